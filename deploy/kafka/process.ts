@@ -1,0 +1,82 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+
+export interface Finished {
+  /** Exit status; null when it could not be started, was ended by a signal or took too long. */
+  readonly code: number | null
+  /** Standard output and error, as they came. */
+  readonly output: string
+  /** The line that says most, for people. */
+  readonly summary: string
+}
+
+/** Runs a command to its end. Never throws: a command that is not there is a result like another. */
+export async function run(
+  command: string,
+  args: readonly string[],
+  { timeoutMs, onLine }: { timeoutMs: number; onLine?: (line: string) => void },
+): Promise<Finished> {
+  const lines: string[] = []
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: timeoutMs })
+  readLines(child, (line) => {
+    lines.push(line)
+    onLine?.(line)
+  })
+  return new Promise((resolve) => {
+    const finish = (code: number | null, fallback: string) => {
+      const said = lines.filter((line) => line.trim() !== '')
+      const summary = (
+        said.find((line) => /error|cannot|denied/i.test(line)) ??
+        said.at(-1) ??
+        fallback
+      ).trim()
+      resolve({ code, output: lines.join('\n'), summary })
+    }
+    child.once('error', (error) => finish(null, error.message))
+    child.once('close', (code, signal) => finish(code, signal === null ? 'nothing' : `ended by ${signal}`))
+  })
+}
+
+/** What Kafka logs when it serves, in every way of running it. */
+const READY = 'Kafka Server started'
+const TAIL_LINES = 40
+
+/**
+ * Resolves when `child`'s log says that Kafka serves.
+ *
+ * @throws {Error} with the end of the log when it ends before that or takes longer than `timeoutMs`.
+ */
+export async function untilReady(child: ChildProcess, timeoutMs: number): Promise<void> {
+  const tail: string[] = []
+  await new Promise<void>((resolve, reject) => {
+    const fail = (why: string) => {
+      clearTimeout(timer)
+      reject(new Error(`Kafka ${why}. The end of its log:\n${tail.join('\n')}`))
+    }
+    const timer = setTimeout(() => fail(`did not start within ${timeoutMs} ms`), timeoutMs)
+    // The log is read on to the end: a full pipe would stop the broker.
+    readLines(child, (line) => {
+      tail.push(line)
+      if (tail.length > TAIL_LINES) tail.shift()
+      if (!line.includes(READY)) return
+      clearTimeout(timer)
+      resolve()
+    })
+    child.once('error', (error) => fail(`could not be started: ${error.message}`))
+    child.once('close', (code, signal) => fail(`ended with ${signal ?? code} before it served`))
+  })
+}
+
+/** Ends `child` with `signal` and resolves when it is gone. */
+export async function end(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const gone = new Promise((resolve) => child.once('exit', resolve))
+  child.kill(signal)
+  await gone
+}
+
+function readLines(child: ChildProcess, onLine: (line: string) => void): void {
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream !== null) createInterface({ input: stream }).on('line', onLine)
+  }
+}

@@ -1,0 +1,49 @@
+import type { ConsumedRecord, Lane, LogRecord, Quarantined } from '@curfew/domain'
+import type { IHeaders, KafkaMessage, Message } from 'kafkajs'
+
+/** Headers that quarantine adds to a record's own. */
+export const QUARANTINE_REASON = 'curfew_quarantine_reason'
+export const QUARANTINE_POSITION = 'curfew_quarantine_position'
+
+/** A record as kafkajs sends it. Headers go as UTF-8. */
+export function toMessage({ key, value, headers }: Omit<LogRecord, 'lane'>): Message {
+  return {
+    key,
+    value: Buffer.from(value.buffer, value.byteOffset, value.byteLength),
+    headers: { ...headers },
+  }
+}
+
+/**
+ * A record as it was received. Foreign producers may leave out key, value or headers, and repeat a header: what is
+ * absent reads as empty, and the last of a repeated header counts.
+ */
+export function fromMessage(
+  { key, value, headers, offset }: KafkaMessage,
+  { lane, topic, partition }: { lane: Lane; topic: string; partition: number },
+): ConsumedRecord {
+  return {
+    lane,
+    key: key?.toString() ?? '',
+    value: value ?? new Uint8Array(),
+    headers: headers === undefined ? {} : readHeaders(headers),
+    position: `${topic}/${partition}@${offset}`,
+  }
+}
+
+function readHeaders(headers: IHeaders): Record<string, string> {
+  const read: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers)) {
+    const last = Array.isArray(value) ? value.at(-1) : value
+    if (last !== undefined) read[name] = last.toString()
+  }
+  return read
+}
+
+/** The record for the quarantine topic: as it was, and why and from where it came there. */
+export function toQuarantineMessage({ record, reason }: Quarantined): Message {
+  return toMessage({
+    ...record,
+    headers: { ...record.headers, [QUARANTINE_REASON]: reason, [QUARANTINE_POSITION]: record.position },
+  })
+}

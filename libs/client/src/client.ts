@@ -1,0 +1,123 @@
+import type {
+  Accepted,
+  AcceptedOrRejected,
+  Delivery,
+  DeliveryWithAttempts,
+  Issuer,
+  IssuerInput,
+  Jwks,
+  LogoutEventStatus,
+  Problem,
+  RelyingParty,
+  RelyingPartyInput,
+} from './api.ts'
+import type { LogoutEventInput } from './logout-event.ts'
+
+/** Curfew answered, and the answer is no. */
+export class ApiError extends Error {
+  readonly status: number
+  readonly problem: Problem
+  /** How long to wait before asking again, in milliseconds, where the answer says. */
+  readonly retryAfterMs: number | null
+
+  constructor(problem: Problem, retryAfterMs: number | null) {
+    const first = problem.errors?.[0]
+    super(first === undefined ? (problem.detail ?? problem.title) : `${first.pointer} ${first.detail}`)
+    this.name = 'ApiError'
+    this.status = problem.status
+    this.problem = problem
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
+export interface ClientOptions {
+  /** Where Curfew is, such as `http://127.0.0.1:8480`. */
+  readonly url: string
+  /** An API key or a JWT access token. */
+  readonly key: string
+}
+
+export interface Page<Item> {
+  readonly items: readonly Item[]
+  readonly next_cursor: string | null
+}
+
+export interface DeliveriesFilter {
+  readonly issuer?: string
+  readonly client_id?: string
+  readonly event_id?: string
+  readonly state?: Delivery['state']
+  readonly since?: string
+  readonly until?: string
+  readonly limit?: number
+  readonly cursor?: string
+}
+
+/** A typed client of Curfew's HTTP API. Every call rejects with `ApiError` when the answer is no. */
+export interface Client {
+  postLogoutEvent(event: LogoutEventInput): Promise<Accepted>
+  postLogoutEvents(events: readonly LogoutEventInput[]): Promise<readonly AcceptedOrRejected[]>
+  /** @param wait seconds, up to 30, to hold the answer until every delivery is settled. */
+  getLogoutEvent(id: string, options?: { readonly wait?: number }): Promise<LogoutEventStatus>
+  listDeliveries(filter?: DeliveriesFilter): Promise<Page<Delivery>>
+  getDelivery(id: string): Promise<DeliveryWithAttempts>
+  putIssuer(name: string, issuer: IssuerInput): Promise<Issuer>
+  getIssuer(name: string): Promise<Issuer>
+  putRelyingParty(issuer: string, clientId: string, metadata: RelyingPartyInput): Promise<RelyingParty>
+  getRelyingParty(issuer: string, clientId: string): Promise<RelyingParty>
+  getJwks(issuer: string): Promise<Jwks>
+}
+
+export function createClient({ url, key }: ClientOptions): Client {
+  async function call<Answer>(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown): Promise<Answer> {
+    const response = await fetch(new URL(path, url), {
+      method,
+      headers: {
+        authorization: `Bearer ${key}`,
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    if (response.ok) return JSON.parse(text) as Answer
+    const after = response.headers.get('retry-after')
+    throw new ApiError(
+      readProblem(text, response.status),
+      after === null || !/^\d+$/.test(after) ? null : Number(after) * 1_000,
+    )
+  }
+  const issuerPath = (name: string) => `/v1/issuers/${encodeURIComponent(name)}`
+  const partyPath = (name: string, clientId: string) =>
+    `${issuerPath(name)}/relying-parties/${encodeURIComponent(clientId)}`
+
+  return {
+    postLogoutEvent: (event) => call('POST', '/v1/logout-events', event),
+    postLogoutEvents: (events) => call('POST', '/v1/logout-events', events),
+    getLogoutEvent: (id, { wait } = {}) =>
+      call('GET', `/v1/logout-events/${encodeURIComponent(id)}${wait === undefined ? '' : `?wait=${wait}`}`),
+    listDeliveries: (filter = {}) => call('GET', `/v1/deliveries?${query(filter)}`),
+    getDelivery: (id) => call('GET', `/v1/deliveries/${encodeURIComponent(id)}`),
+    putIssuer: (name, issuer) => call('PUT', issuerPath(name), issuer),
+    getIssuer: (name) => call('GET', issuerPath(name)),
+    putRelyingParty: (issuer, clientId, metadata) => call('PUT', partyPath(issuer, clientId), metadata),
+    getRelyingParty: (issuer, clientId) => call('GET', partyPath(issuer, clientId)),
+    getJwks: (issuer) => call('GET', `/issuers/${encodeURIComponent(issuer)}/jwks.json`),
+  }
+}
+
+function query(filter: DeliveriesFilter): string {
+  const parameters = new URLSearchParams()
+  for (const [name, value] of Object.entries(filter)) {
+    if (value !== undefined) parameters.set(name, String(value))
+  }
+  return parameters.toString()
+}
+
+function readProblem(text: string, status: number): Problem {
+  try {
+    return JSON.parse(text) as Problem
+  } catch {
+    // Not ours: a proxy's page. Its status is all there is to tell.
+    return { type: 'about:blank', title: `HTTP ${status}`, status }
+  }
+}

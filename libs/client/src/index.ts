@@ -1,0 +1,29 @@
+export {
+  Accepted,
+  AcceptedOrRejected,
+  Attempt,
+  DeliveriesQuery,
+  Delivery,
+  DeliveryWithAttempts,
+  Issuer,
+  IssuerInput,
+  Jwks,
+  LogoutEventStatus,
+  PageQuery,
+  type Problem,
+  page,
+  RelyingParty,
+  RelyingPartyInput,
+  RelyingPartySettings,
+  type Scope,
+} from './api.ts'
+export { ApiError, type Client, type ClientOptions, createClient } from './client.ts'
+export {
+  decodeLogoutEvent,
+  encodeLogoutEvent,
+  fromAccepted,
+  LOGOUT_EVENT_TYPE,
+  type Unreadable,
+} from './log-record.ts'
+export { AcceptedLogoutEvent, LogoutEventInput } from './logout-event.ts'
+export { type DeliveryFacts, deliveryView, type EventFacts, eventPath, eventView } from './views.ts'

@@ -1,0 +1,101 @@
+import type { ClientId, EventId, Issuer, LogoutEvent, LogRecord, Sid, Subject } from '@curfew/domain'
+import { logKey } from '@curfew/domain'
+import type { AcceptedLogoutEvent } from './logout-event.ts'
+
+/** CloudEvents `type` of a logout event. */
+export const LOGOUT_EVENT_TYPE = 'curfew.logout-event.v1'
+
+/**
+ * Writes a logout event as a log record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary
+ * content mode), the event as JSON in the value, W3C trace context beside them.
+ */
+export function encodeLogoutEvent(event: LogoutEvent, traceparent: string): LogRecord {
+  return {
+    lane: event.lane,
+    key: logKey(event),
+    value: new TextEncoder().encode(JSON.stringify(toAccepted(event))),
+    headers: {
+      ce_specversion: '1.0',
+      ce_id: event.id,
+      ce_source: event.iss,
+      ce_type: LOGOUT_EVENT_TYPE,
+      ce_time: event.acceptedAt.toISOString(),
+      'content-type': 'application/json',
+      traceparent,
+    },
+  }
+}
+
+/** A record that does not carry a logout event, with the reason in words. */
+export interface Unreadable {
+  readonly unreadable: string
+}
+
+/**
+ * Reads a log record back.
+ *
+ * @param check the validator of `AcceptedLogoutEvent`: the faults of a value, none when it is one.
+ */
+export function decodeLogoutEvent(
+  { value, headers }: Pick<LogRecord, 'value' | 'headers'>,
+  check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[],
+): LogoutEvent | Unreadable {
+  const type = headers.ce_type
+  if (type !== LOGOUT_EVENT_TYPE)
+    return { unreadable: `ce_type is ${type ?? 'absent'}, not ${LOGOUT_EVENT_TYPE}` }
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(value))
+  } catch {
+    return { unreadable: 'the value is not JSON in UTF-8' }
+  }
+  const [fault] = check(parsed)
+  if (fault !== undefined) return { unreadable: `${fault.pointer || 'the value'} ${fault.detail}` }
+  return fromAccepted(parsed as AcceptedLogoutEvent)
+}
+
+function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
+  return {
+    id: event.id,
+    iss: event.iss,
+    ...(event.sub !== null && { sub: event.sub }),
+    ...(event.sid !== null && { sid: event.sid }),
+    scope: event.scope,
+    ...(event.reason !== null && { reason: event.reason }),
+    ...(event.initiator !== null && { initiator: event.initiator }),
+    ...(event.includeInitiator && { include_initiator: true }),
+    occurred_at: event.occurredAt.toISOString(),
+    ...(event.clients !== null && { clients: [...event.clients] }),
+    lane: event.lane,
+    accepted_at: event.acceptedAt.toISOString(),
+  }
+}
+
+/** The domain's event from checked JSON: the one place where its members get their brands. */
+export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unreadable {
+  const occurredAt = new Date(accepted.occurred_at)
+  const acceptedAt = new Date(accepted.accepted_at)
+  if (Number.isNaN(occurredAt.getTime())) return { unreadable: '/occurred_at is not a day that exists' }
+  if (Number.isNaN(acceptedAt.getTime())) return { unreadable: '/accepted_at is not a day that exists' }
+  const asserted = {
+    id: accepted.id.toLowerCase() as EventId,
+    iss: accepted.iss as Issuer,
+    reason: accepted.reason ?? null,
+    initiator: (accepted.initiator ?? null) as ClientId | null,
+    includeInitiator: accepted.include_initiator ?? false,
+    clients: (accepted.clients ?? null) as readonly ClientId[] | null,
+    lane: accepted.lane,
+    occurredAt,
+    acceptedAt,
+  }
+  const sub = (accepted.sub ?? null) as Subject | null
+  const sid = (accepted.sid ?? null) as Sid | null
+  if (accepted.scope === 'session') {
+    return sid === null
+      ? { unreadable: '/sid is missing, and scope is session' }
+      : { ...asserted, scope: 'session', sid, sub }
+  }
+  return sub === null
+    ? { unreadable: '/sub is missing, and scope is subject' }
+    : { ...asserted, scope: 'subject', sub, sid }
+}

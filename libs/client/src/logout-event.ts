@@ -1,0 +1,95 @@
+import { type Static, Type } from 'typebox'
+
+/** `iss` as OpenID Connect has it: a URL without query or fragment. Compared byte for byte. */
+export const IssuerUrl = Type.String({
+  minLength: 1,
+  maxLength: 512,
+  // Printable ASCII but # and ?, which an issuer identifier may not have (OIDC Core 2).
+  pattern: '^https?://[\\x21\\x22\\x24-\\x3e\\x40-\\x7e]+$',
+  description:
+    'The issuer identifier, as in ID tokens: a URL without query or fragment, compared byte for byte.',
+})
+/** Printable ASCII, as RFC 6749 appendix A.1 has it for `client_id` and Back-Channel Logout 2.1 for `sid`. */
+const printableAscii = (description: string) =>
+  Type.String({ minLength: 1, maxLength: 255, pattern: '^[\\x20-\\x7e]+$', description })
+export const ClientIdText = printableAscii('OAuth 2.0 client identifier at this issuer.')
+const Instant = Type.String({
+  maxLength: 40,
+  pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})$',
+  description: 'A time as RFC 3339 writes it.',
+})
+export const Uuid = Type.String({
+  pattern: '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$',
+  description: 'A UUID.',
+})
+
+const fields = {
+  id: Uuid,
+  iss: IssuerUrl,
+  // OIDC Core 2 says ASCII; directories behind real issuers say otherwise, and a refused logout is a session left open.
+  sub: Type.String({
+    minLength: 1,
+    maxLength: 255,
+    pattern: '^[^\\u0000-\\u001f\\u007f\\ud800-\\udfff]+$',
+    description: 'The subject, as in ID tokens.',
+  }),
+  sid: printableAscii('The session, as in ID tokens. Unique within its issuer.'),
+  scope: Type.Union([Type.Literal('session'), Type.Literal('subject'), Type.Literal('issuer')], {
+    description:
+      'session: that sid (default where sid is given). subject: every session of sub. issuer: everybody.',
+  }),
+  reason: Type.Union(
+    [
+      Type.Literal('user'),
+      Type.Literal('admin'),
+      Type.Literal('policy'),
+      Type.Literal('compromise'),
+      Type.Literal('expiry'),
+      Type.Literal('deletion'),
+    ],
+    { description: 'Why the session ended.' },
+  ),
+  initiator: ClientIdText,
+  include_initiator: Type.Boolean({ description: 'Tell the initiator too. Default false.' }),
+  occurred_at: Instant,
+  clients: Type.Array(ClientIdText, {
+    minItems: 1,
+    maxItems: 1_000,
+    uniqueItems: true,
+    description: 'Tell these clients only. Absent: every client that may hold a session.',
+  }),
+  lane: Type.Union([Type.Literal('interactive'), Type.Literal('bulk')]),
+} as const
+
+/** A logout event as an IdP posts it. */
+export const LogoutEventInput = Type.Object(
+  {
+    id: Type.Optional(fields.id),
+    iss: fields.iss,
+    sub: Type.Optional(fields.sub),
+    sid: Type.Optional(fields.sid),
+    scope: Type.Optional(fields.scope),
+    reason: Type.Optional(fields.reason),
+    initiator: Type.Optional(fields.initiator),
+    include_initiator: Type.Optional(fields.include_initiator),
+    occurred_at: Type.Optional(fields.occurred_at),
+    clients: Type.Optional(fields.clients),
+    lane: Type.Optional(fields.lane),
+  },
+  { additionalProperties: false, title: 'LogoutEvent' },
+)
+export type LogoutEventInput = Static<typeof LogoutEventInput>
+
+/** A logout event as it lies in the event log: the same members, with what we filled in and when we accepted it. */
+export const AcceptedLogoutEvent = Type.Object(
+  {
+    ...LogoutEventInput.properties,
+    id: fields.id,
+    scope: Type.Union([Type.Literal('session'), Type.Literal('subject')]),
+    occurred_at: fields.occurred_at,
+    lane: fields.lane,
+    accepted_at: Instant,
+  },
+  { additionalProperties: false, title: 'AcceptedLogoutEvent' },
+)
+export type AcceptedLogoutEvent = Static<typeof AcceptedLogoutEvent>

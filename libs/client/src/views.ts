@@ -1,0 +1,94 @@
+import type { Delivery, LogoutEventStatus } from './api.ts'
+
+/** What the ledger knows of a delivery. */
+export interface DeliveryFacts {
+  readonly id: string
+  readonly eventId: string
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientName: string | null
+  readonly sid: string | null
+  readonly lane: string
+  readonly state: string
+  readonly level: string | null
+  readonly attemptCount: number
+  readonly deadLetterReason: string | null
+  readonly plannedAt: Date
+  readonly dueAt: Date | null
+  readonly settledAt: Date | null
+  /** When the event was accepted (202). */
+  readonly acceptedAt: Date
+}
+
+/** What the ledger knows of an event. */
+export interface EventFacts {
+  readonly id: string
+  readonly iss: string
+  readonly sub: string | null
+  readonly sid: string | null
+  readonly scope: string
+  readonly reason: string | null
+  readonly initiator: string | null
+  readonly lane: string
+  readonly occurredAt: Date
+  readonly acceptedAt: Date
+  readonly plannedAt: Date
+  readonly planBasis: 'registered' | 'unknown_issuer'
+}
+
+export const eventPath = (id: string) => `/v1/logout-events/${id}`
+
+/** A delivery as the API shows it. */
+export function deliveryView(facts: DeliveryFacts): Delivery {
+  return {
+    id: facts.id,
+    event_id: facts.eventId,
+    issuer: facts.issuer,
+    client_id: facts.clientId,
+    client_name: facts.clientName,
+    sid: facts.sid,
+    lane: facts.lane,
+    state: facts.state,
+    level: facts.level,
+    attempt_count: facts.attemptCount,
+    dead_letter_reason: facts.deadLetterReason,
+    planned_at: facts.plannedAt.toISOString(),
+    due_at: facts.dueAt?.toISOString() ?? null,
+    settled_at: facts.settledAt?.toISOString() ?? null,
+    elapsed_ms: facts.settledAt === null ? null : facts.settledAt.getTime() - facts.acceptedAt.getTime(),
+    links: { self: `/v1/deliveries/${facts.id}`, event: eventPath(facts.eventId) },
+  }
+}
+
+/** An event as the API shows it, with how each of its deliveries stands. */
+export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[]): LogoutEventStatus {
+  const settledAt = deliveries.every((delivery) => delivery.settledAt !== null)
+    ? new Date(
+        Math.max(
+          event.plannedAt.getTime(),
+          ...deliveries.map((delivery) => delivery.settledAt?.getTime() ?? 0),
+        ),
+      )
+    : null
+  return {
+    id: event.id,
+    iss: event.iss,
+    sub: event.sub,
+    sid: event.sid,
+    scope: event.scope,
+    reason: event.reason,
+    initiator: event.initiator,
+    lane: event.lane,
+    occurred_at: event.occurredAt.toISOString(),
+    accepted_at: event.acceptedAt.toISOString(),
+    planned_at: event.plannedAt.toISOString(),
+    plan_basis: event.planBasis,
+    status: settledAt === null ? 'in_progress' : 'settled',
+    acknowledged: deliveries.filter(({ state }) => state === 'acknowledged').length,
+    total: deliveries.length,
+    settled_at: settledAt?.toISOString() ?? null,
+    elapsed_ms: settledAt === null ? null : settledAt.getTime() - event.acceptedAt.getTime(),
+    deliveries: deliveries.map(deliveryView),
+    links: { self: eventPath(event.id), receipt: `${eventPath(event.id)}/receipt` },
+  }
+}

@@ -1,0 +1,36 @@
+import type { BindingId, ClientId, Issuer, IssuerName } from './ids.ts'
+import type { RetryPolicy } from './retry.ts'
+
+/** JWS algorithms that logout tokens are signed with: those of ID tokens, never `none` (Back-Channel Logout 2.6). */
+export const SIGNING_ALGORITHMS = ['RS256', 'ES256', 'PS256', 'EdDSA'] as const
+export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
+
+/**
+ * What a token for a single session carries. `both` is what most RPs expect; some read it as "either" and end every
+ * session of the user, so an RP may ask for one of them.
+ */
+export type SubjectClaims = 'sid' | 'sub' | 'both'
+
+/** One way of telling one relying party: its back-channel logout endpoint, with everything an attempt needs to know. */
+export interface Binding {
+  readonly id: BindingId
+  readonly kind: 'backchannel'
+  readonly issuer: IssuerName
+  readonly iss: Issuer
+  readonly clientId: ClientId
+  /** Absolute, without fragment; its query is kept byte for byte (Back-Channel Logout 2.2). */
+  readonly uri: string
+  /** `backchannel_logout_session_required`: a token must name a session. */
+  readonly sessionRequired: boolean
+  readonly algorithm: SigningAlgorithm
+  readonly subjectClaims: SubjectClaims
+  /** From the start of the connection to the end of the answer, in milliseconds. */
+  readonly timeoutMs: number
+  /** Most POSTs at once, from one worker. */
+  readonly concurrency: number
+  readonly retry: RetryPolicy
+  /** CIDRs of private addresses that this RP may live at, beside those of the deployment. */
+  readonly allowedNetworks: readonly string[]
+  /** Null when enabled; otherwise why not, in words. */
+  readonly disabledReason: string | null
+}

@@ -1,0 +1,118 @@
+import type { Binding } from './binding.ts'
+import type { BindingId, DeliveryId, EventId, Sid } from './ids.ts'
+import type { LogoutEvent } from './logout-event.ts'
+import type { AttemptOutcome, UndeliverableReason } from './outcome.ts'
+import { jittered, type RetryPolicy } from './retry.ts'
+
+/** All states. `superseded` and `lapsed` are terminal like `acknowledged`; the ledger's CHECKs say the same. */
+export const DELIVERY_STATES = [
+  'pending',
+  'in_flight',
+  'acknowledged',
+  'superseded',
+  'lapsed',
+  'dead_lettered',
+] as const
+export type DeliveryState = (typeof DELIVERY_STATES)[number]
+
+/** Why a delivery was given up on. Each has something a person can do about it. */
+export type DeadLetterReason =
+  | UndeliverableReason
+  | 'attempts_exhausted'
+  | 'refused'
+  | 'misconfigured'
+  | 'endpoint_gone'
+
+/** How often a delivery has been tried. */
+export interface Tries {
+  /** POSTs made, quick retries among them. */
+  readonly attempts: number
+  /** Steps used of `scheduleMs`. */
+  readonly retries: number
+  /** Steps used of `refusedScheduleMs`. */
+  readonly refusals: number
+}
+
+/** A delivery under a lease: what a worker needs to attempt and to settle it. */
+export interface InFlightDelivery extends Tries {
+  readonly state: 'in_flight'
+  readonly id: DeliveryId
+  readonly bindingId: BindingId
+  readonly eventId: EventId
+  /** The session to name, or null for the subject. */
+  readonly sid: Sid | null
+  readonly event: Pick<LogoutEvent, 'iss' | 'sub' | 'scope' | 'lane' | 'acceptedAt'>
+}
+
+/** What becomes of a delivery. */
+export type Settlement =
+  | { readonly state: 'acknowledged'; readonly level: 'done' }
+  | { readonly state: 'pending'; readonly dueAt: Date; readonly retries: number; readonly refusals: number }
+  | { readonly state: 'dead_lettered'; readonly reason: DeadLetterReason }
+
+/**
+ * Decides what becomes of a delivery after an attempt came to `outcome`. The whole machine: pure, total, and the
+ * only place that knows it.
+ *
+ * @param random uniform in [0, 1); drives the jitter and nothing else.
+ */
+export function settle(
+  { retries, refusals }: Tries,
+  outcome: AttemptOutcome,
+  policy: RetryPolicy,
+  now: Date,
+  random: number,
+): Settlement {
+  switch (outcome.kind) {
+    case 'acknowledged':
+      return { state: 'acknowledged', level: outcome.level }
+    case 'undeliverable':
+      return { state: 'dead_lettered', reason: outcome.reason }
+    case 'unavailable': {
+      const delayMs = policy.scheduleMs[retries]
+      if (delayMs === undefined) return { state: 'dead_lettered', reason: 'attempts_exhausted' }
+      const askedMs = Math.min(outcome.retryAfterMs ?? 0, policy.retryAfterMsMax)
+      const waitMs = Math.max(jittered(delayMs, policy.jitter, random), askedMs)
+      return { state: 'pending', dueAt: after(now, waitMs), retries: retries + 1, refusals }
+    }
+    case 'refused':
+    case 'misconfigured': {
+      if (disablesBinding(outcome)) return { state: 'dead_lettered', reason: 'endpoint_gone' }
+      const delayMs = policy.refusedScheduleMs[refusals]
+      if (delayMs === undefined) return { state: 'dead_lettered', reason: outcome.kind }
+      const waitMs = jittered(delayMs, policy.jitter, random)
+      return { state: 'pending', dueAt: after(now, waitMs), retries, refusals: refusals + 1 }
+    }
+  }
+}
+
+/** 410 Gone: the endpoint says that it will not come back, so nothing more is sent to it until its owner says otherwise. */
+export function disablesBinding(outcome: AttemptOutcome): boolean {
+  return outcome.kind === 'misconfigured' && outcome.status === 410
+}
+
+/** Why `binding` cannot be told, if that is so, before any attempt. */
+export function undeliverable(binding: Binding | undefined, sid: Sid | null): AttemptOutcome | null {
+  if (binding === undefined) {
+    return {
+      kind: 'undeliverable',
+      reason: 'client_removed',
+      detail: 'the relying party is no longer registered',
+    }
+  }
+  if (binding.disabledReason !== null) {
+    return { kind: 'undeliverable', reason: 'binding_disabled', detail: binding.disabledReason }
+  }
+  if (binding.sessionRequired && sid === null) {
+    return {
+      kind: 'undeliverable',
+      reason: 'sid_required',
+      detail: 'the relying party requires a sid and the event names none',
+    }
+  }
+  return null
+}
+
+function after(now: Date, delayMs: number): Date {
+  return new Date(now.getTime() + delayMs)
+}

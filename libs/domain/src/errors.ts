@@ -1,0 +1,27 @@
+/**
+ * Base of every error thrown on purpose. What is expected is a value (`AttemptOutcome`, `Settlement`); an error means
+ * "I cannot go on". `code` is stable: logs and problem bodies are keyed on it, and it is never renamed.
+ */
+export abstract class CurfewError extends Error {
+  abstract readonly code: `ERR_${string}`
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = new.target.name
+  }
+}
+
+/** The event log did not confirm in time. Nothing is promised: post again. Answered 503. */
+export class EventLogUnavailableError extends CurfewError {
+  override readonly code = 'ERR_EVENT_LOG_UNAVAILABLE'
+}
+
+/** PostgreSQL could not be reached, or ended the connection. The same call may succeed later. Answered 503. */
+export class LedgerUnavailableError extends CurfewError {
+  override readonly code = 'ERR_LEDGER_UNAVAILABLE'
+}
+
+/** No key can sign for this issuer in this algorithm: it cannot be opened with the master key we were given. */
+export class SigningKeyError extends CurfewError {
+  override readonly code = 'ERR_SIGNING_KEY'
+}

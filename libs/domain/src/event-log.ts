@@ -1,0 +1,67 @@
+import type { Lane } from './logout-event.ts'
+
+/** One record on its way into the event log. */
+export interface LogRecord {
+  readonly lane: Lane
+  /** Records of one key are consumed in the order in which their appends were called. */
+  readonly key: string
+  readonly value: Uint8Array
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** One record on its way out. */
+export interface ConsumedRecord extends LogRecord {
+  /** Where it lies in the log, for people to read: partition and offset. */
+  readonly position: string
+}
+
+/** A record that could not be understood, with the reason in words. Nobody is owed anything yet. */
+export interface Quarantined {
+  readonly record: ConsumedRecord
+  readonly reason: string
+}
+
+/**
+ * Handles one batch. When it resolves, the records it returned are put into quarantine and the whole batch is
+ * committed; when it rejects, nothing is committed and the same records come again, after a pause, in the same order.
+ */
+export type BatchHandler = (batch: readonly ConsumedRecord[]) => Promise<readonly Quarantined[]>
+
+export interface ConsumeOptions {
+  readonly lane: Lane
+  /** Most records in one batch. */
+  readonly batchSize: number
+  /** Most batches being handled at once in this consumer. Two batches at once never hold the same key. */
+  readonly batchesInFlight: number
+  /** Told of every failure that the consumer recovers from by itself: a rejected batch, a lost connection. */
+  onError(error: unknown): void
+}
+
+/** A running consumption. All consumers of a lane, in all processes, share its records: each comes to one of them. */
+export interface Consumer {
+  /** Stops handing out batches. What is being handled goes on and is committed. Partitions are kept. */
+  pause(): void
+  resume(): void
+  /** Hands out no more, waits until what is being handled is committed, and leaves. Idempotent. */
+  stop(): Promise<void>
+}
+
+/**
+ * The durable, ordered way in. Two real implementations (Kafka in the broker library, PostgreSQL in the ledger
+ * library) and a memory one for simulation; one contract test holds them to these words.
+ */
+export interface EventLog {
+  /**
+   * Resolves when every record is durable: it survives the loss of any one process. On rejection some may have
+   * been appended all the same; the caller appends again, and consumers see at least once.
+   *
+   * @throws {EventLogUnavailableError} when durability could not be confirmed in time.
+   */
+  append(records: readonly LogRecord[]): Promise<void>
+  /** Begins to consume. Connection losses are reported to `onError` and recovered from, however long they last. */
+  consume(options: ConsumeOptions, handle: BatchHandler): Consumer
+  /** Resolves when the log answers. @throws {EventLogUnavailableError} */
+  check(): Promise<void>
+  /** Releases connections. Call after every consumer has stopped. */
+  close(): Promise<void>
+}

@@ -1,0 +1,55 @@
+declare const brand: unique symbol
+/** A primitive obtainable only where its tag is checked. Costs nothing at run time. */
+export type Branded<Value, Tag extends string> = Value & { readonly [brand]: Tag }
+
+/** OpenID Connect `iss`: compared byte for byte, never normalised (OIDC Core 2). */
+export type Issuer = Branded<string, 'Issuer'>
+/** The short name of an issuer in our own URLs, such as `main`. */
+export type IssuerName = Branded<string, 'IssuerName'>
+/** OAuth 2.0 `client_id`. Names a relying party to one issuer only; never unique on its own. */
+export type ClientId = Branded<string, 'ClientId'>
+/** OpenID Connect `sub`: who is logged out, unique within one issuer. */
+export type Subject = Branded<string, 'Subject'>
+/** OpenID Connect `sid`: one session, unique within one issuer (Back-Channel Logout 2.1). */
+export type Sid = Branded<string, 'Sid'>
+/** UUID of a logout event, lower case. The IdP's own where it gave one, so that a repeated post is recognised. */
+export type EventId = Branded<string, 'EventId'>
+/** UUID of a delivery, derived from event and binding: planning the same event twice gives the same ids. */
+export type DeliveryId = Branded<string, 'DeliveryId'>
+/** One way of telling one relying party. Assigned by the ledger. */
+export type BindingId = Branded<number, 'BindingId'>
+/** One incarnation of one delivery worker: a worker that lost its leases goes on under a new id. */
+export type WorkerId = Branded<string, 'WorkerId'>
+
+/** Gives `size` bytes of a collision-resistant hash of `text`. Handed in, for the domain has no crypto. */
+export type Digest = (text: string) => Uint8Array
+
+/**
+ * Derives the id of the delivery that `eventId` owes to `bindingId`, for one session (`sid`) or the subject (null).
+ * The first 48 bits are the event's, so that one event's deliveries lie side by side in the index;
+ * the rest is a hash (UUIDv8, RFC 9562 section 5.8).
+ */
+export function deliveryId(
+  eventId: EventId,
+  bindingId: BindingId,
+  sid: Sid | null,
+  digest: Digest,
+): DeliveryId {
+  const hash = digest(JSON.stringify([eventId, bindingId, sid]))
+  const hex = (from: number, to: number) =>
+    Array.from(hash.subarray(from, to), (byte) => byte.toString(16).padStart(2, '0')).join('')
+  const variant = (((hash[2] ?? 0) & 0x3f) | 0x80).toString(16)
+  return `${eventId.slice(0, 13)}-8${hex(0, 2).slice(1)}-${variant}${hex(3, 4)}-${hex(4, 10)}` as DeliveryId
+}
+
+/**
+ * A time-ordered UUID (version 7, RFC 9562 section 5.7).
+ *
+ * @param random ten random bytes.
+ */
+export function uuidV7(now: Date, random: Uint8Array): string {
+  const time = now.getTime().toString(16).padStart(12, '0')
+  const hex = Array.from(random.subarray(0, 10), (byte) => byte.toString(16).padStart(2, '0')).join('')
+  const variant = ((Number.parseInt(hex.slice(3, 4), 16) & 0x3) | 0x8).toString(16)
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${hex.slice(0, 3)}-${variant}${hex.slice(4, 7)}-${hex.slice(7, 19)}`
+}

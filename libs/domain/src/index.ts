@@ -1,0 +1,69 @@
+export {
+  type Binding,
+  SIGNING_ALGORITHMS,
+  type SigningAlgorithm,
+  type SubjectClaims,
+} from './binding.ts'
+export {
+  DELIVERY_STATES,
+  type DeadLetterReason,
+  type DeliveryState,
+  disablesBinding,
+  type InFlightDelivery,
+  type Settlement,
+  settle,
+  type Tries,
+  undeliverable,
+} from './delivery.ts'
+export {
+  CurfewError,
+  EventLogUnavailableError,
+  LedgerUnavailableError,
+  SigningKeyError,
+} from './errors.ts'
+export type {
+  BatchHandler,
+  ConsumedRecord,
+  ConsumeOptions,
+  Consumer,
+  EventLog,
+  LogRecord,
+  Quarantined,
+} from './event-log.ts'
+export {
+  type BindingId,
+  type ClientId,
+  type DeliveryId,
+  type Digest,
+  type EventId,
+  type Issuer,
+  type IssuerName,
+  type Sid,
+  type Subject,
+  uuidV7,
+  type WorkerId,
+} from './ids.ts'
+export { type Lane, type LogoutEvent, type LogoutReason, logKey, sameContent } from './logout-event.ts'
+export {
+  LOGOUT_EVENT_MEMBER,
+  LOGOUT_TOKEN_LIFETIME_S,
+  LOGOUT_TOKEN_TYPE,
+  type LogoutTokenClaims,
+  logoutTokenClaims,
+} from './logout-token.ts'
+export {
+  type Answer,
+  type AttemptOutcome,
+  classify,
+  quicklyRetryable,
+  type TransportFailure,
+  type UndeliverableReason,
+} from './outcome.ts'
+export { type Plan, plan } from './plan.ts'
+export {
+  DEFAULT_RETRY_POLICY,
+  jittered,
+  parseRetryAfter,
+  QUICK_RETRIES_MS,
+  type RetryPolicy,
+} from './retry.ts'

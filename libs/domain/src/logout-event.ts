@@ -1,0 +1,58 @@
+import type { ClientId, EventId, Issuer, Sid, Subject } from './ids.ts'
+
+/** Interactive: a person waits for it. Bulk: a mass logout, never in a person's way. */
+export type Lane = 'interactive' | 'bulk'
+/** Why the session ended, in the IdP's words. */
+export type LogoutReason = 'user' | 'admin' | 'policy' | 'compromise' | 'expiry' | 'deletion'
+
+interface Asserted {
+  readonly id: EventId
+  readonly iss: Issuer
+  /** Null where the IdP did not say. */
+  readonly reason: LogoutReason | null
+  /** The client that started the logout. It knows already, so it is not told unless `includeInitiator`. */
+  readonly initiator: ClientId | null
+  readonly includeInitiator: boolean
+  /** Narrows the targets to these clients; null means every client that may hold a session. */
+  readonly clients: readonly ClientId[] | null
+  readonly lane: Lane
+  /** When the session ended, by the IdP's clock. */
+  readonly occurredAt: Date
+  /** When we took responsibility (202), by our clock. The SLA counts from here. */
+  readonly acceptedAt: Date
+}
+
+/** One session ended: `sid` at `iss`. */
+export interface SessionLogout extends Asserted {
+  readonly scope: 'session'
+  readonly sid: Sid
+  readonly sub: Subject | null
+}
+
+/** Every session of `sub` ended. `sid`, if given, is the one it started from: for the record only. */
+export interface SubjectLogout extends Asserted {
+  readonly scope: 'subject'
+  readonly sub: Subject
+  readonly sid: Sid | null
+}
+
+/** What an issuer asserts: this subject or session is logged out. */
+export type LogoutEvent = SessionLogout | SubjectLogout
+
+/**
+ * The event log's key: records of one key stay in order. The subject where it is known, so that a session's and
+ * its subject's logouts do not overtake each other; else the session.
+ */
+export function logKey(event: Pick<LogoutEvent, 'iss' | 'sub' | 'sid'>): string {
+  return JSON.stringify(event.sub !== null ? [event.iss, event.sub] : [event.iss, null, event.sid])
+}
+
+/**
+ * What two posts of one id must agree in. Our own stamp (`acceptedAt`) is left out: it differs each time.
+ * `occurredAt` counts only where the IdP gave it, for else it is our stamp too.
+ */
+export function sameContent(event: LogoutEvent): string {
+  const { acceptedAt, occurredAt, ...content } = event
+  const occurred = occurredAt.getTime() === acceptedAt.getTime() ? null : occurredAt.toISOString()
+  return JSON.stringify([...Object.entries(content).sort(([a], [b]) => (a < b ? -1 : 1)), occurred])
+}

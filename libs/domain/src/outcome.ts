@@ -1,0 +1,118 @@
+import { parseRetryAfter } from './retry.ts'
+
+/** Why no answer came. Each is the network's or the peer's doing, and may pass. */
+export type TransportFailure =
+  | 'dns'
+  | 'connection_refused'
+  | 'connection_reset'
+  | 'connect_timeout'
+  | 'timeout'
+  | 'tls'
+  | 'invalid_response'
+  /** Ours: the signing key could not be had just now. */
+  | 'signer'
+
+/** Why a delivery cannot even be tried. */
+export type UndeliverableReason =
+  | 'address_not_allowed'
+  | 'binding_disabled'
+  | 'client_removed'
+  | 'no_signing_key'
+  | 'sid_required'
+
+/** What came back from one POST. */
+export type Answer =
+  | {
+      readonly kind: 'response'
+      readonly status: number
+      readonly retryAfter: string | null
+      readonly body: string
+    }
+  | { readonly kind: 'failure'; readonly failure: TransportFailure; readonly detail: string }
+  | { readonly kind: 'not_allowed'; readonly detail: string }
+
+/** What the RP said of a refusal, capped and without control characters. For people: it never changes a decision (Back-Channel Logout 2.8). */
+export interface Said {
+  readonly error: string | null
+  readonly errorDescription: string | null
+}
+
+/** What one attempt came to. A value, not an error: every member is expected. */
+export type AttemptOutcome =
+  | { readonly kind: 'acknowledged'; readonly level: 'done'; readonly status: 200 | 204 }
+  | (Said & {
+      readonly kind: 'unavailable'
+      readonly status: number | null
+      readonly failure: TransportFailure | null
+      readonly retryAfterMs: number | null
+    })
+  | (Said & { readonly kind: 'refused' | 'misconfigured'; readonly status: number })
+  | { readonly kind: 'undeliverable'; readonly reason: UndeliverableReason; readonly detail: string }
+
+/** Statuses that say "not now" (RFC 9110, RFC 8470, RFC 6585); so does every 5xx but 501. */
+const NOT_NOW = new Set([408, 425, 429])
+
+/** Says what an answer to a back-channel POST means. The table of the design, and of Back-Channel Logout 2.5 and 2.8. */
+export function classify(answer: Answer, now: Date): AttemptOutcome {
+  switch (answer.kind) {
+    case 'not_allowed':
+      return { kind: 'undeliverable', reason: 'address_not_allowed', detail: answer.detail }
+    case 'failure':
+      return {
+        kind: 'unavailable',
+        status: null,
+        failure: answer.failure,
+        retryAfterMs: null,
+        error: null,
+        errorDescription: clean(answer.detail),
+      }
+    case 'response': {
+      const { status } = answer
+      if (status === 200 || status === 204) return { kind: 'acknowledged', level: 'done', status }
+      const said = readSaid(answer.body)
+      // 501 was "logout failed" in drafts before 2022, so it is read as the 400 that replaced it.
+      if (status === 400 || status === 501) return { kind: 'refused', status, ...said }
+      if (NOT_NOW.has(status) || status >= 500) {
+        const retryAfterMs = parseRetryAfter(answer.retryAfter, now)
+        return { kind: 'unavailable', status, failure: null, retryAfterMs, ...said }
+      }
+      return { kind: 'misconfigured', status, ...said }
+    }
+  }
+}
+
+/** Whether an outcome is worth one of the two quick retries: transport failures and 5xx, unless the RP named its own time. */
+export function quicklyRetryable(outcome: AttemptOutcome): boolean {
+  if (outcome.kind !== 'unavailable' || outcome.retryAfterMs !== null) return false
+  return outcome.status === null || outcome.status >= 500
+}
+
+const SAID_LENGTH_MAX = 500
+
+function readSaid(body: string): Said {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(body)
+  } catch {
+    // Not JSON, as most proxies' error pages: its first words are still what an owner wants to see.
+    return { error: null, errorDescription: clean(body) }
+  }
+  if (typeof parsed !== 'object' || parsed === null) return { error: null, errorDescription: clean(body) }
+  const { error, error_description } = parsed as Record<string, unknown>
+  return {
+    error: typeof error === 'string' ? clean(error) : null,
+    errorDescription: typeof error_description === 'string' ? clean(error_description) : null,
+  }
+}
+
+/** Text from outside, made safe to keep and to show: well formed, without control characters, short. Null when nothing is left. */
+function clean(text: string): string | null {
+  const cleaned = text
+    .slice(0, SAID_LENGTH_MAX * 2)
+    .toWellFormed()
+    .replace(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, ' ')
+    .trim()
+    .slice(0, SAID_LENGTH_MAX)
+    .toWellFormed()
+  return cleaned === '' ? null : cleaned
+}

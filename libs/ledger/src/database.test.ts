@@ -1,0 +1,70 @@
+import { LedgerUnavailableError } from '@curfew/domain'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../../../test/support/database.ts'
+import { createDatabase, openDatabase, withTransaction } from './database.ts'
+
+let own: TestDatabase
+beforeAll(async () => {
+  own = await createTestDatabase({ poolMax: 2 })
+  await own.db.query('create table numbers (n bigint primary key)')
+})
+afterAll(() => own.drop())
+
+test('bigint comes as a number, and a prepared statement works on every connection', async () => {
+  const ask = () =>
+    own.db.query<{ n: number }>({ name: 'plus_one', text: 'select $1::bigint + 1 as n', values: [41] })
+  const answers = await Promise.all([ask(), ask(), ask()])
+  expect(answers.map(({ rows }) => rows)).toEqual([[{ n: 42 }], [{ n: 42 }], [{ n: 42 }]])
+})
+
+test('a transaction whose work rejects leaves nothing behind and gives its connection back', async () => {
+  for (let round = 0; round < 3; round++) {
+    const failed = withTransaction(own.db, async (transaction) => {
+      await transaction.query('insert into numbers values (1)')
+      throw new Error('no')
+    })
+    await expect(failed).rejects.toThrow('no')
+  }
+  expect((await own.db.query('select * from numbers')).rows).toEqual([])
+})
+
+test('what PostgreSQL says against a statement is thrown as it comes', async () => {
+  await expect(own.db.query('select nothing')).rejects.toMatchObject({ code: '42703' })
+})
+
+test('a connection ended by the server is a LedgerUnavailableError, and the next call has a new one', async () => {
+  const cut = own.db.query('select pg_terminate_backend(pg_backend_pid())')
+  await expect(cut).rejects.toBeInstanceOf(LedgerUnavailableError)
+  expect((await own.db.query('select 1 as n')).rows).toEqual([{ n: 1 }])
+})
+
+test('an idle connection that breaks is reported and ends nothing', async () => {
+  const errors: unknown[] = []
+  const reported = Promise.withResolvers<void>()
+  const db = createDatabase(own.url, {
+    onIdleError: (error) => {
+      errors.push(error)
+      reported.resolve()
+    },
+  })
+  const { rows } = await db.query<{ pid: number }>('select pg_backend_pid() as pid')
+  await own.db.query('select pg_terminate_backend($1)', [rows[0]?.pid])
+  await reported.promise
+  expect((await db.query('select 1 as n')).rows).toEqual([{ n: 1 }])
+  await db.end()
+})
+
+test('a statement that takes too long is given up by the server', async () => {
+  const db = createDatabase(own.url, { statementTimeoutMs: 50 })
+  await expect(db.query('select pg_sleep(20)')).rejects.toBeInstanceOf(LedgerUnavailableError)
+  await db.end()
+})
+
+test('opening waits for a server that is away no longer than it was told, and no longer than wanted', async () => {
+  const nobody = 'postgres://nobody@127.0.0.1:1/none'
+  await expect(openDatabase(nobody, { openTimeoutMs: 100 })).rejects.toBeInstanceOf(LedgerUnavailableError)
+  const opening = openDatabase(nobody, { signal: AbortSignal.timeout(100) })
+  await expect(opening).rejects.toBeInstanceOf(LedgerUnavailableError)
+  const wrong = openDatabase(own.url.replace(/\/[^/]*$/, '/no_such_database'))
+  await expect(wrong).rejects.toMatchObject({ code: '3D000' })
+})

@@ -1,0 +1,223 @@
+import type {
+  AttemptOutcome,
+  BindingId,
+  DeliveryId,
+  EventId,
+  InFlightDelivery,
+  Issuer,
+  Lane,
+  Settlement,
+  Sid,
+  Subject,
+  WorkerId,
+} from '@curfew/domain'
+import type { Database } from './database.ts'
+
+// First the bindings that have anything waiting, by skipping from one to the next in the index; then of each as many
+// as it has slots for. What a dead relying party has waiting is never read on the way to another's.
+const CLAIM_DUE = `
+  with recursive waiting as (
+    (select binding_id from deliveries where due_at is not null order by binding_id limit 1)
+    union all
+    select (select d.binding_id from deliveries d
+             where d.due_at is not null and d.binding_id > w.binding_id order by d.binding_id limit 1)
+      from waiting w where w.binding_id is not null
+  ),
+  me as (select id from workers where id = $1 for key share),
+  due as (
+    select d.id
+      from waiting w
+      left join unnest($3::bigint[], $4::int[]) as known(binding_id, slots) using (binding_id)
+      cross join me
+      cross join lateral (
+        select id from deliveries
+         where binding_id = w.binding_id and due_at <= $2
+         order by due_at limit coalesce(known.slots, $5)
+           for update skip locked
+      ) d
+     where w.binding_id is not null
+     limit $6
+  ),
+  claimed as (
+    update deliveries d
+       set state = 'in_flight', due_at = null, leased_by = $1, leased_at = $2
+      from due where d.id = due.id
+    returning d.id, d.binding_id, d.event_id, d.sid, d.attempts, d.retries, d.refusals, d.lane
+  )
+  select c.*, e.iss, e.sub, e.scope, e.accepted_at
+    from claimed c join events e on e.id = c.event_id`
+
+interface ClaimedRow {
+  readonly id: DeliveryId
+  readonly binding_id: BindingId
+  readonly event_id: EventId
+  readonly sid: Sid | null
+  readonly attempts: number
+  readonly retries: number
+  readonly refusals: number
+  readonly lane: Lane
+  readonly iss: Issuer
+  readonly sub: Subject | null
+  readonly scope: 'session' | 'subject'
+  readonly accepted_at: Date
+}
+
+/**
+ * Leases to `workerId` what is due, oldest first for each binding. Nothing when the worker was declared dead.
+ *
+ * @param slots how many of a binding's deliveries may be taken, for the bindings that the worker knows of.
+ * @param slotsElse the same for those it does not know of (which nobody registers any more).
+ */
+export async function claimDue(
+  db: Database,
+  {
+    workerId,
+    now,
+    slots,
+    slotsElse,
+    limit,
+  }: {
+    workerId: WorkerId
+    now: Date
+    slots: ReadonlyMap<BindingId, number>
+    slotsElse: number
+    limit: number
+  },
+): Promise<readonly InFlightDelivery[]> {
+  const { rows } = await db.query<ClaimedRow>({
+    name: 'claim_due',
+    text: CLAIM_DUE,
+    values: [workerId, now, [...slots.keys()], [...slots.values()], slotsElse, limit],
+  })
+  return rows.map((row) => ({
+    state: 'in_flight',
+    id: row.id,
+    bindingId: row.binding_id,
+    eventId: row.event_id,
+    sid: row.sid,
+    event: { iss: row.iss, sub: row.sub, scope: row.scope, lane: row.lane, acceptedAt: row.accepted_at },
+    attempts: row.attempts,
+    retries: row.retries,
+    refusals: row.refusals,
+  }))
+}
+
+/** One POST, as it is kept. */
+export interface AttemptRecord {
+  /** 1 for the delivery's first. */
+  readonly number: number
+  readonly startedAt: Date
+  readonly durationMs: number
+  readonly outcome: AttemptOutcome
+  /** Null when no token was minted. */
+  readonly jti: string | null
+}
+
+/** What a worker did to a delivery it held: the attempts it made, and what becomes of it. */
+export interface Settled {
+  readonly id: DeliveryId
+  readonly attempts: readonly AttemptRecord[]
+  readonly settlement: Settlement
+  /** The delivery's counts, as far as `settlement` does not say them. */
+  readonly counts: { readonly retries: number; readonly refusals: number }
+}
+
+// The lease is the fence: what another worker has claimed since, or settled, is left as it is.
+const SETTLE_DELIVERIES = `
+  with settled as (
+    update deliveries d
+       set state = s.state, attempts = d.attempts + s.attempts, retries = s.retries, refusals = s.refusals,
+           due_at = s.due_at, settled_at = case when s.state = 'pending' then null else $2::timestamptz end,
+           level = s.level, dead_letter_reason = s.reason
+      from unnest($3::uuid[], $4::text[], $5::smallint[], $6::smallint[], $7::smallint[], $8::timestamptz[],
+             $9::text[], $10::text[])
+           as s(id, state, attempts, retries, refusals, due_at, level, reason)
+     where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1
+    returning d.id
+  ),
+  recorded as (
+    insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
+      error_description, jti, worker_id)
+    select a.delivery_id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
+      a.error_description, a.jti, $1
+      from unnest($11::uuid[], $12::smallint[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
+             $17::text[], $18::text[], $19::text[], $20::uuid[])
+           as a(delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
+             error_description, jti)
+      join settled on settled.id = a.delivery_id
+  )
+  select id from settled`
+
+/**
+ * Records a batch of attempts and turns each delivery to its next state, in one statement.
+ *
+ * @returns the ids that were settled. Of what is missing the lease was lost: another worker has it, and nothing was recorded.
+ */
+export async function settleDeliveries(
+  db: Database,
+  { batch, workerId, now }: { batch: readonly Settled[]; workerId: WorkerId; now: Date },
+): Promise<ReadonlySet<DeliveryId>> {
+  const attempts = batch.flatMap((settled) =>
+    settled.attempts.map((attempt) => ({ id: settled.id, ...attempt })),
+  )
+  const { rows } = await db.query<{ id: DeliveryId }>({
+    name: 'settle_deliveries',
+    text: SETTLE_DELIVERIES,
+    values: [
+      workerId,
+      now,
+      batch.map(({ id }) => id),
+      batch.map(({ settlement }) => settlement.state),
+      batch.map((settled) => settled.attempts.length),
+      batch.map(({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts).retries),
+      batch.map(({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts).refusals),
+      batch.map(({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null)),
+      batch.map(({ settlement }) => (settlement.state === 'acknowledged' ? settlement.level : null)),
+      batch.map(({ settlement }) => (settlement.state === 'dead_lettered' ? settlement.reason : null)),
+      attempts.map(({ id }) => id),
+      attempts.map(({ number }) => number),
+      attempts.map(({ startedAt }) => startedAt),
+      attempts.map(({ durationMs }) => Math.round(durationMs)),
+      attempts.map(({ outcome }) => outcome.kind),
+      attempts.map(({ outcome }) => ('status' in outcome ? outcome.status : null)),
+      attempts.map(({ outcome }) => errorClass(outcome)),
+      attempts.map(({ outcome }) => ('error' in outcome ? outcome.error : null)),
+      attempts.map(({ outcome }) =>
+        'errorDescription' in outcome ? outcome.errorDescription : detail(outcome),
+      ),
+      attempts.map(({ jti }) => jti),
+    ],
+  })
+  return new Set(rows.map(({ id }) => id))
+}
+
+/** What kind of fault it was, in one word: of the network, of the answer, or ours. */
+function errorClass(outcome: AttemptOutcome): string | null {
+  switch (outcome.kind) {
+    case 'acknowledged':
+      return null
+    case 'unavailable':
+      return outcome.failure ?? `http_${outcome.status}`
+    case 'undeliverable':
+      return outcome.reason
+    case 'refused':
+    case 'misconfigured':
+      return `http_${outcome.status}`
+  }
+}
+
+function detail(outcome: AttemptOutcome): string | null {
+  return outcome.kind === 'undeliverable' ? outcome.detail : null
+}
+
+const RELEASE_DELIVERIES = `
+  update deliveries set state = 'pending', due_at = $3
+   where id = any($2::uuid[]) and state = 'in_flight' and leased_by = $1`
+
+/** Gives back what a worker holds but will not attempt now. Costs no attempt. */
+export async function releaseDeliveries(
+  db: Database,
+  { ids, workerId, dueAt }: { ids: readonly DeliveryId[]; workerId: WorkerId; dueAt: Date },
+): Promise<void> {
+  await db.query({ name: 'release_deliveries', text: RELEASE_DELIVERIES, values: [workerId, ids, dueAt] })
+}

@@ -1,0 +1,161 @@
+import type { BindingId, DeliveryState } from '@curfew/domain'
+import type { Database } from './database.ts'
+
+/** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
+export interface DeliveryRecord {
+  readonly id: string
+  readonly eventId: string
+  readonly bindingId: BindingId
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientName: string | null
+  readonly sid: string | null
+  readonly lane: string
+  readonly state: DeliveryState
+  readonly level: string | null
+  readonly attemptCount: number
+  readonly deadLetterReason: string | null
+  readonly plannedAt: Date
+  readonly dueAt: Date | null
+  readonly settledAt: Date | null
+  readonly acceptedAt: Date
+}
+
+export interface EventRecord {
+  readonly id: string
+  readonly iss: string
+  readonly sub: string | null
+  readonly sid: string | null
+  readonly scope: string
+  readonly reason: string | null
+  readonly initiator: string | null
+  readonly lane: string
+  readonly occurredAt: Date
+  readonly acceptedAt: Date
+  readonly plannedAt: Date
+  readonly planBasis: 'registered' | 'unknown_issuer'
+}
+
+export interface StoredAttempt {
+  readonly number: number
+  readonly startedAt: Date
+  readonly durationMs: number
+  readonly outcome: string
+  readonly status: number | null
+  readonly errorClass: string | null
+  readonly error: string | null
+  readonly errorDescription: string | null
+  readonly jti: string | null
+}
+
+const DELIVERY = `
+  select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
+         p.metadata ->> 'client_name' as "clientName", d.sid, d.lane, d.state, d.level,
+         d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason", d.planned_at as "plannedAt",
+         d.due_at as "dueAt", d.settled_at as "settledAt", e.accepted_at as "acceptedAt"
+    from deliveries d
+    join events e on e.id = d.event_id
+    join bindings b on b.id = d.binding_id
+    join relying_parties p on p.id = b.relying_party_id`
+
+const FIND_EVENT = `
+  select id, iss, sub, sid, scope, reason, initiator, lane, occurred_at as "occurredAt",
+         accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis"
+    from events where id = $1`
+
+const DELIVERIES_OF_EVENT = `${DELIVERY} where d.event_id = $1 order by p.client_id, d.sid`
+
+/** An event with its deliveries, or null when it is not (yet) planned. */
+export async function findEvent(
+  db: Database,
+  id: string,
+): Promise<{ readonly event: EventRecord; readonly deliveries: readonly DeliveryRecord[] } | null> {
+  const { rows } = await db.query<EventRecord>({ name: 'find_event', text: FIND_EVENT, values: [id] })
+  const [event] = rows
+  if (event === undefined) return null
+  const deliveries = await db.query<DeliveryRecord>({
+    name: 'deliveries_of_event',
+    text: DELIVERIES_OF_EVENT,
+    values: [id],
+  })
+  return { event, deliveries: deliveries.rows }
+}
+
+const SETTLED_EVENTS = `
+  select e.id from events e
+   where e.id = any($1::uuid[])
+     and not exists (select from deliveries d where d.event_id = e.id and d.settled_at is null)`
+
+/** Which of `ids` are planned and wholly settled: one question for everybody who waits. */
+export async function settledEvents(db: Database, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'settled_events',
+    text: SETTLED_EVENTS,
+    values: [ids],
+  })
+  return new Set(rows.map(({ id }) => id))
+}
+
+const FIND_DELIVERY = `${DELIVERY} where d.id = $1`
+
+const ATTEMPTS_OF_DELIVERY = `
+  select number, started_at as "startedAt", duration_ms as "durationMs", outcome, status,
+         error_class as "errorClass", error, error_description as "errorDescription", jti
+    from attempts where delivery_id = $1 order by number`
+
+/** A delivery with every attempt. */
+export async function findDelivery(
+  db: Database,
+  id: string,
+): Promise<{ readonly delivery: DeliveryRecord; readonly attempts: readonly StoredAttempt[] } | null> {
+  const { rows } = await db.query<DeliveryRecord>({
+    name: 'find_delivery',
+    text: FIND_DELIVERY,
+    values: [id],
+  })
+  const [delivery] = rows
+  if (delivery === undefined) return null
+  const attempts = await db.query<StoredAttempt>({
+    name: 'attempts_of_delivery',
+    text: ATTEMPTS_OF_DELIVERY,
+    values: [id],
+  })
+  return { delivery, attempts: attempts.rows }
+}
+
+const LIST_DELIVERIES = `${DELIVERY}
+   where ($1::text is null and $2::text is null or d.binding_id = any(array(
+           select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
+            where ($1::text is null or p.issuer = $1) and ($2::text is null or p.client_id = $2))))
+     and ($3::text is null or d.state = $3)
+     and ($4::uuid is null or d.event_id = $4)
+     and ($5::timestamptz is null or d.planned_at >= $5)
+     and ($6::timestamptz is null or d.planned_at < $6)
+     and ($7::uuid is null or d.id < $7)
+   order by d.id desc limit $8`
+
+export interface DeliveryFilter {
+  readonly issuer: string | null
+  readonly clientId: string | null
+  readonly state: string | null
+  readonly eventId: string | null
+  readonly since: Date | null
+  readonly until: Date | null
+  /** The last id of the page before. */
+  readonly before: string | null
+  readonly limit: number
+}
+
+/** Deliveries by id, the latest first. */
+export async function listDeliveries(
+  db: Database,
+  filter: DeliveryFilter,
+): Promise<readonly DeliveryRecord[]> {
+  const { issuer, clientId, state, eventId, since, until, before, limit } = filter
+  // Not prepared by name: a plan that is good for one set of filters is bad for another.
+  const { rows } = await db.query<DeliveryRecord>({
+    text: LIST_DELIVERIES,
+    values: [issuer, clientId, state, eventId, since, until, before, limit],
+  })
+  return rows
+}

@@ -1,0 +1,59 @@
+export {
+  asLedgerError,
+  createDatabase,
+  type Database,
+  type DatabaseOptions,
+  isUnavailable,
+  type OpenDatabaseOptions,
+  openDatabase,
+  type Queryable,
+  type Rows,
+  type Statement,
+  withTransaction,
+} from './database.ts'
+export {
+  type AttemptRecord,
+  claimDue,
+  releaseDeliveries,
+  type Settled,
+  settleDeliveries,
+} from './deliveries.ts'
+export {
+  type DeliveryFilter,
+  type DeliveryRecord,
+  type EventRecord,
+  findDelivery,
+  findEvent,
+  listDeliveries,
+  type StoredAttempt,
+  settledEvents,
+} from './history.ts'
+export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
+export {
+  MIGRATIONS_FOLDER,
+  type MigrateOptions,
+  MigrationError,
+  migrate,
+  pendingMigrations,
+  SchemaTooNewError,
+} from './migrate.ts'
+export { type PlannedEvent, type PlanResult, planEvents } from './plan.ts'
+export {
+  disableBinding,
+  findIssuer,
+  findRelyingParty,
+  type IssuerRecord,
+  listIssuers,
+  listRelyingParties,
+  type PutIssuerResult,
+  putIssuer,
+  putRelyingParty,
+  type Registry,
+  type RelyingPartyRecord,
+  readRegistry,
+  readRegistryRevision,
+  type StoredMetadata,
+  type StoredSettings,
+} from './registry.ts'
+export { openKeyStore, type SigningKeyRecord } from './signing-keys.ts'
+export { beat, reclaimLeases, registerWorker, retireWorker } from './workers.ts'

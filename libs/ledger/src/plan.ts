@@ -1,0 +1,123 @@
+import type { EventId, InFlightDelivery, LogoutEvent, Plan, WorkerId } from '@curfew/domain'
+import type { Database } from './database.ts'
+
+/** One event on its way into the ledger. */
+export interface PlannedEvent {
+  readonly event: LogoutEvent
+  /** SHA-256 of `sameContent(event)`. */
+  readonly digest: Uint8Array
+  readonly basis: Plan['basis']
+  readonly traceparent: string | null
+  readonly deliveries: readonly {
+    readonly delivery: InFlightDelivery
+    /** True: born leased to the worker, which attempts it at once. False: born pending, due now. */
+    readonly leased: boolean
+  }[]
+}
+
+/** What came of planning a batch. */
+export type PlanResult =
+  | {
+      readonly ok: true
+      /** Events that the ledger did not have. Only of these are deliveries leased. */
+      readonly planned: ReadonlySet<EventId>
+      /** Events whose id the ledger has with another content. Nothing was written of them. */
+      readonly conflicts: ReadonlySet<EventId>
+    }
+  /** Nothing was written: the worker was declared dead, or the plan was made from a registry that has changed since. */
+  | { readonly ok: false; readonly why: 'worker_lost' | 'registry_changed' }
+
+// The worker's row is locked first: while this runs it cannot be declared dead, so no lease is given to a ghost.
+// The registry's number is compared in the same snapshot: who was registered before the event was posted is planned for,
+// however old the worker's copy of the registry is.
+const PLAN_EVENTS = `
+  with me as (select id from workers where id = $1 for key share),
+  current as (select from registry_revision where revision = $24),
+  given as (
+    select * from unnest($2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+      $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
+      $16::text[])
+      as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
+        accepted_at, plan_basis, traceparent)
+  ),
+  planned as (
+    insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
+      occurred_at, accepted_at, plan_basis, traceparent, planned_at)
+    select g.id, digest, iss, sub, sid, scope, reason, initiator, include_initiator,
+      case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
+      occurred_at, accepted_at, plan_basis, traceparent, $17::timestamptz
+      from given g, me, current order by g.id
+    on conflict (id) do nothing
+    returning id
+  ),
+  owed as (
+    insert into deliveries (id, event_id, binding_id, sid, lane, state, due_at, leased_by, leased_at, planned_at)
+    select d.id, d.event_id, d.binding_id, d.sid, d.lane,
+      case when d.leased then 'in_flight' else 'pending' end,
+      case when d.leased then null else $17::timestamptz end,
+      case when d.leased then $1::uuid end, case when d.leased then $17::timestamptz end, $17::timestamptz
+      from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::text[], $23::boolean[])
+        as d(id, event_id, binding_id, sid, lane, leased)
+      join planned on planned.id = d.event_id
+  )
+  select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned,
+    (select array_agg(g.id) from given g join events e on e.id = g.id and e.digest <> g.digest) as conflicts
+    from (select 1) one left join me on true`
+
+interface PlanRow {
+  readonly worker: string | null
+  readonly current: boolean
+  readonly planned: EventId[] | null
+  readonly conflicts: EventId[] | null
+}
+
+/**
+ * Writes a batch of events and the deliveries they owe, in one statement and so in one transaction. However often the
+ * same record comes, it is written once. Event ids must be unique within `batch`.
+ */
+export async function planEvents(
+  db: Database,
+  {
+    batch,
+    workerId,
+    registryRevision,
+    now,
+  }: { batch: readonly PlannedEvent[]; workerId: WorkerId; registryRevision: number; now: Date },
+): Promise<PlanResult> {
+  const events = batch.map(({ event }) => event)
+  const owed = batch.flatMap(({ deliveries }) => deliveries)
+  const { rows } = await db.query<PlanRow>({
+    name: 'plan_events',
+    text: PLAN_EVENTS,
+    values: [
+      workerId,
+      events.map(({ id }) => id),
+      batch.map(({ digest }) => Buffer.from(digest)),
+      events.map(({ iss }) => iss),
+      events.map(({ sub }) => sub),
+      events.map(({ sid }) => sid),
+      events.map(({ scope }) => scope),
+      events.map(({ reason }) => reason),
+      events.map(({ initiator }) => initiator),
+      events.map(({ includeInitiator }) => includeInitiator),
+      events.map(({ clients }) => (clients === null ? null : JSON.stringify(clients))),
+      events.map(({ lane }) => lane),
+      events.map(({ occurredAt }) => occurredAt),
+      events.map(({ acceptedAt }) => acceptedAt),
+      batch.map(({ basis }) => basis),
+      batch.map(({ traceparent }) => traceparent),
+      now,
+      owed.map(({ delivery }) => delivery.id),
+      owed.map(({ delivery }) => delivery.eventId),
+      owed.map(({ delivery }) => delivery.bindingId),
+      owed.map(({ delivery }) => delivery.sid),
+      owed.map(({ delivery }) => delivery.event.lane),
+      owed.map(({ leased }) => leased),
+      registryRevision,
+    ],
+  })
+  const [row] = rows
+  if (row === undefined || row.worker === null) return { ok: false, why: 'worker_lost' }
+  if (!row.current) return { ok: false, why: 'registry_changed' }
+  return { ok: true, planned: new Set(row.planned ?? []), conflicts: new Set(row.conflicts ?? []) }
+}

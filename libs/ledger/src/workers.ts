@@ -1,0 +1,67 @@
+import type { WorkerId } from '@curfew/domain'
+import { type Database, withTransaction } from './database.ts'
+
+const REGISTER_WORKER = 'insert into workers (id, name) values ($1, $2) on conflict (id) do nothing'
+
+/** Makes a worker known, alive as of now. @param name where it runs, for people. */
+export async function registerWorker(
+  db: Database,
+  { id, name }: { id: WorkerId; name: string },
+): Promise<void> {
+  await db.query({ name: 'register_worker', text: REGISTER_WORKER, values: [id, name] })
+}
+
+// The database's clock, not the worker's: it is the one that all workers share.
+const BEAT = 'update workers set seen_at = now() where id = $1'
+
+/** Says that a worker is alive. @returns false when it was declared dead: its leases are gone. */
+export async function beat(db: Database, id: WorkerId): Promise<boolean> {
+  const { rowCount } = await db.query({ name: 'beat', text: BEAT, values: [id] })
+  return rowCount === 1
+}
+
+const BURY_SILENT =
+  'delete from workers where seen_at <= now() - make_interval(secs => $1) returning id, seen_at'
+const BURY_ONE = 'delete from workers where id = $1 returning id, seen_at'
+
+// Whoever is buried has held nothing for longer than a lease may be held, so only what was leased lately is searched;
+// the index on leased_at finds it without reading history.
+const RECLAIM = `
+  update deliveries set state = 'pending', due_at = now()
+   where leased_at > $2::timestamptz - interval '15 minutes' and leased_by = any($1::uuid[]) and state = 'in_flight'`
+
+interface Buried {
+  readonly id: WorkerId
+  readonly seen_at: Date
+}
+
+/**
+ * Declares dead every worker that has been silent for `leaseMs`, and gives back what they held: it is due at once and
+ * has cost no attempt (whether the last one reached the RP, nobody knows).
+ *
+ * Two statements, for the second must see what a worker leased until the moment it was deleted.
+ *
+ * @returns how many deliveries were given back.
+ */
+export async function reclaimLeases(db: Database, { leaseMs }: { leaseMs: number }): Promise<number> {
+  return bury(db, BURY_SILENT, leaseMs / 1_000)
+}
+
+/** Takes leave: what the worker still holds is given back. */
+export async function retireWorker(db: Database, id: WorkerId): Promise<number> {
+  return bury(db, BURY_ONE, id)
+}
+
+async function bury(db: Database, text: string, value: unknown): Promise<number> {
+  return withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<Buried>({ text, values: [value] })
+    if (rows.length === 0) return 0
+    const earliest = new Date(Math.min(...rows.map(({ seen_at }) => seen_at.getTime())))
+    const { rowCount } = await transaction.query({
+      name: 'reclaim',
+      text: RECLAIM,
+      values: [rows.map(({ id }) => id), earliest],
+    })
+    return rowCount ?? 0
+  })
+}

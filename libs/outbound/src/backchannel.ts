@@ -1,0 +1,24 @@
+import type { Answer, Binding } from '@curfew/domain'
+import type { GuardedClient } from './guarded-client.ts'
+
+/**
+ * Sends a logout token to an RP (Back-Channel Logout 2.5): a form with the one field `logout_token`, and nothing else.
+ * Never rejects for what the RP did.
+ */
+export function postLogoutToken(
+  client: GuardedClient,
+  { binding, token }: { binding: Pick<Binding, 'uri' | 'timeoutMs' | 'allowedNetworks'>; token: string },
+): Promise<Answer> {
+  return client.post({
+    uri: binding.uri,
+    // A compact JWS has only characters that a form leaves as they are.
+    body: `logout_token=${token}`,
+    headers: {
+      'content-type': 'application/x-www-form-urlencoded',
+      accept: 'application/json',
+      'user-agent': 'curfew',
+    },
+    timeoutMs: binding.timeoutMs,
+    allowedNetworks: binding.allowedNetworks,
+  })
+}

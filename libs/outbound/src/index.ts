@@ -1,0 +1,3 @@
+export { postLogoutToken } from './backchannel.ts'
+export { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
+export { targetFault } from './target.ts'

@@ -1,0 +1,171 @@
+import { isIP } from 'node:net'
+import { CurfewError } from '@curfew/domain'
+
+/** The environment is wrong. One line for each mistake; a secret's value is never among the words. */
+export class ConfigurationError extends CurfewError {
+  override readonly code = 'ERR_CONFIGURATION'
+  readonly faults: readonly string[]
+
+  constructor(faults: readonly string[]) {
+    super(faults.join('\n'))
+    this.faults = faults
+  }
+}
+
+/** Reads variables one by one. A fault is noted and a stand-in returned, so that all faults are found in one go. */
+export interface EnvironmentReader {
+  /** Throws nothing: a missing variable without `fallback` is a fault. */
+  string(name: string, fallback?: string): string
+  optional(name: string): string | null
+  integer(name: string, options: { fallback: number; min: number; max: number }): number
+  flag(name: string, fallback: boolean): boolean
+  oneOf<Value extends string>(name: string, values: readonly Value[], fallback: Value): Value
+  /** A URL of one of `protocols`, such as `postgres:`. Null when absent and not required. */
+  url(name: string, options: { protocols: readonly string[]; required: true }): string
+  url(name: string, options: { protocols: readonly string[]; required?: false }): string | null
+  /** Comma-separated; empty when absent. `check` says what is wrong with an item, or null. */
+  list(name: string, check?: (item: string) => string | null): readonly string[]
+  cidrs(name: string): readonly string[]
+  /** 32 bytes in base64url. Null when absent and not required. */
+  secret32(name: string, options: { required: true }): Uint8Array
+  secret32(name: string, options: { required: false }): Uint8Array | null
+  /** Notes a fault that only the reader of several variables can see. */
+  fault(line: string): void
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/**
+ * Reads the environment once, into a frozen object.
+ *
+ * @throws {ConfigurationError} with every fault, when there is any.
+ */
+export function readEnvironment<Config extends object>(
+  env: Environment,
+  read: (reader: EnvironmentReader) => Config,
+): Readonly<Config> {
+  const faults: string[] = []
+  const config = read(createReader(env, faults))
+  if (faults.length > 0) throw new ConfigurationError(faults)
+  return Object.freeze(config)
+}
+
+function createReader(env: Environment, faults: string[]): EnvironmentReader {
+  // An empty variable counts as absent: compose files and charts write `NAME=` for "not set".
+  const get = (name: string): string | null => env[name]?.trim() || null
+  const fault = (line: string) => {
+    faults.push(line)
+  }
+  const missing = (name: string) => fault(`${name} is not set`)
+
+  function url(name: string, options: { protocols: readonly string[]; required: true }): string
+  function url(name: string, options: { protocols: readonly string[]; required?: boolean }): string | null
+  function url(
+    name: string,
+    { protocols, required }: { protocols: readonly string[]; required?: boolean },
+  ): string | null {
+    const value = get(name)
+    if (value === null) {
+      if (required === true) missing(name)
+      return required === true ? '' : null
+    }
+    // The value may hold a password, so it is not shown.
+    if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol)) {
+      fault(
+        `${name} must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
+      )
+    }
+    return value
+  }
+
+  function secret32(name: string, options: { required: true }): Uint8Array
+  function secret32(name: string, options: { required: boolean }): Uint8Array | null
+  function secret32(name: string, { required }: { required: boolean }): Uint8Array | null {
+    const value = get(name)
+    if (value === null) {
+      if (required) missing(name)
+      return required ? new Uint8Array(32) : null
+    }
+    const bytes = Buffer.from(value, 'base64url')
+    if (bytes.length !== 32 || !/^[\w-]+={0,2}$/.test(value)) {
+      fault(
+        `${name} must be 32 bytes in base64url (43 characters), such as \`openssl rand 32 | basenc --base64url\` gives`,
+      )
+    }
+    return bytes
+  }
+
+  function list(name: string, check: (item: string) => string | null = () => null): readonly string[] {
+    const items = (get(name) ?? '')
+      .split(',')
+      .map((item) => item.trim())
+      .filter((item) => item !== '')
+    for (const item of items) {
+      const wrong = check(item)
+      if (wrong !== null) fault(`${name}: ${JSON.stringify(item)} ${wrong}`)
+    }
+    return items
+  }
+
+  return {
+    fault,
+    url,
+    secret32,
+    list,
+    string(name, fallback) {
+      const value = get(name) ?? fallback
+      if (value === undefined) missing(name)
+      return value ?? ''
+    },
+    optional: get,
+    integer(name, { fallback, min, max }) {
+      const value = get(name)
+      if (value === null) return fallback
+      const number = Number(value)
+      if (!/^-?\d+$/.test(value) || number < min || number > max) {
+        fault(`${name} must be a whole number from ${min} to ${max}, not ${JSON.stringify(value)}`)
+      }
+      return number
+    },
+    flag(name, fallback) {
+      const value = get(name)
+      if (value === null) return fallback
+      if (value !== 'true' && value !== 'false')
+        fault(`${name} must be true or false, not ${JSON.stringify(value)}`)
+      return value === 'true'
+    },
+    oneOf(name, values, fallback) {
+      const value = get(name)
+      const found = values.find((candidate) => candidate === value)
+      if (value !== null && found === undefined) {
+        fault(`${name} must be one of ${values.join(', ')}, not ${JSON.stringify(value)}`)
+      }
+      return found ?? fallback
+    },
+    cidrs: (name) =>
+      list(name, (item) => (isCidr(item) ? null : 'is not a CIDR such as 10.0.0.0/8 or fd00::/8')),
+  }
+}
+
+/** Whether `text` is a network in CIDR notation, IPv4 or IPv6. */
+export function isCidr(text: string): boolean {
+  const [address = '', prefix = '', ...rest] = text.split('/')
+  const family = isIP(address)
+  return (
+    family !== 0 &&
+    rest.length === 0 &&
+    /^\d{1,3}$/.test(prefix) &&
+    Number(prefix) <= (family === 4 ? 32 : 128)
+  )
+}
+
+/** Reads a service's configuration, or ends the process: one line on standard error for each mistake, exit status 2. */
+export function readOrExit<Config>(read: (env: Environment) => Config): Config {
+  try {
+    return read(process.env)
+  } catch (error) {
+    if (!(error instanceof ConfigurationError)) throw error
+    for (const fault of error.faults) process.stderr.write(`${fault}\n`)
+    process.exit(2)
+  }
+}

@@ -1,0 +1,16 @@
+export { type Batcher, createBatcher, QueueFullError } from './batcher.ts'
+export { type ApiKey, type Authenticate, type Credential, createApiKeyAuthenticator, hashApiKey } from './credentials.ts'
+export {
+  ConfigurationError,
+  type Environment,
+  type EnvironmentReader,
+  isCidr,
+  readEnvironment,
+  readOrExit,
+} from './environment.ts'
+export { createHttpServer, type HttpServer, httpService, problemOf, traceparentOf } from './http-server.ts'
+export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
+export { createLog, LOG_LEVELS, type Log, type LogLevel, openLogFile } from './log.ts'
+export { createMetrics, type Metrics } from './metrics.ts'
+export { type Fault, ProblemError } from './problem.ts'
+export { createValidator } from './validator.ts'

@@ -1,0 +1,3 @@
+export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, type StoredKey } from './keyring.ts'
+export type { Signer } from './signer.ts'
+export { type Verification, type VerifyOptions, verifyLogoutToken } from './verify.ts'

@@ -1,0 +1,72 @@
+import {
+  LOGOUT_EVENT_MEMBER,
+  LOGOUT_TOKEN_TYPE,
+  type LogoutTokenClaims,
+  SIGNING_ALGORITHMS,
+} from '@curfew/domain'
+import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
+
+export interface VerifyOptions {
+  readonly issuer: string
+  /** The RP's own `client_id`. */
+  readonly audience: string
+  /** The issuer's public keys. */
+  readonly jwks: JSONWebKeySet
+  /** What this RP registered; default every one that we sign with. */
+  readonly algorithms?: readonly string[]
+  readonly now: Date
+  /** Refuse a token without `typ: logout+jwt`. Many issuers do not send it (Back-Channel Logout 4.1). */
+  readonly requireType?: boolean
+}
+
+/** Whether a token may be acted on; if not, why, in the words of an RP's answer (Back-Channel Logout 2.8). */
+export type Verification =
+  | { readonly ok: true; readonly claims: LogoutTokenClaims }
+  | { readonly ok: false; readonly error: 'invalid_request'; readonly description: string }
+
+/** Clocks differ by so much at most, in seconds. */
+const CLOCK_TOLERANCE_S = 60
+
+/** Checks a logout token as an RP must (Back-Channel Logout 2.6). */
+export async function verifyLogoutToken(token: string, options: VerifyOptions): Promise<Verification> {
+  const { issuer, audience, jwks, algorithms = SIGNING_ALGORITHMS, now, requireType = false } = options
+  const refuse = (description: string): Verification => ({ ok: false, error: 'invalid_request', description })
+  try {
+    const { payload, protectedHeader } = await jwtVerify(token, createLocalJWKSet(jwks), {
+      issuer,
+      audience,
+      algorithms: [...algorithms],
+      requiredClaims: ['iss', 'aud', 'iat', 'exp', 'jti'],
+      clockTolerance: CLOCK_TOLERANCE_S,
+      currentDate: now,
+    })
+    if (requireType && protectedHeader.typ !== LOGOUT_TOKEN_TYPE)
+      return refuse(`typ is not ${LOGOUT_TOKEN_TYPE}`)
+    const fault = claimsFault(payload, now)
+    return fault === null ? { ok: true, claims: payload as unknown as LogoutTokenClaims } : refuse(fault)
+  } catch (error) {
+    if (error instanceof errors.JOSEError) return refuse(error.message)
+    throw error
+  }
+}
+
+/** What is wrong with the claims beside those that every JWT has. */
+function claimsFault(payload: JWTPayload, now: Date): string | null {
+  const { iat, events, sub, sid, jti } = payload
+  if (typeof iat !== 'number' || iat > now.getTime() / 1_000 + CLOCK_TOLERANCE_S)
+    return 'iat is in the future'
+  if (typeof jti !== 'string' || jti === '') return 'jti is not a text'
+  if (!isText(sub) && !isText(sid)) return 'neither sub nor sid is present'
+  if (!isObject(events)) return 'events is not an object'
+  if (!isObject(events[LOGOUT_EVENT_MEMBER])) return `events has no member ${LOGOUT_EVENT_MEMBER}`
+  if ('nonce' in payload) return 'nonce is prohibited'
+  return null
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value !== ''
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

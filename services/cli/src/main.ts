@@ -1,0 +1,83 @@
+#!/usr/bin/env node
+import { parseArgs } from 'node:util'
+import { migrate, openDatabase } from '@curfew/ledger'
+import { readEnvironment, readOrExit } from '@curfew/runtime'
+import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
+
+// The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
+
+const USAGE = `Usage: curfew COMMAND
+
+  up [--demo]   run everything in one process: API, delivery, embedded PostgreSQL
+                --demo: with three relying parties on loopback and one logout
+  migrate       bring the ledger of DATABASE_URL to this release's schema
+
+Settings come from the environment; the README lists them.
+`
+
+/** What is asked for cannot be understood. */
+class UsageError extends Error {}
+
+async function up(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, { demo: { type: 'boolean', default: false } })
+  return runStandalone(readOrExit(readStandaloneConfig), {
+    demo: values.demo === true,
+    print: (text) => process.stdout.write(text),
+  })
+}
+
+async function migrateLedger(args: readonly string[]): Promise<number> {
+  parse(args, {})
+  const { databaseUrl } = readOrExit((env) =>
+    readEnvironment(env, (read) => ({
+      databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
+    })),
+  )
+  const db = await openDatabase(databaseUrl, { applicationName: 'curfew migrate' })
+  try {
+    const applied = await migrate(db)
+    process.stdout.write(
+      applied.length === 0 ? 'The ledger is up to date.\n' : `Applied ${applied.join(', ')}.\n`,
+    )
+    return 0
+  } finally {
+    await db.end()
+  }
+}
+
+function parse(
+  args: readonly string[],
+  options: NonNullable<Parameters<typeof parseArgs>[0]>['options'] & {},
+) {
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: false, strict: true })
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error })
+  }
+}
+
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+  up,
+  migrate: migrateLedger,
+}
+
+async function main([name, ...args]: readonly string[]): Promise<number> {
+  if (name === undefined || name === '--help' || name === 'help') {
+    process.stdout.write(USAGE)
+    return name === undefined ? 2 : 0
+  }
+  const command = COMMANDS[name]
+  try {
+    if (command === undefined) throw new UsageError(`There is no command ${name}.`)
+    return await command(args)
+  } catch (error) {
+    if (error instanceof UsageError) {
+      process.stderr.write(`${error.message}\n\n${USAGE}`)
+      return 2
+    }
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+    return 1
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2))

@@ -1,0 +1,30 @@
+import type { IssuerName, SigningAlgorithm } from '@curfew/domain'
+import type { Database } from '@curfew/ledger'
+import type { HttpServer } from '@curfew/runtime'
+import type { Keyring } from '@curfew/tokens'
+import { registerDeliveries } from './deliveries.ts'
+import { registerIssuers } from './issuers.ts'
+import { registerJwks } from './jwks.ts'
+import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
+
+export { readConsoleConfig } from './config.ts'
+
+/** What the console works with, already open. */
+export interface ConsoleDeps {
+  readonly server: HttpServer
+  readonly db: Database
+  readonly keyring: Keyring
+  readonly targetFault: RelyingPartiesDeps['targetFault']
+}
+
+/** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
+export function createConsole({ server, db, keyring, targetFault }: ConsoleDeps): void {
+  registerIssuers(server, { db })
+  registerRelyingParties(server, {
+    db,
+    targetFault,
+    ensureKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => keyring.ensure(issuer, algorithm),
+  })
+  registerDeliveries(server, { db })
+  registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
+}

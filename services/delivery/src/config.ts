@@ -1,0 +1,17 @@
+import { readKafkaConnection } from '@curfew/broker'
+import { type Environment, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+
+/** Reads the environment of the delivery service. @throws {ConfigurationError} */
+export function readDeliveryConfig(env: Environment) {
+  return readEnvironment(env, (read) => ({
+    databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
+    kafka: readKafkaConnection(read),
+    port: read.integer('PORT', { fallback: 8483, min: 0, max: 65_535 }),
+    host: read.string('HOST', '0.0.0.0'),
+    masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
+    allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
+    leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
+    stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
+  }))
+}

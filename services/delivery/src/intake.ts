@@ -1,0 +1,150 @@
+import { decodeLogoutEvent } from '@curfew/client'
+import {
+  type BatchHandler,
+  type BindingId,
+  type ConsumedRecord,
+  type Digest,
+  type EventId,
+  LedgerUnavailableError,
+  type LogoutEvent,
+  plan,
+  type Quarantined,
+  sameContent,
+} from '@curfew/domain'
+import { type Database, type PlannedEvent, planEvents, type Registry } from '@curfew/ledger'
+import type { Log } from '@curfew/runtime'
+import type { Dispatcher } from './dispatcher.ts'
+import type { RegistryCache } from './registry-cache.ts'
+import type { Worker } from './worker.ts'
+
+export interface IntakeDeps {
+  readonly db: Database
+  readonly log: Log
+  readonly registry: RegistryCache
+  readonly worker: Worker
+  readonly dispatcher: Pick<Dispatcher, 'room' | 'accept' | 'waitForRoom'>
+  /** The faults of a value that should be an `AcceptedLogoutEvent`. */
+  readonly check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[]
+  /** SHA-256. */
+  readonly digest: Digest
+  readonly now: () => Date
+}
+
+/** One event of a batch, and the record it came in. */
+interface Incoming {
+  readonly event: LogoutEvent
+  readonly digest: Uint8Array
+  readonly record: ConsumedRecord
+}
+
+/** Longest that planning waits for attempts to catch up, in milliseconds: it shares the processor with them. */
+const ROOM_WAIT_MS = 50
+
+/**
+ * Turns log records into the ledger's plan: events and the deliveries they owe in one transaction for the whole batch.
+ * What this worker has room for is born leased to it and attempted at once; the rest is born pending.
+ */
+export function createIntake(deps: IntakeDeps): BatchHandler {
+  const { db, log, registry, worker, dispatcher, digest, now } = deps
+
+  async function write(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+    for (;;) {
+      const known = registry.current()
+      const planned = planBatch(batch, known)
+      const workerId = worker.id()
+      const result = await planEvents(db, {
+        batch: planned,
+        workerId,
+        registryRevision: known.revision,
+        now: now(),
+      })
+      if (!result.ok) {
+        await (result.why === 'worker_lost' ? worker.register() : registry.refresh())
+        continue
+      }
+      for (const { event, deliveries } of planned) {
+        if (!result.planned.has(event.id)) continue
+        for (const { delivery, leased } of deliveries) if (leased) dispatcher.accept(delivery, workerId)
+      }
+      return batch
+        .filter(({ event }) => result.conflicts.has(event.id))
+        .map(({ event, record }) => ({ record, reason: conflict(event.id) }))
+    }
+  }
+
+  function planBatch(batch: readonly Incoming[], known: Registry): readonly PlannedEvent[] {
+    const room = new Map<BindingId, number>()
+    return batch.map(({ event, digest: content, record }) => {
+      const { basis, deliveries } = plan(event, known.issuers.get(event.iss) ?? null, digest)
+      return {
+        event,
+        digest: content,
+        basis,
+        traceparent: record.headers.traceparent ?? null,
+        deliveries: deliveries.map((delivery) => {
+          const left = room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId)
+          room.set(delivery.bindingId, left - 1)
+          return { delivery, leased: left > 0 }
+        }),
+      }
+    })
+  }
+
+  /** The batch as a whole, or, when PostgreSQL refuses something in it, each event by itself: one that cannot be written must not hold up the rest. */
+  async function writeAround(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+    try {
+      return await write(batch)
+    } catch (error) {
+      if (error instanceof LedgerUnavailableError || !isDataFault(error)) throw error
+      const [only, ...others] = batch
+      if (only !== undefined && others.length === 0) {
+        log.error({ event: 'event.quarantined', event_id: only.event.id, err: error })
+        return [{ record: only.record, reason: `the ledger refused it: ${error.message}` }]
+      }
+      const quarantined: Quarantined[] = []
+      for (const incoming of batch) quarantined.push(...(await writeAround([incoming])))
+      return quarantined
+    }
+  }
+
+  return async (records) => {
+    const { events, quarantined } = read(records, deps)
+    for (const { record, reason } of quarantined) {
+      log.error({ event: 'event.quarantined', position: record.position, reason })
+    }
+    if (events.length === 0) return quarantined
+    await dispatcher.waitForRoom(ROOM_WAIT_MS)
+    return [...quarantined, ...(await writeAround(events))]
+  }
+}
+
+/** Reads a batch: each event once, however often it came, and apart what cannot be read. */
+function read(
+  records: readonly ConsumedRecord[],
+  { check, digest }: Pick<IntakeDeps, 'check' | 'digest'>,
+): { readonly events: readonly Incoming[]; readonly quarantined: readonly Quarantined[] } {
+  const events = new Map<EventId, Incoming>()
+  const quarantined: Quarantined[] = []
+  for (const record of records) {
+    const event = decodeLogoutEvent(record, check)
+    if ('unreadable' in event) {
+      quarantined.push({ record, reason: event.unreadable })
+      continue
+    }
+    const content = digest(sameContent(event))
+    const earlier = events.get(event.id)
+    if (earlier === undefined) events.set(event.id, { event, digest: content, record })
+    else if (Buffer.compare(earlier.digest, content) !== 0)
+      quarantined.push({ record, reason: conflict(event.id) })
+  }
+  return { events: [...events.values()], quarantined }
+}
+
+function conflict(id: EventId): string {
+  return `event ${id} is known with another content`
+}
+
+/** SQLSTATE classes 22 (data exception) and 23 (constraint violation): this row will never be taken. */
+function isDataFault(error: unknown): error is Error {
+  return error instanceof Error && 'code' in error && /^2[23]/.test(String(error.code))
+}

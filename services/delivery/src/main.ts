@@ -1,0 +1,58 @@
+import { hostname } from 'node:os'
+import { createKafkaEventLog } from '@curfew/broker'
+import { createDatabase, createPostgresEventLog, openKeyStore } from '@curfew/ledger'
+import { createGuardedClient } from '@curfew/outbound'
+import {
+  createApiKeyAuthenticator,
+  createHttpServer,
+  createLog,
+  createMetrics,
+  httpService,
+  readOrExit,
+  runProcess,
+} from '@curfew/runtime'
+import { createKeyring } from '@curfew/tokens'
+import { createDelivery, readDeliveryConfig } from './service.ts'
+
+// The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
+
+const config = readOrExit(readDeliveryConfig)
+const log = createLog({ service: 'delivery', level: config.logLevel })
+
+process.exitCode = await runProcess(
+  async (scope) => {
+    const metrics = createMetrics()
+    const db = createDatabase(config.databaseUrl, { applicationName: 'curfew delivery' })
+    scope.defer('postgres', () => db.end())
+    const eventLog =
+      config.kafka === null
+        ? createPostgresEventLog({ db, url: config.databaseUrl })
+        : createKafkaEventLog({
+            ...config.kafka,
+            clientId: `curfew-delivery@${hostname()}`,
+            groupId: 'curfew',
+          })
+    scope.defer('event log', () => eventLog.close())
+    const client = createGuardedClient({ allowedNetworks: config.allowedNetworks })
+    scope.defer('outbound', () => client.close())
+    const server = await createHttpServer({
+      title: 'Curfew delivery',
+      log,
+      metrics,
+      authenticate: createApiKeyAuthenticator([]),
+      checks: { 'event-log': () => eventLog.check(), ledger: async () => void (await db.query('select 1')) },
+    })
+    const delivery = createDelivery({
+      eventLog,
+      db,
+      keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
+      client,
+      log,
+      metrics,
+      workerName: `${hostname()}:${process.pid}`,
+      leaseMs: config.leaseMs,
+    })
+    return [delivery, httpService(server, { host: config.host, port: config.port, log })]
+  },
+  { stopDeadlineMs: config.stopDeadlineMs, log },
+)

@@ -1,0 +1,48 @@
+import { type Database, type Registry, readRegistry, readRegistryRevision } from '@curfew/ledger'
+import { type Log, sleep } from '@curfew/runtime'
+
+/** The registry in memory. */
+export interface RegistryCache {
+  /** As last read. */
+  current(): Registry
+  /** Reads it now. */
+  refresh(): Promise<void>
+  /** Reads it again whenever it has changed, until `ended` aborts. */
+  followUntil(ended: AbortSignal): Promise<void>
+}
+
+/**
+ * Keeps a copy of the registry, at most about `pollMs` behind. Attempts use it as it is; a plan is checked against the
+ * ledger's own revision as it is written, so an old copy never plans.
+ */
+export function createRegistryCache({
+  db,
+  log,
+  pollMs,
+}: {
+  db: Database
+  log: Log
+  pollMs: number
+}): RegistryCache {
+  let registry: Registry = { revision: -1, issuers: new Map(), bindings: new Map() }
+
+  async function refresh(): Promise<void> {
+    registry = await readRegistry(db)
+  }
+
+  return {
+    current: () => registry,
+    refresh,
+    async followUntil(ended) {
+      while (!ended.aborted) {
+        await sleep(pollMs, ended)
+        try {
+          if ((await readRegistryRevision(db)) !== registry.revision) await refresh()
+        } catch (error) {
+          // The copy goes on to serve; what was registered meanwhile is read when the ledger is back.
+          log.warn({ event: 'registry.stale', err: error })
+        }
+      }
+    },
+  }
+}

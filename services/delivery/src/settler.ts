@@ -1,0 +1,67 @@
+import { type DeliveryId, LedgerUnavailableError, type WorkerId } from '@curfew/domain'
+import { type Database, type Settled, settleDeliveries } from '@curfew/ledger'
+import { createBatcher, type Log, sleep } from '@curfew/runtime'
+
+/** What was leased to one incarnation of the worker, and what it did. */
+interface Claimed {
+  readonly workerId: WorkerId
+  readonly settled: Settled
+}
+
+export interface Settler {
+  /** Resolves when it is in the ledger: true, or false when the lease was lost and nothing was recorded. */
+  settle(workerId: WorkerId, settled: Settled): Promise<boolean>
+  drain(): Promise<void>
+}
+
+export interface SettlerDeps {
+  readonly db: Database
+  readonly log: Log
+  readonly now: () => Date
+  readonly batchSize: number
+  /** Most outcomes that wait for the ledger. Bounded by what a worker holds. */
+  readonly queueMax: number
+  /** Ends the waiting for a ledger that is away. */
+  readonly abandoning: AbortSignal
+}
+
+const PAUSE_MS_MAX = 2_000
+
+/**
+ * Writes outcomes to the ledger, those that arrive together in one statement. While the ledger is away they wait here: an
+ * acknowledgement that an RP gave is not asked for twice as long as the lease holds.
+ */
+export function createSettler({ db, log, now, batchSize, queueMax, abandoning }: SettlerDeps): Settler {
+  async function write(workerId: WorkerId, batch: readonly Settled[]): Promise<ReadonlySet<DeliveryId>> {
+    for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
+      try {
+        return await settleDeliveries(db, { batch, workerId, now: now() })
+      } catch (error) {
+        if (!(error instanceof LedgerUnavailableError) || abandoning.aborted) throw error
+        log.warn({ event: 'ledger.away', waiting: batch.length, err: error })
+        await sleep(pauseMs, abandoning)
+      }
+    }
+  }
+
+  const batcher = createBatcher<Claimed, boolean>({
+    batchSize,
+    queueMax,
+    // Two, so that one batch is gathered and sent while the other is being committed.
+    concurrency: 2,
+    async run(items) {
+      const ids = new Set(items.map(({ workerId }) => workerId))
+      const written = new Map<WorkerId, ReadonlySet<DeliveryId>>()
+      for (const id of ids) {
+        const batch = items.filter(({ workerId }) => workerId === id).map(({ settled }) => settled)
+        written.set(id, await write(id, batch))
+      }
+      return items.map(({ workerId, settled }) => written.get(workerId)?.has(settled.id) === true)
+    },
+  })
+
+  return {
+    settle: (workerId, settled) => batcher.add({ workerId, settled }),
+    drain: () => batcher.drain(),
+  }
+}

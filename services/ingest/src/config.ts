@@ -1,0 +1,16 @@
+import { readKafkaConnection } from '@curfew/broker'
+import { type Environment, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+
+/** Reads the environment of the ingest service. @throws {ConfigurationError} */
+export function readIngestConfig(env: Environment) {
+  return readEnvironment(env, (read) => ({
+    // Needed to tell what became of an event; accepting one does without, unless it is the event log too.
+    databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
+    kafka: readKafkaConnection(read),
+    port: read.integer('PORT', { fallback: 8481, min: 0, max: 65_535 }),
+    host: read.string('HOST', '0.0.0.0'),
+    adminKey: read.string('CURFEW_ADMIN_KEY'),
+    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
+    stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
+  }))
+}

@@ -1,0 +1,26 @@
+import { resolve } from 'node:path'
+import { readKafkaConnection } from '@curfew/broker'
+import { type Environment, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+
+export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
+
+/** Reads the environment of everything in one process. @throws {ConfigurationError} */
+export function readStandaloneConfig(env: Environment) {
+  return readEnvironment(env, (read) => ({
+    /** Null: an embedded PostgreSQL under `dataDir`. */
+    databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'] }),
+    /** Null: the event log is PostgreSQL. */
+    kafka: readKafkaConnection(read),
+    dataDir: resolve(read.string('CURFEW_DATA', './.curfew')),
+    host: read.string('HOST', '127.0.0.1'),
+    port: read.integer('CURFEW_PORT', { fallback: 8480, min: 0, max: 65_535 }),
+    /** Null: generated into `dataDir`. */
+    masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
+    /** Null: generated, its hash kept in `dataDir`. */
+    adminKey: read.optional('CURFEW_ADMIN_KEY'),
+    allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
+    leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
+    stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
+  }))
+}

@@ -1,0 +1,482 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  createKafkaEventLog,
+  DEFAULT_TOPICS,
+  QUARANTINE_POSITION,
+  QUARANTINE_REASON,
+  topicName,
+} from '@curfew/broker'
+import { type ConsumedRecord, type EventLog, EventLogUnavailableError, type LogRecord } from '@curfew/domain'
+import kafkajs from 'kafkajs'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
+import { describeWithKafka, missingKafka, uniquePrefix } from '../support/kafka.ts'
+
+// Goal: what only Kafka can get wrong in the words of the EventLog port: groups, rebalances, dead processes, a dead
+// broker. Method: a real broker; processes and brokers are killed with SIGKILL; short sessions, so that it is quick.
+
+const closers: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close()
+})
+
+interface Options {
+  readonly brokers: readonly string[]
+  readonly prefix?: string
+  readonly partitions?: number
+  readonly sessionTimeoutMs?: number
+  readonly appendTimeoutMs?: number
+  readonly log?: NonNullable<Parameters<typeof createKafkaEventLog>[0]['log']>
+}
+
+function openLog({ brokers, prefix = uniquePrefix(), partitions = 4, ...rest }: Options): EventLog {
+  const lane = { partitions, retentionMs: 3_600_000 }
+  const log = createKafkaEventLog({
+    brokers,
+    clientId: 'test',
+    groupId: `${prefix}delivery`,
+    topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, quarantine: lane },
+    sessionTimeoutMs: 3_000,
+    ...rest,
+  })
+  closers.push(() => log.close())
+  return log
+}
+
+type Handler = (batch: readonly ConsumedRecord[]) => Promise<void> | void
+
+function consume(log: EventLog, handle: Handler, batchSize = 50, batchesInFlight = 4) {
+  const errors: unknown[] = []
+  const consumer = log.consume(
+    { lane: 'interactive', batchSize, batchesInFlight, onError: (error) => errors.push(error) },
+    async (batch) => {
+      await handle(batch)
+      return []
+    },
+  )
+  closers.push(() => consumer.stop())
+  return { ...consumer, errors }
+}
+
+function record(key: string, number: number): LogRecord {
+  return {
+    lane: 'interactive',
+    key,
+    value: Buffer.from(String(number)),
+    headers: { ce_id: `${key}-${number}` },
+  }
+}
+
+const idsOf = (batch: readonly ConsumedRecord[]) => batch.map(({ headers }) => headers.ce_id ?? '?')
+const ids = (records: readonly LogRecord[]) => records.map(({ headers }) => headers.ce_id ?? '?')
+const numbered = (count: number, keys: number, from = 0) =>
+  Array.from({ length: count }, (_, index) => record(`k${index % keys}`, from + index))
+const patiently = { timeout: 25_000, interval: 10 }
+
+/** Throws unless the first sightings of each key's records are in the order of their numbers. */
+function expectOrder(seen: readonly ConsumedRecord[]): void {
+  const last = new Map<string, number>()
+  const known = new Set<string>()
+  for (const { key, value, headers } of seen) {
+    const id = headers.ce_id ?? '?'
+    if (known.has(id)) continue
+    known.add(id)
+    const number = Number(value.toString())
+    expect(number, `${id} came after ${last.get(key)}`).toBeGreaterThan(last.get(key) ?? -1)
+    last.set(key, number)
+  }
+}
+
+await describeWithKafka('the Kafka event log', (brokers) => {
+  it('hands out every record once, in order within its key, with key, value and headers as they were', async () => {
+    const log = openLog({ brokers })
+    const seen: ConsumedRecord[] = []
+    consume(log, (batch) => void seen.push(...batch))
+    const records = numbered(2_000, 37)
+    // Not one after the other: appends of one tick, and appends while a send is in flight.
+    const appends: Promise<void>[] = []
+    for (let from = 0; from < records.length; from += 10) {
+      appends.push(log.append(records.slice(from, from + 10)))
+      if (from % 200 === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    await Promise.all(appends)
+    await vi.waitFor(() => expect(seen).toHaveLength(records.length), patiently)
+    expectOrder(seen)
+    const found = seen.find(({ headers }) => headers.ce_id === 'k3-40')
+    expect(found).toMatchObject({ lane: 'interactive', key: 'k3', headers: { ce_id: 'k3-40' } })
+    expect(found?.value.toString()).toBe('40')
+    expect(found?.position).toMatch(/logout\.events\/\d+@\d+$/)
+  })
+
+  it('never makes a batch larger than asked, nor more at once, nor two with one key', async () => {
+    const log = openLog({ brokers })
+    await log.append(numbered(500, 20))
+    let running = 0
+    let most = 0
+    let count = 0
+    const held = new Set<string>()
+    consume(
+      log,
+      async (batch) => {
+        expect(batch.length).toBeLessThanOrEqual(7)
+        const keys = new Set(batch.map(({ key }) => key))
+        for (const key of keys) expect(held.has(key)).toBe(false)
+        for (const key of keys) held.add(key)
+        most = Math.max(most, ++running)
+        await new Promise((resolve) => setTimeout(resolve, 2))
+        running--
+        for (const key of keys) held.delete(key)
+        count += batch.length
+      },
+      7,
+      2,
+    )
+    await vi.waitFor(() => expect(count).toBe(500), patiently)
+    expect(most).toBe(2)
+  })
+
+  it('gives a rejected batch again, the same records in the same order, while other partitions go on', async () => {
+    const log = openLog({ brokers })
+    const seen: ConsumedRecord[] = []
+    const tries: string[][] = []
+    const { errors } = consume(log, (batch) => {
+      if (batch.some(({ key }) => key === 'poison') && tries.push(idsOf(batch)) <= 3)
+        throw new Error('not yet')
+      seen.push(...batch)
+    })
+    await log.append([record('poison', 0), record('poison', 1)])
+    await vi.waitFor(() => expect(tries.length).toBeGreaterThan(0), patiently)
+    const others = numbered(50, 50)
+    await log.append([...others, record('poison', 2)])
+    await vi.waitFor(() => expect(seen).toHaveLength(53), patiently)
+    expect(tries.slice(0, 3)).toEqual([tries[0], tries[0], tries[0]])
+    expect(errors.map(String)).toEqual(Array(3).fill('Error: not yet'))
+    const firstPoison = seen.findIndex(({ key }) => key === 'poison')
+    expect(firstPoison).toBeGreaterThan(0)
+    expectOrder(seen)
+  })
+
+  it('goes on from the last committed record after a stop', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog({ brokers, prefix })
+    await log.append(numbered(100, 10))
+    const before: string[] = []
+    const first = consume(log, (batch) => void before.push(...idsOf(batch)), 10)
+    await vi.waitFor(() => expect(before.length).toBeGreaterThanOrEqual(30), patiently)
+    await first.stop()
+    const after: string[] = []
+    consume(openLog({ brokers, prefix }), (batch) => void after.push(...idsOf(batch)))
+    await vi.waitFor(() => expect(before.length + after.length).toBeGreaterThanOrEqual(100), patiently)
+    expect([...before, ...after].sort()).toEqual(ids(numbered(100, 10)).sort())
+  })
+
+  it('hands out nothing while paused, keeps its partitions, and reads only so far ahead', async () => {
+    const log = openLog({ brokers, sessionTimeoutMs: 800 })
+    const seen: string[] = []
+    const consumer = consume(log, (batch) => void seen.push(...idsOf(batch)), 10)
+    await log.append(numbered(10, 10))
+    await vi.waitFor(() => expect(seen).toHaveLength(10), patiently)
+    consumer.pause()
+    await log.append(numbered(2_000, 10, 10))
+    // Longer than a session: without heartbeats the group would have taken the partitions away by now.
+    await new Promise((resolve) => setTimeout(resolve, 1_700))
+    expect(seen).toHaveLength(10)
+    consumer.resume()
+    await vi.waitFor(() => expect(seen).toHaveLength(2_010), patiently)
+    expect(new Set(seen).size).toBe(2_010)
+    expect(consumer.errors).toEqual([])
+  })
+
+  it('keeps its membership while a handler takes longer than a session', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog({ brokers, prefix, sessionTimeoutMs: 800 })
+    const seen: string[] = []
+    const slow = Promise.withResolvers<void>()
+    const consumer = consume(log, async (batch) => {
+      seen.push(...idsOf(batch))
+      if (batch.some(({ key }) => key === 'slow')) await slow.promise
+    })
+    await log.append([record('slow', 0)])
+    await vi.waitFor(() => expect(seen).toEqual(['slow-0']), patiently)
+    await new Promise((resolve) => setTimeout(resolve, 1_700))
+    slow.resolve()
+    await log.append([record('slow', 1)])
+    await vi.waitFor(() => expect(seen).toEqual(['slow-0', 'slow-1']), patiently)
+    await consumer.stop()
+    expect(consumer.errors).toEqual([])
+    const again: string[] = []
+    consume(openLog({ brokers, prefix }), (batch) => void again.push(...idsOf(batch)))
+    await log.append([record('slow', 2)])
+    await vi.waitFor(() => expect(again).toEqual(['slow-2']), patiently)
+  })
+
+  it('loses nothing and keeps the order when consumers come and go while work is in flight', async () => {
+    const prefix = uniquePrefix()
+    const producer = openLog({ brokers, prefix })
+    const seen: ConsumedRecord[] = []
+    const handle: Handler = async (batch) => {
+      await new Promise((resolve) => setTimeout(resolve, 40))
+      seen.push(...batch)
+    }
+    const first = consume(openLog({ brokers, prefix }), handle, 50)
+    const appended: string[] = []
+    let enough = false
+    const appending = (async () => {
+      for (let from = 0; !enough; from += 50) {
+        const records = numbered(50, 30, from)
+        await producer.append(records)
+        appended.push(...ids(records))
+        await vi.waitFor(() => expect(appended.length - seen.length).toBeLessThan(500), patiently)
+      }
+    })()
+    await vi.waitFor(() => expect(seen.length).toBeGreaterThan(100), patiently)
+    let second = 0
+    const joined = consume(
+      openLog({ brokers, prefix }),
+      async (batch) => {
+        await handle(batch)
+        second += batch.length
+      },
+      50,
+    )
+    await vi.waitFor(() => expect(second).toBeGreaterThan(500), patiently)
+    await first.stop()
+    const atStop = second
+    await vi.waitFor(() => expect(second).toBeGreaterThan(atStop + 500), patiently)
+    enough = true
+    await appending
+    await vi.waitFor(() => expect(new Set(idsOf(seen)).size).toBe(appended.length), patiently)
+    expectOrder(seen)
+    expect(joined.errors).toEqual([])
+    // Handling is let come to its end before partitions change hands, so even repetitions are not to be expected.
+    expect(seen).toHaveLength(appended.length)
+  })
+
+  it('gives again what a process had handled and not committed when it was killed', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog({ brokers, prefix, sessionTimeoutMs: 1_000 })
+    await log.append(numbered(20, 5))
+    const child = spawn(
+      process.execPath,
+      [
+        '--input-type=module',
+        '--eval',
+        `
+        import { createKafkaEventLog } from ${JSON.stringify(import.meta.resolve('@curfew/broker'))}
+        const lane = { partitions: 4, retentionMs: 3_600_000 }
+        const prefix = ${JSON.stringify(prefix)}
+        const log = createKafkaEventLog({
+          brokers: ${JSON.stringify(brokers)}, clientId: 'child', groupId: prefix + 'delivery', sessionTimeoutMs: 1_000,
+          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, quarantine: lane },
+        })
+        log.consume(
+          { lane: 'interactive', batchSize: 100, batchesInFlight: 4, onError: (error) => console.error(error) },
+          async (batch) => {
+            process.stdout.write(batch.map(({ headers }) => headers.ce_id).join(' ') + ' ')
+            await new Promise(() => undefined)
+          },
+        )
+        setInterval(() => undefined, 1_000)`,
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    )
+    let said = ''
+    child.stdout.on('data', (data) => {
+      said += String(data)
+    })
+    await vi.waitFor(() => expect(said.trim().split(' ')).toHaveLength(20), patiently)
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    const seen: ConsumedRecord[] = []
+    consume(log, (batch) => void seen.push(...batch))
+    await vi.waitFor(() => expect(idsOf(seen).sort()).toEqual(said.trim().split(' ').sort()), patiently)
+    expectOrder(seen)
+  })
+
+  it('puts what could not be understood into quarantine, as it was, with reason and position', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog({ brokers, prefix })
+    const positions: string[] = []
+    const consumer = log.consume(
+      { lane: 'interactive', batchSize: 10, batchesInFlight: 1, onError: () => undefined },
+      async (batch) => {
+        const bad = batch.filter(({ key }) => key === 'bad')
+        positions.push(...bad.map(({ position }) => position))
+        return bad.map((each) => ({ record: each, reason: 'not JSON — at all' }))
+      },
+    )
+    closers.push(() => consumer.stop())
+    await log.append([record('good', 1), { ...record('bad', 2), value: new Uint8Array([0, 255, 128]) }])
+    const reader = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }).consumer({
+      groupId: `${prefix}reader`,
+    })
+    const found: kafkajs.KafkaMessage[] = []
+    await vi.waitFor(() => expect(positions).toHaveLength(1), patiently)
+    await consumer.stop()
+    await reader.connect()
+    closers.push(() => reader.disconnect())
+    await reader.subscribe({ topics: [topicName('quarantine', { prefix })], fromBeginning: true })
+    await reader.run({ eachMessage: async ({ message }) => void found.push(message) })
+    await vi.waitFor(() => expect(found).toHaveLength(1), patiently)
+    expect(found[0]?.key?.toString()).toBe('bad')
+    expect([...(found[0]?.value ?? [])]).toEqual([0, 255, 128])
+    const headers = Object.fromEntries(
+      Object.entries(found[0]?.headers ?? {}).map(([name, value]) => [name, String(value)]),
+    )
+    expect(headers).toEqual({
+      ce_id: 'bad-2',
+      [QUARANTINE_REASON]: 'not JSON — at all',
+      [QUARANTINE_POSITION]: positions[0],
+    })
+  })
+
+  it('keeps the lanes apart', async () => {
+    const log = openLog({ brokers })
+    const seen: string[] = []
+    consume(log, (batch) => void seen.push(...idsOf(batch)))
+    const bulk = log.consume(
+      { lane: 'bulk', batchSize: 10, batchesInFlight: 1, onError: () => undefined },
+      async (batch) => {
+        seen.push(...batch.map(({ lane, headers }) => `${lane} ${headers.ce_id}`))
+        return []
+      },
+    )
+    closers.push(() => bulk.stop())
+    await log.append([record('a', 1), { ...record('a', 2), lane: 'bulk' }])
+    await vi.waitFor(() => expect(seen.sort()).toEqual(['a-1', 'bulk a-2']), patiently)
+  })
+
+  it('says which topic is not as it must be, and uses it', async () => {
+    const prefix = uniquePrefix()
+    const messages: string[] = []
+    await openLog({ brokers, prefix, partitions: 2 }).check()
+    const log = openLog({
+      brokers,
+      prefix,
+      partitions: 3,
+      log: (level, message) => void (level === 'warn' && messages.push(message)),
+    })
+    await log.check()
+    expect(messages).toEqual(
+      (['interactive', 'bulk', 'quarantine'] as const).map(
+        (kind) => `topic ${topicName(kind, { prefix })} has partitions 2, less than 3`,
+      ),
+    )
+    await log.append([record('a', 1)])
+  })
+
+  it('takes an append larger than one send', async () => {
+    const log = openLog({ brokers })
+    const large = Array.from({ length: 30 }, (_, index) => ({
+      ...record('a', index),
+      value: Buffer.alloc(100_000, 'x'),
+    }))
+    await log.append(large)
+    const seen: string[] = []
+    consume(log, (batch) => void seen.push(...idsOf(batch)))
+    await vi.waitFor(() => expect(seen).toEqual(ids(large)), patiently)
+  })
+
+  it('warns of nothing and writes nothing by itself', async () => {
+    const warnings: string[] = []
+    const onWarning = ({ name }: Error) => void warnings.push(name)
+    process.on('warning', onWarning)
+    const out = vi.spyOn(process.stdout, 'write')
+    const log = openLog({ brokers })
+    const seen: string[] = []
+    const consumer = consume(log, (batch) => void seen.push(...idsOf(batch)))
+    await log.append(numbered(10, 3))
+    await vi.waitFor(() => expect(seen).toHaveLength(10), patiently)
+    await consumer.stop()
+    expect(out.mock.calls).toEqual([])
+    out.mockRestore()
+    process.off('warning', onWarning)
+    expect(warnings).toEqual([])
+  })
+})
+
+describe('the Kafka event log when the broker goes away', () => {
+  let kafka: RunningKafka
+  let missing: string | null = null
+  beforeAll(async () => {
+    // Its own broker, because it is killed. KAFKA_BROKERS is left out for the same reason.
+    const opened = await openKafka({
+      log: () => undefined,
+      environment: { ...process.env, KAFKA_BROKERS: '' },
+    })
+    if (opened.how !== 'none') kafka = opened
+    else missing = missingKafka(opened.lookedFor)
+  })
+  beforeEach((context) => {
+    if (missing !== null) context.skip(missing)
+  })
+  afterAll(() => kafka?.stop())
+
+  it('rejects in time, recovers by itself, and hands out everything that was confirmed', async () => {
+    const log = openLog({ brokers: kafka.brokers, appendTimeoutMs: 1_500 })
+    const seen: ConsumedRecord[] = []
+    const { errors } = consume(log, (batch) => void seen.push(...batch), 10)
+    const confirmed: string[] = []
+    let number = 0
+    const append = async () => {
+      const records = [record(`k${number % 5}`, number++)]
+      await log.append(records)
+      confirmed.push(...ids(records))
+    }
+    for (let index = 0; index < 50; index++) await append()
+    await vi.waitFor(() => expect(seen).toHaveLength(50), patiently)
+
+    // Appends are under way while it dies.
+    const dying = Promise.allSettled(Array.from({ length: 20 }, append))
+    await kafka.kill?.()
+    await dying
+    const startedAt = performance.now()
+    const rejected = await append().catch((error: unknown) => error)
+    expect(rejected).toBeInstanceOf(EventLogUnavailableError)
+    expect(performance.now() - startedAt).toBeLessThan(2_000)
+    await expect(log.check()).rejects.toBeInstanceOf(EventLogUnavailableError)
+
+    await kafka.restart?.()
+    await vi.waitFor(append, { timeout: 20_000, interval: 50 })
+    for (let index = 0; index < 20; index++) await append()
+    await vi.waitFor(() => expect(idsOf(seen)).toEqual(expect.arrayContaining(confirmed)), patiently)
+    expectOrder(seen)
+    expect(errors.length).toBeGreaterThan(0)
+    await log.check()
+  }, 60_000)
+
+  it('does not lose the records that follow a failed append of as many', async () => {
+    // A broker that hangs has the failed batch in its hands. kafkajs gives its sequence numbers to the next batch, and
+    // the broker, awake again, takes that for a repetition: it would confirm it and keep nothing.
+    const log = openLog({ brokers: kafka.brokers, partitions: 1, appendTimeoutMs: 1_500 })
+    const seen: string[] = []
+    await log.append([record('a', 0)])
+    await kafka.suspend?.()
+    const [failed] = await Promise.allSettled([log.append([record('a', 1)])])
+    await kafka.resume?.()
+    expect(failed.status).toBe('rejected')
+    await vi.waitFor(() => log.append([record('a', 2)]), { timeout: 20_000, interval: 50 })
+    consume(log, (batch) => void seen.push(...idsOf(batch)))
+    await vi.waitFor(() => expect(seen).toContain('a-2'), patiently)
+  }, 60_000)
+
+  it('needs no broker to be there at first', async () => {
+    await kafka.kill?.()
+    const log = openLog({ brokers: kafka.brokers, appendTimeoutMs: 20_000 })
+    const seen: string[] = []
+    consume(log, (batch) => void seen.push(...idsOf(batch)))
+    const appending = log.append([record('a', 1)])
+    await kafka.restart?.()
+    await appending
+    await vi.waitFor(() => expect(seen).toEqual(['a-1']), patiently)
+  }, 60_000)
+})
+
+describe('the settings of topics', () => {
+  it('have names that others may rely on', () => {
+    expect(topicName('interactive', DEFAULT_TOPICS)).toBe('logout.events')
+    expect(topicName('bulk', DEFAULT_TOPICS)).toBe('logout.events.bulk')
+    expect(topicName('quarantine', DEFAULT_TOPICS)).toBe('logout.quarantine')
+  })
+})
