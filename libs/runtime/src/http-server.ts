@@ -1,24 +1,24 @@
-import { randomBytes } from 'node:crypto'
 import swagger from '@fastify/swagger'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import {
   type FastifyBaseLogger,
-  type FastifyError,
   type FastifyInstance,
-  type FastifyReply,
   type FastifyRequest,
+  type FastifySchema,
   fastify,
   type RawReplyDefaultExpression,
   type RawRequestDefaultExpression,
   type RawServerDefault,
 } from 'fastify'
 import { type Authenticate, type Credential, hasScope } from './credentials.ts'
-import type { Service } from './lifecycle.ts'
-import { aborted } from './lifecycle.ts'
+import { type Checks, createReadiness } from './health.ts'
+import { answerClientError, answerError, BODY_BYTES_MAX, pathOf, sendProblem } from './http-errors.ts'
+import { readOnlyJson } from './json-body.ts'
+import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { type Problem, ProblemError, type ProblemFacts, problemBody } from './problem.ts'
-import { bodyAjv, faultsOf, textAjv } from './validator.ts'
+import { PROBLEM_MEDIA_TYPE, ProblemError } from './problem.ts'
+import { bodyAjv, closed, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
 
 declare module 'fastify' {
@@ -29,8 +29,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who calls; null on public routes. */
     credential: Credential | null
-    /** W3C trace context of this request: the caller's, or one of ours. */
-    traceparent: string
+    /** Made when first asked for: see `traceparentOf`. */
+    traceparent: string | null
   }
 }
 
@@ -49,86 +49,118 @@ export interface HttpServerOptions {
   readonly metrics: Metrics
   readonly authenticate: Authenticate
   /** What must answer for this process to be ready, by name. */
-  readonly checks: Readonly<Record<string, () => Promise<void>>>
+  readonly checks: Checks
+  /** Proxies whose `X-Forwarded-*` headers are believed: addresses or CIDRs, comma-separated. Default none. */
+  readonly trustProxy?: string
 }
 
-const BODY_BYTES_MAX = 1024 * 1024
-const CHECK_MS_MAX = 2_000
-/** Headers a client may take, in milliseconds; the body has as long again. */
+/** Longest that a request may take to arrive, in milliseconds. */
 const REQUEST_MS_MAX = 30_000
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
+const PUBLIC = 'public'
 
+/**
+ * A server with everything but routes of its own: JSON that is checked strictly, bearer authentication by the scope that
+ * each route declares (RFC 6750), problems (RFC 9457), `/openapi.json`, `/healthz`, `/readyz`, `/metrics`. To register a
+ * route without `config: { scope }` throws.
+ */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { title, log, metrics, authenticate, checks } = options
+  const { title, log, metrics, authenticate, checks, trustProxy } = options
   const server: HttpServer = fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MS_MAX,
-    return503OnClosing: true,
+    // What comes over an open connection while we stop is still served: its service ends after the server.
+    return503OnClosing: false,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 2_048 },
+    clientErrorHandler: answerClientError,
+    frameworkErrors: (error, request, reply) =>
+      void answerError(error, request as FastifyRequest, reply, log),
+    ...(trustProxy !== undefined && { trustProxy }),
   }).withTypeProvider<TypeBoxTypeProvider>()
-  const durations = metrics.histogram(
-    'http_request_duration_seconds',
-    'Time from a request to its answer.',
-    [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 30],
-    ['method', 'route', 'status'],
-  )
 
   server.setValidatorCompiler(({ schema, httpPart }) =>
     (httpPart === 'body' ? bodyAjv : textAjv).compile(schema as object),
   )
   // Answers are typed by their schemas where they are made; they are written as they are.
   server.setSerializerCompiler(() => (answer) => JSON.stringify(answer))
-  acceptOnlyJson(server)
+  readOnlyJson(server)
   server.decorateRequest('credential', null)
-  server.decorateRequest('traceparent', '')
-
-  server.addHook('onRoute', ({ config, url }) => {
-    if (config?.scope === undefined) throw new Error(`route ${url} says no scope`)
+  server.decorateRequest('traceparent', null)
+  addHooks(server, { metrics, authenticate })
+  server.setErrorHandler((error, request, reply) => answerError(error, request, reply, log))
+  server.setNotFoundHandler((request, reply) => {
+    const path = pathOf(request)
+    const allowed = METHODS.filter((method) => server.findRoute({ method, url: path }) !== null)
+    const detail = `There is no ${request.method} ${path}.`
+    if (allowed.length === 0) return sendProblem({ status: 404, detail }, request, reply)
+    return sendProblem({ status: 405, detail, headers: { allow: allowed.join(', ') } }, request, reply)
   })
-  server.addHook('onRequest', async (request, reply) => {
-    request.traceparent = traceparent(request.headers.traceparent)
-    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
-    // An unknown route has no scope, and tells nobody anything.
-    const { scope } = request.routeOptions.config
-    if (scope !== undefined && scope !== 'public')
-      request.credential = await authorize(request, scope, authenticate)
-  })
-  server.addHook('onResponse', async (request, reply) => {
-    const route = request.routeOptions.url ?? 'none'
-    durations.observe({ method: request.method, route, status: reply.statusCode }, reply.elapsedTime / 1_000)
-  })
-  server.setErrorHandler((error: FastifyError, request, reply) => {
-    const facts = factsOf(error)
-    if (facts.status >= 500) {
-      log.error({
-        event: 'request.failed',
-        method: request.method,
-        route: request.routeOptions.url,
-        status: facts.status,
-        trace_id: traceId(request),
-        err: error,
-      })
-    }
-    return sendProblem(facts, request, reply)
-  })
-  server.setNotFoundHandler((request, reply) =>
-    sendProblem({ status: 404, detail: `There is no ${request.method} ${path(request)}.` }, request, reply),
-  )
-
   await server.register(swagger, {
     openapi: {
       openapi: '3.1.0',
       info: { title, version: VERSION },
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
-      security: [{ bearer: [] }],
     },
+    transform: ({ schema, url, route }) => ({
+      url,
+      schema: documented(schema ?? {}, route.config?.scope ?? PUBLIC),
+    }),
   })
-  const config = { scope: 'public' }
-  const hidden = { schema: { hide: true }, config }
+  addOwnRoutes(server, { metrics, readiness: createReadiness(checks, log) })
+  return server
+}
+
+function addHooks(
+  server: HttpServer,
+  { metrics, authenticate }: Pick<HttpServerOptions, 'metrics' | 'authenticate'>,
+): void {
+  const durations = metrics.histogram(
+    'http_request_duration_seconds',
+    'Time from a request to its answer.',
+    [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 30],
+    ['method', 'route', 'status'],
+  )
+  server.addHook('onRoute', (route) => {
+    if (route.config?.scope === undefined) throw new Error(`route ${route.url} declares no scope`)
+    if (route.schema !== undefined) route.schema = strict(route.schema)
+  })
+  server.addHook('onRequest', async (request, reply) => {
+    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
+    if (request.url.includes('%00')) {
+      throw new ProblemError({
+        status: 400,
+        title: 'Invalid path',
+        detail: 'The path or query holds U+0000.',
+      })
+    }
+    // An unknown route has no scope, and tells nobody anything.
+    const { scope } = request.routeOptions.config
+    if (scope !== undefined && scope !== PUBLIC)
+      request.credential = await authorize(request, scope, authenticate)
+  })
+  server.addHook('onSend', (_request, reply, payload, done) => {
+    // Else a connection that was busy when we began to stop would stay open until its client tires of it.
+    if (life.closing) reply.header('connection', 'close')
+    done(null, payload)
+  })
+  server.addHook('onResponse', (request, reply, done) => {
+    const route = request.routeOptions.url ?? 'none'
+    durations.observe({ method: request.method, route, status: reply.statusCode }, reply.elapsedTime / 1_000)
+    done()
+  })
+}
+
+function addOwnRoutes(
+  server: HttpServer,
+  { metrics, readiness }: { metrics: Metrics; readiness: () => Promise<readonly string[]> },
+): void {
+  const hidden = { schema: { hide: true }, config: { scope: PUBLIC } }
   server.get('/openapi.json', hidden, async () => server.swagger())
   server.get('/healthz', hidden, async () => ({ status: 'alive' }))
   server.get('/readyz', hidden, async (_request, reply) => {
-    const away = await failing(checks, log)
+    if (life.closing) return reply.code(503).send({ status: 'stopping', away: [] })
+    const away = await readiness()
     return reply
       .code(away.length === 0 ? 200 : 503)
       .send({ status: away.length === 0 ? 'ready' : 'not ready', away })
@@ -140,13 +172,17 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
       .serializer((text: string) => text)
       .send(body)
   })
-  return server
 }
 
-/** Serves until the process stops, then lets requests in flight finish. */
+/** Serves until the process stops; then takes no more connections and lets requests in flight finish. */
 export function httpService(
   server: HttpServer,
-  { host, port, log, onListening }: { host: string; port: number; log: Log; onListening?: (url: string) => void },
+  {
+    host,
+    port,
+    log,
+    onListening,
+  }: { host: string; port: number; log: Log; onListening?: (url: string) => void },
 ): Service {
   return {
     name: 'http',
@@ -156,45 +192,10 @@ export function httpService(
       onListening?.(url)
       ready()
       await aborted(stopping)
-      const closed = server.close()
-      abandoning.addEventListener('abort', () => server.server.closeAllConnections(), { once: true })
-      await closed
+      void aborted(abandoning).then(() => server.server.closeAllConnections())
+      await server.close()
     },
   }
-}
-
-/** The trace context that work begun by this request carries on. */
-export function traceparentOf(request: FastifyRequest): string {
-  return request.traceparent
-}
-
-/** The body that `error` would be answered with. */
-export function problemOf(error: ProblemError, request: FastifyRequest): Problem {
-  return problemBody(error.problem, path(request), traceId(request))
-}
-
-function acceptOnlyJson(server: HttpServer): void {
-  const parse = server.getDefaultJsonParser('error', 'error')
-  const utf8 = new TextDecoder('utf-8', { fatal: true })
-  server.removeAllContentTypeParsers()
-  server.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    let text: string
-    try {
-      // Strict: a replaced character would be another subject.
-      text = utf8.decode(body as Buffer)
-    } catch {
-      done(
-        new ProblemError({
-          status: 400,
-          title: 'Invalid body',
-          detail: 'The body is not UTF-8.',
-          errors: [{ pointer: '', detail: 'is not UTF-8' }],
-        }),
-      )
-      return
-    }
-    parse(request, text, done)
-  })
 }
 
 async function authorize(
@@ -204,92 +205,62 @@ async function authorize(
 ): Promise<Credential> {
   const refuse = (status: 401 | 403, detail: string, challenge: string) =>
     new ProblemError({ status, detail, headers: { 'www-authenticate': `Bearer${challenge}` } })
-  const header = request.headers.authorization
-  if (header === undefined) throw refuse(401, 'Give an API key or access token: Authorization: Bearer ….', '')
-  const token = /^Bearer +([\w\-.~+/]+=*) *$/i.exec(header)?.[1]
-  if (token === undefined)
-    throw refuse(401, 'The Authorization header is not of the form Bearer ….', ' error="invalid_request"')
+  const { authorization } = request.headers
+  if (authorization === undefined) {
+    throw refuse(401, 'Give an API key or access token: Authorization: Bearer ….', '')
+  }
+  const token = /^Bearer +([\w\-.~+/]+=*) *$/i.exec(authorization)?.[1]
+  if (token === undefined) throw refuse(401, 'The Authorization header is not of the form Bearer ….', '')
   const credential = await authenticate(token)
-  if (credential === null) throw refuse(401, 'This key is not known.', ' error="invalid_token"')
+  if (credential === null) throw refuse(401, 'This key or token is not valid.', ' error="invalid_token"')
   if (!hasScope(credential, scope)) {
     throw refuse(403, `This needs the scope ${scope}.`, ` error="insufficient_scope", scope="${scope}"`)
   }
   return credential
 }
 
-/** What Fastify's own errors mean, and what ours say. */
-function factsOf(error: FastifyError | ProblemError): ProblemFacts {
-  if (error instanceof ProblemError) return error.problem
-  if (error.validation !== undefined) {
-    const errors = faultsOf(error.validation as Parameters<typeof faultsOf>[0])
-    return {
-      status: 400,
-      title: 'Invalid request',
-      detail: 'Mend what errors names and send it again.',
-      errors,
-    }
+/** What a request is checked against: unknown members are refused, and so are parameters where a route names none. */
+function strict(schema: FastifySchema): FastifySchema {
+  const { body, querystring, hide } = schema
+  const query = querystring ?? (hide === true ? undefined : { type: 'object', properties: {} })
+  return {
+    ...schema,
+    ...(body !== undefined && { body: closed(body as object) }),
+    ...(query !== undefined && { querystring: closed(query as object) }),
   }
-  if (error.code === 'ERR_LEDGER_UNAVAILABLE') {
-    return {
-      status: 503,
-      title: 'Ledger not available',
-      detail: 'Ask again in a moment.',
-      headers: { 'retry-after': '2' },
-    }
+}
+
+/** What the OpenAPI document says of a route beside its schema. */
+function documented(schema: FastifySchema, scope: string): FastifySchema {
+  const problem = {
+    description: 'What is wrong, and what to change (RFC 9457).',
+    content: { [PROBLEM_MEDIA_TYPE]: { schema: PROBLEM_SCHEMA } },
   }
-  const status = error.statusCode ?? 500
-  if (status === 413) return { status, detail: `A body may have ${BODY_BYTES_MAX} bytes.` }
-  if (status === 415) return { status, detail: 'Send the body as application/json.' }
-  if (status >= 400 && status < 500) {
-    return {
-      status,
-      title: 'Invalid body',
-      detail: error.message,
-      errors: [{ pointer: '', detail: 'is not a JSON text' }],
-    }
+  return {
+    ...schema,
+    security: scope === PUBLIC ? [] : [{ bearer: [scope] }],
+    response: { ...Object(schema.response), default: problem },
   }
-  return { status: 500, detail: 'This is a fault of ours. The log has the cause under trace_id.' }
 }
 
-function sendProblem(facts: ProblemFacts, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  return reply
-    .code(facts.status)
-    .headers(facts.headers ?? {})
-    .type('application/problem+json')
-    .serializer((problem: unknown) => JSON.stringify(problem))
-    .send(problemBody(facts, path(request), traceId(request)))
-}
-
-async function failing(checks: HttpServerOptions['checks'], log: Log): Promise<string[]> {
-  const results = await Promise.all(
-    Object.entries(checks).map(async ([name, check]) => {
-      const { promise, reject } = Promise.withResolvers<never>()
-      const timer = setTimeout(() => reject(new Error(`no answer in ${CHECK_MS_MAX} ms`)), CHECK_MS_MAX)
-      try {
-        await Promise.race([check(), promise])
-        return null
-      } catch (error) {
-        log.warn({ event: 'check.failed', check: name, err: error })
-        return name
-      } finally {
-        clearTimeout(timer)
-      }
-    }),
-  )
-  return results.filter((name) => name !== null)
-}
-
-function path(request: FastifyRequest): string {
-  return request.url.split('?', 1)[0] ?? ''
-}
-
-const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/
-
-function traceparent(header: string | string[] | undefined): string {
-  if (typeof header === 'string' && TRACEPARENT.test(header)) return header
-  return `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-00`
-}
-
-function traceId(request: FastifyRequest): string {
-  return request.traceparent.slice(3, 35)
+const TEXT = { type: 'string' }
+const PROBLEM_SCHEMA = {
+  type: 'object',
+  required: ['type', 'title', 'status'],
+  properties: {
+    type: TEXT,
+    title: TEXT,
+    status: { type: 'integer' },
+    detail: TEXT,
+    instance: TEXT,
+    errors: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['pointer', 'detail'],
+        properties: { pointer: { ...TEXT, description: 'JSON pointer (RFC 6901).' }, detail: TEXT },
+      },
+    },
+    trace_id: TEXT,
+  },
 }

@@ -1,5 +1,11 @@
 export { type Batcher, createBatcher, QueueFullError } from './batcher.ts'
-export { type ApiKey, type Authenticate, type Credential, createApiKeyAuthenticator, hashApiKey } from './credentials.ts'
+export {
+  type ApiKey,
+  type Authenticate,
+  type Credential,
+  createApiKeyAuthenticator,
+  hashApiKey,
+} from './credentials.ts'
 export {
   ConfigurationError,
   type Environment,
@@ -8,7 +14,8 @@ export {
   readEnvironment,
   readOrExit,
 } from './environment.ts'
-export { createHttpServer, type HttpServer, httpService, problemOf, traceparentOf } from './http-server.ts'
+export { problemOf, traceparentOf } from './http-errors.ts'
+export { createHttpServer, type HttpServer, httpService } from './http-server.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 export { createLog, LOG_LEVELS, type Log, type LogLevel, openLogFile } from './log.ts'
 export { createMetrics, type Metrics } from './metrics.ts'

@@ -1,8 +1,9 @@
 import { STATUS_CODES } from 'node:http'
+import { CurfewError } from '@curfew/domain'
 
 /** One fault of a request, and where. */
 export interface Fault {
-  /** JSON pointer (RFC 6901) to the member. */
+  /** JSON pointer (RFC 6901) to the member; empty for the whole. */
   readonly pointer: string
   readonly detail: string
 }
@@ -20,28 +21,31 @@ export interface Problem {
 
 export interface ProblemFacts {
   readonly status: number
+  /** Default: the words of the status. */
   readonly title?: string
   /** What happened, and what to change. Never internals. */
   readonly detail: string
   readonly errors?: readonly Fault[]
+  /** Such as `retry-after`. */
   readonly headers?: Readonly<Record<string, string>>
 }
 
 /** A refusal that a handler throws and the server answers with. */
-export class ProblemError extends Error {
+export class ProblemError extends CurfewError {
+  override readonly code = 'ERR_PROBLEM'
   readonly problem: ProblemFacts
 
   constructor(problem: ProblemFacts, options?: ErrorOptions) {
     super(problem.detail, options)
-    this.name = 'ProblemError'
     this.problem = problem
   }
 }
 
 /** Most faults that an answer lists. */
-const FAULTS_MAX = 50
+export const FAULTS_MAX = 50
+export const PROBLEM_MEDIA_TYPE = 'application/problem+json'
 
-/** The body for a refusal of the request at `instance`. */
+/** The body for a refusal of the request at `instance`. A 5xx carries the trace id, for the log has the cause under it. */
 export function problemBody(
   { status, title, detail, errors }: ProblemFacts,
   instance: string,

@@ -1,4 +1,5 @@
-import { Ajv, type ErrorObject, type Options } from 'ajv'
+import { Ajv, type Options } from 'ajv'
+import { type AjvError, faultsOf } from './faults.ts'
 import type { Fault } from './problem.ts'
 
 const STRICT: Options = {
@@ -15,60 +16,58 @@ const STRICT: Options = {
 
 /** For bodies and log records: what is given counts as it is. */
 export const bodyAjv = new Ajv(STRICT)
-/** For query strings and paths, where everything is text. */
-export const textAjv = new Ajv({ ...STRICT, coerceTypes: true })
+/** For query strings and paths, where everything is text, and a list of one looks like the one. */
+export const textAjv = new Ajv({ ...STRICT, coerceTypes: 'array' })
 
-/** Gives the faults of a value: none when it is what `schema` says. The same settings and words as for request bodies. */
+/**
+ * Gives the faults of a value, at most 50: none when it is what `schema` says. Settings and words are those of request
+ * bodies: unknown members are faults unless the schema allows them.
+ */
 export function createValidator(schema: object): (value: unknown) => readonly Fault[] {
-  const validate = bodyAjv.compile(schema)
-  return (value) => (validate(value) ? [] : faultsOf(validate.errors ?? []))
+  const validate = bodyAjv.compile(closed(schema))
+  return (value) => (validate(value) ? [] : faultsOf((validate.errors ?? []) as readonly AjvError[]))
 }
 
-/** Ajv's errors in words, each with a pointer to the member that is to be changed. */
-export function faultsOf(errors: readonly ErrorObject[]): readonly Fault[] {
-  const faults = errors.map(faultOf)
-  // Of a union each branch complains; one line says as much.
-  return faults.filter(({ pointer, detail }, index) =>
-    faults.slice(0, index).every((earlier) => earlier.pointer !== pointer || earlier.detail !== detail),
-  )
+type Schema = Readonly<Record<string, unknown>>
+
+/**
+ * The schema, in which every object that does not speak of `additionalProperties` refuses them: a misspelt member must not
+ * pass for one left out. Parts of an `allOf` are left alone, for each would refuse the members of the others.
+ */
+export function closed(schema: object): object {
+  return close(schema as Schema)
 }
 
-function faultOf({ instancePath, keyword, params, message }: ErrorObject): Fault {
-  const at = (pointer: string, detail: string): Fault => ({ pointer, detail })
-  const member = (name: unknown) =>
-    `${instancePath}/${String(name).replaceAll('~', '~0').replaceAll('/', '~1')}`
-  switch (keyword) {
-    case 'required':
-      return at(member(params.missingProperty), 'is missing')
-    case 'additionalProperties':
-      return at(member(params.additionalProperty), 'is not a known member')
-    case 'const':
-    case 'enum':
-    case 'anyOf':
-      return at(instancePath, 'is not one of the values that it may have')
-    case 'type':
-      return at(instancePath, `must be of type ${String(params.type)}`)
-    case 'pattern':
-      return at(instancePath, `does not have the form that it must: ${String(params.pattern)}`)
-    case 'maxLength':
-      return at(instancePath, `must have at most ${String(params.limit)} characters`)
-    case 'minLength':
-      return at(instancePath, `must have at least ${String(params.limit)} characters`)
-    case 'maxItems':
-      return at(instancePath, `must have at most ${String(params.limit)} items`)
-    case 'minItems':
-      return at(instancePath, `must have at least ${String(params.limit)} items`)
-    case 'uniqueItems':
-      return at(
-        instancePath,
-        `must not have the same item twice (items ${String(params.j)} and ${String(params.i)})`,
-      )
-    case 'minimum':
-    case 'maximum':
-    case 'exclusiveMinimum':
-    case 'exclusiveMaximum':
-      return at(instancePath, `must be ${String(params.comparison)} ${String(params.limit)}`)
-    default:
-      return at(instancePath, message ?? 'is not valid')
+function close(schema: Schema): Schema {
+  refuseSlow(schema)
+  const copy: Record<string, unknown> = { ...schema }
+  for (const name of ['items', 'additionalProperties'])
+    if (isSchema(schema[name])) copy[name] = close(schema[name])
+  for (const name of ['anyOf', 'oneOf', 'prefixItems']) {
+    const parts = schema[name]
+    if (Array.isArray(parts)) copy[name] = parts.map((part: unknown) => (isSchema(part) ? close(part) : part))
   }
+  for (const name of ['properties', 'patternProperties', '$defs', 'definitions']) {
+    const parts = schema[name]
+    if (!isSchema(parts)) continue
+    copy[name] = Object.fromEntries(
+      Object.entries(parts).map(([key, part]) => [key, isSchema(part) ? close(part) : part]),
+    )
+  }
+  const open = schema['additionalProperties'] === undefined && schema['unevaluatedProperties'] === undefined
+  if (schema['type'] === 'object' && isSchema(schema['properties']) && open)
+    copy['additionalProperties'] = false
+  return copy
+}
+
+/** `uniqueItems` compares each item with each other unless all are of one scalar type: a large body would take minutes. */
+function refuseSlow({ uniqueItems, items }: Schema): void {
+  const type = isSchema(items) ? items['type'] : undefined
+  if (uniqueItems === true && (typeof type !== 'string' || type === 'object' || type === 'array')) {
+    throw new Error('uniqueItems needs items of one scalar type')
+  }
+}
+
+function isSchema(value: unknown): value is Schema {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

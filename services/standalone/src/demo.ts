@@ -1,7 +1,7 @@
 import { createClient, type LogoutEventStatus } from '@curfew/client'
 import { aborted, type Service, sleep } from '@curfew/runtime'
 import { type DemoRp, openDemoRps } from './demo-rps.ts'
-import { curlPost } from './welcome.ts'
+import { howToLookUp, howToPost } from './welcome.ts'
 
 export interface DemoDeps {
   /** Resolves to our URL once the server listens. */
@@ -48,23 +48,9 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
           if (event?.status === 'settled') break
           await sleep(POLL_MS, stopping)
         }
-        const curl = curlPost({ url, key, iss: ISS, sub: 'bob' })
-        print(
-          [
-            '',
-            '  Now yours, as it can be pasted:',
-            '',
-            ...curl.map((line) => `    ${line}`),
-            '',
-            '  and what became of it (id: from the answer):',
-            '',
-            `    curl -sS "${url}/v1/logout-events/ID?wait=10" -H "Authorization: Bearer ${key}"`,
-            '',
-            '  Ctrl-C stops everything, the database too.',
-            '',
-            '',
-          ].join('\n'),
-        )
+        print(`\n  Now yours, as it can be pasted:\n\n${howToPost({ url, key, iss: ISS, sub: 'bob' })}`)
+        print(`\n  and what became of it (ID: from the answer):\n\n${howToLookUp({ url, key })}`)
+        print('\n  Ctrl-C stops everything, the database too.\n\n')
         await aborted(stopping)
       } finally {
         await Promise.all(rps.map((rp) => rp.close()))

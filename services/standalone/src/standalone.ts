@@ -22,7 +22,7 @@ import { createKeyring } from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo } from './demo.ts'
 import { newApiKey, openSecrets } from './secrets.ts'
-import { greeting } from './welcome.ts'
+import { greeting, howToPost } from './welcome.ts'
 
 export { readStandaloneConfig } from './config.ts'
 
@@ -109,7 +109,13 @@ export async function runStandalone(
       const http = httpService(server, { host: config.host, port: config.port, log, onListening })
       const welcome = (url: string) =>
         print(greeting({ url, newAdminKey: secrets.newAdminKey, dataDir: config.dataDir, logPath }))
-      if (!demo) void listening.then(welcome)
+      if (!demo) {
+        void listening.then((url) => {
+          welcome(url)
+          const key = secrets.newAdminKey ?? '$CURFEW_ADMIN_KEY'
+          print(`  Post a logout:\n\n${howToPost({ url, key, iss: 'https://idp.example', sub: 'alice' })}\n`)
+        })
+      }
       return [
         ...ingest,
         delivery,

@@ -1,52 +1,47 @@
-/** What a person sees once Curfew listens. The admin key is there only at the start that made it. */
-export function greeting({
-  url,
-  newAdminKey,
-  dataDir,
-  logPath,
-}: {
-  url: string
-  newAdminKey: string | null
-  dataDir: string
-  logPath: string | null
-}): string {
+// What a person reads on the terminal.
+
+interface Greeting {
+  readonly url: string
+  /** There only at the start that made it. */
+  readonly newAdminKey: string | null
+  readonly dataDir: string
+  /** Where the log goes when not to standard error. */
+  readonly logPath: string | null
+}
+
+/** What is shown once Curfew listens. */
+export function greeting({ url, newAdminKey, dataDir, logPath }: Greeting): string {
   const lines = [
-    '',
-    `  Curfew is up at ${url}  (API: ${url}/openapi.json, data: ${dataDir})`,
-    ...(logPath === null ? [] : [`  Log: ${logPath}`]),
+    `Curfew is up at ${url}  (API: ${url}/openapi.json, data: ${dataDir})`,
+    ...(logPath === null ? [] : [`Log: ${logPath}`]),
     ...(newAdminKey === null
       ? []
-      : ['', '  Admin key, shown this once; only its hash is kept:', '', `    ${newAdminKey}`]),
-    '',
-    '  Post a logout:',
-    '',
-    ...curlPost({
-      url,
-      key: newAdminKey ?? '$CURFEW_ADMIN_KEY',
-      iss: 'https://idp.example',
-      sub: 'alice',
-    }).map((line) => `    ${line}`),
-    '',
-    '',
+      : ['', 'Admin key, shown this once; only its hash is kept:', '', `  ${newAdminKey}`]),
   ]
-  return lines.join('\n')
+  return `\n${indented(lines)}\n`
+}
+
+interface Call {
+  readonly url: string
+  readonly key: string
+  readonly iss: string
+  readonly sub: string
 }
 
 /** A curl command that posts a logout, as it can be pasted into a shell. */
-export function curlPost({
-  url,
-  key,
-  iss,
-  sub,
-}: {
-  url: string
-  key: string
-  iss: string
-  sub: string
-}): string[] {
-  return [
-    `curl -sS ${url}/v1/logout-events \\`,
-    `  -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' \\`,
-    `  -d '${JSON.stringify({ iss, sub })}'`,
-  ]
+export function howToPost({ url, key, iss, sub }: Call): string {
+  return indented([
+    `  curl -sS ${url}/v1/logout-events \\`,
+    `    -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' \\`,
+    `    -d '${JSON.stringify({ iss, sub })}'`,
+  ])
+}
+
+/** A curl command that tells what became of a logout. */
+export function howToLookUp({ url, key }: Pick<Call, 'url' | 'key'>): string {
+  return indented([`  curl -sS "${url}/v1/logout-events/ID?wait=10" -H "Authorization: Bearer ${key}"`])
+}
+
+function indented(lines: readonly string[]): string {
+  return lines.map((line) => (line === '' ? '\n' : `  ${line}\n`)).join('')
 }

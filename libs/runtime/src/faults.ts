@@ -1,0 +1,155 @@
+import { FAULTS_MAX, type Fault } from './problem.ts'
+
+/** What of ajv's errors is used. Fastify hands them on with the same members. */
+export interface AjvError {
+  readonly keyword: string
+  readonly instancePath: string
+  readonly schemaPath: string
+  readonly params: Readonly<Record<string, unknown>>
+  readonly message?: string | undefined
+}
+
+/** Most errors that are looked at: a hostile body may have a hundred thousand. */
+const ERRORS_MAX = 1_000
+/** Longest member name that is said back. */
+const NAME_LENGTH_MAX = 128
+
+interface Finding {
+  readonly error: AjvError
+  readonly fault: Fault
+  /** What the value may be instead, where the value as a whole is of the wrong kind. */
+  readonly alternatives: readonly string[]
+}
+
+/** Ajv's errors in plain words, at most 50, each with a pointer to the member that is to be changed. */
+export function faultsOf(errors: readonly AjvError[]): readonly Fault[] {
+  let findings: Finding[] = []
+  for (const error of errors.slice(0, ERRORS_MAX)) {
+    if (error.keyword === 'anyOf' || error.keyword === 'oneOf') findings = [...collapse(error, findings)]
+    else findings.push(findingOf(error))
+  }
+  const faults = new Map(findings.map(({ fault }) => [`${fault.pointer} ${fault.detail}`, fault]))
+  return [...faults.values()].slice(0, FAULTS_MAX)
+}
+
+/**
+ * Of a union each branch complains, though only one was meant. Keeps the complaints of the branch that the value comes
+ * nearest to; or, where it is of the wrong kind for all, says which kinds there are.
+ */
+function collapse(union: AjvError, findings: readonly Finding[]): readonly Finding[] {
+  const prefix = `${union.schemaPath}/`
+  const isPart = ({ error }: Finding) =>
+    error.schemaPath.startsWith(prefix) && error.instancePath.startsWith(union.instancePath)
+  // A union's complaints lie together; those before are of other members, or of other items by the same schema.
+  const start = findings.findLastIndex((finding) => !isPart(finding)) + 1
+  if (start === findings.length) return [...findings, findingOf(union)]
+  const branches = Map.groupBy(findings.slice(start), ({ error }) =>
+    error.schemaPath.slice(prefix.length).split('/', 1).join(),
+  )
+  const isOfKind = (branch: readonly Finding[]) =>
+    !branch.some(
+      ({ error, alternatives }) => alternatives.length > 0 && error.instancePath === union.instancePath,
+    )
+  const ofKind = [...branches.values()].filter(isOfKind).sort((a, b) => a.length - b.length)
+  const [nearest] = ofKind
+  if (nearest !== undefined) return [...findings.slice(0, start), ...nearest]
+  const alternatives = [...branches.values()].flatMap((branch) =>
+    branch.flatMap((finding) => finding.alternatives),
+  )
+  return [...findings.slice(0, start), mustBe(union, alternatives)]
+}
+
+function mustBe(error: AjvError, alternatives: readonly string[]): Finding {
+  const distinct = [...new Set(alternatives)]
+  const list = [distinct.slice(0, -1).join(', '), ...distinct.slice(-1)]
+    .filter((part) => part !== '')
+    .join(' or ')
+  return { error, alternatives: distinct, fault: { pointer: error.instancePath, detail: `must be ${list}` } }
+}
+
+function findingOf(error: AjvError): Finding {
+  const { keyword, params } = error
+  switch (keyword) {
+    case 'type':
+      return mustBe(error, [params['type']].flat().map(kindOf))
+    case 'const':
+      return mustBe(error, [JSON.stringify(params['allowedValue'])])
+    case 'enum':
+      return mustBe(
+        error,
+        [params['allowedValues']].flat().map((value) => JSON.stringify(value)),
+      )
+    case 'required':
+      return atMember(error, params['missingProperty'], 'is missing')
+    case 'additionalProperties':
+      return atMember(error, params['additionalProperty'], 'is not a known member')
+    case 'unevaluatedProperties':
+      return atMember(error, params['unevaluatedProperty'], 'is not a known member')
+    default:
+      return { error, alternatives: [], fault: { pointer: error.instancePath, detail: wordsOf(error) } }
+  }
+}
+
+function atMember(error: AjvError, member: unknown, detail: string): Finding {
+  const name = String(member)
+  const fault =
+    name.length > NAME_LENGTH_MAX
+      ? {
+          pointer: error.instancePath,
+          detail: `has a member of ${name.length} characters, which is not a known one`,
+        }
+      : { pointer: `${error.instancePath}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`, detail }
+  return { error, alternatives: [], fault }
+}
+
+function wordsOf({ keyword, params, message }: AjvError): string {
+  const limit = String(params['limit'])
+  const count = (unit: string) => `${limit} ${unit}${limit === '1' ? '' : 's'}`
+  switch (keyword) {
+    case 'anyOf':
+    case 'oneOf':
+      return 'does not have one of the forms that it may have'
+    case 'pattern':
+      return `must match the pattern ${String(params['pattern'])}`
+    case 'minLength':
+      return limit === '1' ? 'must not be empty' : `must have at least ${count('character')}`
+    case 'maxLength':
+      return `must have at most ${count('character')}`
+    case 'minItems':
+      return `must have at least ${count('item')}`
+    case 'maxItems':
+      return `must have at most ${count('item')}`
+    case 'minProperties':
+      return `must have at least ${count('member')}`
+    case 'maxProperties':
+      return `must have at most ${count('member')}`
+    case 'uniqueItems':
+      return `must not have the same item twice (items ${String(params['j'])} and ${String(params['i'])})`
+    case 'minimum':
+      return `must be at least ${limit}`
+    case 'maximum':
+      return `must be at most ${limit}`
+    case 'exclusiveMinimum':
+      return `must be more than ${limit}`
+    case 'exclusiveMaximum':
+      return `must be less than ${limit}`
+    case 'multipleOf':
+      return `must be a multiple of ${String(params['multipleOf'])}`
+    default:
+      return message ?? 'is not valid'
+  }
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  string: 'a string',
+  number: 'a number',
+  integer: 'a whole number',
+  boolean: 'true or false',
+  object: 'an object',
+  array: 'an array',
+  null: 'null',
+}
+
+function kindOf(type: unknown): string {
+  return KINDS[String(type)] ?? String(type)
+}

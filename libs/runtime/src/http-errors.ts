@@ -1,0 +1,133 @@
+import type { Socket } from 'node:net'
+import { CurfewError } from '@curfew/domain'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { type AjvError, faultsOf } from './faults.ts'
+import type { Log } from './log.ts'
+import { PROBLEM_MEDIA_TYPE, type Problem, ProblemError, type ProblemFacts, problemBody } from './problem.ts'
+import { newTraceparent, parseTraceparent, traceIdOf } from './traceparent.ts'
+
+/** Largest body that is read. */
+export const BODY_BYTES_MAX = 1024 * 1024
+/** When to ask again after a 503, in seconds. */
+const RETRY_AFTER_S = 2
+
+/** What is thrown while a request is handled: by us, by Fastify, or by mistake. */
+interface Thrown {
+  readonly code?: unknown
+  readonly statusCode?: unknown
+  readonly message?: unknown
+  readonly validation?: readonly AjvError[]
+  readonly validationContext?: unknown
+}
+
+/** Answers `error` as a problem. What is our fault goes to the log with its cause, and to the caller without. */
+export function answerError(
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  log: Log,
+): FastifyReply {
+  const facts = factsOf(error)
+  if (facts.status >= 500) {
+    log[facts.status === 503 ? 'warn' : 'error']({
+      event: 'request.failed',
+      method: request.method,
+      route: request.routeOptions.url ?? null,
+      status: facts.status,
+      trace_id: traceIdOf(traceparentOf(request)),
+      err: error,
+    })
+  }
+  return sendProblem(facts, request, reply)
+}
+
+export function sendProblem(facts: ProblemFacts, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return reply
+    .code(facts.status)
+    .headers(facts.headers ?? {})
+    .type(PROBLEM_MEDIA_TYPE)
+    .serializer((problem: unknown) => JSON.stringify(problem))
+    .send(problemBody(facts, pathOf(request), traceIdOf(traceparentOf(request))))
+}
+
+/** The body that `error` would be answered with, for where one element of many is refused. */
+export function problemOf(error: ProblemError, request: FastifyRequest): Problem {
+  return problemBody(error.problem, pathOf(request), traceIdOf(traceparentOf(request)))
+}
+
+/** The W3C trace context that work begun by this request carries on: the caller's, or one of ours. */
+export function traceparentOf(request: FastifyRequest): string {
+  request.traceparent ??= parseTraceparent(request.headers['traceparent']) ?? newTraceparent()
+  return request.traceparent
+}
+
+export function pathOf(request: FastifyRequest): string {
+  return request.url.split('?', 1)[0] ?? ''
+}
+
+/** Answers what is not HTTP, or came too slowly or too large to become a request. */
+export function answerClientError(error: Error & { readonly code?: string }, socket: Socket): void {
+  // Over a connection that is gone there is nobody to tell.
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const [status, phrase, detail] = CLIENT_ERRORS[error.code ?? ''] ?? NOT_HTTP
+  const body = JSON.stringify({ type: 'about:blank', title: phrase, status, detail })
+  socket.end(
+    `HTTP/1.1 ${status} ${phrase}\r\nContent-Type: ${PROBLEM_MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
+      `Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
+  )
+}
+
+type ClientError = readonly [status: number, phrase: string, detail: string]
+const NOT_HTTP: ClientError = [400, 'Bad Request', 'This is not an HTTP request that can be read.']
+const CLIENT_ERRORS: Readonly<Record<string, ClientError>> = {
+  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large', 'The header fields are larger than 16 KiB.'],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'The request did not arrive in time.'],
+}
+
+const PLACES: Readonly<Record<string, string>> = {
+  body: 'body',
+  querystring: 'query',
+  params: 'path',
+  headers: 'headers',
+}
+
+function factsOf(error: unknown): ProblemFacts {
+  if (error instanceof ProblemError) return error.problem
+  if (error instanceof CurfewError && error.code.endsWith('_UNAVAILABLE')) {
+    return {
+      status: 503,
+      detail: 'Something that this needs does not answer just now. Ask again in a moment.',
+      headers: { 'retry-after': String(RETRY_AFTER_S) },
+    }
+  }
+  const { code, statusCode, message, validation, validationContext }: Thrown = Object(error)
+  if (Array.isArray(validation)) {
+    return {
+      status: 400,
+      title: `Invalid ${PLACES[String(validationContext)] ?? 'request'}`,
+      detail: 'Mend what errors names and send it again.',
+      errors: faultsOf(validation),
+    }
+  }
+  switch (code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return { status: 413, detail: `A body may have ${BODY_BYTES_MAX} bytes.` }
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return { status: 415, detail: 'Send the body as application/json.' }
+    case 'FST_ERR_BAD_URL':
+      return { status: 400, title: 'Invalid path', detail: 'The path is not percent-encoded UTF-8.' }
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return { status: 414, detail: 'A part of the path is longer than any that there is.' }
+    case 'ECONNRESET':
+      // Nobody reads this answer.
+      return { status: 400, detail: 'The connection ended before the body did.' }
+  }
+  const status = Number(statusCode)
+  if (String(code).startsWith('FST_') && status >= 400 && status < 500)
+    return { status, detail: `${message}.` }
+  return { status: 500, detail: 'This is a fault of ours. The log has the cause under trace_id.' }
+}

@@ -1,0 +1,24 @@
+import { randomBytes } from 'node:crypto'
+
+/** Version 00, or a later one, of which the beginning is read as 00 (Trace Context 3.2, versioning). */
+const TRACEPARENT =
+  /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/
+
+/** Reads a W3C `traceparent`, as version 00; null when it is absent or not valid, and then to be treated as absent. */
+export function parseTraceparent(header: unknown): string | null {
+  if (typeof header !== 'string') return null
+  const [whole, traceId, parentId, flags] = TRACEPARENT.exec(header) ?? []
+  if (whole === undefined || (whole.length > 55 && whole.startsWith('00'))) return null
+  return `00-${traceId}-${parentId}-${flags}`
+}
+
+/** A trace context of our own: random, not sampled. */
+export function newTraceparent(): string {
+  const hex = randomBytes(24).toString('hex')
+  return `00-${hex.slice(0, 32)}-${hex.slice(32)}-00`
+}
+
+/** The trace id of a `traceparent`: 32 hexadecimal digits. */
+export function traceIdOf(traceparent: string): string {
+  return traceparent.slice(3, 35)
+}

@@ -1,0 +1,124 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+
+// Goal: arrows point down. Services use libraries, libraries use the domain, and each outside thing has one importer.
+// Method: read every import of every package; each row says what a package may import besides its own files, and every
+// outside name in a row must be declared in that package's own package.json, for hoisting hides a missing declaration.
+
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  'libs/domain': [],
+  'libs/ledger': ['node:', '@curfew/domain', 'pg'],
+  'libs/broker': ['node:', '@curfew/domain', 'kafkajs'],
+  'libs/tokens': ['node:', '@curfew/domain', 'jose'],
+  'libs/outbound': ['node:', '@curfew/domain', 'undici'],
+  'libs/runtime': [
+    'node:',
+    '@curfew/domain',
+    'fastify',
+    '@fastify/swagger',
+    '@fastify/type-provider-typebox',
+    'typebox',
+    'ajv',
+    'pino',
+    'prom-client',
+  ],
+  'libs/client': ['@curfew/domain', 'typebox'],
+  'services/ingest': [
+    'node:',
+    '@curfew/domain',
+    '@curfew/ledger',
+    '@curfew/broker',
+    '@curfew/runtime',
+    '@curfew/client',
+    'typebox',
+  ],
+  'services/delivery': [
+    'node:',
+    '@curfew/domain',
+    '@curfew/ledger',
+    '@curfew/broker',
+    '@curfew/tokens',
+    '@curfew/outbound',
+    '@curfew/runtime',
+    '@curfew/client',
+    'p-retry',
+  ],
+  'services/console': [
+    'node:',
+    '@curfew/domain',
+    '@curfew/ledger',
+    '@curfew/tokens',
+    '@curfew/outbound',
+    '@curfew/runtime',
+    '@curfew/client',
+    'typebox',
+  ],
+  // Composes what the services create; `curfew up` is its front door.
+  'services/standalone': [
+    'node:',
+    '@curfew/ledger',
+    '@curfew/broker',
+    '@curfew/tokens',
+    '@curfew/outbound',
+    '@curfew/runtime',
+    '@curfew/client',
+    '@curfew/ingest',
+    '@curfew/delivery',
+    '@curfew/console',
+  ],
+  'services/cli': ['node:', '@curfew/ledger', '@curfew/runtime', '@curfew/standalone'],
+}
+
+const IMPORT = /(?:\bfrom\s+|\bimport\s+|\bimport\(\s*|\bimport\.meta\.resolve\(\s*)['"]([^'"]+)['"]/g
+
+/** The package that a specifier names: `@scope/name` or `name`, without a subpath. */
+function packageOf(specifier: string): string {
+  if (specifier.startsWith('node:')) return 'node:'
+  const parts = specifier.split('/')
+  return parts.slice(0, specifier.startsWith('@') ? 2 : 1).join('/')
+}
+
+function importsOf(folder: string): { file: string; specifier: string }[] {
+  return readdirSync(`${folder}/src`, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+    .flatMap((name) => {
+      const source = readFileSync(`${folder}/src/${name}`, 'utf8').replaceAll(/^\s*(?:\/\/|\*|\/\*).*$/gm, '')
+      return [...source.matchAll(IMPORT)].map(([, specifier = '']) => ({
+        file: `${folder}/src/${name}`,
+        specifier,
+      }))
+    })
+    .filter(({ specifier }) => !specifier.startsWith('./') && !specifier.startsWith('../package.json'))
+}
+
+test('every package has a row', () => {
+  const folders = ['libs', 'services'].flatMap((root) => readdirSync(root).map((name) => `${root}/${name}`))
+  expect(folders.sort()).toEqual(Object.keys(ALLOWED).sort())
+})
+
+test.each(Object.entries(ALLOWED))('%s imports only what it may', (folder, names) => {
+  const violations = importsOf(folder)
+    .filter(({ specifier }) => !names.includes(packageOf(specifier)))
+    .map(({ file, specifier }) => `${file} imports ${specifier}`)
+  expect(violations).toEqual([])
+})
+
+test.each(Object.entries(ALLOWED))('%s declares what it imports', (folder) => {
+  const { dependencies = {} } = JSON.parse(readFileSync(`${folder}/package.json`, 'utf8')) as {
+    dependencies?: Record<string, string>
+  }
+  const used = new Set(importsOf(folder).map(({ specifier }) => packageOf(specifier)))
+  used.delete('node:')
+  expect([...used].filter((name) => dependencies[name] === undefined)).toEqual([])
+})
+
+test('the environment is read in one place', () => {
+  const readers = Object.keys(ALLOWED).flatMap((folder) =>
+    readdirSync(`${folder}/src`, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+      .map((name) => `${folder}/src/${name}`)
+      .filter((file) => readFileSync(file, 'utf8').includes('process.env')),
+  )
+  // The embedded server is a child: it is handed the environment as it is.
+  expect(readers).toEqual(['libs/ledger/src/embedded.ts', 'libs/runtime/src/environment.ts'])
+})
