@@ -36,7 +36,7 @@ export interface EnvironmentReader {
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * Reads the environment once, into a frozen object.
+ * Reads the environment once, into an object that is frozen throughout.
  *
  * @throws {ConfigurationError} with every fault, when there is any.
  */
@@ -45,9 +45,24 @@ export function readEnvironment<Config extends object>(
   read: (reader: EnvironmentReader) => Config,
 ): Readonly<Config> {
   const faults: string[] = []
-  const config = read(createReader(env, faults))
+  let config: Config
+  try {
+    config = read(createReader(env, faults))
+  } catch (error) {
+    // A reader may trip over the stand-in for what was wrong; what was wrong is then what matters.
+    if (faults.length > 0) throw new ConfigurationError(faults)
+    throw error
+  }
   if (faults.length > 0) throw new ConfigurationError(faults)
-  return Object.freeze(config)
+  return deepFreeze(config)
+}
+
+/** Bytes cannot be frozen; everything else is. */
+function deepFreeze<Value>(value: Value): Value {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || Object.isFrozen(value))
+    return value
+  for (const member of Object.values(value)) deepFreeze(member)
+  return Object.freeze(value)
 }
 
 function createReader(env: Environment, faults: string[]): EnvironmentReader {
@@ -153,6 +168,8 @@ export function isCidr(text: string): boolean {
   const family = isIP(address)
   return (
     family !== 0 &&
+    // A zone names an interface of one machine, and is part of no network.
+    !address.includes('%') &&
     rest.length === 0 &&
     /^\d{1,3}$/.test(prefix) &&
     Number(prefix) <= (family === 4 ? 32 : 128)

@@ -71,20 +71,20 @@ function findingOf(error: AjvError): Finding {
   const { keyword, params } = error
   switch (keyword) {
     case 'type':
-      return mustBe(error, [params['type']].flat().map(kindOf))
+      return mustBe(error, [params.type].flat().map(kindOf))
     case 'const':
-      return mustBe(error, [JSON.stringify(params['allowedValue'])])
+      return mustBe(error, [JSON.stringify(params.allowedValue)])
     case 'enum':
       return mustBe(
         error,
-        [params['allowedValues']].flat().map((value) => JSON.stringify(value)),
+        [params.allowedValues].flat().map((value) => JSON.stringify(value)),
       )
     case 'required':
-      return atMember(error, params['missingProperty'], 'is missing')
+      return atMember(error, params.missingProperty, 'is missing')
     case 'additionalProperties':
-      return atMember(error, params['additionalProperty'], 'is not a known member')
+      return atMember(error, params.additionalProperty, 'is not a known member')
     case 'unevaluatedProperties':
-      return atMember(error, params['unevaluatedProperty'], 'is not a known member')
+      return atMember(error, params.unevaluatedProperty, 'is not a known member')
     default:
       return { error, alternatives: [], fault: { pointer: error.instancePath, detail: wordsOf(error) } }
   }
@@ -103,14 +103,14 @@ function atMember(error: AjvError, member: unknown, detail: string): Finding {
 }
 
 function wordsOf({ keyword, params, message }: AjvError): string {
-  const limit = String(params['limit'])
+  const limit = String(params.limit)
   const count = (unit: string) => `${limit} ${unit}${limit === '1' ? '' : 's'}`
   switch (keyword) {
     case 'anyOf':
     case 'oneOf':
       return 'does not have one of the forms that it may have'
     case 'pattern':
-      return `must match the pattern ${String(params['pattern'])}`
+      return `must match the pattern ${String(params.pattern)}`
     case 'minLength':
       return limit === '1' ? 'must not be empty' : `must have at least ${count('character')}`
     case 'maxLength':
@@ -124,7 +124,7 @@ function wordsOf({ keyword, params, message }: AjvError): string {
     case 'maxProperties':
       return `must have at most ${count('member')}`
     case 'uniqueItems':
-      return `must not have the same item twice (items ${String(params['j'])} and ${String(params['i'])})`
+      return `must not have the same item twice (items ${String(params.j)} and ${String(params.i)})`
     case 'minimum':
       return `must be at least ${limit}`
     case 'maximum':
@@ -134,7 +134,7 @@ function wordsOf({ keyword, params, message }: AjvError): string {
     case 'exclusiveMaximum':
       return `must be less than ${limit}`
     case 'multipleOf':
-      return `must be a multiple of ${String(params['multipleOf'])}`
+      return `must be a multiple of ${String(params.multipleOf)}`
     default:
       return message ?? 'is not valid'
   }

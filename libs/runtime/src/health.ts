@@ -3,14 +3,14 @@ import type { Log } from './log.ts'
 /** What must answer for a process to be ready, by name. Each resolves when it does. */
 export type Checks = Readonly<Record<string, () => Promise<void>>>
 
-/** Longest that a check may take, in milliseconds. */
-const CHECK_MS_MAX = 2_000
-
 /**
  * Gives a function that asks every check and names those that did not answer. Probes at the same time share one asking;
- * the log is told when one begins to fail, and when it is well again.
+ * one that takes longer than `deadlineMs` counts as away. The log is told when one begins to fail, and when it is well again.
  */
-export function createReadiness(checks: Checks, log: Log): () => Promise<readonly string[]> {
+export function createReadiness(
+  checks: Checks,
+  { log, deadlineMs }: { log: Log; deadlineMs: number },
+): () => Promise<readonly string[]> {
   const asked = new Map<string, Promise<void>>()
   const away = new Set<string>()
 
@@ -19,8 +19,8 @@ export function createReadiness(checks: Checks, log: Log): () => Promise<readonl
     const timer = setTimeout(() => {
       // Its connection may be dead, so the next probe asks anew.
       asked.delete(name)
-      reject(new Error(`no answer in ${CHECK_MS_MAX} ms`))
-    }, CHECK_MS_MAX)
+      reject(new Error(`no answer in ${deadlineMs} ms`))
+    }, deadlineMs)
     try {
       const answer = asked.get(name) ?? check().finally(() => asked.delete(name))
       asked.set(name, answer)

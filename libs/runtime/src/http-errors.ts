@@ -11,6 +11,9 @@ export const BODY_BYTES_MAX = 1024 * 1024
 /** When to ask again after a 503, in seconds. */
 const RETRY_AFTER_S = 2
 
+/** On every answer, unless its route says otherwise: answers are for their caller alone, and are what they say they are. */
+export const SAFE_HEADERS = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' } as const
+
 /** What is thrown while a request is handled: by us, by Fastify, or by mistake. */
 interface Thrown {
   readonly code?: unknown
@@ -44,7 +47,7 @@ export function answerError(
 export function sendProblem(facts: ProblemFacts, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   return reply
     .code(facts.status)
-    .headers(facts.headers ?? {})
+    .headers({ ...SAFE_HEADERS, ...facts.headers })
     .type(PROBLEM_MEDIA_TYPE)
     .serializer((problem: unknown) => JSON.stringify(problem))
     .send(problemBody(facts, pathOf(request), traceIdOf(traceparentOf(request))))
@@ -57,7 +60,7 @@ export function problemOf(error: ProblemError, request: FastifyRequest): Problem
 
 /** The W3C trace context that work begun by this request carries on: the caller's, or one of ours. */
 export function traceparentOf(request: FastifyRequest): string {
-  request.traceparent ??= parseTraceparent(request.headers['traceparent']) ?? newTraceparent()
+  request.traceparent ??= parseTraceparent(request.headers.traceparent) ?? newTraceparent()
   return request.traceparent
 }
 

@@ -12,7 +12,14 @@ import {
 } from 'fastify'
 import { type Authenticate, type Credential, hasScope } from './credentials.ts'
 import { type Checks, createReadiness } from './health.ts'
-import { answerClientError, answerError, BODY_BYTES_MAX, pathOf, sendProblem } from './http-errors.ts'
+import {
+  answerClientError,
+  answerError,
+  BODY_BYTES_MAX,
+  pathOf,
+  SAFE_HEADERS,
+  sendProblem,
+} from './http-errors.ts'
 import { readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
@@ -56,6 +63,8 @@ export interface HttpServerOptions {
 
 /** Longest that a request may take to arrive, in milliseconds. */
 const REQUEST_MS_MAX = 30_000
+/** Longest that a check may take, in milliseconds. */
+const CHECK_MS_MAX = 2_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 const PUBLIC = 'public'
 
@@ -87,7 +96,11 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   readOnlyJson(server)
   server.decorateRequest('credential', null)
   server.decorateRequest('traceparent', null)
-  addHooks(server, { metrics, authenticate })
+  const life = { closing: false }
+  server.addHook('preClose', async () => {
+    life.closing = true
+  })
+  addHooks(server, { metrics, authenticate, life })
   server.setErrorHandler((error, request, reply) => answerError(error, request, reply, log))
   server.setNotFoundHandler((request, reply) => {
     const path = pathOf(request)
@@ -107,13 +120,21 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
       schema: documented(schema ?? {}, route.config?.scope ?? PUBLIC),
     }),
   })
-  addOwnRoutes(server, { metrics, readiness: createReadiness(checks, log) })
+  addOwnRoutes(server, {
+    metrics,
+    readiness: createReadiness(checks, { log, deadlineMs: CHECK_MS_MAX }),
+    life,
+  })
   return server
+}
+
+interface Life {
+  readonly closing: boolean
 }
 
 function addHooks(
   server: HttpServer,
-  { metrics, authenticate }: Pick<HttpServerOptions, 'metrics' | 'authenticate'>,
+  { metrics, authenticate, life }: Pick<HttpServerOptions, 'metrics' | 'authenticate'> & { life: Life },
 ): void {
   const durations = metrics.histogram(
     'http_request_duration_seconds',
@@ -126,7 +147,7 @@ function addHooks(
     if (route.schema !== undefined) route.schema = strict(route.schema)
   })
   server.addHook('onRequest', async (request, reply) => {
-    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
+    reply.headers(SAFE_HEADERS)
     if (request.url.includes('%00')) {
       throw new ProblemError({
         status: 400,
@@ -153,7 +174,7 @@ function addHooks(
 
 function addOwnRoutes(
   server: HttpServer,
-  { metrics, readiness }: { metrics: Metrics; readiness: () => Promise<readonly string[]> },
+  { metrics, readiness, life }: { metrics: Metrics; readiness: () => Promise<readonly string[]>; life: Life },
 ): void {
   const hidden = { schema: { hide: true }, config: { scope: PUBLIC } }
   server.get('/openapi.json', hidden, async () => server.swagger())

@@ -1,7 +1,18 @@
-import { type DestinationStream, type Logger, pino } from 'pino'
+import { type DestinationStream, pino } from 'pino'
 
-/** One line of JSON an event: `log.info({ event: 'delivery.attempted', … })`. Names are `noun.verb-ed`, members are column names. */
-export type Log = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>
+/** One event: its name is `noun.verb-ed`, its other members are called as columns are. An error goes under `err`. */
+export interface LogLine {
+  readonly event: string
+  readonly [member: string]: unknown
+}
+
+/** One line of JSON for each event: `log.info({ event: 'delivery.attempted', … })`. */
+export interface Log {
+  debug(line: LogLine): void
+  info(line: LogLine): void
+  warn(line: LogLine): void
+  error(line: LogLine): void
+}
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
@@ -16,12 +27,14 @@ export interface LogOptions {
 /** Members that are never written, wherever in a line they stand. */
 const SECRETS = ['authorization', 'logout_token', 'token', 'key', 'password', 'master_key', 'private_key']
 
+/** A log that writes lines of JSON. Members that hold secrets are replaced, up to two levels deep. */
 export function createLog({ service, level, destination = pino.destination(2) }: LogOptions): Log {
   return pino(
     {
       level,
       base: { service },
       timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { err: (error: unknown) => describeError(error) },
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths: SECRETS.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]), censor: '[secret]' },
     },
@@ -31,5 +44,41 @@ export function createLog({ service, level, destination = pino.destination(2) }:
 
 /** A file that log lines are added to. It and its folder are made if need be. */
 export function openLogFile(path: string): DestinationStream {
-  return pino.destination({ dest: path, mkdir: true, sync: false })
+  // Synchronous, for the last line before a crash is the one that somebody will look for.
+  return pino.destination({ dest: path, mkdir: true, sync: true })
+}
+
+/** What a log says of an error. */
+export interface ErrorDescription {
+  readonly type: string
+  readonly message: string
+  readonly code?: string
+  readonly stack?: string
+  readonly cause?: ErrorDescription
+  /** Of an AggregateError, such as the addresses of a host that were tried in vain. */
+  readonly errors?: readonly ErrorDescription[]
+}
+
+const CAUSES_MAX = 5
+const ERRORS_MAX = 10
+
+/**
+ * Describes an error and its causes. Only what is known is taken: other members are not for logs, such as PostgreSQL's
+ * `detail`, which holds the values of the row.
+ */
+export function describeError(error: unknown, causesMax: number = CAUSES_MAX): ErrorDescription {
+  if (!(error instanceof Error)) return { type: typeof error, message: String(error) }
+  const { name, message, stack, cause } = error
+  const deeper = causesMax > 0
+  return {
+    type: name,
+    message,
+    ...('code' in error && { code: String(error.code) }),
+    ...(stack !== undefined && { stack }),
+    ...(deeper && cause !== undefined && { cause: describeError(cause, causesMax - 1) }),
+    ...(deeper &&
+      error instanceof AggregateError && {
+        errors: error.errors.slice(0, ERRORS_MAX).map((each: unknown) => describeError(each, causesMax - 1)),
+      }),
+  }
 }

@@ -54,15 +54,14 @@ function close(schema: Schema): Schema {
       Object.entries(parts).map(([key, part]) => [key, isSchema(part) ? close(part) : part]),
     )
   }
-  const open = schema['additionalProperties'] === undefined && schema['unevaluatedProperties'] === undefined
-  if (schema['type'] === 'object' && isSchema(schema['properties']) && open)
-    copy['additionalProperties'] = false
+  const open = schema.additionalProperties === undefined && schema.unevaluatedProperties === undefined
+  if (schema.type === 'object' && isSchema(schema.properties) && open) copy.additionalProperties = false
   return copy
 }
 
 /** `uniqueItems` compares each item with each other unless all are of one scalar type: a large body would take minutes. */
 function refuseSlow({ uniqueItems, items }: Schema): void {
-  const type = isSchema(items) ? items['type'] : undefined
+  const type = isSchema(items) ? items.type : undefined
   if (uniqueItems === true && (typeof type !== 'string' || type === 'object' || type === 'array')) {
     throw new Error('uniqueItems needs items of one scalar type')
   }
