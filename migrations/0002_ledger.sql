@@ -109,8 +109,8 @@ create table deliveries (
   constraint acknowledged_after_an_attempt check (state <> 'acknowledged' or attempts > 0)
 ) with (fillfactor = 80);
 -- Of a delivery that is acknowledged at once, no indexed column ever changes (due_at stays null, leased_at stays what it
--- was born with), so settling it is a heap-only update: free space in each page and these four indexes are chosen for that.
-create index deliveries_event on deliveries (event_id);
+-- was born with), so settling it is a heap-only update: free space in each page and these indexes are chosen for that.
+-- An event's deliveries are found by the primary key: their ids begin as the event's does.
 create index deliveries_binding on deliveries (binding_id, id);
 -- What the dispatcher claims from: a dead relying party's million rows lie beside, not before, another's.
 create index deliveries_due on deliveries (binding_id, due_at) where due_at is not null;

@@ -21,13 +21,13 @@ export type BindingId = Branded<number, 'BindingId'>
 /** One incarnation of one delivery worker: a worker that lost its leases goes on under a new id. */
 export type WorkerId = Branded<string, 'WorkerId'>
 
-/** Gives `size` bytes of a collision-resistant hash of `text`. Handed in, for the domain has no crypto. */
-export type Digest = (text: string) => Uint8Array
+/** A collision-resistant hash of `text`, in hexadecimal: 32 digits or more. Handed in, for the domain has no crypto. */
+export type Digest = (text: string) => string
 
 /**
- * Derives the id of the delivery that `eventId` owes to `bindingId`, for one session (`sid`) or the subject (null).
- * The first 48 bits are the event's, so that one event's deliveries lie side by side in the index;
- * the rest is a hash (UUIDv8, RFC 9562 section 5.8).
+ * Derives the id of the delivery that `eventId` owes to `bindingId`, for one session (`sid`) or the subject (null): a
+ * UUIDv8 (RFC 9562 section 5.8). Its first 64 bits are the event's but for the version, so that the deliveries of one
+ * event lie side by side and are found by `deliveryIdRange`; the rest is a hash.
  */
 export function deliveryId(
   eventId: EventId,
@@ -35,11 +35,19 @@ export function deliveryId(
   sid: Sid | null,
   digest: Digest,
 ): DeliveryId {
-  const hash = digest(JSON.stringify([eventId, bindingId, sid]))
-  const hex = (from: number, to: number) =>
-    Array.from(hash.subarray(from, to), (byte) => byte.toString(16).padStart(2, '0')).join('')
-  const variant = (((hash[2] ?? 0) & 0x3f) | 0x80).toString(16)
-  return `${eventId.slice(0, 13)}-8${hex(0, 2).slice(1)}-${variant}${hex(3, 4)}-${hex(4, 10)}` as DeliveryId
+  const hex = digest(JSON.stringify([eventId, bindingId, sid]))
+  const variant = '89ab'.charAt(Number.parseInt(hex.charAt(0), 16) & 0x3)
+  return `${deliveryPrefix(eventId)}-${variant}${hex.slice(1, 4)}-${hex.slice(4, 16)}` as DeliveryId
+}
+
+/** The lowest and highest id that a delivery of `eventId` may have. A few events may share a range: ask for the event too. */
+export function deliveryIdRange(eventId: string): readonly [low: string, high: string] {
+  const prefix = deliveryPrefix(eventId)
+  return [`${prefix}-0000-000000000000`, `${prefix}-ffff-ffffffffffff`]
+}
+
+function deliveryPrefix(eventId: string): string {
+  return `${eventId.slice(0, 14)}8${eventId.slice(15, 18)}`
 }
 
 /**

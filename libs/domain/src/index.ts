@@ -35,6 +35,7 @@ export {
   type ClientId,
   type DeliveryId,
   type Digest,
+  deliveryIdRange,
   type EventId,
   type Issuer,
   type IssuerName,

@@ -11,6 +11,7 @@ import type {
   Subject,
   WorkerId,
 } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 
 // First the bindings that have anything waiting, by skipping from one to the next in the index; then of each as many
@@ -87,7 +88,7 @@ export async function claimDue(
   const { rows } = await db.query<ClaimedRow>({
     name: 'claim_due',
     text: CLAIM_DUE,
-    values: [workerId, now, [...slots.keys()], [...slots.values()], slotsElse, limit],
+    values: [workerId, now, plainArray([...slots.keys()]), plainArray([...slots.values()]), slotsElse, limit],
   })
   return rows.map((row) => ({
     state: 'in_flight',
@@ -166,26 +167,36 @@ export async function settleDeliveries(
     values: [
       workerId,
       now,
-      batch.map(({ id }) => id),
-      batch.map(({ settlement }) => settlement.state),
-      batch.map((settled) => settled.attempts.length),
-      batch.map(({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts).retries),
-      batch.map(({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts).refusals),
-      batch.map(({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null)),
-      batch.map(({ settlement }) => (settlement.state === 'acknowledged' ? settlement.level : null)),
-      batch.map(({ settlement }) => (settlement.state === 'dead_lettered' ? settlement.reason : null)),
-      attempts.map(({ id }) => id),
-      attempts.map(({ number }) => number),
-      attempts.map(({ startedAt }) => startedAt),
-      attempts.map(({ durationMs }) => Math.round(durationMs)),
-      attempts.map(({ outcome }) => outcome.kind),
-      attempts.map(({ outcome }) => ('status' in outcome ? outcome.status : null)),
-      attempts.map(({ outcome }) => errorClass(outcome)),
+      plainArray(batch.map(({ id }) => id)),
+      plainArray(batch.map(({ settlement }) => settlement.state)),
+      plainArray(batch.map((settled) => settled.attempts.length)),
+      plainArray(
+        batch.map(({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts).retries),
+      ),
+      plainArray(
+        batch.map(
+          ({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts).refusals,
+        ),
+      ),
+      plainArray(batch.map(({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null))),
+      plainArray(
+        batch.map(({ settlement }) => (settlement.state === 'acknowledged' ? settlement.level : null)),
+      ),
+      plainArray(
+        batch.map(({ settlement }) => (settlement.state === 'dead_lettered' ? settlement.reason : null)),
+      ),
+      plainArray(attempts.map(({ id }) => id)),
+      plainArray(attempts.map(({ number }) => number)),
+      plainArray(attempts.map(({ startedAt }) => startedAt)),
+      plainArray(attempts.map(({ durationMs }) => Math.round(durationMs))),
+      plainArray(attempts.map(({ outcome }) => outcome.kind)),
+      plainArray(attempts.map(({ outcome }) => ('status' in outcome ? outcome.status : null))),
+      plainArray(attempts.map(({ outcome }) => errorClass(outcome))),
       attempts.map(({ outcome }) => ('error' in outcome ? outcome.error : null)),
       attempts.map(({ outcome }) =>
         'errorDescription' in outcome ? outcome.errorDescription : detail(outcome),
       ),
-      attempts.map(({ jti }) => jti),
+      plainArray(attempts.map(({ jti }) => jti)),
     ],
   })
   return new Set(rows.map(({ id }) => id))

@@ -1,4 +1,5 @@
-import type { BindingId, DeliveryState } from '@curfew/domain'
+import { type BindingId, type DeliveryState, deliveryIdRange } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 
 /** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
@@ -63,7 +64,7 @@ const FIND_EVENT = `
          accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis"
     from events where id = $1`
 
-const DELIVERIES_OF_EVENT = `${DELIVERY} where d.event_id = $1 order by p.client_id, d.sid`
+const DELIVERIES_OF_EVENT = `${DELIVERY} where d.id between $2 and $3 and d.event_id = $1 order by p.client_id, d.sid`
 
 /** An event with its deliveries, or null when it is not (yet) planned. */
 export async function findEvent(
@@ -76,22 +77,30 @@ export async function findEvent(
   const deliveries = await db.query<DeliveryRecord>({
     name: 'deliveries_of_event',
     text: DELIVERIES_OF_EVENT,
-    values: [id],
+    values: [id, ...deliveryIdRange(id)],
   })
   return { event, deliveries: deliveries.rows }
 }
 
 const SETTLED_EVENTS = `
-  select e.id from events e
-   where e.id = any($1::uuid[])
-     and not exists (select from deliveries d where d.event_id = e.id and d.settled_at is null)`
+  select e.id
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked(id, low, high)
+    join events e on e.id = asked.id
+   where not exists (
+     select from deliveries d
+      where d.id between asked.low and asked.high and d.event_id = e.id and d.settled_at is null)`
 
 /** Which of `ids` are planned and wholly settled: one question for everybody who waits. */
 export async function settledEvents(db: Database, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  const ranges = ids.map(deliveryIdRange)
   const { rows } = await db.query<{ id: string }>({
     name: 'settled_events',
     text: SETTLED_EVENTS,
-    values: [ids],
+    values: [
+      plainArray(ids),
+      plainArray(ranges.map(([low]) => low)),
+      plainArray(ranges.map(([, high]) => high)),
+    ],
   })
   return new Set(rows.map(({ id }) => id))
 }
@@ -128,7 +137,7 @@ const LIST_DELIVERIES = `${DELIVERY}
            select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
             where ($1::text is null or p.issuer = $1) and ($2::text is null or p.client_id = $2))))
      and ($3::text is null or d.state = $3)
-     and ($4::uuid is null or d.event_id = $4)
+     and ($4::uuid is null or d.event_id = $4 and d.id between $9 and $10)
      and ($5::timestamptz is null or d.planned_at >= $5)
      and ($6::timestamptz is null or d.planned_at < $6)
      and ($7::uuid is null or d.id < $7)
@@ -155,7 +164,17 @@ export async function listDeliveries(
   // Not prepared by name: a plan that is good for one set of filters is bad for another.
   const { rows } = await db.query<DeliveryRecord>({
     text: LIST_DELIVERIES,
-    values: [issuer, clientId, state, eventId, since, until, before, limit],
+    values: [
+      issuer,
+      clientId,
+      state,
+      eventId,
+      since,
+      until,
+      before,
+      limit,
+      ...(eventId === null ? [null, null] : deliveryIdRange(eventId)),
+    ],
   })
   return rows
 }

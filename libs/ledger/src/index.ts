@@ -18,6 +18,7 @@ export {
   type Settled,
   settleDeliveries,
 } from './deliveries.ts'
+export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export {
   type DeliveryFilter,
   type DeliveryRecord,
@@ -28,7 +29,6 @@ export {
   type StoredAttempt,
   settledEvents,
 } from './history.ts'
-export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export {
   MIGRATIONS_FOLDER,
   type MigrateOptions,

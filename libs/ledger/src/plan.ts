@@ -1,11 +1,12 @@
 import type { EventId, InFlightDelivery, LogoutEvent, Plan, WorkerId } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 
 /** One event on its way into the ledger. */
 export interface PlannedEvent {
   readonly event: LogoutEvent
-  /** SHA-256 of `sameContent(event)`. */
-  readonly digest: Uint8Array
+  /** SHA-256 of `sameContent(event)`, in hexadecimal. */
+  readonly digest: string
   readonly basis: Plan['basis']
   readonly traceparent: string | null
   readonly deliveries: readonly {
@@ -32,9 +33,9 @@ export type PlanResult =
 // however old the worker's copy of the registry is.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = $1 for key share),
-  current as (select from registry_revision where revision = $24),
+  current as (select from registry_revision where revision = $23),
   given as (
-    select * from unnest($2::uuid[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+    select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
       $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
       $16::text[])
       as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
@@ -43,25 +44,25 @@ const PLAN_EVENTS = `
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
       occurred_at, accepted_at, plan_basis, traceparent, planned_at)
-    select g.id, digest, iss, sub, sid, scope, reason, initiator, include_initiator,
+    select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
       occurred_at, accepted_at, plan_basis, traceparent, $17::timestamptz
       from given g, me, current order by g.id
     on conflict (id) do nothing
-    returning id
+    returning id, lane
   ),
   owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, state, due_at, leased_by, leased_at, planned_at)
-    select d.id, d.event_id, d.binding_id, d.sid, d.lane,
+    select d.id, d.event_id, d.binding_id, d.sid, planned.lane,
       case when d.leased then 'in_flight' else 'pending' end,
       case when d.leased then null else $17::timestamptz end,
       case when d.leased then $1::uuid end, case when d.leased then $17::timestamptz end, $17::timestamptz
-      from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::text[], $23::boolean[])
-        as d(id, event_id, binding_id, sid, lane, leased)
+      from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[])
+        as d(id, event_id, binding_id, sid, leased)
       join planned on planned.id = d.event_id
   )
   select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned,
-    (select array_agg(g.id) from given g join events e on e.id = g.id and e.digest <> g.digest) as conflicts
+    (select array_agg(g.id) from given g join events e on e.id = g.id and e.digest <> decode(g.digest, 'hex')) as conflicts
     from (select 1) one left join me on true`
 
 interface PlanRow {
@@ -91,28 +92,27 @@ export async function planEvents(
     text: PLAN_EVENTS,
     values: [
       workerId,
-      events.map(({ id }) => id),
-      batch.map(({ digest }) => Buffer.from(digest)),
+      plainArray(events.map(({ id }) => id)),
+      plainArray(batch.map(({ digest }) => digest)),
       events.map(({ iss }) => iss),
       events.map(({ sub }) => sub),
       events.map(({ sid }) => sid),
-      events.map(({ scope }) => scope),
-      events.map(({ reason }) => reason),
+      plainArray(events.map(({ scope }) => scope)),
+      plainArray(events.map(({ reason }) => reason)),
       events.map(({ initiator }) => initiator),
-      events.map(({ includeInitiator }) => includeInitiator),
+      plainArray(events.map(({ includeInitiator }) => includeInitiator)),
       events.map(({ clients }) => (clients === null ? null : JSON.stringify(clients))),
-      events.map(({ lane }) => lane),
-      events.map(({ occurredAt }) => occurredAt),
-      events.map(({ acceptedAt }) => acceptedAt),
-      batch.map(({ basis }) => basis),
+      plainArray(events.map(({ lane }) => lane)),
+      plainArray(events.map(({ occurredAt }) => occurredAt)),
+      plainArray(events.map(({ acceptedAt }) => acceptedAt)),
+      plainArray(batch.map(({ basis }) => basis)),
       batch.map(({ traceparent }) => traceparent),
       now,
-      owed.map(({ delivery }) => delivery.id),
-      owed.map(({ delivery }) => delivery.eventId),
-      owed.map(({ delivery }) => delivery.bindingId),
+      plainArray(owed.map(({ delivery }) => delivery.id)),
+      plainArray(owed.map(({ delivery }) => delivery.eventId)),
+      plainArray(owed.map(({ delivery }) => delivery.bindingId)),
       owed.map(({ delivery }) => delivery.sid),
-      owed.map(({ delivery }) => delivery.event.lane),
-      owed.map(({ leased }) => leased),
+      plainArray(owed.map(({ leased }) => leased)),
       registryRevision,
     ],
   })

@@ -16,10 +16,7 @@ const COLUMNS = `kid, issuer, algorithm, public_jwk as "publicJwk", sealed_priva
 
 const FIND_SIGNING_KEYS = `select ${COLUMNS} from signing_keys where issuer = $1 order by created_at`
 
-async function findSigningKeys(
-  db: Database,
-  issuer: IssuerName,
-): Promise<readonly SigningKeyRecord[]> {
+async function findSigningKeys(db: Database, issuer: IssuerName): Promise<readonly SigningKeyRecord[]> {
   const { rows } = await db.query<SigningKeyRecord>({
     name: 'find_signing_keys',
     text: FIND_SIGNING_KEYS,
@@ -36,10 +33,7 @@ const INSERT_SIGNING_KEY = `
   returning ${COLUMNS}`
 
 /** Stores a key unless another was first. @returns the one that is stored: of two workers, both get the same. */
-async function insertSigningKeyIfAbsent(
-  db: Database,
-  key: SigningKeyRecord,
-): Promise<SigningKeyRecord> {
+async function insertSigningKeyIfAbsent(db: Database, key: SigningKeyRecord): Promise<SigningKeyRecord> {
   const { rows } = await db.query<SigningKeyRecord>({
     name: 'insert_signing_key',
     text: INSERT_SIGNING_KEY,

@@ -101,10 +101,13 @@ async function withQuickRetries(
   attemptOnce: () => Promise<AttemptOutcome>,
   abandoning: AbortSignal,
 ): Promise<AttemptOutcome> {
+  let outcome = await attemptOnce()
+  if (!quicklyRetryable(outcome)) return outcome
   try {
     return await pRetry(
-      async () => {
-        const outcome = await attemptOnce()
+      async (number) => {
+        // The first try has been made: nearly all end there, without the machinery.
+        if (number > 1) outcome = await attemptOnce()
         if (quicklyRetryable(outcome)) throw new TryAgain(outcome)
         return outcome
       },

@@ -72,7 +72,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   /** Bindings of which the ledger has more that is due. */
   const backlogged = new Set<BindingId>()
   let held = 0
-  let wake = () => {}
+  let wake: (() => void) | null = null
   let roomWaiters: (() => void)[] = []
   const idleWaiters: (() => void)[] = []
 
@@ -106,7 +106,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     left(1)
     start(id, line)
     if (line.running === 0 && line.waiting.length === 0) lines.delete(id)
-    if (backlogged.has(id) && claimable(id) >= concurrencyOf(id) * 2) wake()
+    if (backlogged.has(id) && claimable(id) >= concurrencyOf(id) * 2) wake?.()
   }
 
   async function giveBack(expired: readonly Held[]): Promise<void> {

@@ -25,7 +25,7 @@ export interface IntakeDeps {
   readonly dispatcher: Pick<Dispatcher, 'room' | 'accept' | 'waitForRoom'>
   /** The faults of a value that should be an `AcceptedLogoutEvent`. */
   readonly check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[]
-  /** SHA-256. */
+  /** SHA-256, in hexadecimal. */
   readonly digest: Digest
   readonly now: () => Date
 }
@@ -33,7 +33,7 @@ export interface IntakeDeps {
 /** One event of a batch, and the record it came in. */
 interface Incoming {
   readonly event: LogoutEvent
-  readonly digest: Uint8Array
+  readonly digest: string
   readonly record: ConsumedRecord
 }
 
@@ -134,8 +134,7 @@ function read(
     const content = digest(sameContent(event))
     const earlier = events.get(event.id)
     if (earlier === undefined) events.set(event.id, { event, digest: content, record })
-    else if (Buffer.compare(earlier.digest, content) !== 0)
-      quarantined.push({ record, reason: conflict(event.id) })
+    else if (earlier.digest !== content) quarantined.push({ record, reason: conflict(event.id) })
   }
   return { events: [...events.values()], quarantined }
 }

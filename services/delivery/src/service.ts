@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import { AcceptedLogoutEvent } from '@curfew/client'
 import {
   disablesBinding,
@@ -112,7 +112,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     worker,
     dispatcher,
     check: createValidator(AcceptedLogoutEvent),
-    digest: (text) => createHash('sha256').update(text).digest(),
+    digest: (text) => hash('sha256', text),
     now,
   })
 

@@ -19,7 +19,7 @@ export interface WaitersDeps {
 export function createWaiters({ settledEvents, log, pollMs }: WaitersDeps): Waiters {
   const waiting = new Map<string, Set<() => void>>()
   let stopped = false
-  let wake = () => {}
+  let wake: (() => void) | null = null
 
   function release(id: string): void {
     const ofEvent = waiting.get(id)
@@ -33,7 +33,7 @@ export function createWaiters({ settledEvents, log, pollMs }: WaitersDeps): Wait
       const { promise, resolve } = Promise.withResolvers<void>()
       const ofEvent = waiting.get(id) ?? new Set()
       waiting.set(id, ofEvent.add(resolve))
-      wake()
+      wake?.()
       const timer = setTimeout(resolve, ms)
       await promise
       clearTimeout(timer)
