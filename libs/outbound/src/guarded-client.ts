@@ -250,7 +250,13 @@ function failed(error: unknown): Answer {
   if (cause instanceof AddressNotAllowedError) return { kind: 'not_allowed', detail: cause.message }
   const code = cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
   const detail = cause instanceof Error ? cause.message : String(cause)
-  return { kind: 'failure', failure: FAILURES[code] ?? byPrefix(code), detail }
+  // By name: the parser gives this error a code only at times.
+  const garbage = cause instanceof Error && cause.name === 'HTTPParserError'
+  return {
+    kind: 'failure',
+    failure: garbage ? 'invalid_response' : (FAILURES[code] ?? byPrefix(code)),
+    detail,
+  }
 }
 
 /** Of several addresses tried the first one's fault; of a wrapped error its cause, where that is ours. */
@@ -261,7 +267,6 @@ function first(error: unknown): unknown {
 }
 
 function byPrefix(code: string): TransportFailure {
-  if (code.startsWith('HPE_')) return 'invalid_response'
   // Node has some forty codes for a certificate that does not verify, few with a common beginning.
   if (/^(?:ERR_TLS|ERR_SSL|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|HOSTNAME_MISMATCH|INVALID_CA)/.test(code))
     return 'tls'

@@ -26,10 +26,22 @@ export function faultsOf(errors: readonly AjvError[]): readonly Fault[] {
   let findings: Finding[] = []
   for (const error of errors.slice(0, ERRORS_MAX)) {
     if (error.keyword === 'anyOf' || error.keyword === 'oneOf') findings = [...collapse(error, findings)]
+    // Of a value that may only be "a", it need not be said that it must be a string as well.
+    else if (says(error, findings.at(-1)?.error)) findings[findings.length - 1] = findingOf(error)
     else findings.push(findingOf(error))
   }
   const faults = new Map(findings.map(({ fault }) => [`${fault.pointer} ${fault.detail}`, fault]))
   return [...faults.values()].slice(0, FAULTS_MAX)
+}
+
+/** Whether `error` names the values that there may be, where `type` of the same schema says only their type. */
+function says(error: AjvError, type: AjvError | undefined): boolean {
+  return (
+    (error.keyword === 'const' || error.keyword === 'enum') &&
+    type?.keyword === 'type' &&
+    type.instancePath === error.instancePath &&
+    type.schemaPath === error.schemaPath.replace(/[^/]+$/, 'type')
+  )
 }
 
 /**
@@ -123,8 +135,10 @@ function wordsOf({ keyword, params, message }: AjvError): string {
       return `must have at least ${count('member')}`
     case 'maxProperties':
       return `must have at most ${count('member')}`
-    case 'uniqueItems':
-      return `must not have the same item twice (items ${String(params.j)} and ${String(params.i)})`
+    case 'uniqueItems': {
+      const twins = [Number(params.i), Number(params.j)].sort((a, b) => a - b)
+      return `must not have the same item twice (items ${twins.join(' and ')})`
+    }
     case 'minimum':
       return `must be at least ${limit}`
     case 'maximum':

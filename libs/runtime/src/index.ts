@@ -17,7 +17,16 @@ export {
 export { problemOf, traceparentOf } from './http-errors.ts'
 export { createHttpServer, type HttpServer, httpService } from './http-server.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
-export { createLog, LOG_LEVELS, type Log, type LogLevel, openLogFile } from './log.ts'
+export {
+  createLog,
+  describeError,
+  LOG_LEVELS,
+  type Log,
+  type LogLevel,
+  type LogLine,
+  openLogFile,
+} from './log.ts'
 export { createMetrics, type Metrics } from './metrics.ts'
 export { type Fault, ProblemError } from './problem.ts'
+export { newTraceparent, parseTraceparent } from './traceparent.ts'
 export { createValidator } from './validator.ts'

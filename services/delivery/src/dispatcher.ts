@@ -143,9 +143,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     start(id, line)
   }
 
-  async function claimOnce(): Promise<void> {
+  /** @returns how many were claimed. */
+  async function claimOnce(): Promise<number> {
     const limit = Math.min(CLAIM_LIMIT, heldMax - held)
-    if (limit <= 0 || !worker.alive()) return
+    if (limit <= 0 || !worker.alive()) return 0
     const slots = new Map([...lines.keys(), ...backlogged].map((id) => [id, claimable(id)] as const))
     const workerId = worker.id()
     const claimed = await deps.claim({ slots, slotsElse: DEFAULT_CONCURRENCY, limit })
@@ -158,6 +159,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       if (deliveries.length >= (slots.get(id) ?? DEFAULT_CONCURRENCY)) backlogged.add(id)
       for (const delivery of deliveries) accept(delivery, workerId)
     }
+    return claimed.length
   }
 
   return {
@@ -184,15 +186,17 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       while (!stopping.aborted) {
         const woken = new AbortController()
         wake = () => woken.abort()
+        let claimed = 0
         try {
-          await claimOnce()
+          claimed = await claimOnce()
         } catch (error) {
           log.warn({ event: 'ledger.claim-failed', err: error })
         }
         // What waited for a beat of the heart goes on.
         for (const [id, line] of lines) start(id, line)
         const busy = [...backlogged].some((id) => claimable(id) >= concurrencyOf(id) * 2)
-        if (!busy) await sleep(idleMs, AbortSignal.any([stopping, woken.signal]))
+        // Without a pause only after progress: a ledger that is away or a lost lease must not make this spin.
+        if (!busy || claimed === 0) await sleep(idleMs, AbortSignal.any([stopping, woken.signal]))
       }
     },
     clear() {

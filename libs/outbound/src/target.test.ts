@@ -1,0 +1,126 @@
+import { describe, expect, test } from 'vitest'
+import { createAllowedNetworks, mayDial } from './addresses.ts'
+import { targetFault } from './target.ts'
+
+// Goal: what may be registered and what may be dialled, address by address (RFC 6890 and its successors; NET-01, S3, S6).
+
+const none = createAllowedNetworks([])
+
+describe('mayDial', () => {
+  test.each([
+    '0.0.0.0',
+    '0.255.255.255',
+    '10.0.0.1',
+    '100.64.0.1',
+    '100.127.255.255',
+    '127.0.0.1',
+    '127.255.255.254',
+    '169.254.169.254',
+    '172.16.0.1',
+    '172.31.255.255',
+    '192.0.0.1',
+    '192.0.2.1',
+    '192.88.99.1',
+    '192.168.1.1',
+    '198.18.0.1',
+    '198.19.255.255',
+    '198.51.100.1',
+    '203.0.113.1',
+    '224.0.0.1',
+    '239.255.255.255',
+    '240.0.0.1',
+    '255.255.255.255',
+    '::',
+    '::1',
+    '::ffff:8.8.8.8',
+    '::ffff:7f00:1',
+    '64:ff9b::808:808',
+    '64:ff9b:1::1',
+    '100::1',
+    '2001::1',
+    '2001:db8::1',
+    '2002:808:808::1',
+    '3fff::1',
+    '5f00::1',
+    'fc00::1',
+    'fdff::1',
+    'fe80::1',
+    'fe80::1%eth0',
+    'fec0::1',
+    'ff02::1',
+    '1::1',
+    '4000::1',
+    'not an address',
+    '',
+  ])('never %s by itself', (address) => {
+    expect(mayDial(address, { allowed: none, tls: true })).toBe(false)
+  })
+
+  test.each([
+    '1.1.1.1',
+    '9.255.255.255',
+    '11.0.0.1',
+    '100.63.255.255',
+    '100.128.0.1',
+    '126.1.1.1',
+    '172.15.0.1',
+    '172.32.0.1',
+    '192.0.1.1',
+    '198.17.1.1',
+    '198.20.0.1',
+    '223.255.255.255',
+    '2606:4700::1111',
+    '2a00::1',
+    '2003::1',
+    '2001:4860::1',
+  ])('%s over TLS, and not without', (address) => {
+    expect(mayDial(address, { allowed: none, tls: true })).toBe(true)
+    expect(mayDial(address, { allowed: none, tls: false })).toBe(false)
+  })
+
+  test('what an allowed network has, in any spelling', () => {
+    const allowed = createAllowedNetworks(['10.0.0.0/8', 'fd00::/8'])
+    for (const address of ['10.1.2.3', '::ffff:10.1.2.3', '::ffff:a01:203', 'fd12::1']) {
+      expect(mayDial(address, { allowed, tls: false })).toBe(true)
+    }
+    expect(mayDial('192.168.0.1', { allowed, tls: true })).toBe(false)
+  })
+})
+
+describe('targetFault', () => {
+  test.each(['https://rp.example/logout', 'https://rp.example:8443/?a=b', 'https://xn--bcher-kva.example/'])(
+    'takes %s',
+    (uri) => {
+      expect(targetFault(uri, [])).toBeNull()
+    },
+  )
+
+  test.each([
+    ['logout', 'absolute'],
+    ['ftp://rp.example/', 'https'],
+    ['http://rp.example/', 'https'],
+    ['https://rp.example/#x', 'fragment'],
+    ['https://rp.example/#', 'fragment'],
+    ['https://user@rp.example/', 'user name'],
+    ['https://:secret@rp.example/', 'password'],
+    ['https://bücher.example/', 'ASCII'],
+    ['https://rp.example/ü', 'ASCII'],
+    ['https://127.0.0.1/', 'private'],
+    ['https://0x7f000001/', 'private'],
+    ['https://2130706433/', 'private'],
+    ['https://[::1]/', 'private'],
+    ['http://93.184.215.14/', 'private or reserved|https'],
+  ])('refuses %s and says what to change', (uri, words) => {
+    expect(targetFault(uri, [])).toMatch(new RegExp(words))
+  })
+
+  test('takes http where a network is allowed', () => {
+    expect(targetFault('http://127.0.0.1:8080/', ['127.0.0.0/8'])).toBeNull()
+    expect(targetFault('http://rp.internal/', ['10.0.0.0/8'])).toBeNull()
+    expect(targetFault('http://192.168.0.1/', ['10.0.0.0/8'])).toMatch(/https/)
+  })
+
+  test('does not show a password', () => {
+    expect(targetFault('https://user:hunter2@rp.example/', [])).not.toContain('hunter2')
+  })
+})

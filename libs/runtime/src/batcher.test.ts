@@ -1,0 +1,121 @@
+import { expect, test } from 'vitest'
+import { createBatcher, QueueFullError } from './batcher.ts'
+
+/** A batcher whose batches end when the test says so. */
+function gated({ batchSize = 100, concurrency = 1, queueMax = 1_000 } = {}) {
+  const batches: number[][] = []
+  const gates: { open(): void; fail(error: Error): void }[] = []
+  const started: (() => void)[] = []
+  const batcher = createBatcher<number, string>({
+    batchSize,
+    concurrency,
+    queueMax,
+    run(items) {
+      batches.push([...items])
+      const { promise, resolve, reject } = Promise.withResolvers<readonly string[]>()
+      gates.push({ open: () => resolve(items.map((item) => `r${item}`)), fail: reject })
+      for (const resolveStarted of started.splice(0)) resolveStarted()
+      return promise
+    },
+  })
+  const untilBatches = async (count: number): Promise<void> => {
+    while (batches.length < count) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      started.push(resolve)
+      await promise
+    }
+  }
+  return { batcher, batches, untilBatches, gate: (index: number) => gates[index] ?? expect.unreachable() }
+}
+
+test('calls of one turn share a batch, and what comes while it runs makes up the next, in order', async () => {
+  const { batcher, batches, untilBatches, gate } = gated()
+  const first = [batcher.add(1), batcher.add(2)]
+  await untilBatches(1)
+  const second = [batcher.add(3), batcher.addAll([4, 5]), batcher.add(6)]
+  expect(batcher.waiting).toBe(4)
+  gate(0).open()
+  expect(await Promise.all(first)).toEqual(['r1', 'r2'])
+  await untilBatches(2)
+  gate(1).open()
+  expect(await Promise.all(second)).toEqual(['r3', ['r4', 'r5'], 'r6'])
+  expect(batches).toEqual([
+    [1, 2],
+    [3, 4, 5, 6],
+  ])
+})
+
+test('no batch is larger than it may be, and no more run at once', async () => {
+  const { batcher, batches, untilBatches, gate } = gated({ batchSize: 2, concurrency: 2 })
+  const all = batcher.addAll([1, 2, 3, 4, 5])
+  await untilBatches(2)
+  expect(batches).toEqual([
+    [1, 2],
+    [3, 4],
+  ])
+  expect(batcher.waiting).toBe(1)
+  gate(1).open()
+  await untilBatches(3)
+  gate(2).open()
+  gate(0).open()
+  expect(await all).toEqual(['r1', 'r2', 'r3', 'r4', 'r5'])
+})
+
+test('a batch that fails rejects its own items and no others', async () => {
+  const { batcher, untilBatches, gate } = gated({ batchSize: 2 })
+  const outcomes = Promise.allSettled([batcher.addAll([1, 2]), batcher.add(3)])
+  await untilBatches(1)
+  gate(0).fail(new Error('log away'))
+  await untilBatches(2)
+  gate(1).open()
+  expect(await outcomes).toMatchObject([
+    { status: 'rejected', reason: { message: 'log away' } },
+    { status: 'fulfilled', value: 'r3' },
+  ])
+})
+
+test('a batch answered with too few results is a failure, not a wrong pairing', async () => {
+  const batcher = createBatcher<number, number>({ batchSize: 10, queueMax: 10, run: async () => [1] })
+  await expect(batcher.addAll([1, 2])).rejects.toThrow('a batch of 2 was answered with 1 results')
+})
+
+test('too many waits are refused at once, all of a call or none, and taken again when there is room', async () => {
+  const { batcher, untilBatches, gate } = gated({ queueMax: 3 })
+  const first = batcher.add(0)
+  await untilBatches(1)
+  const waits = batcher.addAll([1, 2])
+  await expect(batcher.addAll([3, 4])).rejects.toThrow(QueueFullError)
+  expect(batcher.waiting).toBe(2)
+  gate(0).open()
+  await first
+  await untilBatches(2)
+  const again = batcher.addAll([3, 4])
+  gate(1).open()
+  expect(await waits).toEqual(['r1', 'r2'])
+  await untilBatches(3)
+  gate(2).open()
+  expect(await again).toEqual(['r3', 'r4'])
+})
+
+test('drain waits for what runs and for what waits', async () => {
+  const { batcher, untilBatches, gate } = gated({ batchSize: 1 })
+  await batcher.drain()
+  const added = batcher.addAll([1, 2])
+  let drained = false
+  const drain = batcher.drain().then(() => {
+    drained = true
+  })
+  await untilBatches(1)
+  gate(0).open()
+  await untilBatches(2)
+  expect(drained).toBe(false)
+  gate(1).open()
+  await drain
+  expect(await added).toEqual(['r1', 'r2'])
+})
+
+test('nothing is done for nothing', async () => {
+  const { batcher, batches } = gated()
+  expect(await batcher.addAll([])).toEqual([])
+  expect(batches).toEqual([])
+})

@@ -1,0 +1,117 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { lines, open, problemFrom } from './http-server.fixture.ts'
+import type { HttpServer } from './http-server.ts'
+
+// Goal: a body is what its schema says, or is refused with what to change.
+// Method: a real server, fetch, and a bare socket for what fetch is too polite for.
+
+let server: HttpServer
+let url = ''
+beforeAll(async () => {
+  server = await open()
+  url = await server.listen({ host: '127.0.0.1', port: 0 })
+})
+afterAll(() => server.close())
+
+const post = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
+  fetch(`${url}/things`, {
+    method: 'POST',
+    body,
+    headers: { 'content-type': 'application/json', ...headers },
+  })
+const faultsFor = async (body: unknown) => {
+  const response = await post(JSON.stringify(body))
+  expect(response.status).toBe(400)
+  return (await problemFrom(response)).errors
+}
+
+test('what the schema says is taken as it is', async () => {
+  const thing = { name: 'zoë 🎲', size: 3, kind: 'flat', inner: { 'a/b': true } }
+  const response = await post(JSON.stringify(thing))
+  expect(response.status).toBe(200)
+  expect(await response.json()).toEqual(thing)
+  expect(response.headers.get('cache-control')).toBe('no-store')
+  expect(response.headers.get('x-content-type-options')).toBe('nosniff')
+})
+
+test('every fault is named, with a pointer to the member to change', async () => {
+  expect(await faultsFor({ size: '3', kind: 'square', inner: { 'c~/d': 1 } })).toEqual([
+    { pointer: '/name', detail: 'is missing' },
+    { pointer: '/size', detail: 'must be a whole number' },
+    { pointer: '/kind', detail: 'must be "round" or "flat"' },
+    { pointer: '/inner/a~1b', detail: 'is missing' },
+    { pointer: '/inner/c~0~1d', detail: 'is not a known member' },
+  ])
+})
+
+test('text is not made a number, nor a member that nobody knows passed over', async () => {
+  expect(await faultsFor({ name: 'x', size: '3' })).toEqual([
+    { pointer: '/size', detail: 'must be a whole number' },
+  ])
+  expect(await faultsFor({ name: 'x', Size: 3 })).toEqual([
+    { pointer: '/Size', detail: 'is not a known member' },
+  ])
+  expect(await faultsFor(null)).toEqual([{ pointer: '', detail: 'must be an object' }])
+})
+
+test('a body with very many faults costs little and is answered briefly', async () => {
+  const members = Object.fromEntries(Array.from({ length: 60_000 }, (_, index) => [`member${index}`, 0]))
+  expect(await faultsFor({ name: 'x', ...members })).toHaveLength(50)
+  const [fault] = (await faultsFor({ name: 'x', ['n'.repeat(500_000)]: 0 })) ?? []
+  expect(fault?.detail).toBe('has a member of 500000 characters, which is not a known one')
+})
+
+test.each([
+  ['not JSON', '{"name":', 'is not JSON'],
+  ['nothing', '', 'is empty'],
+  ['__proto__', '{"name":"x","__proto__":{"admin":true}}', 'has a member named __proto__'],
+  [
+    'a constructor with a prototype',
+    '{"name":"x","constructor":{"prototype":{}}}',
+    'has a member named __proto__',
+  ],
+  [
+    'bytes that are not UTF-8',
+    Uint8Array.from([...Buffer.from('{"name":"'), 0xe9, 0x22, 0x7d]),
+    'is not UTF-8',
+  ],
+  ['nesting without end', '['.repeat(400_000) + ']'.repeat(400_000), 'nested deeper than 64 levels'],
+])('%s is refused', async (_what, body, detail) => {
+  const problem = await problemFrom(await post(body))
+  expect(problem).toMatchObject({ status: 400, title: 'Invalid body', instance: '/things' })
+  expect(problem.errors).toHaveLength(1)
+  expect(problem.errors?.[0]?.detail).toContain(detail)
+})
+
+test('strings that a database could not keep are refused where they stand', async () => {
+  for (const text of ['a\\u0000', '\\ud800', '\\udc00\\ud800']) {
+    const { errors } = await problemFrom(await post(`{"name":"x","inner":{"a/b":["${text}"]}}`))
+    expect(errors).toEqual([{ pointer: '/inner/a~1b/0', detail: 'is not Unicode text without U+0000' }])
+  }
+  expect((await post('{"name":"\\ud83c\\udfb2"}')).status).toBe(200)
+})
+
+test('over 1 MiB is 413, another media type or coding 415', async () => {
+  expect((await problemFrom(await post(' '.repeat(1024 * 1024 + 1)))).status).toBe(413)
+  expect(
+    (await problemFrom(await post('name=x', { 'content-type': 'application/x-www-form-urlencoded' }))).status,
+  ).toBe(415)
+  expect((await problemFrom(await post('{}', { 'content-encoding': 'gzip' }))).status).toBe(415)
+})
+
+test('a client that goes away in the middle of its body is no failure of ours', async () => {
+  lines.splice(0)
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  await once(socket, 'connect')
+  const [message] = await Promise.all([
+    once(server.server, 'request'),
+    socket.write(
+      'POST /things HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"na',
+    ),
+  ])
+  socket.resetAndDestroy()
+  await once(message[1], 'close')
+  expect(lines).toEqual([])
+})

@@ -1,0 +1,28 @@
+import { expect, test } from 'vitest'
+import { newTraceparent, parseTraceparent, traceIdOf } from './traceparent.ts'
+
+const TRACE = '0af7651916cd43dd8448eb211c80319c'
+const SPAN = 'b7ad6b7169203331'
+
+test('ours are valid, and each another', () => {
+  const one = newTraceparent()
+  expect(parseTraceparent(one)).toBe(one)
+  expect(traceIdOf(one)).toHaveLength(32)
+  expect(newTraceparent()).not.toBe(one)
+})
+
+// Trace Context, section 3.2: what is not valid is treated as absent; a later version is read as far as 00 goes.
+test.each([
+  [`00-${TRACE}-${SPAN}-01`, `00-${TRACE}-${SPAN}-01`],
+  [`cc-${TRACE}-${SPAN}-01`, `00-${TRACE}-${SPAN}-01`],
+  [`cc-${TRACE}-${SPAN}-01-more`, `00-${TRACE}-${SPAN}-01`],
+  [`00-${TRACE}-${SPAN}-01-more`, null],
+  [`ff-${TRACE}-${SPAN}-01`, null],
+  [`00-${'0'.repeat(32)}-${SPAN}-01`, null],
+  [`00-${TRACE}-${'0'.repeat(16)}-01`, null],
+  [`00-${TRACE.toUpperCase()}-${SPAN}-01`, null],
+  [`00-${TRACE}-${SPAN}-01\n`, null],
+  [undefined, null],
+])('%s', (header, read) => {
+  expect(parseTraceparent(header)).toBe(read)
+})

@@ -1,0 +1,210 @@
+import { randomBytes } from 'node:crypto'
+import {
+  type IssuerName,
+  LOGOUT_EVENT_MEMBER,
+  type LogoutTokenClaims,
+  SIGNING_ALGORITHMS,
+  type SigningAlgorithm,
+} from '@curfew/domain'
+import { base64url, decodeProtectedHeader, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from 'jose'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { createKeyring, type KeyStore, type StoredKey } from './keyring.ts'
+import { verifyLogoutToken } from './verify.ts'
+
+// Goal: tokens are signed as the specification says, verify with the published keys and only then, and private keys lie
+// nowhere but sealed. Method: real keys, every rule of Back-Channel Logout 2.6 broken once.
+
+const ISSUER = 'main' as IssuerName
+const now = new Date('2026-11-21T09:00:00Z')
+const iat = now.getTime() / 1_000
+
+/** As the ledger's: keys by issuer and algorithm, the first one stays. */
+function memoryStore(): KeyStore & { readonly keys: StoredKey[] } {
+  const keys: StoredKey[] = []
+  return {
+    keys,
+    find: async (issuer) => keys.filter((key) => key.issuer === issuer),
+    async insertIfAbsent(key) {
+      const first = keys.find(({ issuer, algorithm }) => issuer === key.issuer && algorithm === key.algorithm)
+      if (first === undefined) keys.push(key)
+      return first ?? key
+    },
+  }
+}
+
+const open = (store: KeyStore, masterKey: Uint8Array = new Uint8Array(32)) =>
+  createKeyring({ store, masterKey, now: () => now })
+
+const claims: LogoutTokenClaims = {
+  iss: 'https://idp.example',
+  aud: 'rp',
+  iat,
+  exp: iat + 120,
+  jti: 'j1',
+  txn: 't1',
+  sub: 'alice',
+  events: { [LOGOUT_EVENT_MEMBER]: {} },
+}
+
+describe('keyring', () => {
+  test.each(SIGNING_ALGORITHMS)('%s: the token verifies with the published key', async (algorithm) => {
+    const keyring = open(memoryStore())
+    const signer = await keyring.signer(ISSUER, algorithm)
+    const token = await signer.sign(claims)
+    expect(decodeProtectedHeader(token)).toEqual({ alg: algorithm, kid: signer.kid, typ: 'logout+jwt' })
+    const jwks = await keyring.jwks(ISSUER)
+    expect(jwks.keys).toMatchObject([{ kid: signer.kid, alg: algorithm, use: 'sig' }])
+    const options = {
+      issuer: 'https://idp.example',
+      audience: 'rp',
+      jwks,
+      now,
+      algorithms: [algorithm],
+      requireType: true,
+    }
+    expect(await verifyLogoutToken(token, options)).toEqual({ ok: true, claims })
+  })
+
+  test('publishes no private member, stores none in clear', async () => {
+    const store = memoryStore()
+    const keyring = open(store, randomBytes(32))
+    for (const algorithm of SIGNING_ALGORITHMS) await keyring.ensure(ISSUER, algorithm)
+    const { keys } = await keyring.jwks(ISSUER)
+    expect(keys).toHaveLength(SIGNING_ALGORITHMS.length)
+    for (const key of keys)
+      for (const member of ['d', 'p', 'q', 'dp', 'dq', 'qi']) expect(key).not.toHaveProperty(member)
+    for (const { sealedPrivateKey } of store.keys) {
+      expect(sealedPrivateKey.split('.')).toHaveLength(5)
+      expect(base64url.decode(sealedPrivateKey.split('.')[3] ?? '').toString()).not.toContain('"d"')
+    }
+  })
+
+  test('concurrent first needs make one key, and two processes sign with the same', async () => {
+    const store = memoryStore()
+    const [one, other] = [open(store), open(store)]
+    const signers = await Promise.all(
+      [one, one, other, other].map((keyring) => keyring.signer(ISSUER, 'ES256')),
+    )
+    expect(new Set(signers.map(({ kid }) => kid)).size).toBe(1)
+    expect(store.keys).toHaveLength(1)
+  })
+
+  test('a key sealed under another master key is refused in words, without the key', async () => {
+    const store = memoryStore()
+    await open(store, randomBytes(32)).ensure(ISSUER, 'ES256')
+    const opening = open(store, randomBytes(32)).signer(ISSUER, 'ES256')
+    await expect(opening).rejects.toMatchObject({
+      code: 'ERR_SIGNING_KEY',
+      message: expect.stringContaining('CURFEW_MASTER_KEY'),
+    })
+  })
+
+  test("a key cannot be passed off as another issuer's", async () => {
+    const store = memoryStore()
+    await open(store).ensure(ISSUER, 'ES256')
+    const [key] = store.keys
+    if (key !== undefined) store.keys.push({ ...key, issuer: 'other' as IssuerName })
+    await expect(open(store).signer('other' as IssuerName, 'ES256')).rejects.toMatchObject({
+      code: 'ERR_SIGNING_KEY',
+    })
+  })
+
+  test('a store that was away is asked again', async () => {
+    const store = memoryStore()
+    let away = true
+    const keyring = open({
+      ...store,
+      find: async (issuer) => {
+        if (away) throw new Error('away')
+        return store.find(issuer)
+      },
+    })
+    await expect(keyring.signer(ISSUER, 'ES256')).rejects.toThrow('away')
+    away = false
+    await expect(keyring.signer(ISSUER, 'ES256')).resolves.toMatchObject({ algorithm: 'ES256' })
+  })
+})
+
+describe('verifyLogoutToken (BCL-20, BCL-22)', () => {
+  const algorithm: SigningAlgorithm = 'ES256'
+  let jwks: { keys: { kid: string }[] }
+  let sign: (payload: object, header?: object) => Promise<string>
+  const verify = (token: string, overrides: object = {}) =>
+    verifyLogoutToken(token, { issuer: 'https://idp.example', audience: 'rp', jwks, now, ...overrides })
+
+  beforeAll(async () => {
+    const { publicKey, privateKey } = await generateKeyPair(algorithm, { extractable: true })
+    jwks = { keys: [{ ...(await exportJWK(publicKey)), kid: 'k' }] }
+    sign = (payload, header = {}) =>
+      new SignJWT({ ...payload })
+        .setProtectedHeader({ alg: algorithm, kid: 'k', typ: 'logout+jwt', ...header })
+        .sign(privateKey)
+  })
+
+  test('takes the token of the worked example, until it expires (Appendix A)', async () => {
+    const vector = {
+      token:
+        'eyJhbGciOiJSUzI1NiIsImtpZCI6ImZhbm91dC0yMDI2LTExIiwidHlwIjoibG9nb3V0K2p3dCJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLmNvbSIsImF1ZCI6InJwLWJpbGxpbmciLCJpYXQiOjE3OTUyNTE2MDAsImV4cCI6MTc5NTI1MTcyMCwianRpIjoibHQtMDFKRDZZMFE0VjdUOSIsInN1YiI6InUtOWYzMWMyIiwic2lkIjoic2VzLTdjMWUwYjk0YTZkMyIsImV2ZW50cyI6eyJodHRwOi8vc2NoZW1hcy5vcGVuaWQubmV0L2V2ZW50L2JhY2tjaGFubmVsLWxvZ291dCI6e319fQ.dg8Y-GMX-V-Bv4uYnW01lbROIL-PiLvMlIAJpv9F7L3bS4OfLuauRUPs_N7rHu4S07ofhwMWsXLyWefySK0IMMR63sBq-weALOTo9foPqDWEz6aMsA2TduioS78UNlYK_4n3YE1o7faRrlMQnZBPHudWc2FCT2554sPyq2_GjB6CmgqtPKS52j3BXQ-h0SGSiY4LO36LrQaDlpRr8fvTxY3NN1wYFQ2_eeRg3rCdEIuKUr4gpTaVLronAau81RMSUkhbFSDzkowD7WOOakFBijTc99aqkA-FjfWX2N1vzcxUFy0r4hJaR6hpzzLhZhjZm-q1tlo8iIBso1q3LGtyCg',
+      jwks: {
+        keys: [
+          {
+            kty: 'RSA',
+            n: 'xPplEWQNNL8DVq1Sj0xyc-GzDttbOYbFm4Yfw69VmPNDrU1nCGwooF-4Z42w5EX-2NVJNMdvtqwg1MRUnf0aENcdlIXYrfJRCEwiefvVLTCJBaHVT7suIb_LeryxsJgrEDgHhIGMVnkIHIEPLlAjtfqdyjN3AMtPL2KzjuRKAC731hH2qQBSzyXSMohcGcWWLs23VElUy4puc80wJ5OujyRdTLSy9SNUIIb02Ck5lNSU_VR_thWWHgxUvIK8pvxE_0kSBZ069Xy1iHK6_qYr_zFfYwWZ1T92AZZmFYl0V67XuNxSxiLHkHEZFiWal206NwxVSIAaAWzsMn7p8ckCuw',
+            e: 'AQAB',
+            kid: 'fanout-2026-11',
+            use: 'sig',
+            alg: 'RS256',
+          },
+        ],
+      },
+      issuer: 'https://idp.example.com',
+      audience: 'rp-billing',
+    }
+    expect(await verify(vector.token, vector)).toMatchObject({ ok: true, claims: { sub: 'u-9f31c2' } })
+    const late = new Date(now.getTime() + 181_000)
+    expect(await verify(vector.token, { ...vector, now: late })).toMatchObject({ ok: false })
+  })
+
+  test('ignores a claim it does not know, and takes typ JWT unless told otherwise', async () => {
+    const token = await sign({ ...claims, extra: 1 }, { typ: 'JWT' })
+    expect(await verify(token)).toMatchObject({ ok: true })
+    expect(await verify(token, { requireType: true })).toMatchObject({ ok: false })
+  })
+
+  test.each([
+    ['another issuer', { iss: 'https://other.example' }],
+    ['another audience', { aud: 'other' }],
+    ['expired', { exp: iat - 61 }],
+    ['no exp', { exp: undefined }],
+    ['no iat', { iat: undefined }],
+    ['iat in the future', { iat: iat + 3_600, exp: iat + 3_720 }],
+    ['no jti', { jti: undefined }],
+    ['an empty jti', { jti: '' }],
+    ['neither sub nor sid', { sub: undefined }],
+    ['no events', { events: undefined }],
+    ['events a text', { events: LOGOUT_EVENT_MEMBER }],
+    ['another event', { events: { 'http://schemas.openid.net/event/other': {} } }],
+    ['an event that is no object', { events: { [LOGOUT_EVENT_MEMBER]: true } }],
+    ['a nonce', { nonce: 'n' }],
+    ['an empty nonce', { nonce: null }],
+  ])('refuses %s', async (_name, change) => {
+    const result = await verify(await sign({ ...claims, ...change }))
+    expect(result).toMatchObject({ ok: false, error: 'invalid_request', description: expect.any(String) })
+  })
+
+  test('refuses a bad signature, alg none, an algorithm not registered, an unknown key, and what is no token', async () => {
+    const token = await sign(claims)
+    const [header = '', payload = '', signature = ''] = token.split('.')
+    const other = base64url.encode(JSON.stringify({ ...claims, sub: 'mallory' }))
+    const bad = [
+      `${header}.${other}.${signature}`,
+      `${header}.${payload}.`,
+      new UnsecuredJWT({ ...claims }).encode(),
+      await sign(claims, { kid: 'unknown' }),
+      'a.b.c',
+      '',
+    ]
+    for (const one of bad) expect(await verify(one)).toMatchObject({ ok: false })
+    expect(await verify(token, { algorithms: ['RS256'] })).toMatchObject({ ok: false })
+  })
+})
