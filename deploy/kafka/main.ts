@@ -14,7 +14,9 @@ if (kafka.how === 'none') {
       ? 'KAFKA_BROKERS names a broker already.\n'
       : 'Kafka is ready. Ctrl-C ends it and deletes its data. Paste this where you start Curfew:\n',
   )
-  process.stdout.write(`export KAFKA_BROKERS=${kafka.brokers.join(',')}\n`)
+  // One broker holds one copy.
+  const copies = kafka.how === 'environment' ? '' : ' KAFKA_REPLICATION_FACTOR=1'
+  process.stdout.write(`export KAFKA_BROKERS=${kafka.brokers.join(',')}${copies}\n`)
   if (kafka.how !== 'environment') {
     // A promise alone does not keep a process alive.
     const awake = setInterval(() => undefined, 3_600_000)

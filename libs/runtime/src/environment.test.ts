@@ -122,3 +122,13 @@ test.each([
 ])('%s as a network: %s', (text, is) => {
   expect(isCidr(text)).toBe(is)
 })
+
+test.each(['admin', 'x'.repeat(31), `${'x'.repeat(40)} y`, 'ü'.repeat(40)])(
+  'an API key that is short, or that no bearer token can be, is refused without being shown: %s',
+  (key) => {
+    const faults = faultsOf({ API_KEY: key }, (read) => ({ key: read.apiKey('API_KEY', { required: true }) }))
+    expect(faults).toHaveLength(1)
+    expect(faults[0]).toMatch(/^API_KEY must be at least 32 characters/)
+    expect(faults[0]).not.toContain(key)
+  },
+)

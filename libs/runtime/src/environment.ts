@@ -29,6 +29,9 @@ export interface EnvironmentReader {
   /** 32 bytes in base64url. Null when absent and not required. */
   secret32(name: string, options: { required: true }): Uint8Array
   secret32(name: string, options: { required: false }): Uint8Array | null
+  /** An API key of at least 32 characters, all of them such as a bearer token may have (RFC 6750 2.1). */
+  apiKey(name: string, options: { required: true }): string
+  apiKey(name: string, options: { required: false }): string | null
   /** Notes a fault that only the reader of several variables can see. */
   fault(line: string): void
 }
@@ -110,6 +113,20 @@ function createReader(env: Environment, faults: string[]): EnvironmentReader {
     return bytes
   }
 
+  function apiKey(name: string, options: { required: true }): string
+  function apiKey(name: string, options: { required: boolean }): string | null
+  function apiKey(name: string, { required }: { required: boolean }): string | null {
+    const value = get(name)
+    if (value === null) {
+      if (required) missing(name)
+      return required ? '' : null
+    }
+    if (!/^[\w\-.~+/]{32,}=*$/.test(value)) {
+      fault(`${name} must be at least 32 characters long, of letters, digits and -._~+/`)
+    }
+    return value
+  }
+
   function list(name: string, check: (item: string) => string | null = () => null): readonly string[] {
     const items = (get(name) ?? '')
       .split(',')
@@ -126,6 +143,7 @@ function createReader(env: Environment, faults: string[]): EnvironmentReader {
     fault,
     url,
     secret32,
+    apiKey,
     list,
     string(name, fallback) {
       const value = get(name) ?? fallback

@@ -6,7 +6,7 @@ export function readConsoleConfig(env: Environment) {
     databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
     port: read.integer('PORT', { fallback: 8482, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
-    adminKey: read.string('CURFEW_ADMIN_KEY'),
+    adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),

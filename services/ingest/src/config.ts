@@ -9,7 +9,7 @@ export function readIngestConfig(env: Environment) {
     kafka: readKafkaConnection(read),
     port: read.integer('PORT', { fallback: 8481, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
-    adminKey: read.string('CURFEW_ADMIN_KEY'),
+    adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))

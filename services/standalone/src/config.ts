@@ -17,7 +17,7 @@ export function readStandaloneConfig(env: Environment) {
     /** Null: generated into `dataDir`. */
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
     /** Null: generated, its hash kept in `dataDir`. */
-    adminKey: read.optional('CURFEW_ADMIN_KEY'),
+    adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
