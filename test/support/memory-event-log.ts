@@ -54,7 +54,10 @@ interface Member {
 
 const RETRY_PAUSE_MS = 100
 
-export function createMemoryLog({ partitions = 8, sleep = (ms) => timer(ms) }: MemoryLogOptions = {}): MemoryLog {
+export function createMemoryLog({
+  partitions = 8,
+  sleep = (ms) => timer(ms),
+}: MemoryLogOptions = {}): MemoryLog {
   const makeLane = () =>
     Array.from({ length: partitions }, (): Partition => ({ records: [], busy: false, restsUntilTold: false }))
   const lanes: Record<Lane, readonly Partition[]> = { interactive: makeLane(), bulk: makeLane() }
@@ -83,7 +86,15 @@ export function createMemoryLog({ partitions = 8, sleep = (ms) => timer(ms) }: M
 
   function open(): MemoryEventLog {
     const own = new Set<Member>()
+    const holding = new Set<Partition>()
     let killed = false
+
+    function release(partitions: Iterable<Partition>): void {
+      for (const partition of [...partitions]) {
+        partition.busy = false
+        holding.delete(partition)
+      }
+    }
 
     function consume(
       { lane, batchSize, batchesInFlight, onError }: ConsumeOptions,
@@ -121,7 +132,10 @@ export function createMemoryLog({ partitions = 8, sleep = (ms) => timer(ms) }: M
         const last = shares.at(-1)
         if (last !== undefined && over > 0) last.count -= over
         const batch = shares.flatMap(({ partition, count }) => partition.records.slice(0, count))
-        for (const partition of touched) partition.busy = true
+        for (const partition of touched) {
+          partition.busy = true
+          holding.add(partition)
+        }
         batches++
         try {
           const refused = await handle(batch)
@@ -137,7 +151,7 @@ export function createMemoryLog({ partitions = 8, sleep = (ms) => timer(ms) }: M
           rest(touched)
         } finally {
           batches--
-          if (!killed) for (const partition of touched) partition.busy = false
+          if (!killed) release(touched)
           if (batches === 0) stopped?.resolve()
           wake()
         }
@@ -199,8 +213,7 @@ export function createMemoryLog({ partitions = 8, sleep = (ms) => timer(ms) }: M
       kill() {
         killed = true
         for (const member of own) members.delete(member)
-        // What the dead process was handling is free for others.
-        for (const partition of [...own].flatMap(({ lane }) => lanes[lane])) partition.busy = false
+        release(holding)
         wake()
       },
     }

@@ -13,6 +13,7 @@ import {
   writeFile,
 } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
+import { EmbeddedPostgresFailedError } from './embedded-errors.ts'
 
 /** The user that PostgreSQL runs as, where it must not be our own: it refuses to run as root. */
 export interface RunAs {
@@ -59,7 +60,14 @@ async function findFolder(asked: string, runAs: RunAs, log: (line: string) => vo
   const made = await mkdir(asked, { recursive: true, mode: 0o711 })
   const pointer = join(asked, POINTER)
   const moved = await readIfThere(pointer)
-  if (moved !== null) return moved.trim()
+  if (moved !== null) {
+    const folder = moved.trim()
+    if (await exists(folder)) return folder
+    // Never a new, empty database in its place without being told: everything that was promised would be forgotten.
+    throw new EmbeddedPostgresFailedError(
+      `${pointer} says that the database is in ${folder}, which is gone; restore that folder, or delete ${pointer} to begin with an empty database`,
+    )
+  }
   if (await isReachable(asked, runAs)) return asked
   if (await exists(join(asked, 'cluster'))) {
     throw new Error(
@@ -192,5 +200,7 @@ export async function replaceFile(path: string, text: string, owner: RunAs | nul
 }
 
 function isMissing(error: unknown): boolean {
-  return (error as { code?: unknown }).code === 'ENOENT'
+  // ESRCH: a process that ended while its file in /proc was read.
+  const { code } = error as { code?: unknown }
+  return code === 'ENOENT' || code === 'ESRCH'
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdir, mkdtemp, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { LedgerUnavailableError } from '@curfew/domain'
@@ -122,10 +122,25 @@ test('starts after a crash of both, though another process has the number of the
   await waitUntilGone(other.pid)
   const lockFile = join(dataDir, 'cluster', 'postmaster.pid')
   const [, ...rest] = (await readFile(lockFile, 'utf8')).split('\n')
-  await writeFile(lockFile, [process.pid, ...rest].join('\n'))
+  // Of the same user as the server: the number of any other's PostgreSQL itself knows to be reused.
+  const { uid, gid } = await stat(lockFile)
+  const innocent = spawn('sleep', ['600'], process.getuid?.() === 0 ? { uid, gid, cwd: '/' } : {})
+  children.push(innocent)
+  await once(innocent, 'spawn')
+  await writeFile(lockFile, [innocent.pid, ...rest].join('\n'))
   const server = await openHere()
   expect(await ask(server.url, 'select n from kept')).toEqual([{ n: 1 }])
+  expect(innocent.exitCode ?? innocent.signalCode).toBeNull()
 })
+
+test.runIf(process.platform === 'linux')(
+  'Ctrl-C, which goes to our whole process group, does not reach the server',
+  async () => {
+    const { pid } = await openHere()
+    const words = (await readFile(`/proc/${pid}/stat`, 'utf8')).replace(/\(.*\)/, 'name').split(' ')
+    expect(Number(words[4])).toBe(pid)
+  },
+)
 
 test('a server that is killed under us comes back by itself, at the same address', async () => {
   const server = await openHere()
@@ -184,5 +199,12 @@ test.runIf(process.getuid?.() === 0)(
     const moved = (await readIfThere(join(dataDir, 'moved-to')))?.trim() ?? ''
     expect(lines.join()).toContain(moved)
     expect(await exists(join(moved, 'cluster'))).toBe(true)
+    await second.stop()
+    await rename(moved, `${moved}.away`)
+    try {
+      await expect(openHere()).rejects.toThrow(/which is gone; restore that folder/)
+    } finally {
+      await rename(`${moved}.away`, moved)
+    }
   },
 )

@@ -1,22 +1,25 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chown, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { open, readFile, rename } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { promisify } from 'node:util'
-import { CurfewError } from '@curfew/domain'
-import pg from 'pg'
-import { isUnavailable } from './database.ts'
+import type pg from 'pg'
+import { clearUnfinished, credentials, environment, makeCluster, readPassword } from './embedded-cluster.ts'
+import { EmbeddedPostgresFailedError } from './embedded-errors.ts'
 import {
-  exists,
-  findPlace,
-  type Place,
-  readIfThere,
-  renameUnlessThere,
-  replaceFile,
-} from './embedded-place.ts'
+  type Cluster,
+  connect,
+  endOrphan,
+  endServer,
+  lockOwnership,
+  START_TIMEOUT_MS,
+  tryConnect,
+  urlOf,
+} from './embedded-orphan.ts'
+import { exists, findPlace } from './embedded-place.ts'
+
+export { EmbeddedPostgresFailedError, EmbeddedPostgresInUseError } from './embedded-errors.ts'
 
 export interface EmbeddedPostgresOptions {
   /** Folder for the database and its log; made if need be. Nothing else should lie in it. */
@@ -37,16 +40,6 @@ export interface EmbeddedPostgres {
   readonly pid: number
   /** Stops the server: fast, and at once if that takes too long. Idempotent. */
   stop(): Promise<void>
-}
-
-/** Another living process uses this data folder. */
-export class EmbeddedPostgresInUseError extends CurfewError {
-  override readonly code = 'ERR_EMBEDDED_POSTGRES_IN_USE'
-}
-
-/** The embedded PostgreSQL did not start; the message has the end of its log. */
-export class EmbeddedPostgresFailedError extends CurfewError {
-  override readonly code = 'ERR_EMBEDDED_POSTGRES_FAILED'
 }
 
 const SETTINGS: Readonly<Record<string, string>> = {
@@ -79,28 +72,11 @@ const NOT_DURABLE: Readonly<Record<string, string>> = {
   full_page_writes: 'off',
 }
 
-const USER = 'curfew'
 const DATABASE = 'curfew'
-/** In the cluster's own folder, so that cluster and password always come and go together. */
-const PASSWORD_FILE = 'curfew-password'
-const POSTGRES_MAJOR = '18'
 
-const UNFINISHED = /^cluster\.[0-9a-f]+\.unfinished/
-const UNFINISHED_AGE_MS = 120_000
 const LOG_BYTES_MAX = 16 * 1_024 * 1_024
-/** Recovery after a crash reads the log since the last checkpoint: seconds, on a slow disk a minute. */
-const START_TIMEOUT_MS = 120_000
 const BLOCKED_START_TIMEOUT_MS = 15_000
-const FAST_STOP_TIMEOUT_MS = 10_000
-const IMMEDIATE_STOP_TIMEOUT_MS = 5_000
-/** How long another's ownership must last before we believe it: the server needs a moment to see that an owner was killed. */
-const OWNED_PROOF_MS = 2_000
 
-// Whoever holds this lock owns the server. A server whose lock is free lost its owner.
-const LOCK_OWNERSHIP = 'select pg_try_advisory_lock(1129665102, 1) as locked'
-const READ_SERVER = `
-  select current_setting('data_directory') as data_directory,
-         pg_postmaster_start_time() > clock_timestamp() - interval '2 seconds' as young`
 const HAS_DATABASE = 'select from pg_database where datname = $1'
 
 /**
@@ -120,15 +96,9 @@ export async function openEmbeddedPostgres({
   const cluster = join(place.folder, 'cluster')
   await clearUnfinished(place.folder)
   if (!(await exists(cluster))) await makeCluster(place, cluster, durable)
-  const version = (await readFile(join(cluster, 'PG_VERSION'), 'utf8')).trim()
-  if (version !== POSTGRES_MAJOR) {
-    throw new EmbeddedPostgresFailedError(
-      `${cluster} was made by PostgreSQL ${version}; this release has ${POSTGRES_MAJOR}. Dump it with the release that made it, and restore it into a new folder`,
-    )
-  }
-  const password = (await readFile(join(cluster, PASSWORD_FILE), 'utf8')).trim()
+  const password = await readPassword(cluster)
   const all = { ...SETTINGS, ...settings, ...(durable ? {} : NOT_DURABLE) }
-  const context: Context = { place, cluster, password, settings: all, log }
+  const context: Cluster = { place, folder: cluster, password, settings: all, log }
 
   const stopping = new AbortController()
   let server = await startServer(context, findFreePort, stopping.signal)
@@ -177,14 +147,6 @@ export async function openEmbeddedPostgres({
   }
 }
 
-interface Context {
-  readonly place: Place
-  readonly cluster: string
-  readonly password: string
-  readonly settings: Readonly<Record<string, string>>
-  readonly log: (line: string) => void
-}
-
 interface Server {
   readonly pid: number
   readonly port: number
@@ -194,64 +156,13 @@ interface Server {
   stop(): Promise<void>
 }
 
-/** Makes a cluster under another name first: one that was interrupted halfway is never taken for whole. */
-async function makeCluster(
-  { folder, initdb, runAs }: Place,
-  cluster: string,
-  durable: boolean,
-): Promise<void> {
-  const unfinished = join(folder, `cluster.${randomBytes(6).toString('hex')}.unfinished`)
-  const passwordFile = `${unfinished}.password`
-  const password = randomBytes(24).toString('base64url')
-  await mkdir(unfinished, { mode: 0o700 })
-  if (runAs !== null) await chown(unfinished, runAs.uid, runAs.gid)
-  await replaceFile(passwordFile, `${password}\n`, runAs)
-  const made = spawn(
-    initdb,
-    [
-      `--pgdata=${unfinished}`,
-      `--username=${USER}`,
-      `--pwfile=${passwordFile}`,
-      '--auth=scram-sha-256',
-      '--encoding=UTF8',
-      // Sorts by code point on every machine alike, whatever locales it has.
-      '--locale=C',
-      '--locale-provider=builtin',
-      '--builtin-locale=C.UTF-8',
-      '--no-instructions',
-      ...(durable ? [] : ['--no-sync']),
-    ],
-    { cwd: folder, env: environment(), stdio: ['ignore', 'pipe', 'pipe'], ...credentials(runAs) },
-  )
-  let output = ''
-  for (const stream of [made.stdout, made.stderr]) stream.on('data', (chunk) => (output += chunk))
-  const [code] = await once(made, 'close')
-  await rm(passwordFile, { force: true })
-  if (code !== 0) {
-    await rm(unfinished, { recursive: true, force: true })
-    throw new EmbeddedPostgresFailedError(`initdb ended with ${code}: ${output.trim().slice(-2_000)}`)
-  }
-  await replaceFile(join(unfinished, PASSWORD_FILE), `${password}\n`, runAs)
-  await renameUnlessThere(unfinished, cluster)
-}
-
-async function clearUnfinished(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (!UNFINISHED.test(name)) continue
-    const path = join(folder, name)
-    // A young one may be another process's that makes it right now.
-    const { mtimeMs } = await stat(path)
-    if (Date.now() - mtimeMs > UNFINISHED_AGE_MS) await rm(path, { recursive: true, force: true })
-  }
-}
-
 /** Starts the server, once nobody else has it, and returns when it answers and we own it. */
 async function startServer(
-  context: Context,
+  context: Cluster,
   choosePort: () => Promise<number>,
   signal: AbortSignal,
 ): Promise<Server> {
-  const { place, cluster, settings } = context
+  const { place, folder, settings } = context
   const logPath = join(place.folder, 'postgres.log')
   const blockedUntil = Date.now() + BLOCKED_START_TIMEOUT_MS
   for (;;) {
@@ -262,7 +173,7 @@ async function startServer(
     const all = Object.entries({ ...settings, port: String(port) })
     const child = spawn(
       place.postgres,
-      ['-D', cluster, ...all.flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+      ['-D', folder, ...all.flatMap(([name, value]) => ['-c', `${name}=${value}`])],
       {
         cwd: place.folder,
         env: environment(),
@@ -279,7 +190,7 @@ async function startServer(
     const said = (await readFile(logPath, 'utf8')).slice(logStart).trim().slice(-2_000)
     const blocked = /already exists|already in use|still in use/.test(said)
     if (!blocked || Date.now() > blockedUntil || signal.aborted) {
-      throw new EmbeddedPostgresFailedError(`PostgreSQL did not start in ${cluster}: ${said}`)
+      throw new EmbeddedPostgresFailedError(`PostgreSQL did not start in ${folder}: ${said}`)
     }
     await sleep(200)
   }
@@ -287,7 +198,7 @@ async function startServer(
 
 /** Waits until the server answers, and takes its ownership lock for the life of this process. Null when it ended instead. */
 async function takeOwnership(
-  context: Context,
+  context: Cluster,
   child: ChildProcess,
   exited: Promise<void>,
   port: number,
@@ -318,7 +229,7 @@ async function takeOwnership(
   async function own(deadline: number): Promise<boolean> {
     while (running && !signal.aborted) {
       const client = await tryConnect(context.password, port)
-      if (client !== null && (await isTrue(client, LOCK_OWNERSHIP))) {
+      if (client !== null && (await lockOwnership(client))) {
         owner = client
         client.once('end', () => {
           // An administrator may end the connection, or a crashed backend all of them: the server is still ours.
@@ -336,7 +247,7 @@ async function takeOwnership(
   try {
     if (!(await own(Date.now() + START_TIMEOUT_MS))) {
       if (!running) return null
-      throw new EmbeddedPostgresFailedError(`PostgreSQL in ${context.cluster} could not be owned in time`)
+      throw new EmbeddedPostgresFailedError(`PostgreSQL in ${context.folder} could not be owned in time`)
     }
     await makeDatabase(context.password, port)
     return server
@@ -356,147 +267,6 @@ async function makeDatabase(password: string, port: number): Promise<void> {
   }
 }
 
-/**
- * Sees to it that no server runs in `cluster`: ends one whose owner is gone.
- *
- * @throws {EmbeddedPostgresInUseError} when its owner lives.
- */
-async function endOrphan({ place, cluster, password, log }: Context): Promise<void> {
-  const deadline = Date.now() + START_TIMEOUT_MS
-  const provenAt = Date.now() + OWNED_PROOF_MS
-  while (Date.now() < deadline) {
-    const lockFile = await readIfThere(join(cluster, 'postmaster.pid'))
-    if (lockFile === null) return
-    const [pidLine, , , portLine] = lockFile.split('\n')
-    const pid = Number(pidLine)
-    const client = Number(portLine) > 0 ? await tryConnect(password, Number(portLine)) : null
-    if (client !== null) {
-      try {
-        const verdict = await judge(client, cluster)
-        if (verdict === 'owned' && Date.now() > provenAt) {
-          throw new EmbeddedPostgresInUseError(
-            `the database in ${cluster} is in use by another process (its server has pid ${pid}); stop that one first, or name another folder by CURFEW_DATA`,
-          )
-        }
-        if (verdict === 'orphan') {
-          log(`stopping PostgreSQL (pid ${pid}), whose owner was killed`)
-          await endServer(
-            () => isServerOf(pid, cluster),
-            (name) => process.kill(pid, name),
-          )
-          continue
-        }
-        if (verdict !== 'elsewhere') {
-          await sleep(100)
-          continue
-        }
-      } finally {
-        await client.end().catch(ignore)
-      }
-    } else if (await isServerOf(pid, cluster)) {
-      // Starting, recovering or shutting down.
-      await sleep(100)
-      continue
-    }
-    // The lock file is stale. PostgreSQL sees so by itself unless another process got the number since, as happens in
-    // containers, whose numbers start anew. Then the file is made to name a process that cannot be; the rest of it stays, by
-    // which PostgreSQL still finds out whether parts of the old server are alive.
-    if (isAlive(pid)) {
-      const [, ...rest] = lockFile.split('\n')
-      await replaceFile(join(cluster, 'postmaster.pid'), [IMPOSSIBLE_PID, ...rest].join('\n'), place.runAs)
-    }
-    return
-  }
-  throw new EmbeddedPostgresFailedError(`a PostgreSQL that runs in ${cluster} neither answers nor ends`)
-}
-
-const IMPOSSIBLE_PID = 2_147_483_646
-
-/** What a server is to us that answers where the lock file of `cluster` says. Holds its ownership lock if it is an orphan. */
-async function judge(
-  client: pg.Client,
-  cluster: string,
-): Promise<'orphan' | 'owned' | 'young' | 'elsewhere' | 'gone'> {
-  try {
-    const { rows } = await client.query<{ data_directory: string; young: boolean }>(READ_SERVER)
-    const [row] = rows
-    if (row === undefined) return 'gone'
-    // A copied data folder brings the lock file of the original.
-    if (!(await isSameFolder(row.data_directory, cluster))) return 'elsewhere'
-    if (row.young) return 'young'
-    return (await isTrue(client, LOCK_OWNERSHIP)) ? 'orphan' : 'owned'
-  } catch (error) {
-    if (isUnavailable(error)) return 'gone'
-    throw error
-  }
-}
-
-/** Fast shutdown (SIGINT), then immediate (SIGQUIT: it recovers at the next start), then the end. */
-async function endServer(
-  isRunning: () => Promise<boolean>,
-  kill: (signal: NodeJS.Signals) => void,
-): Promise<void> {
-  const steps = [
-    ['SIGINT', FAST_STOP_TIMEOUT_MS],
-    ['SIGQUIT', IMMEDIATE_STOP_TIMEOUT_MS],
-    ['SIGKILL', IMMEDIATE_STOP_TIMEOUT_MS],
-  ] as const
-  for (const [signal, timeoutMs] of steps) {
-    try {
-      kill(signal)
-    } catch (error) {
-      if ((error as { code?: unknown }).code !== 'ESRCH') throw error
-    }
-    const deadline = Date.now() + timeoutMs
-    while (await isRunning()) {
-      if (Date.now() > deadline) break
-      await sleep(10)
-    }
-    if (!(await isRunning())) return
-  }
-  throw new EmbeddedPostgresFailedError('PostgreSQL cannot be ended')
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    // EPERM: there is such a process, of another user.
-    return (error as { code?: unknown }).code === 'EPERM'
-  }
-}
-
-/**
- * Whether process `pid` is a server that runs in `cluster`, by its command line, which anybody may read. A dead process that
- * nobody has waited for, as is common in containers, has none.
- */
-async function isServerOf(pid: number, cluster: string): Promise<boolean> {
-  if (!isAlive(pid)) return false
-  const words = await readCommandLine(pid)
-  const folder = words[words.indexOf('-D') + 1]
-  if (!/^postgres(?:\.exe)?$/.test(basename(words[0] ?? '')) || folder === undefined) return false
-  return isSameFolder(folder, cluster)
-}
-
-async function readCommandLine(pid: number): Promise<readonly string[]> {
-  if (process.platform === 'linux') return ((await readIfThere(`/proc/${pid}/cmdline`)) ?? '').split('\0')
-  // On Windows PostgreSQL looks for its own kind under the number, so a reused one does not fool it.
-  if (process.platform === 'win32') return []
-  const run = promisify(execFile)
-  const { stdout } = await run('ps', ['-ww', '-o', 'command=', '-p', String(pid)]).catch(() => ({
-    stdout: '',
-  }))
-  return stdout.trim().split(' ')
-}
-
-async function isSameFolder(one: string, other: string): Promise<boolean> {
-  if (one === other) return true
-  if (!(await exists(one))) return false
-  const [a, b] = await Promise.all([stat(one), stat(other)])
-  return a.dev === b.dev && a.ino === b.ino
-}
-
 async function openLog(path: string) {
   const file = await open(path, 'a', 0o600)
   if ((await file.stat()).size < LOG_BYTES_MAX) return file
@@ -512,48 +282,6 @@ async function findFreePort(): Promise<number> {
   probe.close()
   await once(probe, 'close')
   return typeof address === 'object' && address !== null ? address.port : 0
-}
-
-function urlOf(password: string, port: number, database: string): string {
-  return `postgres://${USER}:${password}@127.0.0.1:${port}/${database}`
-}
-
-/** A connection to the maintenance database, where the ownership lock is. */
-async function connect(password: string, port: number): Promise<pg.Client> {
-  const client = new pg.Client({
-    connectionString: urlOf(password, port, 'postgres'),
-    application_name: 'curfew owner',
-    connectionTimeoutMillis: 5_000,
-  })
-  client.on('error', ignore)
-  await client.connect()
-  return client
-}
-
-async function tryConnect(password: string, port: number): Promise<pg.Client | null> {
-  try {
-    return await connect(password, port)
-  } catch (error) {
-    // 28P01: another cluster's server has the port now.
-    if (isUnavailable(error) || (error as { code?: unknown }).code === '28P01') return null
-    throw error
-  }
-}
-
-async function isTrue(client: pg.Client, question: string): Promise<boolean> {
-  const { rows } = await client.query<{ locked: boolean }>(question)
-  return rows[0]?.locked === true
-}
-
-function credentials(runAs: Place['runAs']): { uid: number; gid: number } | Record<string, never> {
-  return runAs === null ? {} : { uid: runAs.uid, gid: runAs.gid }
-}
-
-/** Nothing of ours that is secret, and nothing that would change PostgreSQL's own defaults (`PG…`). */
-function environment(): NodeJS.ProcessEnv {
-  const kept = ['PATH', 'HOME', 'TMPDIR', 'TEMP', 'TMP', 'SystemRoot', 'USERPROFILE']
-  const entries = kept.map((name) => [name, process.env[name]] as const)
-  return { ...Object.fromEntries(entries.filter(([, value]) => value !== undefined)), LC_ALL: 'C', TZ: 'UTC' }
 }
 
 function describe(error: unknown): string {

@@ -1,6 +1,7 @@
 import { type EventLog, EventLogUnavailableError, type LogRecord } from '@curfew/domain'
 import { type Database, isUnavailable } from './database.ts'
-import { asEventLogError, createPostgresConsumer } from './event-log-consumer.ts'
+import { createPostgresConsumer } from './event-log-consumer.ts'
+import { asEventLogError, isBadData } from './event-log-session.ts'
 
 export interface PostgresEventLogOptions {
   /** Takes the appends. Ended by its owner, after the log was closed. */
@@ -83,7 +84,8 @@ export function createPostgresEventLog({
 
   /** One of several calls had a record that PostgreSQL refuses: the others must not suffer for it. */
   async function sendApart(group: readonly Waiting[]): Promise<void> {
-    for (const one of group) await insert([one]).then(one.resolve, (error) => one.reject(asEventLogError(error)))
+    for (const one of group)
+      await insert([one]).then(one.resolve, (error) => one.reject(asEventLogError(error)))
   }
 
   async function insert(group: readonly Waiting[]): Promise<void> {
@@ -161,12 +163,6 @@ function takeGroup(waiting: Waiting[]): Waiting[] {
     count++
   }
   return waiting.splice(0, count)
-}
-
-/** SQLSTATE class 22, data exception: PostgreSQL would never take this record. */
-function isBadData(error: unknown): boolean {
-  const { code } = error as { code?: unknown }
-  return typeof code === 'string' && code.startsWith('22')
 }
 
 /** The partition of a key: FNV-1a over its UTF-8, then mixed, for its low bits alone are poor. Never to be changed. */

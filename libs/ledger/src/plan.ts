@@ -30,7 +30,7 @@ export type PlanResult =
 
 // The worker's row is locked first: while this runs it cannot be declared dead, so no lease is given to a ghost.
 // The registry's number is compared in the same snapshot: who was registered before the event was posted is planned for,
-// however old the worker's copy of the registry is.
+// however old the worker's copy of the registry is. Leases are dated by the database's clock, like the heart's beats.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = $1 for key share),
   current as (select from registry_revision where revision = $23),
@@ -56,20 +56,24 @@ const PLAN_EVENTS = `
     select d.id, d.event_id, d.binding_id, d.sid, planned.lane,
       case when d.leased then 'in_flight' else 'pending' end,
       case when d.leased then null else $17::timestamptz end,
-      case when d.leased then $1::uuid end, case when d.leased then $17::timestamptz end, $17::timestamptz
+      case when d.leased then $1::uuid end, case when d.leased then now() end, $17::timestamptz
       from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[])
         as d(id, event_id, binding_id, sid, leased)
       join planned on planned.id = d.event_id
   )
-  select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned,
-    (select array_agg(g.id) from given g join events e on e.id = g.id and e.digest <> decode(g.digest, 'hex')) as conflicts
+  select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned
     from (select 1) one left join me on true`
+
+// A statement of its own: what another worker committed while the one above waited for it is not in that one's snapshot.
+const FIND_CONFLICTS = `
+  select e.id
+    from unnest($1::uuid[], $2::text[]) as given(id, digest)
+    join events e on e.id = given.id and e.digest <> decode(given.digest, 'hex')`
 
 interface PlanRow {
   readonly worker: string | null
   readonly current: boolean
   readonly planned: EventId[] | null
-  readonly conflicts: EventId[] | null
 }
 
 /**
@@ -119,5 +123,17 @@ export async function planEvents(
   const [row] = rows
   if (row === undefined || row.worker === null) return { ok: false, why: 'worker_lost' }
   if (!row.current) return { ok: false, why: 'registry_changed' }
-  return { ok: true, planned: new Set(row.planned ?? []), conflicts: new Set(row.conflicts ?? []) }
+  const planned = new Set(row.planned ?? [])
+  const known = batch.filter(({ event }) => !planned.has(event.id))
+  return { ok: true, planned, conflicts: known.length === 0 ? new Set() : await findConflicts(db, known) }
+}
+
+/** Which of `batch` the ledger has with another content. */
+async function findConflicts(db: Database, batch: readonly PlannedEvent[]): Promise<ReadonlySet<EventId>> {
+  const { rows } = await db.query<{ id: EventId }>({
+    name: 'find_conflicts',
+    text: FIND_CONFLICTS,
+    values: [plainArray(batch.map(({ event }) => event.id)), plainArray(batch.map(({ digest }) => digest))],
+  })
+  return new Set(rows.map(({ id }) => id))
 }

@@ -1,0 +1,11 @@
+import { CurfewError } from '@curfew/domain'
+
+/** Another living process uses this data folder. */
+export class EmbeddedPostgresInUseError extends CurfewError {
+  override readonly code = 'ERR_EMBEDDED_POSTGRES_IN_USE'
+}
+
+/** The embedded PostgreSQL did not start; the message has the end of its log. */
+export class EmbeddedPostgresFailedError extends CurfewError {
+  override readonly code = 'ERR_EMBEDDED_POSTGRES_FAILED'
+}
