@@ -120,5 +120,5 @@ test('the environment is read in one place', () => {
       .filter((file) => readFileSync(file, 'utf8').includes('process.env')),
   )
   // The embedded server is a child: it is handed the environment as it is.
-  expect(readers).toEqual(['libs/ledger/src/embedded.ts', 'libs/runtime/src/environment.ts'])
+  expect(readers).toEqual(['libs/ledger/src/embedded-cluster.ts', 'libs/runtime/src/environment.ts'])
 })

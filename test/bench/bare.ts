@@ -1,0 +1,84 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import {
+  type EventId,
+  type Issuer,
+  type IssuerName,
+  logoutTokenClaims,
+  type SigningAlgorithm,
+  type Subject,
+} from '@curfew/domain'
+import { createGuardedClient, postLogoutToken } from '@curfew/outbound'
+import { createKeyring, type StoredKey } from '@curfew/tokens'
+
+// The bare limit: a process that does nothing but sign and post, with the very signer and the very client that Curfew
+// uses, over the same kind of connections. No event log, no plan, no ledger.
+
+interface Asked {
+  readonly uri: string
+  readonly algorithm: SigningAlgorithm
+  /** Posts at once. */
+  readonly concurrency: number
+  readonly seconds: number
+}
+
+const keys: StoredKey[] = []
+const keyring = createKeyring({
+  store: {
+    find: async () => keys,
+    insertIfAbsent: async (key) => {
+      keys.push(key)
+      return key
+    },
+  },
+  masterKey: randomBytes(32),
+  now: () => new Date(),
+})
+const client = createGuardedClient({ allowedNetworks: ['127.0.0.0/8'] })
+
+async function run({
+  uri,
+  algorithm,
+  concurrency,
+  seconds,
+}: Asked): Promise<{ rate: number; cpuMs: number }> {
+  const signer = await keyring.signer('bench' as IssuerName, algorithm)
+  const binding = {
+    uri,
+    timeoutMs: 10_000,
+    allowedNetworks: [],
+    sessionRequired: false,
+    subjectClaims: 'both',
+  } as const
+  const event = {
+    iss: 'https://idp.example' as Issuer,
+    sub: 'alice' as Subject,
+    scope: 'subject',
+    lane: 'interactive',
+    acceptedAt: new Date(),
+  } as const
+  const cpu = process.cpuUsage()
+  const startedMs = performance.now()
+  const endMs = startedMs + seconds * 1_000
+  let posts = 0
+  const loop = async () => {
+    while (performance.now() < endMs) {
+      const claims = logoutTokenClaims(
+        { sid: null, event, eventId: randomUUID() as EventId },
+        { ...binding, clientId: 'rp' as never },
+        { now: new Date(), jti: randomUUID() },
+      )
+      const answer = await postLogoutToken(client, { binding, token: await signer.sign(claims) })
+      if (answer.kind !== 'response') throw new Error(JSON.stringify(answer))
+      posts += 1
+    }
+  }
+  await Promise.all(Array.from({ length: concurrency }, loop))
+  const { user, system } = process.cpuUsage(cpu)
+  return { rate: posts / ((performance.now() - startedMs) / 1_000), cpuMs: (user + system) / 1_000 / posts }
+}
+
+process.on('message', (asked: Asked) => {
+  void run(asked).then((result) => process.send?.(result))
+})
+process.on('disconnect', () => process.exit(0))
+process.send?.({ ready: true })

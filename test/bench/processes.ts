@@ -1,0 +1,134 @@
+import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { type Client, createClient } from '@curfew/client'
+
+/** A child of the benchmark that is asked one thing at a time. */
+export interface Asker {
+  readonly pid: number
+  ask<Answer>(question: unknown): Promise<Answer>
+  stop(): void
+}
+
+/** Forks a file beside this one; its first message says that it is ready. */
+export async function openAsker<Hello>(file: string): Promise<Asker & { readonly hello: Hello }> {
+  const child = fork(fileURLToPath(new URL(file, import.meta.url)), { serialization: 'advanced' })
+  const [hello] = (await once(child, 'message')) as [Hello]
+  return {
+    hello,
+    pid: child.pid ?? 0,
+    async ask<Answer>(question: unknown) {
+      const answer = once(child, 'message')
+      child.send(question as never)
+      return ((await answer) as [Answer])[0]
+    },
+    stop: () => child.disconnect(),
+  }
+}
+
+/** Curfew as it is shipped, in a process of its own over an embedded PostgreSQL that is as durable as it is shipped. */
+export interface Subject {
+  readonly client: Client
+  readonly url: string
+  readonly process: ChildProcess
+  /** Deliveries that the ledger has as acknowledged. */
+  acknowledged(): Promise<number>
+  stop(): Promise<void>
+}
+
+export async function openSubject(port: number, env: Readonly<Record<string, string>>): Promise<Subject> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'curfew-bench-'))
+  // As root the database runs as another user, who must be able to come by.
+  await chmod(dataDir, 0o711)
+  const key = `cfw_${randomBytes(32).toString('base64url')}`
+  const child = spawn(
+    process.execPath,
+    [fileURLToPath(new URL('../../services/standalone/src/main.ts', import.meta.url))],
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: {
+        ...process.env,
+        CURFEW_DATA: dataDir,
+        CURFEW_ADMIN_KEY: key,
+        CURFEW_PORT: String(port),
+        CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8',
+        LOG_LEVEL: 'warn',
+        ...env,
+      },
+    },
+  )
+  const url = `http://127.0.0.1:${port}`
+  const client = createClient({ url, key })
+  for (let tries = 0; ; tries++) {
+    const response = await fetch(`${url}/readyz`).catch(() => null)
+    if (response?.ok === true) break
+    if (child.exitCode !== null || tries > 300) throw new Error('Curfew did not start')
+    await sleep(100)
+  }
+  return {
+    client,
+    url,
+    process: child,
+    async acknowledged() {
+      const text = await (await fetch(`${url}/metrics`)).text()
+      return Number(/^curfew_deliveries_settled_total\{state="acknowledged".*\} (\d+)/m.exec(text)?.[1] ?? 0)
+    },
+    async stop() {
+      const exited = once(child, 'exit')
+      child.kill('SIGINT')
+      await exited
+      await rm(dataDir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Processor time of a process and of everything it started, in milliseconds by group; null where /proc is not. */
+export function cpuOf(root: number): { node: number; postgres: number } | null {
+  try {
+    const all = readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .flatMap((pid) => {
+        const stat = readStat(Number(pid))
+        return stat === null ? [] : [stat]
+      })
+    const children = (pid: number): typeof all =>
+      all.filter(({ parent }) => parent === pid).flatMap((child) => [child, ...children(child.pid)])
+    const own = all.find(({ pid }) => pid === root)
+    return { node: own?.cpuMs ?? 0, postgres: children(root).reduce((sum, { cpuMs }) => sum + cpuMs, 0) }
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+    throw error
+  }
+}
+
+/** Most memory that a process has had, in MiB; null where /proc is not. */
+export function peakMemoryOf(pid: number): number | null {
+  try {
+    const kib = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+    return kib === undefined ? null : Number(kib) / 1_024
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+    throw error
+  }
+}
+
+/** Linux counts processor time in ticks of 10 ms. */
+const TICK_MS = 10
+
+function readStat(pid: number): { pid: number; parent: number; cpuMs: number } | null {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /, '')
+      .split(' ')
+    return { pid, parent: Number(fields[1]), cpuMs: (Number(fields[11]) + Number(fields[12])) * TICK_MS }
+  } catch {
+    // It has ended meanwhile.
+    return null
+  }
+}
