@@ -2,13 +2,14 @@ import { BlockList, isIP } from 'node:net'
 
 /**
  * Addresses that are not globally reachable unicast, and so never a relying party's unless a network is allowed by name:
- * the special-purpose registries of RFC 6890 and what has joined them since.
+ * the IANA special-purpose registry (RFC 6890 and what has joined it since), and what clouds answer their own machines from.
  */
 const SPECIAL_V4 = [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
   ['100.64.0.0', 10],
   ['127.0.0.0', 8],
+  ['168.63.129.16', 32], // Azure's metadata and DNS: of public range, but each machine's own
   ['169.254.0.0', 16],
   ['172.16.0.0', 12],
   ['192.0.0.0', 24],
@@ -50,7 +51,9 @@ export function createAllowedNetworks(cidrs: readonly string[]): AllowedNetworks
   }
   return {
     has(address) {
-      const plain = plainAddress(address)
+      // A zone says through which interface, not whose the address is.
+      const [plain = ''] = address.split('%', 1)
+      // The list knows an IPv4 address by its IPv4-mapped name too.
       return list.check(plain, isIP(plain) === 6 ? 'ipv6' : 'ipv4')
     },
   }
@@ -62,28 +65,14 @@ export function mayDial(
   { allowed, tls }: { allowed: AllowedNetworks; tls: boolean },
 ): boolean {
   if (allowed.has(address)) return true
-  if (!tls || isMapped(address)) return false
+  if (!tls) return false
   switch (isIP(address)) {
     case 4:
       return !special.check(address, 'ipv4')
     case 6:
+      // IPv4-mapped addresses and NAT64 lie outside 2000::/3, so that no IPv4 address is reached by a second name.
       return globalV6.check(address, 'ipv6') && !special.check(address, 'ipv6')
     default:
       return false
   }
-}
-
-/** The IPv4 address inside an IPv4-mapped IPv6 one; any other as it is, without a zone. */
-function plainAddress(address: string): string {
-  const unzoned = address.split('%', 1)[0] ?? ''
-  const dotted = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(unzoned)?.[1]
-  if (dotted !== undefined) return dotted
-  const hex = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/i.exec(unzoned)
-  if (hex === null) return unzoned
-  const [high = 0, low = 0] = hex.slice(1).map((group) => Number.parseInt(group, 16))
-  return `${high >> 8}.${high & 0xff}.${low >> 8}.${low & 0xff}`
-}
-
-function isMapped(address: string): boolean {
-  return plainAddress(address) !== address
 }

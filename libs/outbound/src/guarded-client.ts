@@ -1,26 +1,27 @@
-import { type LookupAddress, lookup as systemLookup } from 'node:dns'
-import { isIP } from 'node:net'
-import type { Answer, TransportFailure } from '@curfew/domain'
-import { Agent, buildConnector, type Dispatcher } from 'undici'
-import { type AllowedNetworks, createAllowedNetworks, mayDial } from './addresses.ts'
-
-/** Resolves a name to all its addresses. The system's own unless a test hands in another. */
-export type Lookup = (
-  hostname: string,
-  callback: (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void,
-) => void
+import { createSecureContext, getCACertificates } from 'node:tls'
+import type { Answer } from '@curfew/domain'
+import { Agent, type Dispatcher } from 'undici'
+import { createAllowedNetworks } from './addresses.ts'
+import { createGuardedConnector, createSharedLookup, type Lookup, systemLookup } from './connector.ts'
+import { failed } from './failures.ts'
 
 export interface GuardedClientOptions {
   /** CIDRs of private addresses that any RP of this deployment may live at. */
   readonly allowedNetworks: readonly string[]
-  /** Most connections to one origin. Default 256: the limit that counts is the RP's own concurrency. */
-  readonly connectionsPerOrigin?: number
+  /** Longest that a connection may take with name, TCP and TLS, in milliseconds. Default 3,000. */
+  readonly connectTimeoutMs?: number
   /** Most of an answer's body that is read, in bytes. Default 16 KiB. */
   readonly responseBytesMax?: number
-  /** Longest that a connection may take, in milliseconds. Default 3,000. */
-  readonly connectTimeoutMs?: number
+  /** Most of an answer's headers that is read, in bytes. Default 16 KiB. */
+  readonly headersBytesMax?: number
+  /** Most connections to one origin. Default 256: the limit that counts is the RP's own concurrency. */
+  readonly connectionsPerOrigin?: number
+  /** How long an idle connection is kept where the RP does not say, in milliseconds. Default 4,000: less than most servers do. */
+  readonly keepAliveMs?: number
+  /** Ports that may be dialled. Default every one. */
+  readonly allowedPorts?: readonly number[]
   readonly lookup?: Lookup
-  /** Certificates (PEM) that are trusted beside the system's. */
+  /** Certificates (PEM) that are trusted beside Node's own. */
   readonly ca?: readonly string[]
 }
 
@@ -38,127 +39,84 @@ export interface PostRequest {
 /**
  * The only way out. It dials public addresses over verified TLS, and others only where a network is allowed by name; the
  * address is checked as it is dialled, so that a name which changes its mind gains nothing. It follows no redirect, asks
- * no proxy, decompresses nothing, and reads no more than it must.
+ * no proxy, decompresses nothing, repeats nothing, and reads no more than it must.
  */
 export interface GuardedClient {
-  /** Never rejects for what the network or the peer did. */
+  /**
+   * Never rejects for what the network or the peer did. Once a status has come it is the answer, whatever becomes of the
+   * body: cut at the cap, at the deadline or by the peer, with what was read of it.
+   */
   post(request: PostRequest): Promise<Answer>
+  /** Ends every connection; what is under way comes to `connection_reset`. */
   close(): Promise<void>
 }
 
-/** The address is none that may be dialled. */
-class AddressNotAllowedError extends Error {}
-
-const HEADER_BYTES_MAX = 16 * 1024
-const KEEP_ALIVE_MS = 10_000
+/** Most sets of allowed networks that have connections open; the oldest gives way. */
+const AGENTS_MAX = 256
+/** Longest that an idle connection is kept, whatever the RP says, in milliseconds. */
+const KEEP_ALIVE_MS_MAX = 60_000
 
 export function createGuardedClient(options: GuardedClientOptions): GuardedClient {
-  const { allowedNetworks, responseBytesMax = 16 * 1024 } = options
+  const { connectTimeoutMs = 3_000, responseBytesMax = 16 * 1024, headersBytesMax = 16 * 1024 } = options
+  const { connectionsPerOrigin = 256, keepAliveMs = 4_000 } = options
+  const lookup = createSharedLookup(options.lookup ?? systemLookup)
+  const allowedPorts = options.allowedPorts === undefined ? null : new Set(options.allowedPorts)
+  const secureContext = createSecureContext({
+    minVersion: 'TLSv1.2',
+    // A list replaces Node's own, so that is named too.
+    ...(options.ca !== undefined && { ca: [...getCACertificates('default'), ...options.ca] }),
+  })
   // A connection that one RP's networks allow must not serve another's, so each set has connections of its own.
   const agents = new Map<string, Agent>()
+  const retired = new Set<Agent>()
 
   function agentFor(networks: readonly string[]): Agent {
     const name = networks.join(',')
     const known = agents.get(name)
     if (known !== undefined) return known
-    const agent = createAgent(createAllowedNetworks([...allowedNetworks, ...networks]), options)
+    if (agents.size >= AGENTS_MAX) retireOldest()
+    const allowed = createAllowedNetworks([...options.allowedNetworks, ...networks])
+    const agent = new Agent({
+      connect: createGuardedConnector({ allowed, lookup, secureContext, connectTimeoutMs, allowedPorts }),
+      connections: connectionsPerOrigin,
+      pipelining: 1,
+      // With HTTP/2 possible, a pool would wait for its first connection before it opens a second.
+      allowH2: false,
+      keepAliveTimeout: keepAliveMs,
+      keepAliveMaxTimeout: KEEP_ALIVE_MS_MAX,
+      maxHeaderSize: headersBytesMax,
+      // The deadline is each request's own.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    })
     agents.set(name, agent)
     return agent
+  }
+
+  function retireOldest(): void {
+    for (const [name, agent] of agents) {
+      agents.delete(name)
+      retired.add(agent)
+      // What it has under way ends first.
+      agent.close(() => retired.delete(agent))
+      return
+    }
   }
 
   return {
     post: (request) => post(agentFor(request.allowedNetworks), request, responseBytesMax),
     async close() {
-      await Promise.all([...agents.values()].map((agent) => agent.destroy()))
+      await Promise.all([...agents.values(), ...retired].map((agent) => agent.destroy()))
     },
   }
-}
-
-function createAgent(allowed: AllowedNetworks, options: GuardedClientOptions): Agent {
-  const { connectTimeoutMs = 3_000, connectionsPerOrigin = 256, lookup = lookupAll, ca } = options
-  const connectorWith = (tls: boolean) =>
-    buildConnector({
-      timeout: connectTimeoutMs,
-      minVersion: 'TLSv1.2',
-      allowH2: false,
-      ...(ca !== undefined && { ca: [...ca] }),
-      lookup: guardedLookup(lookup, allowed, tls),
-    } as buildConnector.BuildOptions)
-  const overTls = connectorWith(true)
-  const plain = connectorWith(false)
-
-  return new Agent({
-    connections: connectionsPerOrigin,
-    pipelining: 1,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    maxHeaderSize: HEADER_BYTES_MAX,
-    // The deadline of each request is its own, below.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    connect(target, callback) {
-      const tls = target.protocol === 'https:'
-      const literal = target.hostname.replace(/^\[|\]$/g, '')
-      // No lookup happens for a literal address.
-      if (isIP(literal) !== 0 && !mayDial(literal, { allowed, tls })) {
-        callback(notAllowed(literal, tls), null)
-        return
-      }
-      const connect = tls ? overTls : plain
-      connect(target, (...result) => {
-        const [error, socket] = result
-        const address = socket?.remoteAddress
-        // Looked at once more where it counts: the address at the other end.
-        if (
-          error === null &&
-          socket !== null &&
-          (address === undefined || !mayDial(address, { allowed, tls }))
-        ) {
-          socket.destroy()
-          callback(notAllowed(address ?? 'unknown', tls), null)
-          return
-        }
-        callback(...result)
-      })
-    },
-  })
-}
-
-function lookupAll(hostname: string, callback: Parameters<Lookup>[1]): void {
-  systemLookup(hostname, { all: true }, callback)
-}
-
-/** A `lookup` for node:net that leaves out what may not be dialled. */
-function guardedLookup(lookup: Lookup, allowed: AllowedNetworks, tls: boolean) {
-  return (
-    hostname: string,
-    { all }: { all?: boolean },
-    callback: (error: Error | null, address: LookupAddress[] | string, family?: number) => void,
-  ): void => {
-    lookup(hostname, (error, addresses) => {
-      if (error !== null) return callback(error, [])
-      const kept = addresses.filter(({ address }) => mayDial(address, { allowed, tls }))
-      const [first] = kept
-      if (first === undefined)
-        return callback(
-          notAllowed(`${hostname} (${addresses.map(({ address }) => address).join(', ')})`, tls),
-          [],
-        )
-      return all === true ? callback(null, kept) : callback(null, first.address, first.family)
-    })
-  }
-}
-
-function notAllowed(address: string, tls: boolean): AddressNotAllowedError {
-  return new AddressNotAllowedError(
-    tls
-      ? `${address} is not a public address and in no allowed network`
-      : `${address} is in no allowed network, and only there may a token be sent without TLS`,
-  )
 }
 
 function post(agent: Agent, request: PostRequest, bodyBytesMax: number): Promise<Answer> {
+  const target = targetOf(request.uri)
+  if (target === null) {
+    return Promise.resolve({ kind: 'not_allowed', detail: 'the URI is not an absolute http or https URI' })
+  }
   const { promise, resolve } = Promise.withResolvers<Answer>()
-  const { origin, path } = split(request.uri)
   let controller: Dispatcher.DispatchController | null = null
   let status: number | null = null
   let retryAfter: string | null = null
@@ -166,34 +124,33 @@ function post(agent: Agent, request: PostRequest, bodyBytesMax: number): Promise
   let bytes = 0
   let ended = false
 
-  /** The answer as far as it came: a status says what the RP decided, whatever became of the rest. */
-  const end = (answer: Answer) => {
+  const end = (without: Answer) => {
     if (ended) return
     ended = true
     clearTimeout(timer)
-    resolve(
-      status === null
-        ? answer
-        : { kind: 'response', status, retryAfter, body: Buffer.concat(chunks).toString('utf8') },
-    )
+    if (status === null) return resolve(without)
+    const body = bytes === 0 ? '' : Buffer.concat(chunks).toString('utf8')
+    resolve({ kind: 'response', status, retryAfter, body })
   }
-  const cut = (failure: Answer) => {
-    end(failure)
+  const cut = (without: Answer) => {
+    end(without)
     controller?.abort(new Error('cut'))
   }
-  const timer = setTimeout(
-    () => cut({ kind: 'failure', failure: 'timeout', detail: `no answer within ${request.timeoutMs} ms` }),
-    request.timeoutMs,
-  )
+  const timer = setTimeout(() => {
+    const missing = controller === null ? 'connection' : 'answer'
+    cut({ kind: 'failure', failure: 'timeout', detail: `no ${missing} within ${request.timeoutMs} ms` })
+  }, request.timeoutMs)
 
+  // Straight to the dispatcher: `request()` would make a stream and a promise for a body that mostly is empty.
   agent.dispatch(
-    { origin, path, method: 'POST', headers: request.headers, body: request.body },
+    { ...target, method: 'POST', headers: request.headers, body: request.body },
     {
       onRequestStart(started) {
         controller = started
         if (ended) started.abort(new Error('too late'))
       },
       onResponseStart(_controller, statusCode, headers) {
+        // An interim answer (RFC 9110 15.2) is not yet one.
         if (statusCode < 200) return
         status = statusCode
         const after = headers['retry-after']
@@ -203,72 +160,21 @@ function post(agent: Agent, request: PostRequest, bodyBytesMax: number): Promise
         const room = bodyBytesMax - bytes
         bytes += chunk.length
         chunks.push(chunk.length > room ? chunk.subarray(0, Math.max(room, 0)) : chunk)
-        if (bytes > bodyBytesMax)
-          cut({ kind: 'failure', failure: 'invalid_response', detail: 'the answer has no end' })
+        if (chunk.length > room) cut(NO_STATUS)
       },
-      onResponseEnd() {
-        end({ kind: 'failure', failure: 'invalid_response', detail: 'the answer had no status' })
-      },
-      onResponseError(_controller, error) {
-        end(failed(error))
-      },
+      onResponseEnd: () => end(NO_STATUS),
+      onResponseError: (_controller, error) => end(failed(error)),
     },
   )
   return promise
 }
 
+const NO_STATUS: Answer = { kind: 'failure', failure: 'invalid_response', detail: 'the answer had no status' }
+
 /** Origin and path of a URI. The path with its query is taken as it was registered, not as a parser writes it. */
-function split(uri: string): { origin: string; path: string } {
-  const url = new URL(uri)
-  const rest = uri.slice(uri.indexOf('//') + 2)
-  const start = rest.search(/[/?]/)
-  const path = start === -1 ? '/' : rest.slice(start)
-  return { origin: url.origin, path: path.startsWith('/') ? path : `/${path}` }
-}
-
-const FAILURES: Readonly<Record<string, TransportFailure>> = {
-  ENOTFOUND: 'dns',
-  EAI_AGAIN: 'dns',
-  EAI_FAIL: 'dns',
-  ENODATA: 'dns',
-  ECONNREFUSED: 'connection_refused',
-  EHOSTUNREACH: 'connection_refused',
-  ENETUNREACH: 'connection_refused',
-  UND_ERR_CONNECT_TIMEOUT: 'connect_timeout',
-  ETIMEDOUT: 'connect_timeout',
-  ECONNRESET: 'connection_reset',
-  EPIPE: 'connection_reset',
-  UND_ERR_SOCKET: 'connection_reset',
-  UND_ERR_HEADERS_OVERFLOW: 'invalid_response',
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'invalid_response',
-  UND_ERR_RESPONSE: 'invalid_response',
-  EPROTO: 'tls',
-}
-
-function failed(error: unknown): Answer {
-  const cause = first(error)
-  if (cause instanceof AddressNotAllowedError) return { kind: 'not_allowed', detail: cause.message }
-  const code = cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
-  const detail = cause instanceof Error ? cause.message : String(cause)
-  // By name: the parser gives this error a code only at times.
-  const garbage = cause instanceof Error && cause.name === 'HTTPParserError'
-  return {
-    kind: 'failure',
-    failure: garbage ? 'invalid_response' : (FAILURES[code] ?? byPrefix(code)),
-    detail,
-  }
-}
-
-/** Of several addresses tried the first one's fault; of a wrapped error its cause, where that is ours. */
-function first(error: unknown): unknown {
-  if (error instanceof AggregateError) return first(error.errors[0])
-  if (error instanceof Error && error.cause instanceof AddressNotAllowedError) return error.cause
-  return error
-}
-
-function byPrefix(code: string): TransportFailure {
-  // Node has some forty codes for a certificate that does not verify, few with a common beginning.
-  if (/^(?:ERR_TLS|ERR_SSL|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|HOSTNAME_MISMATCH|INVALID_CA)/.test(code))
-    return 'tls'
-  return 'connection_reset'
+function targetOf(uri: string): { origin: string; path: string } | null {
+  const [, rest] = /^https?:\/\/[^/?#\\]+([^#]*)/i.exec(uri) ?? []
+  const url = URL.parse(uri)
+  if (rest === undefined || url === null) return null
+  return { origin: url.origin, path: rest.startsWith('/') ? rest : `/${rest}` }
 }

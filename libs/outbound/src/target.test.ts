@@ -15,6 +15,7 @@ describe('mayDial', () => {
     '100.127.255.255',
     '127.0.0.1',
     '127.255.255.254',
+    '168.63.129.16',
     '169.254.169.254',
     '172.16.0.1',
     '172.31.255.255',
@@ -34,6 +35,8 @@ describe('mayDial', () => {
     '::1',
     '::ffff:8.8.8.8',
     '::ffff:7f00:1',
+    '0:0:0:0:0:ffff:8.8.8.8',
+    '::8.8.8.8',
     '64:ff9b::808:808',
     '64:ff9b:1::1',
     '100::1',
@@ -80,7 +83,7 @@ describe('mayDial', () => {
 
   test('what an allowed network has, in any spelling', () => {
     const allowed = createAllowedNetworks(['10.0.0.0/8', 'fd00::/8'])
-    for (const address of ['10.1.2.3', '::ffff:10.1.2.3', '::ffff:a01:203', 'fd12::1']) {
+    for (const address of ['10.1.2.3', '::ffff:10.1.2.3', '0:0:0:0:0:FFFF:a01:203', 'fd12::1%eth0']) {
       expect(mayDial(address, { allowed, tls: false })).toBe(true)
     }
     expect(mayDial('192.168.0.1', { allowed, tls: true })).toBe(false)
@@ -109,6 +112,11 @@ describe('targetFault', () => {
     ['https://0x7f000001/', 'private'],
     ['https://2130706433/', 'private'],
     ['https://[::1]/', 'private'],
+    ['https:/rp.example/', 'https'],
+    ['https://rp.example\\@other.example/', 'percent-encoded'],
+    [`https://rp.example/${'a'.repeat(2_048)}`, 'at most'],
+    ['https://localhost/', 'localhost'],
+    ['https://a.localhost.:8443/', 'localhost'],
     ['http://93.184.215.14/', 'private or reserved|https'],
   ])('refuses %s and says what to change', (uri, words) => {
     expect(targetFault(uri, [])).toMatch(new RegExp(words))
@@ -116,6 +124,7 @@ describe('targetFault', () => {
 
   test('takes http where a network is allowed', () => {
     expect(targetFault('http://127.0.0.1:8080/', ['127.0.0.0/8'])).toBeNull()
+    expect(targetFault('http://localhost:8080/', ['127.0.0.0/8'])).toBeNull()
     expect(targetFault('http://rp.internal/', ['10.0.0.0/8'])).toBeNull()
     expect(targetFault('http://192.168.0.1/', ['10.0.0.0/8'])).toMatch(/https/)
   })

@@ -1,31 +1,48 @@
 import { isIP } from 'node:net'
 import { createAllowedNetworks, mayDial } from './addresses.ts'
 
+/** Longest endpoint URI, in characters: what proxies and servers commonly take. */
+const URI_LENGTH_MAX = 2_048
+
 /**
  * What is wrong with an endpoint's URI, in words that say what to change; null when nothing is. Looked at when it is
- * registered; the address is looked at again each time it is dialled.
+ * registered; the address is looked at again each time it is dialled (Back-Channel Logout 2.2).
  *
  * @param allowedNetworks CIDRs of the deployment and of this RP.
  */
 export function targetFault(uri: string, allowedNetworks: readonly string[]): string | null {
-  if (!URL.canParse(uri)) return 'must be an absolute URI'
-  const url = new URL(uri)
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'must be an https URI'
+  const url = URL.parse(uri)
+  if (url === null) return 'must be an absolute URI'
+  if (uri.length > URI_LENGTH_MAX) return `must be at most ${URI_LENGTH_MAX} characters long`
+  // What a parser of browsers' URLs would mend, such as `https:/host`, is not sent as it was mended.
+  if (!/^https?:\/\//i.test(uri)) return 'must be an https URI'
   if (uri.includes('#')) return 'must not have a fragment (Back-Channel Logout 2.2)'
   if (url.username !== '' || url.password !== '') return 'must not have a user name or password'
-  if (/[^\x21-\x7e]/.test(uri))
+  if (/[^\x21-\x7e]/.test(uri)) {
     return 'must be ASCII: write international names and paths in their encoded form'
-  const tls = url.protocol === 'https:'
+  }
+  const [illegal] = /["<>\\^`{|}]/.exec(uri) ?? []
+  if (illegal !== undefined) return `must not contain ${illegal}: write it percent-encoded (RFC 3986)`
+  return addressFault(url, allowedNetworks)
+}
+
+/** What is wrong with where it leads, as far as that is known before it is dialled. */
+function addressFault({ protocol, hostname }: URL, allowedNetworks: readonly string[]): string | null {
+  const tls = protocol === 'https:'
   const allowed = createAllowedNetworks(allowedNetworks)
-  const literal = url.hostname.replace(/^\[|\]$/g, '')
+  const literal = hostname.replace(/^\[|\]$/g, '')
   if (isIP(literal) !== 0) {
     if (mayDial(literal, { allowed, tls })) return null
     return tls || allowedNetworks.length === 0
       ? `must not be a private or reserved address (${literal}), unless allowed_networks names its network`
       : `must be https, unless allowed_networks names the network of ${literal}`
   }
-  // Where a name leads is known when it is dialled; without any allowed network it could lead nowhere without TLS.
-  if (!tls && allowedNetworks.length === 0)
+  if (/(?:^|\.)localhost\.?$/.test(hostname) && !allowed.has('127.0.0.1') && !allowed.has('::1')) {
+    return 'must not be this machine (localhost), unless allowed_networks names its network'
+  }
+  // Where another name leads is known when it is dialled; without any allowed network it could lead nowhere without TLS.
+  if (!tls && allowedNetworks.length === 0) {
     return 'must be https, unless allowed_networks names the network it lives in'
+  }
   return null
 }

@@ -9,8 +9,12 @@ export interface Sealer {
   open(sealed: string, binding: { kid: string; issuer: IssuerName }): Promise<JWK>
 }
 
-/** @param masterKey 32 bytes. */
+/**
+ * @param masterKey 32 bytes.
+ * @throws {SigningKeyError} when it is longer or shorter.
+ */
 export function createSealer(masterKey: Uint8Array): Sealer {
+  if (masterKey.length !== 32) throw new SigningKeyError('CURFEW_MASTER_KEY is not of 32 bytes')
   return {
     seal: (privateJwk, { kid, issuer }) =>
       new CompactEncrypt(new TextEncoder().encode(JSON.stringify(privateJwk)))

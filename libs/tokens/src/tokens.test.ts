@@ -7,7 +7,7 @@ import {
   type SigningAlgorithm,
 } from '@curfew/domain'
 import { base64url, decodeProtectedHeader, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT } from 'jose'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { createKeyring, type KeyStore, type StoredKey } from './keyring.ts'
 import { verifyLogoutToken } from './verify.ts'
 
@@ -32,8 +32,8 @@ function memoryStore(): KeyStore & { readonly keys: StoredKey[] } {
   }
 }
 
-const open = (store: KeyStore, masterKey: Uint8Array = new Uint8Array(32)) =>
-  createKeyring({ store, masterKey, now: () => now })
+const open = (store: KeyStore, masterKey: Uint8Array = new Uint8Array(32), clock = () => now) =>
+  createKeyring({ store, masterKey, now: clock })
 
 const claims: LogoutTokenClaims = {
   iss: 'https://idp.example',
@@ -65,6 +65,14 @@ describe('keyring', () => {
     expect(await verifyLogoutToken(token, options)).toEqual({ ok: true, claims })
   })
 
+  test.each(SIGNING_ALGORITHMS)('%s: characters beyond ASCII are signed as they are', async (algorithm) => {
+    const keyring = open(memoryStore())
+    const odd = { ...claims, sub: 'Zoë 🐘', sid: '\u2028"' }
+    const token = await (await keyring.signer(ISSUER, algorithm)).sign(odd)
+    const options = { issuer: 'https://idp.example', audience: 'rp', jwks: await keyring.jwks(ISSUER), now }
+    expect(await verifyLogoutToken(token, options)).toEqual({ ok: true, claims: odd })
+  })
+
   test('publishes no private member, stores none in clear', async () => {
     const store = memoryStore()
     const keyring = open(store, randomBytes(32))
@@ -81,12 +89,18 @@ describe('keyring', () => {
 
   test('concurrent first needs make one key, and two processes sign with the same', async () => {
     const store = memoryStore()
-    const [one, other] = [open(store), open(store)]
+    const made: StoredKey[] = []
+    const insertIfAbsent = (key: StoredKey) => {
+      made.push(key)
+      return store.insertIfAbsent(key)
+    }
+    const [one, other] = [open({ ...store, insertIfAbsent }), open({ ...store, insertIfAbsent })]
     const signers = await Promise.all(
       [one, one, other, other].map((keyring) => keyring.signer(ISSUER, 'ES256')),
     )
     expect(new Set(signers.map(({ kid }) => kid)).size).toBe(1)
     expect(store.keys).toHaveLength(1)
+    expect(made).toHaveLength(2)
   })
 
   test('a key sealed under another master key is refused in words, without the key', async () => {
@@ -97,6 +111,10 @@ describe('keyring', () => {
       code: 'ERR_SIGNING_KEY',
       message: expect.stringContaining('CURFEW_MASTER_KEY'),
     })
+  })
+
+  test('a master key that is too short is refused at once', () => {
+    expect(() => open(memoryStore(), randomBytes(16))).toThrow(/32 bytes/)
   })
 
   test("a key cannot be passed off as another issuer's", async () => {
@@ -122,6 +140,82 @@ describe('keyring', () => {
     await expect(keyring.signer(ISSUER, 'ES256')).rejects.toThrow('away')
     away = false
     await expect(keyring.signer(ISSUER, 'ES256')).resolves.toMatchObject({ algorithm: 'ES256' })
+  })
+})
+
+describe('a key that changes in the store', () => {
+  const minuteLater = new Date(now.getTime() + 60_000)
+
+  /** A keyring with one signer open, a clock to set, and a store whose next answer is held until `release`. */
+  async function opened() {
+    const store = memoryStore()
+    let time = now
+    let held: Promise<void> = Promise.resolve()
+    let asked = 0
+    const watched: KeyStore = {
+      ...store,
+      async find(issuer) {
+        asked += 1
+        await held
+        return store.find(issuer)
+      },
+    }
+    const keyring = open(watched, undefined, () => time)
+    const first = await keyring.signer(ISSUER, 'ES256')
+    return {
+      store,
+      keyring,
+      first,
+      asked: () => asked,
+      setTime: (to: Date) => {
+        time = to
+      },
+      hold(until: Promise<void>) {
+        held = until
+      },
+    }
+  }
+
+  const replaced = async (store: ReturnType<typeof memoryStore>): Promise<string> => {
+    const other = memoryStore()
+    const { kid } = await open(other).signer(ISSUER, 'ES256')
+    store.keys.splice(0, 1, ...other.keys)
+    return kid
+  }
+
+  test('is taken up after a minute, and no attempt waits for that', async () => {
+    const { store, keyring, first, asked, setTime, hold } = await opened()
+    const kid = await replaced(store)
+    const released = Promise.withResolvers<void>()
+    hold(released.promise)
+    setTime(new Date(minuteLater.getTime() - 1))
+    await keyring.signer(ISSUER, 'ES256')
+    expect(asked()).toBe(1)
+    setTime(minuteLater)
+    // The store hangs, and still there is a signer; it is asked once, not by each need.
+    expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(first.kid)
+    expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(first.kid)
+    expect(asked()).toBe(2)
+    released.resolve()
+    await vi.waitFor(async () => expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(kid))
+  })
+
+  test('the known one signs on while the store is away', async () => {
+    const { keyring, first, asked, setTime, hold } = await opened()
+    const away = Promise.reject(new Error('away'))
+    away.catch(() => undefined)
+    hold(away)
+    setTime(minuteLater)
+    for (let n = 0; n < 3; n++) expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(first.kid)
+    expect(asked()).toBe(2)
+  })
+
+  test('one that is gone is replaced at the next need', async () => {
+    const { store, keyring, first, setTime } = await opened()
+    store.keys.length = 0
+    setTime(minuteLater)
+    await vi.waitFor(async () => expect((await keyring.signer(ISSUER, 'ES256')).kid).not.toBe(first.kid))
+    expect(store.keys).toHaveLength(1)
   })
 })
 
@@ -181,6 +275,8 @@ describe('verifyLogoutToken (BCL-20, BCL-22)', () => {
     ['no jti', { jti: undefined }],
     ['an empty jti', { jti: '' }],
     ['neither sub nor sid', { sub: undefined }],
+    ['a sub that is no text', { sub: 7 }],
+    ['an empty sid', { sid: '' }],
     ['no events', { events: undefined }],
     ['events a text', { events: LOGOUT_EVENT_MEMBER }],
     ['another event', { events: { 'http://schemas.openid.net/event/other': {} } }],

@@ -1,0 +1,55 @@
+import type { Answer, TransportFailure } from '@curfew/domain'
+import { AddressNotAllowedError } from './connector.ts'
+
+const FAILURES: Readonly<Record<string, TransportFailure>> = {
+  ENOTFOUND: 'dns',
+  ENODATA: 'dns',
+  EAI_AGAIN: 'dns',
+  EAI_FAIL: 'dns',
+  EAI_NODATA: 'dns',
+  EAI_NONAME: 'dns',
+  ECONNREFUSED: 'connection_refused',
+  EHOSTUNREACH: 'connection_refused',
+  ENETUNREACH: 'connection_refused',
+  EADDRNOTAVAIL: 'connection_refused',
+  UND_ERR_CONNECT_TIMEOUT: 'connect_timeout',
+  ETIMEDOUT: 'connect_timeout',
+  ECONNRESET: 'connection_reset',
+  EPIPE: 'connection_reset',
+  UND_ERR_SOCKET: 'connection_reset',
+  UND_ERR_HEADERS_OVERFLOW: 'invalid_response',
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'invalid_response',
+  EPROTO: 'tls',
+  HOSTNAME_MISMATCH: 'tls',
+}
+
+/** Node has some forty codes for a certificate that does not verify, and OpenSSL's own for a handshake that fails. */
+const TLS_CODE =
+  /^(?:ERR_TLS_|ERR_SSL_|CERT_|CRL_|ERROR_IN_C|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/
+
+/** Says what an error from undici, node:net, node:tls or node:dns means. What is unknown counts as a broken connection. */
+export function failed(error: unknown): Answer {
+  const cause = decisive(error)
+  if (cause instanceof AddressNotAllowedError) return { kind: 'not_allowed', detail: cause.message }
+  if (!(cause instanceof Error)) {
+    return { kind: 'failure', failure: 'connection_reset', detail: String(cause) }
+  }
+  const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
+  // undici refused the request itself: no time makes it better.
+  if (code === 'UND_ERR_INVALID_ARG')
+    return { kind: 'not_allowed', detail: `cannot be sent: ${cause.message}` }
+  return { kind: 'failure', failure: failureOf(cause, code), detail: cause.message }
+}
+
+function failureOf({ name, message }: Error, code: string): TransportFailure {
+  // By name: the parser gives its error a code only at times.
+  if (name === 'HTTPParserError') return 'invalid_response'
+  // `bad response`, `bad upgrade`: 100 and 101, which nobody asked for.
+  if (code === 'UND_ERR_SOCKET' && message.startsWith('bad ')) return 'invalid_response'
+  return FAILURES[code] ?? (TLS_CODE.test(code) ? 'tls' : 'connection_reset')
+}
+
+/** Of several addresses tried the first one's fault. */
+function decisive(error: unknown): unknown {
+  return error instanceof AggregateError && error.errors.length > 0 ? decisive(error.errors[0]) : error
+}

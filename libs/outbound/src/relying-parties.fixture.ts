@@ -1,0 +1,73 @@
+import { once } from 'node:events'
+import { createServer as createHttp, type RequestListener } from 'node:http'
+import { createServer as createHttps, type ServerOptions } from 'node:https'
+import { type AddressInfo, createServer as createTcp, type Server, type Socket } from 'node:net'
+import type { Answer } from '@curfew/domain'
+import { postLogoutToken } from './backchannel.ts'
+import { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
+
+// Relying parties of every kind, on loopback, and clients that may go there. Each test ends with `cleanUp`.
+
+export const LOOPBACK = ['127.0.0.0/8']
+
+const cleanups: (() => unknown)[] = []
+export async function cleanUp(): Promise<void> {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+}
+
+export function client(options: Partial<GuardedClientOptions> = {}): GuardedClient {
+  const created = createGuardedClient({ allowedNetworks: LOOPBACK, ...options })
+  cleanups.push(() => created.close())
+  return created
+}
+
+/** @returns the port. */
+export async function listening(server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  cleanups.push(() => server.close())
+  return (server.address() as AddressInfo).port
+}
+
+/** @returns the port. */
+export function http(listener: RequestListener): Promise<number> {
+  const server = createHttp(listener)
+  cleanups.push(() => server.closeAllConnections())
+  return listening(server)
+}
+
+/** Answers 200. @returns the port. */
+export function https(options: ServerOptions): Promise<number> {
+  const server = createHttps(options, (_request, response) => response.end())
+  server.on('tlsClientError', (_error, socket) => socket.destroy())
+  cleanups.push(() => server.closeAllConnections())
+  return listening(server)
+}
+
+/** A server of raw bytes. @returns the port. */
+export function tcp(onConnection: (socket: Socket) => void): Promise<number> {
+  const sockets = new Set<Socket>()
+  const server = createTcp((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => socket.destroy())
+    onConnection(socket)
+  })
+  cleanups.push(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  return listening(server)
+}
+
+export interface Overrides {
+  readonly uri?: string
+  readonly timeoutMs?: number
+  readonly allowedNetworks?: readonly string[]
+}
+
+/** Posts a token to `http://127.0.0.1:port/logout`, unless told otherwise. */
+export function send(guarded: GuardedClient, port: number, overrides: Overrides = {}): Promise<Answer> {
+  return postLogoutToken(guarded, {
+    token: 'a.b.c',
+    binding: { uri: `http://127.0.0.1:${port}/logout`, timeoutMs: 5_000, allowedNetworks: [], ...overrides },
+  })
+}
