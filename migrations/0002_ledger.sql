@@ -107,7 +107,7 @@ create table deliveries (
   constraint level_exactly_when_acknowledged check ((state = 'acknowledged') = (level is not null)),
   constraint reason_exactly_when_dead check ((state = 'dead_lettered') = (dead_letter_reason is not null)),
   constraint acknowledged_after_an_attempt check (state <> 'acknowledged' or attempts > 0)
-) with (fillfactor = 80);
+) with (fillfactor = 50);
 -- Of a delivery that is acknowledged at once, no indexed column ever changes (due_at stays null, leased_at stays what it
 -- was born with), so settling it is a heap-only update: free space in each page and these indexes are chosen for that.
 -- An event's deliveries are found by the primary key: their ids begin as the event's does.

@@ -34,7 +34,12 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
   })
   const prefix = read.optional('KAFKA_TOPIC_PREFIX') ?? DEFAULT_TOPICS.prefix
   if (brokers.length === 0) return null
-  return { brokers, topics: { ...DEFAULT_TOPICS, replicationFactor, prefix }, ...(ssl !== null && { ssl }), ...(sasl !== null && { sasl }) }
+  return {
+    brokers,
+    topics: { ...DEFAULT_TOPICS, replicationFactor, prefix },
+    ...(ssl !== null && { ssl }),
+    ...(sasl !== null && { sasl }),
+  }
 }
 
 function readSasl(read: Reader): NonNullable<ConnectionOptions['sasl']> | null {

@@ -63,14 +63,20 @@ export interface Client {
   getDelivery(id: string): Promise<DeliveryWithAttempts>
   putIssuer(name: string, issuer: IssuerInput): Promise<Issuer>
   getIssuer(name: string): Promise<Issuer>
-  putRelyingParty(issuer: string, clientId: string, metadata: RelyingPartyInput): Promise<RelyingParty>
+  putRelyingParty(
+    issuer: string,
+    clientId: string,
+    metadata: RelyingPartyInput & Readonly<Record<string, unknown>>,
+  ): Promise<RelyingParty>
   getRelyingParty(issuer: string, clientId: string): Promise<RelyingParty>
   getJwks(issuer: string): Promise<Jwks>
 }
 
 export function createClient({ url, key }: ClientOptions): Client {
+  // Paths are put behind what `url` has, which may itself lie under a path of a proxy.
+  const base = url.replace(/\/+$/, '')
   async function call<Answer>(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown): Promise<Answer> {
-    const response = await fetch(new URL(path, url), {
+    const response = await fetch(base + path, {
       method,
       headers: {
         authorization: `Bearer ${key}`,
@@ -114,10 +120,13 @@ function query(filter: DeliveriesFilter): string {
 }
 
 function readProblem(text: string, status: number): Problem {
+  // Where the answer is not ours, but a proxy's page or JSON of its own, its status is all there is to tell.
+  const unknown = { type: 'about:blank', title: `HTTP ${status}`, status }
   try {
-    return JSON.parse(text) as Problem
+    const parsed: unknown = JSON.parse(text)
+    const ours = typeof parsed === 'object' && parsed !== null && 'title' in parsed && 'type' in parsed
+    return ours ? { ...(parsed as Problem), status } : unknown
   } catch {
-    // Not ours: a proxy's page. Its status is all there is to tell.
-    return { type: 'about:blank', title: `HTTP ${status}`, status }
+    return unknown
   }
 }

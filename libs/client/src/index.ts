@@ -23,6 +23,7 @@ export {
   encodeLogoutEvent,
   fromAccepted,
   LOGOUT_EVENT_TYPE,
+  parseInstant,
   type Unreadable,
 } from './log-record.ts'
 export { AcceptedLogoutEvent, LogoutEventInput } from './logout-event.ts'

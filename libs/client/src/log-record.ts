@@ -71,12 +71,20 @@ function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
   }
 }
 
+/** The time that RFC 3339 text names, or null when there is none, as on 30 February: `Date.parse` takes it for 2 March. */
+export function parseInstant(text: string): Date | null {
+  const instant = new Date(text)
+  if (Number.isNaN(instant.getTime())) return null
+  const [year = 0, month = 0, day = 0] = text.slice(0, 10).split('-').map(Number)
+  return day <= new Date(Date.UTC(year, month, 0)).getUTCDate() ? instant : null
+}
+
 /** The domain's event from checked JSON: the one place where its members get their brands. */
 export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unreadable {
-  const occurredAt = new Date(accepted.occurred_at)
-  const acceptedAt = new Date(accepted.accepted_at)
-  if (Number.isNaN(occurredAt.getTime())) return { unreadable: '/occurred_at is not a day that exists' }
-  if (Number.isNaN(acceptedAt.getTime())) return { unreadable: '/accepted_at is not a day that exists' }
+  const occurredAt = parseInstant(accepted.occurred_at)
+  const acceptedAt = parseInstant(accepted.accepted_at)
+  if (occurredAt === null) return { unreadable: '/occurred_at is not a time that exists' }
+  if (acceptedAt === null) return { unreadable: '/accepted_at is not a time that exists' }
   const asserted = {
     id: accepted.id.toLowerCase() as EventId,
     iss: accepted.iss as Issuer,

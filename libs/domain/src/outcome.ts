@@ -99,6 +99,10 @@ function readSaid(body: string): Said {
   }
   if (typeof parsed !== 'object' || parsed === null) return { error: null, errorDescription: clean(body) }
   const { error, error_description } = parsed as Record<string, unknown>
+  // JSON of another make, as frameworks' own error bodies are: shown as it is.
+  if (typeof error !== 'string' && typeof error_description !== 'string') {
+    return { error: null, errorDescription: clean(body) }
+  }
   return {
     error: typeof error === 'string' ? clean(error) : null,
     errorDescription: typeof error_description === 'string' ? clean(error_description) : null,

@@ -44,7 +44,7 @@ const HTTP_DATE = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \
 /** Reads `Retry-After` in both its forms (RFC 9110 10.2.3). Null when absent, unreadable or in the past. */
 export function parseRetryAfter(value: string | null, now: Date): number | null {
   if (value === null) return null
-  if (/^\d{1,9}$/.test(value)) return Number(value) * SECOND
+  if (/^\d{1,12}$/.test(value)) return Number(value) * SECOND
   if (!HTTP_DATE.test(value)) return null
   const waitMs = Date.parse(value) - now.getTime()
   return waitMs > 0 ? waitMs : null

@@ -62,12 +62,13 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
 }
 
 async function main([name, ...args]: readonly string[]): Promise<number> {
-  if (name === undefined || name === '--help' || name === 'help') {
+  if (name === '--help' || name === 'help') {
     process.stdout.write(USAGE)
-    return name === undefined ? 2 : 0
+    return 0
   }
-  const command = COMMANDS[name]
   try {
+    if (name === undefined) throw new UsageError('Which command?')
+    const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
     if (command === undefined) throw new UsageError(`There is no command ${name}.`)
     return await command(args)
   } catch (error) {

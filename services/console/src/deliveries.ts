@@ -4,6 +4,7 @@ import {
   DeliveryWithAttempts,
   deliveryView,
   page,
+  parseInstant,
   type Scope,
 } from '@curfew/client'
 import { type Database, findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
@@ -67,10 +68,13 @@ export function registerDeliveries(server: HttpServer, { db }: { db: Database })
   )
 }
 
+const RFC_3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})$/
+
 function readTime(text: string | undefined, pointer: string): Date | null {
   if (text === undefined) return null
-  const time = new Date(text)
-  if (Number.isNaN(time.getTime())) throw invalid(pointer, 'must be a time as RFC 3339 writes it')
+  // JavaScript takes much more than this for a time, and PostgreSQL does not have all of it.
+  const time = RFC_3339.test(text) ? parseInstant(text) : null
+  if (time === null) throw invalid(pointer, 'must be a time as RFC 3339 writes it')
   return time
 }
 

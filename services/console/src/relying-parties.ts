@@ -25,6 +25,8 @@ const Params = Type.Object({
 
 /** Members of a client's metadata that are secrets between it and its IdP. We have no use for them, so they are not kept. */
 const SECRETS = ['client_secret', 'client_secret_expires_at', 'registration_access_token']
+/** Members that our answers add. Who reads a registration, changes it and puts it back sends them along. */
+const OURS = ['issuer', 'status', 'links']
 
 export interface RelyingPartiesDeps {
   readonly db: Database
@@ -74,7 +76,7 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
       const { created, party } = await putRelyingParty(db, {
         issuer: issuer.name,
         clientId,
-        metadata: withoutSecrets(metadata),
+        metadata: storable(metadata),
         settings: settings as StoredSettings,
         uri,
         disabledReason: settings.enabled === false ? 'disabled by its owner' : null,
@@ -146,8 +148,9 @@ function metadataFaults(metadata: Omit<RelyingPartyInput, 'curfew'>, clientId: C
   return faults
 }
 
-function withoutSecrets(metadata: StoredMetadata): StoredMetadata {
-  return Object.fromEntries(Object.entries(metadata).filter(([name]) => !SECRETS.includes(name)))
+function storable(metadata: StoredMetadata): StoredMetadata {
+  const left = [...SECRETS, ...OURS]
+  return Object.fromEntries(Object.entries(metadata).filter(([name]) => !left.includes(name)))
 }
 
 function partyView(party: RelyingPartyRecord): RelyingParty {

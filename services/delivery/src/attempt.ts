@@ -3,6 +3,7 @@ import {
   type AttemptOutcome,
   type Binding,
   classify,
+  DEFAULT_RETRY_POLICY,
   type InFlightDelivery,
   type IssuerName,
   type LogoutTokenClaims,
@@ -88,11 +89,9 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     }
     const outcome =
       delivery.attempts === 0 ? await withQuickRetries(attemptOnce, abandoning) : await attemptOnce()
-    const binding = deps.binding(delivery.bindingId)
-    const settlement =
-      binding === undefined
-        ? ({ state: 'dead_lettered', reason: 'client_removed' } as const)
-        : settle(delivery, outcome, binding.retry, now(), random())
+    // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
+    const policy = deps.binding(delivery.bindingId)?.retry ?? DEFAULT_RETRY_POLICY
+    const settlement = settle(delivery, outcome, policy, now(), random())
     return { id: delivery.id, attempts: records, outcome, settlement, counts: delivery }
   }
 }
@@ -116,11 +115,14 @@ async function withQuickRetries(
         minTimeout: QUICK_RETRIES_MS[0],
         factor: QUICK_RETRIES_MS[1] / QUICK_RETRIES_MS[0],
         randomize: true,
+        // Whatever else is thrown is a fault of ours, which another POST would not mend.
+        shouldRetry: ({ error }) => error instanceof TryAgain,
         signal: abandoning,
       },
     )
   } catch (error) {
-    if (error instanceof TryAgain) return error.outcome
+    // Told to let go, p-retry forgets what was done; the last answer is kept all the same.
+    if (error instanceof TryAgain || error === abandoning.reason) return outcome
     throw error
   }
 }

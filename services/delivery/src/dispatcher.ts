@@ -27,9 +27,12 @@ export interface DispatcherDeps {
 export interface Dispatcher {
   /** How many fresh deliveries a binding may be leased now. What is above goes to the ledger as pending. */
   room(id: BindingId): number
-  /** Takes a delivery that is leased to `workerId`, and attempts it when its binding has a free slot. */
+  /** Takes a delivery that is leased to `workerId`, and attempts it when its binding has a free slot. Drops it when that worker's leases were lost meanwhile. */
   accept(delivery: InFlightDelivery, workerId: WorkerId): void
-  /** Resolves when there is room for a batch, or after `ms`: never longer, for the way in waits for no RP. */
+  /**
+   * Resolves when there is room for a batch, or after `ms`: never longer, for the way in waits for no RP. What is held for
+   * RPs that have not ended an attempt within the last `ms` is not counted: waiting would not make room.
+   */
   waitForRoom(ms: number): Promise<void>
   /** Claims what is due until `stopping` aborts. */
   claimUntil(stopping: AbortSignal): Promise<void>
@@ -38,6 +41,8 @@ export interface Dispatcher {
   /** Resolves when no attempt is running. */
   idle(): Promise<void>
   readonly held: number
+  /** How many more may be held, of all bindings together. */
+  readonly free: number
 }
 
 interface Held {
@@ -50,12 +55,23 @@ interface Held {
 interface Line {
   readonly waiting: Held[]
   running: number
+  /** When an attempt of it last ended. */
+  endedMs: number
+  /** Attempts that have ended since the ledger was last asked for more. */
+  ended: number
 }
 
 /** Most that a binding may have waiting in memory, so that one RP does not fill it. */
-const WAITING_MAX = 512
-/** Claimed ahead of need, in multiples of the binding's concurrency: enough to keep it busy for one round trip to the ledger. */
+const WAITING_MAX = 1_024
+/** The part of the free memory that one binding may take, so that however many RPs hang, some is left for the next. */
+const SHARE = 1 / 4
+/** The part of all memory that is kept for bindings with little in hand, and the part of what is free that one may take of it. */
+const RESERVE = 1 / 4
+const RESERVE_SHARE = 1 / 32
+/** Claimed ahead of need, in multiples of the binding's concurrency: enough to keep a slow RP busy for one round trip to the ledger. */
 const CLAIM_AHEAD = 4
+/** The same in multiples of what ended since the last claim: a fast RP's backlog soon fits in memory, and is over. */
+const CLAIM_AHEAD_OF_ENDED = 2
 /** Held longer than this a delivery is given back: leases are searched for among what was leased lately. */
 const HELD_MS_MAX = 60_000
 const DEFAULT_CONCURRENCY = 16
@@ -73,12 +89,25 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const backlogged = new Set<BindingId>()
   let held = 0
   let wake: (() => void) | null = null
-  let roomWaiters: (() => void)[] = []
+  const roomWaiters = new Set<{ readonly atHeld: number; resolve(): void }>()
   const idleWaiters: (() => void)[] = []
 
   const concurrencyOf = (id: BindingId) => deps.concurrencyOf(id) ?? DEFAULT_CONCURRENCY
   const inHand = (line: Line | undefined) => (line === undefined ? 0 : line.waiting.length + line.running)
-  const claimable = (id: BindingId) => Math.max(0, concurrencyOf(id) * CLAIM_AHEAD - inHand(lines.get(id)))
+  /** Most that a binding may have in hand, when `free` are free for all. */
+  const allowance = (id: BindingId, free: number) =>
+    Math.floor(
+      Math.max((free - heldMax * RESERVE) * SHARE, Math.min(concurrencyOf(id), free * RESERVE_SHARE)),
+    )
+  /** What it should have in hand while the ledger has more. */
+  const wanted = (id: BindingId, free: number) => {
+    const ahead = (lines.get(id)?.ended ?? 0) * CLAIM_AHEAD_OF_ENDED
+    return Math.min(Math.max(concurrencyOf(id) * CLAIM_AHEAD, ahead), WAITING_MAX, allowance(id, free))
+  }
+  const hungry = (id: BindingId) => {
+    const want = wanted(id, heldMax - held)
+    return want > 0 && inHand(lines.get(id)) <= want / 2
+  }
 
   function start(id: BindingId, line: Line): void {
     const expired: Held[] = []
@@ -92,7 +121,11 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       line.running += 1
       void attempt(id, line, next)
     }
-    if (expired.length > 0) void giveBack(expired)
+    if (expired.length > 0) {
+      backlogged.add(id)
+      void giveBack(expired)
+    }
+    if (line.running === 0 && line.waiting.length === 0) lines.delete(id)
   }
 
   async function attempt(id: BindingId, line: Line, { delivery, workerId }: Held): Promise<void> {
@@ -103,10 +136,11 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       log.error({ event: 'delivery.attempt-failed', delivery_id: delivery.id, err: error })
     }
     line.running -= 1
+    line.endedMs = monotonicMs()
+    line.ended += 1
     left(1)
     start(id, line)
-    if (line.running === 0 && line.waiting.length === 0) lines.delete(id)
-    if (backlogged.has(id) && claimable(id) >= concurrencyOf(id) * 2) wake?.()
+    if (backlogged.has(id) && hungry(id)) wake?.()
   }
 
   async function giveBack(expired: readonly Held[]): Promise<void> {
@@ -126,37 +160,55 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   function left(count: number): void {
     held -= count
-    if (held <= heldMax / 2) {
-      for (const resolve of roomWaiters.splice(0)) resolve()
-    }
+    for (const waiter of roomWaiters) if (held <= waiter.atHeld) waiter.resolve()
     if (held === 0) {
       for (const resolve of idleWaiters.splice(0)) resolve()
     }
   }
 
   function accept(delivery: InFlightDelivery, workerId: WorkerId): void {
+    if (workerId !== worker.id()) return
     const id = delivery.bindingId
-    const line = lines.get(id) ?? { waiting: [], running: 0 }
+    const line = lines.get(id) ?? { waiting: [], running: 0, endedMs: Number.NEGATIVE_INFINITY, ended: 0 }
     lines.set(id, line)
     held += 1
     line.waiting.push({ delivery, workerId, sinceMs: monotonicMs() })
     start(id, line)
   }
 
+  /** How many to claim of each binding that is known here, at most `budget` in all. */
+  function slotsWithin(budget: number): ReadonlyMap<BindingId, number> {
+    const slots = new Map<BindingId, number>()
+    let asked = 0
+    for (const id of new Set([...lines.keys(), ...backlogged])) {
+      // One at least of those not known to have more: what a full line sent to the ledger must not wait there unseen.
+      const least = backlogged.has(id) ? 0 : 1
+      const missing = wanted(id, heldMax - held - asked) - inHand(lines.get(id))
+      const ask = Math.min(Math.max(missing, least), budget - asked)
+      slots.set(id, ask)
+      asked += ask
+    }
+    return slots
+  }
+
   /** @returns how many were claimed. */
   async function claimOnce(): Promise<number> {
-    const limit = Math.min(CLAIM_LIMIT, heldMax - held)
+    // Never all that is free: what turns up next must not find memory full of what hangs.
+    const limit = Math.min(CLAIM_LIMIT, Math.floor((heldMax - held) / 2))
     if (limit <= 0 || !worker.alive()) return 0
-    const slots = new Map([...lines.keys(), ...backlogged].map((id) => [id, claimable(id)] as const))
+    // A quarter is left to bindings that nothing is known of here.
+    const slots = slotsWithin(Math.ceil(limit * (1 - SHARE)))
+    const slotsElse = Math.min(DEFAULT_CONCURRENCY, Math.ceil(limit * RESERVE_SHARE))
     const workerId = worker.id()
-    const claimed = await deps.claim({ slots, slotsElse: DEFAULT_CONCURRENCY, limit })
+    for (const line of lines.values()) line.ended = 0
+    const claimed = await deps.claim({ slots, slotsElse, limit })
     const taken = Map.groupBy(claimed, ({ bindingId }) => bindingId)
     for (const id of backlogged) {
       const asked = slots.get(id) ?? 0
       if (asked > 0 && (taken.get(id)?.length ?? 0) < asked && claimed.length < limit) backlogged.delete(id)
     }
     for (const [id, deliveries] of taken) {
-      if (deliveries.length >= (slots.get(id) ?? DEFAULT_CONCURRENCY)) backlogged.add(id)
+      if (deliveries.length >= (slots.get(id) ?? slotsElse)) backlogged.add(id)
       for (const delivery of deliveries) accept(delivery, workerId)
     }
     return claimed.length
@@ -166,41 +218,51 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     get held() {
       return held
     },
+    get free() {
+      return Math.max(0, heldMax - held)
+    },
     room(id) {
       if (backlogged.has(id) || !worker.alive()) return 0
-      const room = Math.min(WAITING_MAX - (lines.get(id)?.waiting.length ?? 0), heldMax - held)
+      const room = Math.min(WAITING_MAX, allowance(id, heldMax - held)) - inHand(lines.get(id))
       if (room <= 0) backlogged.add(id)
       return Math.max(0, room)
     },
     accept,
     async waitForRoom(ms) {
-      if (held <= heldMax / 2) return
+      const nowMs = monotonicMs()
+      const moving = [...lines.values()].filter(({ endedMs }) => nowMs - endedMs <= ms)
+      const excess = moving.reduce((sum, line) => sum + inHand(line), 0) - heldMax / 2
+      if (excess <= 0) return
       const { promise, resolve } = Promise.withResolvers<void>()
       const timer = setTimeout(resolve, ms)
-      roomWaiters.push(resolve)
+      const waiter = { atHeld: held - excess, resolve }
+      roomWaiters.add(waiter)
       await promise
       clearTimeout(timer)
-      roomWaiters = roomWaiters.filter((waiter) => waiter !== resolve)
+      roomWaiters.delete(waiter)
     },
     async claimUntil(stopping) {
       while (!stopping.aborted) {
         const woken = new AbortController()
         wake = () => woken.abort()
+        // What waited for a beat of the heart goes on.
+        for (const [id, line] of lines) start(id, line)
         let claimed = 0
         try {
           claimed = await claimOnce()
         } catch (error) {
           log.warn({ event: 'ledger.claim-failed', err: error })
         }
-        // What waited for a beat of the heart goes on.
-        for (const [id, line] of lines) start(id, line)
-        const busy = [...backlogged].some((id) => claimable(id) >= concurrencyOf(id) * 2)
+        const busy = [...backlogged].some(hungry)
         // Without a pause only after progress: a ledger that is away or a lost lease must not make this spin.
         if (!busy || claimed === 0) await sleep(idleMs, AbortSignal.any([stopping, woken.signal]))
       }
     },
     clear() {
-      for (const line of lines.values()) left(line.waiting.splice(0).length)
+      for (const [id, line] of lines) {
+        left(line.waiting.splice(0).length)
+        if (line.running === 0) lines.delete(id)
+      }
     },
     async idle() {
       if (held === 0) return

@@ -22,7 +22,7 @@ export interface IntakeDeps {
   readonly log: Log
   readonly registry: RegistryCache
   readonly worker: Worker
-  readonly dispatcher: Pick<Dispatcher, 'room' | 'accept' | 'waitForRoom'>
+  readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'accept' | 'waitForRoom'>
   /** The faults of a value that should be an `AcceptedLogoutEvent`. */
   readonly check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[]
   /** SHA-256, in hexadecimal. */
@@ -74,6 +74,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
 
   function planBatch(batch: readonly Incoming[], known: Registry): readonly PlannedEvent[] {
     const room = new Map<BindingId, number>()
+    let { free } = dispatcher
     return batch.map(({ event, digest: content, record }) => {
       const { basis, deliveries } = plan(event, known.issuers.get(event.iss) ?? null, digest)
       return {
@@ -83,8 +84,10 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         traceparent: record.headers.traceparent ?? null,
         deliveries: deliveries.map((delivery) => {
           const left = room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId)
+          const leased = left > 0 && free > 0
           room.set(delivery.bindingId, left - 1)
-          return { delivery, leased: left > 0 }
+          if (leased) free -= 1
+          return { delivery, leased }
         }),
       }
     })

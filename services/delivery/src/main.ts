@@ -30,7 +30,7 @@ process.exitCode = await runProcess(
         : createKafkaEventLog({
             ...config.kafka,
             clientId: `curfew-delivery@${hostname()}`,
-            groupId: 'curfew',
+            groupId: `${config.kafka.topics.prefix}curfew`,
           })
     scope.defer('event log', () => eventLog.close())
     const client = createGuardedClient({ allowedNetworks: config.allowedNetworks })

@@ -43,10 +43,10 @@ export interface DeliveryDeps {
 }
 
 const LANES: readonly Lane[] = ['interactive', 'bulk']
-const INTAKE_BATCH = 500
+const INTAKE_BATCH = 200
 const SETTLE_BATCH = 500
 /** Most deliveries in memory. Some 2 KiB each. */
-const HELD_MAX = 4_000
+const HELD_MAX = 10_000
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
 

@@ -1,4 +1,4 @@
-import { type AcceptedLogoutEvent, fromAccepted, type LogoutEventInput } from '@curfew/client'
+import { type AcceptedLogoutEvent, fromAccepted, type LogoutEventInput, parseInstant } from '@curfew/client'
 import type { LogoutEvent } from '@curfew/domain'
 
 /** One fault of a posted event, and what to change. */
@@ -36,28 +36,23 @@ export function acceptEvent(
     fault('/sub', 'is missing: scope subject needs the subject whose sessions ended')
   }
 
-  const occurredMs = input.occurred_at === undefined ? now.getTime() : Date.parse(input.occurred_at)
-  if (!existingDay(input.occurred_at)) fault('/occurred_at', 'is not a time that exists')
-  else if (occurredMs > now.getTime() + FUTURE_MS_MAX) fault('/occurred_at', 'lies in the future')
+  const occurredAt = input.occurred_at === undefined ? now : parseInstant(input.occurred_at)
+  if (occurredAt === null) fault('/occurred_at', 'is not a time that exists')
+  else if (occurredAt.getTime() > now.getTime() + FUTURE_MS_MAX) fault('/occurred_at', 'lies in the future')
+  // A year that PostgreSQL does not have would be accepted here and refused there, when nobody is left to tell.
+  else if (occurredAt.getTime() < 0) fault('/occurred_at', 'lies before 1970')
 
-  if (faults.length > 0 || scope === 'issuer') return faults
+  if (faults.length > 0 || scope === 'issuer' || occurredAt === null) return faults
+  // Where both times are equal the IdP gave none (`sameContent`); one that it gave within this very millisecond is no exception.
+  const sameMs = input.occurred_at !== undefined && occurredAt.getTime() === now.getTime()
   const accepted: AcceptedLogoutEvent = {
     ...input,
     id: input.id ?? newId(),
     scope,
-    occurred_at: new Date(occurredMs).toISOString(),
+    occurred_at: occurredAt.toISOString(),
     lane: input.lane ?? 'interactive',
-    accepted_at: now.toISOString(),
+    accepted_at: new Date(now.getTime() + (sameMs ? 1 : 0)).toISOString(),
   }
   const event = fromAccepted(accepted)
   return 'unreadable' in event ? [{ pointer: '', detail: event.unreadable }] : event
-}
-
-/** Whether a day written as RFC 3339 exists. `Date.parse` takes 30 February for 2 March. */
-function existingDay(time: string | undefined): boolean {
-  if (time === undefined) return true
-  if (Number.isNaN(Date.parse(time))) return false
-  const [year, month, day] = time.slice(0, 10).split('-').map(Number)
-  if (year === undefined || month === undefined || day === undefined) return false
-  return new Date(Date.UTC(year, month, 0)).getUTCDate() >= day
 }

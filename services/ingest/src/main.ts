@@ -26,7 +26,11 @@ process.exitCode = await runProcess(
     const eventLog =
       config.kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
-        : createKafkaEventLog({ ...config.kafka, clientId: `curfew-ingest@${hostname()}`, groupId: 'curfew' })
+        : createKafkaEventLog({
+            ...config.kafka,
+            clientId: `curfew-ingest@${hostname()}`,
+            groupId: `${config.kafka.topics.prefix}curfew`,
+          })
     scope.defer('event log', () => eventLog.close())
     const server = await createHttpServer({
       title: 'Curfew ingest',

@@ -8,7 +8,7 @@ export interface DemoDeps {
   readonly listening: Promise<string>
   /** A key for our own API. */
   readonly key: string
-  readonly welcome: (url: string) => void
+  readonly welcome: (url: string) => Promise<void>
   readonly print: (text: string) => void
 }
 
@@ -37,7 +37,7 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
             curfew: { allowed_networks: ['127.0.0.0/8'] },
           })
         }
-        welcome(url)
+        await welcome(url)
         const { id } = await client.postLogoutEvent({ iss: ISS, sub: 'alice', reason: 'user' })
         print(`  The demo posted one itself: subject alice at ${ISS}, three relying parties on loopback.\n\n`)
         const show = createTable(rps, print)
@@ -48,10 +48,14 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
           if (event?.status === 'settled') break
           await sleep(POLL_MS, stopping)
         }
+        if (stopping.aborted) return
         print(`\n  Now yours, as it can be pasted:\n\n${howToPost({ url, key, iss: ISS, sub: 'bob' })}`)
         print(`\n  and what became of it (ID: from the answer):\n\n${howToLookUp({ url, key })}`)
         print('\n  Ctrl-C stops everything, the database too.\n\n')
         await aborted(stopping)
+      } catch (error) {
+        // Asked to stop, our own API closes, and a call to it that comes too late fails.
+        if (!stopping.aborted) throw error
       } finally {
         await Promise.all(rps.map((rp) => rp.close()))
       }

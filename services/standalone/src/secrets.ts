@@ -8,8 +8,10 @@ export interface Secrets {
   /** 32 bytes. */
   readonly masterKey: Uint8Array
   readonly adminKeyHash: Uint8Array
-  /** The admin key itself, only at the start that made it: to be shown once. */
+  /** The admin key itself where there was none yet: to be shown, and then kept. */
   readonly newAdminKey: string | null
+  /** Keeps the hash of a new admin key, so that it stays the key. Before that the next start makes another: a key that was never shown locks nobody out. */
+  keepAdminKey(): Promise<void>
 }
 
 export interface GivenSecrets {
@@ -18,13 +20,21 @@ export interface GivenSecrets {
   readonly adminKey: string | null
 }
 
+/** To be called by whoever has the data folder to itself: two at once would each make their own. */
 export async function openSecrets({ dataDir, masterKey, adminKey }: GivenSecrets): Promise<Secrets> {
   await mkdir(dataDir, { recursive: true })
-  const admin = adminKey === null ? await openAdminKey(dataDir) : { hash: hashApiKey(adminKey), made: null }
+  const path = join(dataDir, 'admin-key.sha256')
+  const kept = adminKey === null ? await readIfThere(path) : null
+  const made = adminKey === null && kept === null ? newApiKey() : null
+  const key = adminKey ?? made
+  const adminKeyHash = key === null ? Buffer.from((kept ?? '').trim(), 'hex') : hashApiKey(key)
   return {
     masterKey: masterKey ?? (await openMasterKey(dataDir)),
-    adminKeyHash: admin.hash,
-    newAdminKey: admin.made,
+    adminKeyHash,
+    newAdminKey: made,
+    async keepAdminKey() {
+      if (made !== null) await keep(path, Buffer.from(adminKeyHash).toString('hex'))
+    },
   }
 }
 
@@ -40,16 +50,6 @@ async function openMasterKey(dataDir: string): Promise<Uint8Array> {
   const made = randomBytes(32)
   await keep(path, made.toString('base64url'))
   return made
-}
-
-async function openAdminKey(dataDir: string): Promise<{ hash: Uint8Array; made: string | null }> {
-  const path = join(dataDir, 'admin-key.sha256')
-  const kept = await readIfThere(path)
-  if (kept !== null) return { hash: Buffer.from(kept.trim(), 'hex'), made: null }
-  const made = newApiKey()
-  const hash = hashApiKey(made)
-  await keep(path, Buffer.from(hash).toString('hex'))
-  return { hash, made }
 }
 
 /** Whole or not at all, and for its owner only. */

@@ -9,18 +9,21 @@ import { createPostgresEventLog, migrate, openDatabase, openKeyStore, reclaimLea
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import { createGuardedClient, targetFault } from '@curfew/outbound'
 import {
+  aborted,
   createApiKeyAuthenticator,
   createHttpServer,
   createLog,
   createMetrics,
   hashApiKey,
   httpService,
+  type Log,
   openLogFile,
   runProcess,
+  type Service,
 } from '@curfew/runtime'
 import { createKeyring } from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
-import { createDemo } from './demo.ts'
+import { createDemo, type DemoDeps } from './demo.ts'
 import { newApiKey, openSecrets } from './secrets.ts'
 import { greeting, howToPost } from './welcome.ts'
 
@@ -46,11 +49,13 @@ export async function runStandalone(
     level: config.logLevel,
     ...(logPath !== null && { destination: openLogFile(logPath) }),
   })
+  const failures: string[] = []
   const status = await runProcess(
     async (scope) => {
-      const secrets = await openSecrets(config)
       const metrics = createMetrics()
       const databaseUrl = config.databaseUrl ?? (await embedded())
+      // Not before the database is ours, and with it the folder.
+      const secrets = await openSecrets(config)
       const db = await openDatabase(databaseUrl, {
         applicationName: 'curfew',
         poolMax: 20,
@@ -64,7 +69,11 @@ export async function runStandalone(
       const eventLog =
         config.kafka === null
           ? createPostgresEventLog({ db, url: databaseUrl })
-          : createKafkaEventLog({ ...config.kafka, clientId: `curfew@${hostname()}`, groupId: 'curfew' })
+          : createKafkaEventLog({
+              ...config.kafka,
+              clientId: `curfew@${hostname()}`,
+              groupId: `${config.kafka.topics.prefix}curfew`,
+            })
       scope.defer('event log', () => eventLog.close())
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
       const client = createGuardedClient({ allowedNetworks })
@@ -107,21 +116,14 @@ export async function runStandalone(
       })
       const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
       const http = httpService(server, { host: config.host, port: config.port, log, onListening })
-      const welcome = (url: string) =>
+      const welcome = async (url: string) => {
         print(greeting({ url, newAdminKey: secrets.newAdminKey, dataDir: config.dataDir, logPath }))
-      if (!demo) {
-        void listening.then((url) => {
-          welcome(url)
-          const key = secrets.newAdminKey ?? '$CURFEW_ADMIN_KEY'
-          print(`  Post a logout:\n\n${howToPost({ url, key, iss: 'https://idp.example', sub: 'alice' })}\n`)
-        })
+        await secrets.keepAdminKey()
       }
-      return [
-        ...ingest,
-        delivery,
-        http,
-        ...(demo ? [createDemo({ listening, key: secrets.newAdminKey ?? demoKey, welcome, print })] : []),
-      ]
+      const guide = demo
+        ? createDemo({ listening, key: secrets.newAdminKey ?? demoKey, welcome, print })
+        : createGuide({ listening, key: secrets.newAdminKey, welcome, print })
+      return [...ingest, delivery, http, guide]
 
       async function embedded(): Promise<string> {
         const postgres = await openEmbeddedPostgres({
@@ -132,8 +134,60 @@ export async function runStandalone(
         return postgres.url
       }
     },
-    { stopDeadlineMs: config.stopDeadlineMs, log },
+    {
+      stopDeadlineMs: config.stopDeadlineMs,
+      log: noting(log, (error) => failures.push(inPlainWords(error, config))),
+    },
   )
-  if (status !== 0 && logPath !== null) print(`Curfew ended with an error; ${logPath} says which.\n`)
+  for (const failure of failures) process.stderr.write(`${failure}\n`)
+  if (failures.length > 0 && logPath !== null) process.stderr.write(`${logPath} has more.\n`)
   return status
+}
+
+/** Says how to post a logout, once there is somewhere to post it to. */
+function createGuide({
+  listening,
+  key,
+  welcome,
+  print,
+}: Omit<DemoDeps, 'key'> & { key: string | null }): Service {
+  return {
+    name: 'guide',
+    async run({ stopping, ready }) {
+      ready()
+      const url = await Promise.race([listening, aborted(stopping)])
+      if (url === undefined) return
+      await welcome(url)
+      const post = howToPost({
+        url,
+        key: key ?? '$CURFEW_ADMIN_KEY',
+        iss: 'https://idp.example',
+        sub: 'alice',
+      })
+      print(`  Post a logout:\n\n${post}\n`)
+      await aborted(stopping)
+    },
+  }
+}
+
+/** For a person at the terminal, who may be able to do something about it. */
+function inPlainWords(error: unknown, { host, port }: StandaloneConfig): string {
+  if (!(error instanceof Error)) return String(error)
+  if ('code' in error && error.code === 'EADDRINUSE') {
+    return `${host}:${port} is in use by another process; stop that one first, or name another port by CURFEW_PORT`
+  }
+  return error.message
+}
+
+/** The same log, of which `onFailed` is told what ends the process. */
+function noting(log: Log, onFailed: (error: unknown) => void): Log {
+  return {
+    debug: (line) => log.debug(line),
+    info: (line) => log.info(line),
+    warn: (line) => log.warn(line),
+    error(line) {
+      log.error(line)
+      if (line.event === 'process.failed') onFailed(line.err)
+    },
+  }
 }

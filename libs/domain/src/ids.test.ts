@@ -1,0 +1,106 @@
+import { hash } from 'node:crypto'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  type BindingId,
+  type Digest,
+  deliveryId,
+  deliveryIdRange,
+  type EventId,
+  type Sid,
+  uuidV7,
+} from './ids.ts'
+
+const digest: Digest = (text) => hash('sha256', text)
+const UUID_V8 = /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+
+const eventIds = fc.uuid().map((id) => id as EventId)
+const bindingIds = fc.integer({ min: 1 }).map((id) => id as BindingId)
+const sids = fc.option(fc.string({ minLength: 1 }).map((sid) => sid as Sid))
+const owed = fc.tuple(eventIds, bindingIds, sids)
+const instants = fc.date({ min: new Date(0), max: new Date('9999-12-31'), noInvalidDate: true })
+const tenBytes = fc.uint8Array({ minLength: 10, maxLength: 10 })
+
+describe('deliveryId', () => {
+  test('is a UUID of version 8, within the range of its event, whatever the hash', () => {
+    const hashes = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 32, maxLength: 64 })
+    fc.assert(
+      fc.property(owed, hashes, ([event, binding, sid], hex) => {
+        const id = deliveryId(event, binding, sid, () => hex)
+        const [low, high] = deliveryIdRange(event)
+        expect(id).toMatch(UUID_V8)
+        expect(id.slice(0, 13)).toBe(event.slice(0, 13))
+        expect(low <= id && id <= high).toBe(true)
+      }),
+    )
+  })
+
+  test("an event's range holds no deliveries of another event but the few that share its first 60 bits", () => {
+    fc.assert(
+      fc.property(owed, eventIds, ([event, binding, sid], other) => {
+        fc.pre(event.slice(0, 13) !== other.slice(0, 13) || event.slice(15, 18) !== other.slice(15, 18))
+        const id = deliveryId(event, binding, sid, digest)
+        const [low, high] = deliveryIdRange(other)
+        expect(low <= id && id <= high).toBe(false)
+      }),
+    )
+  })
+
+  test('is the same for the same event, binding and session, and another for any other', () => {
+    fc.assert(
+      fc.property(owed, owed, (one, other) => {
+        const same = JSON.stringify(one) === JSON.stringify(other)
+        expect(deliveryId(...one, digest)).toBe(deliveryId(...one, digest))
+        expect(deliveryId(...one, digest) === deliveryId(...other, digest)).toBe(same)
+      }),
+    )
+  })
+
+  test('tells sessions apart, and the session "null" from the subject', () => {
+    const [event, binding] = ['01938c2e-0000-7000-8000-000000000001' as EventId, 7 as BindingId]
+    const ids = [null, 'null', '', 'a', 'b'].map((sid) =>
+      deliveryId(event, binding, sid as Sid | null, digest),
+    )
+    expect(new Set(ids).size).toBe(5)
+  })
+
+  test('never changes: ids made by an earlier release are recognised', () => {
+    expect(deliveryId('01938c2e-0000-7000-8000-000000000001' as EventId, 7 as BindingId, null, digest)).toBe(
+      '01938c2e-0000-8000-bb2d-6c901e8b6631',
+    )
+  })
+})
+
+describe('uuidV7', () => {
+  test('has its version, its variant and its time', () => {
+    fc.assert(
+      fc.property(instants, tenBytes, (now, random) => {
+        const id = uuidV7(now, random)
+        expect(id).toMatch(UUID_V7)
+        expect(Number.parseInt(id.slice(0, 13).replace('-', ''), 16)).toBe(now.getTime())
+      }),
+    )
+  })
+
+  test('sorts by time, whatever the random part', () => {
+    fc.assert(
+      fc.property(instants, instants, tenBytes, tenBytes, (a, b, randomA, randomB) => {
+        fc.pre(a.getTime() < b.getTime())
+        expect(uuidV7(a, randomA) < uuidV7(b, randomB)).toBe(true)
+      }),
+    )
+  })
+
+  test('differs in the random part: 74 bits of it count', () => {
+    const now = new Date('2026-11-21T12:00:00Z')
+    const ids = new Set<string>()
+    for (let bit = 0; bit < 80; bit++) {
+      const random = new Uint8Array(10)
+      random[bit >> 3] = 1 << (bit & 7)
+      ids.add(uuidV7(now, random))
+    }
+    // One for each bit that is used, and the one that is all zeros, for those that are not.
+    expect(ids.size).toBe(75)
+  })
+})

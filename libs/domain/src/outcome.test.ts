@@ -1,0 +1,182 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { type Answer, type AttemptOutcome, classify, quicklyRetryable } from './outcome.ts'
+
+const NOW = new Date('2026-11-21T12:00:00Z')
+
+const response = (status: number, over: Partial<Extract<Answer, { kind: 'response' }>> = {}): Answer => ({
+  kind: 'response',
+  status,
+  retryAfter: null,
+  body: '',
+  ...over,
+})
+const saidBy = (body: string) => {
+  const outcome = classify(response(400, { body }), NOW)
+  return outcome.kind === 'refused'
+    ? { error: outcome.error, errorDescription: outcome.errorDescription }
+    : outcome
+}
+
+/** The table of the design, as ranges: the last that fits counts. */
+const TABLE: readonly (readonly [from: number, to: number, kind: AttemptOutcome['kind']])[] = [
+  [100, 499, 'misconfigured'],
+  [500, 599, 'unavailable'],
+  [200, 200, 'acknowledged'],
+  [204, 204, 'acknowledged'],
+  [400, 400, 'refused'],
+  [408, 408, 'unavailable'],
+  [425, 425, 'unavailable'],
+  [429, 429, 'unavailable'],
+  [501, 501, 'refused'],
+]
+
+describe('classify', () => {
+  test('BCL-14, BCL-15: every status from 100 to 599 falls into its row of the table', () => {
+    const statuses = Array.from({ length: 500 }, (_, index) => 100 + index)
+    const expected = statuses.map((status) => [
+      status,
+      TABLE.findLast(([from, to]) => status >= from && status <= to)?.[2],
+    ])
+    expect(statuses.map((status) => [status, classify(response(status), NOW).kind])).toEqual(expected)
+  })
+
+  test('BCL-15: no answer at all is unavailable, with the failure and no status', () => {
+    expect(classify({ kind: 'failure', failure: 'connection_reset', detail: 'socket hang up' }, NOW)).toEqual(
+      {
+        kind: 'unavailable',
+        status: null,
+        failure: 'connection_reset',
+        retryAfterMs: null,
+        error: null,
+        errorDescription: 'socket hang up',
+      },
+    )
+  })
+
+  test('an address that is not allowed can never be delivered to', () => {
+    expect(classify({ kind: 'not_allowed', detail: '10.0.0.1 is private' }, NOW)).toEqual({
+      kind: 'undeliverable',
+      reason: 'address_not_allowed',
+      detail: '10.0.0.1 is private',
+    })
+  })
+
+  test.each([
+    ['120', 120_000],
+    ['0', 0],
+    ['999999999999', 999_999_999_999_000],
+    ['Sat, 21 Nov 2026 12:02:00 GMT', 120_000],
+    ['Sat, 21 Nov 2026 11:59:00 GMT', null],
+    ['Sat, 99 Nov 2026 12:02:00 GMT', null],
+    ['2026-11-21T12:02:00Z', null],
+    ['-5', null],
+    ['1.5', null],
+    ['soon', null],
+    ['', null],
+    [null, null],
+  ])('BCL-16: Retry-After of %j is %j ms', (retryAfter, retryAfterMs) => {
+    expect(classify(response(503, { retryAfter }), NOW)).toMatchObject({ retryAfterMs })
+  })
+
+  test('BCL-17: the body never changes the kind', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 100, max: 599 }),
+        fc.oneof(
+          fc.string({ unit: 'binary' }),
+          fc
+            .record({ error: fc.string(), error_description: fc.string() })
+            .map((said) => JSON.stringify(said)),
+        ),
+        (status, body) => {
+          expect(classify(response(status, { body }), NOW).kind).toBe(classify(response(status), NOW).kind)
+        },
+      ),
+    )
+  })
+})
+
+describe('what the RP said', () => {
+  test.each([
+    [
+      'both members of an OAuth error',
+      '{"error":"invalid_request","error_description":"exp is in the past"}',
+      { error: 'invalid_request', errorDescription: 'exp is in the past' },
+    ],
+    ['an error alone', '{"error":"invalid_request"}', { error: 'invalid_request', errorDescription: null }],
+    [
+      'an error that is no string beside a description',
+      '{"error":{"code":7},"error_description":"no"}',
+      { error: null, errorDescription: 'no' },
+    ],
+    [
+      'JSON of another make, as it is',
+      '{"status":400,"message":"store down"}',
+      { error: null, errorDescription: '{"status":400,"message":"store down"}' },
+    ],
+    [
+      'a page of HTML, as it is',
+      '<html>\n<h1>Bad Gateway</h1></html>',
+      { error: null, errorDescription: '<html> <h1>Bad Gateway</h1></html>' },
+    ],
+    ['nothing', '', { error: null, errorDescription: null }],
+    ['null', 'null', { error: null, errorDescription: 'null' }],
+    ['white space', ' \r\n\t', { error: null, errorDescription: null }],
+  ])('%s', (_, body, expected) => {
+    expect(saidBy(body)).toEqual(expected)
+  })
+
+  test('NUL, control and direction characters and lone surrogates, which PostgreSQL or a screen would choke on, are gone', () => {
+    expect(saidBy(JSON.stringify({ error: 'a\u0000b\u001b[31mc\u202ed\u2028e\ud800f' }))).toEqual({
+      error: 'a b [31mc d e\ufffdf',
+      errorDescription: null,
+    })
+  })
+
+  test('10,000 characters are cut to 500, never in the middle of a character', () => {
+    const said = saidBy(`x${'😀'.repeat(5_000)}`)
+    expect(said).toMatchObject({ errorDescription: expect.stringMatching(/^x(😀)+\ufffd?$/u) })
+    const text = 'errorDescription' in said ? (said.errorDescription ?? '') : ''
+    expect(text.length).toBeLessThanOrEqual(500)
+    expect(text.length).toBeGreaterThan(490)
+  })
+
+  test('whatever was said, what is kept is short, well formed and without control characters', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 3_000 }), fc.boolean(), (text, json) => {
+        const said = saidBy(json ? JSON.stringify({ error: text, error_description: text }) : text)
+        for (const kept of Object.values(said)) {
+          if (typeof kept !== 'string') continue
+          expect(kept.length).toBeLessThanOrEqual(500)
+          expect(kept.isWellFormed()).toBe(true)
+          expect(kept).not.toMatch(/\p{Cc}/u)
+          expect(kept).toBe(kept.trim())
+          expect(kept).not.toBe('')
+        }
+      }),
+    )
+  })
+})
+
+describe('quicklyRetryable', () => {
+  test.each([
+    [{ kind: 'failure', failure: 'timeout', detail: '' } as const, true],
+    [{ kind: 'failure', failure: 'tls', detail: '' } as const, true],
+    [response(500), true],
+    [response(503), true],
+    [response(503, { retryAfter: '1' }), false],
+    [response(503, { retryAfter: '0' }), false],
+    [response(408), false],
+    [response(425), false],
+    [response(429), false],
+    [response(400), false],
+    [response(501), false],
+    [response(302), false],
+    [response(404), false],
+    [response(200), false],
+    [{ kind: 'not_allowed', detail: '' } as const, false],
+  ])('%j: %j', (answer, expected) => {
+    expect(quicklyRetryable(classify(answer, NOW))).toBe(expected)
+  })
+})

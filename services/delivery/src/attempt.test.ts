@@ -1,0 +1,280 @@
+import {
+  type Answer,
+  type Binding,
+  DEFAULT_RETRY_POLICY,
+  type InFlightDelivery,
+  type LogoutTokenClaims,
+  SigningKeyError,
+} from '@curfew/domain'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { type AttemptDeps, createAttempt } from './attempt.ts'
+
+// Goal: what is POSTed, how often, and what it comes to. Method: the two functions that reach the outside are handed in;
+// p-retry is the real one, over a clock that the test drives.
+
+const NOW = new Date('2026-11-21T12:00:00.000Z')
+const NEVER = new AbortController().signal
+
+const BINDING = {
+  id: 7,
+  kind: 'backchannel',
+  issuer: 'main',
+  iss: 'https://idp.example',
+  clientId: 'mail',
+  uri: 'https://mail.example/logout',
+  sessionRequired: false,
+  algorithm: 'ES256',
+  subjectClaims: 'both',
+  timeoutMs: 10_000,
+  concurrency: 16,
+  retry: { ...DEFAULT_RETRY_POLICY, jitter: 0 },
+  allowedNetworks: [],
+  disabledReason: null,
+} as unknown as Binding
+const FRESH = {
+  state: 'in_flight',
+  id: '01938c2e-0000-8000-8000-0000000000d1',
+  bindingId: 7,
+  eventId: '01938c2e-0000-7000-8000-000000000001',
+  sid: 's1',
+  event: { iss: 'https://idp.example', sub: 'u1', scope: 'session', lane: 'interactive', acceptedAt: NOW },
+  attempts: 0,
+  retries: 0,
+  refusals: 0,
+} as unknown as InFlightDelivery
+
+const response = (status: number, retryAfter: string | null = null): Answer => ({
+  kind: 'response',
+  status,
+  retryAfter,
+  body: '',
+})
+const RESET: Answer = { kind: 'failure', failure: 'connection_reset', detail: 'reset' }
+
+/** An attempt whose RP gives one answer after the other, the last of them for ever. */
+function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
+  const posted: { readonly token: string; readonly atMs: number }[] = []
+  const signed: LogoutTokenClaims[] = []
+  let jtis = 0
+  const attempt = createAttempt({
+    binding: () => BINDING,
+    sign: async (_issuer, _algorithm, claims) => {
+      signed.push(claims)
+      return `token of ${claims.jti}`
+    },
+    post: async ({ token }) => {
+      const answer = answers[Math.min(posted.length, answers.length - 1)]
+      posted.push({ token, atMs: Date.now() - NOW.getTime() })
+      if (answer === undefined) throw new Error('the test has no answer for this')
+      return answer
+    },
+    now: () => new Date(),
+    random: () => 0.5,
+    newJti: () => `j${++jtis}`,
+    ...over,
+  })
+  /** To its end, as fast as the clock can be driven. */
+  async function run(delivery: InFlightDelivery = FRESH, abandoning: AbortSignal = NEVER) {
+    const ended = attempt(delivery, abandoning)
+    ended.catch(() => undefined)
+    await vi.runAllTimersAsync()
+    return ended
+  }
+  return { attempt, run, posted, signed }
+}
+
+beforeEach(() => {
+  vi.useFakeTimers({ now: NOW })
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+describe('one answer', () => {
+  test('BCL-14: a 204 is recorded and acknowledges', async () => {
+    const { run, posted } = rig([response(204)])
+    const round = await run()
+    expect(round).toMatchObject({
+      id: FRESH.id,
+      settlement: { state: 'acknowledged', level: 'done' },
+      attempts: [{ number: 1, startedAt: NOW, jti: 'j1', outcome: { kind: 'acknowledged', status: 204 } }],
+    })
+    expect(posted).toHaveLength(1)
+  })
+
+  test("BCL-04, BCL-05, BCL-10: is signed for the issuer, in the RP's algorithm, for the RP", async () => {
+    const sign = vi.fn<AttemptDeps['sign']>(async () => 'token')
+    await rig([response(200)], { sign }).run()
+    expect(sign).toHaveBeenCalledExactlyOnceWith(
+      'main',
+      'ES256',
+      expect.objectContaining({ iss: 'https://idp.example', aud: 'mail', txn: FRESH.eventId }),
+    )
+  })
+
+  test.each([
+    ['400', response(400), 30],
+    ['429', response(429), 5],
+    ['503 with Retry-After', response(503, '60'), 60],
+    ['302', response(302), 30],
+  ])('%s is not retried quickly: it waits in the ledger', async (_, answer, seconds) => {
+    const { run, posted } = rig([answer])
+    expect((await run()).settlement).toMatchObject({
+      state: 'pending',
+      dueAt: new Date(NOW.getTime() + seconds * 1_000),
+    })
+    expect(posted).toHaveLength(1)
+  })
+})
+
+describe('quick retries', () => {
+  test.each([
+    ['a transport failure', RESET],
+    ['a 5xx', response(503)],
+  ])('BCL-15: %s on a first attempt is tried twice more, after about 250 ms and 1 s', async (_, answer) => {
+    const { run, posted } = rig([answer])
+    const round = await run()
+    const [first = Number.NaN, second = Number.NaN, third = Number.NaN] = posted.map(({ atMs }) => atMs)
+    expect(posted).toHaveLength(3)
+    expect(first).toBe(0)
+    expect(second - first).toBeGreaterThanOrEqual(250)
+    expect(second - first).toBeLessThanOrEqual(500)
+    expect(third - second).toBeGreaterThanOrEqual(1_000)
+    expect(third - second).toBeLessThanOrEqual(2_000)
+    expect(round.attempts.map(({ number }) => number)).toEqual([1, 2, 3])
+    // The three count as one step of the schedule, which begins with the last of them.
+    expect(round.settlement).toEqual({
+      state: 'pending',
+      dueAt: new Date(NOW.getTime() + third + 5_000),
+      retries: 1,
+      refusals: 0,
+    })
+  })
+
+  test('BCL-13, BCL-08: each POST has a token of its own, minted as it goes out', async () => {
+    const { run, posted, signed } = rig([RESET])
+    const round = await run()
+    expect(posted.map(({ token }) => token)).toEqual(['token of j1', 'token of j2', 'token of j3'])
+    expect(round.attempts.map(({ jti }) => jti)).toEqual(['j1', 'j2', 'j3'])
+    expect(signed.map(({ iat }) => iat)).toEqual(
+      posted.map(({ atMs }) => Math.floor((NOW.getTime() + atMs) / 1_000)),
+    )
+    expect(new Set(signed.map(({ txn }) => txn)).size).toBe(1)
+  })
+
+  test('end with the first answer that is not worth another', async () => {
+    const acknowledged = await rig([RESET, response(200)]).run()
+    expect(acknowledged.settlement.state).toBe('acknowledged')
+    expect(acknowledged.attempts.map(({ outcome }) => outcome.kind)).toEqual(['unavailable', 'acknowledged'])
+    const refused = await rig([response(500), response(400)]).run()
+    expect(refused.settlement).toMatchObject({ state: 'pending', refusals: 1, retries: 0 })
+    expect(refused.attempts).toHaveLength(2)
+  })
+
+  test('are for a first attempt only; later ones go on with the numbers and the schedule', async () => {
+    const { run, posted } = rig([RESET])
+    const round = await run({ ...FRESH, attempts: 3, retries: 1 })
+    expect(posted).toHaveLength(1)
+    expect(round.attempts.map(({ number }) => number)).toEqual([4])
+    expect(round.settlement).toMatchObject({ retries: 2, dueAt: new Date(NOW.getTime() + 30_000) })
+  })
+
+  test('a fault of ours is no reason to POST again', async () => {
+    const post = vi.fn<AttemptDeps['post']>()
+    post.mockResolvedValueOnce(RESET).mockRejectedValue(new Error('a bug'))
+    await expect(rig([], { post }).run()).rejects.toThrow('a bug')
+    expect(post).toHaveBeenCalledTimes(2)
+  })
+})
+
+describe('told to let go', () => {
+  test('between two quick retries it ends at once, and what was done is settled', async () => {
+    const letGo = new AbortController()
+    const { attempt, posted } = rig([RESET])
+    const ended = attempt(FRESH, letGo.signal)
+    await vi.advanceTimersByTimeAsync(10)
+    letGo.abort()
+    const round = await ended
+    expect(posted).toHaveLength(1)
+    expect(round).toMatchObject({ attempts: [{ number: 1 }], settlement: { state: 'pending', retries: 1 } })
+  })
+
+  test('during a quick retry, the answer that comes all the same counts', async () => {
+    const letGo = new AbortController()
+    const post = vi.fn<AttemptDeps['post']>()
+    post.mockResolvedValueOnce(RESET).mockImplementationOnce(async () => {
+      letGo.abort()
+      return response(200)
+    })
+    const round = await rig([], { post }).run(FRESH, letGo.signal)
+    expect(round.settlement).toEqual({ state: 'acknowledged', level: 'done' })
+    expect(round.attempts).toHaveLength(2)
+  })
+})
+
+describe('what cannot be sent', () => {
+  test('a signing key that cannot be opened is a dead letter: nothing is POSTed', async () => {
+    const { run, posted } = rig([response(200)], {
+      sign: async () => {
+        throw new SigningKeyError('no ES256 key of main opens with this master key')
+      },
+    })
+    const round = await run()
+    expect(posted).toEqual([])
+    expect(round).toMatchObject({
+      settlement: { state: 'dead_lettered', reason: 'no_signing_key' },
+      attempts: [{ jti: null, outcome: { detail: 'no ES256 key of main opens with this master key' } }],
+    })
+  })
+
+  test('a key store that is away is retried like an RP that is', async () => {
+    const sign = vi.fn<AttemptDeps['sign']>()
+    sign.mockRejectedValueOnce(new Error('connection terminated')).mockResolvedValue('token')
+    const round = await rig([response(200)], { sign }).run()
+    expect(round.settlement.state).toBe('acknowledged')
+    expect(round.attempts.map(({ outcome }) => outcome)).toMatchObject([
+      { kind: 'unavailable', failure: 'signer' },
+      { kind: 'acknowledged' },
+    ])
+  })
+
+  test.each<[string, Binding | undefined, string]>([
+    ['removed', undefined, 'client_removed'],
+    ['disabled', { ...BINDING, disabledReason: 'answered 410' }, 'binding_disabled'],
+  ])('a binding that was %s is a dead letter, without a token', async (_, binding, reason) => {
+    const { run, posted, signed } = rig([response(200)], { binding: () => binding })
+    expect((await run()).settlement).toEqual({ state: 'dead_lettered', reason })
+    expect([posted, signed]).toEqual([[], []])
+  })
+
+  test('BCL-11: an RP that requires a sid gets no token without one', async () => {
+    const { run, posted } = rig([response(200)], { binding: () => ({ ...BINDING, sessionRequired: true }) })
+    const round = await run({ ...FRESH, sid: null })
+    expect(round.settlement).toEqual({ state: 'dead_lettered', reason: 'sid_required' })
+    expect(posted).toEqual([])
+  })
+
+  test('a binding removed while its RP answers: the yes of the RP counts', async () => {
+    let binding: Binding | undefined = BINDING
+    const round = await rig([], {
+      binding: () => binding,
+      post: async () => {
+        binding = undefined
+        return response(200)
+      },
+    }).run()
+    expect(round.settlement).toEqual({ state: 'acknowledged', level: 'done' })
+  })
+
+  test('a binding removed between two quick retries is a dead letter', async () => {
+    let binding: Binding | undefined = BINDING
+    const round = await rig([], {
+      binding: () => binding,
+      post: async () => {
+        binding = undefined
+        return RESET
+      },
+    }).run()
+    expect(round.settlement).toEqual({ state: 'dead_lettered', reason: 'client_removed' })
+  })
+})

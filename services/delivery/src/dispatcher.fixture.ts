@@ -1,0 +1,97 @@
+import type { BindingId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import { createLog } from '@curfew/runtime'
+import { createDispatcher, type DispatcherDeps } from './dispatcher.ts'
+
+export const IDLE_MS = 200
+export const id = (value: number) => value as BindingId
+export const W1 = 'w1' as WorkerId
+let serial = 0
+const deliveryTo = (bindingId: number) =>
+  ({ id: `d${++serial}`, bindingId: id(bindingId) }) as unknown as InFlightDelivery
+export const deliveriesTo = (bindingId: number, count: number) =>
+  Array.from({ length: count }, () => deliveryTo(bindingId))
+
+export interface RigOptions extends Partial<DispatcherDeps> {
+  /** How long an attempt at a binding lasts, in milliseconds. Default: for ever. */
+  readonly attemptMs?: (bindingId: BindingId) => number | null
+}
+
+/** A dispatcher over a ledger in memory, which claims as the real one does, and attempts that end when they are told to. */
+export function rig({ attemptMs = () => null, ...over }: RigOptions = {}) {
+  const worker = { id: W1, alive: true }
+  const ledger = {
+    due: [] as InFlightDelivery[],
+    claims: [] as { readonly atMs: number; readonly limit: number }[],
+    released: [] as { readonly deliveries: readonly InFlightDelivery[]; readonly workerId: WorkerId }[],
+    away: false,
+  }
+  const running = new Map<InFlightDelivery, () => void>()
+  const attempted: InFlightDelivery[] = []
+  const most = new Map<BindingId, number>()
+  const runningOf = (bindingId: BindingId) =>
+    [...running.keys()].filter((delivery) => delivery.bindingId === bindingId).length
+
+  const dispatcher = createDispatcher({
+    log: createLog({ service: 'test', level: 'silent' }),
+    worker: { id: () => worker.id, alive: () => worker.alive },
+    concurrencyOf: () => 16,
+    async claim({ slots, slotsElse, limit }) {
+      ledger.claims.push({ atMs: Date.now(), limit })
+      if (ledger.away) throw new Error('the ledger is away')
+      const byBinding = Map.groupBy(ledger.due, ({ bindingId }) => bindingId)
+      const claimed = [...byBinding]
+        .sort(([a], [b]) => a - b)
+        .flatMap(([bindingId, deliveries]) => deliveries.slice(0, slots.get(bindingId) ?? slotsElse))
+        .slice(0, limit)
+      const taken = new Set(claimed)
+      ledger.due = ledger.due.filter((delivery) => !taken.has(delivery))
+      // A round trip.
+      await new Promise((resolve) => setTimeout(resolve, 1))
+      return claimed
+    },
+    async attempt(delivery) {
+      attempted.push(delivery)
+      const { promise, resolve } = Promise.withResolvers<void>()
+      running.set(delivery, resolve)
+      most.set(delivery.bindingId, Math.max(most.get(delivery.bindingId) ?? 0, runningOf(delivery.bindingId)))
+      const ms = attemptMs(delivery.bindingId)
+      if (ms !== null) setTimeout(resolve, ms)
+      await promise
+      running.delete(delivery)
+    },
+    async release(deliveries, workerId) {
+      ledger.released.push({ deliveries, workerId })
+    },
+    heldMax: 400,
+    idleMs: IDLE_MS,
+    monotonicMs: () => Date.now(),
+    ...over,
+  })
+
+  async function finish(...deliveries: readonly InFlightDelivery[]): Promise<void> {
+    for (const delivery of deliveries) running.get(delivery)?.()
+    await new Promise<void>((resolve) => process.nextTick(resolve))
+  }
+
+  return {
+    dispatcher,
+    worker,
+    ledger,
+    attempted,
+    most,
+    attemptedOf: (bindingId: number) => attempted.filter((delivery) => delivery.bindingId === bindingId),
+    accept(deliveries: readonly InFlightDelivery[], workerId = W1) {
+      for (const delivery of deliveries) dispatcher.accept(delivery, workerId)
+    },
+    /** Accepts as much of a binding as it has room for, as intake does. */
+    fill(bindingId: number) {
+      const room = dispatcher.room(id(bindingId))
+      for (const delivery of deliveriesTo(bindingId, room)) dispatcher.accept(delivery, W1)
+      return room
+    },
+    finish,
+    async finishAll() {
+      while (running.size > 0) await finish(...running.keys())
+    },
+  }
+}

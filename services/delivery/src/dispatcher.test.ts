@@ -1,0 +1,377 @@
+import type { InFlightDelivery, WorkerId } from '@curfew/domain'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { deliveriesTo, IDLE_MS, id, rig, W1 } from './dispatcher.fixture.ts'
+import type { Dispatcher, DispatcherDeps } from './dispatcher.ts'
+
+// Goal: nobody waits for another's RP, nothing is forgotten, memory has an end.
+// Method: a ledger in memory that claims as the real one does, attempts that last as long as a test says, and a clock
+// that the test drives.
+
+const HOUR = 3_600_000
+
+/** Claims until the test is over. */
+function claim(dispatcher: Dispatcher): { readonly stop: AbortController; readonly ended: Promise<void> } {
+  const stop = new AbortController()
+  onTestFinished(() => stop.abort())
+  return { stop, ended: dispatcher.claimUntil(stop.signal) }
+}
+
+/** Drives the clock until something is so. */
+async function until(so: () => boolean): Promise<void> {
+  while (!so()) {
+    if (Date.now() > HOUR) throw new Error('not within an hour')
+    await vi.advanceTimersByTimeAsync(1)
+  }
+}
+
+beforeEach(() => {
+  vi.useFakeTimers({ now: 0 })
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+describe('concurrency', () => {
+  test('no binding has more running than it may, whatever is accepted; all are attempted once, in order', async () => {
+    const limits = new Map([
+      [1, 3],
+      [2, 1],
+    ])
+    const { accept, attemptedOf, most, finishAll, dispatcher } = rig({
+      concurrencyOf: (bindingId) => limits.get(bindingId),
+    })
+    const [to1, to2] = [deliveriesTo(1, 50), deliveriesTo(2, 20)]
+    accept(to1.flatMap((delivery, index) => [delivery, ...to2.slice(index, index + 1)]))
+    await finishAll()
+    expect(most).toEqual(limits)
+    expect(attemptedOf(1)).toEqual(to1)
+    expect(attemptedOf(2)).toEqual(to2)
+    expect(dispatcher.held).toBe(0)
+  })
+
+  test('a limit that its owner lowers or raises counts from the next attempt on', async () => {
+    let limit = 4
+    const { accept, attempted, finish } = rig({ concurrencyOf: () => limit })
+    accept(deliveriesTo(1, 20))
+    limit = 2
+    await finish(...attempted.slice(0, 2))
+    expect(attempted).toHaveLength(4)
+    limit = 6
+    await finish(...attempted.slice(2, 3))
+    expect(attempted).toHaveLength(9)
+  })
+
+  test('an attempt that fails for a fault of ours frees its slot', async () => {
+    const attempt = vi.fn<DispatcherDeps['attempt']>().mockRejectedValue(new Error('a bug'))
+    const { accept, dispatcher } = rig({ attempt, concurrencyOf: () => 1 })
+    accept(deliveriesTo(1, 3))
+    await dispatcher.idle()
+    expect(attempt).toHaveBeenCalledTimes(3)
+  })
+})
+
+describe('BCL-18: an RP that hangs does not delay the others', () => {
+  test('what waits for it holds up nobody', async () => {
+    const { accept, attemptedOf, dispatcher } = rig({ attemptMs: (binding) => (binding === 1 ? null : 5) })
+    accept(deliveriesTo(1, 100))
+    accept(deliveriesTo(2, 100))
+    await vi.advanceTimersByTimeAsync(5 * Math.ceil(100 / 16))
+    expect(attemptedOf(2)).toHaveLength(100)
+    expect(dispatcher.held).toBe(100)
+  })
+
+  test('a hundred of them, each sent more than it takes, leave room for the next RP', () => {
+    const { fill, attemptedOf, dispatcher } = rig({ heldMax: 4_000 })
+    for (let round = 0; round < 20; round++) for (let binding = 1; binding <= 100; binding++) fill(binding)
+    expect(dispatcher.held).toBeLessThan(4_000)
+    const room = fill(101)
+    expect(room).toBeGreaterThan(0)
+    expect(attemptedOf(101)).toHaveLength(Math.min(room, 16))
+  })
+
+  test('a hundred of them with a backlog do not keep what is due for another in the ledger', async () => {
+    const { ledger, attemptedOf, dispatcher } = rig({ concurrencyOf: () => 2 })
+    for (let binding = 1; binding <= 100; binding++) ledger.due.push(...deliveriesTo(binding, 50))
+    claim(dispatcher)
+    await vi.advanceTimersByTimeAsync(20 * IDLE_MS)
+    expect(dispatcher.held).toBeLessThan(400)
+    ledger.due.push(...deliveriesTo(101, 1))
+    await vi.advanceTimersByTimeAsync(2 * IDLE_MS)
+    expect(attemptedOf(101)).toHaveLength(1)
+  })
+
+  test('what waits for it is not waited for on the way in', async () => {
+    const { fill, dispatcher } = rig()
+    for (let binding = 1; binding <= 20; binding++) fill(binding)
+    expect(dispatcher.held).toBeGreaterThan(200)
+    let waitedMs = Number.NaN
+    void dispatcher.waitForRoom(50).then(() => {
+      waitedMs = Date.now()
+    })
+    await vi.advanceTimersByTimeAsync(50)
+    expect(waitedMs).toBe(0)
+  })
+})
+
+test('no binding starves while others have long backlogs and fast RPs, whatever its id', async () => {
+  const { dispatcher, ledger, attempted } = rig({ attemptMs: () => 20 })
+  const bindings = Array.from({ length: 60 }, (_, index) => index + 1)
+  for (const binding of bindings) ledger.due.push(...deliveriesTo(binding, 200))
+  claim(dispatcher)
+  await until(() => attempted.length >= 6_000)
+  const shares = Map.groupBy(attempted, ({ bindingId }) => bindingId)
+  expect(Math.min(...bindings.map((binding) => shares.get(id(binding))?.length ?? 0))).toBeGreaterThan(25)
+  await until(() => ledger.due.length === 0)
+})
+
+describe('room', () => {
+  test('is less the more waits, and never more than is left in memory', () => {
+    const { fill, dispatcher } = rig()
+    const rooms = Array.from({ length: 30 }, (_, index) => fill(index + 1))
+    expect(rooms.toSorted((a, b) => b - a)).toEqual(rooms)
+    expect(rooms.at(0)).toBeLessThan(400 / 2)
+    expect(dispatcher.held).toBeLessThanOrEqual(400)
+  })
+
+  test('a binding has at most 1,024 waiting, however large the memory', () => {
+    const { fill, dispatcher } = rig({ heldMax: 1e6 })
+    fill(1)
+    fill(1)
+    expect(dispatcher.held).toBeLessThanOrEqual(1_024 + 16)
+  })
+
+  test('what exceeded it is behind in the ledger, so that what is new goes there too, until a claim comes back short', async () => {
+    const { fill, dispatcher, ledger, finishAll } = rig()
+    fill(1)
+    expect(dispatcher.room(id(1))).toBe(0)
+    ledger.due.push(...deliveriesTo(1, 10))
+    await finishAll()
+    // Everything in memory is done, but ten are behind: what is new must not overtake them.
+    expect(dispatcher.room(id(1))).toBe(0)
+    expect(dispatcher.room(id(2))).toBeGreaterThan(0)
+    claim(dispatcher)
+    await vi.advanceTimersByTimeAsync(2 * IDLE_MS)
+    expect(ledger.due).toEqual([])
+    expect(dispatcher.room(id(1))).toBeGreaterThan(0)
+  })
+
+  test('a claim that brings as many as were asked for says that there are more', async () => {
+    const { dispatcher, ledger } = rig()
+    ledger.due.push(...deliveriesTo(1, 500))
+    claim(dispatcher)
+    await vi.advanceTimersByTimeAsync(IDLE_MS)
+    expect(dispatcher.held).toBeGreaterThan(0)
+    expect(dispatcher.room(id(1))).toBe(0)
+  })
+
+  test('what intake sent to the ledger is noticed while the line in memory never empties', async () => {
+    const { dispatcher, ledger, accept, attemptedOf } = rig({
+      attemptMs: () => 10,
+      concurrencyOf: () => 4,
+    })
+    accept(deliveriesTo(1, 40))
+    const behind = deliveriesTo(1, 5)
+    ledger.due.push(...behind)
+    claim(dispatcher)
+    // New ones come as fast as the RP takes them: without a look at the ledger the five would wait for ever.
+    for (let ms = 0; ms < 10 * IDLE_MS; ms += 10) {
+      accept(deliveriesTo(1, Math.min(dispatcher.room(id(1)), 40 - dispatcher.held)))
+      await vi.advanceTimersByTimeAsync(10)
+    }
+    expect(behind.filter((delivery) => !attemptedOf(1).includes(delivery))).toEqual([])
+  })
+
+  test('there is none while the leases cannot be trusted', () => {
+    const { dispatcher, worker } = rig()
+    worker.alive = false
+    expect(dispatcher.room(id(1))).toBe(0)
+    worker.alive = true
+    expect(dispatcher.room(id(1))).toBeGreaterThan(0)
+  })
+})
+
+describe('claiming', () => {
+  test('a backlog is worked off as fast as the RP takes it, not by the beat of the polls', async () => {
+    const { dispatcher, ledger, attempted } = rig({ attemptMs: () => 2 })
+    ledger.due.push(...deliveriesTo(1, 2_000))
+    claim(dispatcher)
+    await until(() => attempted.length === 2_000)
+    // 16 at once for 2 ms each is 250 ms; half as fast again allows for the first look and the round trips.
+    expect(Date.now()).toBeLessThan(IDLE_MS + 500)
+  })
+
+  test('memory has an end, however much is due', async () => {
+    const { ledger, dispatcher } = rig()
+    for (let binding = 1; binding <= 500; binding++) ledger.due.push(...deliveriesTo(binding, 20))
+    claim(dispatcher)
+    await vi.advanceTimersByTimeAsync(50 * IDLE_MS)
+    expect(dispatcher.held).toBeLessThanOrEqual(400)
+  })
+
+  test.each<[string, (state: ReturnType<typeof rig>) => void]>([
+    [
+      'the ledger is away',
+      ({ ledger }) => {
+        ledger.away = true
+      },
+    ],
+    [
+      'the leases are not trusted',
+      ({ worker }) => {
+        worker.alive = false
+      },
+    ],
+    [
+      'memory is full',
+      ({ accept }) => {
+        for (let binding = 50; binding < 450; binding++) accept(deliveriesTo(binding, 1))
+      },
+    ],
+  ])('does not spin while a backlog waits and %s, and goes on afterwards', async (_, trouble) => {
+    const state = rig()
+    const { fill, ledger, worker, dispatcher, attemptedOf, finishAll } = state
+    while (fill(1) > 0);
+    await finishAll()
+    const behind = deliveriesTo(1, 3)
+    ledger.due.push(...behind)
+    trouble(state)
+    const asked = ledger.claims.length
+    claim(dispatcher)
+    await vi.advanceTimersByTimeAsync(20 * IDLE_MS)
+    expect(ledger.claims.length - asked).toBeLessThanOrEqual(21)
+    expect(attemptedOf(1)).not.toContain(behind[0])
+
+    ledger.away = false
+    worker.alive = true
+    await finishAll()
+    await vi.advanceTimersByTimeAsync(2 * IDLE_MS)
+    expect(attemptedOf(1)).toEqual(expect.arrayContaining(behind))
+    await finishAll()
+    expect(dispatcher.held).toBe(0)
+  })
+
+  test('ends at once when stopping, also in the middle of a pause', async () => {
+    const { dispatcher } = rig()
+    const { stop, ended } = claim(dispatcher)
+    await vi.advanceTimersByTimeAsync(IDLE_MS / 2)
+    const began = Date.now()
+    stop.abort()
+    await ended
+    expect(Date.now()).toBe(began)
+  })
+})
+
+describe('leases', () => {
+  test('nothing starts while they cannot be trusted; what is held goes on when they can', async () => {
+    const { dispatcher, accept, worker, attempted } = rig()
+    worker.alive = false
+    claim(dispatcher)
+    accept(deliveriesTo(1, 3))
+    await vi.advanceTimersByTimeAsync(5 * IDLE_MS)
+    expect(attempted).toEqual([])
+    worker.alive = true
+    await vi.advanceTimersByTimeAsync(IDLE_MS)
+    expect(attempted).toHaveLength(3)
+  })
+
+  test('what was held for longer than a minute is given back, not attempted; the ledger has it now', async () => {
+    const { accept, attempted, finish, ledger, dispatcher } = rig({ concurrencyOf: () => 1 })
+    const [running, old1, old2, young] = deliveriesTo(1, 4) as [
+      InFlightDelivery,
+      InFlightDelivery,
+      InFlightDelivery,
+      InFlightDelivery,
+    ]
+    accept([running, old1, old2])
+    await vi.advanceTimersByTimeAsync(60_000)
+    accept([young])
+    await vi.advanceTimersByTimeAsync(1)
+    await finish(running)
+    expect(attempted).toEqual([running, young])
+    expect(ledger.released).toEqual([{ deliveries: [old1, old2], workerId: W1 }])
+    expect(dispatcher.held).toBe(1)
+    expect(dispatcher.room(id(1))).toBe(0)
+    await finish(young)
+    await dispatcher.idle()
+  })
+
+  test('a ledger that cannot take them back costs nothing here: the leases run out by themselves', async () => {
+    const release = vi.fn<DispatcherDeps['release']>().mockRejectedValue(new Error('the ledger is away'))
+    const { accept, attempted, finish, dispatcher } = rig({ concurrencyOf: () => 1, release })
+    accept(deliveriesTo(1, 3))
+    await vi.advanceTimersByTimeAsync(60_001)
+    await finish(...attempted)
+    expect(release).toHaveBeenCalledTimes(1)
+    expect(dispatcher.held).toBe(0)
+  })
+
+  test('clear drops what has not been started, and lets what has been end', async () => {
+    const { accept, attempted, finishAll, dispatcher } = rig({ concurrencyOf: () => 2 })
+    accept(deliveriesTo(1, 10))
+    accept(deliveriesTo(2, 1))
+    dispatcher.clear()
+    expect(dispatcher.held).toBe(3)
+    let idle = false
+    const becameIdle = dispatcher.idle().then(() => {
+      idle = true
+    })
+    await vi.advanceTimersByTimeAsync(IDLE_MS)
+    expect(idle).toBe(false)
+    await finishAll()
+    await becameIdle
+    expect(attempted).toHaveLength(3)
+    expect(dispatcher.held).toBe(0)
+  })
+
+  test('what was on its way here as its leases were lost is not attempted under them', async () => {
+    const { accept, attempted, worker, dispatcher } = rig()
+    worker.id = 'w2' as WorkerId
+    dispatcher.clear()
+    accept(deliveriesTo(1, 2), W1)
+    expect([attempted, dispatcher.held]).toEqual([[], 0])
+    accept(deliveriesTo(1, 2), worker.id)
+    expect(attempted).toHaveLength(2)
+  })
+
+  test('each is settled, and given back, under the incarnation that leased it', async () => {
+    const workers: WorkerId[] = []
+    const { accept, worker } = rig({
+      attempt: async (_delivery, workerId) => {
+        workers.push(workerId)
+      },
+    })
+    accept(deliveriesTo(1, 1))
+    worker.id = 'w2' as WorkerId
+    accept(deliveriesTo(1, 1), worker.id)
+    expect(workers).toEqual(['w1', 'w2'])
+  })
+})
+
+describe('waiting for room', () => {
+  test('ends at once where there is room, and where nothing is held', async () => {
+    const { dispatcher, accept } = rig()
+    await dispatcher.waitForRoom(HOUR)
+    accept(deliveriesTo(1, 10))
+    await dispatcher.waitForRoom(HOUR)
+    expect(Date.now()).toBe(0)
+  })
+
+  test('ends as soon as attempts have made room', async () => {
+    const { dispatcher, accept } = rig({ attemptMs: () => 10, concurrencyOf: () => 50 })
+    accept(deliveriesTo(1, 300))
+    await vi.advanceTimersByTimeAsync(10)
+    expect(dispatcher.held).toBe(250)
+    await Promise.all([dispatcher.waitForRoom(1_000), vi.advanceTimersByTimeAsync(10)])
+    expect(Date.now()).toBe(20)
+    expect(dispatcher.held).toBe(200)
+  })
+
+  test('never lasts longer than asked', async () => {
+    const { dispatcher, accept } = rig({ attemptMs: () => 10, concurrencyOf: () => 1 })
+    accept(deliveriesTo(1, 300))
+    await vi.advanceTimersByTimeAsync(10)
+    await Promise.all([dispatcher.waitForRoom(50), vi.advanceTimersByTimeAsync(50)])
+    expect(Date.now()).toBe(60)
+    expect(dispatcher.held).toBeGreaterThan(200)
+  })
+})

@@ -1,0 +1,132 @@
+import type { LogoutEventInput } from '@curfew/client'
+import { type LogoutEvent, sameContent } from '@curfew/domain'
+import { describe, expect, test } from 'vitest'
+import { acceptEvent } from './accept.ts'
+
+const NOW = new Date('2026-11-21T12:00:00.000Z')
+const ID = '01938c2e-0000-7000-8000-000000000001'
+const ISS = 'https://idp.example'
+const accept = (input: Partial<LogoutEventInput>, now = NOW) =>
+  acceptEvent({ iss: ISS, ...input }, { now, newId: () => ID })
+const accepted = (input: Partial<LogoutEventInput>, now = NOW): LogoutEvent => {
+  const event = accept(input, now)
+  if ('id' in event) return event
+  throw new Error(`refused: ${JSON.stringify(event)}`)
+}
+
+describe('acceptEvent fills in what the IdP left out', () => {
+  test('of a session', () => {
+    expect(accept({ sid: 's1' })).toEqual({
+      id: ID,
+      iss: ISS,
+      scope: 'session',
+      sid: 's1',
+      sub: null,
+      reason: null,
+      initiator: null,
+      includeInitiator: false,
+      clients: null,
+      lane: 'interactive',
+      occurredAt: NOW,
+      acceptedAt: NOW,
+    })
+  })
+
+  test.each<[Partial<LogoutEventInput>, object]>([
+    [{ sub: 'u1' }, { scope: 'subject', sub: 'u1', sid: null }],
+    [
+      { sub: 'u1', sid: 's1' },
+      { scope: 'session', sub: 'u1', sid: 's1' },
+    ],
+    [
+      { sub: 'u1', sid: 's1', scope: 'subject' },
+      { scope: 'subject', sub: 'u1', sid: 's1' },
+    ],
+    [
+      { sid: 's1', scope: 'session' },
+      { scope: 'session', sub: null, sid: 's1' },
+    ],
+  ])('%j has the scope that its members mean', (input, expected) => {
+    expect(accept(input)).toMatchObject(expected)
+  })
+
+  test('keeps what was given', () => {
+    expect(
+      accept({
+        id: 'ABCDEF01-0000-4000-8000-00000000000A',
+        sub: 'u1',
+        reason: 'admin',
+        initiator: 'shop',
+        include_initiator: true,
+        clients: ['shop', 'mail'],
+        lane: 'bulk',
+        occurred_at: '2026-11-21T13:59:59.123456+02:00',
+      }),
+    ).toMatchObject({
+      // A UUID is the same in either case; one of them is kept, so that a repeated post is recognised.
+      id: 'abcdef01-0000-4000-8000-00000000000a',
+      reason: 'admin',
+      initiator: 'shop',
+      includeInitiator: true,
+      clients: ['shop', 'mail'],
+      lane: 'bulk',
+      occurredAt: new Date('2026-11-21T11:59:59.123Z'),
+    })
+  })
+})
+
+describe('acceptEvent says what to change', () => {
+  test.each<[string, Partial<LogoutEventInput>, string]>([
+    ['neither sub nor sid', {}, '/sub'],
+    ['scope session without a sid', { sub: 'u1', scope: 'session' }, '/sid'],
+    ['scope subject without a sub', { sid: 's1', scope: 'subject' }, '/sub'],
+    ['scope issuer', { scope: 'issuer' }, '/scope'],
+    ['scope issuer, even with a sub', { sub: 'u1', scope: 'issuer' }, '/scope'],
+    ['30 February', { sub: 'u1', occurred_at: '2026-02-30T00:00:00Z' }, '/occurred_at'],
+    ['29 February of a common year', { sub: 'u1', occurred_at: '2025-02-29T00:00:00Z' }, '/occurred_at'],
+    ['a 13th month', { sub: 'u1', occurred_at: '2026-13-01T00:00:00Z' }, '/occurred_at'],
+    ['25 o’clock', { sub: 'u1', occurred_at: '2026-11-20T25:00:00Z' }, '/occurred_at'],
+    ['a time before 1970', { sub: 'u1', occurred_at: '1969-12-31T23:59:59Z' }, '/occurred_at'],
+    [
+      'a time more than five minutes ahead',
+      { sub: 'u1', occurred_at: '2026-11-21T12:05:00.001Z' },
+      '/occurred_at',
+    ],
+  ])('%s', (_, input, pointer) => {
+    expect(accept(input)).toEqual([{ pointer, detail: expect.stringMatching(/\w/) }])
+  })
+
+  test('all of it at once', () => {
+    expect(accept({ occurred_at: '2026-02-30T00:00:00Z' })).toMatchObject([
+      { pointer: '/sub' },
+      { pointer: '/occurred_at' },
+    ])
+  })
+})
+
+test.each([
+  '2024-02-29T12:00:00Z',
+  '1970-01-01T00:00:00Z',
+  '2026-11-21T12:05:00.000Z',
+  '2026-11-22T00:00:00+14:00',
+])('takes a time that exists and is not ahead of a clock that is a little wrong: %s', (occurred_at) => {
+  expect(accepted({ sub: 'u1', occurred_at }).occurredAt).toEqual(new Date(occurred_at))
+})
+
+describe('the same post again is the same content', () => {
+  const LATER = new Date(NOW.getTime() + 60_000)
+
+  test.each([undefined, '2026-11-21T11:00:00Z', NOW.toISOString(), LATER.toISOString()])(
+    'with occurred_at %s, also where it is the very millisecond of its arrival',
+    (occurred_at) => {
+      const input = { sub: 'u1', ...(occurred_at !== undefined && { occurred_at }) }
+      expect(sameContent(accepted(input, LATER))).toBe(sameContent(accepted(input)))
+    },
+  )
+
+  test('and a time given is not the same as none', () => {
+    expect(sameContent(accepted({ sub: 'u1', occurred_at: NOW.toISOString() }))).not.toBe(
+      sameContent(accepted({ sub: 'u1' })),
+    )
+  })
+})

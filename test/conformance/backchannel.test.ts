@@ -1,0 +1,292 @@
+import { createPublicKey, verify } from 'node:crypto'
+import type { LogoutEventInput, RelyingPartySettings } from '@curfew/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import {
+  openRelyingParty,
+  type Received,
+  type RelyingParty,
+  type RelyingPartyOptions,
+} from '../support/relying-party.ts'
+
+// Goal: what we send is what OpenID Connect Back-Channel Logout 1.0 demands, letter by letter. Each test names the row of
+// the requirements that it stands for (BCL-nn, with the section).
+// Method: the bytes that a relying party received, read by hand, with nothing of ours but the published keys.
+
+let curfew: Curfew
+const rps: RelyingParty[] = []
+beforeAll(async () => {
+  curfew = await openCurfew()
+})
+afterAll(async () => {
+  await curfew.stop()
+  await Promise.all(rps.map((rp) => rp.close()))
+})
+
+const MEMBER = 'http://schemas.openid.net/event/backchannel-logout'
+
+async function register(options: Omit<RelyingPartyOptions, 'clientId'> = {}): Promise<RelyingParty> {
+  const rp = await openRelyingParty(curfew, { clientId: `rp-${rps.length}`, ...options })
+  rps.push(rp)
+  return rp
+}
+
+/** What of an event is other than usual; undefined takes a member away. */
+type Change = { readonly [Member in keyof LogoutEventInput]?: LogoutEventInput[Member] | undefined }
+
+async function logout(rp: RelyingParty, change: Change = {}) {
+  const event = { iss: ISS, sub: 'alice', sid: 'sid-1', clients: [rp.clientId], ...change }
+  const { id } = await curfew.client.postLogoutEvent(JSON.parse(JSON.stringify(event)))
+  return curfew.client.getLogoutEvent(id, { wait: 20 })
+}
+
+/** The one request that a logout made. */
+async function requestOf(rp: RelyingParty, event: Change = {}): Promise<Received> {
+  const before = rp.received.length
+  await logout(rp, event)
+  expect(rp.received).toHaveLength(before + 1)
+  return rp.received[before] as Received
+}
+
+describe('the request', () => {
+  test('BCL-01 (2.5): a POST of a form with exactly one field, logout_token', async () => {
+    const { method, headers, body } = await requestOf(await register())
+    expect(method).toBe('POST')
+    expect(headers['content-type']).toBe('application/x-www-form-urlencoded')
+    expect(headers['content-length']).toBe(String(body.length))
+    expect(body).toMatch(/^logout_token=[\w-]+\.[\w-]+\.[\w-]+$/)
+    // Neither a cookie nor a credential of ours has any business there.
+    for (const name of ['cookie', 'authorization', 'referer', 'origin', 'traceparent'])
+      expect(headers).not.toHaveProperty(name)
+  })
+
+  test.each([
+    '/logout?tenant=a%20b&x=1&x=2',
+    '/logout?a=%2f%2F&b=+&c',
+    "/lo%67out/../x//y?q='(*)!~;,@:$&r=/?",
+    '/?',
+    '?only=query',
+    '/logout?logout_token=theirs&=&&',
+    '/%E4%BD%A0?%e4%bd%a0',
+  ])('BCL-02 (2.2): path and query are kept byte for byte: %s', async (target) => {
+    const request = await requestOf(await register({ target }))
+    expect(request.target).toBe(target.startsWith('/') ? target : `/${target}`)
+    expect(request.verification.ok).toBe(true)
+  })
+
+  test('BCL-02 (2.2): a URI with a fragment is refused when it is registered', async () => {
+    const response = await curfew.call('PUT', `/v1/issuers/${ISSUER}/relying-parties/fragment`, {
+      backchannel_logout_uri: 'https://rp.example/logout#top',
+    })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ errors: [{ pointer: '/backchannel_logout_uri' }] })
+  })
+})
+
+describe('the token', () => {
+  test('BCL-03, BCL-04, BCL-05 (2.4): has the claims that it must, for this issuer and this relying party, and no others', async () => {
+    const rp = await register()
+    const { claims } = await requestOf(rp)
+    expect(Object.keys(claims).toSorted()).toEqual([
+      'aud',
+      'events',
+      'exp',
+      'iat',
+      'iss',
+      'jti',
+      'sid',
+      'sub',
+      'txn',
+    ])
+    expect(claims).toMatchObject({ iss: ISS, aud: rp.clientId, sub: 'alice', sid: 'sid-1' })
+    expect(claims.jti).toMatch(/^[0-9a-f-]{36}$/)
+  })
+
+  test('BCL-05 (2.4): each relying party gets a token for itself alone', async () => {
+    const [a, b] = [await register(), await register()]
+    await logout(a, { clients: [a.clientId, b.clientId] })
+    expect([a, b].map(({ received }) => received[0]?.claims.aud)).toEqual([a.clientId, b.clientId])
+    expect(a.received[0]?.claims.jti).not.toBe(b.received[0]?.claims.jti)
+  })
+
+  test('BCL-06 (2.4): events has exactly one member, with an empty object', async () => {
+    const { claims, body } = await requestOf(await register())
+    expect(claims.events).toEqual({ [MEMBER]: {} })
+    const payload = Buffer.from(body.split('.')[1] ?? '', 'base64url').toString()
+    expect(payload).toContain(`"events":{"${MEMBER}":{}}`)
+  })
+
+  test('BCL-07 (2.4): a nonce is never there, and an event that brings one is refused', async () => {
+    const { claims } = await requestOf(await register())
+    expect(claims).not.toHaveProperty('nonce')
+    const response = await curfew.call('POST', '/v1/logout-events', { iss: ISS, sub: 'alice', nonce: 'n-1' })
+    expect(response.status).toBe(400)
+  })
+
+  test('BCL-08 (4): is good for at most two minutes, from now', async () => {
+    const { claims } = await requestOf(await register())
+    expect([Number.isInteger(claims.iat), Number.isInteger(claims.exp)]).toEqual([true, true])
+    expect(claims.exp - claims.iat).toBeGreaterThan(0)
+    expect(claims.exp - claims.iat).toBeLessThanOrEqual(120)
+    expect(Math.abs(claims.iat - Date.now() / 1_000)).toBeLessThan(30)
+  })
+
+  test('BCL-08 (4): so is every later one, made for what has been waiting for an hour', async () => {
+    const rp = await register()
+    rp.behave((number) => (number === 1 ? { status: 404 } : null))
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [rp.clientId] })
+    await eventually(async () => {
+      const { rowCount } = await curfew.db.query(
+        "update deliveries set due_at = now(), planned_at = planned_at - interval '1 hour' where event_id = $1 and state = 'pending'",
+        [id],
+      )
+      expect(rowCount).toBe(1)
+      await curfew.db.query("update events set accepted_at = accepted_at - interval '1 hour' where id = $1", [
+        id,
+      ])
+    })
+    expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
+    const [, second] = rp.received
+    expect(Math.abs((second?.claims.iat ?? 0) - Date.now() / 1_000)).toBeLessThan(30)
+    expect((second?.claims.exp ?? 0) - (second?.claims.iat ?? 0)).toBeLessThanOrEqual(120)
+  })
+
+  test('BCL-12 (2.4): of a whole subject names sub, and no sid', async () => {
+    const rp = await register()
+    const { claims } = await requestOf(rp, { scope: 'subject' })
+    expect(claims.sub).toBe('alice')
+    expect(claims).not.toHaveProperty('sid')
+  })
+
+  test.each<[RelyingPartySettings['subject_claims'], Record<string, string>]>([
+    ['sid', { sid: 'sid-1' }],
+    ['sub', { sub: 'alice' }],
+    ['both', { sub: 'alice', sid: 'sid-1' }],
+  ])('BCL-03 (2.4): of one session names what the relying party takes: %s', async (claims, expected) => {
+    const rp = await register({ ...(claims !== undefined && { curfew: { subject_claims: claims } }) })
+    const { sub, sid } = (await requestOf(rp)).claims
+    expect(JSON.parse(JSON.stringify({ sub, sid }))).toEqual(expected)
+    // What it would like better is not known: it gets what there is, never nothing.
+    const { claims: only } = await requestOf(rp, { sub: undefined })
+    expect(only.sid).toBe('sid-1')
+  })
+})
+
+describe('the signature', () => {
+  const NODE = {
+    RS256: { hash: 'sha256' },
+    PS256: { hash: 'sha256', padding: 6, saltLength: 32 },
+    ES256: { hash: 'sha256', dsaEncoding: 'ieee-p1363' },
+    EdDSA: { hash: null },
+  } as const
+
+  test.each(['RS256', 'ES256', 'PS256', 'EdDSA'] as const)(
+    'BCL-09, BCL-10 (2.4, 2.6): typ logout+jwt, a kid of the published keys, and %s as registered',
+    async (algorithm) => {
+      const { header, body } = await requestOf(await register({ algorithm }))
+      expect(header).toEqual({ alg: algorithm, kid: expect.any(String), typ: 'logout+jwt' })
+      const key = (await curfew.client.getJwks(ISSUER)).keys.find(({ kid }) => kid === header.kid)
+      expect(key).toMatchObject({ alg: algorithm, use: 'sig' })
+      const [head = '', payload = '', signature = ''] = body.replace('logout_token=', '').split('.')
+      const { hash, ...options } = NODE[algorithm]
+      const publicKey = { key: createPublicKey({ key: key as never, format: 'jwk' }), ...options }
+      expect(
+        verify(hash, Buffer.from(`${head}.${payload}`), publicKey, Buffer.from(signature, 'base64url')),
+      ).toBe(true)
+    },
+  )
+
+  test('BCL-10 (2.6): RS256 where nothing was registered', async () => {
+    const rp = await register({ algorithm: 'RS256' })
+    await curfew.call('PUT', `/v1/issuers/${ISSUER}/relying-parties/${rp.clientId}`, {
+      backchannel_logout_uri: rp.uri,
+    })
+    const { header, verification } = await requestOf(rp)
+    expect([header.alg, verification.ok]).toEqual(['RS256', true])
+  })
+
+  test.each(['none', 'HS256'])('BCL-10 (2.6): %s cannot be registered', async (algorithm) => {
+    const response = await curfew.call('PUT', `/v1/issuers/${ISSUER}/relying-parties/weak`, {
+      backchannel_logout_uri: 'https://rp.example/logout',
+      id_token_signed_response_alg: algorithm,
+    })
+    expect(response.status).toBe(400)
+  })
+})
+
+describe('BCL-11 (2.2): a relying party that requires a session', () => {
+  const metadata = { backchannel_logout_session_required: true }
+
+  test('gets a sid, also where it would rather have sub', async () => {
+    const rp = await register({ metadata, curfew: { subject_claims: 'sub' } })
+    expect((await requestOf(rp)).claims.sid).toBe('sid-1')
+  })
+
+  test.each<Change>([{ sid: undefined }, { scope: 'subject' }])(
+    'is sent nothing where none is known, and the ledger says so: %o',
+    async (event) => {
+      const rp = await register({ metadata })
+      const { deliveries } = await logout(rp, event)
+      expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: 'sid_required' }])
+      expect(rp.received).toEqual([])
+    },
+  )
+})
+
+describe('the answer', () => {
+  test.each([200, 204])('BCL-14 (2.8): %i closes the delivery at level done', async (status) => {
+    const rp = await register()
+    rp.behave({ status })
+    const { deliveries } = await logout(rp)
+    expect(deliveries).toMatchObject([{ state: 'acknowledged', level: 'done', attempt_count: 1 }])
+  })
+
+  test('BCL-13 (2.6): two attempts of one delivery have two jtis, and one txn', async () => {
+    const rp = await register()
+    rp.behave((number) => (number < 3 ? { status: 503 } : null))
+    const event = await logout(rp)
+    expect(event).toMatchObject({ acknowledged: 1 })
+    expect(new Set(rp.received.map(({ claims }) => claims.jti)).size).toBe(3)
+    expect(new Set(rp.received.map(({ claims }) => claims.txn))).toEqual(new Set([event.id]))
+    const { attempts } = await curfew.client.getDelivery(event.deliveries[0]?.id ?? '')
+    expect(attempts.map(({ jti }) => jti)).toEqual(rp.received.map(({ claims }) => claims.jti))
+  })
+
+  test.each([503, 429])(
+    'BCL-15, BCL-16 (2.5; RFC 9110 10.2.3): %i with Retry-After is asked again when it says, not before',
+    async (status) => {
+      const rp = await register({ curfew: { retry_schedule_ms: [1_000] } })
+      rp.behave((number) => (number === 1 ? { status, headers: { 'retry-after': '2' } } : null))
+      expect(await logout(rp)).toMatchObject({ acknowledged: 1 })
+      const [first, second] = rp.received
+      expect((second?.atMs ?? 0) - (first?.atMs ?? 0)).toBeGreaterThanOrEqual(1_990)
+    },
+  )
+
+  test('BCL-17 (2.8): the words of a refusal change nothing', async () => {
+    const bodies = [
+      '{"error":"invalid_request"}',
+      '{"error":"logout_failed","error_description":"store is down"}',
+      '{"error":"temporarily_unavailable"}',
+      '{"error":42}',
+      'not json',
+      '',
+    ]
+    const became = await Promise.all(
+      bodies.map(async (body) => {
+        const rp = await register()
+        rp.behave({ status: 400, body })
+        const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [rp.clientId] })
+        return eventually(async () => {
+          const { rows } = await curfew.db.query(
+            'select state, attempts, retries, refusals from deliveries where event_id = $1 and attempts > 0',
+            [id],
+          )
+          expect(rows).toHaveLength(1)
+          return rows[0]
+        })
+      }),
+    )
+    expect(became).toEqual(bodies.map(() => ({ state: 'pending', attempts: 1, retries: 0, refusals: 1 })))
+  })
+})

@@ -1,0 +1,86 @@
+import { describe, expect, test } from 'vitest'
+import { createTestDatabase } from '../support/database.ts'
+import { useProcesses } from '../support/processes.ts'
+
+// Goal: who makes a mistake on the command line or in the environment is told each of them, once, in words; and
+// scripts can tell from the exit status. Method: the real command.
+
+const processes = useProcesses()
+
+async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const command = processes.start({ name: 'curfew', file: 'services/cli/src/main.ts', args, env })
+  const { code } = await command.exit()
+  return { code, stdout: command.stdout, stderr: command.stderr, lines: command.stderr.trimEnd().split('\n') }
+}
+
+describe('usage', () => {
+  test.each([
+    { what: 'no command', args: [], says: 'Which command?' },
+    { what: 'an unknown command', args: ['upp'], says: 'There is no command upp.' },
+    { what: 'a name that every object has', args: ['constructor'], says: 'There is no command constructor.' },
+    { what: 'an unknown option', args: ['up', '--demi'], says: "Unknown option '--demi'" },
+    { what: 'a word too much', args: ['migrate', 'now'], says: "Unexpected argument 'now'" },
+  ])('$what: what is wrong, the usage, exit status 2', async ({ args, says }) => {
+    const { code, stdout, stderr } = await run(args)
+    expect(code).toBe(2)
+    expect(stderr).toContain(says)
+    expect(stderr).toContain('Usage: curfew COMMAND')
+    expect(stdout).toBe('')
+  })
+
+  test('asked for: on standard output, exit status 0', async () => {
+    const { code, stdout, stderr } = await run(['--help'])
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toContain('up [--demo]')
+  })
+})
+
+describe('the environment', () => {
+  const secret = 'short-master-key'
+  test.each([
+    { env: { CURFEW_PORT: 'abc' }, says: [/^CURFEW_PORT must be a whole number .*"abc"$/] },
+    { env: { CURFEW_MASTER_KEY: secret }, says: [/^CURFEW_MASTER_KEY must be 32 bytes in base64url/] },
+    { env: { CURFEW_ADMIN_KEY: secret }, says: [/^CURFEW_ADMIN_KEY must be at least 32 characters/] },
+    {
+      env: { DATABASE_URL: `mysql://root:${secret}@localhost/curfew` },
+      says: [/^DATABASE_URL must be a URL that begins with postgres:/],
+    },
+    {
+      env: { CURFEW_ALLOWED_NETWORKS: '10.0.0.0' },
+      says: [/^CURFEW_ALLOWED_NETWORKS: "10.0.0.0" is not a CIDR/],
+    },
+    {
+      env: {
+        CURFEW_PORT: 'abc',
+        CURFEW_MASTER_KEY: secret,
+        DATABASE_URL: `mysql://root:${secret}@localhost/curfew`,
+        LOG_LEVEL: 'loud',
+      },
+      says: [/^DATABASE_URL /, /^CURFEW_PORT /, /^CURFEW_MASTER_KEY /, /^LOG_LEVEL /],
+    },
+  ])('with mistakes ($says): a line for each, no secret in it, exit status 2', async ({ env, says }) => {
+    const { code, stdout, stderr, lines } = await run(['up'], env)
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(lines).toEqual(says.map((line) => expect.stringMatching(line)))
+    expect(stderr).not.toContain(secret)
+  })
+
+  test('without what it needs: migrate names it', async () => {
+    const { code, stderr } = await run(['migrate'])
+    expect({ code, stderr }).toEqual({ code: 2, stderr: 'DATABASE_URL is not set\n' })
+  })
+
+  test('naming a database that refuses us: a line without the password, exit status 1', async () => {
+    await using database = await createTestDatabase()
+    expect(await run(['migrate'], { DATABASE_URL: database.url })).toMatchObject({
+      code: 0,
+      stdout: 'The ledger is up to date.\n',
+    })
+    const url = new URL(database.url)
+    url.password = secret
+    const { code, lines, stderr } = await run(['migrate'], { DATABASE_URL: url.href })
+    expect(code).toBe(1)
+    expect(lines).toEqual([expect.stringContaining('password authentication failed')])
+    expect(stderr).not.toContain(secret)
+  })
+})

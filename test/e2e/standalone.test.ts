@@ -1,0 +1,206 @@
+import { execFile } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, statSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { serversOf, spawnStandalone, startStandalone, useProcesses } from '../support/processes.ts'
+
+// Goal: what the README promises a newcomer of `curfew up`, from the first start to the last Ctrl-C.
+// Method: the real command in a real process, a real shell for what is to be pasted into one.
+
+const processes = useProcesses()
+const ISS = 'https://idp.example'
+/** A start makes a database, and the machine may be busy. */
+const STOP_MS = 8_000
+
+/** What a person would copy: the first curl command that has `text`, over as many lines as it takes. */
+function curlWith(text: string, output: string): string {
+  const commands = output.match(/^ *curl(?:.*\\\n)*.*$/gm) ?? []
+  const found = commands.find((command) => command.includes(text))
+  if (found === undefined) throw new Error(`no curl command with ${text} in:\n${output}`)
+  return found
+}
+
+/** Pastes a command into a shell. */
+async function paste(command: string): Promise<Record<string, unknown>> {
+  const { stdout } = await promisify(execFile)('bash', ['-c', command], { timeout: 20_000 })
+  return JSON.parse(stdout) as Record<string, unknown>
+}
+
+/** A relying party that takes requests, and answers as it is told. */
+async function openRp(answer: 'hang' | 'ok') {
+  const rp = { answer, requests: 0, uri: '' }
+  const server = createServer((_request, response) => {
+    rp.requests++
+    if (rp.answer === 'ok') response.end()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  onTestFinished(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  rp.uri = `http://127.0.0.1:${(server.address() as AddressInfo).port}/logout`
+  return rp
+}
+
+describe('the first start', () => {
+  test('prints the URL, the admin key once, and a curl line that works as it is pasted', async () => {
+    const dataFolder = await processes.dataFolder()
+    const { process, url, adminKey, client } = await startStandalone(processes, { dataFolder })
+    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
+    expect(process.stdout.match(/^ *cfw_\S+$/gm)).toHaveLength(1)
+    expect(adminKey).toMatch(/^cfw_[\w-]{43}$/)
+    const posted = await paste(curlWith('/v1/logout-events', process.stdout))
+    expect(posted).toMatchObject({ status: 'accepted', id: expect.any(String) })
+    expect(await client.getLogoutEvent(String(posted.id), { wait: 10 })).toMatchObject({
+      sub: 'alice',
+      plan_basis: 'unknown_issuer',
+      status: 'settled',
+    })
+    expect((await fetch(`${url}/readyz`)).status).toBe(200)
+  })
+
+  test('keeps its secrets to the owner of the folder, and in no log', async () => {
+    const dataFolder = await processes.dataFolder()
+    const { process, adminKey } = await startStandalone(processes, {
+      dataFolder,
+      env: { LOG_LEVEL: 'debug' },
+    })
+    const secrets = ['master-key', 'admin-key.sha256', join('postgres', 'cluster', 'curfew-password')]
+    for (const name of secrets) {
+      expect(`${name} ${(statSync(join(dataFolder, name)).mode & 0o777).toString(8)}`).toBe(`${name} 600`)
+    }
+    expect(readdirSync(dataFolder).filter((name) => name.endsWith('.new'))).toEqual([])
+    expect(process.stderr).toContain('server.listening')
+    expect(process.stderr).not.toContain(adminKey)
+  })
+
+  test('that finds its port in use says so in a line, leaves no database behind, and has not used up the admin key', async () => {
+    const dataFolder = await processes.dataFolder()
+    const other = await openRp('ok')
+    const port = new URL(other.uri).port
+    const refused = spawnStandalone(processes, { dataFolder, env: { CURFEW_PORT: port } })
+    expect(await refused.exit()).toEqual({ code: 1, signal: null })
+    expect(refused.stderr.trimEnd().split('\n').at(-1)).toBe(
+      `127.0.0.1:${port} is in use by another process; stop that one first, or name another port by CURFEW_PORT`,
+    )
+    expect(refused.stdout).toBe('')
+    expect(serversOf(dataFolder)).toEqual([])
+
+    const { adminKey, client } = await startStandalone(processes, { dataFolder })
+    expect(adminKey).not.toBeNull()
+    await client.putIssuer('main', { iss: ISS })
+  })
+})
+
+describe('the demo', () => {
+  test("fills its table, takes a logout of one's own, and ends with Ctrl-C", async () => {
+    const dataFolder = await processes.dataFolder()
+    const demo = spawnStandalone(processes, { dataFolder, args: ['--demo'] })
+    await demo.says(/Ctrl-C stops everything/)
+    const table = demo.stdout.slice(demo.stdout.lastIndexOf('relying party  ')).split('\n').slice(1, 4)
+    expect(table.map((row) => row.trim().split(/ {2,}/).slice(0, 4))).toEqual([
+      ['Mail', 'healthy', 'acknowledged', '1'],
+      ['Wiki', 'slow', 'acknowledged', '1'],
+      ['CRM', 'fails its first two tries', 'acknowledged', '3'],
+    ])
+    const { id } = await paste(curlWith('"sub":"bob"', demo.stdout))
+    const became = await paste(curlWith('?wait=10', demo.stdout).replace('/ID?', `/${String(id)}?`))
+    expect(became).toMatchObject({ sub: 'bob', status: 'settled', acknowledged: 3, total: 3 })
+    // Its terminal belongs to its reader.
+    expect(demo.stderr).toBe('')
+
+    demo.signal('SIGINT')
+    expect(await demo.exit(STOP_MS)).toEqual({ code: 0, signal: null })
+    expect(serversOf(dataFolder)).toEqual([])
+  })
+
+  test('ends at once and without complaint when it is stopped while the table fills', async () => {
+    const dataFolder = await processes.dataFolder()
+    const demo = spawnStandalone(processes, { dataFolder, args: ['--demo'] })
+    await demo.says(/Wiki .*in_flight/)
+    demo.signal('SIGINT')
+    expect(await demo.exit(STOP_MS)).toEqual({ code: 0, signal: null })
+    expect(demo.stdout).not.toContain('Ctrl-C stops everything')
+    expect(demo.stderr).toBe('')
+    expect(serversOf(dataFolder)).toEqual([])
+  })
+})
+
+describe('a stop', () => {
+  test('while a relying party hangs keeps its deadline, and what was owed is delivered by the next start', async () => {
+    const dataFolder = await processes.dataFolder()
+    const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8', CURFEW_STOP_DEADLINE_MS: '500' }
+    const first = await startStandalone(processes, { dataFolder, env })
+    const rp = await openRp('hang')
+    await first.client.putIssuer('main', { iss: ISS })
+    await first.client.putRelyingParty('main', 'slow', {
+      backchannel_logout_uri: rp.uri,
+      id_token_signed_response_alg: 'ES256',
+      curfew: { timeout_ms: 30_000 },
+    })
+    const { id } = await first.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+    await expect.poll(() => rp.requests, { timeout: 10_000 }).toBe(1)
+    const askedMs = performance.now()
+    first.process.signal('SIGINT')
+    expect(await first.process.exit(STOP_MS)).toEqual({ code: 0, signal: null })
+    expect(performance.now() - askedMs).toBeGreaterThan(400)
+    expect(serversOf(dataFolder)).toEqual([])
+
+    rp.answer = 'ok'
+    const second = await startStandalone(processes, { dataFolder, env, adminKey: first.adminKey })
+    expect(await second.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1, total: 1 })
+  })
+
+  test('takes SIGTERM as service managers send it, also while it starts', async () => {
+    const dataFolder = await processes.dataFolder()
+    const early = spawnStandalone(processes, { dataFolder, env: { LOG_LEVEL: 'info' } })
+    await early.says(/ledger\.migrated/)
+    early.signal('SIGTERM')
+    expect(await early.exit(STOP_MS)).toEqual({ code: 0, signal: null })
+    expect(serversOf(dataFolder)).toEqual([])
+  })
+})
+
+describe('a second start', () => {
+  test('finds events and relying parties, does not print the key again, and takes it', async () => {
+    const dataFolder = await processes.dataFolder()
+    const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' }
+    const first = await startStandalone(processes, { dataFolder, env })
+    const rp = await openRp('ok')
+    await first.client.putIssuer('main', { iss: ISS })
+    await first.client.putRelyingParty('main', 'mail', { backchannel_logout_uri: rp.uri })
+    const { id } = await first.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+    const before = await first.client.getLogoutEvent(id, { wait: 10 })
+    const jwks = await first.client.getJwks('main')
+    first.process.signal('SIGINT')
+    expect(await first.process.exit(STOP_MS)).toEqual({ code: 0, signal: null })
+
+    const second = await startStandalone(processes, { dataFolder, env, adminKey: first.adminKey })
+    expect(second.adminKey).toBeNull()
+    expect(second.process.stdout).not.toContain('cfw_')
+    expect(await second.client.getLogoutEvent(id)).toEqual(before)
+    expect(await second.client.getJwks('main')).toEqual(jwks)
+    const again = await second.client.postLogoutEvent({ iss: ISS, sub: 'bob' })
+    expect(await second.client.getLogoutEvent(again.id, { wait: 10 })).toMatchObject({ acknowledged: 1 })
+    expect(rp.requests).toBe(2)
+  })
+
+  test('on a folder that another one uses is refused in a line, and the first goes on unharmed', async () => {
+    const dataFolder = await processes.dataFolder()
+    const first = await startStandalone(processes, { dataFolder })
+    for (const args of [[], ['--demo']]) {
+      const second = spawnStandalone(processes, { dataFolder, args })
+      expect(await second.exit()).toEqual({ code: 1, signal: null })
+      expect(second.stderr).toMatch(/^the database in \S+ is in use by another process .*CURFEW_DATA$/m)
+      expect(second.stdout).toBe('')
+    }
+    const { id } = await first.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+    expect(await first.client.getLogoutEvent(id, { wait: 10 })).toMatchObject({ status: 'settled' })
+    expect(first.process.ended).toBeNull()
+  })
+})

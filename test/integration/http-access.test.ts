@@ -1,0 +1,254 @@
+import type { Scope } from '@curfew/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, openCurfew, type Route } from '../support/curfew.ts'
+
+// Goal: nobody gets at anything without a key that may, on any route, also one that is added tomorrow; and the service
+// describes itself as it is.
+// Method: the routes are asked of the server itself, as they are registered.
+
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0 })
+})
+afterAll(() => curfew.stop())
+
+const SCOPES: readonly Scope[] = [
+  'events:write',
+  'sessions:write',
+  'events:read',
+  'clients:read',
+  'clients:write',
+  'deadletters:read',
+  'deadletters:replay',
+  'keys:write',
+  'ledger:read',
+]
+const PUBLIC = ['GET /issuers/:issuer/jwks.json', 'HEAD /issuers/:issuer/jwks.json']
+
+const nameOf = ({ method, path }: Route) => `${method} ${path}`
+const guarded = () => curfew.routes.filter(({ scope }) => scope !== 'public')
+
+/** Calls a route with something for each parameter, and with a body that is no good: who may not come in is not told so. */
+function call({ method, path }: Route, authorization: string | null): Promise<Response> {
+  const url = new URL(path.replaceAll(/:\w+/g, 'some'), curfew.url)
+  const body = ['POST', 'PUT', 'PATCH'].includes(method) ? '{"no' : null
+  return fetch(url, {
+    method,
+    headers: { 'content-type': 'application/json', ...(authorization !== null && { authorization }) },
+    body,
+  })
+}
+
+describe('every route', () => {
+  test('is public only if it is meant to be', () => {
+    expect(curfew.routes.length).toBeGreaterThan(10)
+    expect(
+      curfew.routes
+        .filter(({ scope }) => scope === 'public')
+        .map(nameOf)
+        .toSorted(),
+    ).toEqual(PUBLIC)
+    for (const { scope } of guarded()) expect(SCOPES).toContain(scope)
+  })
+
+  test('answers 401 and how to do better without a key that it knows', async () => {
+    const key = curfew.adminKey
+    const credentials: readonly (readonly [authorization: string | null, challenge: string])[] = [
+      [null, 'Bearer'],
+      ['', 'Bearer'],
+      ['Bearer', 'Bearer'],
+      ['Bearer ', 'Bearer'],
+      [key, 'Bearer'],
+      [`Basic ${Buffer.from(`admin:${key}`).toString('base64')}`, 'Bearer'],
+      [`Bearer ${key} ${key}`, 'Bearer'],
+      [`Bearer ${key.slice(0, -1)}`, 'Bearer error="invalid_token"'],
+      [`Bearer ${key}x`, 'Bearer error="invalid_token"'],
+      [`Bearer ${key.toLowerCase()}`, 'Bearer error="invalid_token"'],
+      ['Bearer undefined', 'Bearer error="invalid_token"'],
+    ]
+    for (const route of guarded()) {
+      for (const [authorization, challenge] of credentials) {
+        const response = await call(route, authorization)
+        const seen = [
+          response.status,
+          response.headers.get('www-authenticate'),
+          response.headers.get('cache-control'),
+        ]
+        expect([nameOf(route), authorization, ...seen]).toEqual([
+          nameOf(route),
+          authorization,
+          401,
+          challenge,
+          'no-store',
+        ])
+        expect(await response.text()).not.toContain(key.slice(4))
+      }
+    }
+  })
+
+  test('answers 403 and what is missing to a key that may do everything else', async () => {
+    for (const route of guarded()) {
+      const key = curfew.keyFor(...SCOPES.filter((scope) => scope !== route.scope))
+      const response = await call(route, `Bearer ${key}`)
+      expect([nameOf(route), response.status, response.headers.get('www-authenticate')]).toEqual([
+        nameOf(route),
+        403,
+        `Bearer error="insufficient_scope", scope="${route.scope}"`,
+      ])
+    }
+  })
+
+  test('lets in a key that may do just this, in any spelling of Bearer', async () => {
+    for (const route of guarded()) {
+      const key = curfew.keyFor(route.scope as Scope)
+      for (const scheme of ['Bearer', 'bearer', 'BEARER']) {
+        const { status } = await call(route, `${scheme} ${key}`)
+        expect([nameOf(route), [401, 403, 500].includes(status)]).toEqual([nameOf(route), false])
+      }
+    }
+  })
+
+  test('refuses parameters that it does not have, rather than answer as if there were no filter', async () => {
+    for (const route of guarded().filter(({ method }) => method === 'GET')) {
+      const path = `${route.path.replaceAll(/:\w+/g, 'some')}?no_such_parameter=1`
+      const response = await curfew.call('GET', path)
+      expect([path, response.status]).toEqual([path, 400])
+    }
+  })
+
+  test('survives whatever is in its path', async () => {
+    for (const { method, path } of curfew.routes.filter((route) => route.path.includes(':'))) {
+      for (const part of [
+        '%00',
+        '%ff',
+        '%2e%2e',
+        '%2f',
+        "'",
+        '%22%3b--',
+        '%f0%9f%91%8b',
+        'a'.repeat(2_000),
+        '%5c',
+      ]) {
+        const response = await curfew.call(
+          method,
+          path.replaceAll(/:\w+/g, part),
+          method === 'PUT' ? {} : undefined,
+        )
+        expect([method, path, part, response.status >= 400 && response.status < 500]).toEqual([
+          method,
+          path,
+          part,
+          true,
+        ])
+      }
+    }
+  })
+})
+
+describe('/openapi.json', () => {
+  interface Operation {
+    readonly summary?: string
+    readonly parameters?: readonly {
+      readonly name: string
+      readonly in: string
+      readonly required?: boolean
+      readonly schema?: object
+    }[]
+    readonly requestBody?: { readonly content: Readonly<Record<string, { readonly schema: object }>> }
+    readonly responses: Readonly<Record<string, { readonly description?: string; readonly content?: object }>>
+    readonly security: readonly Readonly<Record<string, readonly string[]>>[]
+  }
+  interface Document {
+    readonly openapi: string
+    readonly info: { readonly title?: string; readonly version?: string }
+    readonly components: {
+      readonly securitySchemes: Readonly<Record<string, { readonly type: string; readonly scheme: string }>>
+    }
+    readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
+  }
+  let document: Document
+  beforeAll(async () => {
+    document = (await (await fetch(new URL('/openapi.json', curfew.url))).json()) as Document
+  })
+
+  test('is OpenAPI 3.1 and names itself', () => {
+    expect(document.openapi).toMatch(/^3\.1\.\d+$/)
+    expect(document.info).toEqual({
+      title: expect.any(String),
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+    })
+    expect(document.components.securitySchemes.bearer).toMatchObject({ type: 'http', scheme: 'bearer' })
+  })
+
+  test('has every route, with its scope, its parameters and its answers', () => {
+    for (const route of curfew.routes.filter(({ method }) => method !== 'HEAD')) {
+      const path = route.path.replaceAll(/:(\w+)/g, '{$1}')
+      const operation = document.paths[path]?.[route.method.toLowerCase()]
+      if (operation === undefined) throw new Error(`${nameOf(route)} is not documented`)
+      expect(operation.summary).toMatch(/\.$/)
+      expect(operation.security).toEqual(route.scope === 'public' ? [] : [{ bearer: [route.scope] }])
+      const inPath = (operation.parameters ?? []).filter((parameter) => parameter.in === 'path')
+      expect(inPath.map(({ name }) => name).toSorted()).toEqual(
+        [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => name).toSorted(),
+      )
+      for (const parameter of operation.parameters ?? []) {
+        expect(parameter.schema).toBeTypeOf('object')
+        if (parameter.in === 'path') expect(parameter.required).toBe(true)
+      }
+      if (['PUT', 'POST'].includes(route.method)) {
+        expect(Object.keys(operation.requestBody?.content ?? {})).toEqual(['application/json'])
+      }
+      const statuses = Object.keys(operation.responses)
+      expect(statuses).toContain('default')
+      expect(statuses.some((status) => /^2\d\d$/.test(status))).toBe(true)
+      for (const response of Object.values(operation.responses))
+        expect(response.description).toBeTypeOf('string')
+    }
+  })
+
+  test('leads nowhere that is not in it', () => {
+    const references = [...JSON.stringify(document).matchAll(/"\$ref":"([^"]+)"/g)].map(
+      ([, reference = '']) => reference,
+    )
+    for (const reference of references) {
+      expect(reference).toMatch(/^#\//)
+      const found = reference
+        .slice(2)
+        .split('/')
+        .reduce<unknown>((node, name) => Object(node)[name], document)
+      expect(found).toBeTypeOf('object')
+    }
+  })
+})
+
+describe('health', () => {
+  test('is told to anybody', async () => {
+    for (const path of ['/healthz', '/readyz', '/metrics', '/openapi.json']) {
+      const response = await fetch(new URL(path, curfew.url))
+      expect([path, response.status]).toEqual([path, 200])
+    }
+  })
+
+  test('names what is away, keeps its head up meanwhile, and recovers', async () => {
+    await using own = await openCurfew({ workers: 0, appendTimeoutMs: 300 })
+    await own.gate.shut()
+    const ready = await fetch(new URL('/readyz', own.url))
+    expect([ready.status, await ready.json()]).toEqual([
+      503,
+      { status: 'not ready', away: ['event-log', 'ledger'] },
+    ])
+    expect((await fetch(new URL('/healthz', own.url))).status).toBe(200)
+    const asked = await own.call('GET', '/v1/issuers')
+    expect([asked.status, asked.headers.get('retry-after')]).toEqual([503, '2'])
+    await own.gate.open()
+    expect((await fetch(new URL('/readyz', own.url))).status).toBe(200)
+  })
+
+  test('metrics count requests by route, never by path', async () => {
+    await curfew.call('GET', '/v1/issuers/some-secret-name')
+    await curfew.call('GET', '/no/such/some-secret-name')
+    const text = await (await fetch(new URL('/metrics', curfew.url))).text()
+    expect(text).toContain('route="/v1/issuers/:issuer"')
+    expect(text).not.toContain('some-secret-name')
+  })
+})

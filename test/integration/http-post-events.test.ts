@@ -1,0 +1,342 @@
+import { randomUUID } from 'node:crypto'
+import { LogoutEventInput } from '@curfew/client'
+import { EventLogUnavailableError, type LogRecord } from '@curfew/domain'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { type MemberSchema, wrongValues } from './wrong-values.ts'
+
+// Goal: what an IdP posts is either accepted whole and delivered once, or refused with the member to mend; never half.
+// Method: the real service over HTTP; every record on its way into the event log is looked at as it passes.
+
+let curfew: Curfew
+let rp: RelyingParty
+let appended: LogRecord[] = []
+let away = false
+
+beforeAll(async () => {
+  curfew = await openCurfew({
+    wrapEventLog: (real) => ({
+      ...real,
+      async append(records) {
+        if (away) throw new EventLogUnavailableError('no broker answers')
+        appended.push(...records)
+        await real.append(records)
+      },
+    }),
+  })
+  rp = await openRelyingParty(curfew, { clientId: 'rp' })
+})
+afterAll(async () => {
+  await curfew.stop()
+  await rp.close()
+})
+beforeEach(() => {
+  appended = []
+  away = false
+})
+
+interface ProblemBody {
+  readonly status: number
+  readonly title: string
+  readonly detail: string
+  readonly errors?: readonly { readonly pointer: string; readonly detail: string }[]
+}
+
+const GOOD = { iss: ISS, sub: 'alice' }
+const post = (body: unknown, headers?: Readonly<Record<string, string>>) =>
+  curfew.call('POST', '/v1/logout-events', body, headers)
+
+/** Posts what must be refused; gives back the problem. */
+async function refused(
+  body: unknown,
+  status = 400,
+  headers?: Readonly<Record<string, string>>,
+): Promise<ProblemBody> {
+  const response = await post(body, headers)
+  expect(response.headers.get('content-type')).toMatch(/^application\/problem\+json/)
+  const problem = (await response.json()) as ProblemBody
+  expect([response.status, problem.status]).toEqual([status, status])
+  expect(appended).toEqual([])
+  return problem
+}
+
+/** Of which of these events the relying party was told, in order. */
+const toldOf = (...ids: readonly (string | undefined)[]) =>
+  rp.received.map(({ claims }) => claims.txn).filter((id) => ids.includes(id))
+
+describe('each member of an event', () => {
+  const members = Object.entries(LogoutEventInput.properties as Record<string, MemberSchema>)
+  const cases = members.flatMap(([member, schema]) =>
+    wrongValues(schema).map(([why, value]) => ({ member, why, value })),
+  )
+  test.each(cases)('$member is refused when it is $why', async ({ member, value }) => {
+    const { errors } = await refused({ ...GOOD, [member]: value })
+    expect(errors?.length).toBeGreaterThan(0)
+    for (const { pointer } of errors ?? []) expect(pointer.split('/')[1]).toBe(member)
+  })
+
+  test.each([
+    ['iss is missing', { sub: 'alice' }, '/iss'],
+    ['neither sub nor sid is there', { iss: ISS }, '/sub'],
+    ['scope is session without sid', { ...GOOD, scope: 'session' }, '/sid'],
+    ['scope is subject without sub', { iss: ISS, sid: 'abc', scope: 'subject' }, '/sub'],
+    ['scope is issuer, which cannot be done yet', { iss: ISS, scope: 'issuer' }, '/scope'],
+    ['iss has a query', { iss: `${ISS}?a=b`, sub: 'alice' }, '/iss'],
+    ['iss has a fragment', { iss: `${ISS}#a`, sub: 'alice' }, '/iss'],
+    [
+      'occurred_at is a day that does not exist',
+      { ...GOOD, occurred_at: '2026-02-30T00:00:00Z' },
+      '/occurred_at',
+    ],
+    [
+      'occurred_at is an hour that does not exist',
+      { ...GOOD, occurred_at: '2026-02-20T25:00:00Z' },
+      '/occurred_at',
+    ],
+    ['occurred_at lies in the future', { ...GOOD, occurred_at: '2999-01-01T00:00:00Z' }, '/occurred_at'],
+    ['occurred_at is before any clock', { ...GOOD, occurred_at: '0000-01-01T00:00:00Z' }, '/occurred_at'],
+    [
+      'occurred_at is before any clock by its offset',
+      { ...GOOD, occurred_at: '0001-01-01T00:00:00+23:59' },
+      '/occurred_at',
+    ],
+    ['a member is not known', { ...GOOD, subject: 'alice' }, '/subject'],
+    ['a member is a nonce, which a logout token never has', { ...GOOD, nonce: 'n' }, '/nonce'],
+    ['a member has a pointer of its own', { ...GOOD, 'a/b~c': 1 }, '/a~1b~0c'],
+  ])('%s: refused', async (_why, body, pointer) => {
+    const { errors } = await refused(body)
+    expect(errors?.map((fault) => fault.pointer)).toEqual([pointer])
+  })
+
+  test('the longest and strangest that may be there reaches the ledger as it is', async () => {
+    const event = {
+      id: randomUUID(),
+      iss: ISS,
+      sub: '👩🏽‍🚀"\\{}NULL\u00a0'.padEnd(255, 'é').slice(0, 250),
+      sid: ' !"#$%&\'()*+,-./~'.padEnd(255, 'z'),
+      scope: 'session' as const,
+      reason: 'compromise' as const,
+      initiator: 'x'.repeat(255),
+      include_initiator: true,
+      occurred_at: '2020-02-28T23:59:59.123456789-11:30',
+      clients: Array.from({ length: 1_000 }, (_, index) => `c${index}`),
+      lane: 'bulk' as const,
+    }
+    await curfew.client.postLogoutEvent(event)
+    const seen = await curfew.client.getLogoutEvent(event.id, { wait: 10 })
+    const { include_initiator: _, clients: __, ...same } = event
+    expect(seen).toMatchObject({
+      ...same,
+      occurred_at: '2020-02-29T11:29:59.123Z',
+      total: 0,
+      status: 'settled',
+    })
+  })
+})
+
+describe('the body', () => {
+  const bytes = (...parts: readonly (string | number[])[]) =>
+    Buffer.concat(parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : Buffer.from(part))))
+
+  test.each([
+    ['U+0000 in a value', '{"iss":"https://idp.example","sub":"a\\u0000b"}'],
+    ['U+0000 in a name', '{"iss":"https://idp.example","sub":"ab","x\\u0000":1}'],
+    ['half a surrogate pair', '{"iss":"https://idp.example","sub":"a\\ud800b"}'],
+    ['the halves the wrong way round', '{"iss":"https://idp.example","sub":"\\udc00\\ud800"}'],
+    ['half a pair in a list', '{"iss":"https://idp.example","sub":"a","clients":["\\udfff"]}'],
+    ['bytes that are not UTF-8', bytes('{"iss":"https://idp.example","sub":"', [0xc3, 0x28], '"}')],
+    ['an overlong encoding', bytes('{"iss":"https://idp.example","sub":"', [0xc0, 0xaf], '"}')],
+    ['a surrogate in UTF-8', bytes('{"iss":"https://idp.example","sub":"', [0xed, 0xa0, 0x80], '"}')],
+    ['nothing', ''],
+    ['half of it', '{"iss":"https://idp.example",'],
+    ['two of them', '{"iss":"https://idp.example","sub":"a"}{}'],
+    ['single quotes', "{'iss':'https://idp.example'}"],
+    ['__proto__', '{"iss":"https://idp.example","sub":"a","__proto__":{"admin":true}}'],
+    ['a text', '"https://idp.example"'],
+    ['null', 'null'],
+    ['a number', '1'],
+    ['depth without end', `${'['.repeat(200_000)}${']'.repeat(200_000)}`],
+    ['depth in a member', `{"iss":${'{"a":'.repeat(10_000)}1${'}'.repeat(10_000)},"sub":"a"}`],
+    ['an empty list', '[]'],
+    ['1,001 events', JSON.stringify(Array.from({ length: 1_001 }, () => GOOD))],
+    ['lists in a list', JSON.stringify([[GOOD]])],
+  ])('%s is refused', async (_what, body) => {
+    const { detail } = await refused(body)
+    expect(detail.length).toBeGreaterThan(10)
+  })
+
+  test('of 1 MiB is read, of one byte more is refused', async () => {
+    const sized = (size: number) => {
+      const body = JSON.stringify(GOOD)
+      return `${body}${' '.repeat(size - body.length)}`
+    }
+    await refused(sized(1_048_577), 413)
+    expect((await post(sized(1_048_576))).status).toBe(202)
+  })
+
+  test.each([
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'application/cloudevents+json',
+    'application/secevent+jwt',
+  ])('as %s is refused', async (type) => {
+    await refused(JSON.stringify(GOOD), 415, { 'content-type': type })
+  })
+
+  test('packed is refused, rather than unpacked to any size', async () => {
+    await refused(JSON.stringify(GOOD), 415, { 'content-encoding': 'gzip' })
+  })
+
+  test('with a charset is taken', async () => {
+    const response = await post(JSON.stringify(GOOD), { 'content-type': 'application/json; charset=utf-8' })
+    expect(response.status).toBe(202)
+  })
+})
+
+describe('a list', () => {
+  test('of good and bad: 207, the good are delivered, the bad named', async () => {
+    const clients = ['rp']
+    const good = [randomUUID(), randomUUID()]
+    const response = await post([
+      { ...GOOD, id: good[0], clients },
+      { ...GOOD, sub: 7 },
+      null,
+      { ...GOOD, id: good[1], clients, sid: 'abc' },
+    ])
+    expect(response.status).toBe(207)
+    const answer = (await response.json()) as readonly {
+      status: string
+      id?: string
+      problem?: ProblemBody
+    }[]
+    expect(answer.map(({ status, id }) => [status, id])).toEqual([
+      ['accepted', good[0]],
+      ['rejected', undefined],
+      ['rejected', undefined],
+      ['accepted', good[1]],
+    ])
+    expect(answer[1]?.problem).toMatchObject({ status: 400, errors: [{ pointer: '/1/sub' }] })
+    expect(answer[2]?.problem).toMatchObject({ status: 400, errors: [{ pointer: '/2' }] })
+    expect(appended).toHaveLength(2)
+    for (const id of good) {
+      expect(await curfew.client.getLogoutEvent(id ?? '', { wait: 10 })).toMatchObject({ acknowledged: 1 })
+    }
+    expect(toldOf(...good)).toHaveLength(2)
+  })
+
+  test('of none that is good: 400, and where', async () => {
+    const { errors } = await refused([{ iss: ISS }, { sub: 'alice' }])
+    expect(errors?.map(({ pointer }) => pointer)).toEqual(['/0/sub', '/1/iss'])
+  })
+
+  test('of 1,000 is taken, each with an id of its own, in order', async () => {
+    const events = Array.from({ length: 1_000 }, (_, index) => ({
+      ...GOOD,
+      sub: `user-${index}`,
+      clients: ['nobody'],
+    }))
+    const answer = await curfew.client.postLogoutEvents(events)
+    expect(new Set(answer.map(({ id }) => id)).size).toBe(1_000)
+    expect(appended.map(({ headers }) => headers.ce_id)).toEqual(answer.map(({ id }) => id))
+  })
+})
+
+describe('INT-01: an id', () => {
+  test('posted again with the same content: the same answer, and one fan-out', async () => {
+    const event = { ...GOOD, id: randomUUID(), clients: ['rp'] }
+    const answers = await Promise.all([1, 2, 3, 4].map(() => curfew.client.postLogoutEvent(event)))
+    // In the meantime it was planned, and perhaps forgotten by ingest: still nothing new.
+    await curfew.client.getLogoutEvent(event.id, { wait: 10 })
+    answers.push(await curfew.client.postLogoutEvent({ ...event, scope: 'subject', lane: 'interactive' }))
+    expect(new Set(answers.map((answer) => JSON.stringify(answer))).size).toBe(1)
+    // What comes after the repeats, by the same key, comes after they were planned.
+    const { id } = await curfew.client.postLogoutEvent({ ...GOOD, clients: ['rp'] })
+    await curfew.client.getLogoutEvent(id, { wait: 10 })
+    expect(toldOf(event.id, id)).toEqual([event.id, id])
+  })
+
+  test.each([
+    ['sub', { sub: 'mallory' }],
+    ['sid', { sid: 'abc', scope: 'subject' as const }],
+    ['clients', { clients: ['other'] }],
+    ['lane', { lane: 'bulk' as const }],
+    ['occurred_at', { occurred_at: '2026-11-20T00:00:00Z' }],
+  ])('posted again with another %s: 409, and the first stands', async (_member, change) => {
+    const id = randomUUID()
+    await curfew.client.postLogoutEvent({ ...GOOD, id })
+    appended = []
+    const { errors } = await refused({ ...GOOD, id, ...change }, 409)
+    expect(errors).toEqual([{ pointer: '/id', detail: expect.any(String) }])
+    expect(await curfew.client.getLogoutEvent(id, { wait: 10 })).toMatchObject({
+      sub: 'alice',
+      lane: 'interactive',
+    })
+  })
+
+  test('twice in one list with another content: the first is accepted, the second refused', async () => {
+    const id = randomUUID()
+    const response = await post([
+      { ...GOOD, id },
+      { ...GOOD, id, sub: 'bob' },
+    ])
+    expect(response.status).toBe(207)
+    expect(await response.json()).toMatchObject([
+      { status: 'accepted', id },
+      { status: 'rejected', problem: { status: 409 } },
+    ])
+    expect(appended).toHaveLength(1)
+  })
+
+  test('is the same in capitals as in small letters', async () => {
+    const id = randomUUID()
+    const accepted = await curfew.client.postLogoutEvent({ ...GOOD, id: id.toUpperCase() })
+    expect(accepted.id).toBe(id)
+    expect(await curfew.client.postLogoutEvent({ ...GOOD, id })).toEqual(accepted)
+    appended = []
+    await refused({ ...GOOD, id, sub: 'bob' }, 409)
+    expect(await curfew.client.getLogoutEvent(id.toUpperCase(), { wait: 10 })).toMatchObject({ id })
+  })
+})
+
+describe('while the event log is away', () => {
+  test('503 with Retry-After, nothing is half accepted, and the same post is accepted when it is back', async () => {
+    const id = randomUUID()
+    away = true
+    for (const body of [
+      { ...GOOD, id },
+      [
+        { ...GOOD, id },
+        { ...GOOD, sub: 7 },
+      ],
+    ]) {
+      const response = await post(body)
+      expect([response.status, response.headers.get('retry-after')]).toEqual([503, '2'])
+      expect(await response.json()).toMatchObject({
+        status: 503,
+        trace_id: expect.stringMatching(/^[0-9a-f]{32}$/),
+      })
+    }
+    expect((await curfew.call('GET', `/v1/logout-events/${id}`)).status).toBe(404)
+    away = false
+    // Not even the id was taken: it may be mended.
+    expect((await post({ ...GOOD, id, sub: 'bob' })).status).toBe(202)
+    expect(await curfew.client.getLogoutEvent(id, { wait: 10 })).toMatchObject({
+      sub: 'bob',
+      status: 'settled',
+    })
+  })
+
+  test('the same with PostgreSQL itself out of reach', async () => {
+    await using own = await openCurfew({ workers: 0, appendTimeoutMs: 300 })
+    await own.gate.shut()
+    const id = randomUUID()
+    const response = await own.call('POST', '/v1/logout-events', { ...GOOD, id })
+    expect([response.status, response.headers.get('retry-after')]).toEqual([503, '2'])
+    expect(JSON.stringify(await response.json())).not.toMatch(/ECONN|postgres|127\.0\.0\.1/i)
+    await own.gate.open()
+    expect((await own.call('POST', '/v1/logout-events', { ...GOOD, id })).status).toBe(202)
+    const { rows } = await own.db.query('select key from log_records')
+    expect(rows).toHaveLength(1)
+  })
+})

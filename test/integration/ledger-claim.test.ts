@@ -1,0 +1,227 @@
+import type { BindingId, WorkerId } from '@curfew/domain'
+import { claimDue, createDatabase, releaseDeliveries, retireWorker } from '@curfew/ledger'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import {
+  bindingsOf,
+  count,
+  newWorker,
+  pile,
+  planned,
+  readDeliveries,
+  readDelivery,
+  register,
+} from './ledger-support.ts'
+
+// Goal: what is due goes to exactly one worker, as much of it as each relying party may have at once, and what one of them
+// has waiting costs the others nothing.
+// Method: the real statement on a real database; where cost is the point, its own plan is asked how many rows it read.
+
+let database: TestDatabase
+let registry: Awaited<ReturnType<typeof register>>
+let workerId: WorkerId
+let ids: readonly BindingId[]
+
+beforeAll(async () => {
+  database = await createTestDatabase({ poolMax: 24 })
+  registry = await register(database.db, 4)
+  ids = bindingsOf(registry).map(({ id }) => id)
+})
+afterAll(() => database.drop())
+beforeEach(async () => {
+  await database.db.query('truncate events, deliveries, attempts, workers')
+  workerId = await newWorker(database.db)
+})
+
+const NONE: ReadonlyMap<BindingId, number> = new Map()
+const claim = (options: Partial<Parameters<typeof claimDue>[1]> = {}) =>
+  claimDue(database.db, {
+    workerId,
+    now: new Date(),
+    slots: NONE,
+    slotsElse: 1_000,
+    limit: 1_000,
+    ...options,
+  })
+
+describe('many workers at once', () => {
+  test('take a thousand deliveries without overlap, and leave none', async () => {
+    await planned(database.db, registry, { workerId, count: 250, leased: false })
+    const workers = await Promise.all(Array.from({ length: 20 }, () => newWorker(database.db)))
+    const taken = await Promise.all(
+      workers.map(async (worker) => {
+        const mine: string[] = []
+        for (;;) {
+          const claimed = await claim({ workerId: worker, slotsElse: 7, limit: 20 })
+          if (claimed.length === 0) return mine
+          mine.push(...claimed.map(({ id }) => id))
+        }
+      }),
+    )
+    expect(taken.flat()).toHaveLength(1_000)
+    expect(new Set(taken.flat()).size).toBe(1_000)
+    const holders = new Map((await readDeliveries(database.db)).map((row) => [String(row.id), row.leased_by]))
+    for (const [index, mine] of taken.entries()) {
+      for (const id of mine) expect(holders.get(id)).toBe(workers[index])
+    }
+  })
+})
+
+describe('how much is taken', () => {
+  test('of each binding is what it has slots for; of one that is not named, slotsElse', async () => {
+    await planned(database.db, registry, { workerId, count: 10, leased: false })
+    const [a, b, c, d] = ids
+    if (a === undefined || b === undefined || c === undefined || d === undefined)
+      throw new Error('four bindings')
+    const claimed = await claim({
+      slots: new Map([
+        [a, 3],
+        [b, 0],
+        [c, 20],
+      ]),
+      slotsElse: 5,
+    })
+    const of = (id: BindingId) => claimed.filter(({ bindingId }) => bindingId === id).length
+    expect([of(a), of(b), of(c), of(d)]).toEqual([3, 0, 10, 5])
+  })
+
+  test('is never more than the limit', async () => {
+    await planned(database.db, registry, { workerId, count: 10, leased: false })
+    expect(await claim({ limit: 13 })).toHaveLength(13)
+  })
+
+  test('is what is due, the oldest first', async () => {
+    const [only] = bindingsOf(registry)
+    if (only === undefined) throw new Error('a binding')
+    const deliveries = await planned(database.db, registry, {
+      workerId,
+      count: 6,
+      leased: false,
+      bindings: [only],
+    })
+    const now = new Date()
+    const at = (offsetMs: number) => new Date(now.getTime() + offsetMs)
+    const dueIn = [-1_000, -5_000, 1, -3_000, 60_000, 0]
+    for (const [index, { id }] of deliveries.entries()) {
+      await database.db.query('update deliveries set due_at = $2 where id = $1', [id, at(dueIn[index] ?? 0)])
+    }
+    const order: string[] = []
+    for (const _ of [1, 2, 3, 4, 5]) order.push(...(await claim({ now, slotsElse: 1 })).map(({ id }) => id))
+    expect(order).toEqual([1, 3, 0, 5].map((index) => deliveries[index]?.id))
+  })
+
+  test('is nothing for a worker that was declared dead', async () => {
+    await planned(database.db, registry, { workerId, leased: false })
+    await retireWorker(database.db, workerId)
+    expect(await claim()).toEqual([])
+    expect(await count(database.db, "deliveries where state = 'pending'")).toBe(4)
+  })
+})
+
+describe('what is taken', () => {
+  test('comes with all that an attempt needs, and is leased by the clock that all workers share', async () => {
+    const [delivery] = await planned(database.db, registry, { workerId, leased: false })
+    if (delivery === undefined) throw new Error('a delivery')
+    await database.db.query('update deliveries set attempts = 3, retries = 2, refusals = 1 where id = $1', [
+      delivery.id,
+    ])
+    // This worker's clock is an hour slow; the delivery was due before that.
+    const now = new Date(Date.now() - 3_600_000)
+    await database.db.query("update deliveries set due_at = now() - interval '2 hours'")
+    const claimed = (await claim({ now })).find(({ id }) => id === delivery.id)
+    const { iss, sub, scope, lane, acceptedAt } = delivery.event
+    expect(claimed).toEqual({
+      ...delivery,
+      event: { iss, sub, scope, lane, acceptedAt },
+      attempts: 3,
+      retries: 2,
+      refusals: 1,
+    })
+    const row = await readDelivery(database.db, delivery.id)
+    expect(row).toMatchObject({ state: 'in_flight', due_at: null, leased_by: workerId })
+    expect(Math.abs((row.leased_at?.getTime() ?? 0) - Date.now())).toBeLessThan(60_000)
+  })
+
+  test('and given back costs no attempt and is due when it says', async () => {
+    await planned(database.db, registry, { workerId, leased: false })
+    const [first, second] = await claim({ limit: 2 })
+    if (first === undefined || second === undefined) throw new Error('two deliveries')
+    const dueAt = new Date(Date.now() + 5_000)
+    const stranger = await newWorker(database.db)
+    await releaseDeliveries(database.db, { ids: [first.id], workerId: stranger, dueAt })
+    expect(await readDelivery(database.db, first.id)).toMatchObject({
+      state: 'in_flight',
+      leased_by: workerId,
+    })
+    await releaseDeliveries(database.db, { ids: [first.id], workerId, dueAt })
+    expect(await readDelivery(database.db, first.id)).toMatchObject({
+      state: 'pending',
+      due_at: dueAt,
+      attempts: 0,
+      retries: 0,
+      refusals: 0,
+    })
+    expect(await readDelivery(database.db, second.id)).toMatchObject({ state: 'in_flight' })
+    expect(await count(database.db, 'attempts')).toBe(0)
+    expect((await claim({ now: dueAt })).map(({ id }) => id)).toContain(first.id)
+  })
+})
+
+interface PlanNode {
+  readonly 'Node Type': string
+  readonly 'Relation Name'?: string
+  readonly 'Actual Rows': number
+  readonly 'Actual Loops': number
+  readonly 'Rows Removed by Filter'?: number
+  readonly 'Shared Hit Blocks': number
+  readonly 'Shared Read Blocks': number
+  readonly Plans?: readonly PlanNode[]
+}
+
+describe('what a claim reads', () => {
+  // One connection, for the prepared statement lives in it.
+  const single = { poolMax: 1 }
+
+  test.each(['force_custom_plan', 'force_generic_plan'])(
+    'is neither history nor what a dead relying party has waiting (%s)',
+    async (mode) => {
+      const [dead, healthy] = ids
+      if (dead === undefined || healthy === undefined) throw new Error('two bindings')
+      await pile(database.db, dead, 100_000, 'pending')
+      await pile(database.db, healthy, 50_000, 'acknowledged')
+      await pile(database.db, healthy, 8, 'pending')
+      await database.db.query('vacuum analyze deliveries')
+      const db = createDatabase(database.url, single)
+      try {
+        await db.query(`set plan_cache_mode = ${mode}`)
+        const now = new Date()
+        // Prepares it. The dead one has all its slots taken.
+        await claimDue(db, { workerId, now, slots: new Map([[dead, 0]]), slotsElse: 1, limit: 1_000 })
+        const { rows } = await db.query<{ 'QUERY PLAN': readonly { readonly Plan: PlanNode }[] }>(
+          `explain (analyze, buffers, format json)
+           execute claim_due('${workerId}', '${now.toISOString()}', '{${dead}}', '{0}', 16, 1000)`,
+        )
+        const root = rows[0]?.['QUERY PLAN'][0]?.Plan
+        if (root === undefined) throw new Error('no plan')
+        const nodes = flatten(root).filter((node) => node['Relation Name'] === 'deliveries')
+        expect(nodes.map((node) => node['Node Type'])).not.toContain('Seq Scan')
+        const read = nodes.reduce(
+          (sum, node) =>
+            sum + (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0)) * node['Actual Loops'],
+          0,
+        )
+        // Seven were due beside the dead one's: each is read a few times, as due, as row to lock, as row to update.
+        expect(read).toBeLessThan(60)
+        expect(root['Shared Hit Blocks'] + root['Shared Read Blocks']).toBeLessThan(500)
+        expect(await count(db, `deliveries where state = 'in_flight' and binding_id = ${healthy}`)).toBe(8)
+        expect(await count(db, `deliveries where state = 'in_flight' and binding_id = ${dead}`)).toBe(0)
+      } finally {
+        await db.end()
+      }
+    },
+  )
+})
+
+function flatten(node: PlanNode): readonly PlanNode[] {
+  return [node, ...(node.Plans ?? []).flatMap(flatten)]
+}

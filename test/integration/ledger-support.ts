@@ -1,0 +1,204 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import {
+  type AttemptOutcome,
+  type Binding,
+  type BindingId,
+  type ClientId,
+  type DeliveryId,
+  type InFlightDelivery,
+  type Issuer,
+  type IssuerName,
+  type LogoutEvent,
+  plan,
+  type Settlement,
+  type Subject,
+  sameContent,
+  uuidV7,
+  type WorkerId,
+} from '@curfew/domain'
+import {
+  type Database,
+  type PlannedEvent,
+  planEvents,
+  putIssuer,
+  putRelyingParty,
+  type Registry,
+  readRegistry,
+  registerWorker,
+  type Settled,
+} from '@curfew/ledger'
+
+export const ISS = 'https://idp.example' as Issuer
+const NAME = 'main' as IssuerName
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
+
+/** Registers an issuer with `count` relying parties. */
+export async function register(db: Database, count: number): Promise<Registry> {
+  await putIssuer(db, { name: NAME, iss: ISS, slaWithinMs: 5_000, slaObjective: 0.999, defaults: {} })
+  for (let number = 0; number < count; number++) await registerParty(db, `rp-${number}`)
+  return readRegistry(db)
+}
+
+export async function registerParty(db: Database, clientId: string): Promise<void> {
+  await putRelyingParty(db, {
+    issuer: NAME,
+    clientId: clientId as ClientId,
+    metadata: {},
+    settings: {},
+    disabledReason: null,
+    uri: 'https://rp.example/logout',
+  })
+}
+
+export function bindingsOf(registry: Registry): readonly Binding[] {
+  return registry.issuers.get(ISS) ?? []
+}
+
+export async function newWorker(db: Database): Promise<WorkerId> {
+  const id = randomUUID() as WorkerId
+  await registerWorker(db, { id, name: 'test' })
+  return id
+}
+
+/** Makes a worker's last beat so many milliseconds older. */
+export async function silence(db: Database, id: WorkerId, ms: number): Promise<void> {
+  await db.query('update workers set seen_at = seen_at - make_interval(secs => $2) where id = $1', [
+    id,
+    ms / 1_000,
+  ])
+}
+
+export function newEvent(
+  change: { readonly id?: string; readonly sub?: string; readonly lane?: 'bulk' } = {},
+): LogoutEvent {
+  const now = new Date()
+  return {
+    id: (change.id ?? uuidV7(now, randomBytes(10))) as LogoutEvent['id'],
+    iss: ISS,
+    scope: 'subject',
+    sub: (change.sub ?? 'alice') as Subject,
+    sid: null,
+    reason: 'user',
+    initiator: null,
+    includeInitiator: false,
+    clients: null,
+    lane: change.lane ?? 'interactive',
+    occurredAt: now,
+    acceptedAt: now,
+  }
+}
+
+/** An event as intake plans it for `bindings`. */
+export function planFor(
+  event: LogoutEvent,
+  bindings: readonly Binding[],
+  { leased = true }: { leased?: boolean } = {},
+): PlannedEvent {
+  const { basis, deliveries } = plan(event, bindings, sha256)
+  return {
+    event,
+    digest: sha256(sameContent(event)),
+    basis,
+    traceparent: null,
+    deliveries: deliveries.map((delivery) => ({ delivery, leased })),
+  }
+}
+
+/** Plans `count` events for `bindings`; gives back the deliveries. */
+export async function planned(
+  db: Database,
+  registry: Registry,
+  {
+    workerId,
+    count = 1,
+    leased = true,
+    bindings = bindingsOf(registry),
+  }: { workerId: WorkerId; count?: number; leased?: boolean; bindings?: readonly Binding[] },
+): Promise<readonly InFlightDelivery[]> {
+  const batch = Array.from({ length: count }, () => planFor(newEvent(), bindings, { leased }))
+  const result = await planEvents(db, {
+    batch,
+    workerId,
+    registryRevision: registry.revision,
+    now: new Date(),
+  })
+  if (!result.ok || result.planned.size !== count) throw new Error(`not planned: ${JSON.stringify(result)}`)
+  return batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => delivery))
+}
+
+/** Puts `count` deliveries straight into the table, for more than can be planned in a test's time. */
+export async function pile(
+  db: Database,
+  bindingId: BindingId,
+  count: number,
+  state: 'pending' | 'acknowledged',
+): Promise<void> {
+  const event = newEvent()
+  await db.query({
+    text: `insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+           values ($1, '\\x00', $2, 'alice', 'subject', false, 'interactive', now(), now(), now(), 'registered')`,
+    values: [event.id, ISS],
+  })
+  await db.query({
+    text: `insert into deliveries (id, event_id, binding_id, state, lane, planned_at, due_at, attempts, settled_at, level)
+           select gen_random_uuid(), $1, $2, $3, 'interactive', now(),
+             case when $3 = 'pending' then now() - make_interval(secs => n) end, 1,
+             case when $3 <> 'pending' then now() end, case when $3 <> 'pending' then 'done' end
+             from generate_series(1, $4::int) n`,
+    values: [event.id, bindingId, state, count],
+  })
+}
+
+export const ACKNOWLEDGED: AttemptOutcome = { kind: 'acknowledged', level: 'done', status: 200 }
+
+/** What a worker did to `delivery`: by default one attempt that was acknowledged. */
+export function settledAs(
+  delivery: Pick<InFlightDelivery, 'id' | 'attempts'>,
+  settlement: Settlement = { state: 'acknowledged', level: 'done' },
+  outcomes: readonly AttemptOutcome[] = [ACKNOWLEDGED],
+): Settled {
+  return {
+    id: delivery.id,
+    attempts: outcomes.map((outcome, index) => ({
+      number: delivery.attempts + index + 1,
+      startedAt: new Date(),
+      durationMs: 1.6,
+      outcome,
+      jti: randomUUID(),
+    })),
+    settlement,
+    counts: { retries: 0, refusals: 0 },
+  }
+}
+
+export interface DeliveryRow {
+  readonly id: DeliveryId
+  readonly event_id: string
+  readonly binding_id: BindingId
+  readonly attempts: number
+  readonly retries: number
+  readonly refusals: number
+  readonly state: string
+  readonly lane: string
+  readonly due_at: Date | null
+  readonly leased_by: string | null
+  readonly leased_at: Date | null
+  readonly settled_at: Date | null
+  readonly level: string | null
+  readonly dead_letter_reason: string | null
+}
+
+export async function readDeliveries(db: Database): Promise<readonly DeliveryRow[]> {
+  return (await db.query<DeliveryRow>('select * from deliveries order by id')).rows
+}
+
+export async function readDelivery(db: Database, id: string): Promise<DeliveryRow> {
+  const [row] = (await db.query<DeliveryRow>('select * from deliveries where id = $1', [id])).rows
+  if (row === undefined) throw new Error(`no delivery ${id}`)
+  return row
+}
+
+export async function count(db: Database, what: string): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(`select count(*) as count from ${what}`)
+  return rows[0]?.count ?? 0
+}

@@ -1,0 +1,143 @@
+import type { WorkerId } from '@curfew/domain'
+import { beat, claimDue, planEvents, reclaimLeases, retireWorker, settleDeliveries } from '@curfew/ledger'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { eventually } from '../support/curfew.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import {
+  bindingsOf,
+  count,
+  newEvent,
+  newWorker,
+  planFor,
+  planned,
+  readDeliveries,
+  register,
+  settledAs,
+  silence,
+} from './ledger-support.ts'
+
+// Goal: what a dead worker held goes on elsewhere, and nobody who lives loses anything.
+// Method: workers whose last beat is made older by hand; no test waits for a lease to run out.
+
+let database: TestDatabase
+let registry: Awaited<ReturnType<typeof register>>
+let living: WorkerId
+let silent: WorkerId
+
+beforeAll(async () => {
+  database = await createTestDatabase()
+  registry = await register(database.db, 2)
+})
+afterAll(() => database.drop())
+beforeEach(async () => {
+  await database.db.query('truncate events, deliveries, attempts, workers')
+  living = await newWorker(database.db)
+  silent = await newWorker(database.db)
+})
+
+const LEASE_MS = 10_000
+const states = async () => {
+  const rows = await readDeliveries(database.db)
+  return Object.fromEntries(
+    rows.map(({ id, state, leased_by }) => [id, state === 'in_flight' ? leased_by : state]),
+  )
+}
+
+describe('reclaimLeases', () => {
+  test('gives back exactly what silent workers held, due at once and at no cost', async () => {
+    const kept = await planned(database.db, registry, { workerId: living, count: 5 })
+    const done = await planned(database.db, registry, { workerId: silent, count: 2 })
+    await settleDeliveries(database.db, {
+      batch: done.map((each) => settledAs(each)),
+      workerId: silent,
+      now: new Date(),
+    })
+    await planned(database.db, registry, { workerId: silent, count: 3, leased: false })
+    const claimed = await claimDue(database.db, {
+      workerId: silent,
+      now: new Date(),
+      slots: new Map(),
+      slotsElse: 9,
+      limit: 9,
+    })
+    const born = await planned(database.db, registry, { workerId: silent, count: 4 })
+    const before = await states()
+    await silence(database.db, silent, LEASE_MS + 1)
+
+    expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(claimed.length + born.length)
+    const given = Object.fromEntries([...claimed, ...born].map(({ id }) => [id, 'pending']))
+    expect(await states()).toEqual({ ...before, ...given })
+    for (const row of (await readDeliveries(database.db)).filter(({ id }) => id in given)) {
+      expect(row).toMatchObject({ attempts: 0, retries: 0, refusals: 0, settled_at: null })
+      expect(row.due_at?.getTime()).toBeLessThanOrEqual(Date.now())
+    }
+    expect(kept.every(({ id }) => before[id] === living)).toBe(true)
+    expect([await beat(database.db, living), await beat(database.db, silent)]).toEqual([true, false])
+    expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(0)
+  })
+
+  test('takes nothing from a worker that is nearly too late', async () => {
+    await planned(database.db, registry, { workerId: silent })
+    await silence(database.db, silent, LEASE_MS - 2_000)
+    expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(0)
+    expect(await beat(database.db, silent)).toBe(true)
+  })
+
+  test('finds also what was leased ages ago, by a worker whose clock was wrong', async () => {
+    const batch = [planFor(newEvent(), bindingsOf(registry))]
+    const now = new Date(Date.now() - 86_400_000)
+    await planEvents(database.db, { batch, workerId: silent, registryRevision: registry.revision, now })
+    await silence(database.db, silent, LEASE_MS + 1)
+    expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(2)
+  })
+
+  test('by several workers at once gives each delivery back once', async () => {
+    await planned(database.db, registry, { workerId: silent, count: 50 })
+    await silence(database.db, silent, LEASE_MS + 1)
+    const given = await Promise.all(
+      Array.from({ length: 6 }, () => reclaimLeases(database.db, { leaseMs: LEASE_MS })),
+    )
+    expect(given.toSorted((a, b) => a - b)).toEqual([0, 0, 0, 0, 0, 100])
+  })
+
+  test('misses nothing that a worker is being leased at the same moment', async () => {
+    await silence(database.db, silent, LEASE_MS + 1)
+    const batch = [planFor(newEvent(), bindingsOf(registry))]
+    await database.db.withConnection(async (connection) => {
+      await connection.query('begin')
+      await connection.query({ text: 'select from workers where id = $1 for key share', values: [silent] })
+      const reclaiming = reclaimLeases(database.db, { leaseMs: LEASE_MS })
+      await eventually(async () => {
+        expect(
+          await count(
+            database.db,
+            "pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+          ),
+        ).toBe(1)
+      })
+      // The lease is given in the transaction that the burial waits for.
+      const [owed] = batch[0]?.deliveries ?? []
+      await connection.query({
+        text: `insert into deliveries (id, event_id, binding_id, state, lane, planned_at, leased_by, leased_at)
+               values ($1, $2, 1, 'in_flight', 'interactive', now(), $3, now())`,
+        values: [owed?.delivery.id, owed?.delivery.eventId, silent],
+      })
+      await connection.query('commit')
+      expect(await reclaiming).toBe(1)
+    })
+  })
+})
+
+describe('retireWorker', () => {
+  test('gives back what the worker still holds, and nothing of others', async () => {
+    const others = await planned(database.db, registry, { workerId: living, count: 3 })
+    const own = await planned(database.db, registry, { workerId: silent, count: 3 })
+    expect(await retireWorker(database.db, silent)).toBe(6)
+    expect(await states()).toEqual({
+      ...Object.fromEntries(others.map(({ id }) => [id, living])),
+      ...Object.fromEntries(own.map(({ id }) => [id, 'pending'])),
+    })
+    expect(await beat(database.db, silent)).toBe(false)
+    expect(await retireWorker(database.db, silent)).toBe(0)
+  })
+})

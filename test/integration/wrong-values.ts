@@ -1,0 +1,72 @@
+/** What of a member's schema says which values are wrong. */
+export interface MemberSchema {
+  readonly type?: string
+  readonly maxLength?: number
+  readonly minLength?: number
+  readonly pattern?: string
+  readonly minItems?: number
+  readonly maxItems?: number
+  readonly uniqueItems?: boolean
+  readonly items?: MemberSchema
+  readonly anyOf?: readonly { readonly const?: unknown }[]
+}
+
+/**
+ * Values that a member must not have, read off its schema: a new member brings its own cases.
+ *
+ * @throws {Error} for a schema of a kind that there was none of: it needs cases of its own here.
+ */
+export function wrongValues(schema: MemberSchema): readonly (readonly [why: string, value: unknown])[] {
+  const otherTypes = (type: string) =>
+    (
+      [
+        ['string', 'x'],
+        ['number', 1],
+        ['boolean', true],
+        ['array', ['x']],
+        ['object', { x: 1 }],
+        ['null', null],
+      ] as const
+    )
+      .filter(([name]) => name !== type)
+      .map(([name, value]) => [`of type ${name}`, value] as const)
+  if (schema.anyOf?.every((branch) => 'const' in branch)) {
+    return [
+      ...otherTypes('string'),
+      ['not among its values', 'sideways'],
+      ['in other letters', String(schema.anyOf[0]?.const).toUpperCase()],
+    ]
+  }
+  switch (schema.type) {
+    case 'string': {
+      const { maxLength, pattern } = schema
+      if (pattern === undefined) throw new Error('every text has a pattern')
+      return [
+        ...otherTypes('string'),
+        ['empty', ''],
+        ['with a control character', '\u0001'],
+        ['with a line feed at its end', 'https://idp.example\n'],
+        ...(maxLength === undefined
+          ? [['long', 'a'.repeat(100_000)] as const]
+          : [['too long', 'a'.repeat(maxLength + 1)] as const]),
+      ]
+    }
+    case 'boolean':
+      return otherTypes('boolean')
+    case 'array': {
+      const { items, minItems, maxItems, uniqueItems } = schema
+      if (items === undefined || minItems !== 1 || maxItems === undefined || uniqueItems !== true)
+        throw new Error('every array has its bounds')
+      const many = Array.from({ length: maxItems + 1 }, (_, index) => `c${index}`)
+      return [
+        ...otherTypes('array'),
+        ['empty', []],
+        ['too many', many],
+        ['twice the same', ['a', 'a']],
+        ...wrongValues(items).map(([why, value]) => [`with an item ${why}`, ['fine', value]] as const),
+      ]
+    }
+    default:
+      throw new Error(`no wrong values are known for ${JSON.stringify(schema)}`)
+  }
+}

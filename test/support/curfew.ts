@@ -1,0 +1,255 @@
+import { randomBytes } from 'node:crypto'
+import { Writable } from 'node:stream'
+import { type Client, createClient, type Scope } from '@curfew/client'
+import { createConsole } from '@curfew/console'
+import { createDelivery } from '@curfew/delivery'
+import type { EventLog } from '@curfew/domain'
+import { createIngest } from '@curfew/ingest'
+import { createDatabase, createPostgresEventLog, type Database, openKeyStore } from '@curfew/ledger'
+import { createGuardedClient, targetFault } from '@curfew/outbound'
+import {
+  type ApiKey,
+  createApiKeyAuthenticator,
+  createHttpServer,
+  createLog,
+  createMetrics,
+  type HttpServer,
+  hashApiKey,
+  httpService,
+  type Service,
+} from '@curfew/runtime'
+import { createKeyring } from '@curfew/tokens'
+import { vi } from 'vitest'
+import { createTestDatabase } from './database.ts'
+import { type Gate, openGate } from './gate.ts'
+
+// All services as they run in one process, over a database of their own, on a free port of loopback. Nothing in it is a
+// stand-in but the signals of a process, which tests give by hand.
+
+/** Issuer of every test that needs no other: its name in our URLs and its `iss`. */
+export const ISSUER = 'main'
+export const ISS = 'https://idp.example'
+const LOOPBACK = ['127.0.0.0/8', '::1/128']
+
+/** Tries `check` until it does not throw, for as long as a busy machine may take; gives back what it gave. */
+export function eventually<Result>(check: () => Result | Promise<Result>): Promise<Result> {
+  return vi.waitFor(check, { timeout: 25_000, interval: 20 })
+}
+
+export interface CurfewOptions {
+  /** Stands between ingest and the event log, to make it fail. */
+  readonly wrapEventLog?: (real: EventLog) => EventLog
+  /** Longest wait for an append, in milliseconds. Default 5,000. */
+  readonly appendTimeoutMs?: number
+  /** Delivery workers to start. Default 1. */
+  readonly workers?: number
+  /** Of the workers that are started by default. Default 10,000. */
+  readonly leaseMs?: number
+  /** Networks that relying parties may live at. Default loopback. */
+  readonly allowedNetworks?: readonly string[]
+}
+
+/** One delivery worker with its own connections. */
+export interface TestWorker {
+  /** Lets it end what it does, and take its leave. */
+  stop(): Promise<void>
+  /** What SIGKILL does: it says nothing more to anybody, neither to the database nor to relying parties. */
+  kill(): Promise<void>
+}
+
+/** One route, as it was registered. */
+export interface Route {
+  readonly method: string
+  /** With `:name` for each parameter. */
+  readonly path: string
+  readonly scope: string
+}
+
+export interface Curfew extends AsyncDisposable {
+  readonly url: string
+  /** Speaks with the admin key. */
+  readonly client: Client
+  readonly adminKey: string
+  /** The database, past all gates. */
+  readonly db: Database
+  /** The way to the database of all but the workers, who each have their own. */
+  readonly gate: Gate
+  readonly server: HttpServer
+  /** Every route of ingest and console. */
+  readonly routes: readonly Route[]
+  /** The event log as ingest and the workers have it, without `wrapEventLog`. */
+  readonly eventLog: EventLog
+  /** Every line logged so far, as it was written. */
+  readonly lines: readonly string[]
+  /** A new key that may do just this. */
+  keyFor(...scopes: readonly Scope[]): string
+  startWorker(options?: { readonly leaseMs?: number }): Promise<TestWorker>
+  /** A request with the admin key; a body that is no text or bytes goes as JSON. */
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<Response>
+  stop(): Promise<void>
+}
+
+export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
+  const { wrapEventLog = (real) => real, workers = 1, leaseMs = 10_000, allowedNetworks = LOOPBACK } = options
+  const { appendTimeoutMs = 5_000 } = options
+  const lines: string[] = []
+  const log = createLog({
+    service: 'test',
+    level: 'debug',
+    destination: new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        lines.push(chunk.toString('utf8'))
+        done()
+      },
+    }),
+  })
+  const keys: ApiKey[] = []
+  const keyFor = (...scopes: readonly Scope[]) => {
+    const key = `cfw_${randomBytes(32).toString('base64url')}`
+    keys.push({ name: scopes.join(' '), hash: hashApiKey(key), scopes: new Set(scopes) })
+    return key
+  }
+  const adminKey = keyFor('admin')
+  const masterKey = randomBytes(32)
+
+  const database = await createTestDatabase()
+  const gate = await openGate(database.url)
+  const db = createDatabase(gate.url)
+  const eventLog = createPostgresEventLog({ db, url: gate.url, timeoutMs: appendTimeoutMs })
+  const server = await createHttpServer({
+    title: 'Curfew',
+    log,
+    metrics: createMetrics(),
+    authenticate: (token) => createApiKeyAuthenticator(keys)(token),
+    checks: { 'event-log': () => eventLog.check(), ledger: async () => void (await db.query('select 1')) },
+  })
+  const routes: Route[] = []
+  server.addHook('onRoute', ({ method, url: path, config }) => {
+    for (const each of [method].flat()) routes.push({ method: each, path, scope: config?.scope ?? '' })
+  })
+  const services = createIngest({ server, eventLog: wrapEventLog(eventLog), db, log })
+  createConsole({
+    server,
+    db,
+    keyring: createKeyring({ store: openKeyStore(db), masterKey, now: () => new Date() }),
+    targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks]),
+  })
+  const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
+  const running = [...services, httpService(server, { host: '127.0.0.1', port: 0, log, onListening })].map(
+    run,
+  )
+  const url = await listening
+
+  async function startWorker({ leaseMs: ms = leaseMs }: { leaseMs?: number } = {}): Promise<TestWorker> {
+    const ownGate = await openGate(database.url)
+    const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew worker' })
+    const ownLog = createPostgresEventLog({ db: ownDb, url: ownGate.url })
+    const outbound = createGuardedClient({ allowedNetworks })
+    const worker = run(
+      createDelivery({
+        eventLog: ownLog,
+        db: ownDb,
+        keyring: createKeyring({ store: openKeyStore(ownDb), masterKey, now: () => new Date() }),
+        client: outbound,
+        log,
+        metrics: createMetrics(),
+        workerName: 'test',
+        leaseMs: ms,
+      }),
+    )
+    let ended: Promise<void> | null = null
+    const end = (abandon: boolean) => {
+      ended ??= (async () => {
+        if (abandon) await ownGate.shut()
+        if (abandon) await outbound.close()
+        await worker.stop(abandon)
+        await ownLog.close()
+        await outbound.close()
+        await ownDb.end()
+        await ownGate.close()
+        started.delete(handle)
+      })()
+      return ended
+    }
+    const handle: TestWorker = { stop: () => end(false), kill: () => end(true) }
+    started.add(handle)
+    await worker.ready
+    return handle
+  }
+
+  const started = new Set<TestWorker>()
+  await Promise.all(Array.from({ length: workers }, () => startWorker()))
+  const client = createClient({ url, key: adminKey })
+  await client.putIssuer(ISSUER, { iss: ISS })
+
+  let stopped: Promise<void> | null = null
+  const stop = () => {
+    stopped ??= (async () => {
+      await Promise.all([...started].map((worker) => worker.stop()))
+      await Promise.all(running.map((service) => service.stop(false)))
+      await eventLog.close()
+      await db.end()
+      await gate.close()
+      await database.drop()
+    })()
+    return stopped
+  }
+  return {
+    url,
+    client,
+    adminKey,
+    db: database.db,
+    gate,
+    server,
+    routes,
+    eventLog,
+    lines,
+    keyFor,
+    startWorker,
+    async call(method, path, body, headers = {}) {
+      const raw = typeof body === 'string' || body instanceof Uint8Array
+      return fetch(new URL(path, url), {
+        method,
+        redirect: 'manual',
+        headers: {
+          authorization: `Bearer ${adminKey}`,
+          ...(body !== undefined && { 'content-type': 'application/json' }),
+          ...headers,
+        },
+        ...(body !== undefined && { body: raw ? (body as string) : JSON.stringify(body) }),
+      })
+    },
+    stop,
+    [Symbol.asyncDispose]: stop,
+  }
+}
+
+interface Running {
+  /** Resolves when the service accepts work; rejects when it cannot. */
+  readonly ready: Promise<void>
+  stop(abandon: boolean): Promise<void>
+}
+
+/** Runs a service as a process would. What it rejects with is thrown by `ready` or by `stop`. */
+function run(service: Service): Running {
+  const stopping = new AbortController()
+  const abandoning = new AbortController()
+  const { promise: ready, resolve, reject } = Promise.withResolvers<void>()
+  const ended = service.run({ stopping: stopping.signal, abandoning: abandoning.signal, ready: resolve })
+  ended.catch(reject)
+  // Whoever asks hears of it; nobody has to ask.
+  ready.catch(() => undefined)
+  return {
+    ready,
+    stop(abandon) {
+      stopping.abort()
+      if (abandon) abandoning.abort()
+      return ended
+    },
+  }
+}

@@ -1,0 +1,284 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { type Client, createClient } from '@curfew/client'
+import { afterEach } from 'vitest'
+
+// Real processes of the project, run as users run them, and ended with the test that started them.
+
+export interface Ended {
+  /** Exit status; null when a signal ended it. */
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+}
+
+export interface TestProcess {
+  readonly pid: number
+  /** Everything on standard output so far. */
+  readonly stdout: string
+  /** Everything on standard error so far. */
+  readonly stderr: string
+  readonly ended: Ended | null
+  /** Waits until its output, of both kinds, has `pattern`. @throws {Error} with the output when it ends before, or takes too long. */
+  says(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray>
+  signal(name: NodeJS.Signals): void
+  /** Waits for its end. @throws {Error} with the output when that takes longer than `timeoutMs`. */
+  exit(timeoutMs?: number): Promise<Ended>
+  /** SIGKILL, and waits. */
+  kill(): Promise<void>
+}
+
+export interface StartOptions {
+  /** For people who read a failure. */
+  readonly name: string
+  /** Of the repository, such as `services/ingest/src/main.ts`. */
+  readonly file: string
+  readonly args?: readonly string[]
+  /** All that it has beside what any process needs: nothing else of this one's environment is passed on. */
+  readonly env?: Readonly<Record<string, string>>
+}
+
+export interface Processes {
+  start(options: StartOptions): TestProcess
+  /** A new data folder. What runs in it ends with the test, and the folder with it. */
+  dataFolder(): Promise<string>
+  /** Ends everything now. For those who start in `beforeAll`. */
+  end(): Promise<void>
+}
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const TIMEOUT_MS = 20_000
+const TAIL_LINES = 25
+const LINE_LENGTH_MAX = 400
+
+/** @param lifetime `test`: what a test starts ends with it. `file`: the file calls `end` when it is done. */
+export function useProcesses(lifetime: 'test' | 'file' = 'test'): Processes {
+  const started: (TestProcess & { readonly name: string })[] = []
+  const folders: string[] = []
+
+  async function end(): Promise<void> {
+    await Promise.all(started.splice(0).map((process) => process.kill()))
+    for (const folder of folders.splice(0)) {
+      endServers(folder, 'SIGQUIT')
+      await gone(folder)
+      const moved = movedTo(folder)
+      for (const each of [folder, ...(moved === null ? [] : [moved])]) {
+        await rm(each, { recursive: true, force: true, maxRetries: 5 })
+      }
+    }
+  }
+  const endAtOnce = () => {
+    for (const process of started) if (process.ended === null) process.signal('SIGKILL')
+    for (const folder of folders) endServers(folder, 'SIGKILL')
+  }
+
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') {
+      for (const { name, stdout, stderr } of started) {
+        process.stderr.write(`\n--- ${name}\n${tail(stdout)}\n${tail(stderr)}\n`)
+      }
+    }
+    if (lifetime === 'test') await end()
+  })
+  process.once('exit', endAtOnce)
+
+  return {
+    start(options) {
+      const child = startChild(options)
+      started.push(Object.assign(child, { name: options.name }))
+      return child
+    },
+    async dataFolder() {
+      const folder = await mkdtemp(join(tmpdir(), 'curfew-e2e-'))
+      // As a folder of a user's is: one that only root may enter has a way of its own, and a test of its own.
+      await chmod(folder, 0o755)
+      folders.push(folder)
+      return folder
+    },
+    end,
+  }
+}
+
+function startChild({ name, file, args = [], env = {} }: StartOptions): TestProcess {
+  const child: ChildProcess = spawn(process.execPath, [join(ROOT, file), ...args], {
+    cwd: ROOT,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, TMPDIR: tmpdir(), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const output = { stdout: '', stderr: '' }
+  let ended: Ended | null = null
+  const watchers = new Set<() => void>()
+  const notify = () => {
+    for (const watcher of watchers) watcher()
+  }
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream]?.setEncoding('utf8').on('data', (chunk: string) => {
+      output[stream] += chunk
+      notify()
+    })
+  }
+  // `close` comes after the last of the output.
+  child.once('close', (code, signal) => {
+    ended = { code, signal }
+    notify()
+  })
+
+  async function until<Result>(what: string, look: () => Result | null, timeoutMs: number): Promise<Result> {
+    const { promise, resolve, reject } = Promise.withResolvers<Result>()
+    const fail = (why: string) =>
+      reject(new Error(`${name} ${why}:\n${tail(output.stdout)}\n${tail(output.stderr)}`))
+    const watch = () => {
+      const found = look()
+      if (found !== null) resolve(found)
+      else if (ended !== null) fail(`ended (${ended.signal ?? ended.code}) before ${what}`)
+    }
+    const timer = setTimeout(() => fail(`took longer than ${timeoutMs} ms: ${what}`), timeoutMs)
+    watchers.add(watch)
+    try {
+      watch()
+      return await promise
+    } finally {
+      clearTimeout(timer)
+      watchers.delete(watch)
+    }
+  }
+  const exit = (timeoutMs = TIMEOUT_MS) => until('the end', () => ended, timeoutMs)
+  return {
+    pid: child.pid ?? -1,
+    get stdout() {
+      return output.stdout
+    },
+    get stderr() {
+      return output.stderr
+    },
+    get ended() {
+      return ended
+    },
+    says: (pattern, timeoutMs = TIMEOUT_MS) =>
+      until(String(pattern), () => pattern.exec(output.stdout) ?? pattern.exec(output.stderr), timeoutMs),
+    signal: (signal) => void child.kill(signal),
+    exit,
+    async kill() {
+      child.kill('SIGKILL')
+      await exit()
+    },
+  }
+}
+
+function tail(text: string): string {
+  const lines = text.trimEnd().split('\n').slice(-TAIL_LINES)
+  return lines.map((line) => line.slice(0, LINE_LENGTH_MAX)).join('\n')
+}
+
+/** The database of a data folder: as root it may lie elsewhere, see `moved-to`. */
+function clusterOf(dataFolder: string): string {
+  return join(movedTo(dataFolder) ?? join(dataFolder, 'postgres'), 'cluster')
+}
+
+function movedTo(dataFolder: string): string | null {
+  const pointer = join(dataFolder, 'postgres', 'moved-to')
+  return existsSync(pointer) ? readFileSync(pointer, 'utf8').trim() : null
+}
+
+/** Where PostgreSQL notes its process id. */
+export function lockFileOf(dataFolder: string): string {
+  return join(clusterOf(dataFolder), 'postmaster.pid')
+}
+
+/** Every living process of the PostgreSQL in `dataFolder`, the postmaster first; each works in the folder of its data, or beside it while it starts. */
+export function serversOf(dataFolder: string): readonly number[] {
+  const cluster = clusterOf(dataFolder)
+  if (!existsSync(cluster)) return []
+  const [noted = 0] = existsSync(lockFileOf(dataFolder))
+    ? readFileSync(lockFileOf(dataFolder), 'utf8').split('\n').map(Number)
+    : []
+  if (process.platform !== 'linux') return noted > 0 && isAlive(noted) ? [noted] : []
+  const real = realpathSync(cluster)
+  const folders = [real, dirname(real)]
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry) && folders.includes(workingFolderOf(entry)))
+    .map(Number)
+    .sort((a, b) => Number(b === noted) - Number(a === noted))
+}
+
+function workingFolderOf(pid: string): string {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`)
+  } catch {
+    // It has ended meanwhile, or is somebody else's.
+    return ''
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+/** Signals the postmaster of the PostgreSQL in `dataFolder`, if one lives. @returns whether it does. */
+export function endServers(dataFolder: string, signal: NodeJS.Signals): boolean {
+  const [postmaster] = serversOf(dataFolder)
+  if (postmaster === undefined) return false
+  try {
+    return process.kill(postmaster, signal)
+  } catch {
+    return false
+  }
+}
+
+/** Resolves when no process of the PostgreSQL in `dataFolder` is left. */
+export async function gone(dataFolder: string): Promise<void> {
+  for (const deadline = Date.now() + 10_000; serversOf(dataFolder).length > 0; await sleep(10)) {
+    if (Date.now() > deadline) throw new Error(`PostgreSQL still runs in ${dataFolder}`)
+  }
+}
+
+/** `curfew up` in a process of its own. */
+export interface Standalone {
+  readonly process: TestProcess
+  readonly url: string
+  /** As it was printed, at the start that made it. */
+  readonly adminKey: string | null
+  /** Speaks with the key that was given or printed. */
+  readonly client: Client
+}
+
+export interface StandaloneOptions {
+  readonly dataFolder: string
+  readonly args?: readonly string[]
+  /** Beside CURFEW_DATA, and a port of its own choice. */
+  readonly env?: Readonly<Record<string, string>>
+  /** Of an earlier start. */
+  readonly adminKey?: string | null
+}
+
+/** Starts `curfew up` without waiting for anything. */
+export function spawnStandalone(
+  processes: Processes,
+  { dataFolder, args = [], env = {} }: StandaloneOptions,
+): TestProcess {
+  return processes.start({
+    name: 'curfew up',
+    file: 'services/cli/src/main.ts',
+    args: ['up', ...args],
+    env: { CURFEW_DATA: dataFolder, CURFEW_PORT: '0', LOG_LEVEL: 'warn', ...env },
+  })
+}
+
+/** Starts `curfew up`, and waits until it is up. */
+export async function startStandalone(processes: Processes, options: StandaloneOptions): Promise<Standalone> {
+  const process = spawnStandalone(processes, options)
+  const [, url = ''] = await process.says(/Curfew is up at (\S+)/)
+  // The last of what it prints at a start.
+  await process.says(/^ *curl .*\n.*\n.*-d .*$/m)
+  const adminKey = /^ *(cfw_\S+)$/m.exec(process.stdout)?.[1] ?? null
+  const key = adminKey ?? options.adminKey ?? options.env?.CURFEW_ADMIN_KEY ?? ''
+  return { process, url, adminKey, client: createClient({ url, key }) }
+}

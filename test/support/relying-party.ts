@@ -1,0 +1,199 @@
+import { once } from 'node:events'
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Jwks, RelyingPartySettings } from '@curfew/client'
+import type { LogoutTokenClaims, SigningAlgorithm } from '@curfew/domain'
+import { type Verification, verifyLogoutToken } from '@curfew/tokens'
+import { type Curfew, eventually, ISS, ISSUER } from './curfew.ts'
+
+/** How a relying party answers. */
+export type Manner =
+  | { readonly status: number; readonly body?: string; readonly headers?: Readonly<Record<string, string>> }
+  /** Cuts the connection without a word. */
+  | 'reset'
+  /** Says what is not HTTP. */
+  | 'garbage'
+  /** A 200 of which the body never ends. */
+  | 'endless body'
+  /** A good answer, one byte at a time. */
+  | 'byte by byte'
+  /** Says nothing, for as long as the other end waits. */
+  | 'hang'
+
+/** One request as it came. */
+export interface Received {
+  /** By the clock of the process, in milliseconds. */
+  readonly atMs: number
+  readonly method: string
+  /** Path and query, byte for byte. */
+  readonly target: string
+  readonly headers: IncomingHttpHeaders
+  readonly body: string
+  /** The token's header and claims, read without looking at the signature. */
+  readonly header: Readonly<Record<string, unknown>>
+  readonly claims: LogoutTokenClaims & Readonly<Record<string, unknown>>
+  readonly verification: Verification
+}
+
+export interface RelyingParty extends AsyncDisposable {
+  readonly clientId: string
+  readonly uri: string
+  /** Every request, in the order in which they came. */
+  readonly received: readonly Received[]
+  /** Answers in this manner from now on; null is the proper one, which verifies. */
+  behave(manner: Manner | null | ((number: number) => Manner | null)): void
+  /** Refuses connections until `comeUp`. */
+  goDown(): Promise<void>
+  comeUp(): Promise<void>
+  /** Waits for that many requests. */
+  told(count: number): Promise<readonly Received[]>
+  close(): Promise<void>
+}
+
+export interface RelyingPartyOptions {
+  readonly clientId: string
+  readonly algorithm?: SigningAlgorithm
+  /** Path and query of the endpoint. Default `/backchannel-logout`. */
+  readonly target?: string
+  /** More of its OIDC client metadata. */
+  readonly metadata?: Readonly<Record<string, unknown>>
+  readonly curfew?: RelyingPartySettings
+  readonly issuer?: string
+  readonly iss?: string
+}
+
+/**
+ * A relying party on a real port, registered at Curfew. It verifies each token against the keys that Curfew publishes (kept,
+ * and asked for anew when a token names another) as Back-Channel Logout 2.6 demands, and answers 200 or 400; unless it is told to misbehave.
+ */
+export async function openRelyingParty(curfew: Curfew, options: RelyingPartyOptions): Promise<RelyingParty> {
+  const {
+    clientId,
+    algorithm = 'ES256',
+    target = '/backchannel-logout',
+    issuer = ISSUER,
+    iss = ISS,
+  } = options
+  const received: Received[] = []
+  let manner: (number: number) => Manner | null = () => null
+  let jwks: Jwks = { keys: [] }
+  const keysFor = async (kid: unknown) => {
+    if (!jwks.keys.some((key) => key.kid === kid)) jwks = await curfew.client.getJwks(issuer)
+    return jwks
+  }
+
+  const server = createServer(async (request, response) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    const body = Buffer.concat(chunks).toString('utf8')
+    const token = new URLSearchParams(body).get('logout_token') ?? ''
+    const header = readPart(token, 0)
+    const verification = await verifyLogoutToken(token, {
+      issuer: iss,
+      audience: clientId,
+      jwks: await keysFor(header.kid),
+      algorithms: [algorithm],
+      requireType: true,
+      now: new Date(),
+    })
+    const number = received.push({
+      atMs: performance.now(),
+      method: request.method ?? '',
+      target: request.url ?? '',
+      headers: request.headers,
+      body,
+      header,
+      claims: readPart(token, 1) as Received['claims'],
+      verification,
+    })
+    const refusal = verification.ok
+      ? null
+      : { error: verification.error, description: verification.description }
+    answer(
+      response,
+      manner(number) ?? { status: refusal === null ? 200 : 400, body: JSON.stringify(refusal) },
+    )
+  })
+  const listen = async (port: number) => {
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+    return (server.address() as AddressInfo).port
+  }
+  const close = async () => {
+    if (!server.listening) return
+    const closed = once(server, 'close')
+    server.close()
+    server.closeAllConnections()
+    await closed
+  }
+  const port = await listen(0)
+  const uri = `http://127.0.0.1:${port}${target}`
+  await curfew.client.putRelyingParty(issuer, clientId, {
+    backchannel_logout_uri: uri,
+    id_token_signed_response_alg: algorithm,
+    ...options.metadata,
+    ...(options.curfew !== undefined && { curfew: options.curfew }),
+  })
+  jwks = await curfew.client.getJwks(issuer)
+  return {
+    clientId,
+    uri,
+    received,
+    behave(next) {
+      manner = typeof next === 'function' ? next : () => next
+    },
+    goDown: close,
+    comeUp: async () => void (await listen(port)),
+    told: (count) =>
+      eventually(() => {
+        if (received.length < count)
+          throw new Error(`${clientId} was told ${received.length} of ${count} times`)
+        return received
+      }),
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}
+
+function answer(response: ServerResponse, manner: Manner): void {
+  const { socket } = response
+  switch (manner) {
+    case 'reset':
+      socket?.resetAndDestroy()
+      return
+    case 'garbage':
+      socket?.end(Buffer.from('\u0016\u0003\u0001 what is this? \r\n\r\n\u0000\u00ff', 'latin1'))
+      return
+    case 'endless body': {
+      response.writeHead(200, { 'content-type': 'text/plain' })
+      const more = () => {
+        while (!response.destroyed && response.write('x'.repeat(4_096)));
+      }
+      response.on('drain', more)
+      more()
+      return
+    }
+    case 'byte by byte': {
+      const bytes = [
+        ...Buffer.from('HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncache-control: no-store\r\n\r\nok'),
+      ]
+      const next = () => {
+        const byte = bytes.shift()
+        if (byte !== undefined) socket?.write(Uint8Array.of(byte), () => setImmediate(next))
+      }
+      socket?.setNoDelay(true)
+      next()
+      return
+    }
+    case 'hang':
+      return
+    default:
+      response.writeHead(manner.status, { 'cache-control': 'no-store', ...manner.headers })
+      response.end(manner.status === 204 ? undefined : manner.body)
+  }
+}
+
+function readPart(token: string, part: number): Record<string, unknown> {
+  const text = Buffer.from(token.split('.')[part] ?? '', 'base64url').toString('utf8')
+  return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>)
+}
