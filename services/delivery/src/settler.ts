@@ -47,8 +47,8 @@ export function createSettler({ db, log, now, batchSize, queueMax, abandoning }:
   const batcher = createBatcher<Claimed, boolean>({
     batchSize,
     queueMax,
-    // Two, so that one batch is gathered and sent while the other is being committed.
-    concurrency: 2,
+    // One at a time: while it is committed the next is gathered, and a large batch costs little more than a small one.
+    concurrency: 1,
     async run(items) {
       const ids = new Set(items.map(({ workerId }) => workerId))
       const written = new Map<WorkerId, ReadonlySet<DeliveryId>>()

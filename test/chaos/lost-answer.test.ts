@@ -1,0 +1,131 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { type Standalone, startStandalone, useProcesses } from '../support/processes.ts'
+import { ISS, openTally, register, type Tally } from './load.ts'
+
+// Goal: a statement that PostgreSQL carried out, and whose answer got lost with the connection, neither loses a logout nor
+// leaves it lying under a lease that nobody knows of. Method: `curfew up` reaches its database through a proxy that cuts
+// the connection when the answer to the statement in question comes back.
+
+/** A way to PostgreSQL that can lose one answer. */
+interface Thief {
+  readonly url: string
+  /** Cuts the next connection on which `statement` is answered, without the answer. Resolves when that is done. */
+  steal(statement: string): Promise<void>
+  close(): Promise<void>
+}
+
+async function openThief(target: string): Promise<Thief> {
+  const { hostname, port } = new URL(target)
+  const sockets = new Set<Socket>()
+  let wanted: { readonly statement: string; readonly done: () => void } | null = null
+  const server = createServer((near) => {
+    const far = connect(Number(port), hostname)
+    let asked: typeof wanted = null
+    near.on('data', (chunk) => {
+      if (wanted !== null && chunk.includes(`\0${wanted.statement}\0`)) {
+        asked = wanted
+        wanted = null
+      }
+      far.write(chunk)
+    })
+    far.on('data', (chunk) => {
+      if (asked === null) {
+        near.write(chunk)
+        return
+      }
+      // PostgreSQL answers after the commit: nothing here is a transaction of several statements.
+      near.destroy()
+      asked.done()
+      asked = null
+    })
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(socket)
+      socket.setNoDelay(true)
+      socket.on('error', () => other.destroy())
+      socket.on('close', () => {
+        sockets.delete(socket)
+        other.destroy()
+      })
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  const url = new URL(target)
+  url.port = String(typeof address === 'object' ? address?.port : '')
+  return {
+    url: url.href,
+    steal: (statement) =>
+      new Promise((done) => {
+        wanted = { statement, done }
+      }),
+    async close() {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
+
+const processes = useProcesses('file')
+let database: TestDatabase
+let thief: Thief
+let curfew: Standalone
+let tally: Tally
+
+beforeAll(async () => {
+  database = await createTestDatabase()
+  thief = await openThief(database.url)
+  curfew = await startStandalone(processes, {
+    dataFolder: await processes.dataFolder(),
+    env: {
+      DATABASE_URL: thief.url,
+      CURFEW_ADMIN_KEY: `cfw_${randomBytes(32).toString('base64url')}`,
+      CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8',
+      CURFEW_LEASE_MS: '1000',
+    },
+  })
+  tally = await openTally('mail')
+  await register(curfew.client, [tally])
+})
+afterAll(async () => {
+  await processes.end()
+  await tally.close()
+  await thief.close()
+  await database.drop()
+})
+
+// What claims what is due is asked several times a second, with or without something to claim.
+test.each([
+  'append_log_records',
+  'fetch_log_records',
+  'plan_events',
+  'commit_log_records',
+  'settle_deliveries',
+  'beat',
+])('the answer to %s is lost: the logout is told once or twice, and acknowledged', async (statement) => {
+  const stolen = thief.steal(statement)
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: statement })
+  await stolen
+  await expect
+    .poll(() => curfew.client.getLogoutEvent(id).catch(() => null), { timeout: 12_000, interval: 50 })
+    .toMatchObject({ status: 'settled', acknowledged: 1, total: 1 })
+  expect(tally.times.get(id)).toBeLessThanOrEqual(2)
+})
+
+test('the answer to claim_due is lost with what it claimed: the retry takes place all the same', async () => {
+  await tally.misbehave(3)
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'claim_due' })
+  await expect
+    .poll(async () => (await curfew.client.listDeliveries({ event_id: id })).items[0]?.state, {
+      timeout: 12_000,
+      interval: 20,
+    })
+    .toBe('pending')
+})
