@@ -63,11 +63,14 @@ export interface Tally {
   readonly clientId: string
   readonly uri: string
   readonly times: ReadonlyMap<string, number>
+  /** Answers 503 to the next `count` requests. */
+  fail(count: number): void
   close(): Promise<void>
 }
 
 export async function openTally(clientId: string): Promise<Tally> {
   const times = new Map<string, number>()
+  let failures = 0
   const server = createServer(async (request, response) => {
     let body = ''
     for await (const chunk of request) body += chunk
@@ -75,7 +78,8 @@ export async function openTally(clientId: string): Promise<Tally> {
     const payload = Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8')
     const { txn } = JSON.parse(payload) as { readonly txn: string }
     times.set(txn, (times.get(txn) ?? 0) + 1)
-    response.end()
+    response.writeHead(failures > 0 ? 503 : 200).end()
+    failures = Math.max(failures - 1, 0)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -83,6 +87,9 @@ export async function openTally(clientId: string): Promise<Tally> {
     clientId,
     uri: `http://127.0.0.1:${(server.address() as AddressInfo).port}/logout`,
     times,
+    fail(count) {
+      failures = count
+    },
     async close() {
       server.close()
       server.closeAllConnections()
