@@ -129,11 +129,12 @@ export interface LoadOptions {
   readonly tally: Tally
   /** Most accepted events on their way. Default 400. */
   readonly underWayMax?: number
+  /** Of each of the four that post, after an answer. Default 5. */
+  readonly pauseMs?: number
 }
 
 const POSTERS = 4
 const ARRAY_MAX = 20
-const PAUSE_MS = 5
 const RETRY_PAUSE_MS = 20
 const ANSWER_TIMEOUT_MS = 20_000
 
@@ -141,7 +142,7 @@ const ANSWER_TIMEOUT_MS = 20_000
  * Posts single events and arrays as an IdP does: what was not accepted is posted again under the same ids, wherever
  * somebody listens.
  */
-export function startLoad({ urls, key, random, tally, underWayMax = 400 }: LoadOptions): Load {
+export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs = 5 }: LoadOptions): Load {
   const accepted = new Set<string>()
   const answers = new Map<string, number>()
   let stopping = false
@@ -189,7 +190,7 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400 }: LoadO
   async function keepPosting(): Promise<void> {
     while (!stopping) {
       if (accepted.size - tally.times.size < underWayMax) await postUntilAccepted()
-      await sleep(PAUSE_MS)
+      await sleep(pauseMs)
     }
   }
 
