@@ -1,0 +1,117 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createKafkaEventLog, DEFAULT_TOPICS, QUARANTINE_REASON, topicName } from '@curfew/broker'
+import type { Lane } from '@curfew/domain'
+import kafkajs from 'kafkajs'
+import { afterAll, describe, test } from 'vitest'
+import { openKafka } from '../../deploy/kafka/broker.ts'
+import { missingKafka, uniquePrefix } from '../support/kafka.ts'
+import { type EventLogHarness, eventLogContract, type Victim } from './event-log.contract.ts'
+
+// The contract of the event log against a real broker of its own, which is killed where it is taken away.
+
+const kafka = await openKafka({ log: (line) => process.stderr.write(`kafka: ${line}\n`) })
+
+function optionsFor(brokers: readonly string[], prefix: string) {
+  const lane = { partitions: 4, retentionMs: 3_600_000 }
+  return {
+    brokers,
+    clientId: 'contract',
+    groupId: `${prefix}delivery`,
+    topics: {
+      ...DEFAULT_TOPICS,
+      prefix,
+      replicationFactor: 1,
+      interactive: lane,
+      bulk: lane,
+      quarantine: lane,
+    },
+    sessionTimeoutMs: 3_000,
+    appendTimeoutMs: 3_000,
+  }
+}
+
+/** A real process, to be killed for real. */
+async function openVictim(options: ReturnType<typeof optionsFor>, lane: Lane): Promise<Victim> {
+  const code = `
+    const { createKafkaEventLog } = await import(${JSON.stringify(import.meta.resolve('@curfew/broker'))})
+    const log = createKafkaEventLog(${JSON.stringify(options)})
+    log.consume({ lane: '${lane}', batchSize: 20, batchesInFlight: 1, onError: console.error }, (batch) => {
+      console.log(JSON.stringify(batch.map(({ value }) => Buffer.from(value).toString())))
+      return new Promise(() => undefined)
+    })`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const [line] = await once(child.stdout, 'data')
+  return {
+    handed: JSON.parse(String(line)) as string[],
+    async kill() {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    },
+  }
+}
+
+/** Everything in the quarantine topic, by a client that is not ours. */
+async function readQuarantine(brokers: readonly string[], prefix: string) {
+  const topic = topicName('quarantine', { prefix })
+  const client = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+  const admin = client.admin()
+  await admin.connect()
+  const offsets = await admin.fetchTopicOffsets(topic)
+  await admin.disconnect()
+  const expected = offsets.reduce((sum, { high }) => sum + Number(high), 0)
+  const found: { value: string; reason: string }[] = []
+  if (expected === 0) return found
+  const reader = client.consumer({ groupId: uniquePrefix() })
+  await reader.connect()
+  await reader.subscribe({ topics: [topic], fromBeginning: true })
+  const { promise, resolve } = Promise.withResolvers<void>()
+  await reader.run({
+    async eachMessage({ message }) {
+      found.push({
+        value: message.value?.toString() ?? '',
+        reason: message.headers?.[QUARANTINE_REASON]?.toString() ?? '',
+      })
+      if (found.length === expected) resolve()
+    },
+  })
+  await promise
+  await reader.disconnect()
+  return found
+}
+
+if (kafka.how === 'none') {
+  describe.skip(`the Kafka event log keeps the contract (${missingKafka(kafka.lookedFor)})`, () => {
+    test('needs a broker', () => undefined)
+  })
+} else if (kafka.kill === undefined || kafka.restart === undefined) {
+  describe.skip('the Kafka event log keeps the contract (this broker is not ours to kill)', () => {
+    test('needs a broker that may be killed', () => undefined)
+  })
+} else {
+  const { brokers, kill, restart } = kafka
+  afterAll(() => kafka.stop())
+  const openHarness = async (): Promise<EventLogHarness> => {
+    const prefix = uniquePrefix()
+    const options = optionsFor(brokers, prefix)
+    const victims: Victim[] = []
+    return {
+      open: async () => createKafkaEventLog(options),
+      async openVictim(lane) {
+        const victim = await openVictim(options, lane)
+        victims.push(victim)
+        return victim
+      },
+      readQuarantine: () => readQuarantine(brokers, prefix),
+      takeAway: () => kill(),
+      bringBack: () => restart(),
+      async close() {
+        for (const victim of victims) await victim.kill()
+      },
+    }
+  }
+  eventLogContract('the Kafka event log', openHarness, { patienceMs: 25_000, rejectionMs: 4_500 })
+}
