@@ -38,18 +38,29 @@ describe('usage', () => {
 describe('the environment', () => {
   const secret = 'short-master-key'
   test.each([
-    { env: { CURFEW_PORT: 'abc' }, says: [/^CURFEW_PORT must be a whole number .*"abc"$/] },
-    { env: { CURFEW_MASTER_KEY: secret }, says: [/^CURFEW_MASTER_KEY must be 32 bytes in base64url/] },
-    { env: { CURFEW_ADMIN_KEY: secret }, says: [/^CURFEW_ADMIN_KEY must be at least 32 characters/] },
+    { what: 'the port', env: { CURFEW_PORT: 'abc' }, says: [/^CURFEW_PORT must be a whole number .*"abc"$/] },
     {
+      what: 'the master key',
+      env: { CURFEW_MASTER_KEY: secret },
+      says: [/^CURFEW_MASTER_KEY must be 32 bytes in base64url/],
+    },
+    {
+      what: 'the admin key',
+      env: { CURFEW_ADMIN_KEY: secret },
+      says: [/^CURFEW_ADMIN_KEY must be at least 32 characters/],
+    },
+    {
+      what: 'the database',
       env: { DATABASE_URL: `mysql://root:${secret}@localhost/curfew` },
       says: [/^DATABASE_URL must be a URL that begins with postgres:/],
     },
     {
+      what: 'a network',
       env: { CURFEW_ALLOWED_NETWORKS: '10.0.0.0' },
       says: [/^CURFEW_ALLOWED_NETWORKS: "10.0.0.0" is not a CIDR/],
     },
     {
+      what: 'all at once',
       env: {
         CURFEW_PORT: 'abc',
         CURFEW_MASTER_KEY: secret,
@@ -58,7 +69,7 @@ describe('the environment', () => {
       },
       says: [/^DATABASE_URL /, /^CURFEW_PORT /, /^CURFEW_MASTER_KEY /, /^LOG_LEVEL /],
     },
-  ])('with mistakes ($says): a line for each, no secret in it, exit status 2', async ({ env, says }) => {
+  ])('with $what wrong: a line for each mistake, no secret in it, exit status 2', async ({ env, says }) => {
     const { code, stdout, stderr, lines } = await run(['up'], env)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
     expect(lines).toEqual(says.map((line) => expect.stringMatching(line)))

@@ -56,4 +56,4 @@ export {
   type StoredSettings,
 } from './registry.ts'
 export { openKeyStore, type SigningKeyRecord } from './signing-keys.ts'
-export { beat, reclaimLeases, registerWorker, retireWorker } from './workers.ts'
+export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker } from './workers.ts'

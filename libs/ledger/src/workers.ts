@@ -1,4 +1,5 @@
-import type { WorkerId } from '@curfew/domain'
+import type { DeliveryId, WorkerId } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
 
 const REGISTER_WORKER = 'insert into workers (id, name) values ($1, $2) on conflict (id) do nothing'
@@ -45,6 +46,31 @@ interface Buried {
  */
 export async function reclaimLeases(db: Database, { leaseMs }: { leaseMs: number }): Promise<number> {
   return bury(db, BURY_SILENT, leaseMs / 1_000)
+}
+
+const RELEASE_UNHELD = `
+  update deliveries set state = 'pending', due_at = now()
+   where leased_at > now() - interval '15 minutes' and leased_at <= now() - make_interval(secs => $3)
+     and leased_by = $1 and state = 'in_flight' and id <> all($2::uuid[])`
+
+/**
+ * Gives back what is leased to a living worker without its knowing: the statement that leased it was carried out, and
+ * the answer was lost.
+ *
+ * @param held what the worker knows that it holds.
+ * @param olderThanMs leases younger than this are left alone: their answer may be on its way.
+ * @returns how many deliveries were given back.
+ */
+export async function releaseUnheld(
+  db: Database,
+  { workerId, held, olderThanMs }: { workerId: WorkerId; held: readonly DeliveryId[]; olderThanMs: number },
+): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'release_unheld',
+    text: RELEASE_UNHELD,
+    values: [workerId, plainArray(held), olderThanMs / 1_000],
+  })
+  return rowCount ?? 0
 }
 
 /** Takes leave: what the worker still holds is given back. */

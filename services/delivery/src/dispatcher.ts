@@ -1,10 +1,10 @@
-import type { BindingId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import type { BindingId, DeliveryId, InFlightDelivery, WorkerId } from '@curfew/domain'
 import { type Log, sleep } from '@curfew/runtime'
 
 export interface DispatcherDeps {
   readonly log: Log
   /** The worker that leases are taken for, and whether they may be trusted now. */
-  readonly worker: { id(): WorkerId; alive(): boolean }
+  readonly worker: { id(): WorkerId; alive(): boolean; doubt(): void }
   /** Most POSTs at once to a binding; undefined for one that is no longer registered. */
   concurrencyOf(id: BindingId): number | undefined
   /** Leases what is due. `slots`: how many of each binding that has some in hand; `slotsElse`: of any other. */
@@ -43,6 +43,8 @@ export interface Dispatcher {
   readonly held: number
   /** How many more may be held, of all bindings together. */
   readonly free: number
+  /** What is held, from the lease to the ledger's having the outcome. */
+  ids(): readonly DeliveryId[]
 }
 
 interface Held {
@@ -87,6 +89,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const lines = new Map<BindingId, Line>()
   /** Bindings of which the ledger has more that is due. */
   const backlogged = new Set<BindingId>()
+  /** Every delivery in a line, waiting or running. */
+  const ids = new Set<DeliveryId>()
   let held = 0
   let wake: (() => void) | null = null
   const roomWaiters = new Set<{ readonly atHeld: number; resolve(): void }>()
@@ -134,7 +138,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     } catch (error) {
       // A fault of ours, or the ledger gone while stopping: the lease runs out, and the delivery is attempted again.
       log.error({ event: 'delivery.attempt-failed', delivery_id: delivery.id, err: error })
+      worker.doubt()
     }
+    ids.delete(delivery.id)
     line.running -= 1
     line.endedMs = monotonicMs()
     line.ended += 1
@@ -144,6 +150,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   }
 
   async function giveBack(expired: readonly Held[]): Promise<void> {
+    for (const { delivery } of expired) ids.delete(delivery.id)
     left(expired.length)
     const byWorker = Map.groupBy(expired, ({ workerId }) => workerId)
     for (const [workerId, ofWorker] of byWorker) {
@@ -153,6 +160,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
           workerId,
         )
       } catch (error) {
+        worker.doubt()
         log.warn({ event: 'deliveries.release-failed', deliveries: ofWorker.length, err: error })
       }
     }
@@ -172,6 +180,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     const line = lines.get(id) ?? { waiting: [], running: 0, endedMs: Number.NEGATIVE_INFINITY, ended: 0 }
     lines.set(id, line)
     held += 1
+    ids.add(delivery.id)
     line.waiting.push({ delivery, workerId, sinceMs: monotonicMs() })
     start(id, line)
   }
@@ -218,6 +227,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     get held() {
       return held
     },
+    ids: () => [...ids],
     get free() {
       return Math.max(0, heldMax - held)
     },
@@ -251,6 +261,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         try {
           claimed = await claimOnce()
         } catch (error) {
+          worker.doubt()
           log.warn({ event: 'ledger.claim-failed', err: error })
         }
         const busy = [...backlogged].some(hungry)
@@ -260,7 +271,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     },
     clear() {
       for (const [id, line] of lines) {
-        left(line.waiting.splice(0).length)
+        const dropped = line.waiting.splice(0)
+        for (const { delivery } of dropped) ids.delete(delivery.id)
+        left(dropped.length)
         if (line.running === 0) lines.delete(id)
       }
     },

@@ -98,7 +98,11 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     try {
       return await write(batch)
     } catch (error) {
-      if (error instanceof LedgerUnavailableError || !isDataFault(error)) throw error
+      if (error instanceof LedgerUnavailableError || !isDataFault(error)) {
+        // It may have been carried out: the batch comes again, and is then known, but nobody holds its leases.
+        worker.doubt()
+        throw error
+      }
       const [only, ...others] = batch
       if (only !== undefined && others.length === 0) {
         log.error({ event: 'event.quarantined', event_id: only.event.id, err: error })

@@ -70,6 +70,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     leaseMs,
     monotonicMs,
     onLost: () => dispatcher.clear(),
+    held: () => dispatcher.ids(),
   })
   const settler = createSettler({ db, log, now, batchSize: SETTLE_BATCH, queueMax: HELD_MAX * 2, abandoning })
   const attempt = createAttempt({

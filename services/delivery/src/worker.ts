@@ -1,5 +1,12 @@
-import type { WorkerId } from '@curfew/domain'
-import { beat, type Database, reclaimLeases, registerWorker, retireWorker } from '@curfew/ledger'
+import type { DeliveryId, WorkerId } from '@curfew/domain'
+import {
+  beat,
+  type Database,
+  reclaimLeases,
+  registerWorker,
+  releaseUnheld,
+  retireWorker,
+} from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 
 export interface WorkerDeps {
@@ -14,6 +21,8 @@ export interface WorkerDeps {
   readonly monotonicMs: () => number
   /** Everything leased so far belongs to others now. */
   readonly onLost: () => void
+  /** What is leased to this worker, as far as it knows. */
+  readonly held: () => readonly DeliveryId[]
 }
 
 /** This process as the ledger knows it: the holder of leases, as long as its heart beats. */
@@ -21,6 +30,11 @@ export interface Worker {
   id(): WorkerId
   /** Whether the leases may still be trusted: the last beat that the ledger took is younger than a lease. */
   alive(): boolean
+  /**
+   * To be called when a statement that leases, or settles, was sent and its outcome is not known: something may be
+   * leased to this worker that it does not hold, and that nobody would ever attempt.
+   */
+  doubt(): void
   /** Makes the worker known, or says that it lives; under a new id if it was declared dead meanwhile. */
   register(): Promise<void>
   /** Keeps the heart beating, and declares dead those whose heart does not, until `ended` aborts. */
@@ -30,11 +44,14 @@ export interface Worker {
 }
 
 const BEATS_PER_LEASE = 5
+/** After a doubt PostgreSQL may still be at it for so long, whether we listen or not: its statement timeout, and some. */
+const DOUBT_MS = 45_000
 
 export function createWorker(deps: WorkerDeps): Worker {
-  const { db, log, name, newWorkerId, leaseMs, monotonicMs, onLost } = deps
+  const { db, log, name, newWorkerId, leaseMs, monotonicMs, onLost, held } = deps
   let id = newWorkerId()
   let lastBeatMs: number | null = null
+  let doubtfulUntilMs = Number.NEGATIVE_INFINITY
 
   async function register(): Promise<void> {
     // Counted from before the call: a beat that was long on its way is as old as its start.
@@ -54,6 +71,9 @@ export function createWorker(deps: WorkerDeps): Worker {
     id: () => id,
     alive: () => lastBeatMs !== null && monotonicMs() - lastBeatMs < leaseMs,
     register,
+    doubt() {
+      doubtfulUntilMs = monotonicMs() + DOUBT_MS + leaseMs
+    },
     retire: () => retireWorker(db, id),
     async beatUntil(ended) {
       while (!ended.aborted) {
@@ -61,6 +81,10 @@ export function createWorker(deps: WorkerDeps): Worker {
           await register()
           const reclaimed = await reclaimLeases(db, { leaseMs })
           if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
+          if (monotonicMs() < doubtfulUntilMs) {
+            const released = await releaseUnheld(db, { workerId: id, held: held(), olderThanMs: leaseMs / 2 })
+            if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
+          }
         } catch (error) {
           log.warn({ event: 'worker.beat-failed', err: error })
         }
