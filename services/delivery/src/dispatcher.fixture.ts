@@ -33,7 +33,7 @@ export function rig({ attemptMs = () => null, ...over }: RigOptions = {}) {
 
   const dispatcher = createDispatcher({
     log: createLog({ service: 'test', level: 'silent' }),
-    worker: { id: () => worker.id, alive: () => worker.alive , doubt: () => undefined},
+    worker: { id: () => worker.id, alive: () => worker.alive, doubt: () => undefined },
     concurrencyOf: () => 16,
     async claim({ slots, slotsElse, limit }) {
       ledger.claims.push({ atMs: Date.now(), limit })
