@@ -451,7 +451,8 @@ describe('the Kafka event log when the broker goes away', () => {
     // the broker, awake again, takes that for a repetition: it would confirm it and keep nothing.
     const log = openLog({ brokers: kafka.brokers, partitions: 1, appendTimeoutMs: 1_500 })
     const seen: string[] = []
-    await log.append([record('a', 0)])
+    // The test before restarted the broker: it may still be electing.
+    await vi.waitFor(() => log.append([record('a', 0)]), { timeout: 20_000, interval: 50 })
     await kafka.suspend?.()
     const [failed] = await Promise.allSettled([log.append([record('a', 1)])])
     await kafka.resume?.()
