@@ -85,6 +85,8 @@ export async function runProcess(
 
   signals.on('SIGINT', end.onSignal)
   signals.on('SIGTERM', end.onSignal)
+  // A closed terminal: without a listener the process would end at once and leave its database running.
+  signals.on('SIGHUP', end.onSignal)
   try {
     const defer: Scope['defer'] = (name, release) => releases.push([name, release])
     const services = await Promise.race([compose({ stopping: end.stopping, defer }), end.overdue])
@@ -115,6 +117,7 @@ export async function runProcess(
   end.clear()
   signals.off('SIGINT', end.onSignal)
   signals.off('SIGTERM', end.onSignal)
+  signals.off('SIGHUP', end.onSignal)
   // What hangs may hold a socket, and with it the process. Nothing happens here if the process ends by itself.
   if (overran) setTimeout(() => exit(status), LINGER_MS).unref()
   return status
