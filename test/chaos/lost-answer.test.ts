@@ -65,6 +65,8 @@ async function openThief(target: string): Promise<Thief> {
   const address = server.address()
   const url = new URL(target)
   url.port = String(typeof address === 'object' ? address?.port : '')
+  // Not by the server's own socket, past us.
+  url.searchParams.delete('host')
   return {
     url: url.href,
     steal: (statement, text = '') =>

@@ -47,6 +47,8 @@ export async function openGate(target: string): Promise<Gate> {
   if (typeof address !== 'object' || address === null) throw new Error('a gate listens on a port')
   const url = new URL(target)
   url.hostname = '127.0.0.1'
+  // Not by the server's own socket, past us.
+  url.searchParams.delete('host')
   url.port = String(address.port)
 
   const shut = async () => {

@@ -172,15 +172,28 @@ async function isSameFolder(one: string, other: string): Promise<boolean> {
   return a.dev === b.dev && a.ino === b.ino
 }
 
-/** A secret. */
-export function urlOf(password: string, port: number, database: string): string {
-  return `postgres://${OWNER_ROLE}:${password}@127.0.0.1:${port}/${database}`
+/** Longest path of a socket that every system takes, in bytes. */
+const SOCKET_PATH_MAX = 103
+
+/**
+ * The folder for the server's socket: its own, which nobody else may enter. A statement costs a tenth less through it than
+ * over loopback. Null where sockets are not to be had, or the path is more than one may have.
+ */
+export function socketFolder(cluster: string): string | null {
+  const fits = Buffer.byteLength(join(cluster, '.s.PGSQL.65535')) <= SOCKET_PATH_MAX
+  return process.platform !== 'win32' && fits && /^[\w./-]+$/.test(cluster) ? cluster : null
+}
+
+/** A secret. By the socket in `socket` where there is one. */
+export function urlOf(password: string, port: number, database: string, socket: string | null): string {
+  const url = `postgres://${OWNER_ROLE}:${password}@127.0.0.1:${port}/${database}`
+  return socket === null ? url : `${url}?host=${encodeURIComponent(socket)}`
 }
 
 /** A connection to the maintenance database, where the ownership lock is. */
 export async function connect(password: string, port: number): Promise<pg.Client> {
   const client = new pg.Client({
-    connectionString: urlOf(password, port, 'postgres'),
+    connectionString: urlOf(password, port, 'postgres', null),
     application_name: 'curfew owner',
     connectionTimeoutMillis: 5_000,
   })

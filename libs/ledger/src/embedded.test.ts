@@ -1,6 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdir, mkdtemp, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { LedgerUnavailableError } from '@curfew/domain'
@@ -131,6 +142,9 @@ test('starts after a crash of both, though another process has the number of the
   const server = await openHere()
   expect(await ask(server.url, 'select n from kept')).toEqual([{ n: 1 }])
   expect(innocent.exitCode ?? innocent.signalCode).toBeNull()
+  // Nor does a crash leave a socket behind for ever.
+  const sockets = (await readdir(join(dataDir, 'cluster'))).filter((name) => name.startsWith('.s.PGSQL.'))
+  expect(sockets).toHaveLength(2)
 })
 
 test.runIf(process.platform === 'linux')(

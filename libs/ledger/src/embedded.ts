@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { open, readFile, rename } from 'node:fs/promises'
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,6 +14,7 @@ import {
   endServer,
   lockOwnership,
   START_TIMEOUT_MS,
+  socketFolder,
   tryConnect,
   urlOf,
 } from './embedded-orphan.ts'
@@ -44,7 +45,6 @@ export interface EmbeddedPostgres {
 
 const SETTINGS: Readonly<Record<string, string>> = {
   listen_addresses: '127.0.0.1',
-  unix_socket_directories: '',
   cluster_name: 'curfew',
   max_connections: '200',
   shared_buffers: '128MB',
@@ -80,7 +80,8 @@ const BLOCKED_START_TIMEOUT_MS = 15_000
 const HAS_DATABASE = 'select from pg_database where datname = $1'
 
 /**
- * Opens the PostgreSQL in `dataDir`, making it on first use. It listens on loopback only, with a random password. It is
+ * Opens the PostgreSQL in `dataDir`, making it on first use. It listens on loopback and on a socket
+ * of its own only, with a random password. It is
  * restarted when it crashes, found again on the next start, and taken over from an owner that was killed.
  *
  * @throws {EmbeddedPostgresInUseError} when another living process has it open.
@@ -97,7 +98,8 @@ export async function openEmbeddedPostgres({
   await clearUnfinished(place.folder)
   if (!(await exists(cluster))) await makeCluster(place, cluster, durable)
   const password = await readPassword(cluster)
-  const all = { ...SETTINGS, ...settings, ...(durable ? {} : NOT_DURABLE) }
+  const sockets = { unix_socket_directories: socketFolder(cluster) ?? '' }
+  const all = { ...SETTINGS, ...sockets, ...settings, ...(durable ? {} : NOT_DURABLE) }
   const context: Cluster = { place, folder: cluster, password, settings: all, log }
 
   const stopping = new AbortController()
@@ -130,7 +132,7 @@ export async function openEmbeddedPostgres({
 
   let stopped: Promise<void> | null = null
   return {
-    url: urlOf(password, port, DATABASE),
+    url: urlOf(password, port, DATABASE, socketFolder(cluster)),
     get pid() {
       return server.pid
     },
@@ -167,6 +169,7 @@ async function startServer(
   const blockedUntil = Date.now() + BLOCKED_START_TIMEOUT_MS
   for (;;) {
     await endOrphan(context)
+    await clearSockets(folder)
     const port = await choosePort()
     const logFile = await openLog(logPath)
     const { size: logStart } = await logFile.stat()
@@ -194,6 +197,12 @@ async function startServer(
     }
     await sleep(200)
   }
+}
+
+/** Removes what a server that was killed left of its sockets: nobody listens there, and its number may be another's by now. */
+async function clearSockets(cluster: string): Promise<void> {
+  const left = (await readdir(cluster)).filter((name) => name.startsWith('.s.PGSQL.'))
+  await Promise.all(left.map((name) => rm(join(cluster, name), { force: true })))
 }
 
 /** Waits until the server answers, and takes its ownership lock for the life of this process. Null when it ended instead. */
