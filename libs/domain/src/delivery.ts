@@ -91,15 +91,15 @@ export function disablesBinding(outcome: AttemptOutcome): boolean {
   return outcome.kind === 'misconfigured' && outcome.status === 410
 }
 
+/** What telling a binding comes to that is there no more. */
+export const CLIENT_REMOVED: AttemptOutcome = {
+  kind: 'undeliverable',
+  reason: 'client_removed',
+  detail: 'the relying party is no longer registered',
+}
+
 /** Why `binding` cannot be told, if that is so, before any attempt. */
-export function undeliverable(binding: Binding | undefined, sid: Sid | null): AttemptOutcome | null {
-  if (binding === undefined) {
-    return {
-      kind: 'undeliverable',
-      reason: 'client_removed',
-      detail: 'the relying party is no longer registered',
-    }
-  }
+export function undeliverable(binding: Binding, sid: Sid | null): AttemptOutcome | null {
   if (binding.disabledReason !== null) {
     return { kind: 'undeliverable', reason: 'binding_disabled', detail: binding.disabledReason }
   }

@@ -5,6 +5,7 @@ export {
   type SubjectClaims,
 } from './binding.ts'
 export {
+  CLIENT_REMOVED,
   DELIVERY_STATES,
   type DeadLetterReason,
   type DeliveryState,

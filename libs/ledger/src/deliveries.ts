@@ -11,7 +11,7 @@ import type {
   Subject,
   WorkerId,
 } from '@curfew/domain'
-import { plainArray } from './arrays.ts'
+import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
 
 // First the bindings that have anything waiting, by skipping from one to the next in the index; then of each as many
@@ -125,44 +125,54 @@ export interface Settled {
   readonly counts: { readonly retries: number; readonly refusals: number }
 }
 
-// The lease is the fence: what another worker has claimed since, or settled, is left as it is.
+// The lease is the fence: what another worker has claimed since, or settled, is left as it is. Nearly all are settled, so
+// the answer names the others.
 const SETTLE_DELIVERIES = `
-  with settled as (
+  with given as (
+    select * from unnest($3::uuid[], $4::text[], $5::smallint[], $6::smallint[], $7::smallint[], $8::timestamptz[],
+             $9::text[], $10::text[]) with ordinality
+           as s(id, state, attempts, retries, refusals, due_at, level, reason, place)
+  ),
+  settled as (
     update deliveries d
        set state = s.state, attempts = d.attempts + s.attempts, retries = s.retries, refusals = s.refusals,
            due_at = s.due_at, settled_at = case when s.state = 'pending' then null else $2::timestamptz end,
            level = s.level, dead_letter_reason = s.reason
-      from unnest($3::uuid[], $4::text[], $5::smallint[], $6::smallint[], $7::smallint[], $8::timestamptz[],
-             $9::text[], $10::text[])
-           as s(id, state, attempts, retries, refusals, due_at, level, reason)
+      from given s
      where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1
-    returning d.id
+    returning d.id, s.place
   ),
   recorded as (
     insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
       error_description, jti, worker_id)
-    select a.delivery_id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
+    select settled.id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
       a.error_description, a.jti, $1
-      from unnest($11::uuid[], $12::smallint[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
+      from unnest($11::int[], $12::smallint[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
              $17::text[], $18::text[], $19::text[], $20::uuid[])
-           as a(delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
-             error_description, jti)
-      join settled on settled.id = a.delivery_id
+           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti)
+      join settled using (place)
   )
-  select id from settled`
+  select id from given where not exists (select from settled where settled.place = given.place)`
 
 /**
  * Records a batch of attempts and turns each delivery to its next state, in one statement.
  *
- * @returns the ids that were settled. Of what is missing the lease was lost: another worker has it, and nothing was recorded.
+ * @returns the ids that were not settled, mostly none: of these the lease was lost, another worker has them, and nothing
+ * was recorded.
  */
 export async function settleDeliveries(
   db: Database,
   { batch, workerId, now }: { batch: readonly Settled[]; workerId: WorkerId; now: Date },
 ): Promise<ReadonlySet<DeliveryId>> {
-  const attempts = batch.flatMap((settled) =>
-    settled.attempts.map((attempt) => ({ id: settled.id, ...attempt })),
-  )
+  const places: number[] = []
+  const attempts: AttemptRecord[] = []
+  for (const [index, settled] of batch.entries()) {
+    for (const attempt of settled.attempts) {
+      places.push(index + 1)
+      attempts.push(attempt)
+    }
+  }
+  const tries = batch.map(({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts))
   const { rows } = await db.query<{ id: DeliveryId }>({
     name: 'settle_deliveries',
     text: SETTLE_DELIVERIES,
@@ -172,33 +182,25 @@ export async function settleDeliveries(
       plainArray(batch.map(({ id }) => id)),
       plainArray(batch.map(({ settlement }) => settlement.state)),
       plainArray(batch.map((settled) => settled.attempts.length)),
-      plainArray(
-        batch.map(({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts).retries),
-      ),
-      plainArray(
-        batch.map(
-          ({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts).refusals,
-        ),
-      ),
-      plainArray(batch.map(({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null))),
-      plainArray(
+      plainArray(tries.map(({ retries }) => retries)),
+      plainArray(tries.map(({ refusals }) => refusals)),
+      plainColumn(batch.map(({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null))),
+      plainColumn(
         batch.map(({ settlement }) => (settlement.state === 'acknowledged' ? settlement.level : null)),
       ),
-      plainArray(
+      plainColumn(
         batch.map(({ settlement }) => (settlement.state === 'dead_lettered' ? settlement.reason : null)),
       ),
-      plainArray(attempts.map(({ id }) => id)),
+      plainArray(places),
       plainArray(attempts.map(({ number }) => number)),
       plainArray(attempts.map(({ startedAt }) => startedAt)),
       plainArray(attempts.map(({ durationMs }) => Math.round(durationMs))),
       plainArray(attempts.map(({ outcome }) => outcome.kind)),
-      plainArray(attempts.map(({ outcome }) => ('status' in outcome ? outcome.status : null))),
-      plainArray(attempts.map(({ outcome }) => errorClass(outcome))),
-      attempts.map(({ outcome }) => ('error' in outcome ? outcome.error : null)),
-      attempts.map(({ outcome }) =>
-        'errorDescription' in outcome ? outcome.errorDescription : detail(outcome),
-      ),
-      plainArray(attempts.map(({ jti }) => jti)),
+      plainColumn(attempts.map(({ outcome }) => ('status' in outcome ? outcome.status : null))),
+      plainColumn(attempts.map(({ outcome }) => errorClass(outcome))),
+      textColumn(attempts.map(({ outcome }) => ('error' in outcome ? outcome.error : null))),
+      textColumn(attempts.map(({ outcome }) => description(outcome))),
+      plainColumn(attempts.map(({ jti }) => jti)),
     ],
   })
   return new Set(rows.map(({ id }) => id))
@@ -219,8 +221,10 @@ function errorClass(outcome: AttemptOutcome): string | null {
   }
 }
 
-function detail(outcome: AttemptOutcome): string | null {
-  return outcome.kind === 'undeliverable' ? outcome.detail : null
+/** The relying party's words, or ours where it was not asked. */
+function description(outcome: AttemptOutcome): string | null {
+  if (outcome.kind === 'undeliverable') return outcome.detail
+  return outcome.kind === 'acknowledged' ? null : outcome.errorDescription
 }
 
 const RELEASE_DELIVERIES = `

@@ -1,5 +1,5 @@
 import type { EventId, InFlightDelivery, LogoutEvent, Plan, WorkerId } from '@curfew/domain'
-import { plainArray } from './arrays.ts'
+import { plainArray, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
 
 /** One event on its way into the ledger. */
@@ -99,23 +99,23 @@ export async function planEvents(
       plainArray(events.map(({ id }) => id)),
       plainArray(batch.map(({ digest }) => digest)),
       events.map(({ iss }) => iss),
-      events.map(({ sub }) => sub),
-      events.map(({ sid }) => sid),
+      textColumn(events.map(({ sub }) => sub)),
+      textColumn(events.map(({ sid }) => sid)),
       plainArray(events.map(({ scope }) => scope)),
       plainArray(events.map(({ reason }) => reason)),
-      events.map(({ initiator }) => initiator),
+      textColumn(events.map(({ initiator }) => initiator)),
       plainArray(events.map(({ includeInitiator }) => includeInitiator)),
-      events.map(({ clients }) => (clients === null ? null : JSON.stringify(clients))),
+      textColumn(events.map(({ clients }) => (clients === null ? null : JSON.stringify(clients)))),
       plainArray(events.map(({ lane }) => lane)),
       plainArray(events.map(({ occurredAt }) => occurredAt)),
       plainArray(events.map(({ acceptedAt }) => acceptedAt)),
       plainArray(batch.map(({ basis }) => basis)),
-      batch.map(({ traceparent }) => traceparent),
+      textColumn(batch.map(({ traceparent }) => traceparent)),
       now,
       plainArray(owed.map(({ delivery }) => delivery.id)),
       plainArray(owed.map(({ delivery }) => delivery.eventId)),
       plainArray(owed.map(({ delivery }) => delivery.bindingId)),
-      owed.map(({ delivery }) => delivery.sid),
+      textColumn(owed.map(({ delivery }) => delivery.sid)),
       plainArray(owed.map(({ leased }) => leased)),
       registryRevision,
     ],

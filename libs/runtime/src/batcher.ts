@@ -74,25 +74,34 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
     }
   }
 
-  function addAll(items: readonly Item[]): Promise<readonly Result[]> {
-    if (queue.length > 0 && queue.length + items.length > queueMax) {
-      return Promise.reject(new QueueFullError(`${queue.length} items wait already, of ${queueMax} that may`))
+  function push(item: Item): Promise<Result> {
+    const { promise, resolve, reject } = Promise.withResolvers<Result>()
+    queue.push({ item, resolve, reject })
+    return promise
+  }
+
+  function roomFor(count: number): void {
+    if (queue.length > 0 && queue.length + count > queueMax) {
+      throw new QueueFullError(`${queue.length} items wait already, of ${queueMax} that may`)
     }
-    const results = items.map((item) => {
-      const { promise, resolve, reject } = Promise.withResolvers<Result>()
-      queue.push({ item, resolve, reject })
-      return promise
-    })
-    schedule()
-    return Promise.all(results)
   }
 
   return {
     get waiting() {
       return queue.length
     },
-    addAll,
-    add: async (item) => (await addAll([item]))[0] as Result,
+    async add(item) {
+      roomFor(1)
+      const result = push(item)
+      schedule()
+      return result
+    },
+    async addAll(items) {
+      roomFor(items.length)
+      const results = items.map(push)
+      schedule()
+      return Promise.all(results)
+    },
     async drain() {
       if (running === 0 && queue.length === 0) return
       const { promise, resolve } = Promise.withResolvers<void>()

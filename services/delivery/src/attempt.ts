@@ -2,6 +2,7 @@ import {
   type Answer,
   type AttemptOutcome,
   type Binding,
+  CLIENT_REMOVED,
   classify,
   DEFAULT_RETRY_POLICY,
   type InFlightDelivery,
@@ -35,17 +36,14 @@ export interface Round extends Settled {
   readonly outcome: AttemptOutcome
 }
 
+/** What telling an RP came to; `jti` of the token it was sent, if any. */
+type Told = Pick<AttemptRecord, 'outcome' | 'jti'>
+
 /** Attempts one delivery: mints a token, POSTs it, and decides what follows. A fresh delivery has two quick retries. */
 export type Attempt = (delivery: InFlightDelivery, abandoning: AbortSignal) => Promise<Round>
 
-/** Carries an outcome that is worth a quick retry through p-retry, whose language is exceptions. */
-class TryAgain extends Error {
-  readonly outcome: AttemptOutcome
-  constructor(outcome: AttemptOutcome) {
-    super('worth another try')
-    this.outcome = outcome
-  }
-}
+/** Says to p-retry, whose language is exceptions, that an outcome is worth a quick retry. */
+class TryAgain extends Error {}
 
 export function createAttempt(deps: AttemptDeps): Attempt {
   const { now, random } = deps
@@ -53,62 +51,53 @@ export function createAttempt(deps: AttemptDeps): Attempt {
   async function once(delivery: InFlightDelivery, number: number): Promise<AttemptRecord> {
     const startedAt = now()
     const startedMs = performance.now()
-    const record = (outcome: AttemptOutcome, jti: string | null): AttemptRecord => ({
-      number,
-      startedAt,
-      durationMs: performance.now() - startedMs,
-      outcome,
-      jti,
-    })
+    const { jti, outcome } = await tell(delivery, startedAt)
+    return { number, startedAt, durationMs: performance.now() - startedMs, outcome, jti }
+  }
+
+  async function tell(delivery: InFlightDelivery, startedAt: Date): Promise<Told> {
     const binding = deps.binding(delivery.bindingId)
+    if (binding === undefined) return { outcome: CLIENT_REMOVED, jti: null }
     const impossible = undeliverable(binding, delivery.sid)
-    if (impossible !== null || binding === undefined) {
-      return record(impossible ?? { kind: 'undeliverable', reason: 'client_removed', detail: '' }, null)
-    }
+    if (impossible !== null) return { outcome: impossible, jti: null }
     const jti = deps.newJti()
     let token: string
     try {
-      token = await deps.sign(
-        binding.issuer,
-        binding.algorithm,
-        logoutTokenClaims(delivery, binding, { now: startedAt, jti }),
-      )
+      const claims = logoutTokenClaims(delivery, binding, { now: startedAt, jti })
+      token = await deps.sign(binding.issuer, binding.algorithm, claims)
     } catch (error) {
-      return record(unsigned(error), null)
+      return { outcome: unsigned(error), jti: null }
     }
-    const answer = await deps.post({ binding, token })
-    return record(classify(answer, now()), jti)
+    return { outcome: classify(await deps.post({ binding, token }), now()), jti }
   }
 
   return async (delivery, abandoning) => {
-    const records: AttemptRecord[] = []
-    const attemptOnce = async (): Promise<AttemptOutcome> => {
-      const made = await once(delivery, delivery.attempts + records.length + 1)
-      records.push(made)
-      return made.outcome
-    }
-    const outcome =
-      delivery.attempts === 0 ? await withQuickRetries(attemptOnce, abandoning) : await attemptOnce()
+    const first = await once(delivery, delivery.attempts + 1)
+    const attempts =
+      delivery.attempts === 0 && quicklyRetryable(first.outcome)
+        ? await withQuickRetries(first, (number) => once(delivery, number), abandoning)
+        : [first]
+    const { outcome } = attempts.at(-1) ?? first
     // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
     const policy = deps.binding(delivery.bindingId)?.retry ?? DEFAULT_RETRY_POLICY
     const settlement = settle(delivery, outcome, policy, now(), random())
-    return { id: delivery.id, attempts: records, outcome, settlement, counts: delivery }
+    return { id: delivery.id, attempts, outcome, settlement, counts: delivery }
   }
 }
 
+/** What followed a first attempt that failed for a reason which may pass in a second; the first is among it. */
 async function withQuickRetries(
-  attemptOnce: () => Promise<AttemptOutcome>,
+  first: AttemptRecord,
+  attempt: (number: number) => Promise<AttemptRecord>,
   abandoning: AbortSignal,
-): Promise<AttemptOutcome> {
-  let outcome = await attemptOnce()
-  if (!quicklyRetryable(outcome)) return outcome
+): Promise<readonly AttemptRecord[]> {
+  const attempts = [first]
   try {
-    return await pRetry(
+    await pRetry(
       async (number) => {
         // The first try has been made: nearly all end there, without the machinery.
-        if (number > 1) outcome = await attemptOnce()
-        if (quicklyRetryable(outcome)) throw new TryAgain(outcome)
-        return outcome
+        if (number > 1) attempts.push(await attempt(number))
+        if (quicklyRetryable((attempts.at(-1) ?? first).outcome)) throw new TryAgain('worth another try')
       },
       {
         retries: QUICK_RETRIES_MS.length,
@@ -121,10 +110,10 @@ async function withQuickRetries(
       },
     )
   } catch (error) {
-    // Told to let go, p-retry forgets what was done; the last answer is kept all the same.
-    if (error instanceof TryAgain || error === abandoning.reason) return outcome
-    throw error
+    // The last try failed too, or we are told to let go: what was done counts all the same.
+    if (!(error instanceof TryAgain) && error !== abandoning.reason) throw error
   }
+  return attempts
 }
 
 /** A token that could not be signed: a key that does not open is a person's to mend; a store that is away comes back. */

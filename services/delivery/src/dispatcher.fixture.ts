@@ -1,5 +1,6 @@
 import type { BindingId, InFlightDelivery, WorkerId } from '@curfew/domain'
 import { createLog } from '@curfew/runtime'
+import type { Round } from './attempt.ts'
 import { createDispatcher, type DispatcherDeps } from './dispatcher.ts'
 
 export const IDLE_MS = 200
@@ -58,7 +59,9 @@ export function rig({ attemptMs = () => null, ...over }: RigOptions = {}) {
       if (ms !== null) setTimeout(resolve, ms)
       await promise
       running.delete(delivery)
+      return {} as Round
     },
+    settle: async () => undefined,
     async release(deliveries, workerId) {
       ledger.released.push({ deliveries, workerId })
     },

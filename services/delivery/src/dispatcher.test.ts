@@ -70,6 +70,22 @@ describe('concurrency', () => {
   })
 })
 
+test('while the ledger is told of one attempt the next goes out; until it has both, both are held', async () => {
+  const recorded = Promise.withResolvers<void>()
+  const { accept, attempted, finishAll, dispatcher } = rig({
+    settle: () => recorded.promise,
+    concurrencyOf: () => 1,
+  })
+  const both = deliveriesTo(1, 2)
+  accept(both)
+  await finishAll()
+  expect(attempted).toEqual(both)
+  expect(dispatcher.ids()).toEqual(both.map((delivery) => delivery.id))
+  recorded.resolve()
+  await dispatcher.idle()
+  expect(dispatcher.held).toBe(0)
+})
+
 describe('BCL-18: an RP that hangs does not delay the others', () => {
   test('what waits for it holds up nobody', async () => {
     const { accept, attemptedOf, dispatcher } = rig({ attemptMs: (binding) => (binding === 1 ? null : 5) })
@@ -335,14 +351,15 @@ describe('leases', () => {
 
   test('each is settled, and given back, under the incarnation that leased it', async () => {
     const workers: WorkerId[] = []
-    const { accept, worker } = rig({
-      attempt: async (_delivery, workerId) => {
+    const { accept, worker, finishAll } = rig({
+      settle: async (_delivery, _round, workerId) => {
         workers.push(workerId)
       },
     })
     accept(deliveriesTo(1, 1))
     worker.id = 'w2' as WorkerId
     accept(deliveriesTo(1, 1), worker.id)
+    await finishAll()
     expect(workers).toEqual(['w1', 'w2'])
   })
 })

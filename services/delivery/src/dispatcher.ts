@@ -1,5 +1,6 @@
 import type { BindingId, DeliveryId, InFlightDelivery, WorkerId } from '@curfew/domain'
 import { type Log, sleep } from '@curfew/runtime'
+import type { Round } from './attempt.ts'
 
 export interface DispatcherDeps {
   readonly log: Log
@@ -13,8 +14,10 @@ export interface DispatcherDeps {
     slotsElse: number
     limit: number
   }): Promise<readonly InFlightDelivery[]>
-  /** Attempts and settles one delivery. Never rejects for what an RP did. */
-  attempt(delivery: InFlightDelivery, workerId: WorkerId): Promise<void>
+  /** Attempts one delivery. Never rejects for what an RP did. */
+  attempt(delivery: InFlightDelivery): Promise<Round>
+  /** Resolves when the ledger has what an attempt came to, or will never take it from this worker. */
+  settle(delivery: InFlightDelivery, round: Round, workerId: WorkerId): Promise<void>
   /** Gives back what has been held too long to be attempted under its lease. */
   release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
   /** Most deliveries in memory. */
@@ -56,7 +59,10 @@ interface Held {
 /** The deliveries of one binding that this worker holds. */
 interface Line {
   readonly waiting: Held[]
+  /** Attempts under way. */
   running: number
+  /** Attempts that have ended and that the ledger does not have yet. */
+  settling: number
   /** When an attempt of it last ended. */
   endedMs: number
   /** Attempts that have ended since the ledger was last asked for more. */
@@ -79,6 +85,14 @@ const HELD_MS_MAX = 60_000
 const DEFAULT_CONCURRENCY = 16
 const CLAIM_LIMIT = 1_000
 
+const newLine = (): Line => ({
+  waiting: [],
+  running: 0,
+  settling: 0,
+  endedMs: Number.NEGATIVE_INFINITY,
+  ended: 0,
+})
+
 /**
  * Holds what this worker has leased, one line for each binding, so that no RP waits for another; and claims from the
  * ledger what is due. While a binding has more due in the ledger than this worker can hold, what is new goes there too,
@@ -97,7 +111,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const idleWaiters: (() => void)[] = []
 
   const concurrencyOf = (id: BindingId) => deps.concurrencyOf(id) ?? DEFAULT_CONCURRENCY
-  const inHand = (line: Line | undefined) => (line === undefined ? 0 : line.waiting.length + line.running)
+  const inHand = (line: Line | undefined) =>
+    line === undefined ? 0 : line.waiting.length + line.running + line.settling
   /** Most that a binding may have in hand, when `free` are free for all. */
   const allowance = (id: BindingId, free: number) =>
     Math.floor(
@@ -129,24 +144,39 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       backlogged.add(id)
       void giveBack(expired)
     }
-    if (line.running === 0 && line.waiting.length === 0) lines.delete(id)
+    if (inHand(line) === 0) lines.delete(id)
   }
 
   async function attempt(id: BindingId, line: Line, { delivery, workerId }: Held): Promise<void> {
+    let settling: Promise<void> | null = null
     try {
-      await deps.attempt(delivery, workerId)
+      const round = await deps.attempt(delivery)
+      settling = deps.settle(delivery, round, workerId)
     } catch (error) {
-      // A fault of ours, or the ledger gone while stopping: the lease runs out, and the delivery is attempted again.
-      log.error({ event: 'delivery.attempt-failed', delivery_id: delivery.id, err: error })
-      worker.doubt()
+      failed(delivery, error)
     }
-    ids.delete(delivery.id)
+    // The RP is done with it: the next may go out while the ledger is told of this one.
     line.running -= 1
+    line.settling += 1
     line.endedMs = monotonicMs()
     line.ended += 1
-    left(1)
     start(id, line)
+    try {
+      await settling
+    } catch (error) {
+      failed(delivery, error)
+    }
+    line.settling -= 1
+    ids.delete(delivery.id)
+    left(1)
+    if (inHand(line) === 0) lines.delete(id)
     if (backlogged.has(id) && hungry(id)) wake?.()
+  }
+
+  /** A fault of ours, or the ledger gone while stopping: the lease runs out, and the delivery is attempted again. */
+  function failed(delivery: InFlightDelivery, error: unknown): void {
+    log.error({ event: 'delivery.attempt-failed', delivery_id: delivery.id, err: error })
+    worker.doubt()
   }
 
   async function giveBack(expired: readonly Held[]): Promise<void> {
@@ -177,7 +207,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   function accept(delivery: InFlightDelivery, workerId: WorkerId): void {
     if (workerId !== worker.id()) return
     const id = delivery.bindingId
-    const line = lines.get(id) ?? { waiting: [], running: 0, endedMs: Number.NEGATIVE_INFINITY, ended: 0 }
+    const line = lines.get(id) ?? newLine()
     lines.set(id, line)
     held += 1
     ids.add(delivery.id)
@@ -274,7 +304,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         const dropped = line.waiting.splice(0)
         for (const { delivery } of dropped) ids.delete(delivery.id)
         left(dropped.length)
-        if (line.running === 0) lines.delete(id)
+        if (inHand(line) === 0) lines.delete(id)
       }
     },
     async idle() {

@@ -88,11 +88,11 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     claim: (request) => claimDue(db, { workerId: worker.id(), now: now(), ...request }),
     release: (deliveries, workerId) =>
       releaseDeliveries(db, { ids: deliveries.map(({ id }) => id), workerId, dueAt: now() }),
-    async attempt(delivery, workerId) {
-      const round = await attempt(delivery, abandoning)
+    attempt: (delivery) => attempt(delivery, abandoning),
+    async settle(delivery, round, workerId) {
       const recorded = await settler.settle(workerId, round)
       observe(round)
-      logRound(log, delivery, round, recorded)
+      if (!recorded || round.settlement.state !== 'acknowledged') logRound(log, delivery, round, recorded)
       if (recorded && disablesBinding(round.outcome)) {
         await disableBinding(
           db,
@@ -198,7 +198,7 @@ function createObserver(metrics: Metrics): (round: Round) => void {
   }
 }
 
-/** One line for each delivery attempted, after it was settled. Successes are many, so they are for debugging. */
+/** One line for each delivery that was not acknowledged, after it was settled. Acknowledgements are many: the ledger has them. */
 function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: boolean): void {
   const { settlement, outcome, attempts } = round
   const line = {
@@ -215,7 +215,6 @@ function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: 
     due_at: settlement.state === 'pending' ? settlement.dueAt.toISOString() : null,
     recorded,
   }
-  if (settlement.state === 'acknowledged' && recorded) log.debug(line)
-  else if (settlement.state === 'dead_lettered') log.error(line)
+  if (settlement.state === 'dead_lettered') log.error(line)
   else log.warn(line)
 }

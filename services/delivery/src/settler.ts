@@ -51,12 +51,12 @@ export function createSettler({ db, log, now, batchSize, queueMax, abandoning }:
     concurrency: 1,
     async run(items) {
       const ids = new Set(items.map(({ workerId }) => workerId))
-      const written = new Map<WorkerId, ReadonlySet<DeliveryId>>()
+      const lost = new Map<WorkerId, ReadonlySet<DeliveryId>>()
       for (const id of ids) {
         const batch = items.filter(({ workerId }) => workerId === id).map(({ settled }) => settled)
-        written.set(id, await write(id, batch))
+        lost.set(id, await write(id, batch))
       }
-      return items.map(({ workerId, settled }) => written.get(workerId)?.has(settled.id) === true)
+      return items.map(({ workerId, settled }) => lost.get(workerId)?.has(settled.id) === false)
     },
   })
 
