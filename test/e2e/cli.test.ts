@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
+import { openGate } from '../support/gate.ts'
 import { useProcesses } from '../support/processes.ts'
 
 // Goal: who makes a mistake on the command line or in the environment is told each of them, once, in words; and
@@ -93,5 +94,21 @@ describe('the environment', () => {
     expect(code).toBe(1)
     expect(lines).toEqual([expect.stringContaining('password authentication failed')])
     expect(stderr).not.toContain(secret)
+  })
+
+  test('naming a database that is away: says so, waits, and goes on when it is back', async () => {
+    await using database = await createTestDatabase()
+    const gate = await openGate(database.url)
+    await gate.shut()
+    const command = processes.start({
+      name: 'curfew',
+      file: 'services/cli/src/main.ts',
+      args: ['migrate'],
+      env: { DATABASE_URL: gate.url },
+    })
+    await expect.poll(() => command.stderr, { timeout: 10_000 }).toContain('waiting for it')
+    await gate.open()
+    expect(await command.exit()).toMatchObject({ code: 0 })
+    await gate.close()
   })
 })

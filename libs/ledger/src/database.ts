@@ -59,6 +59,8 @@ export interface OpenDatabaseOptions extends DatabaseOptions {
   readonly signal?: AbortSignal
   /** How long the first connection is tried for, in milliseconds. Default 30,000. */
   readonly openTimeoutMs?: number
+  /** Told once, when the first try was in vain and another follows. */
+  readonly onWait?: (error: LedgerUnavailableError) => void
 }
 
 /** Where and how to connect, in the words of `pg`. */
@@ -182,7 +184,7 @@ export function createDatabase(
  */
 export async function openDatabase(
   url: string,
-  { signal, openTimeoutMs = 30_000, ...options }: OpenDatabaseOptions = {},
+  { signal, openTimeoutMs = 30_000, onWait, ...options }: OpenDatabaseOptions = {},
 ): Promise<Database> {
   const db = createDatabase(url, options)
   const deadline = Date.now() + openTimeoutMs
@@ -196,6 +198,7 @@ export async function openDatabase(
         await db.end()
         throw error
       }
+      if (pauseMs === 50) onWait?.(error)
     }
     // An abort ends the pause early; the attempt after it is then the last.
     await sleep(pauseMs, undefined, signal === undefined ? {} : { signal }).catch(ignore)

@@ -33,7 +33,10 @@ async function migrateLedger(args: readonly string[]): Promise<number> {
       databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
     })),
   )
-  const db = await openDatabase(databaseUrl, { applicationName: 'curfew migrate' })
+  const db = await openDatabase(databaseUrl, {
+    applicationName: 'curfew migrate',
+    onWait: (error) => process.stderr.write(`${error.message}; waiting for it.\n`),
+  })
   try {
     const applied = await migrate(db)
     process.stdout.write(
