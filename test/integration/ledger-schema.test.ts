@@ -34,7 +34,7 @@ const GOOD: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   pending: { ...BASE, state: 'pending', due_at: '2026-11-21' },
   in_flight: { ...BASE, state: 'in_flight', ...LEASE },
   acknowledged: { ...BASE, ...SETTLED, state: 'acknowledged', level: 'done' },
-  superseded: { ...BASE, ...SETTLED, state: 'superseded' },
+  superseded: { ...BASE, ...SETTLED, state: 'superseded', superseded_by: LEASE.leased_by, attempts: 0 },
   lapsed: { ...BASE, ...SETTLED, state: 'lapsed', attempts: 0 },
   dead_lettered: { ...BASE, ...SETTLED, state: 'dead_lettered', dead_letter_reason: 'refused' },
 }
@@ -64,7 +64,11 @@ const IMPOSSIBLE: readonly (readonly [
   [{ retries: -1 }, STATES, 'deliveries_retries_check'],
   [{ refusals: -1 }, STATES, 'deliveries_refusals_check'],
   [{ lane: 'fast' }, STATES, 'deliveries_lane_check'],
-  [{ state: 'lost' }, ['superseded'], 'deliveries_state_check'],
+  [{ state: 'lost', superseded_by: null }, ['superseded'], 'deliveries_state_check'],
+  [{ superseded_by: null }, ['superseded'], 'superseded_by_another'],
+  [{ superseded_by: BASE.id }, without(['superseded']), 'superseded_by_another'],
+  [{ generation: -1 }, STATES, 'deliveries_generation_check'],
+  [{ generation: 1 }, STATES, 'replayed_by_a_job'],
 ]
 
 async function insert(table: string, row: Readonly<Record<string, unknown>>): Promise<void> {
