@@ -25,8 +25,9 @@ afterAll(async () => {
 
 const MEMBER = 'http://schemas.openid.net/event/backchannel-logout'
 
+let registered = 0
 async function register(options: Omit<RelyingPartyOptions, 'clientId'> = {}): Promise<RelyingParty> {
-  const rp = await openRelyingParty(curfew, { clientId: `rp-${rps.length}`, ...options })
+  const rp = await openRelyingParty(curfew, { clientId: `rp-${registered++}`, ...options })
   rps.push(rp)
   return rp
 }

@@ -222,6 +222,7 @@ describe('our settings of a relying party', () => {
     subject_claims: ['none', 1, null, ['sid']],
     timeout_ms: [99, 30_001, 1_000.5, '1000', null],
     concurrency: [0, 257, 1.5, '16'],
+    rate_per_second: [0, -1, 10_001, '5'],
     retry_schedule_ms: [
       1_000,
       [999],

@@ -93,7 +93,7 @@ describe('an id with another content', () => {
   const id = uuidV7(new Date(), new Uint8Array(10))
 
   test('is named as a conflict and changes nothing', async () => {
-    await planNow([planFor(newEvent({ id }), bindingsOf(registry))])
+    await planNow([planFor(newEvent({ id, sub: 'alice' }), bindingsOf(registry))])
     const other = planFor(newEvent({ id, sub: 'mallory' }), bindingsOf(registry))
     const beside = planFor(newEvent(), bindingsOf(registry))
     expect(await planNow([other, beside])).toEqual({

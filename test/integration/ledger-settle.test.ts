@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import {
   ACKNOWLEDGED,
+  both,
   count,
   newWorker,
   planned,
@@ -169,7 +170,7 @@ describe('attempts', () => {
       workerId,
       now: new Date(),
       slots: new Map(),
-      slotsElse: 1,
+      slotsElse: both(1),
       limit: 1,
     })
     if (again === undefined) throw new Error('nothing was due')
@@ -192,7 +193,7 @@ describe('the lease is the fence', () => {
       workerId: other,
       now: new Date(Date.now() + 1_000),
       slots: new Map(),
-      slotsElse: 9,
+      slotsElse: both(9),
       limit: 9,
     })
     expect(taken.map(({ id }) => id).toSorted()).toEqual([mine.id, kept.id].toSorted())

@@ -26,6 +26,7 @@ import {
   readRegistry,
   registerWorker,
   type Settled,
+  type Slots,
 } from '@curfew/ledger'
 
 export const ISS = 'https://idp.example' as Issuer
@@ -76,7 +77,8 @@ export function newEvent(
     id: (change.id ?? uuidV7(now, randomBytes(10))) as LogoutEvent['id'],
     iss: ISS,
     scope: 'subject',
-    sub: (change.sub ?? 'alice') as Subject,
+    // Of another person each time: two logouts of one would be one.
+    sub: (change.sub ?? randomUUID()) as Subject,
     sid: null,
     reason: 'user',
     initiator: null,
@@ -94,15 +96,19 @@ export function planFor(
   bindings: readonly Binding[],
   { leased = true }: { leased?: boolean } = {},
 ): PlannedEvent {
-  const { basis, deliveries } = plan(event, bindings, sha256)
+  const { basis, deliveries, target } = plan(event, bindings, sha256)
   return {
     event,
     digest: sha256(sameContent(event)),
     basis,
     traceparent: null,
+    target,
     deliveries: deliveries.map((delivery) => ({ delivery, leased })),
   }
 }
+
+/** As many slots in either lane. */
+export const both = (slots: number): Slots => ({ interactive: slots, bulk: slots })
 
 /** Plans `count` events for `bindings`; gives back the deliveries. */
 export async function planned(

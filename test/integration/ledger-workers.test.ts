@@ -5,6 +5,7 @@ import { eventually } from '../support/curfew.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import {
   bindingsOf,
+  both,
   count,
   newEvent,
   newWorker,
@@ -57,7 +58,7 @@ describe('reclaimLeases', () => {
       workerId: silent,
       now: new Date(),
       slots: new Map(),
-      slotsElse: 9,
+      slotsElse: both(9),
       limit: 9,
     })
     const born = await planned(database.db, registry, { workerId: silent, count: 4 })
@@ -72,7 +73,8 @@ describe('reclaimLeases', () => {
       expect(row.due_at?.getTime()).toBeLessThanOrEqual(Date.now())
     }
     expect(kept.every(({ id }) => before[id] === living)).toBe(true)
-    expect([await beat(database.db, living), await beat(database.db, silent)]).toEqual([true, false])
+    expect(await beat(database.db, living)).toMatchObject({ alive: true, workers: 1, rank: 0 })
+    expect(await beat(database.db, silent)).toMatchObject({ alive: false })
     expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(0)
   })
 
@@ -80,7 +82,7 @@ describe('reclaimLeases', () => {
     await planned(database.db, registry, { workerId: silent })
     await silence(database.db, silent, LEASE_MS - 2_000)
     expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(0)
-    expect(await beat(database.db, silent)).toBe(true)
+    expect(await beat(database.db, silent)).toMatchObject({ alive: true })
   })
 
   test('finds also what was leased ages ago, by a worker whose clock was wrong', async () => {
@@ -137,7 +139,7 @@ describe('retireWorker', () => {
       ...Object.fromEntries(others.map(({ id }) => [id, living])),
       ...Object.fromEntries(own.map(({ id }) => [id, 'pending'])),
     })
-    expect(await beat(database.db, silent)).toBe(false)
+    expect(await beat(database.db, silent)).toMatchObject({ alive: false })
     expect(await retireWorker(database.db, silent)).toBe(0)
   })
 })

@@ -75,7 +75,7 @@ describe('a worker that is stopped', () => {
     await using curfew = await openCurfew({ workers: 0 })
     await using rp = await openRelyingParty(curfew, {
       clientId: 'rp',
-      curfew: { timeout_ms: 1_000, concurrency: 2, retry_schedule_ms: [60_000] },
+      curfew: { timeout_ms: 1_000, concurrency: 2, retry_schedule_ms: [1_000] },
     })
     rp.behave('hang')
     // So long a lease that what goes on soon cannot be by its running out.

@@ -5,7 +5,13 @@ import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
 import type { EventLog } from '@curfew/domain'
 import { createIngest } from '@curfew/ingest'
-import { createDatabase, createPostgresEventLog, type Database, openKeyStore } from '@curfew/ledger'
+import {
+  createDatabase,
+  createDeliveryLedger,
+  createPostgresEventLog,
+  type Database,
+  openKeyStore,
+} from '@curfew/ledger'
 import { createGuardedClient, targetFault } from '@curfew/outbound'
 import {
   type ApiKey,
@@ -153,7 +159,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     const worker = run(
       createDelivery({
         eventLog: ownLog,
-        db: ownDb,
+        ledger: createDeliveryLedger(ownDb),
         keyring: createKeyring({ store: openKeyStore(ownDb), masterKey, now: () => new Date() }),
         client: outbound,
         log,

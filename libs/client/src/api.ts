@@ -132,7 +132,18 @@ export const RelyingPartySettings = Type.Object(
     ),
     timeout_ms: Type.Optional(Type.Integer({ minimum: 100, maximum: 30_000, description: 'Default 10000.' })),
     concurrency: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 256, description: 'POSTs at once from one worker. Default 16.' }),
+      Type.Integer({
+        minimum: 1,
+        maximum: 256,
+        description: 'POSTs at once, from all workers together. Default 16 from each.',
+      }),
+    ),
+    rate_per_second: Type.Optional(
+      Type.Number({
+        minimum: 0.01,
+        maximum: 10_000,
+        description: 'POSTs started in a second, by all workers together. Default no limit.',
+      }),
     ),
     retry_schedule_ms: Type.Optional(
       Type.Array(Type.Integer({ minimum: 1_000, maximum: 86_400_000 }), {

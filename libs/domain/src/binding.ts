@@ -26,8 +26,10 @@ export interface Binding {
   readonly subjectClaims: SubjectClaims
   /** From the start of the connection to the end of the answer, in milliseconds. */
   readonly timeoutMs: number
-  /** Most POSTs at once, from one worker. */
-  readonly concurrency: number
+  /** Most attempts at once, from all workers together; null where the owner has not said. */
+  readonly concurrency: number | null
+  /** Most attempts started in a second, by all workers together; null without a limit. */
+  readonly ratePerSecond: number | null
   readonly retry: RetryPolicy
   /** CIDRs of private addresses that this RP may live at, beside those of the deployment. */
   readonly allowedNetworks: readonly string[]

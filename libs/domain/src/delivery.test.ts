@@ -1,7 +1,14 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Binding } from './binding.ts'
-import { disablesBinding, type Settlement, settle, type Tries, undeliverable } from './delivery.ts'
+import {
+  disablesBinding,
+  type InFlightDelivery,
+  type Settlement,
+  settle,
+  type Tries,
+  undeliverable,
+} from './delivery.ts'
 import type { Sid } from './ids.ts'
 import type { AttemptOutcome, Said } from './outcome.ts'
 import { DEFAULT_RETRY_POLICY, type RetryPolicy } from './retry.ts'
@@ -13,7 +20,12 @@ const NOW = new Date('2026-11-21T12:00:00Z')
 const SECOND = 1_000
 const HOUR = 3_600 * SECOND
 const NO_JITTER = { ...DEFAULT_RETRY_POLICY, jitter: 0 }
-const UNTRIED: Tries = { attempts: 0, retries: 0, refusals: 0 }
+const UNTRIED: Tries & Pick<InFlightDelivery, 'sessionEndsAt'> = {
+  attempts: 0,
+  retries: 0,
+  refusals: 0,
+  sessionEndsAt: null,
+}
 const NOTHING_SAID: Said = { error: null, errorDescription: null }
 
 type Unavailable = Extract<AttemptOutcome, { kind: 'unavailable' }>
@@ -104,7 +116,7 @@ describe('settle', () => {
   })
 
   test('each kind of failure uses up its own schedule and leaves the other as it was', () => {
-    const tries = { attempts: 5, retries: 2, refusals: 1 }
+    const tries = { ...UNTRIED, attempts: 5, retries: 2, refusals: 1 }
     expect(settle(tries, unavailable(), NO_JITTER, NOW, 0.5)).toMatchObject({ retries: 3, refusals: 1 })
     expect(settle(tries, refused(400), NO_JITTER, NOW, 0.5)).toMatchObject({ retries: 2, refusals: 2 })
   })
@@ -139,6 +151,25 @@ const failing: fc.Arbitrary<AttemptOutcome> = fc.oneof(
     .map(([status, words]) => misconfigured(status, words)),
 )
 
+describe('a session that ends by itself', () => {
+  const [first = Number.NaN] = NO_JITTER.scheduleMs
+
+  test('lapses rather than wait beyond its end', () => {
+    const endingIn = (ms: number) => ({ ...UNTRIED, sessionEndsAt: new Date(NOW.getTime() + ms) })
+    expect(settle(endingIn(first), unavailable(), NO_JITTER, NOW, 0.5)).toEqual({ state: 'lapsed' })
+    expect(settle(endingIn(first), refused(400), NO_JITTER, NOW, 0.5)).toEqual({ state: 'lapsed' })
+    expect(waitMs(settle(endingIn(first + 1), unavailable(), NO_JITTER, NOW, 0.5))).toBe(first)
+  })
+
+  test('is acknowledged or given up on all the same, when that is what the answer says', () => {
+    const ended = { ...UNTRIED, sessionEndsAt: NOW }
+    expect(
+      settle(ended, { kind: 'acknowledged', level: 'done', status: 200 }, NO_JITTER, NOW, 0.5),
+    ).toMatchObject({ state: 'acknowledged' })
+    expect(settle(ended, misconfigured(410), NO_JITTER, NOW, 0.5)).toMatchObject({ reason: 'endpoint_gone' })
+  })
+})
+
 describe('settle, whatever comes', () => {
   test('every path ends, after no more attempts than the schedules have steps, and never in an acknowledgement', () => {
     fc.assert(
@@ -156,8 +187,8 @@ describe('settle, whatever comes', () => {
               )
               return
             }
-            if (settlement.state === 'acknowledged') expect.fail('acknowledged without an acknowledgement')
-            tries = { attempts: tries.attempts + 1, ...settlement }
+            if (settlement.state !== 'pending') return expect.fail(`${settlement.state} without a reason`)
+            tries = { ...tries, attempts: tries.attempts + 1, ...settlement }
           }
           expect.fail('thirty failures, and it still goes on')
         },

@@ -22,6 +22,8 @@ export type DeadLetterReason =
   | 'refused'
   | 'misconfigured'
   | 'endpoint_gone'
+  /** The endpoint was down for as long as the whole schedule lasts; most of that time nobody even tried. */
+  | 'unreachable'
 
 /** How often a delivery has been tried. */
 export interface Tries {
@@ -41,6 +43,8 @@ export interface InFlightDelivery extends Tries {
   readonly eventId: EventId
   /** The session to name, or null for the subject. */
   readonly sid: Sid | null
+  /** When that session ends by itself; null where nobody has said. */
+  readonly sessionEndsAt: Date | null
   readonly event: Pick<LogoutEvent, 'iss' | 'sub' | 'scope' | 'lane' | 'acceptedAt'>
 }
 
@@ -49,6 +53,8 @@ export type Settlement =
   | { readonly state: 'acknowledged'; readonly level: 'done' }
   | { readonly state: 'pending'; readonly dueAt: Date; readonly retries: number; readonly refusals: number }
   | { readonly state: 'dead_lettered'; readonly reason: DeadLetterReason }
+  /** The session is over anyway: there is nothing left to log out of. */
+  | { readonly state: 'lapsed' }
 
 /**
  * Decides what becomes of a delivery after an attempt came to `outcome`. The whole machine: pure, total, and the
@@ -57,7 +63,26 @@ export type Settlement =
  * @param random uniform in [0, 1); drives the jitter and nothing else.
  */
 export function settle(
-  { retries, refusals }: Tries,
+  delivery: Pick<InFlightDelivery, 'retries' | 'refusals' | 'sessionEndsAt'>,
+  outcome: AttemptOutcome,
+  policy: RetryPolicy,
+  now: Date,
+  random: number,
+): Settlement {
+  const settlement = settleByOutcome(delivery, outcome, policy, now, random)
+  // To wait beyond the session's own end would be to wait for nothing.
+  return settlement.state === 'pending' && hasLapsed(delivery, settlement.dueAt)
+    ? { state: 'lapsed' }
+    : settlement
+}
+
+/** Whether the session that a delivery would end is over by itself. */
+export function hasLapsed({ sessionEndsAt }: Pick<InFlightDelivery, 'sessionEndsAt'>, now: Date): boolean {
+  return sessionEndsAt !== null && sessionEndsAt <= now
+}
+
+function settleByOutcome(
+  { retries, refusals }: Pick<Tries, 'retries' | 'refusals'>,
   outcome: AttemptOutcome,
   policy: RetryPolicy,
   now: Date,

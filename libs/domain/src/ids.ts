@@ -21,6 +21,9 @@ export type BindingId = Branded<number, 'BindingId'>
 /** One incarnation of one delivery worker: a worker that lost its leases goes on under a new id. */
 export type WorkerId = Branded<string, 'WorkerId'>
 
+/** Who is logged out, as a UUID made of a hash: deliveries to one binding that have the same target say the same. */
+export type Target = Branded<string, 'Target'>
+
 /** A collision-resistant hash of `text`, in hexadecimal: 32 digits or more. Handed in, for the domain has no crypto. */
 export type Digest = (text: string) => string
 
@@ -38,6 +41,16 @@ export function deliveryId(
   const hex = digest(JSON.stringify([eventId, bindingId, sid]))
   const variant = '89ab'.charAt(Number.parseInt(hex.charAt(0), 16) & 0x3)
   return `${deliveryPrefix(eventId)}-${variant}${hex.slice(1, 4)}-${hex.slice(4, 16)}` as DeliveryId
+}
+
+/** The target of a delivery that names `sid` of `sub`, or `sub` alone where `sid` is null, at one issuer. */
+export function targetOf(
+  { iss, sub }: { readonly iss: Issuer; readonly sub: Subject | null },
+  sid: Sid | null,
+  digest: Digest,
+): Target {
+  const hex = digest(JSON.stringify([iss, sub, sid]))
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}` as Target
 }
 
 /** The lowest and highest id that a delivery of `eventId` may have. A few events may share a range: ask for the event too. */

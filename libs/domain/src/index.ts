@@ -5,11 +5,21 @@ export {
   type SubjectClaims,
 } from './binding.ts'
 export {
+  allowedBy,
+  BREAKER_POLICY,
+  type Breaker,
+  type BreakerPolicy,
+  breakerAfter,
+  breakerStarted,
+  CLOSED,
+} from './breaker.ts'
+export {
   CLIENT_REMOVED,
   DELIVERY_STATES,
   type DeadLetterReason,
   type DeliveryState,
   disablesBinding,
+  hasLapsed,
   type InFlightDelivery,
   type Settlement,
   settle,
@@ -42,6 +52,8 @@ export {
   type IssuerName,
   type Sid,
   type Subject,
+  type Target,
+  targetOf,
   uuidV7,
   type WorkerId,
 } from './ids.ts'
@@ -62,8 +74,10 @@ export {
   type UndeliverableReason,
 } from './outcome.ts'
 export { type Plan, plan } from './plan.ts'
+export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
 export {
   DEFAULT_RETRY_POLICY,
+  horizonMs,
   jittered,
   parseRetryAfter,
   QUICK_RETRIES_MS,

@@ -31,6 +31,16 @@ export const DEFAULT_RETRY_POLICY: RetryPolicy = {
   jitter: 0.1,
 }
 
+/** How long the whole schedule lasts, in milliseconds: after it a delivery that nobody could even try is given up on. */
+export function horizonMs({ scheduleMs }: RetryPolicy): number {
+  return Math.max(
+    HORIZON_MS_MIN,
+    scheduleMs.reduce((sum, delayMs) => sum + delayMs, 0),
+  )
+}
+
+const HORIZON_MS_MIN = HOUR
+
 /** Delays of the two quick retries that follow a first attempt in the same process, in milliseconds, before jitter. */
 export const QUICK_RETRIES_MS = [250, 1_000] as const
 

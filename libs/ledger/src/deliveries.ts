@@ -14,38 +14,42 @@ import type {
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
 
-// First the bindings that have anything waiting, by skipping from one to the next in the index; then of each as many
-// as it has slots for. What a dead relying party has waiting is never read on the way to another's. Leases are dated by
-// the database's clock, like the heart's beats: one worker's own may be wrong. Rows are updated by an array of ids: a join
-// would be planned for a tenth of the table, and so as a scan of it.
+// First the lanes of bindings that have anything waiting, by skipping from one to the next in the index; then of each as
+// many as it has slots for. What a dead relying party or a mass logout has waiting is never read on the way to another's.
+// Leases are dated by the database's clock, like the heart's beats: one worker's own may be wrong. Rows are updated by an
+// array of ids: a join would be planned for a tenth of the table, and so as a scan of it.
 const CLAIM_DUE = `
   with recursive waiting as (
-    (select binding_id from deliveries where due_at is not null order by binding_id limit 1)
+    (select binding_id, lane from deliveries where due_at is not null order by binding_id, lane limit 1)
     union all
-    select (select d.binding_id from deliveries d
-             where d.due_at is not null and d.binding_id > w.binding_id order by d.binding_id limit 1)
-      from waiting w where w.binding_id is not null
+    select later.binding_id, later.lane
+      from waiting w
+      cross join lateral (
+        select d.binding_id, d.lane from deliveries d
+         where d.due_at is not null and (d.binding_id, d.lane) > (w.binding_id, w.lane)
+         order by d.binding_id, d.lane limit 1
+      ) later
   ),
   me as (select id from workers where id = $1 for key share),
   due as (
     select d.id
-      from waiting w
-      left join unnest($3::bigint[], $4::int[]) as known(binding_id, slots) using (binding_id)
+      from (select * from waiting order by lane desc, binding_id) w
+      left join unnest($3::bigint[], $4::int[], $5::int[]) as known(binding_id, interactive, bulk) using (binding_id)
       cross join me
       cross join lateral (
         select id from deliveries
-         where binding_id = w.binding_id and due_at <= $2
-         order by due_at limit coalesce(known.slots, $5)
+         where binding_id = w.binding_id and lane = w.lane and due_at <= $2
+         order by due_at
+         limit case w.lane when 'bulk' then coalesce(known.bulk, $7) else coalesce(known.interactive, $6) end
            for update skip locked
       ) d
-     where w.binding_id is not null
-     limit $6
+     limit $8
   ),
   claimed as (
     update deliveries d
        set state = 'in_flight', due_at = null, leased_by = $1, leased_at = now()
      where d.id = any (array(select id from due))
-    returning d.id, d.binding_id, d.event_id, d.sid, d.attempts, d.retries, d.refusals, d.lane
+    returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane
   )
   select c.*, e.iss, e.sub, e.scope, e.accepted_at
     from claimed c join events e on e.id = c.event_id`
@@ -55,6 +59,7 @@ interface ClaimedRow {
   readonly binding_id: BindingId
   readonly event_id: EventId
   readonly sid: Sid | null
+  readonly session_ends_at: Date | null
   readonly attempts: number
   readonly retries: number
   readonly refusals: number
@@ -65,32 +70,45 @@ interface ClaimedRow {
   readonly accepted_at: Date
 }
 
+/** How many of a binding's deliveries a worker can take now. */
+export interface Slots {
+  readonly interactive: number
+  readonly bulk: number
+}
+
+export interface ClaimRequest {
+  readonly workerId: WorkerId
+  readonly now: Date
+  /** For the bindings that the worker knows of. */
+  readonly slots: ReadonlyMap<BindingId, Slots>
+  /** For each of the others. */
+  readonly slotsElse: Slots
+  /** Most in all. */
+  readonly limit: number
+}
+
 /**
- * Leases to `workerId` what is due, oldest first for each binding. Nothing when the worker was declared dead.
- *
- * @param slots how many of a binding's deliveries may be taken, for the bindings that the worker knows of.
- * @param slotsElse the same for those it does not know of (which nobody registers any more).
+ * Leases to `workerId` what is due, the interactive lane before the other, and oldest first for each binding. Nothing when
+ * the worker was declared dead.
  */
 export async function claimDue(
   db: Database,
-  {
-    workerId,
-    now,
-    slots,
-    slotsElse,
-    limit,
-  }: {
-    workerId: WorkerId
-    now: Date
-    slots: ReadonlyMap<BindingId, number>
-    slotsElse: number
-    limit: number
-  },
+  { workerId, now, slots, slotsElse, limit }: ClaimRequest,
 ): Promise<readonly InFlightDelivery[]> {
+  const known = [...slots.values()]
   const { rows } = await db.query<ClaimedRow>({
     name: 'claim_due',
     text: CLAIM_DUE,
-    values: [workerId, now, plainArray([...slots.keys()]), plainArray([...slots.values()]), slotsElse, limit],
+    values: [
+      workerId,
+      now,
+      plainArray([...slots.keys()]),
+      plainArray(known.map(({ interactive }) => interactive)),
+      plainArray(known.map(({ bulk }) => bulk)),
+      slotsElse.interactive,
+      slotsElse.bulk,
+      limit,
+    ],
   })
   return rows.map((row) => ({
     state: 'in_flight',
@@ -98,6 +116,7 @@ export async function claimDue(
     bindingId: row.binding_id,
     eventId: row.event_id,
     sid: row.sid,
+    sessionEndsAt: row.session_ends_at,
     event: { iss: row.iss, sub: row.sub, scope: row.scope, lane: row.lane, acceptedAt: row.accepted_at },
     attempts: row.attempts,
     retries: row.retries,
@@ -227,14 +246,83 @@ function description(outcome: AttemptOutcome): string | null {
   return outcome.kind === 'acknowledged' ? null : outcome.errorDescription
 }
 
+// Due since it was leased: what came first stays first, and is known to have waited.
 const RELEASE_DELIVERIES = `
-  update deliveries set state = 'pending', due_at = $3
+  update deliveries set state = 'pending', due_at = leased_at
    where id = any($2::uuid[]) and state = 'in_flight' and leased_by = $1`
 
 /** Gives back what a worker holds but will not attempt now. Costs no attempt. */
 export async function releaseDeliveries(
   db: Database,
-  { ids, workerId, dueAt }: { ids: readonly DeliveryId[]; workerId: WorkerId; dueAt: Date },
+  { ids, workerId }: { ids: readonly DeliveryId[]; workerId: WorkerId },
 ): Promise<void> {
-  await db.query({ name: 'release_deliveries', text: RELEASE_DELIVERIES, values: [workerId, ids, dueAt] })
+  await db.query({
+    name: 'release_deliveries',
+    text: RELEASE_DELIVERIES,
+    values: [workerId, plainArray(ids)],
+  })
+}
+
+// Of two that wait for the same, the younger stays. It was planned while the older was being attempted, else the older
+// had been covered then.
+const SUPERSEDE_OLDER = `
+  update deliveries d
+     set state = 'superseded', due_at = null, settled_at = $2, superseded_by = newer.id
+    from (
+      select older.id as older_id, found.id
+        from deliveries older
+        cross join lateral (
+          select n.id from deliveries n
+           where n.binding_id = older.binding_id and n.target = older.target and n.due_at is not null
+             and (n.planned_at, n.id) > (older.planned_at, older.id)
+           order by n.planned_at desc, n.id desc limit 1
+        ) found
+       where older.id = any($1::uuid[]) and older.due_at is not null
+    ) newer
+   where d.id = newer.older_id and d.due_at is not null`
+
+/** Ends those of `ids` that wait and are covered by a younger one that waits, too. @returns how many. */
+export async function supersedeOlder(
+  db: Database,
+  { ids, now }: { ids: readonly DeliveryId[]; now: Date },
+): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'supersede_older',
+    text: SUPERSEDE_OLDER,
+    values: [plainArray(ids), now],
+  })
+  return rowCount ?? 0
+}
+
+const GIVE_UP = `
+  update deliveries d
+     set state = 'dead_lettered', due_at = null, settled_at = $3, dead_letter_reason = 'unreachable'
+   where d.id = any (array(
+     select found.id
+       from unnest($1::bigint[], $2::timestamptz[]) as given(binding_id, due_before)
+       cross join (values ('interactive'), ('bulk')) as lanes(lane)
+       cross join lateral (
+         select w.id from deliveries w
+          where w.binding_id = given.binding_id and w.lane = lanes.lane and w.due_at < given.due_before
+          order by w.due_at limit $4
+            for update skip locked
+       ) found))`
+
+/**
+ * Gives up on what has been due for too long while nobody tried, for its endpoint was known to be down.
+ *
+ * @param dueBefore by binding: what has been due since before then is given up on.
+ * @param limit most for each binding and lane.
+ * @returns how many were.
+ */
+export async function giveUpUnreachable(
+  db: Database,
+  { dueBefore, now, limit }: { dueBefore: ReadonlyMap<BindingId, Date>; now: Date; limit: number },
+): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'give_up_unreachable',
+    text: GIVE_UP,
+    values: [plainArray([...dueBefore.keys()]), plainArray([...dueBefore.values()]), now, limit],
+  })
+  return rowCount ?? 0
 }

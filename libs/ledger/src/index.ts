@@ -13,11 +13,16 @@ export {
 } from './database.ts'
 export {
   type AttemptRecord,
+  type ClaimRequest,
   claimDue,
+  giveUpUnreachable,
   releaseDeliveries,
   type Settled,
+  type Slots,
   settleDeliveries,
+  supersedeOlder,
 } from './deliveries.ts'
+export { createDeliveryLedger, type DeliveryLedger } from './delivery-ledger.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export {
   type DeliveryFilter,
@@ -37,7 +42,7 @@ export {
   pendingMigrations,
   SchemaTooNewError,
 } from './migrate.ts'
-export { type PlannedEvent, type PlanResult, planEvents } from './plan.ts'
+export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 export {
   disableBinding,
   findIssuer,
@@ -56,4 +61,4 @@ export {
   type StoredSettings,
 } from './registry.ts'
 export { openKeyStore, type SigningKeyRecord } from './signing-keys.ts'
-export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker } from './workers.ts'
+export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'

@@ -1,5 +1,5 @@
-import type { EventId, InFlightDelivery, LogoutEvent, Plan, WorkerId } from '@curfew/domain'
-import { plainArray, textColumn } from './arrays.ts'
+import type { EventId, InFlightDelivery, LogoutEvent, Plan, Target, WorkerId } from '@curfew/domain'
+import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
 
 /** One event on its way into the ledger. */
@@ -9,11 +9,21 @@ export interface PlannedEvent {
   readonly digest: string
   readonly basis: Plan['basis']
   readonly traceparent: string | null
+  readonly target: Target
   readonly deliveries: readonly {
     readonly delivery: InFlightDelivery
     /** True: born leased to the worker, which attempts it at once. False: born pending, due now. */
     readonly leased: boolean
   }[]
+}
+
+export interface PlanRequest {
+  readonly batch: readonly PlannedEvent[]
+  /** Who gets what is born leased. */
+  readonly workerId: WorkerId
+  /** Of the registry that the plan was made from. */
+  readonly registryRevision: number
+  readonly now: Date
 }
 
 /** What came of planning a batch. */
@@ -31,6 +41,8 @@ export type PlanResult =
 // The worker's row is locked first: while this runs it cannot be declared dead, so no lease is given to a ghost.
 // The registry's number is compared in the same snapshot: who was registered before the event was posted is planned for,
 // however old the worker's copy of the registry is. Leases are dated by the database's clock, like the heart's beats.
+// What waits for the same target at the same binding is covered by what is planned here: an RP that was down for an hour
+// gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = $1 for key share),
   current as (select from registry_revision where revision = $23),
@@ -52,14 +64,30 @@ const PLAN_EVENTS = `
     returning id, lane
   ),
   owed as (
-    insert into deliveries (id, event_id, binding_id, sid, lane, state, due_at, leased_by, leased_at, planned_at)
-    select d.id, d.event_id, d.binding_id, d.sid, planned.lane,
+    insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
+      leased_at, planned_at)
+    select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at,
       case when d.leased then 'in_flight' else 'pending' end,
       case when d.leased then null else $17::timestamptz end,
       case when d.leased then $1::uuid end, case when d.leased then now() end, $17::timestamptz
-      from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[])
-        as d(id, event_id, binding_id, sid, leased)
+      from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[], $24::uuid[], $25::timestamptz[])
+        as d(id, event_id, binding_id, sid, leased, target, session_ends_at)
       join planned on planned.id = d.event_id
+    returning id, binding_id, target
+  ),
+  covered as (
+    update deliveries d
+       set state = 'superseded', due_at = null, settled_at = $17::timestamptz, superseded_by = older.covered_by
+      from (
+        select found.id, owed.id as covered_by
+          from owed
+          cross join lateral (
+            select w.id from deliveries w
+             where w.binding_id = owed.binding_id and w.target = owed.target and w.due_at is not null
+               for update skip locked
+          ) found
+      ) older
+     where d.id = older.id
   )
   select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned
     from (select 1) one left join me on true`
@@ -82,12 +110,7 @@ interface PlanRow {
  */
 export async function planEvents(
   db: Database,
-  {
-    batch,
-    workerId,
-    registryRevision,
-    now,
-  }: { batch: readonly PlannedEvent[]; workerId: WorkerId; registryRevision: number; now: Date },
+  { batch, workerId, registryRevision, now }: PlanRequest,
 ): Promise<PlanResult> {
   const events = batch.map(({ event }) => event)
   const owed = batch.flatMap(({ deliveries }) => deliveries)
@@ -118,6 +141,8 @@ export async function planEvents(
       textColumn(owed.map(({ delivery }) => delivery.sid)),
       plainArray(owed.map(({ leased }) => leased)),
       registryRevision,
+      plainArray(batch.flatMap(({ target, deliveries }) => deliveries.map(() => target))),
+      plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
     ],
   })
   const [row] = rows

@@ -15,6 +15,7 @@ export interface StoredSettings {
   readonly subject_claims?: SubjectClaims
   readonly timeout_ms?: number
   readonly concurrency?: number
+  readonly rate_per_second?: number
   readonly retry_schedule_ms?: readonly number[]
   readonly allowed_networks?: readonly string[]
   readonly enabled?: boolean
@@ -274,7 +275,8 @@ function toBinding(row: RegistryRow & { readonly id: BindingId }): Binding {
     algorithm: (row.metadata.id_token_signed_response_alg ?? 'RS256') as SigningAlgorithm,
     subjectClaims: settings.subject_claims ?? 'both',
     timeoutMs: settings.timeout_ms ?? 10_000,
-    concurrency: settings.concurrency ?? 16,
+    concurrency: settings.concurrency ?? null,
+    ratePerSecond: settings.rate_per_second ?? null,
     retry: {
       ...DEFAULT_RETRY_POLICY,
       scheduleMs: settings.retry_schedule_ms ?? DEFAULT_RETRY_POLICY.scheduleMs,

@@ -13,12 +13,23 @@ export async function registerWorker(
 }
 
 // The database's clock, not the worker's: it is the one that all workers share.
-const BEAT = 'update workers set seen_at = now() where id = $1'
+const BEAT = `
+  with me as (update workers set seen_at = now() where id = $1 returning id)
+  select exists (select from me) as alive, count(*) as workers, count(*) filter (where id < $1) as rank from workers`
 
-/** Says that a worker is alive. @returns false when it was declared dead: its leases are gone. */
-export async function beat(db: Database, id: WorkerId): Promise<boolean> {
-  const { rowCount } = await db.query({ name: 'beat', text: BEAT, values: [id] })
-  return rowCount === 1
+/** A worker among the others that live. */
+export interface Standing {
+  /** False when it was declared dead: its leases are gone. */
+  readonly alive: boolean
+  readonly workers: number
+  /** Its place among them, from 0. */
+  readonly rank: number
+}
+
+/** Says that a worker is alive. */
+export async function beat(db: Database, id: WorkerId): Promise<Standing> {
+  const { rows } = await db.query<Standing>({ name: 'beat', text: BEAT, values: [id] })
+  return rows[0] ?? { alive: false, workers: 0, rank: 0 }
 }
 
 const BURY_SILENT =

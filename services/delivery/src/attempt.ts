@@ -5,6 +5,7 @@ import {
   CLIENT_REMOVED,
   classify,
   DEFAULT_RETRY_POLICY,
+  hasLapsed,
   type InFlightDelivery,
   type IssuerName,
   type LogoutTokenClaims,
@@ -31,16 +32,19 @@ export interface AttemptDeps {
   newJti(): string
 }
 
-/** What one round of attempts came to: what to record, and what the last of them meant. */
+/** What one round of attempts came to: what to record, and what the last of them meant; null when there was no need for any. */
 export interface Round extends Settled {
-  readonly outcome: AttemptOutcome
+  readonly outcome: AttemptOutcome | null
 }
 
 /** What telling an RP came to; `jti` of the token it was sent, if any. */
 type Told = Pick<AttemptRecord, 'outcome' | 'jti'>
 
-/** Attempts one delivery: mints a token, POSTs it, and decides what follows. A fresh delivery has two quick retries. */
-export type Attempt = (delivery: InFlightDelivery, abandoning: AbortSignal) => Promise<Round>
+/**
+ * Attempts one delivery: mints a token, POSTs it, and decides what follows. A fresh delivery has two quick retries, until
+ * `stopping` aborts: what is left then follows by the schedule, in another process.
+ */
+export type Attempt = (delivery: InFlightDelivery, stopping: AbortSignal) => Promise<Round>
 
 /** Says to p-retry, whose language is exceptions, that an outcome is worth a quick retry. */
 class TryAgain extends Error {}
@@ -71,11 +75,20 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     return { outcome: classify(await deps.post({ binding, token }), now()), jti }
   }
 
-  return async (delivery, abandoning) => {
+  return async (delivery, stopping) => {
+    if (hasLapsed(delivery, now())) {
+      return {
+        id: delivery.id,
+        attempts: [],
+        outcome: null,
+        settlement: { state: 'lapsed' },
+        counts: delivery,
+      }
+    }
     const first = await once(delivery, delivery.attempts + 1)
     const attempts =
-      delivery.attempts === 0 && quicklyRetryable(first.outcome)
-        ? await withQuickRetries(first, (number) => once(delivery, number), abandoning)
+      delivery.attempts === 0 && quicklyRetryable(first.outcome) && !stopping.aborted
+        ? await withQuickRetries(first, (number) => once(delivery, number), stopping)
         : [first]
     const { outcome } = attempts.at(-1) ?? first
     // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
@@ -89,7 +102,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
 async function withQuickRetries(
   first: AttemptRecord,
   attempt: (number: number) => Promise<AttemptRecord>,
-  abandoning: AbortSignal,
+  stopping: AbortSignal,
 ): Promise<readonly AttemptRecord[]> {
   const attempts = [first]
   try {
@@ -106,12 +119,12 @@ async function withQuickRetries(
         randomize: true,
         // Whatever else is thrown is a fault of ours, which another POST would not mend.
         shouldRetry: ({ error }) => error instanceof TryAgain,
-        signal: abandoning,
+        signal: stopping,
       },
     )
   } catch (error) {
-    // The last try failed too, or we are told to let go: what was done counts all the same.
-    if (!(error instanceof TryAgain) && error !== abandoning.reason) throw error
+    // The last try failed too, or we are told to stop: what was done counts all the same.
+    if (!(error instanceof TryAgain) && error !== stopping.reason) throw error
   }
   return attempts
 }

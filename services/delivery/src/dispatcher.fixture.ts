@@ -1,4 +1,4 @@
-import type { BindingId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import type { AttemptOutcome, BindingId, InFlightDelivery, Lane, WorkerId } from '@curfew/domain'
 import { createLog } from '@curfew/runtime'
 import type { Round } from './attempt.ts'
 import { createDispatcher, type DispatcherDeps } from './dispatcher.ts'
@@ -7,23 +7,45 @@ export const IDLE_MS = 200
 export const id = (value: number) => value as BindingId
 export const W1 = 'w1' as WorkerId
 let serial = 0
-const deliveryTo = (bindingId: number) =>
-  ({ id: `d${++serial}`, bindingId: id(bindingId) }) as unknown as InFlightDelivery
-export const deliveriesTo = (bindingId: number, count: number) =>
-  Array.from({ length: count }, () => deliveryTo(bindingId))
+const deliveryTo = (bindingId: number, lane: Lane) =>
+  ({ id: `d${++serial}`, bindingId: id(bindingId), event: { lane } }) as unknown as InFlightDelivery
+export const deliveriesTo = (bindingId: number, count: number, lane: Lane = 'interactive') =>
+  Array.from({ length: count }, () => deliveryTo(bindingId, lane))
 
 export interface RigOptions extends Partial<DispatcherDeps> {
   /** How long an attempt at a binding lasts, in milliseconds. Default: for ever. */
   readonly attemptMs?: (bindingId: BindingId) => number | null
+  /** What an attempt comes to. Default: acknowledged. */
+  readonly outcomeOf?: (bindingId: BindingId) => AttemptOutcome
+  /** Attempts at once. Default 16. */
+  readonly concurrencyOf?: (bindingId: BindingId) => number
+  readonly perSecondOf?: (bindingId: BindingId) => number | null
+}
+
+export const ACKNOWLEDGED: AttemptOutcome = { kind: 'acknowledged', level: 'done', status: 200 }
+export const UNAVAILABLE: AttemptOutcome = {
+  kind: 'unavailable',
+  status: null,
+  failure: 'connection_refused',
+  retryAfterMs: null,
+  error: null,
+  errorDescription: null,
 }
 
 /** A dispatcher over a ledger in memory, which claims as the real one does, and attempts that end when they are told to. */
-export function rig({ attemptMs = () => null, ...over }: RigOptions = {}) {
+export function rig({
+  attemptMs = () => null,
+  outcomeOf = () => ACKNOWLEDGED,
+  concurrencyOf = () => 16,
+  perSecondOf = () => null,
+  ...over
+}: RigOptions = {}) {
   const worker = { id: W1, alive: true }
   const ledger = {
     due: [] as InFlightDelivery[],
     claims: [] as { readonly atMs: number; readonly limit: number }[],
     released: [] as { readonly deliveries: readonly InFlightDelivery[]; readonly workerId: WorkerId }[],
+    givenUp: [] as BindingId[],
     away: false,
   }
   const running = new Map<InFlightDelivery, () => void>()
@@ -35,14 +57,22 @@ export function rig({ attemptMs = () => null, ...over }: RigOptions = {}) {
   const dispatcher = createDispatcher({
     log: createLog({ service: 'test', level: 'silent' }),
     worker: { id: () => worker.id, alive: () => worker.alive, doubt: () => undefined },
-    concurrencyOf: () => 16,
+    limitsOf: (bindingId) => ({ concurrency: concurrencyOf(bindingId), perSecond: perSecondOf(bindingId) }),
+    barred: () => [],
+    bulkPace: { available: () => 1_000, spend: () => undefined },
     async claim({ slots, slotsElse, limit }) {
       ledger.claims.push({ atMs: Date.now(), limit })
       if (ledger.away) throw new Error('the ledger is away')
       const byBinding = Map.groupBy(ledger.due, ({ bindingId }) => bindingId)
       const claimed = [...byBinding]
         .sort(([a], [b]) => a - b)
-        .flatMap(([bindingId, deliveries]) => deliveries.slice(0, slots.get(bindingId) ?? slotsElse))
+        .flatMap(([bindingId, deliveries]) =>
+          (['interactive', 'bulk'] as const).flatMap((lane) =>
+            deliveries
+              .filter(({ event }) => event.lane === lane)
+              .slice(0, (slots.get(bindingId) ?? slotsElse)[lane]),
+          ),
+        )
         .slice(0, limit)
       const taken = new Set(claimed)
       ledger.due = ledger.due.filter((delivery) => !taken.has(delivery))
@@ -59,12 +89,14 @@ export function rig({ attemptMs = () => null, ...over }: RigOptions = {}) {
       if (ms !== null) setTimeout(resolve, ms)
       await promise
       running.delete(delivery)
-      return {} as Round
+      return { outcome: outcomeOf(delivery.bindingId) } as Round
     },
     settle: async () => undefined,
     async release(deliveries, workerId) {
       ledger.released.push({ deliveries, workerId })
     },
+    giveUp: async (ids) => void ledger.givenUp.push(...ids),
+    random: () => 0.5,
     heldMax: 400,
     idleMs: IDLE_MS,
     monotonicMs: () => Date.now(),
@@ -88,7 +120,7 @@ export function rig({ attemptMs = () => null, ...over }: RigOptions = {}) {
     },
     /** Accepts as much of a binding as it has room for, as intake does. */
     fill(bindingId: number) {
-      const room = dispatcher.room(id(bindingId))
+      const room = dispatcher.room(id(bindingId), 'interactive')
       for (const delivery of deliveriesTo(bindingId, room)) dispatcher.accept(delivery, W1)
       return room
     },

@@ -1,35 +1,41 @@
-import type { BindingId, DeliveryId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import type { BindingId, DeliveryId, InFlightDelivery, Lane, WorkerId } from '@curfew/domain'
+import type { ClaimRequest, Slots } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 import type { Round } from './attempt.ts'
+import type { BulkPace } from './bulk-pace.ts'
+import { createLine, type Held, type Limits, type Line } from './line.ts'
 
 export interface DispatcherDeps {
   readonly log: Log
   /** The worker that leases are taken for, and whether they may be trusted now. */
   readonly worker: { id(): WorkerId; alive(): boolean; doubt(): void }
-  /** Most POSTs at once to a binding; undefined for one that is no longer registered. */
-  concurrencyOf(id: BindingId): number | undefined
-  /** Leases what is due. `slots`: how many of each binding that has some in hand; `slotsElse`: of any other. */
-  claim(request: {
-    slots: ReadonlyMap<BindingId, number>
-    slotsElse: number
-    limit: number
-  }): Promise<readonly InFlightDelivery[]>
+  /** What this worker may do to a binding. */
+  limitsOf(id: BindingId): Limits
+  /** Bindings of which this worker may have nothing at all. */
+  barred(): Iterable<BindingId>
+  readonly bulkPace: Pick<BulkPace, 'available' | 'spend'>
+  /** Leases what is due. */
+  claim(request: Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>): Promise<readonly InFlightDelivery[]>
   /** Attempts one delivery. Never rejects for what an RP did. */
   attempt(delivery: InFlightDelivery): Promise<Round>
   /** Resolves when the ledger has what an attempt came to, or will never take it from this worker. */
   settle(delivery: InFlightDelivery, round: Round, workerId: WorkerId): Promise<void>
-  /** Gives back what has been held too long to be attempted under its lease. */
+  /** Gives back what was not attempted under its lease. */
   release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
+  /** Gives up on what has been due for too long at bindings that are known to be down. */
+  giveUp(ids: readonly BindingId[]): Promise<void>
   /** Most deliveries in memory. */
   readonly heldMax: number
   /** Pause between two looks at what is due, in milliseconds. */
   readonly idleMs: number
   readonly monotonicMs: () => number
+  /** Uniform in [0, 1). */
+  readonly random: () => number
 }
 
 export interface Dispatcher {
   /** How many fresh deliveries a binding may be leased now. What is above goes to the ledger as pending. */
-  room(id: BindingId): number
+  room(id: BindingId, lane: Lane): number
   /** Takes a delivery that is leased to `workerId`, and attempts it when its binding has a free slot. Drops it when that worker's leases were lost meanwhile. */
   accept(delivery: InFlightDelivery, workerId: WorkerId): void
   /**
@@ -48,27 +54,11 @@ export interface Dispatcher {
   readonly free: number
   /** What is held, from the lease to the ledger's having the outcome. */
   ids(): readonly DeliveryId[]
+  /** How many bindings are known to be down. */
+  readonly open: number
 }
 
-interface Held {
-  readonly delivery: InFlightDelivery
-  readonly workerId: WorkerId
-  readonly sinceMs: number
-}
-
-/** The deliveries of one binding that this worker holds. */
-interface Line {
-  readonly waiting: Held[]
-  /** Attempts under way. */
-  running: number
-  /** Attempts that have ended and that the ledger does not have yet. */
-  settling: number
-  /** When an attempt of it last ended. */
-  endedMs: number
-  /** Attempts that have ended since the ledger was last asked for more. */
-  ended: number
-}
-
+const LANES: readonly Lane[] = ['interactive', 'bulk']
 /** Most that a binding may have waiting in memory, so that one RP does not fill it. */
 const WAITING_MAX = 1_024
 /** The part of the free memory that one binding may take, so that however many RPs hang, some is left for the next. */
@@ -76,101 +66,94 @@ const SHARE = 1 / 4
 /** The part of all memory that is kept for bindings with little in hand, and the part of what is free that one may take of it. */
 const RESERVE = 1 / 4
 const RESERVE_SHARE = 1 / 32
-/** Claimed ahead of need, in multiples of the binding's concurrency: enough to keep a slow RP busy for one round trip to the ledger. */
+/** Claimed ahead of need, in multiples of the attempts at once: enough to keep a slow RP busy for one round trip to the ledger. */
 const CLAIM_AHEAD = 4
 /** The same in multiples of what ended since the last claim: a fast RP's backlog soon fits in memory, and is over. */
 const CLAIM_AHEAD_OF_ENDED = 2
+/** A binding with a rate has no more in memory than it takes in so long. */
+const AHEAD_MS = 5_000
 /** Held longer than this a delivery is given back: leases are searched for among what was leased lately. */
 const HELD_MS_MAX = 60_000
-const DEFAULT_CONCURRENCY = 16
 const CLAIM_LIMIT = 1_000
-
-const newLine = (): Line => ({
-  waiting: [],
-  running: 0,
-  settling: 0,
-  endedMs: Number.NEGATIVE_INFINITY,
-  ended: 0,
-})
+/** Of each lane of a binding that nothing is known of here. */
+const SLOTS_ELSE = 16
+const GIVE_UP_EVERY_MS = 30_000
 
 /**
  * Holds what this worker has leased, one line for each binding, so that no RP waits for another; and claims from the
- * ledger what is due. While a binding has more due in the ledger than this worker can hold, what is new goes there too,
- * behind it.
+ * ledger what is due. While a binding has more due in the ledger than this worker can hold, or is down, what is new goes
+ * there too, behind it.
  */
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
-  const { log, worker, heldMax, idleMs, monotonicMs } = deps
+  const { log, worker, bulkPace, heldMax, idleMs, monotonicMs } = deps
   const lines = new Map<BindingId, Line>()
-  /** Bindings of which the ledger has more that is due. */
-  const backlogged = new Set<BindingId>()
   /** Every delivery in a line, waiting or running. */
   const ids = new Set<DeliveryId>()
   let held = 0
   let wake: (() => void) | null = null
+  let gaveUpMs = monotonicMs()
+  let firstInTurn: BindingId | null = null
   const roomWaiters = new Set<{ readonly atHeld: number; resolve(): void }>()
   const idleWaiters: (() => void)[] = []
 
-  const concurrencyOf = (id: BindingId) => deps.concurrencyOf(id) ?? DEFAULT_CONCURRENCY
-  const inHand = (line: Line | undefined) =>
-    line === undefined ? 0 : line.waiting.length + line.running + line.settling
-  /** Most that a binding may have in hand, when `free` are free for all. */
-  const allowance = (id: BindingId, free: number) =>
-    Math.floor(
-      Math.max((free - heldMax * RESERVE) * SHARE, Math.min(concurrencyOf(id), free * RESERVE_SHARE)),
-    )
-  /** What it should have in hand while the ledger has more. */
-  const wanted = (id: BindingId, free: number) => {
-    const ahead = (lines.get(id)?.ended ?? 0) * CLAIM_AHEAD_OF_ENDED
-    return Math.min(Math.max(concurrencyOf(id) * CLAIM_AHEAD, ahead), WAITING_MAX, allowance(id, free))
+  function lineOf(id: BindingId): Line {
+    const known = lines.get(id)
+    if (known !== undefined) return known
+    const line = createLine({ limits: () => deps.limitsOf(id), monotonicMs, random: deps.random })
+    lines.set(id, line)
+    return line
   }
-  const hungry = (id: BindingId) => {
-    const want = wanted(id, heldMax - held)
-    return want > 0 && inHand(lines.get(id)) <= want / 2
+  /** Most that a binding may have in hand, when `free` are free for all. */
+  const allowance = (line: Line, free: number) => {
+    if (line.limit === 0) return 0
+    const most = Math.max((free - heldMax * RESERVE) * SHARE, Math.min(line.limit, free * RESERVE_SHARE))
+    return Math.floor(Math.min(WAITING_MAX, most, line.startable(AHEAD_MS)))
+  }
+  /** What it should have in hand while the ledger has more. */
+  const wanted = (line: Line, free: number) => {
+    if (line.breaker.state !== 'closed') return line.limit
+    const ahead = Math.max(line.limit * CLAIM_AHEAD, line.ended * CLAIM_AHEAD_OF_ENDED)
+    return Math.min(ahead, allowance(line, free))
+  }
+  const hungry = (line: Line) => {
+    if (!line.backlog.interactive && !line.backlog.bulk) return false
+    const want = wanted(line, heldMax - held)
+    return want > 0 && line.inHand <= want / 2
   }
 
   function start(id: BindingId, line: Line): void {
-    const expired: Held[] = []
-    while (line.running < concurrencyOf(id) && worker.alive()) {
-      const next = line.waiting.shift()
-      if (next === undefined) break
-      if (monotonicMs() - next.sinceMs > HELD_MS_MAX) {
-        expired.push(next)
-        continue
-      }
-      line.running += 1
+    giveBack(line, line.takeOlder(monotonicMs() - HELD_MS_MAX))
+    while (worker.alive()) {
+      const next = line.next()
+      if (next === null) break
       void attempt(id, line, next)
     }
-    if (expired.length > 0) {
-      backlogged.add(id)
-      void giveBack(expired)
-    }
-    if (inHand(line) === 0) lines.delete(id)
+    if (line.quiet) lines.delete(id)
   }
 
   async function attempt(id: BindingId, line: Line, { delivery, workerId }: Held): Promise<void> {
+    let round: Round | null = null
     let settling: Promise<void> | null = null
     try {
-      const round = await deps.attempt(delivery)
+      round = await deps.attempt(delivery)
       settling = deps.settle(delivery, round, workerId)
     } catch (error) {
       failed(delivery, error)
     }
     // The RP is done with it: the next may go out while the ledger is told of this one.
-    line.running -= 1
-    line.settling += 1
-    line.endedMs = monotonicMs()
-    line.ended += 1
+    line.attempted(delivery.event.lane, round?.outcome ?? null)
+    if (line.breaker.state === 'open') giveBack(line, line.takeWaiting())
     start(id, line)
     try {
       await settling
     } catch (error) {
       failed(delivery, error)
     }
-    line.settling -= 1
+    line.settled()
     ids.delete(delivery.id)
     left(1)
-    if (inHand(line) === 0) lines.delete(id)
-    if (backlogged.has(id) && hungry(id)) wake?.()
+    if (line.quiet) lines.delete(id)
+    else if (hungry(line)) wake?.()
   }
 
   /** A fault of ours, or the ledger gone while stopping: the lease runs out, and the delivery is attempted again. */
@@ -179,20 +162,20 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     worker.doubt()
   }
 
-  async function giveBack(expired: readonly Held[]): Promise<void> {
-    for (const { delivery } of expired) ids.delete(delivery.id)
-    left(expired.length)
-    const byWorker = Map.groupBy(expired, ({ workerId }) => workerId)
-    for (const [workerId, ofWorker] of byWorker) {
-      try {
-        await deps.release(
-          ofWorker.map(({ delivery }) => delivery),
-          workerId,
-        )
-      } catch (error) {
+  /** To the ledger, where it waits behind what waits there; it has cost no attempt. */
+  function giveBack(line: Line, back: readonly Held[]): void {
+    if (back.length === 0) return
+    for (const { delivery } of back) {
+      line.backlog[delivery.event.lane] = true
+      ids.delete(delivery.id)
+    }
+    left(back.length)
+    for (const [workerId, ofWorker] of Map.groupBy(back, (one) => one.workerId)) {
+      const deliveries = ofWorker.map(({ delivery }) => delivery)
+      deps.release(deliveries, workerId).catch((error: unknown) => {
         worker.doubt()
-        log.warn({ event: 'deliveries.release-failed', deliveries: ofWorker.length, err: error })
-      }
+        log.warn({ event: 'deliveries.release-failed', deliveries: deliveries.length, err: error })
+      })
     }
   }
 
@@ -206,26 +189,40 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   function accept(delivery: InFlightDelivery, workerId: WorkerId): void {
     if (workerId !== worker.id()) return
-    const id = delivery.bindingId
-    const line = lines.get(id) ?? newLine()
-    lines.set(id, line)
+    const line = lineOf(delivery.bindingId)
     held += 1
     ids.add(delivery.id)
-    line.waiting.push({ delivery, workerId, sinceMs: monotonicMs() })
-    start(id, line)
+    line.push({ delivery, workerId, sinceMs: monotonicMs() })
+    start(delivery.bindingId, line)
   }
 
-  /** How many to claim of each binding that is known here, at most `budget` in all. */
-  function slotsWithin(budget: number): ReadonlyMap<BindingId, number> {
-    const slots = new Map<BindingId, number>()
+  /** The lines, beginning with the last that had its fill: who came too short this time comes first the next. */
+  function inTurn(): readonly (readonly [BindingId, Line])[] {
+    const all = [...lines]
+    const place = all.findIndex(([id]) => id === firstInTurn)
+    return place <= 0 ? all : [...all.slice(place), ...all.slice(0, place)]
+  }
+
+  /** How many to claim of each binding that is known here, at most `budget` in all, and `bulk` of the bulk lane. */
+  function slotsWithin(budget: number, bulk: number): ReadonlyMap<BindingId, Slots> {
+    const slots = new Map<BindingId, Slots>()
+    for (const id of deps.barred()) slots.set(id, { interactive: 0, bulk: 0 })
     let asked = 0
-    for (const id of new Set([...lines.keys(), ...backlogged])) {
-      // One at least of those not known to have more: what a full line sent to the ledger must not wait there unseen.
-      const least = backlogged.has(id) ? 0 : 1
-      const missing = wanted(id, heldMax - held - asked) - inHand(lines.get(id))
-      const ask = Math.min(Math.max(missing, least), budget - asked)
-      slots.set(id, ask)
-      asked += ask
+    let bulkAsked = 0
+    for (const [id, line] of inTurn()) {
+      if (slots.has(id)) continue
+      const missing = wanted(line, heldMax - held - asked) - line.inHand
+      const ask = (lane: Lane, most: number) => {
+        // One at least of those not known to have more: what a full line sent to the ledger must not wait there unseen.
+        const least = line.backlog[lane] || line.breaker.state !== 'closed' ? 0 : 1
+        return Math.max(0, Math.min(Math.max(missing, least), most))
+      }
+      const interactive = ask('interactive', budget - asked)
+      const ofBulk = ask('bulk', Math.min(budget - asked - interactive, bulk - bulkAsked))
+      slots.set(id, { interactive, bulk: ofBulk })
+      asked += interactive + ofBulk
+      bulkAsked += ofBulk
+      if (asked < budget) firstInTurn = id
     }
     return slots
   }
@@ -235,22 +232,52 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     // Never all that is free: what turns up next must not find memory full of what hangs.
     const limit = Math.min(CLAIM_LIMIT, Math.floor((heldMax - held) / 2))
     if (limit <= 0 || !worker.alive()) return 0
+    const bulk = bulkPace.available()
     // A quarter is left to bindings that nothing is known of here.
-    const slots = slotsWithin(Math.ceil(limit * (1 - SHARE)))
-    const slotsElse = Math.min(DEFAULT_CONCURRENCY, Math.ceil(limit * RESERVE_SHARE))
+    const slots = slotsWithin(Math.ceil(limit * (1 - SHARE)), Math.ceil(bulk * (1 - SHARE)))
+    const most = Math.min(SLOTS_ELSE, Math.ceil(limit * RESERVE_SHARE))
+    const slotsElse = { interactive: most, bulk: Math.min(most, bulk) }
     const workerId = worker.id()
     for (const line of lines.values()) line.ended = 0
     const claimed = await deps.claim({ slots, slotsElse, limit })
-    const taken = Map.groupBy(claimed, ({ bindingId }) => bindingId)
-    for (const id of backlogged) {
-      const asked = slots.get(id) ?? 0
-      if (asked > 0 && (taken.get(id)?.length ?? 0) < asked && claimed.length < limit) backlogged.delete(id)
+    bulkPace.spend(claimed.filter(({ event }) => event.lane === 'bulk').length)
+    for (const lane of LANES) {
+      const ofLane = claimed.filter(({ event }) => event.lane === lane)
+      noteBacklog(
+        lane,
+        Map.groupBy(ofLane, ({ bindingId }) => bindingId),
+        {
+          slots,
+          slotsElse,
+          full: claimed.length >= limit,
+        },
+      )
+    }
+    for (const delivery of claimed) accept(delivery, workerId)
+    return claimed.length
+  }
+
+  /** Learns from a claim which bindings have more: those of which all came that were asked for. */
+  function noteBacklog(
+    lane: Lane,
+    taken: ReadonlyMap<BindingId, readonly InFlightDelivery[]>,
+    { slots, slotsElse, full }: { slots: ReadonlyMap<BindingId, Slots>; slotsElse: Slots; full: boolean },
+  ): void {
+    for (const [id, line] of lines) {
+      const asked = slots.get(id)?.[lane] ?? 0
+      if (asked > 0 && (taken.get(id)?.length ?? 0) < asked && !full) line.backlog[lane] = false
     }
     for (const [id, deliveries] of taken) {
-      if (deliveries.length >= (slots.get(id) ?? slotsElse)) backlogged.add(id)
-      for (const delivery of deliveries) accept(delivery, workerId)
+      if (deliveries.length >= (slots.get(id) ?? slotsElse)[lane]) lineOf(id).backlog[lane] = true
     }
-    return claimed.length
+  }
+
+  /** Of what is known to be down, now and then, what nobody could try for too long. */
+  async function giveUp(): Promise<void> {
+    if (monotonicMs() - gaveUpMs < GIVE_UP_EVERY_MS) return
+    gaveUpMs = monotonicMs()
+    const down = [...lines].filter(([, line]) => line.breaker.state !== 'closed').map(([id]) => id)
+    if (down.length > 0) await deps.giveUp(down)
   }
 
   return {
@@ -261,17 +288,22 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     get free() {
       return Math.max(0, heldMax - held)
     },
-    room(id) {
-      if (backlogged.has(id) || !worker.alive()) return 0
-      const room = Math.min(WAITING_MAX, allowance(id, heldMax - held)) - inHand(lines.get(id))
-      if (room <= 0) backlogged.add(id)
+    get open() {
+      return [...lines.values()].filter(({ breaker }) => breaker.state !== 'closed').length
+    },
+    room(id, lane) {
+      if (!worker.alive()) return 0
+      const line = lineOf(id)
+      if (line.backlog[lane]) return 0
+      const room = line.breaker.state === 'closed' ? allowance(line, heldMax - held) - line.inHand : 0
+      if (room <= 0) line.backlog[lane] = true
       return Math.max(0, room)
     },
     accept,
     async waitForRoom(ms) {
       const nowMs = monotonicMs()
       const moving = [...lines.values()].filter(({ endedMs }) => nowMs - endedMs <= ms)
-      const excess = moving.reduce((sum, line) => sum + inHand(line), 0) - heldMax / 2
+      const excess = moving.reduce((sum, line) => sum + line.inHand, 0) - heldMax / 2
       if (excess <= 0) return
       const { promise, resolve } = Promise.withResolvers<void>()
       const timer = setTimeout(resolve, ms)
@@ -285,26 +317,27 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       while (!stopping.aborted) {
         const woken = new AbortController()
         wake = () => woken.abort()
-        // What waited for a beat of the heart goes on.
+        // What waited for a beat of the heart, or for its rate, goes on.
         for (const [id, line] of lines) start(id, line)
         let claimed = 0
         try {
           claimed = await claimOnce()
+          await giveUp()
         } catch (error) {
           worker.doubt()
           log.warn({ event: 'ledger.claim-failed', err: error })
         }
-        const busy = [...backlogged].some(hungry)
+        const busy = [...lines.values()].some(hungry)
         // Without a pause only after progress: a ledger that is away or a lost lease must not make this spin.
         if (!busy || claimed === 0) await sleep(idleMs, AbortSignal.any([stopping, woken.signal]))
       }
     },
     clear() {
       for (const [id, line] of lines) {
-        const dropped = line.waiting.splice(0)
+        const dropped = line.takeWaiting()
         for (const { delivery } of dropped) ids.delete(delivery.id)
         left(dropped.length)
-        if (inHand(line) === 0) lines.delete(id)
+        if (line.quiet) lines.delete(id)
       }
     },
     async idle() {

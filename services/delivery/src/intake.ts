@@ -11,18 +11,22 @@ import {
   type Quarantined,
   sameContent,
 } from '@curfew/domain'
-import { type Database, type PlannedEvent, planEvents, type Registry } from '@curfew/ledger'
+import type { DeliveryLedger, PlannedEvent, Registry } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
 import type { Dispatcher } from './dispatcher.ts'
 import type { RegistryCache } from './registry-cache.ts'
 import type { Worker } from './worker.ts'
 
 export interface IntakeDeps {
-  readonly db: Database
+  readonly ledger: Pick<DeliveryLedger, 'planEvents'>
   readonly log: Log
   readonly registry: RegistryCache
   readonly worker: Worker
-  readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'accept' | 'waitForRoom'>
+  readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'accept'>
+  /** Resolves when the next batch may be planned. Never waits for an RP. */
+  readonly admit: () => Promise<void>
+  /** Told how many deliveries were planned. */
+  readonly onPlanned: (deliveries: number) => void
   /** The faults of a value that should be an `AcceptedLogoutEvent`. */
   readonly check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[]
   /** SHA-256, in hexadecimal. */
@@ -37,22 +41,19 @@ interface Incoming {
   readonly record: ConsumedRecord
 }
 
-/** Longest that planning waits for attempts to catch up, in milliseconds: it shares the processor with them. */
-const ROOM_WAIT_MS = 50
-
 /**
  * Turns log records into the ledger's plan: events and the deliveries they owe in one transaction for the whole batch.
  * What this worker has room for is born leased to it and attempted at once; the rest is born pending.
  */
 export function createIntake(deps: IntakeDeps): BatchHandler {
-  const { db, log, registry, worker, dispatcher, digest, now } = deps
+  const { ledger, log, registry, worker, dispatcher, digest, now } = deps
 
   async function write(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
     for (;;) {
       const known = registry.current()
       const planned = planBatch(batch, known)
       const workerId = worker.id()
-      const result = await planEvents(db, {
+      const result = await ledger.planEvents({
         batch: planned,
         workerId,
         registryRevision: known.revision,
@@ -66,6 +67,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         if (!result.planned.has(event.id)) continue
         for (const { delivery, leased } of deliveries) if (leased) dispatcher.accept(delivery, workerId)
       }
+      deps.onPlanned(planned.reduce((sum, { deliveries }) => sum + deliveries.length, 0))
       return batch
         .filter(({ event }) => result.conflicts.has(event.id))
         .map(({ event, record }) => ({ record, reason: conflict(event.id) }))
@@ -76,14 +78,15 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     const room = new Map<BindingId, number>()
     let { free } = dispatcher
     return batch.map(({ event, digest: content, record }) => {
-      const { basis, deliveries } = plan(event, known.issuers.get(event.iss) ?? null, digest)
+      const { basis, deliveries, target } = plan(event, known.issuers.get(event.iss) ?? null, digest)
       return {
         event,
         digest: content,
         basis,
         traceparent: record.headers.traceparent ?? null,
+        target,
         deliveries: deliveries.map((delivery) => {
-          const left = room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId)
+          const left = room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId, event.lane)
           const leased = left > 0 && free > 0
           room.set(delivery.bindingId, left - 1)
           if (leased) free -= 1
@@ -120,7 +123,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       log.error({ event: 'event.quarantined', position: record.position, reason })
     }
     if (events.length === 0) return quarantined
-    await dispatcher.waitForRoom(ROOM_WAIT_MS)
+    await deps.admit()
     return [...quarantined, ...(await writeAround(events))]
   }
 }

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
-import { createDatabase, createPostgresEventLog, openKeyStore } from '@curfew/ledger'
+import { createDatabase, createDeliveryLedger, createPostgresEventLog, openKeyStore } from '@curfew/ledger'
 import { createGuardedClient } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
@@ -44,7 +44,7 @@ process.exitCode = await runProcess(
     })
     const delivery = createDelivery({
       eventLog,
-      db,
+      ledger: createDeliveryLedger(db),
       keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
       client,
       log,

@@ -1,4 +1,4 @@
-import { type Database, type Registry, readRegistry, readRegistryRevision } from '@curfew/ledger'
+import type { DeliveryLedger, Registry } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 
 /** The registry in memory. */
@@ -16,18 +16,18 @@ export interface RegistryCache {
  * ledger's own revision as it is written, so an old copy never plans.
  */
 export function createRegistryCache({
-  db,
+  ledger,
   log,
   pollMs,
 }: {
-  db: Database
+  ledger: Pick<DeliveryLedger, 'readRegistry' | 'readRegistryRevision'>
   log: Log
   pollMs: number
 }): RegistryCache {
   let registry: Registry = { revision: -1, issuers: new Map(), bindings: new Map() }
 
   async function refresh(): Promise<void> {
-    registry = await readRegistry(db)
+    registry = await ledger.readRegistry()
   }
 
   return {
@@ -37,7 +37,7 @@ export function createRegistryCache({
       while (!ended.aborted) {
         await sleep(pollMs, ended)
         try {
-          if ((await readRegistryRevision(db)) !== registry.revision) await refresh()
+          if ((await ledger.readRegistryRevision()) !== registry.revision) await refresh()
         } catch (error) {
           // The copy goes on to serve; what was registered meanwhile is read when the ledger is back.
           log.warn({ event: 'registry.stale', err: error })

@@ -1,13 +1,18 @@
 import { hash, randomUUID } from 'node:crypto'
 import { AcceptedLogoutEvent } from '@curfew/client'
 import {
+  type Binding,
+  type BindingId,
+  DEFAULT_RETRY_POLICY,
   disablesBinding,
   type EventLog,
+  horizonMs,
   type InFlightDelivery,
   type Lane,
+  shareOf,
   type WorkerId,
 } from '@curfew/domain'
-import { claimDue, type Database, disableBinding, releaseDeliveries } from '@curfew/ledger'
+import type { DeliveryLedger, Registry } from '@curfew/ledger'
 import { type GuardedClient, postLogoutToken } from '@curfew/outbound'
 import {
   aborted,
@@ -20,18 +25,22 @@ import {
 } from '@curfew/runtime'
 import type { Keyring } from '@curfew/tokens'
 import { createAttempt, type Round } from './attempt.ts'
+import { createBulkPace } from './bulk-pace.ts'
 import { createDispatcher } from './dispatcher.ts'
 import { createIntake } from './intake.ts'
+import type { Limits } from './line.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { createSettler } from './settler.ts'
 import { createWorker } from './worker.ts'
 
 export { readDeliveryConfig } from './config.ts'
 
+type Standing = ReturnType<ReturnType<typeof createWorker>['standing']>
+
 /** What delivery works with, already open. */
 export interface DeliveryDeps {
   readonly eventLog: EventLog
-  readonly db: Database
+  readonly ledger: DeliveryLedger
   readonly keyring: Keyring
   readonly client: GuardedClient
   readonly log: Log
@@ -40,15 +49,32 @@ export interface DeliveryDeps {
   readonly workerName: string
   /** After so long a silence a worker is declared dead, in milliseconds. */
   readonly leaseMs: number
+  readonly chance?: Chance
+  /** How busy this process has been since the last call, 0 to 1. Default: its event loop. */
+  readonly utilization?: () => number
 }
 
+/** Where randomness comes from. */
+export interface Chance {
+  /** Uniform in [0, 1). */
+  random(): number
+  uuid(): string
+}
+
+/** Events planned in one statement. Few of the bulk lane, so that people's get in between. */
+const INTAKE_BATCH: Readonly<Record<Lane, number>> = { interactive: 200, bulk: 50 }
 const LANES: readonly Lane[] = ['interactive', 'bulk']
-const INTAKE_BATCH = 200
+/** Longest that planning waits for attempts to catch up, in milliseconds: it shares the processor with them. */
+const ROOM_WAIT_MS = 50
 const SETTLE_BATCH = 500
 /** Most deliveries in memory. Some 2 KiB each. */
 const HELD_MAX = 10_000
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
+/** Most POSTs at once to a binding, from one worker, where its owner has not said how many it takes. */
+const DEFAULT_CONCURRENCY = 16
+/** Most that are given up on at once, for each binding and lane. */
+const GIVE_UP_BATCH = 500
 
 /** Wires delivery: intake, dispatcher and attempts. Opens nothing, starts nothing. */
 export function createDelivery(deps: DeliveryDeps): Service {
@@ -56,66 +82,95 @@ export function createDelivery(deps: DeliveryDeps): Service {
 }
 
 async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: RunContext): Promise<void> {
-  const { eventLog, db, keyring, client, log, metrics, workerName, leaseMs } = deps
+  const { eventLog, ledger, keyring, client, log, metrics, workerName, leaseMs } = deps
   const now = () => new Date()
+  const { random, uuid } = deps.chance ?? { random: Math.random, uuid: randomUUID }
   const monotonicMs = () => performance.now()
+  const utilization = deps.utilization ?? createUtilization()
   const observe = createObserver(metrics)
 
-  const registry = createRegistryCache({ db, log, pollMs: REGISTRY_POLL_MS })
+  const registry = createRegistryCache({ ledger, log, pollMs: REGISTRY_POLL_MS })
   const worker = createWorker({
-    db,
+    ledger,
     log,
     name: workerName,
-    newWorkerId: () => randomUUID() as WorkerId,
+    newWorkerId: () => uuid() as WorkerId,
     leaseMs,
     monotonicMs,
     onLost: () => dispatcher.clear(),
     held: () => dispatcher.ids(),
   })
-  const settler = createSettler({ db, log, now, batchSize: SETTLE_BATCH, queueMax: HELD_MAX * 2, abandoning })
+  const settler = createSettler({
+    ledger,
+    log,
+    now,
+    batchSize: SETTLE_BATCH,
+    queueMax: HELD_MAX * 2,
+    abandoning,
+  })
   const attempt = createAttempt({
-    binding: (id) => registry.current().bindings.get(id),
+    binding: (id) => binding(id),
     sign: async (issuer, algorithm, claims) => (await keyring.signer(issuer, algorithm)).sign(claims),
     post: (request) => postLogoutToken(client, request),
     now,
-    random: Math.random,
-    newJti: () => randomUUID(),
+    random,
+    newJti: () => uuid(),
   })
+  const binding = (id: BindingId) => registry.current().bindings.get(id)
+  const bulkPace = createBulkPace({ utilization, monotonicMs })
   const dispatcher = createDispatcher({
     log,
     worker,
-    concurrencyOf: (id) => registry.current().bindings.get(id)?.concurrency,
-    claim: (request) => claimDue(db, { workerId: worker.id(), now: now(), ...request }),
+    limitsOf: (id) => limitsOf(binding(id), worker.standing(), id),
+    barred: () => barred(registry.current(), worker.standing()),
+    bulkPace,
+    claim: (request) => ledger.claimDue({ workerId: worker.id(), now: now(), ...request }),
     release: (deliveries, workerId) =>
-      releaseDeliveries(db, { ids: deliveries.map(({ id }) => id), workerId, dueAt: now() }),
-    attempt: (delivery) => attempt(delivery, abandoning),
+      ledger.releaseDeliveries({ ids: deliveries.map(({ id }) => id), workerId }),
+    attempt: (delivery) => attempt(delivery, stopping),
     async settle(delivery, round, workerId) {
+      // Cut off by our own end, not by the RP's doing: it goes back as it was.
+      if (abandoning.aborted && round.outcome?.kind === 'unavailable') return
       const recorded = await settler.settle(workerId, round)
       observe(round)
       if (!recorded || round.settlement.state !== 'acknowledged') logRound(log, delivery, round, recorded)
-      if (recorded && disablesBinding(round.outcome)) {
-        await disableBinding(
-          db,
+      if (recorded && round.outcome !== null && disablesBinding(round.outcome)) {
+        await ledger.disableBinding(
           delivery.bindingId,
           'the endpoint answered 410 Gone; register it again to enable it',
         )
       }
     },
+    async giveUp(ids) {
+      const nowMs = now().getTime()
+      const retryOf = (id: BindingId) => binding(id)?.retry ?? DEFAULT_RETRY_POLICY
+      const dueBefore = new Map(ids.map((id) => [id, new Date(nowMs - horizonMs(retryOf(id)))]))
+      const given = await ledger.giveUpUnreachable({ dueBefore, now: now(), limit: GIVE_UP_BATCH })
+      if (given > 0) log.error({ event: 'deliveries.given-up', deliveries: given, reason: 'unreachable' })
+    },
     heldMax: HELD_MAX,
     idleMs: IDLE_MS,
     monotonicMs,
+    random,
   })
   metrics.gauge('deliveries_held', 'Deliveries leased to this worker and not settled.', () => dispatcher.held)
-  const intake = createIntake({
-    db,
-    log,
-    registry,
-    worker,
-    dispatcher,
-    check: createValidator(AcceptedLogoutEvent),
-    digest: (text) => hash('sha256', text),
-    now,
-  })
+  metrics.gauge('breakers_open', 'Relying parties that are known to be down.', () => dispatcher.open)
+  const check = createValidator(AcceptedLogoutEvent)
+  const intakeOf = (lane: Lane) =>
+    createIntake({
+      ledger,
+      log,
+      registry,
+      worker,
+      dispatcher,
+      admit: lane === 'bulk' ? () => bulkPace.ready(stopping) : () => dispatcher.waitForRoom(ROOM_WAIT_MS),
+      onPlanned: (deliveries) => {
+        if (lane === 'bulk') bulkPace.spend(deliveries)
+      },
+      check,
+      digest: (text) => hash('sha256', text),
+      now,
+    })
 
   await untilLedgerAnswers(
     async () => {
@@ -134,11 +189,11 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     eventLog.consume(
       {
         lane,
-        batchSize: INTAKE_BATCH,
+        batchSize: INTAKE_BATCH[lane],
         batchesInFlight: 2,
         onError: (error) => log.warn({ event: 'event-log.consume-failed', lane, err: error }),
       },
-      intake,
+      intakeOf(lane),
     ),
   )
   ready()
@@ -160,6 +215,25 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   }
 }
 
+/** This worker's share of what a binding takes. */
+function limitsOf(binding: Binding | undefined, standing: Standing, id: BindingId): Limits {
+  const { concurrency = null, ratePerSecond = null } = binding ?? {}
+  // Who may have no attempt under way has no use for a part of the rate.
+  const workers = Math.min(standing.workers, concurrency ?? standing.workers)
+  return {
+    concurrency: concurrency === null ? DEFAULT_CONCURRENCY : shareOf(concurrency, standing, id),
+    perSecond: ratePerSecond === null ? null : ratePerSecond / workers,
+  }
+}
+
+/** Bindings that take fewer attempts at once than there are workers, and of which this one has none. */
+function* barred({ bindings }: Registry, standing: Standing): Iterable<BindingId> {
+  if (standing.workers <= 1) return
+  for (const { id, concurrency } of bindings.values()) {
+    if (concurrency !== null && shareOf(concurrency, standing, id) === 0) yield id
+  }
+}
+
 /** Repeats `work` until the ledger takes it: a service may be started before its database. */
 async function untilLedgerAnswers(
   work: () => Promise<void>,
@@ -173,6 +247,17 @@ async function untilLedgerAnswers(
       log.warn({ event: 'ledger.away', err: error })
       await sleep(1_000, stopping)
     }
+  }
+}
+
+/** How busy this process's event loop has been since the last call, 0 to 1. */
+function createUtilization(): () => number {
+  let last = performance.eventLoopUtilization()
+  return () => {
+    const current = performance.eventLoopUtilization()
+    const { utilization } = performance.eventLoopUtilization(current, last)
+    last = current
+    return utilization
   }
 }
 
@@ -206,8 +291,8 @@ function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: 
     delivery_id: delivery.id,
     event_id: delivery.eventId,
     binding_id: delivery.bindingId,
-    outcome: outcome.kind,
-    status: 'status' in outcome ? outcome.status : null,
+    outcome: outcome?.kind ?? null,
+    status: outcome !== null && 'status' in outcome ? outcome.status : null,
     attempts: delivery.attempts + attempts.length,
     duration_ms: Math.round(attempts.at(-1)?.durationMs ?? 0),
     state: settlement.state,

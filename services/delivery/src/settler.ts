@@ -1,5 +1,5 @@
 import { type DeliveryId, LedgerUnavailableError, type WorkerId } from '@curfew/domain'
-import { type Database, type Settled, settleDeliveries } from '@curfew/ledger'
+import type { DeliveryLedger, Settled } from '@curfew/ledger'
 import { createBatcher, type Log, sleep } from '@curfew/runtime'
 
 /** What was leased to one incarnation of the worker, and what it did. */
@@ -15,7 +15,7 @@ export interface Settler {
 }
 
 export interface SettlerDeps {
-  readonly db: Database
+  readonly ledger: Pick<DeliveryLedger, 'settleDeliveries' | 'supersedeOlder'>
   readonly log: Log
   readonly now: () => Date
   readonly batchSize: number
@@ -31,16 +31,27 @@ const PAUSE_MS_MAX = 2_000
  * Writes outcomes to the ledger, those that arrive together in one statement. While the ledger is away they wait here: an
  * acknowledgement that an RP gave is not asked for twice as long as the lease holds.
  */
-export function createSettler({ db, log, now, batchSize, queueMax, abandoning }: SettlerDeps): Settler {
+export function createSettler({ ledger, log, now, batchSize, queueMax, abandoning }: SettlerDeps): Settler {
   async function write(workerId: WorkerId, batch: readonly Settled[]): Promise<ReadonlySet<DeliveryId>> {
     for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
       try {
-        return await settleDeliveries(db, { batch, workerId, now: now() })
+        return await ledger.settleDeliveries({ batch, workerId, now: now() })
       } catch (error) {
         if (!(error instanceof LedgerUnavailableError) || abandoning.aborted) throw error
         log.warn({ event: 'ledger.away', waiting: batch.length, err: error })
         await sleep(pauseMs, abandoning)
       }
+    }
+  }
+
+  /** What waits now may be covered by a newer logout, planned while it was attempted. If not, one is told twice: no harm. */
+  async function supersede(batch: readonly Settled[]): Promise<void> {
+    const ids = batch.filter(({ settlement }) => settlement.state === 'pending').map(({ id }) => id)
+    if (ids.length === 0) return
+    try {
+      await ledger.supersedeOlder({ ids, now: now() })
+    } catch (error) {
+      log.warn({ event: 'deliveries.supersede-failed', deliveries: ids.length, err: error })
     }
   }
 
@@ -56,6 +67,7 @@ export function createSettler({ db, log, now, batchSize, queueMax, abandoning }:
         const batch = items.filter(({ workerId }) => workerId === id).map(({ settled }) => settled)
         lost.set(id, await write(id, batch))
       }
+      await supersede(items.map(({ settled }) => settled))
       return items.map(({ workerId, settled }) => lost.get(workerId)?.has(settled.id) === false)
     },
   })

@@ -1,16 +1,12 @@
 import type { DeliveryId, WorkerId } from '@curfew/domain'
-import {
-  beat,
-  type Database,
-  reclaimLeases,
-  registerWorker,
-  releaseUnheld,
-  retireWorker,
-} from '@curfew/ledger'
+import type { DeliveryLedger, Standing } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 
 export interface WorkerDeps {
-  readonly db: Database
+  readonly ledger: Pick<
+    DeliveryLedger,
+    'registerWorker' | 'beat' | 'reclaimLeases' | 'releaseUnheld' | 'retireWorker'
+  >
   readonly log: Log
   /** Where this worker runs, for people. */
   readonly name: string
@@ -30,6 +26,8 @@ export interface Worker {
   id(): WorkerId
   /** Whether the leases may still be trusted: the last beat that the ledger took is younger than a lease. */
   alive(): boolean
+  /** How many workers there are, and which of them this is: what limits are shared by. */
+  standing(): Pick<Standing, 'workers' | 'rank'>
   /**
    * To be called when a statement that leases, or settles, was sent and its outcome is not known: something may be
    * leased to this worker that it does not hold, and that nobody would ever attempt.
@@ -48,21 +46,26 @@ const BEATS_PER_LEASE = 5
 const DOUBT_MS = 45_000
 
 export function createWorker(deps: WorkerDeps): Worker {
-  const { db, log, name, newWorkerId, leaseMs, monotonicMs, onLost, held } = deps
+  const { ledger, log, name, newWorkerId, leaseMs, monotonicMs, onLost, held } = deps
   let id = newWorkerId()
   let lastBeatMs: number | null = null
+  let standing: Pick<Standing, 'workers' | 'rank'> = { workers: 1, rank: 0 }
   let doubtfulUntilMs = Number.NEGATIVE_INFINITY
 
   async function register(): Promise<void> {
     // Counted from before the call: a beat that was long on its way is as old as its start.
     const startedMs = monotonicMs()
-    if (lastBeatMs === null || !(await beat(db, id))) {
+    const found = lastBeatMs === null ? null : await ledger.beat(id)
+    if (found?.alive === true) {
+      standing = found
+    } else {
       if (lastBeatMs !== null) {
         log.warn({ event: 'worker.lost', worker_id: id })
         id = newWorkerId()
         onLost()
       }
-      await registerWorker(db, { id, name })
+      await ledger.registerWorker({ id, name })
+      standing = await ledger.beat(id)
     }
     lastBeatMs = startedMs
   }
@@ -70,19 +73,24 @@ export function createWorker(deps: WorkerDeps): Worker {
   return {
     id: () => id,
     alive: () => lastBeatMs !== null && monotonicMs() - lastBeatMs < leaseMs,
+    standing: () => standing,
     register,
     doubt() {
       doubtfulUntilMs = monotonicMs() + DOUBT_MS + leaseMs
     },
-    retire: () => retireWorker(db, id),
+    retire: () => ledger.retireWorker(id),
     async beatUntil(ended) {
       while (!ended.aborted) {
         try {
           await register()
-          const reclaimed = await reclaimLeases(db, { leaseMs })
+          const reclaimed = await ledger.reclaimLeases({ leaseMs })
           if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
           if (monotonicMs() < doubtfulUntilMs) {
-            const released = await releaseUnheld(db, { workerId: id, held: held(), olderThanMs: leaseMs / 2 })
+            const released = await ledger.releaseUnheld({
+              workerId: id,
+              held: held(),
+              olderThanMs: leaseMs / 2,
+            })
             if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
           }
         } catch (error) {

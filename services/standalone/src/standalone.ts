@@ -5,7 +5,14 @@ import { createKafkaEventLog } from '@curfew/broker'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
 import { createIngest } from '@curfew/ingest'
-import { createPostgresEventLog, migrate, openDatabase, openKeyStore, reclaimLeases } from '@curfew/ledger'
+import {
+  createDeliveryLedger,
+  createPostgresEventLog,
+  migrate,
+  openDatabase,
+  openKeyStore,
+  reclaimLeases,
+} from '@curfew/ledger'
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import { createGuardedClient, targetFault } from '@curfew/outbound'
 import {
@@ -106,7 +113,7 @@ export async function runStandalone(
       })
       const delivery = createDelivery({
         eventLog,
-        db,
+        ledger: createDeliveryLedger(db),
         keyring,
         client,
         log,

@@ -1,0 +1,68 @@
+import type { BindingId, DeliveryId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import type { Database } from './database.ts'
+import {
+  type ClaimRequest,
+  claimDue,
+  giveUpUnreachable,
+  releaseDeliveries,
+  type Settled,
+  settleDeliveries,
+  supersedeOlder,
+} from './deliveries.ts'
+import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
+import { disableBinding, type Registry, readRegistry, readRegistryRevision } from './registry.ts'
+import { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'
+
+/**
+ * What delivery asks of the ledger: the functions of this library that it uses, under one roof, so that a simulation can
+ * put another in its place. Each rejects with LedgerUnavailableError when PostgreSQL is away; whether it was carried out is
+ * not known then.
+ */
+export interface DeliveryLedger {
+  readRegistry(): Promise<Registry>
+  readRegistryRevision(): Promise<number>
+  disableBinding(id: BindingId, reason: string): Promise<void>
+  planEvents(request: PlanRequest): Promise<PlanResult>
+  claimDue(request: ClaimRequest): Promise<readonly InFlightDelivery[]>
+  settleDeliveries(request: {
+    batch: readonly Settled[]
+    workerId: WorkerId
+    now: Date
+  }): Promise<ReadonlySet<DeliveryId>>
+  releaseDeliveries(request: { ids: readonly DeliveryId[]; workerId: WorkerId }): Promise<void>
+  supersedeOlder(request: { ids: readonly DeliveryId[]; now: Date }): Promise<number>
+  giveUpUnreachable(request: {
+    dueBefore: ReadonlyMap<BindingId, Date>
+    now: Date
+    limit: number
+  }): Promise<number>
+  registerWorker(worker: { id: WorkerId; name: string }): Promise<void>
+  beat(id: WorkerId): Promise<Standing>
+  reclaimLeases(request: { leaseMs: number }): Promise<number>
+  releaseUnheld(request: {
+    workerId: WorkerId
+    held: readonly DeliveryId[]
+    olderThanMs: number
+  }): Promise<number>
+  retireWorker(id: WorkerId): Promise<number>
+}
+
+/** The ledger in PostgreSQL. */
+export function createDeliveryLedger(db: Database): DeliveryLedger {
+  return {
+    readRegistry: () => readRegistry(db),
+    readRegistryRevision: () => readRegistryRevision(db),
+    disableBinding: (id, reason) => disableBinding(db, id, reason),
+    planEvents: (request) => planEvents(db, request),
+    claimDue: (request) => claimDue(db, request),
+    settleDeliveries: (request) => settleDeliveries(db, request),
+    releaseDeliveries: (request) => releaseDeliveries(db, request),
+    supersedeOlder: (request) => supersedeOlder(db, request),
+    giveUpUnreachable: (request) => giveUpUnreachable(db, request),
+    registerWorker: (worker) => registerWorker(db, worker),
+    beat: (id) => beat(db, id),
+    reclaimLeases: (request) => reclaimLeases(db, request),
+    releaseUnheld: (request) => releaseUnheld(db, request),
+    retireWorker: (id) => retireWorker(db, id),
+  }
+}
