@@ -1,7 +1,28 @@
 import type { AttemptOutcome, BindingId, InFlightDelivery, Lane, WorkerId } from '@curfew/domain'
 import { createLog } from '@curfew/runtime'
+import { onTestFinished, vi } from 'vitest'
 import type { Round } from './attempt.ts'
-import { createDispatcher, type DispatcherDeps } from './dispatcher.ts'
+import { createDispatcher, type Dispatcher, type DispatcherDeps } from './dispatcher.ts'
+
+export const HOUR = 3_600_000
+
+/** Claims until the test is over. */
+export function claim(dispatcher: Dispatcher): {
+  readonly stop: AbortController
+  readonly ended: Promise<void>
+} {
+  const stop = new AbortController()
+  onTestFinished(() => stop.abort())
+  return { stop, ended: dispatcher.claimUntil(stop.signal) }
+}
+
+/** Drives the clock until something is so. */
+export async function until(so: () => boolean): Promise<void> {
+  while (!so()) {
+    if (Date.now() > HOUR) throw new Error('not within an hour')
+    await vi.advanceTimersByTimeAsync(1)
+  }
+}
 
 export const IDLE_MS = 200
 export const id = (value: number) => value as BindingId

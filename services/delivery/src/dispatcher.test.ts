@@ -1,28 +1,11 @@
 import type { InFlightDelivery, WorkerId } from '@curfew/domain'
-import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
-import { deliveriesTo, IDLE_MS, id, rig, W1 } from './dispatcher.fixture.ts'
-import type { Dispatcher, DispatcherDeps } from './dispatcher.ts'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { claim, deliveriesTo, HOUR, IDLE_MS, id, rig, until, W1 } from './dispatcher.fixture.ts'
+import type { DispatcherDeps } from './dispatcher.ts'
 
 // Goal: nobody waits for another's RP, nothing is forgotten, memory has an end.
 // Method: a ledger in memory that claims as the real one does, attempts that last as long as a test says, and a clock
 // that the test drives.
-
-const HOUR = 3_600_000
-
-/** Claims until the test is over. */
-function claim(dispatcher: Dispatcher): { readonly stop: AbortController; readonly ended: Promise<void> } {
-  const stop = new AbortController()
-  onTestFinished(() => stop.abort())
-  return { stop, ended: dispatcher.claimUntil(stop.signal) }
-}
-
-/** Drives the clock until something is so. */
-async function until(so: () => boolean): Promise<void> {
-  while (!so()) {
-    if (Date.now() > HOUR) throw new Error('not within an hour')
-    await vi.advanceTimersByTimeAsync(1)
-  }
-}
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 0 })

@@ -1,0 +1,58 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { createBulkPace } from './bulk-pace.ts'
+
+// Goal: a mass logout gets what is to spare, and gives way at once. Method: a clock that the test drives, and a process that
+// is as busy as it says.
+
+beforeEach(() => {
+  vi.useFakeTimers({ now: 0 })
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+/** What gets through in `seconds` when all is taken that there is. */
+async function throughput(pace: ReturnType<typeof createBulkPace>, seconds: number): Promise<number> {
+  let through = 0
+  for (let ms = 0; ms < seconds * 1_000; ms += 20) {
+    const now = pace.available()
+    pace.spend(now)
+    through += now
+    await vi.advanceTimersByTimeAsync(20)
+  }
+  return through / seconds
+}
+
+test('speeds up while the process is idle, slows down when it is busy, and never stops', async () => {
+  let busy = 0.1
+  const pace = createBulkPace({ utilization: () => busy, monotonicMs: () => Date.now() })
+  const first = await throughput(pace, 1)
+  const fast = await throughput(pace, 5)
+  busy = 0.9
+  await throughput(pace, 3)
+  const slow = await throughput(pace, 5)
+  expect(fast).toBeGreaterThan(first * 2)
+  expect(slow).toBeLessThan(first)
+  expect(slow).toBeGreaterThan(10)
+})
+
+test('what was spent beyond it is waited for', async () => {
+  const pace = createBulkPace({ utilization: () => 0.9, monotonicMs: () => Date.now() })
+  pace.spend(2_000)
+  let readyMs = Number.NaN
+  void pace.ready(new AbortController().signal).then(() => {
+    readyMs = Date.now()
+  })
+  await vi.advanceTimersByTimeAsync(2_000)
+  expect(readyMs).toBeNaN()
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(readyMs).toBeGreaterThan(2_000)
+})
+
+test('whoever waits is let go when the service stops', async () => {
+  const stop = new AbortController()
+  const pace = createBulkPace({ utilization: () => 1, monotonicMs: () => 0 })
+  const waiting = pace.ready(stop.signal)
+  stop.abort()
+  await waiting
+})
