@@ -40,6 +40,8 @@ export interface RelyingParty extends AsyncDisposable {
   readonly uri: string
   /** Every request, in the order in which they came. */
   readonly received: readonly Received[]
+  /** Most requests that were under way at the same time. */
+  readonly mostAtOnce: number
   /** Answers in this manner from now on; null is the proper one, which verifies. */
   behave(manner: Manner | null | ((number: number) => Manner | null)): void
   /** Refuses connections until `comeUp`. */
@@ -82,7 +84,14 @@ export async function openRelyingParty(curfew: Curfew, options: RelyingPartyOpti
     return jwks
   }
 
+  let running = 0
+  let mostAtOnce = 0
   const server = createServer(async (request, response) => {
+    running += 1
+    mostAtOnce = Math.max(mostAtOnce, running)
+    response.once('close', () => {
+      running -= 1
+    })
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const body = Buffer.concat(chunks).toString('utf8')
@@ -139,6 +148,9 @@ export async function openRelyingParty(curfew: Curfew, options: RelyingPartyOpti
     clientId,
     uri,
     received,
+    get mostAtOnce() {
+      return mostAtOnce
+    },
     behave(next) {
       manner = typeof next === 'function' ? next : () => next
     },

@@ -37,6 +37,7 @@ const FRESH = {
   bindingId: 7,
   eventId: '01938c2e-0000-7000-8000-000000000001',
   sid: 's1',
+  sessionEndsAt: null,
   event: { iss: 'https://idp.example', sub: 'u1', scope: 'session', lane: 'interactive', acceptedAt: NOW },
   attempts: 0,
   retries: 0,
@@ -74,8 +75,8 @@ function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
     ...over,
   })
   /** To its end, as fast as the clock can be driven. */
-  async function run(delivery: InFlightDelivery = FRESH, abandoning: AbortSignal = NEVER) {
-    const ended = attempt(delivery, abandoning)
+  async function run(delivery: InFlightDelivery = FRESH, stopping: AbortSignal = NEVER) {
+    const ended = attempt(delivery, stopping)
     ended.catch(() => undefined)
     await vi.runAllTimersAsync()
     return ended
@@ -210,6 +211,33 @@ describe('told to let go', () => {
     expect(round.settlement).toEqual({ state: 'acknowledged', level: 'done' })
     expect(round.attempts).toHaveLength(2)
   })
+})
+
+describe('a session that is over by itself', () => {
+  test('is not logged out of: no token, no POST, no attempt', async () => {
+    const { run, posted, signed } = rig([response(200)])
+    expect(await run({ ...FRESH, sessionEndsAt: NOW })).toMatchObject({
+      settlement: { state: 'lapsed' },
+      attempts: [],
+    })
+    expect([posted, signed]).toEqual([[], []])
+  })
+
+  test('during the schedule ends the delivery', async () => {
+    const { run } = rig([response(400)])
+    const sessionEndsAt = new Date(NOW.getTime() + 20_000)
+    expect(await run({ ...FRESH, sessionEndsAt })).toMatchObject({
+      settlement: { state: 'lapsed' },
+      attempts: [{ number: 1 }],
+    })
+  })
+})
+
+test('once the service stops, what failed is not retried here', async () => {
+  const { run, posted } = rig([RESET])
+  const round = await run(FRESH, AbortSignal.abort())
+  expect(posted).toHaveLength(1)
+  expect(round.settlement).toMatchObject({ state: 'pending', retries: 1 })
 })
 
 describe('what cannot be sent', () => {

@@ -1,0 +1,232 @@
+import type { InFlightDelivery, Subject, WorkerId } from '@curfew/domain'
+import {
+  claimDue,
+  createDatabase,
+  giveUpUnreachable,
+  planEvents,
+  settleDeliveries,
+  supersedeOlder,
+} from '@curfew/ledger'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import {
+  bindingsOf,
+  both,
+  newEvent,
+  newWorker,
+  pile,
+  planFor,
+  readDelivery,
+  register,
+  settledAs,
+} from './ledger-support.ts'
+
+// Goal: of what waits for the same, one goes out; what nobody could try for too long is given up on; nothing else is touched.
+// Method: the real statements on a real database.
+
+let database: TestDatabase
+let registry: Awaited<ReturnType<typeof register>>
+let workerId: WorkerId
+
+beforeAll(async () => {
+  database = await createTestDatabase({ poolMax: 8 })
+  registry = await register(database.db, 2)
+})
+afterAll(() => database.drop())
+beforeEach(async () => {
+  await database.db.query('truncate events, deliveries, attempts, workers')
+  workerId = await newWorker(database.db)
+})
+
+/** Plans a logout of `sub`, or of its session `sid`. */
+async function logout(
+  sub: string,
+  { sid, leased = false, lane }: { sid?: string; leased?: boolean; lane?: 'bulk' } = {},
+): Promise<readonly InFlightDelivery[]> {
+  const event = newEvent({ sub, ...(lane !== undefined && { lane }) })
+  const planned = planFor(
+    sid === undefined ? event : { ...event, scope: 'session', sub: sub as Subject, sid: sid as never },
+    bindingsOf(registry),
+    { leased },
+  )
+  const result = await planEvents(database.db, {
+    batch: [planned],
+    workerId,
+    registryRevision: registry.revision,
+    now: new Date(),
+  })
+  expect(result).toMatchObject({ ok: true, planned: new Set([event.id]) })
+  return planned.deliveries.map(({ delivery }) => delivery)
+}
+const read = (delivery: InFlightDelivery | undefined) => readDelivery(database.db, delivery?.id ?? '')
+
+describe('a newer logout', () => {
+  test('covers what waits for the same subject at each binding, and is linked; whether it waits itself or not', async () => {
+    const older = await logout('alice')
+    const newer = await logout('alice')
+    const newest = await logout('alice', { leased: true, lane: 'bulk' })
+    for (const [index, delivery] of newest.entries()) {
+      expect(await read(older[index])).toMatchObject({
+        state: 'superseded',
+        superseded_by: newer[index]?.id,
+        due_at: null,
+        settled_at: expect.any(Date),
+        attempts: 0,
+      })
+      expect(await read(newer[index])).toMatchObject({ state: 'superseded', superseded_by: delivery.id })
+      expect(await read(delivery)).toMatchObject({ state: 'in_flight', superseded_by: null })
+    }
+  })
+
+  test('covers nobody else, no other session, and no subject by one of its sessions or the other way round', async () => {
+    const waiting = await Promise.all([
+      logout('alice'),
+      logout('alice', { sid: 's1' }),
+      logout('alice', { sid: 's2' }),
+      logout('bob'),
+      logout('bob', { sid: 's3' }),
+    ])
+    for (const delivery of waiting.flat()) expect((await read(delivery)).state).toBe('pending')
+    await logout('alice', { sid: 's2' })
+    const states = await Promise.all(waiting.map(async ([first]) => (await read(first)).state))
+    expect(states).toEqual(['pending', 'pending', 'superseded', 'pending', 'pending'])
+  })
+
+  test('leaves alone what is being attempted, and what is settled', async () => {
+    const running = await logout('alice', { leased: true })
+    const told = await logout('bob', { leased: true })
+    await settleDeliveries(database.db, {
+      batch: told.map((one) => settledAs(one)),
+      workerId,
+      now: new Date(),
+    })
+    await logout('alice')
+    await logout('bob')
+    expect(await read(running[0])).toMatchObject({ state: 'in_flight', superseded_by: null })
+    expect(await read(told[0])).toMatchObject({ state: 'acknowledged', superseded_by: null })
+  })
+
+  test('planned twice covers once: the record that comes again changes nothing', async () => {
+    const event = newEvent({ sub: 'alice' })
+    const batch = [planFor(event, bindingsOf(registry), { leased: false })]
+    const plan = () =>
+      planEvents(database.db, { batch, workerId, registryRevision: registry.revision, now: new Date() })
+    await plan()
+    await plan()
+    expect(await read(batch[0]?.deliveries[0]?.delivery)).toMatchObject({ state: 'pending' })
+  })
+})
+
+describe('what comes back to waiting while a newer one waits', () => {
+  test('is covered by it; the newer one by nobody', async () => {
+    const [older] = await logout('alice', { leased: true })
+    const [newer] = await logout('alice')
+    if (older === undefined || newer === undefined) throw new Error('two deliveries')
+    const dueAt = new Date(Date.now() + 5_000)
+    await settleDeliveries(database.db, {
+      batch: [
+        settledAs(older, { state: 'pending', dueAt, retries: 1, refusals: 0 }, [
+          {
+            kind: 'unavailable',
+            status: 503,
+            failure: null,
+            retryAfterMs: null,
+            error: null,
+            errorDescription: null,
+          },
+        ]),
+      ],
+      workerId,
+      now: new Date(),
+    })
+    const ids = [older.id, newer.id]
+    expect(await supersedeOlder(database.db, { ids, now: new Date() })).toBe(1)
+    expect(await read(older)).toMatchObject({ state: 'superseded', superseded_by: newer.id, attempts: 1 })
+    expect(await read(newer)).toMatchObject({ state: 'pending' })
+    expect(await supersedeOlder(database.db, { ids, now: new Date() })).toBe(0)
+  })
+})
+
+describe('giving up on what nobody could try', () => {
+  test('takes what has been due for too long at the bindings that are named, in both lanes, and nothing else', async () => {
+    const [first, second] = bindingsOf(registry)
+    if (first === undefined || second === undefined) throw new Error('two bindings')
+    const old = await logout('alice')
+    const oldBulk = await logout('bob', { lane: 'bulk' })
+    const young = await logout('carol')
+    const running = await logout('dave', { leased: true })
+    const longAgo = new Date(Date.now() - 3_600_000)
+    await database.db.query(
+      "update deliveries set due_at = $1 where state = 'pending' and id <> all($2::uuid[])",
+      [longAgo, young.map(({ id }) => id)],
+    )
+    const dueBefore = new Map([[first.id, new Date(Date.now() - 1_800_000)]])
+    const now = new Date()
+    expect(await giveUpUnreachable(database.db, { dueBefore, now, limit: 100 })).toBe(2)
+    const ofFirst = (deliveries: readonly InFlightDelivery[]) =>
+      read(deliveries.find(({ bindingId }) => bindingId === first.id))
+    for (const given of [old, oldBulk]) {
+      expect(await ofFirst(given)).toMatchObject({
+        state: 'dead_lettered',
+        dead_letter_reason: 'unreachable',
+        settled_at: now,
+        attempts: 0,
+      })
+    }
+    expect((await ofFirst(young)).state).toBe('pending')
+    expect((await ofFirst(running)).state).toBe('in_flight')
+    expect((await read(old.find(({ bindingId }) => bindingId === second.id))).state).toBe('pending')
+  })
+})
+
+test.each(['force_custom_plan', 'force_generic_plan'])(
+  'neither planning nor superseding nor giving up reads the whole table (%s)',
+  async (mode) => {
+    const [dead] = bindingsOf(registry)
+    if (dead === undefined) throw new Error('a binding')
+    await pile(database.db, dead.id, 50_000, 'pending')
+    await pile(database.db, dead.id, 50_000, 'acknowledged')
+    await database.db.query('vacuum analyze deliveries')
+    const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
+    const scans = async () => {
+      await db.query('select pg_stat_force_next_flush()')
+      const { rows } = await db.query<{ n: number }>(
+        "select seq_scan as n from pg_stat_user_tables where relname = 'deliveries'",
+      )
+      return rows[0]?.n
+    }
+    try {
+      await db.query(`set plan_cache_mode = ${mode}`)
+      const before = await scans()
+      for (let n = 0; n < 3; n++) {
+        const planned = planFor(newEvent({ sub: 'alice' }), bindingsOf(registry), { leased: false })
+        const now = new Date()
+        await planEvents(db, { batch: [planned], workerId, registryRevision: registry.revision, now })
+        await supersedeOlder(db, { ids: planned.deliveries.map(({ delivery }) => delivery.id), now })
+        await giveUpUnreachable(db, { dueBefore: new Map([[dead.id, new Date(0)]]), now, limit: 10 })
+      }
+      expect(await scans()).toBe(before)
+    } finally {
+      await db.end()
+    }
+  },
+)
+
+test('of each lane is claimed what there are slots for in it, the interactive one first', async () => {
+  for (let n = 0; n < 5; n++) {
+    await logout(`click-${n}`)
+    await logout(`mass-${n}`, { lane: 'bulk' })
+  }
+  const [first] = bindingsOf(registry)
+  if (first === undefined) throw new Error('a binding')
+  const claim = (slots: Parameters<typeof claimDue>[1]['slots'], limit = 100) =>
+    claimDue(database.db, { workerId, now: new Date(), slots, slotsElse: both(0), limit })
+  const lanes = (claimed: readonly InFlightDelivery[]) => claimed.map(({ event }) => event.lane).toSorted()
+  expect(lanes(await claim(new Map([[first.id, { interactive: 1, bulk: 2 }]])))).toEqual([
+    'bulk',
+    'bulk',
+    'interactive',
+  ])
+  expect(lanes(await claim(new Map([[first.id, both(9)]]), 4))).toEqual(Array(4).fill('interactive'))
+  expect(lanes(await claim(new Map([[first.id, both(9)]])))).toEqual(['bulk', 'bulk', 'bulk'])
+})

@@ -1,0 +1,115 @@
+import { randomUUID } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty } from '../support/relying-party.ts'
+
+// Goal: one sick relying party costs the others nothing, and is told all that it is still owed once it is well.
+// Method: real relying parties that go down and come back, and real workers.
+
+const logouts = (count: number, clients: readonly string[], lane?: 'bulk') =>
+  Array.from({ length: count }, () => ({
+    iss: ISS,
+    sub: randomUUID(),
+    clients: [...clients],
+    ...(lane !== undefined && { lane }),
+  }))
+
+async function states(curfew: Curfew, clientId: string): Promise<Record<string, number>> {
+  const { rows } = await curfew.db.query<{ state: string; count: number }>(
+    `select d.state, count(*) as count
+       from deliveries d join bindings b on b.id = d.binding_id join relying_parties p on p.id = b.relying_party_id
+      where p.client_id = $1 group by 1 order by 1`,
+    [clientId],
+  )
+  return Object.fromEntries(rows.map(({ state, count }) => [state, count]))
+}
+/** Starts workers, and waits until each knows how many they are. */
+async function startWorkers(curfew: Curfew, count: number): Promise<void> {
+  await Promise.all(Array.from({ length: count }, () => curfew.startWorker({ leaseMs: 1_000 })))
+  await eventually(async () => {
+    const { rows } = await curfew.db.query(
+      'select count(*) as knowing from workers where seen_at > (select max(started_at) from workers)',
+    )
+    expect(rows).toEqual([{ knowing: count }])
+  })
+}
+
+test('a relying party that is down is hardly tried, costs no attempts, and is told everything when it is back', async () => {
+  await using curfew = await openCurfew()
+  await using sick = await openRelyingParty(curfew, {
+    clientId: 'sick',
+    curfew: { retry_schedule_ms: Array.from({ length: 32 }, () => 60_000) },
+  })
+  await using well = await openRelyingParty(curfew, { clientId: 'well' })
+  await sick.goDown()
+  await curfew.client.postLogoutEvents(logouts(200, ['sick', 'well']))
+  await well.told(200)
+  await eventually(async () => {
+    const { rows } = await curfew.db.query<{ untried: number }>(
+      "select count(*) as untried from deliveries where state = 'pending' and attempts = 0",
+    )
+    expect(rows[0]?.untried).toBeGreaterThan(150)
+  })
+  // Those that were tried have a minute to wait; the probe finds the others.
+  await sick.comeUp()
+  await sick.told(150)
+  expect((await states(curfew, 'sick')).acknowledged).toBeGreaterThanOrEqual(150)
+  expect(await states(curfew, 'well')).toEqual({ acknowledged: 200 })
+}, 30_000)
+
+test('a user who clicked six times while a relying party was down is logged out there once', async () => {
+  await using curfew = await openCurfew()
+  await using rp = await openRelyingParty(curfew, {
+    clientId: 'rp',
+    curfew: { retry_schedule_ms: Array.from({ length: 32 }, () => 3_000) },
+  })
+  await rp.goDown()
+  const sub = 'alice'
+  const ids: string[] = []
+  for (let click = 0; click < 6; click++) {
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub })
+    ids.push(id)
+    // The next is planned when this one waits.
+    await eventually(async () => expect((await states(curfew, 'rp')).pending).toBe(1))
+  }
+  await rp.comeUp()
+  await rp.told(1)
+  await eventually(async () => expect(await states(curfew, 'rp')).toEqual({ acknowledged: 1, superseded: 5 }))
+  const first = await curfew.client.getLogoutEvent(ids[0] ?? '')
+  expect(first).toMatchObject({ status: 'settled' })
+  expect(first.deliveries[0]).toMatchObject({ state: 'superseded' })
+  expect(rp.received).toHaveLength(1)
+}, 30_000)
+
+test('a rate is kept by all workers together', async () => {
+  await using curfew = await openCurfew({ workers: 0 })
+  await using rp = await openRelyingParty(curfew, { clientId: 'rp', curfew: { rate_per_second: 20 } })
+  await startWorkers(curfew, 2)
+  await curfew.client.postLogoutEvents(logouts(60, ['rp']))
+  const received = await rp.told(60)
+  const [firstMs = 0, lastMs = 0] = [received[0]?.atMs, received.at(-1)?.atMs]
+  // Two bursts of five at the most, then twenty a second.
+  expect(lastMs - firstMs).toBeGreaterThan(2_000)
+  expect(await states(curfew, 'rp')).toEqual({ acknowledged: 60 })
+}, 30_000)
+
+test('a concurrency is kept by all workers together', async () => {
+  await using curfew = await openCurfew({ workers: 0 })
+  await using rp = await openRelyingParty(curfew, { clientId: 'rp', curfew: { concurrency: 2 } })
+  await startWorkers(curfew, 3)
+  await curfew.client.postLogoutEvents(logouts(100, ['rp']))
+  await rp.told(100)
+  expect(rp.mostAtOnce).toBeLessThanOrEqual(2)
+}, 30_000)
+
+test('a mass logout is told whole, and a click in the midst of it at once', async () => {
+  await using curfew = await openCurfew()
+  await using rp = await openRelyingParty(curfew, { clientId: 'rp' })
+  await curfew.client.postLogoutEvents(logouts(1_000, ['rp'], 'bulk'))
+  await rp.told(20)
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+  const event = await curfew.client.getLogoutEvent(id, { wait: 5 })
+  expect(event).toMatchObject({ status: 'settled', acknowledged: 1 })
+  expect(rp.received.length).toBeLessThan(1_001)
+  await rp.told(1_001)
+}, 30_000)
