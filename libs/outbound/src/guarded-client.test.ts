@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createServer as createTcp } from 'node:net'
+import { gzipSync } from 'node:zlib'
 import type { Answer } from '@curfew/domain'
 import { afterEach, describe, expect, test } from 'vitest'
 import { cleanUp, client, http, listening, send, tcp } from './relying-parties.fixture.ts'
@@ -64,18 +65,21 @@ describe('what is answered', () => {
     })
   })
 
-  test.each([301, 302, 303, 307, 308])('a redirect (%i) is not followed (NET-03)', async (status) => {
-    let reached = 0
-    const target = await http((_request, response) => {
-      reached += 1
-      response.end()
-    })
-    const port = await http((_request, response) => {
-      response.writeHead(status, { location: `http://127.0.0.1:${target}/` }).end()
-    })
-    expect(await send(client(), port)).toMatchObject({ kind: 'response', status })
-    expect(reached).toBe(0)
-  })
+  test.each([301, 302, 303, 307, 308])(
+    'a redirect (%i) to a private address is not followed (NET-03)',
+    async (status) => {
+      let reached = 0
+      const target = await http((_request, response) => {
+        reached += 1
+        response.end()
+      })
+      const port = await http((_request, response) => {
+        response.writeHead(status, { location: `http://127.0.0.1:${target}/` }).end()
+      })
+      expect(await send(client(), port)).toMatchObject({ kind: 'response', status })
+      expect(reached).toBe(0)
+    },
+  )
 
   test('a body that breaks off does not undo the status', async () => {
     const port = await tcp((socket) =>
@@ -116,26 +120,47 @@ describe('bodies (NET-04)', () => {
     expect(await closed.promise).toBeLessThan(16 * 1024 * 1024)
   })
 
-  test('a body that trickles ends at the deadline, and its status counts', async () => {
+  test('a body of 10 GB is not read, though its length was said beforehand', async () => {
+    const closed = Promise.withResolvers<number>()
+    const port = await http((request, response) => {
+      response.writeHead(400, { 'content-length': 10 * 1024 ** 3 })
+      const block = Buffer.alloc(64 * 1024, 'x')
+      const pump = () => {
+        while (!response.destroyed && response.write(block));
+      }
+      response.on('drain', pump)
+      response.on('close', () => closed.resolve(request.socket.bytesWritten))
+      pump()
+    })
+    const answer = await send(client(), port)
+    expect(answer).toEqual({ kind: 'response', status: 400, retryAfter: null, body: 'x'.repeat(16 * 1024) })
+    expect(await closed.promise).toBeLessThan(16 * 1024 * 1024)
+  })
+
+  test('a body of one byte a second ends at the deadline, and its status counts', async () => {
     const closed = Promise.withResolvers<void>()
     const port = await tcp((socket) => {
       socket.write('HTTP/1.1 400 Bad Request\r\ncontent-length: 1000\r\n\r\n')
-      const timer = setInterval(() => socket.write('x'), 20)
-      socket.on('close', () => {
+      const timer = setInterval(() => socket.write('x'), 1_000)
+      socket.resume().on('close', () => {
         clearInterval(timer)
         closed.resolve()
       })
     })
-    const answer = await send(client(), port, { timeoutMs: 200 })
-    expect(answer).toMatchObject({ kind: 'response', status: 400, body: expect.stringMatching(/^x+$/) })
+    const startedMs = performance.now()
+    const answer = await send(client(), port, { timeoutMs: 2_500 })
+    expect(answer).toMatchObject({ kind: 'response', status: 400, body: expect.stringMatching(/^x{1,3}$/) })
+    expect(performance.now() - startedMs).toBeGreaterThan(2_400)
     await closed.promise
   })
 
-  test('a compressed body is not inflated', async () => {
-    const bomb = Buffer.from('1f8b0800', 'hex')
+  test('a decompression bomb is not inflated', async () => {
+    // A thousandfold: it would be 10 MiB.
+    const bomb = gzipSync(Buffer.alloc(10 * 1024 * 1024))
     const port = await http((_request, response) => {
-      response.writeHead(400, { 'content-encoding': 'gzip' }).end(bomb)
+      response.writeHead(400, { 'content-encoding': 'gzip', 'content-length': bomb.length }).end(bomb)
     })
+    expect(bomb.length).toBeLessThan(16 * 1024)
     expect(await send(client(), port)).toMatchObject({
       kind: 'response',
       status: 400,
