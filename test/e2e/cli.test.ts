@@ -61,6 +61,11 @@ describe('the environment', () => {
       says: [/^CURFEW_ALLOWED_NETWORKS: "10.0.0.0" is not a CIDR/],
     },
     {
+      what: 'a range of ports',
+      env: { CURFEW_ALLOWED_PORTS: '443,9000-8000' },
+      says: [/^CURFEW_ALLOWED_PORTS: "9000-8000" is not a port/],
+    },
+    {
       what: 'all at once',
       env: {
         CURFEW_PORT: 'abc',

@@ -312,20 +312,7 @@ describe('a client_id', () => {
 describe('lists', () => {
   test('come page by page, without gaps or repeats', async () => {
     await curfew.client.putIssuer('many', { iss: 'https://many.example' })
-    const names = [
-      'a',
-      'A',
-      'b',
-      'B',
-      'a-1',
-      'a_1',
-      'a.1',
-      'Z',
-      '1',
-      '~',
-      ' ',
-      'é'.normalize().replace('é', 'e'),
-    ]
+    const names = [...'aAbBeZ1~ ', 'a-1', 'a_1', 'a.1']
     for (const name of names) await curfew.client.putRelyingParty('many', name, {})
     for (const limit of [1, 5, 11, 12, 500]) {
       const seen: string[] = []

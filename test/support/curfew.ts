@@ -12,7 +12,7 @@ import {
   type Database,
   openKeyStore,
 } from '@curfew/ledger'
-import { createGuardedClient, targetFault } from '@curfew/outbound'
+import { createGuardedClient, type GuardedClientOptions, targetFault } from '@curfew/outbound'
 import {
   type ApiKey,
   createApiKeyAuthenticator,
@@ -53,6 +53,8 @@ export interface CurfewOptions {
   readonly leaseMs?: number
   /** Networks that relying parties may live at. Default loopback. */
   readonly allowedNetworks?: readonly string[]
+  /** Ports that relying parties may listen at. Default every one. */
+  readonly allowedPorts?: GuardedClientOptions['allowedPorts']
 }
 
 /** One delivery worker with its own connections. */
@@ -102,7 +104,7 @@ export interface Curfew extends AsyncDisposable {
 
 export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const { wrapEventLog = (real) => real, workers = 1, leaseMs = 10_000, allowedNetworks = LOOPBACK } = options
-  const { appendTimeoutMs = 5_000 } = options
+  const { appendTimeoutMs = 5_000, allowedPorts = null } = options
   const lines: string[] = []
   const log = createLog({
     service: 'test',
@@ -143,7 +145,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     server,
     db,
     keyring: createKeyring({ store: openKeyStore(db), masterKey, now: () => new Date() }),
-    targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks]),
+    targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
   })
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
   const running = [...services, httpService(server, { host: '127.0.0.1', port: 0, log, onListening })].map(
@@ -155,7 +157,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew worker' })
     const ownLog = createPostgresEventLog({ db: ownDb, url: ownGate.url })
-    const outbound = createGuardedClient({ allowedNetworks })
+    const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
     const worker = run(
       createDelivery({
         eventLog: ownLog,

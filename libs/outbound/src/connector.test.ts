@@ -1,11 +1,9 @@
-import { execFile } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
-import { promisify } from 'node:util'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { type Certificate, openCertificateMaker } from '../../../test/support/certificates.ts'
 import { AddressNotAllowedError, createGuardedConnector, createSharedLookup } from './connector.ts'
+import type { PortRange } from './ports.ts'
 import { cleanUp, client, http, https, LOOPBACK, send, tcp } from './relying-parties.fixture.ts'
 
 // Goal: nothing that a relying party or a name server says can turn the client against the network it runs in, or let it
@@ -15,17 +13,60 @@ import { cleanUp, client, http, https, LOOPBACK, send, tcp } from './relying-par
 afterEach(cleanUp)
 
 describe('addresses (NET-01, NET-02)', () => {
-  test.each(['https:rp.example/', 'ftp://rp.example/', 'logout', 'https://rp.example/a b'])(
-    '%s is no target, and no reason to try again',
-    async (uri) => {
-      expect(await send(client(), 0, { uri })).toMatchObject({ kind: 'not_allowed' })
-    },
-  )
+  test.each([
+    'https:rp.example/',
+    'ftp://rp.example/',
+    'logout',
+    'https://rp.example/a b',
+    'http://127.0.0.1:1@rp.example/',
+    'http://user@127.0.0.1:1/',
+    'http://user:secret@127.0.0.1:1/',
+  ])('%s is no target, and no reason to try again', async (uri) => {
+    const answer = await send(client(), 0, { uri })
+    expect(answer).toMatchObject({ kind: 'not_allowed', detail: expect.not.stringContaining('secret') })
+  })
 
   test('a port that is not allowed is not dialled', async () => {
     const port = await http((_request, response) => response.end())
-    expect(await send(client({ allowedPorts: [443] }), port)).toMatchObject({ kind: 'not_allowed' })
-    expect(await send(client({ allowedPorts: [443, port] }), port)).toMatchObject({ status: 200 })
+    const withPorts = (...allowedPorts: readonly PortRange[]) => send(client({ allowedPorts }), port)
+    expect(await withPorts([443, 443])).toMatchObject({ kind: 'not_allowed' })
+    expect(await withPorts([1, port - 1], [port + 1, 65_535])).toMatchObject({ kind: 'not_allowed' })
+    expect(await withPorts([443, 443], [port, port])).toMatchObject({ status: 200 })
+    expect(await withPorts([port - 1, port + 1])).toMatchObject({ status: 200 })
+  })
+
+  test.each([
+    ['https://rp.example/', [443, 443], 'dns'],
+    ['https://rp.example/', [80, 80], 'not_allowed'],
+    ['http://rp.example/', [80, 80], 'dns'],
+    ['http://rp.example/', [443, 443], 'not_allowed'],
+  ] as const)('%s has the port of its scheme', async (uri, range, expected) => {
+    const guarded = client({
+      allowedPorts: [range],
+      lookup: (_name, callback) => callback(Object.assign(new Error('none'), { code: 'ENOTFOUND' }), []),
+    })
+    const answer = await send(guarded, 0, { uri })
+    expect(answer.kind === 'failure' ? answer.failure : answer.kind).toBe(expected)
+  })
+
+  test('no proxy of the environment is asked', async () => {
+    let asked = 0
+    const proxy = await tcp((socket) => {
+      asked += 1
+      socket.destroy()
+    })
+    const port = await http((_request, response) => response.end())
+    for (const name of ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'ALL_PROXY']) {
+      vi.stubEnv(name, `http://127.0.0.1:${proxy}`)
+    }
+    vi.stubEnv('NODE_USE_ENV_PROXY', '1')
+    vi.stubEnv('NO_PROXY', '')
+    try {
+      expect(await send(client(), port)).toMatchObject({ status: 200 })
+    } finally {
+      vi.unstubAllEnvs()
+    }
+    expect(asked).toBe(0)
   })
 
   test('more sets of networks than are kept open: the oldest ends what it has under way', async () => {
@@ -65,6 +106,12 @@ describe('addresses (NET-01, NET-02)', () => {
     'https://0x7f.1/',
     'https://2130706433/',
     'https://017700000001/',
+    'https://0177.0.0.1/',
+    'https://127.1/',
+    'https://127.0.0.1./',
+    'https://%31%32%37.0.0.1/',
+    'https://１２７。０。０。１/',
+    'https://①②⑦.0.0.1/',
     'https://169.254.169.254/',
     'https://[fd00::1]/',
     'https://[fe80::1]/',
@@ -75,24 +122,76 @@ describe('addresses (NET-01, NET-02)', () => {
     expect(await send(guarded, 0, { uri })).toMatchObject({ kind: 'not_allowed' })
   })
 
-  test('a name is judged by the address that is dialled, each time', async () => {
+  test('a name that is rebound between check and dial leads nowhere: what was judged is what is dialled', async () => {
     let reached = 0
-    const port = await http((_request, response) => {
+    const port = await tcp(() => {
       reached += 1
-      response.end()
     })
     let asked = 0
     const guarded = client({
-      allowedNetworks: [],
-      // A public address for whoever checks first, loopback for whoever dials.
+      // The only address that may be dialled, where nobody listens; 127.0.0.1 stands for what is private.
+      allowedNetworks: ['127.0.0.2/32'],
       lookup: (_name, callback) =>
-        callback(null, [{ address: asked++ === 0 ? '93.184.215.14' : '127.0.0.1', family: 4 }]),
-      connectTimeoutMs: 100,
+        callback(null, [{ address: asked++ === 0 ? '127.0.0.2' : '127.0.0.1', family: 4 }]),
+      connectTimeoutMs: 500,
     })
-    const uri = `https://rebind.example:${port}/`
-    const answers = [await send(guarded, port, { uri, timeoutMs: 300 }), await send(guarded, port, { uri })]
-    expect(answers[1]).toMatchObject({ kind: 'not_allowed' })
+    const uri = `http://rebind.example:${port}/`
+    // Asked once for both: the second answer, which the resolver has ready, comes too late for this connection.
+    expect(await send(guarded, port, { uri })).toMatchObject({ kind: 'failure' })
+    expect(asked).toBe(1)
+    expect(await send(guarded, port, { uri })).toMatchObject({ kind: 'not_allowed' })
+    expect(asked).toBe(2)
     expect(reached).toBe(0)
+  })
+
+  test.each([
+    ['this network', '0.0.0.0'],
+    ['private', '10.0.0.1'],
+    ['private', '172.16.0.1'],
+    ['private', '192.168.0.1'],
+    ['carrier-grade NAT', '100.64.0.1'],
+    ['loopback', '127.0.0.1'],
+    ['link-local', '169.254.1.1'],
+    ['metadata: AWS, Azure, Google', '169.254.169.254'],
+    ['metadata: Azure', '168.63.129.16'],
+    ['metadata: Alibaba', '100.100.100.200'],
+    ['metadata: Oracle', '192.0.0.192'],
+    ['protocol assignments', '192.0.0.1'],
+    ['documentation', '192.0.2.1'],
+    ['documentation', '198.51.100.1'],
+    ['documentation', '203.0.113.1'],
+    ['6to4 relays', '192.88.99.1'],
+    ['benchmarking', '198.18.0.1'],
+    ['multicast', '224.0.0.1'],
+    ['reserved', '240.0.0.1'],
+    ['broadcast', '255.255.255.255'],
+    ['unspecified', '::'],
+    ['loopback', '::1'],
+    ['mapped', '::ffff:127.0.0.1'],
+    ['mapped', '::ffff:a00:1'],
+    ['IPv4-compatible', '::7f00:1'],
+    ['NAT64', '64:ff9b::7f00:1'],
+    ['NAT64', '64:ff9b::10.0.0.1'],
+    ['local NAT64', '64:ff9b:1::7f00:1'],
+    ['discard-only', '100::1'],
+    ['Teredo', '2001::1'],
+    ['benchmarking', '2001:2::1'],
+    ['documentation', '2001:db8::1'],
+    ['documentation', '3fff::1'],
+    ['6to4', '2002:7f00:1::1'],
+    ['segment routing', '5f00::1'],
+    ['unique local', 'fc00::1'],
+    ['metadata: AWS', 'fd00:ec2::254'],
+    ['link-local', 'fe80::1'],
+    ['site-local', 'fec0::1'],
+    ['multicast', 'ff02::1'],
+  ])('%s: a name that leads to %s is not dialled', async (_range, address) => {
+    const guarded = client({
+      allowedNetworks: [],
+      lookup: (_name, callback) => callback(null, [{ address, family: isIP(address) }]),
+    })
+    const answer = await send(guarded, 0, { uri: 'https://rp.example/' })
+    expect(answer).toMatchObject({ kind: 'not_allowed', detail: expect.stringContaining(address) })
   })
 
   test('of several addresses those that may not be dialled are left out', async () => {
@@ -123,50 +222,15 @@ describe('addresses (NET-01, NET-02)', () => {
 })
 
 describe('TLS (NET-05)', () => {
-  let folder = ''
-  const pem = new Map<string, { key: string; cert: string }>()
+  const pem = new Map<string, Certificate>()
 
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'curfew-tls-'))
-    const openssl = promisify(execFile)
-    // Only `openssl ca` lets a certificate lie in the past in every version that is about.
-    const makeExpired = async () => {
-      const at = (name: string) => join(folder, name)
-      await writeFile(at('index'), '')
-      await writeFile(
-        at('config'),
-        `[ca]\ndefault_ca=d\n[d]\ndatabase=${at('index')}\nnew_certs_dir=${folder}\nrand_serial=yes\n` +
-          'default_md=sha256\npolicy=p\nx509_extensions=e\n[p]\ncommonName=supplied\n[e]\nsubjectAltName=IP:127.0.0.1\n',
-      )
-      await openssl('openssl', [
-        ...['req', '-newkey', 'rsa:2048', '-nodes', '-keyout', at('expired.key'), '-out', at('expired.csr')],
-        ...['-subj', '/CN=rp'],
-      ])
-      await openssl('openssl', [
-        ...['ca', '-batch', '-selfsign', '-config', at('config'), '-keyfile', at('expired.key')],
-        ...['-in', at('expired.csr'), '-out', at('expired.pem'), '-notext'],
-        ...['-startdate', '20200101000000Z', '-enddate', '20200102000000Z'],
-      ])
-      pem.set('expired', {
-        key: await readFile(at('expired.key'), 'utf8'),
-        cert: await readFile(at('expired.pem'), 'utf8'),
-      })
-    }
-    const make = async (name: string, subjectAltName: string, ...extra: string[]) => {
-      const [key, cert] = [join(folder, `${name}.key`), join(folder, `${name}.pem`)]
-      await openssl('openssl', [
-        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'],
-        ...['-keyout', key, '-out', cert, '-subj', '/CN=rp', '-addext', `subjectAltName=${subjectAltName}`],
-        ...extra,
-      ])
-      pem.set(name, { key: await readFile(key, 'utf8'), cert: await readFile(cert, 'utf8') })
-    }
-    await make('good', 'IP:127.0.0.1', '-days', '2')
-    await make('named', 'DNS:rp.example', '-days', '2')
-    await make('wrong host', 'DNS:other.example', '-days', '2')
-    await makeExpired()
+    await using certificates = await openCertificateMaker()
+    pem.set('good', await certificates.selfSigned('IP:127.0.0.1'))
+    pem.set('named', await certificates.selfSigned('DNS:rp.example'))
+    pem.set('wrong host', await certificates.selfSigned('DNS:other.example'))
+    pem.set('expired', await certificates.expired('IP:127.0.0.1'))
   })
-  afterAll(() => rm(folder, { recursive: true }))
 
   const server = (name: string, options: object = {}) => https({ ...pem.get(name), ...options })
   const certificate = (name: string) => pem.get(name)?.cert ?? ''

@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import type { SecureContext } from 'node:tls'
 import { buildConnector } from 'undici'
 import { type AllowedNetworks, mayDial } from './addresses.ts'
+import { type PortRange, portAllowed, portOf } from './ports.ts'
 
 /** Resolves a name to all its addresses. The system's own unless a test hands in another. */
 export type Lookup = (
@@ -20,7 +21,7 @@ export interface ConnectorOptions {
   /** For name, connection and TLS handshake together, in milliseconds. */
   readonly connectTimeoutMs: number
   /** Null: every port. */
-  readonly allowedPorts: ReadonlySet<number> | null
+  readonly allowedPorts: readonly PortRange[] | null
 }
 
 /**
@@ -48,8 +49,8 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
   return (target, callback) => {
     const tls = target.protocol === 'https:'
     const refuse = (what: string) => callback(new AddressNotAllowedError(what), null)
-    const port = target.port === '' ? (tls ? 443 : 80) : Number(target.port)
-    if (allowedPorts !== null && !allowedPorts.has(port)) return refuse(`port ${port} is not an allowed port`)
+    const port = portOf(target)
+    if (!portAllowed(port, allowedPorts)) return refuse(`port ${port} is not an allowed port`)
     // No lookup happens for a literal address.
     const literal = target.hostname.replace(/^\[|\]$/g, '')
     if (isIP(literal) !== 0 && !mayDial(literal, { allowed, tls })) return refuse(notAllowed(literal, tls))

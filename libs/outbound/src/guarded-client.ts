@@ -4,6 +4,7 @@ import { Agent, type Dispatcher } from 'undici'
 import { createAllowedNetworks } from './addresses.ts'
 import { createGuardedConnector, createSharedLookup, type Lookup, systemLookup } from './connector.ts'
 import { failed } from './failures.ts'
+import type { PortRange } from './ports.ts'
 
 export interface GuardedClientOptions {
   /** CIDRs of private addresses that any RP of this deployment may live at. */
@@ -18,8 +19,8 @@ export interface GuardedClientOptions {
   readonly connectionsPerOrigin?: number
   /** How long an idle connection is kept where the RP does not say, in milliseconds. Default 4,000: less than most servers do. */
   readonly keepAliveMs?: number
-  /** Ports that may be dialled. Default every one. */
-  readonly allowedPorts?: readonly number[]
+  /** Ports that may be dialled. Default null: every one. */
+  readonly allowedPorts?: readonly PortRange[] | null
   readonly lookup?: Lookup
   /** Certificates (PEM) that are trusted beside Node's own. */
   readonly ca?: readonly string[]
@@ -58,9 +59,8 @@ const KEEP_ALIVE_MS_MAX = 60_000
 
 export function createGuardedClient(options: GuardedClientOptions): GuardedClient {
   const { connectTimeoutMs = 3_000, responseBytesMax = 16 * 1024, headersBytesMax = 16 * 1024 } = options
-  const { connectionsPerOrigin = 256, keepAliveMs = 4_000 } = options
+  const { connectionsPerOrigin = 256, keepAliveMs = 4_000, allowedPorts = null } = options
   const lookup = createSharedLookup(options.lookup ?? systemLookup)
-  const allowedPorts = options.allowedPorts === undefined ? null : new Set(options.allowedPorts)
   const secureContext = createSecureContext({
     minVersion: 'TLSv1.2',
     // A list replaces Node's own, so that is named too.
@@ -114,7 +114,10 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
 function post(agent: Agent, request: PostRequest, bodyBytesMax: number): Promise<Answer> {
   const target = targetOf(request.uri)
   if (target === null) {
-    return Promise.resolve({ kind: 'not_allowed', detail: 'the URI is not an absolute http or https URI' })
+    return Promise.resolve({
+      kind: 'not_allowed',
+      detail: 'the URI is not an absolute http or https URI without user name',
+    })
   }
   const { promise, resolve } = Promise.withResolvers<Answer>()
   let controller: Dispatcher.DispatchController | null = null
@@ -175,6 +178,6 @@ const NO_STATUS: Answer = { kind: 'failure', failure: 'invalid_response', detail
 function targetOf(uri: string): { origin: string; path: string } | null {
   const [, rest] = /^https?:\/\/[^/?#\\]+([^#]*)/i.exec(uri) ?? []
   const url = URL.parse(uri)
-  if (rest === undefined || url === null) return null
+  if (rest === undefined || url === null || url.username !== '' || url.password !== '') return null
   return { origin: url.origin, path: rest.startsWith('/') ? rest : `/${rest}` }
 }

@@ -107,10 +107,22 @@ describe('targetFault', () => {
     ['https://user@rp.example/', 'user name'],
     ['https://:secret@rp.example/', 'password'],
     ['https://bücher.example/', 'ASCII'],
+    ['https://rр.example/', 'ASCII'], // a Cyrillic letter among Latin ones
+    ['https://rp。example/', 'ASCII'], // a full stop that a parser takes for the ASCII one
+    ['https://１２７.0.0.1/', 'ASCII'],
+    ['https://ⓛocalhost/', 'ASCII'],
+    ['https://%31%32%37.0.0.1/', 'private'],
+    ['https://loc%61lhost/', 'localhost'],
     ['https://rp.example/ü', 'ASCII'],
     ['https://127.0.0.1/', 'private'],
     ['https://0x7f000001/', 'private'],
     ['https://2130706433/', 'private'],
+    ['https://017700000001/', 'private'],
+    ['https://0177.0.0.1/', 'private'],
+    ['https://127.1/', 'private'],
+    ['https://127.0.0.1./', 'private'],
+    ['https://rp.example./', 'ends in a dot'],
+    ['https://rp.example.:8443/', 'ends in a dot'],
     ['https://[::1]/', 'private'],
     ['https:/rp.example/', 'https'],
     ['https://rp.example\\@other.example/', 'percent-encoded'],
@@ -127,6 +139,22 @@ describe('targetFault', () => {
     expect(targetFault('http://localhost:8080/', ['127.0.0.0/8'])).toBeNull()
     expect(targetFault('http://rp.internal/', ['10.0.0.0/8'])).toBeNull()
     expect(targetFault('http://192.168.0.1/', ['10.0.0.0/8'])).toMatch(/https/)
+  })
+
+  test('takes the ports that are allowed, and says which they are', () => {
+    const ports = [
+      [443, 443],
+      [8_000, 8_999],
+    ] as const
+    const fault = (uri: string, networks: readonly string[] = []) => targetFault(uri, networks, ports)
+    expect(fault('https://rp.example/')).toBeNull()
+    expect(fault('https://rp.example:443/')).toBeNull()
+    expect(fault('https://rp.example:8000/')).toBeNull()
+    expect(fault('https://rp.example:8999/')).toBeNull()
+    for (const uri of ['https://rp.example:7999/', 'https://rp.example:9000/']) {
+      expect(fault(uri)).toMatch(/port.*443, 8000-8999/)
+    }
+    expect(fault('http://127.0.0.1/', ['127.0.0.0/8'])).toMatch(/port 80\b/)
   })
 
   test('does not show a password', () => {

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { createAllowedNetworks, mayDial } from './addresses.ts'
+import { type PortRange, portAllowed, portOf } from './ports.ts'
 
 /** Longest endpoint URI, in characters: what proxies and servers commonly take. */
 const URI_LENGTH_MAX = 2_048
@@ -9,8 +10,13 @@ const URI_LENGTH_MAX = 2_048
  * registered; the address is looked at again each time it is dialled (Back-Channel Logout 2.2).
  *
  * @param allowedNetworks CIDRs of the deployment and of this RP.
+ * @param allowedPorts of the deployment; null: every port.
  */
-export function targetFault(uri: string, allowedNetworks: readonly string[]): string | null {
+export function targetFault(
+  uri: string,
+  allowedNetworks: readonly string[],
+  allowedPorts: readonly PortRange[] | null = null,
+): string | null {
   const url = URL.parse(uri)
   if (url === null) return 'must be an absolute URI'
   if (uri.length > URI_LENGTH_MAX) return `must be at most ${URI_LENGTH_MAX} characters long`
@@ -23,7 +29,7 @@ export function targetFault(uri: string, allowedNetworks: readonly string[]): st
   }
   const [illegal] = /["<>\\^`{|}]/.exec(uri) ?? []
   if (illegal !== undefined) return `must not contain ${illegal}: write it percent-encoded (RFC 3986)`
-  return addressFault(url, allowedNetworks)
+  return addressFault(url, allowedNetworks) ?? portFault(url, allowedPorts)
 }
 
 /** What is wrong with where it leads, as far as that is known before it is dialled. */
@@ -40,9 +46,18 @@ function addressFault({ protocol, hostname }: URL, allowedNetworks: readonly str
   if (/(?:^|\.)localhost\.?$/.test(hostname) && !allowed.has('127.0.0.1') && !allowed.has('::1')) {
     return 'must not be this machine (localhost), unless allowed_networks names its network'
   }
+  // The same host by a second name, which TLS has no form of (RFC 6066 3).
+  if (hostname.endsWith('.')) return 'must not have a host name that ends in a dot'
   // Where another name leads is known when it is dialled; without any allowed network it could lead nowhere without TLS.
   if (!tls && allowedNetworks.length === 0) {
     return 'must be https, unless allowed_networks names the network it lives in'
   }
   return null
+}
+
+function portFault(url: URL, allowedPorts: readonly PortRange[] | null): string | null {
+  const port = portOf(url)
+  if (allowedPorts === null || portAllowed(port, allowedPorts)) return null
+  const ranges = allowedPorts.map(([first, last]) => (first === last ? String(first) : `${first}-${last}`))
+  return `must not lead to port ${port}: this deployment allows ${ranges.join(', ')}`
 }

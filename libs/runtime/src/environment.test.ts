@@ -23,6 +23,7 @@ const readAll = (read: EnvironmentReader) => ({
   demo: read.flag('DEMO', false),
   brokers: read.list('BROKERS'),
   networks: read.cidrs('NETWORKS'),
+  ports: read.ports('PORTS'),
   key: read.secret32('KEY', { required: false }),
   other: read.optional('OTHER'),
 })
@@ -36,6 +37,7 @@ test('what is absent, or empty, gets its default', () => {
     demo: false,
     brokers: [],
     networks: [],
+    ports: null,
     key: null,
     other: null,
   }
@@ -51,6 +53,7 @@ test('what is given is read as its type', () => {
     DEMO: 'true',
     BROKERS: 'a:9092, b:9092,',
     NETWORKS: '10.0.0.0/8,fd00::/8',
+    PORTS: '443, 8000-8999,1 - 2',
     KEY,
   }
   expect(readEnvironment(env, readAll)).toMatchObject({
@@ -60,6 +63,11 @@ test('what is given is read as its type', () => {
     demo: true,
     brokers: ['a:9092', 'b:9092'],
     networks: ['10.0.0.0/8', 'fd00::/8'],
+    ports: [
+      [443, 443],
+      [8_000, 8_999],
+      [1, 2],
+    ],
     key: Buffer.alloc(32, 7),
   })
 })
@@ -71,6 +79,7 @@ test('all mistakes are told together, each in a line that names its variable', (
     LEVEL: 'loud',
     DEMO: 'yes',
     NETWORKS: '10.0.0.0/8,10.0.0.0/33,fe80::1%eth0/64',
+    PORTS: '443,https',
     KEY: `${KEY}hunter2`,
   }
   const faults = faultsOf(env, (read) => ({ ...readAll(read), must: read.string('MUST') }))
@@ -81,6 +90,7 @@ test('all mistakes are told together, each in a line that names its variable', (
     'DEMO must be true or false, not "yes"',
     'NETWORKS: "10.0.0.0/33" is not a CIDR such as 10.0.0.0/8 or fd00::/8',
     'NETWORKS: "fe80::1%eth0/64" is not a CIDR such as 10.0.0.0/8 or fd00::/8',
+    'PORTS: "https" is not a port from 1 to 65535, or a range such as 8000-8999',
     expect.stringMatching(/^KEY must be 32 bytes in base64url/),
     'MUST is not set',
   ])
@@ -90,6 +100,13 @@ test('all mistakes are told together, each in a line that names its variable', (
 test.each(['65536', '-1', '1e3', '0x10', '3.5', ''.padEnd(400, '9')])('%s is not a port', (PORT) => {
   expect(faultsOf({ PORT }, readAll)).toHaveLength(1)
 })
+
+test.each(['0', '65536', '-1', '1-', '9-8', '1-65536', '1-2-3', '443.0', '0x10', '*', '4 43'])(
+  '%s is no range of ports',
+  (PORTS) => {
+    expect(faultsOf({ PORTS }, readAll)).toEqual([expect.stringMatching(/^PORTS: .*is not a port/)])
+  },
+)
 
 test.each([KEY.slice(1), `${KEY}AA`, Buffer.alloc(32, 255).toString('base64'), '!'.repeat(43)])(
   '%s is not a key of 32 bytes',

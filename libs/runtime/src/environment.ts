@@ -26,6 +26,8 @@ export interface EnvironmentReader {
   /** Comma-separated; empty when absent. `check` says what is wrong with an item, or null. */
   list(name: string, check?: (item: string) => string | null): readonly string[]
   cidrs(name: string): readonly string[]
+  /** Comma-separated ports and ranges such as `443,8000-8999`, as pairs of first and last. Null when absent. */
+  ports(name: string): readonly (readonly [first: number, last: number])[] | null
   /** 32 bytes in base64url. Null when absent and not required. */
   secret32(name: string, options: { required: true }): Uint8Array
   secret32(name: string, options: { required: false }): Uint8Array | null
@@ -177,7 +179,23 @@ function createReader(env: Environment, faults: string[]): EnvironmentReader {
     },
     cidrs: (name) =>
       list(name, (item) => (isCidr(item) ? null : 'is not a CIDR such as 10.0.0.0/8 or fd00::/8')),
+    ports(name) {
+      const items = list(name, (item) =>
+        readPorts(item) === null ? 'is not a port from 1 to 65535, or a range such as 8000-8999' : null,
+      )
+      return items.length === 0 ? null : items.map((item) => readPorts(item) ?? NO_PORT)
+    },
   }
+}
+
+/** Stands in for a range that was wrong. */
+const NO_PORT = [0, 0] as const
+
+/** One port or a range of them, as the first and the last; null when it is none. */
+function readPorts(text: string): readonly [first: number, last: number] | null {
+  const [, from, to = from] = /^(\d{1,5})(?:\s*-\s*(\d{1,5}))?$/.exec(text) ?? []
+  const [first, last] = [Number(from), Number(to)]
+  return first >= 1 && first <= last && last <= 65_535 ? [first, last] : null
 }
 
 /** Whether `text` is a network in CIDR notation, IPv4 or IPv6. */

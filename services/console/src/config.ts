@@ -9,6 +9,8 @@ export function readConsoleConfig(env: Environment) {
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    /** Null: every port. */
+    allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))

@@ -36,7 +36,8 @@ process.exitCode = await runProcess(
       server,
       db,
       keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
-      targetFault: (uri, networks) => targetFault(uri, [...config.allowedNetworks, ...networks]),
+      targetFault: (uri, networks) =>
+        targetFault(uri, [...config.allowedNetworks, ...networks], config.allowedPorts),
     })
     return [httpService(server, { host: config.host, port: config.port, log })]
   },

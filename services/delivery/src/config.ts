@@ -10,6 +10,8 @@ export function readDeliveryConfig(env: Environment) {
     host: read.string('HOST', '0.0.0.0'),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    /** Null: every port. */
+    allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),

@@ -33,7 +33,10 @@ process.exitCode = await runProcess(
             groupId: `${config.kafka.topics.prefix}curfew`,
           })
     scope.defer('event log', () => eventLog.close())
-    const client = createGuardedClient({ allowedNetworks: config.allowedNetworks })
+    const client = createGuardedClient({
+      allowedNetworks: config.allowedNetworks,
+      allowedPorts: config.allowedPorts,
+    })
     scope.defer('outbound', () => client.close())
     const server = await createHttpServer({
       title: 'Curfew delivery',

@@ -19,6 +19,8 @@ export function readStandaloneConfig(env: Environment) {
     /** Null: generated, its hash kept in `dataDir`. */
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    /** Null: every port. */
+    allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),

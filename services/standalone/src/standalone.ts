@@ -83,7 +83,9 @@ export async function runStandalone(
             })
       scope.defer('event log', () => eventLog.close())
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
-      const client = createGuardedClient({ allowedNetworks })
+      // The demo's relying parties listen wherever a port is free.
+      const allowedPorts = demo ? null : config.allowedPorts
+      const client = createGuardedClient({ allowedNetworks, allowedPorts })
       scope.defer('outbound', () => client.close())
       const keyring = createKeyring({
         store: openKeyStore(db),
@@ -109,7 +111,7 @@ export async function runStandalone(
         server,
         db,
         keyring,
-        targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks]),
+        targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
       })
       const delivery = createDelivery({
         eventLog,

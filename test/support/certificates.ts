@@ -1,0 +1,81 @@
+import { execFile } from 'node:child_process'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+// Certificates made for a run, by openssl: node:crypto makes keys and reads certificates, but writes none.
+
+/** Both in PEM. */
+export interface Certificate {
+  readonly key: string
+  readonly cert: string
+}
+
+export interface CertificateMaker extends AsyncDisposable {
+  /** Vouches for itself, for two days. @param subjectAltName such as `IP:127.0.0.1`. */
+  selfSigned(subjectAltName: string): Promise<Certificate>
+  /** As `selfSigned`, of one day in the year 2020. */
+  expired(subjectAltName: string): Promise<Certificate>
+  /** One that `issuer`, self-signed, vouches for. */
+  signedBy(issuer: Certificate, subjectAltName: string): Promise<Certificate>
+}
+
+const openssl = promisify(execFile)
+const NEW_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
+
+export async function openCertificateMaker(): Promise<CertificateMaker> {
+  const folder = await mkdtemp(join(tmpdir(), 'curfew-tls-'))
+  let made = 0
+
+  /** Runs openssl with files of its own, and reads what it wrote. */
+  async function make(run: (at: (name: string) => string) => Promise<unknown>): Promise<Certificate> {
+    made += 1
+    const prefix = `${made}-`
+    const at = (name: string) => join(folder, prefix + name)
+    await run(at)
+    return { key: await readFile(at('key'), 'utf8'), cert: await readFile(at('cert'), 'utf8') }
+  }
+
+  return {
+    selfSigned: (subjectAltName) =>
+      make((at) =>
+        openssl('openssl', [
+          ...['req', '-x509', ...NEW_KEY, '-keyout', at('key'), '-out', at('cert'), '-days', '2'],
+          ...['-subj', '/CN=rp', '-addext', `subjectAltName=${subjectAltName}`],
+        ]),
+      ),
+    // Only `openssl ca` lets a certificate lie in the past in every version that is about.
+    expired: (subjectAltName) =>
+      make(async (at) => {
+        await writeFile(at('index'), '')
+        await writeFile(
+          at('config'),
+          `[ca]\ndefault_ca=d\n[d]\ndatabase=${at('index')}\nnew_certs_dir=${folder}\nrand_serial=yes\n` +
+            `default_md=sha256\npolicy=p\nx509_extensions=e\n[p]\ncommonName=supplied\n[e]\nsubjectAltName=${subjectAltName}\n`,
+        )
+        await openssl('openssl', [
+          ...['req', ...NEW_KEY, '-keyout', at('key'), '-out', at('csr'), '-subj', '/CN=rp'],
+        ])
+        await openssl('openssl', [
+          ...['ca', '-batch', '-selfsign', '-config', at('config'), '-keyfile', at('key')],
+          ...['-in', at('csr'), '-out', at('cert'), '-notext'],
+          ...['-startdate', '20200101000000Z', '-enddate', '20200102000000Z'],
+        ])
+      }),
+    signedBy: (issuer, subjectAltName) =>
+      make(async (at) => {
+        await writeFile(at('ca'), issuer.cert)
+        await writeFile(at('ca-key'), issuer.key, { mode: 0o600 })
+        await writeFile(at('extensions'), `subjectAltName=${subjectAltName}\n`)
+        await openssl('openssl', [
+          ...['req', ...NEW_KEY, '-keyout', at('key'), '-out', at('csr'), '-subj', '/CN=signed'],
+        ])
+        await openssl('openssl', [
+          ...['x509', '-req', '-in', at('csr'), '-CA', at('ca'), '-CAkey', at('ca-key'), '-out', at('cert')],
+          ...['-set_serial', String(made), '-days', '2', '-extfile', at('extensions')],
+        ])
+      }),
+    [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
+  }
+}
