@@ -1,5 +1,6 @@
 import type { Answer, Binding } from '@curfew/domain'
 import type { GuardedClient } from './guarded-client.ts'
+import type { TlsIdentity } from './tls-identity.ts'
 
 /**
  * Sends a logout token to an RP (Back-Channel Logout 2.5): a form with the one field `logout_token`, and nothing else.
@@ -7,7 +8,16 @@ import type { GuardedClient } from './guarded-client.ts'
  */
 export function postLogoutToken(
   client: GuardedClient,
-  { binding, token }: { binding: Pick<Binding, 'uri' | 'timeoutMs' | 'allowedNetworks'>; token: string },
+  {
+    binding,
+    token,
+    tls = null,
+  }: {
+    binding: Pick<Binding, 'uri' | 'timeoutMs' | 'allowedNetworks'>
+    token: string
+    /** The binding's own, its key open. */
+    tls?: TlsIdentity | null
+  },
 ): Promise<Answer> {
   return client.post({
     uri: binding.uri,
@@ -20,5 +30,6 @@ export function postLogoutToken(
     },
     timeoutMs: binding.timeoutMs,
     allowedNetworks: binding.allowedNetworks,
+    tls,
   })
 }

@@ -25,7 +25,7 @@ const FAILURES: Readonly<Record<string, TransportFailure>> = {
 
 /** Node has some forty codes for a certificate that does not verify, and OpenSSL's own for a handshake that fails. */
 const TLS_CODE =
-  /^(?:ERR_TLS_|ERR_SSL_|CERT_|CRL_|ERROR_IN_C|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/
+  /^(?:ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|ERROR_IN_C|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/
 
 /** Says what an error from undici, node:net, node:tls or node:dns means. What is unknown counts as a broken connection. */
 export function failed(error: unknown): Answer {

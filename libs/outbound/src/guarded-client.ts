@@ -1,10 +1,11 @@
-import { createSecureContext, getCACertificates } from 'node:tls'
+import { getCACertificates } from 'node:tls'
 import type { Answer } from '@curfew/domain'
 import { Agent, type Dispatcher } from 'undici'
 import { createAllowedNetworks } from './addresses.ts'
 import { createGuardedConnector, createSharedLookup, type Lookup, systemLookup } from './connector.ts'
 import { failed } from './failures.ts'
 import type { PortRange } from './ports.ts'
+import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
 export interface GuardedClientOptions {
   /** CIDRs of private addresses that any RP of this deployment may live at. */
@@ -35,6 +36,8 @@ export interface PostRequest {
   readonly timeoutMs: number
   /** CIDRs that this RP may live at, beside the deployment's. */
   readonly allowedNetworks: readonly string[]
+  /** The RP's own CA and our certificate for it. Default null: Node's own CAs, and no certificate. */
+  readonly tls?: TlsIdentity | null
 }
 
 /**
@@ -52,7 +55,7 @@ export interface GuardedClient {
   close(): Promise<void>
 }
 
-/** Most sets of allowed networks that have connections open; the oldest gives way. */
+/** Most sets of networks and TLS identity that have connections open; what was unused the longest gives way. */
 const AGENTS_MAX = 256
 /** Longest that an idle connection is kept, whatever the RP says, in milliseconds. */
 const KEEP_ALIVE_MS_MAX = 60_000
@@ -61,19 +64,23 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   const { connectTimeoutMs = 3_000, responseBytesMax = 16 * 1024, headersBytesMax = 16 * 1024 } = options
   const { connectionsPerOrigin = 256, keepAliveMs = 4_000, allowedPorts = null } = options
   const lookup = createSharedLookup(options.lookup ?? systemLookup)
-  const secureContext = createSecureContext({
-    minVersion: 'TLSv1.2',
-    // A list replaces Node's own, so that is named too.
-    ...(options.ca !== undefined && { ca: [...getCACertificates('default'), ...options.ca] }),
-  })
-  // A connection that one RP's networks allow must not serve another's, so each set has connections of its own.
+  // A list replaces Node's own, so that is named too.
+  const ca = options.ca === undefined ? null : [...getCACertificates('default'), ...options.ca]
+  const contextOfMost = secureContextOf(null, { ca })
+  // A connection that one RP's networks allow, or that was made in its name, must not serve another's, so each such set
+  // has connections of its own.
   const agents = new Map<string, Agent>()
   const retired = new Set<Agent>()
 
-  function agentFor(networks: readonly string[]): Agent {
-    const name = networks.join(',')
+  function agentFor({ allowedNetworks: networks, tls = null }: PostRequest): Agent {
+    const name = tls === null ? networks.join(',') : `${networks.join(',')} ${fingerprintOf(tls)}`
     const known = agents.get(name)
-    if (known !== undefined) return known
+    if (known !== undefined) {
+      agents.delete(name)
+      agents.set(name, known)
+      return known
+    }
+    const secureContext = tls === null ? contextOfMost : secureContextOf(tls, { ca })
     if (agents.size >= AGENTS_MAX) retireOldest()
     const allowed = createAllowedNetworks([...options.allowedNetworks, ...networks])
     const agent = new Agent({
@@ -104,7 +111,16 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   }
 
   return {
-    post: (request) => post(agentFor(request.allowedNetworks), request, responseBytesMax),
+    post(request) {
+      let agent: Agent
+      try {
+        agent = agentFor(request)
+      } catch (error) {
+        // A certificate or key that OpenSSL does not take, or takes no more.
+        return Promise.resolve(failed(error))
+      }
+      return post(agent, request, responseBytesMax)
+    },
     async close() {
       await Promise.all([...agents.values(), ...retired].map((agent) => agent.destroy()))
     },

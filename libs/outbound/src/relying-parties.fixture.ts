@@ -1,10 +1,11 @@
 import { once } from 'node:events'
-import { createServer as createHttp, type RequestListener } from 'node:http'
+import { createServer as createHttp, type IncomingMessage, type RequestListener } from 'node:http'
 import { createServer as createHttps, type ServerOptions } from 'node:https'
 import { type AddressInfo, createServer as createTcp, type Server, type Socket } from 'node:net'
 import type { Answer } from '@curfew/domain'
 import { postLogoutToken } from './backchannel.ts'
 import { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
+import type { TlsIdentity } from './tls-identity.ts'
 
 // Relying parties of every kind, on loopback, and clients that may go there. Each test ends with `cleanUp`.
 
@@ -37,8 +38,14 @@ export function http(listener: RequestListener): Promise<number> {
 }
 
 /** Answers 200. @returns the port. */
-export function https(options: ServerOptions): Promise<number> {
-  const server = createHttps(options, (_request, response) => response.end())
+export function https(
+  options: ServerOptions,
+  onRequest: (request: IncomingMessage) => void = () => undefined,
+): Promise<number> {
+  const server = createHttps(options, (request, response) => {
+    onRequest(request)
+    response.end()
+  })
   server.on('tlsClientError', (_error, socket) => socket.destroy())
   cleanups.push(() => server.closeAllConnections())
   return listening(server)
@@ -62,12 +69,18 @@ export interface Overrides {
   readonly uri?: string
   readonly timeoutMs?: number
   readonly allowedNetworks?: readonly string[]
+  readonly tls?: TlsIdentity | null
 }
 
 /** Posts a token to `http://127.0.0.1:port/logout`, unless told otherwise. */
-export function send(guarded: GuardedClient, port: number, overrides: Overrides = {}): Promise<Answer> {
+export function send(
+  guarded: GuardedClient,
+  port: number,
+  { tls = null, ...overrides }: Overrides = {},
+): Promise<Answer> {
   return postLogoutToken(guarded, {
     token: 'a.b.c',
+    tls,
     binding: { uri: `http://127.0.0.1:${port}/logout`, timeoutMs: 5_000, allowedNetworks: [], ...overrides },
   })
 }
