@@ -240,6 +240,7 @@ describe('our settings of a relying party', () => {
       ['10.0.0.0/8 '],
       Array.from({ length: 33 }, () => '10.0.0.0/8'),
     ],
+    tls: [null, 'pem', { ca: 1 }, { ca: 'pem' }, { key: 'pem' }, { client_key: 'pem' }],
     enabled: ['false', 0, null],
   }
   test('have a case for each', () => {

@@ -24,7 +24,7 @@ import {
   httpService,
   type Service,
 } from '@curfew/runtime'
-import { createKeyring } from '@curfew/tokens'
+import { createClientKeySealer, createKeyring } from '@curfew/tokens'
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
 import { type Gate, openGate } from './gate.ts'
@@ -124,6 +124,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   }
   const adminKey = keyFor('admin')
   const masterKey = randomBytes(32)
+  const clientKeys = createClientKeySealer(masterKey)
 
   const database = await createTestDatabase()
   const gate = await openGate(database.url)
@@ -145,6 +146,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     server,
     db,
     keyring: createKeyring({ store: openKeyStore(db), masterKey, now: () => new Date() }),
+    clientKeys,
     targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
   })
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
@@ -163,6 +165,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         eventLog: ownLog,
         ledger: createDeliveryLedger(ownDb),
         keyring: createKeyring({ store: openKeyStore(ownDb), masterKey, now: () => new Date() }),
+        clientKeys,
         client: outbound,
         log,
         metrics: createMetrics(),

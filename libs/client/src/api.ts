@@ -121,6 +121,31 @@ export const LogoutEventStatus = Type.Object({
 })
 export type LogoutEventStatus = Static<typeof LogoutEventStatus>
 
+/** TLS of a relying party's own, in PEM. */
+const ClientTls = Type.Object(
+  {
+    ca: Type.Optional(
+      Type.String({ maxLength: 65_536, description: 'Certificates that alone vouch for the endpoint.' }),
+    ),
+    client_certificate: Type.Optional(
+      Type.String({
+        maxLength: 65_536,
+        description:
+          'What the endpoint is shown when it asks who calls (mTLS): a chain, the own certificate first.',
+      }),
+    ),
+    client_key: Type.Optional(
+      Type.String({
+        maxLength: 16_384,
+        writeOnly: true,
+        description:
+          'The private key of client_certificate. Stored encrypted, never returned; left out, the one that is stored stays.',
+      }),
+    ),
+  },
+  { additionalProperties: false },
+)
+
 /** Our own settings of a relying party, beside its OIDC metadata. What is absent comes from its issuer's defaults. */
 export const RelyingPartySettings = Type.Object(
   {
@@ -158,6 +183,7 @@ export const RelyingPartySettings = Type.Object(
         description: 'CIDRs of private addresses that this RP may live at.',
       }),
     ),
+    tls: Type.Optional(ClientTls),
     enabled: Type.Optional(
       Type.Boolean({ description: 'Default true. What is owed while disabled is dead-lettered.' }),
     ),
@@ -165,6 +191,9 @@ export const RelyingPartySettings = Type.Object(
   { additionalProperties: false },
 )
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
+
+/** Settings that an issuer's relying parties have where they do not say otherwise. TLS is each one's own. */
+const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls'], { additionalProperties: false })
 
 export const IssuerInput = Type.Object(
   {
@@ -178,7 +207,7 @@ export const IssuerInput = Type.Object(
         { additionalProperties: false },
       ),
     ),
-    defaults: Type.Optional(RelyingPartySettings),
+    defaults: Type.Optional(IssuerDefaults),
   },
   { additionalProperties: false, title: 'Issuer' },
 )
@@ -188,7 +217,7 @@ export const Issuer = Type.Object({
   name: Text,
   iss: Text,
   sla: Type.Object({ within_ms: Type.Integer(), objective: Type.Number() }),
-  defaults: RelyingPartySettings,
+  defaults: IssuerDefaults,
   created_at: Time,
   updated_at: Time,
   links: Type.Object({ self: Text, jwks: Text, relying_parties: Text }),

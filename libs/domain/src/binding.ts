@@ -11,6 +11,14 @@ export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
  */
 export type SubjectClaims = 'sid' | 'sub' | 'both'
 
+/** TLS of an RP's own, in PEM. */
+export interface BindingTls {
+  /** Certificates that alone vouch for it; null: those that vouch for everybody. */
+  readonly ca: string | null
+  /** What it is shown when it asks who calls (mTLS): a chain, ours first, and our private key, a compact JWE under the master key. */
+  readonly client: { readonly certificate: string; readonly sealedKey: string } | null
+}
+
 /** One way of telling one relying party: its back-channel logout endpoint, with everything an attempt needs to know. */
 export interface Binding {
   readonly id: BindingId
@@ -33,6 +41,7 @@ export interface Binding {
   readonly retry: RetryPolicy
   /** CIDRs of private addresses that this RP may live at, beside those of the deployment. */
   readonly allowedNetworks: readonly string[]
+  readonly tls: BindingTls | null
   /** Null when enabled; otherwise why not, in words. */
   readonly disabledReason: string | null
 }

@@ -99,6 +99,7 @@ describe('settle', () => {
   test.each([
     'address_not_allowed',
     'binding_disabled',
+    'client_key_unreadable',
     'client_removed',
     'no_signing_key',
     'sid_required',

@@ -25,3 +25,8 @@ export class LedgerUnavailableError extends CurfewError {
 export class SigningKeyError extends CurfewError {
   override readonly code = 'ERR_SIGNING_KEY'
 }
+
+/** The private key of a client certificate (mTLS) cannot be opened with the master key we were given. */
+export class ClientKeyError extends CurfewError {
+  override readonly code = 'ERR_CLIENT_KEY'
+}

@@ -1,5 +1,6 @@
 export {
   type Binding,
+  type BindingTls,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
   type SubjectClaims,
@@ -27,6 +28,7 @@ export {
   undeliverable,
 } from './delivery.ts'
 export {
+  ClientKeyError,
   CurfewError,
   EventLogUnavailableError,
   LedgerUnavailableError,

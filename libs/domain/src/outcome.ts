@@ -16,6 +16,7 @@ export type TransportFailure =
 export type UndeliverableReason =
   | 'address_not_allowed'
   | 'binding_disabled'
+  | 'client_key_unreadable'
   | 'client_removed'
   | 'no_signing_key'
   | 'sid_required'

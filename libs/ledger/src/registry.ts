@@ -19,6 +19,14 @@ export interface StoredSettings {
   readonly retry_schedule_ms?: readonly number[]
   readonly allowed_networks?: readonly string[]
   readonly enabled?: boolean
+  readonly tls?: StoredTls
+}
+
+/** TLS of an RP's own, in PEM but for the private key, which is a compact JWE under the master key and nothing else. */
+export interface StoredTls {
+  readonly ca?: string
+  readonly client_certificate?: string
+  readonly sealed_client_key?: string
 }
 
 /** OIDC client metadata, known to us or not. */
@@ -282,8 +290,14 @@ function toBinding(row: RegistryRow & { readonly id: BindingId }): Binding {
       scheduleMs: settings.retry_schedule_ms ?? DEFAULT_RETRY_POLICY.scheduleMs,
     },
     allowedNetworks: settings.allowed_networks ?? [],
+    tls: toTls(settings.tls),
     disabledReason: row.disabled_reason,
   }
+}
+
+function toTls({ ca, client_certificate: certificate, sealed_client_key: sealedKey }: StoredTls = {}) {
+  const client = certificate !== undefined && sealedKey !== undefined ? { certificate, sealedKey } : null
+  return ca === undefined && client === null ? null : { ca: ca ?? null, client }
 }
 
 function isUniqueViolation(error: unknown): boolean {

@@ -10,7 +10,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createKeyring } from '@curfew/tokens'
+import { createClientKeySealer, createKeyring } from '@curfew/tokens'
 import { createConsole, readConsoleConfig } from './service.ts'
 
 // The console process: configuration, connections, and nothing else.
@@ -36,6 +36,7 @@ process.exitCode = await runProcess(
       server,
       db,
       keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
+      clientKeys: createClientKeySealer(config.masterKey),
       targetFault: (uri, networks) =>
         targetFault(uri, [...config.allowedNetworks, ...networks], config.allowedPorts),
     })

@@ -11,6 +11,7 @@ import {
 } from '@curfew/ledger'
 import { type Fault, type HttpServer, ProblemError } from '@curfew/runtime'
 import { Type } from 'typebox'
+import { clientTlsFaults, clientTlsView, storedClientTls } from './client-tls.ts'
 import { IssuerParams, issuerOr404, networkFaults } from './issuers.ts'
 import { pageOf, readCursor } from './pages.ts'
 
@@ -32,6 +33,8 @@ export interface RelyingPartiesDeps {
   readonly db: Database
   /** Makes sure that a key exists, so that the IdP can publish it before the first logout. */
   ensureKey(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void>
+  /** Seals the private key of a client certificate, so that it can be stored. */
+  sealClientKey(key: string, owner: { issuer: IssuerName; clientId: ClientId }): Promise<string>
   /** What is wrong with an endpoint's URI, in words, or null. */
   targetFault(uri: string, allowedNetworks: readonly string[]): string | null
 }
@@ -54,13 +57,16 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
     async (request, reply) => {
       const clientId = request.params.client_id as ClientId
       const issuer = await issuerOr404(db, request.params.issuer)
-      const { curfew: settings = {}, ...metadata } = request.body
+      const { curfew: { tls, ...settings } = {}, ...metadata } = request.body
+      const before = tls === undefined ? null : await findRelyingParty(db, { issuer: issuer.name, clientId })
+      const stored = before?.settings.tls
+      const uri = metadata.backchannel_logout_uri ?? null
       const allowed = settings.allowed_networks ?? issuer.defaults.allowed_networks ?? []
       const faults = [
         ...metadataFaults(metadata, clientId),
         ...networkFaults(settings.allowed_networks, '/curfew/allowed_networks'),
+        ...clientTlsFaults(tls, { stored, uri }),
       ]
-      const uri = metadata.backchannel_logout_uri ?? null
       const uriFault = uri === null || faults.length > 0 ? null : deps.targetFault(uri, allowed)
       if (uriFault !== null) faults.push({ pointer: '/backchannel_logout_uri', detail: uriFault })
       if (faults.length > 0) {
@@ -71,13 +77,17 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
           errors: faults,
         })
       }
+      const seal = (key: string) => deps.sealClientKey(key, { issuer: issuer.name, clientId })
       const algorithm = (metadata.id_token_signed_response_alg ?? 'RS256') as SigningAlgorithm
       if (uri !== null) await deps.ensureKey(issuer.name, algorithm)
       const { created, party } = await putRelyingParty(db, {
         issuer: issuer.name,
         clientId,
         metadata: storable(metadata),
-        settings: settings as StoredSettings,
+        settings: {
+          ...(settings as StoredSettings),
+          ...(tls !== undefined && { tls: await storedClientTls(tls, { stored, seal }) }),
+        },
         uri,
         disabledReason: settings.enabled === false ? 'disabled by its owner' : null,
       })
@@ -155,12 +165,16 @@ function storable(metadata: StoredMetadata): StoredMetadata {
 
 function partyView(party: RelyingPartyRecord): RelyingParty {
   const self = `/v1/issuers/${party.issuer}/relying-parties/${encodeURIComponent(party.clientId)}`
+  const { tls, ...settings } = party.settings
   const query = new URLSearchParams({ issuer: party.issuer, client_id: party.clientId })
   return {
     ...party.metadata,
     client_id: party.clientId,
     issuer: party.issuer,
-    curfew: party.settings as RelyingParty['curfew'],
+    curfew: {
+      ...(settings as RelyingParty['curfew']),
+      ...(tls !== undefined && { tls: clientTlsView(tls) }),
+    },
     status: {
       enabled: party.disabledReason === null,
       disabled_reason: party.disabledReason,

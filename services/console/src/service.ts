@@ -1,7 +1,7 @@
 import type { IssuerName, SigningAlgorithm } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
 import type { HttpServer } from '@curfew/runtime'
-import type { Keyring } from '@curfew/tokens'
+import type { ClientKeySealer, Keyring } from '@curfew/tokens'
 import { registerDeliveries } from './deliveries.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
@@ -14,15 +14,17 @@ export interface ConsoleDeps {
   readonly server: HttpServer
   readonly db: Database
   readonly keyring: Keyring
+  readonly clientKeys: Pick<ClientKeySealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
 }
 
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
-export function createConsole({ server, db, keyring, targetFault }: ConsoleDeps): void {
+export function createConsole({ server, db, keyring, clientKeys, targetFault }: ConsoleDeps): void {
   registerIssuers(server, { db })
   registerRelyingParties(server, {
     db,
     targetFault,
+    sealClientKey: (key, owner) => clientKeys.seal(key, owner),
     ensureKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => keyring.ensure(issuer, algorithm),
   })
   registerDeliveries(server, { db })

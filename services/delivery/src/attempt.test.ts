@@ -1,6 +1,7 @@
 import {
   type Answer,
   type Binding,
+  ClientKeyError,
   DEFAULT_RETRY_POLICY,
   type InFlightDelivery,
   type LogoutTokenClaims,
@@ -63,6 +64,7 @@ function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
       signed.push(claims)
       return `token of ${claims.jti}`
     },
+    tls: async () => null,
     post: async ({ token }) => {
       const answer = answers[Math.min(posted.length, answers.length - 1)]
       posted.push({ token, atMs: Date.now() - NOW.getTime() })
@@ -252,6 +254,20 @@ describe('what cannot be sent', () => {
     expect(round).toMatchObject({
       settlement: { state: 'dead_lettered', reason: 'no_signing_key' },
       attempts: [{ jti: null, outcome: { detail: 'no ES256 key of main opens with this master key' } }],
+    })
+  })
+
+  test('a client key that cannot be opened is a dead letter: nothing is POSTed, nor anything without it', async () => {
+    const { run, posted } = rig([response(200)], {
+      tls: async () => {
+        throw new ClientKeyError('the client key for mail at main cannot be opened')
+      },
+    })
+    const round = await run()
+    expect(posted).toEqual([])
+    expect(round).toMatchObject({
+      settlement: { state: 'dead_lettered', reason: 'client_key_unreadable' },
+      attempts: [{ jti: null, outcome: { detail: 'the client key for mail at main cannot be opened' } }],
     })
   })
 

@@ -17,15 +17,19 @@ import {
   undeliverable,
 } from '@curfew/domain'
 import type { AttemptRecord, Settled } from '@curfew/ledger'
+import type { TlsIdentity } from '@curfew/outbound'
 import pRetry from 'p-retry'
+import type { TlsIdentities } from './tls-identities.ts'
 
 /** What an attempt works with. Time and randomness are handed in. */
 export interface AttemptDeps {
   binding(id: Binding['id']): Binding | undefined
   /** Signs in the issuer's key for an algorithm. @throws {SigningKeyError} when there is none that can be opened. */
   sign(issuer: IssuerName, algorithm: SigningAlgorithm, claims: LogoutTokenClaims): Promise<string>
+  /** TLS of the binding's own. @throws {ClientKeyError} when its key cannot be opened. */
+  readonly tls: TlsIdentities
   /** POSTs a token. Never rejects for what the RP did. */
-  post(request: { binding: Binding; token: string }): Promise<Answer>
+  post(request: { binding: Binding; token: string; tls: TlsIdentity | null }): Promise<Answer>
   now(): Date
   /** Uniform in [0, 1). */
   random(): number
@@ -66,13 +70,15 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     if (impossible !== null) return { outcome: impossible, jti: null }
     const jti = deps.newJti()
     let token: string
+    let tls: TlsIdentity | null
     try {
+      tls = await deps.tls(binding)
       const claims = logoutTokenClaims(delivery, binding, { now: startedAt, jti })
       token = await deps.sign(binding.issuer, binding.algorithm, claims)
     } catch (error) {
-      return { outcome: unsigned(error), jti: null }
+      return { outcome: unready(error), jti: null }
     }
-    return { outcome: classify(await deps.post({ binding, token }), now()), jti }
+    return { outcome: classify(await deps.post({ binding, token, tls }), now()), jti }
   }
 
   return async (delivery, stopping) => {
@@ -129,12 +135,12 @@ async function withQuickRetries(
   return attempts
 }
 
-/** A token that could not be signed: a key that does not open is a person's to mend; a store that is away comes back. */
-function unsigned(error: unknown): AttemptOutcome {
+/** Nothing could be sent: a key that does not open is a person's to mend; a store that is away comes back. */
+function unready(error: unknown): AttemptOutcome {
   const detail = error instanceof Error ? error.message : String(error)
-  if (error instanceof Error && 'code' in error && error.code === 'ERR_SIGNING_KEY') {
-    return { kind: 'undeliverable', reason: 'no_signing_key', detail }
-  }
+  const code = error instanceof Error && 'code' in error ? error.code : null
+  if (code === 'ERR_SIGNING_KEY') return { kind: 'undeliverable', reason: 'no_signing_key', detail }
+  if (code === 'ERR_CLIENT_KEY') return { kind: 'undeliverable', reason: 'client_key_unreadable', detail }
   return {
     kind: 'unavailable',
     status: null,

@@ -11,7 +11,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createKeyring } from '@curfew/tokens'
+import { createClientKeySealer, createKeyring } from '@curfew/tokens'
 import { createDelivery, readDeliveryConfig } from './service.ts'
 
 // The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
@@ -49,6 +49,7 @@ process.exitCode = await runProcess(
       eventLog,
       ledger: createDeliveryLedger(db),
       keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
+      clientKeys: createClientKeySealer(config.masterKey),
       client,
       log,
       metrics,

@@ -23,7 +23,7 @@ import {
   type Service,
   sleep,
 } from '@curfew/runtime'
-import type { Keyring } from '@curfew/tokens'
+import type { ClientKeySealer, Keyring } from '@curfew/tokens'
 import { createAttempt, type Round } from './attempt.ts'
 import { createBulkPace } from './bulk-pace.ts'
 import { createDispatcher } from './dispatcher.ts'
@@ -31,6 +31,7 @@ import { createIntake } from './intake.ts'
 import type { Limits } from './line.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { createSettler } from './settler.ts'
+import { createTlsIdentities } from './tls-identities.ts'
 import { createWorker } from './worker.ts'
 
 export { readDeliveryConfig } from './config.ts'
@@ -42,6 +43,7 @@ export interface DeliveryDeps {
   readonly eventLog: EventLog
   readonly ledger: DeliveryLedger
   readonly keyring: Keyring
+  readonly clientKeys: Pick<ClientKeySealer, 'open'>
   readonly client: GuardedClient
   readonly log: Log
   readonly metrics: Metrics
@@ -111,6 +113,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   const attempt = createAttempt({
     binding: (id) => binding(id),
     sign: async (issuer, algorithm, claims) => (await keyring.signer(issuer, algorithm)).sign(claims),
+    tls: createTlsIdentities(deps.clientKeys),
     post: (request) => postLogoutToken(client, request),
     now,
     random,

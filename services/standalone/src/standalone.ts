@@ -28,7 +28,7 @@ import {
   runProcess,
   type Service,
 } from '@curfew/runtime'
-import { createKeyring } from '@curfew/tokens'
+import { createClientKeySealer, createKeyring } from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { newApiKey, openSecrets } from './secrets.ts'
@@ -92,6 +92,7 @@ export async function runStandalone(
         masterKey: secrets.masterKey,
         now: () => new Date(),
       })
+      const clientKeys = createClientKeySealer(secrets.masterKey)
       const demoKey = newApiKey()
       const server = await createHttpServer({
         title: 'Curfew',
@@ -111,12 +112,14 @@ export async function runStandalone(
         server,
         db,
         keyring,
+        clientKeys,
         targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
       })
       const delivery = createDelivery({
         eventLog,
         ledger: createDeliveryLedger(db),
         keyring,
+        clientKeys,
         client,
         log,
         metrics,

@@ -1,0 +1,53 @@
+import { randomBytes } from 'node:crypto'
+import { type ClientId, ClientKeyError, type IssuerName } from '@curfew/domain'
+import { expect, test } from 'vitest'
+import { createClientKeySealer } from './client-keys.ts'
+import { createSealer } from './sealing.ts'
+
+// Goal: a client's private key lies nowhere but sealed, and opens for the relying party that it was sealed for, with the
+// master key that it was sealed with, and not otherwise.
+
+const MASTER_KEY = randomBytes(32)
+const MAIL = { issuer: 'main' as IssuerName, clientId: 'mail' as ClientId }
+const PEM = '-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n'
+const sealer = createClientKeySealer(MASTER_KEY)
+
+test('opens as it was sealed, and does not show what it holds', async () => {
+  const sealed = await sealer.seal(PEM, MAIL)
+  expect(sealed).not.toContain(Buffer.from('hunter2').toString('base64url').slice(1, -2))
+  expect(await sealer.seal(PEM, MAIL)).not.toBe(sealed)
+  expect(await createClientKeySealer(MASTER_KEY).open(sealed, MAIL)).toBe(PEM)
+})
+
+test.each([
+  ['another client', { ...MAIL, clientId: 'wiki' as ClientId }],
+  ['another issuer', { ...MAIL, issuer: 'two' as IssuerName }],
+])('does not open for %s', async (_what, owner) => {
+  await expect(sealer.open(await sealer.seal(PEM, MAIL), owner)).rejects.toThrow(ClientKeyError)
+})
+
+test('does not open with another master key, nor changed, and the message has no secret', async () => {
+  const sealed = await sealer.seal(PEM, MAIL)
+  const changed = sealed.replace(/.(?=.{4}$)/, (letter) => (letter === 'A' ? 'B' : 'A'))
+  const attempts = [
+    createClientKeySealer(randomBytes(32)).open(sealed, MAIL),
+    sealer.open(changed, MAIL),
+    sealer.open('', MAIL),
+    sealer.open(PEM, MAIL),
+  ]
+  for (const result of await Promise.allSettled(attempts)) {
+    expect(result).toMatchObject({ status: 'rejected', reason: expect.any(ClientKeyError) })
+    const text = result.status === 'rejected' ? String(result.reason) : ''
+    expect(text).toMatch(/mail at main.*CURFEW_MASTER_KEY/)
+    expect(text).not.toContain('hunter2')
+  }
+})
+
+test('a signing key is no client key, nor the other way round', async () => {
+  const signingKeys = createSealer(MASTER_KEY)
+  const kid = 'mail'
+  const signing = await signingKeys.seal({ kty: 'OKP' }, { kid, issuer: MAIL.issuer })
+  await expect(sealer.open(signing, MAIL)).rejects.toThrow(ClientKeyError)
+  const client = await sealer.seal('{}', MAIL)
+  await expect(signingKeys.open(client, { kid, issuer: MAIL.issuer })).rejects.toThrow(/another key/)
+})

@@ -1,0 +1,25 @@
+import type { Binding, BindingTls } from '@curfew/domain'
+import type { TlsIdentity } from '@curfew/outbound'
+import type { ClientKeySealer } from '@curfew/tokens'
+
+/** TLS as a binding has it of its own, its private key open; null where it has none. @throws {ClientKeyError} as `open`. */
+export type TlsIdentities = (binding: Binding) => Promise<TlsIdentity | null>
+
+/** Opens each key once for as long as the registry stays as it was read. */
+export function createTlsIdentities({ open }: Pick<ClientKeySealer, 'open'>): TlsIdentities {
+  const identities = new WeakMap<BindingTls, Promise<TlsIdentity>>()
+
+  async function identityOf({ ca, client }: BindingTls, { issuer, clientId }: Binding): Promise<TlsIdentity> {
+    if (client === null) return { ca, client: null }
+    const key = await open(client.sealedKey, { issuer, clientId })
+    return { ca, client: { certificate: client.certificate, key } }
+  }
+
+  return async (binding) => {
+    const { tls } = binding
+    if (tls === null) return null
+    const identity = identities.get(tls) ?? identityOf(tls, binding)
+    identities.set(tls, identity)
+    return identity
+  }
+}

@@ -1,0 +1,192 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import type { RelyingPartySettings } from '@curfew/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Certificate, openCertificateMaker } from '../support/certificates.ts'
+import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+
+// Goal: an RP with a CA of its own that asks who calls is told of a logout, and the private key that this takes is stored
+// sealed, shown to nobody and named in no log. Method: all services, a real TLS server, and a look into every table.
+
+type Tls = NonNullable<RelyingPartySettings['tls']>
+
+let curfew: Curfew
+let server: Server
+let uri = ''
+let ca: Certificate
+let mail: Certificate
+let wiki: Certificate
+/** Whom the RP was shown, one for each request. */
+const shown: unknown[] = []
+
+beforeAll(async () => {
+  curfew = await openCurfew()
+  await using certificates = await openCertificateMaker()
+  ca = await certificates.selfSigned('DNS:ca.example')
+  mail = await certificates.signedBy(ca, 'DNS:mail.curfew.example')
+  wiki = await certificates.signedBy(ca, 'DNS:wiki.curfew.example')
+  const own = await certificates.signedBy(ca, 'IP:127.0.0.1')
+  server = createServer(
+    { ...own, ca: [ca.cert], requestCert: true, rejectUnauthorized: true },
+    (request, response) => {
+      shown.push((request.socket as TLSSocket).getPeerCertificate().subjectaltname)
+      response.end()
+    },
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  uri = `https://127.0.0.1:${(server.address() as AddressInfo).port}/logout`
+})
+afterAll(async () => {
+  await curfew.stop()
+  server.closeAllConnections()
+  server.close()
+})
+
+const pathOf = (clientId: string) => `/v1/issuers/${ISSUER}/relying-parties/${clientId}`
+const put = (clientId: string, tls: Tls) =>
+  curfew.call('PUT', pathOf(clientId), { backchannel_logout_uri: uri, curfew: { tls } })
+const showing = ({ cert, key }: Certificate): Tls => ({
+  ca: ca.cert,
+  client_certificate: cert,
+  client_key: key,
+})
+
+async function told(clientId: string) {
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [clientId] })
+  const { deliveries } = await curfew.client.getLogoutEvent(id, { wait: 20 })
+  const [delivery] = deliveries
+  return { state: delivery?.state, reason: delivery?.dead_letter_reason }
+}
+
+/** What cannot be in any place where the key is not: a line of it. */
+const lineOf = ({ key }: Certificate) => key.split('\n')[1] ?? key
+
+describe('an RP that asks who calls', () => {
+  test('is shown the certificate that was registered for it, and no other', async () => {
+    expect((await put('mail', showing(mail))).status).toBe(201)
+    expect((await put('wiki', showing(wiki))).status).toBe(201)
+    shown.length = 0
+    expect(await told('mail')).toEqual({ state: 'acknowledged', reason: null })
+    expect(await told('wiki')).toEqual({ state: 'acknowledged', reason: null })
+    expect(await told('mail')).toEqual({ state: 'acknowledged', reason: null })
+    const names = ['mail', 'wiki', 'mail'].map((name) => `DNS:${name}.curfew.example`)
+    expect(shown).toEqual(names)
+  })
+
+  test('the key is sealed in the ledger, in no answer and no line of the log', async () => {
+    const answer = await (await put('mail', showing(mail))).json()
+    expect(answer).toMatchObject({ curfew: { tls: { ca: ca.cert, client_certificate: mail.cert } } })
+    const answers = [
+      answer,
+      await curfew.client.getRelyingParty(ISSUER, 'mail'),
+      await (await curfew.call('GET', `/v1/issuers/${ISSUER}/relying-parties`)).json(),
+    ]
+    const { rows } = await curfew.db.query("select * from relying_parties where client_id = 'mail'")
+    for (const text of [JSON.stringify(answers), JSON.stringify(rows), curfew.lines.join('')]) {
+      expect(text).not.toContain(lineOf(mail))
+      expect(text).not.toContain('PRIVATE KEY')
+    }
+    expect(JSON.stringify(answers)).not.toMatch(/client_key|sealed/)
+    expect(rows).toMatchObject([
+      {
+        settings: {
+          tls: { sealed_client_key: expect.stringMatching(/^eyJ[\w-]+\.\.(?:[\w-]+\.){2}[\w-]+$/) },
+        },
+      },
+    ])
+  })
+
+  test('a registration that is read and put back keeps its key; another certificate needs its own', async () => {
+    await put('round', showing(mail))
+    const read = await curfew.client.getRelyingParty(ISSUER, 'round')
+    expect((await curfew.call('PUT', pathOf('round'), read)).status).toBe(200)
+    expect(await told('round')).toMatchObject({ state: 'acknowledged' })
+    const without = await put('round', { ca: ca.cert, client_certificate: wiki.cert })
+    expect([without.status, await without.json()]).toMatchObject([
+      400,
+      { errors: [{ pointer: '/curfew/tls/client_key' }] },
+    ])
+    await curfew.client.putRelyingParty(ISSUER, 'round', { backchannel_logout_uri: uri })
+    const { rows } = await curfew.db.query("select settings from relying_parties where client_id = 'round'")
+    expect(rows).toEqual([{ settings: {} }])
+  })
+
+  test('a key that does not open is a dead letter that says so, and nothing is sent', async () => {
+    await put('swapped', showing(wiki))
+    await curfew.db.query(
+      `update relying_parties set settings = (select settings from relying_parties where client_id = 'mail')
+        where client_id = 'swapped'`,
+    )
+    await put('mail', showing(mail))
+    shown.length = 0
+    expect(await told('swapped')).toEqual({ state: 'dead_lettered', reason: 'client_key_unreadable' })
+    expect(shown).toEqual([])
+  })
+})
+
+describe('TLS settings', () => {
+  test.each<[string, () => Record<string, unknown>, string]>([
+    ['a CA that is no PEM', () => ({ ca: '-----BEGIN CERTIFICATE-----' }), '/curfew/tls/ca'],
+    [
+      'a chain that is no PEM',
+      () => ({ client_certificate: 'x', client_key: mail.key }),
+      '/curfew/tls/client_certificate',
+    ],
+    [
+      'a key that is no PEM',
+      () => ({ client_certificate: mail.cert, client_key: lineOf(mail) }),
+      '/curfew/tls/client_key',
+    ],
+    [
+      'the key of another certificate',
+      () => ({ client_certificate: wiki.cert, client_key: mail.key }),
+      '/curfew/tls/client_key',
+    ],
+    ['a certificate without key', () => ({ client_certificate: mail.cert }), '/curfew/tls/client_key'],
+    ['a key without certificate', () => ({ client_key: mail.key }), '/curfew/tls/client_key'],
+    [
+      'a key among the certificates',
+      () => ({ client_certificate: mail.cert + mail.key, client_key: mail.key }),
+      '/curfew/tls/client_certificate',
+    ],
+    ['a member that is not known', () => ({ passphrase: mail.key }), '/curfew/tls/passphrase'],
+    ['a key that is no text', () => ({ client_key: [mail.key] }), '/curfew/tls/client_key'],
+  ])('with %s are refused, and the answer does not repeat the key', async (_what, tls, pointer) => {
+    const response = await curfew.call('PUT', pathOf('faulty'), {
+      backchannel_logout_uri: uri,
+      curfew: { tls: tls() },
+    })
+    const text = await response.text()
+    const { errors } = JSON.parse(text) as { errors: { pointer: string }[] }
+    expect(response.status).toBe(400)
+    expect(errors.map((fault) => fault.pointer)).toContain(pointer)
+    expect(text).not.toContain(lineOf(mail))
+    expect(curfew.lines.join('')).not.toContain(lineOf(mail))
+    expect((await curfew.call('GET', pathOf('faulty'))).status).toBe(404)
+  })
+
+  test('need an https endpoint', async () => {
+    const response = await curfew.call('PUT', pathOf('faulty'), {
+      backchannel_logout_uri: uri.replace('https', 'http'),
+      curfew: { tls: showing(mail) },
+    })
+    expect([response.status, await response.json()]).toMatchObject([
+      400,
+      { errors: [{ pointer: '/curfew/tls' }] },
+    ])
+  })
+
+  test("are no issuer's: a default key would be everybody's", async () => {
+    const response = await curfew.call('PUT', '/v1/issuers/two', {
+      iss: 'https://two.example',
+      defaults: { tls: showing(mail) },
+    })
+    expect([response.status, await response.json()]).toMatchObject([
+      400,
+      { errors: [{ pointer: '/defaults/tls' }] },
+    ])
+  })
+})
