@@ -59,7 +59,7 @@ export {
   readRegistryRevision,
   type StoredMetadata,
   type StoredSettings,
-  type StoredTls,
 } from './registry.ts'
 export { openKeyStore, type SigningKeyRecord } from './signing-keys.ts'
+export type { StoredTls } from './stored-tls.ts'
 export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'

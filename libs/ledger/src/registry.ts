@@ -9,6 +9,7 @@ import {
   type SubjectClaims,
 } from '@curfew/domain'
 import type { Database } from './database.ts'
+import { type StoredTls, toTls } from './stored-tls.ts'
 
 /** Our settings of a relying party as stored; what is absent comes from its issuer, then from the defaults below. */
 export interface StoredSettings {
@@ -20,13 +21,6 @@ export interface StoredSettings {
   readonly allowed_networks?: readonly string[]
   readonly enabled?: boolean
   readonly tls?: StoredTls
-}
-
-/** TLS of an RP's own, in PEM but for the private key, which is a compact JWE under the master key and nothing else. */
-export interface StoredTls {
-  readonly ca?: string
-  readonly client_certificate?: string
-  readonly sealed_client_key?: string
 }
 
 /** OIDC client metadata, known to us or not. */
@@ -293,11 +287,6 @@ function toBinding(row: RegistryRow & { readonly id: BindingId }): Binding {
     tls: toTls(settings.tls),
     disabledReason: row.disabled_reason,
   }
-}
-
-function toTls({ ca, client_certificate: certificate, sealed_client_key: sealedKey }: StoredTls = {}) {
-  const client = certificate !== undefined && sealedKey !== undefined ? { certificate, sealedKey } : null
-  return ca === undefined && client === null ? null : { ca: ca ?? null, client }
 }
 
 function isUniqueViolation(error: unknown): boolean {

@@ -98,6 +98,20 @@ describe('addresses (NET-01, NET-02)', () => {
     expect(await first).toMatchObject({ status: 200 })
   })
 
+  test('a set of networks that is used keeps its connection, however many come after it', async () => {
+    const common = new Set<unknown>()
+    const port = await http((request, response) => {
+      if (request.url === '/common') common.add(request.socket)
+      response.end()
+    })
+    const guarded = client({ connectionsPerOrigin: 1 })
+    for (let n = 1; n <= 300; n++) {
+      await send(guarded, port, { uri: `http://127.0.0.1:${port}/common` })
+      await send(guarded, port, { allowedNetworks: [`10.${Math.floor(n / 256)}.${n % 256}.0/24`] })
+    }
+    expect(common.size).toBe(1)
+  })
+
   test.each([
     'http://127.0.0.1:1/',
     'http://[::1]:1/',

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { type ClientId, ClientKeyError, type IssuerName } from '@curfew/domain'
+import { CompactEncrypt } from 'jose'
 import { expect, test } from 'vitest'
 import { createClientKeySealer } from './client-keys.ts'
 import { createSealer } from './sealing.ts'
@@ -43,7 +44,12 @@ test('does not open with another master key, nor changed, and the message has no
   }
 })
 
-test('a signing key is no client key, nor the other way round', async () => {
+test('nothing else under the master key is a client key, nor the other way round', async () => {
+  const { issuer: iss, clientId: sub } = MAIL
+  const other = await new CompactEncrypt(Buffer.from('other'))
+    .setProtectedHeader({ alg: 'dir', enc: 'A256GCM', iss, sub })
+    .encrypt(MASTER_KEY)
+  await expect(sealer.open(other, MAIL)).rejects.toThrow(ClientKeyError)
   const signingKeys = createSealer(MASTER_KEY)
   const kid = 'mail'
   const signing = await signingKeys.seal({ kty: 'OKP' }, { kid, issuer: MAIL.issuer })
