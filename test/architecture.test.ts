@@ -80,7 +80,7 @@ function packageOf(specifier: string): string {
 
 function importsOf(folder: string): { file: string; specifier: string }[] {
   return readdirSync(`${folder}/src`, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+    .filter((name) => /(?<!\.(test|fixture))\.ts$/.test(name))
     .flatMap((name) => {
       const source = readFileSync(`${folder}/src/${name}`, 'utf8').replaceAll(/^\s*(?:\/\/|\*|\/\*).*$/gm, '')
       return [...source.matchAll(IMPORT)].map(([, specifier = '']) => ({
@@ -115,7 +115,7 @@ test.each(Object.entries(ALLOWED))('%s declares what it imports', (folder) => {
 test('the environment is read in one place', () => {
   const readers = Object.keys(ALLOWED).flatMap((folder) =>
     readdirSync(`${folder}/src`, { recursive: true, encoding: 'utf8' })
-      .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+      .filter((name) => /(?<!\.(test|fixture))\.ts$/.test(name))
       .map((name) => `${folder}/src/${name}`)
       .filter((file) => readFileSync(file, 'utf8').includes('process.env')),
   )

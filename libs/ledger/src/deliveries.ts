@@ -263,25 +263,27 @@ export async function releaseDeliveries(
   })
 }
 
-// Of two that wait for the same, the younger stays. It was planned while the older was being attempted, else the older
-// had been covered then.
+// Of all that wait for the same, the youngest stays.
 const SUPERSEDE_OLDER = `
   update deliveries d
-     set state = 'superseded', due_at = null, settled_at = $2, superseded_by = newer.id
+     set state = 'superseded', due_at = null, settled_at = $2, superseded_by = waiting.youngest
     from (
-      select older.id as older_id, found.id
-        from deliveries older
+      select w.id, first_value(w.id) over (partition by w.binding_id, w.target order by w.planned_at desc, w.id desc) as youngest
+        from (select distinct binding_id, target from deliveries
+               where id = any($1::uuid[]) and due_at is not null and target is not null) given
         cross join lateral (
-          select n.id from deliveries n
-           where n.binding_id = older.binding_id and n.target = older.target and n.due_at is not null
-             and (n.planned_at, n.id) > (older.planned_at, older.id)
-           order by n.planned_at desc, n.id desc limit 1
-        ) found
-       where older.id = any($1::uuid[]) and older.due_at is not null
-    ) newer
-   where d.id = newer.older_id and d.due_at is not null`
+          select id, binding_id, target, planned_at from deliveries
+           where binding_id = given.binding_id and target = given.target and due_at is not null
+        ) w
+    ) waiting
+   where d.id = waiting.id and waiting.id <> waiting.youngest and d.due_at is not null`
 
-/** Ends those of `ids` that wait and are covered by a younger one that waits, too. @returns how many. */
+/**
+ * Of each of `ids` that waits, and all that wait for the same, leaves only the youngest waiting: the others were being
+ * attempted when it was planned, else they had been covered then.
+ *
+ * @returns how many were covered.
+ */
 export async function supersedeOlder(
   db: Database,
   { ids, now }: { ids: readonly DeliveryId[]; now: Date },
