@@ -1,16 +1,9 @@
 import type { BindingId, DeliveryId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
 import type { Database } from './database.ts'
-import {
-  type ClaimRequest,
-  claimDue,
-  giveUpUnreachable,
-  releaseDeliveries,
-  type Settled,
-  settleDeliveries,
-  supersedeOlder,
-} from './deliveries.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 import { disableBinding, type Registry, readRegistry, readRegistryRevision } from './registry.ts'
+import { giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
 import { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'
 
 /**

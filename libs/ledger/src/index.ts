@@ -1,3 +1,4 @@
+export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
 export {
   asLedgerError,
   createDatabase,
@@ -11,17 +12,6 @@ export {
   type Statement,
   withTransaction,
 } from './database.ts'
-export {
-  type AttemptRecord,
-  type ClaimRequest,
-  claimDue,
-  giveUpUnreachable,
-  releaseDeliveries,
-  type Settled,
-  type Slots,
-  settleDeliveries,
-  supersedeOlder,
-} from './deliveries.ts'
 export { createDeliveryLedger, type DeliveryLedger } from './delivery-ledger.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export {
@@ -60,6 +50,13 @@ export {
   type StoredMetadata,
   type StoredSettings,
 } from './registry.ts'
+export {
+  type AttemptRecord,
+  giveUpUnreachable,
+  type Settled,
+  settleDeliveries,
+  supersedeOlder,
+} from './settle.ts'
 export { openKeyStore, type SigningKeyRecord } from './signing-keys.ts'
 export type { StoredTls } from './stored-tls.ts'
 export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'

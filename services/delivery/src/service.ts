@@ -1,7 +1,6 @@
 import { hash, randomUUID } from 'node:crypto'
 import { AcceptedLogoutEvent } from '@curfew/client'
 import {
-  type Binding,
   type BindingId,
   DEFAULT_RETRY_POLICY,
   disablesBinding,
@@ -9,10 +8,9 @@ import {
   horizonMs,
   type InFlightDelivery,
   type Lane,
-  shareOf,
   type WorkerId,
 } from '@curfew/domain'
-import type { DeliveryLedger, Registry } from '@curfew/ledger'
+import type { DeliveryLedger } from '@curfew/ledger'
 import { type GuardedClient, postLogoutToken } from '@curfew/outbound'
 import {
   aborted,
@@ -28,15 +26,13 @@ import { createAttempt, type Round } from './attempt.ts'
 import { createBulkPace } from './bulk-pace.ts'
 import { createDispatcher } from './dispatcher.ts'
 import { createIntake } from './intake.ts'
-import type { Limits } from './line.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { createSettler } from './settler.ts'
+import { barred, limitsOf } from './shares.ts'
 import { createTlsIdentities } from './tls-identities.ts'
 import { createWorker } from './worker.ts'
 
 export { readDeliveryConfig } from './config.ts'
-
-type Standing = ReturnType<ReturnType<typeof createWorker>['standing']>
 
 /** What delivery works with, already open. */
 export interface DeliveryDeps {
@@ -73,8 +69,6 @@ const SETTLE_BATCH = 500
 const HELD_MAX = 10_000
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
-/** Most POSTs at once to a binding, from one worker, where its owner has not said how many it takes. */
-const DEFAULT_CONCURRENCY = 16
 /** Most that are given up on at once, for each binding and lane. */
 const GIVE_UP_BATCH = 500
 
@@ -215,25 +209,6 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   } catch (error) {
     // The leases run out by themselves.
     log.warn({ event: 'worker.retire-failed', err: error })
-  }
-}
-
-/** This worker's share of what a binding takes. */
-function limitsOf(binding: Binding | undefined, standing: Standing, id: BindingId): Limits {
-  const { concurrency = null, ratePerSecond = null } = binding ?? {}
-  // Who may have no attempt under way has no use for a part of the rate.
-  const workers = Math.min(standing.workers, concurrency ?? standing.workers)
-  return {
-    concurrency: concurrency === null ? DEFAULT_CONCURRENCY : shareOf(concurrency, standing, id),
-    perSecond: ratePerSecond === null ? null : ratePerSecond / workers,
-  }
-}
-
-/** Bindings that take fewer attempts at once than there are workers, and of which this one has none. */
-function* barred({ bindings }: Registry, standing: Standing): Iterable<BindingId> {
-  if (standing.workers <= 1) return
-  for (const { id, concurrency } of bindings.values()) {
-    if (concurrency !== null && shareOf(concurrency, standing, id) === 0) yield id
   }
 }
 
