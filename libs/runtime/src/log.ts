@@ -12,6 +12,8 @@ export interface Log {
   info(line: LogLine): void
   warn(line: LogLine): void
   error(line: LogLine): void
+  /** Whether lines of this level are written: a line for each of very many things is not worth making otherwise. */
+  isLevelEnabled(level: 'debug'): boolean
 }
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const

@@ -130,7 +130,8 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       if (abandoning.aborted && round.outcome?.kind === 'unavailable') return
       const recorded = await settler.settle(workerId, round)
       observe(round)
-      if (!recorded || round.settlement.state !== 'acknowledged') logRound(log, delivery, round, recorded)
+      const usual = recorded && round.settlement.state === 'acknowledged'
+      if (!usual || log.isLevelEnabled('debug')) logRound(log, delivery, round, recorded)
       if (recorded && round.outcome !== null && disablesBinding(round.outcome)) {
         await ledger.disableBinding(
           delivery.bindingId,
@@ -261,7 +262,7 @@ function createObserver(metrics: Metrics): (round: Round) => void {
   }
 }
 
-/** One line for each delivery that was not acknowledged, after it was settled. Acknowledgements are many: the ledger has them. */
+/** One line for each delivery attempted, after it was settled. Successes are many, so they are for debugging. */
 function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: boolean): void {
   const { settlement, outcome, attempts } = round
   const line = {
@@ -278,6 +279,7 @@ function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: 
     due_at: settlement.state === 'pending' ? settlement.dueAt.toISOString() : null,
     recorded,
   }
-  if (settlement.state === 'dead_lettered') log.error(line)
+  if (settlement.state === 'acknowledged' && recorded) log.debug(line)
+  else if (settlement.state === 'dead_lettered') log.error(line)
   else log.warn(line)
 }
