@@ -7,7 +7,7 @@ function collect() {
   const write = ({ event, check }: LogLine) => {
     lines.push([event, check])
   }
-  return { lines, log: { debug: write, info: write, warn: write, error: write } }
+  return { lines, log: { isLevelEnabled: () => true, debug: write, info: write, warn: write, error: write } }
 }
 
 test('a check that hangs counts as away, does not hold up the answer, and is asked anew', async () => {

@@ -23,6 +23,7 @@ const note = (what: string) => {
 }
 const ignore = () => undefined
 const log: Log = {
+  isLevelEnabled: () => true,
   debug: ignore,
   info: ignore,
   warn: ignore,

@@ -194,6 +194,7 @@ function inPlainWords(error: unknown, { host, port }: StandaloneConfig): string 
 /** The same log, of which `onFailed` is told what ends the process. */
 function noting(log: Log, onFailed: (error: unknown) => void): Log {
   return {
+    isLevelEnabled: (level) => log.isLevelEnabled(level),
     debug: (line) => log.debug(line),
     info: (line) => log.info(line),
     warn: (line) => log.warn(line),
