@@ -65,6 +65,8 @@ export const Delivery = Type.Object({
   level: nullable(Text),
   attempt_count: Count,
   dead_letter_reason: nullable(Text),
+  superseded_by: nullable(Uuid),
+  generation: Type.Integer(),
   planned_at: Time,
   due_at: nullable(Time),
   settled_at: nullable(Time),

@@ -30,6 +30,8 @@ const DELIVERY: DeliveryFacts = {
   level: 'done',
   attemptCount: 1,
   deadLetterReason: null,
+  supersededBy: null,
+  generation: 0,
   plannedAt: at(2),
   dueAt: null,
   settledAt: at(5),

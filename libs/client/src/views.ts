@@ -13,6 +13,10 @@ export interface DeliveryFacts {
   readonly level: string | null
   readonly attemptCount: number
   readonly deadLetterReason: string | null
+  /** The newer delivery that says all that this one would have said. */
+  readonly supersededBy: string | null
+  /** How often it was replayed. */
+  readonly generation: number
   readonly plannedAt: Date
   readonly dueAt: Date | null
   readonly settledAt: Date | null
@@ -52,6 +56,8 @@ export function deliveryView(facts: DeliveryFacts): Delivery {
     level: facts.level,
     attempt_count: facts.attemptCount,
     dead_letter_reason: facts.deadLetterReason,
+    superseded_by: facts.supersededBy,
+    generation: facts.generation,
     planned_at: facts.plannedAt.toISOString(),
     due_at: facts.dueAt?.toISOString() ?? null,
     settled_at: facts.settledAt?.toISOString() ?? null,

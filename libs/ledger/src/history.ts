@@ -16,6 +16,10 @@ export interface DeliveryRecord {
   readonly level: string | null
   readonly attemptCount: number
   readonly deadLetterReason: string | null
+  /** The newer delivery that says all that this one would have said. */
+  readonly supersededBy: string | null
+  /** How often it was replayed. */
+  readonly generation: number
   readonly plannedAt: Date
   readonly dueAt: Date | null
   readonly settledAt: Date | null
@@ -52,7 +56,8 @@ export interface StoredAttempt {
 const DELIVERY = `
   select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.metadata ->> 'client_name' as "clientName", d.sid, d.lane, d.state, d.level,
-         d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason", d.planned_at as "plannedAt",
+         d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
+         d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", e.accepted_at as "acceptedAt"
     from deliveries d
     join events e on e.id = d.event_id
