@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { createBulkPace } from './bulk-pace.ts'
+import { type BulkKind, createBulkPace } from './bulk-pace.ts'
 
 // Goal: a mass logout gets what is to spare, and gives way at once. Method: a clock that the test drives, and a process that
 // is as busy as it says.
@@ -12,11 +12,15 @@ afterEach(() => {
 })
 
 /** What gets through in `seconds` when all is taken that there is. */
-async function throughput(pace: ReturnType<typeof createBulkPace>, seconds: number): Promise<number> {
+async function throughput(
+  pace: ReturnType<typeof createBulkPace>,
+  seconds: number,
+  kind: BulkKind = 'fresh',
+): Promise<number> {
   let through = 0
   for (let ms = 0; ms < seconds * 1_000; ms += 20) {
-    const now = pace.available()
-    pace.spend(now)
+    const now = pace.available(kind)
+    pace.spend(kind, now)
     through += now
     await vi.advanceTimersByTimeAsync(20)
   }
@@ -38,7 +42,7 @@ test('speeds up while the process is idle, slows down when it is busy, and never
 
 test('what was spent beyond it is waited for', async () => {
   const pace = createBulkPace({ utilization: () => 0.9, monotonicMs: () => Date.now() })
-  pace.spend(2_000)
+  pace.spend('fresh', 2_000)
   let readyMs = Number.NaN
   void pace.ready(new AbortController().signal).then(() => {
     readyMs = Date.now()
@@ -47,6 +51,12 @@ test('what was spent beyond it is waited for', async () => {
   expect(readyMs).toBeNaN()
   await vi.advanceTimersByTimeAsync(60_000)
   expect(readyMs).toBeGreaterThan(2_000)
+})
+
+test('what is due again is not kept waiting by what is new, however much that is', async () => {
+  const pace = createBulkPace({ utilization: () => 0.1, monotonicMs: () => Date.now() })
+  pace.spend('fresh', 1_000_000)
+  expect(await throughput(pace, 2, 'due')).toBeGreaterThan(100)
 })
 
 test('whoever waits is let go when the service stops', async () => {

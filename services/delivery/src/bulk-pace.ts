@@ -1,12 +1,15 @@
 import { sleep } from '@curfew/runtime'
 
+/** Planned for the first time, or claimed from the ledger. */
+export type BulkKind = 'fresh' | 'due'
+
 /** How fast the bulk lane may go. */
 export interface BulkPace {
-  /** Deliveries that may be planned or claimed now. */
-  available(): number
+  /** Deliveries of that kind that may be planned or claimed now. */
+  available(kind: BulkKind): number
   /** Says that so many were. More than were available is made up for by waiting. */
-  spend(deliveries: number): void
-  /** Resolves when some are available, or `stopping` aborts. */
+  spend(kind: BulkKind, deliveries: number): void
+  /** Resolves when some fresh ones are available, or `stopping` aborts. */
   ready(stopping: AbortSignal): Promise<void>
 }
 
@@ -23,6 +26,8 @@ const PER_SECOND = { first: 500, least: 50, most: 20_000 }
 const SLOWER = 0.7
 const FASTER = 1.15
 const PAUSE_MS = 20
+/** Each kind has a part of its own: retries must not wait for the end of a mass logout that goes on for hours. */
+const PARTS: Readonly<Record<BulkKind, number>> = { fresh: 0.7, due: 0.3 }
 
 /**
  * Lets a mass logout have what this process has to spare, and no more: it speeds up little by little while there is
@@ -30,7 +35,7 @@ const PAUSE_MS = 20
  */
 export function createBulkPace({ utilization, monotonicMs }: BulkPaceOptions): BulkPace {
   let perSecond = PER_SECOND.first
-  let tokens = 0
+  const tokens: Record<BulkKind, number> = { fresh: 0, due: 0 }
   let atMs = monotonicMs()
   let adjustedMs = atMs
 
@@ -41,22 +46,25 @@ export function createBulkPace({ utilization, monotonicMs }: BulkPaceOptions): B
       const factor = utilization() > BUSY ? SLOWER : FASTER
       perSecond = Math.min(Math.max(perSecond * factor, PER_SECOND.least), PER_SECOND.most)
     }
-    tokens = Math.min(tokens + ((nowMs - atMs) / 1_000) * perSecond, perSecond * (ADJUST_MS / 1_000))
+    for (const kind of ['fresh', 'due'] as const) {
+      const rate = (perSecond * PARTS[kind]) / 1_000
+      tokens[kind] = Math.min(tokens[kind] + (nowMs - atMs) * rate, ADJUST_MS * rate)
+    }
     atMs = nowMs
   }
 
-  function available(): number {
+  function available(kind: BulkKind): number {
     refill()
-    return Math.max(0, Math.floor(tokens))
+    return Math.max(0, Math.floor(tokens[kind]))
   }
 
   return {
     available,
-    spend(deliveries) {
-      tokens -= deliveries
+    spend(kind, deliveries) {
+      tokens[kind] -= deliveries
     },
     async ready(stopping) {
-      while (available() < 1 && !stopping.aborted) await sleep(PAUSE_MS, stopping)
+      while (available('fresh') < 1 && !stopping.aborted) await sleep(PAUSE_MS, stopping)
     },
   }
 }

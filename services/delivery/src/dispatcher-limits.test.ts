@@ -127,7 +127,7 @@ describe('the bulk lane', () => {
       attemptMs: () => 1,
       bulkPace: {
         available: () => Math.max(0, 100 - spent),
-        spend: (deliveries) => {
+        spend: (_kind, deliveries) => {
           spent += deliveries
         },
       },

@@ -232,7 +232,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     // Never all that is free: what turns up next must not find memory full of what hangs.
     const limit = Math.min(CLAIM_LIMIT, Math.floor((heldMax - held) / 2))
     if (limit <= 0 || !worker.alive()) return 0
-    const bulk = bulkPace.available()
+    const bulk = bulkPace.available('due')
     // A quarter is left to bindings that nothing is known of here.
     const slots = slotsWithin(Math.ceil(limit * (1 - SHARE)), Math.ceil(bulk * (1 - SHARE)))
     const most = Math.min(SLOTS_ELSE, Math.ceil(limit * RESERVE_SHARE))
@@ -240,7 +240,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     const workerId = worker.id()
     for (const line of lines.values()) line.ended = 0
     const claimed = await deps.claim({ slots, slotsElse, limit })
-    bulkPace.spend(claimed.filter(({ event }) => event.lane === 'bulk').length)
+    bulkPace.spend('due', claimed.filter(({ event }) => event.lane === 'bulk').length)
     for (const lane of LANES) {
       const ofLane = claimed.filter(({ event }) => event.lane === lane)
       noteBacklog(

@@ -111,8 +111,7 @@ export function createLine({
     takeOlder(beforeMs) {
       const older: Held[] = []
       for (const queue of [waiting.interactive, waiting.bulk]) {
-        const young = queue.findIndex(({ sinceMs }) => sinceMs >= beforeMs)
-        older.push(...queue.splice(0, young === -1 ? queue.length : young))
+        while ((queue[0]?.sinceMs ?? beforeMs) < beforeMs) older.push(...queue.splice(0, 1))
       }
       return older
     },

@@ -163,7 +163,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       dispatcher,
       admit: lane === 'bulk' ? () => bulkPace.ready(stopping) : () => dispatcher.waitForRoom(ROOM_WAIT_MS),
       onPlanned: (deliveries) => {
-        if (lane === 'bulk') bulkPace.spend(deliveries)
+        if (lane === 'bulk') bulkPace.spend('fresh', deliveries)
       },
       check,
       digest: (text) => hash('sha256', text),
