@@ -96,6 +96,29 @@ describe('a worker that is stopped', () => {
   })
 })
 
+test('a worker that may not wait gives back what it was at, and that has cost no attempt', async () => {
+  await using curfew = await openCurfew({ workers: 0 })
+  await using rp = await openRelyingParty(curfew, { clientId: 'rp', curfew: { concurrency: 2 } })
+  rp.behave('hang')
+  // So long a lease that what goes on soon cannot be by its running out.
+  const first = await curfew.startWorker({ leaseMs: 300_000 })
+  await curfew.client.postLogoutEvents(events(10, ['rp']))
+  await rp.told(2)
+  await first.abandon()
+  const { rows } = await curfew.db.query(
+    'select state, attempts, retries, count(*) as count from deliveries group by 1, 2, 3',
+  )
+  expect(rows).toEqual([{ state: 'pending', attempts: 0, retries: 0, count: 10 }])
+  rp.behave(null)
+  await curfew.startWorker()
+  await eventually(async () => {
+    const { rows } = await curfew.db.query(
+      'select state, attempts, count(*) as count from deliveries group by 1, 2',
+    )
+    expect(rows).toEqual([{ state: 'acknowledged', attempts: 1, count: 10 }])
+  })
+})
+
 describe('PostgreSQL gone and back', () => {
   test('while deliveries are under way: they settle when it is back, and no relying party is asked again', async () => {
     await using curfew = await openCurfew({ workers: 0 })

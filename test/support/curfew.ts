@@ -61,6 +61,8 @@ export interface CurfewOptions {
 export interface TestWorker {
   /** Lets it end what it does, and take its leave. */
   stop(): Promise<void>
+  /** Tells it to stop, and not to wait for relying parties: what a second signal does, or the deadline. */
+  abandon(): Promise<void>
   /** What SIGKILL does: it says nothing more to anybody, neither to the database nor to relying parties. */
   kill(): Promise<void>
 }
@@ -174,11 +176,11 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       }),
     )
     let ended: Promise<void> | null = null
-    const end = (abandon: boolean) => {
+    const end = (how: 'drain' | 'abandon' | 'kill') => {
       ended ??= (async () => {
-        if (abandon) await ownGate.shut()
-        if (abandon) await outbound.close()
-        await worker.stop(abandon)
+        if (how === 'kill') await ownGate.shut()
+        if (how === 'kill') await outbound.close()
+        await worker.stop(how !== 'drain')
         await ownLog.close()
         await outbound.close()
         await ownDb.end()
@@ -187,7 +189,11 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       })()
       return ended
     }
-    const handle: TestWorker = { stop: () => end(false), kill: () => end(true) }
+    const handle: TestWorker = {
+      stop: () => end('drain'),
+      abandon: () => end('abandon'),
+      kill: () => end('kill'),
+    }
     started.add(handle)
     await worker.ready
     return handle
