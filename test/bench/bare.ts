@@ -13,12 +13,19 @@ import { createKeyring, type StoredKey } from '@curfew/tokens'
 // The bare limit: a process that does nothing but sign and post, with the very signer and the very client that Curfew
 // uses, over the same kind of connections. No event log, no plan, no ledger.
 
-interface Asked {
+/** What the bare loop is asked to do: to post for so long, or so often. */
+export type BareQuestion = {
   readonly uri: string
   readonly algorithm: SigningAlgorithm
   /** Posts at once. */
   readonly concurrency: number
-  readonly seconds: number
+} & ({ readonly seconds: number } | { readonly posts: number })
+
+export interface BareAnswer {
+  /** Posts in a second. */
+  readonly rate: number
+  /** Processor time of one post, in milliseconds. */
+  readonly cpuMs: number
 }
 
 const keys: StoredKey[] = []
@@ -35,12 +42,7 @@ const keyring = createKeyring({
 })
 const client = createGuardedClient({ allowedNetworks: ['127.0.0.0/8'] })
 
-async function run({
-  uri,
-  algorithm,
-  concurrency,
-  seconds,
-}: Asked): Promise<{ rate: number; cpuMs: number }> {
+async function run({ uri, algorithm, concurrency, ...limit }: BareQuestion): Promise<BareAnswer> {
   const signer = await keyring.signer('bench' as IssuerName, algorithm)
   const binding = {
     uri,
@@ -58,10 +60,13 @@ async function run({
   } as const
   const cpu = process.cpuUsage()
   const startedMs = performance.now()
-  const endMs = startedMs + seconds * 1_000
+  const endMs = 'seconds' in limit ? startedMs + limit.seconds * 1_000 : Number.POSITIVE_INFINITY
+  const postsMax = 'posts' in limit ? limit.posts : Number.POSITIVE_INFINITY
+  let started = 0
   let posts = 0
   const loop = async () => {
-    while (performance.now() < endMs) {
+    while (performance.now() < endMs && started < postsMax) {
+      started += 1
       const claims = logoutTokenClaims(
         { sid: null, event, eventId: randomUUID() as EventId },
         { ...binding, clientId: 'rp' as never },
@@ -77,7 +82,7 @@ async function run({
   return { rate: posts / ((performance.now() - startedMs) / 1_000), cpuMs: (user + system) / 1_000 / posts }
 }
 
-process.on('message', (asked: Asked) => {
+process.on('message', (asked: BareQuestion) => {
   void run(asked).then((result) => process.send?.(result))
 })
 process.on('disconnect', () => process.exit(0))

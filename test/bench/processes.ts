@@ -9,26 +9,40 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type Client, createClient } from '@curfew/client'
 
-/** A child of the benchmark that is asked one thing at a time. */
+/** A child of the benchmark that is asked one thing at a time; who asks meanwhile waits. */
 export interface Asker {
-  readonly pid: number
+  /** @throws {Error} when the child has ended. */
   ask<Answer>(question: unknown): Promise<Answer>
   stop(): void
 }
 
 /** Forks a file beside this one; its first message says that it is ready. */
-export async function openAsker<Hello>(file: string): Promise<Asker & { readonly hello: Hello }> {
-  const child = fork(fileURLToPath(new URL(file, import.meta.url)), { serialization: 'advanced' })
-  const [hello] = (await once(child, 'message')) as [Hello]
+export async function openAsker<Hello>(
+  file: string,
+  args: readonly string[] = [],
+): Promise<Asker & { readonly hello: Hello }> {
+  const child = fork(fileURLToPath(new URL(file, import.meta.url)), args, { serialization: 'advanced' })
+  const gone = once(child, 'exit').then(() => Promise.reject(new Error(`${file} has ended`)))
+  // Whoever asks hears of it; at the end nobody has to.
+  gone.catch(() => undefined)
+  const said = async <Message>() => ((await Promise.race([once(child, 'message'), gone])) as [Message])[0]
+  const hello = await said<Hello>()
+  let before: Promise<unknown> = Promise.resolve()
+  async function askNow<Answer>(question: unknown): Promise<Answer> {
+    const answer = said<Answer>()
+    child.send(question as never)
+    return answer
+  }
   return {
     hello,
-    pid: child.pid ?? 0,
-    async ask<Answer>(question: unknown) {
-      const answer = once(child, 'message')
-      child.send(question as never)
-      return ((await answer) as [Answer])[0]
+    ask<Answer>(question: unknown) {
+      const answer = before.then(() => askNow<Answer>(question))
+      before = answer.catch(() => undefined)
+      return answer
     },
-    stop: () => child.disconnect(),
+    stop: () => {
+      if (child.connected) child.disconnect()
+    },
   }
 }
 
@@ -63,6 +77,9 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
       },
     },
   )
+  // However the benchmark ends, Curfew does not outlive it.
+  const onExit = () => child.kill('SIGINT')
+  process.once('exit', onExit)
   const url = `http://127.0.0.1:${port}`
   const client = createClient({ url, key })
   for (let tries = 0; ; tries++) {
@@ -83,6 +100,7 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
       const exited = once(child, 'exit')
       child.kill('SIGINT')
       await exited
+      process.off('exit', onExit)
       await rm(dataDir, { recursive: true, force: true })
     },
   }
