@@ -8,7 +8,7 @@ export function quantile(numbers: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN
 }
 
-/** The median, and from the least to the most where there are several. */
+/** The median, and from the least to the most. */
 export function range(numbers: readonly number[], digits: number): string {
   const [least, most] = [Math.min(...numbers), Math.max(...numbers)]
   return `${median(numbers).toFixed(digits)} (${least.toFixed(digits)} to ${most.toFixed(digits)})`

@@ -11,7 +11,7 @@ export const ISS = 'https://idp.example'
 /** Deliveries that are kept under way: enough that nothing runs dry, few enough that nothing piles up. */
 const UNDER_WAY = 3_000
 const POST_EVENTS = 100
-/** What has not been told so long after the load ended counts as never told. */
+/** When nothing has come for so long, what is missing will not come. */
 const UNTOLD_AFTER_MS = 30_000
 
 /** Events of one kind. */
@@ -57,6 +57,8 @@ export interface Load {
       readonly of?: { readonly group: string; readonly owedTo: number }
     },
   ): Promise<Latency>
+  /** Posts one event. @returns from its 202 to the first byte at the last RP, in milliseconds; endless when one is never told. */
+  untilAllTold(stream: Stream): Promise<number>
   /** Waits until the ledger has everything as acknowledged. @returns false when it does not within `withinMs`. */
   settled(withinMs: number): Promise<boolean>
 }
@@ -110,6 +112,31 @@ export function createLoad(subject: Subject, relyingParties: RelyingParties): Lo
     return acceptedNs
   }
 
+  /** How long each delivery took, in milliseconds; endless for those that have not come when nothing comes any more. */
+  async function collect(
+    acceptedNs: ReadonlyMap<string, bigint>,
+    expected: number,
+    group?: string,
+  ): Promise<readonly number[]> {
+    const within = group === undefined ? '/' : `/${group}/`
+    const waits = new Map<string, number>()
+    let sinceMs = performance.now()
+    while (waits.size < expected && performance.now() - sinceMs < UNTOLD_AFTER_MS) {
+      for (const { txn, path, atNs } of await relyingParties.stamps()) {
+        const accepted = acceptedNs.get(txn)
+        const key = `${txn} ${path}`
+        if (accepted === undefined || waits.has(key) || !path.startsWith(within)) continue
+        // An RP may be told before the IdP has read its 202.
+        waits.set(key, Math.max(0, Number(BigInt(atNs) - accepted) / 1e6))
+        sinceMs = performance.now()
+      }
+      await sleep(50)
+    }
+    await relyingParties.stamp(false)
+    const untold = Array.from({ length: expected - waits.size }, () => Number.POSITIVE_INFINITY)
+    return [...waits.values(), ...untold]
+  }
+
   return {
     get owed() {
       return owed
@@ -137,23 +164,18 @@ export function createLoad(subject: Subject, relyingParties: RelyingParties): Lo
         ended: AbortSignal.timeout(seconds * 1_000),
       })
       const expected = acceptedNs.size * (of ?? stream).owedTo
-      const asked = of === undefined ? '/' : `/${of.group}/`
-      const waits = new Map<string, number>()
-      const deadlineMs = performance.now() + UNTOLD_AFTER_MS
-      while (waits.size < expected && performance.now() < deadlineMs) {
-        for (const { txn, path, atNs } of await relyingParties.stamps()) {
-          const accepted = acceptedNs.get(txn)
-          const key = `${txn} ${path}`
-          if (accepted === undefined || waits.has(key) || !path.startsWith(asked)) continue
-          // An RP may be told before the IdP has read its 202.
-          waits.set(key, Math.max(0, Number(BigInt(atNs) - accepted) / 1e6))
-        }
-        await sleep(50)
+      const waits = await collect(acceptedNs, expected, of?.group)
+      return {
+        p50: quantile(waits, 0.5),
+        p99: quantile(waits, 0.99),
+        untold: waits.filter((wait) => wait === Number.POSITIVE_INFINITY).length,
       }
-      await relyingParties.stamp(false)
-      const untold = expected - waits.size
-      const all = [...waits.values(), ...Array.from({ length: untold }, () => Number.POSITIVE_INFINITY)]
-      return { p50: quantile(all, 0.5), p99: quantile(all, 0.99), untold }
+    },
+    async untilAllTold(stream) {
+      await relyingParties.stamp(true)
+      const ids = await post(stream, 1)
+      const acceptedNs = new Map(ids.map((id) => [id, process.hrtime.bigint()]))
+      return (await collect(acceptedNs, stream.owedTo)).reduce((a, b) => Math.max(a, b), 0)
     },
     async settled(withinMs) {
       const deadlineMs = performance.now() + withinMs

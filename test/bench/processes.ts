@@ -2,7 +2,7 @@ import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, open, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -61,11 +61,14 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
   // As root the database runs as another user, who must be able to come by.
   await chmod(dataDir, 0o711)
   const key = `cfw_${randomBytes(32).toString('base64url')}`
+  const logPath = join(dataDir, 'stderr.log')
+  const log = await open(logPath, 'a')
   const child = spawn(
     process.execPath,
     [fileURLToPath(new URL('../../services/standalone/src/main.ts', import.meta.url))],
     {
-      stdio: ['ignore', 'ignore', 'inherit'],
+      // Its log is written as it would be, but nobody reads a line for each of ten thousand failed attempts.
+      stdio: ['ignore', 'ignore', log.fd],
       env: {
         ...process.env,
         CURFEW_DATA: dataDir,
@@ -85,7 +88,10 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
   for (let tries = 0; ; tries++) {
     const response = await fetch(`${url}/readyz`).catch(() => null)
     if (response?.ok === true) break
-    if (child.exitCode !== null || tries > 300) throw new Error('Curfew did not start')
+    if (child.exitCode !== null || tries > 300) {
+      child.kill('SIGINT')
+      throw new Error(`Curfew did not start: ${(await readFile(logPath, 'utf8')).slice(-2_000)}`)
+    }
     await sleep(100)
   }
   return {
@@ -97,10 +103,13 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
       return Number(/^curfew_deliveries_settled_total\{state="acknowledged".*\} (\d+)/m.exec(text)?.[1] ?? 0)
     },
     async stop() {
-      const exited = once(child, 'exit')
-      child.kill('SIGINT')
-      await exited
+      if (child.exitCode === null && child.signalCode === null) {
+        const exited = once(child, 'exit')
+        child.kill('SIGINT')
+        await exited
+      }
       process.off('exit', onExit)
+      await log.close()
       await rm(dataDir, { recursive: true, force: true })
     },
   }

@@ -1,0 +1,78 @@
+import { formatTable, median, range } from './figures.ts'
+import { backlog } from './scenarios/backlog.ts'
+import { fanOut } from './scenarios/fan-out.ts'
+import { hotRp } from './scenarios/hot-rp.ts'
+import { isolation } from './scenarios/isolation.ts'
+import { lanes } from './scenarios/lanes.ts'
+import { retryStorm } from './scenarios/retry-storm.ts'
+import type { Settings } from './turns.ts'
+
+/** One figure of a scenario, with what it must be compared to. */
+export interface Row {
+  /** What was measured, and its unit. */
+  readonly measured: string
+  /** One for each round. */
+  readonly values: readonly number[]
+  /** The bare limit, or the same without what the scenario adds; from the same run, round by round. */
+  readonly beside: { readonly what: string; readonly values: readonly number[] } | null
+  /** What the ratio, or the figure, is to be. */
+  readonly target?: string
+}
+
+/** Opens what it needs, measures, and closes it. */
+export type Scenario = (settings: Settings) => Promise<readonly Row[]>
+
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  isolation,
+  backlog,
+  'hot-rp': hotRp,
+  'fan-out': fanOut,
+  lanes,
+  'retry-storm': retryStorm,
+}
+
+export interface ScenarioReport {
+  readonly scenario: string
+  readonly rows: readonly Row[]
+  /** Why it has no figures; null when it ran to its end. */
+  readonly failed: string | null
+}
+
+/** Measures one scenario. One that fails says so in its report, so that the others are still measured. */
+export async function measureScenario(name: string, settings: Settings): Promise<ScenarioReport> {
+  const measure = SCENARIOS[name]
+  if (measure === undefined) throw new Error(`no scenario ${name}; there are ${Object.keys(SCENARIOS)}`)
+  const progress = (text: string) => settings.progress(`${name}: ${text}`)
+  try {
+    return { scenario: name, rows: await measure({ ...settings, progress }), failed: null }
+  } catch (error) {
+    const failed = error instanceof Error ? error.message : String(error)
+    progress(`failed: ${error instanceof Error ? error.stack : failed}`)
+    return { scenario: name, rows: [], failed }
+  }
+}
+
+/** A row for each figure. */
+export function scenarioTable(reports: readonly ScenarioReport[]): string {
+  return formatTable([
+    ['scenario', 'measured', 'Curfew', 'beside it', '', 'ratio', 'target'],
+    ...reports.flatMap(({ scenario, rows, failed }) =>
+      failed === null
+        ? rows.map((row, index) => [index === 0 ? scenario : '', ...cells(row)])
+        : [[scenario, `failed: ${failed}`]],
+    ),
+  ])
+}
+
+function cells({ measured, values, beside, target = '' }: Row): readonly string[] {
+  if (beside === null) return [measured, figure(values), '', '', '', target]
+  const ratios = values.map((value, round) => value / (beside.values[round] ?? Number.NaN))
+  return [measured, figure(values), figure(beside.values), beside.what, figure(ratios), target]
+}
+
+/** With about three digits that say something. */
+function figure(values: readonly number[]): string {
+  const middle = median(values)
+  const digits = Number.isInteger(middle) || middle >= 100 ? 0 : middle >= 10 ? 1 : 2
+  return values.length === 1 ? middle.toFixed(digits) : range(values, digits)
+}

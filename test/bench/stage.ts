@@ -1,0 +1,90 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { RelyingPartySettings } from '@curfew/client'
+import { createDatabase, type Database } from '@curfew/ledger'
+import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
+import { createLoad, ISS, type Load, type Stream } from './load.ts'
+import { PORT } from './pipeline.ts'
+import { openSubject, peakMemoryOf, type Subject } from './processes.ts'
+import { openRelyingParties, type RelyingParties } from './relying-parties.ts'
+import { type Bare, fullTurn, openBare, type Settings } from './turns.ts'
+
+/** One Curfew, new and empty, over a database that can be looked into; with relying parties and the bare loop beside it. */
+export interface Stage extends AsyncDisposable {
+  readonly subject: Subject
+  readonly db: Database
+  readonly relyingParties: RelyingParties
+  readonly load: Load
+  readonly bare: Bare
+  /** Registers `count` relying parties of one group. @returns their client ids. */
+  register(
+    group: string,
+    count: number,
+    options?: { readonly curfew?: RelyingPartySettings; readonly at?: RelyingParties },
+  ): Promise<readonly string[]>
+  /** The highest rate of deliveries, found after a turn to get warm. */
+  highestRate(stream: Stream): Promise<number>
+  /** Most memory that Curfew's process has had so far, in MiB; null where it cannot be known. */
+  peakMemoryMib(): number | null
+}
+
+/** Outside of what the system gives away: relying parties that go down must find it free when they come back. */
+const RELYING_PARTIES_PORT = PORT + 1
+const REGISTER_AT_ONCE = 8
+
+/** Opens a stage. What could be opened before something failed is closed again. */
+export async function openStage(settings: Settings): Promise<Stage> {
+  await using opening = new AsyncDisposableStack()
+  const folder = await mkdtemp(join(tmpdir(), 'curfew-bench-postgres-'))
+  // As root the database runs as another user, who must be able to come by.
+  await chmod(folder, 0o711)
+  opening.defer(() => rm(folder, { recursive: true, force: true }))
+  const postgres = await openEmbeddedPostgres({
+    dataDir: join(folder, 'postgres'),
+    log: settings.progress,
+  })
+  opening.defer(() => postgres.stop())
+  const relyingParties = await openRelyingParties(RELYING_PARTIES_PORT)
+  opening.defer(() => relyingParties.stop())
+  const bare = await openBare(relyingParties.bareUri, settings)
+  opening.defer(() => bare.stop())
+  const subject = await openSubject(PORT, { DATABASE_URL: postgres.url })
+  opening.defer(() => subject.stop())
+  // Counting a million rows may take its time.
+  const db = createDatabase(postgres.url, { poolMax: 2, statementTimeoutMs: 0 })
+  opening.defer(() => db.end())
+  await subject.client.putIssuer('main', { iss: ISS })
+  const load = createLoad(subject, relyingParties)
+  const opened = opening.move()
+
+  return {
+    subject,
+    db,
+    relyingParties,
+    load,
+    bare,
+    async register(group, count, { curfew = {}, at = relyingParties } = {}) {
+      const ids = Array.from({ length: count }, (_, n) => `${group}-${n}`)
+      const left = [...ids]
+      const registerNext = async () => {
+        for (let id = left.pop(); id !== undefined; id = left.pop()) {
+          await subject.client.putRelyingParty('main', id, {
+            backchannel_logout_uri: at.uriOf(group, id),
+            id_token_signed_response_alg: settings.algorithm,
+            curfew,
+          })
+        }
+      }
+      await Promise.all(Array.from({ length: REGISTER_AT_ONCE }, registerNext))
+      return ids
+    },
+    async highestRate(stream) {
+      await fullTurn({ subject, load }, stream, settings.seconds)
+      const { rate } = await fullTurn({ subject, load }, stream, settings.seconds)
+      return rate
+    },
+    peakMemoryMib: () => peakMemoryOf(subject.process.pid ?? 0),
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  }
+}
