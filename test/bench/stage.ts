@@ -6,7 +6,7 @@ import { createDatabase, type Database } from '@curfew/ledger'
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import { createLoad, ISS, type Load, type Stream } from './load.ts'
 import { PORT } from './pipeline.ts'
-import { openSubject, peakMemoryOf, type Subject } from './processes.ts'
+import { forgetPeakMemoryOf, openSubject, peakMemoryOf, type Subject } from './processes.ts'
 import { openRelyingParties, type RelyingParties } from './relying-parties.ts'
 import { type Bare, fullTurn, openBare, type Settings } from './turns.ts'
 
@@ -25,8 +25,8 @@ export interface Stage extends AsyncDisposable {
   ): Promise<readonly string[]>
   /** The highest rate of deliveries, found after a turn to get warm. */
   highestRate(stream: Stream): Promise<number>
-  /** Most memory that Curfew's process has had so far, in MiB; null where it cannot be known. */
-  peakMemoryMib(): number | null
+  /** Most memory that Curfew's process has had since this was last asked, in MiB; null where it cannot be known. */
+  takePeakMemoryMib(): number | null
 }
 
 /** Outside of what the system gives away: relying parties that go down must find it free when they come back. */
@@ -84,7 +84,12 @@ export async function openStage(settings: Settings): Promise<Stage> {
       const { rate } = await fullTurn({ subject, load }, stream, settings.seconds)
       return rate
     },
-    peakMemoryMib: () => peakMemoryOf(subject.process.pid ?? 0),
+    takePeakMemoryMib() {
+      const pid = subject.process.pid ?? 0
+      const peak = peakMemoryOf(pid)
+      forgetPeakMemoryOf(pid)
+      return peak
+    },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   }
 }

@@ -49,32 +49,34 @@ export async function backlog(settings: Settings): Promise<readonly Row[]> {
     return found.map(({ p99 }) => p99)
   }
   const aloneP99 = await latencies()
-  const memoryBefore = stage.peakMemoryMib()
+  const memoryBefore = stage.takePeakMemoryMib()
 
   await pileUp(stage, { clients: gone, size, progress })
+  const memoryComing = stage.takePeakMemoryMib()
   const waiting = await count(stage, COUNT_WAITING)
   progress(`${waiting} wait; looking at the other RP meanwhile`)
   const meanwhileP99 = await latencies()
-  const memoryWaiting = stage.peakMemoryMib()
+  const memoryWaiting = stage.takePeakMemoryMib()
   const bareBefore = (await bare.turn(CONCURRENCY)).rate
   const drained = await drain(stage, down, { size: waiting, progress })
-  const memoryDrained = stage.peakMemoryMib()
+  const memoryDrained = stage.takePeakMemoryMib()
   const bareRate = median([bareBefore, (await bare.turn(CONCURRENCY)).rate])
 
-  const memory = (when: string, mib: number | null, target: string): Row[] =>
+  const memory = (when: string, mib: number | null): Row[] =>
     mib === null || memoryBefore === null
       ? []
       : [
           {
-            measured: `${waiting} wait for one RP: peak memory ${when}, MiB`,
+            measured: `${waiting} for one RP: peak memory while they ${when}, MiB`,
             values: [mib],
-            beside: { what: 'before them', values: [memoryBefore] },
-            target,
+            beside: { what: 'before them, at full speed', values: [memoryBefore] },
+            target: 'below 300 MiB',
           },
         ]
   return [
-    ...memory('until it is back', memoryWaiting, 'below 300 MiB'),
-    ...memory('until all is told', memoryDrained, 'below 300 MiB'),
+    ...memory('come', memoryComing),
+    ...memory('wait', memoryWaiting),
+    ...memory('are told', memoryDrained),
     {
       measured: '  another RP meanwhile: 202 to first byte, p99 ms',
       values: meanwhileP99,
