@@ -1,5 +1,6 @@
 import type { InFlightDelivery, Subject, WorkerId } from '@curfew/domain'
 import {
+  bringForward,
   claimDue,
   createDatabase,
   giveUpUnreachable,
@@ -145,6 +146,30 @@ describe('what comes back to waiting while a newer one waits', () => {
     expect(await read(newer)).toMatchObject({ state: 'pending' })
     expect(await supersedeOlder(database.db, { ids: [older.id, newer.id], now: new Date() })).toBe(0)
   })
+})
+
+test('an endpoint that came back: what failed there and waits is due at once, what was refused is not', async () => {
+  const down = await logout('alice', { leased: true })
+  const refused = await logout('bob', { leased: true })
+  const fresh = await logout('carol')
+  const dueAt = new Date(Date.now() + 3_600_000)
+  await settleDeliveries(database.db, {
+    batch: [
+      ...down.map((one) => settledAs(one, { state: 'pending', dueAt, retries: 1, refusals: 0 }, [])),
+      ...refused.map((one) => settledAs(one, { state: 'pending', dueAt, retries: 0, refusals: 1 }, [])),
+    ],
+    workerId,
+    now: new Date(),
+  })
+  const [first] = bindingsOf(registry)
+  if (first === undefined) throw new Error('a binding')
+  expect(await bringForward(database.db, { bindingId: first.id, now: new Date() })).toBe(1)
+  const due = (deliveries: readonly InFlightDelivery[], mine: boolean) =>
+    read(deliveries.find(({ bindingId }) => (bindingId === first.id) === mine))
+  expect((await due(down, true)).due_at?.getTime()).toBeLessThanOrEqual(Date.now())
+  expect((await due(down, false)).due_at).toEqual(dueAt)
+  expect((await due(refused, true)).due_at).toEqual(dueAt)
+  expect((await due(fresh, true)).state).toBe('pending')
 })
 
 describe('giving up on what nobody could try', () => {

@@ -34,7 +34,7 @@ export interface BreakerPolicy {
 
 export const BREAKER_POLICY: BreakerPolicy = {
   failures: 5,
-  openMs: 5_000,
+  openMs: 1_000,
   openMsMax: 3 * 60_000,
   jitter: 0.1,
   provenAt: 32,

@@ -3,7 +3,7 @@ import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
 import type { Database } from './database.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 import { disableBinding, type Registry, readRegistry, readRegistryRevision } from './registry.ts'
-import { giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
+import { bringForward, giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
 import { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'
 
 /**
@@ -24,6 +24,7 @@ export interface DeliveryLedger {
   }): Promise<ReadonlySet<DeliveryId>>
   releaseDeliveries(request: { ids: readonly DeliveryId[]; workerId: WorkerId }): Promise<void>
   supersedeOlder(request: { ids: readonly DeliveryId[]; now: Date }): Promise<number>
+  bringForward(request: { bindingId: BindingId; now: Date }): Promise<number>
   giveUpUnreachable(request: {
     dueBefore: ReadonlyMap<BindingId, Date>
     now: Date
@@ -51,6 +52,7 @@ export function createDeliveryLedger(db: Database): DeliveryLedger {
     settleDeliveries: (request) => settleDeliveries(db, request),
     releaseDeliveries: (request) => releaseDeliveries(db, request),
     supersedeOlder: (request) => supersedeOlder(db, request),
+    bringForward: (request) => bringForward(db, request),
     giveUpUnreachable: (request) => giveUpUnreachable(db, request),
     registerWorker: (worker) => registerWorker(db, worker),
     beat: (id) => beat(db, id),

@@ -52,6 +52,7 @@ export {
 } from './registry.ts'
 export {
   type AttemptRecord,
+  bringForward,
   giveUpUnreachable,
   type Settled,
   settleDeliveries,

@@ -157,6 +157,24 @@ export async function supersedeOlder(
   return rowCount ?? 0
 }
 
+// Only what failed for a reason that may pass waited for the endpoint to come back; a refusal has a reason of its own.
+const BRING_FORWARD = `
+  update deliveries set due_at = planned_at
+   where binding_id = $1 and lane in ('interactive', 'bulk') and due_at > $2 and retries > 0 and refusals = 0`
+
+/** Makes due what waits for its next attempt at an endpoint that was down and has come back. @returns how many were. */
+export async function bringForward(
+  db: Database,
+  { bindingId, now }: { bindingId: BindingId; now: Date },
+): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'bring_forward',
+    text: BRING_FORWARD,
+    values: [bindingId, now],
+  })
+  return rowCount ?? 0
+}
+
 const GIVE_UP = `
   update deliveries d
      set state = 'dead_lettered', due_at = null, settled_at = $3, dead_letter_reason = 'unreachable'

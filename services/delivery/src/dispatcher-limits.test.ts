@@ -62,11 +62,14 @@ describe('a binding that is down', () => {
     const before = attempted.length
     await vi.advanceTimersByTimeAsync(60_000)
     const probes = attempted.length - before
-    expect(probes).toBeGreaterThanOrEqual(2)
-    expect(probes).toBeLessThanOrEqual(4)
+    // After 1, 2, 4, 8, 16 and 32 seconds.
+    expect(probes).toBeGreaterThanOrEqual(4)
+    expect(probes).toBeLessThanOrEqual(7)
+    expect(ledger.recovered).toEqual([])
     back()
     await until(() => attemptedOf(1).length === 320)
     expect([ledger.due.length, dispatcher.open]).toEqual([0, 0])
+    expect(ledger.recovered).toEqual([id(1)])
   })
 
   test('and then for too long: what waits for it is given up on', async () => {

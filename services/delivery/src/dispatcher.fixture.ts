@@ -67,6 +67,7 @@ export function rig({
     claims: [] as { readonly atMs: number; readonly limit: number }[],
     released: [] as { readonly deliveries: readonly InFlightDelivery[]; readonly workerId: WorkerId }[],
     givenUp: [] as BindingId[],
+    recovered: [] as BindingId[],
     away: false,
   }
   const running = new Map<InFlightDelivery, () => void>()
@@ -116,6 +117,7 @@ export function rig({
     async release(deliveries, workerId) {
       ledger.released.push({ deliveries, workerId })
     },
+    recovered: async (bindingId) => void ledger.recovered.push(bindingId),
     giveUp: async (ids) => void ledger.givenUp.push(...ids),
     random: () => 0.5,
     heldMax: 400,

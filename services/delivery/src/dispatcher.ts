@@ -22,6 +22,8 @@ export interface DispatcherDeps {
   settle(delivery: InFlightDelivery, round: Round, workerId: WorkerId): Promise<void>
   /** Gives back what was not attempted under its lease. */
   release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
+  /** Makes due what waits for its next attempt at a binding that was down and has come back. */
+  recovered(id: BindingId): Promise<void>
   /** Gives up on what has been due for too long at bindings that are known to be down. */
   giveUp(ids: readonly BindingId[]): Promise<void>
   /** Most deliveries in memory. */
@@ -79,6 +81,8 @@ const CLAIM_LIMIT = 1_000
 const SLOTS_ELSE = 16
 const GIVE_UP_EVERY_MS = 30_000
 
+const isDown = ({ breaker }: Line) => breaker.state !== 'closed'
+
 /**
  * Holds what this worker has leased, one line for each binding, so that no RP waits for another; and claims from the
  * ledger what is due. While a binding has more due in the ledger than this worker can hold, or is down, what is new goes
@@ -111,7 +115,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   }
   /** What it should have in hand while the ledger has more. */
   const wanted = (line: Line, free: number) => {
-    if (line.breaker.state !== 'closed') return line.limit
+    if (isDown(line)) return line.limit
     const ahead = Math.max(line.limit * CLAIM_AHEAD, line.ended * CLAIM_AHEAD_OF_ENDED)
     return Math.min(ahead, allowance(line, free))
   }
@@ -141,8 +145,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       failed(delivery, error)
     }
     // The RP is done with it: the next may go out while the ledger is told of this one.
+    const wasDown = isDown(line)
     line.attempted(delivery.event.lane, round?.outcome ?? null)
     if (line.breaker.state === 'open') giveBack(line, line.takeWaiting())
+    else if (wasDown && !isDown(line)) recovered(id, line)
     start(id, line)
     try {
       await settling
@@ -177,6 +183,15 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         log.warn({ event: 'deliveries.release-failed', deliveries: deliveries.length, err: error })
       })
     }
+  }
+
+  function recovered(id: BindingId, line: Line): void {
+    for (const lane of LANES) line.backlog[lane] = true
+    deps.recovered(id).then(
+      () => wake?.(),
+      // What waits is due by its schedule, later.
+      (error: unknown) => log.warn({ event: 'deliveries.bring-forward-failed', binding_id: id, err: error }),
+    )
   }
 
   function left(count: number): void {
@@ -214,7 +229,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       const missing = wanted(line, heldMax - held - asked) - line.inHand
       const ask = (lane: Lane, most: number) => {
         // One at least of those not known to have more: what a full line sent to the ledger must not wait there unseen.
-        const least = line.backlog[lane] || line.breaker.state !== 'closed' ? 0 : 1
+        const least = line.backlog[lane] || isDown(line) ? 0 : 1
         return Math.max(0, Math.min(Math.max(missing, least), most))
       }
       const interactive = ask('interactive', budget - asked)
@@ -276,7 +291,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   async function giveUp(): Promise<void> {
     if (monotonicMs() - gaveUpMs < GIVE_UP_EVERY_MS) return
     gaveUpMs = monotonicMs()
-    const down = [...lines].filter(([, line]) => line.breaker.state !== 'closed').map(([id]) => id)
+    const down = [...lines].filter(([, line]) => isDown(line)).map(([id]) => id)
     if (down.length > 0) await deps.giveUp(down)
   }
 
@@ -289,13 +304,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       return Math.max(0, heldMax - held)
     },
     get open() {
-      return [...lines.values()].filter(({ breaker }) => breaker.state !== 'closed').length
+      return [...lines.values()].filter(isDown).length
     },
     room(id, lane) {
       if (!worker.alive()) return 0
       const line = lineOf(id)
       if (line.backlog[lane]) return 0
-      const room = line.breaker.state === 'closed' ? allowance(line, heldMax - held) - line.inHand : 0
+      const room = isDown(line) ? 0 : allowance(line, heldMax - held) - line.inHand
       if (room <= 0) line.backlog[lane] = true
       return Math.max(0, room)
     },

@@ -139,6 +139,10 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
         )
       }
     },
+    async recovered(bindingId) {
+      const deliveries = await ledger.bringForward({ bindingId, now: now() })
+      log.info({ event: 'binding.recovered', binding_id: bindingId, deliveries })
+    },
     async giveUp(ids) {
       const nowMs = now().getTime()
       const retryOf = (id: BindingId) => binding(id)?.retry ?? DEFAULT_RETRY_POLICY
