@@ -1,8 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { rm } from 'node:fs/promises'
-import type { Place, RunningKafka } from './broker.ts'
-import { serverProperties } from './broker.ts'
-import { kafkaVersion } from './java.ts'
+import { kafkaVersion, type Place, type RunningKafka, serverProperties } from './node.ts'
 import { end, run, untilReady } from './process.ts'
 
 const PULL_TIMEOUT_MS = 600_000

@@ -1,14 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { access, cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { access, cp, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import type { Place, RunningKafka } from './broker.ts'
-import { serverProperties } from './broker.ts'
+import { kafkaVersion, type Place, POM, type RunningKafka, serverProperties } from './node.ts'
 import { end, run, untilReady } from './process.ts'
 
 const DOWNLOAD_TIMEOUT_MS = 600_000
 const START_TIMEOUT_MS = 60_000
-const POM = join(import.meta.dirname, 'pom.xml')
 /** Any 16 bytes in base64url: the nodes are alone, so they may all claim the same cluster. */
 const CLUSTER_ID = 'Y3VyZmV3LXRlc3RzLTAwMQ'
 
@@ -162,13 +160,6 @@ async function writeProperties(
       .map(([name, value]) => `${name}=${value}\n`)
       .join(''),
   )
-}
-
-/** The version in pom.xml, the one place that names it. */
-export async function kafkaVersion(): Promise<string> {
-  const version = /<kafka\.version>([^<]+)</.exec(await readFile(POM, 'utf8'))?.[1]
-  if (version === undefined) throw new Error('deploy/kafka/pom.xml names no kafka.version')
-  return version
 }
 
 async function exists(path: string): Promise<boolean> {
