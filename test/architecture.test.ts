@@ -43,6 +43,14 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/client',
     'p-retry',
   ],
+  'services/bookkeeper': [
+    'node:',
+    '@curfew/domain',
+    '@curfew/ledger',
+    '@curfew/broker',
+    '@curfew/runtime',
+    '@curfew/client',
+  ],
   'services/console': [
     'node:',
     '@curfew/domain',
@@ -65,8 +73,9 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/ingest',
     '@curfew/delivery',
     '@curfew/console',
+    '@curfew/bookkeeper',
   ],
-  'services/cli': ['node:', '@curfew/ledger', '@curfew/runtime', '@curfew/standalone'],
+  'services/cli': ['node:', '@curfew/client', '@curfew/ledger', '@curfew/runtime', '@curfew/standalone'],
 }
 
 const IMPORT = /(?:\bfrom\s+|\bimport\s+|\bimport\(\s*|\bimport\.meta\.resolve\(\s*)['"]([^'"]+)['"]/g

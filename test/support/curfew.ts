@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
+import { createBookkeeper } from '@curfew/bookkeeper'
 import { type Client, createClient, type Scope } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
@@ -49,6 +50,8 @@ export interface CurfewOptions {
   readonly appendTimeoutMs?: number
   /** Delivery workers to start. Default 1. */
   readonly workers?: number
+  /** Bookkeepers to start. Default none. */
+  readonly bookkeepers?: number
   /** Of the workers that are started by default. Default 10,000. */
   readonly leaseMs?: number
   /** Networks that relying parties may live at. Default loopback. */
@@ -66,6 +69,9 @@ export interface TestWorker {
   /** What SIGKILL does: it says nothing more to anybody, neither to the database nor to relying parties. */
   kill(): Promise<void>
 }
+
+/** One bookkeeper with its own connections. The same words as of a worker. */
+export type TestBookkeeper = TestWorker
 
 /** One route, as it was registered. */
 export interface Route {
@@ -94,6 +100,7 @@ export interface Curfew extends AsyncDisposable {
   /** A new key that may do just this. */
   keyFor(...scopes: readonly Scope[]): string
   startWorker(options?: { readonly leaseMs?: number }): Promise<TestWorker>
+  startBookkeeper(): Promise<TestBookkeeper>
   /** A request with the admin key; a body that is no text or bytes goes as JSON. */
   call(
     method: string,
@@ -106,7 +113,7 @@ export interface Curfew extends AsyncDisposable {
 
 export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const { wrapEventLog = (real) => real, workers = 1, leaseMs = 10_000, allowedNetworks = LOOPBACK } = options
-  const { appendTimeoutMs = 5_000, allowedPorts = null } = options
+  const { appendTimeoutMs = 5_000, allowedPorts = null, bookkeepers = 0 } = options
   const lines: string[] = []
   const log = createLog({
     service: 'test',
@@ -199,8 +206,30 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     return handle
   }
 
+  async function startBookkeeper(): Promise<TestBookkeeper> {
+    const ownGate = await openGate(database.url)
+    const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew bookkeeper' })
+    const bookkeeper = run(createBookkeeper({ db: ownDb, log, metrics: createMetrics() }))
+    let ended: Promise<void> | null = null
+    const end = (abandon: boolean) => {
+      ended ??= (async () => {
+        if (abandon) await ownGate.shut()
+        await bookkeeper.stop(abandon)
+        await ownDb.end()
+        await ownGate.close()
+        started.delete(handle)
+      })()
+      return ended
+    }
+    const handle: TestBookkeeper = { stop: () => end(false), kill: () => end(true) }
+    started.add(handle)
+    await bookkeeper.ready
+    return handle
+  }
+
   const started = new Set<TestWorker>()
   await Promise.all(Array.from({ length: workers }, () => startWorker()))
+  await Promise.all(Array.from({ length: bookkeepers }, () => startBookkeeper()))
   const client = createClient({ url, key: adminKey })
   await client.putIssuer(ISSUER, { iss: ISS })
 
@@ -228,6 +257,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     lines,
     keyFor,
     startWorker,
+    startBookkeeper,
     async call(method, path, body, headers = {}) {
       const raw = typeof body === 'string' || body instanceof Uint8Array
       return fetch(new URL(path, url), {

@@ -19,6 +19,16 @@ export {
 } from './api.ts'
 export { ApiError, type Client, type ClientOptions, createClient } from './client.ts'
 export {
+  AuditEntry,
+  DeadLetter,
+  DeadLettersQuery,
+  DeadLetterWithAttempts,
+  Replay,
+  type ReplayFilter,
+  ReplayInput,
+  ReplayPreview,
+} from './dead-letters.ts'
+export {
   decodeLogoutEvent,
   encodeLogoutEvent,
   fromAccepted,

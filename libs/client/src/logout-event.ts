@@ -13,7 +13,7 @@ export const IssuerUrl = Type.String({
 const printableAscii = (description: string) =>
   Type.String({ minLength: 1, maxLength: 255, pattern: '^[\\x20-\\x7e]+$', description })
 export const ClientIdText = printableAscii('OAuth 2.0 client identifier at this issuer.')
-const Instant = Type.String({
+export const Instant = Type.String({
   maxLength: 40,
   pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})$',
   description: 'A time as RFC 3339 writes it.',

@@ -15,6 +15,12 @@ export {
   CLOSED,
 } from './breaker.ts'
 export {
+  DEAD_LETTER_REASONS,
+  type DeadLetterWords,
+  deadLetterWords,
+  type LastAttempt,
+} from './dead-letter.ts'
+export {
   CLIENT_REMOVED,
   DELIVERY_STATES,
   type DeadLetterReason,

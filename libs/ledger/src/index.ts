@@ -1,3 +1,4 @@
+export { type AuditRecord, listAudit } from './audit.ts'
 export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
 export {
   asLedgerError,
@@ -12,6 +13,15 @@ export {
   type Statement,
   withTransaction,
 } from './database.ts'
+export {
+  type DeadLetterFilter,
+  type DeadLetterGroup,
+  type DeadLetterPosition,
+  type DeadLetterRecord,
+  findDeadLetter,
+  listDeadLetters,
+  summarizeDeadLetters,
+} from './dead-letters.ts'
 export { createDeliveryLedger, type DeliveryLedger } from './delivery-ledger.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export {
@@ -50,6 +60,17 @@ export {
   type StoredMetadata,
   type StoredSettings,
 } from './registry.ts'
+export {
+  cancelReplay,
+  createReplay,
+  findReplay,
+  type ReplayBatch,
+  type ReplayJob,
+  type ReplayProgress,
+  type ReplayState,
+  runningReplays,
+  takeReplayBatch,
+} from './replays.ts'
 export {
   type AttemptRecord,
   bringForward,

@@ -4,16 +4,15 @@ import {
   DeliveryWithAttempts,
   deliveryView,
   page,
-  parseInstant,
   type Scope,
 } from '@curfew/client'
 import { type Database, findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
 import { type HttpServer, ProblemError } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { pageOf, readCursor } from './pages.ts'
+import { invalid, readTime, UUID } from './query.ts'
 
 const READ = { scope: 'ledger:read' satisfies Scope }
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 /** `/v1/deliveries`: who was told what, when, and what they said. */
 export function registerDeliveries(server: HttpServer, { db }: { db: Database }): void {
@@ -68,26 +67,8 @@ export function registerDeliveries(server: HttpServer, { db }: { db: Database })
   )
 }
 
-const RFC_3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})$/
-
-function readTime(text: string | undefined, pointer: string): Date | null {
-  if (text === undefined) return null
-  // JavaScript takes much more than this for a time, and PostgreSQL does not have all of it.
-  const time = RFC_3339.test(text) ? parseInstant(text) : null
-  if (time === null) throw invalid(pointer, 'must be a time as RFC 3339 writes it')
-  return time
-}
-
-function invalid(pointer: string, detail: string): ProblemError {
-  return new ProblemError({
-    status: 400,
-    title: 'Invalid query',
-    detail: `${pointer.slice(1)} ${detail}.`,
-    errors: [{ pointer, detail }],
-  })
-}
-
-function attemptView(attempt: StoredAttempt): DeliveryWithAttempts['attempts'][number] {
+/** An attempt as the API shows it. */
+export function attemptView(attempt: StoredAttempt): DeliveryWithAttempts['attempts'][number] {
   return {
     number: attempt.number,
     started_at: attempt.startedAt.toISOString(),

@@ -1,11 +1,15 @@
-import type { IssuerName, SigningAlgorithm } from '@curfew/domain'
+import { randomBytes } from 'node:crypto'
+import { type IssuerName, type SigningAlgorithm, uuidV7 } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
 import type { HttpServer } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
+import { registerAudit } from './audit.ts'
+import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
+import { registerReplays } from './replays.ts'
 
 export { readConsoleConfig } from './config.ts'
 
@@ -28,5 +32,8 @@ export function createConsole({ server, db, keyring, clientKeys, targetFault }: 
     ensureKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => keyring.ensure(issuer, algorithm),
   })
   registerDeliveries(server, { db })
+  registerDeadLetters(server, { db })
+  registerReplays(server, { db, newReplayId: () => uuidV7(new Date(), randomBytes(10)) })
+  registerAudit(server, { db })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
 }

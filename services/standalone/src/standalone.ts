@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { createBookkeeper } from '@curfew/bookkeeper'
 import { createKafkaEventLog } from '@curfew/broker'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
@@ -126,6 +127,7 @@ export async function runStandalone(
         workerName: `${hostname()}:${process.pid}`,
         leaseMs: config.leaseMs,
       })
+      const bookkeeper = createBookkeeper({ db, log, metrics })
       const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
       const http = httpService(server, { host: config.host, port: config.port, log, onListening })
       const welcome = async (url: string) => {
@@ -135,7 +137,7 @@ export async function runStandalone(
       const guide = demo
         ? createDemo({ listening, key: secrets.newAdminKey ?? demoKey, welcome, print })
         : createGuide({ listening, key: secrets.newAdminKey, welcome, print })
-      return [...ingest, delivery, http, guide]
+      return [...ingest, delivery, bookkeeper, http, guide]
 
       async function embedded(): Promise<string> {
         const postgres = await openEmbeddedPostgres({

@@ -1,0 +1,157 @@
+import type { DeadLetterReason } from './delivery.ts'
+
+/** The last POST of a dead letter, as far as it is known. */
+export interface LastAttempt {
+  /** HTTP status; null when no answer came. */
+  readonly status: number | null
+  /** The failure in one word, such as `dns` or `http_400`. */
+  readonly errorClass: string | null
+  /** The relying party's own words, or the network's. */
+  readonly error: string | null
+  readonly errorDescription: string | null
+}
+
+/** A dead letter in words, for a person who can do something about it. Each is one or two whole sentences. */
+export interface DeadLetterWords {
+  /** What went wrong. */
+  readonly what: string
+  /** What would mend it. */
+  readonly fix: string
+}
+
+type Words = (last: LastAttempt | null) => DeadLetterWords
+
+const REGISTER_AGAIN = 'register the relying party again'
+
+const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
+  attempts_exhausted: (last) => ({
+    what: `Every attempt of the schedule failed${lastly(last)}.`,
+    fix: `${mend(last)} Then replay.`,
+  }),
+  refused: (last) => ({
+    what: `The relying party refused the logout token, or failed to log out, each time${lastly(last)}.`,
+    fix:
+      "Look at its log for the token's jti. Mostly its copy of the issuer's keys is old, its clock is off, or it expects" +
+      ' another issuer, audience or algorithm. Mend that, then replay.',
+  }),
+  misconfigured: (last) => ({
+    what: `The endpoint answers as none for back-channel logout does${lastly(last)}.`,
+    fix: `${misconfiguredFix(last?.status ?? null)} Then replay.`,
+  }),
+  endpoint_gone: () => ({
+    what: 'The endpoint answered 410 Gone, which says that it will not come back; it was disabled.',
+    fix: `With the right backchannel_logout_uri, ${REGISTER_AGAIN}, which enables it. Then replay.`,
+  }),
+  unreachable: (last) => ({
+    what: `The endpoint was down for as long as the whole schedule lasts, and was spared most attempts${lastly(last)}.`,
+    fix: `${mend(last)} Then replay.`,
+  }),
+  address_not_allowed: (last) => ({
+    what: `The endpoint is at an address that nothing may be sent to${said(last)}.`,
+    fix: 'Move it to a public https address, or allow its network by curfew.allowed_networks or CURFEW_ALLOWED_NETWORKS. Then replay.',
+  }),
+  binding_disabled: (last) => ({
+    what: `The relying party was disabled when the logout was due${said(last)}.`,
+    fix: `Enable it: ${REGISTER_AGAIN}, with curfew.enabled true or left out. Then replay.`,
+  }),
+  client_key_unreadable: () => ({
+    what: 'The private key of its client certificate cannot be opened with the master key of this deployment.',
+    fix: `Give the workers the CURFEW_MASTER_KEY that it was stored under, or ${REGISTER_AGAIN} with curfew.tls.client_key. Then replay.`,
+  }),
+  client_removed: () => ({
+    what: 'The relying party is registered no more, or has no logout endpoint any more.',
+    fix: `If it still has sessions, ${REGISTER_AGAIN} with its backchannel_logout_uri, then replay. Otherwise nothing is left to do.`,
+  }),
+  no_signing_key: () => ({
+    what: "No key could sign for this issuer in the relying party's algorithm.",
+    fix: 'Give the workers the CURFEW_MASTER_KEY that the keys were stored under. Then replay.',
+  }),
+  sid_required: () => ({
+    what: 'The relying party must be told the session (sid), and the logout event named none.',
+    fix:
+      'Have the identity provider post a logout with the sid, for each session; or register the relying party with' +
+      ' backchannel_logout_session_required false if it can end all sessions of a subject, then replay.',
+  }),
+}
+
+/** Every reason that there is. */
+export const DEAD_LETTER_REASONS = Object.keys(WORDS) as readonly DeadLetterReason[]
+
+/**
+ * Says what went wrong with a delivery that was given up on, and what would mend it.
+ *
+ * @param reason as the ledger has it: a newer release may have written one that this one does not know.
+ * @param last the last attempt, or null where there was none or it is no longer kept.
+ */
+export function deadLetterWords(
+  reason: DeadLetterReason | (string & {}),
+  last: LastAttempt | null,
+): DeadLetterWords {
+  if (isKnown(reason)) return WORDS[reason](last)
+  return {
+    what: `It was given up on as ${reason}, a reason that this release does not know${lastly(last)}.`,
+    fix: 'Ask a console of the release that wrote it.',
+  }
+}
+
+function isKnown(reason: string): reason is DeadLetterReason {
+  return Object.hasOwn(WORDS, reason)
+}
+
+/** How the last attempt ended, as the tail of a sentence. */
+function lastly(last: LastAttempt | null): string {
+  if (last === null) return ''
+  const how = last.status === null ? NETWORK[last.errorClass ?? '']?.what : `it answered ${last.status}`
+  return how === undefined ? said(last) : `; at last ${how}${said(last)}`
+}
+
+/** What was said, in brackets. */
+function said(last: LastAttempt | null): string {
+  const words = [last?.error ?? null, last?.errorDescription ?? null].filter((word) => word !== null)
+  return words.length === 0 ? '' : ` (${words.join(': ')})`
+}
+
+const CERTIFICATE = 'Mend its certificate, or register the CA that vouches for it as curfew.tls.ca.'
+const SERVER = 'See that the relying party is up and answers in time.'
+
+/** What failures without an answer mean, and whose they are. */
+const NETWORK: Readonly<Record<string, { readonly what: string; readonly fix: string }>> = {
+  dns: {
+    what: 'its name was not found',
+    fix: 'Mend its DNS name, or register the right backchannel_logout_uri.',
+  },
+  connection_refused: {
+    what: 'nothing listened there',
+    fix: 'Start the relying party, or register the right backchannel_logout_uri.',
+  },
+  connection_reset: { what: 'it cut the connection', fix: SERVER },
+  connect_timeout: {
+    what: 'no connection came about in time',
+    fix: 'See that it is up and that no firewall stands between.',
+  },
+  timeout: { what: 'it did not answer in time', fix: 'Make it answer sooner, or raise curfew.timeout_ms.' },
+  tls: { what: 'TLS failed', fix: CERTIFICATE },
+  invalid_response: { what: 'it did not answer in HTTP', fix: 'Register the right backchannel_logout_uri.' },
+  signer: { what: 'the signing key could not be had', fix: 'See that the ledger answers.' },
+}
+
+function mend(last: LastAttempt | null): string {
+  if (last === null) return SERVER
+  if (last.status === 429) return 'Let it take more requests, or lower curfew.rate_per_second.'
+  if (last.status !== null) return 'Find in its log why it could not answer, and mend that.'
+  return NETWORK[last.errorClass ?? '']?.fix ?? SERVER
+}
+
+function misconfiguredFix(status: number | null): string {
+  if (status === 401 || status === 403) {
+    return 'Let the endpoint be called without a login, cookie or CSRF token, also by a firewall before it: the logout token is what vouches for the call.'
+  }
+  if (status !== null && status >= 300 && status < 400) {
+    return 'Register the address that it redirects to as backchannel_logout_uri: redirects are not followed.'
+  }
+  if (status === 404) return 'Register the right backchannel_logout_uri, or deploy the endpoint there.'
+  if (status === 405 || status === 415) {
+    return 'Make the endpoint take a POST of application/x-www-form-urlencoded.'
+  }
+  return 'See that backchannel_logout_uri is the endpoint for back-channel logout, and that it answers 200 or 204.'
+}

@@ -1,0 +1,42 @@
+import type { Database, Queryable } from './database.ts'
+
+/** One thing that somebody did. */
+export interface AuditEntry {
+  /** Name of the credential that did it; never the key. */
+  readonly credential: string
+  /** What was done, such as `replay.requested`. */
+  readonly action: string
+  /** To what, as the API names it: a path. */
+  readonly object: string
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+export interface AuditRecord extends AuditEntry {
+  /** Grows with time, but not without gaps. */
+  readonly id: number
+  readonly at: Date
+}
+
+const WRITE_AUDIT = 'insert into audit (credential, action, object, detail) values ($1, $2, $3, $4)'
+
+/** Notes what is done in the same transaction: neither is there without the other. */
+export async function writeAudit(transaction: Queryable, entry: AuditEntry): Promise<void> {
+  await transaction.query({
+    name: 'write_audit',
+    text: WRITE_AUDIT,
+    values: [entry.credential, entry.action, entry.object, JSON.stringify(entry.detail)],
+  })
+}
+
+const LIST_AUDIT = `
+  select id, at, credential, action, object, detail from audit
+   where $1::bigint is null or id < $1 order by id desc limit $2`
+
+/** What was done, the latest first. @param before the last id of the page before. */
+export async function listAudit(
+  db: Database,
+  { before, limit }: { before: number | null; limit: number },
+): Promise<readonly AuditRecord[]> {
+  const { rows } = await db.query<AuditRecord>({ text: LIST_AUDIT, values: [before, limit] })
+  return rows
+}

@@ -1,0 +1,173 @@
+import type { BindingId } from '@curfew/domain'
+import type { Database } from './database.ts'
+import type { StoredAttempt } from './history.ts'
+
+/** Which dead letters. What is null does not narrow. */
+export interface DeadLetterFilter {
+  /** Short name of the issuer. */
+  readonly issuer: string | null
+  readonly clientId: string | null
+  readonly reason: string | null
+  /** Dead-lettered at or after. */
+  readonly from: Date | null
+  /** Dead-lettered before. */
+  readonly to: Date | null
+  readonly ids: readonly string[] | null
+}
+
+/** A delivery that was given up on. */
+export interface DeadLetterRecord {
+  readonly id: string
+  readonly eventId: string
+  readonly bindingId: BindingId
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientName: string | null
+  readonly sid: string | null
+  readonly lane: string
+  readonly reason: string
+  readonly attemptCount: number
+  readonly generation: number
+  readonly replayId: string | null
+  readonly plannedAt: Date
+  readonly deadLetteredAt: Date
+  /** When its session ends by itself; null where nobody has said. */
+  readonly sessionEndsAt: Date | null
+  /** Whether that has passed: there is nothing left to log out of. */
+  readonly lapsed: boolean
+  /** Null where it was never attempted, or the attempt is no longer kept. */
+  readonly lastAttempt: Pick<
+    StoredAttempt,
+    'startedAt' | 'outcome' | 'status' | 'errorClass' | 'error' | 'errorDescription' | 'jti'
+  > | null
+}
+
+/** Where a dead letter stands in the list: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and its id. */
+export interface DeadLetterPosition {
+  readonly micros: number
+  readonly id: string
+}
+
+/** The condition that a filter makes, for the parameters that `filterValues` gives. */
+export const MATCHES_FILTER = `d.dead_lettered_at is not null
+     and ($1::text is null and $2::text is null or d.binding_id = any(array(
+           select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
+            where ($1::text is null or p.issuer = $1) and ($2::text is null or p.client_id = $2))))
+     and ($3::text is null or d.dead_letter_reason = $3)
+     and ($4::timestamptz is null or d.dead_lettered_at >= $4)
+     and ($5::timestamptz is null or d.dead_lettered_at < $5)
+     and ($6::uuid[] is null or d.id = any($6))`
+
+/** A filter as the first six parameters of a statement. */
+export function filterValues({
+  issuer,
+  clientId,
+  reason,
+  from,
+  to,
+  ids,
+}: DeadLetterFilter): readonly unknown[] {
+  return [issuer, clientId, reason, from, to, ids]
+}
+
+/** Whether the session is over, by the database's clock. */
+export const HAS_LAPSED = '(d.session_ends_at is not null and d.session_ends_at <= now())'
+
+// The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.
+const DEAD_LETTER = `
+  select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
+         p.metadata ->> 'client_name' as "clientName", d.sid, d.lane, d.dead_letter_reason as reason,
+         d.attempts as "attemptCount", d.generation, d.replay_id as "replayId", d.planned_at as "plannedAt",
+         d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,
+         (extract(epoch from d.dead_lettered_at) * 1000000)::bigint as micros,
+         a.started_at as "startedAt", a.outcome, a.status, a.error_class as "errorClass", a.error,
+         a.error_description as "errorDescription", a.jti
+    from deliveries d
+    join bindings b on b.id = d.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+    left join lateral (
+      select * from attempts
+       where delivery_id = d.id and number = d.attempts
+         and started_at between d.planned_at - interval '1 day' and d.dead_lettered_at + interval '1 day'
+       limit 1
+    ) a on true`
+
+const LIST_DEAD_LETTERS = `${DEAD_LETTER}
+   where ${MATCHES_FILTER}
+     and ($7::bigint is null
+          or (d.dead_lettered_at, d.id) < (timestamptz 'epoch' + $7::bigint * interval '1 microsecond', $8::uuid))
+   order by d.dead_lettered_at desc, d.id desc limit $9`
+
+type DeadLetterRow = Omit<DeadLetterRecord, 'lastAttempt'> & {
+  readonly micros: number
+  readonly startedAt: Date | null
+} & Omit<NonNullable<DeadLetterRecord['lastAttempt']>, 'startedAt'>
+
+/** Dead letters that match, the latest first, each with where the page after it begins. */
+export async function listDeadLetters(
+  db: Database,
+  { filter, before, limit }: { filter: DeadLetterFilter; before: DeadLetterPosition | null; limit: number },
+): Promise<readonly (DeadLetterRecord & { readonly position: DeadLetterPosition })[]> {
+  // Not prepared by name: a plan that is good for one set of filters is bad for another.
+  const { rows } = await db.query<DeadLetterRow>({
+    text: LIST_DEAD_LETTERS,
+    values: [...filterValues(filter), before?.micros ?? null, before?.id ?? null, limit],
+  })
+  return rows.map(toRecord)
+}
+
+const FIND_DEAD_LETTER = `${DEAD_LETTER} where d.id = $1 and d.dead_lettered_at is not null`
+
+/** A dead letter, or null when there is none of this id: it may have been replayed. */
+export async function findDeadLetter(db: Database, id: string): Promise<DeadLetterRecord | null> {
+  const { rows } = await db.query<DeadLetterRow>({
+    name: 'find_dead_letter',
+    text: FIND_DEAD_LETTER,
+    values: [id],
+  })
+  return rows[0] === undefined ? null : toRecord(rows[0])
+}
+
+function toRecord(row: DeadLetterRow): DeadLetterRecord & { readonly position: DeadLetterPosition } {
+  const { startedAt, outcome, status, errorClass, error, errorDescription, jti, micros, ...record } = row
+  const lastAttempt =
+    startedAt === null ? null : { startedAt, outcome, status, errorClass, error, errorDescription, jti }
+  return { ...record, lastAttempt, position: { micros, id: record.id } }
+}
+
+/** Dead letters of one relying party and reason, counted. */
+export interface DeadLetterGroup {
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientName: string | null
+  readonly reason: string
+  readonly count: number
+  /** How many of them are of a session that is over by itself. */
+  readonly lapsed: number
+  readonly oldest: Date
+  readonly newest: Date
+}
+
+const SUMMARIZE = `
+  select p.issuer, p.client_id as "clientId", p.metadata ->> 'client_name' as "clientName", g.reason,
+         g.count, g.lapsed, g.oldest, g.newest
+    from (
+      select d.binding_id, d.dead_letter_reason as reason, count(*) as count,
+             count(*) filter (where ${HAS_LAPSED}) as lapsed,
+             min(d.dead_lettered_at) as oldest, max(d.dead_lettered_at) as newest
+        from deliveries d
+       where ${MATCHES_FILTER}
+       group by d.binding_id, d.dead_letter_reason
+    ) g
+    join bindings b on b.id = g.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+   order by g.count desc, p.issuer, p.client_id, g.reason`
+
+/** Dead letters that match, counted by relying party and reason, the most first. */
+export async function summarizeDeadLetters(
+  db: Database,
+  filter: DeadLetterFilter,
+): Promise<readonly DeadLetterGroup[]> {
+  const { rows } = await db.query<DeadLetterGroup>({ text: SUMMARIZE, values: filterValues(filter) })
+  return rows
+}

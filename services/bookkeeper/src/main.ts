@@ -1,0 +1,34 @@
+import { createDatabase } from '@curfew/ledger'
+import {
+  createApiKeyAuthenticator,
+  createHttpServer,
+  createLog,
+  createMetrics,
+  httpService,
+  readOrExit,
+  runProcess,
+} from '@curfew/runtime'
+import { createBookkeeper, readBookkeeperConfig } from './service.ts'
+
+// The bookkeeper process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
+
+const config = readOrExit(readBookkeeperConfig)
+const log = createLog({ service: 'bookkeeper', level: config.logLevel })
+
+process.exitCode = await runProcess(
+  async (scope) => {
+    const metrics = createMetrics()
+    const db = createDatabase(config.databaseUrl, { applicationName: 'curfew bookkeeper', poolMax: 5 })
+    scope.defer('postgres', () => db.end())
+    const server = await createHttpServer({
+      title: 'Curfew bookkeeper',
+      log,
+      metrics,
+      authenticate: createApiKeyAuthenticator([]),
+      checks: { ledger: async () => void (await db.query('select 1')) },
+    })
+    const bookkeeper = createBookkeeper({ db, log, metrics })
+    return [bookkeeper, httpService(server, { host: config.host, port: config.port, log })]
+  },
+  { stopDeadlineMs: config.stopDeadlineMs, log },
+)

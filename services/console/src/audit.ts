@@ -1,0 +1,34 @@
+import { AuditEntry, PageQuery, page, type Scope } from '@curfew/client'
+import { type AuditRecord, type Database, listAudit } from '@curfew/ledger'
+import type { HttpServer } from '@curfew/runtime'
+import { pageOf, readCursor } from './pages.ts'
+import { invalid } from './query.ts'
+
+/** `/v1/audit`: who changed or replayed what. */
+export function registerAudit(server: HttpServer, { db }: { db: Database }): void {
+  server.get(
+    '/v1/audit',
+    {
+      config: { scope: 'admin' satisfies Scope },
+      schema: {
+        summary: 'Who changed or replayed what, the latest first.',
+        querystring: PageQuery,
+        response: { 200: page(AuditEntry) },
+      },
+    },
+    async ({ query: { limit, cursor } }) => {
+      const before = readCursor(cursor)
+      if (before !== null && !/^\d{1,15}$/.test(before))
+        throw invalid('/cursor', 'is not a cursor of this list')
+      const records = await listAudit(db, {
+        before: before === null ? null : Number(before),
+        limit: limit + 1,
+      })
+      return pageOf(records, limit, ({ id }) => String(id), auditView)
+    },
+  )
+}
+
+function auditView({ id, at, credential, action, object, detail }: AuditRecord): AuditEntry {
+  return { id, at: at.toISOString(), credential, action, object, detail }
+}

@@ -1,0 +1,125 @@
+import {
+  DeadLetter,
+  DeadLettersQuery,
+  DeadLetterWithAttempts,
+  eventPath,
+  page,
+  type Scope,
+} from '@curfew/client'
+import { deadLetterWords } from '@curfew/domain'
+import {
+  type Database,
+  type DeadLetterPosition,
+  type DeadLetterRecord,
+  findDeadLetter,
+  findDelivery,
+  listDeadLetters,
+} from '@curfew/ledger'
+import { type HttpServer, ProblemError } from '@curfew/runtime'
+import { Type } from 'typebox'
+import { attemptView } from './deliveries.ts'
+import { pageOf, readCursor } from './pages.ts'
+import { invalid, readTime, UUID } from './query.ts'
+
+const READ = { scope: 'deadletters:read' satisfies Scope }
+
+/** `/v1/dead-letters`: what was given up on, what went wrong, and what would mend it. */
+export function registerDeadLetters(server: HttpServer, { db }: { db: Database }): void {
+  server.get(
+    '/v1/dead-letters',
+    {
+      config: READ,
+      schema: {
+        summary: 'Dead letters, the latest first.',
+        querystring: DeadLettersQuery,
+        response: { 200: page(DeadLetter) },
+      },
+    },
+    async ({ query }) => {
+      const records = await listDeadLetters(db, {
+        filter: {
+          issuer: query.issuer ?? null,
+          clientId: query.client_id ?? null,
+          reason: query.reason ?? null,
+          from: readTime(query.from, '/from'),
+          to: readTime(query.to, '/to'),
+          ids: null,
+        },
+        before: readPosition(query.cursor),
+        limit: query.limit + 1,
+      })
+      return pageOf(
+        records,
+        query.limit,
+        ({ position }) => `${position.micros} ${position.id}`,
+        deadLetterView,
+      )
+    },
+  )
+
+  server.get(
+    '/v1/dead-letters/:id',
+    {
+      config: READ,
+      schema: {
+        summary: 'A dead letter with every attempt that is still kept.',
+        params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
+        response: { 200: DeadLetterWithAttempts },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      const [record, delivery] = UUID.test(id)
+        ? await Promise.all([findDeadLetter(db, id), findDelivery(db, id)])
+        : [null, null]
+      if (record !== null) {
+        return { ...deadLetterView(record), attempts: (delivery?.attempts ?? []).map(attemptView) }
+      }
+      throw new ProblemError({
+        status: 404,
+        title: 'No such dead letter',
+        detail: `No dead letter has the id ${id}. If it was replayed, /v1/deliveries has it.`,
+      })
+    },
+  )
+}
+
+/** Where the next page begins. @throws a 400 problem. */
+function readPosition(cursor: string | undefined): DeadLetterPosition | null {
+  const text = readCursor(cursor)
+  if (text === null) return null
+  const [, micros, id] = /^(\d{1,17}) (.{36})$/.exec(text) ?? []
+  if (micros === undefined || id === undefined || !UUID.test(id))
+    throw invalid('/cursor', 'is not a cursor of this list')
+  return { micros: Number(micros), id }
+}
+
+function deadLetterView(record: DeadLetterRecord): DeadLetter {
+  const { lastAttempt } = record
+  return {
+    id: record.id,
+    event_id: record.eventId,
+    issuer: record.issuer,
+    client_id: record.clientId,
+    client_name: record.clientName,
+    sid: record.sid,
+    lane: record.lane,
+    reason: record.reason,
+    ...deadLetterWords(record.reason, lastAttempt),
+    status: lastAttempt?.status ?? null,
+    error: lastAttempt?.error ?? null,
+    error_description: lastAttempt?.errorDescription ?? null,
+    attempt_count: record.attemptCount,
+    generation: record.generation,
+    replay_id: record.replayId,
+    planned_at: record.plannedAt.toISOString(),
+    dead_lettered_at: record.deadLetteredAt.toISOString(),
+    session_ends_at: record.sessionEndsAt?.toISOString() ?? null,
+    lapsed: record.lapsed,
+    links: {
+      self: `/v1/dead-letters/${record.id}`,
+      delivery: `/v1/deliveries/${record.id}`,
+      event: eventPath(record.eventId),
+    },
+  }
+}

@@ -1,0 +1,159 @@
+import { Replay, type ReplayFilter, ReplayInput, ReplayPreview, type Scope } from '@curfew/client'
+import {
+  cancelReplay,
+  createReplay,
+  type Database,
+  type DeadLetterFilter,
+  type DeadLetterGroup,
+  findReplay,
+  type ReplayProgress,
+  summarizeDeadLetters,
+} from '@curfew/ledger'
+import { type Credential, type HttpServer, ProblemError } from '@curfew/runtime'
+import { Type } from 'typebox'
+import { invalid, readTime, UUID } from './query.ts'
+
+const READ = { scope: 'deadletters:read' satisfies Scope }
+const REPLAY = { scope: 'deadletters:replay' satisfies Scope }
+const ReplayParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
+/** Most groups that a dry run lists. */
+const GROUPS_MAX = 1_000
+
+/** Replays: dead letters put back by a person, who sees before what it will touch, and afterwards what came of it. */
+export function registerReplays(
+  server: HttpServer,
+  { db, newReplayId }: { db: Database; newReplayId: () => string },
+): void {
+  server.post(
+    '/v1/dead-letters/replay',
+    {
+      config: REPLAY,
+      schema: {
+        summary: 'Replay dead letters, or with dry_run say what that would touch.',
+        body: ReplayInput,
+        response: { 200: ReplayPreview, 202: Replay },
+      },
+    },
+    async (request, reply) => {
+      const { filter: given, include_lapsed: includeLapsed = false, dry_run = false } = request.body
+      const filter = readFilter(given)
+      if (dry_run)
+        return reply.code(200).send(previewOf(await summarizeDeadLetters(db, filter), includeLapsed))
+      const job = await createReplay(db, {
+        id: newReplayId(),
+        filter,
+        includeLapsed,
+        requestedBy: nameOf(request),
+      })
+      const view = replayView(job)
+      return reply.code(202).header('location', view.links.self).send(view)
+    },
+  )
+
+  server.get(
+    '/v1/replays/:id',
+    {
+      config: READ,
+      schema: { summary: 'How a replay stands.', params: ReplayParams, response: { 200: Replay } },
+    },
+    async ({ params: { id } }) => replayOr404(UUID.test(id) ? await findReplay(db, id) : null, id),
+  )
+
+  server.delete(
+    '/v1/replays/:id',
+    {
+      config: REPLAY,
+      schema: {
+        summary: 'Cancel a replay: nothing more is put back. One that has ended stays as it is.',
+        params: ReplayParams,
+        response: { 200: Replay },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      return replayOr404(
+        UUID.test(id) ? await cancelReplay(db, { id, cancelledBy: nameOf(request) }) : null,
+        id,
+      )
+    },
+  )
+}
+
+function replayOr404(job: ReplayProgress | null, id: string): Replay {
+  if (job !== null) return replayView(job)
+  throw new ProblemError({ status: 404, title: 'No such replay', detail: `No replay has the id ${id}.` })
+}
+
+/** For the audit: these routes are never called without a credential. */
+function nameOf({ credential }: { readonly credential: Credential | null }): string {
+  if (credential === null) throw new Error('a route that is audited has no credential')
+  return credential.name
+}
+
+function readFilter({ issuer, client_id, reason, from, to, ids }: ReplayFilter): DeadLetterFilter {
+  const filter = {
+    issuer: issuer ?? null,
+    clientId: client_id ?? null,
+    reason: reason ?? null,
+    from: readTime(from, '/filter/from', 'body'),
+    to: readTime(to, '/filter/to', 'body'),
+    ids: ids ?? null,
+  }
+  if (filter.from !== null && filter.to !== null && filter.from >= filter.to)
+    throw invalid('/filter/to', 'must be after from', 'body')
+  return filter
+}
+
+function previewOf(groups: readonly DeadLetterGroup[], includeLapsed: boolean): ReplayPreview {
+  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0)
+  const count = sum(groups.map((group) => group.count))
+  const lapsed = sum(groups.map((group) => group.lapsed))
+  const oldest = Math.min(...groups.map((group) => group.oldest.getTime()))
+  const newest = Math.max(...groups.map((group) => group.newest.getTime()))
+  return {
+    dry_run: true,
+    total: includeLapsed ? count : count - lapsed,
+    lapsed,
+    oldest: groups.length === 0 ? null : new Date(oldest).toISOString(),
+    newest: groups.length === 0 ? null : new Date(newest).toISOString(),
+    groups: groups.slice(0, GROUPS_MAX).map((group) => ({
+      issuer: group.issuer,
+      client_id: group.clientId,
+      client_name: group.clientName,
+      reason: group.reason,
+      count: group.count,
+      lapsed: group.lapsed,
+      oldest: group.oldest.toISOString(),
+      newest: group.newest.toISOString(),
+    })),
+    groups_left_out: Math.max(0, groups.length - GROUPS_MAX),
+  }
+}
+
+function replayView(job: ReplayProgress): Replay {
+  const { issuer, clientId, reason, from, to, ids } = job.filter
+  return {
+    id: job.id,
+    state: job.state,
+    filter: {
+      ...(issuer !== null && { issuer }),
+      ...(clientId !== null && { client_id: clientId }),
+      ...(reason !== null && { reason: reason as NonNullable<ReplayFilter['reason']> }),
+      ...(from !== null && { from: from.toISOString() }),
+      ...(to !== null && { to: to.toISOString() }),
+      ...(ids !== null && { ids: [...ids] }),
+    },
+    include_lapsed: job.includeLapsed,
+    requested_by: job.requestedBy,
+    requested_at: job.requestedAt.toISOString(),
+    ended_at: job.endedAt?.toISOString() ?? null,
+    total: job.total,
+    done: job.done,
+    waiting: job.waiting,
+    acknowledged: job.acknowledged,
+    superseded: job.superseded,
+    lapsed: job.lapsed,
+    dead: job.dead,
+    links: { self: `/v1/replays/${job.id}` },
+  }
+}

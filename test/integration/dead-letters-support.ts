@@ -1,0 +1,81 @@
+import { randomBytes } from 'node:crypto'
+import { uuidV7 } from '@curfew/domain'
+import type { Database } from '@curfew/ledger'
+import { ISS, ISSUER } from '../support/curfew.ts'
+
+export interface Pile {
+  readonly clientId: string
+  readonly count: number
+  readonly reason?: string
+  /** How long ago the first died; each next a second later. Default an hour. */
+  readonly secondsAgo?: number
+  /** When their sessions end, in seconds from now. Default nobody has said. */
+  readonly sessionEndsInS?: number
+  /** With a last attempt. */
+  readonly attempt?: { readonly status: number | null; readonly errorClass: string; readonly error?: string }
+}
+
+const PILE_EVENTS = `
+  insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  select id, '\\x00', $2, id::text, 'subject', false, 'interactive', at, at, at, 'registered'
+    from unnest($1::uuid[], $3::timestamptz[]) as e(id, at)`
+
+const PILE_DELIVERIES = `
+  insert into deliveries (id, event_id, binding_id, state, lane, planned_at, attempts, retries, settled_at, dead_letter_reason,
+    session_ends_at)
+  select overlay(e.id::text placing '8' from 15)::uuid, e.id, b.id, 'dead_lettered', 'interactive', at, $6, 9,
+         at + interval '1 microsecond', $4, now() + $5::float8 * interval '1 second'
+    from unnest($1::uuid[], $2::timestamptz[]) as e(id, at)
+    join relying_parties p on p.client_id = $3
+    join bindings b on b.relying_party_id = p.id
+  returning id`
+
+const PILE_ATTEMPTS = `
+  insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error, worker_id)
+  select id, 1, planned_at, 5, 'refused', $2, $3, $4, id from deliveries where id = any($1::uuid[])`
+
+/** Puts dead letters straight into the ledger, each of an event of its own; gives back their ids, the oldest first. */
+export async function pileUp(db: Database, pile: Pile): Promise<readonly string[]> {
+  const { clientId, count, reason = 'attempts_exhausted', secondsAgo = 3_600, sessionEndsInS = null } = pile
+  const { attempt } = pile
+  const start = Date.now() - secondsAgo * 1_000
+  const times = Array.from({ length: count }, (_, index) => new Date(start + index * 1_000))
+  const events = times.map((time) => uuidV7(time, randomBytes(10)))
+  await db.query(PILE_EVENTS, [events, ISS, times])
+  const { rows } = await db.query<{ id: string }>(PILE_DELIVERIES, [
+    events,
+    times,
+    clientId,
+    reason,
+    sessionEndsInS,
+    attempt === undefined ? 0 : 1,
+  ])
+  const ids = rows.map(({ id }) => id).toSorted()
+  if (ids.length !== count) throw new Error(`no binding of ${clientId}`)
+  if (attempt !== undefined) {
+    await db.query(PILE_ATTEMPTS, [ids, attempt.status, attempt.errorClass, attempt.error ?? null])
+  }
+  return ids
+}
+
+/** How many deliveries are in which state, and how often they were replayed. */
+export async function standing(db: Database): Promise<Readonly<Record<string, number>>> {
+  const { rows } = await db.query<{ what: string; count: number }>(
+    `select state || ' ' || generation as what, count(*) as count from deliveries group by 1 order by 1`,
+  )
+  return Object.fromEntries(rows.map(({ what, count }) => [what, count]))
+}
+
+/** Registers relying parties that nobody will call. */
+export async function registerQuietly(
+  call: (method: string, path: string, body?: unknown) => Promise<Response>,
+  clientIds: readonly string[],
+): Promise<void> {
+  for (const clientId of clientIds) {
+    const { status } = await call('PUT', `/v1/issuers/${ISSUER}/relying-parties/${clientId}`, {
+      client_name: `The ${clientId}`,
+      backchannel_logout_uri: 'https://rp.example/logout',
+    })
+    if (status !== 201) throw new Error(`registering ${clientId} was answered ${status}`)
+  }
+}
