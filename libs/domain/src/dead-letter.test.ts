@@ -1,0 +1,78 @@
+import { describe, expect, test } from 'vitest'
+import { DEAD_LETTER_REASONS, deadLetterWords, type LastAttempt } from './dead-letter.ts'
+
+// Goal: whoever finds a dead letter reads what happened and what to do, in whole sentences, whatever the reason and however
+// little is known of the last attempt. Method: every reason with every kind of attempt; then the cases that differ.
+
+const answered = (status: number, error: string | null = null, errorDescription: string | null = null) => ({
+  status,
+  errorClass: `http_${status}`,
+  error,
+  errorDescription,
+})
+const failed = (errorClass: string, errorDescription: string | null = null): LastAttempt => ({
+  status: null,
+  errorClass,
+  error: null,
+  errorDescription,
+})
+const ATTEMPTS: readonly (LastAttempt | null)[] = [
+  null,
+  answered(400, 'invalid_request', 'clock skew'),
+  answered(302),
+  answered(401),
+  answered(404),
+  answered(429),
+  answered(503),
+  answered(599, 'constructor'),
+  failed('dns'),
+  failed('tls', 'self-signed certificate'),
+  failed('constructor'),
+  failed('unheard_of', 'something'),
+]
+
+describe('words', () => {
+  test.each([...DEAD_LETTER_REASONS, 'a_reason_of_tomorrow', 'constructor'])(
+    'of %s are whole sentences',
+    (reason) => {
+      for (const last of ATTEMPTS) {
+        const { what, fix } = deadLetterWords(reason, last)
+        for (const text of [what, fix]) {
+          expect(text).toMatch(/^[A-Z].*\.$/)
+          expect(text).not.toMatch(/undefined|null|\[object|function|\.\.| {2}/)
+        }
+      }
+    },
+  )
+
+  test.each([
+    ['attempts_exhausted', failed('dns'), /its name was not found/, /Mend its DNS name/],
+    [
+      'attempts_exhausted',
+      failed('tls', 'self-signed certificate'),
+      /TLS failed \(self-signed/,
+      /curfew\.tls\.ca/,
+    ],
+    ['attempts_exhausted', failed('timeout'), /did not answer in time/, /curfew\.timeout_ms/],
+    ['attempts_exhausted', answered(503), /answered 503/, /in its log/],
+    ['attempts_exhausted', answered(429), /answered 429/, /rate_per_second/],
+    ['unreachable', failed('connection_refused'), /nothing listened there/, /Start the relying party/],
+    ['misconfigured', answered(403), /answered 403/, /CSRF/],
+    ['misconfigured', answered(302), /answered 302/, /redirects are not followed/],
+    ['misconfigured', answered(404), /answered 404/, /backchannel_logout_uri/],
+    ['misconfigured', answered(405), /answered 405/, /POST/],
+    [
+      'refused',
+      answered(400, 'invalid_request', 'clock skew'),
+      /400 \(invalid_request: clock skew\)/,
+      /clock/,
+    ],
+    ['endpoint_gone', answered(410), /410 Gone/, /register the relying party again/],
+    ['binding_disabled', failed('binding_disabled', 'on holiday'), /disabled.*\(on holiday\)/, /Enable it/],
+    ['a_reason_of_tomorrow', null, /a_reason_of_tomorrow/, /release/],
+  ] as const)('of %s name what was seen, and who can mend it', (reason, last, what, fix) => {
+    const words = deadLetterWords(reason, last)
+    expect(words.what).toMatch(what)
+    expect(words.fix).toMatch(fix)
+  })
+})
