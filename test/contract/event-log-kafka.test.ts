@@ -36,7 +36,14 @@ function openLog({ brokers, prefix = uniquePrefix(), partitions = 4, ...rest }: 
     brokers,
     clientId: 'test',
     groupId: `${prefix}delivery`,
-    topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, quarantine: lane },
+    topics: {
+      prefix,
+      replicationFactor: 1,
+      interactive: lane,
+      bulk: lane,
+      quarantine: lane,
+      deadLetters: lane,
+    },
     sessionTimeoutMs: 3_000,
     ...rest,
   })
@@ -268,7 +275,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
         const prefix = ${JSON.stringify(prefix)}
         const log = createKafkaEventLog({
           brokers: ${JSON.stringify(brokers)}, clientId: 'child', groupId: prefix + 'delivery', sessionTimeoutMs: 1_000,
-          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, quarantine: lane },
+          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, quarantine: lane, deadLetters: lane },
         })
         log.consume(
           { lane: 'interactive', batchSize: 100, batchesInFlight: 4, onError: (error) => console.error(error) },

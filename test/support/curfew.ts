@@ -4,7 +4,7 @@ import { createBookkeeper } from '@curfew/bookkeeper'
 import { type Client, createClient, type Scope } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
-import type { EventLog } from '@curfew/domain'
+import type { DeadLetterPublisher, EventLog } from '@curfew/domain'
 import { createIngest } from '@curfew/ingest'
 import {
   createDatabase,
@@ -52,6 +52,8 @@ export interface CurfewOptions {
   readonly workers?: number
   /** Bookkeepers to start. Default none. */
   readonly bookkeepers?: number
+  /** Where bookkeepers publish dead letters. Default nowhere. */
+  readonly publisher?: DeadLetterPublisher
   /** Of the workers that are started by default. Default 10,000. */
   readonly leaseMs?: number
   /** Networks that relying parties may live at. Default loopback. */
@@ -209,7 +211,15 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   async function startBookkeeper(): Promise<TestBookkeeper> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew bookkeeper' })
-    const bookkeeper = run(createBookkeeper({ db: ownDb, log, metrics: createMetrics() }))
+    const bookkeeper = run(
+      createBookkeeper({
+        db: ownDb,
+        publisher: options.publisher ?? null,
+        retention: { retentionDays: 30, deadLetterRetentionDays: 90 },
+        log,
+        metrics: createMetrics(),
+      }),
+    )
     let ended: Promise<void> | null = null
     const end = (abandon: boolean) => {
       ended ??= (async () => {

@@ -19,13 +19,15 @@ export interface TopicsSettings {
   readonly interactive: TopicSettings
   readonly bulk: TopicSettings
   readonly quarantine: TopicSettings
+  /** Word of dead letters, for those who listen. */
+  readonly deadLetters: TopicSettings
 }
 
 const DAY_MS = 86_400_000
 
 /**
  * Made for a cluster of three brokers. Lanes keep a week, so that a delivery service that is down over a long weekend
- * loses nothing; quarantine keeps a month, for a person must come by.
+ * loses nothing; quarantine and dead letters keep a month, for a person must come by.
  */
 export const DEFAULT_TOPICS: TopicsSettings = {
   prefix: '',
@@ -33,6 +35,7 @@ export const DEFAULT_TOPICS: TopicsSettings = {
   interactive: { partitions: 12, retentionMs: 7 * DAY_MS },
   bulk: { partitions: 12, retentionMs: 7 * DAY_MS },
   quarantine: { partitions: 3, retentionMs: 30 * DAY_MS },
+  deadLetters: { partitions: 3, retentionMs: 30 * DAY_MS },
 }
 
 /** From this many copies on, a write needs two of them: one broker may then be away and nothing is lost. */
@@ -40,15 +43,20 @@ const REPLICAS_FOR_TWO_IN_SYNC = 3
 /** More than the broker's default of 1 MiB, for a record of an event that itself may have 1 MiB. */
 const RECORD_BYTES_MAX = 2 * 1_048_576
 
-export type TopicKind = Lane | 'quarantine'
+export type TopicKind = Lane | 'quarantine' | 'deadLetters'
 
-/** The topic of a lane, or of the records that could not be understood. */
+/** The topic of a lane, of the records that could not be understood, or of dead letters. */
 export function topicName(kind: TopicKind, { prefix }: Pick<TopicsSettings, 'prefix'>): string {
-  const names = { interactive: 'logout.events', bulk: 'logout.events.bulk', quarantine: 'logout.quarantine' }
+  const names = {
+    interactive: 'logout.events',
+    bulk: 'logout.events.bulk',
+    quarantine: 'logout.quarantine',
+    deadLetters: 'logout.dead-letters',
+  }
   return prefix + names[kind]
 }
 
-const KINDS: readonly TopicKind[] = ['interactive', 'bulk', 'quarantine']
+const KINDS: readonly TopicKind[] = ['interactive', 'bulk', 'quarantine', 'deadLetters']
 
 /**
  * Creates the topics that are missing and looks at the others. One that is not as it must be is reported at level

@@ -19,6 +19,12 @@ export {
 } from './api.ts'
 export { ApiError, type Client, type ClientOptions, createClient } from './client.ts'
 export {
+  DEAD_LETTER_TYPE,
+  type DeadLetterFacts,
+  encodeDeadLetter,
+  type PublishedDeadLetter,
+} from './dead-letter-record.ts'
+export {
   AuditEntry,
   DeadLetter,
   DeadLettersQuery,

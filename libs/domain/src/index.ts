@@ -82,6 +82,7 @@ export {
   type UndeliverableReason,
 } from './outcome.ts'
 export { type Plan, plan } from './plan.ts'
+export type { DeadLetterPublisher, OutgoingRecord } from './publisher.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
 export {
   DEFAULT_RETRY_POLICY,

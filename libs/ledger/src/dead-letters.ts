@@ -1,5 +1,5 @@
 import type { BindingId } from '@curfew/domain'
-import type { Database } from './database.ts'
+import { type Database, withTransaction } from './database.ts'
 import type { StoredAttempt } from './history.ts'
 
 /** Which dead letters. What is null does not narrow. */
@@ -126,6 +126,50 @@ export async function findDeadLetter(db: Database, id: string): Promise<DeadLett
     values: [id],
   })
   return rows[0] === undefined ? null : toRecord(rows[0])
+}
+
+const UNANNOUNCED = `${DEAD_LETTER}
+   where d.dead_lettered_at is not null and d.announced_at is null
+   order by d.dead_lettered_at limit $1`
+
+// One that was replayed meanwhile, and died again, is another dead letter.
+const MARK_ANNOUNCED = `
+  update deliveries d set announced_at = now()
+    from unnest($1::uuid[], $2::smallint[]) as told(id, generation)
+   where d.id = told.id and d.generation = told.generation and d.dead_lettered_at is not null`
+
+/** Any number that nothing else locks: one bookkeeper at a time announces. */
+const ANNOUNCING_LOCK = 4_872_364_193
+
+const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
+
+/**
+ * Hands the oldest dead letters that nobody was told of to `publish`, and remembers that it was done. When something fails in
+ * between they are handed out again: at least once. Others that announce meanwhile find nothing to do.
+ *
+ * @returns how many were announced.
+ */
+export async function announceDeadLetters(
+  db: Database,
+  { limit, publish }: { limit: number; publish: (records: readonly DeadLetterRecord[]) => Promise<void> },
+): Promise<number> {
+  return withTransaction(db, async (transaction) => {
+    const { rows: locks } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [ANNOUNCING_LOCK])
+    if (locks[0]?.locked !== true) return 0
+    const { rows } = await transaction.query<DeadLetterRow>({
+      name: 'list_unannounced',
+      text: UNANNOUNCED,
+      values: [limit],
+    })
+    if (rows.length === 0) return 0
+    await publish(rows.map(toRecord))
+    await transaction.query({
+      name: 'mark_announced',
+      text: MARK_ANNOUNCED,
+      values: [rows.map(({ id }) => id), rows.map(({ generation }) => generation)],
+    })
+    return rows.length
+  })
 }
 
 function toRecord(row: DeadLetterRow): DeadLetterRecord & { readonly position: DeadLetterPosition } {

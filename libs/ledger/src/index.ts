@@ -14,6 +14,7 @@ export {
   withTransaction,
 } from './database.ts'
 export {
+  announceDeadLetters,
   type DeadLetterFilter,
   type DeadLetterGroup,
   type DeadLetterPosition,
@@ -42,6 +43,7 @@ export {
   pendingMigrations,
   SchemaTooNewError,
 } from './migrate.ts'
+export { createPartitions, dropAttempts } from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 export {
   disableBinding,
@@ -71,6 +73,7 @@ export {
   runningReplays,
   takeReplayBatch,
 } from './replays.ts'
+export { type Sweep, type SweepPosition, sweepHistory } from './retention.ts'
 export {
   type AttemptRecord,
   bringForward,

@@ -1,12 +1,34 @@
-import { type Environment, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+import { readKafkaConnection } from '@curfew/broker'
+import { type Environment, type EnvironmentReader, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+import type { Retention } from './retention.ts'
 
 /** Reads the environment of the bookkeeper service. @throws {ConfigurationError} */
 export function readBookkeeperConfig(env: Environment) {
   return readEnvironment(env, (read) => ({
     databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
+    /** Null: dead letters are published nowhere. */
+    kafka: readKafkaConnection(read),
     port: read.integer('PORT', { fallback: 8484, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
+    retention: readRetention(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))
+}
+
+/** More than the event log keeps its records: what it hands out once more must be known still, or it would be a new logout. */
+const DAYS_MIN = 8
+const DAYS_MAX = 3_650
+
+/** How long history is kept. */
+export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>): Retention {
+  const retentionDays = read.integer('CURFEW_RETENTION_DAYS', { fallback: 30, min: DAYS_MIN, max: DAYS_MAX })
+  const deadLetterRetentionDays = read.integer('CURFEW_DEAD_LETTER_RETENTION_DAYS', {
+    fallback: Math.max(90, retentionDays),
+    min: DAYS_MIN,
+    max: DAYS_MAX,
+  })
+  if (deadLetterRetentionDays < retentionDays)
+    read.fault('CURFEW_DEAD_LETTER_RETENTION_DAYS must not be less than CURFEW_RETENTION_DAYS')
+  return { retentionDays, deadLetterRetentionDays }
 }

@@ -1,3 +1,5 @@
+import { hostname } from 'node:os'
+import { createKafkaDeadLetterPublisher } from '@curfew/broker'
 import { createDatabase } from '@curfew/ledger'
 import {
   createApiKeyAuthenticator,
@@ -20,14 +22,22 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew bookkeeper', poolMax: 5 })
     scope.defer('postgres', () => db.end())
+    const publisher =
+      config.kafka === null
+        ? null
+        : createKafkaDeadLetterPublisher({ ...config.kafka, clientId: `curfew-bookkeeper@${hostname()}` })
+    scope.defer('publisher', () => publisher?.close())
     const server = await createHttpServer({
       title: 'Curfew bookkeeper',
       log,
       metrics,
       authenticate: createApiKeyAuthenticator([]),
-      checks: { ledger: async () => void (await db.query('select 1')) },
+      checks: {
+        ...(publisher !== null && { 'dead-letters': () => publisher.check() }),
+        ledger: async () => void (await db.query('select 1')),
+      },
     })
-    const bookkeeper = createBookkeeper({ db, log, metrics })
+    const bookkeeper = createBookkeeper({ db, publisher, retention: config.retention, log, metrics })
     return [bookkeeper, httpService(server, { host: config.host, port: config.port, log })]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

@@ -1,49 +1,111 @@
-import { type Database, runningReplays, takeReplayBatch } from '@curfew/ledger'
-import type { Log, Metrics, Service } from '@curfew/runtime'
+import { encodeDeadLetter } from '@curfew/client'
+import type { DeadLetterPublisher } from '@curfew/domain'
+import {
+  announceDeadLetters,
+  createPartitions,
+  type Database,
+  dropAttempts,
+  runningReplays,
+  sweepHistory,
+  takeReplayBatch,
+} from '@curfew/ledger'
+import { type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
 import { type Chore, repeatUntil } from './repeat.ts'
 import { replayRound } from './replay.ts'
+import { type Retention, retentionRound } from './retention.ts'
 
-export { readBookkeeperConfig } from './config.ts'
+export { readBookkeeperConfig, readRetention } from './config.ts'
 
 /** What the bookkeeper works with, already open. */
 export interface BookkeeperDeps {
   readonly db: Database
+  /** Null where nobody can listen: then dead letters are in the ledger alone. */
+  readonly publisher: DeadLetterPublisher | null
+  readonly retention: Retention
   readonly log: Log
   readonly metrics: Metrics
 }
 
-/** Deliveries that a job puts back at once, and least time between, in milliseconds: 1,000 a second, so that logouts of now get in between. */
+/** Deliveries that a job puts back at once, and the least time between, in milliseconds: 1,000 a second, so that logouts of now get in between. */
 const REPLAY_BATCH = 200
 const REPLAY_PAUSE_MS = 200
+const ANNOUNCE_BATCH = 200
+const ANNOUNCE_PAUSE_MS = 1_000
+const RETENTION_PAUSE_MS = 3_600_000
+const DELETE_PAUSE_MS = 50
 const FAILURE_PAUSE_MS = 1_000
+const RETENTION_FAILURE_PAUSE_MS = 60_000
 
 /**
  * Wires the bookkeeper: what the ledger must do by itself. Opens nothing, starts nothing. As many as one likes may run
- * at once; each chore is done by one of them at a time.
+ * at once; what must not be done twice, the ledger lets one of them do.
  */
-export function createBookkeeper({ db, log, metrics }: BookkeeperDeps): Service {
-  const replayed = metrics.counter('deliveries_replayed_total', 'Dead letters put back by replays.')
-  const chores: readonly Chore[] = [
-    {
-      name: 'replays',
-      pauseMs: REPLAY_PAUSE_MS,
-      failurePauseMs: FAILURE_PAUSE_MS,
-      async round() {
-        await replayRound({
-          runningReplays: () => runningReplays(db),
-          takeBatch: (job) => takeReplayBatch(db, { job, limit: REPLAY_BATCH, pauseMs: REPLAY_PAUSE_MS }),
-          log,
-          onReplayed: (deliveries) => replayed.inc(deliveries),
-        })
-        return false
-      },
-    },
-  ]
+export function createBookkeeper(deps: BookkeeperDeps): Service {
   return {
     name: 'bookkeeper',
     async run({ stopping, ready }) {
+      const chores = choresOf(deps, stopping)
       ready()
-      await Promise.all(chores.map((chore) => repeatUntil(stopping, chore, log)))
+      await Promise.all(chores.map((chore) => repeatUntil(stopping, chore, deps.log)))
     },
   }
+}
+
+function choresOf(
+  { db, publisher, retention, log, metrics }: BookkeeperDeps,
+  stopping: AbortSignal,
+): readonly Chore[] {
+  const replayed = metrics.counter('deliveries_replayed_total', 'Dead letters put back by replays.')
+  const replays: Chore = {
+    name: 'replays',
+    pauseMs: REPLAY_PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    async round() {
+      await replayRound({
+        runningReplays: () => runningReplays(db),
+        takeBatch: (job) => takeReplayBatch(db, { job, limit: REPLAY_BATCH, pauseMs: REPLAY_PAUSE_MS }),
+        log,
+        onReplayed: (deliveries) => replayed.inc(deliveries),
+      })
+      return false
+    },
+  }
+  const forgetting: Chore = {
+    name: 'retention',
+    pauseMs: RETENTION_PAUSE_MS,
+    failurePauseMs: RETENTION_FAILURE_PAUSE_MS,
+    async round() {
+      await retentionRound({
+        ...retention,
+        createPartitions: (request) => createPartitions(db, request),
+        dropAttempts: (request) => dropAttempts(db, request),
+        sweepHistory: (request) => sweepHistory(db, request),
+        now: () => new Date(),
+        log,
+        stopped: () => stopping.aborted,
+        pause: () => sleep(DELETE_PAUSE_MS, stopping),
+      })
+      return false
+    },
+  }
+  if (publisher === null) return [replays, forgetting]
+
+  const published = metrics.counter(
+    'dead_letters_published_total',
+    'Dead letters published, repetitions too.',
+  )
+  const announcing: Chore = {
+    name: 'announcing',
+    pauseMs: ANNOUNCE_PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    async round() {
+      const announced = await announceDeadLetters(db, {
+        limit: ANNOUNCE_BATCH,
+        publish: (records) => publisher.publish(records.map(encodeDeadLetter)),
+      })
+      published.inc(announced)
+      return announced === ANNOUNCE_BATCH
+    },
+  }
+  return [replays, forgetting, announcing]
 }

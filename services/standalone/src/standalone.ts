@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createBookkeeper } from '@curfew/bookkeeper'
-import { createKafkaEventLog } from '@curfew/broker'
+import { createKafkaDeadLetterPublisher, createKafkaEventLog } from '@curfew/broker'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
 import { createIngest } from '@curfew/ingest'
@@ -83,6 +83,11 @@ export async function runStandalone(
               groupId: `${config.kafka.topics.prefix}curfew`,
             })
       scope.defer('event log', () => eventLog.close())
+      const publisher =
+        config.kafka === null
+          ? null
+          : createKafkaDeadLetterPublisher({ ...config.kafka, clientId: `curfew@${hostname()}` })
+      scope.defer('publisher', () => publisher?.close())
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
       // The demo's relying parties listen wherever a port is free.
       const allowedPorts = demo ? null : config.allowedPorts
@@ -127,7 +132,7 @@ export async function runStandalone(
         workerName: `${hostname()}:${process.pid}`,
         leaseMs: config.leaseMs,
       })
-      const bookkeeper = createBookkeeper({ db, log, metrics })
+      const bookkeeper = createBookkeeper({ db, publisher, retention: config.retention, log, metrics })
       const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
       const http = httpService(server, { host: config.host, port: config.port, log, onListening })
       const welcome = async (url: string) => {

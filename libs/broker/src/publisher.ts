@@ -1,0 +1,41 @@
+import type { DeadLetterPublisher } from '@curfew/domain'
+import type { ConnectionOptions } from './client.ts'
+import { createCluster } from './cluster.ts'
+import { createAppender } from './producer.ts'
+import { toMessage } from './records.ts'
+import { DEFAULT_TOPICS, type TopicsSettings, topicName } from './topics.ts'
+
+export interface KafkaPublisherOptions extends ConnectionOptions {
+  /** Default: `DEFAULT_TOPICS`. */
+  readonly topics?: TopicsSettings
+  /** From the call of `publish` to its rejection when Kafka does not confirm, in milliseconds. Default 10 000 (10 s). */
+  readonly publishTimeoutMs?: number
+}
+
+/** Most bytes of records waiting to be confirmed. */
+const QUEUE_BYTES_MAX = 16 * 1_048_576
+
+/**
+ * Publishes to the topic `logout.dead-letters`. Opens nothing until it is used, and needs no broker to be there at first.
+ *
+ * @see {DeadLetterPublisher} for what its methods promise.
+ */
+export function createKafkaDeadLetterPublisher(options: KafkaPublisherOptions): DeadLetterPublisher {
+  const { topics = DEFAULT_TOPICS, publishTimeoutMs = 10_000, log } = options
+  const cluster = createCluster({ connection: options, topics, log })
+  const appender = createAppender({
+    connection: options,
+    ready: cluster.ready,
+    timeoutMs: publishTimeoutMs,
+    queueBytesMax: QUEUE_BYTES_MAX,
+  })
+  const topic = topicName('deadLetters', topics)
+  return {
+    publish: (records) => appender.append(records.map((record) => ({ topic, message: toMessage(record) }))),
+    check: () => cluster.check(['deadLetters']),
+    async close() {
+      await appender.close()
+      await cluster.close()
+    },
+  }
+}

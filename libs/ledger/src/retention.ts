@@ -1,0 +1,94 @@
+import { deliveryIdRange } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
+import { type Database, withTransaction } from './database.ts'
+
+/** Where a sweep over the events has got to: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and the id. */
+export interface SweepPosition {
+  readonly micros: number
+  readonly id: string
+}
+
+export interface Sweep {
+  /** How many were deleted. */
+  readonly events: number
+  readonly deliveries: number
+  /** Where to go on; null when nothing older is left. */
+  readonly next: SweepPosition | null
+}
+
+const OLD_EVENTS = `
+  select id, (extract(epoch from planned_at) * 1000000)::bigint as micros from events
+   where planned_at < $1
+     and (planned_at, id) > (timestamptz 'epoch' + $2::bigint * interval '1 microsecond', $3::uuid)
+   order by planned_at, id limit $4`
+
+/** Before all that there is. */
+const BEGINNING: SweepPosition = { micros: 0, id: '00000000-0000-0000-0000-000000000000' }
+
+// Of what is settled, only a dead letter can ever change again, by a replay: that waits until this is over, or this for it.
+const LOCK_DEAD_LETTERS = `
+  select d.id
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
+    join deliveries d on d.id between given.low and given.high and d.event_id = given.id
+   where d.dead_lettered_at is not null
+   order by d.dead_lettered_at, d.id
+     for update of d`
+
+// An event goes with all its deliveries or stays with all of them: what it says of "acknowledged of total" stays true.
+const DELETE_EVENTS = `
+  with given as (select * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)),
+  gone as (
+    delete from events e using given
+     where e.id = given.id
+       and not exists (
+         select from deliveries d
+          where d.id between given.low and given.high and d.event_id = given.id
+            and (d.settled_at is null or d.settled_at >= $4 or d.state = 'dead_lettered' and d.settled_at >= $5))
+    returning given.id, given.low, given.high
+  ),
+  deleted as (
+    delete from deliveries d using gone
+     where d.id between gone.low and gone.high and d.event_id = gone.id
+    returning d.id
+  )
+  select (select count(*) from gone) as events, (select count(*) from deleted) as deliveries`
+
+/**
+ * Deletes what is over and older than it is kept for, one batch: events planned before `before`, all of whose deliveries
+ * were settled before then, and with them these deliveries. Where one is a dead letter, not before `deadBefore`.
+ *
+ * @param after where the batch before ended; null begins.
+ * @param limit most events that are looked at.
+ */
+export async function sweepHistory(
+  db: Database,
+  {
+    before,
+    deadBefore,
+    after,
+    limit,
+  }: { before: Date; deadBefore: Date; after: SweepPosition | null; limit: number },
+): Promise<Sweep> {
+  const from = after ?? BEGINNING
+  return withTransaction(db, async (transaction) => {
+    const { rows: old } = await transaction.query<SweepPosition>({
+      name: 'old_events',
+      text: OLD_EVENTS,
+      values: [before, from.micros, from.id, limit],
+    })
+    const ranges = old.map(({ id }) => deliveryIdRange(id))
+    const given = [
+      plainArray(old.map(({ id }) => id)),
+      plainArray(ranges.map(([low]) => low)),
+      plainArray(ranges.map(([, high]) => high)),
+    ]
+    await transaction.query({ name: 'lock_dead_letters', text: LOCK_DEAD_LETTERS, values: given })
+    const { rows } = await transaction.query<{ events: number; deliveries: number }>({
+      name: 'delete_events',
+      text: DELETE_EVENTS,
+      values: [...given, before, deadBefore],
+    })
+    const { events = 0, deliveries = 0 } = rows[0] ?? {}
+    return { events, deliveries, next: old.length < limit ? null : (old.at(-1) ?? null) }
+  })
+}

@@ -1,0 +1,63 @@
+import type { Sweep, SweepPosition } from '@curfew/ledger'
+import type { Log } from '@curfew/runtime'
+
+/** How long history is kept, in days. */
+export interface Retention {
+  readonly retentionDays: number
+  /** Of dead letters, and of the events that they belong to. */
+  readonly deadLetterRetentionDays: number
+}
+
+export interface RetentionDeps extends Retention {
+  readonly createPartitions: (request: { now: Date; days: number }) => Promise<readonly string[]>
+  readonly dropAttempts: (request: {
+    before: Date
+    limit: number
+  }) => Promise<{ readonly dropped: readonly string[]; readonly more: boolean }>
+  readonly sweepHistory: (request: {
+    before: Date
+    deadBefore: Date
+    after: SweepPosition | null
+    limit: number
+  }) => Promise<Sweep>
+  readonly now: () => Date
+  readonly log: Log
+  /** Whether to leave the rest for another round. */
+  readonly stopped: () => boolean
+  /** Between two batches of what is deleted: others need the disk too. */
+  readonly pause: () => Promise<void>
+}
+
+const DAY_MS = 86_400_000
+/** Days that partitions are made for ahead: so long nobody need be there to make them. */
+const DAYS_AHEAD = 7
+/** Rows that are looked at in one statement. */
+const SWEEP_BATCH = 500
+
+/** One round of retention: partitions for the days to come, and away with what is too old. */
+export async function retentionRound(deps: RetentionDeps): Promise<void> {
+  const { now, log, stopped, pause } = deps
+  const startedAt = now()
+  const daysAgo = (days: number) => new Date(startedAt.getTime() - days * DAY_MS)
+  const before = daysAgo(deps.retentionDays)
+  const made = await deps.createPartitions({ now: startedAt, days: DAYS_AHEAD })
+  if (made.length > 0) log.info({ event: 'partitions.made', partitions: made })
+
+  for (let more = true; more && !stopped(); ) {
+    const result = await deps.dropAttempts({ before, limit: SWEEP_BATCH })
+    if (result.dropped.length > 0) log.info({ event: 'partitions.dropped', partitions: result.dropped })
+    more = result.more
+    if (more) await pause()
+  }
+
+  const total = { events: 0, deliveries: 0 }
+  const deadBefore = daysAgo(deps.deadLetterRetentionDays)
+  for (let after: SweepPosition | null = null; !stopped(); await pause()) {
+    const swept: Sweep = await deps.sweepHistory({ before, deadBefore, after, limit: SWEEP_BATCH })
+    total.events += swept.events
+    total.deliveries += swept.deliveries
+    after = swept.next
+    if (after === null) break
+  }
+  if (total.events > 0) log.info({ event: 'history.deleted', ...total })
+}
