@@ -27,8 +27,14 @@ interface PartitionRow {
 const OVERLAPS = '23514'
 
 /**
- * Makes the partitions of `attempts` for the day of `now` (UTC) and `days` more, as far as they are missing. One is made apart
- * and then attached, which hardly locks the others. A day of which attempts lie in the default partition gets none.
+ * A day gets no partition once it is as near as this, in milliseconds. An attempt that is on its way into the default
+ * partition when that of its own day is attached is refused by PostgreSQL, for it would lie in the wrong one.
+ */
+const TOO_NEAR_MS = 3_600_000
+
+/**
+ * Makes the partitions of `attempts` for the `days` after that of `now` (UTC), as far as they are missing. One is made apart
+ * and then attached, which hardly locks the others. A day that has begun gets none: its attempts go to the default partition.
  *
  * @returns the names of those that were made.
  */
@@ -38,9 +44,10 @@ export async function createPartitions(
 ): Promise<readonly string[]> {
   const existing = new Map((await listPartitions(db)).map(({ name, attached }) => [name, attached]))
   const made: string[] = []
-  for (let ahead = 0; ahead <= days; ahead++) {
+  for (let ahead = 1; ahead <= days; ahead++) {
     const day = startOfDay(new Date(now.getTime() + ahead * DAY_MS))
     const name = partitionName(day)
+    if (day.getTime() - now.getTime() < TOO_NEAR_MS) continue
     if (existing.get(name) !== true && (await createPartition(db, { name, day }))) made.push(name)
   }
   return made
@@ -52,6 +59,12 @@ async function createPartition(db: Database, { name, day }: { name: string; day:
     return await withTransaction(db, async (transaction) => {
       const { rows } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [PARTITIONS_LOCK])
       if (rows[0]?.locked !== true) return false
+      // Another bookkeeper may have made it between our look and our lock.
+      const { rows: found } = await transaction.query<PartitionRow>({
+        name: 'list_partitions',
+        text: LIST_PARTITIONS,
+      })
+      if (found.some((partition) => partition.name === name && partition.attached)) return false
       // Names and bounds are made of digits only; neither can be a parameter.
       await transaction.query(
         `create table if not exists ${name} (like attempts including defaults including constraints including indexes)`,

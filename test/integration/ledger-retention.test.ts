@@ -1,0 +1,224 @@
+import { randomUUID } from 'node:crypto'
+import {
+  createPartitions,
+  createReplay,
+  dropAttempts,
+  type SweepPosition,
+  settleDeliveries,
+  sweepHistory,
+  takeReplayBatch,
+  withTransaction,
+} from '@curfew/ledger'
+
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { pileUp } from './dead-letters-support.ts'
+import { count, newWorker, planned, register, settledAs } from './ledger-support.ts'
+
+// Goal: what is too old goes, and nothing else ever does; and neither making room nor forgetting stands in the way of
+// attempts. Method: the real statements at every side of every limit.
+
+let database: TestDatabase
+beforeEach(async () => {
+  database = await createTestDatabase()
+  await register(database.db, 2)
+})
+afterEach(() => database.drop())
+
+const db = () => database.db
+const DAY_MS = 86_400_000
+const NOW = new Date('2026-03-30T12:00:00Z')
+const daysBefore = (days: number) => new Date(NOW.getTime() - days * DAY_MS)
+
+async function attemptAt(time: Date): Promise<string> {
+  const id = randomUUID()
+  await db().query({
+    text: `insert into attempts (delivery_id, number, started_at, duration_ms, outcome, worker_id)
+           values ($1, 1, $2, 1, 'acknowledged', $1)`,
+    values: [id, time],
+  })
+  return id
+}
+
+async function partitionOf(id: string): Promise<string> {
+  const { rows } = await db().query<{ partition: string }>(
+    'select tableoid::regclass::text as partition from attempts where delivery_id = $1',
+    [id],
+  )
+  return rows[0]?.partition ?? 'none'
+}
+
+describe('partitions of attempts', () => {
+  test('are made for the days to come, once, and take what is of their day', async () => {
+    const made = await createPartitions(db(), { now: NOW, days: 3 })
+    // Over the end of a month.
+    expect(made).toEqual(['attempts_20260331', 'attempts_20260401', 'attempts_20260402'])
+    expect(await createPartitions(db(), { now: NOW, days: 4 })).toEqual(['attempts_20260403'])
+    const places = await Promise.all(
+      [
+        '2026-03-30T23:59:59.999Z',
+        '2026-03-31T00:00:00Z',
+        '2026-03-31T23:59:59.999Z',
+        '2026-04-01T00:00:00Z',
+        '2026-04-04T00:00:00Z',
+      ].map(async (time) => partitionOf(await attemptAt(new Date(time)))),
+    )
+    expect(places).toEqual([
+      'attempts_default',
+      'attempts_20260331',
+      'attempts_20260331',
+      'attempts_20260401',
+      'attempts_default',
+    ])
+  })
+
+  test('are not made for a day that is near, nor for one of which some lie in the default', async () => {
+    await attemptAt(new Date('2026-04-01T12:00:00Z'))
+    const late = new Date('2026-03-30T23:30:00Z')
+    expect(await createPartitions(db(), { now: late, days: 3 })).toEqual(['attempts_20260402'])
+  })
+
+  test('are made by one of several bookkeepers, and the others do not mind', async () => {
+    const made = await Promise.all([1, 2, 3, 4].map(() => createPartitions(db(), { now: NOW, days: 7 })))
+    await createPartitions(db(), { now: NOW, days: 7 })
+    expect(new Set(made.flat()).size).toBe(made.flat().length)
+    expect(await count(db(), "pg_inherits where inhparent = 'attempts'::regclass")).toBe(8)
+  })
+
+  test('are dropped when all of their day is older, and the default loses what is', async () => {
+    const lost = await attemptAt(daysBefore(40))
+    const kept = await attemptAt(daysBefore(29))
+    await createPartitions(db(), { now: daysBefore(33), days: 3 })
+    const ids = await Promise.all([32, 31, 30].map((days) => attemptAt(daysBefore(days))))
+    const first = await dropAttempts(db(), { before: daysBefore(30), limit: 1 })
+    expect(first).toEqual({ dropped: ['attempts_20260226', 'attempts_20260227'], more: true })
+    expect(await dropAttempts(db(), { before: daysBefore(30), limit: 1 })).toEqual({
+      dropped: [],
+      more: false,
+    })
+    const left = await Promise.all([lost, ...ids, kept].map(partitionOf))
+    expect(left).toEqual(['none', 'none', 'none', 'attempts_20260228', 'attempts_default'])
+  })
+
+  test('are no hindrance to attempts that are recorded meanwhile', async () => {
+    const worker = await newWorker(db())
+    const registry = await register(db(), 2)
+    const deliveries = await planned(db(), registry, { workerId: worker, count: 20 })
+    const now = new Date()
+    await Promise.all([
+      createPartitions(db(), { now, days: 7 }),
+      ...deliveries.map((delivery) =>
+        settleDeliveries(db(), { batch: [settledAs(delivery)], workerId: worker, now }),
+      ),
+    ])
+    expect(await count(db(), 'attempts')).toBe(deliveries.length)
+  })
+})
+
+describe('events and deliveries', () => {
+  /** An event of one delivery for each state, planned and settled so many days ago. */
+  async function history(
+    plannedDaysAgo: number,
+    states: readonly (readonly [state: string, settledDaysAgo: number | null])[],
+  ): Promise<string> {
+    const worker = await newWorker(db())
+    const registry = await register(db(), states.length)
+    const bindings = [...registry.bindings.values()].slice(0, states.length)
+    const deliveries = await planned(db(), registry, { workerId: worker, leased: false, bindings })
+    const [{ eventId } = { eventId: '' }] = deliveries
+    await db().query('update events set planned_at = $2 where id = $1', [eventId, daysBefore(plannedDaysAgo)])
+    for (const [index, [state, settledDaysAgo]] of states.entries()) {
+      await db().query({
+        text: `update deliveries set state = $2, due_at = case when $2 = 'pending' then now() end, attempts = 1,
+                 settled_at = $3, level = case when $2 = 'acknowledged' then 'done' end,
+                 dead_letter_reason = case when $2 = 'dead_lettered' then 'refused' end where id = $1`,
+        values: [deliveries[index]?.id, state, settledDaysAgo === null ? null : daysBefore(settledDaysAgo)],
+      })
+    }
+    return eventId
+  }
+
+  async function sweep(limit = 500): Promise<{ events: number; deliveries: number }> {
+    const total = { events: 0, deliveries: 0 }
+    for (let after: SweepPosition | null = null; ; ) {
+      const swept = await sweepHistory(db(), {
+        before: daysBefore(30),
+        deadBefore: daysBefore(90),
+        after,
+        limit,
+      })
+      total.events += swept.events
+      total.deliveries += swept.deliveries
+      after = swept.next
+      if (after === null) return total
+    }
+  }
+  const left = async () =>
+    (await db().query<{ id: string }>('select id from events order by planned_at')).rows.map(({ id }) => id)
+
+  test('go together, when all of it is over and older', async () => {
+    await history(31, [
+      ['acknowledged', 31],
+      ['lapsed', 31],
+    ])
+    await history(95, [
+      ['dead_lettered', 91],
+      ['acknowledged', 95],
+    ])
+    const kept = [
+      // A dead letter of it is kept for longer.
+      await history(60, [
+        ['dead_lettered', 60],
+        ['acknowledged', 60],
+      ]),
+      // Not over, however old.
+      await history(50, [
+        ['pending', null],
+        ['acknowledged', 50],
+      ]),
+      // Over since yesterday.
+      await history(40, [
+        ['acknowledged', 1],
+        ['acknowledged', 40],
+      ]),
+      await history(29, [['acknowledged', 29]]),
+    ]
+    expect(await sweep(1)).toEqual({ events: 2, deliveries: 4 })
+    expect(await left()).toEqual(kept)
+    expect(await count(db(), 'deliveries')).toBe(7)
+    expect(await sweep()).toEqual({ events: 0, deliveries: 0 })
+  })
+
+  test('go where nobody was owed anything', async () => {
+    await history(31, [['acknowledged', 31]])
+    await db().query('delete from deliveries')
+    expect(await sweep()).toEqual({ events: 1, deliveries: 0 })
+  })
+
+  test('stay when a replay puts one of them back at that moment', async () => {
+    await pileUp(db(), { clientId: 'rp-0', count: 3, secondsAgo: 100 * 86_400 })
+    const job = await createReplay(db(), {
+      id: randomUUID(),
+      filter: { issuer: null, clientId: null, reason: null, from: null, to: null, ids: null },
+      includeLapsed: false,
+      requestedBy: 'test',
+    })
+    const old = new Date(Date.now() - 90 * DAY_MS)
+    const sweeping = await withTransaction(db(), async (transaction) => {
+      // As a batch of the job does, not yet committed.
+      await transaction.query(
+        `update deliveries set state = 'pending', due_at = now(), settled_at = null, dead_letter_reason = null,
+                generation = 1, replay_id = $1 where id = (select min(id::text)::uuid from deliveries)`,
+        [job.id],
+      )
+      const swept = sweepHistory(db(), { before: old, deadBefore: old, after: null, limit: 10 })
+      await expect.poll(() => count(db(), 'pg_locks where not granted')).toBeGreaterThan(0)
+      return { swept }
+    })
+    expect(await sweeping.swept).toEqual({ events: 2, deliveries: 2, next: null })
+    expect(await count(db(), "deliveries d join events e on e.id = d.event_id where state = 'pending'")).toBe(
+      1,
+    )
+    expect(await takeReplayBatch(db(), { job, limit: 10, pauseMs: 0 })).toEqual({ taken: 0, state: 'done' })
+  })
+})
