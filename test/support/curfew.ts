@@ -72,8 +72,8 @@ export interface TestWorker {
   kill(): Promise<void>
 }
 
-/** One bookkeeper with its own connections. The same words as of a worker. */
-export type TestBookkeeper = TestWorker
+/** One bookkeeper with its own connections. */
+export type TestBookkeeper = Pick<TestWorker, 'stop' | 'kill'>
 
 /** One route, as it was registered. */
 export interface Route {
@@ -227,17 +227,18 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         await bookkeeper.stop(abandon)
         await ownDb.end()
         await ownGate.close()
-        started.delete(handle)
+        bookkeeping.delete(handle)
       })()
       return ended
     }
     const handle: TestBookkeeper = { stop: () => end(false), kill: () => end(true) }
-    started.add(handle)
+    bookkeeping.add(handle)
     await bookkeeper.ready
     return handle
   }
 
   const started = new Set<TestWorker>()
+  const bookkeeping = new Set<TestBookkeeper>()
   await Promise.all(Array.from({ length: workers }, () => startWorker()))
   await Promise.all(Array.from({ length: bookkeepers }, () => startBookkeeper()))
   const client = createClient({ url, key: adminKey })
@@ -246,7 +247,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   let stopped: Promise<void> | null = null
   const stop = () => {
     stopped ??= (async () => {
-      await Promise.all([...started].map((worker) => worker.stop()))
+      await Promise.all([...started, ...bookkeeping].map((each) => each.stop()))
       await Promise.all(running.map((service) => service.stop(false)))
       await eventLog.close()
       await db.end()

@@ -11,6 +11,13 @@ import type {
   RelyingParty,
   RelyingPartyInput,
 } from './api.ts'
+import type {
+  DeadLetter,
+  DeadLetterWithAttempts,
+  Replay,
+  ReplayInput,
+  ReplayPreview,
+} from './dead-letters.ts'
 import type { LogoutEventInput } from './logout-event.ts'
 
 /** Curfew answered, and the answer is no. */
@@ -53,6 +60,17 @@ export interface DeliveriesFilter {
   readonly cursor?: string
 }
 
+export interface DeadLettersFilter {
+  readonly issuer?: string
+  readonly client_id?: string
+  readonly reason?: string
+  /** Dead-lettered at or after, and before (RFC 3339). */
+  readonly from?: string
+  readonly to?: string
+  readonly limit?: number
+  readonly cursor?: string
+}
+
 /** A typed client of Curfew's HTTP API. Every call rejects with `ApiError` when the answer is no. */
 export interface Client {
   postLogoutEvent(event: LogoutEventInput): Promise<Accepted>
@@ -61,6 +79,13 @@ export interface Client {
   getLogoutEvent(id: string, options?: { readonly wait?: number }): Promise<LogoutEventStatus>
   listDeliveries(filter?: DeliveriesFilter): Promise<Page<Delivery>>
   getDelivery(id: string): Promise<DeliveryWithAttempts>
+  listDeadLetters(filter?: DeadLettersFilter): Promise<Page<DeadLetter>>
+  getDeadLetter(id: string): Promise<DeadLetterWithAttempts>
+  /** What a replay would touch. Changes nothing. */
+  previewReplay(replay: Omit<ReplayInput, 'dry_run'>): Promise<ReplayPreview>
+  startReplay(replay: Omit<ReplayInput, 'dry_run'>): Promise<Replay>
+  getReplay(id: string): Promise<Replay>
+  cancelReplay(id: string): Promise<Replay>
   putIssuer(name: string, issuer: IssuerInput): Promise<Issuer>
   getIssuer(name: string): Promise<Issuer>
   putRelyingParty(
@@ -75,7 +100,11 @@ export interface Client {
 export function createClient({ url, key }: ClientOptions): Client {
   // Paths are put behind what `url` has, which may itself lie under a path of a proxy.
   const base = url.replace(/\/+$/, '')
-  async function call<Answer>(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown): Promise<Answer> {
+  async function call<Answer>(
+    method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+    path: string,
+    body?: unknown,
+  ): Promise<Answer> {
     const response = await fetch(base + path, {
       method,
       headers: {
@@ -103,6 +132,12 @@ export function createClient({ url, key }: ClientOptions): Client {
       call('GET', `/v1/logout-events/${encodeURIComponent(id)}${wait === undefined ? '' : `?wait=${wait}`}`),
     listDeliveries: (filter = {}) => call('GET', `/v1/deliveries?${query(filter)}`),
     getDelivery: (id) => call('GET', `/v1/deliveries/${encodeURIComponent(id)}`),
+    listDeadLetters: (filter = {}) => call('GET', `/v1/dead-letters?${query(filter)}`),
+    getDeadLetter: (id) => call('GET', `/v1/dead-letters/${encodeURIComponent(id)}`),
+    previewReplay: (replay) => call('POST', '/v1/dead-letters/replay', { ...replay, dry_run: true }),
+    startReplay: (replay) => call('POST', '/v1/dead-letters/replay', replay),
+    getReplay: (id) => call('GET', `/v1/replays/${encodeURIComponent(id)}`),
+    cancelReplay: (id) => call('DELETE', `/v1/replays/${encodeURIComponent(id)}`),
     putIssuer: (name, issuer) => call('PUT', issuerPath(name), issuer),
     getIssuer: (name) => call('GET', issuerPath(name)),
     putRelyingParty: (issuer, clientId, metadata) => call('PUT', partyPath(issuer, clientId), metadata),
@@ -111,7 +146,7 @@ export function createClient({ url, key }: ClientOptions): Client {
   }
 }
 
-function query(filter: DeliveriesFilter): string {
+function query(filter: DeliveriesFilter | DeadLettersFilter): string {
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(filter)) {
     if (value !== undefined) parameters.set(name, String(value))

@@ -17,7 +17,7 @@ export {
   RelyingPartySettings,
   type Scope,
 } from './api.ts'
-export { ApiError, type Client, type ClientOptions, createClient } from './client.ts'
+export { ApiError, type Client, type ClientOptions, createClient, type DeadLettersFilter } from './client.ts'
 export {
   DEAD_LETTER_TYPE,
   type DeadLetterFacts,

@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-import { parseArgs } from 'node:util'
 import { migrate, openDatabase } from '@curfew/ledger'
 import { readEnvironment, readOrExit } from '@curfew/runtime'
 import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
+import { parse, UsageError } from './arguments.ts'
+import { dlq } from './dlq.ts'
 
 // The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
 
@@ -12,14 +13,24 @@ const USAGE = `Usage: curfew COMMAND
                 --demo: with three relying parties on loopback and one logout
   migrate       bring the ledger of DATABASE_URL to this release's schema
 
+  dlq list      dead letters: what went wrong, and what would mend it
+  dlq show ID   one of them, with every attempt
+  dlq replay    put them back; shows first what that touches, and asks
+                --dry-run         show only
+                --yes             do not ask
+                --include-lapsed  also those whose session is over by itself
+                --follow ID       watch a replay that is under way
+                --cancel ID       stop one
+  which ones:   --issuer NAME --client CLIENT_ID --reason REASON --from TIME --to TIME
+                --id ID (may be repeated; replay only) --limit N (list only)
+  dlq speaks to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
+  --json: for machines.
+
 Settings come from the environment; the README lists them.
 `
 
-/** What is asked for cannot be understood. */
-class UsageError extends Error {}
-
 async function up(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { demo: { type: 'boolean', default: false } })
+  const { values } = parse(args, { demo: { type: 'boolean' } })
   return runStandalone(readOrExit(readStandaloneConfig), {
     demo: values.demo === true,
     print: (text) => process.stdout.write(text),
@@ -48,20 +59,10 @@ async function migrateLedger(args: readonly string[]): Promise<number> {
   }
 }
 
-function parse(
-  args: readonly string[],
-  options: NonNullable<Parameters<typeof parseArgs>[0]>['options'] & {},
-) {
-  try {
-    return parseArgs({ args: [...args], options, allowPositionals: false, strict: true })
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error })
-  }
-}
-
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
   up,
   migrate: migrateLedger,
+  dlq,
 }
 
 async function main([name, ...args]: readonly string[]): Promise<number> {

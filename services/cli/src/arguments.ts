@@ -1,0 +1,38 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util'
+
+/** What is asked for cannot be understood. */
+export class UsageError extends Error {}
+
+/** Which dead letters, as options. */
+export const FILTER_OPTIONS = {
+  issuer: { type: 'string' },
+  client: { type: 'string' },
+  reason: { type: 'string' },
+  from: { type: 'string' },
+  to: { type: 'string' },
+} as const
+
+type Options = NonNullable<ParseArgsConfig['options']>
+
+/**
+ * Reads the arguments of one command. @param positionals how many words there must be beside the options.
+ *
+ * @throws {UsageError}
+ */
+export function parse<const Given extends Options>(args: readonly string[], options: Given, positionals = 0) {
+  const parsed = read(args, options, positionals > 0)
+  if (parsed.positionals.length !== positionals) throw new UsageError('Which one? Give one id.')
+  return parsed
+}
+
+function read<const Given extends Options>(
+  args: readonly string[],
+  options: Given,
+  allowPositionals: boolean,
+) {
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals, strict: true })
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error })
+  }
+}

@@ -1,0 +1,56 @@
+import { ApiError, type Client, createClient } from '@curfew/client'
+import { readEnvironment, readOrExit } from '@curfew/runtime'
+import { UsageError } from './arguments.ts'
+
+/** Options of every command that speaks to a running Curfew. */
+export const CONNECTION_OPTIONS = { url: { type: 'string' }, key: { type: 'string' } } as const
+
+const DEFAULT_URL = 'http://127.0.0.1:8480'
+
+/** A client for `--url` and `--key`, or `CURFEW_URL` and `CURFEW_KEY`. @throws {UsageError} without a key, or for what is no URL. */
+export function connect(given: {
+  readonly url?: string | undefined
+  readonly key?: string | undefined
+}): Client {
+  const fromEnvironment = readOrExit((env) =>
+    readEnvironment(env, (read) => ({
+      url: read.url('CURFEW_URL', { protocols: ['http:', 'https:'] }),
+      key: read.optional('CURFEW_KEY'),
+    })),
+  )
+  const url = given.url ?? fromEnvironment.url ?? DEFAULT_URL
+  const key = given.key ?? fromEnvironment.key
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
+    throw new UsageError(`--url: ${url} is no http(s) URL.`)
+  if (key === null) throw new UsageError('Give an API key: --key, or CURFEW_KEY.')
+  return createClient({ url, key })
+}
+
+/** A call that came to nothing, in words for a person. */
+export class CallFailed extends Error {
+  /** Whether the same call may succeed later. */
+  readonly passing: boolean
+
+  constructor(message: string, { passing, cause }: { passing: boolean; cause: unknown }) {
+    super(message, { cause })
+    this.passing = passing
+  }
+}
+
+/** What a call answers. @throws {CallFailed} */
+export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
+  try {
+    return await call
+  } catch (error) {
+    if (error instanceof ApiError) {
+      const { status } = error
+      throw new CallFailed(`Curfew answered ${status}: ${error.message}`, {
+        passing: status === 429 || status >= 500,
+        cause: error,
+      })
+    }
+    const { cause } = Object(error) as { readonly cause?: unknown }
+    const reason = cause instanceof Error ? cause.message || Object(cause).code : Object(error).message
+    throw new CallFailed(`Curfew does not answer: ${reason}`, { passing: true, cause: error })
+  }
+}

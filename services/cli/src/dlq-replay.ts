@@ -1,0 +1,157 @@
+import { createInterface } from 'node:readline/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Client, Replay, ReplayFilter, ReplayPreview } from '@curfew/client'
+import { FILTER_OPTIONS, parse, UsageError } from './arguments.ts'
+import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { createProgress } from './progress.ts'
+import { table } from './table.ts'
+
+const POLL_MS = 300
+/** How long what has been put back is watched, in milliseconds: most is settled at once, the rest by its schedule. */
+const SETTLE_MS = 5_000
+/** Polls in a row that may fail. */
+const FAILURES_MAX = 60
+
+/** `curfew dlq replay`. @returns the exit status: 1 where it was cancelled, declined, or left. */
+export async function replay(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, {
+    ...CONNECTION_OPTIONS,
+    ...FILTER_OPTIONS,
+    id: { type: 'string', multiple: true },
+    'include-lapsed': { type: 'boolean' },
+    'dry-run': { type: 'boolean' },
+    yes: { type: 'boolean' },
+    follow: { type: 'string' },
+    cancel: { type: 'string' },
+    json: { type: 'boolean' },
+  })
+  const json = values.json === true
+  const print = (job: Replay) => process.stdout.write(json ? `${JSON.stringify(job)}\n` : summary(job))
+  if (values.cancel !== undefined) {
+    const job = await answered(connect(values).cancelReplay(values.cancel))
+    print(job)
+    return job.state === 'cancelled' ? 0 : 1
+  }
+  if (values.follow !== undefined) return follow(connect(values), values.follow, print)
+
+  const { issuer, client: client_id, reason, from, to, id: ids } = values
+  const filter = {
+    ...(issuer !== undefined && { issuer }),
+    ...(client_id !== undefined && { client_id }),
+    // The server knows which there are, and says so.
+    ...(reason !== undefined && { reason: reason as NonNullable<ReplayFilter['reason']> }),
+    ...(from !== undefined && { from }),
+    ...(to !== undefined && { to }),
+    ...(ids !== undefined && { ids }),
+  }
+  const request = { filter, include_lapsed: values['include-lapsed'] === true }
+  const dryRun = values['dry-run'] === true
+  if (!dryRun && values.yes !== true && !process.stdin.isTTY)
+    throw new UsageError(
+      'Nobody is here to be asked: give --yes to replay, or --dry-run to see what it would touch.',
+    )
+  const client = connect(values)
+  const preview = await answered(client.previewReplay(request))
+  if (dryRun && json) process.stdout.write(`${JSON.stringify(preview)}\n`)
+  else (json ? process.stderr : process.stdout).write(previewText(preview, request.include_lapsed))
+  if (dryRun) return 0
+  if (values.yes !== true && preview.total > 0 && !(await agreed(preview.total))) {
+    process.stderr.write('Nothing was replayed.\n')
+    return 1
+  }
+  if (preview.total === 0 && !json) return 0
+  const job = await answered(client.startReplay(request))
+  return follow(client, job.id, print)
+}
+
+async function agreed(total: number): Promise<boolean> {
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    return /^y(es)?$/i.test((await terminal.question(`Replay ${total}? [y/N] `)).trim())
+  } finally {
+    terminal.close()
+  }
+}
+
+/** Shows how a job gets on until it has ended and, for a moment, how what it put back is settled. */
+async function follow(client: Client, id: string, print: (job: Replay) => void): Promise<number> {
+  const leave = new AbortController()
+  const onInterrupt = () => leave.abort()
+  process.on('SIGINT', onInterrupt)
+  const progress = createProgress(process.stderr)
+  try {
+    let endedAtMs: number | null = null
+    for (;;) {
+      const job = await poll(client, id, leave.signal)
+      if (job === null) {
+        progress.end()
+        process.stderr.write(
+          `Replay ${id} goes on without you.\n  watch it:  curfew dlq replay --follow ${id}\n  stop it:   curfew dlq replay --cancel ${id}\n`,
+        )
+        return 1
+      }
+      // What has lapsed since it was asked for is never put back.
+      const total = job.state === 'done' ? job.done : job.total
+      progress.show(job.done, total, counts(job))
+      if (job.state !== 'running') endedAtMs ??= performance.now()
+      if (endedAtMs !== null && (job.waiting === 0 || performance.now() - endedAtMs > SETTLE_MS)) {
+        progress.end()
+        print(job)
+        return job.state === 'done' ? 0 : 1
+      }
+      await sleep(POLL_MS, undefined, { signal: leave.signal }).catch(() => undefined)
+    }
+  } finally {
+    process.off('SIGINT', onInterrupt)
+  }
+}
+
+/** The job, or null when we are to leave. What passes by itself is waited out. */
+async function poll(client: Client, id: string, leave: AbortSignal): Promise<Replay | null> {
+  for (let failures = 1; ; failures++) {
+    if (leave.aborted) return null
+    try {
+      return await answered(client.getReplay(id))
+    } catch (error) {
+      if (!(error instanceof CallFailed && error.passing) || failures >= FAILURES_MAX) throw error
+    }
+    await sleep(POLL_MS * 3, undefined, { signal: leave }).catch(() => undefined)
+  }
+}
+
+function counts({ done, total, acknowledged, waiting, dead }: Replay): string {
+  return `${done} of ${total} put back: ${acknowledged} acknowledged, ${waiting} waiting, ${dead} dead again`
+}
+
+function summary(job: Replay): string {
+  const { acknowledged, superseded, lapsed, dead, waiting } = job
+  const rows = Object.entries({ acknowledged, superseded, lapsed, 'dead again': dead, waiting })
+  return `Replay ${job.id} is ${job.state}: ${job.done} of ${job.total} put back.\n${rows
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => `  ${String(count).padStart(8)} ${name}\n`)
+    .join('')}${waiting === 0 ? '' : `Look again: curfew dlq replay --follow ${job.id}\n`}`
+}
+
+function previewText(preview: ReplayPreview, includeLapsed: boolean): string {
+  if (preview.groups.length === 0) return 'No dead letters match.\n'
+  const rows = preview.groups.map((group) => [
+    group.issuer,
+    group.client_id,
+    group.reason,
+    group.count,
+    group.lapsed,
+    group.oldest.slice(0, 19).replace('T', ' '),
+    group.newest.slice(0, 19).replace('T', ' '),
+  ])
+  const more = preview.groups_left_out === 0 ? '' : `… and ${preview.groups_left_out} more groups.\n`
+  const lapsed =
+    preview.lapsed === 0
+      ? ''
+      : ` ${preview.lapsed} are of sessions that are over by themselves${
+          includeLapsed ? ' and are replayed as well' : ': they stay, unless --include-lapsed'
+        }.`
+  return `${table([
+    ['ISSUER', 'CLIENT', 'REASON', 'COUNT', 'LAPSED', 'OLDEST (UTC)', 'NEWEST (UTC)'],
+    ...rows,
+  ])}${more}A replay puts back ${preview.total}.${lapsed}\n`
+}

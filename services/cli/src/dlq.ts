@@ -1,0 +1,115 @@
+import type { DeadLetter, DeadLettersFilter, DeadLetterWithAttempts } from '@curfew/client'
+import { FILTER_OPTIONS, parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { replay } from './dlq-replay.ts'
+import { plain, table } from './table.ts'
+
+const PAGE_MAX = 500
+const LIMIT_DEFAULT = 50
+
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+  list,
+  show,
+  replay,
+}
+
+/** `curfew dlq list|show|replay`. @returns the exit status. */
+export async function dlq([name, ...args]: readonly string[]): Promise<number> {
+  if (name === undefined) throw new UsageError('dlq list, dlq show or dlq replay?')
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
+  if (command === undefined) throw new UsageError(`There is no command dlq ${name}.`)
+  return command(args)
+}
+
+async function list(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, {
+    ...CONNECTION_OPTIONS,
+    ...FILTER_OPTIONS,
+    limit: { type: 'string' },
+    json: { type: 'boolean' },
+  })
+  const limit = Number(values.limit ?? LIMIT_DEFAULT)
+  if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
+  const client = connect(values)
+  const { client: client_id, issuer, reason, from, to } = values
+  const filter: DeadLettersFilter = {
+    ...(issuer !== undefined && { issuer }),
+    ...(client_id !== undefined && { client_id }),
+    ...(reason !== undefined && { reason }),
+    ...(from !== undefined && { from }),
+    ...(to !== undefined && { to }),
+  }
+  const items: DeadLetter[] = []
+  let cursor: string | null = null
+  do {
+    const page: Awaited<ReturnType<typeof client.listDeadLetters>> = await answered(
+      client.listDeadLetters({
+        ...filter,
+        limit: Math.min(PAGE_MAX, limit - items.length),
+        ...(cursor !== null && { cursor }),
+      }),
+    )
+    items.push(...page.items)
+    cursor = page.next_cursor
+  } while (cursor !== null && items.length < limit)
+
+  if (values.json === true) {
+    process.stdout.write(`${JSON.stringify({ items, next_cursor: cursor })}\n`)
+    return 0
+  }
+  if (items.length === 0) {
+    process.stdout.write('No dead letters.\n')
+    return 0
+  }
+  const rows = items.map((item) => [
+    item.id,
+    item.dead_lettered_at.slice(0, 19).replace('T', ' '),
+    item.issuer,
+    item.client_id,
+    item.reason + (item.lapsed ? ' (lapsed)' : ''),
+    item.what,
+  ])
+  process.stdout.write(table([['ID', 'DIED (UTC)', 'ISSUER', 'CLIENT', 'REASON', 'WHAT'], ...rows]))
+  if (cursor !== null) process.stdout.write('There are more: --limit, or narrow it down.\n')
+  return 0
+}
+
+async function show(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, { ...CONNECTION_OPTIONS, json: { type: 'boolean' } }, 1)
+  const letter = await answered(connect(values).getDeadLetter(positionals[0] ?? ''))
+  process.stdout.write(values.json === true ? `${JSON.stringify(letter)}\n` : inWords(letter))
+  return 0
+}
+
+function inWords(letter: DeadLetterWithAttempts): string {
+  const facts: readonly (readonly [string, string])[] = [
+    ['delivery', letter.id],
+    ['event', letter.event_id],
+    ['relying party', `${letter.client_name ?? letter.client_id} (${letter.issuer}/${letter.client_id})`],
+    ['session', letter.sid ?? 'all of the subject'],
+    ['given up on', `${letter.dead_lettered_at}, after ${letter.attempt_count} attempts`],
+    ['reason', letter.reason],
+    ...(letter.lapsed
+      ? [['lapsed', `the session ended by itself at ${letter.session_ends_at}`] as const]
+      : []),
+    ...(letter.replay_id === null
+      ? []
+      : [['replayed', `${letter.generation} times, last by ${letter.replay_id}`] as const]),
+    ['what', letter.what],
+    ['fix', letter.fix],
+  ]
+  const attempts = letter.attempts.map((attempt) => [
+    attempt.number,
+    attempt.started_at,
+    attempt.duration_ms,
+    attempt.status ?? attempt.error_class ?? '',
+    attempt.jti ?? '',
+    [attempt.error, attempt.error_description].filter((word) => word !== null).join(': '),
+  ])
+  return (
+    facts.map(([name, value]) => `${name.padEnd(14)}${plain(value)}\n`).join('') +
+    (attempts.length === 0
+      ? ''
+      : `\n${table([['#', 'STARTED', 'MS', 'ANSWER', 'JTI', 'SAID'], ...attempts])}`)
+  )
+}
