@@ -1,0 +1,152 @@
+import { randomUUID } from 'node:crypto'
+import type { DeadLetter, Replay, ReplayPreview } from '@curfew/client'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { pileUp } from '../integration/dead-letters-support.ts'
+import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { useProcesses } from '../support/processes.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+
+// Goal: an SRE at a terminal, or a script, sees what is dead and why, replays it once the relying party is mended, and watches
+// it come back. Method: the real command against all services, with a relying party that was really down.
+
+const processes = useProcesses()
+let curfew: Curfew
+let shop: RelyingParty
+beforeAll(async () => {
+  curfew = await openCurfew()
+  shop = await openRelyingParty(curfew, { clientId: 'shop', curfew: { retry_schedule_ms: [] } })
+  await openRelyingParty(curfew, { clientId: 'wiki' }).then((wiki) => wiki.close())
+})
+afterAll(async () => {
+  await curfew.stop()
+  await shop.close()
+})
+beforeEach(() => curfew.db.query('truncate events, deliveries, attempts, replays, audit'))
+
+function start(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  return processes.start({
+    name: `curfew dlq ${args[0]}`,
+    file: 'services/cli/src/main.ts',
+    args: ['dlq', ...args],
+    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env },
+  })
+}
+
+async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const command = start(args, env)
+  const { code } = await command.exit()
+  return { code, stdout: command.stdout, stderr: command.stderr }
+}
+
+/** Logouts that the shop never took. */
+async function die(count: number): Promise<void> {
+  shop.behave({ status: 503, body: '{"error":"maintenance"}' })
+  await curfew.client.postLogoutEvents(
+    Array.from({ length: count }, () => ({ iss: ISS, sub: randomUUID(), clients: ['shop'] })),
+  )
+  await eventually(async () => {
+    const { items } = await curfew.client.listDeadLetters()
+    expect(items).toHaveLength(count)
+  })
+  shop.behave(null)
+}
+
+test('from a dead letter to its acknowledgement', async () => {
+  await die(3)
+  const bookkeeper = await curfew.startBookkeeper()
+  const listed = await run(['list', '--client', 'shop'])
+  expect(listed).toMatchObject({ code: 0, stderr: '' })
+  expect(listed.stdout.split('\n')).toEqual([
+    expect.stringMatching(/^ID +DIED \(UTC\) +ISSUER +CLIENT +REASON +WHAT$/),
+    ...[1, 2, 3].map(() =>
+      expect.stringMatching(/ main +shop +attempts_exhausted +.*it answered 503 \(maintenance\)\.$/),
+    ),
+    '',
+  ])
+  const { items } = JSON.parse((await run(['list', '--json'])).stdout) as { items: readonly DeadLetter[] }
+  const [first] = items
+  const shown = await run(['show', first?.id ?? ''])
+  expect(shown.code).toBe(0)
+  expect(shown.stdout).toMatch(/^fix +Find in its log/m)
+  expect(shown.stdout).toMatch(/^3 +\S+Z +\d+ +503 +[0-9a-f-]{36} +maintenance$/m)
+
+  const before = shop.received.length
+  const dry = await run(['replay', '--issuer', 'main', '--dry-run'])
+  expect(dry.code).toBe(0)
+  expect(dry.stdout).toMatch(/^main +shop +attempts_exhausted +3 +0 /m)
+  expect(dry.stdout).toContain('A replay puts back 3.')
+  expect(shop.received).toHaveLength(before)
+
+  const replayed = await run(['replay', '--client', 'shop', '--yes'])
+  expect(replayed.code).toBe(0)
+  expect(replayed.stdout).toContain('A replay puts back 3.')
+  expect(replayed.stdout).toMatch(/Replay \S+ is done: 3 of 3 put back\.\n +3 acknowledged\n$/)
+  expect(replayed.stderr).toMatch(/\[#{30}\] 100 % {2}3 of 3 put back/)
+  // New tokens, each taken by the relying party.
+  const tokens = shop.received.map(({ claims }) => claims.jti)
+  expect(new Set(tokens).size).toBe(tokens.length)
+  expect(shop.received.slice(before).map(({ verification }) => verification.ok)).toEqual([true, true, true])
+  expect((await run(['list'])).stdout).toBe('No dead letters.\n')
+  expect(await run(['replay', '--yes'])).toMatchObject({ code: 0, stdout: 'No dead letters match.\n' })
+  await bookkeeper.stop()
+})
+
+test('for scripts: what is asked for as JSON on standard output, and nothing else there', async () => {
+  await pileUp(curfew.db, { clientId: 'wiki', count: 2, sessionEndsInS: -1 })
+  const [, third] = [...(await pileUp(curfew.db, { clientId: 'wiki', count: 2 }))]
+  const dry = await run(['replay', '--dry-run', '--json', '--include-lapsed'])
+  expect(JSON.parse(dry.stdout) as ReplayPreview).toMatchObject({ dry_run: true, total: 4, lapsed: 2 })
+  const bookkeeper = await curfew.startBookkeeper()
+  const replayed = await run(['replay', '--json', '--yes', '--id', third ?? ''])
+  expect(JSON.parse(replayed.stdout) as Replay).toMatchObject({ state: 'done', total: 1, done: 1 })
+  await bookkeeper.stop()
+})
+
+describe('a replay that is under way', () => {
+  test('goes on after Ctrl-C, is found again and is cancelled', async () => {
+    await pileUp(curfew.db, { clientId: 'wiki', count: 5 })
+    const command = start(['replay', '--yes'])
+    await command.says(/0 of 5 put back/)
+    command.signal('SIGINT')
+    expect(await command.exit()).toMatchObject({ code: 1 })
+    const [, id = ''] = /curfew dlq replay --follow (\S+)/.exec(command.stderr) ?? []
+    expect(await curfew.client.getReplay(id)).toMatchObject({ state: 'running' })
+    const following = start(['replay', '--follow', id])
+    await following.says(/0 of 5 put back/)
+    const cancelled = await run(['replay', '--cancel', id])
+    expect(cancelled).toMatchObject({ code: 0, stdout: expect.stringContaining('is cancelled: 0 of 5') })
+    expect(await following.exit()).toMatchObject({ code: 1 })
+    expect(following.stdout).toContain('is cancelled')
+  })
+})
+
+describe('exit statuses and words of what is wrong', () => {
+  test.each([
+    { args: [], says: 'dlq list, dlq show or dlq replay?' },
+    { args: ['lst'], says: 'There is no command dlq lst.' },
+    { args: ['show'], says: 'Give one id' },
+    { args: ['list', '--lmit', '1'], says: "Unknown option '--lmit'" },
+    { args: ['list', '--limit', '0'], says: '--limit must be' },
+    { args: ['list', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
+    { args: ['list'], env: { CURFEW_KEY: '' }, says: 'Give an API key' },
+    { args: ['replay'], says: 'give --yes' },
+  ])('usage: $args is 2', async ({ args, env = {}, says }) => {
+    const { code, stdout, stderr } = await run(args, env)
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toContain(says)
+  })
+
+  test.each([
+    { args: ['show', randomUUID()], says: 'Curfew answered 404' },
+    { args: ['list', '--reason', 'lost'], says: '/reason must be' },
+    { args: ['replay', '--yes', '--from', 'noon'], says: '/filter/from' },
+    { args: ['replay', '--follow', randomUUID()], says: 'Curfew answered 404' },
+    { args: ['list'], env: { CURFEW_KEY: 'cfw_unknown' }, says: 'Curfew answered 401' },
+    { args: ['list', '--url', 'http://127.0.0.1:1'], says: 'Curfew does not answer: ' },
+  ])('the answer is no: $args is 1', async ({ args, env = {}, says }) => {
+    const { code, stdout, stderr } = await run(args, env)
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+    expect(stderr).toContain(says)
+    expect(stderr).not.toContain('cfw_')
+  })
+})
