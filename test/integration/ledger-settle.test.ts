@@ -93,7 +93,7 @@ describe('each next state', () => {
     await settle([
       {
         ...settledAs(delivery, { state: 'dead_lettered', reason: 'refused' }, [REFUSED]),
-        counts: { retries: 4, refusals: 3 },
+        counts: { attempts: 0, retries: 4, refusals: 3 },
       },
     ])
     expect(await readDelivery(database.db, delivery.id)).toMatchObject({
@@ -217,6 +217,24 @@ describe('the lease is the fence', () => {
     ])
     expect(await settle([settledAs(lost), unknown, settledAs(mine)])).toEqual(new Set([lost.id, unknown.id]))
     expect(await count(database.db, 'attempts')).toBe(1)
+  })
+
+  test('what is said again, after a lost answer, holds up nothing, though the same worker has claimed it since', async () => {
+    const again = settledAs(await one(), { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 }, [BUSY])
+    await settle([again])
+    const taken = await claimDue(database.db, {
+      workerId,
+      now: new Date(),
+      slots: new Map(),
+      slotsElse: both(1),
+      limit: 1,
+    })
+    expect(taken).toMatchObject([{ id: again.id, attempts: 1 }])
+    const beside = settledAs(await one())
+    expect(await settle([again, beside])).toEqual(new Set([again.id]))
+    expect(await readDelivery(database.db, again.id)).toMatchObject({ state: 'in_flight', attempts: 1 })
+    expect(await readDelivery(database.db, beside.id)).toMatchObject({ state: 'acknowledged' })
+    expect(await count(database.db, 'attempts')).toBe(2)
   })
 
   test('what was settled is settled once, however often it is said', async () => {

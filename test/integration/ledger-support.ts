@@ -173,7 +173,7 @@ export function settledAs(
       jti: randomUUID(),
     })),
     settlement,
-    counts: { retries: 0, refusals: 0 },
+    counts: { attempts: delivery.attempts, retries: 0, refusals: 0 },
   }
 }
 

@@ -1,4 +1,4 @@
-import type { AttemptOutcome, BindingId, DeliveryId, Settlement, WorkerId } from '@curfew/domain'
+import type { AttemptOutcome, BindingId, DeliveryId, Settlement, Tries, WorkerId } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
 
@@ -18,17 +18,18 @@ export interface Settled {
   readonly id: DeliveryId
   readonly attempts: readonly AttemptRecord[]
   readonly settlement: Settlement
-  /** The delivery's counts, as far as `settlement` does not say them. */
-  readonly counts: { readonly retries: number; readonly refusals: number }
+  /** The delivery's counts as it was leased: `attempts` is part of the fence, the others count as far as `settlement` does not say them. */
+  readonly counts: Tries
 }
 
-// The lease is the fence: what another worker has claimed since, or settled, is left as it is. Nearly all are settled, so
-// the answer names the others.
+// The lease is the fence: what another worker has claimed since, or settled, is left as it is. So is what this worker has
+// settled by the same statement, of which the answer was lost, and claimed again since: it has more attempts now. Nearly all
+// are settled, so the answer names the others.
 const SETTLE_DELIVERIES = `
   with given as (
     select * from unnest($3::uuid[], $4::text[], $5::smallint[], $6::smallint[], $7::smallint[], $8::timestamptz[],
-             $9::text[], $10::text[]) with ordinality
-           as s(id, state, attempts, retries, refusals, due_at, level, reason, place)
+             $9::text[], $10::text[], $21::smallint[]) with ordinality
+           as s(id, state, attempts, retries, refusals, due_at, level, reason, attempts_before, place)
   ),
   settled as (
     update deliveries d
@@ -36,7 +37,7 @@ const SETTLE_DELIVERIES = `
            due_at = s.due_at, settled_at = case when s.state = 'pending' then null else $2::timestamptz end,
            level = s.level, dead_letter_reason = s.reason
       from given s
-     where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1
+     where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1 and d.attempts = s.attempts_before
     returning d.id, s.place
   ),
   recorded as (
@@ -54,8 +55,8 @@ const SETTLE_DELIVERIES = `
 /**
  * Records a batch of attempts and turns each delivery to its next state, in one statement.
  *
- * @returns the ids that were not settled, mostly none: of these the lease was lost, another worker has them, and nothing
- * was recorded.
+ * @returns the ids that were not settled, mostly none: of these the lease was lost, or they were settled before, and
+ * nothing was recorded.
  */
 export async function settleDeliveries(
   db: Database,
@@ -98,6 +99,7 @@ export async function settleDeliveries(
       textColumn(attempts.map(({ outcome }) => ('error' in outcome ? outcome.error : null))),
       textColumn(attempts.map(({ outcome }) => description(outcome))),
       plainColumn(attempts.map(({ jti }) => jti)),
+      plainArray(batch.map(({ counts }) => counts.attempts)),
     ],
   })
   return new Set(rows.map(({ id }) => id))
