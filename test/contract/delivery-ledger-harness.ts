@@ -1,0 +1,145 @@
+import {
+  type Binding,
+  type BindingId,
+  type ClientId,
+  DEFAULT_RETRY_POLICY,
+  type DeliveryId,
+  type IssuerName,
+} from '@curfew/domain'
+import { createDeliveryLedger, type DeliveryLedger } from '@curfew/ledger'
+import { ISS, register, registerParty } from '../integration/ledger-support.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
+
+/** A row of `deliveries`, as far as it decides anything. */
+export interface LedgerRow {
+  readonly id: DeliveryId
+  readonly bindingId: BindingId
+  readonly state: string
+  readonly attempts: number
+  readonly retries: number
+  readonly refusals: number
+  readonly dueAt: Date | null
+  readonly leasedBy: string | null
+  readonly settledAt: Date | null
+  readonly level: string | null
+  readonly deadLetterReason: string | null
+  readonly supersededBy: string | null
+}
+
+/** A ledger, and what its port does not let a test do. */
+export interface DeliveryLedgerHarness {
+  readonly ledger: DeliveryLedger
+  /** Empties it, and registers the issuer with two relying parties. */
+  reset(): Promise<void>
+  registerParty(clientId: string): Promise<void>
+  rows(): Promise<readonly LedgerRow[]>
+  /** Recorded attempts, by delivery and number. */
+  attempts(): Promise<readonly { readonly id: string; readonly number: number; readonly outcome: string }[]>
+  /** Makes every heartbeat and every lease so many milliseconds older. */
+  age(ms: number): Promise<void>
+  /** The database's clock, roughly. */
+  now(): Date
+  close(): Promise<void>
+}
+
+const PARTIES = 2
+
+/** A binding that is nothing out of the ordinary. */
+function bindingOf(id: number, clientId: string): Binding {
+  return {
+    id: id as BindingId,
+    kind: 'backchannel',
+    issuer: 'main' as IssuerName,
+    iss: ISS,
+    clientId: clientId as ClientId,
+    uri: 'https://rp.example/logout',
+    sessionRequired: false,
+    algorithm: 'RS256',
+    subjectClaims: 'both',
+    timeoutMs: 10_000,
+    concurrency: null,
+    ratePerSecond: null,
+    retry: DEFAULT_RETRY_POLICY,
+    allowedNetworks: [],
+    tls: null,
+    disabledReason: null,
+  }
+}
+
+/** Its clock is the test's, and goes forward where a test lets time pass. */
+export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
+  let aheadMs = 0
+  let ledger: MemoryLedger
+  let parties = 0
+  const now = () => new Date(Date.now() + aheadMs)
+  const registerParty = async (clientId: string) => {
+    parties += 1
+    ledger.putBinding(bindingOf(parties, clientId))
+  }
+  return {
+    get ledger(): DeliveryLedger {
+      return ledger
+    },
+    async reset() {
+      aheadMs = 0
+      parties = 0
+      ledger = createMemoryLedger({ now })
+      for (let number = 0; number < PARTIES; number++) await registerParty(`rp-${number}`)
+    },
+    registerParty,
+    async rows() {
+      return [...ledger.deliveries.values()]
+        .map(({ eventId, target, lane, plannedAt, delivery, leasedAt, ...row }): LedgerRow => row)
+        .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+    },
+    async attempts() {
+      return ledger.attempts.map(({ deliveryId, number, outcome }) => ({
+        id: deliveryId,
+        number,
+        outcome: outcome.kind,
+      }))
+    },
+    async age(ms) {
+      aheadMs += ms
+    },
+    now,
+    close: async () => undefined,
+  }
+}
+
+/** Time passes by making what was written older, for a server's clock is its own. */
+export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
+  const { db, drop } = await createTestDatabase({ poolMax: 4 })
+  return {
+    ledger: createDeliveryLedger(db),
+    async reset() {
+      await db.query(
+        'truncate events, deliveries, attempts, workers, bindings, relying_parties, issuers cascade',
+      )
+      await register(db, PARTIES)
+    },
+    registerParty: (clientId) => registerParty(db, clientId),
+    async rows() {
+      const { rows } = await db.query<LedgerRow>(
+        `select id, binding_id as "bindingId", state, attempts, retries, refusals, due_at as "dueAt",
+           leased_by as "leasedBy", settled_at as "settledAt", level, dead_letter_reason as "deadLetterReason",
+           superseded_by as "supersededBy"
+           from deliveries order by id`,
+      )
+      return rows
+    },
+    async attempts() {
+      const { rows } = await db.query<{ id: string; number: number; outcome: string }>(
+        'select delivery_id as id, number, outcome from attempts',
+      )
+      return rows
+    },
+    async age(ms) {
+      await db.query('update workers set seen_at = seen_at - make_interval(secs => $1)', [ms / 1_000])
+      await db.query('update deliveries set leased_at = leased_at - make_interval(secs => $1)', [ms / 1_000])
+    },
+    now: () => new Date(),
+    close: drop,
+  }
+}

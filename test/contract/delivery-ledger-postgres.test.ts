@@ -1,0 +1,4 @@
+import { deliveryLedgerContract } from './delivery-ledger.contract.ts'
+import { openPostgresHarness } from './delivery-ledger-harness.ts'
+
+deliveryLedgerContract('the PostgreSQL ledger', openPostgresHarness)

@@ -1,0 +1,458 @@
+import { randomUUID } from 'node:crypto'
+import type {
+  AttemptOutcome,
+  Binding,
+  BindingId,
+  InFlightDelivery,
+  Settlement,
+  Subject,
+  WorkerId,
+} from '@curfew/domain'
+import type { DeliveryLedger, Registry, Slots } from '@curfew/ledger'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { both, ISS, newEvent, planFor, settledAs } from '../integration/ledger-support.ts'
+import type { DeliveryLedgerHarness, LedgerRow } from './delivery-ledger-harness.ts'
+
+// Goal: the ledger that the simulation puts in PostgreSQL's place does as PostgreSQL does.
+// Method: the same tests against each. Time passes only where a test says so: no test waits for a lease to run out.
+
+const LEASE_MS = 10_000
+const NOW = new Date('2026-11-21T05:00:00Z')
+const NONE: ReadonlyMap<BindingId, Slots> = new Map()
+const DOWN: AttemptOutcome = {
+  kind: 'unavailable',
+  status: 503,
+  failure: null,
+  retryAfterMs: null,
+  error: null,
+  errorDescription: null,
+}
+
+interface Wish {
+  readonly sid?: string
+  readonly leased?: boolean
+  readonly lane?: 'bulk'
+  readonly as?: WorkerId
+  readonly at?: Date
+}
+
+export function deliveryLedgerContract(
+  name: string,
+  openHarness: () => Promise<DeliveryLedgerHarness>,
+): void {
+  describe(`${name} keeps the contract of the delivery ledger`, () => {
+    let harness: DeliveryLedgerHarness
+    let ledger: DeliveryLedger
+    let registry: Registry
+    let worker: WorkerId
+
+    beforeAll(async () => {
+      harness = await openHarness()
+    })
+    afterAll(() => harness.close())
+    beforeEach(async () => {
+      await harness.reset()
+      ledger = harness.ledger
+      registry = await ledger.readRegistry()
+      worker = await newWorker()
+    })
+
+    async function newWorker(): Promise<WorkerId> {
+      const id = randomUUID() as WorkerId
+      await ledger.registerWorker({ id, name: 'test' })
+      return id
+    }
+    const bindings = (): readonly Binding[] => registry.issuers.get(ISS) ?? []
+    const bindingIds = () => bindings().map(({ id }) => id)
+
+    /** Plans a logout of `sub`, or of its session; gives back a delivery for each binding, in the order of their ids. */
+    async function logout(
+      sub: string,
+      wish: Wish = {},
+    ): Promise<readonly [InFlightDelivery, InFlightDelivery]> {
+      const { sid, leased = false, lane, as = worker, at = harness.now() } = wish
+      const event = newEvent({ sub, ...(lane !== undefined && { lane }) })
+      const planned = planFor(
+        sid === undefined ? event : { ...event, scope: 'session', sub: sub as Subject, sid: sid as never },
+        bindings().toSorted((a, b) => a.id - b.id),
+        { leased },
+      )
+      const request = { batch: [planned], workerId: as, registryRevision: registry.revision, now: at }
+      const result = await ledger.planEvents(request)
+      expect(result).toEqual({ ok: true, planned: new Set([event.id]), conflicts: new Set() })
+      const [first, second] = planned.deliveries.map(({ delivery }) => delivery)
+      if (first === undefined || second === undefined) throw new Error('two bindings')
+      return [first, second]
+    }
+    async function read({ id }: Pick<InFlightDelivery, 'id'>): Promise<LedgerRow> {
+      const row = (await harness.rows()).find((each) => each.id === id)
+      if (row === undefined) throw new Error(`no delivery ${id}`)
+      return row
+    }
+    const stateOf = async (delivery: InFlightDelivery) => (await read(delivery)).state
+    const claim = (wish: Partial<Parameters<DeliveryLedger['claimDue']>[0]> = {}) =>
+      ledger.claimDue({
+        workerId: worker,
+        now: new Date(harness.now().getTime() + 1_000),
+        slots: NONE,
+        slotsElse: both(100),
+        limit: 100,
+        ...wish,
+      })
+    const settle = (
+      delivery: InFlightDelivery,
+      settlement?: Settlement,
+      { as = worker, outcomes }: { as?: WorkerId; outcomes?: AttemptOutcome[] } = {},
+    ) =>
+      ledger.settleDeliveries({
+        batch: [settledAs(delivery, settlement, outcomes)],
+        workerId: as,
+        now: NOW,
+      })
+    const idsOf = (deliveries: readonly { readonly id: string }[]) =>
+      deliveries.map(({ id }) => id).toSorted()
+
+    describe('planning', () => {
+      const plan = (
+        batch: Parameters<DeliveryLedger['planEvents']>[0]['batch'],
+        { as = worker, revision = registry.revision } = {},
+      ) => ledger.planEvents({ batch, workerId: as, registryRevision: revision, now: NOW })
+
+      test('writes an event once, however often it comes, and names the same id with another content', async () => {
+        const event = newEvent({ sub: 'alice' })
+        const other = planFor({ ...event, sub: 'mallory' as Subject }, bindings())
+        const fresh = planFor(newEvent(), bindings())
+        await plan([planFor(event, bindings())])
+        const before = await harness.rows()
+        const again = await plan([planFor(event, bindings())])
+        expect(again).toEqual({ ok: true, planned: new Set(), conflicts: new Set() })
+        expect(await harness.rows()).toEqual(before)
+        const mixed = await plan([other, fresh])
+        const planned = new Set([fresh.event.id])
+        expect(mixed).toEqual({ ok: true, planned, conflicts: new Set([event.id]) })
+        expect(await harness.rows()).toHaveLength(4)
+      })
+
+      test('writes nothing for a worker that is not alive, nor from a registry that has changed', async () => {
+        const batch = [planFor(newEvent(), bindings())]
+        const stranger = randomUUID() as WorkerId
+        expect(await plan(batch, { as: stranger })).toEqual({ ok: false, why: 'worker_lost' })
+        await harness.registerParty('late')
+        expect(await plan(batch)).toEqual({ ok: false, why: 'registry_changed' })
+        expect(await plan(batch, { as: stranger })).toEqual({ ok: false, why: 'worker_lost' })
+        expect(await harness.rows()).toEqual([])
+        registry = await ledger.readRegistry()
+        expect(await plan(batch)).toMatchObject({ ok: true })
+      })
+
+      test('bears a delivery leased to the worker, or pending and due at once', async () => {
+        const [leased] = await logout('alice', { leased: true })
+        const [pending] = await logout('bob', { at: NOW })
+        const fresh = { attempts: 0, retries: 0, refusals: 0, settledAt: null, supersededBy: null }
+        expect(await read(leased)).toMatchObject({
+          ...fresh,
+          state: 'in_flight',
+          dueAt: null,
+          leasedBy: worker,
+        })
+        expect(await read(pending)).toMatchObject({ ...fresh, state: 'pending', dueAt: NOW, leasedBy: null })
+      })
+
+      test('covers what waits for the same target at the same binding, and nothing else', async () => {
+        const older = await logout('alice')
+        const running = await logout('alice', { leased: true })
+        const session = await logout('alice', { sid: 's1' })
+        const [bob] = await logout('bob')
+        // Though it is in flight, it covered what waited.
+        expect(await stateOf(older[0])).toBe('superseded')
+        const newer = await logout('alice', { lane: 'bulk' })
+        for (const place of [0, 1] as const) {
+          expect(await read(older[place])).toMatchObject({
+            state: 'superseded',
+            supersededBy: running[place].id,
+            dueAt: null,
+            settledAt: expect.any(Date),
+          })
+          expect(await stateOf(running[place])).toBe('in_flight')
+          expect(await stateOf(session[place])).toBe('pending')
+          expect(await stateOf(newer[place])).toBe('pending')
+        }
+        expect(await stateOf(bob)).toBe('pending')
+      })
+
+      test('covers nothing by what is planned together with it', async () => {
+        const batch = ['alice', 'alice'].map((sub) =>
+          planFor(newEvent({ sub }), bindings(), { leased: false }),
+        )
+        await plan(batch)
+        expect((await harness.rows()).map(({ state }) => state)).toEqual(Array(4).fill('pending'))
+      })
+    })
+
+    describe('claiming', () => {
+      test('takes of each binding and lane as much as there are slots for, and the oldest first', async () => {
+        const [one, other] = bindingIds()
+        if (one === undefined || other === undefined) throw new Error('two bindings')
+        const planned: InFlightDelivery[] = []
+        for (const seconds of [30, 10, 20]) {
+          const at = new Date(harness.now().getTime() - seconds * 1_000)
+          planned.push((await logout(`sub-${seconds}`, { at }))[0])
+          await logout(`mass-${seconds}`, { at, lane: 'bulk' })
+        }
+        const slots = new Map([[one, { interactive: 2, bulk: 1 }]])
+        const claimed = await claim({ slots, slotsElse: { interactive: 0, bulk: 2 } })
+        const lanesOf = (id: BindingId) =>
+          claimed
+            .filter(({ bindingId }) => bindingId === id)
+            .map(({ event }) => event.lane)
+            .toSorted()
+        expect(lanesOf(one)).toEqual(['bulk', 'interactive', 'interactive'])
+        expect(lanesOf(other)).toEqual(['bulk', 'bulk'])
+        const people = claimed.filter(({ bindingId, event }) => bindingId === one && event.lane !== 'bulk')
+        expect(idsOf(people)).toEqual(idsOf([planned[0], planned[2]].filter((each) => each !== undefined)))
+      })
+
+      test('takes people before the bulk lane where the limit is short, and nothing twice', async () => {
+        await logout('mass', { lane: 'bulk' })
+        await logout('alice')
+        const first = await claim({ limit: 3 })
+        expect(first.map(({ event }) => event.lane).toSorted()).toEqual([
+          'bulk',
+          'interactive',
+          'interactive',
+        ])
+        expect(await claim()).toHaveLength(1)
+        expect(await claim()).toEqual([])
+      })
+
+      test('takes only what is due, and nothing for a worker that is not alive', async () => {
+        const at = new Date(harness.now().getTime() - 60_000)
+        await logout('alice', { at })
+        expect(await claim({ now: new Date(at.getTime() - 1) })).toEqual([])
+        expect(await claim({ workerId: randomUUID() as WorkerId })).toEqual([])
+        expect(await claim({ now: at })).toHaveLength(2)
+      })
+
+      test('gives all that an attempt needs', async () => {
+        const [delivery] = await logout('alice', { leased: true, sid: 's1' })
+        const dueAt = new Date(harness.now().getTime() - 1_000)
+        await settle(
+          delivery,
+          { state: 'pending', dueAt, retries: 2, refusals: 1 },
+          { outcomes: [DOWN, DOWN] },
+        )
+        const { iss, sub, scope, lane, acceptedAt } = delivery.event
+        const counts = { attempts: 2, retries: 2, refusals: 1 }
+        expect(await claim()).toEqual([
+          { ...delivery, event: { iss, sub, scope, lane, acceptedAt }, ...counts },
+        ])
+        expect(await read(delivery)).toMatchObject({ ...counts, state: 'in_flight', dueAt: null })
+      })
+    })
+
+    describe('settling', () => {
+      test('turns a delivery to each next state, and keeps the attempts', async () => {
+        const [told, later] = await logout('alice', { leased: true })
+        const [dead, lapsed] = await logout('bob', { leased: true })
+        const pending = { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 } as const
+        expect(await settle(told)).toEqual(new Set())
+        await settle(later, pending, { outcomes: [DOWN, DOWN, DOWN] })
+        await settle(dead, { state: 'dead_lettered', reason: 'attempts_exhausted' }, { outcomes: [DOWN] })
+        await settle(lapsed, { state: 'lapsed' }, { outcomes: [] })
+        const ended = { settledAt: NOW, dueAt: null }
+        expect(await read(told)).toMatchObject({
+          ...ended,
+          state: 'acknowledged',
+          level: 'done',
+          attempts: 1,
+        })
+        expect(await read(later)).toMatchObject({ ...pending, attempts: 3, settledAt: null })
+        expect(await read(dead)).toMatchObject({ ...ended, deadLetterReason: 'attempts_exhausted' })
+        expect(await read(lapsed)).toMatchObject({ ...ended, state: 'lapsed', attempts: 0 })
+        const kept = (await harness.attempts()).map(({ id, number, outcome }) => [id, number, outcome])
+        const down = (id: string, number: number) => [id, number, 'unavailable']
+        const wanted = [
+          [told.id, 1, 'acknowledged'],
+          ...[1, 2, 3].map((number) => down(later.id, number)),
+          down(dead.id, 1),
+        ]
+        expect(kept.toSorted()).toEqual(wanted.toSorted())
+      })
+
+      test('is for the holder of the lease alone, and once; of a batch the rest is recorded', async () => {
+        const [mine, lost] = await logout('alice', { leased: true })
+        const stranger = await newWorker()
+        expect(await settle(mine, undefined, { as: stranger })).toEqual(new Set([mine.id]))
+        expect(await stateOf(mine)).toBe('in_flight')
+        await ledger.releaseDeliveries({ ids: [lost.id], workerId: worker })
+        const batch = [settledAs(lost), settledAs(mine)]
+        expect(await ledger.settleDeliveries({ batch, workerId: worker, now: NOW })).toEqual(
+          new Set([lost.id]),
+        )
+        expect(await settle(mine, { state: 'dead_lettered', reason: 'refused' })).toEqual(new Set([mine.id]))
+        expect(await stateOf(mine)).toBe('acknowledged')
+        expect(await harness.attempts()).toHaveLength(1)
+      })
+
+      test('of what a batch says twice records one, and says of the other that it was not', async () => {
+        const [delivery] = await logout('alice', { leased: true })
+        const batch = [settledAs(delivery), settledAs(delivery)]
+        const request = { batch, workerId: worker, now: NOW }
+        expect(await ledger.settleDeliveries(request)).toEqual(new Set([delivery.id]))
+        expect(await read(delivery)).toMatchObject({ state: 'acknowledged', attempts: 1 })
+        expect(await harness.attempts()).toHaveLength(1)
+      })
+
+      test('said again after a lost answer changes nothing, though the same worker has claimed it since', async () => {
+        const [delivery] = await logout('alice', { leased: true })
+        const [beside] = await logout('bob', { leased: true })
+        const dueAt = new Date(harness.now().getTime() - 1_000)
+        const again = settledAs(delivery, { state: 'pending', dueAt, retries: 1, refusals: 0 }, [DOWN])
+        const request = { batch: [again], workerId: worker, now: NOW }
+        await ledger.settleDeliveries(request)
+        expect(idsOf(await claim())).toEqual([delivery.id])
+        const batch = [again, settledAs(beside)]
+        expect(await ledger.settleDeliveries({ ...request, batch })).toEqual(new Set([delivery.id]))
+        expect(await read(delivery)).toMatchObject({ state: 'in_flight', attempts: 1 })
+        expect(await stateOf(beside)).toBe('acknowledged')
+        expect(await harness.attempts()).toHaveLength(2)
+      })
+
+      test.each<[string, Settlement, AttemptOutcome[]]>([
+        ['acknowledged without an attempt', { state: 'acknowledged', level: 'done' }, []],
+        ['dead without a reason', { state: 'dead_lettered', reason: null as never }, [DOWN]],
+        [
+          'pending without a time',
+          { state: 'pending', dueAt: null as never, retries: 0, refusals: 0 },
+          [DOWN],
+        ],
+      ])('is refused where the schema refuses: %s', async (_name, settlement, outcomes) => {
+        const [delivery] = await logout('alice', { leased: true })
+        await expect(settle(delivery, settlement, { outcomes })).rejects.toMatchObject({ code: '23514' })
+        expect(await read(delivery)).toMatchObject({ state: 'in_flight', attempts: 0 })
+      })
+    })
+
+    test('what is released is due since it was leased, costs nothing, and only its holder may', async () => {
+      const [first, second] = await logout('alice', { leased: true })
+      await ledger.releaseDeliveries({ ids: [first.id], workerId: await newWorker() })
+      expect(await stateOf(first)).toBe('in_flight')
+      await ledger.releaseDeliveries({ ids: [first.id], workerId: worker })
+      expect(await read(first)).toMatchObject({ state: 'pending', attempts: 0, dueAt: expect.any(Date) })
+      expect(await stateOf(second)).toBe('in_flight')
+      expect(idsOf(await claim())).toEqual([first.id])
+    })
+
+    test('of all that wait for the same as one that is named, the youngest stays', async () => {
+      const nowMs = harness.now().getTime()
+      const older = await logout('alice', { leased: true, at: new Date(nowMs - 2_000) })
+      const young = await logout('alice', { leased: true, at: new Date(nowMs - 1_000) })
+      const [newest] = await logout('alice', { at: new Date(nowMs) })
+      const again = { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 } as const
+      for (const delivery of [...older, ...young]) await settle(delivery, again, { outcomes: [DOWN] })
+      const ids = [young[0].id]
+      expect(await ledger.supersedeOlder({ ids, now: NOW })).toBe(2)
+      const covered = { state: 'superseded', supersededBy: newest.id, attempts: 1, settledAt: NOW }
+      for (const delivery of [older[0], young[0]]) expect(await read(delivery)).toMatchObject(covered)
+      expect(await stateOf(newest)).toBe('pending')
+      // At the other binding nothing was named.
+      expect(await stateOf(older[1])).toBe('pending')
+      expect(await ledger.supersedeOlder({ ids, now: NOW })).toBe(0)
+    })
+
+    test('brought forward is what failed at the binding and waits for its next attempt, and no refusal', async () => {
+      const [one] = bindingIds()
+      const [down, elsewhere] = await logout('alice', { leased: true, at: NOW })
+      const [refused] = await logout('bob', { leased: true, at: NOW })
+      const nowMs = harness.now().getTime()
+      const dueAt = new Date(nowMs + 3_600_000)
+      const [fresh] = await logout('carol', { at: dueAt })
+      const again = { state: 'pending', dueAt, retries: 1, refusals: 0 } as const
+      for (const delivery of [down, elsewhere]) await settle(delivery, again, { outcomes: [DOWN] })
+      await settle(refused, { ...again, refusals: 1 }, { outcomes: [DOWN] })
+      const request = { bindingId: one as BindingId, now: new Date(nowMs) }
+      expect(await ledger.bringForward(request)).toBe(1)
+      expect(await read(down)).toMatchObject({ state: 'pending', dueAt: NOW, retries: 1 })
+      for (const delivery of [elsewhere, refused, fresh]) expect((await read(delivery)).dueAt).toEqual(dueAt)
+      expect(await ledger.bringForward(request)).toBe(0)
+    })
+
+    test('given up on is what has been due for too long at the bindings named, of each lane up to the limit', async () => {
+      const [one] = bindingIds()
+      if (one === undefined) throw new Error('a binding')
+      const past = (minutes: number) => new Date(harness.now().getTime() - minutes * 60_000)
+      const oldest = await logout('alice', { at: past(60) })
+      const [old] = await logout('bob', { at: past(50) })
+      const [bulk] = await logout('carol', { at: past(40), lane: 'bulk' })
+      const [young] = await logout('dave', { at: past(10) })
+      const dueBefore = new Map([[one, past(30)]])
+      expect(await ledger.giveUpUnreachable({ dueBefore, now: NOW, limit: 1 })).toBe(2)
+      const dead = { state: 'dead_lettered', deadLetterReason: 'unreachable', settledAt: NOW, attempts: 0 }
+      expect(await read(oldest[0])).toMatchObject(dead)
+      expect(await read(bulk)).toMatchObject(dead)
+      for (const delivery of [old, young, oldest[1]]) expect(await stateOf(delivery)).toBe('pending')
+    })
+
+    describe('workers', () => {
+      test('stand among those that live; the silent are buried, and what they held is due at once', async () => {
+        const [held, settled] = await logout('alice', { leased: true })
+        await settle(settled)
+        await harness.age(LEASE_MS - 2_000)
+        const living = await newWorker()
+        expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(0)
+        const [kept] = await logout('bob', { leased: true, as: living })
+        const ranks = [await ledger.beat(living), await ledger.beat(worker)].toSorted(
+          (a, b) => a.rank - b.rank,
+        )
+        expect(ranks).toEqual([0, 1].map((rank) => ({ alive: true, workers: 2, rank })))
+        await harness.age(LEASE_MS + 1)
+        await ledger.beat(living)
+        expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(1)
+        expect(await ledger.beat(worker)).toMatchObject({ alive: false, workers: 1 })
+        expect(await read(held)).toMatchObject({ state: 'pending', attempts: 0 })
+        expect(await stateOf(settled)).toBe('acknowledged')
+        expect(await stateOf(kept)).toBe('in_flight')
+        expect(idsOf(await claim({ workerId: living }))).toEqual([held.id])
+      })
+
+      test('that take leave give back what they hold', async () => {
+        const [mine] = await logout('alice', { leased: true })
+        const [others] = await logout('bob', { leased: true, as: await newWorker() })
+        expect(await ledger.retireWorker(worker)).toBe(2)
+        expect(await ledger.retireWorker(worker)).toBe(0)
+        expect([await stateOf(mine), await stateOf(others)]).toEqual(['pending', 'in_flight'])
+        expect(await ledger.beat(worker)).toMatchObject({ alive: false })
+      })
+
+      test('give back what they do not know that they hold, once it is old enough', async () => {
+        const [unheld, held] = await logout('alice', { leased: true })
+        const [others] = await logout('bob', { leased: true, as: await newWorker() })
+        const request = { workerId: worker, held: [held.id], olderThanMs: 5_000 }
+        expect(await ledger.releaseUnheld(request)).toBe(0)
+        await harness.age(6_000)
+        expect(await ledger.releaseUnheld(request)).toBe(1)
+        expect(await Promise.all([unheld, held, others].map(stateOf))).toEqual([
+          'pending',
+          'in_flight',
+          'in_flight',
+        ])
+      })
+    })
+
+    test('the registry has a new number whenever it changes, and a binding is disabled once', async () => {
+      const [one] = bindingIds()
+      if (one === undefined) throw new Error('a binding')
+      await ledger.disableBinding(one, 'gone')
+      const disabled = await ledger.readRegistry()
+      expect(disabled.revision).toBeGreaterThan(registry.revision)
+      expect(await ledger.readRegistryRevision()).toBe(disabled.revision)
+      expect(disabled.bindings.get(one)?.disabledReason).toBe('gone')
+      expect(disabled.issuers.get(ISS)).toHaveLength(2)
+      await ledger.disableBinding(one, 'gone for good')
+      expect(await ledger.readRegistry()).toEqual(disabled)
+      await harness.registerParty('late')
+      expect((await ledger.readRegistry()).issuers.get(ISS)).toHaveLength(3)
+      expect(await ledger.readRegistryRevision()).toBeGreaterThan(disabled.revision)
+    })
+  })
+}

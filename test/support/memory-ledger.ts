@@ -1,0 +1,394 @@
+import {
+  type Binding,
+  type BindingId,
+  DELIVERY_STATES,
+  type DeliveryId,
+  type DeliveryState,
+  type EventId,
+  type InFlightDelivery,
+  type Issuer,
+  type Lane,
+  type LogoutEvent,
+  type Target,
+  type WorkerId,
+} from '@curfew/domain'
+import type {
+  AttemptRecord,
+  ClaimRequest,
+  DeliveryLedger,
+  PlanRequest,
+  PlanResult,
+  Settled,
+} from '@curfew/ledger'
+
+/** A row of `deliveries`, by the names that the schema has. */
+export interface MemoryDelivery {
+  readonly id: DeliveryId
+  readonly eventId: EventId
+  readonly bindingId: BindingId
+  readonly target: Target
+  readonly lane: Lane
+  readonly plannedAt: Date
+  /** What an attempt needs; the counts in it are those at planning. */
+  readonly delivery: InFlightDelivery
+  state: DeliveryState
+  attempts: number
+  retries: number
+  refusals: number
+  dueAt: Date | null
+  leasedBy: WorkerId | null
+  leasedAt: Date | null
+  settledAt: Date | null
+  level: string | null
+  deadLetterReason: string | null
+  supersededBy: DeliveryId | null
+}
+
+/** A row of `attempts`. */
+export interface MemoryAttempt extends AttemptRecord {
+  readonly deliveryId: DeliveryId
+  readonly workerId: WorkerId
+}
+
+/** What a statement that the schema refuses comes to: `code` is the SQLSTATE of a CHECK or of a key. */
+export class MemoryConstraintError extends Error {
+  readonly code: '23505' | '23514'
+
+  constructor(code: '23505' | '23514', message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+/** The ledger in memory, and what a test may see and do beside its port. */
+export interface MemoryLedger extends DeliveryLedger {
+  readonly events: ReadonlyMap<EventId, { readonly event: LogoutEvent; readonly digest: string }>
+  readonly deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>
+  readonly attempts: readonly MemoryAttempt[]
+  /** Deliveries that are neither pending nor in flight. */
+  readonly settled: number
+  /** Registers an issuer that has no relying party yet. */
+  putIssuer(iss: Issuer): void
+  /** Registers a binding, or replaces it. */
+  putBinding(binding: Binding): void
+  removeBinding(id: BindingId): void
+}
+
+/** What was leased longer ago is not searched for the leases of the dead. */
+const LEASED_LATELY_MS = 15 * 60_000
+
+/**
+ * The semantics of the SQL, statement by statement: each is carried out at once and as a whole.
+ *
+ * @param now the database's clock, that all workers share.
+ */
+export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryLedger {
+  const events = new Map<EventId, { event: LogoutEvent; digest: string }>()
+  const deliveries = new Map<DeliveryId, MemoryDelivery>()
+  const unsettled = new Set<MemoryDelivery>()
+  const attempts: MemoryAttempt[] = []
+  const attemptKeys = new Set<string>()
+  const workers = new Map<WorkerId, Date>()
+  const issuers = new Set<Issuer>()
+  const bindings = new Map<BindingId, Binding>()
+  let revision = 0
+
+  /** As `update … set`: the row is changed whole, or, where a CHECK of the schema refuses, not at all. */
+  function change(row: MemoryDelivery, to: Partial<MemoryDelivery>): void {
+    checkRow({ ...row, ...to })
+    Object.assign(row, to)
+    if (row.settledAt === null) unsettled.add(row)
+    else unsettled.delete(row)
+  }
+  const waiting = () => [...unsettled].filter(({ state }) => state === 'pending')
+  const leasedBy = (id: WorkerId) =>
+    [...unsettled].filter((row) => row.state === 'in_flight' && row.leasedBy === id)
+  const giveBack = (rows: readonly MemoryDelivery[]) => {
+    const dueAt = clock()
+    for (const row of rows) change(row, { state: 'pending', dueAt })
+    return rows.length
+  }
+  const cover = (row: MemoryDelivery, by: DeliveryId, settledAt: Date) =>
+    change(row, { state: 'superseded', dueAt: null, settledAt, supersededBy: by })
+
+  /** Two steps, as there: what was leased to them until they were deleted is found all the same. */
+  function bury(dead: readonly WorkerId[]): number {
+    if (dead.length === 0) return 0
+    const seen = dead.map((id) => workers.get(id)?.getTime() ?? 0)
+    const since = Math.min(...seen) - LEASED_LATELY_MS
+    for (const id of dead) workers.delete(id)
+    return giveBack(dead.flatMap(leasedBy).filter(({ leasedAt }) => (leasedAt?.getTime() ?? 0) > since))
+  }
+
+  function plan({ batch, workerId, registryRevision, now }: PlanRequest): PlanResult {
+    if (!workers.has(workerId)) return { ok: false, why: 'worker_lost' }
+    if (registryRevision !== revision) return { ok: false, why: 'registry_changed' }
+    const fresh = batch.filter(({ event }) => !events.has(event.id))
+    const owed = fresh.flatMap(({ event, target, deliveries: planned }) =>
+      planned.map(({ delivery, leased }) => bornRow(delivery, event.lane, target, leased, workerId, now)),
+    )
+    // The snapshot of before: what is planned together does not cover one another.
+    const before = waiting()
+    for (const row of owed) {
+      checkRow(row)
+      if (deliveries.has(row.id)) throw new MemoryConstraintError('23505', `delivery ${row.id} is there`)
+    }
+    for (const { event, digest } of fresh) events.set(event.id, { event, digest })
+    for (const row of owed) {
+      deliveries.set(row.id, row)
+      unsettled.add(row)
+      for (const older of before) {
+        if (older.state !== 'pending' || older.bindingId !== row.bindingId || older.target !== row.target)
+          continue
+        cover(older, row.id, now)
+      }
+    }
+    const known = batch.filter((planned) => !fresh.includes(planned))
+    const conflicts = known.filter(({ event, digest }) => events.get(event.id)?.digest !== digest)
+    return {
+      ok: true,
+      planned: new Set(fresh.map(({ event }) => event.id)),
+      conflicts: new Set(conflicts.map(({ event }) => event.id)),
+    }
+  }
+
+  function bornRow(
+    delivery: InFlightDelivery,
+    lane: Lane,
+    target: Target,
+    leased: boolean,
+    workerId: WorkerId,
+    now: Date,
+  ): MemoryDelivery {
+    const { id, eventId, bindingId } = delivery
+    return {
+      ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
+      ...{ attempts: 0, retries: 0, refusals: 0 },
+      ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null },
+      ...(leased
+        ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: clock() }
+        : { state: 'pending', dueAt: now, leasedBy: null, leasedAt: null }),
+    }
+  }
+
+  function claim({ workerId, now, slots, slotsElse, limit }: ClaimRequest): readonly InFlightDelivery[] {
+    if (!workers.has(workerId)) return []
+    const due = waiting().filter(({ dueAt }) => dueAt !== null && dueAt <= now)
+    const byLine = Map.groupBy(due, ({ lane, bindingId }) => `${lane} ${bindingId}`)
+    const lines = [...byLine.values()].toSorted(([a], [b]) => beforeInTurn(a, b))
+    const taken = lines
+      .flatMap((rows) => {
+        const [first] = rows
+        if (first === undefined) return []
+        const most = (slots.get(first.bindingId) ?? slotsElse)[first.lane]
+        return rows.toSorted(byDue).slice(0, most)
+      })
+      .slice(0, limit)
+    for (const row of taken)
+      change(row, { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: clock() })
+    return taken.map(({ delivery, attempts: made, retries, refusals }) => {
+      const { iss, sub, scope, lane, acceptedAt } = delivery.event
+      return {
+        ...delivery,
+        event: { iss, sub, scope, lane, acceptedAt },
+        attempts: made,
+        retries,
+        refusals,
+      }
+    })
+  }
+
+  function record(
+    workerId: WorkerId,
+    rounds: readonly { readonly row: MemoryDelivery; readonly made: readonly AttemptRecord[] }[],
+  ): void {
+    const fresh = rounds.flatMap(({ row, made }) =>
+      made.map((attempt): MemoryAttempt => ({ ...attempt, deliveryId: row.id, workerId })),
+    )
+    const keyOf = ({ deliveryId, number, startedAt }: MemoryAttempt) =>
+      `${deliveryId} ${number} ${startedAt.toISOString()}`
+    const twin = fresh.find((attempt) => attemptKeys.has(keyOf(attempt)))
+    if (twin !== undefined) throw new MemoryConstraintError('23505', `attempt ${keyOf(twin)} is there`)
+    for (const attempt of fresh) attemptKeys.add(keyOf(attempt))
+    attempts.push(...fresh)
+  }
+
+  return {
+    events,
+    deliveries,
+    attempts,
+    get settled() {
+      return deliveries.size - unsettled.size
+    },
+    putIssuer(iss) {
+      issuers.add(iss)
+      revision += 1
+    },
+    putBinding(binding) {
+      issuers.add(binding.iss)
+      bindings.set(binding.id, binding)
+      revision += 1
+    },
+    removeBinding(id) {
+      bindings.delete(id)
+      revision += 1
+    },
+    async readRegistry() {
+      const byIssuer = Map.groupBy(bindings.values(), ({ iss }) => iss)
+      return {
+        revision,
+        issuers: new Map([...issuers].map((iss) => [iss, byIssuer.get(iss) ?? []])),
+        bindings: new Map(bindings),
+      }
+    },
+    readRegistryRevision: async () => revision,
+    async disableBinding(id, reason) {
+      const binding = bindings.get(id)
+      if (binding === undefined || binding.disabledReason !== null) return
+      bindings.set(id, { ...binding, disabledReason: reason })
+      revision += 1
+    },
+    planEvents: async (request) => plan(request),
+    claimDue: async (request) => claim(request),
+    async settleDeliveries({ batch, workerId, now }) {
+      const seen = new Set<DeliveryId>()
+      const held = batch.filter(({ id, counts }) => {
+        const row = deliveries.get(id)
+        const leased = row?.state === 'in_flight' && row.leasedBy === workerId
+        if (!leased || row.attempts !== counts.attempts || seen.has(id)) return false
+        seen.add(id)
+        return true
+      })
+      // All of it is checked before any of it is done, for the statement is one.
+      const changes = held.map(({ id, attempts: made, settlement, counts }) => {
+        const row = deliveries.get(id)
+        if (row === undefined) throw new Error(`no delivery ${id}`)
+        const to = settledAs(row, { made: made.length, settlement, counts, now })
+        checkRow({ ...row, ...to })
+        return { row, to, made }
+      })
+      record(workerId, changes)
+      for (const { row, to } of changes) change(row, to)
+      return new Set(batch.filter((settled) => !held.includes(settled)).map(({ id }) => id))
+    },
+    async releaseDeliveries({ ids, workerId }) {
+      for (const row of leasedBy(workerId)) {
+        if (ids.includes(row.id)) change(row, { state: 'pending', dueAt: row.leasedAt })
+      }
+    },
+    async supersedeOlder({ ids, now }) {
+      const before = waiting()
+      const named = before
+        .filter(({ id }) => ids.includes(id))
+        .map(({ bindingId, target }) => `${bindingId} ${target}`)
+      const alike = Map.groupBy(before, ({ bindingId, target }) => `${bindingId} ${target}`)
+      const covered = [...new Set(named)].flatMap((name) => {
+        const [newer, ...others] = (alike.get(name) ?? []).toSorted((a, b) => byPlanning(b, a))
+        return newer === undefined ? [] : others.map((older) => ({ older, newer }))
+      })
+      for (const { older, newer } of covered) cover(older, newer.id, now)
+      return covered.length
+    },
+    async bringForward({ bindingId, now }) {
+      const late = waiting().filter(({ dueAt }) => dueAt !== null && dueAt > now)
+      const missed = late.filter(
+        (row) => row.bindingId === bindingId && row.retries > 0 && row.refusals === 0,
+      )
+      for (const row of missed) change(row, { dueAt: row.plannedAt })
+      return missed.length
+    },
+    async giveUpUnreachable({ dueBefore, now, limit }) {
+      const late = waiting().filter(({ bindingId, dueAt }) => {
+        const before = dueBefore.get(bindingId)
+        return before !== undefined && dueAt !== null && dueAt < before
+      })
+      const byLine = Map.groupBy(late, ({ lane, bindingId }) => `${lane} ${bindingId}`)
+      const given = [...byLine.values()].flatMap((rows) => rows.toSorted(byDue).slice(0, limit))
+      for (const row of given) {
+        const dead = { state: 'dead_lettered', deadLetterReason: 'unreachable' } as const
+        change(row, { ...dead, dueAt: null, settledAt: now })
+      }
+      return given.length
+    },
+    async registerWorker({ id }) {
+      if (!workers.has(id)) workers.set(id, clock())
+    },
+    async beat(id) {
+      const alive = workers.has(id)
+      if (alive) workers.set(id, clock())
+      return {
+        alive,
+        workers: workers.size,
+        rank: [...workers.keys()].filter((other) => other < id).length,
+      }
+    },
+    async reclaimLeases({ leaseMs }) {
+      const until = clock().getTime() - leaseMs
+      return bury([...workers].filter(([, seenAt]) => seenAt.getTime() <= until).map(([id]) => id))
+    },
+    async releaseUnheld({ workerId, held, olderThanMs }) {
+      const nowMs = clock().getTime()
+      return giveBack(
+        leasedBy(workerId).filter(({ id, leasedAt }) => {
+          const ageMs = nowMs - (leasedAt?.getTime() ?? 0)
+          return ageMs < LEASED_LATELY_MS && ageMs >= olderThanMs && !held.includes(id)
+        }),
+      )
+    },
+    retireWorker: async (id) => bury(workers.has(id) ? [id] : []),
+  }
+}
+
+/** What a row is changed to when its delivery is settled. */
+function settledAs(
+  row: MemoryDelivery,
+  { made, settlement, counts, now }: Pick<Settled, 'settlement' | 'counts'> & { made: number; now: Date },
+): Partial<MemoryDelivery> {
+  const { retries, refusals } = settlement.state === 'pending' ? settlement : counts
+  return {
+    state: settlement.state,
+    attempts: row.attempts + made,
+    retries,
+    refusals,
+    dueAt: settlement.state === 'pending' ? settlement.dueAt : null,
+    settledAt: settlement.state === 'pending' ? null : now,
+    level: settlement.state === 'acknowledged' ? settlement.level : null,
+    deadLetterReason: settlement.state === 'dead_lettered' ? settlement.reason : null,
+  }
+}
+
+/** The lane of people first, then by binding. */
+function beforeInTurn(a: MemoryDelivery | undefined, b: MemoryDelivery | undefined): number {
+  if (a === undefined || b === undefined) return 0
+  if (a.lane !== b.lane) return a.lane === 'interactive' ? -1 : 1
+  return a.bindingId - b.bindingId
+}
+
+function byDue(a: MemoryDelivery, b: MemoryDelivery): number {
+  return (a.dueAt?.getTime() ?? 0) - (b.dueAt?.getTime() ?? 0)
+}
+
+function byPlanning(a: MemoryDelivery, b: MemoryDelivery): number {
+  const apart = a.plannedAt.getTime() - b.plannedAt.getTime()
+  if (apart !== 0) return apart
+  return a.id < b.id ? -1 : Number(a.id > b.id)
+}
+
+/** The CHECKs of the schema, by their names there. */
+function checkRow(row: MemoryDelivery): void {
+  const unsettled = row.state === 'pending' || row.state === 'in_flight'
+  const held: Readonly<Record<string, boolean>> = {
+    state_is_known: DELIVERY_STATES.includes(row.state),
+    due_exactly_while_pending: (row.state === 'pending') === (row.dueAt !== null),
+    leased_in_flight: row.state !== 'in_flight' || (row.leasedBy !== null && row.leasedAt !== null),
+    settled_exactly_when_terminal: unsettled === (row.settledAt === null),
+    level_exactly_when_acknowledged: (row.state === 'acknowledged') === (row.level !== null),
+    reason_exactly_when_dead: (row.state === 'dead_lettered') === (row.deadLetterReason !== null),
+    acknowledged_after_an_attempt: row.state !== 'acknowledged' || row.attempts > 0,
+    superseded_by_another: (row.state === 'superseded') === (row.supersededBy !== null),
+    counts_are_not_negative: Math.min(row.attempts, row.retries, row.refusals) >= 0,
+  }
+  for (const [name, holds] of Object.entries(held)) {
+    if (!holds) throw new MemoryConstraintError('23514', `delivery ${row.id} violates ${name}`)
+  }
+}
