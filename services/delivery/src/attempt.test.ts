@@ -60,6 +60,7 @@ function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
   let jtis = 0
   const attempt = createAttempt({
     binding: () => BINDING,
+    catchUp: async () => undefined,
     sign: async (_issuer, _algorithm, claims) => {
       signed.push(claims)
       return `token of ${claims.jti}`
@@ -296,6 +297,29 @@ describe('what cannot be sent', () => {
     const round = await run({ ...FRESH, sid: null })
     expect(round.settlement).toEqual({ state: 'dead_lettered', reason: 'sid_required' })
     expect(posted).toEqual([])
+  })
+
+  test.each<[string, Binding | undefined]>([
+    ['is not in our copy', undefined],
+    ['is disabled in our copy', { ...BINDING, disabledReason: 'gone' }],
+  ])('what %s is looked up before it is given up on', async (_, known) => {
+    let binding = known
+    const { run, posted } = rig([response(200)], {
+      binding: () => binding,
+      catchUp: async () => {
+        binding = BINDING
+      },
+    })
+    expect(await run()).toMatchObject({ settlement: { state: 'acknowledged' } })
+    expect(posted).toHaveLength(1)
+  })
+
+  test('while nobody can look it up it is not given up on', async () => {
+    const round = await rig([], {
+      binding: () => undefined,
+      catchUp: () => Promise.reject(new Error('away')),
+    }).run()
+    expect(round).toMatchObject({ settlement: { state: 'pending' }, outcome: { errorDescription: 'away' } })
   })
 
   test('a binding removed while its RP answers: the yes of the RP counts', async () => {

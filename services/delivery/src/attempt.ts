@@ -23,7 +23,10 @@ import type { TlsIdentities } from './tls-identities.ts'
 
 /** What an attempt works with. Time and randomness are handed in. */
 export interface AttemptDeps {
+  /** As far as this worker's copy of the registry knows. */
   binding(id: Binding['id']): Binding | undefined
+  /** Brings that copy up to date. Rejects when the ledger is away. */
+  catchUp(): Promise<void>
   /** Signs in the issuer's key for an algorithm. @throws {SigningKeyError} when there is none that can be opened. */
   sign(issuer: IssuerName, algorithm: SigningAlgorithm, claims: LogoutTokenClaims): Promise<string>
   /** TLS of the binding's own. @throws {ClientKeyError} when its key cannot be opened. */
@@ -63,11 +66,26 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     return { number, startedAt, durationMs: performance.now() - startedMs, outcome, jti }
   }
 
-  async function tell(delivery: InFlightDelivery, startedAt: Date): Promise<Told> {
+  /** Where to send it; or why there is nowhere, as far as is known. */
+  function endpointOf(delivery: InFlightDelivery): { readonly binding: Binding } | AttemptOutcome {
     const binding = deps.binding(delivery.bindingId)
-    if (binding === undefined) return { outcome: CLIENT_REMOVED, jti: null }
-    const impossible = undeliverable(binding, delivery.sid)
-    if (impossible !== null) return { outcome: impossible, jti: null }
+    if (binding === undefined) return CLIENT_REMOVED
+    return undeliverable(binding, delivery.sid) ?? { binding }
+  }
+
+  async function tell(delivery: InFlightDelivery, startedAt: Date): Promise<Told> {
+    let endpoint = endpointOf(delivery)
+    if ('kind' in endpoint) {
+      // Another worker may have planned it for an RP that was registered, or enabled again, since our copy was read.
+      try {
+        await deps.catchUp()
+      } catch (error) {
+        return { outcome: unready(error), jti: null }
+      }
+      endpoint = endpointOf(delivery)
+      if ('kind' in endpoint) return { outcome: endpoint, jti: null }
+    }
+    const { binding } = endpoint
     const jti = deps.newJti()
     let token: string
     let tls: TlsIdentity | null

@@ -7,13 +7,15 @@ export interface RegistryCache {
   current(): Registry
   /** Reads it now. */
   refresh(): Promise<void>
+  /** Reads it now if it has changed since. @throws {LedgerUnavailableError} */
+  catchUp(): Promise<void>
   /** Reads it again whenever it has changed, until `ended` aborts. */
   followUntil(ended: AbortSignal): Promise<void>
 }
 
 /**
- * Keeps a copy of the registry, at most about `pollMs` behind. Attempts use it as it is; a plan is checked against the
- * ledger's own revision as it is written, so an old copy never plans.
+ * Keeps a copy of the registry, at most about `pollMs` behind. Attempts use it as it is, unless it says that there is nobody
+ * to tell; a plan is checked against the ledger's own revision as it is written, so an old copy never plans.
  */
 export function createRegistryCache({
   ledger,
@@ -30,14 +32,19 @@ export function createRegistryCache({
     registry = await ledger.readRegistry()
   }
 
+  async function catchUp(): Promise<void> {
+    if ((await ledger.readRegistryRevision()) !== registry.revision) await refresh()
+  }
+
   return {
     current: () => registry,
     refresh,
+    catchUp,
     async followUntil(ended) {
       while (!ended.aborted) {
         await sleep(pollMs, ended)
         try {
-          if ((await ledger.readRegistryRevision()) !== registry.revision) await refresh()
+          await catchUp()
         } catch (error) {
           // The copy goes on to serve; what was registered meanwhile is read when the ledger is back.
           log.warn({ event: 'registry.stale', err: error })

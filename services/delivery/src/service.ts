@@ -106,6 +106,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   })
   const attempt = createAttempt({
     binding: (id) => binding(id),
+    catchUp: () => registry.catchUp(),
     sign: async (issuer, algorithm, claims) => (await keyring.signer(issuer, algorithm)).sign(claims),
     tls: createTlsIdentities(deps.clientKeys),
     post: (request) => postLogoutToken(client, request),
