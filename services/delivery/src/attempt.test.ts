@@ -183,6 +183,15 @@ describe('quick retries', () => {
     expect(round.settlement).toMatchObject({ retries: 2, dueAt: new Date(NOW.getTime() + 30_000) })
   })
 
+  test('are not for who has a rate: it counts every POST', async () => {
+    const { run, posted } = rig([RESET], { binding: () => ({ ...BINDING, ratePerSecond: 2 }) })
+    expect(await run()).toMatchObject({
+      attempts: [{ number: 1 }],
+      settlement: { state: 'pending', retries: 1 },
+    })
+    expect(posted).toHaveLength(1)
+  })
+
   test('a fault of ours is no reason to POST again', async () => {
     const post = vi.fn<AttemptDeps['post']>()
     post.mockResolvedValueOnce(RESET).mockRejectedValue(new Error('a bug'))

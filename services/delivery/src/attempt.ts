@@ -49,7 +49,7 @@ type Told = Pick<AttemptRecord, 'outcome' | 'jti'>
 
 /**
  * Attempts one delivery: mints a token, POSTs it, and decides what follows. A fresh delivery has two quick retries, until
- * `stopping` aborts: what is left then follows by the schedule, in another process.
+ * `stopping` aborts: what is left then follows by the schedule, in another process. None where the binding has a rate.
  */
 export type Attempt = (delivery: InFlightDelivery, stopping: AbortSignal) => Promise<Round>
 
@@ -110,8 +110,10 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       }
     }
     const first = await once(delivery, delivery.attempts + 1)
+    // Whoever has a rate counts every POST, and is most likely to fail when there are too many: the schedule it is, at its pace.
+    const paced = (deps.binding(delivery.bindingId)?.ratePerSecond ?? null) !== null
     const attempts =
-      delivery.attempts === 0 && quicklyRetryable(first.outcome) && !stopping.aborted
+      delivery.attempts === 0 && quicklyRetryable(first.outcome) && !paced && !stopping.aborted
         ? await withQuickRetries(first, (number) => once(delivery, number), stopping)
         : [first]
     const { outcome } = attempts.at(-1) ?? first
