@@ -72,6 +72,9 @@ const REGISTRY_POLL_MS = 500
 /** Most that are given up on at once, for each binding and lane. */
 const GIVE_UP_BATCH = 500
 
+/** Compiled once for a process, for it takes milliseconds. */
+const check = createValidator(AcceptedLogoutEvent)
+
 /** Wires delivery: intake, dispatcher and attempts. Opens nothing, starts nothing. */
 export function createDelivery(deps: DeliveryDeps): Service {
   return { name: 'delivery', run: (context) => runDelivery(deps, context) }
@@ -158,7 +161,6 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   })
   metrics.gauge('deliveries_held', 'Deliveries leased to this worker and not settled.', () => dispatcher.held)
   metrics.gauge('breakers_open', 'Relying parties that are known to be down.', () => dispatcher.open)
-  const check = createValidator(AcceptedLogoutEvent)
   const intakeOf = (lane: Lane) =>
     createIntake({
       ledger,
