@@ -1,0 +1,260 @@
+import { type Binding, type BindingId, QUICK_RETRIES_MS } from '@curfew/domain'
+import type { MemoryAttempt, MemoryDelivery } from '../support/memory-ledger.ts'
+import { limitViolations } from './limits.ts'
+import type { Received } from './relying-parties.ts'
+import type { Run } from './run.ts'
+import type { RelyingPartyPlan } from './scenario.ts'
+
+// What must hold after every run. Each invariant gives a line for each way in which it does not, and looks at what the world
+// saw: what the IdP was told, what relying parties received and answered, and what the ledger says of it.
+
+/** A run, and what several invariants look up in it. */
+export interface Evidence extends Run {
+  readonly planByBinding: ReadonlyMap<BindingId, RelyingPartyPlan>
+  /** Recorded attempts, by delivery. */
+  readonly attemptsOf: ReadonlyMap<string, readonly MemoryAttempt[]>
+  /** What RPs received, by `jti`. */
+  readonly byJti: ReadonlyMap<string, readonly Received[]>
+}
+
+type Invariant = (evidence: Evidence) => Iterable<string>
+
+const INVARIANTS: Readonly<Record<string, Invariant>> = {
+  'each accepted event is settled': eventsSettled,
+  'every RP that should be told was told, or has its dead letter': everybodyTold,
+  'nobody else is told': nobodyElseTold,
+  'attempts are within limits': attemptsWithinLimits,
+  'nothing is acknowledged that no RP acknowledged': acknowledgementsReal,
+  'no RP is delayed by another': nobodyDelayed,
+  'a dead letter has its reason': deadLettersJustified,
+  'what is superseded is covered': supersessionsCovered,
+  'a breaker closes when its RP is back': breakersClosed,
+  'what cannot be read is in quarantine, and nothing else': quarantineRight,
+  'processes end as they should': ({ faults }) => faults,
+}
+
+/** Every violation, in words, each beginning with the name of its invariant. None when all is well. */
+export function findViolations(run: Run): readonly string[] {
+  const evidence: Evidence = {
+    ...run,
+    planByBinding: new Map(run.scenario.relyingParties.map((plan) => [plan.binding.id, plan])),
+    attemptsOf: Map.groupBy(run.ledger.attempts, ({ deliveryId }) => String(deliveryId)),
+    byJti: Map.groupBy(run.received, ({ claims }) => claims.jti),
+  }
+  return Object.entries(INVARIANTS).flatMap(([name, find]) =>
+    [...find(evidence)].map((violation) => `${name}: ${violation}`),
+  )
+}
+
+const describe = (row: MemoryDelivery) =>
+  `delivery ${row.id} of event ${row.eventId} to binding ${row.bindingId} (${row.state}, ${row.attempts} attempts)`
+
+function* eventsSettled({ accepted, ledger, memoryLog, finished, scenario }: Evidence): Iterable<string> {
+  for (const [id, { acceptedMs }] of accepted) {
+    if (!ledger.events.has(id)) yield `event ${id}, accepted at ${acceptedMs} ms, is not in the ledger`
+  }
+  for (const row of ledger.deliveries.values()) {
+    if (row.settledAt === null) yield `${describe(row)} is not settled after ${scenario.boundMs} ms`
+  }
+  const left = memoryLog.depth('interactive') + memoryLog.depth('bulk')
+  if (left > 0) yield `${left} records are left in the log`
+  if (accepted.size < scenario.posts.length) yield 'not every post was accepted'
+  if (!finished) yield 'the run did not come to its end'
+}
+
+/** Whom an event must be told to: who was registered before it was posted, and stayed. Said again here, in other words than `plan`. */
+function owedFor(
+  { event }: { event: Run['scenario']['posts'][number]['event'] },
+  { clientId }: Binding,
+): boolean {
+  if (event.clients !== null && !event.clients.includes(clientId)) return false
+  return event.initiator !== clientId || event.includeInitiator
+}
+
+function* everybodyTold({ scenario, ledger, received }: Evidence): Iterable<string> {
+  const rows = Map.groupBy(ledger.deliveries.values(), ({ eventId }) => String(eventId))
+  for (const post of scenario.posts) {
+    for (const { binding, registeredMs, removedMs, steady } of scenario.relyingParties) {
+      if (!owedFor(post, binding) || registeredMs > post.atMs || removedMs !== null) continue
+      const row = rows.get(post.event.id)?.find(({ bindingId }) => bindingId === binding.id)
+      if (row === undefined) {
+        yield `event ${post.event.id} has no delivery to binding ${binding.id}, registered at ${registeredMs} ms`
+        continue
+      }
+      const last = lastOf(row, ledger.deliveries)
+      const told = received.some(
+        ({ bindingId, claims, status }) =>
+          bindingId === binding.id && claims.txn === last.eventId && (status === 200 || status === 204),
+      )
+      if (!told && last.state !== 'dead_lettered') yield `${describe(last)}: the RP was never told`
+      // It answers whatever comes, so nothing excuses a dead letter.
+      if (steady && !told) yield `${describe(last)}: the RP was well all the time and was not told`
+    }
+  }
+}
+
+/** The delivery that covers this one in the end. */
+function lastOf(row: MemoryDelivery, deliveries: Run['ledger']['deliveries']): MemoryDelivery {
+  let last = row
+  for (let links = 0; last.supersededBy !== null && links <= deliveries.size; links++) {
+    last = deliveries.get(last.supersededBy) ?? last
+  }
+  return last
+}
+
+function* nobodyElseTold({ scenario, received, planByBinding }: Evidence): Iterable<string> {
+  const posts = new Map(scenario.posts.map((post) => [String(post.event.id), post]))
+  for (const { bindingId, claims, atMs } of received) {
+    const post = posts.get(claims.txn)
+    const plan = planByBinding.get(bindingId)
+    if (post === undefined || plan === undefined || !owedFor(post, plan.binding)) {
+      yield `binding ${bindingId} was told of event ${claims.txn} at ${atMs} ms, which is none of its business`
+      continue
+    }
+    const { event } = post
+    if (claims.aud !== plan.binding.clientId) yield `${claims.jti} names ${claims.aud} as its audience`
+    const wrongSub = claims.sub !== undefined && claims.sub !== event.sub
+    if (wrongSub || (claims.sid !== undefined && claims.sid !== event.sid)) {
+      yield `${claims.jti} logs out ${claims.sub} ${claims.sid}, and the event ${event.sub} ${event.sid}`
+    }
+  }
+}
+
+function* attemptsWithinLimits(evidence: Evidence): Iterable<string> {
+  const { ledger, planByBinding, attemptsOf, byJti, scenario } = evidence
+  for (const [jti, posts] of byJti) {
+    if (posts.length > 1) yield `token ${jti} was sent ${posts.length} times`
+  }
+  for (const row of ledger.deliveries.values()) {
+    const plan = planByBinding.get(row.bindingId)
+    // Who was removed has the default policy for what was under way.
+    if (plan === undefined || plan.removedMs !== null) continue
+    const { scheduleMs, refusedScheduleMs } = plan.binding.retry
+    const attempts = attemptsOf.get(row.id) ?? []
+    const most = 1 + QUICK_RETRIES_MS.length + scheduleMs.length + refusedScheduleMs.length
+    const numbers = attempts.map(({ number }) => number)
+    if (numbers.length > most) yield `${describe(row)}: ${numbers.length} attempts, of ${most} at most`
+    if (numbers.some((number, index) => number !== index + 1) || numbers.length !== row.attempts)
+      yield `${describe(row)}: its attempts are numbered ${numbers.join()}`
+    if (row.retries > scheduleMs.length) yield `${describe(row)}: ${row.retries} retries`
+    if (row.refusals > refusedScheduleMs.length) yield `${describe(row)}: ${row.refusals} refusals`
+  }
+  // Where nobody crashes, what was sent and what is recorded is the same.
+  if (!scenario.calm) return
+  const recorded = new Set(ledger.attempts.map(({ jti }) => jti))
+  for (const jti of byJti.keys()) if (!recorded.has(jti)) yield `token ${jti} was sent and is not recorded`
+  yield* limitViolations(evidence)
+}
+
+function* acknowledgementsReal({ ledger, attemptsOf, byJti }: Evidence): Iterable<string> {
+  for (const row of ledger.deliveries.values()) {
+    for (const { outcome, jti, number } of attemptsOf.get(row.id) ?? []) {
+      if (outcome.kind !== 'acknowledged') continue
+      const [answered] = byJti.get(jti ?? '') ?? []
+      const real =
+        answered?.bindingId === row.bindingId &&
+        answered.claims.txn === row.eventId &&
+        (answered.status === 200 || answered.status === 204)
+      if (!real) yield `${describe(row)}: attempt ${number} is recorded as acknowledged, and no RP said so`
+    }
+    const last = attemptsOf.get(row.id)?.at(-1)
+    if ((row.state === 'acknowledged') !== (last?.outcome.kind === 'acknowledged')) {
+      yield `${describe(row)}: its last attempt came to ${last?.outcome.kind}`
+    }
+  }
+}
+
+/** Of a calm run: to the first POST at an RP that is well, whatever the others do, in milliseconds. */
+const DELAY_MS = { interactive: 500, bulk: 1_500 }
+/** Of any run, once all is quiet: leases have run out by then, and what they held has gone on. */
+const recoveryMs = (leaseMs: number) => 2 * leaseMs + 5_000
+
+function* nobodyDelayed({ scenario, ledger, received, accepted, planByBinding }: Evidence): Iterable<string> {
+  const { calm, quietMs, leaseMs } = scenario
+  const first = new Map<string, number>()
+  for (const { bindingId, claims, atMs } of received) {
+    const key = `${claims.txn} ${bindingId}`
+    first.set(key, Math.min(first.get(key) ?? Number.POSITIVE_INFINITY, atMs))
+  }
+  for (const row of ledger.deliveries.values()) {
+    if (planByBinding.get(row.bindingId)?.steady !== true) continue
+    const last = lastOf(row, ledger.deliveries)
+    const acceptedMs = accepted.get(row.eventId)?.acceptedMs ?? 0
+    const toldMs = first.get(`${last.eventId} ${last.bindingId}`) ?? Number.POSITIVE_INFINITY
+    const boundMs = calm
+      ? acceptedMs + DELAY_MS[row.lane]
+      : Math.max(acceptedMs, quietMs) + recoveryMs(leaseMs)
+    if (toldMs > boundMs) {
+      yield `${describe(row)}: accepted at ${acceptedMs} ms, and its RP, which was well, was first told at ${toldMs} ms, not by ${boundMs} ms`
+    }
+  }
+}
+
+function* deadLettersJustified({ ledger, planByBinding, attemptsOf }: Evidence): Iterable<string> {
+  for (const row of ledger.deliveries.values()) {
+    if (row.state !== 'dead_lettered') continue
+    const plan = planByBinding.get(row.bindingId)
+    const last = attemptsOf.get(row.id)?.at(-1)?.outcome
+    if (plan === undefined || !isJustified(row, plan, last)) {
+      yield `${describe(row)} is dead for ${row.deadLetterReason}, after ${JSON.stringify(last)}`
+    }
+  }
+}
+
+function isJustified(
+  row: MemoryDelivery,
+  { binding, removedMs, phases }: RelyingPartyPlan,
+  last: MemoryAttempt['outcome'] | undefined,
+): boolean {
+  const { retry, sessionRequired } = binding
+  switch (row.deadLetterReason) {
+    case 'attempts_exhausted':
+      return last?.kind === 'unavailable' && row.retries === retry.scheduleMs.length
+    case 'refused':
+    case 'misconfigured':
+      return last?.kind === row.deadLetterReason && row.refusals === retry.refusedScheduleMs.length
+    case 'endpoint_gone':
+      return last?.kind === 'misconfigured' && last.status === 410
+    case 'binding_disabled':
+      return phases.some(({ behaviour }) => behaviour.kind === 'answers' && behaviour.status === 410)
+    case 'sid_required':
+      return sessionRequired && row.delivery.sid === null
+    case 'client_removed':
+      return removedMs !== null
+    case 'unreachable':
+      return (row.settledAt?.getTime() ?? 0) - row.plannedAt.getTime() >= 3_600_000
+    default:
+      return false
+  }
+}
+
+function* supersessionsCovered({ ledger }: Evidence): Iterable<string> {
+  for (const row of ledger.deliveries.values()) {
+    if (row.supersededBy === null) continue
+    const newer = ledger.deliveries.get(row.supersededBy)
+    const covers = newer?.bindingId === row.bindingId && newer.target === row.target && newer.id !== row.id
+    if (!covers) yield `${describe(row)} is covered by ${row.supersededBy}, which is not about the same`
+    if (lastOf(row, ledger.deliveries).state === 'superseded') yield `${describe(row)} is covered in a circle`
+  }
+}
+
+function* breakersClosed({ received, breakersOpen }: Evidence): Iterable<string> {
+  for (const [process, open] of breakersOpen) {
+    const ended = received
+      .filter((one) => one.process === process && one.endedMs !== null)
+      .toSorted((a, b) => (a.endedMs ?? 0) - (b.endedMs ?? 0))
+    const last = new Map(ended.map(({ bindingId, status }) => [bindingId, status]))
+    const down = [...last.values()].filter((status) => status === null || status >= 429 || status === 408)
+    if (open > down.length) {
+      yield `process ${process} takes ${open} for down, and ${down.length} were when it last asked`
+    }
+  }
+}
+
+function* quarantineRight({ memoryLog, scenario }: Evidence): Iterable<string> {
+  const others = memoryLog.quarantined.filter(({ record }) => record.key !== 'poison')
+  for (const { record, reason } of others) yield `${record.headers.ce_id} is in quarantine: ${reason}`
+  const calm = scenario.calm && memoryLog.quarantined.length !== scenario.poisonMs.length
+  if (calm)
+    yield `${memoryLog.quarantined.length} records, of ${scenario.poisonMs.length} that nobody can read`
+}

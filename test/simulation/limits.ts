@@ -1,0 +1,54 @@
+import { type Binding, burstOf } from '@curfew/domain'
+import type { Evidence } from './invariants.ts'
+import type { Received } from './relying-parties.ts'
+
+/** Longest pauses before the quick retries, together. */
+const QUICK_MS = 2_500
+/** What the RP counts as one second of its rate. */
+const RATE_WINDOW_MS = 1_000
+
+/**
+ * An RP's own limits, which all workers share. Of calm runs alone: where workers come and go, each learns of it with its
+ * next beat, and so it is once they all know each other.
+ */
+export function* limitViolations({ scenario, received }: Evidence): Iterable<string> {
+  const { leaseMs, workers } = scenario
+  for (const { binding } of scenario.relyingParties) {
+    // What was begun under an older share has ended by then, with both its quick retries.
+    const settledMs = leaseMs + binding.timeoutMs * 3 + QUICK_MS
+    const posts = received.filter(({ bindingId, atMs }) => bindingId === binding.id && atMs >= settledMs)
+    yield* concurrencyViolations(binding, posts)
+    yield* rateViolations(binding, posts, workers.length)
+  }
+}
+
+function* concurrencyViolations(binding: Binding, posts: readonly Received[]): Iterable<string> {
+  if (binding.concurrency === null) return
+  const edges = posts
+    .flatMap(({ atMs, endedMs }) => [
+      { atMs, change: 1 },
+      { atMs: endedMs ?? Number.POSITIVE_INFINITY, change: -1 },
+    ])
+    .toSorted((a, b) => a.atMs - b.atMs || a.change - b.change)
+  let running = 0
+  for (const { atMs, change } of edges) {
+    running += change
+    if (running > binding.concurrency) {
+      yield `binding ${binding.id} had ${running} POSTs at once at ${atMs} ms, of ${binding.concurrency}`
+      return
+    }
+  }
+}
+
+function* rateViolations(binding: Binding, posts: readonly Received[], workers: number): Iterable<string> {
+  const { ratePerSecond } = binding
+  if (ratePerSecond === null) return
+  const most = ratePerSecond * (RATE_WINDOW_MS / 1_000) + workers * burstOf(ratePerSecond / workers)
+  for (const [index, { atMs }] of posts.entries()) {
+    const within = posts.slice(index).filter((post) => post.atMs < atMs + RATE_WINDOW_MS).length
+    if (within > most) {
+      yield `binding ${binding.id} had ${within} POSTs in the second from ${atMs} ms, of ${ratePerSecond}`
+      return
+    }
+  }
+}

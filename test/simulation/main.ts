@@ -1,0 +1,58 @@
+import { parseArgs } from 'node:util'
+import { simulate, type Verdict } from './run.ts'
+
+// npm run simulate: the delivery service in virtual time, from seeds. A seed that fails is printed; with --seed it runs again,
+// exactly as it did.
+
+const { values: flags } = parseArgs({
+  options: {
+    /** How many, one after the other. */
+    seeds: { type: 'string', default: '10000' },
+    /** The first. */
+    seed: { type: 'string', default: '1' },
+    /** Prints everything that happens. */
+    verbose: { type: 'boolean', default: false },
+  },
+})
+const first = wholeNumber('seed', flags.seed)
+const given = process.argv.some((argument) => argument.startsWith('--seeds'))
+const replay = !given && process.argv.some((argument) => /^--seed\b/.test(argument))
+const count = replay ? 1 : wholeNumber('seeds', flags.seeds)
+
+const say = (line: string) => process.stderr.write(`${line}\n`)
+const startedMs = Date.now()
+const PROGRESS_MS = 5_000
+let saidMs = startedMs
+let failed = 0
+let deliveries = 0
+let posts = 0
+
+for (let seed = first; seed < first + count; seed++) {
+  const verdict = await simulate(seed, flags.verbose ? { onTrace: (line) => console.log(line) } : {})
+  deliveries += verdict.deliveries
+  posts += verdict.posts
+  if (verdict.violations.length > 0) {
+    failed += 1
+    report(verdict)
+  }
+  if (Date.now() - saidMs < PROGRESS_MS) continue
+  saidMs = Date.now()
+  say(`${seed - first + 1} of ${count} seeds, ${failed} failed`)
+}
+const seconds = ((Date.now() - startedMs) / 1_000).toFixed(1)
+say(`${count} seeds in ${seconds} s: ${deliveries} deliveries, ${posts} POSTs, ${failed} seeds failed`)
+if (replay) say(`digest ${(await simulate(first)).digest}`)
+process.exitCode = failed === 0 ? 0 : 1
+
+function report({ seed, violations, lastedMs }: Verdict): void {
+  say(`seed ${seed} failed after ${lastedMs} ms of virtual time:`)
+  for (const violation of violations) say(`  ${violation}`)
+  say(`  again: npm run simulate -- --seed ${seed} --verbose`)
+}
+
+function wholeNumber(name: string, text: string): number {
+  const value = Number(text)
+  if (Number.isSafeInteger(value) && value >= 0) return value
+  console.error(`--${name} must be a whole number, not ${text}`)
+  process.exit(2)
+}

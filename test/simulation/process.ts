@@ -1,0 +1,186 @@
+import {
+  type BatchHandler,
+  type ConsumeOptions,
+  type Consumer,
+  type EventLog,
+  EventLogUnavailableError,
+  LedgerUnavailableError,
+} from '@curfew/domain'
+import type { DeliveryLedger } from '@curfew/ledger'
+import type { GuardedClient } from '@curfew/outbound'
+import type { MemoryEventLog, MemoryLog } from '../support/memory-event-log.ts'
+import type { Random } from './random.ts'
+import type { RelyingParties } from './relying-parties.ts'
+import type { Scenario } from './scenario.ts'
+import type { VirtualTime } from './virtual-time.ts'
+
+/** What all processes of a run share. */
+export interface World {
+  readonly scenario: Scenario
+  readonly time: VirtualTime
+  readonly ledger: DeliveryLedger
+  readonly memoryLog: MemoryLog
+  readonly relyingParties: RelyingParties
+  /** Notes what happened, for the digest and for whoever reads along. */
+  trace(line: string): void
+}
+
+/** One process: its ports to the world, which a crash cuts off. */
+export interface SimulatedProcess {
+  readonly number: number
+  readonly ledger: DeliveryLedger
+  readonly eventLog: EventLog
+  readonly client: GuardedClient
+  readonly dead: boolean
+  /** The log takes its partitions away; whatever it is handling is handed to others as well. */
+  rebalance(): void
+}
+
+/** How long the log and the database take to notice that a process is gone, at most, in milliseconds. */
+const SESSION_MS_MAX = 2_000
+
+/**
+ * Makes the ports of one process. Every call through them is two steps, before its effect and after; at the step it is to
+ * crash at, the process has vanished: nothing of it goes on, but what was sent may still arrive.
+ */
+export function createProcess(
+  world: World,
+  { number, random, crashStep }: { number: number; random: Random; crashStep: number | null },
+): SimulatedProcess {
+  const { scenario, time, memoryLog, trace } = world
+  let steps = 0
+  let dead = false
+  const never = new Promise<never>(() => undefined)
+  const disturbed = () => !scenario.calm && time.nowMs() < scenario.quietMs
+  const happens = (odds: number) => odds > 0 && disturbed() && random.chance(odds)
+
+  /** One step. @returns whether the process is still there. */
+  function step(): boolean {
+    if (dead) return false
+    steps += 1
+    // What has got to a quiet time lives on.
+    if (crashStep === null || steps < crashStep || !disturbed()) return true
+    dead = true
+    trace(`process ${number} crashed at step ${steps}`)
+    time.at(time.nowMs() + random.between(0, SESSION_MS_MAX), () => view.kill())
+    return false
+  }
+
+  async function call<Result>(name: string, effect: () => Promise<Result>): Promise<Result> {
+    const away = () => scenario.ledgerAway.some(({ fromMs, toMs }) => isWithin(time.nowMs(), fromMs, toMs))
+    if (!step() && random.chance(0.5)) return never
+    await time.sleep(happens(scenario.odds.slow) ? random.between(1, scenario.odds.slowMsMax) : 1)
+    if (away()) {
+      trace(`${number} ${name}: away`)
+      await time.sleep(random.between(1, 50))
+      if (dead) return never
+      throw new LedgerUnavailableError('the simulated ledger is away')
+    }
+    const result = await effect()
+    trace(`${number} ${name}: ${summary(result)}`)
+    if (!step()) return never
+    if (happens(scenario.odds.answerLost)) {
+      await time.sleep(random.between(1, 50))
+      if (dead) return never
+      trace(`${number} ${name}: the answer was lost`)
+      throw new LedgerUnavailableError('the simulated connection broke')
+    }
+    if (happens(scenario.odds.slow)) await time.sleep(random.between(1, scenario.odds.slowMsMax))
+    return dead ? never : result
+  }
+
+  const { ledger } = world
+  const gated: DeliveryLedger = {
+    readRegistry: () => call('readRegistry', () => ledger.readRegistry()),
+    readRegistryRevision: () => call('readRegistryRevision', () => ledger.readRegistryRevision()),
+    disableBinding: (id, reason) => call('disableBinding', () => ledger.disableBinding(id, reason)),
+    planEvents: (request) => call('planEvents', () => ledger.planEvents(request)),
+    claimDue: (request) => call('claimDue', () => ledger.claimDue(request)),
+    settleDeliveries: (request) => call('settleDeliveries', () => ledger.settleDeliveries(request)),
+    releaseDeliveries: (request) => call('releaseDeliveries', () => ledger.releaseDeliveries(request)),
+    supersedeOlder: (request) => call('supersedeOlder', () => ledger.supersedeOlder(request)),
+    bringForward: (request) => call('bringForward', () => ledger.bringForward(request)),
+    giveUpUnreachable: (request) => call('giveUpUnreachable', () => ledger.giveUpUnreachable(request)),
+    registerWorker: (worker) => call('registerWorker', () => ledger.registerWorker(worker)),
+    beat: (id) => call('beat', () => ledger.beat(id)),
+    reclaimLeases: (request) => call('reclaimLeases', () => ledger.reclaimLeases(request)),
+    releaseUnheld: (request) => call('releaseUnheld', () => ledger.releaseUnheld(request)),
+    retireWorker: (id) => call('retireWorker', () => ledger.retireWorker(id)),
+  }
+
+  let view: MemoryEventLog = memoryLog.open()
+  const consumptions = new Set<{ inner: Consumer; begin(): Consumer }>()
+
+  function consume(options: ConsumeOptions, handle: BatchHandler): Consumer {
+    const gatedHandle: BatchHandler = async (batch) => {
+      if (!step()) return never
+      if (happens(scenario.odds.delayed)) await time.sleep(random.between(1, 2_000))
+      const refused = await handle(batch)
+      trace(`${number} handled ${batch.length} of ${options.lane}, ${refused.length} refused`)
+      if (!step()) return never
+      if (happens(scenario.odds.redelivered)) {
+        trace(`${number} did not commit`)
+        throw new EventLogUnavailableError('the simulated commit failed')
+      }
+      return refused
+    }
+    const begin = () => view.consume(options, gatedHandle)
+    const consumption = { inner: begin(), begin }
+    consumptions.add(consumption)
+    return {
+      pause: () => consumption.inner.pause(),
+      resume: () => consumption.inner.resume(),
+      async stop() {
+        consumptions.delete(consumption)
+        await consumption.inner.stop()
+      },
+    }
+  }
+
+  return {
+    number,
+    ledger: gated,
+    eventLog: {
+      append: () => never,
+      consume,
+      check: async () => undefined,
+      close: async () => undefined,
+    },
+    client: {
+      async post(request) {
+        if (!step()) return never
+        const answer = await world.relyingParties.post(request, number)
+        trace(`${number} told ${request.uri}: ${answer.kind === 'response' ? answer.status : answer.kind}`)
+        return step() ? answer : never
+      },
+      close: async () => undefined,
+    },
+    get dead() {
+      return dead
+    },
+    rebalance() {
+      if (dead || consumptions.size === 0) return
+      trace(`process ${number} lost its partitions`)
+      view.kill()
+      view = memoryLog.open()
+      for (const consumption of consumptions) consumption.inner = consumption.begin()
+    },
+  }
+}
+
+function isWithin(ms: number, fromMs: number, toMs: number): boolean {
+  return fromMs <= ms && ms < toMs
+}
+
+/** Enough of a result to tell two runs apart. */
+function summary(result: unknown): string {
+  if (Array.isArray(result)) return String(result.length)
+  if (result instanceof Set) return [...result].join()
+  if (typeof result !== 'object' || result === null) return String(result)
+  return Object.entries(result)
+    .map(
+      ([name, value]) =>
+        `${name}=${value instanceof Map || value instanceof Set ? value.size : String(value)}`,
+    )
+    .join(' ')
+}

@@ -1,0 +1,90 @@
+import type { Answer, BindingId } from '@curfew/domain'
+import type { Random } from './random.ts'
+import type { Behaviour, RelyingPartyPlan } from './scenario.ts'
+import type { VirtualTime } from './virtual-time.ts'
+
+/** A logout token as it reached an RP, with what the RP said to it. */
+export interface Received {
+  readonly bindingId: BindingId
+  /** Which of the run's processes sent it. */
+  readonly process: number
+  readonly atMs: number
+  readonly claims: {
+    readonly jti: string
+    readonly txn: string
+    readonly aud: string
+    readonly sub?: string
+    readonly sid?: string
+  }
+  /** The status that was sent in time for the sender to read it; null where none was. */
+  status: number | null
+  /** When the sender had its answer, or gave up on it. */
+  endedMs: number | null
+}
+
+export interface RelyingParties {
+  readonly received: readonly Received[]
+  /** @param uri as registered. */
+  post(request: { uri: string; body: string; timeoutMs: number }, process: number): Promise<Answer>
+}
+
+const REFUSED: Answer = { kind: 'failure', failure: 'connection_refused', detail: 'connect ECONNREFUSED' }
+const RESET: Answer = { kind: 'failure', failure: 'connection_reset', detail: 'read ECONNRESET' }
+const TOO_LATE: Answer = { kind: 'failure', failure: 'timeout', detail: 'no answer in time' }
+
+/** Relying parties that behave as their plans say, and remember what they were told. */
+export function createRelyingParties(
+  plans: readonly RelyingPartyPlan[],
+  { time, random }: { time: VirtualTime; random: Random },
+): RelyingParties {
+  const byUri = new Map(plans.map((plan) => [plan.binding.uri, plan]))
+  const received: Received[] = []
+
+  async function answer(behaviour: Behaviour, timeoutMs: number): Promise<Answer> {
+    switch (behaviour.kind) {
+      case 'down':
+        await time.sleep(2)
+        return REFUSED
+      case 'hangs':
+      case 'late':
+        await time.sleep(timeoutMs)
+        return TOO_LATE
+      case 'flaky':
+        await time.sleep(behaviour.latencyMs)
+        if (random.chance(behaviour.failing)) return random.chance(0.5) ? RESET : response(503)
+        return response(200)
+      case 'answers':
+        await time.sleep(behaviour.latencyMs)
+        return response(behaviour.status, behaviour.retryAfterS)
+    }
+  }
+
+  return {
+    received,
+    async post({ uri, body, timeoutMs }, process) {
+      const plan = byUri.get(uri)
+      if (plan === undefined) throw new Error(`nobody is at ${uri}`)
+      const nowMs = time.nowMs()
+      const behaviour = plan.phases.find(({ untilMs }) => nowMs < untilMs)?.behaviour ?? { kind: 'down' }
+      const claims = JSON.parse(body.slice('logout_token='.length)) as Received['claims']
+      const one: Received = {
+        ...{ bindingId: plan.binding.id, process, atMs: nowMs, claims },
+        ...{ status: null, endedMs: null },
+      }
+      received.push(one)
+      const given = await answer(behaviour, timeoutMs)
+      one.status = given.kind === 'response' ? given.status : null
+      one.endedMs = time.nowMs()
+      return given
+    },
+  }
+}
+
+function response(status: number, retryAfterS?: number): Answer {
+  return {
+    kind: 'response',
+    status,
+    retryAfter: retryAfterS === undefined ? null : String(retryAfterS),
+    body: '',
+  }
+}

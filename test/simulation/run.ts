@@ -1,0 +1,309 @@
+import { createHash } from 'node:crypto'
+import { encodeLogoutEvent } from '@curfew/client'
+import { createDelivery } from '@curfew/delivery'
+import { type BindingId, type EventId, EventLogUnavailableError, type LogoutEvent } from '@curfew/domain'
+import type { Log, Metrics } from '@curfew/runtime'
+import type { Keyring } from '@curfew/tokens'
+import { createMemoryLog, type MemoryLog } from '../support/memory-event-log.ts'
+import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
+import { findViolations } from './invariants.ts'
+import { createProcess, type SimulatedProcess, type World } from './process.ts'
+import { createRandom, type Random } from './random.ts'
+import { createRelyingParties, type Received } from './relying-parties.ts'
+import { createScenario, ISS, type Scenario, type WorkerPlan } from './scenario.ts'
+import { inVirtualTime, type VirtualTime } from './virtual-time.ts'
+
+/** What a run came to: all that invariants look at. */
+export interface Run {
+  readonly scenario: Scenario
+  readonly ledger: MemoryLedger
+  readonly memoryLog: MemoryLog
+  readonly received: readonly Received[]
+  /** Events that the IdP was told were accepted, and when. */
+  readonly accepted: ReadonlyMap<EventId, { readonly event: LogoutEvent; readonly acceptedMs: number }>
+  /** Whether all was settled before the bound. */
+  readonly finished: boolean
+  /** By process: how many bindings it still takes for down at the end. */
+  readonly breakersOpen: ReadonlyMap<number, number>
+  /** What ended, or did not end, as it should have. */
+  readonly faults: readonly string[]
+}
+
+export interface Verdict {
+  readonly seed: number
+  /** None when all is well. */
+  readonly violations: readonly string[]
+  /** Of everything that happened, in its order. */
+  readonly digest: string
+  readonly deliveries: number
+  readonly posts: number
+  /** Virtual, in milliseconds. */
+  readonly lastedMs: number
+}
+
+export interface SimulateOptions {
+  /** Told of everything that happens. */
+  readonly onTrace?: (line: string) => void
+}
+
+/** After everything is settled: what is sent now is one too many. */
+const AFTERMATH_MS = 3_000
+/** From the word to stop to abandoning what is in flight. */
+const STOP_MS = 5_000
+const APPEND_AGAIN_MS = 100
+
+/** Runs the scenario of a seed, and says whether what must hold held. The same seed gives the same run. */
+export async function simulate(seed: number, { onTrace }: SimulateOptions = {}): Promise<Verdict> {
+  const scenario = createScenario(seed)
+  const random = createRandom(seed ^ 0x5eed)
+  const digest = createHash('sha256')
+  return inVirtualTime(random.fork().next, async (time) => {
+    const trace = (line: string) => {
+      const stamped = `${time.nowMs()} ${line}`
+      digest.update(stamped).update('\n')
+      onTrace?.(stamped)
+    }
+    const run = await perform({ scenario, random, time, trace })
+    return {
+      seed,
+      violations: findViolations(run),
+      digest: digest.digest('hex'),
+      deliveries: run.ledger.deliveries.size,
+      posts: run.received.length,
+      lastedMs: time.nowMs(),
+    }
+  })
+}
+
+interface Stage {
+  readonly scenario: Scenario
+  readonly random: Random
+  readonly time: VirtualTime
+  readonly trace: (line: string) => void
+}
+
+async function perform(stage: Stage): Promise<Run> {
+  const { scenario, random, time, trace } = stage
+  const ledger = createMemoryLedger({ now: time.now })
+  const memoryLog = createMemoryLog({ partitions: 4, sleep: time.sleep })
+  const relyingParties = createRelyingParties(scenario.relyingParties, { time, random: random.fork() })
+  const world: World = { scenario, time, ledger, memoryLog, relyingParties, trace }
+
+  registerRelyingParties(stage, ledger)
+  for (const { fromMs, toMs } of scenario.logAway) {
+    time.at(fromMs, () => memoryLog.setAway(true))
+    time.at(toMs, () => memoryLog.setAway(false))
+  }
+  const accepted = postEvents(stage, memoryLog)
+  const hosts = scenario.workers.map((plan, index) => startWorker(world, plan, index + 1, random.fork()))
+
+  const finished = await time.run(
+    // Once in a while, for it takes longer to find out than to go on.
+    everyMs(time, 100, () => {
+      if (time.nowMs() < scenario.quietMs || accepted.size < scenario.posts.length) return false
+      return memoryLog.depth('interactive') + memoryLog.depth('bulk') === 0 && isSettled(ledger)
+    }),
+    scenario.boundMs,
+  )
+  await time.run(() => false, AFTERMATH_MS)
+  const breakersOpen = new Map(
+    hosts.filter((host) => host.alive()).map((host) => [host.number, host.breakersOpen()]),
+  )
+  const faults = await stopAll(time, hosts)
+  return {
+    ...{ scenario, ledger, memoryLog, accepted, finished, breakersOpen, faults },
+    received: relyingParties.received,
+  }
+}
+
+const isSettled = (ledger: MemoryLedger) => ledger.settled === ledger.deliveries.size
+
+function everyMs(time: VirtualTime, ms: number, condition: () => boolean): () => boolean {
+  let nextMs = 0
+  return () => {
+    if (time.nowMs() < nextMs) return false
+    nextMs = time.nowMs() + ms
+    return condition()
+  }
+}
+
+function registerRelyingParties({ scenario, time, trace }: Stage, ledger: MemoryLedger): void {
+  ledger.putIssuer(ISS)
+  for (const { binding, registeredMs, removedMs, againMs } of scenario.relyingParties) {
+    if (registeredMs === 0) ledger.putBinding(binding)
+    else time.at(registeredMs, () => change('registered', binding.id, () => ledger.putBinding(binding)))
+    if (againMs !== null) {
+      time.at(againMs, () => change('registered again', binding.id, () => ledger.putBinding(binding)))
+    }
+    if (removedMs !== null) {
+      time.at(removedMs, () => change('removed', binding.id, () => ledger.removeBinding(binding.id)))
+    }
+  }
+  function change(what: string, id: BindingId, work: () => void): void {
+    trace(`binding ${id} ${what}`)
+    work()
+  }
+}
+
+/** The IdP posts, and posts again until it is told that the event was accepted. */
+function postEvents(
+  { scenario, random, time, trace }: Stage,
+  memoryLog: MemoryLog,
+): Run['accepted'] & Map<EventId, unknown> {
+  const accepted = new Map<EventId, { event: LogoutEvent; acceptedMs: number }>()
+  const log = memoryLog.open()
+  const own = random.fork()
+  const disturbed = () => !scenario.calm && time.nowMs() < scenario.quietMs
+  memoryLog.faults.append = async () => {
+    if (disturbed() && own.chance(scenario.odds.appendFails)) {
+      throw new EventLogUnavailableError('the simulated append failed')
+    }
+  }
+
+  async function append(event: LogoutEvent): Promise<void> {
+    for (;;) {
+      try {
+        await log.append([encodeLogoutEvent(event, '')])
+        break
+      } catch (error) {
+        if (!(error instanceof EventLogUnavailableError)) throw error
+        await time.sleep(APPEND_AGAIN_MS)
+      }
+    }
+    if (accepted.has(event.id)) return
+    accepted.set(event.id, { event, acceptedMs: time.nowMs() })
+    trace(`accepted ${event.id}`)
+  }
+
+  for (const { atMs, event, againMs } of scenario.posts) {
+    time.at(atMs, () => void append(event))
+    if (againMs !== null) time.at(againMs, () => void append(event))
+  }
+  for (const atMs of scenario.poisonMs) {
+    const value = new TextEncoder().encode('no logout event')
+    time.at(atMs, () => {
+      // It counts as lost where the log is away: nobody was promised anything.
+      log
+        .append([{ lane: 'interactive', key: 'poison', value, headers: {} }])
+        .catch(() => trace('poison lost'))
+    })
+  }
+  return accepted
+}
+
+/** Where a worker runs. */
+interface Host {
+  readonly number: number
+  alive(): boolean
+  breakersOpen(): number
+  stop(): void
+  abandon(): void
+  /** Null as long as it runs. */
+  ended(): { readonly error: unknown } | null
+}
+
+function startWorker(world: World, plan: WorkerPlan, number: number, random: Random): Host {
+  const { time, scenario, trace } = world
+  const stopping = new AbortController()
+  const abandoning = new AbortController()
+  const crashStep = plan.end?.kind === 'crash' ? plan.end.step : null
+  let process: SimulatedProcess | null = null
+  let ended: { readonly error: unknown } | null = null
+  let breakersOpen = () => 0
+  const metrics = createMetrics((name, collect) => {
+    if (name === 'breakers_open') breakersOpen = collect
+  })
+
+  function start(): void {
+    trace(`process ${number} starts`)
+    process = createProcess(world, { number, random: random.fork(), crashStep })
+    const delivery = createDelivery({
+      eventLog: process.eventLog,
+      ledger: process.ledger,
+      client: process.client,
+      keyring: KEYRING,
+      clientKeys: { open: () => Promise.reject(new Error('no RP has a client certificate')) },
+      log: SILENT,
+      metrics,
+      workerName: `worker-${number}`,
+      leaseMs: scenario.leaseMs,
+      chance: { random: random.next, uuid: random.uuid },
+      utilization: () => 0.2,
+    })
+    delivery.run({ stopping: stopping.signal, abandoning: abandoning.signal, ready: () => undefined }).then(
+      () => {
+        ended = { error: null }
+      },
+      (error: unknown) => {
+        ended = { error }
+      },
+    )
+  }
+
+  const stop = () => {
+    trace(`process ${number} is told to stop`)
+    stopping.abort()
+    time.at(time.nowMs() + STOP_MS, () => abandoning.abort())
+  }
+  time.at(plan.startMs, start)
+  if (plan.end?.kind === 'stop') time.at(plan.end.atMs, stop)
+  for (const atMs of plan.rebalancesMs) time.at(atMs, () => process?.rebalance())
+  return {
+    number,
+    alive: () => process !== null && !process.dead && !stopping.signal.aborted,
+    breakersOpen: () => breakersOpen(),
+    stop() {
+      if (!stopping.signal.aborted) stop()
+    },
+    abandon: () => abandoning.abort(),
+    ended: () => ended ?? (process?.dead === true ? { error: null } : null),
+  }
+}
+
+/** Ends every process as an operator would. @returns which did not end as they should have. */
+async function stopAll(time: VirtualTime, hosts: readonly Host[]): Promise<readonly string[]> {
+  const early = hosts.filter((host) => host.alive() && host.ended() !== null)
+  for (const host of hosts) host.stop()
+  const allEnded = () => hosts.every((host) => host.ended() !== null)
+  await time.run(allEnded, STOP_MS * 4)
+  return [
+    ...early.map(({ number }) => `process ${number} ended without being told to`),
+    ...hosts.filter((host) => host.ended() === null).map(({ number }) => `process ${number} did not stop`),
+    ...hosts.flatMap((host) => {
+      const error = host.ended()?.error ?? null
+      return error === null ? [] : [`process ${host.number} failed: ${String(error)}`]
+    }),
+  ]
+}
+
+const KEYRING: Keyring = {
+  // What the token says is what counts here; that it is signed well, other tests say.
+  signer: async (_issuer, algorithm) => ({
+    kid: 'k',
+    algorithm,
+    sign: async (claims) => JSON.stringify(claims),
+  }),
+  ensure: async () => undefined,
+  jwks: async () => ({ keys: [] }),
+}
+
+const SILENT: Log = {
+  isLevelEnabled: () => false,
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+}
+
+/** Metrics that nobody reads but for the gauges, of which `onGauge` is told. */
+function createMetrics(onGauge: (name: string, collect: () => number) => void): Metrics {
+  return {
+    counter: () => ({ inc: () => undefined }) as unknown as ReturnType<Metrics['counter']>,
+    gauge(name, _help, collect) {
+      onGauge(name, collect)
+      return {} as ReturnType<Metrics['gauge']>
+    },
+    histogram: () => ({ observe: () => undefined }) as unknown as ReturnType<Metrics['histogram']>,
+    expose: async () => ({ contentType: '', body: '' }),
+  }
+}

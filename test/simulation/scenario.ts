@@ -1,0 +1,314 @@
+import {
+  type Binding,
+  type BindingId,
+  type ClientId,
+  type EventId,
+  type Issuer,
+  type IssuerName,
+  type LogoutEvent,
+  type RetryPolicy,
+  type Sid,
+  type Subject,
+  uuidV7,
+} from '@curfew/domain'
+import { createRandom, type Random } from './random.ts'
+
+/** What an RP does with a POST that arrives at it. */
+export type Behaviour =
+  | {
+      readonly kind: 'answers'
+      readonly status: number
+      readonly latencyMs: number
+      readonly retryAfterS?: number
+    }
+  /** Some at random fail, with 503 or a connection reset. */
+  | { readonly kind: 'flaky'; readonly failing: number; readonly latencyMs: number }
+  /** Takes the POST and never answers. */
+  | { readonly kind: 'hangs' }
+  /** Does what it is told, and says so when nobody listens any more. */
+  | { readonly kind: 'late' }
+  | { readonly kind: 'down' }
+
+export interface RelyingPartyPlan {
+  readonly binding: Binding
+  /** What it does until then; the last phase has no end. Times are of the run, in milliseconds. */
+  readonly phases: readonly { readonly untilMs: number; readonly behaviour: Behaviour }[]
+  readonly registeredMs: number
+  readonly removedMs: number | null
+  /** When its owner registers it again as it was, which enables it where it was disabled. */
+  readonly againMs: number | null
+  /** Well and registered all the time, and without limits: nothing that others do may hold up its logouts. */
+  readonly steady: boolean
+}
+
+export interface WorkerPlan {
+  readonly startMs: number
+  /** How it ends: told to stop, or cut off at its n-th step, between any two. Null: it lives until the run is over. */
+  readonly end:
+    | { readonly kind: 'stop'; readonly atMs: number }
+    | { readonly kind: 'crash'; readonly step: number }
+    | null
+  /** Moments when the log takes its partitions away, and gives it others. */
+  readonly rebalancesMs: readonly number[]
+}
+
+export interface Post {
+  readonly atMs: number
+  readonly event: LogoutEvent
+  /** When the IdP posts the same again, as after a lost answer. */
+  readonly againMs: number | null
+}
+
+export interface Period {
+  readonly fromMs: number
+  readonly toMs: number
+}
+
+/** How likely what happens to one call, from 0 to 1, while there are disturbances at all. */
+export interface Odds {
+  /** A commit that is done, and the answer lost. */
+  readonly answerLost: number
+  readonly slow: number
+  readonly slowMsMax: number
+  /** A record that is handed out late. */
+  readonly delayed: number
+  /** A batch that was handled and is not committed, or is and nobody is told. */
+  readonly redelivered: number
+  /** An append that fails, with or without having been done. */
+  readonly appendFails: number
+}
+
+export interface Scenario {
+  readonly seed: number
+  /** Nothing is out of order but relying parties: bounds are tight then. */
+  readonly calm: boolean
+  readonly leaseMs: number
+  readonly relyingParties: readonly RelyingPartyPlan[]
+  readonly workers: readonly WorkerPlan[]
+  readonly posts: readonly Post[]
+  /** Records that nobody can read. */
+  readonly poisonMs: readonly number[]
+  readonly ledgerAway: readonly Period[]
+  readonly logAway: readonly Period[]
+  readonly odds: Odds
+  /** From then on everything works, and whoever was down is back, in milliseconds. */
+  readonly quietMs: number
+  /** Until then all must be settled. */
+  readonly boundMs: number
+}
+
+export const ISS = 'https://idp.example' as Issuer
+const NAME = 'main' as IssuerName
+const EPOCH_MS = Date.UTC(2026, 0, 1)
+const NO_ODDS: Odds = { answerLost: 0, slow: 0, slowMsMax: 0, delayed: 0, redelivered: 0, appendFails: 0 }
+/** Longest that a breaker stays open after its RP is back, and then some for what has waited. */
+const SETTLE_MS = 300_000
+/** Of scenarios in which an RP never comes back: until nobody could try for an hour. */
+const LONG_MS = 2 * 3_600_000
+const LONG_ONES = 1 / 500
+
+/** Everything that will happen to a run from outside, from its seed alone. */
+export function createScenario(seed: number): Scenario {
+  const random = createRandom(seed)
+  const calm = random.chance(0.3)
+  const long = random.chance(LONG_ONES)
+  const activeMs = random.between(3_000, 8_000)
+  const relyingParties = createRelyingParties(random, { activeMs, long })
+  const leaseMs = random.between(1_500, 5_000)
+  const workers = long ? [lastingWorker(0)] : createWorkers(random, { activeMs, calm })
+  const troubled = (odds: number) => !calm && random.chance(odds)
+  const ledgerAway = troubled(0.35) ? [createPeriod(random, activeMs)] : []
+  const logAway = troubled(0.25) ? [createPeriod(random, activeMs)] : []
+  const odds: Odds = {
+    answerLost: troubled(0.5) ? random.pick([0.01, 0.05, 0.2]) : 0,
+    slow: troubled(0.4) ? random.pick([0.02, 0.1]) : 0,
+    slowMsMax: random.pick([300, 2_000, 8_000]),
+    delayed: troubled(0.4) ? random.pick([0.1, 0.5]) : 0,
+    redelivered: troubled(0.5) ? random.pick([0.1, 0.4]) : 0,
+    appendFails: troubled(0.4) ? random.pick([0.1, 0.4]) : 0,
+  }
+  const posts = createPosts(random, relyingParties, activeMs)
+  const poisonMs = random.chance(0.1) ? [random.between(0, activeMs)] : []
+  const lastMs = Math.max(
+    ...posts.map(({ atMs, againMs }) => againMs ?? atMs),
+    ...workers.flatMap(({ startMs, end, rebalancesMs }) => [
+      startMs,
+      end?.kind === 'stop' ? end.atMs : 0,
+      ...rebalancesMs,
+    ]),
+    ...[...ledgerAway, ...logAway].map(({ toMs }) => toMs),
+    ...relyingParties.flatMap(({ phases }) => phases.map(({ untilMs }) => untilMs)).filter(Number.isFinite),
+    activeMs,
+  )
+  const quietMs = lastMs + 500
+  return {
+    ...{ seed, calm, leaseMs, relyingParties, workers, posts, poisonMs, ledgerAway, logAway, quietMs },
+    odds: calm ? NO_ODDS : odds,
+    boundMs: quietMs + (long ? LONG_MS : SETTLE_MS),
+  }
+}
+
+function createPeriod(random: Random, activeMs: number): Period {
+  const fromMs = random.between(0, activeMs)
+  return { fromMs, toMs: fromMs + random.between(100, random.pick([500, 4_000])) }
+}
+
+function createRelyingParties(
+  random: Random,
+  { activeMs, long }: { activeMs: number; long: boolean },
+): readonly RelyingPartyPlan[] {
+  return Array.from({ length: random.between(1, random.pick([3, 8])) }, (_, index) => {
+    const steady = random.chance(0.4)
+    const binding = createBinding(random, index + 1, steady)
+    if (steady) {
+      const behaviour = {
+        kind: 'answers',
+        status: random.pick([200, 204]),
+        latencyMs: random.between(1, 30),
+      } as const
+      return {
+        binding,
+        phases: [forEver(behaviour)],
+        registeredMs: 0,
+        removedMs: null,
+        againMs: null,
+        steady,
+      }
+    }
+    const registeredMs = random.chance(0.1) ? random.between(1, activeMs) : 0
+    const removedMs = random.chance(0.07) ? random.between(registeredMs + 1, activeMs * 1.5) : null
+    const againMs =
+      removedMs === null && random.chance(0.1) ? random.between(registeredMs + 1, activeMs) : null
+    const phases = long && index === 0 ? [forEver({ kind: 'down' })] : createPhases(random, binding, activeMs)
+    return { binding, phases, registeredMs, removedMs, againMs, steady }
+  })
+}
+
+const forEver = (behaviour: Behaviour) => ({ untilMs: Number.POSITIVE_INFINITY, behaviour })
+
+function createPhases(random: Random, binding: Binding, activeMs: number): RelyingPartyPlan['phases'] {
+  const phases: { untilMs: number; behaviour: Behaviour }[] = []
+  for (let untilMs = 0; untilMs < activeMs && phases.length < 4; ) {
+    untilMs += random.between(200, activeMs)
+    phases.push({ untilMs, behaviour: createBehaviour(random, binding) })
+  }
+  // Who refuses may do so to the end: that makes dead letters. Who cannot be reached comes back.
+  const last = random.chance(0.2)
+    ? { kind: 'answers' as const, status: random.pick([400, 404, 410, 302]), latencyMs: 10 }
+    : { kind: 'answers' as const, status: 200, latencyMs: random.between(1, 50) }
+  return [...phases, forEver(last)]
+}
+
+function createBehaviour(random: Random, { timeoutMs }: Binding): Behaviour {
+  const latencyMs = random.between(1, 50)
+  switch (random.between(0, 9)) {
+    case 0:
+      return { kind: 'answers', status: 200, latencyMs: random.between(50, timeoutMs - 1) }
+    case 1:
+      return { kind: 'hangs' }
+    case 2:
+      return { kind: 'late' }
+    case 3:
+    case 4:
+      return { kind: 'down' }
+    case 5:
+      return { kind: 'flaky', failing: random.pick([0.1, 0.5, 0.9]), latencyMs }
+    case 6:
+      return { kind: 'answers', status: random.pick([500, 502, 503]), latencyMs }
+    case 7:
+      return {
+        ...{ kind: 'answers', status: random.pick([429, 503]), latencyMs },
+        retryAfterS: random.between(0, 5),
+      }
+    case 8:
+      return { kind: 'answers', status: random.pick([400, 501, 404, 401, 201]), latencyMs }
+    default:
+      return { kind: 'answers', status: random.pick([200, 204, 204, 410]), latencyMs }
+  }
+}
+
+function createBinding(random: Random, id: number, steady: boolean): Binding {
+  const retry: RetryPolicy = {
+    scheduleMs: Array.from({ length: random.between(1, 4) }, () => random.between(200, 3_000)),
+    refusedScheduleMs: Array.from({ length: random.between(1, 3) }, () => random.between(200, 2_000)),
+    retryAfterMsMax: 4_000,
+    jitter: 0.1,
+  }
+  return {
+    id: id as BindingId,
+    kind: 'backchannel',
+    issuer: NAME,
+    iss: ISS,
+    clientId: `client-${id}` as ClientId,
+    uri: `https://rp-${id}.example/logout`,
+    sessionRequired: !steady && random.chance(0.1),
+    algorithm: 'ES256',
+    subjectClaims: random.pick(['both', 'sid', 'sub']),
+    timeoutMs: random.between(300, 2_000),
+    concurrency: !steady && random.chance(0.3) ? random.between(1, 5) : null,
+    ratePerSecond: !steady && random.chance(0.2) ? random.between(2, 20) : null,
+    retry,
+    allowedNetworks: [],
+    tls: null,
+    disabledReason: null,
+  }
+}
+
+const lastingWorker = (startMs: number): WorkerPlan => ({ startMs, end: null, rebalancesMs: [] })
+
+/** One of them lives to the end; the others come and go, and may go in any way. */
+function createWorkers(
+  random: Random,
+  { activeMs, calm }: { activeMs: number; calm: boolean },
+): readonly WorkerPlan[] {
+  const others = random.pick([0, 0, 1, 2, 3])
+  if (calm) return Array.from({ length: others + 1 }, () => lastingWorker(random.between(0, 100)))
+  const mortal = Array.from({ length: others }, (): WorkerPlan => {
+    const startMs = random.chance(0.5) ? 0 : random.between(0, activeMs)
+    const crash = { kind: 'crash', step: random.between(1, random.pick([10, 60, 200])) } as const
+    const stop = { kind: 'stop', atMs: startMs + random.between(1, activeMs) } as const
+    return { startMs, end: random.chance(0.7) ? crash : stop, rebalancesMs: rebalances(random, activeMs) }
+  })
+  // At times the last one only comes when all others have gone.
+  const startMs = random.chance(0.7) ? 0 : random.between(0, activeMs)
+  return [...mortal, { startMs, end: null, rebalancesMs: rebalances(random, activeMs) }]
+}
+
+function rebalances(random: Random, activeMs: number): readonly number[] {
+  if (random.chance(0.7)) return []
+  return Array.from({ length: random.between(1, 3) }, () => random.between(0, activeMs))
+}
+
+function createPosts(
+  random: Random,
+  relyingParties: readonly RelyingPartyPlan[],
+  activeMs: number,
+): readonly Post[] {
+  const people = random.between(1, 8)
+  const clients = relyingParties.map(({ binding }) => binding.clientId)
+  const burst = random.chance(0.05)
+  const count = burst ? random.between(60, 150) : random.between(1, random.pick([6, 20]))
+  return Array.from({ length: count }, () => {
+    const atMs = burst ? random.between(0, 1_000) : random.between(0, activeMs)
+    const at = new Date(EPOCH_MS + atMs)
+    const person = burst ? random.between(1, 1_000) : random.between(1, people)
+    const sub = `person-${person}` as Subject
+    const sid = `session-${person}-${random.between(1, 2)}` as Sid
+    const bytes = Uint8Array.from({ length: 10 }, () => random.between(0, 255))
+    const asserted = {
+      id: uuidV7(at, bytes) as EventId,
+      iss: ISS,
+      reason: 'user' as const,
+      initiator: random.chance(0.3) ? random.pick(clients) : null,
+      includeInitiator: random.chance(0.2),
+      clients: random.chance(0.2) ? [...new Set([random.pick(clients), random.pick(clients)])] : null,
+      lane: random.chance(0.25) ? ('bulk' as const) : ('interactive' as const),
+      occurredAt: at,
+      acceptedAt: at,
+    }
+    const event: LogoutEvent = random.chance(0.5)
+      ? { ...asserted, scope: 'session', sid, sub: random.chance(0.7) ? sub : null }
+      : { ...asserted, scope: 'subject', sub, sid: null }
+    return { atMs, event, againMs: random.chance(0.1) ? atMs + random.between(1, 5_000) : null }
+  })
+}
