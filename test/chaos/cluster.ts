@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
 import { type Client, createClient } from '@curfew/client'
+import { migrate, openDatabase } from '@curfew/ledger'
+import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import { expect } from 'vitest'
-import { createTestDatabase } from '../support/database.ts'
 import { type Gate, openGate } from '../support/gate.ts'
 import { uniquePrefix } from '../support/kafka.ts'
-import type { TestProcess, useProcesses } from '../support/processes.ts'
+import { endServers, type Processes, type TestProcess } from '../support/processes.ts'
 import { freePort, openTally, register, type Tally } from './load.ts'
 
 export type Role = 'ingest' | 'delivery' | 'console'
@@ -15,11 +17,34 @@ export interface Member {
   readonly name: string
   readonly url: string
   readonly process: TestProcess
-  /** SIGKILL. */
+  /** SIGKILL. @throws {Error} when it had ended by itself. */
   kill(): Promise<void>
   start(): void
   /** Resolves when all that it depends on answers. */
   ready(): Promise<void>
+}
+
+/** A migrated database on its own PostgreSQL, because that is killed. */
+export interface Ledger {
+  readonly url: string
+  /** SIGKILL of the postmaster. It is started again at the same address. */
+  kill(): void
+  stop(): Promise<void>
+}
+
+export async function openLedger(processes: Processes): Promise<Ledger> {
+  const folder = await processes.dataFolder()
+  const postgres = await openEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log: () => undefined })
+  const db = await openDatabase(postgres.url)
+  await migrate(db)
+  await db.end()
+  return {
+    url: postgres.url,
+    kill() {
+      expect(endServers(folder, 'SIGKILL')).toBe(true)
+    },
+    stop: () => postgres.stop(),
+  }
 }
 
 /** Services apart, over Kafka and one PostgreSQL, with two relying parties. */
@@ -36,12 +61,21 @@ export interface Cluster extends AsyncDisposable {
 
 /** Silence after which a delivery worker is taken for dead, in milliseconds. */
 export const LEASE_MS = 1_000
+/** Silence after which Kafka gives a worker's partitions to others, in milliseconds. */
+export const SESSION_MS = 6_000
 
 export async function openCluster(
-  processes: ReturnType<typeof useProcesses>,
-  { brokers, roles }: { brokers: readonly string[]; roles: readonly Role[] },
+  processes: Processes,
+  {
+    brokers,
+    database,
+    roles,
+  }: {
+    brokers: readonly string[]
+    database: { readonly url: string }
+    roles: readonly Role[]
+  },
 ): Promise<Cluster> {
-  const database = await createTestDatabase()
   const gate = await openGate(database.url)
   const key = `cfw_${randomBytes(32).toString('base64url')}`
   const env = {
@@ -71,7 +105,10 @@ export async function openCluster(
       get process() {
         return current
       },
-      kill: () => current.kill(),
+      async kill() {
+        expect(current.ended, `${name} ended by itself: ${current.stderr}`).toBeNull()
+        await current.kill()
+      },
       start() {
         current = spawn()
       },
@@ -99,10 +136,9 @@ export async function openCluster(
     tallies,
     gate,
     async [Symbol.asyncDispose]() {
-      await Promise.all(members.map((member) => member.kill()))
+      await Promise.all(members.map((member) => member.process.kill()))
       await Promise.all(tallies.map((tally) => tally.close()))
       await gate.close()
-      await database.drop()
     },
   }
 }

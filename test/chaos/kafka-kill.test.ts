@@ -1,20 +1,55 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect } from 'vitest'
 import { openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
-import { describeWithKafka, missingKafka } from '../support/kafka.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { missingKafka } from '../support/kafka.ts'
 import { useProcesses } from '../support/processes.ts'
-import { type Cluster, LEASE_MS, type Member, openCluster } from './cluster.ts'
-import { expectNothingLost, type LoadOptions, openRandom, type Random, startLoad } from './load.ts'
+import { expectNothingLost } from './account.ts'
+import { chaosTest } from './chaos.ts'
+import {
+  LEASE_MS,
+  type Ledger,
+  type Member,
+  openCluster,
+  openLedger,
+  type Role,
+  SESSION_MS,
+} from './cluster.ts'
+import { startLoad } from './load.ts'
+import type { Random } from './random.ts'
 
 // Goal: no accepted logout is lost, whichever service, database or broker goes away, whenever. Method: the services as
 // processes of their own over real Kafka and PostgreSQL, posted to without pause while one thing after the other is
-// killed or cut off.
+// killed, stopped or cut off.
 
 const processes = useProcesses()
-const patiently = { timeout: 90_000 }
+const servers = useProcesses('file')
+let kafka: RunningKafka
+let ledger: Ledger
+let missing: string | null = null
+beforeAll(async () => {
+  // Its own broker, because it is killed. KAFKA_BROKERS is left out for the same reason.
+  const environment = { ...process.env, KAFKA_BROKERS: '' }
+  const [opened, opening] = await Promise.all([
+    openKafka({ log: () => undefined, environment }),
+    openLedger(servers),
+  ])
+  ledger = opening
+  if (opened.how !== 'none') kafka = opened
+  else missing = missingKafka(opened.lookedFor)
+})
+beforeEach((context) => {
+  if (missing !== null) context.skip(missing)
+})
+afterAll(async () => {
+  await kafka?.stop()
+  await ledger?.stop()
+  await servers.end()
+})
 
-function loadOn({ ingestUrls, key, tallies }: Cluster, random: Random, options: Partial<LoadOptions> = {}) {
-  return startLoad({ urls: ingestUrls, key, random, tally: tallies[0], ...options })
+/** One of them or more. */
+function some(random: Random, members: readonly Member[]): readonly Member[] {
+  return random.shuffled(members).slice(0, random.integer(1, members.length))
 }
 
 async function killAndStart(members: readonly Member[]): Promise<void> {
@@ -23,103 +58,109 @@ async function killAndStart(members: readonly Member[]): Promise<void> {
   await Promise.all(members.map((member) => member.ready()))
 }
 
-/** As a machine does that is starved or migrated: when it wakes, others have taken over what it holds. */
-async function sleepThroughLease({ process }: Member): Promise<void> {
-  process.signal('SIGSTOP')
-  await sleep(LEASE_MS * 2)
-  process.signal('SIGCONT')
+/** As a machine does that is starved or migrated: when they wake, others have taken over what they held. */
+async function sleepThroughSession(members: readonly Member[]): Promise<void> {
+  for (const { process } of members) process.signal('SIGSTOP')
+  await sleep(SESSION_MS + LEASE_MS)
+  for (const { process } of members) process.signal('SIGCONT')
+  await Promise.all(members.map((member) => member.ready()))
 }
 
-await describeWithKafka('over Kafka, every accepted logout arrives', (brokers) => {
-  test(
-    'though each service is killed in turn, both deliveries at once, and one sleeps too long',
-    patiently,
-    async () => {
-      const random = openRandom('kafka-kill')
-      const roles = ['ingest', 'ingest', 'delivery', 'delivery', 'console'] as const
-      await using cluster = await openCluster(processes, { brokers, roles })
-      const deliveries = cluster.members.filter(({ role }) => role === 'delivery')
-      const blows = [
-        ...cluster.members.map((member) => () => killAndStart([member])),
-        () => killAndStart(deliveries),
-        () => sleepThroughLease(random.pick(deliveries)),
-      ]
-      const load = loadOn(cluster, random)
-      try {
-        for (const blow of random.shuffled(blows)) {
-          await load.progress(random.integer(50, 300))
-          await sleep(random.next() * 50)
-          await blow()
-        }
-        await load.progress(100)
-      } finally {
-        await load.stop()
-      }
-      await expectNothingLost('kafka-kill', { load, ...cluster })
-    },
-  )
+chaosTest(
+  'services-kill',
+  'over Kafka, ingest, delivery, console, the database and the broker are killed at random, and some sleep too long',
+  async (chaos) => {
+    const { random, struck } = chaos
+    const roles = ['ingest', 'ingest', 'delivery', 'delivery', 'console'] as const
+    await using cluster = await openCluster(processes, { brokers: kafka.brokers, database: ledger, roles })
+    const all = (role: Role) => cluster.members.filter((member) => member.role === role)
+    const load = startLoad({ urls: cluster.ingestUrls, random, tally: cluster.tallies[0], ...cluster })
 
-  test('though PostgreSQL is away for a while, without a restart of anything', patiently, async () => {
-    const random = openRandom('postgres-away')
-    await using cluster = await openCluster(processes, { brokers, roles: ['ingest', 'delivery', 'console'] })
-    const delivery = cluster.members.find(({ role }) => role === 'delivery')
-    // Posting never waits for what PostgreSQL holds up.
-    const load = loadOn(cluster, random, { underWayMax: Number.POSITIVE_INFINITY, pauseMs: 50 })
+    const kill = (role: Role) => async () => {
+      const killed = some(random, all(role))
+      await killAndStart(killed)
+      struck(`killed ${killed.map(({ name }) => name).join(' and ')}`, killed.length)
+    }
+    const blows = [
+      kill('ingest'),
+      kill('delivery'),
+      kill('console'),
+      async () => {
+        ledger.kill()
+        struck('killed PostgreSQL')
+      },
+      async () => {
+        const before = load.answers.get('503') ?? 0
+        await kafka.kill?.()
+        await expect.poll(() => load.answers.get('503'), { timeout: 20_000 }).toBeGreaterThan(before)
+        await kafka.restart?.()
+        struck('killed Kafka')
+      },
+      async () => {
+        const asleep = [random.pick(all('ingest')), random.pick(all('delivery'))]
+        const told = cluster.tallies[0].times.size
+        await sleepThroughSession(asleep)
+        expect(cluster.tallies[0].times.size).toBeGreaterThan(told)
+        struck(`stopped ${asleep.map(({ name }) => name).join(' and ')} for a while`, asleep.length)
+      },
+    ]
     try {
-      for (const vanish of [() => cluster.gate.shut(), () => cluster.gate.swallow()]) {
+      for (const blow of chaos.turns(blows)) {
+        await load.progress(random.integer(50, 300), 40_000)
+        await sleep(random.next() * 50)
+        chaos.report.accepted = load.accepted.size
+        await blow()
+      }
+      await load.progress(100, 40_000)
+    } finally {
+      await load.stop()
+    }
+    await expectNothingLost(chaos, { load, ...cluster })
+    expect(cluster.members.map((member) => member.process.ended)).toEqual(roles.map(() => null))
+  },
+)
+
+chaosTest(
+  'postgres-away',
+  'PostgreSQL is away while events are posted over Kafka: all are kept, and told without a restart of anything',
+  async (chaos) => {
+    const { random, struck } = chaos
+    const roles = ['ingest', 'delivery', 'console'] as const
+    await using database = await createTestDatabase()
+    await using cluster = await openCluster(processes, { brokers: kafka.brokers, database, roles })
+    const delivery = cluster.members.find(({ role }) => role === 'delivery')
+    const load = startLoad({
+      urls: cluster.ingestUrls,
+      random,
+      tally: cluster.tallies[0],
+      // Posting never waits for what PostgreSQL holds up.
+      underWayMax: Number.POSITIVE_INFINITY,
+      pauseMs: chaos.long ? 200 : 50,
+      ...cluster,
+    })
+    // Longer than a lease, so that the worker has to come back under a new name.
+    const awayMs = chaos.long ? 60_000 : LEASE_MS * 2.5
+    const ways = [
+      { name: 'refused', vanish: () => cluster.gate.shut() },
+      { name: 'swallowed', vanish: async () => cluster.gate.swallow() },
+    ]
+    try {
+      for (const { name, vanish } of chaos.turns(chaos.long ? [random.pick(ways)] : ways)) {
         await load.progress(random.integer(50, 300))
         await sleep(random.next() * 50)
         await vanish()
-        // Longer than a lease, so that the worker has to come back under a new name.
-        await Promise.all([load.progress(200), sleep(LEASE_MS * 2.5)])
+        await Promise.all([load.progress(200), sleep(awayMs)])
         expect((await fetch(`${delivery?.url}/readyz`)).status).toBe(503)
         await cluster.gate.open()
+        chaos.report.accepted = load.accepted.size
+        struck(`all connections to PostgreSQL were ${name} for ${awayMs / 1_000} s`)
       }
       await load.progress(100)
     } finally {
       await load.stop()
     }
-    await expectNothingLost('postgres-away', { load, ...cluster })
+    await expectNothingLost(chaos, { load, ...cluster })
     expect(load.answers.get('503')).toBeUndefined()
     expect(cluster.members.map((member) => member.process.ended)).toEqual([null, null, null])
-  })
-
-  describe('though Kafka', () => {
-    let kafka: RunningKafka
-    let missing: string | null = null
-    beforeAll(async () => {
-      // Its own broker, because it is killed. KAFKA_BROKERS is left out for the same reason.
-      const environment = { ...process.env, KAFKA_BROKERS: '' }
-      const opened = await openKafka({ log: () => undefined, environment })
-      if (opened.how !== 'none') kafka = opened
-      else missing = missingKafka(opened.lookedFor)
-    })
-    beforeEach((context) => {
-      if (missing !== null) context.skip(missing)
-    })
-    afterAll(() => kafka?.stop())
-
-    test(
-      'itself is killed under load and started again, without a restart of anything else',
-      patiently,
-      async () => {
-        const random = openRandom('broker-kill')
-        const roles = ['ingest', 'delivery', 'console'] as const
-        await using cluster = await openCluster(processes, { brokers: kafka.brokers, roles })
-        const load = loadOn(cluster, random)
-        try {
-          await load.progress(random.integer(50, 300))
-          await sleep(random.next() * 50)
-          await kafka.kill?.()
-          await expect.poll(() => load.answers.get('503'), { timeout: 20_000 }).toBeGreaterThan(0)
-          await kafka.restart?.()
-          await load.progress(300, 40_000)
-        } finally {
-          await load.stop()
-        }
-        await expectNothingLost('broker-kill', { load, ...cluster })
-        expect(cluster.members.map((member) => member.process.ended)).toEqual([null, null, null])
-      },
-    )
-  })
-})
+  },
+)

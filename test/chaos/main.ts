@@ -1,0 +1,91 @@
+import { parseArgs } from 'node:util'
+import { startVitest, type TestCase } from 'vitest/node'
+import type { Report } from './chaos.ts'
+
+// npm run chaos: the cases of test/chaos in their long form, one after the other. Progress goes to standard error, a table
+// (or JSON) to standard output; exit status 1 when anything was lost or another expectation failed.
+
+const CASES = ['services-kill', 'postgres-away', 'standalone-kill', 'full-disk']
+
+const { values: flags } = parseArgs({
+  options: {
+    json: { type: 'boolean', default: false },
+    /** In all, shared by the cases; what they need to begin and to settle comes on top. */
+    minutes: { type: 'string', default: '4' },
+    /** Of an earlier run. */
+    seed: { type: 'string' },
+    /** One case only. */
+    case: { type: 'string' },
+  },
+})
+const minutes = Number(flags.minutes)
+if (!(minutes > 0) || (flags.case !== undefined && !CASES.includes(flags.case))) {
+  process.stderr.write(`--minutes is a number above 0, --case one of ${CASES.join(', ')}\n`)
+  process.exit(2)
+}
+const cases = flags.case === undefined ? CASES : [flags.case]
+process.env.CHAOS_SECONDS = String((minutes * 60) / cases.length)
+if (flags.seed !== undefined) process.env.CHAOS_SEED = flags.seed
+
+interface Row extends Report {
+  readonly result: 'passed' | 'failed' | 'skipped' | 'pending'
+}
+
+const rows: Row[] = []
+const vitest = await startVitest('test', ['test/chaos/'], {
+  watch: false,
+  fileParallelism: false,
+  retry: 0,
+  testNamePattern: `^(?:${cases.join('|')}): `,
+  reporters: [
+    {
+      onTestCaseResult(test: TestCase) {
+        const { chaos } = test.meta()
+        const { state, errors } = test.result()
+        if (chaos !== undefined) rows.push({ ...chaos, result: state })
+        for (const { message } of errors ?? []) process.stderr.write(`${test.name} ${state}: ${message}\n`)
+      },
+    },
+  ],
+})
+await vitest.close()
+
+for (const error of vitest.state.getUnhandledErrors()) process.stderr.write(`${String(error)}\n`)
+const failed = rows.filter(({ result }) => result !== 'passed')
+// Vitest itself sets the exit status, also for what failed outside of a case.
+if (failed.some(({ result }) => result !== 'skipped') || rows.length < cases.length) process.exitCode = 1
+process.stdout.write(flags.json ? `${JSON.stringify(rows, null, 2)}\n` : `\n${table()}\n`)
+for (const { case: name, seed } of failed) {
+  process.stderr.write(
+    `Once more: npm run chaos -- --case ${name} --minutes ${minutes / cases.length} --seed ${seed}\n`,
+  )
+}
+
+function table(): string {
+  const lines = [
+    ['case', 'result', 'seconds', 'accepted', 'kills', 'lost', 'duplicates', 'superseded', 'seed'],
+    ...rows.map((row) => [
+      row.case,
+      row.result,
+      row.seconds.toFixed(0),
+      String(row.accepted),
+      String(row.kills),
+      String(row.lost ?? '?'),
+      String(row.duplicates ?? '?'),
+      String(row.superseded ?? '?'),
+      String(row.seed),
+    ]),
+  ]
+  const widths = (lines[0] ?? []).map((_, column) =>
+    Math.max(...lines.map((line) => line[column]?.length ?? 0)),
+  )
+  return lines
+    .map((line) =>
+      line
+        .map((cell, column) =>
+          column < 2 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+        )
+        .join('   '),
+    )
+    .join('\n')
+}
