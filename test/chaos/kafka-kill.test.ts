@@ -76,15 +76,14 @@ chaosTest(
     const all = (role: Role) => cluster.members.filter((member) => member.role === role)
     const load = startLoad({ urls: cluster.ingestUrls, random, tally: cluster.tallies[0], ...cluster })
 
-    const kill = (role: Role) => async () => {
-      const killed = some(random, all(role))
+    const kill = (members: readonly Member[]) => async () => {
+      const killed = some(random, members)
       await killAndStart(killed)
       struck(`killed ${killed.map(({ name }) => name).join(' and ')}`, killed.length)
     }
     const blows = [
-      kill('ingest'),
-      kill('delivery'),
-      kill('console'),
+      kill([...all('ingest'), ...all('console')]),
+      kill(all('delivery')),
       async () => {
         ledger.kill()
         struck('killed PostgreSQL')

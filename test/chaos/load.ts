@@ -18,34 +18,21 @@ export interface Tally {
   readonly clientId: string
   readonly uri: string
   readonly times: ReadonlyMap<string, number>
-  /** When it was last told to end a session or all of a user's, by `targetOf`; in milliseconds. */
-  readonly lastTold: ReadonlyMap<string, number>
   /** Answers 503 to the next `count` requests. */
   fail(count: number): void
   close(): Promise<void>
 }
 
-/** Whom a logout ends: what two events must share for the later to cover the earlier. */
-function targetOf({ sub = '', sid = '' }: { readonly sub?: string; readonly sid?: string }): string {
-  return `${sub} ${sid}`
-}
-
 export async function openTally(clientId: string): Promise<Tally> {
   const times = new Map<string, number>()
-  const lastTold = new Map<string, number>()
   let failures = 0
   const server = createServer(async (request, response) => {
     let body = ''
     for await (const chunk of request) body += chunk
     const token = new URLSearchParams(body).get('logout_token') ?? ''
     const payload = Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8')
-    const claims = JSON.parse(payload) as {
-      readonly txn: string
-      readonly sub?: string
-      readonly sid?: string
-    }
-    times.set(claims.txn, (times.get(claims.txn) ?? 0) + 1)
-    lastTold.set(targetOf(claims), Date.now())
+    const { txn } = JSON.parse(payload) as { readonly txn: string }
+    times.set(txn, (times.get(txn) ?? 0) + 1)
     response.writeHead(failures > 0 ? 503 : 200).end()
     failures = Math.max(failures - 1, 0)
   })
@@ -55,7 +42,6 @@ export async function openTally(clientId: string): Promise<Tally> {
     clientId,
     uri: `http://127.0.0.1:${(server.address() as AddressInfo).port}/logout`,
     times,
-    lastTold,
     fail(count) {
       failures = count
     },
@@ -80,8 +66,8 @@ export async function register(client: Client, tallies: readonly Tally[]): Promi
 }
 
 export interface Load {
-  /** The events that were answered with 202, by id: whom they end, and when they were first posted, in milliseconds. */
-  readonly accepted: ReadonlyMap<string, { readonly target: string; readonly postedAt: number }>
+  /** Ids of the events that were answered with 202. */
+  readonly accepted: ReadonlySet<string>
   /** Answers by status, and `none` for posts that had no answer. */
   readonly answers: ReadonlyMap<string, number>
   /** Resolves when `count` more events have been accepted. */
@@ -114,7 +100,7 @@ const ANSWER_TIMEOUT_MS = 20_000
  * somebody listens.
  */
 export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs = 5 }: LoadOptions): Load {
-  const accepted = new Map<string, { readonly target: string; readonly postedAt: number }>()
+  const accepted = new Set<string>()
   const answers = new Map<string, number>()
   let stopping = false
 
@@ -144,23 +130,13 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
 
   async function postUntilAccepted(): Promise<void> {
     const single = random.next() < 0.5
-    const events = Array.from({ length: single ? 1 : random.integer(1, ARRAY_MAX) }, newEvent)
-    const [first] = events
-    const body = single && first !== undefined ? first : events
-    const postedAt = Date.now()
+    const body = single ? newEvent() : Array.from({ length: random.integer(1, ARRAY_MAX) }, newEvent)
     while (!stopping) {
       const response = await post(body)
       count(String(response?.status ?? 'none'))
       if (response?.status === 202) {
         const answer = (await response.json()) as AcceptedOrRejected | readonly AcceptedOrRejected[]
-        const promised = new Set(
-          [answer].flat().flatMap((each) => (each.status === 'accepted' ? [each.id] : [])),
-        )
-        for (const event of events) {
-          if (promised.has(event.id ?? '')) {
-            accepted.set(event.id ?? '', { target: targetOf(event), postedAt })
-          }
-        }
+        for (const each of [answer].flat()) if (each.status === 'accepted') accepted.add(each.id)
         return
       }
       if (response !== null && response.status !== 503) return
