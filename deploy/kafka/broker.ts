@@ -1,10 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openInDocker } from './docker.ts'
 import { openWithJava } from './java.ts'
 import type { Place, RunningKafka } from './node.ts'
+import { freePort } from './ports.ts'
 import { run } from './process.ts'
 
 export type { RunningKafka } from './node.ts'
@@ -45,7 +45,8 @@ export async function openKafka({
     if (java !== null) return { how: 'none', lookedFor: [...lookedFor, ...java] }
   }
   const folder = await mkdtemp(join(tmpdir(), 'curfew-kafka-'))
-  const [port, controllerPort] = await freePorts()
+  const port = await freePort()
+  const controllerPort = await freePort()
   const place: Place = { log, environment, folder, port, controllerPort }
   try {
     return docker.code === 0 ? await openInDocker(place) : await openWithJava(place)
@@ -70,24 +71,4 @@ async function javaMissing(): Promise<readonly string[] | null> {
     missing.push(`Java is version ${major}, and Kafka 4 needs ${JAVA_VERSION_MIN}.`)
   if (maven.code !== 0) missing.push(`No Maven: \`mvn --version\` says "${maven.summary}".`)
   return missing.length === 0 ? null : missing
-}
-
-/** Two ports that were free a moment ago, taken at once so that they differ. */
-async function freePorts(): Promise<[number, number]> {
-  const servers = [createServer(), createServer()]
-  const ports = await Promise.all(
-    servers.map(
-      (server) =>
-        new Promise<number>((resolve, reject) => {
-          server.once('error', reject)
-          server.listen(0, '127.0.0.1', () => {
-            const address = server.address()
-            resolve(typeof address === 'object' && address !== null ? address.port : 0)
-          })
-        }),
-    ),
-  )
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  const [port = 0, controllerPort = 0] = ports
-  return [port, controllerPort]
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Client, Delivery } from '@curfew/client'
+import { ApiError, type Client, type Delivery } from '@curfew/client'
 import { expect } from 'vitest'
 import type { Chaos } from './chaos.ts'
 import type { Load, Tally } from './load.ts'
@@ -104,21 +104,39 @@ function tallied(values: Iterable<string>): Readonly<Record<string, number>> {
   return found
 }
 
-/** Keys of whom the relying parties were told, and then every delivery of the ledger, when it owes nothing more. */
-async function readSettledLedger({ load, tallies, client }: Books): Promise<{
+/** Keys of whom the relying parties were told, and then every delivery of the ledger. */
+interface Standing {
   readonly told: readonly string[]
   readonly ledger: ReadonlyMap<string, Delivery>
-}> {
-  for (const deadline = Date.now() + TIMEOUT_MS; ; await sleep(300)) {
-    // First, for events that nobody was promised may still be told.
-    const told = tallies.flatMap(({ clientId, times }) => [...times.keys()].map((id) => keyOf(id, clientId)))
-    const late = Date.now() > deadline
-    if (!late && (await owes(client))) continue
-    const ledger = await readLedger(client)
-    const events = new Set([...ledger.values()].map(({ event_id }) => event_id))
-    // What has not come in time is lost, and the comparison says how.
-    if (late || [...load.accepted].every((id) => events.has(id))) return { told, ledger }
+}
+
+/** How it stands when the ledger owes nothing more; or after a while, for what has not come by then is lost. */
+async function readSettledLedger(books: Books): Promise<Standing> {
+  for (const deadline = Date.now() + TIMEOUT_MS; Date.now() < deadline; await sleep(300)) {
+    try {
+      if (await owes(books.client)) continue
+      const standing = await readStanding(books)
+      if (isComplete(standing.ledger, books)) return standing
+    } catch (error) {
+      // What was killed last may still be on its way back.
+      if (!(error instanceof ApiError) || error.status !== 503) throw error
+    }
   }
+  return readStanding(books)
+}
+
+/** While it was read, page by page, deliveries may have come or changed. */
+function isComplete(ledger: ReadonlyMap<string, Delivery>, { load, tallies }: Books): boolean {
+  return (
+    [...ledger.values()].every(({ settled_at }) => settled_at !== null) &&
+    tallies.every(({ clientId }) => [...load.accepted].every((id) => ledger.has(keyOf(id, clientId))))
+  )
+}
+
+/** The relying parties first: events that nobody was promised may still be told. */
+async function readStanding({ tallies, client }: Books): Promise<Standing> {
+  const told = tallies.flatMap(({ clientId, times }) => [...times.keys()].map((id) => keyOf(id, clientId)))
+  return { told, ledger: await readLedger(client) }
 }
 
 async function owes(client: Client): Promise<boolean> {

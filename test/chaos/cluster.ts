@@ -4,10 +4,11 @@ import { type Client, createClient } from '@curfew/client'
 import { migrate, openDatabase } from '@curfew/ledger'
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import { expect } from 'vitest'
+import { freePort } from '../../deploy/kafka/ports.ts'
 import { type Gate, openGate } from '../support/gate.ts'
 import { uniquePrefix } from '../support/kafka.ts'
 import { endServers, type Processes, type TestProcess } from '../support/processes.ts'
-import { freePort, openTally, register, type Tally } from './load.ts'
+import { openTally, register, type Tally } from './load.ts'
 
 export type Role = 'ingest' | 'delivery' | 'console'
 

@@ -165,13 +165,3 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     },
   }
 }
-
-/** A port of loopback that was free a moment ago, for those who must come back at the same address. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
+import { freePort } from '../../deploy/kafka/ports.ts'
 import {
   endServers,
   type Standalone,
@@ -10,7 +11,7 @@ import {
 } from '../support/processes.ts'
 import { expectNothingLost } from './account.ts'
 import { chaosTest } from './chaos.ts'
-import { freePort, openTally, register, startLoad } from './load.ts'
+import { openTally, register, startLoad } from './load.ts'
 
 // Goal: no accepted logout is lost, whatever is killed, whenever. Method: `curfew up` in a process of its own is posted
 // to without pause, and it, its database or both are killed with SIGKILL at random moments, and started again.
