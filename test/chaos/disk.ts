@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { open, rm } from 'node:fs/promises'
+import { open, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { endServers, gone, type Processes, serversOf } from '../support/processes.ts'
@@ -72,12 +72,15 @@ function onFileSystem(folder: string): Disk {
 
 function underLimit(folder: string): Disk {
   const limit = async (curfew: number, bytes: string) => {
-    // The soft limit only: nobody but root can raise the other again.
     for (const pid of [curfew, ...serversOf(folder)]) {
-      await run('prlimit', ['--pid', String(pid), `--fsize=${bytes}:`]).catch((error: unknown) => {
+      try {
+        // As the user whose process it is, and the soft limit only: neither asks for a privilege, nor does the way back.
+        const { uid, gid } = await stat(`/proc/${pid}`)
+        await run('prlimit', ['--pid', String(pid), `--fsize=${bytes}:`], { uid, gid })
+      } catch (error) {
         // One of PostgreSQL's may have ended meanwhile.
-        if (pid === curfew || !/No such process/.test(saidBy(error))) throw error
-      })
+        if (pid === curfew || !/No such (?:process|file)/i.test(saidBy(error))) throw error
+      }
     }
   }
   return {
