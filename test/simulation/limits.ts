@@ -1,9 +1,12 @@
 import { type Binding, burstOf } from '@curfew/domain'
 import type { Evidence } from './invariants.ts'
 import type { Received } from './relying-parties.ts'
+import { EPOCH_MS } from './virtual-time.ts'
 
-/** Longest pauses before the quick retries, together. */
-const QUICK_MS = 2_500
+/** Until the last worker of a calm run has started, and has said so, in milliseconds. */
+const STARTED_MS = 200
+/** Beats of the heart in a lease; with the next one each worker knows of the others. */
+const BEATS_PER_LEASE = 5
 /** What the RP counts as one second of its rate. */
 const RATE_WINDOW_MS = 1_000
 
@@ -11,12 +14,18 @@ const RATE_WINDOW_MS = 1_000
  * An RP's own limits, which all workers share. Of calm runs alone: where workers come and go, each learns of it with its
  * next beat, and so it is once they all know each other.
  */
-export function* limitViolations({ scenario, received }: Evidence): Iterable<string> {
+export function* limitViolations({ scenario, received, ledger }: Evidence): Iterable<string> {
   const { leaseMs, workers } = scenario
+  const knownMs = STARTED_MS + leaseMs / BEATS_PER_LEASE
+  // Of what was begun before that, a quick retry may come any time later.
+  const counted = new Set<string>()
+  for (const row of ledger.deliveries.values()) {
+    if (row.plannedAt.getTime() - EPOCH_MS > knownMs) counted.add(`${row.eventId} ${row.bindingId}`)
+  }
   for (const { binding } of scenario.relyingParties) {
-    // What was begun under an older share has ended by then, with both its quick retries.
-    const settledMs = leaseMs + binding.timeoutMs * 3 + QUICK_MS
-    const posts = received.filter(({ bindingId, atMs }) => bindingId === binding.id && atMs >= settledMs)
+    const posts = received.filter(
+      ({ bindingId, claims }) => bindingId === binding.id && counted.has(`${claims.txn} ${bindingId}`),
+    )
     yield* concurrencyViolations(binding, posts)
     yield* rateViolations(binding, posts, workers.length)
   }

@@ -29,6 +29,7 @@ let posts = 0
 
 for (let seed = first; seed < first + count; seed++) {
   const verdict = await simulate(seed, flags.verbose ? { onTrace: (line) => console.log(line) } : {})
+  if (replay) say(`digest ${verdict.digest}`)
   deliveries += verdict.deliveries
   posts += verdict.posts
   if (verdict.violations.length > 0) {
@@ -41,7 +42,6 @@ for (let seed = first; seed < first + count; seed++) {
 }
 const seconds = ((Date.now() - startedMs) / 1_000).toFixed(1)
 say(`${count} seeds in ${seconds} s: ${deliveries} deliveries, ${posts} POSTs, ${failed} seeds failed`)
-if (replay) say(`digest ${(await simulate(first)).digest}`)
 process.exitCode = failed === 0 ? 0 : 1
 
 function report({ seed, violations, lastedMs }: Verdict): void {

@@ -20,7 +20,8 @@ export interface VirtualTime {
   run(until: () => boolean, forMs: number): Promise<boolean>
 }
 
-const EPOCH_MS = Date.UTC(2026, 0, 1)
+/** When every run begins. */
+export const EPOCH_MS = Date.UTC(2026, 0, 1)
 
 const real = {
   Date: globalThis.Date,
