@@ -122,9 +122,9 @@ export async function claimDue(
   }))
 }
 
-// Due since it was leased: what came first stays first, and is known to have waited.
+// What came first stays first, and is known to have waited: since it was planned, where nobody has tried it yet.
 const RELEASE_DELIVERIES = `
-  update deliveries set state = 'pending', due_at = leased_at
+  update deliveries set state = 'pending', due_at = case when attempts = 0 then planned_at else leased_at end
    where id = any($2::uuid[]) and state = 'in_flight' and leased_by = $1`
 
 /** Gives back what a worker holds but will not attempt now. Costs no attempt. */

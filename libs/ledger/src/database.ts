@@ -134,6 +134,9 @@ export function createDatabase(
   })
   // Without a listener the loss of an idle connection would end the process; the pool has replaced it already.
   pool.on('error', (error) => onIdleError?.(error))
+  // Between the pool's listener and ours there is a moment in which a connection has none, and what says that it is ready may
+  // come together with what says that the server is gone. Whoever uses it next is told that it is broken.
+  pool.on('connect', (connection) => connection.on('error', ignore))
 
   async function withConnection<Result>(
     work: (connection: pg.PoolClient) => Promise<Result>,
