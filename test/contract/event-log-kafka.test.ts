@@ -366,7 +366,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     })
     await log.check()
     expect(messages).toEqual(
-      (['interactive', 'bulk', 'quarantine'] as const).map(
+      (['interactive', 'bulk', 'quarantine', 'deadLetters'] as const).map(
         (kind) => `topic ${topicName(kind, { prefix })} has partitions 2, less than 3`,
       ),
     )
