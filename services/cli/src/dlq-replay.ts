@@ -66,8 +66,13 @@ export async function replay(args: readonly string[]): Promise<number> {
 
 async function agreed(total: number): Promise<boolean> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  // Ctrl-C and the end of the input are answers, too.
+  const { promise: left, resolve: leave } = Promise.withResolvers<string>()
+  terminal.on('SIGINT', () => leave('\n')).on('close', () => leave(''))
   try {
-    return /^y(es)?$/i.test((await terminal.question(`Replay ${total}? [y/N] `)).trim())
+    const answer = await Promise.race([terminal.question(`Replay ${total}? [y/N] `), left])
+    if (answer === '\n') process.stderr.write(answer)
+    return /^y(es)?$/i.test(answer.trim())
   } finally {
     terminal.close()
   }
