@@ -273,7 +273,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     },
     async releaseDeliveries({ ids, workerId }) {
       for (const row of leasedBy(workerId)) {
-        if (ids.includes(row.id)) change(row, { state: 'pending', dueAt: row.leasedAt })
+        if (ids.includes(row.id))
+          change(row, { state: 'pending', dueAt: row.attempts === 0 ? row.plannedAt : row.leasedAt })
       }
     },
     async supersedeOlder({ ids, now }) {

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { LedgerUnavailableError } from '@curfew/domain'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../../../test/support/database.ts'
@@ -52,6 +54,32 @@ test('an idle connection that breaks is reported and ends nothing', async () => 
   await reported.promise
   expect((await db.query('select 1 as n')).rows).toEqual([{ n: 1 }])
   await db.end()
+})
+
+test('a server that is gone in the same breath in which it was ready ends nothing', async () => {
+  const message = (type: string, ...parts: readonly (string | number)[]) => {
+    const body = Buffer.concat(
+      parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : int32(part))),
+    )
+    return Buffer.concat([Buffer.from(type), int32(body.length + 4), body])
+  }
+  const int32 = (value: number) => {
+    const bytes = Buffer.alloc(4)
+    bytes.writeInt32BE(value)
+    return bytes
+  }
+  const gone = message('E', 'SFATAL\0C57P01\0Mterminating connection\0\0')
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined)
+    // AuthenticationOk, ReadyForQuery, and the end, in one piece.
+    socket.once('data', () => socket.end(Buffer.concat([message('R', 0), message('Z', 'I'), gone])))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const db = createDatabase(`postgres://curfew@127.0.0.1:${port}/none`)
+  await expect(db.query('select 1')).rejects.toBeInstanceOf(LedgerUnavailableError)
+  await db.end()
+  server.close()
 })
 
 test('a statement that takes too long is given up by the server', async () => {
