@@ -60,7 +60,7 @@ export interface Chance {
 }
 
 /** Events planned in one statement. Few of the bulk lane, so that people's get in between. */
-const INTAKE_BATCH: Readonly<Record<Lane, number>> = { interactive: 200, bulk: 50 }
+const INTAKE_BATCH: Readonly<Record<Lane, number>> = { interactive: 200, bulk: 10 }
 const LANES: readonly Lane[] = ['interactive', 'bulk']
 /** Longest that planning waits for attempts to catch up, in milliseconds: it shares the processor with them. */
 const ROOM_WAIT_MS = 50
