@@ -40,6 +40,18 @@ test('speeds up while the process is idle, slows down when it is busy, and never
   expect(slow).toBeGreaterThan(10)
 })
 
+test('does not begin at its most after a day in which nobody needed it', async () => {
+  const pace = createBulkPace({ utilization: () => 0.1, monotonicMs: () => Date.now() })
+  const first = await throughput(pace, 1)
+  const again = createBulkPace({ utilization: () => 0.1, monotonicMs: () => Date.now() })
+  for (let n = 0; n < 1_000; n++) {
+    // Looked at now and then, and never used up.
+    again.available('fresh')
+    await vi.advanceTimersByTimeAsync(200)
+  }
+  expect(await throughput(again, 1)).toBeLessThan(first * 1.5)
+})
+
 test('what was spent beyond it is waited for', async () => {
   const pace = createBulkPace({ utilization: () => 0.9, monotonicMs: () => Date.now() })
   pace.spend('fresh', 2_000)

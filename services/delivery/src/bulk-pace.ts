@@ -43,7 +43,9 @@ export function createBulkPace({ utilization, monotonicMs }: BulkPaceOptions): B
     const nowMs = monotonicMs()
     if (nowMs - adjustedMs >= ADJUST_MS) {
       adjustedMs = nowMs
-      const factor = utilization() > BUSY ? SLOWER : FASTER
+      // Faster only while it holds something back: unused for a day, it must not begin the next mass logout at its most.
+      const heldBack = tokens.fresh < 1 || tokens.due < 1
+      const factor = utilization() > BUSY ? SLOWER : heldBack ? FASTER : 1
       perSecond = Math.min(Math.max(perSecond * factor, PER_SECOND.least), PER_SECOND.most)
     }
     for (const kind of ['fresh', 'due'] as const) {
