@@ -30,7 +30,7 @@ export interface SimulatedProcess {
   readonly number: number
   readonly ledger: DeliveryLedger
   readonly eventLog: EventLog
-  readonly client: GuardedClient
+  readonly client: Pick<GuardedClient, 'post'>
   readonly dead: boolean
   /** The log takes its partitions away; whatever it is handling is handed to others as well. */
   rebalance(): void
@@ -153,7 +153,6 @@ export function createProcess(
         trace(`${number} told ${request.uri}: ${answer.kind === 'response' ? answer.status : answer.kind}`)
         return step() ? answer : never
       },
-      close: async () => undefined,
     },
     get dead() {
       return dead

@@ -7,7 +7,7 @@ import type { TlsIdentity } from './tls-identity.ts'
  * Never rejects for what the RP did.
  */
 export function postLogoutToken(
-  client: GuardedClient,
+  client: Pick<GuardedClient, 'post'>,
   {
     binding,
     token,

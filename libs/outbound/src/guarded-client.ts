@@ -27,17 +27,22 @@ export interface GuardedClientOptions {
   readonly ca?: readonly string[]
 }
 
-export interface PostRequest {
+export interface GetRequest {
   /** Absolute. Its path and query are sent byte for byte. */
   readonly uri: string
   readonly headers: Readonly<Record<string, string>>
-  readonly body: string
   /** From this call to the end of the answer, in milliseconds. */
   readonly timeoutMs: number
   /** CIDRs that this RP may live at, beside the deployment's. */
   readonly allowedNetworks: readonly string[]
   /** The RP's own CA and our certificate for it. Default null: Node's own CAs, and no certificate. */
   readonly tls?: TlsIdentity | null
+  /** Most of the answer's body that is read, in bytes. Default the client's. */
+  readonly responseBytesMax?: number
+}
+
+export interface PostRequest extends GetRequest {
+  readonly body: string
 }
 
 /**
@@ -51,6 +56,8 @@ export interface GuardedClient {
    * body: cut at the cap, at the deadline or by the peer, with what was read of it.
    */
   post(request: PostRequest): Promise<Answer>
+  /** As `post`. */
+  get(request: GetRequest): Promise<Answer>
   /** Ends every connection; what is under way comes to `connection_reset`. */
   close(): Promise<void>
 }
@@ -72,7 +79,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   const agents = new Map<string, Agent>()
   const retired = new Set<Agent>()
 
-  function agentFor({ allowedNetworks: networks, tls = null }: PostRequest): Agent {
+  function agentFor({ allowedNetworks: networks, tls = null }: GetRequest): Agent {
     const name = tls === null ? networks.join(',') : `${networks.join(',')} ${fingerprintOf(tls)}`
     const known = agents.get(name)
     if (known !== undefined) {
@@ -110,24 +117,31 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     }
   }
 
+  function send(method: 'GET' | 'POST', request: GetRequest, body: string | null): Promise<Answer> {
+    let agent: Agent
+    try {
+      agent = agentFor(request)
+    } catch (error) {
+      // A certificate or key that OpenSSL does not take, or takes no more.
+      return Promise.resolve(failed(error))
+    }
+    return dispatch(agent, { ...request, method, body }, request.responseBytesMax ?? responseBytesMax)
+  }
+
   return {
-    post(request) {
-      let agent: Agent
-      try {
-        agent = agentFor(request)
-      } catch (error) {
-        // A certificate or key that OpenSSL does not take, or takes no more.
-        return Promise.resolve(failed(error))
-      }
-      return post(agent, request, responseBytesMax)
-    },
+    post: (request) => send('POST', request, request.body),
+    get: (request) => send('GET', request, null),
     async close() {
       await Promise.all([...agents.values(), ...retired].map((agent) => agent.destroy()))
     },
   }
 }
 
-function post(agent: Agent, request: PostRequest, bodyBytesMax: number): Promise<Answer> {
+function dispatch(
+  agent: Agent,
+  request: GetRequest & { readonly method: 'GET' | 'POST'; readonly body: string | null },
+  bodyBytesMax: number,
+): Promise<Answer> {
   const target = targetOf(request.uri)
   if (target === null) {
     return Promise.resolve({
@@ -162,7 +176,7 @@ function post(agent: Agent, request: PostRequest, bodyBytesMax: number): Promise
 
   // Straight to the dispatcher: `request()` would make a stream and a promise for a body that mostly is empty.
   agent.dispatch(
-    { ...target, method: 'POST', headers: request.headers, body: request.body },
+    { ...target, method: request.method, headers: request.headers, body: request.body },
     {
       onRequestStart(started) {
         controller = started

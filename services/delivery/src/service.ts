@@ -40,7 +40,7 @@ export interface DeliveryDeps {
   readonly ledger: DeliveryLedger
   readonly keyring: Keyring
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
-  readonly client: GuardedClient
+  readonly client: Pick<GuardedClient, 'post'>
   readonly log: Log
   readonly metrics: Metrics
   /** Where this worker runs, for people. */
