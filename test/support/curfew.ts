@@ -4,7 +4,7 @@ import { createBookkeeper } from '@curfew/bookkeeper'
 import { type Client, createClient, type Scope } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
-import type { DeadLetterPublisher, EventLog } from '@curfew/domain'
+import { type DeadLetterPublisher, EVERYTHING, type EventLog } from '@curfew/domain'
 import { createIngest } from '@curfew/ingest'
 import {
   createDatabase,
@@ -130,7 +130,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const keys: ApiKey[] = []
   const keyFor = (...scopes: readonly Scope[]) => {
     const key = `cfw_${randomBytes(32).toString('base64url')}`
-    keys.push({ name: scopes.join(' '), hash: hashApiKey(key), scopes: new Set(scopes) })
+    keys.push({ name: scopes.join(' '), hash: hashApiKey(key), scopes: new Set(scopes), reach: EVERYTHING })
     return key
   }
   const adminKey = keyFor('admin')

@@ -84,6 +84,7 @@ export {
 export { type Plan, plan } from './plan.ts'
 export type { DeadLetterPublisher, OutgoingRecord } from './publisher.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
+export { type Confines, confinesOf, EVERYTHING, type Reach, reaches } from './reach.ts'
 export {
   DEFAULT_RETRY_POLICY,
   horizonMs,

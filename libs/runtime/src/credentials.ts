@@ -1,10 +1,12 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import { EVERYTHING, type Reach } from '@curfew/domain'
 
 /** Who calls. */
 export interface Credential {
   /** For logs and audit; never the key. */
   readonly name: string
   readonly scopes: ReadonlySet<string>
+  readonly reach: Reach
 }
 
 /** Says whom a bearer token stands for, or null. */
@@ -29,6 +31,11 @@ export function createApiKeyAuthenticator(keys: readonly ApiKey[]): Authenticate
     for (const key of known) if (timingSafeEqual(key.hash, hash)) found = key.credential
     return found
   }
+}
+
+/** A key that may do everything. @param hash what `hashApiKey` gave. */
+export function adminKey(name: string, hash: Uint8Array): ApiKey {
+  return { name, hash, scopes: new Set(['admin']), reach: EVERYTHING }
 }
 
 /** SHA-256 of a key: keys are 32 random bytes, so that no slower hash is needed. */

@@ -1,7 +1,14 @@
 import { Writable } from 'node:stream'
-import { LedgerUnavailableError } from '@curfew/domain'
+import {
+  type ClientId,
+  EVERYTHING,
+  type Issuer,
+  type IssuerName,
+  LedgerUnavailableError,
+  type Reach,
+} from '@curfew/domain'
 import { Type } from 'typebox'
-import { createApiKeyAuthenticator, hashApiKey } from './credentials.ts'
+import { adminKey, createApiKeyAuthenticator, hashApiKey } from './credentials.ts'
 import { problemOf, traceparentOf } from './http-errors.ts'
 import { createHttpServer, type HttpServer } from './http-server.ts'
 import { createLog } from './log.ts'
@@ -10,9 +17,16 @@ import { type Problem, ProblemError } from './problem.ts'
 
 // A server with a few routes, for the tests of what every server does.
 
+const BOUND: Reach = {
+  kind: 'clients',
+  issuer: 'main' as IssuerName,
+  iss: 'https://idp.example' as Issuer,
+  clients: new Set(['mail' as ClientId]),
+}
 const KEYS = createApiKeyAuthenticator([
-  { name: 'admin', hash: hashApiKey('admin-key'), scopes: new Set(['admin']) },
-  { name: 'reader', hash: hashApiKey('reader-key'), scopes: new Set(['things:read']) },
+  adminKey('admin', hashApiKey('admin-key')),
+  { name: 'reader', hash: hashApiKey('reader-key'), scopes: new Set(['things:read']), reach: EVERYTHING },
+  { name: 'bound', hash: hashApiKey('bound-key'), scopes: new Set(['admin']), reach: BOUND },
 ])
 export const READER = { authorization: 'Bearer reader-key' }
 /** Something that no answer may hold. */
@@ -50,7 +64,7 @@ export async function open(checks: Record<string, () => Promise<void>> = {}): Pr
   server.get(
     '/things/:id',
     {
-      config: { scope: 'things:read' },
+      config: { scope: 'things:read', reach: 'handler' },
       schema: {
         summary: 'A thing.',
         params: Type.Object({ id: Type.String() }),
@@ -63,9 +77,14 @@ export async function open(checks: Record<string, () => Promise<void>> = {}): Pr
     },
     async ({ params, query, credential }) => ({ id: params.id, ...query, caller: credential?.name }),
   )
-  server.delete('/things/:id', { config: { scope: 'things:write' }, schema: {} }, async (_request, reply) =>
-    reply.code(204).send(),
+  server.delete(
+    '/things/:id',
+    { config: { scope: 'things:write', reach: 'unbound' }, schema: {} },
+    async (_request, reply) => reply.code(204).send(),
   )
+  const ownPath = { config: { scope: 'things:read', reach: 'path' } } as const
+  server.get('/of/:issuer', ownPath, async () => ({}))
+  server.get('/of/:issuer/things/:client_id', ownPath, async () => ({}))
   server.get('/broken', { config: { scope: 'public' } }, async () => {
     throw Object.assign(new Error(SECRET), { statusCode: 404 })
   })

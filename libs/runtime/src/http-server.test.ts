@@ -120,7 +120,25 @@ describe('authentication', () => {
   test('a route that declares no scope cannot be registered', async () => {
     const other = await open()
     expect(() => other.get('/open-by-mistake', async () => 'x')).toThrow('/open-by-mistake declares no scope')
+    expect(() => other.get('/unconfined', { config: { scope: 'x' } }, async () => 'x')).toThrow('no reach')
+    const nowhere = { config: { scope: 'x', reach: 'path' } } as const
+    expect(() => other.get('/nowhere', nowhere, async () => 'x')).toThrow('names no issuer')
     await other.close()
+  })
+
+  test('a bound credential reaches what is its own, and cannot tell what else is there', async () => {
+    const answer = async (path: string, method = 'GET') => {
+      const response = await fetch(url + path, { method, headers: { authorization: 'Bearer bound-key' } })
+      return [response.status, response.ok ? null : ((await response.json()) as { detail: string }).detail]
+    }
+    const hidden = [404, 'There is nothing here that this credential may see.']
+    expect(await answer('/of/main/things/mail')).toEqual([200, null])
+    expect(await answer('/of/main/things/wiki')).toEqual(hidden)
+    expect(await answer('/of/other/things/mail')).toEqual(hidden)
+    expect(await answer('/of/main')).toEqual(hidden)
+    // Where the route says that it answers with nothing else, it is asked; where it says nothing of the kind, not.
+    expect(await answer('/things/1?limit=1')).toEqual([200, null])
+    expect(await answer('/things/1', 'DELETE')).toMatchObject([403, expect.stringContaining('bound')])
   })
 })
 

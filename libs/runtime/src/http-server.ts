@@ -1,3 +1,4 @@
+import { reaches } from '@curfew/domain'
 import swagger from '@fastify/swagger'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import {
@@ -28,11 +29,21 @@ import { PROBLEM_MEDIA_TYPE, ProblemError } from './problem.ts'
 import { bodyAjv, closed, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
 
+/** What a route asks of its callers. */
+export interface RouteAccess<Scope extends string = string> {
+  /** The scope that a caller needs, or `public`. Every route says one. */
+  readonly scope: Scope
+  /**
+   * How a credential that is bound to an issuer or to clients is confined; every route that is not public says one way.
+   * `path`: what `:issuer` and `:client_id` name must lie within its reach, or it is a 404, there or not.
+   * `handler`: the route itself answers with nothing else.
+   * `unbound`: such a credential is refused.
+   */
+  readonly reach: 'path' | 'handler' | 'unbound'
+}
+
 declare module 'fastify' {
-  interface FastifyContextConfig {
-    /** The scope that a caller needs, or `public`. Every route says one. */
-    readonly scope?: string
-  }
+  interface FastifyContextConfig extends Partial<RouteAccess> {}
   interface FastifyRequest {
     /** Who calls; null on public routes. */
     credential: Credential | null
@@ -143,7 +154,11 @@ function addHooks(
     ['method', 'route', 'status'],
   )
   server.addHook('onRoute', (route) => {
-    if (route.config?.scope === undefined) throw new Error(`route ${route.url} declares no scope`)
+    const { scope, reach } = route.config ?? {}
+    if (scope === undefined) throw new Error(`route ${route.url} declares no scope`)
+    if (scope !== PUBLIC && reach === undefined) throw new Error(`route ${route.url} declares no reach`)
+    if (reach === 'path' && !route.url.includes('/:issuer'))
+      throw new Error(`route ${route.url} is confined by its path, which names no issuer`)
     if (route.schema !== undefined) route.schema = strict(route.schema)
   })
   server.addHook('onRequest', async (request, reply) => {
@@ -157,8 +172,9 @@ function addHooks(
     }
     // An unknown route has no scope, and tells nobody anything.
     const { scope } = request.routeOptions.config
-    if (scope !== undefined && scope !== PUBLIC)
-      request.credential = await authorize(request, scope, authenticate)
+    if (scope === undefined || scope === PUBLIC) return
+    request.credential = await authorize(request, scope, authenticate)
+    confine(request, request.credential)
   })
   server.addHook('onSend', (_request, reply, payload, done) => {
     // Else a connection that was busy when we began to stop would stay open until its client tires of it.
@@ -238,6 +254,22 @@ async function authorize(
     throw refuse(403, `This needs the scope ${scope}.`, ` error="insufficient_scope", scope="${scope}"`)
   }
   return credential
+}
+
+/** Keeps a bound credential from all that is not its own. @throws a 403 or 404 problem. */
+function confine(request: FastifyRequest, { reach }: Credential): void {
+  const { reach: how } = request.routeOptions.config
+  if (reach.kind === 'everything' || how === 'handler') return
+  if (how !== 'path') {
+    throw new ProblemError({
+      status: 403,
+      detail: 'This needs a credential that is bound neither to an issuer nor to clients.',
+    })
+  }
+  const { issuer = '', client_id: clientId = null } = request.params as Record<string, string | undefined>
+  if (reaches(reach, { issuer, clientId })) return
+  // The same whether it is there or not.
+  throw new ProblemError({ status: 404, detail: 'There is nothing here that this credential may see.' })
 }
 
 /** What a request is checked against: unknown members are refused, and so are parameters where a route names none. */

@@ -2,6 +2,7 @@ export { type Batcher, createBatcher, QueueFullError } from './batcher.ts'
 export {
   type ApiKey,
   type Authenticate,
+  adminKey,
   type Credential,
   createApiKeyAuthenticator,
   hashApiKey,
@@ -15,7 +16,7 @@ export {
   readOrExit,
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
-export { createHttpServer, type HttpServer, httpService } from './http-server.ts'
+export { createHttpServer, type HttpServer, httpService, type RouteAccess } from './http-server.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 export {
   createLog,

@@ -1,6 +1,6 @@
 import { AuditEntry, PageQuery, page, type Scope } from '@curfew/client'
 import { type AuditRecord, type Database, listAudit } from '@curfew/ledger'
-import type { HttpServer } from '@curfew/runtime'
+import type { HttpServer, RouteAccess } from '@curfew/runtime'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid } from './query.ts'
 
@@ -9,7 +9,7 @@ export function registerAudit(server: HttpServer, { db }: { db: Database }): voi
   server.get(
     '/v1/audit',
     {
-      config: { scope: 'admin' satisfies Scope },
+      config: { scope: 'admin', reach: 'unbound' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'Who changed or replayed what, the latest first.',
         querystring: PageQuery,

@@ -15,13 +15,13 @@ import {
   findDelivery,
   listDeadLetters,
 } from '@curfew/ledger'
-import { type HttpServer, ProblemError } from '@curfew/runtime'
+import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { attemptView } from './deliveries.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
-const READ = { scope: 'deadletters:read' satisfies Scope }
+const READ = { scope: 'deadletters:read', reach: 'unbound' } satisfies RouteAccess<Scope>
 
 /** `/v1/dead-letters`: what was given up on, what went wrong, and what would mend it. */
 export function registerDeadLetters(server: HttpServer, { db }: { db: Database }): void {

@@ -7,12 +7,12 @@ import {
   type Scope,
 } from '@curfew/client'
 import { type Database, findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
-import { type HttpServer, ProblemError } from '@curfew/runtime'
+import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
-const READ = { scope: 'ledger:read' satisfies Scope }
+const READ = { scope: 'ledger:read', reach: 'unbound' } satisfies RouteAccess<Scope>
 
 /** `/v1/deliveries`: who was told what, when, and what they said. */
 export function registerDeliveries(server: HttpServer, { db }: { db: Database }): void {

@@ -8,12 +8,12 @@ import {
   putIssuer,
   type StoredSettings,
 } from '@curfew/ledger'
-import { type Fault, type HttpServer, isCidr, ProblemError } from '@curfew/runtime'
+import { type Fault, type HttpServer, isCidr, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { pageOf, readCursor } from './pages.ts'
 
-const READ = { scope: 'clients:read' satisfies Scope }
-const WRITE = { scope: 'clients:write' satisfies Scope }
+const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
 
 export const IssuerParams = Type.Object({
   issuer: Type.String({
@@ -78,7 +78,7 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
   server.get(
     '/v1/issuers',
     {
-      config: READ,
+      config: { ...READ, reach: 'unbound' },
       schema: { summary: 'All issuers.', querystring: PageQuery, response: { 200: page(Issuer) } },
     },
     async ({ query: { limit, cursor } }) => {

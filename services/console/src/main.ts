@@ -1,6 +1,7 @@
 import { createDatabase, openKeyStore } from '@curfew/ledger'
 import { targetFault } from '@curfew/outbound'
 import {
+  adminKey,
   createApiKeyAuthenticator,
   createHttpServer,
   createLog,
@@ -27,9 +28,7 @@ process.exitCode = await runProcess(
       title: 'Curfew console',
       log,
       metrics,
-      authenticate: createApiKeyAuthenticator([
-        { name: 'admin', hash: hashApiKey(config.adminKey), scopes: new Set(['admin']) },
-      ]),
+      authenticate: createApiKeyAuthenticator([adminKey('admin', hashApiKey(config.adminKey))]),
       checks: { ledger: async () => void (await db.query('select 1')) },
     })
     createConsole({

@@ -9,14 +9,14 @@ import {
   type StoredMetadata,
   type StoredSettings,
 } from '@curfew/ledger'
-import { type Fault, type HttpServer, ProblemError } from '@curfew/runtime'
+import { type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { clientTlsFaults, clientTlsView, storedClientTls } from './client-tls.ts'
 import { IssuerParams, issuerOr404, networkFaults } from './issuers.ts'
 import { pageOf, readCursor } from './pages.ts'
 
-const READ = { scope: 'clients:read' satisfies Scope }
-const WRITE = { scope: 'clients:write' satisfies Scope }
+const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id'
 
 const Params = Type.Object({

@@ -9,12 +9,12 @@ import {
   type ReplayProgress,
   summarizeDeadLetters,
 } from '@curfew/ledger'
-import { type Credential, type HttpServer, ProblemError } from '@curfew/runtime'
+import { type Credential, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { invalid, readTime, UUID } from './query.ts'
 
-const READ = { scope: 'deadletters:read' satisfies Scope }
-const REPLAY = { scope: 'deadletters:replay' satisfies Scope }
+const READ = { scope: 'deadletters:read', reach: 'unbound' } satisfies RouteAccess<Scope>
+const REPLAY = { scope: 'deadletters:replay', reach: 'unbound' } satisfies RouteAccess<Scope>
 const ReplayParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
 /** Most groups that a dry run lists. */
 const GROUPS_MAX = 1_000

@@ -1,6 +1,6 @@
 import { eventView, LogoutEventStatus, type Scope } from '@curfew/client'
 import { type Database, findEvent } from '@curfew/ledger'
-import { type HttpServer, ProblemError } from '@curfew/runtime'
+import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { Waiters } from './waiters.ts'
 
@@ -12,7 +12,7 @@ export function registerGetEvent(
   server.get(
     '/v1/logout-events/:id',
     {
-      config: { scope: 'events:read' satisfies Scope },
+      config: { scope: 'events:read', reach: 'unbound' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'A logout event, its deliveries and how each stands.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),

@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
 import { createDatabase, createPostgresEventLog } from '@curfew/ledger'
 import {
+  adminKey,
   createApiKeyAuthenticator,
   createHttpServer,
   createLog,
@@ -36,9 +37,7 @@ process.exitCode = await runProcess(
       title: 'Curfew ingest',
       log,
       metrics,
-      authenticate: createApiKeyAuthenticator([
-        { name: 'admin', hash: hashApiKey(config.adminKey), scopes: new Set(['admin']) },
-      ]),
+      authenticate: createApiKeyAuthenticator([adminKey('admin', hashApiKey(config.adminKey))]),
       checks: { 'event-log': () => eventLog.check() },
     })
     const services = createIngest({ server, eventLog, db, log })

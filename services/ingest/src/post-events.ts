@@ -15,6 +15,7 @@ import {
   ProblemError,
   problemOf,
   QueueFullError,
+  type RouteAccess,
   traceparentOf,
 } from '@curfew/runtime'
 import { Type } from 'typebox'
@@ -110,7 +111,7 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
   server.post(
     '/v1/logout-events',
     {
-      config: { scope: 'events:write' satisfies Scope },
+      config: { scope: 'events:write', reach: 'unbound' } satisfies RouteAccess<Scope>,
       // Elements are checked one by one in the handler, by the same schema: one bad element must not cost the others.
       validatorCompiler: () => () => true,
       schema: {

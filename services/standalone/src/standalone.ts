@@ -18,6 +18,7 @@ import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import { createGuardedClient, targetFault } from '@curfew/outbound'
 import {
   aborted,
+  adminKey,
   createApiKeyAuthenticator,
   createHttpServer,
   createLog,
@@ -105,8 +106,8 @@ export async function runStandalone(
         log,
         metrics,
         authenticate: createApiKeyAuthenticator([
-          { name: 'admin', hash: secrets.adminKeyHash, scopes: new Set(['admin']) },
-          ...(demo ? [{ name: 'demo', hash: hashApiKey(demoKey), scopes: new Set(['admin']) }] : []),
+          adminKey('admin', secrets.adminKeyHash),
+          ...(demo ? [adminKey('demo', hashApiKey(demoKey))] : []),
         ]),
         checks: {
           'event-log': () => eventLog.check(),
