@@ -9,8 +9,9 @@ import {
   type ReplayProgress,
   summarizeDeadLetters,
 } from '@curfew/ledger'
-import { type Credential, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
+import { callerOf } from './caller.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
 const READ = { scope: 'deadletters:read', reach: 'unbound' } satisfies RouteAccess<Scope>
@@ -43,7 +44,7 @@ export function registerReplays(
         id: newReplayId(),
         filter,
         includeLapsed,
-        requestedBy: nameOf(request),
+        requestedBy: callerOf(request).name,
       })
       const view = replayView(job)
       return reply.code(202).header('location', view.links.self).send(view)
@@ -72,7 +73,7 @@ export function registerReplays(
     async (request) => {
       const { id } = request.params
       return replayOr404(
-        UUID.test(id) ? await cancelReplay(db, { id, cancelledBy: nameOf(request) }) : null,
+        UUID.test(id) ? await cancelReplay(db, { id, cancelledBy: callerOf(request).name }) : null,
         id,
       )
     },
@@ -82,12 +83,6 @@ export function registerReplays(
 function replayOr404(job: ReplayProgress | null, id: string): Replay {
   if (job !== null) return replayView(job)
   throw new ProblemError({ status: 404, title: 'No such replay', detail: `No replay has the id ${id}.` })
-}
-
-/** For the audit: these routes are never called without a credential. */
-function nameOf({ credential }: { readonly credential: Credential | null }): string {
-  if (credential === null) throw new Error('a route that is audited has no credential')
-  return credential.name
 }
 
 function readFilter({ issuer, client_id, reason, from, to, ids }: ReplayFilter): DeadLetterFilter {
