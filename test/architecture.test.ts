@@ -28,6 +28,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/domain',
     '@curfew/ledger',
     '@curfew/broker',
+    '@curfew/tokens',
+    '@curfew/outbound',
     '@curfew/runtime',
     '@curfew/client',
     'typebox',

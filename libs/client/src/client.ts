@@ -11,6 +11,7 @@ import type {
   RelyingParty,
   RelyingPartyInput,
 } from './api.ts'
+import type { ApiKey, ApiKeyInput, NewApiKey } from './api-keys.ts'
 import type {
   DeadLetter,
   DeadLetterWithAttempts,
@@ -95,6 +96,10 @@ export interface Client {
   ): Promise<RelyingParty>
   getRelyingParty(issuer: string, clientId: string): Promise<RelyingParty>
   getJwks(issuer: string): Promise<Jwks>
+  /** The answer has the key itself, this once. */
+  createApiKey(key: ApiKeyInput): Promise<NewApiKey>
+  listApiKeys(page?: { readonly limit?: number; readonly cursor?: string }): Promise<Page<ApiKey>>
+  revokeApiKey(id: string): Promise<ApiKey>
 }
 
 export function createClient({ url, key }: ClientOptions): Client {
@@ -143,10 +148,13 @@ export function createClient({ url, key }: ClientOptions): Client {
     putRelyingParty: (issuer, clientId, metadata) => call('PUT', partyPath(issuer, clientId), metadata),
     getRelyingParty: (issuer, clientId) => call('GET', partyPath(issuer, clientId)),
     getJwks: (issuer) => call('GET', `/issuers/${encodeURIComponent(issuer)}/jwks.json`),
+    createApiKey: (key) => call('POST', '/v1/api-keys', key),
+    listApiKeys: (page = {}) => call('GET', `/v1/api-keys?${query(page)}`),
+    revokeApiKey: (id) => call('DELETE', `/v1/api-keys/${encodeURIComponent(id)}`),
   }
 }
 
-function query(filter: DeliveriesFilter | DeadLettersFilter): string {
+function query(filter: Readonly<Record<string, unknown>> | DeliveriesFilter | DeadLettersFilter): string {
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(filter)) {
     if (value !== undefined) parameters.set(name, String(value))

@@ -30,3 +30,8 @@ export class SigningKeyError extends CurfewError {
 export class ClientKeyError extends CurfewError {
   override readonly code = 'ERR_CLIENT_KEY'
 }
+
+/** The keys of an authorization server could not be fetched, so its access tokens cannot be checked. Answered 503. */
+export class AuthorizationServerUnavailableError extends CurfewError {
+  override readonly code = 'ERR_AUTHORIZATION_SERVER_UNAVAILABLE'
+}

@@ -1,3 +1,8 @@
+export {
+  type AccessTokenGrant,
+  type AuthorizationServer,
+  createAccessTokenVerifier,
+} from './access-tokens.ts'
 export { type ClientKeyOwner, type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
 export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, type StoredKey } from './keyring.ts'
 export type { Signer } from './signer.ts'

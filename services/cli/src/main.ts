@@ -2,7 +2,8 @@
 import { migrate, openDatabase } from '@curfew/ledger'
 import { readEnvironment, readOrExit } from '@curfew/runtime'
 import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
-import { parse, UsageError } from './arguments.ts'
+import { apiKeys } from './api-keys.ts'
+import { type Command, parse, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 
 // The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
@@ -23,8 +24,16 @@ const USAGE = `Usage: curfew COMMAND
                 --cancel ID       stop one
   which ones:   --issuer NAME --client CLIENT_ID --reason REASON --from TIME --to TIME
                 --id ID (may be repeated; replay only) --limit N (list only)
-  dlq speaks to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
-  --json: for machines.
+
+  api-keys list       who may call
+  api-keys create     a new key, shown this once
+                --name NAME --scope SCOPE (may be repeated)
+                --issuer NAME --client CLIENT_ID (may be repeated)  what it is bound to
+                --rate REQUESTS_PER_SECOND --expires TIME
+  api-keys revoke ID  end one
+
+All but up and migrate speak to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
+--json: for machines.
 
 Settings come from the environment; the README lists them.
 `
@@ -59,10 +68,11 @@ async function migrateLedger(args: readonly string[]): Promise<number> {
   }
 }
 
-const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+const COMMANDS: Readonly<Record<string, Command>> = {
   up,
   migrate: migrateLedger,
   dlq,
+  'api-keys': apiKeys,
 }
 
 async function main([name, ...args]: readonly string[]): Promise<number> {

@@ -1,8 +1,9 @@
-import { createDatabase, openKeyStore } from '@curfew/ledger'
-import { targetFault } from '@curfew/outbound'
+import { SCOPES } from '@curfew/client'
+import { createDatabase, openCredentialStore, openKeyStore } from '@curfew/ledger'
+import { createGuardedClient, fetchJson, targetFault } from '@curfew/outbound'
 import {
   adminKey,
-  createApiKeyAuthenticator,
+  createCredentials,
   createHttpServer,
   createLog,
   createMetrics,
@@ -11,7 +12,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyring } from '@curfew/tokens'
+import { createAccessTokenVerifier, createClientKeySealer, createKeyring } from '@curfew/tokens'
 import { createConsole, readConsoleConfig } from './service.ts'
 
 // The console process: configuration, connections, and nothing else.
@@ -24,11 +25,29 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew console' })
     scope.defer('postgres', () => db.end())
+    const client = createGuardedClient({
+      allowedNetworks: config.allowedNetworks,
+      allowedPorts: config.allowedPorts,
+    })
+    scope.defer('outbound', () => client.close())
+    const credentials = createCredentials({
+      fixed: [adminKey('admin', hashApiKey(config.adminKey))],
+      store: openCredentialStore(db),
+      verifyAccessToken: createAccessTokenVerifier({
+        servers: config.access.authorizationServers,
+        fetchJwks: (uri) => fetchJson(client, uri),
+        scopes: new Set(SCOPES),
+        now: () => new Date(),
+      }),
+      log,
+      now: () => new Date(),
+    })
     const server = await createHttpServer({
       title: 'Curfew console',
       log,
       metrics,
-      authenticate: createApiKeyAuthenticator([adminKey('admin', hashApiKey(config.adminKey))]),
+      authenticate: credentials.authenticate,
+      requestsPerSecond: config.access.requestsPerSecond,
       checks: { ledger: async () => void (await db.query('select 1')) },
     })
     createConsole({
@@ -39,7 +58,7 @@ process.exitCode = await runProcess(
       targetFault: (uri, networks) =>
         targetFault(uri, [...config.allowedNetworks, ...networks], config.allowedPorts),
     })
-    return [httpService(server, { host: config.host, port: config.port, log })]
+    return [credentials.service, httpService(server, { host: config.host, port: config.port, log })]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

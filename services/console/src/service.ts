@@ -3,6 +3,7 @@ import { type IssuerName, type SigningAlgorithm, uuidV7 } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
 import type { HttpServer } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
+import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
@@ -24,6 +25,9 @@ export interface ConsoleDeps {
 
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
 export function createConsole({ server, db, keyring, clientKeys, targetFault }: ConsoleDeps): void {
+  const now = () => new Date()
+  const newId = () => uuidV7(now(), randomBytes(10))
+  registerApiKeys(server, { db, newId, now })
   registerIssuers(server, { db })
   registerRelyingParties(server, {
     db,
@@ -33,7 +37,7 @@ export function createConsole({ server, db, keyring, clientKeys, targetFault }: 
   })
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })
-  registerReplays(server, { db, newReplayId: () => uuidV7(new Date(), randomBytes(10)) })
+  registerReplays(server, { db, newReplayId: newId })
   registerAudit(server, { db })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
 }
