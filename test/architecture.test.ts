@@ -11,6 +11,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'libs/broker': ['node:', '@curfew/domain', 'kafkajs'],
   'libs/tokens': ['node:', '@curfew/domain', 'jose'],
   'libs/outbound': ['node:', '@curfew/domain', 'undici'],
+  // Published for others' apps, by itself: nothing of ours, nothing of Node's.
+  'libs/rp': ['jose'],
   'libs/runtime': [
     'node:',
     '@curfew/domain',
@@ -70,6 +72,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/broker',
     '@curfew/tokens',
     '@curfew/outbound',
+    '@curfew/rp',
     '@curfew/runtime',
     '@curfew/client',
     '@curfew/ingest',

@@ -6,4 +6,3 @@ export {
 export { type ClientKeyOwner, type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
 export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, type StoredKey } from './keyring.ts'
 export type { Signer } from './signer.ts'
-export { type Verification, type VerifyOptions, verifyLogoutToken } from './verify.ts'
