@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 
-// Goal: arrows point down. Services use libraries, libraries use the domain, and each outside thing has one importer.
+// Goal: arrows point down. Services use libraries, libraries use the domain, and each outside thing has one importer
+// (but jose: what RPs install has it too, and nothing else).
 // Method: read every import of every package; each row says what a package may import besides its own files, and every
 // outside name in a row must be declared in that package's own package.json, for hoisting hides a missing declaration.
 
