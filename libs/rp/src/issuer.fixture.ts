@@ -63,7 +63,7 @@ export interface IssuerServer extends AsyncDisposable {
   readonly jwksUri: string
   /** Paths that were asked for, in order. */
   readonly asked: readonly string[]
-  /** What the discovery document and the keys are from now on; a string is sent as it is. */
+  /** What the discovery document and the keys are from now on; a string is sent as it is. The first keys are at `/moved`, too. */
   discovery: Answer
   jwks: Answer
 }
@@ -73,7 +73,7 @@ export async function openIssuer(keys: JSONWebKeySet): Promise<IssuerServer> {
   const server = createServer(async (request, response) => {
     const path = request.url ?? ''
     asked.push(path)
-    const answer = path === '/keys' ? issuer.jwks : issuer.discovery
+    const answer = path === '/keys' ? issuer.jwks : path === '/moved' ? { body: keys } : issuer.discovery
     const { status = 200, headers = {}, body, after } = answer
     await after
     response.writeHead(status, { 'content-type': 'application/json', ...headers })

@@ -99,6 +99,10 @@ describe('where keys come from', () => {
       'discovery is far too large',
       (it) => (it.discovery = { body: { issuer: it.issuer, jwks_uri: it.jwksUri, x: 'x'.repeat(300_000) } }),
     ],
+    [
+      'the keys lead elsewhere',
+      (it) => (it.jwks = { status: 302, headers: { location: '/moved' }, body: '' }),
+    ],
     ['the keys are none', (it) => (it.jwks = { body: { keys: 'none' } })],
     ['the issuer fails', (it) => (it.jwks = { status: 500, body: {} })],
   ])('%s: nothing is verified, and why is in the cause', async (_name, change) => {

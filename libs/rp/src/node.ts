@@ -5,8 +5,8 @@ import type { LogoutReceiver } from './receiver.ts'
 
 /** As `stream.Readable`. */
 export interface NodeReadable {
-  readonly readableDidRead?: boolean
   readonly readableEnded?: boolean
+  readonly destroyed?: boolean
   on(event: string, listener: (value: unknown) => void): unknown
 }
 
@@ -63,8 +63,8 @@ export function webRequest({
   const url = 'http://localhost/'
   if (method !== 'POST') return new Request(url)
   const { 'content-type': type = '', 'content-length': length } = headers
-  // A body of no bytes ends without one having been read.
-  const wasRead = stream.readableDidRead || stream.readableEnded || hasToken(parsed)
+  // Of a stream that has ended, or was cut off, nothing will be heard any more.
+  const wasRead = stream.readableEnded || stream.destroyed || hasToken(parsed)
   return new Request(url, {
     method,
     headers: { 'content-type': type, ...(!wasRead && length !== undefined && { 'content-length': length }) },

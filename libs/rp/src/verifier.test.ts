@@ -62,6 +62,24 @@ describe('a proper token', () => {
   })
 })
 
+test.each([
+  ['expired', { iat: NOW_S - 179, exp: NOW_S - 59 }],
+  ['issued in the future', { iat: NOW_S + 60 }],
+  ['not yet valid', { nbf: NOW_S + 60 }],
+  ['issued almost a day ago', { iat: NOW_S - 86_459 }],
+])('clocks may differ by a minute: %s', async (_name, change) => {
+  const token = await key.sign(claimsWith(change))
+  expect(await verify(token)).toMatchObject({ ok: true })
+  expect(await verify(token, { clockSkewS: 0 })).toMatchObject({ ok: false })
+})
+
+test('a token is refused for its length alone', async () => {
+  const lengthOf = async (extra: number) => key.sign(claimsWith({ extra: 'x'.repeat(extra) }))
+  const [long, tooLong] = [await lengthOf(11_500), await lengthOf(12_000)]
+  expect(await verify(long)).toMatchObject({ ok: true })
+  expect(await verify(tooLong)).toMatchObject(refused('the token is too long'))
+})
+
 describe('each rule, broken alone (BCL-20, BCL-22)', () => {
   test.each<[string, Record<string, unknown>, string]>([
     ['another issuer', { iss: 'https://other.example' }, `iss is not ${ISSUER}`],
@@ -303,12 +321,18 @@ describe('an encrypted token (Back-Channel Logout 2.6 step 1)', () => {
     expect(await verify(zipped, { decryptionKeys })).toMatchObject(refused('the token is malformed'))
   })
 
-  test('is refused where a password could be the key', async () => {
-    const jwe = await new CompactEncrypt(new TextEncoder().encode(await key.sign()))
-      .setProtectedHeader({ alg: 'PBES2-HS256+A128KW', enc: 'A256GCM' })
-      .encrypt(new TextEncoder().encode('password'))
-    const keys = [{ kty: 'oct', k: Buffer.from('password').toString('base64url') }]
-    expect(await verify(jwe, { decryptionKeys: keys })).toMatchObject({ ok: false, error: 'invalid_request' })
+  test('is refused where the key is shared, or a password (RFC 8725 3.2)', async () => {
+    const secret = new Uint8Array(32).fill(7)
+    const keys = [{ kty: 'oct', k: Buffer.from(secret).toString('base64url') }]
+    for (const alg of ['dir', 'A256KW', 'A256GCMKW', 'PBES2-HS256+A128KW']) {
+      const jwe = await new CompactEncrypt(new TextEncoder().encode(await key.sign()))
+        .setProtectedHeader({ alg, enc: 'A256GCM' })
+        .encrypt(secret)
+      expect(await verify(jwe, { decryptionKeys: keys })).toMatchObject({
+        ok: false,
+        error: 'invalid_request',
+      })
+    }
   })
 
   test('plain ones are refused only where encryption is demanded', async () => {
