@@ -179,12 +179,14 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     for (const each of [method].flat())
       routes.push({ method: each, path, scope: config?.scope ?? '', reach: config?.reach ?? '' })
   })
+  const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
   const services = createIngest({ server, eventLog: wrapEventLog(eventLog), db, log })
   createConsole({
     server,
     db,
     keyring: createKeyring({ store: openKeyStore(db), masterKey, now: () => new Date() }),
     clientKeys,
+    client: outbound,
     targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
   })
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
@@ -279,6 +281,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       await Promise.all([...started, ...bookkeeping].map((each) => each.stop()))
       await Promise.all(running.map((service) => service.stop(false)))
       await eventLog.close()
+      await outbound.close()
       await db.end()
       await gate.close()
       await database.drop()

@@ -20,6 +20,7 @@ import type {
   ReplayPreview,
 } from './dead-letters.ts'
 import type { LogoutEventInput } from './logout-event.ts'
+import type { Probe, ProbeInput } from './probe.ts'
 
 /** Curfew answered, and the answer is no. */
 export class ApiError extends Error {
@@ -95,6 +96,10 @@ export interface Client {
     metadata: RelyingPartyInput & Readonly<Record<string, unknown>>,
   ): Promise<RelyingParty>
   getRelyingParty(issuer: string, clientId: string): Promise<RelyingParty>
+  /** Sends an endpoint the tokens that it must take and must refuse, none for a real session. Takes up to a minute. */
+  probe(issuer: string, clientId: string, probe?: ProbeInput): Promise<Probe>
+  /** The last probe of this client, also one that is under way. */
+  getProbe(issuer: string, clientId: string): Promise<Probe>
   getJwks(issuer: string): Promise<Jwks>
   /** The answer has the key itself, this once. */
   createApiKey(key: ApiKeyInput): Promise<NewApiKey>
@@ -147,6 +152,8 @@ export function createClient({ url, key }: ClientOptions): Client {
     getIssuer: (name) => call('GET', issuerPath(name)),
     putRelyingParty: (issuer, clientId, metadata) => call('PUT', partyPath(issuer, clientId), metadata),
     getRelyingParty: (issuer, clientId) => call('GET', partyPath(issuer, clientId)),
+    probe: (issuer, clientId, probe = {}) => call('POST', `${partyPath(issuer, clientId)}/probe`, probe),
+    getProbe: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/probe`),
     getJwks: (issuer) => call('GET', `/issuers/${encodeURIComponent(issuer)}/jwks.json`),
     createApiKey: (key) => call('POST', '/v1/api-keys', key),
     listApiKeys: (page = {}) => call('GET', `/v1/api-keys?${query(page)}`),

@@ -45,4 +45,5 @@ export {
   type Unreadable,
 } from './log-record.ts'
 export { AcceptedLogoutEvent, LogoutEventInput } from './logout-event.ts'
+export { Probe, ProbeFindings, ProbeInput } from './probe.ts'
 export { type DeliveryFacts, deliveryView, type EventFacts, eventPath, eventView } from './views.ts'

@@ -84,6 +84,17 @@ export {
   type UndeliverableReason,
 } from './outcome.ts'
 export { type Plan, plan } from './plan.ts'
+export {
+  type ProbeAnswer,
+  type ProbeClaims,
+  type ProbeForm,
+  type ProbeSignature,
+  type ProbeSubject,
+  probeClaims,
+} from './probe.ts'
+export { type ProbeFacts, type ProbeTls, probeGoesOn, takenSubject } from './probe-facts.ts'
+export { type ProbeCheck, type ProbeReport, probeReport } from './probe-report.ts'
+export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
 export type { DeadLetterPublisher, OutgoingRecord } from './publisher.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
 export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './reach.ts'

@@ -54,6 +54,14 @@ export {
 export { createPartitions, dropAttempts } from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 export {
+  dropProbe,
+  endProbe,
+  findLastProbe,
+  type ProbeRecord,
+  progressProbe,
+  startProbe,
+} from './probes.ts'
+export {
   disableBinding,
   findIssuer,
   findRelyingParty,

@@ -7,8 +7,14 @@ import type { JWK } from 'jose'
 export interface Signer {
   readonly kid: string
   readonly algorithm: SigningAlgorithm
-  /** @returns the token as a compact JWS (RFC 7515), `typ` and `kid` in its header. */
-  sign(claims: LogoutTokenClaims): Promise<string>
+  /**
+   * @param header what is different about the header, for a token that is not meant to be good; null takes a member away.
+   * @returns the token as a compact JWS (RFC 7515), `typ` and `kid` in its header.
+   */
+  sign(
+    claims: LogoutTokenClaims | Readonly<Record<string, unknown>>,
+    header?: Readonly<Record<string, unknown>>,
+  ): Promise<string>
 }
 
 type Sign = (input: Buffer) => Buffer | Promise<Buffer>
@@ -28,11 +34,13 @@ export function createSigner(
     createPrivateKey({ key: privateJwk as JsonWebKeyInput['key'], format: 'jwk' }),
     algorithm,
   )
-  const header = encode({ alg: algorithm, kid, typ: LOGOUT_TOKEN_TYPE })
+  const good = { alg: algorithm, kid, typ: LOGOUT_TOKEN_TYPE }
+  const goodHeader = encode(good)
   return {
     kid,
     algorithm,
-    async sign(claims) {
+    async sign(claims, changes) {
+      const header = changes === undefined ? goodHeader : encodeHeader(good, changes)
       const input = `${header}.${encode(claims)}`
       const signature = await signInput(Buffer.from(input))
       return `${input}.${signature.toString('base64url')}`
@@ -60,6 +68,15 @@ function signWith(key: KeyObject, algorithm: SigningAlgorithm): Sign {
   }
 }
 
-function encode(value: object): string {
+/** A header with some members changed, or taken away where they are null. */
+export function encodeHeader(
+  good: Readonly<Record<string, unknown>>,
+  changes: Readonly<Record<string, unknown>>,
+): string {
+  const members = Object.entries({ ...good, ...changes }).filter(([, value]) => value !== null)
+  return encode(Object.fromEntries(members))
+}
+
+export function encode(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url')
 }

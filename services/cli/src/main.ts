@@ -5,6 +5,7 @@ import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
 import { apiKeys } from './api-keys.ts'
 import { type Command, parse, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
+import { rp } from './rp.ts'
 
 // The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
 
@@ -13,6 +14,12 @@ const USAGE = `Usage: curfew COMMAND
   up [--demo]   run everything in one process: API, delivery, embedded PostgreSQL
                 --demo: with three relying parties on loopback and one logout
   migrate       bring the ledger of DATABASE_URL to this release's schema
+
+  rp probe CLIENT_ID --issuer NAME
+                send its endpoint the tokens that it must take and must refuse
+                --uri URI         another endpoint, registered or not
+                --alg ALGORITHM   what its tokens are signed with, if not as registered
+                exit status 0: every must is passed
 
   dlq list      dead letters: what went wrong, and what would mend it
   dlq show ID   one of them, with every attempt
@@ -73,6 +80,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   migrate: migrateLedger,
   dlq,
   'api-keys': apiKeys,
+  rp,
 }
 
 async function main([name, ...args]: readonly string[]): Promise<number> {

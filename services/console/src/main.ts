@@ -55,6 +55,7 @@ process.exitCode = await runProcess(
       db,
       keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
       clientKeys: createClientKeySealer(config.masterKey),
+      client,
       targetFault: (uri, networks) =>
         targetFault(uri, [...config.allowedNetworks, ...networks], config.allowedPorts),
     })

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { type IssuerName, type SigningAlgorithm, uuidV7 } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
+import type { GuardedClient } from '@curfew/outbound'
 import type { HttpServer } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
 import { registerApiKeys } from './api-keys.ts'
@@ -9,6 +10,7 @@ import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
+import { registerProbes } from './probe.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
 
@@ -19,12 +21,14 @@ export interface ConsoleDeps {
   readonly server: HttpServer
   readonly db: Database
   readonly keyring: Keyring
-  readonly clientKeys: Pick<ClientKeySealer, 'seal'>
+  readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
+  /** For probes: the way to relying parties. */
+  readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
 }
 
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
-export function createConsole({ server, db, keyring, clientKeys, targetFault }: ConsoleDeps): void {
+export function createConsole({ server, db, keyring, clientKeys, client, targetFault }: ConsoleDeps): void {
   const now = () => new Date()
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
@@ -35,6 +39,7 @@ export function createConsole({ server, db, keyring, clientKeys, targetFault }: 
     sealClientKey: (key, owner) => clientKeys.seal(key, owner),
     ensureKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => keyring.ensure(issuer, algorithm),
   })
+  registerProbes(server, { db, keyring, clientKeys, client, targetFault })
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })
   registerReplays(server, { db, newReplayId: newId })

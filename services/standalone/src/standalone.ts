@@ -135,6 +135,7 @@ export async function runStandalone(
         db,
         keyring,
         clientKeys,
+        client,
         targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
       })
       const delivery = createDelivery({
