@@ -9,11 +9,15 @@ const SIGNATURE =
 const HOUR_S = 3_600
 
 /**
- * A token without the logout event that still names a subject could pass for an ID token; so where the session names whom
- * it is about, the subject is left out.
+ * A token without the logout event, or with a nonce, could pass for an ID token as long as it has a subject; so where a
+ * session says whom it is about, the subject is left out.
  */
+function noIdToken(claims: ProbeClaims): ProbeClaims {
+  return 'sid' in claims ? without(claims, 'sub') : claims
+}
+
 function withEvents(claims: ProbeClaims, events: unknown): ProbeClaims {
-  const rest = without(claims, 'events', ...('sid' in claims ? ['sub'] : []))
+  const rest = without(noIdToken(claims), 'events')
   return events === undefined ? rest : { ...rest, events }
 }
 
@@ -189,7 +193,7 @@ export const PROBE_FORGERIES = {
     level: 'must',
     section: 'Back-Channel Logout 2.4, 2.6 step 7',
     expects: 'refused',
-    claims: (good) => ({ ...good, nonce: good.jti }),
+    claims: (good) => ({ ...noIdToken(good), nonce: good.jti }),
     wrong: 'A token with a nonce is taken.',
     fix: 'Refuse a token that has a nonce, whatever it is: that tells logout tokens from ID tokens.',
   },

@@ -1,6 +1,6 @@
 import { misconfiguredFix } from './dead-letter.ts'
 import type { ProbeAnswer, ProbeLevel } from './probe.ts'
-import { fateOf, inWords, type ProbeFacts, takes } from './probe-facts.ts'
+import { fateOf, inWords, type ProbeFacts, probeGoesOn, takes } from './probe-facts.ts'
 import { probeFindings } from './probe-findings.ts'
 import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
 import { probeSuggestions } from './probe-suggestions.ts'
@@ -63,8 +63,7 @@ function judged(id: ProbeRequestId, facts: ProbeFacts, { anyTaken, nobodyRefused
     status: answer?.kind === 'response' ? answer.status : null,
     durationMs: answer?.durationMs ?? null,
   })
-  if (answer === undefined)
-    return check('unknown', 'It was not sent: what came before says that nothing would be learned.')
+  if (answer === undefined) return check('unknown', notSent(facts))
   const seen = inWords(answer)
   const fate = fateOf(answer)
   if (id === 'oversize') return oversize(answer, check, { seen, wrong, fix, anyTaken })
@@ -82,6 +81,13 @@ function judged(id: ProbeRequestId, facts: ProbeFacts, { anyTaken, nobodyRefused
     return check('passed', `It ${seen}, as backchannel_logout_session_required says.`)
   if (isBase(id) || anyTaken) return check('failed', `${wrong} It ${seen}.`, mend(answer, fix))
   return check('unknown', `It ${seen}; but so it does to any good token.`)
+}
+
+function notSent({ answers }: ProbeFacts): string {
+  const first = answers.get('good_token')
+  return first !== undefined && probeGoesOn(first)
+    ? 'It was not sent: the answers to the others took all the time that a probe may take.'
+    : 'It was not sent: after the answer to a good token nothing could be learned by it.'
 }
 
 /** Good tokens that differ in nothing but whom they name. */

@@ -134,7 +134,7 @@ export const PROBE_REQUESTS = {
     section: 'none; RFC 6749 3.2 says so of OAuth forms',
     expects: 'refused',
     form: 'twice_in_one_form',
-    wrong: 'A form with two logout_token is taken: which of them counts, is anybody’s guess.',
+    wrong: 'A form with two logout_token is taken; which of them counts, nobody can know.',
     fix: 'Refuse a field that comes twice.',
   },
   oversize: {

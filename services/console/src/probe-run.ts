@@ -34,8 +34,10 @@ export interface ProbeRunDeps {
   readonly onProgress: (sent: number) => void
 }
 
-/** Longest that a probe takes, in milliseconds: a proxy before us may wait for a minute. */
-const PROBE_MS_MAX = 50_000
+/** How long requests are started, in milliseconds: with the last one's time that is less than a proxy before us may wait. */
+const PROBE_MS_MAX = 45_000
+/** Most of an endpoint's own time for one request, in milliseconds. */
+const REQUEST_MS_MAX = 10_000
 /** Requests at once. The endpoint may be a small service that people use meanwhile. */
 const CONCURRENCY = 2
 /** These say whether, and which, good tokens are taken; everything after them changes one thing about such a one. */
@@ -52,7 +54,7 @@ export async function runProbe(
 
   async function ask(id: ProbeRequestId, subject: ProbeSubject): Promise<void> {
     if (left() <= 0) return
-    answers.set(id, await answerTo(id, target, { ...deps, subject, msLeft: left() }))
+    answers.set(id, await answerTo(id, target, { ...deps, subject }))
     deps.onProgress(answers.size)
   }
 
@@ -87,8 +89,7 @@ async function answerTo(
     tokens,
     newId,
     subject,
-    msLeft,
-  }: Pick<ProbeRunDeps, 'client' | 'tokens' | 'newId'> & { subject: ProbeSubject; msLeft: number },
+  }: Pick<ProbeRunDeps, 'client' | 'tokens' | 'newId'> & { subject: ProbeSubject },
 ): Promise<ProbeAnswer> {
   const { claims = (good) => good, header, signature, form = 'form' } = probeRequest(id)
   const newToken = () => {
@@ -107,7 +108,7 @@ async function answerTo(
   try {
     const token = await newToken()
     const second = form === 'twice_in_one_form' ? await newToken() : null
-    const timeoutMs = Math.max(1, Math.min(target.settings.timeoutMs, Math.ceil(msLeft)))
+    const timeoutMs = Math.min(target.settings.timeoutMs, REQUEST_MS_MAX)
     const send = () => sendProbe(client, { endpoint: target, form, token, second, timeoutMs })
     if (form === 'repeated') await send()
     started = performance.now()

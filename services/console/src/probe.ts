@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { Probe, type ProbeFindings, ProbeInput, type Scope } from '@curfew/client'
 import {
   type ClientId,
+  ClientKeyError,
+  deadLetterWords,
   type IssuerName,
   PROBE_REQUEST_IDS,
   type ProbeReport,
@@ -153,7 +155,13 @@ async function tlsIdentity(
 ): Promise<TlsIdentity | null> {
   if (certificate === undefined || sealedKey === undefined)
     return ca === undefined ? null : { ca, client: null }
-  return { ca: ca ?? null, client: { certificate, key: await clientKeys.open(sealedKey, owner) } }
+  try {
+    return { ca: ca ?? null, client: { certificate, key: await clientKeys.open(sealedKey, owner) } }
+  } catch (error) {
+    if (!(error instanceof ClientKeyError)) throw error
+    const { what } = deadLetterWords('client_key_unreadable', null)
+    throw new ProblemError({ status: 409, title: 'Client key unreadable', detail: what })
+  }
 }
 
 /** How often the progress is written down, in milliseconds. */
