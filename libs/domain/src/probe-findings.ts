@@ -158,11 +158,6 @@ function cacheControl({ headers = {} }: Taken): Finding {
  * words each time, and forged ones in others: then the good ones came further.
  */
 function unknownSubject(answers: ProbeFacts['answers']): Finding {
-  const unknown: Finding = {
-    result: 'unknown',
-    what: 'No good token is taken, so it cannot be told apart.',
-    fix: null,
-  }
   const said = (id: ProbeRequestId) => {
     const answer = answers.get(id)
     if (answer?.kind !== 'response' || fateOf(answer) !== 'refused') return null
@@ -172,8 +167,8 @@ function unknownSubject(answers: ProbeFacts['answers']): Finding {
   const good = said('good_token')
   const again = said('more_claims')
   const forged = (['signature_broken', 'issuer_other', 'audience_other'] as const).map(said)
-  if (good === null || again === null || !sameButForNames(good, again)) return unknown
-  if (forged.some((words) => words === null || sameButForNames(words, good))) return unknown
+  if (good === null || again === null || !sameButForNames(good, again)) return NOTHING_TAKEN
+  if (forged.some((words) => words === null || sameButForNames(words, good))) return NOTHING_TAKEN
   const answer = answers.get('good_token')
   return {
     result: 'failed',

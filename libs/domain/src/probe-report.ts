@@ -75,6 +75,8 @@ function judged(id: ProbeRequestId, facts: ProbeFacts, { anyTaken, nobodyRefused
   }
   if (takes(answer)) return check('passed', `It ${seen}.`)
   if (fate === 'silent') return check('unknown', `Nothing can be said: it ${seen}.`)
+  if (id === 'good_token' && !probeGoesOn(answer))
+    return check('unknown', 'Nothing can be said: what answers is no endpoint for back-channel logout.')
   if (nobodyRefused)
     return check('unknown', `It ${seen}, as it seems because the token names nobody who has a session there.`)
   if (id === 'sub_only' && facts.settings.sessionRequired)

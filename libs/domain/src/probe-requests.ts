@@ -92,6 +92,15 @@ export const PROBE_REQUESTS = {
 
   ...PROBE_FORGERIES,
 
+  no_jwt: {
+    title: 'refuses what is no token at all',
+    level: 'must',
+    section: 'Back-Channel Logout 2.6, 2.8',
+    expects: 'refused',
+    form: 'no_jwt',
+    wrong: 'Something that is no token at all is taken.',
+    fix: 'Answer 400 to what cannot be read.',
+  },
   no_token: {
     title: 'refuses a form without logout_token',
     level: 'must',

@@ -29,6 +29,7 @@ export type ProbeForm =
   | 'query'
   | 'json'
   | 'oversize'
+  | 'no_jwt'
   | 'without_token'
   | 'empty'
 

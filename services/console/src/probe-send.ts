@@ -9,7 +9,7 @@ export interface Endpoint {
   readonly tls: TlsIdentity | null
 }
 
-/** Of the token in a body that is too large, in characters. */
+/** What a body that is too large has too much, in characters. */
 const OVERSIZE = 1024 * 1024
 const FORM = 'application/x-www-form-urlencoded'
 
@@ -51,7 +51,10 @@ export function sendProbe(
     case 'query':
       return client.get({ ...common, headers, uri: `${uri}${uri.includes('?') ? '&' : '?'}${field}` })
     case 'oversize':
-      return post(`logout_token=${'A'.repeat(OVERSIZE)}`)
+      // Its signature goes on and on: everything that can be read of it sooner is right.
+      return post(`${field}${'A'.repeat(OVERSIZE)}`)
+    case 'no_jwt':
+      return post('logout_token=curfew-probe')
     case 'without_token':
       return post('curfew_probe=ignored')
     case 'empty':
