@@ -38,6 +38,7 @@ describe('an endpoint that is merely named', () => {
     // It is plain http, demands typ, and leaves out what is left to it.
     expect(named('failed', probed)).toEqual(['tls', 'typ_jwt', 'typ_missing', 'replayed', 'two_tokens'])
     expect(named('unknown', probed)).toEqual([])
+    expect(party.mostAtOnce).toBeLessThanOrEqual(2)
     expect(new Set(party.received.map(({ header }) => header.typ))).toEqual(
       new Set(['logout+jwt', 'JWT', undefined]),
     )
@@ -80,6 +81,14 @@ describe('an endpoint that is merely named', () => {
     const response = await curfew.call('POST', pathOf('nobody'), input)
     expect([response.status, await response.json()]).toMatchObject([400, { errors: [{ pointer }] }])
   })
+})
+
+test('an endpoint that is busy for a moment is asked again', async () => {
+  await using party = await openRelyingParty(curfew, { clientId: 'moment' })
+  party.behave((number) => (number <= 2 ? { status: 503 } : null))
+  const probed = await curfew.client.probe(ISSUER, 'moment')
+  expect(named('unknown', probed)).toEqual([])
+  expect(fixOf(probed, 'endpoint')).toMatchObject({ result: 'passed', status: 200 })
 })
 
 describe('an endpoint that does not answer', () => {

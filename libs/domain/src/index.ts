@@ -92,7 +92,7 @@ export {
   type ProbeSubject,
   probeClaims,
 } from './probe.ts'
-export { type ProbeFacts, type ProbeTls, probeGoesOn, takenSubject } from './probe-facts.ts'
+export { type ProbeFacts, type ProbeTls, probeGoesOn, saysNotNow, takenSubject } from './probe-facts.ts'
 export { type ProbeCheck, type ProbeReport, probeReport } from './probe-report.ts'
 export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
 export type { DeadLetterPublisher, OutgoingRecord } from './publisher.ts'

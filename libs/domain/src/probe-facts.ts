@@ -29,11 +29,16 @@ export interface ProbeFacts {
 /** Statuses that say nothing of a token: not now, or a gateway that got no answer. */
 const NOT_NOW = new Set([408, 425, 429, 502, 503, 504])
 
+/** Whether a status says nothing of what was sent. */
+export function saysNotNow(status: number): boolean {
+  return NOT_NOW.has(status)
+}
+
 /** What an answer came to: `taken` is any 2xx, `silent` says nothing of the token. */
 export type Fate = 'taken' | 'refused' | 'silent'
 
 export function fateOf(answer: ProbeAnswer): Fate {
-  if (answer.kind !== 'response' || NOT_NOW.has(answer.status)) return 'silent'
+  if (answer.kind !== 'response' || saysNotNow(answer.status)) return 'silent'
   return answer.status >= 200 && answer.status < 300 ? 'taken' : 'refused'
 }
 
@@ -42,7 +47,7 @@ export function fateOf(answer: ProbeAnswer): Fate {
  * endpoint for back-channel logout, every other request would come to the same.
  */
 export function probeGoesOn(first: ProbeAnswer): boolean {
-  if (first.kind !== 'response' || NOT_NOW.has(first.status)) return false
+  if (first.kind !== 'response' || saysNotNow(first.status)) return false
   return acknowledges(first.status) || first.status === 400 || first.status === 422 || first.status >= 500
 }
 

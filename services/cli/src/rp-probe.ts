@@ -57,7 +57,9 @@ async function watched(
 function inWords({ uri, client_id, issuer, report }: Probe): string {
   if (report === null) return 'There is no report.\n'
   const { checks, suggestions } = report
-  const rows = checks.map(({ id, result, level, status, duration_ms, title }) => [
+  // What was not sent is listed below, with why.
+  const seen = checks.filter(({ result, status }) => result !== 'unknown' || status !== null)
+  const rows = seen.map(({ id, result, level, status, duration_ms, title }) => [
     ...[result === 'failed' ? 'FAILED' : result, level, id, status ?? '', duration_ms ?? '', title],
   ])
   return [

@@ -12,6 +12,7 @@ import {
   probeGoesOn,
   probeReport,
   probeRequest,
+  saysNotNow,
   takenSubject,
 } from '@curfew/domain'
 import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
@@ -38,10 +39,12 @@ export interface ProbeRunDeps {
 const PROBE_MS_MAX = 45_000
 /** Most of an endpoint's own time for one request, in milliseconds. */
 const REQUEST_MS_MAX = 10_000
+/** Pauses before a good token is sent again to an endpoint that says "not now", as while it is being deployed. */
+const PAUSES_MS = [300, 1_000]
 /** Requests at once. The endpoint may be a small service that people use meanwhile. */
 const CONCURRENCY = 2
-/** These say whether, and which, good tokens are taken; everything after them changes one thing about such a one. */
-const FIRST = ['good_token', 'sid_only', 'sub_only'] as const satisfies readonly ProbeRequestId[]
+/** With the good token these say which good tokens are taken; everything after them changes one thing about such a one. */
+const ALONE = ['sid_only', 'sub_only'] as const satisfies readonly ProbeRequestId[]
 
 /** Sends an endpoint what it must take and must refuse, and judges what it answers. Never rejects for what it does. */
 export async function runProbe(
@@ -58,14 +61,17 @@ export async function runProbe(
     deps.onProgress(answers.size)
   }
 
-  for (const id of FIRST) {
-    await ask(id, 'both')
-    const first = answers.get('good_token')
-    if (first === undefined || !probeGoesOn(first)) break
+  await ask('good_token', 'both')
+  for (const pauseMs of PAUSES_MS) {
+    const answer = answers.get('good_token')
+    if (answer?.kind !== 'response' || !saysNotNow(answer.status)) break
+    await sleep(pauseMs)
+    await ask('good_token', 'both')
   }
   const first = answers.get('good_token')
   let tls: ProbeFacts['tls'] = null
   if (first !== undefined && probeGoesOn(first)) {
+    for (const id of ALONE) await ask(id, 'both')
     tls = await Promise.race([
       deps.client.inspectTls(target),
       sleep(Math.max(0, left()), null, { ref: false }),
