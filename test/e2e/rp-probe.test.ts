@@ -71,7 +71,7 @@ test('for scripts: JSON on standard output, progress elsewhere; another endpoint
 
 describe('exit statuses and words of what is wrong', () => {
   test.each([
-    { args: [], says: 'rp probe?' },
+    { args: [], says: 'rp what? probe.' },
     { args: ['prod'], says: 'There is no command rp prod.' },
     { args: ['probe', '--issuer', 'main'], says: 'Give one' },
     { args: ['probe', 'shop'], says: 'Of which issuer?' },

@@ -1,4 +1,9 @@
+import { once } from 'node:events'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import type { Probe } from '@curfew/client'
+import { createLogoutReceiver } from '@curfew/rp'
+import { nodeLogoutHandler } from '@curfew/rp/node'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type CertificateMaker, openCertificateMaker } from '../support/certificates.ts'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
@@ -59,6 +64,36 @@ test('a relying party that does everything right passes everything, and no real 
   // Nothing of it is a delivery.
   expect((await curfew.client.listDeliveries()).items).toEqual([])
   expect(await curfew.client.getProbe(ISSUER, 'shop')).toEqual(probed)
+})
+
+test('our own SDK passes everything but what it is strict in by choice', async () => {
+  const certificate = await certificates.selfSigned('IP:127.0.0.1', 90)
+  const ended: unknown[] = []
+  const sdk = createLogoutReceiver({
+    issuer: ISS,
+    clientId: 'sdk',
+    jwksUri: `${curfew.url}/issuers/${ISSUER}/jwks.json`,
+    algorithms: ['RS256'],
+    allowInsecureHttp: true,
+    onLogout: ({ subject, sessionId }) => ended.push(subject ?? sessionId),
+  })
+  const server = createServer(certificate, nodeLogoutHandler(sdk))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  try {
+    await curfew.client.putRelyingParty(ISSUER, 'sdk', {
+      backchannel_logout_uri: `https://127.0.0.1:${(server.address() as AddressInfo).port}/`,
+      curfew: { tls: { ca: certificate.cert } },
+    })
+    const probed = await curfew.client.probe(ISSUER, 'sdk')
+    expect(withResult(probed, 'failed')).toEqual(['typ_jwt', 'typ_missing'])
+    expect(withResult(probed, 'unknown')).toEqual([])
+    // Only what was taken reached the application: good tokens, and one that came twice.
+    expect(ended).toHaveLength(8)
+  } finally {
+    server.closeAllConnections()
+    server.close()
+  }
 })
 
 /** What fails, with each fault; and what cannot be seen then. */
