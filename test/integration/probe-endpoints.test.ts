@@ -35,8 +35,8 @@ describe('an endpoint that is merely named', () => {
       uri: party.uri,
       id_token_signed_response_alg: algorithm,
     })
-    // It is plain http, demands typ, and leaves out what is left to it.
-    expect(named('failed', probed)).toEqual(['tls', 'typ_jwt', 'typ_missing', 'replayed', 'two_tokens'])
+    // It is plain http, and leaves out what is left to it.
+    expect(named('failed', probed)).toEqual(['tls', 'replayed', 'two_tokens'])
     expect(named('unknown', probed)).toEqual([])
     expect(party.mostAtOnce).toBeLessThanOrEqual(2)
     expect(new Set(party.received.map(({ header }) => header.typ))).toEqual(

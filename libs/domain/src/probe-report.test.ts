@@ -48,7 +48,7 @@ function factsWith(changes: Changes, more: Partial<ProbeFacts> = {}): ProbeFacts
 
 const each = (ids: readonly ProbeRequestId[], answer: ProbeAnswer | undefined): Changes =>
   Object.fromEntries(ids.map((id) => [id, answer]))
-const idsOf = (expects: 'taken' | 'refused') =>
+const idsOf = (expects: 'taken' | 'refused' | 'either') =>
   PROBE_REQUEST_IDS.filter((id) => probeRequest(id).expects === expects)
 
 function judge(changes: Changes, more: Partial<ProbeFacts> = {}) {
@@ -211,4 +211,13 @@ test('a token names nobody real, and never passes for an ID token where a sessio
     if (JSON.stringify(events)?.includes('backchannel-logout":{}') !== true || nonce !== undefined)
       expect([id, sub]).toEqual([id, undefined])
   }
+})
+
+test('nobody fails for demanding a typ, which Curfew sends, nor for taking a token without', () => {
+  const demands = judge(each(idsOf('either'), answered(400)))
+  expect(demands.failed).toEqual([])
+  expect(demands.check('typ_missing')?.what).toContain('It demands a typ')
+  const takes = judge(each(idsOf('either'), answered(200)))
+  expect(takes.failed).toEqual([])
+  expect(takes.check('typ_missing')?.what).not.toContain('demands')
 })

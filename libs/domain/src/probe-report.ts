@@ -74,6 +74,8 @@ function judged(id: ProbeRequestId, facts: ProbeFacts, { anyTaken, nobodyRefused
     return check('unknown', `It ${seen}; but so it does to a good token, which proves nothing.`)
   }
   if (takes(answer)) return check('passed', `It ${seen}.`)
+  if (expects === 'either' && fate === 'refused' && anyTaken)
+    return check('passed', `${wrong} ${fix} It ${seen}.`)
   if (fate === 'silent') return check('unknown', `Nothing can be said: it ${seen}.`)
   if (id === 'good_token' && !probeGoesOn(answer))
     return check('unknown', 'Nothing can be said: what answers is no endpoint for back-channel logout.')

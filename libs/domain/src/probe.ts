@@ -39,7 +39,8 @@ export interface ProbeRequest {
   readonly level: ProbeLevel
   /** Where the specification says so. */
   readonly section: string
-  readonly expects: 'taken' | 'refused'
+  /** `either`: nobody is wrong here, and which it is, is worth knowing. */
+  readonly expects: 'taken' | 'refused' | 'either'
   /** What is different about the claims. */
   readonly claims?: (good: ProbeClaims) => ProbeClaims
   /** What is different about the token's header; null takes a member away. */
