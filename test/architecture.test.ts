@@ -53,6 +53,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/domain',
     '@curfew/ledger',
     '@curfew/broker',
+    '@curfew/tokens',
+    '@curfew/outbound',
     '@curfew/runtime',
     '@curfew/client',
   ],

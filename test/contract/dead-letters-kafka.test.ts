@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { createKafkaDeadLetterPublisher, DEFAULT_TOPICS, topicName } from '@curfew/broker'
+import { createKafkaPublisher, DEFAULT_TOPICS, topicName } from '@curfew/broker'
 import { createReplay, takeReplayBatch } from '@curfew/ledger'
 import kafkajs from 'kafkajs'
 import { expect, onTestFinished, test } from 'vitest'
@@ -19,7 +19,7 @@ interface Heard {
 await describeWithKafka('dead letters', (brokers) => {
   function publisherFor(prefix: string) {
     const lane = { partitions: 1, retentionMs: 3_600_000 }
-    return createKafkaDeadLetterPublisher({
+    return createKafkaPublisher({
       brokers,
       clientId: 'dead-letters',
       topics: {
@@ -30,6 +30,7 @@ await describeWithKafka('dead letters', (brokers) => {
         bulk: lane,
         quarantine: lane,
         deadLetters: lane,
+        outcomes: lane,
       },
     })
   }

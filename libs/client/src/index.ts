@@ -45,5 +45,17 @@ export {
   type Unreadable,
 } from './log-record.ts'
 export { AcceptedLogoutEvent, LogoutEventInput } from './logout-event.ts'
+export { encodeNotification } from './notification-record.ts'
 export { Probe, ProbeFindings, ProbeInput } from './probe.ts'
 export { type DeliveryFacts, deliveryView, type EventFacts, eventPath, eventView } from './views.ts'
+export {
+  NOTIFICATION_TYPES,
+  type NotificationFacts,
+  notificationBody,
+  RotateSecretInput,
+  Webhook,
+  WebhookDeliveriesQuery,
+  WebhookDelivery,
+  WebhookInput,
+  WebhookTest,
+} from './webhooks.ts'

@@ -7,6 +7,7 @@ export {
   revokeApiKey,
 } from './api-keys.ts'
 export { type AuditRecord, listAudit } from './audit.ts'
+export { noteBreakers, noticeBreakers } from './breakers.ts'
 export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
 export {
   asLedgerError,
@@ -51,6 +52,12 @@ export {
   pendingMigrations,
   SchemaTooNewError,
 } from './migrate.ts'
+export {
+  deleteNotifications,
+  fanOutNotifications,
+  type NotificationRecord,
+  publishNotifications,
+} from './notifications.ts'
 export { createPartitions, dropAttempts } from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 export {
@@ -100,4 +107,24 @@ export {
 } from './settle.ts'
 export { openKeyStore, type SigningKeyRecord } from './signing-keys.ts'
 export type { StoredTls } from './stored-tls.ts'
+export {
+  type ClaimedWebhookDelivery,
+  claimWebhookDeliveries,
+  listWebhookDeliveries,
+  settleWebhookDelivery,
+  type WebhookDeliveryRecord,
+  type WebhookSettlement,
+} from './webhook-deliveries.ts'
+export {
+  changeWebhook,
+  createWebhook,
+  deleteWebhook,
+  findWebhook,
+  listWebhooks,
+  rotateWebhookSecret,
+  testWebhook,
+  WEBHOOKS_MAX,
+  type WebhookRecord,
+  type WebhookSettings,
+} from './webhooks.ts'
 export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'

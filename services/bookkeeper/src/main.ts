@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
-import { createKafkaDeadLetterPublisher } from '@curfew/broker'
+import { createKafkaPublisher } from '@curfew/broker'
 import { createDatabase } from '@curfew/ledger'
+import { createGuardedClient } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
   createHttpServer,
@@ -10,6 +11,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
+import { createWebhookSecretSealer } from '@curfew/tokens'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
 // The bookkeeper process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
@@ -25,19 +27,32 @@ process.exitCode = await runProcess(
     const publisher =
       config.kafka === null
         ? null
-        : createKafkaDeadLetterPublisher({ ...config.kafka, clientId: `curfew-bookkeeper@${hostname()}` })
+        : createKafkaPublisher({ ...config.kafka, clientId: `curfew-bookkeeper@${hostname()}` })
     scope.defer('publisher', () => publisher?.close())
+    const client = createGuardedClient({
+      allowedNetworks: config.allowedNetworks,
+      allowedPorts: config.allowedPorts,
+    })
+    scope.defer('outbound', () => client.close())
     const server = await createHttpServer({
       title: 'Curfew bookkeeper',
       log,
       metrics,
       authenticate: createApiKeyAuthenticator([]),
       checks: {
-        ...(publisher !== null && { 'dead-letters': () => publisher.check() }),
+        ...(publisher !== null && { publisher: () => publisher.check() }),
         ledger: async () => void (await db.query('select 1')),
       },
     })
-    const bookkeeper = createBookkeeper({ db, publisher, retention: config.retention, log, metrics })
+    const bookkeeper = createBookkeeper({
+      db,
+      publisher,
+      client,
+      webhookSecrets: createWebhookSecretSealer(config.masterKey),
+      retention: config.retention,
+      log,
+      metrics,
+    })
     return [bookkeeper, httpService(server, { host: config.host, port: config.port, log })]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

@@ -12,7 +12,12 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createAccessTokenVerifier, createClientKeySealer, createKeyring } from '@curfew/tokens'
+import {
+  createAccessTokenVerifier,
+  createClientKeySealer,
+  createKeyring,
+  createWebhookSecretSealer,
+} from '@curfew/tokens'
 import { createConsole, readConsoleConfig } from './service.ts'
 
 // The console process: configuration, connections, and nothing else.
@@ -56,6 +61,7 @@ process.exitCode = await runProcess(
       keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
       clientKeys: createClientKeySealer(config.masterKey),
       client,
+      webhookSecrets: createWebhookSecretSealer(config.masterKey),
       targetFault: (uri, networks) =>
         targetFault(uri, [...config.allowedNetworks, ...networks], config.allowedPorts),
     })

@@ -3,7 +3,7 @@ import { type IssuerName, type SigningAlgorithm, uuidV7 } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import type { HttpServer } from '@curfew/runtime'
-import type { ClientKeySealer, Keyring } from '@curfew/tokens'
+import type { ClientKeySealer, Keyring, WebhookSecretSealer } from '@curfew/tokens'
 import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
@@ -13,6 +13,7 @@ import { registerJwks } from './jwks.ts'
 import { registerProbes } from './probe.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
+import { registerWebhooks } from './webhooks.ts'
 
 export { readConsoleConfig } from './config.ts'
 
@@ -24,11 +25,13 @@ export interface ConsoleDeps {
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
   /** For probes: the way to relying parties. */
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
+  readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
 }
 
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
-export function createConsole({ server, db, keyring, clientKeys, client, targetFault }: ConsoleDeps): void {
+export function createConsole(deps: ConsoleDeps): void {
+  const { server, db, keyring, clientKeys, client, webhookSecrets, targetFault } = deps
   const now = () => new Date()
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
@@ -43,6 +46,12 @@ export function createConsole({ server, db, keyring, clientKeys, client, targetF
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })
   registerReplays(server, { db, newReplayId: newId })
+  registerWebhooks(server, {
+    db,
+    targetFault,
+    sealSecret: (secret, webhook) => webhookSecrets.seal(secret, webhook),
+    newSecret: () => `whsec_${randomBytes(32).toString('base64')}`,
+  })
   registerAudit(server, { db })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
 }

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createBookkeeper } from '@curfew/bookkeeper'
-import { createKafkaDeadLetterPublisher, createKafkaEventLog } from '@curfew/broker'
+import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
@@ -32,7 +32,12 @@ import {
   runProcess,
   type Service,
 } from '@curfew/runtime'
-import { createAccessTokenVerifier, createClientKeySealer, createKeyring } from '@curfew/tokens'
+import {
+  createAccessTokenVerifier,
+  createClientKeySealer,
+  createKeyring,
+  createWebhookSecretSealer,
+} from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { newApiKey, openSecrets } from './secrets.ts'
@@ -89,7 +94,7 @@ export async function runStandalone(
       const publisher =
         config.kafka === null
           ? null
-          : createKafkaDeadLetterPublisher({ ...config.kafka, clientId: `curfew@${hostname()}` })
+          : createKafkaPublisher({ ...config.kafka, clientId: `curfew@${hostname()}` })
       scope.defer('publisher', () => publisher?.close())
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
       // The demo's relying parties listen wherever a port is free.
@@ -102,6 +107,7 @@ export async function runStandalone(
         now: () => new Date(),
       })
       const clientKeys = createClientKeySealer(secrets.masterKey)
+      const webhookSecrets = createWebhookSecretSealer(secrets.masterKey)
       const demoKey = newApiKey()
       const credentials = createCredentials({
         fixed: [
@@ -136,6 +142,7 @@ export async function runStandalone(
         keyring,
         clientKeys,
         client,
+        webhookSecrets,
         targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
       })
       const delivery = createDelivery({
@@ -149,7 +156,15 @@ export async function runStandalone(
         workerName: `${hostname()}:${process.pid}`,
         leaseMs: config.leaseMs,
       })
-      const bookkeeper = createBookkeeper({ db, publisher, retention: config.retention, log, metrics })
+      const bookkeeper = createBookkeeper({
+        db,
+        publisher,
+        client,
+        webhookSecrets,
+        retention: config.retention,
+        log,
+        metrics,
+      })
       const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
       const http = httpService(server, { host: config.host, port: config.port, log, onListening })
       const welcome = async (url: string) => {
