@@ -7,7 +7,7 @@ export {
   revokeApiKey,
 } from './api-keys.ts'
 export { type AuditRecord, listAudit } from './audit.ts'
-export { noteBreakers, noticeBreakers } from './breakers.ts'
+export { noticeBreakers } from './breakers.ts'
 export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
 export {
   asLedgerError,
