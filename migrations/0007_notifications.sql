@@ -83,3 +83,14 @@ create table breaker_notices (
   -- Since when no worker says that it is down, though no answer came: they ended, and the next may find it down still.
   left_at      timestamptz
 );
+
+-- When an attempt was written down, by the database's clock: what follows the ledger reads what was recorded since the last
+-- time. Attempts are only ever added, so that it grows from page to page and so small an index finds it.
+alter table attempts add column recorded_at timestamptz not null default now();
+create index attempts_recorded on attempts using brin (recorded_at) with (pages_per_range = 32, autosummarize = on);
+
+-- One row at most: acknowledgements recorded before then were published. None until somebody listens.
+create table outcomes_published (
+  only_row   boolean primary key default true check (only_row),
+  until_at   timestamptz not null
+);

@@ -7,7 +7,12 @@ import { pileUp, registerQuietly } from './dead-letters-support.ts'
 // Goal: who registered a webhook is told, verifiably and at least once, whatever is killed or down meanwhile; one sick
 // receiver is nobody else's trouble; and what is wrong can be seen. Method: real receivers, real bookkeepers, short schedules.
 
-const NOTIFYING = { webhookScheduleMs: [1, 1, 1, 1, 1, 1], deadLetterWindowMs: 1, breakerQuietMs: 60_000 }
+const NOTIFYING = {
+  webhookScheduleMs: [1, 1, 1, 1, 1, 1],
+  deadLetterWindowMs: 1,
+  breakerQuietMs: 60_000,
+  outcomesLagMs: 0,
+}
 
 interface Shown {
   readonly secret?: string
@@ -206,6 +211,7 @@ test('a webhook hears of what it asked for, and of the issuer that it asked for'
 test.each([
   ['plain http to the world', { url: 'http://siem.example/hook', allowed_networks: [] }, '/url'],
   ['a private address', { url: 'https://10.0.0.1/hook' }, '/url'],
+  ['an issuer that is none', { url: 'https://siem.example', issuer: 'nobody' }, '/issuer'],
   [
     'a network that is none',
     { url: 'https://siem.example', allowed_networks: ['10/8'] },

@@ -58,6 +58,7 @@ export {
   type NotificationRecord,
   publishNotifications,
 } from './notifications.ts'
+export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './outcomes.ts'
 export { createPartitions, dropAttempts } from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 export {

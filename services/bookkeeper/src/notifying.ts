@@ -5,12 +5,14 @@ import {
   type Database,
   fanOutNotifications,
   noticeBreakers,
+  publishAcknowledgements,
   publishNotifications,
   settleWebhookDelivery,
 } from '@curfew/ledger'
 import { type GuardedClient, postWebhook } from '@curfew/outbound'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { WebhookSecretSealer } from '@curfew/tokens'
+import { createOutcomesRound, OUTCOMES_LAG_MS } from './outcomes.ts'
 import type { Chore } from './repeat.ts'
 import { createWebhookSender, WEBHOOK_SCHEDULE_MS, type WebhookSender } from './webhooks.ts'
 
@@ -22,12 +24,15 @@ export interface Notifying {
   readonly deadLetterWindowMs: number
   /** A relying party is said to be down once in so long at most, in milliseconds. */
   readonly breakerQuietMs: number
+  /** How much later than it was recorded an acknowledgement is published at least, in milliseconds. */
+  readonly outcomesLagMs: number
 }
 
 export const NOTIFYING: Notifying = {
   webhookScheduleMs: WEBHOOK_SCHEDULE_MS,
   deadLetterWindowMs: 60_000,
   breakerQuietMs: 5 * 60_000,
+  outcomesLagMs: OUTCOMES_LAG_MS,
 }
 
 export interface NotifyingDeps {
@@ -93,5 +98,10 @@ export function createNotifying(deps: NotifyingDeps): {
     })
     return published === BATCH
   })
-  return { chores: [...chores, publishing], sender }
+  const outcomes = createOutcomesRound({
+    publisher,
+    acknowledgements: (request) =>
+      publishAcknowledgements(db, { ...request, lagMs: notifying.outcomesLagMs }),
+  })
+  return { chores: [...chores, publishing, chore('outcomes', PAUSE_MS, outcomes)], sender }
 }

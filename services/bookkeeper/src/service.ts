@@ -6,6 +6,7 @@ import {
   type Database,
   deleteNotifications,
   dropAttempts,
+  outcomesOf,
   runningReplays,
   sweepHistory,
   takeReplayBatch,
@@ -14,6 +15,7 @@ import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
 import type { WebhookSecretSealer } from '@curfew/tokens'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
+import { publishOutcomes } from './outcomes.ts'
 import { type Chore, repeatUntil } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
@@ -117,6 +119,13 @@ function choresOf(
         async publish(records) {
           if (publisher === null) return
           await publisher.publish('deadLetters', records.map(encodeDeadLetter))
+          await publishOutcomes(
+            publisher,
+            await outcomesOf(
+              db,
+              records.map(({ id }) => id),
+            ),
+          )
           published.inc(records.length)
         },
       })

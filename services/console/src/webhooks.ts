@@ -14,6 +14,7 @@ import {
   createWebhook,
   type Database,
   deleteWebhook,
+  findIssuer,
   findWebhook,
   listWebhookDeliveries,
   listWebhooks,
@@ -27,7 +28,7 @@ import { parseWebhookSecret } from '@curfew/outbound'
 import { type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { callerOf } from './caller.ts'
-import { issuerOr404, networkFaults } from './issuers.ts'
+import { networkFaults } from './issuers.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid } from './query.ts'
 
@@ -68,7 +69,8 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
       const { name } = request.params
       const { url, types = null, issuer = null, enabled = true, allowed_networks = [], secret } = request.body
       checkInput(request.body, deps)
-      if (issuer !== null) await issuerOr404(db, issuer)
+      if (issuer !== null && (await findIssuer(db, issuer)) === null)
+        throw invalid('/issuer', 'is not the short name of a registered issuer', 'body')
       const known = await findWebhook(db, name)
       if (known !== null && secret !== undefined)
         throw invalid('/secret', 'is for a new webhook; rotate-secret changes that of one', 'body')
