@@ -49,13 +49,13 @@ test('what failed is said again, unless something newer is known', async () => {
   reports.note(TWO, 'opened')
   last()?.resolve()
   await vi.advanceTimersByTimeAsync(0)
-  reports.note(ONE, 'closed')
+  reports.note(TWO, 'closed')
   last()?.reject(new Error('the ledger is away'))
   await vi.advanceTimersByTimeAsync(999)
   expect(notes).toHaveLength(2)
-  reports.note(TWO, 'closed')
+  reports.note(ONE, 'closed')
   await vi.advanceTimersByTimeAsync(1)
-  expect(notes.slice(2)).toEqual([{ opened: [], closed: [ONE, TWO] }])
+  expect(notes.slice(2)).toEqual([{ opened: [], closed: [TWO, ONE] }])
 })
 
 test('nothing more is said once all has ended', async () => {
