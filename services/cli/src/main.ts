@@ -6,6 +6,7 @@ import { apiKeys } from './api-keys.ts'
 import { type Command, parse, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 import { rp } from './rp.ts'
+import { webhooks } from './webhooks.ts'
 
 // The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
 
@@ -38,6 +39,12 @@ const USAGE = `Usage: curfew COMMAND
                 --issuer NAME --client CLIENT_ID (may be repeated)  what it is bound to
                 --rate REQUESTS_PER_SECOND --expires TIME
   api-keys revoke ID  end one
+
+  webhooks list         where operators are told of what happens
+  webhooks put NAME     register or change one; shows the secret of a new one, this once
+                --to URL, and if you like --type TYPE (may be repeated) --issuer NAME --disabled
+  webhooks delete NAME
+  webhooks test NAME    send it a test, and say what it answers
 
 All but up and migrate speak to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
 --json: for machines.
@@ -81,6 +88,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   dlq,
   'api-keys': apiKeys,
   rp,
+  webhooks,
 }
 
 async function main([name, ...args]: readonly string[]): Promise<number> {
