@@ -218,9 +218,11 @@ describe('the signature', () => {
 describe('BCL-11 (2.2): a relying party that requires a session', () => {
   const metadata = { backchannel_logout_session_required: true }
 
-  test('gets a sid, also where it would rather have sub', async () => {
-    const rp = await register({ metadata, curfew: { subject_claims: 'sub' } })
+  test('gets a sid, also where the others of its issuer get a sub alone', async () => {
+    await curfew.client.putIssuer(ISSUER, { iss: ISS, defaults: { subject_claims: 'sub' } })
+    const rp = await register({ metadata })
     expect((await requestOf(rp)).claims.sid).toBe('sid-1')
+    await curfew.client.putIssuer(ISSUER, { iss: ISS })
   })
 
   test.each<Change>([{ sid: undefined }, { scope: 'subject' }])(

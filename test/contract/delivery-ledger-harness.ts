@@ -52,6 +52,7 @@ function bindingOf(id: number, clientId: string): Binding {
   return {
     id: id as BindingId,
     kind: 'backchannel',
+    endpoint: 'main',
     issuer: 'main' as IssuerName,
     iss: ISS,
     clientId: clientId as ClientId,

@@ -76,7 +76,7 @@ export async function registerQuietly(
   for (const clientId of clientIds) {
     const { status } = await call('PUT', `/v1/issuers/${ISSUER}/relying-parties/${clientId}`, {
       client_name: `The ${clientId}`,
-      backchannel_logout_uri: 'https://rp.example/logout',
+      backchannel_logout_uri: `https://rp.example/${clientId}/logout`,
     })
     if (status !== 201) throw new Error(`registering ${clientId} was answered ${status}`)
   }

@@ -184,9 +184,10 @@ describe('/openapi.json', () => {
         expect(parameter.schema).toBeTypeOf('object')
         if (parameter.in === 'path') expect(parameter.required).toBe(true)
       }
-      if (['PUT', 'POST'].includes(route.method)) {
-        expect(Object.keys(operation.requestBody?.content ?? {})).toEqual(['application/json'])
-      }
+      const bodies = Object.keys(operation.requestBody?.content ?? {})
+      if (route.method === 'PATCH') expect(bodies).toContain('application/merge-patch+json')
+      else if (route.path.endsWith('/import')) expect(bodies).toEqual(['application/x-ndjson'])
+      else if (['PUT', 'POST'].includes(route.method)) expect(bodies).toEqual(['application/json'])
       const statuses = Object.keys(operation.responses)
       expect(statuses).toContain('default')
       expect(statuses.some((status) => /^2\d\d$/.test(status))).toBe(true)

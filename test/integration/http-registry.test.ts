@@ -15,6 +15,8 @@ afterAll(() => curfew.stop())
 
 const PATH = `/v1/issuers/${ISSUER}/relying-parties`
 const URI = 'https://rp.example/logout'
+/** Each client has one of its own. */
+const uriOf = (clientId: string) => `https://${clientId.toLowerCase()}.rp.example/logout`
 
 async function faults(path: string, body: unknown, status = 400): Promise<readonly string[]> {
   const response = await curfew.call('PUT', path, body)
@@ -126,14 +128,14 @@ describe('the metadata of a relying party', () => {
   test('can be read, changed and put back: what we added is not taken for its own', async () => {
     const first = await curfew.client.putRelyingParty(ISSUER, 'round', {
       client_name: 'Round',
-      backchannel_logout_uri: URI,
+      backchannel_logout_uri: uriOf('round'),
     })
     const again = await curfew.client.putRelyingParty(ISSUER, 'round', first)
     const times = { status: { ...first.status, updated_at: again.status.updated_at } }
     expect(again).toEqual({ ...first, ...times })
     const { rows } = await curfew.db.query("select metadata from relying_parties where client_id = 'round'")
     expect(rows).toEqual([
-      { metadata: { client_id: 'round', client_name: 'Round', backchannel_logout_uri: URI } },
+      { metadata: { client_id: 'round', client_name: 'Round', backchannel_logout_uri: uriOf('round') } },
     ])
   })
 
@@ -241,6 +243,19 @@ describe('our settings of a relying party', () => {
       Array.from({ length: 33 }, () => '10.0.0.0/8'),
     ],
     tls: [null, 'pem', { ca: 1 }, { ca: 'pem' }, { key: 'pem' }, { client_key: 'pem' }],
+    endpoints: [
+      {},
+      ['eu'],
+      [{ name: 'eu' }],
+      [{ uri: URI }],
+      [{ name: 'EU', uri: `${URI}/eu` }],
+      [{ name: 'main', uri: `${URI}/eu` }],
+      [{ name: 'eu', uri: URI }],
+      [{ name: 'eu', uri: 'http://rp.example/' }],
+      [{ name: 'eu', uri: `${URI}/eu`, enabled: 'yes' }],
+      [{ name: 'eu', uri: `${URI}/eu`, timeout_ms: 1 }],
+      ['a', 'b'].map((path) => ({ name: 'eu', uri: `${URI}/${path}` })),
+    ],
     enabled: ['false', 0, null],
   }
   test('have a case for each', () => {
@@ -267,11 +282,11 @@ describe('our settings of a relying party', () => {
 
   test('enabled: false disables, and says so', async () => {
     const put = await curfew.client.putRelyingParty(ISSUER, 'off', {
-      backchannel_logout_uri: URI,
+      backchannel_logout_uri: uriOf('off'),
       curfew: { enabled: false },
     })
     expect(put.status).toMatchObject({ enabled: false, disabled_reason: 'disabled by its owner' })
-    await curfew.client.putRelyingParty(ISSUER, 'off', { backchannel_logout_uri: URI })
+    await curfew.client.putRelyingParty(ISSUER, 'off', { backchannel_logout_uri: uriOf('off') })
     expect((await curfew.client.getRelyingParty(ISSUER, 'off')).status.enabled).toBe(true)
   })
 })
@@ -352,12 +367,12 @@ describe('the published keys', () => {
     expect(await (await fetch(url)).json()).toEqual({ keys: [] })
     for (const algorithm of SIGNING_ALGORITHMS) {
       await curfew.client.putRelyingParty('keys', algorithm, {
-        backchannel_logout_uri: URI,
+        backchannel_logout_uri: uriOf(algorithm),
         id_token_signed_response_alg: algorithm,
       })
       // Registered again it needs no new one.
       await curfew.client.putRelyingParty('keys', `${algorithm}-2`, {
-        backchannel_logout_uri: URI,
+        backchannel_logout_uri: uriOf(`${algorithm}-2`),
         id_token_signed_response_alg: algorithm,
       })
     }
@@ -379,7 +394,7 @@ describe('the published keys', () => {
     await Promise.all(
       Array.from({ length: 8 }, (_, index) =>
         curfew.client.putRelyingParty('rush', `rp-${index}`, {
-          backchannel_logout_uri: URI,
+          backchannel_logout_uri: uriOf(`rp-${index}`),
           id_token_signed_response_alg: 'ES256',
         }),
       ),

@@ -21,8 +21,9 @@ import {
   type PlannedEvent,
   planEvents,
   putIssuer,
-  putRelyingParty,
+  putRelyingParties,
   type Registry,
+  type RelyingPartyDraft,
   readRegistry,
   registerWorker,
   type Settled,
@@ -33,22 +34,31 @@ export const ISS = 'https://idp.example' as Issuer
 const NAME = 'main' as IssuerName
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 
+const audit = () => ({ credential: 'test', action: 'test', object: '/', detail: {} })
+
 /** Registers an issuer with `count` relying parties. */
 export async function register(db: Database, count: number): Promise<Registry> {
-  await putIssuer(db, { name: NAME, iss: ISS, slaWithinMs: 5_000, slaObjective: 0.999, defaults: {} })
+  await putIssuer(
+    db,
+    { name: NAME, iss: ISS, slaWithinMs: 5_000, slaObjective: 0.999, sidSupported: true, defaults: {} },
+    { audit },
+  )
   for (let number = 0; number < count; number++) await registerParty(db, `rp-${number}`)
   return readRegistry(db)
 }
 
 export async function registerParty(db: Database, clientId: string): Promise<void> {
-  await putRelyingParty(db, {
+  const draft: RelyingPartyDraft = {
     issuer: NAME,
     clientId: clientId as ClientId,
     metadata: {},
     settings: {},
-    disabledReason: null,
-    uri: 'https://rp.example/logout',
-  })
+    clientName: null,
+    sessionRequired: false,
+    algorithm: 'RS256',
+    endpoints: [{ name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null }],
+  }
+  await putRelyingParties(db, { issuer: NAME, drafts: [draft], audit })
 }
 
 export function bindingsOf(registry: Registry): readonly Binding[] {

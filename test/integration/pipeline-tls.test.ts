@@ -47,7 +47,7 @@ afterAll(async () => {
 
 const pathOf = (clientId: string) => `/v1/issuers/${ISSUER}/relying-parties/${clientId}`
 const put = (clientId: string, tls: Tls) =>
-  curfew.call('PUT', pathOf(clientId), { backchannel_logout_uri: uri, curfew: { tls } })
+  curfew.call('PUT', pathOf(clientId), { backchannel_logout_uri: `${uri}/${clientId}`, curfew: { tls } })
 const showing = ({ cert, key }: Certificate): Tls => ({
   ca: ca.cert,
   client_certificate: cert,
@@ -109,7 +109,7 @@ describe('an RP that asks who calls', () => {
       400,
       { errors: [{ pointer: '/curfew/tls/client_key' }] },
     ])
-    await curfew.client.putRelyingParty(ISSUER, 'round', { backchannel_logout_uri: uri })
+    await curfew.client.putRelyingParty(ISSUER, 'round', { backchannel_logout_uri: `${uri}/round` })
     const { rows } = await curfew.db.query("select settings from relying_parties where client_id = 'round'")
     expect(rows).toEqual([{ settings: {} }])
   })

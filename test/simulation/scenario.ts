@@ -237,6 +237,7 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
   return {
     id: id as BindingId,
     kind: 'backchannel',
+    endpoint: 'main',
     issuer: NAME,
     iss: ISS,
     clientId: `client-${id}` as ClientId,

@@ -1,5 +1,5 @@
 import { type Static, type TSchema, Type } from 'typebox'
-import { ClientIdText, IssuerUrl, Uuid } from './logout-event.ts'
+import { ClientIdText, Uuid } from './logout-event.ts'
 
 /** Every scope that a credential may have (`admin` implies all). */
 export const SCOPES = [
@@ -16,10 +16,10 @@ export const SCOPES = [
 ] as const
 export type Scope = (typeof SCOPES)[number]
 
-const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()])
-const Time = Type.String({ description: 'RFC 3339, UTC.' })
-const Text = Type.String()
-const Count = Type.Integer({ minimum: 0 })
+export const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()])
+export const Time = Type.String({ description: 'RFC 3339, UTC.' })
+export const Text = Type.String()
+export const Count = Type.Integer({ minimum: 0 })
 
 /** One page of a list. */
 export const page = <Item extends TSchema>(item: Item) =>
@@ -61,6 +61,7 @@ export const Delivery = Type.Object({
   issuer: Text,
   client_id: Text,
   client_name: nullable(Text),
+  endpoint: Type.String({ description: 'Which endpoint of the relying party.' }),
   sid: nullable(Text),
   lane: Text,
   state: Text,
@@ -124,141 +125,6 @@ export const LogoutEventStatus = Type.Object({
   links: Type.Object({ self: Text, receipt: Text }),
 })
 export type LogoutEventStatus = Static<typeof LogoutEventStatus>
-
-/** TLS of a relying party's own, in PEM. */
-const ClientTls = Type.Object(
-  {
-    ca: Type.Optional(
-      Type.String({ maxLength: 65_536, description: 'Certificates that alone vouch for the endpoint.' }),
-    ),
-    client_certificate: Type.Optional(
-      Type.String({
-        maxLength: 65_536,
-        description:
-          'What the endpoint is shown when it asks who calls (mTLS): a chain, the own certificate first.',
-      }),
-    ),
-    client_key: Type.Optional(
-      Type.String({
-        maxLength: 16_384,
-        writeOnly: true,
-        description:
-          'The private key of client_certificate. Stored encrypted, never returned; left out, the one that is stored stays.',
-      }),
-    ),
-  },
-  { additionalProperties: false },
-)
-
-/** Our own settings of a relying party, beside its OIDC metadata. What is absent comes from its issuer's defaults. */
-export const RelyingPartySettings = Type.Object(
-  {
-    subject_claims: Type.Optional(
-      Type.Union([Type.Literal('sid'), Type.Literal('sub'), Type.Literal('both')], {
-        description:
-          'What a token for one session carries. Default both; some RPs read both as "every session".',
-      }),
-    ),
-    timeout_ms: Type.Optional(Type.Integer({ minimum: 100, maximum: 30_000, description: 'Default 10000.' })),
-    concurrency: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: 256,
-        description: 'POSTs at once, from all workers together. Default 16 from each.',
-      }),
-    ),
-    rate_per_second: Type.Optional(
-      Type.Number({
-        minimum: 0.01,
-        maximum: 10_000,
-        description: 'POSTs started in a second, by all workers together. Default no limit.',
-      }),
-    ),
-    retry_schedule_ms: Type.Optional(
-      Type.Array(Type.Integer({ minimum: 1_000, maximum: 86_400_000 }), {
-        maxItems: 32,
-        description:
-          'Delays after each failed attempt. Default 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 3 h, 6 h, 12 h.',
-      }),
-    ),
-    allowed_networks: Type.Optional(
-      Type.Array(Type.String({ maxLength: 64 }), {
-        maxItems: 32,
-        description: 'CIDRs of private addresses that this RP may live at.',
-      }),
-    ),
-    tls: Type.Optional(ClientTls),
-    enabled: Type.Optional(
-      Type.Boolean({ description: 'Default true. What is owed while disabled is dead-lettered.' }),
-    ),
-  },
-  { additionalProperties: false },
-)
-export type RelyingPartySettings = Static<typeof RelyingPartySettings>
-
-/** Settings that an issuer's relying parties have where they do not say otherwise. TLS is each one's own. */
-const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls'], { additionalProperties: false })
-
-export const IssuerInput = Type.Object(
-  {
-    iss: IssuerUrl,
-    sla: Type.Optional(
-      Type.Object(
-        {
-          within_ms: Type.Integer({ minimum: 1, maximum: 86_400_000 }),
-          objective: Type.Number({ exclusiveMinimum: 0, exclusiveMaximum: 1 }),
-        },
-        { additionalProperties: false },
-      ),
-    ),
-    defaults: Type.Optional(IssuerDefaults),
-  },
-  { additionalProperties: false, title: 'Issuer' },
-)
-export type IssuerInput = Static<typeof IssuerInput>
-
-export const Issuer = Type.Object({
-  name: Text,
-  iss: Text,
-  sla: Type.Object({ within_ms: Type.Integer(), objective: Type.Number() }),
-  defaults: IssuerDefaults,
-  created_at: Time,
-  updated_at: Time,
-  links: Type.Object({ self: Text, jwks: Text, relying_parties: Text }),
-})
-export type Issuer = Static<typeof Issuer>
-
-/** A relying party's OIDC client metadata as it stands, plus our settings. Unknown metadata is kept and returned. */
-export const RelyingPartyInput = Type.Object(
-  {
-    client_id: Type.Optional(ClientIdText),
-    client_name: Type.Optional(Type.String({ maxLength: 255 })),
-    backchannel_logout_uri: Type.Optional(Type.String({ minLength: 1, maxLength: 2_048 })),
-    backchannel_logout_session_required: Type.Optional(Type.Boolean()),
-    id_token_signed_response_alg: Type.Optional(Type.String({ maxLength: 32 })),
-    id_token_encrypted_response_alg: Type.Optional(Type.String({ maxLength: 64 })),
-    curfew: Type.Optional(RelyingPartySettings),
-  },
-  { additionalProperties: true, title: 'RelyingParty' },
-)
-export type RelyingPartyInput = Static<typeof RelyingPartyInput>
-
-export const RelyingParty = Type.Object(
-  {
-    client_id: Text,
-    issuer: Text,
-    curfew: RelyingPartySettings,
-    status: Type.Object({
-      enabled: Type.Boolean(),
-      disabled_reason: nullable(Text),
-      created_at: Time,
-      updated_at: Time,
-    }),
-    links: Type.Object({ self: Text, deliveries: Text }),
-  },
-  { additionalProperties: true },
-)
-export type RelyingParty = Static<typeof RelyingParty>
 
 export const Jwks = Type.Object({
   keys: Type.Array(Type.Object({ kid: Text }, { additionalProperties: true })),

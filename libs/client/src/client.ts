@@ -3,13 +3,9 @@ import type {
   AcceptedOrRejected,
   Delivery,
   DeliveryWithAttempts,
-  Issuer,
-  IssuerInput,
   Jwks,
   LogoutEventStatus,
   Problem,
-  RelyingParty,
-  RelyingPartyInput,
 } from './api.ts'
 import type { ApiKey, ApiKeyInput, NewApiKey } from './api-keys.ts'
 import type {
@@ -21,6 +17,7 @@ import type {
 } from './dead-letters.ts'
 import type { LogoutEventInput } from './logout-event.ts'
 import type { Probe, ProbeInput } from './probe.ts'
+import type { Issuer, IssuerInput, RelyingParty, RelyingPartyInput } from './registry.ts'
 import type { Webhook, WebhookDelivery, WebhookInput, WebhookTest } from './webhooks.ts'
 
 /** Curfew answered, and the answer is no. */

@@ -40,6 +40,7 @@ export const DeadLetter = Type.Object({
   issuer: Text,
   client_id: Text,
   client_name: nullable(Text),
+  endpoint: Type.String({ description: 'Which endpoint of the relying party.' }),
   sid: nullable(Text),
   lane: Text,
   reason: Text,

@@ -5,16 +5,11 @@ export {
   DeliveriesQuery,
   Delivery,
   DeliveryWithAttempts,
-  Issuer,
-  IssuerInput,
   Jwks,
   LogoutEventStatus,
   PageQuery,
   type Problem,
   page,
-  RelyingParty,
-  RelyingPartyInput,
-  RelyingPartySettings,
   SCOPES,
   type Scope,
 } from './api.ts'
@@ -48,6 +43,17 @@ export { AcceptedLogoutEvent, LogoutEventInput } from './logout-event.ts'
 export { encodeNotification } from './notification-record.ts'
 export { encodeOutcome, OUTCOME_TYPE, type OutcomeFacts, type PublishedOutcome } from './outcome-record.ts'
 export { Probe, ProbeFindings, ProbeInput } from './probe.ts'
+export {
+  Imported,
+  type ImportFault,
+  Issuer,
+  IssuerInput,
+  RelyingParty,
+  RelyingPartyInput,
+  RelyingPartyPatch,
+  RelyingPartySettings,
+  Removed,
+} from './registry.ts'
 export { type DeliveryFacts, deliveryView, type EventFacts, eventPath, eventView } from './views.ts'
 export {
   NOTIFICATION_TYPES,

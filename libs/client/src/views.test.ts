@@ -24,6 +24,7 @@ const DELIVERY: DeliveryFacts = {
   issuer: 'main',
   clientId: 'mail',
   clientName: null,
+  endpoint: 'main',
   sid: null,
   lane: 'interactive',
   state: 'acknowledged',

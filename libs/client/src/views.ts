@@ -7,6 +7,7 @@ export interface DeliveryFacts {
   readonly issuer: string
   readonly clientId: string
   readonly clientName: string | null
+  readonly endpoint: string
   readonly sid: string | null
   readonly lane: string
   readonly state: string
@@ -50,6 +51,7 @@ export function deliveryView(facts: DeliveryFacts): Delivery {
     issuer: facts.issuer,
     client_id: facts.clientId,
     client_name: facts.clientName,
+    endpoint: facts.endpoint,
     sid: facts.sid,
     lane: facts.lane,
     state: facts.state,

@@ -19,13 +19,18 @@ export interface BindingTls {
   readonly client: { readonly certificate: string; readonly sealedKey: string } | null
 }
 
-/** One way of telling one relying party: its back-channel logout endpoint, with everything an attempt needs to know. */
+/** The name of the endpoint that `backchannel_logout_uri` is. */
+export const MAIN_ENDPOINT = 'main'
+
+/** One way of telling one relying party: a back-channel logout endpoint of its, with everything an attempt needs to know. */
 export interface Binding {
   readonly id: BindingId
   readonly kind: 'backchannel'
   readonly issuer: IssuerName
   readonly iss: Issuer
   readonly clientId: ClientId
+  /** Its name among those of the relying party. */
+  readonly endpoint: string
   /** Absolute, without fragment; its query is kept byte for byte (Back-Channel Logout 2.2). */
   readonly uri: string
   /** `backchannel_logout_session_required`: a token must name a session. */

@@ -1,6 +1,7 @@
 export {
   type Binding,
   type BindingTls,
+  MAIN_ENDPOINT,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
   type SubjectClaims,
@@ -14,6 +15,13 @@ export {
   breakerStarted,
   CLOSED,
 } from './breaker.ts'
+export {
+  type ClientFormat,
+  type KnownMember,
+  type KnownMetadata,
+  readClient,
+  withoutSecrets,
+} from './client-metadata.ts'
 export type { CredentialStore, StoredApiKey, StoredCredentials } from './credential-store.ts'
 export {
   DEAD_LETTER_REASONS,
@@ -76,6 +84,7 @@ export {
   type LogoutTokenClaims,
   logoutTokenClaims,
 } from './logout-token.ts'
+export { mergePatch } from './merge-patch.ts'
 export {
   type Answer,
   type AttemptOutcome,

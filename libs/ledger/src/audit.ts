@@ -17,14 +17,24 @@ export interface AuditRecord extends AuditEntry {
   readonly at: Date
 }
 
-const WRITE_AUDIT = 'insert into audit (credential, action, object, detail) values ($1, $2, $3, $4)'
+/** What is noted of a change from `before` (null: created) to `after` (null: removed). */
+export type Change<Record> = (before: Record | null, after: Record | null) => AuditEntry
+
+const WRITE_AUDIT = `
+  insert into audit (credential, action, object, detail)
+  select * from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[])`
 
 /** Notes what is done in the same transaction: neither is there without the other. */
-export async function writeAudit(transaction: Queryable, entry: AuditEntry): Promise<void> {
+export async function writeAudit(transaction: Queryable, ...entries: readonly AuditEntry[]): Promise<void> {
   await transaction.query({
     name: 'write_audit',
     text: WRITE_AUDIT,
-    values: [entry.credential, entry.action, entry.object, JSON.stringify(entry.detail)],
+    values: [
+      entries.map(({ credential }) => credential),
+      entries.map(({ action }) => action),
+      entries.map(({ object }) => object),
+      entries.map(({ detail }) => JSON.stringify(detail)),
+    ],
   })
 }
 

@@ -24,6 +24,8 @@ export interface DeadLetterRecord {
   readonly issuer: string
   readonly clientId: string
   readonly clientName: string | null
+  /** Which of its endpoints. */
+  readonly endpoint: string
   readonly sid: string | null
   readonly lane: string
   readonly reason: string
@@ -77,7 +79,7 @@ export const HAS_LAPSED = '(d.session_ends_at is not null and d.session_ends_at 
 // The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.
 const DEAD_LETTER = `
   select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
-         p.metadata ->> 'client_name' as "clientName", d.sid, d.lane, d.dead_letter_reason as reason,
+         p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
          d.attempts as "attemptCount", d.generation, d.replay_id as "replayId", d.planned_at as "plannedAt",
          d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,
          (extract(epoch from d.dead_lettered_at) * 1000000)::bigint as micros,
@@ -238,7 +240,7 @@ export interface DeadLetterGroup {
 }
 
 const SUMMARIZE = `
-  select p.issuer, p.client_id as "clientId", p.metadata ->> 'client_name' as "clientName", g.reason,
+  select p.issuer, p.client_id as "clientId", p.client_name as "clientName", g.reason,
          g.count, g.lapsed, g.oldest, g.newest
     from (
       select d.binding_id, d.dead_letter_reason as reason, count(*) as count,

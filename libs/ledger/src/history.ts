@@ -10,6 +10,8 @@ export interface DeliveryRecord {
   readonly issuer: string
   readonly clientId: string
   readonly clientName: string | null
+  /** Which of its endpoints. */
+  readonly endpoint: string
   readonly sid: string | null
   readonly lane: string
   readonly state: DeliveryState
@@ -55,7 +57,7 @@ export interface StoredAttempt {
 
 const DELIVERY = `
   select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
-         p.metadata ->> 'client_name' as "clientName", d.sid, d.lane, d.state, d.level,
+         p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.state, d.level,
          d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", e.accepted_at as "acceptedAt"
@@ -69,7 +71,7 @@ const FIND_EVENT = `
          accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis"
     from events where id = $1`
 
-const DELIVERIES_OF_EVENT = `${DELIVERY} where d.id between $2 and $3 and d.event_id = $1 order by p.client_id, d.sid`
+const DELIVERIES_OF_EVENT = `${DELIVERY} where d.id between $2 and $3 and d.event_id = $1 order by p.client_id, b.endpoint, d.sid`
 
 /** An event with its deliveries, or null when it is not (yet) planned. */
 export async function findEvent(

@@ -6,7 +6,7 @@ export {
   openCredentialStore,
   revokeApiKey,
 } from './api-keys.ts'
-export { type AuditRecord, listAudit } from './audit.ts'
+export { type AuditRecord, type Change, listAudit } from './audit.ts'
 export { noticeBreakers } from './breakers.ts'
 export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
 export {
@@ -45,6 +45,13 @@ export {
   settledEvents,
 } from './history.ts'
 export {
+  findIssuer,
+  type IssuerRecord,
+  listIssuers,
+  putIssuer,
+  removeIssuer,
+} from './issuers.ts'
+export {
   MIGRATIONS_FOLDER,
   type MigrateOptions,
   MigrationError,
@@ -70,22 +77,29 @@ export {
   startProbe,
 } from './probes.ts'
 export {
+  putRelyingParties,
+  type RelyingPartyDraft,
+  type TakenUri,
+  takenUris,
+} from './put-relying-parties.ts'
+export {
   disableBinding,
-  findIssuer,
-  findRelyingParty,
-  type IssuerRecord,
-  listIssuers,
-  listRelyingParties,
-  type PutIssuerResult,
-  putIssuer,
-  putRelyingParty,
   type Registry,
-  type RelyingPartyRecord,
   readRegistry,
   readRegistryRevision,
-  type StoredMetadata,
   type StoredSettings,
 } from './registry.ts'
+export {
+  countWaiting,
+  type EndpointRecord,
+  findRelyingParties,
+  findRelyingParty,
+  listRelyingParties,
+  type RelyingPartyRecord,
+  removeRelyingParty,
+  type StoredMetadata,
+  WAITING_MAX,
+} from './relying-parties.ts'
 export {
   cancelReplay,
   createReplay,

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { CurfewError } from '@curfew/domain'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type AjvError, faultsOf } from './faults.ts'
+import { unsupported } from './json-body.ts'
 import type { Log } from './log.ts'
 import { PROBLEM_MEDIA_TYPE, type Problem, ProblemError, type ProblemFacts, problemBody } from './problem.ts'
 import { newTraceparent, parseTraceparent, traceIdOf } from './traceparent.ts'
@@ -30,7 +31,7 @@ export function answerError(
   reply: FastifyReply,
   log: Log,
 ): FastifyReply {
-  const facts = factsOf(error)
+  const facts = factsOf(error, request)
   if (facts.status >= 500) {
     log[facts.status === 503 ? 'warn' : 'error']({
       event: 'request.failed',
@@ -98,7 +99,7 @@ const PLACES: Readonly<Record<string, string>> = {
   headers: 'headers',
 }
 
-function factsOf(error: unknown): ProblemFacts {
+function factsOf(error: unknown, request: FastifyRequest): ProblemFacts {
   if (error instanceof ProblemError) return error.problem
   if (error instanceof CurfewError && error.code.endsWith('_UNAVAILABLE')) {
     return {
@@ -118,9 +119,9 @@ function factsOf(error: unknown): ProblemFacts {
   }
   switch (code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return { status: 413, detail: `A body may have ${BODY_BYTES_MAX} bytes.` }
+      return { status: 413, detail: `A body may have ${request.routeOptions.bodyLimit} bytes.` }
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return { status: 415, detail: 'Send the body as application/json.' }
+      return unsupported(request).problem
     case 'FST_ERR_BAD_URL':
       return { status: 400, title: 'Invalid path', detail: 'The path is not percent-encoded UTF-8.' }
     case 'FST_ERR_MAX_PARAM_LENGTH':

@@ -21,11 +21,12 @@ import {
   SAFE_HEADERS,
   sendProblem,
 } from './http-errors.ts'
-import { readOnlyJson } from './json-body.ts'
+import { type BodyType, readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { PROBLEM_MEDIA_TYPE, ProblemError } from './problem.ts'
+import { documented, PUBLIC } from './openapi.ts'
+import { ProblemError } from './problem.ts'
 import { createRequestLimits, type RequestLimits } from './request-limits.ts'
 import { bodyAjv, closed, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
@@ -41,6 +42,8 @@ export interface RouteAccess<Scope extends string = string> {
    * `unbound`: such a credential is refused.
    */
   readonly reach: 'path' | 'handler' | 'unbound'
+  /** What a body may be sent as. Default `application/json` alone. */
+  readonly accepts?: readonly BodyType[]
 }
 
 declare module 'fastify' {
@@ -80,7 +83,6 @@ const REQUEST_MS_MAX = 30_000
 /** Longest that a check may take, in milliseconds. */
 const CHECK_MS_MAX = 2_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
-const PUBLIC = 'public'
 
 /**
  * A server with everything but routes of its own: JSON that is checked strictly, bearer authentication by the scope that
@@ -135,7 +137,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     },
     transform: ({ schema, url, route }) => ({
       url,
-      schema: documented(schema ?? {}, route.config?.scope ?? PUBLIC),
+      schema: documented(schema ?? {}, route.config ?? {}),
     }),
   })
   addOwnRoutes(server, {
@@ -301,39 +303,4 @@ function strict(schema: FastifySchema): FastifySchema {
     ...(body !== undefined && { body: closed(body as object) }),
     ...(query !== undefined && { querystring: closed(query as object) }),
   }
-}
-
-/** What the OpenAPI document says of a route beside its schema. */
-function documented(schema: FastifySchema, scope: string): FastifySchema {
-  const problem = {
-    description: 'What is wrong, and what to change (RFC 9457).',
-    content: { [PROBLEM_MEDIA_TYPE]: { schema: PROBLEM_SCHEMA } },
-  }
-  return {
-    ...schema,
-    security: scope === PUBLIC ? [] : [{ bearer: [scope] }],
-    response: { ...Object(schema.response), default: problem },
-  }
-}
-
-const TEXT = { type: 'string' }
-const PROBLEM_SCHEMA = {
-  type: 'object',
-  required: ['type', 'title', 'status'],
-  properties: {
-    type: TEXT,
-    title: TEXT,
-    status: { type: 'integer' },
-    detail: TEXT,
-    instance: TEXT,
-    errors: {
-      type: 'array',
-      items: {
-        type: 'object',
-        required: ['pointer', 'detail'],
-        properties: { pointer: { ...TEXT, description: 'JSON pointer (RFC 6901).' }, detail: TEXT },
-      },
-    },
-    trace_id: TEXT,
-  },
 }

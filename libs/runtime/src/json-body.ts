@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Fault, ProblemError } from './problem.ts'
 
 /** Deepest nesting of arrays and objects in a body. What is deeper could not be written into a database, or out again. */
@@ -6,44 +6,88 @@ const DEPTH_MAX = 64
 /** Escapes that may stand for what is no text: U+0000, and one half of a surrogate pair. */
 const SUSPICIOUS = /\\u(?:0000|[dD][89a-fA-F])/
 
+/** What bodies are read as. A route takes `application/json` alone unless it `accepts` others. */
+export type BodyType = 'application/json' | 'application/merge-patch+json' | 'application/x-ndjson'
+
+const BODY_TYPES = ['application/json', 'application/merge-patch+json', 'application/x-ndjson'] as const
+
+/** One line of an NDJSON body that is not empty, by its number from 1: what it says, or what is wrong with it. */
+export type BodyLine =
+  | { readonly line: number; readonly value: unknown }
+  | { readonly line: number; readonly fault: Fault }
+
+/** What a route takes as a body. */
+export function acceptedBy({ routeOptions: { config } }: FastifyRequest): readonly BodyType[] {
+  return config.accepts ?? ['application/json']
+}
+
 /**
- * Makes JSON in UTF-8 the only body that is read (RFC 8259 8.1). Refused with 400 are bytes that are not UTF-8, for a
- * replaced character would be another subject; `__proto__`; and strings that are not Unicode text or hold U+0000 (RFC
- * 7493 2.1), which PostgreSQL could not keep.
+ * Makes JSON in UTF-8 the only body that is read (RFC 8259 8.1); as NDJSON, where a route takes that, it comes as an array of
+ * `BodyLine`. Refused with 400 are bytes that are not UTF-8, for a replaced character would be another subject; `__proto__`;
+ * and strings that are not Unicode text or hold U+0000 (RFC 7493 2.1), which PostgreSQL could not keep.
  */
 export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance>): void {
   const parse = server.getDefaultJsonParser('error', 'error')
   const utf8 = new TextDecoder('utf-8', { fatal: true })
   server.removeAllContentTypeParsers()
-  server.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    const encoding = request.headers['content-encoding'] ?? 'identity'
-    if (encoding !== 'identity') {
-      done(
-        new ProblemError({
-          status: 415,
-          detail: `Send the body as it is, not in the coding ${JSON.stringify(encoding.slice(0, 64))}.`,
-          headers: { 'accept-encoding': 'identity' },
-        }),
-      )
-      return
-    }
-    let text: string
-    try {
-      text = utf8.decode(body as Buffer)
-    } catch (cause) {
-      done(invalid({ pointer: '', detail: 'is not UTF-8' }, cause))
-      return
-    }
+
+  /** The value of a text, or the fault in it with its cause. */
+  function read(
+    request: FastifyRequest,
+    text: string,
+  ): { value: unknown } | { fault: Fault; cause?: unknown } {
+    let read: { value: unknown } | { fault: Fault; cause?: unknown } | null = null
+    // It calls back before it returns.
     parse(request, text, (error, value: unknown) => {
       if (error !== null) {
-        done(invalid({ pointer: '', detail: whyNotJson(text) }, error))
+        read = { fault: { pointer: '', detail: whyNotJson(text) }, cause: error }
         return
       }
       const fault = unstorable(value, SUSPICIOUS.test(text), 0)
-      if (fault !== null) done(invalid(fault))
-      else done(null, value)
+      read = fault === null ? { value } : { fault }
     })
-  })
+    if (read === null) throw new Error('the JSON parser did not answer at once')
+    return read
+  }
+
+  function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): unknown {
+    const encoding = request.headers['content-encoding'] ?? 'identity'
+    if (encoding !== 'identity') {
+      throw new ProblemError({
+        status: 415,
+        detail: `Send the body as it is, not in the coding ${JSON.stringify(encoding.slice(0, 64))}.`,
+        headers: { 'accept-encoding': 'identity' },
+      })
+    }
+    if (!acceptedBy(request).includes(type)) throw unsupported(request)
+    let text: string
+    try {
+      text = utf8.decode(bytes)
+    } catch (cause) {
+      throw invalid({ pointer: '', detail: 'is not UTF-8' }, cause)
+    }
+    if (type === 'application/x-ndjson') {
+      return text.split('\n').flatMap((each, index): readonly BodyLine[] => {
+        if (each.trim() === '') return []
+        const { cause: _, ...result } = { cause: null, ...read(request, each) }
+        return [{ line: index + 1, ...result }]
+      })
+    }
+    const result = read(request, text)
+    if ('fault' in result) throw invalid(result.fault, result.cause)
+    return result.value
+  }
+
+  for (const type of BODY_TYPES) {
+    server.addContentTypeParser(type, { parseAs: 'buffer' }, async (request: FastifyRequest, body: Buffer) =>
+      readBody(request, type, body),
+    )
+  }
+}
+
+/** The refusal of a body of another type than the route takes. */
+export function unsupported(request: FastifyRequest): ProblemError {
+  return new ProblemError({ status: 415, detail: `Send the body as ${acceptedBy(request).join(' or ')}.` })
 }
 
 function invalid(fault: Fault, cause?: unknown): ProblemError {

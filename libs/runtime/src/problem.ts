@@ -26,6 +26,8 @@ export interface ProblemFacts {
   /** What happened, and what to change. Never internals. */
   readonly detail: string
   readonly errors?: readonly Fault[]
+  /** Members of the body beside those that every problem has (RFC 9457 3.2). */
+  readonly extensions?: Readonly<Record<string, unknown>>
   /** Such as `retry-after`. */
   readonly headers?: Readonly<Record<string, string>>
 }
@@ -47,11 +49,12 @@ export const PROBLEM_MEDIA_TYPE = 'application/problem+json'
 
 /** The body for a refusal of the request at `instance`. A 5xx carries the trace id, for the log has the cause under it. */
 export function problemBody(
-  { status, title, detail, errors }: ProblemFacts,
+  { status, title, detail, errors, extensions }: ProblemFacts,
   instance: string,
   traceId: string,
 ): Problem {
   return {
+    ...extensions,
     type: 'about:blank',
     title: title ?? STATUS_CODES[status] ?? 'Error',
     status,

@@ -9,7 +9,7 @@ export type ClientTls = NonNullable<RelyingPartySettings['tls']>
 /** What is wrong with TLS settings. @param stored those of the registration that these replace. */
 export function clientTlsFaults(
   tls: ClientTls | undefined,
-  { stored, uri }: { stored: StoredTls | undefined; uri: string | null },
+  { stored, uris }: { stored: StoredTls | undefined; uris: readonly string[] },
 ): Fault[] {
   if (tls === undefined) return []
   const faults: Fault[] = tlsFaults(tls).map(({ member, detail }) => ({
@@ -22,10 +22,10 @@ export function clientTlsFaults(
       detail: 'must come with client_certificate; it may be left out while that stays as it is registered',
     })
   }
-  if (uri !== null && URL.parse(uri)?.protocol === 'http:') {
+  if (uris.some((uri) => URL.parse(uri)?.protocol === 'http:')) {
     faults.push({
       pointer: '/curfew/tls',
-      detail: 'must be left out where backchannel_logout_uri is not https',
+      detail: 'must be left out where an endpoint is not https',
     })
   }
   return faults

@@ -106,6 +106,7 @@ function deadLetterView(record: DeadLetterRecord): DeadLetter {
     issuer: record.issuer,
     client_id: record.clientId,
     client_name: record.clientName,
+    endpoint: record.endpoint,
     sid: record.sid,
     lane: record.lane,
     reason: record.reason,

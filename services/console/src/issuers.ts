@@ -1,18 +1,37 @@
 import { Issuer, IssuerInput, PageQuery, page, type Scope } from '@curfew/client'
-import type { Issuer as Iss, IssuerName } from '@curfew/domain'
+import { confinesOf, type Issuer as Iss, type IssuerName } from '@curfew/domain'
 import {
+  type Change,
   type Database,
   findIssuer,
   type IssuerRecord,
   listIssuers,
   putIssuer,
+  removeIssuer,
   type StoredSettings,
 } from '@curfew/ledger'
-import { type Fault, type HttpServer, isCidr, ProblemError, type RouteAccess } from '@curfew/runtime'
+import {
+  type Credential,
+  type Fault,
+  type HttpServer,
+  isCidr,
+  ProblemError,
+  type RouteAccess,
+} from '@curfew/runtime'
 import { Type } from 'typebox'
+import { callerOf } from './caller.ts'
 import { pageOf, readCursor } from './pages.ts'
+import {
+  etagOf,
+  isKnown,
+  mayChange,
+  NO_BODY,
+  type Preconditions,
+  preconditionFailed,
+} from './preconditions.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
+const PATH = '/v1/issuers/:issuer'
 const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
 
 export const IssuerParams = Type.Object({
@@ -25,7 +44,7 @@ export const IssuerParams = Type.Object({
 /** `/v1/issuers`: the OpenID Providers whose sessions end. */
 export function registerIssuers(server: HttpServer, { db }: { db: Database }): void {
   server.put(
-    '/v1/issuers/:issuer',
+    PATH,
     {
       config: WRITE,
       schema: {
@@ -36,7 +55,7 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
       },
     },
     async (request, reply) => {
-      const { iss, sla, defaults = {} } = request.body
+      const { iss, sla, sid_supported: sidSupported = true, defaults = {} } = request.body
       const faults = networkFaults(defaults.allowed_networks, '/defaults/allowed_networks')
       if (!URL.canParse(iss)) faults.push({ pointer: '/iss', detail: 'is not a URL' })
       if (faults.length > 0) {
@@ -47,52 +66,129 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
           errors: faults,
         })
       }
-      const result = await putIssuer(db, {
-        name: request.params.issuer as IssuerName,
-        iss: iss as Iss,
-        slaWithinMs: sla?.within_ms ?? 5_000,
-        slaObjective: sla?.objective ?? 0.999,
-        defaults: defaults as StoredSettings,
-      })
-      if (!result.ok) {
-        throw new ProblemError({
-          status: 409,
-          title: 'Issuer conflict',
-          detail:
-            result.conflict === 'iss_changed'
-              ? 'This name has another iss, which its history and keys hang on. Register the new iss under a new name.'
-              : 'Another name has this iss already.',
-          errors: [{ pointer: '/iss', detail: 'belongs to another registration' }],
-        })
+      const guard = guardOf(request)
+      const result = await putIssuer(
+        db,
+        {
+          name: request.params.issuer as IssuerName,
+          iss: iss as Iss,
+          slaWithinMs: sla?.within_ms ?? 5_000,
+          slaObjective: sla?.objective ?? 0.999,
+          sidSupported,
+          defaults: defaults as StoredSettings,
+        },
+        guard,
+      )
+      if (result.ok) {
+        return reply
+          .code(result.created ? 201 : 200)
+          .header('etag', etagOf(result.issuer))
+          .send(issuerView(result.issuer))
       }
-      return reply.code(result.created ? 201 : 200).send(issuerView(result.issuer))
+      if (result.conflict === 'stale') throw guard.failed()
+      throw new ProblemError({
+        status: 409,
+        title: 'Issuer conflict',
+        detail:
+          result.conflict === 'iss_changed'
+            ? 'This name has another iss, which its history and keys hang on. Register the new iss under a new name.'
+            : 'Another name has this iss, or had it until it was removed. Register it under that name.',
+        errors: [{ pointer: '/iss', detail: 'belongs to another registration' }],
+      })
     },
   )
 
   server.get(
-    '/v1/issuers/:issuer',
+    PATH,
     { config: READ, schema: { summary: 'An issuer.', params: IssuerParams, response: { 200: Issuer } } },
-    async (request) => issuerView(await issuerOr404(db, request.params.issuer)),
+    async (request, reply) => {
+      const issuer = await issuerOr404(db, request.params.issuer)
+      reply.header('etag', etagOf(issuer))
+      if (isKnown(request.headers, issuer)) return reply.code(304 as 200).send(NO_BODY)
+      return issuerView(issuer)
+    },
+  )
+
+  server.delete(
+    PATH,
+    {
+      config: WRITE,
+      schema: {
+        summary: 'Remove an issuer that has no relying parties. Its history and keys stay.',
+        params: IssuerParams,
+        response: { 200: Issuer },
+      },
+    },
+    async (request) => {
+      const { issuer: name } = request.params
+      const guard = guardOf(request)
+      const result = await removeIssuer(db, name, guard)
+      if (result.ok) return issuerView(result.issuer)
+      if (result.conflict === 'stale') throw guard.failed()
+      if (result.conflict !== 'in_use') throw noSuchIssuer(name)
+      throw new ProblemError({
+        status: 409,
+        title: 'Issuer in use',
+        detail: `${result.relyingParties} relying parties are registered with it. Remove them first.`,
+      })
+    },
   )
 
   server.get(
     '/v1/issuers',
     {
-      config: { ...READ, reach: 'unbound' },
-      schema: { summary: 'All issuers.', querystring: PageQuery, response: { 200: page(Issuer) } },
+      config: { ...READ, reach: 'handler' },
+      schema: {
+        summary: 'All issuers that the credential may see.',
+        querystring: PageQuery,
+        response: { 200: page(Issuer) },
+      },
     },
-    async ({ query: { limit, cursor } }) => {
-      const issuers = await listIssuers(db, { after: readCursor(cursor) ?? '', limit: limit + 1 })
+    async (request) => {
+      const { limit, cursor } = request.query
+      const { issuer: only, clientIds } = confinesOf(callerOf(request).reach)
+      const after = readCursor(cursor) ?? ''
+      // Whoever owns some of its clients may not see the issuer itself.
+      const issuers = clientIds === null ? await listIssuers(db, { after, limit: limit + 1, only }) : []
       return pageOf(issuers, limit, ({ name }) => name, issuerView)
     },
   )
+}
+
+/** What a change of an issuer must find, and leaves for the audit. */
+function guardOf(request: { readonly headers: Preconditions; readonly credential: Credential | null }) {
+  let found: IssuerRecord | null = null
+  return {
+    expected(before: IssuerRecord | null) {
+      found = before
+      return mayChange(request.headers, before)
+    },
+    audit: issuerChange(callerOf(request).name),
+    failed: () => preconditionFailed(request.headers, found),
+  }
+}
+
+function issuerChange(credential: string): Change<IssuerRecord> {
+  return (before, after) => ({
+    credential,
+    action: `issuer.${before === null ? 'created' : after === null ? 'deleted' : 'changed'}`,
+    object: `/v1/issuers/${(after ?? before)?.name}`,
+    detail: {
+      before: before === null ? null : issuerView(before),
+      after: after === null ? null : issuerView(after),
+    },
+  })
 }
 
 /** The issuer of this name. @throws a 404 problem. */
 export async function issuerOr404(db: Database, name: string): Promise<IssuerRecord> {
   const issuer = await findIssuer(db, name)
   if (issuer !== null) return issuer
-  throw new ProblemError({
+  throw noSuchIssuer(name)
+}
+
+function noSuchIssuer(name: string): ProblemError {
+  return new ProblemError({
     status: 404,
     title: 'No such issuer',
     detail: `No issuer is registered as ${name}.`,
@@ -105,6 +201,7 @@ function issuerView(issuer: IssuerRecord): Issuer {
     name: issuer.name,
     iss: issuer.iss,
     sla: { within_ms: issuer.slaWithinMs, objective: issuer.slaObjective },
+    sid_supported: issuer.sidSupported,
     defaults: issuer.defaults as Issuer['defaults'],
     created_at: issuer.createdAt.toISOString(),
     updated_at: issuer.updatedAt.toISOString(),

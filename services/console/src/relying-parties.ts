@@ -1,42 +1,66 @@
-import { PageQuery, page, RelyingParty, RelyingPartyInput, type Scope } from '@curfew/client'
-import { type ClientId, type IssuerName, SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
 import {
+  PageQuery,
+  page,
+  RelyingParty,
+  RelyingPartyInput,
+  RelyingPartyPatch,
+  Removed,
+  type Scope,
+} from '@curfew/client'
+import { type ClientId, confinesOf, mergePatch, reaches } from '@curfew/domain'
+import {
+  countWaiting,
   type Database,
   findRelyingParty,
   listRelyingParties,
-  putRelyingParty,
+  putRelyingParties,
   type RelyingPartyRecord,
-  type StoredMetadata,
-  type StoredSettings,
+  removeRelyingParty,
 } from '@curfew/ledger'
-import { type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { type Credential, type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { clientTlsFaults, clientTlsView, storedClientTls } from './client-tls.ts'
-import { IssuerParams, issuerOr404, networkFaults } from './issuers.ts'
+import { callerOf } from './caller.ts'
+import { exportOf, NDJSON } from './export.ts'
+import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { pageOf, readCursor } from './pages.ts'
+import { documentOf, partyChange, partyView } from './party-view.ts'
+import {
+  etagOf,
+  isKnown,
+  mayChange,
+  NO_BODY,
+  type Preconditions,
+  preconditionFailed,
+} from './preconditions.ts'
+import {
+  addedNetworks,
+  bodyFaults,
+  draftOf,
+  keyFaults,
+  type Registration,
+  type RegistrationDeps,
+  registrationFaults,
+  takenFaults,
+} from './registration.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
+const PATCH = {
+  ...WRITE,
+  accepts: ['application/merge-patch+json', 'application/json'],
+} satisfies RouteAccess<Scope>
+const LIST = { scope: 'clients:read', reach: 'handler' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id'
+/** How often a change is begun anew because somebody else's came first: each time one of them got through. */
+const TRIES_MAX = 100
 
-const Params = Type.Object({
+export const PartyParams = Type.Object({
   ...IssuerParams.properties,
   client_id: Type.String({ minLength: 1, maxLength: 255, pattern: '^[\\x20-\\x7e]+$' }),
 })
 
-/** Members of a client's metadata that are secrets between it and its IdP. We have no use for them, so they are not kept. */
-const SECRETS = ['client_secret', 'client_secret_expires_at', 'registration_access_token']
-/** Members that our answers add. Who reads a registration, changes it and puts it back sends them along. */
-const OURS = ['issuer', 'status', 'links']
-
-export interface RelyingPartiesDeps {
+export interface RelyingPartiesDeps extends RegistrationDeps {
   readonly db: Database
-  /** Makes sure that a key exists, so that the IdP can publish it before the first logout. */
-  ensureKey(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void>
-  /** Seals the private key of a client certificate, so that it can be stored. */
-  sealClientKey(key: string, owner: { issuer: IssuerName; clientId: ClientId }): Promise<string>
-  /** What is wrong with an endpoint's URI, in words, or null. */
-  targetFault(uri: string, allowedNetworks: readonly string[]): string | null
 }
 
 /** `/v1/issuers/{issuer}/relying-parties`: who is told when a session of the issuer ends. */
@@ -49,49 +73,46 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
       schema: {
         summary:
           'Register a relying party, or replace its registration. The body is its OIDC client metadata as it stands.',
-        params: Params,
+        params: PartyParams,
         body: RelyingPartyInput,
         response: { 200: RelyingParty, 201: RelyingParty },
       },
     },
     async (request, reply) => {
-      const clientId = request.params.client_id as ClientId
-      const issuer = await issuerOr404(db, request.params.issuer)
-      const { curfew: { tls, ...settings } = {}, ...metadata } = request.body
-      const before = tls === undefined ? null : await findRelyingParty(db, { issuer: issuer.name, clientId })
-      const stored = before?.settings.tls
-      const uri = metadata.backchannel_logout_uri ?? null
-      const allowed = settings.allowed_networks ?? issuer.defaults.allowed_networks ?? []
-      const faults = [
-        ...metadataFaults(metadata, clientId),
-        ...networkFaults(settings.allowed_networks, '/curfew/allowed_networks'),
-        ...clientTlsFaults(tls, { stored, uri }),
-      ]
-      const uriFault = uri === null || faults.length > 0 ? null : deps.targetFault(uri, allowed)
-      if (uriFault !== null) faults.push({ pointer: '/backchannel_logout_uri', detail: uriFault })
-      if (faults.length > 0) {
-        throw new ProblemError({
-          status: 400,
-          title: 'Invalid relying party',
-          detail: 'Nothing was changed.',
-          errors: faults,
-        })
-      }
-      const seal = (key: string) => deps.sealClientKey(key, { issuer: issuer.name, clientId })
-      const algorithm = (metadata.id_token_signed_response_alg ?? 'RS256') as SigningAlgorithm
-      if (uri !== null) await deps.ensureKey(issuer.name, algorithm)
-      const { created, party } = await putRelyingParty(db, {
-        issuer: issuer.name,
-        clientId,
-        metadata: storable(metadata),
-        settings: {
-          ...(settings as StoredSettings),
-          ...(tls !== undefined && { tls: await storedClientTls(tls, { stored, seal }) }),
-        },
-        uri,
-        disabledReason: settings.enabled === false ? 'disabled by its owner' : null,
+      const { created, party, waiting } = await change(deps, request, () => ({
+        body: request.body,
+        enableAgain: true,
+      }))
+      return reply
+        .code(created ? 201 : 200)
+        .header('etag', etagOf(party))
+        .send(partyView(party, waiting))
+    },
+  )
+
+  server.patch(
+    PATH,
+    {
+      config: PATCH,
+      schema: {
+        summary: 'Change some of a registration: a JSON Merge Patch (RFC 7396).',
+        params: PartyParams,
+        body: RelyingPartyPatch,
+        response: { 200: RelyingParty },
+      },
+    },
+    async (request, reply) => {
+      const { party, waiting } = await change(deps, request, (before) => {
+        if (before === null) throw noSuchParty(request.params)
+        const body = mergePatch(documentOf(before), request.body)
+        const faults = bodyFaults(body)
+        if (faults.length > 0) throw invalidParty(faults)
+        return {
+          body: body as Registration['body'],
+          enableAgain: Object(request.body.curfew).enabled === true,
+        }
       })
-      return reply.code(created ? 201 : 200).send(partyView(party))
+      return reply.header('etag', etagOf(party)).send(partyView(party, waiting))
     },
   )
 
@@ -99,88 +120,168 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
     PATH,
     {
       config: READ,
-      schema: { summary: 'A relying party.', params: Params, response: { 200: RelyingParty } },
+      schema: { summary: 'A relying party.', params: PartyParams, response: { 200: RelyingParty } },
+    },
+    async (request, reply) => {
+      const { issuer, client_id: clientId } = request.params
+      const party = await findRelyingParty(db, { issuer, clientId })
+      if (party === null) throw noSuchParty(request.params)
+      reply.header('etag', etagOf(party))
+      if (isKnown(request.headers, party)) return reply.code(304 as 200).send(NO_BODY)
+      return partyView(party)
+    },
+  )
+
+  server.delete(
+    PATH,
+    {
+      config: WRITE,
+      schema: {
+        summary: 'Remove a relying party: nothing more is owed to it. Its history stays.',
+        params: PartyParams,
+        response: { 200: Removed },
+      },
     },
     async (request) => {
       const { issuer, client_id: clientId } = request.params
-      const party = await findRelyingParty(db, { issuer, clientId })
-      if (party !== null) return partyView(party)
-      throw new ProblemError({
-        status: 404,
-        title: 'No such relying party',
-        detail: `No relying party ${clientId} is registered at ${issuer}.`,
-      })
+      let before: RelyingPartyRecord | null = null
+      const result = await removeRelyingParty(
+        db,
+        { issuer, clientId },
+        {
+          expected(found) {
+            before = found
+            return found === null || mayChange(request.headers, found)
+          },
+          audit: partyChange(callerOf(request).name),
+        },
+      )
+      if (result.ok) return { client_id: clientId, issuer, waiting: result.waiting }
+      throw result.conflict === 'none'
+        ? noSuchParty(request.params)
+        : preconditionFailed(request.headers, before)
     },
   )
 
   server.get(
     '/v1/issuers/:issuer/relying-parties',
     {
-      config: READ,
+      config: LIST,
       schema: {
-        summary: 'The relying parties of an issuer.',
+        summary: `The relying parties of an issuer; with Accept: ${NDJSON} all of them, a line each, as import takes them.`,
         params: IssuerParams,
         querystring: PageQuery,
         response: { 200: page(RelyingParty) },
       },
     },
-    async (request) => {
+    async (request, reply) => {
+      const { reach } = callerOf(request)
+      const confines = confinesOf(reach)
+      // The same whether it is there or not.
+      if (confines.issuer !== null && confines.issuer !== request.params.issuer)
+        throw new ProblemError({ status: 404, detail: 'There is nothing here that this credential may see.' })
       const { name } = await issuerOr404(db, request.params.issuer)
+      if (request.headers.accept?.includes(NDJSON) === true) {
+        return reply.type(NDJSON).send(exportOf(db, { issuer: name, only: confines.clientIds }) as never)
+      }
       const { limit, cursor } = request.query
       const parties = await listRelyingParties(db, {
         issuer: name,
         after: readCursor(cursor) ?? '',
         limit: limit + 1,
+        only: confines.clientIds,
       })
-      return pageOf(parties, limit, ({ clientId }) => clientId, partyView)
+      return pageOf(
+        parties,
+        limit,
+        ({ clientId }) => clientId,
+        (party) => partyView(party),
+      )
     },
   )
 }
 
-function metadataFaults(metadata: Omit<RelyingPartyInput, 'curfew'>, clientId: ClientId): Fault[] {
-  const faults: Fault[] = []
-  if (metadata.client_id !== undefined && metadata.client_id !== clientId) {
-    faults.push({ pointer: '/client_id', detail: 'must be the client_id of the path, or be left out' })
-  }
-  const algorithm = metadata.id_token_signed_response_alg
-  if (algorithm !== undefined && !SIGNING_ALGORITHMS.some((supported) => supported === algorithm)) {
-    faults.push({
-      pointer: '/id_token_signed_response_alg',
-      detail: `must be one of ${SIGNING_ALGORITHMS.join(', ')}: logout tokens are signed like ID tokens`,
-    })
-  }
-  if (metadata.id_token_encrypted_response_alg !== undefined) {
-    faults.push({
-      pointer: '/id_token_encrypted_response_alg',
-      detail: 'encrypted logout tokens are not supported yet, and this client would refuse a plain one',
-    })
-  }
-  return faults
+interface ChangeRequest {
+  readonly params: { readonly issuer: string; readonly client_id: string }
+  readonly headers: Preconditions
+  readonly credential: Credential | null
 }
 
-function storable(metadata: StoredMetadata): StoredMetadata {
-  const left = [...SECRETS, ...OURS]
-  return Object.fromEntries(Object.entries(metadata).filter(([name]) => !left.includes(name)))
+/**
+ * Makes one change of a relying party. What it was made from must still be there when it is written; else it is made anew from
+ * what is, so that no two changes undo each other, whether or not they say If-Match.
+ *
+ * @param next what shall be registered instead of what is.
+ * @throws a 400, 403, 404 or 412 problem.
+ */
+async function change(
+  deps: RelyingPartiesDeps,
+  request: ChangeRequest,
+  next: (before: RelyingPartyRecord | null) => Pick<Registration, 'body' | 'enableAgain'>,
+): Promise<{ created: boolean; party: RelyingPartyRecord; waiting: number }> {
+  const { db } = deps
+  const caller = callerOf(request)
+  const clientId = request.params.client_id as ClientId
+  for (let tries = 0; tries < TRIES_MAX; tries++) {
+    const issuer = await issuerOr404(db, request.params.issuer)
+    const before = await findRelyingParty(db, { issuer: issuer.name, clientId })
+    if (!mayChange(request.headers, before)) throw preconditionFailed(request.headers, before)
+    const registration: Registration = { issuer, clientId, before, ...next(before) }
+    refuseNetworks(registration, caller)
+    const faults = registrationFaults(registration, deps)
+    if (faults.length > 0) throw invalidParty(faults)
+    const draft = await draftOf(registration, deps)
+    const unsigned = (await keyFaults([draft], deps)).get(clientId)
+    if (unsigned !== undefined) throw invalidParty([unsigned])
+    const result = await putRelyingParties(db, {
+      issuer: issuer.name,
+      drafts: [draft],
+      expected: new Map([[clientId, before?.revision ?? null]]),
+      audit: partyChange(caller.name),
+    })
+    if (result.ok) {
+      const party = result.parties.get(clientId)
+      if (party === undefined) throw new Error(`nothing was registered as ${clientId}`)
+      const waiting = await countWaiting(db, { issuer: issuer.name, clientId })
+      return { created: result.outcomes[0] === 'created', party, waiting }
+    }
+    if (result.conflict === 'uri_taken') {
+      const maySee = (other: ClientId) => reaches(caller.reach, { issuer: issuer.name, clientId: other })
+      throw invalidParty(takenFaults(registration.body, result.taken, maySee))
+    }
+  }
+  throw new ProblemError({
+    status: 503,
+    detail: 'Others change this relying party all the time. Ask again in a moment.',
+    headers: { 'retry-after': '1' },
+  })
 }
 
-function partyView(party: RelyingPartyRecord): RelyingParty {
-  const self = `/v1/issuers/${party.issuer}/relying-parties/${encodeURIComponent(party.clientId)}`
-  const { tls, ...settings } = party.settings
-  const query = new URLSearchParams({ issuer: party.issuer, client_id: party.clientId })
-  return {
-    ...party.metadata,
-    client_id: party.clientId,
-    issuer: party.issuer,
-    curfew: {
-      ...(settings as RelyingParty['curfew']),
-      ...(tls !== undefined && { tls: clientTlsView(tls) }),
-    },
-    status: {
-      enabled: party.disabledReason === null,
-      disabled_reason: party.disabledReason,
-      created_at: party.createdAt.toISOString(),
-      updated_at: party.updatedAt.toISOString(),
-    },
-    links: { self, deliveries: `/v1/deliveries?${query}` },
-  }
+/** Whoever owns a client could otherwise have us post into the networks of this deployment. @throws a 403 problem. */
+export function refuseNetworks(registration: Registration, { reach }: Credential): void {
+  const added = addedNetworks(registration)
+  if (reach.kind !== 'clients' || added.length === 0) return
+  const detail = `may not be extended by ${added.join(', ')} with a credential that is bound to clients; ask whoever runs the issuer`
+  throw new ProblemError({
+    status: 403,
+    detail: 'Nothing was changed.',
+    errors: [{ pointer: '/curfew/allowed_networks', detail }],
+  })
+}
+
+function invalidParty(errors: readonly Fault[]): ProblemError {
+  return new ProblemError({
+    status: 400,
+    title: 'Invalid relying party',
+    detail: 'Nothing was changed.',
+    errors,
+  })
+}
+
+export function noSuchParty({ issuer, client_id }: ChangeRequest['params']): ProblemError {
+  return new ProblemError({
+    status: 404,
+    title: 'No such relying party',
+    detail: `No relying party ${client_id} is registered at ${issuer}.`,
+  })
 }

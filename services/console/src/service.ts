@@ -8,6 +8,7 @@ import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
+import { registerImport } from './import.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
 import { registerProbes } from './probe.ts'
@@ -36,12 +37,14 @@ export function createConsole(deps: ConsoleDeps): void {
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
   registerIssuers(server, { db })
-  registerRelyingParties(server, {
+  const registration: RelyingPartiesDeps = {
     db,
     targetFault,
     sealClientKey: (key, owner) => clientKeys.seal(key, owner),
     ensureKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => keyring.ensure(issuer, algorithm),
-  })
+  }
+  registerRelyingParties(server, registration)
+  registerImport(server, registration)
   registerProbes(server, { db, keyring, clientKeys, client, targetFault })
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })

@@ -19,6 +19,7 @@ const NEVER = new AbortController().signal
 const BINDING = {
   id: 7,
   kind: 'backchannel',
+  endpoint: 'main',
   issuer: 'main',
   iss: 'https://idp.example',
   clientId: 'mail',

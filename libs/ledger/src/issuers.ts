@@ -1,0 +1,148 @@
+import type { Issuer, IssuerName } from '@curfew/domain'
+import { type Change, writeAudit } from './audit.ts'
+import { type Database, type Queryable, withTransaction } from './database.ts'
+import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
+
+export interface IssuerRecord {
+  readonly name: IssuerName
+  readonly iss: Issuer
+  readonly slaWithinMs: number
+  readonly slaObjective: number
+  /** Whether its sessions have a sid. */
+  readonly sidSupported: boolean
+  readonly defaults: StoredSettings
+  /** Another after each change. */
+  readonly revision: number
+  readonly createdAt: Date
+  readonly updatedAt: Date
+}
+
+const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
+  sid_supported as "sidSupported", defaults, revision, created_at as "createdAt", updated_at as "updatedAt"`
+
+const FIND_ISSUER = `select ${COLUMNS} from issuers where name = $1 and deleted_at is null`
+
+export async function findIssuer(db: Queryable, name: string): Promise<IssuerRecord | null> {
+  const { rows } = await db.query<IssuerRecord>({ name: 'find_issuer', text: FIND_ISSUER, values: [name] })
+  return rows[0] ?? null
+}
+
+const LIST_ISSUERS = `
+  select ${COLUMNS} from issuers
+   where deleted_at is null and name > $1 and ($3::text is null or name = $3)
+   order by name limit $2`
+
+/**
+ * Issuers by name. @param after the last name of the page before, or the empty string. @param only the one that the asker may
+ * see; null: all.
+ */
+export async function listIssuers(
+  db: Database,
+  { after, limit, only }: { after: string; limit: number; only: string | null },
+): Promise<readonly IssuerRecord[]> {
+  const { rows } = await db.query<IssuerRecord>({
+    name: 'list_issuers',
+    text: LIST_ISSUERS,
+    values: [after, limit, only],
+  })
+  return rows
+}
+
+// One that was removed begins anew under its name, and only there: its history and keys hang on the name.
+const PUT_ISSUER = `
+  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, revision)
+  values ($1, $2, $3, $4, $5, $6, $7)
+  on conflict (name) do update
+     set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
+         defaults = excluded.defaults, sid_supported = excluded.sid_supported, revision = excluded.revision,
+         created_at = case when issuers.deleted_at is null then issuers.created_at else now() end,
+         updated_at = now(), deleted_at = null
+   where issuers.iss = excluded.iss
+  returning ${COLUMNS}`
+
+const SAME_ISSUER = `
+  select 1 from issuers
+   where name = $1 and iss = $2 and sla_within_ms = $3 and sla_objective = $4 and defaults = $5::jsonb
+     and sid_supported = $6 and deleted_at is null`
+
+export type PutIssuerResult =
+  | { readonly ok: true; readonly created: boolean; readonly issuer: IssuerRecord }
+  /**
+   * `stale`: it is not what `expected` says. `iss_changed`: the name has another `iss`. `iss_taken`: another name has this
+   * `iss`, or had it.
+   */
+  | { readonly ok: false; readonly conflict: 'stale' | 'iss_changed' | 'iss_taken' }
+
+/**
+ * Registers an issuer, or changes all of it but its `iss`, which its history hangs on. What changes nothing leaves no trace.
+ *
+ * @param expected whether it may be changed as it stands (null: there is none).
+ */
+export async function putIssuer(
+  db: Database,
+  issuer: Pick<IssuerRecord, 'name' | 'iss' | 'slaWithinMs' | 'slaObjective' | 'defaults' | 'sidSupported'>,
+  {
+    expected = () => true,
+    audit,
+  }: { expected?: (before: IssuerRecord | null) => boolean; audit: Change<IssuerRecord> },
+): Promise<PutIssuerResult> {
+  const { name, iss, slaWithinMs, slaObjective, defaults, sidSupported } = issuer
+  const values = [name, iss, slaWithinMs, slaObjective, JSON.stringify(defaults), sidSupported]
+  try {
+    return await withTransaction(db, async (transaction) => {
+      const revision = await lockRegistry(transaction)
+      const before = await findIssuer(transaction, name)
+      if (!expected(before)) return { ok: false, conflict: 'stale' }
+      const { rows: same } = await transaction.query(SAME_ISSUER, values)
+      if (before !== null && same.length > 0) return { ok: true, created: false, issuer: before }
+      const { rows } = await transaction.query<IssuerRecord>({
+        name: 'put_issuer',
+        text: PUT_ISSUER,
+        values: [...values, revision + 1],
+      })
+      const [after] = rows
+      if (after === undefined) return { ok: false, conflict: 'iss_changed' }
+      await bumpRegistry(transaction)
+      await writeAudit(transaction, audit(before, after))
+      return { ok: true, created: before === null, issuer: after }
+    })
+  } catch (error) {
+    if (isUniqueViolation(error)) return { ok: false, conflict: 'iss_taken' }
+    throw error
+  }
+}
+
+const COUNT_PARTIES = `
+  select count(*) as count from relying_parties where issuer = $1 and deleted_at is null`
+const REMOVE_ISSUER = 'update issuers set deleted_at = now(), revision = $2 where name = $1'
+
+export type RemoveIssuerResult =
+  | { readonly ok: true; readonly issuer: IssuerRecord }
+  | { readonly ok: false; readonly conflict: 'none' }
+  | { readonly ok: false; readonly conflict: 'stale' }
+  | { readonly ok: false; readonly conflict: 'in_use'; readonly relyingParties: number }
+
+/** Removes an issuer that no relying party is registered with. Its history stays, and its keys, should it come back. */
+export async function removeIssuer(
+  db: Database,
+  name: string,
+  { expected, audit }: { expected: (before: IssuerRecord | null) => boolean; audit: Change<IssuerRecord> },
+): Promise<RemoveIssuerResult> {
+  return withTransaction(db, async (transaction) => {
+    const revision = await lockRegistry(transaction)
+    const before = await findIssuer(transaction, name)
+    if (!expected(before)) return { ok: false, conflict: 'stale' }
+    if (before === null) return { ok: false, conflict: 'none' }
+    const { rows } = await transaction.query<{ count: number }>(COUNT_PARTIES, [name])
+    const relyingParties = rows[0]?.count ?? 0
+    if (relyingParties > 0) return { ok: false, conflict: 'in_use', relyingParties }
+    await transaction.query(REMOVE_ISSUER, [name, revision + 1])
+    await bumpRegistry(transaction)
+    await writeAudit(transaction, audit(before, null))
+    return { ok: true, issuer: before }
+  })
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === '23505'
+}
