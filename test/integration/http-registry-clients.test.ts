@@ -1,0 +1,218 @@
+import type { RelyingParty } from '@curfew/client'
+import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+
+// Goal: a client is taken as its IdP exports it; what is wrong is told with what to change; and nobody gets at another's.
+// Method: the real console over HTTP, with credentials of every reach.
+
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0, allowedNetworks: [] })
+  await curfew.client.putIssuer('sidless', { iss: 'https://sidless.example', sid_supported: false })
+})
+afterAll(() => curfew.stop())
+
+const listOf = (issuer: string) => `/v1/issuers/${issuer}/relying-parties`
+const pathOf = (clientId: string, issuer = ISSUER) => `${listOf(issuer)}/${clientId}`
+const uriOf = (clientId: string) => `https://${clientId}.rp.example/logout`
+
+interface Answer {
+  readonly status: number
+  readonly body: RelyingParty & {
+    readonly errors?: readonly { readonly pointer: string; readonly detail: string }[]
+    readonly items?: readonly { readonly client_id: string; readonly name: string }[]
+  }
+}
+async function call(method: string, path: string, body?: unknown, key?: string): Promise<Answer> {
+  const headers = key === undefined ? {} : { authorization: `Bearer ${key}` }
+  const response = await curfew.call(method, path, body, headers)
+  return { status: response.status, body: (await response.json()) as Answer['body'] }
+}
+
+describe("a client in its product's words", () => {
+  const keycloak = (clientId: string) => ({
+    clientId,
+    name: 'Web shop',
+    enabled: true,
+    protocol: 'openid-connect',
+    secret: 'hush',
+    attributes: {
+      'backchannel.logout.url': uriOf(clientId),
+      'backchannel.logout.session.required': 'true',
+      'id.token.signed.response.alg': 'ES256',
+      'frontchannel.logout.url': '',
+    },
+  })
+
+  test('is used, kept and returned, without what is secret', async () => {
+    const { secret: _, ...kept } = keycloak('shop')
+    expect((await call('PUT', pathOf('shop'), keycloak('shop'))).status).toBe(201)
+    const { body } = await call('GET', pathOf('shop'))
+    expect(body).toMatchObject({
+      ...kept,
+      client_id: 'shop',
+      status: {
+        format: 'keycloak',
+        client_name: 'Web shop',
+        session_required: true,
+        algorithm: 'ES256',
+        endpoints: [{ name: 'main', uri: uriOf('shop'), enabled: true, disabled_reason: null }],
+      },
+    })
+    expect(JSON.stringify(body)).not.toContain('hush')
+  })
+
+  test('can be read, changed in those words, and put back', async () => {
+    await call('PUT', pathOf('edited'), keycloak('edited'))
+    const { body } = await call('GET', pathOf('edited'))
+    const attributes = { ...keycloak('edited').attributes, 'backchannel.logout.url': uriOf('moved') }
+    const put = await call('PUT', pathOf('edited'), { ...body, attributes })
+    expect(put.body.status.endpoints).toMatchObject([{ uri: uriOf('moved') }])
+    const patched = await call('PATCH', pathOf('edited'), { backchannel_logout_uri: uriOf('again') })
+    expect(patched.body.status.endpoints).toMatchObject([{ uri: uriOf('again') }])
+  })
+
+  test('is told of faults where they are', async () => {
+    const change = (attributes: object) => ({
+      ...keycloak('faulty'),
+      attributes: { ...keycloak('faulty').attributes, ...attributes },
+    })
+    for (const [body, pointer] of [
+      [change({ 'backchannel.logout.url': 'http://rp.example' }), '/attributes/backchannel.logout.url'],
+      [
+        change({ 'backchannel.logout.session.required': 'maybe' }),
+        '/attributes/backchannel.logout.session.required',
+      ],
+      [change({ 'id.token.signed.response.alg': 'HS512' }), '/attributes/id.token.signed.response.alg'],
+      [
+        change({ 'id.token.encrypted.response.alg': 'RSA1_5' }),
+        '/attributes/id.token.encrypted.response.alg',
+      ],
+      [keycloak('another'), '/clientId'],
+      [
+        { oidc_logout: { backchannel_logout_urls: [uriOf('a'), uriOf('b')] } },
+        '/oidc_logout/backchannel_logout_urls/1',
+      ],
+    ] as const) {
+      const refused = await call('PUT', pathOf('faulty'), body)
+      expect([refused.status, refused.body.errors?.map((fault) => fault.pointer)]).toEqual([400, [pointer]])
+    }
+  })
+
+  test('that is told nothing may have whatever its product allows', async () => {
+    const body = { name: 'M2M', jwt_configuration: { alg: 'HS256' }, app_type: 'non_interactive' }
+    const put = await call('PUT', pathOf('machine'), body)
+    expect([put.status, put.body.status]).toMatchObject([201, { format: 'auth0', endpoints: [] }])
+    const told = await call('PATCH', pathOf('machine'), { backchannel_logout_uri: uriOf('machine') })
+    expect([told.status, told.body.errors]).toMatchObject([400, [{ pointer: '/jwt_configuration/alg' }]])
+  })
+})
+
+describe('a check', () => {
+  test.each([
+    [
+      'a required session where there are none',
+      { backchannel_logout_session_required: true },
+      '/backchannel_logout_session_required',
+      /must be false.*sid_supported/,
+    ],
+  ])('refuses %s', async (_what, body, pointer, words) => {
+    const put = await call('PUT', pathOf('a', 'sidless'), { backchannel_logout_uri: uriOf('a'), ...body })
+    expect([put.status, put.body.errors]).toEqual([400, [{ pointer, detail: expect.stringMatching(words) }]])
+  })
+
+  test('refuses tokens without the session that is required', async () => {
+    const put = await call('PUT', pathOf('torn'), {
+      backchannel_logout_uri: uriOf('torn'),
+      backchannel_logout_session_required: true,
+      curfew: { subject_claims: 'sub' },
+    })
+    expect([put.status, put.body.errors?.[0]?.pointer]).toEqual([400, '/curfew/subject_claims'])
+  })
+
+  test('refuses a URI that another client of the issuer has, and names it to whoever may see it', async () => {
+    await call('PUT', pathOf('first'), {
+      curfew: { endpoints: [{ name: 'eu', uri: uriOf('common') }] },
+    })
+    const body = { backchannel_logout_uri: uriOf('common') }
+    const refused = await call('PUT', pathOf('second'), body)
+    expect([refused.status, refused.body.errors]).toEqual([
+      400,
+      [{ pointer: '/backchannel_logout_uri', detail: expect.stringContaining('first has this URI') }],
+    ])
+    const key = curfew.keyBoundTo(clients('second'), 'clients:write')
+    const blind = await call('PUT', pathOf('second'), body, key)
+    expect(blind.body.errors?.[0]?.detail).toMatch(/another client of the issuer has this URI/)
+    // At another issuer it is another matter.
+    expect((await call('PUT', pathOf('second', 'sidless'), body)).status).toBe(201)
+  })
+
+  test('lets one of two through that take the same URI at the same moment', async () => {
+    const put = (clientId: string) =>
+      call('PUT', pathOf(clientId), { backchannel_logout_uri: uriOf('raced') })
+    const answers = await Promise.all(['r1', 'r2', 'r3', 'r4', 'r5', 'r6'].map(put))
+    expect(answers.map(({ status }) => status).toSorted()).toEqual([201, 400, 400, 400, 400, 400])
+  })
+})
+
+const clients = (...ids: readonly string[]): Reach => ({
+  kind: 'clients',
+  issuer: ISSUER as IssuerName,
+  iss: ISS as Issuer,
+  clients: new Set(ids as readonly ClientId[]),
+})
+
+describe('a credential that is bound', () => {
+  const scopes = ['clients:read', 'clients:write'] as const
+
+  test('to clients sees and changes just these', async () => {
+    for (const clientId of ['mine', 'theirs']) await call('PUT', pathOf(clientId), {})
+    const key = curfew.keyBoundTo(clients('mine', 'new'), ...scopes)
+    const list = await call('GET', listOf(ISSUER), undefined, key)
+    expect(list.body.items?.map(({ client_id }) => client_id)).toEqual(['mine'])
+    expect((await call('PUT', pathOf('new'), {}, key)).status).toBe(201)
+    expect((await call('GET', '/v1/issuers', undefined, key)).body.items).toEqual([])
+    for (const [method, path] of [
+      ['GET', pathOf('theirs')],
+      ['PUT', pathOf('theirs')],
+      ['PATCH', pathOf('theirs')],
+      ['DELETE', pathOf('theirs')],
+      ['GET', listOf('sidless')],
+      ['GET', listOf('no-such')],
+      ['POST', `${listOf(ISSUER)}/import`],
+      ['DELETE', `/v1/issuers/${ISSUER}`],
+    ] as const) {
+      const body = ['PUT', 'PATCH', 'POST'].includes(method) ? {} : undefined
+      expect([method, path, (await call(method, path, body, key)).status]).toEqual([method, path, 404])
+    }
+    const exported = await curfew.call('GET', listOf(ISSUER), undefined, {
+      authorization: `Bearer ${key}`,
+      accept: 'application/x-ndjson',
+    })
+    const lines = (await exported.text()).trimEnd().split('\n')
+    expect(lines.map((line) => (JSON.parse(line) as RelyingParty).client_id)).toEqual(['mine', 'new'])
+  })
+
+  test('to an issuer sees just that', async () => {
+    const reach: Reach = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
+    const key = curfew.keyBoundTo(reach, ...scopes)
+    const { body } = await call('GET', '/v1/issuers', undefined, key)
+    expect(body.items?.map(({ name }) => name)).toEqual([ISSUER])
+    expect((await call('GET', listOf('sidless'), undefined, key)).status).toBe(404)
+    expect((await call('GET', listOf(ISSUER), undefined, key)).status).toBe(200)
+  })
+
+  test('to clients may not have us post into networks of ours; it may keep what it was given', async () => {
+    const key = curfew.keyBoundTo(clients('inner'), ...scopes)
+    const body = { curfew: { allowed_networks: ['10.0.0.0/8'] } }
+    const refused = await call('PUT', pathOf('inner'), body, key)
+    expect([refused.status, refused.body.errors?.[0]?.pointer]).toEqual([403, '/curfew/allowed_networks'])
+    expect((await call('PUT', pathOf('inner'), body)).status).toBe(201)
+    expect((await call('PUT', pathOf('inner'), { ...body, client_name: 'Inner' }, key)).status).toBe(200)
+    const wider = { curfew: { allowed_networks: ['10.0.0.0/8', '127.0.0.0/8'] } }
+    expect((await call('PATCH', pathOf('inner'), wider, key)).status).toBe(403)
+    expect((await call('PATCH', pathOf('inner'), { curfew: { allowed_networks: [] } }, key)).status).toBe(200)
+    expect((await call('PUT', pathOf('inner'), body, key)).status).toBe(403)
+  })
+})

@@ -1,0 +1,242 @@
+import type { Imported, ImportFault } from '@curfew/client'
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, openCurfew } from '../support/curfew.ts'
+
+// Goal: thousands of clients come in as a whole or not at all, with every fault by its line; and go out as they came in.
+// Method: the real console over HTTP and a real database; export and import again, for clients made at random.
+
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0, allowedNetworks: [] })
+})
+afterAll(() => curfew.stop())
+
+const NDJSON = 'application/x-ndjson'
+const linesOf = (clients: readonly unknown[]) =>
+  clients.map((client) => `${JSON.stringify(client)}\n`).join('')
+const clientOf = (clientId: string, more: object = {}) => ({
+  client_id: clientId,
+  backchannel_logout_uri: `https://${clientId}.rp.example/logout`,
+  ...more,
+})
+
+interface Problem {
+  readonly detail: string
+  readonly faults: readonly ImportFault[]
+  readonly faults_left_out: number
+}
+
+let issuers = 0
+/** A new issuer, and what is done with its relying parties. */
+async function open() {
+  issuers += 1
+  const issuer = `imported-${issuers}`
+  await curfew.client.putIssuer(issuer, { iss: `https://${issuer}.example` })
+  const path = `/v1/issuers/${issuer}/relying-parties`
+  return {
+    issuer,
+    path,
+    async post(text: string, query = ''): Promise<{ status: number; body: Imported & Problem }> {
+      const response = await curfew.call('POST', `${path}/import${query}`, text, { 'content-type': NDJSON })
+      return { status: response.status, body: (await response.json()) as Imported & Problem }
+    },
+    async exported(): Promise<string> {
+      const response = await curfew.call('GET', path, undefined, { accept: NDJSON })
+      expect([response.status, response.headers.get('content-type')]).toEqual([200, NDJSON])
+      return response.text()
+    },
+  }
+}
+const revision = async () =>
+  (await curfew.db.query<{ revision: number }>('select revision from registry_revision')).rows[0]?.revision ??
+  0
+const audited = async (issuer: string) =>
+  (await curfew.db.query("select 1 from audit where object like '/v1/issuers/' || $1 || '/%'", [issuer])).rows
+    .length
+
+describe('an import', () => {
+  test('registers all, in one change, and notes each; the same again changes nothing', async () => {
+    const { issuer, post } = await open()
+    const clients = Array.from({ length: 50 }, (_, index) => clientOf(`${issuer}-${index}`))
+    const before = await revision()
+    expect(await post(linesOf(clients))).toEqual({
+      status: 200,
+      body: { dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0 },
+    })
+    expect([await revision(), await audited(issuer)]).toEqual([before + 1, 50])
+    const next = clients.map((client, index) => (index < 3 ? { ...client, client_name: 'New' } : client))
+    expect((await post(linesOf(next))).body).toMatchObject({ created: 0, changed: 3, unchanged: 47 })
+    expect((await post(linesOf(next))).body).toMatchObject({ changed: 0, unchanged: 50 })
+    expect([await revision(), await audited(issuer)]).toEqual([before + 2, 53])
+    expect((await curfew.client.getJwks(issuer)).keys).toHaveLength(1)
+  })
+
+  test('takes clients of every product on one sheet, empty lines and both line ends', async () => {
+    const { issuer, path, post } = await open()
+    const text = [
+      JSON.stringify({
+        clientId: `${issuer}-kc`,
+        attributes: { 'backchannel.logout.url': `https://${issuer}-kc.example/` },
+        secret: 'hush',
+      }),
+      '',
+      JSON.stringify({
+        client_id: `${issuer}-a0`,
+        oidc_logout: { backchannel_logout_urls: ['https://a0.example/'] },
+      }),
+      JSON.stringify({ credentials: { oauthClient: { client_id: `${issuer}-ok`, client_secret: 'hush' } } }),
+      JSON.stringify(clientOf(`${issuer}-ory`)),
+    ].join('\r\n')
+    expect((await post(text)).body).toMatchObject({ created: 4 })
+    const { items } = (await (await curfew.call('GET', path)).json()) as {
+      items: { status: { format: string } }[]
+    }
+    expect(items.map(({ status }) => status.format)).toEqual(['auth0', 'keycloak', 'okta', 'oidc'])
+  })
+
+  test('with faults tells all of them by line, and applies nothing', async () => {
+    const { issuer, path, post } = await open()
+    await curfew.client.putRelyingParty(issuer, 'there', { backchannel_logout_uri: 'https://there.example/' })
+    const before = await revision()
+    const text = [
+      JSON.stringify(clientOf('good')),
+      '{ "client_id": ',
+      JSON.stringify(clientOf('http', { backchannel_logout_uri: 'http://rp.example/' })),
+      '',
+      JSON.stringify({ client_name: 'nobody' }),
+      JSON.stringify(clientOf('good')),
+      JSON.stringify(clientOf('thief', { backchannel_logout_uri: 'https://there.example/' })),
+      JSON.stringify(clientOf('twin', { backchannel_logout_uri: clientOf('good').backchannel_logout_uri })),
+      JSON.stringify(clientOf('loose', { curfew: { timeout: 1 } })),
+      '[]',
+      JSON.stringify(clientOf('ä')),
+    ].join('\n')
+    const { status, body } = await post(text)
+    expect([status, body.detail]).toEqual([
+      400,
+      expect.stringMatching(/^9 of 10 lines .*Nothing was changed/),
+    ])
+    expect(body.faults.map(({ line, client_id, pointer }) => [line, client_id, pointer])).toEqual([
+      [2, null, ''],
+      [3, 'http', '/backchannel_logout_uri'],
+      [5, null, '/client_id'],
+      [6, 'good', '/client_id'],
+      [7, 'thief', '/backchannel_logout_uri'],
+      [8, 'twin', '/backchannel_logout_uri'],
+      [9, null, '/curfew/timeout'],
+      [10, null, ''],
+      [11, null, '/client_id'],
+    ])
+    expect(await revision()).toBe(before)
+    expect((await curfew.call('GET', `${path}/good`)).status).toBe(404)
+  })
+
+  test('may exchange the URIs of clients that are all in it', async () => {
+    const { issuer, post } = await open()
+    const [a, b] = [`https://${issuer}.example/a`, `https://${issuer}.example/b`]
+    const swap = (one: string, two: string) =>
+      linesOf([
+        { client_id: 'one', backchannel_logout_uri: one },
+        { client_id: 'two', backchannel_logout_uri: two },
+      ])
+    expect((await post(swap(a, b))).status).toBe(200)
+    expect((await post(swap(b, a))).body).toMatchObject({ changed: 2 })
+  })
+
+  test('that is dry says what would come of it, and leaves no trace, not even a key', async () => {
+    const { issuer, path, post } = await open()
+    await curfew.client.putRelyingParty(issuer, 'old', {})
+    const before = await revision()
+    const lines = linesOf([clientOf('old'), clientOf('new', { id_token_signed_response_alg: 'EdDSA' })])
+    expect(await post(lines, '?dry_run=true')).toMatchObject({
+      status: 200,
+      body: { dry_run: true, total: 2, created: 1, changed: 1, unchanged: 0 },
+    })
+    expect(await revision()).toBe(before)
+    expect((await curfew.call('GET', `${path}/new`)).status).toBe(404)
+    expect((await curfew.client.getJwks(issuer)).keys).toEqual([])
+  })
+
+  test('of nothing, of JSON, or of more than there may be is refused', async () => {
+    const { path, post } = await open()
+    for (const text of ['', '\n\n']) expect((await post(text)).status).toBe(400)
+    expect((await curfew.call('POST', `${path}/import`, {})).status).toBe(415)
+    expect((await post('{}\n'.repeat(20_001))).status).toBe(413)
+  })
+
+  test('of thousands is done within seconds', async () => {
+    const { issuer, post, exported } = await open()
+    const clients = Array.from({ length: 5_000 }, (_, index) =>
+      clientOf(`${issuer}-${index}`, { redirect_uris: ['https://rp.example/cb'], contacts: ['a@b.example'] }),
+    )
+    const startedMs = performance.now()
+    expect((await post(linesOf(clients))).body).toMatchObject({ created: 5_000 })
+    expect(performance.now() - startedMs).toBeLessThan(20_000)
+    expect((await exported()).trimEnd().split('\n')).toHaveLength(5_000)
+  })
+})
+
+describe('what is exported', () => {
+  const uri = fc.tuple(fc.stringMatching(/^[a-z]{1,8}$/), fc.stringMatching(/^[a-z0-9/?&=%]{0,12}$/)).map(
+    ([host, path]) =>
+      (id: string) =>
+        `https://${host}-${id}.example/${path.replaceAll('%', '%20')}`,
+  )
+  const client = fc.record(
+    {
+      client_name: fc.string({ unit: 'grapheme', maxLength: 20 }).filter((text) => !text.includes('\0')),
+      backchannel_logout_session_required: fc.boolean(),
+      id_token_signed_response_alg: fc.constantFrom('RS256', 'ES256'),
+      contacts: fc.array(fc.constantFrom('a@b.example', 'c@d.example')),
+      'urn:own': fc.constantFrom(null, 1.5, { deep: [true, 'x'] }, ''),
+      attributes: fc.constantFrom({ a: 'b' }, {}),
+      curfew: fc.record(
+        {
+          timeout_ms: fc.integer({ min: 100, max: 30_000 }),
+          enabled: fc.boolean(),
+          retry_schedule_ms: fc.array(fc.integer({ min: 1_000, max: 9_000 }), { maxLength: 3 }),
+        },
+        { requiredKeys: [] },
+      ),
+    },
+    { requiredKeys: [] },
+  )
+
+  test('is what was imported, and is taken back unchanged, here and elsewhere', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(client, uri, fc.boolean()), { maxLength: 8, minLength: 1 }),
+        async (given) => {
+          const [here, there] = [await open(), await open()]
+          const clients = given.map(([members, uriOf, told], index) => ({
+            client_id: `c-${index}`,
+            ...members,
+            ...(told && { backchannel_logout_uri: uriOf(`${index}`) }),
+            curfew: {
+              ...members.curfew,
+              ...(told && {
+                endpoints: [{ name: 'eu', uri: uriOf(`eu-${index}`), enabled: index % 2 === 0 }],
+              }),
+            },
+          }))
+          expect((await here.post(linesOf(clients))).status).toBe(200)
+          const text = await here.exported()
+          expect((await here.post(text)).body).toMatchObject({ unchanged: clients.length })
+          expect((await there.post(text)).body).toMatchObject({ created: clients.length })
+          expect(await there.exported()).toBe(text)
+          const lines = text
+            .trimEnd()
+            .split('\n')
+            .map((line) => JSON.parse(line) as { curfew?: object })
+          expect(lines.map((line) => ({ ...line, curfew: line.curfew ?? {} }))).toEqual(clients)
+        },
+      ),
+      { numRuns: 10 },
+    )
+  })
+
+  test('of nobody is nothing', async () => {
+    expect(await (await open()).exported()).toBe('')
+  })
+})
