@@ -124,7 +124,7 @@ describe('exit statuses and words of what is wrong', () => {
   test.each([
     { args: [], says: 'dlq what? list, show, replay.' },
     { args: ['lst'], says: 'There is no command dlq lst.' },
-    { args: ['show'], says: 'Give one id' },
+    { args: ['show'], says: 'Give just one' },
     { args: ['list', '--lmit', '1'], says: "Unknown option '--lmit'" },
     { args: ['list', '--limit', '0'], says: '--limit must be' },
     { args: ['list', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },

@@ -17,7 +17,16 @@ import type {
 } from './dead-letters.ts'
 import type { LogoutEventInput } from './logout-event.ts'
 import type { Probe, ProbeInput } from './probe.ts'
-import type { Issuer, IssuerInput, RelyingParty, RelyingPartyInput } from './registry.ts'
+import type {
+  Imported,
+  Issuer,
+  IssuerInput,
+  RelyingParty,
+  RelyingPartyHealth,
+  RelyingPartyInput,
+  RelyingPartyPatch,
+  Removed,
+} from './registry.ts'
 import type { Webhook, WebhookDelivery, WebhookInput, WebhookTest } from './webhooks.ts'
 
 /** Curfew answered, and the answer is no. */
@@ -103,10 +112,32 @@ export interface Client {
   probe(issuer: string, clientId: string, probe?: ProbeInput): Promise<Probe>
   /** The last probe of this client, also one that is under way. */
   getProbe(issuer: string, clientId: string): Promise<Probe>
+  listIssuers(page?: PageFilter): Promise<Page<Issuer>>
+  listRelyingParties(issuer: string, page?: PageFilter): Promise<Page<RelyingParty>>
+  /**
+   * Patches a relying party (RFC 7396) as it is found, and again where somebody else came first.
+   *
+   * @param patch what shall be another; it may be asked more than once.
+   */
+  changeRelyingParty(
+    issuer: string,
+    clientId: string,
+    patch: (before: RelyingParty) => RelyingPartyPatch,
+  ): Promise<RelyingParty>
+  deleteRelyingParty(issuer: string, clientId: string): Promise<Removed>
+  getRelyingPartyHealth(issuer: string, clientId: string): Promise<RelyingPartyHealth>
+  /** @param clients NDJSON, whole or as it comes. Faults are in the `faults` of the problem: see `ImportFault`. */
+  importRelyingParties(
+    issuer: string,
+    clients: string | ReadableStream<Uint8Array>,
+    options?: { readonly dryRun?: boolean },
+  ): Promise<Imported>
+  /** Every relying party as NDJSON, as it comes. */
+  exportRelyingParties(issuer: string): Promise<ReadableStream<Uint8Array>>
   getJwks(issuer: string): Promise<Jwks>
   /** The answer has the key itself, this once. */
   createApiKey(key: ApiKeyInput): Promise<NewApiKey>
-  listApiKeys(page?: { readonly limit?: number; readonly cursor?: string }): Promise<Page<ApiKey>>
+  listApiKeys(page?: PageFilter): Promise<Page<ApiKey>>
   revokeApiKey(id: string): Promise<ApiKey>
   /** The answer has the secret where the webhook is new. */
   putWebhook(name: string, webhook: WebhookInput): Promise<Webhook>
@@ -116,30 +147,44 @@ export interface Client {
   listWebhookDeliveries(name: string, page?: PageFilter): Promise<Page<WebhookDelivery>>
 }
 
+const NDJSON = 'application/x-ndjson'
+/** How often a change is made anew because somebody else came first. */
+const CHANGE_TRIES = 10
+
 export function createClient({ url, key }: ClientOptions): Client {
   // Paths are put behind what `url` has, which may itself lie under a path of a proxy.
   const base = url.replace(/\/+$/, '')
+  async function send(
+    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
+    path: string,
+    {
+      body,
+      headers = {},
+    }: { body?: string | ReadableStream<Uint8Array>; headers?: Readonly<Record<string, string>> } = {},
+  ): Promise<Response> {
+    const response = await fetch(base + path, {
+      method,
+      headers: { authorization: `Bearer ${key}`, ...headers },
+      // What comes by and by can be sent in one direction at a time only.
+      ...(body !== undefined && { body, duplex: 'half' }),
+    })
+    if (response.ok) return response
+    const after = response.headers.get('retry-after')
+    throw new ApiError(
+      readProblem(await response.text(), response.status),
+      after === null || !/^\d+$/.test(after) ? null : Number(after) * 1_000,
+    )
+  }
   async function call<Answer>(
     method: 'GET' | 'POST' | 'PUT' | 'DELETE',
     path: string,
     body?: unknown,
   ): Promise<Answer> {
-    const response = await fetch(base + path, {
-      method,
-      headers: {
-        authorization: `Bearer ${key}`,
-        ...(body !== undefined && { 'content-type': 'application/json' }),
-      },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    })
+    const json = { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }
+    const response = await send(method, path, body === undefined ? {} : json)
     const text = await response.text()
     // 204 has nothing to say.
-    if (response.ok) return (text === '' ? undefined : JSON.parse(text)) as Answer
-    const after = response.headers.get('retry-after')
-    throw new ApiError(
-      readProblem(text, response.status),
-      after === null || !/^\d+$/.test(after) ? null : Number(after) * 1_000,
-    )
+    return (text === '' ? undefined : JSON.parse(text)) as Answer
   }
   const issuerPath = (name: string) => `/v1/issuers/${encodeURIComponent(name)}`
   const webhookPath = (name: string) => `/v1/webhooks/${encodeURIComponent(name)}`
@@ -165,6 +210,43 @@ export function createClient({ url, key }: ClientOptions): Client {
     getRelyingParty: (issuer, clientId) => call('GET', partyPath(issuer, clientId)),
     probe: (issuer, clientId, probe = {}) => call('POST', `${partyPath(issuer, clientId)}/probe`, probe),
     getProbe: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/probe`),
+    listIssuers: (page = {}) => call('GET', `/v1/issuers?${query(page)}`),
+    listRelyingParties: (issuer, page = {}) =>
+      call('GET', `${issuerPath(issuer)}/relying-parties?${query(page)}`),
+    async changeRelyingParty(issuer, clientId, patch) {
+      const path = partyPath(issuer, clientId)
+      for (let tries = 1; ; tries++) {
+        const found = await send('GET', path)
+        const etag = found.headers.get('etag')
+        const change = patch((await found.json()) as RelyingParty)
+        try {
+          const changed = await send('PATCH', path, {
+            body: JSON.stringify(change),
+            headers: {
+              'content-type': 'application/merge-patch+json',
+              ...(etag !== null && { 'if-match': etag }),
+            },
+          })
+          return (await changed.json()) as RelyingParty
+        } catch (error) {
+          const overtaken = error instanceof ApiError && error.status === 412
+          if (!overtaken || tries === CHANGE_TRIES) throw error
+        }
+      }
+    },
+    deleteRelyingParty: (issuer, clientId) => call('DELETE', partyPath(issuer, clientId)),
+    getRelyingPartyHealth: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/health`),
+    async importRelyingParties(issuer, clients, { dryRun = false } = {}) {
+      const path = `${issuerPath(issuer)}/relying-parties/import${dryRun ? '?dry_run=true' : ''}`
+      const response = await send('POST', path, { body: clients, headers: { 'content-type': NDJSON } })
+      return (await response.json()) as Imported
+    },
+    async exportRelyingParties(issuer) {
+      const response = await send('GET', `${issuerPath(issuer)}/relying-parties`, {
+        headers: { accept: NDJSON },
+      })
+      return response.body ?? new ReadableStream()
+    },
     getJwks: (issuer) => call('GET', `/issuers/${encodeURIComponent(issuer)}/jwks.json`),
     createApiKey: (key) => call('POST', '/v1/api-keys', key),
     listApiKeys: (page = {}) => call('GET', `/v1/api-keys?${query(page)}`),
@@ -178,7 +260,9 @@ export function createClient({ url, key }: ClientOptions): Client {
   }
 }
 
-function query(filter: Readonly<Record<string, unknown>> | DeliveriesFilter | DeadLettersFilter): string {
+function query(
+  filter: Readonly<Record<string, unknown>> | DeliveriesFilter | DeadLettersFilter | PageFilter,
+): string {
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(filter)) {
     if (value !== undefined) parameters.set(name, String(value))

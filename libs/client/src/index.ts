@@ -14,7 +14,15 @@ export {
   type Scope,
 } from './api.ts'
 export { ApiKey, ApiKeyInput, NewApiKey } from './api-keys.ts'
-export { ApiError, type Client, type ClientOptions, createClient, type DeadLettersFilter } from './client.ts'
+export {
+  ApiError,
+  type Client,
+  type ClientOptions,
+  createClient,
+  type DeadLettersFilter,
+  type Page,
+} from './client.ts'
+export { clientIdIn } from './client-id.ts'
 export {
   DEAD_LETTER_TYPE,
   type DeadLetterFacts,
@@ -49,6 +57,7 @@ export {
   Issuer,
   IssuerInput,
   RelyingParty,
+  RelyingPartyHealth,
   RelyingPartyInput,
   RelyingPartyPatch,
   RelyingPartySettings,

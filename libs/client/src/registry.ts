@@ -221,3 +221,35 @@ export interface ImportFault {
   readonly pointer: string
   readonly detail: string
 }
+
+/** How one endpoint has done lately. */
+const EndpointHealth = Type.Object({
+  name: Text,
+  uri: Text,
+  enabled: Type.Boolean(),
+  disabled_reason: nullable(Text),
+  waiting: Type.Integer({ minimum: 0, description: 'Deliveries that wait for it, counted up to 100000.' }),
+  waiting_since: Type.Union([Time, Type.Null()], {
+    description: 'Since when the oldest of them is planned.',
+  }),
+  settled: Type.Integer({
+    minimum: 0,
+    description:
+      'Of its latest 1000 deliveries, how many were acknowledged or given up on. The rest is about these.',
+  }),
+  share_acknowledged: Type.Union([Type.Number(), Type.Null()], { description: 'From 0 to 1.' }),
+  last_acknowledged_at: nullable(Time),
+  elapsed_ms: Type.Union(
+    [Type.Object({ p50: Type.Number(), p95: Type.Number(), p99: Type.Number() }), Type.Null()],
+    { description: 'From acceptance (202) to acknowledgement, without what was replayed.' },
+  ),
+})
+
+export const RelyingPartyHealth = Type.Object({
+  client_id: Text,
+  issuer: Text,
+  client_name: nullable(Text),
+  waiting: Count,
+  endpoints: Type.Array(EndpointHealth),
+})
+export type RelyingPartyHealth = Static<typeof RelyingPartyHealth>

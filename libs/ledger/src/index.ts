@@ -98,8 +98,8 @@ export {
   type RelyingPartyRecord,
   removeRelyingParty,
   type StoredMetadata,
-  WAITING_MAX,
 } from './relying-parties.ts'
+export { type EndpointHealthRecord, endpointsHealth } from './relying-party-health.ts'
 export {
   cancelReplay,
   createReplay,

@@ -33,7 +33,7 @@ type Options = NonNullable<ParseArgsConfig['options']>
  */
 export function parse<const Given extends Options>(args: readonly string[], options: Given, positionals = 0) {
   const parsed = read(args, options, positionals > 0)
-  if (parsed.positionals.length !== positionals) throw new UsageError('Which one? Give one id.')
+  if (parsed.positionals.length !== positionals) throw new UsageError('Which one? Give just one.')
   return parsed
 }
 

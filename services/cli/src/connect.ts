@@ -37,11 +37,12 @@ export class CallFailed extends Error {
   }
 }
 
-/** What a call answers. @throws {CallFailed} */
+/** What a call answers. @throws {CallFailed} and, as it is, what was found to be asked wrongly meanwhile. */
 export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
   try {
     return await call
   } catch (error) {
+    if (error instanceof UsageError) throw error
     if (error instanceof ApiError) {
       const { status } = error
       throw new CallFailed(`Curfew answered ${status}: ${error.message}`, {

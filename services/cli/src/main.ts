@@ -33,6 +33,20 @@ const USAGE = `Usage: curfew COMMAND
   which ones:   --issuer NAME --client CLIENT_ID --reason REASON --from TIME --to TIME
                 --id ID (may be repeated; replay only) --limit N (list only)
 
+  rp list       relying parties: who is told, and where
+  rp show ID    one of them
+  rp put FILE   register one, or replace it: OIDC client metadata as JSON, or as its IdP exports it
+                --client CLIENT_ID  where the file names none
+  rp delete ID  remove one; its history stays
+  rp enable ID, rp disable ID
+                --endpoint NAME   just one of its curfew.endpoints
+  rp import FILE
+                many at once, all or none: NDJSON, a JSON list, or a Keycloak realm
+                --dry-run         check only
+  rp export     all of an issuer as NDJSON, as import takes it
+  rp health ID  what waits, what was acknowledged, how fast
+  whose:        --issuer NAME, unless there is just one; FILE may be -
+
   api-keys list       who may call
   api-keys create     a new key, shown this once
                 --name NAME --scope SCOPE (may be repeated)

@@ -1,5 +1,190 @@
-import { group } from './arguments.ts'
+import { readFile } from 'node:fs/promises'
+import { Writable } from 'node:stream'
+import { text as readAll } from 'node:stream/consumers'
+import { type Client, clientIdIn, type Page, type RelyingParty, type RelyingPartyInput } from '@curfew/client'
+import { parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { importClients } from './rp-import.ts'
 import { probe } from './rp-probe.ts'
+import { healthText, partyTable, partyText } from './rp-text.ts'
 
-/** `curfew rp probe`. */
-export const rp = group('rp', { probe })
+const PAGE_MAX = 500
+const LIMIT_DEFAULT = 50
+const OPTIONS = {
+  ...CONNECTION_OPTIONS,
+  issuer: { type: 'string' },
+  json: { type: 'boolean' },
+} as const
+
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+  list,
+  show,
+  put,
+  delete: remove,
+  enable: (args) => enable(args, true),
+  disable: (args) => enable(args, false),
+  import: importFile,
+  export: exportAll,
+  health,
+  probe,
+}
+
+/** `curfew rp …`. @returns the exit status. */
+export async function rp([name, ...args]: readonly string[]): Promise<number> {
+  if (name === undefined) throw new UsageError(`rp ${Object.keys(COMMANDS).join(', rp ')}?`)
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
+  if (command === undefined) throw new UsageError(`There is no command rp ${name}.`)
+  return command(args)
+}
+
+async function list(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, { ...OPTIONS, limit: { type: 'string' } })
+  const limit = Number(values.limit ?? LIMIT_DEFAULT)
+  if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
+  const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
+  const items: RelyingParty[] = []
+  let cursor: string | null = null
+  do {
+    const page: Page<RelyingParty> = await answered(
+      client.listRelyingParties(issuer, {
+        limit: Math.min(PAGE_MAX, limit - items.length),
+        ...(cursor !== null && { cursor }),
+      }),
+    )
+    items.push(...page.items)
+    cursor = page.next_cursor
+  } while (cursor !== null && items.length < limit)
+  print(values.json, { items, next_cursor: cursor }, () => {
+    if (items.length === 0) return `No relying parties at ${issuer}.\n`
+    return `${partyTable(items)}${cursor === null ? '' : 'There are more: --limit, or rp export.\n'}`
+  })
+  return 0
+}
+
+async function show(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, OPTIONS, 1)
+  const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
+  const party = await answered(client.getRelyingParty(issuer, positionals[0] ?? ''))
+  print(values.json, party, () => partyText(party))
+  return 0
+}
+
+async function put(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, { ...OPTIONS, client: { type: 'string' } }, 1)
+  const body = readJson(await readInput(positionals[0] ?? ''))
+  const clientId = values.client ?? clientIdIn(body)
+  if (clientId === null) throw new UsageError('The file names no client_id: give --client.')
+  const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
+  const party = await answered(client.putRelyingParty(issuer, clientId, body))
+  print(values.json, party, () => partyText(party))
+  return 0
+}
+
+async function remove(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, OPTIONS, 1)
+  const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
+  const removed = await answered(client.deleteRelyingParty(issuer, positionals[0] ?? ''))
+  print(values.json, removed, () => {
+    const { waiting } = removed
+    const dying = waiting === 0 ? '' : ` ${waiting} deliveries that wait for it will die as client_removed.`
+    return `Removed ${removed.client_id} from ${issuer}.${dying}\n`
+  })
+  return 0
+}
+
+async function enable(args: readonly string[], enabled: boolean): Promise<number> {
+  const { values, positionals } = parse(args, { ...OPTIONS, endpoint: { type: 'string' } }, 1)
+  const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
+  const { endpoint: name } = values
+  const party = await answered(
+    client.changeRelyingParty(issuer, positionals[0] ?? '', ({ curfew: { endpoints = [] } }) => {
+      if (name === undefined) return { curfew: { enabled } }
+      if (!endpoints.some((endpoint) => endpoint.name === name))
+        throw new UsageError(`It has no endpoint ${name} among its curfew.endpoints.`)
+      const changed = endpoints.map((endpoint) =>
+        endpoint.name === name ? { ...endpoint, enabled } : endpoint,
+      )
+      return { curfew: { endpoints: changed } }
+    }),
+  )
+  print(values.json, party, () => partyText(party))
+  return 0
+}
+
+async function importFile(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, { ...OPTIONS, 'dry-run': { type: 'boolean' } }, 1)
+  const input = await readInput(positionals[0] ?? '')
+  const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
+  return importClients(client, input, {
+    issuer,
+    dryRun: values['dry-run'] === true,
+    json: values.json === true,
+  })
+}
+
+async function exportAll(args: readonly string[]): Promise<number> {
+  // Lines of JSON they are with --json or without.
+  const { values } = parse(args, OPTIONS)
+  const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
+  const lines = await answered(client.exportRelyingParties(issuer))
+  // Standard output stays open for what else is to be said.
+  await answered(
+    lines.pipeTo(
+      Writable.toWeb(
+        new Writable({ write: (chunk, _encoding, done) => void process.stdout.write(chunk, done) }),
+      ),
+    ),
+  )
+  return 0
+}
+
+async function health(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, OPTIONS, 1)
+  const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
+  const found = await answered(client.getRelyingPartyHealth(issuer, positionals[0] ?? ''))
+  print(values.json, found, () => healthText(found))
+  return 0
+}
+
+/** The issuer that is meant: the one that is named, or the only one that there is. @throws {UsageError} */
+async function issuerOf(client: Client, given: string | undefined): Promise<string> {
+  if (given !== undefined) return given
+  const { items } = await answered(client.listIssuers({ limit: 2 }))
+  const [only] = items
+  if (only === undefined || items.length > 1) throw new UsageError('Of which issuer? Give --issuer NAME.')
+  return only.name
+}
+
+/** A file, or what comes in where it is `-`. */
+async function readInput(file: string): Promise<string> {
+  if (file === '-') return readAll(process.stdin)
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    throw new UsageError(`${file} cannot be read: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    })
+  }
+}
+
+function readJson(input: string): RelyingPartyInput & Readonly<Record<string, unknown>> {
+  try {
+    return JSON.parse(input) as RelyingPartyInput & Readonly<Record<string, unknown>>
+  } catch (error) {
+    throw new UsageError(`The file is not JSON: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    })
+  }
+}
+
+function print(json: boolean | undefined, value: unknown, inWords: () => string): void {
+  process.stdout.write(json === true ? `${JSON.stringify(value)}\n` : inWords())
+}

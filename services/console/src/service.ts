@@ -8,6 +8,7 @@ import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
+import { registerHealth } from './health.ts'
 import { registerImport } from './import.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
@@ -45,6 +46,7 @@ export function createConsole(deps: ConsoleDeps): void {
   }
   registerRelyingParties(server, registration)
   registerImport(server, registration)
+  registerHealth(server, { db })
   registerProbes(server, { db, keyring, clientKeys, client, targetFault })
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })

@@ -1,0 +1,79 @@
+import { ApiError, type Client, type ImportFault } from '@curfew/client'
+import { answered, CallFailed } from './connect.ts'
+import { createProgress } from './progress.ts'
+import { table } from './table.ts'
+
+/** Bytes that are sent at once. */
+const CHUNK = 64 * 1024
+
+/**
+ * Sends clients to be imported, shows how that gets on, and reports. @param input NDJSON, a JSON list, one client, or the export
+ * of a Keycloak realm.
+ *
+ * @returns the exit status: 1 where there are faults, and so nothing was applied.
+ */
+export async function importClients(
+  client: Client,
+  input: string,
+  { issuer, dryRun, json }: { issuer: string; dryRun: boolean; json: boolean },
+): Promise<number> {
+  const bytes = new TextEncoder().encode(toLines(input))
+  const progress = createProgress(process.stderr)
+  let sent = 0
+  const stream = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      const chunk = bytes.subarray(sent, sent + CHUNK)
+      sent += chunk.length
+      progress.show(sent, bytes.length, `${kib(sent)} of ${kib(bytes.length)} KiB sent`)
+      if (chunk.length > 0) controller.enqueue(chunk)
+      if (sent === bytes.length) controller.close()
+    },
+  })
+  try {
+    const done = await answered(client.importRelyingParties(issuer, stream, { dryRun }))
+    progress.end()
+    const { total, created, changed, unchanged } = done
+    const verb = dryRun ? 'It would create' : 'Created'
+    process.stdout.write(
+      json
+        ? `${JSON.stringify(done)}\n`
+        : `${total} clients at ${issuer}. ${verb} ${created}, ${dryRun ? 'change' : 'changed'} ${changed}, and ${dryRun ? 'leave' : 'left'} ${unchanged} as they are.\n`,
+    )
+    return 0
+  } catch (error) {
+    progress.end()
+    const problem =
+      error instanceof CallFailed && error.cause instanceof ApiError ? error.cause.problem : null
+    const { faults, faults_left_out: leftOut = 0 } = (problem ?? {}) as {
+      faults?: readonly ImportFault[]
+      faults_left_out?: number
+    }
+    if (problem === null || faults === undefined) throw error
+    process.stdout.write(json ? `${JSON.stringify(problem)}\n` : report(faults, leftOut))
+    if (!json) process.stderr.write(`${problem.detail}\n`)
+    return 1
+  }
+}
+
+function report(faults: readonly ImportFault[], leftOut: number): string {
+  const rows = faults.map(({ line, client_id, pointer, detail }) => [line, client_id ?? '', pointer, detail])
+  const more = leftOut === 0 ? '' : `… and ${leftOut} more.\n`
+  return `${table([['LINE', 'CLIENT', 'WHERE', 'WHAT'], ...rows])}${more}`
+}
+
+/** A client for each line. What is JSON as a whole is put so; what is not is NDJSON already, or is told what it is not. */
+function toLines(input: string): string {
+  let whole: unknown
+  try {
+    whole = JSON.parse(input)
+  } catch {
+    return input
+  }
+  const { clients } = Object(whole) as { readonly clients?: unknown }
+  const list = Array.isArray(whole) ? whole : Array.isArray(clients) ? clients : [whole]
+  return list.map((client) => `${JSON.stringify(client)}\n`).join('')
+}
+
+function kib(bytes: number): string {
+  return Math.ceil(bytes / 1_024).toLocaleString('en')
+}

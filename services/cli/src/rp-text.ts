@@ -1,0 +1,59 @@
+import type { RelyingParty, RelyingPartyHealth } from '@curfew/client'
+import { plain, table } from './table.ts'
+
+/** Relying parties in columns. */
+export function partyTable(parties: readonly RelyingParty[]): string {
+  const rows = parties.map(({ client_id, status }) => [
+    client_id,
+    status.client_name ?? '',
+    status.enabled ? 'yes' : `no: ${status.disabled_reason ?? 'disabled'}`,
+    status.algorithm,
+    status.endpoints.map(({ name, uri }) => (name === 'main' ? uri : `${name}=${uri}`)).join(' ') ||
+      'none: it is told nothing',
+  ])
+  return table([['CLIENT', 'NAME', 'ENABLED', 'ALG', 'ENDPOINTS'], ...rows])
+}
+
+/** One relying party in words. */
+export function partyText({ client_id, issuer, curfew, status }: RelyingParty): string {
+  const { tls, endpoints: _, ...settings } = curfew
+  const facts: readonly (readonly [string, string])[] = [
+    ['relying party', `${status.client_name ?? client_id} (${issuer}/${client_id})`],
+    ['read as', status.format],
+    ['tokens', `${status.algorithm}${status.session_required ? ', with the session (sid)' : ''}`],
+    ...Object.entries(settings).map(([name, value]) => [name, JSON.stringify(value)] as const),
+    ...(tls === undefined ? [] : [['tls', Object.keys(tls).join(', ')] as const]),
+    ...(status.waiting === undefined || status.waiting === 0
+      ? []
+      : [['waiting', `${status.waiting} deliveries`] as const]),
+  ]
+  const endpoints = status.endpoints.map(({ name, uri, enabled, disabled_reason }) => [
+    name,
+    enabled ? 'yes' : `no: ${disabled_reason}`,
+    uri,
+  ])
+  return (
+    facts.map(([name, value]) => `${name.padEnd(18)}${plain(value)}\n`).join('') +
+    (endpoints.length === 0
+      ? 'It has no endpoint, and is told nothing.\n'
+      : `\n${table([['ENDPOINT', 'ENABLED', 'URI'], ...endpoints])}`)
+  )
+}
+
+/** How a relying party has done lately, in columns. */
+export function healthText({ issuer, client_id, client_name, endpoints }: RelyingPartyHealth): string {
+  const rows = endpoints.map((endpoint) => [
+    endpoint.name,
+    endpoint.enabled ? 'yes' : `no: ${endpoint.disabled_reason}`,
+    endpoint.waiting,
+    endpoint.share_acknowledged === null ? '' : `${(endpoint.share_acknowledged * 100).toFixed(1)} %`,
+    endpoint.last_acknowledged_at?.slice(0, 19).replace('T', ' ') ?? 'never lately',
+    endpoint.elapsed_ms?.p50 ?? '',
+    endpoint.elapsed_ms?.p95 ?? '',
+    endpoint.elapsed_ms?.p99 ?? '',
+  ])
+  const head = ['ENDPOINT', 'ENABLED', 'WAITING', 'ACKNOWLEDGED', 'LAST (UTC)', 'P50 MS', 'P95 MS', 'P99 MS']
+  return `${plain(client_name ?? client_id)} (${plain(`${issuer}/${client_id}`)}), of the latest 1,000 deliveries to each:\n\n${
+    rows.length === 0 ? 'It has no endpoint, and is told nothing.\n' : table([head, ...rows])
+  }`
+}

@@ -1,0 +1,187 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Imported, RelyingParty, RelyingPartyHealth } from '@curfew/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { useProcesses } from '../support/processes.ts'
+import { openRelyingParty, type RelyingParty as Receiver } from '../support/relying-party.ts'
+
+// Goal: an RP owner at a terminal, or a script, sees, changes, imports and exports relying parties, and knows how they do.
+// Method: the real command against all services.
+
+const processes = useProcesses()
+let curfew: Curfew
+let shop: Receiver
+let folder: string
+beforeAll(async () => {
+  curfew = await openCurfew()
+  shop = await openRelyingParty(curfew, { clientId: 'shop', metadata: { client_name: 'Web shop' } })
+  folder = await mkdtemp(join(tmpdir(), 'curfew-rp-'))
+})
+afterAll(async () => {
+  await curfew.stop()
+  await shop.close()
+  await rm(folder, { recursive: true })
+})
+
+async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const command = processes.start({
+    name: `curfew rp ${args[0]}`,
+    file: 'services/cli/src/main.ts',
+    args: ['rp', ...args],
+    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env },
+  })
+  const { code } = await command.exit()
+  return { code, stdout: command.stdout, stderr: command.stderr }
+}
+const json = async <Answer>(args: readonly string[]) =>
+  JSON.parse((await run([...args, '--json'])).stdout) as Answer
+
+async function file(name: string, content: unknown): Promise<string> {
+  const path = join(folder, name)
+  await writeFile(path, typeof content === 'string' ? content : JSON.stringify(content, null, 2))
+  return path
+}
+
+test('list, show, put and delete', async () => {
+  const listed = await run(['list'])
+  expect(listed).toMatchObject({ code: 0, stderr: '' })
+  expect(listed.stdout).toMatch(/^shop +Web shop +yes +ES256 +http:/m)
+  const path = await file('wiki.json', {
+    clientId: 'wiki',
+    name: 'Wiki',
+    secret: 'hush',
+    attributes: { 'backchannel.logout.url': 'https://wiki.example/logout' },
+  })
+  const put = await run(['put', path])
+  expect(put).toMatchObject({ code: 0, stderr: '' })
+  expect(put.stdout).toMatch(/^relying party +Wiki \(main\/wiki\)$/m)
+  expect(put.stdout).toMatch(/^read as +keycloak$/m)
+  expect(put.stdout).toMatch(/^main +yes +https:\/\/wiki.example\/logout$/m)
+  expect(await json<RelyingParty>(['show', 'wiki'])).toMatchObject({ clientId: 'wiki', name: 'Wiki' })
+  expect((await run(['delete', 'wiki'])).stdout).toBe('Removed wiki from main.\n')
+  expect(await run(['show', 'wiki'])).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: 'Curfew answered 404: No relying party wiki is registered at main.\n',
+  })
+  const faulty = await file('faulty.json', { backchannel_logout_uri: 'https://wiki.example/#top' })
+  expect((await run(['put', faulty])).code).toBe(2)
+  const refused = await run(['put', faulty, '--client', 'wiki'])
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('/backchannel_logout_uri must')])
+})
+
+test('disable and enable, the whole or one endpoint', async () => {
+  await curfew.client.putRelyingParty(ISSUER, 'pods', {
+    curfew: {
+      endpoints: ['a', 'b'].map((name) => ({ name, uri: `https://${name}.pods.example/` })),
+    },
+  })
+  const off = await run(['disable', 'pods', '--endpoint', 'b'])
+  expect(off.code).toBe(0)
+  expect(off.stdout).toMatch(/^a +yes .*\nb +no: disabled by its owner /m)
+  expect((await json<RelyingParty>(['disable', 'pods'])).status.enabled).toBe(false)
+  expect(
+    (await json<RelyingParty>(['enable', 'pods'])).status.endpoints.map(({ enabled }) => enabled),
+  ).toEqual([true, false])
+  expect((await json<RelyingParty>(['enable', 'pods', '--endpoint', 'b'])).status.endpoints[1]?.enabled).toBe(
+    true,
+  )
+  expect(await run(['enable', 'pods', '--endpoint', 'c'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^It has no endpoint c /),
+  })
+})
+
+test('health', async () => {
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
+  await curfew.client.getLogoutEvent(id, { wait: 20 })
+  await eventually(async () =>
+    expect(await curfew.client.getRelyingPartyHealth(ISSUER, 'shop')).toMatchObject({ waiting: 0 }),
+  )
+  const { endpoints } = await json<RelyingPartyHealth>(['health', 'shop'])
+  expect(endpoints).toEqual([
+    {
+      name: 'main',
+      uri: shop.uri,
+      enabled: true,
+      disabled_reason: null,
+      waiting: 0,
+      waiting_since: null,
+      settled: 1,
+      share_acknowledged: 1,
+      last_acknowledged_at: expect.stringMatching(/^\d{4}-/),
+      elapsed_ms: { p50: expect.any(Number), p95: expect.any(Number), p99: expect.any(Number) },
+    },
+  ])
+  expect((await run(['health', 'shop'])).stdout).toMatch(/^main +yes +0 +100\.0 % +\d{4}-/m)
+  expect((await run(['health', 'nobody'])).code).toBe(1)
+})
+
+describe('import and export', () => {
+  const clients = Array.from({ length: 3_000 }, (_, index) => ({
+    client_id: `client-${index}`,
+    backchannel_logout_uri: `https://c${index}.example/logout`,
+    redirect_uris: [`https://c${index}.example/callback`],
+  }))
+
+  test('of thousands: a bar, a report, and the way back', async () => {
+    await curfew.client.putIssuer('many', { iss: 'https://many.example' })
+    const path = await file('clients.ndjson', clients.map((client) => `${JSON.stringify(client)}\n`).join(''))
+    const dry = await run(['import', path, '--issuer', 'many', '--dry-run'])
+    expect(dry.stdout).toBe(
+      '3000 clients at many. It would create 3000, change 0, and leave 0 as they are.\n',
+    )
+    const done = await run(['import', path, '--issuer', 'many'])
+    expect([done.code, done.stdout]).toEqual([
+      0,
+      '3000 clients at many. Created 3000, changed 0, and left 0 as they are.\n',
+    ])
+    expect(done.stderr).toMatch(/^\[#{30}\] 100 % {2}\d+ of \d+ KiB sent\n$/m)
+    const exported = await run(['export', '--issuer', 'many'])
+    expect(exported.stdout.trimEnd().split('\n')).toHaveLength(3_000)
+    const again = await file('again.ndjson', exported.stdout)
+    expect(await json<Imported>(['import', again, '--issuer', 'many'])).toMatchObject({ unchanged: 3_000 })
+    expect((await run(['list'])).stderr).toMatch(/^Of which issuer\?/)
+    await curfew.db.query("update issuers set deleted_at = now() where name = 'many'")
+  })
+
+  test('with faults: a table by line, and exit status 1', async () => {
+    const path = await file('realm.json', {
+      realm: 'acme',
+      clients: [
+        { clientId: 'fine', attributes: { 'backchannel.logout.url': 'https://fine.example/' } },
+        { clientId: 'plain', attributes: { 'backchannel.logout.url': 'https://plain.example/#top' } },
+      ],
+    })
+    const { code, stdout, stderr } = await run(['import', path])
+    expect(code).toBe(1)
+    expect(stdout).toMatch(
+      /^LINE +CLIENT +WHERE +WHAT\n +2 +plain +\/attributes\/backchannel\.logout\.url +must not have a fragment/,
+    )
+    expect(stderr).toContain('1 of 2 lines cannot be registered as they are. Nothing was changed.')
+    expect((await run(['show', 'fine'])).code).toBe(1)
+  })
+
+  test('that may not be, or of no file, say so', async () => {
+    const key = curfew.keyFor('clients:read')
+    const path = await file(
+      'large.ndjson',
+      clients
+        .map((client) => `${JSON.stringify(client)}\n`)
+        .join('')
+        .repeat(9),
+    )
+    const refused = await run(['import', path, '--issuer', ISSUER], { CURFEW_KEY: key })
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      expect.stringContaining('This needs the scope clients:write'),
+    ])
+    expect(await run(['import', join(folder, 'none')])).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/cannot be read/),
+    })
+    expect((await run(['import'])).code).toBe(2)
+  })
+})
