@@ -67,6 +67,11 @@ describe('an ETag', () => {
     const disabled = await call('GET', pathOf('tagged'))
     expect(disabled.body.status).toMatchObject({ enabled: false, disabled_reason: 'answered 410' })
     expect([etag, changed.etag]).not.toContain(disabled.etag)
+    expect((await auditOf(pathOf('tagged'))).at(-1)).toMatchObject({
+      credential: 'curfew',
+      action: 'relying_party.endpoint_disabled',
+      detail: { endpoint: 'main', reason: 'answered 410' },
+    })
     await call('DELETE', pathOf('tagged'))
     expect((await register('tagged')).etag).not.toBe(etag)
   })

@@ -73,7 +73,7 @@ describe('an import', () => {
   })
 
   test('takes clients of every product on one sheet, empty lines and both line ends', async () => {
-    const { issuer, path, post } = await open()
+    const { issuer, path, post, exported } = await open()
     const text = [
       JSON.stringify({
         clientId: `${issuer}-kc`,
@@ -85,13 +85,17 @@ describe('an import', () => {
         client_id: `${issuer}-a0`,
         oidc_logout: { backchannel_logout_urls: ['https://a0.example/'] },
       }),
-      JSON.stringify({ credentials: { oauthClient: { client_id: `${issuer}-ok`, client_secret: 'hush' } } }),
+      JSON.stringify({
+        credentials: { oauthClient: { client_id: `${issuer}-ok`, client_secret: 'hush' } },
+        status: 'ACTIVE',
+      }),
       JSON.stringify(clientOf(`${issuer}-ory`)),
     ].join('\r\n')
     expect((await post(text)).body).toMatchObject({ created: 4 })
     const { items } = (await (await curfew.call('GET', path)).json()) as {
       items: { status: { format: string } }[]
     }
+    expect(await exported()).toContain('"status":"ACTIVE"')
     expect(items.map(({ status }) => status.format)).toEqual(['auth0', 'keycloak', 'okta', 'oidc'])
   })
 

@@ -8,7 +8,8 @@ import {
   type SigningAlgorithm,
   type SubjectClaims,
 } from '@curfew/domain'
-import type { Database, Queryable } from './database.ts'
+import { writeAudit } from './audit.ts'
+import { type Database, type Queryable, withTransaction } from './database.ts'
 import { type StoredTls, toTls } from './stored-tls.ts'
 
 /** Our settings of a relying party as stored; what is absent comes from its issuer, then from the defaults below. */
@@ -52,23 +53,37 @@ export async function bumpRegistry(transaction: Queryable): Promise<void> {
 }
 
 const DISABLE_BINDING = `
-  with registry as (
-    update registry_revision set revision = revision + 1
-     where exists (select from bindings where id = $1 and disabled_reason is null)
-    returning revision
-  ),
-  disabled as (
-    update bindings set disabled_reason = $2
-     where id = $1 and disabled_reason is null and exists (select from registry)
-    returning relying_party_id
-  )
-  update relying_parties
-     set revision = (select revision from registry), updated_at = now()
-   where id = (select relying_party_id from disabled)`
+  update bindings b set disabled_reason = $2
+    from relying_parties p
+   where b.id = $1 and b.disabled_reason is null and p.id = b.relying_party_id
+  returning p.id, p.issuer, p.client_id as "clientId", b.endpoint`
+const TOUCH_RELYING_PARTY = 'update relying_parties set revision = $2, updated_at = now() where id = $1'
 
-/** Stops sending to a binding until its owner registers it again. @param reason in words, for its owner. */
+/** Stops sending to a binding until its owner registers it again; audited as our own doing. @param reason in words, for its owner. */
 export async function disableBinding(db: Database, id: BindingId, reason: string): Promise<void> {
-  await db.query({ name: 'disable_binding', text: DISABLE_BINDING, values: [id, reason] })
+  await withTransaction(db, async (transaction) => {
+    const revision = await lockRegistry(transaction)
+    const { rows } = await transaction.query<{
+      id: number
+      issuer: IssuerName
+      clientId: ClientId
+      endpoint: string
+    }>({ name: 'disable_binding', text: DISABLE_BINDING, values: [id, reason] })
+    const [party] = rows
+    if (party === undefined) return
+    await transaction.query({
+      name: 'touch_relying_party',
+      text: TOUCH_RELYING_PARTY,
+      values: [party.id, revision + 1],
+    })
+    await bumpRegistry(transaction)
+    await writeAudit(transaction, {
+      credential: 'curfew',
+      action: 'relying_party.endpoint_disabled',
+      object: `/v1/issuers/${party.issuer}/relying-parties/${encodeURIComponent(party.clientId)}`,
+      detail: { endpoint: party.endpoint, reason },
+    })
+  })
 }
 
 const READ_REVISION = 'select revision from registry_revision'
