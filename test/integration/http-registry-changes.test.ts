@@ -101,6 +101,10 @@ describe('an ETag', () => {
       }
       const current = await call('GET', pathOf(clientId))
       expect(current.body.client_name).toBe('Somebody else')
+      // What is weak vouches for nothing (RFC 9110 13.1.1).
+      expect((await call(method, pathOf(clientId), body, { 'if-match': `W/${current.etag}` })).status).toBe(
+        412,
+      )
       const done = await call(method, pathOf(clientId), body, { 'if-match': `"x", ${current.etag}` })
       expect(done.status).toBe(200)
     },

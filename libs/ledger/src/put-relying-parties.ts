@@ -19,7 +19,8 @@ const TAKEN_URIS = `
   select given.client_id as "clientId", given.endpoint, min(p.client_id) as "takenBy"
     from unnest($2::text[], $3::text[], $4::text[]) as given(client_id, endpoint, uri)
     join bindings b on b.uri = given.uri and b.registered
-    join relying_parties p on p.id = b.relying_party_id and p.issuer = $1 and p.client_id <> all($5::text[])
+    join relying_parties p on p.id = b.relying_party_id and p.issuer = $1
+   where not exists (select from unnest($5::text[]) as own(client_id) where own.client_id = p.client_id)
    group by given.client_id, given.endpoint`
 
 /** URIs of `drafts` that another client of the issuer has, be it registered or among them. */

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { Imported, type ImportFault, type Scope } from '@curfew/client'
 import type { ClientId } from '@curfew/domain'
 import {
@@ -31,6 +32,8 @@ const LINES_MAX = 20_000
 /** Most faults that an answer lists. */
 const FAULTS_MAX = 1_000
 const TRIES_MAX = 5
+/** Lines that are checked at a stretch: logouts of others, in the same process, get in between. */
+const BREATH = 100
 
 /** One line that is a client, with what it is about. */
 interface Line {
@@ -116,7 +119,8 @@ async function check(
 ): Promise<{ found: readonly Line[]; drafts: readonly RelyingPartyDraft[] }> {
   const faults: ImportFault[] = []
   const bodies = new Map<ClientId, { readonly line: number; readonly body: Registration['body'] }>()
-  for (const each of lines) {
+  for (const [index, each] of lines.entries()) {
+    if (index % BREATH === 0) await setImmediate()
     const { line } = each
     if ('fault' in each) {
       faults.push({ line, client_id: null, ...each.fault })
@@ -142,7 +146,9 @@ async function check(
   }
 
   const before = await findRelyingParties(deps.db, { issuer: issuer.name, clientIds: [...bodies.keys()] })
-  const found = [...bodies].map(([clientId, { line, body }]): Line => {
+  const found: Line[] = []
+  for (const [clientId, { line, body }] of bodies) {
+    if (found.length % BREATH === 0) await setImmediate()
     const registration = {
       issuer,
       clientId,
@@ -152,8 +158,8 @@ async function check(
     }
     const wrong = registrationFaults(registration, deps)
     faults.push(...wrong.map((fault) => ({ line, client_id: clientId, ...fault })))
-    return { line, registration }
-  })
+    found.push({ line, registration })
+  }
   const faulty = new Set(faults.map(({ line }) => line))
   const good = found.filter(({ line }) => !faulty.has(line))
   const drafts = await Promise.all(good.map(({ registration }) => draftOf(registration, deps)))
