@@ -170,6 +170,24 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     expect(job.body).toMatchObject({ total: 1, filter: { issuer: 'main', client_id: 'mail' } })
   },
 
+  async 'GET /v1/issuers'() {
+    const names = async (who: 'idp' | 'owner') =>
+      (await as(who, 'GET', '/v1/issuers')).body.items.map(({ name }: { name: string }) => name)
+    expect([await names('idp'), await names('owner')]).toEqual([['main'], []])
+  },
+
+  async 'GET /v1/issuers/:issuer/relying-parties'() {
+    const clients = async (who: 'idp' | 'owner') =>
+      (await as(who, 'GET', '/v1/issuers/main/relying-parties')).body.items.map(
+        ({ client_id }: { client_id: string }) => client_id,
+      )
+    expect([await clients('idp'), await clients('owner')]).toEqual([['mail', 'wiki'], ['mail']])
+    for (const who of ['idp', 'owner'] as const) {
+      for (const issuer of ['other', 'nobody'])
+        expect((await as(who, 'GET', `/v1/issuers/${issuer}/relying-parties`)).status).toBe(404)
+    }
+  },
+
   'GET /v1/replays/:id': () => replayIsConfined('GET'),
   'DELETE /v1/replays/:id': () => replayIsConfined('DELETE'),
 }

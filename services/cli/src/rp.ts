@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { Writable } from 'node:stream'
 import { text as readAll } from 'node:stream/consumers'
 import { type Client, clientIdIn, type Page, type RelyingParty, type RelyingPartyInput } from '@curfew/client'
-import { parse, UsageError } from './arguments.ts'
+import { type Command, group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { importClients } from './rp-import.ts'
 import { probe } from './rp-probe.ts'
@@ -16,7 +16,8 @@ const OPTIONS = {
   json: { type: 'boolean' },
 } as const
 
-const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+/** `curfew rp …`. Each answers with the exit status. */
+export const rp: Command = group('rp', {
   list,
   show,
   put,
@@ -27,15 +28,7 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
   export: exportAll,
   health,
   probe,
-}
-
-/** `curfew rp …`. @returns the exit status. */
-export async function rp([name, ...args]: readonly string[]): Promise<number> {
-  if (name === undefined) throw new UsageError(`rp ${Object.keys(COMMANDS).join(', rp ')}?`)
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
-  if (command === undefined) throw new UsageError(`There is no command rp ${name}.`)
-  return command(args)
-}
+})
 
 async function list(args: readonly string[]): Promise<number> {
   const { values } = parse(args, { ...OPTIONS, limit: { type: 'string' } })

@@ -112,8 +112,8 @@ async function targetOf(
   { clientKeys, targetFault }: ProbesDeps,
 ): Promise<Target> {
   const own = named === undefined ? party : null
-  const uri = named ?? own?.metadata.backchannel_logout_uri
-  if (typeof uri !== 'string') {
+  const uri = named ?? own?.endpoints[0]?.uri
+  if (uri === undefined) {
     throw new ProblemError({
       status: 404,
       title: 'Nothing to probe',
@@ -124,7 +124,7 @@ async function targetOf(
   const allowedNetworks = settings.allowed_networks ?? []
   const fault = named === undefined ? null : targetFault(uri, allowedNetworks)
   if (fault !== null) throw invalid('/uri', fault, 'body')
-  const algorithm = givenAlgorithm ?? party?.metadata.id_token_signed_response_alg ?? 'RS256'
+  const algorithm = givenAlgorithm ?? party?.algorithm ?? 'RS256'
   if (!isSupported(algorithm)) {
     throw invalid('/id_token_signed_response_alg', `must be one of ${SIGNING_ALGORITHMS.join(', ')}`, 'body')
   }
@@ -138,7 +138,7 @@ async function targetOf(
     tls: await tlsIdentity(own?.settings.tls, { issuer: issuer.name, clientId }, clientKeys),
     settings: {
       subjectClaims: settings.subject_claims ?? 'both',
-      sessionRequired: party?.metadata.backchannel_logout_session_required === true,
+      sessionRequired: party?.sessionRequired === true,
       timeoutMs: timeout_ms ?? settings.timeout_ms ?? 10_000,
     },
   }
