@@ -71,9 +71,9 @@ test('for scripts: JSON on standard output, progress elsewhere; another endpoint
 
 describe('exit statuses and words of what is wrong', () => {
   test.each([
-    { args: [], says: 'rp what? probe.' },
+    { args: [], says: 'rp what? list, show' },
     { args: ['prod'], says: 'There is no command rp prod.' },
-    { args: ['probe', '--issuer', 'main'], says: 'Give one' },
+    { args: ['probe', '--issuer', 'main'], says: 'Give just one' },
     { args: ['probe', 'shop'], says: 'Of which issuer?' },
     { args: ['probe', 'shop', '--issuer', 'main', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
   ])('usage: $args is 2', async ({ args, says }) => {

@@ -16,12 +16,6 @@ const USAGE = `Usage: curfew COMMAND
                 --demo: with three relying parties on loopback and one logout
   migrate       bring the ledger of DATABASE_URL to this release's schema
 
-  rp probe CLIENT_ID --issuer NAME
-                send its endpoint the tokens that it must take and must refuse
-                --uri URI         another endpoint, registered or not
-                --alg ALGORITHM   what its tokens are signed with, if not as registered
-                exit status 0: every must is passed
-
   dlq list      dead letters: what went wrong, and what would mend it
   dlq show ID   one of them, with every attempt
   dlq replay    put them back; shows first what that touches, and asks
@@ -45,6 +39,10 @@ const USAGE = `Usage: curfew COMMAND
                 --dry-run         check only
   rp export     all of an issuer as NDJSON, as import takes it
   rp health ID  what waits, what was acknowledged, how fast
+  rp probe ID   send its endpoint the tokens that it must take and must refuse
+                --uri URI         another endpoint, registered or not
+                --alg ALGORITHM   what its tokens are signed with, if not as registered
+                exit status 0: every must is passed
   whose:        --issuer NAME, unless there is just one; FILE may be -
 
   api-keys list       who may call
