@@ -43,7 +43,7 @@ const USAGE = `Usage: curfew COMMAND
                 --uri URI         another endpoint, registered or not
                 --alg ALGORITHM   what its tokens are signed with, if not as registered
                 exit status 0: every must is passed
-  whose:        --issuer NAME, unless there is just one; FILE may be -
+  whose:        --issuer NAME (but for rp probe not needed where there is just one); FILE may be -
 
   api-keys list       who may call
   api-keys create     a new key, shown this once
