@@ -107,6 +107,7 @@ test('health', async () => {
       uri: shop.uri,
       enabled: true,
       disabled_reason: null,
+      breaker: { state: 'closed', opened_at: null },
       waiting: 0,
       waiting_since: null,
       settled: 1,
@@ -115,8 +116,14 @@ test('health', async () => {
       elapsed_ms: { p50: expect.any(Number), p95: expect.any(Number), p99: expect.any(Number) },
     },
   ])
-  expect((await run(['health', 'shop'])).stdout).toMatch(/^main +yes +0 +100\.0 % +\d{4}-/m)
+  expect((await run(['health', 'shop'])).stdout).toMatch(/^main +yes +closed +0 +100\.0 % +\d{4}-/m)
   expect((await run(['health', 'nobody'])).code).toBe(1)
+  await curfew.db.query(
+    `insert into breakers (binding_id, worker_id)
+     select b.id, w.id from bindings b, workers w where b.uri = $1 limit 1`,
+    [shop.uri],
+  )
+  expect((await run(['health', 'shop'])).stdout).toMatch(/^main +yes +open /m)
 })
 
 describe('import and export', () => {

@@ -228,6 +228,10 @@ const EndpointHealth = Type.Object({
   uri: Text,
   enabled: Type.Boolean(),
   disabled_reason: nullable(Text),
+  breaker: Type.Object(
+    { state: Type.Union([Type.Literal('closed'), Type.Literal('open')]), opened_at: nullable(Time) },
+    { description: 'Open while a worker knows it to be down, and spares it all but a probe.' },
+  ),
   waiting: Type.Integer({ minimum: 0, description: 'Deliveries that wait for it, counted up to 100000.' }),
   waiting_since: Type.Union([Time, Type.Null()], {
     description: 'Since when the oldest of them is planned.',

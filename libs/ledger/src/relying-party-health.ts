@@ -7,6 +7,8 @@ export interface EndpointHealthRecord {
   readonly name: string
   readonly uri: string
   readonly disabledReason: string | null
+  /** Since when a worker knows it to be down and spares it; null where none does. */
+  readonly openedAt: Date | null
   /** Deliveries that wait for it, at most `WAITING_MAX`, and when the oldest of them was planned. */
   readonly waiting: number
   readonly waitingSince: Date | null
@@ -22,7 +24,9 @@ export interface EndpointHealthRecord {
 const LATEST = 1_000
 
 const ENDPOINTS_HEALTH = `
-  select b.endpoint as name, b.uri, b.disabled_reason as "disabledReason", w.waiting, w.since as "waitingSince",
+  select b.endpoint as name, b.uri, b.disabled_reason as "disabledReason",
+         (select min(opened_at) from breakers where binding_id = b.id) as "openedAt",
+         w.waiting, w.since as "waitingSince",
          l.settled, l.acknowledged, l.last as "lastAcknowledgedAt", l.elapsed as "elapsedMs"
     from relying_parties p
     join bindings b on b.relying_party_id = p.id and b.registered

@@ -45,6 +45,7 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
   const rows = endpoints.map((endpoint) => [
     endpoint.name,
     endpoint.enabled ? 'yes' : `no: ${endpoint.disabled_reason}`,
+    endpoint.breaker.state,
     endpoint.waiting,
     endpoint.share_acknowledged === null ? '' : `${(endpoint.share_acknowledged * 100).toFixed(1)} %`,
     endpoint.last_acknowledged_at?.slice(0, 19).replace('T', ' ') ?? 'never lately',
@@ -52,7 +53,17 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
     endpoint.elapsed_ms?.p95 ?? '',
     endpoint.elapsed_ms?.p99 ?? '',
   ])
-  const head = ['ENDPOINT', 'ENABLED', 'WAITING', 'ACKNOWLEDGED', 'LAST (UTC)', 'P50 MS', 'P95 MS', 'P99 MS']
+  const head = [
+    'ENDPOINT',
+    'ENABLED',
+    'BREAKER',
+    'WAITING',
+    'ACKNOWLEDGED',
+    'LAST (UTC)',
+    'P50 MS',
+    'P95 MS',
+    'P99 MS',
+  ]
   return `${plain(client_name ?? client_id)} (${plain(`${issuer}/${client_id}`)}), of the latest 1,000 deliveries to each:\n\n${
     rows.length === 0 ? 'It has no endpoint, and is told nothing.\n' : table([head, ...rows])
   }`

@@ -38,6 +38,10 @@ function healthView(endpoint: EndpointHealthRecord): RelyingPartyHealth['endpoin
     uri: endpoint.uri,
     enabled: endpoint.disabledReason === null,
     disabled_reason: endpoint.disabledReason,
+    breaker: {
+      state: endpoint.openedAt === null ? 'closed' : 'open',
+      opened_at: endpoint.openedAt?.toISOString() ?? null,
+    },
     waiting: endpoint.waiting,
     waiting_since: endpoint.waitingSince?.toISOString() ?? null,
     settled,
