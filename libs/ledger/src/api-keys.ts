@@ -150,10 +150,10 @@ interface CredentialRow {
 const READ_API_KEYS = `
   select k.id, k.name, k.hash, k.scopes, k.issuer, i.iss, k.clients,
          k.requests_per_second as "requestsPerSecond", k.expires_at as "expiresAt"
-    from api_keys k left join issuers i on i.name = k.issuer
+    from api_keys k left join issuers i on i.name = k.issuer and i.deleted_at is null
    where k.revoked_at is null and (k.issuer is null or i.iss is not null)`
 
-const READ_ISSUERS = 'select name, iss from issuers'
+const READ_ISSUERS = 'select name, iss from issuers where deleted_at is null'
 
 const NOTE_USE = `
   update api_keys k set last_used_at = greatest(k.last_used_at, used.at)

@@ -170,7 +170,10 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
 
   async function reachOf({ issuer, clients }: AccessGrant): Promise<Reach | null> {
     if (issuer === null) return clients === null ? EVERYTHING : null
-    const iss = (known ?? (await catchUp())).issuers.get(issuer as IssuerName)
+    const find = ({ issuers }: Known) => issuers.get(issuer as IssuerName)
+    // It may have been registered a moment ago.
+    const iss =
+      find(known ?? (await catchUp())) ?? find(await lookAgain().catch((error: unknown) => remembered(error)))
     if (iss === undefined) return null
     const bound = { issuer: issuer as IssuerName, iss }
     return clients === null

@@ -9,9 +9,15 @@ import {
   listApiKeys,
   revokeApiKey,
 } from '@curfew/ledger'
-import { type Fault, type HttpServer, hashApiKey, ProblemError, type RouteAccess } from '@curfew/runtime'
+import {
+  callerOf,
+  type Fault,
+  type HttpServer,
+  hashApiKey,
+  ProblemError,
+  type RouteAccess,
+} from '@curfew/runtime'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 

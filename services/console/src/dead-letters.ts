@@ -15,9 +15,8 @@ import {
   findDelivery,
   listDeadLetters,
 } from '@curfew/ledger'
-import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { attemptView } from './deliveries.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'

@@ -8,9 +8,8 @@ import {
 } from '@curfew/client'
 import { confinesOf, reaches } from '@curfew/domain'
 import { type Database, findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
-import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 

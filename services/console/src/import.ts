@@ -9,9 +9,8 @@ import {
   type RelyingPartyDraft,
   takenUris,
 } from '@curfew/ledger'
-import { type BodyLine, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { type BodyLine, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { NDJSON } from './export.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { partyChange } from './party-view.ts'

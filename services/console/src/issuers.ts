@@ -12,6 +12,7 @@ import {
 } from '@curfew/ledger'
 import {
   type Credential,
+  callerOf,
   type Fault,
   type HttpServer,
   isCidr,
@@ -19,7 +20,6 @@ import {
   type RouteAccess,
 } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { pageOf, readCursor } from './pages.ts'
 import {
   etagOf,

@@ -24,10 +24,9 @@ import {
   startProbe,
 } from '@curfew/ledger'
 import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
-import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { type ClientKeySealer, createProbeTokens, type Keyring } from '@curfew/tokens'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { type ProbeTarget, runProbe } from './probe-run.ts'
 import { invalid } from './query.ts'

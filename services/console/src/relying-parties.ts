@@ -17,9 +17,15 @@ import {
   type RelyingPartyRecord,
   removeRelyingParty,
 } from '@curfew/ledger'
-import { type Credential, type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import {
+  type Credential,
+  callerOf,
+  type Fault,
+  type HttpServer,
+  ProblemError,
+  type RouteAccess,
+} from '@curfew/runtime'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { exportOf, NDJSON } from './export.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { pageOf, readCursor } from './pages.ts'

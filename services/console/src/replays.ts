@@ -10,9 +10,8 @@ import {
   type ReplayProgress,
   summarizeDeadLetters,
 } from '@curfew/ledger'
-import { type Credential, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { type Credential, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
 const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>

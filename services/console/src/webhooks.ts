@@ -25,9 +25,8 @@ import {
   type WebhookRecord,
 } from '@curfew/ledger'
 import { parseWebhookSecret } from '@curfew/outbound'
-import { type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { callerOf, type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { callerOf } from './caller.ts'
 import { networkFaults } from './issuers.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid } from './query.ts'
