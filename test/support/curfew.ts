@@ -13,7 +13,7 @@ import {
   type Database,
   openKeyStore,
 } from '@curfew/ledger'
-import { createGuardedClient, type GuardedClientOptions, targetFault } from '@curfew/outbound'
+import { createGuardedClient, type GuardedClientOptions, postJson, targetFault } from '@curfew/outbound'
 import {
   type ApiKey,
   createApiKeyAuthenticator,
@@ -25,7 +25,7 @@ import {
   httpService,
   type Service,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyring } from '@curfew/tokens'
+import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
 import { type Gate, openGate } from './gate.ts'
@@ -60,6 +60,8 @@ export interface CurfewOptions {
   readonly allowedNetworks?: readonly string[]
   /** Ports that relying parties may listen at. Default every one. */
   readonly allowedPorts?: GuardedClientOptions['allowedPorts']
+  /** By which keys sign and turn. Default the real one. */
+  readonly now?: () => Date
 }
 
 /** One delivery worker with its own connections. */
@@ -134,6 +136,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     return key
   }
   const adminKey = keyFor('admin')
+  const { now = () => new Date() } = options
   const masterKey = randomBytes(32)
   const clientKeys = createClientKeySealer(masterKey)
 
@@ -141,12 +144,19 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const gate = await openGate(database.url)
   const db = createDatabase(gate.url)
   const eventLog = createPostgresEventLog({ db, url: gate.url, timeoutMs: appendTimeoutMs })
+  const client = createGuardedClient({ allowedNetworks, allowedPorts })
+  const keyMaker = createKeyMaker({ masterKey, post: (request) => postJson(client, request) })
+  const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now })
   const server = await createHttpServer({
     title: 'Curfew',
     log,
     metrics: createMetrics(),
     authenticate: (token) => createApiKeyAuthenticator(keys)(token),
-    checks: { 'event-log': () => eventLog.check(), ledger: async () => void (await db.query('select 1')) },
+    checks: {
+      'event-log': () => eventLog.check(),
+      ledger: async () => void (await db.query('select 1')),
+      'master-key': () => keyring.check(),
+    },
   })
   const routes: Route[] = []
   server.addHook('onRoute', ({ method, url: path, config }) => {
@@ -156,8 +166,11 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   createConsole({
     server,
     db,
-    keyring: createKeyring({ store: openKeyStore(db), masterKey, now: () => new Date() }),
+    keyring,
+    keyMaker,
     clientKeys,
+    client,
+    now,
     targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
   })
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
@@ -175,7 +188,11 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       createDelivery({
         eventLog: ownLog,
         ledger: createDeliveryLedger(ownDb),
-        keyring: createKeyring({ store: openKeyStore(ownDb), masterKey, now: () => new Date() }),
+        keyring: createKeyring({
+          store: openKeyStore(ownDb),
+          maker: createKeyMaker({ masterKey, post: (request) => postJson(outbound, request) }),
+          now,
+        }),
         clientKeys,
         client: outbound,
         log,
@@ -241,14 +258,15 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const bookkeeping = new Set<TestBookkeeper>()
   await Promise.all(Array.from({ length: workers }, () => startWorker()))
   await Promise.all(Array.from({ length: bookkeepers }, () => startBookkeeper()))
-  const client = createClient({ url, key: adminKey })
-  await client.putIssuer(ISSUER, { iss: ISS })
+  const api = createClient({ url, key: adminKey })
+  await api.putIssuer(ISSUER, { iss: ISS })
 
   let stopped: Promise<void> | null = null
   const stop = () => {
     stopped ??= (async () => {
       await Promise.all([...started, ...bookkeeping].map((each) => each.stop()))
       await Promise.all(running.map((service) => service.stop(false)))
+      await client.close()
       await eventLog.close()
       await db.end()
       await gate.close()
@@ -258,7 +276,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   }
   return {
     url,
-    client,
+    client: api,
     adminKey,
     db: database.db,
     gate,

@@ -35,6 +35,14 @@ export {
   ReplayPreview,
 } from './dead-letters.ts'
 export {
+  KeysCheck,
+  RetireInput,
+  RotateInput,
+  SigningKey,
+  SigningKeyInput,
+  SigningKeys,
+} from './keys.ts'
+export {
   decodeLogoutEvent,
   encodeLogoutEvent,
   fromAccepted,

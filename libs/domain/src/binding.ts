@@ -2,7 +2,18 @@ import type { BindingId, ClientId, Issuer, IssuerName } from './ids.ts'
 import type { RetryPolicy } from './retry.ts'
 
 /** JWS algorithms that logout tokens are signed with: those of ID tokens, never `none` (Back-Channel Logout 2.6). */
-export const SIGNING_ALGORITHMS = ['RS256', 'ES256', 'PS256', 'EdDSA'] as const
+export const SIGNING_ALGORITHMS = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+] as const
 export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
 
 /**

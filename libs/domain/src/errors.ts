@@ -30,3 +30,8 @@ export class SigningKeyError extends CurfewError {
 export class ClientKeyError extends CurfewError {
   override readonly code = 'ERR_CLIENT_KEY'
 }
+
+/** The signer that has a private key did not answer, or answered with what is no signature of it. Answered 503. */
+export class SignerUnavailableError extends CurfewError {
+  override readonly code = 'ERR_SIGNER_UNAVAILABLE'
+}

@@ -38,6 +38,7 @@ export {
   CurfewError,
   EventLogUnavailableError,
   LedgerUnavailableError,
+  SignerUnavailableError,
   SigningKeyError,
 } from './errors.ts'
 export type {
@@ -93,3 +94,23 @@ export {
   QUICK_RETRIES_MS,
   type RetryPolicy,
 } from './retry.ts'
+export {
+  isPublished,
+  JWKS_MAX_AGE_MS,
+  KEY_LEAD_MS,
+  KEY_LEAD_MS_MIN,
+  KEY_OVERLAP_MS,
+  KEYRING_REFRESH_MS,
+  KEYRING_TRUST_MS,
+  type KeyLife,
+  type KeyState,
+  type KeyTimes,
+  keyState,
+  keyTimes,
+  nextKey,
+  type Rotation,
+  retirementFault,
+  rotation,
+  rotationDue,
+  signingKey,
+} from './signing-key.ts'

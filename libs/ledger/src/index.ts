@@ -82,6 +82,15 @@ export {
   settleDeliveries,
   supersedeOlder,
 } from './settle.ts'
-export { openKeyStore, type SigningKeyRecord } from './signing-keys.ts'
+export {
+  changeSigningKeys,
+  findKeyRotation,
+  findSigningKeys,
+  listKeyIssuers,
+  type NewSigningKey,
+  openKeyStore,
+  type SigningKeyChanges,
+  type SigningKeyRecord,
+} from './signing-keys.ts'
 export type { StoredTls } from './stored-tls.ts'
 export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'

@@ -1,5 +1,5 @@
 export { postLogoutToken } from './backchannel.ts'
 export { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
-export { type FetchedJson, fetchJson } from './json.ts'
+export { type FetchedJson, fetchJson, postJson } from './json.ts'
 export { targetFault } from './target.ts'
 export { type TlsIdentity, tlsFaults } from './tls-identity.ts'

@@ -8,6 +8,8 @@ export function readConsoleConfig(env: Environment) {
     host: read.string('HOST', '0.0.0.0'),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
+    /** Opens too, while one master key replaces another. */
+    oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),

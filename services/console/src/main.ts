@@ -1,5 +1,5 @@
 import { createDatabase, openKeyStore } from '@curfew/ledger'
-import { targetFault } from '@curfew/outbound'
+import { createGuardedClient, postJson, targetFault } from '@curfew/outbound'
 import {
   adminKey,
   createApiKeyAuthenticator,
@@ -11,7 +11,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyring } from '@curfew/tokens'
+import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
 import { createConsole, readConsoleConfig } from './service.ts'
 
 // The console process: configuration, connections, and nothing else.
@@ -24,20 +24,29 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew console' })
     scope.defer('postgres', () => db.end())
+    const { masterKey, oldMasterKey, allowedNetworks, allowedPorts } = config
+    const client = createGuardedClient({ allowedNetworks, allowedPorts })
+    scope.defer('outbound', () => client.close())
+    const keyMaker = createKeyMaker({ masterKey, oldMasterKey, post: (request) => postJson(client, request) })
+    const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
     const server = await createHttpServer({
       title: 'Curfew console',
       log,
       metrics,
       authenticate: createApiKeyAuthenticator([adminKey('admin', hashApiKey(config.adminKey))]),
-      checks: { ledger: async () => void (await db.query('select 1')) },
+      checks: {
+        ledger: async () => void (await db.query('select 1')),
+        'master-key': () => keyring.check(),
+      },
     })
     createConsole({
       server,
       db,
-      keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
-      clientKeys: createClientKeySealer(config.masterKey),
-      targetFault: (uri, networks) =>
-        targetFault(uri, [...config.allowedNetworks, ...networks], config.allowedPorts),
+      keyring,
+      keyMaker,
+      clientKeys: createClientKeySealer(masterKey, oldMasterKey),
+      client,
+      targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
     })
     return [httpService(server, { host: config.host, port: config.port, log })]
   },

@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto'
-import { type IssuerName, type SigningAlgorithm, uuidV7 } from '@curfew/domain'
+import { type IssuerName, type SigningAlgorithm, SigningKeyError, uuidV7 } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
-import type { HttpServer } from '@curfew/runtime'
-import type { ClientKeySealer, Keyring } from '@curfew/tokens'
+import type { GuardedClient } from '@curfew/outbound'
+import { type HttpServer, ProblemError } from '@curfew/runtime'
+import type { ClientKeySealer, KeyMaker, Keyring } from '@curfew/tokens'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
+import { registerKeys } from './keys.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
 
@@ -18,22 +20,47 @@ export interface ConsoleDeps {
   readonly server: HttpServer
   readonly db: Database
   readonly keyring: Keyring
+  readonly keyMaker: KeyMaker
   readonly clientKeys: Pick<ClientKeySealer, 'seal'>
+  /** Fetches what IdPs publish. */
+  readonly client: Pick<GuardedClient, 'get'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
+  /** When keys sign is decided by it. Default: the clock of this machine. */
+  readonly now?: () => Date
 }
 
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
-export function createConsole({ server, db, keyring, clientKeys, targetFault }: ConsoleDeps): void {
+export function createConsole(deps: ConsoleDeps): void {
+  const { server, db, keyring, keyMaker, clientKeys, targetFault, now = () => new Date() } = deps
   registerIssuers(server, { db })
   registerRelyingParties(server, {
     db,
     targetFault,
     sealClientKey: (key, owner) => clientKeys.seal(key, owner),
-    ensureKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => keyring.ensure(issuer, algorithm),
+    ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   })
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })
   registerReplays(server, { db, newReplayId: () => uuidV7(new Date(), randomBytes(10)) })
   registerAudit(server, { db })
+  registerKeys(server, { db, keyMaker, targetFault, now })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
+}
+
+/** @throws a problem that says whose fault it is where the master key is another by now: no change of the body would help. */
+async function ensureKey(keyring: Keyring, issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void> {
+  try {
+    await keyring.ensure(issuer, algorithm)
+  } catch (error) {
+    if (!(error instanceof SigningKeyError)) throw error
+    throw new ProblemError(
+      {
+        status: 500,
+        title: 'Signing key cannot be opened',
+        detail:
+          'The stored signing keys lie under another master key than the CURFEW_MASTER_KEY of this service. Nothing was changed.',
+      },
+      { cause: error },
+    )
+  }
 }

@@ -15,7 +15,7 @@ import {
   reclaimLeases,
 } from '@curfew/ledger'
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
-import { createGuardedClient, targetFault } from '@curfew/outbound'
+import { createGuardedClient, postJson, targetFault } from '@curfew/outbound'
 import {
   aborted,
   adminKey,
@@ -30,7 +30,7 @@ import {
   runProcess,
   type Service,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyring } from '@curfew/tokens'
+import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { newApiKey, openSecrets } from './secrets.ts'
@@ -94,12 +94,15 @@ export async function runStandalone(
       const allowedPorts = demo ? null : config.allowedPorts
       const client = createGuardedClient({ allowedNetworks, allowedPorts })
       scope.defer('outbound', () => client.close())
-      const keyring = createKeyring({
-        store: openKeyStore(db),
-        masterKey: secrets.masterKey,
-        now: () => new Date(),
+      const { masterKey } = secrets
+      const { oldMasterKey } = config
+      const keyMaker = createKeyMaker({
+        masterKey,
+        oldMasterKey,
+        post: (request) => postJson(client, request),
       })
-      const clientKeys = createClientKeySealer(secrets.masterKey)
+      const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
+      const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
       const demoKey = newApiKey()
       const server = await createHttpServer({
         title: 'Curfew',
@@ -112,6 +115,7 @@ export async function runStandalone(
         checks: {
           'event-log': () => eventLog.check(),
           ledger: async () => void (await db.query('select 1')),
+          'master-key': () => keyring.check(),
         },
       })
       const ingest = createIngest({ server, eventLog, db, log })
@@ -119,7 +123,9 @@ export async function runStandalone(
         server,
         db,
         keyring,
+        keyMaker,
         clientKeys,
+        client,
         targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
       })
       const delivery = createDelivery({
