@@ -235,6 +235,7 @@ export const RelyingPartyInput = Type.Object(
     backchannel_logout_session_required: Type.Optional(Type.Boolean()),
     id_token_signed_response_alg: Type.Optional(Type.String({ maxLength: 32 })),
     id_token_encrypted_response_alg: Type.Optional(Type.String({ maxLength: 64 })),
+    id_token_encrypted_response_enc: Type.Optional(Type.String({ maxLength: 64 })),
     curfew: Type.Optional(RelyingPartySettings),
   },
   { additionalProperties: true, title: 'RelyingParty' },

@@ -1,3 +1,4 @@
+import type { TokenEncryption } from './encryption.ts'
 import type { BindingId, ClientId, Issuer, IssuerName } from './ids.ts'
 import type { RetryPolicy } from './retry.ts'
 
@@ -53,6 +54,8 @@ export interface Binding {
   /** CIDRs of private addresses that this RP may live at, beside those of the deployment. */
   readonly allowedNetworks: readonly string[]
   readonly tls: BindingTls | null
+  /** Null: its tokens are signed only. */
+  readonly encryption: TokenEncryption | null
   /** Null when enabled; otherwise why not, in words. */
   readonly disabledReason: string | null
 }

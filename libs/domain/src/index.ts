@@ -34,10 +34,20 @@ export {
   undeliverable,
 } from './delivery.ts'
 export {
+  CONTENT_ENCRYPTIONS,
+  type ContentEncryption,
+  DEFAULT_CONTENT_ENCRYPTION,
+  ENCRYPTION_ALGORITHMS,
+  type EncryptionAlgorithm,
+  type TokenEncryption,
+} from './encryption.ts'
+export {
   ClientKeyError,
+  ClientKeysUnavailableError,
   CurfewError,
   EventLogUnavailableError,
   LedgerUnavailableError,
+  NoEncryptionKeyError,
   SignerUnavailableError,
   SigningKeyError,
 } from './errors.ts'

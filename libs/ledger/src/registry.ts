@@ -9,6 +9,7 @@ import {
   type SubjectClaims,
 } from '@curfew/domain'
 import type { Database } from './database.ts'
+import { toEncryption } from './stored-encryption.ts'
 import { type StoredTls, toTls } from './stored-tls.ts'
 
 /** Our settings of a relying party as stored; what is absent comes from its issuer, then from the defaults below. */
@@ -285,6 +286,7 @@ function toBinding(row: RegistryRow & { readonly id: BindingId }): Binding {
     },
     allowedNetworks: settings.allowed_networks ?? [],
     tls: toTls(settings.tls),
+    encryption: toEncryption(row.metadata),
     disabledReason: row.disabled_reason,
   }
 }

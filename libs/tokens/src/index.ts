@@ -1,4 +1,5 @@
 export { type ClientKeyOwner, type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
+export { encryptToken, findEncryptionKey } from './encryption.ts'
 export { type CheckedJwk, checkSigningJwk, type JwkFault, thumbprintOf } from './key-check.ts'
 export {
   createKeyMaker,

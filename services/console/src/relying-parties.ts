@@ -11,6 +11,7 @@ import {
 } from '@curfew/ledger'
 import { type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
+import { encryptionFaults } from './client-encryption.ts'
 import { clientTlsFaults, clientTlsView, storedClientTls } from './client-tls.ts'
 import { IssuerParams, issuerOr404, networkFaults } from './issuers.ts'
 import { pageOf, readCursor } from './pages.ts'
@@ -64,6 +65,7 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
       const allowed = settings.allowed_networks ?? issuer.defaults.allowed_networks ?? []
       const faults = [
         ...metadataFaults(metadata, clientId),
+        ...encryptionFaults(metadata, (address) => deps.targetFault(address, allowed)),
         ...networkFaults(settings.allowed_networks, '/curfew/allowed_networks'),
         ...clientTlsFaults(tls, { stored, uri }),
       ]
@@ -147,12 +149,6 @@ function metadataFaults(metadata: Omit<RelyingPartyInput, 'curfew'>, clientId: C
     faults.push({
       pointer: '/id_token_signed_response_alg',
       detail: `must be one of ${SIGNING_ALGORITHMS.join(', ')}: logout tokens are signed like ID tokens`,
-    })
-  }
-  if (metadata.id_token_encrypted_response_alg !== undefined) {
-    faults.push({
-      pointer: '/id_token_encrypted_response_alg',
-      detail: 'encrypted logout tokens are not supported yet, and this client would refuse a plain one',
     })
   }
   return faults
