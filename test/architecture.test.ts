@@ -48,6 +48,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/domain',
     '@curfew/ledger',
     '@curfew/broker',
+    '@curfew/tokens',
     '@curfew/runtime',
     '@curfew/client',
   ],

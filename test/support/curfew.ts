@@ -233,6 +233,8 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         db: ownDb,
         publisher: options.publisher ?? null,
         retention: { retentionDays: 30, deadLetterRetentionDays: 90 },
+        generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
+        now,
         log,
         metrics: createMetrics(),
       }),

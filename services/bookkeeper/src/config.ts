@@ -10,6 +10,8 @@ export function readBookkeeperConfig(env: Environment) {
     kafka: readKafkaConnection(read),
     port: read.integer('PORT', { fallback: 8484, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
+    /** Null: signing keys are replaced by nobody's schedule. */
+    masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
     retention: readRetention(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),

@@ -10,6 +10,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
+import { createKeyMaker } from '@curfew/tokens'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
 // The bookkeeper process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
@@ -37,7 +38,15 @@ process.exitCode = await runProcess(
         ledger: async () => void (await db.query('select 1')),
       },
     })
-    const bookkeeper = createBookkeeper({ db, publisher, retention: config.retention, log, metrics })
+    const keyMaker = config.masterKey === null ? null : createKeyMaker({ masterKey: config.masterKey })
+    const bookkeeper = createBookkeeper({
+      db,
+      publisher,
+      retention: config.retention,
+      generateKey: keyMaker === null ? null : (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
+      log,
+      metrics,
+    })
     return [bookkeeper, httpService(server, { host: config.host, port: config.port, log })]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

@@ -1,10 +1,13 @@
 import { encodeDeadLetter } from '@curfew/client'
-import type { DeadLetterPublisher } from '@curfew/domain'
+import type { DeadLetterPublisher, IssuerName, SigningAlgorithm } from '@curfew/domain'
 import {
   announceDeadLetters,
+  changeSigningKeys,
   createPartitions,
   type Database,
   dropAttempts,
+  listKeyIssuers,
+  type NewSigningKey,
   runningReplays,
   sweepHistory,
   takeReplayBatch,
@@ -13,8 +16,10 @@ import { type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
 import { type Chore, repeatUntil } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
+import { rotationRound } from './rotation.ts'
 
 export { readBookkeeperConfig, readRetention } from './config.ts'
+export { rotationRound } from './rotation.ts'
 
 /** What the bookkeeper works with, already open. */
 export interface BookkeeperDeps {
@@ -22,6 +27,10 @@ export interface BookkeeperDeps {
   /** Null where nobody can listen: then dead letters are in the ledger alone. */
   readonly publisher: DeadLetterPublisher | null
   readonly retention: Retention
+  /** Makes a signing key. Null where there is no master key: then none is replaced by schedule. */
+  readonly generateKey: ((issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>) | null
+  /** When keys turn is decided by it. Default: the clock of this machine. */
+  readonly now?: () => Date
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -33,6 +42,8 @@ const ANNOUNCE_BATCH = 200
 const ANNOUNCE_PAUSE_MS = 1_000
 const RETENTION_PAUSE_MS = 3_600_000
 const DELETE_PAUSE_MS = 50
+/** A key is published a day before it signs: a minute is soon enough. */
+const ROTATION_PAUSE_MS = 60_000
 const FAILURE_PAUSE_MS = 1_000
 const RETENTION_FAILURE_PAUSE_MS = 60_000
 
@@ -52,7 +63,7 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
 }
 
 function choresOf(
-  { db, publisher, retention, log, metrics }: BookkeeperDeps,
+  { db, publisher, retention, generateKey, now = () => new Date(), log, metrics }: BookkeeperDeps,
   stopping: AbortSignal,
 ): readonly Chore[] {
   const replayed = metrics.counter('deliveries_replayed_total', 'Dead letters put back by replays.')
@@ -88,7 +99,23 @@ function choresOf(
       return false
     },
   }
-  if (publisher === null) return [replays, forgetting]
+  const rotating: Chore = {
+    name: 'rotation',
+    pauseMs: ROTATION_PAUSE_MS,
+    failurePauseMs: ROTATION_PAUSE_MS,
+    async round() {
+      await rotationRound({
+        listIssuers: () => listKeyIssuers(db),
+        change: (issuer, work) => changeSigningKeys(db, issuer, work),
+        generate: generateKey,
+        now,
+        log,
+        stopped: () => stopping.aborted,
+      })
+      return false
+    },
+  }
+  if (publisher === null) return [replays, forgetting, rotating]
 
   const published = metrics.counter(
     'dead_letters_published_total',
@@ -107,5 +134,5 @@ function choresOf(
       return announced === ANNOUNCE_BATCH
     },
   }
-  return [replays, forgetting, announcing]
+  return [replays, forgetting, rotating, announcing]
 }

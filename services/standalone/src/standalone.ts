@@ -139,7 +139,14 @@ export async function runStandalone(
         workerName: `${hostname()}:${process.pid}`,
         leaseMs: config.leaseMs,
       })
-      const bookkeeper = createBookkeeper({ db, publisher, retention: config.retention, log, metrics })
+      const bookkeeper = createBookkeeper({
+        db,
+        publisher,
+        retention: config.retention,
+        generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
+        log,
+        metrics,
+      })
       const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
       const http = httpService(server, { host: config.host, port: config.port, log, onListening })
       const welcome = async (url: string) => {
