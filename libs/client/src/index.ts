@@ -17,7 +17,14 @@ export {
   RelyingPartySettings,
   type Scope,
 } from './api.ts'
-export { ApiError, type Client, type ClientOptions, createClient, type DeadLettersFilter } from './client.ts'
+export {
+  ApiError,
+  type Client,
+  type ClientOptions,
+  createClient,
+  type DeadLettersFilter,
+  type Readiness,
+} from './client.ts'
 export {
   DEAD_LETTER_TYPE,
   type DeadLetterFacts,

@@ -1,4 +1,4 @@
-import { SIGNING_ALGORITHMS } from '@curfew/domain'
+import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
 import { type Static, type TSchema, Type } from 'typebox'
 
 // Signing keys as they cross the API: never a private part on the way out.
@@ -7,9 +7,11 @@ const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema,
 const Time = Type.String({ description: 'RFC 3339, UTC.' })
 const Text = Type.String()
 
-const Algorithm = Type.Union(
-  SIGNING_ALGORITHMS.map((each) => Type.Literal(each)),
-  { description: 'JWS algorithm (RFC 7518).' },
+const Algorithm = Type.Unsafe<SigningAlgorithm>(
+  Type.Union(
+    SIGNING_ALGORITHMS.map((each) => Type.Literal(each)),
+    { description: 'JWS algorithm (RFC 7518).' },
+  ),
 )
 const Jwk = Type.Record(Text, Type.Unknown(), { description: 'A JWK (RFC 7517).' })
 const LeadS = Type.Integer({

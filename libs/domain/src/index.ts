@@ -105,6 +105,7 @@ export {
   type RetryPolicy,
 } from './retry.ts'
 export {
+  CLOCK_SKEW_MS,
   isPublished,
   JWKS_MAX_AGE_MS,
   KEY_LEAD_MS,

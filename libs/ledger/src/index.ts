@@ -74,6 +74,7 @@ export {
   takeReplayBatch,
 } from './replays.ts'
 export { type Sweep, type SweepPosition, sweepHistory } from './retention.ts'
+export { listSealed, replaceSealed, type SealedSecret } from './sealed.ts'
 export {
   type AttemptRecord,
   bringForward,

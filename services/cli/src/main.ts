@@ -4,6 +4,8 @@ import { readEnvironment, readOrExit } from '@curfew/runtime'
 import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
 import { parse, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
+import { doctor } from './doctor.ts'
+import { keys } from './keys.ts'
 
 // The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
 
@@ -23,7 +25,19 @@ const USAGE = `Usage: curfew COMMAND
                 --cancel ID       stop one
   which ones:   --issuer NAME --client CLIENT_ID --reason REASON --from TIME --to TIME
                 --id ID (may be repeated; replay only) --limit N (list only)
-  dlq speaks to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
+
+  keys list     signing keys, and when they turn (--all: those that are retired too)
+  keys generate --alg ALG, keys import FILE (a private JWK; --alg ALG, --sign-now)
+  keys rotate   let new keys take over: published before (--lead-hours H), and after
+                --alg ALG        of this algorithm only
+                --immediately    sign now; relying parties refuse until they have fetched it
+                --every-days N   by themselves from now on, or never
+  keys retire KID [--compromised]   out of service; --compromised: out of the key set at once
+  keys rewrap   put what lies under CURFEW_MASTER_KEY_OLD under CURFEW_MASTER_KEY, in DATABASE_URL
+  doctor        database, event log, master key, clock, and whether the IdP publishes our keys
+  of which one: --issuer NAME, where there are several
+
+  dlq, keys and doctor speak to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
   --json: for machines.
 
 Settings come from the environment; the README lists them.
@@ -63,6 +77,8 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
   up,
   migrate: migrateLedger,
   dlq,
+  keys,
+  doctor,
 }
 
 async function main([name, ...args]: readonly string[]): Promise<number> {

@@ -10,7 +10,6 @@ import {
   type IssuerName,
   KEY_LEAD_MS,
   keyState,
-  keyTimes,
   nextKey,
   retirementFault,
   rotation,
@@ -27,11 +26,12 @@ import {
   type SigningKeyRecord,
 } from '@curfew/ledger'
 import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
-import { type KeyMaker, thumbprintOf } from '@curfew/tokens'
+import type { KeyMaker } from '@curfew/tokens'
 import { Type } from 'typebox'
 import { callerOf } from './caller.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { givenKey } from './keys-given.ts'
+import { keyView, ofAlgorithm } from './keys-view.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'keys:write', reach: 'path' } satisfies RouteAccess<Scope>
@@ -263,35 +263,6 @@ function underWay({ kid, signsFrom }: { readonly kid: string; readonly signsFrom
     'Rotation under way',
     `${kid} is published and takes over at ${signsFrom.toISOString()}. Wait for that, let it sign at once (rotate with immediately), or retire it.`,
   )
-}
-
-function ofAlgorithm<Key extends { readonly algorithm: SigningAlgorithm }>(
-  keys: readonly Key[],
-  algorithm: SigningAlgorithm,
-): readonly Key[] {
-  return keys.filter((key) => key.algorithm === algorithm)
-}
-
-async function keyView(
-  key: SigningKeyRecord,
-  all: readonly SigningKeyRecord[],
-  now: Date,
-): Promise<SigningKey> {
-  const related = ofAlgorithm(all, key.algorithm)
-  const { signsUntil, publishedUntil } = keyTimes(key, related)
-  return {
-    kid: key.kid,
-    alg: key.algorithm,
-    source: key.source,
-    state: keyState(key, related, now),
-    thumbprint: await thumbprintOf(key.publicJwk),
-    public_jwk: { ...key.publicJwk },
-    created_at: key.createdAt.toISOString(),
-    published_at: key.publishedAt.toISOString(),
-    signs_from: key.signsFrom.toISOString(),
-    signs_until: signsUntil?.toISOString() ?? null,
-    published_until: publishedUntil?.toISOString() ?? null,
-  }
 }
 
 /** As the API names a key, or all of an issuer's. */

@@ -10,6 +10,7 @@ import { registerDeliveries } from './deliveries.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
 import { registerKeys } from './keys.ts'
+import { registerKeysCheck } from './keys-check.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
 
@@ -44,6 +45,7 @@ export function createConsole(deps: ConsoleDeps): void {
   registerReplays(server, { db, newReplayId: () => uuidV7(new Date(), randomBytes(10)) })
   registerAudit(server, { db })
   registerKeys(server, { db, keyMaker, targetFault, now })
+  registerKeysCheck(server, { db, client: deps.client, now })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
 }
 

@@ -37,6 +37,7 @@ import { newApiKey, openSecrets } from './secrets.ts'
 import { greeting, howToPost } from './welcome.ts'
 
 export { readStandaloneConfig } from './config.ts'
+export { type RewrapProgress, rewrapSecrets } from './rewrap.ts'
 
 const LOOPBACK = ['127.0.0.0/8', '::1/128']
 
