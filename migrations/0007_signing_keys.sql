@@ -15,10 +15,9 @@ alter table signing_keys
   -- Out of the key set at once: somebody else may have the private part.
   add column withdrawn_at timestamptz;
 update signing_keys set published_at = created_at, signs_from = created_at;
--- The release before this one names neither: its keys sign at once, as its first ones did.
 alter table signing_keys
-  alter column published_at set default now(), alter column published_at set not null,
-  alter column signs_from set default now(), alter column signs_from set not null,
+  alter column published_at set not null,
+  alter column signs_from set not null,
   add constraint published_before_it_signs check (published_at <= signs_from),
   drop constraint signing_keys_issuer_algorithm_key,
   -- A kid is its issuer's: an IdP names its keys as it likes.
