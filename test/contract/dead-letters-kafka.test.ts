@@ -105,7 +105,7 @@ await describeWithKafka('dead letters', (brokers) => {
 
     const job = await createReplay(curfew.db, {
       id: randomUUID(),
-      filter: { issuer: null, clientId: null, reason: null, from: null, to: null, ids: [id] },
+      filter: { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: [id] },
       includeLapsed: false,
       requestedBy: 'test',
     })

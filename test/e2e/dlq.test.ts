@@ -122,7 +122,7 @@ describe('a replay that is under way', () => {
 
 describe('exit statuses and words of what is wrong', () => {
   test.each([
-    { args: [], says: 'dlq list, dlq show or dlq replay?' },
+    { args: [], says: 'dlq what? list, show, replay.' },
     { args: ['lst'], says: 'There is no command dlq lst.' },
     { args: ['show'], says: 'Give one id' },
     { args: ['list', '--lmit', '1'], says: "Unknown option '--lmit'" },

@@ -6,6 +6,8 @@ import { ISS, ISSUER } from '../support/curfew.ts'
 export interface Pile {
   readonly clientId: string
   readonly count: number
+  /** Whose events they are. Default that of every test. */
+  readonly iss?: string
   readonly reason?: string
   /** How long ago the first died; each next a second later. Default an hour. */
   readonly secondsAgo?: number
@@ -41,7 +43,7 @@ export async function pileUp(db: Database, pile: Pile): Promise<readonly string[
   const start = Date.now() - secondsAgo * 1_000
   const times = Array.from({ length: count }, (_, index) => new Date(start + index * 1_000))
   const events = times.map((time) => uuidV7(time, randomBytes(10)))
-  await db.query(PILE_EVENTS, [events, ISS, times])
+  await db.query(PILE_EVENTS, [events, pile.iss ?? ISS, times])
   const { rows } = await db.query<{ id: string }>(PILE_DELIVERIES, [
     events,
     times,

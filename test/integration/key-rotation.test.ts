@@ -9,7 +9,8 @@ import {
   logoutTokenClaims,
 } from '@curfew/domain'
 import { changeSigningKeys, listKeyIssuers, openKeyStore } from '@curfew/ledger'
-import { createKeyMaker, createKeyring, verifyLogoutToken } from '@curfew/tokens'
+import { createLogoutTokenVerifier } from '@curfew/rp'
+import { createKeyMaker, createKeyring } from '@curfew/tokens'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 
@@ -65,12 +66,8 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
       { clientId: 'rp', subjectClaims: 'sub', sessionRequired: false } as never,
       { now: now(), jti: 'j' },
     )
-    const verified = await verifyLogoutToken(await signer.sign(claims), {
-      issuer: iss,
-      audience: 'rp',
-      jwks,
-      now: now(),
-    })
+    const verifier = createLogoutTokenVerifier({ issuer: iss, clientId: 'rp', jwks, now })
+    const verified = await verifier.verify(await signer.sign(claims))
     expect([new Date(nowMs).toISOString(), signer.kid, verified.ok]).toEqual([
       new Date(nowMs).toISOString(),
       signer.kid,

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { ENCRYPTION_ALGORITHMS, type EncryptionAlgorithm } from '@curfew/domain'
-import { verifyLogoutToken } from '@curfew/tokens'
+import { createLogoutTokenVerifier } from '@curfew/rp'
 import { compactDecrypt, exportJWK, generateKeyPair } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
@@ -45,13 +45,11 @@ async function openEncryptedRp(alg: EncryptionAlgorithm) {
     const token = new URLSearchParams(Buffer.concat(chunks).toString('utf8')).get('logout_token') ?? ''
     try {
       const { plaintext, protectedHeader } = await compactDecrypt(token, key.privateKey)
-      const verified = await verifyLogoutToken(new TextDecoder().decode(plaintext), {
+      const verified = await createLogoutTokenVerifier({
         issuer: ISS,
-        audience: alg,
+        clientId: alg,
         jwks: await curfew.client.getJwks(ISSUER),
-        requireType: true,
-        now: new Date(),
-      })
+      }).verify(new TextDecoder().decode(plaintext))
       if (!verified.ok) throw new Error(verified.description)
       told.push({ header: protectedHeader, claims: { ...verified.claims } })
       response.writeHead(200).end()

@@ -14,7 +14,7 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-const ALL: DeadLetterFilter = { issuer: null, clientId: null, reason: null, from: null, to: null, ids: null }
+const ALL: DeadLetterFilter = { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: null }
 
 function create(filter: Partial<DeadLetterFilter> = {}, includeLapsed = false) {
   return createReplay(curfew.db, {
@@ -101,7 +101,7 @@ describe('a job', () => {
     const wiki = await pileUp(curfew.db, { clientId: 'wiki', count: 3, secondsAgo: 10 })
     const filters: readonly (readonly [Partial<DeadLetterFilter>, readonly string[]])[] = [
       [{ issuer: 'other' }, []],
-      [{ issuer: 'main', clientId: 'shop', reason: 'refused' }, refused],
+      [{ issuer: 'main', clientIds: ['shop'], reason: 'refused' }, refused],
       [{ ids: [...shop.slice(0, 1), ...wiki.slice(0, 1)] }, [...shop.slice(0, 1), ...wiki.slice(0, 1)]],
       [{ from: new Date(Date.now() - 30_000) }, wiki.slice(1)],
       [{ to: new Date(Date.now() - 30_000), issuer: 'main' }, shop.slice(1)],
@@ -194,7 +194,7 @@ describe('each delivery is replayed once', () => {
 
   test('when several bookkeepers take at once', async () => {
     await pileUp(curfew.db, { clientId: 'shop', count: 300 })
-    const [one, other] = [await create(), await create({ clientId: 'shop' })]
+    const [one, other] = [await create(), await create({ clientIds: ['shop'] })]
     const taken = new Map<string, number>()
     const bookkeeper = async () => {
       for (const job of [one, other]) {

@@ -4,19 +4,22 @@ import { createBookkeeper } from '@curfew/bookkeeper'
 import { type Client, createClient, type Scope } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
-import { type DeadLetterPublisher, EVERYTHING, type EventLog } from '@curfew/domain'
+import { type DeadLetterPublisher, EVERYTHING, type EventLog, type Reach } from '@curfew/domain'
 import { createIngest } from '@curfew/ingest'
 import {
   createDatabase,
   createDeliveryLedger,
   createPostgresEventLog,
   type Database,
+  openCredentialStore,
   openKeyStore,
 } from '@curfew/ledger'
 import { createGuardedClient, type GuardedClientOptions, postJson, targetFault } from '@curfew/outbound'
 import {
   type ApiKey,
+  type CredentialsDeps,
   createApiKeyAuthenticator,
+  createCredentials,
   createHttpServer,
   createLog,
   createMetrics,
@@ -58,6 +61,8 @@ export interface CurfewOptions {
   readonly leaseMs?: number
   /** Networks that relying parties may live at. Default loopback. */
   readonly allowedNetworks?: readonly string[]
+  /** What an access token grants. Default: none is taken. */
+  readonly verifyAccessToken?: CredentialsDeps['verifyAccessToken']
   /** Ports that relying parties may listen at. Default every one. */
   readonly allowedPorts?: GuardedClientOptions['allowedPorts']
   /** By which keys sign and turn. Default the real one. */
@@ -83,6 +88,8 @@ export interface Route {
   /** With `:name` for each parameter. */
   readonly path: string
   readonly scope: string
+  /** How a bound credential is confined; empty where it is public. */
+  readonly reach: string
 }
 
 export interface Curfew extends AsyncDisposable {
@@ -103,6 +110,8 @@ export interface Curfew extends AsyncDisposable {
   readonly lines: readonly string[]
   /** A new key that may do just this. */
   keyFor(...scopes: readonly Scope[]): string
+  /** The same, bound to something. */
+  keyBoundTo(reach: Reach, ...scopes: readonly Scope[]): string
   startWorker(options?: { readonly leaseMs?: number }): Promise<TestWorker>
   startBookkeeper(): Promise<TestBookkeeper>
   /** A request with the admin key; a body that is no text or bytes goes as JSON. */
@@ -130,11 +139,18 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     }),
   })
   const keys: ApiKey[] = []
-  const keyFor = (...scopes: readonly Scope[]) => {
+  const keyBoundTo = (reach: Reach, ...scopes: readonly Scope[]) => {
     const key = `cfw_${randomBytes(32).toString('base64url')}`
-    keys.push({ name: scopes.join(' '), hash: hashApiKey(key), scopes: new Set(scopes), reach: EVERYTHING })
+    keys.push({
+      name: scopes.join(' '),
+      hash: hashApiKey(key),
+      scopes: new Set(scopes),
+      reach,
+      requestsPerSecond: null,
+    })
     return key
   }
+  const keyFor = (...scopes: readonly Scope[]) => keyBoundTo(EVERYTHING, ...scopes)
   const adminKey = keyFor('admin')
   const { now = () => new Date() } = options
   const masterKey = randomBytes(32)
@@ -147,11 +163,21 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const client = createGuardedClient({ allowedNetworks, allowedPorts })
   const keyMaker = createKeyMaker({ masterKey, post: (request) => postJson(client, request) })
   const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now })
+  const credentials = createCredentials({
+    fixed: [],
+    store: openCredentialStore(db),
+    verifyAccessToken: options.verifyAccessToken ?? null,
+    log,
+    now: () => new Date(),
+  })
   const server = await createHttpServer({
     title: 'Curfew',
     log,
     metrics: createMetrics(),
-    authenticate: (token) => createApiKeyAuthenticator(keys)(token),
+    // Keys that a test makes up, beside those that it creates as its users do.
+    authenticate: async (token) =>
+      (await createApiKeyAuthenticator(keys)(token)) ?? credentials.authenticate(token),
+    requestsPerSecond: null,
     checks: {
       'event-log': () => eventLog.check(),
       ledger: async () => void (await db.query('select 1')),
@@ -160,7 +186,8 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   })
   const routes: Route[] = []
   server.addHook('onRoute', ({ method, url: path, config }) => {
-    for (const each of [method].flat()) routes.push({ method: each, path, scope: config?.scope ?? '' })
+    for (const each of [method].flat())
+      routes.push({ method: each, path, scope: config?.scope ?? '', reach: config?.reach ?? '' })
   })
   const services = createIngest({ server, eventLog: wrapEventLog(eventLog), db, log })
   createConsole({
@@ -174,9 +201,11 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
   })
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
-  const running = [...services, httpService(server, { host: '127.0.0.1', port: 0, log, onListening })].map(
-    run,
-  )
+  const running = [
+    ...services,
+    credentials.service,
+    httpService(server, { host: '127.0.0.1', port: 0, log, onListening }),
+  ].map(run)
   const url = await listening
 
   async function startWorker({ leaseMs: ms = leaseMs }: { leaseMs?: number } = {}): Promise<TestWorker> {
@@ -287,6 +316,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     eventLog,
     lines,
     keyFor,
+    keyBoundTo,
     startWorker,
     startBookkeeper,
     async call(method, path, body, headers = {}) {

@@ -3,7 +3,7 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'nod
 import type { AddressInfo } from 'node:net'
 import type { Jwks, RelyingPartySettings } from '@curfew/client'
 import type { LogoutTokenClaims, SigningAlgorithm } from '@curfew/domain'
-import { type Verification, verifyLogoutToken } from '@curfew/tokens'
+import { createLogoutTokenVerifier, type Verification } from '@curfew/rp'
 import { type Curfew, eventually, ISS, ISSUER } from './curfew.ts'
 
 /** How a relying party answers. */
@@ -97,14 +97,12 @@ export async function openRelyingParty(curfew: Curfew, options: RelyingPartyOpti
     const body = Buffer.concat(chunks).toString('utf8')
     const token = new URLSearchParams(body).get('logout_token') ?? ''
     const header = readPart(token, 0)
-    const verification = await verifyLogoutToken(token, {
+    const verification = await createLogoutTokenVerifier({
       issuer: iss,
-      audience: clientId,
+      clientId,
       jwks: await keysFor(header.kid),
       algorithms: [algorithm],
-      requireType: true,
-      now: new Date(),
-    })
+    }).verify(token)
     const number = received.push({
       atMs: performance.now(),
       method: request.method ?? '',

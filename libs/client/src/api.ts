@@ -2,17 +2,19 @@ import { type Static, type TSchema, Type } from 'typebox'
 import { ClientIdText, IssuerUrl, Uuid } from './logout-event.ts'
 
 /** Every scope that a credential may have (`admin` implies all). */
-export type Scope =
-  | 'events:write'
-  | 'sessions:write'
-  | 'events:read'
-  | 'clients:read'
-  | 'clients:write'
-  | 'deadletters:read'
-  | 'deadletters:replay'
-  | 'keys:write'
-  | 'ledger:read'
-  | 'admin'
+export const SCOPES = [
+  'events:write',
+  'sessions:write',
+  'events:read',
+  'clients:read',
+  'clients:write',
+  'deadletters:read',
+  'deadletters:replay',
+  'keys:write',
+  'ledger:read',
+  'admin',
+] as const
+export type Scope = (typeof SCOPES)[number]
 
 const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()])
 const Time = Type.String({ description: 'RFC 3339, UTC.' })

@@ -11,6 +11,7 @@ import type {
   RelyingParty,
   RelyingPartyInput,
 } from './api.ts'
+import type { ApiKey, ApiKeyInput, NewApiKey } from './api-keys.ts'
 import type {
   DeadLetter,
   DeadLetterWithAttempts,
@@ -115,6 +116,10 @@ export interface Client {
   checkKeys(issuer: string): Promise<KeysCheck>
   /** Whether what the service needs answers. Does not reject where something is away. */
   readiness(): Promise<Readiness>
+  /** The answer has the key itself, this once. */
+  createApiKey(key: ApiKeyInput): Promise<NewApiKey>
+  listApiKeys(page?: { readonly limit?: number; readonly cursor?: string }): Promise<Page<ApiKey>>
+  revokeApiKey(id: string): Promise<ApiKey>
 }
 
 export function createClient({ url, key }: ClientOptions): Client {
@@ -177,6 +182,9 @@ export function createClient({ url, key }: ClientOptions): Client {
       return { checks, away, date: Number.isNaN(date.getTime()) ? null : date }
     },
     getJwks: (issuer) => call('GET', `/issuers/${encodeURIComponent(issuer)}/jwks.json`),
+    createApiKey: (key) => call('POST', '/v1/api-keys', key),
+    listApiKeys: (page = {}) => call('GET', `/v1/api-keys?${query(page)}`),
+    revokeApiKey: (id) => call('DELETE', `/v1/api-keys/${encodeURIComponent(id)}`),
   }
 }
 
@@ -191,7 +199,7 @@ function readReadiness(text: string, status: number): Pick<Readiness, 'away' | '
   throw new ApiError({ ...readProblem(text, status), detail: 'This is not the readiness of Curfew.' }, null)
 }
 
-function query(filter: DeliveriesFilter | DeadLettersFilter): string {
+function query(filter: Readonly<Record<string, unknown>> | DeliveriesFilter | DeadLettersFilter): string {
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(filter)) {
     if (value !== undefined) parameters.set(name, String(value))

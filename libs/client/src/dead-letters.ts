@@ -125,7 +125,12 @@ export const Replay = Type.Object({
   state: Type.Union([Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled')], {
     description: 'done: everything has been put back. Of that, waiting says how much is still to be settled.',
   }),
-  filter: ReplayFilter,
+  filter: Type.Object({
+    ...ReplayFilter.properties,
+    client_ids: Type.Optional(
+      Type.Array(Text, { description: 'The clients that the credential which asked is bound to.' }),
+    ),
+  }),
   include_lapsed: Type.Boolean(),
   requested_by: Type.String({ description: 'Name of the credential.' }),
   requested_at: Time,

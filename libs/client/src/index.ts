@@ -15,8 +15,10 @@ export {
   RelyingParty,
   RelyingPartyInput,
   RelyingPartySettings,
+  SCOPES,
   type Scope,
 } from './api.ts'
+export { ApiKey, ApiKeyInput, NewApiKey } from './api-keys.ts'
 export {
   ApiError,
   type Client,

@@ -45,3 +45,8 @@ export class NoEncryptionKeyError extends CurfewError {
 export class SignerUnavailableError extends CurfewError {
   override readonly code = 'ERR_SIGNER_UNAVAILABLE'
 }
+
+/** The keys of an authorization server could not be fetched, so its access tokens cannot be checked. Answered 503. */
+export class AuthorizationServerUnavailableError extends CurfewError {
+  override readonly code = 'ERR_AUTHORIZATION_SERVER_UNAVAILABLE'
+}

@@ -14,6 +14,7 @@ export {
   breakerStarted,
   CLOSED,
 } from './breaker.ts'
+export type { CredentialStore, StoredApiKey, StoredCredentials } from './credential-store.ts'
 export {
   DEAD_LETTER_REASONS,
   type DeadLetterWords,
@@ -42,6 +43,7 @@ export {
   type TokenEncryption,
 } from './encryption.ts'
 export {
+  AuthorizationServerUnavailableError,
   ClientKeyError,
   ClientKeysUnavailableError,
   CurfewError,
@@ -95,7 +97,7 @@ export {
 export { type Plan, plan } from './plan.ts'
 export type { DeadLetterPublisher, OutgoingRecord } from './publisher.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
-export { type Confines, confinesOf, EVERYTHING, type Reach, reaches } from './reach.ts'
+export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './reach.ts'
 export {
   DEFAULT_RETRY_POLICY,
   horizonMs,

@@ -12,9 +12,18 @@ export function burstOf(perSecond: number): number {
   return Math.max(1, perSecond * BURST_S)
 }
 
-/** The bucket as it stands at `nowMs`. A new one is full. @param perSecond tokens that come in a second. */
-export function refilled(bucket: Bucket | null, perSecond: number, nowMs: number): Bucket {
-  const most = burstOf(perSecond)
+/**
+ * The bucket as it stands at `nowMs`. A new one is full.
+ *
+ * @param perSecond tokens that come in a second.
+ * @param most tokens that it holds.
+ */
+export function refilled(
+  bucket: Bucket | null,
+  perSecond: number,
+  nowMs: number,
+  most: number = burstOf(perSecond),
+): Bucket {
   if (bucket === null) return { tokens: most, atMs: nowMs }
   const gained = (Math.max(0, nowMs - bucket.atMs) / 1_000) * perSecond
   return { tokens: Math.min(most, bucket.tokens + gained), atMs: nowMs }

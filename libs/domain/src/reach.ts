@@ -32,18 +32,27 @@ export function reaches(
 
 /** What a list is confined to. Null: not at all. */
 export interface Confines {
-  readonly issuer: IssuerName | null
-  readonly clientIds: readonly ClientId[] | null
+  readonly issuer: string | null
+  readonly clientIds: readonly string[] | null
 }
 
-/** The same as conditions of a query. */
-export function confinesOf(reach: Reach): Confines {
-  switch (reach.kind) {
-    case 'everything':
-      return { issuer: null, clientIds: null }
-    case 'issuer':
-      return { issuer: reach.issuer, clientIds: null }
-    case 'clients':
-      return { issuer: reach.issuer, clientIds: [...reach.clients] }
-  }
+/** What is asked for, as far as it lies within reach, as conditions of a query. What does not has no clients at all. */
+export function confinesOf(
+  reach: Reach,
+  { issuer, clientId }: { issuer: string | null; clientId: string | null } = { issuer: null, clientId: null },
+): Confines {
+  const asked = clientId === null ? null : [clientId]
+  if (reach.kind === 'everything') return { issuer, clientIds: asked }
+  if (issuer !== null && issuer !== reach.issuer) return { issuer, clientIds: [] }
+  if (reach.kind === 'issuer') return { issuer: reach.issuer, clientIds: asked }
+  const clientIds = [...reach.clients].filter((id) => clientId === null || id === clientId)
+  return { issuer: reach.issuer, clientIds }
+}
+
+/** Whether what was confined so lies within reach as a whole. */
+export function covers(reach: Reach, { issuer, clientIds }: Confines): boolean {
+  if (reach.kind === 'everything') return true
+  if (issuer !== reach.issuer) return false
+  if (reach.kind === 'issuer') return true
+  return clientIds?.every((id) => reach.clients.has(id as ClientId)) === true
 }

@@ -6,7 +6,8 @@ import type { StoredAttempt } from './history.ts'
 export interface DeadLetterFilter {
   /** Short name of the issuer. */
   readonly issuer: string | null
-  readonly clientId: string | null
+  /** Any of these. */
+  readonly clientIds: readonly string[] | null
   readonly reason: string | null
   /** Dead-lettered at or after. */
   readonly from: Date | null
@@ -50,9 +51,9 @@ export interface DeadLetterPosition {
 
 /** The condition that a filter makes, for the parameters that `filterValues` gives. */
 export const MATCHES_FILTER = `d.dead_lettered_at is not null
-     and ($1::text is null and $2::text is null or d.binding_id = any(array(
+     and ($1::text is null and $2::text[] is null or d.binding_id = any(array(
            select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
-            where ($1::text is null or p.issuer = $1) and ($2::text is null or p.client_id = $2))))
+            where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2)))))
      and ($3::text is null or d.dead_letter_reason = $3)
      and ($4::timestamptz is null or d.dead_lettered_at >= $4)
      and ($5::timestamptz is null or d.dead_lettered_at < $5)
@@ -61,13 +62,13 @@ export const MATCHES_FILTER = `d.dead_lettered_at is not null
 /** A filter as the first six parameters of a statement. */
 export function filterValues({
   issuer,
-  clientId,
+  clientIds,
   reason,
   from,
   to,
   ids,
 }: DeadLetterFilter): readonly unknown[] {
-  return [issuer, clientId, reason, from, to, ids]
+  return [issuer, clientIds, reason, from, to, ids]
 }
 
 /** Whether the session is over, by the database's clock. */

@@ -138,9 +138,9 @@ export async function findDelivery(
 }
 
 const LIST_DELIVERIES = `${DELIVERY}
-   where ($1::text is null and $2::text is null or d.binding_id = any(array(
+   where ($1::text is null and $2::text[] is null or d.binding_id = any(array(
            select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
-            where ($1::text is null or p.issuer = $1) and ($2::text is null or p.client_id = $2))))
+            where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2)))))
      and ($3::text is null or d.state = $3)
      and ($4::uuid is null or d.event_id = $4 and d.id between $9 and $10)
      and ($5::timestamptz is null or d.planned_at >= $5)
@@ -150,7 +150,8 @@ const LIST_DELIVERIES = `${DELIVERY}
 
 export interface DeliveryFilter {
   readonly issuer: string | null
-  readonly clientId: string | null
+  /** Any of these. */
+  readonly clientIds: readonly string[] | null
   readonly state: string | null
   readonly eventId: string | null
   readonly since: Date | null
@@ -165,13 +166,13 @@ export async function listDeliveries(
   db: Database,
   filter: DeliveryFilter,
 ): Promise<readonly DeliveryRecord[]> {
-  const { issuer, clientId, state, eventId, since, until, before, limit } = filter
+  const { issuer, clientIds, state, eventId, since, until, before, limit } = filter
   // Not prepared by name: a plan that is good for one set of filters is bad for another.
   const { rows } = await db.query<DeliveryRecord>({
     text: LIST_DELIVERIES,
     values: [
       issuer,
-      clientId,
+      clientIds,
       state,
       eventId,
       since,

@@ -1,3 +1,11 @@
+export {
+  type ApiKeyRecord,
+  createApiKey,
+  findApiKey,
+  listApiKeys,
+  openCredentialStore,
+  revokeApiKey,
+} from './api-keys.ts'
 export { type AuditRecord, listAudit } from './audit.ts'
 export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
 export {

@@ -35,6 +35,8 @@ export interface ReplayProgress extends ReplayJob {
 interface StoredFilter {
   readonly issuer?: string
   readonly client_id?: string
+  /** Where it is not the one. */
+  readonly client_ids?: readonly string[]
   readonly reason?: string
   readonly from?: string
   readonly to?: string
@@ -228,10 +230,11 @@ export async function takeReplayBatch(
   })
 }
 
-function toStored({ issuer, clientId, reason, from, to, ids }: DeadLetterFilter): StoredFilter {
+function toStored({ issuer, clientIds, reason, from, to, ids }: DeadLetterFilter): StoredFilter {
   return {
     ...(issuer !== null && { issuer }),
-    ...(clientId !== null && { client_id: clientId }),
+    ...(clientIds?.length === 1 && { client_id: clientIds[0] }),
+    ...(clientIds !== null && clientIds.length !== 1 && { client_ids: clientIds }),
     ...(reason !== null && { reason }),
     ...(from !== null && { from: from.toISOString() }),
     ...(to !== null && { to: to.toISOString() }),
@@ -245,7 +248,7 @@ function toJob({ filter, ...row }: ReplayRow): ReplayJob {
     ...{ id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done },
     filter: {
       issuer: filter.issuer ?? null,
-      clientId: filter.client_id ?? null,
+      clientIds: filter.client_ids ?? (filter.client_id === undefined ? null : [filter.client_id]),
       reason: filter.reason ?? null,
       from: filter.from === undefined ? null : new Date(filter.from),
       to: filter.to === undefined ? null : new Date(filter.to),

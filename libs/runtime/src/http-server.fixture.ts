@@ -25,8 +25,20 @@ const BOUND: Reach = {
 }
 const KEYS = createApiKeyAuthenticator([
   adminKey('admin', hashApiKey('admin-key')),
-  { name: 'reader', hash: hashApiKey('reader-key'), scopes: new Set(['things:read']), reach: EVERYTHING },
-  { name: 'bound', hash: hashApiKey('bound-key'), scopes: new Set(['admin']), reach: BOUND },
+  {
+    name: 'reader',
+    hash: hashApiKey('reader-key'),
+    scopes: new Set(['things:read']),
+    reach: EVERYTHING,
+    requestsPerSecond: null,
+  },
+  {
+    name: 'bound',
+    hash: hashApiKey('bound-key'),
+    scopes: new Set(['admin']),
+    reach: BOUND,
+    requestsPerSecond: null,
+  },
 ])
 export const READER = { authorization: 'Bearer reader-key' }
 /** Something that no answer may hold. */

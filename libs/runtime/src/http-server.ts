@@ -26,6 +26,7 @@ import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { PROBLEM_MEDIA_TYPE, ProblemError } from './problem.ts'
+import { createRequestLimits, type RequestLimits } from './request-limits.ts'
 import { bodyAjv, closed, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
 
@@ -68,6 +69,8 @@ export interface HttpServerOptions {
   readonly authenticate: Authenticate
   /** What must answer for this process to be ready, by name. */
   readonly checks: Checks
+  /** Requests in a second for credentials that have no rate of their own. Default null: as many as they like. */
+  readonly requestsPerSecond?: number | null
   /** Proxies whose `X-Forwarded-*` headers are believed: addresses or CIDRs, comma-separated. Default none. */
   readonly trustProxy?: string
 }
@@ -85,7 +88,11 @@ const PUBLIC = 'public'
  * route without `config: { scope }` throws.
  */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { title, log, metrics, authenticate, checks, trustProxy } = options
+  const { title, log, metrics, authenticate, checks, trustProxy, requestsPerSecond = null } = options
+  const limits = createRequestLimits({
+    perSecond: requestsPerSecond,
+    monotonicMs: () => performance.now(),
+  })
   const server: HttpServer = fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MS_MAX,
@@ -111,7 +118,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   server.addHook('preClose', async () => {
     life.closing = true
   })
-  addHooks(server, { metrics, authenticate, life })
+  addHooks(server, { metrics, authenticate, limits, life })
   server.setErrorHandler((error, request, reply) => answerError(error, request, reply, log))
   server.setNotFoundHandler((request, reply) => {
     const path = pathOf(request)
@@ -146,7 +153,12 @@ interface Life {
 
 function addHooks(
   server: HttpServer,
-  { metrics, authenticate, life }: Pick<HttpServerOptions, 'metrics' | 'authenticate'> & { life: Life },
+  {
+    metrics,
+    authenticate,
+    limits,
+    life,
+  }: Pick<HttpServerOptions, 'metrics' | 'authenticate'> & { limits: RequestLimits; life: Life },
 ): void {
   const durations = metrics.histogram(
     'http_request_duration_seconds',
@@ -174,7 +186,7 @@ function addHooks(
     // An unknown route has no scope, and tells nobody anything.
     const { scope } = request.routeOptions.config
     if (scope === undefined || scope === PUBLIC) return
-    request.credential = await authorize(request, scope, authenticate)
+    request.credential = await authorize(request, scope, { authenticate, limits })
     confine(request, request.credential)
   })
   server.addHook('onSend', (_request, reply, payload, done) => {
@@ -244,7 +256,7 @@ export function httpService(
 async function authorize(
   request: FastifyRequest,
   scope: string,
-  authenticate: Authenticate,
+  { authenticate, limits }: { authenticate: Authenticate; limits: RequestLimits },
 ): Promise<Credential> {
   const refuse = (status: 401 | 403, detail: string, challenge: string) =>
     new ProblemError({ status, detail, headers: { 'www-authenticate': `Bearer${challenge}` } })
@@ -256,6 +268,14 @@ async function authorize(
   if (token === undefined) throw refuse(401, 'The Authorization header is not of the form Bearer ….', '')
   const credential = await authenticate(token)
   if (credential === null) throw refuse(401, 'This key or token is not valid.', ' error="invalid_token"')
+  const waitMs = limits.take(credential)
+  if (waitMs > 0) {
+    throw new ProblemError({
+      status: 429,
+      detail: 'This credential has made too many requests in the last seconds.',
+      headers: { 'retry-after': String(Math.ceil(waitMs / 1_000)) },
+    })
+  }
   if (!hasScope(credential, scope)) {
     throw refuse(403, `This needs the scope ${scope}.`, ` error="insufficient_scope", scope="${scope}"`)
   }

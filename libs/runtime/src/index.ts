@@ -1,10 +1,16 @@
+export { readAccess } from './authorization-servers.ts'
 export { type Batcher, createBatcher, QueueFullError } from './batcher.ts'
 export {
+  type AccessGrant,
   type ApiKey,
   type Authenticate,
   adminKey,
   type Credential,
+  type Credentials,
+  type CredentialsDeps,
+  callerOf,
   createApiKeyAuthenticator,
+  createCredentials,
   hashApiKey,
 } from './credentials.ts'
 export {

@@ -1,3 +1,8 @@
+export {
+  type AccessTokenGrant,
+  type AuthorizationServer,
+  createAccessTokenVerifier,
+} from './access-tokens.ts'
 export { type ClientKeyOwner, type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
 export { encryptToken, findEncryptionKey } from './encryption.ts'
 export { type CheckedJwk, checkSigningJwk, type JwkFault, thumbprintOf } from './key-check.ts'
@@ -12,4 +17,3 @@ export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, publis
 export type { PostJson, RemoteSigner } from './remote-signer.ts'
 export { createVault, type MasterKeys, type Vault } from './sealing.ts'
 export type { Signer } from './signer.ts'
-export { type Verification, type VerifyOptions, verifyLogoutToken } from './verify.ts'

@@ -12,6 +12,18 @@ export const FILTER_OPTIONS = {
   to: { type: 'string' },
 } as const
 
+export type Command = (args: readonly string[]) => Promise<number>
+
+/** A command that has commands of its own, such as `dlq list`. */
+export function group(name: string, commands: Readonly<Record<string, Command>>): Command {
+  return ([first, ...args]) => {
+    if (first === undefined) throw new UsageError(`${name} what? ${Object.keys(commands).join(', ')}.`)
+    const command = Object.hasOwn(commands, first) ? commands[first] : undefined
+    if (command === undefined) throw new UsageError(`There is no command ${name} ${first}.`)
+    return command(args)
+  }
+}
+
 type Options = NonNullable<ParseArgsConfig['options']>
 
 /**

@@ -1,5 +1,5 @@
 import type { DeadLetter, DeadLettersFilter, DeadLetterWithAttempts } from '@curfew/client'
-import { FILTER_OPTIONS, parse, UsageError } from './arguments.ts'
+import { FILTER_OPTIONS, group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { replay } from './dlq-replay.ts'
 import { plain, table } from './table.ts'
@@ -7,19 +7,8 @@ import { plain, table } from './table.ts'
 const PAGE_MAX = 500
 const LIMIT_DEFAULT = 50
 
-const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
-  list,
-  show,
-  replay,
-}
-
-/** `curfew dlq list|show|replay`. @returns the exit status. */
-export async function dlq([name, ...args]: readonly string[]): Promise<number> {
-  if (name === undefined) throw new UsageError('dlq list, dlq show or dlq replay?')
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
-  if (command === undefined) throw new UsageError(`There is no command dlq ${name}.`)
-  return command(args)
-}
+/** `curfew dlq list|show|replay`. */
+export const dlq = group('dlq', { list, show, replay })
 
 async function list(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {

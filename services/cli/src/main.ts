@@ -2,7 +2,8 @@
 import { migrate, openDatabase } from '@curfew/ledger'
 import { readEnvironment, readOrExit } from '@curfew/runtime'
 import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
-import { parse, UsageError } from './arguments.ts'
+import { apiKeys } from './api-keys.ts'
+import { type Command, parse, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 import { doctor } from './doctor.ts'
 import { keys } from './keys.ts'
@@ -37,8 +38,15 @@ const USAGE = `Usage: curfew COMMAND
   doctor        database, event log, master key, clock, and whether the IdP publishes our keys
   of which one: --issuer NAME, where there are several
 
-  dlq, keys and doctor speak to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
-  --json: for machines.
+  api-keys list       who may call
+  api-keys create     a new key, shown this once
+                --name NAME --scope SCOPE (may be repeated)
+                --issuer NAME --client CLIENT_ID (may be repeated)  what it is bound to
+                --rate REQUESTS_PER_SECOND --expires TIME
+  api-keys revoke ID  end one
+
+All but up and migrate speak to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
+--json: for machines.
 
 Settings come from the environment; the README lists them.
 `
@@ -73,10 +81,11 @@ async function migrateLedger(args: readonly string[]): Promise<number> {
   }
 }
 
-const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+const COMMANDS: Readonly<Record<string, Command>> = {
   up,
   migrate: migrateLedger,
   dlq,
+  'api-keys': apiKeys,
   keys,
   doctor,
 }

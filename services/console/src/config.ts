@@ -1,4 +1,4 @@
-import { type Environment, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
 
 /** Reads the environment of the console service. @throws {ConfigurationError} */
 export function readConsoleConfig(env: Environment) {
@@ -7,6 +7,7 @@ export function readConsoleConfig(env: Environment) {
     port: read.integer('PORT', { fallback: 8482, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
+    access: readAccess(read),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
     /** Opens too, while one master key replaces another. */
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),

@@ -6,7 +6,7 @@ import {
   page,
   type Scope,
 } from '@curfew/client'
-import { deadLetterWords } from '@curfew/domain'
+import { confinesOf, deadLetterWords, reaches } from '@curfew/domain'
 import {
   type Database,
   type DeadLetterPosition,
@@ -17,11 +17,12 @@ import {
 } from '@curfew/ledger'
 import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
+import { callerOf } from './caller.ts'
 import { attemptView } from './deliveries.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
-const READ = { scope: 'deadletters:read', reach: 'unbound' } satisfies RouteAccess<Scope>
+const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
 
 /** `/v1/dead-letters`: what was given up on, what went wrong, and what would mend it. */
 export function registerDeadLetters(server: HttpServer, { db }: { db: Database }): void {
@@ -35,11 +36,14 @@ export function registerDeadLetters(server: HttpServer, { db }: { db: Database }
         response: { 200: page(DeadLetter) },
       },
     },
-    async ({ query }) => {
+    async (request) => {
+      const { query } = request
       const records = await listDeadLetters(db, {
         filter: {
-          issuer: query.issuer ?? null,
-          clientId: query.client_id ?? null,
+          ...confinesOf(callerOf(request).reach, {
+            issuer: query.issuer ?? null,
+            clientId: query.client_id ?? null,
+          }),
           reason: query.reason ?? null,
           from: readTime(query.from, '/from'),
           to: readTime(query.to, '/to'),
@@ -72,7 +76,7 @@ export function registerDeadLetters(server: HttpServer, { db }: { db: Database }
       const [record, delivery] = UUID.test(id)
         ? await Promise.all([findDeadLetter(db, id), findDelivery(db, id)])
         : [null, null]
-      if (record !== null) {
+      if (record !== null && reaches(callerOf(request).reach, record)) {
         return { ...deadLetterView(record), attempts: (delivery?.attempts ?? []).map(attemptView) }
       }
       throw new ProblemError({

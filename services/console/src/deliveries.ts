@@ -6,13 +6,15 @@ import {
   page,
   type Scope,
 } from '@curfew/client'
+import { confinesOf, reaches } from '@curfew/domain'
 import { type Database, findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
 import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
+import { callerOf } from './caller.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
-const READ = { scope: 'ledger:read', reach: 'unbound' } satisfies RouteAccess<Scope>
+const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
 
 /** `/v1/deliveries`: who was told what, when, and what they said. */
 export function registerDeliveries(server: HttpServer, { db }: { db: Database }): void {
@@ -26,12 +28,15 @@ export function registerDeliveries(server: HttpServer, { db }: { db: Database })
         response: { 200: page(Delivery) },
       },
     },
-    async ({ query }) => {
+    async (request) => {
+      const { query } = request
       const before = readCursor(query.cursor)
       if (before !== null && !UUID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
       const deliveries = await listDeliveries(db, {
-        issuer: query.issuer ?? null,
-        clientId: query.client_id ?? null,
+        ...confinesOf(callerOf(request).reach, {
+          issuer: query.issuer ?? null,
+          clientId: query.client_id ?? null,
+        }),
         eventId: query.event_id ?? null,
         state: query.state ?? null,
         since: readTime(query.since, '/since'),
@@ -56,7 +61,7 @@ export function registerDeliveries(server: HttpServer, { db }: { db: Database })
     async (request) => {
       const { id } = request.params
       const found = UUID.test(id) ? await findDelivery(db, id) : null
-      if (found !== null)
+      if (found !== null && reaches(callerOf(request).reach, found.delivery))
         return { ...deliveryView(found.delivery), attempts: found.attempts.map(attemptView) }
       throw new ProblemError({
         status: 404,

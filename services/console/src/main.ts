@@ -1,8 +1,9 @@
-import { createDatabase, openKeyStore } from '@curfew/ledger'
-import { createGuardedClient, postJson, targetFault } from '@curfew/outbound'
+import { SCOPES } from '@curfew/client'
+import { createDatabase, openCredentialStore, openKeyStore } from '@curfew/ledger'
+import { createGuardedClient, fetchJson, postJson, targetFault } from '@curfew/outbound'
 import {
   adminKey,
-  createApiKeyAuthenticator,
+  createCredentials,
   createHttpServer,
   createLog,
   createMetrics,
@@ -11,7 +12,12 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
+import {
+  createAccessTokenVerifier,
+  createClientKeySealer,
+  createKeyMaker,
+  createKeyring,
+} from '@curfew/tokens'
 import { createConsole, readConsoleConfig } from './service.ts'
 
 // The console process: configuration, connections, and nothing else.
@@ -29,11 +35,24 @@ process.exitCode = await runProcess(
     scope.defer('outbound', () => client.close())
     const keyMaker = createKeyMaker({ masterKey, oldMasterKey, post: (request) => postJson(client, request) })
     const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
+    const credentials = createCredentials({
+      fixed: [adminKey('admin', hashApiKey(config.adminKey))],
+      store: openCredentialStore(db),
+      verifyAccessToken: createAccessTokenVerifier({
+        servers: config.access.authorizationServers,
+        fetchJwks: (uri) => fetchJson(client, uri),
+        scopes: new Set(SCOPES),
+        now: () => new Date(),
+      }),
+      log,
+      now: () => new Date(),
+    })
     const server = await createHttpServer({
       title: 'Curfew console',
       log,
       metrics,
-      authenticate: createApiKeyAuthenticator([adminKey('admin', hashApiKey(config.adminKey))]),
+      authenticate: credentials.authenticate,
+      requestsPerSecond: config.access.requestsPerSecond,
       checks: {
         ledger: async () => void (await db.query('select 1')),
         'master-key': () => keyring.check(),
@@ -48,7 +67,7 @@ process.exitCode = await runProcess(
       client,
       targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
     })
-    return [httpService(server, { host: config.host, port: config.port, log })]
+    return [credentials.service, httpService(server, { host: config.host, port: config.port, log })]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

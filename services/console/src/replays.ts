@@ -1,4 +1,5 @@
 import { Replay, type ReplayFilter, ReplayInput, ReplayPreview, type Scope } from '@curfew/client'
+import { confinesOf, covers, type Reach } from '@curfew/domain'
 import {
   cancelReplay,
   createReplay,
@@ -9,13 +10,13 @@ import {
   type ReplayProgress,
   summarizeDeadLetters,
 } from '@curfew/ledger'
-import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { type Credential, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { callerOf } from './caller.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
-const READ = { scope: 'deadletters:read', reach: 'unbound' } satisfies RouteAccess<Scope>
-const REPLAY = { scope: 'deadletters:replay', reach: 'unbound' } satisfies RouteAccess<Scope>
+const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const REPLAY = { scope: 'deadletters:replay', reach: 'handler' } satisfies RouteAccess<Scope>
 const ReplayParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
 /** Most groups that a dry run lists. */
 const GROUPS_MAX = 1_000
@@ -25,6 +26,17 @@ export function registerReplays(
   server: HttpServer,
   { db, newReplayId }: { db: Database; newReplayId: () => string },
 ): void {
+  /** The replay of the path, where it lies within the caller's reach as a whole. @throws a 404 problem. */
+  async function ownReplay(request: {
+    readonly params: { readonly id: string }
+    readonly credential: Credential | null
+  }): Promise<ReplayProgress> {
+    const { id } = request.params
+    const job = UUID.test(id) ? await findReplay(db, id) : null
+    if (job === null || !covers(callerOf(request).reach, job.filter)) throw noSuchReplay(id)
+    return job
+  }
+
   server.post(
     '/v1/dead-letters/replay',
     {
@@ -37,14 +49,15 @@ export function registerReplays(
     },
     async (request, reply) => {
       const { filter: given, include_lapsed: includeLapsed = false, dry_run = false } = request.body
-      const filter = readFilter(given)
+      const { name: requestedBy, reach } = callerOf(request)
+      const filter = readFilter(given, reach)
       if (dry_run)
         return reply.code(200).send(previewOf(await summarizeDeadLetters(db, filter), includeLapsed))
       const job = await createReplay(db, {
         id: newReplayId(),
         filter,
         includeLapsed,
-        requestedBy: callerOf(request).name,
+        requestedBy,
       })
       const view = replayView(job)
       return reply.code(202).header('location', view.links.self).send(view)
@@ -57,7 +70,7 @@ export function registerReplays(
       config: READ,
       schema: { summary: 'How a replay stands.', params: ReplayParams, response: { 200: Replay } },
     },
-    async ({ params: { id } }) => replayOr404(UUID.test(id) ? await findReplay(db, id) : null, id),
+    async (request) => replayView(await ownReplay(request)),
   )
 
   server.delete(
@@ -71,24 +84,24 @@ export function registerReplays(
       },
     },
     async (request) => {
-      const { id } = request.params
-      return replayOr404(
-        UUID.test(id) ? await cancelReplay(db, { id, cancelledBy: callerOf(request).name }) : null,
-        id,
-      )
+      const { id } = await ownReplay(request)
+      const cancelled = await cancelReplay(db, { id, cancelledBy: callerOf(request).name })
+      if (cancelled === null) throw noSuchReplay(id)
+      return replayView(cancelled)
     },
   )
 }
 
-function replayOr404(job: ReplayProgress | null, id: string): Replay {
-  if (job !== null) return replayView(job)
-  throw new ProblemError({ status: 404, title: 'No such replay', detail: `No replay has the id ${id}.` })
+function noSuchReplay(id: string): ProblemError {
+  return new ProblemError({ status: 404, title: 'No such replay', detail: `No replay has the id ${id}.` })
 }
 
-function readFilter({ issuer, client_id, reason, from, to, ids }: ReplayFilter): DeadLetterFilter {
+function readFilter(
+  { issuer, client_id, reason, from, to, ids }: ReplayFilter,
+  reach: Reach,
+): DeadLetterFilter {
   const filter = {
-    issuer: issuer ?? null,
-    clientId: client_id ?? null,
+    ...confinesOf(reach, { issuer: issuer ?? null, clientId: client_id ?? null }),
     reason: reason ?? null,
     from: readTime(from, '/filter/from', 'body'),
     to: readTime(to, '/filter/to', 'body'),
@@ -126,13 +139,14 @@ function previewOf(groups: readonly DeadLetterGroup[], includeLapsed: boolean): 
 }
 
 function replayView(job: ReplayProgress): Replay {
-  const { issuer, clientId, reason, from, to, ids } = job.filter
+  const { issuer, clientIds, reason, from, to, ids } = job.filter
   return {
     id: job.id,
     state: job.state,
     filter: {
       ...(issuer !== null && { issuer }),
-      ...(clientId !== null && { client_id: clientId }),
+      ...(clientIds?.length === 1 && { client_id: clientIds[0] }),
+      ...(clientIds !== null && clientIds.length !== 1 && { client_ids: [...clientIds] }),
       ...(reason !== null && { reason: reason as NonNullable<ReplayFilter['reason']> }),
       ...(from !== null && { from: from.toISOString() }),
       ...(to !== null && { to: to.toISOString() }),

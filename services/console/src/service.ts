@@ -4,6 +4,7 @@ import type { Database } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { type HttpServer, ProblemError } from '@curfew/runtime'
 import type { ClientKeySealer, KeyMaker, Keyring } from '@curfew/tokens'
+import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
@@ -33,6 +34,8 @@ export interface ConsoleDeps {
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
 export function createConsole(deps: ConsoleDeps): void {
   const { server, db, keyring, keyMaker, clientKeys, targetFault, now = () => new Date() } = deps
+  const newId = () => uuidV7(now(), randomBytes(10))
+  registerApiKeys(server, { db, newId, now })
   registerIssuers(server, { db })
   registerRelyingParties(server, {
     db,
@@ -42,7 +45,7 @@ export function createConsole(deps: ConsoleDeps): void {
   })
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })
-  registerReplays(server, { db, newReplayId: () => uuidV7(new Date(), randomBytes(10)) })
+  registerReplays(server, { db, newReplayId: newId })
   registerAudit(server, { db })
   registerKeys(server, { db, keyMaker, targetFault, now })
   registerKeysCheck(server, { db, client: deps.client, now })

@@ -1,6 +1,7 @@
 import { eventView, LogoutEventStatus, type Scope } from '@curfew/client'
+import { type Reach, reaches } from '@curfew/domain'
 import { type Database, findEvent } from '@curfew/ledger'
-import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { Waiters } from './waiters.ts'
 
@@ -12,7 +13,7 @@ export function registerGetEvent(
   server.get(
     '/v1/logout-events/:id',
     {
-      config: { scope: 'events:read', reach: 'unbound' } satisfies RouteAccess<Scope>,
+      config: { scope: 'events:read', reach: 'handler' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'A logout event, its deliveries and how each stands.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
@@ -37,10 +38,21 @@ export function registerGetEvent(
       if (!UUID.test(id)) throw notFound(id, false)
       if (wait > 0) await waiters.settled(id, wait * 1_000)
       const found = await findEvent(db, id)
-      if (found === null) throw notFound(id, true)
-      return eventView(found.event, found.deliveries)
+      const own = found === null ? null : withinReach(found, callerOf(request).reach)
+      if (own === null) throw notFound(id, true)
+      return eventView(own.event, own.deliveries)
     },
   )
+}
+
+type FoundEvent = NonNullable<Awaited<ReturnType<typeof findEvent>>>
+
+/** What a credential may see of an event: an issuer its own, an owner of clients what they are owed of it. */
+function withinReach(found: FoundEvent, reach: Reach): FoundEvent | null {
+  if (reach.kind === 'everything') return found
+  if (found.event.iss !== reach.iss) return null
+  const deliveries = found.deliveries.filter((delivery) => reaches(reach, delivery))
+  return reach.kind === 'clients' && deliveries.length === 0 ? null : { ...found, deliveries }
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/

@@ -1,9 +1,11 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
-import { createDatabase, createPostgresEventLog } from '@curfew/ledger'
+import { SCOPES } from '@curfew/client'
+import { createDatabase, createPostgresEventLog, openCredentialStore } from '@curfew/ledger'
+import { createGuardedClient, fetchJson } from '@curfew/outbound'
 import {
   adminKey,
-  createApiKeyAuthenticator,
+  createCredentials,
   createHttpServer,
   createLog,
   createMetrics,
@@ -12,6 +14,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
+import { createAccessTokenVerifier } from '@curfew/tokens'
 import { createIngest, readIngestConfig } from './service.ts'
 
 // The ingest process: configuration, connections, and nothing else.
@@ -33,15 +36,37 @@ process.exitCode = await runProcess(
             groupId: `${config.kafka.topics.prefix}curfew`,
           })
     scope.defer('event log', () => eventLog.close())
+    const client = createGuardedClient({
+      allowedNetworks: config.allowedNetworks,
+      allowedPorts: config.allowedPorts,
+    })
+    scope.defer('outbound', () => client.close())
+    const credentials = createCredentials({
+      fixed: [adminKey('admin', hashApiKey(config.adminKey))],
+      store: openCredentialStore(db),
+      verifyAccessToken: createAccessTokenVerifier({
+        servers: config.access.authorizationServers,
+        fetchJwks: (uri) => fetchJson(client, uri),
+        scopes: new Set(SCOPES),
+        now: () => new Date(),
+      }),
+      log,
+      now: () => new Date(),
+    })
     const server = await createHttpServer({
       title: 'Curfew ingest',
       log,
       metrics,
-      authenticate: createApiKeyAuthenticator([adminKey('admin', hashApiKey(config.adminKey))]),
+      authenticate: credentials.authenticate,
+      requestsPerSecond: config.access.requestsPerSecond,
       checks: { 'event-log': () => eventLog.check() },
     })
     const services = createIngest({ server, eventLog, db, log })
-    return [...services, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      ...services,
+      credentials.service,
+      httpService(server, { host: config.host, port: config.port, log }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

@@ -7,8 +7,15 @@ import {
   type Problem,
   type Scope,
 } from '@curfew/client'
-import { type EventLog, EventLogUnavailableError, type LogoutEvent, sameContent } from '@curfew/domain'
 import {
+  type EventLog,
+  EventLogUnavailableError,
+  type LogoutEvent,
+  type Reach,
+  sameContent,
+} from '@curfew/domain'
+import {
+  callerOf,
   createBatcher,
   createValidator,
   type HttpServer,
@@ -53,7 +60,11 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
   })
 
   /** What an element comes to before the append. `inRequest`: the contents of the elements before it. */
-  function examine(value: unknown, prefix: string, inRequest: Map<string, string>): Element {
+  function examine(
+    value: unknown,
+    prefix: string,
+    { inRequest, reach }: { inRequest: Map<string, string>; reach: Reach },
+  ): Element {
     const invalid = (faults: readonly Fault[]) => ({
       problem: new ProblemError({
         status: 400,
@@ -66,6 +77,18 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
     if (faults.length > 0) return invalid(faults)
     const event = acceptEvent(value as LogoutEventInput, { now: now(), newId: newEventId })
     if (!('id' in event)) return invalid(event)
+    if (reach.kind !== 'everything' && event.iss !== reach.iss) {
+      return {
+        problem: new ProblemError({
+          status: 403,
+          title: 'Not your issuer',
+          detail: `This credential is bound to ${reach.iss}. The event was not accepted.`,
+          errors: [
+            { pointer: `${prefix}/iss`, detail: 'is not the issuer that this credential is bound to' },
+          ],
+        }),
+      }
+    }
     const content = createHash('sha256').update(sameContent(event)).digest('base64url')
     const known = inRequest.get(event.id) ?? recent.find(event.id)
     if (known !== undefined && known !== content) {
@@ -111,7 +134,7 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
   server.post(
     '/v1/logout-events',
     {
-      config: { scope: 'events:write', reach: 'unbound' } satisfies RouteAccess<Scope>,
+      config: { scope: 'events:write', reach: 'handler' } satisfies RouteAccess<Scope>,
       // Elements are checked one by one in the handler, by the same schema: one bad element must not cost the others.
       validatorCompiler: () => () => true,
       schema: {
@@ -129,8 +152,15 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
     async (request, reply) => {
       const body: unknown = request.body
       const traceparent = traceparentOf(request)
+      const { reach } = callerOf(request)
+      if (reach.kind === 'clients') {
+        throw new ProblemError({
+          status: 403,
+          detail: 'Logouts are an issuer’s to assert; this credential is bound to clients of one.',
+        })
+      }
       if (!Array.isArray(body)) {
-        const element = examine(body, '', new Map())
+        const element = examine(body, '', { inRequest: new Map(), reach })
         if ('problem' in element) throw element.problem
         await append([element], traceparent)
         return reply.code(202).send(accepted(element.event.id))
@@ -144,7 +174,7 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
         })
       }
       const inRequest = new Map<string, string>()
-      const elements = body.map((value: unknown, index) => examine(value, `/${index}`, inRequest))
+      const elements = body.map((value: unknown, index) => examine(value, `/${index}`, { inRequest, reach }))
       const problems = elements.flatMap((element) => ('problem' in element ? [element.problem] : []))
       if (problems.length === elements.length) throw allRejected(problems)
       await append(elements, traceparent)
@@ -161,9 +191,11 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
   )
 }
 
+/** One answer for all, with the status of each where that is the same. */
 function allRejected(problems: readonly ProblemError[]): ProblemError {
+  const statuses = new Set(problems.map(({ problem }) => problem.status))
   return new ProblemError({
-    status: 400,
+    status: statuses.size === 1 ? (problems[0]?.problem.status ?? 400) : 400,
     title: 'Invalid logout events',
     detail: 'None of the events was accepted. Mend what errors names and post them again.',
     errors: problems.flatMap(({ problem }) => problem.errors ?? []).slice(0, 50),

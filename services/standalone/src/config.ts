@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { readRetention } from '@curfew/bookkeeper'
 import { readKafkaConnection } from '@curfew/broker'
-import { type Environment, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
 
 export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
 
@@ -21,6 +21,7 @@ export function readStandaloneConfig(env: Environment) {
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     /** Null: generated, its hash kept in `dataDir`. */
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: false }),
+    access: readAccess(read),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),

@@ -1,10 +1,10 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Jwks } from '@curfew/client'
-import { verifyLogoutToken } from '@curfew/tokens'
+import { createLogoutReceiver, type LogoutReceiver } from '@curfew/rp'
+import { nodeLogoutHandler } from '@curfew/rp/node'
 
-/** A small relying party on loopback that checks each token as a real one would. */
+/** A small relying party on loopback that receives logouts as a real one would. */
 export interface DemoRp {
   readonly clientId: string
   readonly name: string
@@ -39,24 +39,17 @@ const MANNERS: readonly Manner[] = [
   },
 ]
 
-const BODY_BYTES_MAX = 64 * 1024
-
-/** @param jwks fetches the issuer's public keys, as an RP does from its `jwks_uri`. */
+/** @param jwksUri where the issuer's public keys are; over plain http, on loopback. */
 export async function openDemoRps({
   issuer,
-  jwks,
+  jwksUri,
 }: {
   issuer: string
-  jwks: () => Promise<Jwks>
+  jwksUri: string
 }): Promise<DemoRp[]> {
   return Promise.all(
     MANNERS.map(async (manner) => {
-      const tries = new Map<string, number>()
-      const server = createServer((request, response) => {
-        respond(request, response, manner, tries).catch((error: unknown) => {
-          response.writeHead(500).end(String(error))
-        })
-      })
+      const server = createServer(nodeLogoutHandler(createDemoReceiver({ issuer, jwksUri }, manner)))
       server.listen(0, '127.0.0.1')
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       server.once('listening', resolve).once('error', reject)
@@ -67,45 +60,36 @@ export async function openDemoRps({
       return { clientId, name, algorithm, manner: manner.manner, uri, close: () => close(server) }
     }),
   )
-
-  async function respond(
-    request: IncomingMessage,
-    response: ServerResponse,
-    { clientId, algorithm, delayMs, failures }: Manner,
-    tries: Map<string, number>,
-  ): Promise<void> {
-    const token = new URLSearchParams(await readBody(request)).get('logout_token')
-    const verified = await verifyLogoutToken(token ?? '', {
-      issuer,
-      audience: clientId,
-      algorithms: [algorithm],
-      jwks: await jwks(),
-      now: new Date(),
-      requireType: true,
-    })
-    response.setHeader('cache-control', 'no-store')
-    if (!verified.ok) {
-      const { error, description } = verified
-      response.writeHead(400, { 'content-type': 'application/json' })
-      response.end(JSON.stringify({ error, error_description: description }))
-      return
-    }
-    await sleep(delayMs)
-    const tried = (tries.get(verified.claims.txn) ?? 0) + 1
-    tries.set(verified.claims.txn, tried)
-    response.writeHead(tried <= failures ? 503 : 200).end()
-  }
 }
 
-async function readBody(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of request) {
-    bytes += (chunk as Buffer).length
-    if (bytes > BODY_BYTES_MAX) throw new Error('the body is too large')
-    chunks.push(chunk as Buffer)
+function createDemoReceiver(
+  { issuer, jwksUri }: { issuer: string; jwksUri: string },
+  { clientId, algorithm, delayMs, failures }: Manner,
+): LogoutReceiver {
+  const tries = new Map<string | null, number>()
+  const receiver = createLogoutReceiver({
+    issuer,
+    clientId,
+    jwksUri,
+    algorithms: [algorithm],
+    allowInsecureHttp: true,
+    async onLogout({ eventId }) {
+      await sleep(delayMs)
+      const tried = (tries.get(eventId) ?? 0) + 1
+      tries.set(eventId, tried)
+      if (tried <= failures) throw new Error('the demo has this one fail')
+    },
+    // The table shows what fails.
+    onError: () => undefined,
+  })
+  return {
+    // As a gateway before an app that is away: after a 503 Curfew tries again at once.
+    async handle(request) {
+      const response = await receiver.handle(request)
+      const failed = response.status === 400 && (await response.clone().text()).includes('logout_failed')
+      return failed ? new Response(null, { status: 503 }) : response
+    },
   }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
 async function close(server: Server): Promise<void> {

@@ -26,7 +26,7 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
       const url = await Promise.race([listening, aborted(stopping)])
       if (url === undefined) return
       const client = createClient({ url, key })
-      const rps = await openDemoRps({ issuer: ISS, jwks: () => client.getJwks(ISSUER) })
+      const rps = await openDemoRps({ issuer: ISS, jwksUri: `${url}/issuers/${ISSUER}/jwks.json` })
       try {
         await client.putIssuer(ISSUER, { iss: ISS })
         for (const rp of rps) {

@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createBookkeeper } from '@curfew/bookkeeper'
 import { createKafkaDeadLetterPublisher, createKafkaEventLog } from '@curfew/broker'
+import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
 import { createIngest } from '@curfew/ingest'
@@ -10,16 +11,17 @@ import {
   createDeliveryLedger,
   createPostgresEventLog,
   migrate,
+  openCredentialStore,
   openDatabase,
   openKeyStore,
   reclaimLeases,
 } from '@curfew/ledger'
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
-import { createGuardedClient, postJson, targetFault } from '@curfew/outbound'
+import { createGuardedClient, fetchJson, postJson, targetFault } from '@curfew/outbound'
 import {
   aborted,
   adminKey,
-  createApiKeyAuthenticator,
+  createCredentials,
   createHttpServer,
   createLog,
   createMetrics,
@@ -30,7 +32,12 @@ import {
   runProcess,
   type Service,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
+import {
+  createAccessTokenVerifier,
+  createClientKeySealer,
+  createKeyMaker,
+  createKeyring,
+} from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { newApiKey, openSecrets } from './secrets.ts'
@@ -105,14 +112,27 @@ export async function runStandalone(
       const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
       const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
       const demoKey = newApiKey()
+      const credentials = createCredentials({
+        fixed: [
+          adminKey('admin', secrets.adminKeyHash),
+          ...(demo ? [adminKey('demo', hashApiKey(demoKey))] : []),
+        ],
+        store: openCredentialStore(db),
+        verifyAccessToken: createAccessTokenVerifier({
+          servers: config.access.authorizationServers,
+          fetchJwks: (uri) => fetchJson(client, uri),
+          scopes: new Set(SCOPES),
+          now: () => new Date(),
+        }),
+        log,
+        now: () => new Date(),
+      })
       const server = await createHttpServer({
         title: 'Curfew',
         log,
         metrics,
-        authenticate: createApiKeyAuthenticator([
-          adminKey('admin', secrets.adminKeyHash),
-          ...(demo ? [adminKey('demo', hashApiKey(demoKey))] : []),
-        ]),
+        authenticate: credentials.authenticate,
+        requestsPerSecond: config.access.requestsPerSecond,
         checks: {
           'event-log': () => eventLog.check(),
           ledger: async () => void (await db.query('select 1')),
@@ -157,7 +177,7 @@ export async function runStandalone(
       const guide = demo
         ? createDemo({ listening, key: secrets.newAdminKey ?? demoKey, welcome, print })
         : createGuide({ listening, key: secrets.newAdminKey, welcome, print })
-      return [...ingest, delivery, bookkeeper, http, guide]
+      return [...ingest, delivery, bookkeeper, credentials.service, http, guide]
 
       async function embedded(): Promise<string> {
         const postgres = await openEmbeddedPostgres({

@@ -1,0 +1,88 @@
+import { execFileSync } from 'node:child_process'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { join, resolve } from 'node:path'
+
+// Builds a library as it is published: `npm run build`, or `node deploy/build-package.ts FOLDER [OUT]`. In here every package
+// runs from its sources; OUT (default FOLDER/dist) is a package by itself, JavaScript and types: `npm publish FOLDER/dist`.
+
+interface Manifest {
+  readonly private?: boolean
+  readonly exports: Readonly<Record<string, string>>
+  readonly dependencies?: Readonly<Record<string, string>>
+  readonly [member: string]: unknown
+}
+
+const root = resolve(import.meta.dirname, '..')
+
+/** The sources' manifest, in which every path is that of what was built from it. */
+function publishedManifest({ private: _private, exports, dependencies = {}, ...rest }: Manifest): object {
+  const built = (path: string) => path.replace(/^\.\/src\//, './').replace(/\.ts$/, '')
+  return {
+    ...rest,
+    sideEffects: false,
+    exports: Object.fromEntries(
+      Object.entries(exports).map(([name, path]) => [
+        name,
+        { types: `${built(path)}.d.ts`, default: `${built(path)}.js` },
+      ]),
+    ),
+    // In here one version is tested; an app may have another one that is compatible.
+    dependencies: Object.fromEntries(
+      Object.entries(dependencies).map(([name, version]) => [name, `^${version}`]),
+    ),
+  }
+}
+
+function compile(folder: string, out: string): void {
+  const config = join(out, 'tsconfig.json')
+  writeFileSync(
+    config,
+    JSON.stringify({
+      extends: join(root, 'tsconfig.json'),
+      compilerOptions: {
+        noEmit: false,
+        declaration: true,
+        rewriteRelativeImportExtensions: true,
+        rootDir: join(folder, 'src'),
+        outDir: out,
+        typeRoots: [join(root, 'node_modules/@types')],
+      },
+      include: [join(folder, 'src')],
+      exclude: [join(folder, 'src/**/*.test.ts'), join(folder, 'src/**/*.fixture.ts')],
+    }),
+  )
+  execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', config], {
+    stdio: 'inherit',
+  })
+  rmSync(config)
+  // The compiler does this in JavaScript only; older compilers do not find types under the sources' names.
+  for (const name of readdirSync(out, { recursive: true, encoding: 'utf8' })) {
+    if (!name.endsWith('.d.ts')) continue
+    const types = readFileSync(join(out, name), 'utf8')
+    writeFileSync(join(out, name), types.replaceAll(/(\bfrom |\bimport\()'(\.[^']*)\.ts'/g, "$1'$2.js'"))
+  }
+}
+
+const [source, target] = process.argv.slice(2)
+if (source === undefined) {
+  console.error('usage: node deploy/build-package.ts FOLDER [OUT]')
+  process.exit(2)
+}
+const folder = resolve(source)
+const out = resolve(target ?? join(folder, 'dist'))
+rmSync(out, { recursive: true, force: true })
+mkdirSync(out, { recursive: true })
+compile(folder, out)
+const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Manifest
+writeFileSync(join(out, 'package.json'), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`)
+copyFileSync(join(root, 'LICENSE'), join(out, 'LICENSE'))
+const readme = join(folder, 'README.md')
+if (existsSync(readme)) copyFileSync(readme, join(out, 'README.md'))

@@ -1,0 +1,22 @@
+export { LOGOUT_EVENT, type LogoutTokenClaims } from './claims.ts'
+export { KeysUnavailableError } from './keys.ts'
+export {
+  createLogoutReceiver,
+  type Logout,
+  type LogoutReceiver,
+  type LogoutReceiverOptions,
+  type Refusal,
+} from './receiver.ts'
+export {
+  type MemoryReplayStoreOptions,
+  memoryReplayStore,
+  type RedisLike,
+  type ReplayStore,
+  redisReplayStore,
+} from './replay-store.ts'
+export {
+  createLogoutTokenVerifier,
+  type LogoutTokenVerifier,
+  type LogoutTokenVerifierOptions,
+  type Verification,
+} from './verifier.ts'

@@ -1,0 +1,99 @@
+import type { ApiKey, ApiKeyInput } from '@curfew/client'
+import { group, parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { table } from './table.ts'
+
+const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
+const PAGE_MAX = 500
+
+/** `curfew api-keys list|create|revoke`. */
+export const apiKeys = group('api-keys', { list, create, revoke })
+
+async function list(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, OPTIONS)
+  const client = connect(values)
+  const items: ApiKey[] = []
+  let cursor: string | null = null
+  do {
+    const page: Awaited<ReturnType<typeof client.listApiKeys>> = await answered(
+      client.listApiKeys({ limit: PAGE_MAX, ...(cursor !== null && { cursor }) }),
+    )
+    items.push(...page.items)
+    cursor = page.next_cursor
+  } while (cursor !== null)
+  if (values.json === true) process.stdout.write(`${JSON.stringify({ items })}\n`)
+  else if (items.length === 0) process.stdout.write('No API keys but those of the environment.\n')
+  else process.stdout.write(table([HEAD, ...items.map(rowOf)]))
+  return 0
+}
+
+const HEAD = ['ID', 'NAME', 'KEY', 'SCOPES', 'BOUND TO', 'LAST USED (UTC)', 'STATE']
+
+function rowOf(key: ApiKey): readonly string[] {
+  return [
+    key.id,
+    key.name,
+    `${key.hint}…`,
+    key.scopes.join(' '),
+    boundTo(key),
+    minute(key.last_used_at),
+    stateOf(key),
+  ]
+}
+
+function boundTo({ issuer, clients }: ApiKey): string {
+  if (issuer === null) return ''
+  return clients === null ? issuer : clients.map((client) => `${issuer}/${client}`).join(' ')
+}
+
+function stateOf({ revoked_at, revoked_by, expires_at }: ApiKey): string {
+  if (revoked_at !== null) return `revoked by ${revoked_by}`
+  if (expires_at === null) return 'valid'
+  return Date.parse(expires_at) <= Date.now() ? 'expired' : `valid until ${minute(expires_at)}`
+}
+
+function minute(time: string | null): string {
+  return time === null ? 'never' : time.slice(0, 16).replace('T', ' ')
+}
+
+async function create(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, {
+    ...OPTIONS,
+    name: { type: 'string' },
+    scope: { type: 'string', multiple: true },
+    issuer: { type: 'string' },
+    client: { type: 'string', multiple: true },
+    rate: { type: 'string' },
+    expires: { type: 'string' },
+  })
+  const { name, scope, issuer, client, rate, expires, json } = values
+  if (name === undefined || scope === undefined)
+    throw new UsageError('Give --name, and --scope at least once.')
+  if (rate !== undefined && !/^\d+$/.test(rate)) throw new UsageError('--rate must be a whole number.')
+  const created = await answered(
+    connect(values).createApiKey({
+      name,
+      // What is none is said by the service, with those that there are.
+      scopes: scope as ApiKeyInput['scopes'],
+      ...(issuer !== undefined && { issuer }),
+      ...(client !== undefined && { clients: client }),
+      ...(rate !== undefined && { requests_per_second: Number(rate) }),
+      ...(expires !== undefined && { expires_at: expires }),
+    }),
+  )
+  process.stdout.write(
+    json === true
+      ? `${JSON.stringify(created)}\n`
+      : `${created.key}\n\nThis is the only time that the key is shown. Its id is ${created.id}.\n`,
+  )
+  return 0
+}
+
+async function revoke(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, OPTIONS, 1)
+  const revoked = await answered(connect(values).revokeApiKey(positionals[0] ?? ''))
+  process.stdout.write(
+    values.json === true ? `${JSON.stringify(revoked)}\n` : `${revoked.name} is revoked.\n`,
+  )
+  return 0
+}

@@ -1,0 +1,52 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type Curfew, openCurfew } from '../support/curfew.ts'
+import { useProcesses } from '../support/processes.ts'
+
+// Goal: an administrator gives an RP owner a key at the terminal, sees that it is used, and ends it.
+
+const processes = useProcesses()
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0 })
+})
+afterAll(() => curfew.stop())
+
+async function run(...args: readonly string[]) {
+  const command = processes.start({
+    name: `curfew api-keys ${args[0]}`,
+    file: 'services/cli/src/main.ts',
+    args: ['api-keys', ...args],
+    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey },
+  })
+  const { code } = await command.exit()
+  return { code, stdout: command.stdout, stderr: command.stderr }
+}
+
+test('creates, lists and revokes', async () => {
+  const bound = ['--issuer', 'main', '--client', 'mail', '--client', 'wiki']
+  const created = await run('create', '--name', 'mail team', '--scope', 'clients:read', ...bound)
+  expect(created).toMatchObject({ code: 0, stderr: '' })
+  const [key = ''] = created.stdout.split('\n')
+  const asOwner = () =>
+    curfew.call('GET', '/v1/issuers/main/relying-parties/mail', undefined, { authorization: `Bearer ${key}` })
+  // It may come in; there only is no such client yet.
+  expect((await asOwner()).status).toBe(404)
+
+  const { items } = JSON.parse((await run('list', '--json')).stdout)
+  expect((await run('list')).stdout).toMatch(
+    /mail team +cfw_\S{6}… +clients:read +main\/mail main\/wiki +.* +valid/,
+  )
+  expect(await run('revoke', items[0].id)).toMatchObject({ code: 0, stdout: 'mail team is revoked.\n' })
+  expect((await run('list')).stdout).toContain('revoked by admin')
+})
+
+test('says what is wrong', async () => {
+  expect(await run('create', '--name', 'x')).toMatchObject({ code: 2 })
+  expect(await run('borrow')).toMatchObject({ code: 2 })
+  const unknown = await run('create', '--name', 'x', '--scope', 'everything')
+  expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining('/scopes/0') })
+  expect(await run('revoke', 'cfw_something')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('404'),
+  })
+})

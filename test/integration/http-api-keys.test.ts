@@ -1,0 +1,133 @@
+import type { ApiKeyInput } from '@curfew/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, openCurfew } from '../support/curfew.ts'
+
+// Goal: who may call is decided here, so nobody gets a key but by an administrator, nobody keeps one that was revoked,
+// and the key itself is nowhere.
+
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0 })
+})
+afterAll(() => curfew.stop())
+
+const as = (key: string, method: string, path: string, body?: unknown) =>
+  curfew.call(method, path, body, { authorization: `Bearer ${key}` })
+let count = 0
+const create = (input: Partial<ApiKeyInput> = {}) =>
+  curfew.client.createApiKey({ name: `key ${count++}`, scopes: ['clients:read'], ...input })
+
+describe('a key', () => {
+  test('works as soon as it is created, may do what its scopes say, and is shown this once', async () => {
+    const created = await create({ name: 'wiki owner' })
+    expect(created.key).toMatch(/^cfw_[\w-]{43}$/)
+    expect(created.hint).toBe(created.key.slice(0, 10))
+    expect((await as(created.key, 'GET', '/v1/issuers/main')).status).toBe(200)
+    expect((await as(created.key, 'PUT', '/v1/issuers/main', {})).status).toBe(403)
+
+    const listed = await (await curfew.call('GET', '/v1/api-keys')).text()
+    const one = await (await curfew.call('GET', created.links.self)).text()
+    const audit = await (await curfew.call('GET', '/v1/audit')).text()
+    for (const text of [listed, one, audit]) {
+      expect(text).toContain('wiki owner')
+      expect(text).not.toContain(created.key.slice(10))
+    }
+    const { rows } = await curfew.db.query<{ hash: Buffer }>('select * from api_keys')
+    expect(JSON.stringify(rows)).not.toContain(created.key.slice(10))
+    expect(curfew.lines.join('')).not.toContain(created.key.slice(10))
+  })
+
+  test('ends with its revocation, which leaves it in the list and its name to the next', async () => {
+    const { id, key, name } = await create()
+    expect((await as(key, 'GET', '/v1/issuers/main')).status).toBe(200)
+    const revoked = await curfew.client.revokeApiKey(id)
+    expect(revoked).toMatchObject({ revoked_by: 'admin', revoked_at: expect.any(String) })
+    await eventually(async () => expect((await as(key, 'GET', '/v1/issuers/main')).status).toBe(401))
+    // Once more is the same.
+    expect(await curfew.client.revokeApiKey(id)).toEqual(revoked)
+    const next = await create({ name })
+    expect((await as(next.key, 'GET', '/v1/issuers/main')).status).toBe(200)
+    const items = (await curfew.client.listApiKeys({ limit: 500 })).items.filter((each) => each.name === name)
+    expect(items.map(({ revoked_at }) => revoked_at === null)).toEqual([true, false])
+  })
+
+  test('ends when it expires', async () => {
+    const { key } = await create({ expires_at: new Date(Date.now() + 2_000).toISOString() })
+    expect((await as(key, 'GET', '/v1/issuers/main')).status).toBe(200)
+    await eventually(async () => expect((await as(key, 'GET', '/v1/issuers/main')).status).toBe(401))
+  })
+
+  test('is held to its rate, and told when to come back', async () => {
+    const { key } = await create({ requests_per_second: 1 })
+    const answers = await Promise.all(Array.from({ length: 40 }, () => as(key, 'GET', '/v1/issuers/main')))
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 429]))
+    const refused = answers.find(({ status }) => status === 429)
+    expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0)
+    expect((await curfew.call('GET', '/v1/issuers/main')).status).toBe(200)
+  })
+
+  test('is accepted while the ledger is away, if it was known before', async () => {
+    const { key } = await create({ scopes: ['events:write'] })
+    expect((await as(key, 'POST', '/v1/logout-events', {})).status).toBe(400)
+    await curfew.gate.shut()
+    try {
+      expect((await as(key, 'POST', '/v1/logout-events', {})).status).toBe(400)
+    } finally {
+      await curfew.gate.open()
+    }
+  })
+})
+
+describe('what is refused, and why', () => {
+  test.each<[string, Record<string, unknown>, number, string]>([
+    ['no scope', { scopes: [] }, 400, '/scopes'],
+    ['an unknown scope', { scopes: ['everything'] }, 400, '/scopes/0'],
+    ['a name that Curfew uses', { name: 'admin' }, 400, '/name'],
+    ['a name that would break a line of the log', { name: 'a\nb' }, 400, '/name'],
+    ['an issuer that there is not', { issuer: 'nobody' }, 400, '/issuer'],
+    ['clients of no issuer', { clients: ['mail'] }, 400, '/issuer'],
+    ['an end in the past', { expires_at: '2020-01-01T00:00:00Z' }, 400, '/expires_at'],
+    ['a key of the caller’s own making', { key: 'cfw_mine' }, 400, '/key'],
+  ])('%s', async (_what, input, status, pointer) => {
+    const body = { name: `refused ${count++}`, scopes: ['clients:read'], ...input }
+    const response = await curfew.call('POST', '/v1/api-keys', body)
+    const { errors } = (await response.json()) as { errors: { pointer: string }[] }
+    expect([response.status, errors[0]?.pointer]).toEqual([status, pointer])
+  })
+
+  test('a name that another key has', async () => {
+    const { name } = await create()
+    const response = await curfew.call('POST', '/v1/api-keys', { name, scopes: ['clients:read'] })
+    expect(response.status).toBe(409)
+  })
+
+  test('a key in place of its id is not echoed', async () => {
+    const { key } = await create()
+    const response = await curfew.call('DELETE', `/v1/api-keys/${key}`)
+    expect(response.status).toBe(404)
+    const { detail } = (await response.json()) as { detail: string }
+    expect(detail + curfew.lines.join('')).not.toContain(key)
+  })
+})
+
+test('every change is audited, and the last use is shown', async () => {
+  const { id, name } = await create({ issuer: 'main', clients: ['mail'] })
+  await curfew.client.revokeApiKey(id)
+  const audit = (await (await curfew.call('GET', '/v1/audit?limit=2')).json()) as { items: object[] }
+  expect(audit.items).toMatchObject([
+    { credential: 'admin', action: 'api_key.revoked', object: `/v1/api-keys/${id}` },
+    {
+      credential: 'admin',
+      action: 'api_key.created',
+      object: `/v1/api-keys/${id}`,
+      detail: { name, scopes: ['clients:read'], issuer: 'main', clients: ['mail'] },
+    },
+  ])
+  const used = await create()
+  expect(used.last_used_at).toBeNull()
+  await as(used.key, 'GET', '/v1/issuers/main')
+  await eventually(async () => {
+    const { items } = await curfew.client.listApiKeys({ limit: 500 })
+    expect(items.find((each) => each.id === used.id)?.last_used_at).not.toBeNull()
+  })
+})

@@ -1,0 +1,195 @@
+import type { Delivery } from '@curfew/client'
+import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, ISS, openCurfew, type Route } from '../support/curfew.ts'
+import { pileUp } from './dead-letters-support.ts'
+
+// Goal: an IdP's key sees its issuer and nothing else, an RP owner's its clients and nothing else, on every route, also one
+// that is added tomorrow. What is another's looks exactly as if it were not there.
+// Method: the routes are asked of the server itself. What a path confines is tried on all of them; a route that confines
+// itself must be named below, with a case of its own.
+
+const OTHER_ISS = 'https://other.example'
+const main = { issuer: 'main' as IssuerName, iss: ISS as Issuer }
+const idp: Reach = { kind: 'issuer', ...main }
+const mailOwner: Reach = { kind: 'clients', ...main, clients: new Set(['mail' as ClientId]) }
+
+let curfew: Curfew
+let keys: Readonly<Record<'idp' | 'owner', string>>
+/** A dead letter, its delivery and event: of mail and wiki at main, and of shop at the other issuer. */
+let dead: Readonly<Record<'mail' | 'wiki' | 'shop', Delivery>>
+
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0 })
+  keys = { idp: curfew.keyBoundTo(idp, 'admin'), owner: curfew.keyBoundTo(mailOwner, 'admin') }
+  await curfew.client.putIssuer('other', { iss: OTHER_ISS })
+  const of = async (issuer: string, clientId: string, iss: string) => {
+    const backchannel_logout_uri = `https://${clientId}.example/logout`
+    await curfew.client.putRelyingParty(issuer, clientId, { backchannel_logout_uri })
+    const [id = ''] = await pileUp(curfew.db, { clientId, count: 1, iss })
+    return curfew.client.getDelivery(id)
+  }
+  dead = {
+    mail: await of('main', 'mail', ISS),
+    wiki: await of('main', 'wiki', ISS),
+    shop: await of('other', 'shop', OTHER_ISS),
+  }
+})
+afterAll(() => curfew.stop())
+
+async function as(who: 'idp' | 'owner', method: string, path: string, body?: unknown) {
+  const response = await curfew.call(method, path, body, { authorization: `Bearer ${keys[who]}` })
+  const text = await response.text()
+  return { status: response.status, body: text === '' ? null : JSON.parse(text) }
+}
+const nameOf = ({ method, path }: Route) => `${method} ${path}`
+const routes = (reach: string) =>
+  curfew.routes.filter((route) => route.reach === reach && route.method !== 'HEAD')
+
+describe('what the path confines', () => {
+  const HIDDEN = 'There is nothing here that this credential may see.'
+
+  test('another issuer’s is not there, be it there or not', async () => {
+    expect(routes('path').length).toBeGreaterThan(3)
+    for (const route of routes('path')) {
+      for (const [issuer, client] of [
+        ['other', 'shop'],
+        ['other', 'nobody'],
+        ['nothing', 'mail'],
+      ]) {
+        const path = route.path.replace(':issuer', `${issuer}`).replace(':client_id', `${client}`)
+        const filled = path.replaceAll(/:\w+/g, 'some')
+        const { status, body } = await as(
+          'idp',
+          route.method,
+          filled,
+          route.method === 'GET' ? undefined : {},
+        )
+        expect([nameOf(route), issuer, status, body?.detail]).toEqual([nameOf(route), issuer, 404, HIDDEN])
+      }
+    }
+  })
+
+  test('an owner reaches neither another’s client nor the issuer as a whole', async () => {
+    for (const route of routes('path')) {
+      const path = route.path.replace(':issuer', 'main').replace(':client_id', 'wiki')
+      const filled = path.replaceAll(/:\w+/g, 'some')
+      const { status, body } = await as(
+        'owner',
+        route.method,
+        filled,
+        route.method === 'GET' ? undefined : {},
+      )
+      expect([nameOf(route), status, body?.detail]).toEqual([nameOf(route), 404, HIDDEN])
+    }
+  })
+
+  test('what is their own is there', async () => {
+    expect((await as('idp', 'GET', '/v1/issuers/main')).status).toBe(200)
+    expect((await as('idp', 'GET', '/v1/issuers/main/relying-parties/wiki')).status).toBe(200)
+    expect((await as('owner', 'GET', '/v1/issuers/main/relying-parties/mail')).status).toBe(200)
+  })
+})
+
+test('what is for nobody who is bound is refused, whatever the scopes', async () => {
+  expect(routes('unbound').length).toBeGreaterThan(2)
+  for (const route of routes('unbound')) {
+    for (const who of ['idp', 'owner'] as const) {
+      const { status } = await as(who, route.method, route.path.replaceAll(/:\w+/g, 'some'))
+      expect([nameOf(route), who, status]).toEqual([nameOf(route), who, 403])
+    }
+  }
+})
+
+/** The ids of a list, in any order. */
+async function listed(who: 'idp' | 'owner', path: string): Promise<readonly string[]> {
+  const { body } = await as(who, 'GET', path)
+  return body.items.map((item: { id: string }) => item.id).toSorted()
+}
+const idsOf = (...clients: (keyof typeof dead)[]) => clients.map((client) => dead[client].id).toSorted()
+
+async function listIsConfined(path: string): Promise<void> {
+  expect(await listed('idp', path)).toEqual(idsOf('mail', 'wiki'))
+  expect(await listed('owner', path)).toEqual(idsOf('mail'))
+  expect(await listed('idp', `${path}?issuer=other`)).toEqual([])
+  expect(await listed('idp', `${path}?client_id=wiki`)).toEqual(idsOf('wiki'))
+  expect(await listed('owner', `${path}?client_id=wiki`)).toEqual([])
+  expect(await listed('owner', `${path}?issuer=other&client_id=mail`)).toEqual([])
+}
+
+async function oneIsConfined(pathOf: (delivery: Delivery) => string): Promise<void> {
+  const status = async (who: 'idp' | 'owner', client: keyof typeof dead) =>
+    (await as(who, 'GET', pathOf(dead[client]))).status
+  expect([await status('idp', 'wiki'), await status('idp', 'shop')]).toEqual([200, 404])
+  expect([await status('owner', 'mail'), await status('owner', 'wiki')]).toEqual([200, 404])
+}
+
+/** What each route that confines itself is tried with. */
+const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
+  'GET /v1/deliveries': () => listIsConfined('/v1/deliveries'),
+  'GET /v1/dead-letters': () => listIsConfined('/v1/dead-letters'),
+  'GET /v1/deliveries/:id': () => oneIsConfined(({ id }) => `/v1/deliveries/${id}`),
+  'GET /v1/dead-letters/:id': () => oneIsConfined(({ id }) => `/v1/dead-letters/${id}`),
+
+  async 'GET /v1/logout-events/:id'() {
+    await oneIsConfined(({ event_id }) => `/v1/logout-events/${event_id}`)
+    const event = { iss: ISS, sub: 'alice', clients: ['mail', 'wiki'] }
+    const { id } = await curfew.client.postLogoutEvent(event)
+    await using worker = { [Symbol.asyncDispose]: (await curfew.startWorker()).stop }
+    expect(worker).toBeDefined()
+    await curfew.client.getLogoutEvent(id, { wait: 10 })
+    const clientsSeenBy = async (who: 'idp' | 'owner') =>
+      (await as(who, 'GET', `/v1/logout-events/${id}`)).body.deliveries.map(
+        ({ client_id }: Delivery) => client_id,
+      )
+    expect(await clientsSeenBy('idp')).toEqual(['mail', 'wiki'])
+    expect(await clientsSeenBy('owner')).toEqual(['mail'])
+  },
+
+  async 'POST /v1/logout-events'() {
+    const post = async (who: 'idp' | 'owner', body: unknown) => as(who, 'POST', '/v1/logout-events', body)
+    const own = { iss: ISS, sub: 'bob' }
+    const others = { iss: OTHER_ISS, sub: 'bob' }
+    expect((await post('idp', own)).status).toBe(202)
+    expect(await post('idp', others)).toMatchObject({ status: 403, body: { errors: [{ pointer: '/iss' }] } })
+    expect((await post('idp', [others, others])).status).toBe(403)
+    const mixed = await post('idp', [own, others])
+    expect(mixed.status).toBe(207)
+    expect(mixed.body).toMatchObject([{ status: 'accepted' }, { status: 'rejected' }])
+    expect((await post('owner', own)).status).toBe(403)
+  },
+
+  async 'POST /v1/dead-letters/replay'() {
+    const preview = async (who: 'idp' | 'owner', filter: object) =>
+      (await as(who, 'POST', '/v1/dead-letters/replay', { filter, dry_run: true })).body.total
+    expect([await preview('idp', {}), await preview('owner', {})]).toEqual([2, 1])
+    expect(await preview('owner', { client_id: 'wiki' })).toBe(0)
+    expect(await preview('owner', { ids: idsOf('wiki', 'shop') })).toBe(0)
+    expect(await preview('idp', { issuer: 'other' })).toBe(0)
+    const job = await as('owner', 'POST', '/v1/dead-letters/replay', { filter: {} })
+    expect(job.body).toMatchObject({ total: 1, filter: { issuer: 'main', client_id: 'mail' } })
+  },
+
+  'GET /v1/replays/:id': () => replayIsConfined('GET'),
+  'DELETE /v1/replays/:id': () => replayIsConfined('DELETE'),
+}
+
+async function replayIsConfined(method: 'GET' | 'DELETE'): Promise<void> {
+  const start = async (filter: object) => (await curfew.client.startReplay({ filter })).links.self
+  const status = async (who: 'idp' | 'owner', filter: object) =>
+    (await as(who, method, await start(filter))).status
+  expect(await status('idp', {})).toBe(404)
+  expect(await status('idp', { issuer: 'other' })).toBe(404)
+  expect(await status('idp', { issuer: 'main' })).toBe(200)
+  expect(await status('owner', { issuer: 'main' })).toBe(404)
+  expect(await status('owner', { issuer: 'main', client_id: 'wiki' })).toBe(404)
+  expect(await status('owner', { issuer: 'main', client_id: 'mail' })).toBe(200)
+}
+
+describe('what confines itself', () => {
+  test('has a case here, each route of them', () => {
+    expect(routes('handler').map(nameOf).toSorted()).toEqual(Object.keys(OWN_CASES).toSorted())
+  })
+
+  test.each(Object.entries(OWN_CASES))('%s', (_name, check) => check())
+})
