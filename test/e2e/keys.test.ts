@@ -1,6 +1,6 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -12,7 +12,7 @@ import { createKeyMaker, createKeyring } from '@curfew/tokens'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { useProcesses } from '../support/processes.ts'
+import { startStandalone, useProcesses } from '../support/processes.ts'
 
 // Goal: who runs Curfew turns keys, replaces the master key and finds out what is wrong, at a terminal. Method: the real
 // command against all services, and an IdP on loopback.
@@ -148,4 +148,33 @@ test('the master key is replaced, and who has both keys reads on', async () => {
   const { CURFEW_MASTER_KEY_OLD: _, ...without } = env
   expect((await run(['keys', 'rewrap'], without)).code).toBe(2)
   expect(done.stdout + done.stderr + wrong.stderr).not.toContain(env.CURFEW_MASTER_KEY)
+})
+
+test('curfew up over its own database takes a new master key as it starts', {
+  timeout: 120_000,
+}, async () => {
+  const dataFolder = await processes.dataFolder()
+  const first = await startStandalone(processes, { dataFolder })
+  const { adminKey } = first
+  await first.client.putIssuer('main', { iss: 'https://idp.example' })
+  const { kid } = await first.client.addKey('main', { alg: 'ES256' })
+  const stop = async ({ process }: typeof first) => {
+    process.signal('SIGTERM')
+    expect((await process.exit()).code).toBe(0)
+  }
+  await stop(first)
+  const made = (await readFile(join(dataFolder, 'master-key'), 'utf8')).trim()
+  const env = { CURFEW_MASTER_KEY: randomBytes(32).toString('base64url') }
+  const start = (more: Readonly<Record<string, string>>) =>
+    startStandalone(processes, { dataFolder, adminKey, env: { ...env, ...more } })
+
+  const wrong = await start({})
+  expect(await wrong.client.readiness()).toMatchObject({ away: ['master-key'] })
+  await stop(wrong)
+  const both = await start({ CURFEW_MASTER_KEY_OLD: made })
+  expect(await both.client.readiness()).toMatchObject({ away: [] })
+  await stop(both)
+  const last = await start({})
+  expect(await last.client.readiness()).toMatchObject({ away: [] })
+  expect((await last.client.listKeys('main')).items.map((key) => key.kid)).toEqual([kid])
 })

@@ -145,6 +145,19 @@ test('an iss that ends in no slash where the document has one is another', async
   expect(await idp.check()).toMatchObject({ ok: false, discovery: { ok: false } })
 })
 
+test('a schedule that nobody carries out is said', async () => {
+  await using idp = await openIdp()
+  idp.publish(await idp.ours())
+  expect((await idp.check()).rotation).toBeNull()
+  await curfew.client.rotateKeys(idp.name, { every_days: 30 })
+  expect(await idp.check()).toMatchObject({ ok: true, rotation: { ok: true } })
+  nowMs += 30 * 86_400_000
+  expect(await idp.check()).toMatchObject({
+    ok: false,
+    rotation: { ok: false, fix: expect.stringContaining('bookkeeper') },
+  })
+})
+
 test('a key set that is none, or away, is said', async () => {
   await using idp = await openIdp()
   idp.publish([], { jwks_uri: `${idp.iss}gone` })

@@ -147,6 +147,9 @@ export const KeysCheck = Type.Object({
   jwks_uri: nullable(Text),
   discovery: Finding,
   jwks: nullable(Finding),
+  rotation: Type.Union([Finding, Type.Null()], {
+    description: 'Whether keys turn as scheduled; null: there is no schedule.',
+  }),
   keys: Type.Array(Type.Object({ kid: Text, alg: Text, state: Text, ...Finding.properties }), {
     description: 'Every key that we publish.',
   }),

@@ -100,10 +100,11 @@ async function allIssuers(client: Client): Promise<readonly string[]> {
   }
 }
 
-function inWords({ issuer, discovery, jwks, keys }: KeysCheck): readonly Finding[] {
+function inWords({ issuer, discovery, jwks, rotation, keys }: KeysCheck): readonly Finding[] {
   return [
     { check: `${issuer}: discovery`, ...discovery },
     ...(jwks === null ? [] : [{ check: `${issuer}: jwks_uri`, ...jwks }]),
+    ...(rotation === null ? [] : [{ check: `${issuer}: rotation`, ...rotation }]),
     ...keys.map(({ kid, alg, state, ok, what, fix }) => ({
       check: `${issuer}: ${alg} ${state} ${kid.length > 16 ? `${kid.slice(0, 16)}…` : kid}`,
       ok,

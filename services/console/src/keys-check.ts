@@ -1,12 +1,21 @@
 import { KeysCheck, type Scope } from '@curfew/client'
 import {
   CLOCK_SKEW_MS,
+  KEY_LEAD_MS,
   KEYRING_REFRESH_MS,
   keyState,
   keyTimes,
   LOGOUT_TOKEN_LIFETIME_S,
+  rotationDue,
+  signingKey,
 } from '@curfew/domain'
-import { type Database, findSigningKeys, type IssuerRecord, type SigningKeyRecord } from '@curfew/ledger'
+import {
+  type Database,
+  findKeyRotation,
+  findSigningKeys,
+  type IssuerRecord,
+  type SigningKeyRecord,
+} from '@curfew/ledger'
 import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 import { publishedKeys, thumbprintOf } from '@curfew/tokens'
@@ -53,7 +62,13 @@ export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysC
           })),
         })),
       )
-      const findings: readonly (Finding | null)[] = [published.discovery, published.fetched, ...keys]
+      const rotation = scheduleFinding(all, { everyDays: await findKeyRotation(db, issuer.name), now: at })
+      const findings: readonly (Finding | null)[] = [
+        published.discovery,
+        published.fetched,
+        rotation,
+        ...keys,
+      ]
       return {
         ok: findings.every((finding) => finding === null || finding.ok),
         issuer: issuer.name,
@@ -62,6 +77,7 @@ export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysC
         jwks_uri: published.uri,
         discovery: published.discovery,
         jwks: published.fetched,
+        rotation,
         keys,
       }
     },
@@ -180,6 +196,28 @@ async function findingOf(
   }
   const what = 'It is not published there: relying parties refuse what it signs.'
   return { ok: false, what, fix: `${merge}.` }
+}
+
+/** The bookkeeper looks every minute; after so long it is not at it. */
+const OVERDUE_MS = 3_600_000
+const DAY_MS = 86_400_000
+
+/** Whether the bookkeeper does what the schedule asks. */
+function scheduleFinding(
+  all: readonly SigningKeyRecord[],
+  { everyDays, now }: { everyDays: number | null; now: Date },
+): Finding | null {
+  if (everyDays === null) return null
+  const overdue = [...new Set(all.map(({ algorithm }) => algorithm))].filter((algorithm) => {
+    const related = ofAlgorithm(all, algorithm)
+    if (signingKey(related, now)?.source !== 'generated') return false
+    const due = rotationDue(related, { now, everyMs: everyDays * DAY_MS, leadMs: KEY_LEAD_MS })
+    return due !== null && due.getTime() + OVERDUE_MS <= now.getTime()
+  })
+  if (overdue.length === 0)
+    return { ok: true, what: `Generated keys turn every ${everyDays} days.`, fix: null }
+  const what = `Keys shall turn every ${everyDays} days, and the next is overdue: ${overdue.join(', ')}.`
+  return { ok: false, what, fix: 'See that a bookkeeper runs, and has CURFEW_MASTER_KEY.' }
 }
 
 /** After so long nothing that a key signed is valid any more: workers have heard that it is over, and tokens have expired. */

@@ -21,7 +21,7 @@ const BATCH = 100
 export async function rewrapSecrets(
   databaseUrl: string,
   masterKeys: MasterKeys,
-  onProgress: (progress: RewrapProgress) => void,
+  onProgress: (progress: RewrapProgress) => void = () => undefined,
 ): Promise<RewrapProgress> {
   const vault = createVault(masterKeys)
   const db = await openDatabase(databaseUrl, { applicationName: 'curfew keys rewrap' })

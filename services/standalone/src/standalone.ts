@@ -40,6 +40,7 @@ import {
 } from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
+import { rewrapSecrets } from './rewrap.ts'
 import { newApiKey, openSecrets } from './secrets.ts'
 import { greeting, howToPost } from './welcome.ts'
 
@@ -104,6 +105,14 @@ export async function runStandalone(
       scope.defer('outbound', () => client.close())
       const { masterKey } = secrets
       const { oldMasterKey } = config
+      // Nobody else reads a database of our own, and nobody else can: there is no better moment.
+      if (config.databaseUrl === null && oldMasterKey !== null) {
+        const { seen, rewrapped, unreadable } = await rewrapSecrets(databaseUrl, {
+          current: masterKey,
+          old: oldMasterKey,
+        })
+        log.info({ event: 'secrets.rewrapped', seen, rewrapped, unreadable })
+      }
       const keyMaker = createKeyMaker({
         masterKey,
         oldMasterKey,
