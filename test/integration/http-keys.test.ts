@@ -218,6 +218,7 @@ describe('a rotation', () => {
     ])
     expect((await send('POST', '/rotate', { alg: 'RS256' })).status).toBe(409)
     expect((await send('POST', '/rotate', { lead_s: 60 })).status).toBe(400)
+    expect((await send('POST', '/rotate', { lead_s: 7_200, immediately: true })).status).toBe(400)
   })
 
   test('by itself is set, shown and taken away', async () => {

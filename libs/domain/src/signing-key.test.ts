@@ -174,6 +174,15 @@ describe('a rotation', () => {
     })
   })
 
+  test('is not needed by a worker whose clock is behind: the first key signs for it, too', () => {
+    expect(signingKey([first], at(-5_000))).toBe(first)
+    expect(keyState(first, [first], at(-5_000))).toBe('current')
+    expect(isPublished(first, [first], at(-5_000))).toBe(true)
+    expect(nextKey([first], at(-5_000))).toBeNull()
+    const both = [newKey('b', at(0), at(HOUR)), first]
+    expect([signingKey(both, at(-1))?.kid, nextKey(both, at(-1))?.kid]).toEqual(['a', 'b'])
+  })
+
   test('publishes the next, and the one before says when it stops', () => {
     const decided = rotation([first], { now: at(HOUR), leadMs: 2 * HOUR })
     expect(decided).toEqual({ kind: 'new', publishedAt: at(HOUR), signsFrom: at(3 * HOUR) })

@@ -7,7 +7,7 @@ import { LOGOUT_TOKEN_LIFETIME_S } from './logout-token.ts'
 /** What is fixed of a key's life. Everything else follows from these and from the keys after it. */
 export interface KeyLife {
   readonly kid: string
-  /** In the key set from then on. Never after `signsFrom`. */
+  /** In the key set from then on: when it was made known to us. Never after `signsFrom`. */
   readonly publishedAt: Date
   readonly signsFrom: Date
   /** It signs no more, and never takes over, from then on; null: it ends when another takes over. */
@@ -46,18 +46,19 @@ export const KEY_LEAD_MS_MIN = 2 * JWKS_MAX_AGE_MS + KEYRING_REFRESH_MS + CLOCK_
 /** For so long after it was asked a copy of the keys says nothing that is wrong by now: what it says signs is still published. */
 export const KEYRING_TRUST_MS = KEY_OVERLAP_MS - LOGOUT_TOKEN_LIFETIME_S * 1_000 - 2 * CLOCK_SKEW_MS
 
-/** The key that signs at `now`, of all keys that one issuer has for one algorithm; null when there is none yet. */
+/**
+ * The key that signs at `now`, of all keys that one issuer has for one algorithm; null when there is none. The first of all
+ * signs even where a clock that is behind says that its turn is to come: there is no other.
+ */
 export function signingKey<Key extends KeyLife>(keys: readonly Key[], now: Date): Key | null {
-  return keys.filter((key) => key.signsFrom <= now && signsAtAll(key)).reduce<Key | null>(later, null)
+  const able = keys.filter(signsAtAll)
+  return able.filter((key) => key.signsFrom <= now).reduce<Key | null>(later, null) ?? earliest(able)
 }
 
 /** The key that will take over from the one that signs at `now`, and when there are several the first of them. */
 export function nextKey<Key extends KeyLife>(keys: readonly Key[], now: Date): Key | null {
-  const waiting = keys.filter((key) => key.signsFrom > now && signsAtAll(key))
-  return waiting.reduce<Key | null>(
-    (first, key) => (first !== null && later(first, key) === key ? first : key),
-    null,
-  )
+  const current = signingKey(keys, now)
+  return earliest(keys.filter((key) => key !== current && key.signsFrom > now && signsAtAll(key)))
 }
 
 /** When `key` stops signing and leaves the key set. @param keys all that its issuer has for its algorithm. */
@@ -77,7 +78,7 @@ export function keyState(key: KeyLife, keys: readonly KeyLife[], now: Date): Key
 
 /** Whether `key` is in the key set at `now`. @param keys as `keyState`. */
 export function isPublished(key: KeyLife, keys: readonly KeyLife[], now: Date): boolean {
-  return key.publishedAt <= now && keyState(key, keys, now) !== 'retired'
+  return keyState(key, keys, now) !== 'retired'
 }
 
 /** How the next key comes in: one that is there already is brought forward, or a new one gets these times. */
@@ -132,9 +133,13 @@ function signsAtAll({ retiredAt }: KeyLife): boolean {
 }
 
 function successor(key: KeyLife, keys: readonly KeyLife[]): KeyLife | null {
-  const after = keys.filter((each) => each !== key && signsAtAll(each) && later(key, each) === each)
-  return after.reduce<KeyLife | null>(
-    (first, each) => (first !== null && later(first, each) === each ? first : each),
+  return earliest(keys.filter((each) => each !== key && signsAtAll(each) && later(key, each) === each))
+}
+
+/** The one whose turn comes first. */
+function earliest<Key extends KeyLife>(keys: readonly Key[]): Key | null {
+  return keys.reduce<Key | null>(
+    (first, key) => (first !== null && later(first, key) === key ? first : key),
     null,
   )
 }

@@ -69,6 +69,12 @@ async function rig(maker: KeyMaker = createKeyMaker({ masterKey: randomBytes(32)
 }
 
 describe('a worker', () => {
+  test('whose clock is behind signs with the first key all the same', async () => {
+    const { keys, kid, at } = await rig()
+    at(-3_000)
+    expect(await kid()).toBe(keys[0]?.kid)
+  })
+
   test('takes up the next key to the millisecond, also while its store is away', async () => {
     const { keys, maker, kid, at, goAway } = await rig()
     keys.push(live(await maker.generate(ISSUER, 'ES256'), START + 10 * HOUR))

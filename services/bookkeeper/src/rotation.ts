@@ -91,7 +91,7 @@ async function follow(
 /** A key that left the key set can sign nothing that anybody takes: its private part is only good for being stolen. */
 async function eraseEnded({ keys, erase }: SigningKeyChanges, now: Date): Promise<void> {
   for (const key of keys) {
-    const ended = !isPublished(key, ofAlgorithm(keys, key.algorithm), now) && key.publishedAt <= now
+    const ended = !isPublished(key, ofAlgorithm(keys, key.algorithm), now)
     if (ended && key.sealedPrivateKey !== '') await erase(key.kid)
   }
 }

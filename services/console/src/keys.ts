@@ -129,6 +129,8 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
         })
         return view(name)
       }
+      if (immediately && request.body.lead_s !== undefined)
+        throw refusal(400, 'Invalid body', 'immediately and lead_s contradict each other.')
       const leadMs = immediately ? 0 : leadOf(request.body)
       const rotated = rotatable(await findSigningKeys(db, name), alg, now())
       // Made before anything is locked: an RSA key takes a while.
