@@ -54,6 +54,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/ledger',
     '@curfew/broker',
     '@curfew/tokens',
+    '@curfew/outbound',
     '@curfew/runtime',
     '@curfew/client',
   ],

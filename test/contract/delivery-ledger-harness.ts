@@ -36,6 +36,8 @@ export interface DeliveryLedgerHarness {
   rows(): Promise<readonly LedgerRow[]>
   /** Recorded attempts, by delivery and number. */
   attempts(): Promise<readonly { readonly id: string; readonly number: number; readonly outcome: string }[]>
+  /** Bindings that somebody says are down, by who says so. */
+  breakers(): Promise<readonly { readonly bindingId: BindingId; readonly workerId: string }[]>
   /** Makes every heartbeat and every lease so many milliseconds older. */
   age(ms: number): Promise<void>
   /** The database's clock, roughly. */
@@ -101,6 +103,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
         outcome: outcome.kind,
       }))
     },
+    breakers: async () => ledger.breakers,
     async age(ms) {
       aheadMs += ms
     },
@@ -133,6 +136,12 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     async attempts() {
       const { rows } = await db.query<{ id: string; number: number; outcome: string }>(
         'select delivery_id as id, number, outcome from attempts',
+      )
+      return rows
+    },
+    async breakers() {
+      const { rows } = await db.query<{ bindingId: BindingId; workerId: string }>(
+        'select binding_id as "bindingId", worker_id as "workerId" from breakers',
       )
       return rows
     },

@@ -440,6 +440,43 @@ export function deliveryLedgerContract(
       })
     })
 
+    describe('breakers', () => {
+      const open = async () =>
+        (await harness.breakers())
+          .map(({ bindingId, workerId }) => `${bindingId} ${workerId === worker ? 'mine' : 'another'}`)
+          .toSorted()
+      const note = (workerId: WorkerId, opened: readonly BindingId[], closed: readonly BindingId[] = []) =>
+        ledger.noteBreakers({ workerId, opened, closed })
+
+      test('are said to be open by each worker, once; one answer closes them for all', async () => {
+        const [one, two] = bindingIds() as [BindingId, BindingId]
+        const another = await newWorker()
+        await note(worker, [one, two])
+        await note(worker, [one])
+        await note(another, [one])
+        expect(await open()).toEqual([`${one} another`, `${one} mine`, `${two} mine`])
+        await note(another, [two], [one])
+        expect(await open()).toEqual([`${two} another`, `${two} mine`])
+        await note(worker, [one])
+        expect(await open()).toContain(`${one} mine`)
+      })
+
+      test('go with the worker that said so; of one that is gone only its answers count', async () => {
+        const [one, two] = bindingIds() as [BindingId, BindingId]
+        const silent = await newWorker()
+        await note(silent, [one])
+        await harness.age(LEASE_MS + 1)
+        await ledger.beat(worker)
+        await note(worker, [one, two])
+        await ledger.reclaimLeases({ leaseMs: LEASE_MS })
+        expect(await open()).toEqual([`${one} mine`, `${two} mine`])
+        await note(silent, [one], [two])
+        expect(await open()).toEqual([`${one} mine`])
+        await ledger.retireWorker(worker)
+        expect(await open()).toEqual([])
+      })
+    })
+
     test('the registry has a new number whenever it changes, and a binding is disabled once', async () => {
       const [one] = bindingIds()
       if (one === undefined) throw new Error('a binding')

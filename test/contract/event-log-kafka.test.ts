@@ -43,6 +43,7 @@ function openLog({ brokers, prefix = uniquePrefix(), partitions = 4, ...rest }: 
       bulk: lane,
       quarantine: lane,
       deadLetters: lane,
+      outcomes: lane,
     },
     sessionTimeoutMs: 3_000,
     ...rest,
@@ -275,7 +276,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
         const prefix = ${JSON.stringify(prefix)}
         const log = createKafkaEventLog({
           brokers: ${JSON.stringify(brokers)}, clientId: 'child', groupId: prefix + 'delivery', sessionTimeoutMs: 1_000,
-          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, quarantine: lane, deadLetters: lane },
+          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, quarantine: lane, deadLetters: lane, outcomes: lane },
         })
         log.consume(
           { lane: 'interactive', batchSize: 100, batchesInFlight: 4, onError: (error) => console.error(error) },
@@ -366,7 +367,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     })
     await log.check()
     expect(messages).toEqual(
-      (['interactive', 'bulk', 'quarantine', 'deadLetters'] as const).map(
+      (['interactive', 'bulk', 'quarantine', 'deadLetters', 'outcomes'] as const).map(
         (kind) => `topic ${topicName(kind, { prefix })} has partitions 2, less than 3`,
       ),
     )

@@ -17,6 +17,7 @@ afterEach(() => curfew.stop())
 function announce(limit: number, onPublish: (ids: readonly string[]) => Promise<void>): Promise<number> {
   return announceDeadLetters(curfew.db, {
     limit,
+    windowMs: 60_000,
     publish: (records) => onPublish(records.map(({ id }) => id)),
   })
 }

@@ -118,11 +118,11 @@ describe('every route', () => {
         'a'.repeat(2_000),
         '%5c',
       ]) {
-        const response = await curfew.call(
-          method,
-          path.replaceAll(/:\w+/g, part),
-          method === 'PUT' ? {} : undefined,
-        )
+        const target = path.replaceAll(/:\w+/g, part)
+        // Clients resolve dots before they ask: what then is a route of its own was asked for as that.
+        const { pathname } = new URL(target, curfew.url)
+        if (pathname !== target && curfew.routes.some((route) => route.path === pathname)) continue
+        const response = await curfew.call(method, target, method === 'PUT' ? {} : undefined)
         expect([method, path, part, response.status >= 400 && response.status < 500]).toEqual([
           method,
           path,

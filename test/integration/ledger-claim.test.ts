@@ -30,7 +30,7 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await database.db.query('truncate events, deliveries, attempts, workers')
+  await database.db.query('truncate events, deliveries, attempts, workers, breakers')
   workerId = await newWorker(database.db)
 })
 

@@ -31,7 +31,7 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await database.db.query('truncate events, deliveries, attempts, workers')
+  await database.db.query('truncate events, deliveries, attempts, workers, breakers')
   living = await newWorker(database.db)
   silent = await newWorker(database.db)
 })

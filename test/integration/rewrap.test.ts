@@ -10,7 +10,12 @@ import {
   replaceSealed,
 } from '@curfew/ledger'
 import { rewrapSecrets } from '@curfew/standalone'
-import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
+import {
+  createClientKeySealer,
+  createKeyMaker,
+  createKeyring,
+  createWebhookSecretSealer,
+} from '@curfew/tokens'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 
@@ -21,6 +26,8 @@ const ISSUER = 'main' as IssuerName
 const [OLD, NEW] = [randomBytes(32), randomBytes(32)]
 const PEM = '-----BEGIN PRIVATE KEY-----\nhunter2\n'
 const CLIENTS = 230
+/** A webhook has one, and while it is rotated another. */
+const WEBHOOK_SECRETS = 2
 
 let database: TestDatabase
 beforeEach(async () => {
@@ -36,6 +43,12 @@ beforeEach(async () => {
   const maker = createKeyMaker({ masterKey: OLD })
   const keyring = createKeyring({ store: openKeyStore(db), maker, now: () => new Date() })
   for (const algorithm of SIGNING_ALGORITHMS) await keyring.ensure(ISSUER, algorithm)
+  const webhooks = createWebhookSecretSealer(OLD)
+  await db.query({
+    text: `insert into webhooks (name, url, allowed_networks, enabled, sealed_secret, sealed_previous_secret, previous_secret_until)
+           values ('siem', 'https://siem.example', '{}', true, $1, $2, now())`,
+    values: [await webhooks.seal('now', 'siem'), await webhooks.seal('before', 'siem')],
+  })
   const sealer = createClientKeySealer(OLD)
   for (let n = 0; n < CLIENTS; n++) {
     const owner = { issuer: ISSUER, clientId: `client ${n}` as ClientId }
@@ -56,7 +69,15 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
   )
   expect([keys.length, rows.length]).toEqual([SIGNING_ALGORITHMS.length, CLIENTS])
   expect(new Set(rows.map(({ rest }) => rest))).toEqual(new Set(['a certificate']))
+  const webhooks = createWebhookSecretSealer(masterKey, oldMasterKey)
+  const [siem] = (
+    await db.query<{ now: string; before: string }>(
+      'select sealed_secret as now, sealed_previous_secret as before from webhooks',
+    )
+  ).rows
   const opened = await Promise.allSettled([
+    webhooks.open(siem?.now ?? '', 'siem').then((secret) => expect(secret).toBe('now')),
+    webhooks.open(siem?.before ?? '', 'siem').then((secret) => expect(secret).toBe('before')),
     ...keys.map((key) => maker.open(key)),
     ...rows.map(async ({ id, sealed }) =>
       expect(await sealer.open(sealed, { issuer: ISSUER, clientId: id })).toBe(PEM),
@@ -66,7 +87,7 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
 }
 
 test('everything comes under the new master key, over as many crashes as there are', async () => {
-  const all = CLIENTS + SIGNING_ALGORITHMS.length
+  const all = CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS
   const crash = () => {
     throw new Error('crashed')
   }
@@ -102,7 +123,7 @@ test('what neither master key opens is named, and the rest is done', async () =>
     () => undefined,
   )
   expect(unreadable).toEqual([`/v1/issuers/${ISSUER}/keys/${lost.kid}`])
-  expect(rewrapped).toBe(CLIENTS + SIGNING_ALGORITHMS.length)
+  expect(rewrapped).toBe(CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS)
 })
 
 test('a secret that is stored anew after it was read is left as it is', async () => {

@@ -13,8 +13,8 @@ export interface Certificate {
 }
 
 export interface CertificateMaker extends AsyncDisposable {
-  /** Vouches for itself, for two days. @param subjectAltName such as `IP:127.0.0.1`. */
-  selfSigned(subjectAltName: string): Promise<Certificate>
+  /** Vouches for itself, for two days or as many as are given. @param subjectAltName such as `IP:127.0.0.1`. */
+  selfSigned(subjectAltName: string, days?: number): Promise<Certificate>
   /** As `selfSigned`, of one day in the year 2020. */
   expired(subjectAltName: string): Promise<Certificate>
   /** One that `issuer`, self-signed, vouches for. */
@@ -38,10 +38,10 @@ export async function openCertificateMaker(): Promise<CertificateMaker> {
   }
 
   return {
-    selfSigned: (subjectAltName) =>
+    selfSigned: (subjectAltName, days = 2) =>
       make((at) =>
         openssl('openssl', [
-          ...['req', '-x509', ...NEW_KEY, '-keyout', at('key'), '-out', at('cert'), '-days', '2'],
+          ...['req', '-x509', ...NEW_KEY, '-keyout', at('key'), '-out', at('cert'), '-days', String(days)],
           ...['-subj', '/CN=rp', '-addext', `subjectAltName=${subjectAltName}`],
         ]),
       ),

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
-import { createBookkeeper } from '@curfew/bookkeeper'
+import { type BookkeeperDeps, createBookkeeper } from '@curfew/bookkeeper'
 import { type Client, createClient, type Scope } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
-import { type DeadLetterPublisher, EVERYTHING, type EventLog, type Reach } from '@curfew/domain'
+import { EVERYTHING, type EventLog, type Publisher, type Reach } from '@curfew/domain'
 import { createIngest } from '@curfew/ingest'
 import {
   createDatabase,
@@ -28,7 +28,12 @@ import {
   httpService,
   type Service,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
+import {
+  createClientKeySealer,
+  createKeyMaker,
+  createKeyring,
+  createWebhookSecretSealer,
+} from '@curfew/tokens'
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
 import { type Gate, openGate } from './gate.ts'
@@ -55,8 +60,10 @@ export interface CurfewOptions {
   readonly workers?: number
   /** Bookkeepers to start. Default none. */
   readonly bookkeepers?: number
-  /** Where bookkeepers publish dead letters. Default nowhere. */
-  readonly publisher?: DeadLetterPublisher
+  /** Where bookkeepers publish. Default nowhere. */
+  readonly publisher?: Publisher
+  /** How bookkeepers pace notifications, where it is not as ever. */
+  readonly notifying?: BookkeeperDeps['notifying']
   /** Of the workers that are started by default. Default 10,000. */
   readonly leaseMs?: number
   /** Networks that relying parties may live at. Default loopback. */
@@ -155,13 +162,14 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const { now = () => new Date() } = options
   const masterKey = randomBytes(32)
   const clientKeys = createClientKeySealer(masterKey)
+  const webhookSecrets = createWebhookSecretSealer(masterKey)
 
   const database = await createTestDatabase()
   const gate = await openGate(database.url)
   const db = createDatabase(gate.url)
   const eventLog = createPostgresEventLog({ db, url: gate.url, timeoutMs: appendTimeoutMs })
-  const client = createGuardedClient({ allowedNetworks, allowedPorts })
-  const keyMaker = createKeyMaker({ masterKey, post: (request) => postJson(client, request) })
+  const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
+  const keyMaker = createKeyMaker({ masterKey, post: (request) => postJson(outbound, request) })
   const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now })
   const credentials = createCredentials({
     fixed: [],
@@ -196,7 +204,8 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     keyring,
     keyMaker,
     clientKeys,
-    client,
+    client: outbound,
+    webhookSecrets,
     now,
     targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
   })
@@ -257,13 +266,17 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   async function startBookkeeper(): Promise<TestBookkeeper> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew bookkeeper' })
+    const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
     const bookkeeper = run(
       createBookkeeper({
         db: ownDb,
         publisher: options.publisher ?? null,
+        client: outbound,
+        webhookSecrets,
         retention: { retentionDays: 30, deadLetterRetentionDays: 90 },
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         now,
+        ...(options.notifying !== undefined && { notifying: options.notifying }),
         log,
         metrics: createMetrics(),
       }),
@@ -272,7 +285,9 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     const end = (abandon: boolean) => {
       ended ??= (async () => {
         if (abandon) await ownGate.shut()
+        if (abandon) await outbound.close()
         await bookkeeper.stop(abandon)
+        await outbound.close()
         await ownDb.end()
         await ownGate.close()
         bookkeeping.delete(handle)
@@ -297,8 +312,8 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     stopped ??= (async () => {
       await Promise.all([...started, ...bookkeeping].map((each) => each.stop()))
       await Promise.all(running.map((service) => service.stop(false)))
-      await client.close()
       await eventLog.close()
+      await outbound.close()
       await db.end()
       await gate.close()
       await database.drop()

@@ -65,6 +65,8 @@ export interface MemoryLedger extends DeliveryLedger {
   readonly events: ReadonlyMap<EventId, { readonly event: LogoutEvent; readonly digest: string }>
   readonly deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>
   readonly attempts: readonly MemoryAttempt[]
+  /** Which workers say of which bindings that they are down. */
+  readonly breakers: readonly { readonly bindingId: BindingId; readonly workerId: WorkerId }[]
   /** Deliveries that are neither pending nor in flight. */
   readonly settled: number
   /** Registers an issuer that has no relying party yet. */
@@ -89,6 +91,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const attempts: MemoryAttempt[] = []
   const attemptKeys = new Set<string>()
   const workers = new Map<WorkerId, Date>()
+  let breakers: MemoryLedger['breakers'] = []
   const issuers = new Set<Issuer>()
   const bindings = new Map<BindingId, Binding>()
   let revision = 0
@@ -117,6 +120,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     const seen = dead.map((id) => workers.get(id)?.getTime() ?? 0)
     const since = Math.min(...seen) - LEASED_LATELY_MS
     for (const id of dead) workers.delete(id)
+    breakers = breakers.filter(({ workerId }) => !dead.includes(workerId))
     return giveBack(dead.flatMap(leasedBy).filter(({ leasedAt }) => (leasedAt?.getTime() ?? 0) > since))
   }
 
@@ -217,6 +221,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     events,
     deliveries,
     attempts,
+    get breakers() {
+      return breakers
+    },
     get settled() {
       return deliveries.size - unsettled.size
     },
@@ -310,6 +317,13 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         change(row, { ...dead, dueAt: null, settledAt: now })
       }
       return given.length
+    },
+    async noteBreakers({ workerId, opened, closed }) {
+      // The rows of before: what is closed is closed for all, what is opened for this worker, as long as it lives.
+      const others = breakers.filter(({ bindingId }) => !closed.includes(bindingId))
+      const known = others.filter((row) => row.workerId === workerId).map(({ bindingId }) => bindingId)
+      const fresh = workers.has(workerId) ? opened.filter((id) => !known.includes(id)) : []
+      breakers = [...others, ...fresh.map((bindingId) => ({ bindingId, workerId }))]
     },
     async registerWorker({ id }) {
       if (!workers.has(id)) workers.set(id, clock())

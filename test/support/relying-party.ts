@@ -205,5 +205,10 @@ function answer(response: ServerResponse, manner: Manner): void {
 
 function readPart(token: string, part: number): Record<string, unknown> {
   const text = Buffer.from(token.split('.')[part] ?? '', 'base64url').toString('utf8')
-  return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>)
+  try {
+    return JSON.parse(text) as Record<string, unknown>
+  } catch {
+    // What is no token has neither.
+    return {}
+  }
 }

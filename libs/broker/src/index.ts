@@ -1,6 +1,6 @@
 export type { ConnectionOptions, KafkaLog } from './client.ts'
 export { type KafkaConnection, readKafkaConnection } from './environment.ts'
 export { createKafkaEventLog, type KafkaEventLogOptions } from './event-log.ts'
-export { createKafkaDeadLetterPublisher, type KafkaPublisherOptions } from './publisher.ts'
+export { createKafkaPublisher, type KafkaPublisherOptions } from './publisher.ts'
 export { QUARANTINE_POSITION, QUARANTINE_REASON } from './records.ts'
 export { DEFAULT_TOPICS, type TopicSettings, type TopicsSettings, topicName } from './topics.ts'

@@ -1,4 +1,4 @@
-import type { DeadLetterPublisher } from '@curfew/domain'
+import type { Publisher } from '@curfew/domain'
 import type { ConnectionOptions } from './client.ts'
 import { createCluster } from './cluster.ts'
 import { createAppender } from './producer.ts'
@@ -16,11 +16,11 @@ export interface KafkaPublisherOptions extends ConnectionOptions {
 const QUEUE_BYTES_MAX = 16 * 1_048_576
 
 /**
- * Publishes to the topic `logout.dead-letters`. Opens nothing until it is used, and needs no broker to be there at first.
+ * Publishes to the topics `logout.dead-letters` and `logout.outcomes`. Opens nothing until it is used, and needs no broker to be there at first.
  *
- * @see {DeadLetterPublisher} for what its methods promise.
+ * @see {Publisher} for what its methods promise.
  */
-export function createKafkaDeadLetterPublisher(options: KafkaPublisherOptions): DeadLetterPublisher {
+export function createKafkaPublisher(options: KafkaPublisherOptions): Publisher {
   const { topics = DEFAULT_TOPICS, publishTimeoutMs = 10_000, log } = options
   const cluster = createCluster({ connection: options, topics, log })
   const appender = createAppender({
@@ -29,10 +29,12 @@ export function createKafkaDeadLetterPublisher(options: KafkaPublisherOptions): 
     timeoutMs: publishTimeoutMs,
     queueBytesMax: QUEUE_BYTES_MAX,
   })
-  const topic = topicName('deadLetters', topics)
   return {
-    publish: (records) => appender.append(records.map((record) => ({ topic, message: toMessage(record) }))),
-    check: () => cluster.check(['deadLetters']),
+    publish(kind, records) {
+      const topic = topicName(kind, topics)
+      return appender.append(records.map((record) => ({ topic, message: toMessage(record) })))
+    },
+    check: () => cluster.check(['deadLetters', 'outcomes']),
     async close() {
       await appender.close()
       await cluster.close()

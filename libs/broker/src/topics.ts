@@ -21,6 +21,8 @@ export interface TopicsSettings {
   readonly quarantine: TopicSettings
   /** Word of dead letters, for those who listen. */
   readonly deadLetters: TopicSettings
+  /** What became of deliveries, and notifications, for those who listen. */
+  readonly outcomes: TopicSettings
 }
 
 const DAY_MS = 86_400_000
@@ -36,6 +38,7 @@ export const DEFAULT_TOPICS: TopicsSettings = {
   bulk: { partitions: 12, retentionMs: 7 * DAY_MS },
   quarantine: { partitions: 3, retentionMs: 30 * DAY_MS },
   deadLetters: { partitions: 3, retentionMs: 30 * DAY_MS },
+  outcomes: { partitions: 12, retentionMs: 7 * DAY_MS },
 }
 
 /** From this many copies on, a write needs two of them: one broker may then be away and nothing is lost. */
@@ -43,20 +46,21 @@ const REPLICAS_FOR_TWO_IN_SYNC = 3
 /** More than the broker's default of 1 MiB, for a record of an event that itself may have 1 MiB. */
 const RECORD_BYTES_MAX = 2 * 1_048_576
 
-export type TopicKind = Lane | 'quarantine' | 'deadLetters'
+export type TopicKind = Lane | 'quarantine' | 'deadLetters' | 'outcomes'
 
-/** The topic of a lane, of the records that could not be understood, or of dead letters. */
+/** The topic of a lane, of the records that could not be understood, of dead letters, or of outcomes. */
 export function topicName(kind: TopicKind, { prefix }: Pick<TopicsSettings, 'prefix'>): string {
   const names = {
     interactive: 'logout.events',
     bulk: 'logout.events.bulk',
     quarantine: 'logout.quarantine',
     deadLetters: 'logout.dead-letters',
+    outcomes: 'logout.outcomes',
   }
   return prefix + names[kind]
 }
 
-const KINDS: readonly TopicKind[] = ['interactive', 'bulk', 'quarantine', 'deadLetters']
+const KINDS: readonly TopicKind[] = ['interactive', 'bulk', 'quarantine', 'deadLetters', 'outcomes']
 
 /**
  * Creates the topics that are missing and looks at the others. One that is not as it must be is reported at level

@@ -21,6 +21,8 @@ import type {
 } from './dead-letters.ts'
 import type { KeysCheck, RetireInput, RotateInput, SigningKey, SigningKeyInput, SigningKeys } from './keys.ts'
 import type { LogoutEventInput } from './logout-event.ts'
+import type { Probe, ProbeInput } from './probe.ts'
+import type { Webhook, WebhookDelivery, WebhookInput, WebhookTest } from './webhooks.ts'
 
 /** Curfew answered, and the answer is no. */
 export class ApiError extends Error {
@@ -49,6 +51,11 @@ export interface ClientOptions {
 export interface Page<Item> {
   readonly items: readonly Item[]
   readonly next_cursor: string | null
+}
+
+export interface PageFilter {
+  readonly limit?: number
+  readonly cursor?: string
 }
 
 export interface DeliveriesFilter {
@@ -107,6 +114,10 @@ export interface Client {
     metadata: RelyingPartyInput & Readonly<Record<string, unknown>>,
   ): Promise<RelyingParty>
   getRelyingParty(issuer: string, clientId: string): Promise<RelyingParty>
+  /** Sends an endpoint the tokens that it must take and must refuse, none for a real session. Takes up to a minute. */
+  probe(issuer: string, clientId: string, probe?: ProbeInput): Promise<Probe>
+  /** The last probe of this client, also one that is under way. */
+  getProbe(issuer: string, clientId: string): Promise<Probe>
   getJwks(issuer: string): Promise<Jwks>
   listKeys(issuer: string): Promise<SigningKeys>
   addKey(issuer: string, key: SigningKeyInput): Promise<SigningKey>
@@ -120,6 +131,12 @@ export interface Client {
   createApiKey(key: ApiKeyInput): Promise<NewApiKey>
   listApiKeys(page?: { readonly limit?: number; readonly cursor?: string }): Promise<Page<ApiKey>>
   revokeApiKey(id: string): Promise<ApiKey>
+  /** The answer has the secret where the webhook is new. */
+  putWebhook(name: string, webhook: WebhookInput): Promise<Webhook>
+  listWebhooks(page?: PageFilter): Promise<Page<Webhook>>
+  deleteWebhook(name: string): Promise<void>
+  testWebhook(name: string): Promise<WebhookTest>
+  listWebhookDeliveries(name: string, page?: PageFilter): Promise<Page<WebhookDelivery>>
 }
 
 export function createClient({ url, key }: ClientOptions): Client {
@@ -139,7 +156,8 @@ export function createClient({ url, key }: ClientOptions): Client {
       ...(body !== undefined && { body: JSON.stringify(body) }),
     })
     const text = await response.text()
-    if (response.ok) return JSON.parse(text) as Answer
+    // 204 has nothing to say.
+    if (response.ok) return (text === '' ? undefined : JSON.parse(text)) as Answer
     const after = response.headers.get('retry-after')
     throw new ApiError(
       readProblem(text, response.status),
@@ -147,6 +165,7 @@ export function createClient({ url, key }: ClientOptions): Client {
     )
   }
   const issuerPath = (name: string) => `/v1/issuers/${encodeURIComponent(name)}`
+  const webhookPath = (name: string) => `/v1/webhooks/${encodeURIComponent(name)}`
   const partyPath = (name: string, clientId: string) =>
     `${issuerPath(name)}/relying-parties/${encodeURIComponent(clientId)}`
 
@@ -181,10 +200,18 @@ export function createClient({ url, key }: ClientOptions): Client {
       const { checks, away } = readReadiness(text, response.status)
       return { checks, away, date: Number.isNaN(date.getTime()) ? null : date }
     },
+    probe: (issuer, clientId, probe = {}) => call('POST', `${partyPath(issuer, clientId)}/probe`, probe),
+    getProbe: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/probe`),
     getJwks: (issuer) => call('GET', `/issuers/${encodeURIComponent(issuer)}/jwks.json`),
     createApiKey: (key) => call('POST', '/v1/api-keys', key),
     listApiKeys: (page = {}) => call('GET', `/v1/api-keys?${query(page)}`),
     revokeApiKey: (id) => call('DELETE', `/v1/api-keys/${encodeURIComponent(id)}`),
+    putWebhook: (name, webhook) => call('PUT', webhookPath(name), webhook),
+    listWebhooks: (filter = {}) => call('GET', `/v1/webhooks?${query(filter)}`),
+    deleteWebhook: (name) => call('DELETE', webhookPath(name)),
+    testWebhook: (name) => call('POST', `${webhookPath(name)}/test`, {}),
+    listWebhookDeliveries: (name, filter = {}) =>
+      call('GET', `${webhookPath(name)}/deliveries?${query(filter)}`),
   }
 }
 

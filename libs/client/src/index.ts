@@ -60,4 +60,18 @@ export {
   type Unreadable,
 } from './log-record.ts'
 export { AcceptedLogoutEvent, LogoutEventInput } from './logout-event.ts'
+export { encodeNotification } from './notification-record.ts'
+export { encodeOutcome, OUTCOME_TYPE, type OutcomeFacts, type PublishedOutcome } from './outcome-record.ts'
+export { Probe, ProbeFindings, ProbeInput } from './probe.ts'
 export { type DeliveryFacts, deliveryView, type EventFacts, eventPath, eventView } from './views.ts'
+export {
+  NOTIFICATION_TYPES,
+  type NotificationFacts,
+  notificationBody,
+  RotateSecretInput,
+  Webhook,
+  WebhookDeliveriesQuery,
+  WebhookDelivery,
+  WebhookInput,
+  WebhookTest,
+} from './webhooks.ts'

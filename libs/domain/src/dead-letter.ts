@@ -119,7 +119,7 @@ const CERTIFICATE = 'Mend its certificate, or register the CA that vouches for i
 const SERVER = 'See that the relying party is up and answers in time.'
 
 /** What failures without an answer mean, and whose they are. */
-const NETWORK: Readonly<Record<string, { readonly what: string; readonly fix: string }>> = {
+export const NETWORK: Readonly<Record<string, { readonly what: string; readonly fix: string }>> = {
   dns: {
     what: 'its name was not found',
     fix: 'Mend its DNS name, or register the right backchannel_logout_uri.',
@@ -153,7 +153,8 @@ function mend(last: LastAttempt | null): string {
   return NETWORK[last.errorClass ?? '']?.fix ?? SERVER
 }
 
-function misconfiguredFix(status: number | null): string {
+/** What mends an endpoint that answers with a status which none for back-channel logout has. */
+export function misconfiguredFix(status: number | null): string {
   if (status === 401 || status === 403) {
     return 'Let the endpoint be called without a login, cookie or CSRF token, also by a firewall before it: the logout token is what vouches for the call.'
   }

@@ -50,3 +50,8 @@ export class SignerUnavailableError extends CurfewError {
 export class AuthorizationServerUnavailableError extends CurfewError {
   override readonly code = 'ERR_AUTHORIZATION_SERVER_UNAVAILABLE'
 }
+
+/** The secret of a webhook cannot be opened with the master key we were given. */
+export class WebhookSecretError extends CurfewError {
+  override readonly code = 'ERR_WEBHOOK_SECRET'
+}

@@ -52,6 +52,7 @@ export {
   NoEncryptionKeyError,
   SignerUnavailableError,
   SigningKeyError,
+  WebhookSecretError,
 } from './errors.ts'
 export type {
   BatchHandler,
@@ -95,7 +96,18 @@ export {
   type UndeliverableReason,
 } from './outcome.ts'
 export { type Plan, plan } from './plan.ts'
-export type { DeadLetterPublisher, OutgoingRecord } from './publisher.ts'
+export {
+  type ProbeAnswer,
+  type ProbeClaims,
+  type ProbeForm,
+  type ProbeSignature,
+  type ProbeSubject,
+  probeClaims,
+} from './probe.ts'
+export { type ProbeFacts, type ProbeTls, probeGoesOn, saysNotNow, takenSubject } from './probe-facts.ts'
+export { type ProbeCheck, type ProbeReport, probeReport } from './probe-report.ts'
+export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
+export type { OutgoingRecord, OutgoingTopic, Publisher } from './publisher.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
 export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './reach.ts'
 export {

@@ -31,6 +31,8 @@ export type Answer =
       readonly status: number
       readonly retryAfter: string | null
       readonly body: string
+      /** In lower case; only where they were asked for. */
+      readonly headers?: Readonly<Record<string, string>>
     }
   | { readonly kind: 'failure'; readonly failure: TransportFailure; readonly detail: string }
   | { readonly kind: 'not_allowed'; readonly detail: string }
@@ -93,7 +95,8 @@ export function quicklyRetryable(outcome: AttemptOutcome): boolean {
 
 const SAID_LENGTH_MAX = 500
 
-function readSaid(body: string): Said {
+/** What an answer's body says, for people. */
+export function readSaid(body: string): Said {
   let parsed: unknown
   try {
     parsed = JSON.parse(body)

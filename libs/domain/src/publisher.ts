@@ -6,15 +6,18 @@ export interface OutgoingRecord {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** The way out: word of dead letters to those who listen. Nobody has to. */
-export interface DeadLetterPublisher {
+/** What there is to listen to: deliveries that were given up on; what became of deliveries, and notifications. */
+export type OutgoingTopic = 'deadLetters' | 'outcomes'
+
+/** The way out: word of what became of logouts to those who listen. Nobody has to. */
+export interface Publisher {
   /**
    * Resolves when every record is durable. On rejection some may have been published all the same; the caller publishes
    * again, and listeners see at least once.
    *
    * @throws {EventLogUnavailableError} when durability could not be confirmed in time.
    */
-  publish(records: readonly OutgoingRecord[]): Promise<void>
+  publish(topic: OutgoingTopic, records: readonly OutgoingRecord[]): Promise<void>
   /** Resolves when it answers. @throws {EventLogUnavailableError} */
   check(): Promise<void>
   /** Releases connections. */

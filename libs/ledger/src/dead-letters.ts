@@ -133,11 +133,45 @@ const UNANNOUNCED = `${DEAD_LETTER}
    where d.dead_lettered_at is not null and d.announced_at is null
    order by d.dead_lettered_at limit $1`
 
-// One that was replayed meanwhile, and died again, is another dead letter.
+/** Ids that a notification names, of all that it counts. */
+const IDS_IN_NOTIFICATION = 5
+
+// One that was replayed meanwhile, and died again, is another dead letter. What died of the same at the same binding within
+// a window is one notification: a million deaths are no million messages.
 const MARK_ANNOUNCED = `
-  update deliveries d set announced_at = now()
-    from unnest($1::uuid[], $2::smallint[]) as told(id, generation)
-   where d.id = told.id and d.generation = told.generation and d.dead_lettered_at is not null`
+  with marked as (
+    update deliveries d set announced_at = now()
+      from unnest($1::uuid[], $2::smallint[]) as told(id, generation)
+     where d.id = told.id and d.generation = told.generation and d.dead_lettered_at is not null
+    returning d.id, d.binding_id, d.dead_letter_reason as reason, d.dead_lettered_at as at
+  ),
+  fresh as (
+    select binding_id, reason, count(*) as count, min(at) as oldest, max(at) as newest,
+           (array_agg(id order by at, id))[1:${IDS_IN_NOTIFICATION}] as ids
+      from marked group by binding_id, reason
+  ),
+  added as (
+    update notifications n
+       set data = n.data || jsonb_build_object(
+             'count', (n.data ->> 'count')::bigint + f.count,
+             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
+             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
+             'delivery_ids', jsonb_path_query_array(n.data -> 'delivery_ids' || to_jsonb(f.ids),
+               '$[0 to ${IDS_IN_NOTIFICATION - 1}]'))
+      from fresh f
+     where n.type = 'delivery.dead_lettered' and n.binding_id = f.binding_id and n.data ->> 'reason' = f.reason
+       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
+    returning f.binding_id, f.reason
+  )
+  insert into notifications (type, issuer, binding_id, occurred_at, ready_at, data)
+  select 'delivery.dead_lettered', p.issuer, f.binding_id, f.oldest,
+         clock_timestamp() + make_interval(secs => $3::float8 / 1000),
+         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'reason', f.reason, 'count', f.count,
+           'oldest', f.oldest, 'newest', f.newest, 'delivery_ids', f.ids)
+    from fresh f
+    join bindings b on b.id = f.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+   where not exists (select from added a where a.binding_id = f.binding_id and a.reason = f.reason)`
 
 /** Any number that nothing else locks: one bookkeeper at a time announces. */
 const ANNOUNCING_LOCK = 4_872_364_193
@@ -145,14 +179,24 @@ const ANNOUNCING_LOCK = 4_872_364_193
 const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
 
 /**
- * Hands the oldest dead letters that nobody was told of to `publish`, and remembers that it was done. When something fails in
- * between they are handed out again: at least once. Others that announce meanwhile find nothing to do.
+ * Hands the oldest dead letters that nobody was told of to `publish`, and remembers that it was done, with a notification
+ * of them. When something fails in between they are handed out again: at least once. Others that announce meanwhile find
+ * nothing to do.
  *
+ * @param windowMs how long a notification waits for more of its kind before it is sent.
  * @returns how many were announced.
  */
 export async function announceDeadLetters(
   db: Database,
-  { limit, publish }: { limit: number; publish: (records: readonly DeadLetterRecord[]) => Promise<void> },
+  {
+    limit,
+    windowMs,
+    publish,
+  }: {
+    limit: number
+    windowMs: number
+    publish: (records: readonly DeadLetterRecord[]) => Promise<void>
+  },
 ): Promise<number> {
   return withTransaction(db, async (transaction) => {
     const { rows: locks } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [ANNOUNCING_LOCK])
@@ -167,7 +211,7 @@ export async function announceDeadLetters(
     await transaction.query({
       name: 'mark_announced',
       text: MARK_ANNOUNCED,
-      values: [rows.map(({ id }) => id), rows.map(({ generation }) => generation)],
+      values: [rows.map(({ id }) => id), rows.map(({ generation }) => generation), windowMs],
     })
     return rows.length
   })

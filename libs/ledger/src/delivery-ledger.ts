@@ -1,4 +1,5 @@
 import type { BindingId, DeliveryId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import { noteBreakers } from './breakers.ts'
 import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
 import type { Database } from './database.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
@@ -30,6 +31,11 @@ export interface DeliveryLedger {
     now: Date
     limit: number
   }): Promise<number>
+  noteBreakers(request: {
+    workerId: WorkerId
+    opened: readonly BindingId[]
+    closed: readonly BindingId[]
+  }): Promise<void>
   registerWorker(worker: { id: WorkerId; name: string }): Promise<void>
   beat(id: WorkerId): Promise<Standing>
   reclaimLeases(request: { leaseMs: number }): Promise<number>
@@ -54,6 +60,7 @@ export function createDeliveryLedger(db: Database): DeliveryLedger {
     supersedeOlder: (request) => supersedeOlder(db, request),
     bringForward: (request) => bringForward(db, request),
     giveUpUnreachable: (request) => giveUpUnreachable(db, request),
+    noteBreakers: (request) => noteBreakers(db, request),
     registerWorker: (worker) => registerWorker(db, worker),
     beat: (id) => beat(db, id),
     reclaimLeases: (request) => reclaimLeases(db, request),

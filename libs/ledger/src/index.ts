@@ -7,6 +7,7 @@ export {
   revokeApiKey,
 } from './api-keys.ts'
 export { type AuditRecord, listAudit } from './audit.ts'
+export { noticeBreakers } from './breakers.ts'
 export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
 export {
   asLedgerError,
@@ -51,8 +52,23 @@ export {
   pendingMigrations,
   SchemaTooNewError,
 } from './migrate.ts'
+export {
+  deleteNotifications,
+  fanOutNotifications,
+  type NotificationRecord,
+  publishNotifications,
+} from './notifications.ts'
+export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './outcomes.ts'
 export { createPartitions, dropAttempts } from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
+export {
+  dropProbe,
+  endProbe,
+  findLastProbe,
+  type ProbeRecord,
+  progressProbe,
+  startProbe,
+} from './probes.ts'
 export {
   disableBinding,
   findIssuer,
@@ -102,4 +118,24 @@ export {
   type SigningKeyRecord,
 } from './signing-keys.ts'
 export type { StoredTls } from './stored-tls.ts'
+export {
+  type ClaimedWebhookDelivery,
+  claimWebhookDeliveries,
+  listWebhookDeliveries,
+  settleWebhookDelivery,
+  type WebhookDeliveryRecord,
+  type WebhookSettlement,
+} from './webhook-deliveries.ts'
+export {
+  changeWebhook,
+  createWebhook,
+  deleteWebhook,
+  findWebhook,
+  listWebhooks,
+  rotateWebhookSecret,
+  testWebhook,
+  WEBHOOKS_MAX,
+  type WebhookRecord,
+  type WebhookSettings,
+} from './webhooks.ts'
 export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'

@@ -1,5 +1,5 @@
-import { getCACertificates } from 'node:tls'
-import type { Answer } from '@curfew/domain'
+import { getCACertificates, TLSSocket } from 'node:tls'
+import type { Answer, ProbeTls } from '@curfew/domain'
 import { Agent, type Dispatcher } from 'undici'
 import { createAllowedNetworks } from './addresses.ts'
 import { createGuardedConnector, createSharedLookup, type Lookup, systemLookup } from './connector.ts'
@@ -39,6 +39,8 @@ export interface GetRequest {
   readonly tls?: TlsIdentity | null
   /** Most of the answer's body that is read, in bytes. Default the client's. */
   readonly responseBytesMax?: number
+  /** Whether the answer shall have its headers. Default false. */
+  readonly captureHeaders?: boolean
 }
 
 export interface PostRequest extends GetRequest {
@@ -58,6 +60,8 @@ export interface GuardedClient {
   post(request: PostRequest): Promise<Answer>
   /** As `post`. */
   get(request: GetRequest): Promise<Answer>
+  /** Connects without a request. @returns null where no verified TLS connection came about. */
+  inspectTls(request: Pick<GetRequest, 'uri' | 'allowedNetworks' | 'tls'>): Promise<ProbeTls | null>
   /** Ends every connection; what is under way comes to `connection_reset`. */
   close(): Promise<void>
 }
@@ -79,7 +83,17 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   const agents = new Map<string, Agent>()
   const retired = new Set<Agent>()
 
-  function agentFor({ allowedNetworks: networks, tls = null }: GetRequest): Agent {
+  function connectorFor({
+    allowedNetworks: networks,
+    tls = null,
+  }: Pick<GetRequest, 'allowedNetworks' | 'tls'>) {
+    const secureContext = tls === null ? contextOfMost : secureContextOf(tls, { ca })
+    const allowed = createAllowedNetworks([...options.allowedNetworks, ...networks])
+    return createGuardedConnector({ allowed, lookup, secureContext, connectTimeoutMs, allowedPorts })
+  }
+
+  function agentFor(request: GetRequest): Agent {
+    const { allowedNetworks: networks, tls = null } = request
     const name = tls === null ? networks.join(',') : `${networks.join(',')} ${fingerprintOf(tls)}`
     const known = agents.get(name)
     if (known !== undefined) {
@@ -87,11 +101,10 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       agents.set(name, known)
       return known
     }
-    const secureContext = tls === null ? contextOfMost : secureContextOf(tls, { ca })
+    const connect = connectorFor(request)
     if (agents.size >= AGENTS_MAX) retireOldest()
-    const allowed = createAllowedNetworks([...options.allowedNetworks, ...networks])
     const agent = new Agent({
-      connect: createGuardedConnector({ allowed, lookup, secureContext, connectTimeoutMs, allowedPorts }),
+      connect,
       connections: connectionsPerOrigin,
       pipelining: 1,
       // With HTTP/2 possible, a pool would wait for its first connection before it opens a second.
@@ -131,10 +144,38 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   return {
     post: (request) => send('POST', request, request.body),
     get: (request) => send('GET', request, null),
+    async inspectTls(request) {
+      const url = URL.parse(request.uri)
+      if (url?.protocol !== 'https:') return null
+      try {
+        return await inspect(connectorFor(request), url)
+      } catch {
+        // A certificate or key of ours that OpenSSL does not take: no connection, either.
+        return null
+      }
+    },
     async close() {
       await Promise.all([...agents.values(), ...retired].map((agent) => agent.destroy()))
     },
   }
+}
+
+/** What TLS a connection has. */
+function inspect(
+  connect: ReturnType<typeof createGuardedConnector>,
+  { hostname, host, port, protocol }: URL,
+): Promise<ProbeTls | null> {
+  const { promise, resolve } = Promise.withResolvers<ProbeTls | null>()
+  // As undici hands it to a connector: an IPv6 address without its brackets.
+  const name = hostname.replace(/^\[|\]$/g, '')
+  connect({ hostname: name, host, port, protocol }, (_error, socket) => {
+    if (!(socket instanceof TLSSocket)) return resolve(null)
+    const validTo = new Date(socket.getPeerCertificate().valid_to)
+    const version = socket.getProtocol()
+    socket.destroy()
+    resolve(version === null || Number.isNaN(validTo.getTime()) ? null : { protocol: version, validTo })
+  })
+  return promise
 }
 
 function dispatch(
@@ -153,6 +194,7 @@ function dispatch(
   let controller: Dispatcher.DispatchController | null = null
   let status: number | null = null
   let retryAfter: string | null = null
+  let captured: Readonly<Record<string, string>> | null = null
   const chunks: Buffer[] = []
   let bytes = 0
   let ended = false
@@ -163,7 +205,7 @@ function dispatch(
     clearTimeout(timer)
     if (status === null) return resolve(without)
     const body = bytes === 0 ? '' : Buffer.concat(chunks).toString('utf8')
-    resolve({ kind: 'response', status, retryAfter, body })
+    resolve({ kind: 'response', status, retryAfter, body, ...(captured !== null && { headers: captured }) })
   }
   const cut = (without: Answer) => {
     end(without)
@@ -188,6 +230,7 @@ function dispatch(
         status = statusCode
         const after = headers['retry-after']
         retryAfter = typeof after === 'string' ? after : null
+        if (request.captureHeaders === true) captured = textsOf(headers)
       },
       onResponseData(_controller, chunk) {
         const room = bodyBytesMax - bytes
@@ -200,6 +243,16 @@ function dispatch(
     },
   )
   return promise
+}
+
+/** Each header in one text, as RFC 9110 5.3 joins those that come several times. */
+function textsOf(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value = '']) => [
+      name,
+      Array.isArray(value) ? value.join(', ') : value,
+    ]),
+  )
 }
 
 const NO_STATUS: Answer = { kind: 'failure', failure: 'invalid_response', detail: 'the answer had no status' }

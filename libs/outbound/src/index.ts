@@ -3,3 +3,4 @@ export { createGuardedClient, type GuardedClient, type GuardedClientOptions } fr
 export { type FetchedJson, fetchJson, postJson } from './json.ts'
 export { targetFault } from './target.ts'
 export { type TlsIdentity, tlsFaults } from './tls-identity.ts'
+export { parseWebhookSecret, postWebhook, type WebhookRequest } from './webhook.ts'

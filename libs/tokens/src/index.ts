@@ -14,6 +14,8 @@ export {
   type StoredKey,
 } from './key-maker.ts'
 export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, publishedKeys } from './keyring.ts'
+export { createProbeTokens, type ProbeTokens } from './probe-tokens.ts'
 export type { PostJson, RemoteSigner } from './remote-signer.ts'
 export { createVault, type MasterKeys, type Vault } from './sealing.ts'
 export type { Signer } from './signer.ts'
+export { createWebhookSecretSealer, type WebhookSecretSealer } from './webhook-secrets.ts'

@@ -7,10 +7,14 @@ export interface Signer {
   readonly kid: string
   readonly algorithm: SigningAlgorithm
   /**
+   * @param header what is different about the header, for a token that is not meant to be good; null takes a member away.
    * @returns the token as a compact JWS (RFC 7515), `typ` and `kid` in its header.
    * @throws {SignerUnavailableError} when the key is elsewhere and does not sign.
    */
-  sign(claims: LogoutTokenClaims): Promise<string>
+  sign(
+    claims: LogoutTokenClaims | Readonly<Record<string, unknown>>,
+    header?: Readonly<Record<string, unknown>>,
+  ): Promise<string>
 }
 
 /**
@@ -30,11 +34,13 @@ export function signerOf(
   signInput: SignInput,
   { kid, algorithm }: { kid: string; algorithm: SigningAlgorithm },
 ): Signer {
-  const header = encode({ alg: algorithm, kid, typ: LOGOUT_TOKEN_TYPE })
+  const good = { alg: algorithm, kid, typ: LOGOUT_TOKEN_TYPE }
+  const goodHeader = encode(good)
   return {
     kid,
     algorithm,
-    async sign(claims) {
+    async sign(claims, changes) {
+      const header = changes === undefined ? goodHeader : encodeHeader(good, changes)
       const input = `${header}.${encode(claims)}`
       const signature = await signInput(Buffer.from(input))
       return `${input}.${signature.toString('base64url')}`
@@ -42,6 +48,15 @@ export function signerOf(
   }
 }
 
-function encode(value: object): string {
+/** A header with some members changed, or taken away where they are null. */
+export function encodeHeader(
+  good: Readonly<Record<string, unknown>>,
+  changes: Readonly<Record<string, unknown>>,
+): string {
+  const members = Object.entries({ ...good, ...changes }).filter(([, value]) => value !== null)
+  return encode(Object.fromEntries(members))
+}
+
+export function encode(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url')
 }

@@ -6,12 +6,16 @@ import type { Retention } from './retention.ts'
 export function readBookkeeperConfig(env: Environment) {
   return readEnvironment(env, (read) => ({
     databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
-    /** Null: dead letters are published nowhere. */
+    /** Null: nothing is published. */
     kafka: readKafkaConnection(read),
+    masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
+    /** Opens too, while one master key replaces another. */
+    oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
+    allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    /** Null: every port. */
+    allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     port: read.integer('PORT', { fallback: 8484, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
-    /** Null: signing keys are replaced by nobody's schedule. */
-    masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
     retention: readRetention(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
-import { createKafkaDeadLetterPublisher } from '@curfew/broker'
+import { createKafkaPublisher } from '@curfew/broker'
 import { createDatabase } from '@curfew/ledger'
+import { createGuardedClient } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
   createHttpServer,
@@ -10,7 +11,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createKeyMaker } from '@curfew/tokens'
+import { createKeyMaker, createWebhookSecretSealer } from '@curfew/tokens'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
 // The bookkeeper process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
@@ -26,24 +27,32 @@ process.exitCode = await runProcess(
     const publisher =
       config.kafka === null
         ? null
-        : createKafkaDeadLetterPublisher({ ...config.kafka, clientId: `curfew-bookkeeper@${hostname()}` })
+        : createKafkaPublisher({ ...config.kafka, clientId: `curfew-bookkeeper@${hostname()}` })
     scope.defer('publisher', () => publisher?.close())
+    const client = createGuardedClient({
+      allowedNetworks: config.allowedNetworks,
+      allowedPorts: config.allowedPorts,
+    })
+    scope.defer('outbound', () => client.close())
     const server = await createHttpServer({
       title: 'Curfew bookkeeper',
       log,
       metrics,
       authenticate: createApiKeyAuthenticator([]),
       checks: {
-        ...(publisher !== null && { 'dead-letters': () => publisher.check() }),
+        ...(publisher !== null && { publisher: () => publisher.check() }),
         ledger: async () => void (await db.query('select 1')),
       },
     })
-    const keyMaker = config.masterKey === null ? null : createKeyMaker({ masterKey: config.masterKey })
+    const { masterKey, oldMasterKey } = config
+    const keyMaker = createKeyMaker({ masterKey, oldMasterKey })
     const bookkeeper = createBookkeeper({
       db,
       publisher,
+      client,
+      webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
       retention: config.retention,
-      generateKey: keyMaker === null ? null : (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
+      generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
       log,
       metrics,
     })

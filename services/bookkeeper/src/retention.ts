@@ -20,6 +20,7 @@ export interface RetentionDeps extends Retention {
     after: SweepPosition | null
     limit: number
   }) => Promise<Sweep>
+  readonly deleteNotifications: (request: { before: Date; limit: number }) => Promise<number>
   readonly now: () => Date
   readonly log: Log
   /** Whether to leave the rest for another round. */
@@ -60,4 +61,7 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
     if (after === null) break
   }
   if (total.events > 0) log.info({ event: 'history.deleted', ...total })
+
+  while (!stopped() && (await deps.deleteNotifications({ before, limit: SWEEP_BATCH })) === SWEEP_BATCH)
+    await pause()
 }

@@ -18,8 +18,7 @@ export interface RotationDeps {
     issuer: IssuerName,
     work: (changes: SigningKeyChanges) => Promise<readonly SigningAlgorithm[]>,
   ) => Promise<readonly SigningAlgorithm[]>
-  /** Makes a key; null where this process has no master key to seal it with. */
-  readonly generate: ((issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>) | null
+  readonly generate: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
   readonly now: () => Date
   readonly log: Log
   readonly stopped: () => boolean
@@ -41,11 +40,6 @@ export async function rotationRound(deps: RotationDeps): Promise<void> {
       await eraseEnded(changes, now())
       return dueOf(changes, now())
     })
-    if (generate === null) {
-      if (due.length > 0)
-        log.warn({ event: 'keys.rotation-overdue', issuer, why: 'CURFEW_MASTER_KEY is not set' })
-      continue
-    }
     for (const algorithm of due) {
       // Made before anything is locked: an RSA key takes a while.
       const key = await generate(issuer, algorithm)

@@ -1,18 +1,24 @@
 import { encodeDeadLetter } from '@curfew/client'
-import type { DeadLetterPublisher, IssuerName, SigningAlgorithm } from '@curfew/domain'
+import type { IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
 import {
   announceDeadLetters,
   changeSigningKeys,
   createPartitions,
   type Database,
+  deleteNotifications,
   dropAttempts,
   listKeyIssuers,
   type NewSigningKey,
+  outcomesOf,
   runningReplays,
   sweepHistory,
   takeReplayBatch,
 } from '@curfew/ledger'
-import { type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
+import type { GuardedClient } from '@curfew/outbound'
+import { aborted, type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
+import type { WebhookSecretSealer } from '@curfew/tokens'
+import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
+import { publishOutcomes } from './outcomes.ts'
 import { type Chore, repeatUntil } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
@@ -24,11 +30,16 @@ export { rotationRound } from './rotation.ts'
 /** What the bookkeeper works with, already open. */
 export interface BookkeeperDeps {
   readonly db: Database
-  /** Null where nobody can listen: then dead letters are in the ledger alone. */
-  readonly publisher: DeadLetterPublisher | null
+  /** Null where nobody can listen: then what becomes of logouts is in the ledger alone. */
+  readonly publisher: Publisher | null
+  /** The way to webhooks. */
+  readonly client: Pick<GuardedClient, 'post'>
+  readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
+  /** Default `NOTIFYING`. */
+  readonly notifying?: Notifying
   readonly retention: Retention
-  /** Makes a signing key. Null where there is no master key: then none is replaced by schedule. */
-  readonly generateKey: ((issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>) | null
+  /** Makes a signing key. */
+  readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
   /** When keys turn is decided by it. Default: the clock of this machine. */
   readonly now?: () => Date
   readonly log: Log
@@ -54,16 +65,20 @@ const RETENTION_FAILURE_PAUSE_MS = 60_000
 export function createBookkeeper(deps: BookkeeperDeps): Service {
   return {
     name: 'bookkeeper',
-    async run({ stopping, ready }) {
-      const chores = choresOf(deps, stopping)
+    async run({ stopping, abandoning, ready }) {
+      const notifying = deps.notifying ?? NOTIFYING
+      const { chores, sender } = createNotifying({ ...deps, notifying })
+      const all = [...choresOf(deps, notifying, stopping), ...chores]
       ready()
-      await Promise.all(chores.map((chore) => repeatUntil(stopping, chore, deps.log)))
+      await Promise.all(all.map((chore) => repeatUntil(stopping, chore, deps.log)))
+      await Promise.race([sender.idle(), aborted(abandoning)])
     },
   }
 }
 
 function choresOf(
   { db, publisher, retention, generateKey, now = () => new Date(), log, metrics }: BookkeeperDeps,
+  { deadLetterWindowMs }: Notifying,
   stopping: AbortSignal,
 ): readonly Chore[] {
   const replayed = metrics.counter('deliveries_replayed_total', 'Dead letters put back by replays.')
@@ -91,6 +106,7 @@ function choresOf(
         createPartitions: (request) => createPartitions(db, request),
         dropAttempts: (request) => dropAttempts(db, request),
         sweepHistory: (request) => sweepHistory(db, request),
+        deleteNotifications: (request) => deleteNotifications(db, request),
         now: () => new Date(),
         log,
         stopped: () => stopping.aborted,
@@ -115,8 +131,6 @@ function choresOf(
       return false
     },
   }
-  if (publisher === null) return [replays, forgetting, rotating]
-
   const published = metrics.counter(
     'dead_letters_published_total',
     'Dead letters published, repetitions too.',
@@ -128,9 +142,20 @@ function choresOf(
     async round() {
       const announced = await announceDeadLetters(db, {
         limit: ANNOUNCE_BATCH,
-        publish: (records) => publisher.publish(records.map(encodeDeadLetter)),
+        windowMs: deadLetterWindowMs,
+        async publish(records) {
+          if (publisher === null) return
+          await publisher.publish('deadLetters', records.map(encodeDeadLetter))
+          await publishOutcomes(
+            publisher,
+            await outcomesOf(
+              db,
+              records.map(({ id }) => id),
+            ),
+          )
+          published.inc(records.length)
+        },
       })
-      published.inc(announced)
       return announced === ANNOUNCE_BATCH
     },
   }

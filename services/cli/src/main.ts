@@ -7,6 +7,8 @@ import { type Command, parse, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 import { doctor } from './doctor.ts'
 import { keys } from './keys.ts'
+import { rp } from './rp.ts'
+import { webhooks } from './webhooks.ts'
 
 // The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
 
@@ -15,6 +17,12 @@ const USAGE = `Usage: curfew COMMAND
   up [--demo]   run everything in one process: API, delivery, embedded PostgreSQL
                 --demo: with three relying parties on loopback and one logout
   migrate       bring the ledger of DATABASE_URL to this release's schema
+
+  rp probe CLIENT_ID --issuer NAME
+                send its endpoint the tokens that it must take and must refuse
+                --uri URI         another endpoint, registered or not
+                --alg ALGORITHM   what its tokens are signed with, if not as registered
+                exit status 0: every must is passed
 
   dlq list      dead letters: what went wrong, and what would mend it
   dlq show ID   one of them, with every attempt
@@ -44,6 +52,12 @@ const USAGE = `Usage: curfew COMMAND
                 --issuer NAME --client CLIENT_ID (may be repeated)  what it is bound to
                 --rate REQUESTS_PER_SECOND --expires TIME
   api-keys revoke ID  end one
+
+  webhooks list         where operators are told of what happens
+  webhooks put NAME     register or change one; shows the secret of a new one, this once
+                --to URL, and if you like --type TYPE (may be repeated) --issuer NAME --disabled
+  webhooks delete NAME
+  webhooks test NAME    send it a test, and say what it answers
 
 All but up and migrate speak to a running Curfew: --url URL, --key KEY, or CURFEW_URL and CURFEW_KEY.
 --json: for machines.
@@ -88,6 +102,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   'api-keys': apiKeys,
   keys,
   doctor,
+  rp,
+  webhooks,
 }
 
 async function main([name, ...args]: readonly string[]): Promise<number> {

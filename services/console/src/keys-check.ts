@@ -217,7 +217,7 @@ function scheduleFinding(
   if (overdue.length === 0)
     return { ok: true, what: `Generated keys turn every ${everyDays} days.`, fix: null }
   const what = `Keys shall turn every ${everyDays} days, and the next is overdue: ${overdue.join(', ')}.`
-  return { ok: false, what, fix: 'See that a bookkeeper runs, and has CURFEW_MASTER_KEY.' }
+  return { ok: false, what, fix: 'See that a bookkeeper runs, and what its log says.' }
 }
 
 /** After so long nothing that a key signed is valid any more: workers have heard that it is over, and tokens have expired. */

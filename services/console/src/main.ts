@@ -17,6 +17,7 @@ import {
   createClientKeySealer,
   createKeyMaker,
   createKeyring,
+  createWebhookSecretSealer,
 } from '@curfew/tokens'
 import { createConsole, readConsoleConfig } from './service.ts'
 
@@ -65,6 +66,7 @@ process.exitCode = await runProcess(
       keyMaker,
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,
+      webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
       targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
     })
     return [credentials.service, httpService(server, { host: config.host, port: config.port, log })]

@@ -3,7 +3,7 @@ import { type IssuerName, type SigningAlgorithm, SigningKeyError, uuidV7 } from 
 import type { Database } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { type HttpServer, ProblemError } from '@curfew/runtime'
-import type { ClientKeySealer, KeyMaker, Keyring } from '@curfew/tokens'
+import type { ClientKeySealer, KeyMaker, Keyring, WebhookSecretSealer } from '@curfew/tokens'
 import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
@@ -12,8 +12,10 @@ import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
 import { registerKeys } from './keys.ts'
 import { registerKeysCheck } from './keys-check.ts'
+import { registerProbes } from './probe.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
+import { registerWebhooks } from './webhooks.ts'
 
 export { readConsoleConfig } from './config.ts'
 
@@ -23,9 +25,10 @@ export interface ConsoleDeps {
   readonly db: Database
   readonly keyring: Keyring
   readonly keyMaker: KeyMaker
-  readonly clientKeys: Pick<ClientKeySealer, 'seal'>
-  /** Fetches what IdPs publish. */
-  readonly client: Pick<GuardedClient, 'get'>
+  readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
+  /** For probes, the way to relying parties; and for what IdPs publish. */
+  readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
+  readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
   /** When keys sign is decided by it. Default: the clock of this machine. */
   readonly now?: () => Date
@@ -33,7 +36,8 @@ export interface ConsoleDeps {
 
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
 export function createConsole(deps: ConsoleDeps): void {
-  const { server, db, keyring, keyMaker, clientKeys, targetFault, now = () => new Date() } = deps
+  const { server, db, keyring, keyMaker, clientKeys, client, webhookSecrets, targetFault } = deps
+  const { now = () => new Date() } = deps
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
   registerIssuers(server, { db })
@@ -43,12 +47,19 @@ export function createConsole(deps: ConsoleDeps): void {
     sealClientKey: (key, owner) => clientKeys.seal(key, owner),
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   })
+  registerProbes(server, { db, keyring, clientKeys, client, targetFault })
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })
   registerReplays(server, { db, newReplayId: newId })
+  registerWebhooks(server, {
+    db,
+    targetFault,
+    sealSecret: (secret, webhook) => webhookSecrets.seal(secret, webhook),
+    newSecret: () => `whsec_${randomBytes(32).toString('base64')}`,
+  })
   registerAudit(server, { db })
   registerKeys(server, { db, keyMaker, targetFault, now })
-  registerKeysCheck(server, { db, client: deps.client, now })
+  registerKeysCheck(server, { db, client, now })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
 }
 

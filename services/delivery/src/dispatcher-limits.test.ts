@@ -66,10 +66,13 @@ describe('a binding that is down', () => {
     expect(probes).toBeGreaterThanOrEqual(4)
     expect(probes).toBeLessThanOrEqual(7)
     expect(ledger.recovered).toEqual([])
+    // Said again with each probe in vain.
+    expect(new Set(ledger.breakers.map(([, state]) => state))).toEqual(new Set(['opened']))
     back()
     await until(() => attemptedOf(1).length === 320)
     expect([ledger.due.length, dispatcher.open]).toEqual([0, 0])
     expect(ledger.recovered).toEqual([id(1)])
+    expect(ledger.breakers.at(-1)).toEqual([id(1), 'closed'])
   })
 
   test('and then for too long: what waits for it is given up on', async () => {

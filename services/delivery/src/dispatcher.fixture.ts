@@ -68,6 +68,7 @@ export function rig({
     released: [] as { readonly deliveries: readonly InFlightDelivery[]; readonly workerId: WorkerId }[],
     givenUp: [] as BindingId[],
     recovered: [] as BindingId[],
+    breakers: [] as (readonly [BindingId, 'opened' | 'closed'])[],
     away: false,
   }
   const running = new Map<InFlightDelivery, () => void>()
@@ -117,6 +118,7 @@ export function rig({
     async release(deliveries, workerId) {
       ledger.released.push({ deliveries, workerId })
     },
+    onBreaker: (bindingId, state) => void ledger.breakers.push([bindingId, state]),
     recovered: async (bindingId) => void ledger.recovered.push(bindingId),
     giveUp: async (ids) => void ledger.givenUp.push(...ids),
     random: () => 0.5,

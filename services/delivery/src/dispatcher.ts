@@ -22,6 +22,8 @@ export interface DispatcherDeps {
   settle(delivery: InFlightDelivery, round: Round, workerId: WorkerId): Promise<void>
   /** Gives back what was not attempted under its lease. */
   release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
+  /** Told when a binding was found to be down, at first or still; and when it answers again. */
+  onBreaker(id: BindingId, state: 'opened' | 'closed'): void
   /** Makes due what waits for its next attempt at a binding that was down and has come back. */
   recovered(id: BindingId): Promise<void>
   /** Gives up on what has been due for too long at bindings that are known to be down. */
@@ -145,10 +147,12 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       failed(delivery, error)
     }
     // The RP is done with it: the next may go out while the ledger is told of this one.
-    const wasDown = isDown(line)
+    const { state: before } = line.breaker
     line.attempted(delivery.event.lane, round?.outcome ?? null)
-    if (line.breaker.state === 'open') giveBack(line, line.takeWaiting())
-    else if (wasDown && !isDown(line)) recovered(id, line)
+    const { state } = line.breaker
+    if (state === 'open') giveBack(line, line.takeWaiting())
+    else if (before !== 'closed' && state === 'closed') recovered(id, line)
+    if (before !== state && state !== 'half_open') deps.onBreaker(id, state === 'open' ? 'opened' : 'closed')
     start(id, line)
     try {
       await settling

@@ -23,6 +23,7 @@ import {
 } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
 import { createAttempt, type Round } from './attempt.ts'
+import { createBreakerReports } from './breaker-reports.ts'
 import { createBulkPace } from './bulk-pace.ts'
 import { createDispatcher } from './dispatcher.ts'
 import { createEncrypter } from './encrypter.ts'
@@ -124,6 +125,9 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   })
   const binding = (id: BindingId) => registry.current().bindings.get(id)
   const bulkPace = createBulkPace({ utilization, monotonicMs })
+  // Beats, and words about breakers, go on until everything else has ended: what is being finished is still held.
+  const ended = new AbortController()
+  const breakers = createBreakerReports({ ledger, workerId: () => worker.id(), log, ended: ended.signal })
   const dispatcher = createDispatcher({
     log,
     worker,
@@ -148,6 +152,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
         )
       }
     },
+    onBreaker: (bindingId, state) => breakers.note(bindingId, state),
     async recovered(bindingId) {
       const deliveries = await ledger.bringForward({ bindingId, now: now() })
       log.info({ event: 'binding.recovered', binding_id: bindingId, deliveries })
@@ -191,8 +196,6 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   )
   if (stopping.aborted) return
 
-  // The heart beats until everything else has ended: what is being finished is still held.
-  const ended = new AbortController()
   const background = [worker.beatUntil(ended.signal), registry.followUntil(ended.signal)]
   const claiming = dispatcher.claimUntil(stopping)
   const consumers = LANES.map((lane) =>

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createBookkeeper } from '@curfew/bookkeeper'
-import { createKafkaDeadLetterPublisher, createKafkaEventLog } from '@curfew/broker'
+import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
@@ -37,6 +37,7 @@ import {
   createClientKeySealer,
   createKeyMaker,
   createKeyring,
+  createWebhookSecretSealer,
 } from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
@@ -96,7 +97,7 @@ export async function runStandalone(
       const publisher =
         config.kafka === null
           ? null
-          : createKafkaDeadLetterPublisher({ ...config.kafka, clientId: `curfew@${hostname()}` })
+          : createKafkaPublisher({ ...config.kafka, clientId: `curfew@${hostname()}` })
       scope.defer('publisher', () => publisher?.close())
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
       // The demo's relying parties listen wherever a port is free.
@@ -120,6 +121,7 @@ export async function runStandalone(
       })
       const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
       const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
+      const webhookSecrets = createWebhookSecretSealer(masterKey, oldMasterKey)
       const demoKey = newApiKey()
       const credentials = createCredentials({
         fixed: [
@@ -156,6 +158,7 @@ export async function runStandalone(
         keyMaker,
         clientKeys,
         client,
+        webhookSecrets,
         targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
       })
       const delivery = createDelivery({
@@ -172,6 +175,8 @@ export async function runStandalone(
       const bookkeeper = createBookkeeper({
         db,
         publisher,
+        client,
+        webhookSecrets,
         retention: config.retention,
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         log,

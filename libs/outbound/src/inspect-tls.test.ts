@@ -1,0 +1,58 @@
+import { X509Certificate } from 'node:crypto'
+import { afterEach, beforeAll, expect, test } from 'vitest'
+import { type Certificate, openCertificateMaker } from '../../../test/support/certificates.ts'
+import { cleanUp, client, http, https, LOOPBACK } from './relying-parties.fixture.ts'
+
+// Goal: what TLS an endpoint has, and what headers it answers with, are had from where requests may go, and from nowhere
+// else. Method: real servers on loopback.
+
+afterEach(cleanUp)
+let good: Certificate
+let expired: Certificate
+beforeAll(async () => {
+  await using certificates = await openCertificateMaker()
+  good = await certificates.selfSigned('IP:127.0.0.1')
+  expired = await certificates.expired('IP:127.0.0.1')
+})
+const trusting = ({ cert }: Certificate) => ({ ca: cert, client: null })
+
+test('version and end of the certificate', async () => {
+  const port = await https(good)
+  const facts = await client().inspectTls({
+    uri: `https://127.0.0.1:${port}/logout?x=1`,
+    allowedNetworks: [],
+    tls: trusting(good),
+  })
+  expect(facts).toEqual({ protocol: 'TLSv1.3', validTo: new Date(new X509Certificate(good.cert).validTo) })
+})
+
+test('nothing where it may not go, is not believed, or there is none', async () => {
+  const port = await https(good)
+  const old = await https(expired)
+  const plain = await http((_request, response) => void response.end())
+  const uri = `https://127.0.0.1:${port}/`
+  const tls = trusting(good)
+  const guarded = client()
+  expect(await client({ allowedNetworks: [] }).inspectTls({ uri, allowedNetworks: [], tls })).toBeNull()
+  expect(
+    await client({ allowedNetworks: [] }).inspectTls({ uri, allowedNetworks: LOOPBACK, tls }),
+  ).not.toBeNull()
+  expect(await guarded.inspectTls({ uri, allowedNetworks: [] })).toBeNull()
+  const oldOne = { uri: `https://127.0.0.1:${old}/`, allowedNetworks: [], tls: trusting(expired) }
+  expect(await guarded.inspectTls(oldOne)).toBeNull()
+  expect(await guarded.inspectTls({ uri: `http://127.0.0.1:${plain}/`, allowedNetworks: [] })).toBeNull()
+  expect(await guarded.inspectTls({ uri: `https://127.0.0.1:${plain}/`, allowedNetworks: [] })).toBeNull()
+  expect(await guarded.inspectTls({ uri: 'nowhere', allowedNetworks: [] })).toBeNull()
+})
+
+test('headers are had where they are asked for, several of a name as one', async () => {
+  const port = await http((_request, response) => {
+    response.setHeader('Cache-Control', ['no-store', 'private'])
+    response.end()
+  })
+  const request = { uri: `http://127.0.0.1:${port}/`, headers: {}, timeoutMs: 5_000, allowedNetworks: [] }
+  expect(await client().get({ ...request, captureHeaders: true })).toMatchObject({
+    headers: { 'cache-control': 'no-store, private' },
+  })
+  expect(await client().get(request)).not.toHaveProperty('headers')
+})

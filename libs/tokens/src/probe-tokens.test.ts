@@ -1,0 +1,97 @@
+import { createHmac, createPublicKey, type JsonWebKeyInput } from 'node:crypto'
+import {
+  type IssuerName,
+  type ProbeSignature,
+  probeClaims,
+  SIGNING_ALGORITHMS,
+  type SigningAlgorithm,
+} from '@curfew/domain'
+import { createLogoutTokenVerifier } from '@curfew/rp'
+import { decodeJwt, decodeProtectedHeader } from 'jose'
+import { describe, expect, test } from 'vitest'
+import { createKeyMaker, type StoredKey } from './key-maker.ts'
+import { createKeyring } from './keyring.ts'
+import { createProbeTokens } from './probe-tokens.ts'
+
+// Goal: a good token of a probe is as good as any, and a forged one is wrong in just what it is meant to be wrong in; or a
+// relying party would be praised for refusing what nobody could take. Method: real keys of each algorithm.
+
+const now = new Date()
+const good = probeClaims({
+  iss: 'https://idp.example',
+  aud: 'rp',
+  now,
+  id: crypto.randomUUID(),
+  jti: crypto.randomUUID(),
+  subject: 'both',
+})
+
+async function tokensFor(algorithm: SigningAlgorithm) {
+  const keys: StoredKey[] = []
+  const keyring = createKeyring({
+    store: {
+      find: async () => keys,
+      async insertFirst(key, createdAt) {
+        const life = { publishedAt: createdAt, signsFrom: createdAt, retiredAt: null, withdrawnAt: null }
+        keys.push({ ...key, ...life, createdAt })
+        return keys
+      },
+      sample: async () => keys,
+    },
+    maker: createKeyMaker({ masterKey: new Uint8Array(32) }),
+    now: () => now,
+  })
+  const issuer = 'main' as IssuerName
+  const signer = await keyring.signer(issuer, algorithm)
+  const jwks = await keyring.jwks(issuer)
+  const [publicJwk] = jwks.keys
+  if (publicJwk === undefined) throw new Error('no key is published')
+  const verifier = createLogoutTokenVerifier({
+    issuer: 'https://idp.example',
+    clientId: 'rp',
+    now: () => now,
+    jwks,
+    algorithms: [algorithm],
+    lenient: true,
+  })
+  const verified = (token: string) => verifier.verify(token)
+  return { signer, publicJwk, verified, tokens: createProbeTokens(signer, publicJwk) }
+}
+
+describe.each(SIGNING_ALGORITHMS)('%s', (algorithm) => {
+  test('a good token is taken, also with another header', async () => {
+    const { tokens, verified } = await tokensFor(algorithm)
+    expect(await verified(await tokens.make(good))).toMatchObject({ ok: true })
+    const other = await tokens.make(good, { header: { typ: null, extra: 'x' } })
+    expect(decodeProtectedHeader(other)).toEqual({ alg: algorithm, kid: expect.any(String), extra: 'x' })
+    expect(await verified(other)).toMatchObject({ ok: true })
+  })
+
+  test.each<[ProbeSignature, alg: string, says: string]>([
+    ['corrupted', algorithm, 'signature does not verify'],
+    ['other_key', algorithm, 'signature does not verify'],
+    ['none', 'none', 'alg'],
+    ['public_key_pem', 'HS256', 'alg'],
+    ['public_key_jwk', 'HS256', 'alg'],
+  ])('%s is refused for its signature, and for nothing else', async (signature, alg, says) => {
+    const { tokens, verified, signer } = await tokensFor(algorithm)
+    const token = await tokens.make(good, { signature })
+    expect(decodeProtectedHeader(token)).toEqual({ alg, kid: signer.kid, typ: 'logout+jwt' })
+    expect(decodeJwt(token)).toEqual(good)
+    expect(await verified(token)).toMatchObject({ ok: false, description: expect.stringContaining(says) })
+  })
+
+  test('HMAC is keyed with what a confused relying party would use', async () => {
+    const { tokens, publicJwk } = await tokensFor(algorithm)
+    const key = createPublicKey({ key: publicJwk as JsonWebKeyInput['key'], format: 'jwk' })
+    const secrets = {
+      public_key_pem: key.export({ type: 'spki', format: 'pem' }),
+      public_key_jwk: JSON.stringify(publicJwk),
+    } as const
+    for (const [signature, secret] of Object.entries(secrets)) {
+      const token = await tokens.make(good, { signature: signature as ProbeSignature })
+      const [header, claims, mac] = token.split('.')
+      expect(mac).toBe(createHmac('sha256', secret).update(`${header}.${claims}`).digest('base64url'))
+    }
+  })
+})

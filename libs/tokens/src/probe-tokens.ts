@@ -1,0 +1,72 @@
+import { createHmac, createPublicKey, type JsonWebKeyInput } from 'node:crypto'
+import { LOGOUT_TOKEN_TYPE, type ProbeClaims, type ProbeSignature } from '@curfew/domain'
+import { exportJWK, generateKeyPair } from 'jose'
+import { createSigner, encode, encodeHeader, type Signer } from './signer.ts'
+
+/** Makes the tokens of a probe: good ones, and such as a relying party must refuse. */
+export interface ProbeTokens {
+  /**
+   * @param header what is different about the header; null takes a member away.
+   * @returns a compact JWS; without a signature for `none`.
+   * @throws as `Signer.sign`.
+   */
+  make(
+    claims: ProbeClaims,
+    how?: {
+      readonly signature?: ProbeSignature | undefined
+      readonly header?: Readonly<Record<string, unknown>> | undefined
+    },
+  ): Promise<string>
+}
+
+/** @param publicJwk the public half of the signer's key, as it is published. */
+export function createProbeTokens(signer: Signer, publicJwk: Readonly<Record<string, unknown>>): ProbeTokens {
+  let stranger: Promise<Signer> | null = null
+  const unsigned = (alg: string, claims: ProbeClaims, header: Readonly<Record<string, unknown>>) =>
+    `${encodeHeader({ alg, kid: signer.kid, typ: LOGOUT_TOKEN_TYPE }, header)}.${encode(claims)}`
+
+  function keyedWithPublic(secret: string, claims: ProbeClaims, header: Readonly<Record<string, unknown>>) {
+    const input = unsigned('HS256', claims, header)
+    return `${input}.${createHmac('sha256', secret).update(input).digest('base64url')}`
+  }
+
+  return {
+    async make(claims, { signature = 'issuer', header = {} } = {}) {
+      switch (signature) {
+        case 'issuer':
+          return signer.sign(claims, header)
+        case 'corrupted':
+          return corrupted(await signer.sign(claims, header))
+        case 'other_key':
+          stranger ??= strangerTo(signer)
+          return (await stranger).sign(claims, header)
+        case 'none':
+          return `${unsigned('none', claims, header)}.`
+        case 'public_key_pem':
+          return keyedWithPublic(pemOf(publicJwk), claims, header)
+        case 'public_key_jwk':
+          return keyedWithPublic(JSON.stringify(publicJwk), claims, header)
+      }
+    },
+  }
+}
+
+/** The same to look at, with another key: made for this probe, and known to nobody. */
+async function strangerTo({ kid, algorithm }: Signer): Promise<Signer> {
+  const { privateKey } = await generateKeyPair(algorithm, { extractable: true })
+  return createSigner(await exportJWK(privateKey), { kid, algorithm })
+}
+
+/** One bit of the signature is another: the length and the form stay. */
+function corrupted(token: string): string {
+  const [header, claims, signature = ''] = token.split('.')
+  const bytes = Buffer.from(signature, 'base64url')
+  const middle = bytes.length >> 1
+  bytes.writeUInt8(bytes.readUInt8(middle) ^ 1, middle)
+  return `${header}.${claims}.${bytes.toString('base64url')}`
+}
+
+function pemOf(publicJwk: Readonly<Record<string, unknown>>): string {
+  const key = createPublicKey({ key: publicJwk as JsonWebKeyInput['key'], format: 'jwk' })
+  return key.export({ type: 'spki', format: 'pem' }).toString()
+}

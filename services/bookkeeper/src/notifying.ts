@@ -1,0 +1,107 @@
+import { encodeNotification } from '@curfew/client'
+import type { Publisher } from '@curfew/domain'
+import {
+  claimWebhookDeliveries,
+  type Database,
+  fanOutNotifications,
+  noticeBreakers,
+  publishAcknowledgements,
+  publishNotifications,
+  settleWebhookDelivery,
+} from '@curfew/ledger'
+import { type GuardedClient, postWebhook } from '@curfew/outbound'
+import type { Log, Metrics } from '@curfew/runtime'
+import type { WebhookSecretSealer } from '@curfew/tokens'
+import { createOutcomesRound, OUTCOMES_LAG_MS } from './outcomes.ts'
+import type { Chore } from './repeat.ts'
+import { createWebhookSender, WEBHOOK_SCHEDULE_MS, type WebhookSender } from './webhooks.ts'
+
+/** How operators are told. */
+export interface Notifying {
+  /** Delays after failed attempts at a webhook, in milliseconds. */
+  readonly webhookScheduleMs: readonly number[]
+  /** How long a notification of dead letters waits for more of them, in milliseconds. */
+  readonly deadLetterWindowMs: number
+  /** A relying party is said to be down once in so long at most, in milliseconds. */
+  readonly breakerQuietMs: number
+  /** How much later than it was recorded an acknowledgement is published at least, in milliseconds. */
+  readonly outcomesLagMs: number
+}
+
+export const NOTIFYING: Notifying = {
+  webhookScheduleMs: WEBHOOK_SCHEDULE_MS,
+  deadLetterWindowMs: 60_000,
+  breakerQuietMs: 5 * 60_000,
+  outcomesLagMs: OUTCOMES_LAG_MS,
+}
+
+export interface NotifyingDeps {
+  readonly db: Database
+  readonly publisher: Publisher | null
+  readonly client: Pick<GuardedClient, 'post'>
+  readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
+  readonly notifying: Notifying
+  readonly log: Log
+  readonly metrics: Metrics
+}
+
+const BATCH = 200
+const PAUSE_MS = 1_000
+const SEND_PAUSE_MS = 500
+
+/** What it takes to tell operators: to learn of what the ledger alone knows, to hand it on, and to send it. */
+export function createNotifying(deps: NotifyingDeps): {
+  readonly chores: readonly Chore[]
+  readonly sender: WebhookSender
+} {
+  const { db, publisher, client, webhookSecrets, notifying, log, metrics } = deps
+  const attempts = metrics.counter(
+    'webhook_attempts_total',
+    'Notifications sent to webhooks, by what became of them.',
+    ['state'],
+  )
+  const sender = createWebhookSender({
+    claim: (request) => claimWebhookDeliveries(db, request),
+    settle: (request) => settleWebhookDelivery(db, request),
+    open: (sealed, webhook) => webhookSecrets.open(sealed, webhook),
+    post: (request) => postWebhook(client, request),
+    scheduleMs: notifying.webhookScheduleMs,
+    now: () => new Date(),
+    log,
+    onAttempted: (state) => attempts.inc({ state }),
+  })
+  const chore = (name: string, pauseMs: number, round: Chore['round']): Chore => ({
+    name,
+    pauseMs,
+    failurePauseMs: PAUSE_MS,
+    round,
+  })
+  const noticing = chore('breakers', PAUSE_MS, async () => {
+    await noticeBreakers(db, { quietMs: notifying.breakerQuietMs })
+    return false
+  })
+  const fanningOut = chore(
+    'notifications',
+    PAUSE_MS,
+    async () => (await fanOutNotifications(db, { limit: BATCH })) === BATCH,
+  )
+  const sending = chore('webhooks', SEND_PAUSE_MS, async () => {
+    await sender.round()
+    return false
+  })
+  const chores = [noticing, fanningOut, sending]
+  if (publisher === null) return { chores, sender }
+  const publishing = chore('publishing', PAUSE_MS, async () => {
+    const published = await publishNotifications(db, {
+      limit: BATCH,
+      publish: (records) => publisher.publish('outcomes', records.map(encodeNotification)),
+    })
+    return published === BATCH
+  })
+  const outcomes = createOutcomesRound({
+    publisher,
+    acknowledgements: (request) =>
+      publishAcknowledgements(db, { ...request, lagMs: notifying.outcomesLagMs }),
+  })
+  return { chores: [...chores, publishing, chore('outcomes', PAUSE_MS, outcomes)], sender }
+}

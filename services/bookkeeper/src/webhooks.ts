@@ -1,0 +1,147 @@
+import { notificationBody } from '@curfew/client'
+import { type Answer, parseRetryAfter, WebhookSecretError } from '@curfew/domain'
+import type { ClaimedWebhookDelivery, WebhookSettlement } from '@curfew/ledger'
+import type { WebhookRequest } from '@curfew/outbound'
+import type { Log } from '@curfew/runtime'
+
+export interface WebhookSenderDeps {
+  readonly claim: (request: {
+    busy: ReadonlyMap<string, number>
+    most: number
+    leaseMs: number
+  }) => Promise<readonly ClaimedWebhookDelivery[]>
+  readonly settle: (request: {
+    claimed: ClaimedWebhookDelivery
+    settlement: WebhookSettlement
+  }) => Promise<boolean>
+  readonly open: (sealed: string, webhook: string) => Promise<string>
+  readonly post: (request: WebhookRequest) => Promise<Answer>
+  /** Delays after failed attempts, in milliseconds. When they are used up, it has failed. */
+  readonly scheduleMs: readonly number[]
+  readonly now: () => Date
+  readonly log: Log
+  /** Told what an attempt came to. */
+  readonly onAttempted: (state: WebhookSettlement['state']) => void
+}
+
+export interface WebhookSender {
+  /** Claims what is due, and begins to send it. Waits for no receiver. */
+  round(): Promise<void>
+  /** Resolves when nothing is being sent. */
+  idle(): Promise<void>
+}
+
+/**
+ * Delays between attempts, as Standard Webhooks proposes them: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h; more
+ * than three days in all.
+ */
+export const WEBHOOK_SCHEDULE_MS: readonly number[] = [
+  5_000,
+  ...[5, 30, 120, 300, 600, 840, 1_200, 1_440].map((minutes) => minutes * 60_000),
+]
+/** Sent at once to one webhook, by one bookkeeper. Webhooks do not share: none waits for another. */
+const AT_ONCE = 4
+const TIMEOUT_MS = 10_000
+/** Longer than an attempt can take with all that it waits for. */
+const LEASE_MS = 60_000
+const RETRY_AFTER_MS_MAX = 3_600_000
+const ERROR_LENGTH_MAX = 500
+
+/** Sends notifications to webhooks, each in places of its own. What is under way when the process is killed comes back with its lease. */
+export function createWebhookSender(deps: WebhookSenderDeps): WebhookSender {
+  const sending = new Map<string, Set<Promise<void>>>()
+
+  function begin(claimed: ClaimedWebhookDelivery): void {
+    const ofWebhook = sending.get(claimed.webhook) ?? new Set()
+    sending.set(claimed.webhook, ofWebhook)
+    const ended = send(deps, claimed)
+      .catch((error: unknown) => {
+        // It is not known whether the ledger has it: the lease runs out, and it is sent again under the same id.
+        deps.log.warn({ event: 'webhook.settle-failed', webhook: claimed.webhook, err: error })
+      })
+      .then(() => {
+        ofWebhook.delete(ended)
+        if (ofWebhook.size === 0) sending.delete(claimed.webhook)
+      })
+    ofWebhook.add(ended)
+  }
+
+  return {
+    async round() {
+      const busy = new Map([...sending].map(([webhook, ofWebhook]) => [webhook, ofWebhook.size]))
+      for (const claimed of await deps.claim({ busy, most: AT_ONCE, leaseMs: LEASE_MS })) begin(claimed)
+    },
+    async idle() {
+      while (sending.size > 0) await Promise.all([...sending.values()].flatMap((each) => [...each]))
+    },
+  }
+}
+
+async function send(deps: WebhookSenderDeps, claimed: ClaimedWebhookDelivery): Promise<void> {
+  const { webhook, attempt, notification } = claimed
+  const settlement = settlementOf(await attemptOnce(deps, claimed), attempt, deps)
+  const settled = await deps.settle({ claimed, settlement })
+  deps.onAttempted(settlement.state)
+  if (settled && settlement.state === 'delivered') return
+  deps.log.warn({
+    event: 'webhook.attempted',
+    webhook,
+    notification_id: notification.id,
+    attempt,
+    state: settlement.state,
+    status: settlement.status,
+    error: settlement.error,
+    recorded: settled,
+  })
+}
+
+/** @returns what came of it: an answer, or in words why it could not be signed. */
+async function attemptOnce(
+  { open, post, now }: WebhookSenderDeps,
+  claimed: ClaimedWebhookDelivery,
+): Promise<Answer | string> {
+  const { webhook, url, allowedNetworks, notification } = claimed
+  const sealed = [claimed.sealedSecret, claimed.sealedPreviousSecret].filter((each) => each !== null)
+  let secrets: readonly string[]
+  try {
+    secrets = await Promise.all(sealed.map((each) => open(each, webhook)))
+  } catch (error) {
+    if (!(error instanceof WebhookSecretError)) throw error
+    return error.message
+  }
+  return post({
+    url,
+    allowedNetworks,
+    id: notification.id,
+    sentAt: now(),
+    body: notificationBody(notification),
+    secrets,
+    timeoutMs: TIMEOUT_MS,
+  })
+}
+
+function settlementOf(
+  answer: Answer | string,
+  attempt: number,
+  { scheduleMs, now }: Pick<WebhookSenderDeps, 'scheduleMs' | 'now'>,
+): WebhookSettlement {
+  const status = typeof answer !== 'string' && answer.kind === 'response' ? answer.status : null
+  if (status !== null && status >= 200 && status < 300)
+    return { state: 'delivered', retryMs: 0, status, error: null, disable: null }
+  if (status === 410) {
+    const disable = 'the receiver answered 410 Gone; put the webhook again to enable it'
+    return { state: 'failed', retryMs: 0, status, error: disable, disable }
+  }
+  const error = inWords(answer).slice(0, ERROR_LENGTH_MAX)
+  const delayMs = scheduleMs[attempt - 1]
+  if (delayMs === undefined) return { state: 'failed', retryMs: 0, status, error, disable: null }
+  const asked = typeof answer !== 'string' && answer.kind === 'response' ? answer.retryAfter : null
+  const retryAfterMs = Math.min(parseRetryAfter(asked, now()) ?? 0, RETRY_AFTER_MS_MAX)
+  return { state: 'pending', retryMs: Math.max(delayMs, retryAfterMs), status, error, disable: null }
+}
+
+/** Of an answer only its status is told: whatever else it says is the receiver's own affair. */
+function inWords(answer: Answer | string): string {
+  if (typeof answer === 'string') return answer
+  return answer.kind === 'response' ? `answered ${answer.status}` : answer.detail
+}

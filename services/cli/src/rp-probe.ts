@@ -1,0 +1,96 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Client, Probe, ProbeFindings } from '@curfew/client'
+import { parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { createProgress } from './progress.ts'
+import { plain, table } from './table.ts'
+
+const POLL_MS = 300
+
+/** `curfew rp probe`. @returns the exit status: 1 where a must is not passed. */
+export async function probe(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(
+    args,
+    {
+      ...CONNECTION_OPTIONS,
+      issuer: { type: 'string' },
+      uri: { type: 'string' },
+      alg: { type: 'string' },
+      json: { type: 'boolean' },
+    },
+    1,
+  )
+  const { issuer, uri, alg } = values
+  const [clientId = ''] = positionals
+  if (issuer === undefined) throw new UsageError('Of which issuer? Give --issuer NAME.')
+  const client = connect(values)
+  const input = {
+    ...(uri !== undefined && { uri }),
+    ...(alg !== undefined && { id_token_signed_response_alg: alg }),
+  }
+  const ended = await watched(client, { issuer, clientId }, answered(client.probe(issuer, clientId, input)))
+  process.stdout.write(values.json === true ? `${JSON.stringify(ended)}\n` : inWords(ended))
+  return ended.report?.conformant === true ? 0 : 1
+}
+
+/** Shows how far a probe has got until it has ended. */
+async function watched(
+  client: Client,
+  { issuer, clientId }: { issuer: string; clientId: string },
+  probing: Promise<Probe>,
+): Promise<Probe> {
+  const progress = createProgress(process.stderr)
+  const ended = probing.then(
+    () => true,
+    () => true,
+  )
+  while (!(await Promise.race([ended, sleep(POLL_MS, false)]))) {
+    // How far it is, is nice to know; what came of it is told by the probe itself.
+    const last = await client.getProbe(issuer, clientId).catch(() => null)
+    if (last?.state === 'running')
+      progress.show(last.sent, last.total, `${last.sent} of ${last.total} requests answered`)
+  }
+  progress.end()
+  return probing
+}
+
+function inWords({ uri, client_id, issuer, report }: Probe): string {
+  if (report === null) return 'There is no report.\n'
+  const { checks, suggestions } = report
+  // What was not sent is listed below, with why.
+  const seen = checks.filter(({ result, status }) => result !== 'unknown' || status !== null)
+  const rows = seen.map(({ id, result, level, status, duration_ms, title }) => [
+    ...[result === 'failed' ? 'FAILED' : result, level, id, status ?? '', duration_ms ?? '', title],
+  ])
+  return [
+    `${client_id} at ${issuer}: ${plain(uri)}\n`,
+    table([['RESULT', 'LEVEL', 'CHECK', 'STATUS', 'MS', 'IT'], ...rows]),
+    ...checks.filter(({ result }) => result === 'failed').map(paragraph),
+    unknownWords(report),
+    ...suggestions.map(
+      ({ setting, value, why }) => `Suggestion: ${setting} ${JSON.stringify(value)}\n  ${plain(why)}\n`,
+    ),
+    `${verdict(report)}\n`,
+  ]
+    .filter((part) => part !== '')
+    .join('\n')
+}
+
+function paragraph({ id, level, section, what, fix }: ProbeFindings['checks'][number]): string {
+  const mend = fix === null ? '' : `  Fix: ${plain(fix)}\n`
+  return `${id} (${level}; ${section})\n  ${plain(what)}\n${mend}`
+}
+
+/** Why something could not be seen, once for all that it is the reason of. */
+function unknownWords({ checks }: ProbeFindings): string {
+  const unknown = checks.filter(({ result }) => result === 'unknown')
+  const reasons = Map.groupBy(unknown, ({ what }) => what)
+  return [...reasons]
+    .map(([what, those]) => `Unknown: ${those.map(({ id }) => id).join(', ')}\n  ${plain(what)}\n`)
+    .join('')
+}
+
+function verdict({ passed, failed, unknown, conformant }: ProbeFindings): string {
+  const counts = `${passed} passed, ${failed} failed, ${unknown} unknown.`
+  return conformant ? `Every must is passed. ${counts}` : `Not every must is passed. ${counts}`
+}

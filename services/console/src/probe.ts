@@ -1,0 +1,246 @@
+import { randomUUID } from 'node:crypto'
+import { Probe, type ProbeFindings, ProbeInput, type Scope } from '@curfew/client'
+import {
+  type ClientId,
+  ClientKeyError,
+  deadLetterWords,
+  type IssuerName,
+  PROBE_REQUEST_IDS,
+  type ProbeReport,
+  SIGNING_ALGORITHMS,
+  type SigningAlgorithm,
+} from '@curfew/domain'
+import {
+  type Database,
+  dropProbe,
+  endProbe,
+  findLastProbe,
+  findRelyingParty,
+  type IssuerRecord,
+  type ProbeRecord,
+  progressProbe,
+  type RelyingPartyRecord,
+  type StoredTls,
+  startProbe,
+} from '@curfew/ledger'
+import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
+import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { type ClientKeySealer, createProbeTokens, type Keyring } from '@curfew/tokens'
+import { Type } from 'typebox'
+import { callerOf } from './caller.ts'
+import { IssuerParams, issuerOr404 } from './issuers.ts'
+import { type ProbeTarget, runProbe } from './probe-run.ts'
+import { invalid } from './query.ts'
+
+const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
+const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/probe'
+
+const Params = Type.Object({
+  ...IssuerParams.properties,
+  client_id: Type.String({ minLength: 1, maxLength: 255, pattern: '^[\\x20-\\x7e]+$' }),
+})
+
+export interface ProbesDeps {
+  readonly db: Database
+  readonly keyring: Keyring
+  readonly clientKeys: Pick<ClientKeySealer, 'open'>
+  readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
+  /** What is wrong with an endpoint's URI, in words, or null. */
+  targetFault(uri: string, allowedNetworks: readonly string[]): string | null
+}
+
+/** `…/relying-parties/{client_id}/probe`: whether an endpoint takes what it must, and refuses what it must. */
+export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
+  const { db } = deps
+  server.post(
+    PATH,
+    {
+      config: WRITE,
+      schema: {
+        summary:
+          "Send a relying party's endpoint, registered or named here, the tokens that it must take and must refuse, none for a real session.",
+        params: Params,
+        body: ProbeInput,
+        response: { 200: Probe },
+      },
+    },
+    async (request) => {
+      const { client_id } = request.params
+      const issuer = await issuerOr404(db, request.params.issuer)
+      const party = await findRelyingParty(db, { issuer: issuer.name, clientId: client_id })
+      const target = await targetOf(request.body, { issuer, clientId: client_id as ClientId, party }, deps)
+      return probeView(await probe(target, callerOf(request).name, deps))
+    },
+  )
+
+  server.get(
+    PATH,
+    {
+      config: READ,
+      schema: {
+        summary: 'The last probe of a relying party: its report, or how far it has got.',
+        params: Params,
+        response: { 200: Probe },
+      },
+    },
+    async ({ params: { issuer, client_id: clientId } }) => {
+      const last = await findLastProbe(db, { issuer, clientId })
+      if (last !== null) return probeView(last)
+      throw new ProblemError({
+        status: 404,
+        title: 'No probe',
+        detail: `The endpoint of ${clientId} at ${issuer} has not been probed.`,
+      })
+    },
+  )
+}
+
+interface Target extends ProbeTarget {
+  readonly issuer: IssuerName
+  readonly clientId: ClientId
+  readonly algorithm: SigningAlgorithm
+}
+
+/**
+ * Where to, and how. An endpoint that is merely named gets nothing of what the client registered but its algorithm: neither
+ * the networks that it may live at nor our certificate for it.
+ */
+async function targetOf(
+  { uri: named, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,
+  { issuer, clientId, party }: { issuer: IssuerRecord; clientId: ClientId; party: RelyingPartyRecord | null },
+  { clientKeys, targetFault }: ProbesDeps,
+): Promise<Target> {
+  const own = named === undefined ? party : null
+  const uri = named ?? own?.metadata.backchannel_logout_uri
+  if (typeof uri !== 'string') {
+    throw new ProblemError({
+      status: 404,
+      title: 'Nothing to probe',
+      detail: `No endpoint is registered for ${clientId} at ${issuer.name}. Name one: uri.`,
+    })
+  }
+  const settings = { ...issuer.defaults, ...own?.settings }
+  const allowedNetworks = settings.allowed_networks ?? []
+  const fault = named === undefined ? null : targetFault(uri, allowedNetworks)
+  if (fault !== null) throw invalid('/uri', fault, 'body')
+  const algorithm = givenAlgorithm ?? party?.metadata.id_token_signed_response_alg ?? 'RS256'
+  if (!isSupported(algorithm)) {
+    throw invalid('/id_token_signed_response_alg', `must be one of ${SIGNING_ALGORITHMS.join(', ')}`, 'body')
+  }
+  return {
+    issuer: issuer.name,
+    iss: issuer.iss,
+    clientId,
+    uri,
+    algorithm,
+    allowedNetworks,
+    tls: await tlsIdentity(own?.settings.tls, { issuer: issuer.name, clientId }, clientKeys),
+    settings: {
+      subjectClaims: settings.subject_claims ?? 'both',
+      sessionRequired: party?.metadata.backchannel_logout_session_required === true,
+      timeoutMs: timeout_ms ?? settings.timeout_ms ?? 10_000,
+    },
+  }
+}
+
+function isSupported(algorithm: unknown): algorithm is SigningAlgorithm {
+  return SIGNING_ALGORITHMS.some((supported) => supported === algorithm)
+}
+
+async function tlsIdentity(
+  { ca, client_certificate: certificate, sealed_client_key: sealedKey }: StoredTls = {},
+  owner: { issuer: IssuerName; clientId: ClientId },
+  clientKeys: ProbesDeps['clientKeys'],
+): Promise<TlsIdentity | null> {
+  if (certificate === undefined || sealedKey === undefined)
+    return ca === undefined ? null : { ca, client: null }
+  try {
+    return { ca: ca ?? null, client: { certificate, key: await clientKeys.open(sealedKey, owner) } }
+  } catch (error) {
+    if (!(error instanceof ClientKeyError)) throw error
+    const { what } = deadLetterWords('client_key_unreadable', null)
+    throw new ProblemError({ status: 409, title: 'Client key unreadable', detail: what })
+  }
+}
+
+/** How often the progress is written down, in milliseconds. */
+const PROGRESS_MS = 400
+
+/** @throws a 409 problem where one is under way. */
+async function probe(
+  target: Target,
+  credential: string,
+  { db, keyring, client }: ProbesDeps,
+): Promise<ProbeRecord> {
+  const { issuer, clientId, uri, algorithm } = target
+  const signer = await keyring.signer(issuer, algorithm)
+  const { keys } = await keyring.jwks(issuer)
+  const publicJwk = keys.find(({ kid }) => kid === signer.kid) ?? {}
+  const id = randomUUID()
+  const total = PROBE_REQUEST_IDS.length
+  if ((await startProbe(db, { id, issuer, clientId, uri, credential, total })) === null) {
+    throw new ProblemError({
+      status: 409,
+      title: 'Probe under way',
+      detail: `Another probe of ${clientId} at ${issuer} is under way; it takes a minute at most.`,
+    })
+  }
+  let answered = 0
+  const noting = setInterval(() => {
+    // Who watches sees it a little later; the report comes all the same.
+    if (answered > 0) progressProbe(db, id, answered).catch(() => undefined)
+  }, PROGRESS_MS)
+  try {
+    const { sent, ...report } = await runProbe(target, {
+      client,
+      tokens: createProbeTokens(signer, publicJwk),
+      newId: randomUUID,
+      onProgress(count) {
+        answered = count
+      },
+    })
+    clearInterval(noting)
+    const ended = await endProbe(db, { id, sent, report: findingsOf(report) })
+    if (ended === null) throw new Error(`the probe ${id} is gone`)
+    return ended
+  } catch (error) {
+    // Left as it is where the ledger is away: another may begin in two minutes.
+    await dropProbe(db, id).catch(() => undefined)
+    throw error
+  } finally {
+    clearInterval(noting)
+  }
+}
+
+function findingsOf({ checks, suggestions }: ProbeReport): ProbeFindings {
+  const count = (result: ProbeReport['checks'][number]['result']) =>
+    checks.filter((check) => check.result === result).length
+  return {
+    passed: count('passed'),
+    failed: count('failed'),
+    unknown: count('unknown'),
+    conformant: checks.every(({ level, result }) => level !== 'must' || result === 'passed'),
+    checks: checks.map(({ durationMs, ...check }) => ({ ...check, duration_ms: durationMs })),
+    suggestions: suggestions.map((suggestion) => ({ ...suggestion })),
+  }
+}
+
+function probeView(probe: ProbeRecord): Probe {
+  const party = `/v1/issuers/${probe.issuer}/relying-parties/${encodeURIComponent(probe.clientId)}`
+  return {
+    id: probe.id,
+    state: probe.endedAt === null ? 'running' : 'done',
+    issuer: probe.issuer,
+    client_id: probe.clientId,
+    uri: probe.uri,
+    requested_by: probe.credential,
+    started_at: probe.startedAt.toISOString(),
+    ended_at: probe.endedAt?.toISOString() ?? null,
+    sent: probe.sent,
+    total: probe.total,
+    // It was written by findingsOf, by this release or another.
+    report: probe.report as ProbeFindings | null,
+    links: { self: `${party}/probe`, relying_party: party },
+  }
+}

@@ -1,0 +1,52 @@
+import type { BindingId, WorkerId } from '@curfew/domain'
+import type { DeliveryLedger } from '@curfew/ledger'
+import { type Log, sleep } from '@curfew/runtime'
+
+export interface BreakerReportsDeps {
+  readonly ledger: Pick<DeliveryLedger, 'noteBreakers'>
+  readonly workerId: () => WorkerId
+  readonly log: Log
+  /** Aborts when nothing more is to be reported. */
+  readonly ended: AbortSignal
+}
+
+/** Tells the ledger which bindings are down. Nobody waits for it, and nothing fails with it. */
+export interface BreakerReports {
+  note(id: BindingId, state: 'opened' | 'closed'): void
+}
+
+const PAUSE_MS = 1_000
+
+/**
+ * Keeps the last word of each binding until the ledger has it, so that what waits is never more than there are bindings.
+ * One statement at a time, for all that has come up meanwhile.
+ */
+export function createBreakerReports({ ledger, workerId, log, ended }: BreakerReportsDeps): BreakerReports {
+  const waiting = new Map<BindingId, 'opened' | 'closed'>()
+  let writing = false
+
+  async function write(): Promise<void> {
+    writing = true
+    while (waiting.size > 0 && !ended.aborted) {
+      const batch = [...waiting]
+      waiting.clear()
+      const of = (wanted: 'opened' | 'closed') =>
+        batch.filter(([, state]) => state === wanted).map(([id]) => id)
+      try {
+        await ledger.noteBreakers({ workerId: workerId(), opened: of('opened'), closed: of('closed') })
+      } catch (error) {
+        log.warn({ event: 'breakers.note-failed', bindings: batch.length, err: error })
+        for (const [id, state] of batch) if (!waiting.has(id)) waiting.set(id, state)
+        await sleep(PAUSE_MS, ended)
+      }
+    }
+    writing = false
+  }
+
+  return {
+    note(id, state) {
+      waiting.set(id, state)
+      if (!writing) void write()
+    },
+  }
+}

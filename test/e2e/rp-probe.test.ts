@@ -1,0 +1,95 @@
+import type { Probe } from '@curfew/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, openCurfew } from '../support/curfew.ts'
+import { useProcesses } from '../support/processes.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+
+// Goal: the owner of a relying party reads at a terminal what is wrong with its endpoint and how to mend it, and a script
+// stops at its exit status. Method: the real command against all services and a real relying party.
+
+const processes = useProcesses()
+let curfew: Curfew
+let shop: RelyingParty
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0 })
+  shop = await openRelyingParty(curfew, { clientId: 'shop', curfew: { timeout_ms: 2_000 } })
+})
+afterAll(async () => {
+  await curfew.stop()
+  await shop.close()
+})
+
+async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const command = processes.start({
+    name: `curfew rp ${args[0]}`,
+    file: 'services/cli/src/main.ts',
+    args: ['rp', ...args],
+    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env },
+  })
+  const { code } = await command.exit()
+  return { code, stdout: command.stdout, stderr: command.stderr }
+}
+
+test('what is wrong, how to mend it, and what follows for our settings', async () => {
+  shop.behave(null)
+  const { code, stdout } = await run(['probe', '--issuer', 'main', 'shop'])
+  // It is plain http and stricter than it must be; but every must is passed.
+  expect({ code, stdout }).toMatchObject({ code: 0 })
+  expect(stdout).toContain(`shop at main: ${shop.uri}\n`)
+  expect(stdout).toMatch(/^RESULT +LEVEL +CHECK +STATUS +MS +IT$/m)
+  expect(stdout).toMatch(/^passed +must +alg_none +400 +\d+ +refuses alg none$/m)
+  expect(stdout).toMatch(/^FAILED +may +replayed +200 +\d+ /m)
+  expect(stdout).toMatch(
+    /^replayed \(may; Back-Channel Logout 2\.6 step 8\)\n {2}The same token .*\n {2}Fix: Keep each jti /m,
+  )
+  expect(stdout).toMatch(/^Suggestion: curfew\.subject_claims "sid"\n {2}It takes sid alone/m)
+  expect(stdout).toMatch(/\nEvery must is passed\. \d+ passed, 3 failed, 0 unknown\.\n$/)
+})
+
+test('a must that fails is exit status 1, and what it makes unknown is said once', async () => {
+  shop.behave({ status: 403, body: 'CSRF token missing \u001b[31m' })
+  const { code, stdout } = await run(['probe', 'shop', '--issuer', 'main'])
+  expect(code).toBe(1)
+  expect(stdout).toMatch(/^FAILED +must +endpoint +403 /m)
+  // Of what a terminal would take for a command nothing is left.
+  expect(stdout).toMatch(/^ {2}It answered 403 \(CSRF token missing +\[31m\)\.$/m)
+  expect(stdout.match(/^Unknown: .*$/gm)).toHaveLength(3)
+  expect(stdout).toMatch(/\nNot every must is passed\. /)
+})
+
+test('for scripts: JSON on standard output, progress elsewhere; another endpoint by its URI', async () => {
+  await using other = await openRelyingParty(curfew, { clientId: 'other', target: '/other' })
+  other.behave((number) => (number === 5 ? 'hang' : null))
+  const { code, stdout, stderr } = await run([
+    ...['probe', '--issuer', 'main', 'other', '--uri', other.uri, '--alg', 'ES256', '--json'],
+  ])
+  const probed = JSON.parse(stdout) as Probe
+  expect(probed).toMatchObject({ state: 'done', uri: other.uri, client_id: 'other', report: { unknown: 1 } })
+  expect(code).toBe(probed.report?.conformant === true ? 0 : 1)
+  expect(stderr).toMatch(/\[#+\.*\] +\d+ % {2}\d+ of \d+ requests answered/)
+})
+
+describe('exit statuses and words of what is wrong', () => {
+  test.each([
+    { args: [], says: 'rp what? probe.' },
+    { args: ['prod'], says: 'There is no command rp prod.' },
+    { args: ['probe', '--issuer', 'main'], says: 'Give one' },
+    { args: ['probe', 'shop'], says: 'Of which issuer?' },
+    { args: ['probe', 'shop', '--issuer', 'main', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
+  ])('usage: $args is 2', async ({ args, says }) => {
+    const { code, stdout, stderr } = await run(args)
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toContain(says)
+  })
+
+  test.each([
+    { args: ['probe', 'nobody', '--issuer', 'main'], says: 'Name one: uri' },
+    { args: ['probe', 'shop', '--issuer', 'none'], says: 'Curfew answered 404' },
+    { args: ['probe', 'shop', '--issuer', 'main', '--uri', 'http://10.0.0.1/'], says: '/uri must be https' },
+    { args: ['probe', 'shop', '--issuer', 'main', '--alg', 'none'], says: 'must be one of RS256' },
+  ])('the answer is no: $args is 1', async ({ args, says }) => {
+    const { code, stdout, stderr } = await run(args)
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+    expect(stderr).toContain(says)
+  })
+})

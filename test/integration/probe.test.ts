@@ -1,0 +1,180 @@
+import { once } from 'node:events'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { Probe } from '@curfew/client'
+import { createLogoutReceiver } from '@curfew/rp'
+import { nodeLogoutHandler } from '@curfew/rp/node'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type CertificateMaker, openCertificateMaker } from '../support/certificates.ts'
+import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { openReceiver, type Receiver, type ReceiverFault } from '../support/strict-receiver.ts'
+
+// Goal: the owner of a relying party learns all that is wrong with its endpoint, and nothing that is not. Method: one real
+// relying party over TLS that does everything right, and then one thing wrong at a time.
+
+let curfew: Curfew
+let certificates: CertificateMaker
+let receiver: Receiver
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0 })
+  certificates = await openCertificateMaker()
+  const certificate = await certificates.selfSigned('IP:127.0.0.1', 90)
+  receiver = await openReceiver(certificate, {
+    iss: ISS,
+    aud: 'shop',
+    jwks: () => curfew.client.getJwks(ISSUER) as ReturnType<Parameters<typeof openReceiver>[1]['jwks']>,
+  })
+  await curfew.client.putRelyingParty(ISSUER, 'shop', {
+    backchannel_logout_uri: receiver.uri,
+    id_token_signed_response_alg: 'ES256',
+    curfew: { timeout_ms: 3_000, tls: { ca: certificate.cert } },
+  })
+})
+afterAll(async () => {
+  await curfew.stop()
+  await receiver[Symbol.asyncDispose]()
+  await certificates[Symbol.asyncDispose]()
+})
+beforeEach(() => {
+  receiver.fault = null
+})
+
+const withResult = ({ report }: Probe, result: string) =>
+  (report?.checks ?? []).filter((check) => check.result === result).map(({ id }) => id)
+
+test('a relying party that does everything right passes everything, and no real session is named', async () => {
+  const before = receiver.requests.length
+  const probed = await curfew.client.probe(ISSUER, 'shop')
+  expect(withResult(probed, 'failed')).toEqual([])
+  expect(withResult(probed, 'unknown')).toEqual([])
+  expect(probed).toMatchObject({
+    state: 'done',
+    uri: receiver.uri,
+    requested_by: 'admin',
+    report: { conformant: true },
+  })
+  expect(probed.sent).toBe(probed.total)
+  const tokens = receiver.requests
+    .slice(before)
+    .flatMap(({ token }) => (token === null ? [] : [token.claims]))
+  expect(tokens.length).toBeGreaterThan(30)
+  for (const { sub, sid } of tokens) {
+    for (const name of [sub, sid]) expect(name ?? 'curfew-probe-').toMatch(/^curfew-probe-/)
+  }
+  // Nothing of it is a delivery.
+  expect((await curfew.client.listDeliveries()).items).toEqual([])
+  expect(await curfew.client.getProbe(ISSUER, 'shop')).toEqual(probed)
+})
+
+test('our own SDK passes everything but what it is strict in by choice', async () => {
+  const certificate = await certificates.selfSigned('IP:127.0.0.1', 90)
+  const ended: unknown[] = []
+  const sdk = createLogoutReceiver({
+    issuer: ISS,
+    clientId: 'sdk',
+    jwksUri: `${curfew.url}/issuers/${ISSUER}/jwks.json`,
+    algorithms: ['RS256'],
+    allowInsecureHttp: true,
+    onLogout: ({ subject, sessionId }) => ended.push(subject ?? sessionId),
+  })
+  const server = createServer(certificate, nodeLogoutHandler(sdk))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  try {
+    await curfew.client.putRelyingParty(ISSUER, 'sdk', {
+      backchannel_logout_uri: `https://127.0.0.1:${(server.address() as AddressInfo).port}/`,
+      curfew: { tls: { ca: certificate.cert } },
+    })
+    const probed = await curfew.client.probe(ISSUER, 'sdk')
+    expect(withResult(probed, 'failed')).toEqual([])
+    expect(withResult(probed, 'unknown')).toEqual([])
+    // Only what was taken reached the application: good tokens, and one that came twice.
+    expect(ended).toHaveLength(8)
+  } finally {
+    server.closeAllConnections()
+    server.close()
+  }
+})
+
+/** What fails, with each fault; and what cannot be seen then. */
+const FAULTS: readonly (readonly [fault: ReceiverFault, failed: readonly string[]])[] = [
+  ['takes alg none', ['alg_none', 'alg_none_without_kid']],
+  ['signature', ['signature_broken', 'signature_of_another_key', 'kid_unknown']],
+  ['takes HMAC with the public PEM', ['key_confusion_pem']],
+  ['takes HMAC with the public JWK', ['key_confusion_jwk']],
+  ['crit', ['crit']],
+  ['iss', ['issuer_other']],
+  ['aud', ['audience_other']],
+  ['exp', ['expired']],
+  ['exp missing', ['exp_missing']],
+  ['iat missing', ['iat_missing']],
+  ['iat future', ['iat_future']],
+  ['jti missing', ['jti_missing']],
+  ['events missing', ['events_missing']],
+  ['events object', ['events_no_object']],
+  ['events member', ['events_other']],
+  ['nonce', ['nonce']],
+  ['subject', ['no_subject']],
+  ['replay', ['replayed']],
+  // Which is safe, and said.
+  ['demands typ', []],
+  ['demands aud as a text', ['audience_list']],
+  ['refuses unknown claims', ['more_claims']],
+  ['refuses unknown fields', ['more_fields']],
+  ['refuses charset', ['charset']],
+  ['needs sid', ['sub_only']],
+  ['needs sub', ['sid_only']],
+  ['crashes without sid', ['sub_only']],
+  ['refuses both', ['good_token']],
+  ['takes two tokens', ['two_tokens']],
+  ['takes GET', ['get']],
+  ['takes JSON', ['json']],
+  ['answers without a token', ['no_token', 'no_body']],
+  ['hangs on a large body', ['oversize']],
+  ['cuts a large body', []],
+  ['answers 204', ['status_200']],
+  ['answers 401 to forgeries', ['refusal_status']],
+  ['answers 500 to forgeries', ['refusal_status']],
+  ['answers without Cache-Control', ['cache_control']],
+]
+
+test.each(FAULTS)('one that fails in this is found out, and in this only: %s', async (fault, failed) => {
+  receiver.fault = fault
+  const probed = await curfew.client.probe(ISSUER, 'shop')
+  expect(withResult(probed, 'failed')).toEqual(failed)
+  expect(withResult(probed, 'unknown')).toEqual([])
+  for (const check of probed.report?.checks ?? [])
+    expect([check.id, check.fix === null]).toEqual([check.id, check.result !== 'failed'])
+})
+
+/** Where no good token is taken, a refusal proves nothing. */
+test.each<[ReceiverFault, failed: readonly string[], says: string, sent: 'one' | 'all']>([
+  ['answers 302 always', ['endpoint'], 'redirects are not followed', 'one'],
+  ['answers 403 always', ['endpoint'], 'CSRF', 'one'],
+  ['answers 202', ['endpoint'], 'it answers 200 or 204', 'one'],
+  ['answers 503 always', ['endpoint'], 'probe again', 'one'],
+  ['answers 400 always', ['good_token', 'sid_only', 'sub_only'], 'expects another issuer', 'all'],
+  ['knows nobody', ['unknown_subject'], 'Answer 200 where there is no such session', 'all'],
+])('no good token is taken: %s', async (fault, failed, says, sent) => {
+  receiver.fault = fault
+  const probed = await curfew.client.probe(ISSUER, 'shop')
+  expect(withResult(probed, 'failed')).toEqual(failed)
+  const passed = withResult(probed, 'passed')
+  expect(passed.filter((id) => !['endpoint', 'tls', 'oversize'].includes(id))).toEqual([])
+  expect(probed.report).toMatchObject({ conformant: false, suggestions: [] })
+  expect(probed.report?.checks.find(({ id }) => id === failed[0])?.fix).toContain(says)
+  expect(probed.sent).toBe(sent === 'one' ? 1 : probed.total)
+})
+
+describe('what it implies for our settings', () => {
+  test.each<[ReceiverFault | null, readonly unknown[]]>([
+    [null, [['curfew.subject_claims', 'sid']]],
+    ['refuses both', [['curfew.subject_claims', 'sid']]],
+    ['needs sid', [['backchannel_logout_session_required', true]]],
+    ['answers 400 always', []],
+  ])('%s', async (fault, settings) => {
+    receiver.fault = fault
+    const { report } = await curfew.client.probe(ISSUER, 'shop')
+    expect(report?.suggestions.map(({ setting, value }) => [setting, value])).toEqual(settings)
+  })
+})

@@ -1,0 +1,62 @@
+import { createKafkaPublisher, DEFAULT_TOPICS, topicName } from '@curfew/broker'
+import type { OutgoingTopic, Publisher } from '@curfew/domain'
+import kafkajs from 'kafkajs'
+import { onTestFinished } from 'vitest'
+
+/** One record as it came. */
+export interface Heard {
+  readonly key: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly value: Readonly<Record<string, unknown>>
+}
+
+/** Our publisher, with small topics of their own. Ends with the test. */
+export function openPublisher(brokers: readonly string[], prefix: string): Publisher {
+  const small = { partitions: 1, retentionMs: 3_600_000 }
+  const publisher = createKafkaPublisher({
+    brokers,
+    clientId: 'publisher',
+    topics: {
+      ...DEFAULT_TOPICS,
+      prefix,
+      replicationFactor: 1,
+      interactive: small,
+      bulk: small,
+      quarantine: small,
+      deadLetters: small,
+      outcomes: small,
+    },
+  })
+  onTestFinished(() => publisher.close())
+  return publisher
+}
+
+/** A reader of a topic that is none of ours, from its beginning until the test ends. */
+export async function listen(
+  brokers: readonly string[],
+  topic: OutgoingTopic,
+  prefix: string,
+): Promise<readonly Heard[]> {
+  const kafka = new kafkajs.Kafka({
+    brokers: [...brokers],
+    clientId: 'listener',
+    logLevel: kafkajs.logLevel.NOTHING,
+  })
+  const consumer = kafka.consumer({ groupId: `${prefix}listener` })
+  onTestFinished(() => consumer.disconnect())
+  const heard: Heard[] = []
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topicName(topic, { prefix })], fromBeginning: true })
+  await consumer.run({
+    eachMessage: async ({ message }) => {
+      heard.push({
+        key: String(message.key),
+        headers: Object.fromEntries(
+          Object.entries(message.headers ?? {}).map(([name, value]) => [name, String(value)]),
+        ),
+        value: JSON.parse(String(message.value)) as Heard['value'],
+      })
+    },
+  })
+  return heard
+}
