@@ -8,7 +8,7 @@ import {
   type Subject,
 } from '@curfew/domain'
 import { createGuardedClient, postLogoutToken } from '@curfew/outbound'
-import { createKeyring, type StoredKey } from '@curfew/tokens'
+import { createKeyMaker, createKeyring, type StoredKey } from '@curfew/tokens'
 
 // The bare limit: a process that does nothing but sign and post, with the very signer and the very client that Curfew
 // uses, over the same kind of connections. No event log, no plan, no ledger.
@@ -32,12 +32,14 @@ const keys: StoredKey[] = []
 const keyring = createKeyring({
   store: {
     find: async () => keys,
-    insertIfAbsent: async (key) => {
-      keys.push(key)
-      return key
+    insertFirst: async (key, createdAt) => {
+      const life = { publishedAt: createdAt, signsFrom: createdAt, retiredAt: null, withdrawnAt: null }
+      keys.push({ ...key, ...life, createdAt })
+      return keys
     },
+    sample: async () => keys,
   },
-  masterKey: randomBytes(32),
+  maker: createKeyMaker({ masterKey: randomBytes(32) }),
   now: () => new Date(),
 })
 const client = createGuardedClient({ allowedNetworks: ['127.0.0.0/8'] })

@@ -66,6 +66,7 @@ function bindingOf(id: number, clientId: string): Binding {
     retry: DEFAULT_RETRY_POLICY,
     allowedNetworks: [],
     tls: null,
+    encryption: null,
     disabledReason: null,
   }
 }

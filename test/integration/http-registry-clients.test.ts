@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import type { RelyingParty } from '@curfew/client'
 import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -120,6 +121,32 @@ describe('a check', () => {
   ])('refuses %s', async (_what, body, pointer, words) => {
     const put = await call('PUT', pathOf('a', 'sidless'), { backchannel_logout_uri: uriOf('a'), ...body })
     expect([put.status, put.body.errors]).toEqual([400, [{ pointer, detail: expect.stringMatching(words) }]])
+  })
+
+  test('refuses an algorithm that none of the issuer’s own keys is for, until there is one', async () => {
+    await curfew.client.putIssuer('ownkeys', { iss: 'https://ownkeys.example' })
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const jwk = { ...privateKey.export({ format: 'jwk' }), kid: 'theirs' }
+    await curfew.client.addKey('ownkeys', { jwk, alg: 'ES256', sign_from: 'now' })
+    const put = (id_token_signed_response_alg: string) =>
+      call('PUT', pathOf('own', 'ownkeys'), {
+        backchannel_logout_uri: uriOf('own'),
+        id_token_signed_response_alg,
+      })
+    const refused = await put('RS256')
+    expect([refused.status, refused.body.errors]).toEqual([
+      400,
+      [
+        {
+          pointer: '/id_token_signed_response_alg',
+          detail: expect.stringContaining('keys of its own (ES256)'),
+        },
+      ],
+    ])
+    expect((await put('ES256')).status).toBe(201)
+    await curfew.client.addKey('ownkeys', { alg: 'RS256' })
+    expect((await put('RS256')).status).toBe(200)
+    expect((await curfew.client.getJwks('ownkeys')).keys).toHaveLength(2)
   })
 
   test('refuses tokens without the session that is required', async () => {

@@ -189,11 +189,6 @@ describe('the metadata of a relying party', () => {
       { id_token_signed_response_alg: 'rs256' },
       '/id_token_signed_response_alg',
     ],
-    [
-      'encryption, which is not done yet',
-      { id_token_encrypted_response_alg: 'RSA-OAEP' },
-      '/id_token_encrypted_response_alg',
-    ],
     ['another client_id than its own', { client_id: 'other' }, '/client_id'],
     [
       'a flag in quotes',

@@ -28,6 +28,7 @@ import {
   registerWorker,
   type Settled,
   type Slots,
+  type StoredSettings,
 } from '@curfew/ledger'
 
 export const ISS = 'https://idp.example' as Issuer
@@ -47,15 +48,20 @@ export async function register(db: Database, count: number): Promise<Registry> {
   return readRegistry(db)
 }
 
-export async function registerParty(db: Database, clientId: string): Promise<void> {
+export async function registerParty(
+  db: Database,
+  clientId: string,
+  settings: StoredSettings = {},
+): Promise<void> {
   const draft: RelyingPartyDraft = {
     issuer: NAME,
     clientId: clientId as ClientId,
     metadata: {},
-    settings: {},
+    settings,
     clientName: null,
     sessionRequired: false,
     algorithm: 'RS256',
+    encryption: null,
     endpoints: [{ name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null }],
   }
   await putRelyingParties(db, { issuer: NAME, drafts: [draft], audit })

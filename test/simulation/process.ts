@@ -30,7 +30,7 @@ export interface SimulatedProcess {
   readonly number: number
   readonly ledger: DeliveryLedger
   readonly eventLog: EventLog
-  readonly client: Pick<GuardedClient, 'post'>
+  readonly client: Pick<GuardedClient, 'get' | 'post'>
   readonly dead: boolean
   /** The log takes its partitions away; whatever it is handling is handed to others as well. */
   rebalance(): void
@@ -148,6 +148,7 @@ export function createProcess(
       close: async () => undefined,
     },
     client: {
+      get: () => Promise.reject(new Error('no RP has its tokens encrypted')),
       async post(request) {
         if (!step()) return never
         const answer = await world.relyingParties.post(request, number)

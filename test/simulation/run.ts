@@ -285,6 +285,7 @@ const KEYRING: Keyring = {
   }),
   ensure: async () => undefined,
   jwks: async () => ({ keys: [] }),
+  check: async () => undefined,
 }
 
 const SILENT: Log = {

@@ -251,6 +251,7 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
     retry,
     allowedNetworks: [],
     tls: null,
+    encryption: null,
     disabledReason: null,
   }
 }

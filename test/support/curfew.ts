@@ -14,7 +14,7 @@ import {
   openCredentialStore,
   openKeyStore,
 } from '@curfew/ledger'
-import { createGuardedClient, type GuardedClientOptions, targetFault } from '@curfew/outbound'
+import { createGuardedClient, type GuardedClientOptions, postJson, targetFault } from '@curfew/outbound'
 import {
   type ApiKey,
   type CredentialsDeps,
@@ -28,7 +28,12 @@ import {
   httpService,
   type Service,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyring, createWebhookSecretSealer } from '@curfew/tokens'
+import {
+  createClientKeySealer,
+  createKeyMaker,
+  createKeyring,
+  createWebhookSecretSealer,
+} from '@curfew/tokens'
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
 import { type Gate, openGate } from './gate.ts'
@@ -67,6 +72,8 @@ export interface CurfewOptions {
   readonly verifyAccessToken?: CredentialsDeps['verifyAccessToken']
   /** Ports that relying parties may listen at. Default every one. */
   readonly allowedPorts?: GuardedClientOptions['allowedPorts']
+  /** By which keys sign and turn. Default the real one. */
+  readonly now?: () => Date
 }
 
 /** One delivery worker with its own connections. */
@@ -152,6 +159,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   }
   const keyFor = (...scopes: readonly Scope[]) => keyBoundTo(EVERYTHING, ...scopes)
   const adminKey = keyFor('admin')
+  const { now = () => new Date() } = options
   const masterKey = randomBytes(32)
   const clientKeys = createClientKeySealer(masterKey)
   const webhookSecrets = createWebhookSecretSealer(masterKey)
@@ -160,6 +168,9 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const gate = await openGate(database.url)
   const db = createDatabase(gate.url)
   const eventLog = createPostgresEventLog({ db, url: gate.url, timeoutMs: appendTimeoutMs })
+  const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
+  const keyMaker = createKeyMaker({ masterKey, post: (request) => postJson(outbound, request) })
+  const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now })
   const credentials = createCredentials({
     fixed: [],
     store: openCredentialStore(db),
@@ -175,22 +186,27 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     authenticate: async (token) =>
       (await createApiKeyAuthenticator(keys)(token)) ?? credentials.authenticate(token),
     requestsPerSecond: null,
-    checks: { 'event-log': () => eventLog.check(), ledger: async () => void (await db.query('select 1')) },
+    checks: {
+      'event-log': () => eventLog.check(),
+      ledger: async () => void (await db.query('select 1')),
+      'master-key': () => keyring.check(),
+    },
   })
   const routes: Route[] = []
   server.addHook('onRoute', ({ method, url: path, config }) => {
     for (const each of [method].flat())
       routes.push({ method: each, path, scope: config?.scope ?? '', reach: config?.reach ?? '' })
   })
-  const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
   const services = createIngest({ server, eventLog: wrapEventLog(eventLog), db, log })
   createConsole({
     server,
     db,
-    keyring: createKeyring({ store: openKeyStore(db), masterKey, now: () => new Date() }),
+    keyring,
+    keyMaker,
     clientKeys,
     client: outbound,
     webhookSecrets,
+    now,
     targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
   })
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
@@ -210,7 +226,11 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       createDelivery({
         eventLog: ownLog,
         ledger: createDeliveryLedger(ownDb),
-        keyring: createKeyring({ store: openKeyStore(ownDb), masterKey, now: () => new Date() }),
+        keyring: createKeyring({
+          store: openKeyStore(ownDb),
+          maker: createKeyMaker({ masterKey, post: (request) => postJson(outbound, request) }),
+          now,
+        }),
         clientKeys,
         client: outbound,
         log,
@@ -254,6 +274,8 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         client: outbound,
         webhookSecrets,
         retention: { retentionDays: 30, deadLetterRetentionDays: 90 },
+        generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
+        now,
         ...(options.notifying !== undefined && { notifying: options.notifying }),
         log,
         metrics: createMetrics(),
@@ -282,8 +304,8 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const bookkeeping = new Set<TestBookkeeper>()
   await Promise.all(Array.from({ length: workers }, () => startWorker()))
   await Promise.all(Array.from({ length: bookkeepers }, () => startBookkeeper()))
-  const client = createClient({ url, key: adminKey })
-  await client.putIssuer(ISSUER, { iss: ISS })
+  const api = createClient({ url, key: adminKey })
+  await api.putIssuer(ISSUER, { iss: ISS })
 
   let stopped: Promise<void> | null = null
   const stop = () => {
@@ -300,7 +322,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   }
   return {
     url,
-    client,
+    client: api,
     adminKey,
     db: database.db,
     gate,

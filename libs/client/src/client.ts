@@ -15,6 +15,7 @@ import type {
   ReplayInput,
   ReplayPreview,
 } from './dead-letters.ts'
+import type { KeysCheck, RetireInput, RotateInput, SigningKey, SigningKeyInput, SigningKeys } from './keys.ts'
 import type { LogoutEventInput } from './logout-event.ts'
 import type { Probe, ProbeInput } from './probe.ts'
 import type {
@@ -85,6 +86,16 @@ export interface DeadLettersFilter {
   readonly cursor?: string
 }
 
+/** Whether what a service needs answers. */
+export interface Readiness {
+  /** Names of all that it needs. */
+  readonly checks: readonly string[]
+  /** Of those: what does not answer. */
+  readonly away: readonly string[]
+  /** The service's clock, in whole seconds; null where the answer does not say. */
+  readonly date: Date | null
+}
+
 /** A typed client of Curfew's HTTP API. Every call rejects with `ApiError` when the answer is no. */
 export interface Client {
   postLogoutEvent(event: LogoutEventInput): Promise<Accepted>
@@ -135,6 +146,14 @@ export interface Client {
   /** Every relying party as NDJSON, as it comes. */
   exportRelyingParties(issuer: string): Promise<ReadableStream<Uint8Array>>
   getJwks(issuer: string): Promise<Jwks>
+  listKeys(issuer: string): Promise<SigningKeys>
+  addKey(issuer: string, key: SigningKeyInput): Promise<SigningKey>
+  rotateKeys(issuer: string, rotation?: RotateInput): Promise<SigningKeys>
+  retireKey(issuer: string, kid: string, retirement?: RetireInput): Promise<SigningKey>
+  /** Whether the IdP's own key set has our keys. */
+  checkKeys(issuer: string): Promise<KeysCheck>
+  /** Whether what the service needs answers. Does not reject where something is away. */
+  readiness(): Promise<Readiness>
   /** The answer has the key itself, this once. */
   createApiKey(key: ApiKeyInput): Promise<NewApiKey>
   listApiKeys(page?: PageFilter): Promise<Page<ApiKey>>
@@ -208,6 +227,19 @@ export function createClient({ url, key }: ClientOptions): Client {
     getIssuer: (name) => call('GET', issuerPath(name)),
     putRelyingParty: (issuer, clientId, metadata) => call('PUT', partyPath(issuer, clientId), metadata),
     getRelyingParty: (issuer, clientId) => call('GET', partyPath(issuer, clientId)),
+    listKeys: (issuer) => call('GET', `${issuerPath(issuer)}/keys`),
+    addKey: (issuer, key) => call('POST', `${issuerPath(issuer)}/keys`, key),
+    rotateKeys: (issuer, rotation = {}) => call('POST', `${issuerPath(issuer)}/keys/rotate`, rotation),
+    retireKey: (issuer, kid, retirement = {}) =>
+      call('POST', `${issuerPath(issuer)}/keys/${encodeURIComponent(kid)}/retire`, retirement),
+    checkKeys: (issuer) => call('GET', `${issuerPath(issuer)}/keys/check`),
+    async readiness() {
+      const response = await fetch(`${base}/readyz`)
+      const text = await response.text()
+      const date = new Date(response.headers.get('date') ?? Number.NaN)
+      const { checks, away } = readReadiness(text, response.status)
+      return { checks, away, date: Number.isNaN(date.getTime()) ? null : date }
+    },
     probe: (issuer, clientId, probe = {}) => call('POST', `${partyPath(issuer, clientId)}/probe`, probe),
     getProbe: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/probe`),
     listIssuers: (page = {}) => call('GET', `/v1/issuers?${query(page)}`),
@@ -258,6 +290,17 @@ export function createClient({ url, key }: ClientOptions): Client {
     listWebhookDeliveries: (name, filter = {}) =>
       call('GET', `${webhookPath(name)}/deliveries?${query(filter)}`),
   }
+}
+
+/** @throws {ApiError} where it is not Curfew that answered. */
+function readReadiness(text: string, status: number): Pick<Readiness, 'away' | 'checks'> {
+  try {
+    const { checks, away } = Object(JSON.parse(text)) as Record<string, unknown>
+    if (Array.isArray(checks) && Array.isArray(away)) return { checks, away }
+  } catch {
+    // A proxy's page, or another service's.
+  }
+  throw new ApiError({ ...readProblem(text, status), detail: 'This is not the readiness of Curfew.' }, null)
 }
 
 function query(

@@ -21,6 +21,7 @@ export {
   createClient,
   type DeadLettersFilter,
   type Page,
+  type Readiness,
 } from './client.ts'
 export { clientIdIn } from './client-id.ts'
 export {
@@ -39,6 +40,14 @@ export {
   ReplayInput,
   ReplayPreview,
 } from './dead-letters.ts'
+export {
+  KeysCheck,
+  RetireInput,
+  RotateInput,
+  SigningKey,
+  SigningKeyInput,
+  SigningKeys,
+} from './keys.ts'
 export {
   decodeLogoutEvent,
   encodeLogoutEvent,

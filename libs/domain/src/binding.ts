@@ -1,8 +1,20 @@
+import type { TokenEncryption } from './encryption.ts'
 import type { BindingId, ClientId, Issuer, IssuerName } from './ids.ts'
 import type { RetryPolicy } from './retry.ts'
 
 /** JWS algorithms that logout tokens are signed with: those of ID tokens, never `none` (Back-Channel Logout 2.6). */
-export const SIGNING_ALGORITHMS = ['RS256', 'ES256', 'PS256', 'EdDSA'] as const
+export const SIGNING_ALGORITHMS = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+] as const
 export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
 
 /**
@@ -47,6 +59,8 @@ export interface Binding {
   /** CIDRs of private addresses that this RP may live at, beside those of the deployment. */
   readonly allowedNetworks: readonly string[]
   readonly tls: BindingTls | null
+  /** Null: its tokens are signed only. */
+  readonly encryption: TokenEncryption | null
   /** Null when enabled; otherwise why not, in words. */
   readonly disabledReason: string | null
 }

@@ -120,6 +120,9 @@ const UNSET: KnownMetadata = {
   sessionRequired: null,
   algorithm: null,
   encryption: null,
+  contentEncryption: null,
+  jwks: null,
+  jwksUri: null,
 }
 
 describe('what is read', () => {
@@ -145,6 +148,26 @@ describe('what is read', () => {
         logoutUri: { value: URI, pointer: '/backchannel_logout_uri' },
         sessionRequired: { value: true, pointer: '/backchannel_logout_session_required' },
         algorithm: { value: 'ES256', pointer: '/id_token_signed_response_alg' },
+        jwks: { value: ORY.jwks, pointer: '/jwks' },
+      },
+    ],
+    [
+      'Keycloak, its tokens encrypted',
+      {
+        clientId: 'shop',
+        attributes: {
+          'id.token.encrypted.response.alg': 'RSA-OAEP',
+          'id.token.encrypted.response.enc': 'A256GCM',
+          'use.jwks.url': 'true',
+          'jwks.url': 'https://shop.example/jwks',
+        },
+      },
+      {
+        format: 'keycloak',
+        clientId: { value: 'shop', pointer: '/clientId' },
+        encryption: { value: 'RSA-OAEP', pointer: '/attributes/id.token.encrypted.response.alg' },
+        contentEncryption: { value: 'A256GCM', pointer: '/attributes/id.token.encrypted.response.enc' },
+        jwksUri: { value: 'https://shop.example/jwks', pointer: '/attributes/jwks.url' },
       },
     ],
     [

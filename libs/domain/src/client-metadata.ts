@@ -18,7 +18,11 @@ export interface KnownMetadata {
   /** As a boolean where it can be read as one. */
   readonly sessionRequired: KnownMember | null
   readonly algorithm: KnownMember | null
+  /** How its ID tokens, and so logout tokens, are encrypted, and to whose key. */
   readonly encryption: KnownMember | null
+  readonly contentEncryption: KnownMember | null
+  readonly jwks: KnownMember | null
+  readonly jwksUri: KnownMember | null
 }
 
 type Metadata = Readonly<Record<string, unknown>>
@@ -40,6 +44,9 @@ const STANDARD: Format['paths'] = {
   sessionRequired: [['backchannel_logout_session_required']],
   algorithm: [['id_token_signed_response_alg']],
   encryption: [['id_token_encrypted_response_alg']],
+  contentEncryption: [['id_token_encrypted_response_enc']],
+  jwks: [['jwks']],
+  jwksUri: [['jwks_uri']],
 }
 
 const FORMATS: readonly Format[] = [
@@ -54,6 +61,9 @@ const FORMATS: readonly Format[] = [
       sessionRequired: [['attributes', 'backchannel.logout.session.required']],
       algorithm: [['attributes', 'id.token.signed.response.alg']],
       encryption: [['attributes', 'id.token.encrypted.response.alg']],
+      contentEncryption: [['attributes', 'id.token.encrypted.response.enc']],
+      jwks: [],
+      jwksUri: [['attributes', 'jwks.url']],
     },
   },
   {
@@ -69,6 +79,9 @@ const FORMATS: readonly Format[] = [
       sessionRequired: [['settings', 'oauthClient', 'backchannel_logout_session_required']],
       algorithm: [['settings', 'oauthClient', 'id_token_signed_response_alg']],
       encryption: [['settings', 'oauthClient', 'id_token_encrypted_response_alg']],
+      contentEncryption: [['settings', 'oauthClient', 'id_token_encrypted_response_enc']],
+      jwks: [['settings', 'oauthClient', 'jwks']],
+      jwksUri: [['settings', 'oauthClient', 'jwks_uri']],
     },
   },
   {
@@ -86,6 +99,9 @@ const FORMATS: readonly Format[] = [
       sessionRequired: [],
       algorithm: [['jwt_configuration', 'alg']],
       encryption: [],
+      contentEncryption: [],
+      jwks: [],
+      jwksUri: [],
     },
   },
 ]
@@ -115,6 +131,9 @@ export function readClient(metadata: Metadata): KnownMetadata {
     sessionRequired: sessionRequired && { ...sessionRequired, value: asBoolean(sessionRequired) },
     algorithm: member('algorithm'),
     encryption: member('encryption'),
+    contentEncryption: member('contentEncryption'),
+    jwks: member('jwks'),
+    jwksUri: member('jwksUri'),
   }
 }
 

@@ -62,6 +62,10 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: 'The relying party is registered no more, or has no logout endpoint any more.',
     fix: `If it still has sessions, ${REGISTER_AGAIN} with its backchannel_logout_uri, then replay. Otherwise nothing is left to do.`,
   }),
+  no_encryption_key: (last) => ({
+    what: `The relying party registered for encrypted tokens, and has no key that they can be encrypted to${said(last)}.`,
+    fix: `Have it publish a key for its id_token_encrypted_response_alg at its jwks_uri, or ${REGISTER_AGAIN} with such a key in jwks. Then replay.`,
+  }),
   no_signing_key: () => ({
     what: "No key could sign for this issuer in the relying party's algorithm.",
     fix: 'Give the workers the CURFEW_MASTER_KEY that the keys were stored under. Then replay.',
@@ -132,7 +136,14 @@ export const NETWORK: Readonly<Record<string, { readonly what: string; readonly 
   timeout: { what: 'it did not answer in time', fix: 'Make it answer sooner, or raise curfew.timeout_ms.' },
   tls: { what: 'TLS failed', fix: CERTIFICATE },
   invalid_response: { what: 'it did not answer in HTTP', fix: 'Register the right backchannel_logout_uri.' },
-  signer: { what: 'the signing key could not be had', fix: 'See that the ledger answers.' },
+  signer: {
+    what: 'the signing key could not be had, or did not sign',
+    fix: 'See that the ledger answers, and the signer where the key is elsewhere.',
+  },
+  client_keys: {
+    what: 'the keys that its tokens are encrypted to could not be fetched',
+    fix: 'See that its jwks_uri answers with a JWK Set, at an address that may be dialled.',
+  },
 }
 
 function mend(last: LastAttempt | null): string {

@@ -101,6 +101,7 @@ describe('settle', () => {
     'binding_disabled',
     'client_key_unreadable',
     'client_removed',
+    'no_encryption_key',
     'no_signing_key',
     'sid_required',
   ] as const)('what is undeliverable is dead at once, with its reason: %s', (reason) => {

@@ -26,9 +26,27 @@ export class SigningKeyError extends CurfewError {
   override readonly code = 'ERR_SIGNING_KEY'
 }
 
+/** The issuer has signing keys of its own, none of them for this algorithm: one of ours, its relying parties would refuse. */
+export class NoSigningKeyError extends SigningKeyError {}
+
 /** The private key of a client certificate (mTLS) cannot be opened with the master key we were given. */
 export class ClientKeyError extends CurfewError {
   override readonly code = 'ERR_CLIENT_KEY'
+}
+
+/** The keys that an RP's tokens are to be encrypted to cannot be fetched from its `jwks_uri`. */
+export class ClientKeysUnavailableError extends CurfewError {
+  override readonly code = 'ERR_CLIENT_KEYS_UNAVAILABLE'
+}
+
+/** An RP wants its tokens encrypted, and has no key that fits. */
+export class NoEncryptionKeyError extends CurfewError {
+  override readonly code = 'ERR_NO_ENCRYPTION_KEY'
+}
+
+/** The signer that has a private key did not answer, or answered with what is no signature of it. Answered 503. */
+export class SignerUnavailableError extends CurfewError {
+  override readonly code = 'ERR_SIGNER_UNAVAILABLE'
 }
 
 /** The keys of an authorization server could not be fetched, so its access tokens cannot be checked. Answered 503. */

@@ -43,11 +43,23 @@ export {
   undeliverable,
 } from './delivery.ts'
 export {
+  CONTENT_ENCRYPTIONS,
+  type ContentEncryption,
+  DEFAULT_CONTENT_ENCRYPTION,
+  ENCRYPTION_ALGORITHMS,
+  type EncryptionAlgorithm,
+  type TokenEncryption,
+} from './encryption.ts'
+export {
   AuthorizationServerUnavailableError,
   ClientKeyError,
+  ClientKeysUnavailableError,
   CurfewError,
   EventLogUnavailableError,
   LedgerUnavailableError,
+  NoEncryptionKeyError,
+  NoSigningKeyError,
+  SignerUnavailableError,
   SigningKeyError,
   WebhookSecretError,
 } from './errors.ts'
@@ -116,3 +128,24 @@ export {
   QUICK_RETRIES_MS,
   type RetryPolicy,
 } from './retry.ts'
+export {
+  CLOCK_SKEW_MS,
+  isPublished,
+  JWKS_MAX_AGE_MS,
+  KEY_LEAD_MS,
+  KEY_LEAD_MS_MIN,
+  KEY_OVERLAP_MS,
+  KEYRING_REFRESH_MS,
+  KEYRING_TRUST_MS,
+  type KeyLife,
+  type KeyState,
+  type KeyTimes,
+  keyState,
+  keyTimes,
+  nextKey,
+  type Rotation,
+  retirementFault,
+  rotation,
+  rotationDue,
+  signingKey,
+} from './signing-key.ts'

@@ -11,6 +11,8 @@ export type TransportFailure =
   | 'invalid_response'
   /** Ours: the signing key could not be had just now. */
   | 'signer'
+  /** The RP's keys, which its tokens are encrypted to, could not be fetched. */
+  | 'client_keys'
 
 /** Why a delivery cannot even be tried. */
 export type UndeliverableReason =
@@ -18,6 +20,7 @@ export type UndeliverableReason =
   | 'binding_disabled'
   | 'client_key_unreadable'
   | 'client_removed'
+  | 'no_encryption_key'
   | 'no_signing_key'
   | 'sid_required'
 

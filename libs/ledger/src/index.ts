@@ -112,6 +112,7 @@ export {
   takeReplayBatch,
 } from './replays.ts'
 export { type Sweep, type SweepPosition, sweepHistory } from './retention.ts'
+export { listSealed, replaceSealed, type SealedSecret } from './sealed.ts'
 export {
   type AttemptRecord,
   bringForward,
@@ -120,7 +121,17 @@ export {
   settleDeliveries,
   supersedeOlder,
 } from './settle.ts'
-export { openKeyStore, type SigningKeyRecord } from './signing-keys.ts'
+export {
+  changeSigningKeys,
+  findKeyRotation,
+  findSigningKeys,
+  listKeyIssuers,
+  type NewSigningKey,
+  openKeyStore,
+  type SigningKeyChanges,
+  type SigningKeyRecord,
+} from './signing-keys.ts'
+export type { StoredEncryption } from './stored-encryption.ts'
 export type { StoredTls } from './stored-tls.ts'
 export {
   type ClaimedWebhookDelivery,

@@ -70,12 +70,14 @@ const HOLD_ISSUER = 'select from issuers where name = $1 and deleted_at is null'
 
 // One that was removed begins anew.
 const PUT_RELYING_PARTIES = `
-  insert into relying_parties (issuer, client_id, metadata, settings, client_name, session_required, algorithm, revision)
-  select $1, given.*, $8
-    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::boolean[], $7::text[]) as given
+  insert into relying_parties (issuer, client_id, metadata, settings, client_name, session_required, algorithm,
+    encryption, revision)
+  select $1, given.*, $9
+    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::boolean[], $7::text[], $8::jsonb[]) as given
   on conflict (issuer, client_id) do update
      set metadata = excluded.metadata, settings = excluded.settings, client_name = excluded.client_name,
-         session_required = excluded.session_required, algorithm = excluded.algorithm, revision = excluded.revision,
+         session_required = excluded.session_required, algorithm = excluded.algorithm,
+         encryption = excluded.encryption, revision = excluded.revision,
          created_at = case when relying_parties.deleted_at is null then relying_parties.created_at else now() end,
          updated_at = now(), deleted_at = null
   returning id, client_id`
@@ -166,6 +168,7 @@ async function write(
       drafts.map(({ clientName }) => clientName),
       drafts.map(({ sessionRequired }) => sessionRequired),
       drafts.map(({ algorithm }) => algorithm),
+      drafts.map(({ encryption }) => (encryption === null ? null : JSON.stringify(encryption))),
       revision,
     ],
   })

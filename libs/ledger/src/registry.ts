@@ -10,6 +10,7 @@ import {
 } from '@curfew/domain'
 import { writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
+import { type StoredEncryption, toEncryption } from './stored-encryption.ts'
 import { type StoredTls, toTls } from './stored-tls.ts'
 
 /** Our settings of a relying party as stored; what is absent comes from its issuer, then from the defaults below. */
@@ -96,7 +97,7 @@ export async function readRegistryRevision(db: Database): Promise<number> {
 
 const READ_REGISTRY = `
   select r.revision, i.name, i.iss, i.defaults, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
-         p.session_required, p.algorithm, p.settings
+         p.session_required, p.algorithm, p.encryption, p.settings
     from registry_revision r
     left join issuers i on i.deleted_at is null
     left join relying_parties p on p.issuer = i.name and p.deleted_at is null
@@ -116,6 +117,7 @@ interface RegistryRow {
   readonly client_id: ClientId
   readonly session_required: boolean
   readonly algorithm: SigningAlgorithm
+  readonly encryption: StoredEncryption | null
   readonly settings: StoredSettings
 }
 
@@ -159,6 +161,7 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
     },
     allowedNetworks: settings.allowed_networks ?? [],
     tls: toTls(settings.tls),
+    encryption: toEncryption(row.encryption),
     disabledReason: row.disabled_reason,
   }
 }

@@ -2,6 +2,7 @@ import { type ClientId, type IssuerName, MAIN_ENDPOINT, type SigningAlgorithm } 
 import { type Change, writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
+import type { StoredEncryption } from './stored-encryption.ts'
 
 /** Client metadata as its owner gave it, known to us or not. */
 export type StoredMetadata = Readonly<Record<string, unknown>>
@@ -23,6 +24,8 @@ export interface RelyingPartyRecord {
   readonly clientName: string | null
   readonly sessionRequired: boolean
   readonly algorithm: SigningAlgorithm
+  /** Null: its tokens go signed only. */
+  readonly encryption: StoredEncryption | null
   /** By name, `main` first. */
   readonly endpoints: readonly EndpointRecord[]
   /** Another after each change. */
@@ -32,7 +35,7 @@ export interface RelyingPartyRecord {
 }
 
 const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.client_name as "clientName",
-  p.session_required as "sessionRequired", p.algorithm, p.revision, p.created_at as "createdAt",
+  p.session_required as "sessionRequired", p.algorithm, p.encryption, p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
   array(select jsonb_build_object('name', endpoint, 'uri', uri, 'disabledReason', disabled_reason)
           from bindings where relying_party_id = p.id and registered

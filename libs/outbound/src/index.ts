@@ -1,6 +1,6 @@
 export { postLogoutToken } from './backchannel.ts'
 export { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
-export { type FetchedJson, fetchJson } from './json.ts'
+export { type FetchedJson, fetchJson, postJson } from './json.ts'
 export { targetFault } from './target.ts'
 export { type TlsIdentity, tlsFaults } from './tls-identity.ts'
 export { parseWebhookSecret, postWebhook, type WebhookRequest } from './webhook.ts'

@@ -1,5 +1,6 @@
 import type { Answer } from '@curfew/domain'
 import type { GuardedClient } from './guarded-client.ts'
+import type { TlsIdentity } from './tls-identity.ts'
 
 /** A JSON document that somebody publishes; or why it could not be had, in words for whoever named it. */
 export type FetchedJson =
@@ -11,6 +12,8 @@ export interface FetchJsonOptions {
   readonly allowedNetworks?: readonly string[]
   /** From this call to the end of the answer, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number
+  /** Default null: Node's own CAs, and no certificate. */
+  readonly tls?: TlsIdentity | null
 }
 
 /** Larger than any discovery document or key set that is meant in earnest. */
@@ -20,7 +23,7 @@ const BYTES_MAX = 512 * 1024
 export async function fetchJson(
   client: Pick<GuardedClient, 'get'>,
   uri: string,
-  { allowedNetworks = [], timeoutMs = 5_000 }: FetchJsonOptions = {},
+  { allowedNetworks = [], timeoutMs = 5_000, tls = null }: FetchJsonOptions = {},
 ): Promise<FetchedJson> {
   const answer = await client.get({
     uri,
@@ -28,6 +31,36 @@ export async function fetchJson(
     timeoutMs,
     allowedNetworks,
     responseBytesMax: BYTES_MAX,
+    tls,
+  })
+  return read(answer)
+}
+
+export interface PostJsonRequest {
+  readonly uri: string
+  /** Beside those that say what is sent. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+  /** From this call to the end of the answer, in milliseconds. Default 5,000. */
+  readonly timeoutMs?: number
+}
+
+/** POSTs JSON to a service of this deployment's own choosing, and reads what it answers. Never rejects. */
+export async function postJson(
+  client: Pick<GuardedClient, 'post'>,
+  { uri, headers, body, timeoutMs = 5_000 }: PostJsonRequest,
+): Promise<FetchedJson> {
+  const answer = await client.post({
+    uri,
+    body,
+    headers: {
+      ...headers,
+      'content-type': 'application/json',
+      accept: 'application/json',
+      'user-agent': 'curfew',
+    },
+    timeoutMs,
+    allowedNetworks: [],
   })
   return read(answer)
 }

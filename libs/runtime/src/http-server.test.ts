@@ -254,9 +254,10 @@ describe('what every service serves', () => {
       const response = await fetch(`${base}/readyz`)
       return [response.status, await response.json()]
     }
-    expect(await ready()).toEqual([503, { status: 'not ready', away: ['ledger'] }])
+    const checks = ['ledger', 'event-log']
+    expect(await ready()).toEqual([503, { status: 'not ready', away: ['ledger'], checks }])
     well = true
-    expect(await ready()).toEqual([200, { status: 'ready', away: [] }])
+    expect(await ready()).toEqual([200, { status: 'ready', away: [], checks }])
     expect(lines.map(({ event, check }) => [event, check])).toEqual([
       ['check.failed', 'ledger'],
       ['check.recovered', 'ledger'],

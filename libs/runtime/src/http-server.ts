@@ -142,6 +142,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   })
   addOwnRoutes(server, {
     metrics,
+    checks: Object.keys(checks),
     readiness: createReadiness(checks, { log, deadlineMs: CHECK_MS_MAX }),
     life,
   })
@@ -204,17 +205,22 @@ function addHooks(
 
 function addOwnRoutes(
   server: HttpServer,
-  { metrics, readiness, life }: { metrics: Metrics; readiness: () => Promise<readonly string[]>; life: Life },
+  {
+    metrics,
+    checks,
+    readiness,
+    life,
+  }: { metrics: Metrics; checks: readonly string[]; readiness: () => Promise<readonly string[]>; life: Life },
 ): void {
   const hidden = { schema: { hide: true }, config: { scope: PUBLIC } }
   server.get('/openapi.json', hidden, async () => server.swagger())
   server.get('/healthz', hidden, async () => ({ status: 'alive' }))
   server.get('/readyz', hidden, async (_request, reply) => {
-    if (life.closing) return reply.code(503).send({ status: 'stopping', away: [] })
+    if (life.closing) return reply.code(503).send({ status: 'stopping', away: [], checks })
     const away = await readiness()
     return reply
       .code(away.length === 0 ? 200 : 503)
-      .send({ status: away.length === 0 ? 'ready' : 'not ready', away })
+      .send({ status: away.length === 0 ? 'ready' : 'not ready', away, checks })
   })
   server.get('/metrics', hidden, async (_request, reply) => {
     const { contentType, body } = await metrics.expose()

@@ -3,7 +3,7 @@ import { type ClientId, ClientKeyError, type IssuerName } from '@curfew/domain'
 import { CompactEncrypt } from 'jose'
 import { expect, test } from 'vitest'
 import { createClientKeySealer } from './client-keys.ts'
-import { createSealer } from './sealing.ts'
+import { createKeyMaker } from './key-maker.ts'
 
 // Goal: a client's private key lies nowhere but sealed, and opens for the relying party that it was sealed for, with the
 // master key that it was sealed with, and not otherwise.
@@ -50,10 +50,9 @@ test('nothing else under the master key is a client key, nor the other way round
     .setProtectedHeader({ alg: 'dir', enc: 'A256GCM', iss, sub })
     .encrypt(MASTER_KEY)
   await expect(sealer.open(other, MAIL)).rejects.toThrow(ClientKeyError)
-  const signingKeys = createSealer(MASTER_KEY)
-  const kid = 'mail'
-  const signing = await signingKeys.seal({ kty: 'OKP' }, { kid, issuer: MAIL.issuer })
-  await expect(sealer.open(signing, MAIL)).rejects.toThrow(ClientKeyError)
-  const client = await sealer.seal('{}', MAIL)
-  await expect(signingKeys.open(client, { kid, issuer: MAIL.issuer })).rejects.toThrow(/another key/)
+  const maker = createKeyMaker({ masterKey: MASTER_KEY })
+  const signing = await maker.generate(MAIL.issuer, 'EdDSA')
+  await expect(sealer.open(signing.sealedPrivateKey, MAIL)).rejects.toThrow(ClientKeyError)
+  const client = { ...signing, sealedPrivateKey: await sealer.seal('{}', MAIL) }
+  await expect(maker.open(client)).rejects.toThrow(/another key/)
 })

@@ -1,5 +1,5 @@
 import { type ClientId, ClientKeyError, type IssuerName } from '@curfew/domain'
-import { CompactEncrypt, compactDecrypt } from 'jose'
+import { createVault, type Vault } from './sealing.ts'
 
 /** The relying party that a private key is shown to. */
 export interface ClientKeyOwner {
@@ -20,32 +20,32 @@ const TYPE = 'curfew-client-key'
 
 /**
  * @param masterKey 32 bytes.
- * @throws {ClientKeyError} when it is longer or shorter.
+ * @param oldMasterKey 32 bytes: opens too, while one master key replaces another.
+ * @throws {ClientKeyError} when one is longer or shorter.
  */
-export function createClientKeySealer(masterKey: Uint8Array): ClientKeySealer {
-  if (masterKey.length !== 32) throw new ClientKeyError('CURFEW_MASTER_KEY is not of 32 bytes')
+export function createClientKeySealer(
+  masterKey: Uint8Array,
+  oldMasterKey: Uint8Array | null = null,
+): ClientKeySealer {
+  const vault = openVault(masterKey, oldMasterKey)
   return {
-    seal: (pem, { issuer, clientId }) =>
-      new CompactEncrypt(new TextEncoder().encode(pem))
-        .setProtectedHeader({ alg: 'dir', enc: 'A256GCM', typ: TYPE, iss: issuer, sub: clientId })
-        .encrypt(masterKey),
+    seal: (pem, { issuer, clientId }) => vault.seal(pem, { typ: TYPE, iss: issuer, sub: clientId }),
     async open(sealed, { issuer, clientId }) {
-      try {
-        const { plaintext, protectedHeader } = await compactDecrypt(sealed, masterKey, {
-          keyManagementAlgorithms: ['dir'],
-          contentEncryptionAlgorithms: ['A256GCM'],
-        })
-        const { typ, iss, sub } = protectedHeader
-        if (typ === TYPE && iss === issuer && sub === clientId) return new TextDecoder().decode(plaintext)
-      } catch (error) {
-        throw new ClientKeyError(
-          `the client key for ${clientId} at ${issuer} cannot be opened: CURFEW_MASTER_KEY is not the one it was sealed with`,
-          { cause: error },
-        )
-      }
-      throw new ClientKeyError(
-        `the client key for ${clientId} at ${issuer} cannot be opened: it was sealed as another key`,
-      )
+      const cannot = `the client key for ${clientId} at ${issuer} cannot be opened:`
+      const opened = await vault.open(sealed)
+      if (opened === null)
+        throw new ClientKeyError(`${cannot} CURFEW_MASTER_KEY is not the one it was sealed with`)
+      const { typ, iss, sub } = opened.header
+      if (typ === TYPE && iss === issuer && sub === clientId) return opened.secret
+      throw new ClientKeyError(`${cannot} it was sealed as another key`)
     },
+  }
+}
+
+function openVault(current: Uint8Array, old: Uint8Array | null): Vault {
+  try {
+    return createVault({ current, old })
+  } catch (error) {
+    throw new ClientKeyError(error instanceof Error ? error.message : String(error), { cause: error })
   }
 }

@@ -4,7 +4,18 @@ export {
   createAccessTokenVerifier,
 } from './access-tokens.ts'
 export { type ClientKeyOwner, type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
-export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, type StoredKey } from './keyring.ts'
+export { encryptToken, findEncryptionKey } from './encryption.ts'
+export { type CheckedJwk, checkSigningJwk, type JwkFault, thumbprintOf } from './key-check.ts'
+export {
+  createKeyMaker,
+  type KeyMaker,
+  type KeySource,
+  type SealedKey,
+  type StoredKey,
+} from './key-maker.ts'
+export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, publishedKeys } from './keyring.ts'
 export { createProbeTokens, type ProbeTokens } from './probe-tokens.ts'
+export type { PostJson, RemoteSigner } from './remote-signer.ts'
+export { createVault, type MasterKeys, type Vault } from './sealing.ts'
 export type { Signer } from './signer.ts'
 export { createWebhookSecretSealer, type WebhookSecretSealer } from './webhook-secrets.ts'

@@ -1,25 +1,23 @@
-import type { IssuerName, SigningAlgorithm } from '@curfew/domain'
-import { calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose'
-import { createSealer } from './sealing.ts'
-import { createSigner, type Signer } from './signer.ts'
-
-/** A signing key as it is stored: the private part only sealed. */
-export interface StoredKey {
-  /** Its RFC 7638 thumbprint. */
-  readonly kid: string
-  readonly issuer: IssuerName
-  readonly algorithm: SigningAlgorithm
-  readonly publicJwk: Readonly<Record<string, unknown>>
-  /** A compact JWE under the master key. */
-  readonly sealedPrivateKey: string
-  readonly createdAt: Date
-}
+import {
+  type IssuerName,
+  isPublished,
+  KEYRING_REFRESH_MS,
+  KEYRING_TRUST_MS,
+  NoSigningKeyError,
+  type SigningAlgorithm,
+  SigningKeyError,
+  signingKey,
+} from '@curfew/domain'
+import type { KeyMaker, SealedKey, StoredKey } from './key-maker.ts'
+import type { Signer } from './signer.ts'
 
 /** Where keys are stored. */
 export interface KeyStore {
   find(issuer: IssuerName): Promise<readonly StoredKey[]>
-  /** Stores `key` unless the issuer has one for its algorithm. @returns the one that is stored. */
-  insertIfAbsent(key: StoredKey): Promise<StoredKey>
+  /** Stores `key` as one that signs at once, unless the issuer has one for its algorithm. @returns all that the issuer has. */
+  insertFirst(key: SealedKey, now: Date): Promise<readonly StoredKey[]>
+  /** Some keys of any issuer, the youngest first, none whose private part is erased. */
+  sample(limit: number): Promise<readonly StoredKey[]>
 }
 
 export interface PublicKeySet {
@@ -28,115 +26,179 @@ export interface PublicKeySet {
 
 /** The signing keys of every issuer, made when they are first needed. */
 export interface Keyring {
-  /** @throws {SigningKeyError} when the key cannot be opened with our master key. */
+  /** The one that signs now. @throws {SigningKeyError} when the key cannot be opened with our master key. */
   signer(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<Signer>
   /** Makes sure that there is a key, so that it can be published before it signs. @throws {SigningKeyError} as `signer`. */
   ensure(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void>
-  /** The public halves (RFC 7517). */
+  /** The public halves (RFC 7517) of all that are published now. */
   jwks(issuer: IssuerName): Promise<PublicKeySet>
+  /** Resolves unless our master key opens none of the keys that there are. @throws {SigningKeyError} */
+  check(): Promise<void>
 }
 
 export interface KeyringOptions {
   readonly store: KeyStore
-  /** 32 bytes. */
-  readonly masterKey: Uint8Array
+  readonly maker: KeyMaker
   readonly now: () => Date
-  /** How old a signer may be before the store is asked again for its key, in milliseconds. Default 60,000. */
+  /** How old a copy of an issuer's keys may be before the store is asked again, in milliseconds. Default 60,000. */
   readonly refreshMs?: number
 }
 
-/** A signer that is open, and when its key was last seen in the store. */
-interface Opened {
-  readonly signer: Signer
-  /** By the given clock, in milliseconds; what failed counts as seen, so that a store that is away is not pressed. */
-  seenAt: number
+/** An issuer's keys as the store last gave them. */
+interface Copy {
+  readonly keys: readonly StoredKey[]
+  readonly fetchedMs: number
+  /** What failed counts as asked, so that a store that is away is not pressed. */
+  askedMs: number
 }
 
-const MODULUS_BITS = 2_048
+const SAMPLE = 5
 
 /**
- * A signer is opened once and kept. Concurrent first needs in this process make one key; of several processes the store
- * decides whose is kept, and all sign with that one.
+ * Keeps a copy of each issuer's keys; which of them signs, the clock says, not the moment of the copy: a key whose turn
+ * comes is taken up on time, also while the store is away.
  *
- * Whether the store has another key by now is asked in the background: after `refreshMs` the next need still signs with
- * the key it knows, and no attempt waits, nor fails while the store is away. So a key that was replaced signs for up to
- * `refreshMs` and one need longer, and must stay published for as long.
+ * Whether there are other keys by now is asked in the background: after `refreshMs` the next need still signs by the copy,
+ * and no attempt waits, nor fails while the store is away. Only a copy so old that its key may have left the key set
+ * (`KEYRING_TRUST_MS`) is not signed by any more.
  */
-export function createKeyring({ store, masterKey, now, refreshMs = 60_000 }: KeyringOptions): Keyring {
-  const sealer = createSealer(masterKey)
-  const opened = new Map<string, Opened>()
-  const opening = new Map<string, Promise<Signer>>()
+export function createKeyring({
+  store,
+  maker,
+  now,
+  refreshMs = KEYRING_REFRESH_MS,
+}: KeyringOptions): Keyring {
+  const copies = new Map<IssuerName, Copy>()
+  const asking = new Map<IssuerName, Promise<Copy>>()
+  const making = new Map<string, Promise<Copy>>()
+  const opened = new Map<string, Promise<Signer>>()
 
-  async function generate(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<StoredKey> {
-    const pair = await generateKeyPair(algorithm, { extractable: true, modulusLength: MODULUS_BITS })
-    const publicJwk = await exportJWK(pair.publicKey)
-    const kid = await calculateJwkThumbprint(publicJwk)
-    const sealedPrivateKey = await sealer.seal(await exportJWK(pair.privateKey), { kid, issuer })
-    return { kid, issuer, algorithm, publicJwk: { ...publicJwk }, sealedPrivateKey, createdAt: now() }
+  function keep(issuer: IssuerName, keys: readonly StoredKey[], askedMs: number): Copy {
+    const copy: Copy = { keys, fetchedMs: askedMs, askedMs }
+    copies.set(issuer, copy)
+    const kids = new Set(keys.map((key) => nameOf(key)))
+    for (const name of opened.keys())
+      if (name.startsWith(`${issuer} `) && !kids.has(name)) opened.delete(name)
+    return copy
   }
 
-  async function find(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<StoredKey | undefined> {
-    return (await store.find(issuer)).find((key) => key.algorithm === algorithm)
+  /** Asks the store; those who ask at the same time share the answer. */
+  function ask(issuer: IssuerName): Promise<Copy> {
+    const askedMs = now().getTime()
+    const answer =
+      asking.get(issuer) ??
+      store
+        .find(issuer)
+        .then((keys) => keep(issuer, keys, askedMs))
+        .finally(() => asking.delete(issuer))
+    asking.set(issuer, answer)
+    return answer
   }
 
-  async function open({ kid, issuer, algorithm, sealedPrivateKey }: StoredKey): Promise<Signer> {
-    return createSigner(await sealer.open(sealedPrivateKey, { kid, issuer }), { kid, algorithm })
-  }
-
-  /** The first need. A failure is not kept: the store may be back at the next. */
-  async function openFirst(name: string, issuer: IssuerName, algorithm: SigningAlgorithm): Promise<Signer> {
-    try {
-      const known = await find(issuer, algorithm)
-      const signer = await open(known ?? (await store.insertIfAbsent(await generate(issuer, algorithm))))
-      opened.set(name, { signer, seenAt: now().getTime() })
-      return signer
-    } finally {
-      opening.delete(name)
+  function copyOf(issuer: IssuerName): Copy | Promise<Copy> {
+    const copy = copies.get(issuer)
+    const nowMs = now().getTime()
+    if (copy === undefined || nowMs - copy.fetchedMs >= KEYRING_TRUST_MS) return ask(issuer)
+    if (nowMs - copy.askedMs >= refreshMs) {
+      copy.askedMs = nowMs
+      // The store is away: the copy goes on to serve.
+      ask(issuer).catch(() => undefined)
     }
+    return copy
   }
 
-  /** Never rejects: what is known goes on signing. */
-  async function refresh(name: string, { signer }: Opened, issuer: IssuerName): Promise<void> {
-    try {
-      const key = await find(issuer, signer.algorithm)
-      // The key is gone, as with an issuer that was removed: whether there shall be another, the next need says.
-      if (key === undefined) opened.delete(name)
-      else if (key.kid !== signer.kid) opened.set(name, { signer: await open(key), seenAt: now().getTime() })
-    } catch {
-      // The store is away, or the new key is none that we can open: the one we have is still good.
-      return
+  /** The first need of an algorithm. A failure is not kept: the store may be back at the next. */
+  async function make({ keys }: Copy, issuer: IssuerName, algorithm: SigningAlgorithm): Promise<Copy> {
+    const theirs = keys.filter(({ source, retiredAt }) => source !== 'generated' && retiredAt === null)
+    if (theirs.length > 0) {
+      const has = [...new Set(theirs.map((key) => key.algorithm))].join(', ')
+      throw new NoSigningKeyError(
+        `${issuer} signs with keys of its own (${has}); import or generate one for ${algorithm} first`,
+      )
     }
+    const name = `${issuer} ${algorithm}`
+    const answer =
+      making.get(name) ??
+      maker
+        .generate(issuer, algorithm)
+        .then(async (key) => keep(issuer, await store.insertFirst(key, now()), now().getTime()))
+        .finally(() => making.delete(name))
+    making.set(name, answer)
+    return answer
+  }
+
+  function open(key: StoredKey): Promise<Signer> {
+    const name = nameOf(key)
+    const known = opened.get(name)
+    if (known !== undefined) return known
+    const signer = maker.open(key)
+    opened.set(name, signer)
+    // What does not open now may when its key was sealed anew.
+    signer.catch(() => opened.delete(name))
+    return signer
   }
 
   async function signer(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<Signer> {
-    const name = `${issuer} ${algorithm}`
-    const known = opened.get(name)
-    if (known === undefined) {
-      const first = opening.get(name) ?? openFirst(name, issuer, algorithm)
-      opening.set(name, first)
-      return first
-    }
-    const nowMs = now().getTime()
-    if (nowMs - known.seenAt >= refreshMs) {
-      known.seenAt = nowMs
-      void refresh(name, known, issuer)
-    }
-    return known.signer
+    const neededMs = now().getTime()
+    const known = await copyOf(issuer)
+    // Another process may have stored one since.
+    const copy = current(known, algorithm) !== null || known.fetchedMs >= neededMs ? known : await ask(issuer)
+    const key = current(copy, algorithm) ?? current(await make(copy, issuer, algorithm), algorithm)
+    if (key !== null) return open(key)
+    throw new SigningKeyError(`${issuer} has no ${algorithm} key that signs now`)
+  }
+
+  function current({ keys }: Copy, algorithm: SigningAlgorithm): StoredKey | null {
+    return signingKey(
+      keys.filter((key) => key.algorithm === algorithm),
+      now(),
+    )
   }
 
   return {
     signer,
     ensure: async (issuer, algorithm) => void (await signer(issuer, algorithm)),
     async jwks(issuer) {
-      const keys = await store.find(issuer)
-      return {
-        keys: keys.map(({ kid, algorithm, publicJwk }) => ({
-          ...publicJwk,
-          kid,
-          alg: algorithm,
-          use: 'sig',
-        })),
+      return { keys: publishedKeys(await store.find(issuer), now()).map(publicView) }
+    },
+    async check() {
+      let keys: readonly StoredKey[]
+      try {
+        keys = await store.sample(SAMPLE)
+      } catch {
+        // That the store is away is another's to say.
+        return
       }
+      let last: unknown = null
+      for (const key of keys) {
+        try {
+          await maker.open(key)
+          return
+        } catch (error) {
+          last = error
+        }
+      }
+      if (last !== null) throw last
     },
   }
+}
+
+/** Those of an issuer's keys that are in its key set at `now`. */
+export function publishedKeys<Key extends StoredKey>(keys: readonly Key[], now: Date): readonly Key[] {
+  return keys.filter((key) =>
+    isPublished(
+      key,
+      keys.filter(({ algorithm }) => algorithm === key.algorithm),
+      now,
+    ),
+  )
+}
+
+function publicView({ kid, algorithm, publicJwk }: StoredKey): PublicKeySet['keys'][number] {
+  return { ...publicJwk, kid, alg: algorithm, use: 'sig' }
+}
+
+/** A key that was sealed anew is opened anew. */
+function nameOf({ issuer, kid }: StoredKey): string {
+  return `${issuer} ${kid}`
 }

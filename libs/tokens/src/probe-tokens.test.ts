@@ -9,7 +9,8 @@ import {
 import { createLogoutTokenVerifier } from '@curfew/rp'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { describe, expect, test } from 'vitest'
-import { createKeyring, type StoredKey } from './keyring.ts'
+import { createKeyMaker, type StoredKey } from './key-maker.ts'
+import { createKeyring } from './keyring.ts'
 import { createProbeTokens } from './probe-tokens.ts'
 
 // Goal: a good token of a probe is as good as any, and a forged one is wrong in just what it is meant to be wrong in; or a
@@ -30,12 +31,14 @@ async function tokensFor(algorithm: SigningAlgorithm) {
   const keyring = createKeyring({
     store: {
       find: async () => keys,
-      async insertIfAbsent(key) {
-        keys.push(key)
-        return key
+      async insertFirst(key, createdAt) {
+        const life = { publishedAt: createdAt, signsFrom: createdAt, retiredAt: null, withdrawnAt: null }
+        keys.push({ ...key, ...life, createdAt })
+        return keys
       },
+      sample: async () => keys,
     },
-    masterKey: new Uint8Array(32),
+    maker: createKeyMaker({ masterKey: new Uint8Array(32) }),
     now: () => now,
   })
   const issuer = 'main' as IssuerName

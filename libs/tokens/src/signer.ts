@@ -1,7 +1,6 @@
-import { constants, createPrivateKey, type JsonWebKeyInput, type KeyObject, sign } from 'node:crypto'
-import { promisify } from 'node:util'
 import { LOGOUT_TOKEN_TYPE, type LogoutTokenClaims, type SigningAlgorithm } from '@curfew/domain'
 import type { JWK } from 'jose'
+import { type SignInput, signWith } from './algorithms.ts'
 
 /** Signs logout tokens with one key. */
 export interface Signer {
@@ -10,16 +9,13 @@ export interface Signer {
   /**
    * @param header what is different about the header, for a token that is not meant to be good; null takes a member away.
    * @returns the token as a compact JWS (RFC 7515), `typ` and `kid` in its header.
+   * @throws {SignerUnavailableError} when the key is elsewhere and does not sign.
    */
   sign(
     claims: LogoutTokenClaims | Readonly<Record<string, unknown>>,
     header?: Readonly<Record<string, unknown>>,
   ): Promise<string>
 }
-
-type Sign = (input: Buffer) => Buffer | Promise<Buffer>
-
-const signInThreadPool = promisify(sign)
 
 /**
  * Every attempt signs, so this is done by node:crypto itself, with the header encoded once.
@@ -30,10 +26,14 @@ export function createSigner(
   privateJwk: JWK,
   { kid, algorithm }: { kid: string; algorithm: SigningAlgorithm },
 ): Signer {
-  const signInput = signWith(
-    createPrivateKey({ key: privateJwk as JsonWebKeyInput['key'], format: 'jwk' }),
-    algorithm,
-  )
+  return signerOf(signWith(privateJwk, algorithm), { kid, algorithm })
+}
+
+/** @param signInput signs the signing input of a JWS (RFC 7515 5.1). */
+export function signerOf(
+  signInput: SignInput,
+  { kid, algorithm }: { kid: string; algorithm: SigningAlgorithm },
+): Signer {
   const good = { alg: algorithm, kid, typ: LOGOUT_TOKEN_TYPE }
   const goodHeader = encode(good)
   return {
@@ -45,26 +45,6 @@ export function createSigner(
       const signature = await signInput(Buffer.from(input))
       return `${input}.${signature.toString('base64url')}`
     },
-  }
-}
-
-/**
- * The JWS algorithms in the words of node:crypto (RFC 7518 3.3 to 3.5, RFC 8037 3.1). An elliptic curve's signature takes
- * less time than handing it to another thread and back, so it is made at once; RSA's takes ten times that, and must not
- * hold up everything else.
- */
-function signWith(key: KeyObject, algorithm: SigningAlgorithm): Sign {
-  switch (algorithm) {
-    case 'EdDSA':
-      return (input) => sign(null, input, key)
-    case 'ES256':
-      return (input) => sign('sha256', input, { key, dsaEncoding: 'ieee-p1363' })
-    case 'RS256':
-      return (input) => signInThreadPool('sha256', input, { key, padding: constants.RSA_PKCS1_PADDING })
-    case 'PS256': {
-      const pss = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST }
-      return (input) => signInThreadPool('sha256', input, { key, ...pss })
-    }
   }
 }
 

@@ -8,7 +8,8 @@ import {
 import { createLogoutTokenVerifier } from '@curfew/rp'
 import { base64url, decodeProtectedHeader, type JSONWebKeySet } from 'jose'
 import { describe, expect, test, vi } from 'vitest'
-import { createKeyring, type KeyStore, type StoredKey } from './keyring.ts'
+import { createKeyMaker, type SealedKey, type StoredKey } from './key-maker.ts'
+import { createKeyring, type KeyStore } from './keyring.ts'
 
 // Goal: tokens are signed as the specification says, verify with the published keys, and private keys lie nowhere but
 // sealed. Method: real keys, and the verifier that RPs have.
@@ -23,16 +24,18 @@ function memoryStore(): KeyStore & { readonly keys: StoredKey[] } {
   return {
     keys,
     find: async (issuer) => keys.filter((key) => key.issuer === issuer),
-    async insertIfAbsent(key) {
+    async insertFirst(key, createdAt) {
       const first = keys.find(({ issuer, algorithm }) => issuer === key.issuer && algorithm === key.algorithm)
-      if (first === undefined) keys.push(key)
-      return first ?? key
+      const life = { publishedAt: createdAt, signsFrom: createdAt, retiredAt: null, withdrawnAt: null }
+      if (first === undefined) keys.push({ ...key, ...life, createdAt })
+      return keys.filter((each) => each.issuer === key.issuer)
     },
+    sample: async (limit) => keys.slice(0, limit),
   }
 }
 
 const open = (store: KeyStore, masterKey: Uint8Array = new Uint8Array(32), clock = () => now) =>
-  createKeyring({ store, masterKey, now: clock })
+  createKeyring({ store, maker: createKeyMaker({ masterKey }), now: clock })
 
 const claims: LogoutTokenClaims = {
   iss: 'https://idp.example',
@@ -84,12 +87,12 @@ describe('keyring', () => {
 
   test('concurrent first needs make one key, and two processes sign with the same', async () => {
     const store = memoryStore()
-    const made: StoredKey[] = []
-    const insertIfAbsent = (key: StoredKey) => {
+    const made: SealedKey[] = []
+    const insertFirst = (key: SealedKey) => {
       made.push(key)
-      return store.insertIfAbsent(key)
+      return store.insertFirst(key, now)
     }
-    const [one, other] = [open({ ...store, insertIfAbsent }), open({ ...store, insertIfAbsent })]
+    const [one, other] = [open({ ...store, insertFirst }), open({ ...store, insertFirst })]
     const signers = await Promise.all(
       [one, one, other, other].map((keyring) => keyring.signer(ISSUER, 'ES256')),
     )

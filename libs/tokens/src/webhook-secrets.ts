@@ -1,5 +1,5 @@
 import { WebhookSecretError } from '@curfew/domain'
-import { CompactEncrypt, compactDecrypt } from 'jose'
+import { createVault, type Vault } from './sealing.ts'
 
 /** Keeps the secrets that sign webhooks at rest: under the master key, bound to the webhook. */
 export interface WebhookSecretSealer {
@@ -14,32 +14,32 @@ const TYPE = 'curfew-webhook-secret'
 
 /**
  * @param masterKey 32 bytes.
- * @throws {WebhookSecretError} when it is longer or shorter.
+ * @param oldMasterKey 32 bytes: opens too, while one master key replaces another.
+ * @throws {WebhookSecretError} when one is longer or shorter.
  */
-export function createWebhookSecretSealer(masterKey: Uint8Array): WebhookSecretSealer {
-  if (masterKey.length !== 32) throw new WebhookSecretError('CURFEW_MASTER_KEY is not of 32 bytes')
+export function createWebhookSecretSealer(
+  masterKey: Uint8Array,
+  oldMasterKey: Uint8Array | null = null,
+): WebhookSecretSealer {
+  const vault = openVault(masterKey, oldMasterKey)
   return {
-    seal: (secret, webhook) =>
-      new CompactEncrypt(new TextEncoder().encode(secret))
-        .setProtectedHeader({ alg: 'dir', enc: 'A256GCM', typ: TYPE, sub: webhook })
-        .encrypt(masterKey),
+    seal: (secret, webhook) => vault.seal(secret, { typ: TYPE, sub: webhook }),
     async open(sealed, webhook) {
-      try {
-        const { plaintext, protectedHeader } = await compactDecrypt(sealed, masterKey, {
-          keyManagementAlgorithms: ['dir'],
-          contentEncryptionAlgorithms: ['A256GCM'],
-        })
-        const { typ, sub } = protectedHeader
-        if (typ === TYPE && sub === webhook) return new TextDecoder().decode(plaintext)
-      } catch (error) {
-        throw new WebhookSecretError(
-          `the secret of webhook ${webhook} cannot be opened: CURFEW_MASTER_KEY is not the one it was sealed with`,
-          { cause: error },
-        )
-      }
-      throw new WebhookSecretError(
-        `the secret of webhook ${webhook} cannot be opened: it was sealed as another`,
-      )
+      const cannot = `the secret of webhook ${webhook} cannot be opened:`
+      const opened = await vault.open(sealed)
+      if (opened === null)
+        throw new WebhookSecretError(`${cannot} CURFEW_MASTER_KEY is not the one it was sealed with`)
+      const { typ, sub } = opened.header
+      if (typ === TYPE && sub === webhook) return opened.secret
+      throw new WebhookSecretError(`${cannot} it was sealed as another`)
     },
+  }
+}
+
+function openVault(current: Uint8Array, old: Uint8Array | null): Vault {
+  try {
+    return createVault({ current, old })
+  } catch (error) {
+    throw new WebhookSecretError(error instanceof Error ? error.message : String(error), { cause: error })
   }
 }

@@ -9,6 +9,8 @@ export function readBookkeeperConfig(env: Environment) {
     /** Null: nothing is published. */
     kafka: readKafkaConnection(read),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
+    /** Opens too, while one master key replaces another. */
+    oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),

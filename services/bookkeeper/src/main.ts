@@ -11,7 +11,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createWebhookSecretSealer } from '@curfew/tokens'
+import { createKeyMaker, createWebhookSecretSealer } from '@curfew/tokens'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
 // The bookkeeper process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
@@ -44,12 +44,15 @@ process.exitCode = await runProcess(
         ledger: async () => void (await db.query('select 1')),
       },
     })
+    const { masterKey, oldMasterKey } = config
+    const keyMaker = createKeyMaker({ masterKey, oldMasterKey })
     const bookkeeper = createBookkeeper({
       db,
       publisher,
       client,
-      webhookSecrets: createWebhookSecretSealer(config.masterKey),
+      webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
       retention: config.retention,
+      generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
       log,
       metrics,
     })

@@ -1,11 +1,14 @@
 import { encodeDeadLetter } from '@curfew/client'
-import type { Publisher } from '@curfew/domain'
+import type { IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
 import {
   announceDeadLetters,
+  changeSigningKeys,
   createPartitions,
   type Database,
   deleteNotifications,
   dropAttempts,
+  listKeyIssuers,
+  type NewSigningKey,
   outcomesOf,
   runningReplays,
   sweepHistory,
@@ -19,8 +22,10 @@ import { publishOutcomes } from './outcomes.ts'
 import { type Chore, repeatUntil } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
+import { rotationRound } from './rotation.ts'
 
 export { readBookkeeperConfig, readRetention } from './config.ts'
+export { rotationRound } from './rotation.ts'
 
 /** What the bookkeeper works with, already open. */
 export interface BookkeeperDeps {
@@ -33,6 +38,10 @@ export interface BookkeeperDeps {
   /** Default `NOTIFYING`. */
   readonly notifying?: Notifying
   readonly retention: Retention
+  /** Makes a signing key. */
+  readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
+  /** When keys turn is decided by it. Default: the clock of this machine. */
+  readonly now?: () => Date
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -44,6 +53,8 @@ const ANNOUNCE_BATCH = 200
 const ANNOUNCE_PAUSE_MS = 1_000
 const RETENTION_PAUSE_MS = 3_600_000
 const DELETE_PAUSE_MS = 50
+/** A key is published a day before it signs: a minute is soon enough. */
+const ROTATION_PAUSE_MS = 60_000
 const FAILURE_PAUSE_MS = 1_000
 const RETENTION_FAILURE_PAUSE_MS = 60_000
 
@@ -66,7 +77,7 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
 }
 
 function choresOf(
-  { db, publisher, retention, log, metrics }: BookkeeperDeps,
+  { db, publisher, retention, generateKey, now = () => new Date(), log, metrics }: BookkeeperDeps,
   { deadLetterWindowMs }: Notifying,
   stopping: AbortSignal,
 ): readonly Chore[] {
@@ -104,6 +115,22 @@ function choresOf(
       return false
     },
   }
+  const rotating: Chore = {
+    name: 'rotation',
+    pauseMs: ROTATION_PAUSE_MS,
+    failurePauseMs: ROTATION_PAUSE_MS,
+    async round() {
+      await rotationRound({
+        listIssuers: () => listKeyIssuers(db),
+        change: (issuer, work) => changeSigningKeys(db, issuer, work),
+        generate: generateKey,
+        now,
+        log,
+        stopped: () => stopping.aborted,
+      })
+      return false
+    },
+  }
   const published = metrics.counter(
     'dead_letters_published_total',
     'Dead letters published, repetitions too.',
@@ -132,5 +159,5 @@ function choresOf(
       return announced === ANNOUNCE_BATCH
     },
   }
-  return [replays, forgetting, announcing]
+  return [replays, forgetting, rotating, announcing]
 }

@@ -5,6 +5,8 @@ import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
 import { apiKeys } from './api-keys.ts'
 import { type Command, parse, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
+import { doctor } from './doctor.ts'
+import { keys } from './keys.ts'
 import { rp } from './rp.ts'
 import { webhooks } from './webhooks.ts'
 
@@ -44,6 +46,17 @@ const USAGE = `Usage: curfew COMMAND
                 --alg ALGORITHM   what its tokens are signed with, if not as registered
                 exit status 0: every must is passed
   whose:        --issuer NAME (but for rp probe not needed where there is just one); FILE may be -
+
+  keys list     signing keys, and when they turn (--all: those that are retired too)
+  keys generate --alg ALG, keys import FILE (a private JWK; --alg ALG, --sign-now)
+  keys rotate   let new keys take over: published before (--lead-hours H), and after
+                --alg ALG        of this algorithm only
+                --immediately    sign now; relying parties refuse until they have fetched it
+                --every-days N   by themselves from now on, or never
+  keys retire KID [--compromised]   out of service; --compromised: out of the key set at once
+  keys rewrap   put what lies under CURFEW_MASTER_KEY_OLD under CURFEW_MASTER_KEY, in DATABASE_URL
+  doctor        database, event log, master key, clock, and whether the IdP publishes our keys
+  of which one: --issuer NAME, where there are several
 
   api-keys list       who may call
   api-keys create     a new key, shown this once
@@ -99,6 +112,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   migrate: migrateLedger,
   dlq,
   'api-keys': apiKeys,
+  keys,
+  doctor,
   rp,
   webhooks,
 }

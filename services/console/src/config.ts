@@ -9,6 +9,8 @@ export function readConsoleConfig(env: Environment) {
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     access: readAccess(read),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
+    /** Opens too, while one master key replaces another. */
+    oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),

@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto'
 import { Jwks } from '@curfew/client'
-import type { IssuerName } from '@curfew/domain'
+import { type IssuerName, JWKS_MAX_AGE_MS } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
 import type { HttpServer } from '@curfew/runtime'
+import { Type } from 'typebox'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 
 export interface JwksDeps {
@@ -10,8 +12,8 @@ export interface JwksDeps {
   jwks(issuer: IssuerName): Promise<Jwks>
 }
 
-/** Seconds that the answer may be kept. RPs ask the IdP, which merges it into its own `jwks_uri`. */
-const MAX_AGE_S = 300
+/** RPs ask the IdP, which merges it into its own `jwks_uri`. */
+const CACHE_CONTROL = `public, max-age=${JWKS_MAX_AGE_MS / 1_000}`
 
 /** `GET /issuers/{issuer}/jwks.json`: public, for the IdP to merge and for RPs that trust us directly. */
 export function registerJwks(server: HttpServer, { db, jwks }: JwksDeps): void {
@@ -22,13 +24,27 @@ export function registerJwks(server: HttpServer, { db, jwks }: JwksDeps): void {
       schema: {
         summary: 'Public signing keys of an issuer (JWK Set).',
         params: IssuerParams,
-        response: { 200: Jwks },
+        response: {
+          200: Jwks,
+          304: Type.Null({ description: 'The copy that If-None-Match names is as it was.' }),
+        },
       },
     },
     async (request, reply) => {
       const { name } = await issuerOr404(db, request.params.issuer)
-      reply.header('cache-control', `public, max-age=${MAX_AGE_S}`)
-      return jwks(name)
+      const keySet = await jwks(name)
+      const etag = `"${createHash('sha256').update(JSON.stringify(keySet)).digest('base64url')}"`
+      reply.header('cache-control', CACHE_CONTROL).header('etag', etag)
+      if (named(request.headers['if-none-match'], etag)) return reply.code(304).send(null)
+      return keySet
     },
   )
+}
+
+/** Whether If-None-Match names this entity tag; it compares weakly (RFC 9110 13.1.2). */
+function named(ifNoneMatch: string | undefined, etag: string): boolean {
+  return (ifNoneMatch ?? '')
+    .split(',')
+    .map((tag) => tag.trim().replace(/^W\//, ''))
+    .some((tag) => tag === '*' || tag === etag)
 }

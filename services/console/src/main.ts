@@ -1,6 +1,6 @@
 import { SCOPES } from '@curfew/client'
 import { createDatabase, openCredentialStore, openKeyStore } from '@curfew/ledger'
-import { createGuardedClient, fetchJson, targetFault } from '@curfew/outbound'
+import { createGuardedClient, fetchJson, postJson, targetFault } from '@curfew/outbound'
 import {
   adminKey,
   createCredentials,
@@ -15,6 +15,7 @@ import {
 import {
   createAccessTokenVerifier,
   createClientKeySealer,
+  createKeyMaker,
   createKeyring,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
@@ -30,11 +31,11 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew console' })
     scope.defer('postgres', () => db.end())
-    const client = createGuardedClient({
-      allowedNetworks: config.allowedNetworks,
-      allowedPorts: config.allowedPorts,
-    })
+    const { masterKey, oldMasterKey, allowedNetworks, allowedPorts } = config
+    const client = createGuardedClient({ allowedNetworks, allowedPorts })
     scope.defer('outbound', () => client.close())
+    const keyMaker = createKeyMaker({ masterKey, oldMasterKey, post: (request) => postJson(client, request) })
+    const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
     const credentials = createCredentials({
       fixed: [adminKey('admin', hashApiKey(config.adminKey))],
       store: openCredentialStore(db),
@@ -53,17 +54,20 @@ process.exitCode = await runProcess(
       metrics,
       authenticate: credentials.authenticate,
       requestsPerSecond: config.access.requestsPerSecond,
-      checks: { ledger: async () => void (await db.query('select 1')) },
+      checks: {
+        ledger: async () => void (await db.query('select 1')),
+        'master-key': () => keyring.check(),
+      },
     })
     createConsole({
       server,
       db,
-      keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
-      clientKeys: createClientKeySealer(config.masterKey),
+      keyring,
+      keyMaker,
+      clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,
-      webhookSecrets: createWebhookSecretSealer(config.masterKey),
-      targetFault: (uri, networks) =>
-        targetFault(uri, [...config.allowedNetworks, ...networks], config.allowedPorts),
+      webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
+      targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
     })
     return [credentials.service, httpService(server, { host: config.host, port: config.port, log })]
   },

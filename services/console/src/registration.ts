@@ -2,10 +2,10 @@ import { RelyingPartyInput, type RelyingPartySettings } from '@curfew/client'
 import {
   type ClientId,
   MAIN_ENDPOINT,
+  NoSigningKeyError,
   readClient,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
-  SigningKeyError,
   withoutSecrets,
 } from '@curfew/domain'
 import type {
@@ -13,10 +13,12 @@ import type {
   IssuerRecord,
   RelyingPartyDraft,
   RelyingPartyRecord,
+  StoredEncryption,
   StoredSettings,
   TakenUri,
 } from '@curfew/ledger'
 import { createValidator, type Fault } from '@curfew/runtime'
+import { encryptionOf } from './client-encryption.ts'
 import { clientTlsFaults, storedClientTls } from './client-tls.ts'
 import { networkFaults } from './issuers.ts'
 
@@ -27,7 +29,7 @@ const OURS = ['issuer', 'status', 'links']
 const CLIENT_ID = /^[\x20-\x7e]{1,255}$/
 
 export interface RegistrationDeps {
-  /** Makes sure that a key exists, so that the IdP can publish it before the first logout. @throws {SigningKeyError} */
+  /** Makes sure that a key exists, so that the IdP can publish it before the first logout. @throws {NoSigningKeyError} */
   ensureKey(issuer: IssuerRecord['name'], algorithm: SigningAlgorithm): Promise<void>
   /** Seals the private key of a client certificate, so that it can be stored. */
   sealClientKey(key: string, owner: Pick<RelyingPartyRecord, 'issuer' | 'clientId'>): Promise<string>
@@ -93,6 +95,10 @@ export function registrationFaults(
   if (faults.length > 0) return faults
 
   const allowed = settings.allowed_networks ?? issuer.defaults.allowed_networks ?? []
+  if (endpoints.length > 0) {
+    const encryption = encryptionOf(client, (uri) => targetFault(uri, allowed))
+    if (encryption !== null && 'pointer' in encryption) faults.push(encryption)
+  }
   const first = new Map<string, string>()
   for (const { name, uri, pointer } of endpoints) {
     const detail = targetFault(uri, allowed)
@@ -106,7 +112,7 @@ export function registrationFaults(
 
 /** What is wrong with the tokens that would be owed. */
 function tokenFaults(
-  { algorithm, encryption, sessionRequired }: ReturnType<typeof readClient>,
+  { algorithm, sessionRequired }: ReturnType<typeof readClient>,
   { subject_claims }: RelyingPartySettings,
   issuer: IssuerRecord,
 ): readonly Fault[] {
@@ -115,13 +121,6 @@ function tokenFaults(
     faults.push({
       pointer: algorithm.pointer,
       detail: `must be one of ${SIGNING_ALGORITHMS.join(', ')}: logout tokens are signed like ID tokens`,
-    })
-  }
-  if (encryption !== null) {
-    faults.push({
-      pointer: encryption.pointer,
-      detail:
-        'must be left out: encrypted logout tokens are not supported yet, and this client would refuse a plain one',
     })
   }
   if (sessionRequired === null) return faults
@@ -215,6 +214,7 @@ export async function draftOf(
     sessionRequired: client.sessionRequired?.value === true,
     // RS256 where none was registered (OpenID Connect Dynamic Client Registration 2).
     algorithm: (isText(client.algorithm?.value) ? client.algorithm.value : 'RS256') as SigningAlgorithm,
+    encryption: storedEncryption(client),
     endpoints: endpointsOf(body)
       .map(({ name, uri, enabled }): EndpointRecord => {
         const known = before?.endpoints.find((endpoint) => endpoint.name === name)
@@ -225,6 +225,12 @@ export async function draftOf(
       })
       .sort(byName),
   }
+}
+
+/** Where there is an endpoint it has been checked; where there is none, whatever is wrong with it wrongs nobody. */
+function storedEncryption(client: ReturnType<typeof readClient>): StoredEncryption | null {
+  const encryption = encryptionOf(client, () => null)
+  return encryption !== null && 'pointer' in encryption ? null : withoutSecrets(encryption)
 }
 
 /** What we show as `status` or `links` is an object; a product may have a text of its own there. */
@@ -250,10 +256,10 @@ export async function keyFaults(
     try {
       await ensureKey(first.issuer, algorithm)
     } catch (error) {
-      if (!(error instanceof SigningKeyError)) throw error
+      if (!(error instanceof NoSigningKeyError)) throw error
       for (const { clientId, metadata } of parties) {
         const pointer = readClient(metadata).algorithm?.pointer ?? '/id_token_signed_response_alg'
-        faults.set(clientId, { pointer, detail: `must be another: ${error.message}` })
+        faults.set(clientId, { pointer, detail: `must be another, or have a key: ${error.message}` })
       }
     }
   }

@@ -1,9 +1,15 @@
 import { randomBytes } from 'node:crypto'
-import { type IssuerName, type SigningAlgorithm, uuidV7 } from '@curfew/domain'
+import {
+  type IssuerName,
+  NoSigningKeyError,
+  type SigningAlgorithm,
+  SigningKeyError,
+  uuidV7,
+} from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
-import type { HttpServer } from '@curfew/runtime'
-import type { ClientKeySealer, Keyring, WebhookSecretSealer } from '@curfew/tokens'
+import { type HttpServer, ProblemError } from '@curfew/runtime'
+import type { ClientKeySealer, KeyMaker, Keyring, WebhookSecretSealer } from '@curfew/tokens'
 import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
@@ -12,6 +18,8 @@ import { registerHealth } from './health.ts'
 import { registerImport } from './import.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
+import { registerKeys } from './keys.ts'
+import { registerKeysCheck } from './keys-check.ts'
 import { registerProbes } from './probe.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
@@ -24,17 +32,20 @@ export interface ConsoleDeps {
   readonly server: HttpServer
   readonly db: Database
   readonly keyring: Keyring
+  readonly keyMaker: KeyMaker
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
-  /** For probes: the way to relying parties. */
+  /** For probes, the way to relying parties; and for what IdPs publish. */
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
+  /** When keys sign is decided by it. Default: the clock of this machine. */
+  readonly now?: () => Date
 }
 
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
 export function createConsole(deps: ConsoleDeps): void {
-  const { server, db, keyring, clientKeys, client, webhookSecrets, targetFault } = deps
-  const now = () => new Date()
+  const { server, db, keyring, keyMaker, clientKeys, client, webhookSecrets, targetFault } = deps
+  const { now = () => new Date() } = deps
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
   registerIssuers(server, { db })
@@ -42,7 +53,7 @@ export function createConsole(deps: ConsoleDeps): void {
     db,
     targetFault,
     sealClientKey: (key, owner) => clientKeys.seal(key, owner),
-    ensureKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => keyring.ensure(issuer, algorithm),
+    ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }
   registerRelyingParties(server, registration)
   registerImport(server, registration)
@@ -58,5 +69,25 @@ export function createConsole(deps: ConsoleDeps): void {
     newSecret: () => `whsec_${randomBytes(32).toString('base64')}`,
   })
   registerAudit(server, { db })
+  registerKeys(server, { db, keyMaker, targetFault, now })
+  registerKeysCheck(server, { db, client, now })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
+}
+
+/** @throws a problem that says whose fault it is where the master key is another by now: no change of the body would help. */
+async function ensureKey(keyring: Keyring, issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void> {
+  try {
+    await keyring.ensure(issuer, algorithm)
+  } catch (error) {
+    if (!(error instanceof SigningKeyError) || error instanceof NoSigningKeyError) throw error
+    throw new ProblemError(
+      {
+        status: 500,
+        title: 'Signing key cannot be opened',
+        detail:
+          'The stored signing keys lie under another master key than the CURFEW_MASTER_KEY of this service. Nothing was changed.',
+      },
+      { cause: error },
+    )
+  }
 }

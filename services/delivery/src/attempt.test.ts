@@ -66,6 +66,7 @@ function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
       signed.push(claims)
       return `token of ${claims.jti}`
     },
+    encrypter: { encrypt: async (token) => token, refused: () => undefined },
     tls: async () => null,
     post: async ({ token }) => {
       const answer = answers[Math.min(posted.length, answers.length - 1)]

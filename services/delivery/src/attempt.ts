@@ -19,6 +19,7 @@ import {
 import type { AttemptRecord, Settled } from '@curfew/ledger'
 import type { TlsIdentity } from '@curfew/outbound'
 import pRetry from 'p-retry'
+import type { Encrypter } from './encrypter.ts'
 import type { TlsIdentities } from './tls-identities.ts'
 
 /** What an attempt works with. Time and randomness are handed in. */
@@ -29,6 +30,7 @@ export interface AttemptDeps {
   catchUp(): Promise<void>
   /** Signs in the issuer's key for an algorithm. @throws {SigningKeyError} when there is none that can be opened. */
   sign(issuer: IssuerName, algorithm: SigningAlgorithm, claims: LogoutTokenClaims): Promise<string>
+  readonly encrypter: Encrypter
   /** TLS of the binding's own. @throws {ClientKeyError} when its key cannot be opened. */
   readonly tls: TlsIdentities
   /** POSTs a token. Never rejects for what the RP did. */
@@ -92,11 +94,14 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     try {
       tls = await deps.tls(binding)
       const claims = logoutTokenClaims(delivery, binding, { now: startedAt, jti })
-      token = await deps.sign(binding.issuer, binding.algorithm, claims)
+      const signed = await deps.sign(binding.issuer, binding.algorithm, claims)
+      token = await deps.encrypter.encrypt(signed, binding, tls)
     } catch (error) {
       return { outcome: unready(error), jti: null }
     }
-    return { outcome: classify(await deps.post({ binding, token, tls }), now()), jti }
+    const outcome = classify(await deps.post({ binding, token, tls }), now())
+    if (outcome.kind === 'refused') deps.encrypter.refused(binding)
+    return { outcome, jti }
   }
 
   return async (delivery, stopping) => {
@@ -161,10 +166,11 @@ function unready(error: unknown): AttemptOutcome {
   const code = error instanceof Error && 'code' in error ? error.code : null
   if (code === 'ERR_SIGNING_KEY') return { kind: 'undeliverable', reason: 'no_signing_key', detail }
   if (code === 'ERR_CLIENT_KEY') return { kind: 'undeliverable', reason: 'client_key_unreadable', detail }
+  if (code === 'ERR_NO_ENCRYPTION_KEY') return { kind: 'undeliverable', reason: 'no_encryption_key', detail }
   return {
     kind: 'unavailable',
     status: null,
-    failure: 'signer',
+    failure: code === 'ERR_CLIENT_KEYS_UNAVAILABLE' ? 'client_keys' : 'signer',
     retryAfterMs: null,
     error: null,
     errorDescription: detail,

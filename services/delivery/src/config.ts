@@ -9,6 +9,8 @@ export function readDeliveryConfig(env: Environment) {
     port: read.integer('PORT', { fallback: 8483, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
+    /** Opens too, while one master key replaces another. */
+    oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
 import { createDatabase, createDeliveryLedger, createPostgresEventLog, openKeyStore } from '@curfew/ledger'
-import { createGuardedClient } from '@curfew/outbound'
+import { createGuardedClient, postJson } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
   createHttpServer,
@@ -11,7 +11,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createClientKeySealer, createKeyring } from '@curfew/tokens'
+import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
 import { createDelivery, readDeliveryConfig } from './service.ts'
 
 // The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
@@ -38,18 +38,28 @@ process.exitCode = await runProcess(
       allowedPorts: config.allowedPorts,
     })
     scope.defer('outbound', () => client.close())
+    const { masterKey, oldMasterKey } = config
+    const keyring = createKeyring({
+      store: openKeyStore(db),
+      maker: createKeyMaker({ masterKey, oldMasterKey, post: (request) => postJson(client, request) }),
+      now: () => new Date(),
+    })
     const server = await createHttpServer({
       title: 'Curfew delivery',
       log,
       metrics,
       authenticate: createApiKeyAuthenticator([]),
-      checks: { 'event-log': () => eventLog.check(), ledger: async () => void (await db.query('select 1')) },
+      checks: {
+        'event-log': () => eventLog.check(),
+        ledger: async () => void (await db.query('select 1')),
+        'master-key': () => keyring.check(),
+      },
     })
     const delivery = createDelivery({
       eventLog,
       ledger: createDeliveryLedger(db),
-      keyring: createKeyring({ store: openKeyStore(db), masterKey: config.masterKey, now: () => new Date() }),
-      clientKeys: createClientKeySealer(config.masterKey),
+      keyring,
+      clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,
       log,
       metrics,

@@ -11,7 +11,7 @@ import {
   type WorkerId,
 } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
-import { type GuardedClient, postLogoutToken } from '@curfew/outbound'
+import { fetchJson, type GuardedClient, postLogoutToken } from '@curfew/outbound'
 import {
   aborted,
   createValidator,
@@ -26,6 +26,7 @@ import { createAttempt, type Round } from './attempt.ts'
 import { createBreakerReports } from './breaker-reports.ts'
 import { createBulkPace } from './bulk-pace.ts'
 import { createDispatcher } from './dispatcher.ts'
+import { createEncrypter } from './encrypter.ts'
 import { createIntake } from './intake.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { createSettler } from './settler.ts'
@@ -41,7 +42,7 @@ export interface DeliveryDeps {
   readonly ledger: DeliveryLedger
   readonly keyring: Keyring
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
-  readonly client: Pick<GuardedClient, 'post'>
+  readonly client: Pick<GuardedClient, 'get' | 'post'>
   readonly log: Log
   readonly metrics: Metrics
   /** Where this worker runs, for people. */
@@ -112,6 +113,10 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     binding: (id) => binding(id),
     catchUp: () => registry.catchUp(),
     sign: async (issuer, algorithm, claims) => (await keyring.signer(issuer, algorithm)).sign(claims),
+    encrypter: createEncrypter({
+      fetch: (uri, how) => fetchJson(client, uri, how),
+      nowMs: () => now().getTime(),
+    }),
     tls: createTlsIdentities(deps.clientKeys),
     post: (request) => postLogoutToken(client, request),
     now,

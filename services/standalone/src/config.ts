@@ -17,6 +17,8 @@ export function readStandaloneConfig(env: Environment) {
     port: read.integer('CURFEW_PORT', { fallback: 8480, min: 0, max: 65_535 }),
     /** Null: generated into `dataDir`. */
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
+    /** Opens too, while one master key replaces another. */
+    oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     /** Null: generated, its hash kept in `dataDir`. */
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: false }),
     access: readAccess(read),

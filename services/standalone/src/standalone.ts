@@ -17,7 +17,7 @@ import {
   reclaimLeases,
 } from '@curfew/ledger'
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
-import { createGuardedClient, fetchJson, targetFault } from '@curfew/outbound'
+import { createGuardedClient, fetchJson, postJson, targetFault } from '@curfew/outbound'
 import {
   aborted,
   adminKey,
@@ -35,15 +35,18 @@ import {
 import {
   createAccessTokenVerifier,
   createClientKeySealer,
+  createKeyMaker,
   createKeyring,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
+import { rewrapSecrets } from './rewrap.ts'
 import { newApiKey, openSecrets } from './secrets.ts'
 import { greeting, howToPost } from './welcome.ts'
 
 export { readStandaloneConfig } from './config.ts'
+export { type RewrapProgress, rewrapSecrets } from './rewrap.ts'
 
 const LOOPBACK = ['127.0.0.0/8', '::1/128']
 
@@ -101,13 +104,24 @@ export async function runStandalone(
       const allowedPorts = demo ? null : config.allowedPorts
       const client = createGuardedClient({ allowedNetworks, allowedPorts })
       scope.defer('outbound', () => client.close())
-      const keyring = createKeyring({
-        store: openKeyStore(db),
-        masterKey: secrets.masterKey,
-        now: () => new Date(),
+      const { masterKey } = secrets
+      const { oldMasterKey } = config
+      // Nobody else reads a database of our own, and nobody else can: there is no better moment.
+      if (config.databaseUrl === null && oldMasterKey !== null) {
+        const { seen, rewrapped, unreadable } = await rewrapSecrets(databaseUrl, {
+          current: masterKey,
+          old: oldMasterKey,
+        })
+        log.info({ event: 'secrets.rewrapped', seen, rewrapped, unreadable })
+      }
+      const keyMaker = createKeyMaker({
+        masterKey,
+        oldMasterKey,
+        post: (request) => postJson(client, request),
       })
-      const clientKeys = createClientKeySealer(secrets.masterKey)
-      const webhookSecrets = createWebhookSecretSealer(secrets.masterKey)
+      const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
+      const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
+      const webhookSecrets = createWebhookSecretSealer(masterKey, oldMasterKey)
       const demoKey = newApiKey()
       const credentials = createCredentials({
         fixed: [
@@ -133,6 +147,7 @@ export async function runStandalone(
         checks: {
           'event-log': () => eventLog.check(),
           ledger: async () => void (await db.query('select 1')),
+          'master-key': () => keyring.check(),
         },
       })
       const ingest = createIngest({ server, eventLog, db, log })
@@ -140,6 +155,7 @@ export async function runStandalone(
         server,
         db,
         keyring,
+        keyMaker,
         clientKeys,
         client,
         webhookSecrets,
@@ -162,6 +178,7 @@ export async function runStandalone(
         client,
         webhookSecrets,
         retention: config.retention,
+        generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         log,
         metrics,
       })

@@ -1,0 +1,68 @@
+import {
+  type EncryptionAlgorithm,
+  LOGOUT_TOKEN_TYPE,
+  NoEncryptionKeyError,
+  type TokenEncryption,
+} from '@curfew/domain'
+import { CompactEncrypt, importJWK, type JWK } from 'jose'
+
+const MODULUS_BYTES_MIN = 256
+const CURVES: readonly unknown[] = ['P-256', 'P-384', 'P-521', 'X25519']
+/** What a key may be used for, in the words of RFC 7517 4.3, if it is to be encrypted to. */
+const OPERATIONS = ['encrypt', 'wrapKey', 'deriveKey', 'deriveBits']
+
+/**
+ * The key of a JWK Set that tokens for its owner are encrypted to; null where none fits. Of several, the first that says
+ * it is for this (OIDC Core 10.2).
+ */
+export function findEncryptionKey(jwks: unknown, alg: EncryptionAlgorithm): JWK | null {
+  const { keys } = Object(jwks) as { readonly keys?: unknown }
+  if (!Array.isArray(keys)) return null
+  const fitting = keys.filter((key): key is JWK => isFitting(key, alg))
+  return fitting.find((key) => key.use === 'enc' || key.alg === alg) ?? fitting[0] ?? null
+}
+
+function isFitting(key: unknown, alg: EncryptionAlgorithm): boolean {
+  const { kty, crv, n, use, alg: of, key_ops: operations } = Object(key) as Record<string, unknown>
+  if (use !== undefined && use !== 'enc') return false
+  if (of !== undefined && of !== alg) return false
+  if (Array.isArray(operations) && !operations.some((each) => OPERATIONS.includes(each))) return false
+  if (!alg.startsWith('RSA')) return (kty === 'EC' || kty === 'OKP') && CURVES.includes(crv)
+  return kty === 'RSA' && typeof n === 'string' && Buffer.from(n, 'base64url').length >= MODULUS_BYTES_MIN
+}
+
+/**
+ * Encrypts a signed token to one RP: a nested JWT (RFC 7519 5.2, 5.3), its issuer told in the header too, so that who
+ * decrypts knows whose keys to verify with (Back-Channel Logout 2.4).
+ *
+ * @param jwks keys of the RP.
+ * @returns a compact JWE (RFC 7516).
+ * @throws {NoEncryptionKeyError} when none of the keys fits, or the one that says so does not.
+ */
+export async function encryptToken(
+  token: string,
+  { alg, enc, jwks, iss }: Pick<TokenEncryption, 'alg' | 'enc' | 'jwks'> & { readonly iss: string },
+): Promise<string> {
+  const key = findEncryptionKey(jwks, alg)
+  if (key === null) throw new NoEncryptionKeyError(`none of its keys is for ${alg}`)
+  // Only what the key is: what it says besides has been looked at.
+  const { kty, crv, x, y, n, e, kid } = key
+  const bare = kty === 'RSA' ? { kty, n, e } : { kty, crv, x, ...(y !== undefined && { y }) }
+  try {
+    return await new CompactEncrypt(new TextEncoder().encode(token))
+      .setProtectedHeader({
+        alg,
+        enc,
+        cty: 'JWT',
+        typ: LOGOUT_TOKEN_TYPE,
+        iss,
+        ...(typeof kid === 'string' && { kid }),
+      })
+      .encrypt(await importJWK(bare as JWK, alg))
+  } catch (error) {
+    const named = typeof kid === 'string' ? ` ${kid}` : ''
+    throw new NoEncryptionKeyError(`its key${named} is no ${kty} key that ${alg} can encrypt to`, {
+      cause: error,
+    })
+  }
+}

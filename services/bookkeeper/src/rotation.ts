@@ -1,0 +1,102 @@
+import {
+  type IssuerName,
+  isPublished,
+  KEY_LEAD_MS,
+  rotation,
+  rotationDue,
+  type SigningAlgorithm,
+  signingKey,
+} from '@curfew/domain'
+import type { NewSigningKey, SigningKeyChanges, SigningKeyRecord } from '@curfew/ledger'
+import type { Log } from '@curfew/runtime'
+
+export interface RotationDeps {
+  /** Issuers that have keys. */
+  readonly listIssuers: () => Promise<readonly IssuerName[]>
+  /** Changes an issuer's keys, with nobody else at it. */
+  readonly change: (
+    issuer: IssuerName,
+    work: (changes: SigningKeyChanges) => Promise<readonly SigningAlgorithm[]>,
+  ) => Promise<readonly SigningAlgorithm[]>
+  readonly generate: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
+  readonly now: () => Date
+  readonly log: Log
+  readonly stopped: () => boolean
+}
+
+const DAY_MS = 86_400_000
+/** Who does it, for the audit. */
+const CREDENTIAL = 'bookkeeper'
+
+/**
+ * One round over the signing keys: what a schedule wants replaced gets its next key, and private parts are thrown away
+ * that nobody can sign with any more. Of several bookkeepers one does it.
+ */
+export async function rotationRound(deps: RotationDeps): Promise<void> {
+  const { listIssuers, change, generate, now, log, stopped } = deps
+  for (const issuer of await listIssuers()) {
+    if (stopped()) return
+    const due = await change(issuer, async (changes) => {
+      await eraseEnded(changes, now())
+      return dueOf(changes, now())
+    })
+    for (const algorithm of due) {
+      // Made before anything is locked: an RSA key takes a while.
+      const key = await generate(issuer, algorithm)
+      const rotated = await change(issuer, (changes) => follow(changes, key, now()))
+      if (rotated.length > 0) log.info({ event: 'keys.rotated', issuer, algorithm, kid: key.kid })
+    }
+  }
+}
+
+/** Algorithms whose key the schedule wants followed now. What came from elsewhere is followed from there. */
+function dueOf({ keys, everyDays }: SigningKeyChanges, now: Date): readonly SigningAlgorithm[] {
+  if (everyDays === null) return []
+  return algorithmsOf(keys).filter((algorithm) => {
+    const related = ofAlgorithm(keys, algorithm)
+    if (signingKey(related, now)?.source !== 'generated') return false
+    const due = rotationDue(related, { now, everyMs: everyDays * DAY_MS, leadMs: KEY_LEAD_MS })
+    return due !== null && due <= now
+  })
+}
+
+/** Unless another did it meanwhile, or a person decided otherwise. */
+async function follow(
+  changes: SigningKeyChanges,
+  key: NewSigningKey,
+  now: Date,
+): Promise<readonly SigningAlgorithm[]> {
+  if (!dueOf(changes, now).includes(key.algorithm)) return []
+  const decided = rotation(ofAlgorithm(changes.keys, key.algorithm), { now, leadMs: KEY_LEAD_MS })
+  if (decided.kind !== 'new' || !(await changes.insert(key, decided))) return []
+  await changes.audit({
+    credential: CREDENTIAL,
+    action: 'key.rotated',
+    object: `/v1/issuers/${key.issuer}/keys/${encodeURIComponent(key.kid)}`,
+    detail: {
+      alg: key.algorithm,
+      every_days: changes.everyDays,
+      signs_from: decided.signsFrom.toISOString(),
+    },
+  })
+  return [key.algorithm]
+}
+
+/** A key that left the key set can sign nothing that anybody takes: its private part is only good for being stolen. */
+async function eraseEnded({ keys, erase }: SigningKeyChanges, now: Date): Promise<void> {
+  for (const key of keys) {
+    const ended = !isPublished(key, ofAlgorithm(keys, key.algorithm), now)
+    if (ended && key.sealedPrivateKey !== '') await erase(key.kid)
+  }
+}
+
+function algorithmsOf(keys: readonly SigningKeyRecord[]): readonly SigningAlgorithm[] {
+  return [...new Set(keys.map(({ algorithm }) => algorithm))]
+}
+
+function ofAlgorithm(
+  keys: readonly SigningKeyRecord[],
+  algorithm: SigningAlgorithm,
+): readonly SigningKeyRecord[] {
+  return keys.filter((key) => key.algorithm === algorithm)
+}

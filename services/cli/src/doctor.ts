@@ -1,0 +1,115 @@
+import type { Client, KeysCheck } from '@curfew/client'
+import { parse } from './arguments.ts'
+import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { plain, table } from './table.ts'
+
+/** One thing that was looked at. */
+interface Finding {
+  readonly check: string
+  readonly ok: boolean
+  readonly what: string
+  readonly fix: string | null
+}
+
+/** By how much clocks may differ, in milliseconds: tokens are valid for two minutes. */
+const CLOCK_OFF_MS_MAX = 30_000
+
+const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: string }>> = {
+  ledger: { name: 'database', fix: 'See that PostgreSQL at DATABASE_URL answers.' },
+  'event-log': { name: 'event log', fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers.' },
+  'master-key': {
+    name: 'master key',
+    fix: 'It opens none of the stored keys: give the services the CURFEW_MASTER_KEY that they were sealed with.',
+  },
+}
+
+/** `curfew doctor`: whether all is well, in words. @returns the exit status: 1 when something is wrong. */
+export async function doctor(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, {
+    ...CONNECTION_OPTIONS,
+    issuer: { type: 'string' },
+    json: { type: 'boolean' },
+  })
+  const client = connect(values)
+  const findings = [...(await ofService(client)), ...(await ofKeys(client, values.issuer))]
+  const ok = findings.every((finding) => finding.ok)
+  if (values.json === true) process.stdout.write(`${JSON.stringify({ ok, findings })}\n`)
+  else {
+    process.stdout.write(
+      table([
+        ['', 'CHECK', 'WHAT'],
+        ...findings.map((each) => [each.ok ? 'ok' : 'WRONG', each.check, each.what]),
+      ]),
+    )
+    for (const { check, fix } of findings)
+      if (fix !== null) process.stdout.write(`${plain(check)}: ${plain(fix)}\n`)
+  }
+  return ok ? 0 : 1
+}
+
+async function ofService(client: Client): Promise<readonly Finding[]> {
+  const before = Date.now()
+  const { checks, away, date } = await answered(client.readiness())
+  const after = Date.now()
+  const findings = checks.map((check): Finding => {
+    const { name, fix } = CHECKS[check] ?? { name: check, fix: 'See the log of the service.' }
+    const wrong = away.includes(check)
+    return { check: name, ok: !wrong, what: wrong ? 'is away' : 'answers', fix: wrong ? fix : null }
+  })
+  if (date === null) return findings
+  // Its clock is given in whole seconds.
+  const offMs = Math.max(before - date.getTime() - 1_000, date.getTime() - after, 0)
+  const wrong = offMs > CLOCK_OFF_MS_MAX
+  const what = wrong
+    ? `differs from the clock here by ${Math.round(offMs / 1_000)} s`
+    : 'agrees with the clock here'
+  const fix = wrong
+    ? 'Set both by NTP: relying parties refuse tokens that are too old, or from the future.'
+    : null
+  return [...findings, { check: 'clock', ok: !wrong, what, fix }]
+}
+
+async function ofKeys(client: Client, named: string | undefined): Promise<readonly Finding[]> {
+  try {
+    const names = named === undefined ? await allIssuers(client) : [named]
+    const findings: Finding[] = []
+    for (const name of names) findings.push(...inWords(await answered(client.checkKeys(name))))
+    return findings
+  } catch (error) {
+    if (!(error instanceof CallFailed)) throw error
+    return [
+      {
+        check: 'keys',
+        ok: false,
+        what: error.message,
+        fix: 'See what is said above, and the key that is used.',
+      },
+    ]
+  }
+}
+
+async function allIssuers(client: Client): Promise<readonly string[]> {
+  const names: string[] = []
+  for (let cursor: string | null = null; ; ) {
+    const page: Awaited<ReturnType<Client['listIssuers']>> = await answered(
+      client.listIssuers({ limit: 500, ...(cursor !== null && { cursor }) }),
+    )
+    names.push(...page.items.map(({ name }) => name))
+    cursor = page.next_cursor
+    if (cursor === null) return names
+  }
+}
+
+function inWords({ issuer, discovery, jwks, rotation, keys }: KeysCheck): readonly Finding[] {
+  return [
+    { check: `${issuer}: discovery`, ...discovery },
+    ...(jwks === null ? [] : [{ check: `${issuer}: jwks_uri`, ...jwks }]),
+    ...(rotation === null ? [] : [{ check: `${issuer}: rotation`, ...rotation }]),
+    ...keys.map(({ kid, alg, state, ok, what, fix }) => ({
+      check: `${issuer}: ${alg} ${state} ${kid.length > 16 ? `${kid.slice(0, 16)}…` : kid}`,
+      ok,
+      what,
+      fix,
+    })),
+  ]
+}

@@ -1,0 +1,131 @@
+import { type Binding, ClientKeysUnavailableError, NoEncryptionKeyError } from '@curfew/domain'
+import type { FetchedJson, TlsIdentity } from '@curfew/outbound'
+import { encryptToken } from '@curfew/tokens'
+
+/** Encrypts tokens to the RPs that registered for it. */
+export interface Encrypter {
+  /**
+   * @returns the token as it is where the RP takes it signed only.
+   * @throws {ClientKeysUnavailableError} when the RP's keys cannot be fetched.
+   * @throws {NoEncryptionKeyError} when none of them fits.
+   */
+  encrypt(token: string, binding: Binding, tls: TlsIdentity | null): Promise<string>
+  /** The RP refused a token: its keys may be others by now, and are fetched anew for the next. */
+  refused(binding: Binding): void
+}
+
+/** A key set as it was last fetched from a `jwks_uri`. */
+interface Fetched {
+  jwks: unknown
+  /** When it came; null when it never did. */
+  fetchedMs: number | null
+  askedMs: number
+  /** Why the last try failed. */
+  detail: string
+  refused: boolean
+}
+
+/** How long a key set is used without asking again, in milliseconds. */
+const FRESH_MS = 600_000
+/** How long while its owner does not answer, in milliseconds. */
+const STALE_MS = 24 * 3_600_000
+/** Least time between two fetches of one key set, in milliseconds: whoever answers 400 to everything is not flooded. */
+const PAUSE_MS = 30_000
+/** Most key sets kept; what was unused the longest gives way. */
+const KEPT_MAX = 10_000
+
+/** @param fetch the JSON at a `jwks_uri`; never rejects. */
+export function createEncrypter({
+  fetch,
+  nowMs,
+}: {
+  fetch: (
+    uri: string,
+    how: { allowedNetworks: readonly string[]; tls: TlsIdentity | null },
+  ) => Promise<FetchedJson>
+  nowMs: () => number
+}): Encrypter {
+  const kept = new Map<string, Fetched>()
+  const fetching = new Map<string, Promise<Fetched>>()
+
+  async function renew(name: string, uri: string, how: Parameters<typeof fetch>[1]): Promise<Fetched> {
+    const before = kept.get(name)
+    const answer = await fetch(uri, how)
+    const askedMs = nowMs()
+    const entry: Fetched = answer.ok
+      ? { jwks: answer.value, fetchedMs: askedMs, askedMs, detail: '', refused: false }
+      : {
+          jwks: before?.jwks ?? null,
+          fetchedMs: before?.fetchedMs ?? null,
+          askedMs,
+          detail: answer.detail,
+          refused: false,
+        }
+    kept.delete(name)
+    kept.set(name, entry)
+    for (const oldest of kept.keys()) {
+      if (kept.size <= KEPT_MAX) break
+      kept.delete(oldest)
+    }
+    return entry
+  }
+
+  /** @param anew asks unless that was just done, though what is known is fresh. */
+  async function keysAt(
+    uri: string,
+    binding: Binding,
+    tls: TlsIdentity | null,
+    anew: boolean,
+  ): Promise<Fetched> {
+    const name = nameOf(uri, binding)
+    const known = kept.get(name)
+    if (known !== undefined) {
+      const justAsked = nowMs() - known.askedMs < PAUSE_MS
+      const fresh = known.fetchedMs !== null && nowMs() - known.fetchedMs < FRESH_MS && !known.refused
+      if (justAsked || (fresh && !anew)) return known
+    }
+    const sameOrigin = URL.parse(uri)?.origin === URL.parse(binding.uri)?.origin
+    const how = { allowedNetworks: binding.allowedNetworks, tls: sameOrigin ? tls : null }
+    const answer = fetching.get(name) ?? renew(name, uri, how).finally(() => fetching.delete(name))
+    fetching.set(name, answer)
+    return answer
+  }
+
+  async function jwksAt(
+    uri: string,
+    binding: Binding,
+    tls: TlsIdentity | null,
+    anew = false,
+  ): Promise<unknown> {
+    const { jwks, fetchedMs, detail } = await keysAt(uri, binding, tls, anew)
+    if (fetchedMs !== null && nowMs() - fetchedMs < STALE_MS) return jwks
+    throw new ClientKeysUnavailableError(`its jwks_uri ${detail}`)
+  }
+
+  return {
+    async encrypt(token, binding, tls) {
+      const { encryption, iss } = binding
+      if (encryption === null) return token
+      const { jwksUri: uri } = encryption
+      if (uri === null) return encryptToken(token, { ...encryption, iss })
+      const jwks = await jwksAt(uri, binding, tls)
+      try {
+        return await encryptToken(token, { ...encryption, jwks, iss })
+      } catch (error) {
+        if (!(error instanceof NoEncryptionKeyError)) throw error
+        // It may have published one since.
+        return encryptToken(token, { ...encryption, jwks: await jwksAt(uri, binding, tls, true), iss })
+      }
+    },
+    refused(binding) {
+      const uri = binding.encryption?.jwksUri ?? null
+      const known = uri === null ? undefined : kept.get(nameOf(uri, binding))
+      if (known !== undefined) known.refused = true
+    },
+  }
+}
+
+/** What one RP's networks let us fetch is not another's. */
+function nameOf(uri: string, { allowedNetworks }: Binding): string {
+  return `${uri} ${allowedNetworks.join(',')}`
+}

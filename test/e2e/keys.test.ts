@@ -1,0 +1,175 @@
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { SigningKeys } from '@curfew/client'
+import type { IssuerName } from '@curfew/domain'
+import { openKeyStore } from '@curfew/ledger'
+import { createKeyMaker, createKeyring } from '@curfew/tokens'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { register } from '../integration/ledger-support.ts'
+import { type Curfew, openCurfew } from '../support/curfew.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { startStandalone, useProcesses } from '../support/processes.ts'
+
+// Goal: who runs Curfew turns keys, replaces the master key and finds out what is wrong, at a terminal. Method: the real
+// command against all services, and an IdP on loopback.
+
+const processes = useProcesses()
+let curfew: Curfew
+let folder: string
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0 })
+  folder = await mkdtemp(join(tmpdir(), 'curfew-keys-'))
+})
+afterAll(async () => {
+  await curfew.stop()
+  await rm(folder, { recursive: true })
+})
+
+async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const command = processes.start({
+    name: `curfew ${args.join(' ')}`,
+    file: 'services/cli/src/main.ts',
+    args: [...args],
+    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env },
+  })
+  const { code } = await command.exit()
+  return { code, stdout: command.stdout, stderr: command.stderr }
+}
+
+test('keys are generated, imported, rotated and retired, and shown as they stand', async () => {
+  expect(await run(['keys', 'list'])).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('No keys yet'),
+  })
+  const generated = await run(['keys', 'generate', '--alg', 'ES256'])
+  expect(generated).toMatchObject({ code: 0, stderr: '' })
+  expect(generated.stdout).toMatch(/^KID +ALG +STATE +SOURCE .*\n\S+ +ES256 +current +generated /)
+
+  const jwk = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' })
+  const file = join(folder, 'key.json')
+  await writeFile(file, JSON.stringify({ ...jwk, kid: 'ours', alg: 'EdDSA' }))
+  expect((await run(['keys', 'import', file])).stdout).toMatch(/^ours +EdDSA +current +imported /m)
+  const again = await run(['keys', 'import', file])
+  expect([again.code, again.stderr]).toEqual([1, expect.stringContaining('is taken')])
+  await writeFile(file, `not JSON, but a secret: ${jwk.d}`)
+  const broken = await run(['keys', 'import', file])
+  expect(broken.code).toBe(2)
+  expect(broken.stdout + broken.stderr).not.toContain(String(jwk.d))
+
+  const rotated = await run(['keys', 'rotate', '--lead-hours', '48', '--json'])
+  const { items } = JSON.parse(rotated.stdout) as SigningKeys
+  expect(items.map(({ alg, state }) => `${alg} ${state}`).sort()).toEqual([
+    'ES256 current',
+    'ES256 next',
+    'EdDSA current',
+  ])
+  const under = await run(['keys', 'rotate'])
+  expect([under.code, under.stderr]).toEqual([1, expect.stringContaining('takes over at')])
+  const next = items.find(({ state }) => state === 'next')?.kid ?? ''
+  expect((await run(['keys', 'retire', next, '--compromised'])).stdout).not.toContain(next)
+  expect((await run(['keys', 'list', '--all'])).stdout).toContain(next)
+  expect((await run(['keys', 'rotate', '--every-days', '90'])).stdout).toContain('every 90 days')
+  expect((await run(['keys', 'rotate', '--every-days', 'often'])).code).toBe(2)
+  expect((await run(['keys'])).code).toBe(2)
+  expect((await run(['keys', 'list', '--key', 'cfw_wrong'])).code).toBe(1)
+})
+
+test('doctor says what is wrong and what to do, and is content when it is done', async () => {
+  const published: Record<string, unknown> = {}
+  const idp = createServer((request, response) => {
+    response.end(JSON.stringify(published[request.url ?? ''] ?? null))
+  })
+  idp.listen(0, '127.0.0.1')
+  await once(idp, 'listening')
+  const iss = `http://127.0.0.1:${(idp.address() as AddressInfo).port}`
+  try {
+    await curfew.client.putIssuer('loop', { iss })
+    const { kid } = await curfew.client.addKey('loop', { alg: 'ES256' })
+    published['/.well-known/openid-configuration'] = { issuer: iss, jwks_uri: `${iss}/certs` }
+    published['/certs'] = { keys: [] }
+    const ill = await run(['doctor', '--issuer', 'loop'])
+    expect(ill.code).toBe(1)
+    expect(ill.stdout).toMatch(/^ok +database +answers$/m)
+    expect(ill.stdout).toMatch(/^ok +event log +answers$/m)
+    expect(ill.stdout).toMatch(/^ok +master key +answers$/m)
+    expect(ill.stdout).toMatch(/^ok +clock +agrees/m)
+    expect(ill.stdout).toContain(`WRONG  loop: ES256 current ${kid.slice(0, 16)}`)
+    expect(ill.stdout).toContain('Merge /issuers/loop/jwks.json')
+
+    published['/certs'] = await curfew.client.getJwks('loop')
+    const well = await run(['doctor', '--issuer', 'loop', '--json'])
+    expect(well.code).toBe(0)
+    expect(JSON.parse(well.stdout)).toMatchObject({ ok: true })
+    // The other issuer's IdP is nowhere: without a name all are looked at.
+    const all = await run(['doctor'])
+    expect([all.code, all.stdout]).toEqual([1, expect.stringMatching(/^WRONG +main: discovery /m)])
+  } finally {
+    idp.close()
+    idp.closeAllConnections()
+  }
+  const away = await run(['doctor', '--url', 'http://127.0.0.1:9'])
+  expect([away.code, away.stderr]).toEqual([1, expect.stringContaining('does not answer')])
+})
+
+test('the master key is replaced, and who has both keys reads on', async () => {
+  await using database = await createTestDatabase()
+  const { db } = database
+  const name = 'main' as IssuerName
+  await register(db, 0)
+  const [old, current] = [randomBytes(32), randomBytes(32)]
+  const open = (masterKey: Uint8Array) =>
+    createKeyring({ store: openKeyStore(db), maker: createKeyMaker({ masterKey }), now: () => new Date() })
+  await open(old).ensure(name, 'ES256')
+  const env = {
+    DATABASE_URL: database.url,
+    CURFEW_MASTER_KEY: current.toString('base64url'),
+    CURFEW_MASTER_KEY_OLD: old.toString('base64url'),
+  }
+  await expect(open(current).check()).rejects.toThrow('CURFEW_MASTER_KEY')
+  const done = await run(['keys', 'rewrap', '--json'], env)
+  expect(done).toMatchObject({ code: 0, stderr: expect.stringContaining('1 put under') })
+  expect(JSON.parse(done.stdout)).toEqual({ seen: 1, rewrapped: 1, unreadable: [] })
+  await open(current).check()
+  const wrong = await run(['keys', 'rewrap'], {
+    ...env,
+    CURFEW_MASTER_KEY: randomBytes(32).toString('base64url'),
+  })
+  expect([wrong.code, wrong.stdout]).toEqual([1, expect.stringContaining('/v1/issuers/main/keys/')])
+  const { CURFEW_MASTER_KEY_OLD: _, ...without } = env
+  expect((await run(['keys', 'rewrap'], without)).code).toBe(2)
+  expect(done.stdout + done.stderr + wrong.stderr).not.toContain(env.CURFEW_MASTER_KEY)
+})
+
+test('curfew up over its own database takes a new master key as it starts', {
+  timeout: 120_000,
+}, async () => {
+  const dataFolder = await processes.dataFolder()
+  const first = await startStandalone(processes, { dataFolder })
+  const { adminKey } = first
+  await first.client.putIssuer('main', { iss: 'https://idp.example' })
+  const { kid } = await first.client.addKey('main', { alg: 'ES256' })
+  const stop = async ({ process }: typeof first) => {
+    process.signal('SIGTERM')
+    expect((await process.exit()).code).toBe(0)
+  }
+  await stop(first)
+  const made = (await readFile(join(dataFolder, 'master-key'), 'utf8')).trim()
+  const env = { CURFEW_MASTER_KEY: randomBytes(32).toString('base64url') }
+  const start = (more: Readonly<Record<string, string>>) =>
+    startStandalone(processes, { dataFolder, adminKey, env: { ...env, ...more } })
+
+  const wrong = await start({})
+  expect(await wrong.client.readiness()).toMatchObject({ away: ['master-key'] })
+  await stop(wrong)
+  const both = await start({ CURFEW_MASTER_KEY_OLD: made })
+  expect(await both.client.readiness()).toMatchObject({ away: [] })
+  await stop(both)
+  const last = await start({})
+  expect(await last.client.readiness()).toMatchObject({ away: [] })
+  expect((await last.client.listKeys('main')).items.map((key) => key.kid)).toEqual([kid])
+})

@@ -1,0 +1,170 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { JWKS_MAX_AGE_MS } from '@curfew/domain'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, openCurfew } from '../support/curfew.ts'
+
+// Goal: an IdP that does not publish our keys, or not as they are, is found out before its relying parties refuse tokens;
+// and is told what to do. Method: a real IdP on loopback whose documents the test writes.
+
+let nowMs = Date.UTC(2026, 10, 21)
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0, now: () => new Date(nowMs) })
+})
+afterAll(() => curfew.stop())
+
+let count = 0
+
+/** An IdP, registered, with one ES256 key. Unless told otherwise it publishes nothing. */
+async function openIdp() {
+  let documents: Readonly<Record<string, unknown>> = {}
+  const server = createServer((request, response) => {
+    const document = documents[request.url ?? '']
+    response.statusCode = document === undefined ? 404 : 200
+    const text = typeof document === 'string' ? document : JSON.stringify(document ?? {})
+    response.end(text)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  count += 1
+  const name = `idp${count}`
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const iss = `${origin}/realms/a/`
+  await curfew.client.putIssuer(name, { iss })
+  const { kid } = await curfew.client.addKey(name, { alg: 'ES256' })
+  const discovery = { issuer: iss, jwks_uri: `${origin}/certs` }
+  return {
+    name,
+    iss,
+    kid,
+    check: () => curfew.client.checkKeys(name),
+    ours: async () => (await curfew.client.getJwks(name)).keys,
+    /** @param keys those at its `jwks_uri`. */
+    publish(keys: readonly unknown[], change: object = {}) {
+      documents = {
+        '/realms/a/.well-known/openid-configuration': { ...discovery, ...change },
+        '/certs': { keys },
+      }
+    },
+    write(next: Readonly<Record<string, unknown>>) {
+      documents = next
+    },
+    async [Symbol.asyncDispose]() {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
+}
+
+describe("the IdP's own key set", () => {
+  test('has our keys, among others: all is well', async () => {
+    await using idp = await openIdp()
+    idp.publish([{ kty: 'RSA', kid: 'its own', n: 'AQ', e: 'AQAB' }, 'no key', ...(await idp.ours())])
+    expect(await idp.check()).toMatchObject({
+      ok: true,
+      iss: idp.iss,
+      discovery: { ok: true, fix: null },
+      jwks: { ok: true },
+      keys: [{ kid: idp.kid, state: 'current', ok: true, fix: null }],
+    })
+  })
+
+  test('lacks one: which, and until when', async () => {
+    await using idp = await openIdp()
+    idp.publish([])
+    const where = expect.stringContaining(`/issuers/${idp.name}/jwks.json`)
+    expect(await idp.check()).toMatchObject({ ok: false, keys: [{ kid: idp.kid, ok: false, fix: where }] })
+    idp.publish(await idp.ours())
+    const { items } = await curfew.client.rotateKeys(idp.name)
+    const [next] = items.filter(({ state }) => state === 'next')
+    const before = expect.stringContaining(String(next?.signs_from))
+    expect(await idp.check()).toMatchObject({ ok: false, keys: [{ ok: true }, { ok: false, what: before }] })
+    idp.publish(await idp.ours())
+    expect(await idp.check()).toMatchObject({ ok: true, keys: [{}, {}] })
+  })
+
+  test('may drop a key when all that it signed has expired, and not before', async () => {
+    await using idp = await openIdp()
+    await curfew.client.rotateKeys(idp.name, { immediately: true })
+    nowMs += 1
+    const current = (await idp.ours()).filter(({ kid }) => kid !== idp.kid)
+    idp.publish(current)
+    expect(await idp.check()).toMatchObject({
+      ok: false,
+      keys: [{ state: 'previous', ok: false }, { ok: true }],
+    })
+    nowMs += JWKS_MAX_AGE_MS
+    expect(await idp.check()).toMatchObject({
+      ok: true,
+      keys: [{ state: 'previous', ok: true }, { ok: true }],
+    })
+  })
+
+  test('has another key under our kid, or ours under another: both are found', async () => {
+    await using idp = await openIdp()
+    await using other = await openIdp()
+    const [ours] = await idp.ours()
+    const [theirs] = await other.ours()
+    idp.publish([{ ...theirs, kid: idp.kid }])
+    expect(await idp.check()).toMatchObject({
+      ok: false,
+      keys: [{ ok: false, what: expect.stringContaining('Another key') }],
+    })
+    idp.publish([ours, { ...theirs, kid: idp.kid }])
+    expect(await idp.check()).toMatchObject({ ok: false, keys: [{ ok: false }] })
+    idp.publish([{ ...ours, kid: 'renamed' }])
+    expect(await idp.check()).toMatchObject({
+      ok: false,
+      keys: [{ ok: false, what: expect.stringContaining('another kid') }],
+    })
+  })
+})
+
+test.each([
+  ['no discovery document', {}, 'discovery', '404'],
+  ['one that is not JSON', { '/realms/a/.well-known/openid-configuration': '<html>' }, 'discovery', 'JSON'],
+  [
+    'one of another issuer',
+    { '/realms/a/.well-known/openid-configuration': { issuer: 'x' } },
+    'discovery',
+    'byte for byte',
+  ],
+])('an IdP with %s is told so, and no key is called good', async (_what, documents, member, words) => {
+  await using idp = await openIdp()
+  idp.write(documents)
+  const answer = await idp.check()
+  expect(answer).toMatchObject({ ok: false, [member]: { ok: false, what: expect.stringContaining(words) } })
+  expect(answer.keys).toMatchObject([{ ok: false }])
+})
+
+test('an iss that ends in no slash where the document has one is another', async () => {
+  await using idp = await openIdp()
+  idp.publish(await idp.ours(), { issuer: idp.iss.replace(/\/$/, '') })
+  expect(await idp.check()).toMatchObject({ ok: false, discovery: { ok: false } })
+})
+
+test('a schedule that nobody carries out is said', async () => {
+  await using idp = await openIdp()
+  idp.publish(await idp.ours())
+  expect((await idp.check()).rotation).toBeNull()
+  await curfew.client.rotateKeys(idp.name, { every_days: 30 })
+  expect(await idp.check()).toMatchObject({ ok: true, rotation: { ok: true } })
+  nowMs += 30 * 86_400_000
+  expect(await idp.check()).toMatchObject({
+    ok: false,
+    rotation: { ok: false, fix: expect.stringContaining('bookkeeper') },
+  })
+})
+
+test('a key set that is none, or away, is said', async () => {
+  await using idp = await openIdp()
+  idp.publish([], { jwks_uri: `${idp.iss}gone` })
+  expect(await idp.check()).toMatchObject({
+    ok: false,
+    jwks: { ok: false, what: expect.stringContaining('404') },
+  })
+  idp.publish([], { jwks_uri: undefined })
+  expect(await idp.check()).toMatchObject({ ok: false, jwks: null, discovery: { ok: false } })
+})

@@ -1,0 +1,347 @@
+import { generateKeyPairSync } from 'node:crypto'
+import type { SigningKey, SigningKeys } from '@curfew/client'
+import { JWKS_MAX_AGE_MS, KEY_OVERLAP_MS, SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, openCurfew } from '../support/curfew.ts'
+import { openSigner } from '../support/signer.ts'
+
+// Goal: keys come from where their owner wants them from, turn when they are told to, and no private part is ever shown.
+// Method: the real console over HTTP, by a clock that is set by hand; real keys, real signers.
+
+const START = Date.UTC(2026, 10, 21)
+let nowMs = START
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0, now: () => new Date(nowMs) })
+})
+afterAll(() => curfew.stop())
+
+const HOUR = 3_600_000
+let count = 0
+
+/** A fresh issuer, and its keys. */
+async function issuer() {
+  count += 1
+  const name = `i${count}`
+  await curfew.client.putIssuer(name, { iss: `https://${name}.example` })
+  const path = `/v1/issuers/${name}/keys`
+  const send = async (method: string, to: string, body?: unknown) => {
+    nowMs += 1
+    const response = await curfew.call(method, path + to, body)
+    return {
+      status: response.status,
+      body: (await response.json()) as SigningKey & SigningKeys & ProblemBody,
+    }
+  }
+  return {
+    name,
+    path,
+    send,
+    keys: async () => (await send('GET', '')).body.items,
+    jwks: async () => (await curfew.client.getJwks(name)).keys,
+  }
+}
+
+interface ProblemBody {
+  readonly title: string
+  readonly detail: string
+  readonly errors?: readonly { readonly pointer: string; readonly detail: string }[]
+}
+
+const RSA = { modulusLength: 2_048 }
+const CURVES: Readonly<Record<string, string>> = { ES256: 'P-256', ES384: 'P-384', ES512: 'P-521' }
+
+function pairOf(algorithm: SigningAlgorithm, rsa = RSA) {
+  const pair =
+    CURVES[algorithm] !== undefined
+      ? generateKeyPairSync('ec', { namedCurve: CURVES[algorithm] })
+      : algorithm === 'EdDSA'
+        ? generateKeyPairSync('ed25519')
+        : generateKeyPairSync('rsa', rsa)
+  return {
+    privateJwk: pair.privateKey.export({ format: 'jwk' }),
+    publicJwk: pair.publicKey.export({ format: 'jwk' }),
+  }
+}
+
+describe('a key is generated', () => {
+  test.each(SIGNING_ALGORITHMS)('for %s: it signs at once, and is published', async (alg) => {
+    const { send, jwks, keys } = await issuer()
+    const made = await send('POST', '', { alg })
+    expect(made).toMatchObject({
+      status: 201,
+      body: { alg, source: 'generated', state: 'current', signs_until: null },
+    })
+    expect(await jwks()).toEqual([{ ...made.body.public_jwk, kid: made.body.kid, alg, use: 'sig' }])
+    expect(await keys()).toEqual([made.body])
+    expect(made.body.thumbprint).toBe(made.body.kid)
+  })
+
+  test('and no answer, no line of the log and no audit shows a private part', async () => {
+    const { send, name } = await issuer()
+    await send('POST', '', { alg: 'ES256' })
+    const { privateJwk } = pairOf('ES256')
+    await send('POST', '', { alg: 'ES256', jwk: { ...privateJwk, x: 'AAAA' } })
+    await send('POST', '/rotate', { immediately: true })
+    const imported = await send('POST', '', {
+      jwk: { ...pairOf('ES384').privateJwk, alg: 'ES384', kid: 'theirs' },
+    })
+    const audit = await (await curfew.call('GET', '/v1/audit?limit=3')).json()
+    const { rows } = await curfew.db.query('select * from signing_keys where issuer = $1', [name])
+    const shown = JSON.stringify([imported, audit, rows, await curfew.client.getJwks(name)])
+    expect(shown + curfew.lines.join('')).not.toContain(String(privateJwk.d))
+    expect(shown).not.toMatch(/"(?:d|p|q|dp|dq|qi|sealed_private_key)":"(?!eyJ)/)
+    expect(audit).toMatchObject({
+      items: [
+        {
+          action: 'key.imported',
+          object: `/v1/issuers/${name}/keys/theirs`,
+          detail: { alg: 'ES384', source: 'imported' },
+        },
+        { action: 'key.rotated', credential: 'admin', detail: { alg: 'ES256', immediately: true } },
+        { action: 'key.generated' },
+      ],
+    })
+  })
+})
+
+describe('a private JWK is imported', () => {
+  test.each(SIGNING_ALGORITHMS)('for %s: with the kid that the IdP gave it', async (alg) => {
+    const { send, jwks } = await issuer()
+    const { privateJwk, publicJwk } = pairOf(alg)
+    const given = await send('POST', '', {
+      jwk: { ...privateJwk, alg, kid: 'idp 1/ä', use: 'sig', key_ops: ['sign'] },
+    })
+    expect(given).toMatchObject({
+      status: 201,
+      body: { kid: 'idp 1/ä', alg, source: 'imported', state: 'current' },
+    })
+    expect(await jwks()).toEqual([{ ...publicJwk, kid: 'idp 1/ä', alg, use: 'sig' }])
+  })
+
+  const ec = pairOf('ES256').privateJwk
+  const rsa = pairOf('RS256').privateJwk
+  test.each([
+    ['of another type', { alg: 'RS256', jwk: ec }, '/jwk/kty'],
+    ['of another curve', { alg: 'ES384', jwk: ec }, '/jwk/crv'],
+    ['of an algorithm that is none', { jwk: { ...ec, alg: 'HS256' } }, '/jwk/alg'],
+    ['without an algorithm', { jwk: ec }, '/jwk/alg'],
+    ['of two algorithms', { alg: 'PS256', jwk: { ...rsa, alg: 'RS256' } }, '/jwk/alg'],
+    ['without its private part', { alg: 'ES256', jwk: { ...ec, d: undefined } }, '/jwk/d'],
+    ['with another private part', { alg: 'ES256', jwk: { ...ec, d: pairOf('ES256').privateJwk.d } }, '/jwk'],
+    ['with a number that is none', { alg: 'RS256', jwk: { ...rsa, n: 'not base64url!' } }, '/jwk/n'],
+    ['of 1024 bits', { alg: 'RS256', jwk: pairOf('RS256', { modulusLength: 1_024 }).privateJwk }, '/jwk/n'],
+    ['for encryption', { alg: 'ES256', jwk: { ...ec, use: 'enc' } }, '/jwk/use'],
+    ['that may only verify', { alg: 'ES256', jwk: { ...ec, key_ops: ['verify'] } }, '/jwk/key_ops'],
+    ['with a kid that is no text', { alg: 'ES256', jwk: { ...ec, kid: 7 } }, '/jwk/kid'],
+    ['beside a signer', { jwk: ec, signer: { url: 'https://a.example', credential: 'x' } }, '/signer'],
+    ['as a public key without a signer', { alg: 'ES256', public_jwk: ec }, '/signer'],
+    ['with two times', { alg: 'ES256', jwk: ec, sign_from: 'now', lead_s: 900 }, '/lead_s'],
+  ])('but not one %s: the member is named', async (_what, body, pointer) => {
+    const { send, keys } = await issuer()
+    const refused = await send('POST', '', body)
+    expect([refused.status, refused.body.errors?.map((fault) => fault.pointer)]).toEqual([400, [pointer]])
+    expect(JSON.stringify(refused.body)).not.toContain(String(ec.d))
+    expect(await keys()).toEqual([])
+  })
+
+  test('its kid must be new to the issuer, and only to it', async () => {
+    const [one, other] = [await issuer(), await issuer()]
+    const jwk = { ...pairOf('ES256').privateJwk, alg: 'ES256', kid: 'same' }
+    expect((await one.send('POST', '', { jwk })).status).toBe(201)
+    expect((await other.send('POST', '', { jwk })).status).toBe(201)
+    const again = await one.send('POST', '', {
+      jwk: { ...pairOf('EdDSA').privateJwk, alg: 'EdDSA', kid: 'same' },
+    })
+    expect(again).toMatchObject({ status: 409, body: { errors: [{ pointer: '/jwk/kid' }] } })
+  })
+
+  test('it follows the key that signs; at once where the IdP publishes it already', async () => {
+    const { send, keys } = await issuer()
+    await send('POST', '', { alg: 'ES256' })
+    const jwk = { ...pairOf('ES256').privateJwk, alg: 'ES256', kid: 'published already' }
+    expect((await send('POST', '', { jwk, sign_from: 'now' })).body).toMatchObject({ state: 'current' })
+    expect((await keys()).map(({ state }) => state)).toEqual(['previous', 'current'])
+    const next = await send('POST', '', {
+      jwk: { ...pairOf('ES256').privateJwk, alg: 'ES256', kid: 'n' },
+      lead_s: 3_600,
+    })
+    expect(next.body).toMatchObject({ state: 'next', signs_from: new Date(nowMs + HOUR).toISOString() })
+    const third = await send('POST', '', { alg: 'ES256' })
+    expect(third).toMatchObject({ status: 409, body: { title: 'Rotation under way' } })
+    // What came from elsewhere is followed from there: to generate one would be a surprise to the IdP.
+    nowMs += 2 * HOUR
+    expect(await send('POST', '/rotate', {})).toMatchObject({
+      status: 409,
+      body: { title: 'Nothing to rotate' },
+    })
+  })
+})
+
+describe('a rotation', () => {
+  test('publishes the next key before it signs, and the last one after', async () => {
+    const { send, keys, jwks, name } = await issuer()
+    const first = (await send('POST', '', { alg: 'ES256' })).body
+    const rotated = await send('POST', '/rotate', { lead_s: 7_200 })
+    expect(rotated).toMatchObject({ status: 200, body: { items: [{ state: 'current' }, { state: 'next' }] } })
+    const second = rotated.body.items[1] as SigningKey
+    expect((await jwks()).map(({ kid }) => kid)).toEqual([first.kid, second.kid])
+    expect((await send('POST', '/rotate', {})).status).toBe(409)
+    nowMs += 2 * HOUR
+    expect((await keys()).map(({ state }) => state)).toEqual(['previous', 'current'])
+    nowMs += KEY_OVERLAP_MS
+    expect((await jwks()).map(({ kid }) => kid)).toEqual([second.kid])
+    expect((await keys())[0]).toMatchObject({ state: 'retired', kid: first.kid })
+    // Its kid stays its own: to give it to another key would let an old key set verify with the wrong one.
+    expect(name).toBeDefined()
+  })
+
+  test('at once lets the new key sign now; what is under way is brought forward', async () => {
+    const { send, keys } = await issuer()
+    await send('POST', '', { alg: 'ES256' })
+    await send('POST', '/rotate', {})
+    await send('POST', '/rotate', { immediately: true })
+    expect((await keys()).map(({ state }) => state)).toEqual(['previous', 'current'])
+    await send('POST', '/rotate', { immediately: true, alg: 'ES256' })
+    expect((await keys()).map(({ state }) => state).sort()).toEqual(['current', 'previous', 'previous'])
+  })
+
+  test('of several algorithms turns each; of one that has no key is refused', async () => {
+    const { send } = await issuer()
+    for (const alg of ['ES256', 'EdDSA']) await send('POST', '', { alg })
+    const { body } = await send('POST', '/rotate', {})
+    expect(body.items.map(({ alg, state }) => `${alg} ${state}`).sort()).toEqual([
+      'ES256 current',
+      'ES256 next',
+      'EdDSA current',
+      'EdDSA next',
+    ])
+    expect((await send('POST', '/rotate', { alg: 'RS256' })).status).toBe(409)
+    expect((await send('POST', '/rotate', { lead_s: 60 })).status).toBe(400)
+    expect((await send('POST', '/rotate', { lead_s: 7_200, immediately: true })).status).toBe(400)
+  })
+
+  test('by itself is set, shown and taken away', async () => {
+    const { send } = await issuer()
+    expect((await send('POST', '/rotate', { every_days: 30 })).body.every_days).toBe(30)
+    expect((await send('POST', '/rotate', { every_days: 90 })).body.every_days).toBe(90)
+    expect((await send('GET', '')).body.every_days).toBe(90)
+    expect((await send('POST', '/rotate', { every_days: null })).body.every_days).toBeNull()
+    expect((await send('POST', '/rotate', { every_days: 30, immediately: true })).status).toBe(400)
+  })
+
+  test('of two at the same moment one wins, and there is one next key', async () => {
+    const { send, keys } = await issuer()
+    await send('POST', '', { alg: 'ES256' })
+    const answers = await Promise.all([1, 2, 3].map(() => send('POST', '/rotate', {})))
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 409, 409])
+    expect((await keys()).map(({ state }) => state)).toEqual(['current', 'next'])
+  })
+})
+
+describe('a key is retired', () => {
+  test('before its turn; one that signs is not; one that may be in other hands leaves the key set at once', async () => {
+    const { send, jwks } = await issuer()
+    const first = (await send('POST', '', { alg: 'ES256' })).body.kid
+    const retire = (kid: string, body: object = {}) =>
+      send('POST', `/${encodeURIComponent(kid)}/retire`, body)
+    expect(await retire(first, { compromised: true })).toMatchObject({ status: 409 })
+    const next = (await send('POST', '/rotate', {})).body.items[1]?.kid ?? ''
+    expect((await retire(next)).body).toMatchObject({ state: 'previous' })
+    expect((await send('GET', '')).body.items.map(({ state }) => state)).toEqual(['current', 'previous'])
+    await send('POST', '/rotate', { immediately: true })
+    expect(await retire(first)).toMatchObject({ status: 409 })
+    expect((await retire(first, { compromised: true })).body).toMatchObject({ state: 'retired' })
+    expect((await jwks()).map(({ kid }) => kid)).not.toContain(first)
+    expect((await retire('none')).status).toBe(404)
+  })
+})
+
+describe('a key that signs elsewhere', () => {
+  test.each([
+    ['curfew', 'ES256'],
+    ['curfew', 'PS256'],
+    ['vault', 'ES512'],
+    ['vault', 'PS384'],
+    ['vault', 'EdDSA'],
+  ] as const)(
+    'by a signer of flavour %s for %s: it is tried, and its credential is sealed',
+    async (flavour, alg) => {
+      const { send, name, jwks } = await issuer()
+      const { privateJwk, publicJwk } = pairOf(alg)
+      await using signer = await openSigner(privateJwk, { algorithm: alg, flavour })
+      const credential = 'hunter2-credential'
+      const body = {
+        signer: { url: signer.url, credential, flavour },
+        public_jwk: { ...publicJwk, kid: 'kms' },
+        alg,
+      }
+      const taken = await send('POST', '', body)
+      expect(taken).toMatchObject({ status: 201, body: { kid: 'kms', source: 'remote', state: 'current' } })
+      expect(signer.calls).toHaveLength(1)
+      const sent = flavour === 'vault' ? 'x-vault-token' : 'authorization'
+      expect(signer.calls[0]?.headers[sent]).toBe(flavour === 'vault' ? credential : `Bearer ${credential}`)
+      if (alg === 'PS384')
+        expect(signer.calls[0]?.body).toMatchObject({
+          signature_algorithm: 'pss',
+          hash_algorithm: 'sha2-384',
+          salt_length: 'hash',
+        })
+      expect(await jwks()).toEqual([{ ...publicJwk, kid: 'kms', alg, use: 'sig' }])
+      const { rows } = await curfew.db.query('select * from signing_keys where issuer = $1', [name])
+      expect(JSON.stringify([rows, taken]) + curfew.lines.join('')).not.toContain(credential)
+    },
+  )
+
+  test('is refused where it does not sign, or not with this key, or may not be dialled', async () => {
+    const { send, keys } = await issuer()
+    const { privateJwk, publicJwk } = pairOf('ES256')
+    await using signer = await openSigner(privateJwk, { algorithm: 'ES256', flavour: 'curfew' })
+    const body = (url: string) => ({ signer: { url, credential: 'c' }, public_jwk: publicJwk, alg: 'ES256' })
+    signer.fail(503)
+    expect(await send('POST', '', body(signer.url))).toMatchObject({
+      status: 400,
+      body: { errors: [{ pointer: '/signer', detail: expect.stringContaining('503') }] },
+    })
+    signer.fail(null)
+    signer.use(pairOf('ES256').privateJwk)
+    expect(await send('POST', '', body(signer.url))).toMatchObject({
+      body: { errors: [{ pointer: '/signer', detail: expect.stringContaining('does not verify') }] },
+    })
+    expect((await send('POST', '', body('http://10.0.0.1/sign'))).body.errors?.[0]?.pointer).toBe(
+      '/signer/url',
+    )
+    const shown = { ...body(signer.url), public_jwk: privateJwk }
+    expect((await send('POST', '', shown)).body.errors?.[0]?.pointer).toBe('/public_jwk/d')
+    expect(await keys()).toEqual([])
+  })
+})
+
+describe('the key set', () => {
+  test('is cached by its entity tag, which changes when a key does', async () => {
+    const { name, send } = await issuer()
+    await send('POST', '', { alg: 'ES256' })
+    const path = `/issuers/${name}/jwks.json`
+    const first = await curfew.call('GET', path)
+    const etag = first.headers.get('etag') ?? ''
+    expect(etag).toMatch(/^"[\w-]+"$/)
+    expect(first.headers.get('cache-control')).toBe(`public, max-age=${JWKS_MAX_AGE_MS / 1_000}`)
+    for (const header of [etag, `W/${etag}`, `"other", ${etag}`, '*']) {
+      const again = await curfew.call('GET', path, undefined, { 'if-none-match': header })
+      expect([again.status, await again.text(), again.headers.get('etag')]).toEqual([304, '', etag])
+      expect(again.headers.get('cache-control')).toMatch(/^public/)
+    }
+    await send('POST', '/rotate', {})
+    const changed = await curfew.call('GET', path, undefined, { 'if-none-match': etag })
+    expect([changed.status, changed.headers.get('etag') === etag]).toEqual([200, false])
+  })
+})
+
+test('who may only read sees keys and changes none; who writes keys changes no clients', async () => {
+  const { path } = await issuer()
+  const as = (key: string) => ({ authorization: `Bearer ${key}` })
+  const [reader, writer] = [as(curfew.keyFor('clients:read')), as(curfew.keyFor('keys:write'))]
+  expect((await curfew.call('GET', path, undefined, reader)).status).toBe(200)
+  expect((await curfew.call('POST', path, { alg: 'ES256' }, reader)).status).toBe(403)
+  expect((await curfew.call('POST', path, { alg: 'ES256' }, writer)).status).toBe(201)
+})

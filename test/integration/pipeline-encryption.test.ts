@@ -1,0 +1,195 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { ENCRYPTION_ALGORITHMS, type EncryptionAlgorithm } from '@curfew/domain'
+import { createLogoutTokenVerifier } from '@curfew/rp'
+import { compactDecrypt, exportJWK, generateKeyPair } from 'jose'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+
+// Goal (BCL-19): a relying party that registered for encrypted ID tokens gets logout tokens that it alone can read, signed
+// within; and is told what is missing where it has no key. Method: real relying parties that decrypt with jose.
+
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew()
+})
+afterAll(() => curfew.stop())
+
+interface Told {
+  readonly header: Readonly<Record<string, unknown>>
+  readonly claims: Readonly<Record<string, unknown>>
+}
+
+/** A relying party that publishes a key set, and decrypts and verifies what it is sent. */
+async function openEncryptedRp(alg: EncryptionAlgorithm) {
+  const newKey = async (kid: string) => {
+    const { publicKey, privateKey } = await generateKeyPair(alg, { extractable: true })
+    return { kid, privateKey, publicJwk: { ...(await exportJWK(publicKey)), kid, use: 'enc' } }
+  }
+  let key = await newKey('first')
+  let status = 200
+  let fetches = 0
+  const told: Told[] = []
+  const server = createServer(async (request, response) => {
+    if (request.method === 'GET') {
+      fetches += 1
+      response.writeHead(status, { 'content-type': 'application/jwk-set+json' })
+      response.end(
+        JSON.stringify({ keys: [{ ...key.publicJwk, kid: 'for signatures', use: 'sig' }, key.publicJwk] }),
+      )
+      return
+    }
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    const token = new URLSearchParams(Buffer.concat(chunks).toString('utf8')).get('logout_token') ?? ''
+    try {
+      const { plaintext, protectedHeader } = await compactDecrypt(token, key.privateKey)
+      const verified = await createLogoutTokenVerifier({
+        issuer: ISS,
+        clientId: alg,
+        jwks: await curfew.client.getJwks(ISSUER),
+      }).verify(new TextDecoder().decode(plaintext))
+      if (!verified.ok) throw new Error(verified.description)
+      told.push({ header: protectedHeader, claims: { ...verified.claims } })
+      response.writeHead(200).end()
+    } catch {
+      response.writeHead(400).end()
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return {
+    metadata: {
+      backchannel_logout_uri: `${origin}/logout`,
+      jwks_uri: `${origin}/jwks`,
+      id_token_signed_response_alg: 'ES256',
+      id_token_encrypted_response_alg: alg,
+    },
+    told,
+    publicJwk: () => key.publicJwk,
+    fetches: () => fetches,
+    rotate: async (kid: string) => {
+      key = await newKey(kid)
+    },
+    answer: (next: number) => {
+      status = next
+    },
+    async [Symbol.asyncDispose]() {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
+}
+
+const logout = (client: string, sid: string) =>
+  curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', sid, clients: [client] })
+
+describe('a relying party with encrypted ID tokens', () => {
+  test.each(ENCRYPTION_ALGORITHMS)('gets a signed token within an encrypted one: %s', async (alg) => {
+    await using rp = await openEncryptedRp(alg)
+    await curfew.client.putRelyingParty(ISSUER, alg, rp.metadata)
+    await logout(alg, 's1')
+    await eventually(() => expect(rp.told).toHaveLength(1))
+    expect(rp.told[0]).toMatchObject({
+      header: { alg, enc: 'A128CBC-HS256', cty: 'JWT', iss: ISS, kid: 'first' },
+      claims: { iss: ISS, aud: alg, sid: 's1' },
+    })
+    expect(rp.fetches()).toBe(1)
+  })
+
+  test('may have its keys in its registration, and choose how the content is encrypted', async () => {
+    const alg = 'ECDH-ES+A256KW'
+    await using rp = await openEncryptedRp(alg)
+    const { jwks_uri: _, ...metadata } = rp.metadata
+    await curfew.client.putRelyingParty(ISSUER, alg, {
+      ...metadata,
+      jwks: { keys: [rp.publicJwk()] },
+      id_token_encrypted_response_enc: 'A256GCM',
+    })
+    await logout(alg, 's2')
+    await eventually(() => expect(rp.told).toHaveLength(1))
+    expect(rp.told[0]?.header).toMatchObject({ alg, enc: 'A256GCM', kid: 'first' })
+    expect(rp.fetches()).toBe(0)
+  })
+
+  test('whose key set does not answer is tried again as one that is down; without a fitting key it is a dead letter', async () => {
+    await using rp = await openEncryptedRp('RSA-OAEP')
+    rp.answer(500)
+    const client_id = 'away'
+    await curfew.client.putRelyingParty(ISSUER, client_id, rp.metadata)
+    await logout(client_id, 's3')
+    const waiting = await eventually(async () => {
+      const [delivery] = (await curfew.client.listDeliveries({ client_id })).items
+      expect(delivery?.attempt_count).toBeGreaterThanOrEqual(3)
+      return curfew.client.getDelivery(delivery?.id ?? '')
+    })
+    expect(waiting).toMatchObject({
+      state: 'pending',
+      attempts: [
+        {
+          outcome: 'unavailable',
+          error_class: 'client_keys',
+          error_description: expect.stringContaining('500'),
+        },
+        {},
+        {},
+      ],
+    })
+    // Its endpoint is the same server: that nothing came there, no token in clear above all, is what counts.
+    expect(rp.told).toEqual([])
+    expect(rp.fetches()).toBe(1)
+
+    await using other = await openEncryptedRp('ECDH-ES')
+    await curfew.client.putRelyingParty(ISSUER, 'keyless', {
+      ...other.metadata,
+      id_token_encrypted_response_alg: 'RSA-OAEP-256',
+    })
+    await logout('keyless', 's4')
+    const letter = await eventually(async () => {
+      const [dead] = (await curfew.client.listDeadLetters({ client_id: 'keyless' })).items
+      if (dead === undefined) throw new Error('not dead yet')
+      return dead
+    })
+    expect(letter).toMatchObject({ reason: 'no_encryption_key', fix: expect.stringContaining('jwks_uri') })
+    expect(other.told).toEqual([])
+  })
+})
+
+describe('a registration for encrypted tokens', () => {
+  const PATH = `/v1/issuers/${ISSUER}/relying-parties/faulty`
+  const URI = 'https://rp.example/logout'
+  const keys = (key: object) => ({ jwks: { keys: [key] } })
+  const EC = { kty: 'EC', crv: 'P-256', x: 'AA', y: 'AA' }
+  test.each([
+    [
+      'an algorithm that is broken',
+      { id_token_encrypted_response_alg: 'RSA1_5' },
+      '/id_token_encrypted_response_alg',
+    ],
+    ['a shared secret', { id_token_encrypted_response_alg: 'dir' }, '/id_token_encrypted_response_alg'],
+    ['an enc alone', { id_token_encrypted_response_enc: 'A128GCM' }, '/id_token_encrypted_response_enc'],
+    [
+      'an enc that is none',
+      { id_token_encrypted_response_alg: 'RSA-OAEP', id_token_encrypted_response_enc: 'A128CBC' },
+      '/id_token_encrypted_response_enc',
+    ],
+    ['no key', { id_token_encrypted_response_alg: 'RSA-OAEP' }, '/jwks_uri'],
+    ['a key of another type', { id_token_encrypted_response_alg: 'RSA-OAEP', ...keys(EC) }, '/jwks'],
+    [
+      'a key for signatures',
+      { id_token_encrypted_response_alg: 'ECDH-ES', ...keys({ ...EC, use: 'sig' }) },
+      '/jwks',
+    ],
+    [
+      'a jwks_uri that may not be dialled',
+      { id_token_encrypted_response_alg: 'RSA-OAEP', jwks_uri: 'https://10.1.2.3/jwks' },
+      '/jwks_uri',
+    ],
+  ])('with %s is refused', async (_what, metadata, pointer) => {
+    const response = await curfew.call('PUT', PATH, { backchannel_logout_uri: URI, ...metadata })
+    const problem = (await response.json()) as { errors?: readonly { pointer: string }[] }
+    expect([response.status, problem.errors?.map((fault) => fault.pointer)]).toEqual([400, [pointer]])
+  })
+})

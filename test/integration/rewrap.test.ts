@@ -1,0 +1,127 @@
+import { randomBytes } from 'node:crypto'
+import { type ClientId, type IssuerName, SIGNING_ALGORITHMS } from '@curfew/domain'
+import { changeSigningKeys, findSigningKeys, listSealed, openKeyStore, replaceSealed } from '@curfew/ledger'
+import { rewrapSecrets } from '@curfew/standalone'
+import {
+  createClientKeySealer,
+  createKeyMaker,
+  createKeyring,
+  createWebhookSecretSealer,
+} from '@curfew/tokens'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { register, registerParty } from './ledger-support.ts'
+
+// Goal: the master key can be replaced while everything runs, and a run that is cut off half way loses nothing: at every
+// moment, a service with both keys opens every secret. Method: real secrets in PostgreSQL, and a crash after each batch.
+
+const ISSUER = 'main' as IssuerName
+const [OLD, NEW] = [randomBytes(32), randomBytes(32)]
+const PEM = '-----BEGIN PRIVATE KEY-----\nhunter2\n'
+const CLIENTS = 230
+/** A webhook has one, and while it is rotated another. */
+const WEBHOOK_SECRETS = 2
+
+let database: TestDatabase
+beforeEach(async () => {
+  database = await createTestDatabase()
+  const { db } = database
+  await register(db, 0)
+  const maker = createKeyMaker({ masterKey: OLD })
+  const keyring = createKeyring({ store: openKeyStore(db), maker, now: () => new Date() })
+  for (const algorithm of SIGNING_ALGORITHMS) await keyring.ensure(ISSUER, algorithm)
+  const webhooks = createWebhookSecretSealer(OLD)
+  await db.query({
+    text: `insert into webhooks (name, url, allowed_networks, enabled, sealed_secret, sealed_previous_secret, previous_secret_until)
+           values ('siem', 'https://siem.example', '{}', true, $1, $2, now())`,
+    values: [await webhooks.seal('now', 'siem'), await webhooks.seal('before', 'siem')],
+  })
+  const sealer = createClientKeySealer(OLD)
+  for (let n = 0; n < CLIENTS; n++) {
+    const owner = { issuer: ISSUER, clientId: `client ${n}` as ClientId }
+    const tls = { client_certificate: 'a certificate', sealed_client_key: await sealer.seal(PEM, owner) }
+    await registerParty(db, owner.clientId, { tls })
+  }
+})
+afterEach(() => database.drop())
+
+/** Opens everything with these master keys. @returns how many do not open. */
+async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null): Promise<number> {
+  const { db } = database
+  const maker = createKeyMaker({ masterKey, oldMasterKey })
+  const sealer = createClientKeySealer(masterKey, oldMasterKey)
+  const keys = await findSigningKeys(db, ISSUER)
+  const { rows } = await db.query<{ id: ClientId; sealed: string; rest: unknown }>(
+    "select client_id as id, settings #>> '{tls,sealed_client_key}' as sealed, settings #> '{tls,client_certificate}' as rest from relying_parties",
+  )
+  expect([keys.length, rows.length]).toEqual([SIGNING_ALGORITHMS.length, CLIENTS])
+  expect(new Set(rows.map(({ rest }) => rest))).toEqual(new Set(['a certificate']))
+  const webhooks = createWebhookSecretSealer(masterKey, oldMasterKey)
+  const [siem] = (
+    await db.query<{ now: string; before: string }>(
+      'select sealed_secret as now, sealed_previous_secret as before from webhooks',
+    )
+  ).rows
+  const opened = await Promise.allSettled([
+    webhooks.open(siem?.now ?? '', 'siem').then((secret) => expect(secret).toBe('now')),
+    webhooks.open(siem?.before ?? '', 'siem').then((secret) => expect(secret).toBe('before')),
+    ...keys.map((key) => maker.open(key)),
+    ...rows.map(async ({ id, sealed }) =>
+      expect(await sealer.open(sealed, { issuer: ISSUER, clientId: id })).toBe(PEM),
+    ),
+  ])
+  return opened.filter(({ status }) => status === 'rejected').length
+}
+
+test('everything comes under the new master key, over as many crashes as there are', async () => {
+  const all = CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS
+  const crash = () => {
+    throw new Error('crashed')
+  }
+  await expect(rewrapSecrets(database.url, { current: NEW, old: OLD }, crash)).rejects.toThrow('crashed')
+  const left = await closedTo(NEW, null)
+  expect(left).toBe(all - 100)
+  expect(await closedTo(NEW, OLD)).toBe(0)
+  // A service that was not restarted yet has them the other way round.
+  expect(await closedTo(OLD, NEW)).toBe(0)
+
+  const seen: number[] = []
+  const done = await rewrapSecrets(database.url, { current: NEW, old: OLD }, (progress) =>
+    seen.push(progress.seen),
+  )
+  expect(done).toEqual({ seen: all, rewrapped: all - 100, unreadable: [] })
+  expect(seen).toEqual([100, 200, all, all])
+  expect(await closedTo(NEW, null)).toBe(0)
+  expect(await closedTo(OLD, null)).toBe(all)
+  expect(await rewrapSecrets(database.url, { current: NEW, old: OLD }, () => undefined)).toMatchObject({
+    rewrapped: 0,
+  })
+})
+
+test('what neither master key opens is named, and the rest is done', async () => {
+  const lost = await createKeyMaker({ masterKey: randomBytes(32) }).generate(ISSUER, 'ES256')
+  const now = new Date()
+  await changeSigningKeys(database.db, ISSUER, ({ insert }) =>
+    insert(lost, { publishedAt: now, signsFrom: now }),
+  )
+  const { rewrapped, unreadable } = await rewrapSecrets(
+    database.url,
+    { current: NEW, old: OLD },
+    () => undefined,
+  )
+  expect(unreadable).toEqual([`/v1/issuers/${ISSUER}/keys/${lost.kid}`])
+  expect(rewrapped).toBe(CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS)
+})
+
+test('a secret that is stored anew after it was read is left as it is', async () => {
+  const { db } = database
+  const owner = { issuer: ISSUER, clientId: 'client 0' as ClientId }
+  const [read] = await listSealed(db, { after: null, limit: 1 })
+  if (read === undefined) throw new Error('nothing is sealed')
+  expect(read).toMatchObject({ kind: 'client_key', id: 'client 0' })
+  const anew = await createClientKeySealer(NEW).seal('another key', owner)
+  const tls = { client_certificate: 'b', sealed_client_key: anew }
+  await registerParty(db, owner.clientId, { tls })
+  expect(await replaceSealed(db, read, 'the one that was there')).toBe(false)
+  expect(await listSealed(db, { after: null, limit: 1 })).toEqual([{ ...read, sealed: anew }])
+})
