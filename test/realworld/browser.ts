@@ -1,0 +1,81 @@
+const HOPS_MAX = 20
+
+/** What a browser shows when no redirect is left. */
+export interface Page {
+  /** Where it ended up. */
+  readonly url: string
+  readonly status: number
+  readonly body: string
+}
+
+/** As much of a browser as a login takes: it follows redirects, keeps cookies and sends forms. */
+export interface Browser {
+  open(url: string): Promise<Page>
+  /** Sends the one form of the page, with what it has hidden. */
+  submit(page: Page, fields?: Readonly<Record<string, string>>): Promise<Page>
+}
+
+/** A new browser profile. Its cookies know hosts and paths but not ports, as in every browser (RFC 6265 8.5). */
+export function openBrowser(): Browser {
+  const cookies = new Map<string, { readonly name: string; readonly value: string; readonly path: string }>()
+
+  function keep(url: URL, lines: readonly string[]): void {
+    for (const line of lines) {
+      const [pair = '', ...attributes] = line.split(';').map((part) => part.trim())
+      const attribute = (name: string) =>
+        attributes.find((each) => each.toLowerCase().startsWith(`${name}=`))?.slice(name.length + 1)
+      const name = pair.slice(0, pair.indexOf('='))
+      const path = attribute('path') ?? (url.pathname.replace(/\/[^/]*$/, '') || '/')
+      const expires = attribute('expires')
+      const gone =
+        attribute('max-age') === '0' || (expires !== undefined && Date.parse(expires) <= Date.now())
+      const key = `${path} ${name}`
+      if (gone) cookies.delete(key)
+      else cookies.set(key, { name, value: pair.slice(name.length + 1), path })
+    }
+  }
+
+  function cookiesFor({ pathname }: URL): string {
+    return [...cookies.values()]
+      .filter(({ path }) => pathname === path || pathname.startsWith(path.endsWith('/') ? path : `${path}/`))
+      .toSorted((a, b) => b.path.length - a.path.length)
+      .map(({ name, value }) => `${name}=${value}`)
+      .join('; ')
+  }
+
+  async function request(target: string, form: URLSearchParams | null): Promise<Page> {
+    let url = new URL(target)
+    let body = form
+    for (let hop = 0; hop < HOPS_MAX; hop++) {
+      const response = await fetch(url, {
+        method: body === null ? 'GET' : 'POST',
+        redirect: 'manual',
+        headers: { accept: 'text/html', cookie: cookiesFor(url) },
+        ...(body !== null && { body }),
+      })
+      keep(url, response.headers.getSetCookie())
+      const location = response.headers.get('location')
+      if (location === null) return { url: url.href, status: response.status, body: await response.text() }
+      await response.body?.cancel()
+      url = new URL(location, url)
+      // 303 and, by custom, 302 go on with GET.
+      body = null
+    }
+    throw new Error(`${target} was redirected more than ${HOPS_MAX} times, at last to ${url.href}`)
+  }
+
+  return {
+    open: (url) => request(url, null),
+    submit(page, fields = {}) {
+      const form = /<form[^>]*>/.exec(page.body)?.[0]
+      const action = /action="([^"]*)"/.exec(form ?? '')?.[1]
+      if (action === undefined) throw new Error(`no form at ${page.url} (${page.status}): ${page.body}`)
+      const hidden = [...page.body.matchAll(/<input[^>]*type="hidden"[^>]*>/g)].map(([input]) => [
+        /name="([^"]*)"/.exec(input)?.[1] ?? '',
+        /value="([^"]*)"/.exec(input)?.[1] ?? '',
+      ])
+      const all = { ...Object.fromEntries(hidden), ...fields }
+      return request(new URL(action.replaceAll('&amp;', '&'), page.url).href, new URLSearchParams(all))
+    },
+  }
+}

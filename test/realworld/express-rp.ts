@@ -1,0 +1,101 @@
+import type { RelyingPartySettings } from '@curfew/client'
+import express from 'express'
+import { auth, requiresAuth } from 'express-openid-connect'
+import type { Browser, Page } from './browser.ts'
+import type { Idp } from './idp.ts'
+import { listen } from './listener.ts'
+
+/** A real RP: an Express application behind express-openid-connect, with one page that takes a session. */
+export interface ExpressRp {
+  readonly clientId: string
+  readonly url: string
+  /** Logs in with the IdP, or by the session that the browser has there. Answers the sid of the ID token. */
+  logIn(browser: Browser, user: string): Promise<string>
+  /** The user that the RP takes this browser for, or null. */
+  userOf(browser: Browser): Promise<string | null>
+  /** Logs out here, which goes on to the IdP (RP-Initiated Logout). */
+  logOut(browser: Browser): Promise<Page>
+  close(): Promise<void>
+}
+
+export interface ExpressRpOptions {
+  readonly name: string
+  readonly algorithm?: 'RS256' | 'ES256'
+  readonly settings?: RelyingPartySettings
+}
+
+export async function openExpressRp(
+  idp: Idp,
+  { name, algorithm = 'RS256', settings }: ExpressRpOptions,
+): Promise<ExpressRp> {
+  const listener = await listen()
+  const { url } = listener
+  const { client_id: clientId, client_secret: clientSecret } = await idp.register(
+    {
+      client_name: name,
+      redirect_uris: [`${url}/callback`],
+      post_logout_redirect_uris: [url],
+      backchannel_logout_uri: `${url}/backchannel-logout`,
+      id_token_signed_response_alg: algorithm,
+    },
+    settings,
+  )
+
+  // What express-openid-connect keeps of each logout until the sessions that it ended would have ended anyway.
+  const loggedOut = new Map<string, unknown>()
+  const app = express()
+  app.use(
+    auth({
+      issuerBaseURL: idp.iss,
+      baseURL: url,
+      clientID: clientId,
+      clientSecret,
+      secret: 'another secret of the test',
+      authRequired: false,
+      idTokenSigningAlg: algorithm,
+      idpLogout: true,
+      authorizationParams: { response_type: 'code', scope: 'openid' },
+      // Ports do not part cookies, so names have to.
+      session: { name: `session-${name}` },
+      transactionCookie: { name: `login-${name}` },
+      backchannelLogout: {
+        store: {
+          get: (id, done) => done(null, loggedOut.get(id) as never),
+          set: (id, logout, done) => {
+            loggedOut.set(id, logout)
+            done?.()
+          },
+          destroy: (id, done) => {
+            loggedOut.delete(id)
+            done?.()
+          },
+        },
+      },
+    }),
+  )
+  app.get('/', (request, response) => {
+    response.json({ sub: request.oidc.user?.sub ?? null })
+  })
+  app.get('/profile', requiresAuth(), (request, response) => {
+    response.json(request.oidc.idTokenClaims)
+  })
+  listener.serve(app)
+
+  return {
+    clientId,
+    url,
+    async logIn(browser, user) {
+      const page = await idp.logIn(browser, await browser.open(`${url}/profile`), user)
+      if (page.url !== `${url}/profile` && page.url !== `${url}/`)
+        throw new Error(`${user} did not get in: ${page.url} ${page.body}`)
+      const { body } = await browser.open(`${url}/profile`)
+      return (JSON.parse(body) as { readonly sid: string }).sid
+    },
+    async userOf(browser) {
+      const { body } = await browser.open(`${url}/`)
+      return (JSON.parse(body) as { readonly sub: string | null }).sub
+    },
+    logOut: (browser) => browser.open(`${url}/logout`),
+    close: () => listener.close(),
+  }
+}

@@ -1,0 +1,131 @@
+import { generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createClient, type RelyingPartySettings } from '@curfew/client'
+import { Provider } from 'oidc-provider'
+import { expect } from 'vitest'
+import type { Curfew } from '../support/curfew.ts'
+import type { Browser, Page } from './browser.ts'
+import { listen } from './listener.ts'
+
+/** Client metadata as the IdP answered a registration (RFC 7591). */
+export interface RegisteredClient {
+  readonly client_id: string
+  readonly client_secret: string
+}
+
+/** A real IdP, oidc-provider, whose logouts are Curfew's. */
+export interface Idp {
+  /** Its name at Curfew. */
+  readonly name: string
+  readonly iss: string
+  /** Ids of the events that it posted, in order. */
+  readonly posted: readonly string[]
+  /** Registers a client here (RFC 7591), and at Curfew with what the registration answered. */
+  register(
+    metadata: Readonly<Record<string, unknown>>,
+    settings?: RelyingPartySettings,
+  ): Promise<RegisteredClient>
+  /** Goes through the forms that `page` leads to, as this user, until a page comes that is not the IdP's. */
+  logIn(browser: Browser, page: Page, user: string): Promise<Page>
+  /** Ends the browser's session here. */
+  logOut(browser: Browser): Promise<Page>
+  close(): Promise<void>
+}
+
+export interface IdpOptions {
+  readonly name: string
+  /** Whether Curfew signs with the IdP's own keys. Default true. */
+  readonly importKeys?: boolean
+}
+
+export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOptions): Promise<Idp> {
+  const listener = await listen()
+  const iss = listener.url
+  await curfew.client.putIssuer(name, { iss })
+  const keys = [
+    privateJwk('RS256', generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey),
+    privateJwk('ES256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
+  ]
+  if (importKeys) {
+    for (const jwk of keys) {
+      const imported = await curfew.call('POST', `/v1/issuers/${name}/keys`, { jwk, sign_from: 'now' })
+      expect(imported.status).toBe(201)
+    }
+  }
+
+  const provider = new Provider(iss, {
+    jwks: { keys },
+    cookies: { keys: ['a secret of the test'] },
+    features: {
+      backchannelLogout: { enabled: true },
+      registration: { enabled: true },
+      devInteractions: { enabled: true },
+      rpInitiatedLogout: {
+        logoutSource: (ctx: { body: string }, form: string) => {
+          ctx.body = form
+        },
+        postLogoutSuccessSource: (ctx: { body: string }) => {
+          ctx.body = 'You are logged out.'
+        },
+      },
+    },
+    ttl: { AccessToken: 600, Grant: 600, IdToken: 600, Interaction: 600, Session: 600 },
+    enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
+    findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),
+  })
+  const poster = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
+  const posted: string[] = []
+  // The one place where oidc-provider sends: for each client that is to be told, with the sid that this client knows.
+  provider.Client.prototype.backchannelLogout = async function (sub, sid) {
+    const initiator = Provider.ctx?.oidc.session.state?.clientId
+    const { id } = await poster.postLogoutEvent({
+      iss,
+      sub,
+      sid,
+      clients: [this.clientId],
+      ...(initiator !== undefined && { initiator }),
+    })
+    posted.push(id)
+  }
+  provider.on('backchannel.error', (_ctx, error, { clientId }) => {
+    process.stderr.write(`the logout of ${clientId} was not posted: ${error.message}\n`)
+  })
+  listener.serve(provider.callback())
+
+  return {
+    name,
+    iss,
+    posted,
+    async register(metadata, settings) {
+      const response = await fetch(`${iss}/reg`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        // Without this oidc-provider puts no sid into ID tokens.
+        body: JSON.stringify({ backchannel_logout_session_required: true, ...metadata }),
+      })
+      const client = (await response.json()) as RegisteredClient & Readonly<Record<string, unknown>>
+      if (response.status !== 201) throw new Error(JSON.stringify(client))
+      const { backchannel_logout_uri: uri } = client
+      await curfew.client.putRelyingParty(name, client.client_id, {
+        ...client,
+        backchannel_logout_uri: String(uri),
+        // Left true, a logout of a subject, which has no sid, would not be sent.
+        backchannel_logout_session_required: false,
+        ...(settings !== undefined && { curfew: settings }),
+      })
+      return client
+    },
+    async logIn(browser, page, user) {
+      let at = page
+      while (at.url.startsWith(`${iss}/interaction/`)) at = await browser.submit(at, { login: user })
+      return at
+    },
+    async logOut(browser) {
+      return browser.submit(await browser.open(`${iss}/session/end`), { logout: 'yes' })
+    },
+    close: () => listener.close(),
+  }
+}
+
+function privateJwk(alg: string, key: KeyObject) {
+  return { ...key.export({ format: 'jwk' }), alg, use: 'sig', kid: `idp-${alg}` }
+}
