@@ -1,3 +1,5 @@
+import { type IncomingHttpHeaders, request } from 'node:http'
+
 const HOPS_MAX = 20
 
 /** What a browser shows when no redirect is left. */
@@ -43,29 +45,22 @@ export function openBrowser(): Browser {
       .join('; ')
   }
 
-  async function request(target: string, form: URLSearchParams | null): Promise<Page> {
+  async function visit(target: string, form: URLSearchParams | null): Promise<Page> {
     let url = new URL(target)
     let body = form
     for (let hop = 0; hop < HOPS_MAX; hop++) {
-      const response = await fetch(url, {
-        method: body === null ? 'GET' : 'POST',
-        redirect: 'manual',
-        headers: { accept: 'text/html', cookie: cookiesFor(url) },
-        ...(body !== null && { body }),
-      })
-      keep(url, response.headers.getSetCookie())
-      const location = response.headers.get('location')
-      if (location === null) return { url: url.href, status: response.status, body: await response.text() }
-      await response.body?.cancel()
-      url = new URL(location, url)
-      // 303 and, by custom, 302 go on with GET.
+      const { status, headers, text } = await send(url, body, cookiesFor(url))
+      keep(url, headers['set-cookie'] ?? [])
+      if (headers.location === undefined) return { url: url.href, status, body: text }
+      url = new URL(headers.location, url)
+      // After a redirect by 303 and, by custom, 302, browsers go on with GET.
       body = null
     }
     throw new Error(`${target} was redirected more than ${HOPS_MAX} times, at last to ${url.href}`)
   }
 
   return {
-    open: (url) => request(url, null),
+    open: (url) => visit(url, null),
     submit(page, fields = {}) {
       const form = /<form[^>]*>/.exec(page.body)?.[0]
       const action = /action="([^"]*)"/.exec(form ?? '')?.[1]
@@ -75,7 +70,35 @@ export function openBrowser(): Browser {
         /value="([^"]*)"/.exec(input)?.[1] ?? '',
       ])
       const all = { ...Object.fromEntries(hidden), ...fields }
-      return request(new URL(action.replaceAll('&amp;', '&'), page.url).href, new URLSearchParams(all))
+      return visit(new URL(action.replaceAll('&amp;', '&'), page.url).href, new URLSearchParams(all))
     },
   }
+}
+
+/** What a navigation sends, which is not what `fetch` would: RPs tell the two apart, and send only the former to log in. */
+function send(
+  url: URL,
+  form: URLSearchParams | null,
+  cookie: string,
+): Promise<{ status: number; headers: IncomingHttpHeaders; text: string }> {
+  return new Promise((resolve, reject) => {
+    const headers = {
+      accept: 'text/html',
+      'sec-fetch-mode': 'navigate',
+      'sec-fetch-dest': 'document',
+      ...(cookie !== '' && { cookie }),
+      ...(form !== null && { 'content-type': 'application/x-www-form-urlencoded' }),
+    }
+    const sent = request(url, { method: form === null ? 'GET' : 'POST', headers }, (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.once('error', reject)
+      response.once('end', () => {
+        const text = Buffer.concat(chunks).toString('utf8')
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, text })
+      })
+    })
+    sent.once('error', reject)
+    sent.end(form?.toString())
+  })
 }

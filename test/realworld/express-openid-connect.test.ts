@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, openCurfew } from '../support/curfew.ts'
+import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { type Browser, openBrowser } from './browser.ts'
 import { type ExpressRp, type ExpressRpOptions, openExpressRp } from './express-rp.ts'
 import { type Idp, openIdp } from './idp.ts'
+import { firstAttempt } from './ledger.ts'
 
 // Goal: what others wrote and run ends sessions when we say so, and only those that we said.
 // Method: oidc-provider as the IdP, whose own sending is replaced by a post to us and whose keys we sign with;
@@ -108,13 +109,7 @@ test('a token by a key that is not in the key set of the IdP ends nothing, and t
   const browser = openBrowser()
   const sid = await strict.logIn(browser, 'frank')
   const { id } = await curfew.client.postLogoutEvent({ iss: stranger.iss, sub: 'frank', sid })
-  const attempt = await eventually(async () => {
-    const { items } = await curfew.client.listDeliveries({ event_id: id })
-    const { attempts } = await curfew.client.getDelivery(items[0]?.id ?? '')
-    if (attempts[0] === undefined) throw new Error('no attempt yet')
-    return attempts[0]
-  })
-  expect(attempt).toMatchObject({
+  expect(await firstAttempt(curfew, id)).toMatchObject({
     status: 400,
     error: 'invalid_request',
     error_description: 'no applicable key found in the JSON Web Key Set',

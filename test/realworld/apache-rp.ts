@@ -1,0 +1,144 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { RelyingPartySettings } from '@curfew/client'
+import { freePort } from '../../deploy/kafka/ports.ts'
+import { end } from '../../deploy/kafka/process.ts'
+import { eventually } from '../support/curfew.ts'
+import type { ApacheFiles } from './apache-files.ts'
+import type { Browser } from './browser.ts'
+import type { Idp } from './idp.ts'
+
+/** A real RP: Apache with mod_auth_openidc in front of everything that it serves. */
+export interface ApacheRp {
+  readonly clientId: string
+  /** Where it takes logout tokens. */
+  readonly logoutUri: string
+  /** Everything that it logged so far. */
+  readonly log: string
+  logIn(browser: Browser, user: string): Promise<void>
+  /** The claims of the ID token of this browser's session, or null where it has none. */
+  claimsOf(browser: Browser): Promise<{ readonly sub: string; readonly sid: string } | null>
+  close(): Promise<void>
+}
+
+export interface ApacheRpOptions {
+  readonly files: ApacheFiles
+  readonly algorithm?: 'RS256' | 'ES256'
+  readonly settings?: RelyingPartySettings
+}
+
+export async function openApacheRp(
+  idp: Idp,
+  { files, algorithm = 'ES256', settings }: ApacheRpOptions,
+): Promise<ApacheRp> {
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const callback = `${url}/callback`
+  const logoutUri = `${callback}?logout=backchannel`
+  const { client_id: clientId, client_secret: clientSecret } = await idp.register(
+    {
+      client_name: 'apache',
+      redirect_uris: [callback],
+      backchannel_logout_uri: logoutUri,
+      id_token_signed_response_alg: algorithm,
+    },
+    settings,
+  )
+
+  const folder = await mkdtemp(join(tmpdir(), 'curfew-apache-'))
+  // As root, Apache serves as another user, who has to get in here.
+  await chmod(folder, 0o755)
+  await mkdir(join(folder, 'pages'))
+  await writeFile(join(folder, 'pages', 'index.html'), 'what only users see\n')
+  const root = process.getuid?.() === 0
+  const modules = ['mpm_event', 'authn_core', 'authz_core', 'authz_user', 'dir', 'auth_openidc']
+  const configuration = [
+    `ServerRoot ${folder}`,
+    'ServerName 127.0.0.1',
+    `Listen 127.0.0.1:${port}`,
+    `PidFile ${folder}/pid`,
+    `DefaultRuntimeDir ${folder}`,
+    `ErrorLog ${folder}/log`,
+    'LogLevel warn auth_openidc:info',
+    ...modules.map((name) => `LoadModule ${name}_module ${files.module(`mod_${name}.so`)}`),
+    ...(root ? ['User www-data', 'Group www-data'] : []),
+    `DocumentRoot ${folder}/pages`,
+    'DirectoryIndex index.html',
+    `OIDCProviderMetadataURL ${idp.iss}/.well-known/openid-configuration`,
+    `OIDCClientID ${clientId}`,
+    `OIDCClientSecret ${clientSecret}`,
+    `OIDCRedirectURI ${callback}`,
+    `OIDCIDTokenSignedResponseAlg ${algorithm}`,
+    'OIDCCryptoPassphrase one-more-secret-of-the-test',
+    // Sessions in cookies could not be ended from behind.
+    'OIDCSessionType server-cache',
+    'OIDCInfoHook id_token',
+    '<Location />',
+    '  AuthType openid-connect',
+    '  Require valid-user',
+    '</Location>',
+  ]
+  await writeFile(join(folder, 'apache.conf'), `${configuration.join('\n')}\n`)
+
+  const child = spawn(files.binary, ['-f', join(folder, 'apache.conf'), '-DFOREGROUND'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, ...files.env },
+  })
+  let complaints = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaints += text
+  })
+  // A pipe of ours is a socket, and Apache cannot open its own standard error again as a log where that is one.
+  const log = () =>
+    complaints + (existsSync(join(folder, 'log')) ? readFileSync(join(folder, 'log'), 'utf8') : '')
+  const close = async () => {
+    await end(child, 'SIGTERM')
+    await rm(folder, { recursive: true, force: true })
+  }
+  try {
+    await untilServing(child, url, log)
+  } catch (error) {
+    await close()
+    throw error
+  }
+
+  return {
+    clientId,
+    logoutUri,
+    get log() {
+      return log()
+    },
+    async logIn(browser, user) {
+      const page = await idp.logIn(browser, await browser.open(`${url}/`), user)
+      if (page.status !== 200 || page.body !== 'what only users see\n')
+        throw new Error(`${user} did not get in: ${page.url} ${page.status}\n${log()}`)
+    },
+    async claimsOf(browser) {
+      const { status, body } = await browser.open(`${callback}?info=json`)
+      if (status === 401) return null
+      return (JSON.parse(body) as { readonly id_token: { readonly sub: string; readonly sid: string } })
+        .id_token
+    },
+    close,
+  }
+}
+
+/** Waits for the first answer, whatever it is. @throws {Error} with the log when the process ends instead. */
+async function untilServing(child: ChildProcess, url: string, log: () => string): Promise<void> {
+  let ended = false
+  child.once('exit', () => {
+    ended = true
+  })
+  child.once('error', () => {
+    ended = true
+  })
+  const answered = await eventually(async () => {
+    if (ended) return false
+    await (await fetch(url, { redirect: 'manual' })).body?.cancel()
+    return true
+  })
+  if (!answered) throw new Error(`Apache did not start:\n${log()}`)
+}

@@ -1,0 +1,15 @@
+import type { DeliveryWithAttempts } from '@curfew/client'
+import { type Curfew, eventually } from '../support/curfew.ts'
+
+/** The first attempt of an event's one delivery, as soon as it is in the ledger; the delivery itself may go on. */
+export function firstAttempt(
+  curfew: Curfew,
+  eventId: string | undefined,
+): Promise<DeliveryWithAttempts['attempts'][number]> {
+  return eventually(async () => {
+    const { items } = await curfew.client.listDeliveries({ event_id: eventId ?? '' })
+    const { attempts } = await curfew.client.getDelivery(items[0]?.id ?? '')
+    if (attempts[0] === undefined) throw new Error('no attempt yet')
+    return attempts[0]
+  })
+}

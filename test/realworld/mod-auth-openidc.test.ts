@@ -1,0 +1,143 @@
+import { text } from 'node:stream/consumers'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, openCurfew } from '../support/curfew.ts'
+import { type ApacheFiles, findApache } from './apache-files.ts'
+import { type ApacheRp, type ApacheRpOptions, openApacheRp } from './apache-rp.ts'
+import { openBrowser } from './browser.ts'
+import { type Idp, openIdp } from './idp.ts'
+import { firstAttempt } from './ledger.ts'
+import { listen } from './listener.ts'
+
+// Goal: an RP that many run and nobody here wrote ends the session that we name, and takes no token that is not the IdP's.
+// Method: Apache with mod_auth_openidc over shared memory, as Debian packages it; oidc-provider as the IdP; browsers that log in.
+
+const files = await findApache()
+if ('missing' in files) {
+  const why = `no Apache with mod_auth_openidc: ${files.missing}`
+  process.stderr.write(`\nSKIPPED, ${why}\n\n`)
+  describe.skip(`mod_auth_openidc (${why})`, () => test('needs Apache', () => undefined))
+} else {
+  describe('mod_auth_openidc', () => define(files))
+}
+
+function define(files: ApacheFiles): void {
+  let curfew: Curfew
+  let idp: Idp
+  const opened: { close(): Promise<void> }[] = []
+  const openAt = async (at: Idp, options: Omit<ApacheRpOptions, 'files'> = {}): Promise<ApacheRp> => {
+    const apache = await openApacheRp(at, { files, ...options })
+    opened.push(apache)
+    return apache
+  }
+  beforeAll(async () => {
+    curfew = await openCurfew()
+    idp = await openIdp(curfew, { name: 'provider' })
+    opened.push(idp)
+  })
+  afterAll(async () => {
+    await curfew.stop()
+    await Promise.all(opened.map((each) => each.close()))
+  })
+
+  /** Two browsers in which the same user is logged in. */
+  async function twoSessions(apache: ApacheRp, user: string) {
+    const browsers = [openBrowser(), openBrowser()] as const
+    for (const browser of browsers) await apache.logIn(browser, user)
+    return browsers
+  }
+  const userOf = async (apache: ApacheRp, browser: ReturnType<typeof openBrowser>) =>
+    (await apache.claimsOf(browser))?.sub ?? null
+
+  // Curfew's default is both, and this RP reads both as we do.
+  test.each(['both', 'sid'] as const)(
+    'ends the session of the browser that logged out at the IdP, and no other, told %s',
+    async (claims) => {
+      const apache = await openAt(idp, { settings: { subject_claims: claims } })
+      const [laptop, phone] = await twoSessions(apache, 'alice')
+      await idp.logOut(laptop)
+      const event = await curfew.client.getLogoutEvent(idp.posted.at(-1) ?? '', { wait: 20 })
+      expect(event.deliveries).toMatchObject([{ client_id: apache.clientId, state: 'acknowledged' }])
+      expect([await userOf(apache, laptop), await userOf(apache, phone)]).toEqual([null, 'alice'])
+    },
+  )
+
+  test('whose answer is lost is told again, and does not take that for a replay, though it refuses a jti twice', async () => {
+    const apache = await openAt(idp)
+    const relay = await listen()
+    opened.push(relay)
+    const answers: number[] = []
+    relay.serve(async (incoming, outgoing) => {
+      const { method = '', headers } = incoming
+      const { status } = await fetch(apache.logoutUri, {
+        method,
+        headers: { 'content-type': headers['content-type'] ?? '' },
+        body: await text(incoming),
+      })
+      if (answers.push(status) === 1) incoming.socket.destroy()
+      else outgoing.writeHead(status).end()
+    })
+    await curfew.client.putRelyingParty(idp.name, apache.clientId, {
+      backchannel_logout_uri: `${relay.url}/`,
+      id_token_signed_response_alg: 'ES256',
+    })
+    const browser = openBrowser()
+    await apache.logIn(browser, 'erin')
+    await idp.logOut(browser)
+    const event = await curfew.client.getLogoutEvent(idp.posted.at(-1) ?? '', { wait: 20 })
+    expect(event.deliveries).toMatchObject([{ state: 'acknowledged', attempt_count: 2 }])
+    expect(answers).toEqual([200, 200])
+    expect(await userOf(apache, browser)).toBeNull()
+  })
+
+  test('says yes to a logout of a session that it does not know', async () => {
+    const apache = await openAt(idp)
+    const { id } = await curfew.client.postLogoutEvent({
+      iss: idp.iss,
+      sid: 'long gone',
+      clients: [apache.clientId],
+    })
+    expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
+  })
+
+  test('says yes to a logout of a subject, and ends nothing: it finds a session by the sid of its ID token', async () => {
+    const apache = await openAt(idp)
+    const [laptop, phone] = await twoSessions(apache, 'bob')
+    const { id } = await curfew.client.postLogoutEvent({
+      iss: idp.iss,
+      sub: 'bob',
+      scope: 'subject',
+      clients: [apache.clientId],
+    })
+    expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
+    // Where this fails because they are out, README need no longer advise one event for each session.
+    expect([await userOf(apache, laptop), await userOf(apache, phone)]).toEqual(['bob', 'bob'])
+  })
+
+  test('refuses a token by a key that is not in the key set of the IdP', async () => {
+    const stranger = await openIdp(curfew, { name: 'stranger', importKeys: false })
+    opened.push(stranger)
+    const apache = await openAt(stranger)
+    const browser = openBrowser()
+    await apache.logIn(browser, 'carol')
+    await stranger.logOut(browser)
+    const attempt = await firstAttempt(curfew, stranger.posted.at(-1))
+    expect(attempt).toMatchObject({ status: 400, outcome: 'refused' })
+    expect(attempt.error_description).toContain('400 Bad Request')
+    expect(apache.log).toContain('could not find key with kid')
+    expect(await userOf(apache, browser)).toBe('carol')
+  })
+
+  test('refuses a token in another algorithm than that of its ID tokens', async () => {
+    const apache = await openAt(idp, { algorithm: 'ES256' })
+    await curfew.client.putRelyingParty(idp.name, apache.clientId, {
+      backchannel_logout_uri: apache.logoutUri,
+      id_token_signed_response_alg: 'RS256',
+    })
+    const browser = openBrowser()
+    await apache.logIn(browser, 'dave')
+    await idp.logOut(browser)
+    expect(await firstAttempt(curfew, idp.posted.at(-1))).toMatchObject({ status: 400, outcome: 'refused' })
+    expect(apache.log).toContain('wrong algorithm: RS256 != ES256')
+    expect(await userOf(apache, browser)).toBe('dave')
+  })
+}
