@@ -67,8 +67,10 @@ async function unpack(folder: string, archives: readonly string[]): Promise<stri
     `fetching ${archives.length} Debian packages for Apache with mod_auth_openidc (2 MB, once)\n`,
   )
   const names = archives.map((file) => file.slice(0, file.indexOf('_')))
-  // apt-get saves where it runs, and has no option for another place.
-  const fetched = await run('sh', ['-c', 'cd "$0" && apt-get download -qq "$@"', folder, ...names], {
+  // apt-get saves where it runs, and has no option for another place. Without a network it is to give up soon.
+  const soon = ['-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=10']
+  const download = ['-c', 'cd "$0" && apt-get download -qq "$@"', folder, ...soon, ...names]
+  const fetched = await run('sh', download, {
     timeoutMs: DOWNLOAD_TIMEOUT_MS,
   })
   if (fetched.code !== 0) return `apt-get could not fetch it: "${complaint(fetched)}"`

@@ -8,8 +8,9 @@ export function firstAttempt(
 ): Promise<DeliveryWithAttempts['attempts'][number]> {
   return eventually(async () => {
     const { items } = await curfew.client.listDeliveries({ event_id: eventId ?? '' })
-    const { attempts } = await curfew.client.getDelivery(items[0]?.id ?? '')
-    if (attempts[0] === undefined) throw new Error('no attempt yet')
-    return attempts[0]
+    if (items[0] === undefined) throw new Error('no delivery yet')
+    const [attempt] = (await curfew.client.getDelivery(items[0].id)).attempts
+    if (attempt === undefined) throw new Error('no attempt yet')
+    return attempt
   })
 }

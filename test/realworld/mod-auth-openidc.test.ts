@@ -123,7 +123,7 @@ function define(files: ApacheFiles): void {
     const attempt = await firstAttempt(curfew, stranger.posted.at(-1))
     expect(attempt).toMatchObject({ status: 400, outcome: 'refused' })
     expect(attempt.error_description).toContain('400 Bad Request')
-    expect(apache.log).toContain('could not find key with kid')
+    expect(apache.log).toMatch(/could not find .*key/)
     expect(await userOf(apache, browser)).toBe('carol')
   })
 
@@ -137,7 +137,7 @@ function define(files: ApacheFiles): void {
     await apache.logIn(browser, 'dave')
     await idp.logOut(browser)
     expect(await firstAttempt(curfew, idp.posted.at(-1))).toMatchObject({ status: 400, outcome: 'refused' })
-    expect(apache.log).toContain('wrong algorithm: RS256 != ES256')
+    expect(apache.log).toMatch(/algorithm.*RS256/)
     expect(await userOf(apache, browser)).toBe('dave')
   })
 }
