@@ -12,6 +12,7 @@ export const NOTIFICATION_TYPES = [
   'relying_party.breaker_opened',
   'relying_party.breaker_closed',
   'delivery.dead_lettered',
+  'key.expiring',
 ] as const
 
 const types = Type.Array(Type.Union(NOTIFICATION_TYPES.map((type) => Type.Literal(type))), {

@@ -168,7 +168,8 @@ const MARK_ANNOUNCED = `
   insert into notifications (type, issuer, binding_id, occurred_at, ready_at, data)
   select 'delivery.dead_lettered', p.issuer, f.binding_id, f.oldest,
          clock_timestamp() + make_interval(secs => $3::float8 / 1000),
-         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'reason', f.reason, 'count', f.count,
+         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'endpoint', b.endpoint,
+           'reason', f.reason, 'count', f.count,
            'oldest', f.oldest, 'newest', f.newest, 'delivery_ids', f.ids)
     from fresh f
     join bindings b on b.id = f.binding_id

@@ -51,6 +51,7 @@ export {
   putIssuer,
   removeIssuer,
 } from './issuers.ts'
+export { noticeExpiringKeys } from './key-expiry.ts'
 export {
   MIGRATIONS_FOLDER,
   type MigrateOptions,

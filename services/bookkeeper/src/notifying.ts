@@ -1,10 +1,11 @@
 import { encodeNotification } from '@curfew/client'
-import type { Publisher } from '@curfew/domain'
+import { KEY_LEAD_MS, type Publisher } from '@curfew/domain'
 import {
   claimWebhookDeliveries,
   type Database,
   fanOutNotifications,
   noticeBreakers,
+  noticeExpiringKeys,
   publishAcknowledgements,
   publishNotifications,
   settleWebhookDelivery,
@@ -48,6 +49,7 @@ export interface NotifyingDeps {
 const BATCH = 200
 const PAUSE_MS = 1_000
 const SEND_PAUSE_MS = 500
+const EXPIRY_PAUSE_MS = 10_000
 
 /** What it takes to tell operators: to learn of what the ledger alone knows, to hand it on, and to send it. */
 export function createNotifying(deps: NotifyingDeps): {
@@ -89,7 +91,11 @@ export function createNotifying(deps: NotifyingDeps): {
     await sender.round()
     return false
   })
-  const chores = [noticing, fanningOut, sending]
+  const expiring = chore('expiring keys', EXPIRY_PAUSE_MS, async () => {
+    await noticeExpiringKeys(db, { now: new Date(), withinMs: KEY_LEAD_MS })
+    return false
+  })
+  const chores = [noticing, expiring, fanningOut, sending]
   if (publisher === null) return { chores, sender }
   const publishing = chore('publishing', PAUSE_MS, async () => {
     const published = await publishNotifications(db, {
