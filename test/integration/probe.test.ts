@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -66,34 +67,59 @@ test('a relying party that does everything right passes everything, and no real 
   expect(await curfew.client.getProbe(ISSUER, 'shop')).toEqual(probed)
 })
 
-test('our own SDK passes everything but what it is strict in by choice', async () => {
-  const certificate = await certificates.selfSigned('IP:127.0.0.1', 90)
-  const ended: unknown[] = []
-  const sdk = createLogoutReceiver({
-    issuer: ISS,
-    clientId: 'sdk',
-    jwksUri: `${curfew.url}/issuers/${ISSUER}/jwks.json`,
-    algorithms: ['RS256'],
-    allowInsecureHttp: true,
-    onLogout: ({ subject, sessionId }) => ended.push(subject ?? sessionId),
-  })
-  const server = createServer(certificate, nodeLogoutHandler(sdk))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  try {
-    await curfew.client.putRelyingParty(ISSUER, 'sdk', {
-      backchannel_logout_uri: `https://127.0.0.1:${(server.address() as AddressInfo).port}/`,
-      curfew: { tls: { ca: certificate.cert } },
+test.each(['signed', 'encrypted'] as const)(
+  'our own SDK passes everything: tokens that are %s',
+  async (how) => {
+    const certificate = await certificates.selfSigned('IP:127.0.0.1', 90)
+    const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2_048 })
+    const ended: unknown[] = []
+    const sdk = createLogoutReceiver({
+      issuer: ISS,
+      clientId: `sdk-${how}`,
+      jwksUri: `${curfew.url}/issuers/${ISSUER}/jwks.json`,
+      algorithms: ['RS256'],
+      allowInsecureHttp: true,
+      onLogout: ({ subject, sessionId }) => ended.push(subject ?? sessionId),
+      ...(how === 'encrypted' && {
+        decryptionKeys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'RSA-OAEP-256' }],
+        requireEncryption: true,
+      }),
     })
-    const probed = await curfew.client.probe(ISSUER, 'sdk')
-    expect(withResult(probed, 'failed')).toEqual([])
-    expect(withResult(probed, 'unknown')).toEqual([])
-    // Only what was taken reached the application: good tokens, and one that came twice.
-    expect(ended).toHaveLength(8)
-  } finally {
-    server.closeAllConnections()
-    server.close()
-  }
+    const server = createServer(certificate, nodeLogoutHandler(sdk))
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    try {
+      const metadata = {
+        backchannel_logout_uri: `https://127.0.0.1:${(server.address() as AddressInfo).port}/`,
+        curfew: { tls: { ca: certificate.cert } },
+      }
+      await curfew.client.putRelyingParty(ISSUER, `sdk-${how}`, {
+        ...metadata,
+        ...(how === 'encrypted' && {
+          id_token_encrypted_response_alg: 'RSA-OAEP-256',
+          jwks: { keys: [publicKey.export({ format: 'jwk' })] },
+        }),
+      })
+      const probed = await curfew.client.probe(ISSUER, `sdk-${how}`)
+      expect(withResult(probed, 'failed')).toEqual([])
+      expect(withResult(probed, 'unknown')).toEqual([])
+      // Only what was taken reached the application: good tokens, and one that came twice.
+      expect(ended).toHaveLength(8)
+    } finally {
+      server.closeAllConnections()
+      server.close()
+    }
+  },
+)
+
+test('an RP whose encryption keys cannot be had is told so', async () => {
+  await curfew.client.putRelyingParty(ISSUER, 'keyless', {
+    backchannel_logout_uri: `${receiver.uri}/keyless`,
+    id_token_encrypted_response_alg: 'RSA-OAEP',
+    jwks_uri: 'https://127.0.0.1:9/jwks',
+  })
+  const refused = await curfew.call('POST', `/v1/issuers/${ISSUER}/relying-parties/keyless/probe`, {})
+  expect([refused.status, await refused.json()]).toMatchObject([409, { title: 'No key to encrypt to' }])
 })
 
 /** What fails, with each fault; and what cannot be seen then. */

@@ -186,7 +186,7 @@ export const RelyingParty = Type.Object(
       created_at: Time,
       updated_at: Time,
     }),
-    links: Type.Object({ self: Text, deliveries: Text }),
+    links: Type.Object({ self: Text, health: Text, probe: Text, deliveries: Text }),
   },
   { additionalProperties: true },
 )

@@ -132,7 +132,7 @@ export {
   type SigningKeyChanges,
   type SigningKeyRecord,
 } from './signing-keys.ts'
-export type { StoredEncryption } from './stored-encryption.ts'
+export { type StoredEncryption, toEncryption } from './stored-encryption.ts'
 export type { StoredTls } from './stored-tls.ts'
 export {
   type ClaimedWebhookDelivery,

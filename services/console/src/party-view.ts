@@ -24,6 +24,7 @@ export function documentOf(party: RelyingPartyRecord): Readonly<Record<string, u
 
 /** A relying party as the API shows it. @param waiting deliveries that wait for it, in the answer to a change. */
 export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingParty {
+  const self = partyPath(party.issuer, party.clientId)
   const query = new URLSearchParams({ issuer: party.issuer, client_id: party.clientId })
   const enabled = party.endpoints.length === 0 || party.endpoints.some((each) => each.disabledReason === null)
   return {
@@ -48,7 +49,12 @@ export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingP
       created_at: party.createdAt.toISOString(),
       updated_at: party.updatedAt.toISOString(),
     },
-    links: { self: partyPath(party.issuer, party.clientId), deliveries: `/v1/deliveries?${query}` },
+    links: {
+      self,
+      health: `${self}/health`,
+      probe: `${self}/probe`,
+      deliveries: `/v1/deliveries?${query}`,
+    },
   }
 }
 

@@ -5,10 +5,12 @@ import {
   ClientKeyError,
   deadLetterWords,
   type IssuerName,
+  NoEncryptionKeyError,
   PROBE_REQUEST_IDS,
   type ProbeReport,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
+  type TokenEncryption,
 } from '@curfew/domain'
 import {
   type Database,
@@ -22,10 +24,17 @@ import {
   type RelyingPartyRecord,
   type StoredTls,
   startProbe,
+  toEncryption,
 } from '@curfew/ledger'
-import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
+import { fetchJson, type GuardedClient, type TlsIdentity } from '@curfew/outbound'
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
-import { type ClientKeySealer, createProbeTokens, type Keyring } from '@curfew/tokens'
+import {
+  type ClientKeySealer,
+  createProbeTokens,
+  encryptToken,
+  type Keyring,
+  type ProbeTokens,
+} from '@curfew/tokens'
 import { Type } from 'typebox'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { type ProbeTarget, runProbe } from './probe-run.ts'
@@ -99,16 +108,18 @@ interface Target extends ProbeTarget {
   readonly issuer: IssuerName
   readonly clientId: ClientId
   readonly algorithm: SigningAlgorithm
+  /** To whose key its tokens are encrypted; null: they are signed only. */
+  readonly encryption: Pick<TokenEncryption, 'alg' | 'enc' | 'jwks'> | null
 }
 
 /**
- * Where to, and how. An endpoint that is merely named gets nothing of what the client registered but its algorithm: neither
+ * Where to, and how. An endpoint that is merely named gets nothing of what the client registered but its algorithms: neither
  * the networks that it may live at nor our certificate for it.
  */
 async function targetOf(
   { uri: named, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,
   { issuer, clientId, party }: { issuer: IssuerRecord; clientId: ClientId; party: RelyingPartyRecord | null },
-  { clientKeys, targetFault }: ProbesDeps,
+  { client, clientKeys, targetFault }: ProbesDeps,
 ): Promise<Target> {
   const own = named === undefined ? party : null
   const uri = named ?? own?.endpoints[0]?.uri
@@ -133,12 +144,50 @@ async function targetOf(
     clientId,
     uri,
     algorithm,
+    encryption: await encryptionOf(party, { client, issuer }),
     allowedNetworks,
     tls: await tlsIdentity(own?.settings.tls, { issuer: issuer.name, clientId }, clientKeys),
     settings: {
       subjectClaims: settings.subject_claims ?? 'both',
       sessionRequired: party?.sessionRequired === true,
       timeoutMs: timeout_ms ?? settings.timeout_ms ?? 10_000,
+    },
+  }
+}
+
+/** @throws a 409 problem where it registered for encrypted tokens, and its keys cannot be had. */
+async function encryptionOf(
+  party: RelyingPartyRecord | null,
+  { client, issuer }: { client: ProbesDeps['client']; issuer: IssuerRecord },
+): Promise<Target['encryption']> {
+  const encryption = toEncryption(party?.encryption ?? null)
+  if (encryption?.jwksUri == null) return encryption
+  const allowedNetworks = party?.settings.allowed_networks ?? issuer.defaults.allowed_networks ?? []
+  const fetched = await fetchJson(client, encryption.jwksUri, { allowedNetworks })
+  if (fetched.ok) return { ...encryption, jwks: fetched.value }
+  throw noEncryption(`Its jwks_uri ${fetched.detail}.`)
+}
+
+function noEncryption(why: string): ProblemError {
+  return new ProblemError({
+    status: 409,
+    title: 'No key to encrypt to',
+    detail: `It registered for encrypted tokens, and cannot be sent any. ${why}`,
+  })
+}
+
+/** The same tokens, encrypted where the relying party registered for that. */
+function encrypted(tokens: ProbeTokens, { encryption, iss }: Target): ProbeTokens {
+  if (encryption === null) return tokens
+  return {
+    async make(claims, how) {
+      const token = await tokens.make(claims, how)
+      try {
+        return await encryptToken(token, { ...encryption, iss })
+      } catch (error) {
+        if (error instanceof NoEncryptionKeyError) throw noEncryption(`Of its keys, ${error.message}.`)
+        throw error
+      }
     },
   }
 }
@@ -193,7 +242,7 @@ async function probe(
   try {
     const { sent, ...report } = await runProbe(target, {
       client,
-      tokens: createProbeTokens(signer, publicJwk),
+      tokens: encrypted(createProbeTokens(signer, publicJwk), target),
       newId: randomUUID,
       onProgress(count) {
         answered = count
