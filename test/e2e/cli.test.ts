@@ -19,14 +19,34 @@ describe('usage', () => {
     { what: 'no command', args: [], says: 'Which command?' },
     { what: 'an unknown command', args: ['upp'], says: 'There is no command upp.' },
     { what: 'a name that every object has', args: ['constructor'], says: 'There is no command constructor.' },
-    { what: 'an unknown option', args: ['up', '--demi'], says: "Unknown option '--demi'" },
-    { what: 'a word too much', args: ['migrate', 'now'], says: "Unexpected argument 'now'" },
   ])('$what: what is wrong, the usage, exit status 2', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect(code).toBe(2)
     expect(stderr).toContain(says)
     expect(stderr).toContain('Usage: curfew COMMAND')
     expect(stdout).toBe('')
+  })
+
+  test.each([
+    { what: 'an unknown option', args: ['up', '--demi'], says: "Unknown option '--demi'" },
+    { what: 'a word too much', args: ['migrate', 'now'], says: "Unexpected argument 'now'" },
+    { what: 'a command without its own', args: ['dlq'], says: 'dlq what? list, show, replay.' },
+    { what: 'no key', args: ['rp', 'list'], says: 'Give an API key: --key, or CURFEW_KEY.' },
+  ])('of a known command, $what: what is wrong and where to look, exit status 2', async ({ args, says }) => {
+    const { code, stdout, lines } = await run(args)
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(lines).toEqual([expect.stringContaining(says), `See curfew ${args[0]} --help`])
+  })
+
+  test.each([
+    ['rp', '--help'],
+    ['rp', 'import', '-h'],
+    ['help', 'rp'],
+  ])('of one command, asked for by %s %s: its own', async (...args) => {
+    const { code, stdout, stderr } = await run(args)
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toContain('rp import FILE')
+    expect(stdout).not.toContain('webhooks')
   })
 
   test('asked for: on standard output, exit status 0', async () => {

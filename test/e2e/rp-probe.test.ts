@@ -74,7 +74,6 @@ describe('exit statuses and words of what is wrong', () => {
     { args: [], says: 'rp what? list, show' },
     { args: ['prod'], says: 'There is no command rp prod.' },
     { args: ['probe', '--issuer', 'main'], says: 'Give just one' },
-    { args: ['probe', 'shop'], says: 'Of which issuer?' },
     { args: ['probe', 'shop', '--issuer', 'main', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
   ])('usage: $args is 2', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)

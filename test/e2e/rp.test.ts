@@ -150,7 +150,7 @@ describe('import and export', () => {
     expect(exported.stdout.trimEnd().split('\n')).toHaveLength(3_000)
     const again = await file('again.ndjson', exported.stdout)
     expect(await json<Imported>(['import', again, '--issuer', 'many'])).toMatchObject({ unchanged: 3_000 })
-    expect((await run(['list'])).stderr).toMatch(/^Of which issuer\?/)
+    expect((await run(['list'])).stderr).toMatch(/^Which issuer\? Give --issuer NAME: .*\bmany\b/)
     await curfew.db.query("update issuers set deleted_at = now() where name = 'many'")
   })
 

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises'
-import type { Client, SigningKeyInput, SigningKeys } from '@curfew/client'
+import type { SigningKeyInput, SigningKeys } from '@curfew/client'
 import { parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { issuerOf } from './issuer.ts'
 import { rewrapCommand } from './keys-rewrap.ts'
 import { table } from './table.ts'
 
@@ -94,17 +95,6 @@ async function add(
   const issuer = await issuerOf(client, values.issuer)
   await answered(client.addKey(issuer, { ...key, ...leadOf(values) }))
   return show(await answered(client.listKeys(issuer)), values)
-}
-
-/** The issuer that is meant: the one that is named, or the only one. @throws {UsageError} where several could be. */
-export async function issuerOf(client: Client, named: string | undefined): Promise<string> {
-  if (named !== undefined) return named
-  const { items } = await answered(client.listIssuers({ limit: 10 }))
-  if (items.length === 1 && items[0] !== undefined) return items[0].name
-  const names = items.map(({ name }) => name).join(', ')
-  throw new UsageError(
-    items.length === 0 ? 'No issuer is registered yet.' : `Which issuer? Give --issuer: ${names}.`,
-  )
 }
 
 function leadOf({ 'lead-hours': hours }: { readonly 'lead-hours'?: string }): { lead_s?: number } {

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client, Probe, ProbeFindings } from '@curfew/client'
-import { parse, UsageError } from './arguments.ts'
+import { parse } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { issuerOf } from './issuer.ts'
 import { createProgress } from './progress.ts'
 import { plain, table } from './table.ts'
 
@@ -20,10 +21,10 @@ export async function probe(args: readonly string[]): Promise<number> {
     },
     1,
   )
-  const { issuer, uri, alg } = values
+  const { uri, alg } = values
   const [clientId = ''] = positionals
-  if (issuer === undefined) throw new UsageError('Of which issuer? Give --issuer NAME.')
   const client = connect(values)
+  const issuer = await issuerOf(client, values.issuer)
   const input = {
     ...(uri !== undefined && { uri }),
     ...(alg !== undefined && { id_token_signed_response_alg: alg }),

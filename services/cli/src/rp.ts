@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { Writable } from 'node:stream'
 import { text as readAll } from 'node:stream/consumers'
-import { type Client, clientIdIn, type Page, type RelyingParty, type RelyingPartyInput } from '@curfew/client'
+import { clientIdIn, type Page, type RelyingParty, type RelyingPartyInput } from '@curfew/client'
 import { type Command, group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { issuerOf } from './issuer.ts'
 import { importClients } from './rp-import.ts'
 import { probe } from './rp-probe.ts'
 import { healthText, partyTable, partyText } from './rp-text.ts'
@@ -145,15 +146,6 @@ async function health(args: readonly string[]): Promise<number> {
   const found = await answered(client.getRelyingPartyHealth(issuer, positionals[0] ?? ''))
   print(values.json, found, () => healthText(found))
   return 0
-}
-
-/** The issuer that is meant: the one that is named, or the only one that there is. @throws {UsageError} */
-async function issuerOf(client: Client, given: string | undefined): Promise<string> {
-  if (given !== undefined) return given
-  const { items } = await answered(client.listIssuers({ limit: 2 }))
-  const [only] = items
-  if (only === undefined || items.length > 1) throw new UsageError('Of which issuer? Give --issuer NAME.')
-  return only.name
 }
 
 /** A file, or what comes in where it is `-`. */

@@ -108,7 +108,7 @@ async function fetchPublished(
   if (!document.ok) {
     const fix =
       'See that the IdP answers there, at an address that Curfew may dial (CURFEW_ALLOWED_NETWORKS, defaults.allowed_networks).'
-    return wrong(`The discovery document ${address} could not be had: it ${document.detail}.`, fix)
+    return wrong(`The discovery document ${address} could not be had: ${document.detail}.`, fix)
   }
   const { issuer, jwks_uri: uri } = Object(document.value) as {
     readonly issuer?: unknown
@@ -124,7 +124,7 @@ async function fetchPublished(
   const keySet = await fetchJson(client, uri, how)
   const { keys } = Object(keySet.ok ? keySet.value : null) as { readonly keys?: unknown }
   if (!keySet.ok || !Array.isArray(keys)) {
-    const why = keySet.ok ? 'is no JWK Set' : keySet.detail
+    const why = keySet.ok ? 'is no JWK Set' : `could not be had: ${keySet.detail}`
     const fix = 'See that the IdP answers there with a JWK Set.'
     return { uri, discovery, fetched: { ok: false, what: `The key set ${uri} ${why}.`, fix }, jwks: null }
   }

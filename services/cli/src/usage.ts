@@ -1,0 +1,81 @@
+// What `--help` says, by command, so that who asks about one is not shown all.
+
+const CONNECTION = `Every command but up, migrate and keys rewrap speaks to a running Curfew: --url URL, --key KEY, or
+CURFEW_URL (default http://127.0.0.1:8480) and CURFEW_KEY. --json: for machines.
+`
+
+const PARTS: Readonly<Record<string, string>> = {
+  up: `  up [--demo]   run everything in one process: API, delivery, embedded PostgreSQL
+                --demo: with three relying parties on loopback and one logout
+`,
+  migrate: `  migrate       bring the ledger of DATABASE_URL to this release's schema
+`,
+  dlq: `  dlq list      dead letters: what went wrong, and what would mend it
+  dlq show ID   one of them, with every attempt
+  dlq replay    put them back; shows first what that touches, and asks
+                --dry-run         show only
+                --yes             do not ask
+                --include-lapsed  also those whose session is over by itself
+                --follow ID       watch a replay that is under way
+                --cancel ID       stop one
+  which ones:   --issuer NAME --client CLIENT_ID --reason REASON --from TIME --to TIME
+                --id ID (may be repeated; replay only) --limit N (list only)
+`,
+  rp: `  rp list       relying parties: who is told, and where
+  rp show ID    one of them
+  rp put FILE   register one, or replace it: OIDC client metadata as JSON, or as its IdP exports it
+                --client CLIENT_ID  where the file names none
+  rp delete ID  remove one; its history stays
+  rp enable ID, rp disable ID
+                --endpoint NAME   just one of its curfew.endpoints
+  rp import FILE
+                many at once, all or none: NDJSON, a JSON list, or a Keycloak realm
+                --dry-run         check only
+  rp export     all of an issuer as NDJSON, as import takes it
+  rp health ID  what waits, what was acknowledged, how fast
+  rp probe ID   send its endpoint the tokens that it must take and must refuse
+                --uri URI         another endpoint, registered or not
+                --alg ALGORITHM   what its tokens are signed with, if not as registered
+                exit status 0: every must is passed
+  whose:        --issuer NAME, where there are several; FILE may be -
+`,
+  keys: `  keys list     signing keys, and when they turn (--all: those that are retired too)
+  keys generate --alg ALG, keys import FILE (a private JWK; --alg ALG, --sign-now)
+  keys rotate   let new keys take over: published before (--lead-hours H), and after
+                --alg ALG        of this algorithm only
+                --immediately    sign now; relying parties refuse until they have fetched it
+                --every-days N   by themselves from now on, or never
+  keys retire KID [--compromised]   out of service; --compromised: out of the key set at once
+  keys rewrap   put what lies under CURFEW_MASTER_KEY_OLD under CURFEW_MASTER_KEY, in DATABASE_URL
+  of which:     --issuer NAME, where there are several
+`,
+  doctor: `  doctor        database, event log, master key, clock, and whether the IdP publishes our keys
+                --issuer NAME     of this one only
+                exit status 0: all is well
+`,
+  'api-keys': `  api-keys list       who may call
+  api-keys create     a new key, shown this once
+                --name NAME --scope SCOPE (may be repeated)
+                --issuer NAME --client CLIENT_ID (may be repeated)  what it is bound to
+                --rate REQUESTS_PER_SECOND --expires TIME
+  api-keys revoke ID  end one
+`,
+  webhooks: `  webhooks list         where operators are told of what happens
+  webhooks put NAME     register or change one; shows the secret of a new one, this once
+                --to URL, and if you like --type TYPE (may be repeated) --issuer NAME --disabled
+  webhooks delete NAME
+  webhooks test NAME    send it a test, and say what it answers
+`,
+}
+
+/** How the command is called: all of it, or what concerns the command that is named. */
+export function usage(name?: string): string {
+  const part = name !== undefined && Object.hasOwn(PARTS, name) ? PARTS[name] : undefined
+  const parts = part ?? Object.values(PARTS).join('\n')
+  return `Usage: curfew COMMAND\n\n${parts}\n${CONNECTION}\nSettings come from the environment; the README lists them.\n`
+}
+
+/** Where to look after a mistake: one line where the command is known, else all. */
+export function usageHint(name?: string): string {
+  return name !== undefined && Object.hasOwn(PARTS, name) ? `See curfew ${name} --help\n` : `\n${usage()}`
+}
