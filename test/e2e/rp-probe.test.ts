@@ -47,8 +47,9 @@ test('what is wrong, how to mend it, and what follows for our settings', async (
 })
 
 test('a must that fails is exit status 1, and what it makes unknown is said once', async () => {
+  // Of the only issuer, which need not be named.
   shop.behave({ status: 403, body: 'CSRF token missing \u001b[31m' })
-  const { code, stdout } = await run(['probe', 'shop', '--issuer', 'main'])
+  const { code, stdout } = await run(['probe', 'shop'])
   expect(code).toBe(1)
   expect(stdout).toMatch(/^FAILED +must +endpoint +403 /m)
   // Of what a terminal would take for a command nothing is left.

@@ -51,7 +51,10 @@ export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
       })
     }
     const { cause } = Object(error) as { readonly cause?: unknown }
-    const reason = cause instanceof Error ? cause.message || Object(cause).code : Object(error).message
+    const { code } = Object(cause) as { readonly code?: unknown }
+    // What OpenSSL says of itself names its source files.
+    const said = typeof code === 'string' && code.startsWith('ERR_SSL_') ? null : Object(cause).message
+    const reason = cause instanceof Error ? said || code : Object(error).message
     throw new CallFailed(`Curfew does not answer: ${reason}`, { passing: true, cause: error })
   }
 }

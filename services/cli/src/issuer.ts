@@ -9,6 +9,8 @@ export async function issuerOf(client: Client, named: string | undefined): Promi
   if (items.length === 1 && items[0] !== undefined) return items[0].name
   const names = [...items.map(({ name }) => name), ...(next_cursor === null ? [] : ['…'])].join(', ')
   throw new UsageError(
-    items.length === 0 ? 'No issuer is registered yet.' : `Which issuer? Give --issuer NAME: ${names}`,
+    items.length === 0
+      ? 'This key sees no issuer: name one with --issuer, or register the first.'
+      : `Which issuer? Give --issuer NAME: ${names}`,
   )
 }
