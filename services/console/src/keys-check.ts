@@ -128,7 +128,7 @@ async function fetchPublished(
     const fix = 'See that the IdP answers there with a JWK Set.'
     return { uri, discovery, fetched: { ok: false, what: `The key set ${uri} ${why}.`, fix }, jwks: null }
   }
-  const what = `The key set ${uri} has ${keys.length} keys.`
+  const what = `The key set ${uri} has ${keys.length === 1 ? 'one key' : `${keys.length} keys`}.`
   return { uri, discovery, fetched: { ok: true, what, fix: null }, jwks: keys }
 }
 
@@ -184,12 +184,17 @@ async function findingOf(
   }
   const { signsUntil } = keyTimes(key, ofAlgorithm(all, key.algorithm))
   const state = stateOf(key, all, now)
-  if (state === 'previous' && signsUntil !== null && signsUntil.getTime() + TOKENS_OVER_MS <= now.getTime())
-    return {
-      ok: true,
-      what: 'It is not published there any more, and all that it signed has expired.',
-      fix: null,
-    }
+  if (state === 'previous' && signsUntil !== null) {
+    const over = new Date(signsUntil.getTime() + TOKENS_OVER_MS)
+    if (over <= now)
+      return {
+        ok: true,
+        what: 'It is not published there any more, and all that it signed has expired.',
+        fix: null,
+      }
+    const what = 'It signs no more and is not published there, but what it signed may still be under way.'
+    return { ok: false, what, fix: `${merge}, or wait: after ${over.toISOString()} it is not needed.` }
+  }
   if (state === 'next') {
     const what = `It is not published there yet, and signs from ${key.signsFrom.toISOString()}.`
     return { ok: false, what, fix: `${merge} before then.` }
