@@ -111,6 +111,10 @@ describe('the demo', () => {
     const { id } = await paste(curlWith('"sub":"bob"', demo.stdout))
     const became = await paste(curlWith('?wait=10', demo.stdout).replace('/ID?', `/${String(id)}?`))
     expect(became).toMatchObject({ sub: 'bob', status: 'settled', acknowledged: 3, total: 3 })
+    // The README registers its issuer as main: the demo has the same one, so that both can be tried together.
+    const [, readme] = curlWith('"sub":"bob"', demo.stdout).match(/^(.*?) -d /s) ?? []
+    const put = `${readme?.replace('/v1/logout-events', '/v1/issuers/main')} -X PUT -d '{ "iss": "https://idp.example" }'`
+    expect(await paste(put)).toMatchObject({ name: 'main', iss: 'https://idp.example' })
     // Its terminal belongs to its reader.
     expect(demo.stderr).toBe('')
 

@@ -1,4 +1,4 @@
-import { createClient, type LogoutEventStatus } from '@curfew/client'
+import { type Client, createClient, type LogoutEventStatus } from '@curfew/client'
 import { aborted, type Service, sleep } from '@curfew/runtime'
 import { type DemoRp, openDemoRps } from './demo-rps.ts'
 import { howToLookUp, howToPost } from './welcome.ts'
@@ -12,7 +12,6 @@ export interface DemoDeps {
   readonly print: (text: string) => void
 }
 
-const ISSUER = 'demo'
 const ISS = 'https://idp.example'
 const POLL_MS = 100
 const SHOW_MS_MAX = 60_000
@@ -26,11 +25,12 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
       const url = await Promise.race([listening, aborted(stopping)])
       if (url === undefined) return
       const client = createClient({ url, key })
-      const rps = await openDemoRps({ issuer: ISS, jwksUri: `${url}/issuers/${ISSUER}/jwks.json` })
+      const issuer = await issuerName(client)
+      const rps = await openDemoRps({ issuer: ISS, jwksUri: `${url}/issuers/${issuer}/jwks.json` })
       try {
-        await client.putIssuer(ISSUER, { iss: ISS })
+        await client.putIssuer(issuer, { iss: ISS })
         for (const rp of rps) {
-          await client.putRelyingParty(ISSUER, rp.clientId, {
+          await client.putRelyingParty(issuer, rp.clientId, {
             client_name: rp.name,
             backchannel_logout_uri: rp.uri,
             id_token_signed_response_alg: rp.algorithm,
@@ -61,6 +61,13 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
       }
     },
   }
+}
+
+/** The name that the issuer has; without one, that of the README, so that its commands work beside the demo, if it is free. */
+async function issuerName(client: Client): Promise<string> {
+  const { items } = await client.listIssuers({ limit: 500 })
+  const known = items.find(({ iss }) => iss === ISS)
+  return known?.name ?? (items.some(({ name }) => name === 'main') ? 'demo' : 'main')
 }
 
 /** A table that fills as acknowledgements come in: redrawn on a terminal, and elsewhere printed once for each change. */
