@@ -240,6 +240,17 @@ describe('what is exported', () => {
     )
   })
 
+  test('is no change to what was put one by one, whose body need not name the client', async () => {
+    const { path, exported, post } = await open()
+    const bodies = {
+      shop: { client_name: 'Shop', backchannel_logout_uri: 'https://shop.rp.example/logout' },
+      mail: { clientId: 'mail', attributes: { 'backchannel.logout.url': 'https://mail.rp.example/logout' } },
+    }
+    for (const [clientId, body] of Object.entries(bodies))
+      expect((await curfew.call('PUT', `${path}/${clientId}`, body)).status).toBe(201)
+    expect((await post(await exported())).body).toMatchObject({ changed: 0, unchanged: 2 })
+  })
+
   test('of nobody is nothing', async () => {
     expect(await (await open()).exported()).toBe('')
   })

@@ -134,9 +134,7 @@ describe('the metadata of a relying party', () => {
     const times = { status: { ...first.status, updated_at: again.status.updated_at } }
     expect(again).toEqual({ ...first, ...times })
     const { rows } = await curfew.db.query("select metadata from relying_parties where client_id = 'round'")
-    expect(rows).toEqual([
-      { metadata: { client_id: 'round', client_name: 'Round', backchannel_logout_uri: uriOf('round') } },
-    ])
+    expect(rows).toEqual([{ metadata: { client_name: 'Round', backchannel_logout_uri: uriOf('round') } }])
   })
 
   test('loses its secrets: they are neither stored nor returned', async () => {

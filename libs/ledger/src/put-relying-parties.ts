@@ -189,9 +189,14 @@ async function write(
   })
 }
 
-/** What comes of a draft, compared as JSON has it. */
+/** What comes of a draft, compared as JSON has it. Whether its document repeats the `client_id`, as an export does, is no change. */
 function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord | undefined): PutOutcome {
   if (before === undefined) return 'created'
   const { revision: _, createdAt: __, updatedAt: ___, ...known } = before
-  return isDeepStrictEqual(JSON.parse(JSON.stringify(draft)), known) ? 'unchanged' : 'changed'
+  const given: RelyingPartyDraft = JSON.parse(JSON.stringify(draft))
+  return isDeepStrictEqual(withClientId(given), withClientId(known)) ? 'unchanged' : 'changed'
+}
+
+function withClientId(draft: RelyingPartyDraft): RelyingPartyDraft {
+  return { ...draft, metadata: { ...draft.metadata, client_id: draft.clientId } }
 }
