@@ -114,6 +114,19 @@ function atMember(error: AjvError, member: unknown, detail: string): Finding {
   return { error, alternatives: [], fault }
 }
 
+/** What a pattern that begins like this stands for: few people read them as they are. */
+const PATTERNS: readonly (readonly [begins: string, words: string])[] = [
+  ['^\\d{4}-\\d{2}-\\d{2}T', 'a time as RFC 3339 writes it, such as 2026-01-31T12:00:00Z'],
+  ['^https?://', 'an http or https URL without query, fragment or spaces'],
+  ['^[a-z0-9]([a-z0-9-]{0,61}', 'at most 63 of a-z, 0-9 and hyphens, with no hyphen at either end'],
+  ['^[0-9a-fA-F]{8}-', 'a UUID'],
+]
+
+function patternWords(pattern: string): string {
+  const known = PATTERNS.find(([begins]) => pattern.startsWith(begins))
+  return known === undefined ? `must match the pattern ${pattern}` : `must be ${known[1]}`
+}
+
 function wordsOf({ keyword, params, message }: AjvError): string {
   const limit = String(params.limit)
   const count = (unit: string) => `${limit} ${unit}${limit === '1' ? '' : 's'}`
@@ -122,7 +135,7 @@ function wordsOf({ keyword, params, message }: AjvError): string {
     case 'oneOf':
       return 'does not have one of the forms that it may have'
     case 'pattern':
-      return `must match the pattern ${String(params.pattern)}`
+      return patternWords(String(params.pattern))
     case 'minLength':
       return limit === '1' ? 'must not be empty' : `must have at least ${count('character')}`
     case 'maxLength':

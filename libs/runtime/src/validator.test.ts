@@ -10,6 +10,16 @@ test.each([
   [Type.String({ minLength: 2 }), 'a', 'must have at least 2 characters'],
   [Type.String({ maxLength: 1 }), 'ab', 'must have at most 1 character'],
   [Type.String({ pattern: '^a$' }), 'b', 'must match the pattern ^a$'],
+  [
+    Type.String({ pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}Z$' }),
+    'yesterday',
+    'must be a time as RFC 3339 writes it, such as 2026-01-31T12:00:00Z',
+  ],
+  [
+    Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$' }),
+    'on call',
+    'must be at most 63 of a-z, 0-9 and hyphens, with no hyphen at either end',
+  ],
   [Type.Array(Type.Null(), { maxItems: 2 }), [null, null, null], 'must have at most 2 items'],
   [
     Type.Array(Type.String(), { uniqueItems: true }),
