@@ -37,7 +37,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 --uri URI         another endpoint, registered or not
                 --alg ALGORITHM   what its tokens are signed with, if not as registered
                 exit status 0: every must is passed
-  whose:        --issuer NAME, where there are several; FILE may be -
+  whose:        --issuer NAME, where there are several, or the key is bound to clients; FILE may be -
 `,
   keys: `  keys list     signing keys, and when they turn (--all: those that are retired too)
   keys generate --alg ALG, keys import FILE (a private JWK; --alg ALG, --sign-now)
