@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import {
   type IssuerName,
   isPublished,
@@ -53,14 +54,18 @@ interface Copy {
 }
 
 const SAMPLE = 5
+/** A copy that nobody has needed for so many times as long as it is fresh is renewed before it is used. */
+const IDLE_TIMES = 2
+/** How long that is waited for, in milliseconds. */
+const RENEWAL_WAIT_MS = 2_000
 
 /**
  * Keeps a copy of each issuer's keys; which of them signs, the clock says, not the moment of the copy: a key whose turn
  * comes is taken up on time, also while the store is away.
  *
  * Whether there are other keys by now is asked in the background: after `refreshMs` the next need still signs by the copy,
- * and no attempt waits, nor fails while the store is away. Only a copy so old that its key may have left the key set
- * (`KEYRING_TRUST_MS`) is not signed by any more.
+ * and no attempt waits, nor fails while the store is away. Only after twice as long without any need it is asked first, and
+ * only a copy so old that its key may have left the key set (`KEYRING_TRUST_MS`) is not signed by any more.
  */
 export function createKeyring({
   store,
@@ -99,12 +104,24 @@ export function createKeyring({
     const copy = copies.get(issuer)
     const nowMs = now().getTime()
     if (copy === undefined || nowMs - copy.fetchedMs >= KEYRING_TRUST_MS) return ask(issuer)
-    if (nowMs - copy.askedMs >= refreshMs) {
+    const unaskedMs = nowMs - copy.askedMs
+    if (unaskedMs >= refreshMs) {
       copy.askedMs = nowMs
+      // Nobody has needed it for long: what it says may be long over, as after a key was withdrawn.
+      if (unaskedMs >= refreshMs * IDLE_TIMES) return renewed(copy, issuer)
       // The store is away: the copy goes on to serve.
       ask(issuer).catch(() => undefined)
     }
     return copy
+  }
+
+  /** What the store has now; or, where it is away, the copy. */
+  async function renewed(copy: Copy, issuer: IssuerName): Promise<Copy> {
+    await Promise.race([
+      ask(issuer).catch(() => undefined),
+      setTimeout(RENEWAL_WAIT_MS, undefined, { ref: false }),
+    ])
+    return copies.get(issuer) ?? copy
   }
 
   /** The first need of an algorithm. A failure is not kept: the store may be back at the next. */

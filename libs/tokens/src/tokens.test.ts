@@ -198,6 +198,19 @@ describe('a key that changes in the store', () => {
     await vi.waitFor(async () => expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(kid))
   })
 
+  test('is taken up at once after nothing was signed for long, and is not waited for without end', async () => {
+    const { store, keyring, first, setTime, hold } = await opened()
+    const kid = await replaced(store)
+    setTime(new Date(minuteLater.getTime() + 3_600_000))
+    expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(kid)
+    const other = await replaced(store)
+    hold(new Promise(() => undefined))
+    setTime(new Date(minuteLater.getTime() + 2 * 3_600_000))
+    const signers = await Promise.all([1, 2, 3].map(() => keyring.signer(ISSUER, 'ES256')))
+    expect(signers.map((signer) => signer.kid)).toEqual([kid, kid, kid])
+    expect([first.kid, kid]).not.toContain(other)
+  })
+
   test('the known one signs on while the store is away', async () => {
     const { keyring, first, asked, setTime, hold } = await opened()
     const away = Promise.reject(new Error('away'))

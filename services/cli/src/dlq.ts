@@ -75,8 +75,12 @@ function inWords(letter: DeadLetterWithAttempts): string {
     ['delivery', letter.id],
     ['event', letter.event_id],
     ['relying party', `${letter.client_name ?? letter.client_id} (${letter.issuer}/${letter.client_id})`],
+    ...(letter.endpoint === 'main' ? [] : [['endpoint', letter.endpoint] as const]),
     ['session', letter.sid ?? 'all of the subject'],
-    ['given up on', `${letter.dead_lettered_at}, after ${letter.attempt_count} attempts`],
+    [
+      'given up on',
+      `${letter.dead_lettered_at}, after ${letter.attempt_count} ${letter.attempt_count === 1 ? 'attempt' : 'attempts'}`,
+    ],
     ['reason', letter.reason],
     ...(letter.lapsed
       ? [['lapsed', `the session ended by itself at ${letter.session_ends_at}`] as const]
