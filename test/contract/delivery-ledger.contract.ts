@@ -480,13 +480,17 @@ export function deliveryLedgerContract(
     test('the registry has a new number whenever it changes, and a binding is disabled once', async () => {
       const [one] = bindingIds()
       if (one === undefined) throw new Error('a binding')
-      await ledger.disableBinding(one, 'gone')
+      const uri = registry.bindings.get(one)?.uri ?? ''
+      // What its owner has replaced since is not what answers now.
+      await ledger.disableBinding(one, { uri: `${uri}/before`, reason: 'moved' })
+      expect(await ledger.readRegistry()).toEqual(registry)
+      await ledger.disableBinding(one, { uri, reason: 'gone' })
       const disabled = await ledger.readRegistry()
       expect(disabled.revision).toBeGreaterThan(registry.revision)
       expect(await ledger.readRegistryRevision()).toBe(disabled.revision)
       expect(disabled.bindings.get(one)?.disabledReason).toBe('gone')
       expect(disabled.issuers.get(ISS)).toHaveLength(2)
-      await ledger.disableBinding(one, 'gone for good')
+      await ledger.disableBinding(one, { uri, reason: 'gone for good' })
       expect(await ledger.readRegistry()).toEqual(disabled)
       await harness.registerParty('late')
       expect((await ledger.readRegistry()).issuers.get(ISS)).toHaveLength(3)

@@ -63,7 +63,8 @@ describe('an ETag', () => {
     const { rows } = await curfew.db.query<{ id: BindingId }>(
       "select b.id from bindings b join relying_parties p on p.id = relying_party_id where client_id = 'tagged'",
     )
-    await disableBinding(curfew.db, rows[0]?.id ?? (0 as BindingId), 'answered 410')
+    const gone = { uri: uriOf('tagged'), reason: 'answered 410' }
+    await disableBinding(curfew.db, rows[0]?.id ?? (0 as BindingId), gone)
     const disabled = await call('GET', pathOf('tagged'))
     expect(disabled.body.status).toMatchObject({ enabled: false, disabled_reason: 'answered 410' })
     expect([etag, changed.etag]).not.toContain(disabled.etag)

@@ -139,7 +139,11 @@ describe('nothing at all is written', () => {
   test('from a registry that has changed since, however it changed', async () => {
     for (const change of [
       () => registerParty(database.db, 'late'),
-      async () => disableBinding(database.db, bindingsOf(registry)[0]?.id ?? (0 as never), 'gone'),
+      async () => {
+        const [binding] = bindingsOf(registry)
+        const gone = { uri: binding?.uri ?? '', reason: 'gone' }
+        await disableBinding(database.db, binding?.id ?? (0 as never), gone)
+      },
     ]) {
       await change()
       expect(await planNow([planFor(newEvent(), bindingsOf(registry))])).toEqual({

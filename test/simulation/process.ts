@@ -93,7 +93,7 @@ export function createProcess(
   const gated: DeliveryLedger = {
     readRegistry: () => call('readRegistry', () => ledger.readRegistry()),
     readRegistryRevision: () => call('readRegistryRevision', () => ledger.readRegistryRevision()),
-    disableBinding: (id, reason) => call('disableBinding', () => ledger.disableBinding(id, reason)),
+    disableBinding: (id, gone) => call('disableBinding', () => ledger.disableBinding(id, gone)),
     planEvents: (request) => call('planEvents', () => ledger.planEvents(request)),
     claimDue: (request) => call('claimDue', () => ledger.claimDue(request)),
     settleDeliveries: (request) => call('settleDeliveries', () => ledger.settleDeliveries(request)),

@@ -249,9 +249,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       }
     },
     readRegistryRevision: async () => revision,
-    async disableBinding(id, reason) {
+    async disableBinding(id, { uri, reason }) {
       const binding = bindings.get(id)
-      if (binding === undefined || binding.disabledReason !== null) return
+      if (binding?.uri !== uri || binding.disabledReason !== null) return
       bindings.set(id, { ...binding, disabledReason: reason })
       revision += 1
     },

@@ -15,7 +15,7 @@ import { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type 
 export interface DeliveryLedger {
   readRegistry(): Promise<Registry>
   readRegistryRevision(): Promise<number>
-  disableBinding(id: BindingId, reason: string): Promise<void>
+  disableBinding(id: BindingId, gone: { readonly uri: string; readonly reason: string }): Promise<void>
   planEvents(request: PlanRequest): Promise<PlanResult>
   claimDue(request: ClaimRequest): Promise<readonly InFlightDelivery[]>
   settleDeliveries(request: {
@@ -52,7 +52,7 @@ export function createDeliveryLedger(db: Database): DeliveryLedger {
   return {
     readRegistry: () => readRegistry(db),
     readRegistryRevision: () => readRegistryRevision(db),
-    disableBinding: (id, reason) => disableBinding(db, id, reason),
+    disableBinding: (id, gone) => disableBinding(db, id, gone),
     planEvents: (request) => planEvents(db, request),
     claimDue: (request) => claimDue(db, request),
     settleDeliveries: (request) => settleDeliveries(db, request),

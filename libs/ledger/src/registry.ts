@@ -56,12 +56,21 @@ export async function bumpRegistry(transaction: Queryable): Promise<void> {
 const DISABLE_BINDING = `
   update bindings b set disabled_reason = $2
     from relying_parties p
-   where b.id = $1 and b.disabled_reason is null and p.id = b.relying_party_id
+   where b.id = $1 and b.uri = $3 and b.disabled_reason is null and p.id = b.relying_party_id
   returning p.id, p.issuer, p.client_id as "clientId", b.endpoint`
 const TOUCH_RELYING_PARTY = 'update relying_parties set revision = $2, updated_at = now() where id = $1'
 
-/** Stops sending to a binding until its owner registers it again; audited as our own doing. @param reason in words, for its owner. */
-export async function disableBinding(db: Database, id: BindingId, reason: string): Promise<void> {
+/**
+ * Stops sending to a binding until its owner registers it again; audited as our own doing. Where its owner gave it another
+ * address meanwhile nothing is done: that one did not say so.
+ *
+ * @param uri where it was told that it is gone. @param reason in words, for its owner.
+ */
+export async function disableBinding(
+  db: Database,
+  id: BindingId,
+  { uri, reason }: { uri: string; reason: string },
+): Promise<void> {
   await withTransaction(db, async (transaction) => {
     const revision = await lockRegistry(transaction)
     const { rows } = await transaction.query<{
@@ -69,7 +78,7 @@ export async function disableBinding(db: Database, id: BindingId, reason: string
       issuer: IssuerName
       clientId: ClientId
       endpoint: string
-    }>({ name: 'disable_binding', text: DISABLE_BINDING, values: [id, reason] })
+    }>({ name: 'disable_binding', text: DISABLE_BINDING, values: [id, reason, uri] })
     const [party] = rows
     if (party === undefined) return
     await transaction.query({

@@ -325,6 +325,32 @@ describe('what cannot be sent', () => {
     expect(posted).toHaveLength(1)
   })
 
+  test.each<[string, Answer]>([
+    ['is gone (410)', response(410)],
+    ['may not be dialled', { kind: 'not_allowed', detail: 'private' }],
+  ])('an endpoint that %s is given up on only if it is what is registered now', async (_, last) => {
+    const moved = { ...BINDING, uri: 'https://moved.example/logout' }
+    let binding = BINDING
+    const asked: string[] = []
+    const { run } = rig([], {
+      binding: () => binding,
+      catchUp: async () => {
+        binding = moved
+      },
+      post: async ({ binding: { uri } }) => {
+        asked.push(uri)
+        return uri === moved.uri ? response(200) : last
+      },
+    })
+    expect(await run()).toMatchObject({ settlement: { state: 'acknowledged' }, uri: moved.uri })
+    expect(asked).toEqual([BINDING.uri, moved.uri])
+    // Registered anew without a change, it has said its last word once.
+    binding = moved
+    const same = rig([last], { binding: () => structuredClone(moved) })
+    expect(await same.run()).toMatchObject({ settlement: { state: 'dead_lettered' }, uri: moved.uri })
+    expect(same.posted).toHaveLength(1)
+  })
+
   test('while nobody can look it up it is not given up on', async () => {
     const round = await rig([], {
       binding: () => undefined,

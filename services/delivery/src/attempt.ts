@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import {
   type Answer,
   type AttemptOutcome,
@@ -5,6 +6,7 @@ import {
   CLIENT_REMOVED,
   classify,
   DEFAULT_RETRY_POLICY,
+  disablesBinding,
   hasLapsed,
   type InFlightDelivery,
   type IssuerName,
@@ -44,10 +46,17 @@ export interface AttemptDeps {
 /** What one round of attempts came to: what to record, and what the last of them meant; null when there was no need for any. */
 export interface Round extends Settled {
   readonly outcome: AttemptOutcome | null
+  /** Where the last of them went; null when it went nowhere. */
+  readonly uri: string | null
+}
+
+/** One attempt, with where it went; null where nothing could be sent. */
+interface Try extends AttemptRecord {
+  readonly uri: string | null
 }
 
 /** What telling an RP came to; `jti` of the token it was sent, if any. */
-type Told = Pick<AttemptRecord, 'outcome' | 'jti'>
+type Told = Pick<Try, 'outcome' | 'jti' | 'uri'>
 
 /**
  * Attempts one delivery: mints a token, POSTs it, and decides what follows. A fresh delivery has two quick retries, until
@@ -61,11 +70,11 @@ class TryAgain extends Error {}
 export function createAttempt(deps: AttemptDeps): Attempt {
   const { now, random } = deps
 
-  async function once(delivery: InFlightDelivery, number: number): Promise<AttemptRecord> {
+  async function once(delivery: InFlightDelivery, number: number): Promise<Try> {
     const startedAt = now()
     const startedMs = performance.now()
-    const { jti, outcome } = await tell(delivery, startedAt)
-    return { number, startedAt, durationMs: performance.now() - startedMs, outcome, jti }
+    const { jti, uri, outcome } = await tell(delivery, startedAt)
+    return { number, startedAt, durationMs: performance.now() - startedMs, outcome, jti, uri }
   }
 
   /** Where to send it; or why there is nowhere, as far as is known. */
@@ -82,12 +91,32 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       try {
         await deps.catchUp()
       } catch (error) {
-        return { outcome: unready(error), jti: null }
+        return { outcome: unready(error), jti: null, uri: null }
       }
       endpoint = endpointOf(delivery)
-      if ('kind' in endpoint) return { outcome: endpoint, jti: null }
+      if ('kind' in endpoint) return { outcome: endpoint, jti: null, uri: null }
     }
     const { binding } = endpoint
+    const told = await tellAt(binding, delivery, startedAt)
+    if (told.outcome.kind !== 'undeliverable' && !disablesBinding(told.outcome)) return told
+    // A last word, but perhaps of an endpoint that its owner has registered anew since our copy was read: then that one is told.
+    const newer = await newerThan(binding, delivery)
+    return newer === null ? told : tellAt(newer, delivery, startedAt)
+  }
+
+  /** The binding as it is by now, if that is another and can be told. */
+  async function newerThan(binding: Binding, delivery: InFlightDelivery): Promise<Binding | null> {
+    try {
+      await deps.catchUp()
+    } catch {
+      // What is known has to do.
+      return null
+    }
+    const endpoint = endpointOf(delivery)
+    return 'kind' in endpoint || isDeepStrictEqual(endpoint.binding, binding) ? null : endpoint.binding
+  }
+
+  async function tellAt(binding: Binding, delivery: InFlightDelivery, startedAt: Date): Promise<Told> {
     const jti = deps.newJti()
     let token: string
     let tls: TlsIdentity | null
@@ -97,11 +126,11 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       const signed = await deps.sign(binding.issuer, binding.algorithm, claims)
       token = await deps.encrypter.encrypt(signed, binding, tls)
     } catch (error) {
-      return { outcome: unready(error), jti: null }
+      return { outcome: unready(error), jti: null, uri: null }
     }
     const outcome = classify(await deps.post({ binding, token, tls }), now())
     if (outcome.kind === 'refused') deps.encrypter.refused(binding)
-    return { outcome, jti }
+    return { outcome, jti, uri: binding.uri }
   }
 
   return async (delivery, stopping) => {
@@ -110,6 +139,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
         id: delivery.id,
         attempts: [],
         outcome: null,
+        uri: null,
         settlement: { state: 'lapsed' },
         counts: delivery,
       }
@@ -121,20 +151,20 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       delivery.attempts === 0 && quicklyRetryable(first.outcome) && !paced && !stopping.aborted
         ? await withQuickRetries(first, (number) => once(delivery, number), stopping)
         : [first]
-    const { outcome } = attempts.at(-1) ?? first
+    const { outcome, uri } = attempts.at(-1) ?? first
     // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
     const policy = deps.binding(delivery.bindingId)?.retry ?? DEFAULT_RETRY_POLICY
     const settlement = settle(delivery, outcome, policy, now(), random())
-    return { id: delivery.id, attempts, outcome, settlement, counts: delivery }
+    return { id: delivery.id, attempts, outcome, uri, settlement, counts: delivery }
   }
 }
 
 /** What followed a first attempt that failed for a reason which may pass in a second; the first is among it. */
 async function withQuickRetries(
-  first: AttemptRecord,
-  attempt: (number: number) => Promise<AttemptRecord>,
+  first: Try,
+  attempt: (number: number) => Promise<Try>,
   stopping: AbortSignal,
-): Promise<readonly AttemptRecord[]> {
+): Promise<readonly Try[]> {
   const attempts = [first]
   try {
     await pRetry(

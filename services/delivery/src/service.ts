@@ -145,11 +145,11 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       observe(round)
       const usual = recorded && round.settlement.state === 'acknowledged'
       if (!usual || log.isLevelEnabled('debug')) logRound(log, delivery, round, recorded)
-      if (recorded && round.outcome !== null && disablesBinding(round.outcome)) {
-        await ledger.disableBinding(
-          delivery.bindingId,
-          'the endpoint answered 410 Gone; register it again to enable it',
-        )
+      if (recorded && round.outcome !== null && round.uri !== null && disablesBinding(round.outcome)) {
+        await ledger.disableBinding(delivery.bindingId, {
+          uri: round.uri,
+          reason: 'the endpoint answered 410 Gone; register it again to enable it',
+        })
       }
     },
     onBreaker: (bindingId, state) => breakers.note(bindingId, state),
