@@ -48,6 +48,7 @@ const misconfigured = (status: number, said: Said = NOTHING_SAID): AttemptOutcom
   status,
   ...said,
 })
+const NO_KEY: AttemptOutcome = { kind: 'undeliverable', reason: 'no_encryption_key', detail: 'none fits' }
 const waitMs = (settlement: Settlement) =>
   settlement.state === 'pending' ? settlement.dueAt.getTime() - NOW.getTime() : null
 
@@ -72,8 +73,9 @@ describe('settle', () => {
     { kind: 'refused' as const, outcome: refused(501) },
     { kind: 'misconfigured' as const, outcome: misconfigured(401) },
     { kind: 'misconfigured' as const, outcome: misconfigured(302) },
+    { kind: 'no_encryption_key' as const, outcome: NO_KEY },
   ])(
-    '$outcome.status gets three more attempts within about ten minutes, then is dead as $kind',
+    '$outcome.kind $outcome.status gets three more attempts within about ten minutes, then is dead as $kind',
     ({ kind, outcome }) => {
       const waits = [0, 1, 2].map((refusals) =>
         waitMs(settle({ ...UNTRIED, refusals }, outcome, NO_JITTER, NOW, 0.5)),
@@ -101,7 +103,6 @@ describe('settle', () => {
     'binding_disabled',
     'client_key_unreadable',
     'client_removed',
-    'no_encryption_key',
     'no_signing_key',
     'sid_required',
   ] as const)('what is undeliverable is dead at once, with its reason: %s', (reason) => {

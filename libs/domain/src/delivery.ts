@@ -88,11 +88,20 @@ function settleByOutcome(
   now: Date,
   random: number,
 ): Settlement {
+  const refused = (reason: DeadLetterReason): Settlement => {
+    const delayMs = policy.refusedScheduleMs[refusals]
+    if (delayMs === undefined) return { state: 'dead_lettered', reason }
+    const waitMs = jittered(delayMs, policy.jitter, random)
+    return { state: 'pending', dueAt: after(now, waitMs), retries, refusals: refusals + 1 }
+  }
   switch (outcome.kind) {
     case 'acknowledged':
       return { state: 'acknowledged', level: outcome.level }
-    case 'undeliverable':
-      return { state: 'dead_lettered', reason: outcome.reason }
+    case 'undeliverable': {
+      // What an RP publishes passes like its refusals do: a deployment of its may show an empty key set for a moment.
+      const ofThePeer = outcome.reason === 'no_encryption_key'
+      return ofThePeer ? refused(outcome.reason) : { state: 'dead_lettered', reason: outcome.reason }
+    }
     case 'unavailable': {
       const delayMs = policy.scheduleMs[retries]
       if (delayMs === undefined) return { state: 'dead_lettered', reason: 'attempts_exhausted' }
@@ -103,10 +112,7 @@ function settleByOutcome(
     case 'refused':
     case 'misconfigured': {
       if (disablesBinding(outcome)) return { state: 'dead_lettered', reason: 'endpoint_gone' }
-      const delayMs = policy.refusedScheduleMs[refusals]
-      if (delayMs === undefined) return { state: 'dead_lettered', reason: outcome.kind }
-      const waitMs = jittered(delayMs, policy.jitter, random)
-      return { state: 'pending', dueAt: after(now, waitMs), retries, refusals: refusals + 1 }
+      return refused(outcome.kind)
     }
   }
 }
