@@ -11,6 +11,7 @@ const BINDING = {
   iss: 'https://idp.example',
   uri: 'https://rp.example/logout',
   allowedNetworks: [],
+  tls: null,
   encryption: { alg: 'ECDH-ES', enc: 'A128GCM', jwks: null, jwksUri: 'https://rp.example/jwks' },
 } as unknown as Binding
 const MINUTE = 60_000
@@ -97,6 +98,24 @@ describe('the key set at a jwks_uri', () => {
     pass(MINUTE)
     expect(await kid()).toBe('c')
   })
+})
+
+test('what one relying party trusts and shows is not used for another', async () => {
+  const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' })
+  const encrypter = createEncrypter({
+    nowMs: () => 0,
+    fetch: async (_uri, { tls }) =>
+      tls === null
+        ? { ok: true, value: { keys: [jwk] } }
+        : { ok: false, detail: 'has a certificate of another CA' },
+  })
+  const tls = { ca: 'another', client: null }
+  const other = { ...BINDING, uri: 'https://rp.example/of-another', tls }
+  const both = await Promise.allSettled([
+    encrypter.encrypt('a.b.c', other, tls),
+    encrypter.encrypt('a.b.c', BINDING, null),
+  ])
+  expect(both.map(({ status }) => status)).toEqual(['rejected', 'fulfilled'])
 })
 
 test('who did not register for it gets the token as it is', async () => {

@@ -1,4 +1,10 @@
-import { type Binding, ClientKeysUnavailableError, NoEncryptionKeyError } from '@curfew/domain'
+import { hash } from 'node:crypto'
+import {
+  type Binding,
+  type BindingTls,
+  ClientKeysUnavailableError,
+  NoEncryptionKeyError,
+} from '@curfew/domain'
 import type { FetchedJson, TlsIdentity } from '@curfew/outbound'
 import { encryptToken } from '@curfew/tokens'
 
@@ -84,8 +90,7 @@ export function createEncrypter({
       const fresh = known.fetchedMs !== null && nowMs() - known.fetchedMs < FRESH_MS && !known.refused
       if (justAsked || (fresh && !anew)) return known
     }
-    const sameOrigin = URL.parse(uri)?.origin === URL.parse(binding.uri)?.origin
-    const how = { allowedNetworks: binding.allowedNetworks, tls: sameOrigin ? tls : null }
+    const how = { allowedNetworks: binding.allowedNetworks, tls: isItsOwn(uri, binding) ? tls : null }
     const answer = fetching.get(name) ?? renew(name, uri, how).finally(() => fetching.delete(name))
     fetching.set(name, answer)
     return answer
@@ -125,7 +130,21 @@ export function createEncrypter({
   }
 }
 
-/** What one RP's networks let us fetch is not another's. */
-function nameOf(uri: string, { allowedNetworks }: Binding): string {
-  return `${uri} ${allowedNetworks.join(',')}`
+/** Whether a key set is where the endpoint is, so that the RP's own TLS is for it too. */
+function isItsOwn(uri: string, binding: Binding): boolean {
+  return URL.parse(uri)?.origin === URL.parse(binding.uri)?.origin
+}
+
+/** What one RP's networks and TLS let us fetch, or keep us from fetching, is not another's. */
+function nameOf(uri: string, binding: Binding): string {
+  const tls = binding.tls !== null && isItsOwn(uri, binding) ? fingerprintOf(binding.tls) : ''
+  return `${uri} ${binding.allowedNetworks.join(',')} ${tls}`
+}
+
+const fingerprints = new WeakMap<BindingTls, string>()
+
+function fingerprintOf(tls: BindingTls): string {
+  const fingerprint = fingerprints.get(tls) ?? hash('sha256', JSON.stringify(tls))
+  fingerprints.set(tls, fingerprint)
+  return fingerprint
 }
