@@ -77,7 +77,11 @@ const AUTH0 = {
   signing_keys: [
     { cert: '-----BEGIN CERTIFICATE-----', pkcs7: '-----BEGIN PKCS7-----', subject: '/CN=acme' },
   ],
-  addons: { firebase: { private_key: 'addon-hush', private_key_id: 'k1', client_email: 'a@b.example' } },
+  addons: {
+    firebase: { private_key: 'addon-hush', private_key_id: 'k1', client_email: 'a@b.example' },
+    azure_blob: { accountName: 'acme', storageAccessKey: 'storage-hush', blob_read: true },
+    wams: { masterkey: 'master-hush' },
+  },
   is_first_party: true,
   oidc_conformant: true,
 }
@@ -238,7 +242,7 @@ describe('what is secret', () => {
   test.each([
     ['Keycloak', KEYCLOAK, ['secret', 'registrationAccessToken', 'client.secret.rotated']],
     ['Ory', ORY, ['client_secret', 'client_secret_expires_at', 'registration_access_token', 'd']],
-    ['Auth0', AUTH0, ['client_secret', 'private_key']],
+    ['Auth0', AUTH0, ['client_secret', 'private_key', 'storageAccessKey', 'masterkey']],
     ['Okta', OKTA, ['client_secret']],
   ])('is left out of a client of %s, and nothing else is', (_product, client, left) => {
     const kept = withoutSecrets(client)

@@ -157,7 +157,7 @@ function asBoolean({ value, pointer }: KnownMember): unknown {
 
 /** Names that end so hold secrets, in all products' spelling. */
 const SECRET_NAME =
-  /(?:secret|secretrotated|secretexpiresat|registrationaccesstoken|privatekey|password|passphrase|saskey)$/
+  /(?:secret|secretrotated|secretexpiresat|registrationaccesstoken|(?:private|secret|master|access|api|sas)key|password|passphrase)$/
 /** Private members of a JWK (RFC 7518 6). */
 const JWK_PRIVATE = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 
