@@ -131,6 +131,12 @@ describe('a private JWK is imported', () => {
     ['with another private part', { alg: 'ES256', jwk: { ...ec, d: pairOf('ES256').privateJwk.d } }, '/jwk'],
     ['with a number that is none', { alg: 'RS256', jwk: { ...rsa, n: 'not base64url!' } }, '/jwk/n'],
     ['of 1024 bits', { alg: 'RS256', jwk: pairOf('RS256', { modulusLength: 1_024 }).privateJwk }, '/jwk/n'],
+    // Whose signature is the padded digest itself: OpenSSL makes and verifies it like any other.
+    [
+      'with an exponent of 1',
+      { alg: 'RS256', jwk: { ...rsa, e: 'AQ', d: 'AQ', dp: 'AQ', dq: 'AQ' } },
+      '/jwk/e',
+    ],
     ['for encryption', { alg: 'ES256', jwk: { ...ec, use: 'enc' } }, '/jwk/use'],
     ['that may only verify', { alg: 'ES256', jwk: { ...ec, key_ops: ['verify'] } }, '/jwk/key_ops'],
     ['with a kid that is no text', { alg: 'ES256', jwk: { ...ec, kid: 7 } }, '/jwk/kid'],

@@ -25,6 +25,8 @@ const PUBLIC_MEMBERS = { RSA: ['n', 'e'], EC: ['crv', 'x', 'y'], OKP: ['crv', 'x
 const PRIVATE_MEMBERS = { RSA: ['d', 'p', 'q', 'dp', 'dq', 'qi'], EC: ['d'], OKP: ['d'] } as const
 const BASE64URL = /^[\w-]+$/
 const KID_LENGTH_MAX = 255
+/** Those of 3, the least exponent of an RSA key (RFC 8017 3.1). */
+const EXPONENT_BITS_MIN = 2
 
 /**
  * Checks a JWK (RFC 7517) that somebody hands us to sign with, or that is said to verify what a signer elsewhere signs.
@@ -80,6 +82,14 @@ function memberFaults(
   if (jwk.oth !== undefined) faults.push({ member: 'oth', detail: 'more than two primes are not supported' })
   if (kty === 'RSA' && typeof jwk.n === 'string' && BASE64URL.test(jwk.n) && bitsOf(jwk.n) < MODULUS_BITS_MIN)
     faults.push({ member: 'n', detail: `must have at least ${MODULUS_BITS_MIN} bits` })
+  // With 1 the signature is the digest: anybody could make it.
+  if (
+    kty === 'RSA' &&
+    typeof jwk.e === 'string' &&
+    BASE64URL.test(jwk.e) &&
+    bitsOf(jwk.e) < EXPONENT_BITS_MIN
+  )
+    faults.push({ member: 'e', detail: 'must be 3 or more' })
   return faults
 }
 
@@ -122,8 +132,8 @@ async function pairFault(
   }
 }
 
-function bitsOf(modulus: string): number {
-  return BigInt(`0x0${Buffer.from(modulus, 'base64url').toString('hex')}`).toString(2).length
+function bitsOf(number: string): number {
+  return BigInt(`0x0${Buffer.from(number, 'base64url').toString('hex')}`).toString(2).length
 }
 
 function picked(jwk: Readonly<Record<string, unknown>>, members: readonly string[]): JWK {
