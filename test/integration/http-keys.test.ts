@@ -77,6 +77,27 @@ describe('a key is generated', () => {
     expect(made.body.thumbprint).toBe(made.body.kid)
   })
 
+  test('by the first relying party that needs one: that is audited too', async () => {
+    const { name, keys } = await issuer()
+    await curfew.client.putRelyingParty(name, 'first', {
+      backchannel_logout_uri: 'https://rp.example/logout',
+      id_token_signed_response_alg: 'ES256',
+    })
+    const [key] = await keys()
+    const audit = await (await curfew.call('GET', '/v1/audit?limit=2')).json()
+    expect(audit).toMatchObject({
+      items: [
+        { action: 'relying_party.created' },
+        {
+          credential: 'curfew',
+          action: 'key.generated',
+          object: `/v1/issuers/${name}/keys/${key?.kid}`,
+          detail: { alg: 'ES256', source: 'generated' },
+        },
+      ],
+    })
+  })
+
   test('and no answer, no line of the log and no audit shows a private part', async () => {
     const { send, name } = await issuer()
     await send('POST', '', { alg: 'ES256' })

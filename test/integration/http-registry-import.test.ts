@@ -64,11 +64,12 @@ describe('an import', () => {
       status: 200,
       body: { dry_run: false, total: 50, created: 50, changed: 0, unchanged: 0 },
     })
-    expect([await revision(), await audited(issuer)]).toEqual([before + 1, 50])
+    // Each of them, and the key that they needed.
+    expect([await revision(), await audited(issuer)]).toEqual([before + 1, 51])
     const next = clients.map((client, index) => (index < 3 ? { ...client, client_name: 'New' } : client))
     expect((await post(linesOf(next))).body).toMatchObject({ created: 0, changed: 3, unchanged: 47 })
     expect((await post(linesOf(next))).body).toMatchObject({ changed: 0, unchanged: 50 })
-    expect([await revision(), await audited(issuer)]).toEqual([before + 2, 53])
+    expect([await revision(), await audited(issuer)]).toEqual([before + 2, 54])
     expect((await curfew.client.getJwks(issuer)).keys).toHaveLength(1)
   })
 

@@ -232,12 +232,18 @@ test.each([
 
 test('every change is audited, without what must not be seen', async () => {
   const { secret = '' } = await put('siem', { url: 'https://siem.example/hook?token=hidden' })
-  await put('siem', { url: 'https://siem.example/hook?token=hidden', enabled: false })
+  await put('siem', {
+    url: 'https://siem.example/hook?token=hidden',
+    enabled: false,
+    allowed_networks: ['10.0.0.0/8'],
+  })
   await curfew.call('POST', '/v1/webhooks/siem/rotate-secret', {})
   expect((await curfew.call('DELETE', '/v1/webhooks/siem')).status).toBe(204)
   expect((await curfew.call('DELETE', '/v1/webhooks/siem')).status).toBe(404)
   const text = await (await curfew.call('GET', '/v1/audit')).text()
-  const { items } = JSON.parse(text) as { items: { action: string; object: string; credential: string }[] }
+  const { items } = JSON.parse(text) as {
+    items: { action: string; object: string; credential: string; detail: object }[]
+  }
   const ours = items.filter(({ object }) => object === '/v1/webhooks/siem')
   expect(ours.map(({ action }) => action)).toEqual([
     'webhook.deleted',
@@ -245,6 +251,7 @@ test('every change is audited, without what must not be seen', async () => {
     'webhook.changed',
     'webhook.created',
   ])
+  expect(ours[2]?.detail).toMatchObject({ enabled: false, allowed_networks: ['10.0.0.0/8'] })
   expect(ours.every(({ credential }) => credential === 'admin')).toBe(true)
   expect(text).not.toContain('hidden')
   expect(text).not.toContain(secret)

@@ -157,9 +157,16 @@ export function openKeyStore(db: Database): {
   return {
     find: (issuer) => findSigningKeys(db, issuer),
     insertFirst: (key, now) =>
-      changeSigningKeys(db, key.issuer, async ({ keys, insert }) => {
+      changeSigningKeys(db, key.issuer, async ({ keys, insert, audit }) => {
         if (keys.some(({ algorithm }) => algorithm === key.algorithm)) return keys
         await insert(key, { publishedAt: now, signsFrom: now })
+        // Nobody asked for it by name: a registration, a probe or a logout needed it.
+        await audit({
+          credential: 'curfew',
+          action: 'key.generated',
+          object: `/v1/issuers/${key.issuer}/keys/${encodeURIComponent(key.kid)}`,
+          detail: { alg: key.algorithm, source: key.source, signs_from: now.toISOString() },
+        })
         const life = { publishedAt: now, signsFrom: now, retiredAt: null, withdrawnAt: null }
         return [...keys, { ...key, ...life, createdAt: now }]
       }),

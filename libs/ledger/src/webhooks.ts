@@ -195,8 +195,14 @@ function valuesOf({ url, types, issuer, allowedNetworks, enabled }: WebhookSetti
 }
 
 /** What is noted of a URL is where it leads: path and query may be a secret of their own. */
-function detailOf({ url, types, issuer, enabled }: WebhookSettings): Readonly<Record<string, unknown>> {
-  return { origin: new URL(url).origin, types, issuer, enabled }
+function detailOf({
+  url,
+  types,
+  issuer,
+  allowedNetworks,
+  enabled,
+}: WebhookSettings): Readonly<Record<string, unknown>> {
+  return { origin: new URL(url).origin, types, issuer, allowed_networks: allowedNetworks, enabled }
 }
 
 async function note(
