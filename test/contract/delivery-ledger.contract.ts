@@ -115,7 +115,7 @@ export function deliveryLedgerContract(
     describe('planning', () => {
       const plan = (
         batch: Parameters<DeliveryLedger['planEvents']>[0]['batch'],
-        { as = worker, revision = registry.revision } = {},
+        { as = worker, revision = registry.revision }: { as?: WorkerId; revision?: number | null } = {},
       ) => ledger.planEvents({ batch, workerId: as, registryRevision: revision, now: NOW })
 
       test('writes an event once, however often it comes, and names the same id with another content', async () => {
@@ -141,6 +141,8 @@ export function deliveryLedgerContract(
         expect(await plan(batch)).toEqual({ ok: false, why: 'registry_changed' })
         expect(await plan(batch, { as: stranger })).toEqual({ ok: false, why: 'worker_lost' })
         expect(await harness.rows()).toEqual([])
+        expect(await plan(batch, { as: stranger, revision: null })).toEqual({ ok: false, why: 'worker_lost' })
+        expect(await plan([planFor(newEvent(), bindings())], { revision: null })).toMatchObject({ ok: true })
         registry = await ledger.readRegistry()
         expect(await plan(batch)).toMatchObject({ ok: true })
       })

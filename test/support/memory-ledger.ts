@@ -126,7 +126,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
 
   function plan({ batch, workerId, registryRevision, now }: PlanRequest): PlanResult {
     if (!workers.has(workerId)) return { ok: false, why: 'worker_lost' }
-    if (registryRevision !== revision) return { ok: false, why: 'registry_changed' }
+    if (registryRevision !== null && registryRevision !== revision)
+      return { ok: false, why: 'registry_changed' }
     const fresh = batch.filter(({ event }) => !events.has(event.id))
     const owed = fresh.flatMap(({ event, target, deliveries: planned }) =>
       planned.map(({ delivery, leased }) => bornRow(delivery, event.lane, target, leased, workerId, now)),

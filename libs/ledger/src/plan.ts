@@ -21,8 +21,11 @@ export interface PlanRequest {
   readonly batch: readonly PlannedEvent[]
   /** Who gets what is born leased. */
   readonly workerId: WorkerId
-  /** Of the registry that the plan was made from. */
-  readonly registryRevision: number
+  /**
+   * Of the registry that the plan was made from; nothing is written where it has changed since. Null: it was read after the
+   * batch came, and has everybody whom the batch can be owed to.
+   */
+  readonly registryRevision: number | null
   readonly now: Date
 }
 
@@ -45,7 +48,7 @@ export type PlanResult =
 // gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = $1 for key share),
-  current as (select from registry_revision where revision = $23),
+  current as (select from registry_revision where $23::bigint is null or revision = $23),
   given as (
     select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
       $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],

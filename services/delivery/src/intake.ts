@@ -49,6 +49,9 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
   const { ledger, log, registry, worker, dispatcher, digest, now } = deps
 
   async function write(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+    // Whether our copy of the registry was read after the batch came. Then it has everybody who was registered before, and goes
+    // on to serve: changes that follow one another faster than it is read would hold up every logout.
+    let readSince = false
     for (;;) {
       const known = registry.current()
       const planned = planBatch(batch, known)
@@ -56,11 +59,15 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       const result = await ledger.planEvents({
         batch: planned,
         workerId,
-        registryRevision: known.revision,
+        registryRevision: readSince ? null : known.revision,
         now: now(),
       })
       if (!result.ok) {
-        await (result.why === 'worker_lost' ? worker.register() : registry.refresh())
+        if (result.why === 'worker_lost') await worker.register()
+        else {
+          await registry.refresh()
+          readSince = true
+        }
         continue
       }
       for (const { event, deliveries } of planned) {

@@ -15,7 +15,7 @@ export interface RegistryCache {
 
 /**
  * Keeps a copy of the registry, at most about `pollMs` behind. Attempts use it as it is, unless it says that there is nobody
- * to tell; a plan is checked against the ledger's own revision as it is written, so an old copy never plans.
+ * to tell; a plan is checked against the ledger's own revision as it is written, so a copy from before an event came never plans it.
  */
 export function createRegistryCache({
   ledger,
@@ -29,7 +29,9 @@ export function createRegistryCache({
   let registry: Registry = { revision: -1, issuers: new Map(), bindings: new Map() }
 
   async function refresh(): Promise<void> {
-    registry = await ledger.readRegistry()
+    const read = await ledger.readRegistry()
+    // One that was asked for earlier may come later.
+    if (read.revision >= registry.revision) registry = read
   }
 
   async function catchUp(): Promise<void> {

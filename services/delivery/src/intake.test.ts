@@ -1,0 +1,87 @@
+import { encodeLogoutEvent } from '@curfew/client'
+import type { EventId, Issuer, LogoutEvent, Sid, Subject, WorkerId } from '@curfew/domain'
+import type { DeliveryLedger, PlanRequest, Registry } from '@curfew/ledger'
+import { createLog } from '@curfew/runtime'
+import { expect, test } from 'vitest'
+import { createIntake } from './intake.ts'
+import { createRegistryCache } from './registry-cache.ts'
+
+// Goal: whoever changes the registry all the time delays nobody's logout. Method: a registry that is another as soon as it
+// was read, before a ledger that takes no plan from one that has changed.
+
+const ISS = 'https://idp.example' as Issuer
+const EVENT = {
+  id: '01938c2e-0000-7000-8000-000000000001' as EventId,
+  iss: ISS,
+  sub: 'alice' as Subject,
+  sid: 's1' as Sid,
+  scope: 'session',
+  reason: 'logout',
+  initiator: null,
+  includeInitiator: false,
+  clients: null,
+  lane: 'interactive',
+  occurredAt: new Date(0),
+  acceptedAt: new Date(0),
+  sessionEndsAt: null,
+} as unknown as LogoutEvent
+const WORKER = 'w1' as WorkerId
+
+function rig() {
+  let revision = 0
+  const plans: PlanRequest[] = []
+  const read = (): Registry => ({ revision: revision++, issuers: new Map([[ISS, []]]), bindings: new Map() })
+  const ledger: Pick<DeliveryLedger, 'planEvents' | 'readRegistry' | 'readRegistryRevision'> = {
+    readRegistry: async () => read(),
+    readRegistryRevision: async () => revision,
+    async planEvents(request) {
+      if (plans.push(request) > 10) throw new Error('nobody would wait for so long')
+      const { registryRevision, batch } = request
+      if (registryRevision !== null && registryRevision !== revision)
+        return { ok: false, why: 'registry_changed' }
+      return { ok: true, planned: new Set(batch.map(({ event }) => event.id)), conflicts: new Set() }
+    },
+  }
+  const log = createLog({ service: 'test', level: 'silent' })
+  const registry = createRegistryCache({ ledger, log, pollMs: 1_000 })
+  const intake = createIntake({
+    ledger,
+    log,
+    registry,
+    worker: { id: () => WORKER } as never,
+    dispatcher: { room: () => 1, free: 1, accept: () => undefined },
+    admit: async () => undefined,
+    onPlanned: () => undefined,
+    check: () => [],
+    digest: () => 'ab',
+    now: () => new Date(0),
+  })
+  return { intake, plans, registry }
+}
+
+test('what was read after an event came is new enough to plan it by, whatever has changed since', async () => {
+  const { intake, plans, registry } = rig()
+  await registry.refresh()
+  const record = { ...encodeLogoutEvent(EVENT, ''), position: '0' }
+  expect(await intake([record])).toEqual([])
+  expect(plans.map(({ registryRevision }) => registryRevision)).toEqual([0, null])
+  // Each event anew: a copy from before it came may lack who was registered by then.
+  await intake([record])
+  expect(plans[2]?.registryRevision).toBe(1)
+})
+
+test('a registry that was read earlier, and comes later, does not take the place of a newer one', async () => {
+  const reads: ((registry: Registry) => void)[] = []
+  const registry = createRegistryCache({
+    ledger: {
+      readRegistry: () => new Promise((resolve) => reads.push(resolve)),
+      readRegistryRevision: async () => 0,
+    },
+    log: createLog({ service: 'test', level: 'silent' }),
+    pollMs: 1_000,
+  })
+  const both = [registry.refresh(), registry.refresh()]
+  for (const revision of [2, 1]) reads.pop()?.({ revision, issuers: new Map(), bindings: new Map() })
+  await Promise.all(both)
+  expect(registry.current().revision).toBe(2)
+})
