@@ -1,6 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { type ClientId, type IssuerName, SIGNING_ALGORITHMS } from '@curfew/domain'
-import { changeSigningKeys, findSigningKeys, listSealed, openKeyStore, replaceSealed } from '@curfew/ledger'
+import {
+  changeSigningKeys,
+  findRelyingParty,
+  findSigningKeys,
+  listSealed,
+  openKeyStore,
+  putRelyingParties,
+  replaceSealed,
+} from '@curfew/ledger'
 import { rewrapSecrets } from '@curfew/standalone'
 import {
   createClientKeySealer,
@@ -124,4 +132,18 @@ test('a secret that is stored anew after it was read is left as it is', async ()
   await registerParty(db, owner.clientId, { tls })
   expect(await replaceSealed(db, read, 'the one that was there')).toBe(false)
   expect(await listSealed(db, { after: null, limit: 1 })).toEqual([{ ...read, sealed: anew }])
+})
+
+test('a registration that was read before is not written over what was rewrapped', async () => {
+  const { db } = database
+  const before = await findRelyingParty(db, { issuer: ISSUER, clientId: 'client 1' })
+  if (before === null) throw new Error('it is registered')
+  await rewrapSecrets(database.url, { current: NEW, old: OLD }, () => undefined)
+  // It would bring the key under the old master key back, after the run that took the last of them away.
+  const { revision, createdAt: _, updatedAt: __, ...draft } = before
+  const audit = () => ({ credential: 'test', action: 'test', object: '/', detail: {} })
+  const put = { issuer: before.issuer, drafts: [{ ...draft, clientName: 'New' }], audit }
+  const expected = new Map([[before.clientId as string, revision]])
+  expect(await putRelyingParties(db, { ...put, expected })).toEqual({ ok: false, conflict: 'stale' })
+  expect(await closedTo(NEW, null)).toBe(0)
 })

@@ -43,8 +43,12 @@ export async function listSealed(
   return rows
 }
 
+// A change of the registry: who read the registration before, and keeps its key, must not bring the old text back.
 const REPLACE_CLIENT_KEY = `
-  update relying_parties set settings = jsonb_set(settings, '{tls,sealed_client_key}', to_jsonb($4::text))
+  with changed as (update registry_revision set revision = revision + 1 returning revision)
+  update relying_parties
+     set settings = jsonb_set(settings, '{tls,sealed_client_key}', to_jsonb($4::text)), revision = changed.revision
+    from changed
    where issuer = $1 and client_id = $2 and settings #>> '{tls,sealed_client_key}' = $3`
 const REPLACE_SIGNING_KEY = `
   update signing_keys set sealed_private_key = $4 where issuer = $1 and kid = $2 and sealed_private_key = $3`
