@@ -182,6 +182,11 @@ describe('a registration for encrypted tokens', () => {
     ['no key', { id_token_encrypted_response_alg: 'RSA-OAEP' }, '/jwks_uri'],
     ['a key of another type', { id_token_encrypted_response_alg: 'RSA-OAEP', ...keys(EC) }, '/jwks'],
     [
+      'a key that is no point of its curve',
+      { id_token_encrypted_response_alg: 'ECDH-ES', ...keys(EC) },
+      '/jwks',
+    ],
+    [
       'a key for signatures',
       { id_token_encrypted_response_alg: 'ECDH-ES', ...keys({ ...EC, use: 'sig' }) },
       '/jwks',

@@ -1,3 +1,4 @@
+import { createPublicKey, type JsonWebKeyInput } from 'node:crypto'
 import {
   type EncryptionAlgorithm,
   LOGOUT_TOKEN_TYPE,
@@ -7,6 +8,8 @@ import {
 import { CompactEncrypt, importJWK, type JWK } from 'jose'
 
 const MODULUS_BYTES_MIN = 256
+/** A key set of thousands would take time from everybody else's tokens. */
+const KEYS_TRIED_MAX = 16
 const CURVES: readonly unknown[] = ['P-256', 'P-384', 'P-521', 'X25519']
 /** What a key may be used for, in the words of RFC 7517 4.3, if it is to be encrypted to. */
 const OPERATIONS = ['encrypt', 'wrapKey', 'deriveKey', 'deriveBits']
@@ -19,7 +22,9 @@ export function findEncryptionKey(jwks: unknown, alg: EncryptionAlgorithm): JWK 
   const { keys } = Object(jwks) as { readonly keys?: unknown }
   if (!Array.isArray(keys)) return null
   const fitting = keys.filter((key): key is JWK => isFitting(key, alg))
-  return fitting.find((key) => key.use === 'enc' || key.alg === alg) ?? fitting[0] ?? null
+  const saysSo = Map.groupBy(fitting, ({ use, alg: of }) => use === 'enc' || of === alg)
+  const inOrder = [...(saysSo.get(true) ?? []), ...(saysSo.get(false) ?? [])]
+  return inOrder.slice(0, KEYS_TRIED_MAX).find(isPublicKey) ?? null
 }
 
 function isFitting(key: unknown, alg: EncryptionAlgorithm): boolean {
@@ -27,8 +32,25 @@ function isFitting(key: unknown, alg: EncryptionAlgorithm): boolean {
   if (use !== undefined && use !== 'enc') return false
   if (of !== undefined && of !== alg) return false
   if (Array.isArray(operations) && !operations.some((each) => OPERATIONS.includes(each))) return false
-  if (!alg.startsWith('RSA')) return (kty === 'EC' || kty === 'OKP') && CURVES.includes(crv)
-  return kty === 'RSA' && typeof n === 'string' && Buffer.from(n, 'base64url').length >= MODULUS_BYTES_MIN
+  return alg.startsWith('RSA')
+    ? kty === 'RSA' && typeof n === 'string' && Buffer.from(n, 'base64url').length >= MODULUS_BYTES_MIN
+    : (kty === 'EC' || kty === 'OKP') && CURVES.includes(crv)
+}
+
+/** Whether its numbers are a key: a point that is not on its curve is found out when it is registered, not at the first logout. */
+function isPublicKey(key: JWK): boolean {
+  try {
+    createPublicKey({ key: bareOf(key) as JsonWebKeyInput['key'], format: 'jwk' })
+    return true
+  } catch {
+    // None that could be encrypted to.
+    return false
+  }
+}
+
+/** Only what the key is: what it says besides is looked at elsewhere. */
+function bareOf({ kty, crv, x, y, n, e }: JWK): JWK {
+  return (kty === 'RSA' ? { kty, n, e } : { kty, crv, x, ...(y !== undefined && { y }) }) as JWK
 }
 
 /**
@@ -45,9 +67,7 @@ export async function encryptToken(
 ): Promise<string> {
   const key = findEncryptionKey(jwks, alg)
   if (key === null) throw new NoEncryptionKeyError(`none of its keys is for ${alg}`)
-  // Only what the key is: what it says besides has been looked at.
-  const { kty, crv, x, y, n, e, kid } = key
-  const bare = kty === 'RSA' ? { kty, n, e } : { kty, crv, x, ...(y !== undefined && { y }) }
+  const { kty, kid } = key
   try {
     return await new CompactEncrypt(new TextEncoder().encode(token))
       .setProtectedHeader({
@@ -58,7 +78,7 @@ export async function encryptToken(
         iss,
         ...(typeof kid === 'string' && { kid }),
       })
-      .encrypt(await importJWK(bare as JWK, alg))
+      .encrypt(await importJWK(bareOf(key), alg))
   } catch (error) {
     const named = typeof kid === 'string' ? ` ${kid}` : ''
     throw new NoEncryptionKeyError(`its key${named} is no ${kty} key that ${alg} can encrypt to`, {

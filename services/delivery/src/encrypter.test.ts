@@ -100,6 +100,17 @@ describe('the key set at a jwks_uri', () => {
   })
 })
 
+test('of several keys one that cannot be used is passed over', async () => {
+  const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' })
+  const broken = { kty: 'EC', crv: 'P-256', x: 'AA', y: 'AA', use: 'enc', kid: 'broken' }
+  const encrypter = createEncrypter({
+    nowMs: () => 0,
+    fetch: async () => ({ ok: true, value: { keys: [broken, { ...jwk, kid: 'good' }] } }),
+  })
+  const [header = ''] = (await encrypter.encrypt('a.b.c', BINDING, null)).split('.')
+  expect(JSON.parse(Buffer.from(header, 'base64url').toString('utf8'))).toMatchObject({ kid: 'good' })
+})
+
 test('what one relying party trusts and shows is not used for another', async () => {
   const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' })
   const encrypter = createEncrypter({
