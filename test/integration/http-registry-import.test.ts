@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { Imported, ImportFault } from '@curfew/client'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -168,6 +169,13 @@ describe('an import', () => {
     for (const text of ['', '\n\n']) expect((await post(text)).status).toBe(400)
     expect((await curfew.call('POST', `${path}/import`, {})).status).toBe(415)
     expect((await post('{}\n'.repeat(20_001))).status).toBe(413)
+    // Millions of lines are not even read: in one process with it, logouts would wait.
+    const delay = monitorEventLoopDelay({ resolution: 10 })
+    const many = '1\n'.repeat(16_000_000)
+    delay.enable()
+    expect((await post(many)).status).toBe(413)
+    delay.disable()
+    expect(delay.max / 1e6).toBeLessThan(2_000)
   })
 
   test('of thousands is done within seconds', async () => {

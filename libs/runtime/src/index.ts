@@ -23,7 +23,7 @@ export {
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
 export { createHttpServer, type HttpServer, httpService, type RouteAccess } from './http-server.ts'
-export type { BodyLine } from './json-body.ts'
+export { type BodyLine, NDJSON_LINES_MAX } from './json-body.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 export {
   createLog,

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Fault, ProblemError } from './problem.ts'
 
@@ -10,6 +11,11 @@ const SUSPICIOUS = /\\u(?:0000|[dD][89a-fA-F])/
 export type BodyType = 'application/json' | 'application/merge-patch+json' | 'application/x-ndjson'
 
 const BODY_TYPES = ['application/json', 'application/merge-patch+json', 'application/x-ndjson'] as const
+
+/** Most lines of an NDJSON body; those that are empty count too, ten to one. */
+export const NDJSON_LINES_MAX = 20_000
+/** Lines that are read at a stretch: others, in the same process, get in between. */
+const BREATH = 500
 
 /** One line of an NDJSON body that is not empty, by its number from 1: what it says, or what is wrong with it. */
 export type BodyLine =
@@ -50,7 +56,25 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
     return read
   }
 
-  function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): unknown {
+  async function readLines(request: FastifyRequest, text: string): Promise<readonly BodyLine[]> {
+    const lines: BodyLine[] = []
+    let line = 0
+    for (let start = 0; start < text.length; ) {
+      const end = text.indexOf('\n', start)
+      const each = text.slice(start, end === -1 ? text.length : end)
+      start = end === -1 ? text.length : end + 1
+      line += 1
+      if (line % BREATH === 0) await setImmediate()
+      if (line > NDJSON_LINES_MAX * 10) throw tooManyLines()
+      if (each.trim() === '') continue
+      if (lines.length === NDJSON_LINES_MAX) throw tooManyLines()
+      const { cause: _, ...result } = { cause: null, ...read(request, each) }
+      lines.push({ line, ...result })
+    }
+    return lines
+  }
+
+  async function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): Promise<unknown> {
     const encoding = request.headers['content-encoding'] ?? 'identity'
     if (encoding !== 'identity') {
       throw new ProblemError({
@@ -66,13 +90,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
     } catch (cause) {
       throw invalid({ pointer: '', detail: 'is not UTF-8' }, cause)
     }
-    if (type === 'application/x-ndjson') {
-      return text.split('\n').flatMap((each, index): readonly BodyLine[] => {
-        if (each.trim() === '') return []
-        const { cause: _, ...result } = { cause: null, ...read(request, each) }
-        return [{ line: index + 1, ...result }]
-      })
-    }
+    if (type === 'application/x-ndjson') return readLines(request, text)
     const result = read(request, text)
     if ('fault' in result) throw invalid(result.fault, result.cause)
     return result.value
@@ -88,6 +106,13 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
 /** The refusal of a body of another type than the route takes. */
 export function unsupported(request: FastifyRequest): ProblemError {
   return new ProblemError({ status: 415, detail: `Send the body as ${acceptedBy(request).join(' or ')}.` })
+}
+
+function tooManyLines(): ProblemError {
+  return new ProblemError({
+    status: 413,
+    detail: `A body may have ${NDJSON_LINES_MAX} lines. Send several.`,
+  })
 }
 
 function invalid(fault: Fault, cause?: unknown): ProblemError {

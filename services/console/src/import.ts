@@ -9,7 +9,14 @@ import {
   type RelyingPartyDraft,
   takenUris,
 } from '@curfew/ledger'
-import { type BodyLine, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import {
+  type BodyLine,
+  callerOf,
+  type HttpServer,
+  NDJSON_LINES_MAX,
+  ProblemError,
+  type RouteAccess,
+} from '@curfew/runtime'
 import { Type } from 'typebox'
 import { NDJSON } from './export.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
@@ -27,7 +34,6 @@ import {
 
 const WRITE = { scope: 'clients:write', reach: 'path', accepts: [NDJSON] } satisfies RouteAccess<Scope>
 const BODY_BYTES_MAX = 32 * 1024 * 1024
-const LINES_MAX = 20_000
 /** Most faults that an answer lists. */
 const FAULTS_MAX = 1_000
 const TRIES_MAX = 5
@@ -55,7 +61,7 @@ export function registerImport(server: HttpServer, deps: RegistrationDeps & { re
         querystring: Type.Object({
           dry_run: Type.Boolean({ default: false, description: 'Check, and change nothing.' }),
         }),
-        body: Type.Unknown({ description: `Up to ${LINES_MAX} lines and ${BODY_BYTES_MAX} bytes.` }),
+        body: Type.Unknown({ description: `Up to ${NDJSON_LINES_MAX} lines and ${BODY_BYTES_MAX} bytes.` }),
         response: { 200: Imported },
       },
     },
@@ -64,8 +70,6 @@ export function registerImport(server: HttpServer, deps: RegistrationDeps & { re
       const { dry_run: dryRun } = request.query
       if (lines.length === 0)
         throw refused([{ line: 1, client_id: null, pointer: '', detail: 'is empty' }], 0)
-      if (lines.length > LINES_MAX)
-        throw new ProblemError({ status: 413, detail: `A body may have ${LINES_MAX} lines. Send several.` })
       for (let tries = 0; tries < TRIES_MAX; tries++) {
         const issuer = await issuerOr404(db, request.params.issuer)
         const { found, drafts } = await check(deps, issuer, lines)
