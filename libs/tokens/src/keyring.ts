@@ -100,6 +100,12 @@ export function createKeyring({
     return answer
   }
 
+  /** As `ask`, but not what was asked before. */
+  async function askAnew(issuer: IssuerName): Promise<Copy> {
+    await asking.get(issuer)?.catch(() => undefined)
+    return ask(issuer)
+  }
+
   function copyOf(issuer: IssuerName): Copy | Promise<Copy> {
     const copy = copies.get(issuer)
     const nowMs = now().getTime()
@@ -159,7 +165,8 @@ export function createKeyring({
     const neededMs = now().getTime()
     const known = await copyOf(issuer)
     // Another process may have stored one since.
-    const copy = current(known, algorithm) !== null || known.fetchedMs >= neededMs ? known : await ask(issuer)
+    const copy =
+      current(known, algorithm) !== null || known.fetchedMs >= neededMs ? known : await askAnew(issuer)
     const key = current(copy, algorithm) ?? current(await make(copy, issuer, algorithm), algorithm)
     if (key !== null) return open(key)
     throw new SigningKeyError(`${issuer} has no ${algorithm} key that signs now`)

@@ -115,7 +115,7 @@ async function fetchPublished(
     readonly jwks_uri?: unknown
   }
   if (issuer !== iss) {
-    const what = `The discovery document says issuer ${String(issuer).slice(0, 200)}, and ${iss} is registered here. It must be the same, byte for byte.`
+    const what = `The discovery document says issuer ${(JSON.stringify(issuer) ?? 'nothing').slice(0, 200)}, and ${iss} is registered here. It must be the same, byte for byte.`
     return wrong(what, 'Register the iss that is in ID tokens.')
   }
   if (typeof uri !== 'string')

@@ -85,3 +85,19 @@ test('a registry that was read earlier, and comes later, does not take the place
   await Promise.all(both)
   expect(registry.current().revision).toBe(2)
 })
+
+test('a database that was restored, and counts from less, is believed', async () => {
+  let revision = 9
+  const registry = createRegistryCache({
+    ledger: {
+      readRegistry: async () => ({ revision, issuers: new Map(), bindings: new Map() }),
+      readRegistryRevision: async () => revision,
+    },
+    log: createLog({ service: 'test', level: 'silent' }),
+    pollMs: 1_000,
+  })
+  await registry.refresh()
+  revision = 3
+  await registry.refresh()
+  expect(registry.current().revision).toBe(3)
+})

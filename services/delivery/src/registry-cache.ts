@@ -27,11 +27,16 @@ export function createRegistryCache({
   pollMs: number
 }): RegistryCache {
   let registry: Registry = { revision: -1, issuers: new Map(), bindings: new Map() }
+  let asked = 0
+  let answered = 0
 
   async function refresh(): Promise<void> {
+    const asking = ++asked
     const read = await ledger.readRegistry()
-    // One that was asked for earlier may come later.
-    if (read.revision >= registry.revision) registry = read
+    // One that was asked for earlier may come later. By its number it could not be told: a restored database counts anew.
+    if (asking < answered) return
+    answered = asking
+    registry = read
   }
 
   async function catchUp(): Promise<void> {
