@@ -145,7 +145,7 @@ test('the master key is replaced, and who has both keys reads on', async () => {
   expect(done.stdout + done.stderr + wrong.stderr).not.toContain(env.CURFEW_MASTER_KEY)
 })
 
-test('curfew up over its own database takes a new master key as it starts', {
+test('curfew up over its own database takes a new master key as it starts; with one that opens nothing, what comes waits', {
   timeout: 120_000,
 }, async () => {
   const dataFolder = await processes.dataFolder()
@@ -153,6 +153,17 @@ test('curfew up over its own database takes a new master key as it starts', {
   const { adminKey } = first
   await first.client.putIssuer('main', { iss: 'https://idp.example' })
   const { kid } = await first.client.addKey('main', { alg: 'ES256' })
+  let told = 0
+  const shop = createServer((_request, response) => {
+    told += 1
+    response.end()
+  }).listen(0, '127.0.0.1')
+  await once(shop, 'listening')
+  await first.client.putRelyingParty('main', 'shop', {
+    backchannel_logout_uri: `http://127.0.0.1:${(shop.address() as AddressInfo).port}/`,
+    id_token_signed_response_alg: 'ES256',
+    curfew: { allowed_networks: ['127.0.0.0/8'] },
+  })
   const stop = async ({ process }: typeof first) => {
     process.signal('SIGTERM')
     expect((await process.exit()).code).toBe(0)
@@ -165,9 +176,14 @@ test('curfew up over its own database takes a new master key as it starts', {
 
   const wrong = await start({})
   expect(await wrong.client.readiness()).toMatchObject({ away: ['master-key'] })
+  const { id } = await wrong.client.postLogoutEvent({ iss: 'https://idp.example', sub: 'alice' })
+  await expect(wrong.client.getLogoutEvent(id, { wait: 1 })).rejects.toThrow()
   await stop(wrong)
   const both = await start({ CURFEW_MASTER_KEY_OLD: made })
   expect(await both.client.readiness()).toMatchObject({ away: [] })
+  const event = await both.client.getLogoutEvent(id, { wait: 20 })
+  expect([event.deliveries.map(({ state }) => state), told]).toEqual([['acknowledged'], 1])
+  shop.close()
   await stop(both)
   const last = await start({})
   expect(await last.client.readiness()).toMatchObject({ away: [] })

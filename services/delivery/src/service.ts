@@ -71,6 +71,8 @@ const SETTLE_BATCH = 500
 const HELD_MAX = 10_000
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
+/** Pause between two looks whether there is a database, and keys that can be opened, in milliseconds. */
+const ABLE_PAUSE_MS = 1_000
 /** Most that are given up on at once, for each binding and lane. */
 const GIVE_UP_BATCH = 500
 
@@ -187,9 +189,11 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       now,
     })
 
-  await untilLedgerAnswers(
+  await untilAble(
     async () => {
       await registry.refresh()
+      // With a master key that opens nothing, all that is owed would be given up on within minutes.
+      await keyring.check()
       await worker.register()
     },
     { log, stopping },
@@ -228,8 +232,8 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   }
 }
 
-/** Repeats `work` until the ledger takes it: a service may be started before its database. */
-async function untilLedgerAnswers(
+/** Repeats `work` until it succeeds: a service may be started before its database, and with a master key that must be mended first. */
+async function untilAble(
   work: () => Promise<void>,
   { log, stopping }: { log: Log; stopping: AbortSignal },
 ): Promise<void> {
@@ -237,9 +241,11 @@ async function untilLedgerAnswers(
     try {
       return await work()
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ERR_LEDGER_UNAVAILABLE')) throw error
-      log.warn({ event: 'ledger.away', err: error })
-      await sleep(1_000, stopping)
+      const code = error instanceof Error && 'code' in error ? error.code : null
+      if (code === 'ERR_LEDGER_UNAVAILABLE') log.warn({ event: 'ledger.away', err: error })
+      else if (code === 'ERR_SIGNING_KEY') log.error({ event: 'master-key.wrong', err: error })
+      else throw error
+      await sleep(ABLE_PAUSE_MS, stopping)
     }
   }
 }
