@@ -240,6 +240,26 @@ describe('a credential that is bound', () => {
     const wider = { curfew: { allowed_networks: ['10.0.0.0/8', '127.0.0.0/8'] } }
     expect((await call('PATCH', pathOf('inner'), wider, key)).status).toBe(403)
     expect((await call('PATCH', pathOf('inner'), { curfew: { allowed_networks: [] } }, key)).status).toBe(200)
+    // Narrower than its issuer's, it may not go back to those either.
+    await curfew.client.putIssuer('wide', {
+      iss: 'https://wide.example',
+      defaults: { allowed_networks: ['10.0.0.0/8'] },
+    })
+    await call('PUT', pathOf('narrow', 'wide'), {
+      backchannel_logout_uri: uriOf('narrow'),
+      curfew: { allowed_networks: [] },
+    })
+    const owner = curfew.keyBoundTo(
+      {
+        kind: 'clients',
+        issuer: 'wide' as never,
+        iss: 'https://wide.example' as never,
+        clients: new Set(['narrow' as never]),
+      },
+      'clients:write',
+    )
+    const back = await call('PATCH', pathOf('narrow', 'wide'), { curfew: null }, owner)
+    expect([back.status, back.body.errors?.[0]?.pointer]).toEqual([403, '/curfew/allowed_networks'])
     expect((await call('PUT', pathOf('inner'), body, key)).status).toBe(403)
   })
 })

@@ -185,10 +185,15 @@ export function takenFaults(
   }))
 }
 
-/** Which networks somebody adds to those that a relying party may live at. */
-export function addedNetworks({ body, before }: Pick<Registration, 'body' | 'before'>): readonly string[] {
-  const known = before?.settings.allowed_networks ?? []
-  return (body.curfew?.allowed_networks ?? []).filter((network) => !known.includes(network))
+/** Which networks somebody adds to those that a relying party may live at, be it by taking back what narrowed its issuer's. */
+export function addedNetworks({
+  issuer,
+  body,
+  before,
+}: Pick<Registration, 'issuer' | 'body' | 'before'>): readonly string[] {
+  const ofIssuer = issuer.defaults.allowed_networks ?? []
+  const known = before?.settings.allowed_networks ?? ofIssuer
+  return (body.curfew?.allowed_networks ?? ofIssuer).filter((network) => !known.includes(network))
 }
 
 /** What is stored of a registration without faults. */
