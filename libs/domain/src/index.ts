@@ -108,14 +108,16 @@ export {
 export { type Plan, plan } from './plan.ts'
 export {
   type ProbeAnswer,
+  type ProbeCheck,
   type ProbeClaims,
   type ProbeForm,
+  type ProbeReport,
   type ProbeSignature,
   type ProbeSubject,
   probeClaims,
 } from './probe.ts'
 export { type ProbeFacts, type ProbeTls, probeGoesOn, saysNotNow, takenSubject } from './probe-facts.ts'
-export { type ProbeCheck, type ProbeReport, probeReport } from './probe-report.ts'
+export { probeReport } from './probe-report.ts'
 export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
 export type { OutgoingRecord, OutgoingTopic, Publisher } from './publisher.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'

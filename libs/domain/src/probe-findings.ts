@@ -1,8 +1,7 @@
 import { misconfiguredFix, NETWORK } from './dead-letter.ts'
 import { readSaid } from './outcome.ts'
-import { type ProbeAnswer, sameButForNames } from './probe.ts'
+import { type ProbeAnswer, type ProbeCheck, sameButForNames } from './probe.ts'
 import { fateOf, inWords, type ProbeFacts, probeGoesOn, takenSubject } from './probe-facts.ts'
-import type { ProbeCheck } from './probe-report.ts'
 import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
 
 type Finding = Pick<ProbeCheck, 'result' | 'what' | 'fix'>

@@ -1,4 +1,3 @@
-import { reaches } from '@curfew/domain'
 import swagger from '@fastify/swagger'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import {
@@ -11,7 +10,8 @@ import {
   type RawRequestDefaultExpression,
   type RawServerDefault,
 } from 'fastify'
-import { type Authenticate, type Credential, hasScope } from './credentials.ts'
+import { authorize, confine, PUBLIC, type RouteAccess } from './access.ts'
+import type { Authenticate, Credential } from './credentials.ts'
 import { type Checks, createReadiness } from './health.ts'
 import {
   answerClientError,
@@ -21,30 +21,15 @@ import {
   SAFE_HEADERS,
   sendProblem,
 } from './http-errors.ts'
-import { type BodyType, readOnlyJson } from './json-body.ts'
+import { readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { documented, PUBLIC } from './openapi.ts'
+import { documented } from './openapi.ts'
 import { ProblemError } from './problem.ts'
 import { createRequestLimits, type RequestLimits } from './request-limits.ts'
 import { bodyAjv, closed, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
-
-/** What a route asks of its callers. */
-export interface RouteAccess<Scope extends string = string> {
-  /** The scope that a caller needs, or `public`. Every route says one. */
-  readonly scope: Scope
-  /**
-   * How a credential that is bound to an issuer or to clients is confined; every route that is not public says one way.
-   * `path`: what `:issuer` and `:client_id` name must lie within its reach, or it is a 404, there or not.
-   * `handler`: the route itself answers with nothing else.
-   * `unbound`: such a credential is refused.
-   */
-  readonly reach: 'path' | 'handler' | 'unbound'
-  /** What a body may be sent as. Default `application/json` alone. */
-  readonly accepts?: readonly BodyType[]
-}
 
 declare module 'fastify' {
   interface FastifyContextConfig extends Partial<RouteAccess> {}
@@ -253,51 +238,6 @@ export function httpService(
       await server.close()
     },
   }
-}
-
-async function authorize(
-  request: FastifyRequest,
-  scope: string,
-  { authenticate, limits }: { authenticate: Authenticate; limits: RequestLimits },
-): Promise<Credential> {
-  const refuse = (status: 401 | 403, detail: string, challenge: string) =>
-    new ProblemError({ status, detail, headers: { 'www-authenticate': `Bearer${challenge}` } })
-  const { authorization } = request.headers
-  if (authorization === undefined) {
-    throw refuse(401, 'Give an API key or access token: Authorization: Bearer ….', '')
-  }
-  const token = /^Bearer +([\w\-.~+/]+=*) *$/i.exec(authorization)?.[1]
-  if (token === undefined) throw refuse(401, 'The Authorization header is not of the form Bearer ….', '')
-  const credential = await authenticate(token)
-  if (credential === null) throw refuse(401, 'This key or token is not valid.', ' error="invalid_token"')
-  const waitMs = limits.take(credential)
-  if (waitMs > 0) {
-    throw new ProblemError({
-      status: 429,
-      detail: 'This credential has made too many requests in the last seconds.',
-      headers: { 'retry-after': String(Math.ceil(waitMs / 1_000)) },
-    })
-  }
-  if (!hasScope(credential, scope)) {
-    throw refuse(403, `This needs the scope ${scope}.`, ` error="insufficient_scope", scope="${scope}"`)
-  }
-  return credential
-}
-
-/** Keeps a bound credential from all that is not its own. @throws a 403 or 404 problem. */
-function confine(request: FastifyRequest, { reach }: Credential): void {
-  const { reach: how } = request.routeOptions.config
-  if (reach.kind === 'everything' || how === 'handler') return
-  if (how !== 'path') {
-    throw new ProblemError({
-      status: 403,
-      detail: 'This needs a credential that is bound neither to an issuer nor to clients.',
-    })
-  }
-  const { issuer = '', client_id: clientId = null } = request.params as Record<string, string | undefined>
-  if (reaches(reach, { issuer, clientId })) return
-  // The same whether it is there or not.
-  throw new ProblemError({ status: 404, detail: 'There is nothing here that this credential may see.' })
 }
 
 /** What a request is checked against: unknown members are refused, and so are parameters where a route names none. */

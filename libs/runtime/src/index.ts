@@ -1,3 +1,4 @@
+export type { RouteAccess } from './access.ts'
 export { readAccess } from './authorization-servers.ts'
 export { type Batcher, createBatcher, QueueFullError } from './batcher.ts'
 export {
@@ -22,7 +23,7 @@ export {
   readOrExit,
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
-export { createHttpServer, type HttpServer, httpService, type RouteAccess } from './http-server.ts'
+export { createHttpServer, type HttpServer, httpService } from './http-server.ts'
 export { type BodyLine, NDJSON_LINES_MAX } from './json-body.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 export {

@@ -1,9 +1,6 @@
 import type { FastifySchema } from 'fastify'
-import type { RouteAccess } from './http-server.ts'
+import { PUBLIC, type RouteAccess } from './access.ts'
 import { PROBLEM_MEDIA_TYPE } from './problem.ts'
-
-/** The scope of what everybody may call. */
-export const PUBLIC = 'public'
 
 /** What the OpenAPI document says of a route beside its schema. */
 export function documented(
