@@ -1,6 +1,7 @@
 import type { BindingId, WorkerId } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
+import { tryLock } from './locks.ts'
 
 // An answer that one worker got is proof of life to all of them: the others' word that it is down goes too, and comes back
 // with their next probe where it does not hold for them.
@@ -35,11 +36,6 @@ export async function noteBreakers(
     values: [workerId, plainArray(opened), plainArray(closed)],
   })
 }
-
-/** Any number that nothing else locks: one bookkeeper at a time looks. */
-const BREAKERS_LOCK = 4_872_364_195
-
-const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
 
 const PARTY = `
     join bindings b on b.id = n.binding_id
@@ -89,8 +85,7 @@ const NOTICE_CLOSED = `
  */
 export async function noticeBreakers(db: Database, { quietMs }: { quietMs: number }): Promise<number> {
   return withTransaction(db, async (transaction) => {
-    const { rows: locks } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [BREAKERS_LOCK])
-    if (locks[0]?.locked !== true) return 0
+    if (!(await tryLock(transaction, 'breakers'))) return 0
     const run = (name: string, text: string, values: readonly unknown[]) =>
       transaction.query({ name, text, values })
     const opened = await run('notice_opened', NOTICE_OPENED, [quietMs])

@@ -1,6 +1,7 @@
 import type { BindingId } from '@curfew/domain'
 import { type Database, withTransaction } from './database.ts'
 import type { StoredAttempt } from './history.ts'
+import { tryLock } from './locks.ts'
 
 /** Which dead letters. What is null does not narrow. */
 export interface DeadLetterFilter {
@@ -176,11 +177,6 @@ const MARK_ANNOUNCED = `
     join relying_parties p on p.id = b.relying_party_id
    where not exists (select from added a where a.binding_id = f.binding_id and a.reason = f.reason)`
 
-/** Any number that nothing else locks: one bookkeeper at a time announces. */
-const ANNOUNCING_LOCK = 4_872_364_193
-
-const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
-
 /**
  * Hands the oldest dead letters that nobody was told of to `publish`, and remembers that it was done, with a notification
  * of them. When something fails in between they are handed out again: at least once. Others that announce meanwhile find
@@ -202,8 +198,7 @@ export async function announceDeadLetters(
   },
 ): Promise<number> {
   return withTransaction(db, async (transaction) => {
-    const { rows: locks } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [ANNOUNCING_LOCK])
-    if (locks[0]?.locked !== true) return 0
+    if (!(await tryLock(transaction, 'announcing'))) return 0
     const { rows } = await transaction.query<DeadLetterRow>({
       name: 'list_unannounced',
       text: UNANNOUNCED,

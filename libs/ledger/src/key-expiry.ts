@@ -1,9 +1,5 @@
 import { type Database, withTransaction } from './database.ts'
-
-/** Any number that nothing else locks: one bookkeeper at a time looks. */
-const EXPIRY_LOCK = 4_872_364_197
-
-const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
+import { tryLock } from './locks.ts'
 
 // Which key signs, and which takes over, is as signingKey and nextKey in the domain have it.
 const NOTICE_EXPIRING = `
@@ -41,8 +37,7 @@ export async function noticeExpiringKeys(
   { now, withinMs }: { now: Date; withinMs: number },
 ): Promise<number> {
   return withTransaction(db, async (transaction) => {
-    const { rows } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [EXPIRY_LOCK])
-    if (rows[0]?.locked !== true) return 0
+    if (!(await tryLock(transaction, 'keyExpiry'))) return 0
     const { rowCount } = await transaction.query({
       name: 'notice_expiring_keys',
       text: NOTICE_EXPIRING,

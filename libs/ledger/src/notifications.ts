@@ -1,4 +1,5 @@
 import { type Database, type Queryable, withTransaction } from './database.ts'
+import { tryLock } from './locks.ts'
 
 /** What operators are told of. */
 export interface NotificationRecord {
@@ -35,11 +36,6 @@ export async function fanOutNotifications(db: Database, { limit }: { limit: numb
   return rowCount ?? 0
 }
 
-/** Any number that nothing else locks: one bookkeeper at a time publishes. */
-const PUBLISHING_LOCK = 4_872_364_194
-
-const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
-
 // Once it was handed on it does not change any more.
 const UNPUBLISHED = `
   select id, type, issuer, occurred_at as "occurredAt", data from notifications
@@ -59,8 +55,7 @@ export async function publishNotifications(
   { limit, publish }: { limit: number; publish: (records: readonly NotificationRecord[]) => Promise<void> },
 ): Promise<number> {
   return withTransaction(db, async (transaction) => {
-    const { rows: locks } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [PUBLISHING_LOCK])
-    if (locks[0]?.locked !== true) return 0
+    if (!(await tryLock(transaction, 'publishing'))) return 0
     const { rows } = await transaction.query<NotificationRecord>({
       name: 'list_unpublished',
       text: UNPUBLISHED,

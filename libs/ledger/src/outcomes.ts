@@ -1,4 +1,5 @@
 import { type Database, withTransaction } from './database.ts'
+import { tryLock } from './locks.ts'
 
 /** A settled delivery, with what those who listen ask about it. */
 export interface OutcomeRecord {
@@ -42,11 +43,6 @@ export async function outcomesOf(db: Database, ids: readonly string[]): Promise<
   const { rows } = await db.query<OutcomeRecord>({ name: 'outcomes_of', text: OUTCOMES_OF, values: [ids] })
   return rows
 }
-
-/** Any number that nothing else locks: one bookkeeper at a time publishes. */
-const OUTCOMES_LOCK = 4_872_364_196
-
-const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
 
 // Whoever begins to listen hears of what comes, and not of all history.
 const BEGIN = `
@@ -97,8 +93,7 @@ export async function publishAcknowledgements(
   },
 ): Promise<{ readonly published: number; readonly more: boolean } | null> {
   return withTransaction(db, async (transaction) => {
-    const { rows: locks } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [OUTCOMES_LOCK])
-    if (locks[0]?.locked !== true) return null
+    if (!(await tryLock(transaction, 'outcomes'))) return null
     await transaction.query({ name: 'begin_outcomes', text: BEGIN, values: [lagMs] })
     const { rows: spans } = await transaction.query<{ from: string; until: string; more: boolean }>({
       name: 'next_span',

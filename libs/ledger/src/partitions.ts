@@ -1,15 +1,12 @@
 import { type Database, withTransaction } from './database.ts'
+import { tryLock } from './locks.ts'
 
 // Attempts by the day: partitions are made ahead, and dropped when they are too old.
 
-/** Any number that nothing else locks: one bookkeeper at a time changes partitions. */
-const PARTITIONS_LOCK = 4_872_364_192
 /** Longest that a change of partitions may stand in the way of others, in milliseconds; it is tried again later. */
 const LOCK_TIMEOUT_MS = 2_000
 const DAY_MS = 86_400_000
 const PARTITION = /^attempts_(\d{4})(\d{2})(\d{2})$/
-
-const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
 
 const LIST_PARTITIONS = `
   select c.relname as name, i.inhrelid is not null as attached
@@ -57,8 +54,7 @@ async function createPartition(db: Database, { name, day }: { name: string; day:
   const [from, to] = [day, new Date(day.getTime() + DAY_MS)].map((time) => time.toISOString())
   try {
     return await withTransaction(db, async (transaction) => {
-      const { rows } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [PARTITIONS_LOCK])
-      if (rows[0]?.locked !== true) return false
+      if (!(await tryLock(transaction, 'partitions'))) return false
       // Another bookkeeper may have made it between our look and our lock.
       const { rows: found } = await transaction.query<PartitionRow>({
         name: 'list_partitions',
