@@ -1,12 +1,9 @@
-import { type Static, type TSchema, Type } from 'typebox'
-import { SCOPES, type Scope } from './api.ts'
+import { type Static, Type } from 'typebox'
+import { nullable, SCOPES, type Scope, Text, Time } from './api.ts'
 import { ClientIdText, Instant } from './logout-event.ts'
 
 // API keys as they cross the API.
 
-const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()])
-const Time = Type.String({ description: 'RFC 3339, UTC.' })
-const Text = Type.String()
 const CLIENTS_MAX = 1_000
 
 const ScopeName = Type.Unsafe<Scope>(Type.Union(SCOPES.map((scope) => Type.Literal(scope))))

@@ -1,14 +1,10 @@
 import { DEAD_LETTER_REASONS } from '@curfew/domain'
-import { type Static, type TSchema, Type } from 'typebox'
-import { Attempt, PageQuery } from './api.ts'
+import { type Static, Type } from 'typebox'
+import { Attempt, Count, nullable, PageQuery, Text, Time } from './api.ts'
 import { ClientIdText, Instant, Uuid } from './logout-event.ts'
 
 // Dead letters, their replay, and the audit log, as they cross the API.
 
-const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()])
-const Time = Type.String({ description: 'RFC 3339, UTC.' })
-const Text = Type.String()
-const Count = Type.Integer({ minimum: 0 })
 const IDS_MAX = 1_000
 
 const issuer = Type.String({ minLength: 1, maxLength: 63, description: 'Short name of the issuer.' })

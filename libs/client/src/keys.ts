@@ -1,11 +1,8 @@
 import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
-import { type Static, type TSchema, Type } from 'typebox'
+import { type Static, Type } from 'typebox'
+import { nullable, Text, Time } from './api.ts'
 
 // Signing keys as they cross the API: never a private part on the way out.
-
-const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()])
-const Time = Type.String({ description: 'RFC 3339, UTC.' })
-const Text = Type.String()
 
 const Algorithm = Type.Unsafe<SigningAlgorithm>(
   Type.Union(

@@ -1,10 +1,7 @@
 import { type Static, Type } from 'typebox'
+import { Count, Text, Time } from './api.ts'
 
 // Probes of a relying party's endpoint, as they cross the API.
-
-const Time = Type.String({ description: 'RFC 3339, UTC.' })
-const Text = Type.String()
-const Count = Type.Integer({ minimum: 0 })
 
 export const ProbeInput = Type.Object(
   {

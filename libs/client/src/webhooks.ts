@@ -1,11 +1,7 @@
-import { type Static, type TSchema, Type } from 'typebox'
-import { PageQuery } from './api.ts'
+import { type Static, Type } from 'typebox'
+import { nullable, PageQuery, Text, Time } from './api.ts'
 
 // Webhooks, and what is sent to them.
-
-const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()])
-const Time = Type.String({ description: 'RFC 3339, UTC.' })
-const Text = Type.String()
 
 /** Every type of notification that a webhook can ask for. */
 export const NOTIFICATION_TYPES = [

@@ -35,19 +35,14 @@ import {
   type Keyring,
   type ProbeTokens,
 } from '@curfew/tokens'
-import { Type } from 'typebox'
-import { IssuerParams, issuerOr404 } from './issuers.ts'
+import { issuerOr404 } from './issuers.ts'
 import { type ProbeTarget, runProbe } from './probe-run.ts'
 import { invalid } from './query.ts'
+import { PartyParams } from './relying-parties.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/probe'
-
-const Params = Type.Object({
-  ...IssuerParams.properties,
-  client_id: Type.String({ minLength: 1, maxLength: 255, pattern: '^[\\x20-\\x7e]+$' }),
-})
 
 export interface ProbesDeps {
   readonly db: Database
@@ -68,7 +63,7 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
       schema: {
         summary:
           "Send a relying party's endpoint, registered or named here, the tokens that it must take and must refuse, none for a real session.",
-        params: Params,
+        params: PartyParams,
         body: ProbeInput,
         response: { 200: Probe },
       },
@@ -88,7 +83,7 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
       config: READ,
       schema: {
         summary: 'The last probe of a relying party: its report, or how far it has got.',
-        params: Params,
+        params: PartyParams,
         response: { 200: Probe },
       },
     },
