@@ -1,4 +1,5 @@
 import { deadLetterWords, type LastAttempt, type OutgoingRecord } from '@curfew/domain'
+import { cloudEventHeaders, partySource } from './cloud-event.ts'
 
 /** CloudEvents `type` of a dead letter. */
 export const DEAD_LETTER_TYPE = 'curfew.dead-letter.v1'
@@ -56,14 +57,11 @@ export function encodeDeadLetter(facts: DeadLetterFacts): OutgoingRecord {
   return {
     key: id,
     value: new TextEncoder().encode(JSON.stringify(published)),
-    headers: {
-      ce_specversion: '1.0',
-      ce_id: `${id}.${generation}`,
-      // A URI reference (CloudEvents 1.0): whose dead letter it is, as our API names it.
-      ce_source: `/v1/issuers/${facts.issuer}/relying-parties/${encodeURIComponent(facts.clientId)}`,
-      ce_type: DEAD_LETTER_TYPE,
-      ce_time: time,
-      'content-type': 'application/json',
-    },
+    headers: cloudEventHeaders({
+      id: `${id}.${generation}`,
+      type: DEAD_LETTER_TYPE,
+      source: partySource(facts),
+      time,
+    }),
   }
 }

@@ -1,5 +1,6 @@
 import type { ClientId, EventId, Issuer, LogoutEvent, LogRecord, Sid, Subject } from '@curfew/domain'
 import { logKey } from '@curfew/domain'
+import { cloudEventHeaders } from './cloud-event.ts'
 import type { AcceptedLogoutEvent } from './logout-event.ts'
 
 /** CloudEvents `type` of a logout event. */
@@ -15,12 +16,12 @@ export function encodeLogoutEvent(event: LogoutEvent, traceparent: string): LogR
     key: logKey(event),
     value: new TextEncoder().encode(JSON.stringify(toAccepted(event))),
     headers: {
-      ce_specversion: '1.0',
-      ce_id: event.id,
-      ce_source: event.iss,
-      ce_type: LOGOUT_EVENT_TYPE,
-      ce_time: event.acceptedAt.toISOString(),
-      'content-type': 'application/json',
+      ...cloudEventHeaders({
+        id: event.id,
+        type: LOGOUT_EVENT_TYPE,
+        source: event.iss,
+        time: event.acceptedAt.toISOString(),
+      }),
       traceparent,
     },
   }

@@ -1,4 +1,5 @@
 import type { OutgoingRecord } from '@curfew/domain'
+import { cloudEventHeaders } from './cloud-event.ts'
 import { type NotificationFacts, notificationBody } from './webhooks.ts'
 
 /**
@@ -13,14 +14,11 @@ export function encodeNotification(
     // Those of one issuer keep their order.
     key: issuer ?? '',
     value: new TextEncoder().encode(notificationBody(facts)),
-    headers: {
-      ce_specversion: '1.0',
-      ce_id: id,
-      // A URI reference (CloudEvents 1.0): whom it is about, as our API names it.
-      ce_source: issuer === null ? '/v1' : `/v1/issuers/${issuer}`,
-      ce_type: `curfew.${type}.v1`,
-      ce_time: occurredAt.toISOString(),
-      'content-type': 'application/json',
-    },
+    headers: cloudEventHeaders({
+      id,
+      type: `curfew.${type}.v1`,
+      source: issuer === null ? '/v1' : `/v1/issuers/${issuer}`,
+      time: occurredAt.toISOString(),
+    }),
   }
 }

@@ -1,4 +1,5 @@
 import type { OutgoingRecord } from '@curfew/domain'
+import { cloudEventHeaders, partySource } from './cloud-event.ts'
 
 /** CloudEvents `type` of a settled delivery. */
 export const OUTCOME_TYPE = 'curfew.delivery.settled.v1'
@@ -82,13 +83,12 @@ export function encodeOutcome(facts: OutcomeFacts): OutgoingRecord {
     key: facts.eventId,
     value: new TextEncoder().encode(JSON.stringify(published)),
     headers: {
-      ce_specversion: '1.0',
-      ce_id: `${facts.id}.${facts.generation}`,
-      // A URI reference (CloudEvents 1.0): whose outcome it is, as our API names it.
-      ce_source: `/v1/issuers/${facts.issuer}/relying-parties/${encodeURIComponent(facts.clientId)}`,
-      ce_type: OUTCOME_TYPE,
-      ce_time: settledAt,
-      'content-type': 'application/json',
+      ...cloudEventHeaders({
+        id: `${facts.id}.${facts.generation}`,
+        type: OUTCOME_TYPE,
+        source: partySource(facts),
+        time: settledAt,
+      }),
       ...(facts.traceparent !== null && { traceparent: facts.traceparent }),
     },
   }
