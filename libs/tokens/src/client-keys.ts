@@ -1,5 +1,5 @@
 import { type ClientId, ClientKeyError, type IssuerName } from '@curfew/domain'
-import { createVault, type Vault } from './sealing.ts'
+import { createSealer } from './sealing.ts'
 
 /** The relying party that a private key is shown to. */
 export interface ClientKeyOwner {
@@ -27,25 +27,11 @@ export function createClientKeySealer(
   masterKey: Uint8Array,
   oldMasterKey: Uint8Array | null = null,
 ): ClientKeySealer {
-  const vault = openVault(masterKey, oldMasterKey)
+  const sealer = createSealer({ current: masterKey, old: oldMasterKey }, ClientKeyError, 'another key')
+  const bindingOf = ({ issuer, clientId }: ClientKeyOwner) => ({ typ: TYPE, iss: issuer, sub: clientId })
   return {
-    seal: (pem, { issuer, clientId }) => vault.seal(pem, { typ: TYPE, iss: issuer, sub: clientId }),
-    async open(sealed, { issuer, clientId }) {
-      const cannot = `the client key for ${clientId} at ${issuer} cannot be opened:`
-      const opened = await vault.open(sealed)
-      if (opened === null)
-        throw new ClientKeyError(`${cannot} CURFEW_MASTER_KEY is not the one it was sealed with`)
-      const { typ, iss, sub } = opened.header
-      if (typ === TYPE && iss === issuer && sub === clientId) return opened.secret
-      throw new ClientKeyError(`${cannot} it was sealed as another key`)
-    },
-  }
-}
-
-function openVault(current: Uint8Array, old: Uint8Array | null): Vault {
-  try {
-    return createVault({ current, old })
-  } catch (error) {
-    throw new ClientKeyError(error instanceof Error ? error.message : String(error), { cause: error })
+    seal: (pem, owner) => sealer.seal(pem, bindingOf(owner)),
+    open: (sealed, owner) =>
+      sealer.open(sealed, bindingOf(owner), `the client key for ${owner.clientId} at ${owner.issuer}`),
   }
 }

@@ -2,7 +2,7 @@ import { type IssuerName, type KeyLife, type SigningAlgorithm, SigningKeyError }
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, type JWK } from 'jose'
 import { MODULUS_BITS_MIN } from './algorithms.ts'
 import { type PostJson, type RemoteSigner, signRemotely } from './remote-signer.ts'
-import { createVault, type MasterKeys, type Vault } from './sealing.ts'
+import { createSealer } from './sealing.ts'
 import { createSigner, type Signer, signerOf } from './signer.ts'
 
 /** Where the private part of a key is. */
@@ -58,13 +58,13 @@ const NO_WAY: PostJson = async () => ({
 
 /** @throws {SigningKeyError} for a master key that is not of 32 bytes. */
 export function createKeyMaker({ masterKey, oldMasterKey = null, post = NO_WAY }: KeyMakerOptions): KeyMaker {
-  const vault = vaultOf({ current: masterKey, old: oldMasterKey })
+  const sealer = createSealer({ current: masterKey, old: oldMasterKey }, SigningKeyError, 'another key')
   const seal = async (
     { kid, issuer, algorithm, publicJwk }: GivenKey,
     source: KeySource,
     secret: object,
   ): Promise<SealedKey> => {
-    const sealedPrivateKey = await vault.seal(JSON.stringify(secret), { kid, iss: issuer })
+    const sealedPrivateKey = await sealer.seal(JSON.stringify(secret), { kid, iss: issuer })
     return { kid, issuer, algorithm, publicJwk: { ...publicJwk }, source, sealedPrivateKey }
   }
   return {
@@ -77,24 +77,11 @@ export function createKeyMaker({ masterKey, oldMasterKey = null, post = NO_WAY }
     sealImported: ({ privateJwk, ...key }) => seal(key, 'imported', privateJwk),
     sealRemote: ({ remote, ...key }) => seal(key, 'remote', remote),
     async open({ kid, issuer, algorithm, publicJwk, source, sealedPrivateKey }) {
-      const cannot = `signing key ${kid} of ${issuer} cannot be opened:`
-      const opened = await vault.open(sealedPrivateKey)
-      if (opened === null)
-        throw new SigningKeyError(`${cannot} CURFEW_MASTER_KEY is not the one it was sealed with`)
-      if (opened.header.kid !== kid || opened.header.iss !== issuer)
-        throw new SigningKeyError(`${cannot} it was sealed as another key`)
-      const secret: unknown = JSON.parse(opened.secret)
+      const what = `signing key ${kid} of ${issuer}`
+      const secret: unknown = JSON.parse(await sealer.open(sealedPrivateKey, { kid, iss: issuer }, what))
       if (source !== 'remote') return createSigner(secret as JWK, { kid, algorithm })
       const facts = { kid, algorithm, publicJwk: publicJwk as JWK, post }
       return signerOf(signRemotely(secret as RemoteSigner, facts), { kid, algorithm })
     },
-  }
-}
-
-function vaultOf(masterKeys: MasterKeys): Vault {
-  try {
-    return createVault(masterKeys)
-  } catch (error) {
-    throw new SigningKeyError(error instanceof Error ? error.message : String(error), { cause: error })
   }
 }

@@ -88,3 +88,42 @@ export function createVault({ current, old }: MasterKeys): Vault {
 function nameOf(masterKey: Uint8Array): string {
   return createHash('sha256').update('curfew master key\0').update(masterKey).digest('base64url').slice(0, 11)
 }
+
+/** A vault for one kind of secret. What cannot be opened is said in that kind's own words. */
+export interface Sealer {
+  seal: Vault['seal']
+  /** @param what the secret in words. @throws where no master key of ours opens it, or it was sealed with another binding. */
+  open(sealed: string, binding: Partial<Binding>, what: string): Promise<string>
+}
+
+/**
+ * @param Refused what is thrown: for a master key that is not of 32 bytes here, and by `open`.
+ * @param another what it then was sealed as.
+ */
+export function createSealer(
+  masterKeys: MasterKeys,
+  Refused: new (message: string, options?: ErrorOptions) => Error,
+  another: string,
+): Sealer {
+  const vault = openVault(masterKeys, Refused)
+  return {
+    seal: vault.seal,
+    async open(sealed, binding, what) {
+      const opened = await vault.open(sealed)
+      if (opened === null)
+        throw new Refused(`${what} cannot be opened: CURFEW_MASTER_KEY is not the one it was sealed with`)
+      const { header, secret } = opened
+      const names = Object.keys(binding) as (keyof Binding)[]
+      if (names.every((name) => header[name] === binding[name])) return secret
+      throw new Refused(`${what} cannot be opened: it was sealed as ${another}`)
+    },
+  }
+}
+
+function openVault(masterKeys: MasterKeys, Refused: new (message: string, options?: ErrorOptions) => Error) {
+  try {
+    return createVault(masterKeys)
+  } catch (error) {
+    throw new Refused(error instanceof Error ? error.message : String(error), { cause: error })
+  }
+}

@@ -1,5 +1,5 @@
 import { WebhookSecretError } from '@curfew/domain'
-import { createVault, type Vault } from './sealing.ts'
+import { createSealer } from './sealing.ts'
 
 /** Keeps the secrets that sign webhooks at rest: under the master key, bound to the webhook. */
 export interface WebhookSecretSealer {
@@ -21,25 +21,10 @@ export function createWebhookSecretSealer(
   masterKey: Uint8Array,
   oldMasterKey: Uint8Array | null = null,
 ): WebhookSecretSealer {
-  const vault = openVault(masterKey, oldMasterKey)
+  const sealer = createSealer({ current: masterKey, old: oldMasterKey }, WebhookSecretError, 'another')
   return {
-    seal: (secret, webhook) => vault.seal(secret, { typ: TYPE, sub: webhook }),
-    async open(sealed, webhook) {
-      const cannot = `the secret of webhook ${webhook} cannot be opened:`
-      const opened = await vault.open(sealed)
-      if (opened === null)
-        throw new WebhookSecretError(`${cannot} CURFEW_MASTER_KEY is not the one it was sealed with`)
-      const { typ, sub } = opened.header
-      if (typ === TYPE && sub === webhook) return opened.secret
-      throw new WebhookSecretError(`${cannot} it was sealed as another`)
-    },
-  }
-}
-
-function openVault(current: Uint8Array, old: Uint8Array | null): Vault {
-  try {
-    return createVault({ current, old })
-  } catch (error) {
-    throw new WebhookSecretError(error instanceof Error ? error.message : String(error), { cause: error })
+    seal: (secret, webhook) => sealer.seal(secret, { typ: TYPE, sub: webhook }),
+    open: (sealed, webhook) =>
+      sealer.open(sealed, { typ: TYPE, sub: webhook }, `the secret of webhook ${webhook}`),
   }
 }
