@@ -164,11 +164,12 @@ export function createKeyring({
   async function signer(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<Signer> {
     const neededMs = now().getTime()
     const known = await copyOf(issuer)
-    // Another process may have stored one since.
-    const copy =
-      current(known, algorithm) !== null || known.fetchedMs >= neededMs ? known : await askAnew(issuer)
-    const key = current(copy, algorithm) ?? current(await make(copy, issuer, algorithm), algorithm)
+    const key = current(known, algorithm)
     if (key !== null) return open(key)
+    // Another process may have stored one since.
+    const copy = known.fetchedMs >= neededMs ? known : await askAnew(issuer)
+    const first = current(copy, algorithm) ?? current(await make(copy, issuer, algorithm), algorithm)
+    if (first !== null) return open(first)
     throw new SigningKeyError(`${issuer} has no ${algorithm} key that signs now`)
   }
 
