@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
-import { useProcesses } from '../support/processes.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
 
 // Goal: an administrator gives an RP owner a key at the terminal, sees that it is used, and ends it.
 
@@ -11,16 +11,8 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-async function run(...args: readonly string[]) {
-  const command = processes.start({
-    name: `curfew api-keys ${args[0]}`,
-    file: 'services/cli/src/main.ts',
-    args: ['api-keys', ...args],
-    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey },
-  })
-  const { code } = await command.exit()
-  return { code, stdout: command.stdout, stderr: command.stderr }
-}
+const run = (...args: readonly string[]) =>
+  runCurfew(processes, ['api-keys', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
 
 test('creates, lists and revokes', async () => {
   const bound = ['--issuer', 'main', '--client', 'mail', '--client', 'wiki']

@@ -13,7 +13,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { register } from '../integration/ledger-support.ts'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { startStandalone, useProcesses } from '../support/processes.ts'
+import { runCurfew, startStandalone, useProcesses } from '../support/processes.ts'
 
 // Goal: who runs Curfew turns keys, replaces the master key and finds out what is wrong, at a terminal. Method: the real
 // command against all services, and an IdP on loopback.
@@ -30,16 +30,8 @@ afterAll(async () => {
   await rm(folder, { recursive: true })
 })
 
-async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const command = processes.start({
-    name: `curfew ${args.join(' ')}`,
-    file: 'services/cli/src/main.ts',
-    args: [...args],
-    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env },
-  })
-  const { code } = await command.exit()
-  return { code, stdout: command.stdout, stderr: command.stderr }
-}
+const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+  runCurfew(processes, [...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env })
 
 test('keys are generated, imported, rotated and retired, and shown as they stand', async () => {
   expect(await run(['keys', 'list'])).toMatchObject({

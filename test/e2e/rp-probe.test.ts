@@ -1,7 +1,7 @@
 import type { Probe } from '@curfew/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
-import { useProcesses } from '../support/processes.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
 // Goal: the owner of a relying party reads at a terminal what is wrong with its endpoint and how to mend it, and a script
@@ -19,16 +19,8 @@ afterAll(async () => {
   await shop.close()
 })
 
-async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const command = processes.start({
-    name: `curfew rp ${args[0]}`,
-    file: 'services/cli/src/main.ts',
-    args: ['rp', ...args],
-    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env },
-  })
-  const { code } = await command.exit()
-  return { code, stdout: command.stdout, stderr: command.stderr }
-}
+const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+  runCurfew(processes, ['rp', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env })
 
 test('what is wrong, how to mend it, and what follows for our settings', async () => {
   shop.behave(null)

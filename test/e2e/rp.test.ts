@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Imported, RelyingParty, RelyingPartyHealth } from '@curfew/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
-import { useProcesses } from '../support/processes.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty as Receiver } from '../support/relying-party.ts'
 
 // Goal: an RP owner at a terminal, or a script, sees, changes, imports and exports relying parties, and knows how they do.
@@ -25,16 +25,8 @@ afterAll(async () => {
   await rm(folder, { recursive: true })
 })
 
-async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const command = processes.start({
-    name: `curfew rp ${args[0]}`,
-    file: 'services/cli/src/main.ts',
-    args: ['rp', ...args],
-    env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env },
-  })
-  const { code } = await command.exit()
-  return { code, stdout: command.stdout, stderr: command.stderr }
-}
+const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+  runCurfew(processes, ['rp', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env })
 const json = async <Answer>(args: readonly string[]) =>
   JSON.parse((await run([...args, '--json'])).stdout) as Answer
 

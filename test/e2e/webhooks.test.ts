@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { openCurfew } from '../support/curfew.ts'
-import { useProcesses } from '../support/processes.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openWebhookReceiver, signers } from '../support/webhook-receiver.ts'
 
 // Goal: an SRE at a terminal, or a script, registers a webhook, sees that it works, or why not, and takes it away.
@@ -11,16 +11,8 @@ const processes = useProcesses()
 test('from a registration to its end', async () => {
   await using curfew = await openCurfew({ workers: 0, bookkeepers: 1 })
   await using hook = await openWebhookReceiver()
-  async function run(...args: readonly string[]) {
-    const command = processes.start({
-      name: `curfew webhooks ${args[0]}`,
-      file: 'services/cli/src/main.ts',
-      args: ['webhooks', ...args],
-      env: { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey },
-    })
-    const { code } = await command.exit()
-    return { code, stdout: command.stdout, stderr: command.stderr }
-  }
+  const run = (...args: readonly string[]) =>
+    runCurfew(processes, ['webhooks', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
 
   expect(await run('list')).toEqual({ code: 0, stdout: 'No webhooks.\n', stderr: '' })
   const made = await run('put', 'on-call', '--to', hook.url, '--type', 'delivery.dead_lettered')

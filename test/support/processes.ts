@@ -282,3 +282,19 @@ export async function startStandalone(processes: Processes, options: StandaloneO
   const key = adminKey ?? options.adminKey ?? options.env?.CURFEW_ADMIN_KEY ?? ''
   return { process, url, adminKey, client: createClient({ url, key }) }
 }
+
+/** Runs the command to its end: what it said, and its exit status. */
+export async function runCurfew(
+  processes: Processes,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
+  const command = processes.start({
+    name: `curfew ${args.join(' ')}`,
+    file: 'services/cli/src/main.ts',
+    args: [...args],
+    env,
+  })
+  const { code } = await command.exit()
+  return { code, stdout: command.stdout, stderr: command.stderr }
+}
