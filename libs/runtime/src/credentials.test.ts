@@ -1,6 +1,7 @@
 import { EVERYTHING } from '@curfew/domain'
-import { expect, test } from 'vitest'
-import { createApiKeyAuthenticator, hashApiKey, hasScope } from './credentials.ts'
+import { expect, test, vi } from 'vitest'
+import { createApiKeyAuthenticator, createCredentials, hashApiKey, hasScope } from './credentials.ts'
+import { createLog } from './log.ts'
 
 const authenticate = createApiKeyAuthenticator([
   {
@@ -48,4 +49,58 @@ test('a credential may do what its scopes say; admin everything', async () => {
   expect(hasScope(idp, 'events:write')).toBe(true)
   expect(hasScope(idp, 'events:read')).toBe(false)
   expect(hasScope({ scopes: new Set(['admin']) }, 'events:read')).toBe(true)
+})
+
+test('when a key was used is noted later where the store was away', async () => {
+  vi.useFakeTimers()
+  try {
+    const key = `cfw_${'a'.repeat(43)}`
+    const noted: ReadonlyMap<string, Date>[] = []
+    let away = true
+    const credentials = createCredentials({
+      fixed: [],
+      store: {
+        revision: async () => 1,
+        read: async () => ({
+          revision: 1,
+          keys: [
+            {
+              id: 'k1',
+              name: 'idp',
+              hash: hashApiKey(key),
+              scopes: new Set(['events:write']),
+              reach: EVERYTHING,
+              requestsPerSecond: null,
+              expiresAt: null,
+            },
+          ],
+          issuers: new Map(),
+        }),
+        async used(uses) {
+          if (away) throw new Error('away')
+          noted.push(uses)
+        },
+      },
+      log: createLog({ service: 'test', level: 'silent' }),
+      now: () => new Date(),
+    })
+    expect(await credentials.authenticate(key)).toMatchObject({ name: 'idp' })
+    const usedAt = new Date()
+    const stopping = new AbortController()
+    const run = credentials.service.run({
+      stopping: stopping.signal,
+      abandoning: stopping.signal,
+      ready: () => undefined,
+    })
+    await vi.advanceTimersByTimeAsync(15_000)
+    expect(noted).toEqual([])
+    away = false
+    await vi.advanceTimersByTimeAsync(30_000)
+    // Once: what was noted is not noted again.
+    expect(noted).toEqual([new Map([['k1', usedAt]])])
+    stopping.abort()
+    await run
+  } finally {
+    vi.useRealTimers()
+  }
 })

@@ -184,8 +184,9 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
   async function noteUse(): Promise<void> {
     const uses = new Map(used)
     if (uses.size === 0) return
-    used.clear()
     await store.used(uses)
+    // What was used meanwhile is noted the next time, and so is everything where the store is away.
+    for (const [id, at] of uses) if (used.get(id) === at) used.delete(id)
   }
 
   return {
