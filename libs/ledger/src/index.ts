@@ -51,6 +51,7 @@ export {
   putIssuer,
   removeIssuer,
 } from './issuers.ts'
+export { type JournalEntry, type Poster, postJournal } from './journal.ts'
 export { noticeExpiringKeys } from './key-expiry.ts'
 export {
   MIGRATIONS_FOLDER,

@@ -91,6 +91,15 @@ const PLAN_EVENTS = `
           ) found
       ) older
      where d.id = older.id
+    returning d.id, d.generation
+  ),
+  journalled as (
+    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
+    select 'planned', $17::timestamptz, array_agg(id), array(select id from owed), '{}', '{}'::smallint[]
+      from planned having count(*) > 0
+    union all
+    select 'settled', $17::timestamptz, '{}', array_agg(id), array_agg('superseded'::text), array_agg(generation)
+      from covered having count(*) > 0
   )
   select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned
     from (select 1) one left join me on true`

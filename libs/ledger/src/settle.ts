@@ -38,7 +38,12 @@ const SETTLE_DELIVERIES = `
            level = s.level, dead_letter_reason = s.reason
       from given s
      where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1 and d.attempts = s.attempts_before
-    returning d.id, s.place
+    returning d.id, d.state, d.generation, s.place
+  ),
+  journalled as (
+    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
+    select 'settled', $2::timestamptz, '{}', array_agg(id), array_agg(state), array_agg(generation)
+      from settled where state <> 'pending' having count(*) > 0
   ),
   recorded as (
     insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
@@ -128,18 +133,27 @@ function description(outcome: AttemptOutcome): string | null {
 
 // Of all that wait for the same, the youngest stays.
 const SUPERSEDE_OLDER = `
-  update deliveries d
-     set state = 'superseded', due_at = null, settled_at = $2, superseded_by = waiting.youngest
-    from (
-      select w.id, first_value(w.id) over (partition by w.binding_id, w.target order by w.planned_at desc, w.id desc) as youngest
-        from (select distinct binding_id, target from deliveries
-               where id = any($1::uuid[]) and due_at is not null and target is not null) given
-        cross join lateral (
-          select id, binding_id, target, planned_at from deliveries
-           where binding_id = given.binding_id and target = given.target and due_at is not null
-        ) w
-    ) waiting
-   where d.id = waiting.id and waiting.id <> waiting.youngest and d.due_at is not null`
+  with covered as (
+    update deliveries d
+       set state = 'superseded', due_at = null, settled_at = $2::timestamptz, superseded_by = waiting.youngest
+      from (
+        select w.id, first_value(w.id) over (partition by w.binding_id, w.target order by w.planned_at desc, w.id desc) as youngest
+          from (select distinct binding_id, target from deliveries
+                 where id = any($1::uuid[]) and due_at is not null and target is not null) given
+          cross join lateral (
+            select id, binding_id, target, planned_at from deliveries
+             where binding_id = given.binding_id and target = given.target and due_at is not null
+          ) w
+      ) waiting
+     where d.id = waiting.id and waiting.id <> waiting.youngest and d.due_at is not null
+    returning d.id, d.generation
+  ),
+  journalled as (
+    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
+    select 'settled', $2::timestamptz, '{}', array_agg(id), array_agg('superseded'::text), array_agg(generation)
+      from covered having count(*) > 0
+  )
+  select count(*) as covered from covered`
 
 /**
  * Of each of `ids` that waits, and all that wait for the same, leaves only the youngest waiting: the others were being
@@ -151,12 +165,12 @@ export async function supersedeOlder(
   db: Database,
   { ids, now }: { ids: readonly DeliveryId[]; now: Date },
 ): Promise<number> {
-  const { rowCount } = await db.query({
+  const { rows } = await db.query<{ covered: number }>({
     name: 'supersede_older',
     text: SUPERSEDE_OLDER,
     values: [plainArray(ids), now],
   })
-  return rowCount ?? 0
+  return rows[0]?.covered ?? 0
 }
 
 // Only what failed for a reason that may pass waited for the endpoint to come back; a refusal has a reason of its own.
@@ -178,18 +192,27 @@ export async function bringForward(
 }
 
 const GIVE_UP = `
-  update deliveries d
-     set state = 'dead_lettered', due_at = null, settled_at = $3, dead_letter_reason = 'unreachable'
-   where d.id = any (array(
-     select found.id
-       from unnest($1::bigint[], $2::timestamptz[]) as given(binding_id, due_before)
-       cross join (values ('interactive'), ('bulk')) as lanes(lane)
-       cross join lateral (
-         select w.id from deliveries w
-          where w.binding_id = given.binding_id and w.lane = lanes.lane and w.due_at < given.due_before
-          order by w.due_at limit $4
-            for update skip locked
-       ) found))`
+  with given_up as (
+    update deliveries d
+       set state = 'dead_lettered', due_at = null, settled_at = $3::timestamptz, dead_letter_reason = 'unreachable'
+     where d.id = any (array(
+       select found.id
+         from unnest($1::bigint[], $2::timestamptz[]) as given(binding_id, due_before)
+         cross join (values ('interactive'), ('bulk')) as lanes(lane)
+         cross join lateral (
+           select w.id from deliveries w
+            where w.binding_id = given.binding_id and w.lane = lanes.lane and w.due_at < given.due_before
+            order by w.due_at limit $4
+              for update skip locked
+         ) found))
+    returning d.id, d.generation
+  ),
+  journalled as (
+    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
+    select 'settled', $3::timestamptz, '{}', array_agg(id), array_agg('dead_lettered'::text), array_agg(generation)
+      from given_up having count(*) > 0
+  )
+  select count(*) as given_up from given_up`
 
 /**
  * Gives up on what has been due for too long while nobody tried, for its endpoint was known to be down.
@@ -202,10 +225,10 @@ export async function giveUpUnreachable(
   db: Database,
   { dueBefore, now, limit }: { dueBefore: ReadonlyMap<BindingId, Date>; now: Date; limit: number },
 ): Promise<number> {
-  const { rowCount } = await db.query({
+  const { rows } = await db.query<{ given_up: number }>({
     name: 'give_up_unreachable',
     text: GIVE_UP,
     values: [plainArray([...dueBefore.keys()]), plainArray([...dueBefore.values()]), now, limit],
   })
-  return rowCount ?? 0
+  return rows[0]?.given_up ?? 0
 }

@@ -10,6 +10,8 @@ import {
   listKeyIssuers,
   type NewSigningKey,
   outcomesOf,
+  type Poster,
+  postJournal,
   runningReplays,
   sweepHistory,
   takeReplayBatch,
@@ -51,6 +53,9 @@ const REPLAY_BATCH = 200
 const REPLAY_PAUSE_MS = 200
 const ANNOUNCE_BATCH = 200
 const ANNOUNCE_PAUSE_MS = 1_000
+/** Entries of the journal in one transaction; each is a batch of plans or settlements. */
+const JOURNAL_BATCH = 20
+const JOURNAL_PAUSE_MS = 200
 const RETENTION_PAUSE_MS = 3_600_000
 const DELETE_PAUSE_MS = 50
 /** A key is published a day before it signs: a minute is soon enough. */
@@ -159,5 +164,14 @@ function choresOf(
       return announced === ANNOUNCE_BATCH
     },
   }
-  return [replays, forgetting, rotating, announcing]
+  const posters: readonly Poster[] = []
+  const posting: Chore = {
+    name: 'journal',
+    pauseMs: JOURNAL_PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    async round() {
+      return (await postJournal(db, { limit: JOURNAL_BATCH, posters })) === JOURNAL_BATCH
+    },
+  }
+  return [replays, forgetting, rotating, announcing, posting]
 }

@@ -1,0 +1,139 @@
+import type { InFlightDelivery, Subject } from '@curfew/domain'
+import {
+  giveUpUnreachable,
+  type JournalEntry,
+  type Poster,
+  planEvents,
+  postJournal,
+  settleDeliveries,
+  supersedeOlder,
+} from '@curfew/ledger'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { bindingsOf, newEvent, newWorker, planFor, register, settledAs } from './ledger-support.ts'
+
+// Goal: whatever is planned or settled, by whichever statement, is handed to each poster exactly once.
+// Method: the real statements on a real database.
+
+let database: TestDatabase
+let registry: Awaited<ReturnType<typeof register>>
+let workerId: Awaited<ReturnType<typeof newWorker>>
+const NOW = new Date('2026-11-21T12:00:00.000Z')
+
+beforeAll(async () => {
+  database = await createTestDatabase({ poolMax: 8 })
+  registry = await register(database.db, 2)
+})
+afterAll(() => database.drop())
+beforeEach(async () => {
+  await database.db.query('truncate events, deliveries, attempts, workers, breakers, journal')
+  workerId = await newWorker(database.db)
+})
+
+async function logout(sub: string, { leased = true, bindings = bindingsOf(registry) } = {}) {
+  const planned = planFor(newEvent({ sub: sub as Subject }), bindings, { leased })
+  const request = { batch: [planned], workerId, registryRevision: registry.revision, now: NOW }
+  const result = await planEvents(database.db, request)
+  expect(result).toMatchObject({ ok: true })
+  return { id: planned.event.id, deliveries: planned.deliveries.map(({ delivery }) => delivery), request }
+}
+
+const settle = (delivery: InFlightDelivery, ...rest: [Parameters<typeof settledAs>[1]?]) =>
+  settleDeliveries(database.db, { batch: [settledAs(delivery, ...rest)], workerId, now: NOW })
+
+/** Posts all that there is; gives back what was handed over. */
+async function posted(limit = 100): Promise<readonly JournalEntry[]> {
+  const all: JournalEntry[] = []
+  const poster: Poster = async (_, entries) => void all.push(...entries)
+  while ((await postJournal(database.db, { limit, posters: [poster] })) !== 0);
+  return all
+}
+
+function settledOf(entries: readonly JournalEntry[]) {
+  return entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : []))
+}
+
+test('what is planned is handed over with all that it owes, and so is an event that owes nothing', async () => {
+  const { id, deliveries } = await logout('alice')
+  const nobody = await logout('bob', { bindings: [] })
+  const entries = await posted()
+  expect(entries).toEqual([
+    { kind: 'planned', at: NOW, eventIds: [id], deliveryIds: expect.any(Array) },
+    { kind: 'planned', at: NOW, eventIds: [nobody.id], deliveryIds: [] },
+  ])
+  expect(new Set(entries.flatMap((entry) => (entry.kind === 'planned' ? entry.deliveryIds : [])))).toEqual(
+    new Set(deliveries.map((delivery) => delivery.id)),
+  )
+})
+
+test('an event that comes again is not handed over again', async () => {
+  const { request } = await logout('alice')
+  await posted()
+  await planEvents(database.db, request)
+  expect(await posted()).toEqual([])
+})
+
+test('what is settled is handed over with how it ended; what goes back to wait is not', async () => {
+  const [first, second] = (await logout('alice')).deliveries
+  if (first === undefined || second === undefined) throw new Error('two relying parties are registered')
+  await posted()
+  await settle(first)
+  await settle(second, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 })
+  expect(settledOf(await posted())).toEqual([{ id: first.id, state: 'acknowledged', generation: 0 }])
+})
+
+test('a settlement whose lease was lost is not handed over', async () => {
+  const [first] = (await logout('alice')).deliveries
+  if (first === undefined) throw new Error('two relying parties are registered')
+  await settle(first)
+  await settle(first)
+  expect(settledOf(await posted())).toHaveLength(1)
+})
+
+test('what a newer logout covers is handed over as superseded, whichever statement found it', async () => {
+  const older = await logout('alice', { leased: false })
+  await logout('alice', { leased: false })
+  const [held] = (await logout('carol')).deliveries
+  if (held === undefined) throw new Error('two relying parties are registered')
+  await logout('carol', { leased: false })
+  await settle(held, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 })
+  await supersedeOlder(database.db, { ids: [held.id], now: NOW })
+  const superseded = settledOf(await posted())
+  expect(superseded.every(({ state }) => state === 'superseded')).toBe(true)
+  expect(new Set(superseded.map(({ id }) => id))).toEqual(
+    new Set([...older.deliveries.map(({ id }) => id), held.id]),
+  )
+})
+
+test('what is given up on is handed over as dead', async () => {
+  const { deliveries } = await logout('alice', { leased: false })
+  const dueBefore = new Map(deliveries.map(({ bindingId }) => [bindingId, new Date(NOW.getTime() + 1)]))
+  expect(await giveUpUnreachable(database.db, { dueBefore, now: NOW, limit: 10 })).toBe(2)
+  expect(settledOf(await posted())).toEqual(
+    expect.arrayContaining(
+      deliveries.map(({ id }) => ({ id, state: 'dead_lettered', generation: 0 }) as const),
+    ),
+  )
+})
+
+test('a poster that fails keeps everything for the next round, and undoes what the others entered', async () => {
+  await logout('alice')
+  const entered: Poster = async (transaction) =>
+    void (await transaction.query('update workers set name = $1', ['entered']))
+  const failing: Poster = () => Promise.reject(new Error('on purpose'))
+  await expect(postJournal(database.db, { limit: 10, posters: [entered, failing] })).rejects.toThrow(
+    'on purpose',
+  )
+  const { rows } = await database.db.query<{ name: string }>('select name from workers')
+  expect(rows).toEqual([{ name: 'test' }])
+  expect(await posted()).toHaveLength(1)
+})
+
+test('two bookkeepers at once hand over each entry once', async () => {
+  for (let number = 0; number < 12; number++) await logout(`user-${number}`)
+  const halves = await Promise.all([posted(1), posted(1)])
+  // Whoever finds the other at it comes back; in the end each entry was handed over by one of them.
+  const entries = [...halves.flat(), ...(await posted())]
+  expect(new Set(entries.flatMap((entry) => (entry.kind === 'planned' ? entry.eventIds : []))).size).toBe(12)
+  expect(entries).toHaveLength(12)
+})
