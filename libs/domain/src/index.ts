@@ -130,6 +130,7 @@ export {
   QUICK_RETRIES_MS,
   type RetryPolicy,
 } from './retry.ts'
+export type { Session, SessionEnd, SessionIndexUse } from './session.ts'
 export {
   CLOCK_SKEW_MS,
   isPublished,
