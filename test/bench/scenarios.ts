@@ -3,7 +3,9 @@ import { backlog } from './scenarios/backlog.ts'
 import { fanOut } from './scenarios/fan-out.ts'
 import { hotRp } from './scenarios/hot-rp.ts'
 import { isolation } from './scenarios/isolation.ts'
+import { journal } from './scenarios/journal.ts'
 import { lanes } from './scenarios/lanes.ts'
+import { ledger } from './scenarios/ledger.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
 import type { Settings } from './turns.ts'
 
@@ -28,6 +30,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'hot-rp': hotRp,
   'fan-out': fanOut,
   lanes,
+  journal,
+  ledger,
   'retry-storm': retryStorm,
 }
 

@@ -1,11 +1,8 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { RelyingPartySettings } from '@curfew/client'
 import { createDatabase, type Database } from '@curfew/ledger'
-import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import { createLoad, ISS, type Load, type Stream } from './load.ts'
 import { PORT } from './pipeline.ts'
+import { openPostgres } from './postgres.ts'
 import { forgetPeakMemoryOf, openSubject, peakMemoryOf, type Subject } from './processes.ts'
 import { openRelyingParties, type RelyingParties } from './relying-parties.ts'
 import { type Bare, fullTurn, openBare, type Settings } from './turns.ts'
@@ -36,15 +33,7 @@ const REGISTER_AT_ONCE = 8
 /** Opens a stage. What could be opened before something failed is closed again. */
 export async function openStage(settings: Settings): Promise<Stage> {
   await using opening = new AsyncDisposableStack()
-  const folder = await mkdtemp(join(tmpdir(), 'curfew-bench-postgres-'))
-  // As root the database runs as another user, who must be able to come by.
-  await chmod(folder, 0o711)
-  opening.defer(() => rm(folder, { recursive: true, force: true }))
-  const postgres = await openEmbeddedPostgres({
-    dataDir: join(folder, 'postgres'),
-    log: settings.progress,
-  })
-  opening.defer(() => postgres.stop())
+  const postgres = opening.use(await openPostgres(settings.progress))
   const relyingParties = await openRelyingParties(RELYING_PARTIES_PORT)
   opening.defer(() => relyingParties.stop())
   const bare = await openBare(relyingParties.bareUri, settings)
