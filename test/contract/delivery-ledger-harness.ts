@@ -4,9 +4,10 @@ import {
   type ClientId,
   DEFAULT_RETRY_POLICY,
   type DeliveryId,
+  type EventKey,
   type IssuerName,
 } from '@curfew/domain'
-import { createDeliveryLedger, type DeliveryLedger } from '@curfew/ledger'
+import { createDeliveryLedger, type DeliveryLedger, followSettled } from '@curfew/ledger'
 import { ISS, register, registerParty } from '../integration/ledger-support.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
@@ -38,6 +39,8 @@ export interface DeliveryLedgerHarness {
   attempts(): Promise<readonly { readonly id: string; readonly number: number; readonly outcome: string }[]>
   /** Bindings that somebody says are down, by who says so. */
   breakers(): Promise<readonly { readonly bindingId: BindingId; readonly workerId: string }[]>
+  /** Of which events those who follow are told while `during` is carried out, in that order. */
+  announced(during: () => Promise<void>): Promise<readonly EventKey[]>
   /** Makes every heartbeat and every lease so many milliseconds older. */
   age(ms: number): Promise<void>
   /** The database's clock, roughly. */
@@ -46,6 +49,8 @@ export interface DeliveryLedgerHarness {
 }
 
 const PARTIES = 2
+/** Of no event: what is said after all else. */
+const LAST = '0'.repeat(15) as EventKey
 
 /** A binding that is nothing out of the ordinary. */
 function bindingOf(id: number, clientId: string): Binding {
@@ -105,6 +110,10 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
       }))
     },
     breakers: async () => ledger.breakers,
+    async announced(during) {
+      await during()
+      return ledger.announced
+    },
     async age(ms) {
       aheadMs += ms
     },
@@ -115,7 +124,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
 
 /** Time passes by making what was written older, for a server's clock is its own. */
 export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
-  const { db, drop } = await createTestDatabase({ poolMax: 4 })
+  const { db, url, drop } = await createTestDatabase({ poolMax: 4 })
   return {
     ledger: createDeliveryLedger(db),
     async reset() {
@@ -145,6 +154,28 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
         'select binding_id as "bindingId", worker_id as "workerId" from breakers',
       )
       return rows
+    },
+    async announced(during) {
+      const told: EventKey[] = []
+      const { promise: connected, resolve: onConnected } = Promise.withResolvers<void>()
+      const last = Promise.withResolvers<void>()
+      const stopping = new AbortController()
+      const follower = {
+        onConnected,
+        onSettled(keys: readonly EventKey[]) {
+          if (keys.includes(LAST)) last.resolve()
+          else told.push(...keys)
+        },
+        onError: last.reject,
+      }
+      const following = followSettled(url, follower, stopping.signal)
+      await connected
+      await during()
+      await db.query("select pg_notify('curfew_settled', $1)", [LAST])
+      await last.promise
+      stopping.abort()
+      await following
+      return told
     },
     async age(ms) {
       await db.query('update workers set seen_at = seen_at - make_interval(secs => $1)', [ms / 1_000])

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto'
-import type {
-  AttemptOutcome,
-  Binding,
-  BindingId,
-  InFlightDelivery,
-  Settlement,
-  Subject,
-  WorkerId,
+import {
+  type AttemptOutcome,
+  type Binding,
+  type BindingId,
+  eventKeyOf,
+  type InFlightDelivery,
+  type Settlement,
+  type Subject,
+  type WorkerId,
 } from '@curfew/domain'
 import type { DeliveryLedger, Registry, Slots } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -394,6 +395,16 @@ export function deliveryLedgerContract(
       expect(await read(oldest[0])).toMatchObject(dead)
       expect(await read(bulk)).toMatchObject(dead)
       for (const delivery of [old, young, oldest[1]]) expect(await stateOf(delivery)).toBe('pending')
+    })
+
+    test('those who wait are told of events by their own ids or their deliveries’, each once, however many', async () => {
+      const [one, two] = await logout('alice')
+      const others = Array.from({ length: 1_500 }, () => newEvent().id)
+      const told = await harness.announced(() =>
+        ledger.announceSettled([one.id, two.id, one.eventId, ...others]),
+      )
+      // A few of so many that are made within milliseconds have their key in common.
+      expect(told).toEqual([...new Set([one.eventId, ...others].map(eventKeyOf))])
     })
 
     describe('workers', () => {

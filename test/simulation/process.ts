@@ -101,6 +101,7 @@ export function createProcess(
     supersedeOlder: (request) => call('supersedeOlder', () => ledger.supersedeOlder(request)),
     bringForward: (request) => call('bringForward', () => ledger.bringForward(request)),
     giveUpUnreachable: (request) => call('giveUpUnreachable', () => ledger.giveUpUnreachable(request)),
+    announceSettled: (ids) => call('announceSettled', () => ledger.announceSettled(ids)),
     noteBreakers: (request) => call('noteBreakers', () => ledger.noteBreakers(request)),
     registerWorker: (worker) => call('registerWorker', () => ledger.registerWorker(worker)),
     beat: (id) => call('beat', () => ledger.beat(id)),

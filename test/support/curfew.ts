@@ -72,6 +72,8 @@ export interface CurfewOptions {
   readonly verifyAccessToken?: CredentialsDeps['verifyAccessToken']
   /** Ports that relying parties may listen at. Default every one. */
   readonly allowedPorts?: GuardedClientOptions['allowedPorts']
+  /** How often waiters ask though they heard nothing, in milliseconds. Default as ever. */
+  readonly waitPollMs?: number
   /** By which keys sign and turn. Default the real one. */
   readonly now?: () => Date
 }
@@ -178,10 +180,11 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     log,
     now: () => new Date(),
   })
+  const metrics = createMetrics()
   const server = await createHttpServer({
     title: 'Curfew',
     log,
-    metrics: createMetrics(),
+    metrics,
     // Keys that a test makes up, beside those that it creates as its users do.
     authenticate: async (token) =>
       (await createApiKeyAuthenticator(keys)(token)) ?? credentials.authenticate(token),
@@ -197,7 +200,15 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     for (const each of [method].flat())
       routes.push({ method: each, path, scope: config?.scope ?? '', reach: config?.reach ?? '' })
   })
-  const services = createIngest({ server, eventLog: wrapEventLog(eventLog), db, log })
+  const services = createIngest({
+    server,
+    eventLog: wrapEventLog(eventLog),
+    db,
+    databaseUrl: gate.url,
+    log,
+    metrics,
+    ...(options.waitPollMs !== undefined && { waitPollMs: options.waitPollMs }),
+  })
   createConsole({
     server,
     db,

@@ -5,6 +5,8 @@ import {
   type DeliveryId,
   type DeliveryState,
   type EventId,
+  type EventKey,
+  eventKeyOf,
   type InFlightDelivery,
   type Issuer,
   type Lane,
@@ -65,6 +67,8 @@ export interface MemoryLedger extends DeliveryLedger {
   readonly events: ReadonlyMap<EventId, { readonly event: LogoutEvent; readonly digest: string }>
   readonly deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>
   readonly attempts: readonly MemoryAttempt[]
+  /** Of which events it was said that something of them was settled, in that order. */
+  readonly announced: readonly EventKey[]
   /** Which workers say of which bindings that they are down. */
   readonly breakers: readonly { readonly bindingId: BindingId; readonly workerId: WorkerId }[]
   /** Deliveries that are neither pending nor in flight. */
@@ -89,6 +93,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const deliveries = new Map<DeliveryId, MemoryDelivery>()
   const unsettled = new Set<MemoryDelivery>()
   const attempts: MemoryAttempt[] = []
+  const announced: EventKey[] = []
   const attemptKeys = new Set<string>()
   const workers = new Map<WorkerId, Date>()
   let breakers: MemoryLedger['breakers'] = []
@@ -222,6 +227,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     events,
     deliveries,
     attempts,
+    announced,
     get breakers() {
       return breakers
     },
@@ -318,6 +324,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         change(row, { ...dead, dueAt: null, settledAt: now })
       }
       return given.length
+    },
+    async announceSettled(ids) {
+      announced.push(...new Set(ids.map(eventKeyOf)))
     },
     async noteBreakers({ workerId, opened, closed }) {
       // The rows of before: what is closed is closed for all, what is opened for this worker, as long as it lives.

@@ -7,6 +7,7 @@ import {
   deliveryId,
   deliveryIdRange,
   type EventId,
+  eventKeyOf,
   type Sid,
   uuidV7,
 } from './ids.ts'
@@ -43,6 +44,18 @@ describe('deliveryId', () => {
         const id = deliveryId(event, binding, sid, digest)
         const [low, high] = deliveryIdRange(other)
         expect(low <= id && id <= high).toBe(false)
+      }),
+    )
+  })
+
+  test('has its key in common with its event, and with all deliveries of it', () => {
+    fc.assert(
+      fc.property(owed, eventIds, ([event, binding, sid], other) => {
+        const key = eventKeyOf(deliveryId(event, binding, sid, digest))
+        expect(key).toMatch(/^[0-9a-f]{15}$/)
+        expect(key).toBe(eventKeyOf(event))
+        fc.pre(event.slice(0, 18) !== other.slice(0, 14) + event.slice(14, 15) + other.slice(15, 18))
+        expect(key).not.toBe(eventKeyOf(other))
       }),
     )
   })

@@ -21,6 +21,9 @@ export type BindingId = Branded<number, 'BindingId'>
 /** One incarnation of one delivery worker: a worker that lost its leases goes on under a new id. */
 export type WorkerId = Branded<string, 'WorkerId'>
 
+/** What the ids of an event and of its deliveries have in common. A few events may share one: it is a hint, never a proof. */
+export type EventKey = Branded<string, 'EventKey'>
+
 /** Who is logged out, as a UUID made of a hash: deliveries to one binding that have the same target say the same. */
 export type Target = Branded<string, 'Target'>
 
@@ -57,6 +60,11 @@ export function targetOf(
 export function deliveryIdRange(eventId: string): readonly [low: string, high: string] {
   const prefix = deliveryPrefix(eventId)
   return [`${prefix}-0000-000000000000`, `${prefix}-ffff-ffffffffffff`]
+}
+
+/** The event that an id of it, or of one of its deliveries, belongs to: 15 hexadecimal digits. */
+export function eventKeyOf(id: EventId | DeliveryId): EventKey {
+  return (id.slice(0, 8) + id.slice(9, 13) + id.slice(15, 18)) as EventKey
 }
 
 function deliveryPrefix(eventId: string): string {

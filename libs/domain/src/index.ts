@@ -79,6 +79,8 @@ export {
   type Digest,
   deliveryIdRange,
   type EventId,
+  type EventKey,
+  eventKeyOf,
   type Issuer,
   type IssuerName,
   type Sid,

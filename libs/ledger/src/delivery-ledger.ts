@@ -1,10 +1,11 @@
-import type { BindingId, DeliveryId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import type { BindingId, DeliveryId, EventId, InFlightDelivery, WorkerId } from '@curfew/domain'
 import { noteBreakers } from './breakers.ts'
 import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
 import type { Database } from './database.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 import { disableBinding, type Registry, readRegistry, readRegistryRevision } from './registry.ts'
 import { bringForward, giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
+import { announceSettled } from './settled.ts'
 import { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'
 
 /**
@@ -31,6 +32,11 @@ export interface DeliveryLedger {
     now: Date
     limit: number
   }): Promise<number>
+  /**
+   * Wakes those who wait for these events, or for the events of these deliveries, to be settled. Whoever is not woken finds
+   * out by himself, only later: it need not be tried again.
+   */
+  announceSettled(ids: readonly (EventId | DeliveryId)[]): Promise<void>
   noteBreakers(request: {
     workerId: WorkerId
     opened: readonly BindingId[]
@@ -60,6 +66,7 @@ export function createDeliveryLedger(db: Database): DeliveryLedger {
     supersedeOlder: (request) => supersedeOlder(db, request),
     bringForward: (request) => bringForward(db, request),
     giveUpUnreachable: (request) => giveUpUnreachable(db, request),
+    announceSettled: (ids) => announceSettled(db, ids),
     noteBreakers: (request) => noteBreakers(db, request),
     registerWorker: (worker) => registerWorker(db, worker),
     beat: (id) => beat(db, id),

@@ -66,27 +66,72 @@ const DELIVERY = `
     join bindings b on b.id = d.binding_id
     join relying_parties p on p.id = b.relying_party_id`
 
-const FIND_EVENT = `
-  select id, iss, sub, sid, scope, reason, initiator, lane, occurred_at as "occurredAt",
-         accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis"
-    from events where id = $1`
+const FIND_EVENTS = `
+  select e.id, iss, sub, sid, scope, reason, initiator, lane, occurred_at as "occurredAt",
+         accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis", owed.count as "owed"
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as asked(id, low, high, place)
+    join events e on e.id = asked.id
+   cross join lateral (
+     select count(*)::int as count from deliveries d
+      where d.id between asked.low and asked.high and d.event_id = e.id
+   ) owed
+   order by asked.place`
 
-const DELIVERIES_OF_EVENT = `${DELIVERY} where d.id between $2 and $3 and d.event_id = $1 order by p.client_id, b.endpoint, d.sid`
+// `offset 0` keeps it a walk through the index for each event: joined freely, a large table is read as a whole.
+const DELIVERIES_OF_EVENTS = `${DELIVERY}
+   where d.id = any(array(
+     select owed.id
+       from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked(id, low, high)
+      cross join lateral (
+        select w.id from deliveries w
+         where w.id between asked.low and asked.high and w.event_id = asked.id offset 0
+      ) owed))
+   order by p.client_id, b.endpoint, d.sid`
 
-/** An event with its deliveries, or null when it is not (yet) planned. */
-export async function findEvent(
+/** An event with its deliveries. */
+export interface FoundEvent {
+  readonly event: EventRecord
+  readonly deliveries: readonly DeliveryRecord[]
+}
+
+/**
+ * Events with their deliveries, by id, those that ask for many in two statements: as many of them, in their order, as have
+ * `deliveriesMax` deliveries together, but one at least. Of each of the others it says `later`: ask again.
+ *
+ * @returns null for an event that is not (yet) planned.
+ */
+export async function findEvents(
   db: Database,
-  id: string,
-): Promise<{ readonly event: EventRecord; readonly deliveries: readonly DeliveryRecord[] } | null> {
-  const { rows } = await db.query<EventRecord>({ name: 'find_event', text: FIND_EVENT, values: [id] })
-  const [event] = rows
-  if (event === undefined) return null
-  const deliveries = await db.query<DeliveryRecord>({
-    name: 'deliveries_of_event',
-    text: DELIVERIES_OF_EVENT,
-    values: [id, ...deliveryIdRange(id)],
+  { ids, deliveriesMax }: { ids: readonly string[]; deliveriesMax: number },
+): Promise<ReadonlyMap<string, FoundEvent | 'later' | null>> {
+  const found = new Map<string, FoundEvent | 'later' | null>(ids.map((id) => [id, null]))
+  const { rows } = await db.query<EventRecord & { readonly owed: number }>({
+    name: 'find_events',
+    text: FIND_EVENTS,
+    values: ranges([...found.keys()]),
   })
-  return { event, deliveries: deliveries.rows }
+  let total = 0
+  const whole = rows.filter(({ owed }, place) => {
+    total += owed
+    return place === 0 || total <= deliveriesMax
+  })
+  for (const { id } of rows) found.set(id, 'later')
+  if (whole.length === 0) return found
+  const deliveries = await db.query<DeliveryRecord>({
+    name: 'deliveries_of_events',
+    text: DELIVERIES_OF_EVENTS,
+    values: ranges(whole.map(({ id }) => id)),
+  })
+  const byEvent = Map.groupBy(deliveries.rows, ({ eventId }) => eventId)
+  for (const { owed: _, ...event } of whole)
+    found.set(event.id, { event, deliveries: byEvent.get(event.id) ?? [] })
+  return found
+}
+
+/** Of `ids` and the ranges of their deliveries: the first three parameters of a statement. */
+function ranges(ids: readonly string[]): readonly string[] {
+  const ends = ids.map(deliveryIdRange)
+  return [ids, ends.map(([low]) => low), ends.map(([, high]) => high)].map(plainArray)
 }
 
 const SETTLED_EVENTS = `
@@ -99,15 +144,10 @@ const SETTLED_EVENTS = `
 
 /** Which of `ids` are planned and wholly settled: one question for everybody who waits. */
 export async function settledEvents(db: Database, ids: readonly string[]): Promise<ReadonlySet<string>> {
-  const ranges = ids.map(deliveryIdRange)
   const { rows } = await db.query<{ id: string }>({
     name: 'settled_events',
     text: SETTLED_EVENTS,
-    values: [
-      plainArray(ids),
-      plainArray(ranges.map(([low]) => low)),
-      plainArray(ranges.map(([, high]) => high)),
-    ],
+    values: ranges(ids),
   })
   return new Set(rows.map(({ id }) => id))
 }

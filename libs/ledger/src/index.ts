@@ -38,8 +38,9 @@ export {
   type DeliveryFilter,
   type DeliveryRecord,
   type EventRecord,
+  type FoundEvent,
   findDelivery,
-  findEvent,
+  findEvents,
   listDeliveries,
   type StoredAttempt,
   settledEvents,
@@ -123,6 +124,7 @@ export {
   settleDeliveries,
   supersedeOlder,
 } from './settle.ts'
+export { announceSettled, followSettled, type SettledFollower } from './settled.ts'
 export {
   changeSigningKeys,
   findKeyRotation,

@@ -49,6 +49,7 @@ function rig() {
     log,
     registry,
     worker: { id: () => WORKER } as never,
+    announcer: { announce: () => undefined },
     dispatcher: { room: () => 1, free: 1, accept: () => undefined },
     admit: async () => undefined,
     onPlanned: () => undefined,

@@ -13,6 +13,7 @@ import {
 } from '@curfew/domain'
 import type { DeliveryLedger, PlannedEvent, Registry } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
+import type { Announcer } from './announcer.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import type { RegistryCache } from './registry-cache.ts'
 import type { Worker } from './worker.ts'
@@ -22,6 +23,7 @@ export interface IntakeDeps {
   readonly log: Log
   readonly registry: RegistryCache
   readonly worker: Worker
+  readonly announcer: Pick<Announcer, 'announce'>
   readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'accept'>
   /** Resolves when the next batch may be planned. Never waits for an RP. */
   readonly admit: () => Promise<void>
@@ -74,6 +76,11 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         if (!result.planned.has(event.id)) continue
         for (const { delivery, leased } of deliveries) if (leased) dispatcher.accept(delivery, workerId)
       }
+      // What is owed to nobody is settled by being planned.
+      const owedToNobody = planned.filter(
+        ({ event, deliveries }) => deliveries.length === 0 && result.planned.has(event.id),
+      )
+      deps.announcer.announce(owedToNobody.map(({ event }) => event.id))
       deps.onPlanned(planned.reduce((sum, { deliveries }) => sum + deliveries.length, 0))
       return batch
         .filter(({ event }) => result.conflicts.has(event.id))

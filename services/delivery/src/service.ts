@@ -22,6 +22,7 @@ import {
   sleep,
 } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
+import { createAnnouncer } from './announcer.ts'
 import { createAttempt, type Round } from './attempt.ts'
 import { createBreakerReports } from './breaker-reports.ts'
 import { createBulkPace } from './bulk-pace.ts'
@@ -103,8 +104,10 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     onLost: () => dispatcher.clear(),
     held: () => dispatcher.ids(),
   })
+  const announcer = createAnnouncer({ ledger, log })
   const settler = createSettler({
     ledger,
+    announcer,
     log,
     now,
     batchSize: SETTLE_BATCH,
@@ -179,6 +182,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       log,
       registry,
       worker,
+      announcer,
       dispatcher,
       admit: lane === 'bulk' ? () => bulkPace.ready(stopping) : () => dispatcher.waitForRoom(ROOM_WAIT_MS),
       onPlanned: (deliveries) => {
@@ -221,6 +225,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   dispatcher.clear()
   await Promise.race([dispatcher.idle(), aborted(abandoning)])
   await Promise.race([settler.drain(), aborted(abandoning)])
+  await Promise.race([announcer.idle(), aborted(abandoning)])
   ended.abort()
   await Promise.all(background)
   try {

@@ -1,6 +1,7 @@
 import { type DeliveryId, LedgerUnavailableError, type WorkerId } from '@curfew/domain'
 import type { DeliveryLedger, Settled } from '@curfew/ledger'
 import { createBatcher, type Log, sleep } from '@curfew/runtime'
+import type { Announcer } from './announcer.ts'
 
 /** What was leased to one incarnation of the worker, and what it did. */
 interface Claimed {
@@ -16,6 +17,7 @@ export interface Settler {
 
 export interface SettlerDeps {
   readonly ledger: Pick<DeliveryLedger, 'settleDeliveries' | 'supersedeOlder'>
+  readonly announcer: Pick<Announcer, 'announce'>
   readonly log: Log
   readonly now: () => Date
   readonly batchSize: number
@@ -31,7 +33,15 @@ const PAUSE_MS_MAX = 2_000
  * Writes outcomes to the ledger, those that arrive together in one statement. While the ledger is away they wait here: an
  * acknowledgement that an RP gave is not asked for twice as long as the lease holds.
  */
-export function createSettler({ ledger, log, now, batchSize, queueMax, abandoning }: SettlerDeps): Settler {
+export function createSettler({
+  ledger,
+  announcer,
+  log,
+  now,
+  batchSize,
+  queueMax,
+  abandoning,
+}: SettlerDeps): Settler {
   async function write(workerId: WorkerId, batch: readonly Settled[]): Promise<ReadonlySet<DeliveryId>> {
     for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
       try {
@@ -66,6 +76,9 @@ export function createSettler({ ledger, log, now, batchSize, queueMax, abandonin
       for (const id of ids) {
         const batch = items.filter(({ workerId }) => workerId === id).map(({ settled }) => settled)
         lost.set(id, await write(id, batch))
+        // Those too of which it says that they were not settled now: they may have been by a try of which the answer was lost.
+        const ended = batch.filter(({ settlement }) => settlement.state !== 'pending')
+        announcer.announce(ended.map((settled) => settled.id))
       }
       await supersede(items.map(({ settled }) => settled))
       return items.map(({ workerId, settled }) => lost.get(workerId)?.has(settled.id) === false)

@@ -61,7 +61,7 @@ process.exitCode = await runProcess(
       requestsPerSecond: config.access.requestsPerSecond,
       checks: { 'event-log': () => eventLog.check() },
     })
-    const services = createIngest({ server, eventLog, db, log })
+    const services = createIngest({ server, eventLog, db, databaseUrl: config.databaseUrl, log, metrics })
     return [
       ...services,
       credentials.service,

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { type EventLog, uuidV7 } from '@curfew/domain'
-import { type Database, settledEvents } from '@curfew/ledger'
-import type { HttpServer, Log, Service } from '@curfew/runtime'
+import { type Database, followSettled, settledEvents } from '@curfew/ledger'
+import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
+import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
 import { registerPostEvents } from './post-events.ts'
 import { createWaiters } from './waiters.ts'
@@ -14,19 +15,29 @@ export interface IngestDeps {
   readonly eventLog: EventLog
   /** Asked only for what became of an event. Accepting needs no database. */
   readonly db: Database
+  /** Of the same database, for a connection that hears what is settled. */
+  readonly databaseUrl: string
   readonly log: Log
+  readonly metrics: Metrics
+  /** How often what is waited for is asked for though nothing was heard of it, in milliseconds. Default 1,000. */
+  readonly waitPollMs?: number
 }
 
-const WAIT_POLL_MS = 50
-
 /** Wires ingest: takes logout events in, and tells what became of them. Opens nothing, starts nothing. */
-export function createIngest({ server, eventLog, db, log }: IngestDeps): readonly Service[] {
-  const waiters = createWaiters({ settledEvents: (ids) => settledEvents(db, ids), log, pollMs: WAIT_POLL_MS })
+export function createIngest(deps: IngestDeps): readonly Service[] {
+  const { server, eventLog, db, databaseUrl, log, metrics, waitPollMs = 1_000 } = deps
+  const waiters = createWaiters({
+    settledEvents: (ids) => settledEvents(db, ids),
+    follow: (follower, stopping) => followSettled(databaseUrl, follower, stopping),
+    log,
+    pollMs: waitPollMs,
+  })
+  metrics.gauge('waiters', 'Requests that wait for an event to be settled.', () => waiters.count)
   registerPostEvents(server, {
     eventLog,
     now: () => new Date(),
     newEventId: () => uuidV7(new Date(), randomBytes(10)),
   })
-  registerGetEvent(server, { db, waiters })
+  registerGetEvent(server, { waiters, reader: createEventReader(db) })
   return [waiters.service]
 }

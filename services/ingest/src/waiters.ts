@@ -1,66 +1,155 @@
+import { type EventId, type EventKey, eventKeyOf } from '@curfew/domain'
+import type { SettledFollower } from '@curfew/ledger'
 import { type Log, type Service, sleep } from '@curfew/runtime'
 
 /** Those who wait for an event to be settled. */
 export interface Waiters {
-  /** Resolves when the event is settled, or after `ms`. */
-  settled(eventId: string, ms: number): Promise<void>
+  /** Resolves when the event is settled, after `ms`, or when whoever waits is `gone`. */
+  settled(eventId: EventId, ms: number, gone: AbortSignal): Promise<void>
+  /** How many wait now. */
+  readonly count: number
   readonly service: Service
 }
 
 export interface WaitersDeps {
-  /** Which of these events are settled: one question for everybody who waits. */
-  settledEvents(ids: readonly string[]): Promise<ReadonlySet<string>>
+  /** Which of these events are settled. */
+  settledEvents(ids: readonly EventId[]): Promise<ReadonlySet<string>>
+  /** Tells of what is settled, in whichever process, until `stopping` aborts. Never rejects. */
+  follow(follower: SettledFollower, stopping: AbortSignal): Promise<void>
   readonly log: Log
-  /** Pause between two questions, in milliseconds. */
+  /** How often everything that is waited for is asked for without having been told of, in milliseconds. */
   readonly pollMs: number
 }
 
-/** Asks the ledger once for all who wait, however many they are; and not at all while nobody does. */
-export function createWaiters({ settledEvents, log, pollMs }: WaitersDeps): Waiters {
-  const waiting = new Map<string, Set<() => void>>()
-  let stopped = false
-  let wake: (() => void) | null = null
+/** Most events in one question. */
+const ASKED_MAX = 1_000
+/** Pause after a question that was not answered, in milliseconds. */
+const AWAY_PAUSE_MS = 500
 
-  function release(id: string): void {
+/**
+ * Wakes those who wait when the ledger says that something of their event was settled. It is asked once for all of them
+ * together, about those alone that it named; and not at all while nobody waits.
+ *
+ * Nobody is missed. A worker says what it settled after that is committed. An event is asked for after its waiter was
+ * written down, so that whatever was committed before the question is in its answer. What is committed after it is said later
+ * still, when the waiter is known by name; so it is asked for again, also where the first question is still under way.
+ * What is said while nobody listens is lost, so all are asked for once it is listened (again); and what is said by nobody
+ * (a worker was killed between the two, or covered a delivery by a newer one) is found by asking for all every `pollMs`.
+ */
+export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDeps): Waiters {
+  const waiting = new Map<EventId, Set<() => void>>()
+  const byKey = new Map<EventKey, Set<EventId>>()
+  /** To be asked for: what may be settled by now, and, after these, what is looked at to be sure. */
+  const named = new Set<EventId>()
+  const unnamed = new Set<EventId>()
+  let woken = Promise.withResolvers<void>()
+  let stopped = false
+
+  function enter(id: EventId, resolve: () => void): void {
+    const ofEvent = waiting.get(id) ?? new Set()
+    waiting.set(id, ofEvent.add(resolve))
+    const key = eventKeyOf(id)
+    byKey.set(key, (byKey.get(key) ?? new Set()).add(id))
+    named.add(id)
+    woken.resolve()
+  }
+
+  function leave(id: EventId, resolve: () => void): void {
     const ofEvent = waiting.get(id)
+    ofEvent?.delete(resolve)
+    if (ofEvent?.size === 0) forget(id)
+  }
+
+  function forget(id: EventId): void {
     waiting.delete(id)
+    named.delete(id)
+    unnamed.delete(id)
+    const key = eventKeyOf(id)
+    const ofKey = byKey.get(key)
+    ofKey?.delete(id)
+    if (ofKey?.size === 0) byKey.delete(key)
+  }
+
+  function release(id: EventId): void {
+    const ofEvent = waiting.get(id)
+    forget(id)
     for (const resolve of ofEvent ?? []) resolve()
   }
 
+  function askForAll(): void {
+    for (const id of waiting.keys()) unnamed.add(id)
+    woken.resolve()
+  }
+
+  const follower: SettledFollower = {
+    onSettled(keys) {
+      for (const key of keys) for (const id of byKey.get(key) ?? []) named.add(id)
+      if (named.size > 0) woken.resolve()
+    },
+    onConnected: askForAll,
+    onError: (error) => log.warn({ event: 'ledger.follow-failed', err: error }),
+  }
+
+  /** What to ask for next. It is asked for again only where it is named again from here on. */
+  function takeAsked(): readonly EventId[] {
+    const asked = new Set([...named, ...unnamed].slice(0, ASKED_MAX))
+    for (const id of asked) {
+      named.delete(id)
+      unnamed.delete(id)
+    }
+    return [...asked]
+  }
+
+  async function answerUntil(stopping: AbortSignal): Promise<void> {
+    stopping.addEventListener('abort', () => woken.resolve(), { once: true })
+    while (!stopping.aborted) {
+      const asked = takeAsked()
+      if (asked.length === 0) {
+        await woken.promise
+        woken = Promise.withResolvers()
+        continue
+      }
+      try {
+        for (const id of await settledEvents(asked)) release(id as EventId)
+      } catch (error) {
+        log.warn({ event: 'ledger.wait-failed', err: error })
+        await sleep(AWAY_PAUSE_MS, stopping)
+        for (const id of asked) if (waiting.has(id)) unnamed.add(id)
+      }
+    }
+  }
+
+  async function pollUntil(stopping: AbortSignal): Promise<void> {
+    while (!stopping.aborted) {
+      await sleep(pollMs, stopping)
+      if (waiting.size > 0) askForAll()
+    }
+  }
+
   return {
-    async settled(id, ms) {
-      if (stopped) return
+    get count() {
+      return [...waiting.values()].reduce((sum, { size }) => sum + size, 0)
+    },
+    async settled(id, ms, gone) {
+      if (stopped || gone.aborted) return
       const { promise, resolve } = Promise.withResolvers<void>()
-      const ofEvent = waiting.get(id) ?? new Set()
-      waiting.set(id, ofEvent.add(resolve))
-      wake?.()
+      enter(id, resolve)
       const timer = setTimeout(resolve, ms)
+      gone.addEventListener('abort', () => resolve(), { once: true })
       await promise
       clearTimeout(timer)
-      ofEvent.delete(resolve)
-      if (ofEvent.size === 0 && waiting.get(id) === ofEvent) waiting.delete(id)
+      leave(id, resolve)
     },
     service: {
       name: 'waiters',
       async run({ stopping, ready }) {
         ready()
-        while (!stopping.aborted) {
-          if (waiting.size === 0) {
-            const woken = new AbortController()
-            wake = () => woken.abort()
-            await sleep(60_000, AbortSignal.any([stopping, woken.signal]))
-            continue
-          }
-          try {
-            for (const id of await settledEvents([...waiting.keys()])) release(id)
-          } catch (error) {
-            log.warn({ event: 'ledger.wait-failed', err: error })
-          }
-          await sleep(pollMs, stopping)
-        }
+        const following = follow(follower, stopping)
+        await Promise.all([answerUntil(stopping), pollUntil(stopping)])
         // Whoever still waits gets the answer as it stands, so that the server can close.
         stopped = true
         for (const id of [...waiting.keys()]) release(id)
+        await following
       },
     },
   }

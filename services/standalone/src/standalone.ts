@@ -150,7 +150,7 @@ export async function runStandalone(
           'master-key': () => keyring.check(),
         },
       })
-      const ingest = createIngest({ server, eventLog, db, log })
+      const ingest = createIngest({ server, eventLog, db, databaseUrl, log, metrics })
       createConsole({
         server,
         db,

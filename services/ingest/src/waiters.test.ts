@@ -1,0 +1,188 @@
+import { type EventId, eventKeyOf } from '@curfew/domain'
+import type { SettledFollower } from '@curfew/ledger'
+import { createLog } from '@curfew/runtime'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { createWaiters } from './waiters.ts'
+
+// Goal: nobody who waits is missed, whatever comes between what, and the ledger is asked for nothing that nobody needs.
+// Method: the test says what the ledger tells, and holds back each of its answers.
+
+const POLL_MS = 60_000
+const [A, B] = ['a', 'b'].map((letter) => `${letter.repeat(8)}-0000-7000-8000-000000000000` as EventId) as [
+  EventId,
+  EventId,
+]
+const never = new AbortController().signal
+
+interface Question {
+  readonly ids: readonly EventId[]
+  /** Which of them are settled. */
+  answer(...settled: readonly EventId[]): Promise<void>
+  fail(): Promise<void>
+}
+
+function rig() {
+  const questions: Question[] = []
+  let follower: SettledFollower | null = null
+  const stopping = new AbortController()
+  const waiters = createWaiters({
+    settledEvents(ids) {
+      const { promise, resolve, reject } = Promise.withResolvers<ReadonlySet<string>>()
+      questions.push({
+        ids,
+        answer(...settled) {
+          resolve(new Set(settled))
+          return turn()
+        },
+        fail() {
+          reject(new Error('away'))
+          return turn()
+        },
+      })
+      return promise
+    },
+    async follow(given, until) {
+      follower = given
+      await new Promise((resolve) => until.addEventListener('abort', resolve))
+    },
+    log: createLog({ service: 'test', level: 'silent' }),
+    pollMs: POLL_MS,
+  })
+  const { signal } = stopping
+  const ended = waiters.service.run({ stopping: signal, abandoning: signal, ready: () => undefined })
+  const told = (): SettledFollower => {
+    if (follower === null) throw new Error('nobody follows')
+    return follower
+  }
+  return {
+    waiters,
+    questions,
+    connected() {
+      told().onConnected()
+      return turn()
+    },
+    settled(...ids: readonly EventId[]) {
+      told().onSettled(ids.map(eventKeyOf))
+      return turn()
+    },
+    /** Waits for an event. @returns what says whether the wait is over. */
+    async wait(id: EventId, { ms = 1_000_000, gone = never }: { ms?: number; gone?: AbortSignal } = {}) {
+      const state = { over: false }
+      void waiters.settled(id, ms, gone).then(() => {
+        state.over = true
+      })
+      await turn()
+      return state
+    },
+    async stop() {
+      stopping.abort()
+      await ended
+    },
+  }
+}
+
+/** Lets everything go on that can. */
+async function turn(): Promise<void> {
+  await vi.advanceTimersByTimeAsync(0)
+}
+const asked = ({ questions }: ReturnType<typeof rig>) => questions.map(({ ids }) => ids)
+
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
+
+test('what was settled before anybody waited is found by asking once', async () => {
+  const own = rig()
+  const waiter = await own.wait(A)
+  await own.questions[0]?.answer(A)
+  expect(waiter.over).toBe(true)
+  await vi.advanceTimersByTimeAsync(POLL_MS * 3)
+  expect(asked(own)).toEqual([[A]])
+  await own.stop()
+})
+
+test('what is settled while the first question is under way is asked for again, and the waiter is woken', async () => {
+  const own = rig()
+  const waiter = await own.wait(A)
+  // The question has been carried out; now the acknowledgement is committed and said, and only then comes the answer: no.
+  await own.settled(A)
+  expect(asked(own)).toEqual([[A]])
+  await own.questions[0]?.answer()
+  expect(waiter.over).toBe(false)
+  expect(asked(own)).toEqual([[A], [A]])
+  await own.questions[1]?.answer(A)
+  expect(waiter.over).toBe(true)
+  await own.stop()
+})
+
+test('only what is waited for and was named is asked for; what is not all settled waits on', async () => {
+  const own = rig()
+  const [a, alsoA] = [await own.wait(A), await own.wait(A)]
+  const b = await own.wait(B)
+  for (let n = 0; n < own.questions.length; n++) await own.questions[n]?.answer()
+  const before = own.questions.length
+  await own.settled('cccccccc-0000-7000-8000-000000000000' as EventId)
+  expect(own.questions).toHaveLength(before)
+  await own.settled(A)
+  await own.questions[before]?.answer()
+  await own.settled(A)
+  await own.questions[before + 1]?.answer(A)
+  expect(asked(own).slice(before)).toEqual([[A], [A]])
+  expect([a.over, alsoA.over, b.over]).toEqual([true, true, false])
+  expect(own.waiters.count).toBe(1)
+  await own.stop()
+})
+
+test('while nobody listened anything may have been settled: all are asked for once it is listened, and now and then', async () => {
+  const own = rig()
+  const [a, b] = [await own.wait(A), await own.wait(B)]
+  await own.questions[0]?.answer()
+  await own.questions[1]?.answer()
+  await own.connected()
+  expect(asked(own)).toEqual([[A], [B], [A, B]])
+  await own.questions[2]?.answer(B)
+  await vi.advanceTimersByTimeAsync(POLL_MS)
+  await own.questions[3]?.answer(A)
+  expect([a.over, b.over]).toEqual([true, true])
+  expect(asked(own)).toEqual([[A], [B], [A, B], [A]])
+  await own.stop()
+})
+
+test('a question that is not answered is asked again, and so soon that it is not noticed', async () => {
+  const own = rig()
+  const waiter = await own.wait(A)
+  await own.questions[0]?.fail()
+  await vi.advanceTimersByTimeAsync(1_000)
+  await own.questions[1]?.answer(A)
+  expect(waiter.over).toBe(true)
+  await own.stop()
+})
+
+test('who is gone is forgotten, as is whose time is up; nobody asks for them any more', async () => {
+  const own = rig()
+  const gone = new AbortController()
+  const leaving = await own.wait(A, { gone: gone.signal })
+  const hasty = await own.wait(B, { ms: 1_000 })
+  await own.questions[0]?.answer()
+  await own.questions[1]?.answer()
+  expect(own.waiters.count).toBe(2)
+  gone.abort()
+  await vi.advanceTimersByTimeAsync(1_000)
+  expect([leaving.over, hasty.over, own.waiters.count]).toEqual([true, true, 0])
+  await own.settled(A, B)
+  await own.connected()
+  await vi.advanceTimersByTimeAsync(POLL_MS)
+  expect(own.questions).toHaveLength(2)
+  expect((await own.wait(A, { gone: gone.signal })).over).toBe(true)
+  await own.stop()
+})
+
+test('a stop lets everybody go, also who comes after it', async () => {
+  const own = rig()
+  const waiter = await own.wait(A)
+  const stopped = own.stop()
+  await own.questions[0]?.answer()
+  await stopped
+  await turn()
+  expect(waiter.over).toBe(true)
+  expect((await own.wait(B)).over).toBe(true)
+})
