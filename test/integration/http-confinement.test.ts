@@ -1,7 +1,7 @@
 import type { Delivery } from '@curfew/client'
 import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, ISS, openCurfew, type Route } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, openCurfew, type Route } from '../support/curfew.ts'
 import { pileUp } from './dead-letters-support.ts'
 
 // Goal: an IdP's key sees its issuer and nothing else, an RP owner's its clients and nothing else, on every route, also one
@@ -144,6 +144,20 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
       )
     expect(await clientsSeenBy('idp')).toEqual(['mail', 'wiki'])
     expect(await clientsSeenBy('owner')).toEqual(['mail'])
+  },
+
+  async 'GET /v1/logout-events/:id/summary'() {
+    await oneIsConfined(({ event_id }) => `/v1/logout-events/${event_id}/summary`)
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'carol', clients: ['mail', 'wiki'] })
+    await using worker = { [Symbol.asyncDispose]: (await curfew.startWorker()).stop }
+    expect(worker).toBeDefined()
+    await eventually(() => curfew.client.getEventSummary(id))
+    const seenBy = async (who: 'idp' | 'owner') => {
+      const { body } = await as(who, 'GET', `/v1/logout-events/${id}/summary`)
+      return [body.total, body.applications.map(({ client_id }: Delivery) => client_id)]
+    }
+    expect(await seenBy('idp')).toEqual([2, ['mail', 'wiki']])
+    expect(await seenBy('owner')).toEqual([1, ['mail']])
   },
 
   async 'POST /v1/logout-events'() {

@@ -126,6 +126,36 @@ export const LogoutEventStatus = Type.Object({
 })
 export type LogoutEventStatus = Static<typeof LogoutEventStatus>
 
+/** What a person is shown of a logout. */
+export const EventSummary = Type.Object({
+  event_id: Text,
+  status: Type.Union([Type.Literal('complete'), Type.Literal('in_progress'), Type.Literal('incomplete')], {
+    description:
+      'complete: signed out of all. in_progress: the rest goes on by itself, as far as it was not given up on. incomplete: what is left is left to the person.',
+  }),
+  signed_out: Count,
+  total: Count,
+  text: Type.String({ description: 'Plain English, for the person who logged out. No markup.' }),
+  applications: Type.Array(
+    Type.Object({
+      client_id: Text,
+      name: Type.String({ description: 'The client_name, else the client_id.' }),
+      state: Type.Union([Type.Literal('signed_out'), Type.Literal('ending'), Type.Literal('not_signed_out')]),
+      within_s: Type.Union([Type.Integer(), Type.Null()], {
+        description:
+          'Seconds from now, a round number: within these it is tried next, or, where by_itself, its session ends. Null where neither can be said.',
+      }),
+      by_itself: Type.Boolean({
+        description:
+          'Its session ends by itself, sooner than it is tried again or though it was given up on.',
+      }),
+      text: Type.String({ description: 'One sentence.' }),
+    }),
+  ),
+  links: Type.Object({ self: Text, event: Text }),
+})
+export type EventSummary = Static<typeof EventSummary>
+
 export const Jwks = Type.Object({
   keys: Type.Array(Type.Object({ kid: Text }, { additionalProperties: true })),
 })

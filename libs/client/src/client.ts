@@ -3,6 +3,7 @@ import type {
   AcceptedOrRejected,
   Delivery,
   DeliveryWithAttempts,
+  EventSummary,
   Jwks,
   LogoutEventStatus,
   Problem,
@@ -102,6 +103,8 @@ export interface Client {
   postLogoutEvents(events: readonly LogoutEventInput[]): Promise<readonly AcceptedOrRejected[]>
   /** @param wait seconds, up to 30, to hold the answer until every delivery is settled. */
   getLogoutEvent(id: string, options?: { readonly wait?: number }): Promise<LogoutEventStatus>
+  /** The same for a person: how much is signed out, and what is left to do, in words. */
+  getEventSummary(id: string, options?: { readonly wait?: number }): Promise<EventSummary>
   listDeliveries(filter?: DeliveriesFilter): Promise<Page<Delivery>>
   getDelivery(id: string): Promise<DeliveryWithAttempts>
   listDeadLetters(filter?: DeadLettersFilter): Promise<Page<DeadLetter>>
@@ -205,6 +208,8 @@ export function createClient({ url, key }: ClientOptions): Client {
     // 204 has nothing to say.
     return (text === '' ? undefined : JSON.parse(text)) as Answer
   }
+  const eventPathOf = (id: string, of: string, wait: number | undefined) =>
+    `/v1/logout-events/${encodeURIComponent(id)}${of}${wait === undefined ? '' : `?wait=${wait}`}`
   const issuerPath = (name: string) => `/v1/issuers/${encodeURIComponent(name)}`
   const webhookPath = (name: string) => `/v1/webhooks/${encodeURIComponent(name)}`
   const partyPath = (name: string, clientId: string) =>
@@ -213,8 +218,8 @@ export function createClient({ url, key }: ClientOptions): Client {
   return {
     postLogoutEvent: (event) => call('POST', '/v1/logout-events', event),
     postLogoutEvents: (events) => call('POST', '/v1/logout-events', events),
-    getLogoutEvent: (id, { wait } = {}) =>
-      call('GET', `/v1/logout-events/${encodeURIComponent(id)}${wait === undefined ? '' : `?wait=${wait}`}`),
+    getLogoutEvent: (id, { wait } = {}) => call('GET', eventPathOf(id, '', wait)),
+    getEventSummary: (id, { wait } = {}) => call('GET', eventPathOf(id, '/summary', wait)),
     listDeliveries: (filter = {}) => call('GET', `/v1/deliveries?${query(filter)}`),
     getDelivery: (id) => call('GET', `/v1/deliveries/${encodeURIComponent(id)}`),
     listDeadLetters: (filter = {}) => call('GET', `/v1/dead-letters?${query(filter)}`),

@@ -5,6 +5,7 @@ export {
   DeliveriesQuery,
   Delivery,
   DeliveryWithAttempts,
+  EventSummary,
   Jwks,
   LogoutEventStatus,
   PageQuery,
@@ -72,7 +73,14 @@ export {
   RelyingPartySettings,
   Removed,
 } from './registry.ts'
-export { type DeliveryFacts, deliveryView, type EventFacts, eventPath, eventView } from './views.ts'
+export {
+  type DeliveryFacts,
+  deliveryView,
+  type EventFacts,
+  eventPath,
+  eventView,
+  summaryView,
+} from './views.ts'
 export {
   NOTIFICATION_TYPES,
   type NotificationFacts,

@@ -1,4 +1,5 @@
-import type { Delivery, LogoutEventStatus } from './api.ts'
+import type { EventSummary as SummaryFacts } from '@curfew/domain'
+import type { Delivery, EventSummary, LogoutEventStatus } from './api.ts'
 
 /** What the ledger knows of a delivery. */
 export interface DeliveryFacts {
@@ -98,5 +99,25 @@ export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[
     elapsed_ms: settledAt === null ? null : settledAt.getTime() - event.acceptedAt.getTime(),
     deliveries: deliveries.map(deliveryView),
     links: { self: eventPath(event.id), receipt: `${eventPath(event.id)}/receipt` },
+  }
+}
+
+/** The summary of an event as the API shows it. */
+export function summaryView(eventId: string, summary: SummaryFacts): EventSummary {
+  return {
+    event_id: eventId,
+    status: summary.status,
+    signed_out: summary.signedOut,
+    total: summary.total,
+    text: summary.text,
+    applications: summary.applications.map((application) => ({
+      client_id: application.clientId,
+      name: application.name,
+      state: application.state,
+      within_s: application.withinS,
+      by_itself: application.byItself,
+      text: application.text,
+    })),
+    links: { self: `${eventPath(eventId)}/summary`, event: eventPath(eventId) },
   }
 }

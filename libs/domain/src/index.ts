@@ -154,3 +154,10 @@ export {
   rotationDue,
   signingKey,
 } from './signing-key.ts'
+export {
+  type ApplicationSummary,
+  type DeliveryStanding,
+  type EventSummary,
+  type SummarizedDelivery,
+  summarize,
+} from './summary.ts'

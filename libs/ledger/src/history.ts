@@ -1,4 +1,4 @@
-import { type BindingId, type DeliveryState, deliveryIdRange } from '@curfew/domain'
+import { type BindingId, type DeliveryStanding, type DeliveryState, deliveryIdRange } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 
@@ -25,6 +25,8 @@ export interface DeliveryRecord {
   readonly plannedAt: Date
   readonly dueAt: Date | null
   readonly settledAt: Date | null
+  /** When the session that it ends would end by itself. */
+  readonly sessionEndsAt: Date | null
   readonly acceptedAt: Date
 }
 
@@ -60,7 +62,7 @@ const DELIVERY = `
          p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.state, d.level,
          d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
-         d.due_at as "dueAt", d.settled_at as "settledAt", e.accepted_at as "acceptedAt"
+         d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt"
     from deliveries d
     join events e on e.id = d.event_id
     join bindings b on b.id = d.binding_id
@@ -134,13 +136,14 @@ function ranges(ids: readonly string[]): readonly string[] {
   return [ids, ends.map(([low]) => low), ends.map(([, high]) => high)].map(plainArray)
 }
 
+// `offset 0`: as above.
 const SETTLED_EVENTS = `
   select e.id
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked(id, low, high)
     join events e on e.id = asked.id
    where not exists (
      select from deliveries d
-      where d.id between asked.low and asked.high and d.event_id = e.id and d.settled_at is null)`
+      where d.id between asked.low and asked.high and d.event_id = e.id and d.settled_at is null offset 0)`
 
 /** Which of `ids` are planned and wholly settled: one question for everybody who waits. */
 export async function settledEvents(db: Database, ids: readonly string[]): Promise<ReadonlySet<string>> {
@@ -150,6 +153,31 @@ export async function settledEvents(db: Database, ids: readonly string[]): Promi
     values: ranges(ids),
   })
   return new Set(rows.map(({ id }) => id))
+}
+
+// What covered it may itself be covered by now. `union`, for what has been seen is not followed again.
+const COVERING_DELIVERIES = `
+  with recursive chain(id, by) as (
+    select d.id, d.superseded_by from deliveries d where d.id = any($1::uuid[]) and d.state = 'superseded'
+     union
+    select chain.id, d.superseded_by from chain join deliveries d on d.id = chain.by and d.state = 'superseded'
+  )
+  select chain.id as "coveredId", d.state, d.due_at as "dueAt", d.attempts as "attemptCount",
+         d.session_ends_at as "sessionEndsAt"
+    from chain join deliveries d on d.id = chain.by
+   where d.state <> 'superseded'`
+
+/** Of each of these that is superseded: how the delivery stands that says it all in the end. */
+export async function coveringDeliveries(
+  db: Database,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, DeliveryStanding>> {
+  const { rows } = await db.query<DeliveryStanding & { readonly coveredId: string }>({
+    name: 'covering_deliveries',
+    text: COVERING_DELIVERIES,
+    values: [plainArray(ids)],
+  })
+  return new Map(rows.map(({ coveredId, ...standing }) => [coveredId, standing]))
 }
 
 const FIND_DELIVERY = `${DELIVERY} where d.id = $1`

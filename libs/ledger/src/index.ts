@@ -35,6 +35,7 @@ export {
 export { createDeliveryLedger, type DeliveryLedger } from './delivery-ledger.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export {
+  coveringDeliveries,
   type DeliveryFilter,
   type DeliveryRecord,
   type EventRecord,

@@ -6,6 +6,7 @@ import { apiKeys } from './api-keys.ts'
 import { type Command, parse, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 import { doctor } from './doctor.ts'
+import { events } from './events.ts'
 import { keys } from './keys.ts'
 import { rp } from './rp.ts'
 import { usage, usageHint } from './usage.ts'
@@ -46,6 +47,7 @@ async function migrateLedger(args: readonly string[]): Promise<number> {
 const COMMANDS: Readonly<Record<string, Command>> = {
   up,
   migrate: migrateLedger,
+  events,
   dlq,
   'api-keys': apiKeys,
   keys,

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { type EventLog, uuidV7 } from '@curfew/domain'
-import { type Database, followSettled, settledEvents } from '@curfew/ledger'
+import { coveringDeliveries, type Database, followSettled, settledEvents } from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
+import { registerGetSummary } from './get-summary.ts'
 import { registerPostEvents } from './post-events.ts'
 import { createWaiters } from './waiters.ts'
 
@@ -38,6 +39,13 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
     now: () => new Date(),
     newEventId: () => uuidV7(new Date(), randomBytes(10)),
   })
-  registerGetEvent(server, { waiters, reader: createEventReader(db) })
+  const reader = createEventReader(db)
+  registerGetEvent(server, { waiters, reader })
+  registerGetSummary(server, {
+    waiters,
+    reader,
+    covering: (ids) => coveringDeliveries(db, ids),
+    now: () => new Date(),
+  })
   return [waiters.service]
 }

@@ -1,0 +1,92 @@
+import type { EventSummary, LogoutEventInput, LogoutEventStatus } from '@curfew/client'
+import { group, parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { plain, table } from './table.ts'
+
+const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
+const WAIT_S_MAX = 30
+
+/** `curfew events post|show`. */
+export const events = group('events', { post, show })
+
+async function post(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, {
+    ...OPTIONS,
+    iss: { type: 'string' },
+    sub: { type: 'string' },
+    sid: { type: 'string' },
+    scope: { type: 'string' },
+    reason: { type: 'string' },
+    initiator: { type: 'string' },
+    'include-initiator': { type: 'boolean' },
+    client: { type: 'string', multiple: true },
+    lane: { type: 'string' },
+    id: { type: 'string' },
+  })
+  const {
+    iss,
+    client: clients,
+    url: _url,
+    key: _key,
+    json,
+    'include-initiator': include,
+    ...members
+  } = values
+  if (iss === undefined) throw new UsageError('Whose? Give --iss ISSUER, as in ID tokens.')
+  if (members.sub === undefined && members.sid === undefined)
+    throw new UsageError('Who? Give --sub SUBJECT or --sid SESSION, or both.')
+  const accepted = await answered(
+    connect(values).postLogoutEvent({
+      iss,
+      // What is none of their values the server names.
+      ...(members as Omit<LogoutEventInput, 'iss'>),
+      ...(clients !== undefined && { clients }),
+      ...(include === true && { include_initiator: true }),
+    }),
+  )
+  if (json === true) process.stdout.write(`${JSON.stringify(accepted)}\n`)
+  else process.stdout.write(`Accepted as ${accepted.id}.\n`)
+  return 0
+}
+
+async function show(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, { ...OPTIONS, wait: { type: 'string' } }, 1)
+  const [id = ''] = positionals
+  const wait = Number(values.wait ?? 0)
+  if (!Number.isInteger(wait) || wait < 0 || wait > WAIT_S_MAX)
+    throw new UsageError(`--wait must be a whole number of seconds, up to ${WAIT_S_MAX}.`)
+  const client = connect(values)
+  const event = await answered(client.getLogoutEvent(id, { wait }))
+  if (values.json === true) process.stdout.write(`${JSON.stringify(event)}\n`)
+  else process.stdout.write(inWords(event, await answered(client.getEventSummary(id))))
+  return 0
+}
+
+function inWords(event: LogoutEventStatus, { text }: EventSummary): string {
+  const took = event.elapsed_ms === null ? '' : `, after ${event.elapsed_ms} ms`
+  const facts: readonly (readonly [string, string])[] = [
+    ['event', event.id],
+    ['issuer', event.iss + (event.plan_basis === 'unknown_issuer' ? ' (not registered)' : '')],
+    ...(event.sub === null ? [] : [['subject', event.sub] as const]),
+    ...(event.sid === null ? [] : [['session', event.sid] as const]),
+    ['scope', event.scope],
+    ...(event.reason === null ? [] : [['reason', event.reason] as const]),
+    ['accepted', event.accepted_at],
+    ['status', `${event.status}${took}: ${event.acknowledged} of ${event.total} acknowledged`],
+    ['in words', text],
+  ]
+  const rows = event.deliveries.map((delivery) => [
+    delivery.id,
+    delivery.client_id,
+    delivery.endpoint,
+    delivery.state + (delivery.dead_letter_reason === null ? '' : `: ${delivery.dead_letter_reason}`),
+    delivery.attempt_count,
+    delivery.elapsed_ms ?? '',
+  ])
+  return (
+    facts.map(([name, value]) => `${name.padEnd(10)}${plain(value)}\n`).join('') +
+    (rows.length === 0
+      ? ''
+      : `\n${table([['DELIVERY', 'CLIENT', 'ENDPOINT', 'STATE', 'ATTEMPTS', 'MS'], ...rows])}`)
+  )
+}

@@ -1,0 +1,36 @@
+import { EventSummary, type Scope, summaryView } from '@curfew/client'
+import { type DeliveryStanding, summarize } from '@curfew/domain'
+import type { HttpServer, RouteAccess } from '@curfew/runtime'
+import { type AskedEventDeps, askedEvent, EventParams, WaitQuery } from './asked-event.ts'
+
+export interface GetSummaryDeps extends AskedEventDeps {
+  /** Of each of these that is superseded: how the delivery stands that says it all in the end. */
+  readonly covering: (ids: readonly string[]) => Promise<ReadonlyMap<string, DeliveryStanding>>
+  readonly now: () => Date
+}
+
+/** `GET /v1/logout-events/{id}/summary`: what an IdP tells the person who logged out. */
+export function registerGetSummary(server: HttpServer, deps: GetSummaryDeps): void {
+  server.get(
+    '/v1/logout-events/:id/summary',
+    {
+      config: { scope: 'events:read', reach: 'handler' } satisfies RouteAccess<Scope>,
+      schema: {
+        summary: 'A logout event in words for the person who logged out.',
+        params: EventParams,
+        querystring: WaitQuery,
+        response: { 200: EventSummary },
+      },
+    },
+    async (request, reply) => {
+      const { event, deliveries } = await askedEvent(request, reply, deps)
+      const superseded = deliveries.filter(({ state }) => state === 'superseded').map(({ id }) => id)
+      const covering = superseded.length === 0 ? new Map() : await deps.covering(superseded)
+      const summary = summarize(
+        deliveries.map((delivery) => ({ ...delivery, coveredBy: covering.get(delivery.id) ?? null })),
+        { now: deps.now(), knownIssuer: event.planBasis === 'registered' },
+      )
+      return summaryView(event.id, summary)
+    },
+  )
+}

@@ -1,0 +1,55 @@
+import { expect, test } from 'vitest'
+import { ISS, openCurfew } from '../support/curfew.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
+import { openRelyingParty } from '../support/relying-party.ts'
+
+// Goal: an operator at a terminal, or a script, logs somebody out and sees what became of it.
+// Method: the real command against all services, with real relying parties.
+
+const processes = useProcesses()
+
+test('a logout is posted, and shown when it is settled', async () => {
+  await using curfew = await openCurfew()
+  await using mail = await openRelyingParty(curfew, { clientId: 'mail', metadata: { client_name: 'Mail' } })
+  await using wiki = await openRelyingParty(curfew, { clientId: 'wiki' })
+  const run = (...args: readonly string[]) =>
+    runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+
+  const posted = await run('post', '--iss', ISS, '--sub', 'alice', '--reason', 'admin', '--client', 'mail')
+  expect(posted).toMatchObject({ code: 0, stderr: '' })
+  const [, id = ''] = /^Accepted as (\S+)\.\n$/.exec(posted.stdout) ?? []
+  const shown = await run('show', id, '--wait', '20')
+  expect(shown).toMatchObject({ code: 0, stderr: '' })
+  for (const line of [
+    /^event +[0-9a-f-]{36}$/m,
+    /^subject +alice$/m,
+    /^reason +admin$/m,
+    /^status +settled, after \d+ ms: 1 of 1 acknowledged$/m,
+    /^in words +Signed out of Mail\.$/m,
+    /^DELIVERY +CLIENT +ENDPOINT +STATE +ATTEMPTS +MS$/m,
+    /^[0-9a-f-]{36} +mail +main +acknowledged +1 +\d+$/m,
+  ])
+    expect(shown.stdout).toMatch(line)
+  expect([mail.received.length, wiki.received.length]).toEqual([1, 0])
+
+  const own = '01938c2e-0000-7000-8000-000000000001'
+  const again = await run('post', '--iss', ISS, '--sub', 'bob', '--id', own, '--json')
+  expect(JSON.parse(again.stdout)).toMatchObject({ id: own, status: 'accepted' })
+  const asJson = await run('show', own, '--wait', '20', '--json')
+  expect(JSON.parse(asJson.stdout)).toMatchObject({ id: own, status: 'settled', acknowledged: 2, total: 2 })
+})
+
+test('what is wrong is said', async () => {
+  await using curfew = await openCurfew({ workers: 0 })
+  const run = (...args: readonly string[]) =>
+    runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+  expect(await run('post', '--sub', 'alice')).toMatchObject({ code: 2, stdout: '' })
+  expect((await run('post', '--iss', ISS)).stderr).toContain('Who? Give --sub')
+  expect((await run('post', '--iss', ISS, '--sub', 'x', '--lane', 'fast')).stderr).toContain(
+    'Curfew answered 400: /lane',
+  )
+  expect((await run('show', 'x', '--wait', '31')).code).toBe(2)
+  const none = await run('show', '01938c2e-0000-7000-8000-000000000009')
+  expect(none).toMatchObject({ code: 1, stdout: '' })
+  expect(none.stderr).toContain('Curfew answered 404')
+})

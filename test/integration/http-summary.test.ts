@@ -1,0 +1,131 @@
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+
+// Goal: what an IdP shows the person who logged out is true, and says what is left to do.
+// Method: real relying parties that answer, refuse and cannot be told; the words themselves are tested in the domain.
+
+let curfew: Curfew
+let rps: readonly RelyingParty[]
+const HOUR_MS = 3_600_000
+
+beforeAll(async () => {
+  curfew = await openCurfew()
+  rps = await Promise.all([
+    openRelyingParty(curfew, { clientId: 'mail', metadata: { client_name: 'Mail' } }),
+    openRelyingParty(curfew, {
+      clientId: 'wiki',
+      metadata: { client_name: 'Wiki' },
+      curfew: { retry_schedule_ms: [HOUR_MS / 2, HOUR_MS] },
+    }),
+    openRelyingParty(curfew, {
+      clientId: 'chat',
+      metadata: { backchannel_logout_session_required: true },
+    }),
+  ])
+})
+afterAll(async () => {
+  await curfew.stop()
+  await Promise.all(rps.map((rp) => rp.close()))
+})
+
+const post = async (event: Readonly<Record<string, unknown>>) =>
+  (await curfew.client.postLogoutEvent({ iss: ISS, sub: randomUUID(), ...event })).id
+const wiki = (manner: Parameters<RelyingParty['behave']>[0]) => rps[1]?.behave(manner)
+
+test('all are signed out: with wait it is said as soon as they are', async () => {
+  wiki(null)
+  const id = await post({ clients: ['mail', 'wiki'] })
+  expect(await curfew.client.getEventSummary(id, { wait: 20 })).toEqual({
+    event_id: id,
+    status: 'complete',
+    signed_out: 2,
+    total: 2,
+    text: 'Signed out of all 2 applications.',
+    applications: ['Mail', 'Wiki'].map((name) => ({
+      client_id: name.toLowerCase(),
+      name,
+      state: 'signed_out',
+      within_s: null,
+      by_itself: false,
+      text: `Signed out of ${name}.`,
+    })),
+    links: { self: `/v1/logout-events/${id}/summary`, event: `/v1/logout-events/${id}` },
+  })
+})
+
+test('one is tried again, one cannot be told: what is left to the schedule, and what to the person', async () => {
+  wiki({ status: 503 })
+  const id = await post({})
+  await expect
+    .poll(async () => (await curfew.client.getLogoutEvent(id)).deliveries.map(({ state }) => state), {
+      timeout: 20_000,
+    })
+    .toEqual(['dead_lettered', 'acknowledged', 'pending'])
+  const summary = await curfew.client.getEventSummary(id)
+  expect(summary).toMatchObject({
+    status: 'in_progress',
+    signed_out: 1,
+    total: 3,
+    applications: [
+      { name: 'chat', state: 'not_signed_out', within_s: null },
+      { name: 'Mail', state: 'signed_out' },
+      // Half an hour, a little sooner or later.
+      { name: 'Wiki', state: 'ending', within_s: expect.toBeOneOf([1_800, 2_700]) },
+    ],
+  })
+  expect(summary.text).toMatch(
+    /^Signed out of 1 of 3 applications\. Wiki has not confirmed yet: it is tried again within (30|45) minutes\. Signing out of chat did not work: please sign out there, or close it\.$/,
+  )
+})
+
+test('what newer logouts cover stands as the newest does', async () => {
+  wiki({ status: 503 })
+  const sub = randomUUID()
+  const ids: string[] = []
+  for (const state of ['pending', 'pending', 'pending', 'acknowledged']) {
+    if (state === 'acknowledged') {
+      expect(await curfew.client.getEventSummary(ids[0] ?? '')).toMatchObject({
+        status: 'in_progress',
+        applications: [{ state: 'ending', within_s: expect.toBeOneOf([1_800, 2_700]) }],
+      })
+      wiki(null)
+      await curfew.db.query('delete from breakers')
+    }
+    const id = await post({ sub, clients: ['wiki'] })
+    await expect
+      .poll(async () => (await curfew.client.getLogoutEvent(id, { wait: 1 })).deliveries[0], {
+        timeout: 25_000,
+      })
+      .toMatchObject({ state, attempt_count: expect.toSatisfy((count: number) => count > 0) })
+    ids.push(id)
+  }
+  for (const id of ids)
+    expect(await curfew.client.getEventSummary(id)).toMatchObject({
+      status: 'complete',
+      text: 'Signed out of Wiki.',
+    })
+})
+
+test('nobody is registered for the issuer: it is not said that all is well', async () => {
+  const id = await post({ iss: 'https://nobody.example' })
+  expect(await curfew.client.getEventSummary(id, { wait: 20 })).toMatchObject({
+    status: 'incomplete',
+    total: 0,
+  })
+})
+
+test('what is not planned is a 404 that says when to ask again; a wait is as long as elsewhere', async () => {
+  const unknown = await curfew.call('GET', `/v1/logout-events/${randomUUID()}/summary`)
+  expect([unknown.status, unknown.headers.get('retry-after')]).toEqual([404, '1'])
+  for (const query of ['wait=31', 'wait=x', 'who=me'])
+    expect((await curfew.call('GET', `/v1/logout-events/${randomUUID()}/summary?${query}`)).status).toBe(400)
+})
+
+test('who may not read events may not read what they come to', async () => {
+  const id = await post({ clients: ['mail'] })
+  const headers = { authorization: `Bearer ${curfew.keyFor('events:write')}` }
+  const refused = await curfew.call('GET', `/v1/logout-events/${id}/summary`, undefined, headers)
+  expect(refused.status).toBe(403)
+})
