@@ -50,6 +50,8 @@ export async function openAsker<Hello>(
 export interface Subject {
   readonly client: Client
   readonly url: string
+  /** Its admin key. */
+  readonly key: string
   readonly process: ChildProcess
   /** Deliveries that the ledger has as acknowledged. */
   acknowledged(): Promise<number>
@@ -97,6 +99,7 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
   return {
     client,
     url,
+    key,
     process: child,
     async acknowledged() {
       const text = await (await fetch(`${url}/metrics`)).text()

@@ -17,6 +17,8 @@ export interface Stamp {
   readonly path: string
   /** When its first byte came, in nanoseconds by the system's monotonic clock, the same in all processes of a machine. */
   readonly atNs: string
+  /** When it was answered. */
+  readonly answeredNs: string
 }
 
 export type Question =
@@ -56,9 +58,10 @@ const server = createServer((request, response) => {
     counts[group] = (counts[group] ?? 0) + 1
     response.writeHead(200, { 'content-length': '0' }).end()
     if (atNs === 0n) return
+    const answeredNs = String(process.hrtime.bigint())
     const payload = Buffer.from(body.split('.')[1] ?? '', 'base64url').toString('utf8')
     const { txn } = JSON.parse(payload) as { txn: string }
-    stamps.push({ txn, path, atNs: String(atNs) })
+    stamps.push({ txn, path, atNs: String(atNs), answeredNs })
   })
 })
 server.keepAliveTimeout = 60_000

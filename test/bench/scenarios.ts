@@ -7,6 +7,7 @@ import { journal } from './scenarios/journal.ts'
 import { lanes } from './scenarios/lanes.ts'
 import { ledger } from './scenarios/ledger.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
+import { waiters } from './scenarios/waiters.ts'
 import type { Settings } from './turns.ts'
 
 /** One figure of a scenario, with what it must be compared to. */
@@ -33,6 +34,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   journal,
   ledger,
   'retry-storm': retryStorm,
+  waiters,
 }
 
 export interface ScenarioReport {
