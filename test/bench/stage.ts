@@ -30,15 +30,18 @@ export interface Stage extends AsyncDisposable {
 const RELYING_PARTIES_PORT = PORT + 1
 const REGISTER_AT_ONCE = 8
 
-/** Opens a stage. What could be opened before something failed is closed again. */
-export async function openStage(settings: Settings): Promise<Stage> {
+/** Opens a stage. What could be opened before something failed is closed again. @param env more of Curfew's settings. */
+export async function openStage(
+  settings: Settings,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Stage> {
   await using opening = new AsyncDisposableStack()
   const postgres = opening.use(await openPostgres(settings.progress))
   const relyingParties = await openRelyingParties(RELYING_PARTIES_PORT)
   opening.defer(() => relyingParties.stop())
   const bare = await openBare(relyingParties.bareUri, settings)
   opening.defer(() => bare.stop())
-  const subject = await openSubject(PORT, { DATABASE_URL: postgres.url })
+  const subject = await openSubject(PORT, { ...env, DATABASE_URL: postgres.url })
   opening.defer(() => subject.stop())
   // Counting a million rows may take its time.
   const db = createDatabase(postgres.url, { poolMax: 2, statementTimeoutMs: 0 })

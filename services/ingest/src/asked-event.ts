@@ -8,7 +8,7 @@ import type { Waiters } from './waiters.ts'
 // What the routes about one event have in common: which, how long to wait for it, and what a credential may see of it.
 
 export interface AskedEventDeps {
-  readonly waiters: Pick<Waiters, 'settled'>
+  readonly waiters: Pick<Waiters, 'wait'>
   readonly reader: EventReader
 }
 
@@ -47,11 +47,15 @@ export async function askedEvent(
   const { wait = 0 } = request.query
   if (!isEventId(id)) throw notFound(id, false)
   if (wait > 0) {
-    const gone = new AbortController()
-    reply.raw.once('close', () => gone.abort())
-    await waiters.settled(id, wait * 1_000, gone.signal)
+    let gone = false
+    const waiting = waiters.wait(id, wait * 1_000)
+    reply.raw.once('close', () => {
+      gone = true
+      waiting.end()
+    })
+    await waiting.over
     // Nobody reads it.
-    if (gone.signal.aborted) throw new ProblemError({ status: 408, detail: 'The connection was closed.' })
+    if (gone) throw new ProblemError({ status: 408, detail: 'The connection was closed.' })
   }
   const found = await reader.find(id)
   const own = found === null ? null : withinReach(found, callerOf(request).reach)

@@ -12,7 +12,6 @@ const [A, B] = ['a', 'b'].map((letter) => `${letter.repeat(8)}-0000-7000-8000-00
   EventId,
   EventId,
 ]
-const never = new AbortController().signal
 
 interface Question {
   readonly ids: readonly EventId[]
@@ -66,9 +65,10 @@ function rig() {
       return turn()
     },
     /** Waits for an event. @returns what says whether the wait is over. */
-    async wait(id: EventId, { ms = 1_000_000, gone = never }: { ms?: number; gone?: AbortSignal } = {}) {
-      const state = { over: false }
-      void waiters.settled(id, ms, gone).then(() => {
+    async wait(id: EventId, ms = 1_000_000) {
+      const { over, end } = waiters.wait(id, ms)
+      const state = { over: false, end }
+      void over.then(() => {
         state.over = true
       })
       await turn()
@@ -159,20 +159,19 @@ test('a question that is not answered is asked again, and so soon that it is not
 
 test('who is gone is forgotten, as is whose time is up; nobody asks for them any more', async () => {
   const own = rig()
-  const gone = new AbortController()
-  const leaving = await own.wait(A, { gone: gone.signal })
-  const hasty = await own.wait(B, { ms: 1_000 })
+  const leaving = await own.wait(A)
+  const hasty = await own.wait(B, 1_000)
   await own.questions[0]?.answer()
   await own.questions[1]?.answer()
   expect(own.waiters.count).toBe(2)
-  gone.abort()
+  leaving.end()
   await vi.advanceTimersByTimeAsync(1_000)
   expect([leaving.over, hasty.over, own.waiters.count]).toEqual([true, true, 0])
   await own.settled(A, B)
   await own.connected()
   await vi.advanceTimersByTimeAsync(POLL_MS)
   expect(own.questions).toHaveLength(2)
-  expect((await own.wait(A, { gone: gone.signal })).over).toBe(true)
+  leaving.end()
   await own.stop()
 })
 

@@ -4,11 +4,19 @@ import { type Log, type Service, sleep } from '@curfew/runtime'
 
 /** Those who wait for an event to be settled. */
 export interface Waiters {
-  /** Resolves when the event is settled, after `ms`, or when whoever waits is `gone`. */
-  settled(eventId: EventId, ms: number, gone: AbortSignal): Promise<void>
+  /** Waits until the event is settled, but no longer than `ms`. */
+  wait(eventId: EventId, ms: number): Wait
   /** How many wait now. */
   readonly count: number
   readonly service: Service
+}
+
+/** Somebody who waits. */
+export interface Wait {
+  /** Resolves when it is settled, when time is up, or when it was ended. */
+  readonly over: Promise<void>
+  /** Ends it, for nobody is there any more. Idempotent. */
+  end(): void
 }
 
 export interface WaitersDeps {
@@ -45,18 +53,18 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
   let woken = Promise.withResolvers<void>()
   let stopped = false
 
-  function enter(id: EventId, resolve: () => void): void {
+  function enter(id: EventId, end: () => void): void {
     const ofEvent = waiting.get(id) ?? new Set()
-    waiting.set(id, ofEvent.add(resolve))
+    waiting.set(id, ofEvent.add(end))
     const key = eventKeyOf(id)
     byKey.set(key, (byKey.get(key) ?? new Set()).add(id))
     named.add(id)
     woken.resolve()
   }
 
-  function leave(id: EventId, resolve: () => void): void {
+  function leave(id: EventId, end: () => void): void {
     const ofEvent = waiting.get(id)
-    ofEvent?.delete(resolve)
+    ofEvent?.delete(end)
     if (ofEvent?.size === 0) forget(id)
   }
 
@@ -73,7 +81,7 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
   function release(id: EventId): void {
     const ofEvent = waiting.get(id)
     forget(id)
-    for (const resolve of ofEvent ?? []) resolve()
+    for (const end of ofEvent ?? []) end()
   }
 
   function askForAll(): void {
@@ -130,15 +138,18 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
     get count() {
       return [...waiting.values()].reduce((sum, { size }) => sum + size, 0)
     },
-    async settled(id, ms, gone) {
-      if (stopped || gone.aborted) return
-      const { promise, resolve } = Promise.withResolvers<void>()
-      enter(id, resolve)
-      const timer = setTimeout(resolve, ms)
-      gone.addEventListener('abort', () => resolve(), { once: true })
-      await promise
-      clearTimeout(timer)
-      leave(id, resolve)
+    wait(id, ms) {
+      const { promise: over, resolve } = Promise.withResolvers<void>()
+      // It may be released, too late and ended, in any order.
+      const end = () => {
+        clearTimeout(timer)
+        leave(id, end)
+        resolve()
+      }
+      const timer = setTimeout(end, ms)
+      enter(id, end)
+      if (stopped) end()
+      return { over, end }
     },
     service: {
       name: 'waiters',
