@@ -63,7 +63,7 @@ export function deliveryLedgerContract(
       await ledger.registerWorker({ id, name: 'test' })
       return id
     }
-    const bindings = (): readonly Binding[] => registry.issuers.get(ISS) ?? []
+    const bindings = (): readonly Binding[] => registry.issuers.get(ISS)?.bindings ?? []
     const bindingIds = () => bindings().map(({ id }) => id)
 
     /** Plans a logout of `sub`, or of its session; gives back a delivery for each binding, in the order of their ids. */
@@ -502,11 +502,11 @@ export function deliveryLedgerContract(
       expect(disabled.revision).toBeGreaterThan(registry.revision)
       expect(await ledger.readRegistryRevision()).toBe(disabled.revision)
       expect(disabled.bindings.get(one)?.disabledReason).toBe('gone')
-      expect(disabled.issuers.get(ISS)).toHaveLength(2)
+      expect(disabled.issuers.get(ISS)?.bindings).toHaveLength(2)
       await ledger.disableBinding(one, { uri, reason: 'gone for good' })
       expect(await ledger.readRegistry()).toEqual(disabled)
       await harness.registerParty('late')
-      expect((await ledger.readRegistry()).issuers.get(ISS)).toHaveLength(3)
+      expect((await ledger.readRegistry()).issuers.get(ISS)?.bindings).toHaveLength(3)
       expect(await ledger.readRegistryRevision()).toBeGreaterThan(disabled.revision)
     })
   })

@@ -190,7 +190,7 @@ describe('what is written', () => {
     const batch = [
       {
         ...both,
-        deliveries: both.deliveries.map(({ delivery }, index) => ({ delivery, leased: index > 0 })),
+        deliveries: both.deliveries.map((owed, index) => ({ ...owed, leased: index > 0 })),
       },
     ]
     await planEvents(database.db, { batch, workerId, registryRevision: registry.revision, now })

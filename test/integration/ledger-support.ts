@@ -8,6 +8,7 @@ import {
   type InFlightDelivery,
   type Issuer,
   type IssuerName,
+  type KnownSessions,
   type LogoutEvent,
   plan,
   type Settlement,
@@ -41,7 +42,15 @@ const audit = () => ({ credential: 'test', action: 'test', object: '/', detail: 
 export async function register(db: Database, count: number): Promise<Registry> {
   await putIssuer(
     db,
-    { name: NAME, iss: ISS, slaWithinMs: 5_000, slaObjective: 0.999, sidSupported: true, defaults: {} },
+    {
+      name: NAME,
+      iss: ISS,
+      slaWithinMs: 5_000,
+      slaObjective: 0.999,
+      sidSupported: true,
+      sessionIndex: 'partial',
+      defaults: {},
+    },
     { audit },
   )
   for (let number = 0; number < count; number++) await registerParty(db, `rp-${number}`)
@@ -68,7 +77,7 @@ export async function registerParty(
 }
 
 export function bindingsOf(registry: Registry): readonly Binding[] {
-  return registry.issuers.get(ISS) ?? []
+  return registry.issuers.get(ISS)?.bindings ?? []
 }
 
 export async function newWorker(db: Database): Promise<WorkerId> {
@@ -110,16 +119,15 @@ export function newEvent(
 export function planFor(
   event: LogoutEvent,
   bindings: readonly Binding[],
-  { leased = true }: { leased?: boolean } = {},
+  { leased = true, known = { kind: 'silent' } }: { leased?: boolean; known?: KnownSessions } = {},
 ): PlannedEvent {
-  const { basis, deliveries, target } = plan(event, bindings, sha256)
+  const { basis, deliveries } = plan(event, { bindings, sessionIndex: 'partial' }, known, sha256)
   return {
     event,
     digest: sha256(sameContent(event)),
     basis,
     traceparent: null,
-    target,
-    deliveries: deliveries.map((delivery) => ({ delivery, leased })),
+    deliveries: deliveries.map((owed) => ({ ...owed, leased })),
   }
 }
 

@@ -94,6 +94,7 @@ export function createProcess(
     readRegistry: () => call('readRegistry', () => ledger.readRegistry()),
     readRegistryRevision: () => call('readRegistryRevision', () => ledger.readRegistryRevision()),
     disableBinding: (id, gone) => call('disableBinding', () => ledger.disableBinding(id, gone)),
+    findSessions: (questions) => call('findSessions', () => ledger.findSessions(questions)),
     planEvents: (request) => call('planEvents', () => ledger.planEvents(request)),
     claimDue: (request) => call('claimDue', () => ledger.claimDue(request)),
     settleDeliveries: (request) => call('settleDeliveries', () => ledger.settleDeliveries(request)),

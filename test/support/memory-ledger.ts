@@ -1,6 +1,8 @@
+import { hash } from 'node:crypto'
 import {
   type Binding,
   type BindingId,
+  type ClientId,
   DELIVERY_STATES,
   type DeliveryId,
   type DeliveryState,
@@ -11,6 +13,10 @@ import {
   type Issuer,
   type Lane,
   type LogoutEvent,
+  type OwedDelivery,
+  type PlanBasis,
+  type Session,
+  type SessionIndexUse,
   type Target,
   type WorkerId,
 } from '@curfew/domain'
@@ -22,6 +28,7 @@ import type {
   PlanResult,
   Settled,
 } from '@curfew/ledger'
+import { createMemorySessions, type JournalLine, type MemorySession } from './memory-sessions.ts'
 
 /** A row of `deliveries`, by the names that the schema has. */
 export interface MemoryDelivery {
@@ -64,7 +71,15 @@ export class MemoryConstraintError extends Error {
 
 /** The ledger in memory, and what a test may see and do beside its port. */
 export interface MemoryLedger extends DeliveryLedger {
-  readonly events: ReadonlyMap<EventId, { readonly event: LogoutEvent; readonly digest: string }>
+  readonly events: ReadonlyMap<
+    EventId,
+    {
+      readonly event: LogoutEvent
+      readonly digest: string
+      readonly basis: PlanBasis
+      readonly plannedAt: Date
+    }
+  >
   readonly deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>
   readonly attempts: readonly MemoryAttempt[]
   /** Of which events it was said that something of them was settled, in that order. */
@@ -73,8 +88,14 @@ export interface MemoryLedger extends DeliveryLedger {
   readonly breakers: readonly { readonly bindingId: BindingId; readonly workerId: WorkerId }[]
   /** Deliveries that are neither pending nor in flight. */
   readonly settled: number
+  /** All sessions that the index ever had. */
+  readonly sessions: readonly MemorySession[]
   /** Registers an issuer that has no relying party yet. */
-  putIssuer(iss: Issuer): void
+  putIssuer(iss: Issuer, sessionIndex?: SessionIndexUse): void
+  /** Applies the start of a session to the index, as the consumer of that lane does. */
+  startSession(session: Session): void
+  /** Enters into the index what was planned and settled since the last time, as a bookkeeper does. */
+  postSessions(): void
   /** Registers a binding, or replaces it. */
   putBinding(binding: Binding): void
   removeBinding(id: BindingId): void
@@ -89,7 +110,7 @@ const LEASED_LATELY_MS = 15 * 60_000
  * @param now the database's clock, that all workers share.
  */
 export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryLedger {
-  const events = new Map<EventId, { event: LogoutEvent; digest: string }>()
+  const events = new Map<EventId, { event: LogoutEvent; digest: string; basis: PlanBasis; plannedAt: Date }>()
   const deliveries = new Map<DeliveryId, MemoryDelivery>()
   const unsettled = new Set<MemoryDelivery>()
   const attempts: MemoryAttempt[] = []
@@ -97,8 +118,11 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const attemptKeys = new Set<string>()
   const workers = new Map<WorkerId, Date>()
   let breakers: MemoryLedger['breakers'] = []
-  const issuers = new Set<Issuer>()
+  const issuers = new Map<Issuer, SessionIndexUse>()
+  let journal: JournalLine[] = []
   const bindings = new Map<BindingId, Binding>()
+  /** Those that are removed too. */
+  const clientOf = new Map<BindingId, ClientId>()
   let revision = 0
 
   /** As `update … set`: the row is changed whole, or, where a CHECK of the schema refuses, not at all. */
@@ -106,7 +130,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     checkRow({ ...row, ...to })
     Object.assign(row, to)
     if (row.settledAt === null) unsettled.add(row)
-    else unsettled.delete(row)
+    else {
+      unsettled.delete(row)
+      journal.push({ kind: 'settled', eventId: row.eventId })
+    }
   }
   const waiting = () => [...unsettled].filter(({ state }) => state === 'pending')
   const leasedBy = (id: WorkerId) =>
@@ -134,8 +161,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (registryRevision !== null && registryRevision !== revision)
       return { ok: false, why: 'registry_changed' }
     const fresh = batch.filter(({ event }) => !events.has(event.id))
-    const owed = fresh.flatMap(({ event, target, deliveries: planned }) =>
-      planned.map(({ delivery, leased }) => bornRow(delivery, event.lane, target, leased, workerId, now)),
+    const owed = fresh.flatMap(({ event, deliveries: planned }) =>
+      planned.map(({ delivery, target, leased }) =>
+        bornRow({ delivery, target }, event.lane, leased ? workerId : null, now),
+      ),
     )
     // The snapshot of before: what is planned together does not cover one another.
     const before = waiting()
@@ -143,7 +172,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       checkRow(row)
       if (deliveries.has(row.id)) throw new MemoryConstraintError('23505', `delivery ${row.id} is there`)
     }
-    for (const { event, digest } of fresh) events.set(event.id, { event, digest })
+    for (const { event, digest, basis } of fresh) {
+      events.set(event.id, { event, digest, basis, plannedAt: now })
+      journal.push({ kind: 'planned', eventId: event.id })
+    }
     for (const row of owed) {
       deliveries.set(row.id, row)
       unsettled.add(row)
@@ -163,11 +195,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   }
 
   function bornRow(
-    delivery: InFlightDelivery,
+    { delivery, target }: OwedDelivery,
     lane: Lane,
-    target: Target,
-    leased: boolean,
-    workerId: WorkerId,
+    workerId: WorkerId | null,
     now: Date,
   ): MemoryDelivery {
     const { id, eventId, bindingId } = delivery
@@ -175,7 +205,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
       ...{ attempts: 0, retries: 0, refusals: 0 },
       ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null },
-      ...(leased
+      ...(workerId !== null
         ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: clock() }
         : { state: 'pending', dueAt: now, leasedBy: null, leasedAt: null }),
     }
@@ -223,9 +253,43 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     attempts.push(...fresh)
   }
 
+  const sessions = createMemorySessions({
+    now: clock,
+    events,
+    // There is one issuer in each test.
+    sessionIndex: () => [...issuers.values()][0] ?? 'partial',
+    bindingsOf: ({ iss, clientId }) =>
+      [...bindings.values()].filter((binding) => binding.iss === iss && binding.clientId === clientId),
+    toldOf: ({ id }, { clientId }) =>
+      [...deliveries.values()]
+        .filter(({ eventId, bindingId }) => eventId === id && clientOf.get(bindingId) === clientId)
+        .map(({ bindingId, delivery: { sid }, state, settledAt, supersededBy }) => {
+          const newer = supersededBy === null ? undefined : deliveries.get(supersededBy)
+          return { bindingId, sid, state, settledAt, supersededBy: newer?.eventId ?? null }
+        }),
+    owe(owed) {
+      if (deliveries.has(owed.delivery.id)) return
+      const row = bornRow(owed, owed.delivery.event.lane, null, clock())
+      deliveries.set(row.id, row)
+      unsettled.add(row)
+    },
+    digest: (text) => hash('sha256', text),
+  })
+
   return {
     events,
     deliveries,
+    sessions: sessions.rows,
+    startSession(session) {
+      // From the first on, plans that were made without asking the index are refused.
+      if (sessions.rows.length === 0) revision += 1
+      sessions.start(session)
+    },
+    postSessions() {
+      const lines = journal
+      journal = []
+      sessions.post(lines)
+    },
     attempts,
     announced,
     get breakers() {
@@ -234,13 +298,14 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     get settled() {
       return deliveries.size - unsettled.size
     },
-    putIssuer(iss) {
-      issuers.add(iss)
+    putIssuer(iss, sessionIndex = 'partial') {
+      issuers.set(iss, sessionIndex)
       revision += 1
     },
     putBinding(binding) {
-      issuers.add(binding.iss)
+      if (!issuers.has(binding.iss)) issuers.set(binding.iss, 'partial')
       bindings.set(binding.id, binding)
+      clientOf.set(binding.id, binding.clientId)
       revision += 1
     },
     removeBinding(id) {
@@ -251,7 +316,12 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       const byIssuer = Map.groupBy(bindings.values(), ({ iss }) => iss)
       return {
         revision,
-        issuers: new Map([...issuers].map((iss) => [iss, byIssuer.get(iss) ?? []])),
+        issuers: new Map(
+          [...issuers].map(([iss, sessionIndex]) => {
+            const sessionIssuer = sessions.rows.some(({ session }) => session.iss === iss) ? 1 : null
+            return [iss, { bindings: byIssuer.get(iss) ?? [], sessionIndex, sessionIssuer }]
+          }),
+        ),
         bindings: new Map(bindings),
       }
     },
@@ -262,6 +332,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       bindings.set(id, { ...binding, disabledReason: reason })
       revision += 1
     },
+    findSessions: async (questions) =>
+      new Map(questions.map(({ event }) => [event.id, sessions.find(event)])),
     planEvents: async (request) => plan(request),
     claimDue: async (request) => claim(request),
     async settleDeliveries({ batch, workerId, now }) {

@@ -63,6 +63,10 @@ export const Delivery = Type.Object({
   client_name: nullable(Text),
   endpoint: Type.String({ description: 'Which endpoint of the relying party.' }),
   sid: nullable(Text),
+  names: Type.Union([Type.Literal('session'), Type.Literal('subject')], {
+    description:
+      'session: its token ends that one. subject: the relying party is told of no session, or takes sub only, and ends every session of the user that it has when it is told, also one that began after the event.',
+  }),
   lane: Text,
   state: Text,
   level: nullable(Text),
@@ -106,16 +110,25 @@ export const LogoutEventStatus = Type.Object({
   sub: nullable(Text),
   sid: nullable(Text),
   scope: Text,
+  device: nullable(Text),
   reason: nullable(Text),
   initiator: nullable(Text),
   lane: Text,
   occurred_at: Time,
   accepted_at: Time,
   planned_at: Time,
-  plan_basis: Type.Union([Type.Literal('registered'), Type.Literal('unknown_issuer')], {
-    description:
-      'registered: every relying party of the issuer was considered. unknown_issuer: no issuer has this iss.',
-  }),
+  plan_basis: Type.Union(
+    [
+      Type.Literal('sessions'),
+      Type.Literal('registered'),
+      Type.Literal('index_away'),
+      Type.Literal('unknown_issuer'),
+    ],
+    {
+      description:
+        'sessions: planned by what the session index knows. registered: it knew of no session, so every relying party of the issuer was considered. index_away: likewise, for the index did not answer. unknown_issuer: no issuer has this iss.',
+    },
+  ),
   status: Type.Union([Type.Literal('in_progress'), Type.Literal('settled')]),
   acknowledged: Count,
   total: Count,

@@ -62,6 +62,7 @@ function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
     ...(event.sub !== null && { sub: event.sub }),
     ...(event.sid !== null && { sid: event.sid }),
     scope: event.scope,
+    ...(event.scope === 'device' && { device: event.device }),
     ...(event.reason !== null && { reason: event.reason }),
     ...(event.initiator !== null && { initiator: event.initiator }),
     ...(event.includeInitiator && { include_initiator: true }),
@@ -104,7 +105,10 @@ export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unrea
       ? { unreadable: '/sid is missing, and scope is session' }
       : { ...asserted, scope: 'session', sid, sub }
   }
-  return sub === null
-    ? { unreadable: '/sub is missing, and scope is subject' }
-    : { ...asserted, scope: 'subject', sub, sid }
+  if (sub === null) return { unreadable: `/sub is missing, and scope is ${accepted.scope}` }
+  if (accepted.scope === 'subject') return { ...asserted, scope: 'subject', sub, sid }
+  const { device } = accepted
+  return device === undefined
+    ? { unreadable: '/device is missing, and scope is device' }
+    : { ...asserted, scope: 'device', sub, sid, device }
 }

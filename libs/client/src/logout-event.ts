@@ -34,9 +34,19 @@ const fields = {
     description: 'The subject, as in ID tokens.',
   }),
   sid: printableAscii('The session, as in ID tokens. Unique within its issuer.'),
-  scope: Type.Union([Type.Literal('session'), Type.Literal('subject'), Type.Literal('issuer')], {
+  scope: Type.Union(
+    [Type.Literal('session'), Type.Literal('subject'), Type.Literal('device'), Type.Literal('issuer')],
+    {
+      description:
+        'session: that sid (default where sid is given). subject: every session of sub. device: those of sub on device. issuer: everybody.',
+    },
+  ),
+  device: Type.String({
+    minLength: 1,
+    maxLength: 255,
+    pattern: '^[^\\u0000-\\u001f\\u007f\\ud800-\\udfff]+$',
     description:
-      'session: that sid (default where sid is given). subject: every session of sub. issuer: everybody.',
+      'With scope device: which, as it was posted with the sessions. Those of which nobody has said the device are ended too.',
   }),
   reason: Type.Union(
     [
@@ -69,6 +79,7 @@ export const LogoutEventInput = Type.Object(
     sub: Type.Optional(fields.sub),
     sid: Type.Optional(fields.sid),
     scope: Type.Optional(fields.scope),
+    device: Type.Optional(fields.device),
     reason: Type.Optional(fields.reason),
     initiator: Type.Optional(fields.initiator),
     include_initiator: Type.Optional(fields.include_initiator),
@@ -85,7 +96,7 @@ export const AcceptedLogoutEvent = Type.Object(
   {
     ...LogoutEventInput.properties,
     id: fields.id,
-    scope: Type.Union([Type.Literal('session'), Type.Literal('subject')]),
+    scope: Type.Union([Type.Literal('session'), Type.Literal('subject'), Type.Literal('device')]),
     occurred_at: fields.occurred_at,
     lane: fields.lane,
     accepted_at: Instant,

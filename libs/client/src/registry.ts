@@ -97,6 +97,11 @@ export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 /** Settings that an issuer's relying parties have where they do not say otherwise. TLS and endpoints are each one's own. */
 const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls', 'endpoints'], { additionalProperties: false })
 
+const SessionIndexUse = Type.Union([Type.Literal('off'), Type.Literal('partial'), Type.Literal('complete')], {
+  description:
+    'What the sessions that were posted are good for. partial (default): who is known to hold one is told of that one, all others are told too, for they may hold one. complete: every session is posted, so only who is known to hold one is told. off: nothing.',
+})
+
 export const IssuerInput = Type.Object(
   {
     iss: IssuerUrl,
@@ -115,6 +120,7 @@ export const IssuerInput = Type.Object(
           'Whether its sessions have a sid. Default true; where not, no relying party may require one.',
       }),
     ),
+    session_index: Type.Optional(SessionIndexUse),
     defaults: Type.Optional(IssuerDefaults),
   },
   { additionalProperties: false, title: 'Issuer' },
@@ -126,6 +132,7 @@ export const Issuer = Type.Object({
   iss: Text,
   sla: Type.Object({ within_ms: Type.Integer(), objective: Type.Number() }),
   sid_supported: Type.Boolean(),
+  session_index: SessionIndexUse,
   defaults: IssuerDefaults,
   created_at: Time,
   updated_at: Time,

@@ -1,4 +1,4 @@
-import type { EventSummary as SummaryFacts } from '@curfew/domain'
+import type { PlanBasis, EventSummary as SummaryFacts } from '@curfew/domain'
 import type { Delivery, EventSummary, LogoutEventStatus } from './api.ts'
 
 /** What the ledger knows of a delivery. */
@@ -10,6 +10,8 @@ export interface DeliveryFacts {
   readonly clientName: string | null
   readonly endpoint: string
   readonly sid: string | null
+  /** Whom the RP takes it to be about. */
+  readonly names: 'session' | 'subject'
   readonly lane: string
   readonly state: string
   readonly level: string | null
@@ -33,13 +35,14 @@ export interface EventFacts {
   readonly sub: string | null
   readonly sid: string | null
   readonly scope: string
+  readonly device: string | null
   readonly reason: string | null
   readonly initiator: string | null
   readonly lane: string
   readonly occurredAt: Date
   readonly acceptedAt: Date
   readonly plannedAt: Date
-  readonly planBasis: 'registered' | 'unknown_issuer'
+  readonly planBasis: PlanBasis
 }
 
 export const eventPath = (id: string) => `/v1/logout-events/${id}`
@@ -54,6 +57,7 @@ export function deliveryView(facts: DeliveryFacts): Delivery {
     client_name: facts.clientName,
     endpoint: facts.endpoint,
     sid: facts.sid,
+    names: facts.names,
     lane: facts.lane,
     state: facts.state,
     level: facts.level,
@@ -85,6 +89,7 @@ export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[
     sub: event.sub,
     sid: event.sid,
     scope: event.scope,
+    device: event.device,
     reason: event.reason,
     initiator: event.initiator,
     lane: event.lane,

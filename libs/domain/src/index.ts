@@ -22,6 +22,7 @@ export {
   readClient,
   withoutSecrets,
 } from './client-metadata.ts'
+export { coversSession, type LiveSession } from './coverage.ts'
 export type { CredentialStore, StoredApiKey, StoredCredentials } from './credential-store.ts'
 export {
   DEAD_LETTER_REASONS,
@@ -77,6 +78,7 @@ export {
   type ClientId,
   type DeliveryId,
   type Digest,
+  deliveryId,
   deliveryIdRange,
   type EventId,
   type EventKey,
@@ -97,6 +99,7 @@ export {
   LOGOUT_TOKEN_TYPE,
   type LogoutTokenClaims,
   logoutTokenClaims,
+  takesSids,
 } from './logout-token.ts'
 export { mergePatch } from './merge-patch.ts'
 export {
@@ -107,7 +110,14 @@ export {
   type TransportFailure,
   type UndeliverableReason,
 } from './outcome.ts'
-export { type Plan, plan } from './plan.ts'
+export {
+  type KnownSessions,
+  type OwedDelivery,
+  type Plan,
+  type PlanBasis,
+  plan,
+  type RegisteredIssuer,
+} from './plan.ts'
 export {
   type ProbeAnswer,
   type ProbeCheck,
@@ -154,6 +164,7 @@ export {
   rotationDue,
   signingKey,
 } from './signing-key.ts'
+export { type SessionStanding, standingOf, type Told } from './standing.ts'
 export {
   type ApplicationSummary,
   type DeliveryStanding,

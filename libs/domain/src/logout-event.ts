@@ -36,8 +36,17 @@ export interface SubjectLogout extends Asserted {
   readonly sid: Sid | null
 }
 
-/** What an issuer asserts: this subject or session is logged out. */
-export type LogoutEvent = SessionLogout | SubjectLogout
+/** Every session of `sub` on one device ended. `sid`, if given, is the one it started from: for the record only. */
+export interface DeviceLogout extends Asserted {
+  readonly scope: 'device'
+  readonly sub: Subject
+  readonly sid: Sid | null
+  /** In the IdP's words, as it gave them with the sessions. */
+  readonly device: string
+}
+
+/** What an issuer asserts: this session, this subject, or the subject on this device is logged out. */
+export type LogoutEvent = SessionLogout | SubjectLogout | DeviceLogout
 
 /**
  * The event log's key: records of one key stay in order. The subject where it is known, so that a session's and

@@ -41,13 +41,21 @@ export function logoutTokenClaims(
   }
 }
 
+/** Whether a token can name a session to this RP. One that takes `sub` only ends every session of the user, whatever was meant. */
+export function takesSids({
+  subjectClaims,
+  sessionRequired,
+}: Pick<Binding, 'subjectClaims' | 'sessionRequired'>): boolean {
+  return subjectClaims !== 'sub' || sessionRequired
+}
+
 /** Who is logged out, in the claims that this RP takes. At least one of the two is always there: what is missing is replaced, not left out. */
 function subjectOf(
   { sid, event: { sub } }: Pick<InFlightDelivery, 'sid' | 'event'>,
-  { subjectClaims, sessionRequired }: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
+  binding: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
 ): { sub?: string; sid?: string } {
   if (sid === null) return sub === null ? {} : { sub }
   if (sub === null) return { sid }
-  if (subjectClaims === 'both') return { sub, sid }
-  return subjectClaims === 'sid' || sessionRequired ? { sid } : { sub }
+  if (binding.subjectClaims === 'both') return { sub, sid }
+  return takesSids(binding) ? { sid } : { sub }
 }

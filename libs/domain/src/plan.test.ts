@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest'
 import type { Binding } from './binding.ts'
 import type { BindingId, ClientId, Digest, EventId, Issuer, Sid, Subject } from './ids.ts'
 import type { LogoutEvent } from './logout-event.ts'
-import { plan } from './plan.ts'
+import { type KnownSessions, plan } from './plan.ts'
+import type { SessionIndexUse } from './session.ts'
 
 const digest: Digest = (text) => hash('sha256', text)
 const bindingOf = (clientId: string, id: number) => ({ id, clientId }) as unknown as Binding
@@ -24,8 +25,16 @@ const EVENT: LogoutEvent = {
   acceptedAt: new Date('2026-11-21T12:00:00Z'),
 }
 const clients = (...names: string[]) => names as unknown as readonly ClientId[]
+const SILENT: KnownSessions = { kind: 'silent' }
+const issuerOf = (bindings: readonly Binding[], sessionIndex: SessionIndexUse = 'partial') => ({
+  bindings,
+  sessionIndex,
+})
+/** What a plan owes where the index knows nothing. */
+const planned = (event: LogoutEvent, bindings: readonly Binding[] = BINDINGS) =>
+  plan(event, issuerOf(bindings), SILENT, digest).deliveries.map(({ delivery }) => delivery)
 const told = (over: Partial<LogoutEvent>) =>
-  plan({ ...EVENT, ...over } as LogoutEvent, BINDINGS, digest).deliveries.map(
+  planned({ ...EVENT, ...over } as LogoutEvent).map(
     ({ bindingId }) => BINDINGS.find(({ id }) => id === bindingId)?.clientId,
   )
 
@@ -52,18 +61,18 @@ describe('plan', () => {
   })
 
   test('an issuer that nobody knows is told apart from one without relying parties', () => {
-    expect(plan(EVENT, null, digest)).toMatchObject({ basis: 'unknown_issuer', deliveries: [] })
-    expect(plan(EVENT, [], digest)).toMatchObject({ basis: 'registered', deliveries: [] })
+    expect(plan(EVENT, null, SILENT, digest)).toMatchObject({ basis: 'unknown_issuer', deliveries: [] })
+    expect(plan(EVENT, issuerOf([]), SILENT, digest)).toMatchObject({ basis: 'registered', deliveries: [] })
   })
 
   test('BCL-12: a session logout names the session, a logout of the subject none, not even the one it started from', () => {
-    expect(plan(EVENT, BINDINGS, digest).deliveries.map(({ sid }) => sid)).toEqual(['s1', 's1', 's1'])
+    expect(planned(EVENT).map(({ sid }) => sid)).toEqual(['s1', 's1', 's1'])
     const subjectWide = { ...EVENT, scope: 'subject' } as LogoutEvent
-    expect(plan(subjectWide, BINDINGS, digest).deliveries.map(({ sid }) => sid)).toEqual([null, null, null])
+    expect(planned(subjectWide).map(({ sid }) => sid)).toEqual([null, null, null])
   })
 
   test('a fresh delivery has not been tried', () => {
-    expect(plan(EVENT, BINDINGS, digest).deliveries[0]).toMatchObject({
+    expect(planned(EVENT)[0]).toMatchObject({
       state: 'in_flight',
       attempts: 0,
       retries: 0,
@@ -79,7 +88,7 @@ describe('plan', () => {
         fc.pre(one !== other)
         const bindings = ids.map((id) => bindingOf(`client ${id}`, id))
         const idsOf = (id: string) =>
-          plan({ ...EVENT, id: id as EventId }, bindings, digest).deliveries.map((delivery) => delivery.id)
+          planned({ ...EVENT, id: id as EventId }, bindings).map((delivery) => delivery.id)
         expect(idsOf(one)).toEqual(idsOf(one))
         expect(new Set([...idsOf(one), ...idsOf(other)]).size).toBe(2 * ids.length)
       }),
@@ -99,7 +108,7 @@ describe('plan', () => {
           const owed = registered.filter(
             (name) => (named === null || named.includes(name)) && (name !== initiator || includeInitiator),
           )
-          expect(plan(event, bindings, digest).deliveries.length).toBe(owed.length)
+          expect(planned(event, bindings).length).toBe(owed.length)
         },
       ),
     )
@@ -107,8 +116,8 @@ describe('plan', () => {
 })
 
 test('binding ids do not depend on the order of registration', () => {
-  const forwards = plan(EVENT, BINDINGS, digest).deliveries
-  const backwards = plan(EVENT, [...BINDINGS].reverse(), digest).deliveries
+  const forwards = planned(EVENT)
+  const backwards = planned(EVENT, [...BINDINGS].reverse())
   const byBinding = (id: BindingId) => backwards.find(({ bindingId }) => bindingId === id)
   expect(forwards.map(({ bindingId }) => byBinding(bindingId)?.id)).toEqual(forwards.map(({ id }) => id))
 })

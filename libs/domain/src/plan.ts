@@ -1,43 +1,113 @@
 import type { Binding } from './binding.ts'
+import { coversSession, isInitiator, isMeant, type LiveSession } from './coverage.ts'
 import type { InFlightDelivery } from './delivery.ts'
-import { type Digest, deliveryId, type Target, targetOf } from './ids.ts'
+import { type Digest, deliveryId, type Sid, type Target, targetOf } from './ids.ts'
 import type { LogoutEvent } from './logout-event.ts'
+import { takesSids } from './logout-token.ts'
+import type { SessionIndexUse } from './session.ts'
 
-/** Whom an event was planned for, and on what knowledge. */
-export interface Plan {
-  /** `registered`: every relying party of the issuer. `unknown_issuer`: nobody is registered for this `iss`. */
-  readonly basis: 'registered' | 'unknown_issuer'
-  readonly deliveries: readonly InFlightDelivery[]
-  /** Whom all of them log out. A waiting delivery of the same target to the same binding is covered by the new one. */
+/** An issuer as planning needs to know it. */
+export interface RegisteredIssuer {
+  readonly bindings: readonly Binding[]
+  /** What its sessions in the index are good for. */
+  readonly sessionIndex: SessionIndexUse
+}
+
+/** What the session index says of whom an event logs out: those of its subject, or of its `sid` where that is its scope. */
+export type KnownSessions =
+  /** It knows nothing of this issuer's sessions, or is not to be asked. */
+  | { readonly kind: 'silent' }
+  /** It was asked, and did not answer. */
+  | { readonly kind: 'away' }
+  | { readonly kind: 'known'; readonly sessions: readonly LiveSession[] }
+
+/**
+ * On what knowledge an event was planned. `sessions`: of the index. `registered`: the index knew of no session, and every relying
+ * party of the issuer was considered. `index_away`: likewise, for the index did not answer. `unknown_issuer`: nobody is registered
+ * for this `iss`.
+ */
+export type PlanBasis = 'sessions' | 'registered' | 'index_away' | 'unknown_issuer'
+
+/** A delivery that is owed. */
+export interface OwedDelivery {
+  readonly delivery: InFlightDelivery
+  /** Whom it logs out. A waiting delivery of the same target to the same binding is covered by it. */
   readonly target: Target
 }
 
+/** Whom an event was planned for, and on what knowledge. */
+export interface Plan {
+  readonly basis: PlanBasis
+  readonly deliveries: readonly OwedDelivery[]
+}
+
+/** Whom a delivery names, and when that session ends by itself; `sid` null for the subject. */
+type Named = Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'>
+
+const SUBJECT: Named = { sid: null, sessionEndsAt: null }
+
 /**
- * Decides which bindings are owed a delivery. Over-notify, never under-notify: whoever could hold a session is told;
- * left out are only the client that started the logout and, where the event names its clients, all others.
+ * Decides which bindings are owed what. Over-notify, never under-notify: whoever could hold a session is told; left out are the
+ * client that started the logout, where the event names its clients all others, and whoever the index knows to hold none. Where it
+ * knows the sids and the RP takes them, a logout of the subject names each session that began before: told late, it ends no other.
  *
- * @param bindings those of the event's issuer, or null when no issuer has this `iss`.
+ * @param issuer the event's, or null when no issuer has this `iss`.
  */
-export function plan(event: LogoutEvent, bindings: readonly Binding[] | null, digest: Digest): Plan {
-  const sid = event.scope === 'session' ? event.sid : null
-  const target = targetOf(event, sid, digest)
-  if (bindings === null) return { basis: 'unknown_issuer', deliveries: [], target }
-  const deliveries = bindings
-    .filter(({ clientId }) => event.includeInitiator || clientId !== event.initiator)
-    .filter(({ clientId }) => event.clients === null || event.clients.includes(clientId))
-    .map(
-      (binding): InFlightDelivery => ({
-        state: 'in_flight',
-        id: deliveryId(event.id, binding.id, sid, digest),
-        bindingId: binding.id,
-        eventId: event.id,
-        sid,
-        sessionEndsAt: null,
-        event,
-        attempts: 0,
-        retries: 0,
-        refusals: 0,
-      }),
+export function plan(
+  event: LogoutEvent,
+  issuer: RegisteredIssuer | null,
+  known: KnownSessions,
+  digest: Digest,
+): Plan {
+  if (issuer === null) return { basis: 'unknown_issuer', deliveries: [] }
+  const sessions = known.kind === 'known' && issuer.sessionIndex !== 'off' ? known.sessions : []
+  const complete = issuer.sessionIndex === 'complete' && sessions.length > 0
+  const byClient = Map.groupBy(sessions, ({ clientId }) => clientId)
+  const deliveries = issuer.bindings
+    .filter(({ clientId }) => isMeant(event, clientId) && !isInitiator(event, clientId))
+    .flatMap((binding) =>
+      namedFor(event, binding, { held: byClient.get(binding.clientId) ?? [], complete }).map((named) =>
+        owed(event, binding, named, digest),
+      ),
     )
-  return { basis: 'registered', deliveries, target }
+  const basis = known.kind === 'away' ? 'index_away' : sessions.length > 0 ? 'sessions' : 'registered'
+  return { basis, deliveries }
+}
+
+/** What one binding is to be told, given the sessions that its client is known to hold; `complete`: it holds no others. */
+function namedFor(
+  event: LogoutEvent,
+  binding: Binding,
+  { held, complete }: { held: readonly LiveSession[]; complete: boolean },
+): readonly Named[] {
+  if (held.length === 0 && complete) return []
+  if (event.scope === 'session') return [{ sid: event.sid, sessionEndsAt: lastEnd(held) }]
+  if (held.length === 0) return [SUBJECT]
+  // What began after the event, or is on another device, is not to be ended, not even by the way.
+  const covered = held.filter((session) => coversSession(event, session))
+  if (takesSids(binding)) return covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
+  return covered.length > 0 ? [SUBJECT] : []
+}
+
+function lastEnd(sessions: readonly LiveSession[]): Date | null {
+  if (sessions.length === 0) return null
+  return new Date(Math.max(...sessions.map(({ expiresAt }) => expiresAt.getTime())))
+}
+
+/** What `binding` is owed of `event`: a delivery that has not been tried. */
+export function owed(
+  event: LogoutEvent,
+  { id: bindingId }: Pick<Binding, 'id'>,
+  { sid, sessionEndsAt }: { readonly sid: Sid | null; readonly sessionEndsAt: Date | null },
+  digest: Digest,
+): OwedDelivery {
+  return {
+    delivery: {
+      state: 'in_flight',
+      id: deliveryId(event.id, bindingId, sid, digest),
+      ...{ bindingId, eventId: event.id, sid, sessionEndsAt, event },
+      ...{ attempts: 0, retries: 0, refusals: 0 },
+    },
+    target: targetOf(event, sid, digest),
+  }
 }

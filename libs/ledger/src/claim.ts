@@ -5,6 +5,7 @@ import type {
   InFlightDelivery,
   Issuer,
   Lane,
+  LogoutEvent,
   Sid,
   Subject,
   WorkerId,
@@ -64,7 +65,7 @@ interface ClaimedRow {
   readonly lane: Lane
   readonly iss: Issuer
   readonly sub: Subject | null
-  readonly scope: 'session' | 'subject'
+  readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
 }
 

@@ -1,7 +1,8 @@
-import type { BindingId, DeliveryId, EventId, InFlightDelivery, WorkerId } from '@curfew/domain'
+import type { BindingId, DeliveryId, EventId, InFlightDelivery, LiveSession, WorkerId } from '@curfew/domain'
 import { noteBreakers } from './breakers.ts'
 import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
 import type { Database } from './database.ts'
+import { findSessions, type SessionQuestion } from './find-sessions.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 import { disableBinding, type Registry, readRegistry, readRegistryRevision } from './registry.ts'
 import { bringForward, giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
@@ -17,6 +18,7 @@ export interface DeliveryLedger {
   readRegistry(): Promise<Registry>
   readRegistryRevision(): Promise<number>
   disableBinding(id: BindingId, gone: { readonly uri: string; readonly reason: string }): Promise<void>
+  findSessions(questions: readonly SessionQuestion[]): Promise<ReadonlyMap<EventId, readonly LiveSession[]>>
   planEvents(request: PlanRequest): Promise<PlanResult>
   claimDue(request: ClaimRequest): Promise<readonly InFlightDelivery[]>
   settleDeliveries(request: {
@@ -59,6 +61,7 @@ export function createDeliveryLedger(db: Database): DeliveryLedger {
     readRegistry: () => readRegistry(db),
     readRegistryRevision: () => readRegistryRevision(db),
     disableBinding: (id, gone) => disableBinding(db, id, gone),
+    findSessions: (questions) => findSessions(db, questions),
     planEvents: (request) => planEvents(db, request),
     claimDue: (request) => claimDue(db, request),
     settleDeliveries: (request) => settleDeliveries(db, request),

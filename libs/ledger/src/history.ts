@@ -1,4 +1,10 @@
-import { type BindingId, type DeliveryStanding, type DeliveryState, deliveryIdRange } from '@curfew/domain'
+import {
+  type BindingId,
+  type DeliveryStanding,
+  type DeliveryState,
+  deliveryIdRange,
+  type PlanBasis,
+} from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 
@@ -13,6 +19,8 @@ export interface DeliveryRecord {
   /** Which of its endpoints. */
   readonly endpoint: string
   readonly sid: string | null
+  /** Whom the RP takes it to be about, with its settings of now. */
+  readonly names: 'session' | 'subject'
   readonly lane: string
   readonly state: DeliveryState
   readonly level: string | null
@@ -36,13 +44,14 @@ export interface EventRecord {
   readonly sub: string | null
   readonly sid: string | null
   readonly scope: string
+  readonly device: string | null
   readonly reason: string | null
   readonly initiator: string | null
   readonly lane: string
   readonly occurredAt: Date
   readonly acceptedAt: Date
   readonly plannedAt: Date
-  readonly planBasis: 'registered' | 'unknown_issuer'
+  readonly planBasis: PlanBasis
 }
 
 export interface StoredAttempt {
@@ -57,19 +66,24 @@ export interface StoredAttempt {
   readonly jti: string | null
 }
 
+// What a token names is said by logoutTokenClaims; where no session is known, or the RP takes the subject only, the subject.
 const DELIVERY = `
   select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.state, d.level,
+         case when d.sid is null or e.sub is not null and not p.session_required
+                   and coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims') = 'sub'
+              then 'subject' else 'session' end as names,
          d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt"
     from deliveries d
     join events e on e.id = d.event_id
     join bindings b on b.id = d.binding_id
-    join relying_parties p on p.id = b.relying_party_id`
+    join relying_parties p on p.id = b.relying_party_id
+    join issuers i on i.name = p.issuer`
 
 const FIND_EVENTS = `
-  select e.id, iss, sub, sid, scope, reason, initiator, lane, occurred_at as "occurredAt",
+  select e.id, iss, sub, sid, scope, device, reason, initiator, lane, occurred_at as "occurredAt",
          accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis", owed.count as "owed"
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as asked(id, low, high, place)
     join events e on e.id = asked.id

@@ -34,6 +34,7 @@ export {
 } from './dead-letters.ts'
 export { createDeliveryLedger, type DeliveryLedger } from './delivery-ledger.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
+export type { SessionQuestion } from './find-sessions.ts'
 export {
   coveringDeliveries,
   type DeliveryFilter,
@@ -72,6 +73,7 @@ export {
 export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './outcomes.ts'
 export { createPartitions, dropAttempts } from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
+export { oweLateLogouts, postSessions } from './post-sessions.ts'
 export {
   dropProbe,
   endProbe,
@@ -88,6 +90,7 @@ export {
 } from './put-relying-parties.ts'
 export {
   disableBinding,
+  type KnownIssuer,
   type Registry,
   readRegistry,
   readRegistryRevision,

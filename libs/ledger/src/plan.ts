@@ -1,4 +1,4 @@
-import type { EventId, InFlightDelivery, LogoutEvent, Plan, Target, WorkerId } from '@curfew/domain'
+import type { EventId, LogoutEvent, OwedDelivery, PlanBasis, WorkerId } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
 
@@ -7,14 +7,12 @@ export interface PlannedEvent {
   readonly event: LogoutEvent
   /** SHA-256 of `sameContent(event)`, in hexadecimal. */
   readonly digest: string
-  readonly basis: Plan['basis']
+  readonly basis: PlanBasis
   readonly traceparent: string | null
-  readonly target: Target
-  readonly deliveries: readonly {
-    readonly delivery: InFlightDelivery
+  readonly deliveries: readonly (OwedDelivery & {
     /** True: born leased to the worker, which attempts it at once. False: born pending, due now. */
     readonly leased: boolean
-  }[]
+  })[]
 }
 
 export interface PlanRequest {
@@ -52,16 +50,16 @@ const PLAN_EVENTS = `
   given as (
     select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
       $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
-      $16::text[])
+      $16::text[], $26::text[])
       as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
-        accepted_at, plan_basis, traceparent)
+        accepted_at, plan_basis, traceparent, device)
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, planned_at)
+      occurred_at, accepted_at, plan_basis, traceparent, device, planned_at)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, $17::timestamptz
+      occurred_at, accepted_at, plan_basis, traceparent, device, $17::timestamptz
       from given g, me, current order by g.id
     on conflict (id) do nothing
     returning id, lane
@@ -153,8 +151,9 @@ export async function planEvents(
       textColumn(owed.map(({ delivery }) => delivery.sid)),
       plainArray(owed.map(({ leased }) => leased)),
       registryRevision,
-      plainArray(batch.flatMap(({ target, deliveries }) => deliveries.map(() => target))),
+      plainArray(owed.map(({ target }) => target)),
       plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
+      textColumn(events.map((event) => (event.scope === 'device' ? event.device : null))),
     ],
   })
   const [row] = rows

@@ -5,6 +5,8 @@ import {
   DEFAULT_RETRY_POLICY,
   type Issuer,
   type IssuerName,
+  type RegisteredIssuer,
+  type SessionIndexUse,
   type SigningAlgorithm,
   type SubjectClaims,
 } from '@curfew/domain'
@@ -27,11 +29,16 @@ export interface StoredSettings {
   readonly tls?: StoredTls
 }
 
+export interface KnownIssuer extends RegisteredIssuer {
+  /** Its number in the session index; null where no session of its was ever posted. */
+  readonly sessionIssuer: number | null
+}
+
 /** What planning and attempting need to know of who is registered. */
 export interface Registry {
   readonly revision: number
-  /** Bindings by `iss`. An issuer without any has an empty list; an unknown one is not there. */
-  readonly issuers: ReadonlyMap<Issuer, readonly Binding[]>
+  /** By `iss`. An unknown issuer is not there. */
+  readonly issuers: ReadonlyMap<Issuer, KnownIssuer>
   readonly bindings: ReadonlyMap<BindingId, Binding>
 }
 
@@ -105,10 +112,11 @@ export async function readRegistryRevision(db: Database): Promise<number> {
 }
 
 const READ_REGISTRY = `
-  select r.revision, i.name, i.iss, i.defaults, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
+  select r.revision, i.name, i.iss, i.defaults, i.session_index, s.id as session_issuer, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
          p.session_required, p.algorithm, p.encryption, p.settings
     from registry_revision r
     left join issuers i on i.deleted_at is null
+    left join session_issuers s on s.iss = i.iss
     left join relying_parties p on p.issuer = i.name and p.deleted_at is null
     left join bindings b on b.relying_party_id = p.id and b.registered
    order by i.name, p.client_id, b.id`
@@ -119,6 +127,8 @@ interface RegistryRow {
   readonly name: IssuerName | null
   readonly iss: Issuer
   readonly defaults: StoredSettings
+  readonly session_index: SessionIndexUse
+  readonly session_issuer: number | null
   readonly id: BindingId | null
   readonly endpoint: string
   readonly uri: string
@@ -133,15 +143,16 @@ interface RegistryRow {
 /** Everybody who is registered, in one statement and so as of one moment. */
 export async function readRegistry(db: Database): Promise<Registry> {
   const { rows } = await db.query<RegistryRow>({ name: 'read_registry', text: READ_REGISTRY })
-  const issuers = new Map<Issuer, Binding[]>()
+  const issuers = new Map<Issuer, KnownIssuer & { readonly bindings: Binding[] }>()
   const bindings = new Map<BindingId, Binding>()
   for (const row of rows) {
     if (row.name === null) continue
-    const ofIssuer = issuers.get(row.iss) ?? []
-    issuers.set(row.iss, ofIssuer)
+    const { session_index: sessionIndex, session_issuer: sessionIssuer } = row
+    const issuer = issuers.get(row.iss) ?? { bindings: [], sessionIndex, sessionIssuer }
+    issuers.set(row.iss, issuer)
     if (row.id === null) continue
     const binding = toBinding({ ...row, name: row.name, id: row.id })
-    ofIssuer.push(binding)
+    issuer.bindings.push(binding)
     bindings.set(binding.id, binding)
   }
   return { revision: rows[0]?.revision ?? 0, issuers, bindings }

@@ -12,6 +12,7 @@ import {
   outcomesOf,
   type Poster,
   postJournal,
+  postSessions,
   runningReplays,
   sweepHistory,
   takeReplayBatch,
@@ -164,7 +165,7 @@ function choresOf(
       return announced === ANNOUNCE_BATCH
     },
   }
-  const posters: readonly Poster[] = []
+  const posters: readonly Poster[] = [postSessions]
   const posting: Chore = {
     name: 'journal',
     pauseMs: JOURNAL_PAUSE_MS,

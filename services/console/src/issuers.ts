@@ -56,6 +56,7 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
     },
     async (request, reply) => {
       const { iss, sla, sid_supported: sidSupported = true, defaults = {} } = request.body
+      const { session_index: sessionIndex = 'partial' } = request.body
       const faults = networkFaults(defaults.allowed_networks, '/defaults/allowed_networks')
       if (!URL.canParse(iss)) faults.push({ pointer: '/iss', detail: 'is not a URL' })
       if (faults.length > 0) {
@@ -75,6 +76,7 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
           slaWithinMs: sla?.within_ms ?? 5_000,
           slaObjective: sla?.objective ?? 0.999,
           sidSupported,
+          sessionIndex,
           defaults: defaults as StoredSettings,
         },
         guard,
@@ -202,6 +204,7 @@ function issuerView(issuer: IssuerRecord): Issuer {
     iss: issuer.iss,
     sla: { within_ms: issuer.slaWithinMs, objective: issuer.slaObjective },
     sid_supported: issuer.sidSupported,
+    session_index: issuer.sessionIndex,
     defaults: issuer.defaults as Issuer['defaults'],
     created_at: issuer.createdAt.toISOString(),
     updated_at: issuer.updatedAt.toISOString(),

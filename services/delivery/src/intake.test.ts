@@ -30,10 +30,18 @@ const WORKER = 'w1' as WorkerId
 function rig() {
   let revision = 0
   const plans: PlanRequest[] = []
-  const read = (): Registry => ({ revision: revision++, issuers: new Map([[ISS, []]]), bindings: new Map() })
-  const ledger: Pick<DeliveryLedger, 'planEvents' | 'readRegistry' | 'readRegistryRevision'> = {
+  const read = (): Registry => ({
+    revision: revision++,
+    issuers: new Map([[ISS, { bindings: [], sessionIndex: 'partial', sessionIssuer: null }]]),
+    bindings: new Map(),
+  })
+  const ledger: Pick<
+    DeliveryLedger,
+    'findSessions' | 'planEvents' | 'readRegistry' | 'readRegistryRevision'
+  > = {
     readRegistry: async () => read(),
     readRegistryRevision: async () => revision,
+    findSessions: async () => new Map(),
     async planEvents(request) {
       if (plans.push(request) > 10) throw new Error('nobody would wait for so long')
       const { registryRevision, batch } = request

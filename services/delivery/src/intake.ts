@@ -5,6 +5,7 @@ import {
   type ConsumedRecord,
   type Digest,
   type EventId,
+  type KnownSessions,
   LedgerUnavailableError,
   type LogoutEvent,
   plan,
@@ -19,7 +20,7 @@ import type { RegistryCache } from './registry-cache.ts'
 import type { Worker } from './worker.ts'
 
 export interface IntakeDeps {
-  readonly ledger: Pick<DeliveryLedger, 'planEvents'>
+  readonly ledger: Pick<DeliveryLedger, 'findSessions' | 'planEvents'>
   readonly log: Log
   readonly registry: RegistryCache
   readonly worker: Worker
@@ -35,6 +36,8 @@ export interface IntakeDeps {
   readonly digest: Digest
   readonly now: () => Date
 }
+
+const SILENT: KnownSessions = { kind: 'silent' }
 
 /** One event of a batch, and the record it came in. */
 interface Incoming {
@@ -56,7 +59,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     let readSince = false
     for (;;) {
       const known = registry.current()
-      const planned = planBatch(batch, known)
+      const planned = planBatch(batch, known, await sessionsOf(batch, known))
       const workerId = worker.id()
       const result = await ledger.planEvents({
         batch: planned,
@@ -88,23 +91,52 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     }
   }
 
-  function planBatch(batch: readonly Incoming[], known: Registry): readonly PlannedEvent[] {
+  /** What the session index knows of each event's. Nobody is asked where it knows nothing of the issuer. */
+  async function sessionsOf(
+    batch: readonly Incoming[],
+    known: Registry,
+  ): Promise<(event: LogoutEvent) => KnownSessions> {
+    const questions = batch.flatMap(({ event }) => {
+      const issuer = known.issuers.get(event.iss)
+      const speaks = issuer !== undefined && issuer.sessionIndex !== 'off' && issuer.sessionIssuer !== null
+      return speaks ? [{ event, issuer: issuer.sessionIssuer }] : []
+    })
+    if (questions.length === 0) return () => SILENT
+    const asked = new Set(questions.map(({ event }) => event.id))
+    try {
+      const found = await ledger.findSessions(questions)
+      return ({ id }) => {
+        const sessions = found.get(id)
+        return sessions === undefined ? SILENT : { kind: 'known', sessions }
+      }
+    } catch (error) {
+      if (!(error instanceof LedgerUnavailableError) && !isRefusal(error)) throw error
+      log.warn({ event: 'session-index.away', events: asked.size, err: error })
+      return ({ id }) => (asked.has(id) ? { kind: 'away' } : SILENT)
+    }
+  }
+
+  function planBatch(
+    batch: readonly Incoming[],
+    known: Registry,
+    sessionsOf: (event: LogoutEvent) => KnownSessions,
+  ): readonly PlannedEvent[] {
     const room = new Map<BindingId, number>()
     let { free } = dispatcher
     return batch.map(({ event, digest: content, record }) => {
-      const { basis, deliveries, target } = plan(event, known.issuers.get(event.iss) ?? null, digest)
+      const issuer = known.issuers.get(event.iss) ?? null
+      const { basis, deliveries } = plan(event, issuer, sessionsOf(event), digest)
       return {
         event,
         digest: content,
         basis,
         traceparent: record.headers.traceparent ?? null,
-        target,
-        deliveries: deliveries.map((delivery) => {
+        deliveries: deliveries.map(({ delivery, target }) => {
           const left = room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId, event.lane)
           const leased = left > 0 && free > 0
           room.set(delivery.bindingId, left - 1)
           if (leased) free -= 1
-          return { delivery, leased }
+          return { delivery, target, leased }
         }),
       }
     })
@@ -165,6 +197,11 @@ function read(
 
 function conflict(id: EventId): string {
   return `event ${id} is known with another content`
+}
+
+/** Any SQLSTATE: PostgreSQL is there, and cannot answer this. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && /^[0-9A-Z]{5}$/.test(String(error.code))
 }
 
 /** SQLSTATE classes 22 (data exception) and 23 (constraint violation): this row will never be taken. */

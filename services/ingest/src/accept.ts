@@ -26,14 +26,19 @@ export function acceptEvent(
   if (scope === 'issuer') {
     fault(
       '/scope',
-      'must be session or subject: telling everybody needs to know the sessions, which this release does not',
+      'must be session, subject or device: telling everybody needs to know the sessions, which this release does not',
     )
   } else if (input.sub === undefined && input.sid === undefined) {
     fault('/sub', 'is missing: give sub, sid or both')
   } else if (scope === 'session' && input.sid === undefined) {
     fault('/sid', 'is missing: scope session needs the session that ended')
-  } else if (scope === 'subject' && input.sub === undefined) {
-    fault('/sub', 'is missing: scope subject needs the subject whose sessions ended')
+  } else if (scope !== 'session' && input.sub === undefined) {
+    fault('/sub', `is missing: scope ${scope} needs the subject whose sessions ended`)
+  }
+  if (scope === 'device' && input.device === undefined) {
+    fault('/device', 'is missing: scope device needs the device whose sessions ended')
+  } else if (scope !== 'device' && input.device !== undefined) {
+    fault('/device', `is for scope device, and the scope is ${scope}`)
   }
 
   const occurredAt = input.occurred_at === undefined ? now : parseInstant(input.occurred_at)

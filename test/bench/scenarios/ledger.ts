@@ -158,6 +158,7 @@ async function registerParties(
       slaWithinMs: 5_000,
       slaObjective: 0.999,
       sidSupported: true,
+      sessionIndex: 'partial',
       defaults: {},
     },
     { audit },
@@ -175,7 +176,7 @@ async function registerParties(
   }))
   await putRelyingParties(db, { issuer: NAME, drafts, audit })
   const registry = await readRegistry(db)
-  return { bindings: registry.issuers.get(ISS as Issuer) ?? [], revision: registry.revision }
+  return { bindings: registry.issuers.get(ISS as Issuer)?.bindings ?? [], revision: registry.revision }
 }
 
 /** A logout of somebody new, as intake plans it. */
@@ -194,13 +195,12 @@ function planned(bindings: readonly Binding[], now: Date): PlannedEvent {
     occurredAt: now,
     acceptedAt: now,
   }
-  const { basis, deliveries, target } = plan(event, bindings, sha256)
+  const { basis, deliveries } = plan(event, { bindings, sessionIndex: 'partial' }, { kind: 'silent' }, sha256)
   return {
     event,
     digest: sha256(sameContent(event)),
     basis,
     traceparent: null,
-    target,
-    deliveries: deliveries.map((delivery) => ({ delivery, leased: true })),
+    deliveries: deliveries.map((owed) => ({ ...owed, leased: true })),
   }
 }

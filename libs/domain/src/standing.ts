@@ -1,0 +1,84 @@
+import type { Binding } from './binding.ts'
+import { coversSession, isInitiator, isMeant, type LiveSession } from './coverage.ts'
+import type { DeliveryState } from './delivery.ts'
+import type { BindingId, Digest, EventId, Sid } from './ids.ts'
+import type { LogoutEvent } from './logout-event.ts'
+import { takesSids } from './logout-token.ts'
+import { type OwedDelivery, owed } from './plan.ts'
+
+/** A delivery that an event owes, or owed, to a binding of one client. */
+export interface Told {
+  readonly bindingId: BindingId
+  readonly sid: Sid | null
+  readonly state: DeliveryState
+  readonly settledAt: Date | null
+  /** The event whose delivery says what this one would have said; null where none does. */
+  readonly supersededBy: EventId | null
+}
+
+/** How a session stands that the index knows, after an event was planned and as far as that is settled. */
+export type SessionStanding =
+  /** The event is not about it. */
+  | { readonly kind: 'untouched' }
+  /** Its RP has acknowledged that it is over, or ended it before all others. */
+  | { readonly kind: 'over' }
+  /** It is to be over: `by` the event that sees to it. `orphaned`: that came to nothing. */
+  | {
+      readonly kind: 'covered'
+      readonly by: EventId
+      readonly orphaned: boolean
+      /** What has to be told yet, for the session was not known when the event was planned. */
+      readonly owed: readonly OwedDelivery[]
+    }
+
+/**
+ * Says how a session stands towards an event.
+ *
+ * @param taken whether the event has been found to see to this session already.
+ * @param bindings those that its client has now.
+ * @param told what the event owes, or owed, to any binding of that client.
+ */
+export function standingOf(
+  event: LogoutEvent,
+  session: LiveSession,
+  {
+    taken,
+    bindings,
+    told,
+    digest,
+  }: {
+    taken: boolean
+    bindings: readonly Pick<Binding, 'id' | 'subjectClaims' | 'sessionRequired'>[]
+    told: readonly Told[]
+    digest: Digest
+  },
+): SessionStanding {
+  if (!taken && !coversSession(event, session)) return { kind: 'untouched' }
+  if (!isMeant(event, session.clientId)) return { kind: 'untouched' }
+  if (isInitiator(event, session.clientId)) return { kind: 'over' }
+  const naming = told.filter((delivery) => names(delivery, session))
+  const missing = bindings
+    .filter(({ id }) => !naming.some(({ bindingId }) => bindingId === id))
+    .map((binding) => owed(event, binding, namedFor(event, binding, session), digest))
+  const by = naming.find(({ supersededBy }) => supersededBy !== null)?.supersededBy ?? event.id
+  const underWay = missing.length > 0 || by !== event.id || naming.some(({ settledAt }) => settledAt === null)
+  if (underWay) return { kind: 'covered', by, orphaned: false, owed: missing }
+  if (naming.length > 0 && naming.every(({ state }) => state === 'acknowledged')) return { kind: 'over' }
+  return { kind: 'covered', by, orphaned: true, owed: [] }
+}
+
+/** Whether a delivery ends a session. What an RP acknowledged before the session began did not end it. */
+function names({ sid, state, settledAt }: Told, session: LiveSession): boolean {
+  if (sid !== null) return sid === session.sid
+  return state !== 'acknowledged' || settledAt === null || settledAt >= session.startedAt
+}
+
+function namedFor(
+  event: LogoutEvent,
+  binding: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
+  { sid, expiresAt }: LiveSession,
+) {
+  return event.scope === 'session' || takesSids(binding)
+    ? { sid, sessionEndsAt: expiresAt }
+    : { sid: null, sessionEndsAt: null }
+}

@@ -1,0 +1,85 @@
+import type { ClientId, EventId, LiveSession, LogoutEvent, Sid, Subject } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
+import type { Database } from './database.ts'
+
+/** An event, and the number that its issuer has in the session index. */
+export interface SessionQuestion {
+  readonly event: LogoutEvent
+  readonly issuer: number
+}
+
+/** Most sessions of one subject, or of one sid, that are planned one by one. */
+const SESSIONS_MAX = 10_000
+/** A logout does not wait for the index: without an answer everybody is told. In milliseconds. */
+const TIMEOUT_MS = 1_000
+
+// A lateral lookup with both columns that the table is partitioned by: one index scan in one partition for each. What has
+// expired, and is not deleted yet, is nobody's any more.
+const SESSIONS_OF_SUBJECTS = `
+  select g.place, s.*
+    from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sub, place)
+    cross join lateral (
+      select f.sub, f.sid, f.client_id as "clientId", f.device, f.started_at as "startedAt", f.expires_at as "expiresAt"
+        from sessions f
+       where f.issuer = g.issuer and f.sub = g.sub and f.expires_at > now()
+       limit ${SESSIONS_MAX + 1}
+    ) s`
+
+const SESSIONS_OF_SIDS = `
+  select g.place, s.*
+    from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sid, place)
+    cross join lateral (
+      select f.sub, f.sid, f.client_id as "clientId", null as device, f.started_at as "startedAt", f.expires_at as "expiresAt"
+        from session_ids f
+       where f.issuer = g.issuer and f.sid = g.sid and f.expires_at > now()
+       limit ${SESSIONS_MAX + 1}
+    ) s`
+
+interface SessionRow {
+  /** Of the question, from 1. */
+  readonly place: number
+  readonly sub: Subject
+  readonly sid: Sid
+  readonly clientId: ClientId
+  readonly device: string | null
+  readonly startedAt: Date
+  readonly expiresAt: Date
+}
+
+/**
+ * What the index knows of whom each event logs out: sessions of its `sid` where that is its scope, else of its subject. Whoever
+ * has more than 10,000 is not in the answer.
+ *
+ * @throws {LedgerUnavailableError} also when there is no answer within a second.
+ */
+export async function findSessions(
+  db: Database,
+  questions: readonly SessionQuestion[],
+): Promise<ReadonlyMap<EventId, readonly LiveSession[]>> {
+  const bySid = questions.filter(({ event }) => event.scope === 'session')
+  const bySub = questions.filter(({ event }) => event.scope !== 'session')
+  const [ofSids, ofSubjects] = await Promise.all([
+    ask(db, { name: 'sessions_of_sids', text: SESSIONS_OF_SIDS }, bySid, ({ sid }) => sid),
+    ask(db, { name: 'sessions_of_subjects', text: SESSIONS_OF_SUBJECTS }, bySub, ({ sub }) => sub),
+  ])
+  return new Map([...ofSids, ...ofSubjects])
+}
+
+async function ask(
+  db: Database,
+  statement: { readonly name: string; readonly text: string },
+  questions: readonly SessionQuestion[],
+  whom: (event: LogoutEvent) => string | null,
+): Promise<readonly (readonly [EventId, readonly LiveSession[]])[]> {
+  if (questions.length === 0) return []
+  const values = [
+    plainArray(questions.map(({ issuer }) => issuer)),
+    questions.map(({ event }) => whom(event)),
+  ]
+  const { rows } = await db.query<SessionRow>({ ...statement, values, timeoutMs: TIMEOUT_MS })
+  const byPlace = Map.groupBy(rows, ({ place }) => place)
+  return questions.flatMap(({ event }, index) => {
+    const sessions = (byPlace.get(index + 1) ?? []).map(({ place, ...session }): LiveSession => session)
+    return sessions.length > SESSIONS_MAX ? [] : [[event.id, sessions] as const]
+  })
+}

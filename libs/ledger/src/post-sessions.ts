@@ -1,0 +1,142 @@
+import type { Session } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
+import { type Database, type Queryable, withTransaction } from './database.ts'
+import type { JournalEntry } from './journal.ts'
+import { settleStandings, TOUCHED, type TouchedRow } from './session-standings.ts'
+
+// Each lookup is kept apart from the rest of its statement (offset 0): one index scan of one partition, never a join of tables
+// that may have a hundred million rows. An issuer whose index is off is left out.
+
+const ANY_SESSIONS = 'select exists (select from session_issuers) as any'
+
+const ISSUER = `
+    join session_issuers x on x.iss = e.iss
+    left join issuers i on i.iss = e.iss and i.deleted_at is null`
+const CURRENT = 'left join events c on c.id = s.logout_event_id'
+const NOT_OFF = "coalesce(i.session_index, 'partial') <> 'off'"
+const BY_SID = `
+        select f.* from session_ids k
+         cross join lateral (
+           select * from sessions s
+            where s.issuer = k.issuer and s.sub = k.sub and s.sid = k.sid and s.client_id = k.client_id offset 0) f`
+
+const SESSIONS_OF_EVENTS = `
+  select ${TOUCHED}
+    from unnest($1::uuid[]) as g(id)
+    join events e on e.id = g.id ${ISSUER}
+    cross join lateral (
+      (select s.* from sessions s where e.scope <> 'session' and s.issuer = x.id and s.sub = e.sub)
+      union all
+      (${BY_SID} where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid)
+      offset 0
+    ) s
+    ${CURRENT}
+   where ${NOT_OFF} and s.started_at <= e.occurred_at and (e.clients is null or s.client_id = any(e.clients))`
+
+const SESSIONS_OF_DELIVERIES = `
+  select ${TOUCHED}
+    from unnest($1::uuid[]) as g(id)
+    join deliveries d on d.id = g.id
+    join events e on e.id = d.event_id
+    join bindings b on b.id = d.binding_id
+    join relying_parties p on p.id = b.relying_party_id ${ISSUER}
+    cross join lateral (
+      (select s.* from sessions s
+        where d.sid is null and s.issuer = x.id and s.sub = e.sub and s.client_id = p.client_id)
+      union all
+      (${BY_SID} where d.sid is not null and k.issuer = x.id and k.sid = d.sid and k.client_id = p.client_id)
+      offset 0
+    ) s
+    ${CURRENT}
+   where ${NOT_OFF} and (s.started_at <= e.occurred_at or s.logout_event_id = e.id)`
+
+/**
+ * Enters into the session index what was planned and settled: which logout sees to a session, which came to nothing, and what
+ * is over. What a logout did not know of when it was planned is owed now.
+ */
+export async function postSessions(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
+  const { rows: known } = await transaction.query<{ any: boolean }>({
+    name: 'any_sessions',
+    text: ANY_SESSIONS,
+  })
+  if (known[0]?.any !== true) return
+  const events = entries.flatMap((entry) => (entry.kind === 'planned' ? entry.eventIds : []))
+  const settled = entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : []))
+  const touched = [
+    ...(await find(transaction, { name: 'sessions_of_events', text: SESSIONS_OF_EVENTS }, events)),
+    ...(await find(
+      transaction,
+      { name: 'sessions_of_deliveries', text: SESSIONS_OF_DELIVERIES },
+      settled.map(({ id }) => id),
+    )),
+  ]
+  await settleStandings(transaction, touched)
+}
+
+async function find(
+  transaction: Queryable,
+  statement: { readonly name: string; readonly text: string },
+  ids: readonly string[],
+): Promise<readonly TouchedRow[]> {
+  if (ids.length === 0) return []
+  const values = [plainArray([...new Set(ids)])]
+  return (await transaction.query<TouchedRow>({ ...statement, values })).rows
+}
+
+// The latest event that covers a session: that one sees to it, whatever earlier ones came to. Found by the indexes of events;
+// of a session that has just begun there is nothing to be found.
+const COVERING = 'e.occurred_at >= s.started_at and (e.clients is null or s.client_id = any(e.clients))'
+const LATEST = 'order by e.occurred_at desc, e.id desc limit 1'
+
+const EVENTS_OF_SESSIONS = `
+  select ${TOUCHED}
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)
+    join session_issuers x on x.iss = g.iss
+    left join issuers i on i.iss = g.iss and i.deleted_at is null
+    cross join lateral (
+      select * from sessions s
+       where s.issuer = x.id and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
+      offset 0
+    ) s
+    cross join lateral (
+      select * from (
+        (select * from events e
+          where e.iss = g.iss and e.sub = g.sub and ${COVERING}
+            and (e.scope = 'subject' or e.scope = 'device' and (s.device is null or s.device = e.device))
+          ${LATEST})
+        union all
+        (select * from events e
+          where e.iss = g.iss and e.sid = g.sid and e.scope = 'session' and ${COVERING}
+          ${LATEST})
+      ) e
+      ${LATEST}
+    ) e
+    ${CURRENT}
+   where ${NOT_OFF}`
+
+/**
+ * Owes what was missed: of sessions whose start was applied to the index a moment ago, those that an event covers which was
+ * planned without knowing of them. To be called after the start was committed; then either this finds the event, or whoever
+ * planned it finds the session (`postSessions`). May be repeated.
+ *
+ * @returns how many deliveries are owed since.
+ */
+export async function oweLateLogouts(
+  db: Database,
+  sessions: readonly Pick<Session, 'iss' | 'sub' | 'sid' | 'clientId'>[],
+): Promise<number> {
+  if (sessions.length === 0) return 0
+  const values = [
+    sessions.map(({ iss }) => iss),
+    sessions.map(({ sub }) => sub),
+    sessions.map(({ sid }) => sid),
+    sessions.map(({ clientId }) => clientId),
+  ]
+  const { rows } = await db.query<TouchedRow>({
+    name: 'events_of_sessions',
+    text: EVENTS_OF_SESSIONS,
+    values,
+  })
+  if (rows.length === 0) return 0
+  return withTransaction(db, (transaction) => settleStandings(transaction, rows))
+}

@@ -1,0 +1,86 @@
+import type { ClientId, EventId, Sid, Subject } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
+import type { Queryable } from './database.ts'
+
+/** What names a row of the index. */
+export interface SessionKey {
+  readonly issuer: number
+  readonly sub: Subject
+  readonly sid: Sid
+  readonly clientId: ClientId
+}
+
+/** A session that a logout sees to, `by` its event; `orphaned` where that came to nothing. */
+export interface CoveredSession extends SessionKey {
+  readonly by: EventId
+  readonly orphaned: boolean
+}
+
+// All who change sessions lock them in this order, rows of `sessions` before those of `session_ids`: no two wait for each other.
+// Not prepared by name: planned for so many, and for tables as large as they are by now, and so as lookups, one partition each.
+const LOCKED = `
+  locked as (
+    select g.* from (select * from given order by issuer, sub, sid, client_id) g
+      cross join lateral (
+        select from sessions s
+         where s.issuer = g.issuer and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id
+           for update
+      ) s
+  )`
+const SAME = 's.issuer = l.issuer and s.sub = l.sub and s.sid = l.sid and s.client_id = l.client_id'
+
+const COVER_SESSIONS = `
+  with given as (
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::boolean[])
+      as g(issuer, sub, sid, client_id, by, orphaned)
+  ),
+  ${LOCKED}
+  update sessions s
+     set logout_event_id = l.by,
+         orphaned_at = case when l.orphaned then
+           case when s.logout_event_id = l.by then coalesce(s.orphaned_at, now()) else now() end end
+    from locked l
+   where ${SAME}
+     and (s.logout_event_id is distinct from l.by or (s.orphaned_at is not null) <> l.orphaned)`
+
+const FORGET_SESSIONS = `
+  with given as (
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[]) as g(issuer, sub, sid, client_id)
+  ),
+  ${LOCKED},
+  gone as (
+    delete from sessions s using locked l where ${SAME} returning s.issuer, s.sid, s.client_id, s.sub
+  ),
+  locked_ids as (
+    select g.* from (select * from gone order by issuer, sid, client_id, sub) g
+      cross join lateral (
+        select from session_ids s
+         where s.issuer = g.issuer and s.sid = g.sid and s.client_id = g.client_id and s.sub = g.sub
+           for update
+      ) s
+  )
+  delete from session_ids s using locked_ids l where ${SAME}`
+
+/** Notes in the index which sessions a logout sees to, and forgets those that are over. */
+export async function changeSessions(
+  transaction: Queryable,
+  { over, covered }: { over: readonly SessionKey[]; covered: readonly CoveredSession[] },
+): Promise<void> {
+  if (covered.length > 0) {
+    const marks = [
+      plainArray(covered.map(({ by }) => by)),
+      plainArray(covered.map(({ orphaned }) => orphaned)),
+    ]
+    await transaction.query({ text: COVER_SESSIONS, values: [...keysOf(covered), ...marks] })
+  }
+  if (over.length > 0) await transaction.query({ text: FORGET_SESSIONS, values: keysOf(over) })
+}
+
+function keysOf(sessions: readonly SessionKey[]): readonly unknown[] {
+  return [
+    plainArray(sessions.map(({ issuer }) => issuer)),
+    sessions.map(({ sub }) => sub),
+    sessions.map(({ sid }) => sid),
+    sessions.map(({ clientId }) => clientId),
+  ]
+}

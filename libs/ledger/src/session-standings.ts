@@ -1,0 +1,218 @@
+import { hash } from 'node:crypto'
+import {
+  type BindingId,
+  type ClientId,
+  type DeliveryId,
+  type DeliveryState,
+  deliveryId,
+  type EventId,
+  type Issuer,
+  type LiveSession,
+  type LogoutEvent,
+  type OwedDelivery,
+  type SessionStanding,
+  type Sid,
+  type Subject,
+  type SubjectClaims,
+  standingOf,
+  type Told,
+} from '@curfew/domain'
+import { plainArray, plainColumn, textColumn } from './arrays.ts'
+import type { Queryable } from './database.ts'
+import { changeSessions } from './session-changes.ts'
+
+/** Columns of a session `s`, an event `e` that may cover it, and of `c`, the logout that the index says covers it. */
+export const TOUCHED = `
+  s.issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt", s.expires_at as "expiresAt",
+  c.id as "currentId", c.occurred_at as "currentOccurredAt", i.name as "issuerName",
+  e.id as "eventId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope, e.device as "eventDevice", e.initiator,
+  e.include_initiator as "includeInitiator", e.lane, e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt"`
+
+/** A session in the index, and an event that may cover it. Of an event that names its clients, this one is among them. */
+export interface TouchedRow extends LiveSession {
+  /** The number of its issuer in the index. */
+  readonly issuer: number
+  readonly currentId: EventId | null
+  readonly currentOccurredAt: Date | null
+  /** Null where no issuer has this `iss`. */
+  readonly issuerName: string | null
+  readonly eventId: EventId
+  readonly iss: Issuer
+  readonly eventSub: Subject | null
+  readonly eventSid: Sid | null
+  readonly scope: LogoutEvent['scope']
+  readonly eventDevice: string | null
+  readonly initiator: ClientId | null
+  readonly includeInitiator: boolean
+  readonly lane: LogoutEvent['lane']
+  readonly occurredAt: Date
+  readonly acceptedAt: Date
+}
+
+interface BindingRow {
+  readonly issuer: string
+  readonly clientId: ClientId
+  readonly id: BindingId
+  /** Whether it is to be told of what is planned now. */
+  readonly current: boolean
+  readonly sessionRequired: boolean
+  readonly subjectClaims: SubjectClaims
+}
+
+const digest = (text: string) => hash('sha256', text)
+
+/**
+ * Brings what the index says of sessions up to what the ledger says of events that may cover them: tells whoever was not known
+ * when an event was planned, notes which logout sees to a session, or came to nothing, and forgets what is over.
+ *
+ * @returns how many deliveries are owed since.
+ */
+export async function settleStandings(
+  transaction: Queryable,
+  touched: readonly TouchedRow[],
+): Promise<number> {
+  if (touched.length === 0) return 0
+  const bindings = await bindingsOf(transaction, touched)
+  const told = await toldOf(transaction, touched, bindings)
+  const over: TouchedRow[] = []
+  const covered: { row: TouchedRow; standing: Extract<SessionStanding, { kind: 'covered' }> }[] = []
+  for (const rows of Map.groupBy(touched, keyOf).values()) {
+    const standings = rows.map((row) => {
+      const ofClient = bindings.get(clientKey(row)) ?? []
+      const standing = standingOf(toEvent(row), row, {
+        taken: row.currentId === row.eventId,
+        bindings: ofClient.filter(({ current }) => current),
+        told: told(row, ofClient),
+        digest,
+      })
+      return { row, standing }
+    })
+    const ended = standings.find(({ standing }) => standing.kind === 'over')
+    const [latest] = standings
+      .flatMap(({ row, standing }) => (standing.kind === 'covered' ? [{ row, standing }] : []))
+      .toSorted((a, b) => byOccurrence(b.row, a.row))
+    if (ended !== undefined) over.push(ended.row)
+    else if (latest !== undefined && !isOutdated(latest.row)) covered.push(latest)
+  }
+  const owed = await oweDeliveries(
+    transaction,
+    covered.flatMap(({ standing }) => standing.owed),
+  )
+  await changeSessions(transaction, {
+    over,
+    covered: covered.map(({ row, standing: { by, orphaned } }) => ({ ...row, by, orphaned })),
+  })
+  return owed
+}
+
+const keyOf = ({ issuer, sub, sid, clientId }: TouchedRow) => JSON.stringify([issuer, sub, sid, clientId])
+const clientKey = ({ issuerName, clientId }: Pick<TouchedRow, 'issuerName' | 'clientId'>) =>
+  JSON.stringify([issuerName, clientId])
+
+function byOccurrence(a: TouchedRow, b: TouchedRow): number {
+  return a.occurredAt.getTime() - b.occurredAt.getTime() || (a.eventId < b.eventId ? -1 : 1)
+}
+
+/** Whether a later logout than this one sees to the session by now. */
+function isOutdated({ eventId, occurredAt, currentId, currentOccurredAt }: TouchedRow): boolean {
+  if (currentId === null || currentOccurredAt === null || currentId === eventId) return false
+  return currentOccurredAt > occurredAt || (+currentOccurredAt === +occurredAt && currentId > eventId)
+}
+
+function toEvent(row: TouchedRow): LogoutEvent {
+  const { eventId: id, iss, initiator, includeInitiator, lane, occurredAt, acceptedAt } = row
+  const asserted = { ...{ id, iss, initiator, includeInitiator, lane, occurredAt, acceptedAt }, reason: null }
+  // Which clients it names was asked of the database: a list of a thousand would come with each session.
+  const event = { ...asserted, clients: null, scope: row.scope, sub: row.eventSub, sid: row.eventSid }
+  return { ...event, ...(row.scope === 'device' && { device: row.eventDevice }) } as LogoutEvent
+}
+
+const BINDINGS_OF = `
+  select p.issuer, p.client_id as "clientId", b.id, b.registered and p.deleted_at is null as current,
+         p.session_required as "sessionRequired",
+         coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims', 'both') as "subjectClaims"
+    from unnest($1::text[], $2::text[]) as g(issuer, client_id)
+    join issuers i on i.name = g.issuer
+    join relying_parties p on p.issuer = g.issuer and p.client_id = g.client_id
+    join bindings b on b.relying_party_id = p.id
+   order by b.id`
+
+/** All bindings that the clients have, or had, by client. */
+async function bindingsOf(
+  transaction: Queryable,
+  touched: readonly TouchedRow[],
+): Promise<ReadonlyMap<string, readonly BindingRow[]>> {
+  const clients = [...new Map(touched.map((row) => [clientKey(row), row])).values()]
+  const { rows } = await transaction.query<BindingRow>({
+    name: 'bindings_of',
+    text: BINDINGS_OF,
+    values: [clients.map(({ issuerName }) => issuerName), clients.map(({ clientId }) => clientId)],
+  })
+  return Map.groupBy(rows, ({ issuer, clientId }) => clientKey({ issuerName: issuer, clientId }))
+}
+
+const TOLD_OF = `
+  select d.id, d.binding_id as "bindingId", d.sid, d.state, d.settled_at as "settledAt", n.event_id as "supersededBy"
+    from deliveries d left join deliveries n on n.id = d.superseded_by
+   where d.id = any($1::uuid[])`
+
+interface ToldRow extends Told {
+  readonly id: DeliveryId
+  readonly state: DeliveryState
+}
+
+/** What each event owes, or owed, to a client for a session: found by the ids that such deliveries have. */
+async function toldOf(
+  transaction: Queryable,
+  touched: readonly TouchedRow[],
+  bindings: ReadonlyMap<string, readonly BindingRow[]>,
+): Promise<(row: TouchedRow, ofClient: readonly BindingRow[]) => readonly Told[]> {
+  const idsOf = ({ eventId, sid }: TouchedRow, ofClient: readonly BindingRow[]) =>
+    ofClient.flatMap(({ id }) => [
+      deliveryId(eventId, id, sid, digest),
+      deliveryId(eventId, id, null, digest),
+    ])
+  const ids = touched.flatMap((row) => idsOf(row, bindings.get(clientKey(row)) ?? []))
+  const { rows } = await transaction.query<ToldRow>({
+    name: 'told_of',
+    text: TOLD_OF,
+    values: [plainArray([...new Set(ids)])],
+  })
+  const byId = new Map(rows.map((row) => [row.id, row]))
+  return (row, ofClient) => idsOf(row, ofClient).flatMap((id) => byId.get(id) ?? [])
+}
+
+// In the order of the ids, so that no two who owe the same wait for each other.
+const OWE_DELIVERIES = `
+  with owed as (
+    insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, planned_at)
+    select g.id, g.event_id, g.binding_id, g.sid, e.lane, g.target, g.session_ends_at, 'pending', now(), now()
+      from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[])
+        as g(id, event_id, binding_id, target, sid, session_ends_at)
+      join events e on e.id = g.event_id
+     order by g.id
+    on conflict (id) do nothing
+    returning id
+  ),
+  journalled as (
+    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
+    select 'planned', now(), '{}', array_agg(id), '{}', '{}' from owed having count(*) > 0
+  )
+  select count(*) as owed from owed`
+
+async function oweDeliveries(transaction: Queryable, owed: readonly OwedDelivery[]): Promise<number> {
+  if (owed.length === 0) return 0
+  const { rows } = await transaction.query<{ owed: number }>({
+    name: 'owe_deliveries',
+    text: OWE_DELIVERIES,
+    values: [
+      plainArray(owed.map(({ delivery }) => delivery.id)),
+      plainArray(owed.map(({ delivery }) => delivery.eventId)),
+      plainArray(owed.map(({ delivery }) => delivery.bindingId)),
+      plainArray(owed.map(({ target }) => target)),
+      textColumn(owed.map(({ delivery }) => delivery.sid)),
+      plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
+    ],
+  })
+  return rows[0]?.owed ?? 0
+}

@@ -1,0 +1,121 @@
+import {
+  type Binding,
+  type EventId,
+  type LiveSession,
+  type LogoutEvent,
+  type OwedDelivery,
+  type Session,
+  type SessionIndexUse,
+  type SessionStanding,
+  standingOf,
+  type Told,
+} from '@curfew/domain'
+
+/** A row of `sessions`, and what became of it. */
+export interface MemorySession {
+  readonly session: Session
+  /** When the index had it, by the clock of the ledger. */
+  readonly knownAt: Date
+  /** When it was forgotten; null while the index has it. */
+  goneAt: Date | null
+  logoutEventId: EventId | null
+  orphanedAt: Date | null
+}
+
+/** The rest of the ledger, as the index sees it. */
+export interface Surroundings {
+  readonly now: () => Date
+  readonly sessionIndex: () => SessionIndexUse
+  readonly events: ReadonlyMap<EventId, { readonly event: LogoutEvent }>
+  bindingsOf(session: Session): readonly Binding[]
+  /** What an event owes, or owed, to the client of a session. */
+  toldOf(event: LogoutEvent, session: Session): readonly Told[]
+  owe(owed: OwedDelivery): void
+  digest(text: string): string
+}
+
+/** What the journal says: which events were planned, and of which events something was settled. */
+export interface JournalLine {
+  readonly kind: 'planned' | 'settled'
+  readonly eventId: EventId
+}
+
+export interface MemorySessions {
+  /** All that the index ever had. */
+  readonly rows: readonly MemorySession[]
+  find(event: LogoutEvent): readonly LiveSession[]
+  /** Applies a start, and owes what was missed. */
+  start(session: Session): void
+  /** Enters what was planned and settled. */
+  post(lines: readonly JournalLine[]): void
+}
+
+/** The semantics of the index in PostgreSQL: each step is carried out at once and as a whole. */
+export function createMemorySessions({ now, sessionIndex, events, ...ledger }: Surroundings): MemorySessions {
+  const rows: MemorySession[] = []
+  const known = () => rows.filter(({ goneAt }) => goneAt === null)
+
+  function standing({ session, logoutEventId }: MemorySession, event: LogoutEvent): SessionStanding {
+    return standingOf(event, session, {
+      taken: logoutEventId === event.id,
+      bindings: ledger.bindingsOf(session),
+      told: ledger.toldOf(event, session),
+      digest: ledger.digest,
+    })
+  }
+
+  function settle(row: MemorySession, touching: readonly LogoutEvent[]): void {
+    const standings = touching.map((event) => ({ event, standing: standing(row, event) }))
+    if (standings.some((each) => each.standing.kind === 'over')) {
+      row.goneAt = now()
+      return
+    }
+    const [latest] = standings
+      .flatMap(({ event, standing: found }) => (found.kind === 'covered' ? [{ event, found }] : []))
+      .toSorted((a, b) => (isLater(a.event, b.event) ? -1 : 1))
+    const current = row.logoutEventId === null ? undefined : events.get(row.logoutEventId)?.event
+    if (latest === undefined) return
+    if (current !== undefined && current.id !== latest.event.id && isLater(current, latest.event)) return
+    const { by, orphaned, owed } = latest.found
+    for (const one of owed) ledger.owe(one)
+    const since = row.logoutEventId === by ? (row.orphanedAt ?? now()) : now()
+    row.logoutEventId = by
+    row.orphanedAt = orphaned ? since : null
+  }
+
+  const isOff = () => sessionIndex() === 'off'
+  return {
+    rows,
+    find: (event) =>
+      known()
+        .filter(({ session }) =>
+          event.scope === 'session' ? session.sid === event.sid : session.sub === event.sub,
+        )
+        .filter(({ session }) => session.expiresAt > now())
+        .map(({ session }) => session),
+    start(session) {
+      const row: MemorySession = {
+        ...{ session, knownAt: now(), goneAt: null },
+        ...{ logoutEventId: null, orphanedAt: null },
+      }
+      rows.push(row)
+      if (isOff()) return
+      const covering = [...events.values()]
+        .map(({ event }) => event)
+        .filter((event) => standing(row, event).kind !== 'untouched')
+        .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
+      settle(row, covering.slice(0, 1))
+    },
+    post(lines) {
+      if (isOff()) return
+      const touching = [...new Set(lines.map(({ eventId }) => eventId))].flatMap(
+        (id) => events.get(id)?.event ?? [],
+      )
+      for (const row of known()) settle(row, touching)
+    },
+  }
+}
+
+function isLater(a: LogoutEvent, b: LogoutEvent): boolean {
+  return a.occurredAt > b.occurredAt || (+a.occurredAt === +b.occurredAt && a.id > b.id)
+}
