@@ -34,7 +34,7 @@ export {
 } from './dead-letters.ts'
 export { createDeliveryLedger, type DeliveryLedger } from './delivery-ledger.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
-export type { SessionQuestion } from './find-sessions.ts'
+export { findSessions, type SessionQuestion } from './find-sessions.ts'
 export {
   coveringDeliveries,
   type DeliveryFilter,

@@ -1,0 +1,117 @@
+import type { LogoutEvent, Sid } from '@curfew/domain'
+import {
+  createDatabase,
+  type Database,
+  findSessions,
+  oweLateLogouts,
+  planEvents,
+  postJournal,
+  postSessions,
+  settleDeliveries,
+} from '@curfew/ledger'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { insertSession } from '../support/sessions.ts'
+import { bindingsOf, ISS, newEvent, newWorker, planFor, register, settledAs } from './ledger-support.ts'
+
+// Goal: whatever is asked of the index costs as many lookups as there are sessions to be found, however many others it has.
+// Method: counts what PostgreSQL counts, with a table large enough that it would choose to read it whole if it could.
+
+const SESSIONS = 40_000
+let database: TestDatabase
+let issuer: number
+
+beforeAll(async () => {
+  database = await createTestDatabase({ poolMax: 2 })
+  const { db } = database
+  await register(db, 2)
+  await insertSession(db, { iss: ISS, sub: 'alice', sid: 'a1', clientId: 'rp-0' })
+  await insertSession(db, { iss: ISS, sub: 'alice', sid: 'a2', clientId: 'rp-1' })
+  const expired = { expiresAt: new Date(Date.now() - 1_000) }
+  await insertSession(db, { iss: ISS, sub: 'alice', sid: 'a3', clientId: 'rp-1', ...expired })
+  issuer = (await db.query<{ id: number }>('select id from session_issuers')).rows[0]?.id ?? 0
+  await db.query(
+    `with filled as (
+       insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
+       select $1, 'sub-' || n, 'sid-' || n, 'rp-0', now(), now() + interval '1 day' from generate_series(1, $2::int) n
+       returning *)
+     insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+     select issuer, sid, client_id, sub, started_at, expires_at from filled`,
+    [issuer, SESSIONS],
+  )
+  await db.query('vacuum analyze sessions, session_ids')
+})
+afterAll(() => database.drop())
+
+const bySid = (sid: string) => ({ ...newEvent(), scope: 'session', sid: sid as Sid }) as LogoutEvent
+const ask = async (db: Database, events: readonly LogoutEvent[]) => {
+  const found = await findSessions(
+    db,
+    events.map((event) => ({ event, issuer })),
+  )
+  return events.map(({ id }) =>
+    found
+      .get(id)
+      ?.map(({ clientId, sid }) => `${clientId}:${sid}`)
+      .toSorted(),
+  )
+}
+
+test('each event gets its own: those of its subject, or of its sid, that are not over', async () => {
+  const events = [newEvent({ sub: 'alice' }), bySid('a2'), newEvent({ sub: 'nobody' }), bySid('a3')]
+  expect(await ask(database.db, events)).toEqual([['rp-0:a1', 'rp-1:a2'], ['rp-1:a2'], [], []])
+})
+
+test('whoever has too many to be told one by one is not answered for', async () => {
+  await database.db.query(
+    `insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
+     select $1, 'many', 'many-' || n, 'rp-0', now(), now() + interval '1 day' from generate_series(1, 10001) n`,
+    [issuer],
+  )
+  expect(await ask(database.db, [newEvent({ sub: 'many' }), bySid('a1')])).toEqual([undefined, ['rp-0:a1']])
+})
+
+test.each(['force_custom_plan', 'force_generic_plan'])(
+  'no lookup reads more than it finds (%s)',
+  async (mode) => {
+    const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
+    const scans = async () => {
+      await db.query('select pg_stat_force_next_flush()')
+      const { rows } = await db.query<{ whole: number; lookups: number }>(
+        `select sum(seq_scan)::bigint as whole, sum(idx_scan)::bigint as lookups from pg_stat_user_tables
+        where relname ~ '^(sessions|session_ids)_'`,
+      )
+      return rows[0] ?? { whole: Number.NaN, lookups: Number.NaN }
+    }
+    /** How many lookups it took; none of them of a whole table. */
+    const lookupsOf = async (work: () => Promise<unknown>) => {
+      const before = await scans()
+      await work()
+      const after = await scans()
+      expect(after.whole).toBe(before.whole)
+      return after.lookups - before.lookups
+    }
+    try {
+      await db.query(`set plan_cache_mode = ${mode}`)
+      const events = [newEvent({ sub: 'sub-1' }), newEvent({ sub: 'sub-2' }), bySid('sid-3')]
+      // One each, and what the planner looks up for itself.
+    expect(await lookupsOf(() => ask(db, events))).toBeLessThan(8)
+
+      const registry = await register(db, 2)
+      const workerId = await newWorker(db)
+      const batch = events.map((event) => planFor(event, bindingsOf(registry)))
+      const now = new Date()
+      await planEvents(db, { batch, workerId, registryRevision: registry.revision, now })
+      const settled = batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => settledAs(delivery)))
+      await settleDeliveries(db, { batch: settled, workerId, now })
+      const post = () => postJournal(db, { limit: 100, posters: [postSessions] })
+      // For each event, and for each delivery, one or two; and what is found is locked, changed and locked again in either table.
+      expect(await lookupsOf(post)).toBeLessThan(40)
+
+      const key = (n: number) => ({ iss: ISS, sub: `sub-${n}`, sid: `sid-${n}`, clientId: 'rp-0' }) as never
+      expect(await lookupsOf(() => oweLateLogouts(db, [key(1), key(2), key(4)]))).toBeLessThan(12)
+    } finally {
+      await db.end()
+    }
+  },
+)

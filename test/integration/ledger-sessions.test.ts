@@ -1,0 +1,289 @@
+import { hash } from 'node:crypto'
+import {
+  type ClientId,
+  type InFlightDelivery,
+  type LogoutEvent,
+  plan,
+  type Settlement,
+  type Sid,
+} from '@curfew/domain'
+import {
+  createDeliveryLedger,
+  type Database,
+  oweLateLogouts,
+  planEvents,
+  postJournal,
+  postSessions,
+  settleDeliveries,
+} from '@curfew/ledger'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { insertSession, type SessionWish, sessionsOf, startSession } from '../support/sessions.ts'
+import { ISS, newEvent, newWorker, planFor, readDeliveries, register, settledAs } from './ledger-support.ts'
+
+// Goal: the index knows which logout sees to a session, which came to nothing, and what is over; what a logout did not know of
+// when it was planned is owed as soon as both are known. Method: the real statements on a real database, step by step.
+
+let database: TestDatabase
+let db: Database
+let workerId: Awaited<ReturnType<typeof newWorker>>
+const sha256 = (text: string) => hash('sha256', text)
+const DEAD: Settlement = { state: 'dead_lettered', reason: 'refused' }
+
+beforeAll(async () => {
+  database = await createTestDatabase({ poolMax: 8 })
+  db = database.db
+})
+afterAll(() => database.drop())
+beforeEach(async () => {
+  await db.query(`truncate events, deliveries, attempts, workers, journal, sessions, session_ids, session_issuers,
+    bindings, relying_parties, issuers cascade`)
+  await register(db, 2)
+  workerId = await newWorker(db)
+})
+
+type Change = Partial<Record<keyof LogoutEvent | 'device', unknown>>
+
+/** Plans a logout as intake does; gives back its deliveries. */
+async function logout(change: Change = {}): Promise<{
+  readonly id: string
+  readonly deliveries: readonly InFlightDelivery[]
+}> {
+  const event = { ...newEvent({ sub: 'alice' }), ...change } as LogoutEvent
+  const ledger = createDeliveryLedger(db)
+  const registry = await ledger.readRegistry()
+  const issuer = registry.issuers.get(ISS)
+  if (issuer === undefined) throw new Error('an issuer')
+  const found =
+    issuer.sessionIssuer === null
+      ? new Map<string, never[]>()
+      : await ledger.findSessions([{ event, issuer: issuer.sessionIssuer }])
+  const known = { kind: 'known', sessions: found.get(event.id) ?? [] } as const
+  const { basis, deliveries } = plan(event, issuer, known, sha256)
+  const planned = {
+    ...planFor(event, []),
+    basis,
+    deliveries: deliveries.map((owed) => ({ ...owed, leased: true })),
+  }
+  const request = { batch: [planned], workerId, registryRevision: registry.revision, now: new Date() }
+  expect(await planEvents(db, request)).toMatchObject({ ok: true })
+  return { id: event.id, deliveries: deliveries.map(({ delivery }) => delivery) }
+}
+
+const settle = (deliveries: readonly InFlightDelivery[], settlement?: Settlement) =>
+  settleDeliveries(db, {
+    batch: deliveries.map((delivery) => settledAs(delivery, settlement)),
+    workerId,
+    now: new Date(),
+  })
+
+/** As the bookkeeper: until nothing is left in the journal. */
+async function post(): Promise<void> {
+  while ((await postJournal(db, { limit: 100, posters: [postSessions] })) !== 0);
+}
+
+const alice = (clientId: string, sid: string, more: Partial<SessionWish> = {}): SessionWish => ({
+  ...{ iss: ISS, sub: 'alice', sid, clientId },
+  ...more,
+})
+const ago = (seconds: number) => new Date(Date.now() - seconds * 1_000)
+/** What is pending, as `client:sid`. */
+async function waiting(): Promise<readonly string[]> {
+  const { rows } = await db.query<{ who: string }>(
+    `select p.client_id || ':' || coalesce(d.sid, '*') as who
+       from deliveries d join bindings b on b.id = d.binding_id join relying_parties p on p.id = b.relying_party_id
+      where d.state = 'pending' order by 1`,
+  )
+  return rows.map(({ who }) => who)
+}
+
+describe('a session that a logout sees to', () => {
+  test('bears its id, and is forgotten when its relying party has acknowledged', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    await startSession(db, alice('rp-1', 's2'))
+    await startSession(db, alice('rp-1', 's3', { startedAt: new Date(Date.now() + 60_000) }))
+    const { id, deliveries } = await logout()
+    await post()
+    const covered = { logoutEventId: id, orphaned: false }
+    const later = { clientId: 'rp-1', sid: 's3', logoutEventId: null, orphaned: false }
+    expect(await sessionsOf(db, 'alice')).toEqual([
+      { clientId: 'rp-0', sid: 's1', ...covered },
+      { clientId: 'rp-1', sid: 's2', ...covered },
+      later,
+    ])
+    await settle(deliveries.slice(0, 1))
+    await post()
+    expect(await sessionsOf(db, 'alice')).toEqual([{ clientId: 'rp-1', sid: 's2', ...covered }, later])
+    await settle(deliveries.slice(1))
+    await post()
+    expect(await sessionsOf(db, 'alice')).toEqual([later])
+  })
+
+  test('is an orphan once its logout is given up on or lapses, until that is replayed and acknowledged', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    await startSession(db, alice('rp-1', 's1'))
+    const { deliveries } = await logout({ scope: 'session', sid: 's1' })
+    await settle(deliveries.slice(0, 1), DEAD)
+    await settle(deliveries.slice(1), { state: 'lapsed' })
+    await post()
+    expect((await sessionsOf(db, 'alice')).map(({ orphaned }) => orphaned)).toEqual([true, true])
+    const replay = "update deliveries set state = 'in_flight', settled_at = null, dead_letter_reason = null"
+    await db.query(`${replay} where state = 'dead_lettered'`)
+    await settle(deliveries.slice(0, 1).map((delivery) => ({ ...delivery, attempts: 1 })))
+    await post()
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ clientId: 'rp-1', orphaned: true }])
+  })
+
+  test('is forgotten only when all endpoints of its relying party have acknowledged', async () => {
+    await db.query(`insert into bindings (relying_party_id, kind, endpoint, uri)
+      select id, 'backchannel', 'eu', 'https://eu.example' from relying_parties where client_id = 'rp-0'`)
+    await startSession(db, alice('rp-0', 's1'))
+    const { deliveries } = await logout({ scope: 'session', sid: 's1', clients: ['rp-0'] })
+    expect(deliveries).toHaveLength(2)
+    await settle(deliveries.slice(0, 1))
+    await post()
+    expect(await sessionsOf(db, 'alice')).toHaveLength(1)
+    await settle(deliveries.slice(1))
+    await post()
+    expect(await sessionsOf(db, 'alice')).toEqual([])
+  })
+
+  test('is forgotten at the client that started the logout, and left alone at one that is not meant', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    await startSession(db, alice('rp-1', 's1'))
+    await logout({ initiator: 'rp-0', clients: ['rp-0'] })
+    await post()
+    expect(await sessionsOf(db, 'alice')).toEqual([
+      { clientId: 'rp-1', sid: 's1', logoutEventId: null, orphaned: false },
+    ])
+  })
+
+  test('of a client that nobody can tell is an orphan at once', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    await startSession(db, alice('nobody', 's1'))
+    await logout()
+    await post()
+    expect(await sessionsOf(db, 'alice')).toMatchObject([
+      { clientId: 'nobody', orphaned: true },
+      { clientId: 'rp-0', orphaned: false },
+    ])
+  })
+
+  test('is seen to by the newer logout that covers the older one', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    const first = await logout({ scope: 'session', sid: 's1', clients: ['rp-0'] })
+    await settle(first.deliveries, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
+    const second = await logout({ clients: ['rp-0'] })
+    await post()
+    expect((await readDeliveries(db)).map(({ state }) => state).toSorted()).toEqual([
+      'in_flight',
+      'superseded',
+    ])
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ logoutEventId: second.id, orphaned: false }])
+    await settle(second.deliveries)
+    await post()
+    expect(await sessionsOf(db, 'alice')).toEqual([])
+  })
+
+  test('is not taken from the latest logout by what becomes of an earlier one', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    const first = await logout({ clients: ['rp-0'], occurredAt: ago(10) })
+    const second = await logout({ clients: ['rp-0'] })
+    await settle(first.deliveries, DEAD)
+    await post()
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ logoutEventId: second.id, orphaned: false }])
+  })
+})
+
+describe('a session that is known only after its logout', () => {
+  test.each<[string, Change]>([
+    ['of the subject', {}],
+    ['of the session', { scope: 'session', sid: 's2' }],
+    ['of the device', { scope: 'device', device: 'phone' }],
+  ])('%s is owed what was missed, once', async (_, change) => {
+    await db.query("update issuers set session_index = 'complete'")
+    await startSession(db, alice('rp-0', 's1', { device: 'phone' }))
+    await startSession(db, alice('rp-0', 's2', { device: 'phone' }))
+    const { id, deliveries } = await logout(change)
+    await settle(deliveries)
+    const late = await startSession(db, alice('rp-1', 's2', { startedAt: ago(30), device: 'phone' }))
+    expect(await waiting()).toEqual(['rp-1:s2'])
+    expect(await oweLateLogouts(db, [late])).toBe(0)
+    await post()
+    expect((await sessionsOf(db, 'alice')).at(-1)).toMatchObject({ clientId: 'rp-1', logoutEventId: id })
+    expect(await waiting()).toEqual(['rp-1:s2'])
+  })
+
+  test('is found by what was planned too, where the start was applied and nobody looked', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    await logout()
+    await insertSession(db, alice('rp-0', 's2'))
+    await post()
+    expect(await waiting()).toEqual(['rp-0:s2'])
+    const { rows } = await db.query(
+      "select session_ends_at, target from deliveries where sid in ('s1', 's2')",
+    )
+    expect(rows).toHaveLength(2)
+    for (const row of rows)
+      expect(row).toEqual({ session_ends_at: expect.any(Date), target: expect.any(String) })
+  })
+
+  test('is owed nothing where its relying party was told of the subject after it began', async () => {
+    const { deliveries } = await logout()
+    expect(deliveries.map(({ sid }) => sid)).toEqual([null, null])
+    await settle(deliveries.slice(0, 1))
+    await startSession(db, alice('rp-0', 's1'))
+    await startSession(db, alice('rp-1', 's1'))
+    expect(await waiting()).toEqual([])
+    // The first has acknowledged, the second is being told.
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ clientId: 'rp-1', orphaned: false }])
+  })
+
+  test.each<[string, Change, Partial<SessionWish>]>([
+    ['which began after it', { occurredAt: ago(90) }, {}],
+    ['at a client that is not meant', { clients: ['rp-0'] }, {}],
+    ['on another device', { scope: 'device', device: 'phone' }, { device: 'laptop' }],
+    ['that is over by itself', {}, { expiresAt: ago(1) }],
+  ])('%s is owed nothing', async (_, change, wish) => {
+    await db.query("update issuers set session_index = 'complete'")
+    await startSession(db, alice('rp-0', 's1', { startedAt: ago(120), device: 'phone' }))
+    await logout(change)
+    await startSession(db, alice('rp-1', 's2', wish))
+    expect(await waiting()).toEqual([])
+    expect((await sessionsOf(db, 'alice')).at(-1)).toMatchObject({ sid: 's2', logoutEventId: null })
+  })
+
+  test('at the client that started the logout is over', async () => {
+    await logout({ initiator: 'rp-1' })
+    await startSession(db, alice('rp-1', 's2'))
+    expect(await sessionsOf(db, 'alice')).toEqual([])
+  })
+
+  test('is owed nothing where the index is off', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    await logout()
+    await db.query("update issuers set session_index = 'off'")
+    await startSession(db, alice('rp-0', 's2'))
+    await post()
+    expect(await waiting()).toEqual([])
+  })
+
+  test('whichever of the two comes first, and however close, is logged out', async () => {
+    await db.query("update issuers set session_index = 'complete'")
+    await startSession(db, alice('rp-0', 'known'))
+    for (let round = 0; round < 30; round++) {
+      const wish = alice('rp-1', `s${round}`)
+      await Promise.all([
+        logout({ occurredAt: new Date(), initiator: 'rp-0' as ClientId }).then(post),
+        startSession(db, wish),
+      ])
+      await post()
+      const { rows } = await db.query<{ sid: Sid | null; n: number }>(
+        'select sid, count(*) as n from deliveries group by sid',
+      )
+      expect(rows.find(({ sid }) => sid === null || sid === wish.sid)?.n).toBeGreaterThan(0)
+      await db.query('truncate events, deliveries, attempts, journal, sessions, session_ids')
+      await startSession(db, alice('rp-0', 'known'))
+    }
+  })
+})

@@ -1,0 +1,72 @@
+import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
+import { type Database, oweLateLogouts } from '@curfew/ledger'
+
+const ADD_ISSUER = `
+  with added as (insert into session_issuers (iss) values ($1) on conflict (iss) do nothing returning id)
+  update registry_revision set revision = revision + 1 where exists (select from added)`
+const ADD_SESSION = `
+  with x as (select id from session_issuers where iss = $1),
+  ids as (
+    insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+    select id, $3, $4, $2, $6, $7 from x
+  )
+  insert into sessions (issuer, sub, sid, client_id, device, started_at, expires_at)
+  select id, $2, $3, $4, $5, $6, $7 from x`
+
+export interface SessionWish {
+  readonly iss: string
+  readonly sub: string
+  readonly sid: string
+  readonly clientId: string
+  readonly device?: string
+  /** Default a minute ago. */
+  readonly startedAt?: Date
+  /** Default in an hour. */
+  readonly expiresAt?: Date
+}
+
+/** Puts a session into the index, without looking for a logout that it was late for. */
+export async function insertSession(db: Database, wish: SessionWish): Promise<Session> {
+  const session: Session = {
+    iss: wish.iss as Issuer,
+    sub: wish.sub as Subject,
+    sid: wish.sid as Sid,
+    clientId: wish.clientId as ClientId,
+    device: wish.device ?? null,
+    startedAt: wish.startedAt ?? new Date(Date.now() - 60_000),
+    expiresAt: wish.expiresAt ?? new Date(Date.now() + 3_600_000),
+  }
+  const { iss, sub, sid, clientId, device, startedAt, expiresAt } = session
+  await db.query(ADD_ISSUER, [iss])
+  await db.query(ADD_SESSION, [iss, sub, sid, clientId, device, startedAt, expiresAt])
+  return session
+}
+
+/** Applies the start of a session to the index. */
+export async function startSession(db: Database, wish: SessionWish): Promise<Session> {
+  const session = await insertSession(db, wish)
+  await oweLateLogouts(db, [session])
+  return session
+}
+
+export interface SessionState {
+  readonly sid: string
+  readonly clientId: string
+  readonly logoutEventId: string | null
+  readonly orphaned: boolean
+}
+
+/** The sessions of a subject that the index has, in an order; both tables agree, or it throws. */
+export async function sessionsOf(db: Database, sub: string): Promise<readonly SessionState[]> {
+  const { rows } = await db.query<SessionState & { readonly paired: boolean }>(
+    `select s.sid, s.client_id as "clientId", s.logout_event_id as "logoutEventId", s.orphaned_at is not null as orphaned,
+            i.sid is not null as paired
+       from sessions s full join session_ids i using (issuer, sub, sid, client_id)
+      where sub = $1 order by s.client_id, s.sid`,
+    [sub],
+  )
+  return rows.map(({ paired, ...state }) => {
+    if (!paired || state.sid === null) throw new Error(`the tables differ: ${JSON.stringify(state)}`)
+    return state
+  })
+}
