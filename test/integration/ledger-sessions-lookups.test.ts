@@ -95,7 +95,7 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
       await db.query(`set plan_cache_mode = ${mode}`)
       const events = [newEvent({ sub: 'sub-1' }), newEvent({ sub: 'sub-2' }), bySid('sid-3')]
       // One each, and what the planner looks up for itself.
-    expect(await lookupsOf(() => ask(db, events))).toBeLessThan(8)
+      expect(await lookupsOf(() => ask(db, events))).toBeLessThan(8)
 
       const registry = await register(db, 2)
       const workerId = await newWorker(db)

@@ -1,28 +1,20 @@
-import { type Binding, type BindingId, QUICK_RETRIES_MS } from '@curfew/domain'
+import { QUICK_RETRIES_MS } from '@curfew/domain'
 import type { MemoryAttempt, MemoryDelivery } from '../support/memory-ledger.ts'
+import { describe, type Evidence, type Invariant, lastOf, owedFor } from './evidence.ts'
 import { limitViolations } from './limits.ts'
-import type { Received } from './relying-parties.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
+import { mayBeLeftOut, SESSION_INVARIANTS } from './session-invariants.ts'
+import { EPOCH_MS } from './virtual-time.ts'
 
 // What must hold after every run. Each invariant gives a line for each way in which it does not, and looks at what the world
 // saw: what the IdP was told, what relying parties received and answered, and what the ledger says of it.
-
-/** A run, and what several invariants look up in it. */
-export interface Evidence extends Run {
-  readonly planByBinding: ReadonlyMap<BindingId, RelyingPartyPlan>
-  /** Recorded attempts, by delivery. */
-  readonly attemptsOf: ReadonlyMap<string, readonly MemoryAttempt[]>
-  /** What RPs received, by `jti`. */
-  readonly byJti: ReadonlyMap<string, readonly Received[]>
-}
-
-type Invariant = (evidence: Evidence) => Iterable<string>
 
 const INVARIANTS: Readonly<Record<string, Invariant>> = {
   'each accepted event is settled': eventsSettled,
   'every RP that should be told was told, or has its dead letter': everybodyTold,
   'nobody else is told': nobodyElseTold,
+  ...SESSION_INVARIANTS,
   'attempts are within limits': attemptsWithinLimits,
   'nothing is acknowledged that no RP acknowledged': acknowledgementsReal,
   'no RP is delayed by another': nobodyDelayed,
@@ -46,9 +38,6 @@ export function findViolations(run: Run): readonly string[] {
   )
 }
 
-const describe = (row: MemoryDelivery) =>
-  `delivery ${row.id} of event ${row.eventId} to binding ${row.bindingId} (${row.state}, ${row.attempts} attempts)`
-
 function* eventsSettled({ accepted, ledger, memoryLog, finished, scenario }: Evidence): Iterable<string> {
   for (const [id, { acceptedMs }] of accepted) {
     if (!ledger.events.has(id)) yield `event ${id}, accepted at ${acceptedMs} ms, is not in the ledger`
@@ -62,47 +51,32 @@ function* eventsSettled({ accepted, ledger, memoryLog, finished, scenario }: Evi
   if (!finished) yield 'the run did not come to its end'
 }
 
-/** Whom an event must be told to: who was registered before it was posted, and stayed. Said again here, in other words than `plan`. */
-function owedFor(
-  { event }: { event: Run['scenario']['posts'][number]['event'] },
-  { clientId }: Binding,
-): boolean {
-  if (event.clients !== null && !event.clients.includes(clientId)) return false
-  return event.initiator !== clientId || event.includeInitiator
-}
-
-function* everybodyTold({ scenario, ledger, received }: Evidence): Iterable<string> {
+function* everybodyTold(evidence: Evidence): Iterable<string> {
+  const { scenario, ledger, received } = evidence
   const rows = Map.groupBy(ledger.deliveries.values(), ({ eventId }) => String(eventId))
   for (const post of scenario.posts) {
     for (const { binding, registeredMs, removedMs, steady } of scenario.relyingParties) {
       if (!owedFor(post, binding) || registeredMs > post.atMs || removedMs !== null) continue
-      const row = rows.get(post.event.id)?.find(({ bindingId }) => bindingId === binding.id)
-      if (row === undefined) {
+      const owed = rows.get(post.event.id)?.filter(({ bindingId }) => bindingId === binding.id) ?? []
+      if (owed.length === 0 && !mayBeLeftOut(evidence, post.event, binding)) {
         yield `event ${post.event.id} has no delivery to binding ${binding.id}, registered at ${registeredMs} ms`
-        continue
       }
-      const last = lastOf(row, ledger.deliveries)
-      const told = received.some(
-        ({ bindingId, claims, status }) =>
-          bindingId === binding.id && claims.txn === last.eventId && (status === 200 || status === 204),
-      )
-      if (!told && last.state !== 'dead_lettered') yield `${describe(last)}: the RP was never told`
-      // It answers whatever comes, so nothing excuses a dead letter.
-      if (steady && !told) yield `${describe(last)}: the RP was well all the time and was not told`
+      for (const row of owed) {
+        const last = lastOf(row, ledger.deliveries)
+        if (last.state === 'lapsed' && last.delivery.sessionEndsAt !== null) continue
+        const told = received.some(
+          ({ bindingId, claims, status }) =>
+            bindingId === binding.id && claims.txn === last.eventId && (status === 200 || status === 204),
+        )
+        if (!told && last.state !== 'dead_lettered') yield `${describe(last)}: the RP was never told`
+        // It answers whatever comes, so nothing excuses a dead letter.
+        if (steady && !told) yield `${describe(last)}: the RP was well all the time and was not told`
+      }
     }
   }
 }
 
-/** The delivery that covers this one in the end. */
-function lastOf(row: MemoryDelivery, deliveries: Run['ledger']['deliveries']): MemoryDelivery {
-  let last = row
-  for (let links = 0; last.supersededBy !== null && links <= deliveries.size; links++) {
-    last = deliveries.get(last.supersededBy) ?? last
-  }
-  return last
-}
-
-function* nobodyElseTold({ scenario, received, planByBinding }: Evidence): Iterable<string> {
+function* nobodyElseTold({ scenario, received, planByBinding, ledger }: Evidence): Iterable<string> {
   const posts = new Map(scenario.posts.map((post) => [String(post.event.id), post]))
   for (const { bindingId, claims, atMs } of received) {
     const post = posts.get(claims.txn)
@@ -114,7 +88,14 @@ function* nobodyElseTold({ scenario, received, planByBinding }: Evidence): Itera
     const { event } = post
     if (claims.aud !== plan.binding.clientId) yield `${claims.jti} names ${claims.aud} as its audience`
     const wrongSub = claims.sub !== undefined && claims.sub !== event.sub
-    if (wrongSub || (claims.sid !== undefined && claims.sid !== event.sid)) {
+    const own = ledger.sessions.some(
+      ({ session }) =>
+        session.sid === claims.sid &&
+        session.sub === event.sub &&
+        session.clientId === plan.binding.clientId &&
+        session.startedAt <= event.occurredAt,
+    )
+    if (wrongSub || (claims.sid !== undefined && claims.sid !== event.sid && !own)) {
       yield `${claims.jti} logs out ${claims.sub} ${claims.sid}, and the event ${event.sub} ${event.sid}`
     }
   }
@@ -131,7 +112,8 @@ function* attemptsWithinLimits(evidence: Evidence): Iterable<string> {
     if (plan === undefined || plan.removedMs !== null) continue
     const { scheduleMs, refusedScheduleMs } = plan.binding.retry
     const attempts = attemptsOf.get(row.id) ?? []
-    const most = 1 + QUICK_RETRIES_MS.length + scheduleMs.length + refusedScheduleMs.length
+    const each = 1 + QUICK_RETRIES_MS.length + scheduleMs.length + refusedScheduleMs.length
+    const most = each * (1 + row.generation)
     const numbers = attempts.map(({ number }) => number)
     if (numbers.length > most) yield `${describe(row)}: ${numbers.length} attempts, of ${most} at most`
     if (numbers.some((number, index) => number !== index + 1) || numbers.length !== row.attempts)
@@ -179,7 +161,12 @@ function* nobodyDelayed({ scenario, ledger, received, accepted, planByBinding }:
   for (const row of ledger.deliveries.values()) {
     if (planByBinding.get(row.bindingId)?.steady !== true) continue
     const last = lastOf(row, ledger.deliveries)
-    const acceptedMs = accepted.get(row.eventId)?.acceptedMs ?? 0
+    if (last.state === 'lapsed') continue
+    // What was missed is owed from when that was found.
+    const missed = row.plannedAt > (ledger.events.get(row.eventId)?.plannedAt ?? row.plannedAt)
+    const acceptedMs = missed
+      ? row.plannedAt.getTime() - EPOCH_MS
+      : (accepted.get(row.eventId)?.acceptedMs ?? 0)
     const toldMs = first.get(`${last.eventId} ${last.bindingId}`) ?? Number.POSITIVE_INFINITY
     const boundMs = calm
       ? acceptedMs + DELAY_MS[row.lane]

@@ -1,5 +1,5 @@
 import { type Binding, burstOf } from '@curfew/domain'
-import type { Evidence } from './invariants.ts'
+import type { Evidence } from './evidence.ts'
 import type { Received } from './relying-parties.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 

@@ -90,6 +90,7 @@ async function perform(stage: Stage): Promise<Run> {
   const world: World = { scenario, time, ledger, memoryLog, relyingParties, trace }
 
   registerRelyingParties(stage, ledger)
+  keepIndex(stage, ledger)
   for (const { fromMs, toMs } of scenario.logAway) {
     time.at(fromMs, () => memoryLog.setAway(true))
     time.at(toMs, () => memoryLog.setAway(false))
@@ -116,7 +117,26 @@ async function perform(stage: Stage): Promise<Run> {
   }
 }
 
-const isSettled = (ledger: MemoryLedger) => ledger.settled === ledger.deliveries.size
+const isSettled = (ledger: MemoryLedger) => ledger.settled === ledger.deliveries.size && !ledger.journalled
+
+const POST_EVERY_MS = 200
+
+/** Sessions begin, a bookkeeper follows what is planned and settled, and an operator has dead letters put back. */
+function keepIndex({ scenario, time, trace }: Stage, ledger: MemoryLedger): void {
+  for (const { atMs, session } of scenario.sessions) {
+    time.at(atMs, () => {
+      trace(`${session.clientId} has ${session.sid}`)
+      ledger.startSession(session)
+    })
+  }
+  for (const atMs of scenario.replaysMs)
+    time.at(atMs, () => trace(`${ledger.replay()} dead letters put back`))
+  const post = () => {
+    ledger.postSessions()
+    time.at(time.nowMs() + POST_EVERY_MS, post)
+  }
+  time.at(POST_EVERY_MS, post)
+}
 
 function everyMs(time: VirtualTime, ms: number, condition: () => boolean): () => boolean {
   let nextMs = 0
@@ -128,7 +148,7 @@ function everyMs(time: VirtualTime, ms: number, condition: () => boolean): () =>
 }
 
 function registerRelyingParties({ scenario, time, trace }: Stage, ledger: MemoryLedger): void {
-  ledger.putIssuer(ISS)
+  ledger.putIssuer(ISS, scenario.sessionIndex)
   for (const { binding, registeredMs, removedMs, againMs } of scenario.relyingParties) {
     if (registeredMs === 0) ledger.putBinding(binding)
     else time.at(registeredMs, () => change('registered', binding.id, () => ledger.putBinding(binding)))

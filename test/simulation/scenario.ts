@@ -7,6 +7,8 @@ import {
   type IssuerName,
   type LogoutEvent,
   type RetryPolicy,
+  type Session,
+  type SessionIndexUse,
   type Sid,
   type Subject,
   uuidV7,
@@ -60,6 +62,13 @@ export interface Post {
   readonly againMs: number | null
 }
 
+/** The start of a session, as the IdP posts it. */
+export interface SessionStart {
+  readonly session: Session
+  /** When the index has it: at times long after it began, or after its logout. */
+  readonly atMs: number
+}
+
 export interface Period {
   readonly fromMs: number
   readonly toMs: number
@@ -87,6 +96,10 @@ export interface Scenario {
   readonly relyingParties: readonly RelyingPartyPlan[]
   readonly workers: readonly WorkerPlan[]
   readonly posts: readonly Post[]
+  readonly sessionIndex: SessionIndexUse
+  readonly sessions: readonly SessionStart[]
+  /** When an operator has all dead letters put back. */
+  readonly replaysMs: readonly number[]
   /** Records that nobody can read. */
   readonly poisonMs: readonly number[]
   readonly ledgerAway: readonly Period[]
@@ -128,9 +141,16 @@ export function createScenario(seed: number): Scenario {
     appendFails: troubled(0.4) ? random.pick([0.1, 0.4]) : 0,
   }
   const posts = createPosts(random, relyingParties, activeMs)
+  // Of its own, so that what a seed was about before there were sessions it is about still.
+  const later = createRandom(seed ^ 0x1dea)
+  const sessionIndex = later.pick(['off', 'partial', 'partial', 'complete', 'complete'] as const)
+  const sessions = later.chance(0.7) ? createSessions(later, relyingParties, activeMs) : []
+  const replaysMs = later.chance(0.2) && !long ? [later.between(activeMs, activeMs * 2)] : []
   const poisonMs = random.chance(0.1) ? [random.between(0, activeMs)] : []
   const lastMs = Math.max(
     ...posts.map(({ atMs, againMs }) => againMs ?? atMs),
+    ...sessions.map(({ atMs }) => atMs),
+    ...replaysMs,
     ...workers.flatMap(({ startMs, end, rebalancesMs }) => [
       startMs,
       end?.kind === 'stop' ? end.atMs : 0,
@@ -142,7 +162,21 @@ export function createScenario(seed: number): Scenario {
   )
   const quietMs = lastMs + 500
   return {
-    ...{ seed, calm, leaseMs, relyingParties, workers, posts, poisonMs, ledgerAway, logAway, quietMs },
+    ...{
+      seed,
+      calm,
+      leaseMs,
+      relyingParties,
+      workers,
+      posts,
+      sessionIndex,
+      sessions,
+      replaysMs,
+      poisonMs,
+      ledgerAway,
+      logAway,
+      quietMs,
+    },
     odds: calm ? NO_ODDS : odds,
     boundMs: quietMs + (long ? LONG_MS : SETTLE_MS),
   }
@@ -310,7 +344,37 @@ function createPosts(
     }
     const event: LogoutEvent = random.chance(0.5)
       ? { ...asserted, scope: 'session', sid, sub: random.chance(0.7) ? sub : null }
-      : { ...asserted, scope: 'subject', sub, sid: null }
+      : random.chance(0.2)
+        ? { ...asserted, scope: 'device', sub, sid: null, device: 'phone' }
+        : { ...asserted, scope: 'subject', sub, sid: null }
     return { atMs, event, againMs: random.chance(0.1) ? atMs + random.between(1, 5_000) : null }
   })
+}
+
+/** Sessions of the people who log out, some begun before the run, some after, each of a client once. */
+function createSessions(
+  random: Random,
+  relyingParties: readonly RelyingPartyPlan[],
+  activeMs: number,
+): readonly SessionStart[] {
+  const starts = Array.from({ length: random.between(1, random.pick([5, 30])) }, (): SessionStart => {
+    const { binding } = random.pick(relyingParties)
+    const person = random.between(1, 8)
+    const startMs = random.between(-5_000, activeMs)
+    const lastsMs = random.chance(0.05) ? random.between(500, 20_000) : 86_400_000
+    return {
+      session: {
+        iss: ISS,
+        sub: `person-${person}` as Subject,
+        sid: `session-${person}-${random.between(1, 4)}` as Sid,
+        clientId: binding.clientId,
+        device: random.pick([null, 'phone', 'laptop']),
+        startedAt: new Date(EPOCH_MS + startMs),
+        expiresAt: new Date(EPOCH_MS + startMs + lastsMs),
+      },
+      atMs: Math.max(0, startMs) + (random.chance(0.3) ? random.between(1, 6_000) : 1),
+    }
+  })
+  const keyOf = ({ session: { sub, sid, clientId } }: SessionStart) => `${sub} ${sid} ${clientId}`
+  return [...new Map(starts.map((start) => [keyOf(start), start])).values()]
 }

@@ -51,6 +51,8 @@ export interface MemoryDelivery {
   level: string | null
   deadLetterReason: string | null
   supersededBy: DeliveryId | null
+  /** How often it was replayed. */
+  generation: number
 }
 
 /** A row of `attempts`. */
@@ -96,6 +98,10 @@ export interface MemoryLedger extends DeliveryLedger {
   startSession(session: Session): void
   /** Enters into the index what was planned and settled since the last time, as a bookkeeper does. */
   postSessions(): void
+  /** Whether something was planned or settled that was not entered yet. */
+  readonly journalled: boolean
+  /** Puts every dead letter back, as an operator does. @returns how many. */
+  replay(): number
   /** Registers a binding, or replaces it. */
   putBinding(binding: Binding): void
   removeBinding(id: BindingId): void
@@ -204,7 +210,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     return {
       ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
       ...{ attempts: 0, retries: 0, refusals: 0 },
-      ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null },
+      ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null, generation: 0 },
       ...(workerId !== null
         ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: clock() }
         : { state: 'pending', dueAt: now, leasedBy: null, leasedAt: null }),
@@ -284,6 +290,18 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       // From the first on, plans that were made without asking the index are refused.
       if (sessions.rows.length === 0) revision += 1
       sessions.start(session)
+    },
+    get journalled() {
+      return journal.length > 0
+    },
+    replay() {
+      const dead = [...deliveries.values()].filter(({ state }) => state === 'dead_lettered')
+      const fresh = { state: 'pending', dueAt: clock(), retries: 0, refusals: 0 } as const
+      for (const row of dead) {
+        const generation = row.generation + 1
+        change(row, { ...fresh, settledAt: null, level: null, deadLetterReason: null, generation })
+      }
+      return dead.length
     },
     postSessions() {
       const lines = journal

@@ -65,7 +65,8 @@ export function createMemorySessions({ now, sessionIndex, events, ...ledger }: S
   }
 
   function settle(row: MemorySession, touching: readonly LogoutEvent[]): void {
-    const standings = touching.map((event) => ({ event, standing: standing(row, event) }))
+    const about = touching.filter(({ sub, sid }) => sub === row.session.sub || sid === row.session.sid)
+    const standings = about.map((event) => ({ event, standing: standing(row, event) }))
     if (standings.some((each) => each.standing.kind === 'over')) {
       row.goneAt = now()
       return
@@ -102,6 +103,7 @@ export function createMemorySessions({ now, sessionIndex, events, ...ledger }: S
       if (isOff()) return
       const covering = [...events.values()]
         .map(({ event }) => event)
+        .filter(({ sub, sid }) => sub === session.sub || sid === session.sid)
         .filter((event) => standing(row, event).kind !== 'untouched')
         .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
       settle(row, covering.slice(0, 1))

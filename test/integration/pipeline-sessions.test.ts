@@ -1,0 +1,182 @@
+import type { LogoutEventInput, LogoutEventStatus } from '@curfew/client'
+import { withTransaction } from '@curfew/ledger'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty, type RelyingParty, type RelyingPartyOptions } from '../support/relying-party.ts'
+import { type SessionWish, sessionsOf, startSession } from '../support/sessions.ts'
+
+// Goal: a logout that is told late, or again, ends the sessions it was about and no other; a session whose start is known only
+// after its logout is ended too; and where the index cannot say, everybody is told. Method: the whole of Curfew over HTTP, with
+// relying parties that are down, come back, and say what they were told.
+
+let curfew: Curfew
+let person = 0
+let sub = ''
+beforeAll(async () => {
+  curfew = await openCurfew({ bookkeepers: 1 })
+})
+afterAll(() => curfew.stop())
+beforeEach(async () => {
+  person += 1
+  sub = `person-${person}`
+  await curfew.client.putIssuer(ISSUER, { iss: ISS })
+})
+
+const open = (clientId: string, options: Omit<RelyingPartyOptions, 'clientId'> = {}) =>
+  openRelyingParty(curfew, { clientId: `${clientId}-${person}`, ...options })
+const start = (rp: RelyingParty, sid: string, more: Partial<SessionWish> = {}) =>
+  startSession(curfew.db, { iss: ISS, sub, sid: `${sub}-${sid}`, clientId: rp.clientId, ...more })
+const post = (more: Partial<LogoutEventInput> = {}) =>
+  curfew.client.postLogoutEvent({ iss: ISS, sub, ...more })
+const settled = (id: string) => curfew.client.getLogoutEvent(id, { wait: 30 })
+/** The sids that a relying party was told of; `*` for the subject. */
+const sidsOf = (rp: RelyingParty) =>
+  [...new Set(rp.received.map(({ claims }) => claims.sid?.replace(`${sub}-`, '') ?? '*'))].toSorted()
+/** What is owed to whom, as the API has it. */
+const owedBy = ({ deliveries }: LogoutEventStatus) =>
+  deliveries.map(({ client_id, sid, names }) => `${client_id} ${sid?.replace(`${sub}-`, '') ?? '*'} ${names}`)
+const down = { status: 503 }
+
+describe('a logout of the subject that is told late', () => {
+  test('ends the sessions that it was about, and not the one that began while the relying party was down', async () => {
+    await using rp = await open('mail', { curfew: { retry_schedule_ms: [1_000, 1_000, 1_000, 1_000] } })
+    await start(rp, 'old-1')
+    await start(rp, 'old-2')
+    rp.behave(down)
+    const { id } = await post({ clients: [rp.clientId] })
+    await rp.told(2)
+    await start(rp, 'new', { startedAt: new Date() })
+    rp.behave(null)
+    const event = await settled(id)
+    expect(event).toMatchObject({ plan_basis: 'sessions', total: 2, acknowledged: 2 })
+    expect(owedBy(event)).toEqual([`${rp.clientId} old-1 session`, `${rp.clientId} old-2 session`])
+    expect(sidsOf(rp)).toEqual(['old-1', 'old-2'])
+    await eventually(async () =>
+      expect(await sessionsOf(curfew.db, sub)).toMatchObject([{ sid: `${sub}-new`, logoutEventId: null }]),
+    )
+  })
+
+  test('as a replayed dead letter does neither; until then its session is an orphan', async () => {
+    await using rp = await open('mail', { curfew: { retry_schedule_ms: [] } })
+    await start(rp, 'old')
+    rp.behave(down)
+    const { id } = await post({ clients: [rp.clientId] })
+    const { deliveries } = await settled(id)
+    expect(deliveries).toMatchObject([{ state: 'dead_lettered' }])
+    const old = { sid: `${sub}-old`, logoutEventId: id }
+    await eventually(async () =>
+      expect(await sessionsOf(curfew.db, sub)).toMatchObject([{ ...old, orphaned: true }]),
+    )
+    await start(rp, 'new', { startedAt: new Date() })
+    rp.behave(null)
+    const ids = deliveries.map((delivery) => delivery.id)
+    expect((await curfew.call('POST', '/v1/dead-letters/replay', { filter: { ids } })).status).toBe(202)
+    await eventually(async () => expect(await settled(id)).toMatchObject({ acknowledged: 1 }))
+    expect(sidsOf(rp)).toEqual(['old'])
+    await eventually(async () =>
+      expect(await sessionsOf(curfew.db, sub)).toMatchObject([{ sid: `${sub}-new`, logoutEventId: null }]),
+    )
+  })
+
+  test('says so where the relying party takes the subject only', async () => {
+    await using rp = await open('mail', { curfew: { subject_claims: 'sub' } })
+    await start(rp, 's1')
+    const event = await settled((await post({ clients: [rp.clientId] })).id)
+    expect(owedBy(event)).toEqual([`${rp.clientId} * subject`])
+    expect(rp.received[0]?.claims).toMatchObject({ sub })
+    expect(sidsOf(rp)).toEqual(['*'])
+    // Of one session too: its token names the user.
+    const one = await settled((await post({ sid: `${sub}-s2`, clients: [rp.clientId] })).id)
+    expect(owedBy(one)).toEqual([`${rp.clientId} s2 subject`])
+  })
+})
+
+describe('whom it is told to', () => {
+  let held: RelyingParty
+  let other: RelyingParty
+  beforeEach(async () => {
+    ;[held, other] = await Promise.all([open('held'), open('other')])
+    await start(held, 's1', { device: 'phone' })
+    await start(held, 's2', { device: 'laptop' })
+    return () => Promise.all([held.close(), other.close()])
+  })
+  const both = () => ({ clients: [held.clientId, other.clientId] })
+  const use = (session_index: 'off' | 'partial' | 'complete') =>
+    curfew.client.putIssuer(ISSUER, { iss: ISS, session_index })
+
+  test.each([
+    ['off', 'registered', ['held * subject', 'other * subject']],
+    ['partial', 'sessions', ['held s1 session', 'held s2 session', 'other * subject']],
+    ['complete', 'sessions', ['held s1 session', 'held s2 session']],
+  ] as const)('is what the issuer says of its index: %s', async (setting, basis, owed) => {
+    expect((await use(setting)).session_index).toBe(setting)
+    const event = await settled((await post(both())).id)
+    expect(event.plan_basis).toBe(basis)
+    expect(owedBy(event)).toEqual(owed.map((each) => each.replace(' ', `-${person} `)))
+  })
+
+  test('is where a device has sessions, if one is named', async () => {
+    await use('complete')
+    const event = await settled((await post({ ...both(), scope: 'device', device: 'phone' })).id)
+    expect(event).toMatchObject({ scope: 'device', device: 'phone', acknowledged: 1 })
+    expect([sidsOf(held), sidsOf(other)]).toEqual([['s1'], []])
+  })
+
+  test('is everybody while the index does not answer, and the event says so', async () => {
+    await use('complete')
+    const { promise: freed, resolve: free } = Promise.withResolvers<void>()
+    const { promise: locked, resolve: lock } = Promise.withResolvers<void>()
+    const locking = withTransaction(curfew.db, async (transaction) => {
+      await transaction.query('lock table sessions in access exclusive mode')
+      lock()
+      await freed
+    })
+    await locked
+    try {
+      const event = await settled((await post(both())).id)
+      expect(event).toMatchObject({ plan_basis: 'index_away', total: 2, acknowledged: 2 })
+      expect([sidsOf(held), sidsOf(other)]).toEqual([['*'], ['*']])
+    } finally {
+      free()
+      await locking
+    }
+    expect(curfew.lines.some((line) => line.includes('session-index.away'))).toBe(true)
+    // What it did not know then it does afterwards: both sessions are over.
+    await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
+  })
+
+  test('is everybody where the index cannot be read at all', async () => {
+    await curfew.db.query('alter table sessions rename to sessions_hidden')
+    try {
+      const event = await settled((await post(both())).id)
+      expect(event).toMatchObject({ plan_basis: 'index_away', total: 2, acknowledged: 2 })
+    } finally {
+      await curfew.db.query('alter table sessions_hidden rename to sessions')
+    }
+  })
+})
+
+describe('a session that is posted after its logout', () => {
+  test('is ended at all endpoints of its relying party, and its logout counts it', async () => {
+    await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
+    await using first = await open('first')
+    await using second = await open('second', { target: '/second' })
+    await curfew.client.putRelyingParty(ISSUER, second.clientId, {
+      backchannel_logout_uri: second.uri,
+      id_token_signed_response_alg: 'ES256',
+      curfew: { endpoints: [{ name: 'eu', uri: `${second.uri}/eu` }] },
+    })
+    await start(first, 's1')
+    const { id } = await post({ clients: [first.clientId, second.clientId] })
+    expect(await settled(id)).toMatchObject({ total: 1, acknowledged: 1 })
+    await start(second, 's2', { startedAt: new Date(Date.now() - 5_000) })
+    await second.told(2)
+    const event = await settled(id)
+    expect(event).toMatchObject({ total: 3, acknowledged: 3 })
+    expect(second.received.map(({ target, claims }) => [target, claims.sid]).toSorted()).toEqual([
+      ['/second', `${sub}-s2`],
+      ['/second/eu', `${sub}-s2`],
+    ])
+    await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
+  })
+})

@@ -1,0 +1,37 @@
+import type { Binding, BindingId } from '@curfew/domain'
+import type { MemoryAttempt, MemoryDelivery } from '../support/memory-ledger.ts'
+import type { Received } from './relying-parties.ts'
+import type { Run } from './run.ts'
+import type { RelyingPartyPlan } from './scenario.ts'
+
+/** A run, and what several invariants look up in it. */
+export interface Evidence extends Run {
+  readonly planByBinding: ReadonlyMap<BindingId, RelyingPartyPlan>
+  /** Recorded attempts, by delivery. */
+  readonly attemptsOf: ReadonlyMap<string, readonly MemoryAttempt[]>
+  /** What RPs received, by `jti`. */
+  readonly byJti: ReadonlyMap<string, readonly Received[]>
+}
+
+export type Invariant = (evidence: Evidence) => Iterable<string>
+
+export const describe = (row: MemoryDelivery) =>
+  `delivery ${row.id} of event ${row.eventId} to binding ${row.bindingId} (${row.state}, ${row.attempts} attempts)`
+
+/** Whom an event must be told to: who was registered before it was posted, and stayed. Said again here, in other words than `plan`. */
+export function owedFor(
+  { event }: { event: Run['scenario']['posts'][number]['event'] },
+  { clientId }: Binding,
+): boolean {
+  if (event.clients !== null && !event.clients.includes(clientId)) return false
+  return event.initiator !== clientId || event.includeInitiator
+}
+
+/** The delivery that covers this one in the end. */
+export function lastOf(row: MemoryDelivery, deliveries: Run['ledger']['deliveries']): MemoryDelivery {
+  let last = row
+  for (let links = 0; last.supersededBy !== null && links <= deliveries.size; links++) {
+    last = deliveries.get(last.supersededBy) ?? last
+  }
+  return last
+}

@@ -1,0 +1,154 @@
+import type { Binding, LogoutEvent, Session } from '@curfew/domain'
+import type { MemoryDelivery } from '../support/memory-ledger.ts'
+import type { MemorySession } from '../support/memory-sessions.ts'
+import { describe, type Evidence, type Invariant, lastOf, owedFor } from './evidence.ts'
+import { EPOCH_MS } from './virtual-time.ts'
+
+// What must hold of sessions that the index knows: none that began after a logout is ended by it, and none that began before
+// is forgotten. Said in other words than the domain has them.
+
+export const SESSION_INVARIANTS: Readonly<Record<string, Invariant>> = {
+  'no logout ends a session that began after it': laterSessionsKept,
+  'every session that began before a logout is ended by it': earlierSessionsEnded,
+  'the index says how it stands': indexRight,
+}
+
+/** Whether an event says that a session is over, which began before it. */
+function isAbout(event: LogoutEvent, { sub, sid, device, startedAt }: Session): boolean {
+  if (startedAt.getTime() > event.occurredAt.getTime()) return false
+  if (event.scope === 'session') return sid === event.sid
+  const elsewhere = event.scope === 'device' && device !== null && device !== event.device
+  return sub === event.sub && !elsewhere
+}
+
+/** What of a client's sessions the index had from the first post of an event to its plan: `surely` throughout, else at any time. */
+function knownOf(
+  { ledger }: Evidence,
+  event: LogoutEvent,
+  clientId: string | null,
+  surely: boolean,
+): readonly MemorySession[] {
+  const fromMs = event.acceptedAt.getTime()
+  const toMs = ledger.events.get(event.id)?.plannedAt.getTime() ?? 0
+  return ledger.sessions.filter(({ session, knownAt, goneAt }) => {
+    if (clientId !== null && session.clientId !== clientId) return false
+    const same = event.scope === 'session' ? session.sid === event.sid : session.sub === event.sub
+    const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, session.expiresAt.getTime())
+    return (
+      same &&
+      (surely ? knownAt.getTime() < fromMs && endMs > toMs : knownAt.getTime() <= toMs && endMs >= fromMs)
+    )
+  })
+}
+
+/** Whether the index may have said that a relying party need not be told of an event. */
+export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, { clientId }: Binding): boolean {
+  if (evidence.ledger.events.get(event.id)?.basis !== 'sessions') return false
+  const held = knownOf(evidence, event, clientId, false)
+  if (held.some(({ session }) => !isAbout(event, session))) return true
+  return (
+    evidence.scenario.sessionIndex === 'complete' && knownOf(evidence, event, clientId, true).length === 0
+  )
+}
+
+const takesNoSids = ({ subjectClaims, sessionRequired }: Binding) =>
+  subjectClaims === 'sub' && !sessionRequired
+
+function* laterSessionsKept(evidence: Evidence): Iterable<string> {
+  const { scenario, ledger, received, planByBinding, accepted } = evidence
+  if (scenario.sessionIndex === 'off') return
+  for (const { bindingId, claims, atMs } of received) {
+    const binding = planByBinding.get(bindingId)?.binding
+    const event = [...accepted.values()].find((each) => each.event.id === claims.txn)?.event
+    if (binding === undefined || event === undefined || event.scope === 'session') continue
+    const of = `binding ${bindingId} was told of event ${event.id} at ${atMs} ms`
+    const basis = ledger.events.get(event.id)?.basis
+    const held = knownOf(evidence, event, binding.clientId, true)
+    const unnamed = claims.sid === undefined && basis !== 'index_away'
+    const ofClient = ledger.sessions.filter(({ session }) => session.clientId === binding.clientId)
+    // Who takes the subject only has to be told where any session of its is to be over, known then or found later.
+    const owesSubject = takesNoSids(binding) && ofClient.some(({ session }) => isAbout(event, session))
+    if (unnamed && held.length > 0 && !owesSubject)
+      yield `${of} without a sid, and the index knew ${held.map(({ session }) => session.sid)}`
+    const ended = ofClient.find(({ session }) => session.sid === claims.sid)
+    if (ended !== undefined && !isAbout(event, ended.session))
+      yield `${of} and of ${claims.sid}, which it is not about`
+    const others = knownOf(evidence, event, null, true).length
+    const anyOfClient = ofClient.some(({ session }) => session.sub === event.sub)
+    if (scenario.sessionIndex === 'complete' && basis === 'sessions' && others > 0 && !anyOfClient)
+      yield `${of}, and never held a session of ${event.sub}`
+  }
+}
+
+/** Deliveries to a binding that name a session, of whichever logout is about it. */
+function naming(
+  { ledger, accepted }: Evidence,
+  binding: Binding,
+  session: Session,
+): readonly MemoryDelivery[] {
+  return [...ledger.deliveries.values()].filter(({ bindingId, eventId, delivery: { sid } }) => {
+    const event = accepted.get(eventId)?.event
+    if (bindingId !== binding.id || event === undefined || !isAbout(event, session)) return false
+    return sid === null || sid === session.sid
+  })
+}
+
+function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
+  const { scenario, ledger, accepted, received, finished } = evidence
+  if (scenario.sessionIndex === 'off' || !finished) return
+  for (const { session } of ledger.sessions) {
+    // Over by itself before all is settled: what is owed then may lapse.
+    if (session.expiresAt.getTime() < EPOCH_MS + scenario.boundMs) continue
+    for (const plan of scenario.relyingParties) {
+      const { binding, registeredMs, removedMs, steady } = plan
+      if (binding.clientId !== session.clientId || registeredMs > 0 || removedMs !== null) continue
+      const events = [...accepted.values()]
+        .map(({ event }) => event)
+        .filter((event) => isAbout(event, session))
+      if (!events.some((event) => owedFor({ event }, binding))) continue
+      // The client that started one of them has ended it itself.
+      if (events.some((event) => event.initiator === session.clientId && !event.includeInitiator)) continue
+      const last = naming(evidence, binding, session).map((row) => lastOf(row, ledger.deliveries))
+      const what = `${session.sid} of ${session.sub} at binding ${binding.id}`
+      if (last.length === 0) yield `${what} was to be over, and nothing says so to it`
+      const told = last.some(({ eventId, state }) =>
+        received.some(
+          ({ bindingId, claims, status }) =>
+            state === 'acknowledged' &&
+            bindingId === binding.id &&
+            claims.txn === eventId &&
+            (claims.sid === session.sid || claims.sub === session.sub) &&
+            (status === 200 || status === 204),
+        ),
+      )
+      if (!told && last.every(({ state }) => state !== 'dead_lettered'))
+        yield `${what}: ${last.map(describe).join('; ')}`
+      if (steady && !told) yield `${what} was to be over, its RP was well all the time, and was not told`
+    }
+  }
+}
+
+function* indexRight(evidence: Evidence): Iterable<string> {
+  const { scenario, ledger, accepted, finished, planByBinding } = evidence
+  if (scenario.sessionIndex === 'off' || !finished) return
+  for (const { session, goneAt, logoutEventId, orphanedAt } of ledger.sessions) {
+    const what = `${session.sid} of ${session.sub} at ${session.clientId}`
+    const events = [...accepted.values()]
+      .map(({ event }) => event)
+      .filter((event) => isAbout(event, session) && (event.clients?.includes(session.clientId) ?? true))
+    if (goneAt === null) {
+      if (events.length > 0 && (logoutEventId === null || orphanedAt === null))
+        yield `${what} is covered by ${events.map(({ id }) => id)}, and is neither over nor an orphan`
+      if (events.length === 0 && logoutEventId !== null) yield `${what} is said to be covered, and is not`
+      continue
+    }
+    const initiated = events.some((event) => event.initiator === session.clientId && !event.includeInitiator)
+    const bindings = [...planByBinding.values()].filter(
+      ({ binding }) => binding.clientId === session.clientId,
+    )
+    const said = bindings
+      .flatMap(({ binding }) => naming(evidence, binding, session))
+      .some((row) => lastOf(row, ledger.deliveries).state === 'acknowledged')
+    if (!initiated && !said) yield `${what} was forgotten, and nobody said that it is over`
+  }
+}
