@@ -1,5 +1,6 @@
 import type { Delivery } from '@curfew/client'
-import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import type { ClientId, DeliveryId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import { type Database, postSla } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, type Route } from '../support/curfew.ts'
 import { pileUp } from './dead-letters-support.ts'
@@ -124,6 +125,16 @@ async function oneIsConfined(pathOf: (delivery: Delivery) => string): Promise<vo
   expect([await status('owner', 'mail'), await status('owner', 'wiki')]).toEqual([200, 404])
 }
 
+/** Enters dead letters as the bookkeeper does when they die. */
+async function fileUnderSla(db: Database, deliveries: Readonly<Record<string, Delivery>>): Promise<void> {
+  const ids = Object.values(deliveries).map(({ id }) => id as DeliveryId)
+  const at = new Date()
+  await postSla(db, [
+    { kind: 'planned', at, eventIds: [], deliveryIds: ids },
+    { kind: 'settled', at, settled: ids.map((id) => ({ id, state: 'dead_lettered', generation: 0 })) },
+  ])
+}
+
 /** What each route that confines itself is tried with. */
 const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
   'GET /v1/deliveries': () => listIsConfined('/v1/deliveries'),
@@ -200,6 +211,25 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
       for (const issuer of ['other', 'nobody'])
         expect((await as(who, 'GET', `/v1/issuers/${issuer}/relying-parties`)).status).toBe(404)
     }
+  },
+
+  async 'GET /v1/sla'() {
+    await fileUnderSla(curfew.db, dead)
+    const clients = async (who: 'idp' | 'owner', query = '') => {
+      const { status, body } = await as(who, 'GET', `/v1/sla?group_by=relying_party${query}`)
+      if (status !== 200) return status
+      const groups: readonly { client_id: string }[] = body.groups
+      return [body.issuer, body.broken, ...groups.map(({ client_id }) => client_id)]
+    }
+    expect(await clients('idp')).toEqual(['main', 2, 'mail', 'wiki'])
+    expect(await clients('owner')).toEqual(['main', 1, 'mail'])
+    expect(await clients('idp', '&client_id=wiki')).toEqual(['main', 1, 'wiki'])
+    for (const query of ['&client_id=wiki', '&client_id=nobody', '&issuer=other', '&issuer=nothing'])
+      expect([query, await clients('owner', query)]).toEqual([query, 404])
+    expect(await clients('idp', '&issuer=other')).toBe(404)
+    expect(await clients('idp', '&client_id=shop')).toBe(404)
+    const byHour = await as('owner', 'GET', '/v1/sla?group_by=hour')
+    expect(byHour.body).toMatchObject({ broken: 1, groups: [{ broken: 1 }] })
   },
 
   'GET /v1/replays/:id': () => replayIsConfined('GET'),

@@ -33,7 +33,7 @@ describe('an issuer', () => {
   test('is registered, read back, changed and listed', async () => {
     const body = {
       iss: 'https://two.example/realms/a',
-      sla: { within_ms: 2_000, objective: 0.99 },
+      sla: { within_ms: 2_000, objective: 0.99, window_days: 28 },
       defaults: { concurrency: 4 },
     }
     const created = await curfew.call('PUT', '/v1/issuers/two', body)
@@ -63,6 +63,11 @@ describe('an issuer', () => {
     ['an iss of another scheme', { iss: 'ftp://idp.example' }, '/iss'],
     ['an objective of everything', { iss: ISS, sla: { within_ms: 1, objective: 1 } }, '/sla/objective'],
     ['half an SLA', { iss: ISS, sla: { within_ms: 1 } }, '/sla/objective'],
+    [
+      'a budget of a century',
+      { iss: ISS, sla: { within_ms: 1, objective: 0.9, window_days: 36_500 } },
+      '/sla/window_days',
+    ],
     ['a member that is not known', { iss: ISS, name: 'x' }, '/name'],
     ['defaults that are not known', { iss: ISS, defaults: { retries: 3 } }, '/defaults/retries'],
     [
@@ -243,6 +248,15 @@ describe('our settings of a relying party', () => {
       [{ name: 'eu', uri: URI }],
       [{ name: 'eu', uri: `${URI}/eu`, enabled: 'yes' }],
       ['a', 'b'].map((path) => ({ name: 'eu', uri: `${URI}/${path}` })),
+    ],
+    sla: [
+      null,
+      1,
+      { within_ms: 0 },
+      { within_ms: 1.5 },
+      { objective: 1 },
+      { objective: '0.9' },
+      { window_days: 7 },
     ],
     enabled: ['false', 0, null],
   }

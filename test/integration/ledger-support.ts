@@ -49,6 +49,7 @@ export async function register(db: Database, count: number): Promise<Registry> {
       slaObjective: 0.999,
       sidSupported: true,
       sessionIndex: 'partial',
+      slaWindowDays: 30,
       defaults: {},
     },
     { audit },

@@ -324,6 +324,7 @@ function createMetrics(onGauge: (name: string, collect: () => number) => void): 
       onGauge(name, collect)
       return {} as ReturnType<Metrics['gauge']>
     },
+    gauges: () => ({}) as ReturnType<Metrics['gauges']>,
     histogram: () => ({ observe: () => undefined }) as unknown as ReturnType<Metrics['histogram']>,
     expose: async () => ({ contentType: '', body: '' }),
   }

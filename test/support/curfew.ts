@@ -284,7 +284,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         publisher: options.publisher ?? null,
         client: outbound,
         webhookSecrets,
-        retention: { retentionDays: 30, deadLetterRetentionDays: 90 },
+        retention: { retentionDays: 30, deadLetterRetentionDays: 90, slaRetentionDays: 400 },
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         now,
         ...(options.notifying !== undefined && { notifying: options.notifying }),

@@ -29,6 +29,7 @@ import type {
   RelyingPartyPatch,
   Removed,
 } from './registry.ts'
+import type { Sla } from './sla.ts'
 import type { Webhook, WebhookDelivery, WebhookInput, WebhookTest } from './webhooks.ts'
 
 /** Curfew answered, and the answer is no. */
@@ -85,6 +86,15 @@ export interface DeadLettersFilter {
   readonly to?: string
   readonly limit?: number
   readonly cursor?: string
+}
+
+export interface SlaFilter {
+  readonly issuer?: string
+  readonly client_id?: string
+  /** Accepted at or after, and before (RFC 3339), to full hours. */
+  readonly from?: string
+  readonly to?: string
+  readonly group_by?: 'relying_party' | 'hour'
 }
 
 /** Whether what a service needs answers. */
@@ -148,6 +158,8 @@ export interface Client {
   ): Promise<Imported>
   /** Every relying party as NDJSON, as it comes. */
   exportRelyingParties(issuer: string): Promise<ReadableStream<Uint8Array>>
+  /** Whether the promise is kept. */
+  getSla(filter?: SlaFilter): Promise<Sla>
   getJwks(issuer: string): Promise<Jwks>
   listKeys(issuer: string): Promise<SigningKeys>
   addKey(issuer: string, key: SigningKeyInput): Promise<SigningKey>
@@ -284,6 +296,7 @@ export function createClient({ url, key }: ClientOptions): Client {
       })
       return response.body ?? new ReadableStream()
     },
+    getSla: (filter = {}) => call('GET', `/v1/sla?${query(filter)}`),
     getJwks: (issuer) => call('GET', `/issuers/${encodeURIComponent(issuer)}/jwks.json`),
     createApiKey: (key) => call('POST', '/v1/api-keys', key),
     listApiKeys: (page = {}) => call('GET', `/v1/api-keys?${query(page)}`),
@@ -309,7 +322,7 @@ function readReadiness(text: string, status: number): Pick<Readiness, 'away' | '
 }
 
 function query(
-  filter: Readonly<Record<string, unknown>> | DeliveriesFilter | DeadLettersFilter | PageFilter,
+  filter: Readonly<Record<string, unknown>> | DeliveriesFilter | DeadLettersFilter | PageFilter | SlaFilter,
 ): string {
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(filter)) {

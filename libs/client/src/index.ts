@@ -23,6 +23,7 @@ export {
   type DeadLettersFilter,
   type Page,
   type Readiness,
+  type SlaFilter,
 } from './client.ts'
 export { clientIdIn } from './client-id.ts'
 export {
@@ -73,6 +74,7 @@ export {
   RelyingPartySettings,
   Removed,
 } from './registry.ts'
+export { Sla, SlaGroup, SlaQuery } from './sla.ts'
 export {
   type DeliveryFacts,
   deliveryView,

@@ -27,6 +27,19 @@ const ClientTls = Type.Object(
   { additionalProperties: false },
 )
 
+const slaMembers = {
+  within_ms: Type.Integer({
+    minimum: 1,
+    maximum: 86_400_000,
+    description: 'A logout shall be settled so many milliseconds after it was accepted (202).',
+  }),
+  objective: Type.Number({
+    exclusiveMinimum: 0,
+    exclusiveMaximum: 1,
+    description: 'The share of logouts that this is promised for.',
+  }),
+}
+
 /** One more endpoint of a relying party. It is told, retried and given up on apart from the others. */
 const Endpoint = Type.Object(
   {
@@ -86,6 +99,12 @@ export const RelyingPartySettings = Type.Object(
         description: 'Further endpoints, beside backchannel_logout_uri: one for each region or pod.',
       }),
     ),
+    sla: Type.Optional(
+      Type.Partial(Type.Object(slaMembers), {
+        additionalProperties: false,
+        description: "What of its issuer's SLA is another for it.",
+      }),
+    ),
     enabled: Type.Optional(
       Type.Boolean({ description: 'Default true. What is owed while disabled is dead-lettered.' }),
     ),
@@ -94,8 +113,10 @@ export const RelyingPartySettings = Type.Object(
 )
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 
-/** Settings that an issuer's relying parties have where they do not say otherwise. TLS and endpoints are each one's own. */
-const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls', 'endpoints'], { additionalProperties: false })
+/** Settings that an issuer's relying parties have where they do not say otherwise. TLS and endpoints are each one's own, the SLA a member of the issuer. */
+const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls', 'endpoints', 'sla'], {
+  additionalProperties: false,
+})
 
 const SessionIndexUse = Type.Union([Type.Literal('off'), Type.Literal('partial'), Type.Literal('complete')], {
   description:
@@ -108,8 +129,10 @@ export const IssuerInput = Type.Object(
     sla: Type.Optional(
       Type.Object(
         {
-          within_ms: Type.Integer({ minimum: 1, maximum: 86_400_000 }),
-          objective: Type.Number({ exclusiveMinimum: 0, exclusiveMaximum: 1 }),
+          ...slaMembers,
+          window_days: Type.Optional(
+            Type.Integer({ minimum: 1, maximum: 90, description: 'Of the error budget. Default 30.' }),
+          ),
         },
         { additionalProperties: false },
       ),
@@ -130,7 +153,11 @@ export type IssuerInput = Static<typeof IssuerInput>
 export const Issuer = Type.Object({
   name: Text,
   iss: Text,
-  sla: Type.Object({ within_ms: Type.Integer(), objective: Type.Number() }),
+  sla: Type.Object({
+    within_ms: Type.Integer(),
+    objective: Type.Number(),
+    window_days: Type.Integer(),
+  }),
   sid_supported: Type.Boolean(),
   session_index: SessionIndexUse,
   defaults: IssuerDefaults,

@@ -9,6 +9,7 @@ export const NOTIFICATION_TYPES = [
   'relying_party.breaker_closed',
   'delivery.dead_lettered',
   'key.expiring',
+  'sla.budget_burning',
 ] as const
 
 const types = Type.Array(Type.Union(NOTIFICATION_TYPES.map((type) => Type.Literal(type))), {

@@ -92,6 +92,15 @@ export {
   uuidV7,
   type WorkerId,
 } from './ids.ts'
+export {
+  decodeLatencies,
+  encodeLatencies,
+  LATENCY_ERROR,
+  type LatencyHistogram,
+  latencyBucket,
+  latencyQuantile,
+  mergeLatencies,
+} from './latency-histogram.ts'
 export { type Lane, type LogoutEvent, type LogoutReason, logKey, sameContent } from './logout-event.ts'
 export {
   LOGOUT_EVENT_MEMBER,
@@ -164,6 +173,33 @@ export {
   rotationDue,
   signingKey,
 } from './signing-key.ts'
+export {
+  addCounts,
+  BURN_ALERTS,
+  BURN_LEAST,
+  type BurnSeverity,
+  burning,
+  burnRate,
+  type ErrorBudget,
+  errorBudget,
+  NO_COUNTS,
+  type SlaCounts,
+  type SlaPromise,
+  shareKept,
+  waitingOf,
+  withinPromise,
+} from './sla.ts'
+export {
+  BURN_WINDOWS,
+  type BurnWindow,
+  burnStretches,
+  SLA_SPANS,
+  type SlaSpan,
+  type SlaStretch,
+  spanEnd,
+  spanStart,
+  stretchesOf,
+} from './sla-spans.ts'
 export { type SessionStanding, standingOf, type Told } from './standing.ts'
 export {
   type ApplicationSummary,

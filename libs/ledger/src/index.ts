@@ -139,6 +139,21 @@ export {
   type SigningKeyChanges,
   type SigningKeyRecord,
 } from './signing-keys.ts'
+export {
+  deleteSlaRollups,
+  readPromises,
+  type SlaFigures,
+  type SlaGroups,
+  type SlaNow,
+  type SlaRequest,
+  type SlaScope,
+  slaBehindSince,
+  slaByHour,
+  slaByParty,
+  slaNow,
+} from './sla.ts'
+export { noteBurn, watchBurns } from './sla-burns.ts'
+export { postSla } from './sla-posting.ts'
 export { type StoredEncryption, toEncryption } from './stored-encryption.ts'
 export type { StoredTls } from './stored-tls.ts'
 export {

@@ -8,6 +8,8 @@ export interface IssuerRecord {
   readonly iss: Issuer
   readonly slaWithinMs: number
   readonly slaObjective: number
+  /** Days that the error budget is for. */
+  readonly slaWindowDays: number
   /** Whether its sessions have a sid. */
   readonly sidSupported: boolean
   /** What its sessions in the index are good for. */
@@ -20,7 +22,7 @@ export interface IssuerRecord {
 }
 
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
-  sid_supported as "sidSupported", session_index as "sessionIndex", defaults, revision, created_at as "createdAt", updated_at as "updatedAt"`
+  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex", defaults, revision, created_at as "createdAt", updated_at as "updatedAt"`
 
 const FIND_ISSUER = `select ${COLUMNS} from issuers where name = $1 and deleted_at is null`
 
@@ -52,12 +54,13 @@ export async function listIssuers(
 
 // One that was removed begins anew under its name, and only there: its history and keys hang on the name.
 const PUT_ISSUER = `
-  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, revision)
-  values ($1, $2, $3, $4, $5, $6, $7, $8)
+  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days, revision)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
   on conflict (name) do update
      set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
          defaults = excluded.defaults, sid_supported = excluded.sid_supported,
-         session_index = excluded.session_index, revision = excluded.revision,
+         session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
+         revision = excluded.revision,
          created_at = case when issuers.deleted_at is null then issuers.created_at else now() end,
          updated_at = now(), deleted_at = null
    where issuers.iss = excluded.iss
@@ -66,7 +69,7 @@ const PUT_ISSUER = `
 const SAME_ISSUER = `
   select 1 from issuers
    where name = $1 and iss = $2 and sla_within_ms = $3 and sla_objective = $4 and defaults = $5::jsonb
-     and sid_supported = $6 and session_index = $7 and deleted_at is null`
+     and sid_supported = $6 and session_index = $7 and sla_window_days = $8 and deleted_at is null`
 
 export type PutIssuerResult =
   | { readonly ok: true; readonly created: boolean; readonly issuer: IssuerRecord }
@@ -89,8 +92,17 @@ export async function putIssuer(
     audit,
   }: { expected?: (before: IssuerRecord | null) => boolean; audit: Change<IssuerRecord> },
 ): Promise<PutIssuerResult> {
-  const { name, iss, slaWithinMs, slaObjective, defaults, sidSupported, sessionIndex } = issuer
-  const values = [name, iss, slaWithinMs, slaObjective, JSON.stringify(defaults), sidSupported, sessionIndex]
+  const { name, iss, slaWithinMs, slaObjective, slaWindowDays, defaults, sidSupported, sessionIndex } = issuer
+  const values = [
+    name,
+    iss,
+    slaWithinMs,
+    slaObjective,
+    JSON.stringify(defaults),
+    sidSupported,
+    sessionIndex,
+    slaWindowDays,
+  ]
   try {
     return await withTransaction(db, async (transaction) => {
       const revision = await lockRegistry(transaction)

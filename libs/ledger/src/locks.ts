@@ -9,6 +9,7 @@ const LOCKS = {
   outcomes: 4_872_364_196,
   keyExpiry: 4_872_364_197,
   journal: 4_872_364_198,
+  burns: 4_872_364_199,
 } as const
 
 const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'

@@ -27,6 +27,8 @@ export interface StoredSettings {
   /** Beside the one that its metadata names. */
   readonly endpoints?: readonly { readonly name: string; readonly uri: string; readonly enabled?: boolean }[]
   readonly tls?: StoredTls
+  /** What of its issuer's promise is another for it. */
+  readonly sla?: { readonly within_ms?: number; readonly objective?: number }
 }
 
 export interface KnownIssuer extends RegisteredIssuer {

@@ -5,6 +5,13 @@ export interface Metrics {
   counter(name: string, help: string, labels?: readonly string[]): Counter
   /** @param collect gives the value when it is asked for. */
   gauge(name: string, help: string, collect: () => number): Gauge
+  /** One value for each combination of `labels` that there is. @param collect gives them when they are asked for. */
+  gauges(
+    name: string,
+    help: string,
+    labels: readonly string[],
+    collect: () => readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[],
+  ): Gauge
   /** @param buckets upper bounds, in seconds where the name says so. */
   histogram(name: string, help: string, buckets: readonly number[], labels?: readonly string[]): Histogram
   /** All of it, as Prometheus reads it. */
@@ -25,6 +32,18 @@ export function createMetrics(): Metrics {
         registers,
         collect() {
           this.set(collect())
+        },
+      }),
+    gauges: (name, help, labels, collect) =>
+      new Gauge({
+        name: `curfew_${name}`,
+        help,
+        labelNames: [...labels],
+        registers,
+        collect() {
+          // What is not there any more is not shown any more.
+          this.reset()
+          for (const { labels: each, value } of collect()) this.set(each, value)
         },
       }),
     histogram: (name, help, buckets, labels = []) =>

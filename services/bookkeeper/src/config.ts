@@ -25,6 +25,8 @@ export function readBookkeeperConfig(env: Environment) {
 /** More than the event log keeps its records: what it hands out once more must be known still, or it would be a new logout. */
 const DAYS_MIN = 8
 const DAYS_MAX = 3_650
+/** What the longest error budget is for, and a day. */
+const SLA_DAYS_MIN = 91
 
 /** How long history is kept. */
 export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>): Retention {
@@ -34,7 +36,12 @@ export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>
     min: DAYS_MIN,
     max: DAYS_MAX,
   })
+  const slaRetentionDays = read.integer('CURFEW_SLA_RETENTION_DAYS', {
+    fallback: 400,
+    min: SLA_DAYS_MIN,
+    max: DAYS_MAX,
+  })
   if (deadLetterRetentionDays < retentionDays)
     read.fault('CURFEW_DEAD_LETTER_RETENTION_DAYS must not be less than CURFEW_RETENTION_DAYS')
-  return { retentionDays, deadLetterRetentionDays }
+  return { retentionDays, deadLetterRetentionDays, slaRetentionDays }
 }

@@ -6,6 +6,8 @@ export interface Retention {
   readonly retentionDays: number
   /** Of dead letters, and of the events that they belong to. */
   readonly deadLetterRetentionDays: number
+  /** Of how the promise was kept. */
+  readonly slaRetentionDays: number
 }
 
 export interface RetentionDeps extends Retention {
@@ -21,6 +23,11 @@ export interface RetentionDeps extends Retention {
     limit: number
   }) => Promise<Sweep>
   readonly deleteNotifications: (request: { before: Date; limit: number }) => Promise<number>
+  readonly deleteSlaRollups: (request: {
+    minutesBefore: Date
+    before: Date
+    limit: number
+  }) => Promise<number>
   readonly now: () => Date
   readonly log: Log
   /** Whether to leave the rest for another round. */
@@ -34,6 +41,10 @@ const DAY_MS = 86_400_000
 const DAYS_AHEAD = 7
 /** Rows that are looked at in one statement. */
 const SWEEP_BATCH = 500
+/** Rollups that are deleted at once: there is nothing to look at. */
+const ROLLUP_BATCH = 5_000
+/** A promise is of a day at most, and burn rates look back a few hours. */
+const SLA_MINUTES_DAYS = 2
 
 /** One round of retention: partitions for the days to come, and away with what is too old. */
 export async function retentionRound(deps: RetentionDeps): Promise<void> {
@@ -64,4 +75,10 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
 
   while (!stopped() && (await deps.deleteNotifications({ before, limit: SWEEP_BATCH })) === SWEEP_BATCH)
     await pause()
+  const rollups = {
+    minutesBefore: daysAgo(SLA_MINUTES_DAYS),
+    before: daysAgo(deps.slaRetentionDays),
+    limit: ROLLUP_BATCH,
+  }
+  while (!stopped() && (await deps.deleteSlaRollups(rollups)) === ROLLUP_BATCH) await pause()
 }

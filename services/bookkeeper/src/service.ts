@@ -6,6 +6,7 @@ import {
   createPartitions,
   type Database,
   deleteNotifications,
+  deleteSlaRollups,
   dropAttempts,
   listKeyIssuers,
   type NewSigningKey,
@@ -13,6 +14,7 @@ import {
   type Poster,
   postJournal,
   postSessions,
+  postSla,
   runningReplays,
   sweepHistory,
   takeReplayBatch,
@@ -26,9 +28,11 @@ import { type Chore, repeatUntil } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
 import { rotationRound } from './rotation.ts'
+import { createSlaChore } from './sla.ts'
 
 export { readBookkeeperConfig, readRetention } from './config.ts'
 export { rotationRound } from './rotation.ts'
+export { createSlaChore } from './sla.ts'
 
 /** What the bookkeeper works with, already open. */
 export interface BookkeeperDeps {
@@ -43,7 +47,7 @@ export interface BookkeeperDeps {
   readonly retention: Retention
   /** Makes a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
-  /** When keys turn is decided by it. Default: the clock of this machine. */
+  /** When keys turn is decided by it, and what is overdue. Default: the clock of this machine. */
   readonly now?: () => Date
   readonly log: Log
   readonly metrics: Metrics
@@ -113,6 +117,7 @@ function choresOf(
         dropAttempts: (request) => dropAttempts(db, request),
         sweepHistory: (request) => sweepHistory(db, request),
         deleteNotifications: (request) => deleteNotifications(db, request),
+        deleteSlaRollups: (request) => deleteSlaRollups(db, request),
         now: () => new Date(),
         log,
         stopped: () => stopping.aborted,
@@ -165,7 +170,7 @@ function choresOf(
       return announced === ANNOUNCE_BATCH
     },
   }
-  const posters: readonly Poster[] = [postSessions]
+  const posters: readonly Poster[] = [postSessions, postSla]
   const posting: Chore = {
     name: 'journal',
     pauseMs: JOURNAL_PAUSE_MS,
@@ -174,5 +179,5 @@ function choresOf(
       return (await postJournal(db, { limit: JOURNAL_BATCH, posters })) === JOURNAL_BATCH
     },
   }
-  return [replays, forgetting, rotating, announcing, posting]
+  return [replays, forgetting, rotating, announcing, posting, createSlaChore({ db, now, log, metrics })]
 }

@@ -75,6 +75,7 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
           iss: iss as Iss,
           slaWithinMs: sla?.within_ms ?? 5_000,
           slaObjective: sla?.objective ?? 0.999,
+          slaWindowDays: sla?.window_days ?? 30,
           sidSupported,
           sessionIndex,
           defaults: defaults as StoredSettings,
@@ -189,7 +190,7 @@ export async function issuerOr404(db: Database, name: string): Promise<IssuerRec
   throw noSuchIssuer(name)
 }
 
-function noSuchIssuer(name: string): ProblemError {
+export function noSuchIssuer(name: string): ProblemError {
   return new ProblemError({
     status: 404,
     title: 'No such issuer',
@@ -202,7 +203,11 @@ function issuerView(issuer: IssuerRecord): Issuer {
   return {
     name: issuer.name,
     iss: issuer.iss,
-    sla: { within_ms: issuer.slaWithinMs, objective: issuer.slaObjective },
+    sla: {
+      within_ms: issuer.slaWithinMs,
+      objective: issuer.slaObjective,
+      window_days: issuer.slaWindowDays,
+    },
     sid_supported: issuer.sidSupported,
     session_index: issuer.sessionIndex,
     defaults: issuer.defaults as Issuer['defaults'],

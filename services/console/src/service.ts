@@ -23,6 +23,7 @@ import { registerKeysCheck } from './keys-check.ts'
 import { registerProbes } from './probe.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
+import { registerSla } from './sla.ts'
 import { registerWebhooks } from './webhooks.ts'
 
 export { readConsoleConfig } from './config.ts'
@@ -69,6 +70,7 @@ export function createConsole(deps: ConsoleDeps): void {
     newSecret: () => `whsec_${randomBytes(32).toString('base64')}`,
   })
   registerAudit(server, { db })
+  registerSla(server, { db, now })
   registerKeys(server, { db, keyMaker, targetFault, now })
   registerKeysCheck(server, { db, client, now })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })

@@ -157,6 +157,7 @@ async function registerParties(
       iss: ISS as Issuer,
       slaWithinMs: 5_000,
       slaObjective: 0.999,
+      slaWindowDays: 30,
       sidSupported: true,
       sessionIndex: 'partial',
       defaults: {},

@@ -1,0 +1,58 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  decodeLatencies,
+  encodeLatencies,
+  LATENCY_ERROR,
+  type LatencyHistogram,
+  latencyBucket,
+  latencyQuantile,
+  mergeLatencies,
+} from './latency-histogram.ts'
+
+// Goal: percentiles are as near to the true ones as is said, whatever is merged with what, and nothing is lost in bytes.
+// Method: properties against sorted lists of the latencies themselves.
+
+const latencies = fc.array(
+  fc.oneof(fc.integer({ min: -5, max: 100 }), fc.integer({ min: 0, max: 5_000_000_000 })),
+  {
+    maxLength: 200,
+  },
+)
+
+function histogramOf(all: readonly number[]): LatencyHistogram {
+  return mergeLatencies(all.map((ms) => new Map([[latencyBucket(ms), 1]])))
+}
+
+test('a percentile is within the error of the true one, or a millisecond of it', () => {
+  fc.assert(
+    fc.property(latencies, fc.double({ min: 0, max: 1, noNaN: true }), (all, share) => {
+      const found = latencyQuantile(histogramOf(all), share)
+      const sorted = all.map((ms) => Math.max(1, ms)).sort((a, b) => a - b)
+      const exact = sorted[Math.max(0, Math.ceil(share * all.length) - 1)]
+      if (exact === undefined) expect(found).toBeNull()
+      else expect(Math.abs((found ?? 0) - exact)).toBeLessThanOrEqual(exact * LATENCY_ERROR * (1 + 1e-9))
+    }),
+  )
+})
+
+describe('in bytes', () => {
+  test('it comes back as it was, and several in a row are their sum', () => {
+    fc.assert(
+      fc.property(fc.array(latencies, { maxLength: 5 }), (parts) => {
+        const histograms = parts.map(histogramOf)
+        const bytes = histograms.flatMap((histogram) => [...encodeLatencies(histogram)])
+        expect(decodeLatencies(Uint8Array.from(bytes))).toEqual(mergeLatencies(histograms))
+      }),
+    )
+  })
+
+  test('counts may be of any size', () => {
+    const histogram = new Map([
+      [0, 127],
+      [127, 128],
+      [700, 2 ** 40],
+    ])
+    expect(decodeLatencies(encodeLatencies(histogram))).toEqual(histogram)
+  })
+})

@@ -1,0 +1,226 @@
+import {
+  type BindingId,
+  decodeLatencies,
+  encodeLatencies,
+  type LatencyHistogram,
+  latencyBucket,
+  mergeLatencies,
+  SLA_SPANS,
+  type SlaSpan,
+  spanStart,
+  withinPromise,
+} from '@curfew/domain'
+import { plainArray } from './arrays.ts'
+import type { Queryable } from './database.ts'
+import type { JournalEntry, SettledDelivery } from './journal.ts'
+
+// The SLA's rollups, as the journal feeds them.
+
+/** What is added to one rollup. */
+interface Addition {
+  planned: number
+  kept: number
+  broken: number
+  readonly latencies: Map<number, number>
+}
+
+/** By binding, and the beginning of the minute. */
+type Additions = Map<BindingId, Map<number, Addition>>
+
+/**
+ * Files what was planned, and what was settled for the first time, under the minute, hour and day in which its event was
+ * accepted. What is not in the ledger any more is passed over. A poster: see `postJournal`, which lets one work at a time.
+ */
+export async function postSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
+  const additions: Additions = new Map()
+  await addPlanned(transaction, entries, additions)
+  await addSettled(transaction, entries, additions)
+  if (additions.size > 0) await write(transaction, additions)
+}
+
+const PLANNED = `
+  select d.binding_id as "bindingId", date_bin('1 minute', e.accepted_at, timestamptz 'epoch') as minute,
+         count(*) as planned
+    from unnest($1::uuid[]) as given(id)
+    join deliveries d using (id)
+    join events e on e.id = d.event_id
+   group by 1, 2`
+
+async function addPlanned(
+  transaction: Queryable,
+  entries: readonly JournalEntry[],
+  additions: Additions,
+): Promise<void> {
+  const ids = entries.flatMap((entry) => (entry.kind === 'planned' ? entry.deliveryIds : []))
+  if (ids.length === 0) return
+  const { rows } = await transaction.query<{ bindingId: BindingId; minute: Date; planned: number }>({
+    name: 'sla_planned',
+    text: PLANNED,
+    values: [plainArray(ids)],
+  })
+  for (const { bindingId, minute, planned } of rows)
+    additionTo(additions, bindingId, minute.getTime()).planned += planned
+}
+
+const SETTLED = `
+  select given.place, d.binding_id as "bindingId", (extract(epoch from e.accepted_at) * 1000)::bigint as "acceptedMs"
+    from unnest($1::uuid[]) with ordinality as given(id, place)
+    join deliveries d using (id)
+    join events e on e.id = d.event_id`
+
+const WITHIN = `
+  select b.id, coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms) as "withinMs"
+    from bindings b
+    join relying_parties p on p.id = b.relying_party_id
+    join issuers i on i.name = p.issuer
+   where b.id = any($1::bigint[])`
+
+interface Filed {
+  readonly place: number
+  readonly bindingId: BindingId
+  readonly acceptedMs: number
+}
+
+async function addSettled(
+  transaction: Queryable,
+  entries: readonly JournalEntry[],
+  additions: Additions,
+): Promise<void> {
+  const settled: (SettledDelivery & { readonly atMs: number })[] = []
+  for (const entry of entries) {
+    if (entry.kind !== 'settled') continue
+    const atMs = entry.at.getTime()
+    // What was replayed has been counted when it was given up on.
+    for (const delivery of entry.settled) if (delivery.generation === 0) settled.push({ ...delivery, atMs })
+  }
+  if (settled.length === 0) return
+  const { rows } = await transaction.query<Filed>({
+    name: 'sla_settled',
+    text: SETTLED,
+    values: [plainArray(settled.map(({ id }) => id))],
+  })
+  const { rows: promises } = await transaction.query<{ id: BindingId; withinMs: number }>({
+    name: 'sla_within',
+    text: WITHIN,
+    values: [plainArray([...new Set(rows.map(({ bindingId }) => bindingId))])],
+  })
+  const within = new Map(promises.map(({ id, withinMs }) => [id, withinMs]))
+  for (const { place, bindingId, acceptedMs } of rows) {
+    const delivery = settled[place - 1]
+    const withinMs = within.get(bindingId)
+    if (delivery === undefined || withinMs === undefined) continue
+    const addition = additionTo(additions, bindingId, spanStart('minute', acceptedMs))
+    const elapsedMs = delivery.atMs - acceptedMs
+    if (withinPromise(delivery.state, elapsedMs, { withinMs })) addition.kept += 1
+    else addition.broken += 1
+    if (delivery.state === 'acknowledged') count(addition.latencies, latencyBucket(elapsedMs))
+  }
+}
+
+function additionTo(additions: Additions, bindingId: BindingId, minuteMs: number): Addition {
+  const known = additions.get(bindingId)
+  if (known !== undefined) return additionIn(known, minuteMs)
+  const minutes = new Map<number, Addition>()
+  additions.set(bindingId, minutes)
+  return additionIn(minutes, minuteMs)
+}
+
+function additionIn(spans: Map<number, Addition>, startMs: number): Addition {
+  const known = spans.get(startMs)
+  if (known !== undefined) return known
+  const addition: Addition = { planned: 0, kept: 0, broken: 0, latencies: new Map() }
+  spans.set(startMs, addition)
+  return addition
+}
+
+function count(latencies: Map<number, number>, bucket: number, by = 1): void {
+  latencies.set(bucket, (latencies.get(bucket) ?? 0) + by)
+}
+
+/** One rollup that is added to. */
+interface Row extends Addition {
+  readonly span: SlaSpan
+  readonly bindingId: BindingId
+  readonly startMs: number
+}
+
+/** The rollups of every span. Percentiles are of hours and days only. */
+function rowsOf(additions: Additions): readonly Row[] {
+  const rows: Row[] = []
+  for (const [bindingId, minutes] of additions) {
+    for (const span of Object.keys(SLA_SPANS) as SlaSpan[]) {
+      const sums = new Map<number, Addition>()
+      for (const [minuteMs, { planned, kept, broken, latencies }] of minutes) {
+        const sum = additionIn(sums, spanStart(span, minuteMs))
+        sum.planned += planned
+        sum.kept += kept
+        sum.broken += broken
+        if (span !== 'minute') for (const [bucket, by] of latencies) count(sum.latencies, bucket, by)
+      }
+      for (const [startMs, sum] of sums) rows.push({ span, bindingId, startMs, ...sum })
+    }
+  }
+  return rows
+}
+
+const READ_LATENCIES = `
+  select given.place, r.latencies
+    from unnest($1::text[], $2::bigint[], $3::timestamptz[]) with ordinality as given(span, binding_id, starts_at, place)
+    join sla_rollups r using (span, binding_id, starts_at)
+   where r.latencies <> ''`
+
+const ADD = `
+  insert into sla_rollups as r (span, binding_id, starts_at, planned, kept, broken, latencies)
+  select span, binding_id, starts_at, planned, kept, broken, coalesce(decode(latencies, 'hex'), '')
+    from unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
+      as given(span, binding_id, starts_at, planned, kept, broken, latencies)
+  on conflict (span, binding_id, starts_at) do update
+     set planned = r.planned + excluded.planned, kept = r.kept + excluded.kept, broken = r.broken + excluded.broken,
+         latencies = case when excluded.latencies = '' then r.latencies else excluded.latencies end`
+
+async function write(transaction: Queryable, additions: Additions): Promise<void> {
+  const rows = rowsOf(additions)
+  const timed = rows.filter(({ latencies }) => latencies.size > 0)
+  const known = timed.length === 0 ? [] : await readLatencies(transaction, timed)
+  const latencies = new Map(
+    timed.map((row, index) => [row, mergeLatencies([row.latencies, known[index] ?? new Map()])]),
+  )
+  await transaction.query({
+    name: 'sla_add',
+    text: ADD,
+    values: [
+      ...keyColumns(rows),
+      plainArray(rows.map(({ planned }) => planned)),
+      plainArray(rows.map(({ kept }) => kept)),
+      plainArray(rows.map(({ broken }) => broken)),
+      plainArray(rows.map((row) => hex(latencies.get(row)))),
+    ],
+  })
+}
+
+/** What the rollups have already; of one that has nothing, nothing. */
+async function readLatencies(
+  transaction: Queryable,
+  rows: readonly Row[],
+): Promise<readonly (LatencyHistogram | undefined)[]> {
+  const { rows: found } = await transaction.query<{ place: number; latencies: Uint8Array }>({
+    name: 'sla_latencies',
+    text: READ_LATENCIES,
+    values: keyColumns(rows),
+  })
+  const known: LatencyHistogram[] = []
+  for (const { place, latencies } of found) known[place - 1] = decodeLatencies(latencies)
+  return known
+}
+
+function keyColumns(rows: readonly Row[]): readonly string[] {
+  return [
+    plainArray(rows.map(({ span }) => span)),
+    plainArray(rows.map(({ bindingId }) => bindingId)),
+    plainArray(rows.map(({ startMs }) => new Date(startMs))),
+  ]
+}
+
+function hex(latencies: LatencyHistogram | undefined): string | null {
+  return latencies === undefined ? null : Buffer.from(encodeLatencies(latencies)).toString('hex')
+}

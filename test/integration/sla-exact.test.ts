@@ -1,0 +1,258 @@
+import { randomUUID } from 'node:crypto'
+import type { Sla, SlaGroup } from '@curfew/client'
+import { type InFlightDelivery, LATENCY_ERROR, type Subject } from '@curfew/domain'
+import {
+  claimDue,
+  createReplay,
+  planEvents,
+  postJournal,
+  postSla,
+  type Registry,
+  readRegistry,
+  settleDeliveries,
+  takeReplayBatch,
+} from '@curfew/ledger'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createRandom } from '../simulation/random.ts'
+import { type Curfew, ISSUER, openCurfew } from '../support/curfew.ts'
+import { bindingsOf, both, newEvent, newWorker, planFor, settledAs } from './ledger-support.ts'
+
+// Goal: what GET /v1/sla says, put together from rollups, is what a full scan of the ledger would say: counts exactly,
+// percentiles within the error that is promised for them.
+// Method: some hundred logouts of two days with every fate there is, by the real statements, while two posters take what is
+// in the journal in batches of any size; then the answers, beside what a scan finds. Which fates, a seed decides.
+
+const random = createRandom(20261121)
+/** The server's clock stands still. */
+const NOW = new Date(Date.now() - 60_000)
+const MINUTE_MS = 60_000
+const HOUR_MS = 3_600_000
+const DAY_MS = 86_400_000
+/** One has a promise of its own, the other its issuer's. */
+const PROMISES = {
+  fast: { within_ms: 2_000, objective: 0.9 },
+  slow: { within_ms: 100 * MINUTE_MS, objective: 0.5 },
+} as const
+
+let curfew: Curfew
+let registry: Registry
+let workerId: Awaited<ReturnType<typeof newWorker>>
+
+beforeAll(async () => {
+  curfew = await openCurfew({ workers: 0, now: () => NOW })
+  await curfew.client.putIssuer(ISSUER, {
+    iss: 'https://idp.example',
+    sla: PROMISES.slow,
+  })
+  for (const [client, sla] of [['fast', PROMISES.fast] as const, ['slow', {}] as const]) {
+    await curfew.client.putRelyingParty(ISSUER, client, {
+      backchannel_logout_uri: `https://${client}.example/logout`,
+      curfew: { endpoints: [{ name: 'eu', uri: `https://eu.${client}.example/logout` }], sla },
+    })
+  }
+  registry = await readRegistry(curfew.db)
+  workerId = await newWorker(curfew.db)
+})
+afterAll(() => curfew.stop())
+
+/** What happens at some time. */
+interface Act {
+  readonly atMs: number
+  run(now: Date): Promise<unknown>
+}
+
+/** One logout: when it is accepted, planned, and settled at each endpoint, if ever. */
+function logout(): readonly Act[] {
+  const acceptedMs = NOW.getTime() - random.between(0, 1 + 2 * DAY_MS * random.next() ** 2)
+  // What is not leased waits, until a newer logout of the same subject covers it.
+  const leased = random.chance(0.7)
+  const event = {
+    ...newEvent(leased ? {} : { sub: `shared-${random.between(0, 9)}` as Subject }),
+    acceptedAt: new Date(acceptedMs),
+  }
+  const planned = planFor(event, bindingsOf(registry), { leased })
+  const plan = (now: Date) =>
+    planEvents(curfew.db, { batch: [planned], workerId, registryRevision: registry.revision, now })
+  const settlements = planned.deliveries
+    .filter(() => leased && random.chance(0.9))
+    .map(({ delivery }) => ({ atMs: acceptedMs + latencyMs(), run: fate(delivery) }))
+  return [{ atMs: acceptedMs, run: plan }, ...settlements]
+}
+
+/** Of any length: from nothing to hours, some on either side of each promise. */
+function latencyMs(): number {
+  return random.chance(0.02) ? 0 : Math.round(10 ** (random.next() * 7))
+}
+
+function fate(delivery: InFlightDelivery): (now: Date) => Promise<unknown> {
+  const settlement = random.pick([
+    undefined,
+    undefined,
+    undefined,
+    { state: 'dead_lettered', reason: 'refused' } as const,
+    { state: 'lapsed' } as const,
+  ])
+  return (now) => settleDeliveries(curfew.db, { batch: [settledAs(delivery, settlement)], workerId, now })
+}
+
+/** Two bookkeepers take what they find, each some of it. */
+async function postSome(): Promise<void> {
+  await Promise.all(
+    [1, 2].map(() => postJournal(curfew.db, { limit: random.between(1, 9), posters: [postSla] })),
+  )
+}
+
+/** One delivery as it ended the first time, by the ledger itself. */
+interface Scanned {
+  readonly clientId: keyof typeof PROMISES
+  readonly state: string
+  readonly acceptedMs: number
+  readonly elapsedMs: number | null
+}
+
+async function scan(): Promise<readonly Scanned[]> {
+  const { rows } = await curfew.db.query<Scanned>(`
+    select p.client_id as "clientId", d.state, (extract(epoch from e.accepted_at) * 1000)::bigint as "acceptedMs",
+           (extract(epoch from d.settled_at - e.accepted_at) * 1000)::float8 as "elapsedMs"
+      from deliveries d
+      join events e on e.id = d.event_id
+      join bindings b on b.id = d.binding_id
+      join relying_parties p on p.id = b.relying_party_id`)
+  return rows
+}
+
+/** Everything that is dead is replayed, and acknowledged. @returns how many. */
+async function replayAll(): Promise<number> {
+  const filter = { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: null }
+  const id = randomUUID()
+  const { total } = await createReplay(curfew.db, { id, filter, includeLapsed: true, requestedBy: 'test' })
+  for (let batch = 0; batch < total; batch += 50) {
+    await takeReplayBatch(curfew.db, { job: { id, filter }, limit: 50, pauseMs: 0 })
+    await postSome()
+  }
+  const slots = new Map(bindingsOf(registry).map((binding) => [binding.id, both(1_000)]))
+  const now = new Date()
+  const claimed = await claimDue(curfew.db, { workerId, now, slots, slotsElse: both(0), limit: 10_000 })
+  const { rows } = await curfew.db.query<{ id: string }>('select id from deliveries where generation = 1')
+  const replayed = new Set(rows.map((row) => row.id))
+  const batch = claimed.filter((delivery) => replayed.has(delivery.id)).map((each) => settledAs(each))
+  await settleDeliveries(curfew.db, { batch, workerId, now })
+  return batch.length
+}
+
+/** What the answer must say of these. */
+function expected(deliveries: readonly Scanned[]) {
+  const counts = { planned: deliveries.length, settled: 0, kept: 0, broken: 0, overdue: 0, waiting: 0 }
+  let allowed = 0
+  const elapsed: number[] = []
+  for (const { clientId, state, acceptedMs, elapsedMs } of deliveries) {
+    const { within_ms: withinMs, objective } = PROMISES[clientId]
+    const decidedMs = Math.floor((NOW.getTime() - withinMs) / MINUTE_MS) * MINUTE_MS
+    if (elapsedMs === null && acceptedMs >= decidedMs) {
+      counts.waiting += 1
+      continue
+    }
+    allowed += 1 - objective
+    if (elapsedMs === null) counts.overdue += 1
+    else {
+      counts.settled += 1
+      if (state !== 'dead_lettered' && elapsedMs <= withinMs) counts.kept += 1
+      else counts.broken += 1
+    }
+    if (state === 'acknowledged' && elapsedMs !== null) elapsed.push(elapsedMs)
+  }
+  const decided = counts.settled + counts.overdue
+  const spent = counts.broken + counts.overdue
+  return { counts, decided, spent, allowed, elapsed: elapsed.toSorted((a, b) => a - b) }
+}
+
+function expectFigures(actual: Sla | SlaGroup, deliveries: readonly Scanned[]): void {
+  const { counts, decided, spent, allowed, elapsed } = expected(deliveries)
+  expect(actual).toMatchObject({
+    ...counts,
+    share_kept: decided === 0 ? null : expect.closeTo(counts.kept / decided, 5),
+    error_budget: {
+      allowed: expect.closeTo(allowed, 4),
+      spent,
+      left: expect.closeTo(allowed - spent, 4),
+      share_left: decided === 0 ? 1 : expect.closeTo(1 - spent / allowed, 4),
+    },
+  })
+  expect(actual.elapsed_ms === null).toBe(elapsed.length === 0)
+  for (const [name, share] of [['p50', 0.5] as const, ['p95', 0.95] as const, ['p99', 0.99] as const]) {
+    const exact = elapsed[Math.max(0, Math.ceil(share * elapsed.length) - 1)]
+    if (exact === undefined || actual.elapsed_ms === null) continue
+    expect(Math.abs(actual.elapsed_ms[name] - exact)).toBeLessThanOrEqual(LATENCY_ERROR * exact + 1)
+  }
+}
+
+/** Of a burn window, to the minute. */
+function burnOf(deliveries: readonly Scanned[], windowMs: number): number | null {
+  const fromMs = Math.floor((NOW.getTime() - windowMs) / MINUTE_MS) * MINUTE_MS
+  const { spent, allowed } = expected(deliveries.filter(({ acceptedMs }) => acceptedMs >= fromMs))
+  return allowed === 0 ? null : (expect.closeTo(spent / allowed, 4) as number)
+}
+
+test('what GET /v1/sla says is what a full scan finds, whatever became of the deliveries', async () => {
+  const acts = Array.from({ length: 350 }, logout)
+    .flat()
+    .filter(({ atMs }) => atMs <= NOW.getTime())
+    .toSorted((a, b) => a.atMs - b.atMs)
+  for (const { atMs, run } of acts) {
+    await run(new Date(atMs))
+    if (random.chance(0.2)) await postSome()
+  }
+  const all = await scan()
+  expect(new Set(all.map(({ state }) => state)).size).toBe(6)
+  // Some settlements are not posted yet: what is replayed meanwhile still ended as it ended.
+  expect(await replayAll()).toBeGreaterThan(50)
+  while ((await postJournal(curfew.db, { limit: 7, posters: [postSla] })) !== 0);
+
+  const whole = await curfew.client.getSla({ group_by: 'relying_party' })
+  expectFigures(whole, all)
+  expect(whole.groups?.map(({ client_id }) => client_id)).toEqual(['fast', 'slow'])
+  for (const group of whole.groups ?? []) {
+    expect(group.promise).toEqual(group.client_id === 'fast' ? PROMISES.fast : PROMISES.slow)
+    expectFigures(
+      group,
+      all.filter(({ clientId }) => clientId === group.client_id),
+    )
+  }
+  const { waiting, overdue } = whole
+  expect(whole.at_risk).toEqual({ waiting, overdue })
+  expect(Math.min(waiting, overdue)).toBeGreaterThan(0)
+  expect(whole.burn_rate).toEqual({
+    '5m': burnOf(all, 5 * MINUTE_MS),
+    '30m': burnOf(all, 30 * MINUTE_MS),
+    '1h': burnOf(all, HOUR_MS),
+    '6h': burnOf(all, 6 * HOUR_MS),
+  })
+
+  const hourly = await curfew.client.getSla({ group_by: 'hour', client_id: 'fast' })
+  const ofFast = all.filter(({ clientId }) => clientId === 'fast')
+  const lastDay = ofFast.filter(({ acceptedMs }) => acceptedMs >= Date.parse(hourly.from))
+  expectFigures(hourly, lastDay)
+  for (const group of hourly.groups ?? []) {
+    const hourMs = Date.parse(group.hour ?? '')
+    expectFigures(
+      group,
+      lastDay.filter(({ acceptedMs }) => acceptedMs >= hourMs && acceptedMs < hourMs + HOUR_MS),
+    )
+  }
+  expect(hourly.groups?.length).toBeGreaterThan(10)
+
+  for (let range = 0; range < 20; range++) {
+    const from = NOW.getTime() - random.between(0, 2 * DAY_MS)
+    const to = from + random.between(1, DAY_MS)
+    const part = await curfew.client.getSla({
+      from: new Date(from).toISOString(),
+      to: new Date(to).toISOString(),
+    })
+    const [fromMs, toMs] = [Date.parse(part.from), Date.parse(part.to)]
+    expect(fromMs <= from && toMs >= to && toMs - fromMs < to - from + 2 * HOUR_MS).toBe(true)
+    expectFigures(
+      part,
+      all.filter(({ acceptedMs }) => acceptedMs >= fromMs && acceptedMs < toMs),
+    )
+  }
+}, 120_000)

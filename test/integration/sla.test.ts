@@ -1,0 +1,249 @@
+import { createSlaChore } from '@curfew/bookkeeper'
+import type { ClientId, DeliveryId, InFlightDelivery } from '@curfew/domain'
+import {
+  deleteSlaRollups,
+  type JournalEntry,
+  type Poster,
+  planEvents,
+  postJournal,
+  postSla,
+  readRegistry,
+  settleDeliveries,
+} from '@curfew/ledger'
+import { createMetrics, type Log } from '@curfew/runtime'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { bindingsOf, count, newEvent, newWorker, planFor, settledAs } from './ledger-support.ts'
+
+// Goal: nothing is filed twice or stops the others from being filed; who asks wrongly is told how; who is to act is told once
+// that the budget burns, and by whom. That the figures are right is in sla-exact.test.ts.
+// Method: the real statements, server and bookkeeper, at a time of the test's own.
+
+const NOW = new Date('2026-11-21T12:30:20.000Z')
+const MINUTE_MS = 60_000
+const SILENT: Log = {
+  isLevelEnabled: () => false,
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+}
+let now = NOW
+let curfew: Curfew
+
+beforeEach(async () => {
+  now = NOW
+  curfew = await openCurfew({ workers: 0, now: () => now })
+  for (const client of ['mail', 'wiki'])
+    await curfew.client.putRelyingParty(ISSUER, client, {
+      backchannel_logout_uri: `https://${client}.example/logout`,
+    })
+})
+afterEach(() => curfew.stop())
+
+/** Logouts that were accepted so many minutes ago; told after so many milliseconds, or given up on, or neither. */
+async function logouts(
+  number: number,
+  { minutesAgo, ...fates }: { minutesAgo: number } & Readonly<Record<string, number | 'dead' | null>>,
+): Promise<void> {
+  const workerId = await newWorker(curfew.db)
+  const { revision, ...registry } = await readRegistry(curfew.db)
+  const acceptedAt = new Date(now.getTime() - minutesAgo * MINUTE_MS)
+  const batch = Array.from({ length: number }, () =>
+    planFor({ ...newEvent(), acceptedAt }, bindingsOf({ revision, ...registry })),
+  )
+  await planEvents(curfew.db, { batch, workerId, registryRevision: revision, now: acceptedAt })
+  const clientOf = ({ bindingId }: InFlightDelivery) =>
+    registry.bindings.get(bindingId)?.clientId ?? ('' as ClientId)
+  const deliveries = batch.flatMap((planned) => planned.deliveries.map(({ delivery }) => delivery))
+  for (const [client, fate] of Object.entries(fates)) {
+    const own = deliveries.filter((delivery) => clientOf(delivery) === client)
+    const settlement = fate === 'dead' ? ({ state: 'dead_lettered', reason: 'refused' } as const) : undefined
+    if (fate === null) continue
+    await settleDeliveries(curfew.db, {
+      batch: own.map((delivery) => settledAs(delivery, settlement)),
+      workerId,
+      now: new Date(acceptedAt.getTime() + (fate === 'dead' ? 100 : fate)),
+    })
+  }
+}
+
+async function post(posters: readonly Poster[] = [postSla]): Promise<void> {
+  while ((await postJournal(curfew.db, { limit: 3, posters })) !== 0);
+}
+
+describe('filing', () => {
+  test('that failed half way has filed nothing, and files all of it once the next time', async () => {
+    await logouts(2, { minutesAgo: 1, mail: 10, wiki: 'dead' })
+    const fails: Poster = () => Promise.reject(new Error('on purpose'))
+    for (let round = 0; round < 3; round++) await expect(post([postSla, fails])).rejects.toThrow('on purpose')
+    expect(await count(curfew.db, 'sla_rollups')).toBe(0)
+    await post()
+    const expected = { planned: 4, settled: 4, kept: 2, broken: 2, overdue: 0, waiting: 0, share_kept: 0.5 }
+    expect(await curfew.client.getSla()).toMatchObject(expected)
+  })
+
+  test('goes on without what is not in the ledger any more', async () => {
+    await logouts(1, { minutesAgo: 1, mail: 10, wiki: 10 })
+    await curfew.db.query('delete from deliveries where id in (select id from deliveries limit 1)')
+    const id = '00000000-0000-8000-8000-000000000000' as DeliveryId
+    const gone: JournalEntry = { kind: 'settled', at: NOW, settled: [{ id, state: 'lapsed', generation: 0 }] }
+    await postSla(curfew.db, [gone, { kind: 'planned', at: NOW, eventIds: [], deliveryIds: [id] }])
+    await post()
+    expect(await curfew.client.getSla()).toMatchObject({ planned: 1, kept: 1 })
+  })
+
+  test('says until when all is filed', async () => {
+    expect((await curfew.client.getSla()).as_of).toBe(NOW.toISOString())
+    await logouts(1, { minutesAgo: 2, mail: 10 })
+    expect((await curfew.client.getSla()).as_of).toBe('2026-11-21T12:28:20.000Z')
+  })
+})
+
+test('what is not settled is broken as soon as the promise is past, and made good by no replay', async () => {
+  await logouts(1, { minutesAgo: 0, mail: null, wiki: null })
+  await post()
+  expect(await curfew.client.getSla()).toMatchObject({ waiting: 2, overdue: 0, share_kept: null })
+  now = new Date('2026-11-21T12:31:04.999Z')
+  expect(await curfew.client.getSla()).toMatchObject({ at_risk: { waiting: 2, overdue: 0 } })
+  now = new Date('2026-11-21T12:31:05.000Z')
+  const late = await curfew.client.getSla()
+  expect(late).toMatchObject({ overdue: 2, share_kept: 0, at_risk: { waiting: 0, overdue: 2 } })
+  expect(late.error_budget).toEqual({ allowed: 0.002, spent: 2, left: -1.998, share_left: -999 })
+})
+
+describe('who asks', () => {
+  const refused = async (query: string) => {
+    const response = await curfew.call('GET', `/v1/sla?${query}`)
+    const { errors } = (await response.json()) as { errors?: readonly { pointer: string }[] }
+    return [response.status, errors?.[0]?.pointer]
+  }
+
+  test.each([
+    ['issuer=nobody', 404, undefined],
+    ['client_id=nobody', 404, undefined],
+    ['from=yesterday', 400, '/from'],
+    ['from=2026-11-21T12:00:00Z&to=2026-11-21T11:00:00Z', 400, '/from'],
+    ['from=2026-08-01T00:00:00Z', 400, '/from'],
+    ['from=2026-11-10T00:00:00Z&group_by=hour', 400, '/from'],
+    ['group_by=minute', 400, '/group_by'],
+  ])('for %s is refused', async (query, status, pointer) => {
+    expect(await refused(query)).toEqual([status, pointer])
+  })
+
+  test('must say which issuer, where there are several', async () => {
+    await curfew.client.putIssuer('second', { iss: 'https://second.example' })
+    expect(await refused('')).toEqual([400, '/issuer'])
+    expect((await curfew.client.getSla({ issuer: 'second' })).planned).toBe(0)
+  })
+
+  test('is told the window of the budget, and the promise of the one who is asked about', async () => {
+    await curfew.client.putIssuer(ISSUER, {
+      iss: ISS,
+      sla: { within_ms: 900, objective: 0.5, window_days: 7 },
+    })
+    await curfew.client.changeRelyingParty(ISSUER, 'mail', () => ({ curfew: { sla: { objective: 0.9 } } }))
+    expect(await curfew.client.getSla()).toMatchObject({
+      ...{ from: '2026-11-14T12:00:00.000Z', to: '2026-11-21T13:00:00.000Z' },
+      promise: { within_ms: 900, objective: 0.5, window_days: 7 },
+    })
+    const { promise } = await curfew.client.getSla({ client_id: 'mail' })
+    expect(promise).toEqual({ within_ms: 900, objective: 0.9, window_days: 7 })
+  })
+})
+
+test('minutes are forgotten before hours and days, and these not before their time', async () => {
+  await logouts(1, { minutesAgo: 3 * 24 * 60, mail: 10, wiki: 10 })
+  await logouts(1, { minutesAgo: 60, mail: 10, wiki: 10 })
+  await post()
+  const daysAgo = (days: number) => new Date(NOW.getTime() - days * 24 * 60 * MINUTE_MS)
+  const deleteAll = async (before: Date) => {
+    let deleted = 0
+    for (let batch = 1; batch > 0; deleted += batch)
+      batch = await deleteSlaRollups(curfew.db, { minutesBefore: daysAgo(2), before, limit: 1 })
+    return deleted
+  }
+  expect(await deleteAll(daysAgo(4))).toBe(2)
+  expect(await curfew.client.getSla()).toMatchObject({ planned: 4, kept: 4 })
+  expect(await deleteAll(daysAgo(2))).toBe(4)
+  expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2 })
+})
+
+describe('that the budget burns', () => {
+  function bookkeeper() {
+    const metrics = createMetrics()
+    const chore = createSlaChore({ db: curfew.db, now: () => now, log: SILENT, metrics })
+    return { round: () => chore.round(), exposed: async () => (await metrics.expose()).body }
+  }
+  const told = async () =>
+    (
+      await curfew.db.query<{ issuer: string; data: { severity: string } }>(
+        `select issuer, data from notifications where type = 'sla.budget_burning' order by data ->> 'severity'`,
+      )
+    ).rows
+
+  beforeEach(() => curfew.client.putIssuer(ISSUER, { iss: ISS, sla: { within_ms: 5_000, objective: 0.99 } }))
+
+  test('is told once while it lasts, however many bookkeepers look, and again when it comes back', async () => {
+    const two = [bookkeeper(), bookkeeper()]
+    const rounds = () => Promise.all(two.map(({ round }) => round()))
+    await logouts(20, { minutesAgo: 200, mail: 10, wiki: 10 })
+    await post()
+    await rounds()
+    expect(await told()).toEqual([])
+
+    await logouts(20, { minutesAgo: 3, mail: 6_000, wiki: null })
+    await logouts(5, { minutesAgo: 3, mail: 10, wiki: null })
+    await post()
+    for (let round = 0; round < 3; round++) await rounds()
+    expect(await told()).toEqual([
+      {
+        issuer: ISSUER,
+        data: {
+          ...{ issuer: ISSUER, severity: 'page', within_ms: 5_000, objective: 0.99, overdue: 25 },
+          burn_rate: { '1h': 90, '5m': 90 },
+          budget_left: -49,
+          worst: [
+            { client_id: 'wiki', broken: 25, share: 0.556 },
+            { client_id: 'mail', broken: 20, share: 0.444 },
+          ],
+          what: expect.stringContaining('90 times as fast'),
+          fix: expect.any(String),
+          links: { sla: '/v1/sla?issuer=main&group_by=relying_party' },
+        },
+      },
+      {
+        issuer: ISSUER,
+        data: expect.objectContaining({ severity: 'ticket', burn_rate: { '6h': 50, '30m': 90 } }),
+      },
+    ])
+
+    // It is well, but not for long.
+    now = new Date(NOW.getTime() + 40 * MINUTE_MS)
+    await logouts(20, { minutesAgo: 3, mail: 10, wiki: 'dead' })
+    await post()
+    await rounds()
+    expect(await told()).toHaveLength(2)
+    now = new Date(NOW.getTime() + 200 * MINUTE_MS)
+    await logouts(20, { minutesAgo: 3, mail: 10, wiki: 'dead' })
+    await post()
+    await rounds()
+    expect((await told()).map(({ data }) => data.severity)).toEqual(['page', 'page', 'ticket', 'ticket'])
+  })
+
+  test('is a metric of each bookkeeper', async () => {
+    const one = bookkeeper()
+    expect(await one.exposed()).not.toContain('issuer="main"')
+    await logouts(10, { minutesAgo: 3, mail: 10, wiki: 'dead' })
+    await post()
+    await one.round()
+    const lines = (await one.exposed()).split('\n')
+    expect(lines).toEqual(
+      expect.arrayContaining([
+        'curfew_sla_share_kept{issuer="main"} 0.5',
+        expect.stringMatching(/^curfew_sla_error_budget_left\{issuer="main"\} -(49|48\.9)/),
+        expect.stringMatching(/^curfew_sla_burn_rate\{issuer="main",window="5m"\} (50|49\.9)/),
+      ]),
+    )
+  })
+})
