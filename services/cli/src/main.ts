@@ -9,6 +9,7 @@ import { doctor } from './doctor.ts'
 import { events } from './events.ts'
 import { keys } from './keys.ts'
 import { rp } from './rp.ts'
+import { sla } from './sla.ts'
 import { usage, usageHint } from './usage.ts'
 import { webhooks } from './webhooks.ts'
 
@@ -53,6 +54,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   keys,
   doctor,
   rp,
+  sla,
   webhooks,
 }
 

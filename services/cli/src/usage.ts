@@ -46,6 +46,13 @@ const PARTS: Readonly<Record<string, string>> = {
                 exit status 0: every must is passed
   whose:        --issuer NAME, where there are several, or the key is bound to clients; FILE may be -
 `,
+  sla: `  sla           whether the promise is kept: share, error budget, how fast it burns, what is at risk
+                --by relying-party, --by hour
+                --client CLIENT_ID  of this one only
+                --from TIME --to TIME  by when it was accepted, to full hours
+                --issuer NAME     where there are several
+                exit status 1: more is broken than may be
+`,
   keys: `  keys list     signing keys, and when they turn (--all: those that are retired too)
   keys generate --alg ALG, keys import FILE (a private JWK; --alg ALG, --sign-now)
   keys rotate   let new keys take over: published before (--lead-hours H), and after

@@ -1,0 +1,105 @@
+import type { Sla, SlaGroup } from '@curfew/client'
+import { type Command, parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { plain, table } from './table.ts'
+
+const GROUPS = { 'relying-party': 'relying_party', hour: 'hour' } as const
+
+/** `curfew sla`: whether the promise is kept. Exit status 1 where the error budget of that time is spent. */
+export const sla: Command = async (args) => {
+  const { values } = parse(args, {
+    ...CONNECTION_OPTIONS,
+    issuer: { type: 'string' },
+    client: { type: 'string' },
+    by: { type: 'string' },
+    from: { type: 'string' },
+    to: { type: 'string' },
+    json: { type: 'boolean' },
+  })
+  const { issuer, client, by, from, to } = values
+  if (by !== undefined && !Object.hasOwn(GROUPS, by))
+    throw new UsageError(`--by must be ${Object.keys(GROUPS).join(' or ')}.`)
+  const found = await answered(
+    connect(values).getSla({
+      ...(issuer !== undefined && { issuer }),
+      ...(client !== undefined && { client_id: client }),
+      ...(from !== undefined && { from }),
+      ...(to !== undefined && { to }),
+      ...(by !== undefined && { group_by: GROUPS[by as keyof typeof GROUPS] }),
+    }),
+  )
+  process.stdout.write(values.json === true ? `${JSON.stringify(found)}\n` : slaText(found))
+  return found.error_budget.left < 0 ? 1 : 0
+}
+
+function slaText(found: Sla): string {
+  const { promise, error_budget: budget, burn_rate: burn, at_risk: risk } = found
+  const whose = found.client_id === null ? found.issuer : `${found.issuer}/${found.client_id}`
+  const facts: readonly (readonly [string, string])[] = [
+    ['promised', `${percent(promise.objective)} within ${promise.within_ms} ms of acceptance`],
+    ['kept', `${percent(found.share_kept)}: ${found.kept} of ${found.settled + found.overdue} deliveries`],
+    ['broken', `${found.broken}, and ${found.overdue} overdue`],
+    [
+      'error budget',
+      `${percent(budget.share_left)} is left: ${budget.spent} broken of ${+budget.allowed.toFixed(1)} that may be`,
+    ],
+    [
+      'acknowledged',
+      found.elapsed_ms === null
+        ? 'none'
+        : `p50 ${found.elapsed_ms.p50} ms, p95 ${found.elapsed_ms.p95} ms, p99 ${found.elapsed_ms.p99} ms`,
+    ],
+    [
+      'burn rate',
+      Object.entries(burn)
+        .map(([window, rate]) => `${window}: ${rate === null ? 'no traffic' : +rate.toFixed(2)}`)
+        .join(', '),
+    ],
+    ['at risk now', `${risk.waiting} waiting, ${risk.overdue} overdue`],
+  ]
+  const head = `${plain(whose)}, accepted from ${time(found.from)} to ${time(found.to)} (UTC)\n\n`
+  return (
+    head +
+    facts.map(([name, value]) => `${name.padEnd(16)}${value}\n`).join('') +
+    (found.groups === undefined ? '' : `\n${groupTable(found.groups)}`)
+  )
+}
+
+function groupTable(groups: readonly SlaGroup[]): string {
+  if (groups.length === 0) return 'Nothing was owed in that time.\n'
+  const first = groups[0]?.hour === undefined ? 'CLIENT' : 'HOUR (UTC)'
+  const head = [
+    'PLANNED',
+    'KEPT',
+    'SHARE',
+    'BROKEN',
+    'OVERDUE',
+    'WAITING',
+    'BUDGET LEFT',
+    'P50 MS',
+    'P95 MS',
+    'P99 MS',
+  ]
+  const rows = groups.map((group) => [
+    group.client_id ?? time(group.hour ?? ''),
+    group.planned,
+    group.kept,
+    percent(group.share_kept),
+    group.broken,
+    group.overdue,
+    group.waiting,
+    percent(group.error_budget.share_left),
+    group.elapsed_ms?.p50 ?? '',
+    group.elapsed_ms?.p95 ?? '',
+    group.elapsed_ms?.p99 ?? '',
+  ])
+  return table([[first, ...head], ...rows])
+}
+
+function percent(share: number | null): string {
+  return share === null ? 'nothing yet' : `${+(share * 100).toFixed(3)} %`
+}
+
+function time(instant: string): string {
+  return instant.slice(0, 16).replace('T', ' ')
+}

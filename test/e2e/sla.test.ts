@@ -1,0 +1,47 @@
+import type { Sla } from '@curfew/client'
+import { expect, test } from 'vitest'
+import { eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
+import { openRelyingParty } from '../support/relying-party.ts'
+
+// Goal: an SRE at a terminal, or a script, sees whether the promise is kept, moments after it was, or was not.
+// Method: real logouts through all services, one relying party refusing; the real command.
+
+const processes = useProcesses()
+
+test('what was told in time is kept, what was not spends the budget', async () => {
+  await using curfew = await openCurfew({ bookkeepers: 1 })
+  const mail = await openRelyingParty(curfew, { clientId: 'mail' })
+  const run = (...args: readonly string[]) =>
+    runCurfew(processes, ['sla', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+  await using closing = new AsyncDisposableStack()
+  closing.defer(() => mail.close())
+
+  expect(await run()).toMatchObject({ code: 0, stderr: '' })
+  await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+  await eventually(async () => expect(await curfew.client.getSla()).toMatchObject({ planned: 1, kept: 1 }))
+  const kept = await run('--by', 'relying-party')
+  expect(kept).toMatchObject({ code: 0, stderr: '' })
+  expect(kept.stdout).toMatch(/^main, accepted from \S+ \S+ to \S+ \S+ \(UTC\)$/m)
+  expect(kept.stdout).toMatch(/^promised +99.9 % within 5000 ms of acceptance$/m)
+  expect(kept.stdout).toMatch(/^kept +100 %: 1 of 1 deliveries$/m)
+  expect(kept.stdout).toMatch(/^acknowledged +p50 \d+ ms, p95 \d+ ms, p99 \d+ ms$/m)
+  expect(kept.stdout).toMatch(/^CLIENT +PLANNED .*\nmail +1 +1 +100 % /m)
+
+  await curfew.client.putRelyingParty('main', 'gone', {
+    backchannel_logout_uri: `${mail.uri}/nowhere`,
+    curfew: { enabled: false },
+  })
+  await curfew.client.postLogoutEvent({ iss: ISS, sub: 'bob', clients: ['gone'] })
+  await eventually(async () => expect(await curfew.client.getSla()).toMatchObject({ planned: 2, broken: 1 }))
+  const broken = await run('--client', 'gone', '--by', 'hour')
+  expect(broken.code).toBe(1)
+  expect(broken.stdout).toMatch(/^kept +0 %: 0 of 1 deliveries$/m)
+  expect(broken.stdout).toMatch(/^HOUR \(UTC\) /m)
+
+  const json: Sla = JSON.parse((await run('--json')).stdout)
+  expect(json.groups).toBeUndefined()
+  expect(json).toMatchObject({ planned: 2, kept: 1, broken: 1 })
+  expect((await run('--by', 'week')).code).toBe(2)
+  expect((await run('--client', 'nobody')).stderr).toMatch(/^Curfew answered 404: /)
+})
