@@ -1,0 +1,170 @@
+import { randomBytes } from 'node:crypto'
+import {
+  type DeliveryId,
+  type EventId,
+  encodeLatencies,
+  latencyBucket,
+  mergeLatencies,
+  uuidV7,
+} from '@curfew/domain'
+import { type JournalEntry, postSla, withTransaction } from '@curfew/ledger'
+import { median, quantile } from '../figures.ts'
+import { ISS } from '../load.ts'
+import type { Row } from '../scenarios.ts'
+import { openStage, type Stage } from '../stage.ts'
+import type { Settings } from '../turns.ts'
+
+const PARTIES = 200
+const DAYS = 30
+/** Of each relying party. With 200 of them, ten million in all. */
+const PER_HOUR = Math.round(10_000_000 / PARTIES / DAYS / 24)
+/** Of the minutes that are kept, for how many there is a row. */
+const MINUTES_FILED = 1 - Math.exp(-PER_HOUR / 60)
+const MINUTE_DAYS = 2
+const BROKEN = 0.001
+/** So many that the rollups differ. */
+const SAMPLES = 64
+const ASKED = 100
+
+/** What a round of the journal has at full speed. */
+const ENTRIES = 20
+const PER_ENTRY = 500
+
+/** How long GET /v1/sla takes over ten million deliveries, and what it costs to file them. */
+export async function sla(settings: Settings): Promise<readonly Row[]> {
+  const { rounds, scale, progress } = settings
+  const parties = Math.max(2, Math.round(PARTIES * scale))
+  await using stage = await openStage(settings)
+  progress(`registering ${parties} relying parties`)
+  await stage.register('rps', parties)
+  progress('filling the rollups')
+  await fill(stage)
+  const filing: number[] = []
+  for (let round = 0; round < rounds; round++) filing.push(...(await file(stage, progress)))
+
+  const { client } = stage.subject
+  const { planned } = await client.getSla({ issuer: 'main' })
+  const deliveries = `${(planned / 1e6).toFixed(1)} million deliveries`
+  const rows: Row[] = [
+    {
+      measured: `filing ${ENTRIES * PER_ENTRY} planned and settled deliveries, ms`,
+      values: filing,
+      beside: null,
+      target: '< 200',
+    },
+  ]
+  const asked = [
+    ['all of it', () => client.getSla({ issuer: 'main' })],
+    ['by relying party', () => client.getSla({ issuer: 'main', group_by: 'relying_party' })],
+    ['a day by hour', () => client.getSla({ issuer: 'main', group_by: 'hour' })],
+    ['one relying party', () => client.getSla({ issuer: 'main', client_id: 'rps-0' })],
+  ] as const
+  for (const [what, ask] of asked) {
+    const [medians, p99s, bare]: [number[], number[], number[]] = [[], [], []]
+    for (let round = 0; round < rounds; round++) {
+      bare.push(median(await timesOf(() => client.getIssuer('main'))))
+      const times = await timesOf(ask)
+      medians.push(median(times))
+      p99s.push(quantile(times, 0.99))
+      progress(`${what}: median ${medians.at(-1)?.toFixed(1)} ms`)
+    }
+    const beside = { what: 'reading one row (GET an issuer)', values: bare }
+    rows.push({
+      measured: `GET /v1/sla of ${deliveries}, ${what}: median, ms`,
+      values: medians,
+      beside,
+      target: '< 50 ms',
+    })
+    rows.push({ measured: `GET /v1/sla, ${what}: p99, ms`, values: p99s, beside: null })
+  }
+  return rows
+}
+
+async function timesOf(ask: () => Promise<unknown>): Promise<readonly number[]> {
+  const times: number[] = []
+  while (times.length < ASKED) {
+    const startedMs = performance.now()
+    await ask()
+    times.push(performance.now() - startedMs)
+  }
+  return times
+}
+
+const FILL = `
+  insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, latencies)
+  select $1, b.id, at, $2::bigint, $2::bigint - broken, broken,
+         case when $1 = 'minute' then '' else decode(($6::text[])[1 + (random() * ($7::integer - 1))::integer], 'hex') end
+    from bindings b
+    cross join generate_series(date_trunc($1, $3::timestamptz, 'utc'), $4::timestamptz, ('1 ' || $1)::interval) as at
+    cross join lateral (select least($2::bigint, (random() * 2 * $2 * $5::float8)::bigint) as broken) of_it
+   where $1 <> 'minute' or random() < $8::float8
+  on conflict do nothing`
+
+/** Rollups as the bookkeeper would have left them: the same relying parties, hour after hour. */
+async function fill({ db }: Stage): Promise<void> {
+  const now = new Date()
+  const daysAgo = (days: number) => new Date(now.getTime() - days * 86_400_000)
+  for (const [span, count, from] of [
+    ['minute', 1, daysAgo(MINUTE_DAYS)],
+    ['hour', PER_HOUR, daysAgo(DAYS)],
+    ['day', PER_HOUR * 24, daysAgo(DAYS)],
+  ] as const) {
+    const samples = Array.from({ length: SAMPLES }, () => sampleOf(count))
+    await db.query(FILL, [span, count, from, now, BROKEN, samples, SAMPLES, MINUTES_FILED])
+  }
+  await db.query('analyze')
+}
+
+/** So many latencies: most some ten milliseconds, a few much longer. */
+function sampleOf(count: number): string {
+  const latencies = Array.from({ length: count }, () => {
+    const ms = Math.random() < 0.01 ? 5_000 * Math.random() : 10 + 40 * Math.random() ** 3
+    return new Map([[latencyBucket(ms), 1]])
+  })
+  return Buffer.from(encodeLatencies(mergeLatencies(latencies))).toString('hex')
+}
+
+const ADD_EVENTS = `
+  insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  select id, '\\x00', $2, id::text, 'subject', false, 'interactive', $3, $3, $3, 'registered' from unnest($1::uuid[]) as id`
+
+const ADD_DELIVERIES = `
+  insert into deliveries (id, event_id, binding_id, state, lane, planned_at, attempts, settled_at, level)
+  select gen_random_uuid(), event_id, b.id, 'acknowledged', 'interactive', $2, 1, $3, 'done'
+    from unnest($1::uuid[]) as event_id cross join (select id from bindings order by id limit $4) b
+  returning id`
+
+/** One round of the journal at full speed, planned and then settled; gives back how long filing took, in milliseconds. */
+async function file({ db }: Stage, progress: (text: string) => void): Promise<readonly number[]> {
+  const deliveries = ENTRIES * PER_ENTRY
+  const { rows: bindings } = await db.query<{ count: number }>('select count(*) as count from bindings')
+  const parties = Math.min(bindings[0]?.count ?? 1, deliveries)
+  const accepted = new Date(Date.now() - 1_000)
+  const eventIds = Array.from(
+    { length: Math.ceil(deliveries / parties) },
+    () => uuidV7(accepted, randomBytes(10)) as EventId,
+  )
+  await db.query(ADD_EVENTS, [eventIds, ISS, accepted])
+  const at = new Date()
+  const { rows } = await db.query<{ id: DeliveryId }>(ADD_DELIVERIES, [eventIds, accepted, at, parties])
+  const ids = rows.slice(0, deliveries).map(({ id }) => id)
+  const parts = Array.from({ length: ENTRIES }, (_, part) =>
+    ids.slice(part * PER_ENTRY, (part + 1) * PER_ENTRY),
+  )
+  const planned = parts.map(
+    (deliveryIds): JournalEntry => ({ kind: 'planned', at, eventIds: [], deliveryIds }),
+  )
+  const settled = parts.map(
+    (part): JournalEntry => ({
+      kind: 'settled',
+      at,
+      settled: part.map((id) => ({ id, state: 'acknowledged', generation: 0 })),
+    }),
+  )
+  const startedMs = performance.now()
+  for (const entries of [planned, settled])
+    await withTransaction(db, (transaction) => postSla(transaction, entries))
+  const tookMs = performance.now() - startedMs
+  progress(`filed ${ids.length} in ${tookMs.toFixed(0)} ms`)
+  return [tookMs]
+}
