@@ -7,8 +7,8 @@ alter table issuers
 -- Every delivery is in one row of each span. The bookkeeper adds to them what the journal says, so that nobody ever counts
 -- the ledger. What is planned and neither kept nor broken is under way.
 create table sla_rollups (
-  -- Minutes are kept for a day or two: they say what is overdue now, and how fast the budget burns.
-  span        text not null check (span in ('minute', 'hour', 'day')),
+  -- A slot is of five minutes. They are kept for two days: they say what is overdue now, and how fast the budget burns.
+  span        text not null check (span in ('slot', 'hour', 'day')),
   binding_id  bigint not null,
   -- UTC.
   starts_at   timestamptz not null,

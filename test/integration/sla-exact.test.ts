@@ -26,6 +26,8 @@ const random = createRandom(20261121)
 /** The server's clock stands still. */
 const NOW = new Date(Date.now() - 60_000)
 const MINUTE_MS = 60_000
+/** The finest that rollups know. */
+const SLOT_MS = 5 * MINUTE_MS
 const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000
 /** One has a promise of its own, the other its issuer's. */
@@ -147,7 +149,7 @@ function expected(deliveries: readonly Scanned[]) {
   const elapsed: number[] = []
   for (const { clientId, state, acceptedMs, elapsedMs } of deliveries) {
     const { within_ms: withinMs, objective } = PROMISES[clientId]
-    const decidedMs = Math.floor((NOW.getTime() - withinMs) / MINUTE_MS) * MINUTE_MS
+    const decidedMs = Math.floor((NOW.getTime() - withinMs) / SLOT_MS) * SLOT_MS
     if (elapsedMs === null && acceptedMs >= decidedMs) {
       counts.waiting += 1
       continue
@@ -186,9 +188,9 @@ function expectFigures(actual: Sla | SlaGroup, deliveries: readonly Scanned[]): 
   }
 }
 
-/** Of a burn window, to the minute. */
+/** Of a burn window, to five minutes. */
 function burnOf(deliveries: readonly Scanned[], windowMs: number): number | null {
-  const fromMs = Math.floor((NOW.getTime() - windowMs) / MINUTE_MS) * MINUTE_MS
+  const fromMs = Math.floor((NOW.getTime() - windowMs) / SLOT_MS) * SLOT_MS
   const { spent, allowed } = expected(deliveries.filter(({ acceptedMs }) => acceptedMs >= fromMs))
   return allowed === 0 ? null : (expect.closeTo(spent / allowed, 4) as number)
 }

@@ -104,9 +104,9 @@ test('what is not settled is broken as soon as the promise is past, and made goo
   await logouts(1, { minutesAgo: 0, mail: null, wiki: null })
   await post()
   expect(await curfew.client.getSla()).toMatchObject({ waiting: 2, overdue: 0, share_kept: null })
-  now = new Date('2026-11-21T12:31:04.999Z')
+  now = new Date('2026-11-21T12:35:04.999Z')
   expect(await curfew.client.getSla()).toMatchObject({ at_risk: { waiting: 2, overdue: 0 } })
-  now = new Date('2026-11-21T12:31:05.000Z')
+  now = new Date('2026-11-21T12:35:05.000Z')
   const late = await curfew.client.getSla()
   expect(late).toMatchObject({ overdue: 2, share_kept: 0, at_risk: { waiting: 0, overdue: 2 } })
   expect(late.error_budget).toEqual({ allowed: 0.002, spent: 2, left: -1.998, share_left: -999 })
@@ -152,7 +152,7 @@ describe('who asks', () => {
   })
 })
 
-test('minutes are forgotten before hours and days, and these not before their time', async () => {
+test('slots of five minutes are forgotten before hours and days, and these not before their time', async () => {
   await logouts(1, { minutesAgo: 3 * 24 * 60, mail: 10, wiki: 10 })
   await logouts(1, { minutesAgo: 60, mail: 10, wiki: 10 })
   await post()
@@ -160,7 +160,7 @@ test('minutes are forgotten before hours and days, and these not before their ti
   const deleteAll = async (before: Date) => {
     let deleted = 0
     for (let batch = 1; batch > 0; deleted += batch)
-      batch = await deleteSlaRollups(curfew.db, { minutesBefore: daysAgo(2), before, limit: 1 })
+      batch = await deleteSlaRollups(curfew.db, { slotsBefore: daysAgo(2), before, limit: 1 })
     return deleted
   }
   expect(await deleteAll(daysAgo(4))).toBe(2)

@@ -44,7 +44,10 @@ const figures = {
     description: 'Settled within the promise: acknowledged, superseded or lapsed.',
   }),
   broken: Type.Integer({ minimum: 0, description: 'Settled too late, or dead-lettered.' }),
-  overdue: Type.Integer({ minimum: 0, description: 'Not settled, and the promise is past: broken too.' }),
+  overdue: Type.Integer({
+    minimum: 0,
+    description: 'Not settled, and the promise is past, to five minutes: broken too.',
+  }),
   waiting: Type.Integer({ minimum: 0, description: 'Not settled, and there is time left: not decided.' }),
   share_kept: Type.Union([Type.Number(), Type.Null()], {
     description: 'Of what is decided, from 0 to 1; null where nothing is.',
@@ -95,7 +98,7 @@ export const Sla = Type.Object({
     },
     {
       description:
-        'How many times as fast as it may last the error budget is spent, over so long until now. Null: no traffic.',
+        'How many times as fast as it may last the error budget is spent, over so long until now, from a full five minutes on. Null: no traffic.',
     },
   ),
   at_risk: Type.Object(

@@ -1,7 +1,7 @@
 // Which rollups are to be read for a time. All times are milliseconds of the epoch, all spans of UTC.
 
-/** Lengths of the spans that deliveries are filed under, by when their event was accepted. */
-export const SLA_SPANS = { minute: 60_000, hour: 3_600_000, day: 86_400_000 } as const
+/** Lengths of the spans that deliveries are filed under, by when their event was accepted. The finest is called a slot. */
+export const SLA_SPANS = { slot: 300_000, hour: 3_600_000, day: 86_400_000 } as const
 export type SlaSpan = keyof typeof SLA_SPANS
 
 /** How far back burn rates look, in milliseconds, the shortest first. */
@@ -29,14 +29,14 @@ export interface SlaStretch {
   readonly past: boolean
 }
 
-/** Until when whatever was accepted is kept, broken or overdue; to the minute, as minutes are the finest that there is. */
+/** Until when whatever was accepted is kept, broken or overdue; to the slot. */
 function decidedUntil(nowMs: number, withinMs: number): number {
-  return spanStart('minute', nowMs - withinMs)
+  return spanStart('slot', nowMs - withinMs)
 }
 
 /**
  * The few rollups that say of a time how the promise stands: days, and hours at its ends; of the one hour in which what is
- * overdue meets what has time left, the minutes too.
+ * overdue meets what has time left, the slots too.
  *
  * @param range from and to the full hour. @param byHour no days, so that each hour can be told apart.
  */
@@ -51,7 +51,7 @@ export function stretchesOf(
     ...cut(fromMs, Math.min(toMs, hourMs), spans, { counted: true, past: true }),
     ...cut(Math.max(fromMs, hourMs), toMs, spans, { counted: true, past: false }),
     ...(fromMs <= hourMs && hourMs < toMs
-      ? cut(hourMs, decidedMs, ['minute'], { counted: false, past: true })
+      ? cut(hourMs, decidedMs, ['slot'], { counted: false, past: true })
       : []),
   ]
 }
@@ -64,12 +64,12 @@ export function burnStretches({
   nowMs: number
   withinMs: number
 }): ReadonlyMap<BurnWindow, readonly SlaStretch[]> {
-  const spans = ['hour', 'minute'] as const
+  const spans = ['hour', 'slot'] as const
   const decidedMs = decidedUntil(nowMs, withinMs)
   const parts = new Map<BurnWindow, readonly SlaStretch[]>()
-  let toMs = spanStart('minute', nowMs) + SLA_SPANS.minute
+  let toMs = spanStart('slot', nowMs) + SLA_SPANS.slot
   for (const [window, lengthMs] of Object.entries(BURN_WINDOWS) as [BurnWindow, number][]) {
-    const fromMs = spanStart('minute', nowMs - lengthMs)
+    const fromMs = spanStart('slot', nowMs - lengthMs)
     parts.set(window, [
       ...cut(fromMs, Math.min(toMs, decidedMs), spans, { counted: true, past: true }),
       ...cut(Math.max(fromMs, decidedMs), toMs, spans, { counted: true, past: false }),

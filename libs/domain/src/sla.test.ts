@@ -17,7 +17,7 @@ import { burnStretches, SLA_SPANS, type SlaStretch, spanStart, stretchesOf } fro
 // Goal: the promise means what it says; a budget is spent exactly when as much is broken as may be; and a time is read as
 // rollups that together are just that time. Method: properties, and the SRE Workbook's own figures for alerts.
 
-const { minute: MINUTE_MS, hour: HOUR_MS, day: DAY_MS } = SLA_SPANS
+const { slot: SLOT_MS, hour: HOUR_MS, day: DAY_MS } = SLA_SPANS
 const STATES = ['acknowledged', 'superseded', 'lapsed', 'dead_lettered'] as const
 
 test('a promise is kept to the millisecond, and never by giving up', () => {
@@ -125,7 +125,7 @@ describe('stretches', () => {
     expect(reachedMs).toBe(toMs)
   }
 
-  test('count every moment of a time once, and as overdue just what the promise is past for, to the minute', () => {
+  test('count every moment of a time once, and as overdue just what the promise is past for, to the slot', () => {
     fc.assert(
       fc.property(times, fc.boolean(), ({ nowMs, withinMs, agoHours, hours }, byHour) => {
         const fromMs = spanStart('hour', nowMs) - agoHours * HOUR_MS
@@ -136,16 +136,16 @@ describe('stretches', () => {
           fromMs,
           toMs,
         )
-        const decidedMs = Math.min(toMs, Math.max(fromMs, spanStart('minute', nowMs - withinMs)))
+        const decidedMs = Math.min(toMs, Math.max(fromMs, spanStart('slot', nowMs - withinMs)))
         expectWhole(
           stretches.filter(({ past }) => past),
           fromMs,
           decidedMs,
         )
         expect(stretches.some(({ span }) => byHour && span === 'day')).toBe(false)
-        // What is read of minutes is an hour at most.
+        // What is read of slots is an hour at most.
         for (const { span, ...stretch } of stretches)
-          if (span === 'minute') expect(stretch.toMs - stretch.fromMs).toBeLessThan(HOUR_MS)
+          if (span === 'slot') expect(stretch.toMs - stretch.fromMs).toBeLessThan(HOUR_MS)
       }),
     )
   })
@@ -155,15 +155,12 @@ describe('stretches', () => {
       fc.property(times, ({ nowMs, withinMs }) => {
         const parts = burnStretches({ nowMs, withinMs })
         const all = [...parts.values()].flat()
-        const [fromMs, toMs] = [
-          spanStart('minute', nowMs - 6 * HOUR_MS),
-          spanStart('minute', nowMs) + MINUTE_MS,
-        ]
+        const [fromMs, toMs] = [spanStart('slot', nowMs - 6 * HOUR_MS), spanStart('slot', nowMs) + SLOT_MS]
         expectWhole(all, fromMs, toMs)
-        expectWhole(parts.get('5m') ?? [], spanStart('minute', nowMs - 5 * MINUTE_MS), toMs)
+        expectWhole(parts.get('5m') ?? [], spanStart('slot', nowMs - 300_000), toMs)
         for (const { past, ...stretch } of all) {
           if (past) expect(stretch.toMs + withinMs).toBeLessThanOrEqual(nowMs)
-          else expect(stretch.fromMs + MINUTE_MS + withinMs).toBeGreaterThan(nowMs)
+          else expect(stretch.fromMs + SLOT_MS + withinMs).toBeGreaterThan(nowMs)
         }
       }),
     )

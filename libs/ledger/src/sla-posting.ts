@@ -24,11 +24,11 @@ interface Addition {
   readonly latencies: Map<number, number>
 }
 
-/** By binding, and the beginning of the minute. */
+/** By binding, and the beginning of the slot. */
 type Additions = Map<BindingId, Map<number, Addition>>
 
 /**
- * Files what was planned, and what was settled for the first time, under the minute, hour and day in which its event was
+ * Files what was planned, and what was settled for the first time, under the slot, hour and day in which its event was
  * accepted. What is not in the ledger any more is passed over. A poster: see `postJournal`, which lets one work at a time.
  */
 export async function postSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
@@ -39,7 +39,7 @@ export async function postSla(transaction: Queryable, entries: readonly JournalE
 }
 
 const PLANNED = `
-  select d.binding_id as "bindingId", date_bin('1 minute', e.accepted_at, timestamptz 'epoch') as minute,
+  select d.binding_id as "bindingId", date_bin('5 minutes', e.accepted_at, timestamptz 'epoch') as slot,
          count(*) as planned
     from unnest($1::uuid[]) as given(id)
     join deliveries d using (id)
@@ -53,13 +53,13 @@ async function addPlanned(
 ): Promise<void> {
   const ids = entries.flatMap((entry) => (entry.kind === 'planned' ? entry.deliveryIds : []))
   if (ids.length === 0) return
-  const { rows } = await transaction.query<{ bindingId: BindingId; minute: Date; planned: number }>({
+  const { rows } = await transaction.query<{ bindingId: BindingId; slot: Date; planned: number }>({
     name: 'sla_planned',
     text: PLANNED,
     values: [plainArray(ids)],
   })
-  for (const { bindingId, minute, planned } of rows)
-    additionTo(additions, bindingId, minute.getTime()).planned += planned
+  for (const { bindingId, slot, planned } of rows)
+    additionTo(additions, bindingId, slot.getTime()).planned += planned
 }
 
 const SETTLED = `
@@ -109,7 +109,7 @@ async function addSettled(
     const delivery = settled[place - 1]
     const withinMs = within.get(bindingId)
     if (delivery === undefined || withinMs === undefined) continue
-    const addition = additionTo(additions, bindingId, spanStart('minute', acceptedMs))
+    const addition = additionTo(additions, bindingId, spanStart('slot', acceptedMs))
     const elapsedMs = delivery.atMs - acceptedMs
     if (withinPromise(delivery.state, elapsedMs, { withinMs })) addition.kept += 1
     else addition.broken += 1
@@ -117,12 +117,12 @@ async function addSettled(
   }
 }
 
-function additionTo(additions: Additions, bindingId: BindingId, minuteMs: number): Addition {
+function additionTo(additions: Additions, bindingId: BindingId, slotMs: number): Addition {
   const known = additions.get(bindingId)
-  if (known !== undefined) return additionIn(known, minuteMs)
-  const minutes = new Map<number, Addition>()
-  additions.set(bindingId, minutes)
-  return additionIn(minutes, minuteMs)
+  if (known !== undefined) return additionIn(known, slotMs)
+  const slots = new Map<number, Addition>()
+  additions.set(bindingId, slots)
+  return additionIn(slots, slotMs)
 }
 
 function additionIn(spans: Map<number, Addition>, startMs: number): Addition {
@@ -147,15 +147,15 @@ interface Row extends Addition {
 /** The rollups of every span. Percentiles are of hours and days only. */
 function rowsOf(additions: Additions): readonly Row[] {
   const rows: Row[] = []
-  for (const [bindingId, minutes] of additions) {
+  for (const [bindingId, slots] of additions) {
     for (const span of Object.keys(SLA_SPANS) as SlaSpan[]) {
       const sums = new Map<number, Addition>()
-      for (const [minuteMs, { planned, kept, broken, latencies }] of minutes) {
-        const sum = additionIn(sums, spanStart(span, minuteMs))
+      for (const [slotMs, { planned, kept, broken, latencies }] of slots) {
+        const sum = additionIn(sums, spanStart(span, slotMs))
         sum.planned += planned
         sum.kept += kept
         sum.broken += broken
-        if (span !== 'minute') for (const [bucket, by] of latencies) count(sum.latencies, bucket, by)
+        if (span !== 'slot') for (const [bucket, by] of latencies) count(sum.latencies, bucket, by)
       }
       for (const [startMs, sum] of sums) rows.push({ span, bindingId, startMs, ...sum })
     }

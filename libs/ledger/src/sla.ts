@@ -45,35 +45,49 @@ export async function readPromises(
   return new Map(rows.map(({ clientId, withinMs, objective }) => [clientId, { withinMs, objective }]))
 }
 
-const COUNTS = `
-  coalesce(sum(r.planned) filter (where s.counted), 0)::bigint as planned,
-  coalesce(sum(r.kept) filter (where s.counted), 0)::bigint as kept,
-  coalesce(sum(r.broken) filter (where s.counted), 0)::bigint as broken,
-  coalesce(sum(greatest(r.planned - r.kept - r.broken, 0)) filter (where s.past), 0)::bigint as overdue,
-  coalesce(sum((1 - parties.objective) * (case when s.counted then r.kept + r.broken else 0 end
-    + case when s.past then greatest(r.planned - r.kept - r.broken, 0) else 0 end)), 0) as allowed`
-
 // Which rollups there are to read depends on the promise alone, so it is said once for each that there is.
-const ROLLUPS = `
-    from (${PARTIES}) parties
-    join unnest($3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::boolean[], $9::boolean[])
-      as s(within_ms, part, span, from_at, to_at, counted, past) using (within_ms)
-    join sla_rollups r
-      on r.span = s.span and r.binding_id = parties.binding_id and r.starts_at >= s.from_at and r.starts_at < s.to_at`
+const STRETCHES = `
+  from (${PARTIES}) parties
+  join unnest($3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::boolean[], $9::boolean[])
+    as s(within_ms, part, span, from_at, to_at, counted, past) using (within_ms)`
+
+const OF_STRETCH = `
+  from sla_rollups r
+ where r.span = s.span and r.binding_id = parties.binding_id and r.starts_at >= s.from_at and r.starts_at < s.to_at`
+
+// Summed up by stretch first: there are many rows to a stretch, and few stretches.
+const SUMS = `sum(planned) as planned, sum(kept) as kept, sum(broken) as broken,
+  sum(greatest(planned - kept - broken, 0)) as unsettled`
+
+const COUNTS = `
+  coalesce(sum(planned) filter (where counted), 0)::bigint as planned,
+  coalesce(sum(kept) filter (where counted), 0)::bigint as kept,
+  coalesce(sum(broken) filter (where counted), 0)::bigint as broken,
+  coalesce(sum(unsettled) filter (where past), 0)::bigint as overdue,
+  coalesce(sum((1 - objective) * (case when counted then kept + broken else 0 end
+    + case when past then unsettled else 0 end)::float8), 0) as allowed`
+
+const LATENCIES = `string_agg(latencies, ''::bytea) filter (where counted) as latencies`
 
 const READ_BY_PARTY = `
-  select parties.client_id as "group", ${COUNTS},
-         string_agg(r.latencies, ''::bytea) filter (where s.counted) as latencies
-    ${ROLLUPS}
-   group by 1 order by parties.client_id collate "C"`
+  select client_id as "group", ${COUNTS}, ${LATENCIES}
+  ${STRETCHES}
+  cross join lateral (select ${SUMS}, string_agg(latencies, ''::bytea) as latencies ${OF_STRETCH}) sums
+   group by client_id having sum(planned) > 0 order by client_id collate "C"`
 
 const READ_BY_HOUR = `
-  select (extract(epoch from date_bin('1 hour', r.starts_at, timestamptz 'epoch')) * 1000)::bigint as "group", ${COUNTS},
-         string_agg(r.latencies, ''::bytea) filter (where s.counted) as latencies
-    ${ROLLUPS}
-   group by 1 order by 1`
+  select (extract(epoch from hour) * 1000)::bigint as "group", ${COUNTS}, ${LATENCIES}
+  ${STRETCHES}
+  cross join lateral (
+    select date_bin('1 hour', starts_at, timestamptz 'epoch') as hour, ${SUMS}, string_agg(latencies, ''::bytea) as latencies
+    ${OF_STRETCH} group by 1) sums
+   group by hour order by hour`
 
-const READ_BY_PART = `select s.part as "group", ${COUNTS} ${ROLLUPS} group by 1`
+const READ_BY_PART = `
+  select part as "group", ${COUNTS}
+  ${STRETCHES}
+  cross join lateral (select ${SUMS} ${OF_STRETCH}) sums
+   group by part`
 
 /** How the promise stands with some of the deliveries. */
 export interface SlaFigures extends SlaCounts {
@@ -115,20 +129,23 @@ export interface SlaRequest {
   readonly nowMs: number
 }
 
-/** How the promise stands lately, by how far one looks back; and of all that is under way. */
+/** How the promise stands lately, by how far one looks back; and over the whole time that there is a budget for. */
 export interface SlaNow {
   readonly windows: Readonly<Record<BurnWindow, SlaCounts>>
   readonly all: SlaCounts
 }
 
-/** @param range the whole time that there is a budget for. */
+/** @param range the whole time that there is a budget for; null where that is known already. */
 export async function slaNow(
   db: Queryable,
   scope: SlaScope,
-  { promises, range, nowMs }: SlaRequest,
+  { promises, range, nowMs }: Omit<SlaRequest, 'range'> & { readonly range: SlaRequest['range'] | null },
 ): Promise<SlaNow> {
   const stretches = stretchesByPromise(promises, (withinMs) => [
-    ...stretchesOf(range, { nowMs, withinMs }).map((stretch) => ({ ...stretch, part: 'all' })),
+    ...(range === null ? [] : stretchesOf(range, { nowMs, withinMs })).map((stretch) => ({
+      ...stretch,
+      part: 'all',
+    })),
     ...[...burnStretches({ nowMs, withinMs })].flatMap(([part, parts]) =>
       parts.map((stretch) => ({ ...stretch, part })),
     ),
@@ -196,19 +213,19 @@ const DELETE_ROLLUPS = `
   delete from sla_rollups where ctid = any(array(
     select r.ctid
       from bindings b
-      cross join (values ('minute', $1::timestamptz), ('hour', $2), ('day', $2)) as kept(span, since)
+      cross join (values ('slot', $1::timestamptz), ('hour', $2), ('day', $2)) as kept(span, since)
       join sla_rollups r on r.span = kept.span and r.binding_id = b.id and r.starts_at < kept.since
      limit $3))`
 
 /** Deletes rollups that begin before they are kept for, one batch. @returns how many. */
 export async function deleteSlaRollups(
   db: Queryable,
-  { minutesBefore, before, limit }: { minutesBefore: Date; before: Date; limit: number },
+  { slotsBefore, before, limit }: { slotsBefore: Date; before: Date; limit: number },
 ): Promise<number> {
   const { rowCount } = await db.query({
     name: 'delete_sla_rollups',
     text: DELETE_ROLLUPS,
-    values: [minutesBefore, before, limit],
+    values: [slotsBefore, before, limit],
   })
   return rowCount ?? 0
 }

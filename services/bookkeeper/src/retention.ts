@@ -23,11 +23,7 @@ export interface RetentionDeps extends Retention {
     limit: number
   }) => Promise<Sweep>
   readonly deleteNotifications: (request: { before: Date; limit: number }) => Promise<number>
-  readonly deleteSlaRollups: (request: {
-    minutesBefore: Date
-    before: Date
-    limit: number
-  }) => Promise<number>
+  readonly deleteSlaRollups: (request: { slotsBefore: Date; before: Date; limit: number }) => Promise<number>
   readonly now: () => Date
   readonly log: Log
   /** Whether to leave the rest for another round. */
@@ -44,7 +40,7 @@ const SWEEP_BATCH = 500
 /** Rollups that are deleted at once: there is nothing to look at. */
 const ROLLUP_BATCH = 5_000
 /** A promise is of a day at most, and burn rates look back a few hours. */
-const SLA_MINUTES_DAYS = 2
+const SLA_SLOTS_DAYS = 2
 
 /** One round of retention: partitions for the days to come, and away with what is too old. */
 export async function retentionRound(deps: RetentionDeps): Promise<void> {
@@ -76,7 +72,7 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
   while (!stopped() && (await deps.deleteNotifications({ before, limit: SWEEP_BATCH })) === SWEEP_BATCH)
     await pause()
   const rollups = {
-    minutesBefore: daysAgo(SLA_MINUTES_DAYS),
+    slotsBefore: daysAgo(SLA_SLOTS_DAYS),
     before: daysAgo(deps.slaRetentionDays),
     limit: ROLLUP_BATCH,
   }

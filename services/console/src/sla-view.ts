@@ -6,6 +6,7 @@ import {
   latencyQuantile,
   mergeLatencies,
   NO_COUNTS,
+  type SlaCounts,
   type SlaPromise,
   shareKept,
   waitingOf,
@@ -50,7 +51,7 @@ export function figuresView(figures: SlaFigures) {
   }
 }
 
-export function burnView({ windows, all }: SlaNow): Pick<Sla, 'burn_rate' | 'at_risk'> {
+export function burnView(windows: SlaNow['windows'], all: SlaCounts): Pick<Sla, 'burn_rate' | 'at_risk'> {
   return {
     burn_rate: {
       '5m': rounded(burnRate(windows['5m'])),

@@ -56,7 +56,10 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
       const behindSince = await slaBehindSince(db)
       const hours = query.group_by === 'hour' ? await slaByHour(db, scope, asked) : null
       const parties = hours === null ? await slaByParty(db, scope, asked) : null
-      const lately = await slaNow(db, scope, { ...asked, range: budgeted(issuer, nowMs) })
+      const figures = sumOf(hours ?? parties)
+      const whole = budgeted(issuer, nowMs)
+      const isWhole = whole.fromMs === range.fromMs && whole.toMs === range.toMs
+      const { windows, all } = await slaNow(db, scope, { ...asked, range: isWhole ? null : whole })
       return {
         issuer: issuer.name,
         client_id: query.client_id ?? null,
@@ -67,8 +70,8 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
           ...promiseView(own ?? { withinMs: issuer.slaWithinMs, objective: issuer.slaObjective }),
           window_days: issuer.slaWindowDays,
         },
-        ...figuresView(sumOf(hours ?? parties)),
-        ...burnView(lately),
+        ...figuresView(figures),
+        ...burnView(windows, isWhole ? figures : all),
         ...(hours !== null && { groups: [...hours].map(hourView) }),
         ...(query.group_by === 'relying_party' &&
           parties !== null && {

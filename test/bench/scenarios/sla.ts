@@ -18,9 +18,8 @@ const PARTIES = 200
 const DAYS = 30
 /** Of each relying party. With 200 of them, ten million in all. */
 const PER_HOUR = Math.round(10_000_000 / PARTIES / DAYS / 24)
-/** Of the minutes that are kept, for how many there is a row. */
-const MINUTES_FILED = 1 - Math.exp(-PER_HOUR / 60)
-const MINUTE_DAYS = 2
+const PER_SLOT = Math.round(PER_HOUR / 12)
+const SLOT_DAYS = 2
 const BROKEN = 0.001
 /** So many that the rollups differ. */
 const SAMPLES = 64
@@ -93,24 +92,23 @@ async function timesOf(ask: () => Promise<unknown>): Promise<readonly number[]> 
 const FILL = `
   insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, latencies)
   select $1, b.id, at, $2::bigint, $2::bigint - broken, broken,
-         case when $1 = 'minute' then '' else decode(($6::text[])[1 + (random() * ($7::integer - 1))::integer], 'hex') end
+         case when $1 = 'slot' then '' else decode(($6::text[])[1 + (random() * ($7::integer - 1))::integer], 'hex') end
     from bindings b
-    cross join generate_series(date_trunc($1, $3::timestamptz, 'utc'), $4::timestamptz, ('1 ' || $1)::interval) as at
+    cross join generate_series(date_bin($8::interval, $3::timestamptz, timestamptz 'epoch'), $4::timestamptz, $8::interval) as at
     cross join lateral (select least($2::bigint, (random() * 2 * $2 * $5::float8)::bigint) as broken) of_it
-   where $1 <> 'minute' or random() < $8::float8
   on conflict do nothing`
 
 /** Rollups as the bookkeeper would have left them: the same relying parties, hour after hour. */
 async function fill({ db }: Stage): Promise<void> {
   const now = new Date()
   const daysAgo = (days: number) => new Date(now.getTime() - days * 86_400_000)
-  for (const [span, count, from] of [
-    ['minute', 1, daysAgo(MINUTE_DAYS)],
-    ['hour', PER_HOUR, daysAgo(DAYS)],
-    ['day', PER_HOUR * 24, daysAgo(DAYS)],
+  for (const [span, length, count, from] of [
+    ['slot', '5 minutes', PER_SLOT, daysAgo(SLOT_DAYS)],
+    ['hour', '1 hour', PER_HOUR, daysAgo(DAYS)],
+    ['day', '1 day', PER_HOUR * 24, daysAgo(DAYS)],
   ] as const) {
     const samples = Array.from({ length: SAMPLES }, () => sampleOf(count))
-    await db.query(FILL, [span, count, from, now, BROKEN, samples, SAMPLES, MINUTES_FILED])
+    await db.query(FILL, [span, count, from, now, BROKEN, samples, SAMPLES, length])
   }
   await db.query('analyze')
 }
