@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createKafkaEventLog, DEFAULT_TOPICS, QUARANTINE_REASON, topicName } from '@curfew/broker'
-import type { Lane } from '@curfew/domain'
+import type { LogLane } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterAll, describe, test } from 'vitest'
 import { openKafka } from '../../deploy/kafka/broker.ts'
@@ -32,7 +32,7 @@ function optionsFor(brokers: readonly string[], prefix: string) {
 }
 
 /** A real process, to be killed for real. */
-async function openVictim(options: ReturnType<typeof optionsFor>, lane: Lane): Promise<Victim> {
+async function openVictim(options: ReturnType<typeof optionsFor>, lane: LogLane): Promise<Victim> {
   const code = `
     const { createKafkaEventLog } = await import(${JSON.stringify(import.meta.resolve('@curfew/broker'))})
     const log = createKafkaEventLog(${JSON.stringify(options)})

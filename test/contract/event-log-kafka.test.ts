@@ -41,6 +41,7 @@ function openLog({ brokers, prefix = uniquePrefix(), partitions = 4, ...rest }: 
       replicationFactor: 1,
       interactive: lane,
       bulk: lane,
+      sessions: lane,
       quarantine: lane,
       deadLetters: lane,
       outcomes: lane,
@@ -488,6 +489,7 @@ describe('the settings of topics', () => {
   it('have names that others may rely on', () => {
     expect(topicName('interactive', DEFAULT_TOPICS)).toBe('logout.events')
     expect(topicName('bulk', DEFAULT_TOPICS)).toBe('logout.events.bulk')
+    expect(topicName('sessions', DEFAULT_TOPICS)).toBe('logout.sessions')
     expect(topicName('quarantine', DEFAULT_TOPICS)).toBe('logout.quarantine')
   })
 })

@@ -1,4 +1,4 @@
-import type { Lane } from '@curfew/domain'
+import type { LogLane } from '@curfew/domain'
 import { createMemoryLog } from '../support/memory-event-log.ts'
 import { type EventLogHarness, eventLogContract } from './event-log.contract.ts'
 
@@ -6,7 +6,7 @@ async function openHarness(): Promise<EventLogHarness> {
   const memory = createMemoryLog()
   return {
     open: async () => memory.open(),
-    async openVictim(lane: Lane) {
+    async openVictim(lane: LogLane) {
       const log = memory.open()
       const handed = Promise.withResolvers<string[]>()
       const options = { lane, batchSize: 20, batchesInFlight: 1, onError: handed.reject }

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import type { Lane } from '@curfew/domain'
+import type { LogLane } from '@curfew/domain'
 import { createDatabase, createPostgresEventLog, type Database } from '@curfew/ledger'
 import { createTestDatabase } from '../support/database.ts'
 import { openGate } from '../support/gate.ts'
@@ -20,7 +20,7 @@ async function openHarness(): Promise<EventLogHarness> {
       databases.push(db)
       return createPostgresEventLog({ db, url: gate.url, ...TIMES })
     },
-    async openVictim(lane: Lane) {
+    async openVictim(lane: LogLane) {
       const victim = await openVictim(own.url, lane)
       victims.push(victim)
       return victim
@@ -43,7 +43,7 @@ async function openHarness(): Promise<EventLogHarness> {
 }
 
 /** A real process, to be killed for real. */
-async function openVictim(url: string, lane: Lane): Promise<Victim> {
+async function openVictim(url: string, lane: LogLane): Promise<Victim> {
   const code = `
     const { createDatabase, createPostgresEventLog } = await import(${JSON.stringify(import.meta.resolve('@curfew/ledger'))})
     const url = ${JSON.stringify(url)}

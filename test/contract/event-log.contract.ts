@@ -3,7 +3,7 @@ import {
   type Consumer,
   type EventLog,
   EventLogUnavailableError,
-  type Lane,
+  type LogLane,
   type LogRecord,
   type Quarantined,
 } from '@curfew/domain'
@@ -26,7 +26,7 @@ export interface EventLogHarness {
   /** Opens the log as another process would, on the same records. The suite closes it. */
   open(): Promise<EventLog>
   /** Resolves when the victim was handed its first batch; something must lie in the lane. */
-  openVictim(lane: Lane): Promise<Victim>
+  openVictim(lane: LogLane): Promise<Victim>
   /** What was put into quarantine so far. */
   readQuarantine(): Promise<readonly { readonly value: string; readonly reason: string }[]>
   /** Makes the broker unreachable, and reachable again with all that it had. */
@@ -62,12 +62,12 @@ interface Watch {
 const text = ({ value }: { readonly value: Uint8Array }) => Buffer.from(value).toString()
 const KEYS = Array.from({ length: 24 }, (_, index) => `key-${index}`)
 
-function record(key: string, value: string, lane: Lane = 'interactive'): LogRecord {
+function record(key: string, value: string, lane: LogLane = 'interactive'): LogRecord {
   return { lane, key, value: Buffer.from(value), headers: { ce_id: value, ce_type: 'test' } }
 }
 
 /** `count` records for each key, each naming its key and its number. */
-function numbered(keys: readonly string[], from: number, count: number, lane?: Lane): LogRecord[] {
+function numbered(keys: readonly string[], from: number, count: number, lane?: LogLane): LogRecord[] {
   return Array.from({ length: count }, (_, n) =>
     keys.map((key) => record(key, `${key}#${from + n}`, lane)),
   ).flat()
@@ -120,7 +120,7 @@ export function eventLogContract(
     }
 
     interface Wish {
-      readonly lane?: Lane
+      readonly lane?: LogLane
       readonly batchSize?: number
       readonly batchesInFlight?: number
     }

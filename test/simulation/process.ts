@@ -96,6 +96,8 @@ export function createProcess(
     disableBinding: (id, gone) => call('disableBinding', () => ledger.disableBinding(id, gone)),
     findSessions: (questions) => call('findSessions', () => ledger.findSessions(questions)),
     planEvents: (request) => call('planEvents', () => ledger.planEvents(request)),
+    applySessions: (changes) => call('applySessions', () => ledger.applySessions(changes)),
+    oweLateLogouts: (sessions) => call('oweLateLogouts', () => ledger.oweLateLogouts(sessions)),
     claimDue: (request) => call('claimDue', () => ledger.claimDue(request)),
     settleDeliveries: (request) => call('settleDeliveries', () => ledger.settleDeliveries(request)),
     releaseDeliveries: (request) => call('releaseDeliveries', () => ledger.releaseDeliveries(request)),

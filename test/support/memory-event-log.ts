@@ -6,7 +6,7 @@ import {
   type Consumer,
   type EventLog,
   EventLogUnavailableError,
-  type Lane,
+  type LogLane,
   type Quarantined,
 } from '@curfew/domain'
 
@@ -35,7 +35,7 @@ export interface MemoryLog {
   readonly faults: MemoryLogFaults
   readonly quarantined: readonly Quarantined[]
   /** Records not committed yet. */
-  depth(lane: Lane): number
+  depth(lane: LogLane): number
   /** While it is away appends reject, nothing is handed out and nothing is committed. */
   setAway(away: boolean): void
   open(): MemoryEventLog
@@ -47,7 +47,7 @@ interface Partition {
   restsUntilTold: boolean
 }
 interface Member {
-  readonly lane: Lane
+  readonly lane: LogLane
   leaving: boolean
   work(): void
 }
@@ -60,7 +60,11 @@ export function createMemoryLog({
 }: MemoryLogOptions = {}): MemoryLog {
   const makeLane = () =>
     Array.from({ length: partitions }, (): Partition => ({ records: [], busy: false, restsUntilTold: false }))
-  const lanes: Record<Lane, readonly Partition[]> = { interactive: makeLane(), bulk: makeLane() }
+  const lanes: Record<LogLane, readonly Partition[]> = {
+    interactive: makeLane(),
+    bulk: makeLane(),
+    sessions: makeLane(),
+  }
   const members = new Set<Member>()
   const faults: MemoryLogFaults = {}
   const quarantined: Quarantined[] = []
@@ -70,9 +74,10 @@ export function createMemoryLog({
   const wake = () => {
     for (const member of members) member.work()
   }
-  const membersOf = (lane: Lane) => [...members].filter((member) => member.lane === lane && !member.leaving)
+  const membersOf = (lane: LogLane) =>
+    [...members].filter((member) => member.lane === lane && !member.leaving)
 
-  function partitionOf(lane: Lane, key: string): Partition {
+  function partitionOf(lane: LogLane, key: string): Partition {
     let sum = 0
     for (const byte of Buffer.from(key)) sum = (sum * 31 + byte) >>> 0
     const partition = lanes[lane][sum % partitions]

@@ -16,6 +16,7 @@ import {
   type OwedDelivery,
   type PlanBasis,
   type Session,
+  type SessionChanges,
   type SessionIndexUse,
   type Target,
   type WorkerId,
@@ -282,15 +283,17 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     digest: (text) => hash('sha256', text),
   })
 
+  function applySessions(changes: SessionChanges): void {
+    // From the first on, plans that were made without asking the index are refused.
+    if (sessions.rows.length === 0 && changes.starts.length > 0) revision += 1
+    sessions.apply(changes)
+  }
+
   return {
     events,
     deliveries,
     sessions: sessions.rows,
-    startSession(session) {
-      // From the first on, plans that were made without asking the index are refused.
-      if (sessions.rows.length === 0) revision += 1
-      sessions.start(session)
-    },
+    startSession: (session) => applySessions({ ends: [], starts: [session] }),
     get journalled() {
       return journal.length > 0
     },
@@ -353,6 +356,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     findSessions: async (questions) =>
       new Map(questions.map(({ event }) => [event.id, sessions.find(event)])),
     planEvents: async (request) => plan(request),
+    applySessions: async (changes) => applySessions(changes),
+    // What a start was late for is owed as it is applied.
+    oweLateLogouts: async () => 0,
     claimDue: async (request) => claim(request),
     async settleDeliveries({ batch, workerId, now }) {
       const seen = new Set<DeliveryId>()

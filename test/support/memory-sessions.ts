@@ -3,8 +3,10 @@ import {
   type EventId,
   type LiveSession,
   type LogoutEvent,
+  mergeStarts,
   type OwedDelivery,
   type Session,
+  type SessionChanges,
   type SessionIndexUse,
   type SessionStanding,
   standingOf,
@@ -13,7 +15,7 @@ import {
 
 /** A row of `sessions`, and what became of it. */
 export interface MemorySession {
-  readonly session: Session
+  session: Session
   /** When the index had it, by the clock of the ledger. */
   readonly knownAt: Date
   /** When it was forgotten; null while the index has it. */
@@ -44,8 +46,8 @@ export interface MemorySessions {
   /** All that the index ever had. */
   readonly rows: readonly MemorySession[]
   find(event: LogoutEvent): readonly LiveSession[]
-  /** Applies a start, and owes what was missed. */
-  start(session: Session): void
+  /** Applies ends and starts, and owes what was missed. */
+  apply(changes: SessionChanges): void
   /** Enters what was planned and settled. */
   post(lines: readonly JournalLine[]): void
 }
@@ -85,6 +87,24 @@ export function createMemorySessions({ now, sessionIndex, events, ...ledger }: S
   }
 
   const isOff = () => sessionIndex() === 'off'
+
+  function start(session: Session): void {
+    const earlier = known().find((row) => keyOf(row.session) === keyOf(session))
+    if (earlier !== undefined) earlier.session = mergeStarts(earlier.session, session)
+    const row: MemorySession = earlier ?? {
+      ...{ session, knownAt: now(), goneAt: null },
+      ...{ logoutEventId: null, orphanedAt: null },
+    }
+    if (earlier === undefined) rows.push(row)
+    if (isOff()) return
+    const covering = [...events.values()]
+      .map(({ event }) => event)
+      .filter(({ sub, sid }) => sub === session.sub || sid === session.sid)
+      .filter((event) => standing(row, event).kind !== 'untouched')
+      .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
+    settle(row, covering.slice(0, 1))
+  }
+
   return {
     rows,
     find: (event) =>
@@ -94,19 +114,14 @@ export function createMemorySessions({ now, sessionIndex, events, ...ledger }: S
         )
         .filter(({ session }) => session.expiresAt > now())
         .map(({ session }) => session),
-    start(session) {
-      const row: MemorySession = {
-        ...{ session, knownAt: now(), goneAt: null },
-        ...{ logoutEventId: null, orphanedAt: null },
+    apply({ ends, starts }) {
+      for (const { iss, sid, clientId } of ends) {
+        for (const row of known()) {
+          const meant = row.session.iss === iss && row.session.sid === sid
+          if (meant && (clientId === null || clientId === row.session.clientId)) row.goneAt = now()
+        }
       }
-      rows.push(row)
-      if (isOff()) return
-      const covering = [...events.values()]
-        .map(({ event }) => event)
-        .filter(({ sub, sid }) => sub === session.sub || sid === session.sid)
-        .filter((event) => standing(row, event).kind !== 'untouched')
-        .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
-      settle(row, covering.slice(0, 1))
+      for (const session of starts) start(session)
     },
     post(lines) {
       if (isOff()) return
@@ -120,4 +135,8 @@ export function createMemorySessions({ now, sessionIndex, events, ...ledger }: S
 
 function isLater(a: LogoutEvent, b: LogoutEvent): boolean {
   return a.occurredAt > b.occurredAt || (+a.occurredAt === +b.occurredAt && a.id > b.id)
+}
+
+function keyOf({ iss, sub, sid, clientId }: Session): string {
+  return JSON.stringify([iss, sub, sid, clientId])
 }

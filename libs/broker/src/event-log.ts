@@ -1,4 +1,4 @@
-import type { EventLog, Lane, LogRecord } from '@curfew/domain'
+import type { EventLog, LogLane, LogRecord } from '@curfew/domain'
 import type { ConnectionOptions } from './client.ts'
 import { createCluster } from './cluster.ts'
 import { createLaneConsumer } from './consumer.ts'
@@ -7,7 +7,7 @@ import { toMessage, toQuarantineMessage } from './records.ts'
 import { DEFAULT_TOPICS, type TopicsSettings, topicName } from './topics.ts'
 
 export interface KafkaEventLogOptions extends ConnectionOptions {
-  /** Consumers of one group share the records. Each lane has a group of its own: `groupId` and `groupId.bulk`. */
+  /** Consumers of one group share the records. Each lane has a group of its own: `groupId`, `groupId.bulk`, `groupId.sessions`. */
   readonly groupId: string
   /** Default: `DEFAULT_TOPICS`. */
   readonly topics?: TopicsSettings
@@ -64,7 +64,7 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
         },
         handle,
       ),
-    check: () => cluster.check(['interactive', 'bulk', 'quarantine']),
+    check: () => cluster.check(['interactive', 'bulk', 'sessions', 'quarantine']),
     close: async () => {
       await appender.close()
       await cluster.close()
@@ -72,6 +72,6 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
   }
 }
 
-function groupOf(lane: Lane, groupId: string): string {
+function groupOf(lane: LogLane, groupId: string): string {
   return lane === 'interactive' ? groupId : `${groupId}.${lane}`
 }

@@ -1,4 +1,4 @@
-import type { ConsumedRecord, Lane, LogRecord, Quarantined } from '@curfew/domain'
+import type { ConsumedRecord, LogLane, LogRecord, Quarantined } from '@curfew/domain'
 import type { IHeaders, KafkaMessage, Message } from 'kafkajs'
 
 /** Headers that quarantine adds to a record's own. */
@@ -20,7 +20,7 @@ export function toMessage({ key, value, headers }: Omit<LogRecord, 'lane'>): Mes
  */
 export function fromMessage(
   { key, value, headers, offset }: KafkaMessage,
-  { lane, topic, partition }: { lane: Lane; topic: string; partition: number },
+  { lane, topic, partition }: { lane: LogLane; topic: string; partition: number },
 ): ConsumedRecord {
   return {
     lane,

@@ -1,4 +1,4 @@
-import type { Lane } from '@curfew/domain'
+import type { LogLane } from '@curfew/domain'
 import kafkajs, { type Admin } from 'kafkajs'
 import type { KafkaLog } from './client.ts'
 
@@ -18,6 +18,7 @@ export interface TopicsSettings {
   readonly replicationFactor: number
   readonly interactive: TopicSettings
   readonly bulk: TopicSettings
+  readonly sessions: TopicSettings
   readonly quarantine: TopicSettings
   /** Word of dead letters, for those who listen. */
   readonly deadLetters: TopicSettings
@@ -36,6 +37,7 @@ export const DEFAULT_TOPICS: TopicsSettings = {
   replicationFactor: 3,
   interactive: { partitions: 12, retentionMs: 7 * DAY_MS },
   bulk: { partitions: 12, retentionMs: 7 * DAY_MS },
+  sessions: { partitions: 12, retentionMs: 7 * DAY_MS },
   quarantine: { partitions: 3, retentionMs: 30 * DAY_MS },
   deadLetters: { partitions: 3, retentionMs: 30 * DAY_MS },
   outcomes: { partitions: 12, retentionMs: 7 * DAY_MS },
@@ -46,13 +48,14 @@ const REPLICAS_FOR_TWO_IN_SYNC = 3
 /** More than the broker's default of 1 MiB, for a record of an event that itself may have 1 MiB. */
 const RECORD_BYTES_MAX = 2 * 1_048_576
 
-export type TopicKind = Lane | 'quarantine' | 'deadLetters' | 'outcomes'
+export type TopicKind = LogLane | 'quarantine' | 'deadLetters' | 'outcomes'
 
 /** The topic of a lane, of the records that could not be understood, of dead letters, or of outcomes. */
 export function topicName(kind: TopicKind, { prefix }: Pick<TopicsSettings, 'prefix'>): string {
   const names = {
     interactive: 'logout.events',
     bulk: 'logout.events.bulk',
+    sessions: 'logout.sessions',
     quarantine: 'logout.quarantine',
     deadLetters: 'logout.dead-letters',
     outcomes: 'logout.outcomes',
@@ -60,7 +63,14 @@ export function topicName(kind: TopicKind, { prefix }: Pick<TopicsSettings, 'pre
   return prefix + names[kind]
 }
 
-const KINDS: readonly TopicKind[] = ['interactive', 'bulk', 'quarantine', 'deadLetters', 'outcomes']
+const KINDS: readonly TopicKind[] = [
+  'interactive',
+  'bulk',
+  'sessions',
+  'quarantine',
+  'deadLetters',
+  'outcomes',
+]
 
 /**
  * Creates the topics that are missing and looks at the others. One that is not as it must be is reported at level

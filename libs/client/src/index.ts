@@ -74,6 +74,27 @@ export {
   RelyingPartySettings,
   Removed,
 } from './registry.ts'
+export {
+  decodeSessionRecord,
+  encodeSessionEnd,
+  encodeSessionStart,
+  SESSION_ENDED_TYPE,
+  SESSION_STARTED_TYPE,
+  type SessionStamp,
+} from './session-record.ts'
+export {
+  AcceptedSession,
+  AcceptedSessionEnd,
+  OrphanedSession,
+  OrphansQuery,
+  Session,
+  SessionAccepted,
+  SessionAcceptedOrRejected,
+  SessionEndQuery,
+  SessionInput,
+  SessionsQuery,
+  sessionsPath,
+} from './sessions.ts'
 export { Sla, SlaGroup, SlaQuery } from './sla.ts'
 export {
   type DeliveryFacts,

@@ -44,15 +44,23 @@ export function decodeLogoutEvent(
   const type = headers.ce_type
   if (type !== LOGOUT_EVENT_TYPE)
     return { unreadable: `ce_type is ${type ?? 'absent'}, not ${LOGOUT_EVENT_TYPE}` }
-  let parsed: unknown
+  const read = readJson(value, check)
+  return 'unreadable' in read ? read : fromAccepted(read.json as AcceptedLogoutEvent)
+}
+
+/** The JSON in a record's value, where `check` finds no fault in it. */
+export function readJson(
+  value: Uint8Array,
+  check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[],
+): { readonly json: unknown } | Unreadable {
+  let json: unknown
   try {
-    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(value))
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(value))
   } catch {
     return { unreadable: 'the value is not JSON in UTF-8' }
   }
-  const [fault] = check(parsed)
-  if (fault !== undefined) return { unreadable: `${fault.pointer || 'the value'} ${fault.detail}` }
-  return fromAccepted(parsed as AcceptedLogoutEvent)
+  const [fault] = check(json)
+  return fault === undefined ? { json } : { unreadable: `${fault.pointer || 'the value'} ${fault.detail}` }
 }
 
 function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {

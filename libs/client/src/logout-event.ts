@@ -13,6 +13,17 @@ export const IssuerUrl = Type.String({
 const printableAscii = (description: string) =>
   Type.String({ minLength: 1, maxLength: 255, pattern: '^[\\x20-\\x7e]+$', description })
 export const ClientIdText = printableAscii('OAuth 2.0 client identifier at this issuer.')
+// OIDC Core 2 says ASCII; directories behind real issuers say otherwise, and a refused logout is a session left open.
+const foreignText = (description: string) =>
+  Type.String({
+    minLength: 1,
+    maxLength: 255,
+    pattern: '^[^\\u0000-\\u001f\\u007f\\ud800-\\udfff]+$',
+    description,
+  })
+export const SubjectText = foreignText('The subject, as in ID tokens.')
+export const DeviceText = foreignText('Which device the session is on, in words or numbers of the IdP’s own.')
+export const SidText = printableAscii('The session, as in ID tokens. Unique within its issuer.')
 export const Instant = Type.String({
   maxLength: 40,
   pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})$',
@@ -26,14 +37,8 @@ export const Uuid = Type.String({
 const fields = {
   id: Uuid,
   iss: IssuerUrl,
-  // OIDC Core 2 says ASCII; directories behind real issuers say otherwise, and a refused logout is a session left open.
-  sub: Type.String({
-    minLength: 1,
-    maxLength: 255,
-    pattern: '^[^\\u0000-\\u001f\\u007f\\ud800-\\udfff]+$',
-    description: 'The subject, as in ID tokens.',
-  }),
-  sid: printableAscii('The session, as in ID tokens. Unique within its issuer.'),
+  sub: SubjectText,
+  sid: SidText,
   scope: Type.Union(
     [Type.Literal('session'), Type.Literal('subject'), Type.Literal('device'), Type.Literal('issuer')],
     {

@@ -1,8 +1,14 @@
 import type { Lane } from './logout-event.ts'
 
+/**
+ * A lane of the event log: those of logouts, and one for what IdPs say of sessions, so that a storm of logins never delays
+ * a logout.
+ */
+export type LogLane = Lane | 'sessions'
+
 /** One record on its way into the event log. */
 export interface LogRecord {
-  readonly lane: Lane
+  readonly lane: LogLane
   /** Records of one key are consumed in the order in which their appends were called. */
   readonly key: string
   readonly value: Uint8Array
@@ -28,7 +34,7 @@ export interface Quarantined {
 export type BatchHandler = (batch: readonly ConsumedRecord[]) => Promise<readonly Quarantined[]>
 
 export interface ConsumeOptions {
-  readonly lane: Lane
+  readonly lane: LogLane
   /** Most records in one batch. */
   readonly batchSize: number
   /** Most batches being handled at once in this consumer. Two batches at once never hold the same key. */

@@ -70,6 +70,7 @@ export type {
   ConsumeOptions,
   Consumer,
   EventLog,
+  LogLane,
   LogRecord,
   Quarantined,
 } from './event-log.ts'
@@ -151,7 +152,16 @@ export {
   QUICK_RETRIES_MS,
   type RetryPolicy,
 } from './retry.ts'
-export type { Session, SessionEnd, SessionIndexUse } from './session.ts'
+export {
+  mergeStarts,
+  netOf,
+  type Session,
+  type SessionChange,
+  type SessionChanges,
+  type SessionEnd,
+  type SessionIndexUse,
+  sessionLogKey,
+} from './session.ts'
 export {
   CLOCK_SKEW_MS,
   isPublished,

@@ -26,3 +26,57 @@ export interface SessionEnd {
  * sid, and the others are told all the same, for they may hold one. `complete`: only who is known to hold one is told.
  */
 export type SessionIndexUse = 'off' | 'partial' | 'complete'
+
+/** What an IdP said of a session. */
+export type SessionChange =
+  | { readonly kind: 'started'; readonly session: Session }
+  | { readonly kind: 'ended'; readonly end: SessionEnd }
+
+/** What a series of changes comes to. */
+export interface SessionChanges {
+  /** To be applied first. */
+  readonly ends: readonly SessionEnd[]
+  /** What began, or was posted again, after the last of its ends; each session of a client once. */
+  readonly starts: readonly Session[]
+}
+
+/** The event log's key of what is said about a session: its start and its end stay in order. */
+export function sessionLogKey({ iss, sid }: Pick<SessionEnd, 'iss' | 'sid'>): string {
+  return JSON.stringify([iss, sid])
+}
+
+/** A session that was posted again: it began when it was first said to, and ends when it was last said to. */
+export function mergeStarts(earlier: Session, again: Session): Session {
+  return {
+    ...again,
+    device: again.device ?? earlier.device,
+    startedAt: new Date(Math.min(earlier.startedAt.getTime(), again.startedAt.getTime())),
+    expiresAt: new Date(Math.max(earlier.expiresAt.getTime(), again.expiresAt.getTime())),
+  }
+}
+
+/** Changes in their order, as ends and then starts, which come to the same. */
+export function netOf(changes: readonly SessionChange[]): SessionChanges {
+  const ends = new Map<string, SessionEnd>()
+  // By session of the IdP, for it may end for all its clients at once.
+  const starts = new Map<string, Map<string, Session>>()
+  for (const change of changes) {
+    if (change.kind === 'started') {
+      const { session } = change
+      const key = sessionLogKey(session)
+      const ofSession = starts.get(key) ?? new Map<string, Session>()
+      const holder = JSON.stringify([session.clientId, session.sub])
+      const earlier = ofSession.get(holder)
+      ofSession.set(holder, earlier === undefined ? session : mergeStarts(earlier, session))
+      starts.set(key, ofSession)
+    } else {
+      const { end } = change
+      const ofSession = starts.get(sessionLogKey(end))
+      for (const [holder, { clientId }] of ofSession ?? []) {
+        if (end.clientId === null || end.clientId === clientId) ofSession?.delete(holder)
+      }
+      ends.set(JSON.stringify([end.iss, end.sid, end.clientId]), end)
+    }
+  }
+  return { ends: [...ends.values()], starts: [...starts.values()].flatMap((each) => [...each.values()]) }
+}

@@ -1,9 +1,20 @@
-import type { BindingId, DeliveryId, EventId, InFlightDelivery, LiveSession, WorkerId } from '@curfew/domain'
+import type {
+  BindingId,
+  DeliveryId,
+  EventId,
+  InFlightDelivery,
+  LiveSession,
+  Session,
+  SessionChanges,
+  WorkerId,
+} from '@curfew/domain'
+import { applySessions } from './apply-sessions.ts'
 import { noteBreakers } from './breakers.ts'
 import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
 import type { Database } from './database.ts'
 import { findSessions, type SessionQuestion } from './find-sessions.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
+import { oweLateLogouts } from './post-sessions.ts'
 import { disableBinding, type Registry, readRegistry, readRegistryRevision } from './registry.ts'
 import { bringForward, giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
 import { announceSettled } from './settled.ts'
@@ -20,6 +31,8 @@ export interface DeliveryLedger {
   disableBinding(id: BindingId, gone: { readonly uri: string; readonly reason: string }): Promise<void>
   findSessions(questions: readonly SessionQuestion[]): Promise<ReadonlyMap<EventId, readonly LiveSession[]>>
   planEvents(request: PlanRequest): Promise<PlanResult>
+  applySessions(changes: SessionChanges): Promise<void>
+  oweLateLogouts(sessions: readonly Session[]): Promise<number>
   claimDue(request: ClaimRequest): Promise<readonly InFlightDelivery[]>
   settleDeliveries(request: {
     batch: readonly Settled[]
@@ -63,6 +76,8 @@ export function createDeliveryLedger(db: Database): DeliveryLedger {
     disableBinding: (id, gone) => disableBinding(db, id, gone),
     findSessions: (questions) => findSessions(db, questions),
     planEvents: (request) => planEvents(db, request),
+    applySessions: (changes) => applySessions(db, changes),
+    oweLateLogouts: (sessions) => oweLateLogouts(db, sessions),
     claimDue: (request) => claimDue(db, request),
     settleDeliveries: (request) => settleDeliveries(db, request),
     releaseDeliveries: (request) => releaseDeliveries(db, request),

@@ -6,7 +6,7 @@ import {
   type ConsumeOptions,
   type Consumer,
   EventLogUnavailableError,
-  type Lane,
+  type LogLane,
 } from '@curfew/domain'
 import { createFloor, type Floor } from './event-log-floor.ts'
 import { asEventLogError, type LogRow, type LogSession, openLogSession } from './event-log-session.ts'
@@ -265,7 +265,7 @@ export function createPostgresConsumer(
   }
 }
 
-function toRecord(row: LogRow, lane: Lane): ConsumedRecord {
+function toRecord(row: LogRow, lane: LogLane): ConsumedRecord {
   return { lane, key: row.key, value: row.value, headers: row.headers, position: positionOf(row) }
 }
 

@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto'
-import { EventLogUnavailableError, type Lane } from '@curfew/domain'
+import { EventLogUnavailableError, type LogLane } from '@curfew/domain'
 import pg from 'pg'
 import { connectionOptions } from './database.ts'
 
@@ -43,7 +43,7 @@ export interface LogSession {
 
 export interface LogSessionOptions {
   readonly url: string
-  readonly lane: Lane
+  readonly lane: LogLane
   /** Silence after which PostgreSQL ends the session, in milliseconds. */
   readonly sessionTimeoutMs: number
   /** Told when records were appended. */
@@ -56,8 +56,16 @@ const RECORDS_CHANNEL = 'curfew_log_records'
 const MEMBERS_CHANNEL = 'curfew_log_members'
 
 // Advisory locks in the form of two numbers: the first says what for, the second which.
-const PARTITION_LOCK: Record<Lane, number> = { interactive: 1_129_664_001, bulk: 1_129_664_002 }
-const MEMBER_LOCK: Record<Lane, number> = { interactive: 1_129_664_101, bulk: 1_129_664_102 }
+const PARTITION_LOCK: Record<LogLane, number> = {
+  interactive: 1_129_664_001,
+  bulk: 1_129_664_002,
+  sessions: 1_129_664_003,
+}
+const MEMBER_LOCK: Record<LogLane, number> = {
+  interactive: 1_129_664_101,
+  bulk: 1_129_664_102,
+  sessions: 1_129_664_103,
+}
 
 const JOIN = 'select pg_advisory_lock($1::int, $2::int)'
 const READ_LOCKS = `

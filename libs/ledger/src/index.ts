@@ -6,6 +6,7 @@ export {
   openCredentialStore,
   revokeApiKey,
 } from './api-keys.ts'
+export { applySessions } from './apply-sessions.ts'
 export { type AuditRecord, type Change, listAudit } from './audit.ts'
 export { noticeBreakers } from './breakers.ts'
 export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
@@ -120,6 +121,12 @@ export {
 } from './replays.ts'
 export { type Sweep, type SweepPosition, sweepHistory } from './retention.ts'
 export { listSealed, replaceSealed, type SealedSecret } from './sealed.ts'
+export {
+  listSessionsOfSid,
+  listSessionsOfSubject,
+  type SessionPosition,
+  type SessionRecord,
+} from './sessions.ts'
 export {
   type AttemptRecord,
   bringForward,

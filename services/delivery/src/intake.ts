@@ -205,6 +205,6 @@ function isRefusal(error: unknown): boolean {
 }
 
 /** SQLSTATE classes 22 (data exception) and 23 (constraint violation): this row will never be taken. */
-function isDataFault(error: unknown): error is Error {
+export function isDataFault(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && /^2[23]/.test(String(error.code))
 }

@@ -30,6 +30,7 @@ import { createDispatcher } from './dispatcher.ts'
 import { createEncrypter } from './encrypter.ts'
 import { createIntake } from './intake.ts'
 import { createRegistryCache } from './registry-cache.ts'
+import { consumeSessions } from './session-intake.ts'
 import { createSettler } from './settler.ts'
 import { barred, limitsOf } from './shares.ts'
 import { createTlsIdentities } from './tls-identities.ts'
@@ -217,10 +218,18 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       intakeOf(lane),
     ),
   )
+  const sessions = consumeSessions({
+    eventLog,
+    ledger,
+    log,
+    metrics,
+    admit: () => dispatcher.waitForRoom(ROOM_WAIT_MS),
+    now,
+  })
   ready()
 
   await aborted(stopping)
-  await Promise.all([claiming, ...consumers.map((consumer) => consumer.stop())])
+  await Promise.all([claiming, ...[...consumers, sessions].map((consumer) => consumer.stop())])
   // What has not been started goes back with the worker's leave, below; what has been, ends.
   dispatcher.clear()
   await Promise.race([dispatcher.idle(), aborted(abandoning)])

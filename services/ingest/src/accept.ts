@@ -1,15 +1,6 @@
-import { type AcceptedLogoutEvent, fromAccepted, type LogoutEventInput, parseInstant } from '@curfew/client'
+import { type AcceptedLogoutEvent, fromAccepted, type LogoutEventInput } from '@curfew/client'
 import type { LogoutEvent } from '@curfew/domain'
-
-/** One fault of a posted event, and what to change. */
-export interface Fault {
-  /** JSON pointer to the member. */
-  readonly pointer: string
-  readonly detail: string
-}
-
-/** Most that `occurred_at` may lie ahead of our clock, in milliseconds. */
-const FUTURE_MS_MAX = 5 * 60_000
+import { type Fault, readPast } from './fault.ts'
 
 /**
  * Makes a logout event of what an IdP posted, with what it left out filled in; or says what to change. The members have
@@ -41,13 +32,10 @@ export function acceptEvent(
     fault('/device', `is for scope device, and the scope is ${scope}`)
   }
 
-  const occurredAt = input.occurred_at === undefined ? now : parseInstant(input.occurred_at)
-  if (occurredAt === null) fault('/occurred_at', 'is not a time that exists')
-  else if (occurredAt.getTime() > now.getTime() + FUTURE_MS_MAX) fault('/occurred_at', 'lies in the future')
-  // A year that PostgreSQL does not have would be accepted here and refused there, when nobody is left to tell.
-  else if (occurredAt.getTime() < 0) fault('/occurred_at', 'lies before 1970')
+  const occurredAt = input.occurred_at === undefined ? now : readPast(input.occurred_at, '/occurred_at', now)
+  if ('detail' in occurredAt) faults.push(occurredAt)
 
-  if (faults.length > 0 || scope === 'issuer' || occurredAt === null) return faults
+  if (faults.length > 0 || scope === 'issuer' || 'detail' in occurredAt) return faults
   // Where both times are equal the IdP gave none (`sameContent`); one that it gave within this very millisecond is no exception.
   const sameMs = input.occurred_at !== undefined && occurredAt.getTime() === now.getTime()
   const accepted: AcceptedLogoutEvent = {

@@ -1,32 +1,17 @@
 import { createHash } from 'node:crypto'
 import {
+  type Accepted,
   AcceptedOrRejected,
   encodeLogoutEvent,
   eventPath,
   LogoutEventInput,
-  type Problem,
   type Scope,
 } from '@curfew/client'
-import {
-  type EventLog,
-  EventLogUnavailableError,
-  type LogoutEvent,
-  type Reach,
-  sameContent,
-} from '@curfew/domain'
-import {
-  callerOf,
-  createBatcher,
-  createValidator,
-  type HttpServer,
-  ProblemError,
-  problemOf,
-  QueueFullError,
-  type RouteAccess,
-  traceparentOf,
-} from '@curfew/runtime'
+import { type EventLog, type LogoutEvent, sameContent } from '@curfew/domain'
+import { createValidator, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { acceptEvent, type Fault } from './accept.ts'
+import { acceptEvent } from './accept.ts'
+import { createPosting, ELEMENTS_MAX, type Element, foreignIssuer, invalidElement } from './posting.ts'
 import { createRecentIds } from './recent-ids.ts'
 
 export interface PostEventsDeps {
@@ -35,13 +20,14 @@ export interface PostEventsDeps {
   readonly newEventId: () => string
 }
 
-/** Most events in one array. */
-const EVENTS_MAX = 1_000
 const RECENT_IDS = 50_000
-const RETRY_AFTER_S = 2
+const ONE = 'logout event'
 
-/** One element of a post: the event it made, or why it made none. */
-type Element = { readonly event: LogoutEvent; readonly content: string } | { readonly problem: ProblemError }
+/** An event, and what it says. */
+interface Posted {
+  readonly event: LogoutEvent
+  readonly content: string
+}
 
 /**
  * `POST /v1/logout-events`: the one write of ingest is the append to the event log, and nothing is answered before it is
@@ -50,85 +36,45 @@ type Element = { readonly event: LogoutEvent; readonly content: string } | { rea
 export function registerPostEvents(server: HttpServer, { eventLog, now, newEventId }: PostEventsDeps): void {
   const check = createValidator(LogoutEventInput)
   const recent = createRecentIds(RECENT_IDS)
-  const appends = createBatcher<{ event: LogoutEvent; traceparent: string }, null>({
-    batchSize: EVENTS_MAX,
-    queueMax: 20_000,
-    async run(items) {
-      await eventLog.append(items.map(({ event, traceparent }) => encodeLogoutEvent(event, traceparent)))
-      return items.map(() => null)
+  const posting = createPosting<Posted, Accepted>({
+    eventLog,
+    one: ONE,
+    many: 'logout events',
+    examiner(reach) {
+      // The contents of the elements before.
+      const inRequest = new Map<string, string>()
+      return (value, prefix): Element<Posted> => {
+        const faults = check(value)
+        if (faults.length > 0) return { problem: invalidElement(ONE, faults, prefix) }
+        const event = acceptEvent(value as LogoutEventInput, { now: now(), newId: newEventId })
+        if (!('id' in event)) return { problem: invalidElement(ONE, event, prefix) }
+        const foreign = foreignIssuer(reach, event.iss, prefix)
+        if (foreign !== null) return { problem: foreign }
+        const content = createHash('sha256').update(sameContent(event)).digest('base64url')
+        const known = inRequest.get(event.id) ?? recent.find(event.id)
+        if (known !== undefined && known !== content) {
+          return {
+            problem: new ProblemError({
+              status: 409,
+              title: 'Id in use',
+              detail: `An event with id ${event.id} was accepted with another content. Give a new event a new id.`,
+              errors: [{ pointer: `${prefix}/id`, detail: 'is the id of another event' }],
+            }),
+          }
+        }
+        inRequest.set(event.id, content)
+        return { item: { event, content } }
+      }
     },
-  })
-
-  /** What an element comes to before the append. `inRequest`: the contents of the elements before it. */
-  function examine(
-    value: unknown,
-    prefix: string,
-    { inRequest, reach }: { inRequest: Map<string, string>; reach: Reach },
-  ): Element {
-    const invalid = (faults: readonly Fault[]) => ({
-      problem: new ProblemError({
-        status: 400,
-        title: 'Invalid logout event',
-        detail: 'The event was not accepted. Mend what errors names and post it again.',
-        errors: faults.map(({ pointer, detail }) => ({ pointer: prefix + pointer, detail })),
-      }),
-    })
-    const faults = check(value)
-    if (faults.length > 0) return invalid(faults)
-    const event = acceptEvent(value as LogoutEventInput, { now: now(), newId: newEventId })
-    if (!('id' in event)) return invalid(event)
-    if (reach.kind !== 'everything' && event.iss !== reach.iss) {
-      return {
-        problem: new ProblemError({
-          status: 403,
-          title: 'Not your issuer',
-          detail: `This credential is bound to ${reach.iss}. The event was not accepted.`,
-          errors: [
-            { pointer: `${prefix}/iss`, detail: 'is not the issuer that this credential is bound to' },
-          ],
-        }),
-      }
-    }
-    const content = createHash('sha256').update(sameContent(event)).digest('base64url')
-    const known = inRequest.get(event.id) ?? recent.find(event.id)
-    if (known !== undefined && known !== content) {
-      return {
-        problem: new ProblemError({
-          status: 409,
-          title: 'Id in use',
-          detail: `An event with id ${event.id} was accepted with another content. Give a new event a new id.`,
-          errors: [{ pointer: `${prefix}/id`, detail: 'is the id of another event' }],
-        }),
-      }
-    }
-    inRequest.set(event.id, content)
-    return { event, content }
-  }
-
-  async function append(elements: readonly Element[], traceparent: string): Promise<void> {
-    const events = elements.flatMap((element) => ('event' in element ? [element] : []))
-    try {
-      await appends.addAll(events.map(({ event }) => ({ event, traceparent })))
-    } catch (error) {
-      if (!(error instanceof EventLogUnavailableError || error instanceof QueueFullError)) throw error
-      throw new ProblemError(
-        {
-          status: 503,
-          title: 'Event log not available',
-          detail:
-            'The logout could not be made durable and was not accepted. Post it again, with the same id.',
-          headers: { 'retry-after': String(RETRY_AFTER_S) },
-        },
-        { cause: error },
-      )
-    }
-    for (const { event, content } of events) recent.add(event.id, content)
-  }
-
-  const accepted = (id: string) => ({
-    id,
-    status: 'accepted' as const,
-    links: { self: eventPath(id), receipt: `${eventPath(id)}/receipt` },
+    encode: ({ event }, traceparent) => encodeLogoutEvent(event, traceparent),
+    onAppended(posted) {
+      for (const { event, content } of posted) recent.add(event.id, content)
+    },
+    answer: ({ event: { id } }) => ({
+      id,
+      status: 'accepted',
+      links: { self: eventPath(id), receipt: `${eventPath(id)}/receipt` },
+    }),
   })
 
   server.post(
@@ -141,7 +87,7 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
         summary: 'Post a logout event, or an array of up to 1,000.',
         body: Type.Union([
           LogoutEventInput,
-          Type.Array(LogoutEventInput, { minItems: 1, maxItems: EVENTS_MAX }),
+          Type.Array(LogoutEventInput, { minItems: 1, maxItems: ELEMENTS_MAX }),
         ]),
         response: {
           202: Type.Union([AcceptedOrRejected, Type.Array(AcceptedOrRejected)]),
@@ -150,54 +96,8 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
       },
     },
     async (request, reply) => {
-      const body: unknown = request.body
-      const traceparent = traceparentOf(request)
-      const { reach } = callerOf(request)
-      if (reach.kind === 'clients') {
-        throw new ProblemError({
-          status: 403,
-          detail: 'Logouts are an issuer’s to assert; this credential is bound to clients of one.',
-        })
-      }
-      if (!Array.isArray(body)) {
-        const element = examine(body, '', { inRequest: new Map(), reach })
-        if ('problem' in element) throw element.problem
-        await append([element], traceparent)
-        return reply.code(202).send(accepted(element.event.id))
-      }
-      if (body.length === 0 || body.length > EVENTS_MAX) {
-        throw new ProblemError({
-          status: 400,
-          title: 'Invalid array',
-          detail: `An array must have 1 to ${EVENTS_MAX} events; this one has ${body.length}.`,
-          errors: [{ pointer: '', detail: `must have 1 to ${EVENTS_MAX} items` }],
-        })
-      }
-      const inRequest = new Map<string, string>()
-      const elements = body.map((value: unknown, index) => examine(value, `/${index}`, { inRequest, reach }))
-      const problems = elements.flatMap((element) => ('problem' in element ? [element.problem] : []))
-      if (problems.length === elements.length) throw allRejected(problems)
-      await append(elements, traceparent)
-      return reply
-        .code(problems.length > 0 ? 207 : 202)
-        .send(
-          elements.map((element) =>
-            'event' in element
-              ? accepted(element.event.id)
-              : { status: 'rejected' as const, problem: problemOf(element.problem, request) as Problem },
-          ),
-        )
+      const { status, body } = await posting.post(request)
+      return status === 207 ? reply.code(207).send(body) : reply.code(202).send(body)
     },
   )
-}
-
-/** One answer for all, with the status of each where that is the same. */
-function allRejected(problems: readonly ProblemError[]): ProblemError {
-  const statuses = new Set(problems.map(({ problem }) => problem.status))
-  return new ProblemError({
-    status: statuses.size === 1 ? (problems[0]?.problem.status ?? 400) : 400,
-    title: 'Invalid logout events',
-    detail: 'None of the events was accepted. Mend what errors names and post them again.',
-    errors: problems.flatMap(({ problem }) => problem.errors ?? []).slice(0, 50),
-  })
 }

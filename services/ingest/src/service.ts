@@ -6,6 +6,7 @@ import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
 import { registerPostEvents } from './post-events.ts'
+import { registerPostSessions } from './post-sessions.ts'
 import { createWaiters } from './waiters.ts'
 
 export { readIngestConfig } from './config.ts'
@@ -24,7 +25,7 @@ export interface IngestDeps {
   readonly waitPollMs?: number
 }
 
-/** Wires ingest: takes logout events in, and tells what became of them. Opens nothing, starts nothing. */
+/** Wires ingest: takes in what IdPs say, and tells what became of logouts. Opens nothing, starts nothing. */
 export function createIngest(deps: IngestDeps): readonly Service[] {
   const { server, eventLog, db, databaseUrl, log, metrics, waitPollMs = 1_000 } = deps
   const waiters = createWaiters({
@@ -34,18 +35,17 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
     pollMs: waitPollMs,
   })
   metrics.gauge('waiters', 'Requests that wait for an event to be settled.', () => waiters.count)
-  registerPostEvents(server, {
-    eventLog,
-    now: () => new Date(),
-    newEventId: () => uuidV7(new Date(), randomBytes(10)),
-  })
+  const now = () => new Date()
+  const newId = () => uuidV7(now(), randomBytes(10))
+  registerPostEvents(server, { eventLog, now, newEventId: newId })
+  registerPostSessions(server, { eventLog, now, newRecordId: newId })
   const reader = createEventReader(db)
   registerGetEvent(server, { waiters, reader })
   registerGetSummary(server, {
     waiters,
     reader,
     covering: (ids) => coveringDeliveries(db, ids),
-    now: () => new Date(),
+    now,
   })
   return [waiters.service]
 }

@@ -1,0 +1,139 @@
+import type { Issuer, SessionChanges } from '@curfew/domain'
+import { plainArray, textColumn } from './arrays.ts'
+import { type Database, withTransaction } from './database.ts'
+import { bumpRegistry, lockRegistry } from './registry.ts'
+
+// Both statements lock what they change in one order, rows of `sessions` before those of `session_ids`: so no two of them can
+// wait for each other, whoever else changes the same sessions at the time. Neither is prepared by name: planned anew for each
+// batch it knows how large the tables are, which grow from nothing to a hundred million rows.
+
+const FIND_ISSUERS = 'select id, iss from session_issuers where iss = any($1::text[])'
+
+const ADD_ISSUERS = `
+  insert into session_issuers (iss) select iss from unnest($1::text[]) as given(iss) order by iss
+  on conflict (iss) do nothing`
+
+// The second insert sorts what the first one returns, and so begins when that is done. It takes over what became of the row,
+// so that both tables say the same.
+const START = `
+  with started as (
+    insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at)
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[])
+        as given(issuer, sub, sid, client_id, device, started_at, expires_at)
+     order by issuer, sub, sid, client_id
+    on conflict (issuer, sub, sid, client_id) do update
+       set started_at = least(s.started_at, excluded.started_at),
+           expires_at = greatest(s.expires_at, excluded.expires_at),
+           device = coalesce(excluded.device, s.device)
+    returning issuer, sid, client_id, sub, started_at, expires_at
+  )
+  insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+  select issuer, sid, client_id, sub, started_at, expires_at from started order by issuer, sid, client_id, sub
+  on conflict (issuer, sid, client_id, sub) do update
+     set started_at = excluded.started_at, expires_at = excluded.expires_at`
+
+// The lateral lookups keep each session apart from the others: one index scan of one partition for each, never a join of whole
+// tables. Row by row in the order of what they are called for, so that is the order of the locks.
+const END = `
+  with given as (select * from unnest($1::int[], $2::text[], $3::text[]) as g(issuer, sid, client_id)),
+  found as (
+    select distinct i.issuer, i.sub, i.sid, i.client_id
+      from given g
+      cross join lateral (
+        select issuer, sub, sid, client_id from session_ids
+         where issuer = g.issuer and sid = g.sid and (g.client_id is null or client_id = g.client_id)
+        offset 0
+      ) i
+     order by 1, 2, 3, 4
+  ),
+  locked as (
+    select f.* from found f
+      cross join lateral (
+        select from sessions s
+         where s.issuer = f.issuer and s.sub = f.sub and s.sid = f.sid and s.client_id = f.client_id
+           for update
+      ) s
+  ),
+  ended as (
+    delete from sessions s using locked l
+     where s.issuer = l.issuer and s.sub = l.sub and s.sid = l.sid and s.client_id = l.client_id
+    returning s.issuer, s.sid, s.client_id, s.sub
+  ),
+  locked_ids as (
+    select e.* from (select * from ended order by issuer, sid, client_id, sub) e
+      cross join lateral (
+        select from session_ids i
+         where i.issuer = e.issuer and i.sid = e.sid and i.client_id = e.client_id and i.sub = e.sub
+           for update
+      ) i
+  )
+  delete from session_ids i using locked_ids l
+   where i.issuer = l.issuer and i.sid = l.sid and i.client_id = l.client_id and i.sub = l.sub`
+
+/**
+ * Applies what IdPs said of sessions, ends first; may be repeated. A session posted again began when it was first said to and
+ * ends when it was last said to; what is known of its logout stays. The first session of an issuer adds it to the index, which
+ * is a change of the registry; otherwise the registry's lock is left alone.
+ *
+ * @param changes as `netOf` gives them: each session of a client is started once.
+ */
+export async function applySessions(db: Database, { ends, starts }: SessionChanges): Promise<void> {
+  const issuers = await findIssuers(db, [...ends, ...starts])
+  const missing = new Set(starts.map(({ iss }) => iss).filter((iss) => !issuers.has(iss)))
+  if (missing.size > 0) {
+    await addIssuers(db, [...missing])
+    for (const [iss, id] of await findIssuers(db, starts)) issuers.set(iss, id)
+  }
+  const idOf = ({ iss }: { iss: Issuer }) => issuers.get(iss) ?? null
+  // Of an issuer without any session none can end.
+  const known = ends.filter((end) => idOf(end) !== null)
+  if (known.length > 0) {
+    await db.query({
+      text: END,
+      values: [
+        plainArray(known.map(idOf)),
+        known.map(({ sid }) => sid),
+        textColumn(known.map(({ clientId }) => clientId)),
+      ],
+    })
+  }
+  if (starts.length === 0) return
+  await db.query({
+    text: START,
+    values: [
+      plainArray(starts.map(idOf)),
+      starts.map(({ sub }) => sub),
+      starts.map(({ sid }) => sid),
+      starts.map(({ clientId }) => clientId),
+      textColumn(starts.map(({ device }) => device)),
+      plainArray(starts.map(({ startedAt }) => startedAt)),
+      plainArray(starts.map(({ expiresAt }) => expiresAt)),
+    ],
+  })
+}
+
+/** The index's own number of each of these issuers that it knows. */
+async function findIssuers(
+  db: Database,
+  sessions: readonly { readonly iss: Issuer }[],
+): Promise<Map<Issuer, number>> {
+  const { rows } = await db.query<{ id: number; iss: Issuer }>({
+    name: 'find_session_issuers',
+    text: FIND_ISSUERS,
+    values: [[...new Set(sessions.map(({ iss }) => iss))]],
+  })
+  return new Map(rows.map(({ id, iss }) => [iss, id]))
+}
+
+/** From now on the index speaks about these issuers. No plan is written that was made without knowing so. */
+async function addIssuers(db: Database, issuers: readonly Issuer[]): Promise<void> {
+  await withTransaction(db, async (transaction) => {
+    await lockRegistry(transaction)
+    const { rowCount } = await transaction.query({
+      name: 'add_session_issuers',
+      text: ADD_ISSUERS,
+      values: [issuers],
+    })
+    if ((rowCount ?? 0) > 0) await bumpRegistry(transaction)
+  })
+}

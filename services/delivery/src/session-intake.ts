@@ -1,0 +1,114 @@
+import { AcceptedSession, AcceptedSessionEnd, decodeSessionRecord } from '@curfew/client'
+import {
+  type BatchHandler,
+  type ConsumedRecord,
+  type Consumer,
+  type EventLog,
+  LedgerUnavailableError,
+  netOf,
+  type Quarantined,
+  type SessionChange,
+} from '@curfew/domain'
+import type { DeliveryLedger } from '@curfew/ledger'
+import { createValidator, type Log, type Metrics } from '@curfew/runtime'
+import { isDataFault } from './intake.ts'
+
+export interface SessionIntakeDeps {
+  readonly ledger: Pick<DeliveryLedger, 'applySessions' | 'oweLateLogouts'>
+  readonly log: Log
+  /** Resolves when the next batch may be applied: logouts come first. */
+  readonly admit: () => Promise<void>
+  /** Told how much was applied. */
+  readonly onApplied: (count: { readonly started: number; readonly ended: number }) => void
+  readonly now: () => Date
+}
+
+/** Changes applied at once, one batch at a time: a storm of logins must leave room for logouts. */
+const BATCH = 500
+
+/** Compiled once for a process, for it takes milliseconds. */
+const checks = { start: createValidator(AcceptedSession), end: createValidator(AcceptedSessionEnd) }
+
+/** One change of a batch, and the record it came in. */
+interface Incoming {
+  readonly change: SessionChange
+  readonly record: ConsumedRecord
+}
+
+/** Brings the session index up to what IdPs say: a batch of starts and ends at a time, in their order. */
+export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
+  const { ledger, log, admit, onApplied, now } = deps
+
+  async function apply(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+    const { ends, starts } = netOf(batch.map(({ change }) => change))
+    // What came too late is over: there is nothing left to log out of.
+    const current = starts.filter(({ expiresAt }) => expiresAt > now())
+    await ledger.applySessions({ ends, starts: current })
+    // A logout of theirs may have been planned before they were known.
+    const owed = await ledger.oweLateLogouts(current)
+    if (owed > 0) log.info({ event: 'logouts.late', deliveries: owed })
+    onApplied({ started: current.length, ended: ends.length })
+    return []
+  }
+
+  /** The batch as a whole, or, when PostgreSQL refuses something in it, each by itself: one that cannot be written must not hold up the rest. */
+  async function applyAround(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+    try {
+      return await apply(batch)
+    } catch (error) {
+      if (error instanceof LedgerUnavailableError || !isDataFault(error)) throw error
+      const [only, ...others] = batch
+      if (only !== undefined && others.length === 0)
+        return [{ record: only.record, reason: `the ledger refused it: ${error.message}` }]
+      const quarantined: Quarantined[] = []
+      for (const incoming of batch) quarantined.push(...(await applyAround([incoming])))
+      return quarantined
+    }
+  }
+
+  return async (records) => {
+    const unreadable: Quarantined[] = []
+    const changes: Incoming[] = []
+    for (const record of records) {
+      const change = decodeSessionRecord(record, checks)
+      if ('unreadable' in change) unreadable.push({ record, reason: change.unreadable })
+      else changes.push({ change, record })
+    }
+    if (changes.length > 0) await admit()
+    const quarantined = [...unreadable, ...(changes.length > 0 ? await applyAround(changes) : [])]
+    for (const { record, reason } of quarantined) {
+      log.error({ event: 'session.quarantined', position: record.position, reason })
+    }
+    return quarantined
+  }
+}
+
+export interface SessionConsumerDeps extends Omit<SessionIntakeDeps, 'onApplied'> {
+  readonly eventLog: Pick<EventLog, 'consume'>
+  readonly metrics: Metrics
+}
+
+/** Consumes the sessions' lane, beside those of logouts and in the way of neither. */
+export function consumeSessions({ eventLog, metrics, ...deps }: SessionConsumerDeps): Consumer {
+  const { log } = deps
+  const applied = metrics.counter(
+    'session_changes_applied_total',
+    'Starts and ends of sessions that the session index was told of, repetitions too.',
+    ['kind'],
+  )
+  return eventLog.consume(
+    {
+      lane: 'sessions',
+      batchSize: BATCH,
+      batchesInFlight: 1,
+      onError: (error) => log.warn({ event: 'event-log.consume-failed', lane: 'sessions', err: error }),
+    },
+    createSessionIntake({
+      ...deps,
+      onApplied({ started, ended }) {
+        applied.inc({ kind: 'started' }, started)
+        applied.inc({ kind: 'ended' }, ended)
+      },
+    }),
+  )
+}

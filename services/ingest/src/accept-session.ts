@@ -1,0 +1,40 @@
+import { parseInstant, type SessionInput } from '@curfew/client'
+import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
+import { type Fault, readPast } from './fault.ts'
+
+/** Most days that a session may last from now on: as long as browsers keep a cookie (RFC 6265bis section 5.5). */
+const DAYS_MAX = 400
+const DAY_MS = 86_400_000
+
+/**
+ * Makes a session of what an IdP posted, which starts now where it did not say when; or says what to change. One that is over
+ * already is a session like another here: it may have waited somewhere.
+ */
+export function acceptSession(input: SessionInput, now: Date): Session | readonly Fault[] {
+  const startedAt = input.started_at === undefined ? now : readPast(input.started_at, '/started_at', now)
+  const expiresAt = readEnd(input.expires_at, now)
+  const faults = [startedAt, expiresAt].filter((each) => 'detail' in each)
+  if ('detail' in startedAt || 'detail' in expiresAt) return faults
+  if (expiresAt <= startedAt) {
+    const start = input.started_at === undefined ? 'now, when it starts without started_at' : 'started_at'
+    return [{ pointer: '/expires_at', detail: `is not after ${start}` }]
+  }
+  return {
+    iss: input.iss as Issuer,
+    sub: input.sub as Subject,
+    sid: input.sid as Sid,
+    clientId: input.client_id as ClientId,
+    device: input.device ?? null,
+    startedAt,
+    expiresAt,
+  }
+}
+
+function readEnd(text: string, now: Date): Date | Fault {
+  const pointer = '/expires_at'
+  const instant = parseInstant(text)
+  if (instant === null) return { pointer, detail: 'is not a time that exists' }
+  if (instant.getTime() > now.getTime() + DAYS_MAX * DAY_MS)
+    return { pointer, detail: `lies more than ${DAYS_MAX} days ahead: post it again when it is extended` }
+  return instant
+}

@@ -1,0 +1,167 @@
+import type { Problem } from '@curfew/client'
+import { type EventLog, EventLogUnavailableError, type LogRecord, type Reach } from '@curfew/domain'
+import {
+  callerOf,
+  createBatcher,
+  ProblemError,
+  problemOf,
+  QueueFullError,
+  traceparentOf,
+} from '@curfew/runtime'
+import type { Fault } from './fault.ts'
+
+// What every post has in common: one element or an array of them, each examined by itself, and appended to the event log
+// before anything is answered.
+
+/** Most elements in one array. */
+export const ELEMENTS_MAX = 1_000
+const QUEUE_MAX = 20_000
+const RETRY_AFTER_S = 2
+
+/** One element of a post: what it made, or why it made nothing. */
+export type Element<Item> = { readonly item: Item } | { readonly problem: ProblemError }
+
+/** What a credential may post for, once it is known to be no client's. */
+type PosterReach = Exclude<Reach, { readonly kind: 'clients' }>
+
+export interface PostingOptions<Item, Answer> {
+  readonly eventLog: Pick<EventLog, 'append'>
+  /** What is posted, such as `logout event`, and many of them. */
+  readonly one: string
+  readonly many: string
+  /** Begins a request. @returns what examines its elements, in their order; `prefix` points to the element. */
+  examiner(reach: PosterReach): (value: unknown, prefix: string) => Element<Item>
+  encode(item: Item, traceparent: string): LogRecord
+  /** Told when items are durable. */
+  onAppended?(items: readonly Item[]): void
+  /** What an item is answered with. */
+  answer(item: Item): Answer
+}
+
+export interface Rejected {
+  readonly status: 'rejected'
+  readonly problem: Problem
+}
+
+type Answered<Answer> =
+  | { readonly status: 202; readonly body: Answer | (Answer | Rejected)[] }
+  | { readonly status: 207; readonly body: (Answer | Rejected)[] }
+
+type PostRequest = Parameters<typeof problemOf>[1]
+
+export interface Posting<Item, Answer> {
+  /** Takes the body of a request whole or, of an array, element by element. @throws {ProblemError} where nothing was accepted. */
+  post(request: PostRequest): Promise<Answered<Answer>>
+  /** Makes items durable. @throws a 503 problem where that cannot be. */
+  append(items: readonly Item[], traceparent: string): Promise<void>
+}
+
+/** One way of posting, over a batcher of its own: what comes at once is appended together. */
+export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer>): Posting<Item, Answer> {
+  const { eventLog, one, many, examiner, encode, onAppended, answer } = options
+  const appends = createBatcher<{ item: Item; traceparent: string }, null>({
+    batchSize: ELEMENTS_MAX,
+    queueMax: QUEUE_MAX,
+    async run(entries) {
+      await eventLog.append(entries.map(({ item, traceparent }) => encode(item, traceparent)))
+      return entries.map(() => null)
+    },
+  })
+
+  async function append(items: readonly Item[], traceparent: string): Promise<void> {
+    try {
+      await appends.addAll(items.map((item) => ({ item, traceparent })))
+    } catch (error) {
+      if (!(error instanceof EventLogUnavailableError || error instanceof QueueFullError)) throw error
+      throw new ProblemError(
+        {
+          status: 503,
+          title: 'Event log not available',
+          detail: `The ${one} could not be made durable and was not accepted. Send it again as it was.`,
+          headers: { 'retry-after': String(RETRY_AFTER_S) },
+        },
+        { cause: error },
+      )
+    }
+    onAppended?.(items)
+  }
+
+  async function post(request: PostRequest): Promise<Answered<Answer>> {
+    const { body } = request
+    const traceparent = traceparentOf(request)
+    const examine = examiner(posterReach(request, many))
+    if (!Array.isArray(body)) {
+      const element = examine(body, '')
+      if ('problem' in element) throw element.problem
+      await append([element.item], traceparent)
+      return { status: 202, body: answer(element.item) }
+    }
+    if (body.length === 0 || body.length > ELEMENTS_MAX) {
+      throw new ProblemError({
+        status: 400,
+        title: 'Invalid array',
+        detail: `An array must have 1 to ${ELEMENTS_MAX} ${many}; this one has ${body.length}.`,
+        errors: [{ pointer: '', detail: `must have 1 to ${ELEMENTS_MAX} items` }],
+      })
+    }
+    const elements = body.map((value: unknown, index) => examine(value, `/${index}`))
+    const problems = elements.flatMap((element) => ('problem' in element ? [element.problem] : []))
+    if (problems.length === elements.length) throw allRejected(problems, many)
+    await append(
+      elements.flatMap((element) => ('item' in element ? [element.item] : [])),
+      traceparent,
+    )
+    return {
+      status: problems.length > 0 ? 207 : 202,
+      body: elements.map((element) =>
+        'item' in element
+          ? answer(element.item)
+          : { status: 'rejected', problem: problemOf(element.problem, request) as Problem },
+      ),
+    }
+  }
+
+  return { post, append }
+}
+
+/** For whom a caller may post. @throws a 403 problem where it is bound to clients: what happens at an issuer is the issuer's to say. */
+export function posterReach(request: PostRequest, many: string): PosterReach {
+  const { reach } = callerOf(request)
+  if (reach.kind !== 'clients') return reach
+  throw new ProblemError({
+    status: 403,
+    detail: `${many.charAt(0).toUpperCase()}${many.slice(1)} are an issuer’s to assert; this credential is bound to clients of one.`,
+  })
+}
+
+/** A 403 where `iss` is another than a credential is bound to, else null. */
+export function foreignIssuer(reach: PosterReach, iss: string, prefix: string): ProblemError | null {
+  if (reach.kind === 'everything' || iss === reach.iss) return null
+  return new ProblemError({
+    status: 403,
+    title: 'Not your issuer',
+    detail: `This credential is bound to ${reach.iss}. Nothing of this was accepted.`,
+    errors: [{ pointer: `${prefix}/iss`, detail: 'is not the issuer that this credential is bound to' }],
+  })
+}
+
+/** A 400 for one element that cannot be taken. */
+export function invalidElement(one: string, faults: readonly Fault[], prefix: string): ProblemError {
+  return new ProblemError({
+    status: 400,
+    title: `Invalid ${one}`,
+    detail: `The ${one} was not accepted. Mend what errors names and post it again.`,
+    errors: faults.map(({ pointer, detail }) => ({ pointer: prefix + pointer, detail })),
+  })
+}
+
+/** One answer for all, with the status of each where that is the same. */
+function allRejected(problems: readonly ProblemError[], many: string): ProblemError {
+  const statuses = new Set(problems.map(({ problem }) => problem.status))
+  return new ProblemError({
+    status: statuses.size === 1 ? (problems[0]?.problem.status ?? 400) : 400,
+    title: `Invalid ${many}`,
+    detail: `None of the ${many} was accepted. Mend what errors names and post them again.`,
+    errors: problems.flatMap(({ problem }) => problem.errors ?? []).slice(0, 50),
+  })
+}

@@ -1,0 +1,160 @@
+import type { ClientId, Issuer, Session, SessionEnd, Sid, Subject } from '@curfew/domain'
+import { applySessions, listSessionsOfSid, listSessionsOfSubject, readRegistryRevision } from '@curfew/ledger'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+
+// Goal: the index says who holds which session, as the IdP said it last, however often it says so and whoever else does at
+// the time; and a lookup touches one partition, by an index, however large the rest is.
+
+const ISS = 'https://idp.example' as Issuer
+const HOUR_MS = 3_600_000
+const NOW = Date.now()
+const at = (hours: number) => new Date(NOW + hours * HOUR_MS)
+
+let database: TestDatabase
+beforeEach(async () => {
+  database = await createTestDatabase({ poolMax: 10 })
+})
+afterEach(() => database.drop())
+
+const session = (change: Partial<Record<keyof Session, unknown>> = {}): Session => ({
+  iss: ISS,
+  sub: 'alice' as Subject,
+  sid: 's1' as Sid,
+  clientId: 'mail' as ClientId,
+  device: null,
+  startedAt: at(-1),
+  expiresAt: at(8),
+  ...(change as Partial<Session>),
+})
+const end = (sid: string, clientId: string | null = null): SessionEnd => ({
+  iss: ISS,
+  sid: sid as Sid,
+  clientId: clientId as ClientId | null,
+})
+const apply = (starts: readonly Session[], ends: readonly SessionEnd[] = []) =>
+  applySessions(database.db, { starts, ends })
+const ALL = { iss: ISS, clientIds: null, after: null, limit: 100 }
+const ofSubject = (sub: string) => listSessionsOfSubject(database.db, { ...ALL, sub })
+const ofSid = (sid: string) => listSessionsOfSid(database.db, { ...ALL, sid })
+const named = (records: readonly { sid: string; clientId: string }[]) =>
+  records.map(({ sid, clientId }) => `${sid} ${clientId}`)
+
+/** Rows of either table that the other does not have just so. */
+async function disagreements(): Promise<number> {
+  const { rows } = await database.db.query<{ count: number }>(
+    `select count(*) from (select issuer, sub, sid, client_id, started_at, expires_at from sessions) s
+       full join (select issuer, sub, sid, client_id, started_at, expires_at from session_ids) i
+      using (issuer, sub, sid, client_id, started_at, expires_at)
+      where s is null or i is null`,
+  )
+  return rows[0]?.count ?? -1
+}
+
+describe('applying', () => {
+  test('what started is found by subject and by sid', async () => {
+    await apply([
+      session({ device: 'phone' }),
+      session({ clientId: 'wiki' }),
+      session({ sid: 's2' }),
+      session({ sub: 'bob' }),
+    ])
+    expect(named(await ofSubject('alice'))).toEqual(['s1 mail', 's1 wiki', 's2 mail'])
+    expect((await ofSid('s1')).map(({ clientId, sub }) => `${clientId} ${sub}`)).toEqual([
+      'mail alice',
+      'mail bob',
+      'wiki alice',
+    ])
+    const expected = { iss: ISS, sub: 'alice', sid: 's1', clientId: 'mail', device: 'phone' }
+    const times = { startedAt: at(-1), expiresAt: at(8), logoutEventId: null, orphanedAt: null }
+    expect((await ofSubject('alice'))[0]).toEqual({ ...expected, ...times })
+    expect((await ofSid('s1'))[0]).toEqual({ ...expected, ...times })
+    expect(await disagreements()).toBe(0)
+  })
+
+  test('posted again: it began when it first did and ends when it last does', async () => {
+    await apply([session({ device: 'phone' })])
+    await apply([session({ startedAt: at(-0.5), expiresAt: at(9) })])
+    await apply([session({ startedAt: at(-2), expiresAt: at(7) })])
+    expect(await ofSubject('alice')).toMatchObject([{ device: 'phone', startedAt: at(-2), expiresAt: at(9) }])
+    expect(await disagreements()).toBe(0)
+  })
+
+  test('posted again: what is known of its logout stays', async () => {
+    await apply([session()])
+    const event = '01938c2e-0000-7000-8000-000000000001'
+    await database.db.query('update sessions set logout_event_id = $1, orphaned_at = now()', [event])
+    await apply([session({ expiresAt: at(9) })])
+    expect(await ofSubject('alice')).toMatchObject([
+      { logoutEventId: event, orphanedAt: expect.any(Date), expiresAt: at(9) },
+    ])
+  })
+
+  test('what ended by itself is gone, of one client or of all', async () => {
+    const both = [session(), session({ clientId: 'wiki' })]
+    await apply([...both, session({ sid: 's2' })])
+    await apply([], [end('s1', 'mail')])
+    expect(named(await ofSubject('alice'))).toEqual(['s1 wiki', 's2 mail'])
+    await apply(both)
+    await apply([], [end('s1'), end('s1', 'mail'), end('nobody has it')])
+    expect(named(await ofSubject('alice'))).toEqual(['s2 mail'])
+    expect(await ofSid('s1')).toEqual([])
+    expect(await disagreements()).toBe(0)
+  })
+
+  test('an end comes before the starts of its batch', async () => {
+    await apply([session({ device: 'phone' })])
+    await apply([session()], [end('s1')])
+    expect(await ofSubject('alice')).toMatchObject([{ device: null }])
+  })
+
+  test('texts that are anything but plain arrive as they are', async () => {
+    const sub = '{"a",NULL}\\ é👩🏽‍🚀'
+    await apply([session({ sub, sid: 'NULL', clientId: '{}', device: '"' })])
+    expect(await ofSubject(sub)).toMatchObject([{ sub, sid: 'NULL', clientId: '{}', device: '"' }])
+  })
+
+  test('of an issuer that the index does not know nothing is found and nothing ends', async () => {
+    await apply([], [end('s1')])
+    expect(await ofSubject('alice')).toEqual([])
+    expect(await ofSid('s1')).toEqual([])
+  })
+
+  test('the first session of an issuer is a change of the registry; no other is, and none waits for its lock', async () => {
+    const before = await readRegistryRevision(database.db)
+    await Promise.all([apply([session()]), apply([session({ sid: 's2' })])])
+    expect(await readRegistryRevision(database.db)).toBe(before + 1)
+    await database.db.withConnection(async (other) => {
+      await other.query('begin')
+      await other.query('select from registry_revision for update')
+      await apply([session({ sid: 's3' })], [end('s1')])
+      await other.query('rollback')
+    })
+    expect(await readRegistryRevision(database.db)).toBe(before + 1)
+  })
+
+  test('batches at the same time, of the same sessions in any order, all come through', async () => {
+    const names = Array.from({ length: 40 }, (_, n) => n)
+    const sessions = names.map((n) => session({ sub: `user-${n % 7}`, sid: `s${n}`, clientId: `c${n % 3}` }))
+    await apply(sessions)
+    const shuffled = <Item>(items: readonly Item[], seed: number) =>
+      items.toSorted((a, b) => hash(JSON.stringify(a), seed) - hash(JSON.stringify(b), seed))
+    await Promise.all(
+      Array.from({ length: 60 }, (_, n) =>
+        apply(
+          shuffled(sessions, n).slice(0, 30),
+          shuffled(names, n)
+            .slice(0, 10)
+            .map((each) => end(`s${each}`)),
+        ),
+      ),
+    )
+    expect(await disagreements()).toBe(0)
+  })
+})
+
+function hash(text: string, seed: number): number {
+  let sum = seed
+  for (const char of text) sum = Math.imul(sum ^ (char.codePointAt(0) ?? 0), 0x01000193)
+  return sum
+}
