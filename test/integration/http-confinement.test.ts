@@ -1,6 +1,6 @@
 import type { Delivery } from '@curfew/client'
-import type { ClientId, DeliveryId, Issuer, IssuerName, Reach } from '@curfew/domain'
-import { type Database, postSla } from '@curfew/ledger'
+import type { ClientId, DeliveryId, Issuer, IssuerName, Reach, Session } from '@curfew/domain'
+import { applySessions, type Database, postSla } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, type Route } from '../support/curfew.ts'
 import { pileUp } from './dead-letters-support.ts'
@@ -184,6 +184,51 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     expect((await post('owner', own)).status).toBe(403)
   },
 
+  async 'POST /v1/sessions'() {
+    const post = (who: 'idp' | 'owner', body: unknown) => as(who, 'POST', '/v1/sessions', body)
+    const own = sessionOf(ISS, 'mail')
+    const others = sessionOf(OTHER_ISS, 'shop')
+    expect((await post('idp', own)).status).toBe(202)
+    expect(await post('idp', others)).toMatchObject({ status: 403, body: { errors: [{ pointer: '/iss' }] } })
+    const mixed = await post('idp', [own, others])
+    expect(mixed).toMatchObject({ status: 207, body: [{ status: 'accepted' }, { status: 'rejected' }] })
+    expect((await post('owner', own)).status).toBe(403)
+  },
+
+  async 'DELETE /v1/sessions'() {
+    const end = (who: 'idp' | 'owner', iss: string) =>
+      as(who, 'DELETE', `/v1/sessions?${new URLSearchParams({ iss, sid: 's1', client_id: 'mail' })}`)
+    expect((await end('idp', ISS)).status).toBe(202)
+    expect((await end('idp', OTHER_ISS)).status).toBe(403)
+    expect((await end('owner', ISS)).status).toBe(403)
+  },
+
+  async 'GET /v1/sessions'() {
+    await holdSessions()
+    const clients = async (who: 'idp' | 'owner', iss: string, by: object) => {
+      const { body } = await as(who, 'GET', `/v1/sessions?${new URLSearchParams({ iss, ...by })}`)
+      return body.items.map(({ client_id }: { client_id: string }) => client_id)
+    }
+    for (const by of [{ sub: 'carol' }, { sid: 's1' }]) {
+      expect(await clients('idp', ISS, by)).toEqual(['mail', 'wiki'])
+      expect(await clients('owner', ISS, by)).toEqual(['mail'])
+      for (const who of ['idp', 'owner'] as const) expect(await clients(who, OTHER_ISS, by)).toEqual([])
+    }
+  },
+
+  async 'GET /v1/sessions/orphans'() {
+    await holdSessions()
+    await curfew.db.query('update sessions set orphaned_at = now(), logout_event_id = gen_random_uuid()')
+    const clients = async (who: 'idp' | 'owner', query = '') => {
+      const { body } = await as(who, 'GET', `/v1/sessions/orphans${query}`)
+      return body.items.map(({ client_id }: { client_id: string }) => client_id).toSorted()
+    }
+    expect([await clients('idp'), await clients('owner')]).toEqual([['mail', 'wiki'], ['mail']])
+    expect(await clients('idp', '?issuer=other')).toEqual([])
+    expect(await clients('owner', '?client_id=wiki')).toEqual([])
+    expect(await clients('owner', '?issuer=other&client_id=mail')).toEqual([])
+  },
+
   async 'POST /v1/dead-letters/replay'() {
     const preview = async (who: 'idp' | 'owner', filter: object) =>
       (await as(who, 'POST', '/v1/dead-letters/replay', { filter, dry_run: true })).body.total
@@ -234,6 +279,26 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
 
   'GET /v1/replays/:id': () => replayIsConfined('GET'),
   'DELETE /v1/replays/:id': () => replayIsConfined('DELETE'),
+}
+
+const sessionOf = (iss: string, client_id: string) => ({
+  ...{ iss, sub: 'carol', sid: 's1', client_id },
+  expires_at: new Date(Date.now() + 3_600_000).toISOString(),
+})
+
+/** One session at mail and wiki of main, and at shop of the other issuer. */
+async function holdSessions(): Promise<void> {
+  const all = [sessionOf(ISS, 'mail'), sessionOf(ISS, 'wiki'), sessionOf(OTHER_ISS, 'shop')]
+  await applySessions(curfew.db, {
+    ends: [],
+    starts: all.map(
+      ({ client_id, expires_at, ...session }) =>
+        ({
+          ...{ ...session, clientId: client_id, device: null },
+          ...{ startedAt: new Date(), expiresAt: new Date(expires_at) },
+        }) as unknown as Session,
+    ),
+  })
 }
 
 async function replayIsConfined(method: 'GET' | 'DELETE'): Promise<void> {

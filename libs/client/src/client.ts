@@ -29,6 +29,14 @@ import type {
   RelyingPartyPatch,
   Removed,
 } from './registry.ts'
+import type {
+  OrphanedSession,
+  Session,
+  SessionAccepted,
+  SessionAcceptedOrRejected,
+  SessionEndQuery,
+  SessionInput,
+} from './sessions.ts'
 import type { Sla } from './sla.ts'
 import type { Webhook, WebhookDelivery, WebhookInput, WebhookTest } from './webhooks.ts'
 
@@ -97,6 +105,17 @@ export interface SlaFilter {
   readonly group_by?: 'relying_party' | 'hour'
 }
 
+/** Whose sessions: of a subject, or what clients have of one session. */
+export type SessionsFilter = PageFilter & { readonly iss: string } & (
+    | { readonly sub: string; readonly sid?: never }
+    | { readonly sid: string; readonly sub?: never }
+  )
+
+export interface OrphansFilter extends PageFilter {
+  readonly issuer?: string
+  readonly client_id?: string
+}
+
 /** Whether what a service needs answers. */
 export interface Readiness {
   /** Names of all that it needs. */
@@ -115,6 +134,13 @@ export interface Client {
   getLogoutEvent(id: string, options?: { readonly wait?: number }): Promise<LogoutEventStatus>
   /** The same for a person: how much is signed out, and what is left to do, in words. */
   getEventSummary(id: string, options?: { readonly wait?: number }): Promise<EventSummary>
+  postSession(session: SessionInput): Promise<SessionAccepted>
+  postSessions(sessions: readonly SessionInput[]): Promise<readonly SessionAcceptedOrRejected[]>
+  /** A session ended by itself, at one client or at all: nobody is told. */
+  endSession(end: SessionEndQuery): Promise<SessionAccepted>
+  listSessions(filter: SessionsFilter): Promise<Page<Session>>
+  /** Sessions whose logout came to nothing. */
+  listOrphans(filter?: OrphansFilter): Promise<Page<OrphanedSession>>
   listDeliveries(filter?: DeliveriesFilter): Promise<Page<Delivery>>
   getDelivery(id: string): Promise<DeliveryWithAttempts>
   listDeadLetters(filter?: DeadLettersFilter): Promise<Page<DeadLetter>>
@@ -232,6 +258,11 @@ export function createClient({ url, key }: ClientOptions): Client {
     postLogoutEvents: (events) => call('POST', '/v1/logout-events', events),
     getLogoutEvent: (id, { wait } = {}) => call('GET', eventPathOf(id, '', wait)),
     getEventSummary: (id, { wait } = {}) => call('GET', eventPathOf(id, '/summary', wait)),
+    postSession: (session) => call('POST', '/v1/sessions', session),
+    postSessions: (sessions) => call('POST', '/v1/sessions', sessions),
+    endSession: (end) => call('DELETE', `/v1/sessions?${query(end)}`),
+    listSessions: (filter) => call('GET', `/v1/sessions?${query(filter)}`),
+    listOrphans: (filter = {}) => call('GET', `/v1/sessions/orphans?${query(filter)}`),
     listDeliveries: (filter = {}) => call('GET', `/v1/deliveries?${query(filter)}`),
     getDelivery: (id) => call('GET', `/v1/deliveries/${encodeURIComponent(id)}`),
     listDeadLetters: (filter = {}) => call('GET', `/v1/dead-letters?${query(filter)}`),
@@ -322,7 +353,14 @@ function readReadiness(text: string, status: number): Pick<Readiness, 'away' | '
 }
 
 function query(
-  filter: Readonly<Record<string, unknown>> | DeliveriesFilter | DeadLettersFilter | PageFilter | SlaFilter,
+  filter:
+    | Readonly<Record<string, unknown>>
+    | DeliveriesFilter
+    | DeadLettersFilter
+    | SessionsFilter
+    | OrphansFilter
+    | PageFilter
+    | SlaFilter,
 ): string {
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(filter)) {

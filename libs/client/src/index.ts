@@ -21,8 +21,10 @@ export {
   type ClientOptions,
   createClient,
   type DeadLettersFilter,
+  type OrphansFilter,
   type Page,
   type Readiness,
+  type SessionsFilter,
   type SlaFilter,
 } from './client.ts'
 export { clientIdIn } from './client-id.ts'

@@ -10,6 +10,7 @@ export const NOTIFICATION_TYPES = [
   'delivery.dead_lettered',
   'key.expiring',
   'sla.budget_burning',
+  'session.orphaned',
 ] as const
 
 const types = Type.Array(Type.Union(NOTIFICATION_TYPES.map((type) => Type.Literal(type))), {

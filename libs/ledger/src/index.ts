@@ -122,6 +122,18 @@ export {
 export { type Sweep, type SweepPosition, sweepHistory } from './retention.ts'
 export { listSealed, replaceSealed, type SealedSecret } from './sealed.ts'
 export {
+  expireSessions,
+  listSessionPartitions,
+  type SessionPartition,
+} from './session-expiry.ts'
+export {
+  countOrphans,
+  listOrphans,
+  noticeOrphans,
+  type OrphanPosition,
+  type OrphanRecord,
+} from './session-orphans.ts'
+export {
   listSessionsOfSid,
   listSessionsOfSubject,
   type SessionPosition,

@@ -10,6 +10,7 @@ const LOCKS = {
   keyExpiry: 4_872_364_197,
   journal: 4_872_364_198,
   burns: 4_872_364_199,
+  orphans: 4_872_364_200,
 } as const
 
 const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'

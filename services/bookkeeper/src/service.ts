@@ -28,6 +28,7 @@ import { type Chore, repeatUntil } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
 import { rotationRound } from './rotation.ts'
+import { createSessionChores } from './sessions.ts'
 import { createSlaChore } from './sla.ts'
 
 export { readBookkeeperConfig, readRetention } from './config.ts'
@@ -179,5 +180,7 @@ function choresOf(
       return (await postJournal(db, { limit: JOURNAL_BATCH, posters })) === JOURNAL_BATCH
     },
   }
-  return [replays, forgetting, rotating, announcing, posting, createSlaChore({ db, now, log, metrics })]
+  const burning = createSlaChore({ db, now, log, metrics })
+  const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
+  return [replays, forgetting, rotating, announcing, posting, burning, ...sessions]
 }

@@ -9,6 +9,7 @@ import { doctor } from './doctor.ts'
 import { events } from './events.ts'
 import { keys } from './keys.ts'
 import { rp } from './rp.ts'
+import { sessions } from './sessions.ts'
 import { sla } from './sla.ts'
 import { usage, usageHint } from './usage.ts'
 import { webhooks } from './webhooks.ts'
@@ -55,6 +56,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   doctor,
   rp,
   sla,
+  sessions,
   webhooks,
 }
 

@@ -67,6 +67,12 @@ const PARTS: Readonly<Record<string, string>> = {
                 --issuer NAME     of this one only
                 exit status 0: all is well
 `,
+  sessions: `  sessions list     who holds which session, as far as the IdP has posted it
+                    --iss ISS --sub SUB, or --iss ISS --sid SID
+  sessions orphans  sessions that ought to be over: their logout came to nothing
+                    --issuer NAME --client CLIENT_ID
+                    both: --limit N
+`,
   'api-keys': `  api-keys list       who may call
   api-keys create     a new key, shown this once
                 --name NAME --scope SCOPE (may be repeated)

@@ -23,6 +23,7 @@ import { registerKeysCheck } from './keys-check.ts'
 import { registerProbes } from './probe.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
+import { registerSessions } from './sessions.ts'
 import { registerSla } from './sla.ts'
 import { registerWebhooks } from './webhooks.ts'
 
@@ -62,6 +63,7 @@ export function createConsole(deps: ConsoleDeps): void {
   registerProbes(server, { db, keyring, clientKeys, client, targetFault })
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })
+  registerSessions(server, { db })
   registerReplays(server, { db, newReplayId: newId })
   registerWebhooks(server, {
     db,

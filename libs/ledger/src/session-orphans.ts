@@ -1,0 +1,231 @@
+import { type DeliveryState, deliveryIdRange } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
+import { type Database, withTransaction } from './database.ts'
+import { tryLock } from './locks.ts'
+import type { SessionRecord } from './sessions.ts'
+
+// Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.
+
+/** One of them. */
+export interface OrphanRecord extends Omit<SessionRecord, 'logoutEventId' | 'orphanedAt'> {
+  /** Short name of the issuer; null where none is registered with this `iss`. */
+  readonly issuer: string | null
+  readonly orphanedAt: Date
+  readonly eventId: string
+  /** Whether the ledger still has the event. */
+  readonly eventKept: boolean
+  /** What was owed to the client for it; null where nothing was, or it is no longer kept. */
+  readonly delivery: {
+    readonly id: string
+    readonly state: DeliveryState
+    readonly deadLetterReason: string | null
+  } | null
+  readonly position: OrphanPosition
+}
+
+/** Where one stands in the list: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and whose it is. */
+export interface OrphanPosition {
+  readonly micros: number
+  readonly issuer: number
+  readonly sub: string
+  readonly sid: string
+  readonly clientId: string
+}
+
+const LIST_ORPHANS = `
+  select n.iss, i.name as issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
+         s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId",
+         e.id is not null as "eventKept", s.issuer as number,
+         (extract(epoch from s.orphaned_at) * 1000000)::bigint as micros
+    from sessions s
+    join session_issuers n on n.id = s.issuer
+    left join issuers i on i.iss = n.iss and i.deleted_at is null
+    left join events e on e.id = s.logout_event_id
+   where s.orphaned_at is not null and s.expires_at > now()
+     and ($1::text is null or i.name = $1)
+     and ($2::text[] is null or s.client_id = any($2))
+     and ($3::bigint is null or (s.orphaned_at, s.issuer, s.sub, s.sid, s.client_id)
+          < (timestamptz 'epoch' + $3::bigint * interval '1 microsecond', $4::int, $5::text, $6::text, $7::text))
+   order by s.orphaned_at desc, s.issuer desc, s.sub desc, s.sid desc, s.client_id desc limit $8`
+
+// What was owed for these events to these clients, whichever session it names: one range of ids for each event.
+const OWED = `
+  select d.id, d.event_id as "eventId", d.sid, d.state, d.dead_letter_reason as "deadLetterReason",
+         p.client_id as "clientId"
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked(id, low, high)
+    join deliveries d on d.id between asked.low and asked.high and d.event_id = asked.id
+    join bindings b on b.id = d.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+   where p.client_id = any($4::text[])`
+
+type OrphanRow = Omit<OrphanRecord, 'delivery' | 'position'> & {
+  readonly number: number
+  readonly micros: number
+}
+
+interface OwedRow extends NonNullable<OrphanRecord['delivery']> {
+  readonly eventId: string
+  readonly sid: string | null
+  readonly clientId: string
+}
+
+/** Orphans that have not expired, the latest first, each with what became of its logout and where the page after it begins. */
+export async function listOrphans(
+  db: Database,
+  {
+    issuer,
+    clientIds,
+    before,
+    limit,
+  }: {
+    /** Short name; null does not narrow. */
+    issuer: string | null
+    /** Any of these; null does not narrow. */
+    clientIds: readonly string[] | null
+    before: OrphanPosition | null
+    limit: number
+  },
+): Promise<readonly OrphanRecord[]> {
+  // Not prepared by name: a plan that is good for one set of filters is bad for another.
+  const { rows } = await db.query<OrphanRow>({
+    text: LIST_ORPHANS,
+    values: [
+      ...[issuer, clientIds, before?.micros ?? null, before?.issuer ?? null],
+      ...[before?.sub ?? null, before?.sid ?? null, before?.clientId ?? null, limit],
+    ],
+  })
+  const owed = await listOwed(db, rows)
+  return rows.map(({ number, micros, ...row }) => ({
+    ...row,
+    delivery: owedFor(row, owed.get(row.eventId) ?? []),
+    position: { micros, issuer: number, sub: row.sub, sid: row.sid, clientId: row.clientId },
+  }))
+}
+
+async function listOwed(
+  db: Database,
+  orphans: readonly OrphanRow[],
+): Promise<ReadonlyMap<string, readonly OwedRow[]>> {
+  const ids = [...new Set(orphans.map(({ eventId }) => eventId))]
+  if (ids.length === 0) return new Map()
+  const ranges = ids.map(deliveryIdRange)
+  const { rows } = await db.query<OwedRow>({
+    text: OWED,
+    values: [
+      plainArray(ids),
+      plainArray(ranges.map(([low]) => low)),
+      plainArray(ranges.map(([, high]) => high)),
+      [...new Set(orphans.map(({ clientId }) => clientId))],
+    ],
+  })
+  return Map.groupBy(rows, ({ eventId }) => eventId)
+}
+
+/** Of several endpoints: the one that came to nothing. */
+const WORST_FIRST: readonly DeliveryState[] = [
+  'dead_lettered',
+  'lapsed',
+  'pending',
+  'in_flight',
+  'superseded',
+  'acknowledged',
+]
+
+function owedFor(
+  { clientId, sid }: Pick<OrphanRow, 'clientId' | 'sid'>,
+  owed: readonly OwedRow[],
+): OrphanRecord['delivery'] {
+  const own = owed.filter((each) => each.clientId === clientId && (each.sid === null || each.sid === sid))
+  const [worst] = own.toSorted((a, b) => WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state))
+  return worst === undefined
+    ? null
+    : { id: worst.id, state: worst.state, deadLetterReason: worst.deadLetterReason }
+}
+
+const COUNT_ORPHANS = `
+  select coalesce(i.name, n.iss) as issuer, counted.count
+    from (
+      select issuer, count(*) as count from sessions
+       where orphaned_at is not null and expires_at > now() group by issuer
+    ) counted
+    join session_issuers n on n.id = counted.issuer
+    left join issuers i on i.iss = n.iss and i.deleted_at is null`
+
+/** How many there are now, by the short name of the issuer, or its `iss` where it is not registered. Issuers without any are left out. */
+export async function countOrphans(db: Database): Promise<ReadonlyMap<string, number>> {
+  const { rows } = await db.query<{ issuer: string; count: number }>({
+    name: 'count_orphans',
+    text: COUNT_ORPHANS,
+  })
+  return new Map(rows.map(({ issuer, count }) => [issuer, count]))
+}
+
+/** Clients that a notification names, of all that it is about. */
+const CLIENTS_IN_NOTIFICATION = 5
+
+// What is locked by somebody is just being changed, perhaps to be orphaned no more: it is looked at again the next time.
+const NOTICE_ORPHANS = `
+  with told as (
+    update sessions s set orphan_told_at = s.orphaned_at
+      from (
+        select issuer, sub, sid, client_id from sessions
+         where orphaned_at is not null and orphan_told_at is distinct from orphaned_at
+         order by orphaned_at limit $1
+           for update skip locked
+      ) untold
+     where s.issuer = untold.issuer and s.sub = untold.sub and s.sid = untold.sid and s.client_id = untold.client_id
+    returning s.issuer, s.client_id, s.orphaned_at as at
+  ),
+  fresh as (
+    select n.iss, i.name as issuer, count(*) as count, min(t.at) as oldest, max(t.at) as newest,
+           (array_agg(distinct t.client_id))[1:${CLIENTS_IN_NOTIFICATION}] as client_ids
+      from told t
+      join session_issuers n on n.id = t.issuer
+      left join issuers i on i.iss = n.iss and i.deleted_at is null
+     group by n.iss, i.name
+  ),
+  added as (
+    update notifications n
+       set data = n.data || jsonb_build_object(
+             'count', (n.data ->> 'count')::bigint + f.count,
+             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
+             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
+             'client_ids', (
+               select to_jsonb((array_agg(distinct c))[1:${CLIENTS_IN_NOTIFICATION}])
+                 from jsonb_array_elements_text(n.data -> 'client_ids' || to_jsonb(f.client_ids)) c))
+      from fresh f
+     where n.type = 'session.orphaned' and n.data ->> 'iss' = f.iss
+       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
+    returning f.iss
+  ),
+  written as (
+    insert into notifications (type, issuer, occurred_at, ready_at, data)
+    select 'session.orphaned', f.issuer, f.oldest, clock_timestamp() + make_interval(secs => $2::float8 / 1000),
+           jsonb_build_object('issuer', f.issuer, 'iss', f.iss, 'count', f.count, 'oldest', f.oldest,
+             'newest', f.newest, 'client_ids', f.client_ids)
+      from fresh f
+     where not exists (select from added a where a.iss = f.iss)
+  )
+  select count(*) as told from told`
+
+/**
+ * Writes a notification of orphans that nobody was told of, one for each issuer and window: a million of them are no million
+ * messages. Others that look meanwhile find nothing to do.
+ *
+ * @param limit most orphans. @param windowMs how long a notification waits for more of its kind before it is sent.
+ * @returns how many orphans were told of.
+ */
+export async function noticeOrphans(
+  db: Database,
+  { limit, windowMs }: { limit: number; windowMs: number },
+): Promise<number> {
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'orphans'))) return 0
+    const { rows } = await transaction.query<{ told: number }>({
+      name: 'notice_orphans',
+      text: NOTICE_ORPHANS,
+      values: [limit, windowMs],
+    })
+    return rows[0]?.told ?? 0
+  })
+}

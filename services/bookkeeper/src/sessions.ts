@@ -1,0 +1,104 @@
+import {
+  countOrphans,
+  type Database,
+  expireSessions,
+  listSessionPartitions,
+  noticeOrphans,
+  type SessionPartition,
+} from '@curfew/ledger'
+import { type Log, type Metrics, sleep } from '@curfew/runtime'
+import type { Chore } from './repeat.ts'
+
+export interface SessionChoresDeps {
+  readonly db: Database
+  readonly log: Log
+  readonly metrics: Metrics
+  /** How long a notification of orphans waits for more of them, in milliseconds. */
+  readonly windowMs: number
+  readonly stopping: AbortSignal
+}
+
+/** Rows deleted in one statement, and the pause after it, in milliseconds: some 15,000 a second at most. */
+const EXPIRE_BATCH = 1_000
+const EXPIRE_PAUSE_MS = 50
+const EXPIRY_PAUSE_MS = 10_000
+const NOTICE_BATCH = 1_000
+const NOTICE_PAUSE_MS = 1_000
+const COUNT_PAUSE_MS = 15_000
+const FAILURE_PAUSE_MS = 5_000
+
+/** What becomes of sessions by themselves: they expire; and of those whose logout came to nothing somebody is told. */
+export function createSessionChores(deps: SessionChoresDeps): readonly Chore[] {
+  const { db, log, metrics, windowMs, stopping } = deps
+  const chore = (name: string, pauseMs: number, round: Chore['round']): Chore => ({
+    name,
+    pauseMs,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    round,
+  })
+  let orphans: ReadonlyMap<string, number> = new Map()
+  metrics.gauges(
+    'sessions_orphaned',
+    'Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.',
+    ['issuer'],
+    () => [...orphans].map(([issuer, value]) => ({ labels: { issuer }, value })),
+  )
+  const expired = metrics.counter(
+    'sessions_expired_total',
+    'Rows of the session index that were deleted because their session ended by itself.',
+  )
+  return [
+    chore('session expiry', EXPIRY_PAUSE_MS, async () => {
+      await expiryRound({
+        partitions: await listSessionPartitions(db),
+        expire: (request) => expireSessions(db, { ...request, limit: EXPIRE_BATCH }),
+        before: new Date(),
+        limit: EXPIRE_BATCH,
+        onDeleted: (rows) => expired.inc(rows),
+        stopped: () => stopping.aborted,
+        pause: () => sleep(EXPIRE_PAUSE_MS, stopping),
+      })
+      return false
+    }),
+    chore('orphaned sessions', NOTICE_PAUSE_MS, async () => {
+      const told = await noticeOrphans(db, { limit: NOTICE_BATCH, windowMs })
+      if (told > 0) log.error({ event: 'sessions.orphaned', sessions: told })
+      return told === NOTICE_BATCH
+    }),
+    chore('count of orphaned sessions', COUNT_PAUSE_MS, async () => {
+      orphans = await countOrphans(db)
+      return false
+    }),
+  ]
+}
+
+export interface ExpiryRound {
+  readonly partitions: readonly SessionPartition[]
+  readonly expire: (request: {
+    partition: SessionPartition
+    before: Date
+    from: Date | null
+  }) => Promise<{ readonly deleted: number; readonly until: Date | null }>
+  readonly before: Date
+  /** As many as one call deletes at most. */
+  readonly limit: number
+  readonly onDeleted: (rows: number) => void
+  /** Whether to leave the rest for another round. */
+  readonly stopped: () => boolean
+  /** After each batch: others need the disk too. */
+  readonly pause: () => Promise<void>
+}
+
+/** Deletes what has expired, partition by partition, in batches. */
+export async function expiryRound(round: ExpiryRound): Promise<void> {
+  for (const partition of round.partitions) {
+    let from: Date | null = null
+    for (let more = true; more && !round.stopped(); ) {
+      const { deleted, until } = await round.expire({ partition, before: round.before, from })
+      round.onDeleted(deleted)
+      more = deleted === round.limit
+      from = until
+      if (more) await round.pause()
+    }
+  }
+}

@@ -1,0 +1,114 @@
+import type { OrphanedSession, OrphansFilter, Page, Session, SessionsFilter } from '@curfew/client'
+import { group, parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { table } from './table.ts'
+
+const PAGE_MAX = 500
+const LIMIT_DEFAULT = 50
+const OPTIONS = { ...CONNECTION_OPTIONS, limit: { type: 'string' }, json: { type: 'boolean' } } as const
+
+/** `curfew sessions list|orphans`. */
+export const sessions = group('sessions', { list, orphans })
+
+async function list(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, {
+    ...OPTIONS,
+    iss: { type: 'string' },
+    sub: { type: 'string' },
+    sid: { type: 'string' },
+  })
+  const { iss, sub, sid } = values
+  if (iss === undefined) throw new UsageError('At which issuer? Give --iss, as in ID tokens.')
+  let filter: SessionsFilter
+  if (sub !== undefined && sid === undefined) filter = { iss, sub }
+  else if (sid !== undefined && sub === undefined) filter = { iss, sid }
+  else throw new UsageError('Whose? Give --sub or --sid, one of both.')
+  const limit = limitOf(values.limit)
+  const client = connect(values)
+  const page = await upTo<Session>(limit, (part) => answered(client.listSessions({ ...filter, ...part })))
+  return show(values.json, page, 'No sessions.\n', [
+    ['CLIENT', 'SUBJECT', 'SESSION', 'DEVICE', 'STARTED (UTC)', 'EXPIRES (UTC)', 'LOGOUT'],
+    ...page.items.map((item) => [
+      item.client_id,
+      item.sub,
+      item.sid,
+      item.device ?? '',
+      minute(item.started_at),
+      minute(item.expires_at),
+      logoutWords(item),
+    ]),
+  ])
+}
+
+function logoutWords({ logout }: Session): string {
+  if (logout === null) return ''
+  return logout.orphaned_at === null
+    ? `under way: ${logout.event_id}`
+    : `came to nothing at ${minute(logout.orphaned_at)}: ${logout.event_id}`
+}
+
+async function orphans(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, { ...OPTIONS, issuer: { type: 'string' }, client: { type: 'string' } })
+  const { issuer, client: client_id } = values
+  const filter: OrphansFilter = {
+    ...(issuer !== undefined && { issuer }),
+    ...(client_id !== undefined && { client_id }),
+  }
+  const limit = limitOf(values.limit)
+  const client = connect(values)
+  const page = await upTo<OrphanedSession>(limit, (part) =>
+    answered(client.listOrphans({ ...filter, ...part })),
+  )
+  return show(values.json, page, 'No orphaned sessions.\n', [
+    ['SINCE (UTC)', 'ISSUER', 'CLIENT', 'SUBJECT', 'SESSION', 'WHY', 'EVENT'],
+    ...page.items.map((item) => [
+      minute(item.orphaned_at),
+      item.issuer ?? item.iss,
+      item.client_id,
+      item.sub,
+      item.sid,
+      item.why ?? 'history is no longer kept',
+      item.event_id,
+    ]),
+  ])
+}
+
+function limitOf(text: string | undefined): number {
+  const limit = Number(text ?? LIMIT_DEFAULT)
+  if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
+  return limit
+}
+
+/** As many items as that, from as many pages as it takes. */
+async function upTo<Item>(
+  limit: number,
+  next: (part: { limit: number; cursor?: string }) => Promise<Page<Item>>,
+): Promise<Page<Item>> {
+  const items: Item[] = []
+  let cursor: string | null = null
+  do {
+    const page: Page<Item> = await next({
+      limit: Math.min(PAGE_MAX, limit - items.length),
+      ...(cursor !== null && { cursor }),
+    })
+    items.push(...page.items)
+    cursor = page.next_cursor
+  } while (cursor !== null && items.length < limit)
+  return { items, next_cursor: cursor }
+}
+
+function show(
+  json: boolean | undefined,
+  page: Page<unknown>,
+  none: string,
+  rows: readonly (readonly string[])[],
+): number {
+  const more = page.next_cursor === null ? '' : 'There are more: --limit, or narrow it down.\n'
+  if (json === true) process.stdout.write(`${JSON.stringify(page)}\n`)
+  else process.stdout.write(page.items.length === 0 ? none : table(rows) + more)
+  return 0
+}
+
+function minute(time: string): string {
+  return time.slice(0, 16).replace('T', ' ')
+}

@@ -1,0 +1,160 @@
+import {
+  eventPath,
+  OrphanedSession,
+  OrphansQuery,
+  page,
+  type Scope,
+  Session,
+  SessionsQuery,
+} from '@curfew/client'
+import { confinesOf } from '@curfew/domain'
+import {
+  type Database,
+  listOrphans,
+  listSessionsOfSid,
+  listSessionsOfSubject,
+  type OrphanPosition,
+  type OrphanRecord,
+  type SessionPosition,
+  type SessionRecord,
+} from '@curfew/ledger'
+import { callerOf, type HttpServer, type RouteAccess } from '@curfew/runtime'
+import { pageOf, readCursor } from './pages.ts'
+import { invalid } from './query.ts'
+
+// Support staff read of people here. What they may read of deliveries names the same people, so it is the same scope.
+const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
+
+/** `GET /v1/sessions`: who holds which session, and which ought to be over and are not. */
+export function registerSessions(server: HttpServer, { db }: { db: Database }): void {
+  server.get(
+    '/v1/sessions',
+    {
+      config: READ,
+      schema: {
+        summary: 'Sessions of a subject, or what clients have of one session, as far as they were posted.',
+        querystring: SessionsQuery,
+        response: { 200: page(Session) },
+      },
+    },
+    async (request) => {
+      const { iss, sub, sid, limit, cursor } = request.query
+      if (sub === undefined && sid === undefined) throw invalid('/sub', 'is missing: give sub or sid')
+      if (sub !== undefined && sid !== undefined) throw invalid('/sid', 'goes without sub: give one of both')
+      const after = readPosition(cursor)
+      const { reach } = callerOf(request)
+      const own = reach.kind === 'everything' || reach.iss === iss
+      const { clientIds } = confinesOf(reach)
+      const asked = { iss, clientIds, after, limit: limit + 1 }
+      const records = !own
+        ? []
+        : sub !== undefined
+          ? await listSessionsOfSubject(db, { ...asked, sub })
+          : await listSessionsOfSid(db, { ...asked, sid: sid ?? '' })
+      return pageOf(
+        records,
+        limit,
+        (record) => JSON.stringify([record.sub, record.sid, record.clientId]),
+        sessionView,
+      )
+    },
+  )
+
+  server.get(
+    '/v1/sessions/orphans',
+    {
+      config: READ,
+      schema: {
+        summary: 'Sessions whose logout came to nothing, the latest first.',
+        querystring: OrphansQuery,
+        response: { 200: page(OrphanedSession) },
+      },
+    },
+    async (request) => {
+      const { issuer = null, client_id: clientId = null, limit, cursor } = request.query
+      const records = await listOrphans(db, {
+        ...confinesOf(callerOf(request).reach, { issuer, clientId }),
+        before: readOrphanPosition(cursor),
+        limit: limit + 1,
+      })
+      return pageOf(records, limit, ({ position }) => JSON.stringify(Object.values(position)), orphanView)
+    },
+  )
+}
+
+/** What a cursor of ours says: as many texts and numbers. @throws a 400 problem. */
+function readCursorParts(cursor: string | undefined, types: string): readonly unknown[] | null {
+  const text = readCursor(cursor)
+  if (text === null) return null
+  try {
+    const parts: unknown = JSON.parse(text)
+    if (Array.isArray(parts) && parts.map((part) => typeof part).join(' ') === types) return parts
+  } catch {
+    // Said below.
+  }
+  throw invalid('/cursor', 'is not a cursor of this list')
+}
+
+function readPosition(cursor: string | undefined): SessionPosition | null {
+  const parts = readCursorParts(cursor, 'string string string')
+  if (parts === null) return null
+  const [sub, sid, clientId] = parts as [string, string, string]
+  return { sub, sid, clientId }
+}
+
+function readOrphanPosition(cursor: string | undefined): OrphanPosition | null {
+  const parts = readCursorParts(cursor, 'number number string string string')
+  if (parts === null) return null
+  const [micros, issuer, sub, sid, clientId] = parts as [number, number, string, string, string]
+  const possible = Number.isSafeInteger(micros) && Number.isInteger(issuer) && Math.abs(issuer) < 2 ** 31
+  if (!possible) throw invalid('/cursor', 'is not a cursor of this list')
+  return { micros, issuer, sub, sid, clientId }
+}
+
+function sessionView(record: SessionRecord): Session {
+  const { logoutEventId } = record
+  return {
+    iss: record.iss,
+    sub: record.sub,
+    sid: record.sid,
+    client_id: record.clientId,
+    device: record.device,
+    started_at: record.startedAt.toISOString(),
+    expires_at: record.expiresAt.toISOString(),
+    logout:
+      logoutEventId === null
+        ? null
+        : {
+            event_id: logoutEventId,
+            orphaned_at: record.orphanedAt?.toISOString() ?? null,
+            links: { event: eventPath(logoutEventId) },
+          },
+  }
+}
+
+function orphanView(record: OrphanRecord): OrphanedSession {
+  const { delivery } = record
+  return {
+    issuer: record.issuer,
+    iss: record.iss,
+    sub: record.sub,
+    sid: record.sid,
+    client_id: record.clientId,
+    device: record.device,
+    started_at: record.startedAt.toISOString(),
+    expires_at: record.expiresAt.toISOString(),
+    orphaned_at: record.orphanedAt.toISOString(),
+    event_id: record.eventId,
+    why: whyOrphaned(record),
+    links: {
+      event: eventPath(record.eventId),
+      delivery: delivery === null ? null : `/v1/deliveries/${delivery.id}`,
+    },
+  }
+}
+
+function whyOrphaned({ delivery, eventKept }: OrphanRecord): string | null {
+  if (delivery === null) return eventKept ? 'never_planned' : null
+  if (delivery.state === 'pending' || delivery.state === 'in_flight') return 'under_way'
+  return delivery.deadLetterReason ?? delivery.state
+}
