@@ -36,7 +36,7 @@ const FIND_ISSUER = 'select id from session_issuers where iss = $1'
 const SESSION = `s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
          s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", s.orphaned_at as "orphanedAt"`
 
-export const SESSIONS_OF_SUBJECT = `
+const SESSIONS_OF_SUBJECT = `
   select ${SESSION}
     from sessions s
    where s.issuer = $1 and s.sub = $2 and s.expires_at > now()
@@ -45,7 +45,7 @@ export const SESSIONS_OF_SUBJECT = `
    order by s.sid, s.client_id limit $6`
 
 // Which of them there are is in one table, what is known of each in the other: a lookup by primary key for each.
-export const SESSIONS_OF_SID = `
+const SESSIONS_OF_SID = `
   select ${SESSION}
     from session_ids i
     cross join lateral (

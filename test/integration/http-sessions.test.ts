@@ -1,0 +1,268 @@
+import { SessionInput } from '@curfew/client'
+import { EventLogUnavailableError, type LogRecord } from '@curfew/domain'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { type MemberSchema, wrongValues } from './wrong-values.ts'
+
+// Goal: what an IdP says of its sessions is taken whole or refused with the member to mend, without asking PostgreSQL; and
+// support staff read it back. Method: the real services over HTTP; every record on its way into the event log is looked at.
+
+const HOUR_MS = 3_600_000
+let curfew: Curfew
+let appended: LogRecord[] = []
+let away = false
+
+beforeAll(async () => {
+  curfew = await openCurfew({
+    wrapEventLog: (real) => ({
+      ...real,
+      async append(records) {
+        if (away) throw new EventLogUnavailableError('no broker answers')
+        appended.push(...records)
+        await real.append(records)
+      },
+    }),
+  })
+})
+afterAll(() => curfew.stop())
+beforeEach(async () => {
+  appended = []
+  away = false
+  // Where so little is in so many partitions, this is faster than to truncate them.
+  for (const table of ['sessions', 'session_ids', 'quarantined_records'])
+    await curfew.db.query(`delete from ${table}`)
+})
+
+const hence = (hours: number) => new Date(Date.now() + hours * HOUR_MS).toISOString()
+const GOOD = { iss: ISS, sub: 'alice', sid: 's1', client_id: 'mail', expires_at: hence(8) }
+
+interface Problem {
+  readonly status: number
+  readonly errors?: readonly { readonly pointer: string; readonly detail: string }[]
+}
+
+async function refused(body: unknown, status = 400): Promise<Problem> {
+  const response = await curfew.call('POST', '/v1/sessions', body)
+  expect(response.headers.get('content-type')).toMatch(/^application\/problem\+json/)
+  expect(response.status).toBe(status)
+  expect(appended).toEqual([])
+  return (await response.json()) as Problem
+}
+
+const list = async (by: { sub: string } | { sid: string }) =>
+  (await curfew.client.listSessions({ iss: ISS, ...by })).items
+const clientsOf = async (by: { sub: string } | { sid: string }) =>
+  (await list(by)).map(({ sid, client_id }) => `${sid} ${client_id}`)
+
+describe('each member of a session', () => {
+  const members = Object.entries(SessionInput.properties as Record<string, MemberSchema>)
+  const cases = members.flatMap(([member, schema]) =>
+    wrongValues(schema).map(([why, value]) => ({ member, why, value })),
+  )
+  test.each(cases)('$member is refused when it is $why', async ({ member, value }) => {
+    const { errors } = await refused({ ...GOOD, [member]: value })
+    for (const { pointer } of errors ?? []) expect(pointer.split('/')[1]).toBe(member)
+    expect(errors?.length).toBeGreaterThan(0)
+  })
+
+  test.each<[string, object, readonly string[]]>([
+    ['sub is missing', { sub: undefined }, ['/sub']],
+    ['expires_at is missing', { expires_at: undefined }, ['/expires_at']],
+    ['a member is not known', { subject: 'alice' }, ['/subject']],
+    ['it starts on a day that does not exist', { started_at: '2026-02-30T00:00:00Z' }, ['/started_at']],
+    ['it starts in the future', { started_at: hence(1) }, ['/started_at']],
+    ['it starts before any clock', { started_at: '0001-01-01T00:00:00+23:59' }, ['/started_at']],
+    ['it ends on a day that does not exist', { expires_at: '2026-11-31T00:00:00Z' }, ['/expires_at']],
+    ['it ends as it starts', { started_at: hence(-1), expires_at: hence(-1) }, ['/expires_at']],
+    ['it ends before now, when it starts', { expires_at: hence(-1) }, ['/expires_at']],
+    ['it lasts longer than a cookie may', { expires_at: hence(24 * 401) }, ['/expires_at']],
+    [
+      'nothing is right',
+      { started_at: hence(1), expires_at: '2026-02-30T00:00:00Z' },
+      ['/started_at', '/expires_at'],
+    ],
+  ])('%s: refused', async (_why, change, pointers) => {
+    const { errors } = await refused({ ...GOOD, ...change })
+    expect(errors?.map(({ pointer }) => pointer)).toEqual(pointers)
+  })
+})
+
+test('from a post to what support staff read, and to its end', async () => {
+  const started_at = hence(-1)
+  const answer = await curfew.client.postSession({ ...GOOD, started_at, device: 'phone' })
+  expect(answer).toEqual({ status: 'accepted', links: { session: expect.any(String) } })
+  const expected = { ...GOOD, device: 'phone', started_at, logout: null }
+  await eventually(async () => expect(await list({ sub: 'alice' })).toEqual([expected]))
+  const linked = await curfew.call('GET', answer.links.session)
+  expect(await linked.json()).toEqual({ items: [expected], next_cursor: null })
+
+  await curfew.client.postSessions([
+    { ...GOOD, client_id: 'wiki' },
+    { ...GOOD, sid: 's2' },
+  ])
+  await eventually(async () =>
+    expect(await clientsOf({ sub: 'alice' })).toEqual(['s1 mail', 's1 wiki', 's2 mail']),
+  )
+  await curfew.client.endSession({ iss: ISS, sid: 's1', client_id: 'mail' })
+  await eventually(async () => expect(await clientsOf({ sid: 's1' })).toEqual(['s1 wiki']))
+  await curfew.client.endSession({ iss: ISS, sid: 's1' })
+  await eventually(async () => expect(await clientsOf({ sub: 'alice' })).toEqual(['s2 mail']))
+})
+
+test('a session that is over by the time it comes is dropped', async () => {
+  await curfew.client.postSessions([
+    { ...GOOD, started_at: hence(-9), expires_at: hence(-1) },
+    { ...GOOD, sid: 's2' },
+  ])
+  await eventually(async () => expect(await clientsOf({ sub: 'alice' })).toEqual(['s2 mail']))
+  const { rows } = await curfew.db.query('select from sessions')
+  expect(rows).toHaveLength(1)
+})
+
+describe('over the event log', () => {
+  test('a start and its end have one key, and CloudEvents attributes', async () => {
+    await curfew.client.postSession(GOOD)
+    await curfew.client.endSession({ iss: ISS, sid: 's1' })
+    const [start, end] = appended
+    expect(start).toMatchObject({
+      lane: 'sessions',
+      key: JSON.stringify([ISS, 's1']),
+      headers: { ce_type: 'curfew.session-started.v1', ce_source: ISS, ce_specversion: '1.0' },
+    })
+    expect(end).toMatchObject({
+      lane: 'sessions',
+      key: start?.key,
+      headers: { ce_type: 'curfew.session-ended.v1', traceparent: expect.stringMatching(/^00-/) },
+    })
+    expect(start?.headers.ce_id).not.toBe(end?.headers.ce_id)
+  })
+
+  test('while it is away nothing is accepted: 503, and when to come again', async () => {
+    away = true
+    const calls = [
+      curfew.call('POST', '/v1/sessions', GOOD),
+      curfew.call('POST', '/v1/sessions', [GOOD]),
+      curfew.call('DELETE', `/v1/sessions?${new URLSearchParams({ iss: ISS, sid: 's1' })}`),
+    ]
+    for (const response of await Promise.all(calls)) {
+      expect(response.status).toBe(503)
+      expect(response.headers.get('retry-after')).toMatch(/^\d+$/)
+    }
+  })
+
+  test('what cannot be read is quarantined, each record by itself', async () => {
+    await curfew.client.postSession(GOOD)
+    const [good] = appended
+    if (good === undefined) throw new Error('nothing was appended')
+    const change = (to: object, headers = {}): LogRecord => ({
+      ...good,
+      value: new TextEncoder().encode(
+        JSON.stringify({ ...JSON.parse(new TextDecoder().decode(good.value)), ...to }),
+      ),
+      headers: { ...good.headers, ...headers },
+    })
+    await curfew.eventLog.append([
+      change({ sid: 5 }),
+      change({}, { ce_type: 'curfew.logout-event.v1' }),
+      // PostgreSQL has no such year.
+      change({ started_at: '0000-01-01T00:00:00.000Z', sub: 'bob' }),
+      change({ expires_at: '2026-02-30T00:00:00Z' }),
+      change({ sub: 'carol' }),
+    ])
+    await eventually(async () => expect(await clientsOf({ sub: 'carol' })).toEqual(['s1 mail']))
+    await eventually(async () => {
+      const { rows } = await curfew.db.query('select lane, reason from quarantined_records order by id')
+      expect(rows).toHaveLength(4)
+      expect(rows.every(({ lane }) => lane === 'sessions')).toBe(true)
+      expect(rows.map(({ reason }) => String(reason)).toSorted()).toEqual([
+        '/expires_at is not a time that exists',
+        expect.stringMatching(/^\/sid /),
+        expect.stringMatching(/^ce_type is curfew.logout-event.v1/),
+        expect.stringMatching(/^the ledger refused it/),
+      ])
+    })
+    expect(await clientsOf({ sub: 'bob' })).toEqual([])
+  })
+
+  test('posting waits neither for PostgreSQL nor for delivery', async () => {
+    const own = await openCurfew({
+      workers: 0,
+      wrapEventLog: (real) => ({ ...real, append: async () => undefined }),
+    })
+    await own.gate.shut()
+    try {
+      expect((await own.call('POST', '/v1/sessions', GOOD)).status).toBe(202)
+    } finally {
+      await own.gate.open()
+      await own.stop()
+    }
+  })
+})
+
+describe('an array', () => {
+  const post = async (body: unknown) => {
+    const response = await curfew.call('POST', '/v1/sessions', body)
+    return { status: response.status, body: await response.json() }
+  }
+
+  test('is answered element by element', async () => {
+    expect(await post([GOOD, { ...GOOD, client_id: 'wiki' }])).toMatchObject({
+      status: 202,
+      body: [{ status: 'accepted' }, { status: 'accepted' }],
+    })
+    const mixed = await post([{ ...GOOD, sid: 5 }, GOOD])
+    expect(mixed).toMatchObject({
+      status: 207,
+      body: [{ status: 'rejected', problem: { errors: [{ pointer: '/0/sid' }] } }, { status: 'accepted' }],
+    })
+    expect(appended).toHaveLength(3)
+  })
+
+  test('of which nothing is right, or of too much or nothing, is refused whole', async () => {
+    expect((await refused([{ ...GOOD, sid: '' }, {}])).errors?.map(({ pointer }) => pointer)).toContain(
+      '/0/sid',
+    )
+    await refused([])
+    await refused(Array.from({ length: 1_001 }, () => GOOD))
+  })
+})
+
+describe('reading', () => {
+  test('a page at a time, each session once', async () => {
+    const starts = Array.from({ length: 5 }, (_, n) => ({ ...GOOD, sid: `s${n % 3}`, client_id: `c${n}` }))
+    await curfew.client.postSessions(starts)
+    await eventually(async () => expect(await clientsOf({ sub: 'alice' })).toHaveLength(5))
+    for (const by of [{ sub: 'alice' }, { sid: 's0' }]) {
+      const seen: string[] = []
+      for (let cursor: string | null = ''; cursor !== null; ) {
+        const at = cursor === '' ? {} : { cursor }
+        const page = await curfew.client.listSessions({ iss: ISS, ...by, limit: 1, ...at })
+        seen.push(...page.items.map(({ sid, client_id }) => `${sid} ${client_id}`))
+        cursor = page.next_cursor
+      }
+      expect(seen).toEqual(await clientsOf(by))
+    }
+  })
+
+  test.each([
+    ['no iss', 'sub=alice'],
+    ['neither sub nor sid', `iss=${ISS}`],
+    ['both', `iss=${ISS}&sub=alice&sid=s1`],
+    ['a cursor of another list', `iss=${ISS}&sub=alice&cursor=${Buffer.from('["a"]').toString('base64url')}`],
+    ['a cursor that is none', `iss=${ISS}&sub=alice&cursor=abc`],
+  ])('with %s is a 400', async (_what, query) => {
+    expect((await curfew.call('GET', `/v1/sessions?${query}`)).status).toBe(400)
+  })
+
+  test('needs a scope of its own, and so does writing', async () => {
+    const as = async (key: string, method: string, path: string, body?: unknown) =>
+      (await curfew.call(method, path, body, { authorization: `Bearer ${key}` })).status
+    const reader = curfew.keyFor('ledger:read')
+    const writer = curfew.keyFor('sessions:write')
+    const path = `/v1/sessions?iss=${encodeURIComponent(ISS)}&sid=s1`
+    expect([await as(reader, 'GET', path), await as(writer, 'GET', path)]).toEqual([200, 403])
+    expect([await as(writer, 'DELETE', path), await as(reader, 'DELETE', path)]).toEqual([202, 403])
+    expect(await as(writer, 'POST', '/v1/sessions', GOOD)).toBe(202)
+    expect(await as(curfew.keyFor('events:write'), 'POST', '/v1/sessions', GOOD)).toBe(403)
+  })
+})

@@ -1,0 +1,73 @@
+import { listSessionsOfSid, listSessionsOfSubject } from '@curfew/ledger'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { recording, scansOf } from '../support/explain.ts'
+
+// Goal: however many sessions there are, a lookup is one index scan of one partition; also once PostgreSQL plans for any
+// values. Method: the real functions, whose statements are caught and explained over a hundred thousand sessions.
+
+const ISS = 'https://idp.example'
+const REQUEST = { iss: ISS, clientIds: null, after: null, limit: 51 }
+let database: TestDatabase
+
+beforeAll(async () => {
+  database = await createTestDatabase()
+  const { db } = database
+  await db.query('insert into session_issuers (iss) values ($1)', [ISS])
+  // Five of each subject, in two sessions of the IdP.
+  await db.query(`
+    insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
+    select 1, 'user-' || n / 5, 'sid-' || n / 5 || '-' || n % 2, 'rp-' || n % 5, now(), now() + interval '8 hours'
+      from generate_series(0, 99999) n`)
+  await db.query(`
+    insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+    select issuer, sid, client_id, sub, started_at, expires_at from sessions`)
+  await db.query('analyze sessions, session_ids')
+})
+afterAll(() => database.drop())
+
+/** Runs a lookup, and explains the statement that was the lookup. */
+async function explained(run: (db: TestDatabase['db']) => Promise<readonly unknown[]>) {
+  const db = recording(database.db)
+  const found = await run(db)
+  const statement = db.statements.at(-1)
+  if (statement === undefined) throw new Error('nothing was asked')
+  return {
+    found: found.length,
+    custom: await scansOf(database.db, statement, 'custom'),
+    generic: await scansOf(database.db, statement, 'generic'),
+  }
+}
+
+test.each([
+  ['at first', REQUEST],
+  ['on a later page', { ...REQUEST, after: { sub: 'user-7000', sid: 'sid-7000-0', clientId: 'rp-2' } }],
+  ['of some clients', { ...REQUEST, clientIds: ['rp-1', 'rp-2', 'rp-3', 'rp-4'] }],
+])('by subject, %s: one index scan of one partition', async (_when, request) => {
+  const { found, custom, generic } = await explained((db) =>
+    listSessionsOfSubject(db, { ...request, sub: 'user-7000' }),
+  )
+  expect(found).toBeGreaterThan(2)
+  for (const scans of [custom, generic]) {
+    expect(scans).toEqual([
+      { how: 'Index Scan', relation: expect.stringMatching(/^sessions_\d+$/), times: 1 },
+    ])
+  }
+})
+
+test('by sid: one index scan of one partition, and one look by primary key for each that is found', async () => {
+  const { found, custom, generic } = await explained((db) =>
+    listSessionsOfSid(db, { ...REQUEST, sid: 'sid-7000-0' }),
+  )
+  expect(found).toBe(3)
+  for (const scans of [custom, generic]) {
+    expect(scans).toEqual([
+      {
+        how: expect.stringMatching(/^Index/),
+        relation: expect.stringMatching(/^session_ids_\d+$/),
+        times: 1,
+      },
+      { how: 'Index Scan', relation: expect.stringMatching(/^sessions_\d+$/), times: 3 },
+    ])
+  }
+})

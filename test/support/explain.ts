@@ -1,0 +1,69 @@
+import type { Database, Statement } from '@curfew/ledger'
+
+/** A node of a plan that was carried out. */
+interface PlanNode {
+  readonly 'Node Type': string
+  readonly 'Relation Name'?: string
+  readonly 'Index Name'?: string
+  readonly 'Actual Loops': number
+  readonly Plans?: readonly PlanNode[]
+}
+
+/** A table, or a partition of one, that a statement looked into. */
+export interface Scan {
+  /** Such as `Index Scan`. */
+  readonly how: string
+  readonly relation: string
+  /** How often. */
+  readonly times: number
+}
+
+/** A database that runs what it is given, and remembers each statement. */
+export function recording(db: Database): Database & { readonly statements: readonly Statement[] } {
+  const statements: Statement[] = []
+  return Object.assign(Object.create(db) as Database, {
+    statements,
+    query: ((statement: Statement | string, values?: readonly unknown[]) => {
+      const given = typeof statement === 'string' ? { text: statement } : statement
+      statements.push(values === undefined ? given : { ...given, values })
+      return db.query(statement, values)
+    }) as Database['query'],
+  })
+}
+
+/** What a statement looks into when it is carried out, with a plan for just these values or one for any. */
+export async function scansOf(
+  db: Database,
+  { text, values = [] }: Statement,
+  how: 'custom' | 'generic',
+): Promise<readonly Scan[]> {
+  return db.withConnection(async (connection) => {
+    await connection.query('begin')
+    try {
+      await connection.query(`set local plan_cache_mode = force_${how}_plan`)
+      await connection.query(`prepare explained as ${text}`)
+      const execute = `execute explained (${values.map(literal).join(', ')})`
+      const { rows } = await connection.query(`explain (analyze, timing off, format json) ${execute}`)
+      return scansIn(rows[0]?.['QUERY PLAN'][0].Plan as PlanNode)
+    } finally {
+      await connection.query('rollback')
+      await connection.query('deallocate explained')
+    }
+  })
+}
+
+function scansIn(node: PlanNode): readonly Scan[] {
+  const relation = node['Relation Name']
+  const own =
+    relation === undefined || node['Actual Loops'] === 0
+      ? []
+      : [{ how: node['Node Type'], relation, times: node['Actual Loops'] }]
+  return [...own, ...(node.Plans ?? []).flatMap(scansIn)]
+}
+
+function literal(value: unknown): string {
+  if (value === null) return 'null'
+  if (typeof value === 'number') return String(value)
+  if (Array.isArray(value)) return `array[${value.map(literal).join(', ')}]`
+  return `'${String(value).replaceAll("'", "''")}'`
+}
