@@ -34,6 +34,7 @@ import { createSlaChore } from './sla.ts'
 export { readBookkeeperConfig, readRetention } from './config.ts'
 export { rotationRound } from './rotation.ts'
 export { createSlaChore } from './sla.ts'
+export { expiryRound } from './sessions.ts'
 
 /** What the bookkeeper works with, already open. */
 export interface BookkeeperDeps {

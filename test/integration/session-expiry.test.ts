@@ -1,0 +1,134 @@
+import { expiryRound } from '@curfew/bookkeeper'
+import { expireSessions, listSessionPartitions, type SessionPartition } from '@curfew/ledger'
+import fc from 'fast-check'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { openCurfew } from '../support/curfew.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+
+// Goal: what has expired goes, from both tables, and nothing else does, whoever extends a session meanwhile. Method: the real
+// statements over random sessions, in batches so small that every round has many.
+
+const NOW = new Date('2026-11-21T12:00:00.000Z')
+let database: TestDatabase
+let partitions: readonly SessionPartition[]
+beforeAll(async () => {
+  database = await createTestDatabase()
+  partitions = await listSessionPartitions(database.db)
+  await database.db.query("insert into session_issuers (iss) values ('https://idp.example')")
+})
+afterAll(() => database.drop())
+beforeEach(async () => {
+  for (const table of ['sessions', 'session_ids']) await database.db.query(`delete from ${table}`)
+})
+
+interface Held {
+  readonly sub: number
+  readonly sid: number
+  /** When it expires, in minutes from now. */
+  readonly minutes: number
+}
+
+/** Puts sessions into both tables, each of a client of its own. @returns their clients. */
+async function hold(held: readonly Held[]): Promise<readonly string[]> {
+  const clients = held.map((_, n) => `rp-${n}`)
+  const values = [
+    clients,
+    held.map(({ sub }) => `user-${sub}`),
+    held.map(({ sid }) => `sid-${sid}`),
+    held.map(({ minutes }) => new Date(NOW.getTime() + minutes * 60_000)),
+  ]
+  const given =
+    'unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) as g(client_id, sub, sid, expires_at)'
+  for (const table of ['sessions', 'session_ids']) {
+    await database.db.query(
+      `insert into ${table} (issuer, sub, sid, client_id, started_at, expires_at)
+       select 1, sub, sid, client_id, expires_at - interval '1 day', expires_at from ${given}`,
+      values,
+    )
+  }
+  return clients
+}
+
+async function expire(limit: number, pause: () => Promise<void> = async () => undefined): Promise<number> {
+  let deleted = 0
+  await expiryRound({
+    partitions,
+    expire: (request) => expireSessions(database.db, { ...request, limit }),
+    before: NOW,
+    limit,
+    onDeleted: (rows) => {
+      deleted += rows
+    },
+    stopped: () => false,
+    pause,
+  })
+  return deleted
+}
+
+async function left(table: 'sessions' | 'session_ids'): Promise<readonly string[]> {
+  const { rows } = await database.db.query<{ id: string }>(`select client_id as id from ${table}`)
+  return rows.map(({ id }) => id).toSorted()
+}
+
+test('every session that is over goes, and none that is not, from both tables', async () => {
+  const held = fc.record({
+    sub: fc.integer({ min: 0, max: 5 }),
+    sid: fc.integer({ min: 0, max: 5 }),
+    // Many at the same time, which batches must not skip.
+    minutes: fc.oneof(fc.constantFrom(-5, 0, 5), fc.integer({ min: -60, max: 60 })),
+  })
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(held, { maxLength: 60 }),
+      fc.integer({ min: 1, max: 7 }),
+      async (all, limit) => {
+        const clients = await hold(all)
+        const live = clients.filter((_, n) => (all[n]?.minutes ?? 0) > 0).toSorted()
+        expect(await expire(limit)).toBe((all.length - live.length) * 2)
+        expect(await left('sessions')).toEqual(live)
+        expect(await left('session_ids')).toEqual(live)
+        for (const table of ['sessions', 'session_ids']) await database.db.query(`delete from ${table}`)
+      },
+    ),
+    { numRuns: 25 },
+  )
+})
+
+test('one that is just being extended is not waited for, and stays', async () => {
+  await hold([
+    { sub: 1, sid: 1, minutes: -1 },
+    { sub: 1, sid: 2, minutes: -1 },
+  ])
+  await database.db.withConnection(async (other) => {
+    await other.query('begin')
+    for (const table of ['sessions', 'session_ids'])
+      await other.query(`update ${table} set expires_at = $1 where client_id = 'rp-0'`, [
+        new Date(NOW.getTime() + 60_000),
+      ])
+    expect(await expire(10)).toBe(2)
+    await other.query('commit')
+  })
+  expect(await expire(10)).toBe(0)
+  expect([await left('sessions'), await left('session_ids')]).toEqual([['rp-0'], ['rp-0']])
+})
+
+test('no statement deletes more than its batch, and between them others have the disk', async () => {
+  await hold(Array.from({ length: 50 }, (_, n) => ({ sub: 1, sid: 1, minutes: -n })))
+  const seen: number[] = []
+  await expire(10, async () => {
+    seen.push((await left('sessions')).length + (await left('session_ids')).length)
+  })
+  expect(seen).toEqual([90, 80, 70, 60, 50, 40, 30, 20, 10, 0])
+})
+
+test('the bookkeeper does it by itself', async () => {
+  await using curfew = await openCurfew({ workers: 0 })
+  await curfew.db.query(`
+    insert into session_ids (issuer, sub, sid, client_id, started_at, expires_at)
+    select 1, 'u' || n, 's', 'rp', now() - interval '1 day', now() + (n - 5) * interval '1 hour'
+      from generate_series(0, 9) n`)
+  const count = async () =>
+    (await curfew.db.query<{ count: number }>('select count(*) from session_ids')).rows[0]?.count
+  await curfew.startBookkeeper()
+  await expect.poll(count, { timeout: 20_000 }).toBe(4)
+})
