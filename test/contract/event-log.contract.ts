@@ -385,6 +385,26 @@ export function eventLogContract(
       expect(blocked.batches).toEqual([])
     })
 
+    test('what is said of sessions is no logout: its lane is consumed, stopped and quarantined by itself', async () => {
+      const sessions = watch(log, { lane: 'sessions' }, async (batch) =>
+        batch
+          .filter((each) => text(each).startsWith('bad'))
+          .map((each) => ({ record: each, reason: 'no session' })),
+      )
+      const watched = watch(log)
+      await log.append([
+        ...numbered(KEYS, 0, 5, 'sessions'),
+        record('bad', 'bad#0', 'sessions'),
+        ...numbered(KEYS, 100, 5),
+      ])
+      await until(() => hasAll(sessions.values(), numbered(KEYS, 0, 5)))
+      await until(() => hasAll(watched.values(), numbered(KEYS, 100, 5)))
+      expect(sessions.batches.flat().every(({ lane }) => lane === 'sessions')).toBe(true)
+      expect(watched.values().filter((value) => sessions.values().includes(value))).toEqual([])
+      await until(async () => (await harness.readQuarantine()).length === 1)
+      expect(await harness.readQuarantine()).toMatchObject([{ reason: 'no session' }])
+    })
+
     test('while the broker is away appends and checks reject in time; when it is back all goes on by itself', async () => {
       const watched = watch(log)
       await log.append([record('a', 'a#0')])

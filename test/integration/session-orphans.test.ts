@@ -1,5 +1,7 @@
+import { createSessionChores } from '@curfew/bookkeeper'
 import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
 import { applySessions, countOrphans, noticeOrphans } from '@curfew/ledger'
+import { createLog, createMetrics } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openWebhookReceiver } from '../support/webhook-receiver.ts'
@@ -139,6 +141,24 @@ describe('the list', () => {
       expect((await curfew.call('GET', `/v1/sessions/orphans?${query}`)).status).toBe(400)
     },
   )
+})
+
+test('the metric counts them by issuer, and forgets those that are no more', async () => {
+  const metrics = createMetrics()
+  const log = createLog({ service: 'test', level: 'silent' })
+  const stopping = new AbortController().signal
+  const chores = createSessionChores({ db: curfew.db, log, metrics, windowMs: 0, stopping })
+  const count = async () => {
+    for (const chore of chores) await chore.round()
+    const lines = (await metrics.expose()).body.split('\n')
+    return lines.filter((line) => line.startsWith('curfew_sessions_orphaned{'))
+  }
+  expect(await count()).toEqual([])
+  await hold(session('s1', 'shop'), session('s2', 'wiki'))
+  for (const sid of ['s1', 's2']) await orphan(sid, '01938c2e-0000-7000-8000-000000000005')
+  expect(await count()).toEqual([`curfew_sessions_orphaned{issuer="${ISSUER}"} 2`])
+  await curfew.db.query('delete from sessions')
+  expect(await count()).toEqual([])
 })
 
 describe('the notification', () => {

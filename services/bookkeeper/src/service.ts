@@ -33,8 +33,8 @@ import { createSlaChore } from './sla.ts'
 
 export { readBookkeeperConfig, readRetention } from './config.ts'
 export { rotationRound } from './rotation.ts'
+export { createSessionChores, expiryRound } from './sessions.ts'
 export { createSlaChore } from './sla.ts'
-export { expiryRound } from './sessions.ts'
 
 /** What the bookkeeper works with, already open. */
 export interface BookkeeperDeps {
