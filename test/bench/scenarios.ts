@@ -7,6 +7,7 @@ import { journal } from './scenarios/journal.ts'
 import { lanes } from './scenarios/lanes.ts'
 import { ledger } from './scenarios/ledger.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
+import { sessions } from './scenarios/sessions.ts'
 import { sla } from './scenarios/sla.ts'
 import { waiters } from './scenarios/waiters.ts'
 import type { Settings } from './turns.ts'
@@ -35,6 +36,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   journal,
   ledger,
   'retry-storm': retryStorm,
+  sessions,
   waiters,
   sla,
 }

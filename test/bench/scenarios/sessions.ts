@@ -1,0 +1,214 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
+import {
+  applySessions,
+  createDatabase,
+  type Database,
+  listSessionsOfSid,
+  listSessionsOfSubject,
+  migrate,
+} from '@curfew/ledger'
+import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
+import { recording, scansOf } from '../../support/explain.ts'
+import { quantile } from '../figures.ts'
+import type { Row } from '../scenarios.ts'
+import type { Settings } from '../turns.ts'
+
+const SESSIONS = 10_000_000
+const LOAD_CHUNK = 500_000
+/** Sessions of each user: one of the IdP's, that so many clients have part in. */
+const CLIENTS = 3
+/** As the delivery service applies them. */
+const BATCH = 500
+const ISS = 'https://idp.example' as Issuer
+const LIST = { iss: ISS, clientIds: null, after: null, limit: 51 }
+
+const PLAIN = `
+  create table plain_rows (
+    id bigint primary key, sub text not null, sid text not null, client_id text not null, device text,
+    started_at timestamptz not null, expires_at timestamptz not null
+  )`
+// Hashes, as real names lie all over an index; live for longer than any run.
+const ROWS = `
+  select n, md5('user ' || n / ${CLIENTS}) as sub, md5('session ' || n / ${CLIENTS}) as sid,
+         'client-' || n % ${CLIENTS} as client_id, now() as started_at, now() + interval '30 days' as expires_at
+    from generate_series($1::bigint, $2::bigint) n`
+const LOADS: Readonly<Record<string, string>> = {
+  sessions: `insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
+    select 1, sub, sid, client_id, started_at, expires_at from (${ROWS}) r`,
+  session_ids: `insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+    select 1, sid, client_id, sub, started_at, expires_at from (${ROWS}) r`,
+  plain_rows: `insert into plain_rows (id, sub, sid, client_id, started_at, expires_at) ${ROWS}`,
+}
+const FIND_PLAIN = 'select * from plain_rows where id = $1'
+const INSERT_PLAIN = `
+  insert into plain_rows (id, sub, sid, client_id, started_at, expires_at)
+  select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])`
+
+/** The session index with ten million sessions in it: how long a lookup takes, and how many starts it takes in. */
+export async function sessions(settings: Settings): Promise<readonly Row[]> {
+  const size = Math.max(3_000, Math.round(SESSIONS * settings.scale))
+  await using opened = await openDatabaseOfItsOwn(settings)
+  const { db } = opened
+  await load(db, size, settings.progress)
+  await showPlans(db, settings.progress)
+
+  const rounds = Array.from({ length: settings.rounds }, (_, round) => round)
+  const lookups = { sub: [] as number[][], sid: [] as number[][], plain: [] as number[][] }
+  const starts = { applied: [] as number[], plain: [] as number[] }
+  const turnMs = (settings.seconds * 1_000) / 2
+  for (const round of rounds) {
+    settings.progress(`round ${round + 1} of ${settings.rounds}`)
+    const users = await someUsers(db, size)
+    lookups.plain.push(await time(turnMs, (n) => findPlain(db, (n * 7_919) % size)))
+    lookups.sub.push(await time(turnMs, (n) => listSessionsOfSubject(db, { ...LIST, sub: at(users, n).sub })))
+    lookups.sid.push(await time(turnMs, (n) => listSessionsOfSid(db, { ...LIST, sid: at(users, n).sid })))
+    starts.plain.push(await rateOf(turnMs, (n) => insertPlain(db, startsOf(round, n))))
+    starts.applied.push(
+      await rateOf(turnMs, (n) => applySessions(db, { ends: [], starts: startsOf(round, n) })),
+    )
+  }
+  const beside = (q: number) => ({
+    what: 'a row of a plain table by primary key',
+    values: lookups.plain.map((times) => quantile(times, q)),
+  })
+  const row = (measured: string, q: number, times: readonly number[][]): Row => ({
+    measured: `${measured}, p${q * 100} ms`,
+    values: times.map((each) => quantile(each, q)),
+    beside: beside(q),
+  })
+  return [
+    row(`${size} sessions: those of a subject`, 0.5, lookups.sub),
+    row('  those of a subject', 0.99, lookups.sub),
+    row('  those of a sid', 0.5, lookups.sid),
+    row('  those of a sid', 0.99, lookups.sid),
+    {
+      measured: `  starts applied, ${BATCH} at once, rows/s`,
+      values: starts.applied,
+      beside: { what: 'inserts into a plain table, as many at once', values: starts.plain },
+    },
+  ]
+}
+
+async function openDatabaseOfItsOwn({
+  progress,
+}: Settings): Promise<AsyncDisposable & { readonly db: Database }> {
+  await using opening = new AsyncDisposableStack()
+  const folder = await mkdtemp(join(tmpdir(), 'curfew-bench-sessions-'))
+  // As root the database runs as another user, who must be able to come by.
+  await chmod(folder, 0o711)
+  opening.defer(() => rm(folder, { recursive: true, force: true }))
+  const postgres = await openEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log: progress })
+  opening.defer(() => postgres.stop())
+  const db = createDatabase(postgres.url, { poolMax: 1, statementTimeoutMs: 0 })
+  opening.defer(() => db.end())
+  await migrate(db)
+  const opened = opening.move()
+  return { db, [Symbol.asyncDispose]: () => opened.disposeAsync() }
+}
+
+async function load(db: Database, size: number, progress: (text: string) => void): Promise<void> {
+  await db.query('insert into session_issuers (iss) values ($1)', [ISS])
+  await db.query(PLAIN)
+  for (const [table, statement] of Object.entries(LOADS)) {
+    for (let from = 0; from < size; from += LOAD_CHUNK) {
+      await db.query(statement, [from, Math.min(from + LOAD_CHUNK, size) - 1])
+      progress(`${table}: ${Math.min(from + LOAD_CHUNK, size)} of ${size} rows`)
+    }
+    await db.query(`vacuum analyze ${table}`)
+  }
+}
+
+/** Says what each lookup looks into, planned for its values and planned for any. */
+async function showPlans(db: Database, progress: (text: string) => void): Promise<void> {
+  const [user] = await someUsers(db, CLIENTS)
+  const asked = recording(db)
+  const lookups: readonly (readonly [string, () => Promise<unknown>])[] = [
+    ['of a subject', () => listSessionsOfSubject(asked, { ...LIST, sub: user?.sub ?? '' })],
+    ['of a sid', () => listSessionsOfSid(asked, { ...LIST, sid: user?.sid ?? '' })],
+  ]
+  for (const [what, run] of lookups) {
+    await run()
+    const statement = asked.statements.at(-1)
+    if (statement === undefined) continue
+    for (const how of ['custom', 'generic'] as const) {
+      const scans = await scansOf(db, statement, how)
+      const words = scans.map(({ how: node, relation, times }) => `${node} of ${relation}, ${times} times`)
+      progress(`sessions ${what}, ${how} plan: ${words.join('; ')}`)
+    }
+  }
+}
+
+interface User {
+  readonly sub: string
+  readonly sid: string
+}
+
+/** Names of users all over the table. */
+async function someUsers(db: Database, size: number): Promise<readonly User[]> {
+  const { rows } = await db.query<User>(
+    `select md5('user ' || n) as sub, md5('session ' || n) as sid
+       from (select floor(random() * $1)::bigint as n from generate_series(1, 2000)) picked`,
+    [Math.max(1, Math.floor(size / CLIENTS))],
+  )
+  return rows
+}
+
+function at(users: readonly User[], n: number): User {
+  const user = users[n % users.length]
+  if (user === undefined) throw new Error('no users')
+  return user
+}
+
+async function findPlain(db: Database, id: number): Promise<void> {
+  await db.query({ name: 'find_plain', text: FIND_PLAIN, values: [id] })
+}
+
+/** Sessions that nobody had, of every place in the index. */
+function startsOf(round: number, batch: number): readonly Session[] {
+  const startedAt = new Date()
+  const expiresAt = new Date(startedAt.getTime() + 8 * 3_600_000)
+  return Array.from({ length: BATCH }, (_, n) => {
+    const name = `${Math.imul(batch * BATCH + n, 0x9e3779b1) >>> 0}-${round}-${batch}`
+    return {
+      ...{ iss: ISS, sub: name as Subject, sid: name as Sid, clientId: 'client-0' as ClientId },
+      ...{ device: null, startedAt, expiresAt },
+    }
+  })
+}
+
+let plainId = 1e12
+async function insertPlain(db: Database, rows: readonly Session[]): Promise<void> {
+  await db.query({
+    name: 'insert_plain',
+    text: INSERT_PLAIN,
+    values: [
+      rows.map(() => plainId++),
+      rows.map(({ sub }) => sub),
+      rows.map(({ sid }) => sid),
+      rows.map(({ clientId }) => clientId),
+      rows.map(({ startedAt }) => startedAt),
+      rows.map(({ expiresAt }) => expiresAt),
+    ],
+  })
+}
+
+/** Calls one after the other for so long. @returns how long each took, in milliseconds. */
+async function time(forMs: number, call: (n: number) => Promise<unknown>): Promise<number[]> {
+  const times: number[] = []
+  const endsMs = performance.now() + forMs
+  for (let n = 0; performance.now() < endsMs; n++) {
+    const startedMs = performance.now()
+    await call(n)
+    times.push(performance.now() - startedMs)
+  }
+  return times
+}
+
+/** The same for batches. @returns rows in a second. */
+async function rateOf(forMs: number, call: (n: number) => Promise<unknown>): Promise<number> {
+  const times = await time(forMs, call)
+  return (times.length * BATCH) / (times.reduce((sum, each) => sum + each, 0) / 1_000)
+}
