@@ -10,7 +10,9 @@ test('each process has its own metrics, under one prefix', async () => {
     ['a', 1],
     ['b', 2],
   ])
-  one.gauges('waiting', 'Waiting.', 'issuer', () => waiting)
+  one.gauges('waiting', 'Waiting.', ['issuer'], () =>
+    [...waiting].map(([issuer, value]) => ({ labels: { issuer }, value })),
+  )
   waiting.delete('a')
   one.histogram('attempt_seconds', 'Attempts.', [0.1, 1]).observe(0.5)
   held = 5
