@@ -3,7 +3,7 @@ import { withTransaction } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty, type RelyingPartyOptions } from '../support/relying-party.ts'
-import { type SessionWish, sessionsOf, startSession } from '../support/sessions.ts'
+import { type SessionWish, sessionsOf, startSession } from '../support/session-rows.ts'
 
 // Goal: a logout that is told late, or again, ends the sessions it was about and no other; a session whose start is known only
 // after its logout is ended too; and where the index cannot say, everybody is told. Method: the whole of Curfew over HTTP, with

@@ -88,7 +88,7 @@ function* nobodyElseTold({ scenario, received, planByBinding, ledger }: Evidence
     const { event } = post
     if (claims.aud !== plan.binding.clientId) yield `${claims.jti} names ${claims.aud} as its audience`
     const wrongSub = claims.sub !== undefined && claims.sub !== event.sub
-    const own = ledger.sessions.some(
+    const own = ledger.sessionRows.some(
       ({ session }) =>
         session.sid === claims.sid &&
         session.sub === event.sub &&

@@ -123,10 +123,13 @@ const POST_EVERY_MS = 200
 
 /** Sessions begin, a bookkeeper follows what is planned and settled, and an operator has dead letters put back. */
 function keepIndex({ scenario, time, trace }: Stage, ledger: MemoryLedger): void {
+  const own = createRandom(scenario.seed ^ 0x0bed)
   for (const { atMs, session } of scenario.sessions) {
     time.at(atMs, () => {
       trace(`${session.clientId} has ${session.sid}`)
       ledger.startSession(session)
+      // Whoever applied it looks for its logout a moment later.
+      time.at(atMs + own.between(0, 300), () => void ledger.oweLateLogouts([session]))
     })
   }
   for (const atMs of scenario.replaysMs)

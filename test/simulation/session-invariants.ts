@@ -1,6 +1,6 @@
 import type { Binding, LogoutEvent, Session } from '@curfew/domain'
 import type { MemoryDelivery } from '../support/memory-ledger.ts'
-import type { MemorySession } from '../support/memory-sessions.ts'
+import type { MemorySession } from '../support/memory-session-index.ts'
 import { describe, type Evidence, type Invariant, lastOf, owedFor } from './evidence.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
@@ -30,7 +30,7 @@ function knownOf(
 ): readonly MemorySession[] {
   const fromMs = event.acceptedAt.getTime()
   const toMs = ledger.events.get(event.id)?.plannedAt.getTime() ?? 0
-  return ledger.sessions.filter(({ session, knownAt, goneAt }) => {
+  return ledger.sessionRows.filter(({ session, knownAt, goneAt }) => {
     if (clientId !== null && session.clientId !== clientId) return false
     const same = event.scope === 'session' ? session.sid === event.sid : session.sub === event.sub
     const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, session.expiresAt.getTime())
@@ -65,7 +65,7 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     const basis = ledger.events.get(event.id)?.basis
     const held = knownOf(evidence, event, binding.clientId, true)
     const unnamed = claims.sid === undefined && basis !== 'index_away'
-    const ofClient = ledger.sessions.filter(({ session }) => session.clientId === binding.clientId)
+    const ofClient = ledger.sessionRows.filter(({ session }) => session.clientId === binding.clientId)
     // Who takes the subject only has to be told where any session of its is to be over, known then or found later.
     const owesSubject = takesNoSids(binding) && ofClient.some(({ session }) => isAbout(event, session))
     if (unnamed && held.length > 0 && !owesSubject)
@@ -96,7 +96,7 @@ function naming(
 function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, accepted, received, finished } = evidence
   if (scenario.sessionIndex === 'off' || !finished) return
-  for (const { session } of ledger.sessions) {
+  for (const { session } of ledger.sessionRows) {
     // Over by itself before all is settled: what is owed then may lapse.
     if (session.expiresAt.getTime() < EPOCH_MS + scenario.boundMs) continue
     for (const plan of scenario.relyingParties) {
@@ -131,7 +131,7 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
 function* indexRight(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, accepted, finished, planByBinding } = evidence
   if (scenario.sessionIndex === 'off' || !finished) return
-  for (const { session, goneAt, logoutEventId, orphanedAt } of ledger.sessions) {
+  for (const { session, goneAt, logoutEventId, orphanedAt } of ledger.sessionRows) {
     const what = `${session.sid} of ${session.sub} at ${session.clientId}`
     const events = [...accepted.values()]
       .map(({ event }) => event)

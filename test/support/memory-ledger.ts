@@ -29,7 +29,7 @@ import type {
   PlanResult,
   Settled,
 } from '@curfew/ledger'
-import { createMemorySessions, type JournalLine, type MemorySession } from './memory-sessions.ts'
+import { createMemorySessionIndex, type JournalLine, type MemorySession } from './memory-session-index.ts'
 
 /** A row of `deliveries`, by the names that the schema has. */
 export interface MemoryDelivery {
@@ -92,10 +92,10 @@ export interface MemoryLedger extends DeliveryLedger {
   /** Deliveries that are neither pending nor in flight. */
   readonly settled: number
   /** All sessions that the index ever had. */
-  readonly sessions: readonly MemorySession[]
+  readonly sessionRows: readonly MemorySession[]
   /** Registers an issuer that has no relying party yet. */
   putIssuer(iss: Issuer, sessionIndex?: SessionIndexUse): void
-  /** Applies the start of a session to the index, as the consumer of that lane does. */
+  /** Puts a session into the index, as the consumer of that lane does. */
   startSession(session: Session): void
   /** Enters into the index what was planned and settled since the last time, as a bookkeeper does. */
   postSessions(): void
@@ -260,7 +260,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     attempts.push(...fresh)
   }
 
-  const sessions = createMemorySessions({
+  const index = createMemorySessionIndex({
     now: clock,
     events,
     // There is one issuer in each test.
@@ -285,14 +285,14 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
 
   function applySessions(changes: SessionChanges): void {
     // From the first on, plans that were made without asking the index are refused.
-    if (sessions.rows.length === 0 && changes.starts.length > 0) revision += 1
-    sessions.apply(changes)
+    if (index.rows.length === 0 && changes.starts.length > 0) revision += 1
+    index.apply(changes)
   }
 
   return {
     events,
     deliveries,
-    sessions: sessions.rows,
+    sessionRows: index.rows,
     startSession: (session) => applySessions({ ends: [], starts: [session] }),
     get journalled() {
       return journal.length > 0
@@ -309,7 +309,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     postSessions() {
       const lines = journal
       journal = []
-      sessions.post(lines)
+      index.post(lines)
     },
     attempts,
     announced,
@@ -339,7 +339,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         revision,
         issuers: new Map(
           [...issuers].map(([iss, sessionIndex]) => {
-            const sessionIssuer = sessions.rows.some(({ session }) => session.iss === iss) ? 1 : null
+            const sessionIssuer = index.rows.some(({ session }) => session.iss === iss) ? 1 : null
             return [iss, { bindings: byIssuer.get(iss) ?? [], sessionIndex, sessionIssuer }]
           }),
         ),
@@ -353,12 +353,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       bindings.set(id, { ...binding, disabledReason: reason })
       revision += 1
     },
-    findSessions: async (questions) =>
-      new Map(questions.map(({ event }) => [event.id, sessions.find(event)])),
+    findSessions: async (questions) => new Map(questions.map(({ event }) => [event.id, index.find(event)])),
     planEvents: async (request) => plan(request),
     applySessions: async (changes) => applySessions(changes),
-    // What a start was late for is owed as it is applied.
-    oweLateLogouts: async () => 0,
+    oweLateLogouts: async (sessions) => index.late(sessions),
     claimDue: async (request) => claim(request),
     async settleDeliveries({ batch, workerId, now }) {
       const seen = new Set<DeliveryId>()

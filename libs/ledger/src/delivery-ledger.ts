@@ -32,7 +32,7 @@ export interface DeliveryLedger {
   findSessions(questions: readonly SessionQuestion[]): Promise<ReadonlyMap<EventId, readonly LiveSession[]>>
   planEvents(request: PlanRequest): Promise<PlanResult>
   applySessions(changes: SessionChanges): Promise<void>
-  oweLateLogouts(sessions: readonly Session[]): Promise<number>
+  oweLateLogouts(sessions: readonly Session[]): Promise<void>
   claimDue(request: ClaimRequest): Promise<readonly InFlightDelivery[]>
   settleDeliveries(request: {
     batch: readonly Settled[]

@@ -118,14 +118,12 @@ const EVENTS_OF_SESSIONS = `
  * Owes what was missed: of sessions whose start was applied to the index a moment ago, those that an event covers which was
  * planned without knowing of them. To be called after the start was committed; then either this finds the event, or whoever
  * planned it finds the session (`postSessions`). May be repeated.
- *
- * @returns how many deliveries are owed since.
  */
 export async function oweLateLogouts(
   db: Database,
   sessions: readonly Pick<Session, 'iss' | 'sub' | 'sid' | 'clientId'>[],
-): Promise<number> {
-  if (sessions.length === 0) return 0
+): Promise<void> {
+  if (sessions.length === 0) return
   const values = [
     sessions.map(({ iss }) => iss),
     sessions.map(({ sub }) => sub),
@@ -137,6 +135,6 @@ export async function oweLateLogouts(
     text: EVENTS_OF_SESSIONS,
     values,
   })
-  if (rows.length === 0) return 0
-  return withTransaction(db, (transaction) => settleStandings(transaction, rows))
+  if (rows.length === 0) return
+  await withTransaction(db, (transaction) => settleStandings(transaction, rows))
 }

@@ -64,14 +64,9 @@ const digest = (text: string) => hash('sha256', text)
 /**
  * Brings what the index says of sessions up to what the ledger says of events that may cover them: tells whoever was not known
  * when an event was planned, notes which logout sees to a session, or came to nothing, and forgets what is over.
- *
- * @returns how many deliveries are owed since.
  */
-export async function settleStandings(
-  transaction: Queryable,
-  touched: readonly TouchedRow[],
-): Promise<number> {
-  if (touched.length === 0) return 0
+export async function settleStandings(transaction: Queryable, touched: readonly TouchedRow[]): Promise<void> {
+  if (touched.length === 0) return
   const bindings = await bindingsOf(transaction, touched)
   const told = await toldOf(transaction, touched, bindings)
   const over: TouchedRow[] = []
@@ -94,7 +89,7 @@ export async function settleStandings(
     if (ended !== undefined) over.push(ended.row)
     else if (latest !== undefined && !isOutdated(latest.row)) covered.push(latest)
   }
-  const owed = await oweDeliveries(
+  await oweDeliveries(
     transaction,
     covered.flatMap(({ standing }) => standing.owed),
   )
@@ -102,7 +97,6 @@ export async function settleStandings(
     over,
     covered: covered.map(({ row, standing: { by, orphaned } }) => ({ ...row, by, orphaned })),
   })
-  return owed
 }
 
 const keyOf = ({ issuer, sub, sid, clientId }: TouchedRow) => JSON.stringify([issuer, sub, sid, clientId])
@@ -198,11 +192,11 @@ const OWE_DELIVERIES = `
     insert into journal (kind, at, event_ids, delivery_ids, states, generations)
     select 'planned', now(), '{}', array_agg(id), '{}', '{}' from owed having count(*) > 0
   )
-  select count(*) as owed from owed`
+  select from owed limit 0`
 
-async function oweDeliveries(transaction: Queryable, owed: readonly OwedDelivery[]): Promise<number> {
-  if (owed.length === 0) return 0
-  const { rows } = await transaction.query<{ owed: number }>({
+async function oweDeliveries(transaction: Queryable, owed: readonly OwedDelivery[]): Promise<void> {
+  if (owed.length === 0) return
+  await transaction.query({
     name: 'owe_deliveries',
     text: OWE_DELIVERIES,
     values: [
@@ -214,5 +208,4 @@ async function oweDeliveries(transaction: Queryable, owed: readonly OwedDelivery
       plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
     ],
   })
-  return rows[0]?.owed ?? 0
 }

@@ -45,8 +45,7 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
     const current = starts.filter(({ expiresAt }) => expiresAt > now())
     await ledger.applySessions({ ends, starts: current })
     // A logout of theirs may have been planned before they were known.
-    const owed = await ledger.oweLateLogouts(current)
-    if (owed > 0) log.info({ event: 'logouts.late', deliveries: owed })
+    await ledger.oweLateLogouts(current)
     onApplied({ started: current.length, ended: ends.length })
     return []
   }

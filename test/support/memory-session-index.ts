@@ -42,18 +42,24 @@ export interface JournalLine {
   readonly eventId: EventId
 }
 
-export interface MemorySessions {
+export interface MemorySessionIndex {
   /** All that the index ever had. */
   readonly rows: readonly MemorySession[]
   find(event: LogoutEvent): readonly LiveSession[]
-  /** Applies ends and starts, and owes what was missed. */
   apply(changes: SessionChanges): void
+  /** Owes what was missed of sessions that have started. */
+  late(sessions: readonly Session[]): void
   /** Enters what was planned and settled. */
   post(lines: readonly JournalLine[]): void
 }
 
 /** The semantics of the index in PostgreSQL: each step is carried out at once and as a whole. */
-export function createMemorySessions({ now, sessionIndex, events, ...ledger }: Surroundings): MemorySessions {
+export function createMemorySessionIndex({
+  now,
+  sessionIndex,
+  events,
+  ...ledger
+}: Surroundings): MemorySessionIndex {
   const rows: MemorySession[] = []
   const known = () => rows.filter(({ goneAt }) => goneAt === null)
 
@@ -88,23 +94,6 @@ export function createMemorySessions({ now, sessionIndex, events, ...ledger }: S
 
   const isOff = () => sessionIndex() === 'off'
 
-  function start(session: Session): void {
-    const earlier = known().find((row) => keyOf(row.session) === keyOf(session))
-    if (earlier !== undefined) earlier.session = mergeStarts(earlier.session, session)
-    const row: MemorySession = earlier ?? {
-      ...{ session, knownAt: now(), goneAt: null },
-      ...{ logoutEventId: null, orphanedAt: null },
-    }
-    if (earlier === undefined) rows.push(row)
-    if (isOff()) return
-    const covering = [...events.values()]
-      .map(({ event }) => event)
-      .filter(({ sub, sid }) => sub === session.sub || sid === session.sid)
-      .filter((event) => standing(row, event).kind !== 'untouched')
-      .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
-    settle(row, covering.slice(0, 1))
-  }
-
   return {
     rows,
     find: (event) =>
@@ -121,7 +110,23 @@ export function createMemorySessions({ now, sessionIndex, events, ...ledger }: S
           if (meant && (clientId === null || clientId === row.session.clientId)) row.goneAt = now()
         }
       }
-      for (const session of starts) start(session)
+      for (const session of starts) {
+        const earlier = known().find((row) => keyOf(row.session) === keyOf(session))
+        if (earlier !== undefined) earlier.session = mergeStarts(earlier.session, session)
+        else rows.push({ session, knownAt: now(), goneAt: null, logoutEventId: null, orphanedAt: null })
+      }
+    },
+    late(sessions) {
+      if (isOff()) return
+      const keys = new Set(sessions.map(keyOf))
+      for (const row of known().filter(({ session }) => keys.has(keyOf(session)))) {
+        const [latest] = [...events.values()]
+          .map(({ event }) => event)
+          .filter(({ sub, sid }) => sub === row.session.sub || sid === row.session.sid)
+          .filter((event) => standing(row, event).kind !== 'untouched')
+          .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
+        if (latest !== undefined) settle(row, [latest])
+      }
     },
     post(lines) {
       if (isOff()) return

@@ -11,7 +11,7 @@ import {
 } from '@curfew/ledger'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { insertSession } from '../support/sessions.ts'
+import { insertSession } from '../support/session-rows.ts'
 import { bindingsOf, ISS, newEvent, newWorker, planFor, register, settledAs } from './ledger-support.ts'
 
 // Goal: whatever is asked of the index costs as many lookups as there are sessions to be found, however many others it has.
