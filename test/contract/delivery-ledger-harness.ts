@@ -6,11 +6,19 @@ import {
   type DeliveryId,
   type EventKey,
   type IssuerName,
+  type Session,
 } from '@curfew/domain'
-import { createDeliveryLedger, type DeliveryLedger, followSettled } from '@curfew/ledger'
+import {
+  createDeliveryLedger,
+  type DeliveryLedger,
+  followSettled,
+  postJournal,
+  postSessions,
+} from '@curfew/ledger'
 import { ISS, register, registerParty } from '../integration/ledger-support.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
+import { insertSession, type SessionState, sessionsOf } from '../support/session-rows.ts'
 
 /** A row of `deliveries`, as far as it decides anything. */
 export interface LedgerRow {
@@ -41,6 +49,12 @@ export interface DeliveryLedgerHarness {
   breakers(): Promise<readonly { readonly bindingId: BindingId; readonly workerId: string }[]>
   /** Of which events those who follow are told while `during` is carried out, in that order. */
   announced(during: () => Promise<void>): Promise<readonly EventKey[]>
+  /** Puts a session into the index. */
+  startSession(session: Session): Promise<void>
+  /** Enters into the index what was planned and settled. */
+  post(): Promise<void>
+  /** What the index has, by client and sid. */
+  sessions(): Promise<readonly SessionState[]>
   /** Makes every heartbeat and every lease so many milliseconds older. */
   age(ms: number): Promise<void>
   /** The database's clock, roughly. */
@@ -99,7 +113,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     registerParty,
     async rows() {
       return [...ledger.deliveries.values()]
-        .map(({ eventId, target, lane, plannedAt, delivery, leasedAt, ...row }): LedgerRow => row)
+        .map(({ eventId, target, lane, plannedAt, delivery, leasedAt, generation, ...row }): LedgerRow => row)
         .toSorted((a, b) => (a.id < b.id ? -1 : 1))
     },
     async attempts() {
@@ -113,6 +127,16 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     async announced(during) {
       await during()
       return ledger.announced
+    },
+    startSession: async (session) => ledger.startSession(session),
+    post: async () => ledger.postSessions(),
+    async sessions() {
+      return ledger.sessionRows
+        .filter(({ goneAt, session }) => goneAt === null && session.sub === 'alice')
+        .map(({ session: { clientId, sid }, logoutEventId, orphanedAt }) => ({
+          ...{ clientId, sid, logoutEventId, orphaned: orphanedAt !== null },
+        }))
+        .toSorted((a, b) => (`${a.clientId} ${a.sid}` < `${b.clientId} ${b.sid}` ? -1 : 1))
     },
     async age(ms) {
       aheadMs += ms
@@ -129,7 +153,8 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     ledger: createDeliveryLedger(db),
     async reset() {
       await db.query(
-        'truncate events, deliveries, attempts, workers, bindings, relying_parties, issuers cascade',
+        `truncate events, deliveries, attempts, workers, bindings, relying_parties, issuers, journal, sessions, session_ids,
+          session_issuers cascade`,
       )
       await register(db, PARTIES)
     },
@@ -177,6 +202,14 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       await following
       return told
     },
+    async startSession(session) {
+      const { device, ...wish } = session
+      await insertSession(db, { ...wish, ...(device !== null && { device }) })
+    },
+    async post() {
+      while ((await postJournal(db, { limit: 100, posters: [postSessions] })) !== 0);
+    },
+    sessions: () => sessionsOf(db, 'alice'),
     async age(ms) {
       await db.query('update workers set seen_at = seen_at - make_interval(secs => $1)', [ms / 1_000])
       await db.query('update deliveries set leased_at = leased_at - make_interval(secs => $1)', [ms / 1_000])

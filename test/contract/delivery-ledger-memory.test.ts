@@ -1,4 +1,6 @@
 import { deliveryLedgerContract } from './delivery-ledger.contract.ts'
 import { openMemoryHarness } from './delivery-ledger-harness.ts'
+import { sessionIndexContract } from './delivery-ledger-sessions.contract.ts'
 
 deliveryLedgerContract('the memory ledger', openMemoryHarness)
+sessionIndexContract('the memory ledger', openMemoryHarness)

@@ -1,4 +1,6 @@
 import { deliveryLedgerContract } from './delivery-ledger.contract.ts'
 import { openPostgresHarness } from './delivery-ledger-harness.ts'
+import { sessionIndexContract } from './delivery-ledger-sessions.contract.ts'
 
 deliveryLedgerContract('the PostgreSQL ledger', openPostgresHarness)
+sessionIndexContract('the PostgreSQL ledger', openPostgresHarness)

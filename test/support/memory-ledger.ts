@@ -139,7 +139,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (row.settledAt === null) unsettled.add(row)
     else {
       unsettled.delete(row)
-      journal.push({ kind: 'settled', eventId: row.eventId })
+      const { eventId, bindingId, delivery } = row
+      journal.push({ kind: 'settled', eventId, clientId: clientOf.get(bindingId), sid: delivery.sid })
     }
   }
   const waiting = () => [...unsettled].filter(({ state }) => state === 'pending')

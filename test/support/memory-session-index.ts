@@ -1,5 +1,6 @@
 import {
   type Binding,
+  type ClientId,
   type EventId,
   type LiveSession,
   type LogoutEvent,
@@ -9,6 +10,7 @@ import {
   type SessionChanges,
   type SessionIndexUse,
   type SessionStanding,
+  type Sid,
   standingOf,
   type Told,
 } from '@curfew/domain'
@@ -36,11 +38,15 @@ export interface Surroundings {
   digest(text: string): string
 }
 
-/** What the journal says: which events were planned, and of which events something was settled. */
-export interface JournalLine {
-  readonly kind: 'planned' | 'settled'
-  readonly eventId: EventId
-}
+/** What the journal says: which events were planned, and which deliveries of theirs were settled. */
+export type JournalLine =
+  | { readonly kind: 'planned'; readonly eventId: EventId }
+  | {
+      readonly kind: 'settled'
+      readonly eventId: EventId
+      readonly clientId: ClientId | undefined
+      readonly sid: Sid | null
+    }
 
 export interface MemorySessionIndex {
   /** All that the index ever had. */
@@ -130,12 +136,20 @@ export function createMemorySessionIndex({
     },
     post(lines) {
       if (isOff()) return
-      const touching = [...new Set(lines.map(({ eventId }) => eventId))].flatMap(
-        (id) => events.get(id)?.event ?? [],
-      )
-      for (const row of known()) settle(row, touching)
+      for (const row of known()) {
+        const ids = new Set(lines.filter((line) => touches(line, row.session)).map(({ eventId }) => eventId))
+        settle(
+          row,
+          [...ids].flatMap((id) => events.get(id)?.event ?? []),
+        )
+      }
     },
   }
+}
+
+function touches(line: JournalLine, { clientId, sid }: Session): boolean {
+  if (line.kind === 'planned') return true
+  return line.clientId === clientId && (line.sid === null || line.sid === sid)
 }
 
 function isLater(a: LogoutEvent, b: LogoutEvent): boolean {

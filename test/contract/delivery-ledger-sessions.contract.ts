@@ -1,0 +1,175 @@
+import { hash, randomUUID } from 'node:crypto'
+import {
+  type ClientId,
+  type InFlightDelivery,
+  type LogoutEvent,
+  plan,
+  type Session,
+  type Settlement,
+  type Sid,
+  type Subject,
+  type WorkerId,
+} from '@curfew/domain'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { ISS, newEvent, planFor, settledAs } from '../integration/ledger-support.ts'
+import type { DeliveryLedgerHarness } from './delivery-ledger-harness.ts'
+
+// Goal: the session index that the simulation puts in PostgreSQL's place says of sessions what PostgreSQL's says.
+// Method: the same steps with each: sessions start, events are planned by what the index answers, and settled.
+
+const DEAD: Settlement = { state: 'dead_lettered', reason: 'refused' }
+const sha256 = (text: string) => hash('sha256', text)
+
+export function sessionIndexContract(name: string, openHarness: () => Promise<DeliveryLedgerHarness>): void {
+  describe(`${name} keeps the contract of the session index`, () => {
+    let harness: DeliveryLedgerHarness
+    let worker: WorkerId
+    beforeAll(async () => {
+      harness = await openHarness()
+    })
+    afterAll(() => harness.close())
+    beforeEach(async () => {
+      await harness.reset()
+      worker = randomUUID() as WorkerId
+      await harness.ledger.registerWorker({ id: worker, name: 'test' })
+    })
+
+    const sessionOf = (clientId: string, sid: string, more: Partial<Session> = {}): Session => ({
+      ...{ iss: ISS, sub: 'alice' as Subject, sid: sid as Sid, clientId: clientId as ClientId, device: null },
+      startedAt: new Date(Date.now() - 60_000),
+      expiresAt: new Date(Date.now() + 3_600_000),
+      ...more,
+    })
+    async function start(...of: Parameters<typeof sessionOf>): Promise<void> {
+      const session = sessionOf(...of)
+      await harness.startSession(session)
+      await harness.ledger.oweLateLogouts([session])
+    }
+    /** As `client:sid`, with what sees to it. */
+    async function indexed(): Promise<readonly string[]> {
+      const rows = await harness.sessions()
+      return rows.map(({ clientId, sid, logoutEventId, orphaned }) => {
+        const standing = logoutEventId === null ? '' : orphaned ? ' orphaned' : ' covered'
+        return `${clientId}:${sid}${standing}`
+      })
+    }
+    async function logout(change: Partial<Record<keyof LogoutEvent, unknown>> = {}) {
+      const event = { ...newEvent({ sub: 'alice' }), ...change } as LogoutEvent
+      const registry = await harness.ledger.readRegistry()
+      const issuer = registry.issuers.get(ISS)
+      if (issuer === undefined) throw new Error('an issuer')
+      const asked = issuer.sessionIssuer === null ? [] : [{ event, issuer: issuer.sessionIssuer }]
+      const sessions = (await harness.ledger.findSessions(asked)).get(event.id) ?? []
+      const { basis, deliveries } = plan(event, issuer, { kind: 'known', sessions }, sha256)
+      const owed = deliveries
+        .map((each) => ({ ...each, leased: true }))
+        .toSorted((a, b) => a.delivery.bindingId - b.delivery.bindingId)
+      await harness.ledger.planEvents({
+        batch: [{ ...planFor(event, []), basis, deliveries: owed }],
+        workerId: worker,
+        registryRevision: registry.revision,
+        now: new Date(),
+      })
+      return { basis, deliveries: owed.map(({ delivery }) => delivery) }
+    }
+    async function settle(deliveries: readonly InFlightDelivery[], settlement?: Settlement): Promise<void> {
+      const batch = deliveries.map((delivery) => settledAs(delivery, settlement))
+      await harness.ledger.settleDeliveries({ batch, workerId: worker, now: new Date() })
+      await harness.post()
+    }
+    const pending = async () => (await harness.rows()).filter(({ state }) => state === 'pending').length
+
+    test('answers by subject or by sid, and not with what is over', async () => {
+      await start('rp-0', 's1')
+      await start('rp-1', 's1', { device: 'phone' })
+      await start('rp-1', 's2', { expiresAt: new Date(Date.now() - 1) })
+      const named = async (change: Parameters<typeof logout>[0]) => {
+        const { basis, deliveries } = await logout(change)
+        return [basis, deliveries.map(({ sid, sessionEndsAt }) => [sid, sessionEndsAt !== null])]
+      }
+      const both = [
+        ['s1', true],
+        ['s1', true],
+      ]
+      expect(await named({})).toEqual(['sessions', both])
+      expect(await named({ scope: 'session', sid: 's1' })).toEqual(['sessions', both])
+      expect(await named({ sub: 'bob' })).toEqual([
+        'registered',
+        [
+          [null, false],
+          [null, false],
+        ],
+      ])
+    })
+
+    test('a plan that was made before anything was known of the issuer is refused', async () => {
+      const { revision } = await harness.ledger.readRegistry()
+      await start('rp-0', 's1')
+      const request = { batch: [planFor(newEvent(), [])], workerId: worker, now: new Date() }
+      expect(await harness.ledger.planEvents({ ...request, registryRevision: revision })).toMatchObject({
+        ok: false,
+        why: 'registry_changed',
+      })
+    })
+
+    test('follows a logout from its plan to its end', async () => {
+      await start('rp-0', 's1')
+      await start('rp-1', 's2')
+      await start('rp-1', 's3')
+      const { deliveries } = await logout()
+      await harness.post()
+      expect(await indexed()).toEqual(['rp-0:s1 covered', 'rp-1:s2 covered', 'rp-1:s3 covered'])
+      await settle(deliveries.filter(({ sid }) => sid === 's1'))
+      await settle(
+        deliveries.filter(({ sid }) => sid === 's2'),
+        DEAD,
+      )
+      await settle(
+        deliveries.filter(({ sid }) => sid === 's3'),
+        { state: 'lapsed' },
+      )
+      expect(await indexed()).toEqual(['rp-1:s2 orphaned', 'rp-1:s3 orphaned'])
+      // Another logout is another chance.
+      const again = await logout()
+      await harness.post()
+      expect(await indexed()).toEqual(['rp-1:s2 covered', 'rp-1:s3 covered'])
+      await settle(again.deliveries)
+      expect(await indexed()).toEqual([])
+    })
+
+    test('knows what the initiator has ended, who is not meant, and whom nobody can tell', async () => {
+      for (const clientId of ['rp-0', 'rp-1', 'stranger']) await start(clientId, 's1')
+      await logout({ initiator: 'rp-0', clients: ['rp-0', 'stranger'] })
+      await harness.post()
+      expect(await indexed()).toEqual(['rp-1:s1', 'stranger:s1 orphaned'])
+    })
+
+    test('owes a session that was missed, from either side, and once', async () => {
+      await start('rp-0', 's1')
+      await settle((await logout({ clients: ['rp-0', 'rp-1'] })).deliveries)
+      await start('rp-0', 's2')
+      expect(await pending()).toBe(1)
+      await start('rp-1', 's2')
+      // That one was told of the subject.
+      expect(await pending()).toBe(1)
+      await harness.post()
+      expect(await indexed()).toEqual(['rp-0:s2 covered'])
+
+      await logout({ occurredAt: new Date(Date.now() + 1) })
+      await harness.startSession(sessionOf('rp-1', 's4'))
+      await harness.startSession(sessionOf('rp-0', 's5'))
+      await harness.post()
+      // The subject covers the first; the second was unknown while another of its client was.
+      expect(await indexed()).toEqual(['rp-0:s2 covered', 'rp-0:s5 covered', 'rp-1:s4 covered'])
+      expect(await pending()).toBe(1)
+    })
+
+    test('leaves alone what began after', async () => {
+      await start('rp-0', 's1')
+      await settle((await logout()).deliveries)
+      await start('rp-0', 's2', { startedAt: new Date(Date.now() + 1_000) })
+      expect(await indexed()).toEqual(['rp-0:s2'])
+      expect(await pending()).toBe(0)
+    })
+  })
+}
