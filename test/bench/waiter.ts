@@ -33,9 +33,10 @@ async function send({
   headers,
 }: Extract<WaiterQuestion, { ask: 'wait' }>): Promise<readonly Awaited200[]> {
   agent = new Agent({ keepAlive: true })
-  const left = [...paths]
+  // In their order: who waits first is first to be answered, before time is up.
+  const left = paths.values()
   const sendNext = async () => {
-    for (let path = left.pop(); path !== undefined; path = left.pop()) {
+    for (const path of left) {
       const sent = Promise.withResolvers<void>()
       answers.push(one(new URL(path, url), headers, sent.resolve))
       await sent.promise
