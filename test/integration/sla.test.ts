@@ -98,6 +98,14 @@ describe('filing', () => {
     await logouts(1, { minutesAgo: 2, mail: 10 })
     expect((await curfew.client.getSla()).as_of).toBe('2026-11-21T12:28:20.000Z')
   })
+
+  test('that lags behind makes nothing overdue that was settled long ago', async () => {
+    await logouts(30, { minutesAgo: 30, mail: 10, wiki: 10 })
+    await postJournal(curfew.db, { limit: 1, posters: [postSla] })
+    expect(await curfew.client.getSla()).toMatchObject({ planned: 60, kept: 0, waiting: 60, overdue: 0 })
+    await post()
+    expect(await curfew.client.getSla()).toMatchObject({ planned: 60, kept: 60, waiting: 0 })
+  })
 })
 
 test('what is not settled is broken as soon as the promise is past, and made good by no replay', async () => {

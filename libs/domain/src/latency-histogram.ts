@@ -57,23 +57,22 @@ export function encodeLatencies(histogram: LatencyHistogram): Uint8Array {
 export function decodeLatencies(bytes: Uint8Array): LatencyHistogram {
   // There may be hundreds of thousands of pairs, of a few hundred buckets: an array is many times faster than a map.
   const counts: number[] = []
-  let bucket = -1
-  let value = 0
-  let weight = 1
-  for (const byte of bytes) {
-    value += (byte % VARINT_BASE) * weight
-    weight *= VARINT_BASE
-    if (byte >= VARINT_BASE) continue
-    if (bucket < 0) bucket = value
-    else {
-      counts[bucket] = (counts[bucket] ?? 0) + value
-      bucket = -1
+  let at = 0
+  const next = () => {
+    let byte = bytes[at++] ?? 0
+    let value = byte % VARINT_BASE
+    for (let weight = VARINT_BASE; byte >= VARINT_BASE; weight *= VARINT_BASE) {
+      byte = bytes[at++] ?? 0
+      value += (byte % VARINT_BASE) * weight
     }
-    value = 0
-    weight = 1
+    return value
+  }
+  while (at < bytes.length) {
+    const bucket = next()
+    counts[bucket] = (counts[bucket] ?? 0) + next()
   }
   const histogram = new Map<number, number>()
   // Holes are passed over.
-  counts.forEach((count, each) => void histogram.set(each, count))
+  counts.forEach((count, bucket) => void histogram.set(bucket, count))
   return histogram
 }

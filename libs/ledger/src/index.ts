@@ -166,9 +166,9 @@ export {
   type SlaNow,
   type SlaRequest,
   type SlaScope,
-  slaBehindSince,
   slaByHour,
   slaByParty,
+  slaFiledUntil,
   slaNow,
 } from './sla.ts'
 export { noteBurn, watchBurns } from './sla-burns.ts'

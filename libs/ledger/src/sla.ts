@@ -126,6 +126,7 @@ export interface SlaRequest {
   readonly promises: ReadonlyMap<string, SlaPromise>
   /** Milliseconds of the epoch. */
   readonly range: { readonly fromMs: number; readonly toMs: number }
+  /** What is overdue then; see `slaFiledUntil`. */
   readonly nowMs: number
 }
 
@@ -203,10 +204,14 @@ async function read<Key>(
 
 const OLDEST_ENTRY = 'select at from journal order by id limit 1'
 
-/** Since when what is planned and settled is not in the rollups yet; null where nothing waits to be. */
-export async function slaBehindSince(db: Queryable): Promise<Date | null> {
-  const { rows } = await db.query<{ at: Date }>({ name: 'sla_behind', text: OLDEST_ENTRY })
-  return rows[0]?.at ?? null
+/**
+ * Until when all that was planned and settled is in the rollups: the time to judge them by. What is settled since may look as
+ * if it were not.
+ */
+export async function slaFiledUntil(db: Queryable, now: Date): Promise<Date> {
+  const { rows } = await db.query<{ at: Date }>({ name: 'sla_filed_until', text: OLDEST_ENTRY })
+  const [oldest] = rows
+  return oldest === undefined || oldest.at > now ? now : oldest.at
 }
 
 const DELETE_ROLLUPS = `

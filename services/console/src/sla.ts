@@ -6,9 +6,9 @@ import {
   type IssuerRecord,
   listIssuers,
   readPromises,
-  slaBehindSince,
   slaByHour,
   slaByParty,
+  slaFiledUntil,
   slaNow,
 } from '@curfew/ledger'
 import { callerOf, type HttpServer, type RouteAccess } from '@curfew/runtime'
@@ -46,18 +46,18 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
         clientId: query.client_id ?? null,
       })
       const at = now()
-      const nowMs = at.getTime()
-      const range = rangeOf(query, issuer, nowMs)
+      const range = rangeOf(query, issuer, at.getTime())
       const scope = { issuer: issuer.name, clientIds }
       const promises = await readPromises(db, scope)
       const own = query.client_id === undefined ? null : promises.get(query.client_id)
       if (own === undefined) throw noSuchParty({ issuer: issuer.name, client_id: query.client_id ?? '' })
-      const asked = { promises, range, nowMs }
-      const behindSince = await slaBehindSince(db)
+      // Read before the rollups: whatever is filed meanwhile is in them.
+      const asOf = await slaFiledUntil(db, at)
+      const asked = { promises, range, nowMs: asOf.getTime() }
       const hours = query.group_by === 'hour' ? await slaByHour(db, scope, asked) : null
       const parties = hours === null ? await slaByParty(db, scope, asked) : null
       const figures = sumOf(hours ?? parties)
-      const whole = budgeted(issuer, nowMs)
+      const whole = budgeted(issuer, at.getTime())
       const isWhole = whole.fromMs === range.fromMs && whole.toMs === range.toMs
       const { windows, all } = await slaNow(db, scope, { ...asked, range: isWhole ? null : whole })
       return {
@@ -65,7 +65,7 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
         client_id: query.client_id ?? null,
         from: new Date(range.fromMs).toISOString(),
         to: new Date(range.toMs).toISOString(),
-        as_of: (behindSince ?? at).toISOString(),
+        as_of: asOf.toISOString(),
         promise: {
           ...promiseView(own ?? { withinMs: issuer.slaWithinMs, objective: issuer.slaObjective }),
           window_days: issuer.slaWindowDays,
