@@ -130,7 +130,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       )
       expect(await indexed()).toEqual(['rp-1:s2 orphaned', 'rp-1:s3 orphaned'])
       // Another logout is another chance.
-      const again = await logout()
+      const again = await logout({ occurredAt: new Date(Date.now() + 1_000) })
       await harness.post()
       expect(await indexed()).toEqual(['rp-1:s2 covered', 'rp-1:s3 covered'])
       await settle(again.deliveries)
