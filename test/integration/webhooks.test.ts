@@ -219,7 +219,7 @@ test.each([
     '/allowed_networks/0',
   ],
   ['a short secret', { url: 'https://siem.example', secret: 'whsec_c2hvcnQ=' }, '/secret'],
-  ['a type that is never sent', { url: 'https://siem.example', types: ['sla.budget_burning'] }, '/types/0'],
+  ['a type that is never sent', { url: 'https://siem.example', types: ['sla.budget_frozen'] }, '/types/0'],
 ])('%s is refused', async (_what, body, pointer) => {
   const strict = await openCurfew({ workers: 0, allowedNetworks: [] })
   onTestFinished(() => strict.stop())
