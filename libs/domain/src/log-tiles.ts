@@ -1,0 +1,131 @@
+import {
+  HASH_BYTES,
+  hashOfSubtrees,
+  nodeHash,
+  type Sha256,
+  type Span,
+  type Subtree,
+  subtreesOf,
+} from './merkle.ts'
+
+// A Merkle log kept as tiles, as C2SP tlog-tiles has them: at level 0 the hashes of 256 leaves each, at the level above
+// the hashes of 256 full tiles each, and so on. The last tile of a level may be partial; only it ever grows.
+
+/** Hashes in a full tile. */
+export const TILE_WIDTH = 256
+/** Levels of the tree between a tile's hashes and the one that stands for all of them. */
+const TILE_LEVELS = 8
+
+/** Which tile: the `number`-th of its level. */
+export interface TilePlace {
+  readonly level: number
+  readonly number: number
+}
+
+export interface Tile extends TilePlace {
+  /** One hash after the other, at most `TILE_WIDTH` of them. */
+  readonly hashes: Uint8Array
+}
+
+/** The tiles that are still growing in a log of `size`: one for each level that has a partial one. */
+export function growingTiles(size: number): readonly TilePlace[] {
+  const places: TilePlace[] = []
+  for (let [level, hashes] = [0, size]; hashes > 0; level++) {
+    if (hashes % TILE_WIDTH > 0) places.push({ level, number: Math.floor(hashes / TILE_WIDTH) })
+    hashes = Math.floor(hashes / TILE_WIDTH)
+  }
+  return places
+}
+
+/**
+ * Appends leaves to a log of `size`.
+ *
+ * @param growing the tiles that `growingTiles` names, as they are.
+ * @param leaves hashes of leaves.
+ * @returns every tile that is new or has more hashes than before.
+ */
+export function appendLeaves(
+  { size, growing, leaves }: { size: number; growing: readonly Tile[]; leaves: readonly Uint8Array[] },
+  sha256: Sha256,
+): readonly Tile[] {
+  const changed: Tile[] = []
+  let [hashes, before] = [leaves, size]
+  for (let level = 0; hashes.length > 0; level++) {
+    const above: Uint8Array[] = []
+    let number = Math.floor(before / TILE_WIDTH)
+    let held = hashesOf(growing.find((tile) => tile.level === level && tile.number === number))
+    if (held.length !== before % TILE_WIDTH)
+      throw new RangeError(`a growing tile of level ${level} is missing`)
+    for (let at = 0; at < hashes.length; ) {
+      const taken = hashes.slice(at, at + TILE_WIDTH - held.length)
+      const whole = [...held, ...taken]
+      changed.push({ level, number, hashes: joined(whole) })
+      if (whole.length === TILE_WIDTH) above.push(wholeHash(whole, sha256))
+      at += taken.length
+      number += 1
+      held = []
+    }
+    ;[hashes, before] = [above, Math.floor(before / TILE_WIDTH)]
+  }
+  return changed
+}
+
+/** Where the hashes are that a subtree's hash is made of: `count` of them in one tile, beginning with the `first`. */
+function placeOf({ level, index }: Subtree): TilePlace & { readonly first: number; readonly count: number } {
+  const tileLevel = Math.floor(level / TILE_LEVELS)
+  const count = 2 ** (level % TILE_LEVELS)
+  const start = index * count
+  return { level: tileLevel, number: Math.floor(start / TILE_WIDTH), first: start % TILE_WIDTH, count }
+}
+
+/** Every tile that the hashes of `spans` are read from, each once. */
+export function tilesOfSpans(spans: readonly Span[]): readonly TilePlace[] {
+  const places = new Map<string, TilePlace>()
+  for (const subtree of spans.flatMap(subtreesOf)) {
+    const { level, number } = placeOf(subtree)
+    places.set(`${level}/${number}`, { level, number })
+  }
+  return [...places.values()]
+}
+
+/**
+ * The hashes of `spans`, read from tiles.
+ *
+ * @throws {RangeError} when a tile is missing or too short: then it was tampered with, or the span is not in the log yet.
+ */
+export function hashesOfSpans(
+  spans: readonly Span[],
+  tiles: readonly Tile[],
+  sha256: Sha256,
+): readonly Uint8Array[] {
+  const byPlace = new Map(tiles.map((tile) => [`${tile.level}/${tile.number}`, tile]))
+  const hashOf = (subtree: Subtree) => {
+    const { level, number, first, count } = placeOf(subtree)
+    const hashes = hashesOf(byPlace.get(`${level}/${number}`)).slice(first, first + count)
+    if (hashes.length < count) throw new RangeError(`tile ${level}/${number} is missing or too short`)
+    return wholeHash(hashes, sha256)
+  }
+  return spans.map((span) => hashOfSubtrees(subtreesOf(span).map(hashOf), sha256))
+}
+
+/** The hashes that a tile holds; of none, none. */
+export function hashesOf(tile: Pick<Tile, 'hashes'> | undefined): readonly Uint8Array[] {
+  const { hashes } = tile ?? { hashes: new Uint8Array(0) }
+  const count = Math.floor(hashes.length / HASH_BYTES)
+  return Array.from({ length: count }, (_, at) => hashes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES))
+}
+
+/** The hash above a power of two of hashes. */
+function wholeHash(hashes: readonly Uint8Array[], sha256: Sha256): Uint8Array {
+  const [first, ...rest] = hashes
+  if (first === undefined) throw new RangeError('there is nothing to hash')
+  if (rest.length === 0) return first
+  const middle = hashes.length / 2
+  return nodeHash(wholeHash(hashes.slice(0, middle), sha256), wholeHash(hashes.slice(middle), sha256), sha256)
+}
+
+function joined(hashes: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(hashes.length * HASH_BYTES)
+  for (const [at, hash] of hashes.entries()) bytes.set(hash, at * HASH_BYTES)
+  return bytes
+}
