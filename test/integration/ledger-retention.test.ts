@@ -52,7 +52,13 @@ describe('partitions of attempts', () => {
   test('are made for the days to come, once, and take what is of their day', async () => {
     const made = await createPartitions(db(), { now: NOW, days: 3 })
     // Over the end of a month.
-    expect(made).toEqual(['attempts_20260331', 'attempts_20260401', 'attempts_20260402'])
+    expect(made).toEqual([
+      'attempts_20260331',
+      'attempts_20260401',
+      'attempts_20260402',
+      // Receipts go by the month.
+      'receipts_202604',
+    ])
     expect(await createPartitions(db(), { now: NOW, days: 4 })).toEqual(['attempts_20260403'])
     const places = await Promise.all(
       [
@@ -75,7 +81,10 @@ describe('partitions of attempts', () => {
   test('are not made for a day that is near, nor for one of which some lie in the default', async () => {
     await attemptAt(new Date('2026-04-01T12:00:00Z'))
     const late = new Date('2026-03-30T23:30:00Z')
-    expect(await createPartitions(db(), { now: late, days: 3 })).toEqual(['attempts_20260402'])
+    expect(await createPartitions(db(), { now: late, days: 3 })).toEqual([
+      'attempts_20260402',
+      'receipts_202604',
+    ])
   })
 
   test('are made by one of several bookkeepers, and the others do not mind', async () => {

@@ -1,4 +1,4 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { createHash, hash, randomBytes, randomUUID } from 'node:crypto'
 import {
   type AttemptOutcome,
   type Binding,
@@ -196,6 +196,7 @@ export function settledAs(
       durationMs: 1.6,
       outcome,
       jti: randomUUID(),
+      tokenDigest: hash('sha256', 'a token', 'hex'),
     })),
     settlement,
     counts: { attempts: delivery.attempts, retries: 0, refusals: 0 },

@@ -32,6 +32,7 @@ import {
   createClientKeySealer,
   createKeyMaker,
   createKeyring,
+  createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
 import { vi } from 'vitest'
@@ -62,6 +63,8 @@ export interface CurfewOptions {
   readonly bookkeepers?: number
   /** Where bookkeepers publish. Default nowhere. */
   readonly publisher?: Publisher
+  /** How receipts are issued, where it is not by plain names in a log that names itself. */
+  readonly receipts?: Partial<BookkeeperDeps['receipts']>
   /** How bookkeepers pace notifications, where it is not as ever. */
   readonly notifying?: BookkeeperDeps['notifying']
   /** Of the workers that are started by default. Default 10,000. */
@@ -122,7 +125,8 @@ export interface Curfew extends AsyncDisposable {
   /** The same, bound to something. */
   keyBoundTo(reach: Reach, ...scopes: readonly Scope[]): string
   startWorker(options?: { readonly leaseMs?: number }): Promise<TestWorker>
-  startBookkeeper(): Promise<TestBookkeeper>
+  /** @param masterKey another one than the others have. */
+  startBookkeeper(options?: { readonly masterKey?: Uint8Array }): Promise<TestBookkeeper>
   /** A request with the admin key; a body that is no text or bytes goes as JSON. */
   call(
     method: string,
@@ -274,7 +278,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     return handle
   }
 
-  async function startBookkeeper(): Promise<TestBookkeeper> {
+  async function startBookkeeper(own: { readonly masterKey?: Uint8Array } = {}): Promise<TestBookkeeper> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew bookkeeper' })
     const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
@@ -284,7 +288,14 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         publisher: options.publisher ?? null,
         client: outbound,
         webhookSecrets,
-        retention: { retentionDays: 30, deadLetterRetentionDays: 90, slaRetentionDays: 400 },
+        retention: {
+          retentionDays: 30,
+          deadLetterRetentionDays: 90,
+          slaRetentionDays: 400,
+          receiptRetentionDays: 400,
+        },
+        receipts: { subject: 'plain', origin: null, ...options.receipts },
+        logKeeper: createLogKeeper(own.masterKey ?? masterKey),
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         now,
         ...(options.notifying !== undefined && { notifying: options.notifying }),

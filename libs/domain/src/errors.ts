@@ -58,3 +58,13 @@ export class AuthorizationServerUnavailableError extends CurfewError {
 export class WebhookSecretError extends CurfewError {
   override readonly code = 'ERR_WEBHOOK_SECRET'
 }
+
+/** What the ledger holds is not what its log of receipts says it was: somebody altered it. */
+export class LedgerAlteredError extends CurfewError {
+  override readonly code = 'ERR_LEDGER_ALTERED'
+}
+
+/** The keys of the log of receipts cannot be opened with the master key we were given. */
+export class LogKeyError extends CurfewError {
+  override readonly code = 'ERR_LOG_KEY'
+}

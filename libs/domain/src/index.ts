@@ -16,6 +16,14 @@ export {
   CLOSED,
 } from './breaker.ts'
 export {
+  type Checkpoint,
+  checkpointText,
+  isLogName,
+  noteText,
+  parseCheckpointText,
+  parseNote,
+} from './checkpoint.ts'
+export {
   type ClientFormat,
   type KnownMember,
   type KnownMetadata,
@@ -57,7 +65,9 @@ export {
   ClientKeysUnavailableError,
   CurfewError,
   EventLogUnavailableError,
+  LedgerAlteredError,
   LedgerUnavailableError,
+  LogKeyError,
   NoEncryptionKeyError,
   NoSigningKeyError,
   SignerUnavailableError,
@@ -102,6 +112,17 @@ export {
   latencyQuantile,
   mergeLatencies,
 } from './latency-histogram.ts'
+export {
+  appendEntries,
+  ENTRY_LEVEL,
+  growingTiles,
+  hashesOf,
+  hashesOfSpans,
+  TILE_WIDTH,
+  type Tile,
+  type TilePlace,
+  tilesOfSpans,
+} from './log-tiles.ts'
 export { type Lane, type LogoutEvent, type LogoutReason, logKey, sameContent } from './logout-event.ts'
 export {
   LOGOUT_EVENT_MEMBER,
@@ -112,6 +133,17 @@ export {
   takesSids,
 } from './logout-token.ts'
 export { mergePatch } from './merge-patch.ts'
+export {
+  consistencyPath,
+  HASH_BYTES,
+  inclusionPath,
+  leafHash,
+  type Sha256,
+  type Span,
+  sameBytes,
+  verifyConsistency,
+  verifyInclusion,
+} from './merkle.ts'
 export {
   type Answer,
   type AttemptOutcome,
@@ -144,6 +176,17 @@ export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-re
 export type { OutgoingRecord, OutgoingTopic, Publisher } from './publisher.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
 export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './reach.ts'
+export {
+  RECEIPT_SUBJECTS,
+  RECEIPT_TYPE,
+  type ReceiptClaims,
+  type ReceiptPlace,
+  type ReceiptSubject,
+  type ReceiptTarget,
+  receiptClaims,
+  type SettledEvent,
+  type SettledTarget,
+} from './receipt.ts'
 export {
   DEFAULT_RETRY_POLICY,
   horizonMs,

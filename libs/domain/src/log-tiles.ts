@@ -1,6 +1,7 @@
 import {
   HASH_BYTES,
   hashOfSubtrees,
+  leafHash,
   nodeHash,
   type Sha256,
   type Span,
@@ -9,10 +10,13 @@ import {
 } from './merkle.ts'
 
 // A Merkle log kept as tiles, as C2SP tlog-tiles has them: at level 0 the hashes of 256 leaves each, at the level above
-// the hashes of 256 full tiles each, and so on. The last tile of a level may be partial; only it ever grows.
+// the hashes of 256 full tiles each, and so on. The last tile of a level may be partial; only it ever grows. The leaves
+// themselves are hashes as well, and lie in tiles of their own below.
 
 /** Hashes in a full tile. */
 export const TILE_WIDTH = 256
+/** The level at which the leaves themselves are kept. */
+export const ENTRY_LEVEL = -1
 /** Levels of the tree between a tile's hashes and the one that stands for all of them. */
 const TILE_LEVELS = 8
 
@@ -31,43 +35,59 @@ export interface Tile extends TilePlace {
 export function growingTiles(size: number): readonly TilePlace[] {
   const places: TilePlace[] = []
   for (let [level, hashes] = [0, size]; hashes > 0; level++) {
-    if (hashes % TILE_WIDTH > 0) places.push({ level, number: Math.floor(hashes / TILE_WIDTH) })
-    hashes = Math.floor(hashes / TILE_WIDTH)
+    const number = Math.floor(hashes / TILE_WIDTH)
+    if (hashes % TILE_WIDTH > 0) places.push({ level, number })
+    if (hashes % TILE_WIDTH > 0 && level === 0) places.push({ level: ENTRY_LEVEL, number })
+    hashes = number
   }
   return places
 }
 
 /**
- * Appends leaves to a log of `size`.
+ * Appends entries to a log of `size`.
  *
  * @param growing the tiles that `growingTiles` names, as they are.
- * @param leaves hashes of leaves.
+ * @param entries what the leaves are of, 32 bytes each.
  * @returns every tile that is new or has more hashes than before.
+ * @throws {RangeError} when one of `growing` is missing, or not as long as it ought to be.
  */
-export function appendLeaves(
-  { size, growing, leaves }: { size: number; growing: readonly Tile[]; leaves: readonly Uint8Array[] },
+export function appendEntries(
+  { size, growing, entries }: { size: number; growing: readonly Tile[]; entries: readonly Uint8Array[] },
   sha256: Sha256,
 ): readonly Tile[] {
-  const changed: Tile[] = []
-  let [hashes, before] = [leaves, size]
+  const changed = [...grown(ENTRY_LEVEL, size, growing, entries)]
+  let [hashes, before] = [entries.map((entry) => leafHash(entry, sha256)), size]
   for (let level = 0; hashes.length > 0; level++) {
-    const above: Uint8Array[] = []
-    let number = Math.floor(before / TILE_WIDTH)
-    let held = hashesOf(growing.find((tile) => tile.level === level && tile.number === number))
-    if (held.length !== before % TILE_WIDTH)
-      throw new RangeError(`a growing tile of level ${level} is missing`)
-    for (let at = 0; at < hashes.length; ) {
-      const taken = hashes.slice(at, at + TILE_WIDTH - held.length)
-      const whole = [...held, ...taken]
-      changed.push({ level, number, hashes: joined(whole) })
-      if (whole.length === TILE_WIDTH) above.push(wholeHash(whole, sha256))
-      at += taken.length
-      number += 1
-      held = []
-    }
-    ;[hashes, before] = [above, Math.floor(before / TILE_WIDTH)]
+    const tiles = grown(level, before, growing, hashes)
+    changed.push(...tiles)
+    hashes = tiles
+      .map(hashesOf)
+      .flatMap((held) => (held.length === TILE_WIDTH ? [wholeHash(held, sha256)] : []))
+    before = Math.floor(before / TILE_WIDTH)
   }
   return changed
+}
+
+/** The tiles that `hashes` come to lie in, at a level that has `before` of them. */
+function grown(
+  level: number,
+  before: number,
+  growing: readonly Tile[],
+  hashes: readonly Uint8Array[],
+): readonly Tile[] {
+  const tiles: Tile[] = []
+  let number = Math.floor(before / TILE_WIDTH)
+  let held = hashesOf(growing.find((tile) => tile.level === level && tile.number === number))
+  if (held.length !== before % TILE_WIDTH)
+    throw new RangeError(`tile ${level}/${number} is not as it was left`)
+  for (let at = 0; at < hashes.length; ) {
+    const taken = hashes.slice(at, at + TILE_WIDTH - held.length)
+    tiles.push({ level, number, hashes: joined([...held, ...taken]) })
+    at += taken.length
+    number += 1
+    held = []
+  }
+  return tiles
 }
 
 /** Where the hashes are that a subtree's hash is made of: `count` of them in one tile, beginning with the `first`. */

@@ -1,7 +1,15 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { appendLeaves, growingTiles, hashesOfSpans, type Tile, tilesOfSpans } from './log-tiles.ts'
+import {
+  appendEntries,
+  ENTRY_LEVEL,
+  growingTiles,
+  hashesOfSpans,
+  type Tile,
+  hashesOf as tileHashes,
+  tilesOfSpans,
+} from './log-tiles.ts'
 import {
   consistencyPath,
   hashOfSubtrees,
@@ -261,14 +269,15 @@ describe('tiles', () => {
         const tiles = new Map<string, Tile>()
         const leaves: Uint8Array[] = []
         for (const count of sizes) {
-          const data = Array.from({ length: count }, (_, at) => Buffer.from(String(leaves.length + at)))
+          const entries = Array.from({ length: count }, (_, at) =>
+            sha256(Buffer.from(`${leaves.length + at}`)),
+          )
           const growing = growingTiles(leaves.length).flatMap(
             ({ level, number }) => tiles.get(`${level}/${number}`) ?? [],
           )
-          const hashes = data.map((each) => leafHash(each, sha256))
-          const changed = appendLeaves({ size: leaves.length, growing, leaves: hashes }, sha256)
+          const changed = appendEntries({ size: leaves.length, growing, entries }, sha256)
           for (const tile of changed) tiles.set(`${tile.level}/${tile.number}`, tile)
-          leaves.push(...data)
+          leaves.push(...entries)
         }
         const [size, index] = [leaves.length, which % leaves.length]
         const read = (spans: readonly Span[]) => {
@@ -279,6 +288,8 @@ describe('tiles', () => {
         }
         const toHex = (hashes: readonly Uint8Array[]) =>
           hashes.map((hash) => Buffer.from(hash).toString('hex'))
+        const entryTile = tiles.get(`${ENTRY_LEVEL}/${Math.floor(index / 256)}`)
+        expect(tileHashes(entryTile)[index % 256]).toEqual(new Uint8Array(leaves[index] ?? []))
         expect(read([{ begin: 0, end: size }])).toEqual(toHex([treeHash(leaves)]))
         expect(read(inclusionPath(index, size))).toEqual(toHex(inclusionProof(index, leaves)))
         expect(read(consistencyPath(index + 1, size))).toEqual(toHex(consistencyProof(index + 1, leaves)))
@@ -288,8 +299,8 @@ describe('tiles', () => {
   })
 
   test('are not guessed where one is missing', () => {
-    const leaves = [leafHash(hex('00'), sha256)]
-    expect(() => appendLeaves({ size: 3, growing: [], leaves }, sha256)).toThrow(RangeError)
+    const entries = [sha256(hex('00'))]
+    expect(() => appendEntries({ size: 3, growing: [], entries }, sha256)).toThrow(RangeError)
     expect(() => hashesOfSpans([{ begin: 0, end: 3 }], [], sha256)).toThrow(RangeError)
   })
 })

@@ -72,7 +72,7 @@ export {
   publishNotifications,
 } from './notifications.ts'
 export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './outcomes.ts'
-export { createPartitions, dropAttempts } from './partitions.ts'
+export { createPartitions, type Dropped, type DropRequest, dropAttempts, dropReceipts } from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 export { oweLateLogouts, postSessions } from './post-sessions.ts'
 export {
@@ -89,6 +89,22 @@ export {
   type TakenUri,
   takenUris,
 } from './put-relying-parties.ts'
+export {
+  lockReceiptLog,
+  type NewReceiptLog,
+  openReceiptLog,
+  type ReceiptLog,
+  readTiles,
+} from './receipt-log.ts'
+export {
+  findReceipt,
+  findSettled,
+  findUnreceipted,
+  insertReceipts,
+  listReceipts,
+  type StoredReceipt,
+  type Unreceipted,
+} from './receipts.ts'
 export {
   disableBinding,
   type KnownIssuer,

@@ -11,6 +11,8 @@ export interface AttemptRecord {
   readonly outcome: AttemptOutcome
   /** Null when no token was minted. */
   readonly jti: string | null
+  /** SHA-256 of that token, in hexadecimal. */
+  readonly tokenDigest: string | null
 }
 
 /** What a worker did to a delivery it held: the attempts it made, and what becomes of it. */
@@ -47,12 +49,13 @@ const SETTLE_DELIVERIES = `
   ),
   recorded as (
     insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
-      error_description, jti, worker_id)
+      error_description, jti, token_digest, worker_id)
     select settled.id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
-      a.error_description, a.jti, $1
+      a.error_description, a.jti, decode(a.token_digest, 'hex'), $1
       from unnest($11::int[], $12::smallint[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
-             $17::text[], $18::text[], $19::text[], $20::uuid[])
-           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti)
+             $17::text[], $18::text[], $19::text[], $20::uuid[], $22::text[])
+           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti,
+             token_digest)
       join settled using (place)
   )
   select id from given where not exists (select from settled where settled.place = given.place)`
@@ -105,6 +108,7 @@ export async function settleDeliveries(
       textColumn(attempts.map(({ outcome }) => description(outcome))),
       plainColumn(attempts.map(({ jti }) => jti)),
       plainArray(batch.map(({ counts }) => counts.attempts)),
+      plainColumn(attempts.map(({ tokenDigest }) => tokenDigest)),
     ],
   })
   return new Set(rows.map(({ id }) => id))

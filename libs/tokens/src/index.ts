@@ -14,6 +14,7 @@ export {
   type StoredKey,
 } from './key-maker.ts'
 export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, publishedKeys } from './keyring.ts'
+export { createLogKeeper, type LogKeeper, type LogSigner, sha256 } from './log-keys.ts'
 export { createProbeTokens, type ProbeTokens } from './probe-tokens.ts'
 export type { PostJson, RemoteSigner } from './remote-signer.ts'
 export { createVault, type MasterKeys, type Vault } from './sealing.ts'

@@ -1,5 +1,7 @@
 import { readKafkaConnection } from '@curfew/broker'
+import { isLogName, RECEIPT_SUBJECTS } from '@curfew/domain'
 import { type Environment, type EnvironmentReader, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+import type { ReceiptSettings } from './receipts.ts'
 import type { Retention } from './retention.ts'
 
 /** Reads the environment of the bookkeeper service. @throws {ConfigurationError} */
@@ -17,6 +19,7 @@ export function readBookkeeperConfig(env: Environment) {
     port: read.integer('PORT', { fallback: 8484, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
     retention: readRetention(read),
+    receipts: readReceiptSettings(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))
@@ -43,5 +46,25 @@ export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>
   })
   if (deadLetterRetentionDays < retentionDays)
     read.fault('CURFEW_DEAD_LETTER_RETENTION_DAYS must not be less than CURFEW_RETENTION_DAYS')
-  return { retentionDays, deadLetterRetentionDays, slaRetentionDays }
+  const receiptRetentionDays = read.integer('CURFEW_RECEIPT_RETENTION_DAYS', {
+    fallback: Math.max(400, deadLetterRetentionDays),
+    min: DAYS_MIN,
+    max: DAYS_MAX,
+  })
+  if (receiptRetentionDays < deadLetterRetentionDays)
+    read.fault('CURFEW_RECEIPT_RETENTION_DAYS must not be less than CURFEW_DEAD_LETTER_RETENTION_DAYS')
+  return { retentionDays, deadLetterRetentionDays, slaRetentionDays, receiptRetentionDays }
+}
+
+/** How receipts are issued. Subjects are hashed unless the operator says otherwise: receipts are handed to third parties. */
+export function readReceiptSettings(
+  read: Pick<EnvironmentReader, 'oneOf' | 'optional' | 'fault'>,
+): ReceiptSettings {
+  const origin = read.optional('CURFEW_LOG_ORIGIN')
+  if (origin !== null && !isLogName(origin)) {
+    read.fault(
+      'CURFEW_LOG_ORIGIN must be a name without spaces and plus, such as logout.example.com/receipts',
+    )
+  }
+  return { subject: read.oneOf('CURFEW_RECEIPT_SUBJECT', RECEIPT_SUBJECTS, 'hash'), origin }
 }

@@ -11,7 +11,7 @@ import {
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
-import { createKeyMaker, createWebhookSecretSealer } from '@curfew/tokens'
+import { createKeyMaker, createLogKeeper, createWebhookSecretSealer } from '@curfew/tokens'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
 // The bookkeeper process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
@@ -52,6 +52,8 @@ process.exitCode = await runProcess(
       client,
       webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
       retention: config.retention,
+      receipts: config.receipts,
+      logKeeper: createLogKeeper(masterKey, oldMasterKey),
       generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
       log,
       metrics,

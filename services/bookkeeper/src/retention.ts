@@ -1,4 +1,4 @@
-import type { Sweep, SweepPosition } from '@curfew/ledger'
+import type { Dropped, DropRequest, Sweep, SweepPosition } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
 
 /** How long history is kept, in days. */
@@ -8,14 +8,14 @@ export interface Retention {
   readonly deadLetterRetentionDays: number
   /** Of how the promise was kept. */
   readonly slaRetentionDays: number
+  /** Of receipts: proof outlives what it is of. */
+  readonly receiptRetentionDays: number
 }
 
 export interface RetentionDeps extends Retention {
   readonly createPartitions: (request: { now: Date; days: number }) => Promise<readonly string[]>
-  readonly dropAttempts: (request: {
-    before: Date
-    limit: number
-  }) => Promise<{ readonly dropped: readonly string[]; readonly more: boolean }>
+  readonly dropAttempts: (request: DropRequest) => Promise<Dropped>
+  readonly dropReceipts: (request: DropRequest) => Promise<Dropped>
   readonly sweepHistory: (request: {
     before: Date
     deadBefore: Date
@@ -51,11 +51,16 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
   const made = await deps.createPartitions({ now: startedAt, days: DAYS_AHEAD })
   if (made.length > 0) log.info({ event: 'partitions.made', partitions: made })
 
-  for (let more = true; more && !stopped(); ) {
-    const result = await deps.dropAttempts({ before, limit: SWEEP_BATCH })
-    if (result.dropped.length > 0) log.info({ event: 'partitions.dropped', partitions: result.dropped })
-    more = result.more
-    if (more) await pause()
+  for (const [drop, olderThan] of [
+    [deps.dropAttempts, before],
+    [deps.dropReceipts, daysAgo(deps.receiptRetentionDays)],
+  ] as const) {
+    for (let more = true; more && !stopped(); ) {
+      const result = await drop({ before: olderThan, limit: SWEEP_BATCH })
+      if (result.dropped.length > 0) log.info({ event: 'partitions.dropped', partitions: result.dropped })
+      more = result.more
+      if (more) await pause()
+    }
   }
 
   const total = { events: 0, deliveries: 0 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { encodeDeadLetter } from '@curfew/client'
 import type { IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
 import {
@@ -8,6 +9,7 @@ import {
   deleteNotifications,
   deleteSlaRollups,
   dropAttempts,
+  dropReceipts,
   listKeyIssuers,
   type NewSigningKey,
   outcomesOf,
@@ -21,9 +23,10 @@ import {
 } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
-import type { WebhookSecretSealer } from '@curfew/tokens'
+import type { LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
+import { createReceiptPoster, type ReceiptSettings } from './receipts.ts'
 import { type Chore, repeatUntil } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
@@ -31,7 +34,7 @@ import { rotationRound } from './rotation.ts'
 import { createSessionChores } from './sessions.ts'
 import { createSlaChore } from './sla.ts'
 
-export { readBookkeeperConfig, readRetention } from './config.ts'
+export { readBookkeeperConfig, readReceiptSettings, readRetention } from './config.ts'
 export { rotationRound } from './rotation.ts'
 export { createSessionChores, expiryRound } from './sessions.ts'
 export { createSlaChore } from './sla.ts'
@@ -47,6 +50,8 @@ export interface BookkeeperDeps {
   /** Default `NOTIFYING`. */
   readonly notifying?: Notifying
   readonly retention: Retention
+  readonly receipts: ReceiptSettings
+  readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
   /** Makes a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
   /** When keys turn is decided by it, and what is overdue. Default: the clock of this machine. */
@@ -89,7 +94,17 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
 }
 
 function choresOf(
-  { db, publisher, retention, generateKey, now = () => new Date(), log, metrics }: BookkeeperDeps,
+  {
+    db,
+    publisher,
+    retention,
+    receipts,
+    logKeeper,
+    generateKey,
+    now = () => new Date(),
+    log,
+    metrics,
+  }: BookkeeperDeps,
   { deadLetterWindowMs }: Notifying,
   stopping: AbortSignal,
 ): readonly Chore[] {
@@ -117,6 +132,7 @@ function choresOf(
         ...retention,
         createPartitions: (request) => createPartitions(db, request),
         dropAttempts: (request) => dropAttempts(db, request),
+        dropReceipts: (request) => dropReceipts(db, request),
         sweepHistory: (request) => sweepHistory(db, request),
         deleteNotifications: (request) => deleteNotifications(db, request),
         deleteSlaRollups: (request) => deleteSlaRollups(db, request),
@@ -172,7 +188,19 @@ function choresOf(
       return announced === ANNOUNCE_BATCH
     },
   }
-  const posters: readonly Poster[] = [postSessions, postSla]
+  const issued = metrics.counter('receipts_issued_total', 'Receipts of settled events, appended to the log.')
+  const posters: readonly Poster[] = [
+    postSessions,
+    postSla,
+    createReceiptPoster({
+      ...receipts,
+      keeper: logKeeper,
+      now,
+      newJti: randomUUID,
+      log,
+      onIssued: (count) => issued.inc(count),
+    }),
+  ]
   const posting: Chore = {
     name: 'journal',
     pauseMs: JOURNAL_PAUSE_MS,

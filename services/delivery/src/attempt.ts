@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import {
   type Answer,
@@ -55,8 +56,8 @@ interface Try extends AttemptRecord {
   readonly uri: string | null
 }
 
-/** What telling an RP came to; `jti` of the token it was sent, if any. */
-type Told = Pick<Try, 'outcome' | 'jti' | 'uri'>
+/** What telling an RP came to; `jti` and `tokenDigest` of the token it was sent, if any. */
+type Told = Pick<Try, 'outcome' | 'jti' | 'tokenDigest' | 'uri'>
 
 /**
  * Attempts one delivery: mints a token, POSTs it, and decides what follows. A fresh delivery has two quick retries, until
@@ -73,8 +74,8 @@ export function createAttempt(deps: AttemptDeps): Attempt {
   async function once(delivery: InFlightDelivery, number: number): Promise<Try> {
     const startedAt = now()
     const startedMs = performance.now()
-    const { jti, uri, outcome } = await tell(delivery, startedAt)
-    return { number, startedAt, durationMs: performance.now() - startedMs, outcome, jti, uri }
+    const told = await tell(delivery, startedAt)
+    return { number, startedAt, durationMs: performance.now() - startedMs, ...told }
   }
 
   /** Where to send it; or why there is nowhere, as far as is known. */
@@ -91,10 +92,10 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       try {
         await deps.catchUp()
       } catch (error) {
-        return { outcome: unready(error), jti: null, uri: null }
+        return untold(unready(error))
       }
       endpoint = endpointOf(delivery)
-      if ('kind' in endpoint) return { outcome: endpoint, jti: null, uri: null }
+      if ('kind' in endpoint) return untold(endpoint)
     }
     const { binding } = endpoint
     const told = await tellAt(binding, delivery, startedAt)
@@ -126,11 +127,11 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       const signed = await deps.sign(binding.issuer, binding.algorithm, claims)
       token = await deps.encrypter.encrypt(signed, binding, tls)
     } catch (error) {
-      return { outcome: unready(error), jti: null, uri: null }
+      return untold(unready(error))
     }
     const outcome = classify(await deps.post({ binding, token, tls }), now())
     if (outcome.kind === 'refused') deps.encrypter.refused(binding)
-    return { outcome, jti, uri: binding.uri }
+    return { outcome, jti, tokenDigest: hash('sha256', token, 'hex'), uri: binding.uri }
   }
 
   return async (delivery, stopping) => {
@@ -188,6 +189,11 @@ async function withQuickRetries(
     if (!(error instanceof TryAgain) && error !== stopping.reason) throw error
   }
   return attempts
+}
+
+/** No token went anywhere. */
+function untold(outcome: AttemptOutcome): Told {
+  return { outcome, jti: null, tokenDigest: null, uri: null }
 }
 
 /** Nothing could be sent: a key that does not open is a person's to mend; a store that is away comes back. */

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { readRetention } from '@curfew/bookkeeper'
+import { readReceiptSettings, readRetention } from '@curfew/bookkeeper'
 import { readKafkaConnection } from '@curfew/broker'
 import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
 
@@ -26,6 +26,7 @@ export function readStandaloneConfig(env: Environment) {
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     retention: readRetention(read),
+    receipts: readReceiptSettings(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),

@@ -37,6 +37,7 @@ import {
   createClientKeySealer,
   createKeyMaker,
   createKeyring,
+  createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
 import type { StandaloneConfig } from './config.ts'
@@ -122,6 +123,7 @@ export async function runStandalone(
       const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
       const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
       const webhookSecrets = createWebhookSecretSealer(masterKey, oldMasterKey)
+      const logKeeper = createLogKeeper(masterKey, oldMasterKey)
       const demoKey = newApiKey()
       const credentials = createCredentials({
         fixed: [
@@ -178,6 +180,8 @@ export async function runStandalone(
         client,
         webhookSecrets,
         retention: config.retention,
+        receipts: config.receipts,
+        logKeeper,
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         log,
         metrics,

@@ -1,4 +1,4 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { createHash, hash, randomBytes, randomUUID } from 'node:crypto'
 import {
   type Binding,
   type ClientId,
@@ -64,6 +64,7 @@ export async function ledger({ seconds, rounds, rps, progress }: Settings): Prom
             durationMs: 12,
             outcome: { kind: 'acknowledged', level: 'done', status: 200 },
             jti: randomUUID(),
+            tokenDigest: hash('sha256', 'a token', 'hex'),
           },
         ],
         settlement: { state: 'acknowledged', level: 'done' },

@@ -1,0 +1,127 @@
+import { describe, expect, test } from 'vitest'
+import { receiptClaims, type SettledEvent, type SettledTarget } from './receipt.ts'
+
+// Goal: a receipt says what was asked, how it ended for everybody and whether it was in time, and of the person no more
+// than the operator wants. Method: the claims of single events.
+
+const at = (seconds: number) => new Date(Date.UTC(2026, 10, 21, 5, 0, seconds))
+const event: SettledEvent = {
+  id: '01938c2e-0000-7000-8000-000000000000',
+  iss: 'https://idp.example',
+  sub: 'alice',
+  sid: 's-1',
+  device: null,
+  scope: 'session',
+  reason: 'user',
+  initiator: null,
+  clients: null,
+  occurredAt: at(0),
+  acceptedAt: at(0),
+  plannedAt: at(0),
+  planBasis: 'registered',
+}
+const mail: SettledTarget = {
+  clientId: 'mail',
+  endpoint: 'main',
+  sid: 's-1',
+  state: 'acknowledged',
+  level: 'done',
+  reason: null,
+  attempts: 1,
+  generation: 0,
+  settledAt: at(1),
+  firstAttemptAt: at(0),
+  status: 200,
+  tokenDigest: 'digest',
+}
+const dead: SettledTarget = {
+  ...mail,
+  clientId: 'chat',
+  state: 'dead_lettered',
+  level: null,
+  reason: 'refused',
+  status: 403,
+}
+const place = { origin: 'curfew.example/log', index: 7, replaces: null, issuedAt: at(2), jti: 'random' }
+const plain = { place, withinMs: 5_000, keyedHash: null }
+
+describe('a receipt', () => {
+  test('says all of an event and its targets, in an order of its own', () => {
+    expect(receiptClaims(event, [mail, dead], plain)).toEqual({
+      iss: 'curfew.example/log',
+      iat: at(2).getTime() / 1_000,
+      jti: 'random',
+      event: {
+        id: event.id,
+        iss: 'https://idp.example',
+        sub: 'alice',
+        sid: 's-1',
+        scope: 'session',
+        reason: 'user',
+        occurred_at: '2026-11-21T05:00:00.000Z',
+        accepted_at: '2026-11-21T05:00:00.000Z',
+        planned_at: '2026-11-21T05:00:00.000Z',
+        plan_basis: 'registered',
+      },
+      targets: [
+        {
+          client_id: 'chat',
+          endpoint: 'main',
+          sid: 's-1',
+          state: 'dead_lettered',
+          reason: 'refused',
+          attempts: 1,
+          first_attempt_at: '2026-11-21T05:00:00.000Z',
+          settled_at: '2026-11-21T05:00:01.000Z',
+          elapsed_ms: 1_000,
+          status: 403,
+          kept: false,
+        },
+        {
+          client_id: 'mail',
+          endpoint: 'main',
+          sid: 's-1',
+          state: 'acknowledged',
+          level: 'done',
+          attempts: 1,
+          first_attempt_at: '2026-11-21T05:00:00.000Z',
+          settled_at: '2026-11-21T05:00:01.000Z',
+          elapsed_ms: 1_000,
+          status: 200,
+          token_sha256: 'digest',
+          kept: true,
+        },
+      ],
+      sla: { within_ms: 5_000, kept: false },
+      log: { origin: 'curfew.example/log', index: 7 },
+    })
+  })
+
+  test('names nobody where subjects are hashed, not in the targets either', () => {
+    const claims = receiptClaims(event, [mail], { ...plain, keyedHash: (value) => `hash of ${value.length}` })
+    expect(claims.event).toMatchObject({ sub_hmac: 'hash of 5', sid_hmac: 'hash of 3' })
+    expect(JSON.stringify(claims)).not.toMatch(/alice|s-1/)
+  })
+
+  test.each([
+    ['in time', [mail], true],
+    ['at the last moment', [{ ...mail, settledAt: at(5) }], true],
+    ['too late', [{ ...mail, settledAt: at(6) }], false],
+    ['covered by a newer logout', [{ ...mail, state: 'superseded' as const, level: null }], true],
+    ['only after a replay', [{ ...mail, generation: 1 }], false],
+    ['by owing nothing', [], true],
+  ])('says whether the promise was kept: %s', (_, targets, kept) => {
+    expect(receiptClaims(event, targets, plain).sla).toEqual({ within_ms: 5_000, kept })
+  })
+
+  test('promises nothing where nobody did', () => {
+    const claims = receiptClaims(event, [mail], { ...plain, withinMs: null })
+    expect(claims).not.toHaveProperty('sla')
+    expect(claims.targets[0]).not.toHaveProperty('kept')
+  })
+
+  test('names the one that it replaces', () => {
+    const claims = receiptClaims(event, [mail], { ...plain, place: { ...place, replaces: 0 } })
+    expect(claims.replaces).toBe(0)
+  })
+})

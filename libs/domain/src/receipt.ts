@@ -1,0 +1,210 @@
+import type { DeliveryState } from './delivery.ts'
+import { withinPromise } from './sla.ts'
+
+type Settled = Exclude<DeliveryState, 'pending' | 'in_flight'>
+
+/** `typ` of a receipt: what a JWT is meant for is said by it (RFC 8725 section 3.11). */
+export const RECEIPT_TYPE = 'curfew-receipt+jwt'
+
+/** How a receipt names whom it is about: as the IdP does, or by a keyed hash of that. */
+export const RECEIPT_SUBJECTS = ['hash', 'plain'] as const
+export type ReceiptSubject = (typeof RECEIPT_SUBJECTS)[number]
+
+/** A settled event, as the ledger has it. */
+export interface SettledEvent {
+  readonly id: string
+  readonly iss: string
+  readonly sub: string | null
+  readonly sid: string | null
+  readonly device: string | null
+  readonly scope: string
+  readonly reason: string | null
+  readonly initiator: string | null
+  readonly clients: readonly string[] | null
+  readonly occurredAt: Date
+  readonly acceptedAt: Date
+  readonly plannedAt: Date
+  readonly planBasis: string
+}
+
+/** One delivery of it. */
+export interface SettledTarget {
+  readonly clientId: string
+  readonly endpoint: string
+  /** The session that was named; null for the subject. */
+  readonly sid: string | null
+  readonly state: Settled
+  readonly level: string | null
+  readonly reason: string | null
+  readonly attempts: number
+  /** How often it was replayed. */
+  readonly generation: number
+  readonly settledAt: Date
+  /** Null when nothing was attempted, or it is not known any more; so are those that follow. */
+  readonly firstAttemptAt: Date | null
+  /** Of the last attempt. */
+  readonly status: number | null
+  /** SHA-256 of the token that was sent with the last attempt, in base64url. */
+  readonly tokenDigest: string | null
+}
+
+/** The place that a receipt has in the log, and what it is issued with. */
+export interface ReceiptPlace {
+  readonly origin: string
+  readonly index: number
+  /** The place of the receipt that this one stands for: something of the event was replayed since. */
+  readonly replaces: number | null
+  readonly issuedAt: Date
+  /** Random: without it, whoever has the digest alone cannot try out what it may be of. */
+  readonly jti: string
+}
+
+/** What a receipt says: JWT claims. Times are RFC 3339 in UTC but for `iat`; what is not so is left out. */
+export interface ReceiptClaims {
+  /** The log's origin. */
+  readonly iss: string
+  readonly iat: number
+  readonly jti: string
+  readonly event: {
+    readonly id: string
+    readonly iss: string
+    readonly sub?: string
+    /** HMAC-SHA256, in base64url, where the operator does not name subjects. */
+    readonly sub_hmac?: string
+    readonly sid?: string
+    readonly sid_hmac?: string
+    readonly device?: string
+    readonly device_hmac?: string
+    readonly scope: string
+    readonly reason?: string
+    readonly initiator?: string
+    readonly clients?: readonly string[]
+    readonly occurred_at: string
+    readonly accepted_at: string
+    readonly planned_at: string
+    readonly plan_basis: string
+  }
+  readonly targets: readonly ReceiptTarget[]
+  /** Left out where the issuer is not registered: then nothing was promised. */
+  readonly sla?: { readonly within_ms: number; readonly kept: boolean }
+  readonly log: { readonly origin: string; readonly index: number }
+  readonly replaces?: number
+}
+
+export interface ReceiptTarget {
+  readonly client_id: string
+  readonly endpoint: string
+  readonly sid?: string
+  readonly sid_hmac?: string
+  readonly state: Settled
+  readonly level?: string
+  readonly reason?: string
+  readonly attempts: number
+  readonly replays?: number
+  readonly first_attempt_at?: string
+  readonly settled_at: string
+  /** From when the event was accepted. */
+  readonly elapsed_ms: number
+  readonly status?: number
+  /** SHA-256 of the token that was accepted, in base64url. */
+  readonly token_sha256?: string
+  /** Whether it ended as promised, the first time. */
+  readonly kept?: boolean
+}
+
+/**
+ * What a receipt of a settled event says.
+ *
+ * @param withinMs what was promised; null where nothing was.
+ * @param keyedHash hashes what names a subject, session or device of this event; null where they are named as they are.
+ */
+export function receiptClaims(
+  event: SettledEvent,
+  targets: readonly SettledTarget[],
+  {
+    place,
+    withinMs,
+    keyedHash,
+  }: { place: ReceiptPlace; withinMs: number | null; keyedHash: ((value: string) => string) | null },
+): ReceiptClaims {
+  const { origin, index, replaces } = place
+  const entries = targets.map((target) => targetOf(target, event, withinMs, keyedHash))
+  return {
+    iss: origin,
+    iat: Math.floor(place.issuedAt.getTime() / 1_000),
+    jti: place.jti,
+    event: {
+      id: event.id,
+      iss: event.iss,
+      ...named('sub', event.sub, keyedHash),
+      ...named('sid', event.sid, keyedHash),
+      ...named('device', event.device, keyedHash),
+      scope: event.scope,
+      ...(event.reason !== null && { reason: event.reason }),
+      ...(event.initiator !== null && { initiator: event.initiator }),
+      ...(event.clients !== null && { clients: event.clients }),
+      occurred_at: event.occurredAt.toISOString(),
+      accepted_at: event.acceptedAt.toISOString(),
+      planned_at: event.plannedAt.toISOString(),
+      plan_basis: event.planBasis,
+    },
+    targets: entries.toSorted(byName),
+    ...(withinMs !== null && {
+      sla: { within_ms: withinMs, kept: entries.every(({ kept }) => kept !== false) },
+    }),
+    log: { origin, index },
+    ...(replaces !== null && { replaces }),
+  }
+}
+
+function targetOf(
+  target: SettledTarget,
+  { acceptedAt }: SettledEvent,
+  withinMs: number | null,
+  keyedHash: ((value: string) => string) | null,
+): ReceiptTarget {
+  const { state, level, reason, attempts, generation, settledAt, firstAttemptAt, status, tokenDigest } =
+    target
+  const elapsedMs = settledAt.getTime() - acceptedAt.getTime()
+  return {
+    client_id: target.clientId,
+    endpoint: target.endpoint,
+    ...named('sid', target.sid, keyedHash),
+    state,
+    ...(level !== null && { level }),
+    ...(reason !== null && { reason }),
+    attempts,
+    ...(generation > 0 && { replays: generation }),
+    ...(firstAttemptAt !== null && { first_attempt_at: firstAttemptAt.toISOString() }),
+    settled_at: settledAt.toISOString(),
+    elapsed_ms: elapsedMs,
+    ...(status !== null && { status }),
+    ...(state === 'acknowledged' && tokenDigest !== null && { token_sha256: tokenDigest }),
+    // What had to be replayed had been given up on before.
+    ...(withinMs !== null && {
+      kept: generation === 0 && withinPromise(state, elapsedMs, { withinMs }),
+    }),
+  }
+}
+
+function named(
+  member: 'sub' | 'sid' | 'device',
+  value: string | null,
+  keyedHash: ((value: string) => string) | null,
+): { readonly [Name in typeof member | `${typeof member}_hmac`]?: string } {
+  if (value === null) return {}
+  return keyedHash === null ? { [member]: value } : { [`${member}_hmac`]: keyedHash(value) }
+}
+
+/** In an order that is the same on every machine. */
+function byName(one: ReceiptTarget, other: ReceiptTarget): number {
+  return (
+    compare(one.client_id, other.client_id) ||
+    compare(one.endpoint, other.endpoint) ||
+    compare(one.sid ?? one.sid_hmac ?? '', other.sid ?? other.sid_hmac ?? '')
+  )
+}
+
+function compare(one: string, other: string): number {
+  return one === other ? 0 : one < other ? -1 : 1
+}

@@ -1,0 +1,48 @@
+import { type ReceiptSubject, receiptClaims } from '@curfew/domain'
+import { findUnreceipted, insertReceipts, lockReceiptLog, type Poster } from '@curfew/ledger'
+import type { Log } from '@curfew/runtime'
+import type { LogKeeper } from '@curfew/tokens'
+
+/** How receipts are issued. */
+export interface ReceiptSettings {
+  readonly subject: ReceiptSubject
+  /** What the log is called from its beginning on; null: a name of its own. */
+  readonly origin: string | null
+}
+
+export interface ReceiptDeps extends ReceiptSettings {
+  readonly keeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
+  readonly now: () => Date
+  readonly newJti: () => string
+  readonly log: Log
+  /** Told how many were issued. */
+  readonly onIssued: (receipts: number) => void
+}
+
+/**
+ * Gives every event that is settled its receipt, and the receipt its place in the log. Nothing is signed here: what the
+ * log has it vouches for by its checkpoints, and a signature is the same whenever it is made.
+ */
+export function createReceiptPoster(deps: ReceiptDeps): Poster {
+  let warned = false
+  return async (transaction, entries) => {
+    const settled = await findUnreceipted(transaction, entries)
+    if (settled.length === 0) return
+    const log = await lockReceiptLog(transaction, () => deps.keeper.newLog(deps.origin))
+    const { origin, size } = log
+    if (!warned && deps.origin !== null && deps.origin !== origin) {
+      deps.log.error({ event: 'log.origin_kept', origin, configured: deps.origin })
+      warned = true
+    }
+    const hashOf = deps.subject === 'hash' ? await deps.keeper.subjectHash(log) : null
+    const issuedAt = deps.now()
+    const receipts = settled.map(({ event, targets, withinMs, replaces, ...settlement }, at) => {
+      const place = { origin, index: size + at, replaces, issuedAt, jti: deps.newJti() }
+      const keyedHash = hashOf?.(event.id) ?? null
+      const claims = receiptClaims(event, targets, { place, withinMs, keyedHash })
+      return { event, ...settlement, payload: JSON.stringify(claims) }
+    })
+    await insertReceipts(transaction, log, receipts)
+    deps.onIssued(receipts.length)
+  }
+}
