@@ -276,6 +276,22 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     const byHour = await as('owner', 'GET', '/v1/sla?group_by=hour')
     expect(byHour.body).toMatchObject({ broken: 1, groups: [{ broken: 1 }] })
   },
+  async 'GET /v1/logout-events/:id/receipt'() {
+    await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
+    expect(bookkeeper).toBeDefined()
+    const path = ({ event_id }: Delivery) => `/v1/logout-events/${event_id}/receipt`
+    const status = async (who: 'idp' | 'owner', client: keyof typeof dead) =>
+      (await as(who, 'GET', path(dead[client]))).status
+    // What was piled up was never settled by anybody, so that there is no receipt of it.
+    expect([await status('idp', 'wiki'), await status('idp', 'shop')]).toEqual([409, 404])
+    // It names all targets, so an owner of some of them gets none.
+    expect([await status('owner', 'mail'), await status('owner', 'wiki')]).toEqual([403, 404])
+  },
+  'GET /v1/log/checkpoint': () => logIsForAll('/v1/log/checkpoint'),
+  'GET /v1/log/entries': () => logIsForAll('/v1/log/entries'),
+  'GET /v1/log/entries/:index': () => logIsForAll('/v1/log/entries/0'),
+  'GET /v1/log/proofs/inclusion': () => logIsForAll('/v1/log/proofs/inclusion?index=0'),
+  'GET /v1/log/proofs/consistency': () => logIsForAll('/v1/log/proofs/consistency?from=0'),
 
   'GET /v1/replays/:id': () => replayIsConfined('GET'),
   'DELETE /v1/replays/:id': () => replayIsConfined('DELETE'),
@@ -299,6 +315,24 @@ async function holdSessions(): Promise<void> {
         }) as unknown as Session,
     ),
   })
+}
+
+/** The log holds digests: nothing in it is anybody's. */
+async function logIsForAll(path: string): Promise<void> {
+  await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
+  expect(bookkeeper).toBeDefined()
+  const { id } = await curfew.client.postLogoutEvent({ iss: 'https://nobody.example', sub: 'alice' })
+  await using worker = { [Symbol.asyncDispose]: (await curfew.startWorker()).stop }
+  expect(worker).toBeDefined()
+  await eventually(async () => {
+    const receipt = await curfew.call('GET', `/v1/logout-events/${id}/receipt`)
+    expect(receipt.status).toBe(200)
+  })
+  for (const who of ['idp', 'owner'] as const) {
+    const response = await curfew.call('GET', path, undefined, { authorization: `Bearer ${keys[who]}` })
+    expect(response.status).toBe(200)
+    expect(await response.text()).not.toMatch(new RegExp(`alice|${id}`))
+  }
 }
 
 async function replayIsConfined(method: 'GET' | 'DELETE'): Promise<void> {

@@ -6,6 +6,7 @@ import {
   findSigningKeys,
   listSealed,
   openKeyStore,
+  openReceiptLog,
   putRelyingParties,
   replaceSealed,
 } from '@curfew/ledger'
@@ -14,6 +15,7 @@ import {
   createClientKeySealer,
   createKeyMaker,
   createKeyring,
+  createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -29,6 +31,8 @@ const PEM = '-----BEGIN PRIVATE KEY-----\nhunter2\n'
 const CLIENTS = 230
 /** A webhook has one, and while it is rotated another. */
 const WEBHOOK_SECRETS = 2
+/** One that signs, one that hashes subjects. */
+const LOG_KEYS = 2
 
 let database: TestDatabase
 beforeEach(async () => {
@@ -44,6 +48,7 @@ beforeEach(async () => {
            values ('siem', 'https://siem.example', '{}', true, $1, $2, now())`,
     values: [await webhooks.seal('now', 'siem'), await webhooks.seal('before', 'siem')],
   })
+  await openReceiptLog(db, () => createLogKeeper(OLD).newLog('log.example'))
   const sealer = createClientKeySealer(OLD)
   for (let n = 0; n < CLIENTS; n++) {
     const owner = { issuer: ISSUER, clientId: `client ${n}` as ClientId }
@@ -70,9 +75,13 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
       'select sealed_secret as now, sealed_previous_secret as before from webhooks',
     )
   ).rows
+  const log = await openReceiptLog(db, () => Promise.reject(new Error('the log is gone')))
+  const keeper = createLogKeeper(masterKey, oldMasterKey)
   const opened = await Promise.allSettled([
     webhooks.open(siem?.now ?? '', 'siem').then((secret) => expect(secret).toBe('now')),
     webhooks.open(siem?.before ?? '', 'siem').then((secret) => expect(secret).toBe('before')),
+    keeper.signer(log),
+    keeper.subjectHash(log),
     ...keys.map((key) => maker.open(key)),
     ...rows.map(async ({ id, sealed }) =>
       expect(await sealer.open(sealed, { issuer: ISSUER, clientId: id })).toBe(PEM),
@@ -82,7 +91,7 @@ async function closedTo(masterKey: Uint8Array, oldMasterKey: Uint8Array | null):
 }
 
 test('everything comes under the new master key, over as many crashes as there are', async () => {
-  const all = CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS
+  const all = CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS
   const crash = () => {
     throw new Error('crashed')
   }
@@ -118,7 +127,7 @@ test('what neither master key opens is named, and the rest is done', async () =>
     () => undefined,
   )
   expect(unreadable).toEqual([`/v1/issuers/${ISSUER}/keys/${lost.kid}`])
-  expect(rewrapped).toBe(CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS)
+  expect(rewrapped).toBe(CLIENTS + SIGNING_ALGORITHMS.length + WEBHOOK_SECRETS + LOG_KEYS)
 })
 
 test('a secret that is stored anew after it was read is left as it is', async () => {

@@ -223,6 +223,10 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     webhookSecrets,
     now,
     targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
+    logKeeper: createLogKeeper(masterKey),
+    logOrigin: options.receipts?.origin ?? null,
+    log,
+    metrics: createMetrics(),
   })
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
   const running = [

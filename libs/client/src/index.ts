@@ -65,6 +65,16 @@ export { encodeNotification } from './notification-record.ts'
 export { encodeOutcome, OUTCOME_TYPE, type OutcomeFacts, type PublishedOutcome } from './outcome-record.ts'
 export { Probe, ProbeFindings, ProbeInput } from './probe.ts'
 export {
+  AuditedReceipt,
+  ConsistencyProof,
+  InclusionProof,
+  LogAudit,
+  LogEntries,
+  LogEntry,
+  LogKeys,
+  ReceiptBundle,
+} from './receipts.ts'
+export {
   Imported,
   type ImportFault,
   Issuer,

@@ -187,6 +187,7 @@ export {
   type SettledEvent,
   type SettledTarget,
 } from './receipt.ts'
+export { contradictions } from './receipt-audit.ts'
 export {
   DEFAULT_RETRY_POLICY,
   horizonMs,

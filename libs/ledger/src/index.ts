@@ -89,6 +89,7 @@ export {
   type TakenUri,
   takenUris,
 } from './put-relying-parties.ts'
+export { findToday, findUnreceipted, type Unreceipted } from './receipt-facts.ts'
 export {
   lockReceiptLog,
   type NewReceiptLog,
@@ -98,12 +99,9 @@ export {
 } from './receipt-log.ts'
 export {
   findReceipt,
-  findSettled,
-  findUnreceipted,
   insertReceipts,
   listReceipts,
   type StoredReceipt,
-  type Unreceipted,
 } from './receipts.ts'
 export {
   disableBinding,

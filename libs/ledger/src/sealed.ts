@@ -3,8 +3,14 @@ import type { Database } from './database.ts'
 /** A secret that is stored sealed, wherever it is. */
 export interface SealedSecret {
   /** Where it is, and after what the next ones come. */
-  readonly kind: 'client_key' | 'previous_webhook_secret' | 'signing_key' | 'webhook_secret'
-  /** Empty for webhooks, which are nobody's. */
+  readonly kind:
+    | 'client_key'
+    | 'log_key'
+    | 'log_subject_key'
+    | 'previous_webhook_secret'
+    | 'signing_key'
+    | 'webhook_secret'
+  /** Empty for webhooks and the log of receipts, which are nobody's. */
   readonly issuer: string
   /** The `client_id`, the `kid`, or the webhook's name. */
   readonly id: string
@@ -19,6 +25,10 @@ const LIST_SEALED = `
     select 'client_key' as kind, issuer, client_id as id, settings #>> '{tls,sealed_client_key}' as sealed,
            '/v1/issuers/' || issuer || '/relying-parties/' || client_id as object
       from relying_parties where settings #>> '{tls,sealed_client_key}' is not null
+    union all
+    select 'log_key', '', kid, sealed_private_key, '/v1/log/keys' from receipt_log
+    union all
+    select 'log_subject_key', '', kid, sealed_subject_key, '/v1/log/keys' from receipt_log
     union all
     select 'signing_key', issuer, kid, sealed_private_key, '/v1/issuers/' || issuer || '/keys/' || kid
       from signing_keys where sealed_private_key <> ''
@@ -59,8 +69,15 @@ const REPLACE_WEBHOOK_SECRET =
 const REPLACE_PREVIOUS_WEBHOOK_SECRET =
   "update webhooks set sealed_previous_secret = $4 where name = $2 and sealed_previous_secret = $3 and $1::text = ''"
 
+const REPLACE_LOG_KEY =
+  "update receipt_log set sealed_private_key = $4 where kid = $2 and sealed_private_key = $3 and $1::text = ''"
+const REPLACE_LOG_SUBJECT_KEY =
+  "update receipt_log set sealed_subject_key = $4 where kid = $2 and sealed_subject_key = $3 and $1::text = ''"
+
 const REPLACE: Readonly<Record<SealedSecret['kind'], string>> = {
   client_key: REPLACE_CLIENT_KEY,
+  log_key: REPLACE_LOG_KEY,
+  log_subject_key: REPLACE_LOG_SUBJECT_KEY,
   signing_key: REPLACE_SIGNING_KEY,
   webhook_secret: REPLACE_WEBHOOK_SECRET,
   previous_webhook_secret: REPLACE_PREVIOUS_WEBHOOK_SECRET,

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { CurfewError } from '@curfew/domain'
+import { CurfewError, isLogName } from '@curfew/domain'
 
 /** The environment is wrong. One line for each mistake; a secret's value is never among the words. */
 export class ConfigurationError extends CurfewError {
@@ -196,6 +196,14 @@ function readPorts(text: string): readonly [first: number, last: number] | null 
   const [, from, to = from] = /^(\d{1,5})(?:\s*-\s*(\d{1,5}))?$/.exec(text) ?? []
   const [first, last] = [Number(from), Number(to)]
   return first >= 1 && first <= last && last <= 65_535 ? [first, last] : null
+}
+
+/** `CURFEW_LOG_ORIGIN`: what the log of receipts is called where it is begun. Null: it names itself. */
+export function readLogOrigin(read: Pick<EnvironmentReader, 'optional' | 'fault'>): string | null {
+  const origin = read.optional('CURFEW_LOG_ORIGIN')
+  if (origin !== null && !isLogName(origin))
+    read.fault('CURFEW_LOG_ORIGIN must have neither spaces nor plus, such as logout.example.com/receipts')
+  return origin
 }
 
 /** Whether `text` is a network in CIDR notation, IPv4 or IPv6. */

@@ -20,6 +20,7 @@ export {
   type EnvironmentReader,
   isCidr,
   readEnvironment,
+  readLogOrigin,
   readOrExit,
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'

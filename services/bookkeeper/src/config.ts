@@ -1,6 +1,12 @@
 import { readKafkaConnection } from '@curfew/broker'
-import { isLogName, RECEIPT_SUBJECTS } from '@curfew/domain'
-import { type Environment, type EnvironmentReader, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+import { RECEIPT_SUBJECTS } from '@curfew/domain'
+import {
+  type Environment,
+  type EnvironmentReader,
+  LOG_LEVELS,
+  readEnvironment,
+  readLogOrigin,
+} from '@curfew/runtime'
 import type { ReceiptSettings } from './receipts.ts'
 import type { Retention } from './retention.ts'
 
@@ -60,11 +66,8 @@ export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>
 export function readReceiptSettings(
   read: Pick<EnvironmentReader, 'oneOf' | 'optional' | 'fault'>,
 ): ReceiptSettings {
-  const origin = read.optional('CURFEW_LOG_ORIGIN')
-  if (origin !== null && !isLogName(origin)) {
-    read.fault(
-      'CURFEW_LOG_ORIGIN must be a name without spaces and plus, such as logout.example.com/receipts',
-    )
+  return {
+    subject: read.oneOf('CURFEW_RECEIPT_SUBJECT', RECEIPT_SUBJECTS, 'hash'),
+    origin: readLogOrigin(read),
   }
-  return { subject: read.oneOf('CURFEW_RECEIPT_SUBJECT', RECEIPT_SUBJECTS, 'hash'), origin }
 }

@@ -1,4 +1,4 @@
-import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
+import { type Environment, LOG_LEVELS, readAccess, readEnvironment, readLogOrigin } from '@curfew/runtime'
 
 /** Reads the environment of the console service. @throws {ConfigurationError} */
 export function readConsoleConfig(env: Environment) {
@@ -12,6 +12,7 @@ export function readConsoleConfig(env: Environment) {
     /** Opens too, while one master key replaces another. */
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    logOrigin: readLogOrigin(read),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),

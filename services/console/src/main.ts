@@ -17,6 +17,7 @@ import {
   createClientKeySealer,
   createKeyMaker,
   createKeyring,
+  createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
 import { createConsole, readConsoleConfig } from './service.ts'
@@ -68,6 +69,10 @@ process.exitCode = await runProcess(
       client,
       webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
       targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
+      logKeeper: createLogKeeper(masterKey, oldMasterKey),
+      logOrigin: config.logOrigin,
+      log,
+      metrics,
     })
     return [credentials.service, httpService(server, { host: config.host, port: config.port, log })]
   },

@@ -8,8 +8,8 @@ import {
 } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
-import { type HttpServer, ProblemError } from '@curfew/runtime'
-import type { ClientKeySealer, KeyMaker, Keyring, WebhookSecretSealer } from '@curfew/tokens'
+import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
+import type { ClientKeySealer, KeyMaker, Keyring, LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
 import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
@@ -20,7 +20,11 @@ import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
 import { registerKeys } from './keys.ts'
 import { registerKeysCheck } from './keys-check.ts'
+import { registerLogAudit } from './log-audit.ts'
+import { createLogReader } from './log-reader.ts'
 import { registerProbes } from './probe.ts'
+import { registerReceiptLog } from './receipt-log.ts'
+import { registerReceipts } from './receipts.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
 import { registerReplays } from './replays.ts'
 import { registerSessions } from './sessions.ts'
@@ -40,6 +44,11 @@ export interface ConsoleDeps {
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
+  readonly logKeeper: LogKeeper
+  /** What the log of receipts is called if it begins here; null: a name of its own. */
+  readonly logOrigin: string | null
+  readonly log: Log
+  readonly metrics: Metrics
   /** When keys sign is decided by it. Default: the clock of this machine. */
   readonly now?: () => Date
 }
@@ -75,6 +84,21 @@ export function createConsole(deps: ConsoleDeps): void {
   registerSla(server, { db, now })
   registerKeys(server, { db, keyMaker, targetFault, now })
   registerKeysCheck(server, { db, client, now })
+  const alterations = deps.metrics.counter(
+    'ledger_alterations_total',
+    'Answers that could not be given because the ledger was altered.',
+  )
+  const keeper = deps.logKeeper
+  const reader = createLogReader({
+    db,
+    keeper,
+    origin: deps.logOrigin,
+    log: deps.log,
+    onAltered: () => alterations.inc(),
+  })
+  registerReceipts(server, { db, reader })
+  registerReceiptLog(server, { reader })
+  registerLogAudit(server, { db, reader, keeper })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
 }
 

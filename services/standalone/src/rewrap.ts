@@ -15,7 +15,7 @@ const BATCH = 100
 
 /**
  * Puts everything that lies under the old master key under the new one: signing keys, credentials of remote signers, client
- * keys of relying parties, secrets of webhooks. May be stopped at any moment and run again: what is done is done, each secret by itself; services
+ * keys of relying parties, secrets of webhooks, the keys of the log of receipts. May be stopped at any moment and run again: what is done is done, each secret by itself; services
  * that have both master keys read on all the while.
  */
 export async function rewrapSecrets(

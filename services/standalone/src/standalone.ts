@@ -162,6 +162,10 @@ export async function runStandalone(
         client,
         webhookSecrets,
         targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
+        logKeeper,
+        logOrigin: config.receipts.origin,
+        log,
+        metrics,
       })
       const delivery = createDelivery({
         eventLog,

@@ -1,0 +1,71 @@
+import { expect, test } from 'vitest'
+import type { ReceiptClaims } from './receipt.ts'
+import { contradictions } from './receipt-audit.ts'
+
+// Goal: an altered row contradicts its receipt, and what was forgotten in due time does not.
+
+const receipt: ReceiptClaims = {
+  iss: 'log',
+  iat: 0,
+  jti: 'j',
+  event: {
+    id: 'e',
+    iss: 'https://idp.example',
+    sub: 'alice',
+    scope: 'subject',
+    occurred_at: 't0',
+    accepted_at: 't0',
+    planned_at: 't0',
+    plan_basis: 'registered',
+  },
+  targets: [
+    {
+      client_id: 'mail',
+      endpoint: 'main',
+      state: 'acknowledged',
+      level: 'done',
+      attempts: 1,
+      first_attempt_at: 't0',
+      settled_at: 't1',
+      elapsed_ms: 1,
+      status: 200,
+      token_sha256: 'x',
+      kept: true,
+    },
+  ],
+  log: { origin: 'log', index: 0 },
+}
+const [mail] = receipt.targets
+const withTarget = (change: object): ReceiptClaims => ({
+  ...receipt,
+  targets: mail === undefined ? [] : [{ ...mail, ...change }],
+})
+
+test.each([
+  ['nothing', receipt, []],
+  [
+    'the person',
+    { ...receipt, event: { ...receipt.event, sub: 'bob' } },
+    ['event: sub was "alice", and is "bob"'],
+  ],
+  [
+    'how it ended',
+    withTarget({ state: 'dead_lettered' }),
+    ['target mail/main: state was "acknowledged", and is "dead_lettered"'],
+  ],
+  ['the token', withTarget({ token_sha256: 'y' }), ['target mail/main: token_sha256 was "x", and is "y"']],
+  ['a delivery taken away', { ...receipt, targets: [] }, ['target mail/main is settled no more, or gone']],
+  [
+    'another one',
+    { ...receipt, targets: [...receipt.targets, ...withTarget({ client_id: 'wiki' }).targets] },
+    ['target wiki/main is not on the receipt'],
+  ],
+  [
+    'attempts that were forgotten',
+    withTarget({ first_attempt_at: undefined, status: undefined, token_sha256: undefined }),
+    [],
+  ],
+])('%s', (_, today, found) => {
+  // As it comes out of JSON: what is undefined is not there.
+  expect(contradictions(receipt, JSON.parse(JSON.stringify(today)))).toEqual(found)
+})

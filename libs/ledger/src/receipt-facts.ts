@@ -1,0 +1,221 @@
+import { type BindingId, deliveryIdRange, type SettledEvent, type SettledTarget } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
+import type { Queryable } from './database.ts'
+import type { JournalEntry } from './journal.ts'
+
+/** An event all of whose deliveries are settled, and of which there is no receipt that says so. */
+export interface Unreceipted {
+  readonly event: SettledEvent
+  readonly targets: readonly SettledTarget[]
+  /** How often its deliveries were replayed, taken together. */
+  readonly generation: number
+  /** When the last of them was settled; of an event that owes nothing, when it was planned. */
+  readonly settledAt: Date
+  /** What its issuer promises; null where that is not registered. */
+  readonly withinMs: number | null
+  /** Place of its latest receipt, which is of an earlier generation. */
+  readonly replaces: number | null
+}
+
+interface EventRow extends SettledEvent {
+  readonly generation: number
+  readonly settledAt: Date
+  /** Deliveries. */
+  readonly owed: number
+  readonly withinMs: number | null
+  readonly replaces: number | null
+}
+
+const EVENT_COLUMNS = `
+  e.id, e.iss, e.sub, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
+  e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
+  i.sla_within_ms as "withinMs"`
+
+// All deliveries of an event lie side by side, so what is in one range is read at once. A replay raises the generation of
+// what it replays, and nothing else ever changes what is settled: a receipt of the same generation says the same.
+const UNRECEIPTED_EVENTS = `
+  with settled as (
+    select d.event_id, sum(d.generation)::int as generation, max(d.settled_at) as settled_at, count(*) as owed
+      from unnest($1::uuid[], $2::uuid[]) as given(low, high)
+      join deliveries d on d.id between given.low and given.high
+     group by d.event_id
+    having bool_and(d.settled_at is not null)
+    union all
+    select e.id, 0, e.planned_at, 0
+      from unnest($3::uuid[], $4::uuid[], $5::uuid[]) as given(id, low, high)
+      join events e on e.id = given.id
+     where not exists (select from deliveries d where d.id between given.low and given.high and d.event_id = e.id)
+  )
+  select ${EVENT_COLUMNS}, settled.generation, settled.settled_at as "settledAt", settled.owed, latest.log_index as replaces
+    from settled
+    join events e on e.id = settled.event_id
+    left join issuers i on i.iss = e.iss
+    left join lateral (
+      select r.generation, r.log_index from receipts r
+       where r.event_id = e.id and r.planned_at = e.planned_at
+       order by r.generation desc limit 1
+    ) latest on true
+   where latest.generation is null or latest.generation < settled.generation
+   order by settled.settled_at, e.id`
+
+interface TargetRow extends Omit<SettledTarget, 'clientId' | 'endpoint' | 'firstAttemptAt'> {
+  readonly id: string
+  readonly eventId: string
+  readonly bindingId: BindingId
+  readonly startedAt: Date | null
+}
+
+// One row for each attempt. They were made between planning and settling, give or take the clocks of the workers, so that
+// no more of their partitions are looked into than those days.
+const TARGETS = `
+  select d.id, d.event_id as "eventId", d.binding_id as "bindingId", d.sid, d.state, d.level,
+         d.dead_letter_reason as reason, d.attempts, d.generation, d.settled_at as "settledAt",
+         a.started_at as "startedAt", a.status, encode(a.token_digest, 'base64') as "tokenDigest"
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as given(id, low, high, planned_at)
+    join deliveries d on d.id between given.low and given.high and d.event_id = given.id
+    left join attempts a
+      on a.delivery_id = d.id and a.started_at >= given.planned_at - interval '1 hour'
+     and a.started_at <= d.settled_at + interval '1 hour'
+   where d.settled_at is not null
+   order by d.id, a.number`
+
+const NAMES_OF_BINDINGS = `
+  select b.id, b.endpoint, p.client_id as "clientId"
+    from bindings b join relying_parties p on p.id = b.relying_party_id
+   where b.id = any($1::bigint[])`
+
+/**
+ * The events that entries of the journal settled wholly: those whose last delivery is among them, and those that owe
+ * nothing. A few statements, however many events.
+ */
+export async function findUnreceipted(
+  transaction: Queryable,
+  entries: readonly JournalEntry[],
+): Promise<readonly Unreceipted[]> {
+  const ranges = new Map<string, readonly [low: string, high: string]>()
+  const owingNothing: string[] = []
+  for (const entry of entries) {
+    if (entry.kind === 'planned') {
+      const owing = new Set(entry.deliveryIds.map((id) => deliveryIdRange(id)[0]))
+      const sharing = new Map<string, number>()
+      for (const id of entry.eventIds) {
+        const [low] = deliveryIdRange(id)
+        sharing.set(low, (sharing.get(low) ?? 0) + 1)
+      }
+      // Where ids of events begin alike, the delivery may be another's: the statement looks.
+      const perhaps = (low: string) => !owing.has(low) || sharing.get(low) !== 1
+      owingNothing.push(...entry.eventIds.filter((id) => perhaps(deliveryIdRange(id)[0])))
+    } else {
+      for (const { id } of entry.settled) {
+        // A delivery's id begins as its event's does, so they have the same range.
+        const range = deliveryIdRange(id)
+        ranges.set(range[0], range)
+      }
+    }
+  }
+  if (ranges.size === 0 && owingNothing.length === 0) return []
+  const { rows } = await transaction.query<EventRow>({
+    name: 'unreceipted_events',
+    text: UNRECEIPTED_EVENTS,
+    values: [
+      ...rangesOf([...ranges.values()]),
+      plainArray(owingNothing),
+      ...rangesOf(owingNothing.map(deliveryIdRange)),
+    ],
+  })
+  if (rows.length === 0) return []
+  const targets = await readTargets(transaction, rows)
+  return rows.flatMap((event) => {
+    const own = targets.get(event.id) ?? []
+    // What was put back since the events were read will be settled anew, and its event be found then.
+    const replayed = own.reduce((sum, target) => sum + target.generation, 0) !== event.generation
+    return own.length !== event.owed || replayed ? [] : [withTargets(event, own)]
+  })
+}
+
+/** The settled deliveries of events, by event. */
+async function readTargets(
+  db: Queryable,
+  events: readonly EventRow[],
+): Promise<ReadonlyMap<string, readonly SettledTarget[]>> {
+  const targets = new Map<string, SettledTarget[]>(events.map(({ id }) => [id, []]))
+  const ids = [...targets.keys()]
+  const { rows } = await db.query<TargetRow>({
+    name: 'receipt_targets',
+    text: TARGETS,
+    values: [
+      plainArray(ids),
+      ...rangesOf(ids.map(deliveryIdRange)),
+      plainArray(events.map(({ plannedAt }) => plannedAt)),
+    ],
+  })
+  const bindings = await db.query<{ id: BindingId; endpoint: string; clientId: string }>({
+    name: 'names_of_bindings',
+    text: NAMES_OF_BINDINGS,
+    values: [plainArray([...new Set(rows.map(({ bindingId }) => bindingId))])],
+  })
+  const names = new Map(bindings.rows.map(({ id, ...name }) => [id, name]))
+  // The rows of a delivery follow one another.
+  for (let [at, next] = [0, 0]; at < rows.length; at = next) {
+    next = at + 1
+    while (next < rows.length && rows[next]?.id === rows[at]?.id) next += 1
+    const [first, last] = [rows[at], rows[next - 1]]
+    if (first === undefined || last === undefined) continue
+    const { state, level, reason, attempts, generation, sid, settledAt, status, tokenDigest } = last
+    targets.get(first.eventId)?.push({
+      ...(names.get(first.bindingId) ?? UNKNOWN_BINDING),
+      sid,
+      state,
+      level,
+      reason,
+      attempts,
+      generation,
+      settledAt,
+      // Of what was retried for long, the first attempts may be forgotten before the last.
+      firstAttemptAt: next - at < attempts ? null : first.startedAt,
+      status,
+      tokenDigest: tokenDigest === null ? null : base64url(tokenDigest),
+    })
+  }
+  return targets
+}
+
+function withTargets(
+  { generation, settledAt, withinMs, replaces, owed: _, ...event }: EventRow,
+  targets: readonly SettledTarget[],
+): Unreceipted {
+  return { event, targets, generation, settledAt, withinMs, replaces }
+}
+
+function rangesOf(ranges: readonly (readonly [low: string, high: string])[]): readonly string[] {
+  return [plainArray(ranges.map(([low]) => low)), plainArray(ranges.map(([, high]) => high))]
+}
+
+/** A row of a binding stays as long as deliveries name it. */
+const UNKNOWN_BINDING = { clientId: '', endpoint: '' } as const
+
+function base64url(base64: string): string {
+  return base64.replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_')
+}
+
+const EVENTS_TODAY = `
+  select ${EVENT_COLUMNS}, coalesce(d.generation, 0) as generation, coalesce(d.settled_at, e.planned_at) as "settledAt",
+         d.owed, null as replaces
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
+    join events e on e.id = given.id
+    left join issuers i on i.iss = e.iss
+    cross join lateral (
+      select sum(d.generation)::int as generation, max(d.settled_at) as settled_at, count(*) as owed
+        from deliveries d where d.id between given.low and given.high and d.event_id = given.id
+    ) d`
+
+/** What the ledger has today of events, as far as it has them still, and of their settled deliveries: to hold receipts against. */
+export async function findToday(db: Queryable, eventIds: readonly string[]): Promise<readonly Unreceipted[]> {
+  if (eventIds.length === 0) return []
+  const { rows } = await db.query<EventRow>({
+    text: EVENTS_TODAY,
+    values: [plainArray(eventIds), ...rangesOf(eventIds.map(deliveryIdRange))],
+  })
+  const targets = await readTargets(db, rows)
+  return rows.map((event) => withTargets(event, targets.get(event.id) ?? []))
+}

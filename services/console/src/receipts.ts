@@ -1,0 +1,151 @@
+import { ReceiptBundle, type Scope } from '@curfew/client'
+import { type Reach, reaches, sameBytes } from '@curfew/domain'
+import { type Database, findEvent, findReceipt, type StoredReceipt } from '@curfew/ledger'
+import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { Type } from 'typebox'
+import { digestOf, type LogReader, toBase64 } from './log-reader.ts'
+import { invalid, UUID } from './query.ts'
+import { keysOf } from './receipt-log.ts'
+
+export interface ReceiptsDeps {
+  readonly db: Database
+  readonly reader: LogReader
+}
+
+const JOSE = 'application/jose'
+const Place = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+
+/** `GET /v1/logout-events/{id}/receipt`: proof of what became of an event; alone, or with all that it is checked by. */
+export function registerReceipts(server: HttpServer, { db, reader }: ReceiptsDeps): void {
+  server.get(
+    '/v1/logout-events/:id/receipt',
+    {
+      config: { scope: 'events:read', reach: 'handler' } satisfies RouteAccess<Scope>,
+      schema: {
+        summary:
+          'The receipt of a settled event, a JWS. With Accept: application/json also the checkpoint and proofs to check it by.',
+        params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
+        querystring: Type.Object(
+          {
+            index: Type.Optional({
+              ...Place,
+              description: 'An earlier receipt of the event, by its place in the log.',
+            }),
+            from: Type.Optional({
+              ...Place,
+              description: 'Prove also that the log begins with the log of this size. With JSON only.',
+            }),
+          },
+          { additionalProperties: false },
+        ),
+        response: {
+          200: {
+            description: 'The receipt.',
+            content: { [JOSE]: { schema: Type.String() }, 'application/json': { schema: ReceiptBundle } },
+          },
+        },
+      },
+    },
+    async (request, reply) => {
+      const id = request.params.id.toLowerCase()
+      const receipt = await receiptOf(db, id, request.query.index ?? null, callerOf(request).reach)
+      if (receipt.payload === null) throw erased(receipt)
+      const bundle = request.headers.accept?.includes('application/json') === true
+      const { jws, inclusion, log } = await signed(reader, receipt.payload, receipt)
+      if (!bundle) return reply.type(JOSE).send(jws)
+      const { from } = request.query
+      if (from !== undefined && from > log.size)
+        throw invalid('/from', `is beyond what there is: ${log.size}`)
+      return {
+        receipt: jws,
+        index: receipt.logIndex,
+        checkpoint: await reader.checkpoint(log),
+        inclusion_proof: inclusion.map(toBase64),
+        ...(from !== undefined && {
+          consistency_proof: { from, hashes: (await reader.consistency(from, log.size)).map(toBase64) },
+        }),
+        keys: await keysOf(reader),
+      }
+    },
+  )
+}
+
+/** Signs a stored receipt, if it is the one that the log has the digest of. */
+async function signed(reader: LogReader, payload: string, { logIndex, eventId }: StoredReceipt) {
+  const log = await reader.head()
+  if (logIndex >= log.size) throw reader.altered(`the log has no entry ${logIndex}`)
+  const [entry] = await reader.entries(logIndex, logIndex + 1)
+  if (entry === undefined || !sameBytes(entry.digest, digestOf(payload)))
+    throw reader.altered(`the receipt of event ${eventId} is another than entry ${logIndex}`)
+  const inclusion = await reader.inclusion(logIndex, log.size)
+  return { jws: (await reader.signer(log)).signReceipt(payload), inclusion, log }
+}
+
+/** The receipt of an event, as far as the caller may see it. @throws why there is none: 404, 403 or 409. */
+async function receiptOf(
+  db: Database,
+  id: string,
+  logIndex: number | null,
+  reach: Reach,
+): Promise<StoredReceipt> {
+  if (!UUID.test(id)) throw notFound(id, false)
+  const found = await findEvent(db, id)
+  const receipt = await findReceipt(db, { eventId: id, logIndex })
+  // The receipt outlives the event; to whom it belonged, it says itself.
+  const iss = found?.event.iss ?? issOf(receipt)
+  if (iss === null || (reach.kind !== 'everything' && reach.iss !== iss)) throw notFound(id, true)
+  if (reach.kind === 'clients') {
+    if (found?.deliveries.some((delivery) => reaches(reach, delivery)) !== true) throw notFound(id, true)
+    throw new ProblemError({
+      status: 403,
+      detail: 'A receipt names everybody who was told. This needs a credential that is not bound to clients.',
+    })
+  }
+  if (receipt !== null) return receipt
+  if (logIndex !== null) {
+    throw new ProblemError({
+      status: 404,
+      detail: `No receipt of event ${id} is at place ${logIndex} of the log.`,
+    })
+  }
+  const open = found?.deliveries.some(({ settledAt }) => settledAt === null) === true
+  throw new ProblemError({
+    status: 409,
+    title: open ? 'Not settled' : 'Not receipted yet',
+    detail: open
+      ? 'Some deliveries of this event are under way still. Its receipt is issued when all are settled.'
+      : 'This event is settled, and its receipt is being issued. Ask again in a moment.',
+    headers: { 'retry-after': '1' },
+  })
+}
+
+function issOf(receipt: StoredReceipt | null): string | null {
+  if (receipt === null || receipt.payload === null) return null
+  try {
+    const { event } = JSON.parse(receipt.payload) as { readonly event?: { readonly iss?: unknown } }
+    return typeof event?.iss === 'string' ? event.iss : null
+  } catch {
+    // Altered: nobody who is bound gets it, and the others are told.
+    return ''
+  }
+}
+
+function erased({ logIndex }: StoredReceipt): ProblemError {
+  return new ProblemError({
+    status: 410,
+    title: 'Erased',
+    detail: `This receipt was erased. Its digest stays in the log, at place ${logIndex}.`,
+    extensions: { index: logIndex },
+  })
+}
+
+function notFound(id: string, perhapsSoon: boolean): ProblemError {
+  return new ProblemError({
+    status: 404,
+    title: 'No such event',
+    detail: perhapsSoon
+      ? `No event ${id} is in the ledger. If it was accepted a moment ago it will be: ask again.`
+      : `${id.slice(0, 64)} is not the id of an event: ids are UUIDs.`,
+    ...(perhapsSoon && { headers: { 'retry-after': '1' } }),
+  })
+}

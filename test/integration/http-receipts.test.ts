@@ -1,0 +1,306 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import type { LogAudit, LogEntries, LogKeys, ReceiptBundle } from '@curfew/client'
+import { leafHash, parseCheckpointText, parseNote, type ReceiptClaims, verifyInclusion } from '@curfew/domain'
+import { compactVerify, createLocalJWKSet } from 'jose'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+
+// Goal: every settled event has a receipt that says what became of it and proves it; whatever is altered afterwards is
+// found; and what is erased does no harm to the proof of the rest. Method: all services, real relying parties, and SQL in
+// the hands of somebody who has no right to it.
+
+const sha256 = (data: Uint8Array | string) => createHash('sha256').update(data).digest()
+const bytes = (base64: string) => new Uint8Array(Buffer.from(base64, 'base64'))
+
+async function receiptOf(curfew: Curfew, id: string, query = ''): Promise<string> {
+  return eventually(async () => {
+    const response = await curfew.call('GET', `/v1/logout-events/${id}/receipt${query}`)
+    expect(response.status).toBe(200)
+    expect(response.headers.get('content-type')).toBe('application/jose')
+    return response.text()
+  })
+}
+
+async function json<Answer>(curfew: Curfew, path: string): Promise<Answer> {
+  const response = await curfew.call('GET', path, undefined, { accept: 'application/json' })
+  expect([path, response.status]).toEqual([path, 200])
+  return (await response.json()) as Answer
+}
+
+/** What a receipt says, once its signature was checked by somebody else's code. */
+async function claimsOf(curfew: Curfew, jws: string): Promise<ReceiptClaims> {
+  const keys = await json<LogKeys>(curfew, '/v1/log/keys')
+  const { payload, protectedHeader } = await compactVerify(jws, createLocalJWKSet(keys as never))
+  expect(protectedHeader).toMatchObject({ alg: 'EdDSA', typ: 'curfew-receipt+jwt' })
+  return JSON.parse(new TextDecoder().decode(payload)) as ReceiptClaims
+}
+
+/** Posts a logout and waits for its receipt. */
+async function receipted(curfew: Curfew, sub: string) {
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub, reason: 'user' })
+  const jws = await receiptOf(curfew, id)
+  return { id, jws, claims: await claimsOf(curfew, jws) }
+}
+
+describe('a receipt', () => {
+  let curfew: Curfew
+  let rps: readonly RelyingParty[]
+  beforeAll(async () => {
+    curfew = await openCurfew({ bookkeepers: 2, receipts: { origin: 'logout.example/receipts' } })
+    rps = [
+      await openRelyingParty(curfew, { clientId: 'mail' }),
+      await openRelyingParty(curfew, { clientId: 'wiki', curfew: { retry_schedule_ms: [] } }),
+    ]
+  })
+  afterAll(async () => {
+    await curfew.stop()
+    await Promise.all(rps.map((rp) => rp.close()))
+  })
+
+  test('says what was asked and how it ended for each target, with the digest of the token that was accepted', async () => {
+    const { id, claims } = await receipted(curfew, 'alice')
+    expect(claims).toMatchObject({
+      iss: 'logout.example/receipts',
+      event: { id, iss: ISS, sub: 'alice', scope: 'subject', reason: 'user', plan_basis: 'registered' },
+      targets: [
+        {
+          client_id: 'mail',
+          endpoint: 'main',
+          state: 'acknowledged',
+          level: 'done',
+          attempts: 1,
+          status: 200,
+        },
+        { client_id: 'wiki', state: 'acknowledged' },
+      ],
+      sla: { kept: true },
+      log: { origin: 'logout.example/receipts' },
+    })
+    const sent = rps[0]?.received.find(({ claims: { sub } }) => sub === 'alice')
+    const token = new URLSearchParams(sent?.body).get('logout_token') ?? ''
+    expect(claims.targets[0]?.token_sha256).toBe(sha256(token).toString('base64url'))
+  })
+
+  test('comes with what it takes to check it without us', async () => {
+    const { id, jws } = await receipted(curfew, 'bob')
+    const bundle = await json<ReceiptBundle>(curfew, `/v1/logout-events/${id}/receipt`)
+    expect(bundle.receipt).toBe(jws)
+    const note = parseNote(bundle.checkpoint)
+    const checkpoint = parseCheckpointText(note?.text ?? '')
+    expect(checkpoint).toMatchObject({ origin: 'logout.example/receipts' })
+    const payload = Buffer.from(jws.split('.')[1] ?? '', 'base64url')
+    const included = verifyInclusion(
+      {
+        index: bundle.index,
+        size: checkpoint?.size ?? 0,
+        hash: leafHash(sha256(payload), sha256),
+        proof: bundle.inclusion_proof.map(bytes),
+        root: bytes(checkpoint?.root ?? ''),
+      },
+      sha256,
+    )
+    expect(included).toBe(true)
+  })
+
+  test('is not there before all is settled, nor of what nobody posted', async () => {
+    rps[1]?.behave('hang')
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'carol' })
+    await rps[1]?.told(1)
+    await eventually(async () => {
+      const response = await curfew.call('GET', `/v1/logout-events/${id}/receipt`)
+      expect([response.status, response.headers.get('retry-after')]).toEqual([409, '1'])
+    })
+    rps[1]?.behave(null)
+    const unknown = await curfew.call('GET', `/v1/logout-events/${randomUUID()}/receipt`)
+    expect([unknown.status, unknown.headers.get('retry-after')]).toEqual([404, '1'])
+    expect((await curfew.call('GET', '/v1/logout-events/yesterday/receipt')).status).toBe(404)
+  })
+
+  test('of an event that owed nobody anything says just that', async () => {
+    const { id } = await curfew.client.postLogoutEvent({ iss: 'https://nobody.example', sub: 'dave' })
+    const claims = await claimsOf(curfew, await receiptOf(curfew, id))
+    expect(claims).toMatchObject({ event: { plan_basis: 'unknown_issuer' }, targets: [] })
+    expect(claims).not.toHaveProperty('sla')
+  })
+
+  test('is followed by another after a replay, which names it', async () => {
+    rps[1]?.behave({ status: 500 })
+    const { id, claims: first } = await receipted(curfew, 'erin')
+    expect(first.targets[1]).toMatchObject({ state: 'dead_lettered', kept: false })
+    expect(first.sla?.kept).toBe(false)
+    rps[1]?.behave(null)
+    const [dead] = (await curfew.client.listDeadLetters({ client_id: 'wiki' })).items
+    await curfew.client.startReplay({ filter: { ids: [dead?.id ?? ''] } })
+    const second = await eventually(async () => {
+      const claims = await claimsOf(curfew, await receiptOf(curfew, id))
+      expect(claims.replaces).toBe(first.log.index)
+      return claims
+    })
+    expect(second.targets[1]).toMatchObject({ state: 'acknowledged', replays: 1, kept: false })
+    const again = await claimsOf(curfew, await receiptOf(curfew, id, `?index=${first.log.index}`))
+    expect(again).toEqual(first)
+    expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt?index=9999`)).status).toBe(404)
+  })
+
+  test('has a place of its own in a log without gaps, however many bookkeepers append', async () => {
+    const posted = await curfew.client.postLogoutEvents(
+      Array.from({ length: 300 }, (_, number) => ({ iss: ISS, sub: `many-${number}` })),
+    )
+    const ids = posted.map(({ id }) => id ?? '')
+    await eventually(async () => {
+      const { rows } = await curfew.db.query('select from receipts where event_id = any($1)', [ids])
+      expect(rows).toHaveLength(300)
+    })
+    const { items, size } = await json<LogEntries>(curfew, '/v1/log/entries')
+    expect(items.map(({ index }) => index)).toEqual(Array.from({ length: size }, (_, index) => index))
+    const { rows } = await curfew.db.query<{ place: number; payload: string }>(
+      'select log_index as place, payload from receipts order by log_index',
+    )
+    expect(rows.map(({ payload }) => sha256(payload).toString('base64'))).toEqual(
+      items.map(({ digest }) => digest),
+    )
+    const audit = await json<LogAudit>(curfew, '/v1/log/audit?start=0&limit=500')
+    expect(audit.items.filter(({ ledger }) => ledger === 'contradicts')).toEqual([])
+    expect(new Set(audit.items.map(({ receipt }) => receipt))).toEqual(new Set(['intact']))
+    const [from, to] = [Math.floor(size / 2), size]
+    const proven = await json<{ from_root: string }>(
+      curfew,
+      `/v1/log/proofs/consistency?from=${from}&to=${to}`,
+    )
+    const half = await json<{ root: string }>(curfew, `/v1/log/proofs/inclusion?index=0&size=${from}`)
+    expect(half.root).toBe(proven.from_root)
+    for (const query of [
+      `consistency?from=${size + 1}`,
+      `inclusion?index=${size}`,
+      'inclusion?index=3&size=2',
+    ])
+      expect((await curfew.call('GET', `/v1/log/proofs/${query}`)).status).toBe(400)
+  })
+})
+
+describe('what is altered', () => {
+  let curfew: Curfew
+  let rp: RelyingParty
+  beforeAll(async () => {
+    curfew = await openCurfew({ bookkeepers: 1 })
+    rp = await openRelyingParty(curfew, { clientId: 'mail' })
+  })
+  afterAll(async () => {
+    await curfew.stop()
+    await rp.close()
+  })
+
+  const audit = async () => (await json<LogAudit>(curfew, '/v1/log/audit')).items
+  const altered = async (path: string) => {
+    const response = await curfew.call('GET', path)
+    expect([response.status, ((await response.json()) as { title: string }).title]).toEqual([
+      500,
+      'The ledger was altered',
+    ])
+    expect(curfew.lines.some((line) => line.includes('"event":"ledger.altered"'))).toBe(true)
+  }
+
+  test('of a receipt: it is not handed out, and the audit names it', async () => {
+    const { id, claims } = await receipted(curfew, 'alice')
+    await curfew.db.query(
+      `update receipts set payload = replace(payload, '"acknowledged"', '"superseded"') where event_id = $1`,
+      [id],
+    )
+    await altered(`/v1/logout-events/${id}/receipt`)
+    expect((await audit())[claims.log.index]).toMatchObject({ event_id: id, receipt: 'altered' })
+  })
+
+  test.each([
+    [
+      'a delivery',
+      "update deliveries set state = 'dead_lettered', level = null, dead_letter_reason = 'refused' where event_id = $1",
+      'state was "acknowledged"',
+    ],
+    [
+      'a delivery that is taken away',
+      'delete from deliveries where event_id = $1',
+      'settled no more, or gone',
+    ],
+    [
+      'an attempt',
+      "update attempts set token_digest = sha256('another') where delivery_id in (select id from deliveries where event_id = $1)",
+      'token_sha256 was',
+    ],
+    ['an event', "update events set sub = 'mallory' where id = $1", 'sub was'],
+    [
+      'when it was settled',
+      "update deliveries set settled_at = settled_at - interval '1 second' where event_id = $1",
+      'settled_at was',
+    ],
+  ])('of the ledger contradicts the receipt: %s', async (_, statement, difference) => {
+    const { id, claims } = await receipted(curfew, `bob-${randomUUID()}`)
+    expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'agrees' })
+    await curfew.db.query(statement, [id])
+    expect((await audit())[claims.log.index]).toMatchObject({
+      event_id: id,
+      ledger: 'contradicts',
+      differences: expect.arrayContaining([expect.stringContaining(difference)]),
+    })
+  })
+
+  test('by erasure is the receipt alone: the log has its digest still, and is what it was', async () => {
+    const { id, claims } = await receipted(curfew, 'carol')
+    const before = await json<LogEntries>(curfew, '/v1/log/entries')
+    await curfew.db.query('update receipts set payload = null where event_id = $1', [id])
+    const response = await curfew.call('GET', `/v1/logout-events/${id}/receipt`)
+    expect([response.status, await response.json()]).toMatchObject([410, { index: claims.log.index }])
+    expect(await json<LogEntries>(curfew, '/v1/log/entries')).toEqual(before)
+    expect((await curfew.call('GET', '/v1/log/checkpoint')).status).toBe(200)
+    expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'erased' })
+  })
+
+  test('of the log itself: no checkpoint is signed, and nothing is appended to it', async () => {
+    const flipped = `update log_tiles set hashes = set_byte(hashes, 0, get_byte(hashes, 0) # 1) where level = 0`
+    await curfew.db.query(flipped)
+    await altered('/v1/log/checkpoint')
+    await altered('/v1/log/entries')
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'dave' })
+    await curfew.client.getLogoutEvent(id, { wait: 10 })
+    await eventually(() =>
+      expect(curfew.lines.some((line) => line.includes('ERR_LEDGER_ALTERED'))).toBe(true),
+    )
+    await curfew.db.query(flipped)
+    expect(await claimsOf(curfew, await receiptOf(curfew, id))).toMatchObject({ event: { id } })
+  })
+})
+
+describe('whom a receipt names', () => {
+  test('is nobody where subjects are hashed, with a key that every event has of its own', async () => {
+    await using curfew = await openCurfew({ bookkeepers: 1, receipts: { subject: 'hash' } })
+    await using rp = await openRelyingParty(curfew, { clientId: 'mail' })
+    const [first, second] = [await receipted(curfew, 'alice'), await receipted(curfew, 'alice')]
+    expect(rp.received).toHaveLength(2)
+    const payload = Buffer.from(first.jws.split('.')[1] ?? '', 'base64url').toString()
+    expect(payload).not.toContain('alice')
+    expect(first.claims.event.sub_hmac).toMatch(/^[\w-]{43}$/)
+    expect(first.claims.event.sub_hmac).not.toBe(second.claims.event.sub_hmac)
+    // What they are held against is hashed the same way.
+    const { items } = await json<LogAudit>(curfew, '/v1/log/audit')
+    expect(items.map(({ ledger }) => ledger)).toEqual(['agrees', 'agrees'])
+    await curfew.db.query("update events set sub = 'mallory'")
+    const after = await json<LogAudit>(curfew, '/v1/log/audit')
+    expect(after.items.map(({ ledger }) => ledger)).toEqual(['contradicts', 'contradicts'])
+  })
+})
+
+test('a bookkeeper with another master key leaves the journal as it is', async () => {
+  await using curfew = await openCurfew({ receipts: { subject: 'hash' } })
+  await using rp = await openRelyingParty(curfew, { clientId: 'mail' })
+  const right = await curfew.startBookkeeper()
+  await receipted(curfew, 'alice')
+  await right.stop()
+  const wrong = await curfew.startBookkeeper({ masterKey: randomBytes(32) })
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'bob' })
+  await rp.told(2)
+  await eventually(() => expect(curfew.lines.some((line) => line.includes('ERR_LOG_KEY'))).toBe(true))
+  expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt`)).status).toBe(409)
+  await wrong.stop()
+  await curfew.startBookkeeper()
+  expect(await claimsOf(curfew, await receiptOf(curfew, id))).toMatchObject({ log: { index: 1 } })
+})
