@@ -19,6 +19,7 @@ import type {
 import type { KeysCheck, RetireInput, RotateInput, SigningKey, SigningKeyInput, SigningKeys } from './keys.ts'
 import type { LogoutEventInput } from './logout-event.ts'
 import type { Probe, ProbeInput } from './probe.ts'
+import type { LogAudit, LogKeys, ReceiptBundle } from './receipts.ts'
 import type {
   Imported,
   Issuer,
@@ -141,6 +142,13 @@ export interface Client {
   listSessions(filter: SessionsFilter): Promise<Page<Session>>
   /** Sessions whose logout came to nothing. */
   listOrphans(filter?: OrphansFilter): Promise<Page<OrphanedSession>>
+  /** The receipt of a settled event with all that it is checked by. @param from also proves that the log begins with the one of this size. */
+  getReceipt(id: string, options?: { readonly from?: number }): Promise<ReceiptBundle>
+  /** What the log is now, as C2SP tlog-checkpoint writes it. */
+  getCheckpoint(): Promise<string>
+  getLogKeys(): Promise<LogKeys>
+  /** Entries from `start` on, each held against what is stored of it. */
+  auditLog(page: { readonly start: number; readonly limit?: number }): Promise<LogAudit>
   listDeliveries(filter?: DeliveriesFilter): Promise<Page<Delivery>>
   getDelivery(id: string): Promise<DeliveryWithAttempts>
   listDeadLetters(filter?: DeadLettersFilter): Promise<Page<DeadLetter>>
@@ -263,6 +271,14 @@ export function createClient({ url, key }: ClientOptions): Client {
     endSession: (end) => call('DELETE', `/v1/sessions?${query(end)}`),
     listSessions: (filter) => call('GET', `/v1/sessions?${query(filter)}`),
     listOrphans: (filter = {}) => call('GET', `/v1/sessions/orphans?${query(filter)}`),
+    async getReceipt(id, { from } = {}) {
+      const path = `/v1/logout-events/${encodeURIComponent(id)}/receipt${from === undefined ? '' : `?from=${from}`}`
+      const response = await send('GET', path, { headers: { accept: 'application/json' } })
+      return (await response.json()) as ReceiptBundle
+    },
+    getCheckpoint: async () => (await send('GET', '/v1/log/checkpoint')).text(),
+    getLogKeys: () => call('GET', '/v1/log/keys'),
+    auditLog: (page) => call('GET', `/v1/log/audit?${query(page)}`),
     listDeliveries: (filter = {}) => call('GET', `/v1/deliveries?${query(filter)}`),
     getDelivery: (id) => call('GET', `/v1/deliveries/${encodeURIComponent(id)}`),
     listDeadLetters: (filter = {}) => call('GET', `/v1/dead-letters?${query(filter)}`),

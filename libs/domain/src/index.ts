@@ -135,6 +135,8 @@ export {
 export { mergePatch } from './merge-patch.ts'
 export {
   consistencyPath,
+  createGrowingTree,
+  type GrowingTree,
   HASH_BYTES,
   inclusionPath,
   leafHash,

@@ -12,6 +12,7 @@ import {
 } from './log-tiles.ts'
 import {
   consistencyPath,
+  createGrowingTree,
   hashOfSubtrees,
   inclusionPath,
   leafHash,
@@ -246,6 +247,19 @@ describe('proofs', () => {
         expect(verifyConsistency({ ...claim, from: to + 1 }, sha256)).toBe(false)
       }),
     )
+  })
+
+  test('a tree that grows leaf by leaf has the root of the definition at each size', () => {
+    fc.assert(
+      fc.property(tree, ({ leaves }) => {
+        const growing = createGrowingTree(sha256)
+        for (const [at, leaf] of leaves.entries()) {
+          growing.add(leafHash(leaf, sha256))
+          expect(growing.root()).toEqual(treeHash(leaves.slice(0, at + 1)))
+        }
+      }),
+    )
+    expect(createGrowingTree(sha256).root()).toEqual(treeHash([]))
   })
 
   test('a tree begins with the empty one, and with no other of no size', () => {

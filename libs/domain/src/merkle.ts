@@ -101,6 +101,34 @@ export function consistencyPath(from: number, to: number): readonly Span[] {
   return known ? path : [{ begin, end }, ...path]
 }
 
+/** A tree that grows leaf by leaf, of which only as much is kept as its root needs. */
+export interface GrowingTree {
+  /** @param hash of the next leaf. */
+  add(hash: Uint8Array): void
+  root(): Uint8Array
+}
+
+export function createGrowingTree(sha256: Sha256): GrowingTree {
+  /** Whole subtrees, the largest first; no two are of the same level. */
+  const subtrees: { readonly level: number; readonly hash: Uint8Array }[] = []
+  return {
+    add(leaf) {
+      let [level, hash] = [0, leaf]
+      for (let last = subtrees.at(-1); last?.level === level; last = subtrees.at(-1)) {
+        hash = nodeHash(last.hash, hash, sha256)
+        level += 1
+        subtrees.pop()
+      }
+      subtrees.push({ level, hash })
+    },
+    root: () =>
+      hashOfSubtrees(
+        subtrees.map(({ hash }) => hash),
+        sha256,
+      ),
+  }
+}
+
 /** RFC 9162 section 2.1.3.2: whether `proof` shows that the leaf is at `index` of the tree of `size` that has this root. */
 export function verifyInclusion(
   {

@@ -15,6 +15,14 @@ export {
 } from './key-maker.ts'
 export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, publishedKeys } from './keyring.ts'
 export { createLogKeeper, type LogKeeper, type LogSigner, sha256 } from './log-keys.ts'
+export {
+  isConsistent,
+  isIncluded,
+  readLogKey,
+  type TrustedLogKey,
+  verifyCheckpoint,
+  verifyReceipt,
+} from './log-verify.ts'
 export { createProbeTokens, type ProbeTokens } from './probe-tokens.ts'
 export type { PostJson, RemoteSigner } from './remote-signer.ts'
 export { createVault, type MasterKeys, type Vault } from './sealing.ts'

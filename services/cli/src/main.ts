@@ -8,6 +8,8 @@ import { dlq } from './dlq.ts'
 import { doctor } from './doctor.ts'
 import { events } from './events.ts'
 import { keys } from './keys.ts'
+import { log } from './log.ts'
+import { receipt } from './receipt.ts'
 import { rp } from './rp.ts'
 import { sessions } from './sessions.ts'
 import { sla } from './sla.ts'
@@ -58,6 +60,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   sla,
   sessions,
   webhooks,
+  receipt,
+  log,
 }
 
 async function main([name, ...args]: readonly string[]): Promise<number> {

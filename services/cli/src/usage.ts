@@ -1,6 +1,6 @@
 // What `--help` says, by command, so that who asks about one is not shown all.
 
-const CONNECTION = `Every command but up, migrate and keys rewrap speaks to a running Curfew: --url URL, --key KEY, or
+const CONNECTION = `Every command but up, migrate, keys rewrap and receipt verify speaks to a running Curfew: --url URL, --key KEY, or
 CURFEW_URL (default http://127.0.0.1:8480) and CURFEW_KEY. --json: for machines.
 `
 
@@ -85,6 +85,20 @@ const PARTS: Readonly<Record<string, string>> = {
                 --to URL, and if you like --type TYPE (may be repeated) --issuer NAME --disabled
   webhooks delete NAME
   webhooks test NAME    send it a test, and say what it answers
+`,
+  receipt: `  receipt get EVENT_ID  proof of what became of a logout, with all that it is checked by
+                --out FILE         default: standard output
+                --checkpoint FILE  prove also that the log begins with the one of this checkpoint
+  receipt verify FILE   check one, offline; FILE is what get gave, or a receipt alone
+                --checkpoint FILE  one that was kept: the log must have grown from it
+                --key FILE         the key to trust: a verifier key (C2SP signed-note), a JWK or JWK Set
+                exit status 0: all that was asked for holds
+`,
+  log: `  log checkpoint        what the log of receipts is now, signed: keep it (--out FILE)
+  log verify            recompute the log, and hold stored receipts and the ledger against it
+                --checkpoint FILE  one that was kept
+                --log-key FILE     the key to trust
+                exit status 0: nothing was altered
 `,
 }
 

@@ -1,0 +1,111 @@
+import { createPublicKey, randomBytes, verify } from 'node:crypto'
+import { LogKeyError, parseNote } from '@curfew/domain'
+import { describe, expect, test } from 'vitest'
+import { createLogKeeper } from './log-keys.ts'
+import { isConsistent, readLogKey, verifyCheckpoint, verifyReceipt } from './log-verify.ts'
+
+// Goal: what the log signs, others' tools check, and what they sign is no hindrance; its keys are nobody's without the
+// master key. Method: the example of C2SP signed-note, and keys of our own, rightly and wrongly used.
+
+const VKEY = 'example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k'
+const NOTE = `This is an example message.
+
+— example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=
+`
+const WITNESS =
+  'jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA=='
+const ROOT = '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='
+const CHECKPOINT = { origin: 'curfew.example/log', size: 0, root: ROOT }
+
+async function aLog(masterKey: Uint8Array = randomBytes(32), origin: string | null = CHECKPOINT.origin) {
+  const keeper = createLogKeeper(masterKey)
+  const log = await keeper.newLog(origin)
+  const signer = await keeper.signer(log)
+  const key = await readLogKey(signer.vkey)
+  if (key === null) throw new Error('our own verifier key is none')
+  return { keeper, log, signer, key }
+}
+
+test('a verifier key of somebody else’s is read, and checks what that somebody signed', async () => {
+  const key = await readLogKey(VKEY)
+  expect(key?.origin).toBe('example.com/foo')
+  const note = parseNote(NOTE)
+  const signature = Buffer.from(note?.signatures[0]?.signature ?? '', 'base64')
+  expect(signature.subarray(0, 4).toString('hex')).toBe('530d903a')
+  const publicKey = createPublicKey({ key: { ...key?.jwk }, format: 'jwk' })
+  expect(verify(null, Buffer.from(note?.text ?? ''), publicKey, signature.subarray(4))).toBe(true)
+})
+
+test.each([
+  ['another key id', VKEY.replace('530d903a', '530d903b')],
+  ['another name', VKEY.replace('/foo', '/bar')],
+  ['another kind of signature', VKEY.replace('+Aeky', '+Beky')],
+  ['no key at all', 'hello'],
+  ['a key of another curve', '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'],
+])('what has %s is no verifier key', async (_, text) => {
+  expect(await readLogKey(text)).toBeNull()
+})
+
+describe('a checkpoint', () => {
+  test('is signed for its log, the same each time, and taken with what witnesses add', async () => {
+    const { signer, key } = await aLog()
+    const note = signer.signCheckpoint(CHECKPOINT)
+    expect(signer.signCheckpoint(CHECKPOINT)).toBe(note)
+    expect(verifyCheckpoint(note, key)).toEqual(CHECKPOINT)
+    expect(verifyCheckpoint(`${note}— witness.example.com/w1 ${WITNESS}\n`, key)).toEqual(CHECKPOINT)
+  })
+
+  test('is not taken of another key, for another log, without a signature of the log, or changed', async () => {
+    const { signer, key } = await aLog()
+    const other = await aLog()
+    const note = signer.signCheckpoint(CHECKPOINT)
+    expect(verifyCheckpoint(note, other.key)).toBeNull()
+    expect(verifyCheckpoint(note, { ...key, origin: 'curfew.example/other' })).toBeNull()
+    const [text = ''] = note.split('\n\n')
+    expect(verifyCheckpoint(`${text}\n\n— witness.example.com/w1 ${WITNESS}\n`, key)).toBeNull()
+    expect(verifyCheckpoint(note.replace('\n0\n', '\n1\n'), key)).toBeNull()
+  })
+
+  test('of another log is no older one of this', () => {
+    expect(isConsistent({ ...CHECKPOINT, origin: 'another' }, CHECKPOINT, [])).toBe(false)
+    expect(isConsistent(CHECKPOINT, CHECKPOINT, [])).toBe(true)
+  })
+})
+
+test('a receipt is taken of the key that signed it, as the receipt that it is', async () => {
+  const { signer, key, log } = await aLog()
+  const jws = signer.signReceipt('{"jti":"j"}')
+  expect((await verifyReceipt(jws, key))?.claims).toEqual({ jti: 'j' })
+  expect(await verifyReceipt(jws, (await aLog()).key)).toBeNull()
+  const jwks = await readLogKey(JSON.stringify({ origin: log.origin, keys: [log.publicJwk] }))
+  expect(jwks).toEqual(key)
+})
+
+describe('the keys of a log', () => {
+  test('open with the master key, or the one before it, and with no other', async () => {
+    const masterKey = randomBytes(32)
+    const { log } = await aLog(masterKey)
+    await createLogKeeper(randomBytes(32), masterKey).signer(log)
+    await expect(createLogKeeper(randomBytes(32)).signer(log)).rejects.toThrow(LogKeyError)
+    await expect(createLogKeeper(randomBytes(32)).subjectHash(log)).rejects.toThrow(LogKeyError)
+  })
+
+  test('do not stand in for one another', async () => {
+    const { keeper, log } = await aLog()
+    const swapped = { ...log, sealedSubjectKey: log.sealedPrivateKey }
+    await expect(keeper.subjectHash(swapped)).rejects.toThrow(LogKeyError)
+  })
+
+  test('name a log that nobody named', async () => {
+    const [one, other] = [await aLog(undefined, null), await aLog(undefined, null)]
+    expect(one.log.origin).toMatch(/^curfew\.internal\/[0-9a-f]{16}$/)
+    expect(one.log.origin).not.toBe(other.log.origin)
+  })
+
+  test('hash the same of one event alike, and of another otherwise', async () => {
+    const { keeper, log } = await aLog()
+    const hash = await keeper.subjectHash(log)
+    expect(hash('event')('alice')).toBe(hash('event')('alice'))
+    expect(new Set([hash('event')('alice'), hash('event')('bob'), hash('other')('alice')]).size).toBe(3)
+  })
+})

@@ -1,0 +1,111 @@
+import { createHash, createPublicKey, verify } from 'node:crypto'
+import {
+  type Checkpoint,
+  leafHash,
+  parseCheckpointText,
+  parseNote,
+  RECEIPT_TYPE,
+  type ReceiptClaims,
+  sameBytes,
+  verifyConsistency,
+  verifyInclusion,
+} from '@curfew/domain'
+import { calculateJwkThumbprint, compactVerify } from 'jose'
+import { noteKeyId, rawPublicKey, sha256 } from './log-keys.ts'
+
+// What an auditor does with a receipt, offline: nothing here asks anybody anything.
+
+/** A public key of a log, as whoever trusts it has it. */
+export interface TrustedLogKey {
+  /** RFC 7638 thumbprint: what it is recognised by. */
+  readonly kid: string
+  readonly jwk: { readonly kty: 'OKP'; readonly crv: 'Ed25519'; readonly x: string }
+  /** The log that it is for; null where that was not said. */
+  readonly origin: string | null
+}
+
+const ED25519_TYPE = 1
+const VKEY = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/
+
+/** Reads a key: a verifier key of C2SP signed-note, a JWK, or a JWK Set whose first key it is. Null: it is none of them. */
+export async function readLogKey(text: string): Promise<TrustedLogKey | null> {
+  const [, name, id, encoded] = VKEY.exec(text.trim()) ?? []
+  if (name !== undefined && encoded !== undefined) {
+    const bytes = Buffer.from(encoded, 'base64')
+    const publicKey = bytes.subarray(1)
+    const ours = bytes.length === 33 && bytes[0] === ED25519_TYPE
+    if (!ours || noteKeyId(name, publicKey).toString('hex') !== id) return null
+    return keyOf(publicKey, name)
+  }
+  try {
+    const parsed = Object(JSON.parse(text)) as Record<string, unknown>
+    const [jwk] = Array.isArray(parsed.keys) ? parsed.keys : [parsed]
+    const { kty, crv } = Object(jwk) as Record<string, unknown>
+    if (kty !== 'OKP' || crv !== 'Ed25519') return null
+    return await keyOf(rawPublicKey(jwk), typeof parsed.origin === 'string' ? parsed.origin : null)
+  } catch {
+    return null
+  }
+}
+
+async function keyOf(publicKey: Uint8Array, origin: string | null): Promise<TrustedLogKey> {
+  const jwk = { kty: 'OKP', crv: 'Ed25519', x: Buffer.from(publicKey).toString('base64url') } as const
+  return { kid: await calculateJwkThumbprint(jwk), jwk, origin }
+}
+
+/** What a receipt says, where its signature is of this key; else null. */
+export async function verifyReceipt(
+  jws: string,
+  { jwk }: TrustedLogKey,
+): Promise<{ readonly payload: Uint8Array; readonly claims: ReceiptClaims } | null> {
+  try {
+    const key = createPublicKey({ key: { ...jwk }, format: 'jwk' })
+    const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ['EdDSA'] })
+    if (protectedHeader.typ !== RECEIPT_TYPE) return null
+    return { payload, claims: JSON.parse(new TextDecoder().decode(payload)) as ReceiptClaims }
+  } catch {
+    return null
+  }
+}
+
+/** A checkpoint that is signed by this key in the name of its log; else null. Other signatures are left alone. */
+export function verifyCheckpoint(note: string, { jwk, origin }: TrustedLogKey): Checkpoint | null {
+  const parsed = parseNote(note)
+  const checkpoint = parsed && parseCheckpointText(parsed.text)
+  if (parsed === null || checkpoint === null || (origin ?? checkpoint.origin) !== checkpoint.origin)
+    return null
+  const key = createPublicKey({ key: { ...jwk }, format: 'jwk' })
+  const id = noteKeyId(checkpoint.origin, rawPublicKey(jwk))
+  const own = parsed.signatures
+    .filter(({ name }) => name === checkpoint.origin)
+    .map(({ signature }) => Buffer.from(signature, 'base64'))
+    .filter((signature) => signature.subarray(0, 4).equals(id))
+  const good = own.every((signature) => verify(null, Buffer.from(parsed.text), key, signature.subarray(4)))
+  return own.length > 0 && good ? checkpoint : null
+}
+
+/** Whether a receipt is the leaf at a place of the log that a checkpoint is of. Hashes in base64. */
+export function isIncluded(
+  payload: Uint8Array,
+  { size, root }: Checkpoint,
+  { index, proof }: { index: number; proof: readonly string[] },
+): boolean {
+  const digest = createHash('sha256').update(payload).digest()
+  return verifyInclusion(
+    { index, size, hash: leafHash(digest, sha256), proof: proof.map(bytes), root: bytes(root) },
+    sha256,
+  )
+}
+
+/** Whether a later checkpoint is of the same log, only longer. Hashes in base64. */
+export function isConsistent(older: Checkpoint, newer: Checkpoint, proof: readonly string[]): boolean {
+  const [from, to] = [older.size, newer.size]
+  if (older.origin !== newer.origin) return false
+  if (from === to) return sameBytes(bytes(older.root), bytes(newer.root))
+  const roots = { fromRoot: bytes(older.root), toRoot: bytes(newer.root) }
+  return verifyConsistency({ from, to, ...roots, proof: proof.map(bytes) }, sha256)
+}
+
+function bytes(base64: string): Uint8Array {
+  return new Uint8Array(Buffer.from(base64, 'base64'))
+}

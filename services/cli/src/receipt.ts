@@ -1,0 +1,89 @@
+import { parseCheckpointText, parseNote } from '@curfew/domain'
+import { group, parse, UsageError } from './arguments.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { readKey, readText, writeText } from './files.ts'
+import { type CheckedReceipt, checkReceipt, readReceiptFile } from './receipt-check.ts'
+import { plain, table } from './table.ts'
+
+/** `curfew receipt get|verify`. */
+export const receipt = group('receipt', { get, verify })
+
+async function get(args: readonly string[]): Promise<number> {
+  const options = {
+    ...CONNECTION_OPTIONS,
+    checkpoint: { type: 'string' },
+    out: { type: 'string' },
+    // It is JSON in any case.
+    json: { type: 'boolean' },
+  } as const
+  const { values, positionals } = parse(args, options, 1)
+  const from = values.checkpoint === undefined ? undefined : await sizeOf(values.checkpoint)
+  const [id = ''] = positionals
+  const bundle = await answered(connect(values).getReceipt(id, from === undefined ? {} : { from }))
+  await writeText(values.out, `${JSON.stringify(bundle, null, 2)}\n`)
+  return 0
+}
+
+async function sizeOf(path: string): Promise<number> {
+  const note = parseNote(await readText(path))
+  const checkpoint = note && parseCheckpointText(note.text)
+  if (checkpoint === null) throw new UsageError(`${path} is no checkpoint.`)
+  return checkpoint.size
+}
+
+/** Offline. Exit status 1 where anything that was asked for is not so. */
+async function verify(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(
+    args,
+    { checkpoint: { type: 'string' }, key: { type: 'string' }, json: { type: 'boolean' } },
+    1,
+  )
+  const [path = ''] = positionals
+  const file = readReceiptFile(await readText(path))
+  if (file === null) throw new UsageError(`${path} is no receipt.`)
+  const older = values.checkpoint === undefined ? null : await readText(values.checkpoint)
+  const checked = await checkReceipt(file, { older, key: await readKey(values.key) })
+  if (checked === null) throw new UsageError('There is no key beside the receipt: give --key.')
+  const { ok, findings, claims, key, pinned } = checked
+  process.stdout.write(
+    values.json === true
+      ? `${JSON.stringify({ ok, findings, key: { kid: key.kid, pinned }, claims })}\n`
+      : inWords(checked),
+  )
+  return ok ? 0 : 1
+}
+
+const MARK = { yes: 'yes', no: 'NO', not_asked: '-' } as const
+
+function inWords({ ok, findings, claims, key, pinned }: CheckedReceipt): string {
+  const lines = findings.map(
+    ({ check, result, detail }) => `${check.padEnd(12)} ${MARK[result].padEnd(4)} ${plain(detail)}\n`,
+  )
+  const whose = pinned
+    ? ''
+    : `The key is the one that came with the receipt. Compare it with what the operator publishes, or give --key: ${key.kid}\n`
+  // What is not signed is not shown: somebody might believe it.
+  const said = !ok || claims === null ? '' : `\n${story(claims)}`
+  return `${lines.join('')}${whose}${ok ? 'The receipt holds.' : 'The receipt does not hold.'}\n${said}`
+}
+
+function story({ event, targets, sla, replaces }: NonNullable<CheckedReceipt['claims']>): string {
+  const whom = event.sub ?? event.sid ?? (event.sub_hmac === undefined ? 'a session' : 'a subject (hashed)')
+  const head = ['CLIENT', 'ENDPOINT', 'STATE', 'SETTLED AT (UTC)', 'AFTER MS', 'ATTEMPTS', 'KEPT']
+  const rows = targets.map((target) => [
+    target.client_id,
+    target.endpoint,
+    target.reason === undefined ? target.state : `${target.state}: ${target.reason}`,
+    target.settled_at,
+    target.elapsed_ms,
+    target.attempts,
+    target.kept === undefined ? '' : target.kept ? 'yes' : 'no',
+  ])
+  const promise =
+    sla === undefined ? '' : `Promised within ${sla.within_ms} ms: ${sla.kept ? 'kept' : 'not kept'}.\n`
+  const instead =
+    replaces === undefined ? '' : `It stands for entry ${replaces}: something was replayed since.\n`
+  return `${plain(`Logout of ${whom} at ${event.iss}, accepted ${event.accepted_at} (event ${event.id}).`)}\n${
+    rows.length === 0 ? 'Nobody was to be told.\n' : table([head, ...rows])
+  }${promise}${instead}`
+}

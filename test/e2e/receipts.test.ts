@@ -1,0 +1,199 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { LogKeys, ReceiptBundle } from '@curfew/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+
+// Goal: an auditor with a file and no network learns whether a logout came to what is said of it; and whoever suspects the
+// operator finds out what was altered. Method: the real command, what it fetched put into other words, and SQL.
+
+const processes = useProcesses()
+let folder: string
+let curfew: Curfew
+let rp: RelyingParty
+const path = (name: string) => join(folder, name)
+/** No way to any Curfew: what is offline stays so. */
+const offline = (...args: readonly string[]) =>
+  runCurfew(processes, args, { CURFEW_URL: 'http://127.0.0.1:9' })
+const run = (...args: readonly string[]) =>
+  runCurfew(processes, args, { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+
+async function logout(sub: string): Promise<string> {
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub })
+  await eventually(() => curfew.client.getReceipt(id))
+  return id
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'curfew-receipts-'))
+  curfew = await openCurfew({ bookkeepers: 1, receipts: { origin: 'logout.example/receipts' } })
+  rp = await openRelyingParty(curfew, { clientId: 'mail' })
+  await logout('zoe')
+  expect(await run('log', 'checkpoint', '--out', path('kept'))).toEqual({ code: 0, stdout: '', stderr: '' })
+  const id = await logout('alice')
+  await logout('bob')
+  const got = await run('receipt', 'get', id, '--checkpoint', path('kept'), '--out', path('receipt.json'))
+  expect(got).toEqual({ code: 0, stdout: '', stderr: '' })
+  const keys = (await (await curfew.call('GET', '/v1/log/keys')).json()) as LogKeys
+  await writeFile(path('keys.json'), JSON.stringify(keys))
+  await writeFile(path('vkey'), `${keys.vkey}\n`)
+  await writeFile(path('receipt.jws'), (await bundle()).receipt)
+})
+afterAll(async () => {
+  await curfew.stop()
+  await rp.close()
+  await rm(folder, { recursive: true })
+})
+
+const bundle = async () => JSON.parse(await readFile(path('receipt.json'), 'utf8')) as ReceiptBundle
+
+/** Verifies the bundle with something changed. */
+async function verifyWith(change: (whole: ReceiptBundle) => object, ...args: readonly string[]) {
+  const whole = await bundle()
+  await writeFile(path('changed.json'), JSON.stringify({ ...whole, ...change(whole) }))
+  return offline('receipt', 'verify', path('changed.json'), '--json', ...args)
+}
+
+describe('receipt verify, offline', () => {
+  test('says in words that a receipt holds, and what it says', async () => {
+    const { code, stdout } = await offline('receipt', 'verify', path('receipt.json'), '--key', path('vkey'))
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^signature +yes +The receipt is signed by key [\w-]+\.$/m)
+    expect(stdout).toMatch(
+      /^inclusion +yes +It is entry 1 of logout\.example\/receipts, which had 3 entries\.$/m,
+    )
+    expect(stdout).toMatch(/^consistency +- /m)
+    expect(stdout).toMatch(/^The receipt holds\.$/m)
+    expect(stdout).toMatch(/^Logout of alice at https:\/\/idp\.example, accepted /m)
+    expect(stdout).toMatch(/^mail +main +acknowledged /m)
+  })
+
+  test('holds the log against a checkpoint that was kept', async () => {
+    const args = [
+      'receipt',
+      'verify',
+      path('receipt.json'),
+      '--checkpoint',
+      path('kept'),
+      '--key',
+      path('keys.json'),
+    ]
+    const { code, stdout } = await offline(...args)
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringMatching(/^consistency +yes +The log begins with all 1 /m),
+    ])
+  })
+
+  test('says whose key it is where none is given', async () => {
+    const { code, stdout } = await offline('receipt', 'verify', path('receipt.json'))
+    expect([code, stdout]).toEqual([
+      0,
+      expect.stringContaining('The key is the one that came with the receipt.'),
+    ])
+  })
+
+  test('checks of a receipt alone its signature, and nothing that it cannot', async () => {
+    const alone = await offline('receipt', 'verify', path('receipt.jws'), '--key', path('vkey'))
+    expect([alone.code, alone.stdout]).toEqual([0, expect.stringContaining('this is a receipt alone')])
+    const args = ['--key', path('vkey'), '--checkpoint', path('kept')]
+    expect((await offline('receipt', 'verify', path('receipt.jws'), ...args)).code).toBe(1)
+    expect((await offline('receipt', 'verify', path('receipt.jws'))).code).toBe(2)
+  })
+
+  test.each<[string, string, (whole: ReceiptBundle) => object]>([
+    [
+      'what it says',
+      'signature',
+      ({ receipt }) => {
+        const [header, payload = '', signature] = receipt.split('.')
+        const claims = Buffer.from(payload, 'base64url').toString().replace('alice', 'mallory')
+        return { receipt: `${header}.${Buffer.from(claims).toString('base64url')}.${signature}` }
+      },
+    ],
+    [
+      'its proof',
+      'inclusion',
+      ({ inclusion_proof: [first = '', ...rest] }) => ({ inclusion_proof: [...rest, first] }),
+    ],
+    ['its place', 'inclusion', () => ({ index: 0 })],
+    [
+      'the checkpoint',
+      'inclusion',
+      ({ checkpoint }) => ({ checkpoint: checkpoint.replace('\n3\n', '\n4\n') }),
+    ],
+    [
+      'the proof that the log grew',
+      'consistency',
+      ({ consistency_proof }) => ({
+        consistency_proof: { from: 1, hashes: consistency_proof?.hashes.toReversed() },
+      }),
+    ],
+    ['the size that it grew from', 'consistency', () => ({ consistency_proof: { from: 2, hashes: [] } })],
+  ])('finds another in %s', async (_, check, change) => {
+    const { code, stdout } = await verifyWith(change, '--checkpoint', path('kept'), '--key', path('vkey'))
+    const { ok, findings } = JSON.parse(stdout)
+    expect([code, ok]).toEqual([1, false])
+    expect(findings).toContainEqual(expect.objectContaining({ check, result: 'no' }))
+  })
+
+  test('does not trust another key than the one that is given', async () => {
+    await using other = await openCurfew({ workers: 0, receipts: { origin: 'logout.example/receipts' } })
+    const keys = (await (await other.call('GET', '/v1/log/keys')).json()) as LogKeys
+    await writeFile(path('other'), keys.vkey)
+    expect((await offline('receipt', 'verify', path('receipt.json'), '--key', path('other'))).code).toBe(1)
+  })
+
+  test('says what cannot be read', async () => {
+    expect((await offline('receipt', 'verify', path('nothing'))).code).toBe(2)
+    expect((await offline('receipt', 'verify', path('kept'))).code).toBe(2)
+    expect((await offline('receipt', 'verify', path('receipt.json'), '--key', path('kept'))).code).toBe(2)
+    expect((await offline('receipt', 'verify')).code).toBe(2)
+  })
+})
+
+describe('log verify', () => {
+  const args = () => ['log', 'verify', '--checkpoint', path('kept'), '--log-key', path('vkey')]
+
+  test('finds nothing where nothing was altered', async () => {
+    const { code, stdout } = await run(...args())
+    expect(stdout).toMatch(/^Receipts: 3 intact, 0 altered, 0 erased, 0 not kept any more\.$/m)
+    expect(stdout).toMatch(/^Ledger: 3 agree, 0 contradict, /m)
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^Nothing was altered\.$/m)])
+  })
+
+  test('names the rows that were altered by SQL', async () => {
+    const [first, second] = [await logout('carol'), await logout('dave')]
+    await curfew.db.query("update receipts set payload = payload || ' ' where event_id = $1", [first])
+    await curfew.db.query(
+      "update deliveries set settled_at = settled_at - interval '9 s' where event_id = $1",
+      [second],
+    )
+    const { code, stdout } = await run(...args())
+    expect(code).toBe(1)
+    expect(stdout).toMatch(new RegExp(`^Entry 3, event ${first}: the stored receipt was altered\\.$`, 'm'))
+    expect(stdout).toMatch(
+      new RegExp(`^Entry 4, event ${second}: the ledger was altered: target mail/main: settled_at was `, 'm'),
+    )
+    expect(stdout).toMatch(/^2 faults: something was altered\.$/m)
+  })
+
+  test('finds a log that was rewritten from its beginning, by the checkpoint that was kept', async () => {
+    // Whoever has the database and the key can do all of this over again, but for what others have kept.
+    await curfew.db.query('delete from log_tiles')
+    await curfew.db.query('delete from receipts')
+    await curfew.db.query("update receipt_log set size = 0, root = sha256('')")
+    await logout('mallory')
+    const { code, stdout } = await run(...args())
+    expect([code, stdout]).toEqual([
+      1,
+      expect.stringContaining(
+        'The entries are not those of the checkpoint that was kept: the root is another.',
+      ),
+    ])
+    expect((await run('log', 'verify')).code).toBe(0)
+  })
+})
