@@ -59,8 +59,10 @@ async function verifyWith(change: (whole: ReceiptBundle) => object, ...args: rea
 
 describe('receipt verify, offline', () => {
   test('says in words that a receipt holds, and what it says', async () => {
-    const { code, stdout } = await offline('receipt', 'verify', path('receipt.json'), '--key', path('vkey'))
+    const args = ['receipt', 'verify', path('receipt.json'), '--key', path('vkey'), '--sub', 'alice']
+    const { code, stdout } = await offline(...args)
     expect(code).toBe(0)
+    expect(stdout).toMatch(/^subject +yes +It is of the sub alice\.$/m)
     expect(stdout).toMatch(/^signature +yes +The receipt is signed by key [\w-]+\.$/m)
     expect(stdout).toMatch(
       /^inclusion +yes +It is entry 1 of logout\.example\/receipts, which had 3 entries\.$/m,
@@ -145,6 +147,20 @@ describe('receipt verify, offline', () => {
     const keys = (await (await other.call('GET', '/v1/log/keys')).json()) as LogKeys
     await writeFile(path('other'), keys.vkey)
     expect((await offline('receipt', 'verify', path('receipt.json'), '--key', path('other'))).code).toBe(1)
+  })
+
+  test('says whom a receipt is of where that is hashed', async () => {
+    const of = async (file: string, sub: string) =>
+      (await offline('receipt', 'verify', path(file), '--sub', sub)).code
+    expect(await of('receipt.json', 'bob')).toBe(1)
+    await using hashing = await openCurfew({ bookkeepers: 1, receipts: { subject: 'hash' } })
+    const { id } = await hashing.client.postLogoutEvent({ iss: ISS, sub: 'carol' })
+    await eventually(() => hashing.client.getReceipt(id))
+    await writeFile(path('closed.json'), JSON.stringify(await hashing.client.getReceipt(id)))
+    const opened = await hashing.client.getReceipt(id, { subject_key: true })
+    await writeFile(path('opened.json'), JSON.stringify(opened))
+    expect(await of('closed.json', 'carol')).toBe(1)
+    expect([await of('opened.json', 'carol'), await of('opened.json', 'alice')]).toEqual([0, 1])
   })
 
   test('says what cannot be read', async () => {

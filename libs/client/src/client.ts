@@ -143,7 +143,10 @@ export interface Client {
   /** Sessions whose logout came to nothing. */
   listOrphans(filter?: OrphansFilter): Promise<Page<OrphanedSession>>
   /** The receipt of a settled event with all that it is checked by. @param from also proves that the log begins with the one of this size. */
-  getReceipt(id: string, options?: { readonly from?: number }): Promise<ReceiptBundle>
+  getReceipt(
+    id: string,
+    options?: { readonly from?: number; readonly subject_key?: true },
+  ): Promise<ReceiptBundle>
   /** What the log is now, as C2SP tlog-checkpoint writes it. */
   getCheckpoint(): Promise<string>
   getLogKeys(): Promise<LogKeys>
@@ -271,8 +274,8 @@ export function createClient({ url, key }: ClientOptions): Client {
     endSession: (end) => call('DELETE', `/v1/sessions?${query(end)}`),
     listSessions: (filter) => call('GET', `/v1/sessions?${query(filter)}`),
     listOrphans: (filter = {}) => call('GET', `/v1/sessions/orphans?${query(filter)}`),
-    async getReceipt(id, { from } = {}) {
-      const path = `/v1/logout-events/${encodeURIComponent(id)}/receipt${from === undefined ? '' : `?from=${from}`}`
+    async getReceipt(id, options = {}) {
+      const path = `/v1/logout-events/${encodeURIComponent(id)}/receipt?${query(options)}`
       const response = await send('GET', path, { headers: { accept: 'application/json' } })
       return (await response.json()) as ReceiptBundle
     },

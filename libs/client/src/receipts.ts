@@ -24,6 +24,11 @@ export const ReceiptBundle = Type.Object({
   inclusion_proof: Proof,
   consistency_proof: Type.Optional(Type.Object({ from: Size, hashes: Proof })),
   keys: LogKeys,
+  subject_key: Type.Optional(
+    Type.String({
+      description: 'What whoever the receipt names is hashed with, where it is and was asked for.',
+    }),
+  ),
 })
 export type ReceiptBundle = Static<typeof ReceiptBundle>
 

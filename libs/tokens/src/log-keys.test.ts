@@ -1,7 +1,7 @@
 import { createPublicKey, randomBytes, verify } from 'node:crypto'
 import { LogKeyError, parseNote } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
-import { createLogKeeper } from './log-keys.ts'
+import { createLogKeeper, hashedWith } from './log-keys.ts'
 import { isConsistent, readLogKey, verifyCheckpoint, verifyReceipt } from './log-verify.ts'
 
 // Goal: what the log signs, others' tools check, and what they sign is no hindrance; its keys are nobody's without the
@@ -105,7 +105,9 @@ describe('the keys of a log', () => {
   test('hash the same of one event alike, and of another otherwise', async () => {
     const { keeper, log } = await aLog()
     const hash = await keeper.subjectHash(log)
-    expect(hash('event')('alice')).toBe(hash('event')('alice'))
-    expect(new Set([hash('event')('alice'), hash('event')('bob'), hash('other')('alice')]).size).toBe(3)
+    expect(hash.of('event')('alice')).toBe(hash.of('event')('alice'))
+    const others = [hash.of('event')('alice'), hash.of('event')('bob'), hash.of('other')('alice')]
+    expect(new Set(others).size).toBe(3)
+    expect(hashedWith(hash.keyOf('event'))('alice')).toBe(others[0])
   })
 })

@@ -36,8 +36,13 @@ export interface LogSigner {
   signCheckpoint(checkpoint: Checkpoint): string
 }
 
-/** HMAC-SHA256 in base64url, in a key of each event's own: what one of them gives away, it gives away of no other. */
-export type SubjectHash = (eventId: string) => (value: string) => string
+/** Hashes what names people, in a key of each event's own: what one of them gives away, it gives away of no other. */
+export interface SubjectHash {
+  /** The key of one event, in base64url: whoever has it can tell whether a receipt of that event is of somebody. */
+  keyOf(eventId: string): string
+  /** HMAC-SHA256 in that key, in base64url. */
+  of(eventId: string): (value: string) => string
+}
 
 /** Makes the keys of a log, and opens them again; each is opened once. */
 export interface LogKeeper {
@@ -88,10 +93,8 @@ export function createLogKeeper(masterKey: Uint8Array, oldMasterKey: Uint8Array 
     const what = `the key that hashes subjects, beside key ${kid} of the log of receipts`
     const secret = await sealer.open(sealedSubjectKey, { typ: SUBJECT_KEY_TYPE, kid }, what)
     const key = Buffer.from(secret, 'base64url')
-    return (eventId) => {
-      const ofEvent = createHmac('sha256', key).update(eventId).digest()
-      return (value) => createHmac('sha256', ofEvent).update(value).digest('base64url')
-    }
+    const keyOf = (eventId: string) => createHmac('sha256', key).update(eventId).digest('base64url')
+    return { keyOf, of: (eventId) => hashedWith(keyOf(eventId)) }
   }
 
   return {
@@ -115,6 +118,12 @@ export function createLogKeeper(masterKey: Uint8Array, oldMasterKey: Uint8Array 
     signer: once(openSigner),
     subjectHash: once(openSubjectHash),
   }
+}
+
+/** Hashes with the key of one event. */
+export function hashedWith(eventKey: string): (value: string) => string {
+  const key = Buffer.from(eventKey, 'base64url')
+  return (value) => createHmac('sha256', key).update(value).digest('base64url')
 }
 
 /** C2SP signed-note: what names a key in signature lines. */

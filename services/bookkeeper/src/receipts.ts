@@ -38,7 +38,7 @@ export function createReceiptPoster(deps: ReceiptDeps): Poster {
     const issuedAt = deps.now()
     const receipts = settled.map(({ event, targets, withinMs, replaces, ...settlement }, at) => {
       const place = { origin, index: size + at, replaces, issuedAt, jti: deps.newJti() }
-      const keyedHash = hashOf?.(event.id) ?? null
+      const keyedHash = hashOf?.of(event.id) ?? null
       const claims = receiptClaims(event, targets, { place, withinMs, keyedHash })
       return { event, ...settlement, payload: JSON.stringify(claims) }
     })

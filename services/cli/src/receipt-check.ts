@@ -1,6 +1,7 @@
 import type { ReceiptBundle } from '@curfew/client'
 import type { Checkpoint, ReceiptClaims } from '@curfew/domain'
 import {
+  hashedWith,
   isConsistent,
   isIncluded,
   readLogKey,
@@ -11,7 +12,7 @@ import {
 
 /** One thing that was to be checked, and what came of it. */
 export interface Finding {
-  readonly check: 'signature' | 'inclusion' | 'consistency'
+  readonly check: 'signature' | 'inclusion' | 'consistency' | 'subject'
   /** `not_asked`: it was not asked for, and could not be said of what there is. */
   readonly result: 'yes' | 'no' | 'not_asked'
   readonly detail: string
@@ -30,6 +31,12 @@ export interface CheckedReceipt {
 
 /** What a file holds: a receipt alone, or with all that it is checked by. */
 export type ReceiptFile = { readonly jws: string } | { readonly bundle: ReceiptBundle }
+
+/** Of whom a receipt should be. */
+export interface Whom {
+  readonly sub: string | null
+  readonly sid: string | null
+}
 
 export function readReceiptFile(text: string): ReceiptFile | null {
   const trimmed = text.trim()
@@ -52,11 +59,12 @@ export function readReceiptFile(text: string): ReceiptFile | null {
  *
  * @param older a checkpoint that was kept; null: nothing is said of what the log was before.
  * @param key the one to trust; null: the bundle's own.
+ * @param whom somebody whom it should be of; nothing is said of what is null.
  * @returns null where there is no key to check with.
  */
 export async function checkReceipt(
   file: ReceiptFile,
-  { older, key: given }: { older: string | null; key: TrustedLogKey | null },
+  { older, key: given, whom }: { older: string | null; key: TrustedLogKey | null; whom: Whom },
 ): Promise<CheckedReceipt | null> {
   const bundle = 'bundle' in file ? file.bundle : null
   const key = given ?? (await readLogKey(JSON.stringify(bundle?.keys ?? null)))
@@ -72,6 +80,9 @@ export async function checkReceipt(
     bundle === null ? ALONE : inclusion(bundle, receipt, checkpoint),
     older === null ? NO_CHECKPOINT : consistency(bundle, checkpoint, verifyCheckpoint(older, key)),
   )
+  for (const member of ['sub', 'sid'] as const) {
+    if (whom[member] !== null) findings.push(subject(member, whom[member], receipt?.claims ?? null, bundle))
+  }
   return {
     ok: findings.every(({ result }) => result !== 'no'),
     findings,
@@ -135,4 +146,24 @@ function consistency(
     )
   const detail = `The log begins with all ${older.size} entries of the checkpoint that was kept.`
   return { check: 'consistency', result: 'yes', detail }
+}
+
+function subject(
+  member: 'sub' | 'sid',
+  value: string,
+  claims: ReceiptClaims | null,
+  bundle: ReceiptBundle | null,
+): Finding {
+  const no = (detail: string): Finding => ({ check: 'subject', result: 'no', detail })
+  const { [member]: plain, [`${member}_hmac` as const]: hashed } = claims?.event ?? {}
+  if (plain === undefined && hashed === undefined) return no(`The receipt names no ${member}.`)
+  const key = bundle?.subject_key
+  if (plain === undefined && key === undefined)
+    return no(
+      `The ${member} is hashed, and the key to it is not here. curfew receipt get --subject-key brings it.`,
+    )
+  const same = plain === undefined ? hashedWith(key ?? '')(value) === hashed : plain === value
+  return same
+    ? { check: 'subject', result: 'yes', detail: `It is of the ${member} ${value}.` }
+    : no(`It is not of the ${member} ${value}.`)
 }

@@ -13,13 +13,19 @@ async function get(args: readonly string[]): Promise<number> {
     ...CONNECTION_OPTIONS,
     checkpoint: { type: 'string' },
     out: { type: 'string' },
+    'subject-key': { type: 'boolean' },
     // It is JSON in any case.
     json: { type: 'boolean' },
   } as const
   const { values, positionals } = parse(args, options, 1)
   const from = values.checkpoint === undefined ? undefined : await sizeOf(values.checkpoint)
   const [id = ''] = positionals
-  const bundle = await answered(connect(values).getReceipt(id, from === undefined ? {} : { from }))
+  const bundle = await answered(
+    connect(values).getReceipt(id, {
+      ...(from !== undefined && { from }),
+      ...(values['subject-key'] === true && { subject_key: true }),
+    }),
+  )
   await writeText(values.out, `${JSON.stringify(bundle, null, 2)}\n`)
   return 0
 }
@@ -35,14 +41,24 @@ async function sizeOf(path: string): Promise<number> {
 async function verify(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(
     args,
-    { checkpoint: { type: 'string' }, key: { type: 'string' }, json: { type: 'boolean' } },
+    {
+      checkpoint: { type: 'string' },
+      key: { type: 'string' },
+      sub: { type: 'string' },
+      sid: { type: 'string' },
+      json: { type: 'boolean' },
+    },
     1,
   )
   const [path = ''] = positionals
   const file = readReceiptFile(await readText(path))
   if (file === null) throw new UsageError(`${path} is no receipt.`)
   const older = values.checkpoint === undefined ? null : await readText(values.checkpoint)
-  const checked = await checkReceipt(file, { older, key: await readKey(values.key) })
+  const checked = await checkReceipt(file, {
+    older,
+    key: await readKey(values.key),
+    whom: { sub: values.sub ?? null, sid: values.sid ?? null },
+  })
   if (checked === null) throw new UsageError('There is no key beside the receipt: give --key.')
   const { ok, findings, claims, key, pinned } = checked
   process.stdout.write(

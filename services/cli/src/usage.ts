@@ -89,9 +89,11 @@ const PARTS: Readonly<Record<string, string>> = {
   receipt: `  receipt get EVENT_ID  proof of what became of a logout, with all that it is checked by
                 --out FILE         default: standard output
                 --checkpoint FILE  prove also that the log begins with the one of this checkpoint
+                --subject-key      with the key that tells whom it is of, where that is hashed
   receipt verify FILE   check one, offline; FILE is what get gave, or a receipt alone
                 --checkpoint FILE  one that was kept: the log must have grown from it
                 --key FILE         the key to trust: a verifier key (C2SP signed-note), a JWK or JWK Set
+                --sub SUB, --sid SID   whom it should be of
                 exit status 0: all that was asked for holds
 `,
   log: `  log checkpoint        what the log of receipts is now, signed: keep it (--out FILE)

@@ -82,7 +82,7 @@ async function audited(
   if (today.generation > replays) return { ...findings, receipt: 'intact', ledger: 'replayed' }
   const hashed = Object.keys(claims.event).some((member) => member.endsWith('_hmac'))
   const place = { ...claims.log, replaces: null, issuedAt: new Date(0), jti: claims.jti }
-  const keyedHash = hashed ? (await keeper.subjectHash(log))(eventId) : null
+  const keyedHash = hashed ? (await keeper.subjectHash(log)).of(eventId) : null
   const withinMs = claims.sla?.within_ms ?? null
   const now = receiptClaims(today.event, today.targets, { place, withinMs, keyedHash })
   const differences = contradictions(claims, JSON.parse(JSON.stringify(now)) as ReceiptClaims)

@@ -2,6 +2,7 @@ import { ReceiptBundle, type Scope } from '@curfew/client'
 import { type Reach, reaches, sameBytes } from '@curfew/domain'
 import { type Database, findEvents, findReceipt, type StoredReceipt } from '@curfew/ledger'
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import type { LogKeeper } from '@curfew/tokens'
 import { Type } from 'typebox'
 import { digestOf, type LogReader, toBase64 } from './log-reader.ts'
 import { invalid, UUID } from './query.ts'
@@ -9,6 +10,7 @@ import { keysOf } from './receipt-log.ts'
 
 export interface ReceiptsDeps {
   readonly db: Database
+  readonly keeper: Pick<LogKeeper, 'subjectHash'>
   readonly reader: LogReader
 }
 
@@ -16,7 +18,7 @@ const JOSE = 'application/jose'
 const Place = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 
 /** `GET /v1/logout-events/{id}/receipt`: proof of what became of an event; alone, or with all that it is checked by. */
-export function registerReceipts(server: HttpServer, { db, reader }: ReceiptsDeps): void {
+export function registerReceipts(server: HttpServer, { db, keeper, reader }: ReceiptsDeps): void {
   server.get(
     '/v1/logout-events/:id/receipt',
     {
@@ -35,6 +37,12 @@ export function registerReceipts(server: HttpServer, { db, reader }: ReceiptsDep
               ...Place,
               description: 'Prove also that the log begins with the log of this size. With JSON only.',
             }),
+            subject_key: Type.Optional(
+              Type.Boolean({
+                description:
+                  'With JSON only: the key that whoever it names is hashed with, to show whom it is of.',
+              }),
+            ),
           },
           { additionalProperties: false },
         ),
@@ -65,6 +73,9 @@ export function registerReceipts(server: HttpServer, { db, reader }: ReceiptsDep
           consistency_proof: { from, hashes: (await reader.consistency(from, log.size)).map(toBase64) },
         }),
         keys: await keysOf(reader),
+        ...(request.query.subject_key === true && {
+          subject_key: (await keeper.subjectHash(log)).keyOf(receipt.eventId),
+        }),
       }
     },
   )

@@ -96,7 +96,7 @@ export function createConsole(deps: ConsoleDeps): void {
     log: deps.log,
     onAltered: () => alterations.inc(),
   })
-  registerReceipts(server, { db, reader })
+  registerReceipts(server, { db, keeper, reader })
   registerReceiptLog(server, { reader })
   registerLogAudit(server, { db, reader, keeper })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
