@@ -3,7 +3,7 @@ import type { ReceiptClaims, ReceiptTarget } from './receipt.ts'
 /** What is not known any more once attempts were forgotten, which is before their deliveries are. */
 const OF_ATTEMPTS: ReadonlySet<string> = new Set(['first_attempt_at', 'status', 'token_sha256'])
 /** What follows from the rest, and from what was promised then. */
-const DERIVED: ReadonlySet<string> = new Set(['kept', 'elapsed_ms'])
+const DERIVED: ReadonlySet<string> = new Set(['kept', 'elapsed_ms', 'within_ms'])
 
 /**
  * In what the ledger contradicts a receipt: each as a path and what stands in both.

@@ -33,6 +33,7 @@ const mail: SettledTarget = {
   firstAttemptAt: at(0),
   status: 200,
   tokenDigest: 'digest',
+  withinMs: 5_000,
 }
 const dead: SettledTarget = {
   ...mail,
@@ -109,15 +110,20 @@ describe('a receipt', () => {
     ['too late', [{ ...mail, settledAt: at(6) }], false],
     ['covered by a newer logout', [{ ...mail, state: 'superseded' as const, level: null }], true],
     ['only after a replay', [{ ...mail, generation: 1 }], false],
+    ['later than others, as was promised for it', [{ ...mail, settledAt: at(6), withinMs: 6_000 }], true],
+    ['in time for others, not for one', [mail, { ...mail, withinMs: 500 }], false],
     ['by owing nothing', [], true],
   ])('says whether the promise was kept: %s', (_, targets, kept) => {
     expect(receiptClaims(event, targets, plain).sla).toEqual({ within_ms: 5_000, kept })
   })
 
   test('promises nothing where nobody did', () => {
-    const claims = receiptClaims(event, [mail], { ...plain, withinMs: null })
-    expect(claims).not.toHaveProperty('sla')
-    expect(claims.targets[0]).not.toHaveProperty('kept')
+    expect(receiptClaims(event, [], { ...plain, withinMs: null })).not.toHaveProperty('sla')
+  })
+
+  test('says of a target what was promised for it where that is something else', () => {
+    const { targets } = receiptClaims(event, [mail, { ...dead, withinMs: 500 }], plain)
+    expect(targets.map(({ within_ms }) => within_ms)).toEqual([500, undefined])
   })
 
   test('names the one that it replaces', () => {

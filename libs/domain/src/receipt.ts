@@ -46,6 +46,8 @@ export interface SettledTarget {
   readonly status: number | null
   /** SHA-256 of the token that was sent with the last attempt, in base64url. */
   readonly tokenDigest: string | null
+  /** What was promised for it. */
+  readonly withinMs: number
 }
 
 /** The place that a receipt has in the log, and what it is issued with. */
@@ -108,14 +110,16 @@ export interface ReceiptTarget {
   readonly status?: number
   /** SHA-256 of the token that was accepted, in base64url. */
   readonly token_sha256?: string
+  /** What was promised for it, where that is another than for its issuer. */
+  readonly within_ms?: number
   /** Whether it ended as promised, the first time. */
-  readonly kept?: boolean
+  readonly kept: boolean
 }
 
 /**
  * What a receipt of a settled event says.
  *
- * @param withinMs what was promised; null where nothing was.
+ * @param withinMs what its issuer promises; null where that is not registered.
  * @param keyedHash hashes what names a subject, session or device of this event; null where they are named as they are.
  */
 export function receiptClaims(
@@ -150,7 +154,7 @@ export function receiptClaims(
     },
     targets: entries.toSorted(byName),
     ...(withinMs !== null && {
-      sla: { within_ms: withinMs, kept: entries.every(({ kept }) => kept !== false) },
+      sla: { within_ms: withinMs, kept: entries.every(({ kept }) => kept) },
     }),
     log: { origin, index },
     ...(replaces !== null && { replaces }),
@@ -181,9 +185,8 @@ function targetOf(
     ...(status !== null && { status }),
     ...(state === 'acknowledged' && tokenDigest !== null && { token_sha256: tokenDigest }),
     // What had to be replayed had been given up on before.
-    ...(withinMs !== null && {
-      kept: generation === 0 && withinPromise(state, elapsedMs, { withinMs }),
-    }),
+    ...(withinMs !== target.withinMs && { within_ms: target.withinMs }),
+    kept: generation === 0 && withinPromise(state, elapsedMs, target),
   }
 }
 

@@ -58,7 +58,7 @@ const UNRECEIPTED_EVENTS = `
    where latest.generation is null or latest.generation < settled.generation
    order by settled.settled_at, e.id`
 
-interface TargetRow extends Omit<SettledTarget, 'clientId' | 'endpoint' | 'firstAttemptAt'> {
+interface TargetRow extends Omit<SettledTarget, 'clientId' | 'endpoint' | 'firstAttemptAt' | 'withinMs'> {
   readonly id: string
   readonly eventId: string
   readonly bindingId: BindingId
@@ -79,9 +79,12 @@ const TARGETS = `
    where d.settled_at is not null
    order by d.id, a.number`
 
-const NAMES_OF_BINDINGS = `
-  select b.id, b.endpoint, p.client_id as "clientId"
-    from bindings b join relying_parties p on p.id = b.relying_party_id
+type BindingRow = Pick<SettledTarget, 'clientId' | 'endpoint' | 'withinMs'> & { readonly id: BindingId }
+
+const BINDINGS = `
+  select b.id, b.endpoint, p.client_id as "clientId",
+         coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms) as "withinMs"
+    from bindings b join relying_parties p on p.id = b.relying_party_id join issuers i on i.name = p.issuer
    where b.id = any($1::bigint[])`
 
 /**
@@ -149,12 +152,12 @@ async function readTargets(
       plainArray(events.map(({ plannedAt }) => plannedAt)),
     ],
   })
-  const bindings = await db.query<{ id: BindingId; endpoint: string; clientId: string }>({
-    name: 'names_of_bindings',
-    text: NAMES_OF_BINDINGS,
+  const bindings = await db.query<BindingRow>({
+    name: 'receipt_bindings',
+    text: BINDINGS,
     values: [plainArray([...new Set(rows.map(({ bindingId }) => bindingId))])],
   })
-  const names = new Map(bindings.rows.map(({ id, ...name }) => [id, name]))
+  const names = new Map(bindings.rows.map(({ id, ...facts }) => [id, facts]))
   // The rows of a delivery follow one another.
   for (let [at, next] = [0, 0]; at < rows.length; at = next) {
     next = at + 1
@@ -192,7 +195,7 @@ function rangesOf(ranges: readonly (readonly [low: string, high: string])[]): re
 }
 
 /** A row of a binding stays as long as deliveries name it. */
-const UNKNOWN_BINDING = { clientId: '', endpoint: '' } as const
+const UNKNOWN_BINDING = { clientId: '', endpoint: '', withinMs: 0 } as const
 
 function base64url(base64: string): string {
   return base64.replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_')

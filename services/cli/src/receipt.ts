@@ -93,7 +93,7 @@ function story({ event, targets, sla, replaces }: NonNullable<CheckedReceipt['cl
     target.settled_at,
     target.elapsed_ms,
     target.attempts,
-    target.kept === undefined ? '' : target.kept ? 'yes' : 'no',
+    target.kept ? 'yes' : 'no',
   ])
   const promise =
     sla === undefined ? '' : `Promised within ${sla.within_ms} ms: ${sla.kept ? 'kept' : 'not kept'}.\n`
