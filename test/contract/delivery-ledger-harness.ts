@@ -18,7 +18,7 @@ import {
 import { ISS, register, registerParty } from '../integration/ledger-support.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
-import { insertSession, type SessionState, sessionsOf } from '../support/session-rows.ts'
+import { forgetSessions, insertSession, type SessionState, sessionsOf } from '../support/session-rows.ts'
 
 /** A row of `deliveries`, as far as it decides anything. */
 export interface LedgerRow {
@@ -153,9 +153,9 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     ledger: createDeliveryLedger(db),
     async reset() {
       await db.query(
-        `truncate events, deliveries, attempts, workers, bindings, relying_parties, issuers, journal, sessions, session_ids,
-          session_issuers cascade`,
+        'truncate events, deliveries, attempts, workers, bindings, relying_parties, issuers, journal cascade',
       )
+      await forgetSessions(db)
       await register(db, PARTIES)
     },
     registerParty: (clientId) => registerParty(db, clientId),

@@ -18,7 +18,13 @@ import {
 } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { insertSession, type SessionWish, sessionsOf, startSession } from '../support/session-rows.ts'
+import {
+  forgetSessions,
+  insertSession,
+  type SessionWish,
+  sessionsOf,
+  startSession,
+} from '../support/session-rows.ts'
 import { ISS, newEvent, newWorker, planFor, readDeliveries, register, settledAs } from './ledger-support.ts'
 
 // Goal: the index knows which logout sees to a session, which came to nothing, and what is over; what a logout did not know of
@@ -36,8 +42,10 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await db.query(`truncate events, deliveries, attempts, workers, journal, sessions, session_ids, session_issuers,
-    bindings, relying_parties, issuers cascade`)
+  await db.query(
+    'truncate events, deliveries, attempts, workers, journal, bindings, relying_parties, issuers cascade',
+  )
+  await forgetSessions(db)
   await register(db, 2)
   workerId = await newWorker(db)
 })
@@ -80,6 +88,14 @@ const settle = (deliveries: readonly InFlightDelivery[], settlement?: Settlement
 /** As the bookkeeper: until nothing is left in the journal. */
 async function post(): Promise<void> {
   while ((await postJournal(db, { limit: 100, posters: [postSessions] })) !== 0);
+}
+
+/** Puts dead letters back, of which the relying party takes one attempt each. */
+async function replayed(deliveries: readonly InFlightDelivery[]): Promise<void> {
+  const replay = "update deliveries set state = 'in_flight', settled_at = null, dead_letter_reason = null"
+  await db.query(`${replay} where state = 'dead_lettered'`)
+  await settle(deliveries.map((delivery) => ({ ...delivery, attempts: 1 })))
+  await post()
 }
 
 const alice = (clientId: string, sid: string, more: Partial<SessionWish> = {}): SessionWish => ({
@@ -127,10 +143,7 @@ describe('a session that a logout sees to', () => {
     await settle(deliveries.slice(1), { state: 'lapsed' })
     await post()
     expect((await sessionsOf(db, 'alice')).map(({ orphaned }) => orphaned)).toEqual([true, true])
-    const replay = "update deliveries set state = 'in_flight', settled_at = null, dead_letter_reason = null"
-    await db.query(`${replay} where state = 'dead_lettered'`)
-    await settle(deliveries.slice(0, 1).map((delivery) => ({ ...delivery, attempts: 1 })))
-    await post()
+    await replayed(deliveries.slice(0, 1))
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ clientId: 'rp-1', orphaned: true }])
   })
 
@@ -142,9 +155,11 @@ describe('a session that a logout sees to', () => {
     expect(deliveries).toHaveLength(2)
     await settle(deliveries.slice(0, 1))
     await post()
-    expect(await sessionsOf(db, 'alice')).toHaveLength(1)
-    await settle(deliveries.slice(1))
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ orphaned: false }])
+    await settle(deliveries.slice(1), DEAD)
     await post()
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ orphaned: true }])
+    await replayed(deliveries.slice(1))
     expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
@@ -185,10 +200,24 @@ describe('a session that a logout sees to', () => {
     expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
+  test('follows its delivery to the one that covers it, though that event came before the session', async () => {
+    await startSession(db, alice('rp-0', 's1'))
+    const session = { scope: 'session', sid: 's1', clients: ['rp-0'] }
+    const first = await logout(session)
+    await settle(first.deliveries, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
+    const second = await logout({ ...session, occurredAt: ago(120) })
+    await post()
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ logoutEventId: second.id, orphaned: false }])
+    await settle(second.deliveries)
+    await post()
+    expect(await sessionsOf(db, 'alice')).toEqual([])
+  })
+
   test('is not taken from the latest logout by what becomes of an earlier one', async () => {
     await startSession(db, alice('rp-0', 's1'))
     const first = await logout({ clients: ['rp-0'], occurredAt: ago(10) })
     const second = await logout({ clients: ['rp-0'] })
+    await post()
     await settle(first.deliveries, DEAD)
     await post()
     expect(await sessionsOf(db, 'alice')).toMatchObject([{ logoutEventId: second.id, orphaned: false }])
@@ -282,7 +311,8 @@ describe('a session that is known only after its logout', () => {
         'select sid, count(*) as n from deliveries group by sid',
       )
       expect(rows.find(({ sid }) => sid === null || sid === wish.sid)?.n).toBeGreaterThan(0)
-      await db.query('truncate events, deliveries, attempts, journal, sessions, session_ids')
+      for (const table of ['events', 'deliveries', 'journal']) await db.query(`delete from ${table}`)
+      await forgetSessions(db)
       await startSession(db, alice('rp-0', 'known'))
     }
   })

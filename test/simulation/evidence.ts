@@ -1,5 +1,5 @@
 import type { Binding, BindingId } from '@curfew/domain'
-import type { MemoryAttempt, MemoryDelivery } from '../support/memory-ledger.ts'
+import type { MemoryAttempt, MemoryDelivery } from '../support/memory-rows.ts'
 import type { Received } from './relying-parties.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'

@@ -1,5 +1,5 @@
 import { QUICK_RETRIES_MS } from '@curfew/domain'
-import type { MemoryAttempt, MemoryDelivery } from '../support/memory-ledger.ts'
+import type { MemoryAttempt, MemoryDelivery } from '../support/memory-rows.ts'
 import { describe, type Evidence, type Invariant, lastOf, owedFor } from './evidence.ts'
 import { limitViolations } from './limits.ts'
 import type { Run } from './run.ts'

@@ -1,5 +1,5 @@
 import type { Binding, LogoutEvent, Session } from '@curfew/domain'
-import type { MemoryDelivery } from '../support/memory-ledger.ts'
+import type { MemoryDelivery } from '../support/memory-rows.ts'
 import type { MemorySession } from '../support/memory-session-index.ts'
 import { describe, type Evidence, type Invariant, lastOf, owedFor } from './evidence.ts'
 import { EPOCH_MS } from './virtual-time.ts'

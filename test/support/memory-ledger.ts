@@ -3,74 +3,32 @@ import {
   type Binding,
   type BindingId,
   type ClientId,
-  DELIVERY_STATES,
   type DeliveryId,
-  type DeliveryState,
   type EventId,
   type EventKey,
   eventKeyOf,
   type InFlightDelivery,
   type Issuer,
-  type Lane,
   type LogoutEvent,
-  type OwedDelivery,
   type PlanBasis,
   type Session,
   type SessionChanges,
   type SessionIndexUse,
-  type Target,
   type WorkerId,
 } from '@curfew/domain'
-import type {
-  AttemptRecord,
-  ClaimRequest,
-  DeliveryLedger,
-  PlanRequest,
-  PlanResult,
-  Settled,
-} from '@curfew/ledger'
+import type { AttemptRecord, ClaimRequest, DeliveryLedger, PlanRequest, PlanResult } from '@curfew/ledger'
+import {
+  beforeInTurn,
+  bornRow,
+  byDue,
+  byPlanning,
+  checkRow,
+  type MemoryAttempt,
+  MemoryConstraintError,
+  type MemoryDelivery,
+  settledAs,
+} from './memory-rows.ts'
 import { createMemorySessionIndex, type JournalLine, type MemorySession } from './memory-session-index.ts'
-
-/** A row of `deliveries`, by the names that the schema has. */
-export interface MemoryDelivery {
-  readonly id: DeliveryId
-  readonly eventId: EventId
-  readonly bindingId: BindingId
-  readonly target: Target
-  readonly lane: Lane
-  readonly plannedAt: Date
-  /** What an attempt needs; the counts in it are those at planning. */
-  readonly delivery: InFlightDelivery
-  state: DeliveryState
-  attempts: number
-  retries: number
-  refusals: number
-  dueAt: Date | null
-  leasedBy: WorkerId | null
-  leasedAt: Date | null
-  settledAt: Date | null
-  level: string | null
-  deadLetterReason: string | null
-  supersededBy: DeliveryId | null
-  /** How often it was replayed. */
-  generation: number
-}
-
-/** A row of `attempts`. */
-export interface MemoryAttempt extends AttemptRecord {
-  readonly deliveryId: DeliveryId
-  readonly workerId: WorkerId
-}
-
-/** What a statement that the schema refuses comes to: `code` is the SQLSTATE of a CHECK or of a key. */
-export class MemoryConstraintError extends Error {
-  readonly code: '23505' | '23514'
-
-  constructor(code: '23505' | '23514', message: string) {
-    super(message)
-    this.code = code
-  }
-}
 
 /** The ledger in memory, and what a test may see and do beside its port. */
 export interface MemoryLedger extends DeliveryLedger {
@@ -171,7 +129,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     const fresh = batch.filter(({ event }) => !events.has(event.id))
     const owed = fresh.flatMap(({ event, deliveries: planned }) =>
       planned.map(({ delivery, target, leased }) =>
-        bornRow({ delivery, target }, event.lane, leased ? workerId : null, now),
+        bornRow(
+          { delivery, target },
+          { lane: event.lane, workerId: leased ? workerId : null, now, bornAt: clock() },
+        ),
       ),
     )
     // The snapshot of before: what is planned together does not cover one another.
@@ -199,23 +160,6 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       ok: true,
       planned: new Set(fresh.map(({ event }) => event.id)),
       conflicts: new Set(conflicts.map(({ event }) => event.id)),
-    }
-  }
-
-  function bornRow(
-    { delivery, target }: OwedDelivery,
-    lane: Lane,
-    workerId: WorkerId | null,
-    now: Date,
-  ): MemoryDelivery {
-    const { id, eventId, bindingId } = delivery
-    return {
-      ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
-      ...{ attempts: 0, retries: 0, refusals: 0 },
-      ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null, generation: 0 },
-      ...(workerId !== null
-        ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: clock() }
-        : { state: 'pending', dueAt: now, leasedBy: null, leasedAt: null }),
     }
   }
 
@@ -277,7 +221,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         }),
     owe(owed) {
       if (deliveries.has(owed.delivery.id)) return
-      const row = bornRow(owed, owed.delivery.event.lane, null, clock())
+      const { lane } = owed.delivery.event
+      const row = bornRow(owed, { lane, workerId: null, now: clock(), bornAt: clock() })
       deliveries.set(row.id, row)
       unsettled.add(row)
     },
@@ -456,59 +401,5 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       )
     },
     retireWorker: async (id) => bury(workers.has(id) ? [id] : []),
-  }
-}
-
-/** What a row is changed to when its delivery is settled. */
-function settledAs(
-  row: MemoryDelivery,
-  { made, settlement, counts, now }: Pick<Settled, 'settlement' | 'counts'> & { made: number; now: Date },
-): Partial<MemoryDelivery> {
-  const { retries, refusals } = settlement.state === 'pending' ? settlement : counts
-  return {
-    state: settlement.state,
-    attempts: row.attempts + made,
-    retries,
-    refusals,
-    dueAt: settlement.state === 'pending' ? settlement.dueAt : null,
-    settledAt: settlement.state === 'pending' ? null : now,
-    level: settlement.state === 'acknowledged' ? settlement.level : null,
-    deadLetterReason: settlement.state === 'dead_lettered' ? settlement.reason : null,
-  }
-}
-
-/** The lane of people first, then by binding. */
-function beforeInTurn(a: MemoryDelivery | undefined, b: MemoryDelivery | undefined): number {
-  if (a === undefined || b === undefined) return 0
-  if (a.lane !== b.lane) return a.lane === 'interactive' ? -1 : 1
-  return a.bindingId - b.bindingId
-}
-
-function byDue(a: MemoryDelivery, b: MemoryDelivery): number {
-  return (a.dueAt?.getTime() ?? 0) - (b.dueAt?.getTime() ?? 0)
-}
-
-function byPlanning(a: MemoryDelivery, b: MemoryDelivery): number {
-  const apart = a.plannedAt.getTime() - b.plannedAt.getTime()
-  if (apart !== 0) return apart
-  return a.id < b.id ? -1 : Number(a.id > b.id)
-}
-
-/** The CHECKs of the schema, by their names there. */
-function checkRow(row: MemoryDelivery): void {
-  const unsettled = row.state === 'pending' || row.state === 'in_flight'
-  const held: Readonly<Record<string, boolean>> = {
-    state_is_known: DELIVERY_STATES.includes(row.state),
-    due_exactly_while_pending: (row.state === 'pending') === (row.dueAt !== null),
-    leased_in_flight: row.state !== 'in_flight' || (row.leasedBy !== null && row.leasedAt !== null),
-    settled_exactly_when_terminal: unsettled === (row.settledAt === null),
-    level_exactly_when_acknowledged: (row.state === 'acknowledged') === (row.level !== null),
-    reason_exactly_when_dead: (row.state === 'dead_lettered') === (row.deadLetterReason !== null),
-    acknowledged_after_an_attempt: row.state !== 'acknowledged' || row.attempts > 0,
-    superseded_by_another: (row.state === 'superseded') === (row.supersededBy !== null),
-    counts_are_not_negative: Math.min(row.attempts, row.retries, row.refusals) >= 0,
-  }
-  for (const [name, holds] of Object.entries(held)) {
-    if (!holds) throw new MemoryConstraintError('23514', `delivery ${row.id} violates ${name}`)
   }
 }

@@ -40,6 +40,9 @@ const events: fc.Arbitrary<LogoutEvent> = fc.oneof(
   fc
     .tuple(asserted, fc.option(sids), subs)
     .map(([rest, sid, sub]): LogoutEvent => ({ ...rest, scope: 'subject', sid, sub })),
+  fc
+    .tuple(asserted, fc.option(sids), subs, subs)
+    .map(([rest, sid, sub, device]): LogoutEvent => ({ ...rest, scope: 'device', sid, sub, device })),
 )
 
 const ACCEPTED = {
@@ -105,6 +108,7 @@ describe('a record that carries no logout event says why', () => {
     ['a member of the wrong type', recordOf({ ...ACCEPTED, sub: 7 }), /^\/sub /],
     ['a member that nobody knows', recordOf({ ...ACCEPTED, extra: 1 }), /extra/],
     ['scope session without its session', recordOf(withoutSid), /^\/sid is missing/],
+    ['scope device without its device', recordOf({ ...ACCEPTED, scope: 'device' }), /^\/device is missing/],
     ['scope subject without its subject', recordOf({ ...withoutSub, scope: 'subject' }), /^\/sub is missing/],
     [
       'a month that does not exist',

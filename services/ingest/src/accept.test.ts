@@ -43,6 +43,10 @@ describe('acceptEvent fills in what the IdP left out', () => {
       { scope: 'subject', sub: 'u1', sid: 's1' },
     ],
     [
+      { sub: 'u1', sid: 's1', scope: 'device', device: 'phone' },
+      { scope: 'device', sub: 'u1', sid: 's1', device: 'phone' },
+    ],
+    [
       { sid: 's1', scope: 'session' },
       { scope: 'session', sub: null, sid: 's1' },
     ],
@@ -80,6 +84,9 @@ describe('acceptEvent says what to change', () => {
     ['neither sub nor sid', {}, '/sub'],
     ['scope session without a sid', { sub: 'u1', scope: 'session' }, '/sid'],
     ['scope subject without a sub', { sid: 's1', scope: 'subject' }, '/sub'],
+    ['scope device without a sub', { sid: 's1', scope: 'device', device: 'phone' }, '/sub'],
+    ['scope device without a device', { sub: 'u1', scope: 'device' }, '/device'],
+    ['a device without its scope', { sub: 'u1', device: 'phone' }, '/device'],
     ['scope issuer', { scope: 'issuer' }, '/scope'],
     ['scope issuer, even with a sub', { sub: 'u1', scope: 'issuer' }, '/scope'],
     ['30 February', { sub: 'u1', occurred_at: '2026-02-30T00:00:00Z' }, '/occurred_at'],

@@ -1,0 +1,124 @@
+import {
+  type BindingId,
+  DELIVERY_STATES,
+  type DeliveryId,
+  type DeliveryState,
+  type EventId,
+  type InFlightDelivery,
+  type Lane,
+  type OwedDelivery,
+  type Target,
+  type WorkerId,
+} from '@curfew/domain'
+import type { AttemptRecord, Settled } from '@curfew/ledger'
+
+/** A row of `deliveries`, by the names that the schema has. */
+export interface MemoryDelivery {
+  readonly id: DeliveryId
+  readonly eventId: EventId
+  readonly bindingId: BindingId
+  readonly target: Target
+  readonly lane: Lane
+  readonly plannedAt: Date
+  /** What an attempt needs; the counts in it are those at planning. */
+  readonly delivery: InFlightDelivery
+  state: DeliveryState
+  attempts: number
+  retries: number
+  refusals: number
+  dueAt: Date | null
+  leasedBy: WorkerId | null
+  leasedAt: Date | null
+  settledAt: Date | null
+  level: string | null
+  deadLetterReason: string | null
+  supersededBy: DeliveryId | null
+  /** How often it was replayed. */
+  generation: number
+}
+
+/** A row of `attempts`. */
+export interface MemoryAttempt extends AttemptRecord {
+  readonly deliveryId: DeliveryId
+  readonly workerId: WorkerId
+}
+
+/** What a statement that the schema refuses comes to: `code` is the SQLSTATE of a CHECK or of a key. */
+export class MemoryConstraintError extends Error {
+  readonly code: '23505' | '23514'
+
+  constructor(code: '23505' | '23514', message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+/** A row as it is planned; leased to a worker, or pending and due `now`. @param bornAt by the database's clock. */
+export function bornRow(
+  { delivery, target }: OwedDelivery,
+  { lane, workerId, now, bornAt }: { lane: Lane; workerId: WorkerId | null; now: Date; bornAt: Date },
+): MemoryDelivery {
+  const { id, eventId, bindingId } = delivery
+  return {
+    ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
+    ...{ attempts: 0, retries: 0, refusals: 0 },
+    ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null, generation: 0 },
+    ...(workerId !== null
+      ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: bornAt }
+      : { state: 'pending', dueAt: now, leasedBy: null, leasedAt: null }),
+  }
+}
+
+/** What a row is changed to when its delivery is settled. */
+export function settledAs(
+  row: MemoryDelivery,
+  { made, settlement, counts, now }: Pick<Settled, 'settlement' | 'counts'> & { made: number; now: Date },
+): Partial<MemoryDelivery> {
+  const { retries, refusals } = settlement.state === 'pending' ? settlement : counts
+  return {
+    state: settlement.state,
+    attempts: row.attempts + made,
+    retries,
+    refusals,
+    dueAt: settlement.state === 'pending' ? settlement.dueAt : null,
+    settledAt: settlement.state === 'pending' ? null : now,
+    level: settlement.state === 'acknowledged' ? settlement.level : null,
+    deadLetterReason: settlement.state === 'dead_lettered' ? settlement.reason : null,
+  }
+}
+
+/** The lane of people first, then by binding. */
+export function beforeInTurn(a: MemoryDelivery | undefined, b: MemoryDelivery | undefined): number {
+  if (a === undefined || b === undefined) return 0
+  if (a.lane !== b.lane) return a.lane === 'interactive' ? -1 : 1
+  return a.bindingId - b.bindingId
+}
+
+export function byDue(a: MemoryDelivery, b: MemoryDelivery): number {
+  return (a.dueAt?.getTime() ?? 0) - (b.dueAt?.getTime() ?? 0)
+}
+
+export function byPlanning(a: MemoryDelivery, b: MemoryDelivery): number {
+  const apart = a.plannedAt.getTime() - b.plannedAt.getTime()
+  if (apart !== 0) return apart
+  return a.id < b.id ? -1 : Number(a.id > b.id)
+}
+
+/** The CHECKs of the schema, by their names there. */
+export function checkRow(row: MemoryDelivery): void {
+  const unsettled = row.state === 'pending' || row.state === 'in_flight'
+  const held: Readonly<Record<string, boolean>> = {
+    state_is_known: DELIVERY_STATES.includes(row.state),
+    due_exactly_while_pending: (row.state === 'pending') === (row.dueAt !== null),
+    leased_in_flight: row.state !== 'in_flight' || (row.leasedBy !== null && row.leasedAt !== null),
+    settled_exactly_when_terminal: unsettled === (row.settledAt === null),
+    level_exactly_when_acknowledged: (row.state === 'acknowledged') === (row.level !== null),
+    reason_exactly_when_dead: (row.state === 'dead_lettered') === (row.deadLetterReason !== null),
+    acknowledged_after_an_attempt: row.state !== 'acknowledged' || row.attempts > 0,
+    superseded_by_another: (row.state === 'superseded') === (row.supersededBy !== null),
+    counts_are_not_negative: Math.min(row.attempts, row.retries, row.refusals) >= 0,
+  }
+  for (const [name, holds] of Object.entries(held)) {
+    if (!holds) throw new MemoryConstraintError('23514', `delivery ${row.id} violates ${name}`)
+  }
+}
