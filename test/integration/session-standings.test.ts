@@ -282,6 +282,16 @@ describe('a session that is known only after its logout', () => {
     expect((await sessionsOf(db, 'alice')).at(-1)).toMatchObject({ sid: 's2', logoutEventId: null })
   })
 
+  test('is owed what an earlier logout said of it, where a later one is not about it', async () => {
+    await db.query("update issuers set session_index = 'complete'")
+    await startSession(db, alice('rp-0', 's1', { startedAt: ago(120), device: 'phone' }))
+    await logout({ occurredAt: ago(30) })
+    await logout({ scope: 'device', device: 'phone', occurredAt: ago(20) })
+    await logout({ clients: ['rp-0'], occurredAt: ago(10) })
+    await startSession(db, alice('rp-1', 's2', { device: 'laptop' }))
+    expect(await waiting()).toEqual(['rp-1:s2'])
+  })
+
   test('at the client that started the logout is over', async () => {
     await logout({ initiator: 'rp-1' })
     await startSession(db, alice('rp-1', 's2'))
