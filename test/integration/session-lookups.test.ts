@@ -1,4 +1,11 @@
-import { listSessionsOfSid, listSessionsOfSubject } from '@curfew/ledger'
+import type { Issuer, Sid } from '@curfew/domain'
+import {
+  applySessions,
+  countOrphans,
+  listOrphans,
+  listSessionsOfSid,
+  listSessionsOfSubject,
+} from '@curfew/ledger'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { recording, scansOf } from '../support/explain.ts'
@@ -69,5 +76,42 @@ test('by sid: one index scan of one partition, and one look by primary key for e
       },
       { how: 'Index Scan', relation: expect.stringMatching(/^sessions_\d+$/), times: 3 },
     ])
+  }
+})
+
+test('ends of sessions are looked up one by one, never by reading a table', async () => {
+  const db = recording(database.db)
+  const ends = Array.from({ length: 20 }, (_, n) => ({
+    ...{ iss: ISS as Issuer, sid: `sid-${n * 97}-0` as Sid, clientId: null },
+  }))
+  await applySessions(db, { starts: [], ends })
+  const statement = db.statements.at(-1)
+  if (statement === undefined) throw new Error('nothing was asked')
+  const again = {
+    ...statement,
+    values: (statement.values ?? []).map((value) =>
+      Array.isArray(value) ? value.map((each) => String(each).replace('-0', '-1')) : value,
+    ),
+  }
+  const scans = await scansOf(database.db, again, 'custom')
+  const ofTables = scans.filter(({ relation }) => /^session(s|_ids)_\d+$/.test(relation))
+  expect(ofTables.filter(({ how }) => !/^(Index|ModifyTable)/.test(how))).toEqual([])
+  // Twenty looks by sid, and for each of some fifty sessions one to lock it and one in each table to delete it.
+  const looks = ofTables.reduce((sum, { how, times }) => sum + (how.startsWith('Index') ? times : 0), 0)
+  expect(looks).toBeLessThan(200)
+})
+
+test.each<[string, (db: TestDatabase['db']) => Promise<unknown>]>([
+  ['listed', (db) => listOrphans(db, { issuer: null, clientIds: null, before: null, limit: 51 })],
+  ['counted', (db) => countOrphans(db)],
+])('orphans are %s by their index, however many sessions are none', async (_how, run) => {
+  const db = recording(database.db)
+  await run(db)
+  const [statement] = db.statements
+  if (statement === undefined) throw new Error('nothing was asked')
+  for (const how of ['custom', 'generic'] as const) {
+    const scans = await scansOf(database.db, statement, how)
+    const ofSessions = scans.filter(({ relation }) => relation.startsWith('sessions'))
+    expect(ofSessions.filter((scan) => !/^(Index|Bitmap)/.test(scan.how))).toEqual([])
   }
 })

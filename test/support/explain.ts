@@ -42,7 +42,8 @@ export async function scansOf(
     try {
       await connection.query(`set local plan_cache_mode = force_${how}_plan`)
       await connection.query(`prepare explained as ${text}`)
-      const execute = `execute explained (${values.map(literal).join(', ')})`
+      const given = values.length === 0 ? '' : ` (${values.map(literal).join(', ')})`
+      const execute = `execute explained${given}`
       const { rows } = await connection.query(`explain (analyze, timing off, format json) ${execute}`)
       return scansIn(rows[0]?.['QUERY PLAN'][0].Plan as PlanNode)
     } finally {
@@ -64,6 +65,7 @@ function scansIn(node: PlanNode): readonly Scan[] {
 function literal(value: unknown): string {
   if (value === null) return 'null'
   if (typeof value === 'number') return String(value)
-  if (Array.isArray(value)) return `array[${value.map(literal).join(', ')}]`
+  // Texts that need no more than quotation marks.
+  if (Array.isArray(value)) return literal(`{${value.map((each) => `"${each}"`).join(',')}}`)
   return `'${String(value).replaceAll("'", "''")}'`
 }

@@ -3,9 +3,9 @@ import { plainArray, textColumn } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
 import { bumpRegistry, lockRegistry } from './registry.ts'
 
-// Both statements lock what they change in one order, rows of `sessions` before those of `session_ids`: so no two of them can
-// wait for each other, whoever else changes the same sessions at the time. Neither is prepared by name: planned anew for each
-// batch it knows how large the tables are, which grow from nothing to a hundred million rows.
+// Both statements lock rows of `sessions` in one order, and a row of `session_ids` only once they have its row there: so no two
+// of them can wait for each other, whoever else changes the same sessions at the time. Neither is prepared by name: planned anew
+// for each batch it knows how large the tables are, which grow from nothing to a hundred million rows.
 
 const FIND_ISSUERS = 'select id, iss from session_issuers where iss = any($1::text[])'
 
@@ -13,8 +13,7 @@ const ADD_ISSUERS = `
   insert into session_issuers (iss) select iss from unnest($1::text[]) as given(iss) order by iss
   on conflict (iss) do nothing`
 
-// The second insert sorts what the first one returns, and so begins when that is done. It takes over what became of the row,
-// so that both tables say the same.
+// The second insert takes over what the first made of a row, so that both tables say the same.
 const START = `
   with started as (
     insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at)
@@ -28,7 +27,7 @@ const START = `
     returning issuer, sid, client_id, sub, started_at, expires_at
   )
   insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
-  select issuer, sid, client_id, sub, started_at, expires_at from started order by issuer, sid, client_id, sub
+  select issuer, sid, client_id, sub, started_at, expires_at from started
   on conflict (issuer, sid, client_id, sub) do update
      set started_at = excluded.started_at, expires_at = excluded.expires_at`
 
@@ -58,17 +57,9 @@ const END = `
     delete from sessions s using locked l
      where s.issuer = l.issuer and s.sub = l.sub and s.sid = l.sid and s.client_id = l.client_id
     returning s.issuer, s.sid, s.client_id, s.sub
-  ),
-  locked_ids as (
-    select e.* from (select * from ended order by issuer, sid, client_id, sub) e
-      cross join lateral (
-        select from session_ids i
-         where i.issuer = e.issuer and i.sid = e.sid and i.client_id = e.client_id and i.sub = e.sub
-           for update
-      ) i
   )
-  delete from session_ids i using locked_ids l
-   where i.issuer = l.issuer and i.sid = l.sid and i.client_id = l.client_id and i.sub = l.sub`
+  delete from session_ids i using ended e
+   where i.issuer = e.issuer and i.sid = e.sid and i.client_id = e.client_id and i.sub = e.sub`
 
 /**
  * Applies what IdPs said of sessions, ends first; may be repeated. A session posted again began when it was first said to and
