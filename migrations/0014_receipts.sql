@@ -33,14 +33,14 @@ alter table log_tiles alter column hashes set storage external;
 -- What the leaves are of. All receipts of one event lie in one partition, that of the month it was planned in.
 create table receipts (
   event_id    uuid not null,
-  -- How often deliveries of the event had been replayed by then, taken together: each time is a receipt of its own.
-  generation  integer not null check (generation >= 0),
+  -- Deliveries of the event by then, and how often they had been replayed: what changes either leads to another receipt.
+  revision    integer not null check (revision >= 0),
   planned_at  timestamptz not null,
   log_index   bigint not null check (log_index >= 0),
   settled_at  timestamptz not null,
   -- The claims to the byte, for the leaf is their hash. Null: erased.
   payload     text,
-  primary key (event_id, generation, planned_at)
+  primary key (event_id, revision, planned_at)
 ) partition by range (planned_at);
 create index receipts_log_index on receipts (log_index);
 create table receipts_default partition of receipts default;

@@ -46,6 +46,7 @@ async function receipted(curfew: Curfew, sub: string) {
 describe('a receipt', () => {
   let curfew: Curfew
   let rps: readonly RelyingParty[]
+  const late: RelyingParty[] = []
   beforeAll(async () => {
     curfew = await openCurfew({ bookkeepers: 2, receipts: { origin: 'logout.example/receipts' } })
     rps = [
@@ -55,7 +56,7 @@ describe('a receipt', () => {
   })
   afterAll(async () => {
     await curfew.stop()
-    await Promise.all(rps.map((rp) => rp.close()))
+    await Promise.all([...rps, ...late].map((rp) => rp.close()))
   })
 
   test('says what was asked and how it ended for each target, with the digest of the token that was accepted', async () => {
@@ -141,6 +142,22 @@ describe('a receipt', () => {
     const again = await claimsOf(curfew, await receiptOf(curfew, id, `?index=${first.log.index}`))
     expect(again).toEqual(first)
     expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt?index=9999`)).status).toBe(404)
+  })
+
+  test('is followed by another when a session that was posted late is told too', async () => {
+    const { id, claims: first } = await receipted(curfew, 'frank')
+    // What late starts do: the event owes one delivery more.
+    await openRelyingParty(curfew, { clientId: 'late' }).then((rp) => late.push(rp))
+    await curfew.client.postSession({
+      ...{ iss: ISS, sub: 'frank', sid: 's-late', client_id: 'late' },
+      started_at: new Date(Date.now() - 60_000).toISOString(),
+      expires_at: new Date(Date.now() + 3_600_000).toISOString(),
+    })
+    await eventually(async () => {
+      const claims = await claimsOf(curfew, await receiptOf(curfew, id))
+      expect(claims).toMatchObject({ replaces: first.log.index })
+      expect(claims.targets.map(({ client_id }) => client_id)).toContain('late')
+    })
   })
 
   test('has a place of its own in a log without gaps, however many bookkeepers append', async () => {
@@ -242,6 +259,19 @@ describe('what is altered', () => {
       ledger: 'contradicts',
       differences: expect.arrayContaining([expect.stringContaining(difference)]),
     })
+  })
+
+  test('of a receipt by another row for the same place does not hide what it contradicts', async () => {
+    const { id, claims } = await receipted(curfew, 'mallory')
+    await curfew.db.query("update events set sub = 'carol' where id = $1", [id])
+    const more = `insert into receipts select event_id, revision + 1, planned_at, $2, settled_at, payload
+                    from receipts where event_id = $1 and revision = 1`
+    await curfew.db.query(more, [id, 999_999])
+    expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })
+    await curfew.db.query('delete from receipts where event_id = $1 and log_index = 999999', [id])
+    await curfew.db.query(more, [id, claims.log.index])
+    expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'altered' })
+    await curfew.db.query('delete from receipts where event_id = $1 and revision = 2', [id])
   })
 
   test('by erasure is the receipt alone: the log has its digest still, and is what it was', async () => {

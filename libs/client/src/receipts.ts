@@ -74,12 +74,12 @@ export const AuditedReceipt = Type.Object({
       },
     ),
   ),
-  ledger: Type.Unsafe<'agrees' | 'contradicts' | 'replayed' | 'gone'>(
+  ledger: Type.Unsafe<'agrees' | 'contradicts' | 'outdated' | 'gone'>(
     Type.Union(
-      ['agrees', 'contradicts', 'replayed', 'gone'].map((word) => Type.Literal(word)),
+      ['agrees', 'contradicts', 'outdated', 'gone'].map((word) => Type.Literal(word)),
       {
         description:
-          'Whether events, deliveries and attempts say what the receipt says. replayed: a newer receipt does.',
+          'Whether events, deliveries and attempts say what the receipt says. outdated: a newer receipt does, or will.',
       },
     ),
   ),

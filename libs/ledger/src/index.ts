@@ -89,7 +89,7 @@ export {
   type TakenUri,
   takenUris,
 } from './put-relying-parties.ts'
-export { findToday, findUnreceipted, type Unreceipted } from './receipt-facts.ts'
+export { type EventToday, findToday, findUnreceipted } from './receipt-facts.ts'
 export {
   lockReceiptLog,
   type NewReceiptLog,

@@ -7,21 +7,19 @@ import type { JournalEntry } from './journal.ts'
 export interface Unreceipted {
   readonly event: SettledEvent
   readonly targets: readonly SettledTarget[]
-  /** How often its deliveries were replayed, taken together. */
-  readonly generation: number
+  /** Its deliveries, and how often they were replayed: it only grows, and says the same only of what is the same. */
+  readonly revision: number
   /** When the last of them was settled; of an event that owes nothing, when it was planned. */
   readonly settledAt: Date
   /** What its issuer promises; null where that is not registered. */
   readonly withinMs: number | null
-  /** Place of its latest receipt, which is of an earlier generation. */
+  /** Place of its latest receipt, which is of an earlier revision. */
   readonly replaces: number | null
 }
 
 interface EventRow extends SettledEvent {
-  readonly generation: number
+  readonly revision: number
   readonly settledAt: Date
-  /** Deliveries. */
-  readonly owed: number
   readonly withinMs: number | null
   readonly replaces: number | null
 }
@@ -31,31 +29,31 @@ const EVENT_COLUMNS = `
   e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
   i.sla_within_ms as "withinMs"`
 
-// All deliveries of an event lie side by side, so what is in one range is read at once. A replay raises the generation of
-// what it replays, and nothing else ever changes what is settled: a receipt of the same generation says the same.
+// All deliveries of an event lie side by side, so what is in one range is read at once. What is settled changes by a replay
+// alone, which raises its generation; and a session that was posted late is owed a delivery more.
 const UNRECEIPTED_EVENTS = `
   with settled as (
-    select d.event_id, sum(d.generation)::int as generation, max(d.settled_at) as settled_at, count(*) as owed
+    select d.event_id, (count(*) + sum(d.generation))::int as revision, max(d.settled_at) as settled_at
       from unnest($1::uuid[], $2::uuid[]) as given(low, high)
       join deliveries d on d.id between given.low and given.high
      group by d.event_id
     having bool_and(d.settled_at is not null)
     union all
-    select e.id, 0, e.planned_at, 0
+    select e.id, 0, e.planned_at
       from unnest($3::uuid[], $4::uuid[], $5::uuid[]) as given(id, low, high)
       join events e on e.id = given.id
      where not exists (select from deliveries d where d.id between given.low and given.high and d.event_id = e.id)
   )
-  select ${EVENT_COLUMNS}, settled.generation, settled.settled_at as "settledAt", settled.owed, latest.log_index as replaces
+  select ${EVENT_COLUMNS}, settled.revision, settled.settled_at as "settledAt", latest.log_index as replaces
     from settled
     join events e on e.id = settled.event_id
     left join issuers i on i.iss = e.iss
     left join lateral (
-      select r.generation, r.log_index from receipts r
+      select r.revision, r.log_index from receipts r
        where r.event_id = e.id and r.planned_at = e.planned_at
-       order by r.generation desc limit 1
+       order by r.revision desc limit 1
     ) latest on true
-   where latest.generation is null or latest.generation < settled.generation
+   where latest.revision is null or latest.revision < settled.revision
    order by settled.settled_at, e.id`
 
 interface TargetRow extends Omit<SettledTarget, 'clientId' | 'endpoint' | 'firstAttemptAt' | 'withinMs'> {
@@ -131,8 +129,7 @@ export async function findUnreceipted(
   return rows.flatMap((event) => {
     const own = targets.get(event.id) ?? []
     // What was put back since the events were read will be settled anew, and its event be found then.
-    const replayed = own.reduce((sum, target) => sum + target.generation, 0) !== event.generation
-    return own.length !== event.owed || replayed ? [] : [withTargets(event, own)]
+    return revisionOf(own) === event.revision ? [withTargets(event, own)] : []
   })
 }
 
@@ -183,11 +180,15 @@ async function readTargets(
   return targets
 }
 
+function revisionOf(targets: readonly SettledTarget[]): number {
+  return targets.reduce((sum, { generation }) => sum + generation, targets.length)
+}
+
 function withTargets(
-  { generation, settledAt, withinMs, replaces, owed: _, ...event }: EventRow,
+  { revision, settledAt, withinMs, replaces, ...event }: EventRow,
   targets: readonly SettledTarget[],
 ): Unreceipted {
-  return { event, targets, generation, settledAt, withinMs, replaces }
+  return { event, targets, revision, settledAt, withinMs, replaces }
 }
 
 function rangesOf(ranges: readonly (readonly [low: string, high: string])[]): readonly string[] {
@@ -201,24 +202,47 @@ function base64url(base64: string): string {
   return base64.replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_')
 }
 
+/** An event and its deliveries as they are today, to hold its receipts against. */
+export interface EventToday extends Unreceipted {
+  /** Of its latest receipt; null where there is none any more. */
+  readonly latestRevision: number | null
+  /** Whether something of it is under way again, or was until a moment ago: another receipt will say so. */
+  readonly changing: boolean
+}
+
+// A minute is more than the bookkeeper needs for a receipt.
 const EVENTS_TODAY = `
-  select ${EVENT_COLUMNS}, coalesce(d.generation, 0) as generation, coalesce(d.settled_at, e.planned_at) as "settledAt",
-         d.owed, null as replaces
+  select ${EVENT_COLUMNS}, coalesce(d.revision, 0) as revision, coalesce(d.settled_at, e.planned_at) as "settledAt",
+         null as replaces, coalesce(d.changing, false) as changing,
+         (select max(r.revision) from receipts r
+           where r.event_id = e.id and r.planned_at = e.planned_at and r.log_index < $4) as "latestRevision"
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
     join events e on e.id = given.id
     left join issuers i on i.iss = e.iss
     cross join lateral (
-      select sum(d.generation)::int as generation, max(d.settled_at) as settled_at, count(*) as owed
+      select (count(*) + sum(d.generation))::int as revision, max(d.settled_at) as settled_at,
+             bool_or(d.settled_at is null or d.settled_at > now() - interval '1 minute') as changing
         from deliveries d where d.id between given.low and given.high and d.event_id = given.id
     ) d`
 
-/** What the ledger has today of events, as far as it has them still, and of their settled deliveries: to hold receipts against. */
-export async function findToday(db: Queryable, eventIds: readonly string[]): Promise<readonly Unreceipted[]> {
+/**
+ * What the ledger has today of events, as far as it has them still, and of their settled deliveries.
+ *
+ * @param size of the log: what lies beyond is no receipt.
+ */
+export async function findToday(
+  db: Queryable,
+  { eventIds, size }: { eventIds: readonly string[]; size: number },
+): Promise<readonly EventToday[]> {
   if (eventIds.length === 0) return []
-  const { rows } = await db.query<EventRow>({
+  const { rows } = await db.query<EventRow & Pick<EventToday, 'changing' | 'latestRevision'>>({
     text: EVENTS_TODAY,
-    values: [plainArray(eventIds), ...rangesOf(eventIds.map(deliveryIdRange))],
+    values: [plainArray(eventIds), ...rangesOf(eventIds.map(deliveryIdRange)), size],
   })
   const targets = await readTargets(db, rows)
-  return rows.map((event) => withTargets(event, targets.get(event.id) ?? []))
+  return rows.map(({ changing, latestRevision, ...event }) => ({
+    ...withTargets(event, targets.get(event.id) ?? []),
+    changing,
+    latestRevision,
+  }))
 }

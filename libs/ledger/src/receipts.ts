@@ -6,17 +6,17 @@ import type { Unreceipted } from './receipt-facts.ts'
 import { appendToLog, type ReceiptLog } from './receipt-log.ts'
 
 /** A receipt on its way into the ledger. */
-export interface NewReceipt extends Pick<Unreceipted, 'generation' | 'settledAt'> {
+export interface NewReceipt extends Pick<Unreceipted, 'revision' | 'settledAt'> {
   readonly event: Pick<SettledEvent, 'id' | 'plannedAt'>
   /** The claims, to the byte. */
   readonly payload: string
 }
 
 const INSERT_RECEIPTS = `
-  insert into receipts (event_id, generation, planned_at, log_index, settled_at, payload)
-  select event_id, generation, planned_at, $1::bigint + place - 1, settled_at, payload
+  insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload)
+  select event_id, revision, planned_at, $1::bigint + place - 1, settled_at, payload
     from unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::timestamptz[], $6::text[]) with ordinality
-      as r(event_id, generation, planned_at, settled_at, payload, place)`
+      as r(event_id, revision, planned_at, settled_at, payload, place)`
 
 /** Stores receipts, and appends the digest of each to the log, which the transaction has locked, from its size on. */
 export async function insertReceipts(
@@ -31,7 +31,7 @@ export async function insertReceipts(
     values: [
       log.size,
       plainArray(receipts.map(({ event }) => event.id)),
-      plainArray(receipts.map(({ generation }) => generation)),
+      plainArray(receipts.map(({ revision }) => revision)),
       plainArray(receipts.map(({ event }) => event.plannedAt)),
       plainArray(receipts.map(({ settledAt }) => settledAt)),
       textColumn(receipts.map(({ payload }) => payload)),
@@ -47,17 +47,17 @@ export async function insertReceipts(
 /** A receipt as it is stored. */
 export interface StoredReceipt {
   readonly eventId: string
-  readonly generation: number
+  readonly revision: number
   readonly logIndex: number
   readonly settledAt: Date
   /** Null: erased. */
   readonly payload: string | null
 }
 
-const RECEIPT_COLUMNS = `event_id as "eventId", generation, log_index as "logIndex", settled_at as "settledAt", payload`
+const RECEIPT_COLUMNS = `event_id as "eventId", revision, log_index as "logIndex", settled_at as "settledAt", payload`
 const FIND_RECEIPT = `
   select ${RECEIPT_COLUMNS} from receipts
-   where event_id = $1 and ($2::bigint is null or log_index = $2) order by generation desc limit 1`
+   where event_id = $1 and ($2::bigint is null or log_index = $2) order by revision desc limit 1`
 const LIST_RECEIPTS = `
   select ${RECEIPT_COLUMNS} from receipts where log_index >= $1 and log_index < $2 order by log_index`
 

@@ -70,7 +70,7 @@ async function auditAll(
     origin: claimed.origin,
     entries: claimed.size,
     receipts: { intact: 0, altered: 0, erased: 0, gone: 0 },
-    ledger: { agrees: 0, contradicts: 0, replayed: 0, gone: 0 },
+    ledger: { agrees: 0, contradicts: 0, outdated: 0, gone: 0 },
     faults: [],
   }
   const { faults } = audit
@@ -138,7 +138,7 @@ function inWords(
   const counts = [
     `${plain(origin)}: ${entries} entries.`,
     `Receipts: ${receipts.intact} intact, ${receipts.altered} altered, ${receipts.erased} erased, ${receipts.gone} not kept any more.`,
-    `Ledger: ${ledger.agrees} agree, ${ledger.contradicts} contradict, ${ledger.replayed} replayed since, ${ledger.gone} not kept any more.`,
+    `Ledger: ${ledger.agrees} agree, ${ledger.contradicts} contradict, ${ledger.outdated} outdated by a newer receipt, ${ledger.gone} not kept any more.`,
   ]
   const verdict =
     faults.length === 0 ? 'Nothing was altered.' : `${faults.length} faults: something was altered.`

@@ -2,11 +2,11 @@ import { type AuditedReceipt, LogAudit, type Scope } from '@curfew/client'
 import { contradictions, type ReceiptClaims, receiptClaims, sameBytes } from '@curfew/domain'
 import {
   type Database,
+  type EventToday,
   findToday,
   listReceipts,
   type ReceiptLog,
   type StoredReceipt,
-  type Unreceipted,
 } from '@curfew/ledger'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
@@ -45,16 +45,17 @@ export function registerLogAudit(server: HttpServer, { db, reader, keeper }: Log
       const log = await reader.head()
       const end = Math.min(log.size, start + limit)
       const entries = await reader.entries(start, end)
-      const receipts = new Map(
-        (await listReceipts(db, { from: start, to: end })).map((receipt) => [receipt.logIndex, receipt]),
-      )
-      const ids = [...new Set([...receipts.values()].map(({ eventId }) => eventId))]
-      const today = new Map((await findToday(db, ids)).map((found) => [found.event.id, found]))
+      const stored = await listReceipts(db, { from: start, to: end })
+      const receipts = Map.groupBy(stored, ({ logIndex }) => logIndex)
+      const eventIds = [...new Set(stored.map(({ eventId }) => eventId))]
+      const events = await findToday(db, { eventIds, size: log.size })
+      const today = new Map(events.map((found) => [found.event.id, found]))
       const items: AuditedReceipt[] = []
       for (const entry of entries) {
-        const receipt = receipts.get(entry.index)
-        const now = receipt === undefined ? undefined : today.get(receipt.eventId)
-        items.push({ ...entryView(entry), ...(await audited(entry, receipt, now, { log, keeper })) })
+        const [receipt, ...others] = receipts.get(entry.index) ?? []
+        const findings = await audited(entry, receipt, today.get(receipt?.eventId ?? ''), { log, keeper })
+        // Two for one place: at least one of them is not of the log.
+        items.push({ ...entryView(entry), ...findings, ...(others.length > 0 && { receipt: 'altered' }) })
       }
       return { items, size: log.size }
     },
@@ -66,7 +67,7 @@ type Findings = Pick<AuditedReceipt, 'event_id' | 'receipt' | 'ledger' | 'differ
 async function audited(
   { digest }: Entry,
   receipt: StoredReceipt | undefined,
-  today: Unreceipted | undefined,
+  today: EventToday | undefined,
   { log, keeper }: { log: ReceiptLog; keeper: Pick<LogKeeper, 'subjectHash'> },
 ): Promise<Findings> {
   if (receipt === undefined) return { event_id: null, receipt: 'gone', ledger: 'gone', differences: [] }
@@ -78,8 +79,10 @@ async function audited(
   const claims = JSON.parse(payload) as ReceiptClaims
   if (claims.event.id !== eventId || claims.log.index !== logIndex) return { ...findings, receipt: 'altered' }
   if (today === undefined) return { ...findings, receipt: 'intact' }
-  const replays = claims.targets.reduce((sum, target) => sum + (target.replays ?? 0), 0)
-  if (today.generation > replays) return { ...findings, receipt: 'intact', ledger: 'replayed' }
+  // Out of the receipt itself, for of its row the log knows nothing but the payload.
+  const revision = claims.targets.reduce((sum, { replays = 0 }) => sum + replays, claims.targets.length)
+  const outdated = revision < (today.latestRevision ?? 0) || (revision < today.revision && today.changing)
+  if (outdated) return { ...findings, receipt: 'intact', ledger: 'outdated' }
   const hashed = Object.keys(claims.event).some((member) => member.endsWith('_hmac'))
   const place = { ...claims.log, replaces: null, issuedAt: new Date(0), jti: claims.jti }
   const keyedHash = hashed ? (await keeper.subjectHash(log)).of(eventId) : null
