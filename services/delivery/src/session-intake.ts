@@ -7,6 +7,7 @@ import {
   LedgerUnavailableError,
   netOf,
   type Quarantined,
+  type Session,
   type SessionChange,
 } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
@@ -35,33 +36,43 @@ interface Incoming {
   readonly record: ConsumedRecord
 }
 
+/** What became of a batch. */
+interface Applied {
+  readonly started: readonly Session[]
+  readonly refused: readonly Quarantined[]
+}
+
 /** Brings the session index up to what IdPs say: a batch of starts and ends at a time, in their order. */
 export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
   const { ledger, log, admit, onApplied, now } = deps
 
-  async function apply(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+  /** @returns what started, and is not over yet. */
+  async function apply(batch: readonly Incoming[]): Promise<Applied> {
     const { ends, starts } = netOf(batch.map(({ change }) => change))
     // What came too late is over: there is nothing left to log out of.
     const current = starts.filter(({ expiresAt }) => expiresAt > now())
     await ledger.applySessions({ ends, starts: current })
-    // A logout of theirs may have been planned before they were known.
-    await ledger.oweLateLogouts(current)
     onApplied({ started: current.length, ended: ends.length })
-    return []
+    return { started: current, refused: [] }
   }
 
   /** The batch as a whole, or, when PostgreSQL refuses something in it, each by itself: one that cannot be written must not hold up the rest. */
-  async function applyAround(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
+  async function applyAround(batch: readonly Incoming[]): Promise<Applied> {
     try {
       return await apply(batch)
     } catch (error) {
       if (error instanceof LedgerUnavailableError || !isDataFault(error)) throw error
       const [only, ...others] = batch
-      if (only !== undefined && others.length === 0)
-        return [{ record: only.record, reason: `the ledger refused it: ${error.message}` }]
-      const quarantined: Quarantined[] = []
-      for (const incoming of batch) quarantined.push(...(await applyAround([incoming])))
-      return quarantined
+      if (only !== undefined && others.length === 0) {
+        const reason = `the ledger refused it: ${error.message}`
+        return { started: [], refused: [{ record: only.record, reason }] }
+      }
+      const each: Applied[] = []
+      for (const incoming of batch) each.push(await applyAround([incoming]))
+      return {
+        started: each.flatMap(({ started }) => started),
+        refused: each.flatMap(({ refused }) => refused),
+      }
     }
   }
 
@@ -74,7 +85,11 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
       else changes.push({ change, record })
     }
     if (changes.length > 0) await admit()
-    const quarantined = [...unreadable, ...(changes.length > 0 ? await applyAround(changes) : [])]
+    const { started, refused } =
+      changes.length > 0 ? await applyAround(changes) : { started: [], refused: [] }
+    // A logout of theirs may have been planned before they were known. Whatever fails here, the records are good: they come again.
+    if (started.length > 0) await ledger.oweLateLogouts(started)
+    const quarantined = [...unreadable, ...refused]
     for (const { record, reason } of quarantined) {
       log.error({ event: 'session.quarantined', position: record.position, reason })
     }

@@ -1,0 +1,98 @@
+import { encodeSessionEnd, encodeSessionStart } from '@curfew/client'
+import type {
+  ClientId,
+  ConsumedRecord,
+  Issuer,
+  LogRecord,
+  Session,
+  SessionChanges,
+  Sid,
+  Subject,
+} from '@curfew/domain'
+import { createLog } from '@curfew/runtime'
+import { expect, test } from 'vitest'
+import { createSessionIntake } from './session-intake.ts'
+
+// Goal: a batch of what IdPs said counts as handled only once the index has it and late logouts are owed; and no record
+// that is good is ever put aside. Method: the intake over an index that refuses, and late logouts that cannot be owed, as a test wishes.
+
+const NOW = new Date('2026-11-21T12:00:00.000Z')
+const HOUR_MS = 3_600_000
+const STAMP = { id: 'x', acceptedAt: NOW, traceparent: '' }
+const session = (sub: string, change: Partial<Session> = {}): Session => ({
+  ...{ iss: 'https://idp.example' as Issuer, sub: sub as Subject, sid: 's1' as Sid },
+  ...{ clientId: 'mail' as ClientId, device: null },
+  ...{ startedAt: new Date(NOW.getTime() - HOUR_MS), expiresAt: new Date(NOW.getTime() + HOUR_MS) },
+  ...change,
+})
+const start = (sub: string, change?: Partial<Session>) => encodeSessionStart(session(sub, change), STAMP)
+const END = encodeSessionEnd({ ...session('any'), clientId: null }, STAMP)
+
+interface Wish {
+  /** Subjects that PostgreSQL refuses. */
+  readonly refuse?: readonly string[]
+  readonly follow?: () => Promise<void>
+}
+
+function rig({ refuse = [], follow = async () => undefined }: Wish = {}) {
+  const applied: SessionChanges[] = []
+  const steps: string[] = []
+  const counts: { started: number; ended: number }[] = []
+  const intake = createSessionIntake({
+    ledger: {
+      async applySessions(changes) {
+        const bad = changes.starts.some(({ sub }) => refuse.includes(sub))
+        if (bad) throw Object.assign(new Error('no such year'), { code: '22008' })
+        applied.push(changes)
+        steps.push(`applied ${changes.starts.map(({ sub }) => sub).join(' ')}`)
+      },
+      async oweLateLogouts(sessions) {
+        steps.push(`owed to ${sessions.map(({ sub }) => sub).join(' ')}`)
+        await follow()
+      },
+    },
+    log: createLog({ service: 'test', level: 'silent' }),
+    admit: async () => void steps.push('admitted'),
+    onApplied: (count) => counts.push(count),
+    now: () => NOW,
+  })
+  const handle = (...records: readonly LogRecord[]) =>
+    intake(records.map((record, n): ConsumedRecord => ({ ...record, position: String(n) })))
+  return { handle, applied, steps, counts }
+}
+
+test('what started is applied in one go, and then late logouts are owed', async () => {
+  const { handle, steps, counts } = rig()
+  expect(await handle(start('alice'), END, start('bob'), start('carol'))).toEqual([])
+  expect(steps).toEqual(['admitted', 'applied bob carol', 'owed to bob carol'])
+  expect(counts).toEqual([{ started: 2, ended: 1 }])
+})
+
+test('what is over when it comes is neither applied nor asked about; its end is', async () => {
+  const { handle, steps, applied } = rig()
+  expect(await handle(start('alice', { expiresAt: NOW }), END)).toEqual([])
+  expect(steps).toEqual(['admitted', 'applied '])
+  expect(applied[0]?.ends).toHaveLength(1)
+})
+
+test('where late logouts cannot be owed, whatever the reason, the batch comes again and nothing is put aside', async () => {
+  const failure = Object.assign(new Error('duplicate key'), { code: '23505' })
+  const { handle, steps } = rig({ follow: () => Promise.reject(failure) })
+  await expect(handle(start('alice'), start('bob'))).rejects.toBe(failure)
+  expect(steps).toEqual(['admitted', 'applied alice bob', 'owed to alice bob'])
+})
+
+test('one that PostgreSQL refuses is put aside alone, and the others are asked about together', async () => {
+  const { handle, steps } = rig({ refuse: ['bad'] })
+  const quarantined = await handle(start('alice'), start('bad'), start('bob'))
+  expect(quarantined.map(({ record, reason }) => [record.position, reason])).toEqual([
+    ['1', 'the ledger refused it: no such year'],
+  ])
+  expect(steps).toEqual(['admitted', 'applied alice', 'applied bob', 'owed to alice bob'])
+})
+
+test('a batch that nothing can be read of asks nobody', async () => {
+  const { handle, steps } = rig()
+  expect(await handle({ ...END, value: new Uint8Array([0xff]) })).toHaveLength(1)
+  expect(steps).toEqual([])
+})
