@@ -1,6 +1,6 @@
 import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, openCurfew } from '../support/curfew.ts'
 import { type ApacheFiles, findApache } from './apache-files.ts'
 import { type ApacheRp, type ApacheRpOptions, openApacheRp } from './apache-rp.ts'
 import { openBrowser } from './browser.ts'
@@ -109,8 +109,36 @@ function define(files: ApacheFiles): void {
       clients: [apache.clientId],
     })
     expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
-    // Where this fails because they are out, README need no longer advise one event for each session.
+    // Where this fails because they are out, README need no longer advise to post sessions.
     expect([await userOf(apache, laptop), await userOf(apache, phone)]).toEqual(['bob', 'bob'])
+  })
+
+  test('ends all sessions of a subject where they were posted: each is named, and no other', async () => {
+    const apache = await openAt(idp)
+    const browsers = await twoSessions(apache, 'frank')
+    const another = openBrowser()
+    await apache.logIn(another, 'grace')
+    for (const browser of browsers) {
+      const sid = (await apache.claimsOf(browser))?.sid ?? ''
+      const expires_at = new Date(Date.now() + 3_600_000).toISOString()
+      const session = { iss: idp.iss, sub: 'frank', sid, client_id: apache.clientId, expires_at }
+      await curfew.client.postSession(session)
+    }
+    await eventually(async () => {
+      const { items } = await curfew.client.listSessions({ iss: idp.iss, sub: 'frank' })
+      expect(items).toHaveLength(2)
+    })
+    const { id } = await curfew.client.postLogoutEvent({
+      iss: idp.iss,
+      sub: 'frank',
+      clients: [apache.clientId],
+    })
+    expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({
+      plan_basis: 'sessions',
+      acknowledged: 2,
+    })
+    const left = await Promise.all([...browsers, another].map((browser) => userOf(apache, browser)))
+    expect(left).toEqual([null, null, 'grace'])
   })
 
   test('refuses a token by a key that is not in the key set of the IdP', async () => {
