@@ -26,11 +26,16 @@ test('a logout is posted, and shown when it is settled', async () => {
     /^reason +admin$/m,
     /^status +settled, after \d+ ms: 1 of 1 acknowledged$/m,
     /^in words +Signed out of Mail\.$/m,
-    /^DELIVERY +CLIENT +ENDPOINT +STATE +ATTEMPTS +MS$/m,
-    /^[0-9a-f-]{36} +mail +main +acknowledged +1 +\d+$/m,
+    /^DELIVERY +CLIENT +ENDPOINT +SESSION +STATE +ATTEMPTS +MS$/m,
+    /^[0-9a-f-]{36} +mail +main +\(all\) +acknowledged +1 +\d+$/m,
   ])
     expect(shown.stdout).toMatch(line)
   expect([mail.received.length, wiki.received.length]).toEqual([1, 0])
+
+  const device = ['--scope', 'device', '--device', 'phone', '--sid', 's1', '--json']
+  const ofDevice = await run('post', '--iss', ISS, '--sub', 'carol', ...device)
+  const shownOfDevice = await run('show', (JSON.parse(ofDevice.stdout) as { id: string }).id, '--wait', '20')
+  expect(shownOfDevice.stdout).toMatch(/^scope +device: phone$/m)
 
   const own = '01938c2e-0000-7000-8000-000000000001'
   const again = await run('post', '--iss', ISS, '--sub', 'bob', '--id', own, '--json')

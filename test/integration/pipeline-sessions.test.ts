@@ -1,9 +1,9 @@
-import type { LogoutEventInput, LogoutEventStatus } from '@curfew/client'
+import type { LogoutEventInput, LogoutEventStatus, SessionInput } from '@curfew/client'
 import { withTransaction } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty, type RelyingPartyOptions } from '../support/relying-party.ts'
-import { type SessionWish, sessionsOf, startSession } from '../support/session-rows.ts'
+import { sessionsOf } from '../support/session-rows.ts'
 
 // Goal: a logout that is told late, or again, ends the sessions it was about and no other; a session whose start is known only
 // after its logout is ended too; and where the index cannot say, everybody is told. Method: the whole of Curfew over HTTP, with
@@ -24,8 +24,27 @@ beforeEach(async () => {
 
 const open = (clientId: string, options: Omit<RelyingPartyOptions, 'clientId'> = {}) =>
   openRelyingParty(curfew, { clientId: `${clientId}-${person}`, ...options })
-const start = (rp: RelyingParty, sid: string, more: Partial<SessionWish> = {}) =>
-  startSession(curfew.db, { iss: ISS, sub, sid: `${sub}-${sid}`, clientId: rp.clientId, ...more })
+/** Posts the start of a session, by default of a minute ago. */
+async function begin(rp: RelyingParty, sid: string, more: Partial<SessionInput> = {}): Promise<void> {
+  const hence = (ms: number) => new Date(Date.now() + ms).toISOString()
+  const times = { started_at: hence(-60_000), expires_at: hence(3_600_000) }
+  await curfew.client.postSession({
+    iss: ISS,
+    sub,
+    sid: `${sub}-${sid}`,
+    client_id: rp.clientId,
+    ...times,
+    ...more,
+  })
+}
+/** The same, and waits until the index has it. */
+async function start(...[rp, sid, more]: Parameters<typeof begin>): Promise<void> {
+  await begin(rp, sid, more)
+  const its = { clientId: rp.clientId, sid: `${sub}-${sid}` }
+  await eventually(async () =>
+    expect(await sessionsOf(curfew.db, sub)).toContainEqual(expect.objectContaining(its)),
+  )
+}
 const post = (more: Partial<LogoutEventInput> = {}) =>
   curfew.client.postLogoutEvent({ iss: ISS, sub, ...more })
 const settled = (id: string) => curfew.client.getLogoutEvent(id, { wait: 30 })
@@ -45,7 +64,7 @@ describe('a logout of the subject that is told late', () => {
     rp.behave(down)
     const { id } = await post({ clients: [rp.clientId] })
     await rp.told(2)
-    await start(rp, 'new', { startedAt: new Date() })
+    await start(rp, 'new', { started_at: new Date().toISOString() })
     rp.behave(null)
     const event = await settled(id)
     expect(event).toMatchObject({ plan_basis: 'sessions', total: 2, acknowledged: 2 })
@@ -67,7 +86,7 @@ describe('a logout of the subject that is told late', () => {
     await eventually(async () =>
       expect(await sessionsOf(curfew.db, sub)).toMatchObject([{ ...old, orphaned: true }]),
     )
-    await start(rp, 'new', { startedAt: new Date() })
+    await start(rp, 'new', { started_at: new Date().toISOString() })
     rp.behave(null)
     const ids = deliveries.map((delivery) => delivery.id)
     expect((await curfew.call('POST', '/v1/dead-letters/replay', { filter: { ids } })).status).toBe(202)
@@ -169,7 +188,7 @@ describe('a session that is posted after its logout', () => {
     await start(first, 's1')
     const { id } = await post({ clients: [first.clientId, second.clientId] })
     expect(await settled(id)).toMatchObject({ total: 1, acknowledged: 1 })
-    await start(second, 's2', { startedAt: new Date(Date.now() - 5_000) })
+    await begin(second, 's2', { started_at: new Date(Date.now() - 5_000).toISOString() })
     await second.told(2)
     const event = await settled(id)
     expect(event).toMatchObject({ total: 3, acknowledged: 3 })
@@ -178,5 +197,19 @@ describe('a session that is posted after its logout', () => {
       ['/second/eu', `${sub}-s2`],
     ])
     await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
+  })
+  test('is ended however close they are, and whichever comes first', async () => {
+    await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
+    await using rp = await open('mail')
+    await start(rp, 'first')
+    const began = { started_at: new Date(Date.now() - 1_000).toISOString() }
+    const sids = Array.from({ length: 20 }, (_, n) => `race-${n}`)
+    const [{ id }] = await Promise.all([
+      post({ clients: [rp.clientId] }),
+      ...sids.map((sid) => begin(rp, sid, began)),
+    ])
+    await eventually(() => expect(sidsOf(rp)).toEqual([...sids, 'first'].toSorted()))
+    await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
+    expect(await settled(id)).toMatchObject({ total: 21, acknowledged: 21 })
   })
 })

@@ -16,6 +16,7 @@ async function post(args: readonly string[]): Promise<number> {
     sub: { type: 'string' },
     sid: { type: 'string' },
     scope: { type: 'string' },
+    device: { type: 'string' },
     reason: { type: 'string' },
     initiator: { type: 'string' },
     'include-initiator': { type: 'boolean' },
@@ -62,14 +63,22 @@ async function show(args: readonly string[]): Promise<number> {
   return 0
 }
 
+/** What is out of the ordinary in how it was planned. */
+const BASIS: Readonly<Record<LogoutEventStatus['plan_basis'], string>> = {
+  sessions: '',
+  registered: '',
+  index_away: ' (the session index did not answer: everybody is told)',
+  unknown_issuer: ' (not registered)',
+}
+
 function inWords(event: LogoutEventStatus, { text }: EventSummary): string {
   const took = event.elapsed_ms === null ? '' : `, after ${event.elapsed_ms} ms`
   const facts: readonly (readonly [string, string])[] = [
     ['event', event.id],
-    ['issuer', event.iss + (event.plan_basis === 'unknown_issuer' ? ' (not registered)' : '')],
+    ['issuer', event.iss + BASIS[event.plan_basis]],
     ...(event.sub === null ? [] : [['subject', event.sub] as const]),
     ...(event.sid === null ? [] : [['session', event.sid] as const]),
-    ['scope', event.scope],
+    ['scope', event.scope + (event.device === null ? '' : `: ${event.device}`)],
     ...(event.reason === null ? [] : [['reason', event.reason] as const]),
     ['accepted', event.accepted_at],
     ['status', `${event.status}${took}: ${event.acknowledged} of ${event.total} acknowledged`],
@@ -79,6 +88,7 @@ function inWords(event: LogoutEventStatus, { text }: EventSummary): string {
     delivery.id,
     delivery.client_id,
     delivery.endpoint,
+    delivery.names === 'session' ? (delivery.sid ?? '') : '(all)',
     delivery.state + (delivery.dead_letter_reason === null ? '' : `: ${delivery.dead_letter_reason}`),
     delivery.attempt_count,
     delivery.elapsed_ms ?? '',
@@ -87,6 +97,6 @@ function inWords(event: LogoutEventStatus, { text }: EventSummary): string {
     facts.map(([name, value]) => `${name.padEnd(10)}${plain(value)}\n`).join('') +
     (rows.length === 0
       ? ''
-      : `\n${table([['DELIVERY', 'CLIENT', 'ENDPOINT', 'STATE', 'ATTEMPTS', 'MS'], ...rows])}`)
+      : `\n${table([['DELIVERY', 'CLIENT', 'ENDPOINT', 'SESSION', 'STATE', 'ATTEMPTS', 'MS'], ...rows])}`)
   )
 }

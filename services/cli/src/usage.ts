@@ -11,8 +11,9 @@ const PARTS: Readonly<Record<string, string>> = {
   migrate: `  migrate       bring the ledger of DATABASE_URL to this release's schema
 `,
   events: `  events post   log somebody out: --iss ISSUER, and --sub SUBJECT or --sid SESSION or both
-                --scope session|subject --reason REASON --client CLIENT_ID (may be repeated)
-                --initiator CLIENT_ID --include-initiator --lane bulk --id UUID
+                --scope session|subject|device --device DEVICE --reason REASON
+                --client CLIENT_ID (may be repeated) --initiator CLIENT_ID --include-initiator
+                --lane bulk --id UUID
   events show ID
                 what became of it
                 --wait SECONDS    when every delivery is settled, or the time is up (up to 30)

@@ -41,7 +41,8 @@ function rig() {
   > = {
     readRegistry: async () => read(),
     readRegistryRevision: async () => revision,
-    findSessions: async () => new Map(),
+    findSessions: () =>
+      Promise.reject(new Error('of this issuer no session is known: nobody is to be asked')),
     async planEvents(request) {
       if (plans.push(request) > 10) throw new Error('nobody would wait for so long')
       const { registryRevision, batch } = request
