@@ -3,6 +3,7 @@ import {
   createPartitions,
   createReplay,
   dropAttempts,
+  dropReceipts,
   type SweepPosition,
   settleDeliveries,
   sweepHistory,
@@ -121,6 +122,35 @@ describe('partitions of attempts', () => {
       ),
     ])
     expect(await count(db(), 'attempts')).toBe(deliveries.length)
+  })
+})
+
+describe('receipts', () => {
+  test('are dropped by the month, when all of it is older, and the default loses what is', async () => {
+    await createPartitions(db(), { now: daysBefore(60), days: 7 })
+    const planned = [
+      '2025-12-31T23:59:59Z',
+      '2026-02-01T00:00:00Z',
+      '2026-02-28T23:59:59Z',
+      '2026-03-01T00:00:00Z',
+    ]
+    for (const [index, time] of planned.entries()) {
+      await db().query(
+        `insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload)
+         values (gen_random_uuid(), 0, $1, $2, $1, '{}')`,
+        [time, index],
+      )
+    }
+    const left = async () =>
+      (await db().query<{ at: number }>('select log_index as at from receipts order by 1')).rows.map(
+        ({ at }) => at,
+      )
+    const before = new Date('2026-02-28T23:59:59Z')
+    expect(await dropReceipts(db(), { before, limit: 1 })).toEqual({ dropped: [], more: true })
+    expect(await left()).toEqual([1, 2, 3])
+    const march = { before: new Date('2026-03-01T00:00:00Z'), limit: 1 }
+    expect(await dropReceipts(db(), march)).toEqual({ dropped: ['receipts_202602'], more: false })
+    expect(await left()).toEqual([3])
   })
 })
 

@@ -33,11 +33,14 @@ const EVENT_COLUMNS = `
 // alone, which raises its generation; and a session that was posted late is owed a delivery more.
 const UNRECEIPTED_EVENTS = `
   with settled as (
-    select d.event_id, (count(*) + sum(d.generation))::int as revision, max(d.settled_at) as settled_at
+    select d.event_id, d.revision, d.settled_at
       from unnest($1::uuid[], $2::uuid[]) as given(low, high)
-      join deliveries d on d.id between given.low and given.high
-     group by d.event_id
-    having bool_and(d.settled_at is not null)
+     cross join lateral (
+       select w.event_id, (count(*) + sum(w.generation))::int as revision, max(w.settled_at) as settled_at
+         from deliveries w where w.id between given.low and given.high
+        group by w.event_id
+       having bool_and(w.settled_at is not null)
+     ) d
     union all
     select e.id, 0, e.planned_at
       from unnest($3::uuid[], $4::uuid[], $5::uuid[]) as given(id, low, high)
@@ -64,17 +67,24 @@ interface TargetRow extends Omit<SettledTarget, 'clientId' | 'endpoint' | 'first
 }
 
 // One row for each attempt. They were made between planning and settling, give or take the clocks of the workers, so that
-// no more of their partitions are looked into than those days.
+// no more of their partitions are looked into than those days. `offset 0` keeps it a walk through the index for each event and
+// each delivery: joined freely, large tables are read as a whole.
 const TARGETS = `
   select d.id, d.event_id as "eventId", d.binding_id as "bindingId", d.sid, d.state, d.level,
          d.dead_letter_reason as reason, d.attempts, d.generation, d.settled_at as "settledAt",
          a.started_at as "startedAt", a.status, encode(a.token_digest, 'base64') as "tokenDigest"
     from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as given(id, low, high, planned_at)
-    join deliveries d on d.id between given.low and given.high and d.event_id = given.id
-    left join attempts a
-      on a.delivery_id = d.id and a.started_at >= given.planned_at - interval '1 hour'
-     and a.started_at <= d.settled_at + interval '1 hour'
-   where d.settled_at is not null
+   cross join lateral (
+     select w.* from deliveries w
+      where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null
+     offset 0
+   ) d
+    left join lateral (
+     select w.number, w.started_at, w.status, w.token_digest from attempts w
+      where w.delivery_id = d.id and w.started_at >= given.planned_at - interval '1 hour'
+        and w.started_at <= d.settled_at + interval '1 hour'
+     offset 0
+   ) a on true
    order by d.id, a.number`
 
 type BindingRow = Pick<SettledTarget, 'clientId' | 'endpoint' | 'withinMs'> & { readonly id: BindingId }

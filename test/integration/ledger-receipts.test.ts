@@ -1,0 +1,102 @@
+import {
+  createDatabase,
+  findUnreceipted,
+  type JournalEntry,
+  planEvents,
+  postJournal,
+  settleDeliveries,
+} from '@curfew/ledger'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { bindingsOf, newEvent, newWorker, pile, planFor, register, settledAs } from './ledger-support.ts'
+
+// Goal: events are found when their last delivery is settled, whatever ids they have, and however large the ledger is.
+// Method: the real statements on a real database.
+
+let database: TestDatabase
+let registry: Awaited<ReturnType<typeof register>>
+let workerId: Awaited<ReturnType<typeof newWorker>>
+beforeAll(async () => {
+  database = await createTestDatabase()
+  registry = await register(database.db, 2)
+  workerId = await newWorker(database.db)
+})
+afterAll(() => database.drop())
+
+async function plan(events: readonly ReturnType<typeof newEvent>[], owing = true) {
+  const batch = events.map((event) => planFor(event, owing ? bindingsOf(registry) : [], { leased: true }))
+  const request = { batch, workerId, registryRevision: registry.revision, now: new Date() }
+  expect(await planEvents(database.db, request)).toMatchObject({ ok: true })
+  return batch.map(({ deliveries }) => deliveries.map(({ delivery }) => delivery))
+}
+
+const settle = (deliveries: Awaited<ReturnType<typeof plan>>[number]) =>
+  settleDeliveries(database.db, {
+    batch: deliveries.map((delivery) => settledAs(delivery)),
+    workerId,
+    now: new Date(),
+  })
+
+/** Empties the journal. */
+async function entriesOf(): Promise<readonly JournalEntry[]> {
+  const all: JournalEntry[] = []
+  const poster = async (_: unknown, entries: readonly JournalEntry[]) => void all.push(...entries)
+  while ((await postJournal(database.db, { limit: 100, posters: [poster] })) !== 0);
+  return all
+}
+
+test('an event is found once its last delivery is settled, and not before', async () => {
+  const event = newEvent()
+  const [[first, second] = []] = await plan([event])
+  if (first === undefined || second === undefined) throw new Error('two deliveries')
+  await settle([first])
+  expect(await findUnreceipted(database.db, await entriesOf())).toEqual([])
+  await settle([second])
+  const found = await findUnreceipted(database.db, await entriesOf())
+  expect(found).toMatchObject([{ event: { id: event.id }, revision: 2, replaces: null, withinMs: 5_000 }])
+  expect(found[0]?.targets.map(({ state, attempts }) => [state, attempts])).toEqual([
+    ['acknowledged', 1],
+    ['acknowledged', 1],
+  ])
+})
+
+test('events whose ids begin alike are told apart, also one that owes nobody anything', async () => {
+  const ids = ['1', '2', '3'].map((digit) => `00000000-0000-4000-8000-00000000000${digit}`)
+  const [owing, waiting, none] = ids.map((id) => newEvent({ id: id as never }))
+  if (owing === undefined || waiting === undefined || none === undefined) throw new Error('three events')
+  const [settled = []] = await plan([owing, waiting])
+  await plan([none], false)
+  await settle(settled)
+  const found = await findUnreceipted(database.db, await entriesOf())
+  expect(found.map(({ event }) => event.id).toSorted()).toEqual([owing.id, none.id])
+  expect(found.map(({ targets }) => targets.length).toSorted()).toEqual([0, 2])
+})
+
+test.each(['force_custom_plan', 'force_generic_plan'])('no table is read as a whole (%s)', async (mode) => {
+  const [binding] = bindingsOf(registry)
+  if (binding === undefined) throw new Error('a binding')
+  await pile(database.db, binding.id, 50_000, 'acknowledged')
+  await database.db.query(`
+    insert into attempts (delivery_id, number, started_at, duration_ms, outcome, worker_id)
+    select id, 1, settled_at, 1, 'acknowledged', id from deliveries where settled_at is not null on conflict do nothing`)
+  const [settled = []] = await plan([newEvent()])
+  await settle(settled)
+  const entries = await entriesOf()
+  await database.db.query('vacuum analyze deliveries, attempts')
+  const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
+  const scans = async () => {
+    await db.query('select pg_stat_force_next_flush()')
+    const { rows } = await db.query<{ n: number }>(
+      "select sum(seq_scan)::int as n from pg_stat_user_tables where relname ~ '^(deliveries|attempts_)'",
+    )
+    return rows[0]?.n
+  }
+  try {
+    await db.query(`set plan_cache_mode = ${mode}`)
+    const before = await scans()
+    for (let n = 0; n < 3; n++) expect(await findUnreceipted(db, entries)).toHaveLength(1)
+    expect(await scans()).toBe(before)
+  } finally {
+    await db.end()
+  }
+})
