@@ -30,7 +30,8 @@ const EVENT_COLUMNS = `
   i.sla_within_ms as "withinMs"`
 
 // All deliveries of an event lie side by side, so what is in one range is read at once. What is settled changes by a replay
-// alone, which raises its generation; and a session that was posted late is owed a delivery more.
+// alone, which raises its generation; and a session that was posted late is owed a delivery more. Receipts are dated as we
+// read the time, to the millisecond.
 const UNRECEIPTED_EVENTS = `
   with settled as (
     select d.event_id, d.revision, d.settled_at
@@ -53,7 +54,7 @@ const UNRECEIPTED_EVENTS = `
     left join issuers i on i.iss = e.iss
     left join lateral (
       select r.revision, r.log_index from receipts r
-       where r.event_id = e.id and r.planned_at = e.planned_at
+       where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at)
        order by r.revision desc limit 1
     ) latest on true
    where latest.revision is null or latest.revision < settled.revision
@@ -225,7 +226,7 @@ const EVENTS_TODAY = `
   select ${EVENT_COLUMNS}, coalesce(d.revision, 0) as revision, coalesce(d.settled_at, e.planned_at) as "settledAt",
          null as replaces, coalesce(d.changing, false) as changing,
          (select max(r.revision) from receipts r
-           where r.event_id = e.id and r.planned_at = e.planned_at and r.log_index < $4) as "latestRevision"
+           where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at) and r.log_index < $4) as "latestRevision"
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
     join events e on e.id = given.id
     left join issuers i on i.iss = e.iss
