@@ -164,6 +164,21 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await pending()).toBe(1)
     })
 
+    test('a session that is extended while its logout waits is waited for as long', async () => {
+      const soon = new Date(Date.now() + 60_000)
+      const later = new Date(Date.now() + 120_000)
+      await start('rp-0', 's1', { expiresAt: soon })
+      const { deliveries } = await logout({ clients: ['rp-0'] })
+      expect(deliveries).toMatchObject([{ sessionEndsAt: soon }])
+      await settle(deliveries, { state: 'pending', dueAt: new Date(0), retries: 1, refusals: 0 })
+      await start('rp-0', 's1', { expiresAt: later })
+      const claimed = await harness.ledger.claimDue({
+        ...{ workerId: worker, now: new Date(), slots: new Map(), limit: 10 },
+        slotsElse: { interactive: 10, bulk: 10 },
+      })
+      expect(claimed).toMatchObject([{ sid: 's1', sessionEndsAt: later }])
+    })
+
     test('leaves alone what began after', async () => {
       await start('rp-0', 's1')
       await settle((await logout()).deliveries)

@@ -155,6 +155,11 @@ describe('whom it is told to', () => {
       const event = await settled((await post(both())).id)
       expect(event).toMatchObject({ plan_basis: 'index_away', total: 2, acknowledged: 2 })
       expect([sidsOf(held), sidsOf(other)]).toEqual([['*'], ['*']])
+      // Nor does a question that nobody waits for any more go on in the database.
+      const { rows } = await curfew.db.query(
+        "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%from sessions f%'",
+      )
+      expect(rows).toEqual([])
     } finally {
       free()
       await locking

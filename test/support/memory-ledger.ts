@@ -215,9 +215,11 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     toldOf: ({ id }, { clientId }) =>
       [...deliveries.values()]
         .filter(({ eventId, bindingId }) => eventId === id && clientOf.get(bindingId) === clientId)
-        .map(({ bindingId, delivery: { sid }, state, settledAt, supersededBy }) => {
+        .map(({ bindingId, delivery, state, settledAt, supersededBy }) => {
           const newer = supersededBy === null ? undefined : deliveries.get(supersededBy)
-          return { bindingId, sid, state, settledAt, supersededBy: newer?.eventId ?? null }
+          const { sid, sessionEndsAt } = delivery
+          const told = { id: delivery.id, bindingId, sid, state, settledAt, sessionEndsAt }
+          return { ...told, supersededBy: newer?.eventId ?? null }
         }),
     owe(owed) {
       if (deliveries.has(owed.delivery.id)) return
@@ -225,6 +227,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       const row = bornRow(owed, { lane, workerId: null, now: clock(), bornAt: clock() })
       deliveries.set(row.id, row)
       unsettled.add(row)
+    },
+    prolong(id, sessionEndsAt) {
+      const row = deliveries.get(id)
+      if (row !== undefined) row.delivery = { ...row.delivery, sessionEndsAt }
     },
     digest: (text) => hash('sha256', text),
   })

@@ -21,7 +21,7 @@ export interface MemoryDelivery {
   readonly lane: Lane
   readonly plannedAt: Date
   /** What an attempt needs; the counts in it are those at planning. */
-  readonly delivery: InFlightDelivery
+  delivery: InFlightDelivery
   state: DeliveryState
   attempts: number
   retries: number

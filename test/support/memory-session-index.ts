@@ -1,6 +1,7 @@
 import {
   type Binding,
   type ClientId,
+  type DeliveryId,
   type EventId,
   type LiveSession,
   type LogoutEvent,
@@ -35,6 +36,7 @@ export interface Surroundings {
   /** What an event owes, or owed, to the client of a session. */
   toldOf(event: LogoutEvent, session: Session): readonly Told[]
   owe(owed: OwedDelivery): void
+  prolong(id: DeliveryId, endsAt: Date): void
   digest(text: string): string
 }
 
@@ -91,8 +93,9 @@ export function createMemorySessionIndex({
     const current = row.logoutEventId === null ? undefined : events.get(row.logoutEventId)?.event
     if (latest === undefined) return
     if (current !== undefined && current.id !== latest.event.id && isLater(current, latest.event)) return
-    const { by, orphaned, owed } = latest.found
+    const { by, orphaned, owed, prolonged } = latest.found
     for (const one of owed) ledger.owe(one)
+    for (const id of prolonged) ledger.prolong(id, row.session.expiresAt)
     const since = row.logoutEventId === by ? (row.orphanedAt ?? now()) : now()
     row.logoutEventId = by
     row.orphanedAt = orphaned ? since : null

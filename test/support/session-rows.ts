@@ -1,17 +1,5 @@
 import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
-import { type Database, oweLateLogouts } from '@curfew/ledger'
-
-const ADD_ISSUER = `
-  with added as (insert into session_issuers (iss) values ($1) on conflict (iss) do nothing returning id)
-  update registry_revision set revision = revision + 1 where exists (select from added)`
-const ADD_SESSION = `
-  with x as (select id from session_issuers where iss = $1),
-  ids as (
-    insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
-    select id, $3, $4, $2, $6, $7 from x
-  )
-  insert into sessions (issuer, sub, sid, client_id, device, started_at, expires_at)
-  select id, $2, $3, $4, $5, $6, $7 from x`
+import { applySessions, type Database, oweLateLogouts } from '@curfew/ledger'
 
 export interface SessionWish {
   readonly iss: string
@@ -36,9 +24,7 @@ export async function insertSession(db: Database, wish: SessionWish): Promise<Se
     startedAt: wish.startedAt ?? new Date(Date.now() - 60_000),
     expiresAt: wish.expiresAt ?? new Date(Date.now() + 3_600_000),
   }
-  const { iss, sub, sid, clientId, device, startedAt, expiresAt } = session
-  await db.query(ADD_ISSUER, [iss])
-  await db.query(ADD_SESSION, [iss, sub, sid, clientId, device, startedAt, expiresAt])
+  await applySessions(db, { ends: [], starts: [session] })
   return session
 }
 

@@ -1,17 +1,20 @@
 import type { Binding } from './binding.ts'
 import { coversSession, isInitiator, isMeant, type LiveSession } from './coverage.ts'
 import type { DeliveryState } from './delivery.ts'
-import type { BindingId, Digest, EventId, Sid } from './ids.ts'
+import type { BindingId, DeliveryId, Digest, EventId, Sid } from './ids.ts'
 import type { LogoutEvent } from './logout-event.ts'
 import { takesSids } from './logout-token.ts'
 import { type OwedDelivery, owed } from './plan.ts'
 
 /** A delivery that an event owes, or owed, to a binding of one client. */
 export interface Told {
+  readonly id: DeliveryId
   readonly bindingId: BindingId
   readonly sid: Sid | null
   readonly state: DeliveryState
   readonly settledAt: Date | null
+  /** When the session ends by itself, as far as was known when it was planned. */
+  readonly sessionEndsAt: Date | null
   /** The event whose delivery says what this one would have said; null where none does. */
   readonly supersededBy: EventId | null
 }
@@ -29,6 +32,8 @@ export type SessionStanding =
       readonly orphaned: boolean
       /** What has to be told yet, for the session was not known when the event was planned. */
       readonly owed: readonly OwedDelivery[]
+      /** What would lapse too early, for the session was extended since: it ends as late as the session does. */
+      readonly prolonged: readonly DeliveryId[]
     }
 
 /**
@@ -62,15 +67,20 @@ export function standingOf(
     .map((binding) => owed(event, binding, namedFor(event, binding, session), digest))
   const by = naming.find(({ supersededBy }) => supersededBy !== null)?.supersededBy ?? event.id
   const underWay = missing.length > 0 || by !== event.id || naming.some(({ settledAt }) => settledAt === null)
-  if (underWay) return { kind: 'covered', by, orphaned: false, owed: missing }
+  const prolonged = naming.filter((delivery) => lapsesBefore(delivery, session)).map(({ id }) => id)
+  if (underWay) return { kind: 'covered', by, orphaned: false, owed: missing, prolonged }
   if (naming.length > 0 && naming.every(({ state }) => state === 'acknowledged')) return { kind: 'over' }
-  return { kind: 'covered', by, orphaned: true, owed: [] }
+  return { kind: 'covered', by, orphaned: true, owed: [], prolonged: [] }
 }
 
 /** Whether a delivery ends a session. What an RP acknowledged before the session began did not end it. */
 function names({ sid, state, settledAt }: Told, session: LiveSession): boolean {
   if (sid !== null) return sid === session.sid
   return state !== 'acknowledged' || settledAt === null || settledAt >= session.startedAt
+}
+
+function lapsesBefore({ settledAt, sessionEndsAt }: Told, { expiresAt }: LiveSession): boolean {
+  return settledAt === null && sessionEndsAt !== null && sessionEndsAt < expiresAt
 }
 
 function namedFor(

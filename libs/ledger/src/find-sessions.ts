@@ -1,6 +1,6 @@
 import type { ClientId, EventId, LiveSession, LogoutEvent, Sid, Subject } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
-import type { Database } from './database.ts'
+import { type Database, type Queryable, withTransaction } from './database.ts'
 
 /** An event, and the number that its issuer has in the session index. */
 export interface SessionQuestion {
@@ -12,6 +12,10 @@ export interface SessionQuestion {
 const SESSIONS_MAX = 10_000
 /** A logout does not wait for the index: without an answer everybody is told. In milliseconds. */
 const TIMEOUT_MS = 1_000
+// By the server's clock: what only we had given up on would go on there, one more connection for each batch.
+const LIMIT_TIME = `set local statement_timeout = ${TIMEOUT_MS}`
+/** The same where the server does not answer at all. */
+const PATIENCE_MS = 2 * TIMEOUT_MS
 
 // A lateral lookup with both columns that the table is partitioned by: one index scan in one partition for each. What has
 // expired, and is not deleted yet, is nobody's any more.
@@ -50,7 +54,8 @@ interface SessionRow {
  * What the index knows of whom each event logs out: sessions of its `sid` where that is its scope, else of its subject. Whoever
  * has more than 10,000 is not in the answer.
  *
- * @throws {LedgerUnavailableError} also when there is no answer within a second.
+ * @throws {LedgerUnavailableError} when PostgreSQL is away.
+ * @throws {Error} with `code`, an SQLSTATE, when it cannot answer, or not within a second.
  */
 export async function findSessions(
   db: Database,
@@ -58,28 +63,34 @@ export async function findSessions(
 ): Promise<ReadonlyMap<EventId, readonly LiveSession[]>> {
   const bySid = questions.filter(({ event }) => event.scope === 'session')
   const bySub = questions.filter(({ event }) => event.scope !== 'session')
-  const [ofSids, ofSubjects] = await Promise.all([
-    ask(db, { name: 'sessions_of_sids', text: SESSIONS_OF_SIDS }, bySid, ({ sid }) => sid),
-    ask(db, { name: 'sessions_of_subjects', text: SESSIONS_OF_SUBJECTS }, bySub, ({ sub }) => sub),
-  ])
-  return new Map([...ofSids, ...ofSubjects])
-}
-
-async function ask(
-  db: Database,
-  statement: { readonly name: string; readonly text: string },
-  questions: readonly SessionQuestion[],
-  whom: (event: LogoutEvent) => string | null,
-): Promise<readonly (readonly [EventId, readonly LiveSession[]])[]> {
-  if (questions.length === 0) return []
-  const values = [
-    plainArray(questions.map(({ issuer }) => issuer)),
-    questions.map(({ event }) => whom(event)),
-  ]
-  const { rows } = await db.query<SessionRow>({ ...statement, values, timeoutMs: TIMEOUT_MS })
-  const byPlace = Map.groupBy(rows, ({ place }) => place)
-  return questions.flatMap(({ event }, index) => {
-    const sessions = (byPlace.get(index + 1) ?? []).map(({ place, ...session }): LiveSession => session)
-    return sessions.length > SESSIONS_MAX ? [] : [[event.id, sessions] as const]
+  return withTransaction(db, async (transaction) => {
+    await transaction.query({ text: LIMIT_TIME, timeoutMs: PATIENCE_MS })
+    const ask = asker(transaction)
+    return new Map([
+      ...(await ask({ name: 'sessions_of_sids', text: SESSIONS_OF_SIDS }, bySid, ({ sid }) => sid)),
+      ...(await ask({ name: 'sessions_of_subjects', text: SESSIONS_OF_SUBJECTS }, bySub, ({ sub }) => sub)),
+    ])
   })
 }
+
+type Answers = readonly (readonly [EventId, readonly LiveSession[]])[]
+
+const asker =
+  (transaction: Queryable) =>
+  async (
+    statement: { readonly name: string; readonly text: string },
+    questions: readonly SessionQuestion[],
+    whom: (event: LogoutEvent) => string | null,
+  ): Promise<Answers> => {
+    if (questions.length === 0) return []
+    const values = [
+      plainArray(questions.map(({ issuer }) => issuer)),
+      questions.map(({ event }) => whom(event)),
+    ]
+    const { rows } = await transaction.query<SessionRow>({ ...statement, values, timeoutMs: PATIENCE_MS })
+    const byPlace = Map.groupBy(rows, ({ place }) => place)
+    return questions.flatMap(({ event }, index) => {
+      const sessions = (byPlace.get(index + 1) ?? []).map(({ place, ...session }): LiveSession => session)
+      return sessions.length > SESSIONS_MAX ? [] : [[event.id, sessions] as const]
+    })
+  }

@@ -3,7 +3,6 @@ import {
   type BindingId,
   type ClientId,
   type DeliveryId,
-  type DeliveryState,
   deliveryId,
   type EventId,
   type Issuer,
@@ -93,6 +92,10 @@ export async function settleStandings(transaction: Queryable, touched: readonly 
     transaction,
     covered.flatMap(({ standing }) => standing.owed),
   )
+  await prolong(
+    transaction,
+    covered.flatMap(({ row, standing }) => standing.prolonged.map((id) => ({ id, endsAt: row.expiresAt }))),
+  )
   await changeSessions(transaction, {
     over,
     covered: covered.map(({ row, standing: { by, orphaned } }) => ({ ...row, by, orphaned })),
@@ -146,14 +149,10 @@ async function bindingsOf(
 }
 
 const TOLD_OF = `
-  select d.id, d.binding_id as "bindingId", d.sid, d.state, d.settled_at as "settledAt", n.event_id as "supersededBy"
+  select d.id, d.binding_id as "bindingId", d.sid, d.state, d.settled_at as "settledAt",
+         d.session_ends_at as "sessionEndsAt", n.event_id as "supersededBy"
     from deliveries d left join deliveries n on n.id = d.superseded_by
    where d.id = any($1::uuid[])`
-
-interface ToldRow extends Told {
-  readonly id: DeliveryId
-  readonly state: DeliveryState
-}
 
 /** What each event owes, or owed, to a client for a session: found by the ids that such deliveries have. */
 async function toldOf(
@@ -167,7 +166,7 @@ async function toldOf(
       deliveryId(eventId, id, null, digest),
     ])
   const ids = touched.flatMap((row) => idsOf(row, bindings.get(clientKey(row)) ?? []))
-  const { rows } = await transaction.query<ToldRow>({
+  const { rows } = await transaction.query<Told>({
     name: 'told_of',
     text: TOLD_OF,
     values: [plainArray([...new Set(ids)])],
@@ -207,5 +206,28 @@ async function oweDeliveries(transaction: Queryable, owed: readonly OwedDelivery
       textColumn(owed.map(({ delivery }) => delivery.sid)),
       plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
     ],
+  })
+}
+
+// Nobody is waited for: what is being settled or claimed at this moment is left as it is.
+const PROLONG = `
+  with given as (
+    select d.id, g.ends_at
+      from unnest($1::uuid[], $2::timestamptz[]) as g(id, ends_at)
+      join deliveries d on d.id = g.id
+     where d.settled_at is null and d.session_ends_at < g.ends_at
+       for update of d skip locked
+  )
+  update deliveries d set session_ends_at = given.ends_at from given where d.id = given.id`
+
+async function prolong(
+  transaction: Queryable,
+  deliveries: readonly { readonly id: DeliveryId; readonly endsAt: Date }[],
+): Promise<void> {
+  if (deliveries.length === 0) return
+  const ids = plainArray(deliveries.map(({ id }) => id))
+  await transaction.query({
+    text: PROLONG,
+    values: [ids, plainArray(deliveries.map(({ endsAt }) => endsAt))],
   })
 }
