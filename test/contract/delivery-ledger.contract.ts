@@ -121,7 +121,10 @@ export function deliveryLedgerContract(
 
       test('writes an event once, however often it comes, and names the same id with another content', async () => {
         const event = newEvent({ sub: 'alice' })
-        const other = planFor({ ...event, sub: 'mallory' as Subject }, bindings())
+        const other = planFor(
+          { ...event, scope: 'subject', sub: 'mallory' as Subject, sid: null },
+          bindings(),
+        )
         const fresh = planFor(newEvent(), bindings())
         await plan([planFor(event, bindings())])
         const before = await harness.rows()

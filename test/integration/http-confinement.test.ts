@@ -182,6 +182,13 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     expect(mixed.status).toBe(207)
     expect(mixed.body).toMatchObject([{ status: 'accepted' }, { status: 'rejected' }])
     expect((await post('owner', own)).status).toBe(403)
+    const everyone = { iss: ISS, scope: 'issuer' }
+    for (const query of ['', '?dry_run=true']) {
+      const all = (who: 'idp' | 'owner', body: unknown) => as(who, 'POST', `/v1/logout-events${query}`, body)
+      expect((await all('idp', everyone)).status).toBe(query === '' ? 202 : 200)
+      expect((await all('idp', { ...everyone, iss: OTHER_ISS })).status).toBe(403)
+      expect((await all('owner', everyone)).status).toBe(403)
+    }
   },
 
   async 'POST /v1/sessions'() {
@@ -292,6 +299,18 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
   'GET /v1/log/entries/:index': () => logIsForAll('/v1/log/entries/0'),
   'GET /v1/log/proofs/inclusion': () => logIsForAll('/v1/log/proofs/inclusion?index=0'),
   'GET /v1/log/proofs/consistency': () => logIsForAll('/v1/log/proofs/consistency?from=0'),
+  async 'GET /v1/issuer-logouts'() {
+    const own = await loggedOut(ISS)
+    const others = await loggedOut(OTHER_ISS)
+    const list = async (who: 'idp' | 'owner', query = '') =>
+      (await as(who, 'GET', `/v1/issuer-logouts${query}`)).body.items.map(({ id }: { id: string }) => id)
+    expect([await list('idp'), await list('owner')]).toEqual([[own], []])
+    expect(await list('idp', `?iss=${encodeURIComponent(ISS)}`)).toEqual([own])
+    expect(await list('idp', `?iss=${encodeURIComponent(OTHER_ISS)}`)).toEqual([])
+    expect(others).not.toBe(own)
+  },
+  'GET /v1/issuer-logouts/:id': () => issuerLogoutIsConfined('GET'),
+  'DELETE /v1/issuer-logouts/:id': () => issuerLogoutIsConfined('DELETE'),
 
   'GET /v1/replays/:id': () => replayIsConfined('GET'),
   'DELETE /v1/replays/:id': () => replayIsConfined('DELETE'),
@@ -333,6 +352,27 @@ async function logIsForAll(path: string): Promise<void> {
     expect(response.status).toBe(200)
     expect(await response.text()).not.toMatch(new RegExp(`alice|${id}`))
   }
+}
+
+/** Everyone of an issuer, as intake would plan it. @returns the id of its event. */
+async function loggedOut(iss: string): Promise<string> {
+  const { rows } = await curfew.db.query<{ id: string }>(
+    `with event as (
+       insert into events (id, digest, iss, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+       values (gen_random_uuid(), '', $1, 'issuer', false, 'bulk', now(), now(), now(), 'sessions') returning id, iss)
+     insert into issuer_logouts (event_id, iss, requested_by, requested_at, state)
+     select id, iss, 'test', now(), 'running' from event returning event_id as id`,
+    [iss],
+  )
+  return rows[0]?.id ?? ''
+}
+
+async function issuerLogoutIsConfined(method: 'GET' | 'DELETE'): Promise<void> {
+  const [own, others] = [await loggedOut(ISS), await loggedOut(OTHER_ISS)]
+  const status = async (who: 'idp' | 'owner', id: string) =>
+    (await as(who, method, `/v1/issuer-logouts/${id}`)).status
+  expect([await status('idp', own), await status('idp', others)]).toEqual([200, 404])
+  expect([await status('owner', own), await status('owner', others)]).toEqual([404, 404])
 }
 
 async function replayIsConfined(method: 'GET' | 'DELETE'): Promise<void> {

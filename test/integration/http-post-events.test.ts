@@ -81,7 +81,7 @@ describe('each member of an event', () => {
     ['neither sub nor sid is there', { iss: ISS }, '/sub'],
     ['scope is session without sid', { ...GOOD, scope: 'session' }, '/sid'],
     ['scope is subject without sub', { iss: ISS, sid: 'abc', scope: 'subject' }, '/sub'],
-    ['scope is issuer, which cannot be done yet', { iss: ISS, scope: 'issuer' }, '/scope'],
+    ['scope is issuer with a sub', { iss: ISS, sub: 'alice', scope: 'issuer' }, '/sub'],
     ['iss has a query', { iss: `${ISS}?a=b`, sub: 'alice' }, '/iss'],
     ['iss has a fragment', { iss: `${ISS}#a`, sub: 'alice' }, '/iss'],
     [

@@ -285,10 +285,12 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   async function startBookkeeper(own: { readonly masterKey?: Uint8Array } = {}): Promise<TestBookkeeper> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew bookkeeper' })
+    const ownLog = createPostgresEventLog({ db: ownDb, url: ownGate.url })
     const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
     const bookkeeper = run(
       createBookkeeper({
         db: ownDb,
+        eventLog: ownLog,
         publisher: options.publisher ?? null,
         client: outbound,
         webhookSecrets,
@@ -313,6 +315,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         if (abandon) await ownGate.shut()
         if (abandon) await outbound.close()
         await bookkeeper.stop(abandon)
+        await ownLog.close()
         await outbound.close()
         await ownDb.end()
         await ownGate.close()

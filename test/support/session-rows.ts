@@ -28,6 +28,36 @@ export async function insertSession(db: Database, wish: SessionWish): Promise<Se
   return session
 }
 
+const ADD_SESSIONS = `
+  with x as (select id from session_issuers where iss = $1),
+  given as (
+    select * from unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+      as g(sub, sid, client_id, started_at, expires_at)
+  ),
+  ids as (
+    insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+    select id, sid, client_id, sub, started_at, expires_at from x, given
+  )
+  insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
+  select id, sub, sid, client_id, started_at, expires_at from x, given`
+
+/** Puts many of one issuer into the index, without looking for logouts that they were late for. */
+export async function insertSessions(
+  db: Database,
+  iss: string,
+  wishes: readonly Omit<SessionWish, 'iss' | 'device'>[],
+): Promise<void> {
+  await db.query(ADD_ISSUER, [iss])
+  await db.query(ADD_SESSIONS, [
+    iss,
+    wishes.map(({ sub }) => sub),
+    wishes.map(({ sid }) => sid),
+    wishes.map(({ clientId }) => clientId),
+    wishes.map(({ startedAt = new Date(Date.now() - 60_000) }) => startedAt),
+    wishes.map(({ expiresAt = new Date(Date.now() + 3_600_000) }) => expiresAt),
+  ])
+}
+
 /** Applies the start of a session to the index. */
 export async function startSession(db: Database, wish: SessionWish): Promise<Session> {
   const session = await insertSession(db, wish)

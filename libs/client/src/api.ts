@@ -103,6 +103,22 @@ export type Attempt = Static<typeof Attempt>
 export const DeliveryWithAttempts = Type.Object({ ...Delivery.properties, attempts: Type.Array(Attempt) })
 export type DeliveryWithAttempts = Static<typeof DeliveryWithAttempts>
 
+/** How far a logout of everyone is. */
+export const IssuerLogoutProgress = Type.Object({
+  state: Type.Union([Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled')], {
+    description:
+      'done: for every subject that has a session a logout is planned. Its deliveries may still be under way.',
+  }),
+  ended_at: nullable(Time),
+  total: Type.Union([Count, Type.Null()], {
+    description: 'Subjects with a session, as counted when the job began; null until then.',
+  }),
+  done: Type.Integer({
+    minimum: 0,
+    description: 'Subjects whose logout is planned, also of sessions that were posted late.',
+  }),
+})
+
 /** A logout event as the ledger has it, with how each delivery stands. */
 export const LogoutEventStatus = Type.Object({
   id: Text,
@@ -128,6 +144,13 @@ export const LogoutEventStatus = Type.Object({
       description:
         'sessions: planned by what the session index knows. registered: it knew of no session, so every relying party of the issuer was considered. index_away: likewise, for the index did not answer. unknown_issuer: no issuer has this iss.',
     },
+  ),
+  parent_id: Type.Union([Text, Type.Null()], {
+    description: 'The logout of everyone that it is a part of.',
+  }),
+  issuer_logout: Type.Union(
+    [Type.Object({ ...IssuerLogoutProgress.properties, links: Type.Object({ self: Text }) }), Type.Null()],
+    { description: 'With scope issuer: how far it is. Nobody is owed a delivery of the event itself.' },
   ),
   status: Type.Union([Type.Literal('in_progress'), Type.Literal('settled')]),
   acknowledged: Count,

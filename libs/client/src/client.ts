@@ -16,6 +16,7 @@ import type {
   ReplayInput,
   ReplayPreview,
 } from './dead-letters.ts'
+import type { IssuerLogout, IssuerLogoutPreview } from './issuer-logouts.ts'
 import type { KeysCheck, RetireInput, RotateInput, SigningKey, SigningKeyInput, SigningKeys } from './keys.ts'
 import type { LogoutEventInput } from './logout-event.ts'
 import type { Probe, ProbeInput } from './probe.ts'
@@ -131,6 +132,12 @@ export interface Readiness {
 export interface Client {
   postLogoutEvent(event: LogoutEventInput): Promise<Accepted>
   postLogoutEvents(events: readonly LogoutEventInput[]): Promise<readonly AcceptedOrRejected[]>
+  /** What a logout of everyone would touch. Changes nothing. @param event of scope `issuer`. */
+  previewIssuerLogout(event: LogoutEventInput): Promise<IssuerLogoutPreview>
+  listIssuerLogouts(filter?: PageFilter & { readonly iss?: string }): Promise<Page<IssuerLogout>>
+  getIssuerLogout(id: string): Promise<IssuerLogout>
+  /** Nobody else is logged out; whose logout is made is told. */
+  cancelIssuerLogout(id: string): Promise<IssuerLogout>
   /** @param wait seconds, up to 30, to hold the answer until every delivery is settled. */
   getLogoutEvent(id: string, options?: { readonly wait?: number }): Promise<LogoutEventStatus>
   /** The same for a person: how much is signed out, and what is left to do, in words. */
@@ -267,6 +274,10 @@ export function createClient({ url, key }: ClientOptions): Client {
   return {
     postLogoutEvent: (event) => call('POST', '/v1/logout-events', event),
     postLogoutEvents: (events) => call('POST', '/v1/logout-events', events),
+    previewIssuerLogout: (event) => call('POST', '/v1/logout-events?dry_run=true', event),
+    listIssuerLogouts: (filter = {}) => call('GET', `/v1/issuer-logouts?${query(filter)}`),
+    getIssuerLogout: (id) => call('GET', `/v1/issuer-logouts/${encodeURIComponent(id)}`),
+    cancelIssuerLogout: (id) => call('DELETE', `/v1/issuer-logouts/${encodeURIComponent(id)}`),
     getLogoutEvent: (id, { wait } = {}) => call('GET', eventPathOf(id, '', wait)),
     getEventSummary: (id, { wait } = {}) => call('GET', eventPathOf(id, '/summary', wait)),
     postSession: (session) => call('POST', '/v1/sessions', session),

@@ -45,6 +45,11 @@ export {
   ReplayPreview,
 } from './dead-letters.ts'
 export {
+  IssuerLogout,
+  IssuerLogoutPreview,
+  IssuerLogoutsQuery,
+} from './issuer-logouts.ts'
+export {
   KeysCheck,
   RetireInput,
   RotateInput,
@@ -114,6 +119,7 @@ export {
   type EventFacts,
   eventPath,
   eventView,
+  issuerLogoutPath,
   summaryView,
 } from './views.ts'
 export {

@@ -78,6 +78,8 @@ function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
     ...(event.clients !== null && { clients: [...event.clients] }),
     lane: event.lane,
     accepted_at: event.acceptedAt.toISOString(),
+    ...(event.parentId !== undefined && { parent_id: event.parentId }),
+    ...(event.scope === 'issuer' && { requested_by: event.requestedBy }),
   }
 }
 
@@ -105,6 +107,7 @@ export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unrea
     lane: accepted.lane,
     occurredAt,
     acceptedAt,
+    ...(accepted.parent_id !== undefined && { parentId: accepted.parent_id.toLowerCase() as EventId }),
   }
   const sub = (accepted.sub ?? null) as Subject | null
   const sid = (accepted.sid ?? null) as Sid | null
@@ -112,6 +115,13 @@ export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unrea
     return sid === null
       ? { unreadable: '/sid is missing, and scope is session' }
       : { ...asserted, scope: 'session', sid, sub }
+  }
+  if (accepted.scope === 'issuer') {
+    const { requested_by: requestedBy } = accepted
+    if (requestedBy === undefined) return { unreadable: '/requested_by is missing, and scope is issuer' }
+    return sub === null && sid === null
+      ? { ...asserted, scope: 'issuer', sub, sid, requestedBy }
+      : { unreadable: 'sub and sid must be absent where scope is issuer' }
   }
   if (sub === null) return { unreadable: `/sub is missing, and scope is ${accepted.scope}` }
   if (accepted.scope === 'subject') return { ...asserted, scope: 'subject', sub, sid }

@@ -101,10 +101,14 @@ export const AcceptedLogoutEvent = Type.Object(
   {
     ...LogoutEventInput.properties,
     id: fields.id,
-    scope: Type.Union([Type.Literal('session'), Type.Literal('subject'), Type.Literal('device')]),
+    scope: fields.scope,
     occurred_at: fields.occurred_at,
     lane: fields.lane,
     accepted_at: Instant,
+    parent_id: Type.Optional(fields.id),
+    requested_by: Type.Optional(
+      Type.String({ description: 'With scope issuer: name of the credential that asked for it.' }),
+    ),
   },
   { additionalProperties: false, title: 'AcceptedLogoutEvent' },
 )

@@ -18,6 +18,8 @@ const EVENT: EventFacts = {
   acceptedAt: at(1),
   plannedAt: at(2),
   planBasis: 'registered',
+  parentId: null,
+  issuerLogout: null,
 }
 const DELIVERY: DeliveryFacts = {
   id: 'd1',

@@ -43,8 +43,16 @@ export interface EventFacts {
   readonly acceptedAt: Date
   readonly plannedAt: Date
   readonly planBasis: PlanBasis
+  readonly parentId: string | null
+  readonly issuerLogout: {
+    readonly state: 'running' | 'done' | 'cancelled'
+    readonly endedAt: Date | null
+    readonly total: number | null
+    readonly done: number
+  } | null
 }
 
+export const issuerLogoutPath = (id: string) => `/v1/issuer-logouts/${id}`
 export const eventPath = (id: string) => `/v1/logout-events/${id}`
 
 /** A delivery as the API shows it. */
@@ -75,14 +83,17 @@ export function deliveryView(facts: DeliveryFacts): Delivery {
 
 /** An event as the API shows it, with how each of its deliveries stands. */
 export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[]): LogoutEventStatus {
-  const settledAt = deliveries.every((delivery) => delivery.settledAt !== null)
-    ? new Date(
-        Math.max(
-          event.plannedAt.getTime(),
-          ...deliveries.map((delivery) => delivery.settledAt?.getTime() ?? 0),
-        ),
-      )
-    : null
+  const { issuerLogout: job } = event
+  const settledAt =
+    job?.state !== 'running' && deliveries.every((delivery) => delivery.settledAt !== null)
+      ? new Date(
+          Math.max(
+            event.plannedAt.getTime(),
+            job?.endedAt?.getTime() ?? 0,
+            ...deliveries.map((delivery) => delivery.settledAt?.getTime() ?? 0),
+          ),
+        )
+      : null
   return {
     id: event.id,
     iss: event.iss,
@@ -97,6 +108,17 @@ export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[
     accepted_at: event.acceptedAt.toISOString(),
     planned_at: event.plannedAt.toISOString(),
     plan_basis: event.planBasis,
+    parent_id: event.parentId,
+    issuer_logout:
+      job === null
+        ? null
+        : {
+            state: job.state,
+            ended_at: job.endedAt?.toISOString() ?? null,
+            total: job.total,
+            done: job.done,
+            links: { self: issuerLogoutPath(event.id) },
+          },
     status: settledAt === null ? 'in_progress' : 'settled',
     acknowledged: deliveries.filter(({ state }) => state === 'acknowledged').length,
     total: deliveries.length,

@@ -28,5 +28,7 @@ export function coversSession(event: LogoutEvent, { sub, sid, device, startedAt 
       return sub === event.sub
     case 'device':
       return sub === event.sub && (device === null || device === event.device)
+    case 'issuer':
+      return true
   }
 }

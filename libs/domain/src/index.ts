@@ -103,6 +103,7 @@ export {
   uuidV7,
   type WorkerId,
 } from './ids.ts'
+export { childOf } from './issuer-logout.ts'
 export {
   decodeLatencies,
   encodeLatencies,
@@ -123,7 +124,14 @@ export {
   type TilePlace,
   tilesOfSpans,
 } from './log-tiles.ts'
-export { type Lane, type LogoutEvent, type LogoutReason, logKey, sameContent } from './logout-event.ts'
+export {
+  type IssuerLogout,
+  type Lane,
+  type LogoutEvent,
+  type LogoutReason,
+  logKey,
+  sameContent,
+} from './logout-event.ts'
 export {
   LOGOUT_EVENT_MEMBER,
   LOGOUT_TOKEN_LIFETIME_S,

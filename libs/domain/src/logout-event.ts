@@ -20,6 +20,8 @@ interface Asserted {
   readonly occurredAt: Date
   /** When we took responsibility (202), by our clock. The SLA counts from here. */
   readonly acceptedAt: Date
+  /** Of an event that we made ourselves: the logout of everyone that it is a part of. Absent where an IdP posted it. */
+  readonly parentId?: EventId
 }
 
 /** One session ended: `sid` at `iss`. */
@@ -45,8 +47,17 @@ export interface DeviceLogout extends Asserted {
   readonly device: string
 }
 
-/** What an issuer asserts: this session, this subject, or the subject on this device is logged out. */
-export type LogoutEvent = SessionLogout | SubjectLogout | DeviceLogout
+/** Every session of every subject ended. Nobody is told of it as such: for each subject an event of its own is made of it. */
+export interface IssuerLogout extends Asserted {
+  readonly scope: 'issuer'
+  readonly sub: null
+  readonly sid: null
+  /** Name of the credential that asked for it. */
+  readonly requestedBy: string
+}
+
+/** What an issuer asserts: this session, this subject, the subject on this device, or everyone is logged out. */
+export type LogoutEvent = SessionLogout | SubjectLogout | DeviceLogout | IssuerLogout
 
 /**
  * The event log's key: records of one key stay in order. The subject where it is known, so that a session's and
@@ -57,11 +68,12 @@ export function logKey(event: Pick<LogoutEvent, 'iss' | 'sub' | 'sid'>): string 
 }
 
 /**
- * What two posts of one id must agree in. Our own stamp (`acceptedAt`) is left out: it differs each time.
+ * What two posts of one id must agree in. Our own stamp (`acceptedAt`) is left out: it differs each time. So is who asked.
  * `occurredAt` counts only where the IdP gave it, for else it is our stamp too.
  */
 export function sameContent(event: LogoutEvent): string {
   const { acceptedAt, occurredAt, ...content } = event
   const occurred = occurredAt.getTime() === acceptedAt.getTime() ? null : occurredAt.toISOString()
-  return JSON.stringify([...Object.entries(content).sort(([a], [b]) => (a < b ? -1 : 1)), occurred])
+  const members = Object.entries(content).filter(([name]) => name !== 'requestedBy')
+  return JSON.stringify([...members.sort(([a], [b]) => (a < b ? -1 : 1)), occurred])
 }

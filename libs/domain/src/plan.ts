@@ -24,7 +24,7 @@ export type KnownSessions =
 /**
  * On what knowledge an event was planned. `sessions`: of the index. `registered`: the index knew of no session, and every relying
  * party of the issuer was considered. `index_away`: likewise, for the index did not answer. `unknown_issuer`: nobody is registered
- * for this `iss`.
+ * for this `iss`. Of a logout of everyone: `sessions` where the index speaks about its issuer, `registered` where nobody is known.
  */
 export type PlanBasis = 'sessions' | 'registered' | 'index_away' | 'unknown_issuer'
 
@@ -60,6 +60,11 @@ export function plan(
   digest: Digest,
 ): Plan {
   if (issuer === null) return { basis: 'unknown_issuer', deliveries: [] }
+  if (event.scope === 'issuer') {
+    // A token must name a session or a subject (Back-Channel Logout 2.4), and only the index knows whom there are.
+    const speaks = known.kind === 'known' && issuer.sessionIndex !== 'off'
+    return { basis: speaks ? 'sessions' : 'registered', deliveries: [] }
+  }
   const sessions = known.kind === 'known' && issuer.sessionIndex !== 'off' ? known.sessions : []
   const complete = issuer.sessionIndex === 'complete' && sessions.length > 0
   const byClient = Map.groupBy(sessions, ({ clientId }) => clientId)

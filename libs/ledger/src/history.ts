@@ -7,6 +7,7 @@ import {
 } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
+import type { IssuerLogoutRecord, IssuerLogoutState } from './issuer-logouts.ts'
 
 /** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
 export interface DeliveryRecord {
@@ -52,6 +53,10 @@ export interface EventRecord {
   readonly acceptedAt: Date
   readonly plannedAt: Date
   readonly planBasis: PlanBasis
+  /** The logout of everyone that it is a part of. */
+  readonly parentId: string | null
+  /** Of a logout of everyone: how its job stands. */
+  readonly issuerLogout: Pick<IssuerLogoutRecord, 'state' | 'endedAt' | 'total' | 'done'> | null
 }
 
 export interface StoredAttempt {
@@ -83,14 +88,16 @@ const DELIVERY = `
     join issuers i on i.name = p.issuer`
 
 const FIND_EVENTS = `
-  select e.id, iss, sub, sid, scope, device, reason, initiator, lane, occurred_at as "occurredAt",
-         accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis", owed.count as "owed"
+  select e.id, e.iss, sub, sid, scope, device, reason, initiator, lane, occurred_at as "occurredAt",
+         accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis", owed.count as "owed",
+         parent_id as "parentId", l.state, l.ended_at as "endedAt", l.total, l.planned as done
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as asked(id, low, high, place)
     join events e on e.id = asked.id
    cross join lateral (
      select count(*)::int as count from deliveries d
       where d.id between asked.low and asked.high and d.event_id = e.id
    ) owed
+    left join issuer_logouts l on l.event_id = e.id
    order by asked.place`
 
 // `offset 0` keeps it a walk through the index for each event: joined freely, a large table is read as a whole.
@@ -103,6 +110,16 @@ const DELIVERIES_OF_EVENTS = `${DELIVERY}
          where w.id between asked.low and asked.high and w.event_id = asked.id offset 0
       ) owed))
    order by p.client_id, b.endpoint, d.sid`
+
+interface EventRow extends Omit<EventRecord, 'issuerLogout'> {
+  /** How many deliveries. */
+  readonly owed: number
+  /** Of a logout of everyone; null of any other. */
+  readonly state: IssuerLogoutState | null
+  readonly endedAt: Date | null
+  readonly total: number | null
+  readonly done: number
+}
 
 /** An event with its deliveries. */
 export interface FoundEvent {
@@ -121,7 +138,7 @@ export async function findEvents(
   { ids, deliveriesMax }: { ids: readonly string[]; deliveriesMax: number },
 ): Promise<ReadonlyMap<string, FoundEvent | 'later' | null>> {
   const found = new Map<string, FoundEvent | 'later' | null>(ids.map((id) => [id, null]))
-  const { rows } = await db.query<EventRecord & { readonly owed: number }>({
+  const { rows } = await db.query<EventRow>({
     name: 'find_events',
     text: FIND_EVENTS,
     values: ranges([...found.keys()]),
@@ -139,9 +156,12 @@ export async function findEvents(
     values: ranges(whole.map(({ id }) => id)),
   })
   const byEvent = Map.groupBy(deliveries.rows, ({ eventId }) => eventId)
-  for (const { owed: _, ...event } of whole)
-    found.set(event.id, { event, deliveries: byEvent.get(event.id) ?? [] })
+  for (const row of whole) found.set(row.id, { event: toEvent(row), deliveries: byEvent.get(row.id) ?? [] })
   return found
+}
+
+function toEvent({ owed: _, state, endedAt, total, done, ...event }: EventRow): EventRecord {
+  return { ...event, issuerLogout: state === null ? null : { state, endedAt, total, done } }
 }
 
 /** Of `ids` and the ranges of their deliveries: the first three parameters of a statement. */
@@ -157,7 +177,8 @@ const SETTLED_EVENTS = `
     join events e on e.id = asked.id
    where not exists (
      select from deliveries d
-      where d.id between asked.low and asked.high and d.event_id = e.id and d.settled_at is null offset 0)`
+      where d.id between asked.low and asked.high and d.event_id = e.id and d.settled_at is null offset 0)
+     and not exists (select from issuer_logouts l where l.event_id = e.id and l.state = 'running')`
 
 /** Which of `ids` are planned and wholly settled: one question for everybody who waits. */
 export async function settledEvents(db: Database, ids: readonly string[]): Promise<ReadonlySet<string>> {

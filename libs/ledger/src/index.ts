@@ -48,6 +48,21 @@ export {
   type StoredAttempt,
   settledEvents,
 } from './history.ts'
+export { type IssuerLogoutPreview, previewIssuerLogout } from './issuer-logout-counts.ts'
+export {
+  type HandOver,
+  type IssuerLogoutJob,
+  runningIssuerLogouts,
+  type TakenSubjects,
+  takeLateSubjects,
+  takeSubjects,
+} from './issuer-logout-pages.ts'
+export {
+  cancelIssuerLogout,
+  findIssuerLogout,
+  type IssuerLogoutRecord,
+  listIssuerLogouts,
+} from './issuer-logouts.ts'
 export {
   findIssuer,
   type IssuerRecord,
@@ -74,6 +89,7 @@ export {
 export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './outcomes.ts'
 export { createPartitions, type Dropped, type DropRequest, dropAttempts, dropReceipts } from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
+export { postIssuerLogouts } from './post-issuer-logouts.ts'
 export { oweLateLogouts, postSessions } from './post-sessions.ts'
 export {
   dropProbe,

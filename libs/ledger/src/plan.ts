@@ -44,25 +44,44 @@ export type PlanResult =
 // however old the worker's copy of the registry is. Leases are dated by the database's clock, like the heart's beats.
 // What waits for the same target at the same binding is covered by what is planned here: an RP that was down for an hour
 // gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
+// A logout of everyone becomes a job, or is over at once where nobody is known; who asked for it is noted with it.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = $1 for key share),
   current as (select from registry_revision where $23::bigint is null or revision = $23),
   given as (
     select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
       $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
-      $16::text[], $26::text[])
+      $16::text[], $26::text[], $27::uuid[], $28::text[])
       as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
-        accepted_at, plan_basis, traceparent, device)
+        accepted_at, plan_basis, traceparent, device, parent_id, requested_by)
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, planned_at)
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, planned_at)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, $17::timestamptz
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, $17::timestamptz
       from given g, me, current order by g.id
     on conflict (id) do nothing
-    returning id, lane
+    returning id, lane, scope
+  ),
+  everyone as (
+    insert into issuer_logouts (event_id, iss, requested_by, requested_at, state, ended_at, total, exhausted)
+    select g.id, g.iss, g.requested_by, g.accepted_at, known.state, known.ended_at, known.total, known.state = 'done'
+      from planned
+      join given g on g.id = planned.id
+     cross join lateral (
+       select case g.plan_basis when 'sessions' then 'running' else 'done' end as state,
+              case g.plan_basis when 'sessions' then null else $17::timestamptz end as ended_at,
+              case g.plan_basis when 'sessions' then null else 0 end as total
+     ) known
+     where planned.scope = 'issuer'
+    returning event_id, iss, requested_by
+  ),
+  audited as (
+    insert into audit (credential, action, object, detail)
+    select requested_by, 'issuer_logout.requested', '/v1/issuer-logouts/' || event_id, jsonb_build_object('iss', iss)
+      from everyone
   ),
   owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
@@ -154,6 +173,8 @@ export async function planEvents(
       plainArray(owed.map(({ target }) => target)),
       plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
       textColumn(events.map((event) => (event.scope === 'device' ? event.device : null))),
+      plainColumn(events.map(({ parentId }) => parentId ?? null)),
+      textColumn(events.map((event) => (event.scope === 'issuer' ? event.requestedBy : null))),
     ],
   })
   const [row] = rows

@@ -114,6 +114,31 @@ const EVENTS_OF_SESSIONS = `
     ${CURRENT}
    where ${NOT_OFF}`
 
+// Of a logout of everyone, bookkeepers make the part of this subject. Where it is made already, the session is found to be covered
+// by that.
+const NOTE_LATE = `
+  insert into issuer_logouts_late (event_id, sub)
+  select distinct e.id, g.sub
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)
+    join session_issuers x on x.iss = g.iss
+    left join issuers i on i.iss = g.iss and i.deleted_at is null
+    cross join lateral (
+      select * from sessions s
+       where s.issuer = x.id and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
+      offset 0
+    ) s
+    cross join lateral (
+      select e.id from events e join issuer_logouts l on l.event_id = e.id and l.state <> 'cancelled'
+       where e.iss = g.iss and e.scope = 'issuer' and e.occurred_at >= s.started_at
+         and (e.clients is null or s.client_id = any(e.clients) or coalesce(i.session_index, 'partial') <> 'complete')
+      ${LATEST}
+    ) e
+   where ${NOT_OFF}
+     and exists (select from issuer_logouts)
+     and not exists (select from events c where c.iss = g.iss and c.sub = g.sub and c.parent_id = e.id)
+   order by 1, 2
+  on conflict do nothing`
+
 /**
  * Owes what was missed: of sessions whose start was applied to the index a moment ago, those that an event covers which was
  * planned without knowing of them. To be called after the start was committed; then either this finds the event, or whoever
@@ -130,6 +155,7 @@ export async function oweLateLogouts(
     sessions.map(({ sid }) => sid),
     sessions.map(({ clientId }) => clientId),
   ]
+  await db.query({ name: 'note_late', text: NOTE_LATE, values })
   const { rows } = await db.query<TouchedRow>({
     name: 'events_of_sessions',
     text: EVENTS_OF_SESSIONS,

@@ -9,7 +9,7 @@ export interface Unreceipted {
   readonly targets: readonly SettledTarget[]
   /** Its deliveries, and how often they were replayed: it only grows, and says the same only of what is the same. */
   readonly revision: number
-  /** When the last of them was settled; of an event that owes nothing, when it was planned. */
+  /** When the last of them was settled; of an event that owes nothing, when it was planned, or its logout of everyone ended. */
   readonly settledAt: Date
   /** What its issuer promises; null where that is not registered. */
   readonly withinMs: number | null
@@ -31,7 +31,7 @@ const EVENT_COLUMNS = `
 
 // All deliveries of an event lie side by side, so what is in one range is read at once. What is settled changes by a replay
 // alone, which raises its generation; and a session that was posted late is owed a delivery more. Receipts are dated as we
-// read the time, to the millisecond.
+// read the time, to the millisecond. A logout of everyone is found again when it has ended.
 const UNRECEIPTED_EVENTS = `
   with settled as (
     select d.event_id, d.revision, d.settled_at
@@ -43,10 +43,12 @@ const UNRECEIPTED_EVENTS = `
        having bool_and(w.settled_at is not null)
      ) d
     union all
-    select e.id, 0, e.planned_at
+    select e.id, 0, coalesce(l.ended_at, e.planned_at)
       from unnest($3::uuid[], $4::uuid[], $5::uuid[]) as given(id, low, high)
       join events e on e.id = given.id
-     where not exists (select from deliveries d where d.id between given.low and given.high and d.event_id = e.id)
+      left join issuer_logouts l on l.event_id = e.id
+     where (l.state is null or l.state <> 'running')
+       and not exists (select from deliveries d where d.id between given.low and given.high and d.event_id = e.id)
   )
   select ${EVENT_COLUMNS}, settled.revision, settled.settled_at as "settledAt", latest.log_index as replaces
     from settled
@@ -223,13 +225,14 @@ export interface EventToday extends Unreceipted {
 
 // A minute is more than the bookkeeper needs for a receipt.
 const EVENTS_TODAY = `
-  select ${EVENT_COLUMNS}, coalesce(d.revision, 0) as revision, coalesce(d.settled_at, e.planned_at) as "settledAt",
-         null as replaces, coalesce(d.changing, false) as changing,
+  select ${EVENT_COLUMNS}, coalesce(d.revision, 0) as revision, coalesce(d.settled_at, l.ended_at, e.planned_at) as "settledAt",
+         null as replaces, coalesce(d.changing, l.state = 'running' or l.ended_at > now() - interval '1 minute', false) as changing,
          (select max(r.revision) from receipts r
            where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at) and r.log_index < $4) as "latestRevision"
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
     join events e on e.id = given.id
     left join issuers i on i.iss = e.iss
+    left join issuer_logouts l on l.event_id = e.id
     cross join lateral (
       select (count(*) + sum(d.generation))::int as revision, max(d.settled_at) as settled_at,
              bool_or(d.settled_at is null or d.settled_at > now() - interval '1 minute') as changing

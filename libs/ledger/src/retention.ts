@@ -44,8 +44,10 @@ const DELETE_EVENTS = `
          select from deliveries d
           where d.id between given.low and given.high and d.event_id = given.id
             and (d.settled_at is null or d.settled_at >= $4 or d.state = 'dead_lettered' and d.settled_at >= $5))
+       and not exists (select from issuer_logouts l where l.event_id = given.id and l.state = 'running')
     returning given.id, given.low, given.high
   ),
+  jobs as (delete from issuer_logouts l using gone where l.event_id = gone.id),
   deleted as (
     delete from deliveries d using gone
      where d.id between gone.low and gone.high and d.event_id = gone.id

@@ -13,6 +13,7 @@ export {
   createApiKeyAuthenticator,
   createCredentials,
   hashApiKey,
+  hasScope,
 } from './credentials.ts'
 export {
   ConfigurationError,

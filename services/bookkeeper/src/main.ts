@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
-import { createKafkaPublisher } from '@curfew/broker'
-import { createDatabase } from '@curfew/ledger'
+import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
+import { createDatabase, createPostgresEventLog } from '@curfew/ledger'
 import { createGuardedClient } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
@@ -29,6 +29,15 @@ process.exitCode = await runProcess(
         ? null
         : createKafkaPublisher({ ...config.kafka, clientId: `curfew-bookkeeper@${hostname()}` })
     scope.defer('publisher', () => publisher?.close())
+    const eventLog =
+      config.kafka === null
+        ? createPostgresEventLog({ db, url: config.databaseUrl })
+        : createKafkaEventLog({
+            ...config.kafka,
+            clientId: `curfew-bookkeeper@${hostname()}`,
+            groupId: `${config.kafka.topics.prefix}curfew`,
+          })
+    scope.defer('event log', () => eventLog.close())
     const client = createGuardedClient({
       allowedNetworks: config.allowedNetworks,
       allowedPorts: config.allowedPorts,
@@ -40,6 +49,7 @@ process.exitCode = await runProcess(
       metrics,
       authenticate: createApiKeyAuthenticator([]),
       checks: {
+        'event-log': () => eventLog.check(),
         ...(publisher !== null && { publisher: () => publisher.check() }),
         ledger: async () => void (await db.query('select 1')),
       },
@@ -48,6 +58,7 @@ process.exitCode = await runProcess(
     const keyMaker = createKeyMaker({ masterKey, oldMasterKey })
     const bookkeeper = createBookkeeper({
       db,
+      eventLog,
       publisher,
       client,
       webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),

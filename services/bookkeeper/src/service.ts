@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { encodeDeadLetter } from '@curfew/client'
-import type { IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
+import type { EventLog, IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
 import {
   announceDeadLetters,
+  announceSettled,
   changeSigningKeys,
   createPartitions,
   type Database,
@@ -14,16 +15,21 @@ import {
   type NewSigningKey,
   outcomesOf,
   type Poster,
+  postIssuerLogouts,
   postJournal,
   postSessions,
   postSla,
+  runningIssuerLogouts,
   runningReplays,
   sweepHistory,
+  takeLateSubjects,
   takeReplayBatch,
+  takeSubjects,
 } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
 import type { LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
+import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
 import { createReceiptPoster, type ReceiptSettings } from './receipts.ts'
@@ -42,6 +48,8 @@ export { createSlaChore } from './sla.ts'
 /** What the bookkeeper works with, already open. */
 export interface BookkeeperDeps {
   readonly db: Database
+  /** Where the logouts go that a logout of everyone is made of. */
+  readonly eventLog: EventLog
   /** Null where nobody can listen: then what becomes of logouts is in the ledger alone. */
   readonly publisher: Publisher | null
   /** The way to webhooks. */
@@ -63,6 +71,14 @@ export interface BookkeeperDeps {
 /** Deliveries that a job puts back at once, and the least time between, in milliseconds: 1,000 a second, so that logouts of now get in between. */
 const REPLAY_BATCH = 200
 const REPLAY_PAUSE_MS = 200
+/**
+ * Of a logout of everyone: sessions that are looked at in a page, the least time between two pages in milliseconds, and how many
+ * subjects may wait to be planned. How fast these are planned the workers decide, who let people's own logouts go first.
+ */
+const EVERYONE_BATCH = 1_000
+const EVERYONE_PAUSE_MS = 200
+const EVERYONE_UNPLANNED_MAX = 2_000
+const EVERYONE_PATIENCE_MS = 60_000
 const ANNOUNCE_BATCH = 200
 const ANNOUNCE_PAUSE_MS = 1_000
 /** Entries of the journal in one transaction; each is a batch of plans or settlements. */
@@ -96,6 +112,7 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
 function choresOf(
   {
     db,
+    eventLog,
     publisher,
     retention,
     receipts,
@@ -188,9 +205,38 @@ function choresOf(
       return announced === ANNOUNCE_BATCH
     },
   }
+  const subjects = metrics.counter(
+    'issuer_logout_subjects_total',
+    'Subjects for whom logouts of everyone made a logout.',
+  )
+  const handOver = toEventLog(eventLog, () => new Date())
+  const everyone: Chore = {
+    name: 'issuer-logouts',
+    pauseMs: EVERYONE_PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    async round() {
+      await issuerLogoutRound({
+        running: () => runningIssuerLogouts(db),
+        takeSubjects: (job) =>
+          takeSubjects(db, job, {
+            limit: EVERYONE_BATCH,
+            pauseMs: EVERYONE_PAUSE_MS,
+            unplannedMax: EVERYONE_UNPLANNED_MAX,
+            patienceMs: EVERYONE_PATIENCE_MS,
+            handOver,
+          }),
+        takeLateSubjects: () => takeLateSubjects(db, { limit: EVERYONE_BATCH, handOver }),
+        announce: (id) => announceSettled(db, [id]),
+        log,
+        onSubjects: (count) => subjects.inc(count),
+      })
+      return false
+    },
+  }
   const issued = metrics.counter('receipts_issued_total', 'Receipts of settled events, appended to the log.')
   const posters: readonly Poster[] = [
     postSessions,
+    postIssuerLogouts,
     postSla,
     createReceiptPoster({
       ...receipts,
@@ -211,5 +257,5 @@ function choresOf(
   }
   const burning = createSlaChore({ db, now, log, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
-  return [replays, forgetting, rotating, announcing, posting, burning, ...sessions]
+  return [replays, everyone, forgetting, rotating, announcing, posting, burning, ...sessions]
 }

@@ -16,6 +16,7 @@ import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
 import { registerHealth } from './health.ts'
 import { registerImport } from './import.ts'
+import { registerIssuerLogouts } from './issuer-logouts.ts'
 import { registerIssuers } from './issuers.ts'
 import { registerJwks } from './jwks.ts'
 import { registerKeys } from './keys.ts'
@@ -73,6 +74,7 @@ export function createConsole(deps: ConsoleDeps): void {
   registerDeliveries(server, { db })
   registerDeadLetters(server, { db })
   registerSessions(server, { db })
+  registerIssuerLogouts(server, { db })
   registerReplays(server, { db, newReplayId: newId })
   registerWebhooks(server, {
     db,

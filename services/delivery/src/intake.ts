@@ -38,6 +38,7 @@ export interface IntakeDeps {
 }
 
 const SILENT: KnownSessions = { kind: 'silent' }
+const SPEAKS: KnownSessions = { kind: 'known', sessions: [] }
 
 /** One event of a batch, and the record it came in. */
 interface Incoming {
@@ -96,23 +97,30 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     batch: readonly Incoming[],
     known: Registry,
   ): Promise<(event: LogoutEvent) => KnownSessions> {
-    const questions = batch.flatMap(({ event }) => {
+    const spoken = batch.flatMap(({ event }) => {
       const issuer = known.issuers.get(event.iss)
       const speaks = issuer !== undefined && issuer.sessionIndex !== 'off' && issuer.sessionIssuer !== null
       return speaks ? [{ event, issuer: issuer.sessionIssuer }] : []
     })
-    if (questions.length === 0) return () => SILENT
+    if (spoken.length === 0) return () => SILENT
+    // Whom a logout of everyone is about is asked page by page, by the bookkeeper.
+    const questions = spoken.filter(({ event }) => event.scope !== 'issuer')
+    const everyone = new Set(
+      spoken.filter(({ event }) => event.scope === 'issuer').map(({ event }) => event.id),
+    )
+    if (questions.length === 0) return ({ id }) => (everyone.has(id) ? SPEAKS : SILENT)
     const asked = new Set(questions.map(({ event }) => event.id))
     try {
       const found = await ledger.findSessions(questions)
       return ({ id }) => {
+        if (everyone.has(id)) return SPEAKS
         const sessions = found.get(id)
         return sessions === undefined ? SILENT : { kind: 'known', sessions }
       }
     } catch (error) {
       if (!(error instanceof LedgerUnavailableError) && !isRefusal(error)) throw error
       log.warn({ event: 'session-index.away', events: asked.size, err: error })
-      return ({ id }) => (asked.has(id) ? { kind: 'away' } : SILENT)
+      return ({ id }) => (asked.has(id) ? { kind: 'away' } : everyone.has(id) ? SPEAKS : SILENT)
     }
   }
 

@@ -7,7 +7,7 @@ const NOW = new Date('2026-11-21T12:00:00.000Z')
 const ID = '01938c2e-0000-7000-8000-000000000001'
 const ISS = 'https://idp.example'
 const accept = (input: Partial<LogoutEventInput>, now = NOW) =>
-  acceptEvent({ iss: ISS, ...input }, { now, newId: () => ID })
+  acceptEvent({ iss: ISS, ...input }, { now, newId: () => ID, requestedBy: 'idp' })
 const accepted = (input: Partial<LogoutEventInput>, now = NOW): LogoutEvent => {
   const event = accept(input, now)
   if ('id' in event) return event
@@ -38,6 +38,7 @@ describe('acceptEvent fills in what the IdP left out', () => {
       { sub: 'u1', sid: 's1' },
       { scope: 'session', sub: 'u1', sid: 's1' },
     ],
+    [{ scope: 'issuer' }, { scope: 'issuer', sub: null, sid: null, lane: 'bulk', requestedBy: 'idp' }],
     [
       { sub: 'u1', sid: 's1', scope: 'subject' },
       { scope: 'subject', sub: 'u1', sid: 's1' },
@@ -87,8 +88,10 @@ describe('acceptEvent says what to change', () => {
     ['scope device without a sub', { sid: 's1', scope: 'device', device: 'phone' }, '/sub'],
     ['scope device without a device', { sub: 'u1', scope: 'device' }, '/device'],
     ['a device without its scope', { sub: 'u1', device: 'phone' }, '/device'],
-    ['scope issuer', { scope: 'issuer' }, '/scope'],
-    ['scope issuer, even with a sub', { sub: 'u1', scope: 'issuer' }, '/scope'],
+    ['scope issuer with a sub', { sub: 'u1', scope: 'issuer' }, '/sub'],
+    ['scope issuer with a sid', { sid: 's1', scope: 'issuer' }, '/sid'],
+    ['scope issuer with a device', { device: 'd1', scope: 'issuer' }, '/device'],
+    ['scope issuer in the interactive lane', { scope: 'issuer', lane: 'interactive' }, '/lane'],
     ['30 February', { sub: 'u1', occurred_at: '2026-02-30T00:00:00Z' }, '/occurred_at'],
     ['29 February of a common year', { sub: 'u1', occurred_at: '2025-02-29T00:00:00Z' }, '/occurred_at'],
     ['a 13th month', { sub: 'u1', occurred_at: '2026-13-01T00:00:00Z' }, '/occurred_at'],

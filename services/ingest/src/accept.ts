@@ -5,20 +5,22 @@ import { type Fault, readPast } from './fault.ts'
 /**
  * Makes a logout event of what an IdP posted, with what it left out filled in; or says what to change. The members have
  * been checked against the schema; here are the rules between them.
+ *
+ * @param requestedBy name of the credential.
  */
 export function acceptEvent(
   input: LogoutEventInput,
-  { now, newId }: { now: Date; newId: () => string },
+  { now, newId, requestedBy }: { now: Date; newId: () => string; requestedBy: string },
 ): LogoutEvent | readonly Fault[] {
   const faults: Fault[] = []
   const fault = (pointer: string, detail: string) => faults.push({ pointer, detail })
   const scope = input.scope ?? (input.sid === undefined ? 'subject' : 'session')
 
   if (scope === 'issuer') {
-    fault(
-      '/scope',
-      'must be session, subject or device: telling everybody needs to know the sessions, which this release does not',
-    )
+    for (const member of ['sub', 'sid'] as const) {
+      if (input[member] !== undefined) fault(`/${member}`, 'must be absent: scope issuer is everybody')
+    }
+    if (input.lane === 'interactive') fault('/lane', 'must be bulk, or absent: nobody waits for scope issuer')
   } else if (input.sub === undefined && input.sid === undefined) {
     fault('/sub', 'is missing: give sub, sid or both')
   } else if (scope === 'session' && input.sid === undefined) {
@@ -35,7 +37,7 @@ export function acceptEvent(
   const occurredAt = input.occurred_at === undefined ? now : readPast(input.occurred_at, '/occurred_at', now)
   if ('detail' in occurredAt) faults.push(occurredAt)
 
-  if (faults.length > 0 || scope === 'issuer' || 'detail' in occurredAt) return faults
+  if (faults.length > 0 || 'detail' in occurredAt) return faults
   // Where both times are equal the IdP gave none (`sameContent`); one that it gave within this very millisecond is no exception.
   const sameMs = input.occurred_at !== undefined && occurredAt.getTime() === now.getTime()
   const accepted: AcceptedLogoutEvent = {
@@ -43,8 +45,9 @@ export function acceptEvent(
     id: input.id ?? newId(),
     scope,
     occurred_at: occurredAt.toISOString(),
-    lane: input.lane ?? 'interactive',
+    lane: scope === 'issuer' ? 'bulk' : (input.lane ?? 'interactive'),
     accepted_at: new Date(now.getTime() + (sameMs ? 1 : 0)).toISOString(),
+    ...(scope === 'issuer' && { requested_by: requestedBy }),
   }
   const event = fromAccepted(accepted)
   return 'unreadable' in event ? [{ pointer: '', detail: event.unreadable }] : event

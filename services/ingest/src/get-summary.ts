@@ -1,6 +1,6 @@
-import { EventSummary, type Scope, summaryView } from '@curfew/client'
+import { EventSummary, issuerLogoutPath, type Scope, summaryView } from '@curfew/client'
 import { type DeliveryStanding, summarize } from '@curfew/domain'
-import type { HttpServer, RouteAccess } from '@curfew/runtime'
+import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { type AskedEventDeps, askedEvent, EventParams, WaitQuery } from './asked-event.ts'
 
 export interface GetSummaryDeps extends AskedEventDeps {
@@ -24,6 +24,13 @@ export function registerGetSummary(server: HttpServer, deps: GetSummaryDeps): vo
     },
     async (request, reply) => {
       const { event, deliveries } = await askedEvent(request, reply, deps)
+      if (event.scope === 'issuer') {
+        throw new ProblemError({
+          status: 409,
+          title: 'Not one person’s logout',
+          detail: `Everyone was logged out, and there is nobody to say it to: ${issuerLogoutPath(event.id)} says how far it is.`,
+        })
+      }
       const superseded = deliveries.filter(({ state }) => state === 'superseded').map(({ id }) => id)
       const covering = superseded.length === 0 ? new Map() : await deps.covering(superseded)
       const summary = summarize(

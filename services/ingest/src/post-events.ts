@@ -4,13 +4,16 @@ import {
   AcceptedOrRejected,
   encodeLogoutEvent,
   eventPath,
+  IssuerLogoutPreview,
   LogoutEventInput,
   type Scope,
 } from '@curfew/client'
 import { type EventLog, type LogoutEvent, sameContent } from '@curfew/domain'
-import { createValidator, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import type { IssuerLogoutPreview as Counted } from '@curfew/ledger'
+import { createValidator, type HttpServer, hasScope, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { acceptEvent } from './accept.ts'
+import { dryRun, notPossible } from './dry-run.ts'
 import { createPosting, ELEMENTS_MAX, type Element, foreignIssuer, invalidElement } from './posting.ts'
 import { createRecentIds } from './recent-ids.ts'
 
@@ -18,6 +21,8 @@ export interface PostEventsDeps {
   readonly eventLog: EventLog
   readonly now: () => Date
   readonly newEventId: () => string
+  /** What a logout of everyone would touch now. */
+  readonly previewIssuerLogout: (event: LogoutEvent) => Promise<Counted>
 }
 
 const RECENT_IDS = 50_000
@@ -33,23 +38,36 @@ interface Posted {
  * `POST /v1/logout-events`: the one write of ingest is the append to the event log, and nothing is answered before it is
  * durable. Of an array the valid elements are appended together; each has its own status in the answer.
  */
-export function registerPostEvents(server: HttpServer, { eventLog, now, newEventId }: PostEventsDeps): void {
+export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): void {
+  const { eventLog, now, newEventId } = deps
   const check = createValidator(LogoutEventInput)
   const recent = createRecentIds(RECENT_IDS)
   const posting = createPosting<Posted, Accepted>({
     eventLog,
     one: ONE,
     many: 'logout events',
-    examiner(reach) {
+    examiner(reach, caller) {
       // The contents of the elements before.
       const inRequest = new Map<string, string>()
       return (value, prefix): Element<Posted> => {
         const faults = check(value)
         if (faults.length > 0) return { problem: invalidElement(ONE, faults, prefix) }
-        const event = acceptEvent(value as LogoutEventInput, { now: now(), newId: newEventId })
+        const event = acceptEvent(value as LogoutEventInput, {
+          ...{ now: now(), newId: newEventId, requestedBy: caller.name },
+        })
         if (!('id' in event)) return { problem: invalidElement(ONE, event, prefix) }
         const foreign = foreignIssuer(reach, event.iss, prefix)
         if (foreign !== null) return { problem: foreign }
+        if (event.scope === 'issuer' && !hasScope(caller, 'admin')) {
+          return {
+            problem: new ProblemError({
+              status: 403,
+              detail: 'Logging everyone out needs the scope admin. The event was not accepted.',
+              headers: { 'www-authenticate': 'Bearer error="insufficient_scope", scope="admin"' },
+              errors: [{ pointer: `${prefix}/scope`, detail: 'is issuer, which needs the scope admin' }],
+            }),
+          }
+        }
         const content = createHash('sha256').update(sameContent(event)).digest('base64url')
         const known = inRequest.get(event.id) ?? recent.find(event.id)
         if (known !== undefined && known !== content) {
@@ -77,25 +95,38 @@ export function registerPostEvents(server: HttpServer, { eventLog, now, newEvent
     }),
   })
 
+  const checkOthers = server.validatorCompiler
   server.post(
     '/v1/logout-events',
     {
       config: { scope: 'events:write', reach: 'handler' } satisfies RouteAccess<Scope>,
       // Elements are checked one by one in the handler, by the same schema: one bad element must not cost the others.
-      validatorCompiler: () => () => true,
+      validatorCompiler: (part) =>
+        part.httpPart === 'body' || checkOthers === undefined ? () => true : checkOthers(part),
       schema: {
         summary: 'Post a logout event, or an array of up to 1,000.',
         body: Type.Union([
           LogoutEventInput,
           Type.Array(LogoutEventInput, { minItems: 1, maxItems: ELEMENTS_MAX }),
         ]),
+        querystring: Type.Object({
+          dry_run: Type.Boolean({
+            default: false,
+            description: 'Of one event of scope issuer: say what it would touch, and accept nothing.',
+          }),
+        }),
         response: {
+          200: IssuerLogoutPreview,
           202: Type.Union([AcceptedOrRejected, Type.Array(AcceptedOrRejected)]),
           207: Type.Array(AcceptedOrRejected),
         },
       },
     },
     async (request, reply) => {
+      if (request.query.dry_run) {
+        if (Array.isArray(request.body)) throw notPossible('dry_run is for one event, not for an array.')
+        return reply.code(200).send(await dryRun(posting.examine(request).event, deps.previewIssuerLogout))
+      }
       const { status, body } = await posting.post(request)
       return status === 207 ? reply.code(207).send(body) : reply.code(202).send(body)
     },

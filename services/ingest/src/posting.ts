@@ -1,6 +1,7 @@
 import type { Problem } from '@curfew/client'
 import { type EventLog, EventLogUnavailableError, type LogRecord, type Reach } from '@curfew/domain'
 import {
+  type Credential,
   callerOf,
   createBatcher,
   ProblemError,
@@ -30,7 +31,7 @@ export interface PostingOptions<Item, Answer> {
   readonly one: string
   readonly many: string
   /** Begins a request. @returns what examines its elements, in their order; `prefix` points to the element. */
-  examiner(reach: PosterReach): (value: unknown, prefix: string) => Element<Item>
+  examiner(reach: PosterReach, caller: Credential): (value: unknown, prefix: string) => Element<Item>
   encode(item: Item, traceparent: string): LogRecord
   /** Told when items are durable. */
   onAppended?(items: readonly Item[]): void
@@ -52,6 +53,8 @@ type PostRequest = Parameters<typeof problemOf>[1]
 export interface Posting<Item, Answer> {
   /** Takes the body of a request whole or, of an array, element by element. @throws {ProblemError} where nothing was accepted. */
   post(request: PostRequest): Promise<Answered<Answer>>
+  /** What a body that is one element would make. @throws {ProblemError} where it would make nothing. */
+  examine(request: PostRequest): Item
   /** Makes items durable. @throws a 503 problem where that cannot be. */
   append(items: readonly Item[], traceparent: string): Promise<void>
 }
@@ -86,15 +89,21 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
     onAppended?.(items)
   }
 
+  const examinerOf = (request: PostRequest) => examiner(posterReach(request, many), callerOf(request))
+
+  function examine(request: PostRequest): Item {
+    const element = examinerOf(request)(request.body, '')
+    if ('problem' in element) throw element.problem
+    return element.item
+  }
+
   async function post(request: PostRequest): Promise<Answered<Answer>> {
     const { body } = request
     const traceparent = traceparentOf(request)
-    const examine = examiner(posterReach(request, many))
     if (!Array.isArray(body)) {
-      const element = examine(body, '')
-      if ('problem' in element) throw element.problem
-      await append([element.item], traceparent)
-      return { status: 202, body: answer(element.item) }
+      const item = examine(request)
+      await append([item], traceparent)
+      return { status: 202, body: answer(item) }
     }
     if (body.length === 0 || body.length > ELEMENTS_MAX) {
       throw new ProblemError({
@@ -104,7 +113,8 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
         errors: [{ pointer: '', detail: `must have 1 to ${ELEMENTS_MAX} items` }],
       })
     }
-    const elements = body.map((value: unknown, index) => examine(value, `/${index}`))
+    const examineEach = examinerOf(request)
+    const elements = body.map((value: unknown, index) => examineEach(value, `/${index}`))
     const problems = elements.flatMap((element) => ('problem' in element ? [element.problem] : []))
     if (problems.length === elements.length) throw allRejected(problems, many)
     await append(
@@ -121,7 +131,7 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
     }
   }
 
-  return { post, append }
+  return { post, examine, append }
 }
 
 /** For whom a caller may post. @throws a 403 problem where it is bound to clients: what happens at an issuer is the issuer's to say. */

@@ -1,6 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { type EventLog, uuidV7 } from '@curfew/domain'
-import { coveringDeliveries, type Database, followSettled, settledEvents } from '@curfew/ledger'
+import {
+  coveringDeliveries,
+  type Database,
+  followSettled,
+  previewIssuerLogout,
+  settledEvents,
+} from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
@@ -37,7 +43,10 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   metrics.gauge('waiters', 'Requests that wait for an event to be settled.', () => waiters.count)
   const now = () => new Date()
   const newId = () => uuidV7(now(), randomBytes(10))
-  registerPostEvents(server, { eventLog, now, newEventId: newId })
+  registerPostEvents(server, {
+    ...{ eventLog, now, newEventId: newId },
+    previewIssuerLogout: (event) => previewIssuerLogout(db, event),
+  })
   registerPostSessions(server, { eventLog, now, newRecordId: newId })
   const reader = createEventReader(db)
   registerGetEvent(server, { waiters, reader })

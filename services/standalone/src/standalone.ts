@@ -180,6 +180,7 @@ export async function runStandalone(
       })
       const bookkeeper = createBookkeeper({
         db,
+        eventLog,
         publisher,
         client,
         webhookSecrets,

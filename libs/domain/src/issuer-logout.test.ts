@@ -1,0 +1,48 @@
+import { hash } from 'node:crypto'
+import { expect, test } from 'vitest'
+import type { Issuer, Subject } from './ids.ts'
+import { childOf } from './issuer-logout.ts'
+import { type IssuerLogout, sameContent } from './logout-event.ts'
+
+const digest = (text: string) => hash('sha256', text)
+const at = (s: number) => new Date(Date.UTC(2026, 10, 21, 5, 0, s))
+const PARENT: IssuerLogout = {
+  id: '01938c2e-0000-7000-8000-000000000001' as IssuerLogout['id'],
+  iss: 'https://idp.example' as Issuer,
+  ...{ scope: 'issuer', sub: null, sid: null, requestedBy: 'ops' },
+  ...{ reason: 'compromise', initiator: null, includeInitiator: false, clients: null, lane: 'bulk' },
+  ...{ occurredAt: at(0), acceptedAt: at(0) },
+}
+const child = (sub: string, acceptedAt = at(9), parent = PARENT) =>
+  childOf(parent, sub as Subject, { acceptedAt, digest })
+
+test('the part of one subject is the same event however often and whenever it is made', () => {
+  expect(child('u1').id).toBe(child('u1', at(30)).id)
+  expect(sameContent(child('u1'))).toBe(sameContent(child('u1', at(30))))
+  expect(sameContent(child('u1', PARENT.occurredAt))).toBe(sameContent(child('u1')))
+})
+
+test('each subject, and each logout of everyone, has parts of its own', () => {
+  const other = { ...PARENT, id: '01938c2e-0000-7000-8000-000000000002' as IssuerLogout['id'] }
+  expect(new Set([child('u1').id, child('u2').id, child('u1', at(9), other).id]).size).toBe(3)
+  expect(child('u1').id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+})
+
+test('a part says what the whole said, and whose part it is', () => {
+  expect(child('u1')).toEqual({
+    ...{
+      id: expect.any(String),
+      parentId: PARENT.id,
+      iss: PARENT.iss,
+      scope: 'subject',
+      sub: 'u1',
+      sid: null,
+    },
+    ...{ reason: 'compromise', initiator: null, includeInitiator: false, clients: null, lane: 'bulk' },
+    ...{ occurredAt: at(0), acceptedAt: at(9) },
+  })
+})
+
+test('who asked for a logout of everyone does not make it another', () => {
+  expect(sameContent({ ...PARENT, requestedBy: 'somebody else' })).toBe(sameContent(PARENT))
+})

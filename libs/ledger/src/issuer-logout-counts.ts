@@ -1,0 +1,99 @@
+import type { ClientId, LogoutEvent } from '@curfew/domain'
+import type { Queryable } from './database.ts'
+
+// What a logout of everyone is about is counted one partition of the index after the other: each statement is short, and whoever
+// is in one partition is in no other.
+
+const PARTITIONS = Array.from({ length: 16 }, (_, number) => `sessions_${number}`)
+
+/** Of whom an event for each subject is made: $1 the issuer's number, $2 when everyone was logged out. */
+const BEGAN = 's.issuer = $1 and s.started_at <= $2 and s.expires_at > now()'
+// Where the index is not complete, a client that is named may hold a session of which it does not know.
+/** Of a session `s`: whether the clients that the event names, $n, leave it out for certain; `complete`: $n + 1. */
+export const meant = (clients: number, complete: number) =>
+  `($${clients}::text[] is null or not $${complete}::boolean or s.client_id = any($${clients}::text[]))`
+
+const countSubjects = (partition: string) => `
+  select count(*) as subjects from (select s.sub from ${partition} s where ${BEGAN} and ${meant(3, 4)} group by s.sub) subjects`
+const COUNT_SUBJECTS = PARTITIONS.map(countSubjects)
+
+const countByClient = (partition: string) => `
+  select s.client_id as "clientId", count(*) as sessions, count(distinct s.sub) as subjects from ${partition} s
+   where ${BEGAN} and ($3::text[] is null or s.client_id = any($3)) and ($4::text is null or s.client_id <> $4)
+   group by s.client_id`
+const COUNT_BY_CLIENT = PARTITIONS.map(countByClient)
+
+/** An issuer whose sessions the index knows. */
+export interface IndexedIssuer {
+  /** Its number in the index. */
+  readonly index: number
+  /** Whether the index knows all its sessions. */
+  readonly complete: boolean
+}
+
+/** How many subjects a logout of everyone is about. */
+export async function countSubjectsOf(
+  db: Queryable,
+  event: Pick<LogoutEvent, 'occurredAt' | 'clients'>,
+  { index, complete }: IndexedIssuer,
+): Promise<number> {
+  let total = 0
+  for (const text of COUNT_SUBJECTS) {
+    const values = [index, event.occurredAt, event.clients, complete]
+    total += (await db.query<{ subjects: number }>({ text, values })).rows[0]?.subjects ?? 0
+  }
+  return total
+}
+
+const INDEXED_ISSUER = `
+  select i.name, x.id as index, i.session_index as use
+    from issuers i left join session_issuers x on x.iss = i.iss
+   where i.iss = $1 and i.deleted_at is null`
+
+export interface ClientCount {
+  readonly clientId: ClientId
+  readonly sessions: number
+  readonly subjects: number
+}
+
+export interface IssuerLogoutPreview {
+  /** On what knowledge it would be planned. */
+  readonly basis: 'sessions' | 'registered' | 'unknown_issuer'
+  readonly subjects: number
+  readonly sessions: number
+  /** The most sessions first. */
+  readonly byClient: readonly ClientCount[]
+}
+
+/** What a logout of everyone would touch now. */
+export async function previewIssuerLogout(db: Queryable, event: LogoutEvent): Promise<IssuerLogoutPreview> {
+  const { rows } = await db.query<{ index: number | null; use: string }>(INDEXED_ISSUER, [event.iss])
+  const [issuer] = rows
+  const nobody = { subjects: 0, sessions: 0, byClient: [] }
+  if (issuer === undefined) return { basis: 'unknown_issuer', ...nobody }
+  const { index, use } = issuer
+  if (index === null || use === 'off') return { basis: 'registered', ...nobody }
+  const subjects = await countSubjectsOf(db, event, { index, complete: use === 'complete' })
+  const counts = new Map<ClientId, ClientCount>()
+  const initiator = event.includeInitiator ? null : event.initiator
+  for (const text of COUNT_BY_CLIENT) {
+    const values = [index, event.occurredAt, event.clients, initiator]
+    for (const row of (await db.query<ClientCount>({ text, values })).rows) {
+      const { sessions, subjects } = counts.get(row.clientId) ?? { sessions: 0, subjects: 0 }
+      counts.set(row.clientId, {
+        ...row,
+        sessions: sessions + row.sessions,
+        subjects: subjects + row.subjects,
+      })
+    }
+  }
+  const byClient = [...counts.values()].toSorted(
+    (a, b) => b.sessions - a.sessions || (a.clientId < b.clientId ? -1 : 1),
+  )
+  return {
+    basis: 'sessions',
+    subjects,
+    sessions: byClient.reduce((sum, { sessions }) => sum + sessions, 0),
+    byClient,
+  }
+}

@@ -1,0 +1,212 @@
+import type { ClientId, EventId, Issuer, IssuerLogout, LogoutReason, Subject } from '@curfew/domain'
+import { type Database, type Queryable, withTransaction } from './database.ts'
+import { countSubjectsOf, type IndexedIssuer, meant } from './issuer-logout-counts.ts'
+import { journalEnd } from './issuer-logouts.ts'
+import { tryLock } from './locks.ts'
+
+/** A logout of everyone, as it was accepted, that has something left to do. */
+export interface IssuerLogoutJob {
+  readonly event: IssuerLogout
+  readonly traceparent: string | null
+  /** Null where the index has lost sight of its issuer since: then nobody is left to be found. */
+  readonly issuer: IndexedIssuer | null
+  /** Null until it was counted. */
+  readonly total: number | null
+}
+
+interface JobRow {
+  readonly id: EventId
+  readonly iss: Issuer
+  readonly reason: LogoutReason | null
+  readonly initiator: ClientId | null
+  readonly includeInitiator: boolean
+  readonly clients: readonly ClientId[] | null
+  readonly occurredAt: Date
+  readonly acceptedAt: Date
+  readonly requestedBy: string
+  readonly traceparent: string | null
+  readonly index: number | null
+  readonly complete: boolean
+  readonly total: number | null
+}
+
+const JOBS = `
+  select e.id, e.iss, e.reason, e.initiator, e.include_initiator as "includeInitiator", e.clients,
+         e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", l.requested_by as "requestedBy", e.traceparent,
+         x.id as index, coalesce(i.session_index = 'complete', false) as complete, l.total
+    from issuer_logouts l
+    join events e on e.id = l.event_id
+    left join session_issuers x on x.iss = l.iss
+    left join issuers i on i.iss = l.iss and i.deleted_at is null`
+
+const RUNNING = `${JOBS} where l.state = 'running' order by l.requested_at, l.event_id`
+
+/** Logouts of everyone that are under way, the oldest first. */
+export async function runningIssuerLogouts(db: Database): Promise<readonly IssuerLogoutJob[]> {
+  const { rows } = await db.query<JobRow>({ name: 'running_issuer_logouts', text: RUNNING })
+  return rows.map(toJob)
+}
+
+function toJob({ traceparent, index, complete, total, ...row }: JobRow): IssuerLogoutJob {
+  const event: IssuerLogout = { ...row, scope: 'issuer', sub: null, sid: null, lane: 'bulk' }
+  return { event, traceparent, issuer: index === null ? null : { index, complete }, total }
+}
+
+const SET_TOTAL = 'update issuer_logouts set total = $2 where event_id = $1 and total is null'
+
+// By the database's clock and not a bookkeeper's. Of what waits to be planned there is never much more than a page: the event
+// log does not fill, and planning decides how fast it goes. Where nothing is planned for long, for workers are away or one
+// subject's event cannot be, it goes on, slowly.
+const READY = `
+  select l.reached, l.exhausted, l.taken - l.planned < $3 as room, l.taken <= l.planned or late.late as planned
+    from issuer_logouts l
+   cross join lateral (select l.taken_at <= clock_timestamp() - make_interval(secs => $4::float8 / 1000) as late) late
+   where l.event_id = $1 and l.state = 'running'
+     and (l.taken_at is null or l.taken_at <= clock_timestamp() - make_interval(secs => $2::float8 / 1000))
+     and (l.exhausted or l.taken - l.planned < $3 or late.late)`
+
+// Rows of the index in the order of its key. A subject of whom not all rows are on the page begins the next one, unless the page
+// is theirs alone. Not prepared by name: planned for the tables as large as they are by now.
+const PAGE = `
+  with page as (select s.sub from sessions s where s.issuer = $1 and s.sub > $5 order by s.sub limit $6),
+  edge as (select min(sub) as first, max(sub) as last, count(*) as rows from page),
+  whole as (
+    select distinct p.sub from page p, edge e where e.rows < $6 or e.first = e.last or p.sub < e.last
+  )
+  select w.sub, exists (
+      select from sessions s
+       where s.issuer = $1 and s.sub = w.sub and s.started_at <= $2 and s.expires_at > now() and ${meant(3, 4)}
+    ) as held
+    from whole w order by w.sub`
+
+const TAKEN = `
+  update issuer_logouts
+     set taken = taken + $2, reached = $3, taken_at = clock_timestamp()
+   where event_id = $1 and state = 'running'`
+const EXHAUSTED = `update issuer_logouts set exhausted = true, reached = '' where event_id = $1 and state = 'running'`
+const DONE = `
+  update issuer_logouts set state = 'done', ended_at = now() where event_id = $1 and state = 'running' returning event_id`
+
+/** Puts the logouts of these subjects, parts of `job`, where they are durable. Called again for the same ones after a crash. */
+export type HandOver = (job: IssuerLogoutJob, subjects: readonly Subject[]) => Promise<void>
+
+export interface TakeSubjects {
+  /** Most sessions that are looked at. */
+  readonly limit: number
+  /** Least time between two pages of a job, whoever takes them. */
+  readonly pauseMs: number
+  /** Where as many subjects wait to be planned, no more are taken for now. */
+  readonly unplannedMax: number
+  /** After so long they are waited for no more. */
+  readonly patienceMs: number
+  readonly handOver: HandOver
+}
+
+/** `busy`: another bookkeeper is at it. `waiting`: it is not time yet. Else how many subjects were handed over. */
+export type TakenSubjects =
+  | 'busy'
+  | 'waiting'
+  | { readonly subjects: number; readonly state: 'running' | 'done' }
+
+/**
+ * Takes the next subjects of a job who have a session that began before it, and hands them over. One bookkeeper at a time does so;
+ * one that dies after it has handed over is followed by one that hands over the same once more. No row is locked meanwhile.
+ */
+export async function takeSubjects(
+  db: Database,
+  job: IssuerLogoutJob,
+  { limit, pauseMs, unplannedMax, patienceMs, handOver }: TakeSubjects,
+): Promise<TakenSubjects> {
+  const { event, issuer, total } = job
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'issuerLogouts'))) return 'busy'
+    if (total === null) {
+      const counted = issuer === null ? 0 : await countSubjectsOf(transaction, event, issuer)
+      await transaction.query({ text: SET_TOTAL, values: [event.id, counted] })
+    }
+    const { rows } = await transaction.query<{ reached: string; exhausted: boolean; planned: boolean }>({
+      name: 'ready_for_subjects',
+      text: READY,
+      values: [event.id, pauseMs, unplannedMax, patienceMs],
+    })
+    const [ready] = rows
+    if (ready === undefined) return 'waiting'
+    if (ready.exhausted) return ready.planned ? end(transaction, event.id) : 'waiting'
+    const page =
+      issuer === null ? [] : await pageAfter(transaction, { event, issuer, after: ready.reached, limit })
+    const last = page.at(-1)
+    if (last === undefined) {
+      await transaction.query({ name: 'subjects_exhausted', text: EXHAUSTED, values: [event.id] })
+      return { subjects: 0, state: 'running' }
+    }
+    const subjects = page.filter(({ held }) => held).map(({ sub }) => sub)
+    await handOver(job, subjects)
+    await transaction.query({
+      name: 'subjects_taken',
+      text: TAKEN,
+      values: [event.id, subjects.length, last.sub],
+    })
+    return { subjects: subjects.length, state: 'running' }
+  })
+}
+
+interface PageRow {
+  readonly sub: Subject
+  readonly held: boolean
+}
+
+async function pageAfter(
+  transaction: Queryable,
+  {
+    event: { occurredAt, clients },
+    issuer: { index, complete },
+    after,
+    limit,
+  }: { event: IssuerLogout; issuer: IndexedIssuer; after: string; limit: number },
+): Promise<readonly PageRow[]> {
+  const values = [index, occurredAt, clients, complete, after, limit]
+  return (await transaction.query<PageRow>({ text: PAGE, values })).rows
+}
+
+async function end(transaction: Queryable, id: EventId): Promise<TakenSubjects> {
+  const { rows } = await transaction.query({ name: 'issuer_logout_done', text: DONE, values: [id] })
+  if (rows.length > 0) await journalEnd(transaction, id)
+  return { subjects: 0, state: 'done' }
+}
+
+const LATE = `
+  select event_id as "eventId", sub from issuer_logouts_late order by event_id, sub limit $1`
+const JOBS_OF = `${JOBS} where l.event_id = any($1::uuid[]) and l.state <> 'cancelled'`
+const FORGET_LATE = `
+  delete from issuer_logouts_late l
+   using unnest($1::uuid[], $2::text[]) as g(event_id, sub) where l.event_id = g.event_id and l.sub = g.sub`
+
+/** Hands over those whose session was posted after its logout of everyone had come by. @returns how many there were. */
+export async function takeLateSubjects(
+  db: Database,
+  { limit, handOver }: Pick<TakeSubjects, 'limit' | 'handOver'>,
+): Promise<number> {
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'issuerLogouts'))) return 0
+    const { rows: late } = await transaction.query<{ eventId: EventId; sub: Subject }>({
+      name: 'late_subjects',
+      text: LATE,
+      values: [limit],
+    })
+    if (late.length === 0) return 0
+    const byEvent = Map.groupBy(late, ({ eventId }) => eventId)
+    const { rows } = await transaction.query<JobRow>({ text: JOBS_OF, values: [[...byEvent.keys()]] })
+    for (const job of rows.map(toJob)) {
+      await handOver(
+        job,
+        (byEvent.get(job.event.id) ?? []).map(({ sub }) => sub),
+      )
+    }
+    await transaction.query({
+      name: 'forget_late',
+      text: FORGET_LATE,
+      values: [late.map(({ eventId }) => eventId), late.map(({ sub }) => sub)],
+    })
+    return late.length
+  })
+}

@@ -1,0 +1,130 @@
+import { writeAudit } from './audit.ts'
+import { type Database, type Queryable, withTransaction } from './database.ts'
+
+export type IssuerLogoutState = 'running' | 'done' | 'cancelled'
+
+/** A logout of everyone of an issuer, and what became of it. */
+export interface IssuerLogoutRecord {
+  /** Of its event. */
+  readonly id: string
+  readonly iss: string
+  readonly reason: string | null
+  readonly initiator: string | null
+  readonly clients: readonly string[] | null
+  readonly planBasis: string
+  readonly occurredAt: Date
+  /** Name of the credential that asked for it. */
+  readonly requestedBy: string
+  readonly requestedAt: Date
+  readonly state: IssuerLogoutState
+  readonly endedAt: Date | null
+  /** Subjects to be logged out, as counted when the job began; null until then. */
+  readonly total: number | null
+  /** Subjects whose own event is planned. */
+  readonly done: number
+  /** Deliveries of these: not settled yet. */
+  readonly waiting: number
+  readonly acknowledged: number
+  readonly superseded: number
+  readonly lapsed: number
+  readonly dead: number
+}
+
+/** How a job stands, of a row `l` of `issuer_logouts`. */
+export const PROGRESS = `l.requested_by as "requestedBy", l.requested_at as "requestedAt", l.state, l.ended_at as "endedAt",
+  l.total, l.planned as done, greatest(l.owed - l.acknowledged - l.superseded - l.lapsed - l.dead, 0) as waiting,
+  l.acknowledged, l.superseded, l.lapsed, l.dead`
+
+const RECORD = `
+  select l.event_id as id, l.iss, e.reason, e.initiator, e.clients, e.plan_basis as "planBasis",
+         e.occurred_at as "occurredAt", ${PROGRESS}
+    from issuer_logouts l join events e on e.id = l.event_id`
+
+const FIND_ISSUER_LOGOUT = `${RECORD} where l.event_id = $1`
+
+/** Null when there is none of this id, or its event is not planned yet. */
+export async function findIssuerLogout(db: Queryable, id: string): Promise<IssuerLogoutRecord | null> {
+  const { rows } = await db.query<IssuerLogoutRecord>({
+    name: 'find_issuer_logout',
+    text: FIND_ISSUER_LOGOUT,
+    values: [id],
+  })
+  return rows[0] ?? null
+}
+
+const LIST_ISSUER_LOGOUTS = `${RECORD}
+   where ($1::text is null or l.iss = $1) and ($2::timestamptz is null or (l.requested_at, l.event_id) < ($2, $3::uuid))
+   order by l.requested_at desc, l.event_id desc limit $4`
+
+/**
+ * The latest first.
+ *
+ * @param iss null: of every issuer.
+ * @param before the last of the page before.
+ */
+export async function listIssuerLogouts(
+  db: Database,
+  {
+    iss,
+    before,
+    limit,
+  }: {
+    iss: string | null
+    before: Pick<IssuerLogoutRecord, 'id' | 'requestedAt'> | null
+    limit: number
+  },
+): Promise<readonly IssuerLogoutRecord[]> {
+  const { rows } = await db.query<IssuerLogoutRecord>({
+    text: LIST_ISSUER_LOGOUTS,
+    values: [iss, before?.requestedAt ?? null, before?.id ?? null, limit],
+  })
+  return rows
+}
+
+const CANCEL_ISSUER_LOGOUT = `
+  update issuer_logouts set state = 'cancelled', ended_at = now(), reached = ''
+   where event_id = $1 and state = 'running' returning planned`
+
+// Whoever was handed to the event log and is not planned yet goes on as well; those who were late do not.
+const FORGET_LATE = 'delete from issuer_logouts_late where event_id = $1'
+
+// As if it had been planned a moment ago: who reads the journal looks at it again, now that it has ended.
+const JOURNAL_END = `
+  insert into journal (kind, at, event_ids, delivery_ids, states, generations)
+  values ('planned', now(), array[$1::uuid], '{}', '{}', '{}')`
+
+/** Says in the journal that a logout of everyone has ended, in the transaction in which it does. */
+export async function journalEnd(transaction: Queryable, id: string): Promise<void> {
+  await transaction.query({ name: 'journal_end', text: JOURNAL_END, values: [id] })
+}
+
+/**
+ * Stops a job: nobody else is logged out. Whose logout is made goes on. One that has ended already is left as it is.
+ *
+ * @param cancelledBy name of the credential.
+ * @returns how it stands then, or null when there is none of this id.
+ */
+export async function cancelIssuerLogout(
+  db: Database,
+  { id, cancelledBy }: { id: string; cancelledBy: string },
+): Promise<IssuerLogoutRecord | null> {
+  return withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<{ planned: number }>({
+      name: 'cancel_issuer_logout',
+      text: CANCEL_ISSUER_LOGOUT,
+      values: [id],
+    })
+    const [row] = rows
+    if (row !== undefined) {
+      await transaction.query({ text: FORGET_LATE, values: [id] })
+      await journalEnd(transaction, id)
+      await writeAudit(transaction, {
+        credential: cancelledBy,
+        action: 'issuer_logout.cancelled',
+        object: `/v1/issuer-logouts/${id}`,
+        detail: { done: row.planned },
+      })
+    }
+    return findIssuerLogout(transaction, id)
+  })
+}

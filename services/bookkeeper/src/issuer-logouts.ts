@@ -1,0 +1,53 @@
+import { hash } from 'node:crypto'
+import { encodeLogoutEvent } from '@curfew/client'
+import { childOf, type Digest, type EventId, type EventLog } from '@curfew/domain'
+import type { HandOver, IssuerLogoutJob, TakenSubjects } from '@curfew/ledger'
+import { type Log, newTraceparent } from '@curfew/runtime'
+
+export interface IssuerLogoutDeps {
+  readonly running: () => Promise<readonly IssuerLogoutJob[]>
+  readonly takeSubjects: (job: IssuerLogoutJob) => Promise<TakenSubjects>
+  readonly takeLateSubjects: () => Promise<number>
+  /** Wakes those who wait for a logout of everyone to be done. */
+  readonly announce: (id: EventId) => Promise<void>
+  readonly log: Log
+  /** Told for how many subjects a logout was made. */
+  readonly onSubjects: (subjects: number) => void
+}
+
+/**
+ * One round of logouts of everyone: those who were late, and a page of each job. Whether it is time for one, and whether another
+ * bookkeeper is at it, the ledger says.
+ */
+export async function issuerLogoutRound({
+  running,
+  takeSubjects,
+  takeLateSubjects,
+  announce,
+  log,
+  onSubjects,
+}: IssuerLogoutDeps): Promise<void> {
+  onSubjects(await takeLateSubjects())
+  for (const job of await running()) {
+    const taken = await takeSubjects(job)
+    if (taken === 'busy' || taken === 'waiting') continue
+    if (taken.subjects > 0) onSubjects(taken.subjects)
+    if (taken.state !== 'done') continue
+    log.info({ event: 'issuer-logout.done', event_id: job.event.id })
+    await announce(job.event.id)
+  }
+}
+
+const digest: Digest = (text) => hash('sha256', text)
+
+/** Hands subjects over to planning, on the way that every logout takes: an event for each, in the event log. */
+export function toEventLog(eventLog: EventLog, now: () => Date): HandOver {
+  return async ({ event, traceparent }, subjects) => {
+    const acceptedAt = now()
+    await eventLog.append(
+      subjects.map((sub) =>
+        encodeLogoutEvent(childOf(event, sub, { acceptedAt, digest }), traceparent ?? newTraceparent()),
+      ),
+    )
+  }
+}
