@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
-import { insertSessions } from '../support/session-rows.ts'
+import { insertSessions, startSession } from '../support/session-rows.ts'
 
 // Goal: a logout of everyone of an issuer logs out everyone who had a session then, each person once, whoever crashes, and nobody
 // else; and it never stands in the way of one person.
@@ -91,4 +91,162 @@ describe('everyone', () => {
     const { rows } = await curfew.db.query('select sid from sessions order by sid')
     expect(rows).toEqual([{ sid: 'later' }, { sid: 'newcomer' }])
   })
+
+  test('but for clients that the event does not name, and the one that began it', async () => {
+    await insertSessions(curfew.db, ISS, SESSIONS)
+    await curfew.startBookkeeper()
+    const event = { clients: ['mail', 'wiki'], initiator: 'mail', occurred_at: new Date().toISOString() }
+    const preview = await curfew.client.previewIssuerLogout({ iss: ISS, scope: 'issuer', ...event })
+    expect(preview).toMatchObject({
+      subjects: PEOPLE,
+      by_client: [{ client_id: 'wiki', sessions: sidsOf('wiki').length }],
+    })
+    const { id } = await logOutEveryone(event)
+    const job = await ended(id)
+    expect(job).toMatchObject({ done: PEOPLE, acknowledged: preview.sessions, ...event })
+    expect([toldOf('mail'), toldOf('wiki'), toldOf('desk')]).toEqual([[], sidsOf('wiki'), []])
+  })
+
+  test('of whom nothing is known cannot be told, and it says so', async () => {
+    await curfew.startBookkeeper()
+    const preview = await curfew.client.previewIssuerLogout({ iss: ISS, scope: 'issuer' })
+    expect(preview).toMatchObject({ plan_basis: 'registered', subjects: 0, sessions: 0, by_client: [] })
+    const job = await ended((await logOutEveryone()).id)
+    expect(job).toMatchObject({ state: 'done', plan_basis: 'registered', total: 0, done: 0 })
+    const nobody = 'https://nobody.example'
+    expect(await curfew.client.previewIssuerLogout({ iss: nobody, scope: 'issuer' })).toMatchObject({
+      plan_basis: 'unknown_issuer',
+      subjects: 0,
+    })
+  })
+
+  test('is told by an index that is partial, also relying parties that are not known to hold a session', async () => {
+    await curfew.client.putIssuer('main', { iss: ISS, session_index: 'partial' })
+    await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'mail' }])
+    await curfew.startBookkeeper()
+    // She holds none of wiki, as far as is known.
+    const { id } = await logOutEveryone({ clients: ['wiki'] })
+    expect(await ended(id)).toMatchObject({ done: 1, acknowledged: 1 })
+    expect([toldOf('mail'), toldOf('wiki')]).toEqual([[], ['alice']])
+  })
+
+  test('includes who was posted late, each once, and nobody who came since', async () => {
+    await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'mail' }])
+    await curfew.startBookkeeper()
+    const { id } = await logOutEveryone()
+    await ended(id)
+    const late = { iss: ISS, sub: 'bob', clientId: 'mail', startedAt: new Date(Date.now() - MINUTE_MS) }
+    await startSession(curfew.db, { ...late, sid: 'b1' })
+    await eventually(() => expect(toldOf('mail')).toEqual(['a', 'b1']))
+    // His part is made by now: what comes later still is found by that.
+    await startSession(curfew.db, { ...late, sid: 'b2' })
+    await eventually(() => expect(toldOf('mail')).toEqual(['a', 'b1', 'b2']))
+    await eventually(async () =>
+      expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ total: 1, done: 2, acknowledged: 3 }),
+    )
+    await startSession(curfew.db, { ...late, sid: 'b3', startedAt: new Date() })
+    const { rows } = await curfew.db.query(
+      'select sub from issuer_logouts_late union select sid from sessions',
+    )
+    expect(rows).toEqual([{ sub: 'b3' }])
+  })
+})
+
+describe('an event of scope issuer', () => {
+  const post = (key: string, body: unknown, query = '') =>
+    curfew.call('POST', `/v1/logout-events${query}`, body, { authorization: `Bearer ${key}` })
+
+  test('needs admin: the answer names it, also of one among others, and nothing is accepted', async () => {
+    const key = curfew.keyFor('events:write', 'ledger:read')
+    const event = { iss: ISS, scope: 'issuer' }
+    for (const query of ['', '?dry_run=true']) {
+      const refused = await post(key, event, query)
+      expect([refused.status, refused.headers.get('www-authenticate')]).toEqual([
+        403,
+        'Bearer error="insufficient_scope", scope="admin"',
+      ])
+      expect(await refused.json()).toMatchObject({ errors: [{ pointer: '/scope' }] })
+    }
+    const mixed = await post(key, [event, { iss: ISS, sub: 'alice' }])
+    expect(await mixed.json()).toMatchObject([
+      { status: 'rejected', problem: { status: 403, errors: [{ pointer: '/0/scope' }] } },
+      { status: 'accepted' },
+    ])
+    await eventually(async () => expect((await curfew.db.query('select from events')).rows).toHaveLength(1))
+    expect((await curfew.db.query('select from issuer_logouts')).rows).toEqual([])
+  })
+
+  test('is tried alone, and by itself', async () => {
+    const bad = async (body: unknown, query: string) => (await post(curfew.adminKey, body, query)).status
+    expect(await bad({ iss: ISS, sub: 'alice' }, '?dry_run=true')).toBe(400)
+    expect(await bad([{ iss: ISS, scope: 'issuer' }], '?dry_run=true')).toBe(400)
+    expect(await bad({ iss: ISS, scope: 'issuer' }, '?dry_run=perhaps')).toBe(400)
+    expect(await bad({ iss: ISS, scope: 'issuer' }, '?dryrun=true')).toBe(400)
+    expect(await bad({ iss: ISS, scope: 'issuer', parent_id: crypto.randomUUID() }, '')).toBe(400)
+    expect((await curfew.db.query('select from events')).rows).toEqual([])
+  })
+
+  test('is not tried without a database', async () => {
+    await curfew.gate.shut()
+    expect((await post(curfew.adminKey, { iss: ISS, scope: 'issuer' }, '?dry_run=true')).status).toBe(503)
+    await curfew.gate.open()
+  })
+
+  test('is in progress until its job has ended, and no summary is made of it', async () => {
+    await insertSessions(curfew.db, ISS, SESSIONS.slice(0, 3))
+    const { id } = await logOutEveryone()
+    const running = await eventually(() => curfew.client.getLogoutEvent(id, { wait: 1 }))
+    expect(running).toMatchObject({
+      ...{ scope: 'issuer', sub: null, sid: null, lane: 'bulk', status: 'in_progress', settled_at: null },
+      issuer_logout: { state: 'running', total: null, done: 0, links: { self: `/v1/issuer-logouts/${id}` } },
+    })
+    for (const part of ['summary', 'receipt'])
+      expect((await curfew.call('GET', `/v1/logout-events/${id}/${part}`)).status).toBe(409)
+    const waiting = curfew.client.getLogoutEvent(id, { wait: 25 })
+    await curfew.startBookkeeper()
+    expect(await waiting).toMatchObject({
+      status: 'settled',
+      issuer_logout: { state: 'done', total: 1, done: 1 },
+    })
+    await eventually(async () =>
+      expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt`)).status).toBe(200),
+    )
+    const { items } = await curfew.client.listDeliveries()
+    const [first] = items
+    expect(await curfew.client.getLogoutEvent(first?.event_id ?? '')).toMatchObject({
+      ...{ parent_id: id, scope: 'subject', sub: name(0), lane: 'bulk', reason: 'compromise' },
+      issuer_logout: null,
+    })
+  })
+
+  test('is noted with who asked for it, once, and so is who cancels it', async () => {
+    await insertSessions(curfew.db, ISS, SESSIONS)
+    const body = { iss: ISS, scope: 'issuer', id: crypto.randomUUID() }
+    for (const _ of [1, 2]) expect((await post(curfew.keyFor('admin'), body)).status).toBe(202)
+    await eventually(() => curfew.client.getIssuerLogout(body.id))
+    for (const _ of [1, 2]) expect((await curfew.client.cancelIssuerLogout(body.id)).state).toBe('cancelled')
+    const { rows } = await curfew.db.query(
+      "select credential, action, object, detail from audit where action like 'issuer_logout.%' order by id",
+    )
+    const object = `/v1/issuer-logouts/${body.id}`
+    expect(rows).toEqual([
+      { credential: 'admin', action: 'issuer_logout.requested', object, detail: { iss: ISS } },
+      { credential: 'admin', action: 'issuer_logout.cancelled', object, detail: { done: 0 } },
+    ])
+  })
+})
+
+test('the list is of all, the latest first, page by page', async () => {
+  const ids: string[] = []
+  for (const iss of [ISS, 'https://other.example', ISS]) {
+    const { id } = await logOutEveryone({ iss })
+    await eventually(() => curfew.client.getIssuerLogout(id))
+    ids.unshift(id)
+  }
+  const first = await curfew.client.listIssuerLogouts({ limit: 2 })
+  const second = await curfew.client.listIssuerLogouts({ limit: 2, cursor: first.next_cursor ?? '' })
+  expect([...first.items, ...second.items].map(({ id }) => id)).toEqual(ids)
+  expect(second.next_cursor).toBeNull()
+  const { items } = await curfew.client.listIssuerLogouts({ iss: 'https://other.example' })
+  expect(items.map(({ id, plan_basis }) => [id, plan_basis])).toEqual([[ids[1], 'unknown_issuer']])
 })

@@ -107,7 +107,7 @@ export type DeliveryWithAttempts = Static<typeof DeliveryWithAttempts>
 export const IssuerLogoutProgress = Type.Object({
   state: Type.Union([Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled')], {
     description:
-      'done: for every subject that has a session a logout is planned. Its deliveries may still be under way.',
+      'done: for every subject that has a session a logout is made. Its deliveries may still be under way.',
   }),
   ended_at: nullable(Time),
   total: Type.Union([Count, Type.Null()], {

@@ -58,7 +58,7 @@ const SET_TOTAL = 'update issuer_logouts set total = $2 where event_id = $1 and 
 // log does not fill, and planning decides how fast it goes. Where nothing is planned for long, for workers are away or one
 // subject's event cannot be, it goes on, slowly.
 const READY = `
-  select l.reached, l.exhausted, l.taken - l.planned < $3 as room, l.taken <= l.planned or late.late as planned
+  select l.reached, l.exhausted, l.taken - l.planned < $3 as room, greatest(l.taken - l.planned, 0) as unplanned, late.late
     from issuer_logouts l
    cross join lateral (select l.taken_at <= clock_timestamp() - make_interval(secs => $4::float8 / 1000) as late) late
    where l.event_id = $1 and l.state = 'running'
@@ -106,7 +106,9 @@ export interface TakeSubjects {
 export type TakenSubjects =
   | 'busy'
   | 'waiting'
-  | { readonly subjects: number; readonly state: 'running' | 'done' }
+  | { readonly subjects: number; readonly state: 'running' }
+  /** Every subject was handed over; `unplanned` of them were waited for in vain. */
+  | { readonly subjects: 0; readonly state: 'done'; readonly unplanned: number }
 
 /**
  * Takes the next subjects of a job who have a session that began before it, and hands them over. One bookkeeper at a time does so;
@@ -118,20 +120,18 @@ export async function takeSubjects(
   { limit, pauseMs, unplannedMax, patienceMs, handOver }: TakeSubjects,
 ): Promise<TakenSubjects> {
   const { event, issuer, total } = job
+  if (total === null && !(await count(db, job))) return 'busy'
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'issuerLogouts'))) return 'busy'
-    if (total === null) {
-      const counted = issuer === null ? 0 : await countSubjectsOf(transaction, event, issuer)
-      await transaction.query({ text: SET_TOTAL, values: [event.id, counted] })
-    }
-    const { rows } = await transaction.query<{ reached: string; exhausted: boolean; planned: boolean }>({
+    const { rows } = await transaction.query<ReadyRow>({
       name: 'ready_for_subjects',
       text: READY,
       values: [event.id, pauseMs, unplannedMax, patienceMs],
     })
     const [ready] = rows
     if (ready === undefined) return 'waiting'
-    if (ready.exhausted) return ready.planned ? end(transaction, event.id) : 'waiting'
+    if (ready.exhausted)
+      return ready.unplanned === 0 || ready.late ? end(transaction, event.id, ready.unplanned) : 'waiting'
     const page =
       issuer === null ? [] : await pageAfter(transaction, { event, issuer, after: ready.reached, limit })
     const last = page.at(-1)
@@ -148,6 +148,23 @@ export async function takeSubjects(
     })
     return { subjects: subjects.length, state: 'running' }
   })
+}
+
+/** Counts whom the job is about. @returns false where another bookkeeper is at it. */
+async function count(db: Database, { event, issuer }: IssuerLogoutJob): Promise<boolean> {
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'issuerLogouts'))) return false
+    const total = issuer === null ? 0 : await countSubjectsOf(transaction, event, issuer)
+    await transaction.query({ text: SET_TOTAL, values: [event.id, total] })
+    return true
+  })
+}
+
+interface ReadyRow {
+  readonly reached: string
+  readonly exhausted: boolean
+  readonly unplanned: number
+  readonly late: boolean
 }
 
 interface PageRow {
@@ -168,10 +185,10 @@ async function pageAfter(
   return (await transaction.query<PageRow>({ text: PAGE, values })).rows
 }
 
-async function end(transaction: Queryable, id: EventId): Promise<TakenSubjects> {
+async function end(transaction: Queryable, id: EventId, unplanned: number): Promise<TakenSubjects> {
   const { rows } = await transaction.query({ name: 'issuer_logout_done', text: DONE, values: [id] })
   if (rows.length > 0) await journalEnd(transaction, id)
-  return { subjects: 0, state: 'done' }
+  return { subjects: 0, state: 'done', unplanned }
 }
 
 const LATE = `

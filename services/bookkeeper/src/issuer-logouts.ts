@@ -33,7 +33,8 @@ export async function issuerLogoutRound({
     if (taken === 'busy' || taken === 'waiting') continue
     if (taken.subjects > 0) onSubjects(taken.subjects)
     if (taken.state !== 'done') continue
-    log.info({ event: 'issuer-logout.done', event_id: job.event.id })
+    const { unplanned } = taken
+    log[unplanned === 0 ? 'info' : 'warn']({ event: 'issuer-logout.done', event_id: job.event.id, unplanned })
     await announce(job.event.id)
   }
 }

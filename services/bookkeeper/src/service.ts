@@ -41,6 +41,7 @@ import { createSessionChores } from './sessions.ts'
 import { createSlaChore } from './sla.ts'
 
 export { readBookkeeperConfig, readReceiptSettings, readRetention } from './config.ts'
+export { toEventLog } from './issuer-logouts.ts'
 export { rotationRound } from './rotation.ts'
 export { createSessionChores, expiryRound } from './sessions.ts'
 export { createSlaChore } from './sla.ts'

@@ -1,16 +1,8 @@
-import { createInterface } from 'node:readline/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client, Replay, ReplayFilter, ReplayPreview } from '@curfew/client'
 import { FILTER_OPTIONS, parse, UsageError } from './arguments.ts'
-import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { createProgress } from './progress.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { agreed, watchJob } from './jobs.ts'
 import { table } from './table.ts'
-
-const POLL_MS = 300
-/** How long what has been put back is watched, in milliseconds: most is settled at once, the rest by its schedule. */
-const SETTLE_MS = 5_000
-/** Polls in a row that may fail. */
-const FAILURES_MAX = 60
 
 /** `curfew dlq replay`. @returns the exit status: 1 where it was cancelled, declined, or left. */
 export async function replay(args: readonly string[]): Promise<number> {
@@ -55,7 +47,7 @@ export async function replay(args: readonly string[]): Promise<number> {
   if (dryRun && json) process.stdout.write(`${JSON.stringify(preview)}\n`)
   else (json ? process.stderr : process.stdout).write(previewText(preview, request.include_lapsed))
   if (dryRun) return 0
-  if (values.yes !== true && preview.total > 0 && !(await agreed(preview.total))) {
+  if (values.yes !== true && preview.total > 0 && !(await agreed(`Replay ${preview.total}?`))) {
     process.stderr.write('Nothing was replayed.\n')
     return 1
   }
@@ -64,64 +56,22 @@ export async function replay(args: readonly string[]): Promise<number> {
   return follow(client, job.id, print)
 }
 
-async function agreed(total: number): Promise<boolean> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr })
-  // Ctrl-C and the end of the input are answers, too.
-  const { promise: left, resolve: leave } = Promise.withResolvers<string>()
-  terminal.on('SIGINT', () => leave('\n')).on('close', () => leave(''))
-  try {
-    const answer = await Promise.race([terminal.question(`Replay ${total}? [y/N] `), left])
-    if (answer === '\n') process.stderr.write(answer)
-    return /^y(es)?$/i.test(answer.trim())
-  } finally {
-    terminal.close()
-  }
-}
-
 /** Shows how a job gets on until it has ended and, for a moment, how what it put back is settled. */
 async function follow(client: Client, id: string, print: (job: Replay) => void): Promise<number> {
-  const leave = new AbortController()
-  const onInterrupt = () => leave.abort()
-  process.on('SIGINT', onInterrupt)
-  const progress = createProgress(process.stderr)
-  try {
-    let endedAtMs: number | null = null
-    for (;;) {
-      const job = await poll(client, id, leave.signal)
-      if (job === null) {
-        progress.end()
-        process.stderr.write(
-          `Replay ${id} goes on without you.\n  watch it:  curfew dlq replay --follow ${id}\n  stop it:   curfew dlq replay --cancel ${id}\n`,
-        )
-        return 1
-      }
+  const job = await watchJob(() => client.getReplay(id), {
+    goesOn: `Replay ${id} goes on without you.\n  watch it:  curfew dlq replay --follow ${id}\n  stop it:   curfew dlq replay --cancel ${id}\n`,
+    progressOf: (replay) => ({
+      running: replay.state === 'running',
+      done: replay.done,
       // What has lapsed since it was asked for is never put back.
-      const total = job.state === 'done' ? job.done : job.total
-      progress.show(job.done, total, counts(job))
-      if (job.state !== 'running') endedAtMs ??= performance.now()
-      if (endedAtMs !== null && (job.waiting === 0 || performance.now() - endedAtMs > SETTLE_MS)) {
-        progress.end()
-        print(job)
-        return job.state === 'done' ? 0 : 1
-      }
-      await sleep(POLL_MS, undefined, { signal: leave.signal }).catch(() => undefined)
-    }
-  } finally {
-    process.off('SIGINT', onInterrupt)
-  }
-}
-
-/** The job, or null when we are to leave. What passes by itself is waited out. */
-async function poll(client: Client, id: string, leave: AbortSignal): Promise<Replay | null> {
-  for (let failures = 1; ; failures++) {
-    if (leave.aborted) return null
-    try {
-      return await answered(client.getReplay(id))
-    } catch (error) {
-      if (!(error instanceof CallFailed && error.passing) || failures >= FAILURES_MAX) throw error
-    }
-    await sleep(POLL_MS * 3, undefined, { signal: leave }).catch(() => undefined)
-  }
+      total: replay.state === 'done' ? replay.done : replay.total,
+      waiting: replay.waiting,
+      note: counts(replay),
+    }),
+  })
+  if (job === null) return 1
+  print(job)
+  return job.state === 'done' ? 0 : 1
 }
 
 function counts({ done, total, acknowledged, waiting, dead }: Replay): string {

@@ -9,6 +9,7 @@ import { doctor } from './doctor.ts'
 import { events } from './events.ts'
 import { keys } from './keys.ts'
 import { log } from './log.ts'
+import { logoutEveryone } from './logout-everyone.ts'
 import { receipt } from './receipt.ts'
 import { rp } from './rp.ts'
 import { sessions } from './sessions.ts'
@@ -52,6 +53,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   up,
   migrate: migrateLedger,
   events,
+  'logout-everyone': logoutEveryone,
   dlq,
   'api-keys': apiKeys,
   keys,

@@ -18,6 +18,14 @@ const PARTS: Readonly<Record<string, string>> = {
                 what became of it
                 --wait SECONDS    when every delivery is settled, or the time is up (up to 30)
 `,
+  'logout-everyone': `  logout-everyone
+                log out everyone of an issuer: --issuer NAME, or --iss ISSUER; counts first, and asks
+                --dry-run         count only
+                --yes             do not ask
+                --reason REASON --client CLIENT_ID (may be repeated) --initiator CLIENT_ID
+                --follow ID       watch one that is under way
+                --cancel ID       stop one: nobody else is logged out
+`,
   dlq: `  dlq list      dead letters: what went wrong, and what would mend it
   dlq show ID   one of them, with every attempt
   dlq replay    put them back; shows first what that touches, and asks

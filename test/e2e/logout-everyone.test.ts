@@ -1,0 +1,118 @@
+import { randomUUID } from 'node:crypto'
+import type { IssuerLogout, IssuerLogoutPreview } from '@curfew/client'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { insertSessions } from '../support/session-rows.ts'
+
+// Goal: in an incident an SRE at a terminal, or a script, logs out everyone: sees first whom, is asked, watches it, and can stop it.
+// Method: the real command against all services, with a relying party that is really told.
+
+const processes = useProcesses()
+let curfew: Curfew
+let shop: RelyingParty
+beforeAll(async () => {
+  curfew = await openCurfew()
+  await curfew.client.putIssuer('main', { iss: ISS, session_index: 'complete' })
+  await curfew.client.putIssuer('silent', { iss: 'https://silent.example' })
+  shop = await openRelyingParty(curfew, { clientId: 'shop' })
+})
+afterAll(async () => {
+  await curfew.stop()
+  await shop.close()
+})
+beforeEach(async () => {
+  await curfew.db.query('truncate events, deliveries, attempts, issuer_logouts, audit, sessions, session_ids')
+  await insertSessions(
+    curfew.db,
+    ISS,
+    ['alice', 'alice', 'bob', 'carol'].map((sub, n) => ({ sub, sid: `s${n}`, clientId: 'shop' })),
+  )
+})
+
+const environment = (more: Readonly<Record<string, string>>) => ({
+  ...{ CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey },
+  ...more,
+})
+const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+  runCurfew(processes, ['logout-everyone', ...args], environment(env))
+const start = (args: readonly string[]) =>
+  processes.start({
+    name: 'curfew logout-everyone',
+    file: 'services/cli/src/main.ts',
+    args: ['logout-everyone', ...args],
+    env: environment({}),
+  })
+
+test('shows whom it is about, then logs them out and says how far it is', async () => {
+  const dry = await run(['--issuer', 'main', '--dry-run'])
+  expect(dry).toMatchObject({ code: 0, stderr: '' })
+  expect(dry.stdout).toBe(
+    `CLIENT  SESSIONS  PEOPLE\nshop           4       3\n${ISS} has 3 people with 4 sessions to end.\n`,
+  )
+  expect(shop.received).toEqual([])
+  const bookkeeper = await curfew.startBookkeeper()
+  const done = await run(['--iss', ISS, '--reason', 'compromise', '--yes'])
+  await bookkeeper.stop()
+  expect(done.code).toBe(0)
+  expect(done.stdout).toContain(`${ISS} has 3 people with 4 sessions to end.`)
+  expect(done.stdout).toMatch(/, is done: 3 of 3 people\.\n +4 acknowledged\n$/)
+  expect(done.stderr).toMatch(/\[#{30}\] 100 % {2}3 of 3 people: /)
+  expect(shop.received.map(({ claims }) => claims.sid).toSorted()).toEqual(['s0', 's1', 's2', 's3'])
+})
+
+test('for scripts: what is asked for as JSON on standard output, and nothing else there', async () => {
+  const dry = await run(['--issuer', 'main', '--dry-run', '--json', '--client', 'shop'])
+  expect(JSON.parse(dry.stdout) as IssuerLogoutPreview).toMatchObject({ subjects: 3, sessions: 4 })
+  const bookkeeper = await curfew.startBookkeeper()
+  const done = await run(['--issuer', 'main', '--yes', '--json'])
+  await bookkeeper.stop()
+  expect(JSON.parse(done.stdout) as IssuerLogout).toMatchObject({ state: 'done', total: 3, done: 3 })
+})
+
+test('goes on after Ctrl-C, is found again and is cancelled', async () => {
+  const command = start(['--issuer', 'main', '--yes'])
+  await command.says(/0 of 3 people|to be planned/)
+  command.signal('SIGINT')
+  expect(await command.exit()).toMatchObject({ code: 1 })
+  const [, id = ''] = /curfew logout-everyone --follow (\S+)/.exec(command.stderr) ?? []
+  const following = start(['--follow', id])
+  await following.says(/0 of 0 people/)
+  const cancelled = await run(['--cancel', id])
+  expect(cancelled).toMatchObject({ code: 0, stdout: expect.stringContaining('is cancelled: 0 people') })
+  expect(await following.exit()).toMatchObject({ code: 1 })
+  expect(following.stdout).toContain('is cancelled')
+})
+
+test('says that nobody can be told where nobody is known, and does nothing', async () => {
+  const { code, stdout } = await run(['--issuer', 'silent', '--yes'])
+  expect([code, stdout]).toEqual([
+    1,
+    expect.stringContaining('Nobody can be told: the session index says nothing'),
+  ])
+  expect((await curfew.client.listIssuerLogouts()).items).toEqual([])
+})
+
+describe('exit statuses and words of what is wrong', () => {
+  test.each([
+    { args: [], says: 'Of whom?' },
+    { args: ['--issuer', 'main', '--iss', ISS], says: 'Of whom?' },
+    { args: ['--issuer', 'main'], says: 'give --yes' },
+  ])('usage: $args is 2', async ({ args, says }) => {
+    const { code, stdout, stderr } = await run(args)
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toContain(says)
+  })
+
+  test.each([
+    { args: ['--issuer', 'nowhere', '--dry-run'], says: 'Curfew answered 404' },
+    { args: ['--issuer', 'main', '--yes', '--reason', 'none'], says: '/reason must be' },
+    { args: ['--follow', randomUUID()], says: 'Curfew answered 404' },
+    { args: ['--cancel', randomUUID()], says: 'Curfew answered 404' },
+  ])('the answer is no: $args is 1', async ({ args, says }) => {
+    const { code, stdout, stderr } = await run(args)
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+    expect(stderr).toContain(says)
+  })
+})

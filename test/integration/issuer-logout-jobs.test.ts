@@ -1,0 +1,220 @@
+import { hash } from 'node:crypto'
+import { toEventLog } from '@curfew/bookkeeper'
+import { decodeLogoutEvent } from '@curfew/client'
+import { childOf, type EventId, type LogRecord, type Subject } from '@curfew/domain'
+import {
+  cancelIssuerLogout,
+  type HandOver,
+  runningIssuerLogouts,
+  sweepHistory,
+  takeLateSubjects,
+  takeSubjects,
+} from '@curfew/ledger'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { insertSessions, startSession } from '../support/session-rows.ts'
+
+// Goal: the job behind a logout of everyone takes each subject once, whoever crashes and however many bookkeepers there are, and
+// never has many under way.
+// Method: the real statements, one page at a time, with a crash, a cancellation or another bookkeeper wherever one can be.
+
+let curfew: Curfew
+let mail: RelyingParty
+beforeEach(async () => {
+  curfew = await openCurfew()
+  mail = await openRelyingParty(curfew, { clientId: 'mail' })
+  await curfew.client.putIssuer('main', { iss: ISS, session_index: 'complete' })
+})
+afterEach(async () => {
+  await curfew.stop()
+  await mail.close()
+})
+
+const name = (number: number) => `user-${String(number).padStart(3, '0')}`
+const signIn = (count: number) =>
+  insertSessions(
+    curfew.db,
+    ISS,
+    Array.from({ length: count }, (_, n) => ({ sub: name(n), sid: name(n), clientId: 'mail' })),
+  )
+const told = () => mail.received.map(({ claims }) => claims.sid)
+const names = (count: number) => Array.from({ length: count }, (_, number) => name(number))
+
+async function begin(): Promise<string> {
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, scope: 'issuer' })
+  await eventually(() => curfew.client.getIssuerLogout(id))
+  return id
+}
+
+async function page({
+  limit = 10,
+  unplannedMax = 1_000,
+  handOver,
+}: {
+  limit?: number
+  unplannedMax?: number
+  handOver: HandOver
+}) {
+  const [job] = await runningIssuerLogouts(curfew.db)
+  if (job === undefined) throw new Error('no job is running')
+  return takeSubjects(curfew.db, job, { limit, pauseMs: 0, unplannedMax, patienceMs: 60_000, handOver })
+}
+/** Hands over to nobody, and remembers whom. */
+function toNobody() {
+  const pages: Subject[][] = []
+  const handOver: HandOver = async (_job, subjects) => void pages.push([...subjects])
+  return { pages, handOver }
+}
+const toLog = () => toEventLog(curfew.eventLog, () => new Date())
+
+describe('a page', () => {
+  test('has the next subjects in their order, all of each, however many sessions one has', async () => {
+    await insertSessions(curfew.db, ISS, [
+      ...Array.from({ length: 25 }, (_, n) => ({ sub: 'busy', sid: `busy-${n}`, clientId: 'mail' })),
+      ...['anna', 'zoe'].flatMap((sub) =>
+        Array.from({ length: 4 }, (_, n) => ({ sub, sid: `${sub}-${n}`, clientId: 'mail' })),
+      ),
+      { sub: 'gone', sid: 'gone', clientId: 'mail', expiresAt: new Date(Date.now() - 1_000) },
+      { sub: 'new', sid: 'new', clientId: 'mail', startedAt: new Date(Date.now() + 60_000) },
+    ])
+    await begin()
+    const { pages, handOver } = toNobody()
+    while ((await page({ handOver })) !== 'waiting');
+    expect(pages).toEqual([['anna'], ['busy'], ['zoe']])
+  })
+
+  test('is not taken while too many wait to be planned, unless they have for long', async () => {
+    await signIn(40)
+    const id = await begin()
+    const { pages, handOver } = toNobody()
+    const take = () => page({ handOver, unplannedMax: 15 })
+    expect([await take(), await take(), await take()]).toEqual([
+      { subjects: 9, state: 'running' },
+      { subjects: 9, state: 'running' },
+      'waiting',
+    ])
+    await curfew.db.query("update issuer_logouts set taken_at = taken_at - interval '1 minute'")
+    expect(await take()).toEqual({ subjects: 9, state: 'running' })
+    await curfew.db.query('update issuer_logouts set planned = 20')
+    expect(await take()).toMatchObject({ state: 'running' })
+    expect(new Set(pages.flat()).size).toBe(pages.flat().length)
+    expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ state: 'running', total: 40 })
+  })
+
+  test('is one bookkeeper’s at a time, and holds up neither who cancels nor who counts', async () => {
+    await signIn(20)
+    const id = await begin()
+    const seen: unknown[] = []
+    const result = await page({
+      handOver: async () => {
+        seen.push(await page(toNobody()))
+        seen.push(await takeLateSubjects(curfew.db, { limit: 10, ...toNobody() }))
+        await curfew.db.query('update issuer_logouts set acknowledged = acknowledged + 0')
+        seen.push((await cancelIssuerLogout(curfew.db, { id, cancelledBy: 'test' }))?.state)
+      },
+    })
+    expect([result, seen]).toEqual([{ subjects: 9, state: 'running' }, ['busy', 0, 'cancelled']])
+    expect(await runningIssuerLogouts(curfew.db)).toEqual([])
+  })
+})
+
+describe('a job', () => {
+  test('that lost its bookkeeper after a page was handed over goes on with the next: each is told once', async () => {
+    await signIn(60)
+    const id = await begin()
+    await page({ limit: 20, handOver: toLog() })
+    const crash = page({
+      limit: 20,
+      handOver: async (job, subjects) => {
+        await toLog()(job, subjects)
+        throw new Error('killed')
+      },
+    })
+    await expect(crash).rejects.toThrow('killed')
+    // Those that were handed over go on by themselves.
+    await eventually(() => expect(told().length).toBeGreaterThanOrEqual(38))
+    expect((await curfew.client.getIssuerLogout(id)).state).toBe('running')
+    const [first] = await Promise.all([curfew.startBookkeeper(), curfew.startBookkeeper()])
+    await first.kill()
+    await eventually(async () =>
+      expect(await curfew.client.getIssuerLogout(id)).toMatchObject({
+        ...{ state: 'done', total: 60, done: 60, waiting: 0, acknowledged: 60 },
+      }),
+    )
+    expect(told().toSorted()).toEqual(names(60))
+    const { rows } = await curfew.db.query('select from events where parent_id = $1', [id])
+    expect(rows).toHaveLength(60)
+  })
+
+  test('that is cancelled half-way logs out nobody else, nor who is posted late', async () => {
+    await signIn(60)
+    const id = await begin()
+    await page({ limit: 31, handOver: toLog() })
+    const cancelled = await curfew.client.cancelIssuerLogout(id)
+    expect(cancelled).toMatchObject({ state: 'cancelled', total: 60, ended_at: expect.any(String) })
+    await startSession(curfew.db, { iss: ISS, sub: 'late', sid: 'late', clientId: 'mail' })
+    await curfew.startBookkeeper()
+    await eventually(async () =>
+      expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ done: 30, acknowledged: 30 }),
+    )
+    expect(await curfew.client.getLogoutEvent(id)).toMatchObject({ status: 'settled' })
+    expect(told().toSorted()).toEqual(names(30))
+    const { rows } = await curfew.db.query('select sid from sessions order by sid')
+    expect(rows.map(({ sid }) => sid)).toEqual(['late', ...names(60).slice(30)])
+  })
+
+  test('does not stand in the way of one person', async () => {
+    await curfew.stop()
+    await mail.close()
+    curfew = await openCurfew({ workers: 0 })
+    mail = await openRelyingParty(curfew, { clientId: 'mail' })
+    await curfew.client.putIssuer('main', { iss: ISS, session_index: 'complete' })
+    await signIn(300)
+    const worker = await curfew.startWorker()
+    await begin()
+    await worker.stop()
+    // All of them lie before the click of one who is among the last.
+    await page({ limit: 1_000, handOver: toLog() })
+    const click = await curfew.client.postLogoutEvent({ iss: ISS, sid: name(298) })
+    await curfew.startWorker()
+    await eventually(() => expect(new Set(told()).size).toBe(300))
+    const clicks = mail.received.flatMap(({ claims }, place) => (claims.txn === click.id ? [place] : []))
+    expect(clicks).toHaveLength(1)
+    expect(clicks[0]).toBeLessThan(100)
+  })
+
+  test('hands over events that say whose part they are, and that are the same when made again', async () => {
+    await signIn(1)
+    const id = await begin()
+    const records: LogRecord[] = []
+    const append = async (given: readonly LogRecord[]) => void records.push(...given)
+    const handOver = toEventLog({ ...curfew.eventLog, append }, () => new Date())
+    const [job] = await runningIssuerLogouts(curfew.db)
+    if (job === undefined) throw new Error('no job is running')
+    await handOver(job, [name(0) as Subject])
+    const [record] = records
+    if (record === undefined) throw new Error('nothing was appended')
+    const event = decodeLogoutEvent(record, () => [])
+    const digest = (text: string) => hash('sha256', text)
+    expect(event).toMatchObject({ parentId: id, scope: 'subject', sub: name(0) })
+    expect(event).toMatchObject({
+      id: childOf(job.event, name(0) as Subject, { acceptedAt: new Date(), digest }).id,
+    })
+    expect(record.lane).toBe('bulk')
+  })
+
+  test('is forgotten with its event, and not while it is under way', async () => {
+    const forget = () =>
+      sweepHistory(curfew.db, {
+        ...{ before: new Date(Date.now() + 60_000), deadBefore: new Date(Date.now() + 60_000) },
+        ...{ after: null, limit: 100 },
+      })
+    await signIn(1)
+    const id = await begin()
+    expect(await forget()).toMatchObject({ events: 0 })
+    await cancelIssuerLogout(curfew.db, { id: id as EventId, cancelledBy: 'test' })
+    expect(await forget()).toMatchObject({ events: 1 })
+    expect((await curfew.db.query('select from issuer_logouts')).rows).toEqual([])
+  })
+})
