@@ -304,10 +304,11 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     const others = await loggedOut(OTHER_ISS)
     const list = async (who: 'idp' | 'owner', query = '') =>
       (await as(who, 'GET', `/v1/issuer-logouts${query}`)).body.items.map(({ id }: { id: string }) => id)
-    expect([await list('idp'), await list('owner')]).toEqual([[own], []])
-    expect(await list('idp', `?iss=${encodeURIComponent(ISS)}`)).toEqual([own])
+    expect(await list('owner')).toEqual([])
+    expect(await list('idp')).toContain(own)
+    expect(await list('idp')).not.toContain(others)
+    expect(await list('idp', `?iss=${encodeURIComponent(ISS)}`)).toContain(own)
     expect(await list('idp', `?iss=${encodeURIComponent(OTHER_ISS)}`)).toEqual([])
-    expect(others).not.toBe(own)
   },
   'GET /v1/issuer-logouts/:id': () => issuerLogoutIsConfined('GET'),
   'DELETE /v1/issuer-logouts/:id': () => issuerLogoutIsConfined('DELETE'),

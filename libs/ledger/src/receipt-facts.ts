@@ -107,7 +107,8 @@ export async function findUnreceipted(
   entries: readonly JournalEntry[],
 ): Promise<readonly Unreceipted[]> {
   const ranges = new Map<string, readonly [low: string, high: string]>()
-  const owingNothing: string[] = []
+  // A logout of everyone comes twice, and both may be in one batch: when it is planned, and when it has ended.
+  const perhapsNothing = new Set<string>()
   for (const entry of entries) {
     if (entry.kind === 'planned') {
       const owing = new Set(entry.deliveryIds.map((id) => deliveryIdRange(id)[0]))
@@ -118,7 +119,7 @@ export async function findUnreceipted(
       }
       // Where ids of events begin alike, the delivery may be another's: the statement looks.
       const perhaps = (low: string) => !owing.has(low) || sharing.get(low) !== 1
-      owingNothing.push(...entry.eventIds.filter((id) => perhaps(deliveryIdRange(id)[0])))
+      for (const id of entry.eventIds) if (perhaps(deliveryIdRange(id)[0])) perhapsNothing.add(id)
     } else {
       for (const { id } of entry.settled) {
         // A delivery's id begins as its event's does, so they have the same range.
@@ -127,6 +128,7 @@ export async function findUnreceipted(
       }
     }
   }
+  const owingNothing = [...perhapsNothing]
   if (ranges.size === 0 && owingNothing.length === 0) return []
   const { rows } = await transaction.query<EventRow>({
     name: 'unreceipted_events',
