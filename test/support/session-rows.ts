@@ -15,7 +15,22 @@ export interface SessionWish {
 
 /** Puts a session into the index, without looking for a logout that it was late for. */
 export async function insertSession(db: Database, wish: SessionWish): Promise<Session> {
-  const session: Session = {
+  const session = sessionOf(wish)
+  await applySessions(db, { ends: [], starts: [session] })
+  return session
+}
+
+/** Puts many of one issuer into the index, without looking for logouts that they were late for. */
+export async function insertSessions(
+  db: Database,
+  iss: string,
+  wishes: readonly Omit<SessionWish, 'iss'>[],
+): Promise<void> {
+  await applySessions(db, { ends: [], starts: wishes.map((wish) => sessionOf({ ...wish, iss })) })
+}
+
+function sessionOf(wish: SessionWish): Session {
+  return {
     iss: wish.iss as Issuer,
     sub: wish.sub as Subject,
     sid: wish.sid as Sid,
@@ -24,38 +39,6 @@ export async function insertSession(db: Database, wish: SessionWish): Promise<Se
     startedAt: wish.startedAt ?? new Date(Date.now() - 60_000),
     expiresAt: wish.expiresAt ?? new Date(Date.now() + 3_600_000),
   }
-  await applySessions(db, { ends: [], starts: [session] })
-  return session
-}
-
-const ADD_SESSIONS = `
-  with x as (select id from session_issuers where iss = $1),
-  given as (
-    select * from unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
-      as g(sub, sid, client_id, started_at, expires_at)
-  ),
-  ids as (
-    insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
-    select id, sid, client_id, sub, started_at, expires_at from x, given
-  )
-  insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
-  select id, sub, sid, client_id, started_at, expires_at from x, given`
-
-/** Puts many of one issuer into the index, without looking for logouts that they were late for. */
-export async function insertSessions(
-  db: Database,
-  iss: string,
-  wishes: readonly Omit<SessionWish, 'iss' | 'device'>[],
-): Promise<void> {
-  await db.query(ADD_ISSUER, [iss])
-  await db.query(ADD_SESSIONS, [
-    iss,
-    wishes.map(({ sub }) => sub),
-    wishes.map(({ sid }) => sid),
-    wishes.map(({ clientId }) => clientId),
-    wishes.map(({ startedAt = new Date(Date.now() - 60_000) }) => startedAt),
-    wishes.map(({ expiresAt = new Date(Date.now() + 3_600_000) }) => expiresAt),
-  ])
 }
 
 /** Applies the start of a session to the index. */
