@@ -24,7 +24,8 @@ const LIST_PARTITIONS = `
     from pg_class c
     left join pg_inherits i on i.inhrelid = c.oid and i.inhparent = $1::regclass
    where c.relnamespace = (select relnamespace from pg_class where oid = $1::regclass)
-     and c.relkind = 'r' and c.relname ~ ('^' || $1 || '_[0-9]{6,8}$')`
+     and c.relkind = 'r' and c.relname ~ ('^' || $1 || '_[0-9]{6,8}$')
+   order by c.relname`
 
 interface PartitionRow {
   readonly name: string
