@@ -7,6 +7,8 @@ import { EPOCH_MS } from './virtual-time.ts'
 const STARTED_MS = 200
 /** Beats of the heart in a lease; with the next one each worker knows of the others. */
 const BEATS_PER_LEASE = 5
+/** Until every worker has read of an RP that was registered meanwhile, and with it the limits, in milliseconds. */
+const REGISTRY_MS = 600
 /** What the RP counts as one second of its rate. */
 const RATE_WINDOW_MS = 1_000
 
@@ -14,13 +16,15 @@ const RATE_WINDOW_MS = 1_000
  * An RP's own limits, which all workers share. Of calm runs alone: where workers come and go, each learns of it with its
  * next beat, and so it is once they all know each other.
  */
-export function* limitViolations({ scenario, received, ledger }: Evidence): Iterable<string> {
+export function* limitViolations({ scenario, received, ledger, planByBinding }: Evidence): Iterable<string> {
   const { leaseMs, workers } = scenario
   const knownMs = STARTED_MS + leaseMs / BEATS_PER_LEASE
   // Of what was begun before that, a quick retry may come any time later.
   const counted = new Set<string>()
   for (const row of ledger.deliveries.values()) {
-    if (row.plannedAt.getTime() - EPOCH_MS > knownMs) counted.add(`${row.eventId} ${row.bindingId}`)
+    const registeredMs = planByBinding.get(row.bindingId)?.registeredMs ?? 0
+    const sinceMs = Math.max(knownMs, registeredMs === 0 ? 0 : registeredMs + REGISTRY_MS)
+    if (row.plannedAt.getTime() - EPOCH_MS > sinceMs) counted.add(`${row.eventId} ${row.bindingId}`)
   }
   for (const { binding } of scenario.relyingParties) {
     const posts = received.filter(

@@ -116,6 +116,8 @@ const NAME = 'main' as IssuerName
 const NO_ODDS: Odds = { answerLost: 0, slow: 0, slowMsMax: 0, delayed: 0, redelivered: 0, appendFails: 0 }
 /** Longest that a breaker stays open after its RP is back, and then some for what has waited. */
 const SETTLE_MS = 300_000
+/** Where an RP is removed: what waited for it by its own schedule may wait by the default one once more, half an hour at most. */
+const REMOVED_MS = 2_400_000
 /** Of the few scenarios in which an RP never comes back: until each delivery has had its whole schedule, one probe after the other. */
 const LONG_MS = 10 * 3_600_000
 const LONG_EVERY = 1_000
@@ -161,6 +163,7 @@ export function createScenario(seed: number): Scenario {
     activeMs,
   )
   const quietMs = lastMs + 500
+  const removed = relyingParties.some(({ removedMs }) => removedMs !== null)
   return {
     ...{
       seed,
@@ -178,7 +181,7 @@ export function createScenario(seed: number): Scenario {
       quietMs,
     },
     odds: calm ? NO_ODDS : odds,
-    boundMs: quietMs + (long ? LONG_MS : SETTLE_MS),
+    boundMs: quietMs + (long ? LONG_MS : removed ? REMOVED_MS : SETTLE_MS),
   }
 }
 
