@@ -12,7 +12,12 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-const PUBLIC = ['GET /issuers/:issuer/jwks.json', 'HEAD /issuers/:issuer/jwks.json']
+const PUBLIC = [
+  'GET /issuers/:issuer/jwks.json',
+  'GET /v1/log/keys',
+  'HEAD /issuers/:issuer/jwks.json',
+  'HEAD /v1/log/keys',
+]
 
 const nameOf = ({ method, path }: Route) => `${method} ${path}`
 const guarded = () => curfew.routes.filter(({ scope }) => scope !== 'public')

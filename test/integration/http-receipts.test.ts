@@ -125,6 +125,21 @@ describe('a receipt', () => {
     expect(claims).not.toHaveProperty('sla')
   })
 
+  test('of the bulk lane holds nobody to a promise', async () => {
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'gina', lane: 'bulk' })
+    const claims = await claimsOf(curfew, await receiptOf(curfew, id))
+    expect(claims.targets).toMatchObject([{ state: 'acknowledged' }, { state: 'acknowledged' }])
+    expect(claims).not.toHaveProperty('sla')
+    expect(claims.targets[0]).not.toHaveProperty('kept')
+    // Rollups are entered together with the receipt.
+    const planned = async () => (await curfew.client.getSla({ issuer: 'main' })).planned
+    const before = await planned()
+    await receiptOf(curfew, (await curfew.client.postLogoutEvent({ iss: ISS, sub: 'hugo', lane: 'bulk' })).id)
+    expect(await planned()).toBe(before)
+    await receipted(curfew, 'ines')
+    expect(await planned()).toBe(before + 2)
+  })
+
   test('is followed by another after a replay, which names it', async () => {
     rps[1]?.behave({ status: 500 })
     const { id, claims: first } = await receipted(curfew, 'erin')

@@ -29,7 +29,8 @@ type Additions = Map<BindingId, Map<number, Addition>>
 
 /**
  * Files what was planned, and what was settled for the first time, under the slot, hour and day in which its event was
- * accepted. What is not in the ledger any more is passed over. A poster: see `postJournal`, which lets one work at a time.
+ * accepted. Nothing is promised of the bulk lane, which gives way to the other. What is not in the ledger any more is passed
+ * over. A poster: see `postJournal`, which lets one work at a time.
  */
 export async function postSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
   const additions: Additions = new Map()
@@ -44,6 +45,7 @@ const PLANNED = `
     from unnest($1::uuid[]) as given(id)
     join deliveries d using (id)
     join events e on e.id = d.event_id
+   where d.lane = 'interactive'
    group by 1, 2`
 
 async function addPlanned(
@@ -66,7 +68,8 @@ const SETTLED = `
   select given.place, d.binding_id as "bindingId", (extract(epoch from e.accepted_at) * 1000)::bigint as "acceptedMs"
     from unnest($1::uuid[]) with ordinality as given(id, place)
     join deliveries d using (id)
-    join events e on e.id = d.event_id`
+    join events e on e.id = d.event_id
+   where d.lane = 'interactive'`
 
 const WITHIN = `
   select b.id, coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms) as "withinMs"
