@@ -138,6 +138,18 @@ test.each(Object.entries(ALLOWED))('%s declares what it imports', (folder) => {
   expect([...used].filter((name) => dependencies[name] === undefined)).toEqual([])
 })
 
+test('a prepared statement is known by a name of its own', () => {
+  // One connection takes a name for one statement only, and says so not before both were run on it.
+  const statements = new Map<string, Set<string>>()
+  for (const file of readdirSync('libs/ledger/src', { encoding: 'utf8' })) {
+    const source = readFileSync(`libs/ledger/src/${file}`, 'utf8')
+    for (const [, name = '', text = ''] of source.matchAll(/name: '(\w+)',\s*text: (\w+)/g))
+      statements.set(name, (statements.get(name) ?? new Set()).add(`${file} ${text}`))
+  }
+  expect(statements.size).toBeGreaterThan(50)
+  expect([...statements].filter(([, texts]) => texts.size > 1)).toEqual([])
+})
+
 test('the environment is read in one place', () => {
   const readers = Object.keys(ALLOWED).flatMap((folder) =>
     readdirSync(`${folder}/src`, { recursive: true, encoding: 'utf8' })

@@ -313,6 +313,14 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
   'GET /v1/issuer-logouts/:id': () => issuerLogoutIsConfined('GET'),
   'DELETE /v1/issuer-logouts/:id': () => issuerLogoutIsConfined('DELETE'),
 
+  async 'GET /v1/erasures/:id'() {
+    const erase = async (issuer: string) => (await curfew.client.eraseSubject(issuer, 'nobody')).links.self
+    const status = async (who: 'idp' | 'owner', path: string) => (await as(who, 'GET', path)).status
+    const [own, others] = [await erase('main'), await erase('other')]
+    expect([await status('idp', own), await status('idp', others)]).toEqual([200, 404])
+    expect([await status('owner', own), await status('owner', others)]).toEqual([404, 404])
+  },
+
   'GET /v1/replays/:id': () => replayIsConfined('GET'),
   'DELETE /v1/replays/:id': () => replayIsConfined('DELETE'),
 }

@@ -51,13 +51,13 @@ async function partitionOf(id: string): Promise<string> {
 
 describe('partitions of attempts', () => {
   test('are made for the days to come, once, and take what is of their day', async () => {
-    const made = await createPartitions(db(), { now: NOW, days: 3 })
-    // Over the end of a month.
-    expect(made).toEqual([
+    // Over the end of a month, of which audit records have one.
+    expect(await createPartitions(db(), { now: NOW, days: 3 })).toEqual([
       'attempts_20260331',
       'attempts_20260401',
       'attempts_20260402',
-      // Receipts go by the month.
+      'audit_202604',
+      // So do receipts.
       'receipts_202604',
     ])
     expect(await createPartitions(db(), { now: NOW, days: 4 })).toEqual(['attempts_20260403'])
@@ -84,6 +84,7 @@ describe('partitions of attempts', () => {
     const late = new Date('2026-03-30T23:30:00Z')
     expect(await createPartitions(db(), { now: late, days: 3 })).toEqual([
       'attempts_20260402',
+      'audit_202604',
       'receipts_202604',
     ])
   })

@@ -69,6 +69,9 @@ const IMPOSSIBLE: readonly (readonly [
   [{ superseded_by: BASE.id }, without(['superseded']), 'superseded_by_another'],
   [{ generation: -1 }, STATES, 'deliveries_generation_check'],
   [{ generation: 1 }, STATES, 'replayed_by_a_job'],
+  [{ erased_at: '2026-11-21' }, without(TERMINAL), 'settled_when_erased'],
+  [{ erased_at: '2026-11-21', sid: 'sid' }, TERMINAL, 'names_nobody_when_erased'],
+  [{ erased_at: '2026-11-21', target: BASE.id }, TERMINAL, 'names_nobody_when_erased'],
 ]
 
 async function insert(table: string, row: Readonly<Record<string, unknown>>): Promise<void> {
@@ -124,8 +127,15 @@ describe('events and attempts', () => {
     { ...EVENT, scope: 'everybody', sub: 'alice' },
     { ...EVENT, scope: 'subject', sub: 'alice', lane: 'fast' },
     { ...EVENT, scope: 'subject', sub: 'alice', plan_basis: 'guess' },
+    { ...EVENT, scope: 'subject', sub: 'alice', digest: null },
+    { ...EVENT, scope: 'subject', sub: 'alice', digest: null, erased_at: '2026-11-21' },
+    { ...EVENT, scope: 'subject', erased_at: '2026-11-21' },
   ])('refuse an event that names nobody, or what there is not: %o', async (row) => {
     await expect(insert('events', row)).rejects.toMatchObject({ code: '23514' })
+  })
+
+  test('take an event that was erased, and so names nobody', async () => {
+    await insert('events', { ...EVENT, scope: 'subject', digest: null, erased_at: '2026-11-21' })
   })
 
   const ATTEMPT = {

@@ -1,11 +1,9 @@
-import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { IssuerName } from '@curfew/domain'
-import { changeSigningKeys, findSigningKeys, MIGRATIONS_FOLDER, migrate, openKeyStore } from '@curfew/ledger'
+import { changeSigningKeys, findSigningKeys, migrate, openKeyStore } from '@curfew/ledger'
 import { createKeyMaker, createKeyring } from '@curfew/tokens'
 import { expect, test } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
+import { migrateUpTo } from '../support/migrations.ts'
 
 // Goal: keys that were there before keys had a life sign on and stay published, and can be rotated. Method: the schema as it
 // was, a row as that release wrote it, then the migration.
@@ -16,19 +14,7 @@ const AT = new Date('2026-01-02T03:04:05.678Z')
 test('a key of before signs on, is published, and is followed by the next', async () => {
   await using database = await createTestDatabase()
   const { db } = database
-  const folder = await mkdtemp(join(tmpdir(), 'curfew-migrations-'))
-  try {
-    await db.query('drop schema public cascade; create schema public')
-    const all = (await readdir(MIGRATIONS_FOLDER)).sort()
-    const names = all.slice(
-      0,
-      all.findIndex((name) => name.endsWith('_signing_keys.sql')),
-    )
-    for (const name of names) await cp(join(MIGRATIONS_FOLDER, name), join(folder, name))
-    await migrate(db, { folder })
-  } finally {
-    await rm(folder, { recursive: true })
-  }
+  await migrateUpTo(db, 'signing_keys')
   const maker = createKeyMaker({ masterKey: new Uint8Array(32) })
   await db.query("insert into issuers values ('main', 'https://idp.example', 1, 0.5, '{}', 0)")
   const before = await maker.generate(ISSUER, 'ES256')

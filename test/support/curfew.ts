@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
-import { type BookkeeperDeps, createBookkeeper } from '@curfew/bookkeeper'
+import { type BookkeeperDeps, createBookkeeper, readRetention } from '@curfew/bookkeeper'
 import { type Client, createClient, type Scope } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
@@ -26,6 +26,7 @@ import {
   type HttpServer,
   hashApiKey,
   httpService,
+  readEnvironment,
   type Service,
 } from '@curfew/runtime'
 import {
@@ -294,12 +295,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         publisher: options.publisher ?? null,
         client: outbound,
         webhookSecrets,
-        retention: {
-          retentionDays: 30,
-          deadLetterRetentionDays: 90,
-          slaRetentionDays: 400,
-          receiptRetentionDays: 400,
-        },
+        retention: readEnvironment({}, readRetention),
         receipts: { subject: 'plain', origin: null, ...options.receipts },
         logKeeper: createLogKeeper(own.masterKey ?? masterKey),
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),

@@ -54,6 +54,10 @@ export const Rejected = Type.Object({
 export const AcceptedOrRejected = Type.Union([Accepted, Rejected])
 export type AcceptedOrRejected = Static<typeof AcceptedOrRejected>
 
+const ErasedAt = Type.Union([Time, Type.Null()], {
+  description: 'When whom it was about was erased; null: it was not.',
+})
+
 /** One delivery, without its attempts. */
 export const Delivery = Type.Object({
   id: Text,
@@ -80,6 +84,7 @@ export const Delivery = Type.Object({
   elapsed_ms: Type.Union([Type.Integer(), Type.Null()], {
     description: 'From acceptance (202) to settlement.',
   }),
+  erased_at: ErasedAt,
   links: Type.Object({ self: Text, event: Text }),
 })
 export type Delivery = Static<typeof Delivery>
@@ -152,6 +157,7 @@ export const LogoutEventStatus = Type.Object({
     [Type.Object({ ...IssuerLogoutProgress.properties, links: Type.Object({ self: Text }) }), Type.Null()],
     { description: 'With scope issuer: how far it is. Nobody is owed a delivery of the event itself.' },
   ),
+  erased_at: ErasedAt,
   status: Type.Union([Type.Literal('in_progress'), Type.Literal('settled')]),
   acknowledged: Count,
   total: Count,

@@ -16,6 +16,7 @@ import type {
   ReplayInput,
   ReplayPreview,
 } from './dead-letters.ts'
+import type { Erasure } from './erasures.ts'
 import type { IssuerLogout, IssuerLogoutPreview } from './issuer-logouts.ts'
 import type { KeysCheck, RetireInput, RotateInput, SigningKey, SigningKeyInput, SigningKeys } from './keys.ts'
 import type { LogoutEventInput } from './logout-event.ts'
@@ -168,6 +169,14 @@ export interface Client {
   startReplay(replay: Omit<ReplayInput, 'dry_run'>): Promise<Replay>
   getReplay(id: string): Promise<Replay>
   cancelReplay(id: string): Promise<Replay>
+  /**
+   * Asks that a subject be forgotten: at once where nothing of it is under way.
+   *
+   * @param abandon gives up, too, what a person could still act on. Default false.
+   */
+  eraseSubject(issuer: string, sub: string, options?: { readonly abandon?: boolean }): Promise<Erasure>
+  /** How such a request stands. */
+  getErasure(id: string): Promise<Erasure>
   putIssuer(name: string, issuer: IssuerInput): Promise<Issuer>
   getIssuer(name: string): Promise<Issuer>
   putRelyingParty(
@@ -301,6 +310,12 @@ export function createClient({ url, key }: ClientOptions): Client {
     startReplay: (replay) => call('POST', '/v1/dead-letters/replay', replay),
     getReplay: (id) => call('GET', `/v1/replays/${encodeURIComponent(id)}`),
     cancelReplay: (id) => call('DELETE', `/v1/replays/${encodeURIComponent(id)}`),
+    eraseSubject: (issuer, sub, { abandon = false } = {}) =>
+      call(
+        'DELETE',
+        `/v1/subjects/${encodeURIComponent(issuer)}/${encodeURIComponent(sub)}${abandon ? '?abandon=true' : ''}`,
+      ),
+    getErasure: (id) => call('GET', `/v1/erasures/${encodeURIComponent(id)}`),
     putIssuer: (name, issuer) => call('PUT', issuerPath(name), issuer),
     getIssuer: (name) => call('GET', issuerPath(name)),
     putRelyingParty: (issuer, clientId, metadata) => call('PUT', partyPath(issuer, clientId), metadata),

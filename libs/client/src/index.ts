@@ -44,6 +44,7 @@ export {
   ReplayInput,
   ReplayPreview,
 } from './dead-letters.ts'
+export { Erasure, ErasureParams, ErasureQuery } from './erasures.ts'
 export {
   IssuerLogout,
   IssuerLogoutPreview,

@@ -20,6 +20,7 @@ const EVENT: EventFacts = {
   planBasis: 'registered',
   parentId: null,
   issuerLogout: null,
+  erasedAt: null,
 }
 const DELIVERY: DeliveryFacts = {
   id: 'd1',
@@ -40,6 +41,7 @@ const DELIVERY: DeliveryFacts = {
   plannedAt: at(2),
   dueAt: null,
   settledAt: at(5),
+  erasedAt: null,
   acceptedAt: at(1),
 }
 const DEAD: DeliveryFacts = {

@@ -26,6 +26,8 @@ export interface DeliveryFacts {
   readonly settledAt: Date | null
   /** When the event was accepted (202). */
   readonly acceptedAt: Date
+  /** When whom it was about was erased. */
+  readonly erasedAt: Date | null
 }
 
 /** What the ledger knows of an event. */
@@ -50,6 +52,7 @@ export interface EventFacts {
     readonly total: number | null
     readonly done: number
   } | null
+  readonly erasedAt: Date | null
 }
 
 export const issuerLogoutPath = (id: string) => `/v1/issuer-logouts/${id}`
@@ -77,6 +80,7 @@ export function deliveryView(facts: DeliveryFacts): Delivery {
     due_at: facts.dueAt?.toISOString() ?? null,
     settled_at: facts.settledAt?.toISOString() ?? null,
     elapsed_ms: facts.settledAt === null ? null : facts.settledAt.getTime() - facts.acceptedAt.getTime(),
+    erased_at: facts.erasedAt?.toISOString() ?? null,
     links: { self: `/v1/deliveries/${facts.id}`, event: eventPath(facts.eventId) },
   }
 }
@@ -119,6 +123,7 @@ export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[
             done: job.done,
             links: { self: issuerLogoutPath(event.id) },
           },
+    erased_at: event.erasedAt?.toISOString() ?? null,
     status: settledAt === null ? 'in_progress' : 'settled',
     acknowledged: deliveries.filter(({ state }) => state === 'acknowledged').length,
     total: deliveries.length,

@@ -60,6 +60,14 @@ export {
   type TokenEncryption,
 } from './encryption.ts'
 export {
+  ERASURE_WATCH_MS,
+  type Erased,
+  keysOf,
+  LATE_START_MS,
+  nextErasureLook,
+  recordConcerns,
+} from './erasure.ts'
+export {
   AuthorizationServerUnavailableError,
   ClientKeyError,
   ClientKeysUnavailableError,

@@ -53,7 +53,7 @@ export interface DeadLetterPosition {
 }
 
 /** The condition that a filter makes, for the parameters that `filterValues` gives. */
-export const MATCHES_FILTER = `d.dead_lettered_at is not null
+export const MATCHES_FILTER = `d.dead_lettered_at is not null and d.erased_at is null
      and ($1::text is null and $2::text[] is null or d.binding_id = any(array(
            select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
             where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2)))))
@@ -120,9 +120,9 @@ export async function listDeadLetters(
   return rows.map(toRecord)
 }
 
-const FIND_DEAD_LETTER = `${DEAD_LETTER} where d.id = $1 and d.dead_lettered_at is not null`
+const FIND_DEAD_LETTER = `${DEAD_LETTER} where d.id = $1 and d.dead_lettered_at is not null and d.erased_at is null`
 
-/** A dead letter, or null when there is none of this id: it may have been replayed. */
+/** A dead letter, or null when there is none of this id: it may have been replayed, or erased. */
 export async function findDeadLetter(db: Database, id: string): Promise<DeadLetterRecord | null> {
   const { rows } = await db.query<DeadLetterRow>({
     name: 'find_dead_letter',

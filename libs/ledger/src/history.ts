@@ -37,6 +37,8 @@ export interface DeliveryRecord {
   /** When the session that it ends would end by itself. */
   readonly sessionEndsAt: Date | null
   readonly acceptedAt: Date
+  /** When whom it was about was erased. */
+  readonly erasedAt: Date | null
 }
 
 export interface EventRecord {
@@ -57,6 +59,7 @@ export interface EventRecord {
   readonly parentId: string | null
   /** Of a logout of everyone: how its job stands. */
   readonly issuerLogout: Pick<IssuerLogoutRecord, 'state' | 'endedAt' | 'total' | 'done'> | null
+  readonly erasedAt: Date | null
 }
 
 export interface StoredAttempt {
@@ -75,12 +78,14 @@ export interface StoredAttempt {
 const DELIVERY = `
   select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.state, d.level,
-         case when d.sid is null or e.sub is not null and not p.session_required
+         case when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
+              when d.sid is null or e.sub is not null and not p.session_required
                    and coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims') = 'sub'
               then 'subject' else 'session' end as names,
          d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
-         d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt"
+         d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt",
+         d.erased_at as "erasedAt"
     from deliveries d
     join events e on e.id = d.event_id
     join bindings b on b.id = d.binding_id
@@ -89,7 +94,7 @@ const DELIVERY = `
 
 const FIND_EVENTS = `
   select e.id, e.iss, sub, sid, scope, device, reason, initiator, lane, occurred_at as "occurredAt",
-         accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis", owed.count as "owed",
+         accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis", erased_at as "erasedAt", owed.count as "owed",
          parent_id as "parentId", l.state, l.ended_at as "endedAt", l.total, l.planned as done
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as asked(id, low, high, place)
     join events e on e.id = asked.id

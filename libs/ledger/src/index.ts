@@ -34,6 +34,15 @@ export {
   summarizeDeadLetters,
 } from './dead-letters.ts'
 export { createDeliveryLedger, type DeliveryLedger } from './delivery-ledger.ts'
+export { eraseSubject } from './erasing.ts'
+export {
+  claimErasure,
+  deleteErasures,
+  type ErasureRecord,
+  findErasure,
+  findIssEver,
+  requestErasure,
+} from './erasures.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export { findSessions, type SessionQuestion } from './find-sessions.ts'
 export {
@@ -87,7 +96,14 @@ export {
   publishNotifications,
 } from './notifications.ts'
 export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './outcomes.ts'
-export { createPartitions, type Dropped, type DropRequest, dropAttempts, dropReceipts } from './partitions.ts'
+export {
+  createPartitions,
+  type Dropped,
+  type DropRequest,
+  dropAttempts,
+  dropAudit,
+  dropReceipts,
+} from './partitions.ts'
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 export { postIssuerLogouts } from './post-issuer-logouts.ts'
 export { oweLateLogouts, postSessions } from './post-sessions.ts'
@@ -149,7 +165,14 @@ export {
   runningReplays,
   takeReplayBatch,
 } from './replays.ts'
-export { type Sweep, type SweepPosition, sweepHistory } from './retention.ts'
+export {
+  deleteProbes,
+  deleteQuarantined,
+  deleteReplays,
+  type Sweep,
+  type SweepPosition,
+  sweepHistory,
+} from './retention.ts'
 export { listSealed, replaceSealed, type SealedSecret } from './sealed.ts'
 export {
   expireSessions,

@@ -9,15 +9,16 @@ const DAY_MS = 86_400_000
 
 /** A table that is partitioned by time. Its names are of our own making, and no parameters. */
 interface Partitioned {
-  readonly table: 'attempts' | 'receipts'
+  readonly table: 'attempts' | 'audit' | 'receipts'
   /** What says to which partition a row belongs. */
   readonly column: string
   readonly period: 'day' | 'month'
 }
 
 const ATTEMPTS: Partitioned = { table: 'attempts', column: 'started_at', period: 'day' }
+const AUDIT: Partitioned = { table: 'audit', column: 'at', period: 'month' }
 const RECEIPTS: Partitioned = { table: 'receipts', column: 'planned_at', period: 'month' }
-const PARTITIONED: readonly Partitioned[] = [ATTEMPTS, RECEIPTS]
+const PARTITIONED: readonly Partitioned[] = [ATTEMPTS, AUDIT, RECEIPTS]
 
 const LIST_PARTITIONS = `
   select c.relname as name, i.inhrelid is not null as attached
@@ -123,6 +124,11 @@ export function dropAttempts(db: Database, request: DropRequest): Promise<Droppe
 /** Forgets receipts of events that were planned before. What the log has of them stays. */
 export function dropReceipts(db: Database, request: DropRequest): Promise<Dropped> {
   return dropOld(db, RECEIPTS, request)
+}
+
+/** Forgets what was done before. Only whole months go; nothing that is younger is ever touched. */
+export function dropAudit(db: Database, request: DropRequest): Promise<Dropped> {
+  return dropOld(db, AUDIT, request)
 }
 
 /** Drops the partitions that ended before, and deletes what is older where a partition was not made in time. */

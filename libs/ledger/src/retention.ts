@@ -1,6 +1,6 @@
 import { deliveryIdRange } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
-import { type Database, withTransaction } from './database.ts'
+import { type Database, type Queryable, withTransaction } from './database.ts'
 
 /** Where a sweep over the events has got to: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and the id. */
 export interface SweepPosition {
@@ -33,6 +33,11 @@ const LOCK_DEAD_LETTERS = `
    where d.dead_lettered_at is not null
    order by d.dead_lettered_at, d.id
      for update of d`
+
+/** Keeps dead letters of events from being replayed until the transaction ends. @param given their ids, and the ranges of their deliveries'. */
+export async function lockDeadLetters(transaction: Queryable, given: readonly string[]): Promise<void> {
+  await transaction.query({ name: 'lock_dead_letters', text: LOCK_DEAD_LETTERS, values: given })
+}
 
 // An event goes with all its deliveries or stays with all of them: what it says of "acknowledged of total" stays true.
 const DELETE_EVENTS = `
@@ -84,7 +89,7 @@ export async function sweepHistory(
       plainArray(ranges.map(([low]) => low)),
       plainArray(ranges.map(([, high]) => high)),
     ]
-    await transaction.query({ name: 'lock_dead_letters', text: LOCK_DEAD_LETTERS, values: given })
+    await lockDeadLetters(transaction, given)
     const { rows } = await transaction.query<{ events: number; deliveries: number }>({
       name: 'delete_events',
       text: DELETE_EVENTS,
@@ -93,4 +98,47 @@ export async function sweepHistory(
     const { events = 0, deliveries = 0 } = rows[0] ?? {}
     return { events, deliveries, next: old.length < limit ? null : (old.at(-1) ?? null) }
   })
+}
+
+/** One batch of what is too old. */
+export interface DeleteRequest {
+  readonly before: Date
+  /** Most rows. */
+  readonly limit: number
+}
+
+const DELETE_REPLAYS = `
+  delete from replays where id = any(array(
+    select id from replays where ended_at < $1 order by ended_at limit $2))`
+
+/** Forgets replays that ended before. What they put back has their ids still. @returns how many. */
+export function deleteReplays(db: Database, request: DeleteRequest): Promise<number> {
+  return deleteBatch(db, { name: 'delete_replays', text: DELETE_REPLAYS }, request)
+}
+
+const DELETE_PROBES = `
+  delete from probes where id = any(array(
+    select id from probes where ended_at < $1 order by ended_at limit $2))`
+
+/** Forgets probes that ended before. @returns how many. */
+export function deleteProbes(db: Database, request: DeleteRequest): Promise<number> {
+  return deleteBatch(db, { name: 'delete_probes', text: DELETE_PROBES }, request)
+}
+
+const DELETE_QUARANTINED = `
+  delete from quarantined_records where id = any(array(
+    select id from quarantined_records where quarantined_at < $1 order by quarantined_at limit $2))`
+
+/** Forgets records that were put into quarantine before. @returns how many. */
+export function deleteQuarantined(db: Database, request: DeleteRequest): Promise<number> {
+  return deleteBatch(db, { name: 'delete_quarantined', text: DELETE_QUARANTINED }, request)
+}
+
+async function deleteBatch(
+  db: Database,
+  statement: { readonly name: string; readonly text: string },
+  { before, limit }: DeleteRequest,
+): Promise<number> {
+  const { rowCount } = await db.query({ ...statement, values: [before, limit] })
+  return rowCount ?? 0
 }

@@ -36,30 +36,32 @@ const DAYS_MIN = 8
 const DAYS_MAX = 3_650
 /** What the longest error budget is for, and a day. */
 const SLA_DAYS_MIN = 91
+/** A slip of the hand must not cost what auditors ask for. */
+const AUDIT_DAYS_MIN = 90
 
-/** How long history is kept. */
+/** How long what is kept is kept. */
 export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>): Retention {
-  const retentionDays = read.integer('CURFEW_RETENTION_DAYS', { fallback: 30, min: DAYS_MIN, max: DAYS_MAX })
-  const deadLetterRetentionDays = read.integer('CURFEW_DEAD_LETTER_RETENTION_DAYS', {
-    fallback: Math.max(90, retentionDays),
-    min: DAYS_MIN,
-    max: DAYS_MAX,
-  })
-  const slaRetentionDays = read.integer('CURFEW_SLA_RETENTION_DAYS', {
-    fallback: 400,
-    min: SLA_DAYS_MIN,
-    max: DAYS_MAX,
-  })
+  const days = (name: string, fallback: number, min: number = DAYS_MIN) =>
+    read.integer(name, { fallback, min, max: DAYS_MAX })
+  const retentionDays = days('CURFEW_RETENTION_DAYS', 30)
+  const deadLetterRetentionDays = days('CURFEW_DEAD_LETTER_RETENTION_DAYS', Math.max(90, retentionDays))
   if (deadLetterRetentionDays < retentionDays)
     read.fault('CURFEW_DEAD_LETTER_RETENTION_DAYS must not be less than CURFEW_RETENTION_DAYS')
-  const receiptRetentionDays = read.integer('CURFEW_RECEIPT_RETENTION_DAYS', {
-    fallback: Math.max(400, deadLetterRetentionDays),
-    min: DAYS_MIN,
-    max: DAYS_MAX,
-  })
+  const receiptRetentionDays = days('CURFEW_RECEIPT_RETENTION_DAYS', Math.max(400, deadLetterRetentionDays))
   if (receiptRetentionDays < deadLetterRetentionDays)
     read.fault('CURFEW_RECEIPT_RETENTION_DAYS must not be less than CURFEW_DEAD_LETTER_RETENTION_DAYS')
-  return { retentionDays, deadLetterRetentionDays, slaRetentionDays, receiptRetentionDays }
+  return {
+    retentionDays,
+    deadLetterRetentionDays,
+    slaRetentionDays: days('CURFEW_SLA_RETENTION_DAYS', 400, SLA_DAYS_MIN),
+    receiptRetentionDays,
+    auditRetentionDays: days('CURFEW_AUDIT_RETENTION_DAYS', 730, AUDIT_DAYS_MIN),
+    quarantineRetentionDays: days('CURFEW_QUARANTINE_RETENTION_DAYS', 90),
+    notificationRetentionDays: days('CURFEW_NOTIFICATION_RETENTION_DAYS', retentionDays),
+    replayRetentionDays: days('CURFEW_REPLAY_RETENTION_DAYS', 90),
+    probeRetentionDays: days('CURFEW_PROBE_RETENTION_DAYS', 365),
+    erasureRetentionDays: days('CURFEW_ERASURE_RETENTION_DAYS', 1_095),
+  }
 }
 
 /** How receipts are issued. Subjects are hashed unless the operator says otherwise: receipts are handed to third parties. */

@@ -10,20 +10,40 @@ export interface Retention {
   readonly slaRetentionDays: number
   /** Of receipts: proof outlives what it is of. */
   readonly receiptRetentionDays: number
+  /** Of who changed or replayed what. */
+  readonly auditRetentionDays: number
+  /** Of log records that could not be understood. */
+  readonly quarantineRetentionDays: number
+  /** Of notifications, and what became of them at webhooks. */
+  readonly notificationRetentionDays: number
+  /** Of replays that have ended. */
+  readonly replayRetentionDays: number
+  /** Of probes. */
+  readonly probeRetentionDays: number
+  /** Of requests to forget a subject that are closed, which name nobody. */
+  readonly erasureRetentionDays: number
 }
+
+/** Deletes one batch of what is older. @returns how many; fewer than `limit` where there is no more. */
+type DeleteOld = (request: { before: Date; limit: number }) => Promise<number>
 
 export interface RetentionDeps extends Retention {
   readonly createPartitions: (request: { now: Date; days: number }) => Promise<readonly string[]>
   readonly dropAttempts: (request: DropRequest) => Promise<Dropped>
   readonly dropReceipts: (request: DropRequest) => Promise<Dropped>
+  readonly dropAudit: (request: DropRequest) => Promise<Dropped>
   readonly sweepHistory: (request: {
     before: Date
     deadBefore: Date
     after: SweepPosition | null
     limit: number
   }) => Promise<Sweep>
-  readonly deleteNotifications: (request: { before: Date; limit: number }) => Promise<number>
   readonly deleteSlaRollups: (request: { slotsBefore: Date; before: Date; limit: number }) => Promise<number>
+  readonly deleteNotifications: DeleteOld
+  readonly deleteQuarantined: DeleteOld
+  readonly deleteReplays: DeleteOld
+  readonly deleteProbes: DeleteOld
+  readonly deleteErasures: DeleteOld
   readonly now: () => Date
   readonly log: Log
   /** Whether to leave the rest for another round. */
@@ -54,6 +74,7 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
   for (const [drop, olderThan] of [
     [deps.dropAttempts, before],
     [deps.dropReceipts, daysAgo(deps.receiptRetentionDays)],
+    [deps.dropAudit, daysAgo(deps.auditRetentionDays)],
   ] as const) {
     for (let more = true; more && !stopped(); ) {
       const result = await drop({ before: olderThan, limit: SWEEP_BATCH })
@@ -74,8 +95,22 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
   }
   if (total.events > 0) log.info({ event: 'history.deleted', ...total })
 
-  while (!stopped() && (await deps.deleteNotifications({ before, limit: SWEEP_BATCH })) === SWEEP_BATCH)
-    await pause()
+  for (const [what, deleteOld, days] of [
+    ['notifications', deps.deleteNotifications, deps.notificationRetentionDays],
+    ['quarantined', deps.deleteQuarantined, deps.quarantineRetentionDays],
+    ['replays', deps.deleteReplays, deps.replayRetentionDays],
+    ['probes', deps.deleteProbes, deps.probeRetentionDays],
+    ['erasures', deps.deleteErasures, deps.erasureRetentionDays],
+  ] as const) {
+    let count = 0
+    for (let more = true; more && !stopped(); ) {
+      const deleted = await deleteOld({ before: daysAgo(days), limit: SWEEP_BATCH })
+      count += deleted
+      more = deleted === SWEEP_BATCH
+      if (more) await pause()
+    }
+    if (count > 0) log.info({ event: `${what}.deleted`, count })
+  }
   const rollups = {
     slotsBefore: daysAgo(SLA_SLOTS_DAYS),
     before: daysAgo(deps.slaRetentionDays),

@@ -5,12 +5,19 @@ import {
   announceDeadLetters,
   announceSettled,
   changeSigningKeys,
+  claimErasure,
   createPartitions,
   type Database,
+  deleteErasures,
   deleteNotifications,
+  deleteProbes,
+  deleteQuarantined,
+  deleteReplays,
   deleteSlaRollups,
   dropAttempts,
+  dropAudit,
   dropReceipts,
+  eraseSubject,
   listKeyIssuers,
   type NewSigningKey,
   outcomesOf,
@@ -29,6 +36,7 @@ import {
 import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
 import type { LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
+import { erasingRound } from './erasing.ts'
 import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
@@ -42,6 +50,7 @@ import { createSlaChore } from './sla.ts'
 
 export { readBookkeeperConfig, readReceiptSettings, readRetention } from './config.ts'
 export { toEventLog } from './issuer-logouts.ts'
+export { retentionRound } from './retention.ts'
 export { rotationRound } from './rotation.ts'
 export { createSessionChores, expiryRound } from './sessions.ts'
 export { createSlaChore } from './sla.ts'
@@ -63,7 +72,10 @@ export interface BookkeeperDeps {
   readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
   /** Makes a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
-  /** When keys turn is decided by it, and what is overdue. Default: the clock of this machine. */
+  /**
+   * When keys turn, what is overdue, and when what is to be erased is looked for again, is decided by it. Default: the clock of
+   * this machine.
+   */
   readonly now?: () => Date
   readonly log: Log
   readonly metrics: Metrics
@@ -87,6 +99,7 @@ const JOURNAL_BATCH = 20
 const JOURNAL_PAUSE_MS = 200
 const RETENTION_PAUSE_MS = 3_600_000
 const DELETE_PAUSE_MS = 50
+const ERASING_PAUSE_MS = 1_000
 /** A key is published a day before it signs: a minute is soon enough. */
 const ROTATION_PAUSE_MS = 60_000
 const FAILURE_PAUSE_MS = 1_000
@@ -151,9 +164,14 @@ function choresOf(
         createPartitions: (request) => createPartitions(db, request),
         dropAttempts: (request) => dropAttempts(db, request),
         dropReceipts: (request) => dropReceipts(db, request),
+        dropAudit: (request) => dropAudit(db, request),
         sweepHistory: (request) => sweepHistory(db, request),
         deleteNotifications: (request) => deleteNotifications(db, request),
         deleteSlaRollups: (request) => deleteSlaRollups(db, request),
+        deleteQuarantined: (request) => deleteQuarantined(db, request),
+        deleteReplays: (request) => deleteReplays(db, request),
+        deleteProbes: (request) => deleteProbes(db, request),
+        deleteErasures: (request) => deleteErasures(db, request),
         now: () => new Date(),
         log,
         stopped: () => stopping.aborted,
@@ -161,6 +179,18 @@ function choresOf(
       })
       return false
     },
+  }
+  const erasing: Chore = {
+    name: 'erasing',
+    pauseMs: ERASING_PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    round: () =>
+      erasingRound({
+        claim: (request) => claimErasure(db, request),
+        erase: (id) => eraseSubject(db, { id, now }),
+        now,
+        log,
+      }),
   }
   const rotating: Chore = {
     name: 'rotation',
@@ -258,5 +288,5 @@ function choresOf(
   }
   const burning = createSlaChore({ db, now, log, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
-  return [replays, everyone, forgetting, rotating, announcing, posting, burning, ...sessions]
+  return [replays, everyone, forgetting, erasing, rotating, announcing, posting, burning, ...sessions]
 }

@@ -14,6 +14,7 @@ import { receipt } from './receipt.ts'
 import { rp } from './rp.ts'
 import { sessions } from './sessions.ts'
 import { sla } from './sla.ts'
+import { subjects } from './subjects.ts'
 import { usage, usageHint } from './usage.ts'
 import { webhooks } from './webhooks.ts'
 
@@ -61,6 +62,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   rp,
   sla,
   sessions,
+  subjects,
   webhooks,
   receipt,
   log,

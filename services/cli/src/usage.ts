@@ -89,6 +89,13 @@ const PARTS: Readonly<Record<string, string>> = {
                 --rate REQUESTS_PER_SECOND --expires TIME
   api-keys revoke ID  end one
 `,
+  subjects: `  subjects erase SUB  forget a subject for good: whom events, deliveries, sessions and receipts are about
+                --issuer NAME, where there are several
+                --abandon         also what a person could still act on, such as dead letters
+                --yes             do not ask
+                exit status 0: nothing is left; 1: something is under way, and goes by itself
+  subjects show ID    how such a request stands
+`,
   webhooks: `  webhooks list         where operators are told of what happens
   webhooks put NAME     register or change one; shows the secret of a new one, this once
                 --to URL, and if you like --type TYPE (may be repeated) --issuer NAME --disabled

@@ -6,7 +6,7 @@ import {
   SigningKeyError,
   uuidV7,
 } from '@curfew/domain'
-import type { Database } from '@curfew/ledger'
+import { type Database, openReceiptLog } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
 import type { ClientKeySealer, KeyMaker, Keyring, LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
@@ -14,6 +14,7 @@ import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
+import { registerErasures } from './erasures.ts'
 import { registerHealth } from './health.ts'
 import { registerImport } from './import.ts'
 import { registerIssuerLogouts } from './issuer-logouts.ts'
@@ -100,6 +101,16 @@ export function createConsole(deps: ConsoleDeps): void {
   })
   registerReceipts(server, { db, keeper, reader })
   registerReceiptLog(server, { reader })
+  registerErasures(server, {
+    db,
+    newId,
+    now,
+    // No event has this id, so the key is that of erasures alone.
+    async subjectDigest(iss, sub) {
+      const log = await openReceiptLog(db, () => keeper.newLog(deps.logOrigin))
+      return (await keeper.subjectHash(log)).of('erasures')(JSON.stringify([iss, sub]))
+    },
+  })
   registerLogAudit(server, { db, reader, keeper })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
 }

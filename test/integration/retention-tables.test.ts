@@ -1,0 +1,185 @@
+import { randomUUID } from 'node:crypto'
+import { readRetention, retentionRound } from '@curfew/bookkeeper'
+import {
+  createPartitions,
+  type Database,
+  deleteErasures,
+  deleteNotifications,
+  deleteProbes,
+  deleteQuarantined,
+  deleteReplays,
+  deleteSlaRollups,
+  dropAttempts,
+  dropAudit,
+  dropReceipts,
+  listAudit,
+  migrate,
+  sweepHistory,
+} from '@curfew/ledger'
+import { readEnvironment } from '@curfew/runtime'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { migrateUpTo } from '../support/migrations.ts'
+import { count, register } from './ledger-support.ts'
+
+// Goal: each table is kept for as long as its setting says, to the day; and what is not over is kept whatever its age.
+// Method: a round of retention as bookkeepers do it, with the time handed in.
+
+let database: TestDatabase
+beforeEach(async () => {
+  database = await createTestDatabase()
+  await register(database.db, 1)
+  await database.db.query('truncate audit')
+})
+afterEach(() => database.drop())
+
+const db = (): Database => database.db
+const DAY_MS = 86_400_000
+const NOW = new Date('2026-11-21T12:00:00Z')
+const daysBefore = (days: number) => new Date(NOW.getTime() - days * DAY_MS)
+
+async function round(
+  now: Date,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<readonly object[]> {
+  const lines: object[] = []
+  const keep = (line: object) => void lines.push(line)
+  await retentionRound({
+    ...readEnvironment(environment, readRetention),
+    createPartitions: (request) => createPartitions(db(), request),
+    dropAttempts: (request) => dropAttempts(db(), request),
+    dropAudit: (request) => dropAudit(db(), request),
+    dropReceipts: (request) => dropReceipts(db(), request),
+    sweepHistory: (request) => sweepHistory(db(), request),
+    deleteNotifications: (request) => deleteNotifications(db(), request),
+    deleteQuarantined: (request) => deleteQuarantined(db(), request),
+    deleteReplays: (request) => deleteReplays(db(), request),
+    deleteProbes: (request) => deleteProbes(db(), request),
+    deleteSlaRollups: (request) => deleteSlaRollups(db(), request),
+    deleteErasures: (request) => deleteErasures(db(), request),
+    now: () => now,
+    log: { debug: keep, info: keep, warn: keep, error: keep, isLevelEnabled: () => false },
+    stopped: () => false,
+    pause: async () => undefined,
+  })
+  return lines
+}
+
+async function audited(at: Date): Promise<void> {
+  await db().query(
+    `insert into audit (at, credential, action, object, detail) values ($1, 'test', 'test', '/', '{}')`,
+    [at],
+  )
+}
+const auditTimes = async () =>
+  (await listAudit(db(), { before: null, limit: 500 })).map(({ at }) => at.toISOString().slice(0, 10))
+
+test('what changed is known for two years, by whole months; its order and pages stay', async () => {
+  for (let days = 830; days >= 0; days -= 1) {
+    const now = daysBefore(days)
+    // As it went: partitions were made before their month began.
+    if (daysBefore(days - 1).getUTCDate() === 1) await createPartitions(db(), { now, days: 1 })
+    if (days % 5 === 0) await audited(now)
+  }
+  const before = await auditTimes()
+  await round(NOW)
+  const after = await auditTimes()
+  // 730 days before is 2024-11-21, in a month that has not ended by then.
+  expect(after).toEqual(before.filter((day) => day >= '2024-11-01'))
+  expect(after.at(-1)).toBe('2024-11-01')
+  const first = await listAudit(db(), { before: null, limit: 10 })
+  const second = await listAudit(db(), { before: first.at(-1)?.id ?? 0, limit: 10 })
+  const ids = [...first, ...second].map(({ id }) => id)
+  expect(ids).toEqual(ids.toSorted((one, other) => other - one))
+  expect(await count(db(), 'audit_default')).toBeLessThan(10)
+  await round(NOW, { CURFEW_AUDIT_RETENTION_DAYS: '90' })
+  expect((await auditTimes()).at(-1)).toBe('2026-08-03')
+})
+
+test('what lies where no month was made for it goes by the day', async () => {
+  for (const days of [731, 729, 0]) await audited(daysBefore(days))
+  await round(NOW)
+  expect(await auditTimes()).toEqual(['2026-11-21', '2024-11-22'])
+})
+
+test('an upgrade takes all that was audited along, and numbers go on', async () => {
+  await migrateUpTo(db(), 'privacy')
+  for (const days of [800, 400, 1]) await audited(daysBefore(days))
+  const before = await listAudit(db(), { before: null, limit: 10 })
+  await migrate(db())
+  expect(await listAudit(db(), { before: null, limit: 10 })).toEqual(before)
+  await audited(NOW)
+  const [latest] = await listAudit(db(), { before: null, limit: 1 })
+  expect(latest).toMatchObject({ at: NOW, id: (before[0]?.id ?? 0) + 1 })
+})
+
+/** Rows of a table, each of its age in days (null: not over), and the setting that it goes by. */
+const TABLES: readonly {
+  readonly table: string
+  readonly setting: string
+  readonly days: number
+  readonly insert: string
+  /** Whether a row may be of what is not over. */
+  readonly lives: boolean
+}[] = [
+  {
+    table: 'quarantined_records',
+    setting: 'CURFEW_QUARANTINE_RETENTION_DAYS',
+    days: 90,
+    lives: false,
+    insert: `insert into quarantined_records (lane, log_position, key, value, headers, reason, quarantined_at)
+             values ('bulk', $1, '', '', '{}', '', $2)`,
+  },
+  {
+    table: 'notifications',
+    setting: 'CURFEW_NOTIFICATION_RETENTION_DAYS',
+    days: 30,
+    lives: false,
+    insert: `insert into notifications (id, type, data, occurred_at) values ($1, 'a.test', '{}', $2)`,
+  },
+  {
+    table: 'replays',
+    setting: 'CURFEW_REPLAY_RETENTION_DAYS',
+    days: 90,
+    lives: true,
+    insert: `insert into replays (id, filter, include_lapsed, requested_by, requested_at, total, state, ended_at)
+             values ($1, '{}', false, 'test', '2020-01-01', 1, case when $2::timestamptz is null then 'running' else 'done' end, $2)`,
+  },
+  {
+    table: 'probes',
+    setting: 'CURFEW_PROBE_RETENTION_DAYS',
+    days: 365,
+    lives: true,
+    insert: `insert into probes (id, issuer, client_id, uri, credential, started_at, ended_at, total, report)
+             values ($1::uuid, 'main', $1::uuid::text, '', '', '2020-01-01', $2, 1, case when $2::timestamptz is not null then '{}'::jsonb end)`,
+  },
+  {
+    table: 'erasures',
+    setting: 'CURFEW_ERASURE_RETENTION_DAYS',
+    days: 1_095,
+    lives: true,
+    insert: `insert into erasures (id, issuer, sub, subject_digest, abandon, requested_by, requested_at, watched_until,
+               next_look_at, completed_at, closed_at)
+             values ($1, 'main', case when $2::timestamptz is null then 'alice' end, '', false, 'test', '2020-01-01', '2020-01-02',
+               case when $2::timestamptz is null then '2020-01-02'::timestamptz end, $2, $2)`,
+  },
+]
+
+test.each(TABLES)(
+  '$table: $days days, or as $setting says',
+  async ({ table, setting, days, insert, lives }) => {
+    const ages = [days + 1, days + 1, days - 1, 9, 7, ...(lives ? [null] : [])]
+    for (const age of ages) await db().query(insert, [randomUUID(), age === null ? null : daysBefore(age)])
+    const lines = await round(NOW)
+    expect(await count(db(), table)).toBe(ages.length - 2)
+    expect(lines).toContainEqual({ event: expect.stringMatching(/\.deleted$/), count: 2 })
+    await round(NOW, { [setting]: '8' })
+    expect(await count(db(), table)).toBe(lives ? 2 : 1)
+  },
+)
+
+test('no audit record is forgotten by a slip of the hand', () => {
+  expect(() => readEnvironment({ CURFEW_AUDIT_RETENTION_DAYS: '8' }, readRetention)).toThrow(
+    /CURFEW_AUDIT_RETENTION_DAYS/,
+  )
+})
