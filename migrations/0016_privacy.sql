@@ -57,6 +57,11 @@ alter table deliveries
   add constraint names_nobody_when_erased check (erased_at is null or num_nonnulls(sid, target) = 0),
   add constraint settled_when_erased check (erased_at is null or settled_at is not null);
 
+-- A receipt outlives its event, so it is found by a keyed hash of whom it is about. Of those from before there is none: they
+-- are found as long as their events are kept.
+alter table receipts add column subject_tag uuid;
+create index receipts_subject_tag on receipts (subject_tag) where subject_tag is not null;
+
 -- Audit records by the month, so that what is too old is dropped and not deleted row by row.
 alter table audit rename to audit_whole;
 alter table audit_whole rename constraint audit_pkey to audit_whole_pkey;

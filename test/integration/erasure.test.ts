@@ -226,6 +226,37 @@ test('a logout that is under way is ended first, and then forgotten', async () =
   expect(await tracesOf(curfew.db, SUB)).toEqual(['erasures'])
 })
 
+test('a receipt that outlives its event is forgotten as well, and the log still verifies', async () => {
+  await using mail = await openRelyingParty(curfew, { clientId: 'mail' })
+  expect(mail).toBeDefined()
+  await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
+  expect(bookkeeper).toBeDefined()
+  const own = [
+    await settled({ iss: ISS, sub: SUB, sid: 'sid-of-alice' }),
+    await settled({ iss: ISS, sid: 'sid-of-alice' }),
+  ]
+  const kept = await settled({ iss: ISS, sub: SUB, sid: 'sid-of-alice' })
+  const other = await settled({ iss: ISS, sub: 'bob' })
+  await journalled()
+  await curfew.db.query('delete from events where id = any($1)', [[...own, other].map(({ id }) => id)])
+  expect(await erase()).toMatchObject({ status: 'completed', erased: { events: 1, receipts: 3 } })
+  for (const { id } of [...own, kept]) {
+    const response = await curfew.call('GET', `/v1/logout-events/${id}/receipt`)
+    expect([id, response.status]).toEqual([id, own.some((event) => event.id === id) ? 404 : 410])
+  }
+  expect((await curfew.call('GET', `/v1/logout-events/${other.id}/receipt`)).status).toBe(200)
+  expect(await tracesOf(curfew.db, SUB)).toEqual(['erasures'])
+  const audit = (await (await curfew.call('GET', '/v1/log/audit')).json()) as {
+    items: readonly { receipt: string }[]
+  }
+  expect(audit.items.map(({ receipt }) => receipt).toSorted()).toEqual([
+    'erased',
+    'erased',
+    'erased',
+    'intact',
+  ])
+})
+
 test('what comes late is forgotten as well, what is posted again is no new logout, and what comes after stays', async () => {
   await using mail = await openRelyingParty(curfew, { clientId: 'mail' })
   const event = { id: uuidV7(new Date(), randomBytes(10)), iss: ISS, sub: SUB }
@@ -256,7 +287,7 @@ test('what comes late is forgotten as well, what is posted again is no new logou
     expect((await curfew.client.getErasure(id)).closed_at).toEqual(expect.any(String)),
   )
   const after = await settled({ iss: ISS, sub: SUB })
-  expect(await eraseSubject(curfew.db, { id, now: () => new Date() })).toMatchObject({
+  expect(await eraseSubject(curfew.db, { id, now: () => new Date(), tags: async () => [] })).toMatchObject({
     erased: { events: 2 },
   })
   expect(await curfew.client.getLogoutEvent(after.id)).toMatchObject({ sub: SUB })

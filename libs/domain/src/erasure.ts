@@ -1,4 +1,4 @@
-import type { Issuer, Sid, Subject } from './ids.ts'
+import type { Issuer, Subject } from './ids.ts'
 import { logKey } from './logout-event.ts'
 
 /** Who is to be forgotten, and the sessions that are known to be theirs. */
@@ -72,10 +72,7 @@ export function recordConcerns({ key, text }: UnreadRecord, who: Erased): boolea
 
 /** The log's keys of records about the subject. */
 export function keysOf({ iss, sub, sids }: Erased): readonly string[] {
-  return [
-    logKey({ iss, sub, sid: null }),
-    ...[...sids].map((sid) => logKey({ iss, sub: null, sid: sid as Sid })),
-  ]
+  return [logKey({ iss, sub, sid: null }), ...[...sids].map((sid) => logKey({ iss, sub: null, sid }))]
 }
 
 /** Every string in a value of JSON. */

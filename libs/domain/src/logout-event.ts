@@ -63,7 +63,11 @@ export type LogoutEvent = SessionLogout | SubjectLogout | DeviceLogout | IssuerL
  * The event log's key: records of one key stay in order. The subject where it is known, so that a session's and
  * its subject's logouts do not overtake each other; else the session.
  */
-export function logKey(event: Pick<LogoutEvent, 'iss' | 'sub' | 'sid'>): string {
+export function logKey(event: {
+  readonly iss: string
+  readonly sub: string | null
+  readonly sid: string | null
+}): string {
   return JSON.stringify(event.sub !== null ? [event.iss, event.sub] : [event.iss, null, event.sid])
 }
 

@@ -1,4 +1,4 @@
-import { deliveryIdRange, ERASURE_WATCH_MS, LATE_START_MS, nextErasureLook } from '@curfew/domain'
+import { deliveryIdRange, ERASURE_WATCH_MS, keysOf, LATE_START_MS, nextErasureLook } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import {
@@ -11,6 +11,7 @@ import {
   type WaitingCounts,
 } from './erasures.ts'
 import { dropQuarantined, findQuarantined } from './quarantined.ts'
+import { eraseOldReceipts, eraseReceipts } from './receipts.ts'
 import { lockDeadLetters } from './retention.ts'
 
 /** Events that are looked at in one transaction. */
@@ -33,10 +34,6 @@ const EVENTS_OF_SUBJECT = `
     select id from events where iss = $1 and sid = any($3::text[]) and sub is null and accepted_at < $4
   ) theirs
    where id > $5 order by id limit $6`
-
-// What the log has of them stays, and so does its proof: a digest that holds something random says nothing of anybody.
-const ERASE_RECEIPTS =
-  'update receipts set payload = null where event_id = any($1::uuid[]) and payload is not null'
 
 // `offset 0` keeps it a walk through the index for each event: joined freely, the table is read as a whole.
 const DELIVERIES_OF_GIVEN = `
@@ -118,16 +115,24 @@ const OPEN_SESSIONS = `
     from session_issuers i join sessions s on s.issuer = i.id
    where i.iss = $1 and s.sub = $2 and s.started_at < $3`
 
+export interface EraseRequest {
+  readonly id: string
+  readonly now: () => Date
+  /** The tags by which receipts of these names are found: see `keysOf`. */
+  readonly tags: (names: readonly string[]) => Promise<readonly string[]>
+  /** Most transactions over events; where that is not enough, the rest is for whoever looks next. Default: as many as it takes. */
+  readonly pages?: number
+}
+
 /**
  * Looks for all that a subject left, erases what may be erased, and notes what is left and why: once, with every event,
  * session and record, in transactions of a few hundred events each. To be interrupted, or done twice at once, does no harm.
  *
- * @param pages most transactions over events; where that is not enough, the rest is for whoever looks next.
  * @returns how the request stands then; null when there is none of this id.
  */
 export async function eraseSubject(
   db: Database,
-  { id, now, pages = Number.POSITIVE_INFINITY }: { id: string; now: () => Date; pages?: number },
+  { id, now, tags, pages = Number.POSITIVE_INFINITY }: EraseRequest,
 ): Promise<ErasureRecord | null> {
   const locked = <Result>(work: (transaction: Queryable, erasure: OpenErasure) => Promise<Result>) =>
     withTransaction(db, async (transaction) => {
@@ -150,7 +155,8 @@ export async function eraseSubject(
     const ended = await locked(async (transaction, erasure) => {
       // Events of sessions that were found on the way to be theirs may have been passed by.
       if (erasure.sids.length > known) return false
-      const beside = await eraseBeside(transaction, erasure, now())
+      const found = await tags(keysOf({ ...erasure, sids: new Set(erasure.sids) }))
+      const beside = await eraseBeside(transaction, erasure, { tags: found, now: now() })
       await finish(transaction, id, { waiting: sum(left, beside), now: now() })
       return true
     })
@@ -205,18 +211,14 @@ async function turnPage(
     text: ERASE_WORDS,
     values: [plainArray(deliveries)],
   })
-  const { rowCount: receipts } = await transaction.query({
-    name: 'erase_receipts',
-    text: ERASE_RECEIPTS,
-    values: [plainArray(events)],
-  })
+  const receipts = await eraseReceipts(transaction, events)
   await addErased(transaction, id, {
     sids: found.map(({ sid }) => sid),
     erased: {
       events: events.length,
       deliveries: deliveries.length,
       attempts: attempts ?? 0,
-      receipts: receipts ?? 0,
+      receipts,
     },
   })
   const { rows: counted } = await transaction.query<WaitingCounts>({
@@ -234,7 +236,7 @@ async function turnPage(
 async function eraseBeside(
   transaction: Queryable,
   erasure: OpenErasure,
-  now: Date,
+  { tags, now }: { tags: readonly string[]; now: Date },
 ): Promise<Pick<WaitingCounts, 'sessions' | 'quarantined'>> {
   const { id, iss, sub, sids, watchedUntil, abandon } = erasure
   const { rows: over } = await transaction.query<{ count: number }>({
@@ -250,9 +252,14 @@ async function eraseBeside(
   const who = { iss, sub, sids: new Set(sids) }
   const quarantined = await findQuarantined(transaction, who, { before: watchedUntil })
   if (abandon) await dropQuarantined(transaction, quarantined)
+  const receipts = await eraseOldReceipts(transaction, { tags, before: watchedUntil })
   await addErased(transaction, id, {
     sids: [],
-    erased: { sessions: over[0]?.count ?? 0, quarantined: abandon ? quarantined.length : 0 },
+    erased: {
+      sessions: over[0]?.count ?? 0,
+      receipts,
+      quarantined: abandon ? quarantined.length : 0,
+    },
   })
   return { sessions: open[0]?.count ?? 0, quarantined: abandon ? 0 : quarantined.length }
 }

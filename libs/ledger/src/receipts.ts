@@ -10,6 +10,8 @@ export interface NewReceipt extends Pick<Unreceipted, 'revision' | 'settledAt'> 
   readonly event: Pick<SettledEvent, 'id' | 'plannedAt'>
   /** The claims, to the byte. */
   readonly payload: string
+  /** By which it is found when its subject is to be forgotten, though the event is no more. */
+  readonly subjectTag: string
 }
 
 /**
@@ -19,10 +21,10 @@ export interface NewReceipt extends Pick<Unreceipted, 'revision' | 'settledAt'> 
 const SEPARATOR = '\u001f'
 
 const INSERT_RECEIPTS = `
-  insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload)
-  select event_id, revision, planned_at, $1::bigint + place - 1, settled_at, payload
-    from unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::timestamptz[], string_to_array($6, $7)) with ordinality
-      as r(event_id, revision, planned_at, settled_at, payload, place)`
+  insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload, subject_tag)
+  select event_id, revision, planned_at, $1::bigint + place - 1, settled_at, payload, subject_tag
+    from unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::timestamptz[], string_to_array($6, $7),
+           $8::uuid[]) with ordinality as r(event_id, revision, planned_at, settled_at, payload, subject_tag, place)`
 
 /** Stores receipts, and appends the digest of each to the log, which the transaction has locked, from its size on. */
 export async function insertReceipts(
@@ -42,6 +44,7 @@ export async function insertReceipts(
       plainArray(receipts.map(({ settledAt }) => settledAt)),
       receipts.map(({ payload }) => payload).join(SEPARATOR),
       SEPARATOR,
+      plainArray(receipts.map(({ subjectTag }) => subjectTag)),
     ],
   })
   await appendToLog(
@@ -84,4 +87,38 @@ export async function listReceipts(
 ): Promise<readonly StoredReceipt[]> {
   const { rows } = await db.query<StoredReceipt>({ text: LIST_RECEIPTS, values: [from, to] })
   return rows
+}
+
+// What the log has of them stays, and still verifies: a digest of something random besides says nothing of anybody.
+const ERASE_RECEIPTS = `
+  update receipts set payload = null, subject_tag = null where event_id = any($1::uuid[]) and payload is not null`
+
+/** Erases what receipts of these events say. @returns how many. */
+export async function eraseReceipts(transaction: Queryable, eventIds: readonly string[]): Promise<number> {
+  const { rowCount } = await transaction.query({
+    name: 'erase_receipts',
+    text: ERASE_RECEIPTS,
+    values: [plainArray(eventIds)],
+  })
+  return rowCount ?? 0
+}
+
+const ERASE_OLD_RECEIPTS = `
+  update receipts r set payload = null, subject_tag = null
+   where subject_tag = any($1::uuid[]) and planned_at < $2 and not exists (select from events e where e.id = r.event_id)`
+
+/**
+ * The same for receipts that have one of these tags and outlived their events. Where the event is kept, its receipt goes when
+ * that does.
+ */
+export async function eraseOldReceipts(
+  transaction: Queryable,
+  { tags, before }: { tags: readonly string[]; before: Date },
+): Promise<number> {
+  const { rowCount } = await transaction.query({
+    name: 'erase_old_receipts',
+    text: ERASE_OLD_RECEIPTS,
+    values: [plainArray(tags), before],
+  })
+  return rowCount ?? 0
 }

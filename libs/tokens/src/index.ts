@@ -14,7 +14,14 @@ export {
   type StoredKey,
 } from './key-maker.ts'
 export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, publishedKeys } from './keyring.ts'
-export { createLogKeeper, hashedWith, type LogKeeper, type LogSigner, sha256 } from './log-keys.ts'
+export {
+  createLogKeeper,
+  hashedWith,
+  type LogKeeper,
+  type LogSigner,
+  type SubjectHash,
+  sha256,
+} from './log-keys.ts'
 export {
   isConsistent,
   isIncluded,

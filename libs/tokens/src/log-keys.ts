@@ -42,6 +42,8 @@ export interface SubjectHash {
   keyOf(eventId: string): string
   /** HMAC-SHA256 in that key, in base64url. */
   of(eventId: string): (value: string) => string
+  /** By which all that is of one subject, or of one session alone, is found: 16 bytes in hexadecimal, in a key of their own. */
+  tag(value: string): string
 }
 
 /** Makes the keys of a log, and opens them again; each is opened once. */
@@ -94,7 +96,13 @@ export function createLogKeeper(masterKey: Uint8Array, oldMasterKey: Uint8Array 
     const secret = await sealer.open(sealedSubjectKey, { typ: SUBJECT_KEY_TYPE, kid }, what)
     const key = Buffer.from(secret, 'base64url')
     const keyOf = (eventId: string) => createHmac('sha256', key).update(eventId).digest('base64url')
-    return { keyOf, of: (eventId) => hashedWith(keyOf(eventId)) }
+    // No event has this id.
+    const tagKey = keyOf('subjects')
+    return {
+      keyOf,
+      of: (eventId) => hashedWith(keyOf(eventId)),
+      tag: (value) => createHmac('sha256', tagKey).update(value).digest('hex').slice(0, 32),
+    }
   }
 
   return {

@@ -1,4 +1,4 @@
-import { type ReceiptSubject, receiptClaims } from '@curfew/domain'
+import { logKey, type ReceiptSubject, receiptClaims } from '@curfew/domain'
 import { findUnreceipted, insertReceipts, lockReceiptLog, type Poster } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
@@ -34,13 +34,13 @@ export function createReceiptPoster(deps: ReceiptDeps): Poster {
       deps.log.error({ event: 'log.origin_kept', origin, configured: deps.origin })
       warned = true
     }
-    const hashOf = deps.subject === 'hash' ? await deps.keeper.subjectHash(log) : null
+    const hash = await deps.keeper.subjectHash(log)
     const issuedAt = deps.now()
     const receipts = settled.map(({ event, targets, withinMs, replaces, ...settlement }, at) => {
       const place = { origin, index: size + at, replaces, issuedAt, jti: deps.newJti() }
-      const keyedHash = hashOf?.of(event.id) ?? null
+      const keyedHash = deps.subject === 'hash' ? hash.of(event.id) : null
       const claims = receiptClaims(event, targets, { place, withinMs, keyedHash })
-      return { event, ...settlement, payload: JSON.stringify(claims) }
+      return { event, ...settlement, payload: JSON.stringify(claims), subjectTag: hash.tag(logKey(event)) }
     })
     await insertReceipts(transaction, log, receipts)
     deps.onIssued(receipts.length)

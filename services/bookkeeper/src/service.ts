@@ -20,6 +20,7 @@ import {
   eraseSubject,
   listKeyIssuers,
   type NewSigningKey,
+  openReceiptLog,
   outcomesOf,
   type Poster,
   postIssuerLogouts,
@@ -180,6 +181,10 @@ function choresOf(
       return false
     },
   }
+  const tags = async (names: readonly string[]) => {
+    const keys = await openReceiptLog(db, () => logKeeper.newLog(receipts.origin))
+    return names.map((await logKeeper.subjectHash(keys)).tag)
+  }
   const erasing: Chore = {
     name: 'erasing',
     pauseMs: ERASING_PAUSE_MS,
@@ -187,7 +192,7 @@ function choresOf(
     round: () =>
       erasingRound({
         claim: (request) => claimErasure(db, request),
-        erase: (id) => eraseSubject(db, { id, now }),
+        erase: (id) => eraseSubject(db, { id, now, tags }),
         now,
         log,
       }),

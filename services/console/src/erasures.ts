@@ -9,6 +9,7 @@ import {
   requestErasure,
 } from '@curfew/ledger'
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import type { SubjectHash } from '@curfew/tokens'
 import { Type } from 'typebox'
 import { UUID } from './query.ts'
 
@@ -16,8 +17,8 @@ export interface ErasuresDeps {
   readonly db: Database
   readonly newId: () => string
   readonly now: () => Date
-  /** A keyed hash of who is meant, for those who may not read it. */
-  readonly subjectDigest: (iss: string, sub: string) => Promise<string>
+  /** Keyed hashes: of who is meant, for those who may not read it, and by which their receipts are found. */
+  readonly subjectHash: () => Promise<Pick<SubjectHash, 'of' | 'tag'>>
 }
 
 /** Transactions of some hundred events each that a request waits for; a bookkeeper does what is more. */
@@ -27,7 +28,7 @@ const TAKE_OVER_MS = 5_000
 
 /** Subjects are forgotten: at once as far as nothing is under way, and else by a bookkeeper, as soon as that is over. */
 export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
-  const { db, newId, now, subjectDigest } = deps
+  const { db, newId, now, subjectHash } = deps
 
   server.delete(
     '/v1/subjects/:issuer/:sub',
@@ -54,18 +55,25 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
         })
       }
       const requestedAt = now()
+      const hash = await subjectHash()
       const id = await requestErasure(db, {
         id: newId(),
         issuer: issuer as IssuerName,
         sub,
-        subjectDigest: await subjectDigest(iss, sub),
+        // No event has this id, so the key is that of erasures alone.
+        subjectDigest: hash.of('erasures')(JSON.stringify([iss, sub])),
         abandon: request.query.abandon === true,
         requestedBy: callerOf(request).name,
         requestedAt,
         watchedUntil: new Date(requestedAt.getTime() + ERASURE_WATCH_MS),
         nextLookAt: new Date(requestedAt.getTime() + TAKE_OVER_MS),
       })
-      const record = await eraseSubject(db, { id, now, pages: PAGES_MAX })
+      const record = await eraseSubject(db, {
+        id,
+        now,
+        tags: async (names) => names.map(hash.tag),
+        pages: PAGES_MAX,
+      })
       if (record === null) throw new Error(`erasure ${id} was forgotten while it was made`)
       const view = erasureView(record)
       return reply

@@ -105,11 +105,8 @@ export function createConsole(deps: ConsoleDeps): void {
     db,
     newId,
     now,
-    // No event has this id, so the key is that of erasures alone.
-    async subjectDigest(iss, sub) {
-      const log = await openReceiptLog(db, () => keeper.newLog(deps.logOrigin))
-      return (await keeper.subjectHash(log)).of('erasures')(JSON.stringify([iss, sub]))
-    },
+    subjectHash: async () =>
+      keeper.subjectHash(await openReceiptLog(db, () => keeper.newLog(deps.logOrigin))),
   })
   registerLogAudit(server, { db, reader, keeper })
   registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
