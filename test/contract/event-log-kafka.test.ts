@@ -368,7 +368,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     })
     await log.check()
     expect(messages).toEqual(
-      (['interactive', 'bulk', 'quarantine', 'deadLetters', 'outcomes'] as const).map(
+      (['interactive', 'bulk', 'sessions', 'quarantine', 'deadLetters', 'outcomes'] as const).map(
         (kind) => `topic ${topicName(kind, { prefix })} has partitions 2, less than 3`,
       ),
     )
