@@ -277,7 +277,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
         const prefix = ${JSON.stringify(prefix)}
         const log = createKafkaEventLog({
           brokers: ${JSON.stringify(brokers)}, clientId: 'child', groupId: prefix + 'delivery', sessionTimeoutMs: 1_000,
-          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, quarantine: lane, deadLetters: lane, outcomes: lane },
+          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, sessions: lane, quarantine: lane, deadLetters: lane, outcomes: lane },
         })
         log.consume(
           { lane: 'interactive', batchSize: 100, batchesInFlight: 4, onError: (error) => console.error(error) },
