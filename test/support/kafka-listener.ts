@@ -22,6 +22,7 @@ export function openPublisher(brokers: readonly string[], prefix: string): Publi
       replicationFactor: 1,
       interactive: small,
       bulk: small,
+      sessions: small,
       quarantine: small,
       deadLetters: small,
       outcomes: small,
