@@ -167,6 +167,15 @@ describe('receipt verify, offline', () => {
     expect((await offline('receipt', 'verify', path('nothing'))).code).toBe(2)
     expect((await offline('receipt', 'verify', path('kept'))).code).toBe(2)
     expect((await offline('receipt', 'verify', path('receipt.json'), '--key', path('kept'))).code).toBe(2)
+    for (const args of [
+      ['receipt', 'verify', path('receipt.json')],
+      ['log', 'verify'],
+    ])
+      expect(await run(...args, '--checkpoint', path('vkey'))).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('is no checkpoint.'),
+      })
+    expect((await run('log', 'checkpoint', '--out', path('no/such/folder'))).code).toBe(2)
     expect((await offline('receipt', 'verify')).code).toBe(2)
   })
 })

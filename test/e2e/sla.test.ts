@@ -43,5 +43,10 @@ test('what was told in time is kept, what was not spends the budget', async () =
   expect(json.groups).toBeUndefined()
   expect(json).toMatchObject({ planned: 2, kept: 1, broken: 1 })
   expect((await run('--by', 'week')).code).toBe(2)
+  // Not 1: that would be a promise that is broken.
+  expect(await run('--from', 'yesterday')).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('400: /from'),
+  })
   expect((await run('--client', 'nobody')).stderr).toMatch(/^Curfew answered 404: /)
 })

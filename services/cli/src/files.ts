@@ -1,4 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises'
+import { type Checkpoint, parseCheckpointText, parseNote } from '@curfew/domain'
 import { readLogKey, type TrustedLogKey } from '@curfew/tokens'
 import { UsageError } from './arguments.ts'
 
@@ -13,10 +14,30 @@ export async function readText(path: string): Promise<string> {
   }
 }
 
-/** Writes to a file, or out. */
+/** Writes to a file, or out. @throws {UsageError} */
 export async function writeText(path: string | undefined, text: string): Promise<void> {
-  if (path === undefined) process.stdout.write(text)
-  else await writeFile(path, text)
+  if (path === undefined) {
+    process.stdout.write(text)
+    return
+  }
+  try {
+    await writeFile(path, text)
+  } catch (error) {
+    throw new UsageError(`${path} cannot be written: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    })
+  }
+}
+
+/** The checkpoint that a file has, if one is named: as it is, and what it says. @throws {UsageError} where it is none. */
+export async function readCheckpoint(
+  path: string | undefined,
+): Promise<{ readonly note: string; readonly says: Checkpoint } | null> {
+  if (path === undefined) return null
+  const note = await readText(path)
+  const says = parseCheckpointText(parseNote(note)?.text ?? '')
+  if (says === null) throw new UsageError(`${path} is no checkpoint.`)
+  return { note, says }
 }
 
 /** The key that a file has, if one is named. @throws {UsageError} where it is none. */

@@ -3,7 +3,7 @@ import { type Checkpoint, createGrowingTree, leafHash, parseCheckpointText, pars
 import { readLogKey, sha256, type TrustedLogKey, verifyCheckpoint } from '@curfew/tokens'
 import { group, parse } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { readKey, readText, writeText } from './files.ts'
+import { readCheckpoint, readKey, writeText } from './files.ts'
 import { createProgress, type Progress } from './progress.ts'
 import { plain } from './table.ts'
 
@@ -43,9 +43,9 @@ async function verify(args: readonly string[]): Promise<number> {
   const given = await readKey(values['log-key'])
   const key = given ?? (await readLogKey(JSON.stringify(await answered(client.getLogKeys()))))
   if (key === null) throw new CallFailed('Curfew has no key of a log.', { passing: false, cause: undefined })
-  const older = values.checkpoint === undefined ? null : await readText(values.checkpoint)
+  const older = await readCheckpoint(values.checkpoint)
   const progress = createProgress(process.stderr)
-  const audit = await auditAll(client, key, older, progress)
+  const audit = await auditAll(client, key, older?.note ?? null, progress)
   progress.end()
   const ok = audit.faults.length === 0
   process.stdout.write(
@@ -64,7 +64,7 @@ async function auditAll(
 ): Promise<Audit> {
   const note = await answered(client.getCheckpoint())
   const head = verifyCheckpoint(note, key)
-  const claimed = readCheckpoint(note)
+  const claimed = claimOf(note)
   const kept = older === null ? null : verifyCheckpoint(older, key)
   const audit: Audit = {
     origin: claimed.origin,
@@ -102,7 +102,7 @@ async function auditAll(
       if (kept?.size === at) held(kept, 'the checkpoint that was kept')
       tally(audit, item)
     }
-    progress.show(at, claimed.size, `${at} of ${claimed.size} entries, ${faults.length} faults`)
+    progress.show(at, claimed.size, `${at} of ${claimed.size} entries, ${counted(faults)}`)
   }
   held(claimed, 'the checkpoint')
   return audit
@@ -117,7 +117,7 @@ function tally({ receipts, ledger, faults }: Audit, item: AuditedReceipt): void 
     faults.push(`${of}: the ledger was altered: ${item.differences.join('; ')}.`)
 }
 
-function readCheckpoint(note: string): Checkpoint {
+function claimOf(note: string): Checkpoint {
   const parsed = parseNote(note)
   const found = parsed && parseCheckpointText(parsed.text)
   if (found === null)
@@ -140,9 +140,12 @@ function inWords(
     `Receipts: ${receipts.intact} intact, ${receipts.altered} altered, ${receipts.erased} erased, ${receipts.gone} not kept any more.`,
     `Ledger: ${ledger.agrees} agree, ${ledger.contradicts} contradict, ${ledger.outdated} outdated by a newer receipt, ${ledger.gone} not kept any more.`,
   ]
-  const verdict =
-    faults.length === 0 ? 'Nothing was altered.' : `${faults.length} faults: something was altered.`
+  const verdict = faults.length === 0 ? 'Nothing was altered.' : `${counted(faults)}: something was altered.`
   return `${shown.join('')}${more}${counts.join('\n')}\n${whose}${verdict}\n`
+}
+
+function counted(faults: readonly string[]): string {
+  return faults.length === 1 ? '1 fault' : `${faults.length} faults`
 }
 
 function toBase64(bytes: Uint8Array): string {

@@ -1,7 +1,6 @@
-import { parseCheckpointText, parseNote } from '@curfew/domain'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { readKey, readText, writeText } from './files.ts'
+import { readCheckpoint, readKey, readText, writeText } from './files.ts'
 import { type CheckedReceipt, checkReceipt, readReceiptFile } from './receipt-check.ts'
 import { plain, table } from './table.ts'
 
@@ -18,7 +17,7 @@ async function get(args: readonly string[]): Promise<number> {
     json: { type: 'boolean' },
   } as const
   const { values, positionals } = parse(args, options, 1)
-  const from = values.checkpoint === undefined ? undefined : await sizeOf(values.checkpoint)
+  const from = (await readCheckpoint(values.checkpoint))?.says.size
   const [id = ''] = positionals
   const bundle = await answered(
     connect(values).getReceipt(id, {
@@ -28,13 +27,6 @@ async function get(args: readonly string[]): Promise<number> {
   )
   await writeText(values.out, `${JSON.stringify(bundle, null, 2)}\n`)
   return 0
-}
-
-async function sizeOf(path: string): Promise<number> {
-  const note = parseNote(await readText(path))
-  const checkpoint = note && parseCheckpointText(note.text)
-  if (checkpoint === null) throw new UsageError(`${path} is no checkpoint.`)
-  return checkpoint.size
 }
 
 /** Offline. Exit status 1 where anything that was asked for is not so. */
@@ -53,9 +45,9 @@ async function verify(args: readonly string[]): Promise<number> {
   const [path = ''] = positionals
   const file = readReceiptFile(await readText(path))
   if (file === null) throw new UsageError(`${path} is no receipt.`)
-  const older = values.checkpoint === undefined ? null : await readText(values.checkpoint)
+  const older = await readCheckpoint(values.checkpoint)
   const checked = await checkReceipt(file, {
-    older,
+    older: older?.note ?? null,
     key: await readKey(values.key),
     whom: { sub: values.sub ?? null, sid: values.sid ?? null },
   })

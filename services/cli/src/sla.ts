@@ -1,11 +1,14 @@
-import type { Sla, SlaGroup } from '@curfew/client'
+import { ApiError, type Sla, type SlaGroup } from '@curfew/client'
 import { type Command, parse, UsageError } from './arguments.ts'
-import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
 const GROUPS = { 'relying-party': 'relying_party', hour: 'hour' } as const
 
-/** `curfew sla`: whether the promise is kept. Exit status 1 where the error budget of that time is spent. */
+/**
+ * `curfew sla`: whether the promise is kept. Exit status 1 where the error budget of that time is spent; 2, and not 1, where it
+ * was asked wrongly, or a typing error in somebody's monitoring would be a broken promise.
+ */
 export const sla: Command = async (args) => {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
@@ -19,7 +22,7 @@ export const sla: Command = async (args) => {
   const { issuer, client, by, from, to } = values
   if (by !== undefined && !Object.hasOwn(GROUPS, by))
     throw new UsageError(`--by must be ${Object.keys(GROUPS).join(' or ')}.`)
-  const found = await answered(
+  const found = await understood(
     connect(values).getSla({
       ...(issuer !== undefined && { issuer }),
       ...(client !== undefined && { client_id: client }),
@@ -30,6 +33,16 @@ export const sla: Command = async (args) => {
   )
   process.stdout.write(values.json === true ? `${JSON.stringify(found)}\n` : slaText(found))
   return found.error_budget.left < 0 ? 1 : 0
+}
+
+async function understood(call: Promise<Sla>): Promise<Sla> {
+  try {
+    return await answered(call)
+  } catch (error) {
+    const { cause } = Object(error) as { readonly cause?: unknown }
+    if (!(error instanceof CallFailed && cause instanceof ApiError && cause.status === 400)) throw error
+    throw new UsageError(error.message, { cause: error })
+  }
 }
 
 function slaText(found: Sla): string {

@@ -40,7 +40,7 @@ function told(erasure: Erasure, json: boolean): number {
   return erasure.status === 'completed' ? 0 : 1
 }
 
-function inWords({ id, status, erased, waiting, watched_until, closed_at }: Erasure): string {
+function inWords({ id, status, abandon, erased, waiting, watched_until, closed_at }: Erasure): string {
   const { events, deliveries, sessions, receipts, quarantined } = erased
   const lines = [
     `Erased so far: ${events} events, ${deliveries} deliveries, ${sessions} sessions, ${receipts} receipts, ${quarantined} quarantined records.`,
@@ -53,9 +53,17 @@ function inWords({ id, status, erased, waiting, watched_until, closed_at }: Eras
     const left: readonly (readonly [count: number, what: string])[] = [
       [waiting.deliveries, 'Deliveries under way, which are ended first'],
       [waiting.recent, 'Logouts of the last hour, for a session that they end may be posted late'],
-      [waiting.dead_letters, 'Dead letters: replay them (curfew dlq), or give them up with --abandon'],
-      [waiting.sessions, 'Open sessions, until they are logged out, ended or expired, or with --abandon'],
-      [waiting.quarantined, 'Quarantined records, which go with --abandon'],
+      [
+        waiting.dead_letters,
+        abandon
+          ? 'Dead letters, which go once all else of their events may'
+          : 'Dead letters: replay them (curfew dlq), or give them up with --abandon',
+      ],
+      [
+        waiting.sessions,
+        `Open sessions${abandon ? '' : ', until they are logged out, ended or expired, or with --abandon'}`,
+      ],
+      [waiting.quarantined, `Quarantined records${abandon ? '' : ', which go with --abandon'}`],
     ]
     lines.push('Waiting:', ...left.filter(([count]) => count > 0).map(([count, what]) => `${count}  ${what}`))
     lines.push('The bookkeeper goes on by itself.')
