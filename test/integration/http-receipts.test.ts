@@ -203,11 +203,12 @@ describe('a receipt', () => {
     const half = await json<{ root: string }>(curfew, `/v1/log/proofs/inclusion?index=0&size=${from}`)
     expect(half.root).toBe(proven.from_root)
     for (const query of [
-      `consistency?from=${size + 1}`,
-      `inclusion?index=${size}`,
-      'inclusion?index=3&size=2',
+      `proofs/consistency?from=${size + 1}`,
+      `proofs/inclusion?index=${size}`,
+      'proofs/inclusion?index=3&size=2',
+      'entries?start=3&end=2',
     ])
-      expect((await curfew.call('GET', `/v1/log/proofs/${query}`)).status).toBe(400)
+      expect((await curfew.call('GET', `/v1/log/${query}`)).status).toBe(400)
   })
 })
 

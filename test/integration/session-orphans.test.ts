@@ -141,6 +141,14 @@ describe('the list', () => {
       expect((await curfew.call('GET', `/v1/sessions/orphans?${query}`)).status).toBe(400)
     },
   )
+
+  test('of an issuer that never was it is not said that all is well', async () => {
+    const response = await curfew.call('GET', '/v1/sessions/orphans?issuer=mian')
+    expect([response.status, await response.json()]).toEqual([
+      404,
+      expect.objectContaining({ detail: 'No issuer is registered as mian.' }),
+    ])
+  })
 })
 
 test('the metric counts them by issuer, and forgets those that are no more', async () => {

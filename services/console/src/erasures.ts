@@ -11,6 +11,7 @@ import {
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import type { SubjectHash } from '@curfew/tokens'
 import { Type } from 'typebox'
+import { noSuchIssuer } from './issuers.ts'
 import { UUID } from './query.ts'
 
 export interface ErasuresDeps {
@@ -47,13 +48,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
     async (request, reply) => {
       const { issuer, sub } = request.params
       const iss = await findIssEver(db, issuer)
-      if (iss === null) {
-        throw new ProblemError({
-          status: 404,
-          title: 'No such issuer',
-          detail: `No issuer is registered as ${issuer}.`,
-        })
-      }
+      if (iss === null) throw noSuchIssuer(issuer)
       const requestedAt = now()
       const hash = await subjectHash()
       const id = await requestErasure(db, {

@@ -54,6 +54,7 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
       },
     },
     async ({ query: { start = 0, end } }) => {
+      if (end !== undefined && start > end) throw invalid('/start', 'must be at most end')
       const { size } = await reader.head()
       const to = Math.min(end ?? size, size, start + ENTRIES_MAX)
       return { items: (await reader.entries(start, to)).map(entryView), size }

@@ -10,6 +10,7 @@ import {
 import { confinesOf } from '@curfew/domain'
 import {
   type Database,
+  findIssEver,
   listOrphans,
   listSessionsOfSid,
   listSessionsOfSubject,
@@ -19,6 +20,7 @@ import {
   type SessionRecord,
 } from '@curfew/ledger'
 import { callerOf, type HttpServer, type RouteAccess } from '@curfew/runtime'
+import { noSuchIssuer } from './issuers.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid } from './query.ts'
 
@@ -72,8 +74,12 @@ export function registerSessions(server: HttpServer, { db }: { db: Database }): 
     },
     async (request) => {
       const { issuer = null, client_id: clientId = null, limit, cursor } = request.query
+      const { reach } = callerOf(request)
+      // A slip of the pen must not look as if all were well. To who is bound, another's issuer is as if it were not there.
+      if (issuer !== null && reach.kind === 'everything' && (await findIssEver(db, issuer)) === null)
+        throw noSuchIssuer(issuer)
       const records = await listOrphans(db, {
-        ...confinesOf(callerOf(request).reach, { issuer, clientId }),
+        ...confinesOf(reach, { issuer, clientId }),
         before: readOrphanPosition(cursor),
         limit: limit + 1,
       })
