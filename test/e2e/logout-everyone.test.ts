@@ -60,6 +60,10 @@ test('shows whom it is about, then logs them out and says how far it is', async 
   expect(done.stdout).toMatch(/, is done: 3 of 3 people\.\n +4 acknowledged\n$/)
   expect(done.stderr).toMatch(/\[#{30}\] 100 % {2}3 of 3 people: /)
   expect(shop.received.map(({ claims }) => claims.sid).toSorted()).toEqual(['s0', 's1', 's2', 's3'])
+  const [, id = ''] = /, (\S+), is done/.exec(done.stdout) ?? []
+  const shown = await runCurfew(processes, ['events', 'show', id], environment({}))
+  expect(shown).toMatchObject({ code: 0, stderr: '' })
+  expect(shown.stdout).toMatch(/^in words +Everyone is logged out \(3 of 3 people\); /m)
 })
 
 test('for scripts: what is asked for as JSON on standard output, and nothing else there', async () => {

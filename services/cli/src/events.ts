@@ -1,4 +1,4 @@
-import type { EventSummary, LogoutEventInput, LogoutEventStatus } from '@curfew/client'
+import type { LogoutEventInput, LogoutEventStatus } from '@curfew/client'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
@@ -59,7 +59,8 @@ async function show(args: readonly string[]): Promise<number> {
   const client = connect(values)
   const event = await answered(client.getLogoutEvent(id, { wait }))
   if (values.json === true) process.stdout.write(`${JSON.stringify(event)}\n`)
-  else process.stdout.write(inWords(event, await answered(client.getEventSummary(id))))
+  else if (event.scope === 'issuer') process.stdout.write(inWords(event, ofEveryone(event)))
+  else process.stdout.write(inWords(event, (await answered(client.getEventSummary(id))).text))
   return 0
 }
 
@@ -71,7 +72,13 @@ const BASIS: Readonly<Record<LogoutEventStatus['plan_basis'], string>> = {
   unknown_issuer: ' (not registered)',
 }
 
-function inWords(event: LogoutEventStatus, { text }: EventSummary): string {
+/** Nobody in particular is to be told of it, so there is no summary. */
+function ofEveryone({ id, issuer_logout: job }: LogoutEventStatus): string {
+  const many = job === null ? '' : ` (${job.done} of ${job.total ?? 'as yet unknown'} people)`
+  return `Everyone is logged out${many}; curfew logout-everyone --follow ${id} says how far it is.`
+}
+
+function inWords(event: LogoutEventStatus, text: string): string {
   const took = event.elapsed_ms === null ? '' : `, after ${event.elapsed_ms} ms`
   const facts: readonly (readonly [string, string])[] = [
     ['event', event.id],
@@ -81,6 +88,7 @@ function inWords(event: LogoutEventStatus, { text }: EventSummary): string {
     ['scope', event.scope + (event.device === null ? '' : `: ${event.device}`)],
     ...(event.reason === null ? [] : [['reason', event.reason] as const]),
     ['accepted', event.accepted_at],
+    ...(event.erased_at === null ? [] : [['erased', event.erased_at] as const]),
     ['status', `${event.status}${took}: ${event.acknowledged} of ${event.total} acknowledged`],
     ['in words', text],
   ]

@@ -103,7 +103,7 @@ async function follow(
 }
 
 function counts({ done, acknowledged, waiting, dead }: IssuerLogout, total: number): string {
-  return `${done} of ${total} people: ${acknowledged} sessions ended, ${waiting} waiting, ${dead} dead`
+  return `${done} of ${total} people: ${acknowledged} acknowledged, ${waiting} waiting, ${dead} dead`
 }
 
 function summary(job: IssuerLogout): string {
