@@ -113,7 +113,7 @@ describe('the demo', () => {
     expect(became).toMatchObject({ sub: 'bob', status: 'settled', acknowledged: 3, total: 3 })
     // The README registers its issuer as main: the demo has the same one, so that both can be tried together.
     const [, readme] = curlWith('"sub":"bob"', demo.stdout).match(/^(.*?) -d /s) ?? []
-    const put = `${readme?.replace('/v1/logout-events', '/v1/issuers/main')} -X PUT -d '{ "iss": "https://idp.example" }'`
+    const put = `${readme?.replace('/v1/logout-events', '/v1/issuers/main')} -X PUT -d '{ "iss": "https://idp.example", "session_index": "off" }'`
     expect(await paste(put)).toMatchObject({ name: 'main', iss: 'https://idp.example' })
     // Its terminal belongs to its reader.
     expect(demo.stderr).toBe('')
@@ -121,6 +121,14 @@ describe('the demo', () => {
     demo.signal('SIGINT')
     expect(await demo.exit(STOP_MS)).toEqual({ code: 0, signal: null })
     expect(serversOf(dataFolder)).toEqual([])
+
+    const again = spawnStandalone(processes, { dataFolder, args: ['--demo'] })
+    await again.says(/Ctrl-C stops everything/)
+    const [, call] = curlWith('"sub":"bob"', again.stdout).match(/^(.*?) -d /s) ?? []
+    const issuer = await paste(call?.replace('/v1/logout-events', '/v1/issuers/main') ?? '')
+    expect(issuer).toMatchObject({ session_index: 'off' })
+    again.signal('SIGINT')
+    expect(await again.exit(STOP_MS)).toEqual({ code: 0, signal: null })
   })
 
   test('ends at once and without complaint when it is stopped while the table fills', async () => {

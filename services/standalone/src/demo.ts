@@ -25,10 +25,11 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
       const url = await Promise.race([listening, aborted(stopping)])
       if (url === undefined) return
       const client = createClient({ url, key })
-      const issuer = await issuerName(client)
+      const { issuer, registered } = await issuerName(client)
       const rps = await openDemoRps({ issuer: ISS, jwksUri: `${url}/issuers/${issuer}/jwks.json` })
       try {
-        await client.putIssuer(issuer, { iss: ISS })
+        // What somebody has set since is theirs.
+        if (!registered) await client.putIssuer(issuer, { iss: ISS })
         for (const rp of rps) {
           await client.putRelyingParty(issuer, rp.clientId, {
             client_name: rp.name,
@@ -64,10 +65,11 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
 }
 
 /** The name that the issuer has; without one, that of the README, so that its commands work beside the demo, if it is free. */
-async function issuerName(client: Client): Promise<string> {
+async function issuerName(client: Client): Promise<{ issuer: string; registered: boolean }> {
   const { items } = await client.listIssuers({ limit: 500 })
   const known = items.find(({ iss }) => iss === ISS)
-  return known?.name ?? (items.some(({ name }) => name === 'main') ? 'demo' : 'main')
+  if (known !== undefined) return { issuer: known.name, registered: true }
+  return { issuer: items.some(({ name }) => name === 'main') ? 'demo' : 'main', registered: false }
 }
 
 /** A table that fills as acknowledgements come in: redrawn on a terminal, and elsewhere printed once for each change. */
