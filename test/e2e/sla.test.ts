@@ -37,6 +37,7 @@ test('what was told in time is kept, what was not spends the budget', async () =
   const broken = await run('--client', 'gone', '--by', 'hour')
   expect(broken.code).toBe(1)
   expect(broken.stdout).toMatch(/^kept +0 %: 0 of 1 deliveries$/m)
+  expect(broken.stdout).toMatch(/^error budget +overspent: 1 broken of 0 that may be$/m)
   expect(broken.stdout).toMatch(/^HOUR \(UTC\) /m)
 
   const json: Sla = JSON.parse((await run('--json')).stdout)

@@ -54,7 +54,7 @@ function slaText(found: Sla): string {
     ['broken', `${found.broken}, and ${found.overdue} overdue`],
     [
       'error budget',
-      `${percent(budget.share_left)} is left: ${budget.spent} broken of ${+budget.allowed.toFixed(1)} that may be`,
+      `${budget.left < 0 ? 'overspent' : `${percent(budget.share_left)} is left`}: ${budget.spent} broken of ${+budget.allowed.toFixed(1)} that may be`,
     ],
     [
       'acknowledged',
