@@ -113,6 +113,31 @@ async function waiting(): Promise<readonly string[]> {
   return rows.map(({ who }) => who)
 }
 
+/** The same database, in which something else happens right after a statement. */
+function pausedAfter(name: string, meanwhile: () => Promise<void>): Database {
+  const withConnection: Database['withConnection'] = (work) =>
+    db.withConnection((connection) => {
+      const query = async (...given: Parameters<typeof connection.query>) => {
+        const answer = await connection.query(...given)
+        const [statement] = given as readonly unknown[]
+        if ((statement as { name?: string }).name === name) await meanwhile()
+        return answer
+      }
+      return work(Object.assign(Object.create(connection), { query }))
+    })
+  return Object.assign(Object.create(db), { withConnection })
+}
+
+/** Resolves when somebody waits for a row that another has locked. */
+const blocked = () =>
+  expect
+    .poll(() =>
+      db.query(
+        "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+      ),
+    )
+    .toMatchObject({ rowCount: 1 })
+
 describe('a session that a logout sees to', () => {
   test('bears its id, and is forgotten when its relying party has acknowledged', async () => {
     await startSession(db, alice('rp-0', 's1'))
@@ -211,6 +236,36 @@ describe('a session that a logout sees to', () => {
     await settle(second.deliveries)
     await post()
     expect(await sessionsOf(db, 'alice')).toEqual([])
+  })
+
+  test.each<[string, Settlement | undefined, readonly object[]]>([
+    ['which is acknowledged', undefined, []],
+    ['which comes to nothing', DEAD, [{ orphaned: true }]],
+  ])('follows it also where both were settled before anybody looked: %s', async (_, end, left) => {
+    await startSession(db, alice('rp-0', 's1'))
+    const session = { scope: 'session', sid: 's1', clients: ['rp-0'] }
+    const first = await logout(session)
+    await post()
+    await settle(first.deliveries, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
+    const second = await logout({ ...session, occurredAt: ago(120) })
+    await settle(second.deliveries, end)
+    await post()
+    expect(await sessionsOf(db, 'alice')).toMatchObject(left)
+  })
+
+  test('stays an orphan whoever looked at it before its logout came to nothing, and writes after', async () => {
+    const session = await startSession(db, alice('rp-0', 's1'))
+    const { deliveries } = await logout({ clients: ['rp-0'] })
+    await post()
+    let dead: Promise<void> | null = null
+    const paused = pausedAfter('told_of', async () => {
+      await settle(deliveries, DEAD)
+      dead = post()
+      await Promise.race([dead, blocked()])
+    })
+    await oweLateLogouts(paused, [session])
+    await dead
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ orphaned: true }])
   })
 
   test('is not taken from the latest logout by what becomes of an earlier one', async () => {

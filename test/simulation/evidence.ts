@@ -26,12 +26,3 @@ export function owedFor(
   if (event.clients !== null && !event.clients.includes(clientId)) return false
   return event.initiator !== clientId || event.includeInitiator
 }
-
-/** The delivery that covers this one in the end. */
-export function lastOf(row: MemoryDelivery, deliveries: Run['ledger']['deliveries']): MemoryDelivery {
-  let last = row
-  for (let links = 0; last.supersededBy !== null && links <= deliveries.size; links++) {
-    last = deliveries.get(last.supersededBy) ?? last
-  }
-  return last
-}

@@ -1,6 +1,6 @@
 import { QUICK_RETRIES_MS } from '@curfew/domain'
-import type { MemoryAttempt, MemoryDelivery } from '../support/memory-rows.ts'
-import { describe, type Evidence, type Invariant, lastOf, owedFor } from './evidence.ts'
+import { lastOf, type MemoryAttempt, type MemoryDelivery } from '../support/memory-rows.ts'
+import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
 import { limitViolations } from './limits.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'

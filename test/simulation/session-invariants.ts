@@ -1,7 +1,7 @@
 import type { Binding, LogoutEvent, Session } from '@curfew/domain'
-import type { MemoryDelivery } from '../support/memory-rows.ts'
+import { lastOf, type MemoryDelivery } from '../support/memory-rows.ts'
 import type { MemorySession } from '../support/memory-session-index.ts'
-import { describe, type Evidence, type Invariant, lastOf, owedFor } from './evidence.ts'
+import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
 // What must hold of sessions that the index knows: none that began after a logout is ended by it, and none that began before

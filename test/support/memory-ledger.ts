@@ -23,6 +23,7 @@ import {
   byDue,
   byPlanning,
   checkRow,
+  lastOf,
   type MemoryAttempt,
   MemoryConstraintError,
   type MemoryDelivery,
@@ -215,11 +216,18 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     toldOf: ({ id }, { clientId }) =>
       [...deliveries.values()]
         .filter(({ eventId, bindingId }) => eventId === id && clientOf.get(bindingId) === clientId)
-        .map(({ bindingId, delivery, state, settledAt, supersededBy }) => {
-          const newer = supersededBy === null ? undefined : deliveries.get(supersededBy)
-          const { sid, sessionEndsAt } = delivery
-          const told = { id: delivery.id, bindingId, sid, state, settledAt, sessionEndsAt }
-          return { ...told, supersededBy: newer?.eventId ?? null }
+        .map((row) => {
+          const { delivery, state, settledAt, eventId } = lastOf(row, deliveries)
+          const { id: lastId, sessionEndsAt } = delivery
+          const told = {
+            id: lastId,
+            bindingId: row.bindingId,
+            sid: row.delivery.sid,
+            state,
+            settledAt,
+            sessionEndsAt,
+          }
+          return { ...told, supersededBy: eventId === id ? null : eventId }
         }),
     owe(owed) {
       if (deliveries.has(owed.delivery.id)) return

@@ -122,3 +122,15 @@ export function checkRow(row: MemoryDelivery): void {
     if (!holds) throw new MemoryConstraintError('23514', `delivery ${row.id} violates ${name}`)
   }
 }
+
+/** The delivery that covers this one in the end. */
+export function lastOf(
+  row: MemoryDelivery,
+  deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>,
+): MemoryDelivery {
+  let last = row
+  for (let links = 0; last.supersededBy !== null && links <= deliveries.size; links++) {
+    last = deliveries.get(last.supersededBy) ?? last
+  }
+  return last
+}

@@ -8,14 +8,15 @@ import { type OwedDelivery, owed } from './plan.ts'
 
 /** A delivery that an event owes, or owed, to a binding of one client. */
 export interface Told {
-  readonly id: DeliveryId
   readonly bindingId: BindingId
   readonly sid: Sid | null
+  /** Which it is and how it stands; or, where others say what it would have said, which is the last of these, and how that stands. */
+  readonly id: DeliveryId
   readonly state: DeliveryState
   readonly settledAt: Date | null
-  /** When the session ends by itself, as far as was known when it was planned. */
+  /** When the session ends by itself, as far as was known when that one was planned. */
   readonly sessionEndsAt: Date | null
-  /** The event whose delivery says what this one would have said; null where none does. */
+  /** The event of that last one; null where no other says it. */
   readonly supersededBy: EventId | null
 }
 
@@ -65,12 +66,14 @@ export function standingOf(
   const missing = bindings
     .filter(({ id }) => !naming.some(({ bindingId }) => bindingId === id))
     .map((binding) => owed(event, binding, namedFor(event, binding, session), digest))
-  const by = naming.find(({ supersededBy }) => supersededBy !== null)?.supersededBy ?? event.id
-  const underWay = missing.length > 0 || by !== event.id || naming.some(({ settledAt }) => settledAt === null)
+  // Of several endpoints, the one that it depends on whether the session is over.
+  const waiting = naming.find(({ settledAt }) => settledAt === null)
+  const decisive = waiting ?? naming.find(({ state }) => state !== 'acknowledged')
+  if (missing.length === 0 && naming.length > 0 && decisive === undefined) return { kind: 'over' }
+  const orphaned = missing.length === 0 && waiting === undefined
+  const by = decisive?.supersededBy ?? event.id
   const prolonged = naming.filter((delivery) => lapsesBefore(delivery, session)).map(({ id }) => id)
-  if (underWay) return { kind: 'covered', by, orphaned: false, owed: missing, prolonged }
-  if (naming.length > 0 && naming.every(({ state }) => state === 'acknowledged')) return { kind: 'over' }
-  return { kind: 'covered', by, orphaned: true, owed: [], prolonged: [] }
+  return { kind: 'covered', by, orphaned, owed: missing, prolonged: orphaned ? [] : prolonged }
 }
 
 /** Whether a delivery ends a session. What an RP acknowledged before the session began did not end it. */

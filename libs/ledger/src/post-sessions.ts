@@ -12,7 +12,6 @@ const ANY_SESSIONS = 'select exists (select from session_issuers) as any'
 const ISSUER = `
     join session_issuers x on x.iss = e.iss
     left join issuers i on i.iss = e.iss and i.deleted_at is null`
-const CURRENT = 'left join events c on c.id = s.logout_event_id'
 const NOT_OFF = "coalesce(i.session_index, 'partial') <> 'off'"
 const BY_SID = `
         select f.* from session_ids k
@@ -30,7 +29,6 @@ const SESSIONS_OF_EVENTS = `
       (${BY_SID} where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid)
       offset 0
     ) s
-    ${CURRENT}
    where ${NOT_OFF} and s.started_at <= e.occurred_at and (e.clients is null or s.client_id = any(e.clients))`
 
 const SESSIONS_OF_DELIVERIES = `
@@ -47,7 +45,6 @@ const SESSIONS_OF_DELIVERIES = `
       (${BY_SID} where d.sid is not null and k.issuer = x.id and k.sid = d.sid and k.client_id = p.client_id)
       offset 0
     ) s
-    ${CURRENT}
    where ${NOT_OFF} and (s.started_at <= e.occurred_at or s.logout_event_id = e.id)`
 
 /**
@@ -111,7 +108,6 @@ const EVENTS_OF_SESSIONS = `
       ) e
       ${LATEST}
     ) e
-    ${CURRENT}
    where ${NOT_OFF}`
 
 // Of a logout of everyone, bookkeepers make the part of this subject. Where it is made already, the session is found to be covered

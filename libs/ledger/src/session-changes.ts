@@ -18,7 +18,7 @@ export interface CoveredSession extends SessionKey {
 
 // All who change sessions lock them in this order, rows of `sessions` before those of `session_ids`: no two wait for each other.
 // Not prepared by name: planned for so many, and for tables as large as they are by now, and so as lookups, one partition each.
-const LOCKED = `
+export const LOCKED = `
   locked as (
     select g.* from (select * from given order by issuer, sub, sid, client_id) g
       cross join lateral (
@@ -76,7 +76,8 @@ export async function changeSessions(
   if (over.length > 0) await transaction.query({ text: FORGET_SESSIONS, values: keysOf(over) })
 }
 
-function keysOf(sessions: readonly SessionKey[]): readonly unknown[] {
+/** The columns of `SessionKey`, for `unnest`. */
+export function keysOf(sessions: readonly SessionKey[]): readonly unknown[] {
   return [
     plainArray(sessions.map(({ issuer }) => issuer)),
     sessions.map(({ sub }) => sub),

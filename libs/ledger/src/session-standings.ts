@@ -18,21 +18,17 @@ import {
 } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Queryable } from './database.ts'
-import { changeSessions } from './session-changes.ts'
+import { changeSessions, keysOf, LOCKED, type SessionKey } from './session-changes.ts'
+import { readTold } from './session-told.ts'
 
-/** Columns of a session `s`, an event `e` that may cover it, and of `c`, the logout that the index says covers it. */
+/** Columns of a session `s`, by what names it, and of an event `e` that may cover it. */
 export const TOUCHED = `
-  s.issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt", s.expires_at as "expiresAt",
-  c.id as "currentId", c.occurred_at as "currentOccurredAt", i.name as "issuerName",
+  s.issuer, s.sub, s.sid, s.client_id as "clientId", i.name as "issuerName",
   e.id as "eventId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope, e.device as "eventDevice", e.initiator,
   e.include_initiator as "includeInitiator", e.lane, e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt"`
 
 /** A session in the index, and an event that may cover it. Of an event that names its clients, this one is among them. */
-export interface TouchedRow extends LiveSession {
-  /** The number of its issuer in the index. */
-  readonly issuer: number
-  readonly currentId: EventId | null
-  readonly currentOccurredAt: Date | null
+export interface TouchedRow extends SessionKey {
   /** Null where no issuer has this `iss`. */
   readonly issuerName: string | null
   readonly eventId: EventId
@@ -46,6 +42,13 @@ export interface TouchedRow extends LiveSession {
   readonly lane: LogoutEvent['lane']
   readonly occurredAt: Date
   readonly acceptedAt: Date
+}
+
+/** The same, as the session stands once nobody else can change it. */
+interface LockedRow extends TouchedRow, LiveSession {
+  /** The logout that the index says sees to it; null where none does, or it is no longer kept. */
+  readonly currentId: EventId | null
+  readonly currentOccurredAt: Date | null
 }
 
 interface BindingRow {
@@ -64,12 +67,14 @@ const digest = (text: string) => hash('sha256', text)
  * Brings what the index says of sessions up to what the ledger says of events that may cover them: tells whoever was not known
  * when an event was planned, notes which logout sees to a session, or came to nothing, and forgets what is over.
  */
-export async function settleStandings(transaction: Queryable, touched: readonly TouchedRow[]): Promise<void> {
-  if (touched.length === 0) return
+export async function settleStandings(transaction: Queryable, found: readonly TouchedRow[]): Promise<void> {
+  if (found.length === 0) return
+  // Before it is read what became of deliveries: else what is known to one who writes late undoes what is known by then.
+  const touched = await lockSessions(transaction, found)
   const bindings = await bindingsOf(transaction, touched)
   const told = await toldOf(transaction, touched, bindings)
-  const over: TouchedRow[] = []
-  const covered: { row: TouchedRow; standing: Extract<SessionStanding, { kind: 'covered' }> }[] = []
+  const over: LockedRow[] = []
+  const covered: { row: LockedRow; standing: Extract<SessionStanding, { kind: 'covered' }> }[] = []
   for (const rows of Map.groupBy(touched, keyOf).values()) {
     const standings = rows.map((row) => {
       const ofClient = bindings.get(clientKey(row)) ?? []
@@ -102,16 +107,51 @@ export async function settleStandings(transaction: Queryable, touched: readonly 
   })
 }
 
+const LOCK_SESSIONS = `
+  with given as (
+    select distinct * from unnest($1::int[], $2::text[], $3::text[], $4::text[]) as g(issuer, sub, sid, client_id)
+  ),
+  ${LOCKED}
+  select count(*) from locked`
+
+// A statement of its own: what was committed while the one above waited is not in that one's snapshot.
+const READ_LOCKED = `
+  select g.place, s.device, s.started_at as "startedAt", s.expires_at as "expiresAt",
+         c.id as "currentId", c.occurred_at as "currentOccurredAt"
+    from unnest($1::int[], $2::text[], $3::text[], $4::text[]) with ordinality as g(issuer, sub, sid, client_id, place)
+    cross join lateral (
+      select * from sessions s
+       where s.issuer = g.issuer and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id offset 0
+    ) s
+    left join events c on c.id = s.logout_event_id`
+
+/** Keeps others from these sessions until the transaction ends. @returns those that the index still has. */
+async function lockSessions(
+  transaction: Queryable,
+  found: readonly TouchedRow[],
+): Promise<readonly LockedRow[]> {
+  const values = keysOf(found)
+  await transaction.query({ text: LOCK_SESSIONS, values })
+  const { rows } = await transaction.query<Omit<LockedRow, keyof TouchedRow> & { readonly place: number }>({
+    text: READ_LOCKED,
+    values,
+  })
+  return rows.flatMap(({ place, ...session }) => {
+    const row = found[place - 1]
+    return row === undefined ? [] : [{ ...row, ...session }]
+  })
+}
+
 const keyOf = ({ issuer, sub, sid, clientId }: TouchedRow) => JSON.stringify([issuer, sub, sid, clientId])
 const clientKey = ({ issuerName, clientId }: Pick<TouchedRow, 'issuerName' | 'clientId'>) =>
   JSON.stringify([issuerName, clientId])
 
-function byOccurrence(a: TouchedRow, b: TouchedRow): number {
+function byOccurrence(a: LockedRow, b: LockedRow): number {
   return a.occurredAt.getTime() - b.occurredAt.getTime() || (a.eventId < b.eventId ? -1 : 1)
 }
 
 /** Whether a later logout than this one sees to the session by now. */
-function isOutdated({ eventId, occurredAt, currentId, currentOccurredAt }: TouchedRow): boolean {
+function isOutdated({ eventId, occurredAt, currentId, currentOccurredAt }: LockedRow): boolean {
   if (currentId === null || currentOccurredAt === null || currentId === eventId) return false
   return currentOccurredAt > occurredAt || (+currentOccurredAt === +occurredAt && currentId > eventId)
 }
@@ -148,12 +188,6 @@ async function bindingsOf(
   return Map.groupBy(rows, ({ issuer, clientId }) => clientKey({ issuerName: issuer, clientId }))
 }
 
-const TOLD_OF = `
-  select d.id, d.binding_id as "bindingId", d.sid, d.state, d.settled_at as "settledAt",
-         d.session_ends_at as "sessionEndsAt", n.event_id as "supersededBy"
-    from deliveries d left join deliveries n on n.id = d.superseded_by
-   where d.id = any($1::uuid[])`
-
 /** What each event owes, or owed, to a client for a session: found by the ids that such deliveries have. */
 async function toldOf(
   transaction: Queryable,
@@ -166,12 +200,7 @@ async function toldOf(
       deliveryId(eventId, id, null, digest),
     ])
   const ids = touched.flatMap((row) => idsOf(row, bindings.get(clientKey(row)) ?? []))
-  const { rows } = await transaction.query<Told>({
-    name: 'told_of',
-    text: TOLD_OF,
-    values: [plainArray([...new Set(ids)])],
-  })
-  const byId = new Map(rows.map((row) => [row.id, row]))
+  const byId = await readTold(transaction, [...new Set(ids)])
   return (row, ofClient) => idsOf(row, ofClient).flatMap((id) => byId.get(id) ?? [])
 }
 
