@@ -57,6 +57,20 @@ const ask = async (db: Database, events: readonly LogoutEvent[]) => {
   )
 }
 
+/** The same database, which notes the most rows that any answer had. */
+function watched(db: Database, largest: { rows: number }): Database {
+  const withConnection: Database['withConnection'] = (work) =>
+    db.withConnection((connection) => {
+      const query = async (...given: Parameters<typeof connection.query>) => {
+        const answer = (await connection.query(...given)) as unknown as { rows: readonly unknown[] }
+        largest.rows = Math.max(largest.rows, answer.rows.length)
+        return answer
+      }
+      return work(Object.assign(Object.create(connection), { query }))
+    })
+  return Object.assign(Object.create(db), { withConnection })
+}
+
 test('each event gets its own: those of its subject, or of its sid, that are not over', async () => {
   const events = [newEvent({ sub: 'alice' }), bySid('a2'), newEvent({ sub: 'nobody' }), bySid('a3')]
   expect(await ask(database.db, events)).toEqual([['rp-0:a1', 'rp-1:a2'], ['rp-1:a2'], [], []])
@@ -69,6 +83,37 @@ test('whoever has too many to be told one by one is not answered for', async () 
     [issuer],
   )
   expect(await ask(database.db, [newEvent({ sub: 'many' }), bySid('a1')])).toEqual([undefined, ['rp-0:a1']])
+})
+
+test('what becomes of many sessions is entered a few thousand at a time, and of too many it is not', async () => {
+  const { db } = database
+  const add = `
+    with filled as (
+      insert into sessions (issuer, sub, sid, client_id, started_at, expires_at)
+      select $1, $2, $2 || n, 'rp-0', now() - interval '1 minute', now() + interval '1 day' from generate_series(1, $3::int) n
+      returning *)
+    insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+    select issuer, sid, client_id, sub, started_at, expires_at from filled`
+  await db.query(add, [issuer, 'several', 9_000])
+  await db.query(add, [issuer, 'too-many', 10_001])
+  const registry = await register(db, 1)
+  const workerId = await newWorker(db)
+  const at = Date.now()
+  const events = ['several', 'several', 'too-many'].map((sub, n) => ({
+    ...newEvent({ sub }),
+    occurredAt: new Date(at + n),
+  }))
+  const batch = events.map((event) => planFor(event, bindingsOf(registry)))
+  await planEvents(db, { batch, workerId, registryRevision: registry.revision, now: new Date() })
+  const largest = { rows: 0 }
+  await postJournal(watched(db, largest), { limit: 100, posters: [postSessions] })
+  const { rows } = await db.query(
+    'select sub, logout_event_id as by, count(*) as n from sessions where logout_event_id is not null group by 1, 2',
+  )
+  expect(rows).toEqual([{ sub: 'several', by: events[1]?.id, n: 9_000 }])
+  expect(largest.rows).toBeLessThanOrEqual(5_001)
+  for (const table of ['sessions', 'session_ids'])
+    await db.query(`delete from ${table} where sub ~ 'several|too-many'`)
 })
 
 test.each(['force_custom_plan', 'force_generic_plan'])(

@@ -9,7 +9,7 @@ export interface SessionQuestion {
 }
 
 /** Most sessions of one subject, or of one sid, that are planned one by one. */
-const SESSIONS_MAX = 10_000
+export const SESSIONS_MAX = 10_000
 /** A logout does not wait for the index: without an answer everybody is told. In milliseconds. */
 const TIMEOUT_MS = 1_000
 // By the server's clock: what only we had given up on would go on there, one more connection for each batch.

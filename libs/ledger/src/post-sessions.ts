@@ -1,6 +1,7 @@
 import type { Session } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
+import { SESSIONS_MAX } from './find-sessions.ts'
 import type { JournalEntry } from './journal.ts'
 import { settleStandings, TOUCHED, type TouchedRow } from './session-standings.ts'
 
@@ -12,24 +13,36 @@ const ANY_SESSIONS = 'select exists (select from session_issuers) as any'
 const ISSUER = `
     join session_issuers x on x.iss = e.iss
     left join issuers i on i.iss = e.iss and i.deleted_at is null`
+const COLUMNS = 's.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.logout_event_id'
 const NOT_OFF = "coalesce(i.session_index, 'partial') <> 'off'"
+/** Whoever has more sessions is told of the subject (`findSessions`): what becomes of each of them is not followed. */
+const NOT_TOO_MANY = `n <= ${SESSIONS_MAX}`
+const bySubject = (which: string) => `
+        select f.* from (
+          select g.*, count(*) over () as n from (
+            select ${COLUMNS} from sessions s where ${which} limit ${SESSIONS_MAX + 1}
+          ) g
+        ) f where ${NOT_TOO_MANY}`
 const BY_SID = `
-        select f.* from session_ids k
+        select f.*, 1 from session_ids k
          cross join lateral (
-           select * from sessions s
+           select ${COLUMNS} from sessions s
             where s.issuer = k.issuer and s.sub = k.sub and s.sid = k.sid and s.client_id = k.client_id offset 0) f`
 
+// Of each session the latest event that covers it: that one sees to it, however often a subject was logged out meanwhile.
 const SESSIONS_OF_EVENTS = `
-  select ${TOUCHED}
+  select distinct on (s.issuer, s.sub, s.sid, s.client_id) ${TOUCHED}
     from unnest($1::uuid[]) as g(id)
     join events e on e.id = g.id ${ISSUER}
     cross join lateral (
-      (select s.* from sessions s where e.scope <> 'session' and s.issuer = x.id and s.sub = e.sub)
+      (${bySubject("e.scope <> 'session' and s.issuer = x.id and s.sub = e.sub")})
       union all
       (${BY_SID} where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid)
       offset 0
     ) s
-   where ${NOT_OFF} and s.started_at <= e.occurred_at and (e.clients is null or s.client_id = any(e.clients))`
+   where ${NOT_OFF} and s.started_at <= e.occurred_at and (e.clients is null or s.client_id = any(e.clients))
+     and (e.scope <> 'device' or s.device is null or s.device = e.device)
+   order by s.issuer, s.sub, s.sid, s.client_id, e.occurred_at desc, e.id desc`
 
 const SESSIONS_OF_DELIVERIES = `
   select ${TOUCHED}
@@ -39,8 +52,7 @@ const SESSIONS_OF_DELIVERIES = `
     join bindings b on b.id = d.binding_id
     join relying_parties p on p.id = b.relying_party_id ${ISSUER}
     cross join lateral (
-      (select s.* from sessions s
-        where d.sid is null and s.issuer = x.id and s.sub = e.sub and s.client_id = p.client_id)
+      (${bySubject('d.sid is null and s.issuer = x.id and s.sub = e.sub and s.client_id = p.client_id')})
       union all
       (${BY_SID} where d.sid is not null and k.issuer = x.id and k.sid = d.sid and k.client_id = p.client_id)
       offset 0
@@ -59,25 +71,36 @@ export async function postSessions(transaction: Queryable, entries: readonly Jou
   if (known[0]?.any !== true) return
   const events = entries.flatMap((entry) => (entry.kind === 'planned' ? entry.eventIds : []))
   const settled = entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : []))
-  const touched = [
-    ...(await find(transaction, { name: 'sessions_of_events', text: SESSIONS_OF_EVENTS }, events)),
-    ...(await find(
-      transaction,
-      { name: 'sessions_of_deliveries', text: SESSIONS_OF_DELIVERIES },
-      settled.map(({ id }) => id),
-    )),
-  ]
-  await settleStandings(transaction, touched)
+  const ofEvents = { name: 'sessions_of_events', text: SESSIONS_OF_EVENTS }
+  await settleThose(transaction, ofEvents, events)
+  const ofDeliveries = { name: 'sessions_of_deliveries', text: SESSIONS_OF_DELIVERIES }
+  await settleThose(
+    transaction,
+    ofDeliveries,
+    settled.map(({ id }) => id),
+  )
 }
 
-async function find(
+/** Rows in memory at once: a subject may have thousands of sessions, and be logged out again and again. */
+const ROWS = 5_000
+
+async function settleThose(
   transaction: Queryable,
-  statement: { readonly name: string; readonly text: string },
+  { name, text }: { readonly name: string; readonly text: string },
   ids: readonly string[],
-): Promise<readonly TouchedRow[]> {
-  if (ids.length === 0) return []
+): Promise<void> {
+  if (ids.length === 0) return
   const values = [plainArray([...new Set(ids)])]
-  return (await transaction.query<TouchedRow>({ ...statement, values })).rows
+  const usual = { name, text: `${text} limit ${ROWS + 1}`, values }
+  const { rows } = await transaction.query<TouchedRow>(usual)
+  if (rows.length <= ROWS) return settleStandings(transaction, rows)
+  await transaction.query({ text: `declare touched no scroll cursor for ${text}`, values })
+  for (let more = true; more; ) {
+    const { rows: next } = await transaction.query<TouchedRow>(`fetch ${ROWS} from touched`)
+    await settleStandings(transaction, next)
+    more = next.length === ROWS
+  }
+  await transaction.query('close touched')
 }
 
 // The latest event that covers a session: that one sees to it, whatever earlier ones came to. Found by the indexes of events;
