@@ -5,6 +5,7 @@ import { compactVerify, createLocalJWKSet } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { sessionsOf } from '../support/session-rows.ts'
 
 // Goal: every settled event has a receipt that says what became of it and proves it; whatever is altered afterwards is
 // found; and what is erased does no harm to the proof of the rest. Method: all services, real relying parties, and SQL in
@@ -301,7 +302,13 @@ describe('what is altered', () => {
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'erased' })
   })
 
-  test('of the log itself: no checkpoint is signed, and nothing is appended to it', async () => {
+  test('of the log itself: no checkpoint is signed, nothing is appended to it, and the other books are kept', async () => {
+    const session = { iss: ISS, sub: 'dave', sid: 'dave-1', client_id: 'mail' }
+    await curfew.client.postSession({
+      ...session,
+      expires_at: new Date(Date.now() + 3_600_000).toISOString(),
+    })
+    await eventually(async () => expect(await sessionsOf(curfew.db, 'dave')).toHaveLength(1))
     const flipped = `update log_tiles set hashes = set_byte(hashes, 0, get_byte(hashes, 0) # 1) where level = 0`
     await curfew.db.query(flipped)
     await altered('/v1/log/checkpoint')
@@ -311,6 +318,7 @@ describe('what is altered', () => {
     await eventually(() =>
       expect(curfew.lines.some((line) => line.includes('ERR_LEDGER_ALTERED'))).toBe(true),
     )
+    await eventually(async () => expect(await sessionsOf(curfew.db, 'dave')).toEqual([]))
     await curfew.db.query(flipped)
     expect(await claimsOf(curfew, await receiptOf(curfew, id))).toMatchObject({ event: { id } })
   })

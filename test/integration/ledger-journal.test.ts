@@ -5,6 +5,7 @@ import {
   type Poster,
   planEvents,
   postJournal,
+  postLeft,
   settleDeliveries,
   supersedeOlder,
 } from '@curfew/ledger'
@@ -26,7 +27,7 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await database.db.query('truncate events, deliveries, attempts, workers, breakers, journal')
+  await database.db.query('truncate events, deliveries, attempts, workers, breakers, journal, journal_left')
   workerId = await newWorker(database.db)
 })
 
@@ -127,6 +128,52 @@ test('a poster that fails keeps everything for the next round, and undoes what t
   const { rows } = await database.db.query<{ name: string }>('select name from workers')
   expect(rows).toEqual([{ name: 'test' }])
   expect(await posted()).toHaveLength(1)
+})
+
+test('one poster of several that fails holds up no other, and gets what it failed at when it can', async () => {
+  const { id: bad } = await logout('alice')
+  const { id: good } = await logout('bob')
+  const kept: JournalEntry[] = []
+  const keeping: Poster = async (_, entries) => void kept.push(...entries)
+  let broken = true
+  const entered: JournalEntry[] = []
+  const failing: Poster = async (transaction, entries) => {
+    await transaction.query('update workers set name = $1', ['entered'])
+    const poisonous = entries.some(
+      (entry) => entry.kind === 'planned' && entry.eventIds.includes(bad as never),
+    )
+    if (broken && poisonous) await transaction.query('select 1 / 0')
+    entered.push(...entries)
+  }
+  const failures: string[] = []
+  const onFailed = (name: string) => void failures.push(name)
+  const names = new Map([[failing, 'failing']])
+  expect(await postJournal(database.db, { limit: 10, posters: [failing, keeping], names, onFailed })).toBe(2)
+  expect([failures, kept.length, entered]).toEqual([['failing'], 2, []])
+  expect((await database.db.query('select name from workers')).rows).toEqual([{ name: 'test' }])
+
+  const left = (limit: number) => postLeft(database.db, { name: 'failing', post: failing, limit, onFailed })
+  expect(await left(10)).toEqual({ entries: 2, posted: false })
+  expect(await left(1)).toEqual({ entries: 1, posted: false })
+  expect(await left(1)).toEqual({ entries: 1, posted: true })
+  expect(entered).toMatchObject([{ eventIds: [good] }])
+  broken = false
+  expect(await left(10)).toEqual({ entries: 1, posted: true })
+  expect(await left(10)).toEqual({ entries: 0, posted: true })
+  expect(entered).toEqual([kept[1], kept[0]])
+})
+
+test('a poster whose statement takes too long holds up no other', async () => {
+  await logout('alice')
+  const slow: Poster = async (transaction) => {
+    await transaction.query("set local statement_timeout = '50ms'")
+    await transaction.query('select pg_sleep(10)')
+  }
+  const kept: JournalEntry[] = []
+  const keeping: Poster = async (_, entries) => void kept.push(...entries)
+  const names = new Map([[slow, 'slow']])
+  expect(await postJournal(database.db, { limit: 10, posters: [slow, keeping], names })).toBe(1)
+  expect(kept).toHaveLength(1)
 })
 
 test('two bookkeepers at once hand over each entry once', async () => {

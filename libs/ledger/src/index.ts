@@ -79,7 +79,7 @@ export {
   putIssuer,
   removeIssuer,
 } from './issuers.ts'
-export { type JournalEntry, type Poster, postJournal } from './journal.ts'
+export { type JournalEntry, type OnPosterFailed, type Poster, postJournal, postLeft } from './journal.ts'
 export { noticeExpiringKeys } from './key-expiry.ts'
 export {
   MIGRATIONS_FOLDER,

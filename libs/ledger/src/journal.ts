@@ -1,5 +1,6 @@
 import type { DeliveryId, DeliveryState, EventId } from '@curfew/domain'
-import { type Database, type Queryable, withTransaction } from './database.ts'
+import { plainArray } from './arrays.ts'
+import { type Database, isUnavailable, type Queryable, withTransaction } from './database.ts'
 import { tryLock } from './locks.ts'
 
 /** A state in which a delivery is settled. */
@@ -39,23 +40,41 @@ interface JournalRow {
 }
 
 // Some that were written earlier may be committed later; they are found then, for each is deleted by its own number.
-const TAKE_ENTRIES = `
-  select id, kind, at, array_to_string(event_ids, ',') as "eventIds", array_to_string(delivery_ids, ',') as "deliveryIds",
-         array_to_string(states, ',') as states, array_to_string(generations, ',') as generations
-    from journal order by id limit $1`
+const ENTRY = `id, kind, at, array_to_string(event_ids, ',') as "eventIds", array_to_string(delivery_ids, ',') as "deliveryIds",
+  array_to_string(states, ',') as states, array_to_string(generations, ',') as generations`
+const TAKE_ENTRIES = `select ${ENTRY} from journal order by id limit $1`
 
 const STRIKE_ENTRIES = 'delete from journal where id = any($1::bigint[])'
+
+const LEAVE_ENTRIES = `
+  insert into journal_left (poster, id, kind, at, event_ids, delivery_ids, states, generations)
+  select p.name, j.id, j.kind, j.at, j.event_ids, j.delivery_ids, j.states, j.generations
+    from journal j cross join unnest($2::text[]) as p(name) where j.id = any($1::bigint[])`
+
+/** Told of a poster that failed. */
+export type OnPosterFailed = (name: string, error: unknown) => void
 
 /**
  * Hands the oldest entries of the journal to every poster, and deletes them: all of it in one transaction, and by one
  * bookkeeper at a time.
  *
  * @param limit most entries; each is a whole batch of plans or settlements.
+ * @param names of posters that hold up no other: what one of them fails at is left for `postLeft`. Whoever has none, does.
  * @returns how many entries; null when another bookkeeper is at it.
  */
 export async function postJournal(
   db: Database,
-  { limit, posters }: { limit: number; posters: readonly Poster[] },
+  {
+    limit,
+    posters,
+    names = new Map(),
+    onFailed,
+  }: {
+    limit: number
+    posters: readonly Poster[]
+    names?: ReadonlyMap<Poster, string>
+    onFailed?: OnPosterFailed
+  },
 ): Promise<number | null> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'journal'))) return null
@@ -66,14 +85,85 @@ export async function postJournal(
     })
     if (rows.length === 0) return 0
     const entries = rows.map(toEntry)
-    for (const post of posters) await post(transaction, entries)
-    await transaction.query({
-      name: 'strike_entries',
-      text: STRIKE_ENTRIES,
-      values: [rows.map(({ id }) => id)],
-    })
+    const left: string[] = []
+    for (const post of posters) {
+      const name = names.get(post)
+      if (name === undefined) {
+        await post(transaction, entries)
+        continue
+      }
+      const failure = await failureOf(transaction, () => post(transaction, entries))
+      if (failure === null) continue
+      onFailed?.(name, failure.error)
+      left.push(name)
+    }
+    const ids = plainArray(rows.map(({ id }) => id))
+    if (left.length > 0) {
+      await transaction.query({ name: 'leave_entries', text: LEAVE_ENTRIES, values: [ids, left] })
+    }
+    await transaction.query({ name: 'strike_entries', text: STRIKE_ENTRIES, values: [ids] })
     return rows.length
   })
+}
+
+const TAKE_LEFT = `
+  select ${ENTRY} from journal_left where poster = $1 order by failed_at, id limit $2`
+const STRIKE_LEFT = 'delete from journal_left where poster = $1 and id = any($2::bigint[])'
+const PUT_BACK =
+  'update journal_left set failed_at = clock_timestamp() where poster = $1 and id = any($2::bigint[])'
+
+/**
+ * Hands to a poster what it failed at before, as `postJournal` does. One that it fails at alone goes behind the others.
+ *
+ * @param limit most entries. Where it failed at several, try one: the others may be good.
+ * @returns how many entries there were, and whether they were posted; null when another bookkeeper is at it.
+ */
+export async function postLeft(
+  db: Database,
+  { name, post, limit, onFailed }: { name: string; post: Poster; limit: number; onFailed: OnPosterFailed },
+): Promise<{ readonly entries: number; readonly posted: boolean } | null> {
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'journal'))) return null
+    const { rows } = await transaction.query<JournalRow>({
+      name: 'take_left',
+      text: TAKE_LEFT,
+      values: [name, limit],
+    })
+    const entries = rows.length
+    if (entries === 0) return { entries, posted: true }
+    const failure = await failureOf(transaction, () => post(transaction, rows.map(toEntry)))
+    const values = [name, plainArray(rows.map(({ id }) => id))]
+    if (failure === null) {
+      await transaction.query({ name: 'strike_left', text: STRIKE_LEFT, values })
+    } else {
+      onFailed(name, failure.error)
+      if (entries === 1) await transaction.query({ name: 'put_left_back', text: PUT_BACK, values })
+    }
+    return { entries, posted: failure === null }
+  })
+}
+
+/** What `work` failed at, undone; null where it did not. @throws what says that the connection is lost. */
+async function failureOf(
+  transaction: Queryable,
+  work: () => Promise<void>,
+): Promise<{ readonly error: unknown } | null> {
+  await transaction.query('savepoint posting')
+  try {
+    await work()
+    await transaction.query('release savepoint posting')
+    return null
+  } catch (error) {
+    if (isUnavailable(error) && !isTimeout(error)) throw error
+    await transaction.query('rollback to savepoint posting')
+    return { error }
+  }
+}
+
+/** PostgreSQL gave up on a statement, and goes on with the transaction. */
+function isTimeout(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : null
+  return cause instanceof Error && 'code' in cause && cause.code === '57014'
 }
 
 function toEntry({ kind, at, ...row }: JournalRow): JournalEntry {

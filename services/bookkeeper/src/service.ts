@@ -22,9 +22,7 @@ import {
   type NewSigningKey,
   openReceiptLog,
   outcomesOf,
-  type Poster,
   postIssuerLogouts,
-  postJournal,
   postSessions,
   postSla,
   runningIssuerLogouts,
@@ -39,6 +37,7 @@ import { aborted, type Log, type Metrics, type Service, sleep } from '@curfew/ru
 import type { LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
 import { erasingRound } from './erasing.ts'
 import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
+import { createJournalChores } from './journal.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
 import { createReceiptPoster, type ReceiptSettings } from './receipts.ts'
@@ -95,9 +94,6 @@ const EVERYONE_UNPLANNED_MAX = 2_000
 const EVERYONE_PATIENCE_MS = 60_000
 const ANNOUNCE_BATCH = 200
 const ANNOUNCE_PAUSE_MS = 1_000
-/** Entries of the journal in one transaction; each is a batch of plans or settlements. */
-const JOURNAL_BATCH = 20
-const JOURNAL_PAUSE_MS = 200
 const RETENTION_PAUSE_MS = 3_600_000
 const DELETE_PAUSE_MS = 50
 const ERASING_PAUSE_MS = 1_000
@@ -270,28 +266,24 @@ function choresOf(
     },
   }
   const issued = metrics.counter('receipts_issued_total', 'Receipts of settled events, appended to the log.')
-  const posters: readonly Poster[] = [
-    postSessions,
-    postIssuerLogouts,
-    postSla,
-    createReceiptPoster({
-      ...receipts,
-      keeper: logKeeper,
-      now,
-      newJti: randomUUID,
-      log,
-      onIssued: (count) => issued.inc(count),
-    }),
-  ]
-  const posting: Chore = {
-    name: 'journal',
-    pauseMs: JOURNAL_PAUSE_MS,
-    failurePauseMs: FAILURE_PAUSE_MS,
-    async round() {
-      return (await postJournal(db, { limit: JOURNAL_BATCH, posters })) === JOURNAL_BATCH
+  const journal = createJournalChores({
+    db,
+    log,
+    posters: {
+      sessions: postSessions,
+      'issuer logouts': postIssuerLogouts,
+      sla: postSla,
+      receipts: createReceiptPoster({
+        ...receipts,
+        keeper: logKeeper,
+        now,
+        newJti: randomUUID,
+        log,
+        onIssued: (count) => issued.inc(count),
+      }),
     },
-  }
+  })
   const burning = createSlaChore({ db, now, log, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
-  return [replays, everyone, forgetting, erasing, rotating, announcing, posting, burning, ...sessions]
+  return [replays, everyone, forgetting, erasing, rotating, announcing, ...journal, burning, ...sessions]
 }
