@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import {
   type ClientId,
+  type DeliveryId,
   type InFlightDelivery,
   type LogoutEvent,
   plan,
@@ -18,6 +19,7 @@ import {
 } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { blocked, pausedAfter } from '../support/paused-database.ts'
 import {
   forgetSessions,
   insertSession,
@@ -25,7 +27,16 @@ import {
   sessionsOf,
   startSession,
 } from '../support/session-rows.ts'
-import { ISS, newEvent, newWorker, planFor, readDeliveries, register, settledAs } from './ledger-support.ts'
+import {
+  ISS,
+  newEvent,
+  newWorker,
+  planFor,
+  readDeliveries,
+  register,
+  registerParty,
+  settledAs,
+} from './ledger-support.ts'
 
 // Goal: the index knows which logout sees to a session, which came to nothing, and what is over; what a logout did not know of
 // when it was planned is owed as soon as both are known. Method: the real statements on a real database, step by step.
@@ -112,31 +123,6 @@ async function waiting(): Promise<readonly string[]> {
   )
   return rows.map(({ who }) => who)
 }
-
-/** The same database, in which something else happens right after a statement. */
-function pausedAfter(name: string, meanwhile: () => Promise<void>): Database {
-  const withConnection: Database['withConnection'] = (work) =>
-    db.withConnection((connection) => {
-      const query = async (...given: Parameters<typeof connection.query>) => {
-        const answer = await connection.query(...given)
-        const [statement] = given as readonly unknown[]
-        if ((statement as { name?: string }).name === name) await meanwhile()
-        return answer
-      }
-      return work(Object.assign(Object.create(connection), { query }))
-    })
-  return Object.assign(Object.create(db), { withConnection })
-}
-
-/** Resolves when somebody waits for a row that another has locked. */
-const blocked = () =>
-  expect
-    .poll(() =>
-      db.query(
-        "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
-      ),
-    )
-    .toMatchObject({ rowCount: 1 })
 
 describe('a session that a logout sees to', () => {
   test('bears its id, and is forgotten when its relying party has acknowledged', async () => {
@@ -258,10 +244,10 @@ describe('a session that a logout sees to', () => {
     const { deliveries } = await logout({ clients: ['rp-0'] })
     await post()
     let dead: Promise<void> | null = null
-    const paused = pausedAfter('told_of', async () => {
+    const paused = pausedAfter(db, 'told_of', async () => {
       await settle(deliveries, DEAD)
       dead = post()
-      await Promise.race([dead, blocked()])
+      await Promise.race([dead, blocked(db)])
     })
     await oweLateLogouts(paused, [session])
     await dead
@@ -345,6 +331,24 @@ describe('a session that is known only after its logout', () => {
     await logout({ clients: ['rp-0'], occurredAt: ago(10) })
     await startSession(db, alice('rp-1', 's2', { device: 'laptop' }))
     expect(await waiting()).toEqual(['rp-1:s2'])
+  })
+
+  test('is told again where its relying party, which takes the subject only, acknowledged before it began', async () => {
+    await registerParty(db, 'rp-0', { subject_claims: 'sub' })
+    // By a clock that is ahead of ours.
+    const { id, deliveries } = await logout({ clients: ['rp-0'], occurredAt: ago(-120) })
+    await settle(deliveries)
+    await startSession(db, alice('rp-0', 's1', { startedAt: ago(-60) }))
+    expect(await waiting()).toEqual(['rp-0:s1'])
+    expect(await sessionsOf(db, 'alice')).toMatchObject([{ logoutEventId: id, orphaned: false }])
+    await db.query(
+      "update deliveries set state = 'in_flight', due_at = null, leased_by = $1, leased_at = now() where state = 'pending'",
+      [workerId],
+    )
+    const { rows } = await db.query<{ id: DeliveryId }>("select id from deliveries where state = 'in_flight'")
+    await settle(rows.map((row) => ({ ...(deliveries[0] as InFlightDelivery), id: row.id })))
+    await post()
+    expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
   test('at the client that started the logout is over', async () => {

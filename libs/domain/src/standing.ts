@@ -65,7 +65,11 @@ export function standingOf(
   const naming = told.filter((delivery) => names(delivery, session))
   const missing = bindings
     .filter(({ id }) => !naming.some(({ bindingId }) => bindingId === id))
-    .map((binding) => owed(event, binding, namedFor(event, binding, session), digest))
+    .map((binding) => {
+      // Of the subject it was told before the session began: what names the session is another delivery, whatever the token says.
+      const again = told.some(({ bindingId, sid }) => bindingId === binding.id && sid === null)
+      return owed(event, binding, namedFor(event, binding, session, again), digest)
+    })
   // Of several endpoints, the one that it depends on whether the session is over.
   const waiting = naming.find(({ settledAt }) => settledAt === null)
   const decisive = waiting ?? naming.find(({ state }) => state !== 'acknowledged')
@@ -90,8 +94,9 @@ function namedFor(
   event: LogoutEvent,
   binding: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
   { sid, expiresAt }: LiveSession,
+  again: boolean,
 ) {
-  return event.scope === 'session' || takesSids(binding)
+  return event.scope === 'session' || again || takesSids(binding)
     ? { sid, sessionEndsAt: expiresAt }
     : { sid: null, sessionEndsAt: null }
 }
