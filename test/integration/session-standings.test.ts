@@ -351,10 +351,14 @@ describe('a session that is known only after its logout', () => {
     expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
-  test('at the client that started the logout is over', async () => {
+  test('at the client that started the logout is over, but not beside the one that it was started in', async () => {
     await logout({ initiator: 'rp-1' })
     await startSession(db, alice('rp-1', 's2'))
     expect(await sessionsOf(db, 'alice')).toEqual([])
+    await logout({ initiator: 'rp-1', sid: 's2', clients: ['rp-1'] })
+    await startSession(db, alice('rp-1', 's2'))
+    await startSession(db, alice('rp-1', 's3'))
+    expect(await waiting()).toEqual(['rp-1:s3'])
   })
 
   test('is owed nothing where the index is off', async () => {

@@ -16,6 +16,17 @@ export function isInitiator(event: LogoutEvent, clientId: ClientId): boolean {
 }
 
 /**
+ * Whether a client has ended a session by itself, for it started the logout. Where the event names the session that it was started
+ * in, the client's others are not over by that: those on the user's other devices, say.
+ */
+export function isEndedByInitiator(
+  event: LogoutEvent,
+  { clientId, sid }: Pick<LiveSession, 'clientId' | 'sid'>,
+): boolean {
+  return isInitiator(event, clientId) && (event.sid === null || event.sid === sid)
+}
+
+/**
  * Whether an event is about a session that began before it. One of which nobody has said the device may be on the one that is
  * logged out.
  */

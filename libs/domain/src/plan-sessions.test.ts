@@ -97,6 +97,20 @@ describe('a logout of the subject', () => {
   })
 })
 
+describe('a logout that was started in a session of the initiator', () => {
+  test.each<[string, Readonly<Record<string, unknown>>, string, string]>([
+    ['tells it of its others, where all of the subject end', {}, 'a:1 a:2 b:1', 'a:2 b:1'],
+    ['not of those that began after, nor where it has no other', {}, 'a:1 a:2+ b:1', 'b:1'],
+    ['tells it of those on the device', { scope: 'device', device: 'tv' }, 'a:1@tv a:2@tv a:3@pc', 'a:2'],
+    ['leaves it out where that alone ends', { scope: 'session' }, 'a:1 b:1', 'b:1'],
+  ])('%s', (_, change, known, owed) => {
+    expect(planned(known, { initiator: 'a', sid: '1', use: 'complete', ...change })).toEqual([
+      'sessions',
+      owed,
+    ])
+  })
+})
+
 describe('a logout of one session', () => {
   const session = { scope: 'session', sid: '1' }
 

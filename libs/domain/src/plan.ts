@@ -1,5 +1,5 @@
 import type { Binding } from './binding.ts'
-import { coversSession, isInitiator, isMeant, type LiveSession } from './coverage.ts'
+import { coversSession, isEndedByInitiator, isInitiator, isMeant, type LiveSession } from './coverage.ts'
 import type { InFlightDelivery } from './delivery.ts'
 import { type Digest, deliveryId, type Sid, type Target, targetOf } from './ids.ts'
 import type { LogoutEvent } from './logout-event.ts'
@@ -48,7 +48,7 @@ const SUBJECT: Named = { sid: null, sessionEndsAt: null }
 
 /**
  * Decides which bindings are owed what. Over-notify, never under-notify: whoever could hold a session is told; left out are the
- * client that started the logout, where the event names its clients all others, and whoever the index knows to hold none. Where it
+ * client that started the logout, but for sessions that it is known to hold beside the one that the event names, where the event names its clients all others, and whoever the index knows to hold none. Where it
  * knows the sids and the RP takes them, a logout of the subject names each session that began before: told late, it ends no other.
  *
  * @param issuer the event's, or null when no issuer has this `iss`.
@@ -69,12 +69,15 @@ export function plan(
   const complete = issuer.sessionIndex === 'complete' && sessions.length > 0
   const byClient = Map.groupBy(sessions, ({ clientId }) => clientId)
   const deliveries = issuer.bindings
-    .filter(({ clientId }) => isMeant(event, clientId) && !isInitiator(event, clientId))
-    .flatMap((binding) =>
-      namedFor(event, binding, { held: byClient.get(binding.clientId) ?? [], complete }).map((named) =>
+    .filter(({ clientId }) => isMeant(event, clientId))
+    .flatMap((binding) => {
+      const held = byClient.get(binding.clientId) ?? []
+      const left = held.filter((session) => !isEndedByInitiator(event, session))
+      if (left.length === 0 && isInitiator(event, binding.clientId)) return []
+      return namedFor(event, binding, { held: left, complete }).map((named) =>
         owed(event, binding, named, digest),
-      ),
-    )
+      )
+    })
   const basis = known.kind === 'away' ? 'index_away' : sessions.length > 0 ? 'sessions' : 'registered'
   return { basis, deliveries }
 }

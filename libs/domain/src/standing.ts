@@ -1,5 +1,5 @@
 import type { Binding } from './binding.ts'
-import { coversSession, isInitiator, isMeant, type LiveSession } from './coverage.ts'
+import { coversSession, isEndedByInitiator, isMeant, type LiveSession } from './coverage.ts'
 import type { DeliveryState } from './delivery.ts'
 import type { BindingId, DeliveryId, Digest, EventId, Sid } from './ids.ts'
 import type { LogoutEvent } from './logout-event.ts'
@@ -61,7 +61,7 @@ export function standingOf(
 ): SessionStanding {
   if (!taken && !coversSession(event, session)) return { kind: 'untouched' }
   if (!isMeant(event, session.clientId)) return { kind: 'untouched' }
-  if (isInitiator(event, session.clientId)) return { kind: 'over' }
+  if (isEndedByInitiator(event, session)) return { kind: 'over' }
   const naming = told.filter((delivery) => names(delivery, session))
   const missing = bindings
     .filter(({ id }) => !naming.some(({ bindingId }) => bindingId === id))
