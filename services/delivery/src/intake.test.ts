@@ -1,5 +1,13 @@
 import { encodeLogoutEvent } from '@curfew/client'
-import type { EventId, Issuer, LogoutEvent, Sid, Subject, WorkerId } from '@curfew/domain'
+import {
+  type EventId,
+  type Issuer,
+  LedgerUnavailableError,
+  type LogoutEvent,
+  type Sid,
+  type Subject,
+  type WorkerId,
+} from '@curfew/domain'
 import type { DeliveryLedger, PlanRequest, Registry } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { expect, test } from 'vitest'
@@ -27,7 +35,8 @@ const EVENT = {
 } as unknown as LogoutEvent
 const WORKER = 'w1' as WorkerId
 
-function rig() {
+/** @param most events that the ledger can write before its time is up. */
+function rig({ most = Number.POSITIVE_INFINITY } = {}) {
   let revision = 0
   const plans: PlanRequest[] = []
   const read = (): Registry => ({
@@ -46,6 +55,12 @@ function rig() {
     async planEvents(request) {
       if (plans.push(request) > 10) throw new Error('nobody would wait for so long')
       const { registryRevision, batch } = request
+      if (batch.length > most) {
+        const cause = Object.assign(new Error('canceling statement due to statement timeout'), {
+          code: '57014',
+        })
+        throw new LedgerUnavailableError('PostgreSQL is not available', { cause })
+      }
       if (registryRevision !== null && registryRevision !== revision)
         return { ok: false, why: 'registry_changed' }
       return { ok: true, planned: new Set(batch.map(({ event }) => event.id)), conflicts: new Set() }
@@ -78,6 +93,20 @@ test('what was read after an event came is new enough to plan it by, whatever ha
   // Each event anew: a copy from before it came may lack who was registered by then.
   await intake([record])
   expect(plans[2]?.registryRevision).toBe(1)
+})
+
+test('more than can be written in the time of a statement is written in parts', async () => {
+  const { intake, plans, registry } = rig({ most: 1 })
+  await registry.refresh()
+  const records = [1, 2, 3].map((n) => {
+    const event = { ...EVENT, id: `${EVENT.id.slice(0, -1)}${n}` as EventId }
+    return { ...encodeLogoutEvent(event, ''), position: String(n) }
+  })
+  expect(await intake(records)).toEqual([])
+  const written = plans
+    .filter(({ batch }) => batch.length === 1)
+    .map(({ batch }) => batch[0]?.event.id.at(-1))
+  expect([...new Set(written)]).toEqual(['1', '2', '3'])
 })
 
 test('a registry that was read earlier, and comes later, does not take the place of a newer one', async () => {

@@ -155,6 +155,12 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     try {
       return await write(batch)
     } catch (error) {
+      if (isTimeout(error) && batch.length > 1) {
+        // More is owed than one statement can write in its time: again and again it would hold up all that follows.
+        const half = Math.ceil(batch.length / 2)
+        log.warn({ event: 'intake.halved', events: batch.length, err: error })
+        return [...(await writeAround(batch.slice(0, half))), ...(await writeAround(batch.slice(half)))]
+      }
       if (error instanceof LedgerUnavailableError || !isDataFault(error)) {
         // It may have been carried out: the batch comes again, and is then known, but nobody holds its leases.
         worker.doubt()
@@ -210,6 +216,16 @@ function conflict(id: EventId): string {
 /** Any SQLSTATE: PostgreSQL is there, and cannot answer this. */
 function isRefusal(error: unknown): boolean {
   return error instanceof Error && 'code' in error && /^[0-9A-Z]{5}$/.test(String(error.code))
+}
+
+/** PostgreSQL gave the statement up, and undid it. */
+function isTimeout(error: unknown): boolean {
+  return (
+    error instanceof LedgerUnavailableError &&
+    error.cause instanceof Error &&
+    'code' in error.cause &&
+    error.cause.code === '57014'
+  )
 }
 
 /** SQLSTATE classes 22 (data exception) and 23 (constraint violation): this row will never be taken. */
