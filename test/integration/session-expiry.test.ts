@@ -70,6 +70,19 @@ async function left(table: 'sessions' | 'session_ids'): Promise<readonly string[
   return rows.map(({ id }) => id).toSorted()
 }
 
+test('none goes that is not over by the clock of the ledger, however far ahead another is', async () => {
+  const minutes = (Date.now() - NOW.getTime()) / 60_000
+  const [, living] = await hold([
+    { sub: 1, sid: 1, minutes: minutes - 1 },
+    { sub: 1, sid: 2, minutes: minutes + 1 },
+  ])
+  const before = new Date(Date.now() + 3_600_000)
+  for (const partition of partitions) {
+    await expireSessions(database.db, { partition, before, from: null, limit: 10 })
+  }
+  expect([await left('sessions'), await left('session_ids')]).toEqual([[living], [living]])
+})
+
 test('every session that is over goes, and none that is not, from both tables', async () => {
   const held = fc.record({
     sub: fc.integer({ min: 0, max: 5 }),

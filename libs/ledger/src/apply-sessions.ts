@@ -13,12 +13,13 @@ const ADD_ISSUERS = `
   insert into session_issuers (iss) select iss from unnest($1::text[]) as given(iss) order by iss
   on conflict (iss) do nothing`
 
-// The second insert takes over what the first made of a row, so that both tables say the same.
+// What is over by the clock that lookups go by is not entered. The second insert takes over what the first made of a row, so that both tables say the same.
 const START = `
   with started as (
     insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at)
     select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[])
         as given(issuer, sub, sid, client_id, device, started_at, expires_at)
+     where expires_at > now()
      order by issuer, sub, sid, client_id
     on conflict (issuer, sub, sid, client_id) do update
        set started_at = least(s.started_at, excluded.started_at),

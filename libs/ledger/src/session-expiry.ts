@@ -19,13 +19,14 @@ export async function listSessionPartitions(db: Database): Promise<readonly Sess
   return rows.map(({ name }) => name)
 }
 
+// By the database's clock too, as lookups have it: what a bookkeeper deletes whose clock is ahead is told nobody of any more.
 // What the batch before deleted lies dead at the low end of the index until vacuum comes: each batch begins where that ended.
 // Its name comes from the catalogue, quoted, and cannot be a parameter.
 const expireFrom = (partition: SessionPartition) => `
   with gone as (
     delete from ${partition} where ctid = any(array(
       select ctid from ${partition}
-       where expires_at <= $1 and expires_at >= $2
+       where expires_at <= least($1::timestamptz, now()) and expires_at >= $2
        order by expires_at limit $3
          for update skip locked))
     returning expires_at

@@ -68,10 +68,14 @@ test('what started is applied in one go, and then late logouts are owed', async 
   expect(counts).toEqual([{ started: 2, ended: 1 }])
 })
 
-test('what is over when it comes is neither applied nor asked about; its end is', async () => {
+test('what is long over when it comes is neither applied nor asked about; its end is', async () => {
   const { handle, steps, applied } = rig()
-  expect(await handle(start('alice', { expiresAt: NOW }), END)).toEqual([])
-  expect(steps).toEqual(['admitted', 'applied '])
+  const ago = (hours: number) => new Date(NOW.getTime() - hours * 3_600_000)
+  const over = start('alice', { startedAt: ago(30), expiresAt: ago(24) })
+  // By our clock, which may be ahead of the ledger's.
+  const perhaps = start('bob', { startedAt: ago(30), expiresAt: ago(1) })
+  expect(await handle(END, over, perhaps)).toEqual([])
+  expect(steps).toEqual(['admitted', 'applied bob', 'owed to bob'])
   expect(applied[0]?.ends).toHaveLength(1)
 })
 

@@ -27,6 +27,9 @@ export interface SessionIntakeDeps {
 /** Changes applied at once, one batch at a time: a storm of logins must leave room for logouts. */
 const BATCH = 500
 
+/** A clock that is ahead must not make a session over that lives: nobody would be told of its logout. */
+const CLOCKS_DIFFER_MS_MAX = 86_400_000
+
 /** Compiled once for a process, for it takes milliseconds. */
 const checks = { start: createValidator(AcceptedSession), end: createValidator(AcceptedSessionEnd) }
 
@@ -49,8 +52,10 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
   /** @returns what started, and is not over yet. */
   async function apply(batch: readonly Incoming[]): Promise<Applied> {
     const { ends, starts } = netOf(batch.map(({ change }) => change))
-    // What came too late is over: there is nothing left to log out of.
-    const current = starts.filter(({ expiresAt }) => expiresAt > now())
+    // What came too late is over: there is nothing left to log out of. Where that is a matter of whose clock is right, the
+    // ledger's is: it enters nothing that is over.
+    const longOver = now().getTime() - CLOCKS_DIFFER_MS_MAX
+    const current = starts.filter(({ expiresAt }) => expiresAt.getTime() > longOver)
     await ledger.applySessions({ ends, starts: current })
     onApplied({ started: current.length, ended: ends.length })
     return { started: current, refused: [] }
