@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { sessionsOf } from '../support/session-rows.ts'
 
 // Goal: what an IdP shows the person who logged out is true, and says what is left to do.
 // Method: real relying parties that answer, refuse and cannot be told; the words themselves are tested in the domain.
@@ -106,6 +107,19 @@ test('what newer logouts cover stands as the newest does', async () => {
       status: 'complete',
       text: 'Signed out of Wiki.',
     })
+})
+
+test('nobody else holds a session, as the index knows: then all is well', async () => {
+  const sub = randomUUID()
+  const session = { iss: ISS, sub, sid: sub, client_id: 'mail', expires_at: new Date(Date.now() + HOUR_MS) }
+  await curfew.client.postSession({ ...session, expires_at: session.expires_at.toISOString() })
+  await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toHaveLength(1))
+  const id = await post({ sub, initiator: 'mail', clients: ['mail'] })
+  expect(await curfew.client.getEventSummary(id, { wait: 20 })).toMatchObject({
+    status: 'complete',
+    total: 0,
+    text: 'There was no application to sign out of.',
+  })
 })
 
 test('nobody is registered for the issuer: it is not said that all is well', async () => {

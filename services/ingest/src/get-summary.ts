@@ -35,7 +35,7 @@ export function registerGetSummary(server: HttpServer, deps: GetSummaryDeps): vo
       const covering = superseded.length === 0 ? new Map() : await deps.covering(superseded)
       const summary = summarize(
         deliveries.map((delivery) => ({ ...delivery, coveredBy: covering.get(delivery.id) ?? null })),
-        { now: deps.now(), knownIssuer: event.planBasis === 'registered' },
+        { now: deps.now(), knownIssuer: event.planBasis !== 'unknown_issuer' },
       )
       return summaryView(event.id, summary)
     },
