@@ -71,34 +71,45 @@ export async function postSessions(transaction: Queryable, entries: readonly Jou
   if (known[0]?.any !== true) return
   const events = entries.flatMap((entry) => (entry.kind === 'planned' ? entry.eventIds : []))
   const settled = entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : []))
-  const ofEvents = { name: 'sessions_of_events', text: SESSIONS_OF_EVENTS }
-  await settleThose(transaction, ofEvents, events)
-  const ofDeliveries = { name: 'sessions_of_deliveries', text: SESSIONS_OF_DELIVERIES }
-  await settleThose(
-    transaction,
-    ofDeliveries,
-    settled.map(({ id }) => id),
-  )
+  const lookups: readonly Lookup[] = [
+    { name: 'sessions_of_events', text: SESSIONS_OF_EVENTS, ids: events },
+    { name: 'sessions_of_deliveries', text: SESSIONS_OF_DELIVERIES, ids: settled.map(({ id }) => id) },
+  ]
+  const few: TouchedRow[] = []
+  const many: Lookup[] = []
+  for (const lookup of lookups) {
+    const rows = await find(transaction, lookup)
+    if (rows.length > ROWS) many.push(lookup)
+    else few.push(...rows)
+  }
+  // All at once, for it locks them in an order, and who locks some after others may wait for one who waits for these.
+  await settleStandings(transaction, few)
+  for (const lookup of many) await settleInParts(transaction, lookup)
 }
 
 /** Rows in memory at once: a subject may have thousands of sessions, and be logged out again and again. */
 const ROWS = 5_000
 
-async function settleThose(
-  transaction: Queryable,
-  { name, text }: { readonly name: string; readonly text: string },
-  ids: readonly string[],
-): Promise<void> {
-  if (ids.length === 0) return
+interface Lookup {
+  readonly name: string
+  readonly text: string
+  readonly ids: readonly string[]
+}
+
+/** What is found, or more than `ROWS` of it. */
+async function find(transaction: Queryable, { name, text, ids }: Lookup): Promise<readonly TouchedRow[]> {
+  if (ids.length === 0) return []
+  const statement = { name, text: `${text} limit ${ROWS + 1}`, values: [plainArray([...new Set(ids)])] }
+  return (await transaction.query<TouchedRow>(statement)).rows
+}
+
+async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Promise<void> {
   const values = [plainArray([...new Set(ids)])]
-  const usual = { name, text: `${text} limit ${ROWS + 1}`, values }
-  const { rows } = await transaction.query<TouchedRow>(usual)
-  if (rows.length <= ROWS) return settleStandings(transaction, rows)
   await transaction.query({ text: `declare touched no scroll cursor for ${text}`, values })
   for (let more = true; more; ) {
-    const { rows: next } = await transaction.query<TouchedRow>(`fetch ${ROWS} from touched`)
-    await settleStandings(transaction, next)
-    more = next.length === ROWS
+    const { rows } = await transaction.query<TouchedRow>(`fetch ${ROWS} from touched`)
+    await settleStandings(transaction, rows)
+    more = rows.length === ROWS
   }
   await transaction.query('close touched')
 }
