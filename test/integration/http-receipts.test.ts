@@ -291,10 +291,54 @@ describe('what is altered', () => {
     await curfew.db.query('delete from receipts where event_id = $1 and revision = 2', [id])
   })
 
+  test.each([
+    ['another revision of its row', 'update receipts set revision = 99 where event_id = $1'],
+    [
+      'a text that was taken away, though nobody was forgotten',
+      'update receipts set payload = null where event_id = $1',
+    ],
+  ])('of a receipt is not hidden by %s', async (_, statement) => {
+    const { id, claims } = await receipted(curfew, `erin-${randomUUID()}`)
+    await curfew.db.query(
+      "update deliveries set settled_at = settled_at - interval '9 s' where event_id = $1",
+      [id],
+    )
+    await curfew.db.query(statement, [id])
+    expect((await audit())[claims.log.index]).toMatchObject({ event_id: id, receipt: 'altered' })
+  })
+
+  test('of a delivery is not hidden by a time that is yet to come', async () => {
+    const { id, claims } = await receipted(curfew, 'frank')
+    await curfew.db.query(
+      "update deliveries set generation = 1, replay_id = gen_random_uuid(), settled_at = now() + interval '1 year' where event_id = $1",
+      [id],
+    )
+    expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })
+  })
+
+  test('is nothing where an id that was forgotten is posted again: the receipt is the new one', async () => {
+    const { id, claims } = await receipted(curfew, 'grace')
+    // What retention does.
+    await curfew.db.query(
+      'delete from attempts where delivery_id in (select id from deliveries where event_id = $1)',
+      [id],
+    )
+    await curfew.db.query('delete from deliveries where event_id = $1', [id])
+    await curfew.db.query('delete from events where id = $1', [id])
+    await curfew.client.postLogoutEvent({ id, iss: ISS, sub: 'grace', reason: 'user' })
+    await eventually(async () => {
+      const { log } = await claimsOf(curfew, await receiptOf(curfew, id))
+      expect(log.index).toBeGreaterThan(claims.log.index)
+    })
+    const items = await audit()
+    expect(items[claims.log.index]).toMatchObject({ event_id: id, receipt: 'intact', ledger: 'gone' })
+    expect(items.at(-1)).toMatchObject({ event_id: id, receipt: 'intact', ledger: 'agrees' })
+  })
+
   test('by erasure is the receipt alone: the log has its digest still, and is what it was', async () => {
     const { id, claims } = await receipted(curfew, 'carol')
     const before = await json<LogEntries>(curfew, '/v1/log/entries')
-    await curfew.db.query('update receipts set payload = null where event_id = $1', [id])
+    await curfew.client.eraseSubject('main', 'carol')
     const response = await curfew.call('GET', `/v1/logout-events/${id}/receipt`)
     expect([response.status, await response.json()]).toMatchObject([410, { index: claims.log.index }])
     expect(await json<LogEntries>(curfew, '/v1/log/entries')).toEqual(before)

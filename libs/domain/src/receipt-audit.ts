@@ -31,9 +31,10 @@ function nameOf({ client_id, endpoint, sid, sid_hmac }: ReceiptTarget): string {
 
 function differences(name: string, then: object, now: object): string[] {
   const [before, after] = [new Map(Object.entries(then)), new Map(Object.entries(now))]
-  const forgotten = before.has('first_attempt_at') && !after.has('first_attempt_at')
+  // The first attempt is forgotten first. What is still there of a later one is what it was.
+  const forgotten = !after.has('first_attempt_at')
   return [...new Set([...before.keys(), ...after.keys()])].flatMap((member) => {
-    if (DERIVED.has(member) || (forgotten && OF_ATTEMPTS.has(member))) return []
+    if (DERIVED.has(member) || (forgotten && OF_ATTEMPTS.has(member) && !after.has(member))) return []
     const [was, is] = [JSON.stringify(before.get(member)), JSON.stringify(after.get(member))]
     return was === is ? [] : [`${name}: ${member} was ${was ?? 'not given'}, and is ${is ?? 'not given'}`]
   })

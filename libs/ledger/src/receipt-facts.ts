@@ -227,12 +227,14 @@ export interface EventToday extends Unreceipted {
   readonly latestRevision: number | null
   /** Whether something of it is under way again, or was until a moment ago: another receipt will say so. */
   readonly changing: boolean
+  /** Whether its subject was forgotten. */
+  readonly erased: boolean
 }
 
-// A minute is more than the bookkeeper needs for a receipt.
+// A minute is more than the bookkeeper needs for a receipt, and more than clocks may differ by.
 const EVENTS_TODAY = `
   select ${EVENT_COLUMNS}, coalesce(d.revision, 0) as revision, coalesce(d.settled_at, l.ended_at, e.planned_at) as "settledAt",
-         null as replaces, coalesce(d.changing, l.state = 'running' or l.ended_at > now() - interval '1 minute', false) as changing,
+         null as replaces, e.erased_at is not null as erased, coalesce(d.changing, l.state = 'running' or l.ended_at > now() - interval '1 minute', false) as changing,
          (select max(r.revision) from receipts r
            where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at) and r.log_index < $4) as "latestRevision"
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
@@ -241,7 +243,7 @@ const EVENTS_TODAY = `
     left join issuer_logouts l on l.event_id = e.id
     cross join lateral (
       select (count(*) + sum(d.generation))::int as revision, max(d.settled_at) as settled_at,
-             bool_or(d.settled_at is null or d.settled_at > now() - interval '1 minute') as changing
+             bool_or(d.settled_at is null or abs(extract(epoch from now() - d.settled_at)) < 60) as changing
         from deliveries d where d.id between given.low and given.high and d.event_id = given.id
     ) d`
 
@@ -255,14 +257,15 @@ export async function findToday(
   { eventIds, size }: { eventIds: readonly string[]; size: number },
 ): Promise<readonly EventToday[]> {
   if (eventIds.length === 0) return []
-  const { rows } = await db.query<EventRow & Pick<EventToday, 'changing' | 'latestRevision'>>({
+  const { rows } = await db.query<EventRow & Pick<EventToday, 'changing' | 'erased' | 'latestRevision'>>({
     text: EVENTS_TODAY,
     values: [plainArray(eventIds), ...rangesOf(eventIds.map(deliveryIdRange)), size],
   })
   const targets = await readTargets(db, rows)
-  return rows.map(({ changing, latestRevision, ...event }) => ({
+  return rows.map(({ changing, erased, latestRevision, ...event }) => ({
     ...withTargets(event, targets.get(event.id) ?? []),
     changing,
+    erased,
     latestRevision,
   }))
 }

@@ -65,9 +65,10 @@ export interface StoredReceipt {
 }
 
 const RECEIPT_COLUMNS = `event_id as "eventId", revision, log_index as "logIndex", settled_at as "settledAt", payload`
+// By place and not by revision: an id that was forgotten may have been posted again, and then begins anew.
 const FIND_RECEIPT = `
   select ${RECEIPT_COLUMNS} from receipts
-   where event_id = $1 and ($2::bigint is null or log_index = $2) order by revision desc limit 1`
+   where event_id = $1 and ($2::bigint is null or log_index = $2) order by log_index desc limit 1`
 const LIST_RECEIPTS = `
   select ${RECEIPT_COLUMNS} from receipts where log_index >= $1 and log_index < $2 order by log_index`
 

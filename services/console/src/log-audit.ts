@@ -73,14 +73,17 @@ async function audited(
   if (receipt === undefined) return { event_id: null, receipt: 'gone', ledger: 'gone', differences: [] }
   const { eventId, payload, logIndex } = receipt
   const findings = { event_id: eventId, ledger: 'gone' as const, differences: [] }
-  if (payload === null) return { ...findings, receipt: 'erased' }
+  // A text goes with its subject, or after its event.
+  if (payload === null)
+    return { ...findings, receipt: today === undefined || today.erased ? 'erased' : 'altered' }
   if (!sameBytes(digestOf(payload), digest)) return { ...findings, receipt: 'altered' }
   // What the digest stands for is what we wrote.
   const claims = JSON.parse(payload) as ReceiptClaims
   if (claims.event.id !== eventId || claims.log.index !== logIndex) return { ...findings, receipt: 'altered' }
-  if (today === undefined) return { ...findings, receipt: 'intact' }
-  // Out of the receipt itself, for of its row the log knows nothing but the payload.
+  // Of its row the log knows nothing but the payload. Which receipt is the latest is seen by the rows.
   const revision = claims.targets.reduce((sum, { replays = 0 }) => sum + replays, claims.targets.length)
+  if (receipt.revision !== revision) return { ...findings, receipt: 'altered' }
+  if (today === undefined || isPostedAgain(claims, today)) return { ...findings, receipt: 'intact' }
   const outdated = revision < (today.latestRevision ?? 0) || (revision < today.revision && today.changing)
   if (outdated) return { ...findings, receipt: 'intact', ledger: 'outdated' }
   const hashed = Object.keys(claims.event).some((member) => member.endsWith('_hmac'))
@@ -95,4 +98,10 @@ async function audited(
     ledger: differences.length === 0 ? 'agrees' : 'contradicts',
     differences: [...differences],
   }
+}
+
+/** Whether the event of a receipt was forgotten, and its id is that of a new one: which has a receipt of its own, or is about to. */
+function isPostedAgain({ event }: ReceiptClaims, today: EventToday): boolean {
+  const same = event.planned_at === today.event.plannedAt.toISOString()
+  return !same && (today.latestRevision !== null || today.changing)
 }
