@@ -188,10 +188,14 @@ function expectFigures(actual: Sla | SlaGroup, deliveries: readonly Scanned[]): 
   }
 }
 
-/** Of a burn window, to five minutes. */
+/** Of a burn window, to five minutes: of what was accepted since, nothing can be late yet. */
 function burnOf(deliveries: readonly Scanned[], windowMs: number): number | null {
-  const fromMs = Math.floor((NOW.getTime() - windowMs) / SLOT_MS) * SLOT_MS
-  const { spent, allowed } = expected(deliveries.filter(({ acceptedMs }) => acceptedMs >= fromMs))
+  const slotMs = (ms: number) => Math.floor(ms / SLOT_MS) * SLOT_MS
+  const within = deliveries.filter(({ acceptedMs, clientId }) => {
+    const endMs = NOW.getTime() - PROMISES[clientId].within_ms
+    return acceptedMs >= slotMs(endMs - windowMs) && acceptedMs < slotMs(endMs) + SLOT_MS
+  })
+  const { spent, allowed } = expected(within)
   return allowed === 0 ? null : (expect.closeTo(spent / allowed, 4) as number)
 }
 

@@ -239,6 +239,29 @@ describe('that the budget burns', () => {
     expect((await told()).map(({ data }) => data.severity)).toEqual(['page', 'page', 'ticket', 'ticket'])
   })
 
+  test.each([15, 24 * 60])('is told of what is late where %i minutes are promised, too', async (minutes) => {
+    await curfew.client.putIssuer(ISSUER, {
+      iss: ISS,
+      sla: { within_ms: minutes * MINUTE_MS, objective: 0.99 },
+    })
+    // Of these it is not decided yet how many are kept.
+    await logouts(10, { minutesAgo: 3, mail: 10, wiki: null })
+    for (const ago of [3, 23, 43])
+      await logouts(10, { minutesAgo: minutes + ago, mail: (minutes + 1) * MINUTE_MS, wiki: null })
+    await post()
+    await bookkeeper().round()
+    expect(await told()).toMatchObject([
+      {
+        data: {
+          severity: 'page',
+          burn_rate: { '1h': 100, '5m': 100 },
+          worst: [{ broken: 30 }, { broken: 30 }],
+        },
+      },
+      { data: { severity: 'ticket', burn_rate: { '6h': 100, '30m': 100 } } },
+    ])
+  })
+
   test('is a metric of each bookkeeper', async () => {
     const one = bookkeeper()
     expect(await one.exposed()).not.toContain('issuer="main"')

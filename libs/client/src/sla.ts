@@ -98,7 +98,7 @@ export const Sla = Type.Object({
     },
     {
       description:
-        'How many times as fast as it may last the error budget is spent, over so long until now, from a full five minutes on. Null: no traffic.',
+        'How many times as fast as it may last the error budget is spent, over so long until within_ms ago, for what was accepted since cannot be late yet, to full five minutes. Null: no traffic.',
     },
   ),
   at_risk: Type.Object(

@@ -56,7 +56,10 @@ export function stretchesOf(
   ]
 }
 
-/** The same for what burn rates look at, cut where each window begins: the part of a window is what no shorter one has. */
+/**
+ * The same for what burn rates look at, cut where each window begins: the part of a window is what no shorter one has. They look back
+ * from the time until when it is decided what was kept: of what was accepted since, nothing can be late yet, however slow it is.
+ */
 export function burnStretches({
   nowMs,
   withinMs,
@@ -67,9 +70,9 @@ export function burnStretches({
   const spans = ['hour', 'slot'] as const
   const decidedMs = decidedUntil(nowMs, withinMs)
   const parts = new Map<BurnWindow, readonly SlaStretch[]>()
-  let toMs = spanStart('slot', nowMs) + SLA_SPANS.slot
+  let toMs = decidedMs + SLA_SPANS.slot
   for (const [window, lengthMs] of Object.entries(BURN_WINDOWS) as [BurnWindow, number][]) {
-    const fromMs = spanStart('slot', nowMs - lengthMs)
+    const fromMs = decidedUntil(nowMs, withinMs + lengthMs)
     parts.set(window, [
       ...cut(fromMs, Math.min(toMs, decidedMs), spans, { counted: true, past: true }),
       ...cut(Math.max(fromMs, decidedMs), toMs, spans, { counted: true, past: false }),

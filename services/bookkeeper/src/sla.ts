@@ -120,7 +120,8 @@ async function tell(
   await watchBurns(db, async (transaction) => {
     for (const { issuer, scope, asked, lately, alert } of alerts) {
       const { severity, long } = alert
-      const range = lastHours(now.getTime(), BURN_WINDOWS[long])
+      const slowestMs = Math.max(0, ...[...asked.promises.values()].map(({ withinMs }) => withinMs))
+      const range = lastHours(now.getTime(), slowestMs + BURN_WINDOWS[long])
       const parties = await slaByParty(transaction, scope, { ...asked, range })
       const data = burnData({ issuer, lately, parties }, alert)
       const isNews = await noteBurn(transaction, {
