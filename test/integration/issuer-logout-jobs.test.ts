@@ -199,8 +199,10 @@ describe('a job', () => {
     const digest = (text: string) => hash('sha256', text)
     expect(event).toMatchObject({ parentId: id, scope: 'subject', sub: name(0) })
     expect(event).toMatchObject({
-      id: childOf(job.event, name(0) as Subject, { acceptedAt: new Date(), digest }).id,
+      id: childOf(job.event, name(0) as Subject, { acceptedAt: new Date(), salt: job.salt, digest }).id,
     })
+    // Nobody can take the id of a part before it is made, nor tell from it whose it was.
+    expect(job.salt).toMatch(/^[0-9a-f-]{36}$/)
     expect(record.lane).toBe('bulk')
   })
 

@@ -13,8 +13,8 @@ const PARENT: IssuerLogout = {
   ...{ reason: 'compromise', initiator: null, includeInitiator: false, clients: null, lane: 'bulk' },
   ...{ occurredAt: at(0), acceptedAt: at(0) },
 }
-const child = (sub: string, acceptedAt = at(9), parent = PARENT) =>
-  childOf(parent, sub as Subject, { acceptedAt, digest })
+const child = (sub: string, acceptedAt = at(9), parent = PARENT, salt = 'salt') =>
+  childOf(parent, sub as Subject, { acceptedAt, salt, digest })
 
 test('the part of one subject is the same event however often and whenever it is made', () => {
   expect(child('u1').id).toBe(child('u1', at(30)).id)
@@ -25,6 +25,8 @@ test('the part of one subject is the same event however often and whenever it is
 test('each subject, and each logout of everyone, has parts of its own', () => {
   const other = { ...PARENT, id: '01938c2e-0000-7000-8000-000000000002' as IssuerLogout['id'] }
   expect(new Set([child('u1').id, child('u2').id, child('u1', at(9), other).id]).size).toBe(3)
+  // Whoever knows both cannot tell the id.
+  expect(child('u1', at(9), PARENT, 'another').id).not.toBe(child('u1').id)
   expect(child('u1').id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
 })
 

@@ -7,6 +7,8 @@ import { tryLock } from './locks.ts'
 /** A logout of everyone, as it was accepted, that has something left to do. */
 export interface IssuerLogoutJob {
   readonly event: IssuerLogout
+  /** What the ids of its parts are mixed with: see `childOf`. */
+  readonly salt: string
   readonly traceparent: string | null
   /** Null where the index has lost sight of its issuer since: then nobody is left to be found. */
   readonly issuer: IndexedIssuer | null
@@ -24,6 +26,7 @@ interface JobRow {
   readonly occurredAt: Date
   readonly acceptedAt: Date
   readonly requestedBy: string
+  readonly salt: string
   readonly traceparent: string | null
   readonly index: number | null
   readonly complete: boolean
@@ -33,7 +36,7 @@ interface JobRow {
 const JOBS = `
   select e.id, e.iss, e.reason, e.initiator, e.include_initiator as "includeInitiator", e.clients,
          e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", l.requested_by as "requestedBy", e.traceparent,
-         x.id as index, coalesce(i.session_index = 'complete', false) as complete, l.total
+         l.salt, x.id as index, coalesce(i.session_index = 'complete', false) as complete, l.total
     from issuer_logouts l
     join events e on e.id = l.event_id
     left join session_issuers x on x.iss = l.iss
@@ -47,9 +50,9 @@ export async function runningIssuerLogouts(db: Database): Promise<readonly Issue
   return rows.map(toJob)
 }
 
-function toJob({ traceparent, index, complete, total, ...row }: JobRow): IssuerLogoutJob {
+function toJob({ salt, traceparent, index, complete, total, ...row }: JobRow): IssuerLogoutJob {
   const event: IssuerLogout = { ...row, scope: 'issuer', sub: null, sid: null, lane: 'bulk' }
-  return { event, traceparent, issuer: index === null ? null : { index, complete }, total }
+  return { event, salt, traceparent, issuer: index === null ? null : { index, complete }, total }
 }
 
 const SET_TOTAL = 'update issuer_logouts set total = $2 where event_id = $1 and total is null'

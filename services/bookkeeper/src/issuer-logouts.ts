@@ -43,11 +43,11 @@ const digest: Digest = (text) => hash('sha256', text)
 
 /** Hands subjects over to planning, on the way that every logout takes: an event for each, in the event log. */
 export function toEventLog(eventLog: EventLog, now: () => Date): HandOver {
-  return async ({ event, traceparent }, subjects) => {
+  return async ({ event, salt, traceparent }, subjects) => {
     const acceptedAt = now()
     await eventLog.append(
       subjects.map((sub) =>
-        encodeLogoutEvent(childOf(event, sub, { acceptedAt, digest }), traceparent ?? newTraceparent()),
+        encodeLogoutEvent(childOf(event, sub, { acceptedAt, salt, digest }), traceparent ?? newTraceparent()),
       ),
     )
   }
