@@ -294,6 +294,11 @@ describe('what is altered', () => {
   test.each([
     ['another revision of its row', 'update receipts set revision = 99 where event_id = $1'],
     [
+      'another time of its row and of the event',
+      `with e as (update events set planned_at = planned_at - interval '1 day' where id = $1)
+       update receipts set planned_at = planned_at - interval '1 day' where event_id = $1`,
+    ],
+    [
       'a text that was taken away, though nobody was forgotten',
       'update receipts set payload = null where event_id = $1',
     ],

@@ -59,12 +59,13 @@ export interface StoredReceipt {
   readonly eventId: string
   readonly revision: number
   readonly logIndex: number
+  readonly plannedAt: Date
   readonly settledAt: Date
   /** Null: erased. */
   readonly payload: string | null
 }
 
-const RECEIPT_COLUMNS = `event_id as "eventId", revision, log_index as "logIndex", settled_at as "settledAt", payload`
+const RECEIPT_COLUMNS = `event_id as "eventId", revision, log_index as "logIndex", planned_at as "plannedAt", settled_at as "settledAt", payload`
 // By place and not by revision: an id that was forgotten may have been posted again, and then begins anew.
 const FIND_RECEIPT = `
   select ${RECEIPT_COLUMNS} from receipts

@@ -82,7 +82,9 @@ async function audited(
   if (claims.event.id !== eventId || claims.log.index !== logIndex) return { ...findings, receipt: 'altered' }
   // Of its row the log knows nothing but the payload. Which receipt is the latest is seen by the rows.
   const revision = claims.targets.reduce((sum, { replays = 0 }) => sum + replays, claims.targets.length)
-  if (receipt.revision !== revision) return { ...findings, receipt: 'altered' }
+  const ofItsRow =
+    receipt.revision === revision && receipt.plannedAt.toISOString() === claims.event.planned_at
+  if (!ofItsRow) return { ...findings, receipt: 'altered' }
   if (today === undefined || isPostedAgain(claims, today)) return { ...findings, receipt: 'intact' }
   const outdated = revision < (today.latestRevision ?? 0) || (revision < today.revision && today.changing)
   if (outdated) return { ...findings, receipt: 'intact', ledger: 'outdated' }
