@@ -177,6 +177,15 @@ describe('receipt verify, offline', () => {
       })
     expect((await run('log', 'checkpoint', '--out', path('no/such/folder'))).code).toBe(2)
     expect((await offline('receipt', 'verify')).code).toBe(2)
+    for (const part of [
+      { inclusion_proof: [5] },
+      { consistency_proof: { from: 1, hashes: null } },
+      { consistency_proof: null },
+      { subject_key: 5 },
+    ]) {
+      const { code, stderr } = await verifyWith(() => part, '--checkpoint', path('kept'), '--sub', 'alice')
+      expect([code, stderr]).toEqual([2, expect.stringMatching(/is no receipt\.$/m)])
+    }
   })
 })
 

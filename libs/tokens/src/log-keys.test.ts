@@ -74,8 +74,10 @@ describe('a checkpoint', () => {
 
 test('a receipt is taken of the key that signed it, as the receipt that it is', async () => {
   const { signer, key, log } = await aLog()
-  const jws = signer.signReceipt('{"jti":"j"}')
-  expect((await verifyReceipt(jws, key))?.claims).toEqual({ jti: 'j' })
+  const jws = signer.signReceipt('{"event":{},"targets":[],"log":{}}')
+  expect((await verifyReceipt(jws, key))?.claims).toEqual({ event: {}, targets: [], log: {} })
+  for (const other of ['null', '5', '{}', '{"event":{},"targets":{},"log":{}}'])
+    expect(await verifyReceipt(signer.signReceipt(other), key)).toBeNull()
   expect(await verifyReceipt(jws, (await aLog()).key)).toBeNull()
   const jwks = await readLogKey(JSON.stringify({ origin: log.origin, keys: [log.publicJwk] }))
   expect(jwks).toEqual(key)

@@ -62,10 +62,17 @@ export async function verifyReceipt(
     const key = createPublicKey({ key: { ...jwk }, format: 'jwk' })
     const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ['EdDSA'] })
     if (protectedHeader.typ !== RECEIPT_TYPE) return null
-    return { payload, claims: JSON.parse(new TextDecoder().decode(payload)) as ReceiptClaims }
+    const claims: unknown = JSON.parse(new TextDecoder().decode(payload))
+    return isReceipt(claims) ? { payload, claims } : null
   } catch {
     return null
   }
+}
+
+/** Whether something says what all receipts say. More is not looked into: the log's key vouches for it. */
+function isReceipt(claims: unknown): claims is ReceiptClaims {
+  const { event, targets, log } = Object(claims) as { readonly [Name in keyof ReceiptClaims]?: unknown }
+  return Object(event) === event && Object(log) === log && Array.isArray(targets)
 }
 
 /** A checkpoint that is signed by this key in the name of its log; else null. Other signatures are left alone. */

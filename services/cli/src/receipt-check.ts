@@ -43,15 +43,22 @@ export function readReceiptFile(text: string): ReceiptFile | null {
   if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed)) return { jws: trimmed }
   try {
     const bundle = Object(JSON.parse(trimmed)) as Partial<ReceiptBundle>
+    const { consistency_proof: grown, subject_key: key } = bundle
     const whole =
       typeof bundle.receipt === 'string' &&
       typeof bundle.checkpoint === 'string' &&
       Number.isSafeInteger(bundle.index) &&
-      Array.isArray(bundle.inclusion_proof)
+      isTexts(bundle.inclusion_proof) &&
+      (grown === undefined || isTexts(Object(grown).hashes)) &&
+      (key === undefined || typeof key === 'string')
     return whole ? { bundle: bundle as ReceiptBundle } : null
   } catch {
     return null
   }
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((each) => typeof each === 'string')
 }
 
 /**
