@@ -88,6 +88,19 @@ describe('who is told that it burns', () => {
     expect(at({ '6h': 20, '30m': 20, '1h': 20, '5m': 20 })).toEqual(['page', 'ticket'])
   })
 
+  test.each([0.5, 0.8, 0.9])(
+    'where %d is promised, nearly all must be broken: no more than all can be',
+    (objective) => {
+      const told = (share: number) => {
+        const all = counts(1_000, share * 1_000, objective)
+        return burning({ '5m': all, '30m': all, '1h': all, '6h': all }).map(({ severity }) => severity)
+      }
+      expect(told(1)).toEqual(['page', 'ticket'])
+      expect(told(0.89)).not.toContain('page')
+      expect(told(1 - objective)).toEqual([])
+    },
+  )
+
   test('a few failures where there is little traffic wake nobody', () => {
     const few = (spent: number) => {
       const all = counts(spent, spent, 0.999)

@@ -87,12 +87,22 @@ export const BURN_ALERTS = [
 /** Fewer broken ones than this over the long window wake nobody: where there is little traffic, one would be a whole budget. */
 export const BURN_LEAST = 10
 
+/**
+ * Where so little is promised that no budget can burn as fast as an alert asks, though all be broken, it holds when this share of all
+ * is.
+ */
+const NEARLY_ALL = 0.9
+
 /** Which of the alerts hold. */
 export function burning(
   counts: Readonly<Record<BurnWindow, SlaCounts>>,
 ): readonly (typeof BURN_ALERTS)[number][] {
   return BURN_ALERTS.filter(({ long, short, rate }) => {
-    const fast = (window: BurnWindow) => (burnRate(counts[window]) ?? 0) >= rate
+    const fast = (window: BurnWindow) => {
+      const { kept, broken, overdue, allowed } = counts[window]
+      const fastest = (kept + broken + overdue) / allowed
+      return (burnRate(counts[window]) ?? 0) >= Math.min(rate, NEARLY_ALL * fastest)
+    }
     const { broken, overdue } = counts[long]
     return broken + overdue >= BURN_LEAST && fast(long) && fast(short)
   })
