@@ -12,7 +12,7 @@ import {
 } from './erasures.ts'
 import { dropQuarantined, findQuarantined } from './quarantined.ts'
 import { eraseOldReceipts, eraseReceipts } from './receipts.ts'
-import { lockDeadLetters } from './retention.ts'
+import { lockHistory } from './retention.ts'
 
 /** Events that are looked at in one transaction. */
 const PAGE = 500
@@ -199,7 +199,7 @@ async function turnPage(
     text: SIDS_OF_EVENTS,
     values: given,
   })
-  await lockDeadLetters(transaction, given)
+  await lockHistory(transaction, given)
   const { rows } = await transaction.query<{ events: string[]; deliveries: string[] }>({
     name: 'erase_events',
     text: ERASE_EVENTS,
@@ -281,7 +281,7 @@ async function finish(
   })
 }
 
-function eventRanges(ids: readonly string[]): readonly string[] {
+function eventRanges(ids: readonly string[]): readonly [string, string, string] {
   const ranges = ids.map(deliveryIdRange)
   return [plainArray(ids), plainArray(ranges.map(([low]) => low)), plainArray(ranges.map(([, high]) => high))]
 }

@@ -25,6 +25,10 @@ const OLD_EVENTS = `
 /** Before all that there is. */
 const BEGINNING: SweepPosition = { micros: 0, id: '00000000-0000-0000-0000-000000000000' }
 
+// A session that is posted late may be owed what is long settled. Statements of their own, so that the next one sees what was owed
+// until then.
+const LOCK_EVENTS = 'select id from events where id = any($1::uuid[]) order by id for update'
+
 // Of what is settled, only a dead letter can ever change again, by a replay: that waits until this is over, or this for it.
 const LOCK_DEAD_LETTERS = `
   select d.id
@@ -34,8 +38,16 @@ const LOCK_DEAD_LETTERS = `
    order by d.dead_lettered_at, d.id
      for update of d`
 
-/** Keeps dead letters of events from being replayed until the transaction ends. @param given their ids, and the ranges of their deliveries'. */
-export async function lockDeadLetters(transaction: Queryable, given: readonly string[]): Promise<void> {
+/**
+ * Keeps events from owing anything more, and their dead letters from being replayed, until the transaction ends.
+ *
+ * @param given their ids, and the ranges of their deliveries'.
+ */
+export async function lockHistory(
+  transaction: Queryable,
+  given: readonly [string, string, string],
+): Promise<void> {
+  await transaction.query({ name: 'lock_events', text: LOCK_EVENTS, values: [given[0]] })
   await transaction.query({ name: 'lock_dead_letters', text: LOCK_DEAD_LETTERS, values: given })
 }
 
@@ -84,12 +96,12 @@ export async function sweepHistory(
       values: [before, from.micros, from.id, limit],
     })
     const ranges = old.map(({ id }) => deliveryIdRange(id))
-    const given = [
+    const given: readonly [string, string, string] = [
       plainArray(old.map(({ id }) => id)),
       plainArray(ranges.map(([low]) => low)),
       plainArray(ranges.map(([, high]) => high)),
     ]
-    await lockDeadLetters(transaction, given)
+    await lockHistory(transaction, given)
     const { rows } = await transaction.query<{ events: number; deliveries: number }>({
       name: 'delete_events',
       text: DELETE_EVENTS,

@@ -204,15 +204,17 @@ async function toldOf(
   return (row, ofClient) => idsOf(row, ofClient).flatMap((id) => byId.get(id) ?? [])
 }
 
-// In the order of the ids, so that no two who owe the same wait for each other.
+// In the order of the ids, so that no two who owe the same wait for each other. An event that is being forgotten in this moment is
+// waited for, and owes nothing then; one that owes is not forgotten (`lockHistory`).
 const OWE_DELIVERIES = `
   with owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, planned_at)
     select g.id, g.event_id, g.binding_id, g.sid, e.lane, g.target, g.session_ends_at, 'pending', now(), now()
       from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[])
         as g(id, event_id, binding_id, target, sid, session_ends_at)
-      join events e on e.id = g.event_id
+      join events e on e.id = g.event_id and e.erased_at is null
      order by g.id
+       for share of e
     on conflict (id) do nothing
     returning id
   ),

@@ -1,0 +1,66 @@
+import { postSessions, sweepHistory, withTransaction } from '@curfew/ledger'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { insertSession } from '../support/session-rows.ts'
+
+// Goal: what is owed to a session that is posted late, and who forgets the event in the same moment, do not undo one another.
+// Method: the transaction that owes is held open until the other one waits for it, or is over.
+
+const SUB = 'alice'
+
+let curfew: Curfew
+beforeEach(async () => {
+  curfew = await openCurfew()
+})
+afterEach(() => curfew.stop())
+
+/** Runs `forget` while a delivery is owed of an event that is old and settled already. @returns the event's id, and who is owed. */
+async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string; mail: RelyingParty }> {
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: SUB })
+  await curfew.client.getLogoutEvent(id, { wait: 10 })
+  await curfew.db.query('delete from journal')
+  await curfew.db.query("update events set accepted_at = accepted_at - interval '2 hours'")
+  const mail = await openRelyingParty(curfew, { clientId: 'mail' })
+  await insertSession(curfew.db, { iss: ISS, sub: SUB, sid: 'late', clientId: 'mail' })
+  let forgotten: Promise<unknown> = Promise.resolve()
+  await withTransaction(curfew.db, async (transaction) => {
+    await postSessions(transaction, [
+      { kind: 'planned', at: new Date(), eventIds: [id as never], deliveryIds: [] },
+    ])
+    let over = false
+    forgotten = forget().finally(() => {
+      over = true
+    })
+    await eventually(async () => {
+      const { rows } = await curfew.db.query(
+        "select from pg_locks where not granted and locktype in ('transactionid', 'tuple')",
+      )
+      expect(over || rows.length > 0).toBe(true)
+    })
+  })
+  await forgotten
+  return { id, mail }
+}
+
+describe('an event that comes to owe a delivery in this moment', () => {
+  test('keeps its subject until that is settled', async () => {
+    const { id, mail: rp } = await whileOwing(() => curfew.client.eraseSubject(ISSUER, SUB))
+    const { rows } = await curfew.db.query(
+      'select e.sub, d.sid from events e join deliveries d on d.event_id = e.id where e.id = $1',
+      [id],
+    )
+    expect(rows).toContainEqual({ sub: SUB, sid: 'late' })
+    await using mail = rp
+    await mail.told(1)
+  })
+
+  test('is not too old to be kept', async () => {
+    const later = new Date(Date.now() + 60_000)
+    const { mail: rp } = await whileOwing(() =>
+      sweepHistory(curfew.db, { before: later, deadBefore: later, after: null, limit: 10 }),
+    )
+    await using mail = rp
+    await eventually(() => expect(mail.received.map(({ claims }) => claims.sid)).toContain('late'))
+  })
+})
