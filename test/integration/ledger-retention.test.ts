@@ -101,6 +101,8 @@ describe('partitions of attempts', () => {
     const kept = await attemptAt(daysBefore(29))
     await createPartitions(db(), { now: daysBefore(33), days: 3 })
     const ids = await Promise.all([32, 31, 30].map((days) => attemptAt(daysBefore(days))))
+    // Somebody's copy, by a name like a partition's.
+    await db().query('create table attempts_20250101 as select * from attempts')
     const first = await dropAttempts(db(), { before: daysBefore(30), limit: 1 })
     expect(first).toEqual({ dropped: ['attempts_20260226', 'attempts_20260227'], more: true })
     expect(await dropAttempts(db(), { before: daysBefore(30), limit: 1 })).toEqual({
@@ -109,6 +111,8 @@ describe('partitions of attempts', () => {
     })
     const left = await Promise.all([lost, ...ids, kept].map(partitionOf))
     expect(left).toEqual(['none', 'none', 'none', 'attempts_20260228', 'attempts_default'])
+    expect((await db().query('select from attempts_20250101')).rows).not.toEqual([])
+    await db().query('drop table attempts_20250101')
   })
 
   test('are no hindrance to attempts that are recorded meanwhile', async () => {

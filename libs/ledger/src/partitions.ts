@@ -25,7 +25,7 @@ const LIST_PARTITIONS = `
     from pg_class c
     left join pg_inherits i on i.inhrelid = c.oid and i.inhparent = $1::regclass
    where c.relnamespace = (select relnamespace from pg_class where oid = $1::regclass)
-     and c.relkind = 'r' and c.relname ~ ('^' || $1 || '_[0-9]{6,8}$')
+     and c.relkind = 'r' and c.relname ~ ('^' || $1 || '_([0-9]{6}|[0-9]{8})$')
    order by c.relname`
 
 interface PartitionRow {
@@ -139,8 +139,9 @@ async function dropOld(
 ): Promise<Dropped> {
   const { table, column } = partitioned
   const dropped: string[] = []
-  for (const { name } of await listPartitions(db, partitioned)) {
-    if (endOf(name) > before) continue
+  for (const { name, attached } of await listPartitions(db, partitioned)) {
+    // What is no partition is not ours, whatever its name: a copy that somebody has made.
+    if (!attached || endOf(name) > before) continue
     await withTransaction(db, async (transaction) => {
       await transaction.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`)
       await transaction.query(`drop table if exists ${name}`)

@@ -74,8 +74,9 @@ async function audited(
   const { eventId, payload, logIndex } = receipt
   const findings = { event_id: eventId, ledger: 'gone' as const, differences: [] }
   // A text goes with its subject, or after its event.
+  const ofAnother = today !== undefined && isPostedAgain(receipt.plannedAt, today)
   if (payload === null)
-    return { ...findings, receipt: today === undefined || today.erased ? 'erased' : 'altered' }
+    return { ...findings, receipt: today === undefined || today.erased || ofAnother ? 'erased' : 'altered' }
   if (!sameBytes(digestOf(payload), digest)) return { ...findings, receipt: 'altered' }
   // What the digest stands for is what we wrote.
   const claims = JSON.parse(payload) as ReceiptClaims
@@ -85,7 +86,7 @@ async function audited(
   const ofItsRow =
     receipt.revision === revision && receipt.plannedAt.toISOString() === claims.event.planned_at
   if (!ofItsRow) return { ...findings, receipt: 'altered' }
-  if (today === undefined || isPostedAgain(claims, today)) return { ...findings, receipt: 'intact' }
+  if (today === undefined || ofAnother) return { ...findings, receipt: 'intact' }
   const outdated = revision < (today.latestRevision ?? 0) || (revision < today.revision && today.changing)
   if (outdated) return { ...findings, receipt: 'intact', ledger: 'outdated' }
   const hashed = Object.keys(claims.event).some((member) => member.endsWith('_hmac'))
@@ -103,7 +104,9 @@ async function audited(
 }
 
 /** Whether the event of a receipt was forgotten, and its id is that of a new one: which has a receipt of its own, or is about to. */
-function isPostedAgain({ event }: ReceiptClaims, today: EventToday): boolean {
-  const same = event.planned_at === today.event.plannedAt.toISOString()
-  return !same && (today.latestRevision !== null || today.changing)
+function isPostedAgain(plannedAt: Date, today: EventToday): boolean {
+  return (
+    plannedAt.getTime() !== today.event.plannedAt.getTime() &&
+    (today.latestRevision !== null || today.changing)
+  )
 }
