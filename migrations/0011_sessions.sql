@@ -23,6 +23,8 @@ create table sessions (
   logout_event_id  uuid,
   -- Since when it ought to be over and is not, as far as anybody knows: its logout came to nothing.
   orphaned_at      timestamptz,
+  -- The orphaned_at that operators were told of: each orphan once for each time it came to that.
+  orphan_told_at   timestamptz,
   primary key (issuer, sub, sid, client_id),
   constraint orphaned_by_a_logout check (orphaned_at is null or logout_event_id is not null)
 ) partition by hash (issuer, sub);
@@ -50,6 +52,8 @@ end $$;
 create index sessions_expires on sessions (expires_at);
 create index session_ids_expires on session_ids (expires_at);
 create index sessions_orphaned on sessions (orphaned_at) where orphaned_at is not null;
+create index sessions_orphans_untold on sessions (orphaned_at)
+  where orphaned_at is not null and orphan_told_at is distinct from orphaned_at;
 
 -- Session starts and ends have a lane of the event log of their own, so that a storm of logins never delays a logout.
 alter table log_records drop constraint log_records_lane_check,

@@ -52,6 +52,9 @@ const SIDS_OF_EVENTS = `
 // entered into books that name the subject, such as receipts.
 const ERASE_EVENTS = `
   with given as (select * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)),
+  unposted as (
+    select event_ids, delivery_ids from journal union all select event_ids, delivery_ids from journal_left
+  ),
   gone as (
     update events e set sub = null, sid = null, device = null, digest = null, erased_at = $4::timestamptz
       from given
@@ -60,8 +63,8 @@ const ERASE_EVENTS = `
          select from deliveries d
           where d.id between given.low and given.high and d.event_id = given.id
             and (d.settled_at is null or d.state = 'dead_lettered' and not $5::boolean
-                 or d.id in (select unnest(delivery_ids) from journal)))
-       and e.id not in (select unnest(event_ids) from journal)
+                 or d.id in (select unnest(delivery_ids) from unposted)))
+       and e.id not in (select unnest(event_ids) from unposted)
     returning given.id, given.low, given.high
   ),
   erased as (

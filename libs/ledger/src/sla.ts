@@ -202,16 +202,20 @@ async function read<Key>(
   )
 }
 
-const OLDEST_ENTRY = 'select at from journal order by id limit 1'
+// What the rollups' own poster failed at is not in them either.
+const OLDEST_ENTRY = `
+  select min(at) as at
+    from ((select at from journal order by id limit 1)
+          union all (select at from journal_left where poster = 'sla' order by id limit 1)) entries`
 
 /**
  * Until when all that was planned and settled is in the rollups: the time to judge them by. What is settled since may look as
  * if it were not.
  */
 export async function slaFiledUntil(db: Queryable, now: Date): Promise<Date> {
-  const { rows } = await db.query<{ at: Date }>({ name: 'sla_filed_until', text: OLDEST_ENTRY })
-  const [oldest] = rows
-  return oldest === undefined || oldest.at > now ? now : oldest.at
+  const { rows } = await db.query<{ at: Date | null }>({ name: 'sla_filed_until', text: OLDEST_ENTRY })
+  const oldest = rows[0]?.at ?? now
+  return oldest > now ? now : oldest
 }
 
 const DELETE_ROLLUPS = `

@@ -9,6 +9,9 @@ create index events_of_everyone on events (iss, occurred_at) where scope = 'issu
 create table issuer_logouts (
   event_id      uuid primary key,
   iss           text not null,
+  -- The id of a subject's part is a hash. What it is mixed with is nobody's to know: of an id that is left once its subject was
+  -- forgotten, no guessed name can be tried out, and nobody can take it with an event of their own before.
+  salt          uuid not null default gen_random_uuid(),
   -- Name of the credential.
   requested_by  text not null,
   requested_at  timestamptz not null,
