@@ -88,6 +88,23 @@ test('a statement that takes too long is given up by the server', async () => {
   await db.end()
 })
 
+test('of two transactions that wait for each other, one is told that it may try again', async () => {
+  await own.db.query('create table pair as select n from generate_series(1, 2) n')
+  const bothHaveOne = Promise.withResolvers<void>()
+  let first = 0
+  const inOrder = (one: number, other: number) =>
+    withTransaction(own.db, async (transaction) => {
+      await transaction.query('select from pair where n = $1 for update', [one])
+      first += 1
+      if (first === 2) bothHaveOne.resolve()
+      await bothHaveOne.promise
+      await transaction.query('select from pair where n = $1 for update', [other])
+    })
+  const outcomes = await Promise.allSettled([inOrder(1, 2), inOrder(2, 1)])
+  const failed = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []))
+  expect(failed).toEqual([expect.any(LedgerUnavailableError)])
+})
+
 test('opening waits for a server that is away no longer than it was told, and no longer than wanted', async () => {
   const nobody = 'postgres://nobody@127.0.0.1:1/none'
   await expect(openDatabase(nobody, { openTimeoutMs: 100 })).rejects.toBeInstanceOf(LedgerUnavailableError)

@@ -66,8 +66,11 @@ export interface OpenDatabaseOptions extends DatabaseOptions {
 /** Where and how to connect, in the words of `pg`. */
 export type ConnectionOptions = pg.ClientConfig
 
-/** SQLSTATE classes and codes of a server that is away, going away, or out of resources: the same call may succeed later. */
-const UNAVAILABLE_STATES = /^(?:08...|53...|57P0[1235]|57014|25006|25P0[34]|58030)$/
+/**
+ * SQLSTATE classes and codes of a server that is away, going away, or out of resources, and of a transaction that was undone for
+ * another's sake: the same call may succeed later.
+ */
+const UNAVAILABLE_STATES = /^(?:08...|40001|40P01|53...|57P0[1235]|57014|25006|25P0[34]|58030)$/
 const UNAVAILABLE_ERRNOS = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
