@@ -1,5 +1,5 @@
 import { ApiError, type Client, createClient } from '@curfew/client'
-import { readEnvironment, readOrExit } from '@curfew/runtime'
+import { readEnvironment, readOrExit } from '@curfew/runtime/environment'
 import { UsageError } from './arguments.ts'
 
 /** Options of every command that speaks to a running Curfew. */

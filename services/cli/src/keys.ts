@@ -3,7 +3,6 @@ import type { SigningKeyInput, SigningKeys } from '@curfew/client'
 import { parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issuerOf } from './issuer.ts'
-import { rewrapCommand } from './keys-rewrap.ts'
 import { table } from './table.ts'
 
 const COMMON = { ...CONNECTION_OPTIONS, issuer: { type: 'string' }, json: { type: 'boolean' } } as const
@@ -15,7 +14,8 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
   import: importKey,
   rotate,
   retire,
-  rewrap: rewrapCommand,
+  // It works on the ledger itself, and has the services behind it: loaded where it is asked for.
+  rewrap: async (args) => (await import('./keys-rewrap.ts')).rewrapCommand(args),
 }
 
 /** `curfew keys list|generate|import|rotate|retire|rewrap`. @returns the exit status. */

@@ -1,9 +1,6 @@
 #!/usr/bin/env node
-import { migrate, openDatabase } from '@curfew/ledger'
-import { readEnvironment, readOrExit } from '@curfew/runtime'
-import { readStandaloneConfig, runStandalone } from '@curfew/standalone'
 import { apiKeys } from './api-keys.ts'
-import { type Command, parse, UsageError } from './arguments.ts'
+import { type Command, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 import { doctor } from './doctor.ts'
 import { events } from './events.ts'
@@ -20,39 +17,15 @@ import { webhooks } from './webhooks.ts'
 
 // The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
 
-async function up(args: readonly string[]): Promise<number> {
-  const { values } = parse(args, { demo: { type: 'boolean' } })
-  return runStandalone(readOrExit(readStandaloneConfig), {
-    demo: values.demo === true,
-    print: (text) => process.stdout.write(text),
-  })
-}
-
-async function migrateLedger(args: readonly string[]): Promise<number> {
-  parse(args, {})
-  const { databaseUrl } = readOrExit((env) =>
-    readEnvironment(env, (read) => ({
-      databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
-    })),
-  )
-  const db = await openDatabase(databaseUrl, {
-    applicationName: 'curfew migrate',
-    onWait: (error) => process.stderr.write(`${error.message}; waiting for it.\n`),
-  })
-  try {
-    const applied = await migrate(db)
-    process.stdout.write(
-      applied.length === 0 ? 'The ledger is up to date.\n' : `Applied ${applied.join(', ')}.\n`,
-    )
-    return 0
-  } finally {
-    await db.end()
-  }
-}
+/** What runs services here has all of them behind it: loaded only where it is asked for, for the others are to answer at once. */
+const here =
+  (name: 'up' | 'migrate'): Command =>
+  async (args) =>
+    (await import('./here.ts'))[name](args)
 
 const COMMANDS: Readonly<Record<string, Command>> = {
-  up,
-  migrate: migrateLedger,
+  up: here('up'),
+  migrate: here('migrate'),
   events,
   'logout-everyone': logoutEveryone,
   dlq,
