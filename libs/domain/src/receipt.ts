@@ -179,7 +179,7 @@ function targetOf(
     endpoint: target.endpoint,
     state,
     attempts,
-    settled_at: settledAt.toISOString(),
+    settled_at: instant(settledAt),
     elapsed_ms: elapsedMs,
   }
   if (target.sid !== null) {
@@ -189,7 +189,7 @@ function targetOf(
   if (level !== null) claims.level = level
   if (reason !== null) claims.reason = reason
   if (generation > 0) claims.replays = generation
-  if (firstAttemptAt !== null) claims.first_attempt_at = firstAttemptAt.toISOString()
+  if (firstAttemptAt !== null) claims.first_attempt_at = instant(firstAttemptAt)
   if (status !== null) claims.status = status
   if (state === 'acknowledged' && tokenDigest !== null) claims.token_sha256 = tokenDigest
   if (withinMs === null) return claims
@@ -197,6 +197,20 @@ function targetOf(
   // What had to be replayed had been given up on before.
   claims.kept = generation === 0 && withinPromise(state, elapsedMs, target)
   return claims
+}
+
+/** The latest instants that were written. What is settled together ends at the same one, so that nearly all are among them. */
+const written = new Map<number, string>()
+const WRITTEN_MAX = 1_000
+
+function instant(time: Date): string {
+  const ms = time.getTime()
+  const known = written.get(ms)
+  if (known !== undefined) return known
+  if (written.size >= WRITTEN_MAX) written.clear()
+  const text = time.toISOString()
+  written.set(ms, text)
+  return text
 }
 
 function named(

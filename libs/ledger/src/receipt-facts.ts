@@ -181,8 +181,11 @@ async function readTargets(
     const [first, last] = [rows[at], rows[next - 1]]
     if (first === undefined || last === undefined) continue
     const { state, level, reason, attempts, generation, sid, settledMs, status, tokenDigest } = last
+    const { clientId, endpoint, withinMs } = names.get(first.bindingId) ?? UNKNOWN_BINDING
     targets.get(first.eventId)?.push({
-      ...(names.get(first.bindingId) ?? UNKNOWN_BINDING),
+      clientId,
+      endpoint,
+      withinMs,
       sid,
       state,
       level,
