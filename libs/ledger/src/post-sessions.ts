@@ -119,8 +119,8 @@ async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Pro
 const COVERING = 'e.occurred_at >= s.started_at and (e.clients is null or s.client_id = any(e.clients))'
 const LATEST = 'order by e.occurred_at desc, e.id desc limit 1'
 
-const EVENTS_OF_SESSIONS = `
-  select ${TOUCHED}
+/** Sessions that have started and are not over, as the index has them. */
+const STARTED = `
     from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)
     join session_issuers x on x.iss = g.iss
     left join issuers i on i.iss = g.iss and i.deleted_at is null
@@ -128,7 +128,10 @@ const EVENTS_OF_SESSIONS = `
       select * from sessions s
        where s.issuer = x.id and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
       offset 0
-    ) s
+    ) s`
+
+const EVENTS_OF_SESSIONS = `
+  select ${TOUCHED}${STARTED}
     cross join lateral (
       select * from (
         (select * from events e
@@ -148,15 +151,7 @@ const EVENTS_OF_SESSIONS = `
 // by that.
 const NOTE_LATE = `
   insert into issuer_logouts_late (event_id, sub)
-  select distinct e.id, g.sub
-    from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)
-    join session_issuers x on x.iss = g.iss
-    left join issuers i on i.iss = g.iss and i.deleted_at is null
-    cross join lateral (
-      select * from sessions s
-       where s.issuer = x.id and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
-      offset 0
-    ) s
+  select distinct e.id, g.sub${STARTED}
     cross join lateral (
       select e.id from events e join issuer_logouts l on l.event_id = e.id and l.state <> 'cancelled'
        where e.iss = g.iss and e.scope = 'issuer' and e.occurred_at >= s.started_at

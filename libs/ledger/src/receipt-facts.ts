@@ -2,6 +2,7 @@ import { type BindingId, deliveryIdRange, type SettledEvent, type SettledTarget 
 import { plainArray } from './arrays.ts'
 import type { Queryable } from './database.ts'
 import type { JournalEntry } from './journal.ts'
+import { WITHIN_MS } from './sla.ts'
 
 /** An event all of whose deliveries are settled, and of which there is no receipt that says so. */
 export interface Unreceipted {
@@ -98,7 +99,7 @@ type BindingRow = Pick<SettledTarget, 'clientId' | 'endpoint' | 'withinMs'> & { 
 
 const BINDINGS = `
   select b.id, b.endpoint, p.client_id as "clientId",
-         coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms) as "withinMs"
+         ${WITHIN_MS} as "withinMs"
     from bindings b join relying_parties p on p.id = b.relying_party_id join issuers i on i.name = p.issuer
    where b.id = any($1::bigint[])`
 

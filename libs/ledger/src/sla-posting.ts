@@ -13,6 +13,7 @@ import {
 import { plainArray } from './arrays.ts'
 import type { Queryable } from './database.ts'
 import type { JournalEntry, SettledDelivery } from './journal.ts'
+import { WITHIN_MS } from './sla.ts'
 
 // The SLA's rollups, as the journal feeds them.
 
@@ -72,7 +73,7 @@ const SETTLED = `
    where d.lane = 'interactive'`
 
 const WITHIN = `
-  select b.id, coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms) as "withinMs"
+  select b.id, ${WITHIN_MS} as "withinMs"
     from bindings b
     join relying_parties p on p.id = b.relying_party_id
     join issuers i on i.name = p.issuer

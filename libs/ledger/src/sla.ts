@@ -13,6 +13,9 @@ import {
 import { plainArray } from './arrays.ts'
 import type { Queryable } from './database.ts'
 
+/** What is promised for a relying party (`p`) of an issuer (`i`). */
+export const WITHIN_MS = "coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms)"
+
 /** Whose promises. */
 export interface SlaScope {
   /** Short name of the issuer. */
@@ -23,7 +26,7 @@ export interface SlaScope {
 
 const PARTIES = `
   select b.id as binding_id, p.client_id,
-         coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms) as within_ms,
+         ${WITHIN_MS} as within_ms,
          coalesce((p.settings #>> '{sla,objective}')::float8, i.sla_objective) as objective
     from issuers i
     join relying_parties p on p.issuer = i.name

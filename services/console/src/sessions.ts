@@ -117,8 +117,8 @@ function readOrphanPosition(cursor: string | undefined): OrphanPosition | null {
   return { micros, issuer, sub, sid, clientId }
 }
 
-function sessionView(record: SessionRecord): Session {
-  const { logoutEventId } = record
+/** Who holds which session, and for how long. */
+function heldView(record: SessionRecord | OrphanRecord) {
   return {
     iss: record.iss,
     sub: record.sub,
@@ -127,6 +127,13 @@ function sessionView(record: SessionRecord): Session {
     device: record.device,
     started_at: record.startedAt.toISOString(),
     expires_at: record.expiresAt.toISOString(),
+  }
+}
+
+function sessionView(record: SessionRecord): Session {
+  const { logoutEventId } = record
+  return {
+    ...heldView(record),
     logout:
       logoutEventId === null
         ? null
@@ -142,13 +149,7 @@ function orphanView(record: OrphanRecord): OrphanedSession {
   const { delivery } = record
   return {
     issuer: record.issuer,
-    iss: record.iss,
-    sub: record.sub,
-    sid: record.sid,
-    client_id: record.clientId,
-    device: record.device,
-    started_at: record.startedAt.toISOString(),
-    expires_at: record.expiresAt.toISOString(),
+    ...heldView(record),
     orphaned_at: record.orphanedAt.toISOString(),
     event_id: record.eventId,
     why: whyOrphaned(record),
