@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import {
   consistencyPath,
   ENTRY_LEVEL,
@@ -154,5 +153,5 @@ export function toBase64(bytes: Uint8Array): string {
 
 /** What the log has of a receipt. */
 export function digestOf(payload: string): Uint8Array {
-  return createHash('sha256').update(payload).digest()
+  return sha256(new TextEncoder().encode(payload))
 }

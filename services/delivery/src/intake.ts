@@ -7,12 +7,13 @@ import {
   type EventId,
   type KnownSessions,
   LedgerUnavailableError,
+  type LiveSession,
   type LogoutEvent,
   plan,
   type Quarantined,
   sameContent,
 } from '@curfew/domain'
-import type { DeliveryLedger, PlannedEvent, Registry } from '@curfew/ledger'
+import type { DeliveryLedger, PlannedEvent, Registry, SessionQuestion } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
 import type { Announcer } from './announcer.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -39,6 +40,11 @@ export interface IntakeDeps {
 
 const SILENT: KnownSessions = { kind: 'silent' }
 const SPEAKS: KnownSessions = { kind: 'known', sessions: [] }
+const AWAY: KnownSessions = { kind: 'away' }
+
+/** Sessions by the event that is about them. */
+type Found = ReadonlyMap<EventId, readonly LiveSession[]>
+const NOTHING: Found = new Map()
 
 /** One event of a batch, and the record it came in. */
 interface Incoming {
@@ -97,30 +103,33 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     batch: readonly Incoming[],
     known: Registry,
   ): Promise<(event: LogoutEvent) => KnownSessions> {
-    const spoken = batch.flatMap(({ event }) => {
-      const issuer = known.issuers.get(event.iss)
-      const speaks = issuer !== undefined && issuer.sessionIndex !== 'off' && issuer.sessionIssuer !== null
-      return speaks ? [{ event, issuer: issuer.sessionIssuer }] : []
+    const indexOf = ({ iss }: LogoutEvent): number | null => {
+      const issuer = known.issuers.get(iss)
+      return issuer === undefined || issuer.sessionIndex === 'off' ? null : issuer.sessionIssuer
+    }
+    const questions = batch.flatMap(({ event }) => {
+      const issuer = indexOf(event)
+      // Whom a logout of everyone is about is asked page by page, by the bookkeeper.
+      return issuer === null || event.scope === 'issuer' ? [] : [{ event, issuer }]
     })
-    if (spoken.length === 0) return () => SILENT
-    // Whom a logout of everyone is about is asked page by page, by the bookkeeper.
-    const questions = spoken.filter(({ event }) => event.scope !== 'issuer')
-    const everyone = new Set(
-      spoken.filter(({ event }) => event.scope === 'issuer').map(({ event }) => event.id),
-    )
-    if (questions.length === 0) return ({ id }) => (everyone.has(id) ? SPEAKS : SILENT)
-    const asked = new Set(questions.map(({ event }) => event.id))
+    const found = questions.length === 0 ? NOTHING : await ask(questions)
+    return (event) => {
+      if (indexOf(event) === null) return SILENT
+      if (event.scope === 'issuer') return SPEAKS
+      if (found === null) return AWAY
+      const sessions = found.get(event.id)
+      return sessions === undefined ? SILENT : { kind: 'known', sessions }
+    }
+  }
+
+  /** The sessions of each event's; null where the index does not answer. */
+  async function ask(questions: readonly SessionQuestion[]): Promise<Found | null> {
     try {
-      const found = await ledger.findSessions(questions)
-      return ({ id }) => {
-        if (everyone.has(id)) return SPEAKS
-        const sessions = found.get(id)
-        return sessions === undefined ? SILENT : { kind: 'known', sessions }
-      }
+      return await ledger.findSessions(questions)
     } catch (error) {
       if (!(error instanceof LedgerUnavailableError) && !isRefusal(error)) throw error
-      log.warn({ event: 'session-index.away', events: asked.size, err: error })
-      return ({ id }) => (asked.has(id) ? { kind: 'away' } : everyone.has(id) ? SPEAKS : SILENT)
+      log.warn({ event: 'session-index.away', events: questions.length, err: error })
+      return null
     }
   }
 
