@@ -25,9 +25,7 @@ async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string;
   await insertSession(curfew.db, { iss: ISS, sub: SUB, sid: 'late', clientId: 'mail' })
   let forgotten: Promise<unknown> = Promise.resolve()
   await withTransaction(curfew.db, async (transaction) => {
-    await postSessions(transaction, [
-      { kind: 'planned', at: new Date(), eventIds: [id as never], deliveryIds: [] },
-    ])
+    await postSessions(transaction, [{ kind: 'planned', at: new Date(), eventIds: [id as never], owed: [] }])
     let over = false
     forgotten = forget().finally(() => {
       over = true

@@ -1,5 +1,5 @@
 import type { Delivery } from '@curfew/client'
-import type { ClientId, DeliveryId, Issuer, IssuerName, Reach, Session } from '@curfew/domain'
+import type { BindingId, ClientId, DeliveryId, Issuer, IssuerName, Reach, Session } from '@curfew/domain'
 import { applySessions, type Database, postSla } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, type Route } from '../support/curfew.ts'
@@ -127,11 +127,20 @@ async function oneIsConfined(pathOf: (delivery: Delivery) => string): Promise<vo
 
 /** Enters dead letters as the bookkeeper does when they die. */
 async function fileUnderSla(db: Database, deliveries: Readonly<Record<string, Delivery>>): Promise<void> {
-  const ids = Object.values(deliveries).map(({ id }) => id as DeliveryId)
   const at = new Date()
+  const ids = Object.values(deliveries).map(({ id }) => id as DeliveryId)
+  const { rows } = await db.query<{ id: DeliveryId; bindingId: BindingId }>(
+    'select id, binding_id as "bindingId" from deliveries where id = any($1)',
+    [ids],
+  )
+  const owed = rows.map((row) => ({ ...row, acceptedMs: at.getTime() }))
   await postSla(db, [
-    { kind: 'planned', at, eventIds: [], deliveryIds: ids },
-    { kind: 'settled', at, settled: ids.map((id) => ({ id, state: 'dead_lettered', generation: 0 })) },
+    { kind: 'planned', at, eventIds: [], owed },
+    {
+      kind: 'settled',
+      at,
+      settled: owed.map((delivery) => ({ ...delivery, state: 'dead_lettered', generation: 0 })),
+    },
   ])
 }
 

@@ -257,9 +257,19 @@ describe('what is altered', () => {
       'settled no more, or gone',
     ],
     [
-      'an attempt',
-      "update attempts set token_digest = sha256('another') where delivery_id in (select id from deliveries where event_id = $1)",
+      'the token of a delivery',
+      "update deliveries set token_digest = sha256('another') where event_id = $1",
       'token_sha256 was',
+    ],
+    [
+      'when an attempt was made',
+      "update attempts set started_at = started_at - interval '1 second' where delivery_id in (select id from deliveries where event_id = $1)",
+      'its attempts say otherwise',
+    ],
+    [
+      'the answer to an attempt',
+      'update attempts set status = 204 where delivery_id in (select id from deliveries where event_id = $1)',
+      'its attempts say otherwise',
     ],
     ['an event', "update events set sub = 'mallory' where id = $1", 'sub was'],
     [

@@ -31,8 +31,15 @@ beforeEach(async () => {
   workerId = await newWorker(database.db)
 })
 
-async function logout(sub: string, { leased = true, bindings = bindingsOf(registry) } = {}) {
-  const planned = planFor(newEvent({ sub: sub as Subject }), bindings, { leased })
+async function logout(
+  sub: string,
+  {
+    leased = true,
+    bindings = bindingsOf(registry),
+    ...change
+  }: { leased?: boolean; bindings?: ReturnType<typeof bindingsOf>; lane?: 'bulk' } = {},
+) {
+  const planned = planFor(newEvent({ sub: sub as Subject, ...change }), bindings, { leased })
   const request = { batch: [planned], workerId, registryRevision: registry.revision, now: NOW }
   const result = await planEvents(database.db, request)
   expect(result).toMatchObject({ ok: true })
@@ -41,6 +48,13 @@ async function logout(sub: string, { leased = true, bindings = bindingsOf(regist
 
 const settle = (delivery: InFlightDelivery, ...rest: [Parameters<typeof settledAs>[1]?]) =>
   settleDeliveries(database.db, { batch: [settledAs(delivery, ...rest)], workerId, now: NOW })
+
+/** A delivery as the journal has it. */
+const journalled = ({ id, bindingId, event }: InFlightDelivery) => ({
+  id,
+  bindingId,
+  acceptedMs: event.acceptedAt.getTime(),
+})
 
 /** Posts all that there is; gives back what was handed over. */
 async function posted(limit = 100): Promise<readonly JournalEntry[]> {
@@ -57,14 +71,20 @@ function settledOf(entries: readonly JournalEntry[]) {
 test('what is planned is handed over with all that it owes, and so is an event that owes nothing', async () => {
   const { id, deliveries } = await logout('alice')
   const nobody = await logout('bob', { bindings: [] })
+  const bulk = await logout('carol', { lane: 'bulk', bindings: bindingsOf(registry).slice(0, 1) })
   const entries = await posted()
   expect(entries).toEqual([
-    { kind: 'planned', at: NOW, eventIds: [id], deliveryIds: expect.any(Array) },
-    { kind: 'planned', at: NOW, eventIds: [nobody.id], deliveryIds: [] },
+    { kind: 'planned', at: NOW, eventIds: [id], owed: expect.any(Array) },
+    { kind: 'planned', at: NOW, eventIds: [nobody.id], owed: [] },
+    {
+      kind: 'planned',
+      at: NOW,
+      eventIds: [bulk.id],
+      owed: bulk.deliveries.map((delivery) => ({ ...journalled(delivery), acceptedMs: null })),
+    },
   ])
-  expect(new Set(entries.flatMap((entry) => (entry.kind === 'planned' ? entry.deliveryIds : [])))).toEqual(
-    new Set(deliveries.map((delivery) => delivery.id)),
-  )
+  const [first] = entries
+  expect(new Set(first?.kind === 'planned' ? first.owed : [])).toEqual(new Set(deliveries.map(journalled)))
 })
 
 test('an event that comes again is not handed over again', async () => {
@@ -80,7 +100,7 @@ test('what is settled is handed over with how it ended; what goes back to wait i
   await posted()
   await settle(first)
   await settle(second, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 })
-  expect(settledOf(await posted())).toEqual([{ id: first.id, state: 'acknowledged', generation: 0 }])
+  expect(settledOf(await posted())).toEqual([{ ...journalled(first), state: 'acknowledged', generation: 0 }])
 })
 
 test('a settlement whose lease was lost is not handed over', async () => {
@@ -100,9 +120,14 @@ test('what a newer logout covers is handed over as superseded, whichever stateme
   await settle(held, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 })
   await supersedeOlder(database.db, { ids: [held.id], now: NOW })
   const superseded = settledOf(await posted())
-  expect(superseded.every(({ state }) => state === 'superseded')).toBe(true)
-  expect(new Set(superseded.map(({ id }) => id))).toEqual(
-    new Set([...older.deliveries.map(({ id }) => id), held.id]),
+  expect(new Set(superseded)).toEqual(
+    new Set(
+      [...older.deliveries, held].map((delivery) => ({
+        ...journalled(delivery),
+        state: 'superseded',
+        generation: 0,
+      })),
+    ),
   )
 })
 
@@ -112,7 +137,9 @@ test('what is given up on is handed over as dead', async () => {
   expect(await giveUpUnreachable(database.db, { dueBefore, now: NOW, limit: 10 })).toBe(2)
   expect(settledOf(await posted())).toEqual(
     expect.arrayContaining(
-      deliveries.map(({ id }) => ({ id, state: 'dead_lettered', generation: 0 }) as const),
+      deliveries.map(
+        (delivery) => ({ ...journalled(delivery), state: 'dead_lettered', generation: 0 }) as const,
+      ),
     ),
   )
 })

@@ -1,4 +1,7 @@
+import { hash } from 'node:crypto'
+import type { AttemptOutcome } from '@curfew/domain'
 import {
+  claimDue,
   createDatabase,
   findUnreceipted,
   type JournalEntry,
@@ -58,6 +61,51 @@ test('an event is found once its last delivery is settled, and not before', asyn
     ['acknowledged', 1],
     ['acknowledged', 1],
   ])
+})
+
+test('a delivery says when it was attempted first, and what the last attempt came to, whatever history is kept', async () => {
+  const event = newEvent()
+  const [[delivery, other] = []] = await plan([event])
+  if (delivery === undefined || other === undefined) throw new Error('two deliveries')
+  const unavailable: AttemptOutcome = {
+    kind: 'unavailable',
+    status: 503,
+    failure: null,
+    retryAfterMs: null,
+    error: null,
+    errorDescription: null,
+  }
+  const first = settledAs(delivery, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 }, [
+    unavailable,
+  ])
+  const firstMs = first.attempts[0]?.startedAt.getTime()
+  const write = (batch: Parameters<typeof settleDeliveries>[1]['batch']) =>
+    settleDeliveries(database.db, { batch, workerId, now: new Date() })
+  await write([first, settledAs(other, { state: 'lapsed' }, [])])
+  await database.db.query('delete from attempts where delivery_id = $1', [delivery.id])
+  const slots = new Map(bindingsOf(registry).map(({ id }) => [id, { interactive: 1, bulk: 1 }]))
+  const request = { workerId, now: new Date(), slots, slotsElse: { interactive: 1, bulk: 1 }, limit: 9 }
+  const claimed = (await claimDue(database.db, request)).find(({ id }) => id === delivery.id)
+  if (claimed === undefined) throw new Error('it is due')
+  await write([settledAs(claimed)])
+  const [found] = await findUnreceipted(database.db, await entriesOf())
+  expect(new Map(found?.targets.map((target) => [target.state, target]))).toEqual(
+    new Map([
+      [
+        'acknowledged',
+        expect.objectContaining({
+          attempts: 2,
+          firstAttemptMs: firstMs,
+          status: 200,
+          tokenDigest: hash('sha256', 'a token', 'base64url'),
+        }),
+      ],
+      [
+        'lapsed',
+        expect.objectContaining({ attempts: 0, firstAttemptMs: null, status: null, tokenDigest: null }),
+      ],
+    ]),
+  )
 })
 
 test('events whose ids begin alike are told apart, also one that owes nobody anything', async () => {

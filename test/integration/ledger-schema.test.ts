@@ -2,7 +2,7 @@ import type { DeliveryId } from '@curfew/domain'
 import { settleDeliveries } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { newWorker, planned, register, settledAs } from './ledger-support.ts'
+import { newEvent, newWorker, planned, register, settledAs } from './ledger-support.ts'
 
 // Goal: the table itself refuses what the state machine cannot come to, whoever writes it; and settling is as cheap as the
 // migration says.
@@ -69,6 +69,7 @@ const IMPOSSIBLE: readonly (readonly [
   [{ superseded_by: BASE.id }, without(['superseded']), 'superseded_by_another'],
   [{ generation: -1 }, STATES, 'deliveries_generation_check'],
   [{ generation: 1 }, STATES, 'replayed_by_a_job'],
+  [{ token_digest: '\\x00' }, STATES, 'deliveries_token_digest_check'],
   [{ erased_at: '2026-11-21' }, without(TERMINAL), 'settled_when_erased'],
   [{ erased_at: '2026-11-21', sid: 'sid' }, TERMINAL, 'names_nobody_when_erased'],
   [{ erased_at: '2026-11-21', target: BASE.id }, TERMINAL, 'names_nobody_when_erased'],
@@ -175,7 +176,9 @@ describe('settling what is acknowledged at once', () => {
     // Every eighth of a page: what its free space can hold. How soon that is free again, and so how it is with whole pages,
     // depends on everybody else's transactions.
     const { rows } = await database.db.query<{ id: DeliveryId }>('select id from deliveries order by ctid')
-    const batch = rows.filter((_, index) => index % 8 === 0).map(({ id }) => settledAs({ id, attempts: 0 }))
+    const batch = rows
+      .filter((_, index) => index % 8 === 0)
+      .map(({ id }) => settledAs({ id, attempts: 0, event: newEvent() }))
     const before = await updates()
     await settleDeliveries(database.db, { batch, workerId, now: new Date() })
     const after = await updates()

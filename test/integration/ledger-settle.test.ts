@@ -211,7 +211,7 @@ describe('the lease is the fence', () => {
   test('of a batch the rest is recorded', async () => {
     const mine = await one()
     const lost = await one()
-    const unknown = settledAs({ id: '00000000-0000-8000-8000-000000000000' as DeliveryId, attempts: 0 })
+    const unknown = settledAs({ ...mine, id: '00000000-0000-8000-8000-000000000000' as DeliveryId })
     await database.db.query("update deliveries set state = 'pending', due_at = now() where id = $1", [
       lost.id,
     ])

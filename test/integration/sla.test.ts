@@ -1,8 +1,7 @@
 import { createSlaChore } from '@curfew/bookkeeper'
-import type { ClientId, DeliveryId, InFlightDelivery } from '@curfew/domain'
+import type { BindingId, ClientId, DeliveryId, InFlightDelivery } from '@curfew/domain'
 import {
   deleteSlaRollups,
-  type JournalEntry,
   type Poster,
   planEvents,
   postJournal,
@@ -83,14 +82,17 @@ describe('filing', () => {
     expect(await curfew.client.getSla()).toMatchObject(expected)
   })
 
-  test('goes on without what is not in the ledger any more', async () => {
+  test('goes on without a relying party that is not registered any more', async () => {
     await logouts(1, { minutesAgo: 1, mail: 10, wiki: 10 })
-    await curfew.db.query('delete from deliveries where id in (select id from deliveries limit 1)')
     const id = '00000000-0000-8000-8000-000000000000' as DeliveryId
-    const gone: JournalEntry = { kind: 'settled', at: NOW, settled: [{ id, state: 'lapsed', generation: 0 }] }
-    await postSla(curfew.db, [gone, { kind: 'planned', at: NOW, eventIds: [], deliveryIds: [id] }])
+    const gone = { id, bindingId: 0 as BindingId, acceptedMs: NOW.getTime() }
+    await postSla(curfew.db, [
+      { kind: 'planned', at: NOW, eventIds: [], owed: [gone] },
+      { kind: 'settled', at: NOW, settled: [{ ...gone, state: 'lapsed', generation: 0 }] },
+    ])
     await post()
-    expect(await curfew.client.getSla()).toMatchObject({ planned: 1, kept: 1 })
+    expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2 })
+    expect(await count(curfew.db, 'sla_rollups where binding_id = 0')).toBe(0)
   })
 
   test('says until when all is filed', async () => {

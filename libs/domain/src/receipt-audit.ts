@@ -1,7 +1,5 @@
 import type { ReceiptClaims, ReceiptTarget } from './receipt.ts'
 
-/** What is not known any more once attempts were forgotten, which is before their deliveries are. */
-const OF_ATTEMPTS: ReadonlySet<string> = new Set(['first_attempt_at', 'status', 'token_sha256'])
 /** What follows from the rest, and from what was promised then. */
 const DERIVED: ReadonlySet<string> = new Set(['kept', 'elapsed_ms', 'within_ms'])
 
@@ -31,10 +29,8 @@ function nameOf({ client_id, endpoint, sid, sid_hmac }: ReceiptTarget): string {
 
 function differences(name: string, then: object, now: object): string[] {
   const [before, after] = [new Map(Object.entries(then)), new Map(Object.entries(now))]
-  // The first attempt is forgotten first. What is still there of a later one is what it was.
-  const forgotten = !after.has('first_attempt_at')
   return [...new Set([...before.keys(), ...after.keys()])].flatMap((member) => {
-    if (DERIVED.has(member) || (forgotten && OF_ATTEMPTS.has(member) && !after.has(member))) return []
+    if (DERIVED.has(member)) return []
     const [was, is] = [JSON.stringify(before.get(member)), JSON.stringify(after.get(member))]
     return was === is ? [] : [`${name}: ${member} was ${was ?? 'not given'}, and is ${is ?? 'not given'}`]
   })

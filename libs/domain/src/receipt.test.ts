@@ -29,8 +29,8 @@ const mail: SettledTarget = {
   reason: null,
   attempts: 1,
   generation: 0,
-  settledAt: at(1),
-  firstAttemptAt: at(0),
+  settledMs: at(1).getTime(),
+  firstAttemptMs: at(0).getTime(),
   status: 200,
   tokenDigest: 'digest',
   withinMs: 5_000,
@@ -106,11 +106,15 @@ describe('a receipt', () => {
 
   test.each([
     ['in time', [mail], true],
-    ['at the last moment', [{ ...mail, settledAt: at(5) }], true],
-    ['too late', [{ ...mail, settledAt: at(6) }], false],
+    ['at the last moment', [{ ...mail, settledMs: at(5).getTime() }], true],
+    ['too late', [{ ...mail, settledMs: at(6).getTime() }], false],
     ['covered by a newer logout', [{ ...mail, state: 'superseded' as const, level: null }], true],
     ['only after a replay', [{ ...mail, generation: 1 }], false],
-    ['later than others, as was promised for it', [{ ...mail, settledAt: at(6), withinMs: 6_000 }], true],
+    [
+      'later than others, as was promised for it',
+      [{ ...mail, settledMs: at(6).getTime(), withinMs: 6_000 }],
+      true,
+    ],
     ['in time for others, not for one', [mail, { ...mail, withinMs: 500 }], false],
     ['by owing nothing', [], true],
   ])('says whether the promise was kept: %s', (_, targets, kept) => {

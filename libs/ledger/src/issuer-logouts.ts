@@ -90,8 +90,8 @@ const FORGET_LATE = 'delete from issuer_logouts_late where event_id = $1'
 
 // As if it had been planned a moment ago: who reads the journal looks at it again, now that it has ended.
 const JOURNAL_END = `
-  insert into journal (kind, at, event_ids, delivery_ids, states, generations)
-  values ('planned', now(), array[$1::uuid], '{}', '{}', '{}')`
+  insert into journal (kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations)
+  values ('planned', now(), array[$1::uuid], '{}', '{}', '{}', '{}', '{}')`
 
 /** Says in the journal that a logout of everyone has ended, in the transaction in which it does. */
 export async function journalEnd(transaction: Queryable, id: string): Promise<void> {

@@ -1,4 +1,4 @@
-import type { DeliveryId, DeliveryState, EventId } from '@curfew/domain'
+import type { BindingId, DeliveryId, DeliveryState, EventId } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, isUnavailable, type Queryable, withTransaction } from './database.ts'
 import { tryLock } from './locks.ts'
@@ -14,15 +14,66 @@ export type JournalEntry =
       /** Events that the ledger did not have before; some may owe nothing. */
       readonly eventIds: readonly EventId[]
       /** What is owed since. */
-      readonly deliveryIds: readonly DeliveryId[]
+      readonly owed: readonly JournalDelivery[]
     }
   | { readonly kind: 'settled'; readonly at: Date; readonly settled: readonly SettledDelivery[] }
 
-export interface SettledDelivery {
+export interface JournalDelivery {
   readonly id: DeliveryId
+  readonly bindingId: BindingId
+  /** When its event was accepted, in milliseconds since 1970; null in the bulk lane, of which nothing is promised. */
+  readonly acceptedMs: number | null
+}
+
+export interface SettledDelivery extends JournalDelivery {
   readonly state: SettledState
   /** How often it had been replayed before it ended so: 0 the first time. By now it may be under way again. */
   readonly generation: number
+}
+
+const COLUMNS = 'kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations'
+
+/** SQL: `accepted_ms` of an event `e`. */
+export const ACCEPTED_MS =
+  "case e.lane when 'interactive' then (extract(epoch from e.accepted_at) * 1000)::bigint end as accepted_ms"
+
+/** SQL: deliveries as `d`, each with when its event was accepted. `offset 0` keeps it a lookup for each. */
+export function withAcceptance(deliveries: string): string {
+  return `(select d.*, e.accepted_ms from ${deliveries} d
+    left join lateral (select ${ACCEPTED_MS} from events e where e.id = d.event_id offset 0) e on true) d`
+}
+
+/**
+ * SQL that enters into the journal what a statement planned: one row, or none.
+ *
+ * @param eventIds an array, or null.
+ * @param from deliveries as `d`: id, binding_id, accepted_ms.
+ */
+export function journalPlanned({
+  at,
+  eventIds,
+  from,
+}: {
+  at: string
+  eventIds: string
+  from: string
+}): string {
+  return `insert into journal (${COLUMNS})
+    select 'planned', ${at}::timestamptz, coalesce(${eventIds}, '{}'), coalesce(array_agg(d.id), '{}'),
+           coalesce(array_agg(d.binding_id), '{}'), coalesce(array_agg(d.accepted_ms), '{}'), '{}', '{}'
+      from ${from} having count(*) > 0 or ${eventIds} is not null`
+}
+
+/**
+ * SQL that enters into the journal what a statement settled: one row, or none.
+ *
+ * @param from deliveries as `d`: id, binding_id, accepted_ms, state, generation.
+ */
+export function journalSettled(from: string, at: string): string {
+  return `insert into journal (${COLUMNS})
+    select 'settled', ${at}::timestamptz, '{}', array_agg(d.id), array_agg(d.binding_id), array_agg(d.accepted_ms),
+           array_agg(d.state), array_agg(d.generation)
+      from ${from} having count(*) > 0`
 }
 
 /** Enters what happened into books of its own, in the transaction in which it is struck out of the journal: once, or not at all. */
@@ -35,20 +86,23 @@ interface JournalRow {
   /** As text, with commas between: an array of thousands is read several times as fast so. */
   readonly eventIds: string
   readonly deliveryIds: string
+  readonly bindingIds: string
+  readonly acceptedMs: string
   readonly states: string
   readonly generations: string
 }
 
 // Some that were written earlier may be committed later; they are found then, for each is deleted by its own number.
 const ENTRY = `id, kind, at, array_to_string(event_ids, ',') as "eventIds", array_to_string(delivery_ids, ',') as "deliveryIds",
+  array_to_string(binding_ids, ',') as "bindingIds", array_to_string(accepted_ms, ',', '') as "acceptedMs",
   array_to_string(states, ',') as states, array_to_string(generations, ',') as generations`
 const TAKE_ENTRIES = `select ${ENTRY} from journal order by id limit $1`
 
 const STRIKE_ENTRIES = 'delete from journal where id = any($1::bigint[])'
 
 const LEAVE_ENTRIES = `
-  insert into journal_left (poster, id, kind, at, event_ids, delivery_ids, states, generations)
-  select p.name, j.id, j.kind, j.at, j.event_ids, j.delivery_ids, j.states, j.generations
+  insert into journal_left (poster, id, kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations)
+  select p.name, j.id, j.kind, j.at, j.event_ids, j.delivery_ids, j.binding_ids, j.accepted_ms, j.states, j.generations
     from journal j cross join unnest($2::text[]) as p(name) where j.id = any($1::bigint[])`
 
 /** Told of a poster that failed. */
@@ -167,12 +221,20 @@ function isTimeout(error: unknown): boolean {
 }
 
 function toEntry({ kind, at, ...row }: JournalRow): JournalEntry {
-  const deliveryIds = split<DeliveryId>(row.deliveryIds)
-  if (kind === 'planned') return { kind, at, eventIds: split<EventId>(row.eventIds), deliveryIds }
-  // As many as there are deliveries: the schema sees to it.
+  const ids = split<DeliveryId>(row.deliveryIds)
+  // As many of each as there are deliveries: the schema sees to it.
+  const [bindingIds, accepted] = [split(row.bindingIds), row.acceptedMs.split(',')]
+  const bindingOf = (index: number) => Number(bindingIds[index]) as BindingId
+  const acceptedOf = (index: number) => (accepted[index] ? Number(accepted[index]) : null)
+  if (kind === 'planned') {
+    const owed = ids.map((id, index) => ({ id, bindingId: bindingOf(index), acceptedMs: acceptedOf(index) }))
+    return { kind, at, eventIds: split<EventId>(row.eventIds), owed }
+  }
   const [states, generations] = [split<SettledState>(row.states), split(row.generations)]
-  const settled = deliveryIds.map((id, index) => ({
+  const settled = ids.map((id, index) => ({
     id,
+    bindingId: bindingOf(index),
+    acceptedMs: acceptedOf(index),
     state: states[index] as SettledState,
     generation: Number(generations[index]),
   }))

@@ -1,6 +1,7 @@
 import type { EventId, LogoutEvent, OwedDelivery, PlanBasis, WorkerId } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
+import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from './journal.ts'
 
 /** One event on its way into the ledger. */
 export interface PlannedEvent {
@@ -93,7 +94,7 @@ const PLAN_EVENTS = `
       from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[], $24::uuid[], $25::timestamptz[])
         as d(id, event_id, binding_id, sid, leased, target, session_ends_at)
       join planned on planned.id = d.event_id
-    returning id, binding_id, target
+    returning id, event_id, binding_id, target
   ),
   covered as (
     update deliveries d
@@ -108,15 +109,17 @@ const PLAN_EVENTS = `
           ) found
       ) older
      where d.id = older.id
-    returning d.id, d.generation
+    returning d.id, d.event_id, d.binding_id, d.state, d.generation
   ),
   journalled as (
-    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
-    select 'planned', $17::timestamptz, array_agg(id), array(select id from owed), '{}', '{}'::smallint[]
-      from planned having count(*) > 0
-    union all
-    select 'settled', $17::timestamptz, '{}', array_agg(id), array_agg('superseded'::text), array_agg(generation)
-      from covered having count(*) > 0
+    ${journalPlanned({
+      at: '$17',
+      eventIds: '(select array_agg(id) from planned)',
+      from: `(select owed.id, owed.binding_id, ${ACCEPTED_MS} from owed join given e on e.id = owed.event_id) d`,
+    })}
+  ),
+  journalled_covered as (
+    ${journalSettled(withAcceptance('covered'), '$17')}
   )
   select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned
     from (select 1) one left join me on true`

@@ -53,7 +53,7 @@ export async function postIssuerLogouts(
       text: COUNT_PLANNED,
       values: [
         plainArray(planned.flatMap(({ eventIds }) => eventIds)),
-        plainArray(planned.flatMap(({ deliveryIds }) => deliveryIds)),
+        plainArray(planned.flatMap(({ owed }) => owed.map(({ id }) => id))),
       ],
     })
   }

@@ -18,11 +18,23 @@ export interface Unreceipted {
   readonly replaces: number | null
 }
 
-interface EventRow extends SettledEvent {
-  readonly revision: number
-  readonly settledAt: Date
-  readonly withinMs: number | null
-  readonly replaces: number | null
+/** An event, as its row has it. */
+interface EventRow extends SettledEvent, TargetColumns, Omit<Unreceipted, 'event' | 'targets'> {}
+
+/** The settled deliveries of an event, each in its place of every list; all null where there are none. */
+interface TargetColumns {
+  readonly bindingIds: string | null
+  readonly states: string
+  readonly levels: string
+  readonly reasons: string
+  readonly attempts: string
+  readonly generations: string
+  readonly settledMs: string
+  readonly firstAttemptMs: string
+  readonly statuses: string
+  readonly digests: string
+  /** Null where none has any. */
+  readonly sids: readonly (string | null)[] | null
 }
 
 const EVENT_COLUMNS = `
@@ -30,12 +42,28 @@ const EVENT_COLUMNS = `
   e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
   case e.lane when 'interactive' then i.sla_within_ms end as "withinMs"`
 
+// One text for each column, with commas between: of tens of thousands a second, a row or an array for each delivery takes
+// several times as long on both sides. None of these has a comma in it. What an identity provider calls a session may have:
+// those are given as JSON. Half a microsecond is more than the error of the product, and less than what a time is kept to.
+const list = (text: string) => `string_agg(coalesce(${text}, ''), ',')`
+const milliseconds = (time: string) => `floor(date_part('epoch', ${time}) * 1000 + 0.0005)::bigint::text`
+const SETTLED_TARGETS = `
+  select ${list('w.binding_id::text')} as "bindingIds", ${list('w.state')} as states, ${list('w.level')} as levels,
+         ${list('w.dead_letter_reason')} as reasons, ${list('w.attempts::text')} as attempts,
+         ${list('w.generation::text')} as generations, ${list(milliseconds('w.settled_at'))} as "settledMs",
+         ${list(milliseconds('w.first_attempt_at'))} as "firstAttemptMs", ${list('w.status::text')} as statuses,
+         ${list("encode(w.token_digest, 'base64')")} as digests,
+         case when bool_or(w.sid is not null) then json_agg(w.sid) end as sids
+    from deliveries w
+   where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null`
+
 // All deliveries of an event lie side by side, so what is in one range is read at once. What is settled changes by a replay
 // alone, which raises its generation; and a session that was posted late is owed a delivery more. Receipts are dated as we
-// read the time, to the millisecond. A logout of everyone is found again when it has ended.
+// read the time, to the millisecond. A logout of everyone is found again when it has ended. `offset 0` keeps it a walk through
+// the index for each event: joined freely, large tables are read as a whole.
 const UNRECEIPTED_EVENTS = `
   with settled as (
-    select d.event_id, d.revision, d.settled_at
+    select d.event_id, given.low, given.high, d.revision, d.settled_at
       from unnest($1::uuid[], $2::uuid[]) as given(low, high)
      cross join lateral (
        select w.event_id, (count(*) + sum(w.generation))::int as revision, max(w.settled_at) as settled_at
@@ -44,56 +72,30 @@ const UNRECEIPTED_EVENTS = `
        having bool_and(w.settled_at is not null)
      ) d
     union all
-    select e.id, 0, coalesce(l.ended_at, e.planned_at)
+    select e.id, given.low, given.high, 0, coalesce(l.ended_at, e.planned_at)
       from unnest($3::uuid[], $4::uuid[], $5::uuid[]) as given(id, low, high)
       join events e on e.id = given.id
       left join issuer_logouts l on l.event_id = e.id
      where (l.state is null or l.state <> 'running')
-       and not exists (select from deliveries d where d.id between given.low and given.high and d.event_id = e.id)
+       and not exists (
+         select from deliveries d where d.id between given.low and given.high and d.event_id = e.id offset 0)
+  ),
+  given as (
+    select ${EVENT_COLUMNS}, settled.low, settled.high, settled.revision, settled.settled_at as "settledAt",
+           latest.log_index as replaces
+      from settled
+      join events e on e.id = settled.event_id
+      left join issuers i on i.iss = e.iss
+      left join lateral (
+        select r.revision, r.log_index from receipts r
+         where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at)
+         order by r.revision desc limit 1
+      ) latest on true
+     where latest.revision is null or latest.revision < settled.revision
   )
-  select ${EVENT_COLUMNS}, settled.revision, settled.settled_at as "settledAt", latest.log_index as replaces
-    from settled
-    join events e on e.id = settled.event_id
-    left join issuers i on i.iss = e.iss
-    left join lateral (
-      select r.revision, r.log_index from receipts r
-       where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at)
-       order by r.revision desc limit 1
-    ) latest on true
-   where latest.revision is null or latest.revision < settled.revision
-   order by settled.settled_at, e.id`
-
-interface TargetRow
-  extends Omit<SettledTarget, 'clientId' | 'endpoint' | 'firstAttemptAt' | 'settledAt' | 'withinMs'> {
-  readonly id: string
-  readonly eventId: string
-  readonly bindingId: BindingId
-  /** Since 1970: so many times are read several times as fast so. */
-  readonly settledMs: number
-  readonly startedMs: number | null
-}
-
-// One row for each attempt. They were made between planning and settling, give or take the clocks of the workers, so that
-// no more of their partitions are looked into than those days. `offset 0` keeps it a walk through the index for each event and
-// each delivery: joined freely, large tables are read as a whole.
-const TARGETS = `
-  select d.id, d.event_id as "eventId", d.binding_id as "bindingId", d.sid, d.state, d.level,
-         d.dead_letter_reason as reason, d.attempts, d.generation,
-         floor(extract(epoch from d.settled_at) * 1000)::bigint as "settledMs",
-         floor(extract(epoch from a.started_at) * 1000)::bigint as "startedMs", a.status, encode(a.token_digest, 'base64') as "tokenDigest"
-    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as given(id, low, high, planned_at)
-   cross join lateral (
-     select w.* from deliveries w
-      where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null
-     offset 0
-   ) d
-    left join lateral (
-     select w.number, w.started_at, w.status, w.token_digest from attempts w
-      where w.delivery_id = d.id and w.started_at >= given.planned_at - interval '1 hour'
-        and w.started_at <= d.settled_at + interval '1 hour'
-     offset 0
-   ) a on true
-   order by d.id, a.number`
+  select given.*, owed.*
+    from given cross join lateral (${SETTLED_TARGETS} offset 0) owed
+   order by "settledAt", id`
 
 type BindingRow = Pick<SettledTarget, 'clientId' | 'endpoint' | 'withinMs'> & { readonly id: BindingId }
 
@@ -105,7 +107,7 @@ const BINDINGS = `
 
 /**
  * The events that entries of the journal settled wholly: those whose last delivery is among them, and those that owe
- * nothing. A few statements, however many events.
+ * nothing. Two statements, however many events.
  */
 export async function findUnreceipted(
   transaction: Queryable,
@@ -116,7 +118,7 @@ export async function findUnreceipted(
   const perhapsNothing = new Set<string>()
   for (const entry of entries) {
     if (entry.kind === 'planned') {
-      const owing = new Set(entry.deliveryIds.map((id) => deliveryIdRange(id)[0]))
+      const owing = new Set(entry.owed.map(({ id }) => deliveryIdRange(id)[0]))
       const sharing = new Map<string, number>()
       for (const id of entry.eventIds) {
         const [low] = deliveryIdRange(id)
@@ -144,74 +146,97 @@ export async function findUnreceipted(
       ...rangesOf(owingNothing.map(deliveryIdRange)),
     ],
   })
-  if (rows.length === 0) return []
-  const targets = await readTargets(transaction, rows)
-  return rows.flatMap((event) => {
-    const own = targets.get(event.id) ?? []
-    // What was put back since the events were read will be settled anew, and its event be found then.
-    return revisionOf(own) === event.revision ? [withTargets(event, own)] : []
-  })
+  const bindings = await readBindings(transaction, rows)
+  return rows.map((row) => toUnreceipted(row, bindings))
 }
 
-/** The settled deliveries of events, by event. */
-async function readTargets(
+/** What deliveries went to, by the text of its id. */
+async function readBindings(
   db: Queryable,
-  events: readonly EventRow[],
-): Promise<ReadonlyMap<string, readonly SettledTarget[]>> {
-  const targets = new Map<string, SettledTarget[]>(events.map(({ id }) => [id, []]))
-  const ids = [...targets.keys()]
-  const { rows } = await db.query<TargetRow>({
-    name: 'receipt_targets',
-    text: TARGETS,
-    values: [
-      plainArray(ids),
-      ...rangesOf(ids.map(deliveryIdRange)),
-      plainArray(events.map(({ plannedAt }) => plannedAt)),
-    ],
-  })
-  const bindings = await db.query<BindingRow>({
+  rows: readonly TargetColumns[],
+): Promise<ReadonlyMap<string, BindingRow>> {
+  const ids = new Set(rows.flatMap(({ bindingIds }) => bindingIds?.split(',') ?? []))
+  if (ids.size === 0) return new Map()
+  const { rows: bindings } = await db.query<BindingRow>({
     name: 'receipt_bindings',
     text: BINDINGS,
-    values: [plainArray([...new Set(rows.map(({ bindingId }) => bindingId))])],
+    values: [plainArray([...ids])],
   })
-  const names = new Map(bindings.rows.map(({ id, ...facts }) => [id, facts]))
-  // The rows of a delivery follow one another.
-  for (let [at, next] = [0, 0]; at < rows.length; at = next) {
-    next = at + 1
-    while (next < rows.length && rows[next]?.id === rows[at]?.id) next += 1
-    const [first, last] = [rows[at], rows[next - 1]]
-    if (first === undefined || last === undefined) continue
-    const { state, level, reason, attempts, generation, sid, settledMs, status, tokenDigest } = last
-    const { clientId, endpoint, withinMs } = names.get(first.bindingId) ?? UNKNOWN_BINDING
-    targets.get(first.eventId)?.push({
+  return new Map(bindings.map((binding) => [String(binding.id), binding]))
+}
+
+function toTargets(
+  { bindingIds, sids, ...columns }: TargetColumns,
+  bindings: ReadonlyMap<string, BindingRow>,
+): readonly SettledTarget[] {
+  if (bindingIds === null) return []
+  const states = columns.states.split(',')
+  const levels = columns.levels.split(',')
+  const reasons = columns.reasons.split(',')
+  const attempts = columns.attempts.split(',')
+  const generations = columns.generations.split(',')
+  const settledMs = columns.settledMs.split(',')
+  const firstAttemptMs = columns.firstAttemptMs.split(',')
+  const statuses = columns.statuses.split(',')
+  const digests = columns.digests.split(',')
+  return bindingIds.split(',').map((bindingId, at) => {
+    const { clientId, endpoint, withinMs } = bindings.get(bindingId) ?? UNKNOWN_BINDING
+    return {
       clientId,
       endpoint,
       withinMs,
+      sid: sids?.[at] ?? null,
+      state: states[at] as SettledTarget['state'],
+      level: levels[at] || null,
+      reason: reasons[at] || null,
+      attempts: Number(attempts[at]),
+      generation: Number(generations[at]),
+      settledMs: Number(settledMs[at]),
+      firstAttemptMs: firstAttemptMs[at] ? Number(firstAttemptMs[at]) : null,
+      status: statuses[at] ? Number(statuses[at]) : null,
+      tokenDigest: digests[at] ? base64url(digests[at]) : null,
+    }
+  })
+}
+
+function toUnreceipted(row: EventRow, bindings: ReadonlyMap<string, BindingRow>): Unreceipted {
+  const {
+    id,
+    iss,
+    sub,
+    sid,
+    device,
+    scope,
+    reason,
+    initiator,
+    clients,
+    occurredAt,
+    acceptedAt,
+    plannedAt,
+    planBasis,
+  } = row
+  return {
+    event: {
+      id,
+      iss,
+      sub,
       sid,
-      state,
-      level,
+      device,
+      scope,
       reason,
-      attempts,
-      generation,
-      settledAt: new Date(settledMs),
-      // Of what was retried for long, the first attempts may be forgotten before the last.
-      firstAttemptAt: next - at < attempts || first.startedMs === null ? null : new Date(first.startedMs),
-      status,
-      tokenDigest: tokenDigest === null ? null : base64url(tokenDigest),
-    })
+      initiator,
+      clients,
+      occurredAt,
+      acceptedAt,
+      plannedAt,
+      planBasis,
+    },
+    targets: toTargets(row, bindings),
+    revision: row.revision,
+    settledAt: row.settledAt,
+    withinMs: row.withinMs,
+    replaces: row.replaces,
   }
-  return targets
-}
-
-function revisionOf(targets: readonly SettledTarget[]): number {
-  return targets.reduce((sum, { generation }) => sum + generation, targets.length)
-}
-
-function withTargets(
-  { revision, settledAt, withinMs, replaces, ...event }: EventRow,
-  targets: readonly SettledTarget[],
-): Unreceipted {
-  return { event, targets, revision, settledAt, withinMs, replaces }
 }
 
 function rangesOf(ranges: readonly (readonly [low: string, high: string])[]): readonly string[] {
@@ -233,6 +258,8 @@ export interface EventToday extends Unreceipted {
   readonly changing: boolean
   /** Whether its subject was forgotten. */
   readonly erased: boolean
+  /** Whether attempts of it, as far as they are kept, say otherwise than their deliveries. */
+  readonly attemptsDiffer: boolean
 }
 
 // A minute is more than the bookkeeper needs for a receipt, and more than clocks may differ by.
@@ -240,7 +267,15 @@ const EVENTS_TODAY = `
   select ${EVENT_COLUMNS}, coalesce(d.revision, 0) as revision, coalesce(d.settled_at, l.ended_at, e.planned_at) as "settledAt",
          null as replaces, e.erased_at is not null as erased, coalesce(d.changing, l.state = 'running' or l.ended_at > now() - interval '1 minute', false) as changing,
          (select max(r.revision) from receipts r
-           where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at) and r.log_index < $4) as "latestRevision"
+           where r.event_id = e.id and r.planned_at = date_trunc('milliseconds', e.planned_at) and r.log_index < $4) as "latestRevision",
+         exists (
+           select from deliveries d
+            cross join lateral (select number, started_at, outcome, status from attempts where delivery_id = d.id offset 0) a
+            where d.id between given.low and given.high and d.event_id = given.id
+              and (a.number = 1 and a.started_at <> d.first_attempt_at
+                   or a.number = d.attempts and (a.status, a.outcome = 'acknowledged') is distinct from (d.status, d.state = 'acknowledged'))
+         ) as "attemptsDiffer",
+         owed.*
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
     join events e on e.id = given.id
     left join issuers i on i.iss = e.iss
@@ -249,7 +284,8 @@ const EVENTS_TODAY = `
       select (count(*) + sum(d.generation))::int as revision, max(d.settled_at) as settled_at,
              bool_or(d.settled_at is null or abs(extract(epoch from now() - d.settled_at)) < 60) as changing
         from deliveries d where d.id between given.low and given.high and d.event_id = given.id
-    ) d`
+    ) d
+    cross join lateral (${SETTLED_TARGETS} offset 0) owed`
 
 /**
  * What the ledger has today of events, as far as it has them still, and of their settled deliveries.
@@ -261,15 +297,18 @@ export async function findToday(
   { eventIds, size }: { eventIds: readonly string[]; size: number },
 ): Promise<readonly EventToday[]> {
   if (eventIds.length === 0) return []
-  const { rows } = await db.query<EventRow & Pick<EventToday, 'changing' | 'erased' | 'latestRevision'>>({
+  const { rows } = await db.query<
+    EventRow & Pick<EventToday, 'changing' | 'erased' | 'attemptsDiffer' | 'latestRevision'>
+  >({
     text: EVENTS_TODAY,
     values: [plainArray(eventIds), ...rangesOf(eventIds.map(deliveryIdRange)), size],
   })
-  const targets = await readTargets(db, rows)
-  return rows.map(({ changing, erased, latestRevision, ...event }) => ({
-    ...withTargets(event, targets.get(event.id) ?? []),
-    changing,
-    erased,
-    latestRevision,
+  const bindings = await readBindings(db, rows)
+  return rows.map((row) => ({
+    ...toUnreceipted(row, bindings),
+    changing: row.changing,
+    erased: row.erased,
+    attemptsDiffer: row.attemptsDiffer,
+    latestRevision: row.latestRevision,
   }))
 }

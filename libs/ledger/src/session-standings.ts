@@ -18,6 +18,7 @@ import {
 } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Queryable } from './database.ts'
+import { journalPlanned, withAcceptance } from './journal.ts'
 import { changeSessions, keysOf, LOCKED, type SessionKey } from './session-changes.ts'
 import { readTold } from './session-told.ts'
 
@@ -216,11 +217,10 @@ const OWE_DELIVERIES = `
      order by g.id
        for share of e
     on conflict (id) do nothing
-    returning id
+    returning id, event_id, binding_id
   ),
   journalled as (
-    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
-    select 'planned', now(), '{}', array_agg(id), '{}', '{}' from owed having count(*) > 0
+    ${journalPlanned({ at: 'now()', eventIds: 'null::uuid[]', from: withAcceptance('owed') })}
   )
   select from owed limit 0`
 

@@ -1,6 +1,15 @@
-import type { AttemptOutcome, BindingId, DeliveryId, Settlement, Tries, WorkerId } from '@curfew/domain'
+import type {
+  AttemptOutcome,
+  BindingId,
+  DeliveryId,
+  LogoutEvent,
+  Settlement,
+  Tries,
+  WorkerId,
+} from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
+import { journalSettled, withAcceptance } from './journal.ts'
 
 /** One POST, as it is kept. */
 export interface AttemptRecord {
@@ -20,6 +29,8 @@ export interface Settled {
   readonly id: DeliveryId
   readonly attempts: readonly AttemptRecord[]
   readonly settlement: Settlement
+  /** What it is owed for. */
+  readonly event: Pick<LogoutEvent, 'lane' | 'acceptedAt'>
   /** The delivery's counts as it was leased: `attempts` is part of the fence, the others count as far as `settlement` does not say them. */
   readonly counts: Tries
 }
@@ -30,32 +41,34 @@ export interface Settled {
 const SETTLE_DELIVERIES = `
   with given as (
     select * from unnest($3::uuid[], $4::text[], $5::smallint[], $6::smallint[], $7::smallint[], $8::timestamptz[],
-             $9::text[], $10::text[], $21::smallint[]) with ordinality
-           as s(id, state, attempts, retries, refusals, due_at, level, reason, attempts_before, place)
+             $9::text[], $10::text[], $21::smallint[], $22::bigint[], $23::timestamptz[], $24::smallint[],
+             $25::text[]) with ordinality
+           as s(id, state, attempts, retries, refusals, due_at, level, reason, attempts_before, accepted_ms,
+             first_attempt_at, status, token_digest, place)
   ),
   settled as (
     update deliveries d
        set state = s.state, attempts = d.attempts + s.attempts, retries = s.retries, refusals = s.refusals,
            due_at = s.due_at, settled_at = case when s.state = 'pending' then null else $2::timestamptz end,
-           level = s.level, dead_letter_reason = s.reason
+           level = s.level, dead_letter_reason = s.reason,
+           first_attempt_at = coalesce(d.first_attempt_at, s.first_attempt_at),
+           status = case when s.attempts > 0 then s.status else d.status end,
+           token_digest = case when s.attempts > 0 then decode(s.token_digest, 'hex') else d.token_digest end
       from given s
      where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1 and d.attempts = s.attempts_before
-    returning d.id, d.state, d.generation, s.place
+    returning d.id, d.binding_id, d.state, d.generation, s.accepted_ms, s.place
   ),
   journalled as (
-    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
-    select 'settled', $2::timestamptz, '{}', array_agg(id), array_agg(state), array_agg(generation)
-      from settled where state <> 'pending' having count(*) > 0
+    ${journalSettled("(select * from settled where state <> 'pending') as d", '$2')}
   ),
   recorded as (
     insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
-      error_description, jti, token_digest, worker_id)
+      error_description, jti, worker_id)
     select settled.id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
-      a.error_description, a.jti, decode(a.token_digest, 'hex'), $1
+      a.error_description, a.jti, $1
       from unnest($11::int[], $12::smallint[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
-             $17::text[], $18::text[], $19::text[], $20::uuid[], $22::text[])
-           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti,
-             token_digest)
+             $17::text[], $18::text[], $19::text[], $20::uuid[])
+           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti)
       join settled using (place)
   )
   select id from given where not exists (select from settled where settled.place = given.place)`
@@ -102,16 +115,25 @@ export async function settleDeliveries(
       plainArray(attempts.map(({ startedAt }) => startedAt)),
       plainArray(attempts.map(({ durationMs }) => Math.round(durationMs))),
       plainArray(attempts.map(({ outcome }) => outcome.kind)),
-      plainColumn(attempts.map(({ outcome }) => ('status' in outcome ? outcome.status : null))),
+      plainColumn(attempts.map(statusOf)),
       plainColumn(attempts.map(({ outcome }) => errorClass(outcome))),
       textColumn(attempts.map(({ outcome }) => ('error' in outcome ? outcome.error : null))),
       textColumn(attempts.map(({ outcome }) => description(outcome))),
       plainColumn(attempts.map(({ jti }) => jti)),
       plainArray(batch.map(({ counts }) => counts.attempts)),
-      plainColumn(attempts.map(({ tokenDigest }) => tokenDigest)),
+      plainArray(
+        batch.map(({ event }) => (event.lane === 'interactive' ? event.acceptedAt.getTime() : null)),
+      ),
+      plainColumn(batch.map((settled) => settled.attempts[0]?.startedAt ?? null)),
+      plainColumn(batch.map((settled) => statusOf(settled.attempts.at(-1)))),
+      plainColumn(batch.map((settled) => settled.attempts.at(-1)?.tokenDigest ?? null)),
     ],
   })
   return new Set(rows.map(({ id }) => id))
+}
+
+function statusOf(attempt: AttemptRecord | undefined): number | null {
+  return attempt !== undefined && 'status' in attempt.outcome ? attempt.outcome.status : null
 }
 
 /** What kind of fault it was, in one word: of the network, of the answer, or ours. */
@@ -150,12 +172,10 @@ const SUPERSEDE_OLDER = `
           ) w
       ) waiting
      where d.id = waiting.id and waiting.id <> waiting.youngest and d.due_at is not null
-    returning d.id, d.generation
+    returning d.id, d.event_id, d.binding_id, d.state, d.generation
   ),
   journalled as (
-    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
-    select 'settled', $2::timestamptz, '{}', array_agg(id), array_agg('superseded'::text), array_agg(generation)
-      from covered having count(*) > 0
+    ${journalSettled(withAcceptance('covered'), '$2')}
   )
   select count(*) as covered from covered`
 
@@ -209,12 +229,10 @@ const GIVE_UP = `
             order by w.due_at limit $4
               for update skip locked
          ) found))
-    returning d.id, d.generation
+    returning d.id, d.event_id, d.binding_id, d.state, d.generation
   ),
   journalled as (
-    insert into journal (kind, at, event_ids, delivery_ids, states, generations)
-    select 'settled', $3::timestamptz, '{}', array_agg(id), array_agg('dead_lettered'::text), array_agg(generation)
-      from given_up having count(*) > 0
+    ${journalSettled(withAcceptance('given_up'), '$3')}
   )
   select count(*) as given_up from given_up`
 

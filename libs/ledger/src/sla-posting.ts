@@ -12,7 +12,7 @@ import {
 } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Queryable } from './database.ts'
-import type { JournalEntry, SettledDelivery } from './journal.ts'
+import type { JournalDelivery, JournalEntry } from './journal.ts'
 import { WITHIN_MS } from './sla.ts'
 
 // The SLA's rollups, as the journal feeds them.
@@ -30,47 +30,20 @@ type Additions = Map<BindingId, Map<number, Addition>>
 
 /**
  * Files what was planned, and what was settled for the first time, under the slot, hour and day in which its event was
- * accepted. Nothing is promised of the bulk lane, which gives way to the other. What is not in the ledger any more is passed
- * over. A poster: see `postJournal`, which lets one work at a time.
+ * accepted. Nothing is promised of the bulk lane, which gives way to the other. No delivery is looked up: the journal says it all. A poster: see `postJournal`, which lets one work at a time.
  */
 export async function postSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
+  const promised = await readPromises(transaction, entries)
   const additions: Additions = new Map()
-  await addPlanned(transaction, entries, additions)
-  await addSettled(transaction, entries, additions)
+  for (const entry of entries) {
+    if (entry.kind === 'planned') addPlanned(additions, entry.owed, promised)
+    else addSettled(additions, entry, promised)
+  }
   if (additions.size > 0) await write(transaction, additions)
 }
 
-const PLANNED = `
-  select d.binding_id as "bindingId", date_bin('5 minutes', e.accepted_at, timestamptz 'epoch') as slot,
-         count(*) as planned
-    from unnest($1::uuid[]) as given(id)
-    join deliveries d using (id)
-    join events e on e.id = d.event_id
-   where d.lane = 'interactive'
-   group by 1, 2`
-
-async function addPlanned(
-  transaction: Queryable,
-  entries: readonly JournalEntry[],
-  additions: Additions,
-): Promise<void> {
-  const ids = entries.flatMap((entry) => (entry.kind === 'planned' ? entry.deliveryIds : []))
-  if (ids.length === 0) return
-  const { rows } = await transaction.query<{ bindingId: BindingId; slot: Date; planned: number }>({
-    name: 'sla_planned',
-    text: PLANNED,
-    values: [plainArray(ids)],
-  })
-  for (const { bindingId, slot, planned } of rows)
-    additionTo(additions, bindingId, slot.getTime()).planned += planned
-}
-
-const SETTLED = `
-  select given.place, d.binding_id as "bindingId", (extract(epoch from e.accepted_at) * 1000)::bigint as "acceptedMs"
-    from unnest($1::uuid[]) with ordinality as given(id, place)
-    join deliveries d using (id)
-    join events e on e.id = d.event_id
-   where d.lane = 'interactive'`
+/** What is promised for a binding, in milliseconds. A binding that is no more is not in it. */
+type Promised = ReadonlyMap<BindingId, number>
 
 const WITHIN = `
   select b.id, ${WITHIN_MS} as "withinMs"
@@ -79,49 +52,48 @@ const WITHIN = `
     join issuers i on i.name = p.issuer
    where b.id = any($1::bigint[])`
 
-interface Filed {
-  readonly place: number
-  readonly bindingId: BindingId
-  readonly acceptedMs: number
-}
-
-async function addSettled(
-  transaction: Queryable,
-  entries: readonly JournalEntry[],
-  additions: Additions,
-): Promise<void> {
-  const settled: (SettledDelivery & { readonly atMs: number })[] = []
+async function readPromises(transaction: Queryable, entries: readonly JournalEntry[]): Promise<Promised> {
+  const bindings = new Set<BindingId>()
   for (const entry of entries) {
-    if (entry.kind !== 'settled') continue
-    const atMs = entry.at.getTime()
-    // What was replayed has been counted when it was given up on.
-    for (const delivery of entry.settled) if (delivery.generation === 0) settled.push({ ...delivery, atMs })
+    for (const { bindingId } of entry.kind === 'planned' ? entry.owed : entry.settled) bindings.add(bindingId)
   }
-  if (settled.length === 0) return
-  const { rows } = await transaction.query<Filed>({
-    name: 'sla_settled',
-    text: SETTLED,
-    values: [plainArray(settled.map(({ id }) => id))],
-  })
-  const { rows: promises } = await transaction.query<{ id: BindingId; withinMs: number }>({
+  if (bindings.size === 0) return new Map()
+  const { rows } = await transaction.query<{ id: BindingId; withinMs: number }>({
     name: 'sla_within',
     text: WITHIN,
-    values: [plainArray([...new Set(rows.map(({ bindingId }) => bindingId))])],
+    values: [plainArray([...bindings])],
   })
-  const within = new Map(promises.map(({ id, withinMs }) => [id, withinMs]))
-  for (const { place, bindingId, acceptedMs } of rows) {
-    const delivery = settled[place - 1]
-    const withinMs = within.get(bindingId)
-    if (delivery === undefined || withinMs === undefined) continue
-    const addition = additionTo(additions, bindingId, spanStart('slot', acceptedMs))
-    const elapsedMs = delivery.atMs - acceptedMs
-    if (withinPromise(delivery.state, elapsedMs, { withinMs })) addition.kept += 1
-    else addition.broken += 1
-    if (delivery.state === 'acknowledged') count(addition.latencies, latencyBucket(elapsedMs))
+  return new Map(rows.map(({ id, withinMs }) => [id, withinMs]))
+}
+
+function addPlanned(additions: Additions, owed: readonly JournalDelivery[], promised: Promised): void {
+  for (const { bindingId, acceptedMs } of owed) {
+    if (acceptedMs !== null && promised.has(bindingId))
+      additionTo(additions, bindingId, acceptedMs).planned += 1
   }
 }
 
-function additionTo(additions: Additions, bindingId: BindingId, slotMs: number): Addition {
+function addSettled(
+  additions: Additions,
+  { at, settled }: Extract<JournalEntry, { kind: 'settled' }>,
+  promised: Promised,
+): void {
+  const atMs = at.getTime()
+  for (const { bindingId, acceptedMs, state, generation } of settled) {
+    const withinMs = promised.get(bindingId)
+    // What was replayed has been counted when it was given up on.
+    if (acceptedMs === null || generation > 0 || withinMs === undefined) continue
+    const addition = additionTo(additions, bindingId, acceptedMs)
+    const elapsedMs = atMs - acceptedMs
+    if (withinPromise(state, elapsedMs, { withinMs })) addition.kept += 1
+    else addition.broken += 1
+    if (state === 'acknowledged') count(addition.latencies, latencyBucket(elapsedMs))
+  }
+}
+
+/** What is added for a binding in the slot of an instant. */
+function additionTo(additions: Additions, bindingId: BindingId, ms: number): Addition {
+  const slotMs = spanStart('slot', ms)
   const known = additions.get(bindingId)
   if (known !== undefined) return additionIn(known, slotMs)
   const slots = new Map<number, Addition>()

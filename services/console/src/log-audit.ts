@@ -94,12 +94,15 @@ async function audited(
   const keyedHash = hashed ? (await keeper.subjectHash(log)).of(eventId) : null
   const withinMs = claims.sla?.within_ms ?? null
   const now = receiptClaims(today.event, today.targets, { place, withinMs, keyedHash })
-  const differences = contradictions(claims, JSON.parse(JSON.stringify(now)) as ReceiptClaims)
+  const differences = [
+    ...contradictions(claims, JSON.parse(JSON.stringify(now)) as ReceiptClaims),
+    ...(today.attemptsDiffer ? ['its attempts say otherwise than its deliveries'] : []),
+  ]
   return {
     event_id: eventId,
     receipt: 'intact',
     ledger: differences.length === 0 ? 'agrees' : 'contradicts',
-    differences: [...differences],
+    differences,
   }
 }
 

@@ -55,8 +55,9 @@ export async function ledger({ seconds, rounds, rps, progress }: Settings): Prom
     const lost = await settleDeliveries(db, {
       workerId,
       now,
-      batch: deliveries.map(({ id }) => ({
+      batch: deliveries.map(({ id, event }) => ({
         id,
+        event,
         attempts: [
           {
             number: 1,

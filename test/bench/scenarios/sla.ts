@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import {
+  type BindingId,
   type DeliveryId,
   type EventId,
   encodeLatencies,
@@ -130,7 +131,7 @@ const ADD_DELIVERIES = `
   insert into deliveries (id, event_id, binding_id, state, lane, planned_at, attempts, settled_at, level)
   select gen_random_uuid(), event_id, b.id, 'acknowledged', 'interactive', $2, 1, $3, 'done'
     from unnest($1::uuid[]) as event_id cross join (select id from bindings order by id limit $4) b
-  returning id`
+  returning id, binding_id as "bindingId"`
 
 /** One round of the journal at full speed, planned and then settled; gives back how long filing took, in milliseconds. */
 async function file({ db }: Stage, progress: (text: string) => void): Promise<readonly number[]> {
@@ -144,25 +145,28 @@ async function file({ db }: Stage, progress: (text: string) => void): Promise<re
   )
   await db.query(ADD_EVENTS, [eventIds, ISS, accepted])
   const at = new Date()
-  const { rows } = await db.query<{ id: DeliveryId }>(ADD_DELIVERIES, [eventIds, accepted, at, parties])
-  const ids = rows.slice(0, deliveries).map(({ id }) => id)
+  const { rows } = await db.query<{ id: DeliveryId; bindingId: BindingId }>(ADD_DELIVERIES, [
+    eventIds,
+    accepted,
+    at,
+    parties,
+  ])
+  const owed = rows.slice(0, deliveries).map((row) => ({ ...row, acceptedMs: accepted.getTime() }))
   const parts = Array.from({ length: ENTRIES }, (_, part) =>
-    ids.slice(part * PER_ENTRY, (part + 1) * PER_ENTRY),
+    owed.slice(part * PER_ENTRY, (part + 1) * PER_ENTRY),
   )
-  const planned = parts.map(
-    (deliveryIds): JournalEntry => ({ kind: 'planned', at, eventIds: [], deliveryIds }),
-  )
+  const planned = parts.map((part): JournalEntry => ({ kind: 'planned', at, eventIds: [], owed: part }))
   const settled = parts.map(
     (part): JournalEntry => ({
       kind: 'settled',
       at,
-      settled: part.map((id) => ({ id, state: 'acknowledged', generation: 0 })),
+      settled: part.map((delivery) => ({ ...delivery, state: 'acknowledged', generation: 0 })),
     }),
   )
   const startedMs = performance.now()
   for (const entries of [planned, settled])
     await withTransaction(db, (transaction) => postSla(transaction, entries))
   const tookMs = performance.now() - startedMs
-  progress(`filed ${ids.length} in ${tookMs.toFixed(0)} ms`)
+  progress(`filed ${owed.length} in ${tookMs.toFixed(0)} ms`)
   return [tookMs]
 }

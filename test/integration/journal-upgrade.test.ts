@@ -1,0 +1,64 @@
+import { findUnreceipted, type JournalEntry, migrate, postJournal } from '@curfew/ledger'
+import { expect, test } from 'vitest'
+import { createTestDatabase } from '../support/database.ts'
+import { migrateUpTo } from '../support/migrations.ts'
+import { ISS, register } from './ledger-support.ts'
+
+// Goal: what an older release planned and settled, and had not entered into the books yet, is entered by this one.
+// Method: a schema of then with its rows, migrated, and the real statements.
+
+const EVENT = '01a1ff00-0000-7000-8000-000000000001'
+const DELIVERY = '01a1ff00-0000-8000-8000-000000000002'
+const ACCEPTED = new Date('2026-11-21T12:00:00.123Z')
+const SETTLED = new Date('2026-11-21T12:00:05.456Z')
+
+test('a journal that was not entered, and its deliveries', async () => {
+  await using database = await createTestDatabase()
+  const { db } = database
+  await migrateUpTo(db, 'books')
+  const registry = await register(db, 1)
+  const [binding] = registry.issuers.get(ISS)?.bindings ?? []
+  if (binding === undefined) throw new Error('a relying party is registered')
+  await db.query(
+    `insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+     values ($1, '\\x00', $2, 'alice', 'subject', false, 'interactive', $3, $3, $3, 'registered')`,
+    [EVENT, ISS, ACCEPTED],
+  )
+  await db.query(
+    `insert into deliveries (id, event_id, binding_id, state, lane, planned_at, attempts, settled_at, level)
+     values ($1, $2, $3, 'acknowledged', 'interactive', $4, 2, $5, 'done')`,
+    [DELIVERY, EVENT, binding.id, ACCEPTED, SETTLED],
+  )
+  await db.query(
+    `insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, worker_id, token_digest)
+     values ($1, 1, $2, 1, 'unavailable', 503, $1, sha256('first')), ($1, 2, $3, 1, 'acknowledged', 200, $1, sha256('last'))`,
+    [DELIVERY, ACCEPTED, SETTLED],
+  )
+  await db.query(
+    `insert into journal (kind, at, event_ids, delivery_ids, states, generations)
+     values ('planned', $1, array[$2::uuid], array[$3::uuid], '{}', '{}'), ('settled', $4, '{}', array[$3::uuid, $2::uuid], '{acknowledged,lapsed}', '{0,0}')`,
+    [ACCEPTED, EVENT, DELIVERY, SETTLED],
+  )
+  await migrate(db)
+
+  const entries: JournalEntry[] = []
+  await postJournal(db, { limit: 9, posters: [async (_, taken) => void entries.push(...taken)] })
+  const known = { id: DELIVERY, bindingId: binding.id, acceptedMs: ACCEPTED.getTime() }
+  const gone = { id: EVENT, bindingId: 0, acceptedMs: null }
+  expect(entries).toMatchObject([
+    { kind: 'planned', eventIds: [EVENT], owed: [known] },
+    {
+      kind: 'settled',
+      settled: [
+        { ...known, state: 'acknowledged' },
+        { ...gone, state: 'lapsed' },
+      ],
+    },
+  ])
+  const [found] = await findUnreceipted(db, entries)
+  expect(found?.targets).toMatchObject([
+    { attempts: 2, firstAttemptMs: ACCEPTED.getTime(), settledMs: SETTLED.getTime(), status: 200 },
+  ])
+  const { rows } = await db.query("select token_digest = sha256('last') as same from deliveries")
+  expect(rows).toEqual([{ same: true }])
+})
