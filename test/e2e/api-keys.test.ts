@@ -36,7 +36,7 @@ test('says what is wrong', async () => {
   expect(await run('create', '--name', 'x')).toMatchObject({ code: 2 })
   expect(await run('borrow')).toMatchObject({ code: 2 })
   const unknown = await run('create', '--name', 'x', '--scope', 'everything')
-  expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining('/scopes/0') })
+  expect(unknown).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('/scopes/0') })
   expect(await run('revoke', 'cfw_something')).toMatchObject({
     code: 1,
     stderr: expect.stringContaining('404'),

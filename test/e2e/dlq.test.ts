@@ -130,16 +130,18 @@ describe('exit statuses and words of what is wrong', () => {
     { args: ['list', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
     { args: ['list'], env: { CURFEW_KEY: '' }, says: 'Give an API key' },
     { args: ['replay'], says: 'give --yes' },
+    { args: ['list', '--reason', 'lost'], says: 'Curfew answered 400: /reason must be' },
+    { args: ['replay', '--yes', '--from', 'noon'], says: '/filter/from' },
+    { args: ['list'], env: { CURFEW_KEY: 'cfw_two\nlines' }, says: 'no API key has' },
   ])('usage: $args is 2', async ({ args, env = {}, says }) => {
     const { code, stdout, stderr } = await run(args, env)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
     expect(stderr).toContain(says)
+    expect(stderr).not.toContain('cfw_')
   })
 
   test.each([
     { args: ['show', randomUUID()], says: 'Curfew answered 404' },
-    { args: ['list', '--reason', 'lost'], says: '/reason must be' },
-    { args: ['replay', '--yes', '--from', 'noon'], says: '/filter/from' },
     { args: ['replay', '--follow', randomUUID()], says: 'Curfew answered 404' },
     { args: ['list'], env: { CURFEW_KEY: 'cfw_unknown' }, says: 'Curfew answered 401' },
     { args: ['list', '--url', 'http://127.0.0.1:1'], says: 'Curfew does not answer: ' },

@@ -50,9 +50,11 @@ test('what is wrong is said', async () => {
     runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
   expect(await run('post', '--sub', 'alice')).toMatchObject({ code: 2, stdout: '' })
   expect((await run('post', '--iss', ISS)).stderr).toContain('Who? Give --sub')
-  expect((await run('post', '--iss', ISS, '--sub', 'x', '--lane', 'fast')).stderr).toContain(
-    'Curfew answered 400: /lane',
-  )
+  expect(await run('post', '--iss', ISS, '--sub', 'x', '--lane', 'fast')).toMatchObject({
+    code: 2,
+    stdout: '',
+    stderr: expect.stringMatching(/^Curfew answered 400: \/lane .*\nSee curfew events --help\n$/),
+  })
   expect((await run('show', 'x', '--wait', '31')).code).toBe(2)
   const none = await run('show', '01938c2e-0000-7000-8000-000000000009')
   expect(none).toMatchObject({ code: 1, stdout: '' })

@@ -51,6 +51,12 @@ test('keys are generated, imported, rotated and retired, and shown as they stand
   await writeFile(file, `not JSON, but a secret: ${jwk.d}`)
   const broken = await run(['keys', 'import', file])
   expect(broken.code).toBe(2)
+  await writeFile(file, JSON.stringify({ ...jwk, kid: 'theirs', alg: 'ES256' }))
+  const contradicting = await run(['keys', 'import', file])
+  expect([contradicting.code, contradicting.stderr]).toEqual([
+    2,
+    expect.stringContaining('answered 400: /jwk'),
+  ])
   expect(broken.stdout + broken.stderr).not.toContain(String(jwk.d))
 
   const rotated = await run(['keys', 'rotate', '--lead-hours', '48', '--json'])

@@ -68,6 +68,8 @@ describe('exit statuses and words of what is wrong', () => {
     { args: ['prod'], says: 'There is no command rp prod.' },
     { args: ['probe', '--issuer', 'main'], says: 'Give just one' },
     { args: ['probe', 'shop', '--issuer', 'main', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
+    { args: ['probe', 'shop', '--issuer', 'main', '--uri', 'http://10.0.0.1/'], says: '/uri must be https' },
+    { args: ['probe', 'shop', '--issuer', 'main', '--alg', 'none'], says: 'must be one of RS256' },
   ])('usage: $args is 2', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
@@ -77,8 +79,6 @@ describe('exit statuses and words of what is wrong', () => {
   test.each([
     { args: ['probe', 'nobody', '--issuer', 'main'], says: 'Name one: uri' },
     { args: ['probe', 'shop', '--issuer', 'none'], says: 'Curfew answered 404' },
-    { args: ['probe', 'shop', '--issuer', 'main', '--uri', 'http://10.0.0.1/'], says: '/uri must be https' },
-    { args: ['probe', 'shop', '--issuer', 'main', '--alg', 'none'], says: 'must be one of RS256' },
   ])('the answer is no: $args is 1', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' })

@@ -61,7 +61,7 @@ test('list, show, put and delete', async () => {
   const faulty = await file('faulty.json', { backchannel_logout_uri: 'https://wiki.example/#top' })
   expect((await run(['put', faulty])).code).toBe(2)
   const refused = await run(['put', faulty, '--client', 'wiki'])
-  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('/backchannel_logout_uri must')])
+  expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining('/backchannel_logout_uri must')])
 })
 
 test('disable and enable, the whole or one endpoint', async () => {
@@ -146,7 +146,7 @@ describe('import and export', () => {
     await curfew.db.query("update issuers set deleted_at = now() where name = 'many'")
   })
 
-  test('with faults: a table by line, and exit status 1', async () => {
+  test('with faults: a table by line, and exit status 2', async () => {
     const path = await file('realm.json', {
       realm: 'acme',
       clients: [
@@ -155,11 +155,16 @@ describe('import and export', () => {
       ],
     })
     const { code, stdout, stderr } = await run(['import', path])
-    expect(code).toBe(1)
+    expect(code).toBe(2)
     expect(stdout).toMatch(
       /^LINE +CLIENT +WHERE +WHAT\n +2 +plain +\/attributes\/backchannel\.logout\.url +must not have a fragment/,
     )
     expect(stderr).toContain('1 of 2 lines cannot be registered as they are. Nothing was changed.')
+    const machine = await run(['import', path, '--json'])
+    expect([machine.code, JSON.parse(machine.stdout)]).toMatchObject([
+      2,
+      { status: 400, faults: [{ line: 2 }] },
+    ])
     expect((await run(['show', 'fine'])).code).toBe(1)
   })
 

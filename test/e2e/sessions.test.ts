@@ -75,6 +75,6 @@ test('where there is none, and where it is asked wrongly', async () => {
   ])
   expect(none).toEqual({ code: 0, stdout: 'No sessions.\n', stderr: '' })
   expect(orphans).toEqual({ code: 0, stdout: '{"items":[],"next_cursor":null}\n', stderr: '' })
-  expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('/iss') })
+  expect(refused).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('/iss') })
   expect(wrong.map(({ code }) => code)).toEqual([2, 2, 2])
 })

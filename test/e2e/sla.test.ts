@@ -49,5 +49,8 @@ test('what was told in time is kept, what was not spends the budget', async () =
     code: 2,
     stderr: expect.stringContaining('400: /from'),
   })
-  expect((await run('--client', 'nobody')).stderr).toMatch(/^Curfew answered 404: /)
+  expect(await run('--client', 'nobody')).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/^Curfew answered 404: /),
+  })
 })

@@ -35,7 +35,7 @@ test('from a registration to its end', async () => {
   expect(failed.stdout).toMatch(/^on-call: answered 500\. It is sent again at \S+Z\.\n$/)
 
   const wrong = await run('put', 'on-call', '--to', hook.url, '--type', 'no.such_type')
-  expect(wrong.code).toBe(1)
+  expect(wrong.code).toBe(2)
   expect(wrong.stderr).toContain('Curfew answered 400: /types/0')
   expect((await run('put', 'on-call')).code).toBe(2)
   expect((await run('put', 'on-call', '--to', hook.url, '--disabled')).stdout).toBe('Changed on-call.\n')

@@ -1,6 +1,9 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 
-/** What is asked for cannot be understood. */
+/**
+ * What is asked for cannot be understood, here or by the server, or names a file that cannot be read. Exit status 2; whatever else
+ * is thrown is 1.
+ */
 export class UsageError extends Error {}
 
 /** Which dead letters, as options. */

@@ -7,7 +7,7 @@ export const CONNECTION_OPTIONS = { url: { type: 'string' }, key: { type: 'strin
 
 const DEFAULT_URL = 'http://127.0.0.1:8480'
 
-/** A client for `--url` and `--key`, or `CURFEW_URL` and `CURFEW_KEY`. @throws {UsageError} without a key, or for what is no URL. */
+/** A client for `--url` and `--key`, or `CURFEW_URL` and `CURFEW_KEY`. @throws {UsageError} without a key, or for what is none, or no URL. */
 export function connect(given: {
   readonly url?: string | undefined
   readonly key?: string | undefined
@@ -23,8 +23,17 @@ export function connect(given: {
   if (!/^https?:$/.test(URL.parse(url)?.protocol ?? ''))
     throw new UsageError(`--url: ${url} is no http(s) URL.`)
   if (key === null) throw new UsageError('Give an API key: --key, or CURFEW_KEY.')
+  // As a header it would come to nothing, in words that quote it.
+  if (!/^[\x21-\x7e]+$/.test(key.trim()))
+    throw new UsageError('--key, or CURFEW_KEY, holds characters that no API key has.')
   return createClient({ url, key })
 }
+
+/**
+ * What the server answers where what it was given is wrong: not as it must be, or more than it takes. Whatever else it refuses
+ * was asked well: there is no such thing, this key may not, or it is not the time.
+ */
+const ASKED_WRONGLY: readonly number[] = [400, 413, 414, 422]
 
 /** A call that came to nothing, in words for a person. */
 export class CallFailed extends Error {
@@ -37,7 +46,12 @@ export class CallFailed extends Error {
   }
 }
 
-/** What a call answers. @throws {CallFailed} and, as it is, what was found to be asked wrongly meanwhile. */
+/**
+ * What a call answers: here it is decided whether a failure is that of who asks.
+ *
+ * @throws {UsageError} where it was asked wrongly; the message names the member, and the cause is an `ApiError` where the server
+ * found it. @throws {CallFailed} where it was not.
+ */
 export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
   try {
     return await call
@@ -45,7 +59,9 @@ export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
     if (error instanceof UsageError) throw error
     if (error instanceof ApiError) {
       const { status } = error
-      throw new CallFailed(`Curfew answered ${status}: ${error.message}`, {
+      const message = `Curfew answered ${status}: ${error.message}`
+      if (ASKED_WRONGLY.includes(status)) throw new UsageError(message, { cause: error })
+      throw new CallFailed(message, {
         passing: status === 429 || status >= 500,
         cause: error,
       })

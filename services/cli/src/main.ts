@@ -15,7 +15,7 @@ import { subjects } from './subjects.ts'
 import { usage, usageHint } from './usage.ts'
 import { webhooks } from './webhooks.ts'
 
-// The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage.
+// The curfew command. Exit status: 0 done, 1 it ran and the answer is no, 2 usage, which is what throws a UsageError.
 
 /** What runs services here has all of them behind it: loaded only where it is asked for, for the others are to answer at once. */
 const here =

@@ -1,5 +1,6 @@
 import { ApiError, type Client, type ImportFault } from '@curfew/client'
-import { answered, CallFailed } from './connect.ts'
+import { UsageError } from './arguments.ts'
+import { answered } from './connect.ts'
 import { createProgress } from './progress.ts'
 import { table } from './table.ts'
 
@@ -10,7 +11,7 @@ const CHUNK = 64 * 1024
  * Sends clients to be imported, shows how that gets on, and reports. @param input NDJSON, a JSON list, one client, or the export
  * of a Keycloak realm.
  *
- * @returns the exit status: 1 where there are faults, and so nothing was applied.
+ * @returns the exit status. @throws {UsageError} where there are faults, and so nothing was applied; they are reported then.
  */
 export async function importClients(
   client: Client,
@@ -42,16 +43,15 @@ export async function importClients(
     return 0
   } catch (error) {
     progress.end()
-    const problem =
-      error instanceof CallFailed && error.cause instanceof ApiError ? error.cause.problem : null
+    const { cause } = Object(error) as { readonly cause?: unknown }
+    const problem = cause instanceof ApiError ? cause.problem : null
     const { faults, faults_left_out: leftOut = 0 } = (problem ?? {}) as {
       faults?: readonly ImportFault[]
       faults_left_out?: number
     }
     if (problem === null || faults === undefined) throw error
     process.stdout.write(json ? `${JSON.stringify(problem)}\n` : report(faults, leftOut))
-    if (!json) process.stderr.write(`${problem.detail}\n`)
-    return 1
+    throw new UsageError(problem.detail ?? problem.title, { cause: error })
   }
 }
 

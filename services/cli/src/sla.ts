@@ -1,6 +1,6 @@
-import { ApiError, type Sla, type SlaGroup } from '@curfew/client'
+import type { Sla, SlaGroup } from '@curfew/client'
 import { type Command, parse, UsageError } from './arguments.ts'
-import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
 const GROUPS = { 'relying-party': 'relying_party', hour: 'hour' } as const
@@ -22,7 +22,7 @@ export const sla: Command = async (args) => {
   const { issuer, client, by, from, to } = values
   if (by !== undefined && !Object.hasOwn(GROUPS, by))
     throw new UsageError(`--by must be ${Object.keys(GROUPS).join(' or ')}.`)
-  const found = await understood(
+  const found = await answered(
     connect(values).getSla({
       ...(issuer !== undefined && { issuer }),
       ...(client !== undefined && { client_id: client }),
@@ -33,16 +33,6 @@ export const sla: Command = async (args) => {
   )
   process.stdout.write(values.json === true ? `${JSON.stringify(found)}\n` : slaText(found))
   return found.error_budget.left < 0 ? 1 : 0
-}
-
-async function understood(call: Promise<Sla>): Promise<Sla> {
-  try {
-    return await answered(call)
-  } catch (error) {
-    const { cause } = Object(error) as { readonly cause?: unknown }
-    if (!(error instanceof CallFailed && cause instanceof ApiError && cause.status === 400)) throw error
-    throw new UsageError(error.message, { cause: error })
-  }
 }
 
 function slaText(found: Sla): string {

@@ -2,6 +2,7 @@
 
 const CONNECTION = `Every command but up, migrate, keys rewrap and receipt verify speaks to a running Curfew: --url URL, --key KEY, or
 CURFEW_URL (default http://127.0.0.1:8480) and CURFEW_KEY. --json: for machines.
+Exit status: 0 done; 1 the answer is no, or nobody answers; 2 asked wrongly, also where the server says so.
 `
 
 const PARTS: Readonly<Record<string, string>> = {
