@@ -10,7 +10,7 @@ import { uniquePrefix } from '../support/kafka.ts'
 import { endServers, type Processes, type TestProcess } from '../support/processes.ts'
 import { openTally, register, type Tally } from './load.ts'
 
-export type Role = 'ingest' | 'delivery' | 'console'
+export type Role = 'ingest' | 'delivery' | 'console' | 'bookkeeper'
 
 /** One service in a process of its own, which comes back at the same address. */
 export interface Member {
