@@ -216,11 +216,16 @@ describe('log verify', () => {
   })
 
   test('finds a log that was rewritten from its beginning, by the checkpoint that was kept', async () => {
+    await run('log', 'checkpoint', '--out', path('later'))
     // Whoever has the database and the key can do all of this over again, but for what others have kept.
     await curfew.db.query('delete from log_tiles')
     await curfew.db.query('delete from receipts')
     await curfew.db.query("update receipt_log set size = 0, root = sha256('')")
-    await logout('mallory')
+    const id = await logout('mallory')
+    expect(await run('receipt', 'get', id, '--checkpoint', path('later'))).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('The log has fewer entries than the checkpoint that was kept'),
+    })
     const { code, stdout } = await run(...args())
     expect([code, stdout]).toEqual([
       1,

@@ -56,7 +56,7 @@ export async function answered<Answer>(call: Promise<Answer>): Promise<Answer> {
   try {
     return await call
   } catch (error) {
-    if (error instanceof UsageError) throw error
+    if (error instanceof UsageError || error instanceof CallFailed) throw error
     if (error instanceof ApiError) {
       const { status } = error
       const message = `Curfew answered ${status}: ${error.message}`

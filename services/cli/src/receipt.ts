@@ -1,5 +1,6 @@
+import { ApiError } from '@curfew/client'
 import { group, parse, UsageError } from './arguments.ts'
-import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { readCheckpoint, readKey, readText, writeText } from './files.ts'
 import { type CheckedReceipt, checkReceipt, readReceiptFile } from './receipt-check.ts'
 import { plain, table } from './table.ts'
@@ -19,14 +20,25 @@ async function get(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(args, options, 1)
   const from = (await readCheckpoint(values.checkpoint))?.says.size
   const [id = ''] = positionals
-  const bundle = await answered(
-    connect(values).getReceipt(id, {
-      ...(from !== undefined && { from }),
-      ...(values['subject-key'] === true && { subject_key: true }),
-    }),
-  )
+  const asked = connect(values).getReceipt(id, {
+    ...(from !== undefined && { from }),
+    ...(values['subject-key'] === true && { subject_key: true }),
+  })
+  const bundle = await answered(asked.catch((error: unknown) => Promise.reject(asShrunk(error))))
   await writeText(values.out, `${JSON.stringify(bundle, null, 2)}\n`)
   return 0
+}
+
+/** A log that has fewer entries than when its checkpoint was kept was not asked for wrongly. */
+function asShrunk(error: unknown): unknown {
+  if (!(error instanceof ApiError) || error.problem.errors?.[0]?.pointer !== '/from') return error
+  return new CallFailed(
+    'The log has fewer entries than the checkpoint that was kept: entries were taken away.',
+    {
+      passing: false,
+      cause: error,
+    },
+  )
 }
 
 /** Offline. Exit status 1 where anything that was asked for is not so. */

@@ -6,8 +6,7 @@ import { plain, table } from './table.ts'
 const GROUPS = { 'relying-party': 'relying_party', hour: 'hour' } as const
 
 /**
- * `curfew sla`: whether the promise is kept. Exit status 1 where the error budget of that time is spent; 2, and not 1, where it
- * was asked wrongly, or a typing error in somebody's monitoring would be a broken promise.
+ * `curfew sla`: whether the promise is kept. Exit status 1 where the error budget of that time is spent, or nobody can say.
  */
 export const sla: Command = async (args) => {
   const { values } = parse(args, {
