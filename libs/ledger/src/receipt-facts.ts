@@ -1,8 +1,14 @@
-import { type BindingId, deliveryIdRange, type SettledEvent, type SettledTarget } from '@curfew/domain'
+import { deliveryIdRange, type SettledEvent, type SettledTarget } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Queryable } from './database.ts'
 import type { JournalEntry } from './journal.ts'
-import { WITHIN_MS } from './sla.ts'
+import {
+  type Bindings,
+  readBindings,
+  SETTLED_TARGETS,
+  type TargetColumns,
+  toTargets,
+} from './settled-targets.ts'
 
 /** An event all of whose deliveries are settled, and of which there is no receipt that says so. */
 export interface Unreceipted {
@@ -21,41 +27,10 @@ export interface Unreceipted {
 /** An event, as its row has it. */
 interface EventRow extends SettledEvent, TargetColumns, Omit<Unreceipted, 'event' | 'targets'> {}
 
-/** The settled deliveries of an event, each in its place of every list; all null where there are none. */
-interface TargetColumns {
-  readonly bindingIds: string | null
-  readonly states: string
-  readonly levels: string
-  readonly reasons: string
-  readonly attempts: string
-  readonly generations: string
-  readonly settledMs: string
-  readonly firstAttemptMs: string
-  readonly statuses: string
-  readonly digests: string
-  /** Null where none has any. */
-  readonly sids: readonly (string | null)[] | null
-}
-
 const EVENT_COLUMNS = `
   e.id, e.iss, e.sub, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
   e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
   case e.lane when 'interactive' then i.sla_within_ms end as "withinMs"`
-
-// One text for each column, with commas between: of tens of thousands a second, a row or an array for each delivery takes
-// several times as long on both sides. None of these has a comma in it. What an identity provider calls a session may have:
-// those are given as JSON. Half a microsecond is more than the error of the product, and less than what a time is kept to.
-const list = (text: string) => `string_agg(coalesce(${text}, ''), ',')`
-const milliseconds = (time: string) => `floor(date_part('epoch', ${time}) * 1000 + 0.0005)::bigint::text`
-const SETTLED_TARGETS = `
-  select ${list('w.binding_id::text')} as "bindingIds", ${list('w.state')} as states, ${list('w.level')} as levels,
-         ${list('w.dead_letter_reason')} as reasons, ${list('w.attempts::text')} as attempts,
-         ${list('w.generation::text')} as generations, ${list(milliseconds('w.settled_at'))} as "settledMs",
-         ${list(milliseconds('w.first_attempt_at'))} as "firstAttemptMs", ${list('w.status::text')} as statuses,
-         ${list("encode(w.token_digest, 'base64')")} as digests,
-         case when bool_or(w.sid is not null) then json_agg(w.sid) end as sids
-    from deliveries w
-   where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null`
 
 // All deliveries of an event lie side by side, so what is in one range is read at once. What is settled changes by a replay
 // alone, which raises its generation; and a session that was posted late is owed a delivery more. Receipts are dated as we
@@ -96,14 +71,6 @@ const UNRECEIPTED_EVENTS = `
   select given.*, owed.*
     from given cross join lateral (${SETTLED_TARGETS} offset 0) owed
    order by "settledAt", id`
-
-type BindingRow = Pick<SettledTarget, 'clientId' | 'endpoint' | 'withinMs'> & { readonly id: BindingId }
-
-const BINDINGS = `
-  select b.id, b.endpoint, p.client_id as "clientId",
-         ${WITHIN_MS} as "withinMs"
-    from bindings b join relying_parties p on p.id = b.relying_party_id join issuers i on i.name = p.issuer
-   where b.id = any($1::bigint[])`
 
 /**
  * The events that entries of the journal settled wholly: those whose last delivery is among them, and those that owe
@@ -150,104 +117,13 @@ export async function findUnreceipted(
   return rows.map((row) => toUnreceipted(row, bindings))
 }
 
-/** What deliveries went to, by the text of its id. */
-async function readBindings(
-  db: Queryable,
-  rows: readonly TargetColumns[],
-): Promise<ReadonlyMap<string, BindingRow>> {
-  const ids = new Set(rows.flatMap(({ bindingIds }) => bindingIds?.split(',') ?? []))
-  if (ids.size === 0) return new Map()
-  const { rows: bindings } = await db.query<BindingRow>({
-    name: 'receipt_bindings',
-    text: BINDINGS,
-    values: [plainArray([...ids])],
-  })
-  return new Map(bindings.map((binding) => [String(binding.id), binding]))
-}
-
-function toTargets(
-  { bindingIds, sids, ...columns }: TargetColumns,
-  bindings: ReadonlyMap<string, BindingRow>,
-): readonly SettledTarget[] {
-  if (bindingIds === null) return []
-  const states = columns.states.split(',')
-  const levels = columns.levels.split(',')
-  const reasons = columns.reasons.split(',')
-  const attempts = columns.attempts.split(',')
-  const generations = columns.generations.split(',')
-  const settledMs = columns.settledMs.split(',')
-  const firstAttemptMs = columns.firstAttemptMs.split(',')
-  const statuses = columns.statuses.split(',')
-  const digests = columns.digests.split(',')
-  return bindingIds.split(',').map((bindingId, at) => {
-    const { clientId, endpoint, withinMs } = bindings.get(bindingId) ?? UNKNOWN_BINDING
-    return {
-      clientId,
-      endpoint,
-      withinMs,
-      sid: sids?.[at] ?? null,
-      state: states[at] as SettledTarget['state'],
-      level: levels[at] || null,
-      reason: reasons[at] || null,
-      attempts: Number(attempts[at]),
-      generation: Number(generations[at]),
-      settledMs: Number(settledMs[at]),
-      firstAttemptMs: firstAttemptMs[at] ? Number(firstAttemptMs[at]) : null,
-      status: statuses[at] ? Number(statuses[at]) : null,
-      tokenDigest: digests[at] ? base64url(digests[at]) : null,
-    }
-  })
-}
-
-function toUnreceipted(row: EventRow, bindings: ReadonlyMap<string, BindingRow>): Unreceipted {
-  const {
-    id,
-    iss,
-    sub,
-    sid,
-    device,
-    scope,
-    reason,
-    initiator,
-    clients,
-    occurredAt,
-    acceptedAt,
-    plannedAt,
-    planBasis,
-  } = row
-  return {
-    event: {
-      id,
-      iss,
-      sub,
-      sid,
-      device,
-      scope,
-      reason,
-      initiator,
-      clients,
-      occurredAt,
-      acceptedAt,
-      plannedAt,
-      planBasis,
-    },
-    targets: toTargets(row, bindings),
-    revision: row.revision,
-    settledAt: row.settledAt,
-    withinMs: row.withinMs,
-    replaces: row.replaces,
-  }
+function toUnreceipted(row: EventRow, bindings: Bindings): Unreceipted {
+  const { revision, settledAt, withinMs, replaces } = row
+  return { event: row, targets: toTargets(row, bindings), revision, settledAt, withinMs, replaces }
 }
 
 function rangesOf(ranges: readonly (readonly [low: string, high: string])[]): readonly string[] {
   return [plainArray(ranges.map(([low]) => low)), plainArray(ranges.map(([, high]) => high))]
-}
-
-/** A row of a binding stays as long as deliveries name it. */
-const UNKNOWN_BINDING = { clientId: '', endpoint: '', withinMs: 0 } as const
-
-function base64url(base64: string): string {
-  return base64.replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_')
 }
 
 /** An event and its deliveries as they are today, to hold its receipts against. */
