@@ -203,6 +203,20 @@ describe('a session that is posted after its logout', () => {
     ])
     await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
   })
+
+  test('is ended where its relying party requires a sid, of which nothing was known by then', async () => {
+    const metadata = { backchannel_logout_session_required: true }
+    await using rp = await open('mail', { metadata })
+    const { id } = await post({ clients: [rp.clientId] })
+    const { deliveries } = await settled(id)
+    expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: 'sid_required' }])
+    await begin(rp, 's1')
+    await rp.told(1)
+    expect(sidsOf(rp)).toEqual(['s1'])
+    await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
+    expect(await settled(id)).toMatchObject({ total: 2, acknowledged: 1 })
+  })
+
   test('is ended however close they are, and whichever comes first', async () => {
     await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
     await using rp = await open('mail')

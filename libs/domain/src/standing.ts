@@ -62,7 +62,8 @@ export function standingOf(
   if (!taken && !coversSession(event, session)) return { kind: 'untouched' }
   if (!isMeant(event, session.clientId)) return { kind: 'untouched' }
   if (isEndedByInitiator(event, session)) return { kind: 'over' }
-  const naming = told.filter((delivery) => names(delivery, session))
+  const sidRequired = new Set(bindings.filter(({ sessionRequired }) => sessionRequired).map(({ id }) => id))
+  const naming = told.filter((delivery) => names(delivery, session, sidRequired.has(delivery.bindingId)))
   const missing = bindings
     .filter(({ id }) => !naming.some(({ bindingId }) => bindingId === id))
     .map((binding) => {
@@ -80,10 +81,14 @@ export function standingOf(
   return { kind: 'covered', by, orphaned, owed: missing, prolonged: orphaned ? [] : prolonged }
 }
 
-/** Whether a delivery ends a session. What an RP acknowledged before the session began did not end it. */
-function names({ sid, state, settledAt }: Told, session: LiveSession): boolean {
+/**
+ * Whether a delivery ends a session, or may yet. What an RP acknowledged before the session began did not end it, and one of the
+ * subject never does where the RP requires a sid.
+ */
+function names({ sid, state, settledAt }: Told, session: LiveSession, sidRequired: boolean): boolean {
   if (sid !== null) return sid === session.sid
-  return state !== 'acknowledged' || settledAt === null || settledAt >= session.startedAt
+  if (state !== 'acknowledged') return !sidRequired
+  return settledAt === null || settledAt >= session.startedAt
 }
 
 function lapsesBefore({ settledAt, sessionEndsAt }: Told, { expiresAt }: LiveSession): boolean {
