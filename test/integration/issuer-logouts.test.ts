@@ -150,6 +150,22 @@ describe('everyone', () => {
     )
     expect(rows).toEqual([{ sub: 'b3' }])
   })
+
+  test('includes who was posted late also where a later logout of everyone is about other clients', async () => {
+    await curfew.client.putIssuer('main', { iss: ISS, session_index: 'partial' })
+    await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'desk' }])
+    await curfew.startBookkeeper()
+    await ended((await logOutEveryone({ clients: ['mail'] })).id)
+    await ended((await logOutEveryone({ clients: ['wiki'] })).id)
+    const late = { iss: ISS, sub: 'bob', sid: 'b', clientId: 'mail' }
+    await startSession(curfew.db, { ...late, startedAt: new Date(Date.now() - MINUTE_MS) })
+    await eventually(() =>
+      expect([toldOf('mail'), toldOf('wiki')]).toEqual([
+        ['alice', 'b'],
+        ['alice', 'bob'],
+      ]),
+    )
+  })
 })
 
 describe('an event of scope issuer', () => {

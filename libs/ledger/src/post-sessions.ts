@@ -148,19 +148,24 @@ const EVENTS_OF_SESSIONS = `
    where ${NOT_OFF}`
 
 // Of a logout of everyone, bookkeepers make the part of this subject. Where it is made already, the session is found to be covered
-// by that.
+// by that. One is enough, unless an earlier one was about clients that it is not about.
+const EVERYONE = `
+      events e join issuer_logouts l on l.event_id = e.id and l.state <> 'cancelled'
+       where e.iss = g.iss and e.scope = 'issuer'`
 const NOTE_LATE = `
   insert into issuer_logouts_late (event_id, sub)
   select distinct e.id, g.sub${STARTED}
     cross join lateral (
-      select e.id from events e join issuer_logouts l on l.event_id = e.id and l.state <> 'cancelled'
-       where e.iss = g.iss and e.scope = 'issuer' and e.occurred_at >= s.started_at
+      select e.id, e.occurred_at, e.clients from ${EVERYONE} and e.occurred_at >= s.started_at
          and (e.clients is null or s.client_id = any(e.clients) or coalesce(i.session_index, 'partial') <> 'complete')
-      ${LATEST}
     ) e
    where ${NOT_OFF}
      and exists (select from issuer_logouts)
      and not exists (select from events c where c.iss = g.iss and c.sub = g.sub and c.parent_id = e.id)
+     and not exists (
+       select from (select e.id, e.occurred_at, e.clients from ${EVERYONE}) later
+        where (later.occurred_at, later.id) > (e.occurred_at, e.id) and (later.clients is null or e.clients <@ later.clients)
+     )
    order by 1, 2
   on conflict do nothing`
 
