@@ -1,15 +1,17 @@
 import { hash } from 'node:crypto'
-import { toEventLog } from '@curfew/bookkeeper'
+import { issuerLogoutRound, toEventLog } from '@curfew/bookkeeper'
 import { decodeLogoutEvent } from '@curfew/client'
-import { childOf, type EventId, type LogRecord, type Subject } from '@curfew/domain'
+import { childOf, type EventId, LedgerUnavailableError, type LogRecord, type Subject } from '@curfew/domain'
 import {
   cancelIssuerLogout,
+  type Database,
   type HandOver,
   runningIssuerLogouts,
   sweepHistory,
   takeLateSubjects,
   takeSubjects,
 } from '@curfew/ledger'
+import { createLog } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
@@ -39,6 +41,21 @@ const signIn = (count: number) =>
     Array.from({ length: count }, (_, n) => ({ sub: name(n), sid: name(n), clientId: 'mail' })),
   )
 const told = () => mail.received.map(({ claims }) => claims.sid)
+/** The same database, in which PostgreSQL gives up on a count of subjects. */
+function tooSlowToCount(db: Database): Database {
+  const withConnection: Database['withConnection'] = (work) =>
+    db.withConnection((connection) => {
+      const query = async (...given: Parameters<typeof connection.query>) => {
+        const [statement] = given as readonly unknown[]
+        if (!(statement as { text?: string }).text?.includes('count(*) as subjects'))
+          return connection.query(...given)
+        await connection.query('set local statement_timeout = 50')
+        return connection.query('select pg_sleep(60)')
+      }
+      return work(Object.assign(Object.create(connection), { query }))
+    })
+  return Object.assign(Object.create(db), { withConnection })
+}
 const names = (count: number) => Array.from({ length: count }, (_, number) => name(number))
 
 async function begin(): Promise<string> {
@@ -47,18 +64,19 @@ async function begin(): Promise<string> {
   return id
 }
 
+const PACE = { limit: 10, pauseMs: 0, unplannedMax: 1_000, patienceMs: 60_000 }
 async function page({
-  limit = 10,
-  unplannedMax = 1_000,
-  handOver,
+  db = curfew.db,
+  ...taking
 }: {
+  db?: Database
   limit?: number
   unplannedMax?: number
   handOver: HandOver
 }) {
-  const [job] = await runningIssuerLogouts(curfew.db)
+  const [job] = await runningIssuerLogouts(db)
   if (job === undefined) throw new Error('no job is running')
-  return takeSubjects(curfew.db, job, { limit, pauseMs: 0, unplannedMax, patienceMs: 60_000, handOver })
+  return takeSubjects(db, job, { ...PACE, ...taking })
 }
 /** Hands over to nobody, and remembers whom. */
 function toNobody() {
@@ -145,6 +163,36 @@ describe('a job', () => {
     expect(told().toSorted()).toEqual(names(60))
     const { rows } = await curfew.db.query('select from events where parent_id = $1', [id])
     expect(rows).toHaveLength(60)
+  })
+
+  test('goes on where there are too many to count them in the time of a statement', async () => {
+    await signIn(15)
+    const id = await begin()
+    const { pages, handOver } = toNobody()
+    const slow = tooSlowToCount(curfew.db)
+    while (pages.flat().length < 15) await page({ handOver, db: slow })
+    expect(pages.flat()).toEqual(names(15))
+    expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ state: 'running', total: null })
+  })
+
+  test('that fails again and again holds up no other', async () => {
+    await signIn(5)
+    const [stuck, other] = [await begin(), await begin()]
+    const seen: string[] = []
+    const { handOver } = toNobody()
+    await issuerLogoutRound({
+      running: () => runningIssuerLogouts(curfew.db),
+      takeSubjects: async (job) => {
+        seen.push(job.event.id)
+        if (job.event.id === stuck) throw new LedgerUnavailableError('too much for one statement')
+        return takeSubjects(curfew.db, job, { ...PACE, handOver })
+      },
+      takeLateSubjects: async () => 0,
+      announce: () => Promise.resolve(),
+      log: createLog({ service: 'test', level: 'silent' }),
+      onSubjects: (subjects) => seen.push(String(subjects)),
+    })
+    expect(seen).toEqual(['0', stuck, other, '5'])
   })
 
   test('that is cancelled half-way logs out nobody else, nor who is posted late', async () => {

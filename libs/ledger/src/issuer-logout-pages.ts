@@ -1,4 +1,12 @@
-import type { ClientId, EventId, Issuer, IssuerLogout, LogoutReason, Subject } from '@curfew/domain'
+import {
+  type ClientId,
+  type EventId,
+  type Issuer,
+  type IssuerLogout,
+  LedgerUnavailableError,
+  type LogoutReason,
+  type Subject,
+} from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { countSubjectsOf, type IndexedIssuer, meant } from './issuer-logout-counts.ts'
 import { journalEnd } from './issuer-logouts.ts'
@@ -12,8 +20,10 @@ export interface IssuerLogoutJob {
   readonly traceparent: string | null
   /** Null where the index has lost sight of its issuer since: then nobody is left to be found. */
   readonly issuer: IndexedIssuer | null
-  /** Null until it was counted. */
+  /** Null until it was counted, and where that took too long. */
   readonly total: number | null
+  /** Whether anybody was taken. */
+  readonly begun: boolean
 }
 
 interface JobRow {
@@ -31,12 +41,14 @@ interface JobRow {
   readonly index: number | null
   readonly complete: boolean
   readonly total: number | null
+  readonly begun: boolean
 }
 
 const JOBS = `
   select e.id, e.iss, e.reason, e.initiator, e.include_initiator as "includeInitiator", e.clients,
          e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", l.requested_by as "requestedBy", e.traceparent,
-         l.salt, x.id as index, coalesce(i.session_index = 'complete', false) as complete, l.total
+         l.salt, x.id as index, coalesce(i.session_index = 'complete', false) as complete, l.total,
+         l.taken_at is not null as begun
     from issuer_logouts l
     join events e on e.id = l.event_id
     left join session_issuers x on x.iss = l.iss
@@ -50,9 +62,9 @@ export async function runningIssuerLogouts(db: Database): Promise<readonly Issue
   return rows.map(toJob)
 }
 
-function toJob({ salt, traceparent, index, complete, total, ...row }: JobRow): IssuerLogoutJob {
+function toJob({ salt, traceparent, index, complete, total, begun, ...row }: JobRow): IssuerLogoutJob {
   const event: IssuerLogout = { ...row, scope: 'issuer', sub: null, sid: null, lane: 'bulk' }
-  return { event, salt, traceparent, issuer: index === null ? null : { index, complete }, total }
+  return { event, salt, traceparent, issuer: index === null ? null : { index, complete }, total, begun }
 }
 
 const SET_TOTAL = 'update issuer_logouts set total = $2 where event_id = $1 and total is null'
@@ -122,8 +134,8 @@ export async function takeSubjects(
   job: IssuerLogoutJob,
   { limit, pauseMs, unplannedMax, patienceMs, handOver }: TakeSubjects,
 ): Promise<TakenSubjects> {
-  const { event, issuer, total } = job
-  if (total === null && !(await count(db, job))) return 'busy'
+  const { event, issuer, total, begun } = job
+  if (total === null && !begun && !(await count(db, job))) return 'busy'
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'issuerLogouts'))) return 'busy'
     const { rows } = await transaction.query<ReadyRow>({
@@ -153,14 +165,20 @@ export async function takeSubjects(
   })
 }
 
-/** Counts whom the job is about. @returns false where another bookkeeper is at it. */
+/** Counts whom the job is about, as far as that is done in time. @returns false where another bookkeeper is at it. */
 async function count(db: Database, { event, issuer }: IssuerLogoutJob): Promise<boolean> {
-  return withTransaction(db, async (transaction) => {
-    if (!(await tryLock(transaction, 'issuerLogouts'))) return false
-    const total = issuer === null ? 0 : await countSubjectsOf(transaction, event, issuer)
-    await transaction.query({ text: SET_TOTAL, values: [event.id, total] })
-    return true
-  })
+  try {
+    return await withTransaction(db, async (transaction) => {
+      if (!(await tryLock(transaction, 'issuerLogouts'))) return false
+      const total = issuer === null ? 0 : await countSubjectsOf(transaction, event, issuer)
+      await transaction.query({ text: SET_TOTAL, values: [event.id, total] })
+      return true
+    })
+  } catch (error) {
+    // How many they are is for people to know. In an index of which PostgreSQL cannot say it in time, they are logged out all the same.
+    if (error instanceof LedgerUnavailableError) return true
+    throw error
+  }
 }
 
 interface ReadyRow {

@@ -29,7 +29,14 @@ export async function issuerLogoutRound({
 }: IssuerLogoutDeps): Promise<void> {
   onSubjects(await takeLateSubjects())
   for (const job of await running()) {
-    const taken = await takeSubjects(job)
+    let taken: TakenSubjects
+    try {
+      taken = await takeSubjects(job)
+    } catch (error) {
+      // Whatever is wrong with one, the others are not held up by it.
+      log.warn({ event: 'issuer-logout.failed', event_id: job.event.id, err: error })
+      continue
+    }
     if (taken === 'busy' || taken === 'waiting') continue
     if (taken.subjects > 0) onSubjects(taken.subjects)
     if (taken.state !== 'done') continue

@@ -49,7 +49,7 @@ import { createSessionChores } from './sessions.ts'
 import { createSlaChore } from './sla.ts'
 
 export { readBookkeeperConfig, readReceiptSettings, readRetention } from './config.ts'
-export { toEventLog } from './issuer-logouts.ts'
+export { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 export { retentionRound } from './retention.ts'
 export { rotationRound } from './rotation.ts'
 export { createSessionChores, expiryRound } from './sessions.ts'
