@@ -164,6 +164,27 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await pending()).toBe(1)
     })
 
+    test('a session that began anew after a logout is not over with what was before', async () => {
+      const hence = (ms: number) => new Date(Date.now() + ms)
+      await start('rp-0', 's1')
+      const first = await logout({ clients: ['rp-0'] })
+      await start('rp-0', 's1', { startedAt: hence(1_000) })
+      await harness.post()
+      expect(await indexed()).toEqual(['rp-0:s1 covered'])
+      const second = await logout({ clients: ['rp-0'], occurredAt: hence(2_000) })
+      await settle(first.deliveries)
+      // The second was planned before anybody noted what became of the first.
+      expect(await indexed()).toEqual(['rp-0:s1 covered'])
+      await settle(second.deliveries, DEAD)
+      expect(await indexed()).toEqual(['rp-0:s1 orphaned'])
+      await start('rp-0', 's1', { startedAt: hence(3_000) })
+      const third = await logout({ clients: ['rp-0'], occurredAt: hence(4_000) })
+      await settle(third.deliveries)
+      expect(await indexed()).toEqual([])
+      await start('rp-0', 's1', { startedAt: hence(5_000) })
+      expect(await indexed()).toEqual(['rp-0:s1'])
+    })
+
     test('a session that is extended while its logout waits is waited for as long', async () => {
       const soon = new Date(Date.now() + 60_000)
       const later = new Date(Date.now() + 120_000)

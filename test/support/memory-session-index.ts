@@ -25,6 +25,8 @@ export interface MemorySession {
   goneAt: Date | null
   logoutEventId: EventId | null
   orphanedAt: Date | null
+  /** When it was last said to begin, where it had been said before to begin earlier. */
+  restartedAt: Date | null
 }
 
 /** The rest of the ledger, as the index sees it. */
@@ -83,8 +85,13 @@ export function createMemorySessionIndex({
   function settle(row: MemorySession, touching: readonly LogoutEvent[]): void {
     const about = touching.filter(({ sub, sid }) => sub === row.session.sub || sid === row.session.sid)
     const standings = about.map((event) => ({ event, standing: standing(row, event) }))
-    if (standings.some((each) => each.standing.kind === 'over')) {
+    const [ended] = standings
+      .flatMap((each) => (each.standing.kind === 'over' ? [each.event] : []))
+      .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
+    if (ended !== undefined) {
       row.goneAt = now()
+      if (row.restartedAt !== null && ended.occurredAt < row.restartedAt)
+        restart(row, row.restartedAt, touching)
       return
     }
     const [latest] = standings
@@ -99,6 +106,19 @@ export function createMemorySessionIndex({
     const since = row.logoutEventId === by ? (row.orphanedAt ?? now()) : now()
     row.logoutEventId = by
     row.orphanedAt = orphaned ? since : null
+  }
+
+  /** What was over has begun anew: all that is known of it is what was said of it since. */
+  function restart(ended: MemorySession, startedAt: Date, touching: readonly LogoutEvent[]): void {
+    const since = ended.logoutEventId === null ? undefined : events.get(ended.logoutEventId)?.event
+    const covered = since !== undefined && since.occurredAt >= startedAt
+    const row: MemorySession = {
+      ...{ session: { ...ended.session, startedAt }, knownAt: now(), goneAt: null, restartedAt: null },
+      logoutEventId: covered ? ended.logoutEventId : null,
+      orphanedAt: covered ? ended.orphanedAt : null,
+    }
+    rows.push(row)
+    settle(row, touching)
   }
 
   const isOff = () => sessionIndex() === 'off'
@@ -121,8 +141,15 @@ export function createMemorySessionIndex({
       }
       for (const session of starts) {
         const earlier = known().find((row) => keyOf(row.session) === keyOf(session))
-        if (earlier !== undefined) earlier.session = mergeStarts(earlier.session, session)
-        else rows.push({ session, knownAt: now(), goneAt: null, logoutEventId: null, orphanedAt: null })
+        if (earlier === undefined) {
+          const known = { session, knownAt: now(), goneAt: null }
+          rows.push({ ...known, logoutEventId: null, orphanedAt: null, restartedAt: null })
+          continue
+        }
+        const { startedAt } = session
+        const last = earlier.restartedAt ?? earlier.session.startedAt
+        if (startedAt > last) earlier.restartedAt = startedAt
+        earlier.session = mergeStarts(earlier.session, session)
       }
     },
     late(sessions) {

@@ -23,6 +23,8 @@ const START = `
      order by issuer, sub, sid, client_id
     on conflict (issuer, sub, sid, client_id) do update
        set started_at = least(s.started_at, excluded.started_at),
+           restarted_at = case when excluded.started_at > s.started_at
+             then greatest(s.restarted_at, excluded.started_at) else s.restarted_at end,
            expires_at = greatest(s.expires_at, excluded.expires_at),
            device = coalesce(excluded.device, s.device)
     returning issuer, sid, client_id, sub, started_at, expires_at
@@ -64,7 +66,7 @@ const END = `
 
 /**
  * Applies what IdPs said of sessions, ends first; may be repeated. A session posted again began when it was first said to and
- * ends when it was last said to; what is known of its logout stays. The first session of an issuer adds it to the index, which
+ * ends when it was last said to; what is known of its logout stays, until that is done: then it began when it was last said to. The first session of an issuer adds it to the index, which
  * is a change of the registry; otherwise the registry's lock is left alone.
  *
  * @param changes as `netOf` gives them: each session of a client is started once.

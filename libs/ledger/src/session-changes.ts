@@ -16,6 +16,11 @@ export interface CoveredSession extends SessionKey {
   readonly orphaned: boolean
 }
 
+/** A session that is over as it was, and has begun anew. `stillCovered`: the logout that is noted with it is of after that. */
+export interface RestartedSession extends SessionKey {
+  readonly stillCovered: boolean
+}
+
 // All who change sessions lock them in this order, rows of `sessions` before those of `session_ids`: no two wait for each other.
 // Not prepared by name: planned for so many, and for tables as large as they are by now, and so as lookups, one partition each.
 export const LOCKED = `
@@ -61,11 +66,40 @@ const FORGET_SESSIONS = `
   )
   delete from session_ids s using locked_ids l where ${SAME}`
 
-/** Notes in the index which sessions a logout sees to, and forgets those that are over. */
+const RESTART_SESSIONS = `
+  with given as (
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::boolean[])
+      as g(issuer, sub, sid, client_id, covered)
+  ),
+  ${LOCKED},
+  anew as (
+    update sessions s
+       set started_at = s.restarted_at, restarted_at = null,
+           logout_event_id = case when l.covered then s.logout_event_id end,
+           orphaned_at = case when l.covered then s.orphaned_at end
+      from locked l
+     where ${SAME} and s.restarted_at is not null
+    returning s.issuer, s.sub, s.sid, s.client_id, s.started_at
+  )
+  update session_ids s set started_at = l.started_at from anew l where ${SAME}`
+
+/** Notes in the index which sessions a logout sees to, and forgets those that are over, or what they were before they began anew. */
 export async function changeSessions(
   transaction: Queryable,
-  { over, covered }: { over: readonly SessionKey[]; covered: readonly CoveredSession[] },
+  {
+    over,
+    restarted,
+    covered,
+  }: {
+    over: readonly SessionKey[]
+    restarted: readonly RestartedSession[]
+    covered: readonly CoveredSession[]
+  },
 ): Promise<void> {
+  if (restarted.length > 0) {
+    const still = plainArray(restarted.map((session) => session.stillCovered))
+    await transaction.query({ text: RESTART_SESSIONS, values: [...keysOf(restarted), still] })
+  }
   if (covered.length > 0) {
     const marks = [
       plainArray(covered.map(({ by }) => by)),

@@ -19,7 +19,7 @@ import {
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Queryable } from './database.ts'
 import { journalPlanned, withAcceptance } from './journal.ts'
-import { changeSessions, keysOf, LOCKED, type SessionKey } from './session-changes.ts'
+import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey } from './session-changes.ts'
 import { readTold } from './session-told.ts'
 
 /** Columns of a session `s`, by what names it, and of an event `e` that may cover it. */
@@ -50,6 +50,8 @@ interface LockedRow extends TouchedRow, LiveSession {
   /** The logout that the index says sees to it; null where none does, or it is no longer kept. */
   readonly currentId: EventId | null
   readonly currentOccurredAt: Date | null
+  /** When it was last said to begin, where it had been said before to begin earlier. */
+  readonly restartedAt: Date | null
 }
 
 interface BindingRow {
@@ -75,6 +77,7 @@ export async function settleStandings(transaction: Queryable, found: readonly To
   const bindings = await bindingsOf(transaction, touched)
   const told = await toldOf(transaction, touched, bindings)
   const over: LockedRow[] = []
+  const restarted: RestartedSession[] = []
   const covered: { row: LockedRow; standing: Extract<SessionStanding, { kind: 'covered' }> }[] = []
   for (const rows of Map.groupBy(touched, keyOf).values()) {
     const standings = rows.map((row) => {
@@ -87,11 +90,17 @@ export async function settleStandings(transaction: Queryable, found: readonly To
       })
       return { row, standing }
     })
-    const ended = standings.find(({ standing }) => standing.kind === 'over')
+    const [ended] = standings
+      .flatMap(({ row, standing }) => (standing.kind === 'over' ? [row] : []))
+      .toSorted((a, b) => byOccurrence(b, a))
     const [latest] = standings
       .flatMap(({ row, standing }) => (standing.kind === 'covered' ? [{ row, standing }] : []))
       .toSorted((a, b) => byOccurrence(b.row, a.row))
-    if (ended !== undefined) over.push(ended.row)
+    const anew = ended !== undefined && isBefore(ended.occurredAt, ended.restartedAt)
+    if (anew)
+      restarted.push({ ...ended, stillCovered: !isBefore(ended.currentOccurredAt, ended.restartedAt) })
+    if (ended !== undefined && !anew) over.push(ended)
+    else if (anew && isBefore(latest?.row.occurredAt ?? null, ended.restartedAt)) continue
     else if (latest !== undefined && !isOutdated(latest.row)) covered.push(latest)
   }
   await oweDeliveries(
@@ -104,6 +113,7 @@ export async function settleStandings(transaction: Queryable, found: readonly To
   )
   await changeSessions(transaction, {
     over,
+    restarted,
     covered: covered.map(({ row, standing: { by, orphaned } }) => ({ ...row, by, orphaned })),
   })
 }
@@ -118,7 +128,7 @@ const LOCK_SESSIONS = `
 // A statement of its own: what was committed while the one above waited is not in that one's snapshot.
 const READ_LOCKED = `
   select g.place, s.device, s.started_at as "startedAt", s.expires_at as "expiresAt",
-         c.id as "currentId", c.occurred_at as "currentOccurredAt"
+         s.restarted_at as "restartedAt", c.id as "currentId", c.occurred_at as "currentOccurredAt"
     from unnest($1::int[], $2::text[], $3::text[], $4::text[]) with ordinality as g(issuer, sub, sid, client_id, place)
     cross join lateral (
       select * from sessions s
@@ -149,6 +159,11 @@ const clientKey = ({ issuerName, clientId }: Pick<TouchedRow, 'issuerName' | 'cl
 
 function byOccurrence(a: LockedRow, b: LockedRow): number {
   return a.occurredAt.getTime() - b.occurredAt.getTime() || (a.eventId < b.eventId ? -1 : 1)
+}
+
+/** Whether a logout, if there is any, is of before a session began anew, if it did. */
+function isBefore(occurredAt: Date | null, restartedAt: Date | null): boolean {
+  return restartedAt !== null && (occurredAt === null || occurredAt < restartedAt)
 }
 
 /** Whether a later logout than this one sees to the session by now. */

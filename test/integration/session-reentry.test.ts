@@ -1,0 +1,81 @@
+import type { LogoutEventInput } from '@curfew/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { sessionsOf, startSession } from '../support/session-rows.ts'
+
+// Goal: a user who was logged out at one relying party, and comes back to it in the session that he still has at his IdP, is known
+// to be there, however late a bookkeeper notes that the first visit is over. Method: the whole of Curfew, and a bookkeeper that is
+// away until he has come back.
+
+let curfew: Curfew
+let mail: RelyingParty
+let wiki: RelyingParty
+beforeAll(async () => {
+  curfew = await openCurfew()
+  ;[mail, wiki] = (await Promise.all(
+    ['mail', 'wiki'].map((clientId) => openRelyingParty(curfew, { clientId })),
+  )) as [RelyingParty, RelyingParty]
+  await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
+})
+afterAll(async () => {
+  await curfew.stop()
+  await Promise.all([mail.close(), wiki.close()])
+})
+
+const started = (sub: string, { clientId }: RelyingParty, agoMs = 0) =>
+  startSession(curfew.db, {
+    iss: ISS,
+    sub,
+    sid: `sso-${sub}`,
+    clientId,
+    startedAt: new Date(Date.now() - agoMs),
+  })
+async function logout(event: Partial<LogoutEventInput>): Promise<string> {
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, ...event })
+  expect((await curfew.client.getLogoutEvent(id, { wait: 30 })).settled_at).not.toBeNull()
+  return id
+}
+/** Has a bookkeeper note all that there is to be noted, and go. */
+async function noted(): Promise<void> {
+  const bookkeeper = await curfew.startBookkeeper()
+  await eventually(async () => expect((await curfew.db.query('select from journal')).rowCount).toBe(0))
+  await bookkeeper.stop()
+}
+
+describe('who comes back', () => {
+  test('is told of the next logout', async () => {
+    for (const rp of [mail, wiki]) await started('alice', rp, 60_000)
+    await logout({ sub: 'alice', clients: ['mail'] })
+    await started('alice', mail)
+    await noted()
+    expect(await sessionsOf(curfew.db, 'alice')).toMatchObject([
+      { clientId: 'mail', logoutEventId: null },
+      { clientId: 'wiki', logoutEventId: null },
+    ])
+    const next = await logout({ sub: 'alice' })
+    expect(mail.received.filter(({ claims }) => claims.txn === next)).toHaveLength(1)
+    await noted()
+    expect(await sessionsOf(curfew.db, 'alice')).toEqual([])
+  })
+
+  test('is an orphan where the next logout comes to nothing, whichever of the two is noted first', async () => {
+    await started('bob', mail, 60_000)
+    await logout({ sub: 'bob', clients: ['mail'] })
+    await started('bob', mail)
+    mail.behave({ status: 410 })
+    const next = await logout({ sub: 'bob' })
+    mail.behave(null)
+    await noted()
+    expect(await sessionsOf(curfew.db, 'bob')).toMatchObject([{ logoutEventId: next, orphaned: true }])
+  })
+
+  test('posts what he has again without a new beginning, and is as he was', async () => {
+    await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
+    const session = await started('carol', wiki, 60_000)
+    await logout({ sub: 'carol', clients: ['wiki'] })
+    await startSession(curfew.db, { ...session, device: 'phone' })
+    await noted()
+    expect(await sessionsOf(curfew.db, 'carol')).toEqual([])
+  })
+})
