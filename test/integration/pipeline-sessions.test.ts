@@ -178,6 +178,20 @@ describe('whom it is told to', () => {
       await curfew.db.query('alter table sessions_hidden rename to sessions')
     }
   })
+
+  test('is then told of its sessions afterwards, if it takes no logout without a sid', async () => {
+    await using strict = await open('strict', { metadata: { backchannel_logout_session_required: true } })
+    await start(strict, 's3')
+    await curfew.db.query('alter table sessions rename to sessions_hidden')
+    try {
+      const { deliveries } = await settled((await post({ clients: [strict.clientId] })).id)
+      expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: 'sid_required' }])
+    } finally {
+      await curfew.db.query('alter table sessions_hidden rename to sessions')
+    }
+    await strict.told(1)
+    expect(sidsOf(strict)).toEqual(['s3'])
+  })
 })
 
 describe('a session that is posted after its logout', () => {
