@@ -97,6 +97,30 @@ describe('a logout of the subject that is told late', () => {
     )
   })
 
+  test('can be replayed as long as its session lasts, however often that was extended since', async () => {
+    await using rp = await open('mail', { curfew: { retry_schedule_ms: [] } })
+    await start(rp, 'long')
+    rp.behave(down)
+    const { id } = await post({ clients: [rp.clientId] })
+    const { deliveries } = await settled(id)
+    const its = deliveries.map((delivery) => delivery.id)
+    await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toMatchObject([{ orphaned: true }]))
+    // The end that it had then comes.
+    await curfew.db.query('update deliveries set session_ends_at = now() where id = any($1::uuid[])', [its])
+    const extended = new Date(Date.now() + 7_200_000)
+    await begin(rp, 'long', { expires_at: extended.toISOString() })
+    rp.behave(null)
+    await eventually(async () =>
+      expect(
+        (await curfew.db.query('select session_ends_at from deliveries where id = any($1::uuid[])', [its]))
+          .rows,
+      ).toEqual([{ session_ends_at: extended }]),
+    )
+    const body = { filter: { client_id: rp.clientId } }
+    expect((await curfew.call('POST', '/v1/dead-letters/replay', body)).status).toBe(202)
+    await eventually(async () => expect(await sessionsOf(curfew.db, sub)).toEqual([]))
+  })
+
   test('says so where the relying party takes the subject only', async () => {
     await using rp = await open('mail', { curfew: { subject_claims: 'sub' } })
     await start(rp, 's1')

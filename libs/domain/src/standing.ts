@@ -78,7 +78,7 @@ export function standingOf(
   const orphaned = missing.length === 0 && waiting === undefined
   const by = decisive?.supersededBy ?? event.id
   const prolonged = naming.filter((delivery) => lapsesBefore(delivery, session)).map(({ id }) => id)
-  return { kind: 'covered', by, orphaned, owed: missing, prolonged: orphaned ? [] : prolonged }
+  return { kind: 'covered', by, orphaned, owed: missing, prolonged }
 }
 
 /**
@@ -91,8 +91,11 @@ function names({ sid, state, settledAt }: Told, session: LiveSession, sidRequire
   return settledAt === null || settledAt >= session.startedAt
 }
 
-function lapsesBefore({ settledAt, sessionEndsAt }: Told, { expiresAt }: LiveSession): boolean {
-  return settledAt === null && sessionEndsAt !== null && sessionEndsAt < expiresAt
+/** Whether a delivery is made, or would be by a replay, only until a time at which the session lasts still. */
+function lapsesBefore({ state, settledAt, sessionEndsAt }: Told, { expiresAt }: LiveSession): boolean {
+  return (
+    (settledAt === null || state === 'dead_lettered') && sessionEndsAt !== null && sessionEndsAt < expiresAt
+  )
 }
 
 function namedFor(

@@ -261,7 +261,7 @@ const PROLONG = `
     select d.id, g.ends_at
       from unnest($1::uuid[], $2::timestamptz[]) as g(id, ends_at)
       join deliveries d on d.id = g.id
-     where d.settled_at is null and d.session_ends_at < g.ends_at
+     where (d.settled_at is null or d.state = 'dead_lettered') and d.session_ends_at < g.ends_at
        for update of d skip locked
   )
   update deliveries d set session_ends_at = given.ends_at from given where d.id = given.id`
