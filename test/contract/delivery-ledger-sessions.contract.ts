@@ -200,6 +200,23 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(claimed).toMatchObject([{ sid: 's1', sessionEndsAt: later }])
     })
 
+    test('a session that is extended while its logout is attempted does not lapse by the end it had', async () => {
+      await start('rp-0', 's1', { expiresAt: new Date(Date.now() + 60_000) })
+      const [first, ...others] = (await logout({ clients: ['rp-0'] })).deliveries
+      if (first === undefined || others.length > 0) throw new Error('one delivery')
+      await start('rp-0', 's1', { expiresAt: new Date(Date.now() + 120_000) })
+      await settle([first], { state: 'lapsed' })
+      expect(await indexed()).toEqual(['rp-0:s1 covered'])
+      const [again] = await harness.ledger.claimDue({
+        ...{ workerId: worker, now: new Date(), slots: new Map(), limit: 10 },
+        slotsElse: { interactive: 10, bulk: 10 },
+      })
+      if (again === undefined) throw new Error('it is due')
+      expect(again).toMatchObject({ id: first.id, attempts: 1 })
+      await settle([again], { state: 'lapsed' })
+      expect(await indexed()).toEqual(['rp-0:s1 orphaned'])
+    })
+
     test('leaves alone what began after', async () => {
       await start('rp-0', 's1')
       await settle((await logout()).deliveries)

@@ -93,7 +93,7 @@ describe('each next state', () => {
     await settle([
       {
         ...settledAs(delivery, { state: 'dead_lettered', reason: 'refused' }, [REFUSED]),
-        counts: { attempts: 0, retries: 4, refusals: 3 },
+        leased: { ...delivery, attempts: 0, retries: 4, refusals: 3 },
       },
     ])
     expect(await readDelivery(database.db, delivery.id)).toMatchObject({

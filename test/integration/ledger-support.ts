@@ -184,7 +184,7 @@ export const ACKNOWLEDGED: AttemptOutcome = { kind: 'acknowledged', level: 'done
 
 /** What a worker did to `delivery`: by default one attempt that was acknowledged. */
 export function settledAs(
-  delivery: Pick<InFlightDelivery, 'id' | 'attempts' | 'event'>,
+  delivery: Pick<InFlightDelivery, 'id' | 'attempts' | 'event' | 'sessionEndsAt'>,
   settlement: Settlement = { state: 'acknowledged', level: 'done' },
   outcomes: readonly AttemptOutcome[] = [ACKNOWLEDGED],
 ): Settled {
@@ -199,8 +199,7 @@ export function settledAs(
       tokenDigest: hash('sha256', 'a token', 'hex'),
     })),
     settlement,
-    event: delivery.event,
-    counts: { attempts: delivery.attempts, retries: 0, refusals: 0 },
+    leased: { ...delivery, retries: 0, refusals: 0 },
   }
 }
 

@@ -320,18 +320,18 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     claimDue: async (request) => claim(request),
     async settleDeliveries({ batch, workerId, now }) {
       const seen = new Set<DeliveryId>()
-      const held = batch.filter(({ id, counts }) => {
+      const held = batch.filter(({ id, leased: { attempts } }) => {
         const row = deliveries.get(id)
-        const leased = row?.state === 'in_flight' && row.leasedBy === workerId
-        if (!leased || row.attempts !== counts.attempts || seen.has(id)) return false
+        const held = row?.state === 'in_flight' && row.leasedBy === workerId
+        if (!held || row.attempts !== attempts || seen.has(id)) return false
         seen.add(id)
         return true
       })
       // All of it is checked before any of it is done, for the statement is one.
-      const changes = held.map(({ id, attempts: made, settlement, counts }) => {
+      const changes = held.map(({ id, attempts: made, settlement, leased }) => {
         const row = deliveries.get(id)
         if (row === undefined) throw new Error(`no delivery ${id}`)
-        const to = settledAs(row, { made: made.length, settlement, counts, now })
+        const to = settledAs(row, { made: made.length, settlement, leased, now })
         checkRow({ ...row, ...to })
         return { row, to, made }
       })

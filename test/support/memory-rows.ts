@@ -72,9 +72,18 @@ export function bornRow(
 /** What a row is changed to when its delivery is settled. */
 export function settledAs(
   row: MemoryDelivery,
-  { made, settlement, counts, now }: Pick<Settled, 'settlement' | 'counts'> & { made: number; now: Date },
+  {
+    made,
+    settlement: said,
+    leased,
+    now,
+  }: Pick<Settled, 'settlement' | 'leased'> & { made: number; now: Date },
 ): Partial<MemoryDelivery> {
-  const { retries, refusals } = settlement.state === 'pending' ? settlement : counts
+  const { retries, refusals } = said.state === 'pending' ? said : leased
+  const extended =
+    said.state === 'lapsed' &&
+    (row.delivery.sessionEndsAt ?? 0) > (leased.sessionEndsAt ?? Number.POSITIVE_INFINITY)
+  const settlement = extended ? ({ state: 'pending', dueAt: now } as const) : said
   return {
     state: settlement.state,
     attempts: row.attempts + made,

@@ -2,7 +2,7 @@ import type {
   AttemptOutcome,
   BindingId,
   DeliveryId,
-  LogoutEvent,
+  InFlightDelivery,
   Settlement,
   Tries,
   WorkerId,
@@ -29,11 +29,12 @@ export interface Settled {
   readonly id: DeliveryId
   readonly attempts: readonly AttemptRecord[]
   readonly settlement: Settlement
-  /** What it is owed for. */
-  readonly event: Pick<LogoutEvent, 'lane' | 'acceptedAt'>
-  /** The delivery's counts as it was leased: `attempts` is part of the fence, the others count as far as `settlement` does not say them. */
-  readonly counts: Tries
+  /** The delivery as it was leased: `attempts` is part of the fence, the other counts count as far as `settlement` does not say them. */
+  readonly leased: Pick<InFlightDelivery, keyof Tries | 'event' | 'sessionEndsAt'>
 }
+
+// Lapsed by an end that its session no longer has, for that was extended meanwhile: it is tried again at once.
+const EXTENDED = 'd.session_ends_at > s.lapsed_by'
 
 // The lease is the fence: what another worker has claimed since, or settled, is left as it is. So is what this worker has
 // settled by the same statement, of which the answer was lost, and claimed again since: it has more attempts now. Nearly all
@@ -42,14 +43,16 @@ const SETTLE_DELIVERIES = `
   with given as (
     select * from unnest($3::uuid[], $4::text[], $5::smallint[], $6::smallint[], $7::smallint[], $8::timestamptz[],
              $9::text[], $10::text[], $21::smallint[], $22::bigint[], $23::timestamptz[], $24::smallint[],
-             $25::text[]) with ordinality
+             $25::text[], $26::timestamptz[]) with ordinality
            as s(id, state, attempts, retries, refusals, due_at, level, reason, attempts_before, accepted_ms,
-             first_attempt_at, status, token_digest, place)
+             first_attempt_at, status, token_digest, lapsed_by, place)
   ),
   settled as (
     update deliveries d
-       set state = s.state, attempts = d.attempts + s.attempts, retries = s.retries, refusals = s.refusals,
-           due_at = s.due_at, settled_at = case when s.state = 'pending' then null else $2::timestamptz end,
+       set state = case when ${EXTENDED} then 'pending' else s.state end,
+           attempts = d.attempts + s.attempts, retries = s.retries, refusals = s.refusals,
+           due_at = case when ${EXTENDED} then $2::timestamptz else s.due_at end,
+           settled_at = case when s.state = 'pending' or ${EXTENDED} then null else $2::timestamptz end,
            level = s.level, dead_letter_reason = s.reason,
            first_attempt_at = coalesce(d.first_attempt_at, s.first_attempt_at),
            status = case when s.attempts > 0 then s.status else d.status end,
@@ -91,7 +94,7 @@ export async function settleDeliveries(
       attempts.push(attempt)
     }
   }
-  const tries = batch.map(({ settlement, counts }) => (settlement.state === 'pending' ? settlement : counts))
+  const tries = batch.map(({ settlement, leased }) => (settlement.state === 'pending' ? settlement : leased))
   const { rows } = await db.query<{ id: DeliveryId }>({
     name: 'settle_deliveries',
     text: SETTLE_DELIVERIES,
@@ -120,13 +123,18 @@ export async function settleDeliveries(
       textColumn(attempts.map(({ outcome }) => ('error' in outcome ? outcome.error : null))),
       textColumn(attempts.map(({ outcome }) => description(outcome))),
       plainColumn(attempts.map(({ jti }) => jti)),
-      plainArray(batch.map(({ counts }) => counts.attempts)),
+      plainArray(batch.map(({ leased }) => leased.attempts)),
       plainArray(
-        batch.map(({ event }) => (event.lane === 'interactive' ? event.acceptedAt.getTime() : null)),
+        batch.map(({ leased: { event } }) =>
+          event.lane === 'interactive' ? event.acceptedAt.getTime() : null,
+        ),
       ),
       plainColumn(batch.map((settled) => settled.attempts[0]?.startedAt ?? null)),
       plainColumn(batch.map((settled) => statusOf(settled.attempts.at(-1)))),
       plainColumn(batch.map((settled) => settled.attempts.at(-1)?.tokenDigest ?? null)),
+      plainColumn(
+        batch.map(({ settlement, leased }) => (settlement.state === 'lapsed' ? leased.sessionEndsAt : null)),
+      ),
     ],
   })
   return new Set(rows.map(({ id }) => id))

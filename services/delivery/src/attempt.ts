@@ -142,8 +142,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
         outcome: null,
         uri: null,
         settlement: { state: 'lapsed' },
-        event: delivery.event,
-        counts: delivery,
+        leased: delivery,
       }
     }
     const first = await once(delivery, delivery.attempts + 1)
@@ -157,7 +156,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
     const policy = deps.binding(delivery.bindingId)?.retry ?? DEFAULT_RETRY_POLICY
     const settlement = settle(delivery, outcome, policy, now(), random())
-    return { id: delivery.id, attempts, outcome, uri, settlement, event: delivery.event, counts: delivery }
+    return { id: delivery.id, attempts, outcome, uri, settlement, leased: delivery }
   }
 }
 

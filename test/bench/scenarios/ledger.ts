@@ -55,9 +55,8 @@ export async function ledger({ seconds, rounds, rps, progress }: Settings): Prom
     const lost = await settleDeliveries(db, {
       workerId,
       now,
-      batch: deliveries.map(({ id, event }) => ({
-        id,
-        event,
+      batch: deliveries.map((delivery) => ({
+        id: delivery.id,
         attempts: [
           {
             number: 1,
@@ -69,7 +68,7 @@ export async function ledger({ seconds, rounds, rps, progress }: Settings): Prom
           },
         ],
         settlement: { state: 'acknowledged', level: 'done' },
-        counts: { attempts: 0, retries: 0, refusals: 0 },
+        leased: delivery,
       })),
     })
     if (lost.size > 0) throw new Error(`${lost.size} of ${deliveries.length} were not settled`)
