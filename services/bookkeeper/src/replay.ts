@@ -15,7 +15,14 @@ export interface ReplayDeps {
  */
 export async function replayRound({ runningReplays, takeBatch, log, onReplayed }: ReplayDeps): Promise<void> {
   for (const job of await runningReplays()) {
-    const batch = await takeBatch(job)
+    let batch: ReplayBatch
+    try {
+      batch = await takeBatch(job)
+    } catch (error) {
+      // Whatever is wrong with one, the others are not held up by it.
+      log.warn({ event: 'replay.failed', replay_id: job.id, err: error })
+      continue
+    }
     if (batch === 'busy') continue
     if (batch.taken > 0) onReplayed(batch.taken)
     if (batch.state === 'done') log.info({ event: 'replay.done', replay_id: job.id, total: job.total })
