@@ -28,7 +28,9 @@ export interface SignedNote {
 
 /** A SHA-256 in base64, of which there is one way of writing only. */
 const HASH = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/
-const SIGNATURE_LINE = /^\u2014 ([^\s+]+) ([A-Za-z0-9+/]{8,}={0,2})$/u
+/** Four bytes at least, in base64 that is padded. */
+const SIGNATURE_LINE =
+  /^\u2014 ([^\s+]+) ((?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==))$/u
 /** More than a note of every witness in the world. */
 const NOTE_CHARACTERS_MAX = 1_048_576
 

@@ -1,8 +1,8 @@
 import { createPublicKey, randomBytes, verify } from 'node:crypto'
-import { LogKeyError, parseNote } from '@curfew/domain'
+import { createGrowingTree, LogKeyError, leafHash, parseNote } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
-import { createLogKeeper, hashedWith } from './log-keys.ts'
-import { isConsistent, readLogKey, verifyCheckpoint, verifyReceipt } from './log-verify.ts'
+import { createLogKeeper, hashedWith, sha256 } from './log-keys.ts'
+import { isConsistent, isIncluded, readLogKey, verifyCheckpoint, verifyReceipt } from './log-verify.ts'
 
 // Goal: what the log signs, others' tools check, and what they sign is no hindrance; its keys are nobody's without the
 // master key. Method: the example of C2SP signed-note, and keys of our own, rightly and wrongly used.
@@ -40,6 +40,7 @@ test.each([
   ['another key id', VKEY.replace('530d903a', '530d903b')],
   ['another name', VKEY.replace('/foo', '/bar')],
   ['another kind of signature', VKEY.replace('+Aeky', '+Beky')],
+  ['more than a key', `${VKEY}=`],
   ['no key at all', 'hello'],
   ['a key of another curve', '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'],
 ])('what has %s is no verifier key', async (_, text) => {
@@ -81,6 +82,40 @@ test('a receipt is taken of the key that signed it, as the receipt that it is', 
   expect(await verifyReceipt(jws, (await aLog()).key)).toBeNull()
   const jwks = await readLogKey(JSON.stringify({ origin: log.origin, keys: [log.publicJwk] }))
   expect(jwks).toEqual(key)
+})
+
+describe('what is handed on as proof is taken in one way of writing only:', () => {
+  const base64url = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+
+  test('a receipt', async () => {
+    const { signer, key } = await aLog()
+    const jws = signer.signReceipt('{"event":{},"targets":[],"log":{}}')
+    // Bits that say nothing.
+    const last = base64url.charAt(base64url.indexOf(jws.at(-1) ?? '') + 1)
+    for (const other of [`${jws}\n`, `${jws}==`, jws.replace('.', '. '), jws.slice(0, -1) + last, `${jws}.`])
+      expect(await verifyReceipt(other, key)).toBeNull()
+    expect(await verifyReceipt(jws, key)).not.toBeNull()
+  })
+
+  test('a checkpoint', async () => {
+    const { signer, key } = await aLog()
+    const note = signer.signCheckpoint(CHECKPOINT)
+    expect(verifyCheckpoint(note.replace(/=\n$/, '\n'), key)).toBeNull()
+    expect(verifyCheckpoint(`${note}— witness.example.com/w1 ${WITNESS.slice(0, -1)}\n`, key)).toBeNull()
+  })
+
+  test('a proof', () => {
+    const tree = createGrowingTree(sha256)
+    const [first, second] = ['one', 'other'].map((text) => leafHash(sha256(Buffer.from(text)), sha256))
+    for (const leaf of [first, second]) tree.add(leaf ?? Buffer.of())
+    const root = Buffer.from(tree.root()).toString('base64')
+    const sibling = Buffer.from(second ?? []).toString('base64')
+    const holds = (proof: string) =>
+      isIncluded(Buffer.from('one'), { ...CHECKPOINT, size: 2, root }, { index: 0, proof: [proof] })
+    expect(holds(sibling)).toBe(true)
+    for (const text of [`${sibling}\n`, `!${sibling}`, sibling.slice(0, -1), `${sibling}AAAA`])
+      expect(holds(text)).toBe(false)
+  })
 })
 
 describe('the keys of a log', () => {

@@ -6,7 +6,6 @@ import {
   parseNote,
   RECEIPT_TYPE,
   type ReceiptClaims,
-  sameBytes,
   verifyConsistency,
   verifyInclusion,
 } from '@curfew/domain'
@@ -31,10 +30,10 @@ const VKEY = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/
 export async function readLogKey(text: string): Promise<TrustedLogKey | null> {
   const [, name, id, encoded] = VKEY.exec(text.trim()) ?? []
   if (name !== undefined && encoded !== undefined) {
-    const bytes = Buffer.from(encoded, 'base64')
-    const publicKey = bytes.subarray(1)
-    const ours = bytes.length === 33 && bytes[0] === ED25519_TYPE
-    if (!ours || noteKeyId(name, publicKey).toString('hex') !== id) return null
+    const bytes = decoded(encoded, 'base64')
+    const publicKey = bytes?.subarray(1)
+    const ours = bytes?.length === 33 && bytes[0] === ED25519_TYPE
+    if (publicKey === undefined || !ours || noteKeyId(name, publicKey).toString('hex') !== id) return null
     return keyOf(publicKey, name)
   }
   try {
@@ -53,11 +52,15 @@ async function keyOf(publicKey: Uint8Array, origin: string | null): Promise<Trus
   return { kid: await calculateJwkThumbprint(jwk), jwk, origin }
 }
 
-/** What a receipt says, where its signature is of this key; else null. */
+/**
+ * What a receipt says, where its signature is of this key; else null, and where it is not written as RFC 7515 section 2 has it: of
+ * what is handed on as proof there is one way of writing.
+ */
 export async function verifyReceipt(
   jws: string,
   { jwk }: TrustedLogKey,
 ): Promise<{ readonly payload: Uint8Array; readonly claims: ReceiptClaims } | null> {
+  if (jws.split('.').some((part) => decoded(part, 'base64url') === null)) return null
   try {
     const key = createPublicKey({ key: { ...jwk }, format: 'jwk' })
     const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ['EdDSA'] })
@@ -85,9 +88,11 @@ export function verifyCheckpoint(note: string, { jwk, origin }: TrustedLogKey): 
   const id = noteKeyId(checkpoint.origin, rawPublicKey(jwk))
   const own = parsed.signatures
     .filter(({ name }) => name === checkpoint.origin)
-    .map(({ signature }) => Buffer.from(signature, 'base64'))
-    .filter((signature) => signature.subarray(0, 4).equals(id))
-  const good = own.every((signature) => verify(null, Buffer.from(parsed.text), key, signature.subarray(4)))
+    .filter(({ signature }) => Buffer.from(signature, 'base64').subarray(0, 4).equals(id))
+    .map(({ signature }) => decoded(signature, 'base64'))
+  const good = own.every(
+    (signature) => signature !== null && verify(null, Buffer.from(parsed.text), key, signature.subarray(4)),
+  )
   return own.length > 0 && good ? checkpoint : null
 }
 
@@ -99,7 +104,7 @@ export function isIncluded(
 ): boolean {
   const digest = createHash('sha256').update(payload).digest()
   return verifyInclusion(
-    { index, size, hash: leafHash(digest, sha256), proof: proof.map(bytes), root: bytes(root) },
+    { index, size, hash: leafHash(digest, sha256), proof: proof.map(hashIn), root: hashIn(root) },
     sha256,
   )
 }
@@ -108,11 +113,18 @@ export function isIncluded(
 export function isConsistent(older: Checkpoint, newer: Checkpoint, proof: readonly string[]): boolean {
   const [from, to] = [older.size, newer.size]
   if (older.origin !== newer.origin) return false
-  if (from === to) return sameBytes(bytes(older.root), bytes(newer.root))
-  const roots = { fromRoot: bytes(older.root), toRoot: bytes(newer.root) }
-  return verifyConsistency({ from, to, ...roots, proof: proof.map(bytes) }, sha256)
+  if (from === to) return older.root === newer.root
+  const roots = { fromRoot: hashIn(older.root), toRoot: hashIn(newer.root) }
+  return verifyConsistency({ from, to, ...roots, proof: proof.map(hashIn) }, sha256)
 }
 
-function bytes(base64: string): Uint8Array {
-  return new Uint8Array(Buffer.from(base64, 'base64'))
+/** A hash; of what is not written as one, no bytes, which no hash is. */
+function hashIn(base64: string): Uint8Array {
+  return new Uint8Array(decoded(base64, 'base64') ?? [])
+}
+
+/** What is written so; null where it is not, to the last bit (RFC 4648 sections 3.2, 3.3 and 3.5). */
+function decoded(text: string, encoding: 'base64' | 'base64url'): Buffer | null {
+  const bytes = Buffer.from(text, encoding)
+  return bytes.toString(encoding) === text ? bytes : null
 }
