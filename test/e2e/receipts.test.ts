@@ -73,6 +73,16 @@ describe('receipt verify, offline', () => {
     expect(stdout).toMatch(/^mail +main +acknowledged /m)
   })
 
+  test('does not say that a promise was broken where nothing was promised', async () => {
+    await using lone = await openCurfew({ bookkeepers: 1 })
+    const party = await openRelyingParty(lone, { clientId: 'mail' })
+    const { id } = await lone.client.postLogoutEvent({ iss: ISS, sub: 'alice', lane: 'bulk' })
+    await writeFile(path('bulk.json'), JSON.stringify(await eventually(() => lone.client.getReceipt(id))))
+    const { stdout } = await offline('receipt', 'verify', path('bulk.json'))
+    expect(stdout).toMatch(/^mail +main +acknowledged .* -$/m)
+    await party.close()
+  })
+
   test('holds the log against a checkpoint that was kept', async () => {
     const args = [
       'receipt',

@@ -97,12 +97,15 @@ function story({ event, targets, sla, replaces }: NonNullable<CheckedReceipt['cl
     target.settled_at,
     target.elapsed_ms,
     target.attempts,
-    target.kept ? 'yes' : 'no',
+    // Left out where nothing was promised: then there was nothing to break.
+    target.kept === undefined ? '-' : target.kept ? 'yes' : 'no',
   ])
   const promise =
     sla === undefined ? '' : `Promised within ${sla.within_ms} ms: ${sla.kept ? 'kept' : 'not kept'}.\n`
   const instead =
-    replaces === undefined ? '' : `It stands for entry ${replaces}: something was replayed since.\n`
+    replaces === undefined
+      ? ''
+      : `It stands for entry ${replaces}: something was replayed, or a session was posted late.\n`
   return `${plain(`Logout of ${whom} at ${event.iss}, accepted ${event.accepted_at} (event ${event.id}).`)}\n${
     rows.length === 0 ? 'Nobody was to be told.\n' : table([head, ...rows])
   }${promise}${instead}`
