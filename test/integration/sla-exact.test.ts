@@ -188,12 +188,12 @@ function expectFigures(actual: Sla | SlaGroup, deliveries: readonly Scanned[]): 
   }
 }
 
-/** Of a burn window, to five minutes: of what was accepted since, nothing can be late yet. */
+/** Of a burn window, to five minutes all of which are decided: of what was accepted since, nothing can be late yet. */
 function burnOf(deliveries: readonly Scanned[], windowMs: number): number | null {
   const slotMs = (ms: number) => Math.floor(ms / SLOT_MS) * SLOT_MS
   const within = deliveries.filter(({ acceptedMs, clientId }) => {
-    const endMs = NOW.getTime() - PROMISES[clientId].within_ms
-    return acceptedMs >= slotMs(endMs - windowMs) && acceptedMs < slotMs(endMs) + SLOT_MS
+    const endMs = slotMs(NOW.getTime() - PROMISES[clientId].within_ms)
+    return acceptedMs >= endMs - windowMs && acceptedMs < endMs
   })
   const { spent, allowed } = expected(within)
   return allowed === 0 ? null : (expect.closeTo(spent / allowed, 4) as number)

@@ -241,6 +241,14 @@ describe('that the budget burns', () => {
     expect((await told()).map(({ data }) => data.severity)).toEqual(['page', 'page', 'ticket', 'ticket'])
   })
 
+  test('is not thinned out by what was kept of those minutes that are not decided yet', async () => {
+    await logouts(10, { minutesAgo: 3, mail: 10, wiki: null })
+    now = new Date(NOW.getTime() + 4 * MINUTE_MS)
+    await logouts(10, { minutesAgo: 1, mail: 10, wiki: null })
+    await post()
+    expect((await curfew.client.getSla()).burn_rate).toMatchObject({ '5m': 50, '1h': 50 })
+  })
+
   test.each([15, 24 * 60])('is told of what is late where %i minutes are promised, too', async (minutes) => {
     await curfew.client.putIssuer(ISSUER, {
       iss: ISS,

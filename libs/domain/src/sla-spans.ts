@@ -58,7 +58,8 @@ export function stretchesOf(
 
 /**
  * The same for what burn rates look at, cut where each window begins: the part of a window is what no shorter one has. They look back
- * from the time until when it is decided what was kept: of what was accepted since, nothing can be late yet, however slow it is.
+ * from the time until when it is decided what was kept. Of what was accepted since, nothing can be late yet, however slow it is; what of
+ * it was kept would thin out what is broken, the more the longer the slot has lasted.
  */
 export function burnStretches({
   nowMs,
@@ -67,16 +68,11 @@ export function burnStretches({
   nowMs: number
   withinMs: number
 }): ReadonlyMap<BurnWindow, readonly SlaStretch[]> {
-  const spans = ['hour', 'slot'] as const
-  const decidedMs = decidedUntil(nowMs, withinMs)
   const parts = new Map<BurnWindow, readonly SlaStretch[]>()
-  let toMs = decidedMs + SLA_SPANS.slot
+  let toMs = decidedUntil(nowMs, withinMs)
   for (const [window, lengthMs] of Object.entries(BURN_WINDOWS) as [BurnWindow, number][]) {
     const fromMs = decidedUntil(nowMs, withinMs + lengthMs)
-    parts.set(window, [
-      ...cut(fromMs, Math.min(toMs, decidedMs), spans, { counted: true, past: true }),
-      ...cut(Math.max(fromMs, decidedMs), toMs, spans, { counted: true, past: false }),
-    ])
+    parts.set(window, cut(fromMs, toMs, ['hour', 'slot'], { counted: true, past: true }))
     toMs = fromMs
   }
   return parts
