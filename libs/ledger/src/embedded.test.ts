@@ -109,6 +109,17 @@ test('sorts by code point and stores UTF-8, on every machine alike', async () =>
   expect(await ask(url, 'show server_encoding')).toEqual([{ server_encoding: 'UTF8' }])
 })
 
+test('writes down what went wrong, and not in whose row', async () => {
+  const { url } = await openHere()
+  await ask(url, 'create table kept as select null as sub where false')
+  await ask(url, 'alter table kept add constraint nobody check (sub is null)')
+  await expect(ask(url, "insert into kept values ('alice')")).rejects.toThrow('nobody')
+  const folder = (await readIfThere(join(dataDir, 'moved-to')))?.trim() ?? dataDir
+  const log = await readFile(join(folder, 'postgres.log'), 'utf8')
+  expect(log).toContain('violates check constraint "nobody"')
+  expect(log).not.toContain('alice')
+})
+
 test('a folder that a living process uses is refused, and its server goes on', async () => {
   const other = await openElsewhere()
   await expect(openHere()).rejects.toBeInstanceOf(EmbeddedPostgresInUseError)

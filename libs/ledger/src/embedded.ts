@@ -64,8 +64,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
   log_timezone: 'UTC',
   log_line_prefix: '%m [%p] ',
   log_checkpoints: 'off',
-  // A failed statement may hold a subject.
+  // A failed statement may hold a subject, and so does its detail: the row that it would have written.
   log_min_error_statement: 'panic',
+  log_error_verbosity: 'terse',
 }
 const NOT_DURABLE: Readonly<Record<string, string>> = {
   fsync: 'off',
