@@ -157,6 +157,9 @@ describe('a receipt', () => {
     expect(second.targets[1]).toMatchObject({ state: 'acknowledged', replays: 1, kept: false })
     const again = await claimsOf(curfew, await receiptOf(curfew, id, `?index=${first.log.index}`))
     expect(again).toEqual(first)
+    const { items } = await json<LogAudit>(curfew, '/v1/log/audit')
+    const ledgerOf = ({ log }: ReceiptClaims) => items[log.index]?.ledger
+    expect([ledgerOf(first), ledgerOf(second)]).toEqual(['outdated', 'agrees'])
     expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt?index=9999`)).status).toBe(404)
   })
 
@@ -326,6 +329,17 @@ describe('what is altered', () => {
     const { id, claims } = await receipted(curfew, 'frank')
     await curfew.db.query(
       "update deliveries set generation = 1, replay_id = gen_random_uuid(), settled_at = now() + interval '1 year' where event_id = $1",
+      [id],
+    )
+    expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })
+  })
+
+  test('of what was acknowledged is not hidden by putting it back as if it were replayed', async () => {
+    const { id, claims } = await receipted(curfew, 'heidi')
+    await curfew.db.query(
+      `update deliveries set generation = 1, replay_id = gen_random_uuid(), state = 'pending', level = null,
+              settled_at = null, due_at = now() + interval '1 year'
+        where event_id = $1`,
       [id],
     )
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { ReceiptClaims } from './receipt.ts'
 import { contradictions } from './receipt-audit.ts'
 
@@ -68,4 +68,26 @@ test.each([
 ])('%s', (_, today, found) => {
   // As it comes out of JSON: what is undefined is not there.
   expect(contradictions(receipt, JSON.parse(JSON.stringify(today)))).toEqual(found)
+})
+
+describe('a receipt that a newer one stands for', () => {
+  const dead = withTarget({ state: 'dead_lettered', level: undefined, reason: 'refused' })
+  const late = withTarget({ client_id: 'late' }).targets
+  const told = (then: ReceiptClaims, today: ReceiptClaims) =>
+    contradictions(then, JSON.parse(JSON.stringify(today)) as ReceiptClaims, true)
+
+  test('leaves open what became of a dead letter that was replayed, and who else was told', () => {
+    expect(told(dead, { ...receipt, targets: [] })).toEqual([])
+    expect(told(dead, withTarget({ replays: 1 }))).toEqual([])
+    expect(told(receipt, { ...receipt, targets: [...receipt.targets, ...late] })).toEqual([])
+  })
+
+  test('holds for all else', () => {
+    expect(told(receipt, { ...receipt, event: { ...receipt.event, sub: 'bob' } })).toHaveLength(1)
+    expect(told(receipt, { ...receipt, targets: [] })).toEqual([
+      'target mail/main is settled no more, or gone',
+    ])
+    expect(told(receipt, withTarget({ replays: 1 }))).toHaveLength(1)
+    expect(told(dead, receipt)).not.toEqual([])
+  })
 })

@@ -6,20 +6,32 @@ const DERIVED: ReadonlySet<string> = new Set(['kept', 'elapsed_ms', 'within_ms']
 /**
  * In what the ledger contradicts a receipt: each as a path and what stands in both.
  *
- * @param today what a receipt of the same event, to the same generation, would say now.
+ * @param today what a receipt of the same event would say now.
+ * @param outdated whether the event was to be told to more, or dead letters of it were replayed since. Nothing else changes.
  */
-export function contradictions(receipt: ReceiptClaims, today: ReceiptClaims): readonly string[] {
+export function contradictions(
+  receipt: ReceiptClaims,
+  today: ReceiptClaims,
+  outdated = false,
+): readonly string[] {
   const targets = new Map(today.targets.map((target) => [nameOf(target), target]))
   const found = differences('event', receipt.event, today.event)
   for (const target of receipt.targets) {
     const name = nameOf(target)
     const now = targets.get(name)
     targets.delete(name)
+    if (outdated && isReplayed(target, now)) continue
     found.push(
       ...(now === undefined ? [`${name} is settled no more, or gone`] : differences(name, target, now)),
     )
   }
-  return [...found, ...[...targets.keys()].map((name) => `${name} is not on the receipt`)]
+  return outdated ? found : [...found, ...[...targets.keys()].map((name) => `${name} is not on the receipt`)]
+}
+
+/** Only a dead letter ever is. */
+function isReplayed(then: ReceiptTarget, now: ReceiptTarget | undefined): boolean {
+  const more = now === undefined || (now.replays ?? 0) > (then.replays ?? 0)
+  return then.state === 'dead_lettered' && more
 }
 
 function nameOf({ client_id, endpoint, sid, sid_hmac }: ReceiptTarget): string {

@@ -88,20 +88,19 @@ async function audited(
   if (!ofItsRow) return { ...findings, receipt: 'altered' }
   if (today === undefined || ofAnother) return { ...findings, receipt: 'intact' }
   const outdated = revision < (today.latestRevision ?? 0) || (revision < today.revision && today.changing)
-  if (outdated) return { ...findings, receipt: 'intact', ledger: 'outdated' }
   const hashed = Object.keys(claims.event).some((member) => member.endsWith('_hmac'))
   const place = { ...claims.log, replaces: null, issuedAt: new Date(0), jti: claims.jti }
   const keyedHash = hashed ? (await keeper.subjectHash(log)).of(eventId) : null
   const withinMs = claims.sla?.within_ms ?? null
   const now = receiptClaims(today.event, today.targets, { place, withinMs, keyedHash })
   const differences = [
-    ...contradictions(claims, JSON.parse(JSON.stringify(now)) as ReceiptClaims),
-    ...(today.attemptsDiffer ? ['its attempts say otherwise than its deliveries'] : []),
+    ...contradictions(claims, JSON.parse(JSON.stringify(now)) as ReceiptClaims, outdated),
+    ...(today.attemptsDiffer && !outdated ? ['its attempts say otherwise than its deliveries'] : []),
   ]
   return {
     event_id: eventId,
     receipt: 'intact',
-    ledger: differences.length === 0 ? 'agrees' : 'contradicts',
+    ledger: differences.length > 0 ? 'contradicts' : outdated ? 'outdated' : 'agrees',
     differences,
   }
 }
