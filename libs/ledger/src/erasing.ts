@@ -30,7 +30,9 @@ const FIRST_ID = '00000000-0000-0000-0000-000000000000'
 const EVENTS_OF_SUBJECT = `
   select id from (
     select id from events where iss = $1 and sub = $2 and accepted_at < $4
-    union all
+    union
+    select id from events where iss = $1 and holder = $2 and accepted_at < $4
+    union
     select id from events where iss = $1 and sid = any($3::text[]) and sub is null and accepted_at < $4
   ) theirs
    where id > $5 order by id limit $6`
@@ -56,7 +58,7 @@ const ERASE_EVENTS = `
     select event_ids, delivery_ids from journal union all select event_ids, delivery_ids from journal_left
   ),
   gone as (
-    update events e set sub = null, sid = null, device = null, digest = null, erased_at = $4::timestamptz
+    update events e set sub = null, sid = null, device = null, digest = null, holder = null, erased_at = $4::timestamptz
       from given
      where e.id = given.id and e.erased_at is null and ($6::timestamptz is null or e.accepted_at < $6)
        and not exists (

@@ -18,6 +18,7 @@ import {
 } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Queryable } from './database.ts'
+import { noteHolders } from './event-holders.ts'
 import { journalPlanned, withAcceptance } from './journal.ts'
 import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey } from './session-changes.ts'
 import { readTold } from './session-told.ts'
@@ -116,6 +117,7 @@ export async function settleStandings(transaction: Queryable, found: readonly To
     restarted,
     covered: covered.map(({ row, standing: { by, orphaned } }) => ({ ...row, by, orphaned })),
   })
+  await noteHolders(transaction, touched)
 }
 
 const LOCK_SESSIONS = `

@@ -1,0 +1,40 @@
+import type { EventId, Sid, Subject } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
+import type { Queryable } from './database.ts'
+
+// Nobody is waited for: who has the event locked at this moment enters the same, or forgets it.
+const NOTE_HOLDERS = `
+  with given as (
+    select e.id, g.sub
+      from unnest($1::uuid[], $2::text[]) as g(id, sub)
+      join events e on e.id = g.id
+     where e.sub is null and e.sid is not null and e.holder is null
+     order by e.id
+       for no key update of e skip locked
+  )
+  update events e set holder = given.sub from given where e.id = given.id`
+
+/**
+ * Notes whose session it is that an event names, where the event does not say so itself: the index will forget the session, and the
+ * event is to be found when its subject asks to be forgotten.
+ *
+ * @param found sessions of the index, each with an event that may cover it.
+ */
+export async function noteHolders(
+  transaction: Queryable,
+  found: readonly {
+    readonly eventId: EventId
+    readonly eventSub: Subject | null
+    readonly eventSid: Sid | null
+    readonly sub: Subject
+  }[],
+): Promise<void> {
+  const unnamed = found.filter(({ eventSub, eventSid }) => eventSub === null && eventSid !== null)
+  const holders = [...new Map(unnamed.map(({ eventId, sub }) => [eventId, sub]))]
+  if (holders.length === 0) return
+  await transaction.query({
+    name: 'note_holders',
+    text: NOTE_HOLDERS,
+    values: [plainArray(holders.map(([id]) => id)), holders.map(([, sub]) => sub)],
+  })
+}

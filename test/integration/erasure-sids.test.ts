@@ -1,0 +1,57 @@
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+
+// Goal: an IdP that posts sessions, and logs them out by their sid alone, has whoever holds them forgotten all the same, though the
+// session is long out of the index. Method: real services, and SQL to see who is named.
+
+const HOUR_MS = 3_600_000
+let curfew: Curfew
+let rp: RelyingParty
+let now: Date | null
+
+beforeEach(async () => {
+  now = null
+  curfew = await openCurfew({ bookkeepers: 1, now: () => now ?? new Date() })
+  rp = await openRelyingParty(curfew, { clientId: 'mail' })
+})
+afterEach(async () => {
+  await curfew.stop()
+  await rp.close()
+})
+
+const sessions = async () => (await curfew.db.query('select from sessions')).rows.length
+const named = async () =>
+  (
+    await curfew.db.query(
+      `select e.sid, e.holder, d.sid as told, r.payload is null as erased
+         from events e join deliveries d on d.event_id = e.id join receipts r on r.event_id = e.id order by e.id`,
+    )
+  ).rows
+
+/** A session that is logged out by its sid alone, and so out of the index. */
+async function loggedOut(sub: string, sid: string): Promise<string> {
+  await curfew.client.postSession({
+    ...{ iss: ISS, sub, sid, client_id: 'mail' },
+    started_at: new Date(Date.now() - 60_000).toISOString(),
+    expires_at: new Date(Date.now() + 8 * HOUR_MS).toISOString(),
+  })
+  await eventually(async () => expect(await sessions()).toBe(1))
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sid })
+  await eventually(() => curfew.client.getReceipt(id))
+  await eventually(async () => expect(await sessions()).toBe(0))
+  return id
+}
+
+test('a logout that named but a session is forgotten with whoever held it, and nobody else’s is', async () => {
+  const own = await loggedOut('alice', 'sid-of-alice')
+  await loggedOut('bob', 'sid-of-bob')
+  now = new Date(Date.now() + 2 * HOUR_MS)
+  const erasure = await curfew.client.eraseSubject(ISSUER, 'alice')
+  expect(erasure).toMatchObject({ status: 'completed', erased: { events: 1, deliveries: 1, receipts: 1 } })
+  expect(await named()).toEqual([
+    { sid: null, holder: null, told: null, erased: true },
+    { sid: 'sid-of-bob', holder: 'bob', told: 'sid-of-bob', erased: false },
+  ])
+  expect(await curfew.client.getLogoutEvent(own)).toMatchObject({ sid: null, erased_at: expect.any(String) })
+})
