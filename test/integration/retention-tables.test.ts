@@ -113,6 +113,22 @@ test('an upgrade takes all that was audited along, and numbers go on', async () 
   expect(latest).toMatchObject({ at: NOW, id: (before[0]?.id ?? 0) + 1 })
 })
 
+test('attempts, with what relying parties said in them, go as soon as is wished, and never after their events', async () => {
+  for (const days of [31, 29, 9, 7])
+    await db().query(
+      `insert into attempts (delivery_id, number, started_at, duration_ms, outcome, worker_id)
+       values ($1, 1, $2, 1, 'acknowledged', $1)`,
+      [randomUUID(), daysBefore(days)],
+    )
+  await round(NOW)
+  expect(await count(db(), 'attempts')).toBe(3)
+  await round(NOW, { CURFEW_ATTEMPT_RETENTION_DAYS: '8' })
+  expect(await count(db(), 'attempts')).toBe(1)
+  expect(() => readEnvironment({ CURFEW_ATTEMPT_RETENTION_DAYS: '31' }, readRetention)).toThrow(
+    /CURFEW_ATTEMPT_RETENTION_DAYS must not be more/,
+  )
+})
+
 /** Rows of a table, each of its age in days (null: not over), and the setting that it goes by. */
 const TABLES: readonly {
   readonly table: string

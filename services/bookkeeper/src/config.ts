@@ -44,6 +44,10 @@ export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>
   const days = (name: string, fallback: number, min: number = DAYS_MIN) =>
     read.integer(name, { fallback, min, max: DAYS_MAX })
   const retentionDays = days('CURFEW_RETENTION_DAYS', 30)
+  // Beyond their events they could not be found when a subject is to be forgotten.
+  const attemptRetentionDays = days('CURFEW_ATTEMPT_RETENTION_DAYS', retentionDays)
+  if (attemptRetentionDays > retentionDays)
+    read.fault('CURFEW_ATTEMPT_RETENTION_DAYS must not be more than CURFEW_RETENTION_DAYS')
   const deadLetterRetentionDays = days('CURFEW_DEAD_LETTER_RETENTION_DAYS', Math.max(90, retentionDays))
   if (deadLetterRetentionDays < retentionDays)
     read.fault('CURFEW_DEAD_LETTER_RETENTION_DAYS must not be less than CURFEW_RETENTION_DAYS')
@@ -52,6 +56,7 @@ export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>
     read.fault('CURFEW_RECEIPT_RETENTION_DAYS must not be less than CURFEW_DEAD_LETTER_RETENTION_DAYS')
   return {
     retentionDays,
+    attemptRetentionDays,
     deadLetterRetentionDays,
     slaRetentionDays: days('CURFEW_SLA_RETENTION_DAYS', 400, SLA_DAYS_MIN),
     receiptRetentionDays,

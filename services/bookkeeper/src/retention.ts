@@ -4,6 +4,8 @@ import type { Log } from '@curfew/runtime'
 /** How long history is kept, in days. */
 export interface Retention {
   readonly retentionDays: number
+  /** Of attempts, with the relying party's own words. */
+  readonly attemptRetentionDays: number
   /** Of dead letters, and of the events that they belong to. */
   readonly deadLetterRetentionDays: number
   /** Of how the promise was kept. */
@@ -72,7 +74,7 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
   if (made.length > 0) log.info({ event: 'partitions.made', partitions: made })
 
   for (const [drop, olderThan] of [
-    [deps.dropAttempts, before],
+    [deps.dropAttempts, daysAgo(deps.attemptRetentionDays)],
     [deps.dropReceipts, daysAgo(deps.receiptRetentionDays)],
     [deps.dropAudit, daysAgo(deps.auditRetentionDays)],
   ] as const) {
