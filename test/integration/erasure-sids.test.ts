@@ -33,7 +33,7 @@ const named = async () =>
 async function loggedOut(sub: string, sid: string): Promise<string> {
   await curfew.client.postSession({
     ...{ iss: ISS, sub, sid, client_id: 'mail' },
-    started_at: new Date(Date.now() - 60_000).toISOString(),
+    started_at: new Date().toISOString(),
     expires_at: new Date(Date.now() + 8 * HOUR_MS).toISOString(),
   })
   await eventually(async () => expect(await sessions()).toBe(1))
@@ -42,6 +42,14 @@ async function loggedOut(sub: string, sid: string): Promise<string> {
   await eventually(async () => expect(await sessions()).toBe(0))
   return id
 }
+
+test('what is known to be another’s is not forgotten for a sid that both have had', async () => {
+  await loggedOut('bob', 'sid-of-a-browser')
+  await loggedOut('alice', 'sid-of-a-browser')
+  now = new Date(Date.now() + 2 * HOUR_MS)
+  expect(await curfew.client.eraseSubject(ISSUER, 'alice')).toMatchObject({ erased: { events: 1 } })
+  expect((await named()).map(({ holder }) => holder)).toEqual(['bob', null])
+})
 
 test('a logout that named but a session is forgotten with whoever held it, and nobody else’s is', async () => {
   const own = await loggedOut('alice', 'sid-of-alice')

@@ -33,7 +33,8 @@ const EVENTS_OF_SUBJECT = `
     union
     select id from events where iss = $1 and holder = $2 and accepted_at < $4
     union
-    select id from events where iss = $1 and sid = any($3::text[]) and sub is null and accepted_at < $4
+    select id from events
+     where iss = $1 and sid = any($3::text[]) and sub is null and coalesce(holder, $2) = $2 and accepted_at < $4
   ) theirs
    where id > $5 order by id limit $6`
 
