@@ -63,3 +63,33 @@ test('a logout that named but a session is forgotten with whoever held it, and n
   ])
   expect(await curfew.client.getLogoutEvent(own)).toMatchObject({ sid: null, erased_at: expect.any(String) })
 })
+
+test('its receipt is, though it has outlived the event', async () => {
+  const id = await loggedOut('alice', 'sid-of-alice')
+  await curfew.db.query('delete from events where id = $1', [id])
+  expect(await curfew.client.eraseSubject(ISSUER, 'alice')).toMatchObject({ erased: { receipts: 1 } })
+})
+
+test('of an id that two people have had, each has a receipt of their own', async () => {
+  const receipted = async (sub: string) => {
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub })
+    await eventually(() => curfew.client.getReceipt(id))
+    return id
+  }
+  const [hers, his] = [await receipted('alice'), await receipted('bob')]
+  // As if hers had been too old to be kept, and its id posted again.
+  await curfew.db.query('delete from events where id = $1', [hers])
+  await curfew.db.query('update receipts set event_id = $2 where event_id = $1', [hers, his])
+  const erased = async () => {
+    const { rows } = await curfew.db.query<{ erased: boolean }>(
+      'select payload is null as erased from receipts where event_id = $1 order by log_index',
+      [his],
+    )
+    return rows.map((row) => row.erased)
+  }
+  now = new Date(Date.now() + 2 * HOUR_MS)
+  await curfew.client.eraseSubject(ISSUER, 'alice')
+  expect(await erased()).toEqual([true, false])
+  await curfew.client.eraseSubject(ISSUER, 'bob')
+  expect(await erased()).toEqual([true, true])
+})

@@ -325,6 +325,13 @@ describe('what is altered', () => {
     expect((await audit())[claims.log.index]).toMatchObject({ event_id: id, receipt: 'altered' })
   })
 
+  test('of a receipt that is taken away: who asks is told that there was one', async () => {
+    const { id, claims } = await receipted(curfew, 'ivan')
+    await curfew.db.query('delete from receipts where event_id = $1', [id])
+    expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt`)).status).toBe(410)
+    expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'gone' })
+  })
+
   test('of a delivery is not hidden by a time that is yet to come', async () => {
     const { id, claims } = await receipted(curfew, 'frank')
     await curfew.db.query(

@@ -132,6 +132,7 @@ export {
 export {
   findReceipt,
   insertReceipts,
+  isReceiptAwaited,
   listReceipts,
   type StoredReceipt,
 } from './receipts.ts'

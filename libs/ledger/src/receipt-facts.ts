@@ -13,6 +13,8 @@ import {
 /** An event all of whose deliveries are settled, and of which there is no receipt that says so. */
 export interface Unreceipted {
   readonly event: SettledEvent
+  /** Whose session it is, where it names nobody, as far as the session index knew. */
+  readonly holder: string | null
   readonly targets: readonly SettledTarget[]
   /** Its deliveries, and how often they were replayed: it only grows, and says the same only of what is the same. */
   readonly revision: number
@@ -28,7 +30,7 @@ export interface Unreceipted {
 interface EventRow extends SettledEvent, TargetColumns, Omit<Unreceipted, 'event' | 'targets'> {}
 
 const EVENT_COLUMNS = `
-  e.id, e.iss, e.sub, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
+  e.id, e.iss, e.sub, e.holder, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
   e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
   case e.lane when 'interactive' then i.sla_within_ms end as "withinMs"`
 
@@ -118,8 +120,8 @@ export async function findUnreceipted(
 }
 
 function toUnreceipted(row: EventRow, bindings: Bindings): Unreceipted {
-  const { revision, settledAt, withinMs, replaces } = row
-  return { event: row, targets: toTargets(row, bindings), revision, settledAt, withinMs, replaces }
+  const { holder, revision, settledAt, withinMs, replaces } = row
+  return { event: row, holder, targets: toTargets(row, bindings), revision, settledAt, withinMs, replaces }
 }
 
 function rangesOf(ranges: readonly (readonly [low: string, high: string])[]): readonly string[] {

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type { SettledEvent } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
-import type { Queryable } from './database.ts'
+import type { Database, Queryable } from './database.ts'
 import type { Unreceipted } from './receipt-facts.ts'
 import { appendToLog, type ReceiptLog } from './receipt-log.ts'
 
@@ -82,6 +82,21 @@ export async function findReceipt(
   return rows[0] ?? null
 }
 
+// The entry of what was settled last, or of what was planned and owes nothing.
+const AWAITED = `
+  select exists (select from journal where date_trunc('milliseconds', at) <= $1)
+      or exists (select from journal_left where poster = 'receipts' and date_trunc('milliseconds', at) <= $1) as awaited`
+
+/** Whether the receipt of what was settled then may be issued yet. Else it was: whoever asked for it before this, asks again. */
+export async function isReceiptAwaited(db: Database, settledAt: Date): Promise<boolean> {
+  const { rows } = await db.query<{ awaited: boolean }>({
+    name: 'receipt_awaited',
+    text: AWAITED,
+    values: [settledAt],
+  })
+  return rows[0]?.awaited === true
+}
+
 /** Receipts by their place in the log, from `from` up to but without `to`, as far as they are kept. */
 export async function listReceipts(
   db: Queryable,
@@ -92,8 +107,12 @@ export async function listReceipts(
 }
 
 // What the log has of them stays, and still verifies: a digest of something random besides says nothing of anybody.
+// An id that was forgotten may have been posted again, about somebody else: each receipt goes by the planning it is of.
+const OF_ITS_EVENT = "e.id = r.event_id and date_trunc('milliseconds', e.planned_at) = r.planned_at"
+
 const ERASE_RECEIPTS = `
-  update receipts set payload = null, subject_tag = null where event_id = any($1::uuid[]) and payload is not null`
+  update receipts r set payload = null, subject_tag = null from events e
+   where e.id = any($1::uuid[]) and ${OF_ITS_EVENT} and r.payload is not null`
 
 /** Erases what receipts of these events say. @returns how many. */
 export async function eraseReceipts(transaction: Queryable, eventIds: readonly string[]): Promise<number> {
@@ -107,7 +126,7 @@ export async function eraseReceipts(transaction: Queryable, eventIds: readonly s
 
 const ERASE_OLD_RECEIPTS = `
   update receipts r set payload = null, subject_tag = null
-   where subject_tag = any($1::uuid[]) and planned_at < $2 and not exists (select from events e where e.id = r.event_id)`
+   where subject_tag = any($1::uuid[]) and planned_at < $2 and not exists (select from events e where ${OF_ITS_EVENT})`
 
 /**
  * The same for receipts that have one of these tags and outlived their events. Where the event is kept, its receipt goes when

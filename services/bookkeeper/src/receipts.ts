@@ -36,11 +36,16 @@ export function createReceiptPoster(deps: ReceiptDeps): Poster {
     }
     const hash = await deps.keeper.subjectHash(log)
     const issuedAt = deps.now()
-    const receipts = settled.map(({ event, targets, withinMs, replaces, ...settlement }, at) => {
+    const receipts = settled.map(({ event, holder, targets, withinMs, replaces, ...settlement }, at) => {
       const place = { origin, index: size + at, replaces, issuedAt, jti: deps.newJti() }
       const keyedHash = deps.subject === 'hash' ? hash.of(event.id) : null
       const claims = receiptClaims(event, targets, { place, withinMs, keyedHash })
-      return { event, ...settlement, payload: JSON.stringify(claims), subjectTag: hash.tag(logKey(event)) }
+      return {
+        event,
+        ...settlement,
+        payload: JSON.stringify(claims),
+        subjectTag: hash.tag(logKey({ ...event, sub: event.sub ?? holder })),
+      }
     })
     await insertReceipts(transaction, log, receipts)
     deps.onIssued(receipts.length)

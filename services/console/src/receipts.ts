@@ -1,6 +1,13 @@
 import { ReceiptBundle, type Scope } from '@curfew/client'
 import { type Reach, reaches, sameBytes } from '@curfew/domain'
-import { type Database, findEvents, findReceipt, type StoredReceipt } from '@curfew/ledger'
+import {
+  type Database,
+  type FoundEvent,
+  findEvents,
+  findReceipt,
+  isReceiptAwaited,
+  type StoredReceipt,
+} from '@curfew/ledger'
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
 import { Type } from 'typebox'
@@ -92,7 +99,7 @@ async function signed(reader: LogReader, payload: string, { logIndex, eventId }:
   return { jws: (await reader.signer(log)).signReceipt(payload), inclusion, log }
 }
 
-/** The receipt of an event, as far as the caller may see it. @throws why there is none: 404, 403 or 409. */
+/** The receipt of an event, as far as the caller may see it. @throws why there is none: 404, 403, 409 or 410. */
 async function receiptOf(
   db: Database,
   id: string,
@@ -102,6 +109,7 @@ async function receiptOf(
   if (!UUID.test(id)) throw notFound(id, false)
   const receipt = await findReceipt(db, { eventId: id, logIndex })
   // The receipt outlives the event, and says itself whose it is.
+  if (receipt !== null && reach.kind === 'everything') return receipt
   const told = issOf(receipt)
   const found = told === null || reach.kind === 'clients' ? await eventOf(db, id) : null
   const iss = told ?? found?.event.iss ?? null
@@ -121,6 +129,15 @@ async function receiptOf(
     })
   }
   const open = found?.deliveries.some(({ settledAt }) => settledAt === null) === true
+  if (!open && found !== null && !(await isReceiptAwaited(db, lastSettled(found)))) {
+    const issued = await findReceipt(db, { eventId: id, logIndex })
+    if (issued !== null) return issued
+    throw new ProblemError({
+      status: 410,
+      title: 'Gone',
+      detail: `There is no receipt of event ${id} any more: it is too old to be kept, or somebody took it away.`,
+    })
+  }
   throw new ProblemError({
     status: 409,
     title: open ? 'Not settled' : 'Not receipted yet',
@@ -129,6 +146,11 @@ async function receiptOf(
       : 'This event is settled, and its receipt is being issued. Ask again in a moment.',
     headers: { 'retry-after': '1' },
   })
+}
+
+function lastSettled({ event, deliveries }: FoundEvent): Date {
+  const times = deliveries.map(({ settledAt }) => settledAt?.getTime() ?? 0)
+  return new Date(Math.max(...times, (event.issuerLogout?.endedAt ?? event.plannedAt).getTime()))
 }
 
 async function eventOf(db: Database, id: string) {
