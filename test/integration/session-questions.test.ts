@@ -155,6 +155,9 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
 
       const key = (n: number) => ({ iss: ISS, sub: `sub-${n}`, sid: `sid-${n}`, clientId: 'rp-0' }) as never
       expect(await lookupsOf(() => oweLateLogouts(db, [key(1), key(2), key(4)]))).toBeLessThan(12)
+      // Whoever was never logged out is not looked for among sessions.
+      const others = Array.from({ length: 100 }, (_, n) => key(100 + n))
+      expect(await lookupsOf(() => oweLateLogouts(db, others))).toBeLessThan(12)
     } finally {
       await db.end()
     }

@@ -269,6 +269,7 @@ describe('a session that is known only after its logout', () => {
   test.each<[string, Change]>([
     ['of the subject', {}],
     ['of the session', { scope: 'session', sid: 's2' }],
+    ['of the session, whoever has it', { scope: 'session', sub: null, sid: 's2' }],
     ['of the device', { scope: 'device', device: 'phone' }],
   ])('%s is owed what was missed, once', async (_, change) => {
     await db.query("update issuers set session_index = 'complete'")
@@ -324,9 +325,10 @@ describe('a session that is known only after its logout', () => {
     expect(late?.logoutEventId ?? null).toBeNull()
   })
 
-  test('is owed what an earlier logout said of it, where a later one is not about it', async () => {
+  test('is owed what an earlier logout said of it, where a later one is not about it, nor one of its sid', async () => {
     await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1', { startedAt: ago(120), device: 'phone' }))
+    await logout({ scope: 'session', sub: null, sid: 's2', occurredAt: ago(90) })
     await logout({ occurredAt: ago(30) })
     await logout({ scope: 'device', device: 'phone', occurredAt: ago(20) })
     await logout({ clients: ['rp-0'], occurredAt: ago(10) })

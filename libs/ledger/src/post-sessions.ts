@@ -119,33 +119,54 @@ async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Pro
 const COVERING = 'e.occurred_at >= s.started_at and (e.clients is null or s.client_id = any(e.clients))'
 const LATEST = 'order by e.occurred_at desc, e.id desc limit 1'
 
-/** Sessions that have started and are not over, as the index has them. */
-const STARTED = `
-    from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)
+/** What names the sessions that have started. */
+const STARTED = 'unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)'
+/** What the index has of each, unless it is over. */
+const SESSION = `
     join session_issuers x on x.iss = g.iss
-    left join issuers i on i.iss = g.iss and i.deleted_at is null
     cross join lateral (
       select * from sessions s
        where s.issuer = x.id and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
       offset 0
-    ) s`
+    ) s
+    left join issuers i on i.iss = g.iss and i.deleted_at is null`
 
+// Hardly any session that has just begun is covered by an event. So the cheapest is asked first, and what follows only of those that
+// are left: when its subject or its sid was logged out last; whether it began before that; which event covers it. Each question is
+// kept apart (materialized): joined to the next, each row would make that ready to run, which takes longer than a lookup does.
 const EVENTS_OF_SESSIONS = `
-  select ${TOUCHED}${STARTED}
+  with ever as materialized (
+    select g.*, newest.at
+      from ${STARTED}
+      cross join lateral (
+        select greatest(
+          (select e.occurred_at from events e where e.iss = g.iss and e.sub = g.sub order by e.occurred_at desc limit 1),
+          (select max(e.occurred_at) from events e where e.iss = g.iss and e.sid = g.sid and e.scope = 'session')
+        ) as at offset 0
+      ) newest
+     where newest.at is not null
+  ),
+  since as materialized (
+    select g.iss, i.name, s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at
+      from ever g ${SESSION}
+     where s.started_at <= g.at and ${NOT_OFF}
+  )
+  select ${TOUCHED}
+    from since s
+    cross join lateral (select s.name) i
     cross join lateral (
       select * from (
         (select * from events e
-          where e.iss = g.iss and e.sub = g.sub and ${COVERING}
+          where e.iss = s.iss and e.sub = s.sub and ${COVERING}
             and (e.scope = 'subject' or e.scope = 'device' and (s.device is null or s.device = e.device))
           ${LATEST})
         union all
         (select * from events e
-          where e.iss = g.iss and e.sid = g.sid and e.scope = 'session' and ${COVERING}
+          where e.iss = s.iss and e.sid = s.sid and e.scope = 'session' and ${COVERING}
           ${LATEST})
       ) e
       ${LATEST}
-    ) e
-   where ${NOT_OFF}`
+    ) e`
 
 // Of a logout of everyone, bookkeepers make the part of this subject. Where it is made already, the session is found to be covered
 // by that. One is enough, unless an earlier one was about clients that it is not about.
@@ -154,7 +175,8 @@ const EVERYONE = `
        where e.iss = g.iss and e.scope = 'issuer'`
 const NOTE_LATE = `
   insert into issuer_logouts_late (event_id, sub)
-  select distinct e.id, g.sub${STARTED}
+  select distinct e.id, g.sub
+    from ${STARTED} ${SESSION}
     cross join lateral (
       select e.id, e.occurred_at, e.clients from ${EVERYONE} and e.occurred_at >= s.started_at
          and (e.clients is null or s.client_id = any(e.clients) or coalesce(i.session_index, 'partial') <> 'complete')
