@@ -80,6 +80,27 @@ describe('applying', () => {
     expect(await disagreements()).toBe(0)
   })
 
+  test('posted again with nothing new: no row is written; with a device, it is known', async () => {
+    const places = async () =>
+      (
+        await database.db.query(
+          'select tableoid, ctid, xmin from sessions union all select tableoid, ctid, xmin from session_ids order by 1, 2',
+        )
+      ).rows
+    const both = [session({ device: 'phone' }), session({ clientId: 'wiki' })]
+    await apply(both)
+    const before = await places()
+    await apply([
+      session({ device: 'phone' }),
+      session({ clientId: 'wiki', startedAt: at(-0.5), expiresAt: at(7) }),
+    ])
+    await apply([session()])
+    expect(await places()).toEqual(before)
+    await apply([session({ device: 'laptop' }), session({ clientId: 'wiki', device: 'laptop' })])
+    expect(await ofSubject('alice')).toMatchObject([{ device: 'laptop' }, { device: 'laptop' }])
+    expect(await disagreements()).toBe(0)
+  })
+
   test('posted again: what is known of its logout stays', async () => {
     await apply([session()])
     const event = '01938c2e-0000-7000-8000-000000000001'

@@ -13,7 +13,8 @@ const ADD_ISSUERS = `
   insert into session_issuers (iss) select iss from unnest($1::text[]) as given(iss) order by iss
   on conflict (iss) do nothing`
 
-// What is over by the clock that lookups go by is not entered. The second insert takes over what the first made of a row, so that both tables say the same.
+// What is over by the clock that lookups go by is not entered. What says nothing new, as a batch that comes again, writes nothing.
+// The second insert takes over what the first made of a row, so that both tables say the same.
 const START = `
   with started as (
     insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at)
@@ -27,6 +28,8 @@ const START = `
              then greatest(s.restarted_at, excluded.started_at) else s.restarted_at end,
            expires_at = greatest(s.expires_at, excluded.expires_at),
            device = coalesce(excluded.device, s.device)
+     where s.started_at > excluded.started_at or s.expires_at < excluded.expires_at
+        or excluded.device is distinct from s.device and excluded.device is not null
     returning issuer, sid, client_id, sub, started_at, expires_at
   )
   insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
