@@ -80,7 +80,7 @@ describe('applying', () => {
     expect(await disagreements()).toBe(0)
   })
 
-  test('posted again with nothing new: no row is written; with a device, it is known', async () => {
+  test('posted again with nothing new: no row is written; with a device or a later beginning, it is known', async () => {
     const places = async () =>
       (
         await database.db.query(
@@ -90,12 +90,16 @@ describe('applying', () => {
     const both = [session({ device: 'phone' }), session({ clientId: 'wiki' })]
     await apply(both)
     const before = await places()
-    await apply([
-      session({ device: 'phone' }),
-      session({ clientId: 'wiki', startedAt: at(-0.5), expiresAt: at(7) }),
-    ])
+    await apply([session({ device: 'phone' }), session({ clientId: 'wiki', expiresAt: at(7) })])
     await apply([session()])
     expect(await places()).toEqual(before)
+    // Who came back is news, and is so once.
+    const back = [session({ startedAt: at(-0.5) })]
+    await apply(back)
+    const after = await places()
+    expect(after).not.toEqual(before)
+    await apply(back)
+    expect(await places()).toEqual(after)
     await apply([session({ device: 'laptop' }), session({ clientId: 'wiki', device: 'laptop' })])
     expect(await ofSubject('alice')).toMatchObject([{ device: 'laptop' }, { device: 'laptop' }])
     expect(await disagreements()).toBe(0)

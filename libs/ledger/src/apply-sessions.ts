@@ -28,7 +28,8 @@ const START = `
              then greatest(s.restarted_at, excluded.started_at) else s.restarted_at end,
            expires_at = greatest(s.expires_at, excluded.expires_at),
            device = coalesce(excluded.device, s.device)
-     where s.started_at > excluded.started_at or s.expires_at < excluded.expires_at
+     where s.started_at > excluded.started_at or excluded.started_at > coalesce(s.restarted_at, s.started_at)
+        or s.expires_at < excluded.expires_at
         or excluded.device is distinct from s.device and excluded.device is not null
     returning issuer, sid, client_id, sub, started_at, expires_at
   )
@@ -69,8 +70,9 @@ const END = `
 
 /**
  * Applies what IdPs said of sessions, ends first; may be repeated. A session posted again began when it was first said to and
- * ends when it was last said to; what is known of its logout stays, until that is done: then it began when it was last said to. The first session of an issuer adds it to the index, which
- * is a change of the registry; otherwise the registry's lock is left alone.
+ * ends when it was last said to; what is known of its logout stays, until that is done: then it began when it was last said to.
+ * The first session of an issuer adds it to the index, which is a change of the registry; otherwise the registry's lock is left
+ * alone.
  *
  * @param changes as `netOf` gives them: each session of a client is started once.
  */
