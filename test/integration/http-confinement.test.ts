@@ -298,8 +298,8 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     const path = ({ event_id }: Delivery) => `/v1/logout-events/${event_id}/receipt`
     const status = async (who: 'idp' | 'owner', client: keyof typeof dead) =>
       (await as(who, 'GET', path(dead[client]))).status
-    // What was piled up was never settled by anybody, so that there is no receipt of it.
-    expect([await status('idp', 'wiki'), await status('idp', 'shop')]).toEqual([409, 404])
+    // What was piled up was never settled by anybody, so that there is no receipt of it, and none to come.
+    expect([await status('idp', 'wiki'), await status('idp', 'shop')]).toEqual([410, 404])
     // It names all targets, so an owner of some of them gets none.
     expect([await status('owner', 'mail'), await status('owner', 'wiki')]).toEqual([403, 404])
   },

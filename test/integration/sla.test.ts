@@ -1,4 +1,4 @@
-import { createSlaChore } from '@curfew/bookkeeper'
+import { createEventLogChore, createSlaChore } from '@curfew/bookkeeper'
 import type { BindingId, ClientId, DeliveryId, InFlightDelivery } from '@curfew/domain'
 import {
   deleteSlaRollups,
@@ -11,7 +11,7 @@ import {
 } from '@curfew/ledger'
 import { createMetrics, type Log } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { bindingsOf, count, newEvent, newWorker, planFor, settledAs } from './ledger-support.ts'
 
 // Goal: nothing is filed twice or stops the others from being filed; who asks wrongly is told how; who is to act is told once
@@ -177,6 +177,24 @@ test('slots of five minutes are forgotten before hours and days, and these not b
   expect(await curfew.client.getSla()).toMatchObject({ planned: 4, kept: 4 })
   expect(await deleteAll(daysAgo(2))).toBe(4)
   expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2 })
+})
+
+test('of what is accepted and not planned it is told how long it has waited', async () => {
+  const metrics = createMetrics()
+  const chore = createEventLogChore({ db: curfew.db, metrics })
+  const waited = async () => {
+    await chore.round()
+    const { body } = await metrics.expose()
+    return Number(/^curfew_event_log_oldest_seconds\{lane="interactive"\} (\S+)$/m.exec(body)?.[1])
+  }
+  expect(await waited()).toBe(0)
+  for (const sub of ['alice', 'bob', 'carol']) await curfew.client.postLogoutEvent({ iss: ISS, sub })
+  const oldest = 'position = (select min(position) from log_records)'
+  await curfew.db.query(`update log_records set appended_at = now() - interval '1 minute' where ${oldest}`)
+  expect(await waited()).toBeGreaterThanOrEqual(60)
+  await using worker = { [Symbol.asyncDispose]: (await curfew.startWorker()).stop }
+  expect(worker).toBeDefined()
+  await eventually(async () => expect(await waited()).toBe(0))
 })
 
 describe('that the budget burns', () => {

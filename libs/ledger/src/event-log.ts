@@ -38,6 +38,7 @@ const CHECK = 'select from log_records limit 0'
 const RECORDS_MAX = 1_000
 const BYTES_MAX = 8 * 1_024 * 1_024
 const RETRY_PAUSE_MS = 100
+export const PARTITIONS = 8
 
 /** One call of append, waiting for its turn. */
 interface Waiting {
@@ -54,7 +55,7 @@ interface Waiting {
 export function createPostgresEventLog({
   db,
   url,
-  partitions = 8,
+  partitions = PARTITIONS,
   timeoutMs = 5_000,
   heartbeatMs = 1_000,
   sessionTimeoutMs = 10_000,

@@ -44,6 +44,7 @@ export {
   requestErasure,
 } from './erasures.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
+export { eventLogAges } from './event-log-age.ts'
 export { findSessions, type SessionQuestion } from './find-sessions.ts'
 export {
   coveringDeliveries,

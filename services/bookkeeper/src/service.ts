@@ -36,6 +36,7 @@ import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Log, type Metrics, type Service, sleep } from '@curfew/runtime'
 import type { LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
 import { erasingRound } from './erasing.ts'
+import { createEventLogChore } from './event-log.ts'
 import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 import { createJournalChores } from './journal.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
@@ -49,6 +50,7 @@ import { createSessionChores } from './sessions.ts'
 import { createSlaChore } from './sla.ts'
 
 export { readBookkeeperConfig, readReceiptSettings, readRetention } from './config.ts'
+export { createEventLogChore } from './event-log.ts'
 export { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 export { retentionRound } from './retention.ts'
 export { rotationRound } from './rotation.ts'
@@ -284,6 +286,18 @@ function choresOf(
     },
   })
   const burning = createSlaChore({ db, now, log, metrics })
+  const waiting = createEventLogChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
-  return [replays, everyone, forgetting, erasing, rotating, announcing, ...journal, burning, ...sessions]
+  return [
+    replays,
+    everyone,
+    forgetting,
+    erasing,
+    rotating,
+    announcing,
+    ...journal,
+    burning,
+    waiting,
+    ...sessions,
+  ]
 }
