@@ -128,7 +128,8 @@ async function receiptOf(
       detail: `No receipt of event ${id} is at place ${logIndex} of the log.`,
     })
   }
-  const open = found?.deliveries.some(({ settledAt }) => settledAt === null) === true
+  const running = found?.event.issuerLogout?.state === 'running'
+  const open = running || found?.deliveries.some(({ settledAt }) => settledAt === null) === true
   if (!open && found !== null && !(await isReceiptAwaited(db, lastSettled(found)))) {
     const issued = await findReceipt(db, { eventId: id, logIndex })
     if (issued !== null) return issued
@@ -142,7 +143,7 @@ async function receiptOf(
     status: 409,
     title: open ? 'Not settled' : 'Not receipted yet',
     detail: open
-      ? 'Some deliveries of this event are under way still. Its receipt is issued when all are settled.'
+      ? 'Something of this event is under way still. Its receipt is issued when all is settled.'
       : 'This event is settled, and its receipt is being issued. Ask again in a moment.',
     headers: { 'retry-after': '1' },
   })
