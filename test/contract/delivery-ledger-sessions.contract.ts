@@ -3,6 +3,7 @@ import {
   type ClientId,
   type InFlightDelivery,
   type LogoutEvent,
+  netOf,
   plan,
   type Session,
   type Settlement,
@@ -183,6 +184,18 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await indexed()).toEqual([])
       await start('rp-0', 's1', { startedAt: hence(5_000) })
       expect(await indexed()).toEqual(['rp-0:s1'])
+    })
+
+    test('a session that began anew is known to have, also where both beginnings come in one batch', async () => {
+      const back = { startedAt: new Date(Date.now() + 1_000) }
+      const said = [sessionOf('rp-0', 's1'), sessionOf('rp-0', 's1', back)]
+      const changes = netOf(said.map((session) => ({ kind: 'started', session })))
+      // Also where the batch comes again.
+      for (const _ of [1, 2]) await harness.ledger.applySessions(changes)
+      await settle((await logout()).deliveries)
+      expect(await indexed()).toEqual(['rp-0:s1'])
+      await settle((await logout({ occurredAt: new Date(Date.now() + 2_000) })).deliveries)
+      expect(await indexed()).toEqual([])
     })
 
     test('a session that is extended while its logout waits is waited for as long', async () => {

@@ -142,14 +142,18 @@ export function createMemorySessionIndex({
       for (const session of starts) {
         const earlier = known().find((row) => keyOf(row.session) === keyOf(session))
         if (earlier === undefined) {
-          const known = { session, knownAt: now(), goneAt: null }
-          rows.push({ ...known, logoutEventId: null, orphanedAt: null, restartedAt: null })
+          const { restartedAt = null, ...began } = session
+          const known = { session: began, knownAt: now(), goneAt: null }
+          rows.push({ ...known, logoutEventId: null, orphanedAt: null, restartedAt })
           continue
         }
-        const { startedAt } = session
-        const last = earlier.restartedAt ?? earlier.session.startedAt
-        if (startedAt > last) earlier.restartedAt = startedAt
-        earlier.session = mergeStarts(earlier.session, session)
+        const before = earlier.restartedAt
+        const { restartedAt = null, ...merged } = mergeStarts(
+          { ...earlier.session, ...(before !== null && { restartedAt: before }) },
+          session,
+        )
+        earlier.restartedAt = restartedAt
+        earlier.session = merged
       }
     },
     late(sessions) {

@@ -222,6 +222,7 @@ export {
   type SessionChanges,
   type SessionEnd,
   type SessionIndexUse,
+  type SessionStart,
   sessionLogKey,
 } from './session.ts'
 export {

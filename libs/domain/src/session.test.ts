@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { ClientId, Issuer, Sid, Subject } from './ids.ts'
-import { mergeStarts, netOf, type Session, type SessionChange } from './session.ts'
+import { mergeStarts, netOf, type Session, type SessionChange, type SessionStart } from './session.ts'
 
 // Goal: a batch that is applied as ends and then starts leaves the index as if each change had been applied by itself.
 // Method: a model that applies them one by one, beside what netOf makes of them, over an index that is not empty.
@@ -25,9 +25,9 @@ const change: fc.Arbitrary<SessionChange> = fc.oneof(
   fc.record({ iss, sid, clientId: fc.option(clientId) }).map((end) => ({ kind: 'ended' as const, end })),
 )
 
-type Index = Map<string, Session>
+type Index = Map<string, SessionStart>
 
-function start(index: Index, each: Session): void {
+function start(index: Index, each: SessionStart): void {
   const key = JSON.stringify([each.iss, each.sub, each.sid, each.clientId])
   const earlier = index.get(key)
   index.set(key, earlier === undefined ? each : mergeStarts(earlier, each))
@@ -71,14 +71,16 @@ test('each session of a client is started once: a statement takes no row twice',
   )
 })
 
-test('posted again it began when it first did, ends when it last does, and keeps the device that it had', () => {
+test('posted again it began when it first did, has begun anew when it last did, ends when it last does, and keeps the device that it had', () => {
   const one: Session = {
     ...{ iss: 'https://a.example' as Issuer, sub: 'alice' as Subject, sid: 's' as Sid },
     ...{ clientId: 'mail' as ClientId, device: 'phone' },
     ...{ startedAt: new Date(1_000), expiresAt: new Date(9_000) },
   }
   const again = { ...one, device: null, startedAt: new Date(2_000), expiresAt: new Date(8_000) }
-  expect(mergeStarts(one, again)).toEqual(one)
-  expect(mergeStarts(again, one)).toEqual(one)
+  const both = { ...one, restartedAt: again.startedAt }
+  expect(mergeStarts(one, again)).toEqual(both)
+  expect(mergeStarts(again, one)).toEqual(both)
+  expect(mergeStarts(one, one)).toEqual(one)
   expect(mergeStarts(one, { ...again, device: 'laptop' }).device).toBe('laptop')
 })

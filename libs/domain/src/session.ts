@@ -13,6 +13,12 @@ export interface Session {
   readonly expiresAt: Date
 }
 
+/** The same, perhaps said several times. */
+export interface SessionStart extends Session {
+  /** The latest that it was said to begin; absent where that is when it began. */
+  readonly restartedAt?: Date
+}
+
 /** A session that ended by itself, as its IdP posted it: nobody is to be told. */
 export interface SessionEnd {
   readonly iss: Issuer
@@ -37,7 +43,7 @@ export interface SessionChanges {
   /** To be applied first. */
   readonly ends: readonly SessionEnd[]
   /** What began, or was posted again, after the last of its ends; each session of a client once. */
-  readonly starts: readonly Session[]
+  readonly starts: readonly SessionStart[]
 }
 
 /** The event log's key of what is said about a session: its start and its end stay in order. */
@@ -46,11 +52,17 @@ export function sessionLogKey({ iss, sid }: Pick<SessionEnd, 'iss' | 'sid'>): st
 }
 
 /** A session that was posted again: it began when it was first said to, and ends when it was last said to. */
-export function mergeStarts(earlier: Session, again: Session): Session {
+export function mergeStarts(earlier: SessionStart, again: SessionStart): SessionStart {
+  const began = [earlier, again].flatMap(({ startedAt, restartedAt = startedAt }) => [
+    +startedAt,
+    +restartedAt,
+  ])
+  const [firstMs, lastMs] = [Math.min(...began), Math.max(...began)]
   return {
     ...again,
     device: again.device ?? earlier.device,
-    startedAt: new Date(Math.min(earlier.startedAt.getTime(), again.startedAt.getTime())),
+    startedAt: new Date(firstMs),
+    ...(lastMs > firstMs && { restartedAt: new Date(lastMs) }),
     expiresAt: new Date(Math.max(earlier.expiresAt.getTime(), again.expiresAt.getTime())),
   }
 }
@@ -59,12 +71,12 @@ export function mergeStarts(earlier: Session, again: Session): Session {
 export function netOf(changes: readonly SessionChange[]): SessionChanges {
   const ends = new Map<string, SessionEnd>()
   // By session of the IdP, for it may end for all its clients at once.
-  const starts = new Map<string, Map<string, Session>>()
+  const starts = new Map<string, Map<string, SessionStart>>()
   for (const change of changes) {
     if (change.kind === 'started') {
       const { session } = change
       const key = sessionLogKey(session)
-      const ofSession = starts.get(key) ?? new Map<string, Session>()
+      const ofSession = starts.get(key) ?? new Map<string, SessionStart>()
       const holder = JSON.stringify([session.clientId, session.sub])
       const earlier = ofSession.get(holder)
       ofSession.set(holder, earlier === undefined ? session : mergeStarts(earlier, session))

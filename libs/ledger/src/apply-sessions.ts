@@ -1,5 +1,5 @@
 import type { Issuer, SessionChanges } from '@curfew/domain'
-import { plainArray, textColumn } from './arrays.ts'
+import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
 import { bumpRegistry, lockRegistry } from './registry.ts'
 
@@ -17,18 +17,20 @@ const ADD_ISSUERS = `
 // The second insert takes over what the first made of a row, so that both tables say the same.
 const START = `
   with started as (
-    insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at)
-    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[])
-        as given(issuer, sub, sid, client_id, device, started_at, expires_at)
+    insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at)
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
+             $8::timestamptz[])
+        as given(issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at)
      where expires_at > now()
      order by issuer, sub, sid, client_id
     on conflict (issuer, sub, sid, client_id) do update
        set started_at = least(s.started_at, excluded.started_at),
-           restarted_at = case when excluded.started_at > s.started_at
-             then greatest(s.restarted_at, excluded.started_at) else s.restarted_at end,
+           restarted_at = nullif(greatest(s.started_at, s.restarted_at, excluded.started_at, excluded.restarted_at),
+             least(s.started_at, excluded.started_at)),
            expires_at = greatest(s.expires_at, excluded.expires_at),
            device = coalesce(excluded.device, s.device)
-     where s.started_at > excluded.started_at or excluded.started_at > coalesce(s.restarted_at, s.started_at)
+     where s.started_at > excluded.started_at 
+        or greatest(excluded.started_at, excluded.restarted_at) > coalesce(s.restarted_at, s.started_at)
         or s.expires_at < excluded.expires_at
         or excluded.device is distinct from s.device and excluded.device is not null
     returning issuer, sid, client_id, sub, started_at, expires_at
@@ -107,6 +109,7 @@ export async function applySessions(db: Database, { ends, starts }: SessionChang
       textColumn(starts.map(({ device }) => device)),
       plainArray(starts.map(({ startedAt }) => startedAt)),
       plainArray(starts.map(({ expiresAt }) => expiresAt)),
+      plainColumn(starts.map(({ restartedAt }) => restartedAt ?? null)),
     ],
   })
 }
