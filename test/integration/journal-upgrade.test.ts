@@ -1,8 +1,8 @@
-import { findUnreceipted, type JournalEntry, migrate, postJournal } from '@curfew/ledger'
+import { findUnreceipted, type JournalEntry, migrate, postJournal, settleDeliveries } from '@curfew/ledger'
 import { expect, test } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
 import { migrateUpTo } from '../support/migrations.ts'
-import { ISS, register } from './ledger-support.ts'
+import { ISS, newWorker, planned, register, settledAs } from './ledger-support.ts'
 
 // Goal: what an older release planned and settled, and had not entered into the books yet, is entered by this one.
 // Method: a schema of then with its rows, migrated, and the real statements.
@@ -61,4 +61,18 @@ test('a journal that was not entered, and its deliveries', async () => {
   ])
   const { rows } = await db.query("select token_digest = sha256('last') as same from deliveries")
   expect(rows).toEqual([{ same: true }])
+})
+
+test('when a delivery was attempted first is not known any more where that attempt was dropped before', async () => {
+  await using database = await createTestDatabase()
+  const { db } = database
+  const workerId = await newWorker(db)
+  const [delivery] = await planned(db, await register(db, 1), { workerId })
+  if (delivery === undefined) throw new Error('one delivery')
+  // As the migration leaves it.
+  await db.query('update deliveries set attempts = 3')
+  const batch = [settledAs({ ...delivery, attempts: 3 })]
+  expect(await settleDeliveries(db, { batch, workerId, now: SETTLED })).toEqual(new Set())
+  const { rows } = await db.query('select attempts, status, first_attempt_at from deliveries')
+  expect(rows).toEqual([{ attempts: 4, status: 200, first_attempt_at: null }])
 })

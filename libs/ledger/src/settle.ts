@@ -54,7 +54,7 @@ const SETTLE_DELIVERIES = `
            due_at = case when ${EXTENDED} then $2::timestamptz else s.due_at end,
            settled_at = case when s.state = 'pending' or ${EXTENDED} then null else $2::timestamptz end,
            level = s.level, dead_letter_reason = s.reason,
-           first_attempt_at = coalesce(d.first_attempt_at, s.first_attempt_at),
+           first_attempt_at = case when d.attempts = 0 then s.first_attempt_at else d.first_attempt_at end,
            status = case when s.attempts > 0 then s.status else d.status end,
            token_digest = case when s.attempts > 0 then decode(s.token_digest, 'hex') else d.token_digest end
       from given s
