@@ -3,7 +3,7 @@ import { type Log, sleep } from '@curfew/runtime'
 export interface Chore {
   /** For the log, as a noun. */
   readonly name: string
-  /** Between the end of one round and the next, in milliseconds. */
+  /** Between the end of one round and the next, in milliseconds. Asked for after each. */
   readonly pauseMs: number
   /** After a round that failed, in milliseconds. */
   readonly failurePauseMs: number
@@ -12,17 +12,13 @@ export interface Chore {
 }
 
 /** Does a chore again and again until `stopping` aborts; the round that is under way is ended first. What fails is tried again. */
-export async function repeatUntil(
-  stopping: AbortSignal,
-  { name, pauseMs, failurePauseMs, round }: Chore,
-  log: Log,
-): Promise<void> {
+export async function repeatUntil(stopping: AbortSignal, chore: Chore, log: Log): Promise<void> {
   while (!stopping.aborted) {
     try {
-      if (!(await round())) await sleep(pauseMs, stopping)
+      if (!(await chore.round())) await sleep(chore.pauseMs, stopping)
     } catch (error) {
-      log.warn({ event: `${name}.failed`, err: error })
-      await sleep(failurePauseMs, stopping)
+      log.warn({ event: `${chore.name}.failed`, err: error })
+      await sleep(chore.failurePauseMs, stopping)
     }
   }
 }
