@@ -64,6 +64,24 @@ test('a logout that named but a session is forgotten with whoever held it, and n
   expect(await curfew.client.getLogoutEvent(own)).toMatchObject({ sid: null, erased_at: expect.any(String) })
 })
 
+test('so is one that was about a client at which they are not known to have a session', async () => {
+  await using wiki = await openRelyingParty(curfew, { clientId: 'wiki' })
+  const session = { iss: ISS, sid: 'sid-of-alice', client_id: 'mail' }
+  await curfew.client.postSession({
+    ...{ ...session, sub: 'alice', started_at: new Date().toISOString() },
+    expires_at: new Date(Date.now() + 8 * HOUR_MS).toISOString(),
+  })
+  await eventually(async () => expect(await sessions()).toBe(1))
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sid: session.sid, clients: [wiki.clientId] })
+  await eventually(() => curfew.client.getReceipt(id))
+  await curfew.client.endSession(session)
+  await eventually(async () => expect(await sessions()).toBe(0))
+  now = new Date(Date.now() + 2 * HOUR_MS)
+  expect(await curfew.client.eraseSubject(ISSUER, 'alice')).toMatchObject({
+    erased: { events: 1, receipts: 1 },
+  })
+})
+
 test('its receipt is, though it has outlived the event', async () => {
   const id = await loggedOut('alice', 'sid-of-alice')
   await curfew.db.query('delete from events where id = $1', [id])

@@ -38,3 +38,32 @@ export async function noteHolders(
     values: [plainArray(holders.map(([id]) => id)), holders.map(([, sub]) => sub)],
   })
 }
+
+// Of any client, whether or not the event is about it: each is a lookup (offset 0), and most events name a subject.
+const NOTE_KNOWN_HOLDERS = `
+  with found as (
+    select g.id, k.sub
+      from unnest($1::uuid[]) as g(id)
+      cross join lateral (
+        select e.iss, e.sid from events e
+         where e.id = g.id and e.sub is null and e.sid is not null and e.holder is null offset 0
+      ) e
+      join session_issuers x on x.iss = e.iss
+      cross join lateral (select k.sub from session_ids k where k.issuer = x.id and k.sid = e.sid limit 1) k
+  ),
+  given as (
+    select e.id, f.sub from found f join events e on e.id = f.id and e.holder is null
+     order by e.id
+       for no key update of e skip locked
+  )
+  update events e set holder = given.sub from given where e.id = given.id`
+
+/** The same for events that have just been planned, whether or not they cover what their subject has: the index may know it by then. */
+export async function noteKnownHolders(transaction: Queryable, eventIds: readonly EventId[]): Promise<void> {
+  if (eventIds.length === 0) return
+  await transaction.query({
+    name: 'note_known_holders',
+    text: NOTE_KNOWN_HOLDERS,
+    values: [plainArray(eventIds)],
+  })
+}

@@ -1,6 +1,7 @@
 import type { Session } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
+import { noteKnownHolders } from './event-holders.ts'
 import { SESSIONS_MAX } from './find-sessions.ts'
 import type { JournalEntry } from './journal.ts'
 import { settleStandings, TOUCHED, type TouchedRow } from './session-standings.ts'
@@ -61,7 +62,7 @@ const SESSIONS_OF_DELIVERIES = `
 
 /**
  * Enters into the session index what was planned and settled: which logout sees to a session, which came to nothing, and what
- * is over. What a logout did not know of when it was planned is owed now.
+ * is over. What a logout did not know of when it was planned is owed now. Notes whose session a logout names, where it does not say so.
  */
 export async function postSessions(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
   const { rows: known } = await transaction.query<{ any: boolean }>({
@@ -85,6 +86,8 @@ export async function postSessions(transaction: Queryable, entries: readonly Jou
   // All at once, for it locks them in an order, and who locks some after others may wait for one who waits for these.
   await settleStandings(transaction, few)
   for (const lookup of many) await settleInParts(transaction, lookup)
+  // Last, for who waits for an event may have sessions locked.
+  await noteKnownHolders(transaction, events)
 }
 
 /** Rows in memory at once: a subject may have thousands of sessions, and be logged out again and again. */
