@@ -29,7 +29,7 @@ const START = `
              least(s.started_at, excluded.started_at)),
            expires_at = greatest(s.expires_at, excluded.expires_at),
            device = coalesce(excluded.device, s.device)
-     where s.started_at > excluded.started_at 
+     where s.started_at > excluded.started_at
         or greatest(excluded.started_at, excluded.restarted_at) > coalesce(s.restarted_at, s.started_at)
         or s.expires_at < excluded.expires_at
         or excluded.device is distinct from s.device and excluded.device is not null
