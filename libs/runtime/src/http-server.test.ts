@@ -218,6 +218,15 @@ describe('what every service serves', () => {
           get: {
             summary: 'A thing.',
             security: [{ bearer: ['things:read'] }],
+            parameters: expect.arrayContaining([
+              // It has a default, so nobody has to give it.
+              {
+                in: 'query',
+                name: 'limit',
+                required: false,
+                schema: expect.objectContaining({ default: 50 }),
+              },
+            ]),
             responses: {
               200: { content: { 'application/json': { schema: { required: ['id'] } } } },
               default: { content: { 'application/problem+json': { schema: { type: 'object' } } } },

@@ -13,10 +13,23 @@ export function documented(
   }
   return {
     ...schema,
+    ...(schema.querystring !== undefined && { querystring: asCallersSeeIt(schema.querystring) }),
     ...(schema.body !== undefined && { consumes: [...accepts] }),
     security: scope === PUBLIC ? [] : [{ bearer: [scope] }],
     response: { ...Object(schema.response), default: problem },
   }
+}
+
+/** The query parameters without demanding those that have a default: a route always has them, its callers need not give them. */
+function asCallersSeeIt(querystring: unknown): object {
+  const { required = [], ...rest }: QuerySchema = Object(querystring)
+  const hasDefault = (name: string) => rest.properties?.[name]?.default !== undefined
+  return { ...rest, required: required.filter((name) => !hasDefault(name)) }
+}
+
+interface QuerySchema {
+  readonly required?: readonly string[]
+  readonly properties?: Readonly<Record<string, { readonly default?: unknown } | undefined>>
 }
 
 const TEXT = { type: 'string' }
