@@ -83,6 +83,7 @@ describe('acceptEvent fills in what the IdP left out', () => {
 describe('acceptEvent says what to change', () => {
   test.each<[string, Partial<LogoutEventInput>, string]>([
     ['neither sub nor sid', {}, '/sub'],
+    ['scope session and nobody', { scope: 'session' }, '/sid'],
     ['scope session without a sid', { sub: 'u1', scope: 'session' }, '/sid'],
     ['scope subject without a sub', { sid: 's1', scope: 'subject' }, '/sub'],
     ['scope device without a sub', { sid: 's1', scope: 'device', device: 'phone' }, '/sub'],

@@ -21,7 +21,7 @@ export function acceptEvent(
       if (input[member] !== undefined) fault(`/${member}`, 'must be absent: scope issuer is everybody')
     }
     if (input.lane === 'interactive') fault('/lane', 'must be bulk, or absent: nobody waits for scope issuer')
-  } else if (input.sub === undefined && input.sid === undefined) {
+  } else if (input.scope === undefined && input.sub === undefined && input.sid === undefined) {
     fault('/sub', 'is missing: give sub, sid or both')
   } else if (scope === 'session' && input.sid === undefined) {
     fault('/sid', 'is missing: scope session needs the session that ended')
