@@ -213,6 +213,7 @@ describe('a receipt', () => {
       'entries?start=3&end=2',
     ])
       expect((await curfew.call('GET', `/v1/log/${query}`)).status).toBe(400)
+    expect((await curfew.call('GET', `/v1/log/entries/${size}`)).status).toBe(404)
   })
 })
 

@@ -1,5 +1,5 @@
 import { ConsistencyProof, InclusionProof, LogEntries, LogEntry, LogKeys, type Scope } from '@curfew/client'
-import type { HttpServer, RouteAccess } from '@curfew/runtime'
+import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { type Entry, type LogReader, toBase64 } from './log-reader.ts'
 import { invalid } from './query.ts'
@@ -45,7 +45,7 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     {
       config: ACCESS,
       schema: {
-        summary: 'Leaves of the log: digests of receipts, from start up to but without end.',
+        summary: 'Leaves of the log: digests of receipts, from start up to but without end, 1,000 at most.',
         querystring: Type.Object(
           { start: Type.Optional(Place), end: Type.Optional(Place) },
           { additionalProperties: false },
@@ -73,7 +73,12 @@ export function registerReceiptLog(server: HttpServer, { reader }: { reader: Log
     },
     async ({ params: { index } }) => {
       const { size } = await reader.head()
-      if (index >= size) throw beyond('/index', size)
+      if (index >= size)
+        throw new ProblemError({
+          status: 404,
+          title: 'No such entry',
+          detail: `The log has ${size} entries, counted from 0: none is at place ${index} yet.`,
+        })
       const [entry] = await reader.entries(index, index + 1)
       if (entry === undefined) throw reader.altered(`entry ${index} is missing`)
       return entryView(entry)
@@ -149,5 +154,5 @@ export function entryView({ index, digest, leafHash }: Entry): LogEntry {
 }
 
 function beyond(pointer: string, size: number) {
-  return invalid(pointer, `is beyond what there is: ${size}`)
+  return invalid(pointer, `is beyond the size, which is ${size}`)
 }

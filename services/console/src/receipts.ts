@@ -70,7 +70,7 @@ export function registerReceipts(server: HttpServer, { db, keeper, reader }: Rec
       if (!bundle) return reply.type(JOSE).send(jws)
       const { from } = request.query
       if (from !== undefined && from > log.size)
-        throw invalid('/from', `is beyond what there is: ${log.size}`)
+        throw invalid('/from', `is beyond the size of the log, which is ${log.size}`)
       return {
         receipt: jws,
         index: receipt.logIndex,
