@@ -27,6 +27,8 @@ test('from a request that waits to one that is complete', async () => {
   expect(unasked.stderr).toContain('--yes')
   expect(waiting).toMatchObject({ code: 1, stderr: '' })
   expect(waiting.stdout).toContain('Waiting:\n1  Dead letters: replay them (curfew dlq), or give them up')
+  // Nobody is told to wait for what only a person can do.
+  expect(waiting.stdout).not.toContain('by itself')
   const [, request = ''] = /curfew subjects show (\S+)\n$/.exec(waiting.stdout) ?? []
 
   const given = await run('erase', 'alice', '--abandon', '--yes', '--json')

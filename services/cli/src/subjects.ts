@@ -41,9 +41,9 @@ function told(erasure: Erasure, json: boolean): number {
 }
 
 function inWords({ id, status, abandon, erased, waiting, watched_until, closed_at }: Erasure): string {
-  const { events, deliveries, sessions, receipts, quarantined } = erased
+  const { events, deliveries, attempts, sessions, receipts, quarantined } = erased
   const lines = [
-    `Erased so far: ${events} events, ${deliveries} deliveries, ${sessions} sessions, ${receipts} receipts, ${quarantined} quarantined records.`,
+    `Erased so far: ${events} events, ${deliveries} deliveries, the words in ${attempts} attempts, ${sessions} sessions, ${receipts} receipts, ${quarantined} quarantined records.`,
   ]
   if (closed_at !== null) lines.push(`Nothing is left. The request was closed at ${closed_at}.`)
   else if (status === 'completed')
@@ -66,7 +66,7 @@ function inWords({ id, status, abandon, erased, waiting, watched_until, closed_a
       [waiting.quarantined, `Quarantined records${abandon ? '' : ', which go with --abandon'}`],
     ]
     lines.push('Waiting:', ...left.filter(([count]) => count > 0).map(([count, what]) => `${count}  ${what}`))
-    lines.push('The bookkeeper goes on by itself.')
+    lines.push('The bookkeeper erases each as soon as nothing keeps it.')
   }
   return `${lines.join('\n')}\nThis request: curfew subjects show ${id}\n`
 }

@@ -94,7 +94,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 --issuer NAME, where there are several
                 --abandon         also what a person could still act on, such as dead letters
                 --yes             do not ask
-                exit status 0: nothing is left; 1: something is under way, and goes by itself
+                exit status 0: nothing is left; 1: something waits, for its end or for a person
   subjects show ID    how such a request stands
 `,
   webhooks: `  webhooks list         where operators are told of what happens
