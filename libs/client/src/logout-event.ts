@@ -24,11 +24,14 @@ const foreignText = (description: string) =>
 export const SubjectText = foreignText('The subject, as in ID tokens.')
 export const DeviceText = foreignText('Which device the session is on, in words or numbers of the IdP’s own.')
 export const SidText = printableAscii('The session, as in ID tokens. Unique within its issuer.')
-export const Instant = Type.String({
-  maxLength: 40,
-  pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})$',
-  description: 'A time as RFC 3339 writes it.',
-})
+/** A time as RFC 3339 writes it; `description` says which, and when it is if it is not given. */
+export const instantOf = (description: string) =>
+  Type.String({
+    maxLength: 40,
+    pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}(\\.\\d{1,9})?(Z|[+-]\\d{2}:\\d{2})$',
+    description,
+  })
+export const Instant = instantOf('A time as RFC 3339 writes it.')
 export const Uuid = Type.String({
   pattern: '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$',
   description: 'A UUID.',
@@ -64,16 +67,23 @@ const fields = {
     ],
     { description: 'Why the session ended.' },
   ),
-  initiator: ClientIdText,
+  initiator: printableAscii(
+    'Client that the logout was started at. It is told only of sessions that it is known to hold beside sid, unless include_initiator.',
+  ),
   include_initiator: Type.Boolean({ description: 'Tell the initiator too. Default false.' }),
-  occurred_at: Instant,
+  occurred_at: instantOf(
+    'When (RFC 3339): what began later is not logged out. At most five minutes ahead. Default: when it is accepted.',
+  ),
   clients: Type.Array(ClientIdText, {
     minItems: 1,
     maxItems: 1_000,
     uniqueItems: true,
     description: 'Tell these clients only. Absent: every client that may hold a session.',
   }),
-  lane: Type.Union([Type.Literal('interactive'), Type.Literal('bulk')]),
+  lane: Type.Union([Type.Literal('interactive'), Type.Literal('bulk')], {
+    description:
+      'interactive (default): somebody waits. bulk: it gives way to those; of scope issuer always.',
+  }),
 } as const
 
 /** A logout event as an IdP posts it. */

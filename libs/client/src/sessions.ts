@@ -1,6 +1,15 @@
 import { type Static, Type } from 'typebox'
 import { nullable, PageQuery, Problem, Text, Time } from './api.ts'
-import { ClientIdText, DeviceText, Instant, IssuerUrl, SidText, SubjectText, Uuid } from './logout-event.ts'
+import {
+  ClientIdText,
+  DeviceText,
+  Instant,
+  IssuerUrl,
+  instantOf,
+  SidText,
+  SubjectText,
+  Uuid,
+} from './logout-event.ts'
 
 // Who holds which session, as the IdP says it, and as support staff read it.
 
@@ -11,8 +20,12 @@ export const SessionInput = Type.Object(
     sub: SubjectText,
     sid: SidText,
     client_id: ClientIdText,
-    started_at: Type.Optional(Instant),
-    expires_at: Instant,
+    started_at: Type.Optional(
+      instantOf('When it began (RFC 3339), at most five minutes ahead. Default: when it is accepted.'),
+    ),
+    expires_at: instantOf(
+      'When it ends by itself (RFC 3339): after started_at, and at most 400 days ahead. Post it again when it is extended.',
+    ),
     device: Type.Optional(DeviceText),
   },
   { additionalProperties: false, title: 'Session' },

@@ -34,7 +34,8 @@ export function registerSessions(server: HttpServer, { db }: { db: Database }): 
     {
       config: READ,
       schema: {
-        summary: 'Sessions of a subject, or what clients have of one session, as far as they were posted.',
+        summary:
+          'Sessions of a subject, or what clients have of one session, as far as they were posted: give sub or sid, one of both.',
         querystring: SessionsQuery,
         response: { 200: page(Session) },
       },
