@@ -1,3 +1,4 @@
+import { Writable } from 'node:stream'
 import { encodeLogoutEvent } from '@curfew/client'
 import {
   type EventId,
@@ -35,8 +36,11 @@ const EVENT = {
 } as unknown as LogoutEvent
 const WORKER = 'w1' as WorkerId
 
-/** @param most events that the ledger can write before its time is up. */
-function rig({ most = Number.POSITIVE_INFINITY } = {}) {
+/**
+ * @param most events that the ledger can write before its time is up.
+ * @param conflicts ids that the ledger has with another content.
+ */
+function rig({ most = Number.POSITIVE_INFINITY, conflicts = new Set<EventId>() } = {}) {
   let revision = 0
   const plans: PlanRequest[] = []
   const read = (): Registry => ({
@@ -63,10 +67,18 @@ function rig({ most = Number.POSITIVE_INFINITY } = {}) {
       }
       if (registryRevision !== null && registryRevision !== revision)
         return { ok: false, why: 'registry_changed' }
-      return { ok: true, planned: new Set(batch.map(({ event }) => event.id)), conflicts: new Set() }
+      const ids = batch.map(({ event }) => event.id)
+      return { ok: true, planned: new Set(ids.filter((id) => !conflicts.has(id))), conflicts }
     },
   }
-  const log = createLog({ service: 'test', level: 'silent' })
+  const lines: unknown[] = []
+  const destination = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      lines.push(JSON.parse(chunk.toString()))
+      done()
+    },
+  })
+  const log = createLog({ service: 'test', level: 'error', destination })
   const registry = createRegistryCache({ ledger, log, pollMs: 1_000 })
   const intake = createIntake({
     ledger,
@@ -81,7 +93,7 @@ function rig({ most = Number.POSITIVE_INFINITY } = {}) {
     digest: () => 'ab',
     now: () => new Date(0),
   })
-  return { intake, plans, registry }
+  return { intake, plans, registry, lines }
 }
 
 test('what was read after an event came is new enough to plan it by, whatever has changed since', async () => {
@@ -93,6 +105,15 @@ test('what was read after an event came is new enough to plan it by, whatever ha
   // Each event anew: a copy from before it came may lack who was registered by then.
   await intake([record])
   expect(plans[2]?.registryRevision).toBe(1)
+})
+
+test('a logout that was accepted under the id of another is set aside, and the log says so', async () => {
+  const { intake, registry, lines } = rig({ conflicts: new Set([EVENT.id]) })
+  await registry.refresh()
+  const reason = `event ${EVENT.id} is known with another content`
+  const record = { ...encodeLogoutEvent(EVENT, ''), position: '7' }
+  expect(await intake([record])).toEqual([{ record, reason }])
+  expect(lines).toMatchObject([{ event: 'event.quarantined', position: '7', reason }])
 })
 
 test('more than can be written in the time of a statement is written in parts', async () => {

@@ -94,7 +94,11 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       deps.onPlanned(planned.reduce((sum, { deliveries }) => sum + deliveries.length, 0))
       return batch
         .filter(({ event }) => result.conflicts.has(event.id))
-        .map(({ event, record }) => ({ record, reason: conflict(event.id) }))
+        .map(({ event, record }) => {
+          const reason = conflict(event.id)
+          log.error({ event: 'event.quarantined', position: record.position, reason })
+          return { record, reason }
+        })
     }
   }
 
