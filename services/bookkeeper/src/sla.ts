@@ -161,7 +161,7 @@ function burnData(
     budget_left: left,
     overdue: all.overdue,
     worst: broken.slice(0, WORST).map((party) => ({ ...party, share: rounded(party.broken / total) })),
-    what: `Over the last ${long} the error budget of ${issuer.name} was spent ${rate(long)} times as fast as it may last for ${issuer.slaWindowDays} days; ${Math.round(left * 100)} % of it is left.`,
+    what: `Over the last ${long} the error budget of ${issuer.name} was spent ${rate(long)} times as fast as it may last for ${issuer.slaWindowDays} days; ${left > 0 ? `${Math.round(left * 100)} %` : 'nothing'} of it is left.`,
     fix: 'See how the relying parties named in worst are doing (curfew rp health), and their dead letters (curfew dlq list).',
     links: { sla: `/v1/sla?issuer=${issuer.name}&group_by=relying_party` },
   }
