@@ -109,6 +109,13 @@ test('from a post to what support staff read, and to its end', async () => {
   await eventually(async () => expect(await clientsOf({ sub: 'alice' })).toEqual(['s2 mail']))
 })
 
+test('a parameter that there is not is refused, for it would not be heeded', async () => {
+  const response = await curfew.call('POST', '/v1/sessions?dry_run=true', GOOD)
+  expect(response.status).toBe(400)
+  expect(((await response.json()) as Problem).errors).toMatchObject([{ pointer: '/dry_run' }])
+  expect(appended).toEqual([])
+})
+
 test('a session that is over by the time it comes is dropped', async () => {
   await curfew.client.postSessions([
     { ...GOOD, started_at: hence(-9), expires_at: hence(-1) },

@@ -60,12 +60,14 @@ export function registerPostSessions(
     answer,
   })
 
+  const checkOthers = server.validatorCompiler
   server.post(
     '/v1/sessions',
     {
       config: WRITE,
       // Elements are checked one by one in the handler, by the same schema: one bad element must not cost the others.
-      validatorCompiler: () => () => true,
+      validatorCompiler: (part) =>
+        part.httpPart === 'body' || checkOthers === undefined ? () => true : checkOthers(part),
       schema: {
         summary:
           'Post a session that a client has, or an array of up to 1,000; and again when it is extended.',
