@@ -128,5 +128,5 @@ function previewText(preview: IssuerLogoutPreview): string {
   if (nobody !== undefined) return `${nobody}\n`
   const rows = preview.by_client.map(({ client_id, sessions, subjects }) => [client_id, sessions, subjects])
   const more = preview.clients_left_out === 0 ? '' : `… and ${preview.clients_left_out} more clients.\n`
-  return `${rows.length === 0 ? '' : table([['CLIENT', 'SESSIONS', 'PEOPLE'], ...rows])}${more}${plain(preview.iss)} has ${preview.subjects} people with ${preview.sessions} sessions to end.\n`
+  return `${rows.length === 0 ? '' : table([['CLIENT', 'SESSIONS', 'PEOPLE'], ...rows])}${more}${plain(preview.iss)} has ${preview.subjects === 1 ? '1 person' : `${preview.subjects} people`} with ${preview.sessions === 1 ? '1 session' : `${preview.sessions} sessions`} to end.\n`
 }
