@@ -26,11 +26,10 @@ export interface Member {
 }
 
 /** A migrated database on its own PostgreSQL, because that is killed. */
-export interface Ledger {
+export interface Ledger extends AsyncDisposable {
   readonly url: string
   /** SIGKILL of the postmaster. It is started again at the same address. */
   kill(): void
-  stop(): Promise<void>
 }
 
 export async function openLedger(processes: Processes): Promise<Ledger> {
@@ -44,7 +43,7 @@ export async function openLedger(processes: Processes): Promise<Ledger> {
     kill() {
       expect(endServers(folder, 'SIGKILL')).toBe(true)
     },
-    stop: () => postgres.stop(),
+    [Symbol.asyncDispose]: () => postgres.stop(),
   }
 }
 
