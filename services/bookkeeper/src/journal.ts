@@ -3,7 +3,7 @@ import type { Log } from '@curfew/runtime'
 import type { Chore } from './repeat.ts'
 
 /** Entries of the journal in one transaction; each is a batch of plans or settlements. */
-const BATCH = 20
+const BATCH = 40
 const PAUSE_MS = 200
 const FAILURE_PAUSE_MS = 1_000
 /** Between two looks at what a poster failed at, and the longest that this grows to while it fails, in milliseconds. */
