@@ -1,4 +1,4 @@
-import { deliveryIdRange, ERASURE_WATCH_MS, keysOf, LATE_START_MS, nextErasureLook } from '@curfew/domain'
+import { ERASURE_WATCH_MS, keysOf, LATE_START_MS, nextErasureLook } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import {
@@ -10,6 +10,7 @@ import {
   type OpenErasure,
   type WaitingCounts,
 } from './erasures.ts'
+import { eventRanges } from './event-ranges.ts'
 import { dropQuarantined, findQuarantined } from './quarantined.ts'
 import { eraseOldReceipts, eraseReceipts } from './receipts.ts'
 import { lockHistory } from './retention.ts'
@@ -285,11 +286,6 @@ async function finish(
     now,
     nextLookAt: nextErasureLook({ requestedAt, now, waits }),
   })
-}
-
-function eventRanges(ids: readonly string[]): readonly [string, string, string] {
-  const ranges = ids.map(deliveryIdRange)
-  return [plainArray(ids), plainArray(ranges.map(([low]) => low)), plainArray(ranges.map(([, high]) => high))]
 }
 
 function sum(one: WaitingCounts, other: Partial<WaitingCounts>): WaitingCounts {

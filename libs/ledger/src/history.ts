@@ -7,6 +7,7 @@ import {
 } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
+import { eventRanges } from './event-ranges.ts'
 import type { IssuerLogoutRecord, IssuerLogoutState } from './issuer-logouts.ts'
 
 /** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
@@ -146,7 +147,7 @@ export async function findEvents(
   const { rows } = await db.query<EventRow>({
     name: 'find_events',
     text: FIND_EVENTS,
-    values: ranges([...found.keys()]),
+    values: eventRanges([...found.keys()]),
   })
   let total = 0
   const whole = rows.filter(({ owed }, place) => {
@@ -158,7 +159,7 @@ export async function findEvents(
   const deliveries = await db.query<DeliveryRecord>({
     name: 'deliveries_of_events',
     text: DELIVERIES_OF_EVENTS,
-    values: ranges(whole.map(({ id }) => id)),
+    values: eventRanges(whole.map(({ id }) => id)),
   })
   const byEvent = Map.groupBy(deliveries.rows, ({ eventId }) => eventId)
   for (const row of whole) found.set(row.id, { event: toEvent(row), deliveries: byEvent.get(row.id) ?? [] })
@@ -167,12 +168,6 @@ export async function findEvents(
 
 function toEvent({ owed: _, state, endedAt, total, done, ...event }: EventRow): EventRecord {
   return { ...event, issuerLogout: state === null ? null : { state, endedAt, total, done } }
-}
-
-/** Of `ids` and the ranges of their deliveries: the first three parameters of a statement. */
-function ranges(ids: readonly string[]): readonly string[] {
-  const ends = ids.map(deliveryIdRange)
-  return [ids, ends.map(([low]) => low), ends.map(([, high]) => high)].map(plainArray)
 }
 
 // `offset 0`: as above.
@@ -190,7 +185,7 @@ export async function settledEvents(db: Database, ids: readonly string[]): Promi
   const { rows } = await db.query<{ id: string }>({
     name: 'settled_events',
     text: SETTLED_EVENTS,
-    values: ranges(ids),
+    values: eventRanges(ids),
   })
   return new Set(rows.map(({ id }) => id))
 }

@@ -1,5 +1,6 @@
 import { writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
+import { journalPlanned } from './journal.ts'
 
 export type IssuerLogoutState = 'running' | 'done' | 'cancelled'
 
@@ -89,9 +90,7 @@ const CANCEL_ISSUER_LOGOUT = `
 const FORGET_LATE = 'delete from issuer_logouts_late where event_id = $1'
 
 // As if it had been planned a moment ago: who reads the journal looks at it again, now that it has ended.
-const JOURNAL_END = `
-  insert into journal (kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations)
-  values ('planned', now(), array[$1::uuid], '{}', '{}', '{}', '{}', '{}')`
+const JOURNAL_END = journalPlanned({ at: 'now()', eventIds: 'array[$1::uuid]' })
 
 /** Says in the journal that a logout of everyone has ended, in the transaction in which it does. */
 export async function journalEnd(transaction: Queryable, id: string): Promise<void> {

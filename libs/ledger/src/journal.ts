@@ -43,20 +43,23 @@ export function withAcceptance(deliveries: string): string {
     left join lateral (select ${ACCEPTED_MS} from events e where e.id = d.event_id offset 0) e on true) d`
 }
 
+const NO_DELIVERIES =
+  '(select null::uuid as id, null::bigint as binding_id, null::bigint as accepted_ms where false) d'
+
 /**
  * SQL that enters into the journal what a statement planned: one row, or none.
  *
  * @param eventIds an array, or null.
- * @param from deliveries as `d`: id, binding_id, accepted_ms.
+ * @param from deliveries as `d`: id, binding_id, accepted_ms. Default: none.
  */
 export function journalPlanned({
   at,
   eventIds,
-  from,
+  from = NO_DELIVERIES,
 }: {
   at: string
   eventIds: string
-  from: string
+  from?: string
 }): string {
   return `insert into journal (${COLUMNS})
     select 'planned', ${at}::timestamptz, coalesce(${eventIds}, '{}'), coalesce(array_agg(d.id), '{}'),

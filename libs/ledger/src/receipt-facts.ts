@@ -1,14 +1,10 @@
-import { deliveryIdRange, type SettledEvent, type SettledTarget } from '@curfew/domain'
+import { type BindingId, deliveryIdRange, type SettledEvent, type SettledTarget } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Queryable } from './database.ts'
+import { eventRanges } from './event-ranges.ts'
 import type { JournalEntry } from './journal.ts'
-import {
-  type Bindings,
-  readBindings,
-  SETTLED_TARGETS,
-  type TargetColumns,
-  toTargets,
-} from './settled-targets.ts'
+import { bindingsOf, SETTLED_TARGETS, type TargetColumns, toTargets } from './settled-targets.ts'
+import { readToldBindings, type ToldBinding } from './told-bindings.ts'
 
 /** An event all of whose deliveries are settled, and of which there is no receipt that says so. */
 export interface Unreceipted {
@@ -82,7 +78,7 @@ export async function findUnreceipted(
   transaction: Queryable,
   entries: readonly JournalEntry[],
 ): Promise<readonly Unreceipted[]> {
-  const ranges = new Map<string, readonly [low: string, high: string]>()
+  const ranges = new Map<string, string>()
   // A logout of everyone comes twice, and both may be in one batch: when it is planned, and when it has ended.
   const perhapsNothing = new Set<string>()
   for (const entry of entries) {
@@ -99,8 +95,7 @@ export async function findUnreceipted(
     } else {
       for (const { id } of entry.settled) {
         // A delivery's id begins as its event's does, so they have the same range.
-        const range = deliveryIdRange(id)
-        ranges.set(range[0], range)
+        ranges.set(...deliveryIdRange(id))
       }
     }
   }
@@ -109,23 +104,15 @@ export async function findUnreceipted(
   const { rows } = await transaction.query<EventRow>({
     name: 'unreceipted_events',
     text: UNRECEIPTED_EVENTS,
-    values: [
-      ...rangesOf([...ranges.values()]),
-      plainArray(owingNothing),
-      ...rangesOf(owingNothing.map(deliveryIdRange)),
-    ],
+    values: [plainArray([...ranges.keys()]), plainArray([...ranges.values()]), ...eventRanges(owingNothing)],
   })
-  const bindings = await readBindings(transaction, rows)
+  const bindings = await readToldBindings(transaction, bindingsOf(rows))
   return rows.map((row) => toUnreceipted(row, bindings))
 }
 
-function toUnreceipted(row: EventRow, bindings: Bindings): Unreceipted {
+function toUnreceipted(row: EventRow, bindings: ReadonlyMap<BindingId, ToldBinding>): Unreceipted {
   const { holder, revision, settledAt, withinMs, replaces } = row
   return { event: row, holder, targets: toTargets(row, bindings), revision, settledAt, withinMs, replaces }
-}
-
-function rangesOf(ranges: readonly (readonly [low: string, high: string])[]): readonly string[] {
-  return [plainArray(ranges.map(([low]) => low)), plainArray(ranges.map(([, high]) => high))]
 }
 
 /** An event and its deliveries as they are today, to hold its receipts against. */
@@ -179,9 +166,9 @@ export async function findToday(
     EventRow & Pick<EventToday, 'changing' | 'erased' | 'attemptsDiffer' | 'latestRevision'>
   >({
     text: EVENTS_TODAY,
-    values: [plainArray(eventIds), ...rangesOf(eventIds.map(deliveryIdRange)), size],
+    values: [...eventRanges(eventIds), size],
   })
-  const bindings = await readBindings(db, rows)
+  const bindings = await readToldBindings(db, bindingsOf(rows))
   return rows.map((row) => ({
     ...toUnreceipted(row, bindings),
     changing: row.changing,

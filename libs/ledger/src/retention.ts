@@ -1,6 +1,5 @@
-import { deliveryIdRange } from '@curfew/domain'
-import { plainArray } from './arrays.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
+import { eventRanges } from './event-ranges.ts'
 
 /** Where a sweep over the events has got to: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and the id. */
 export interface SweepPosition {
@@ -95,12 +94,7 @@ export async function sweepHistory(
       text: OLD_EVENTS,
       values: [before, from.micros, from.id, limit],
     })
-    const ranges = old.map(({ id }) => deliveryIdRange(id))
-    const given: readonly [string, string, string] = [
-      plainArray(old.map(({ id }) => id)),
-      plainArray(ranges.map(([low]) => low)),
-      plainArray(ranges.map(([, high]) => high)),
-    ]
+    const given = eventRanges(old.map(({ id }) => id))
     await lockHistory(transaction, given)
     const { rows } = await transaction.query<{ events: number; deliveries: number }>({
       name: 'delete_events',

@@ -1,6 +1,6 @@
-import { type DeliveryState, deliveryIdRange } from '@curfew/domain'
-import { plainArray } from './arrays.ts'
+import type { DeliveryState } from '@curfew/domain'
 import { type Database, withTransaction } from './database.ts'
+import { eventRanges } from './event-ranges.ts'
 import { tryLock } from './locks.ts'
 import type { SessionRecord } from './sessions.ts'
 
@@ -108,15 +108,9 @@ async function listOwed(
 ): Promise<ReadonlyMap<string, readonly OwedRow[]>> {
   const ids = [...new Set(orphans.map(({ eventId }) => eventId))]
   if (ids.length === 0) return new Map()
-  const ranges = ids.map(deliveryIdRange)
   const { rows } = await db.query<OwedRow>({
     text: OWED,
-    values: [
-      plainArray(ids),
-      plainArray(ranges.map(([low]) => low)),
-      plainArray(ranges.map(([, high]) => high)),
-      [...new Set(orphans.map(({ clientId }) => clientId))],
-    ],
+    values: [...eventRanges(ids), [...new Set(orphans.map(({ clientId }) => clientId))]],
   })
   return Map.groupBy(rows, ({ eventId }) => eventId)
 }

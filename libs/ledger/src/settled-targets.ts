@@ -1,7 +1,5 @@
 import type { BindingId, SettledTarget } from '@curfew/domain'
-import { plainArray } from './arrays.ts'
-import type { Queryable } from './database.ts'
-import { WITHIN_MS } from './sla.ts'
+import type { ToldBinding } from './told-bindings.ts'
 
 // Settled deliveries as receipts name them, read with their events.
 
@@ -37,33 +35,16 @@ export const SETTLED_TARGETS = `
     from deliveries w
    where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null`
 
-type BindingRow = Pick<SettledTarget, 'clientId' | 'endpoint' | 'withinMs'> & { readonly id: BindingId }
-
-const BINDINGS = `
-  select b.id, b.endpoint, p.client_id as "clientId",
-         ${WITHIN_MS} as "withinMs"
-    from bindings b join relying_parties p on p.id = b.relying_party_id join issuers i on i.name = p.issuer
-   where b.id = any($1::bigint[])`
-
-/** What deliveries went to, by the text of its id. */
-export type Bindings = ReadonlyMap<string, BindingRow>
-
 /** What the deliveries of these rows went to. */
-export async function readBindings(db: Queryable, rows: readonly TargetColumns[]): Promise<Bindings> {
+export function bindingsOf(rows: readonly TargetColumns[]): ReadonlySet<BindingId> {
   const ids = new Set(rows.flatMap(({ bindingIds }) => bindingIds?.split(',') ?? []))
-  if (ids.size === 0) return new Map()
-  const { rows: bindings } = await db.query<BindingRow>({
-    name: 'receipt_bindings',
-    text: BINDINGS,
-    values: [plainArray([...ids])],
-  })
-  return new Map(bindings.map((binding) => [String(binding.id), binding]))
+  return new Set([...ids].map((id) => Number(id) as BindingId))
 }
 
 /** The deliveries of a row. */
 export function toTargets(
   { bindingIds, sids, ...columns }: TargetColumns,
-  bindings: Bindings,
+  bindings: ReadonlyMap<BindingId, ToldBinding>,
 ): readonly SettledTarget[] {
   if (bindingIds === null) return []
   const states = columns.states.split(',')
@@ -76,7 +57,7 @@ export function toTargets(
   const statuses = columns.statuses.split(',')
   const digests = columns.digests.split(',')
   return bindingIds.split(',').map((bindingId, at) => {
-    const { clientId, endpoint, withinMs } = bindings.get(bindingId) ?? UNKNOWN_BINDING
+    const { clientId, endpoint, withinMs } = bindings.get(Number(bindingId) as BindingId) ?? UNKNOWN_BINDING
     return {
       clientId,
       endpoint,

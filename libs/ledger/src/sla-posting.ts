@@ -13,7 +13,7 @@ import {
 import { plainArray } from './arrays.ts'
 import type { Queryable } from './database.ts'
 import type { JournalDelivery, JournalEntry } from './journal.ts'
-import { WITHIN_MS } from './sla.ts'
+import { readToldBindings, type ToldBinding } from './told-bindings.ts'
 
 // The SLA's rollups, as the journal feeds them.
 
@@ -30,10 +30,11 @@ type Additions = Map<BindingId, Map<number, Addition>>
 
 /**
  * Files what was planned, and what was settled for the first time, under the slot, hour and day in which its event was
- * accepted. Nothing is promised of the bulk lane, which gives way to the other. No delivery is looked up: the journal says it all. A poster: see `postJournal`, which lets one work at a time.
+ * accepted. Nothing is promised of the bulk lane, which gives way to the other. No delivery is looked up: the journal says it
+ * all. A poster: see `postJournal`, which lets one work at a time.
  */
 export async function postSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
-  const promised = await readPromises(transaction, entries)
+  const promised = await readToldBindings(transaction, bindingsOf(entries))
   const additions: Additions = new Map()
   for (const entry of entries) {
     if (entry.kind === 'planned') addPlanned(additions, entry.owed, promised)
@@ -42,28 +43,15 @@ export async function postSla(transaction: Queryable, entries: readonly JournalE
   if (additions.size > 0) await write(transaction, additions)
 }
 
-/** What is promised for a binding, in milliseconds. A binding that is no more is not in it. */
-type Promised = ReadonlyMap<BindingId, number>
+/** What is promised for which binding. One that is no more is not in it. */
+type Promised = ReadonlyMap<BindingId, Pick<ToldBinding, 'withinMs'>>
 
-const WITHIN = `
-  select b.id, ${WITHIN_MS} as "withinMs"
-    from bindings b
-    join relying_parties p on p.id = b.relying_party_id
-    join issuers i on i.name = p.issuer
-   where b.id = any($1::bigint[])`
-
-async function readPromises(transaction: Queryable, entries: readonly JournalEntry[]): Promise<Promised> {
+function bindingsOf(entries: readonly JournalEntry[]): ReadonlySet<BindingId> {
   const bindings = new Set<BindingId>()
   for (const entry of entries) {
     for (const { bindingId } of entry.kind === 'planned' ? entry.owed : entry.settled) bindings.add(bindingId)
   }
-  if (bindings.size === 0) return new Map()
-  const { rows } = await transaction.query<{ id: BindingId; withinMs: number }>({
-    name: 'sla_within',
-    text: WITHIN,
-    values: [plainArray([...bindings])],
-  })
-  return new Map(rows.map(({ id, withinMs }) => [id, withinMs]))
+  return bindings
 }
 
 function addPlanned(additions: Additions, owed: readonly JournalDelivery[], promised: Promised): void {
@@ -80,12 +68,12 @@ function addSettled(
 ): void {
   const atMs = at.getTime()
   for (const { bindingId, acceptedMs, state, generation } of settled) {
-    const withinMs = promised.get(bindingId)
+    const promise = promised.get(bindingId)
     // What was replayed has been counted when it was given up on.
-    if (acceptedMs === null || generation > 0 || withinMs === undefined) continue
+    if (acceptedMs === null || generation > 0 || promise === undefined) continue
     const addition = additionTo(additions, bindingId, acceptedMs)
     const elapsedMs = atMs - acceptedMs
-    if (withinPromise(state, elapsedMs, { withinMs })) addition.kept += 1
+    if (withinPromise(state, elapsedMs, promise)) addition.kept += 1
     else addition.broken += 1
     if (state === 'acknowledged') count(addition.latencies, latencyBucket(elapsedMs))
   }
