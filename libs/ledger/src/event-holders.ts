@@ -2,17 +2,24 @@ import type { EventId, Sid, Subject } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Queryable } from './database.ts'
 
-// Nobody is waited for: who has the event locked at this moment enters the same, or forgets it.
-const NOTE_HOLDERS = `
-  with given as (
-    select e.id, g.sub
-      from unnest($1::uuid[], $2::text[]) as g(id, sub)
-      join events e on e.id = g.id
+/**
+ * Nobody is waited for: who has the event locked at this moment enters the same, or forgets it.
+ *
+ * @param found SQL: ids of events, and a sub for each.
+ */
+const noting = (found: string) => `
+  with found as (${found}),
+  given as (
+    select e.id, f.sub
+      from found f
+      join events e on e.id = f.id
      where e.sub is null and e.sid is not null and e.holder is null
      order by e.id
        for no key update of e skip locked
   )
   update events e set holder = given.sub from given where e.id = given.id`
+
+const NOTE_HOLDERS = noting('select id, sub from unnest($1::uuid[], $2::text[]) as g(id, sub)')
 
 /**
  * Notes whose session it is that an event names, where the event does not say so itself: the index will forget the session, and the
@@ -40,8 +47,7 @@ export async function noteHolders(
 }
 
 // Of any client, whether or not the event is about it: each is a lookup (offset 0), and most events name a subject.
-const NOTE_KNOWN_HOLDERS = `
-  with found as (
+const NOTE_KNOWN_HOLDERS = noting(`
     select g.id, k.sub
       from unnest($1::uuid[]) as g(id)
       cross join lateral (
@@ -49,14 +55,7 @@ const NOTE_KNOWN_HOLDERS = `
          where e.id = g.id and e.sub is null and e.sid is not null and e.holder is null offset 0
       ) e
       join session_issuers x on x.iss = e.iss
-      cross join lateral (select k.sub from session_ids k where k.issuer = x.id and k.sid = e.sid limit 1) k
-  ),
-  given as (
-    select e.id, f.sub from found f join events e on e.id = f.id and e.holder is null
-     order by e.id
-       for no key update of e skip locked
-  )
-  update events e set holder = given.sub from given where e.id = given.id`
+      cross join lateral (select k.sub from session_ids k where k.issuer = x.id and k.sid = e.sid limit 1) k`)
 
 /** The same for events that have just been planned, whether or not they cover what their subject has: the index may know it by then. */
 export async function noteKnownHolders(transaction: Queryable, eventIds: readonly EventId[]): Promise<void> {
