@@ -34,7 +34,7 @@ alter table deliveries
   add column status            smallint,
   -- SHA-256 of the token that was sent last. The token itself is kept nowhere.
   add column token_digest      bytea check (octet_length(token_digest) = 32);
--- Of what has no receipt yet; all others have said it.
+-- Of all that is kept, as far as its attempts are: the audit holds receipts against it.
 update deliveries d
    set first_attempt_at = a.first_attempt_at, status = a.status, token_digest = a.token_digest
   from (
