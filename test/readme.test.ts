@@ -37,3 +37,13 @@ test('metrics', () => {
   const told = captured(firstCells('metric'), /`([a-z_]+)`/g)
   expect(told.filter((name) => name !== 'curfew_')).toEqual(made)
 })
+
+test('every metric that an alert asks about exists', () => {
+  const alerts = globSync('deploy/alerts/*.yaml', { cwd: ROOT })
+    .map((path) => readFileSync(`${ROOT}/${path}`, 'utf8'))
+    .join('\n')
+  const asked = captured(alerts, /\bcurfew_([a-z_]+)/g)
+  expect(asked).toContain('oldest_lease_seconds')
+  const made = captured(SOURCES, /\bmetrics\.(?:counter|gauges?|histogram)\(\s*'([a-z_]+)'/g)
+  expect(made).toEqual(expect.arrayContaining([...asked]))
+})

@@ -18,6 +18,8 @@ interface Thief {
    * when that is done.
    */
   steal(statement: string, text?: string): Promise<void>
+  /** Cuts every connection, and refuses new ones for as long as `during` lasts. */
+  cut(during: () => Promise<void>): Promise<void>
   close(): Promise<void>
 }
 
@@ -25,7 +27,12 @@ async function openThief(target: string): Promise<Thief> {
   const { hostname, port } = new URL(target)
   const sockets = new Set<Socket>()
   let wanted: { readonly statement: string; readonly text: string; done(): void } | null = null
+  let away = false
   const server = createServer((near) => {
+    if (away) {
+      near.destroy()
+      return
+    }
     const far = connect(Number(port), hostname)
     let asked: typeof wanted = null
     near.on('data', (chunk) => {
@@ -73,6 +80,12 @@ async function openThief(target: string): Promise<Thief> {
       new Promise((done) => {
         wanted = { statement, text, done }
       }),
+    async cut(during) {
+      away = true
+      for (const socket of sockets) socket.destroy()
+      await during()
+      away = false
+    },
     async close() {
       server.close()
       for (const socket of sockets) socket.destroy()
@@ -137,3 +150,22 @@ test('the answer to claim_due is lost, with a delivery in it: it is told, and ac
   await expectTold(id)
   expect(tally.times.get(id)).toBe(4)
 })
+
+test.each(['plan_events', 'claim_due'])(
+  'the answer to %s is lost, and PostgreSQL is unavailable for longer than anything waits: the logout is told',
+  async (statement) => {
+    if (statement === 'claim_due') tally.fail(3)
+    const stolen = thief.steal(statement, statement === 'claim_due' ? ISS : '')
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: `${statement} and an outage` })
+    await stolen
+    await thief.cut(async () => {
+      // Three days pass for the ledger while the worker waits: it comes back, and still lives.
+      for (const table of ['deliveries', 'leases']) {
+        await database.db.query(`update ${table} set leased_at = leased_at - interval '3 days'`)
+      }
+      const { rows } = await database.db.query("select from deliveries where state = 'in_flight'")
+      expect(rows).toHaveLength(1)
+    })
+    await expectTold(id)
+  },
+)

@@ -153,7 +153,7 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     ledger: createDeliveryLedger(db),
     async reset() {
       await db.query(
-        'truncate events, deliveries, attempts, workers, bindings, relying_parties, issuers, journal cascade',
+        'truncate events, deliveries, attempts, workers, leases, bindings, relying_parties, issuers, journal cascade',
       )
       await forgetSessions(db)
       await register(db, PARTIES)
@@ -212,7 +212,9 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     sessions: () => sessionsOf(db, 'alice'),
     async age(ms) {
       await db.query('update workers set seen_at = seen_at - make_interval(secs => $1)', [ms / 1_000])
-      await db.query('update deliveries set leased_at = leased_at - make_interval(secs => $1)', [ms / 1_000])
+      for (const table of ['deliveries', 'leases']) {
+        await db.query(`update ${table} set leased_at = leased_at - make_interval(secs => $1)`, [ms / 1_000])
+      }
     },
     now: () => new Date(),
     close: drop,

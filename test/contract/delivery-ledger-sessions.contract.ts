@@ -12,7 +12,7 @@ import {
   type WorkerId,
 } from '@curfew/domain'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { ISS, newEvent, planFor, settledAs } from '../integration/ledger-support.ts'
+import { ISS, newEvent, newLease, planFor, settledAs } from '../integration/ledger-support.ts'
 import type { DeliveryLedgerHarness } from './delivery-ledger-harness.ts'
 
 // Goal: the session index that the simulation puts in PostgreSQL's place says of sessions what PostgreSQL's says.
@@ -67,7 +67,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
         .toSorted((a, b) => a.delivery.bindingId - b.delivery.bindingId)
       await harness.ledger.planEvents({
         batch: [{ ...planFor(event, []), basis, deliveries: owed }],
-        workerId: worker,
+        lease: newLease(worker),
         registryRevision: registry.revision,
         now: new Date(),
       })
@@ -106,7 +106,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
     test('a plan that was made before anything was known of the issuer is refused', async () => {
       const { revision } = await harness.ledger.readRegistry()
       await start('rp-0', 's1')
-      const request = { batch: [planFor(newEvent(), [])], workerId: worker, now: new Date() }
+      const request = { batch: [planFor(newEvent(), [])], lease: newLease(worker), now: new Date() }
       expect(await harness.ledger.planEvents({ ...request, registryRevision: revision })).toMatchObject({
         ok: false,
         why: 'registry_changed',
@@ -207,7 +207,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       await settle(deliveries, { state: 'pending', dueAt: new Date(0), retries: 1, refusals: 0 })
       await start('rp-0', 's1', { expiresAt: later })
       const claimed = await harness.ledger.claimDue({
-        ...{ workerId: worker, now: new Date(), slots: new Map(), limit: 10 },
+        ...{ lease: newLease(worker), now: new Date(), slots: new Map(), limit: 10 },
         slotsElse: { interactive: 10, bulk: 10 },
       })
       expect(claimed).toMatchObject([{ sid: 's1', sessionEndsAt: later }])
@@ -221,7 +221,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       await settle([first], { state: 'lapsed' })
       expect(await indexed()).toEqual(['rp-0:s1 covered'])
       const [again] = await harness.ledger.claimDue({
-        ...{ workerId: worker, now: new Date(), slots: new Map(), limit: 10 },
+        ...{ lease: newLease(worker), now: new Date(), slots: new Map(), limit: 10 },
         slotsElse: { interactive: 10, bulk: 10 },
       })
       if (again === undefined) throw new Error('it is due')

@@ -9,9 +9,9 @@ import {
   type Subject,
   type WorkerId,
 } from '@curfew/domain'
-import type { DeliveryLedger, Registry, Slots } from '@curfew/ledger'
+import type { DeliveryLedger, Lease, Registry, Slots } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { both, ISS, newEvent, planFor, settledAs } from '../integration/ledger-support.ts'
+import { both, ISS, newEvent, newLease, planFor, settledAs } from '../integration/ledger-support.ts'
 import type { DeliveryLedgerHarness, LedgerRow } from './delivery-ledger-harness.ts'
 
 // Goal: the ledger that the simulation puts in PostgreSQL's place does as PostgreSQL does.
@@ -34,6 +34,7 @@ interface Wish {
   readonly leased?: boolean
   readonly lane?: 'bulk'
   readonly as?: WorkerId
+  readonly lease?: Lease
   readonly at?: Date
 }
 
@@ -71,14 +72,17 @@ export function deliveryLedgerContract(
       sub: string,
       wish: Wish = {},
     ): Promise<readonly [InFlightDelivery, InFlightDelivery]> {
-      const { sid, leased = false, lane, as = worker, at = harness.now() } = wish
+      const { sid, leased = false, lane, as = worker, lease, at = harness.now() } = wish
       const event = newEvent({ sub, ...(lane !== undefined && { lane }) })
       const planned = planFor(
         sid === undefined ? event : { ...event, scope: 'session', sub: sub as Subject, sid: sid as never },
         bindings().toSorted((a, b) => a.id - b.id),
         { leased },
       )
-      const request = { batch: [planned], workerId: as, registryRevision: registry.revision, now: at }
+      const request = {
+        ...{ batch: [planned], lease: lease ?? newLease(as) },
+        ...{ registryRevision: registry.revision, now: at },
+      }
       const result = await ledger.planEvents(request)
       expect(result).toEqual({ ok: true, planned: new Set([event.id]), conflicts: new Set() })
       const [first, second] = planned.deliveries.map(({ delivery }) => delivery)
@@ -93,7 +97,7 @@ export function deliveryLedgerContract(
     const stateOf = async (delivery: InFlightDelivery) => (await read(delivery)).state
     const claim = (wish: Partial<Parameters<DeliveryLedger['claimDue']>[0]> = {}) =>
       ledger.claimDue({
-        workerId: worker,
+        lease: newLease(worker),
         now: new Date(harness.now().getTime() + 1_000),
         slots: NONE,
         slotsElse: both(100),
@@ -117,7 +121,7 @@ export function deliveryLedgerContract(
       const plan = (
         batch: Parameters<DeliveryLedger['planEvents']>[0]['batch'],
         { as = worker, revision = registry.revision }: { as?: WorkerId; revision?: number | null } = {},
-      ) => ledger.planEvents({ batch, workerId: as, registryRevision: revision, now: NOW })
+      ) => ledger.planEvents({ batch, lease: newLease(as), registryRevision: revision, now: NOW })
 
       test('writes an event once, however often it comes, and names the same id with another content', async () => {
         const event = newEvent({ sub: 'alice' })
@@ -235,7 +239,7 @@ export function deliveryLedgerContract(
         const at = new Date(harness.now().getTime() - 60_000)
         await logout('alice', { at })
         expect(await claim({ now: new Date(at.getTime() - 1) })).toEqual([])
-        expect(await claim({ workerId: randomUUID() as WorkerId })).toEqual([])
+        expect(await claim({ lease: newLease(randomUUID() as WorkerId) })).toEqual([])
         expect(await claim({ now: at })).toHaveLength(2)
       })
 
@@ -421,7 +425,7 @@ export function deliveryLedgerContract(
         const ranks = [await ledger.beat(living), await ledger.beat(worker)].toSorted(
           (a, b) => a.rank - b.rank,
         )
-        expect(ranks).toEqual([0, 1].map((rank) => ({ alive: true, workers: 2, rank })))
+        expect(ranks).toMatchObject([0, 1].map((rank) => ({ alive: true, workers: 2, rank })))
         await harness.age(LEASE_MS + 1)
         await ledger.beat(living)
         expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(1)
@@ -429,7 +433,7 @@ export function deliveryLedgerContract(
         expect(await read(held)).toMatchObject({ state: 'pending', attempts: 0 })
         expect(await stateOf(settled)).toBe('acknowledged')
         expect(await stateOf(kept)).toBe('in_flight')
-        expect(idsOf(await claim({ workerId: living }))).toEqual([held.id])
+        expect(idsOf(await claim({ lease: newLease(living) }))).toEqual([held.id])
       })
 
       test('that take leave give back what they hold', async () => {
@@ -441,18 +445,60 @@ export function deliveryLedgerContract(
         expect(await ledger.beat(worker)).toMatchObject({ alive: false })
       })
 
-      test('give back what they do not know that they hold, once it is old enough', async () => {
-        const [unheld, held] = await logout('alice', { leased: true })
-        const [others] = await logout('bob', { leased: true, as: await newWorker() })
-        const request = { workerId: worker, held: [held.id], olderThanMs: 5_000 }
+      test('give back what they do not know that they hold, whatever its age', async () => {
+        const known: InFlightDelivery['id'][] = []
+        for (const ageMs of [0, 16 * 60_000, 3 * 86_400_000]) {
+          const [unheld, held] = await logout('alice', { leased: true })
+          known.push(held.id)
+          const [others] = await logout('bob', { leased: true, as: await newWorker() })
+          await harness.age(ageMs)
+          await ledger.beat(worker)
+          const request = { workerId: worker, asking: [], held: known }
+          expect(await ledger.releaseUnheld(request)).toBe(1)
+          expect(await ledger.releaseUnheld(request)).toBe(0)
+          const states = await Promise.all([unheld, held, others].map(stateOf))
+          expect(states, `after ${ageMs} ms`).toEqual(['pending', 'in_flight', 'in_flight'])
+        }
+      })
+
+      test('find what they hold no more, though they were silent for longer than anything waits', async () => {
+        const born = await logout('alice', { leased: true })
+        const [due] = await logout('bob')
+        await claim({ slots: new Map([[due.bindingId, both(1)]]), slotsElse: both(0) })
+        await harness.age(40 * 86_400_000)
+        await ledger.beat(worker)
+        expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(0)
+        expect(await ledger.releaseUnheld({ workerId: worker, asking: [], held: [] })).toBe(3)
+        const states = await Promise.all([...born, due].map(stateOf))
+        expect(states).toEqual(['pending', 'pending', 'pending'])
+      })
+
+      test('keep what a statement leases whose answer is still on its way', async () => {
+        const lease = newLease(worker)
+        const [one, two] = await logout('alice', { leased: true, lease })
+        const asked = { workerId: worker, asking: [lease.number], held: [] }
+        expect(await ledger.releaseUnheld(asked)).toBe(0)
+        expect([await stateOf(one), await stateOf(two)]).toEqual(['in_flight', 'in_flight'])
+        expect(await ledger.releaseUnheld({ ...asked, asking: [lease.number + 1] })).toBe(2)
+      })
+
+      test('keep what they gave back and were leased again', async () => {
+        const lease = newLease(worker)
+        const [one, two] = await logout('alice', { leased: true, lease })
+        await ledger.releaseDeliveries({ ids: [one.id], workerId: worker })
+        const again = newLease(worker)
+        await harness.age(1)
+        expect(idsOf(await claim({ lease: again }))).toEqual([one.id])
+        const request = { workerId: worker, asking: [again.number], held: [two.id] }
         expect(await ledger.releaseUnheld(request)).toBe(0)
-        await harness.age(6_000)
-        expect(await ledger.releaseUnheld(request)).toBe(1)
-        expect(await Promise.all([unheld, held, others].map(stateOf))).toEqual([
-          'pending',
-          'in_flight',
-          'in_flight',
-        ])
+        expect(await stateOf(one)).toBe('in_flight')
+      })
+
+      test('lose what they hold for good once they are declared dead, however long ago it was leased', async () => {
+        const held = await logout('alice', { leased: true })
+        await harness.age(40 * 86_400_000)
+        expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(2)
+        expect(await Promise.all(held.map(stateOf))).toEqual(['pending', 'pending'])
       })
     })
 

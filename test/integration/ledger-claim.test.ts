@@ -6,6 +6,7 @@ import {
   bindingsOf,
   both,
   count,
+  newLease,
   newWorker,
   pile,
   planned,
@@ -30,14 +31,14 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await database.db.query('truncate events, deliveries, attempts, workers, breakers')
+  await database.db.query('truncate events, deliveries, attempts, workers, leases, breakers')
   workerId = await newWorker(database.db)
 })
 
 const NONE: ReadonlyMap<BindingId, Slots> = new Map()
 const claim = (options: Partial<Parameters<typeof claimDue>[1]> = {}) =>
   claimDue(database.db, {
-    workerId,
+    lease: newLease(workerId),
     now: new Date(),
     slots: NONE,
     slotsElse: both(1_000),
@@ -53,7 +54,7 @@ describe('many workers at once', () => {
       workers.map(async (worker) => {
         const mine: string[] = []
         for (;;) {
-          const claimed = await claim({ workerId: worker, slotsElse: both(7), limit: 20 })
+          const claimed = await claim({ lease: newLease(worker), slotsElse: both(7), limit: 20 })
           if (claimed.length === 0) return mine
           mine.push(...claimed.map(({ id }) => id))
         }
@@ -198,7 +199,7 @@ describe('what a claim reads', () => {
         const now = new Date()
         // Prepares it. The dead one has all its slots taken.
         await claimDue(db, {
-          workerId,
+          lease: newLease(workerId),
           now,
           slots: new Map([[dead, both(0)]]),
           slotsElse: both(1),
@@ -206,7 +207,7 @@ describe('what a claim reads', () => {
         })
         const { rows } = await db.query<{ 'QUERY PLAN': readonly { readonly Plan: PlanNode }[] }>(
           `explain (analyze, buffers, format json)
-           execute claim_due('${workerId}', '${now.toISOString()}', '{${dead}}', '{0}', '{0}', 16, 16, 1000)`,
+           execute claim_due('${workerId}', '${now.toISOString()}', '{${dead}}', '{0}', '{0}', 16, 16, 1000, 2000)`,
         )
         const root = rows[0]?.['QUERY PLAN'][0]?.Plan
         if (root === undefined) throw new Error('no plan')

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { findEvents, planEvents, settleDeliveries, settledEvents } from '@curfew/ledger'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { bindingsOf, newEvent, newWorker, planFor, register, settledAs } from './ledger-support.ts'
+import { bindingsOf, newEvent, newLease, newWorker, planFor, register, settledAs } from './ledger-support.ts'
 
 // Goal: many events are read at once as each would be by itself, and never more of them than memory is meant for.
 
@@ -19,7 +19,7 @@ beforeAll(async () => {
     planFor(newEvent({ sub: `u${n}` }), n === 4 ? [] : bindingsOf(registry), { leased: true }),
   )
   const now = new Date()
-  await planEvents(db, { batch: planned, workerId, registryRevision: null, now })
+  await planEvents(db, { batch: planned, lease: newLease(workerId), registryRevision: null, now })
   const [first, second] = planned.map(({ deliveries }) =>
     deliveries.map(({ delivery }) => settledAs(delivery)),
   )

@@ -11,7 +11,7 @@ import {
 } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { bindingsOf, newEvent, newWorker, planFor, register, settledAs } from './ledger-support.ts'
+import { bindingsOf, newEvent, newLease, newWorker, planFor, register, settledAs } from './ledger-support.ts'
 
 // Goal: whatever is planned or settled, by whichever statement, is handed to each poster exactly once.
 // Method: the real statements on a real database.
@@ -27,7 +27,9 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await database.db.query('truncate events, deliveries, attempts, workers, breakers, journal, journal_left')
+  await database.db.query(
+    'truncate events, deliveries, attempts, workers, leases, breakers, journal, journal_left',
+  )
   workerId = await newWorker(database.db)
 })
 
@@ -40,7 +42,12 @@ async function logout(
   }: { leased?: boolean; bindings?: ReturnType<typeof bindingsOf>; lane?: 'bulk' } = {},
 ) {
   const planned = planFor(newEvent({ sub: sub as Subject, ...change }), bindings, { leased })
-  const request = { batch: [planned], workerId, registryRevision: registry.revision, now: NOW }
+  const request = {
+    batch: [planned],
+    lease: newLease(workerId),
+    registryRevision: registry.revision,
+    now: NOW,
+  }
   const result = await planEvents(database.db, request)
   expect(result).toMatchObject({ ok: true })
   return { id: planned.event.id, deliveries: planned.deliveries.map(({ delivery }) => delivery), request }

@@ -7,6 +7,7 @@ import {
   bindingsOf,
   count,
   newEvent,
+  newLease,
   newWorker,
   planFor,
   readDeliveries,
@@ -32,7 +33,12 @@ beforeEach(async () => {
 })
 
 const planNow = (batch: Parameters<typeof planEvents>[1]['batch'], as: WorkerId = workerId) =>
-  planEvents(database.db, { batch, workerId: as, registryRevision: registry.revision, now: new Date() })
+  planEvents(database.db, {
+    batch,
+    lease: newLease(as),
+    registryRevision: registry.revision,
+    now: new Date(),
+  })
 
 /** Waits until that many statements wait for a lock. */
 const lockWaiters = (waiters: number) =>
@@ -193,7 +199,12 @@ describe('what is written', () => {
         deliveries: both.deliveries.map((owed, index) => ({ ...owed, leased: index > 0 })),
       },
     ]
-    await planEvents(database.db, { batch, workerId, registryRevision: registry.revision, now })
+    await planEvents(database.db, {
+      batch,
+      lease: newLease(workerId),
+      registryRevision: registry.revision,
+      now,
+    })
     const rows = await readDeliveries(database.db)
     const common = { event_id: event.id, lane: 'bulk', attempts: 0, retries: 0, refusals: 0, planned_at: now }
     const ids = new Set(both.deliveries.slice(1).map(({ delivery }) => String(delivery.id)))

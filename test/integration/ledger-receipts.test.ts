@@ -11,7 +11,16 @@ import {
 } from '@curfew/ledger'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { bindingsOf, newEvent, newWorker, pile, planFor, register, settledAs } from './ledger-support.ts'
+import {
+  bindingsOf,
+  newEvent,
+  newLease,
+  newWorker,
+  pile,
+  planFor,
+  register,
+  settledAs,
+} from './ledger-support.ts'
 
 // Goal: events are found when their last delivery is settled, whatever ids they have, and however large the ledger is.
 // Method: the real statements on a real database.
@@ -28,7 +37,7 @@ afterAll(() => database.drop())
 
 async function plan(events: readonly ReturnType<typeof newEvent>[], owing = true) {
   const batch = events.map((event) => planFor(event, owing ? bindingsOf(registry) : [], { leased: true }))
-  const request = { batch, workerId, registryRevision: registry.revision, now: new Date() }
+  const request = { batch, lease: newLease(workerId), registryRevision: registry.revision, now: new Date() }
   expect(await planEvents(database.db, request)).toMatchObject({ ok: true })
   return batch.map(({ deliveries }) => deliveries.map(({ delivery }) => delivery))
 }
@@ -84,7 +93,13 @@ test('a delivery says when it was attempted first, and what the last attempt cam
   await write([first, settledAs(other, { state: 'lapsed' }, [])])
   await database.db.query('delete from attempts where delivery_id = $1', [delivery.id])
   const slots = new Map(bindingsOf(registry).map(({ id }) => [id, { interactive: 1, bulk: 1 }]))
-  const request = { workerId, now: new Date(), slots, slotsElse: { interactive: 1, bulk: 1 }, limit: 9 }
+  const request = {
+    lease: newLease(workerId),
+    now: new Date(),
+    slots,
+    slotsElse: { interactive: 1, bulk: 1 },
+    limit: 9,
+  }
   const claimed = (await claimDue(database.db, request)).find(({ id }) => id === delivery.id)
   if (claimed === undefined) throw new Error('it is due')
   await write([settledAs(claimed)])

@@ -6,6 +6,7 @@ import {
   ACKNOWLEDGED,
   both,
   count,
+  newLease,
   newWorker,
   planned,
   readDelivery,
@@ -27,7 +28,7 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await database.db.query('truncate events, deliveries, attempts, workers, breakers')
+  await database.db.query('truncate events, deliveries, attempts, workers, leases, breakers')
   workerId = await newWorker(database.db)
 })
 
@@ -167,7 +168,7 @@ describe('attempts', () => {
       settledAs(delivery, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 }, [RESET, RESET, BUSY]),
     ])
     const [again] = await claimDue(database.db, {
-      workerId,
+      lease: newLease(workerId),
       now: new Date(),
       slots: new Map(),
       slotsElse: both(1),
@@ -190,7 +191,7 @@ describe('the lease is the fence', () => {
     await silence(database.db, workerId, 60_000)
     await reclaimLeases(database.db, { leaseMs: 10_000 })
     const taken = await claimDue(database.db, {
-      workerId: other,
+      lease: newLease(other),
       now: new Date(Date.now() + 1_000),
       slots: new Map(),
       slotsElse: both(9),
@@ -223,7 +224,7 @@ describe('the lease is the fence', () => {
     const again = settledAs(await one(), { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 }, [BUSY])
     await settle([again])
     const taken = await claimDue(database.db, {
-      workerId,
+      lease: newLease(workerId),
       now: new Date(),
       slots: new Map(),
       slotsElse: both(1),

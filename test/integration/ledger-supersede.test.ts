@@ -14,6 +14,7 @@ import {
   bindingsOf,
   both,
   newEvent,
+  newLease,
   newWorker,
   pile,
   planFor,
@@ -35,7 +36,7 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await database.db.query('truncate events, deliveries, attempts, workers, breakers')
+  await database.db.query('truncate events, deliveries, attempts, workers, leases, breakers')
   workerId = await newWorker(database.db)
 })
 
@@ -52,7 +53,7 @@ async function logout(
   )
   const result = await planEvents(database.db, {
     batch: [planned],
-    workerId,
+    lease: newLease(workerId),
     registryRevision: registry.revision,
     now: new Date(),
   })
@@ -111,7 +112,12 @@ describe('a newer logout', () => {
     const event = newEvent({ sub: 'alice' })
     const batch = [planFor(event, bindingsOf(registry), { leased: false })]
     const plan = () =>
-      planEvents(database.db, { batch, workerId, registryRevision: registry.revision, now: new Date() })
+      planEvents(database.db, {
+        batch,
+        lease: newLease(workerId),
+        registryRevision: registry.revision,
+        now: new Date(),
+      })
     await plan()
     await plan()
     expect(await read(batch[0]?.deliveries[0]?.delivery)).toMatchObject({ state: 'pending' })
@@ -226,7 +232,12 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
       for (let n = 0; n < 3; n++) {
         const planned = planFor(newEvent({ sub: 'alice' }), bindingsOf(registry), { leased: false })
         const now = new Date()
-        await planEvents(db, { batch: [planned], workerId, registryRevision: registry.revision, now })
+        await planEvents(db, {
+          batch: [planned],
+          lease: newLease(workerId),
+          registryRevision: registry.revision,
+          now,
+        })
         await supersedeOlder(db, { ids: planned.deliveries.map(({ delivery }) => delivery.id), now })
         await giveUpUnreachable(db, { dueBefore: new Map([[dead.id, new Date(0)]]), now, limit: 10 })
       }
@@ -245,7 +256,7 @@ test('of each lane is claimed what there are slots for in it, the interactive on
   const [first] = bindingsOf(registry)
   if (first === undefined) throw new Error('a binding')
   const claim = (slots: Parameters<typeof claimDue>[1]['slots'], limit = 100) =>
-    claimDue(database.db, { workerId, now: new Date(), slots, slotsElse: both(0), limit })
+    claimDue(database.db, { lease: newLease(workerId), now: new Date(), slots, slotsElse: both(0), limit })
   const lanes = (claimed: readonly InFlightDelivery[]) => claimed.map(({ event }) => event.lane).toSorted()
   expect(lanes(await claim(new Map([[first.id, { interactive: 1, bulk: 2 }]])))).toEqual([
     'bulk',

@@ -19,6 +19,7 @@ import {
 } from '@curfew/domain'
 import {
   type Database,
+  type Lease,
   type PlannedEvent,
   planEvents,
   putIssuer,
@@ -37,6 +38,13 @@ const NAME = 'main' as IssuerName
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 
 const audit = () => ({ credential: 'test', action: 'test', object: '/', detail: {} })
+
+let leases = 0
+/** A lease that no statement has used. */
+export function newLease(workerId: WorkerId): Lease {
+  leases += 1
+  return { workerId, number: leases }
+}
 
 /** Registers an issuer with `count` relying parties. */
 export async function register(db: Database, count: number): Promise<Registry> {
@@ -149,7 +157,7 @@ export async function planned(
   const batch = Array.from({ length: count }, () => planFor(newEvent(), bindings, { leased }))
   const result = await planEvents(db, {
     batch,
-    workerId,
+    lease: newLease(workerId),
     registryRevision: registry.revision,
     now: new Date(),
   })

@@ -1,13 +1,24 @@
 import type { WorkerId } from '@curfew/domain'
-import { beat, claimDue, planEvents, reclaimLeases, retireWorker, settleDeliveries } from '@curfew/ledger'
+import {
+  beat,
+  claimDue,
+  planEvents,
+  reclaimLeases,
+  releaseUnheld,
+  retireWorker,
+  type Statement,
+  settleDeliveries,
+} from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { eventually } from '../support/curfew.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { recording, scansOf } from '../support/explain.ts'
 import {
   bindingsOf,
   both,
   count,
   newEvent,
+  newLease,
   newWorker,
   planFor,
   planned,
@@ -31,7 +42,7 @@ beforeAll(async () => {
 })
 afterAll(() => database.drop())
 beforeEach(async () => {
-  await database.db.query('truncate events, deliveries, attempts, workers, breakers')
+  await database.db.query('truncate events, deliveries, attempts, workers, leases, breakers')
   living = await newWorker(database.db)
   silent = await newWorker(database.db)
 })
@@ -55,7 +66,7 @@ describe('reclaimLeases', () => {
     })
     await planned(database.db, registry, { workerId: silent, count: 3, leased: false })
     const claimed = await claimDue(database.db, {
-      workerId: silent,
+      lease: newLease(silent),
       now: new Date(),
       slots: new Map(),
       slotsElse: both(9),
@@ -88,7 +99,12 @@ describe('reclaimLeases', () => {
   test('finds also what was leased ages ago, by a worker whose clock was wrong', async () => {
     const batch = [planFor(newEvent(), bindingsOf(registry))]
     const now = new Date(Date.now() - 86_400_000)
-    await planEvents(database.db, { batch, workerId: silent, registryRevision: registry.revision, now })
+    await planEvents(database.db, {
+      batch,
+      lease: newLease(silent),
+      registryRevision: registry.revision,
+      now,
+    })
     await silence(database.db, silent, LEASE_MS + 1)
     expect(await reclaimLeases(database.db, { leaseMs: LEASE_MS })).toBe(2)
   })
@@ -124,9 +140,44 @@ describe('reclaimLeases', () => {
                values ($1, $2, 1, 'in_flight', 'interactive', now(), $3, now())`,
         values: [owed?.delivery.id, owed?.delivery.eventId, silent],
       })
+      await connection.query({
+        text: 'insert into leases (worker_id, number, leased_at, delivery_ids) values ($1, 1, now(), $2)',
+        values: [silent, [owed?.delivery.id]],
+      })
       await connection.query('commit')
       expect(await reclaiming).toBe(1)
     })
+  })
+})
+
+describe('the search for leases', () => {
+  test.each(['custom', 'generic'] as const)('reads no history (%s plan)', async (how) => {
+    const db = recording(database.db)
+    await releaseUnheld(db, { workerId: living, asking: [], held: [] })
+    await reclaimLeases(db, { leaseMs: LEASE_MS })
+    const [unheld, , orphaned] = db.statements
+    if (unheld === undefined || orphaned === undefined) throw new Error('two searches')
+    const held = await planned(database.db, registry, { workerId: living, count: 20 })
+    await database.db.query(
+      `insert into deliveries (id, event_id, binding_id, state, lane, planned_at, leased_by, leased_at, attempts,
+         settled_at, level)
+       select gen_random_uuid(), gen_random_uuid(), 1, 'acknowledged', 'interactive', now(), $1, now(), 1, now(), 'done'
+         from generate_series(1, 100000)`,
+      [living],
+    )
+    await database.db.query('vacuum analyze deliveries')
+    const lookups = async (search: Statement) =>
+      (await scansOf(database.db, search, how)).filter(({ relation }) => relation === 'deliveries')
+
+    const kept = `{${held.slice(0, 5).map(({ id }) => id)}}`
+    const ofLiving = await lookups({ ...unheld, values: [living, '{}', kept] })
+    await database.db.query('delete from workers where id = $1', [living])
+    const ofDead = await lookups(orphaned)
+    for (const scans of [ofLiving, ofDead]) {
+      // Each is looked up once, and once more to be updated.
+      expect(scans.length).toBeGreaterThan(1)
+      expect(scans.map((scan) => scan.how)).not.toContain('Seq Scan')
+    }
   })
 })
 

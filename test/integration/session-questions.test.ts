@@ -12,7 +12,16 @@ import {
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { insertSession } from '../support/session-rows.ts'
-import { bindingsOf, ISS, newEvent, newWorker, planFor, register, settledAs } from './ledger-support.ts'
+import {
+  bindingsOf,
+  ISS,
+  newEvent,
+  newLease,
+  newWorker,
+  planFor,
+  register,
+  settledAs,
+} from './ledger-support.ts'
 
 // Goal: whatever is asked of the index costs as many lookups as there are sessions to be found, however many others it has.
 // Method: counts what PostgreSQL counts, with a table large enough that it would choose to read it whole if it could.
@@ -104,7 +113,12 @@ test('what becomes of many sessions is entered a few thousand at a time, and of 
     occurredAt: new Date(at + n),
   }))
   const batch = events.map((event) => planFor(event, bindingsOf(registry)))
-  await planEvents(db, { batch, workerId, registryRevision: registry.revision, now: new Date() })
+  await planEvents(db, {
+    batch,
+    lease: newLease(workerId),
+    registryRevision: registry.revision,
+    now: new Date(),
+  })
   const largest = { rows: 0 }
   await postJournal(watched(db, largest), { limit: 100, posters: [postSessions] })
   const { rows } = await db.query(
@@ -146,7 +160,7 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
       const workerId = await newWorker(db)
       const batch = events.map((event) => planFor(event, bindingsOf(registry)))
       const now = new Date()
-      await planEvents(db, { batch, workerId, registryRevision: registry.revision, now })
+      await planEvents(db, { batch, lease: newLease(workerId), registryRevision: registry.revision, now })
       const settled = batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => settledAs(delivery)))
       await settleDeliveries(db, { batch: settled, workerId, now })
       const post = () => postJournal(db, { limit: 100, posters: [postSessions] })

@@ -30,6 +30,7 @@ import {
 import {
   ISS,
   newEvent,
+  newLease,
   newWorker,
   planFor,
   readDeliveries,
@@ -54,7 +55,7 @@ beforeAll(async () => {
 afterAll(() => database.drop())
 beforeEach(async () => {
   await db.query(
-    'truncate events, deliveries, attempts, workers, journal, bindings, relying_parties, issuers cascade',
+    'truncate events, deliveries, attempts, workers, leases, journal, bindings, relying_parties, issuers cascade',
   )
   await forgetSessions(db)
   await register(db, 2)
@@ -84,7 +85,12 @@ async function logout(change: Change = {}): Promise<{
     basis,
     deliveries: deliveries.map((owed) => ({ ...owed, leased: true })),
   }
-  const request = { batch: [planned], workerId, registryRevision: registry.revision, now: new Date() }
+  const request = {
+    batch: [planned],
+    lease: newLease(workerId),
+    registryRevision: registry.revision,
+    now: new Date(),
+  }
   expect(await planEvents(db, request)).toMatchObject({ ok: true })
   return { id: event.id, deliveries: deliveries.map(({ delivery }) => delivery) }
 }

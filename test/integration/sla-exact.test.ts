@@ -15,7 +15,7 @@ import {
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createRandom } from '../simulation/random.ts'
 import { type Curfew, ISSUER, openCurfew } from '../support/curfew.ts'
-import { bindingsOf, both, newEvent, newWorker, planFor, settledAs } from './ledger-support.ts'
+import { bindingsOf, both, newEvent, newLease, newWorker, planFor, settledAs } from './ledger-support.ts'
 
 // Goal: what GET /v1/sla says, put together from rollups, is what a full scan of the ledger would say: counts exactly,
 // percentiles within the error that is promised for them.
@@ -74,7 +74,12 @@ function logout(): readonly Act[] {
   }
   const planned = planFor(event, bindingsOf(registry), { leased })
   const plan = (now: Date) =>
-    planEvents(curfew.db, { batch: [planned], workerId, registryRevision: registry.revision, now })
+    planEvents(curfew.db, {
+      batch: [planned],
+      lease: newLease(workerId),
+      registryRevision: registry.revision,
+      now,
+    })
   const settlements = planned.deliveries
     .filter(() => leased && random.chance(0.9))
     .map(({ delivery }) => ({ atMs: acceptedMs + latencyMs(), run: fate(delivery) }))
@@ -134,7 +139,13 @@ async function replayAll(): Promise<number> {
   }
   const slots = new Map(bindingsOf(registry).map((binding) => [binding.id, both(1_000)]))
   const now = new Date()
-  const claimed = await claimDue(curfew.db, { workerId, now, slots, slotsElse: both(0), limit: 10_000 })
+  const claimed = await claimDue(curfew.db, {
+    lease: newLease(workerId),
+    now,
+    slots,
+    slotsElse: both(0),
+    limit: 10_000,
+  })
   const { rows } = await curfew.db.query<{ id: string }>('select id from deliveries where generation = 1')
   const replayed = new Set(rows.map((row) => row.id))
   const batch = claimed.filter((delivery) => replayed.has(delivery.id)).map((each) => settledAs(each))

@@ -12,7 +12,7 @@ import {
 import { createMetrics, type Log } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
-import { bindingsOf, count, newEvent, newWorker, planFor, settledAs } from './ledger-support.ts'
+import { bindingsOf, count, newEvent, newLease, newWorker, planFor, settledAs } from './ledger-support.ts'
 
 // Goal: nothing is filed twice or stops the others from being filed; who asks wrongly is told how; who is to act is told once
 // that the budget burns, and by whom. That the figures are right is in sla-exact.test.ts.
@@ -51,7 +51,12 @@ async function logouts(
   const batch = Array.from({ length: number }, () =>
     planFor({ ...newEvent(), acceptedAt }, bindingsOf({ revision, ...registry })),
   )
-  await planEvents(curfew.db, { batch, workerId, registryRevision: revision, now: acceptedAt })
+  await planEvents(curfew.db, {
+    batch,
+    lease: newLease(workerId),
+    registryRevision: revision,
+    now: acceptedAt,
+  })
   const clientOf = ({ bindingId }: InFlightDelivery) =>
     registry.bindings.get(bindingId)?.clientId ?? ('' as ClientId)
   const deliveries = batch.flatMap((planned) => planned.deliveries.map(({ delivery }) => delivery))

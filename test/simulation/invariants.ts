@@ -12,6 +12,7 @@ import { EPOCH_MS } from './virtual-time.ts'
 
 const INVARIANTS: Readonly<Record<string, Invariant>> = {
   'each accepted event is settled': eventsSettled,
+  'at every instant each accepted logout is settled, due, or held': ({ unaccounted }) => unaccounted,
   'every RP that should be told was told, or has its dead letter': everybodyTold,
   'nobody else is told': nobodyElseTold,
   ...SESSION_INVARIANTS,
@@ -22,6 +23,7 @@ const INVARIANTS: Readonly<Record<string, Invariant>> = {
   'what is superseded is covered': supersessionsCovered,
   'a breaker closes when its RP is back': breakersClosed,
   'what cannot be read is in quarantine, and nothing else': quarantineRight,
+  'no worker decides by a clock of its own': clocksIgnored,
   'processes end as they should': ({ faults }) => faults,
 }
 
@@ -49,6 +51,13 @@ function* eventsSettled({ accepted, ledger, memoryLog, finished, scenario }: Evi
   if (left > 0) yield `${left} records are left in the log`
   if (accepted.size < scenario.posts.length) yield 'not every post was accepted'
   if (!finished) yield 'the run did not come to its end'
+}
+
+/** A call may be slow on its way, by eight seconds at most. */
+const SLOW_MS_MAX = 10_000
+
+function* clocksIgnored({ ledger: { skewMs } }: Evidence): Iterable<string> {
+  if (skewMs > SLOW_MS_MAX) yield `a worker decided by a time that is ${skewMs} ms off the ledger's`
 }
 
 function* everybodyTold(evidence: Evidence): Iterable<string> {

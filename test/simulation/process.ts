@@ -36,6 +36,9 @@ export interface SimulatedProcess {
   rebalance(): void
 }
 
+/** What the ledger did in so long before it became unavailable is not answered: the network fails before anybody notices. */
+const CUT_MS = 500
+
 /** How long the log and the database take to notice that a process is gone, at most, in milliseconds. */
 const SESSION_MS_MAX = 2_000
 
@@ -79,8 +82,9 @@ export function createProcess(
     const result = await effect()
     trace(`${number} ${name}: ${summary(result)}`)
     if (!step()) return never
-    if (happens(scenario.odds.answerLost)) {
-      await time.sleep(random.between(1, 50))
+    const cut = scenario.ledgerAway.find(({ fromMs }) => isWithin(time.nowMs(), fromMs - CUT_MS, fromMs))
+    if (cut !== undefined || happens(scenario.odds.answerLost)) {
+      await time.sleep(cut === undefined ? random.between(1, 50) : cut.fromMs - time.nowMs() + 1)
       if (dead) return never
       trace(`${number} ${name}: the answer was lost`)
       throw new LedgerUnavailableError('the simulated connection broke')

@@ -6,6 +6,7 @@ import type { Log, Metrics } from '@curfew/runtime'
 import type { Keyring } from '@curfew/tokens'
 import { createMemoryLog, type MemoryLog } from '../support/memory-event-log.ts'
 import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
+import { findUnaccounted } from './accounted.ts'
 import { findViolations } from './invariants.ts'
 import { createProcess, type SimulatedProcess, type World } from './process.ts'
 import { createRandom, type Random } from './random.ts'
@@ -25,6 +26,8 @@ export interface Run {
   readonly finished: boolean
   /** By process: how many bindings it still takes for down at the end. */
   readonly breakersOpen: ReadonlyMap<number, number>
+  /** What was, at some instant, neither settled nor due nor sure to be found by the worker it is leased to. */
+  readonly unaccounted: readonly string[]
   /** What ended, or did not end, as it should have. */
   readonly faults: readonly string[]
 }
@@ -98,9 +101,12 @@ async function perform(stage: Stage): Promise<Run> {
   const accepted = postEvents(stage, memoryLog)
   const hosts = scenario.workers.map((plan, index) => startWorker(world, plan, index + 1, random.fork()))
 
+  const unaccounted = new Set<string>()
   const finished = await time.run(
     // Once in a while, for it takes longer to find out than to go on.
     everyMs(time, 100, () => {
+      for (const what of findUnaccounted({ scenario, ledger, memoryLog, accepted, nowMs: time.nowMs() }))
+        unaccounted.add(what)
       if (time.nowMs() < scenario.quietMs || accepted.size < scenario.posts.length) return false
       return memoryLog.depth('interactive') + memoryLog.depth('bulk') === 0 && isSettled(ledger)
     }),
@@ -113,6 +119,7 @@ async function perform(stage: Stage): Promise<Run> {
   const faults = await stopAll(time, hosts)
   return {
     ...{ scenario, ledger, memoryLog, accepted, finished, breakersOpen, faults },
+    unaccounted: [...unaccounted],
     received: relyingParties.received,
   }
 }
@@ -250,6 +257,7 @@ function startWorker(world: World, plan: WorkerPlan, number: number, random: Ran
       metrics,
       workerName: `worker-${number}`,
       leaseMs: scenario.leaseMs,
+      wallMs: () => Date.now() + plan.aheadMs,
       chance: { random: random.next, uuid: random.uuid },
       utilization: () => 0.2,
     })

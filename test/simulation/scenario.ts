@@ -53,6 +53,8 @@ export interface WorkerPlan {
     | null
   /** Moments when the log takes its partitions away, and gives it others. */
   readonly rebalancesMs: readonly number[]
+  /** By how much its machine's clock is ahead, in milliseconds. */
+  readonly aheadMs: number
 }
 
 export interface Post {
@@ -121,6 +123,7 @@ const REMOVED_MS = 2_400_000
 /** Of the few scenarios in which an RP never comes back: until each delivery has had its whole schedule, one probe after the other. */
 const LONG_MS = 10 * 3_600_000
 const LONG_EVERY = 1_000
+const MINUTE_MS = 60_000
 
 /** Everything that will happen to a run from outside, from its seed alone. */
 export function createScenario(seed: number): Scenario {
@@ -130,9 +133,15 @@ export function createScenario(seed: number): Scenario {
   const activeMs = random.between(3_000, 8_000)
   const relyingParties = createRelyingParties(random, { activeMs, long })
   const leaseMs = random.between(1_500, 5_000)
-  const workers = long ? [lastingWorker(0)] : createWorkers(random, { activeMs, calm })
+  const workers = setClocks(
+    createRandom(seed ^ 0xc10c),
+    long ? [lastingWorker(0)] : createWorkers(random, { activeMs, calm }),
+  )
   const troubled = (odds: number) => !calm && random.chance(odds)
-  const ledgerAway = troubled(0.35) ? [createPeriod(random, activeMs)] : []
+  // Of their own, so that a seed goes on to be about what it was about.
+  const outages = createRandom(seed ^ 0xa3a7)
+  const outage = !calm && !long && outages.chance(0.08) ? [createOutage(outages, activeMs)] : []
+  const ledgerAway = [...(troubled(0.35) ? [createPeriod(random, activeMs)] : []), ...outage]
   const logAway = troubled(0.25) ? [createPeriod(random, activeMs)] : []
   const odds: Odds = {
     answerLost: troubled(0.5) ? random.pick([0.01, 0.05, 0.2]) : 0,
@@ -188,6 +197,22 @@ export function createScenario(seed: number): Scenario {
 function createPeriod(random: Random, activeMs: number): Period {
   const fromMs = random.between(0, activeMs)
   return { fromMs, toMs: fromMs + random.between(100, random.pick([500, 4_000])) }
+}
+
+/** Longer than any time that the code waits for, or looks back: a lease, a statement, the shortest search there ever was. */
+function createOutage(random: Random, activeMs: number): Period {
+  const fromMs = random.between(0, activeMs)
+  return { fromMs, toMs: fromMs + random.between(16, random.pick([18, 18, 18, 60])) * MINUTE_MS }
+}
+
+/** The clocks of some machines are wrong, by seconds or by hours. One that lives to the end has one that it may work by. */
+function setClocks(random: Random, workers: readonly WorkerPlan[]): readonly WorkerPlan[] {
+  return workers.map((worker) => {
+    const wrong = random.chance(0.2)
+    const mostMs = worker.end === null ? 50_000 : random.pick([5_000, 50_000, 3 * 3_600_000])
+    const aheadMs = random.between(-mostMs, mostMs)
+    return wrong ? { ...worker, aheadMs } : worker
+  })
 }
 
 function createRelyingParties(
@@ -293,7 +318,7 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
   }
 }
 
-const lastingWorker = (startMs: number): WorkerPlan => ({ startMs, end: null, rebalancesMs: [] })
+const lastingWorker = (startMs: number): WorkerPlan => ({ startMs, end: null, rebalancesMs: [], aheadMs: 0 })
 
 /** One of them lives to the end; the others come and go, and may go in any way. */
 function createWorkers(
@@ -306,11 +331,12 @@ function createWorkers(
     const startMs = random.chance(0.5) ? 0 : random.between(0, activeMs)
     const crash = { kind: 'crash', step: random.between(1, random.pick([10, 60, 200])) } as const
     const stop = { kind: 'stop', atMs: startMs + random.between(1, activeMs) } as const
-    return { startMs, end: random.chance(0.7) ? crash : stop, rebalancesMs: rebalances(random, activeMs) }
+    const end = random.chance(0.7) ? crash : stop
+    return { startMs, end, rebalancesMs: rebalances(random, activeMs), aheadMs: 0 }
   })
   // At times the last one only comes when all others have gone.
   const startMs = random.chance(0.7) ? 0 : random.between(0, activeMs)
-  return [...mortal, { startMs, end: null, rebalancesMs: rebalances(random, activeMs) }]
+  return [...mortal, { startMs, end: null, rebalancesMs: rebalances(random, activeMs), aheadMs: 0 }]
 }
 
 function rebalances(random: Random, activeMs: number): readonly number[] {

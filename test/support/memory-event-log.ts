@@ -36,6 +36,8 @@ export interface MemoryLog {
   readonly quarantined: readonly Quarantined[]
   /** Records not committed yet. */
   depth(lane: LogLane): number
+  /** The same, by lane and partition. */
+  records(lane: LogLane): readonly ConsumedRecord[]
   /** While it is away appends reject, nothing is handed out and nothing is committed. */
   setAway(away: boolean): void
   open(): MemoryEventLog
@@ -228,6 +230,7 @@ export function createMemoryLog({
     faults,
     quarantined,
     depth: (lane) => lanes[lane].reduce((sum, { records }) => sum + records.length, 0),
+    records: (lane) => lanes[lane].flatMap(({ records }) => records),
     setAway(value) {
       away = value
       if (!away) wake()

@@ -16,7 +16,14 @@ import {
   type SessionIndexUse,
   type WorkerId,
 } from '@curfew/domain'
-import type { AttemptRecord, ClaimRequest, DeliveryLedger, PlanRequest, PlanResult } from '@curfew/ledger'
+import type {
+  AttemptRecord,
+  ClaimRequest,
+  DeliveryLedger,
+  Lease,
+  PlanRequest,
+  PlanResult,
+} from '@curfew/ledger'
 import {
   beforeInTurn,
   bornRow,
@@ -50,6 +57,10 @@ export interface MemoryLedger extends DeliveryLedger {
   readonly breakers: readonly { readonly bindingId: BindingId; readonly workerId: WorkerId }[]
   /** Deliveries that are neither pending nor in flight. */
   readonly settled: number
+  /** What the ledger says of each lease: by it, and by nothing else, a delivery in flight is found again. */
+  readonly leases: readonly MemoryLease[]
+  /** The largest difference between the ledger's clock and a time by which a worker planned, claimed or settled, in milliseconds. */
+  readonly skewMs: number
   /** All sessions that the index ever had. */
   readonly sessionRows: readonly MemorySession[]
   /** Registers an issuer that has no relying party yet. */
@@ -67,8 +78,13 @@ export interface MemoryLedger extends DeliveryLedger {
   removeBinding(id: BindingId): void
 }
 
-/** What was leased longer ago is not searched for the leases of the dead. */
-const LEASED_LATELY_MS = 15 * 60_000
+/** A row of `leases`. */
+export interface MemoryLease {
+  readonly workerId: WorkerId
+  readonly number: number
+  readonly leasedAt: Date
+  readonly ids: readonly DeliveryId[]
+}
 
 /**
  * The semantics of the SQL, statement by statement: each is carried out at once and as a whole.
@@ -83,6 +99,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const announced: EventKey[] = []
   const attemptKeys = new Set<string>()
   const workers = new Map<WorkerId, Date>()
+  let leases: readonly MemoryLease[] = []
   let breakers: MemoryLedger['breakers'] = []
   const issuers = new Map<Issuer, SessionIndexUse>()
   let journal: JournalLine[] = []
@@ -90,6 +107,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   /** Those that are removed too. */
   const clientOf = new Map<BindingId, ClientId>()
   let revision = 0
+  let skewMs = 0
+  const noteSkew = (now: Date) => {
+    skewMs = Math.max(skewMs, Math.abs(now.getTime() - clock().getTime()))
+  }
 
   /** As `update … set`: the row is changed whole, or, where a CHECK of the schema refuses, not at all. */
   function change(row: MemoryDelivery, to: Partial<MemoryDelivery>): void {
@@ -105,25 +126,41 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const waiting = () => [...unsettled].filter(({ state }) => state === 'pending')
   const leasedBy = (id: WorkerId) =>
     [...unsettled].filter((row) => row.state === 'in_flight' && row.leasedBy === id)
-  const giveBack = (rows: readonly MemoryDelivery[]) => {
+  /** As the SQL does it: only what is listed in a lease is found. */
+  const giveBack = (lost: readonly MemoryLease[], held: readonly DeliveryId[] = []) => {
     const dueAt = clock()
+    const rows = lost.flatMap(({ workerId, leasedAt, ids }) =>
+      leasedBy(workerId).filter(
+        (row) =>
+          ids.includes(row.id) && row.leasedAt?.getTime() === leasedAt.getTime() && !held.includes(row.id),
+      ),
+    )
     for (const row of rows) change(row, { state: 'pending', dueAt })
     return rows.length
+  }
+  const lease = ({ workerId, number }: Lease, rows: readonly MemoryDelivery[]) => {
+    const [first] = rows
+    if (first?.leasedAt == null) return
+    if (leases.some((other) => other.workerId === workerId && other.number === number))
+      throw new MemoryConstraintError('23505', `lease ${number} of ${workerId} is there`)
+    leases = [...leases, { workerId, number, leasedAt: first.leasedAt, ids: rows.map(({ id }) => id) }]
   }
   const cover = (row: MemoryDelivery, by: DeliveryId, settledAt: Date) =>
     change(row, { state: 'superseded', dueAt: null, settledAt, supersededBy: by })
 
-  /** Two steps, as there: what was leased to them until they were deleted is found all the same. */
   function bury(dead: readonly WorkerId[]): number {
-    if (dead.length === 0) return 0
-    const seen = dead.map((id) => workers.get(id)?.getTime() ?? 0)
-    const since = Math.min(...seen) - LEASED_LATELY_MS
     for (const id of dead) workers.delete(id)
     breakers = breakers.filter(({ workerId }) => !dead.includes(workerId))
-    return giveBack(dead.flatMap(leasedBy).filter(({ leasedAt }) => (leasedAt?.getTime() ?? 0) > since))
+    const [kept, ended] = [true, false].map((alive) =>
+      leases.filter(({ workerId }) => workers.has(workerId) === alive),
+    ) as [MemoryLease[], MemoryLease[]]
+    leases = kept
+    return giveBack(ended)
   }
 
-  function plan({ batch, workerId, registryRevision, now }: PlanRequest): PlanResult {
+  function plan({ batch, lease: given, registryRevision, now }: PlanRequest): PlanResult {
+    const { workerId } = given
+    noteSkew(now)
     if (!workers.has(workerId)) return { ok: false, why: 'worker_lost' }
     if (registryRevision !== null && registryRevision !== revision)
       return { ok: false, why: 'registry_changed' }
@@ -155,6 +192,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         cover(older, row.id, now)
       }
     }
+    lease(
+      given,
+      owed.filter(({ state }) => state === 'in_flight'),
+    )
     const known = batch.filter((planned) => !fresh.includes(planned))
     const conflicts = known.filter(({ event, digest }) => events.get(event.id)?.digest !== digest)
     return {
@@ -164,7 +205,9 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     }
   }
 
-  function claim({ workerId, now, slots, slotsElse, limit }: ClaimRequest): readonly InFlightDelivery[] {
+  function claim({ lease: given, now, slots, slotsElse, limit }: ClaimRequest): readonly InFlightDelivery[] {
+    const { workerId } = given
+    noteSkew(now)
     if (!workers.has(workerId)) return []
     const due = waiting().filter(({ dueAt }) => dueAt !== null && dueAt <= now)
     const byLine = Map.groupBy(due, ({ lane, bindingId }) => `${lane} ${bindingId}`)
@@ -179,6 +222,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       .slice(0, limit)
     for (const row of taken)
       change(row, { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: clock() })
+    lease(given, taken)
     return taken.map(({ delivery, attempts: made, retries, refusals }) => {
       const { iss, sub, scope, lane, acceptedAt } = delivery.event
       return {
@@ -272,6 +316,12 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       index.post(lines)
     },
     attempts,
+    get skewMs() {
+      return skewMs
+    },
+    get leases() {
+      return leases
+    },
     announced,
     get breakers() {
       return breakers
@@ -319,6 +369,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     oweLateLogouts: async (sessions) => index.late(sessions),
     claimDue: async (request) => claim(request),
     async settleDeliveries({ batch, workerId, now }) {
+      noteSkew(now)
       const seen = new Set<DeliveryId>()
       const held = batch.filter(({ id, leased: { attempts } }) => {
         const row = deliveries.get(id)
@@ -399,20 +450,22 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         alive,
         workers: workers.size,
         rank: [...workers.keys()].filter((other) => other < id).length,
+        now: clock(),
       }
     },
     async reclaimLeases({ leaseMs }) {
       const until = clock().getTime() - leaseMs
       return bury([...workers].filter(([, seenAt]) => seenAt.getTime() <= until).map(([id]) => id))
     },
-    async releaseUnheld({ workerId, held, olderThanMs }) {
-      const nowMs = clock().getTime()
-      return giveBack(
-        leasedBy(workerId).filter(({ id, leasedAt }) => {
-          const ageMs = nowMs - (leasedAt?.getTime() ?? 0)
-          return ageMs < LEASED_LATELY_MS && ageMs >= olderThanMs && !held.includes(id)
-        }),
-      )
+    async releaseUnheld({ workerId, asking, held }) {
+      const looked = leases.filter((one) => one.workerId === workerId && !asking.includes(one.number))
+      const known = new Set(held)
+      leases = leases.flatMap((one) => {
+        if (!looked.includes(one)) return [one]
+        const ids = one.ids.filter((id) => known.has(id))
+        return ids.length === 0 ? [] : [{ ...one, ids }]
+      })
+      return giveBack(looked, held)
     },
     retireWorker: async (id) => bury(workers.has(id) ? [id] : []),
   }

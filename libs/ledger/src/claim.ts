@@ -49,6 +49,10 @@ const CLAIM_DUE = `
        set state = 'in_flight', due_at = null, leased_by = $1, leased_at = now()
      where d.id = any (array(select id from due))
     returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane
+  ),
+  leased as (
+    insert into leases (worker_id, number, leased_at, delivery_ids)
+    select $1, $9::bigint, now(), array_agg(id) from claimed having count(*) > 0
   )
   select c.*, e.iss, e.sub, e.scope, e.accepted_at
     from claimed c join events e on e.id = c.event_id`
@@ -69,6 +73,12 @@ interface ClaimedRow {
   readonly accepted_at: Date
 }
 
+/** What a statement leases deliveries under: the worker, and a number which that worker has not used before. */
+export interface Lease {
+  readonly workerId: WorkerId
+  readonly number: number
+}
+
 /** How many of a binding's deliveries a worker can take now. */
 export interface Slots {
   readonly interactive: number
@@ -76,7 +86,7 @@ export interface Slots {
 }
 
 export interface ClaimRequest {
-  readonly workerId: WorkerId
+  readonly lease: Lease
   readonly now: Date
   /** For the bindings that the worker knows of. */
   readonly slots: ReadonlyMap<BindingId, Slots>
@@ -87,19 +97,19 @@ export interface ClaimRequest {
 }
 
 /**
- * Leases to `workerId` what is due, the interactive lane before the other, and oldest first for each binding. Nothing when
+ * Leases to a worker what is due, the interactive lane before the other, and oldest first for each binding. Nothing when
  * the worker was declared dead.
  */
 export async function claimDue(
   db: Database,
-  { workerId, now, slots, slotsElse, limit }: ClaimRequest,
+  { lease, now, slots, slotsElse, limit }: ClaimRequest,
 ): Promise<readonly InFlightDelivery[]> {
   const known = [...slots.values()]
   const { rows } = await db.query<ClaimedRow>({
     name: 'claim_due',
     text: CLAIM_DUE,
     values: [
-      workerId,
+      lease.workerId,
       now,
       plainArray([...slots.keys()]),
       plainArray(known.map(({ interactive }) => interactive)),
@@ -107,6 +117,7 @@ export async function claimDue(
       slotsElse.interactive,
       slotsElse.bulk,
       limit,
+      lease.number,
     ],
   })
   return rows.map((row) => ({

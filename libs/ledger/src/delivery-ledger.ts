@@ -18,7 +18,7 @@ import { oweLateLogouts } from './post-sessions.ts'
 import { disableBinding, type Registry, readRegistry, readRegistryRevision } from './registry.ts'
 import { bringForward, giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
 import { announceSettled } from './settled.ts'
-import { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'
+import { type Beat, beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker } from './workers.ts'
 
 /**
  * What delivery asks of the ledger: the functions of this library that it uses, under one roof, so that a simulation can
@@ -58,12 +58,12 @@ export interface DeliveryLedger {
     closed: readonly BindingId[]
   }): Promise<void>
   registerWorker(worker: { id: WorkerId; name: string }): Promise<void>
-  beat(id: WorkerId): Promise<Standing>
+  beat(id: WorkerId): Promise<Beat>
   reclaimLeases(request: { leaseMs: number }): Promise<number>
   releaseUnheld(request: {
     workerId: WorkerId
+    asking: readonly number[]
     held: readonly DeliveryId[]
-    olderThanMs: number
   }): Promise<number>
   retireWorker(id: WorkerId): Promise<number>
 }

@@ -9,7 +9,7 @@ export {
 export { applySessions } from './apply-sessions.ts'
 export { type AuditRecord, type Change, listAudit } from './audit.ts'
 export { noticeBreakers } from './breakers.ts'
-export { type ClaimRequest, claimDue, releaseDeliveries, type Slots } from './claim.ts'
+export { type ClaimRequest, claimDue, type Lease, releaseDeliveries, type Slots } from './claim.ts'
 export {
   asLedgerError,
   createDatabase,
@@ -250,4 +250,14 @@ export {
   type WebhookRecord,
   type WebhookSettings,
 } from './webhooks.ts'
-export { beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker, type Standing } from './workers.ts'
+export {
+  type Beat,
+  beat,
+  oldestLeaseSeconds,
+  readClock,
+  reclaimLeases,
+  registerWorker,
+  releaseUnheld,
+  retireWorker,
+  type Standing,
+} from './workers.ts'

@@ -1,5 +1,6 @@
-import type { EventId, LogoutEvent, OwedDelivery, PlanBasis, WorkerId } from '@curfew/domain'
+import type { EventId, LogoutEvent, OwedDelivery, PlanBasis } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
+import type { Lease } from './claim.ts'
 import type { Database } from './database.ts'
 import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from './journal.ts'
 
@@ -18,8 +19,8 @@ export interface PlannedEvent {
 
 export interface PlanRequest {
   readonly batch: readonly PlannedEvent[]
-  /** Who gets what is born leased. */
-  readonly workerId: WorkerId
+  /** What is born leased, is under this. */
+  readonly lease: Lease
   /**
    * Of the registry that the plan was made from; nothing is written where it has changed since. Null: it was read after the
    * batch came, and has everybody whom the batch can be owed to.
@@ -94,7 +95,11 @@ const PLAN_EVENTS = `
       from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[], $24::uuid[], $25::timestamptz[])
         as d(id, event_id, binding_id, sid, leased, target, session_ends_at)
       join planned on planned.id = d.event_id
-    returning id, event_id, binding_id, target
+    returning id, event_id, binding_id, target, leased_at
+  ),
+  leased as (
+    insert into leases (worker_id, number, leased_at, delivery_ids)
+    select $1, $29::bigint, leased_at, array_agg(id) from owed where leased_at is not null group by leased_at
   ),
   covered as (
     update deliveries d
@@ -142,7 +147,7 @@ interface PlanRow {
  */
 export async function planEvents(
   db: Database,
-  { batch, workerId, registryRevision, now }: PlanRequest,
+  { batch, lease, registryRevision, now }: PlanRequest,
 ): Promise<PlanResult> {
   const events = batch.map(({ event }) => event)
   const owed = batch.flatMap(({ deliveries }) => deliveries)
@@ -150,7 +155,7 @@ export async function planEvents(
     name: 'plan_events',
     text: PLAN_EVENTS,
     values: [
-      workerId,
+      lease.workerId,
       plainArray(events.map(({ id }) => id)),
       plainArray(batch.map(({ digest }) => digest)),
       events.map(({ iss }) => iss),
@@ -178,6 +183,7 @@ export async function planEvents(
       textColumn(events.map((event) => (event.scope === 'device' ? event.device : null))),
       plainColumn(events.map(({ parentId }) => parentId ?? null)),
       textColumn(events.map((event) => (event.scope === 'issuer' ? event.requestedBy : null))),
+      lease.number,
     ],
   })
   const [row] = rows

@@ -1,6 +1,6 @@
 import type { DeliveryId, WorkerId } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
-import { type Database, withTransaction } from './database.ts'
+import type { Database } from './database.ts'
 
 const REGISTER_WORKER = 'insert into workers (id, name) values ($1, $2) on conflict (id) do nothing'
 
@@ -15,7 +15,9 @@ export async function registerWorker(
 // The database's clock, not the worker's: it is the one that all workers share.
 const BEAT = `
   with me as (update workers set seen_at = now() where id = $1 returning id)
-  select exists (select from me) as alive, count(*) as workers, count(*) filter (where id < $1) as rank from workers`
+  select exists (select from me) as alive, count(*) as workers, count(*) filter (where id < $1) as rank,
+         clock_timestamp() as now
+    from workers`
 
 /** A worker among the others that live. */
 export interface Standing {
@@ -26,79 +28,137 @@ export interface Standing {
   readonly rank: number
 }
 
+/** What the ledger answers to a heartbeat. */
+export interface Beat extends Standing {
+  /** The ledger's clock, read while it answered. */
+  readonly now: Date
+}
+
 /** Says that a worker is alive. */
-export async function beat(db: Database, id: WorkerId): Promise<Standing> {
-  const { rows } = await db.query<Standing>({ name: 'beat', text: BEAT, values: [id] })
-  return rows[0] ?? { alive: false, workers: 0, rank: 0 }
+export async function beat(db: Database, id: WorkerId): Promise<Beat> {
+  const { rows } = await db.query<Beat>({ name: 'beat', text: BEAT, values: [id] })
+  const [row] = rows
+  if (row === undefined) throw new Error('the heartbeat got no answer row')
+  return row
 }
 
-const BURY_SILENT =
-  'delete from workers where seen_at <= now() - make_interval(secs => $1) returning id, seen_at'
-const BURY_ONE = 'delete from workers where id = $1 returning id, seen_at'
-
-// Whoever is buried has held nothing for longer than a lease may be held, so only what was leased lately is searched;
-// the index on leased_at finds it without reading history.
-const RECLAIM = `
-  update deliveries set state = 'pending', due_at = now()
-   where leased_at > $2::timestamptz - interval '15 minutes' and leased_by = any($1::uuid[]) and state = 'in_flight'`
-
-interface Buried {
-  readonly id: WorkerId
-  readonly seen_at: Date
-}
+const BURY_SILENT = 'delete from workers where seen_at <= now() - make_interval(secs => $1)'
+const BURY_ONE = 'delete from workers where id = $1'
 
 /**
- * Declares dead every worker that has been silent for `leaseMs`, and gives back what they held: it is due at once and
- * has cost no attempt (whether the last one reached the RP, nobody knows).
+ * SQL that gives back deliveries and counts them as `given_back`.
  *
- * Two statements, for the second must see what a worker leased until the moment it was deleted.
+ * A delivery belongs to a lease where worker and time agree: it may have been released and leased again since. The candidates
+ * are looked up one by one, then updated by an array of their ids: a join would be planned as a scan of the table.
+ *
+ * @param from rows (worker_id, leased_at, delivery_id), each a delivery that its worker does not hold.
+ */
+const giveBack = (from: string) => `
+  candidates as (
+    select d.id
+      from ${from} unheld
+      cross join lateral (
+        select id, state, leased_by, leased_at from deliveries where id = unheld.delivery_id offset 0
+      ) d
+     where d.state = 'in_flight' and d.leased_by = unheld.worker_id and d.leased_at = unheld.leased_at
+  ),
+  given_back as (
+    update deliveries set state = 'pending', due_at = now()
+     where id = any (array(select id from candidates)) and state = 'in_flight'
+    returning id
+  )`
+
+// By what is so, never by age: whatever is leased to a worker that does not exist. No lease is given to one, for the statements
+// that lease lock the worker's row.
+const RECLAIM = `
+  with ended as (
+    delete from leases l
+     where not exists (select from workers w where w.id = l.worker_id)
+    returning l.worker_id, l.leased_at, l.delivery_ids
+  ),
+  ${giveBack('(select worker_id, leased_at, unnest(delivery_ids) as delivery_id from ended)')}
+  select count(*) as deliveries from given_back`
+
+/**
+ * Declares dead every worker that has been silent for `leaseMs`, and gives back all that is leased to workers which do not
+ * exist: it is due at once and has cost no attempt (whether the last one reached the RP is not known).
  *
  * @returns how many deliveries were given back.
  */
 export async function reclaimLeases(db: Database, { leaseMs }: { leaseMs: number }): Promise<number> {
-  return bury(db, BURY_SILENT, leaseMs / 1_000)
+  await db.query({ name: 'bury_silent', text: BURY_SILENT, values: [leaseMs / 1_000] })
+  return reclaim(db)
 }
 
+/** Takes leave: what the worker still holds is given back. @returns how many deliveries were. */
+export async function retireWorker(db: Database, id: WorkerId): Promise<number> {
+  await db.query({ name: 'bury_one', text: BURY_ONE, values: [id] })
+  return reclaim(db)
+}
+
+async function reclaim(db: Database): Promise<number> {
+  const { rows } = await db.query<{ deliveries: number }>({ name: 'reclaim', text: RECLAIM })
+  return rows[0]?.deliveries ?? 0
+}
+
+// A lease of which something is held stays, with that alone: what has ended is looked up once.
 const RELEASE_UNHELD = `
-  update deliveries set state = 'pending', due_at = now()
-   where leased_at > now() - interval '15 minutes' and leased_at <= now() - make_interval(secs => $3)
-     and leased_by = $1 and state = 'in_flight' and id <> all($2::uuid[])`
+  with listed as materialized (
+    select l.worker_id, l.number, l.leased_at, listed.delivery_id, held.id is not null as held
+      from leases l
+      cross join lateral unnest(l.delivery_ids) as listed(delivery_id)
+      left join unnest($3::uuid[]) as held(id) on held.id = listed.delivery_id
+     where l.worker_id = $1 and l.number <> all($2::bigint[])
+  ),
+  kept as (
+    select number, array_agg(delivery_id) as delivery_ids from listed where held group by number
+  ),
+  shortened as (
+    update leases l set delivery_ids = kept.delivery_ids
+      from kept
+     where l.worker_id = $1 and l.number = kept.number
+       and cardinality(l.delivery_ids) <> cardinality(kept.delivery_ids)
+  ),
+  ended as (
+    delete from leases
+     where worker_id = $1 and number <> all($2::bigint[]) and not exists (select from kept where kept.number = leases.number)
+  ),
+  ${giveBack('(select worker_id, leased_at, delivery_id from listed where not held)')}
+  select count(*) as deliveries from given_back`
 
 /**
- * Gives back what is leased to a living worker without its knowing: the statement that leased it was carried out, and
- * the answer was lost.
+ * Gives back what is leased to a living worker without its knowing (the statement that leased it was carried out, and its answer
+ * was lost), and forgets leases that have ended.
  *
- * @param held what the worker knows that it holds.
- * @param olderThanMs leases younger than this are left alone: their answer may be on its way.
+ * @param asking numbers of the leases that the worker is waiting to be given: they are left alone.
+ * @param held deliveries that the worker knows it holds, as of before the call.
  * @returns how many deliveries were given back.
  */
 export async function releaseUnheld(
   db: Database,
-  { workerId, held, olderThanMs }: { workerId: WorkerId; held: readonly DeliveryId[]; olderThanMs: number },
+  { workerId, asking, held }: { workerId: WorkerId; asking: readonly number[]; held: readonly DeliveryId[] },
 ): Promise<number> {
-  const { rowCount } = await db.query({
+  const { rows } = await db.query<{ deliveries: number }>({
     name: 'release_unheld',
     text: RELEASE_UNHELD,
-    values: [workerId, plainArray(held), olderThanMs / 1_000],
+    values: [workerId, plainArray(asking), plainArray(held)],
   })
-  return rowCount ?? 0
+  return rows[0]?.deliveries ?? 0
 }
 
-/** Takes leave: what the worker still holds is given back. */
-export async function retireWorker(db: Database, id: WorkerId): Promise<number> {
-  return bury(db, BURY_ONE, id)
+/** The ledger's clock. */
+export async function readClock(db: Database): Promise<Date> {
+  const { rows } = await db.query<{ now: Date }>('select clock_timestamp() as now')
+  const [row] = rows
+  if (row === undefined) throw new Error('the ledger did not say its time')
+  return row.now
 }
 
-async function bury(db: Database, text: string, value: unknown): Promise<number> {
-  return withTransaction(db, async (transaction) => {
-    const { rows } = await transaction.query<Buried>({ text, values: [value] })
-    if (rows.length === 0) return 0
-    const earliest = new Date(Math.min(...rows.map(({ seen_at }) => seen_at.getTime())))
-    const { rowCount } = await transaction.query({
-      name: 'reclaim',
-      text: RECLAIM,
-      values: [rows.map(({ id }) => id), earliest],
-    })
-    return rowCount ?? 0
-  })
+const OLDEST_LEASE =
+  'select coalesce(extract(epoch from now() - min(leased_at)), 0)::float8 as age from leases'
+
+/** How long the oldest lease has been held, in seconds; 0 where there is none. */
+export async function oldestLeaseSeconds(db: Database): Promise<number> {
+  const { rows } = await db.query<{ age: number }>({ name: 'oldest_lease', text: OLDEST_LEASE })
+  return Math.max(0, rows[0]?.age ?? 0)
 }

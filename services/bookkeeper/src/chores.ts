@@ -38,6 +38,7 @@ import { erasingRound } from './erasing.ts'
 import { createEventLogChore } from './event-log.ts'
 import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 import { createJournalChores } from './journal.ts'
+import { createLeaseChore } from './leases.ts'
 import type { Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
 import { createReceiptPoster, type ReceiptSettings } from './receipts.ts'
@@ -257,6 +258,7 @@ export function choresOf(
   })
   const burning = createSlaChore({ db, now, log, metrics })
   const waiting = createEventLogChore({ db, metrics })
+  const leases = createLeaseChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
   return [
     replays,
@@ -268,6 +270,7 @@ export function choresOf(
     ...journal,
     burning,
     waiting,
+    leases,
     ...sessions,
   ]
 }

@@ -17,6 +17,10 @@ const CLOCK_OFF_MS_MAX = 30_000
 const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: string }>> = {
   ledger: { name: 'database', fix: 'See that PostgreSQL at DATABASE_URL answers.' },
   'event-log': { name: 'event log', fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers.' },
+  clock: {
+    name: 'clock of the database',
+    fix: 'Set the clocks of the delivery workers and of PostgreSQL by NTP: no attempts are made while they differ by more than a minute.',
+  },
   'master-key': {
     name: 'master key',
     fix: 'It opens none of the stored keys: give the services the CURFEW_MASTER_KEY that they were sealed with.',

@@ -79,7 +79,11 @@ export function rig({
 
   const dispatcher = createDispatcher({
     log: createLog({ service: 'test', level: 'silent' }),
-    worker: { id: () => worker.id, alive: () => worker.alive, doubt: () => undefined },
+    worker: {
+      id: () => worker.id,
+      alive: () => worker.alive,
+      leasing: (work) => work({ workerId: worker.id, number: ledger.claims.length + 1 }),
+    },
     limitsOf: (bindingId) => ({ concurrency: concurrencyOf(bindingId), perSecond: perSecondOf(bindingId) }),
     barred: () => [],
     bulkPace: { available: () => 1_000, spend: () => undefined },

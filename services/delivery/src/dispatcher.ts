@@ -4,18 +4,19 @@ import { type Log, sleep } from '@curfew/runtime'
 import type { Round } from './attempt.ts'
 import type { BulkPace } from './bulk-pace.ts'
 import { createLine, type Held, type Limits, type Line } from './line.ts'
+import type { Worker } from './worker.ts'
 
 export interface DispatcherDeps {
   readonly log: Log
   /** The worker that leases are taken for, and whether they may be trusted now. */
-  readonly worker: { id(): WorkerId; alive(): boolean; doubt(): void }
+  readonly worker: Pick<Worker, 'id' | 'alive' | 'leasing'>
   /** What this worker may do to a binding. */
   limitsOf(id: BindingId): Limits
   /** Bindings of which this worker may have nothing at all. */
   barred(): Iterable<BindingId>
   readonly bulkPace: Pick<BulkPace, 'available' | 'spend'>
   /** Leases what is due. */
-  claim(request: Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>): Promise<readonly InFlightDelivery[]>
+  claim(request: Omit<ClaimRequest, 'now'>): Promise<readonly InFlightDelivery[]>
   /** Attempts one delivery. Never rejects for what an RP did. */
   attempt(delivery: InFlightDelivery): Promise<Round>
   /** Resolves when the ledger has what an attempt came to, or will never take it from this worker. */
@@ -76,7 +77,7 @@ const CLAIM_AHEAD = 4
 const CLAIM_AHEAD_OF_ENDED = 2
 /** A binding with a rate has no more in memory than it takes in so long. */
 const AHEAD_MS = 5_000
-/** Held longer than this a delivery is given back: leases are searched for among what was leased lately. */
+/** A delivery that waits longer than this in memory is given back: another worker may have a free slot for it. */
 const HELD_MS_MAX = 60_000
 const CLAIM_LIMIT = 1_000
 /** Of each lane of a binding that nothing is known of here. */
@@ -95,6 +96,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const lines = new Map<BindingId, Line>()
   /** Every delivery in a line, waiting or running. */
   const ids = new Set<DeliveryId>()
+  /** Those of which the ledger is being told that they are given back. */
+  const releasing = new Set<DeliveryId>()
   let held = 0
   let wake: (() => void) | null = null
   let gaveUpMs = monotonicMs()
@@ -166,10 +169,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     else if (hungry(line)) wake?.()
   }
 
-  /** A fault of ours, or the ledger gone while stopping: the lease runs out, and the delivery is attempted again. */
+  /** A fault of ours, or the ledger gone while stopping: it is not held any more, and so is attempted again. */
   function failed(delivery: InFlightDelivery, error: unknown): void {
     log.error({ event: 'delivery.attempt-failed', delivery_id: delivery.id, err: error })
-    worker.doubt()
   }
 
   /** To the ledger, where it waits behind what waits there; it has cost no attempt. */
@@ -182,10 +184,19 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     left(back.length)
     for (const [workerId, ofWorker] of Map.groupBy(back, (one) => one.workerId)) {
       const deliveries = ofWorker.map(({ delivery }) => delivery)
-      deps.release(deliveries, workerId).catch((error: unknown) => {
-        worker.doubt()
-        log.warn({ event: 'deliveries.release-failed', deliveries: deliveries.length, err: error })
-      })
+      void release(deliveries, workerId)
+    }
+  }
+
+  async function release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void> {
+    for (const { id } of deliveries) releasing.add(id)
+    try {
+      await deps.release(deliveries, workerId)
+    } catch (error) {
+      // It is not held any more: the worker's next heartbeat finds it.
+      log.warn({ event: 'deliveries.release-failed', deliveries: deliveries.length, err: error })
+    } finally {
+      for (const { id } of deliveries) releasing.delete(id)
     }
   }
 
@@ -256,9 +267,20 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     const slots = slotsWithin(Math.ceil(limit * (1 - SHARE)), Math.ceil(bulk * (1 - SHARE)))
     const most = Math.min(SLOTS_ELSE, Math.ceil(limit * RESERVE_SHARE))
     const slotsElse = { interactive: most, bulk: Math.min(most, bulk) }
-    const workerId = worker.id()
     for (const line of lines.values()) line.ended = 0
-    const claimed = await deps.claim({ slots, slotsElse, limit })
+    return worker.leasing(async (lease) => {
+      const claimed = await deps.claim({ lease, slots, slotsElse, limit })
+      take(claimed, lease.workerId, { slots, slotsElse, limit })
+      return claimed.length
+    })
+  }
+
+  /** Takes what was claimed, and learns from it which bindings have more. */
+  function take(
+    claimed: readonly InFlightDelivery[],
+    workerId: WorkerId,
+    { slots, slotsElse, limit }: Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>,
+  ): void {
     bulkPace.spend('due', claimed.filter(({ event }) => event.lane === 'bulk').length)
     for (const lane of LANES) {
       const ofLane = claimed.filter(({ event }) => event.lane === lane)
@@ -273,7 +295,6 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       )
     }
     for (const delivery of claimed) accept(delivery, workerId)
-    return claimed.length
   }
 
   /** Learns from a claim which bindings have more: those of which all came that were asked for. */
@@ -303,7 +324,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     get held() {
       return held
     },
-    ids: () => [...ids],
+    ids: () => [...ids, ...releasing],
     get free() {
       return Math.max(0, heldMax - held)
     },
@@ -343,7 +364,6 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
           claimed = await claimOnce()
           await giveUp()
         } catch (error) {
-          worker.doubt()
           log.warn({ event: 'ledger.claim-failed', err: error })
         }
         const busy = [...lines.values()].some(hungry)

@@ -9,7 +9,7 @@ import {
   type Subject,
   type WorkerId,
 } from '@curfew/domain'
-import type { DeliveryLedger, PlanRequest, Registry } from '@curfew/ledger'
+import type { DeliveryLedger, Lease, PlanRequest, Registry } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { expect, test } from 'vitest'
 import { createIntake } from './intake.ts'
@@ -84,7 +84,10 @@ function rig({ most = Number.POSITIVE_INFINITY, conflicts = new Set<EventId>() }
     ledger,
     log,
     registry,
-    worker: { id: () => WORKER } as never,
+    worker: {
+      id: () => WORKER,
+      leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),
+    } as never,
     announcer: { announce: () => undefined },
     dispatcher: { room: () => 1, free: 1, accept: () => undefined },
     admit: async () => undefined,

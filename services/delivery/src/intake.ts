@@ -12,6 +12,7 @@ import {
   plan,
   type Quarantined,
   sameContent,
+  type WorkerId,
 } from '@curfew/domain'
 import type { DeliveryLedger, PlannedEvent, Registry, SessionQuestion } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
@@ -67,12 +68,11 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     for (;;) {
       const known = registry.current()
       const planned = planBatch(batch, known, await sessionsOf(batch, known))
-      const workerId = worker.id()
-      const result = await ledger.planEvents({
-        batch: planned,
-        workerId,
-        registryRevision: readSince ? null : known.revision,
-        now: now(),
+      const result = await worker.leasing(async (lease) => {
+        const registryRevision = readSince ? null : known.revision
+        const written = await ledger.planEvents({ batch: planned, lease, registryRevision, now: now() })
+        if (written.ok) take(planned, written.planned, lease.workerId)
+        return written
       })
       if (!result.ok) {
         if (result.why === 'worker_lost') await worker.register()
@@ -81,10 +81,6 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
           readSince = true
         }
         continue
-      }
-      for (const { event, deliveries } of planned) {
-        if (!result.planned.has(event.id)) continue
-        for (const { delivery, leased } of deliveries) if (leased) dispatcher.accept(delivery, workerId)
       }
       // What is owed to nobody is settled by being planned.
       const owedToNobody = planned.filter(
@@ -99,6 +95,14 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
           log.error({ event: 'event.quarantined', position: record.position, reason })
           return { record, reason }
         })
+    }
+  }
+
+  /** Hands on what was born leased. Of an event that the ledger had before, nothing was. */
+  function take(batch: readonly PlannedEvent[], planned: ReadonlySet<EventId>, workerId: WorkerId): void {
+    for (const { event, deliveries } of batch) {
+      if (!planned.has(event.id)) continue
+      for (const { delivery, leased } of deliveries) if (leased) dispatcher.accept(delivery, workerId)
     }
   }
 
@@ -175,8 +179,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         return [...(await writeAround(batch.slice(0, half))), ...(await writeAround(batch.slice(half)))]
       }
       if (error instanceof LedgerUnavailableError || !isDataFault(error)) {
-        // It may have been carried out: the batch comes again, and is then known, but nobody holds its leases.
-        worker.doubt()
+        // It may have been carried out: the batch comes again, and is then known. The worker finds what was leased for it.
         throw error
       }
       const [only, ...others] = batch

@@ -1,6 +1,12 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
-import { createDatabase, createDeliveryLedger, createPostgresEventLog, openKeyStore } from '@curfew/ledger'
+import {
+  createDatabase,
+  createDeliveryLedger,
+  createPostgresEventLog,
+  openKeyStore,
+  readClock,
+} from '@curfew/ledger'
 import { createGuardedClient, postJson } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
@@ -12,7 +18,7 @@ import {
   runProcess,
 } from '@curfew/runtime'
 import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
-import { createDelivery, readDeliveryConfig } from './service.ts'
+import { checkClock, createDelivery, readDeliveryConfig } from './service.ts'
 
 // The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
 
@@ -52,6 +58,7 @@ process.exitCode = await runProcess(
       checks: {
         'event-log': () => eventLog.check(),
         ledger: async () => void (await db.query('select 1')),
+        clock: () => checkClock(() => readClock(db)),
         'master-key': () => keyring.check(),
       },
     })

@@ -29,6 +29,7 @@ import { createBulkPace } from './bulk-pace.ts'
 import { createDispatcher } from './dispatcher.ts'
 import { createEncrypter } from './encrypter.ts'
 import { createIntake } from './intake.ts'
+import { createLedgerClock } from './ledger-clock.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { consumeSessions } from './session-intake.ts'
 import { createSettler } from './settler.ts'
@@ -37,6 +38,7 @@ import { createTlsIdentities } from './tls-identities.ts'
 import { createWorker } from './worker.ts'
 
 export { readDeliveryConfig } from './config.ts'
+export { checkClock } from './ledger-clock.ts'
 
 /** What delivery works with, already open. */
 export interface DeliveryDeps {
@@ -52,6 +54,8 @@ export interface DeliveryDeps {
   /** After so long a silence a worker is declared dead, in milliseconds. */
   readonly leaseMs: number
   readonly chance?: Chance
+  /** This machine's clock, in milliseconds since 1970. Default: `Date.now`. */
+  readonly wallMs?: () => number
   /** How busy this process has been since the last call, 0 to 1. Default: its event loop. */
   readonly utilization?: () => number
 }
@@ -88,9 +92,10 @@ export function createDelivery(deps: DeliveryDeps): Service {
 
 async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: RunContext): Promise<void> {
   const { eventLog, ledger, keyring, client, log, metrics, workerName, leaseMs } = deps
-  const now = () => new Date()
   const { random, uuid } = deps.chance ?? { random: Math.random, uuid: randomUUID }
   const monotonicMs = () => performance.now()
+  const clock = createLedgerClock({ log, wallMs: deps.wallMs ?? Date.now, monotonicMs })
+  const { now } = clock
   const utilization = deps.utilization ?? createUtilization()
   const observe = createObserver(metrics)
 
@@ -102,6 +107,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     newWorkerId: () => uuid() as WorkerId,
     leaseMs,
     monotonicMs,
+    clock,
     onLost: () => dispatcher.clear(),
     held: () => dispatcher.ids(),
   })
@@ -140,7 +146,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     limitsOf: (id) => limitsOf(binding(id), worker.standing(), id),
     barred: () => barred(registry.current(), worker.standing()),
     bulkPace,
-    claim: (request) => ledger.claimDue({ workerId: worker.id(), now: now(), ...request }),
+    claim: (request) => ledger.claimDue({ now: now(), ...request }),
     release: (deliveries, workerId) =>
       ledger.releaseDeliveries({ ids: deliveries.map(({ id }) => id), workerId }),
     attempt: (delivery) => attempt(delivery, stopping),

@@ -1,6 +1,7 @@
 import type { DeliveryId, WorkerId } from '@curfew/domain'
-import type { DeliveryLedger, Standing } from '@curfew/ledger'
+import type { Beat, DeliveryLedger, Lease, Standing } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
+import type { LedgerClock } from './ledger-clock.ts'
 
 export interface WorkerDeps {
   readonly ledger: Pick<
@@ -11,28 +12,33 @@ export interface WorkerDeps {
   /** Where this worker runs, for people. */
   readonly name: string
   readonly newWorkerId: () => WorkerId
-  /** After so long a silence a worker is declared dead and loses its leases, in milliseconds. */
+  /** After so long a silence the worker is declared dead and loses its leases, in milliseconds. */
   readonly leaseMs: number
   /** Time that only goes forward, in milliseconds. */
   readonly monotonicMs: () => number
+  /** Set by every heartbeat. */
+  readonly clock: LedgerClock
   /** Everything leased so far belongs to others now. */
   readonly onLost: () => void
-  /** What is leased to this worker, as far as it knows. */
+  /** Deliveries that this process holds under a lease, or is giving back. */
   readonly held: () => readonly DeliveryId[]
 }
 
 /** This process as the ledger knows it: the holder of leases, as long as its heart beats. */
 export interface Worker {
   id(): WorkerId
-  /** Whether the leases may still be trusted: the last beat that the ledger took is younger than a lease. */
+  /**
+   * Whether this worker may attempt deliveries: the last heartbeat that the ledger took is younger than a lease, and the clocks
+   * agree.
+   */
   alive(): boolean
   /** How many workers there are, and which of them this is: what limits are shared by. */
   standing(): Pick<Standing, 'workers' | 'rank'>
   /**
-   * To be called when a statement that leases, or settles, was sent and its outcome is not known: something may be
-   * leased to this worker that it does not hold, and that nobody would ever attempt.
+   * Runs a statement that leases deliveries to this worker. `work` takes what it was given before it resolves: a lease that is
+   * not asked for and not held is given back at the next heartbeat.
    */
-  doubt(): void
+  leasing<Result>(work: (lease: Lease) => Promise<Result>): Promise<Result>
   /** Makes the worker known, or says that it lives; under a new id if it was declared dead meanwhile. */
   register(): Promise<void>
   /** Keeps the heart beating, and declares dead those whose heart does not, until `ended` aborts. */
@@ -42,20 +48,27 @@ export interface Worker {
 }
 
 const BEATS_PER_LEASE = 5
-/** After a doubt PostgreSQL may still be at it for so long, whether we listen or not: its statement timeout, and some. */
-const DOUBT_MS = 45_000
 
 export function createWorker(deps: WorkerDeps): Worker {
-  const { ledger, log, name, newWorkerId, leaseMs, monotonicMs, onLost, held } = deps
+  const { ledger, log, name, newWorkerId, leaseMs, monotonicMs, clock, onLost, held } = deps
   let id = newWorkerId()
   let lastBeatMs: number | null = null
   let standing: Pick<Standing, 'workers' | 'rank'> = { workers: 1, rank: 0 }
-  let doubtfulUntilMs = Number.NEGATIVE_INFINITY
+  let leases = 0
+  /** Leases of which the answer has not come. */
+  const asking = new Set<number>()
+
+  async function beat(): Promise<Beat> {
+    const sentMs = monotonicMs()
+    const found = await ledger.beat(id)
+    clock.set(found.now, { sentMs, receivedMs: monotonicMs() })
+    return found
+  }
 
   async function register(): Promise<void> {
-    // Counted from before the call: a beat that was long on its way is as old as its start.
+    // Counted from before the call: a heartbeat that was long on its way is as old as its start.
     const startedMs = monotonicMs()
-    const found = lastBeatMs === null ? null : await ledger.beat(id)
+    const found = lastBeatMs === null ? null : await beat()
     if (found?.alive === true) {
       standing = found
     } else {
@@ -65,19 +78,32 @@ export function createWorker(deps: WorkerDeps): Worker {
         onLost()
       }
       await ledger.registerWorker({ id, name })
-      standing = await ledger.beat(id)
+      standing = await beat()
     }
     lastBeatMs = startedMs
   }
 
+  /** Compares what the ledger has leased with what this process holds: an answer may have been lost at any time. */
+  async function releaseUnheld(): Promise<void> {
+    const released = await ledger.releaseUnheld({ workerId: id, asking: [...asking], held: held() })
+    if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
+  }
+
   return {
     id: () => id,
-    alive: () => lastBeatMs !== null && monotonicMs() - lastBeatMs < leaseMs,
+    alive: () => lastBeatMs !== null && monotonicMs() - lastBeatMs < leaseMs && clock.agrees(),
     standing: () => standing,
-    register,
-    doubt() {
-      doubtfulUntilMs = monotonicMs() + DOUBT_MS + leaseMs
+    async leasing(work) {
+      leases += 1
+      const lease = { workerId: id, number: leases }
+      asking.add(lease.number)
+      try {
+        return await work(lease)
+      } finally {
+        asking.delete(lease.number)
+      }
     },
+    register,
     retire: () => ledger.retireWorker(id),
     async beatUntil(ended) {
       while (!ended.aborted) {
@@ -85,14 +111,7 @@ export function createWorker(deps: WorkerDeps): Worker {
           await register()
           const reclaimed = await ledger.reclaimLeases({ leaseMs })
           if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
-          if (monotonicMs() < doubtfulUntilMs) {
-            const released = await ledger.releaseUnheld({
-              workerId: id,
-              held: held(),
-              olderThanMs: leaseMs / 2,
-            })
-            if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
-          }
+          await releaseUnheld()
         } catch (error) {
           log.warn({ event: 'worker.beat-failed', err: error })
         }

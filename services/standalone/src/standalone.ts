@@ -5,7 +5,7 @@ import { createBookkeeper } from '@curfew/bookkeeper'
 import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
-import { createDelivery } from '@curfew/delivery'
+import { checkClock, createDelivery } from '@curfew/delivery'
 import { createIngest } from '@curfew/ingest'
 import {
   createDeliveryLedger,
@@ -14,6 +14,7 @@ import {
   openCredentialStore,
   openDatabase,
   openKeyStore,
+  readClock,
   reclaimLeases,
 } from '@curfew/ledger'
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
@@ -149,6 +150,7 @@ export async function runStandalone(
         checks: {
           'event-log': () => eventLog.check(),
           ledger: async () => void (await db.query('select 1')),
+          clock: () => checkClock(() => readClock(db)),
           'master-key': () => keyring.check(),
         },
       })

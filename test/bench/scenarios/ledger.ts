@@ -45,11 +45,15 @@ export async function ledger({ seconds, rounds, rps, progress }: Settings): Prom
   const workerId = randomUUID() as WorkerId
   await registerWorker(db, { id: workerId, name: 'bench' })
 
+  let leases = 0
+
   /** One batch from its plan to its settlement, as a worker writes it. @returns deliveries. */
   async function write(): Promise<number> {
     const now = new Date()
     const batch = Array.from({ length: EVENTS }, () => planned(bindings, now))
-    const result = await planEvents(db, { batch, workerId, registryRevision: revision, now })
+    leases += 1
+    const lease = { workerId, number: leases }
+    const result = await planEvents(db, { batch, lease, registryRevision: revision, now })
     if (!result.ok) throw new Error(`not planned: ${result.why}`)
     const deliveries = batch.flatMap((event) => event.deliveries.map(({ delivery }) => delivery))
     const lost = await settleDeliveries(db, {
