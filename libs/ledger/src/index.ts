@@ -122,6 +122,7 @@ export {
   type TakenUri,
   takenUris,
 } from './put-relying-parties.ts'
+export { createQuarantine, quarantine } from './quarantine.ts'
 export { type EventToday, findToday, findUnreceipted } from './receipt-facts.ts'
 export {
   lockReceiptLog,

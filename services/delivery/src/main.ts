@@ -1,6 +1,12 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
-import { createDatabase, createDeliveryLedger, createPostgresEventLog, openKeyStore } from '@curfew/ledger'
+import {
+  createDatabase,
+  createDeliveryLedger,
+  createPostgresEventLog,
+  createQuarantine,
+  openKeyStore,
+} from '@curfew/ledger'
 import { createGuardedClient, postJson } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
@@ -31,6 +37,7 @@ process.exitCode = await runProcess(
             ...config.kafka,
             clientId: `curfew-delivery@${hostname()}`,
             groupId: `${config.kafka.topics.prefix}curfew`,
+            quarantine: createQuarantine(db),
           })
     scope.defer('event log', () => eventLog.close())
     const client = createGuardedClient({
