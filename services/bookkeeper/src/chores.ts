@@ -40,6 +40,7 @@ import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 import { createJournalChores } from './journal.ts'
 import type { Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
+import { createQuarantineChores } from './quarantine.ts'
 import { createReceiptPoster, type ReceiptSettings } from './receipts.ts'
 import type { Chore } from './repeat.ts'
 import { replayRound } from './replay.ts'
@@ -258,6 +259,7 @@ export function choresOf(
   const burning = createSlaChore({ db, now, log, metrics })
   const waiting = createEventLogChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
+  const quarantine = createQuarantineChores({ db, eventLog, log, metrics, windowMs: deadLetterWindowMs })
   return [
     replays,
     everyone,
@@ -269,5 +271,6 @@ export function choresOf(
     burning,
     waiting,
     ...sessions,
+    ...quarantine,
   ]
 }
