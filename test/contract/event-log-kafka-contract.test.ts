@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createKafkaEventLog, DEFAULT_TOPICS, QUARANTINE_REASON, topicName } from '@curfew/broker'
+import { createKafkaEventLog, DEFAULT_TOPICS } from '@curfew/broker'
 import type { LogLane } from '@curfew/domain'
-import kafkajs from 'kafkajs'
+import { createQuarantine } from '@curfew/ledger'
 import { afterAll, describe, test } from 'vitest'
 import { openKafka } from '../../deploy/kafka/broker.ts'
+import { createTestDatabase } from '../support/database.ts'
 import { missingKafka, uniquePrefix } from '../support/kafka.ts'
 import { type EventLogHarness, eventLogContract, type Victim } from './event-log.contract.ts'
 
@@ -24,7 +25,6 @@ function optionsFor(brokers: readonly string[], prefix: string) {
       replicationFactor: 1,
       interactive: lane,
       bulk: lane,
-      quarantine: lane,
     },
     sessionTimeoutMs: 3_000,
     appendTimeoutMs: 3_000,
@@ -35,7 +35,7 @@ function optionsFor(brokers: readonly string[], prefix: string) {
 async function openVictim(options: ReturnType<typeof optionsFor>, lane: LogLane): Promise<Victim> {
   const code = `
     const { createKafkaEventLog } = await import(${JSON.stringify(import.meta.resolve('@curfew/broker'))})
-    const log = createKafkaEventLog(${JSON.stringify(options)})
+    const log = createKafkaEventLog({ ...${JSON.stringify(options)}, quarantine: async () => undefined })
     log.consume({ lane: '${lane}', batchSize: 20, batchesInFlight: 1, onError: console.error }, (batch) => {
       console.log(JSON.stringify(batch.map(({ value }) => Buffer.from(value).toString())))
       return new Promise(() => undefined)
@@ -54,35 +54,6 @@ async function openVictim(options: ReturnType<typeof optionsFor>, lane: LogLane)
   }
 }
 
-/** Everything in the quarantine topic, by a client that is not ours. */
-async function readQuarantine(brokers: readonly string[], prefix: string) {
-  const topic = topicName('quarantine', { prefix })
-  const client = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
-  const admin = client.admin()
-  await admin.connect()
-  const offsets = await admin.fetchTopicOffsets(topic)
-  await admin.disconnect()
-  const expected = offsets.reduce((sum, { high }) => sum + Number(high), 0)
-  const found: { value: string; reason: string }[] = []
-  if (expected === 0) return found
-  const reader = client.consumer({ groupId: uniquePrefix() })
-  await reader.connect()
-  await reader.subscribe({ topics: [topic], fromBeginning: true })
-  const { promise, resolve } = Promise.withResolvers<void>()
-  await reader.run({
-    async eachMessage({ message }) {
-      found.push({
-        value: message.value?.toString() ?? '',
-        reason: message.headers?.[QUARANTINE_REASON]?.toString() ?? '',
-      })
-      if (found.length === expected) resolve()
-    },
-  })
-  await promise
-  await reader.disconnect()
-  return found
-}
-
 if (kafka.how === 'none') {
   describe.skip(`the Kafka event log keeps the contract (${missingKafka(kafka.lookedFor)})`, () => {
     test('needs a broker', () => undefined)
@@ -95,21 +66,27 @@ if (kafka.how === 'none') {
   const { brokers, kill, restart } = kafka
   afterAll(() => kafka.stop())
   const openHarness = async (): Promise<EventLogHarness> => {
-    const prefix = uniquePrefix()
-    const options = optionsFor(brokers, prefix)
+    const options = optionsFor(brokers, uniquePrefix())
+    const own = await createTestDatabase()
     const victims: Victim[] = []
     return {
-      open: async () => createKafkaEventLog(options),
+      open: async () => createKafkaEventLog({ ...options, quarantine: createQuarantine(own.db) }),
       async openVictim(lane) {
         const victim = await openVictim(options, lane)
         victims.push(victim)
         return victim
       },
-      readQuarantine: () => readQuarantine(brokers, prefix),
+      async readQuarantine() {
+        const { rows } = await own.db.query<{ value: Buffer; reason: string }>(
+          'select value, reason from quarantined_records order by id',
+        )
+        return rows.map(({ value, reason }) => ({ value: value.toString(), reason }))
+      },
       takeAway: () => kill(),
       bringBack: () => restart(),
       async close() {
         for (const victim of victims) await victim.kill()
+        await own.drop()
       },
     }
   }

@@ -1,16 +1,20 @@
 import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { createKafkaEventLog, DEFAULT_TOPICS, topicName } from '@curfew/broker'
 import {
-  createKafkaEventLog,
-  DEFAULT_TOPICS,
-  QUARANTINE_POSITION,
-  QUARANTINE_REASON,
-  topicName,
-} from '@curfew/broker'
-import { type ConsumedRecord, type EventLog, EventLogUnavailableError, type LogRecord } from '@curfew/domain'
+  type ConsumedRecord,
+  type EventLog,
+  EventLogUnavailableError,
+  LedgerUnavailableError,
+  type LogRecord,
+  type Quarantine,
+} from '@curfew/domain'
+import { createQuarantine } from '@curfew/ledger'
 import kafkajs from 'kafkajs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
+import { createTestDatabase } from '../support/database.ts'
 import { describeWithKafka, missingKafka, uniquePrefix } from '../support/kafka.ts'
 
 // Goal: what only Kafka can get wrong in the words of the EventLog port: groups, rebalances, dead processes, a dead
@@ -27,6 +31,8 @@ interface Options {
   readonly partitions?: number
   readonly sessionTimeoutMs?: number
   readonly appendTimeoutMs?: number
+  /** Default: one that keeps nothing. */
+  readonly quarantine?: Quarantine
   readonly log?: NonNullable<Parameters<typeof createKafkaEventLog>[0]['log']>
 }
 
@@ -42,11 +48,11 @@ function openLog({ brokers, prefix = uniquePrefix(), partitions = 4, ...rest }: 
       interactive: lane,
       bulk: lane,
       sessions: lane,
-      quarantine: lane,
       deadLetters: lane,
       outcomes: lane,
     },
     sessionTimeoutMs: 3_000,
+    quarantine: async () => undefined,
     ...rest,
   })
   closers.push(() => log.close())
@@ -276,8 +282,8 @@ await describeWithKafka('the Kafka event log', (brokers) => {
         const lane = { partitions: 4, retentionMs: 3_600_000 }
         const prefix = ${JSON.stringify(prefix)}
         const log = createKafkaEventLog({
-          brokers: ${JSON.stringify(brokers)}, clientId: 'child', groupId: prefix + 'delivery', sessionTimeoutMs: 1_000,
-          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, sessions: lane, quarantine: lane, deadLetters: lane, outcomes: lane },
+          brokers: ${JSON.stringify(brokers)}, clientId: 'child', groupId: prefix + 'delivery', sessionTimeoutMs: 1_000, quarantine: async () => undefined,
+          topics: { prefix, replicationFactor: 1, interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane },
         })
         log.consume(
           { lane: 'interactive', batchSize: 100, batchesInFlight: 4, onError: (error) => console.error(error) },
@@ -303,41 +309,110 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expectOrder(seen)
   })
 
-  it('puts what could not be understood into quarantine, as it was, with reason and position', async () => {
+  it('quarantines a record in PostgreSQL whatever it holds, and the records around it go on', async () => {
+    const own = await createTestDatabase()
+    closers.push(() => own.drop())
     const prefix = uniquePrefix()
-    const log = openLog({ brokers, prefix })
-    const positions: string[] = []
+    const log = openLog({ brokers, prefix, partitions: 1, quarantine: createQuarantine(own.db) })
+    await log.append([record('before', 1)])
+    const foreign = new kafkajs.Kafka({
+      brokers: [...brokers],
+      logLevel: kafkajs.logLevel.NOTHING,
+    }).producer()
+    await foreign.connect()
+    closers.push(() => foreign.disconnect())
+    const large = Buffer.alloc(2_000_000, 'x')
+    const notUtf8 = Buffer.from([0, 0xff, 0xed, 0xa0, 0x80])
+    for (const message of [
+      { key: 'large', value: large, headers: { ce_id: 'large' } },
+      { key: notUtf8, value: notUtf8, headers: { ce_id: notUtf8, ce_source: 'a\0b' } },
+      { key: null, value: null, headers: {} },
+      { key: 'many', value: 'many', headers: { long: 'x'.repeat(100_000), ce_id: 'many' } },
+    ])
+      await foreign.send({ topic: topicName('interactive', { prefix }), messages: [message] })
+    await log.append([record('after', 2)])
+
+    const seen: string[] = []
+    const errors: unknown[] = []
     const consumer = log.consume(
-      { lane: 'interactive', batchSize: 10, batchesInFlight: 1, onError: () => undefined },
+      { lane: 'interactive', batchSize: 10, batchesInFlight: 1, onError: (error) => errors.push(error) },
       async (batch) => {
-        const bad = batch.filter(({ key }) => key === 'bad')
-        positions.push(...bad.map(({ position }) => position))
-        return bad.map((each) => ({ record: each, reason: 'not JSON — at all' }))
+        seen.push(...batch.map(({ key }) => key))
+        return batch
+          .filter(({ key }) => key !== 'before' && key !== 'after')
+          .map((each) => ({ record: each, kind: 'unreadable', reason: `\0 ${each.headers.ce_id}` }))
       },
     )
     closers.push(() => consumer.stop())
-    await log.append([record('good', 1), { ...record('bad', 2), value: new Uint8Array([0, 255, 128]) }])
-    const reader = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }).consumer({
-      groupId: `${prefix}reader`,
-    })
-    const found: kafkajs.KafkaMessage[] = []
-    await vi.waitFor(() => expect(positions).toHaveLength(1), patiently)
+    await vi.waitFor(() => expect(seen).toContain('after'), patiently)
     await consumer.stop()
-    await reader.connect()
-    closers.push(() => reader.disconnect())
-    await reader.subscribe({ topics: [topicName('quarantine', { prefix })], fromBeginning: true })
-    await reader.run({ eachMessage: async ({ message }) => void found.push(message) })
-    await vi.waitFor(() => expect(found).toHaveLength(1), patiently)
-    expect(found[0]?.key?.toString()).toBe('bad')
-    expect([...(found[0]?.value ?? [])]).toEqual([0, 255, 128])
-    const headers = Object.fromEntries(
-      Object.entries(found[0]?.headers ?? {}).map(([name, value]) => [name, String(value)]),
+    expect(errors).toEqual([])
+    const { rows } = await own.db.query(
+      `select octet_length(value) as kept, value_bytes, value_sha256, cut_short, key, headers, log_position, lane
+         from quarantined_records order by id`,
     )
-    expect(headers).toEqual({
-      ce_id: 'bad-2',
-      [QUARANTINE_REASON]: 'not JSON — at all',
-      [QUARANTINE_POSITION]: positions[0],
+    const sha256 = (value: Buffer) => createHash('sha256').update(value).digest()
+    expect(rows).toEqual([
+      expect.objectContaining({
+        kept: 65_536,
+        value_bytes: 2_000_000,
+        value_sha256: sha256(large),
+        cut_short: true,
+      }),
+      expect.objectContaining({ kept: 5, value_bytes: 5, value_sha256: sha256(notUtf8), cut_short: false }),
+      expect.objectContaining({ kept: 0, key: Buffer.alloc(0), headers: {}, cut_short: false }),
+      expect.objectContaining({
+        kept: 4,
+        key: Buffer.from('many'),
+        headers: { ce_id: 'many' },
+        cut_short: true,
+      }),
+    ])
+    expect(rows[1]?.headers).toMatchObject({ ce_source: 'a\0b' })
+    expect(rows[0]).toMatchObject({
+      lane: 'interactive',
+      log_position: `${topicName('interactive', { prefix })}/0@1`,
     })
+    // Committed: nothing comes again.
+    const again = consume(openLog({ brokers, prefix, partitions: 1 }), (batch) => {
+      seen.push(...batch.map(({ key }) => key))
+    })
+    await log.append([record('last', 3)])
+    await vi.waitFor(() => expect(seen).toContain('last'), patiently)
+    expect(seen).toHaveLength(7)
+    await again.stop()
+  })
+
+  it('hands a batch out again, and commits nothing, while its quarantine is not available', async () => {
+    const prefix = uniquePrefix()
+    const kept: string[] = []
+    let available = false
+    const quarantine: Quarantine = async (records) => {
+      if (!available) throw new LedgerUnavailableError('PostgreSQL is not available')
+      kept.push(...records.map((each) => each.record.key))
+    }
+    const refuseAll = (log: EventLog) => {
+      const tries: string[] = []
+      const consumer = log.consume(
+        { lane: 'interactive', batchSize: 10, batchesInFlight: 1, onError: () => undefined },
+        async (batch) => {
+          tries.push(...batch.map(({ key }) => key))
+          return batch.map((each) => ({ record: each, kind: 'unreadable', reason: 'a test' }))
+        },
+      )
+      closers.push(() => consumer.stop())
+      return { tries, consumer }
+    }
+    const log = openLog({ brokers, prefix, partitions: 1, quarantine })
+    await log.append([record('bad', 1)])
+    const first = refuseAll(log)
+    await vi.waitFor(() => expect(first.tries.length).toBeGreaterThan(2), patiently)
+    await first.consumer.stop()
+    expect(kept).toEqual([])
+    available = true
+    const second = refuseAll(openLog({ brokers, prefix, partitions: 1, quarantine }))
+    await vi.waitFor(() => expect(kept).toEqual(['bad']), patiently)
+    await second.consumer.stop()
   })
 
   it('keeps the lanes apart', async () => {
@@ -368,7 +443,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     })
     await log.check()
     expect(messages).toEqual(
-      (['interactive', 'bulk', 'sessions', 'quarantine', 'deadLetters', 'outcomes'] as const).map(
+      (['interactive', 'bulk', 'sessions', 'deadLetters', 'outcomes'] as const).map(
         (kind) => `topic ${topicName(kind, { prefix })} has partitions 2, less than 3`,
       ),
     )
@@ -490,6 +565,5 @@ describe('the settings of topics', () => {
     expect(topicName('interactive', DEFAULT_TOPICS)).toBe('logout.events')
     expect(topicName('bulk', DEFAULT_TOPICS)).toBe('logout.events.bulk')
     expect(topicName('sessions', DEFAULT_TOPICS)).toBe('logout.sessions')
-    expect(topicName('quarantine', DEFAULT_TOPICS)).toBe('logout.quarantine')
   })
 })

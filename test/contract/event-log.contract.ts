@@ -362,7 +362,7 @@ export function eventLogContract(
       const watched = watch(log, {}, async (batch) =>
         batch
           .filter((one) => text(one).includes('bad'))
-          .map((one) => ({ record: one, reason: `not JSON: ${one.key}` })),
+          .map((one) => ({ record: one, kind: 'unreadable' as const, reason: `not JSON: ${one.key}` })),
       )
       const records = [record('a', 'a#0'), record('a', 'bad#1'), record('a', 'a#2'), record('b', 'b#0')]
       await log.append(records)
@@ -389,7 +389,7 @@ export function eventLogContract(
       const sessions = watch(log, { lane: 'sessions' }, async (batch) =>
         batch
           .filter((each) => text(each).startsWith('bad'))
-          .map((each) => ({ record: each, reason: 'no session' })),
+          .map((each) => ({ record: each, kind: 'unreadable' as const, reason: 'no session' })),
       )
       const watched = watch(log)
       await log.append([

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import type { Erasure } from '@curfew/client'
 import { uuidV7 } from '@curfew/domain'
-import { type Database, eraseSubject } from '@curfew/ledger'
+import { type Database, eraseSubject, quarantine as quarantineRecords } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
@@ -78,11 +78,14 @@ async function openSessions(
 
 /** A record in quarantine. */
 async function quarantine(value: string, key = 'a key of another producer'): Promise<void> {
-  await curfew.db.query(
-    `insert into quarantined_records (lane, log_position, key, value, headers, reason)
-     values ('interactive', gen_random_uuid(), $1, $2, '{}', 'a test')`,
-    [key, Buffer.from(value)],
-  )
+  const record = {
+    lane: 'interactive',
+    position: randomUUID(),
+    key,
+    value: Buffer.from(value),
+    headers: {},
+  } as const
+  await quarantineRecords(curfew.db, [{ record, kind: 'unreadable', reason: 'a test' }])
 }
 
 const erase = (sub = SUB, options: { abandon?: boolean } = {}) =>
@@ -309,6 +312,10 @@ describe('what a person could still act on', () => {
     await quarantine('no JSON', JSON.stringify([ISS, SUB]))
     await quarantine(JSON.stringify({ iss: ISS, sub: 'bob', initiator: SUB }))
     await quarantine(JSON.stringify({ iss: OTHER_ISS, sub: SUB }))
+    await quarantine(JSON.stringify({ iss: ISS, sub: SUB, version: 'dismissed' }))
+    await curfew.db.query(
+      "update quarantined_records set state = 'dismissed', decided_by = 'test', decided_at = now() where value like '%dismissed%'",
+    )
     await using bookkeeper = { [Symbol.asyncDispose]: (await curfew.startBookkeeper()).stop }
     expect(bookkeeper).toBeDefined()
     // Until the journal is posted the event waits for that.
@@ -317,13 +324,13 @@ describe('what a person could still act on', () => {
     clock = new Date(Date.now() + HOUR_MS)
     const waiting = { ...NOTHING_LEFT, events: 1, dead_letters: 1, sessions: 1, quarantined: 3 }
     const first = await erase()
-    expect(first).toMatchObject({ status: 'waiting', waiting, abandon: false })
+    expect(first).toMatchObject({ status: 'waiting', waiting, abandon: false, erased: { quarantined: 1 } })
     expect(await curfew.client.getDeadLetter(deadId)).toMatchObject({ error_description: SUB })
     expect((await curfew.client.previewReplay({ filter: {} })).total).toBe(1)
 
     const given = await erase(SUB, { abandon: true })
     expect(given).toMatchObject({ id: first.id, status: 'completed', waiting: NOTHING_LEFT, abandon: true })
-    expect(given.erased).toMatchObject({ events: 1, deliveries: 1, attempts: 3, sessions: 1, quarantined: 3 })
+    expect(given.erased).toMatchObject({ events: 1, deliveries: 1, attempts: 3, sessions: 1, quarantined: 4 })
     // Nobody could be told any more, so it is nobody's to act on.
     expect((await curfew.client.previewReplay({ filter: {} })).total).toBe(0)
     expect((await curfew.client.listDeadLetters()).items).toEqual([])

@@ -1,6 +1,7 @@
+import { randomUUID } from 'node:crypto'
 import type { Delivery } from '@curfew/client'
 import type { BindingId, ClientId, DeliveryId, Issuer, IssuerName, Reach, Session } from '@curfew/domain'
-import { applySessions, type Database, postSla } from '@curfew/ledger'
+import { applySessions, type Database, postSla, quarantine } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, type Route } from '../support/curfew.ts'
 import { pileUp } from './dead-letters-support.ts'
@@ -330,6 +331,16 @@ const OWN_CASES: Readonly<Record<string, () => Promise<void>>> = {
     expect([await status('owner', own), await status('owner', others)]).toEqual([404, 404])
   },
 
+  async 'GET /v1/quarantine'() {
+    const [own] = [await quarantined(ISS), await quarantined(OTHER_ISS)]
+    expect(await listed('idp', '/v1/quarantine?limit=1')).toEqual([own])
+    expect(await listed('idp', '/v1/quarantine?issuer=other')).toEqual([])
+    expect(await listed('owner', '/v1/quarantine')).toEqual([])
+  },
+  'GET /v1/quarantine/:id': () => quarantineIsConfined('GET', '', 200),
+  'POST /v1/quarantine/:id/requeue': () => quarantineIsConfined('POST', '/requeue', 202),
+  'DELETE /v1/quarantine/:id': () => quarantineIsConfined('DELETE', '', 200),
+
   'GET /v1/replays/:id': () => replayIsConfined('GET'),
   'DELETE /v1/replays/:id': () => replayIsConfined('DELETE'),
 }
@@ -391,6 +402,27 @@ async function issuerLogoutIsConfined(method: 'GET' | 'DELETE'): Promise<void> {
     (await as(who, method, `/v1/issuer-logouts/${id}`)).status
   expect([await status('idp', own), await status('idp', others)]).toEqual([200, 404])
   expect([await status('owner', own), await status('owner', others)]).toEqual([404, 404])
+}
+
+/** A record about an issuer that could not be planned. @returns its id. */
+async function quarantined(iss: string): Promise<string> {
+  const value = Buffer.from(JSON.stringify({ iss }))
+  const record = { lane: 'interactive', position: randomUUID(), key: '', value, headers: {} } as const
+  await quarantine(curfew.db, [{ record, kind: 'unreadable', reason: 'a test' }])
+  const [latest] = (await curfew.client.listQuarantined({ limit: 1 })).items
+  return latest?.id ?? ''
+}
+
+async function quarantineIsConfined(
+  method: 'GET' | 'POST' | 'DELETE',
+  of: string,
+  done: number,
+): Promise<void> {
+  const [own, others] = [await quarantined(ISS), await quarantined(OTHER_ISS)]
+  const status = async (who: 'idp' | 'owner', id: string) =>
+    (await as(who, method, `/v1/quarantine/${id}${of}`, method === 'POST' ? {} : undefined)).status
+  expect([await status('owner', own), await status('owner', others)]).toEqual([404, 404])
+  expect([await status('idp', own), await status('idp', others)]).toEqual([done, 404])
 }
 
 async function replayIsConfined(method: 'GET' | 'DELETE'): Promise<void> {

@@ -142,9 +142,12 @@ const TABLES: readonly {
     table: 'quarantined_records',
     setting: 'CURFEW_QUARANTINE_RETENTION_DAYS',
     days: 90,
-    lives: false,
-    insert: `insert into quarantined_records (lane, log_position, key, value, headers, reason, quarantined_at)
-             values ('bulk', $1, '', '', '{}', '', $2)`,
+    lives: true,
+    insert: `insert into quarantined_records (lane, log_position, key, value, value_bytes, value_sha256, headers, kind, reason,
+               quarantined_at, noticed_at, state, decided_by, decided_at)
+             values ('bulk', $1::uuid, '', '', 0, '', '{}', 'unreadable', '', '2020-01-01', '2020-01-01',
+               case when $2::timestamptz is null then 'waiting' else 'dismissed' end,
+               case when $2::timestamptz is not null then 'test' end, $2)`,
   },
   {
     table: 'notifications',
@@ -193,6 +196,30 @@ test.each(TABLES)(
     expect(await count(db(), table)).toBe(lives ? 2 : 1)
   },
 )
+
+test('a record of sessions that waits is kept until operators were notified, and then for as long as the setting says', async () => {
+  for (const [lane, age, noticed] of [
+    ['sessions', 91, true],
+    ['sessions', 91, false],
+    ['sessions', 89, true],
+    ['interactive', 91, true],
+  ] as const)
+    await db().query(
+      `insert into quarantined_records (lane, log_position, key, value, value_bytes, value_sha256, headers, kind, reason,
+         quarantined_at, noticed_at)
+       values ($1, gen_random_uuid(), '', '', 0, '', '{}', 'unreadable', '', $2, case when $3::boolean then now() end)`,
+      [lane, daysBefore(age), noticed],
+    )
+  await round(NOW)
+  const { rows } = await db().query(
+    'select lane, noticed_at is not null as noticed from quarantined_records order by id',
+  )
+  expect(rows).toEqual([
+    { lane: 'sessions', noticed: false },
+    { lane: 'sessions', noticed: true },
+    { lane: 'interactive', noticed: true },
+  ])
+})
 
 test('no audit record is forgotten by a slip of the hand', () => {
   expect(() => readEnvironment({ CURFEW_AUDIT_RETENTION_DAYS: '8' }, readRetention)).toThrow(

@@ -23,7 +23,6 @@ export function openPublisher(brokers: readonly string[], prefix: string): Publi
       interactive: small,
       bulk: small,
       sessions: small,
-      quarantine: small,
       deadLetters: small,
       outcomes: small,
     },

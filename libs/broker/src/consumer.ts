@@ -1,4 +1,4 @@
-import type { BatchHandler, ConsumeOptions, Consumer, Quarantined } from '@curfew/domain'
+import type { BatchHandler, ConsumeOptions, Consumer, Quarantine } from '@curfew/domain'
 import kafkajs, { type Consumer as KafkaConsumer, type PartitionAssigner } from 'kafkajs'
 import { createBacklog, type DueCommit } from './backlog.ts'
 import { type Client, type ConnectionOptions, createClient, FEW_RETRIES, original, within } from './client.ts'
@@ -13,7 +13,7 @@ export interface LaneConsumerOptions extends ConsumeOptions {
   readonly sessionTimeoutMs: number
   /** Resolves when the topics exist. */
   readonly ready: () => Promise<void>
-  readonly quarantine: (records: readonly Quarantined[]) => Promise<void>
+  readonly quarantine: Quarantine
 }
 
 /** How long a fetch waits for a first byte. It also bounds how long `stop` and a resumed partition wait. */

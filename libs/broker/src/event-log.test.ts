@@ -29,7 +29,13 @@ afterEach(async () => {
 const REFUSING = '127.0.0.1:1'
 
 function open(broker: string, options: { appendTimeoutMs?: number; queueBytesMax?: number } = {}) {
-  return createKafkaEventLog({ brokers: [broker], clientId: 'test', groupId: 'test', ...options })
+  return createKafkaEventLog({
+    brokers: [broker],
+    clientId: 'test',
+    groupId: 'test',
+    quarantine: async () => undefined,
+    ...options,
+  })
 }
 
 describe('the Kafka event log without a broker', () => {

@@ -1,14 +1,16 @@
-import type { EventLog, LogLane, LogRecord } from '@curfew/domain'
+import type { EventLog, LogLane, LogRecord, Quarantine } from '@curfew/domain'
 import type { ConnectionOptions } from './client.ts'
 import { createCluster } from './cluster.ts'
 import { createLaneConsumer } from './consumer.ts'
 import { createAppender } from './producer.ts'
-import { toMessage, toQuarantineMessage } from './records.ts'
+import { toMessage } from './records.ts'
 import { DEFAULT_TOPICS, type TopicsSettings, topicName } from './topics.ts'
 
 export interface KafkaEventLogOptions extends ConnectionOptions {
   /** Consumers of one group share the records. Each lane has a group of its own: `groupId`, `groupId.bulk`, `groupId.sessions`. */
   readonly groupId: string
+  /** Where records go that a consumer refuses. Their offset is not committed before it resolves. */
+  readonly quarantine: Quarantine
   /** Default: `DEFAULT_TOPICS`. */
   readonly topics?: TopicsSettings
   /** From the call of `append` to its rejection when Kafka does not confirm, in milliseconds. Default 10 000 (10 s). */
@@ -54,17 +56,11 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
           groupId: groupOf(consumeOptions.lane, groupId),
           sessionTimeoutMs,
           ready: cluster.ready,
-          quarantine: (quarantined) =>
-            appender.append(
-              quarantined.map((each) => ({
-                topic: topicName('quarantine', topics),
-                message: toQuarantineMessage(each),
-              })),
-            ),
+          quarantine: options.quarantine,
         },
         handle,
       ),
-    check: () => cluster.check(['interactive', 'bulk', 'sessions', 'quarantine']),
+    check: () => cluster.check(['interactive', 'bulk', 'sessions']),
     close: async () => {
       await appender.close()
       await cluster.close()

@@ -1,9 +1,5 @@
-import type { ConsumedRecord, LogLane, LogRecord, Quarantined } from '@curfew/domain'
+import type { ConsumedRecord, LogLane, LogRecord } from '@curfew/domain'
 import type { IHeaders, KafkaMessage, Message } from 'kafkajs'
-
-/** Headers that quarantine adds to a record's own. */
-export const QUARANTINE_REASON = 'curfew_quarantine_reason'
-export const QUARANTINE_POSITION = 'curfew_quarantine_position'
 
 /** A record as kafkajs sends it. Headers go as UTF-8. */
 export function toMessage({ key, value, headers }: Omit<LogRecord, 'lane'>): Message {
@@ -38,12 +34,4 @@ function readHeaders(headers: IHeaders): Record<string, string> {
     if (last !== undefined) read[name] = last.toString()
   }
   return read
-}
-
-/** The record for the quarantine topic: as it was, and why and from where it came there. */
-export function toQuarantineMessage({ record, reason }: Quarantined): Message {
-  return toMessage({
-    ...record,
-    headers: { ...record.headers, [QUARANTINE_REASON]: reason, [QUARANTINE_POSITION]: record.position },
-  })
 }

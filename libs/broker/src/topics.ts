@@ -19,7 +19,6 @@ export interface TopicsSettings {
   readonly interactive: TopicSettings
   readonly bulk: TopicSettings
   readonly sessions: TopicSettings
-  readonly quarantine: TopicSettings
   /** Word of dead letters, for those who listen. */
   readonly deadLetters: TopicSettings
   /** What became of deliveries, and notifications, for those who listen. */
@@ -30,7 +29,7 @@ const DAY_MS = 86_400_000
 
 /**
  * Made for a cluster of three brokers. Lanes keep a week, so that a delivery service that is down over a long weekend
- * loses nothing; quarantine and dead letters keep a month, for a person must come by.
+ * loses nothing; dead letters keep a month, for a person must come by.
  */
 export const DEFAULT_TOPICS: TopicsSettings = {
   prefix: '',
@@ -38,7 +37,6 @@ export const DEFAULT_TOPICS: TopicsSettings = {
   interactive: { partitions: 12, retentionMs: 7 * DAY_MS },
   bulk: { partitions: 12, retentionMs: 7 * DAY_MS },
   sessions: { partitions: 12, retentionMs: 7 * DAY_MS },
-  quarantine: { partitions: 3, retentionMs: 30 * DAY_MS },
   deadLetters: { partitions: 3, retentionMs: 30 * DAY_MS },
   outcomes: { partitions: 12, retentionMs: 7 * DAY_MS },
 }
@@ -48,29 +46,21 @@ const REPLICAS_FOR_TWO_IN_SYNC = 3
 /** More than the broker's default of 1 MiB, for a record of an event that itself may have 1 MiB. */
 const RECORD_BYTES_MAX = 2 * 1_048_576
 
-export type TopicKind = LogLane | 'quarantine' | 'deadLetters' | 'outcomes'
+export type TopicKind = LogLane | 'deadLetters' | 'outcomes'
 
-/** The topic of a lane, of the records that could not be understood, of dead letters, or of outcomes. */
+/** The topic of a lane, of dead letters, or of outcomes. */
 export function topicName(kind: TopicKind, { prefix }: Pick<TopicsSettings, 'prefix'>): string {
   const names = {
     interactive: 'logout.events',
     bulk: 'logout.events.bulk',
     sessions: 'logout.sessions',
-    quarantine: 'logout.quarantine',
     deadLetters: 'logout.dead-letters',
     outcomes: 'logout.outcomes',
   }
   return prefix + names[kind]
 }
 
-const KINDS: readonly TopicKind[] = [
-  'interactive',
-  'bulk',
-  'sessions',
-  'quarantine',
-  'deadLetters',
-  'outcomes',
-]
+const KINDS: readonly TopicKind[] = ['interactive', 'bulk', 'sessions', 'deadLetters', 'outcomes']
 
 /**
  * Creates the topics that are missing and looks at the others. One that is not as it must be is reported at level

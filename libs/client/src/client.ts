@@ -21,6 +21,7 @@ import type { IssuerLogout, IssuerLogoutPreview } from './issuer-logouts.ts'
 import type { KeysCheck, RetireInput, RotateInput, SigningKey, SigningKeyInput, SigningKeys } from './keys.ts'
 import type { LogoutEventInput } from './logout-event.ts'
 import type { Probe, ProbeInput } from './probe.ts'
+import type { QuarantinedContent, QuarantinedRecord } from './quarantine.ts'
 import type { LogAudit, LogKeys, ReceiptBundle } from './receipts.ts'
 import type {
   Imported,
@@ -99,6 +100,13 @@ export interface DeadLettersFilter {
   readonly cursor?: string
 }
 
+export interface QuarantineFilter extends PageFilter {
+  readonly issuer?: string
+  readonly lane?: string
+  readonly kind?: string
+  readonly state?: string
+}
+
 export interface SlaFilter {
   readonly issuer?: string
   readonly client_id?: string
@@ -169,6 +177,12 @@ export interface Client {
   startReplay(replay: Omit<ReplayInput, 'dry_run'>): Promise<Replay>
   getReplay(id: string): Promise<Replay>
   cancelReplay(id: string): Promise<Replay>
+  /** Records that were accepted and could not be planned or applied. */
+  listQuarantined(filter?: QuarantineFilter): Promise<Page<QuarantinedRecord>>
+  getQuarantined(id: string): Promise<QuarantinedContent>
+  /** Asks that the record be appended to the event log again. */
+  requeueQuarantined(id: string): Promise<QuarantinedRecord>
+  dismissQuarantined(id: string): Promise<QuarantinedRecord>
   /**
    * Asks that a subject be forgotten: at once where nothing of it is under way.
    *
@@ -276,6 +290,7 @@ export function createClient({ url, key }: ClientOptions): Client {
   const eventPathOf = (id: string, of: string, wait: number | undefined) =>
     `/v1/logout-events/${encodeURIComponent(id)}${of}${wait === undefined ? '' : `?wait=${wait}`}`
   const issuerPath = (name: string) => `/v1/issuers/${encodeURIComponent(name)}`
+  const quarantinePath = (id: string) => `/v1/quarantine/${encodeURIComponent(id)}`
   const webhookPath = (name: string) => `/v1/webhooks/${encodeURIComponent(name)}`
   const partyPath = (name: string, clientId: string) =>
     `${issuerPath(name)}/relying-parties/${encodeURIComponent(clientId)}`
@@ -310,6 +325,10 @@ export function createClient({ url, key }: ClientOptions): Client {
     startReplay: (replay) => call('POST', '/v1/dead-letters/replay', replay),
     getReplay: (id) => call('GET', `/v1/replays/${encodeURIComponent(id)}`),
     cancelReplay: (id) => call('DELETE', `/v1/replays/${encodeURIComponent(id)}`),
+    listQuarantined: (filter = {}) => call('GET', `/v1/quarantine?${query(filter)}`),
+    getQuarantined: (id) => call('GET', quarantinePath(id)),
+    requeueQuarantined: (id) => call('POST', `${quarantinePath(id)}/requeue`, {}),
+    dismissQuarantined: (id) => call('DELETE', quarantinePath(id)),
     eraseSubject: (issuer, sub, { abandon = false } = {}) =>
       call(
         'DELETE',
@@ -404,6 +423,7 @@ function query(
     | DeadLettersFilter
     | SessionsFilter
     | OrphansFilter
+    | QuarantineFilter
     | PageFilter
     | SlaFilter,
 ): string {

@@ -23,6 +23,7 @@ export {
   type DeadLettersFilter,
   type OrphansFilter,
   type Page,
+  type QuarantineFilter,
   type Readiness,
   type SessionsFilter,
   type SlaFilter,
@@ -70,6 +71,7 @@ export { AcceptedLogoutEvent, LogoutEventInput } from './logout-event.ts'
 export { encodeNotification } from './notification-record.ts'
 export { encodeOutcome, OUTCOME_TYPE, type OutcomeFacts, type PublishedOutcome } from './outcome-record.ts'
 export { Probe, ProbeFindings, ProbeInput } from './probe.ts'
+export { QuarantinedContent, QuarantinedRecord, QuarantineQuery } from './quarantine.ts'
 export {
   AuditedReceipt,
   ConsistencyProof,

@@ -1,4 +1,5 @@
 import type { Lane } from './logout-event.ts'
+import type { QuarantineKind } from './quarantine.ts'
 
 /**
  * A lane of the event log: those of logouts, and one for what IdPs say of sessions, so that a storm of logins never delays
@@ -21,11 +22,20 @@ export interface ConsumedRecord extends LogRecord {
   readonly position: string
 }
 
-/** A record that could not be understood, with the reason in words. Nobody is owed anything yet. */
+/** A record that could not be planned or applied. No relying party is owed anything for it yet. */
 export interface Quarantined {
   readonly record: ConsumedRecord
+  readonly kind: QuarantineKind
+  /** In words. */
   readonly reason: string
 }
+
+/**
+ * Stores records in quarantine. A record that is given twice is stored once. No content of a record makes it reject.
+ *
+ * @throws {LedgerUnavailableError}
+ */
+export type Quarantine = (records: readonly Quarantined[]) => Promise<void>
 
 /**
  * Handles one batch. When it resolves, the records it returned are put into quarantine and the whole batch is

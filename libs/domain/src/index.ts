@@ -90,6 +90,7 @@ export type {
   EventLog,
   LogLane,
   LogRecord,
+  Quarantine,
   Quarantined,
 } from './event-log.ts'
 export {
@@ -192,6 +193,12 @@ export { type ProbeFacts, type ProbeTls, probeGoesOn, saysNotNow, takenSubject }
 export { probeReport } from './probe-report.ts'
 export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
 export type { OutgoingRecord, OutgoingTopic, Publisher } from './publisher.ts'
+export {
+  originOf,
+  type QuarantineKind,
+  type QuarantineState,
+  quarantineFix,
+} from './quarantine.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
 export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './reach.ts'
 export {

@@ -258,17 +258,22 @@ async function eraseBeside(
   })
   const who = { iss, sub, sids: new Set(sids) }
   const quarantined = await findQuarantined(transaction, who, { before: watchedUntil })
-  if (abandon) await dropQuarantined(transaction, quarantined)
+  // A record that was requeued or dismissed is of no more use to anybody.
+  const dropped = quarantined.filter(({ over }) => over || abandon)
+  await dropQuarantined(
+    transaction,
+    dropped.map((record) => record.id),
+  )
   const receipts = await eraseOldReceipts(transaction, { tags, before: watchedUntil })
   await addErased(transaction, id, {
     sids: [],
     erased: {
       sessions: over[0]?.count ?? 0,
       receipts,
-      quarantined: abandon ? quarantined.length : 0,
+      quarantined: dropped.length,
     },
   })
-  return { sessions: open[0]?.count ?? 0, quarantined: abandon ? 0 : quarantined.length }
+  return { sessions: open[0]?.count ?? 0, quarantined: quarantined.length - dropped.length }
 }
 
 async function finish(

@@ -7,6 +7,7 @@ import {
   type Consumer,
   EventLogUnavailableError,
   type LogLane,
+  type Quarantined,
 } from '@curfew/domain'
 import { createFloor, type Floor } from './event-log-floor.ts'
 import { asEventLogError, type LogRow, type LogSession, openLogSession } from './event-log-session.ts'
@@ -200,8 +201,7 @@ export function createPostgresConsumer(
     batches++
     try {
       const refused = await handle(rows.map((row) => toRecord(row, lane)))
-      const reasons = new Map(refused.map(({ record, reason }) => [record.position, reason]))
-      await commit(tenure, rows, reasons)
+      await commit(tenure, rows, refused)
       for (const partition of touched) failures.delete(partition)
     } catch (error) {
       onError(error)
@@ -220,13 +220,9 @@ export function createPostgresConsumer(
   async function commit(
     { session, owned, ended }: Tenure,
     rows: readonly LogRow[],
-    reasons: ReadonlyMap<string, string>,
+    refused: readonly Quarantined[],
   ): Promise<void> {
     if (ended) throw new EventLogUnavailableError('the connection was lost before a batch was committed')
-    const refused = rows.flatMap((row) => {
-      const reason = reasons.get(positionOf(row))
-      return reason === undefined ? [] : [{ position: row.position, reason }]
-    })
     try {
       await session.commit(rows, refused)
     } catch (error) {
@@ -266,11 +262,8 @@ export function createPostgresConsumer(
 }
 
 function toRecord(row: LogRow, lane: LogLane): ConsumedRecord {
-  return { lane, key: row.key, value: row.value, headers: row.headers, position: positionOf(row) }
-}
-
-function positionOf({ partition, position }: LogRow): string {
-  return `${partition}/${position}`
+  const position = `${row.partition}/${row.position}`
+  return { lane, key: row.key, value: row.value, headers: row.headers, position }
 }
 
 function ignore(): undefined {

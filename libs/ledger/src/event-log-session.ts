@@ -1,7 +1,8 @@
 import { randomInt } from 'node:crypto'
-import { EventLogUnavailableError, type LogLane } from '@curfew/domain'
+import { EventLogUnavailableError, type LogLane, type Quarantined } from '@curfew/domain'
 import pg from 'pg'
-import { connectionOptions } from './database.ts'
+import { connectionOptions, type Queryable } from './database.ts'
+import { quarantine } from './quarantine.ts'
 
 /** A record as it lies in the table. */
 export interface LogRow {
@@ -32,8 +33,8 @@ export interface LogSession {
   give(partitions: readonly number[]): Promise<void>
   /** Records behind each start, in order within their partition. */
   fetch(starts: readonly Start[], limit: number, timeoutMs?: number): Promise<readonly LogRow[]>
-  /** Deletes what was handled, and puts what was refused into quarantine, in one statement. May be repeated. */
-  commit(rows: readonly LogRow[], refused: readonly { position: number; reason: string }[]): Promise<void>
+  /** Stores what was refused in quarantine, then deletes what was handled. May be repeated. */
+  commit(rows: readonly LogRow[], refused: readonly Quarantined[]): Promise<void>
   /** Shows the server that we live. */
   beat(): Promise<void>
   /** Unlocks everything, tells the others and ends. */
@@ -104,14 +105,6 @@ const FETCH = `
 // Exactly the records that were handled are deleted, by position. Positions are given before commits, so a record may
 // appear below others that were consumed already; as nothing is skipped by number, it is simply read later.
 const COMMIT = `
-  with quarantined as (
-    insert into quarantined_records (lane, log_position, key, value, headers, reason)
-    select lane, partition || '/' || position, key, value, headers, reason
-      from log_records join unnest($4::bigint[], $5::text[]) as refused (refused_position, reason)
-        on position = refused_position
-     where lane = $1 and partition = any ($2::smallint[])
-        on conflict (lane, log_position) do nothing
-  )
   delete from log_records
    where lane = $1 and partition = any ($2::smallint[]) and position = any ($3::bigint[])`
 
@@ -152,6 +145,17 @@ export async function openLogSession({
     const answer = last.then(() => client.query<Row>(config))
     last = answer.catch(ignore)
     return answer.then(({ rows }) => rows)
+  }
+  const queryable: Queryable = {
+    async query<Row extends object>(statement: Parameters<Queryable['query']>[0]) {
+      const { text, name, values } = typeof statement === 'string' ? { text: statement } : statement
+      const rows = await query<Row & pg.QueryResultRow>({
+        text,
+        ...(name !== undefined && { name }),
+        ...(values !== undefined && { values: [...values] }),
+      })
+      return { rows, rowCount: null }
+    },
   }
   const tellMembers = () => query({ text: TELL_MEMBERS, values: [lane] })
   const end = () => client.end().catch(ignore)
@@ -201,6 +205,8 @@ export async function openLogSession({
         query_timeout: timeoutMs,
       }),
     async commit(rows, refused) {
+      // First: after a crash in between the records come again, and are quarantined once.
+      if (refused.length > 0) await quarantine(queryable, refused)
       await query({
         name: 'commit_log_records',
         text: COMMIT,
@@ -208,8 +214,6 @@ export async function openLogSession({
           lane,
           [...new Set(rows.map(({ partition }) => partition))],
           rows.map(({ position }) => position),
-          refused.map(({ position }) => position),
-          refused.map(({ reason }) => reason),
         ],
       })
     },

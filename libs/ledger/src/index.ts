@@ -122,6 +122,19 @@ export {
   type TakenUri,
   takenUris,
 } from './put-relying-parties.ts'
+export { createQuarantine, quarantine } from './quarantine.ts'
+export {
+  dismissQuarantined,
+  findQuarantinedEvent,
+  findQuarantinedRecord,
+  listQuarantined,
+  type QuarantinedContent,
+  type QuarantinedRecord,
+  type QuarantineKey,
+  requestRequeue,
+  takeRequeues,
+} from './quarantine-decisions.ts'
+export { countQuarantined, noticeQuarantined } from './quarantine-notices.ts'
 export { type EventToday, findToday, findUnreceipted } from './receipt-facts.ts'
 export {
   lockReceiptLog,

@@ -3,23 +3,36 @@ import type { Queryable } from './database.ts'
 
 // Where a name is written as it is, or as JSON may write it.
 const SUSPECTS = `
-  select id, key, value from quarantined_records
+  select id, key, value, state in ('requeued', 'dismissed') as over from quarantined_records
    where quarantined_at < $3
-     and (key = any($1::text[]) or exists (select from unnest($2::bytea[]) as name where position(name in value) > 0))`
+     and (iss is null or iss = $4)
+     and (key = any($1::bytea[]) or exists (select from unnest($2::bytea[]) as name where position(name in value) > 0))`
 
-/** Ids of the records about a subject that were put into quarantine before. Looks into every record: there are few. */
+/** A record about a subject, and whether a person has decided about it. */
+export interface QuarantinedOf {
+  readonly id: number
+  readonly over: boolean
+}
+
+/** The records about a subject that were put into quarantine before. Looks into every record: there are few. */
 export async function findQuarantined(
   transaction: Queryable,
   who: Erased,
   { before }: { before: Date },
-): Promise<readonly number[]> {
-  const { rows } = await transaction.query<{ id: number; key: string; value: Uint8Array }>({
+): Promise<readonly QuarantinedOf[]> {
+  const { rows } = await transaction.query<QuarantinedOf & { key: Uint8Array; value: Uint8Array }>({
     text: SUSPECTS,
-    values: [keysOf(who), [who.sub, ...who.sids].flatMap(spellings), before],
+    values: [
+      keysOf(who).map((key) => Buffer.from(key)),
+      [who.sub, ...who.sids].flatMap(spellings),
+      before,
+      who.iss,
+    ],
   })
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
   return rows
-    .filter(({ key, value }) => recordConcerns({ key, text: new TextDecoder().decode(value) }, who))
-    .map(({ id }) => id)
+    .filter(({ key, value }) => recordConcerns({ key: text(key), text: text(value) }, who))
+    .map(({ id, over }) => ({ id, over }))
 }
 
 const DROP_QUARANTINED = 'delete from quarantined_records where id = any($1::bigint[])'

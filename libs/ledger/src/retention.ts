@@ -131,11 +131,21 @@ export function deleteProbes(db: Database, request: DeleteRequest): Promise<numb
   return deleteBatch(db, { name: 'delete_probes', text: DELETE_PROBES }, request)
 }
 
+// A logout that waits for a person is never too old. A session ends by itself, and its record is of use no longer than that.
 const DELETE_QUARANTINED = `
   delete from quarantined_records where id = any(array(
-    select id from quarantined_records where quarantined_at < $1 order by quarantined_at limit $2))`
+    (select id from quarantined_records
+      where state in ('requeued', 'dismissed') and decided_at < $1 order by decided_at limit $2)
+    union all
+    (select id from quarantined_records
+      where lane = 'sessions' and state = 'waiting' and quarantined_at < $1 and noticed_at is not null
+      order by quarantined_at limit $2)
+    limit $2))`
 
-/** Forgets records that were put into quarantine before. @returns how many. */
+/**
+ * Forgets records that were requeued or dismissed before, and records of sessions that operators were notified of and that have waited
+ * since before. @returns how many.
+ */
 export function deleteQuarantined(db: Database, request: DeleteRequest): Promise<number> {
   return deleteBatch(db, { name: 'delete_quarantined', text: DELETE_QUARANTINED }, request)
 }

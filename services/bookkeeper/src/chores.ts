@@ -41,6 +41,7 @@ import { createJournalChores } from './journal.ts'
 import { createLeaseChore } from './leases.ts'
 import type { Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
+import { createQuarantineChores } from './quarantine.ts'
 import { createReceiptPoster, type ReceiptSettings } from './receipts.ts'
 import type { Chore } from './repeat.ts'
 import { replayRound } from './replay.ts'
@@ -260,6 +261,7 @@ export function choresOf(
   const waiting = createEventLogChore({ db, metrics })
   const leases = createLeaseChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
+  const quarantine = createQuarantineChores({ db, eventLog, log, metrics, windowMs: deadLetterWindowMs })
   return [
     replays,
     everyone,
@@ -272,5 +274,6 @@ export function choresOf(
     waiting,
     leases,
     ...sessions,
+    ...quarantine,
   ]
 }

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
-import { createDatabase, createPostgresEventLog } from '@curfew/ledger'
+import { createDatabase, createPostgresEventLog, createQuarantine } from '@curfew/ledger'
 import { createGuardedClient } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
@@ -36,6 +36,7 @@ process.exitCode = await runProcess(
             ...config.kafka,
             clientId: `curfew-bookkeeper@${hostname()}`,
             groupId: `${config.kafka.topics.prefix}curfew`,
+            quarantine: createQuarantine(db),
           })
     scope.defer('event log', () => eventLog.close())
     const client = createGuardedClient({

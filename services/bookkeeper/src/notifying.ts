@@ -21,7 +21,7 @@ import { createWebhookSender, WEBHOOK_SCHEDULE_MS, type WebhookSender } from './
 export interface Notifying {
   /** Delays after failed attempts at a webhook, in milliseconds. */
   readonly webhookScheduleMs: readonly number[]
-  /** How long a notification of dead letters, or of orphaned sessions, waits for more of them, in milliseconds. */
+  /** How long a notification of dead letters, orphaned sessions or quarantined records waits for more of them, in milliseconds. */
   readonly deadLetterWindowMs: number
   /** A relying party is said to be down once in so long at most, in milliseconds. */
   readonly breakerQuietMs: number

@@ -27,6 +27,13 @@ export function group(name: string, commands: Readonly<Record<string, Command>>)
   }
 }
 
+/** Reads the arguments of a command that takes one word or more beside its options. @throws {UsageError} */
+export function parseMany<const Given extends Options>(args: readonly string[], options: Given) {
+  const parsed = read(args, options, true)
+  if (parsed.positionals.length === 0) throw new UsageError('Which ones? Give at least one.')
+  return parsed
+}
+
 type Options = NonNullable<ParseArgsConfig['options']>
 
 /**

@@ -7,6 +7,7 @@ import { events } from './events.ts'
 import { keys } from './keys.ts'
 import { log } from './log.ts'
 import { logoutEveryone } from './logout-everyone.ts'
+import { quarantine } from './quarantine.ts'
 import { receipt } from './receipt.ts'
 import { rp } from './rp.ts'
 import { sessions } from './sessions.ts'
@@ -29,6 +30,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   events,
   'logout-everyone': logoutEveryone,
   dlq,
+  quarantine,
   'api-keys': apiKeys,
   keys,
   doctor,

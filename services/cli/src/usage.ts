@@ -38,6 +38,15 @@ const PARTS: Readonly<Record<string, string>> = {
   which ones:   --issuer NAME --client CLIENT_ID --reason REASON --from TIME --to TIME
                 --id ID (may be repeated; replay only) --limit N (list only)
 `,
+  quarantine: `  quarantine list     records that were accepted and cannot be planned or applied
+                --issuer NAME --lane interactive|bulk|sessions --kind unreadable|conflict|refused
+                --state waiting|requeue_requested|requeued|dismissed --limit N
+  quarantine show ID  the record, why it is there and what can be done about it
+  quarantine requeue ID…
+                append it to the event log again
+  quarantine dismiss ID…
+                give it up
+`,
   rp: `  rp list       relying parties: who is told, and where
   rp show ID    one of them
   rp put FILE   register one, or replace it: OIDC client metadata as JSON, or as its IdP exports it

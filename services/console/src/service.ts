@@ -25,6 +25,7 @@ import { registerKeysCheck } from './keys-check.ts'
 import { registerLogAudit } from './log-audit.ts'
 import { createLogReader } from './log-reader.ts'
 import { registerProbes } from './probe.ts'
+import { registerQuarantine } from './quarantine.ts'
 import { registerReceiptLog } from './receipt-log.ts'
 import { registerReceipts } from './receipts.ts'
 import { type RelyingPartiesDeps, registerRelyingParties } from './relying-parties.ts'
@@ -77,6 +78,7 @@ export function createConsole(deps: ConsoleDeps): void {
   registerSessions(server, { db })
   registerIssuerLogouts(server, { db })
   registerReplays(server, { db, newReplayId: newId })
+  registerQuarantine(server, { db })
   registerWebhooks(server, {
     db,
     targetFault,

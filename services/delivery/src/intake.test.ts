@@ -115,7 +115,7 @@ test('a logout that was accepted under the id of another is set aside, and the l
   await registry.refresh()
   const reason = `event ${EVENT.id} is known with another content`
   const record = { ...encodeLogoutEvent(EVENT, ''), position: '7' }
-  expect(await intake([record])).toEqual([{ record, reason }])
+  expect(await intake([record])).toEqual([{ record, kind: 'conflict', reason }])
   expect(lines).toMatchObject([{ event: 'event.quarantined', position: '7', reason }])
 })
 

@@ -93,7 +93,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         .map(({ event, record }) => {
           const reason = conflict(event.id)
           log.error({ event: 'event.quarantined', position: record.position, reason })
-          return { record, reason }
+          return { record, kind: 'conflict', reason }
         })
     }
   }
@@ -185,7 +185,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       const [only, ...others] = batch
       if (only !== undefined && others.length === 0) {
         log.error({ event: 'event.quarantined', event_id: only.event.id, err: error })
-        return [{ record: only.record, reason: `the ledger refused it: ${error.message}` }]
+        return [{ record: only.record, kind: 'refused', reason: `the ledger refused it: ${error.message}` }]
       }
       const quarantined: Quarantined[] = []
       for (const incoming of batch) quarantined.push(...(await writeAround([incoming])))
@@ -214,13 +214,14 @@ function read(
   for (const record of records) {
     const event = decodeLogoutEvent(record, check)
     if ('unreadable' in event) {
-      quarantined.push({ record, reason: event.unreadable })
+      quarantined.push({ record, kind: 'unreadable', reason: event.unreadable })
       continue
     }
     const content = digest(sameContent(event))
     const earlier = events.get(event.id)
     if (earlier === undefined) events.set(event.id, { event, digest: content, record })
-    else if (earlier.digest !== content) quarantined.push({ record, reason: conflict(event.id) })
+    else if (earlier.digest !== content)
+      quarantined.push({ record, kind: 'conflict', reason: conflict(event.id) })
   }
   return { events: [...events.values()], quarantined }
 }

@@ -4,6 +4,7 @@ import {
   createDatabase,
   createDeliveryLedger,
   createPostgresEventLog,
+  createQuarantine,
   openKeyStore,
   readClock,
 } from '@curfew/ledger'
@@ -37,6 +38,7 @@ process.exitCode = await runProcess(
             ...config.kafka,
             clientId: `curfew-delivery@${hostname()}`,
             groupId: `${config.kafka.topics.prefix}curfew`,
+            quarantine: createQuarantine(db),
           })
     scope.defer('event log', () => eventLog.close())
     const client = createGuardedClient({

@@ -70,7 +70,7 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
       const [only, ...others] = batch
       if (only !== undefined && others.length === 0) {
         const reason = `the ledger refused it: ${error.message}`
-        return { started: [], refused: [{ record: only.record, reason }] }
+        return { started: [], refused: [{ record: only.record, kind: 'refused', reason }] }
       }
       const each: Applied[] = []
       for (const incoming of batch) each.push(await applyAround([incoming]))
@@ -86,7 +86,7 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
     const changes: Incoming[] = []
     for (const record of records) {
       const change = decodeSessionRecord(record, checks)
-      if ('unreadable' in change) unreadable.push({ record, reason: change.unreadable })
+      if ('unreadable' in change) unreadable.push({ record, kind: 'unreadable', reason: change.unreadable })
       else changes.push({ change, record })
     }
     if (changes.length > 0) await admit()

@@ -10,6 +10,11 @@ import type { Waiters } from './waiters.ts'
 export interface AskedEventDeps {
   readonly waiters: Pick<Waiters, 'wait'>
   readonly reader: EventReader
+  /** The record in quarantine that carries the event; null where none waits, or `iss` is given and it is another issuer's. */
+  readonly findQuarantined: (event: {
+    eventId: string
+    iss: string | null
+  }) => Promise<{ readonly id: number; readonly reason: string } | null>
 }
 
 export const EventParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
@@ -36,12 +41,12 @@ export interface EventRequest {
  * The event that is asked for, as far as the caller may see it: at once, or when all of it is settled, or time is up.
  *
  * @param reply of which the connection may be closed meanwhile: then nobody waits any more.
- * @throws {ProblemError} 404 where there is none, or none that the caller may see.
+ * @throws {ProblemError} 404 where there is none, or none that the caller may see; 409 where it waits in quarantine.
  */
 export async function askedEvent(
   request: EventRequest & Parameters<typeof callerOf>[0],
   reply: { readonly raw: NodeJS.EventEmitter },
-  { waiters, reader }: AskedEventDeps,
+  { waiters, reader, findQuarantined }: AskedEventDeps,
 ): Promise<FoundEvent> {
   const id = request.params.id.toLowerCase()
   const { wait = 0 } = request.query
@@ -58,9 +63,14 @@ export async function askedEvent(
     if (gone) throw new ProblemError({ status: 408, detail: 'The connection was closed.' })
   }
   const found = await reader.find(id)
-  const own = found === null ? null : withinReach(found, callerOf(request).reach)
-  if (own === null) throw notFound(id, true)
-  return own
+  const { reach } = callerOf(request)
+  const own = found === null ? null : withinReach(found, reach)
+  if (own !== null) return own
+  // Records in quarantine name no client, so an owner of clients learns of none.
+  if (reach.kind === 'clients') throw notFound(id, true)
+  const iss = reach.kind === 'everything' ? null : reach.iss
+  const quarantined = await findQuarantined({ eventId: id, iss })
+  throw quarantined === null ? notFound(id, true) : inQuarantine(id, quarantined)
 }
 
 /** What a credential may see of an event: an issuer its own, an owner of clients what they are owed of it. */
@@ -75,6 +85,17 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 function isEventId(id: string): id is EventId {
   return UUID.test(id)
+}
+
+function inQuarantine(
+  id: string,
+  { id: recordId, reason }: { readonly id: number; readonly reason: string },
+): ProblemError {
+  return new ProblemError({
+    status: 409,
+    title: 'In quarantine',
+    detail: `Event ${id} was accepted and cannot be planned: ${reason} A person has to decide about /v1/quarantine/${recordId}.`,
+  })
 }
 
 function notFound(id: string, perhapsSoon: boolean): ProblemError {

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
-import { createDatabase, createPostgresEventLog, openCredentialStore } from '@curfew/ledger'
+import { createDatabase, createPostgresEventLog, createQuarantine, openCredentialStore } from '@curfew/ledger'
 import { createGuardedClient, fetchJson } from '@curfew/outbound'
 import {
   adminKey,
@@ -34,6 +34,7 @@ process.exitCode = await runProcess(
             ...config.kafka,
             clientId: `curfew-ingest@${hostname()}`,
             groupId: `${config.kafka.topics.prefix}curfew`,
+            quarantine: createQuarantine(db),
           })
     scope.defer('event log', () => eventLog.close())
     const client = createGuardedClient({

@@ -3,11 +3,13 @@ import { type EventLog, uuidV7 } from '@curfew/domain'
 import {
   coveringDeliveries,
   type Database,
+  findQuarantinedEvent,
   followSettled,
   previewIssuerLogout,
   settledEvents,
 } from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
+import type { AskedEventDeps } from './asked-event.ts'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
@@ -49,10 +51,13 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   })
   registerPostSessions(server, { eventLog, now, newRecordId: newId })
   const reader = createEventReader(db)
-  registerGetEvent(server, { waiters, reader })
+  const asked: AskedEventDeps = {
+    ...{ waiters, reader },
+    findQuarantined: (event) => findQuarantinedEvent(db, event),
+  }
+  registerGetEvent(server, asked)
   registerGetSummary(server, {
-    waiters,
-    reader,
+    ...asked,
     covering: (ids) => coveringDeliveries(db, ids),
     now,
   })

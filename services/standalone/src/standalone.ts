@@ -10,6 +10,7 @@ import { createIngest } from '@curfew/ingest'
 import {
   createDeliveryLedger,
   createPostgresEventLog,
+  createQuarantine,
   migrate,
   openCredentialStore,
   openDatabase,
@@ -94,6 +95,7 @@ export async function runStandalone(
               ...config.kafka,
               clientId: `curfew@${hostname()}`,
               groupId: `${config.kafka.topics.prefix}curfew`,
+              quarantine: createQuarantine(db),
             })
       scope.defer('event log', () => eventLog.close())
       const publisher =

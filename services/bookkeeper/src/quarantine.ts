@@ -1,0 +1,70 @@
+import type { EventLog } from '@curfew/domain'
+import { countQuarantined, type Database, noticeQuarantined, takeRequeues } from '@curfew/ledger'
+import type { Log, Metrics } from '@curfew/runtime'
+import type { Chore } from './repeat.ts'
+
+export interface QuarantineChoresDeps {
+  readonly db: Database
+  /** Where requeued records go. */
+  readonly eventLog: Pick<EventLog, 'append'>
+  readonly log: Log
+  readonly metrics: Metrics
+  /** How long a notification of quarantined records waits for more of them, in milliseconds. */
+  readonly windowMs: number
+}
+
+const NOTICE_BATCH = 1_000
+/** Records of 64 KiB each, which go together. */
+const REQUEUE_BATCH = 100
+const PAUSE_MS = 1_000
+const COUNT_PAUSE_MS = 15_000
+const FAILURE_PAUSE_MS = 5_000
+
+/** Tells operators of quarantined records, counts them, and appends those again whose requeue a person asked for. */
+export function createQuarantineChores(deps: QuarantineChoresDeps): readonly Chore[] {
+  const { db, eventLog, log, metrics, windowMs } = deps
+  const chore = (name: string, pauseMs: number, round: Chore['round']): Chore => ({
+    name,
+    pauseMs,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    round,
+  })
+  let waiting: ReadonlyMap<string, number> = new Map()
+  metrics.gauges(
+    'quarantined_records',
+    'Records in quarantine that wait for a person. Accepted logouts and session changes that came to nothing so far.',
+    ['lane'],
+    () => [...waiting].map(([lane, value]) => ({ labels: { lane }, value })),
+  )
+  const quarantined = metrics.counter('records_quarantined_total', 'Records that were put into quarantine.', [
+    'lane',
+  ])
+  const requeues = metrics.counter('records_requeued_total', 'Quarantined records that were appended again.')
+  return [
+    chore('quarantine notices', PAUSE_MS, async () => {
+      const noticed = await noticeQuarantined(db, { limit: NOTICE_BATCH, windowMs })
+      for (const [lane, records] of noticed) {
+        quarantined.inc({ lane }, records)
+        log.error({ event: 'records.quarantined', lane, records })
+      }
+      return [...noticed.values()].reduce((sum, records) => sum + records, 0) === NOTICE_BATCH
+    }),
+    chore('requeues', PAUSE_MS, async () => {
+      const { requeued, refused, unavailable } = await takeRequeues(db, {
+        limit: REQUEUE_BATCH,
+        append: (records) => eventLog.append(records),
+      })
+      if (requeued.length > 0) {
+        requeues.inc(requeued.length)
+        log.info({ event: 'records.requeued', records: requeued })
+      }
+      if (refused.length > 0) log.error({ event: 'requeues.refused', records: refused })
+      if (unavailable.length > 0) log.warn({ event: 'requeues.postponed', records: unavailable })
+      return requeued.length === REQUEUE_BATCH
+    }),
+    chore('count of quarantined records', COUNT_PAUSE_MS, async () => {
+      waiting = await countQuarantined(db)
+      return false
+    }),
+  ]
+}

@@ -1,0 +1,146 @@
+import type { Client, Page, QuarantinedContent, QuarantinedRecord, QuarantineFilter } from '@curfew/client'
+import { group, parse, parseMany, UsageError } from './arguments.ts'
+import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { plain, table } from './table.ts'
+
+const PAGE_MAX = 500
+const LIMIT_DEFAULT = 50
+const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
+
+/** `curfew quarantine list|show|requeue|dismiss`. */
+export const quarantine = group('quarantine', {
+  list,
+  show,
+  requeue: (args) =>
+    decide(args, 'goes to the event log again', (client, id) => client.requeueQuarantined(id)),
+  dismiss: (args) => decide(args, 'is dismissed', (client, id) => client.dismissQuarantined(id)),
+})
+
+async function list(args: readonly string[]): Promise<number> {
+  const { values } = parse(args, {
+    ...OPTIONS,
+    issuer: { type: 'string' },
+    lane: { type: 'string' },
+    kind: { type: 'string' },
+    state: { type: 'string' },
+    limit: { type: 'string' },
+  })
+  const limit = Number(values.limit ?? LIMIT_DEFAULT)
+  if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
+  const { issuer, lane, kind, state } = values
+  const filter: QuarantineFilter = {
+    ...(issuer !== undefined && { issuer }),
+    ...(lane !== undefined && { lane }),
+    ...(kind !== undefined && { kind }),
+    ...(state !== undefined && { state }),
+  }
+  const { items, next_cursor } = await upTo(connect(values), filter, limit)
+  if (values.json === true) {
+    process.stdout.write(`${JSON.stringify({ items, next_cursor })}\n`)
+    return 0
+  }
+  if (items.length === 0) {
+    process.stdout.write('No quarantined records.\n')
+    return 0
+  }
+  const rows = items.map((item) => [
+    item.id,
+    item.quarantined_at.slice(0, 19).replace('T', ' '),
+    item.issuer ?? item.iss ?? '',
+    item.lane,
+    item.kind,
+    item.state,
+    item.reason,
+  ])
+  process.stdout.write(
+    table([['ID', 'QUARANTINED (UTC)', 'ISSUER', 'LANE', 'KIND', 'STATE', 'REASON'], ...rows]),
+  )
+  if (next_cursor !== null) process.stdout.write('There are more: --limit, or narrow it down.\n')
+  return 0
+}
+
+/** As many records as that, from as many pages as it takes. */
+async function upTo(
+  client: Client,
+  filter: QuarantineFilter,
+  limit: number,
+): Promise<Page<QuarantinedRecord>> {
+  const items: QuarantinedRecord[] = []
+  let cursor: string | null = null
+  do {
+    const page: Page<QuarantinedRecord> = await answered(
+      client.listQuarantined({
+        ...filter,
+        limit: Math.min(PAGE_MAX, limit - items.length),
+        ...(cursor !== null && { cursor }),
+      }),
+    )
+    items.push(...page.items)
+    cursor = page.next_cursor
+  } while (cursor !== null && items.length < limit)
+  return { items, next_cursor: cursor }
+}
+
+async function show(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args, OPTIONS, 1)
+  const record = await answered(connect(values).getQuarantined(positionals[0] ?? ''))
+  process.stdout.write(values.json === true ? `${JSON.stringify(record)}\n` : inWords(record))
+  return 0
+}
+
+function inWords(record: QuarantinedContent): string {
+  const facts: readonly (readonly [string, string])[] = [
+    ['record', record.id],
+    ['lane', `${record.lane}, at ${record.position}`],
+    ['issuer', record.issuer ?? record.iss ?? 'none can be read'],
+    ['event', record.event_id ?? 'none can be read'],
+    ['quarantined', record.quarantined_at],
+    [
+      'state',
+      record.decided_by === null
+        ? record.state
+        : `${record.state}, by ${record.decided_by} at ${record.decided_at}`,
+    ],
+    ['kind', record.kind],
+    ['reason', record.reason],
+    ...(record.requeue_error === null ? [] : [['last requeue', record.requeue_error] as const]),
+    ['fix', record.fix],
+    ['key', record.key],
+    ...Object.entries(record.headers).map(([name, value]) => [`header ${name}`, value] as const),
+    [
+      'value',
+      `${record.value_bytes} bytes${record.cut_short ? `, of which ${record.kept_bytes} are kept` : ''}, SHA-256 ${record.value_sha256}`,
+    ],
+  ]
+  return `${facts.map(([name, value]) => `${name.padEnd(14)} ${plain(value)}\n`).join('')}\n${plain(record.value)}\n`
+}
+
+/** Decides about every record that is named. Exit status 1 where that could not be done for one of them. */
+async function decide(
+  args: readonly string[],
+  done: string,
+  decision: (client: Client, id: string) => Promise<QuarantinedRecord>,
+): Promise<number> {
+  const { values, positionals } = parseMany(args, OPTIONS)
+  const client = connect(values)
+  const items: QuarantinedRecord[] = []
+  let failed = false
+  for (const id of positionals) {
+    try {
+      const record = await answered(decision(client, id))
+      items.push(record)
+      if (values.json !== true) process.stdout.write(`Record ${plain(record.id)} ${done}.${noteOf(record)}\n`)
+    } catch (error) {
+      if (!(error instanceof CallFailed)) throw error
+      failed = true
+      process.stderr.write(`${plain(id)}: ${error.message}\n`)
+    }
+  }
+  if (values.json === true) process.stdout.write(`${JSON.stringify({ items })}\n`)
+  return failed ? 1 : 0
+}
+
+/** A requeue that will come back is said to. */
+function noteOf({ kind, state, fix }: QuarantinedRecord): string {
+  return kind === 'conflict' && state === 'requeue_requested' ? ` ${fix}` : ''
+}
