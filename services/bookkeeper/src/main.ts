@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
 import { createDatabase, createPostgresEventLog } from '@curfew/ledger'
-import { createGuardedClient } from '@curfew/outbound'
+import { createGuardedClient, createOwnAddresses } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
   createHttpServer,
@@ -38,7 +38,13 @@ process.exitCode = await runProcess(
             groupId: `${config.kafka.topics.prefix}curfew`,
           })
     scope.defer('event log', () => eventLog.close())
+    const own = createOwnAddresses({
+      databaseUrl: config.databaseUrl,
+      brokers: config.kafka?.brokers ?? [],
+      publicUrl: config.publicUrl,
+    })
     const client = createGuardedClient({
+      own,
       allowedNetworks: config.allowedNetworks,
       allowedPorts: config.allowedPorts,
     })
@@ -69,7 +75,10 @@ process.exitCode = await runProcess(
       log,
       metrics,
     })
-    return [bookkeeper, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      bookkeeper,
+      httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

@@ -1,7 +1,13 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
-import { createDatabase, createDeliveryLedger, createPostgresEventLog, openKeyStore } from '@curfew/ledger'
-import { createGuardedClient, postJson } from '@curfew/outbound'
+import {
+  createDatabase,
+  createDeliveryLedger,
+  createPostgresEventLog,
+  openIssuerNetworks,
+  openKeyStore,
+} from '@curfew/ledger'
+import { createGuardedClient, createIssuerPost, createOwnAddresses } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
   createHttpServer,
@@ -33,7 +39,13 @@ process.exitCode = await runProcess(
             groupId: `${config.kafka.topics.prefix}curfew`,
           })
     scope.defer('event log', () => eventLog.close())
+    const own = createOwnAddresses({
+      databaseUrl: config.databaseUrl,
+      brokers: config.kafka?.brokers ?? [],
+      publicUrl: config.publicUrl,
+    })
     const client = createGuardedClient({
+      own,
       allowedNetworks: config.allowedNetworks,
       allowedPorts: config.allowedPorts,
     })
@@ -41,7 +53,11 @@ process.exitCode = await runProcess(
     const { masterKey, oldMasterKey } = config
     const keyring = createKeyring({
       store: openKeyStore(db),
-      maker: createKeyMaker({ masterKey, oldMasterKey, post: (request) => postJson(client, request) }),
+      maker: createKeyMaker({
+        masterKey,
+        oldMasterKey,
+        post: createIssuerPost(client, openIssuerNetworks(db)),
+      }),
       now: () => new Date(),
     })
     const server = await createHttpServer({
@@ -66,7 +82,10 @@ process.exitCode = await runProcess(
       workerName: `${hostname()}:${process.pid}`,
       leaseMs: config.leaseMs,
     })
-    return [delivery, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      delivery,
+      httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )
