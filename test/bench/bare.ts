@@ -49,7 +49,7 @@ async function run({ uri, algorithm, concurrency, ...limit }: BareQuestion): Pro
   const binding = {
     uri,
     timeoutMs: 10_000,
-    allowedNetworks: [],
+    allowedNetworks: null,
     sessionRequired: false,
     subjectClaims: 'both',
   } as const

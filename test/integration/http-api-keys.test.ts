@@ -82,7 +82,14 @@ describe('what is refused, and why', () => {
   test.each<[string, Record<string, unknown>, number, string]>([
     ['no scope', { scopes: [] }, 400, '/scopes'],
     ['an unknown scope', { scopes: ['everything'] }, 400, '/scopes/0'],
-    ['a name that Curfew uses', { name: 'admin' }, 400, '/name'],
+    ...['admin', 'Admin', 'demo', 'curfew', 'CURFEW', 'cur few', 'curfew.', 'Cur-Few '].map(
+      (name): [string, Record<string, unknown>, number, string] => [
+        `a name that Curfew uses: ${name}`,
+        { name },
+        400,
+        '/name',
+      ],
+    ),
     ['a name that would break a line of the log', { name: 'a\nb' }, 400, '/name'],
     ['an issuer that there is not', { issuer: 'nobody' }, 400, '/issuer'],
     ['clients of no issuer', { clients: ['mail'] }, 400, '/issuer'],
@@ -108,6 +115,27 @@ describe('what is refused, and why', () => {
     const { detail } = (await response.json()) as { detail: string }
     expect(detail + curfew.lines.join('')).not.toContain(key)
   })
+})
+
+test('the audit tells two keys of one name apart by their ids', async () => {
+  const put = (key: string, sub: string) =>
+    as(key, 'PUT', `/v1/issuers/main/relying-parties/${sub}`, { client_name: sub })
+  const first = await create({ scopes: ['clients:write'] })
+  expect((await put(first.key, 'first')).status).toBe(201)
+  await curfew.client.revokeApiKey(first.id)
+  await curfew.db.query("update api_keys set revoked_at = now() - interval '1 hour' where id = $1", [
+    first.id,
+  ])
+  const second = await create({ name: first.name, scopes: ['clients:write'] })
+  expect((await put(second.key, 'second')).status).toBe(201)
+  const { items } = (await (await curfew.call('GET', '/v1/audit?limit=4')).json()) as {
+    items: { object: string; credential: string; credential_id: string | null }[]
+  }
+  const by = (what: string) => items.find(({ object }) => object.endsWith(what))
+  expect(by('/second')).toMatchObject({ credential: first.name, credential_id: second.id })
+  expect(by('/first')).toMatchObject({ credential: first.name, credential_id: first.id })
+  // A key of the environment has no id.
+  expect(by(second.id)).toMatchObject({ credential: 'admin', credential_id: null })
 })
 
 test('every change is audited, and the last use is shown', async () => {

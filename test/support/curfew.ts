@@ -12,9 +12,16 @@ import {
   createPostgresEventLog,
   type Database,
   openCredentialStore,
+  openIssuerNetworks,
   openKeyStore,
 } from '@curfew/ledger'
-import { createGuardedClient, type GuardedClientOptions, postJson, targetFault } from '@curfew/outbound'
+import {
+  createGuardedClient,
+  createIssuerPost,
+  createOwnAddresses,
+  createTargetCheck,
+  type GuardedClientOptions,
+} from '@curfew/outbound'
 import {
   type ApiKey,
   type CredentialsDeps,
@@ -175,8 +182,9 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const gate = await openGate(database.url)
   const db = createDatabase(gate.url)
   const eventLog = createPostgresEventLog({ db, url: gate.url, timeoutMs: appendTimeoutMs })
-  const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
-  const keyMaker = createKeyMaker({ masterKey, post: (request) => postJson(outbound, request) })
+  const ownAddresses = createOwnAddresses({ databaseUrl: database.url })
+  const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
+  const keyMaker = createKeyMaker({ masterKey, post: createIssuerPost(outbound, openIssuerNetworks(db)) })
   const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now })
   const credentials = createCredentials({
     fixed: [],
@@ -223,7 +231,8 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     client: outbound,
     webhookSecrets,
     now,
-    targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
+    targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own: ownAddresses }),
+    allowedNetworks,
     logKeeper: createLogKeeper(masterKey),
     logOrigin: options.receipts?.origin ?? null,
     log,
@@ -233,7 +242,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const running = [
     ...services,
     credentials.service,
-    httpService(server, { host: '127.0.0.1', port: 0, log, onListening }),
+    httpService(server, { host: '127.0.0.1', port: 0, log, onListening, onBound: ownAddresses.listens }),
   ].map(run)
   const url = await listening
 
@@ -241,14 +250,14 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew worker' })
     const ownLog = createPostgresEventLog({ db: ownDb, url: ownGate.url })
-    const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
+    const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
     const worker = run(
       createDelivery({
         eventLog: ownLog,
         ledger: createDeliveryLedger(ownDb),
         keyring: createKeyring({
           store: openKeyStore(ownDb),
-          maker: createKeyMaker({ masterKey, post: (request) => postJson(outbound, request) }),
+          maker: createKeyMaker({ masterKey, post: createIssuerPost(outbound, openIssuerNetworks(ownDb)) }),
           now,
         }),
         clientKeys,
@@ -287,7 +296,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew bookkeeper' })
     const ownLog = createPostgresEventLog({ db: ownDb, url: ownGate.url })
-    const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
+    const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
     const bookkeeper = run(
       createBookkeeper({
         db: ownDb,

@@ -148,6 +148,10 @@ export const AuditEntry = Type.Object({
   id: Type.Integer(),
   at: Time,
   credential: Type.String({ description: 'Name of the credential that did it.' }),
+  credential_id: Type.Union([Text, Type.Null()], {
+    description:
+      'Id of the API key that did it: another key may have its name once it is revoked. Null: no API key did.',
+  }),
   action: Text,
   object: Text,
   detail: Type.Record(Text, Type.Unknown()),

@@ -89,7 +89,8 @@ export const RelyingPartySettings = Type.Object(
     allowed_networks: Type.Optional(
       Type.Array(Type.String({ maxLength: 64 }), {
         maxItems: 32,
-        description: 'CIDRs of private addresses that this RP may live at.',
+        description:
+          'CIDRs of private addresses that this RP may live at, within those of the deployment. Default all of those. Only an unbound admin goes beyond them.',
       }),
     ),
     tls: Type.Optional(ClientTls),

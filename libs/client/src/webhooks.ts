@@ -42,7 +42,7 @@ export const WebhookInput = Type.Object(
     allowed_networks: Type.Optional(
       Type.Array(Type.String({ maxLength: 64 }), {
         maxItems: 32,
-        description: 'CIDRs of private addresses that it may live at.',
+        description: "CIDRs of private addresses that it may live at, beside the deployment's.",
       }),
     ),
     secret: Type.Optional(secret('Only where the webhook is new.')),

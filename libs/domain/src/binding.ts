@@ -1,5 +1,6 @@
 import type { TokenEncryption } from './encryption.ts'
 import type { BindingId, ClientId, Issuer, IssuerName } from './ids.ts'
+import type { NetworkAccess } from './networks.ts'
 import type { RetryPolicy } from './retry.ts'
 
 /** JWS algorithms that logout tokens are signed with: those of ID tokens, never `none` (Back-Channel Logout 2.6). */
@@ -35,7 +36,7 @@ export interface BindingTls {
 export const MAIN_ENDPOINT = 'main'
 
 /** One way of telling one relying party: a back-channel logout endpoint of its, with everything an attempt needs to know. */
-export interface Binding {
+export interface Binding extends NetworkAccess {
   readonly id: BindingId
   readonly kind: 'backchannel'
   readonly issuer: IssuerName
@@ -56,8 +57,6 @@ export interface Binding {
   /** Most attempts started in a second, by all workers together; null without a limit. */
   readonly ratePerSecond: number | null
   readonly retry: RetryPolicy
-  /** CIDRs of private addresses that this RP may live at, beside those of the deployment. */
-  readonly allowedNetworks: readonly string[]
   readonly tls: BindingTls | null
   /** Null: its tokens are signed only. */
   readonly encryption: TokenEncryption | null

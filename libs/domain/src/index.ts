@@ -164,6 +164,22 @@ export {
   verifyInclusion,
 } from './merkle.ts'
 export {
+  accessName,
+  effectiveNetworks,
+  issuerNetworkAccess,
+  liesWithin,
+  mayChangeRule,
+  type NetworkAccess,
+  type NetworkRank,
+  type NetworkRule,
+  type NetworkSettings,
+  narrowedAccess,
+  networkAccess,
+  networkLimit,
+  ruleAfter,
+  ruleAfterRemoval,
+} from './networks.ts'
+export {
   type Answer,
   type AttemptOutcome,
   classify,

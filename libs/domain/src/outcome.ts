@@ -33,6 +33,11 @@ export type Answer =
       readonly body: string
       /** In lower case; only where they were asked for. */
       readonly headers?: Readonly<Record<string, string>>
+      /**
+       * It came from a private address beyond the deployment's own networks. Only an unbound admin could send anything there,
+       * so its words are recorded nowhere that a tenant reads.
+       */
+      readonly restricted?: boolean
     }
   | { readonly kind: 'failure'; readonly failure: TransportFailure; readonly detail: string }
   | { readonly kind: 'not_allowed'; readonly detail: string }
@@ -75,7 +80,7 @@ export function classify(answer: Answer, now: Date): AttemptOutcome {
     case 'response': {
       const { status } = answer
       if (status === 200 || status === 204) return { kind: 'acknowledged', level: 'done', status }
-      const said = readSaid(answer.body)
+      const said = saidOf(answer)
       // 501 was "logout failed" in drafts before 2022, so it is read as the 400 that replaced it.
       if (status === 400 || status === 501) return { kind: 'refused', status, ...said }
       if (NOT_NOW.has(status) || status >= 500) {
@@ -93,10 +98,19 @@ export function quicklyRetryable(outcome: AttemptOutcome): boolean {
   return outcome.status === null || outcome.status >= 500
 }
 
+/** The words of an answer, for people; or that they are withheld. */
+export function saidOf({ body, restricted = false }: { body: string; restricted?: boolean }): Said {
+  return restricted ? WITHHELD : readSaid(body)
+}
+
+const WITHHELD: Said = {
+  error: null,
+  errorDescription: 'its words are withheld: it answered from a network beyond CURFEW_ALLOWED_NETWORKS',
+}
 const SAID_LENGTH_MAX = 500
 
 /** What an answer's body says, for people. */
-export function readSaid(body: string): Said {
+function readSaid(body: string): Said {
   let parsed: unknown
   try {
     parsed = JSON.parse(body)

@@ -1,6 +1,6 @@
 import type { SubjectClaims } from './binding.ts'
 import { NETWORK } from './dead-letter.ts'
-import { readSaid } from './outcome.ts'
+import { saidOf } from './outcome.ts'
 import type { ProbeAnswer, ProbeSubject } from './probe.ts'
 import type { ProbeRequestId } from './probe-requests.ts'
 
@@ -75,7 +75,7 @@ export function inWords(answer: ProbeAnswer): string {
     const what = NETWORK[answer.failure]?.what.replace(/^it /, '') ?? answer.failure
     return `${what} (${answer.detail})`
   }
-  const { error, errorDescription } = readSaid(answer.body)
+  const { error, errorDescription } = saidOf(answer)
   const said = [error, errorDescription].filter((word) => word !== null).join(': ')
   return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, SAID_MAX)})`}`
 }

@@ -1,5 +1,5 @@
 import { misconfiguredFix, NETWORK } from './dead-letter.ts'
-import { readSaid } from './outcome.ts'
+import { saidOf } from './outcome.ts'
 import { type ProbeAnswer, type ProbeCheck, sameButForNames } from './probe.ts'
 import { fateOf, inWords, type ProbeFacts, probeGoesOn, takenSubject } from './probe-facts.ts'
 import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
@@ -160,7 +160,7 @@ function unknownSubject(answers: ProbeFacts['answers']): Finding {
   const said = (id: ProbeRequestId) => {
     const answer = answers.get(id)
     if (answer?.kind !== 'response' || fateOf(answer) !== 'refused') return null
-    const { error, errorDescription } = readSaid(answer.body)
+    const { error, errorDescription } = saidOf(answer)
     return `${answer.status} ${error} ${errorDescription}`
   }
   const good = said('good_token')

@@ -15,14 +15,26 @@ export interface AuditRecord extends AuditEntry {
   /** Grows with time, but not without gaps. */
   readonly id: number
   readonly at: Date
+  /** Id of the API key that acted; null where none did. */
+  readonly credentialId: string | null
 }
 
 /** What is noted of a change from `before` (null: created) to `after` (null: removed). */
 export type Change<Record> = (before: Record | null, after: Record | null) => AuditEntry
 
+// A key that was revoked a moment ago may still act in another process. Where two keys may be meant, none is named.
 const WRITE_AUDIT = `
-  insert into audit (credential, action, object, detail)
-  select * from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[])`
+  with keys as (
+    select name, case when count(*) = 1 then (array_agg(id))[1] end as id from api_keys
+     where name = any($1::text[]) and (revoked_at is null or revoked_at > now() - interval '10 seconds')
+     group by name
+  )
+  insert into audit (credential, action, object, detail, credential_id)
+  select given.credential, given.action, given.object, given.detail, keys.id
+    from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[]) with ordinality
+      as given(credential, action, object, detail, position)
+    left join keys on keys.name = given.credential
+   order by given.position`
 
 /** Notes what is done in the same transaction: neither is there without the other. */
 export async function writeAudit(transaction: Queryable, ...entries: readonly AuditEntry[]): Promise<void> {
@@ -39,7 +51,7 @@ export async function writeAudit(transaction: Queryable, ...entries: readonly Au
 }
 
 const LIST_AUDIT = `
-  select id, at, credential, action, object, detail from audit
+  select id, at, credential, credential_id as "credentialId", action, object, detail from audit
    where $1::bigint is null or id < $1 order by id desc limit $2`
 
 /** What was done, the latest first. @param before the last id of the page before. */

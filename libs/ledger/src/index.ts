@@ -73,8 +73,10 @@ export {
   type IssuerLogoutRecord,
   listIssuerLogouts,
 } from './issuer-logouts.ts'
+export { openIssuerNetworks } from './issuer-networks.ts'
 export {
   findIssuer,
+  findIssuerNetworkRule,
   type IssuerRecord,
   listIssuers,
   putIssuer,
@@ -161,6 +163,7 @@ export {
 export {
   countWaiting,
   type EndpointRecord,
+  findNetworkRulesLeft,
   findRelyingParties,
   findRelyingParty,
   listRelyingParties,

@@ -1,4 +1,4 @@
-import type { Issuer, IssuerName, SessionIndexUse } from '@curfew/domain'
+import type { Issuer, IssuerName, NetworkRule, SessionIndexUse } from '@curfew/domain'
 import { type Change, writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
@@ -15,6 +15,8 @@ export interface IssuerRecord {
   /** What its sessions in the index are good for. */
   readonly sessionIndex: SessionIndexUse
   readonly defaults: StoredSettings
+  /** The networks that an unbound admin set; null: none did. */
+  readonly networkRule: NetworkRule | null
   /** Another after each change. */
   readonly revision: number
   readonly createdAt: Date
@@ -22,13 +24,25 @@ export interface IssuerRecord {
 }
 
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
-  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex", defaults, revision, created_at as "createdAt", updated_at as "updatedAt"`
+  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex", defaults, network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
 
 const FIND_ISSUER = `select ${COLUMNS} from issuers where name = $1 and deleted_at is null`
 
 export async function findIssuer(db: Queryable, name: string): Promise<IssuerRecord | null> {
   const { rows } = await db.query<IssuerRecord>({ name: 'find_issuer', text: FIND_ISSUER, values: [name] })
   return rows[0] ?? null
+}
+
+const FIND_ISSUER_RULE = 'select network_rule as "networkRule" from issuers where name = $1'
+
+/** The network rule of an issuer, be it registered or removed. */
+export async function findIssuerNetworkRule(db: Queryable, name: string): Promise<NetworkRule | null> {
+  const { rows } = await db.query<{ networkRule: NetworkRule | null }>({
+    name: 'find_issuer_network_rule',
+    text: FIND_ISSUER_RULE,
+    values: [name],
+  })
+  return rows[0]?.networkRule ?? null
 }
 
 const LIST_ISSUERS = `
@@ -54,13 +68,13 @@ export async function listIssuers(
 
 // One that was removed begins anew under its name, and only there: its history and keys hang on the name.
 const PUT_ISSUER = `
-  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days, revision)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days, network_rule, revision)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
   on conflict (name) do update
      set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
          defaults = excluded.defaults, sid_supported = excluded.sid_supported,
          session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
-         revision = excluded.revision,
+         network_rule = case when $11 then excluded.network_rule else issuers.network_rule end, revision = excluded.revision,
          created_at = case when issuers.deleted_at is null then issuers.created_at else now() end,
          updated_at = now(), deleted_at = null
    where issuers.iss = excluded.iss
@@ -69,7 +83,8 @@ const PUT_ISSUER = `
 const SAME_ISSUER = `
   select 1 from issuers
    where name = $1 and iss = $2 and sla_within_ms = $3 and sla_objective = $4 and defaults = $5::jsonb
-     and sid_supported = $6 and session_index = $7 and sla_window_days = $8 and deleted_at is null`
+     and sid_supported = $6 and session_index = $7 and sla_window_days = $8
+     and (network_rule is not distinct from $9::jsonb or not $10) and deleted_at is null`
 
 export type PutIssuerResult =
   | { readonly ok: true; readonly created: boolean; readonly issuer: IssuerRecord }
@@ -86,13 +101,17 @@ export type PutIssuerResult =
  */
 export async function putIssuer(
   db: Database,
-  issuer: Omit<IssuerRecord, 'revision' | 'createdAt' | 'updatedAt'>,
+  issuer: Omit<IssuerRecord, 'networkRule' | 'revision' | 'createdAt' | 'updatedAt'> & {
+    /** Left out: the rule stays as it is. */
+    readonly networkRule?: NetworkRule | null
+  },
   {
     expected = () => true,
     audit,
   }: { expected?: (before: IssuerRecord | null) => boolean; audit: Change<IssuerRecord> },
 ): Promise<PutIssuerResult> {
-  const { name, iss, slaWithinMs, slaObjective, slaWindowDays, defaults, sidSupported, sessionIndex } = issuer
+  const { name, iss, slaWithinMs, slaObjective, slaWindowDays, defaults } = issuer
+  const { sidSupported, sessionIndex, networkRule } = issuer
   const values = [
     name,
     iss,
@@ -102,18 +121,20 @@ export async function putIssuer(
     sidSupported,
     sessionIndex,
     slaWindowDays,
+    networkRule == null ? null : JSON.stringify(networkRule),
   ]
+  const changesRule = networkRule !== undefined
   try {
     return await withTransaction(db, async (transaction) => {
       const revision = await lockRegistry(transaction)
       const before = await findIssuer(transaction, name)
       if (!expected(before)) return { ok: false, conflict: 'stale' }
-      const { rows: same } = await transaction.query(SAME_ISSUER, values)
+      const { rows: same } = await transaction.query(SAME_ISSUER, [...values, changesRule])
       if (before !== null && same.length > 0) return { ok: true, created: false, issuer: before }
       const { rows } = await transaction.query<IssuerRecord>({
         name: 'put_issuer',
         text: PUT_ISSUER,
-        values: [...values, revision + 1],
+        values: [...values, revision + 1, changesRule],
       })
       const [after] = rows
       if (after === undefined) return { ok: false, conflict: 'iss_changed' }
@@ -129,7 +150,8 @@ export async function putIssuer(
 
 const COUNT_PARTIES = `
   select count(*) as count from relying_parties where issuer = $1 and deleted_at is null`
-const REMOVE_ISSUER = 'update issuers set deleted_at = now(), revision = $2 where name = $1'
+const REMOVE_ISSUER =
+  'update issuers set deleted_at = now(), revision = $2, network_rule = $3 where name = $1'
 
 export type RemoveIssuerResult =
   | { readonly ok: true; readonly issuer: IssuerRecord }
@@ -141,7 +163,16 @@ export type RemoveIssuerResult =
 export async function removeIssuer(
   db: Database,
   name: string,
-  { expected, audit }: { expected: (before: IssuerRecord | null) => boolean; audit: Change<IssuerRecord> },
+  {
+    expected,
+    ruleLeft,
+    audit,
+  }: {
+    expected: (before: IssuerRecord | null) => boolean
+    /** The network rule that stays behind. */
+    ruleLeft: (rule: NetworkRule | null) => NetworkRule | null
+    audit: Change<IssuerRecord>
+  },
 ): Promise<RemoveIssuerResult> {
   return withTransaction(db, async (transaction) => {
     const revision = await lockRegistry(transaction)
@@ -151,7 +182,7 @@ export async function removeIssuer(
     const { rows } = await transaction.query<{ count: number }>(COUNT_PARTIES, [name])
     const relyingParties = rows[0]?.count ?? 0
     if (relyingParties > 0) return { ok: false, conflict: 'in_use', relyingParties }
-    await transaction.query(REMOVE_ISSUER, [name, revision + 1])
+    await transaction.query(REMOVE_ISSUER, [name, revision + 1, ruleLeft(before.networkRule)])
     await bumpRegistry(transaction)
     await writeAudit(transaction, audit(before, null))
     return { ok: true, issuer: before }

@@ -6,7 +6,13 @@ import { bumpRegistry, lockRegistry } from './registry.ts'
 import { findRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
 /** What shall be registered, whole. */
-export type RelyingPartyDraft = Omit<RelyingPartyRecord, 'revision' | 'createdAt' | 'updatedAt'>
+export type RelyingPartyDraft = Omit<
+  RelyingPartyRecord,
+  'networkRule' | 'revision' | 'createdAt' | 'updatedAt'
+> & {
+  /** Default none. */
+  readonly networkRule?: RelyingPartyRecord['networkRule']
+}
 
 /** A URI that would be two clients'. */
 export interface TakenUri {
@@ -71,13 +77,13 @@ const HOLD_ISSUER = 'select from issuers where name = $1 and deleted_at is null'
 // One that was removed begins anew.
 const PUT_RELYING_PARTIES = `
   insert into relying_parties (issuer, client_id, metadata, settings, client_name, session_required, algorithm,
-    encryption, revision)
-  select $1, given.*, $9
-    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::boolean[], $7::text[], $8::jsonb[]) as given
+    encryption, network_rule, revision)
+  select $1, given.*, $10
+    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::boolean[], $7::text[], $8::jsonb[], $9::jsonb[]) as given
   on conflict (issuer, client_id) do update
      set metadata = excluded.metadata, settings = excluded.settings, client_name = excluded.client_name,
          session_required = excluded.session_required, algorithm = excluded.algorithm,
-         encryption = excluded.encryption, revision = excluded.revision,
+         encryption = excluded.encryption, network_rule = excluded.network_rule, revision = excluded.revision,
          created_at = case when relying_parties.deleted_at is null then relying_parties.created_at else now() end,
          updated_at = now(), deleted_at = null
   returning id, client_id`
@@ -169,6 +175,7 @@ async function write(
       drafts.map(({ sessionRequired }) => sessionRequired),
       drafts.map(({ algorithm }) => algorithm),
       drafts.map(({ encryption }) => (encryption === null ? null : JSON.stringify(encryption))),
+      drafts.map(({ networkRule }) => (networkRule == null ? null : JSON.stringify(networkRule))),
       revision,
     ],
   })
@@ -198,5 +205,6 @@ function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord | undefi
 }
 
 function withClientId(draft: RelyingPartyDraft): RelyingPartyDraft {
-  return { ...draft, metadata: { ...draft.metadata, client_id: draft.clientId } }
+  const { networkRule = null, metadata, clientId } = draft
+  return { ...draft, networkRule, metadata: { ...metadata, client_id: clientId } }
 }

@@ -5,6 +5,8 @@ import {
   DEFAULT_RETRY_POLICY,
   type Issuer,
   type IssuerName,
+  type NetworkRule,
+  networkAccess,
   type RegisteredIssuer,
   type SessionIndexUse,
   type SigningAlgorithm,
@@ -114,8 +116,8 @@ export async function readRegistryRevision(db: Database): Promise<number> {
 }
 
 const READ_REGISTRY = `
-  select r.revision, i.name, i.iss, i.defaults, i.session_index, s.id as session_issuer, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
-         p.session_required, p.algorithm, p.encryption, p.settings
+  select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule, i.session_index, s.id as session_issuer, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
+         p.session_required, p.algorithm, p.encryption, p.settings, p.network_rule
     from registry_revision r
     left join issuers i on i.deleted_at is null
     left join session_issuers s on s.iss = i.iss
@@ -129,6 +131,7 @@ interface RegistryRow {
   readonly name: IssuerName | null
   readonly iss: Issuer
   readonly defaults: StoredSettings
+  readonly issuer_network_rule: NetworkRule | null
   readonly session_index: SessionIndexUse
   readonly session_issuer: number | null
   readonly id: BindingId | null
@@ -140,6 +143,7 @@ interface RegistryRow {
   readonly algorithm: SigningAlgorithm
   readonly encryption: StoredEncryption | null
   readonly settings: StoredSettings
+  readonly network_rule: NetworkRule | null
 }
 
 /** Everybody who is registered, in one statement and so as of one moment. */
@@ -181,7 +185,10 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
       ...DEFAULT_RETRY_POLICY,
       scheduleMs: settings.retry_schedule_ms ?? DEFAULT_RETRY_POLICY.scheduleMs,
     },
-    allowedNetworks: settings.allowed_networks ?? [],
+    ...networkAccess(
+      { chosen: row.settings.allowed_networks, rule: row.network_rule },
+      { chosen: row.defaults.allowed_networks, rule: row.issuer_network_rule },
+    ),
     tls: toTls(settings.tls),
     encryption: toEncryption(row.encryption),
     disabledReason: row.disabled_reason,

@@ -1,4 +1,10 @@
-import { type ClientId, type IssuerName, MAIN_ENDPOINT, type SigningAlgorithm } from '@curfew/domain'
+import {
+  type ClientId,
+  type IssuerName,
+  MAIN_ENDPOINT,
+  type NetworkRule,
+  type SigningAlgorithm,
+} from '@curfew/domain'
 import { type Change, writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
@@ -20,6 +26,8 @@ export interface RelyingPartyRecord {
   readonly clientId: ClientId
   readonly metadata: StoredMetadata
   readonly settings: StoredSettings
+  /** The networks that a credential above its owner set; null: none did. */
+  readonly networkRule: NetworkRule | null
   /** What we use of the metadata. */
   readonly clientName: string | null
   readonly sessionRequired: boolean
@@ -34,7 +42,7 @@ export interface RelyingPartyRecord {
   readonly updatedAt: Date
 }
 
-const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.client_name as "clientName",
+const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName",
   p.session_required as "sessionRequired", p.algorithm, p.encryption, p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
   array(select jsonb_build_object('name', endpoint, 'uri', uri, 'disabledReason', disabled_reason)
@@ -63,6 +71,23 @@ export async function findRelyingParty(
   { issuer, clientId }: { issuer: string; clientId: string },
 ): Promise<RelyingPartyRecord | null> {
   return (await findRelyingParties(db, { issuer, clientIds: [clientId] })).get(clientId) ?? null
+}
+
+const FIND_RULES_LEFT = `
+  select client_id as "clientId", network_rule as "networkRule" from relying_parties
+   where issuer = $1 and client_id = any($2::text[]) and deleted_at is not null and network_rule is not null`
+
+/** The network rules of relying parties that were removed: they bind whoever registers the clients anew. */
+export async function findNetworkRulesLeft(
+  db: Queryable,
+  { issuer, clientIds }: { issuer: string; clientIds: readonly string[] },
+): Promise<ReadonlyMap<string, NetworkRule>> {
+  const { rows } = await db.query<{ clientId: string; networkRule: NetworkRule }>({
+    name: 'find_network_rules_left',
+    text: FIND_RULES_LEFT,
+    values: [issuer, clientIds],
+  })
+  return new Map(rows.map(({ clientId, networkRule }) => [clientId, networkRule]))
 }
 
 const LIST_RELYING_PARTIES = `
@@ -95,7 +120,7 @@ export async function listRelyingParties(
 const REMOVE_RELYING_PARTY = `
   with removed as (
     update relying_parties
-       set deleted_at = now(), updated_at = now(), revision = $3, metadata = '{}', settings = '{}'
+       set deleted_at = now(), updated_at = now(), revision = $3, metadata = '{}', settings = '{}', network_rule = $4
      where issuer = $1 and client_id = $2
     returning id
   )
@@ -111,15 +136,22 @@ export async function removeRelyingParty(
   { issuer, clientId }: { issuer: string; clientId: string },
   {
     expected,
+    ruleLeft,
     audit,
-  }: { expected: (before: RelyingPartyRecord | null) => boolean; audit: Change<RelyingPartyRecord> },
+  }: {
+    expected: (before: RelyingPartyRecord | null) => boolean
+    /** The network rule that stays behind. */
+    ruleLeft: (rule: NetworkRule | null) => NetworkRule | null
+    audit: Change<RelyingPartyRecord>
+  },
 ): Promise<RemoveRelyingPartyResult> {
   return withTransaction(db, async (transaction) => {
     const revision = await lockRegistry(transaction)
     const before = await findRelyingParty(transaction, { issuer, clientId })
     if (!expected(before)) return { ok: false, conflict: 'stale' }
     if (before === null) return { ok: false, conflict: 'none' }
-    await transaction.query(REMOVE_RELYING_PARTY, [issuer, clientId, revision + 1])
+    const left = ruleLeft(before.networkRule)
+    await transaction.query(REMOVE_RELYING_PARTY, [issuer, clientId, revision + 1, left])
     await bumpRegistry(transaction)
     await writeAudit(transaction, audit(before, null))
     return { ok: true, waiting: await countWaiting(transaction, { issuer, clientId }) }

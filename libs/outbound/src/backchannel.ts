@@ -1,4 +1,4 @@
-import type { Answer, Binding } from '@curfew/domain'
+import type { Answer, Binding, NetworkAccess } from '@curfew/domain'
 import type { GuardedClient } from './guarded-client.ts'
 import type { TlsIdentity } from './tls-identity.ts'
 
@@ -13,7 +13,7 @@ export function postLogoutToken(
     token,
     tls = null,
   }: {
-    binding: Pick<Binding, 'uri' | 'timeoutMs' | 'allowedNetworks'>
+    binding: Pick<Binding, 'uri' | 'timeoutMs'> & NetworkAccess
     token: string
     /** The binding's own, its key open. */
     tls?: TlsIdentity | null
@@ -30,6 +30,7 @@ export function postLogoutToken(
     },
     timeoutMs: binding.timeoutMs,
     allowedNetworks: binding.allowedNetworks,
+    ...(binding.grantedNetworks !== undefined && { grantedNetworks: binding.grantedNetworks }),
     tls,
   })
 }

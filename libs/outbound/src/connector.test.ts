@@ -3,6 +3,7 @@ import { createSecureContext } from 'node:tls'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Certificate, openCertificateMaker } from '../../../test/support/certificates.ts'
 import { AddressNotAllowedError, createGuardedConnector, createSharedLookup } from './connector.ts'
+import { createOwnAddresses } from './own-addresses.ts'
 import type { PortRange } from './ports.ts'
 import { cleanUp, client, http, https, LOOPBACK, send, tcp } from './relying-parties.fixture.ts'
 
@@ -86,11 +87,11 @@ describe('addresses (NET-01, NET-02)', () => {
     const networks = (n: number) => [...LOOPBACK, `10.${Math.floor(n / 256)}.${n % 256}.0/24`]
     const first = send(guarded, port, {
       uri: `http://127.0.0.1:${port}/slow`,
-      allowedNetworks: networks(0),
+      grantedNetworks: networks(0),
     })
     await arrived.promise
     for (let n = 1; n <= 300; n++) {
-      expect(await send(guarded, port, { allowedNetworks: networks(n) })).toMatchObject({ status: 200 })
+      expect(await send(guarded, port, { grantedNetworks: networks(n) })).toMatchObject({ status: 200 })
     }
     // The one that is slow, and those that are kept.
     await vi.waitFor(() => expect(open.size).toBeLessThanOrEqual(1 + 256))
@@ -107,7 +108,7 @@ describe('addresses (NET-01, NET-02)', () => {
     const guarded = client({ connectionsPerOrigin: 1 })
     for (let n = 1; n <= 300; n++) {
       await send(guarded, port, { uri: `http://127.0.0.1:${port}/common` })
-      await send(guarded, port, { allowedNetworks: [`10.${Math.floor(n / 256)}.${n % 256}.0/24`] })
+      await send(guarded, port, { grantedNetworks: [`10.${Math.floor(n / 256)}.${n % 256}.0/24`] })
     }
     expect(common.size).toBe(1)
   })
@@ -224,8 +225,10 @@ describe('addresses (NET-01, NET-02)', () => {
   test("one RP's networks are not another's, also over a connection that is open", async () => {
     const port = await http((_request, response) => response.end())
     const guarded = client({ allowedNetworks: [] })
-    expect(await send(guarded, port, { allowedNetworks: LOOPBACK })).toMatchObject({ status: 200 })
+    expect(await send(guarded, port, { grantedNetworks: LOOPBACK })).toMatchObject({ status: 200 })
     expect(await send(guarded, port)).toMatchObject({ kind: 'not_allowed' })
+    expect(await send(client(), port)).toMatchObject({ status: 200 })
+    expect(await send(client(), port, { allowedNetworks: [] })).toMatchObject({ kind: 'not_allowed' })
   })
 
   test('without TLS only an allowed network is dialled, be the address public', async () => {
@@ -313,6 +316,7 @@ test('the other end is looked at again when the connection stands, and nothing i
     secureContext: createSecureContext(),
     connectTimeoutMs: 3_000,
     allowedPorts: null,
+    own: createOwnAddresses(),
   })
   const error = await new Promise((resolve) =>
     connect({ protocol: 'http:', hostname: 'rp.example', port: String(port) }, (...[fault]) =>

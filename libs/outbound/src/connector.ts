@@ -1,15 +1,11 @@
-import { lookup as dnsLookup, type LookupAddress } from 'node:dns'
+import type { LookupAddress } from 'node:dns'
 import { isIP } from 'node:net'
 import type { SecureContext } from 'node:tls'
 import { buildConnector } from 'undici'
 import { type AllowedNetworks, mayDial } from './addresses.ts'
+import type { Lookup } from './lookup.ts'
+import type { OwnAddresses } from './own-addresses.ts'
 import { type PortRange, portAllowed, portOf } from './ports.ts'
-
-/** Resolves a name to all its addresses. The system's own unless a test hands in another. */
-export type Lookup = (
-  hostname: string,
-  callback: (error: NodeJS.ErrnoException | null, addresses: readonly LookupAddress[]) => void,
-) => void
 
 /** The address is none that may be dialled. The message says why, for people. */
 export class AddressNotAllowedError extends Error {}
@@ -22,6 +18,10 @@ export interface ConnectorOptions {
   readonly connectTimeoutMs: number
   /** Null: every port. */
   readonly allowedPorts: readonly PortRange[] | null
+  /** The addresses of this deployment, which are dialled never. */
+  readonly own: OwnAddresses
+  /** Told of each connection that stands: its origin, and the address at its other end. */
+  readonly onConnected?: (origin: string, address: string) => void
 }
 
 /**
@@ -32,7 +32,7 @@ export interface ConnectorOptions {
  * @throws nothing; its callback gets an {@link AddressNotAllowedError} for what may not be dialled.
  */
 export function createGuardedConnector(options: ConnectorOptions): buildConnector.connector {
-  const { allowed, lookup, secureContext, connectTimeoutMs, allowedPorts } = options
+  const { allowed, lookup, secureContext, connectTimeoutMs, allowedPorts, own, onConnected } = options
   const connectorWith = (tls: boolean) => {
     const settings = {
       timeout: connectTimeoutMs,
@@ -55,20 +55,45 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
     const literal = target.hostname.replace(/^\[|\]$/g, '')
     if (isIP(literal) !== 0 && !mayDial(literal, { allowed, tls })) return refuse(notAllowed(literal, tls))
     const connect = tls ? overTls : plain
-    connect(target, (...result) => {
-      const [error, socket] = result
-      const address = socket?.remoteAddress
-      if (error === null && socket !== null && !(address && mayDial(address, { allowed, tls }))) {
-        socket.destroy()
-        return refuse(notAllowed(address ?? 'an unknown address', tls))
-      }
-      callback(...result)
-    })
+    const dial = () =>
+      connect(target, (...result) => {
+        const [error, socket] = result
+        if (error !== null || socket === null) return callback(...result)
+        const address = socket.remoteAddress ?? 'an unknown address'
+        const isOwn = own.guards(port) && own.has(address, port)
+        if (isOwn || !mayDial(address, { allowed, tls })) {
+          socket.destroy()
+          return refuse(isOwn ? ownAddress(address, port) : notAllowed(address, tls))
+        }
+        onConnected?.(`${target.protocol}//${target.host}`, address)
+        callback(...result)
+      })
+    if (own.named(literal, port)) return refuse(ownAddress(literal, port))
+    if (!own.guards(port)) return dial()
+    isOwnAddress(literal, port, { own, lookup }).then(
+      (isOwn) => (isOwn ? refuse(ownAddress(literal, port)) : dial()),
+      (error: unknown) => callback(error as Error, null),
+    )
   }
 }
 
-/** The system's resolver: with the hosts file and whatever else this machine is set to. */
-export const systemLookup: Lookup = (hostname, callback) => dnsLookup(hostname, { all: true }, callback)
+/** Whether a host leads to this deployment. The name is looked up before it is dialled, so that not even a handshake reaches it. */
+async function isOwnAddress(
+  host: string,
+  port: number,
+  { own, lookup }: Pick<ConnectorOptions, 'own' | 'lookup'>,
+): Promise<boolean> {
+  await own.refresh(port)
+  if (isIP(host) !== 0) return own.has(host, port)
+  const { promise, resolve } = Promise.withResolvers<readonly LookupAddress[]>()
+  // A name that cannot be resolved fails again as it is dialled, and with its reason.
+  lookup(host, (error, addresses) => resolve(error === null ? addresses : []))
+  return (await promise).some(({ address }) => own.has(address, port))
+}
+
+function ownAddress(host: string, port: number): string {
+  return `${host}:${port} is an address of Curfew's own, which is no relying party`
+}
 
 /**
  * A lookup asked once for what several want to know at the same time: the system's has few threads, and a name server

@@ -1,15 +1,19 @@
 import { getCACertificates, TLSSocket } from 'node:tls'
-import type { Answer, ProbeTls } from '@curfew/domain'
+import { type Answer, accessName, effectiveNetworks, type NetworkAccess, type ProbeTls } from '@curfew/domain'
 import { Agent, type Dispatcher } from 'undici'
-import { createAllowedNetworks } from './addresses.ts'
-import { createGuardedConnector, createSharedLookup, type Lookup, systemLookup } from './connector.ts'
+import { createAllowedNetworks, mayDial } from './addresses.ts'
+import { createGuardedConnector, createSharedLookup } from './connector.ts'
 import { failed } from './failures.ts'
+import { type Lookup, systemLookup } from './lookup.ts'
+import { createOwnAddresses, type OwnAddresses } from './own-addresses.ts'
 import type { PortRange } from './ports.ts'
 import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
 export interface GuardedClientOptions {
-  /** CIDRs of private addresses that any RP of this deployment may live at. */
+  /** CIDRs of private addresses that RPs of this deployment may live at: the ceiling of what each of them may. */
   readonly allowedNetworks: readonly string[]
+  /** The addresses of this deployment itself, which are never dialled. Default none. */
+  readonly own?: OwnAddresses
   /** Longest that a connection may take with name, TCP and TLS, in milliseconds. Default 3,000. */
   readonly connectTimeoutMs?: number
   /** Most of an answer's body that is read, in bytes. Default 16 KiB. */
@@ -27,14 +31,12 @@ export interface GuardedClientOptions {
   readonly ca?: readonly string[]
 }
 
-export interface GetRequest {
+export interface GetRequest extends NetworkAccess {
   /** Absolute. Its path and query are sent byte for byte. */
   readonly uri: string
   readonly headers: Readonly<Record<string, string>>
   /** From this call to the end of the answer, in milliseconds. */
   readonly timeoutMs: number
-  /** CIDRs that this RP may live at, beside the deployment's. */
-  readonly allowedNetworks: readonly string[]
   /** The RP's own CA and our certificate for it. Default null: Node's own CAs, and no certificate. */
   readonly tls?: TlsIdentity | null
   /** Most of the answer's body that is read, in bytes. Default the client's. */
@@ -61,7 +63,7 @@ export interface GuardedClient {
   /** As `post`. */
   get(request: GetRequest): Promise<Answer>
   /** Connects without a request. @returns null where no verified TLS connection came about. */
-  inspectTls(request: Pick<GetRequest, 'uri' | 'allowedNetworks' | 'tls'>): Promise<ProbeTls | null>
+  inspectTls(request: Pick<GetRequest, 'uri' | 'tls'> & NetworkAccess): Promise<ProbeTls | null>
   /** Ends every connection; what is under way comes to `connection_reset`. */
   close(): Promise<void>
 }
@@ -74,34 +76,43 @@ const KEEP_ALIVE_MS_MAX = 60_000
 export function createGuardedClient(options: GuardedClientOptions): GuardedClient {
   const { connectTimeoutMs = 3_000, responseBytesMax = 16 * 1024, headersBytesMax = 16 * 1024 } = options
   const { connectionsPerOrigin = 256, keepAliveMs = 4_000, allowedPorts = null } = options
+  const { own = createOwnAddresses() } = options
   const lookup = createSharedLookup(options.lookup ?? systemLookup)
   // A list replaces Node's own, so that is named too.
   const ca = options.ca === undefined ? null : [...getCACertificates('default'), ...options.ca]
   const contextOfMost = secureContextOf(null, { ca })
   // A connection that one RP's networks allow, or that was made in its name, must not serve another's, so each such set
   // has connections of its own.
-  const agents = new Map<string, Agent>()
+  const agents = new Map<string, Connections>()
   const retired = new Set<Agent>()
+  const ceiling = createAllowedNetworks(options.allowedNetworks)
 
-  function connectorFor({
-    allowedNetworks: networks,
-    tls = null,
-  }: Pick<GetRequest, 'allowedNetworks' | 'tls'>) {
+  function connectorFor(
+    { tls = null, ...access }: Pick<GetRequest, 'tls'> & NetworkAccess,
+    onConnected?: (origin: string, address: string) => void,
+  ) {
     const secureContext = tls === null ? contextOfMost : secureContextOf(tls, { ca })
-    const allowed = createAllowedNetworks([...options.allowedNetworks, ...networks])
-    return createGuardedConnector({ allowed, lookup, secureContext, connectTimeoutMs, allowedPorts })
+    const allowed = createAllowedNetworks(effectiveNetworks(access, options.allowedNetworks))
+    return createGuardedConnector({
+      ...{ allowed, lookup, secureContext, connectTimeoutMs, allowedPorts, own },
+      ...(onConnected !== undefined && { onConnected }),
+    })
   }
 
-  function agentFor(request: GetRequest): Agent {
-    const { allowedNetworks: networks, tls = null } = request
-    const name = tls === null ? networks.join(',') : `${networks.join(',')} ${fingerprintOf(tls)}`
+  function connectionsFor(request: GetRequest): Connections {
+    const { tls = null } = request
+    const networks = accessName(request)
+    const name = tls === null ? networks : `${networks} ${fingerprintOf(tls)}`
     const known = agents.get(name)
     if (known !== undefined) {
       agents.delete(name)
       agents.set(name, known)
       return known
     }
-    const connect = connectorFor(request)
+    const restricted = new Set<string>()
+    const connect = connectorFor(request, (origin, address) => {
+      if (!mayDial(address, { allowed: ceiling, tls: true })) restricted.add(origin)
+    })
     if (agents.size >= AGENTS_MAX) retireOldest()
     const agent = new Agent({
       connect,
@@ -116,12 +127,13 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       headersTimeout: 0,
       bodyTimeout: 0,
     })
-    agents.set(name, agent)
-    return agent
+    const connections = { agent, restricted }
+    agents.set(name, connections)
+    return connections
   }
 
   function retireOldest(): void {
-    for (const [name, agent] of agents) {
+    for (const [name, { agent }] of agents) {
       agents.delete(name)
       retired.add(agent)
       // What it has under way ends first.
@@ -131,14 +143,14 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   }
 
   function send(method: 'GET' | 'POST', request: GetRequest, body: string | null): Promise<Answer> {
-    let agent: Agent
+    let connections: Connections
     try {
-      agent = agentFor(request)
+      connections = connectionsFor(request)
     } catch (error) {
       // A certificate or key that OpenSSL does not take, or takes no more.
       return Promise.resolve(failed(error))
     }
-    return dispatch(agent, { ...request, method, body }, request.responseBytesMax ?? responseBytesMax)
+    return dispatch(connections, { ...request, method, body }, request.responseBytesMax ?? responseBytesMax)
   }
 
   return {
@@ -155,9 +167,18 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       }
     },
     async close() {
-      await Promise.all([...agents.values(), ...retired].map((agent) => agent.destroy()))
+      await Promise.all(
+        [...[...agents.values()].map(({ agent }) => agent), ...retired].map((agent) => agent.destroy()),
+      )
     },
   }
+}
+
+/** The connections that one set of networks and TLS identity has open. */
+interface Connections {
+  readonly agent: Agent
+  /** Origins that were reached at a private address beyond the deployment's networks. */
+  readonly restricted: Set<string>
 }
 
 /** What TLS a connection has. */
@@ -179,7 +200,7 @@ function inspect(
 }
 
 function dispatch(
-  agent: Agent,
+  { agent, restricted }: Connections,
   request: GetRequest & { readonly method: 'GET' | 'POST'; readonly body: string | null },
   bodyBytesMax: number,
 ): Promise<Answer> {
@@ -205,7 +226,11 @@ function dispatch(
     clearTimeout(timer)
     if (status === null) return resolve(without)
     const body = bytes === 0 ? '' : Buffer.concat(chunks).toString('utf8')
-    resolve({ kind: 'response', status, retryAfter, body, ...(captured !== null && { headers: captured }) })
+    resolve({
+      ...{ kind: 'response', status, retryAfter, body },
+      ...(captured !== null && { headers: captured }),
+      ...(restricted.has(target.origin) && { restricted: true }),
+    })
   }
   const cut = (without: Answer) => {
     end(without)

@@ -20,7 +20,7 @@ test('version and end of the certificate', async () => {
   const port = await https(good)
   const facts = await client().inspectTls({
     uri: `https://127.0.0.1:${port}/logout?x=1`,
-    allowedNetworks: [],
+    allowedNetworks: null,
     tls: trusting(good),
   })
   expect(facts).toEqual({ protocol: 'TLSv1.3', validTo: new Date(new X509Certificate(good.cert).validTo) })
@@ -35,14 +35,19 @@ test('nothing where it may not go, is not believed, or there is none', async () 
   const guarded = client()
   expect(await client({ allowedNetworks: [] }).inspectTls({ uri, allowedNetworks: [], tls })).toBeNull()
   expect(
-    await client({ allowedNetworks: [] }).inspectTls({ uri, allowedNetworks: LOOPBACK, tls }),
+    await client({ allowedNetworks: [] }).inspectTls({
+      uri,
+      allowedNetworks: LOOPBACK,
+      grantedNetworks: LOOPBACK,
+      tls,
+    }),
   ).not.toBeNull()
-  expect(await guarded.inspectTls({ uri, allowedNetworks: [] })).toBeNull()
-  const oldOne = { uri: `https://127.0.0.1:${old}/`, allowedNetworks: [], tls: trusting(expired) }
+  expect(await guarded.inspectTls({ uri, allowedNetworks: null })).toBeNull()
+  const oldOne = { uri: `https://127.0.0.1:${old}/`, allowedNetworks: null, tls: trusting(expired) }
   expect(await guarded.inspectTls(oldOne)).toBeNull()
-  expect(await guarded.inspectTls({ uri: `http://127.0.0.1:${plain}/`, allowedNetworks: [] })).toBeNull()
-  expect(await guarded.inspectTls({ uri: `https://127.0.0.1:${plain}/`, allowedNetworks: [] })).toBeNull()
-  expect(await guarded.inspectTls({ uri: 'nowhere', allowedNetworks: [] })).toBeNull()
+  expect(await guarded.inspectTls({ uri: `http://127.0.0.1:${plain}/`, allowedNetworks: null })).toBeNull()
+  expect(await guarded.inspectTls({ uri: `https://127.0.0.1:${plain}/`, allowedNetworks: null })).toBeNull()
+  expect(await guarded.inspectTls({ uri: 'nowhere', allowedNetworks: null })).toBeNull()
 })
 
 test('headers are had where they are asked for, several of a name as one', async () => {
@@ -50,7 +55,7 @@ test('headers are had where they are asked for, several of a name as one', async
     response.setHeader('Cache-Control', ['no-store', 'private'])
     response.end()
   })
-  const request = { uri: `http://127.0.0.1:${port}/`, headers: {}, timeoutMs: 5_000, allowedNetworks: [] }
+  const request = { uri: `http://127.0.0.1:${port}/`, headers: {}, timeoutMs: 5_000, allowedNetworks: null }
   expect(await client().get({ ...request, captureHeaders: true })).toMatchObject({
     headers: { 'cache-control': 'no-store, private' },
   })

@@ -1,15 +1,19 @@
-import type { Answer } from '@curfew/domain'
+import type { Answer, NetworkAccess } from '@curfew/domain'
 import type { GuardedClient } from './guarded-client.ts'
 import type { TlsIdentity } from './tls-identity.ts'
 
 /** A JSON document that somebody publishes; or why it could not be had, in words for whoever named it. */
 export type FetchedJson =
-  | { readonly ok: true; readonly value: unknown }
+  | {
+      readonly ok: true
+      readonly value: unknown
+      /** Only an unbound admin could name where it is, so nothing of it is shown to tenants. */
+      readonly restricted?: boolean
+    }
   | { readonly ok: false; readonly detail: string }
 
-export interface FetchJsonOptions {
-  /** CIDRs that it may live at, beside the deployment's. Default none. */
-  readonly allowedNetworks?: readonly string[]
+/** Where it may live. Default: in the deployment's networks. */
+export interface FetchJsonOptions extends Partial<NetworkAccess> {
   /** From this call to the end of the answer, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number
   /** Default null: Node's own CAs, and no certificate. */
@@ -23,20 +27,22 @@ const BYTES_MAX = 512 * 1024
 export async function fetchJson(
   client: Pick<GuardedClient, 'get'>,
   uri: string,
-  { allowedNetworks = [], timeoutMs = 5_000, tls = null }: FetchJsonOptions = {},
+  { allowedNetworks = null, grantedNetworks, timeoutMs = 5_000, tls = null }: FetchJsonOptions = {},
 ): Promise<FetchedJson> {
   const answer = await client.get({
     uri,
     headers: { accept: 'application/json, application/jwk-set+json', 'user-agent': 'curfew' },
     timeoutMs,
     allowedNetworks,
+    ...(grantedNetworks !== undefined && { grantedNetworks }),
     responseBytesMax: BYTES_MAX,
     tls,
   })
   return read(answer)
 }
 
-export interface PostJsonRequest {
+/** Where the service may live. Default: in the deployment's networks. */
+export interface PostJsonRequest extends Partial<NetworkAccess> {
   readonly uri: string
   /** Beside those that say what is sent. */
   readonly headers: Readonly<Record<string, string>>
@@ -45,10 +51,10 @@ export interface PostJsonRequest {
   readonly timeoutMs?: number
 }
 
-/** POSTs JSON to a service of this deployment's own choosing, and reads what it answers. Never rejects. */
-export async function postJson(
+/** POSTs JSON to a service, and reads what it answers. Never rejects. */
+async function postJson(
   client: Pick<GuardedClient, 'post'>,
-  { uri, headers, body, timeoutMs = 5_000 }: PostJsonRequest,
+  { uri, headers, body, timeoutMs = 5_000, allowedNetworks = null, grantedNetworks }: PostJsonRequest,
 ): Promise<FetchedJson> {
   const answer = await client.post({
     uri,
@@ -60,16 +66,39 @@ export async function postJson(
       'user-agent': 'curfew',
     },
     timeoutMs,
-    allowedNetworks: [],
+    allowedNetworks,
+    ...(grantedNetworks !== undefined && { grantedNetworks }),
   })
   return read(answer)
+}
+
+/** A `postJson` for services of issuers: each may live where its issuer may. @param accessOf rejects while that is not known. */
+export function createIssuerPost<Issuer>(
+  client: Pick<GuardedClient, 'post'>,
+  accessOf: (issuer: Issuer) => Promise<NetworkAccess>,
+): (
+  request: Omit<PostJsonRequest, keyof NetworkAccess> & { readonly issuer: Issuer },
+) => Promise<FetchedJson> {
+  return async ({ issuer, ...request }) => {
+    let access: NetworkAccess
+    try {
+      access = await accessOf(issuer)
+    } catch (error) {
+      return { ok: false, detail: error instanceof Error ? error.message : String(error) }
+    }
+    return postJson(client, { ...request, ...access })
+  }
 }
 
 function read(answer: Answer): FetchedJson {
   if (answer.kind !== 'response') return { ok: false, detail: answer.detail }
   if (answer.status !== 200) return { ok: false, detail: `answered ${answer.status}, not 200` }
   try {
-    return { ok: true, value: JSON.parse(answer.body) }
+    return {
+      ok: true,
+      value: JSON.parse(answer.body),
+      ...(answer.restricted === true && { restricted: true }),
+    }
   } catch {
     return { ok: false, detail: `is not JSON, or longer than ${BYTES_MAX} bytes` }
   }

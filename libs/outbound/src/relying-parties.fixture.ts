@@ -68,7 +68,8 @@ export function tcp(onConnection: (socket: Socket) => void): Promise<number> {
 export interface Overrides {
   readonly uri?: string
   readonly timeoutMs?: number
-  readonly allowedNetworks?: readonly string[]
+  readonly allowedNetworks?: readonly string[] | null
+  readonly grantedNetworks?: readonly string[]
   readonly tls?: TlsIdentity | null
 }
 
@@ -81,6 +82,11 @@ export function send(
   return postLogoutToken(guarded, {
     token: 'a.b.c',
     tls,
-    binding: { uri: `http://127.0.0.1:${port}/logout`, timeoutMs: 5_000, allowedNetworks: [], ...overrides },
+    binding: {
+      uri: `http://127.0.0.1:${port}/logout`,
+      timeoutMs: 5_000,
+      allowedNetworks: null,
+      ...overrides,
+    },
   })
 }

@@ -1,21 +1,38 @@
 import { isIP } from 'node:net'
+import { effectiveNetworks, type NetworkAccess } from '@curfew/domain'
 import { createAllowedNetworks, mayDial } from './addresses.ts'
+import type { OwnAddresses } from './own-addresses.ts'
 import { type PortRange, portAllowed, portOf } from './ports.ts'
 
 /** Longest endpoint URI, in characters: what proxies and servers commonly take. */
 const URI_LENGTH_MAX = 2_048
 
+/** Says what is wrong with an endpoint's URI in one deployment, given the networks that it may live at; null when nothing is. */
+export function createTargetCheck({
+  allowedNetworks,
+  allowedPorts,
+  own,
+}: {
+  readonly allowedNetworks: readonly string[]
+  readonly allowedPorts: readonly PortRange[] | null
+  readonly own: OwnAddresses
+}): (uri: string, access: NetworkAccess) => string | null {
+  return (uri, access) => targetFault(uri, effectiveNetworks(access, allowedNetworks), allowedPorts, own)
+}
+
 /**
  * What is wrong with an endpoint's URI, in words that say what to change; null when nothing is. Looked at when it is
  * registered; the address is looked at again each time it is dialled (Back-Channel Logout 2.2).
  *
- * @param allowedNetworks CIDRs of the deployment and of this RP.
+ * @param allowedNetworks CIDRs of private addresses that this RP may live at.
  * @param allowedPorts of the deployment; null: every port.
+ * @param own the addresses of the deployment itself.
  */
 export function targetFault(
   uri: string,
   allowedNetworks: readonly string[],
   allowedPorts: readonly PortRange[] | null = null,
+  own: Pick<OwnAddresses, 'named' | 'has'> | null = null,
 ): string | null {
   const url = URL.parse(uri)
   if (url === null) return 'must be an absolute URI'
@@ -29,7 +46,7 @@ export function targetFault(
   }
   const [illegal] = /["<>\\^`{|}]/.exec(uri) ?? []
   if (illegal !== undefined) return `must not contain ${illegal}: write it percent-encoded (RFC 3986)`
-  return addressFault(url, allowedNetworks) ?? portFault(url, allowedPorts)
+  return addressFault(url, allowedNetworks) ?? portFault(url, allowedPorts) ?? ownFault(url, own)
 }
 
 /** What is wrong with where it leads, as far as that is known before it is dialled. */
@@ -53,6 +70,15 @@ function addressFault({ protocol, hostname }: URL, allowedNetworks: readonly str
     return 'must be https, unless allowed_networks names the network it lives in'
   }
   return null
+}
+
+/** What is known without a lookup; the rest is seen as it is dialled. */
+function ownFault(url: URL, own: Pick<OwnAddresses, 'named' | 'has'> | null): string | null {
+  const host = url.hostname.replace(/^\[|\]$/g, '')
+  const port = portOf(url)
+  const addresses = /(?:^|\.)localhost$/.test(host) ? ['127.0.0.1', '::1'] : [host]
+  if (own === null || !(own.named(host, port) || addresses.some((each) => own.has(each, port)))) return null
+  return `must not lead to ${host}:${port}, an address of Curfew's own`
 }
 
 function portFault(url: URL, allowedPorts: readonly PortRange[] | null): string | null {

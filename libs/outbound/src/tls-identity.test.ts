@@ -118,7 +118,7 @@ describe('a client certificate', () => {
     const port = await https(asking())
     const guarded = client({ allowedNetworks: [] })
     const tls = showing('mail')
-    expect(await send(guarded, port, to(port, { tls, allowedNetworks: LOOPBACK }))).toMatchObject({
+    expect(await send(guarded, port, to(port, { tls, grantedNetworks: LOOPBACK }))).toMatchObject({
       status: 200,
     })
     expect(await send(guarded, port, to(port, { tls }))).toMatchObject({ kind: 'not_allowed' })

@@ -41,7 +41,8 @@ test("the specification's example", async () => {
       'webhook-signature': SIGNATURE,
     },
     timeoutMs: 1_000,
-    allowedNetworks: [],
+    allowedNetworks: null,
+    grantedNetworks: [],
   })
 })
 

@@ -17,6 +17,7 @@ export function parseWebhookSecret(text: string): Uint8Array | null {
 
 export interface WebhookRequest {
   readonly url: string
+  /** CIDRs that it may live at, beside the deployment's: an unbound admin registered it. */
   readonly allowedNetworks: readonly string[]
   /** The same each time that the same is sent, so that a receiver can tell. */
   readonly id: string
@@ -48,7 +49,8 @@ export function postWebhook(client: Pick<GuardedClient, 'post'>, request: Webhoo
       'webhook-signature': request.secrets.map((secret) => signature(secret, id, timestamp, body)).join(' '),
     },
     timeoutMs,
-    allowedNetworks,
+    allowedNetworks: null,
+    grantedNetworks: allowedNetworks,
   })
 }
 

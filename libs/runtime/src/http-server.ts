@@ -224,13 +224,22 @@ export function httpService(
     port,
     log,
     onListening,
-  }: { host: string; port: number; log: Log; onListening?: (url: string) => void },
+    onBound,
+  }: {
+    host: string
+    port: number
+    log: Log
+    onListening?: (url: string) => void
+    /** Told of each socket that listens. */
+    onBound?: (place: { readonly address: string; readonly port: number }) => void
+  },
 ): Service {
   return {
     name: 'http',
     async run({ stopping, abandoning, ready }) {
       const url = await server.listen({ host, port })
       log.info({ event: 'server.listening', url })
+      for (const place of server.addresses()) if (typeof place === 'object') onBound?.(place)
       onListening?.(url)
       ready()
       await aborted(stopping)

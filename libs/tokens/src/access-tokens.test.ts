@@ -96,10 +96,18 @@ describe('a token', () => {
     ['no subject', { claims: { sub: undefined } as unknown as JWTPayload }],
     ['expired beyond the skew', { claims: { exp: nowS - 31 } }],
     ['not valid yet', { claims: { nbf: nowS + 31 } }],
+    ['issued in the future beyond the skew', { claims: { iat: nowS + 31 } }],
+    ['a subject that is no text', { claims: { sub: 7 } as unknown as JWTPayload }],
+    ['a subject that is an object', { claims: { sub: { admin: true } } as unknown as JWTPayload }],
+    ['a subject without a name', { claims: { sub: '' } }],
     ['not an access token', { header: { typ: 'JWT' } }],
     ['a logout token', { header: { typ: 'logout+jwt' } }],
   ])('is nothing: %s', async (_what, made) => {
     expect(await verifier().verify(await make(made))).toBeNull()
+  })
+
+  test('is believed when its clock is ahead within the skew', async () => {
+    expect(await verifier().verify(await make({ claims: { iat: nowS + 29 } }))).not.toBeNull()
   })
 
   test('is nothing when another key signed it, under whatever name', async () => {

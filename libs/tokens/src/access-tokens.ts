@@ -112,6 +112,9 @@ export function createAccessTokenVerifier({
         clockTolerance: server.clockSkewS,
         currentDate: now(),
       })
+      if (typeof payload.sub !== 'string' || payload.sub === '') return null
+      // Issued in the future: its clock, or its issuer, cannot be relied on.
+      if (Number(payload.iat) > now().getTime() / 1_000 + server.clockSkewS) return null
       return isAccessToken(payload, protectedHeader.typ, server) ? payload : null
     }
     const keys = await keysOf(server)

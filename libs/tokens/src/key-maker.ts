@@ -80,7 +80,7 @@ export function createKeyMaker({ masterKey, oldMasterKey = null, post = NO_WAY }
       const what = `signing key ${kid} of ${issuer}`
       const secret: unknown = JSON.parse(await sealer.open(sealedPrivateKey, { kid, iss: issuer }, what))
       if (source !== 'remote') return createSigner(secret as JWK, { kid, algorithm })
-      const facts = { kid, algorithm, publicJwk: publicJwk as JWK, post }
+      const facts = { issuer, kid, algorithm, publicJwk: publicJwk as JWK, post }
       return signerOf(signRemotely(secret as RemoteSigner, facts), { kid, algorithm })
     },
   }

@@ -1,4 +1,4 @@
-import { SignerUnavailableError, type SigningAlgorithm } from '@curfew/domain'
+import { type IssuerName, SignerUnavailableError, type SigningAlgorithm } from '@curfew/domain'
 import type { JWK } from 'jose'
 import { type SignInput, verifyWith } from './algorithms.ts'
 
@@ -14,6 +14,8 @@ export interface RemoteSigner {
 
 /** POSTs JSON to a signer, and reads the JSON of a 200. Never rejects. */
 export type PostJson = (request: {
+  /** The issuer that the signer signs for: it may live where its issuer may. */
+  readonly issuer: IssuerName
   readonly uri: string
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
@@ -30,15 +32,16 @@ export type PostJson = (request: {
 export function signRemotely(
   remote: RemoteSigner,
   {
+    issuer,
     kid,
     algorithm,
     publicJwk,
     post,
-  }: { kid: string; algorithm: SigningAlgorithm; publicJwk: JWK; post: PostJson },
+  }: { issuer: IssuerName; kid: string; algorithm: SigningAlgorithm; publicJwk: JWK; post: PostJson },
 ): SignInput {
   const good = verifyWith(publicJwk, algorithm)
   return async (input) => {
-    const answer = await post(requestTo(remote, { kid, algorithm, input }))
+    const answer = await post({ issuer, ...requestTo(remote, { kid, algorithm, input }) })
     if (!answer.ok) throw new SignerUnavailableError(`the signer of ${kid}: ${answer.detail}`)
     const signature = signatureOf(remote, answer.value)
     if (signature === null)
@@ -62,7 +65,7 @@ const VAULT_HASHES: Readonly<Record<string, string>> = {
 function requestTo(
   { flavour, url, credential }: RemoteSigner,
   { kid, algorithm, input }: { kid: string; algorithm: SigningAlgorithm; input: Buffer },
-): Parameters<PostJson>[0] {
+): Omit<Parameters<PostJson>[0], 'issuer'> {
   if (flavour === 'curfew') {
     return {
       uri: url,

@@ -20,6 +20,8 @@ export function readBookkeeperConfig(env: Environment) {
     /** Opens too, while one master key replaces another. */
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    /** By which the outside reaches this deployment: no relying party lives there. */
+    publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     port: read.integer('PORT', { fallback: 8484, min: 0, max: 65_535 }),

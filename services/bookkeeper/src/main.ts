@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
 import { createDatabase, createPostgresEventLog, createQuarantine } from '@curfew/ledger'
-import { createGuardedClient } from '@curfew/outbound'
+import { createGuardedClient, createOwnAddresses } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
   createHttpServer,
@@ -39,7 +39,13 @@ process.exitCode = await runProcess(
             quarantine: createQuarantine(db),
           })
     scope.defer('event log', () => eventLog.close())
+    const own = createOwnAddresses({
+      databaseUrl: config.databaseUrl,
+      brokers: config.kafka?.brokers ?? [],
+      publicUrl: config.publicUrl,
+    })
     const client = createGuardedClient({
+      own,
       allowedNetworks: config.allowedNetworks,
       allowedPorts: config.allowedPorts,
     })
@@ -70,7 +76,10 @@ process.exitCode = await runProcess(
       log,
       metrics,
     })
-    return [bookkeeper, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      bookkeeper,
+      httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

@@ -25,7 +25,7 @@ import { invalid, readTime, UUID } from './query.ts'
 const ACCESS = { scope: 'admin', reach: 'unbound' } satisfies RouteAccess<Scope>
 const Params = Type.Object({ id: Type.String({ maxLength: 64 }) })
 /** Names of credentials of the environment: in the audit, nobody may pass for them. */
-const RESERVED = ['admin', 'demo']
+const RESERVED = new Set(['admin', 'demo', 'curfew'])
 const HINT_LENGTH = 10
 
 export interface ApiKeysDeps {
@@ -51,7 +51,7 @@ export function registerApiKeys(server: HttpServer, { db, newId, now }: ApiKeysD
       const { name, scopes, issuer = null, clients = null, requests_per_second = null } = request.body
       const expiresAt = readTime(request.body.expires_at, '/expires_at', 'body')
       const faults: Fault[] = []
-      if (RESERVED.includes(name))
+      if (RESERVED.has(looksLike(name)))
         faults.push({ pointer: '/name', detail: 'is a name that Curfew itself uses' })
       if (clients !== null && issuer === null)
         faults.push({
@@ -142,6 +142,11 @@ export function registerApiKeys(server: HttpServer, { db, newId, now }: ApiKeysD
       return apiKeyView(foundOr404(UUID.test(id) ? await revokeApiKey(db, { id, revokedBy }) : null))
     },
   )
+}
+
+/** A name as it looks: without case, and without what only sets its letters apart. */
+function looksLike(name: string): string {
+  return name.toLowerCase().replace(/[^a-z0-9]/g, '')
 }
 
 function foundOr404(record: ApiKeyRecord | null): ApiKeyRecord {

@@ -29,6 +29,6 @@ export function registerAudit(server: HttpServer, { db }: { db: Database }): voi
   )
 }
 
-function auditView({ id, at, credential, action, object, detail }: AuditRecord): AuditEntry {
-  return { id, at: at.toISOString(), credential, action, object, detail }
+function auditView({ id, at, credential, credentialId, action, object, detail }: AuditRecord): AuditEntry {
+  return { id, at: at.toISOString(), credential, credential_id: credentialId, action, object, detail }
 }

@@ -12,6 +12,10 @@ export function readConsoleConfig(env: Environment) {
     /** Opens too, while one master key replaces another. */
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    /** Where this deployment's Kafka is: no relying party lives there. */
+    brokers: read.list('KAFKA_BROKERS'),
+    /** By which the outside reaches this deployment: no relying party lives there. */
+    publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
     logOrigin: readLogOrigin(read),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),

@@ -1,8 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import { Imported, type ImportFault, type Scope } from '@curfew/client'
-import type { ClientId } from '@curfew/domain'
+import type { ClientId, NetworkRank } from '@curfew/domain'
 import {
   type Database,
+  findNetworkRulesLeft,
   findRelyingParties,
   type IssuerRecord,
   putRelyingParties,
@@ -20,6 +21,7 @@ import {
 import { Type } from 'typebox'
 import { NDJSON } from './export.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
+import { networkRank } from './networks.ts'
 import { partyChange } from './party-view.ts'
 import {
   bodyFaults,
@@ -72,7 +74,8 @@ export function registerImport(server: HttpServer, deps: RegistrationDeps & { re
         throw refused([{ line: 1, client_id: null, pointer: '', detail: 'is empty' }], 0)
       for (let tries = 0; tries < TRIES_MAX; tries++) {
         const issuer = await issuerOr404(db, request.params.issuer)
-        const { found, drafts } = await check(deps, issuer, lines)
+        const rank = networkRank(callerOf(request))
+        const { found, drafts } = await check(deps, { issuer, lines, rank })
         const before = new Map(
           found.map(({ registration }) => [
             registration.clientId as string,
@@ -117,8 +120,7 @@ export function registerImport(server: HttpServer, deps: RegistrationDeps & { re
 /** Checks every line, by itself and against the others. @throws a 400 problem that lists all faults by line. */
 async function check(
   deps: RegistrationDeps & { readonly db: Database },
-  issuer: IssuerRecord,
-  lines: readonly BodyLine[],
+  { issuer, lines, rank }: { issuer: IssuerRecord; lines: readonly BodyLine[]; rank: NetworkRank },
 ): Promise<{ found: readonly Line[]; drafts: readonly RelyingPartyDraft[] }> {
   const faults: ImportFault[] = []
   const bodies = new Map<ClientId, { readonly line: number; readonly body: Registration['body'] }>()
@@ -148,7 +150,9 @@ async function check(
     else bodies.set(clientId, { line, body })
   }
 
-  const before = await findRelyingParties(deps.db, { issuer: issuer.name, clientIds: [...bodies.keys()] })
+  const among = { issuer: issuer.name, clientIds: [...bodies.keys()] }
+  const before = await findRelyingParties(deps.db, among)
+  const rulesLeft = await findNetworkRulesLeft(deps.db, among)
   const found: Line[] = []
   for (const [clientId, { line, body }] of bodies) {
     if (found.length % BREATH === 0) await setImmediate()
@@ -157,6 +161,11 @@ async function check(
       clientId,
       body,
       before: before.get(clientId) ?? null,
+      networks: {
+        rank,
+        rule: before.get(clientId)?.networkRule ?? rulesLeft.get(clientId) ?? null,
+        named: true,
+      },
       enableAgain: false,
     }
     const wrong = registrationFaults(registration, deps)

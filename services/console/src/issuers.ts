@@ -1,9 +1,18 @@
 import { Issuer, IssuerInput, PageQuery, page, type Scope } from '@curfew/client'
-import { confinesOf, type Issuer as Iss, type IssuerName } from '@curfew/domain'
+import {
+  confinesOf,
+  type Issuer as Iss,
+  type IssuerName,
+  type NetworkRank,
+  type NetworkRule,
+  ruleAfter,
+  ruleAfterRemoval,
+} from '@curfew/domain'
 import {
   type Change,
   type Database,
   findIssuer,
+  findIssuerNetworkRule,
   type IssuerRecord,
   listIssuers,
   putIssuer,
@@ -15,11 +24,11 @@ import {
   callerOf,
   type Fault,
   type HttpServer,
-  isCidr,
   ProblemError,
   type RouteAccess,
 } from '@curfew/runtime'
 import { Type } from 'typebox'
+import { beyondFaults, networkFaults, networkRank, registeredNetworks } from './networks.ts'
 import { pageOf, readCursor } from './pages.ts'
 import {
   etagOf,
@@ -42,7 +51,10 @@ export const IssuerParams = Type.Object({
 })
 
 /** `/v1/issuers`: the OpenID Providers whose sessions end. */
-export function registerIssuers(server: HttpServer, { db }: { db: Database }): void {
+export function registerIssuers(
+  server: HttpServer,
+  { db, ceiling }: { db: Database; ceiling: readonly string[] },
+): void {
   server.put(
     PATH,
     {
@@ -57,7 +69,10 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
     async (request, reply) => {
       const { iss, sla, sid_supported: sidSupported = true, defaults = {} } = request.body
       const { session_index: sessionIndex = 'partial' } = request.body
-      const faults = networkFaults(defaults.allowed_networks, '/defaults/allowed_networks')
+      const rank = networkRank(callerOf(request))
+      const rule = await findIssuerNetworkRule(db, request.params.issuer)
+      const faults = defaultsFaults(defaults.allowed_networks, { rank, rule, ceiling })
+      const networks = registeredNetworks(defaults.allowed_networks, { rank, rule })
       if (!URL.canParse(iss)) faults.push({ pointer: '/iss', detail: 'is not a URL' })
       if (faults.length > 0) {
         throw new ProblemError({
@@ -78,7 +93,13 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
           slaWindowDays: sla?.window_days ?? 30,
           sidSupported,
           sessionIndex,
-          defaults: defaults as StoredSettings,
+          defaults: {
+            ...(defaults as StoredSettings),
+            ...(networks !== undefined && { allowed_networks: networks }),
+          },
+          ...(rank === 'admin' && {
+            networkRule: ruleAfter(rule, { rank, asked: defaults.allowed_networks }),
+          }),
         },
         guard,
       )
@@ -125,7 +146,10 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
     async (request) => {
       const { issuer: name } = request.params
       const guard = guardOf(request)
-      const result = await removeIssuer(db, name, guard)
+      const result = await removeIssuer(db, name, {
+        ...guard,
+        ruleLeft: (rule) => ruleAfterRemoval(rule, { rank: networkRank(callerOf(request)), ceiling }),
+      })
       if (result.ok) return issuerView(result.issuer)
       if (result.conflict === 'stale') throw guard.failed()
       if (result.conflict !== 'in_use') throw noSuchIssuer(name)
@@ -156,6 +180,18 @@ export function registerIssuers(server: HttpServer, { db }: { db: Database }): v
       return pageOf(issuers, limit, ({ name }) => name, issuerView)
     },
   )
+}
+
+/** What is wrong with the networks that an issuer's relying parties shall have by default. */
+function defaultsFaults(
+  networks: readonly string[] | undefined,
+  where: { rank: NetworkRank; rule: NetworkRule | null; ceiling: readonly string[] },
+): Fault[] {
+  const pointer = '/defaults/allowed_networks'
+  const faults = networkFaults(networks, pointer)
+  return faults.length > 0
+    ? faults
+    : beyondFaults(networks, pointer, { ...where, issuer: { chosen: undefined, rule: null } })
 }
 
 /** What a change of an issuer must find, and leaves for the audit. */
@@ -215,13 +251,4 @@ function issuerView(issuer: IssuerRecord): Issuer {
     updated_at: issuer.updatedAt.toISOString(),
     links: { self, jwks: `/issuers/${issuer.name}/jwks.json`, relying_parties: `${self}/relying-parties` },
   }
-}
-
-/** What is wrong with a list of CIDRs. */
-export function networkFaults(networks: readonly string[] | undefined, pointer: string): Fault[] {
-  return (networks ?? []).flatMap((network, index) =>
-    isCidr(network)
-      ? []
-      : [{ pointer: `${pointer}/${index}`, detail: 'must be a CIDR such as 10.0.0.0/8 or fd00::/8' }],
-  )
 }

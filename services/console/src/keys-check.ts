@@ -1,6 +1,7 @@
 import { KeysCheck, type Scope } from '@curfew/client'
 import {
   CLOCK_SKEW_MS,
+  issuerNetworkAccess,
   KEY_LEAD_MS,
   KEYRING_REFRESH_MS,
   keyState,
@@ -21,6 +22,7 @@ import type { HttpServer, RouteAccess } from '@curfew/runtime'
 import { publishedKeys, thumbprintOf } from '@curfew/tokens'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { ofAlgorithm } from './keys-view.ts'
+import { networksOf } from './networks.ts'
 
 export interface KeysCheckDeps {
   readonly db: Database
@@ -94,9 +96,10 @@ interface Published {
 /** The IdP's key set, by way of its discovery document (OpenID Connect Discovery 4). */
 async function fetchPublished(
   client: Pick<GuardedClient, 'get'>,
-  { iss, defaults }: IssuerRecord,
+  registered: IssuerRecord,
 ): Promise<Published> {
-  const how = { allowedNetworks: defaults.allowed_networks ?? [] }
+  const { iss } = registered
+  const how = issuerNetworkAccess(networksOf(registered))
   const address = `${iss.replace(/\/$/, '')}/.well-known/openid-configuration`
   const wrong = (what: string, fix: string): Published => ({
     uri: null,
@@ -115,7 +118,10 @@ async function fetchPublished(
     readonly jwks_uri?: unknown
   }
   if (issuer !== iss) {
-    const what = `The discovery document says issuer ${(JSON.stringify(issuer) ?? 'nothing').slice(0, 200)}, and ${iss} is registered here. It must be the same, byte for byte.`
+    // Where only an unbound admin could send anything, a tenant reads nothing of the document.
+    const said =
+      document.restricted === true ? 'another' : (JSON.stringify(issuer) ?? 'nothing').slice(0, 200)
+    const what = `The discovery document says issuer ${said}, and ${iss} is registered here. It must be the same, byte for byte.`
     return wrong(what, 'Register the iss that is in ID tokens.')
   }
   if (typeof uri !== 'string')

@@ -1,14 +1,15 @@
 import type { SigningKeyInput } from '@curfew/client'
-import type { IssuerName } from '@curfew/domain'
-import type { NewSigningKey } from '@curfew/ledger'
+import { issuerNetworkAccess, type NetworkAccess } from '@curfew/domain'
+import type { IssuerRecord, NewSigningKey } from '@curfew/ledger'
 import { type Fault, ProblemError } from '@curfew/runtime'
 import { checkSigningJwk, type JwkFault, type KeyMaker } from '@curfew/tokens'
+import { networksOf } from './networks.ts'
 
 export interface GivenKeyDeps {
-  readonly issuer: IssuerName
+  readonly issuer: IssuerRecord
   readonly keyMaker: KeyMaker
   /** What is wrong with a signer's URL, in words, or null. */
-  targetFault(uri: string, allowedNetworks: readonly string[]): string | null
+  targetFault(uri: string, access: NetworkAccess): string | null
 }
 
 /** Claims that are signed by a signer elsewhere, once, to see that it can; for no relying party, and long expired. */
@@ -34,7 +35,7 @@ export async function givenKey(input: SigningKeyInput, deps: GivenKeyDeps): Prom
       { pointer: '/sign_from', detail: 'is for keys that the IdP publishes already, jwk or signer' },
     ])
   if (input.alg === undefined) throw invalid([{ pointer: '/alg', detail: 'is required to generate a key' }])
-  return deps.keyMaker.generate(deps.issuer, input.alg)
+  return deps.keyMaker.generate(deps.issuer.name, input.alg)
 }
 
 async function imported(
@@ -46,7 +47,7 @@ async function imported(
   if (!checked.ok) throw invalid(checked.faults.map((fault) => faultAt('/jwk', fault)))
   const { kid, algorithm, publicJwk, privateJwk } = checked
   if (privateJwk === null) throw new Error('a private JWK was checked as a public one')
-  return keyMaker.sealImported({ kid, issuer, algorithm, publicJwk, privateJwk })
+  return keyMaker.sealImported({ kid, issuer: issuer.name, algorithm, publicJwk, privateJwk })
 }
 
 async function remote(
@@ -59,12 +60,12 @@ async function remote(
 ): Promise<NewSigningKey> {
   const checked = await checkSigningJwk(public_jwk, { algorithm: alg, part: 'public' })
   if (!checked.ok) throw invalid(checked.faults.map((fault) => faultAt('/public_jwk', fault)))
-  const urlFault = targetFault(url, [])
+  const urlFault = targetFault(url, issuerNetworkAccess(networksOf(issuer)))
   if (urlFault !== null) throw invalid([{ pointer: '/signer/url', detail: urlFault }])
   const { kid, algorithm, publicJwk } = checked
   const key = await keyMaker.sealRemote({
     kid,
-    issuer,
+    issuer: issuer.name,
     algorithm,
     publicJwk,
     remote: { flavour, url, credential },

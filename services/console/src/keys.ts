@@ -10,6 +10,7 @@ import {
   type IssuerName,
   KEY_LEAD_MS,
   keyState,
+  type NetworkAccess,
   nextKey,
   retirementFault,
   rotation,
@@ -44,7 +45,7 @@ export interface KeysDeps {
   readonly db: Database
   readonly keyMaker: KeyMaker
   /** What is wrong with a signer's URL, in words, or null. */
-  targetFault(uri: string, allowedNetworks: readonly string[]): string | null
+  targetFault(uri: string, access: NetworkAccess): string | null
   now(): Date
 }
 
@@ -84,8 +85,9 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       },
     },
     async (request, reply) => {
-      const { name } = await issuerOr404(db, request.params.issuer)
-      const key = await givenKey(request.body, { issuer: name, keyMaker, targetFault: deps.targetFault })
+      const issuer = await issuerOr404(db, request.params.issuer)
+      const { name } = issuer
+      const key = await givenKey(request.body, { issuer, keyMaker, targetFault: deps.targetFault })
       const leadMs = request.body.sign_from === 'now' ? 0 : leadOf(request.body)
       await changeSigningKeys(db, name, async (changes) => {
         const next = nextKey(ofAlgorithm(changes.keys, key.algorithm), now())

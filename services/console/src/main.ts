@@ -1,6 +1,12 @@
 import { SCOPES } from '@curfew/client'
-import { createDatabase, openCredentialStore, openKeyStore } from '@curfew/ledger'
-import { createGuardedClient, fetchJson, postJson, targetFault } from '@curfew/outbound'
+import { createDatabase, openCredentialStore, openIssuerNetworks, openKeyStore } from '@curfew/ledger'
+import {
+  createGuardedClient,
+  createIssuerPost,
+  createOwnAddresses,
+  createTargetCheck,
+  fetchJson,
+} from '@curfew/outbound'
 import {
   adminKey,
   createCredentials,
@@ -33,9 +39,14 @@ process.exitCode = await runProcess(
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew console' })
     scope.defer('postgres', () => db.end())
     const { masterKey, oldMasterKey, allowedNetworks, allowedPorts } = config
-    const client = createGuardedClient({ allowedNetworks, allowedPorts })
+    const own = createOwnAddresses(config)
+    const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
     scope.defer('outbound', () => client.close())
-    const keyMaker = createKeyMaker({ masterKey, oldMasterKey, post: (request) => postJson(client, request) })
+    const keyMaker = createKeyMaker({
+      masterKey,
+      oldMasterKey,
+      post: createIssuerPost(client, openIssuerNetworks(db)),
+    })
     const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
     const credentials = createCredentials({
       fixed: [adminKey('admin', hashApiKey(config.adminKey))],
@@ -68,13 +79,17 @@ process.exitCode = await runProcess(
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,
       webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
-      targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
+      targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own }),
+      allowedNetworks,
       logKeeper: createLogKeeper(masterKey, oldMasterKey),
       logOrigin: config.logOrigin,
       log,
       metrics,
     })
-    return [credentials.service, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      credentials.service,
+      httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

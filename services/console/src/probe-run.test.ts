@@ -22,7 +22,7 @@ test('an endpoint that lets every forged token wait is left in less than a minut
       iss: 'https://idp.example',
       clientId: 'rp',
       uri: 'https://rp.example/',
-      allowedNetworks: [],
+      access: { allowedNetworks: [] },
       tls: null,
       settings: { subjectClaims: 'both', sessionRequired: false, timeoutMs: 30_000 },
     },

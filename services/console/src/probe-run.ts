@@ -73,7 +73,7 @@ export async function runProbe(
   if (first !== undefined && probeGoesOn(first)) {
     for (const id of ALONE) await ask(id, 'both')
     tls = await Promise.race([
-      deps.client.inspectTls(target),
+      deps.client.inspectTls({ uri: target.uri, tls: target.tls, ...target.access }),
       sleep(Math.max(0, left()), null, { ref: false }),
     ])
     const subject = takenSubject(answers)

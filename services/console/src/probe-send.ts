@@ -1,11 +1,11 @@
-import type { Answer, ProbeForm } from '@curfew/domain'
+import type { Answer, NetworkAccess, ProbeForm } from '@curfew/domain'
 import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
 
 /** Where a probe goes. */
 export interface Endpoint {
   readonly uri: string
-  /** CIDRs that it may live at, beside the deployment's. */
-  readonly allowedNetworks: readonly string[]
+  /** The networks that it may live at. */
+  readonly access: NetworkAccess
   readonly tls: TlsIdentity | null
 }
 
@@ -30,9 +30,9 @@ export function sendProbe(
     readonly timeoutMs: number
   },
 ): Promise<Answer> {
-  const { uri, allowedNetworks, tls } = endpoint
+  const { uri, access, tls } = endpoint
   const headers = { accept: 'application/json', 'user-agent': 'curfew' }
-  const common = { uri, allowedNetworks, tls, timeoutMs, captureHeaders: true }
+  const common = { uri, ...access, tls, timeoutMs, captureHeaders: true }
   const post = (body: string, type = FORM) =>
     client.post({ ...common, headers: { ...headers, 'content-type': type }, body })
   const field = `logout_token=${token}`

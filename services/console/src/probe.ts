@@ -5,7 +5,11 @@ import {
   ClientKeyError,
   deadLetterWords,
   type IssuerName,
+  issuerNetworkAccess,
+  type NetworkAccess,
   NoEncryptionKeyError,
+  narrowedAccess,
+  networkAccess,
   PROBE_REQUEST_IDS,
   type ProbeReport,
   SIGNING_ALGORITHMS,
@@ -17,6 +21,7 @@ import {
   dropProbe,
   endProbe,
   findLastProbe,
+  findNetworkRulesLeft,
   findRelyingParty,
   type IssuerRecord,
   type ProbeRecord,
@@ -36,6 +41,7 @@ import {
   type ProbeTokens,
 } from '@curfew/tokens'
 import { issuerOr404 } from './issuers.ts'
+import { networksOf } from './networks.ts'
 import { type ProbeTarget, runProbe } from './probe-run.ts'
 import { invalid } from './query.ts'
 import { PartyParams } from './relying-parties.ts'
@@ -50,7 +56,7 @@ export interface ProbesDeps {
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
   /** What is wrong with an endpoint's URI, in words, or null. */
-  targetFault(uri: string, allowedNetworks: readonly string[]): string | null
+  targetFault(uri: string, access: NetworkAccess): string | null
 }
 
 /** `…/relying-parties/{client_id}/probe`: whether an endpoint takes what it must, and refuses what it must. */
@@ -114,7 +120,7 @@ interface Target extends ProbeTarget {
 async function targetOf(
   { uri: named, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,
   { issuer, clientId, party }: { issuer: IssuerRecord; clientId: ClientId; party: RelyingPartyRecord | null },
-  { client, clientKeys, targetFault }: ProbesDeps,
+  { db, client, clientKeys, targetFault }: ProbesDeps,
 ): Promise<Target> {
   const own = named === undefined ? party : null
   const uri = named ?? own?.endpoints[0]?.uri
@@ -126,8 +132,16 @@ async function targetOf(
     })
   }
   const settings = { ...issuer.defaults, ...own?.settings }
-  const allowedNetworks = settings.allowed_networks ?? []
-  const fault = named === undefined ? null : targetFault(uri, allowedNetworks)
+  const left = await findNetworkRulesLeft(db, { issuer: issuer.name, clientIds: [clientId] })
+  const rule = party?.networkRule ?? left.get(clientId) ?? null
+  const ofIssuer = issuerNetworkAccess(networksOf(issuer))
+  const access =
+    own === null
+      ? rule === null
+        ? ofIssuer
+        : narrowedAccess(ofIssuer, rule.networks)
+      : partyAccess(own, issuer)
+  const fault = named === undefined ? null : targetFault(uri, access)
   if (fault !== null) throw invalid('/uri', fault, 'body')
   const algorithm = givenAlgorithm ?? party?.algorithm ?? 'RS256'
   if (!isSupported(algorithm)) {
@@ -140,7 +154,7 @@ async function targetOf(
     uri,
     algorithm,
     encryption: await encryptionOf(party, { client, issuer }),
-    allowedNetworks,
+    access,
     tls: await tlsIdentity(own?.settings.tls, { issuer: issuer.name, clientId }, clientKeys),
     settings: {
       subjectClaims: settings.subject_claims ?? 'both',
@@ -150,6 +164,11 @@ async function targetOf(
   }
 }
 
+/** The networks that a registered relying party may live at. */
+function partyAccess({ settings, networkRule }: RelyingPartyRecord, issuer: IssuerRecord): NetworkAccess {
+  return networkAccess({ chosen: settings.allowed_networks, rule: networkRule }, networksOf(issuer))
+}
+
 /** @throws a 409 problem where it registered for encrypted tokens, and its keys cannot be had. */
 async function encryptionOf(
   party: RelyingPartyRecord | null,
@@ -157,8 +176,8 @@ async function encryptionOf(
 ): Promise<Target['encryption']> {
   const encryption = toEncryption(party?.encryption ?? null)
   if (encryption?.jwksUri == null) return encryption
-  const allowedNetworks = party?.settings.allowed_networks ?? issuer.defaults.allowed_networks ?? []
-  const fetched = await fetchJson(client, encryption.jwksUri, { allowedNetworks })
+  if (party === null) return encryption
+  const fetched = await fetchJson(client, encryption.jwksUri, partyAccess(party, issuer))
   if (fetched.ok) return { ...encryption, jwks: fetched.value }
   throw noEncryption(`Its jwks_uri ${fetched.detail}.`)
 }

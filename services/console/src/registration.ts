@@ -2,8 +2,13 @@ import { RelyingPartyInput, type RelyingPartySettings } from '@curfew/client'
 import {
   type ClientId,
   MAIN_ENDPOINT,
+  type NetworkAccess,
+  type NetworkRank,
+  type NetworkRule,
   NoSigningKeyError,
+  networkAccess,
   readClient,
+  ruleAfter,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
   withoutSecrets,
@@ -20,7 +25,7 @@ import type {
 import { createValidator, type Fault } from '@curfew/runtime'
 import { encryptionOf } from './client-encryption.ts'
 import { clientTlsFaults, storedClientTls } from './client-tls.ts'
-import { networkFaults } from './issuers.ts'
+import { beyondFaults, networkFaults, networksOf, registeredNetworks } from './networks.ts'
 
 /** Why an endpoint is disabled when its owner wants it so; any other reason is ours. */
 const BY_OWNER = 'disabled by its owner'
@@ -34,7 +39,9 @@ export interface RegistrationDeps {
   /** Seals the private key of a client certificate, so that it can be stored. */
   sealClientKey(key: string, owner: Pick<RelyingPartyRecord, 'issuer' | 'clientId'>): Promise<string>
   /** What is wrong with an endpoint's URI, in words, or null. */
-  targetFault(uri: string, allowedNetworks: readonly string[]): string | null
+  targetFault(uri: string, access: NetworkAccess): string | null
+  /** CIDRs of this deployment: no registration goes beyond them but by an unbound admin. */
+  readonly ceiling: readonly string[]
 }
 
 /** What somebody asks to be registered. */
@@ -44,6 +51,13 @@ export interface Registration {
   /** Metadata with `curfew`, that is valid by `registrationFaults`. */
   readonly body: RelyingPartyInput & Readonly<Record<string, unknown>>
   readonly before: RelyingPartyRecord | null
+  /** By whose networks it is bound, and whether it names networks of its own. */
+  readonly networks: {
+    readonly rank: NetworkRank
+    /** Of the registration before, be it removed. */
+    readonly rule: NetworkRule | null
+    readonly named: boolean
+  }
   /** Whether what we disabled ourselves is tried again, though nothing of it has changed. */
   readonly enableAgain: boolean
 }
@@ -63,8 +77,8 @@ export function clientIdOf(body: RelyingPartyInput): ClientId | Fault {
 
 /** Everything that is wrong with a registration by itself: each says what to change. */
 export function registrationFaults(
-  { issuer, clientId, body, before }: Registration,
-  { targetFault }: Pick<RegistrationDeps, 'targetFault'>,
+  { issuer, clientId, body, before, networks }: Registration,
+  { targetFault, ceiling }: Pick<RegistrationDeps, 'targetFault' | 'ceiling'>,
 ): readonly Fault[] {
   const { curfew: settings = {} } = body
   const client = readClient(body)
@@ -94,14 +108,17 @@ export function registrationFaults(
   if (endpoints.length > 0) faults.push(...tokenFaults(client, settings, issuer))
   if (faults.length > 0) return faults
 
-  const allowed = settings.allowed_networks ?? issuer.defaults.allowed_networks ?? []
+  const within = { ...networks, issuer: networksOf(issuer), ceiling }
+  const beyond = beyondFaults(settings.allowed_networks, '/curfew/allowed_networks', within)
+  if (beyond.length > 0) return beyond
+  const access = accessAfter({ issuer, body, networks })
   if (endpoints.length > 0) {
-    const encryption = encryptionOf(client, (uri) => targetFault(uri, allowed))
+    const encryption = encryptionOf(client, (uri) => targetFault(uri, access))
     if (encryption !== null && 'pointer' in encryption) faults.push(encryption)
   }
   const first = new Map<string, string>()
   for (const { name, uri, pointer } of endpoints) {
-    const detail = targetFault(uri, allowed)
+    const detail = targetFault(uri, access)
     if (detail !== null) fault(pointer, detail)
     const other = first.get(uri)
     if (other !== undefined) fault(pointer, `must not be that of the endpoint ${other} too`)
@@ -185,26 +202,32 @@ export function takenFaults(
   }))
 }
 
-/** Which networks somebody adds to those that a relying party may live at, be it by taking back what narrowed its issuer's. */
-export function addedNetworks({
-  issuer,
-  body,
-  before,
-}: Pick<Registration, 'issuer' | 'body' | 'before'>): readonly string[] {
-  const ofIssuer = issuer.defaults.allowed_networks ?? []
-  const known = before?.settings.allowed_networks ?? ofIssuer
-  return (body.curfew?.allowed_networks ?? ofIssuer).filter((network) => !known.includes(network))
+/** The networks of a registration as it will stand, and the rule that it leaves. */
+function networksAfter({ body, networks: { rank, rule, named } }: Pick<Registration, 'body' | 'networks'>): {
+  readonly chosen: readonly string[] | undefined
+  readonly rule: NetworkRule | null
+} {
+  const asked = body.curfew?.allowed_networks
+  return {
+    chosen: registeredNetworks(asked, { rank, rule }),
+    rule: named ? ruleAfter(rule, { rank, asked }) : rule,
+  }
+}
+
+function accessAfter({ issuer, ...registration }: Pick<Registration, 'issuer' | 'body' | 'networks'>) {
+  return networkAccess(networksAfter(registration), networksOf(issuer))
 }
 
 /** What is stored of a registration without faults. */
 export async function draftOf(
-  { issuer, clientId, body, before, enableAgain }: Registration,
+  { issuer, clientId, body, before, networks, enableAgain }: Registration,
   { sealClientKey }: Pick<RegistrationDeps, 'sealClientKey'>,
 ): Promise<RelyingPartyDraft> {
   const { curfew: { tls, ...settings } = {}, ...metadata } = body
   const client = readClient(metadata)
   const owner = { issuer: issuer.name, clientId }
   const seal = (key: string) => sealClientKey(key, owner)
+  const { chosen, rule } = networksAfter({ body, networks })
   const owned = (name: string, value: unknown) => OURS.includes(name) && (name === 'issuer' || isOurs(value))
   return {
     ...owner,
@@ -213,8 +236,10 @@ export async function draftOf(
     ),
     settings: {
       ...(settings as StoredSettings),
+      ...(chosen !== undefined && { allowed_networks: chosen }),
       ...(tls !== undefined && { tls: await storedClientTls(tls, { stored: before?.settings.tls, seal }) }),
     },
+    networkRule: rule,
     clientName: (client.clientName?.value ?? null) as string | null,
     sessionRequired: client.sessionRequired?.value === true,
     // RS256 where none was registered (OpenID Connect Dynamic Client Registration 2).

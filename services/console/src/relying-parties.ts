@@ -7,10 +7,11 @@ import {
   Removed,
   type Scope,
 } from '@curfew/client'
-import { type ClientId, confinesOf, mergePatch, reaches } from '@curfew/domain'
+import { type ClientId, confinesOf, mergePatch, reaches, ruleAfterRemoval } from '@curfew/domain'
 import {
   countWaiting,
   type Database,
+  findNetworkRulesLeft,
   findRelyingParty,
   listRelyingParties,
   putRelyingParties,
@@ -28,6 +29,7 @@ import {
 import { Type } from 'typebox'
 import { exportOf, NDJSON } from './export.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
+import { networkRank } from './networks.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { documentOf, partyChange, partyView } from './party-view.ts'
 import {
@@ -39,7 +41,6 @@ import {
   preconditionFailed,
 } from './preconditions.ts'
 import {
-  addedNetworks,
   bodyFaults,
   draftOf,
   keyFaults,
@@ -87,6 +88,7 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
     async (request, reply) => {
       const { created, party, waiting } = await change(deps, request, () => ({
         body: request.body,
+        namesNetworks: true,
         enableAgain: true,
       }))
       return reply
@@ -115,6 +117,8 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
         if (faults.length > 0) throw invalidParty(faults)
         return {
           body: body as Registration['body'],
+          namesNetworks:
+            request.body.curfew === null || Object.hasOwn(Object(request.body.curfew), 'allowed_networks'),
           enableAgain: Object(request.body.curfew).enabled === true,
         }
       })
@@ -159,6 +163,8 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
             before = found
             return found === null || mayChange(request.headers, found)
           },
+          ruleLeft: (rule) =>
+            ruleAfterRemoval(rule, { rank: networkRank(callerOf(request)), ceiling: deps.ceiling }),
           audit: partyChange(callerOf(request).name),
         },
       )
@@ -218,12 +224,14 @@ interface ChangeRequest {
  * what is, so that no two changes undo each other, whether or not they say If-Match.
  *
  * @param next what shall be registered instead of what is.
- * @throws a 400, 403, 404 or 412 problem.
+ * @throws a 400, 404 or 412 problem.
  */
 async function change(
   deps: RelyingPartiesDeps,
   request: ChangeRequest,
-  next: (before: RelyingPartyRecord | null) => Pick<Registration, 'body' | 'enableAgain'>,
+  next: (
+    before: RelyingPartyRecord | null,
+  ) => Pick<Registration, 'body' | 'enableAgain'> & { readonly namesNetworks: boolean },
 ): Promise<{ created: boolean; party: RelyingPartyRecord; waiting: number }> {
   const { db } = deps
   const caller = callerOf(request)
@@ -232,8 +240,12 @@ async function change(
     const issuer = await issuerOr404(db, request.params.issuer)
     const before = await findRelyingParty(db, { issuer: issuer.name, clientId })
     if (!mayChange(request.headers, before)) throw preconditionFailed(request.headers, before)
-    const registration: Registration = { issuer, clientId, before, ...next(before) }
-    refuseNetworks(registration, caller)
+    const { namesNetworks: named, ...asked } = next(before)
+    const left =
+      before === null ? await findNetworkRulesLeft(db, { issuer: issuer.name, clientIds: [clientId] }) : null
+    const rule = before?.networkRule ?? left?.get(clientId) ?? null
+    const networks = { rank: networkRank(caller), rule, named }
+    const registration: Registration = { issuer, clientId, before, networks, ...asked }
     const faults = registrationFaults(registration, deps)
     if (faults.length > 0) throw invalidParty(faults)
     const draft = await draftOf(registration, deps)
@@ -260,18 +272,6 @@ async function change(
     status: 503,
     detail: 'Others change this relying party all the time. Ask again in a moment.',
     headers: { 'retry-after': '1' },
-  })
-}
-
-/** Whoever owns a client could otherwise have us post into the networks of this deployment. @throws a 403 problem. */
-export function refuseNetworks(registration: Registration, { reach }: Credential): void {
-  const added = addedNetworks(registration)
-  if (reach.kind !== 'clients' || added.length === 0) return
-  const detail = `may not be extended by ${added.join(', ')} with a credential that is bound to clients; ask whoever runs the issuer`
-  throw new ProblemError({
-    status: 403,
-    detail: 'Nothing was changed.',
-    errors: [{ pointer: '/curfew/allowed_networks', detail }],
   })
 }
 

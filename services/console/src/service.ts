@@ -47,6 +47,8 @@ export interface ConsoleDeps {
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
+  /** CIDRs that this deployment allows: the ceiling of registrations. */
+  readonly allowedNetworks: readonly string[]
   readonly logKeeper: LogKeeper
   /** What the log of receipts is called if it begins here; null: a name of its own. */
   readonly logOrigin: string | null
@@ -62,10 +64,11 @@ export function createConsole(deps: ConsoleDeps): void {
   const { now = () => new Date() } = deps
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
-  registerIssuers(server, { db })
+  registerIssuers(server, { db, ceiling: deps.allowedNetworks })
   const registration: RelyingPartiesDeps = {
     db,
     targetFault,
+    ceiling: deps.allowedNetworks,
     sealClientKey: (key, owner) => clientKeys.seal(key, owner),
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }

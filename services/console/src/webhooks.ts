@@ -9,6 +9,7 @@ import {
   WebhookInput,
   WebhookTest,
 } from '@curfew/client'
+import type { NetworkAccess } from '@curfew/domain'
 import {
   changeWebhook,
   createWebhook,
@@ -27,14 +28,14 @@ import {
 import { parseWebhookSecret } from '@curfew/outbound'
 import { callerOf, type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { networkFaults } from './issuers.ts'
+import { networkFaults } from './networks.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid } from './query.ts'
 
 export interface WebhooksDeps {
   readonly db: Database
-  /** What is wrong with a URL where these networks are allowed beside the deployment's, or null. */
-  readonly targetFault: (uri: string, allowedNetworks: readonly string[]) => string | null
+  /** What is wrong with a URL, or null. */
+  readonly targetFault: (uri: string, access: NetworkAccess) => string | null
   readonly sealSecret: (secret: string, webhook: string) => Promise<string>
   /** A new secret, as it is written. */
   readonly newSecret: () => string
@@ -209,7 +210,10 @@ function checkInput(
   { targetFault }: Pick<WebhooksDeps, 'targetFault'>,
 ): void {
   const faults: Fault[] = networkFaults(allowed_networks, '/allowed_networks')
-  const fault = faults.length === 0 ? targetFault(url, allowed_networks) : null
+  const fault =
+    faults.length === 0
+      ? targetFault(url, { allowedNetworks: null, grantedNetworks: allowed_networks })
+      : null
   if (fault !== null) faults.push({ pointer: '/url', detail: fault })
   if (secret !== undefined) faults.push(...secretFaults(secret))
   if (faults.length > 0) throw faulty(faults)

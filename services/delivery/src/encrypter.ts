@@ -1,8 +1,10 @@
 import { hash } from 'node:crypto'
 import {
+  accessName,
   type Binding,
   type BindingTls,
   ClientKeysUnavailableError,
+  type NetworkAccess,
   NoEncryptionKeyError,
 } from '@curfew/domain'
 import type { FetchedJson, TlsIdentity } from '@curfew/outbound'
@@ -45,10 +47,7 @@ export function createEncrypter({
   fetch,
   nowMs,
 }: {
-  fetch: (
-    uri: string,
-    how: { allowedNetworks: readonly string[]; tls: TlsIdentity | null },
-  ) => Promise<FetchedJson>
+  fetch: (uri: string, how: NetworkAccess & { tls: TlsIdentity | null }) => Promise<FetchedJson>
   nowMs: () => number
 }): Encrypter {
   const kept = new Map<string, Fetched>()
@@ -90,7 +89,12 @@ export function createEncrypter({
       const fresh = known.fetchedMs !== null && nowMs() - known.fetchedMs < FRESH_MS && !known.refused
       if (justAsked || (fresh && !anew)) return known
     }
-    const how = { allowedNetworks: binding.allowedNetworks, tls: isItsOwn(uri, binding) ? tls : null }
+    const { allowedNetworks, grantedNetworks } = binding
+    const how = {
+      allowedNetworks,
+      ...(grantedNetworks !== undefined && { grantedNetworks }),
+      tls: isItsOwn(uri, binding) ? tls : null,
+    }
     const answer = fetching.get(name) ?? renew(name, uri, how).finally(() => fetching.delete(name))
     fetching.set(name, answer)
     return answer
@@ -138,7 +142,7 @@ function isItsOwn(uri: string, binding: Binding): boolean {
 /** What one RP's networks and TLS let us fetch, or keep us from fetching, is not another's. */
 function nameOf(uri: string, binding: Binding): string {
   const tls = binding.tls !== null && isItsOwn(uri, binding) ? fingerprintOf(binding.tls) : ''
-  return `${uri} ${binding.allowedNetworks.join(',')} ${tls}`
+  return `${uri} ${accessName(binding)} ${tls}`
 }
 
 const fingerprints = new WeakMap<BindingTls, string>()

@@ -5,10 +5,11 @@ import {
   createDeliveryLedger,
   createPostgresEventLog,
   createQuarantine,
+  openIssuerNetworks,
   openKeyStore,
   readClock,
 } from '@curfew/ledger'
-import { createGuardedClient, postJson } from '@curfew/outbound'
+import { createGuardedClient, createIssuerPost, createOwnAddresses } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
   createHttpServer,
@@ -41,7 +42,13 @@ process.exitCode = await runProcess(
             quarantine: createQuarantine(db),
           })
     scope.defer('event log', () => eventLog.close())
+    const own = createOwnAddresses({
+      databaseUrl: config.databaseUrl,
+      brokers: config.kafka?.brokers ?? [],
+      publicUrl: config.publicUrl,
+    })
     const client = createGuardedClient({
+      own,
       allowedNetworks: config.allowedNetworks,
       allowedPorts: config.allowedPorts,
     })
@@ -49,7 +56,11 @@ process.exitCode = await runProcess(
     const { masterKey, oldMasterKey } = config
     const keyring = createKeyring({
       store: openKeyStore(db),
-      maker: createKeyMaker({ masterKey, oldMasterKey, post: (request) => postJson(client, request) }),
+      maker: createKeyMaker({
+        masterKey,
+        oldMasterKey,
+        post: createIssuerPost(client, openIssuerNetworks(db)),
+      }),
       now: () => new Date(),
     })
     const server = await createHttpServer({
@@ -75,7 +86,10 @@ process.exitCode = await runProcess(
       workerName: `${hostname()}:${process.pid}`,
       leaseMs: config.leaseMs,
     })
-    return [delivery, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      delivery,
+      httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

@@ -9,6 +9,8 @@ export function readIngestConfig(env: Environment) {
     kafka: readKafkaConnection(read),
     /** Of private addresses that authorization servers may live at. */
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    /** By which the outside reaches this deployment: no relying party lives there. */
+    publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     port: read.integer('PORT', { fallback: 8481, min: 0, max: 65_535 }),

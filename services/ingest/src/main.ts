@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { createKafkaEventLog } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createDatabase, createPostgresEventLog, createQuarantine, openCredentialStore } from '@curfew/ledger'
-import { createGuardedClient, fetchJson } from '@curfew/outbound'
+import { createGuardedClient, createOwnAddresses, fetchJson } from '@curfew/outbound'
 import {
   adminKey,
   createCredentials,
@@ -37,7 +37,13 @@ process.exitCode = await runProcess(
             quarantine: createQuarantine(db),
           })
     scope.defer('event log', () => eventLog.close())
+    const own = createOwnAddresses({
+      databaseUrl: config.databaseUrl,
+      brokers: config.kafka?.brokers ?? [],
+      publicUrl: config.publicUrl,
+    })
     const client = createGuardedClient({
+      own,
       allowedNetworks: config.allowedNetworks,
       allowedPorts: config.allowedPorts,
     })
@@ -66,7 +72,7 @@ process.exitCode = await runProcess(
     return [
       ...services,
       credentials.service,
-      httpService(server, { host: config.host, port: config.port, log }),
+      httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
     ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

@@ -23,6 +23,8 @@ export function readStandaloneConfig(env: Environment) {
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: false }),
     access: readAccess(read),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    /** By which the outside reaches this deployment: no relying party lives there. */
+    publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     retention: readRetention(read),

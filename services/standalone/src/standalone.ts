@@ -14,12 +14,19 @@ import {
   migrate,
   openCredentialStore,
   openDatabase,
+  openIssuerNetworks,
   openKeyStore,
   readClock,
   reclaimLeases,
 } from '@curfew/ledger'
 import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
-import { createGuardedClient, fetchJson, postJson, targetFault } from '@curfew/outbound'
+import {
+  createGuardedClient,
+  createIssuerPost,
+  createOwnAddresses,
+  createTargetCheck,
+  fetchJson,
+} from '@curfew/outbound'
 import {
   aborted,
   adminKey,
@@ -106,7 +113,12 @@ export async function runStandalone(
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
       // The demo's relying parties listen wherever a port is free.
       const allowedPorts = demo ? null : config.allowedPorts
-      const client = createGuardedClient({ allowedNetworks, allowedPorts })
+      const own = createOwnAddresses({
+        databaseUrl,
+        brokers: config.kafka?.brokers ?? [],
+        publicUrl: config.publicUrl,
+      })
+      const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
       scope.defer('outbound', () => client.close())
       const { masterKey } = secrets
       const { oldMasterKey } = config
@@ -121,7 +133,7 @@ export async function runStandalone(
       const keyMaker = createKeyMaker({
         masterKey,
         oldMasterKey,
-        post: (request) => postJson(client, request),
+        post: createIssuerPost(client, openIssuerNetworks(db)),
       })
       const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
       const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
@@ -165,7 +177,8 @@ export async function runStandalone(
         clientKeys,
         client,
         webhookSecrets,
-        targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
+        targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own }),
+        allowedNetworks,
         logKeeper,
         logOrigin: config.receipts.origin,
         log,
@@ -196,7 +209,13 @@ export async function runStandalone(
         metrics,
       })
       const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
-      const http = httpService(server, { host: config.host, port: config.port, log, onListening })
+      const http = httpService(server, {
+        host: config.host,
+        port: config.port,
+        log,
+        onListening,
+        onBound: own.listens,
+      })
       const welcome = async (url: string) => {
         print(greeting({ url, newAdminKey: secrets.newAdminKey, dataDir: config.dataDir, logPath }))
         await secrets.keepAdminKey()

@@ -1,0 +1,167 @@
+/** A CIDR, such as `10.0.0.0/8` or `fd00::/8`. Its text was checked where it came in. */
+export type Network = string
+
+/** Who set the networks of a registration, where a lesser credential may not widen them. */
+export type NetworkRank = 'admin' | 'issuer' | 'clients'
+
+/** The networks that a credential of some rank set for a registration. A credential of a lesser rank stays within them. */
+export interface NetworkRule {
+  readonly networks: readonly Network[]
+  /** `admin`: an unbound admin, the only one that may go beyond the deployment's networks. */
+  readonly by: 'admin' | 'issuer'
+}
+
+/** The private networks that one registration may live at. The guarded client applies the deployment's ceiling to it. */
+export interface NetworkAccess {
+  /** Of the deployment's networks, those parts that lie within these. Null: all of them. */
+  readonly allowedNetworks: readonly Network[] | null
+  /** Networks that an unbound admin allowed, be they the deployment's or not. Default none. */
+  readonly grantedNetworks?: readonly Network[]
+}
+
+/** What a registration says of networks, and the rule that binds it. */
+export interface NetworkSettings {
+  readonly chosen: readonly Network[] | undefined
+  readonly rule: NetworkRule | null
+}
+
+/**
+ * The networks that a relying party may live at: those of its registration, else its issuer's defaults, within the rules of
+ * both. A rule of an unbound admin for the relying party itself stands above its issuer's.
+ */
+export function networkAccess(party: NetworkSettings, issuer: NetworkSettings): NetworkAccess {
+  const rules = [party.rule, party.rule?.by === 'admin' ? null : issuer.rule].filter((rule) => rule !== null)
+  const chosen = party.chosen ?? issuer.chosen
+  const [first, ...others] = [
+    ...(chosen === undefined ? [] : [chosen]),
+    ...rules.map((rule) => rule.networks),
+  ]
+  if (first === undefined) return { allowedNetworks: null }
+  const allowedNetworks = others.reduce(intersectNetworks, first)
+  const granted = rules.some((rule) => rule.by === 'admin')
+  return { allowedNetworks, ...(granted && { grantedNetworks: allowedNetworks }) }
+}
+
+/** The networks that an issuer's own endpoints may live at: its key set, its signer. */
+export function issuerNetworkAccess(issuer: NetworkSettings): NetworkAccess {
+  return networkAccess({ chosen: undefined, rule: null }, issuer)
+}
+
+/** The same, and within these networks too. */
+export function narrowedAccess(access: NetworkAccess, networks: readonly Network[]): NetworkAccess {
+  const { allowedNetworks, grantedNetworks = [] } = access
+  return {
+    allowedNetworks: allowedNetworks === null ? networks : intersectNetworks(allowedNetworks, networks),
+    grantedNetworks: intersectNetworks(grantedNetworks, networks),
+  }
+}
+
+/** No two sets of networks have one name. */
+export function accessName({ allowedNetworks, grantedNetworks }: NetworkAccess): string {
+  const within = allowedNetworks === null ? 'all' : allowedNetworks.join(',')
+  return grantedNetworks === undefined ? within : `${within} ${grantedNetworks.join(',')}`
+}
+
+/** The networks that may be dialled. @param ceiling the deployment's. */
+export function effectiveNetworks(
+  { allowedNetworks, grantedNetworks = [] }: NetworkAccess,
+  ceiling: readonly Network[],
+): readonly Network[] {
+  const within = allowedNetworks === null ? ceiling : intersectNetworks(allowedNetworks, ceiling)
+  return [...within, ...grantedNetworks]
+}
+
+/** The networks that a credential may register. Null: every network. */
+export function networkLimit(
+  rank: NetworkRank,
+  {
+    rule,
+    issuer,
+    ceiling,
+  }: { rule: NetworkRule | null; issuer: NetworkSettings; ceiling: readonly Network[] },
+): readonly Network[] | null {
+  if (rank === 'admin') return null
+  if (rule?.by === 'admin') return rule.networks
+  if (rank === 'issuer') return issuer.rule?.networks ?? ceiling
+  return effectiveNetworks(networkAccess({ chosen: rule?.networks, rule }, issuer), ceiling)
+}
+
+/** Whether a credential may set a rule anew, or lift it. */
+export function mayChangeRule(rank: NetworkRank, rule: NetworkRule | null): boolean {
+  return rank === 'admin' || (rank === 'issuer' && rule?.by !== 'admin')
+}
+
+/** The rule after a change of a registration. @param asked undefined: the registration leaves its networks to others. */
+export function ruleAfter(
+  rule: NetworkRule | null,
+  { rank, asked }: { rank: NetworkRank; asked: readonly Network[] | undefined },
+): NetworkRule | null {
+  if (rank === 'clients' || !mayChangeRule(rank, rule)) return rule
+  return asked === undefined ? null : { networks: asked, by: rank }
+}
+
+/**
+ * The rule after an unbound admin removed the registration: what the admin narrowed stays narrowed, and what the admin granted
+ * beyond the ceiling is withdrawn.
+ */
+export function ruleAfterRemoval(
+  rule: NetworkRule | null,
+  { rank, ceiling }: { rank: NetworkRank; ceiling: readonly Network[] },
+): NetworkRule | null {
+  if (rule === null || rank !== 'admin') return rule
+  if (ceiling.every((network) => liesWithin(network, rule.networks))) return null
+  return { ...rule, networks: intersectNetworks(rule.networks, ceiling) }
+}
+
+/** Whether a network lies within one of others. */
+export function liesWithin(network: Network, others: readonly Network[]): boolean {
+  const inner = parse(network)
+  return others.some((other) => contains(parse(other), inner))
+}
+
+/** The networks that lie within one of each list. Of two CIDRs one holds the other, or they are apart. */
+export function intersectNetworks(some: readonly Network[], others: readonly Network[]): readonly Network[] {
+  const inSome = some.filter((network) => liesWithin(network, others))
+  const inOthers = others.filter((network) => liesWithin(network, some) && !inSome.includes(network))
+  return [...inSome, ...inOthers]
+}
+
+interface Parsed {
+  readonly bits: bigint
+  readonly prefix: number
+}
+
+function contains(outer: Parsed, inner: Parsed): boolean {
+  const shift = BigInt(128 - outer.prefix)
+  return outer.prefix <= inner.prefix && outer.bits >> shift === inner.bits >> shift
+}
+
+/** An IPv4 network by its IPv4-mapped name, as connections know it too (RFC 4291 2.5.5.2). */
+function parse(network: Network): Parsed {
+  const [address = '', prefix = ''] = network.split('/')
+  if (!address.includes(':')) return { bits: MAPPED | bitsOfV4(address), prefix: 96 + Number(prefix) }
+  return { bits: bitsOfV6(address), prefix: Number(prefix) }
+}
+
+const MAPPED = 0xffffn << 32n
+
+function bitsOfV4(address: string): bigint {
+  return address.split('.').reduce((bits, byte) => (bits << 8n) | BigInt(Number(byte)), 0n)
+}
+
+function bitsOfV6(address: string): bigint {
+  const [head = '', tail] = address.split('::')
+  const first = groupsOf(head)
+  const last = tail === undefined ? [] : groupsOf(tail)
+  const groups = [...first, ...Array.from({ length: 8 - first.length - last.length }, () => 0n), ...last]
+  return groups.reduce((bits, group) => (bits << 16n) | group, 0n)
+}
+
+function groupsOf(text: string): readonly bigint[] {
+  if (text === '') return []
+  return text.split(':').flatMap((group) => {
+    if (!group.includes('.')) return [BigInt(`0x${group}`)]
+    const bits = bitsOfV4(group)
+    return [bits >> 16n, bits & 0xffffn]
+  })
+}

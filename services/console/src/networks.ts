@@ -1,0 +1,61 @@
+import {
+  liesWithin,
+  mayChangeRule,
+  type NetworkRank,
+  type NetworkRule,
+  type NetworkSettings,
+  networkLimit,
+} from '@curfew/domain'
+import type { IssuerRecord } from '@curfew/ledger'
+import { type Credential, type Fault, hasScope, isCidr } from '@curfew/runtime'
+
+/** The rank of a credential where networks are set. */
+export function networkRank({ scopes, reach }: Pick<Credential, 'scopes' | 'reach'>): NetworkRank {
+  if (reach.kind === 'clients') return 'clients'
+  return reach.kind === 'everything' && hasScope({ scopes }, 'admin') ? 'admin' : 'issuer'
+}
+
+/** What an issuer says of networks. */
+export function networksOf({ defaults, networkRule }: IssuerRecord): NetworkSettings {
+  return { chosen: defaults.allowed_networks, rule: networkRule }
+}
+
+/** The networks that a change registers: those it asks for, or those of a rule that it may not lift. */
+export function registeredNetworks(
+  asked: readonly string[] | undefined,
+  { rank, rule }: { rank: NetworkRank; rule: NetworkRule | null },
+): readonly string[] | undefined {
+  return asked ?? (rule !== null && !mayChangeRule(rank, rule) ? rule.networks : undefined)
+}
+
+/** What is wrong with a list of CIDRs. */
+export function networkFaults(networks: readonly string[] | undefined, pointer: string): Fault[] {
+  return (networks ?? []).flatMap((network, index) =>
+    isCidr(network)
+      ? []
+      : [{ pointer: `${pointer}/${index}`, detail: 'must be a CIDR such as 10.0.0.0/8 or fd00::/8' }],
+  )
+}
+
+/** Networks that a credential may not register, as faults. @param networks valid CIDRs. */
+export function beyondFaults(
+  networks: readonly string[] | undefined,
+  pointer: string,
+  {
+    rank,
+    ...where
+  }: { rank: NetworkRank; rule: NetworkRule | null; issuer: NetworkSettings; ceiling: readonly string[] },
+): Fault[] {
+  const limit = networkLimit(rank, where)
+  if (limit === null) return []
+  const byRule = where.rule !== null || where.issuer.rule !== null
+  const source = byRule
+    ? 'the networks that an administrator set'
+    : rank === 'clients'
+      ? 'the networks of its issuer and of this deployment (CURFEW_ALLOWED_NETWORKS)'
+      : 'the networks of this deployment (CURFEW_ALLOWED_NETWORKS)'
+  const detail = `must lie within ${source}: only a credential with admin that is bound to no issuer goes beyond them`
+  return (networks ?? []).flatMap((network, index) =>
+    liesWithin(network, limit) ? [] : [{ pointer: `${pointer}/${index}`, detail }],
+  )
+}
