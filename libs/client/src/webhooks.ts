@@ -11,6 +11,7 @@ export const NOTIFICATION_TYPES = [
   'key.expiring',
   'sla.budget_burning',
   'session.orphaned',
+  'session.over_quota',
 ] as const
 
 const types = Type.Array(Type.Union(NOTIFICATION_TYPES.map((type) => Type.Literal(type))), {

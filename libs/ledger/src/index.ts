@@ -45,6 +45,7 @@ export {
 } from './erasures.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export { eventLogAges } from './event-log-age.ts'
+export { fullLanes } from './event-log-backlog.ts'
 export { findSessions, type SessionQuestion } from './find-sessions.ts'
 export {
   coveringDeliveries,
@@ -75,6 +76,8 @@ export {
 } from './issuer-logouts.ts'
 export {
   findIssuer,
+  type IssuerDraft,
+  type IssuerQuotas,
   type IssuerRecord,
   listIssuers,
   putIssuer,
@@ -188,6 +191,13 @@ export {
   type OrphanPosition,
   type OrphanRecord,
 } from './session-orphans.ts'
+export {
+  enforceSessionQuotas,
+  listOverQuota,
+  noteGaps,
+  type OverQuota,
+  type SessionCount,
+} from './session-quotas.ts'
 export {
   listSessionsOfSid,
   listSessionsOfSubject,

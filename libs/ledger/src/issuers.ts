@@ -3,6 +3,17 @@ import { type Change, writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
 
+/** Quotas of one issuer alone; null: as the deployment has them. */
+export interface IssuerQuotas {
+  readonly sessions: number | null
+  readonly relyingParties: number | null
+}
+
+/** An issuer to be registered. Quotas that are left out stay as they are. */
+export type IssuerDraft = Omit<IssuerRecord, 'quotas' | 'revision' | 'createdAt' | 'updatedAt'> & {
+  readonly quotas?: Partial<IssuerQuotas>
+}
+
 export interface IssuerRecord {
   readonly name: IssuerName
   readonly iss: Issuer
@@ -14,6 +25,7 @@ export interface IssuerRecord {
   readonly sidSupported: boolean
   /** What its sessions in the index are good for. */
   readonly sessionIndex: SessionIndexUse
+  readonly quotas: IssuerQuotas
   readonly defaults: StoredSettings
   /** Another after each change. */
   readonly revision: number
@@ -22,7 +34,8 @@ export interface IssuerRecord {
 }
 
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
-  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex", defaults, revision, created_at as "createdAt", updated_at as "updatedAt"`
+  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex",
+  jsonb_build_object('sessions', sessions_max, 'relyingParties', relying_parties_max) as quotas, defaults, revision, created_at as "createdAt", updated_at as "updatedAt"`
 
 const FIND_ISSUER = `select ${COLUMNS} from issuers where name = $1 and deleted_at is null`
 
@@ -54,12 +67,15 @@ export async function listIssuers(
 
 // One that was removed begins anew under its name, and only there: its history and keys hang on the name.
 const PUT_ISSUER = `
-  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days, revision)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days,
+    sessions_max, relying_parties_max, revision)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $12, $13)
   on conflict (name) do update
      set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
          defaults = excluded.defaults, sid_supported = excluded.sid_supported,
          session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
+         sessions_max = case when $9 then excluded.sessions_max else issuers.sessions_max end,
+         relying_parties_max = case when $11 then excluded.relying_parties_max else issuers.relying_parties_max end,
          revision = excluded.revision,
          created_at = case when issuers.deleted_at is null then issuers.created_at else now() end,
          updated_at = now(), deleted_at = null
@@ -69,7 +85,9 @@ const PUT_ISSUER = `
 const SAME_ISSUER = `
   select 1 from issuers
    where name = $1 and iss = $2 and sla_within_ms = $3 and sla_objective = $4 and defaults = $5::jsonb
-     and sid_supported = $6 and session_index = $7 and sla_window_days = $8 and deleted_at is null`
+     and sid_supported = $6 and session_index = $7 and sla_window_days = $8
+     and (not $9::boolean or sessions_max is not distinct from $10::bigint)
+     and (not $11::boolean or relying_parties_max is not distinct from $12::integer) and deleted_at is null`
 
 export type PutIssuerResult =
   | { readonly ok: true; readonly created: boolean; readonly issuer: IssuerRecord }
@@ -86,7 +104,7 @@ export type PutIssuerResult =
  */
 export async function putIssuer(
   db: Database,
-  issuer: Omit<IssuerRecord, 'revision' | 'createdAt' | 'updatedAt'>,
+  issuer: IssuerDraft,
   {
     expected = () => true,
     audit,
@@ -102,6 +120,8 @@ export async function putIssuer(
     sidSupported,
     sessionIndex,
     slaWindowDays,
+    ...given(issuer.quotas?.sessions),
+    ...given(issuer.quotas?.relyingParties),
   ]
   try {
     return await withTransaction(db, async (transaction) => {
@@ -125,6 +145,11 @@ export async function putIssuer(
     if (isUniqueViolation(error)) return { ok: false, conflict: 'iss_taken' }
     throw error
   }
+}
+
+/** Whether a quota is given, and which. */
+function given(quota: number | null | undefined): readonly [boolean, number | null] {
+  return [quota !== undefined, quota ?? null]
 }
 
 const COUNT_PARTIES = `

@@ -12,6 +12,7 @@ const LOCKS = {
   burns: 4_872_364_199,
   orphans: 4_872_364_200,
   issuerLogouts: 4_872_364_201,
+  sessionQuotas: 4_872_364_202,
 } as const
 
 const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'

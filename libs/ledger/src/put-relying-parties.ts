@@ -65,8 +65,19 @@ export type PutRelyingPartiesResult =
   /** `stale`: one of them is not as `expected` says. */
   | { readonly ok: false; readonly conflict: 'stale' | 'no_issuer' }
   | { readonly ok: false; readonly conflict: 'uri_taken'; readonly taken: readonly TakenUri[] }
+  /** The issuer would have more relying parties than it may. */
+  | {
+      readonly ok: false
+      readonly conflict: 'quota'
+      readonly registered: number
+      readonly created: number
+      readonly quota: number
+    }
 
-const HOLD_ISSUER = 'select from issuers where name = $1 and deleted_at is null'
+const HOLD_ISSUER =
+  'select relying_parties_max as "quota" from issuers where name = $1 and deleted_at is null'
+const COUNT_REGISTERED =
+  'select count(*) as count from relying_parties where issuer = $1 and deleted_at is null'
 
 // One that was removed begins anew.
 const PUT_RELYING_PARTIES = `
@@ -105,6 +116,7 @@ const PUT_BINDINGS = `
  * @param drafts of different clients.
  * @param expected by client: the revision that the draft was made from, or null where there was none; whatever has another is
  * stale. Left out, it does not matter.
+ * @param quota most relying parties of an issuer that has no quota of its own.
  * @param dryRun finds out what would come of it, and changes nothing.
  */
 export async function putRelyingParties(
@@ -114,20 +126,23 @@ export async function putRelyingParties(
     drafts,
     expected = null,
     audit,
+    quota = Number.POSITIVE_INFINITY,
     dryRun = false,
   }: {
     issuer: IssuerName
     drafts: readonly RelyingPartyDraft[]
     expected?: ReadonlyMap<string, number | null> | null
     audit: Change<RelyingPartyRecord>
+    quota?: number
     dryRun?: boolean
   },
 ): Promise<PutRelyingPartiesResult> {
   const clientIds = drafts.map(({ clientId }) => clientId)
   return withTransaction(db, async (transaction) => {
     const revision = await lockRegistry(transaction)
-    if ((await transaction.query(HOLD_ISSUER, [issuer])).rows.length === 0)
-      return { ok: false, conflict: 'no_issuer' }
+    const held = await transaction.query<{ quota: number | null }>(HOLD_ISSUER, [issuer])
+    if (held.rows[0] === undefined) return { ok: false, conflict: 'no_issuer' }
+    const most = held.rows[0].quota ?? quota
     const before = await findRelyingParties(transaction, { issuer, clientIds })
     const stale = clientIds.some((id) => {
       const revisionExpected = expected?.get(id)
@@ -137,6 +152,14 @@ export async function putRelyingParties(
     const outcomes = drafts.map((draft) => outcomeOf(draft, before.get(draft.clientId)))
     const changed = drafts.filter((_, index) => outcomes[index] !== 'unchanged')
     if (changed.length === 0) return { ok: true, outcomes, parties: before }
+    const created = outcomes.filter((outcome) => outcome === 'created').length
+    if (created > 0) {
+      const { rows } = await transaction.query<{ count: number }>(COUNT_REGISTERED, [issuer])
+      const registered = rows[0]?.count ?? 0
+      // What is there already may be changed, though it be more than there may be.
+      if (registered + created > most)
+        return { ok: false, conflict: 'quota', registered, created, quota: most }
+    }
     const taken = await takenUris(transaction, issuer, drafts)
     if (taken.length > 0) return { ok: false, conflict: 'uri_taken', taken }
     if (dryRun) return { ok: true, outcomes, parties: before }

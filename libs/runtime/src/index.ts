@@ -1,4 +1,4 @@
-export type { RouteAccess } from './access.ts'
+export type { RouteAccess, Spending } from './access.ts'
 export { readAccess } from './authorization-servers.ts'
 export { type Batcher, createBatcher, QueueFullError } from './batcher.ts'
 export {
@@ -39,5 +39,6 @@ export {
 } from './log.ts'
 export { createMetrics, type Metrics } from './metrics.ts'
 export { type Fault, ProblemError } from './problem.ts'
+export { unitsOfElements } from './request-limits.ts'
 export { newTraceparent, parseTraceparent } from './traceparent.ts'
 export { createValidator } from './validator.ts'

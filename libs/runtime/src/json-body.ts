@@ -75,6 +75,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
   }
 
   async function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): Promise<unknown> {
+    request.bodyBytes = bytes.length
     const encoding = request.headers['content-encoding'] ?? 'identity'
     if (encoding !== 'identity') {
       throw new ProblemError({

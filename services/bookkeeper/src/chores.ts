@@ -45,6 +45,7 @@ import type { Chore } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
 import { rotationRound } from './rotation.ts'
+import { createSessionQuotaChore } from './session-quotas.ts'
 import { createSessionChores } from './sessions.ts'
 import { createSlaChore } from './sla.ts'
 
@@ -58,6 +59,8 @@ export interface ChoreDeps {
   readonly publisher: Publisher | null
   readonly retention: Retention
   readonly receipts: ReceiptSettings
+  /** Sessions that an issuer may have that has no quota of its own. */
+  readonly sessionsMax: number
   readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
   /** Makes a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
@@ -99,6 +102,7 @@ export function choresOf(
     publisher,
     retention,
     receipts,
+    sessionsMax,
     logKeeper,
     generateKey,
     now = () => new Date(),
@@ -258,6 +262,7 @@ export function choresOf(
   const burning = createSlaChore({ db, now, log, metrics })
   const waiting = createEventLogChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
+  const quotas = createSessionQuotaChore({ db, sessionsMax, log, metrics })
   return [
     replays,
     everyone,
@@ -268,6 +273,7 @@ export function choresOf(
     ...journal,
     burning,
     waiting,
+    quotas,
     ...sessions,
   ]
 }

@@ -5,11 +5,12 @@ import { type ChoreDeps, choresOf } from './chores.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { repeatUntil } from './repeat.ts'
 
-export { readBookkeeperConfig, readReceiptSettings, readRetention } from './config.ts'
+export { readBookkeeperConfig, readReceiptSettings, readRetention, readSessionsMax } from './config.ts'
 export { createEventLogChore } from './event-log.ts'
 export { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 export { retentionRound } from './retention.ts'
 export { rotationRound } from './rotation.ts'
+export { createSessionQuotaChore } from './session-quotas.ts'
 export { createSessionChores, expiryRound } from './sessions.ts'
 export { createSlaChore } from './sla.ts'
 

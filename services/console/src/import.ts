@@ -31,6 +31,7 @@ import {
   registrationFaults,
   takenFaults,
 } from './registration.ts'
+import { overQuota } from './relying-parties.ts'
 
 const WRITE = { scope: 'clients:write', reach: 'path', accepts: [NDJSON] } satisfies RouteAccess<Scope>
 const BODY_BYTES_MAX = 32 * 1024 * 1024
@@ -92,8 +93,10 @@ export function registerImport(server: HttpServer, deps: RegistrationDeps & { re
           drafts,
           expected: before,
           audit: partyChange(callerOf(request).name),
+          quota: deps.relyingPartiesMax,
           dryRun,
         })
+        if (!result.ok && result.conflict === 'quota') throw overQuota(issuer.name, result)
         // What came in between is checked again, and told by line.
         if (!result.ok) continue
         const count = (outcome: string) => result.outcomes.filter((each) => each === outcome).length

@@ -71,6 +71,7 @@ process.exitCode = await runProcess(
       targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
       logKeeper: createLogKeeper(masterKey, oldMasterKey),
       logOrigin: config.logOrigin,
+      relyingPartiesMax: config.relyingPartiesMax,
       log,
       metrics,
     })

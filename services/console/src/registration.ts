@@ -29,6 +29,8 @@ const OURS = ['issuer', 'status', 'links']
 const CLIENT_ID = /^[\x20-\x7e]{1,255}$/
 
 export interface RegistrationDeps {
+  /** Relying parties that an issuer may have that has no quota of its own. */
+  readonly relyingPartiesMax: number
   /** Makes sure that a key exists, so that the IdP can publish it before the first logout. @throws {NoSigningKeyError} */
   ensureKey(issuer: IssuerRecord['name'], algorithm: SigningAlgorithm): Promise<void>
   /** Seals the private key of a client certificate, so that it can be stored. */

@@ -152,7 +152,10 @@ export async function runStandalone(
           'master-key': () => keyring.check(),
         },
       })
-      const ingest = createIngest({ server, eventLog, db, databaseUrl, log, metrics })
+      const ingest = createIngest({
+        ...{ server, eventLog, db, databaseUrl, log, metrics },
+        backlogMax: config.kafka === null ? config.backlogMax : null,
+      })
       createConsole({
         server,
         db,
@@ -164,6 +167,7 @@ export async function runStandalone(
         targetFault: (uri, networks) => targetFault(uri, [...allowedNetworks, ...networks], allowedPorts),
         logKeeper,
         logOrigin: config.receipts.origin,
+        relyingPartiesMax: config.relyingPartiesMax,
         log,
         metrics,
       })
@@ -186,6 +190,7 @@ export async function runStandalone(
         webhookSecrets,
         retention: config.retention,
         receipts: config.receipts,
+        sessionsMax: config.sessionsMax,
         logKeeper,
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         log,
