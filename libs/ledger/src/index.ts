@@ -59,6 +59,7 @@ export {
   type StoredAttempt,
   settledEvents,
 } from './history.ts'
+export { importRelyingParties, type RelyingPartyOutline } from './import-relying-parties.ts'
 export { type IssuerLogoutPreview, previewIssuerLogout } from './issuer-logout-counts.ts'
 export {
   type HandOver,

@@ -27,7 +27,7 @@ const TAKEN_URIS = `
 export async function takenUris(
   db: Queryable,
   issuer: IssuerName,
-  drafts: readonly RelyingPartyDraft[],
+  drafts: readonly Pick<RelyingPartyDraft, 'clientId' | 'endpoints'>[],
 ): Promise<readonly TakenUri[]> {
   const asked = drafts.flatMap(({ clientId, endpoints }) =>
     endpoints.map(({ name, uri }) => ({ clientId, endpoint: name, uri })),
@@ -59,7 +59,7 @@ export type PutRelyingPartiesResult =
       readonly ok: true
       /** In the order of the drafts. */
       readonly outcomes: readonly PutOutcome[]
-      /** As they are then, by client; what a dry run would create is not there. */
+      /** As they are then, by client. */
       readonly parties: ReadonlyMap<string, RelyingPartyRecord>
     }
   /** `stale`: one of them is not as `expected` says. */
@@ -74,9 +74,9 @@ export type PutRelyingPartiesResult =
       readonly quota: number
     }
 
-const HOLD_ISSUER =
+export const HOLD_ISSUER =
   'select relying_parties_max as "quota" from issuers where name = $1 and deleted_at is null'
-const COUNT_REGISTERED =
+export const COUNT_REGISTERED =
   'select count(*) as count from relying_parties where issuer = $1 and deleted_at is null'
 
 // One that was removed begins anew.
@@ -117,7 +117,6 @@ const PUT_BINDINGS = `
  * @param expected by client: the revision that the draft was made from, or null where there was none; whatever has another is
  * stale. Left out, it does not matter.
  * @param quota most relying parties of an issuer that has no quota of its own.
- * @param dryRun finds out what would come of it, and changes nothing.
  */
 export async function putRelyingParties(
   db: Database,
@@ -127,14 +126,12 @@ export async function putRelyingParties(
     expected = null,
     audit,
     quota = Number.POSITIVE_INFINITY,
-    dryRun = false,
   }: {
     issuer: IssuerName
     drafts: readonly RelyingPartyDraft[]
     expected?: ReadonlyMap<string, number | null> | null
     audit: Change<RelyingPartyRecord>
     quota?: number
-    dryRun?: boolean
   },
 ): Promise<PutRelyingPartiesResult> {
   const clientIds = drafts.map(({ clientId }) => clientId)
@@ -162,8 +159,7 @@ export async function putRelyingParties(
     }
     const taken = await takenUris(transaction, issuer, drafts)
     if (taken.length > 0) return { ok: false, conflict: 'uri_taken', taken }
-    if (dryRun) return { ok: true, outcomes, parties: before }
-    await write(transaction, issuer, changed, revision + 1)
+    await writeRelyingParties(transaction, issuer, changed, revision + 1)
     await bumpRegistry(transaction)
     const parties = await findRelyingParties(transaction, { issuer, clientIds })
     const notes = changed.map(({ clientId }) =>
@@ -174,7 +170,7 @@ export async function putRelyingParties(
   })
 }
 
-async function write(
+export async function writeRelyingParties(
   transaction: Queryable,
   issuer: IssuerName,
   drafts: readonly RelyingPartyDraft[],
@@ -213,7 +209,7 @@ async function write(
 }
 
 /** What comes of a draft, compared as JSON has it. Whether its document repeats the `client_id`, as an export does, is no change. */
-function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord | undefined): PutOutcome {
+export function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord | undefined): PutOutcome {
   if (before === undefined) return 'created'
   const { revision: _, createdAt: __, updatedAt: ___, ...known } = before
   const given: RelyingPartyDraft = JSON.parse(JSON.stringify(draft))

@@ -24,10 +24,11 @@ export interface RouteAccess<Scope extends string = string> {
   /** The budget that requests are paid from. Default `reads` for GET and HEAD, else `changes`. */
   readonly budget?: string
   /**
-   * What a request costs. `body`, the default: by the bytes and elements of its body, and 1 at least. `handler`: 1, and what the
-   * route itself charges for. A number: that much, for work that no body shows.
+   * What a request costs. `body`, the default: by the bytes and elements of its body, and 1 at least. `late`: the same, but 1 until
+   * the body is read, for a route that refuses some requests before. `handler`: 1, and what the route itself charges for. A
+   * number: that much, for work that no body shows.
    */
-  readonly cost?: 'body' | 'handler' | number
+  readonly cost?: 'body' | 'late' | 'handler' | number
 }
 
 /** What a caller may spend. */
@@ -61,20 +62,24 @@ function overdrawn(budget: string, units: number, waitMs: number): ProblemError 
 
 /** Pays at the door for what a request says of itself. @throws a 429 problem. */
 export function payAtTheDoor(request: FastifyRequest, spending: Spending): void {
-  const { cost = 'body' } = request.routeOptions.config
-  const bytes = Number(request.headers['content-length'] ?? 0)
-  const units = typeof cost === 'number' ? cost : cost === 'handler' ? 1 : unitsOfBytes(bytes)
-  spending.pay(budgetOf(request), Number.isFinite(units) ? units : 1)
+  spending.pay(budgetOf(request), atTheDoor(request))
 }
 
 /** Charges for what a body turned out to hold, beyond what was paid at the door. */
 export function chargeForBody(request: FastifyRequest): void {
   const { cost = 'body' } = request.routeOptions.config
-  if (cost !== 'body' || request.spending === null) return
-  const paid = unitsOfBytes(Number(request.headers['content-length'] ?? 0))
+  if ((cost !== 'body' && cost !== 'late') || request.spending === null) return
   const elements = Array.isArray(request.body) ? request.body.length : 1
-  const more = Math.max(unitsOfElements(elements), unitsOfBytes(request.bodyBytes)) - paid
+  const whole = Math.max(unitsOfElements(elements), unitsOfBytes(request.bodyBytes))
+  const more = whole - atTheDoor(request)
   if (more > 0) request.spending.charge(budgetOf(request), more)
+}
+
+function atTheDoor({ headers, routeOptions: { config } }: FastifyRequest): number {
+  const { cost = 'body' } = config
+  if (typeof cost === 'number') return cost
+  const bytes = Number(headers['content-length'] ?? 0)
+  return cost === 'body' && Number.isFinite(bytes) ? unitsOfBytes(bytes) : 1
 }
 
 function budgetOf({ method, routeOptions: { config } }: FastifyRequest): string {

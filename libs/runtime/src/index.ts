@@ -26,7 +26,7 @@ export {
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
 export { createHttpServer, type HttpServer, httpService } from './http-server.ts'
-export { type BodyLine, NDJSON_LINES_MAX } from './json-body.ts'
+export { type BodyLine, NDJSON_LINES_MAX, type ReadLine } from './json-body.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 export {
   createLog,

@@ -252,7 +252,7 @@ function byName({ name: a }: EndpointRecord, { name: b }: EndpointRecord): numbe
 
 /** Sees to it that what is owed to `drafts` can be signed. @returns faults of those for which it cannot, by client. */
 export async function keyFaults(
-  drafts: readonly RelyingPartyDraft[],
+  drafts: readonly Pick<RelyingPartyDraft, 'issuer' | 'clientId' | 'metadata' | 'algorithm' | 'endpoints'>[],
   { ensureKey }: Pick<RegistrationDeps, 'ensureKey'>,
 ): Promise<ReadonlyMap<ClientId, Fault>> {
   const faults = new Map<ClientId, Fault>()
