@@ -44,6 +44,7 @@ async function openIngest(curfew: Curfew) {
     databaseUrl: curfew.gate.url,
     log,
     metrics,
+    backlogMax: null,
     waitPollMs: NEVER_MS,
   })
   const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()

@@ -85,6 +85,13 @@ export interface CurfewOptions {
   readonly allowedPorts?: GuardedClientOptions['allowedPorts']
   /** How often waiters ask though they heard nothing, in milliseconds. Default as ever. */
   readonly waitPollMs?: number
+  /** Units that a credential may spend of each budget in a second. Default as many as it likes. */
+  readonly requestsPerSecond?: number
+  /** Most relying parties, and sessions, of an issuer. Default 20,000 and 20,000,000. */
+  readonly relyingPartiesMax?: number
+  readonly sessionsMax?: number
+  /** Most records in the bulk lane, and in that of sessions. Default: no limit. */
+  readonly backlogMax?: number
   /** By which keys sign and turn. Default the real one. */
   readonly now?: () => Date
 }
@@ -201,7 +208,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     // Keys that a test makes up, beside those that it creates as its users do.
     authenticate: async (token) =>
       (await createApiKeyAuthenticator(keys)(token)) ?? credentials.authenticate(token),
-    requestsPerSecond: null,
+    requestsPerSecond: options.requestsPerSecond ?? null,
     checks: {
       'event-log': () => eventLog.check(),
       ledger: async () => void (await db.query('select 1')),
@@ -218,6 +225,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     eventLog: wrapEventLog(eventLog),
     db,
     databaseUrl: gate.url,
+    backlogMax: options.backlogMax ?? null,
     log,
     metrics,
     ...(options.waitPollMs !== undefined && { waitPollMs: options.waitPollMs }),
@@ -235,6 +243,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     allowedNetworks,
     logKeeper: createLogKeeper(masterKey),
     logOrigin: options.receipts?.origin ?? null,
+    relyingPartiesMax: options.relyingPartiesMax ?? 20_000,
     log,
     metrics: createMetrics(),
   })
@@ -306,6 +315,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         webhookSecrets,
         retention: readEnvironment({}, readRetention),
         receipts: { subject: 'plain', origin: null, ...options.receipts },
+        sessionsMax: options.sessionsMax ?? 20_000_000,
         logKeeper: createLogKeeper(own.masterKey ?? masterKey),
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         now,

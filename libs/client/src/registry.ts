@@ -124,6 +124,19 @@ const SessionIndexUse = Type.Union([Type.Literal('off'), Type.Literal('partial')
     'What the sessions that were posted are good for. partial (default): who is known to hold one is told of that one, all others are told too, for they may hold one. complete: every session is posted, so only who is known to hold one is told. off: nothing.',
 })
 
+const Quotas = Type.Object({
+  sessions: nullable(
+    Type.Integer({
+      minimum: 0,
+      maximum: 1_000_000_000,
+      description: 'Sessions that it may have in the index.',
+    }),
+  ),
+  relying_parties: nullable(
+    Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Relying parties that it may have.' }),
+  ),
+})
+
 export const IssuerInput = Type.Object(
   {
     iss: IssuerUrl,
@@ -145,6 +158,13 @@ export const IssuerInput = Type.Object(
       }),
     ),
     session_index: Type.Optional(SessionIndexUse),
+    quotas: Type.Optional(
+      Type.Partial(Quotas, {
+        additionalProperties: false,
+        description:
+          'What is left out stays as it is. Only an admin that is bound to nothing changes them. null: as the deployment has it.',
+      }),
+    ),
     defaults: Type.Optional(IssuerDefaults),
   },
   { additionalProperties: false, title: 'Issuer' },
@@ -161,6 +181,7 @@ export const Issuer = Type.Object({
   }),
   sid_supported: Type.Boolean(),
   session_index: SessionIndexUse,
+  quotas: Quotas,
   defaults: IssuerDefaults,
   created_at: Time,
   updated_at: Time,

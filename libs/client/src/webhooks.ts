@@ -12,6 +12,7 @@ export const NOTIFICATION_TYPES = [
   'sla.budget_burning',
   'session.orphaned',
   'record.quarantined',
+  'session.over_quota',
 ] as const
 
 const types = Type.Array(Type.Union(NOTIFICATION_TYPES.map((type) => Type.Literal(type))), {

@@ -45,6 +45,7 @@ export {
 } from './erasures.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export { eventLogAges } from './event-log-age.ts'
+export { fullLanes } from './event-log-backlog.ts'
 export { findSessions, type SessionQuestion } from './find-sessions.ts'
 export {
   coveringDeliveries,
@@ -58,6 +59,7 @@ export {
   type StoredAttempt,
   settledEvents,
 } from './history.ts'
+export { importRelyingParties, type RelyingPartyOutline } from './import-relying-parties.ts'
 export { type IssuerLogoutPreview, previewIssuerLogout } from './issuer-logout-counts.ts'
 export {
   type HandOver,
@@ -77,6 +79,8 @@ export { openIssuerNetworks } from './issuer-networks.ts'
 export {
   findIssuer,
   findIssuerNetworkRule,
+  type IssuerDraft,
+  type IssuerQuotas,
   type IssuerRecord,
   listIssuers,
   putIssuer,
@@ -204,6 +208,13 @@ export {
   type OrphanPosition,
   type OrphanRecord,
 } from './session-orphans.ts'
+export {
+  enforceSessionQuotas,
+  listOverQuota,
+  noteGaps,
+  type OverQuota,
+  type SessionCount,
+} from './session-quotas.ts'
 export {
   listSessionsOfSid,
   listSessionsOfSubject,

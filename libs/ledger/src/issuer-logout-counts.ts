@@ -1,5 +1,6 @@
 import type { ClientId, LogoutEvent } from '@curfew/domain'
 import type { Queryable } from './database.ts'
+import { knowsAll } from './session-quotas.ts'
 
 // What a logout of everyone is about is counted one partition of the index after the other: each statement is short, and whoever
 // is in one partition is in no other.
@@ -46,7 +47,7 @@ export async function countSubjectsOf(
 }
 
 const INDEXED_ISSUER = `
-  select i.name, x.id as index, i.session_index as use
+  select i.name, x.id as index, i.session_index as use, ${knowsAll('i', 'x')} as complete
     from issuers i left join session_issuers x on x.iss = i.iss
    where i.iss = $1 and i.deleted_at is null`
 
@@ -67,13 +68,15 @@ export interface IssuerLogoutPreview {
 
 /** What a logout of everyone would touch now. */
 export async function previewIssuerLogout(db: Queryable, event: LogoutEvent): Promise<IssuerLogoutPreview> {
-  const { rows } = await db.query<{ index: number | null; use: string }>(INDEXED_ISSUER, [event.iss])
+  const { rows } = await db.query<{ index: number | null; use: string; complete: boolean }>(INDEXED_ISSUER, [
+    event.iss,
+  ])
   const [issuer] = rows
   const nobody = { subjects: 0, sessions: 0, byClient: [] }
   if (issuer === undefined) return { basis: 'unknown_issuer', ...nobody }
-  const { index, use } = issuer
+  const { index, use, complete } = issuer
   if (index === null || use === 'off') return { basis: 'registered', ...nobody }
-  const subjects = await countSubjectsOf(db, event, { index, complete: use === 'complete' })
+  const subjects = await countSubjectsOf(db, event, { index, complete })
   const counts = new Map<ClientId, ClientCount>()
   const initiator = event.includeInitiator ? null : event.initiator
   for (const text of COUNT_BY_CLIENT) {

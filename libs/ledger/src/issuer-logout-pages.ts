@@ -11,6 +11,7 @@ import { type Database, type Queryable, withTransaction } from './database.ts'
 import { countSubjectsOf, type IndexedIssuer, meant } from './issuer-logout-counts.ts'
 import { journalEnd } from './issuer-logouts.ts'
 import { tryLock } from './locks.ts'
+import { knowsAll } from './session-quotas.ts'
 
 /** A logout of everyone, as it was accepted, that has something left to do. */
 export interface IssuerLogoutJob {
@@ -47,7 +48,7 @@ interface JobRow {
 const JOBS = `
   select e.id, e.iss, e.reason, e.initiator, e.include_initiator as "includeInitiator", e.clients,
          e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", l.requested_by as "requestedBy", e.traceparent,
-         l.salt, x.id as index, coalesce(i.session_index = 'complete', false) as complete, l.total,
+         l.salt, x.id as index, ${knowsAll('i', 'x')} as complete, l.total,
          l.taken_at is not null as begun
     from issuer_logouts l
     join events e on e.id = l.event_id

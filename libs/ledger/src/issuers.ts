@@ -3,6 +3,22 @@ import { type Change, writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
 
+/** Quotas of one issuer alone; null: as the deployment has them. */
+export interface IssuerQuotas {
+  readonly sessions: number | null
+  readonly relyingParties: number | null
+}
+
+/** An issuer to be registered. Quotas that are left out stay as they are. */
+export type IssuerDraft = Omit<
+  IssuerRecord,
+  'quotas' | 'networkRule' | 'revision' | 'createdAt' | 'updatedAt'
+> & {
+  readonly quotas?: Partial<IssuerQuotas>
+  /** Left out: the rule stays as it is. */
+  readonly networkRule?: NetworkRule | null
+}
+
 export interface IssuerRecord {
   readonly name: IssuerName
   readonly iss: Issuer
@@ -14,6 +30,7 @@ export interface IssuerRecord {
   readonly sidSupported: boolean
   /** What its sessions in the index are good for. */
   readonly sessionIndex: SessionIndexUse
+  readonly quotas: IssuerQuotas
   readonly defaults: StoredSettings
   /** The networks that an unbound admin set; null: none did. */
   readonly networkRule: NetworkRule | null
@@ -24,7 +41,9 @@ export interface IssuerRecord {
 }
 
 const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
-  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex", defaults, network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
+  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex",
+  jsonb_build_object('sessions', sessions_max, 'relyingParties', relying_parties_max) as quotas, defaults,
+  network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
 
 const FIND_ISSUER = `select ${COLUMNS} from issuers where name = $1 and deleted_at is null`
 
@@ -68,13 +87,17 @@ export async function listIssuers(
 
 // One that was removed begins anew under its name, and only there: its history and keys hang on the name.
 const PUT_ISSUER = `
-  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days, network_rule, revision)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days,
+    sessions_max, relying_parties_max, network_rule, revision)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $12, $13, $14)
   on conflict (name) do update
      set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
          defaults = excluded.defaults, sid_supported = excluded.sid_supported,
          session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
-         network_rule = case when $11 then excluded.network_rule else issuers.network_rule end, revision = excluded.revision,
+         sessions_max = case when $9 then excluded.sessions_max else issuers.sessions_max end,
+         relying_parties_max = case when $11 then excluded.relying_parties_max else issuers.relying_parties_max end,
+         network_rule = case when $15 then excluded.network_rule else issuers.network_rule end,
+         revision = excluded.revision,
          created_at = case when issuers.deleted_at is null then issuers.created_at else now() end,
          updated_at = now(), deleted_at = null
    where issuers.iss = excluded.iss
@@ -84,7 +107,9 @@ const SAME_ISSUER = `
   select 1 from issuers
    where name = $1 and iss = $2 and sla_within_ms = $3 and sla_objective = $4 and defaults = $5::jsonb
      and sid_supported = $6 and session_index = $7 and sla_window_days = $8
-     and (network_rule is not distinct from $9::jsonb or not $10) and deleted_at is null`
+     and (not $9::boolean or sessions_max is not distinct from $10::bigint)
+     and (not $11::boolean or relying_parties_max is not distinct from $12::integer)
+     and (network_rule is not distinct from $13::jsonb or not $14::boolean) and deleted_at is null`
 
 export type PutIssuerResult =
   | { readonly ok: true; readonly created: boolean; readonly issuer: IssuerRecord }
@@ -101,10 +126,7 @@ export type PutIssuerResult =
  */
 export async function putIssuer(
   db: Database,
-  issuer: Omit<IssuerRecord, 'networkRule' | 'revision' | 'createdAt' | 'updatedAt'> & {
-    /** Left out: the rule stays as it is. */
-    readonly networkRule?: NetworkRule | null
-  },
+  issuer: IssuerDraft,
   {
     expected = () => true,
     audit,
@@ -121,6 +143,8 @@ export async function putIssuer(
     sidSupported,
     sessionIndex,
     slaWindowDays,
+    ...given(issuer.quotas?.sessions),
+    ...given(issuer.quotas?.relyingParties),
     networkRule == null ? null : JSON.stringify(networkRule),
   ]
   const changesRule = networkRule !== undefined
@@ -146,6 +170,11 @@ export async function putIssuer(
     if (isUniqueViolation(error)) return { ok: false, conflict: 'iss_taken' }
     throw error
   }
+}
+
+/** Whether a quota is given, and which. */
+function given(quota: number | null | undefined): readonly [boolean, number | null] {
+  return [quota !== undefined, quota ?? null]
 }
 
 const COUNT_PARTIES = `

@@ -13,6 +13,7 @@ const LOCKS = {
   orphans: 4_872_364_200,
   issuerLogouts: 4_872_364_201,
   quarantine: 4_872_364_222,
+  sessionQuotas: 4_872_364_202,
 } as const
 
 const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'

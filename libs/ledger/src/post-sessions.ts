@@ -4,6 +4,7 @@ import { type Database, type Queryable, withTransaction } from './database.ts'
 import { noteKnownHolders } from './event-holders.ts'
 import { SESSIONS_MAX } from './find-sessions.ts'
 import type { JournalEntry } from './journal.ts'
+import { knowsAll } from './session-quotas.ts'
 import { settleStandings, TOUCHED, type TouchedRow } from './session-standings.ts'
 
 // Each lookup is kept apart from the rest of its statement (offset 0): one index scan of one partition, never a join of tables
@@ -182,7 +183,7 @@ const NOTE_LATE = `
     from ${STARTED} ${SESSION}
     cross join lateral (
       select e.id, e.occurred_at, e.clients from ${EVERYONE} and e.occurred_at >= s.started_at
-         and (e.clients is null or s.client_id = any(e.clients) or coalesce(i.session_index, 'partial') <> 'complete')
+         and (e.clients is null or s.client_id = any(e.clients) or not ${knowsAll('i', 'x')})
     ) e
    where ${NOT_OFF}
      and exists (select from issuer_logouts)

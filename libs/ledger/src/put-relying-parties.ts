@@ -33,7 +33,7 @@ const TAKEN_URIS = `
 export async function takenUris(
   db: Queryable,
   issuer: IssuerName,
-  drafts: readonly RelyingPartyDraft[],
+  drafts: readonly Pick<RelyingPartyDraft, 'clientId' | 'endpoints'>[],
 ): Promise<readonly TakenUri[]> {
   const asked = drafts.flatMap(({ clientId, endpoints }) =>
     endpoints.map(({ name, uri }) => ({ clientId, endpoint: name, uri })),
@@ -65,14 +65,25 @@ export type PutRelyingPartiesResult =
       readonly ok: true
       /** In the order of the drafts. */
       readonly outcomes: readonly PutOutcome[]
-      /** As they are then, by client; what a dry run would create is not there. */
+      /** As they are then, by client. */
       readonly parties: ReadonlyMap<string, RelyingPartyRecord>
     }
   /** `stale`: one of them is not as `expected` says. */
   | { readonly ok: false; readonly conflict: 'stale' | 'no_issuer' }
   | { readonly ok: false; readonly conflict: 'uri_taken'; readonly taken: readonly TakenUri[] }
+  /** The issuer would have more relying parties than it may. */
+  | {
+      readonly ok: false
+      readonly conflict: 'quota'
+      readonly registered: number
+      readonly created: number
+      readonly quota: number
+    }
 
-const HOLD_ISSUER = 'select from issuers where name = $1 and deleted_at is null'
+export const HOLD_ISSUER =
+  'select relying_parties_max as "quota" from issuers where name = $1 and deleted_at is null'
+export const COUNT_REGISTERED =
+  'select count(*) as count from relying_parties where issuer = $1 and deleted_at is null'
 
 // One that was removed begins anew.
 const PUT_RELYING_PARTIES = `
@@ -111,7 +122,7 @@ const PUT_BINDINGS = `
  * @param drafts of different clients.
  * @param expected by client: the revision that the draft was made from, or null where there was none; whatever has another is
  * stale. Left out, it does not matter.
- * @param dryRun finds out what would come of it, and changes nothing.
+ * @param quota most relying parties of an issuer that has no quota of its own.
  */
 export async function putRelyingParties(
   db: Database,
@@ -120,20 +131,21 @@ export async function putRelyingParties(
     drafts,
     expected = null,
     audit,
-    dryRun = false,
+    quota = Number.POSITIVE_INFINITY,
   }: {
     issuer: IssuerName
     drafts: readonly RelyingPartyDraft[]
     expected?: ReadonlyMap<string, number | null> | null
     audit: Change<RelyingPartyRecord>
-    dryRun?: boolean
+    quota?: number
   },
 ): Promise<PutRelyingPartiesResult> {
   const clientIds = drafts.map(({ clientId }) => clientId)
   return withTransaction(db, async (transaction) => {
     const revision = await lockRegistry(transaction)
-    if ((await transaction.query(HOLD_ISSUER, [issuer])).rows.length === 0)
-      return { ok: false, conflict: 'no_issuer' }
+    const held = await transaction.query<{ quota: number | null }>(HOLD_ISSUER, [issuer])
+    if (held.rows[0] === undefined) return { ok: false, conflict: 'no_issuer' }
+    const most = held.rows[0].quota ?? quota
     const before = await findRelyingParties(transaction, { issuer, clientIds })
     const stale = clientIds.some((id) => {
       const revisionExpected = expected?.get(id)
@@ -143,10 +155,17 @@ export async function putRelyingParties(
     const outcomes = drafts.map((draft) => outcomeOf(draft, before.get(draft.clientId)))
     const changed = drafts.filter((_, index) => outcomes[index] !== 'unchanged')
     if (changed.length === 0) return { ok: true, outcomes, parties: before }
+    const created = outcomes.filter((outcome) => outcome === 'created').length
+    if (created > 0) {
+      const { rows } = await transaction.query<{ count: number }>(COUNT_REGISTERED, [issuer])
+      const registered = rows[0]?.count ?? 0
+      // What is there already may be changed, though it be more than there may be.
+      if (registered + created > most)
+        return { ok: false, conflict: 'quota', registered, created, quota: most }
+    }
     const taken = await takenUris(transaction, issuer, drafts)
     if (taken.length > 0) return { ok: false, conflict: 'uri_taken', taken }
-    if (dryRun) return { ok: true, outcomes, parties: before }
-    await write(transaction, issuer, changed, revision + 1)
+    await writeRelyingParties(transaction, issuer, changed, revision + 1)
     await bumpRegistry(transaction)
     const parties = await findRelyingParties(transaction, { issuer, clientIds })
     const notes = changed.map(({ clientId }) =>
@@ -157,7 +176,7 @@ export async function putRelyingParties(
   })
 }
 
-async function write(
+export async function writeRelyingParties(
   transaction: Queryable,
   issuer: IssuerName,
   drafts: readonly RelyingPartyDraft[],
@@ -197,7 +216,7 @@ async function write(
 }
 
 /** What comes of a draft, compared as JSON has it. Whether its document repeats the `client_id`, as an export does, is no change. */
-function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord | undefined): PutOutcome {
+export function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord | undefined): PutOutcome {
   if (before === undefined) return 'created'
   const { revision: _, createdAt: __, updatedAt: ___, ...known } = before
   const given: RelyingPartyDraft = JSON.parse(JSON.stringify(draft))

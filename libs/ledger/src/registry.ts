@@ -115,8 +115,13 @@ export async function readRegistryRevision(db: Database): Promise<number> {
   return rows[0]?.revision ?? 0
 }
 
+// An index that is known to lack sessions does not know all of them, whatever its issuer says.
+const SESSION_INDEX_USE = `
+  case when i.session_index = 'complete' and s.gaps_until is not null then 'partial' else i.session_index end`
+
 const READ_REGISTRY = `
-  select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule, i.session_index, s.id as session_issuer, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
+  select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule,
+         ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
          p.session_required, p.algorithm, p.encryption, p.settings, p.network_rule
     from registry_revision r
     left join issuers i on i.deleted_at is null

@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { type Authenticate, type Credential, hasScope } from './credentials.ts'
 import type { BodyType } from './json-body.ts'
 import { ProblemError } from './problem.ts'
-import type { RequestLimits } from './request-limits.ts'
+import { type RequestLimits, unitsOfBytes, unitsOfElements } from './request-limits.ts'
 
 /** The scope of what everybody may call. */
 export const PUBLIC = 'public'
@@ -21,13 +21,76 @@ export interface RouteAccess<Scope extends string = string> {
   readonly reach: 'path' | 'handler' | 'unbound'
   /** What a body may be sent as. Default `application/json` alone. */
   readonly accepts?: readonly BodyType[]
+  /** The budget that requests are paid from. Default `reads` for GET and HEAD, else `changes`. */
+  readonly budget?: string
+  /**
+   * What a request costs. `body`, the default: by the bytes and elements of its body, and 1 at least. `late`: the same, but 1 until
+   * the body is read, for a route that refuses some requests before. `handler`: 1, and what the route itself charges for. A
+   * number: that much, for work that no body shows.
+   */
+  readonly cost?: 'body' | 'late' | 'handler' | number
 }
 
-/** Who calls, if they may do what the route needs. @throws a 401, 403 or 429 problem. */
+/** What a caller may spend. */
+export interface Spending {
+  /** See `RequestLimits.pay`. @throws a 429 problem where the budget is overdrawn. */
+  pay(budget: string, units: number): void
+  /** See `RequestLimits.charge`. */
+  charge(budget: string, units: number, owedS?: number): void
+}
+
+/** The budgets of one credential. */
+export function spendingOf(credential: Credential, limits: RequestLimits): Spending {
+  return {
+    pay(budget, units) {
+      const waitMs = limits.pay(credential, budget, units)
+      if (waitMs > 0) throw overdrawn(budget, units, waitMs)
+    },
+    charge: (budget, units, owedS) => limits.charge(credential, budget, units, owedS),
+  }
+}
+
+function overdrawn(budget: string, units: number, waitMs: number): ProblemError {
+  const seconds = Math.ceil(waitMs / 1_000)
+  return new ProblemError({
+    status: 429,
+    title: 'Too much at once',
+    detail: `This credential has used up its budget for ${budget}. This request costs ${Math.ceil(units)}. Send it again in ${seconds} s.`,
+    headers: { 'retry-after': String(seconds) },
+  })
+}
+
+/** Pays at the door for what a request says of itself. @throws a 429 problem. */
+export function payAtTheDoor(request: FastifyRequest, spending: Spending): void {
+  spending.pay(budgetOf(request), atTheDoor(request))
+}
+
+/** Charges for what a body turned out to hold, beyond what was paid at the door. */
+export function chargeForBody(request: FastifyRequest): void {
+  const { cost = 'body' } = request.routeOptions.config
+  if ((cost !== 'body' && cost !== 'late') || request.spending === null) return
+  const elements = Array.isArray(request.body) ? request.body.length : 1
+  const whole = Math.max(unitsOfElements(elements), unitsOfBytes(request.bodyBytes))
+  const more = whole - atTheDoor(request)
+  if (more > 0) request.spending.charge(budgetOf(request), more)
+}
+
+function atTheDoor({ headers, routeOptions: { config } }: FastifyRequest): number {
+  const { cost = 'body' } = config
+  if (typeof cost === 'number') return cost
+  const bytes = Number(headers['content-length'] ?? 0)
+  return cost === 'body' && Number.isFinite(bytes) ? unitsOfBytes(bytes) : 1
+}
+
+function budgetOf({ method, routeOptions: { config } }: FastifyRequest): string {
+  return config.budget ?? (method === 'GET' || method === 'HEAD' ? 'reads' : 'changes')
+}
+
+/** Who calls, if they may do what the route needs. @param pay is called once it is known who calls. @throws a 401, 403 or 429 problem. */
 export async function authorize(
   request: FastifyRequest,
   scope: string,
-  { authenticate, limits }: { authenticate: Authenticate; limits: RequestLimits },
+  { authenticate, pay }: { authenticate: Authenticate; pay: (credential: Credential) => void },
 ): Promise<Credential> {
   const refuse = (status: 401 | 403, detail: string, challenge: string) =>
     new ProblemError({ status, detail, headers: { 'www-authenticate': `Bearer${challenge}` } })
@@ -39,14 +102,7 @@ export async function authorize(
   if (token === undefined) throw refuse(401, 'The Authorization header is not of the form Bearer ….', '')
   const credential = await authenticate(token)
   if (credential === null) throw refuse(401, 'This key or token is not valid.', ' error="invalid_token"')
-  const waitMs = limits.take(credential)
-  if (waitMs > 0) {
-    throw new ProblemError({
-      status: 429,
-      detail: 'This credential has made too many requests in the last seconds.',
-      headers: { 'retry-after': String(Math.ceil(waitMs / 1_000)) },
-    })
-  }
+  pay(credential)
   if (!hasScope(credential, scope)) {
     throw refuse(403, `This needs the scope ${scope}.`, ` error="insufficient_scope", scope="${scope}"`)
   }

@@ -10,7 +10,16 @@ import {
   type RawRequestDefaultExpression,
   type RawServerDefault,
 } from 'fastify'
-import { authorize, confine, PUBLIC, type RouteAccess } from './access.ts'
+import {
+  authorize,
+  chargeForBody,
+  confine,
+  PUBLIC,
+  payAtTheDoor,
+  type RouteAccess,
+  type Spending,
+  spendingOf,
+} from './access.ts'
 import type { Authenticate, Credential } from './credentials.ts'
 import { type Checks, createReadiness } from './health.ts'
 import {
@@ -36,6 +45,10 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who calls; null on public routes. */
     credential: Credential | null
+    /** What the caller may spend; null on public routes. */
+    spending: Spending | null
+    /** How many bytes of a body were read. */
+    bodyBytes: number
     /** Made when first asked for: see `traceparentOf`. */
     traceparent: string | null
   }
@@ -100,6 +113,8 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   server.setSerializerCompiler(() => (answer) => JSON.stringify(answer))
   readOnlyJson(server)
   server.decorateRequest('credential', null)
+  server.decorateRequest('spending', null)
+  server.decorateRequest('bodyBytes', 0)
   server.decorateRequest('traceparent', null)
   const life = { closing: false }
   server.addHook('preClose', async () => {
@@ -173,9 +188,16 @@ function addHooks(
     // An unknown route has no scope, and tells nobody anything.
     const { scope } = request.routeOptions.config
     if (scope === undefined || scope === PUBLIC) return
-    request.credential = await authorize(request, scope, { authenticate, limits })
+    request.credential = await authorize(request, scope, {
+      authenticate,
+      pay(credential) {
+        request.spending = spendingOf(credential, limits)
+        payAtTheDoor(request, request.spending)
+      },
+    })
     confine(request, request.credential)
   })
+  server.addHook('preValidation', async (request) => chargeForBody(request))
   server.addHook('onSend', (_request, reply, payload, done) => {
     // Else a connection that was busy when we began to stop would stay open until its client tires of it.
     if (life.closing) reply.header('connection', 'close')

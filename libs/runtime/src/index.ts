@@ -1,4 +1,4 @@
-export type { RouteAccess } from './access.ts'
+export type { RouteAccess, Spending } from './access.ts'
 export { readAccess } from './authorization-servers.ts'
 export { type Batcher, createBatcher, QueueFullError } from './batcher.ts'
 export {
@@ -26,7 +26,7 @@ export {
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
 export { createHttpServer, type HttpServer, httpService } from './http-server.ts'
-export { type BodyLine, NDJSON_LINES_MAX } from './json-body.ts'
+export { type BodyLine, NDJSON_LINES_MAX, type ReadLine } from './json-body.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 export {
   createLog,
@@ -39,5 +39,6 @@ export {
 } from './log.ts'
 export { createMetrics, type Metrics } from './metrics.ts'
 export { type Fault, ProblemError } from './problem.ts'
+export { unitsOfElements } from './request-limits.ts'
 export { newTraceparent, parseTraceparent } from './traceparent.ts'
 export { createValidator } from './validator.ts'

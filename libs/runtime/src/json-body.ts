@@ -1,3 +1,5 @@
+import type { IncomingMessage } from 'node:http'
+import type { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Fault, ProblemError } from './problem.ts'
@@ -10,17 +12,27 @@ const SUSPICIOUS = /\\u(?:0000|[dD][89a-fA-F])/
 /** What bodies are read as. A route takes `application/json` alone unless it `accepts` others. */
 export type BodyType = 'application/json' | 'application/merge-patch+json' | 'application/x-ndjson'
 
-const BODY_TYPES = ['application/json', 'application/merge-patch+json', 'application/x-ndjson'] as const
+/** Those that are read once they are there as a whole. */
+const WHOLE_TYPES = ['application/json', 'application/merge-patch+json'] as const
 
 /** Most lines of an NDJSON body; those that are empty count too, ten to one. */
 export const NDJSON_LINES_MAX = 20_000
-/** Lines that are read at a stretch: others, in the same process, get in between. */
+/** Lines that are cut off at a stretch: others, in the same process, get in between. */
 const BREATH = 500
+const NEWLINE = 0x0a
 
-/** One line of an NDJSON body that is not empty, by its number from 1: what it says, or what is wrong with it. */
-export type BodyLine =
-  | { readonly line: number; readonly value: unknown }
-  | { readonly line: number; readonly fault: Fault }
+/** One line of an NDJSON body that is not empty. */
+export interface BodyLine {
+  /** From 1. */
+  readonly line: number
+  /**
+   * What it says, or what is wrong with it: parsed anew with each call. A body of thousands of lines is kept as the bytes that
+   * came, for what they are parsed into may take ten times the memory.
+   */
+  read(): ReadLine
+}
+
+export type ReadLine = { readonly value: unknown } | { readonly fault: Fault }
 
 /** What a route takes as a body. */
 export function acceptedBy({ routeOptions: { config } }: FastifyRequest): readonly BodyType[] {
@@ -56,25 +68,55 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
     return read
   }
 
-  async function readLines(request: FastifyRequest, text: string): Promise<readonly BodyLine[]> {
+  function lineOf(request: FastifyRequest, line: number, bytes: Buffer): BodyLine {
+    return {
+      line,
+      read() {
+        const { cause: _, ...result } = { cause: null, ...read(request, utf8.decode(bytes)) }
+        return result
+      },
+    }
+  }
+
+  /** Cuts a body into lines as it comes. */
+  async function readLines(request: FastifyRequest, payload: Readable): Promise<readonly BodyLine[]> {
+    const { bodyLimit } = request.routeOptions
     const lines: BodyLine[] = []
     let line = 0
-    for (let start = 0; start < text.length; ) {
-      const end = text.indexOf('\n', start)
-      const each = text.slice(start, end === -1 ? text.length : end)
-      start = end === -1 ? text.length : end + 1
+    const add = (bytes: Buffer) => {
       line += 1
-      if (line % BREATH === 0) await setImmediate()
       if (line > NDJSON_LINES_MAX * 10) throw tooManyLines()
-      if (each.trim() === '') continue
+      if (decoded(bytes).trim() === '') return
       if (lines.length === NDJSON_LINES_MAX) throw tooManyLines()
-      const { cause: _, ...result } = { cause: null, ...read(request, each) }
-      lines.push({ line, ...result })
+      lines.push(lineOf(request, line, bytes))
     }
+    let rest: Buffer[] = []
+    // It is not destroyed where we stop reading: the answer goes over the same connection.
+    for await (const chunk of payload.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      request.bodyBytes += chunk.length
+      if (request.bodyBytes > bodyLimit) throw tooLong(bodyLimit)
+      let start = 0
+      for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
+        add(Buffer.concat([...rest, chunk.subarray(start, end)]))
+        rest = []
+        start = end + 1
+        if (line % BREATH === 0) await setImmediate()
+      }
+      if (start < chunk.length) rest.push(chunk.subarray(start))
+    }
+    if (rest.length > 0) add(Buffer.concat(rest))
     return lines
   }
 
-  async function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): Promise<unknown> {
+  function decoded(bytes: Buffer): string {
+    try {
+      return utf8.decode(bytes)
+    } catch (cause) {
+      throw invalid({ pointer: '', detail: 'is not UTF-8' }, cause)
+    }
+  }
+
+  function refuseType(request: FastifyRequest, type: BodyType): void {
     const encoding = request.headers['content-encoding'] ?? 'identity'
     if (encoding !== 'identity') {
       throw new ProblemError({
@@ -84,21 +126,30 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
       })
     }
     if (!acceptedBy(request).includes(type)) throw unsupported(request)
+  }
+
+  function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): unknown {
+    request.bodyBytes = bytes.length
+    refuseType(request, type)
     // Many clients name the type of a body with a DELETE too, where they send none and none is asked for.
     if (bytes.length === 0 && request.routeOptions.schema?.body === undefined) return undefined
-    let text: string
-    try {
-      text = utf8.decode(bytes)
-    } catch (cause) {
-      throw invalid({ pointer: '', detail: 'is not UTF-8' }, cause)
-    }
-    if (type === 'application/x-ndjson') return readLines(request, text)
-    const result = read(request, text)
+    const result = read(request, decoded(bytes))
     if ('fault' in result) throw invalid(result.fault, result.cause)
     return result.value
   }
 
-  for (const type of BODY_TYPES) {
+  server.addContentTypeParser(
+    'application/x-ndjson',
+    async (request: FastifyRequest, payload: IncomingMessage) => {
+      refuseType(request, 'application/x-ndjson')
+      try {
+        return await readLines(request, payload)
+      } finally {
+        payload.resume()
+      }
+    },
+  )
+  for (const type of WHOLE_TYPES) {
     server.addContentTypeParser(type, { parseAs: 'buffer' }, async (request: FastifyRequest, body: Buffer) =>
       readBody(request, type, body),
     )
@@ -108,6 +159,10 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
 /** The refusal of a body of another type than the route takes. */
 export function unsupported(request: FastifyRequest): ProblemError {
   return new ProblemError({ status: 415, detail: `Send the body as ${acceptedBy(request).join(' or ')}.` })
+}
+
+function tooLong(bytes: number): ProblemError {
+  return new ProblemError({ status: 413, detail: `A body may have ${bytes} bytes.` })
 }
 
 function tooManyLines(): ProblemError {

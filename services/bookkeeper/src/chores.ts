@@ -47,6 +47,7 @@ import type { Chore } from './repeat.ts'
 import { replayRound } from './replay.ts'
 import { type Retention, retentionRound } from './retention.ts'
 import { rotationRound } from './rotation.ts'
+import { createSessionQuotaChore } from './session-quotas.ts'
 import { createSessionChores } from './sessions.ts'
 import { createSlaChore } from './sla.ts'
 
@@ -60,6 +61,8 @@ export interface ChoreDeps {
   readonly publisher: Publisher | null
   readonly retention: Retention
   readonly receipts: ReceiptSettings
+  /** Sessions that an issuer may have that has no quota of its own. */
+  readonly sessionsMax: number
   readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
   /** Makes a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
@@ -101,6 +104,7 @@ export function choresOf(
     publisher,
     retention,
     receipts,
+    sessionsMax,
     logKeeper,
     generateKey,
     now = () => new Date(),
@@ -262,6 +266,7 @@ export function choresOf(
   const leases = createLeaseChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
   const quarantine = createQuarantineChores({ db, eventLog, log, metrics, windowMs: deadLetterWindowMs })
+  const quotas = createSessionQuotaChore({ db, sessionsMax, log, metrics })
   return [
     replays,
     everyone,
@@ -273,6 +278,7 @@ export function choresOf(
     burning,
     waiting,
     leases,
+    quotas,
     ...sessions,
     ...quarantine,
   ]

@@ -28,6 +28,7 @@ export function readBookkeeperConfig(env: Environment) {
     host: read.string('HOST', '0.0.0.0'),
     retention: readRetention(read),
     receipts: readReceiptSettings(read),
+    sessionsMax: readSessionsMax(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))
@@ -69,6 +70,15 @@ export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>
     probeRetentionDays: days('CURFEW_PROBE_RETENTION_DAYS', 365),
     erasureRetentionDays: days('CURFEW_ERASURE_RETENTION_DAYS', 1_095),
   }
+}
+
+/** How many sessions an issuer may have that has no quota of its own. */
+export function readSessionsMax(read: Pick<EnvironmentReader, 'integer'>): number {
+  return read.integer('CURFEW_SESSIONS_MAX_PER_ISSUER', {
+    fallback: 20_000_000,
+    min: 0,
+    max: 1_000_000_000,
+  })
 }
 
 /** How receipts are issued. Subjects are hashed unless the operator says otherwise: receipts are handed to third parties. */

@@ -71,6 +71,7 @@ process.exitCode = await runProcess(
       webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
       retention: config.retention,
       receipts: config.receipts,
+      sessionsMax: config.sessionsMax,
       logKeeper: createLogKeeper(masterKey, oldMasterKey),
       generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
       log,

@@ -1,4 +1,11 @@
-import { type Environment, LOG_LEVELS, readAccess, readEnvironment, readLogOrigin } from '@curfew/runtime'
+import {
+  type Environment,
+  type EnvironmentReader,
+  LOG_LEVELS,
+  readAccess,
+  readEnvironment,
+  readLogOrigin,
+} from '@curfew/runtime'
 
 /** Reads the environment of the console service. @throws {ConfigurationError} */
 export function readConsoleConfig(env: Environment) {
@@ -17,9 +24,15 @@ export function readConsoleConfig(env: Environment) {
     /** By which the outside reaches this deployment: no relying party lives there. */
     publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
     logOrigin: readLogOrigin(read),
+    relyingPartiesMax: readRelyingPartiesMax(read),
     /** Null: every port. */
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))
+}
+
+/** How many relying parties an issuer may have that has no quota of its own. */
+export function readRelyingPartiesMax(read: Pick<EnvironmentReader, 'integer'>): number {
+  return read.integer('CURFEW_RELYING_PARTIES_MAX_PER_ISSUER', { fallback: 20_000, min: 0, max: 1_000_000 })
 }

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { setImmediate } from 'node:timers/promises'
 import { Imported, type ImportFault, type Scope } from '@curfew/client'
 import type { ClientId, NetworkRank } from '@curfew/domain'
@@ -6,8 +7,9 @@ import {
   findNetworkRulesLeft,
   findRelyingParties,
   type IssuerRecord,
-  putRelyingParties,
+  importRelyingParties,
   type RelyingPartyDraft,
+  type RelyingPartyOutline,
   takenUris,
 } from '@curfew/ledger'
 import {
@@ -33,24 +35,48 @@ import {
   registrationFaults,
   takenFaults,
 } from './registration.ts'
+import { overQuota } from './relying-parties.ts'
 
-const WRITE = { scope: 'clients:write', reach: 'path', accepts: [NDJSON] } satisfies RouteAccess<Scope>
+const WRITE = {
+  scope: 'clients:write',
+  reach: 'path',
+  accepts: [NDJSON],
+  // One that has to come back for its turn costs no more than that.
+  cost: 'late',
+} satisfies RouteAccess<Scope>
 const BODY_BYTES_MAX = 32 * 1024 * 1024
 /** Most faults that an answer lists. */
 const FAULTS_MAX = 1_000
 const TRIES_MAX = 5
-/** Lines that are checked at a stretch: logouts of others, in the same process, get in between. */
-const BREATH = 100
+const RETRY_AFTER_S = 5
+/** Clients that are looked at together: memory holds so many of them, and logouts of others, in the same process, get in between. */
+const BATCH = 200
 
-/** One line that is a client, with what it is about. */
-interface Line {
-  readonly line: number
-  readonly registration: Registration
+/** One line that is a client, as far as it is kept: the rest is read from its bytes again. */
+interface Line extends RelyingPartyOutline, Pick<RelyingPartyDraft, 'issuer' | 'algorithm'> {
+  readonly line: BodyLine
+  readonly metadata: RelyingPartyDraft['metadata']
 }
 
+/** A line that was read. */
+interface Body {
+  readonly line: BodyLine
+  readonly clientId: ClientId
+  readonly body: Registration['body']
+}
+
+/** Whose clients are imported, and what the caller may say of their networks. */
+interface Whose {
+  readonly issuer: IssuerRecord
+  readonly rank: NetworkRank
+}
+
+type ImportDeps = RegistrationDeps & { readonly db: Database }
+
 /** `POST /v1/issuers/{issuer}/relying-parties/import`: thousands of clients in one change, or none. */
-export function registerImport(server: HttpServer, deps: RegistrationDeps & { readonly db: Database }): void {
+export function registerImport(server: HttpServer, deps: ImportDeps): void {
   const { db } = deps
+  const turn = createTurn()
   server.post(
     '/v1/issuers/:issuer/relying-parties/import',
     {
@@ -66,124 +92,194 @@ export function registerImport(server: HttpServer, deps: RegistrationDeps & { re
         body: Type.Unknown({ description: `Up to ${NDJSON_LINES_MAX} lines and ${BODY_BYTES_MAX} bytes.` }),
         response: { 200: Imported },
       },
+      // Before its body is read.
+      onRequest: async (_request, reply) => turn.take(reply.raw),
     },
-    async (request): Promise<Imported> => {
-      const lines = request.body as readonly BodyLine[]
-      const { dry_run: dryRun } = request.query
-      if (lines.length === 0)
-        throw refused([{ line: 1, client_id: null, pointer: '', detail: 'is empty' }], 0)
-      for (let tries = 0; tries < TRIES_MAX; tries++) {
-        const issuer = await issuerOr404(db, request.params.issuer)
-        const rank = networkRank(callerOf(request))
-        const { found, drafts } = await check(deps, { issuer, lines, rank })
-        const before = new Map(
-          found.map(({ registration }) => [
-            registration.clientId as string,
-            registration.before?.revision ?? null,
-          ]),
-        )
-        if (!dryRun) {
-          const unsigned = await keyFaults(drafts, deps)
-          const faults = found.flatMap(({ line, registration: { clientId } }) => {
-            const fault = unsigned.get(clientId)
-            return fault === undefined ? [] : [{ line, client_id: clientId, ...fault }]
+    (request): Promise<Imported> =>
+      turn.during(request.raw, async () => {
+        const lines = request.body as readonly BodyLine[]
+        const { dry_run: dryRun } = request.query
+        if (lines.length === 0)
+          throw refused([{ line: 1, client_id: null, pointer: '', detail: 'is empty' }], 0)
+        for (let tries = 0; tries < TRIES_MAX; tries++) {
+          const issuer = await issuerOr404(db, request.params.issuer)
+          const whose = { issuer, rank: networkRank(callerOf(request)) }
+          const found = await check(deps, whose, lines)
+          if (!dryRun) await signable(deps, found, lines.length)
+          const result = await importRelyingParties(db, {
+            issuer: issuer.name,
+            outlines: found,
+            drafts: () => draftsOf(deps, whose, found),
+            audit: partyChange(callerOf(request).name),
+            quota: deps.relyingPartiesMax,
+            dryRun,
           })
-          if (faults.length > 0) throw refused(faults, lines.length)
+          if (result.ok) return { dry_run: dryRun, total: found.length, ...result.counts }
+          if (result.conflict === 'quota') throw overQuota(issuer.name, result)
+          // What came in between is checked again, and told by line.
         }
-        const result = await putRelyingParties(db, {
-          issuer: issuer.name,
-          drafts,
-          expected: before,
-          audit: partyChange(callerOf(request).name),
-          dryRun,
+        throw new ProblemError({
+          status: 503,
+          detail: 'Others change these relying parties all the time. Ask again in a moment.',
+          headers: { 'retry-after': '1' },
         })
-        // What came in between is checked again, and told by line.
-        if (!result.ok) continue
-        const count = (outcome: string) => result.outcomes.filter((each) => each === outcome).length
-        return {
-          dry_run: dryRun,
-          total: drafts.length,
-          created: count('created'),
-          changed: count('changed'),
-          unchanged: count('unchanged'),
-        }
-      }
-      throw new ProblemError({
-        status: 503,
-        detail: 'Others change these relying parties all the time. Ask again in a moment.',
-        headers: { 'retry-after': '1' },
-      })
-    },
+      }),
   )
 }
 
 /** Checks every line, by itself and against the others. @throws a 400 problem that lists all faults by line. */
-async function check(
-  deps: RegistrationDeps & { readonly db: Database },
-  { issuer, lines, rank }: { issuer: IssuerRecord; lines: readonly BodyLine[]; rank: NetworkRank },
-): Promise<{ found: readonly Line[]; drafts: readonly RelyingPartyDraft[] }> {
+async function check(deps: ImportDeps, whose: Whose, lines: readonly BodyLine[]): Promise<readonly Line[]> {
   const faults: ImportFault[] = []
-  const bodies = new Map<ClientId, { readonly line: number; readonly body: Registration['body'] }>()
-  for (const [index, each] of lines.entries()) {
-    if (index % BREATH === 0) await setImmediate()
-    const { line } = each
-    if ('fault' in each) {
-      faults.push({ line, client_id: null, ...each.fault })
-      continue
+  const firsts = new Map<ClientId, number>()
+  const found: Line[] = []
+  for (const some of batchesOf(lines)) {
+    await setImmediate()
+    const { bodies, faults: wrong } = bodiesOf(some, firsts)
+    faults.push(...wrong)
+    for (const { line, registration } of await registrationsOf(deps, whose, bodies)) {
+      const { clientId, before } = registration
+      const wrong = registrationFaults(registration, deps)
+      faults.push(...wrong.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
+      if (wrong.length > 0) continue
+      const { endpoints, algorithm } = await draftOf(registration, deps)
+      found.push({
+        ...{ issuer: whose.issuer.name, clientId, endpoints, algorithm, line },
+        expected: before?.revision ?? null,
+        // Asked for only where something is wrong with it.
+        get metadata() {
+          return bodyOf(line)
+        },
+      })
     }
-    const wrong = bodyFaults(each.value)
-    if (wrong.length > 0) {
+  }
+  const taken = Map.groupBy(await takenUris(deps.db, whose.issuer.name, found), ({ clientId }) => clientId)
+  for (const { line, clientId } of taken.size === 0 ? [] : found) {
+    // Whoever may import may see all clients of the issuer.
+    const wrong = takenFaults(bodyOf(line), taken.get(clientId) ?? [], () => true)
+    faults.push(...wrong.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
+  }
+  if (faults.length > 0) throw refused(faults, lines.length)
+  return found
+}
+
+/** What some clients are to be registered as, beside what they are now. */
+async function registrationsOf(
+  { db }: ImportDeps,
+  { issuer, rank }: Whose,
+  bodies: readonly Body[],
+): Promise<readonly { readonly line: BodyLine; readonly registration: Registration }[]> {
+  const among = { issuer: issuer.name, clientIds: bodies.map(({ clientId }) => clientId) }
+  const known = await findRelyingParties(db, among)
+  const rulesLeft = await findNetworkRulesLeft(db, among)
+  return bodies.map(({ line, clientId, body }) => {
+    const before = known.get(clientId) ?? null
+    const rule = before?.networkRule ?? rulesLeft.get(clientId) ?? null
+    const networks = { rank, rule, named: true }
+    return { line, registration: { issuer, clientId, body, before, networks, enableAgain: false } }
+  })
+}
+
+/** The clients of some lines. @param firsts the line of each client so far; those of these lines are added. */
+function bodiesOf(lines: readonly BodyLine[], firsts: Map<ClientId, number>) {
+  const faults: ImportFault[] = []
+  const bodies: Body[] = []
+  for (const each of lines) {
+    const { line } = each
+    const read = each.read()
+    const wrong = 'fault' in read ? [read.fault] : bodyFaults(read.value)
+    if ('fault' in read || wrong.length > 0) {
       faults.push(...wrong.map((fault) => ({ line, client_id: null, ...fault })))
       continue
     }
-    const body = each.value as Registration['body']
+    const body = read.value as Registration['body']
     const clientId = clientIdOf(body)
-    const first = typeof clientId === 'string' ? bodies.get(clientId) : undefined
-    if (typeof clientId !== 'string') faults.push({ line, client_id: null, ...clientId })
-    else if (first !== undefined)
-      faults.push({
-        line,
-        client_id: clientId,
-        pointer: '/client_id',
-        detail: `is that of line ${first.line}`,
-      })
-    else bodies.set(clientId, { line, body })
-  }
-
-  const among = { issuer: issuer.name, clientIds: [...bodies.keys()] }
-  const before = await findRelyingParties(deps.db, among)
-  const rulesLeft = await findNetworkRulesLeft(deps.db, among)
-  const found: Line[] = []
-  for (const [clientId, { line, body }] of bodies) {
-    if (found.length % BREATH === 0) await setImmediate()
-    const registration = {
-      issuer,
-      clientId,
-      body,
-      before: before.get(clientId) ?? null,
-      networks: {
-        rank,
-        rule: before.get(clientId)?.networkRule ?? rulesLeft.get(clientId) ?? null,
-        named: true,
-      },
-      enableAgain: false,
+    if (typeof clientId !== 'string') {
+      faults.push({ line, client_id: null, ...clientId })
+      continue
     }
-    const wrong = registrationFaults(registration, deps)
-    faults.push(...wrong.map((fault) => ({ line, client_id: clientId, ...fault })))
-    found.push({ line, registration })
+    const first = firsts.get(clientId)
+    if (first === undefined) {
+      firsts.set(clientId, line)
+      bodies.push({ line: each, clientId, body })
+    } else {
+      const detail = `is that of line ${first}`
+      faults.push({ line, client_id: clientId, pointer: '/client_id', detail })
+    }
   }
-  const faulty = new Set(faults.map(({ line }) => line))
-  const good = found.filter(({ line }) => !faulty.has(line))
-  const drafts = await Promise.all(good.map(({ registration }) => draftOf(registration, deps)))
-  const taken = Map.groupBy(await takenUris(deps.db, issuer.name, drafts), ({ clientId }) => clientId)
-  for (const { line, registration } of good) {
-    const { clientId, body } = registration
-    // Whoever may import may see all clients of the issuer.
-    const wrong = takenFaults(body, taken.get(clientId) ?? [], () => true)
-    faults.push(...wrong.map((fault) => ({ line, client_id: clientId, ...fault })))
+  return { bodies, faults }
+}
+
+/** Sees to it that what is owed to them can be signed. @throws a 400 problem. */
+async function signable(deps: ImportDeps, found: readonly Line[], total: number): Promise<void> {
+  const unsigned = await keyFaults(found, deps)
+  const faults = found.flatMap(({ line: { line }, clientId }) => {
+    const fault = unsigned.get(clientId)
+    return fault === undefined ? [] : [{ line, client_id: clientId, ...fault }]
+  })
+  if (faults.length > 0) throw refused(faults, total)
+}
+
+/** Lines without faults as drafts, some at a time. */
+async function* draftsOf(
+  deps: ImportDeps,
+  whose: Whose,
+  found: readonly Line[],
+): AsyncGenerator<readonly RelyingPartyDraft[]> {
+  for (const some of batchesOf(found)) {
+    await setImmediate()
+    const bodies = some.map(({ line, clientId }) => ({ line, clientId, body: bodyOf(line) }))
+    const registrations = await registrationsOf(deps, whose, bodies)
+    yield await Promise.all(registrations.map(({ registration }) => draftOf(registration, deps)))
   }
-  if (faults.length > 0) throw refused(faults, lines.length)
-  return { found, drafts }
+}
+
+/** What a line says that was read before without faults. */
+function bodyOf(line: BodyLine): Registration['body'] {
+  const read = line.read()
+  if ('fault' in read) throw new Error(`line ${line.line} was read, and cannot be read again`)
+  return read.value as Registration['body']
+}
+
+function* batchesOf<Item>(items: readonly Item[]): Generator<readonly Item[]> {
+  for (let start = 0; start < items.length; start += BATCH) yield items.slice(start, start + BATCH)
+}
+
+/** Lets one import at a time into this process: each may hold tens of megabytes, and the registry's lock for seconds. */
+function createTurn() {
+  let taken: { working: boolean } | null = null
+  const free = (held: typeof taken) => {
+    if (taken === held) taken = null
+  }
+  const owners = new WeakMap<object, { working: boolean }>()
+  return {
+    /** @param answer of the request: the turn ends with it, unless work goes on. @throws a 429 problem. */
+    take(answer: ServerResponse): void {
+      if (taken !== null) {
+        throw new ProblemError({
+          status: 429,
+          title: 'Another import',
+          detail: 'Another import is under way, and one is done at a time. Send this one again in a moment.',
+          headers: { 'retry-after': String(RETRY_AFTER_S) },
+        })
+      }
+      const held = { working: false }
+      taken = held
+      owners.set(answer.req, held)
+      answer.once('close', () => {
+        if (!held.working) free(held)
+      })
+    },
+    /** Keeps the turn until `work` has ended, though nobody waits for the answer any more. */
+    async during<Result>(request: object, work: () => Promise<Result>): Promise<Result> {
+      const held = owners.get(request) ?? null
+      if (held !== null) held.working = true
+      try {
+        return await work()
+      } finally {
+        free(held)
+      }
+    },
+  }
 }
 
 function refused(faults: readonly ImportFault[], total: number): ProblemError {

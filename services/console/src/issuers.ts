@@ -13,6 +13,7 @@ import {
   type Database,
   findIssuer,
   findIssuerNetworkRule,
+  type IssuerQuotas,
   type IssuerRecord,
   listIssuers,
   putIssuer,
@@ -24,6 +25,7 @@ import {
   callerOf,
   type Fault,
   type HttpServer,
+  hasScope,
   ProblemError,
   type RouteAccess,
 } from '@curfew/runtime'
@@ -82,6 +84,7 @@ export function registerIssuers(
           errors: faults,
         })
       }
+      const quotas = await quotasFor(db, request)
       const guard = guardOf(request)
       const result = await putIssuer(
         db,
@@ -93,6 +96,7 @@ export function registerIssuers(
           slaWindowDays: sla?.window_days ?? 30,
           sidSupported,
           sessionIndex,
+          ...(quotas !== null && { quotas }),
           defaults: {
             ...(defaults as StoredSettings),
             ...(networks !== undefined && { allowed_networks: networks }),
@@ -194,6 +198,44 @@ function defaultsFaults(
     : beyondFaults(networks, pointer, { ...where, issuer: { chosen: undefined, rule: null } })
 }
 
+/**
+ * The quotas that a request changes; null where it changes none. Others than an unbound admin may put back what they read.
+ *
+ * @throws a 403 problem.
+ */
+async function quotasFor(
+  db: Database,
+  request: {
+    readonly body: IssuerInput
+    readonly params: { readonly issuer: string }
+    readonly credential: Credential | null
+  },
+): Promise<Partial<IssuerQuotas> | null> {
+  const { sessions, relying_parties: relyingParties } = request.body.quotas ?? {}
+  const asked = {
+    ...(sessions !== undefined && { sessions }),
+    ...(relyingParties !== undefined && { relyingParties }),
+  }
+  const caller = callerOf(request)
+  if (caller.reach.kind === 'everything' && hasScope(caller, 'admin')) return asked
+  const before = (await findIssuer(db, request.params.issuer))?.quotas
+  const others = Object.entries(asked).filter(
+    ([name, quota]) => quota !== (before?.[name as keyof IssuerQuotas] ?? null),
+  )
+  // What is the same is not written: an admin may change it meanwhile.
+  if (others.length === 0) return null
+  throw new ProblemError({
+    status: 403,
+    detail: 'Nothing was changed.',
+    errors: [
+      {
+        pointer: '/quotas',
+        detail: 'may be changed only with the scope admin, by a credential that is bound to nothing',
+      },
+    ],
+  })
+}
+
 /** What a change of an issuer must find, and leaves for the audit. */
 function guardOf(request: { readonly headers: Preconditions; readonly credential: Credential | null }) {
   let found: IssuerRecord | null = null
@@ -246,6 +288,7 @@ function issuerView(issuer: IssuerRecord): Issuer {
     },
     sid_supported: issuer.sidSupported,
     session_index: issuer.sessionIndex,
+    quotas: { sessions: issuer.quotas.sessions, relying_parties: issuer.quotas.relyingParties },
     defaults: issuer.defaults as Issuer['defaults'],
     created_at: issuer.createdAt.toISOString(),
     updated_at: issuer.updatedAt.toISOString(),

@@ -35,6 +35,8 @@ import { keyView, ofAlgorithm } from './keys-view.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'keys:write', reach: 'path' } satisfies RouteAccess<Scope>
+/** An RSA key takes a second of a processor. */
+const MAKE = { ...WRITE, cost: 50 } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/keys'
 const KeyParams = Type.Object({
   ...IssuerParams.properties,
@@ -75,7 +77,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
   server.post(
     PATH,
     {
-      config: WRITE,
+      config: MAKE,
       schema: {
         summary:
           'Generate a key, import one, or take one that signs elsewhere. It follows the one that signs now.',
@@ -107,7 +109,7 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
   server.post(
     `${PATH}/rotate`,
     {
-      config: WRITE,
+      config: MAKE,
       schema: {
         summary:
           'Let new keys take over from those that were generated here; or say how often that shall be by itself.',

@@ -83,6 +83,7 @@ process.exitCode = await runProcess(
       allowedNetworks,
       logKeeper: createLogKeeper(masterKey, oldMasterKey),
       logOrigin: config.logOrigin,
+      relyingPartiesMax: config.relyingPartiesMax,
       log,
       metrics,
     })

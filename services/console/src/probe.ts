@@ -47,7 +47,8 @@ import { invalid } from './query.ts'
 import { PartyParams } from './relying-parties.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
-const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
+/** It sends some 40 requests. */
+const WRITE = { scope: 'clients:write', reach: 'path', cost: 50 } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/probe'
 
 export interface ProbesDeps {

@@ -34,6 +34,8 @@ const OURS = ['issuer', 'status', 'links']
 const CLIENT_ID = /^[\x20-\x7e]{1,255}$/
 
 export interface RegistrationDeps {
+  /** Relying parties that an issuer may have that has no quota of its own. */
+  readonly relyingPartiesMax: number
   /** Makes sure that a key exists, so that the IdP can publish it before the first logout. @throws {NoSigningKeyError} */
   ensureKey(issuer: IssuerRecord['name'], algorithm: SigningAlgorithm): Promise<void>
   /** Seals the private key of a client certificate, so that it can be stored. */
@@ -275,7 +277,7 @@ function byName({ name: a }: EndpointRecord, { name: b }: EndpointRecord): numbe
 
 /** Sees to it that what is owed to `drafts` can be signed. @returns faults of those for which it cannot, by client. */
 export async function keyFaults(
-  drafts: readonly RelyingPartyDraft[],
+  drafts: readonly Pick<RelyingPartyDraft, 'issuer' | 'clientId' | 'metadata' | 'algorithm' | 'endpoints'>[],
   { ensureKey }: Pick<RegistrationDeps, 'ensureKey'>,
 ): Promise<ReadonlyMap<ClientId, Fault>> {
   const faults = new Map<ClientId, Fault>()

@@ -256,6 +256,7 @@ async function change(
       drafts: [draft],
       expected: new Map([[clientId, before?.revision ?? null]]),
       audit: partyChange(caller.name),
+      quota: deps.relyingPartiesMax,
     })
     if (result.ok) {
       const party = result.parties.get(clientId)
@@ -263,6 +264,7 @@ async function change(
       const waiting = await countWaiting(db, { issuer: issuer.name, clientId })
       return { created: result.outcomes[0] === 'created', party, waiting }
     }
+    if (result.conflict === 'quota') throw overQuota(issuer.name, result)
     if (result.conflict === 'uri_taken') {
       const maySee = (other: ClientId) => reaches(caller.reach, { issuer: issuer.name, clientId: other })
       throw invalidParty(takenFaults(registration.body, result.taken, maySee))
@@ -272,6 +274,19 @@ async function change(
     status: 503,
     detail: 'Others change this relying party all the time. Ask again in a moment.',
     headers: { 'retry-after': '1' },
+  })
+}
+
+/** The refusal of relying parties that are more than their issuer may have. */
+export function overQuota(
+  issuer: string,
+  { registered, created, quota }: { registered: number; created: number; quota: number },
+): ProblemError {
+  return new ProblemError({
+    status: 429,
+    title: 'Quota of relying parties',
+    detail: `${issuer} may have ${quota} relying parties and has ${registered}; this would register ${created} more. Nothing was changed. Remove some, or have quotas.relying_parties of the issuer raised.`,
+    extensions: { quota: 'relying_parties', quota_max: quota, quota_used: registered },
   })
 }
 

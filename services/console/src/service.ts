@@ -34,7 +34,7 @@ import { registerSessions } from './sessions.ts'
 import { registerSla } from './sla.ts'
 import { registerWebhooks } from './webhooks.ts'
 
-export { readConsoleConfig } from './config.ts'
+export { readConsoleConfig, readRelyingPartiesMax } from './config.ts'
 
 /** What the console works with, already open. */
 export interface ConsoleDeps {
@@ -52,6 +52,8 @@ export interface ConsoleDeps {
   readonly logKeeper: LogKeeper
   /** What the log of receipts is called if it begins here; null: a name of its own. */
   readonly logOrigin: string | null
+  /** Relying parties that an issuer may have that has no quota of its own. */
+  readonly relyingPartiesMax: number
   readonly log: Log
   readonly metrics: Metrics
   /** When keys sign is decided by it. Default: the clock of this machine. */
@@ -69,6 +71,7 @@ export function createConsole(deps: ConsoleDeps): void {
     db,
     targetFault,
     ceiling: deps.allowedNetworks,
+    relyingPartiesMax: deps.relyingPartiesMax,
     sealClientKey: (key, owner) => clientKeys.seal(key, owner),
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }

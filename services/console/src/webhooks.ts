@@ -156,7 +156,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
   server.post(
     '/v1/webhooks/:name/test',
     {
-      config: ACCESS,
+      config: { ...ACCESS, cost: 5 },
       schema: {
         summary: 'Send a webhook a webhook.test.',
         params: WebhookParams,

@@ -1,5 +1,11 @@
 import { readKafkaConnection } from '@curfew/broker'
-import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
+import {
+  type Environment,
+  type EnvironmentReader,
+  LOG_LEVELS,
+  readAccess,
+  readEnvironment,
+} from '@curfew/runtime'
 
 /** Reads the environment of the ingest service. @throws {ConfigurationError} */
 export function readIngestConfig(env: Environment) {
@@ -17,7 +23,13 @@ export function readIngestConfig(env: Environment) {
     host: read.string('HOST', '0.0.0.0'),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     access: readAccess(read),
+    backlogMax: readBacklogMax(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))
+}
+
+/** How many records may wait in the bulk lane of the event log, and as many in that of sessions. */
+export function readBacklogMax(read: Pick<EnvironmentReader, 'integer'>): number {
+  return read.integer('CURFEW_BACKLOG_MAX', { fallback: 2_000_000, min: 1_000, max: 1_000_000_000 })
 }

@@ -68,7 +68,10 @@ process.exitCode = await runProcess(
       requestsPerSecond: config.access.requestsPerSecond,
       checks: { 'event-log': () => eventLog.check() },
     })
-    const services = createIngest({ server, eventLog, db, databaseUrl: config.databaseUrl, log, metrics })
+    const services = createIngest({
+      ...{ server, eventLog, db, databaseUrl: config.databaseUrl, log, metrics },
+      backlogMax: config.kafka === null ? config.backlogMax : null,
+    })
     return [
       ...services,
       credentials.service,

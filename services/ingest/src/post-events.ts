@@ -8,12 +8,13 @@ import {
   LogoutEventInput,
   type Scope,
 } from '@curfew/client'
-import { type EventLog, type LogoutEvent, sameContent } from '@curfew/domain'
+import { type EventLog, type LogLane, type LogoutEvent, sameContent } from '@curfew/domain'
 import type { IssuerLogoutPreview as Counted } from '@curfew/ledger'
 import { createValidator, type HttpServer, hasScope, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { acceptEvent } from './accept.ts'
 import { dryRun, notPossible } from './dry-run.ts'
+import { payForLogouts } from './pay-for-logouts.ts'
 import { createPosting, ELEMENTS_MAX, type Element, foreignIssuer, invalidElement } from './posting.ts'
 import { createRecentIds } from './recent-ids.ts'
 
@@ -21,6 +22,8 @@ export interface PostEventsDeps {
   readonly eventLog: EventLog
   readonly now: () => Date
   readonly newEventId: () => string
+  /** Whether too much waits in a lane of the event log for more of it to be taken. */
+  readonly isFull: (lane: LogLane) => boolean
   /** What a logout of everyone would touch now. */
   readonly previewIssuerLogout: (event: LogoutEvent) => Promise<Counted>
 }
@@ -39,14 +42,16 @@ interface Posted {
  * durable. Of an array the valid elements are appended together; each has its own status in the answer.
  */
 export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): void {
-  const { eventLog, now, newEventId } = deps
+  const { eventLog, now, newEventId, isFull } = deps
   const check = createValidator(LogoutEventInput)
   const recent = createRecentIds(RECENT_IDS)
   const posting = createPosting<Posted, Accepted>({
     eventLog,
     one: ONE,
     many: 'logout events',
-    examiner(reach, caller) {
+    queueOf: ({ event }) => event.lane,
+    examiner(reach, caller, request) {
+      const refusal = payForLogouts(request, isFull)
       // The contents of the elements before.
       const inRequest = new Map<string, string>()
       return (value, prefix): Element<Posted> => {
@@ -68,6 +73,8 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
             }),
           }
         }
+        // One record, however many people it is about: a breach does not wait for a backlog.
+        if (refusal !== null && event.lane === 'bulk' && event.scope !== 'issuer') return { problem: refusal }
         const content = createHash('sha256').update(sameContent(event)).digest('base64url')
         const known = inRequest.get(event.id) ?? recent.find(event.id)
         if (known !== undefined && known !== content) {
@@ -99,7 +106,12 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
   server.post(
     '/v1/logout-events',
     {
-      config: { scope: 'events:write', reach: 'handler' } satisfies RouteAccess<Scope>,
+      config: {
+        scope: 'events:write',
+        reach: 'handler',
+        budget: 'logouts',
+        cost: 'handler',
+      } satisfies RouteAccess<Scope>,
       // Elements are checked one by one in the handler, by the same schema: one bad element must not cost the others.
       validatorCompiler: (part) =>
         part.httpPart === 'body' || checkOthers === undefined ? () => true : checkOthers(part),

@@ -8,16 +8,22 @@ import {
   SessionInput,
   sessionsPath,
 } from '@curfew/client'
-import type { ClientId, EventLog, Issuer, SessionChange, Sid } from '@curfew/domain'
+import type { ClientId, EventLog, Issuer, LogLane, SessionChange, Sid } from '@curfew/domain'
 import { createValidator, type HttpServer, type RouteAccess, traceparentOf } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { acceptSession } from './accept-session.ts'
+import { laneFull } from './lane-limits.ts'
 import { createPosting, ELEMENTS_MAX, foreignIssuer, invalidElement, posterReach } from './posting.ts'
+import type { SessionQuotas } from './session-quotas.ts'
 
 export interface PostSessionsDeps {
   readonly eventLog: EventLog
   readonly now: () => Date
   readonly newRecordId: () => string
+  /** Whether too much waits in a lane of the event log for more of it to be taken. */
+  readonly isFull: (lane: LogLane) => boolean
+  /** Why a session is more than its issuer may have, or null. */
+  readonly quotaRefusal: SessionQuotas['refusal']
 }
 
 /** A change that was accepted, and its stamp. */
@@ -25,7 +31,7 @@ type Accepted = SessionChange & { readonly id: string; readonly acceptedAt: Date
 
 const ONE = 'session'
 const MANY = 'sessions'
-const WRITE = { scope: 'sessions:write', reach: 'handler' } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'sessions:write', reach: 'handler', budget: 'sessions' } satisfies RouteAccess<Scope>
 
 /**
  * `POST` and `DELETE /v1/sessions`: what an IdP says of its sessions goes into the event log, as logouts do, in a lane of its own.
@@ -33,7 +39,7 @@ const WRITE = { scope: 'sessions:write', reach: 'handler' } satisfies RouteAcces
  */
 export function registerPostSessions(
   server: HttpServer,
-  { eventLog, now, newRecordId }: PostSessionsDeps,
+  { eventLog, now, newRecordId, isFull, quotaRefusal }: PostSessionsDeps,
 ): void {
   const check = createValidator(SessionInput)
   const stamped = (change: SessionChange): Accepted => ({ ...change, id: newRecordId(), acceptedAt: now() })
@@ -51,7 +57,9 @@ export function registerPostSessions(
       const session = acceptSession(value as SessionInput, now())
       if (!('iss' in session)) return { problem: invalidElement(ONE, session, prefix) }
       const foreign = foreignIssuer(reach, session.iss, prefix)
-      return foreign === null ? { item: stamped({ kind: 'started', session }) } : { problem: foreign }
+      if (foreign !== null) return { problem: foreign }
+      const refused = isFull('sessions') ? laneFull('sessions', MANY) : quotaRefusal(session)
+      return refused === null ? { item: stamped({ kind: 'started', session }) } : { problem: refused }
     },
     encode: ({ id, acceptedAt, ...change }, traceparent) =>
       change.kind === 'started'

@@ -1,6 +1,7 @@
 import type { Problem } from '@curfew/client'
 import { type EventLog, EventLogUnavailableError, type LogRecord, type Reach } from '@curfew/domain'
 import {
+  type Batcher,
   type Credential,
   callerOf,
   createBatcher,
@@ -31,7 +32,13 @@ export interface PostingOptions<Item, Answer> {
   readonly one: string
   readonly many: string
   /** Begins a request. @returns what examines its elements, in their order; `prefix` points to the element. */
-  examiner(reach: PosterReach, caller: Credential): (value: unknown, prefix: string) => Element<Item>
+  examiner(
+    reach: PosterReach,
+    caller: Credential,
+    request: PostRequest,
+  ): (value: unknown, prefix: string) => Element<Item>
+  /** The queue that an item waits in for its append, where there are several: a full one fills no other. */
+  queueOf?(item: Item): string
   encode(item: Item, traceparent: string): LogRecord
   /** Told when items are durable. */
   onAppended?(items: readonly Item[]): void
@@ -48,7 +55,7 @@ type Answered<Answer> =
   | { readonly status: 202; readonly body: Answer | (Answer | Rejected)[] }
   | { readonly status: 207; readonly body: (Answer | Rejected)[] }
 
-type PostRequest = Parameters<typeof problemOf>[1]
+export type PostRequest = Parameters<typeof problemOf>[1]
 
 export interface Posting<Item, Answer> {
   /** Takes the body of a request whole or, of an array, element by element. @throws {ProblemError} where nothing was accepted. */
@@ -61,19 +68,28 @@ export interface Posting<Item, Answer> {
 
 /** One way of posting, over a batcher of its own: what comes at once is appended together. */
 export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer>): Posting<Item, Answer> {
-  const { eventLog, one, many, examiner, encode, onAppended, answer } = options
-  const appends = createBatcher<{ item: Item; traceparent: string }, null>({
-    batchSize: ELEMENTS_MAX,
-    queueMax: QUEUE_MAX,
-    async run(entries) {
-      await eventLog.append(entries.map(({ item, traceparent }) => encode(item, traceparent)))
-      return entries.map(() => null)
-    },
-  })
+  const { eventLog, one, many, examiner, queueOf = () => '', encode, onAppended, answer } = options
+  const queues = new Map<string, Batcher<{ item: Item; traceparent: string }, null>>()
+  function queue(name: string) {
+    const known = queues.get(name)
+    if (known !== undefined) return known
+    const made = createBatcher<{ item: Item; traceparent: string }, null>({
+      batchSize: ELEMENTS_MAX,
+      queueMax: QUEUE_MAX,
+      async run(entries) {
+        await eventLog.append(entries.map(({ item, traceparent }) => encode(item, traceparent)))
+        return entries.map(() => null)
+      },
+    })
+    queues.set(name, made)
+    return made
+  }
 
   async function append(items: readonly Item[], traceparent: string): Promise<void> {
     try {
-      await appends.addAll(items.map((item) => ({ item, traceparent })))
+      const entries = items.map((item) => ({ item, traceparent }))
+      const byQueue = Map.groupBy(entries, ({ item }) => queueOf(item))
+      await Promise.all([...byQueue].map(([name, some]) => queue(name).addAll(some)))
     } catch (error) {
       if (!(error instanceof EventLogUnavailableError || error instanceof QueueFullError)) throw error
       throw new ProblemError(
@@ -89,7 +105,8 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
     onAppended?.(items)
   }
 
-  const examinerOf = (request: PostRequest) => examiner(posterReach(request, many), callerOf(request))
+  const examinerOf = (request: PostRequest) =>
+    examiner(posterReach(request, many), callerOf(request), request)
 
   function examine(request: PostRequest): Item {
     const element = examinerOf(request)(request.body, '')
@@ -168,8 +185,11 @@ export function invalidElement(one: string, faults: readonly Fault[], prefix: st
 /** One answer for all, with the status of each where that is the same. */
 function allRejected(problems: readonly ProblemError[], many: string): ProblemError {
   const statuses = new Set(problems.map(({ problem }) => problem.status))
+  const [first] = problems
+  // Where no element was taken for the time being, one answer says why, and when to come back.
+  if (first !== undefined && statuses.size === 1 && first.problem.status === 429) return first
   return new ProblemError({
-    status: statuses.size === 1 ? (problems[0]?.problem.status ?? 400) : 400,
+    status: statuses.size === 1 ? (first?.problem.status ?? 400) : 400,
     title: `Invalid ${many}`,
     detail: `None of the ${many} was accepted. Mend what errors names and post them again.`,
     errors: problems.flatMap(({ problem }) => problem.errors ?? []).slice(0, 50),

@@ -5,6 +5,9 @@ import {
   type Database,
   findQuarantinedEvent,
   followSettled,
+  fullLanes,
+  listOverQuota,
+  noteGaps,
   previewIssuerLogout,
   settledEvents,
 } from '@curfew/ledger'
@@ -13,11 +16,13 @@ import type { AskedEventDeps } from './asked-event.ts'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
+import { createLaneLimits } from './lane-limits.ts'
 import { registerPostEvents } from './post-events.ts'
 import { registerPostSessions } from './post-sessions.ts'
+import { createSessionQuotas } from './session-quotas.ts'
 import { createWaiters } from './waiters.ts'
 
-export { readIngestConfig } from './config.ts'
+export { readBacklogMax, readIngestConfig } from './config.ts'
 
 /** What ingest works with, already open. */
 export interface IngestDeps {
@@ -29,13 +34,15 @@ export interface IngestDeps {
   readonly databaseUrl: string
   readonly log: Log
   readonly metrics: Metrics
+  /** Most records that may wait in the bulk lane, and as many in that of sessions; null where the event log is not in `db`. */
+  readonly backlogMax: number | null
   /** How often what is waited for is asked for though nothing was heard of it, in milliseconds. Default 1,000. */
   readonly waitPollMs?: number
 }
 
 /** Wires ingest: takes in what IdPs say, and tells what became of logouts. Opens nothing, starts nothing. */
 export function createIngest(deps: IngestDeps): readonly Service[] {
-  const { server, eventLog, db, databaseUrl, log, metrics, waitPollMs = 1_000 } = deps
+  const { server, eventLog, db, databaseUrl, log, metrics, backlogMax, waitPollMs = 1_000 } = deps
   const waiters = createWaiters({
     settledEvents: (ids) => settledEvents(db, ids),
     follow: (follower, stopping) => followSettled(databaseUrl, follower, stopping),
@@ -43,13 +50,27 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
     pollMs: waitPollMs,
   })
   metrics.gauge('waiters', 'Requests that wait for an event to be settled.', () => waiters.count)
+  const lanes = createLaneLimits({
+    fullLanes: backlogMax === null ? null : (of) => fullLanes(db, { lanes: of, max: backlogMax }),
+    log,
+  })
+  const quotas = createSessionQuotas({
+    listOverQuota: () => listOverQuota(db),
+    noteGaps: (gaps) => noteGaps(db, gaps),
+    log,
+  })
   const now = () => new Date()
   const newId = () => uuidV7(now(), randomBytes(10))
   registerPostEvents(server, {
     ...{ eventLog, now, newEventId: newId },
+    isFull: lanes.isFull,
     previewIssuerLogout: (event) => previewIssuerLogout(db, event),
   })
-  registerPostSessions(server, { eventLog, now, newRecordId: newId })
+  registerPostSessions(server, {
+    ...{ eventLog, now, newRecordId: newId },
+    isFull: lanes.isFull,
+    quotaRefusal: quotas.refusal,
+  })
   const reader = createEventReader(db)
   const asked: AskedEventDeps = {
     ...{ waiters, reader },
@@ -61,5 +82,5 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
     covering: (ids) => coveringDeliveries(db, ids),
     now,
   })
-  return [waiters.service]
+  return [waiters.service, lanes.service, quotas.service]
 }

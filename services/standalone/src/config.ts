@@ -1,6 +1,8 @@
 import { resolve } from 'node:path'
-import { readReceiptSettings, readRetention } from '@curfew/bookkeeper'
+import { readReceiptSettings, readRetention, readSessionsMax } from '@curfew/bookkeeper'
 import { readKafkaConnection } from '@curfew/broker'
+import { readRelyingPartiesMax } from '@curfew/console'
+import { readBacklogMax } from '@curfew/ingest'
 import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
 
 export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
@@ -29,6 +31,9 @@ export function readStandaloneConfig(env: Environment) {
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     retention: readRetention(read),
     receipts: readReceiptSettings(read),
+    sessionsMax: readSessionsMax(read),
+    relyingPartiesMax: readRelyingPartiesMax(read),
+    backlogMax: readBacklogMax(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
     leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),

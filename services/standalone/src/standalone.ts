@@ -168,7 +168,10 @@ export async function runStandalone(
           'master-key': () => keyring.check(),
         },
       })
-      const ingest = createIngest({ server, eventLog, db, databaseUrl, log, metrics })
+      const ingest = createIngest({
+        ...{ server, eventLog, db, databaseUrl, log, metrics },
+        backlogMax: config.kafka === null ? config.backlogMax : null,
+      })
       createConsole({
         server,
         db,
@@ -181,6 +184,7 @@ export async function runStandalone(
         allowedNetworks,
         logKeeper,
         logOrigin: config.receipts.origin,
+        relyingPartiesMax: config.relyingPartiesMax,
         log,
         metrics,
       })
@@ -203,6 +207,7 @@ export async function runStandalone(
         webhookSecrets,
         retention: config.retention,
         receipts: config.receipts,
+        sessionsMax: config.sessionsMax,
         logKeeper,
         generateKey: (issuer, algorithm) => keyMaker.generate(issuer, algorithm),
         log,

@@ -1,0 +1,46 @@
+import { type Database, enforceSessionQuotas, type SessionCount } from '@curfew/ledger'
+import type { Log, Metrics } from '@curfew/runtime'
+import type { Chore } from './repeat.ts'
+
+const PAUSE_MS = 15_000
+const FAILURE_PAUSE_MS = 5_000
+/** Most issuers in the metric. */
+const WORST = 20
+
+export interface SessionQuotasDeps {
+  readonly db: Database
+  /** Sessions that an issuer may have that has no quota of its own. */
+  readonly sessionsMax: number
+  readonly log: Log
+  readonly metrics: Metrics
+}
+
+/** Counts the sessions of each issuer, and marks those that have too many. */
+export function createSessionQuotaChore({ db, sessionsMax, log, metrics }: SessionQuotasDeps): Chore {
+  let worst: readonly SessionCount[] = []
+  metrics.gauges(
+    'session_quota_ratio',
+    'Sessions of an issuer as a share of its quota. Issuers below one half are not there, nor any but the worst.',
+    ['issuer'],
+    () => worst.map((count) => ({ labels: { issuer: count.issuer ?? count.iss }, value: ratio(count) })),
+  )
+  return {
+    name: 'session quotas',
+    pauseMs: PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    async round() {
+      const round = await enforceSessionQuotas(db, { quota: sessionsMax })
+      // Another bookkeeper is at it, and has the metric.
+      worst = (round?.counts ?? []).toSorted((a, b) => ratio(b) - ratio(a)).slice(0, WORST)
+      for (const { iss, sessions, quota } of round?.over ?? [])
+        log.error({ event: 'sessions.over-quota', iss, sessions, quota })
+      for (const { iss, sessions, quota } of round?.within ?? [])
+        log.info({ event: 'sessions.within-quota', iss, sessions, quota })
+      return false
+    },
+  }
+}
+
+function ratio({ sessions, quota }: SessionCount): number {
+  return quota === 0 ? sessions : sessions / quota
+}

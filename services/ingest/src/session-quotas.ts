@@ -1,0 +1,90 @@
+import type { Issuer, Session } from '@curfew/domain'
+import type { OverQuota } from '@curfew/ledger'
+import { type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
+
+/** Refuses sessions of issuers that have too many. */
+export interface SessionQuotas {
+  /** Why this session is not taken, or null. */
+  refusal(session: Pick<Session, 'iss' | 'expiresAt'>): ProblemError | null
+  readonly service: Service
+}
+
+export interface SessionQuotasDeps {
+  listOverQuota(): Promise<readonly OverQuota[]>
+  /** Notes that sessions up to `until` may be refused. @returns until when they may, or null where none may. */
+  noteGaps(gaps: { iss: Issuer; until: Date }): Promise<Date | null>
+  readonly log: Log
+  readonly pollMs?: number
+}
+
+const POLL_MS = 3_000
+const RETRY_AFTER_S = 60
+/** How much further than a session lives its gap is noted: so that few notes do for many sessions. */
+const AHEAD_MS = 86_400_000
+
+/**
+ * Keeps up with the issuers that the ledger has marked as over their quota. A session of theirs is refused only once the ledger
+ * knows that the index may lack it, for plans rely on that; one that outlives what the ledger knows is taken, and has it noted for
+ * those that follow. While the ledger is away nothing new is noted, and so nothing more is refused.
+ */
+export function createSessionQuotas({
+  listOverQuota,
+  noteGaps,
+  log,
+  pollMs = POLL_MS,
+}: SessionQuotasDeps): SessionQuotas {
+  let over: ReadonlyMap<Issuer, Date> = new Map()
+  const noting = new Set<Issuer>()
+
+  async function look(): Promise<void> {
+    try {
+      over = new Map((await listOverQuota()).map(({ iss, gapsUntil }) => [iss, gapsUntil]))
+    } catch (error) {
+      log.warn({ event: 'session-quotas.stale', err: error })
+    }
+  }
+
+  async function note(iss: Issuer, until: Date): Promise<void> {
+    if (noting.has(iss)) return
+    noting.add(iss)
+    try {
+      const gapsUntil = await noteGaps({ iss, until })
+      const next = new Map(over)
+      if (gapsUntil === null) next.delete(iss)
+      else next.set(iss, gapsUntil)
+      over = next
+    } catch (error) {
+      log.warn({ event: 'session-quotas.not-noted', err: error })
+    } finally {
+      noting.delete(iss)
+    }
+  }
+
+  return {
+    refusal({ iss, expiresAt }) {
+      const gapsUntil = over.get(iss)
+      if (gapsUntil === undefined) return null
+      if (expiresAt > gapsUntil) {
+        void note(iss, new Date(expiresAt.getTime() + AHEAD_MS))
+        return null
+      }
+      return new ProblemError({
+        status: 429,
+        title: 'Quota of sessions',
+        detail: `${iss} has as many sessions in the index as it may. This one was not accepted. Logouts are accepted, and go to every relying party that may hold a session. Post sessions with their real expires_at, and their ends, or have the quota raised.`,
+        headers: { 'retry-after': String(RETRY_AFTER_S) },
+        extensions: { quota: 'sessions' },
+      })
+    },
+    service: {
+      name: 'session quotas',
+      async run({ stopping, ready }) {
+        ready()
+        while (!stopping.aborted) {
+          await look()
+          await sleep(pollMs, stopping)
+        }
+      },
+    },
+  }
+}

@@ -1,0 +1,310 @@
+import { EVERYTHING } from '@curfew/domain'
+import { enforceSessionQuotas } from '@curfew/ledger'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+
+// Goal: a credential is held to the work that it makes, an issuer to its quotas, and neither ever costs a person's logout.
+// Method: the real services over HTTP and a real database, with low limits.
+
+const IN_AN_HOUR = () => new Date(Date.now() + 3_600_000).toISOString()
+let made = 0
+const sessionOf = (sub: string, more: object = {}) => {
+  made += 1
+  return { iss: ISS, sub, sid: `sid-${made}`, client_id: 'mail', expires_at: IN_AN_HOUR(), ...more }
+}
+const array = <Item>(length: number, item: () => Item) => Array.from({ length }, item)
+
+interface Problem {
+  readonly title: string
+  readonly detail: string
+}
+
+function poster(curfew: Curfew, key: string) {
+  return async (method: string, path: string, body: unknown): Promise<Response> =>
+    curfew.call(method, path, body, { authorization: `Bearer ${key}` })
+}
+
+describe('a request costs the work that it makes', () => {
+  let curfew: Curfew
+  beforeAll(async () => {
+    curfew = await openCurfew({ workers: 0, requestsPerSecond: 1 })
+  })
+  afterAll(() => curfew.stop())
+
+  test('13 arrays of 1,000 sessions use up the budget for sessions, and nothing of that for logouts', async () => {
+    const post = poster(curfew, curfew.keyFor('sessions:write', 'events:write'))
+    const statuses: number[] = []
+    let refused: Response | null = null
+    for (let request = 0; request < 13; request++) {
+      const answer = await post(
+        'POST',
+        '/v1/sessions',
+        array(1_000, () => sessionOf('alice')),
+      )
+      statuses.push(answer.status)
+      if (answer.status === 429) refused = answer
+    }
+    expect(statuses[0]).toBe(202)
+    // 20 units come at once and 1 in each second; an array costs 250.
+    expect(statuses.filter((status) => status === 202)).toHaveLength(1)
+    expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(100)
+    expect(await refused?.json()).toMatchObject({
+      detail: expect.stringMatching(/budget for sessions\. This request costs \d+/),
+    })
+    expect((await post('POST', '/v1/logout-events', { iss: ISS, sub: 'alice' })).status).toBe(202)
+  })
+
+  test('bulk logouts use up a budget of their own, and interactive ones in the same array are accepted', async () => {
+    const post = poster(curfew, curfew.keyFor('events:write'))
+    const bulk = () => ({ iss: ISS, sub: 'alice', lane: 'bulk' })
+    const statuses: number[] = []
+    for (let request = 0; request < 6; request++)
+      statuses.push((await post('POST', '/v1/logout-events', array(1_000, bulk))).status)
+    expect(statuses[0]).toBe(202)
+    expect(statuses.at(-1)).toBe(429)
+    const mixed = await post('POST', '/v1/logout-events', [bulk(), { iss: ISS, sub: 'bob' }])
+    const elements = (await mixed.json()) as { status: string; problem?: { status: number } }[]
+    expect([mixed.status, elements.map(({ status }) => status)]).toEqual([207, ['rejected', 'accepted']])
+    expect(elements[0]?.problem?.status).toBe(429)
+  })
+
+  test('an array of interactive logouts is taken whole, and holds up the next for seconds at most', async () => {
+    const post = poster(curfew, curfew.keyFor('events:write'))
+    const logouts = array(1_000, () => ({ iss: ISS, sub: 'alice' }))
+    const taken = await post('POST', '/v1/logout-events', logouts)
+    expect([taken.status, ((await taken.json()) as unknown[]).length]).toEqual([202, 1_000])
+    const answer = await post('POST', '/v1/logout-events', { iss: ISS, sub: 'bob' })
+    expect(answer.status).toBe(429)
+    expect(Number(answer.headers.get('retry-after'))).toBeLessThanOrEqual(6)
+  })
+
+  test('a body without a length costs what it held', async () => {
+    const key = curfew.keyFor('clients:write', 'admin')
+    await curfew.client.putIssuer(ISSUER, { iss: ISS })
+    const put = async () =>
+      fetch(new URL(`/v1/issuers/${ISSUER}/relying-parties/big`, curfew.url), {
+        method: 'PUT',
+        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+        body: new Blob([JSON.stringify({ note: 'x'.repeat(900_000) })]).stream(),
+        duplex: 'half',
+      } as RequestInit)
+    // 110 units each.
+    expect((await put()).status).toBe(201)
+    expect((await put()).status).toBe(429)
+  })
+})
+
+describe('a backlog', () => {
+  test('refuses sessions and the bulk lane, and no interactive logout', async () => {
+    await using curfew = await openCurfew({ workers: 0, backlogMax: 20 })
+    const post = (path: string, body: unknown) => curfew.call('POST', path, body)
+    const bulk = { iss: ISS, sub: 'alice', lane: 'bulk' }
+    await post(
+      '/v1/logout-events',
+      array(30, () => bulk),
+    )
+    await post(
+      '/v1/sessions',
+      array(15, () => sessionOf('alice')),
+    )
+    await post(
+      '/v1/logout-events',
+      array(30, () => ({ iss: ISS, sub: 'bob' })),
+    )
+    await eventually(async () => expect((await post('/v1/logout-events', bulk)).status).toBe(429))
+    // Others' records between its own do not count.
+    expect((await post('/v1/sessions', sessionOf('alice'))).status).toBe(202)
+    await post(
+      '/v1/sessions',
+      array(10, () => sessionOf('alice')),
+    )
+    const refused = await eventually(async () => {
+      const answer = await post('/v1/sessions', sessionOf('alice'))
+      expect(answer.status).toBe(429)
+      return answer
+    })
+    expect(refused.headers.get('retry-after')).toBe('30')
+    expect((await post('/v1/logout-events', { iss: ISS, sub: 'bob' })).status).toBe(202)
+    expect((await post('/v1/logout-events', { iss: ISS, scope: 'issuer' })).status).toBe(202)
+    await curfew.db.query("delete from log_records where lane = 'bulk'")
+    await eventually(async () => expect((await post('/v1/logout-events', bulk)).status).toBe(202))
+  })
+})
+
+describe('an issuer over its quota of sessions', () => {
+  let curfew: Curfew
+  beforeAll(async () => {
+    curfew = await openCurfew()
+    await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
+    for (const client of ['mail', 'wiki'])
+      await curfew.client.putRelyingParty(ISSUER, client, {
+        backchannel_logout_uri: `https://127.0.0.1:1/${client}`,
+      })
+  })
+  afterAll(() => curfew.stop())
+
+  const count = async () =>
+    (await curfew.db.query<{ count: number }>('select count(*) as count from sessions')).rows[0]?.count ?? 0
+  const enforce = (quota: number) => enforceSessionQuotas(curfew.db, { quota })
+  /** Clients that a new logout of alice is planned for. */
+  async function toldOf(): Promise<readonly string[]> {
+    const answer = await curfew.call('POST', '/v1/logout-events', { iss: ISS, sub: 'alice' })
+    const { id } = (await answer.json()) as { id: string }
+    return eventually(async () => {
+      const event = await curfew.call('GET', `/v1/logout-events/${id}`)
+      expect(event.status).toBe(200)
+      const { deliveries } = (await event.json()) as { deliveries: { client_id: string }[] }
+      return [...new Set(deliveries.map(({ client_id }) => client_id))].toSorted()
+    })
+  }
+
+  test('is planned as partial from then on, its new sessions are refused, and operators are told', async () => {
+    for (let n = 0; n < 4; n++) await curfew.call('POST', '/v1/sessions', sessionOf('alice'))
+    await eventually(async () => expect(await count()).toBe(4))
+    expect((await enforce(4))?.over).toEqual([])
+    expect(await toldOf()).toEqual(['mail'])
+
+    expect((await enforce(3))?.over).toEqual([{ iss: ISS, issuer: ISSUER, sessions: 4, quota: 3 }])
+    expect((await enforce(3))?.over).toEqual([])
+    const { rows } = await curfew.db.query<{ type: string; issuer: string; data: object }>(
+      "select type, issuer, data from notifications where type = 'session.over_quota'",
+    )
+    expect(rows).toEqual([
+      {
+        type: 'session.over_quota',
+        issuer: ISSUER,
+        data: expect.objectContaining({ iss: ISS, sessions: 4, quota: 3 }),
+      },
+    ])
+    expect(await toldOf()).toEqual(['mail', 'wiki'])
+
+    const refused = await eventually(async () => {
+      const answer = await curfew.call('POST', '/v1/sessions', sessionOf('carol'))
+      expect(answer.status).toBe(429)
+      return answer
+    })
+    expect(((await refused.json()) as Problem).title).toBe('Quota of sessions')
+    // The ledger knew of the gap before.
+    const gaps = await curfew.db.query<{ gaps_until: Date }>('select gaps_until from session_issuers')
+    expect(gaps.rows[0]?.gaps_until.getTime()).toBeGreaterThan(Date.now() + 3_600_000)
+    const other = await curfew.call('POST', '/v1/sessions', [
+      sessionOf('carol'),
+      sessionOf('carol', { iss: 'https://other.example' }),
+    ])
+    expect(other.status).toBe(207)
+  })
+
+  test('stays partial until the last refused session is over, and is complete then', async () => {
+    await curfew.db.query("delete from sessions where sub <> 'alice'")
+    await enforce(3)
+    await curfew.db.query('delete from sessions where sid <> (select min(sid) from sessions)')
+    expect((await enforce(3))?.within).toMatchObject([{ iss: ISS }])
+    await eventually(async () =>
+      expect((await curfew.call('POST', '/v1/sessions', sessionOf('alice'))).status).toBe(202),
+    )
+    expect(await toldOf()).toEqual(['mail', 'wiki'])
+    await curfew.db.query("update session_issuers set gaps_until = now() - interval '2 minutes'")
+    await enforce(3)
+    expect(await toldOf()).toEqual(['mail'])
+  })
+
+  test('may have a quota of its own, which only an unbound admin changes', async () => {
+    const path = `/v1/issuers/${ISSUER}`
+    const body = { iss: ISS, session_index: 'complete' }
+    const bound = curfew.keyBoundTo({ kind: 'issuer', issuer: ISSUER as never, iss: ISS as never }, 'admin')
+    const writer = curfew.keyBoundTo(EVERYTHING, 'clients:write')
+    const put = (quotas: object | null, key?: string) =>
+      curfew.call(
+        'PUT',
+        path,
+        { ...body, ...(quotas !== null && { quotas }) },
+        key === undefined ? {} : { authorization: `Bearer ${key}` },
+      )
+    for (const key of [bound, writer]) expect((await put({ sessions: 9 }, key)).status).toBe(403)
+    const set = await put({ sessions: 1, relying_parties: 2 })
+    expect([set.status, await set.json()]).toMatchObject([
+      200,
+      { quotas: { sessions: 1, relying_parties: 2 } },
+    ])
+    // What was read may be put back, and what is left out stays.
+    for (const quotas of [null, { sessions: 1 }, { sessions: 1, relying_parties: 2 }]) {
+      const kept = await put(quotas, bound)
+      expect([kept.status, await kept.json()]).toMatchObject([
+        200,
+        { quotas: { sessions: 1, relying_parties: 2 } },
+      ])
+    }
+    const third = await curfew.call('PUT', `${path}/relying-parties/third`, {})
+    expect([third.status, ((await third.json()) as Problem).detail]).toEqual([
+      429,
+      expect.stringMatching(/may have 2 relying parties and has 2; this would register 1 more/),
+    ])
+    expect((await curfew.call('PUT', `${path}/relying-parties/mail`, { client_name: 'Mail' })).status).toBe(
+      200,
+    )
+    expect(await (await put({ relying_parties: null })).json()).toMatchObject({
+      quotas: { sessions: 1, relying_parties: null },
+    })
+    expect((await curfew.call('PUT', `${path}/relying-parties/third`, {})).status).toBe(201)
+  })
+})
+
+describe('imports', () => {
+  const line = (n: number) =>
+    JSON.stringify({
+      client_id: `c-${n}`,
+      backchannel_logout_uri: `https://c-${n}.rp.example/`,
+      note: 'x'.repeat(500),
+    })
+  const NDJSON = { 'content-type': 'application/x-ndjson' }
+
+  test('are done one at a time; others are told to come back, and a broken one gives its turn away', async () => {
+    await using curfew = await openCurfew({ workers: 0, allowedNetworks: [] })
+    for (let n = 0; n < 6; n++) await curfew.client.putIssuer(`i-${n}`, { iss: `https://i-${n}.example` })
+    const body = Array.from({ length: 3_000 }, (_, n) => line(n)).join('\n')
+    const post = (n: number) => curfew.call('POST', `/v1/issuers/i-${n}/relying-parties/import`, body, NDJSON)
+    const answers = await Promise.all(Array.from({ length: 6 }, (_, n) => post(n)))
+    const refused = answers.filter(({ status }) => status === 429)
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(6 - refused.length)
+    expect(refused.length).toBeGreaterThan(0)
+    expect(refused[0]?.headers.get('retry-after')).toBe('5')
+
+    const leaving = new AbortController()
+    const begun = Promise.withResolvers<void>()
+    const broken = fetch(new URL('/v1/issuers/i-0/relying-parties/import', curfew.url), {
+      method: 'POST',
+      headers: { ...NDJSON, authorization: `Bearer ${curfew.adminKey}` },
+      body: new ReadableStream({
+        pull(controller) {
+          controller.enqueue(new TextEncoder().encode(`${line(1)}\n`))
+          begun.resolve()
+          return new Promise(() => undefined)
+        },
+      }),
+      duplex: 'half',
+      signal: leaving.signal,
+    } as RequestInit).catch(() => null)
+    await begun.promise
+    await eventually(async () => expect((await post(1)).status).toBe(429))
+    leaving.abort()
+    await broken
+    await eventually(async () => expect((await post(1)).status).toBe(200))
+  })
+
+  test('beyond the quota change nothing', async () => {
+    await using curfew = await openCurfew({ workers: 0, allowedNetworks: [], relyingPartiesMax: 3 })
+    await curfew.client.putIssuer(ISSUER, { iss: ISS })
+    const post = (lines: readonly string[], query = '') =>
+      curfew.call('POST', `/v1/issuers/${ISSUER}/relying-parties/import${query}`, lines.join('\n'), NDJSON)
+    expect((await post([line(1), line(2)])).status).toBe(200)
+    for (const query of ['', '?dry_run=true']) {
+      const over = await post([line(2), line(3), line(4)], query)
+      expect([over.status, ((await over.json()) as Problem).detail]).toEqual([
+        429,
+        expect.stringMatching(/may have 3 relying parties and has 2; this would register 2 more/),
+      ])
+    }
+    expect((await post([line(1), line(2), line(3)])).status).toBe(200)
+    expect((await curfew.call('GET', `/v1/issuers/${ISSUER}/relying-parties/c-4`)).status).toBe(404)
+  })
+})
