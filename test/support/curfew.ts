@@ -76,6 +76,8 @@ export interface CurfewOptions {
   readonly verifyAccessToken?: CredentialsDeps['verifyAccessToken']
   /** Ports that relying parties may listen at. Default every one. */
   readonly allowedPorts?: GuardedClientOptions['allowedPorts']
+  /** After so long PostgreSQL gives a read up, in milliseconds. Default 5,000. */
+  readonly readTimeoutMs?: number
   /** How often waiters ask though they heard nothing, in milliseconds. Default as ever. */
   readonly waitPollMs?: number
   /** By which keys sign and turn. Default the real one. */
@@ -174,6 +176,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const database = await createTestDatabase()
   const gate = await openGate(database.url)
   const db = createDatabase(gate.url)
+  const reads = createDatabase(gate.url, { statementTimeoutMs: options.readTimeoutMs ?? 5_000 })
   const eventLog = createPostgresEventLog({ db, url: gate.url, timeoutMs: appendTimeoutMs })
   const outbound = createGuardedClient({ allowedNetworks, allowedPorts })
   const keyMaker = createKeyMaker({ masterKey, post: (request) => postJson(outbound, request) })
@@ -208,7 +211,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const services = createIngest({
     server,
     eventLog: wrapEventLog(eventLog),
-    db,
+    db: reads,
     databaseUrl: gate.url,
     log,
     metrics,
@@ -217,6 +220,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   createConsole({
     server,
     db,
+    reads,
     keyring,
     keyMaker,
     clientKeys,
@@ -340,6 +344,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       await eventLog.close()
       await outbound.close()
       await db.end()
+      await reads.end()
       await gate.close()
       await database.drop()
     })()

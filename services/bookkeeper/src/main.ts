@@ -8,6 +8,7 @@ import {
   createLog,
   createMetrics,
   httpService,
+  metricsServices,
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
@@ -47,6 +48,7 @@ process.exitCode = await runProcess(
       title: 'Curfew bookkeeper',
       log,
       metrics,
+      metricsApart: config.metricsPort !== null,
       authenticate: createApiKeyAuthenticator([]),
       checks: {
         'event-log': () => eventLog.check(),
@@ -69,7 +71,11 @@ process.exitCode = await runProcess(
       log,
       metrics,
     })
-    return [bookkeeper, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      bookkeeper,
+      httpService(server, { host: config.host, port: config.port, log }),
+      ...metricsServices({ metrics, host: config.host, port: config.metricsPort, log }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

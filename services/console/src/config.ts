@@ -1,4 +1,12 @@
-import { type Environment, LOG_LEVELS, readAccess, readEnvironment, readLogOrigin } from '@curfew/runtime'
+import {
+  type Environment,
+  LOG_LEVELS,
+  readAccess,
+  readEnvironment,
+  readLogOrigin,
+  readMetricsPort,
+  readReadTimeout,
+} from '@curfew/runtime'
 
 /** Reads the environment of the console service. @throws {ConfigurationError} */
 export function readConsoleConfig(env: Environment) {
@@ -6,6 +14,9 @@ export function readConsoleConfig(env: Environment) {
     databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
     port: read.integer('PORT', { fallback: 8482, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
+    /** Null: `/metrics` is served beside the rest. */
+    metricsPort: readMetricsPort(read),
+    readTimeoutMs: readReadTimeout(read),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     access: readAccess(read),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),

@@ -9,6 +9,7 @@ import {
   createMetrics,
   hashApiKey,
   httpService,
+  metricsServices,
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
@@ -32,6 +33,11 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew console' })
     scope.defer('postgres', () => db.end())
+    const reads = createDatabase(config.databaseUrl, {
+      applicationName: 'curfew console reads',
+      statementTimeoutMs: config.readTimeoutMs,
+    })
+    scope.defer('postgres of reads', () => reads.end())
     const { masterKey, oldMasterKey, allowedNetworks, allowedPorts } = config
     const client = createGuardedClient({ allowedNetworks, allowedPorts })
     scope.defer('outbound', () => client.close())
@@ -53,6 +59,7 @@ process.exitCode = await runProcess(
       title: 'Curfew console',
       log,
       metrics,
+      metricsApart: config.metricsPort !== null,
       authenticate: credentials.authenticate,
       requestsPerSecond: config.access.requestsPerSecond,
       checks: {
@@ -63,6 +70,7 @@ process.exitCode = await runProcess(
     createConsole({
       server,
       db,
+      reads,
       keyring,
       keyMaker,
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
@@ -74,7 +82,11 @@ process.exitCode = await runProcess(
       log,
       metrics,
     })
-    return [credentials.service, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      credentials.service,
+      httpService(server, { host: config.host, port: config.port, log }),
+      ...metricsServices({ metrics, host: config.host, port: config.metricsPort, log }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

@@ -33,6 +33,8 @@ import { invalid } from './query.ts'
 
 export interface WebhooksDeps {
   readonly db: Database
+  /** For the list of what they were sent. */
+  readonly reads: Database
   /** What is wrong with a URL where these networks are allowed beside the deployment's, or null. */
   readonly targetFault: (uri: string, allowedNetworks: readonly string[]) => string | null
   readonly sealSecret: (secret: string, webhook: string) => Promise<string>
@@ -50,7 +52,7 @@ const WebhookParams = Type.Object({
 
 /** `/v1/webhooks`: where operators are told of what happens. */
 export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
-  const { db, sealSecret, newSecret } = deps
+  const { db, reads, sealSecret, newSecret } = deps
 
   server.put(
     '/v1/webhooks/:name',
@@ -192,7 +194,7 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
       if (before !== null && !/^\d{1,15}$/.test(before))
         throw invalid('/cursor', 'is not a cursor of this list')
       foundOr404(await findWebhook(db, name), name)
-      const deliveries = await listWebhookDeliveries(db, {
+      const deliveries = await listWebhookDeliveries(reads, {
         webhook: name,
         state: state ?? null,
         before: before === null ? null : Number(before),

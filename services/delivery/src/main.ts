@@ -8,11 +8,12 @@ import {
   createLog,
   createMetrics,
   httpService,
+  metricsServices,
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
 import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
-import { createDelivery, readDeliveryConfig } from './service.ts'
+import { createDelivery, heartbeatOptions, readDeliveryConfig } from './service.ts'
 
 // The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
 
@@ -24,6 +25,8 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew delivery' })
     scope.defer('postgres', () => db.end())
+    const beats = createDatabase(config.databaseUrl, heartbeatOptions(config))
+    scope.defer('postgres of heartbeats', () => beats.end())
     const eventLog =
       config.kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
@@ -48,6 +51,7 @@ process.exitCode = await runProcess(
       title: 'Curfew delivery',
       log,
       metrics,
+      metricsApart: config.metricsPort !== null,
       authenticate: createApiKeyAuthenticator([]),
       checks: {
         'event-log': () => eventLog.check(),
@@ -57,7 +61,7 @@ process.exitCode = await runProcess(
     })
     const delivery = createDelivery({
       eventLog,
-      ledger: createDeliveryLedger(db),
+      ledger: createDeliveryLedger(db, { beats }),
       keyring,
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,
@@ -66,7 +70,11 @@ process.exitCode = await runProcess(
       workerName: `${hostname()}:${process.pid}`,
       leaseMs: config.leaseMs,
     })
-    return [delivery, httpService(server, { host: config.host, port: config.port, log })]
+    return [
+      delivery,
+      httpService(server, { host: config.host, port: config.port, log }),
+      ...metricsServices({ metrics, host: config.host, port: config.metricsPort, log }),
+    ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },
 )

@@ -70,6 +70,23 @@ export function createWorker(deps: WorkerDeps): Worker {
     lastBeatMs = startedMs
   }
 
+  /** Gives back what nobody works at: what the dead held, and what this worker holds without knowing. */
+  async function upkeep(): Promise<void> {
+    const reclaimed = await ledger.reclaimLeases({ leaseMs })
+    if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
+    if (monotonicMs() >= doubtfulUntilMs) return
+    const released = await ledger.releaseUnheld({ workerId: id, held: held(), olderThanMs: leaseMs / 2 })
+    if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
+  }
+
+  async function attempt(work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      log.warn({ event: 'worker.beat-failed', err: error })
+    }
+  }
+
   return {
     id: () => id,
     alive: () => lastBeatMs !== null && monotonicMs() - lastBeatMs < leaseMs,
@@ -80,24 +97,16 @@ export function createWorker(deps: WorkerDeps): Worker {
     },
     retire: () => ledger.retireWorker(id),
     async beatUntil(ended) {
+      let upkeeping: Promise<void> | null = null
       while (!ended.aborted) {
-        try {
-          await register()
-          const reclaimed = await ledger.reclaimLeases({ leaseMs })
-          if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
-          if (monotonicMs() < doubtfulUntilMs) {
-            const released = await ledger.releaseUnheld({
-              workerId: id,
-              held: held(),
-              olderThanMs: leaseMs / 2,
-            })
-            if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
-          }
-        } catch (error) {
-          log.warn({ event: 'worker.beat-failed', err: error })
-        }
+        await attempt(register)
+        // Not waited for: however long it takes, the heart beats on.
+        upkeeping ??= attempt(upkeep).finally(() => {
+          upkeeping = null
+        })
         await sleep(leaseMs / BEATS_PER_LEASE, ended)
       }
+      await upkeeping
     },
   }
 }

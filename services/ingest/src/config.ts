@@ -1,5 +1,12 @@
 import { readKafkaConnection } from '@curfew/broker'
-import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
+import {
+  type Environment,
+  LOG_LEVELS,
+  readAccess,
+  readEnvironment,
+  readMetricsPort,
+  readReadTimeout,
+} from '@curfew/runtime'
 
 /** Reads the environment of the ingest service. @throws {ConfigurationError} */
 export function readIngestConfig(env: Environment) {
@@ -13,6 +20,9 @@ export function readIngestConfig(env: Environment) {
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     port: read.integer('PORT', { fallback: 8481, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
+    /** Null: `/metrics` is served beside the rest. */
+    metricsPort: readMetricsPort(read),
+    readTimeoutMs: readReadTimeout(read),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     access: readAccess(read),
     logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),

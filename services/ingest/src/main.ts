@@ -11,6 +11,7 @@ import {
   createMetrics,
   hashApiKey,
   httpService,
+  metricsServices,
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
@@ -27,6 +28,12 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew ingest' })
     scope.defer('postgres', () => db.end())
+    // Of its own, so that reads at their limit leave appends their connections.
+    const reads = createDatabase(config.databaseUrl, {
+      applicationName: 'curfew ingest reads',
+      statementTimeoutMs: config.readTimeoutMs,
+    })
+    scope.defer('postgres of reads', () => reads.end())
     const eventLog =
       config.kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
@@ -57,15 +64,24 @@ process.exitCode = await runProcess(
       title: 'Curfew ingest',
       log,
       metrics,
+      metricsApart: config.metricsPort !== null,
       authenticate: credentials.authenticate,
       requestsPerSecond: config.access.requestsPerSecond,
       checks: { 'event-log': () => eventLog.check() },
     })
-    const services = createIngest({ server, eventLog, db, databaseUrl: config.databaseUrl, log, metrics })
+    const services = createIngest({
+      server,
+      eventLog,
+      db: reads,
+      databaseUrl: config.databaseUrl,
+      log,
+      metrics,
+    })
     return [
       ...services,
       credentials.service,
       httpService(server, { host: config.host, port: config.port, log }),
+      ...metricsServices({ metrics, host: config.host, port: config.metricsPort, log }),
     ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

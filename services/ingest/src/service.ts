@@ -8,6 +8,7 @@ import {
   settledEvents,
 } from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
+import { fewAtOnce } from './dry-run.ts'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
@@ -21,7 +22,7 @@ export { readIngestConfig } from './config.ts'
 export interface IngestDeps {
   readonly server: HttpServer
   readonly eventLog: EventLog
-  /** Asked only for what became of an event. Accepting needs no database. */
+  /** Asked only for what became of an event, in a pool that nothing else needs. Accepting needs no database. */
   readonly db: Database
   /** Of the same database, for a connection that hears what is settled. */
   readonly databaseUrl: string
@@ -45,7 +46,7 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   const newId = () => uuidV7(now(), randomBytes(10))
   registerPostEvents(server, {
     ...{ eventLog, now, newEventId: newId },
-    previewIssuerLogout: (event) => previewIssuerLogout(db, event),
+    previewIssuerLogout: fewAtOnce((event) => previewIssuerLogout(db, event)),
   })
   registerPostSessions(server, { eventLog, now, newRecordId: newId })
   const reader = createEventReader(db)

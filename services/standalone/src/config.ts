@@ -1,7 +1,14 @@
 import { resolve } from 'node:path'
 import { readReceiptSettings, readRetention } from '@curfew/bookkeeper'
 import { readKafkaConnection } from '@curfew/broker'
-import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
+import {
+  type Environment,
+  LOG_LEVELS,
+  readAccess,
+  readEnvironment,
+  readMetricsPort,
+  readReadTimeout,
+} from '@curfew/runtime'
 
 export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
 
@@ -15,6 +22,9 @@ export function readStandaloneConfig(env: Environment) {
     dataDir: resolve(read.string('CURFEW_DATA', './.curfew')),
     host: read.string('HOST', '127.0.0.1'),
     port: read.integer('CURFEW_PORT', { fallback: 8480, min: 0, max: 65_535 }),
+    /** Null: `/metrics` is served beside the rest. */
+    metricsPort: readMetricsPort(read),
+    readTimeoutMs: readReadTimeout(read),
     /** Null: generated into `dataDir`. */
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
     /** Opens too, while one master key replaces another. */
