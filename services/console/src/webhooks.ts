@@ -194,13 +194,19 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
       if (before !== null && !/^\d{1,15}$/.test(before))
         throw invalid('/cursor', 'is not a cursor of this list')
       foundOr404(await findWebhook(db, name), name)
-      const deliveries = await listWebhookDeliveries(reads, {
+      const { rows, reached } = await listWebhookDeliveries(reads, {
         webhook: name,
         state: state ?? null,
         before: before === null ? null : Number(before),
         limit: limit + 1,
       })
-      return pageOf(deliveries, limit, ({ position }) => String(position), deliveryView)
+      return pageOf(
+        rows,
+        limit,
+        ({ position }) => String(position),
+        deliveryView,
+        reached === null ? null : String(reached),
+      )
     },
   )
 }
