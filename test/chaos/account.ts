@@ -140,9 +140,19 @@ async function readStanding({ tallies, client }: Books): Promise<Standing> {
 }
 
 async function owes(client: Client): Promise<boolean> {
-  const states = ['pending', 'in_flight'] as const
-  const pages = await Promise.all(states.map((state) => client.listDeliveries({ state, limit: 1 })))
-  return pages.some(({ items }) => items.length > 0)
+  for (const state of ['pending', 'in_flight'] as const) {
+    // A page may be empty and not be the last.
+    let cursor: string | null = null
+    do {
+      const page: Awaited<ReturnType<Client['listDeliveries']>> = await client.listDeliveries({
+        ...{ state, limit: 1 },
+        ...(cursor !== null && { cursor }),
+      })
+      if (page.items.length > 0) return true
+      cursor = page.next_cursor
+    } while (cursor !== null)
+  }
+  return false
 }
 
 /** Every delivery, by event and relying party. */

@@ -1,6 +1,6 @@
 import { SCOPES, type Scope } from '@curfew/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, openCurfew, type Route } from '../support/curfew.ts'
+import { type Curfew, eventually, openCurfew, type Route } from '../support/curfew.ts'
 
 // Goal: nobody gets at anything without a key that may, on any route, also one that is added tomorrow; and the service
 // describes itself as it is.
@@ -242,8 +242,11 @@ describe('health', () => {
   test('metrics count requests by route, never by path', async () => {
     await curfew.call('GET', '/v1/issuers/some-secret-name')
     await curfew.call('GET', '/no/such/some-secret-name')
-    const text = await (await fetch(new URL('/metrics', curfew.url))).text()
-    expect(text).toContain('route="/v1/issuers/:issuer"')
+    const text = await eventually(async () => {
+      const metrics = await (await fetch(new URL('/metrics', curfew.url))).text()
+      expect(metrics).toContain('route="/v1/issuers/:issuer"')
+      return metrics
+    })
     expect(text).not.toContain('some-secret-name')
   })
 })

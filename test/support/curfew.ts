@@ -83,6 +83,8 @@ export interface CurfewOptions {
   readonly verifyAccessToken?: CredentialsDeps['verifyAccessToken']
   /** Ports that relying parties may listen at. Default every one. */
   readonly allowedPorts?: GuardedClientOptions['allowedPorts']
+  /** After so long PostgreSQL gives a read up, in milliseconds. Default 5,000. */
+  readonly readTimeoutMs?: number
   /** How often waiters ask though they heard nothing, in milliseconds. Default as ever. */
   readonly waitPollMs?: number
   /** Units that a credential may spend of each budget in a second. Default as many as it likes. */
@@ -188,6 +190,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const database = await createTestDatabase()
   const gate = await openGate(database.url)
   const db = createDatabase(gate.url)
+  const reads = createDatabase(gate.url, { statementTimeoutMs: options.readTimeoutMs ?? 5_000 })
   const eventLog = createPostgresEventLog({ db, url: gate.url, timeoutMs: appendTimeoutMs })
   const ownAddresses = createOwnAddresses({ databaseUrl: database.url })
   const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
@@ -223,7 +226,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const services = createIngest({
     server,
     eventLog: wrapEventLog(eventLog),
-    db,
+    db: reads,
     databaseUrl: gate.url,
     backlogMax: options.backlogMax ?? null,
     log,
@@ -233,6 +236,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   createConsole({
     server,
     db,
+    reads,
     keyring,
     keyMaker,
     clientKeys,
@@ -359,6 +363,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       await eventLog.close()
       await outbound.close()
       await db.end()
+      await reads.end()
       await gate.close()
       await database.drop()
     })()

@@ -21,6 +21,9 @@ export class LedgerUnavailableError extends CurfewError {
   override readonly code = 'ERR_LEDGER_UNAVAILABLE'
 }
 
+/** PostgreSQL gave a statement up: it took longer than any may. A read is answered 504, and may be narrowed. */
+export class QueryTimeoutError extends LedgerUnavailableError {}
+
 /** No key can sign for this issuer in this algorithm: it cannot be opened with the master key we were given. */
 export class SigningKeyError extends CurfewError {
   override readonly code = 'ERR_SIGNING_KEY'

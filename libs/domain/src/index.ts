@@ -78,6 +78,7 @@ export {
   LogKeyError,
   NoEncryptionKeyError,
   NoSigningKeyError,
+  QueryTimeoutError,
   SignerUnavailableError,
   SigningKeyError,
   WebhookSecretError,

@@ -124,7 +124,7 @@ export async function findApiKey(db: Queryable, id: string): Promise<ApiKeyRecor
 
 // Ids are made of the time, so that this is the order of creation.
 const LIST_API_KEYS = `
-  select ${COLUMNS} from api_keys where $1::uuid is null or id < $1 order by id desc limit $2`
+  select ${COLUMNS} from api_keys where id <= coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and id is distinct from $1 order by id desc limit $2`
 
 /** Keys, revoked ones too, the latest first. @param before the last id of the page before. */
 export async function listApiKeys(

@@ -52,7 +52,7 @@ export async function writeAudit(transaction: Queryable, ...entries: readonly Au
 
 const LIST_AUDIT = `
   select id, at, credential, credential_id as "credentialId", action, object, detail from audit
-   where $1::bigint is null or id < $1 order by id desc limit $2`
+   where id < coalesce($1::bigint, ${Number.MAX_SAFE_INTEGER}) order by id desc limit $2`
 
 /** What was done, the latest first. @param before the last id of the page before. */
 export async function listAudit(

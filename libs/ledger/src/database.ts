@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { LedgerUnavailableError } from '@curfew/domain'
+import { LedgerUnavailableError, QueryTimeoutError } from '@curfew/domain'
 import pg from 'pg'
 
 /** One SQL statement. With a `name` it is prepared once for each connection and then called by that name. */
@@ -71,6 +71,8 @@ export type ConnectionOptions = pg.ClientConfig
  * another's sake: the same call may succeed later.
  */
 const UNAVAILABLE_STATES = /^(?:08...|40001|40P01|53...|57P0[1235]|57014|25006|25P0[34]|58030)$/
+/** The statement timeout ended the statement. */
+const QUERY_CANCELED = '57014'
 const UNAVAILABLE_ERRNOS = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -101,7 +103,10 @@ export function isUnavailable(error: unknown): boolean {
 /** `error` as a LedgerUnavailableError where it is one by nature; anything else comes back as it is. */
 export function asLedgerError(error: unknown): unknown {
   if (error instanceof LedgerUnavailableError || !isUnavailable(error)) return error
-  const reason = error instanceof Error ? error.message || String((error as { code?: unknown }).code) : ''
+  const { code } = error as { code?: unknown }
+  const reason = error instanceof Error ? error.message || String(code) : ''
+  if (code === QUERY_CANCELED)
+    return new QueryTimeoutError(`PostgreSQL gave a statement up: ${reason}`, { cause: error })
   return new LedgerUnavailableError(`PostgreSQL is not available: ${reason}`, { cause: error })
 }
 

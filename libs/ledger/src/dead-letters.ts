@@ -1,7 +1,9 @@
 import type { BindingId } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
 import type { StoredAttempt } from './history.ts'
 import { tryLock } from './locks.ts'
+import { confinedBindings, WALK_PARTS, type WalkedPage, walk, walkSql } from './walk.ts'
 
 /** Which dead letters. What is null does not narrow. */
 export interface DeadLetterFilter {
@@ -96,29 +98,63 @@ const DEAD_LETTER = `
        limit 1
     ) a on true`
 
-const LIST_DEAD_LETTERS = `${DEAD_LETTER}
-   where ${MATCHES_FILTER}
-     and ($7::bigint is null
-          or (d.dead_lettered_at, d.id) < (timestamptz 'epoch' + $7::bigint * interval '1 microsecond', $8::uuid))
-   order by d.dead_lettered_at desc, d.id desc limit $9`
+const listOf = (byParts: boolean): string =>
+  walkSql({
+    table: 'deliveries',
+    key: ['dead_lettered_at', 'id'],
+    order: 'desc',
+    byParts,
+    where: `t.dead_lettered_at is not null and t.dead_lettered_at >= $4::timestamptz and t.dead_lettered_at < $5::timestamptz
+      and (t.dead_lettered_at, t.id) < ($6::timestamptz + $7::bigint * interval '1 microsecond', $8::uuid)
+      ${byParts ? 'and t.binding_id = part.id' : ''}`,
+    columns: ['binding_id', 'dead_letter_reason', 'erased_at'],
+    filter: `w.erased_at is null and ($9::text is null or w.dead_letter_reason = $9)
+      and ($10::uuid[] is null or w.id = any($10))
+      ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
+    returned: 'w.id, (extract(epoch from w.dead_lettered_at) * 1000000)::bigint as micros',
+  })
+const LIST_DEAD_LETTERS = listOf(false)
+const LIST_DEAD_LETTERS_OF_BINDINGS = listOf(true)
+const DEAD_LETTERS = `${DEAD_LETTER}
+   where d.id = any($1::uuid[]) and d.dead_lettered_at is not null and d.erased_at is null
+   order by d.dead_lettered_at desc, d.id desc`
 
 type DeadLetterRow = Omit<DeadLetterRecord, 'lastAttempt'> & {
   readonly micros: number
   readonly startedAt: Date | null
 } & Omit<NonNullable<DeadLetterRecord['lastAttempt']>, 'startedAt'>
 
-/** Dead letters that match, the latest first, each with where the page after it begins. */
+/**
+ * Dead letters that match, the latest first, each with where the page after it begins. Where a filter leaves few of them, a page
+ * ends after so many rows and says where the next begins.
+ */
 export async function listDeadLetters(
   db: Database,
   { filter, before, limit }: { filter: DeadLetterFilter; before: DeadLetterPosition | null; limit: number },
-): Promise<readonly (DeadLetterRecord & { readonly position: DeadLetterPosition })[]> {
-  // Not prepared by name: a plan that is good for one set of filters is bad for another.
-  const { rows } = await db.query<DeadLetterRow>({
-    text: LIST_DEAD_LETTERS,
-    values: [...filterValues(filter), before?.micros ?? null, before?.id ?? null, limit],
-  })
-  return rows.map(toRecord)
+): Promise<WalkedPage<DeadLetterRecord & { readonly position: DeadLetterPosition }, DeadLetterPosition>> {
+  const bindings = await confinedBindings(db, filter)
+  if (bindings?.length === 0) return { rows: [], reached: null }
+  const apart = bindings !== null && bindings.length <= WALK_PARTS
+  const { keys, reached } = await walk<DeadLetterPosition>(
+    db,
+    apart ? LIST_DEAD_LETTERS_OF_BINDINGS : LIST_DEAD_LETTERS,
+    {
+      parts: bindings,
+      apart,
+      limit,
+      values: [
+        ...[filter.from ?? '-infinity', filter.to ?? 'infinity'],
+        ...(before === null ? ['infinity', 0, FIRST_ID] : ['epoch', before.micros, before.id]),
+        ...[filter.reason, filter.ids],
+      ],
+    },
+  )
+  const ids = plainArray(keys.map(({ id }) => id))
+  const { rows } = await db.query<DeadLetterRow>({ text: DEAD_LETTERS, values: [ids] })
+  return { rows: rows.map(toRecord), reached }
 }
+
+const FIRST_ID = '00000000-0000-0000-0000-000000000000'
 
 const FIND_DEAD_LETTER = `${DEAD_LETTER} where d.id = $1 and d.dead_lettered_at is not null and d.erased_at is null`
 

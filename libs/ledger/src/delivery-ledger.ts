@@ -68,8 +68,15 @@ export interface DeliveryLedger {
   retireWorker(id: WorkerId): Promise<number>
 }
 
-/** The ledger in PostgreSQL. */
-export function createDeliveryLedger(db: Database): DeliveryLedger {
+/**
+ * The ledger in PostgreSQL.
+ *
+ * @param beats for what says that a worker lives. Connections of its own: no other statement is waited for. Default `db`.
+ */
+export function createDeliveryLedger(
+  db: Database,
+  { beats = db }: { readonly beats?: Database } = {},
+): DeliveryLedger {
   return {
     readRegistry: () => readRegistry(db),
     readRegistryRevision: () => readRegistryRevision(db),
@@ -86,8 +93,8 @@ export function createDeliveryLedger(db: Database): DeliveryLedger {
     giveUpUnreachable: (request) => giveUpUnreachable(db, request),
     announceSettled: (ids) => announceSettled(db, ids),
     noteBreakers: (request) => noteBreakers(db, request),
-    registerWorker: (worker) => registerWorker(db, worker),
-    beat: (id) => beat(db, id),
+    registerWorker: (worker) => registerWorker(beats, worker),
+    beat: (id) => beat(beats, id),
     reclaimLeases: (request) => reclaimLeases(db, request),
     releaseUnheld: (request) => releaseUnheld(db, request),
     retireWorker: (id) => retireWorker(db, id),

@@ -9,6 +9,7 @@ import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 import { eventRanges } from './event-ranges.ts'
 import type { IssuerLogoutRecord, IssuerLogoutState } from './issuer-logouts.ts'
+import { confinedBindings, WALK_PARTS, type WalkedPage, walk, walkSql } from './walk.ts'
 
 /** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
 export interface DeliveryRecord {
@@ -242,16 +243,25 @@ export async function findDelivery(
   return { delivery, attempts: attempts.rows }
 }
 
-const LIST_DELIVERIES = `${DELIVERY}
-   where ($1::text is null and $2::text[] is null or d.binding_id = any(array(
-           select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
-            where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2)))))
-     and ($3::text is null or d.state = $3)
-     and ($4::uuid is null or d.event_id = $4 and d.id between $9 and $10)
-     and ($5::timestamptz is null or d.planned_at >= $5)
-     and ($6::timestamptz is null or d.planned_at < $6)
-     and ($7::uuid is null or d.id < $7)
-   order by d.id desc limit $8`
+const listOf = (byParts: boolean): string =>
+  walkSql({
+    table: 'deliveries',
+    key: ['id'],
+    order: 'desc',
+    byParts,
+    where: `t.id between $4::uuid and $5::uuid and t.id < $6::uuid${byParts ? ' and t.binding_id = part.id' : ''}`,
+    columns: ['binding_id', 'event_id', 'state', 'planned_at'],
+    filter: `($7::uuid is null or w.event_id = $7) and ($8::text is null or w.state = $8)
+      and ($9::timestamptz is null or w.planned_at >= $9) and ($10::timestamptz is null or w.planned_at < $10)
+      ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
+    returned: 'w.id',
+  })
+const LIST_DELIVERIES = listOf(false)
+const LIST_DELIVERIES_OF_BINDINGS = listOf(true)
+const DELIVERIES = `${DELIVERY} where d.id = any($1::uuid[]) order by d.id desc`
+
+const FIRST_ID = '00000000-0000-0000-0000-000000000000'
+const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
 export interface DeliveryFilter {
   readonly issuer: string | null
@@ -266,26 +276,26 @@ export interface DeliveryFilter {
   readonly limit: number
 }
 
-/** Deliveries by id, the latest first. */
+/**
+ * Deliveries by id, the latest first. Where filters leave few of them, a page ends after so many rows and says where the next
+ * begins.
+ */
 export async function listDeliveries(
   db: Database,
   filter: DeliveryFilter,
-): Promise<readonly DeliveryRecord[]> {
-  const { issuer, clientIds, state, eventId, since, until, before, limit } = filter
-  // Not prepared by name: a plan that is good for one set of filters is bad for another.
-  const { rows } = await db.query<DeliveryRecord>({
-    text: LIST_DELIVERIES,
-    values: [
-      issuer,
-      clientIds,
-      state,
-      eventId,
-      since,
-      until,
-      before,
-      limit,
-      ...(eventId === null ? [null, null] : deliveryIdRange(eventId)),
-    ],
-  })
-  return rows
+): Promise<WalkedPage<DeliveryRecord, string>> {
+  const { state, eventId, since, until, before, limit } = filter
+  const bindings = await confinedBindings(db, filter)
+  if (bindings?.length === 0) return { rows: [], reached: null }
+  // Deliveries of one event lie side by side already.
+  const apart = bindings !== null && bindings.length <= WALK_PARTS && eventId === null
+  const [low, high] = eventId === null ? [FIRST_ID, LAST_ID] : deliveryIdRange(eventId)
+  const { keys, reached } = await walk<{ id: string }>(
+    db,
+    apart ? LIST_DELIVERIES_OF_BINDINGS : LIST_DELIVERIES,
+    { parts: bindings, limit, values: [low, high, before ?? LAST_ID, eventId, state, since, until], apart },
+  )
+  const ids = plainArray(keys.map(({ id }) => id))
+  const { rows } = await db.query<DeliveryRecord>({ text: DELIVERIES, values: [ids] })
+  return { rows, reached: reached?.id ?? null }
 }

@@ -257,6 +257,7 @@ export { noteBurn, watchBurns } from './sla-burns.ts'
 export { postSla } from './sla-posting.ts'
 export { type StoredEncryption, toEncryption } from './stored-encryption.ts'
 export type { StoredTls } from './stored-tls.ts'
+export type { WalkedPage } from './walk.ts'
 export {
   type ClaimedWebhookDelivery,
   claimWebhookDeliveries,

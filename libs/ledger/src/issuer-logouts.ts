@@ -54,7 +54,8 @@ export async function findIssuerLogout(db: Queryable, id: string): Promise<Issue
 }
 
 const LIST_ISSUER_LOGOUTS = `${RECORD}
-   where ($1::text is null or l.iss = $1) and ($2::timestamptz is null or (l.requested_at, l.event_id) < ($2, $3::uuid))
+   where (l.requested_at, l.event_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
+     and ($1::text is null or l.iss = $1)
    order by l.requested_at desc, l.event_id desc limit $4`
 
 /**

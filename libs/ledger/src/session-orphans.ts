@@ -1,8 +1,10 @@
 import type { DeliveryState } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
 import { eventRanges } from './event-ranges.ts'
 import { tryLock } from './locks.ts'
 import type { SessionRecord } from './sessions.ts'
+import { type WalkedPage, walk, walkSql } from './walk.ts'
 
 // Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.
 
@@ -32,31 +34,55 @@ export interface OrphanPosition {
   readonly clientId: string
 }
 
-const LIST_ORPHANS = `
+// `$4` is the issuer's number in the index. What has expired is nobody's any more, and will be deleted.
+const listOf = (ofIssuer: boolean): string =>
+  walkSql({
+    table: 'sessions',
+    key: ['orphaned_at', 'issuer', 'sub', 'sid', 'client_id'],
+    order: 'desc',
+    byParts: false,
+    where: `t.orphaned_at is not null and ${ofIssuer ? 't.issuer = $4::int' : '$4::int is null'}
+      and (t.orphaned_at, t.issuer, t.sub, t.sid, t.client_id)
+          < ($5::timestamptz + $6::bigint * interval '1 microsecond', $7::int, $8::text, $9::text, $10::text)`,
+    columns: ['expires_at'],
+    filter: 'w.expires_at > now() and ($11::text[] is null or w.client_id = any($11))',
+    returned: `w.issuer, w.sub, w.sid, w.client_id as "clientId", (extract(epoch from w.orphaned_at) * 1000000)::bigint as micros`,
+  })
+const LIST_ORPHANS = listOf(false)
+const LIST_ORPHANS_OF_ISSUER = listOf(true)
+
+// One lookup by primary key for each.
+const ORPHANS = `
   select n.iss, i.name as issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
          s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId",
          e.id is not null as "eventKept", s.issuer as number,
          (extract(epoch from s.orphaned_at) * 1000000)::bigint as micros
-    from sessions s
+    from unnest($1::int[], $2::text[], $3::text[], $4::text[]) as k(issuer, sub, sid, client_id)
+    cross join lateral (
+      select * from sessions
+       where issuer = k.issuer and sub = k.sub and sid = k.sid and client_id = k.client_id and orphaned_at is not null offset 0
+    ) s
     join session_issuers n on n.id = s.issuer
     left join issuers i on i.iss = n.iss and i.deleted_at is null
     left join events e on e.id = s.logout_event_id
-   where s.orphaned_at is not null and s.expires_at > now()
-     and ($1::text is null or i.name = $1)
-     and ($2::text[] is null or s.client_id = any($2))
-     and ($3::bigint is null or (s.orphaned_at, s.issuer, s.sub, s.sid, s.client_id)
-          < (timestamptz 'epoch' + $3::bigint * interval '1 microsecond', $4::int, $5::text, $6::text, $7::text))
-   order by s.orphaned_at desc, s.issuer desc, s.sub desc, s.sid desc, s.client_id desc limit $8`
+   order by s.orphaned_at desc, s.issuer desc, s.sub desc, s.sid desc, s.client_id desc`
 
-// What was owed for these events to these clients, whichever session it names: one range of ids for each event.
+const NUMBER_OF_ISSUER = `
+  select n.id from issuers i join session_issuers n on n.iss = i.iss where i.name = $1 and i.deleted_at is null`
+
+// What was owed for each event to each client, whichever session it names: one range of the index of each binding. `offset 0` keeps
+// it so: joined freely, a large table is read as a whole.
 const OWED = `
   select d.id, d.event_id as "eventId", d.sid, d.state, d.dead_letter_reason as "deadLetterReason",
          p.client_id as "clientId"
-    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked(id, low, high)
-    join deliveries d on d.id between asked.low and asked.high and d.event_id = asked.id
-    join bindings b on b.id = d.binding_id
-    join relying_parties p on p.id = b.relying_party_id
-   where p.client_id = any($4::text[])`
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[]) as asked(id, low, high, iss, client_id)
+    join issuers i on i.iss = asked.iss
+    join relying_parties p on p.issuer = i.name and p.client_id = asked.client_id
+    join bindings b on b.relying_party_id = p.id
+    cross join lateral (
+      select w.id, w.event_id, w.sid, w.state, w.dead_letter_reason from deliveries w
+       where w.binding_id = b.id and w.id between asked.low and asked.high and w.event_id = asked.id offset 0
+    ) d`
 
 type OrphanRow = Omit<OrphanRecord, 'delivery' | 'position'> & {
   readonly number: number
@@ -85,32 +111,62 @@ export async function listOrphans(
     before: OrphanPosition | null
     limit: number
   },
-): Promise<readonly OrphanRecord[]> {
-  // Not prepared by name: a plan that is good for one set of filters is bad for another.
-  const { rows } = await db.query<OrphanRow>({
-    text: LIST_ORPHANS,
-    values: [
-      ...[issuer, clientIds, before?.micros ?? null, before?.issuer ?? null],
-      ...[before?.sub ?? null, before?.sid ?? null, before?.clientId ?? null, limit],
-    ],
-  })
+): Promise<WalkedPage<OrphanRecord, OrphanPosition>> {
+  const number = issuer === null ? null : await numberOf(db, issuer)
+  if (number === undefined) return { rows: [], reached: null }
+  const { keys, reached } = await walk<OrphanPosition>(
+    db,
+    number === null ? LIST_ORPHANS : LIST_ORPHANS_OF_ISSUER,
+    {
+      ...{ parts: null, limit },
+      values: [
+        number,
+        ...(before === null
+          ? ['infinity', 0, 0, '', '', '']
+          : ['epoch', before.micros, before.issuer, before.sub, before.sid, before.clientId]),
+        clientIds,
+      ],
+    },
+  )
+  const columns = [
+    plainArray(keys.map((key) => key.issuer)),
+    keys.map(({ sub }) => sub),
+    keys.map(({ sid }) => sid),
+    keys.map(({ clientId }) => clientId),
+  ]
+  const { rows } = await db.query<OrphanRow>({ text: ORPHANS, values: columns })
   const owed = await listOwed(db, rows)
-  return rows.map(({ number, micros, ...row }) => ({
-    ...row,
-    delivery: owedFor(row, owed.get(row.eventId) ?? []),
-    position: { micros, issuer: number, sub: row.sub, sid: row.sid, clientId: row.clientId },
-  }))
+  return {
+    rows: rows.map(({ number: place, micros, ...row }) => ({
+      ...row,
+      delivery: owedFor(row, owed.get(row.eventId) ?? []),
+      position: { micros, issuer: place, sub: row.sub, sid: row.sid, clientId: row.clientId },
+    })),
+    reached,
+  }
+}
+
+/** The number of a registered issuer in the session index; undefined where it has none. */
+async function numberOf(db: Database, issuer: string): Promise<number | undefined> {
+  const { rows } = await db.query<{ id: number }>({ text: NUMBER_OF_ISSUER, values: [issuer] })
+  return rows[0]?.id
 }
 
 async function listOwed(
   db: Database,
   orphans: readonly OrphanRow[],
 ): Promise<ReadonlyMap<string, readonly OwedRow[]>> {
-  const ids = [...new Set(orphans.map(({ eventId }) => eventId))]
-  if (ids.length === 0) return new Map()
+  if (orphans.length === 0) return new Map()
+  const asked = [
+    ...new Map(orphans.map((orphan) => [`${orphan.eventId} ${orphan.clientId}`, orphan])).values(),
+  ]
   const { rows } = await db.query<OwedRow>({
     text: OWED,
-    values: [...eventRanges(ids), [...new Set(orphans.map(({ clientId }) => clientId))]],
+    values: [
+      ...eventRanges(asked.map(({ eventId }) => eventId)),
+      asked.map(({ iss }) => iss),
+      asked.map(({ clientId }) => clientId),
+    ],
   })
   return Map.groupBy(rows, ({ eventId }) => eventId)
 }

@@ -41,7 +41,7 @@ const SESSIONS_OF_SUBJECT = `
     from sessions s
    where s.issuer = $1 and s.sub = $2 and s.expires_at > now()
      and ($3::text[] is null or s.client_id = any($3))
-     and ($4::text is null or (s.sid, s.client_id) > ($4, $5))
+     and (s.sid, s.client_id) > (coalesce($4::text, ''), coalesce($5::text, ''))
    order by s.sid, s.client_id limit $6`
 
 // Which of them there are is in one table, what is known of each in the other: a lookup by primary key for each.
@@ -54,7 +54,7 @@ const SESSIONS_OF_SID = `
     ) s
    where i.issuer = $1 and i.sid = $2 and i.expires_at > now()
      and ($3::text[] is null or i.client_id = any($3))
-     and ($4::text is null or (i.client_id, i.sub) > ($4, $5))
+     and (i.client_id, i.sub) > (coalesce($4::text, ''), coalesce($5::text, ''))
    order by i.client_id, i.sub limit $6`
 
 /** Sessions of one subject that have not expired, by sid and client. */

@@ -1,5 +1,6 @@
 import { plainArray } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
+import { type WalkedPage, walk, walkSql } from './walk.ts'
 
 /** A notification on its way to one webhook, claimed. */
 export interface ClaimedWebhookDelivery {
@@ -136,12 +137,22 @@ export interface WebhookDeliveryRecord {
   readonly error: string | null
 }
 
-const LIST = `
+const LIST = walkSql({
+  table: 'webhook_deliveries',
+  key: ['position'],
+  order: 'desc',
+  byParts: false,
+  where: 't.webhook = $4::text and t.position < $5::bigint',
+  columns: ['state'],
+  filter: '($6::text is null or w.state = $6)',
+  returned: 'w.position',
+})
+const RECORDS = `
   select d.position, n.id, n.type, d.state, d.attempts, d.created_at as "createdAt", d.attempted_at as "attemptedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", d.status, d.error
     from webhook_deliveries d join notifications n on n.id = d.notification_id
-   where d.webhook = $1 and ($2::bigint is null or d.position < $2) and ($4::text is null or d.state = $4)
-   order by d.position desc limit $3`
+   where d.position = any($1::bigint[])
+   order by d.position desc`
 
 /** What a webhook was sent, and is owed, the latest first. @param before the last position of the page before. */
 export async function listWebhookDeliveries(
@@ -152,10 +163,12 @@ export async function listWebhookDeliveries(
     before,
     limit,
   }: { webhook: string; state: string | null; before: number | null; limit: number },
-): Promise<readonly WebhookDeliveryRecord[]> {
-  const { rows } = await db.query<WebhookDeliveryRecord>({
-    text: LIST,
-    values: [webhook, before, limit, state],
+): Promise<WalkedPage<WebhookDeliveryRecord, number>> {
+  const { keys, reached } = await walk<{ position: number }>(db, LIST, {
+    ...{ parts: null, limit },
+    values: [webhook, before ?? Number.MAX_SAFE_INTEGER, state],
   })
-  return rows
+  const positions = plainArray(keys.map(({ position }) => position))
+  const { rows } = await db.query<WebhookDeliveryRecord>({ text: RECORDS, values: [positions] })
+  return { rows, reached: reached?.position ?? null }
 }

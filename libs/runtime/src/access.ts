@@ -19,6 +19,11 @@ export interface RouteAccess<Scope extends string = string> {
    * `unbound`: such a credential is refused.
    */
   readonly reach: 'path' | 'handler' | 'unbound'
+  /**
+   * How much of its work is done at once. Default `read` where it is a GET that is not public, else `own`.
+   * `read`: as `ReadLimits` have it. `own`: the route sees to it.
+   */
+  readonly load?: 'read' | 'own'
   /** What a body may be sent as. Default `application/json` alone. */
   readonly accepts?: readonly BodyType[]
   /** The budget that requests are paid from. Default `reads` for GET and HEAD, else `changes`. */

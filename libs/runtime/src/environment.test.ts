@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest'
-import { ConfigurationError, type EnvironmentReader, isCidr, readEnvironment } from './environment.ts'
+import {
+  ConfigurationError,
+  type EnvironmentReader,
+  isCidr,
+  readEnvironment,
+  readMetricsPort,
+} from './environment.ts'
 
 const faultsOf = (
   env: Record<string, string>,
@@ -117,6 +123,15 @@ test.each([KEY.slice(1), `${KEY}AA`, Buffer.alloc(32, 255).toString('base64'), '
 
 test('a reader that trips over what was wrong does not hide it', () => {
   expect(faultsOf({}, (read) => ({ host: new URL(read.string('URL')).host }))).toEqual(['URL is not set'])
+})
+
+test('the port of the metrics is none where it is not given, and 0 is any', () => {
+  const portOf = (env: Record<string, string>) =>
+    readEnvironment(env, (read) => ({ port: readMetricsPort(read) })).port
+  expect([portOf({}), portOf({ CURFEW_METRICS_PORT: '0' }), portOf({ CURFEW_METRICS_PORT: '9464' })]).toEqual(
+    [...[null, 0, 9464]],
+  )
+  expect(faultsOf({ CURFEW_METRICS_PORT: 'x' }, (read) => ({ port: readMetricsPort(read) }))).toHaveLength(1)
 })
 
 test('what was read cannot be changed, however deep', () => {

@@ -206,6 +206,17 @@ export function readLogOrigin(read: Pick<EnvironmentReader, 'optional' | 'fault'
   return origin
 }
 
+/** `CURFEW_READ_TIMEOUT_MS`: after this PostgreSQL gives a read up. */
+export function readReadTimeout(read: Pick<EnvironmentReader, 'integer'>): number {
+  return read.integer('CURFEW_READ_TIMEOUT_MS', { fallback: 5_000, min: 100, max: 30_000 })
+}
+
+/** `CURFEW_METRICS_PORT`: a listener of its own for `/metrics`. Null: it is served beside the rest. */
+export function readMetricsPort(read: Pick<EnvironmentReader, 'optional' | 'integer'>): number | null {
+  if (read.optional('CURFEW_METRICS_PORT') === null) return null
+  return read.integer('CURFEW_METRICS_PORT', { fallback: 0, min: 0, max: 65_535 })
+}
+
 /** Whether `text` is a network in CIDR notation, IPv4 or IPv6. */
 export function isCidr(text: string): boolean {
   const [address = '', prefix = '', ...rest] = text.split('/')

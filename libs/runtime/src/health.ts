@@ -5,11 +5,12 @@ export type Checks = Readonly<Record<string, () => Promise<void>>>
 
 /**
  * Gives a function that asks every check and names those that did not answer. Probes at the same time share one asking;
- * one that takes longer than `deadlineMs` counts as away. The log is told when one begins to fail, and when it is well again.
+ * one that takes longer than `deadlineMs` counts as away. That all
+ * is well is believed for `keptMs`; what is away is asked anew each time. The log is told when one begins to fail, and when it is well again.
  */
 export function createReadiness(
   checks: Checks,
-  { log, deadlineMs }: { log: Log; deadlineMs: number },
+  { log, deadlineMs, keptMs = 0 }: { log: Log; deadlineMs: number; keptMs?: number },
 ): () => Promise<readonly string[]> {
   const asked = new Map<string, Promise<void>>()
   const away = new Set<string>()
@@ -34,8 +35,12 @@ export function createReadiness(
     }
   }
 
+  let wellMs = Number.NEGATIVE_INFINITY
   return async () => {
+    const askedMs = performance.now()
+    if (askedMs - wellMs < keptMs) return []
     await Promise.all(Object.entries(checks).map(([name, check]) => ask(name, check)))
+    if (away.size === 0) wellMs = askedMs
     return Object.keys(checks).filter((name) => away.has(name))
   }
 }

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { CurfewError } from '@curfew/domain'
+import { CurfewError, QueryTimeoutError } from '@curfew/domain'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type AjvError, faultsOf } from './faults.ts'
 import { unsupported } from './json-body.ts'
@@ -33,7 +33,7 @@ export function answerError(
 ): FastifyReply {
   const facts = factsOf(error, request)
   if (facts.status >= 500) {
-    log[facts.status === 503 ? 'warn' : 'error']({
+    log[facts.status === 503 || facts.status === 504 ? 'warn' : 'error']({
       event: 'request.failed',
       method: request.method,
       route: request.routeOptions.url ?? null,
@@ -101,6 +101,15 @@ const PLACES: Readonly<Record<string, string>> = {
 
 function factsOf(error: unknown, request: FastifyRequest): ProblemFacts {
   if (error instanceof ProblemError) return error.problem
+  const isRead = request.method === 'GET' || request.routeOptions.config.load === 'read'
+  if (error instanceof QueryTimeoutError && isRead) {
+    return {
+      status: 504,
+      title: 'Query took too long',
+      detail:
+        'The ledger needs longer for this than a read may take. Narrow it: name the issuer and the client, a shorter time, or a smaller limit.',
+    }
+  }
   if (error instanceof CurfewError && error.code.endsWith('_UNAVAILABLE')) {
     return {
       status: 503,

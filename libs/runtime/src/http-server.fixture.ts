@@ -64,13 +64,17 @@ const Thing = Type.Object({
   inner: Type.Optional(Type.Object({ 'a/b': Type.Boolean() })),
 })
 
-export async function open(checks: Record<string, () => Promise<void>> = {}): Promise<HttpServer> {
+export async function open(
+  checks: Record<string, () => Promise<void>> = {},
+  options: { readonly metricsApart?: boolean } = {},
+): Promise<HttpServer> {
   const server = await createHttpServer({
     title: 'Test',
     log,
     metrics: createMetrics(),
     authenticate: KEYS,
     checks,
+    ...options,
   })
   server.post('/things', { config: { scope: 'public' }, schema: { body: Thing } }, async ({ body }) => body)
   server.get(

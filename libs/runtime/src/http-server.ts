@@ -9,6 +9,7 @@ import {
   type RawReplyDefaultExpression,
   type RawRequestDefaultExpression,
   type RawServerDefault,
+  type RouteOptions,
 } from 'fastify'
 import {
   authorize,
@@ -20,7 +21,10 @@ import {
   type Spending,
   spendingOf,
 } from './access.ts'
+import { createAddressLimits } from './address-limits.ts'
 import type { Authenticate, Credential } from './credentials.ts'
+import { namesTag } from './entity-tags.ts'
+import { createExposition, type Exposition } from './exposition.ts'
 import { type Checks, createReadiness } from './health.ts'
 import {
   answerClientError,
@@ -34,8 +38,9 @@ import { readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
-import { documented } from './openapi.ts'
+import { createDocument, documented } from './openapi.ts'
 import { ProblemError } from './problem.ts'
+import { createReadLimits, type ReadLimits, type ReadLimitsOptions } from './read-limits.ts'
 import { createRequestLimits, type RequestLimits } from './request-limits.ts'
 import { bodyAjv, closed, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
@@ -72,6 +77,10 @@ export interface HttpServerOptions {
   readonly checks: Checks
   /** Requests in a second for credentials that have no rate of their own. Default null: as many as they like. */
   readonly requestsPerSecond?: number | null
+  /** How much is read at once. */
+  readonly reads?: ReadLimitsOptions
+  /** Whether `/metrics` has a listener of its own (`metricsService`), and is not served here. Default false. */
+  readonly metricsApart?: boolean
   /** Proxies whose `X-Forwarded-*` headers are believed: addresses or CIDRs, comma-separated. Default none. */
   readonly trustProxy?: string
 }
@@ -80,6 +89,8 @@ export interface HttpServerOptions {
 const REQUEST_MS_MAX = 30_000
 /** Longest that a check may take, in milliseconds. */
 const CHECK_MS_MAX = 2_000
+/** How long it is believed that all is well, in milliseconds: probes cost no statement each. */
+const READY_KEPT_MS = 1_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
 /**
@@ -89,6 +100,7 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
  */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { title, log, metrics, authenticate, checks, trustProxy, requestsPerSecond = null } = options
+  const reads = createReadLimits(options.reads)
   const limits = createRequestLimits({
     perSecond: requestsPerSecond,
     monotonicMs: () => performance.now(),
@@ -120,7 +132,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   server.addHook('preClose', async () => {
     life.closing = true
   })
-  addHooks(server, { metrics, authenticate, limits, life })
+  addHooks(server, { metrics, authenticate, limits, reads, life })
   server.setErrorHandler((error, request, reply) => answerError(error, request, reply, log))
   server.setNotFoundHandler((request, reply) => {
     const path = pathOf(request)
@@ -141,9 +153,9 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     }),
   })
   addOwnRoutes(server, {
-    metrics,
+    expose: options.metricsApart === true ? null : createExposition(metrics),
     checks: Object.keys(checks),
-    readiness: createReadiness(checks, { log, deadlineMs: CHECK_MS_MAX }),
+    readiness: createReadiness(checks, { log, deadlineMs: CHECK_MS_MAX, keptMs: READY_KEPT_MS }),
     life,
   })
   return server
@@ -159,8 +171,13 @@ function addHooks(
     metrics,
     authenticate,
     limits,
+    reads,
     life,
-  }: Pick<HttpServerOptions, 'metrics' | 'authenticate'> & { limits: RequestLimits; life: Life },
+  }: Pick<HttpServerOptions, 'metrics' | 'authenticate'> & {
+    limits: RequestLimits
+    reads: ReadLimits
+    life: Life
+  },
 ): void {
   const durations = metrics.histogram(
     'http_request_duration_seconds',
@@ -175,6 +192,7 @@ function addHooks(
     if (reach === 'path' && !route.url.includes('/:issuer'))
       throw new Error(`route ${route.url} is confined by its path, which names no issuer`)
     if (route.schema !== undefined) route.schema = strict(route.schema)
+    limitReads(route, reads)
   })
   server.addHook('onRequest', async (request, reply) => {
     reply.headers(SAFE_HEADERS)
@@ -213,14 +231,27 @@ function addHooks(
 function addOwnRoutes(
   server: HttpServer,
   {
-    metrics,
+    expose,
     checks,
     readiness,
     life,
-  }: { metrics: Metrics; checks: readonly string[]; readiness: () => Promise<readonly string[]>; life: Life },
+  }: {
+    expose: Exposition | null
+    checks: readonly string[]
+    readiness: () => Promise<readonly string[]>
+    life: Life
+  },
 ): void {
   const hidden = { schema: { hide: true }, config: { scope: PUBLIC } }
-  server.get('/openapi.json', hidden, async () => server.swagger())
+  const limits = createAddressLimits()
+  const limited = { ...hidden, onRequest: async ({ ip }: FastifyRequest) => refuseTooMany(limits.take(ip)) }
+  const document = createDocument(() => server.swagger())
+  server.get('/openapi.json', limited, async (request, reply) => {
+    const { etag, body } = document()
+    reply.headers({ etag, 'cache-control': 'no-cache' })
+    if (namesTag(request.headers['if-none-match'], etag)) return reply.code(304).send()
+    return reply.type('application/json; charset=utf-8').serializer(asItIs).send(body)
+  })
   server.get('/healthz', hidden, async () => ({ status: 'alive' }))
   server.get('/readyz', hidden, async (_request, reply) => {
     if (life.closing) return reply.code(503).send({ status: 'stopping', away: [], checks })
@@ -229,12 +260,22 @@ function addOwnRoutes(
       .code(away.length === 0 ? 200 : 503)
       .send({ status: away.length === 0 ? 'ready' : 'not ready', away, checks })
   })
-  server.get('/metrics', hidden, async (_request, reply) => {
-    const { contentType, body } = await metrics.expose()
-    return reply
-      .type(contentType)
-      .serializer((text: string) => text)
-      .send(body)
+  if (expose === null) return
+  server.get('/metrics', limited, async (_request, reply) => {
+    const { contentType, body } = await expose()
+    return reply.type(contentType).serializer(asItIs).send(body)
+  })
+}
+
+const asItIs = (text: string) => text
+
+/** @throws a 429 problem where there is something to wait for. */
+function refuseTooMany(waitMs: number): void {
+  if (waitMs === 0) return
+  throw new ProblemError({
+    status: 429,
+    detail: 'This address has made too many requests in the last seconds.',
+    headers: { 'retry-after': String(Math.ceil(waitMs / 1_000)) },
   })
 }
 
@@ -269,6 +310,25 @@ export function httpService(
       await server.close()
     },
   }
+}
+
+/** Handlers that are limited: that of a GET comes once more, as the one of its HEAD. */
+const limited = new WeakSet<RouteOptions['handler']>()
+
+/** Lets a route that reads do so as `reads` have it. */
+function limitReads(route: RouteOptions, reads: ReadLimits): void {
+  const { handler, config, method } = route
+  const isRead = config?.scope !== PUBLIC && (method === 'GET' || method === 'HEAD')
+  if ((config?.load ?? (isRead ? 'read' : 'own')) === 'own' || limited.has(handler)) return
+  route.handler = function limitedRead(request, reply) {
+    const caller = request.credential === null ? `address ${request.ip}` : `key ${request.credential.name}`
+    return reads.run(caller, async (freeShared) => {
+      // A stream goes as fast as its reader takes it, and reads page by page.
+      reply.raw.once('pipe', freeShared)
+      return handler.call(this, request, reply)
+    })
+  }
+  limited.add(route.handler)
 }
 
 /** What a request is checked against: unknown members are refused, and so are parameters where a route names none. */

@@ -15,6 +15,7 @@ export {
   hashApiKey,
   hasScope,
 } from './credentials.ts'
+export { namesTag } from './entity-tags.ts'
 export {
   ConfigurationError,
   type Environment,
@@ -22,7 +23,9 @@ export {
   isCidr,
   readEnvironment,
   readLogOrigin,
+  readMetricsPort,
   readOrExit,
+  readReadTimeout,
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
 export { createHttpServer, type HttpServer, httpService } from './http-server.ts'
@@ -38,6 +41,7 @@ export {
   openLogFile,
 } from './log.ts'
 export { createMetrics, type Metrics } from './metrics.ts'
+export { metricsServices } from './metrics-service.ts'
 export { type Fault, ProblemError } from './problem.ts'
 export { unitsOfElements } from './request-limits.ts'
 export { newTraceparent, parseTraceparent } from './traceparent.ts'

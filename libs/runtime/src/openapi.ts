@@ -1,6 +1,19 @@
+import { hash } from 'node:crypto'
 import type { FastifySchema } from 'fastify'
 import { PUBLIC, type RouteAccess } from './access.ts'
 import { PROBLEM_MEDIA_TYPE } from './problem.ts'
+
+/** The OpenAPI document as it is served, written when it is first asked for: the routes are all there then, for good. */
+export function createDocument(render: () => object): () => { readonly etag: string; readonly body: string } {
+  let written: { readonly etag: string; readonly body: string } | null = null
+  return () => {
+    if (written === null) {
+      const body = JSON.stringify(render())
+      written = { etag: `"${hash('sha256', body, 'base64url')}"`, body }
+    }
+    return written
+  }
+}
 
 /** What the OpenAPI document says of a route beside its schema. */
 export function documented(

@@ -6,6 +6,7 @@ import {
   LOG_LEVELS,
   readEnvironment,
   readLogOrigin,
+  readMetricsPort,
 } from '@curfew/runtime'
 import type { ReceiptSettings } from './receipts.ts'
 import type { Retention } from './retention.ts'
@@ -26,6 +27,8 @@ export function readBookkeeperConfig(env: Environment) {
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     port: read.integer('PORT', { fallback: 8484, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
+    /** Null: `/metrics` is served beside the rest. */
+    metricsPort: readMetricsPort(read),
     retention: readRetention(read),
     receipts: readReceiptSettings(read),
     sessionsMax: readSessionsMax(read),

@@ -8,6 +8,7 @@ import {
   createLog,
   createMetrics,
   httpService,
+  metricsServices,
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
@@ -54,6 +55,7 @@ process.exitCode = await runProcess(
       title: 'Curfew bookkeeper',
       log,
       metrics,
+      metricsApart: config.metricsPort !== null,
       authenticate: createApiKeyAuthenticator([]),
       checks: {
         'event-log': () => eventLog.check(),
@@ -80,6 +82,7 @@ process.exitCode = await runProcess(
     return [
       bookkeeper,
       httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+      ...metricsServices({ metrics, host: config.host, port: config.metricsPort, log, onBound: own.listens }),
     ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

@@ -5,6 +5,8 @@ import {
   readAccess,
   readEnvironment,
   readLogOrigin,
+  readMetricsPort,
+  readReadTimeout,
 } from '@curfew/runtime'
 
 /** Reads the environment of the console service. @throws {ConfigurationError} */
@@ -13,6 +15,9 @@ export function readConsoleConfig(env: Environment) {
     databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
     port: read.integer('PORT', { fallback: 8482, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
+    /** Null: `/metrics` is served beside the rest. */
+    metricsPort: readMetricsPort(read),
+    readTimeoutMs: readReadTimeout(read),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     access: readAccess(read),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),

@@ -30,14 +30,15 @@ export function registerDeadLetters(server: HttpServer, { db }: { db: Database }
     {
       config: READ,
       schema: {
-        summary: 'Dead letters, the latest first.',
+        summary:
+          'Dead letters, the latest first. A page may have fewer than `limit`, even none, and go on at `next_cursor`.',
         querystring: DeadLettersQuery,
         response: { 200: page(DeadLetter) },
       },
     },
     async (request) => {
       const { query } = request
-      const records = await listDeadLetters(db, {
+      const { rows, reached } = await listDeadLetters(db, {
         filter: {
           ...confinesOf(callerOf(request).reach, {
             issuer: query.issuer ?? null,
@@ -52,10 +53,11 @@ export function registerDeadLetters(server: HttpServer, { db }: { db: Database }
         limit: query.limit + 1,
       })
       return pageOf(
-        records,
+        rows,
         query.limit,
-        ({ position }) => `${position.micros} ${position.id}`,
+        ({ position }) => keyOf(position),
         deadLetterView,
+        reached && keyOf(reached),
       )
     },
   )
@@ -86,6 +88,8 @@ export function registerDeadLetters(server: HttpServer, { db }: { db: Database }
     },
   )
 }
+
+const keyOf = ({ micros, id }: DeadLetterPosition) => `${micros} ${id}`
 
 /** Where the next page begins. @throws a 400 problem. */
 function readPosition(cursor: string | undefined): DeadLetterPosition | null {

@@ -22,7 +22,8 @@ export function registerDeliveries(server: HttpServer, { db }: { db: Database })
     {
       config: READ,
       schema: {
-        summary: 'Deliveries, the latest first.',
+        summary:
+          'Deliveries, the latest first. A page may have fewer than `limit`, even none, and go on at `next_cursor`.',
         querystring: DeliveriesQuery,
         response: { 200: page(Delivery) },
       },
@@ -31,7 +32,7 @@ export function registerDeliveries(server: HttpServer, { db }: { db: Database })
       const { query } = request
       const before = readCursor(query.cursor)
       if (before !== null && !UUID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
-      const deliveries = await listDeliveries(db, {
+      const { rows, reached } = await listDeliveries(db, {
         ...confinesOf(callerOf(request).reach, {
           issuer: query.issuer ?? null,
           clientId: query.client_id ?? null,
@@ -43,7 +44,7 @@ export function registerDeliveries(server: HttpServer, { db }: { db: Database })
         before,
         limit: query.limit + 1,
       })
-      return pageOf(deliveries, query.limit, ({ id }) => id, deliveryView)
+      return pageOf(rows, query.limit, ({ id }) => id, deliveryView, reached)
     },
   )
 

@@ -24,14 +24,17 @@ const CANCEL = { scope: 'admin', reach: 'handler' } satisfies RouteAccess<Scope>
 const Params = Type.Object({ id: Type.String({ maxLength: 64 }) })
 
 /** `/v1/issuer-logouts`: logouts of everyone of an issuer. They are asked for as events, of scope `issuer`. */
-export function registerIssuerLogouts(server: HttpServer, { db }: { db: Database }): void {
+export function registerIssuerLogouts(
+  server: HttpServer,
+  { db, reads }: { db: Database; reads: Database },
+): void {
   /** The one of the path, where it lies within the caller's reach. @throws a 404 problem. */
   async function own(request: {
     readonly params: { readonly id: string }
     readonly credential: Credential | null
   }): Promise<IssuerLogoutRecord> {
     const { id } = request.params
-    const record = UUID.test(id) ? await findIssuerLogout(db, id) : null
+    const record = UUID.test(id) ? await findIssuerLogout(reads, id) : null
     if (record === null || !isWithin(callerOf(request).reach, record.iss)) throw noSuchLogout(id)
     return record
   }
@@ -54,7 +57,7 @@ export function registerIssuerLogouts(server: HttpServer, { db }: { db: Database
         reach.kind === 'clients' || (reach.kind === 'issuer' && iss !== null && iss !== reach.iss)
       const records = nothing
         ? []
-        : await listIssuerLogouts(db, {
+        : await listIssuerLogouts(reads, {
             iss: reach.kind === 'everything' ? iss : reach.iss,
             before,
             limit: limit + 1,

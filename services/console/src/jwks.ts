@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { Jwks } from '@curfew/client'
 import { type IssuerName, JWKS_MAX_AGE_MS } from '@curfew/domain'
 import type { Database } from '@curfew/ledger'
-import type { HttpServer } from '@curfew/runtime'
+import { type HttpServer, namesTag } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 
@@ -20,7 +20,8 @@ export function registerJwks(server: HttpServer, { db, jwks }: JwksDeps): void {
   server.get(
     '/issuers/:issuer/jwks.json',
     {
-      config: { scope: 'public' },
+      // Public, and never of a cache of ours: a key that was withdrawn is out of it at once.
+      config: { scope: 'public', load: 'read' },
       schema: {
         summary: 'Public signing keys of an issuer (JWK Set).',
         params: IssuerParams,
@@ -35,16 +36,8 @@ export function registerJwks(server: HttpServer, { db, jwks }: JwksDeps): void {
       const keySet = await jwks(name)
       const etag = `"${createHash('sha256').update(JSON.stringify(keySet)).digest('base64url')}"`
       reply.header('cache-control', CACHE_CONTROL).header('etag', etag)
-      if (named(request.headers['if-none-match'], etag)) return reply.code(304).send(null)
+      if (namesTag(request.headers['if-none-match'], etag)) return reply.code(304).send(null)
       return keySet
     },
   )
-}
-
-/** Whether If-None-Match names this entity tag; it compares weakly (RFC 9110 13.1.2). */
-function named(ifNoneMatch: string | undefined, etag: string): boolean {
-  return (ifNoneMatch ?? '')
-    .split(',')
-    .map((tag) => tag.trim().replace(/^W\//, ''))
-    .some((tag) => tag === '*' || tag === etag)
 }

@@ -15,6 +15,7 @@ import {
   createMetrics,
   hashApiKey,
   httpService,
+  metricsServices,
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
@@ -38,6 +39,11 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew console' })
     scope.defer('postgres', () => db.end())
+    const reads = createDatabase(config.databaseUrl, {
+      applicationName: 'curfew console reads',
+      statementTimeoutMs: config.readTimeoutMs,
+    })
+    scope.defer('postgres of reads', () => reads.end())
     const { masterKey, oldMasterKey, allowedNetworks, allowedPorts } = config
     const own = createOwnAddresses(config)
     const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
@@ -64,6 +70,7 @@ process.exitCode = await runProcess(
       title: 'Curfew console',
       log,
       metrics,
+      metricsApart: config.metricsPort !== null,
       authenticate: credentials.authenticate,
       requestsPerSecond: config.access.requestsPerSecond,
       checks: {
@@ -74,6 +81,7 @@ process.exitCode = await runProcess(
     createConsole({
       server,
       db,
+      reads,
       keyring,
       keyMaker,
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
@@ -90,6 +98,7 @@ process.exitCode = await runProcess(
     return [
       credentials.service,
       httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+      ...metricsServices({ metrics, host: config.host, port: config.metricsPort, log, onBound: own.listens }),
     ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

@@ -13,18 +13,24 @@ export function readCursor(cursor: string | undefined): string | null {
   })
 }
 
-/** A page of `limit` from `rows`, which have one more where there is a next page. */
+/**
+ * A page of `limit` from `rows`, which have one more where there is a next page.
+ *
+ * @param reached key of where the next page begins although this one is not full.
+ */
 export function pageOf<Row, Item>(
   rows: readonly Row[],
   limit: number,
   keyOf: (row: Row) => string,
   view: (row: Row) => Item,
+  reached: string | null = null,
 ): { items: Item[]; next_cursor: string | null } {
   const items = rows.slice(0, limit)
   const last = items.at(-1)
   const more = rows.length > limit && last !== undefined
+  const next = more ? keyOf(last) : reached
   return {
     items: items.map(view),
-    next_cursor: more ? Buffer.from(keyOf(last), 'utf8').toString('base64url') : null,
+    next_cursor: next === null ? null : Buffer.from(next, 'utf8').toString('base64url'),
   }
 }

@@ -39,7 +39,10 @@ export { readConsoleConfig, readRelyingPartiesMax } from './config.ts'
 /** What the console works with, already open. */
 export interface ConsoleDeps {
   readonly server: HttpServer
+  /** For changes, and what they look at first. */
   readonly db: Database
+  /** For what is only read: it gives a statement up soon. */
+  readonly reads: Database
   readonly keyring: Keyring
   readonly keyMaker: KeyMaker
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
@@ -62,7 +65,7 @@ export interface ConsoleDeps {
 
 /** Wires the console: where RP owners and SREs work. Only routes; nothing runs by itself. */
 export function createConsole(deps: ConsoleDeps): void {
-  const { server, db, keyring, keyMaker, clientKeys, client, webhookSecrets, targetFault } = deps
+  const { server, db, reads, keyring, keyMaker, clientKeys, client, webhookSecrets, targetFault } = deps
   const { now = () => new Date() } = deps
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
@@ -77,22 +80,23 @@ export function createConsole(deps: ConsoleDeps): void {
   }
   registerRelyingParties(server, registration)
   registerImport(server, registration)
-  registerHealth(server, { db })
+  registerHealth(server, { db: reads })
   registerProbes(server, { db, keyring, clientKeys, client, targetFault })
-  registerDeliveries(server, { db })
-  registerDeadLetters(server, { db })
-  registerSessions(server, { db })
-  registerIssuerLogouts(server, { db })
-  registerReplays(server, { db, newReplayId: newId })
+  registerDeliveries(server, { db: reads })
+  registerDeadLetters(server, { db: reads })
+  registerSessions(server, { db: reads })
+  registerIssuerLogouts(server, { db, reads })
+  registerReplays(server, { db, reads, newReplayId: newId })
   registerQuarantine(server, { db })
   registerWebhooks(server, {
     db,
+    reads,
     targetFault,
     sealSecret: (secret, webhook) => webhookSecrets.seal(secret, webhook),
     newSecret: () => `whsec_${randomBytes(32).toString('base64')}`,
   })
-  registerAudit(server, { db })
-  registerSla(server, { db, now })
+  registerAudit(server, { db: reads })
+  registerSla(server, { db: reads, now })
   registerKeys(server, { db, keyMaker, targetFault, now })
   registerKeysCheck(server, { db, client, now })
   const alterations = deps.metrics.counter(
@@ -101,13 +105,13 @@ export function createConsole(deps: ConsoleDeps): void {
   )
   const keeper = deps.logKeeper
   const reader = createLogReader({
-    db,
+    db: reads,
     keeper,
     origin: deps.logOrigin,
     log: deps.log,
     onAltered: () => alterations.inc(),
   })
-  registerReceipts(server, { db, keeper, reader })
+  registerReceipts(server, { db: reads, keeper, reader })
   registerReceiptLog(server, { reader })
   registerErasures(server, {
     db,
@@ -116,8 +120,8 @@ export function createConsole(deps: ConsoleDeps): void {
     subjectHash: async () =>
       keeper.subjectHash(await openReceiptLog(db, () => keeper.newLog(deps.logOrigin))),
   })
-  registerLogAudit(server, { db, reader, keeper })
-  registerJwks(server, { db, jwks: (issuer) => keyring.jwks(issuer) })
+  registerLogAudit(server, { db: reads, reader, keeper })
+  registerJwks(server, { db: reads, jwks: (issuer) => keyring.jwks(issuer) })
 }
 
 /** @throws a problem that says whose fault it is where the master key is another by now: no change of the body would help. */

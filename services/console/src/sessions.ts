@@ -68,7 +68,8 @@ export function registerSessions(server: HttpServer, { db }: { db: Database }): 
     {
       config: READ,
       schema: {
-        summary: 'Sessions whose logout came to nothing, the latest first.',
+        summary:
+          'Sessions whose logout came to nothing, the latest first. A page may have fewer than `limit`, even none, and go on at `next_cursor`.',
         querystring: OrphansQuery,
         response: { 200: page(OrphanedSession) },
       },
@@ -79,12 +80,18 @@ export function registerSessions(server: HttpServer, { db }: { db: Database }): 
       // A slip of the pen must not look as if all were well. To who is bound, another's issuer is as if it were not there.
       if (issuer !== null && reach.kind === 'everything' && (await findIssEver(db, issuer)) === null)
         throw noSuchIssuer(issuer)
-      const records = await listOrphans(db, {
+      const { rows, reached } = await listOrphans(db, {
         ...confinesOf(reach, { issuer, clientId }),
         before: readOrphanPosition(cursor),
         limit: limit + 1,
       })
-      return pageOf(records, limit, ({ position }) => JSON.stringify(Object.values(position)), orphanView)
+      return pageOf(
+        rows,
+        limit,
+        ({ position }) => orphanKey(position),
+        orphanView,
+        reached && orphanKey(reached),
+      )
     },
   )
 }
@@ -108,6 +115,9 @@ function readPosition(cursor: string | undefined): SessionPosition | null {
   const [sub, sid, clientId] = parts as [string, string, string]
   return { sub, sid, clientId }
 }
+
+const orphanKey = ({ micros, issuer, sub, sid, clientId }: OrphanPosition) =>
+  JSON.stringify([micros, issuer, sub, sid, clientId])
 
 function readOrphanPosition(cursor: string | undefined): OrphanPosition | null {
   const parts = readCursorParts(cursor, 'number number string string string')

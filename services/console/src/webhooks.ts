@@ -34,6 +34,8 @@ import { invalid } from './query.ts'
 
 export interface WebhooksDeps {
   readonly db: Database
+  /** For the list of what they were sent. */
+  readonly reads: Database
   /** What is wrong with a URL, or null. */
   readonly targetFault: (uri: string, access: NetworkAccess) => string | null
   readonly sealSecret: (secret: string, webhook: string) => Promise<string>
@@ -51,7 +53,7 @@ const WebhookParams = Type.Object({
 
 /** `/v1/webhooks`: where operators are told of what happens. */
 export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
-  const { db, sealSecret, newSecret } = deps
+  const { db, reads, sealSecret, newSecret } = deps
 
   server.put(
     '/v1/webhooks/:name',
@@ -193,13 +195,19 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
       if (before !== null && !/^\d{1,15}$/.test(before))
         throw invalid('/cursor', 'is not a cursor of this list')
       foundOr404(await findWebhook(db, name), name)
-      const deliveries = await listWebhookDeliveries(db, {
+      const { rows, reached } = await listWebhookDeliveries(reads, {
         webhook: name,
         state: state ?? null,
         before: before === null ? null : Number(before),
         limit: limit + 1,
       })
-      return pageOf(deliveries, limit, ({ position }) => String(position), deliveryView)
+      return pageOf(
+        rows,
+        limit,
+        ({ position }) => String(position),
+        deliveryView,
+        reached === null ? null : String(reached),
+      )
     },
   )
 }

@@ -1,5 +1,6 @@
 import { readKafkaConnection } from '@curfew/broker'
-import { type Environment, LOG_LEVELS, readEnvironment } from '@curfew/runtime'
+import type { DatabaseOptions } from '@curfew/ledger'
+import { type Environment, LOG_LEVELS, readEnvironment, readMetricsPort } from '@curfew/runtime'
 
 /** Reads the environment of the delivery service. @throws {ConfigurationError} */
 export function readDeliveryConfig(env: Environment) {
@@ -8,6 +9,8 @@ export function readDeliveryConfig(env: Environment) {
     kafka: readKafkaConnection(read),
     port: read.integer('PORT', { fallback: 8483, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
+    /** Null: `/metrics` is served beside the rest. */
+    metricsPort: readMetricsPort(read),
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
     /** Opens too, while one master key replaces another. */
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
@@ -20,4 +23,18 @@ export function readDeliveryConfig(env: Environment) {
     leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
     stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))
+}
+
+/**
+ * The one connection that heartbeats have for themselves: however busy the others are, a worker that lives says so in time.
+ * A beat that is not answered for half a lease is given up, and the next is tried.
+ */
+export function heartbeatOptions({ leaseMs }: { readonly leaseMs: number }): DatabaseOptions {
+  const patienceMs = Math.ceil(leaseMs / 2)
+  return {
+    applicationName: 'curfew heartbeat',
+    poolMax: 1,
+    statementTimeoutMs: patienceMs,
+    connectTimeoutMs: patienceMs,
+  }
 }

@@ -16,11 +16,12 @@ import {
   createLog,
   createMetrics,
   httpService,
+  metricsServices,
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
 import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
-import { checkClock, createDelivery, readDeliveryConfig } from './service.ts'
+import { checkClock, createDelivery, heartbeatOptions, readDeliveryConfig } from './service.ts'
 
 // The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
 
@@ -32,6 +33,8 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew delivery' })
     scope.defer('postgres', () => db.end())
+    const beats = createDatabase(config.databaseUrl, heartbeatOptions(config))
+    scope.defer('postgres of heartbeats', () => beats.end())
     const eventLog =
       config.kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
@@ -67,6 +70,7 @@ process.exitCode = await runProcess(
       title: 'Curfew delivery',
       log,
       metrics,
+      metricsApart: config.metricsPort !== null,
       authenticate: createApiKeyAuthenticator([]),
       checks: {
         'event-log': () => eventLog.check(),
@@ -77,7 +81,7 @@ process.exitCode = await runProcess(
     })
     const delivery = createDelivery({
       eventLog,
-      ledger: createDeliveryLedger(db),
+      ledger: createDeliveryLedger(db, { beats }),
       keyring,
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,
@@ -89,6 +93,7 @@ process.exitCode = await runProcess(
     return [
       delivery,
       httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+      ...metricsServices({ metrics, host: config.host, port: config.metricsPort, log, onBound: own.listens }),
     ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

@@ -37,7 +37,7 @@ import { barred, limitsOf } from './shares.ts'
 import { createTlsIdentities } from './tls-identities.ts'
 import { createWorker } from './worker.ts'
 
-export { readDeliveryConfig } from './config.ts'
+export { heartbeatOptions, readDeliveryConfig } from './config.ts'
 export { checkClock } from './ledger-clock.ts'
 
 /** What delivery works with, already open. */

@@ -83,10 +83,23 @@ export function createWorker(deps: WorkerDeps): Worker {
     lastBeatMs = startedMs
   }
 
-  /** Compares what the ledger has leased with what this process holds: an answer may have been lost at any time. */
-  async function releaseUnheld(): Promise<void> {
+  /**
+   * Gives back what no worker attends to: the leases of the dead, and what is leased to this worker without its knowing, for an
+   * answer may have been lost at any time.
+   */
+  async function upkeep(): Promise<void> {
+    const reclaimed = await ledger.reclaimLeases({ leaseMs })
+    if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
     const released = await ledger.releaseUnheld({ workerId: id, asking: [...asking], held: held() })
     if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
+  }
+
+  async function attempt(work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      log.warn({ event: 'worker.beat-failed', err: error })
+    }
   }
 
   return {
@@ -106,17 +119,16 @@ export function createWorker(deps: WorkerDeps): Worker {
     register,
     retire: () => ledger.retireWorker(id),
     async beatUntil(ended) {
+      let upkeeping: Promise<void> | null = null
       while (!ended.aborted) {
-        try {
-          await register()
-          const reclaimed = await ledger.reclaimLeases({ leaseMs })
-          if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
-          await releaseUnheld()
-        } catch (error) {
-          log.warn({ event: 'worker.beat-failed', err: error })
-        }
+        await attempt(register)
+        // Not waited for: however long it takes, the heart beats on.
+        upkeeping ??= attempt(upkeep).finally(() => {
+          upkeeping = null
+        })
         await sleep(leaseMs / BEATS_PER_LEASE, ended)
       }
+      await upkeeping
     },
   }
 }

@@ -5,6 +5,8 @@ import {
   LOG_LEVELS,
   readAccess,
   readEnvironment,
+  readMetricsPort,
+  readReadTimeout,
 } from '@curfew/runtime'
 
 /** Reads the environment of the ingest service. @throws {ConfigurationError} */
@@ -21,6 +23,9 @@ export function readIngestConfig(env: Environment) {
     allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
     port: read.integer('PORT', { fallback: 8481, min: 0, max: 65_535 }),
     host: read.string('HOST', '0.0.0.0'),
+    /** Null: `/metrics` is served beside the rest. */
+    metricsPort: readMetricsPort(read),
+    readTimeoutMs: readReadTimeout(read),
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: true }),
     access: readAccess(read),
     backlogMax: readBacklogMax(read),

@@ -11,6 +11,7 @@ import {
   createMetrics,
   hashApiKey,
   httpService,
+  metricsServices,
   readOrExit,
   runProcess,
 } from '@curfew/runtime'
@@ -27,6 +28,12 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew ingest' })
     scope.defer('postgres', () => db.end())
+    // Of its own, so that reads at their limit leave appends their connections.
+    const reads = createDatabase(config.databaseUrl, {
+      applicationName: 'curfew ingest reads',
+      statementTimeoutMs: config.readTimeoutMs,
+    })
+    scope.defer('postgres of reads', () => reads.end())
     const eventLog =
       config.kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
@@ -64,18 +71,20 @@ process.exitCode = await runProcess(
       title: 'Curfew ingest',
       log,
       metrics,
+      metricsApart: config.metricsPort !== null,
       authenticate: credentials.authenticate,
       requestsPerSecond: config.access.requestsPerSecond,
       checks: { 'event-log': () => eventLog.check() },
     })
     const services = createIngest({
-      ...{ server, eventLog, db, databaseUrl: config.databaseUrl, log, metrics },
+      ...{ server, eventLog, db: reads, databaseUrl: config.databaseUrl, log, metrics },
       backlogMax: config.kafka === null ? config.backlogMax : null,
     })
     return [
       ...services,
       credentials.service,
       httpService(server, { host: config.host, port: config.port, log, onBound: own.listens }),
+      ...metricsServices({ metrics, host: config.host, port: config.metricsPort, log, onBound: own.listens }),
     ]
   },
   { stopDeadlineMs: config.stopDeadlineMs, log },

@@ -13,6 +13,7 @@ import {
 } from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
 import type { AskedEventDeps } from './asked-event.ts'
+import { fewAtOnce } from './dry-run.ts'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
@@ -28,7 +29,7 @@ export { readBacklogMax, readIngestConfig } from './config.ts'
 export interface IngestDeps {
   readonly server: HttpServer
   readonly eventLog: EventLog
-  /** Asked only for what became of an event. Accepting needs no database. */
+  /** Asked only for what became of an event, in a pool that nothing else needs. Accepting needs no database. */
   readonly db: Database
   /** Of the same database, for a connection that hears what is settled. */
   readonly databaseUrl: string
@@ -64,7 +65,7 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   registerPostEvents(server, {
     ...{ eventLog, now, newEventId: newId },
     isFull: lanes.isFull,
-    previewIssuerLogout: (event) => previewIssuerLogout(db, event),
+    previewIssuerLogout: fewAtOnce((event) => previewIssuerLogout(db, event)),
   })
   registerPostSessions(server, {
     ...{ eventLog, now, newRecordId: newId },

@@ -3,7 +3,14 @@ import { readReceiptSettings, readRetention, readSessionsMax } from '@curfew/boo
 import { readKafkaConnection } from '@curfew/broker'
 import { readRelyingPartiesMax } from '@curfew/console'
 import { readBacklogMax } from '@curfew/ingest'
-import { type Environment, LOG_LEVELS, readAccess, readEnvironment } from '@curfew/runtime'
+import {
+  type Environment,
+  LOG_LEVELS,
+  readAccess,
+  readEnvironment,
+  readMetricsPort,
+  readReadTimeout,
+} from '@curfew/runtime'
 
 export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
 
@@ -17,6 +24,9 @@ export function readStandaloneConfig(env: Environment) {
     dataDir: resolve(read.string('CURFEW_DATA', './.curfew')),
     host: read.string('HOST', '127.0.0.1'),
     port: read.integer('CURFEW_PORT', { fallback: 8480, min: 0, max: 65_535 }),
+    /** Null: `/metrics` is served beside the rest. */
+    metricsPort: readMetricsPort(read),
+    readTimeoutMs: readReadTimeout(read),
     /** Null: generated into `dataDir`. */
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
     /** Opens too, while one master key replaces another. */

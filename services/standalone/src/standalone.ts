@@ -5,9 +5,10 @@ import { createBookkeeper } from '@curfew/bookkeeper'
 import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
-import { checkClock, createDelivery } from '@curfew/delivery'
+import { checkClock, createDelivery, heartbeatOptions } from '@curfew/delivery'
 import { createIngest } from '@curfew/ingest'
 import {
+  createDatabase,
   createDeliveryLedger,
   createPostgresEventLog,
   createQuarantine,
@@ -37,6 +38,7 @@ import {
   hashApiKey,
   httpService,
   type Log,
+  metricsServices,
   openLogFile,
   runProcess,
   type Service,
@@ -91,6 +93,8 @@ export async function runStandalone(
         signal: scope.stopping,
       })
       scope.defer('postgres', () => db.end())
+      const { beats, changes, reads, books } = openPools(databaseUrl, config)
+      for (const pool of [beats, changes, reads, books]) scope.defer('postgres', () => pool.end())
       const applied = await migrate(db)
       if (applied.length > 0) log.info({ event: 'ledger.migrated', migrations: applied })
       // Nobody else can be alive in a database of our own: what a killed run left leased is free at once.
@@ -159,6 +163,7 @@ export async function runStandalone(
         title: 'Curfew',
         log,
         metrics,
+        metricsApart: config.metricsPort !== null,
         authenticate: credentials.authenticate,
         requestsPerSecond: config.access.requestsPerSecond,
         checks: {
@@ -169,13 +174,14 @@ export async function runStandalone(
         },
       })
       const ingest = createIngest({
-        ...{ server, eventLog, db, databaseUrl, log, metrics },
+        ...{ server, eventLog, db: reads, databaseUrl, log, metrics },
         backlogMax: config.kafka === null ? config.backlogMax : null,
       })
       createConsole({
         server,
-        db,
-        keyring,
+        db: changes,
+        reads,
+        keyring: createKeyring({ store: openKeyStore(changes), maker: keyMaker, now: () => new Date() }),
         keyMaker,
         clientKeys,
         client,
@@ -190,7 +196,7 @@ export async function runStandalone(
       })
       const delivery = createDelivery({
         eventLog,
-        ledger: createDeliveryLedger(db),
+        ledger: createDeliveryLedger(db, { beats }),
         keyring,
         clientKeys,
         client,
@@ -200,7 +206,7 @@ export async function runStandalone(
         leaseMs: config.leaseMs,
       })
       const bookkeeper = createBookkeeper({
-        db,
+        db: books,
         eventLog,
         publisher,
         client,
@@ -228,7 +234,21 @@ export async function runStandalone(
       const guide = demo
         ? createDemo({ listening, key: secrets.newAdminKey ?? demoKey, welcome, print })
         : createGuide({ listening, key: secrets.newAdminKey, welcome, print })
-      return [...ingest, delivery, bookkeeper, credentials.service, http, guide]
+      return [
+        ...ingest,
+        delivery,
+        bookkeeper,
+        credentials.service,
+        http,
+        guide,
+        ...metricsServices({
+          metrics,
+          host: config.host,
+          port: config.metricsPort,
+          log,
+          onBound: own.listens,
+        }),
+      ]
 
       async function embedded(): Promise<string> {
         const postgres = await openEmbeddedPostgres({
@@ -247,6 +267,19 @@ export async function runStandalone(
   for (const failure of failures) process.stderr.write(`${failure}\n`)
   if (failures.length > 0 && logPath !== null) process.stderr.write(`${logPath} has more.\n`)
   return status
+}
+
+/**
+ * The connections of all but the way in and delivery, which have a pool of their own: whoever else takes all that there are
+ * holds up nobody's logout.
+ */
+function openPools(url: string, { leaseMs, readTimeoutMs }: StandaloneConfig) {
+  return {
+    beats: createDatabase(url, heartbeatOptions({ leaseMs })),
+    changes: createDatabase(url, { applicationName: 'curfew console' }),
+    reads: createDatabase(url, { applicationName: 'curfew reads', statementTimeoutMs: readTimeoutMs }),
+    books: createDatabase(url, { applicationName: 'curfew bookkeeper', poolMax: 5 }),
+  }
 }
 
 /** Says how to post a logout, once there is somewhere to post it to. */

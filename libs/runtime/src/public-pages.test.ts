@@ -1,0 +1,70 @@
+import { expect, onTestFinished, test } from 'vitest'
+import { log, open, problemFrom } from './http-server.fixture.ts'
+import { createMetrics } from './metrics.ts'
+import { metricsServices } from './metrics-service.ts'
+
+// Goal: what needs no credential costs next to nothing, however often it is asked for.
+
+async function listen(...given: Parameters<typeof open>) {
+  const server = await open(...given)
+  onTestFinished(() => server.close())
+  return server.listen({ host: '127.0.0.1', port: 0 })
+}
+
+test('the OpenAPI document has an ETag, and is not sent again to a caller that has it', async () => {
+  const url = await listen()
+  const first = await fetch(`${url}/openapi.json`)
+  const etag = first.headers.get('etag') ?? ''
+  expect([first.status, first.headers.get('content-type')]).toEqual([200, 'application/json; charset=utf-8'])
+  expect(etag).toMatch(/^"[\w-]{43}"$/)
+  expect(((await first.json()) as { openapi: string }).openapi).toBe('3.1.0')
+  const again = await fetch(`${url}/openapi.json`, { headers: { 'if-none-match': etag } })
+  expect([again.status, await again.text()]).toEqual([304, ''])
+})
+
+test.each(['/openapi.json', '/metrics'])('%s refuses an address that asks too often', async (path) => {
+  const url = await listen()
+  const answers = await Promise.all(Array.from({ length: 40 }, () => fetch(`${url}${path}`)))
+  const refused = answers.filter(({ status }) => status === 429)
+  expect(answers.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(20)
+  expect(refused.length).toBeGreaterThan(10)
+  const [one] = refused
+  expect(one?.headers.get('retry-after')).toBe('1')
+  expect((await problemFrom(one as Response)).status).toBe(429)
+  expect((await fetch(`${url}/healthz`)).status).toBe(200)
+})
+
+test('readiness that was found a moment ago is not asked for again', async () => {
+  let asked = 0
+  const url = await listen({ ledger: async () => void asked++ })
+  for (let n = 0; n < 5; n++) expect((await fetch(`${url}/readyz`)).status).toBe(200)
+  expect(asked).toBe(1)
+})
+
+test('metrics with a listener of their own are served there, and there alone', async () => {
+  const url = await listen({}, { metricsApart: true })
+  expect((await fetch(`${url}/metrics`)).status).toBe(404)
+
+  const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
+  const metrics = createMetrics()
+  metrics.counter('things_total', 'Things.').inc()
+  const [service] = metricsServices({ metrics, host: '127.0.0.1', port: 0, log, onListening })
+  const stopping = new AbortController()
+  const running = service?.run({
+    stopping: stopping.signal,
+    abandoning: new AbortController().signal,
+    ready: () => undefined,
+  })
+  const own = await listening
+  const answer = await fetch(`${own}/metrics`)
+  expect(answer.headers.get('content-type')).toContain('text/plain')
+  expect(await answer.text()).toContain('curfew_things_total 1')
+  expect((await problemFrom(await fetch(`${own}/healthz`))).status).toBe(404)
+  expect((await problemFrom(await fetch(`${own}/metrics`, { method: 'POST' }))).status).toBe(405)
+  const flood = await Promise.all(Array.from({ length: 40 }, () => fetch(`${own}/metrics`)))
+  expect(flood.filter(({ status }) => status === 429).length).toBeGreaterThan(10)
+  stopping.abort()
+  await running
+  await expect(fetch(`${own}/metrics`)).rejects.toThrow()
+  expect(metricsServices({ metrics, host: '127.0.0.1', port: null, log })).toEqual([])
+})

@@ -1,0 +1,82 @@
+import { describe, expect, test } from 'vitest'
+import { ProblemError } from './problem.ts'
+import { createReadLimits } from './read-limits.ts'
+
+/** Reads that run until they are ended, each by the name of its caller. */
+function openReads(options: Parameters<typeof createReadLimits>[0]) {
+  const limits = createReadLimits(options)
+  const running: { caller: string; end: () => void; freeShared: () => void }[] = []
+  const read = (caller: string) =>
+    limits
+      .run(caller, async (freeShared) => {
+        const { promise, resolve } = Promise.withResolvers<void>()
+        running.push({ caller, end: resolve, freeShared })
+        await promise
+        return 'read'
+      })
+      .catch((error: unknown) => (error instanceof ProblemError ? error.problem.status : error))
+  const turn = () => new Promise((resolve) => setImmediate(resolve))
+  return {
+    read,
+    /** Callers whose reads were let in so far, in order. */
+    async entered() {
+      await turn()
+      return running.map(({ caller }) => caller).join('')
+    },
+    async end(index: number) {
+      running[index]?.end()
+      await turn()
+    },
+    freeShared: (index: number) => running[index]?.freeShared(),
+  }
+}
+
+describe('reads', () => {
+  test('of one caller run so many at once, as many wait, and one more is a 429', async () => {
+    const reads = openReads({ ofCaller: 2, waitingOfCaller: 1, atOnce: 10 })
+    const answers = ['a', 'a', 'a', 'a'].map(reads.read)
+    expect(await answers[3]).toBe(429)
+    expect(await reads.entered()).toBe('aa')
+    await reads.end(0)
+    expect(await answers[0]).toBe('read')
+    expect(await reads.entered()).toBe('aaa')
+    void reads.read('b')
+    expect(await reads.entered()).toBe('aaab')
+  })
+
+  test('of many callers take turns for the places that there are', async () => {
+    const reads = openReads({ ofCaller: 2, waitingOfCaller: 8, atOnce: 2 })
+    for (const caller of ['a', 'a', 'a', 'a', 'b', 'c']) void reads.read(caller)
+    expect(await reads.entered()).toBe('aa')
+    for (let n = 0; n < 4; n++) await reads.end(n)
+    const entered = await reads.entered()
+    expect(entered[2]).toBe('b')
+    expect(entered.slice(0, 5)).toContain('c')
+    expect(entered).toHaveLength(6)
+  })
+
+  test('that wait too long, or are too many together, are a 503', async () => {
+    const reads = openReads({ ofCaller: 1, waitingOfCaller: 8, atOnce: 1, waiting: 1, waitMs: 20 })
+    void reads.read('a')
+    const second = reads.read('b')
+    expect(await reads.read('c')).toBe(503)
+    expect(await second).toBe(503)
+    await reads.end(0)
+    void reads.read('d')
+    expect(await reads.entered()).toBe('ad')
+  })
+
+  test('that stream free the place of all, and keep that of their caller', async () => {
+    const reads = openReads({ ofCaller: 1, waitingOfCaller: 8, atOnce: 1 })
+    void reads.read('a')
+    void reads.read('a')
+    void reads.read('b')
+    expect(await reads.entered()).toBe('a')
+    reads.freeShared(0)
+    reads.freeShared(0)
+    expect(await reads.entered()).toBe('ab')
+    await reads.end(1)
+    await reads.end(0)
+    expect(await reads.entered()).toBe('aba')
+  })
+})

@@ -1,0 +1,44 @@
+import type { WorkerId } from '@curfew/domain'
+import { createLog } from '@curfew/runtime'
+import { expect, test, vi } from 'vitest'
+import { createLedgerClock } from './ledger-clock.ts'
+import { createWorker } from './worker.ts'
+
+test('the heart beats on while what it gives back takes for ever', async () => {
+  const ended = new AbortController()
+  const hanging = Promise.withResolvers<number>()
+  let beats = 0
+  let reclaims = 0
+  const log = createLog({ service: 'test', level: 'silent' })
+  const monotonicMs = () => performance.now()
+  const worker = createWorker({
+    ledger: {
+      registerWorker: async () => undefined,
+      beat: async () => {
+        beats++
+        return { alive: true, workers: 1, rank: 0, now: new Date() }
+      },
+      reclaimLeases: () => {
+        reclaims++
+        return hanging.promise
+      },
+      releaseUnheld: async () => 0,
+      retireWorker: async () => 0,
+    },
+    log,
+    name: 'test',
+    newWorkerId: () => 'a' as WorkerId,
+    leaseMs: 50,
+    monotonicMs,
+    clock: createLedgerClock({ log, wallMs: Date.now, monotonicMs }),
+    onLost: () => undefined,
+    held: () => [],
+  })
+  const beating = worker.beatUntil(ended.signal)
+  await vi.waitFor(() => expect(beats).toBeGreaterThan(5))
+  expect(reclaims).toBe(1)
+  hanging.resolve(0)
+  await vi.waitFor(() => expect(reclaims).toBeGreaterThan(1))
+  ended.abort()
+  await beating
+})

@@ -1,0 +1,351 @@
+import {
+  countWaiting,
+  type Database,
+  endpointsHealth,
+  findEvents,
+  findLastProbe,
+  findReceipt,
+  listApiKeys,
+  listAudit,
+  listDeadLetters,
+  listDeliveries,
+  listIssuerLogouts,
+  listIssuers,
+  listOrphans,
+  listReceipts,
+  listRelyingParties,
+  listSessionsOfSid,
+  listSessionsOfSubject,
+  listWebhookDeliveries,
+  slaByParty,
+  type WalkedPage,
+} from '@curfew/ledger'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { recording } from '../support/explain.ts'
+import { costOf } from '../support/list-plans.ts'
+
+// Goal: whatever a list of the API is filtered by, and however much there is, it is read along an index, and a page looks at a
+// bounded number of rows. Method: every list over a million deliveries, its statements caught and explained, with plans for just
+// their values and with plans for any.
+//
+// A new list is one more entry of LISTS.
+
+const DELIVERIES = 1_000_000
+/** What one page may look at, however it is filtered: ten of the largest pages, and what belongs to the rows found. */
+const ROWS_READ_MAX = 12_000
+/** One page, and one row more; several parts of it may be sorted together. */
+const PAGE = 51
+/** Tables that grow with use, or partitions of them. The registry may be read as a whole. */
+const BIG =
+  /^(?:deliveries|events|attempts|sessions|session_ids|audit|webhook_deliveries|notifications|receipts|issuer_logouts|api_keys|sla_rollups|probes)(?:_|$)/
+
+let database: TestDatabase
+
+/** A tenth of the deliveries is of `small`, which has two endpoints; what is dead, waits or is old lies far from the start. */
+const FILL = [
+  `insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, revision)
+   select name, 'https://' || name || '.example', 5000, 0.99, '{}', 1 from unnest(array['main', 'small', 'many']) name`,
+  `insert into relying_parties (issuer, client_id, metadata, settings, revision)
+   select issuer, 'rp-' || n, '{}', '{}', 1
+     from (values ('main', 10), ('small', 2), ('many', 2000)) of_issuer(issuer, count)
+    cross join lateral generate_series(1, count) n`,
+  `insert into bindings (relying_party_id, kind, uri, endpoint)
+   select id, 'backchannel', 'https://rp.example/' || id, 'main' from relying_parties`,
+  `create temp table numbered as select n, md5('event ' || n / 10)::uuid as event, md5('random ' || n) as random
+     from generate_series(0, ${DELIVERIES - 1}) n`,
+  `insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+   select event, '\\x00', 'https://main.example', 'user-' || min(n), 'subject', false, 'interactive', at.at, at.at, at.at, 'registered'
+     from numbered cross join lateral (select now() - interval '30 days' * (1 - n::float8 / ${DELIVERIES}) as at) at
+    where n % 10 = 0 group by event, at.at`,
+  // Ids of the IdP's own making, in no order of time.
+  `insert into deliveries (id, event_id, binding_id, attempts, state, lane, sid, planned_at, due_at, settled_at, level,
+     dead_letter_reason, replay_id, generation)
+   select (left(event::text, 24) || right(random, 12))::uuid, event,
+          case when n % 100 = 7 then 11 + n / 100 % 2 when n % 10 = 8 then 13 + n / 10 % 2000 else 1 + n % 10 end, 1, s.state, 'interactive', null,
+          now() - interval '30 days' * (1 - n::float8 / ${DELIVERIES}),
+          case s.state when 'pending' then now() end, case s.state when 'pending' then null else now() - interval '30 days' * (1 - n::float8 / ${DELIVERIES}) end,
+          case s.state when 'acknowledged' then 'done' end,
+          case s.state when 'dead_lettered' then case when n % 1000 = 0 then 'gone' else 'refused' end end, null, 0
+     from numbered
+    cross join lateral (select case when n % 20 = 0 or n % 100 = 7 and n < 500000 then 'dead_lettered' when n % 5000 = 1 then 'pending' else 'acknowledged' end as state) s`,
+  `insert into session_issuers (iss) select iss from issuers order by name`,
+  // Many are orphaned at the same instant.
+  `insert into sessions (issuer, sub, sid, client_id, started_at, expires_at, logout_event_id, orphaned_at)
+   select case when n % 1000 = 0 then 3 else 1 end, 'user-' || n / 4, 'sid-' || n, 'rp-' || n % 10, now() - interval '1 day',
+          now() + interval '1 day', gen_random_uuid(), case when n % 4 = 0 then now() - interval '1 hour' * (n / 50000) end
+     from generate_series(1, 200000) n`,
+  `insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+   select issuer, sid, client_id, sub, started_at, expires_at from sessions`,
+  `insert into audit (at, credential, action, object, detail)
+   select now() - interval '1 minute' * n, 'admin', 'issuer.put', '/v1/issuers/main', '{}' from generate_series(1, 200000) n`,
+  `insert into webhooks (name, url, allowed_networks, enabled, sealed_secret)
+   select name, 'https://hooks.example', '{}', true, 'x' from unnest(array['main', 'other']) name`,
+  `insert into notifications (id, type, data) select md5('n' || n)::uuid, 'delivery.dead_lettered', '{}' from generate_series(1, 100000) n`,
+  `insert into webhook_deliveries (webhook, notification_id, state, due_at, settled_at)
+   select webhook, md5('n' || n)::uuid, case when n = 1 then 'failed' else 'delivered' end, null, now()
+     from generate_series(1, 100000) n cross join unnest(array['main', 'other']) webhook`,
+  `insert into issuer_logouts (event_id, iss, requested_by, requested_at, state, ended_at)
+   select id, case when substr(id::text, 1, 2) = '00' then 'https://small.example' else iss end, 'admin', accepted_at, 'done', now() from events`,
+  `insert into api_keys (id, name, hash, hint, scopes, created_by)
+   select gen_random_uuid(), 'key-' || n, sha256(n::text::bytea), 'cfw_', '{admin}', 'admin' from generate_series(1, 100000) n`,
+  `insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload)
+   select id, 1, planned_at, row_number() over (order by planned_at) - 1, now(), '{}' from events`,
+  `insert into probes (id, issuer, client_id, uri, credential, total, ended_at, report)
+   select gen_random_uuid(), 'main', 'rp-' || n % 1000, 'x', 'admin', 1, now(), '{}' from generate_series(1, 100000) n`,
+  `insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, latencies)
+   select 'hour', b.id, date_trunc('hour', now()) - interval '1 hour' * n, 10, 10, 0, ''
+     from bindings b cross join generate_series(1, 100) n`,
+  'analyze',
+]
+
+beforeAll(async () => {
+  database = await createTestDatabase({ poolMax: 2, statementTimeoutMs: 0 })
+  await database.db.withConnection(async (connection) => {
+    await connection.query("set work_mem = '256MB'; set maintenance_work_mem = '256MB'")
+    for (const statement of FILL) await connection.query(statement)
+  })
+}, 600_000)
+afterAll(() => database.drop())
+
+const NOWHERE = { issuer: null, clientIds: null }
+const AT = (daysAgo: number) => new Date(Date.now() - daysAgo * 86_400_000)
+const MIDDLE = '80000000-0000-0000-0000-000000000000'
+
+const deliveries = (filter: Partial<Parameters<typeof listDeliveries>[1]>) => (db: Database) =>
+  listDeliveries(db, {
+    ...{ ...NOWHERE, state: null, eventId: null, since: null, until: null, before: null, limit: PAGE },
+    ...filter,
+  })
+const deadLetters =
+  (filter: Partial<Parameters<typeof listDeadLetters>[1]['filter']>, before: string | null = null) =>
+  (db: Database) =>
+    listDeadLetters(db, {
+      filter: { ...NOWHERE, reason: null, from: null, to: null, ids: null, ...filter },
+      before: before === null ? null : { micros: AT(15).getTime() * 1_000, id: before },
+      limit: PAGE,
+    })
+const orphans = (filter: Partial<Parameters<typeof listOrphans>[1]>) => (db: Database) =>
+  listOrphans(db, { ...NOWHERE, before: null, limit: PAGE, ...filter })
+const LATER_ORPHAN = {
+  micros: AT(0.1).getTime() * 1_000,
+  issuer: 1,
+  sub: 'user-7',
+  sid: 'sid-7',
+  clientId: 'rp-7',
+}
+
+/** Whose a list is, as a key's access filter or a query says it. */
+const WHOSE: Readonly<Record<string, { issuer: string | null; clientIds: readonly string[] | null }>> = {
+  'of all': NOWHERE,
+  'of an issuer': { issuer: 'main', clientIds: null },
+  'of a small issuer': { issuer: 'small', clientIds: null },
+  'of an issuer of many clients': { issuer: 'many', clientIds: null },
+  'of clients': { issuer: 'small', clientIds: ['rp-1', 'rp-2'] },
+  'of a client': { issuer: 'main', clientIds: ['rp-3'] },
+  'of a client at any issuer': { issuer: null, clientIds: ['rp-2'] },
+}
+const DELIVERY_FILTERS: Readonly<Record<string, Parameters<typeof deliveries>[0]>> = {
+  'without more': {},
+  'in a state of most': { state: 'acknowledged' },
+  'in a state of few': { state: 'pending' },
+  'in a state of none': { state: 'lapsed' },
+  'until long ago': { until: AT(29.99) },
+  'until before all': { until: AT(60) },
+  'since a moment ago': { since: AT(0.001) },
+  'since and until': { since: AT(29.99), until: AT(29.98), state: 'dead_lettered' },
+  'on a later page': { before: MIDDLE, state: 'pending' },
+}
+
+const LISTS: Readonly<Record<string, (db: Database) => Promise<unknown>>> = {
+  ...Object.fromEntries(
+    Object.entries(WHOSE).flatMap(([whose, confines]) => [
+      ...Object.entries(DELIVERY_FILTERS).map(
+        ([what, filter]) => [`deliveries ${whose}, ${what}`, deliveries({ ...confines, ...filter })] as const,
+      ),
+      [`dead letters ${whose}`, deadLetters(confines)] as const,
+      [`dead letters ${whose}, of a rare reason`, deadLetters({ ...confines, reason: 'gone' })] as const,
+      [
+        `dead letters ${whose}, of a reason that none has`,
+        deadLetters({ ...confines, reason: 'x' }),
+      ] as const,
+      [`dead letters ${whose}, from and to`, deadLetters({ ...confines, from: AT(20), to: AT(19) })] as const,
+      [`dead letters ${whose}, on a later page`, deadLetters(confines, MIDDLE)] as const,
+    ]),
+  ),
+  'deliveries of an event': async (db) => deliveries({ eventId: await someEvent(db) })(database.db),
+  'deliveries of an event, of a client': async (db) =>
+    listDeliveries(db, {
+      ...{ issuer: 'main', clientIds: ['rp-1'], state: 'pending', since: AT(60), until: null, before: null },
+      ...{ eventId: await someEvent(database.db), limit: PAGE },
+    }),
+  'an event with its deliveries': async (db) =>
+    findEvents(db, { ids: [await someEvent(database.db)], deliveriesMax: 5_000 }),
+  orphans: orphans({}),
+  'orphans of an issuer of few': orphans({ issuer: 'small' }),
+  'orphans of an issuer, of a client': orphans({ issuer: 'main', clientIds: ['rp-4'] }),
+  'orphans of a client that has none': orphans({ clientIds: ['rp-none'] }),
+  'orphans on a later page': orphans({ before: LATER_ORPHAN }),
+  'orphans of an issuer on a later page': orphans({ issuer: 'main', before: LATER_ORPHAN }),
+  'sessions of a subject': (db) =>
+    listSessionsOfSubject(db, {
+      ...{ iss: 'https://main.example', sub: 'user-777', clientIds: null, limit: PAGE },
+      after: { sub: 'user-777', sid: 'sid-0', clientId: 'rp-0' },
+    }),
+  'sessions of a sid': (db) =>
+    listSessionsOfSid(db, {
+      ...{
+        iss: 'https://main.example',
+        sid: 'sid-777',
+        clientIds: ['rp-1', 'rp-7'],
+        after: null,
+        limit: PAGE,
+      },
+    }),
+  audit: (db) => listAudit(db, { before: null, limit: PAGE }),
+  'audit on a later page': (db) => listAudit(db, { before: 1_000, limit: PAGE }),
+  'issuer logouts': (db) => listIssuerLogouts(db, { iss: null, before: null, limit: PAGE }),
+  'issuer logouts of an issuer of few': (db) =>
+    listIssuerLogouts(db, {
+      ...{ iss: 'https://small.example', limit: PAGE },
+      before: { id: MIDDLE, requestedAt: AT(20) },
+    }),
+  'API keys': (db) => listApiKeys(db, { before: null, limit: PAGE }),
+  'API keys on a later page': (db) => listApiKeys(db, { before: MIDDLE, limit: PAGE }),
+  'what a webhook was sent': (db) =>
+    listWebhookDeliveries(db, { webhook: 'main', state: null, before: null, limit: PAGE }),
+  'what failed at a webhook, long ago': (db) =>
+    listWebhookDeliveries(db, { webhook: 'main', state: 'failed', before: null, limit: PAGE }),
+  issuers: (db) => listIssuers(db, { after: '', limit: PAGE, only: null }),
+  'relying parties': (db) =>
+    listRelyingParties(db, { issuer: 'many', after: 'rp-5', limit: PAGE, only: null }),
+  'relying parties that a key may see': (db) =>
+    listRelyingParties(db, { issuer: 'many', after: '', limit: PAGE, only: ['rp-1', 'rp-2'] }),
+  'receipts by place': (db) => listReceipts(db, { from: 50_000, to: 50_050 }),
+  'the receipt of an event': async (db) =>
+    findReceipt(db, { eventId: await someEvent(database.db), logIndex: null }),
+  'the last probe of a client': (db) => findLastProbe(db, { issuer: 'main', clientId: 'rp-5' }),
+  'how a client is': (db) => endpointsHealth(db, { issuer: 'small', clientId: 'rp-1' }),
+  'what waits for a client': (db) => countWaiting(db, { issuer: 'main', clientId: 'rp-2' }),
+  'the SLA of an issuer': (db) =>
+    slaByParty(
+      db,
+      { issuer: 'small', clientIds: null },
+      {
+        promises: new Map([['rp-1', { withinMs: 5_000, objective: 0.99 }]]),
+        range: { fromMs: AT(2).getTime(), toMs: Date.now() },
+        nowMs: Date.now(),
+      },
+    ),
+}
+
+async function someEvent(db: Database): Promise<string> {
+  const { rows } = await db.query<{ id: string }>('select id from events where id > $1 order by id limit 1', [
+    MIDDLE,
+  ])
+  return rows[0]?.id ?? ''
+}
+
+describe('by an index, and a bounded number of rows', () => {
+  test.each(Object.entries(LISTS))('%s', async (_name, list) => {
+    const db = recording(database.db)
+    await list(db)
+    expect(db.statements.length).toBeGreaterThan(0)
+    for (const statement of db.statements) {
+      for (const how of ['custom', 'generic'] as const) {
+        const cost = await costOf(database.db, statement, how)
+        const said = `${how} plan of ${statement.text}`
+        expect(
+          cost.wholeTables.filter((table) => BIG.test(table)),
+          said,
+        ).toEqual([])
+        expect(cost.rowsRead, said).toBeLessThan(ROWS_READ_MAX)
+        expect(cost.rowsSorted, said).toBeLessThanOrEqual(PAGE * 100)
+      }
+    }
+  })
+})
+
+describe('page by page, a list has everything once, in order', () => {
+  /** Follows a list to its end. */
+  async function all<Row, Position>(
+    page: (before: Position | null) => Promise<WalkedPage<Row, Position>>,
+    positionOf: (row: Row) => Position,
+  ): Promise<{ readonly rows: readonly Row[]; readonly pages: number }> {
+    const rows: Row[] = []
+    let before: Position | null = null
+    for (let pages = 1; ; pages++) {
+      const found: WalkedPage<Row, Position> = await page(before)
+      // As the API does it: the last row of a full page only says that there is another page.
+      const shown = found.rows.slice(0, PAGE - 1)
+      rows.push(...shown)
+      const last = shown.at(-1)
+      const next: Position | null =
+        found.rows.length === PAGE && last !== undefined ? positionOf(last) : found.reached
+      if (next === null) return { rows, pages }
+      before = next
+    }
+  }
+  const idsWhere = async (where: string, order: string) => {
+    const { rows } = await database.db.query<{ id: string }>(
+      `select d.id from deliveries d join bindings b on b.id = d.binding_id
+         join relying_parties p on p.id = b.relying_party_id where ${where} order by ${order}`,
+    )
+    return rows.map(({ id }) => id)
+  }
+
+  test.each([
+    ['few of all', { state: 'pending' }, "d.state = 'pending'"],
+    [
+      'of a small issuer',
+      { issuer: 'small', state: 'dead_lettered' },
+      "p.issuer = 'small' and d.state = 'dead_lettered'",
+    ],
+    [
+      'of many clients',
+      { issuer: 'many', until: new Date(Date.now() - 29.7 * 86_400_000) },
+      `p.issuer = 'many' and d.planned_at < '${new Date(Date.now() - 29.7 * 86_400_000).toISOString()}'`,
+    ],
+    ['none', { clientIds: ['rp-7'], state: 'lapsed' }, 'false'],
+  ] as const)('deliveries: %s', async (_what, filter, where) => {
+    const { rows, pages } = await all(
+      (before: string | null) => deliveries({ ...filter, before })(database.db),
+      ({ id }) => id,
+    )
+    const wanted = await idsWhere(where, 'd.id desc')
+    expect(rows.map(({ id }) => id)).toEqual(wanted)
+    expect(pages).toBeGreaterThan(wanted.length / PAGE)
+  })
+
+  test('dead letters of a rare reason', async () => {
+    const { rows } = await all(
+      (before: { micros: number; id: string } | null) =>
+        listDeadLetters(database.db, {
+          filter: { issuer: 'main', clientIds: null, reason: 'gone', from: null, to: null, ids: null },
+          ...{ before, limit: PAGE },
+        }),
+      ({ position }) => position,
+    )
+    expect(rows.map(({ id }) => id)).toEqual(
+      await idsWhere(
+        "p.issuer = 'main' and d.dead_letter_reason = 'gone'",
+        'd.dead_lettered_at desc, d.id desc',
+      ),
+    )
+    expect(rows.length).toBeGreaterThan(500)
+  })
+
+  test('orphans of a client, thousands of one instant', async () => {
+    const { rows } = await all(
+      (before: Parameters<typeof listOrphans>[1]['before']) =>
+        orphans({ clientIds: ['rp-4'], before })(database.db),
+      ({ position }) => position,
+    )
+    const { rows: wanted } = await database.db.query<{ sid: string }>(
+      `select sid from sessions where orphaned_at is not null and client_id = 'rp-4'
+        order by orphaned_at desc, issuer desc, sub desc, sid desc`,
+    )
+    expect(rows.map(({ sid }) => sid)).toEqual(wanted.map(({ sid }) => sid))
+    expect(rows.length).toBeGreaterThan(5_000)
+  })
+})
