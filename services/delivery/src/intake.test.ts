@@ -72,13 +72,14 @@ function rig({ most = Number.POSITIVE_INFINITY, conflicts = new Set<EventId>() }
     },
   }
   const lines: unknown[] = []
+  const unknown: number[] = []
   const destination = new Writable({
     write(chunk: Buffer, _encoding, done) {
       lines.push(JSON.parse(chunk.toString()))
       done()
     },
   })
-  const log = createLog({ service: 'test', level: 'error', destination })
+  const log = createLog({ service: 'test', level: 'warn', destination })
   const registry = createRegistryCache({ ledger, log, pollMs: 1_000 })
   const intake = createIntake({
     ledger,
@@ -92,11 +93,12 @@ function rig({ most = Number.POSITIVE_INFINITY, conflicts = new Set<EventId>() }
     dispatcher: { room: () => 1, free: 1, accept: () => undefined },
     admit: async () => undefined,
     onPlanned: () => undefined,
+    onUnknownIssuer: (events) => unknown.push(events),
     check: () => [],
     digest: () => 'ab',
     now: () => new Date(0),
   })
-  return { intake, plans, registry, lines }
+  return { intake, plans, registry, lines, unknown }
 }
 
 test('what was read after an event came is new enough to plan it by, whatever has changed since', async () => {
@@ -117,6 +119,18 @@ test('a logout that was accepted under the id of another is set aside, and the l
   const record = { ...encodeLogoutEvent(EVENT, ''), position: '7' }
   expect(await intake([record])).toEqual([{ record, kind: 'conflict', reason }])
   expect(lines).toMatchObject([{ event: 'event.quarantined', position: '7', reason }])
+})
+
+test('a logout of an issuer that is not registered is logged and counted, once', async () => {
+  const { intake, registry, lines, unknown } = rig()
+  await registry.refresh()
+  const iss = 'https://slip.example' as Issuer
+  const record = { ...encodeLogoutEvent({ ...EVENT, iss }, ''), position: '1' }
+  expect(await intake([record])).toEqual([])
+  expect(unknown).toEqual([1])
+  expect(lines).toMatchObject([{ event: 'events.unknown-issuer', events: 1, issuers: [iss] }])
+  await intake([{ ...encodeLogoutEvent(EVENT, ''), position: '2' }])
+  expect(unknown).toEqual([1])
 })
 
 test('more than can be written in the time of a statement is written in parts', async () => {

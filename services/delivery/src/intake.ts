@@ -32,6 +32,8 @@ export interface IntakeDeps {
   readonly admit: () => Promise<void>
   /** Told how many deliveries were planned. */
   readonly onPlanned: (deliveries: number) => void
+  /** Told how many events were planned whose issuer is not registered, so that nobody is logged out. */
+  readonly onUnknownIssuer: (events: number) => void
   /** The faults of a value that should be an `AcceptedLogoutEvent`. */
   readonly check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[]
   /** SHA-256, in hexadecimal. */
@@ -42,6 +44,9 @@ export interface IntakeDeps {
 const SILENT: KnownSessions = { kind: 'silent' }
 const SPEAKS: KnownSessions = { kind: 'known', sessions: [] }
 const AWAY: KnownSessions = { kind: 'away' }
+
+/** Issuers that a log line names, of all that it counts. */
+const ISSUERS_IN_LOG = 5
 
 /** Sessions by the event that is about them. */
 type Found = ReadonlyMap<EventId, readonly LiveSession[]>
@@ -87,6 +92,10 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         ({ event, deliveries }) => deliveries.length === 0 && result.planned.has(event.id),
       )
       deps.announcer.announce(owedToNobody.map(({ event }) => event.id))
+      noteUnknownIssuers(
+        planned.filter(({ event }) => result.planned.has(event.id)),
+        deps,
+      )
       deps.onPlanned(planned.reduce((sum, { deliveries }) => sum + deliveries.length, 0))
       return batch
         .filter(({ event }) => result.conflicts.has(event.id))
@@ -202,6 +211,18 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     await deps.admit()
     return [...quarantined, ...(await writeAround(events))]
   }
+}
+
+/** Says which events came to nothing because no issuer has their `iss`: a registration is missing, or has a slip in it. */
+function noteUnknownIssuers(
+  planned: readonly PlannedEvent[],
+  { log, onUnknownIssuer }: Pick<IntakeDeps, 'log' | 'onUnknownIssuer'>,
+): void {
+  const unknown = planned.filter(({ basis }) => basis === 'unknown_issuer')
+  if (unknown.length === 0) return
+  const issuers = [...new Set(unknown.map(({ event }) => event.iss))].slice(0, ISSUERS_IN_LOG)
+  log.warn({ event: 'events.unknown-issuer', events: unknown.length, issuers })
+  onUnknownIssuer(unknown.length)
 }
 
 /** Reads a batch: each event once, however often it came, and apart what cannot be read. */

@@ -183,6 +183,10 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   })
   metrics.gauge('deliveries_held', 'Deliveries leased to this worker and not settled.', () => dispatcher.held)
   metrics.gauge('breakers_open', 'Relying parties that are known to be down.', () => dispatcher.open)
+  const unknownIssuers = metrics.counter(
+    'events_of_unknown_issuers_total',
+    'Accepted logout events that nobody was told of, for no issuer with their iss is registered.',
+  )
   const intakeOf = (lane: Lane) =>
     createIntake({
       ledger,
@@ -195,6 +199,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       onPlanned: (deliveries) => {
         if (lane === 'bulk') bulkPace.spend('fresh', deliveries)
       },
+      onUnknownIssuer: (events) => unknownIssuers.inc(events),
       check,
       digest: (text) => hash('sha256', text),
       now,

@@ -31,7 +31,7 @@ const END = encodeSessionEnd({ ...session('any'), clientId: null }, STAMP)
 interface Wish {
   /** Subjects that PostgreSQL refuses. */
   readonly refuse?: readonly string[]
-  readonly follow?: () => Promise<void>
+  readonly follow?: (subjects: readonly string[]) => Promise<void>
 }
 
 function rig({ refuse = [], follow = async () => undefined }: Wish = {}) {
@@ -48,7 +48,7 @@ function rig({ refuse = [], follow = async () => undefined }: Wish = {}) {
       },
       async oweLateLogouts(sessions) {
         steps.push(`owed to ${sessions.map(({ sub }) => sub).join(' ')}`)
-        await follow()
+        await follow(sessions.map((each) => each.sub))
       },
     },
     log: createLog({ service: 'test', level: 'silent' }),
@@ -79,8 +79,32 @@ test('what is long over when it comes is neither applied nor asked about; its en
   expect(applied[0]?.ends).toHaveLength(1)
 })
 
-test('where late logouts cannot be owed, whatever the reason, the batch comes again and nothing is put aside', async () => {
+test('a session to which no late logout can be owed is quarantined alone, and holds up no other', async () => {
+  const failure = Object.assign(new Error('smallint out of range'), { code: '22003' })
+  const { handle, steps } = rig({
+    follow: async (subjects) => {
+      if (subjects.includes('bad')) throw failure
+    },
+  })
+  const quarantined = await handle(start('alice'), start('bad'), start('bob'))
+  expect(quarantined).toMatchObject([
+    { record: { position: '1' }, kind: 'refused', reason: expect.stringContaining('smallint out of range') },
+  ])
+  expect(steps.slice(2)).toEqual(['owed to alice bad bob', 'owed to alice', 'owed to bad', 'owed to bob'])
+})
+
+test('a fault that passes when a session is tried by itself quarantines nothing', async () => {
   const failure = Object.assign(new Error('duplicate key'), { code: '23505' })
+  const { handle } = rig({
+    follow: async (subjects) => {
+      if (subjects.length > 1) throw failure
+    },
+  })
+  expect(await handle(start('alice'), start('bob'))).toEqual([])
+})
+
+test('where late logouts cannot be owed for another reason, the batch comes again and nothing is quarantined', async () => {
+  const failure = Object.assign(new Error('no such table'), { code: '42P01' })
   const { handle, steps } = rig({ follow: () => Promise.reject(failure) })
   await expect(handle(start('alice'), start('bob'))).rejects.toBe(failure)
   expect(steps).toEqual(['admitted', 'applied alice bob', 'owed to alice bob'])

@@ -92,14 +92,47 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
     if (changes.length > 0) await admit()
     const { started, refused } =
       changes.length > 0 ? await applyAround(changes) : { started: [], refused: [] }
-    // A logout of theirs may have been planned before they were known. Whatever fails here, the records are good: they come again.
-    if (started.length > 0) await ledger.oweLateLogouts(started)
-    const quarantined = [...unreadable, ...refused]
+    // A logout of theirs may have been planned before they were known.
+    const unowed = started.length > 0 ? await oweAround(ledger, started, changes) : []
+    const quarantined = [...unreadable, ...refused, ...unowed]
     for (const { record, reason } of quarantined) {
       log.error({ event: 'session.quarantined', position: record.position, reason })
     }
     return quarantined
   }
+}
+
+/**
+ * Owes late logouts to the sessions that started: to all at once or, where PostgreSQL refuses something, to each by itself. A record
+ * whose logout cannot be owed is quarantined, for a person to requeue: redelivered for ever, it would hold up every session behind it.
+ */
+async function oweAround(
+  ledger: Pick<DeliveryLedger, 'oweLateLogouts'>,
+  started: readonly Session[],
+  batch: readonly Incoming[],
+): Promise<readonly Quarantined[]> {
+  try {
+    await ledger.oweLateLogouts(started)
+    return []
+  } catch (error) {
+    if (error instanceof LedgerUnavailableError || !isDataFault(error)) throw error
+    const [only, ...others] = started
+    if (only === undefined || others.length > 0) {
+      const each: Quarantined[] = []
+      for (const session of started) each.push(...(await oweAround(ledger, [session], batch)))
+      return each
+    }
+    const incoming = batch.findLast(({ change }) => change.kind === 'started' && isSame(change.session, only))
+    if (incoming === undefined) throw error
+    const reason = `a logout that came before the session could not be owed to it: ${error.message}`
+    return [{ record: incoming.record, kind: 'refused', reason }]
+  }
+}
+
+function isSame(one: Session, other: Session): boolean {
+  return (
+    one.iss === other.iss && one.sid === other.sid && one.clientId === other.clientId && one.sub === other.sub
+  )
 }
 
 export interface SessionConsumerDeps extends Omit<SessionIntakeDeps, 'onApplied'> {
