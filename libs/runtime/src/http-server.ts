@@ -28,7 +28,7 @@ import type { Metrics } from './metrics.ts'
 import { documented } from './openapi.ts'
 import { ProblemError } from './problem.ts'
 import { createRequestLimits, type RequestLimits } from './request-limits.ts'
-import { bodyAjv, closed, textAjv } from './validator.ts'
+import { bodyAjv, bounded, closed, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
 
 declare module 'fastify' {
@@ -256,6 +256,6 @@ function strict(schema: FastifySchema): FastifySchema {
   return {
     ...schema,
     ...(body !== undefined && { body: closed(body as object) }),
-    ...(query !== undefined && { querystring: closed(query as object) }),
+    ...(query !== undefined && { querystring: closed(bounded(query as object)) }),
   }
 }

@@ -68,7 +68,8 @@ export function registerImport(server: HttpServer, deps: RegistrationDeps & { re
       },
     },
     async (request): Promise<Imported> => {
-      const lines = request.body as readonly BodyLine[]
+      // Without a body there is nothing that was read as lines.
+      const lines = (request.body ?? []) as readonly BodyLine[]
       const { dry_run: dryRun } = request.query
       if (lines.length === 0)
         throw refused([{ line: 1, client_id: null, pointer: '', detail: 'is empty' }], 0)
