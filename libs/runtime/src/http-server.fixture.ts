@@ -85,7 +85,7 @@ export async function open(
         summary: 'A thing.',
         params: Type.Object({ id: Type.String() }),
         querystring: Type.Object({
-          limit: Type.Integer({ minimum: 1, default: 50 }),
+          limit: Type.Integer({ minimum: 1, maximum: 500, default: 50 }),
           tags: Type.Optional(Type.Array(Type.String())),
         }),
         response: { 200: Type.Object({ id: Type.String() }) },

@@ -34,6 +34,8 @@ describe('paths and queries', () => {
 
   test.each([
     ['limit=0', { pointer: '/limit', detail: 'must be at least 1' }],
+    ['limit=1e309', { pointer: '/limit', detail: 'must be at most 500' }],
+    ['limit=-1e309', { pointer: '/limit', detail: 'must be at least 1' }],
     ['limit=many', { pointer: '/limit', detail: 'must be a whole number' }],
     ['limit=1&limit=2', { pointer: '/limit', detail: 'must be a whole number' }],
     ['limt=1', { pointer: '/limt', detail: 'is not a known member' }],

@@ -42,7 +42,7 @@ import { createDocument, documented } from './openapi.ts'
 import { ProblemError } from './problem.ts'
 import { createReadLimits, type ReadLimits, type ReadLimitsOptions } from './read-limits.ts'
 import { createRequestLimits, type RequestLimits } from './request-limits.ts'
-import { bodyAjv, closed, textAjv } from './validator.ts'
+import { bodyAjv, bounded, closed, textAjv } from './validator.ts'
 import { VERSION } from './version.ts'
 
 declare module 'fastify' {
@@ -338,6 +338,6 @@ function strict(schema: FastifySchema): FastifySchema {
   return {
     ...schema,
     ...(body !== undefined && { body: closed(body as object) }),
-    ...(query !== undefined && { querystring: closed(query as object) }),
+    ...(query !== undefined && { querystring: closed(bounded(query as object)) }),
   }
 }

@@ -17,7 +17,12 @@ const STRICT: Options = {
 /** For bodies and log records: what is given counts as it is. */
 export const bodyAjv = new Ajv(STRICT)
 /** For query strings and paths, where everything is text, and a list of one looks like the one. */
-export const textAjv = new Ajv({ ...STRICT, coerceTypes: 'array' })
+export const textAjv = new Ajv({
+  ...STRICT,
+  coerceTypes: 'array',
+  // Ajv skips the bounds of a number that is not finite where it is strict, and reads 1e309 as one. `bounded` is the other half.
+  strictNumbers: false,
+})
 
 /**
  * Gives the faults of a value, at most 50: none when it is what `schema` says. Settings and words are those of request
@@ -57,6 +62,16 @@ function close(schema: Schema): Schema {
   const open = schema.additionalProperties === undefined && schema.unevaluatedProperties === undefined
   if (schema.type === 'object' && isSchema(schema.properties) && open) copy.additionalProperties = false
   return copy
+}
+
+/** A schema of texts, of which every number has bounds: what is read as Infinity (1e309) is found by them alone. */
+export function bounded(schema: object): object {
+  const { properties = {} } = schema as { readonly properties?: Readonly<Record<string, Schema>> }
+  for (const [name, { type, minimum, maximum }] of Object.entries(properties)) {
+    if ((type === 'integer' || type === 'number') && (minimum === undefined || maximum === undefined))
+      throw new Error(`the parameter ${name} is a number and needs a minimum and a maximum`)
+  }
+  return schema
 }
 
 /** `uniqueItems` compares each item with each other unless all are of one scalar type: a large body would take minutes. */

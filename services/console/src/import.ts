@@ -97,7 +97,8 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
     },
     (request): Promise<Imported> =>
       turn.during(request.raw, async () => {
-        const lines = request.body as readonly BodyLine[]
+        // Without a body there is nothing that was read as lines.
+        const lines = (request.body ?? []) as readonly BodyLine[]
         const { dry_run: dryRun } = request.query
         if (lines.length === 0)
           throw refused([{ line: 1, client_id: null, pointer: '', detail: 'is empty' }], 0)

@@ -98,6 +98,10 @@ async function issuerFor(db: Database, reach: Reach, asked: string | undefined):
   return only
 }
 
+/** Times that PostgreSQL reads as JavaScript writes them, rounded to the hour. */
+const FIRST_MS = Date.parse('0001-01-01T00:00:00Z')
+const LAST_MS = Date.parse('9999-12-31T23:00:00Z')
+
 interface Range {
   readonly fromMs: number
   readonly toMs: number
@@ -122,6 +126,11 @@ function rangeOf(query: Static<typeof SlaQuery>, issuer: IssuerRecord, nowMs: nu
     // What is accepted in this moment belongs to it.
     toMs: to === null ? spanEnd('hour', nowMs + 1) : spanEnd('hour', to),
   }
+  if (range.toMs > LAST_MS || range.fromMs < FIRST_MS)
+    throw invalid(
+      to === null ? '/from' : '/to',
+      'must lie, with all that is asked about, in the years 1 to 9999',
+    )
   if (range.fromMs >= range.toMs) throw invalid('/from', 'must be before to')
   const max = byHour ? HOURLY_DAYS_MAX : DAYS_MAX
   // An hour more, for both ends are rounded.
