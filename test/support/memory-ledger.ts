@@ -164,11 +164,18 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     }
   }
 
-  function claim({ workerId, now, slots, slotsElse, limit }: ClaimRequest): readonly InFlightDelivery[] {
+  function claim({
+    workerId,
+    now,
+    slots,
+    slotsElse,
+    limit,
+    after = 0,
+  }: ClaimRequest): readonly InFlightDelivery[] {
     if (!workers.has(workerId)) return []
     const due = waiting().filter(({ dueAt }) => dueAt !== null && dueAt <= now)
     const byLine = Map.groupBy(due, ({ lane, bindingId }) => `${lane} ${bindingId}`)
-    const lines = [...byLine.values()].toSorted(([a], [b]) => beforeInTurn(a, b))
+    const lines = [...byLine.values()].toSorted(([a], [b]) => beforeInTurn(a, b, after))
     const taken = lines
       .flatMap((rows) => {
         const [first] = rows

@@ -92,6 +92,7 @@ export type {
   LogRecord,
   Quarantined,
 } from './event-log.ts'
+export { createFairTurns, type FairTurns, interleave, shareLeft } from './fair-share.ts'
 export {
   type BindingId,
   type ClientId,
