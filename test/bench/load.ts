@@ -16,7 +16,7 @@ const UNTOLD_AFTER_MS = 30_000
 
 /** Events of one kind. */
 export interface Stream {
-  readonly event?: Pick<LogoutEventInput, 'clients' | 'lane'>
+  readonly event?: Pick<LogoutEventInput, 'clients' | 'lane'> & Partial<Pick<LogoutEventInput, 'iss'>>
   /** Relying parties that each event is owed to. */
   readonly owedTo: number
 }
@@ -57,6 +57,8 @@ export interface Load {
       readonly of?: { readonly group: string; readonly owedTo: number }
     },
   ): Promise<Latency>
+  /** Posts `events` at once, in one array. */
+  burst(stream: Stream, events: number): Promise<void>
   /** Posts one event. @returns from its 202 to the first byte at the last RP, in milliseconds; endless when one is never told. */
   untilAllTold(stream: Stream): Promise<number>
   /** Waits until the ledger has everything as acknowledged. @returns false when it does not within `withinMs`. */
@@ -170,6 +172,9 @@ export function createLoad(subject: Subject, relyingParties: RelyingParties): Lo
         p99: quantile(waits, 0.99),
         untold: waits.filter((wait) => wait === Number.POSITIVE_INFINITY).length,
       }
+    },
+    async burst(stream, events) {
+      await post(stream, events)
     },
     async untilAllTold(stream) {
       await relyingParties.stamp(true)

@@ -6,6 +6,7 @@ import { isolation } from './scenarios/isolation.ts'
 import { journal } from './scenarios/journal.ts'
 import { lanes } from './scenarios/lanes.ts'
 import { ledger } from './scenarios/ledger.ts'
+import { neighbour } from './scenarios/neighbour.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
 import { sessions } from './scenarios/sessions.ts'
 import { sla } from './scenarios/sla.ts'
@@ -32,6 +33,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   backlog,
   'hot-rp': hotRp,
   'fan-out': fanOut,
+  neighbour,
   lanes,
   journal,
   ledger,

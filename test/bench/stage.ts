@@ -18,7 +18,12 @@ export interface Stage extends AsyncDisposable {
   register(
     group: string,
     count: number,
-    options?: { readonly curfew?: RelyingPartySettings; readonly at?: RelyingParties },
+    options?: {
+      readonly curfew?: RelyingPartySettings
+      readonly at?: RelyingParties
+      /** The name of their issuer. Default `main`. */
+      readonly issuer?: string
+    },
   ): Promise<readonly string[]>
   /** The highest rate of deliveries, found after a turn to get warm. */
   highestRate(stream: Stream): Promise<number>
@@ -56,12 +61,12 @@ export async function openStage(
     relyingParties,
     load,
     bare,
-    async register(group, count, { curfew = {}, at = relyingParties } = {}) {
+    async register(group, count, { curfew = {}, at = relyingParties, issuer = 'main' } = {}) {
       const ids = Array.from({ length: count }, (_, n) => `${group}-${n}`)
       const left = [...ids]
       const registerNext = async () => {
         for (let id = left.pop(); id !== undefined; id = left.pop()) {
-          await subject.client.putRelyingParty('main', id, {
+          await subject.client.putRelyingParty(issuer, id, {
             backchannel_logout_uri: at.uriOf(group, id),
             id_token_signed_response_alg: settings.algorithm,
             curfew,

@@ -92,6 +92,14 @@ describe('how much is taken', () => {
     expect(await claim({ limit: 13 })).toHaveLength(13)
   })
 
+  test('begins behind a binding, and goes on with the first, so that the limit cuts elsewhere each time', async () => {
+    await planned(database.db, registry, { workerId, count: 2, leased: false })
+    const [, second = 0] = ids
+    const claimed = await claim({ after: second, limit: 6 })
+    const of = claimed.map(({ bindingId }) => ids.indexOf(bindingId)).toSorted()
+    expect(of).toEqual([0, 0, 2, 2, 3, 3])
+  })
+
   test('is what is due, the oldest first', async () => {
     const [only] = bindingsOf(registry)
     if (only === undefined) throw new Error('a binding')
@@ -207,7 +215,7 @@ describe('what a claim reads', () => {
         })
         const { rows } = await db.query<{ 'QUERY PLAN': readonly { readonly Plan: PlanNode }[] }>(
           `explain (analyze, buffers, format json)
-           execute claim_due('${workerId}', '${now.toISOString()}', '{${dead}}', '{0}', '{0}', 16, 16, 1000, 2000)`,
+           execute claim_due('${workerId}', '${now.toISOString()}', '{${dead}}', '{0}', '{0}', 16, 16, 1000, ${dead}, 2000)`,
         )
         const root = rows[0]?.['QUERY PLAN'][0]?.Plan
         if (root === undefined) throw new Error('no plan')

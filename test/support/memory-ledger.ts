@@ -205,13 +205,20 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     }
   }
 
-  function claim({ lease: given, now, slots, slotsElse, limit }: ClaimRequest): readonly InFlightDelivery[] {
+  function claim({
+    lease: given,
+    now,
+    slots,
+    slotsElse,
+    limit,
+    after = 0,
+  }: ClaimRequest): readonly InFlightDelivery[] {
     const { workerId } = given
     noteSkew(now)
     if (!workers.has(workerId)) return []
     const due = waiting().filter(({ dueAt }) => dueAt !== null && dueAt <= now)
     const byLine = Map.groupBy(due, ({ lane, bindingId }) => `${lane} ${bindingId}`)
-    const lines = [...byLine.values()].toSorted(([a], [b]) => beforeInTurn(a, b))
+    const lines = [...byLine.values()].toSorted(([a], [b]) => beforeInTurn(a, b, after))
     const taken = lines
       .flatMap((rows) => {
         const [first] = rows

@@ -97,10 +97,14 @@ export function settledAs(
 }
 
 /** The lane of people first, then by binding. */
-export function beforeInTurn(a: MemoryDelivery | undefined, b: MemoryDelivery | undefined): number {
+export function beforeInTurn(
+  a: MemoryDelivery | undefined,
+  b: MemoryDelivery | undefined,
+  after: number,
+): number {
   if (a === undefined || b === undefined) return 0
   if (a.lane !== b.lane) return a.lane === 'interactive' ? -1 : 1
-  return a.bindingId - b.bindingId
+  return Number(a.bindingId <= after) - Number(b.bindingId <= after) || a.bindingId - b.bindingId
 }
 
 export function byDue(a: MemoryDelivery, b: MemoryDelivery): number {

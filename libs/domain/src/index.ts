@@ -94,6 +94,7 @@ export type {
   Quarantine,
   Quarantined,
 } from './event-log.ts'
+export { createFairTurns, type FairTurns, interleave, shareLeft } from './fair-share.ts'
 export {
   type BindingId,
   type ClientId,

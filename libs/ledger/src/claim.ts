@@ -14,7 +14,7 @@ import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 
 // First the lanes of bindings that have anything waiting, by skipping from one to the next in the index; then of each as
-// many as it has slots for. What a dead relying party or a mass logout has waiting is never read on the way to another's.
+// many as it has slots for, beginning behind the binding $9: where the limit cuts, those of high numbers have their turn too. What a dead relying party or a mass logout has waiting is never read on the way to another's.
 // Leases are dated by the database's clock, like the heart's beats: one worker's own may be wrong. Rows are updated by an
 // array of ids: a join would be planned for a tenth of the table, and so as a scan of it.
 const CLAIM_DUE = `
@@ -32,7 +32,7 @@ const CLAIM_DUE = `
   me as (select id from workers where id = $1 for key share),
   due as (
     select d.id
-      from (select * from waiting order by lane desc, binding_id) w
+      from (select * from waiting order by lane desc, binding_id <= $9, binding_id) w
       left join unnest($3::bigint[], $4::int[], $5::int[]) as known(binding_id, interactive, bulk) using (binding_id)
       cross join me
       cross join lateral (
@@ -52,7 +52,7 @@ const CLAIM_DUE = `
   ),
   leased as (
     insert into leases (worker_id, number, leased_at, delivery_ids)
-    select $1, $9::bigint, now(), array_agg(id) from claimed having count(*) > 0
+    select $1, $10::bigint, now(), array_agg(id) from claimed having count(*) > 0
   )
   select c.*, e.iss, e.sub, e.scope, e.accepted_at
     from claimed c join events e on e.id = c.event_id`
@@ -94,6 +94,8 @@ export interface ClaimRequest {
   readonly slotsElse: Slots
   /** Most in all. */
   readonly limit: number
+  /** Begins with the bindings behind this one. Default: with the first. */
+  readonly after?: number
 }
 
 /**
@@ -102,7 +104,7 @@ export interface ClaimRequest {
  */
 export async function claimDue(
   db: Database,
-  { lease, now, slots, slotsElse, limit }: ClaimRequest,
+  { lease, now, slots, slotsElse, limit, after = 0 }: ClaimRequest,
 ): Promise<readonly InFlightDelivery[]> {
   const known = [...slots.values()]
   const { rows } = await db.query<ClaimedRow>({
@@ -117,6 +119,7 @@ export async function claimDue(
       slotsElse.interactive,
       slotsElse.bulk,
       limit,
+      after,
       lease.number,
     ],
   })

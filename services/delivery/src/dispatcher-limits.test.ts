@@ -5,6 +5,7 @@ import {
   deliveriesTo,
   IDLE_MS,
   id,
+  issuerOf,
   rig,
   UNAVAILABLE,
   until,
@@ -39,7 +40,7 @@ describe('a binding that is down', () => {
     await vi.advanceTimersByTimeAsync(2)
     expect(attemptedOf(1)).toHaveLength(16 + 4)
     expect(ledger.released.flatMap(({ deliveries }) => deliveries)).toHaveLength(100 - 20)
-    expect([dispatcher.open, dispatcher.room(id(1), 'interactive')]).toEqual([1, 0])
+    expect([dispatcher.open, dispatcher.room(id(1), 'interactive', issuerOf(1))]).toEqual([1, 0])
   })
 
   test('costs the others nothing, however much waits for it in the ledger', async () => {
@@ -50,7 +51,7 @@ describe('a binding that is down', () => {
     claim(dispatcher)
     await until(() => attemptedOf(2).length === 500)
     expect(attemptedOf(1).length).toBeLessThanOrEqual(21)
-    expect(dispatcher.room(id(2), 'interactive')).toBeGreaterThan(0)
+    expect(dispatcher.room(id(2), 'interactive', issuerOf(2))).toBeGreaterThan(0)
   })
 
   test('is probed one at a time, further and further apart, and all that waits goes out once it answers', async () => {
@@ -103,7 +104,7 @@ describe('a share of nothing', () => {
     claim(dispatcher)
     await vi.advanceTimersByTimeAsync(10 * IDLE_MS)
     expect([attempted.length, ledger.due.length]).toEqual([0, 5])
-    expect(dispatcher.room(id(1), 'interactive')).toBe(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
   })
 })
 
@@ -123,8 +124,8 @@ describe('the bulk lane', () => {
     ledger.due.push(...deliveriesTo(1, 5_000, 'bulk'))
     claim(dispatcher)
     await until(() => attempted.length > 20)
-    expect(dispatcher.room(id(1), 'bulk')).toBe(0)
-    expect(dispatcher.room(id(1), 'interactive')).toBeGreaterThan(0)
+    expect(dispatcher.room(id(1), 'bulk', issuerOf(1))).toBe(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBeGreaterThan(0)
   })
 
   test('is claimed no faster than its pace', async () => {

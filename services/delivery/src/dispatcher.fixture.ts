@@ -1,4 +1,4 @@
-import type { AttemptOutcome, BindingId, InFlightDelivery, Lane, WorkerId } from '@curfew/domain'
+import type { AttemptOutcome, BindingId, InFlightDelivery, Issuer, Lane, WorkerId } from '@curfew/domain'
 import { createLog } from '@curfew/runtime'
 import { onTestFinished, vi } from 'vitest'
 import type { Round } from './attempt.ts'
@@ -27,9 +27,16 @@ export async function until(so: () => boolean): Promise<void> {
 export const IDLE_MS = 200
 export const id = (value: number) => value as BindingId
 export const W1 = 'w1' as WorkerId
+/** The issuer of the bindings from 1 to 999; from 1,000 to 1,999 it is another, and so on. */
+export const issuerOf = (bindingId: number) =>
+  `https://idp-${Math.floor(bindingId / 1_000)}.example` as Issuer
 let serial = 0
 const deliveryTo = (bindingId: number, lane: Lane) =>
-  ({ id: `d${++serial}`, bindingId: id(bindingId), event: { lane } }) as unknown as InFlightDelivery
+  ({
+    id: `d${++serial}`,
+    bindingId: id(bindingId),
+    event: { lane, iss: issuerOf(bindingId) },
+  }) as unknown as InFlightDelivery
 export const deliveriesTo = (bindingId: number, count: number, lane: Lane = 'interactive') =>
   Array.from({ length: count }, () => deliveryTo(bindingId, lane))
 
@@ -86,13 +93,15 @@ export function rig({
     },
     limitsOf: (bindingId) => ({ concurrency: concurrencyOf(bindingId), perSecond: perSecondOf(bindingId) }),
     barred: () => [],
+    bindingsOf: (issuer) =>
+      Array.from({ length: 10_000 }, (_, n) => id(n)).filter((n) => issuerOf(n) === issuer),
     bulkPace: { available: () => 1_000, spend: () => undefined },
-    async claim({ slots, slotsElse, limit }) {
+    async claim({ slots, slotsElse, limit, after = 0 }) {
       ledger.claims.push({ atMs: Date.now(), limit })
       if (ledger.away) throw new Error('the ledger is away')
       const byBinding = Map.groupBy(ledger.due, ({ bindingId }) => bindingId)
       const claimed = [...byBinding]
-        .sort(([a], [b]) => a - b)
+        .sort(([a], [b]) => Number(a <= after) - Number(b <= after) || a - b)
         .flatMap(([bindingId, deliveries]) =>
           (['interactive', 'bulk'] as const).flatMap((lane) =>
             deliveries
@@ -127,6 +136,8 @@ export function rig({
     giveUp: async (ids) => void ledger.givenUp.push(...ids),
     random: () => 0.5,
     heldMax: 400,
+    attemptsMax: 2_000,
+    startsPerTurn: 100_000,
     idleMs: IDLE_MS,
     monotonicMs: () => Date.now(),
     ...over,
@@ -149,7 +160,7 @@ export function rig({
     },
     /** Accepts as much of a binding as it has room for, as intake does. */
     fill(bindingId: number) {
-      const room = dispatcher.room(id(bindingId), 'interactive')
+      const room = dispatcher.room(id(bindingId), 'interactive', issuerOf(bindingId))
       for (const delivery of deliveriesTo(bindingId, room)) dispatcher.accept(delivery, W1)
       return room
     },

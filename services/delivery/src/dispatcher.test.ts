@@ -1,6 +1,6 @@
 import type { InFlightDelivery, WorkerId } from '@curfew/domain'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { claim, deliveriesTo, HOUR, IDLE_MS, id, rig, until, W1 } from './dispatcher.fixture.ts'
+import { claim, deliveriesTo, HOUR, IDLE_MS, id, issuerOf, rig, until, W1 } from './dispatcher.fixture.ts'
 import type { DispatcherDeps } from './dispatcher.ts'
 
 // Goal: nobody waits for another's RP, nothing is forgotten, memory has an end.
@@ -142,16 +142,16 @@ describe('room', () => {
   test('what exceeded it is behind in the ledger, so that what is new goes there too, until a claim comes back short', async () => {
     const { fill, dispatcher, ledger, finishAll } = rig()
     fill(1)
-    expect(dispatcher.room(id(1), 'interactive')).toBe(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
     ledger.due.push(...deliveriesTo(1, 10))
     await finishAll()
     // Everything in memory is done, but ten are behind: what is new must not overtake them.
-    expect(dispatcher.room(id(1), 'interactive')).toBe(0)
-    expect(dispatcher.room(id(2), 'interactive')).toBeGreaterThan(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
+    expect(dispatcher.room(id(2), 'interactive', issuerOf(2))).toBeGreaterThan(0)
     claim(dispatcher)
     await vi.advanceTimersByTimeAsync(2 * IDLE_MS)
     expect(ledger.due).toEqual([])
-    expect(dispatcher.room(id(1), 'interactive')).toBeGreaterThan(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBeGreaterThan(0)
   })
 
   test('a claim that brings as many as were asked for says that there are more', async () => {
@@ -160,7 +160,7 @@ describe('room', () => {
     claim(dispatcher)
     await vi.advanceTimersByTimeAsync(IDLE_MS)
     expect(dispatcher.held).toBeGreaterThan(0)
-    expect(dispatcher.room(id(1), 'interactive')).toBe(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
   })
 
   test('what intake sent to the ledger is noticed while the line in memory never empties', async () => {
@@ -174,7 +174,9 @@ describe('room', () => {
     claim(dispatcher)
     // New ones come as fast as the RP takes them: without a look at the ledger the five would wait for ever.
     for (let ms = 0; ms < 10 * IDLE_MS; ms += 10) {
-      accept(deliveriesTo(1, Math.min(dispatcher.room(id(1), 'interactive'), 40 - dispatcher.held)))
+      accept(
+        deliveriesTo(1, Math.min(dispatcher.room(id(1), 'interactive', issuerOf(1)), 40 - dispatcher.held)),
+      )
       await vi.advanceTimersByTimeAsync(10)
     }
     expect(behind.filter((delivery) => !attemptedOf(1).includes(delivery))).toEqual([])
@@ -183,9 +185,9 @@ describe('room', () => {
   test('there is none while the leases cannot be trusted', () => {
     const { dispatcher, worker } = rig()
     worker.alive = false
-    expect(dispatcher.room(id(1), 'interactive')).toBe(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
     worker.alive = true
-    expect(dispatcher.room(id(1), 'interactive')).toBeGreaterThan(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBeGreaterThan(0)
   })
 })
 
@@ -289,7 +291,7 @@ describe('leases', () => {
     expect(attempted).toEqual([running, young])
     expect(ledger.released).toEqual([{ deliveries: [old1, old2], workerId: W1 }])
     expect(dispatcher.held).toBe(1)
-    expect(dispatcher.room(id(1), 'interactive')).toBe(0)
+    expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
     await finish(young)
     await dispatcher.idle()
   })

@@ -1,8 +1,19 @@
-import type { BindingId, DeliveryId, InFlightDelivery, Lane, WorkerId } from '@curfew/domain'
+import {
+  type BindingId,
+  createFairTurns,
+  type DeliveryId,
+  type InFlightDelivery,
+  type Issuer,
+  type Lane,
+  shareLeft,
+  type WorkerId,
+} from '@curfew/domain'
 import type { ClaimRequest, Slots } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 import type { Round } from './attempt.ts'
 import type { BulkPace } from './bulk-pace.ts'
+import { createClaimTurns } from './claim-turns.ts'
+import { createIssuerShares } from './issuer-shares.ts'
 import { createLine, type Held, type Limits, type Line } from './line.ts'
 import type { Worker } from './worker.ts'
 
@@ -14,6 +25,8 @@ export interface DispatcherDeps {
   limitsOf(id: BindingId): Limits
   /** Bindings of which this worker may have nothing at all. */
   barred(): Iterable<BindingId>
+  /** The bindings of an issuer's relying parties. */
+  bindingsOf(issuer: Issuer): Iterable<BindingId>
   readonly bulkPace: Pick<BulkPace, 'available' | 'spend'>
   /** Leases what is due. */
   claim(request: Omit<ClaimRequest, 'now'>): Promise<readonly InFlightDelivery[]>
@@ -31,6 +44,13 @@ export interface DispatcherDeps {
   giveUp(ids: readonly BindingId[]): Promise<void>
   /** Most deliveries in memory. */
   readonly heldMax: number
+  /** Most attempts under way. */
+  readonly attemptsMax: number
+  /**
+   * Attempts begun before all else that waits for the processor gets its turn. An attempt signs and posts at once: without this,
+   * ten thousand that come together would run one after the other, and the process would do nothing else meanwhile.
+   */
+  readonly startsPerTurn: number
   /** Pause between two looks at what is due, in milliseconds. */
   readonly idleMs: number
   readonly monotonicMs: () => number
@@ -40,14 +60,16 @@ export interface DispatcherDeps {
 
 export interface Dispatcher {
   /** How many fresh deliveries a binding may be leased now. What is above goes to the ledger as pending. */
-  room(id: BindingId, lane: Lane): number
+  room(id: BindingId, lane: Lane, issuer: Issuer): number
   /** Takes a delivery that is leased to `workerId`, and attempts it when its binding has a free slot. Drops it when that worker's leases were lost meanwhile. */
   accept(delivery: InFlightDelivery, workerId: WorkerId): void
   /**
    * Resolves when there is room for a batch, or after `ms`: never longer, for the way in waits for no RP. What is held for
    * RPs that have not ended an attempt within the last `ms` is not counted: waiting would not make room.
+   *
+   * @param issuers whose deliveries count. Default: all.
    */
-  waitForRoom(ms: number): Promise<void>
+  waitForRoom(ms: number, issuers?: ReadonlySet<Issuer>): Promise<void>
   /** Claims what is due until `stopping` aborts. */
   claimUntil(stopping: AbortSignal): Promise<void>
   /** Drops what has not been started: its lease is lost, or given back by others. */
@@ -57,6 +79,12 @@ export interface Dispatcher {
   readonly held: number
   /** How many more may be held, of all bindings together. */
   readonly free: number
+  /** How many more may be held of one issuer's. */
+  freeOf(issuer: Issuer): number
+  /** Attempts under way. */
+  readonly running: number
+  /** The most attempts that one issuer has under way. */
+  readonly mostRunning: number
   /** What is held, from the lease to the ledger's having the outcome. */
   ids(): readonly DeliveryId[]
   /** How many bindings are known to be down. */
@@ -66,9 +94,9 @@ export interface Dispatcher {
 const LANES: readonly Lane[] = ['interactive', 'bulk']
 /** Most that a binding may have waiting in memory, so that one RP does not fill it. */
 const WAITING_MAX = 1_024
-/** The part of the free memory that one binding may take, so that however many RPs hang, some is left for the next. */
+/** The part of its issuer's free memory that one binding may take, so that however many RPs hang, some is left for the next. */
 const SHARE = 1 / 4
-/** The part of all memory that is kept for bindings with little in hand, and the part of what is free that one may take of it. */
+/** The part of its issuer's memory that is kept for bindings with little in hand, and the part of what is free that one may take of it. */
 const RESERVE = 1 / 4
 const RESERVE_SHARE = 1 / 32
 /** Claimed ahead of need, in multiples of the attempts at once: enough to keep a slow RP busy for one round trip to the ledger. */
@@ -83,6 +111,8 @@ const CLAIM_LIMIT = 1_000
 /** Of each lane of a binding that nothing is known of here. */
 const SLOTS_ELSE = 16
 const GIVE_UP_EVERY_MS = 30_000
+/** The part that one binding may have of the attempts that it has under way and of those that its issuer may begin. */
+const BINDING_PART = 1 / 16
 
 const isDown = ({ breaker }: Line) => breaker.state !== 'closed'
 
@@ -92,31 +122,34 @@ const isDown = ({ breaker }: Line) => breaker.state !== 'closed'
  * there too, behind it.
  */
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
-  const { log, worker, bulkPace, heldMax, idleMs, monotonicMs } = deps
+  const { log, worker, bulkPace, heldMax, attemptsMax, startsPerTurn, idleMs, monotonicMs } = deps
   const lines = new Map<BindingId, Line>()
   /** Every delivery in a line, waiting or running. */
   const ids = new Set<DeliveryId>()
   /** Those of which the ledger is being told that they are given back. */
   const releasing = new Set<DeliveryId>()
-  let held = 0
+  const shares = createIssuerShares({ heldMax, attemptsMax })
+  const turns = createFairTurns<Issuer, BindingId>()
+  const claims = createClaimTurns(deps.bindingsOf)
+  let startsLeft = startsPerTurn
   let wake: (() => void) | null = null
   let gaveUpMs = monotonicMs()
-  let firstInTurn: BindingId | null = null
   const roomWaiters = new Set<{ readonly atHeld: number; resolve(): void }>()
   const idleWaiters: (() => void)[] = []
 
-  function lineOf(id: BindingId): Line {
+  function lineOf(id: BindingId, issuer: Issuer): Line {
     const known = lines.get(id)
     if (known !== undefined) return known
-    const line = createLine({ limits: () => deps.limitsOf(id), monotonicMs, random: deps.random })
+    const line = createLine({ issuer, limits: () => deps.limitsOf(id), monotonicMs, random: deps.random })
     lines.set(id, line)
     return line
   }
-  /** Most that a binding may have in hand, when `free` are free for all. */
+  /** Most that a binding may have in hand, when `free` are free for its issuer. */
   const allowance = (line: Line, free: number) => {
     if (line.limit === 0) return 0
-    const most = Math.max((free - heldMax * RESERVE) * SHARE, Math.min(line.limit, free * RESERVE_SHARE))
-    return Math.floor(Math.min(WAITING_MAX, most, line.startable(AHEAD_MS)))
+    const reserve = shares.partOf(line.issuer) * RESERVE
+    const most = Math.max((free - reserve) * SHARE, Math.min(line.limit, free * RESERVE_SHARE))
+    return Math.floor(Math.min(WAITING_MAX, most, line.startableWithin(AHEAD_MS)))
   }
   /** What it should have in hand while the ledger has more. */
   const wanted = (line: Line, free: number) => {
@@ -126,23 +159,51 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   }
   const hungry = (line: Line) => {
     if (!line.backlog.interactive && !line.backlog.bulk) return false
-    const want = wanted(line, heldMax - held)
+    const want = wanted(line, shares.roomOf(line.issuer))
     return want > 0 && line.inHand <= want / 2
   }
 
   function start(id: BindingId, line: Line): void {
     giveBack(line, line.takeOlder(monotonicMs() - HELD_MS_MAX))
-    while (worker.alive()) {
-      const next = line.next()
-      if (next === null) break
-      void attempt(id, line, next)
-    }
+    queue(id, line)
+    startNext()
     if (line.quiet) lines.delete(id)
   }
 
+  function queue(id: BindingId, line: Line): void {
+    if (line.startable) turns.add(line.issuer, id)
+  }
+
+  /** Begins what may begin, issuer by issuer, and in each of them binding by binding. */
+  function startNext(): void {
+    while (startsLeft > 0 && worker.alive()) {
+      const id = turns.next((issuer) => shares.attemptsOf(issuer) > 0)
+      if (id === null) return
+      const line = lines.get(id)
+      const next = line === undefined || !hasSlot(line) ? null : line.next()
+      // It comes again when one of its own has ended, and with each look at the ledger.
+      if (line === undefined || next === null) continue
+      startsLeft -= 1
+      if (startsLeft === 0) setImmediate(nextTurn)
+      queue(id, line)
+      void attempt(id, line, next)
+    }
+  }
+
+  /** Where many relying parties of an issuer hang, none of them takes what is left to the others. */
+  const hasSlot = ({ running, issuer }: Line) =>
+    shareLeft(running, shares.attemptsOf(issuer), BINDING_PART) > 0
+
+  function nextTurn(): void {
+    startsLeft = startsPerTurn
+    startNext()
+  }
+
   async function attempt(id: BindingId, line: Line, { delivery, workerId }: Held): Promise<void> {
+    const { issuer } = line
     let round: Round | null = null
     let settling: Promise<void> | null = null
+    shares.run(issuer, 1)
     try {
       round = await deps.attempt(delivery)
       settling = deps.settle(delivery, round, workerId)
@@ -152,6 +213,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     // The RP is done with it: the next may go out while the ledger is told of this one.
     const { state: before } = line.breaker
     line.attempted(delivery.event.lane, round?.outcome ?? null)
+    shares.run(issuer, -1)
+    turns.recall(issuer)
     const { state } = line.breaker
     if (state === 'open') giveBack(line, line.takeWaiting())
     else if (before !== 'closed' && state === 'closed') recovered(id, line)
@@ -164,7 +227,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     }
     line.settled()
     ids.delete(delivery.id)
-    left(1)
+    left(issuer, 1)
     if (line.quiet) lines.delete(id)
     else if (hungry(line)) wake?.()
   }
@@ -181,7 +244,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       line.backlog[delivery.event.lane] = true
       ids.delete(delivery.id)
     }
-    left(back.length)
+    left(line.issuer, back.length)
     for (const [workerId, ofWorker] of Map.groupBy(back, (one) => one.workerId)) {
       const deliveries = ofWorker.map(({ delivery }) => delivery)
       void release(deliveries, workerId)
@@ -209,8 +272,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     )
   }
 
-  function left(count: number): void {
-    held -= count
+  function left(issuer: Issuer, count: number): void {
+    shares.hold(issuer, -count)
+    const { held } = shares
     for (const waiter of roomWaiters) if (held <= waiter.atHeld) waiter.resolve()
     if (held === 0) {
       for (const resolve of idleWaiters.splice(0)) resolve()
@@ -219,18 +283,11 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   function accept(delivery: InFlightDelivery, workerId: WorkerId): void {
     if (workerId !== worker.id()) return
-    const line = lineOf(delivery.bindingId)
-    held += 1
+    const line = lineOf(delivery.bindingId, delivery.event.iss)
+    shares.hold(line.issuer, 1)
     ids.add(delivery.id)
     line.push({ delivery, workerId, sinceMs: monotonicMs() })
     start(delivery.bindingId, line)
-  }
-
-  /** The lines, beginning with the last that had its fill: who came too short this time comes first the next. */
-  function inTurn(): readonly (readonly [BindingId, Line])[] {
-    const all = [...lines]
-    const place = all.findIndex(([id]) => id === firstInTurn)
-    return place <= 0 ? all : [...all.slice(place), ...all.slice(0, place)]
   }
 
   /** How many to claim of each binding that is known here, at most `budget` in all, and `bulk` of the bulk lane. */
@@ -239,9 +296,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     for (const id of deps.barred()) slots.set(id, { interactive: 0, bulk: 0 })
     let asked = 0
     let bulkAsked = 0
-    for (const [id, line] of inTurn()) {
+    const askedOf = new Map<Issuer, number>()
+    for (const [id, line] of claims.inOrder(lines)) {
       if (slots.has(id)) continue
-      const missing = wanted(line, heldMax - held - asked) - line.inHand
+      const { issuer } = line
+      const before = askedOf.get(issuer) ?? 0
+      const free = Math.min(heldMax - shares.held - asked, shares.roomOf(issuer) - before)
+      const missing = wanted(line, free) - line.inHand
       const ask = (lane: Lane, most: number) => {
         // One at least of those not known to have more: what a full line sent to the ledger must not wait there unseen.
         const least = line.backlog[lane] || isDown(line) ? 0 : 1
@@ -252,15 +313,17 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       slots.set(id, { interactive, bulk: ofBulk })
       asked += interactive + ofBulk
       bulkAsked += ofBulk
-      if (asked < budget) firstInTurn = id
+      askedOf.set(issuer, before + interactive + ofBulk)
+      if (asked < budget) claims.filled(id, line)
     }
+    for (const id of claims.resting()) if (!slots.has(id)) slots.set(id, { interactive: 0, bulk: 0 })
     return slots
   }
 
   /** @returns how many were claimed. */
   async function claimOnce(): Promise<number> {
     // Never all that is free: what turns up next must not find memory full of what hangs.
-    const limit = Math.min(CLAIM_LIMIT, Math.floor((heldMax - held) / 2))
+    const limit = Math.min(CLAIM_LIMIT, Math.floor((heldMax - shares.held) / 2))
     if (limit <= 0 || !worker.alive()) return 0
     const bulk = bulkPace.available('due')
     // A quarter is left to bindings that nothing is known of here.
@@ -269,7 +332,12 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     const slotsElse = { interactive: most, bulk: Math.min(most, bulk) }
     for (const line of lines.values()) line.ended = 0
     return worker.leasing(async (lease) => {
-      const claimed = await deps.claim({ lease, slots, slotsElse, limit })
+      const known = new Set(lines.keys())
+      const claimed = await deps.claim({ lease, slots, slotsElse, limit, after: claims.after })
+      claims.claimed(
+        claimed.filter(({ bindingId }) => !known.has(bindingId)),
+        claimed.length >= limit,
+      )
       take(claimed, lease.workerId, { slots, slotsElse, limit })
       return claimed.length
     })
@@ -308,7 +376,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       if (asked > 0 && (taken.get(id)?.length ?? 0) < asked && !full) line.backlog[lane] = false
     }
     for (const [id, deliveries] of taken) {
-      if (deliveries.length >= (slots.get(id) ?? slotsElse)[lane]) lineOf(id).backlog[lane] = true
+      const [first] = deliveries
+      if (first === undefined || deliveries.length < (slots.get(id) ?? slotsElse)[lane]) continue
+      lineOf(id, first.event.iss).backlog[lane] = true
     }
   }
 
@@ -322,32 +392,41 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   return {
     get held() {
-      return held
+      return shares.held
+    },
+    freeOf: shares.roomOf,
+    get running() {
+      return shares.running
+    },
+    get mostRunning() {
+      return shares.mostRunning
     },
     ids: () => [...ids, ...releasing],
     get free() {
-      return Math.max(0, heldMax - held)
+      return Math.max(0, heldMax - shares.held)
     },
     get open() {
       return [...lines.values()].filter(isDown).length
     },
-    room(id, lane) {
+    room(id, lane, issuer) {
       if (!worker.alive()) return 0
-      const line = lineOf(id)
+      const line = lineOf(id, issuer)
       if (line.backlog[lane]) return 0
-      const room = isDown(line) ? 0 : allowance(line, heldMax - held) - line.inHand
+      const room = isDown(line) ? 0 : allowance(line, shares.roomOf(issuer)) - line.inHand
       if (room <= 0) line.backlog[lane] = true
       return Math.max(0, room)
     },
     accept,
-    async waitForRoom(ms) {
+    async waitForRoom(ms, issuers) {
       const nowMs = monotonicMs()
-      const moving = [...lines.values()].filter(({ endedMs }) => nowMs - endedMs <= ms)
+      const moving = [...lines.values()].filter(
+        ({ endedMs, issuer }) => nowMs - endedMs <= ms && (issuers?.has(issuer) ?? true),
+      )
       const excess = moving.reduce((sum, line) => sum + line.inHand, 0) - heldMax / 2
       if (excess <= 0) return
       const { promise, resolve } = Promise.withResolvers<void>()
       const timer = setTimeout(resolve, ms)
-      const waiter = { atHeld: held - excess, resolve }
+      const waiter = { atHeld: shares.held - excess, resolve }
       roomWaiters.add(waiter)
       await promise
       clearTimeout(timer)
@@ -375,12 +454,12 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       for (const [id, line] of lines) {
         const dropped = line.takeWaiting()
         for (const { delivery } of dropped) ids.delete(delivery.id)
-        left(dropped.length)
+        left(line.issuer, dropped.length)
         if (line.quiet) lines.delete(id)
       }
     },
     async idle() {
-      if (held === 0) return
+      if (shares.held === 0) return
       const { promise, resolve } = Promise.withResolvers<void>()
       idleWaiters.push(resolve)
       await promise

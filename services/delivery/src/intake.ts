@@ -166,7 +166,8 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         basis,
         traceparent: record.headers.traceparent ?? null,
         deliveries: deliveries.map(({ delivery, target }) => {
-          const left = room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId, event.lane)
+          const left =
+            room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId, event.lane, event.iss)
           const leased = left > 0 && free > 0
           room.set(delivery.bindingId, left - 1)
           if (leased) free -= 1

@@ -7,6 +7,7 @@ import {
   breakerStarted,
   CLOSED,
   type InFlightDelivery,
+  type Issuer,
   type Lane,
   refilled,
   type WorkerId,
@@ -29,9 +30,13 @@ export interface Limits {
 
 /** The deliveries of one binding that this worker holds: what waits, what runs, and whether it is worth trying. */
 export interface Line {
+  /** Whose relying party it is. */
+  readonly issuer: Issuer
   push(held: Held): void
   /** The next that may start now, interactive ones first; it counts as running from then on. Null where none may. */
   next(): Held | null
+  /** Whether one waits that has a free slot. Its rate may still hold it. */
+  readonly startable: boolean
   /** Takes out what has waited since before `beforeMs`. */
   takeOlder(beforeMs: number): readonly Held[]
   /** Takes out all that waits. */
@@ -43,8 +48,10 @@ export interface Line {
   /** Attempts that may be under way at once, as things stand. */
   readonly limit: number
   /** Attempts that may start within `ms`, by the rate alone. */
-  startable(ms: number): number
+  startableWithin(ms: number): number
   readonly breaker: Breaker
+  /** Attempts under way. */
+  readonly running: number
   /** Waiting, running and being settled. */
   readonly inHand: number
   /** Whether the ledger has more that is due, by lane. What is new then goes there too, behind it. */
@@ -61,10 +68,12 @@ export interface Line {
 const BULK_PART = 1 / 2
 
 export function createLine({
+  issuer,
   limits,
   monotonicMs,
   random,
 }: {
+  issuer: Issuer
   limits: () => Limits
   monotonicMs: () => number
   random: () => number
@@ -100,6 +109,7 @@ export function createLine({
   }
 
   return {
+    issuer,
     push: (held) => void waiting[held.delivery.event.lane].push(held),
     next() {
       const lane = nextLane(limit())
@@ -107,6 +117,10 @@ export function createLine({
       breaker = breakerStarted(breaker)
       running[lane] += 1
       return waiting[lane].shift() ?? null
+    },
+    get startable() {
+      if (waiting.interactive.length === 0 && waiting.bulk.length === 0) return false
+      return nextLane(limit()) !== null
     },
     takeOlder(beforeMs) {
       const older: Held[] = []
@@ -129,12 +143,15 @@ export function createLine({
     get limit() {
       return limit()
     },
-    startable(ms) {
+    startableWithin(ms) {
       const { perSecond } = limits()
       return perSecond === null ? Number.POSITIVE_INFINITY : Math.ceil((perSecond * ms) / 1_000)
     },
     get breaker() {
       return breaker
+    },
+    get running() {
+      return running.interactive + running.bulk
     },
     get inHand() {
       return inHand()

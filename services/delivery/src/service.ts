@@ -75,6 +75,13 @@ const ROOM_WAIT_MS = 50
 const SETTLE_BATCH = 500
 /** Most deliveries in memory. Some 2 KiB each. */
 const HELD_MAX = 10_000
+/**
+ * Most attempts under way. It bounds sockets, and how many may wait for relying parties that hang; it is no measure of what the
+ * processor takes, for most of an attempt is waiting.
+ */
+const ATTEMPTS_MAX = 4_096
+/** Attempts that begin in one turn of the event loop. Each takes about a third of a millisecond. */
+const STARTS_PER_TURN = 8
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
 /** Pause between two looks whether there is a database, and keys that can be opened, in milliseconds. */
@@ -145,6 +152,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     worker,
     limitsOf: (id) => limitsOf(binding(id), worker.standing(), id),
     barred: () => barred(registry.current(), worker.standing()),
+    bindingsOf: (issuer) => (registry.current().issuers.get(issuer)?.bindings ?? []).map(({ id }) => id),
     bulkPace,
     claim: (request) => ledger.claimDue({ now: now(), ...request }),
     release: (deliveries, workerId) =>
@@ -177,11 +185,19 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       if (given > 0) log.error({ event: 'deliveries.given-up', deliveries: given, reason: 'unreachable' })
     },
     heldMax: HELD_MAX,
+    attemptsMax: ATTEMPTS_MAX,
+    startsPerTurn: STARTS_PER_TURN,
     idleMs: IDLE_MS,
     monotonicMs,
     random,
   })
   metrics.gauge('deliveries_held', 'Deliveries leased to this worker and not settled.', () => dispatcher.held)
+  metrics.gauge('attempts_running', 'Attempts under way.', () => dispatcher.running)
+  metrics.gauge(
+    'attempts_running_most',
+    'Attempts under way of the issuer that has the most.',
+    () => dispatcher.mostRunning,
+  )
   metrics.gauge('breakers_open', 'Relying parties that are known to be down.', () => dispatcher.open)
   const unknownIssuers = metrics.counter(
     'events_of_unknown_issuers_total',

@@ -1,0 +1,77 @@
+import type { Latency } from '../load.ts'
+import type { Row } from '../scenarios.ts'
+import { openStage, type Stage } from '../stage.ts'
+import type { Settings } from '../turns.ts'
+
+const PARTIES = 10_000
+const BURST_EVENTS = 8
+/** Bursts in one turn, evenly spread over it. */
+const BURSTS = 2
+const BIG = { name: 'big', iss: 'https://big.example' }
+/** Of the highest rate: the steady load of the other issuer. */
+const STEADY_SHARE = 0.1
+const SETTLE_MS = 600_000
+
+/**
+ * One issuer posts 8 events at once, each for 10,000 relying parties, while another has a steady load of its own. Compares the
+ * other issuer's wait with the same load in quiet, in the same round.
+ */
+export async function neighbour(settings: Settings): Promise<readonly Row[]> {
+  const { rounds, rps, seconds, scale, progress } = settings
+  const parties = Math.max(10, Math.round(PARTIES * scale))
+  await using stage = await openStage(settings)
+  const { load, subject } = stage
+  await subject.client.putIssuer(BIG.name, { iss: BIG.iss })
+  // Registered first: its bindings have the lower ids.
+  progress(`registering ${parties} relying parties of one issuer, ${rps} of the other`)
+  await stage.register('big', parties, { issuer: BIG.name })
+  await stage.register('small', rps)
+  const toSmall = { owedTo: rps }
+  const toBig = { event: { iss: BIG.iss }, owedTo: parties }
+  progress("looking for the bare loop's best concurrency, and for the highest rate")
+  const concurrency = await stage.bare.bestConcurrency()
+  const asked = { eventsPerSecond: ((await stage.highestRate(toSmall)) * STEADY_SHARE) / rps, seconds }
+
+  const turns: { quiet: Latency; beside: Latency; bigRate: number; bareRate: number }[] = []
+  for (let round = 1; round <= rounds; round++) {
+    const bareRate = (await stage.bare.turn(concurrency)).rate
+    const quiet = await load.latency(toSmall, { ...asked, of: { group: 'small', owedTo: rps } })
+    const startedMs = performance.now()
+    const bursts = repeatBursts(stage, toBig, (seconds * 1_000) / BURSTS)
+    const beside = await load.latency(toSmall, { ...asked, of: { group: 'small', owedTo: rps } })
+    await bursts
+    progress(
+      `round ${round} of ${rounds}: p99 ${quiet.p99.toFixed(1)} ms in quiet, ${beside.p99.toFixed(1)} ms beside; waiting for the big one`,
+    )
+    if (!(await load.settled(SETTLE_MS))) throw new Error(`not settled after ${SETTLE_MS} ms`)
+    const bigRate = (BURSTS * BURST_EVENTS * parties * 1_000) / (performance.now() - startedMs)
+    turns.push({ quiet, beside, bigRate, bareRate })
+    progress(`round ${round} of ${rounds}: the big one at ${bigRate.toFixed(0)}/s`)
+  }
+  const row = (quantile: 'p50' | 'p99'): Row => ({
+    measured: `an issuer beside ${BURSTS} × ${BURST_EVENTS} events to ${parties} RPs of another: 202 to first byte, ${quantile} ms`,
+    values: turns.map((turn) => turn.beside[quantile]),
+    beside: { what: 'in quiet', values: turns.map((turn) => turn.quiet[quantile]) },
+    ...(quantile === 'p99' && { target: 'ratio below 2' }),
+  })
+  return [
+    row('p50'),
+    row('p99'),
+    {
+      measured: 'those of the other meanwhile, deliveries/s',
+      values: turns.map(({ bigRate }) => bigRate),
+      beside: { what: 'bare loop', values: turns.map(({ bareRate }) => bareRate) },
+    },
+  ]
+}
+
+async function repeatBursts(
+  { load }: Stage,
+  stream: Parameters<typeof load.burst>[0],
+  everyMs: number,
+): Promise<void> {
+  for (let burst = 0; burst < BURSTS; burst++) {
+    if (burst > 0) await new Promise((resolve) => setTimeout(resolve, everyMs))
+    await load.burst(stream, BURST_EVENTS)
+  }
+}
