@@ -1,5 +1,7 @@
+import { createSessionQuotaChore } from '@curfew/bookkeeper'
 import { EVERYTHING } from '@curfew/domain'
 import { enforceSessionQuotas } from '@curfew/ledger'
+import { createLog, createMetrics } from '@curfew/runtime'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
@@ -177,6 +179,10 @@ describe('an issuer over its quota of sessions', () => {
       },
     ])
     expect(await toldOf()).toEqual(['mail', 'wiki'])
+    const metrics = createMetrics()
+    const log = createLog({ service: 'test', level: 'silent' })
+    await createSessionQuotaChore({ db: curfew.db, sessionsMax: 2, log, metrics }).round()
+    expect((await metrics.expose()).body).toContain(`curfew_session_quota_ratio{issuer="${ISSUER}"} 2`)
 
     const refused = await eventually(async () => {
       const answer = await curfew.call('POST', '/v1/sessions', sessionOf('carol'))
