@@ -26,7 +26,10 @@ interface RecordRequest {
 }
 
 /** `/v1/quarantine`: records that were accepted and could not be planned or applied, and what a person decides about them. */
-export function registerQuarantine(server: HttpServer, { db }: { db: Database }): void {
+export function registerQuarantine(
+  server: HttpServer,
+  { db, reads }: { db: Database; reads: Database },
+): void {
   server.get(
     '/v1/quarantine',
     {
@@ -43,7 +46,7 @@ export function registerQuarantine(server: HttpServer, { db }: { db: Database })
       if (before !== null && !ID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
       const seen = seenBy(callerOf(request).reach)
       if (seen === 'nothing') return { items: [], next_cursor: null }
-      const records = await listQuarantined(db, {
+      const records = await listQuarantined(reads, {
         filter: {
           iss: seen.iss,
           issuer: issuer ?? null,
@@ -69,7 +72,7 @@ export function registerQuarantine(server: HttpServer, { db }: { db: Database })
       },
     },
     async (request) => {
-      const record = await findQuarantinedRecord(db, keyOf(request))
+      const record = await findQuarantinedRecord(reads, keyOf(request))
       if (record === null) throw noSuchRecord(request)
       return contentView(record)
     },

@@ -87,7 +87,7 @@ export function createConsole(deps: ConsoleDeps): void {
   registerSessions(server, { db: reads })
   registerIssuerLogouts(server, { db, reads })
   registerReplays(server, { db, reads, newReplayId: newId })
-  registerQuarantine(server, { db })
+  registerQuarantine(server, { db, reads })
   registerWebhooks(server, {
     db,
     reads,
