@@ -38,6 +38,7 @@ import { erasingRound } from './erasing.ts'
 import { createEventLogChore } from './event-log.ts'
 import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 import { createJournalChores } from './journal.ts'
+import { createJournalLeftChore } from './journal-left.ts'
 import type { Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
 import { createQuarantineChores } from './quarantine.ts'
@@ -258,6 +259,7 @@ export function choresOf(
   })
   const burning = createSlaChore({ db, now, log, metrics })
   const waiting = createEventLogChore({ db, metrics })
+  const left = createJournalLeftChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
   const quarantine = createQuarantineChores({ db, eventLog, log, metrics, windowMs: deadLetterWindowMs })
   return [
@@ -270,6 +272,7 @@ export function choresOf(
     ...journal,
     burning,
     waiting,
+    left,
     ...sessions,
     ...quarantine,
   ]
