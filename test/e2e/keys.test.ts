@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { SigningKeys } from '@curfew/client'
 import type { IssuerName } from '@curfew/domain'
-import { openKeyStore } from '@curfew/ledger'
+import { openKeyStore, quarantine } from '@curfew/ledger'
 import { createKeyMaker, createKeyring } from '@curfew/tokens'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { register } from '../integration/ledger-support.ts'
@@ -106,6 +106,12 @@ test('doctor says what is wrong and what to do, and is content when it is done',
     const well = await run(['doctor', '--issuer', 'loop', '--json'])
     expect(well.code).toBe(0)
     expect(JSON.parse(well.stdout)).toMatchObject({ ok: true })
+    const value = Buffer.from(JSON.stringify({ iss }))
+    const record = { lane: 'interactive', position: '0/1', key: '', value, headers: {} } as const
+    await quarantine(curfew.db, [{ record, kind: 'unreadable', reason: 'a test' }])
+    const waiting = await run(['doctor', '--issuer', 'loop'])
+    expect(waiting.code).toBe(1)
+    expect(waiting.stdout).toMatch(/^WRONG +quarantine +1 record waits for a person$/m)
     // The other issuer's IdP is nowhere: without a name all are looked at.
     const all = await run(['doctor'])
     expect([all.code, all.stdout]).toEqual([1, expect.stringMatching(/^WRONG +main: discovery /m)])

@@ -1,5 +1,6 @@
 import type { InFlightDelivery, Subject } from '@curfew/domain'
 import {
+  countJournalLeft,
   giveUpUnreachable,
   type JournalEntry,
   type Poster,
@@ -184,6 +185,7 @@ test('one poster of several that fails holds up no other, and gets what it faile
   const names = new Map([[failing, 'failing']])
   expect(await postJournal(database.db, { limit: 10, posters: [failing, keeping], names, onFailed })).toBe(2)
   expect([failures, kept.length, entered]).toEqual([['failing'], 2, []])
+  expect(await countJournalLeft(database.db)).toEqual(new Map([['failing', 2]]))
   expect((await database.db.query('select name from workers')).rows).toEqual([{ name: 'test' }])
 
   const left = (limit: number) => postLeft(database.db, { name: 'failing', post: failing, limit, onFailed })

@@ -86,7 +86,14 @@ export {
   putIssuer,
   removeIssuer,
 } from './issuers.ts'
-export { type JournalEntry, type OnPosterFailed, type Poster, postJournal, postLeft } from './journal.ts'
+export {
+  countJournalLeft,
+  type JournalEntry,
+  type OnPosterFailed,
+  type Poster,
+  postJournal,
+  postLeft,
+} from './journal.ts'
 export { noticeExpiringKeys } from './key-expiry.ts'
 export {
   MIGRATIONS_FOLDER,

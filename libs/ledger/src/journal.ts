@@ -165,6 +165,17 @@ export async function postJournal(
 
 const TAKE_LEFT = `
   select ${ENTRY} from journal_left where poster = $1 order by failed_at, id limit $2`
+const COUNT_LEFT = 'select poster, count(*) as count from journal_left group by poster'
+
+/** How many entries each poster failed at so far. Those without any are left out. */
+export async function countJournalLeft(db: Database): Promise<ReadonlyMap<string, number>> {
+  const { rows } = await db.query<{ poster: string; count: number }>({
+    name: 'count_journal_left',
+    text: COUNT_LEFT,
+  })
+  return new Map(rows.map(({ poster, count }) => [poster, count]))
+}
+
 const STRIKE_LEFT = 'delete from journal_left where poster = $1 and id = any($2::bigint[])'
 const PUT_BACK =
   'update journal_left set failed_at = clock_timestamp() where poster = $1 and id = any($2::bigint[])'

@@ -38,6 +38,7 @@ import { erasingRound } from './erasing.ts'
 import { createEventLogChore } from './event-log.ts'
 import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
 import { createJournalChores } from './journal.ts'
+import { createJournalLeftChore } from './journal-left.ts'
 import { createLeaseChore } from './leases.ts'
 import type { Notifying } from './notifying.ts'
 import { publishOutcomes } from './outcomes.ts'
@@ -264,6 +265,7 @@ export function choresOf(
   const burning = createSlaChore({ db, now, log, metrics })
   const waiting = createEventLogChore({ db, metrics })
   const leases = createLeaseChore({ db, metrics })
+  const left = createJournalLeftChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })
   const quarantine = createQuarantineChores({ db, eventLog, log, metrics, windowMs: deadLetterWindowMs })
   const quotas = createSessionQuotaChore({ db, sessionsMax, log, metrics })
@@ -279,6 +281,7 @@ export function choresOf(
     waiting,
     leases,
     quotas,
+    left,
     ...sessions,
     ...quarantine,
   ]

@@ -35,7 +35,11 @@ export async function doctor(args: readonly string[]): Promise<number> {
     json: { type: 'boolean' },
   })
   const client = connect(values)
-  const findings = [...(await ofService(client)), ...(await ofKeys(client, values.issuer))]
+  const findings = [
+    ...(await ofService(client)),
+    ...(await ofQuarantine(client, values.issuer)),
+    ...(await ofKeys(client, values.issuer)),
+  ]
   const ok = findings.every((finding) => finding.ok)
   if (values.json === true) process.stdout.write(`${JSON.stringify({ ok, findings })}\n`)
   else {
@@ -71,6 +75,30 @@ async function ofService(client: Client): Promise<readonly Finding[]> {
     ? 'Set both by NTP: relying parties refuse tokens that are too old, or from the future.'
     : null
   return [...findings, { check: 'clock', ok: !wrong, what, fix }]
+}
+
+/** Whether accepted logouts wait for a person. Says nothing where the key may not look. */
+async function ofQuarantine(client: Client, issuer: string | undefined): Promise<readonly Finding[]> {
+  try {
+    const { items, next_cursor } = await answered(
+      client.listQuarantined({ state: 'waiting', limit: 500, ...(issuer !== undefined && { issuer }) }),
+    )
+    const count = `${items.length}${next_cursor === null ? '' : ' or more'}`
+    return [
+      items.length === 0
+        ? { check: 'quarantine', ok: true, what: 'is empty', fix: null }
+        : {
+            check: 'quarantine',
+            ok: false,
+            what: `${count} ${items.length === 1 ? 'record waits' : 'records wait'} for a person`,
+            fix: 'See curfew quarantine list --state waiting, and requeue or dismiss each.',
+          },
+    ]
+  } catch (error) {
+    // What is unavailable the findings of the service say.
+    if (error instanceof CallFailed) return []
+    throw error
+  }
 }
 
 async function ofKeys(client: Client, named: string | undefined): Promise<readonly Finding[]> {
