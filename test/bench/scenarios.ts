@@ -6,6 +6,7 @@ import { isolation } from './scenarios/isolation.ts'
 import { journal } from './scenarios/journal.ts'
 import { lanes } from './scenarios/lanes.ts'
 import { ledger } from './scenarios/ledger.ts'
+import { reads } from './scenarios/reads.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
 import { sessions } from './scenarios/sessions.ts'
 import { sla } from './scenarios/sla.ts'
@@ -35,6 +36,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   lanes,
   journal,
   ledger,
+  reads,
   'retry-storm': retryStorm,
   sessions,
   waiters,
