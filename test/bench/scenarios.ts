@@ -7,6 +7,7 @@ import { journal } from './scenarios/journal.ts'
 import { lanes } from './scenarios/lanes.ts'
 import { ledger } from './scenarios/ledger.ts'
 import { neighbour } from './scenarios/neighbour.ts'
+import { reads } from './scenarios/reads.ts'
 import { retryStorm } from './scenarios/retry-storm.ts'
 import { sessions } from './scenarios/sessions.ts'
 import { sla } from './scenarios/sla.ts'
@@ -37,6 +38,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   lanes,
   journal,
   ledger,
+  reads,
   'retry-storm': retryStorm,
   sessions,
   waiters,

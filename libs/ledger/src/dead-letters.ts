@@ -98,8 +98,9 @@ const DEAD_LETTER = `
        limit 1
     ) a on true`
 
-const listOf = (byParts: boolean): string =>
-  walkSql({
+const listOf = (byParts: boolean) => ({
+  name: byParts ? 'list_dead_letters_of_bindings' : 'list_dead_letters',
+  text: walkSql({
     table: 'deliveries',
     key: ['dead_lettered_at', 'id'],
     order: 'desc',
@@ -112,7 +113,8 @@ const listOf = (byParts: boolean): string =>
       and ($10::uuid[] is null or w.id = any($10))
       ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
     returned: 'w.id, (extract(epoch from w.dead_lettered_at) * 1000000)::bigint as micros',
-  })
+  }),
+})
 const LIST_DEAD_LETTERS = listOf(false)
 const LIST_DEAD_LETTERS_OF_BINDINGS = listOf(true)
 const DEAD_LETTERS = `${DEAD_LETTER}
@@ -150,7 +152,11 @@ export async function listDeadLetters(
     },
   )
   const ids = plainArray(keys.map(({ id }) => id))
-  const { rows } = await db.query<DeadLetterRow>({ text: DEAD_LETTERS, values: [ids] })
+  const { rows } = await db.query<DeadLetterRow>({
+    name: 'dead_letters_by_id',
+    text: DEAD_LETTERS,
+    values: [ids],
+  })
   return { rows: rows.map(toRecord), reached }
 }
 

@@ -243,8 +243,9 @@ export async function findDelivery(
   return { delivery, attempts: attempts.rows }
 }
 
-const listOf = (byParts: boolean): string =>
-  walkSql({
+const listOf = (byParts: boolean) => ({
+  name: byParts ? 'list_deliveries_of_bindings' : 'list_deliveries',
+  text: walkSql({
     table: 'deliveries',
     key: ['id'],
     order: 'desc',
@@ -255,7 +256,8 @@ const listOf = (byParts: boolean): string =>
       and ($9::timestamptz is null or w.planned_at >= $9) and ($10::timestamptz is null or w.planned_at < $10)
       ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
     returned: 'w.id',
-  })
+  }),
+})
 const LIST_DELIVERIES = listOf(false)
 const LIST_DELIVERIES_OF_BINDINGS = listOf(true)
 const DELIVERIES = `${DELIVERY} where d.id = any($1::uuid[]) order by d.id desc`
@@ -296,6 +298,10 @@ export async function listDeliveries(
     { parts: bindings, limit, values: [low, high, before ?? LAST_ID, eventId, state, since, until], apart },
   )
   const ids = plainArray(keys.map(({ id }) => id))
-  const { rows } = await db.query<DeliveryRecord>({ text: DELIVERIES, values: [ids] })
+  const { rows } = await db.query<DeliveryRecord>({
+    name: 'deliveries_by_id',
+    text: DELIVERIES,
+    values: [ids],
+  })
   return { rows, reached: reached?.id ?? null }
 }

@@ -35,8 +35,9 @@ export interface OrphanPosition {
 }
 
 // `$4` is the issuer's number in the index. What has expired is nobody's any more, and will be deleted.
-const listOf = (ofIssuer: boolean): string =>
-  walkSql({
+const listOf = (ofIssuer: boolean) => ({
+  name: ofIssuer ? 'list_orphans_of_issuer' : 'list_orphans',
+  text: walkSql({
     table: 'sessions',
     key: ['orphaned_at', 'issuer', 'sub', 'sid', 'client_id'],
     order: 'desc',
@@ -47,7 +48,8 @@ const listOf = (ofIssuer: boolean): string =>
     columns: ['expires_at'],
     filter: 'w.expires_at > now() and ($11::text[] is null or w.client_id = any($11))',
     returned: `w.issuer, w.sub, w.sid, w.client_id as "clientId", (extract(epoch from w.orphaned_at) * 1000000)::bigint as micros`,
-  })
+  }),
+})
 const LIST_ORPHANS = listOf(false)
 const LIST_ORPHANS_OF_ISSUER = listOf(true)
 

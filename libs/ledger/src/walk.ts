@@ -71,10 +71,10 @@ export interface Walked<Key> {
   readonly reached: Key | null
 }
 
-/** Walks. @param values from `$4` on. */
+/** Walks by a statement whose plan is as good for any values as for these. @param values from `$4` on. */
 export async function walk<Key extends object>(
   db: Database,
-  text: string,
+  { name, text }: { readonly name: string; readonly text: string },
   {
     parts,
     apart = false,
@@ -90,7 +90,7 @@ export async function walk<Key extends object>(
 ): Promise<Walked<Key>> {
   const rows = apart && parts !== null ? Math.ceil(WALK_ROWS / parts.length) : WALK_ROWS
   const found = await db.query<Key & { readonly isEdge: boolean }>({
-    text,
+    ...{ name, text },
     values: [parts, rows, limit, ...values],
   })
   return {

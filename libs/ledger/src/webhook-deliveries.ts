@@ -137,16 +137,19 @@ export interface WebhookDeliveryRecord {
   readonly error: string | null
 }
 
-const LIST = walkSql({
-  table: 'webhook_deliveries',
-  key: ['position'],
-  order: 'desc',
-  byParts: false,
-  where: 't.webhook = $4::text and t.position < $5::bigint',
-  columns: ['state'],
-  filter: '($6::text is null or w.state = $6)',
-  returned: 'w.position',
-})
+const LIST = {
+  name: 'list_webhook_deliveries',
+  text: walkSql({
+    table: 'webhook_deliveries',
+    key: ['position'],
+    order: 'desc',
+    byParts: false,
+    where: 't.webhook = $4::text and t.position < $5::bigint',
+    columns: ['state'],
+    filter: '($6::text is null or w.state = $6)',
+    returned: 'w.position',
+  }),
+}
 const RECORDS = `
   select d.position, n.id, n.type, d.state, d.attempts, d.created_at as "createdAt", d.attempted_at as "attemptedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", d.status, d.error

@@ -1,10 +1,10 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { ProblemError } from './problem.ts'
 import { createReadLimits } from './read-limits.ts'
 
 /** Reads that run until they are ended, each by the name of its caller. */
 function openReads(options: Parameters<typeof createReadLimits>[0]) {
-  const limits = createReadLimits(options)
+  const limits = createReadLimits({ restMs: () => 0, ...options })
   const running: { caller: string; end: () => void; freeShared: () => void }[] = []
   const read = (caller: string) =>
     limits
@@ -64,6 +64,17 @@ describe('reads', () => {
     await reads.end(0)
     void reads.read('d')
     expect(await reads.entered()).toBe('ad')
+  })
+
+  test('that were slow leave their place free for a while, and their caller at once', async () => {
+    const reads = openReads({ ofCaller: 1, atOnce: 1, restMs: (tookMs) => (tookMs > 0 ? 50 : 0) })
+    const first = reads.read('a')
+    void reads.read('a')
+    expect(await reads.entered()).toBe('a')
+    await reads.end(0)
+    expect(await first).toBe('read')
+    expect(await reads.entered()).toBe('a')
+    await vi.waitFor(async () => expect(await reads.entered()).toBe('aa'))
   })
 
   test('that stream free the place of all, and keep that of their caller', async () => {

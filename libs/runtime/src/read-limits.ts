@@ -17,12 +17,17 @@ export interface ReadLimitsOptions {
   readonly ofCaller?: number
   /** Most reads of one caller that wait. A page of the console asks for a dozen things together. Default 16. */
   readonly waitingOfCaller?: number
-  /** Most reads that run at once. Fewer than the pool that they read from has connections. Default 6. */
+  /**
+   * Most reads that run at once. Far fewer than the pool that they read from has connections, for they share processors with
+   * logouts. Default 6.
+   */
   readonly atOnce?: number
   /** Most reads that wait. Default 1,000. */
   readonly waiting?: number
   /** Longest wait, in milliseconds. Default 5,000. */
   readonly waitMs?: number
+  /** How long a place among all rests after a read that took so long. Default: nine times as long after a slow one, at most a second. */
+  readonly restMs?: (tookMs: number) => number
 }
 
 interface Caller {
@@ -31,10 +36,17 @@ interface Caller {
 }
 
 const RETRY_AFTER_S = 2
+/** A read that takes no longer is none that anybody waits behind. */
+const QUICK_MS = 10
+/** So that slow reads at their limit take less than one processor, and logouts have the others. */
+const REST_TIMES = 9
+const REST_MS_MAX = 1_000
+
+const restAfter = (tookMs: number) => Math.min(REST_MS_MAX, Math.max(0, tookMs - QUICK_MS) * REST_TIMES)
 
 export function createReadLimits(options: ReadLimitsOptions = {}): ReadLimits {
   const { ofCaller = 4, waitingOfCaller = 16, atOnce = 6, waiting: waitingMax = 1_000 } = options
-  const { waitMs = 5_000 } = options
+  const { waitMs = 5_000, restMs = restAfter } = options
   const callers = new Map<string, Caller>()
   let running = 0
   let waiting = 0
@@ -98,15 +110,23 @@ export function createReadLimits(options: ReadLimitsOptions = {}): ReadLimits {
       const caller = callers.get(name) ?? { running: 0, waiting: new Set() }
       callers.set(name, caller)
       let holdsShared = false
+      let startedMs = 0
       const freeShared = () => {
         if (!holdsShared) return
         holdsShared = false
-        running--
-        admit()
+        const free = () => {
+          running--
+          admit()
+        }
+        const rest = restMs(performance.now() - startedMs)
+        // Slow reads one after the other would leave logouts no processor.
+        if (rest > 0) setTimeout(free, rest)
+        else free()
       }
       try {
         await wait(caller)
         holdsShared = true
+        startedMs = performance.now()
         try {
           return await read(freeShared)
         } finally {
