@@ -166,6 +166,7 @@ export {
   type Answer,
   type AttemptOutcome,
   classify,
+  cleanText,
   quicklyRetryable,
   type TransportFailure,
   type UndeliverableReason,

@@ -2,6 +2,7 @@ import type { BindingId } from '@curfew/domain'
 import { type Database, withTransaction } from './database.ts'
 import type { StoredAttempt } from './history.ts'
 import { tryLock } from './locks.ts'
+import { microsOf, reckonable } from './times.ts'
 
 /** Which dead letters. What is null does not narrow. */
 export interface DeadLetterFilter {
@@ -83,7 +84,7 @@ const DEAD_LETTER = `
          p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
          d.attempts as "attemptCount", d.generation, d.replay_id as "replayId", d.planned_at as "plannedAt",
          d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,
-         (extract(epoch from d.dead_lettered_at) * 1000000)::bigint as micros,
+         ${microsOf('d.dead_lettered_at')} as micros,
          a.started_at as "startedAt", a.outcome, a.status, a.error_class as "errorClass", a.error,
          a.error_description as "errorDescription", a.jti
     from deliveries d
@@ -92,7 +93,7 @@ const DEAD_LETTER = `
     left join lateral (
       select * from attempts
        where delivery_id = d.id and number = d.attempts
-         and started_at between d.planned_at - interval '1 day' and d.dead_lettered_at + interval '1 day'
+         and started_at between ${reckonable('d.planned_at')} - interval '1 day' and ${reckonable('d.dead_lettered_at')} + interval '1 day'
        limit 1
     ) a on true`
 
@@ -144,7 +145,7 @@ const IDS_IN_NOTIFICATION = 5
 const MARK_ANNOUNCED = `
   with marked as (
     update deliveries d set announced_at = now()
-      from unnest($1::uuid[], $2::smallint[]) as told(id, generation)
+      from unnest($1::uuid[], $2::int[]) as told(id, generation)
      where d.id = told.id and d.generation = told.generation and d.dead_lettered_at is not null
     returning d.id, d.binding_id, d.dead_letter_reason as reason, d.dead_lettered_at as at
   ),

@@ -45,6 +45,13 @@ export {
 } from './erasures.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export { eventLogAges } from './event-log-age.ts'
+export {
+  type DeliveryFault,
+  isDataFault,
+  isRefusal,
+  isStatementTimeout,
+  type OnDeliveryFault,
+} from './faults.ts'
 export { findSessions, type SessionQuestion } from './find-sessions.ts'
 export {
   coveringDeliveries,

@@ -1,7 +1,9 @@
 import type { BindingId, DeliveryId, DeliveryState, EventId } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, isUnavailable, type Queryable, withTransaction } from './database.ts'
+import { isStatementTimeout } from './faults.ts'
 import { tryLock } from './locks.ts'
+import { reckonable } from './times.ts'
 
 /** A state in which a delivery is settled. */
 export type SettledState = Exclude<DeliveryState, 'pending' | 'in_flight'>
@@ -34,8 +36,7 @@ export interface SettledDelivery extends JournalDelivery {
 const COLUMNS = 'kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations'
 
 /** SQL: `accepted_ms` of an event `e`. */
-export const ACCEPTED_MS =
-  "case e.lane when 'interactive' then (extract(epoch from e.accepted_at) * 1000)::bigint end as accepted_ms"
+export const ACCEPTED_MS = `case e.lane when 'interactive' then (extract(epoch from ${reckonable('e.accepted_at')}) * 1000)::bigint end as accepted_ms`
 
 /** SQL: deliveries as `d`, each with when its event was accepted. `offset 0` keeps it a lookup for each. */
 export function withAcceptance(deliveries: string): string {
@@ -211,16 +212,10 @@ async function failureOf(
     await transaction.query('release savepoint posting')
     return null
   } catch (error) {
-    if (isUnavailable(error) && !isTimeout(error)) throw error
+    if (isUnavailable(error) && !isStatementTimeout(error)) throw error
     await transaction.query('rollback to savepoint posting')
     return { error }
   }
-}
-
-/** PostgreSQL gave up on a statement, and goes on with the transaction. */
-function isTimeout(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : null
-  return cause instanceof Error && 'code' in cause && cause.code === '57014'
 }
 
 function toEntry({ kind, at, ...row }: JournalRow): JournalEntry {

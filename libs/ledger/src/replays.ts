@@ -1,4 +1,5 @@
 import { writeAudit } from './audit.ts'
+import { counted } from './counters.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { type DeadLetterFilter, filterValues, HAS_LAPSED, MATCHES_FILTER } from './dead-letters.ts'
 
@@ -184,7 +185,7 @@ const TAKE_BATCH = `
   ),
   taken as (
     update deliveries d
-       set state = 'pending', due_at = now(), generation = d.generation + 1, replay_id = $7, retries = 0, refusals = 0,
+       set state = 'pending', due_at = now(), generation = ${counted('d.generation', 1)}, replay_id = $7, retries = 0, refusals = 0,
            settled_at = null, level = null, dead_letter_reason = null, announced_at = null,
            session_ends_at = case when (select include_lapsed from job) then null else d.session_ends_at end
       from picked

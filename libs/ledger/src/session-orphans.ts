@@ -3,6 +3,7 @@ import { type Database, withTransaction } from './database.ts'
 import { eventRanges } from './event-ranges.ts'
 import { tryLock } from './locks.ts'
 import type { SessionRecord } from './sessions.ts'
+import { microsOf } from './times.ts'
 
 // Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.
 
@@ -36,7 +37,7 @@ const LIST_ORPHANS = `
   select n.iss, i.name as issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
          s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId",
          e.id is not null as "eventKept", s.issuer as number,
-         (extract(epoch from s.orphaned_at) * 1000000)::bigint as micros
+         ${microsOf('s.orphaned_at')} as micros
     from sessions s
     join session_issuers n on n.id = s.issuer
     left join issuers i on i.iss = n.iss and i.deleted_at is null

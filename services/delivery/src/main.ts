@@ -12,7 +12,7 @@ import {
   runProcess,
 } from '@curfew/runtime'
 import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
-import { createDelivery, readDeliveryConfig } from './service.ts'
+import { createDelivery, logDeliveryFaults, readDeliveryConfig } from './service.ts'
 
 // The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
 
@@ -57,7 +57,7 @@ process.exitCode = await runProcess(
     })
     const delivery = createDelivery({
       eventLog,
-      ledger: createDeliveryLedger(db),
+      ledger: createDeliveryLedger(db, { onFault: logDeliveryFaults(log) }),
       keyring,
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,

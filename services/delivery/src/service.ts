@@ -37,6 +37,7 @@ import { createTlsIdentities } from './tls-identities.ts'
 import { createWorker } from './worker.ts'
 
 export { readDeliveryConfig } from './config.ts'
+export { logDeliveryFaults } from './faults.ts'
 
 /** What delivery works with, already open. */
 export interface DeliveryDeps {

@@ -5,7 +5,7 @@ import { createBookkeeper } from '@curfew/bookkeeper'
 import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
-import { createDelivery } from '@curfew/delivery'
+import { createDelivery, logDeliveryFaults } from '@curfew/delivery'
 import { createIngest } from '@curfew/ingest'
 import {
   createDeliveryLedger,
@@ -169,7 +169,7 @@ export async function runStandalone(
       })
       const delivery = createDelivery({
         eventLog,
-        ledger: createDeliveryLedger(db),
+        ledger: createDeliveryLedger(db, { onFault: logDeliveryFaults(log) }),
         keyring,
         clientKeys,
         client,
