@@ -1,5 +1,7 @@
-import type { BindingId } from '@curfew/domain'
+import type { BindingId, DeliveryId } from '@curfew/domain'
+import { plainArray } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
+import { isDataFault, type OnDeliveryFault, splitAround } from './faults.ts'
 import type { StoredAttempt } from './history.ts'
 import { tryLock } from './locks.ts'
 import { microsOf, reckonable } from './times.ts'
@@ -137,6 +139,16 @@ const UNANNOUNCED = `${DEAD_LETTER}
    where d.dead_lettered_at is not null and d.announced_at is null
    order by d.dead_lettered_at limit $1`
 
+// To find the one that makes announcing fail.
+const UNANNOUNCED_IDS = `
+  select id from deliveries
+   where dead_lettered_at is not null and announced_at is null
+   order by dead_lettered_at limit $1`
+const UNANNOUNCED_NAMED = `${DEAD_LETTER}
+   where d.id = any($1::uuid[]) and d.dead_lettered_at is not null and d.announced_at is null
+   order by d.dead_lettered_at`
+const PASS_OVER = 'update deliveries set announced_at = now() where id = $1 and announced_at is null'
+
 /** Ids that a notification names, of all that it counts. */
 const IDS_IN_NOTIFICATION = 5
 
@@ -183,27 +195,57 @@ const MARK_ANNOUNCED = `
  * of them. When something fails in between they are handed out again: at least once. Others that announce meanwhile find
  * nothing to do.
  *
+ * Where PostgreSQL refuses a value, the dead letter that has it is passed over: it is listed, and its operators are not notified.
+ *
  * @param windowMs how long a notification waits for more of its kind before it is sent.
  * @returns how many were announced.
  */
 export async function announceDeadLetters(
   db: Database,
+  { limit, windowMs, publish, onFault = () => undefined }: AnnounceRequest,
+): Promise<number> {
+  try {
+    return await announce(db, { text: UNANNOUNCED, which: limit, windowMs, publish })
+  } catch (error) {
+    if (!isDataFault(error)) throw error
+  }
+  const { rows } = await db.query<{ id: DeliveryId }>(UNANNOUNCED_IDS, [limit])
+  let announced = 0
+  const refused = await splitAround(
+    rows.map(({ id }) => id),
+    async (ids) => {
+      announced += await announce(db, { text: UNANNOUNCED_NAMED, which: plainArray(ids), windowMs, publish })
+    },
+  )
+  for (const { item, error } of refused) {
+    // It may be refused, too: then it comes again, and so do the others, and it holds up none of them.
+    const passed = await splitAround([item], async () => void (await db.query(PASS_OVER, [item])))
+    onFault({ doing: 'announce', deliveryId: item, error, became: passed.length === 0 ? 'bare' : 'left' })
+  }
+  return announced
+}
+
+interface AnnounceRequest {
+  readonly limit: number
+  readonly windowMs: number
+  readonly publish: (records: readonly DeadLetterRecord[]) => Promise<void>
+  readonly onFault?: OnDeliveryFault
+}
+
+async function announce(
+  db: Database,
   {
-    limit,
+    text,
+    which,
     windowMs,
     publish,
-  }: {
-    limit: number
-    windowMs: number
-    publish: (records: readonly DeadLetterRecord[]) => Promise<void>
-  },
+  }: Pick<AnnounceRequest, 'windowMs' | 'publish'> & { text: string; which: number | string },
 ): Promise<number> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'announcing'))) return 0
     const { rows } = await transaction.query<DeadLetterRow>({
-      name: 'list_unannounced',
-      text: UNANNOUNCED,
-      values: [limit],
+      text,
+      values: [which],
     })
     if (rows.length === 0) return 0
     await publish(rows.map(toRecord))
