@@ -112,6 +112,7 @@ export {
   type WorkerId,
 } from './ids.ts'
 export { childOf } from './issuer-logout.ts'
+export { endsAsFailed, type JobFault, retryPauseMs } from './job-failure.ts'
 export {
   decodeLatencies,
   encodeLatencies,

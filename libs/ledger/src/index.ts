@@ -39,6 +39,7 @@ export {
   claimErasure,
   deleteErasures,
   type ErasureRecord,
+  failErasure,
   findErasure,
   findIssEver,
   requestErasure,
@@ -76,6 +77,7 @@ export {
 } from './issuer-logout-pages.ts'
 export {
   cancelIssuerLogout,
+  failIssuerLogout,
   findIssuerLogout,
   type IssuerLogoutRecord,
   listIssuerLogouts,
@@ -166,6 +168,7 @@ export { type EndpointHealthRecord, endpointsHealth } from './relying-party-heal
 export {
   cancelReplay,
   createReplay,
+  failReplay,
   findReplay,
   type ReplayBatch,
   type ReplayJob,

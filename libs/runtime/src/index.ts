@@ -39,5 +39,6 @@ export {
 } from './log.ts'
 export { createMetrics, type Metrics } from './metrics.ts'
 export { type Fault, ProblemError } from './problem.ts'
+export { createSeldom } from './seldom.ts'
 export { newTraceparent, parseTraceparent } from './traceparent.ts'
 export { createValidator } from './validator.ts'
