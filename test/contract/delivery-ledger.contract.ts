@@ -11,7 +11,15 @@ import {
 } from '@curfew/domain'
 import type { DeliveryLedger, Lease, Registry, Slots } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { both, ISS, newEvent, newLease, planFor, settledAs } from '../integration/ledger-support.ts'
+import {
+  ACKNOWLEDGED,
+  both,
+  ISS,
+  newEvent,
+  newLease,
+  planFor,
+  settledAs,
+} from '../integration/ledger-support.ts'
 import type { DeliveryLedgerHarness, LedgerRow } from './delivery-ledger-harness.ts'
 
 // Goal: the ledger that the simulation puts in PostgreSQL's place does as PostgreSQL does.
@@ -336,10 +344,33 @@ export function deliveryLedgerContract(
           { state: 'pending', dueAt: null as never, retries: 0, refusals: 0 },
           [DOWN],
         ],
-      ])('is refused where the schema refuses: %s', async (_name, settlement, outcomes) => {
+      ])(
+        'ends as unrecordable where the schema refuses it, and holds up no other: %s',
+        async (_name, settlement, outcomes) => {
+          const [delivery] = await logout('alice', { leased: true })
+          const [beside] = await logout('bob', { leased: true })
+          const batch = [settledAs(delivery, settlement, outcomes), settledAs(beside)]
+          expect(await ledger.settleDeliveries({ batch, workerId: worker, now: NOW })).toEqual(new Set())
+          expect(await read(delivery)).toMatchObject({
+            state: 'dead_lettered',
+            deadLetterReason: 'unrecordable',
+            settledAt: NOW,
+            attempts: 0,
+          })
+          expect(await stateOf(beside)).toBe('acknowledged')
+        },
+      )
+
+      test('keeps what it came to where only what its attempts said is refused', async () => {
         const [delivery] = await logout('alice', { leased: true })
-        await expect(settle(delivery, settlement, { outcomes })).rejects.toMatchObject({ code: '23514' })
-        expect(await read(delivery)).toMatchObject({ state: 'in_flight', attempts: 0 })
+        const [beside] = await logout('bob', { leased: true })
+        const twice = settledAs(delivery, undefined, [DOWN, ACKNOWLEDGED])
+        // Two attempts of one number at one instant: the key of their table refuses the second.
+        const attempts = twice.attempts.map((attempt) => ({ ...attempt, number: 1, startedAt: NOW }))
+        const batch = [{ ...twice, attempts }, settledAs(beside)]
+        expect(await ledger.settleDeliveries({ batch, workerId: worker, now: NOW })).toEqual(new Set())
+        expect(await read(delivery)).toMatchObject({ state: 'acknowledged', attempts: 2 })
+        expect(await harness.attempts()).toEqual([{ id: beside.id, number: 1, outcome: 'acknowledged' }])
       })
     })
 

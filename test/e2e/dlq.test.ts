@@ -102,6 +102,24 @@ test('for scripts: what is asked for as JSON on standard output, and nothing els
   await bookkeeper.stop()
 })
 
+test('a replay that fails says why, and the exit status is 1', async () => {
+  const [bad] = await pileUp(curfew.db, { clientId: 'wiki', count: 2 })
+  await curfew.db.query(
+    `alter table deliveries add constraint refuses check (id <> '${bad}' or state <> 'pending') not valid`,
+  )
+  const bookkeeper = await curfew.startBookkeeper()
+  try {
+    const replayed = await run(['replay', '--yes'])
+    expect(replayed.code).toBe(1)
+    expect(replayed.stdout).toMatch(
+      /is failed: 1 of 2 put back\.\nIt failed: the ledger refused to put back 1 /,
+    )
+  } finally {
+    await bookkeeper.stop()
+    await curfew.db.query('alter table deliveries drop constraint refuses')
+  }
+})
+
 describe('a replay that is under way', () => {
   test('goes on after Ctrl-C, is found again and is cancelled', async () => {
     await pileUp(curfew.db, { clientId: 'wiki', count: 5 })

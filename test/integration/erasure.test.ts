@@ -1,7 +1,13 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { Erasure } from '@curfew/client'
 import { uuidV7 } from '@curfew/domain'
-import { type Database, eraseSubject, quarantine as quarantineRecords } from '@curfew/ledger'
+import {
+  claimErasure,
+  type Database,
+  eraseSubject,
+  failErasure,
+  quarantine as quarantineRecords,
+} from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
@@ -360,6 +366,19 @@ describe('what a person could still act on', () => {
     expect(mail.received.at(-1)?.claims).toMatchObject({ sub: SUB })
     expect(await curfew.client.getLogoutEvent(dead.id)).toMatchObject({ sub: null, acknowledged: 1 })
   })
+})
+
+test('a request whose search fails for good says so, and goes on when the same is asked for again', async () => {
+  const { id } = await curfew.client.eraseSubject(ISSUER, SUB)
+  await failErasure(curfew.db, { id, failure: 'it cannot go on' })
+  expect(await curfew.client.getErasure(id)).toMatchObject({ status: 'failed', failure: 'it cannot go on' })
+  const { items } = (await (await curfew.call('GET', '/v1/audit')).json()) as { items: readonly object[] }
+  expect(items[0]).toMatchObject({ action: 'subject.erasure_failed', credential: 'bookkeeper' })
+  expect(await claimErasure(curfew.db, { now: new Date(Date.now() + DAY_MS), leaseUntil: new Date() })).toBe(
+    null,
+  )
+  const again = await curfew.client.eraseSubject(ISSUER, SUB)
+  expect(again).toMatchObject({ id, status: 'completed', failure: null })
 })
 
 test('who asked is in the audit log, and of whom is nowhere to be read', async () => {

@@ -1,10 +1,12 @@
 import { hash } from 'node:crypto'
-import { issuerLogoutRound, toEventLog } from '@curfew/bookkeeper'
+import { createJobGuard, issuerLogoutRound, toEventLog } from '@curfew/bookkeeper'
 import { decodeLogoutEvent } from '@curfew/client'
 import { childOf, type EventId, LedgerUnavailableError, type LogRecord, type Subject } from '@curfew/domain'
 import {
+  announceSettled,
   cancelIssuerLogout,
   type Database,
+  failIssuerLogout,
   type HandOver,
   runningIssuerLogouts,
   sweepHistory,
@@ -180,6 +182,7 @@ describe('a job', () => {
     const [stuck, other] = [await begin(), await begin()]
     const seen: string[] = []
     const { handOver } = toNobody()
+    const log = createLog({ service: 'test', level: 'silent' })
     await issuerLogoutRound({
       running: () => runningIssuerLogouts(curfew.db),
       takeSubjects: async (job) => {
@@ -189,10 +192,47 @@ describe('a job', () => {
       },
       takeLateSubjects: async () => 0,
       announce: () => Promise.resolve(),
-      log: createLog({ service: 'test', level: 'silent' }),
+      fail: () => Promise.resolve(),
+      guard: createJobGuard({ log, name: 'issuer-logout', idMember: 'event_id', monotonicMs: () => 0 }),
+      log,
       onSubjects: (subjects) => seen.push(String(subjects)),
     })
     expect(seen).toEqual(['0', stuck, other, '5'])
+  })
+
+  test('that fails for good ends, says why, and wakes who waits for it', async () => {
+    await signIn(15)
+    const id = await begin()
+    const { handOver } = toNobody()
+    await page({ handOver })
+    const waiting = curfew.client.getLogoutEvent(id, { wait: 20 })
+    let nowMs = 0
+    const log = createLog({ service: 'test', level: 'silent' })
+    const guard = createJobGuard({
+      ...{ log, name: 'issuer-logout', idMember: 'event_id' },
+      monotonicMs: () => nowMs,
+    })
+    const refused = Object.assign(new Error(`a value of ${name(3)} is out of range`), { code: '22003' })
+    for (; (await runningIssuerLogouts(curfew.db)).length > 0; nowMs += 1_000) {
+      await issuerLogoutRound({
+        running: () => runningIssuerLogouts(curfew.db),
+        takeSubjects: () => Promise.reject(refused),
+        takeLateSubjects: () => Promise.reject(refused),
+        fail: (request) => failIssuerLogout(curfew.db, request),
+        guard,
+        announce: (one) => announceSettled(curfew.db, [one]),
+        log,
+        onSubjects: () => undefined,
+      })
+      expect(nowMs).toBeLessThan(600_000)
+    }
+    const failed = await curfew.client.getIssuerLogout(id)
+    expect(failed).toMatchObject({
+      ...{ state: 'failed', failure: expect.stringContaining('22003'), total: 15 },
+      ended_at: expect.any(String),
+    })
+    expect(failed.failure).not.toContain(name(3))
+    expect((await waiting).issuer_logout).toMatchObject({ state: 'failed' })
   })
 
   test('that is cancelled half-way logs out nobody else, nor who is posted late', async () => {

@@ -177,7 +177,7 @@ test('one poster of several that fails holds up no other, and gets what it faile
     const poisonous = entries.some(
       (entry) => entry.kind === 'planned' && entry.eventIds.includes(bad as never),
     )
-    if (broken && poisonous) await transaction.query('select 1 / 0')
+    if (broken && poisonous) await transaction.query('select no_such_column')
     entered.push(...entries)
   }
   const failures: string[] = []
@@ -189,14 +189,56 @@ test('one poster of several that fails holds up no other, and gets what it faile
   expect((await database.db.query('select name from workers')).rows).toEqual([{ name: 'test' }])
 
   const left = (limit: number) => postLeft(database.db, { name: 'failing', post: failing, limit, onFailed })
-  expect(await left(10)).toEqual({ entries: 2, posted: false })
-  expect(await left(1)).toEqual({ entries: 1, posted: false })
-  expect(await left(1)).toEqual({ entries: 1, posted: true })
+  expect(await left(10)).toEqual({ entries: 2, posted: false, split: false })
+  expect(await left(1)).toEqual({ entries: 1, posted: false, split: false })
+  expect(await left(1)).toEqual({ entries: 1, posted: true, split: false })
   expect(entered).toMatchObject([{ eventIds: [good] }])
   broken = false
-  expect(await left(10)).toEqual({ entries: 1, posted: true })
-  expect(await left(10)).toEqual({ entries: 0, posted: true })
+  expect(await left(10)).toEqual({ entries: 1, posted: true, split: false })
+  expect(await left(10)).toEqual({ entries: 0, posted: true, split: false })
   expect(entered).toEqual([kept[1], kept[0]])
+})
+
+test('an entry with a value that a poster fails at is split until every other delivery and event of it is posted', async () => {
+  const first = await logout('alice')
+  const others = await Promise.all(['bob', 'carol', 'dave', 'erin'].map((sub) => logout(sub)))
+  await posted()
+  const batch = [first, ...others].flatMap(({ deliveries }) => deliveries).map((one) => settledAs(one))
+  await settleDeliveries(database.db, { batch, workerId, now: NOW })
+  const [bad] = first.deliveries
+  const plans = ['frank', 'grace', 'heidi'].map((sub) =>
+    planFor(newEvent({ sub }), bindingsOf(registry), { leased: true }),
+  )
+  await planEvents(database.db, { batch: plans, lease: newLease(workerId), registryRevision: null, now: NOW })
+  const badEvent = plans[1]?.event.id
+  const entered: JournalEntry[] = []
+  const failing: Poster = async (transaction, entries) => {
+    const poisonous = entries.some((entry) =>
+      entry.kind === 'planned'
+        ? entry.eventIds.some((id) => id === badEvent)
+        : entry.settled.some(({ id }) => id === bad?.id),
+    )
+    if (poisonous) await transaction.query('select 1 / 0')
+    entered.push(...entries)
+  }
+  const onFailed = () => undefined
+  const names = new Map([[failing, 'failing']])
+  await postJournal(database.db, { limit: 10, posters: [failing], names, onFailed })
+  for (let split = true, turns = 0; split || turns < 20; turns++)
+    split =
+      (await postLeft(database.db, { name: 'failing', post: failing, limit: 1, onFailed }))?.split === true
+  expect(
+    settledOf(entered)
+      .map(({ id }) => id)
+      .toSorted(),
+  ).toEqual(batch.flatMap(({ id }) => (id === bad?.id ? [] : [id])).toSorted())
+  const planned = entered.flatMap((entry) => (entry.kind === 'planned' ? [entry] : []))
+  expect(planned.flatMap(({ eventIds }) => eventIds).toSorted()).toEqual(
+    plans.flatMap(({ event }) => (event.id === badEvent ? [] : [event.id])).toSorted(),
+  )
+  expect(planned.flatMap(({ owed }) => owed)).toHaveLength(5)
+  const { rows } = await database.db.query<{ left: number }>('select count(*) as left from journal_left')
+  expect(rows).toEqual([{ left: 2 }])
 })
 
 test('a poster whose statement takes too long holds up no other', async () => {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { createReplay, type DeadLetterFilter, findReplay, takeReplayBatch } from '@curfew/ledger'
+import type { AuditEntry } from '@curfew/client'
+import { createReplay, type DeadLetterFilter, failReplay, findReplay, takeReplayBatch } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { pileUp, registerQuietly, standing } from './dead-letters-support.ts'
@@ -23,6 +24,11 @@ function create(filter: Partial<DeadLetterFilter> = {}, includeLapsed = false) {
     includeLapsed,
     requestedBy: 'test',
   })
+}
+
+async function audited(): Promise<readonly AuditEntry[]> {
+  const response = await curfew.call('GET', '/v1/audit')
+  return ((await response.json()) as { readonly items: readonly AuditEntry[] }).items
 }
 
 /** Takes batches until the job has ended; says how many each took. */
@@ -228,4 +234,76 @@ describe('each delivery is replayed once', () => {
     expect(await standing(curfew.db)).toEqual({ 'pending 1': 900 })
     expect(await findReplay(curfew.db, job.id)).toMatchObject({ done: 900, waiting: 900 })
   })
+})
+
+describe('a dead letter that the ledger refuses to put back', () => {
+  /** Refuses every change of these to pending. */
+  const refuse = (ids: readonly string[]) =>
+    curfew.db.query(
+      `alter table deliveries add constraint refuses check (id <> all ('{${ids.join(',')}}'::uuid[]) or state <> 'pending') not valid`,
+    )
+
+  test('stays one; the others are put back, and the job ends as failed and says why', async () => {
+    const ids = await pileUp(curfew.db, { clientId: 'shop', count: 25 })
+    const refused = [ids[0] ?? '', ids[13] ?? '', ids[24] ?? '']
+    await refuse(refused)
+    const job = await create()
+    const taken = await drain(job)
+    expect(taken.reduce((sum, count) => sum + count, 0)).toBe(22)
+    const { rows } = await curfew.db.query<{ id: string }>(
+      "select id from deliveries where state = 'dead_lettered' order by id",
+    )
+    expect(rows.map(({ id }) => id)).toEqual(refused)
+    expect(await curfew.client.getReplay(job.id)).toMatchObject({
+      state: 'failed',
+      failure: expect.stringContaining(`3 of the dead letters, such as ${refused[0]}`),
+      total: 25,
+      done: 22,
+      refused: 3,
+      ended_at: expect.any(String),
+    })
+    const items = await audited()
+    expect(items[0]).toMatchObject({
+      credential: 'bookkeeper',
+      action: 'replay.failed',
+      object: `/v1/replays/${job.id}`,
+      detail: { done: 22, refused: 3 },
+    })
+  })
+
+  test('holds up no other job', async () => {
+    const [bad] = await pileUp(curfew.db, { clientId: 'shop', count: 3 })
+    await pileUp(curfew.db, { clientId: 'wiki', count: 3 })
+    await refuse([bad ?? ''])
+    const [stuck, other] = [await create({ clientIds: ['shop'] }), await create({ clientIds: ['wiki'] })]
+    await curfew.startBookkeeper()
+    await expect.poll(async () => (await findReplay(curfew.db, other.id))?.state).toBe('done')
+    await expect.poll(async () => (await findReplay(curfew.db, stuck.id))?.state).toBe('failed')
+    expect(await standing(curfew.db)).toEqual({ 'dead_lettered 0': 1, 'pending 1': 5 })
+  })
+
+  test('and ninety-nine more end the job before it has tried them all', async () => {
+    const ids = await pileUp(curfew.db, { clientId: 'shop', count: 120 })
+    await refuse(ids)
+    const job = await create()
+    await drain(job, 1)
+    expect(await findReplay(curfew.db, job.id)).toMatchObject({ state: 'failed', done: 0, refused: 100 })
+  })
+})
+
+test('a job that is failed by its bookkeeper says why, once, and takes nothing more', async () => {
+  await pileUp(curfew.db, { clientId: 'shop', count: 5 })
+  const job = await create()
+  await takeReplayBatch(curfew.db, { job, limit: 2, pauseMs: 0 })
+  for (const failure of ['it cannot go on', 'nor can it now'])
+    await failReplay(curfew.db, { id: job.id, failure })
+  expect(await curfew.client.getReplay(job.id)).toMatchObject({
+    state: 'failed',
+    failure: 'it cannot go on',
+    done: 2,
+  })
+  expect(await takeReplayBatch(curfew.db, { job, limit: 10, pauseMs: 0 })).toBe('busy')
+  expect(await standing(curfew.db)).toEqual({ 'dead_lettered 0': 3, 'pending 1': 2 })
+  const items = await audited()
+  expect(items.filter(({ action }) => action === 'replay.failed')).toHaveLength(1)
 })

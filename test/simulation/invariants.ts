@@ -20,6 +20,7 @@ const INVARIANTS: Readonly<Record<string, Invariant>> = {
   'nothing is acknowledged that no RP acknowledged': acknowledgementsReal,
   'no RP is delayed by another': nobodyDelayed,
   'a dead letter has its reason': deadLettersJustified,
+  'each attempt is recorded': attemptsRecorded,
   'what is superseded is covered': supersessionsCovered,
   'a breaker closes when its RP is back': breakersClosed,
   'what cannot be read is in quarantine, and nothing else': quarantineRight,
@@ -194,6 +195,13 @@ function* deadLettersJustified({ ledger, planByBinding, attemptsOf }: Evidence):
     if (plan === undefined || !isJustified(row, plan, last)) {
       yield `${describe(row)} is dead for ${row.deadLetterReason}, after ${JSON.stringify(last)}`
     }
+  }
+}
+
+function* attemptsRecorded({ ledger, attemptsOf }: Evidence): Iterable<string> {
+  for (const row of ledger.deliveries.values()) {
+    const recorded = attemptsOf.get(row.id)?.length ?? 0
+    if (recorded !== row.attempts) yield `${describe(row)} has ${row.attempts} attempts, ${recorded} recorded`
   }
 }
 

@@ -23,6 +23,7 @@ import type {
   Lease,
   PlanRequest,
   PlanResult,
+  Settled,
 } from '@curfew/ledger'
 import {
   beforeInTurn,
@@ -251,10 +252,35 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     )
     const keyOf = ({ deliveryId, number, startedAt }: MemoryAttempt) =>
       `${deliveryId} ${number} ${startedAt.toISOString()}`
+    const keys = new Set(fresh.map(keyOf))
     const twin = fresh.find((attempt) => attemptKeys.has(keyOf(attempt)))
-    if (twin !== undefined) throw new MemoryConstraintError('23505', `attempt ${keyOf(twin)} is there`)
-    for (const attempt of fresh) attemptKeys.add(keyOf(attempt))
+    if (twin !== undefined || keys.size < fresh.length)
+      throw new MemoryConstraintError('23505', `an attempt of ${[...keys].join(', ')} is there`)
+    for (const key of keys) attemptKeys.add(key)
     attempts.push(...fresh)
+  }
+
+  /** As the outcome has it; else without what its attempts said; else as a dead letter. */
+  function settleOne(
+    { id, attempts: made, settlement, leased }: Settled,
+    { workerId, now }: { workerId: WorkerId; now: Date },
+  ): void {
+    const row = deliveries.get(id)
+    if (row === undefined) throw new Error(`no delivery ${id}`)
+    const to = settledAs(row, { made: made.length, settlement, leased, now })
+    try {
+      checkRow({ ...row, ...to })
+      try {
+        record(workerId, [{ row, made }])
+      } catch (error) {
+        if (!(error instanceof MemoryConstraintError)) throw error
+      }
+      change(row, to)
+    } catch (error) {
+      if (!(error instanceof MemoryConstraintError)) throw error
+      const dead = { state: 'dead_lettered', deadLetterReason: 'unrecordable' } as const
+      change(row, { ...dead, dueAt: null, settledAt: now })
+    }
   }
 
   const index = createMemorySessionIndex({
@@ -385,16 +411,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         seen.add(id)
         return true
       })
-      // All of it is checked before any of it is done, for the statement is one.
-      const changes = held.map(({ id, attempts: made, settlement, leased }) => {
-        const row = deliveries.get(id)
-        if (row === undefined) throw new Error(`no delivery ${id}`)
-        const to = settledAs(row, { made: made.length, settlement, leased, now })
-        checkRow({ ...row, ...to })
-        return { row, to, made }
-      })
-      record(workerId, changes)
-      for (const { row, to } of changes) change(row, to)
+      for (const settled of held) settleOne(settled, { workerId, now })
       return new Set(batch.filter((settled) => !held.includes(settled)).map(({ id }) => id))
     },
     async releaseDeliveries({ ids, workerId }) {

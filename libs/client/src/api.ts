@@ -110,10 +110,13 @@ export type DeliveryWithAttempts = Static<typeof DeliveryWithAttempts>
 
 /** How far a logout of everyone is. */
 export const IssuerLogoutProgress = Type.Object({
-  state: Type.Union([Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled')], {
-    description:
-      'done: for every subject that has a session a logout is made. Its deliveries may still be under way.',
-  }),
+  state: Type.Union(
+    [Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled'), Type.Literal('failed')],
+    {
+      description:
+        'done: for every subject that has a session a logout is made. Its deliveries may still be under way. failed: it ended because of a fault before every subject had one.',
+    },
+  ),
   ended_at: nullable(Time),
   total: Type.Union([Count, Type.Null()], {
     description: 'Subjects with a session, as counted when the job began; null until then.',

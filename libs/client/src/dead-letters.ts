@@ -119,9 +119,14 @@ export type ReplayPreview = Static<typeof ReplayPreview>
 /** A replay and how it stands. */
 export const Replay = Type.Object({
   id: Text,
-  state: Type.Union([Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled')], {
-    description: 'done: everything has been put back. Of that, waiting says how much is still to be settled.',
-  }),
+  state: Type.Union(
+    [Type.Literal('running'), Type.Literal('done'), Type.Literal('cancelled'), Type.Literal('failed')],
+    {
+      description:
+        'done: everything has been put back. Of that, waiting says how much is still to be settled. failed: it ended because of a fault, see failure; what it has not put back are dead letters still.',
+    },
+  ),
+  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null unless it did.' }),
   filter: Type.Object({
     ...ReplayFilter.properties,
     client_ids: Type.Optional(
@@ -134,6 +139,10 @@ export const Replay = Type.Object({
   ended_at: nullable(Time),
   total: Type.Integer({ minimum: 0, description: 'How many matched when it was asked for.' }),
   done: Type.Integer({ minimum: 0, description: 'How many have been put back.' }),
+  refused: Type.Integer({
+    minimum: 0,
+    description: 'How many the ledger refused to put back. They stay dead letters.',
+  }),
   waiting: Type.Integer({ minimum: 0, description: 'Of those: not settled yet.' }),
   acknowledged: Count,
   superseded: Count,

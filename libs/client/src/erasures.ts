@@ -29,9 +29,11 @@ export const Erasure = Type.Object({
   subject_digest: Type.String({
     description: 'A keyed hash of the issuer and the subject: the same whenever the same is asked for.',
   }),
-  status: Type.Union([Type.Literal('waiting'), Type.Literal('completed')], {
-    description: 'completed: nothing is known to be left.',
+  status: Type.Union([Type.Literal('waiting'), Type.Literal('completed'), Type.Literal('failed')], {
+    description:
+      'completed: nothing is known to be left. failed: the search ended because of a fault, see failure; asked for again, it goes on.',
   }),
+  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null unless it did.' }),
   abandon: Type.Boolean(),
   requested_by: Type.String({ description: 'Name of the credential.' }),
   requested_at: Time,

@@ -34,6 +34,7 @@ export const IssuerLogout = Type.Object({
   id: Type.String({ description: 'Of its logout event.' }),
   iss: Text,
   ...IssuerLogoutProgress.properties,
+  failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null unless it did.' }),
   plan_basis: Type.String({
     description:
       'sessions: the session index knows whom there are. registered: it says nothing about this issuer, so nobody was told. unknown_issuer: no issuer has this iss.',

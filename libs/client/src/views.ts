@@ -47,7 +47,7 @@ export interface EventFacts {
   readonly planBasis: PlanBasis
   readonly parentId: string | null
   readonly issuerLogout: {
-    readonly state: 'running' | 'done' | 'cancelled'
+    readonly state: 'running' | 'done' | 'cancelled' | 'failed'
     readonly endedAt: Date | null
     readonly total: number | null
     readonly done: number

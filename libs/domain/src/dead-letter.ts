@@ -46,6 +46,10 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: `The endpoint was down for as long as the whole schedule lasts, and was spared most attempts${lastly(last)}.`,
     fix: `${mend(last)} Then replay.`,
   }),
+  unrecordable: () => ({
+    what: 'The ledger refused a value of this delivery, so what its last attempt came to is not recorded. The relying party may have been told.',
+    fix: "Find the value in the worker's log: the line delivery.unrecordable has this id. Mend its cause, then replay.",
+  }),
   address_not_allowed: (last) => ({
     what: `The endpoint is at an address that nothing may be sent to${said(last)}.`,
     fix: 'Move it to a public https address, or allow its network by curfew.allowed_networks or CURFEW_ALLOWED_NETWORKS. Then replay.',

@@ -24,6 +24,8 @@ export type DeadLetterReason =
   | 'endpoint_gone'
   /** The endpoint was down for as long as the whole schedule lasts; most of that time nobody even tried. */
   | 'unreachable'
+  /** The ledger refused to record anything else of it. */
+  | 'unrecordable'
 
 /** How often a delivery has been tried. */
 export interface Tries {

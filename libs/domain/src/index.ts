@@ -115,6 +115,7 @@ export {
   type WorkerId,
 } from './ids.ts'
 export { childOf } from './issuer-logout.ts'
+export { endsAsFailed, type JobFault, retryPauseMs } from './job-failure.ts'
 export {
   decodeLatencies,
   encodeLatencies,
@@ -185,6 +186,7 @@ export {
   type Answer,
   type AttemptOutcome,
   classify,
+  cleanText,
   quicklyRetryable,
   type TransportFailure,
   type UndeliverableReason,

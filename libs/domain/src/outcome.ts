@@ -67,7 +67,7 @@ const NOT_NOW = new Set([408, 425, 429])
 export function classify(answer: Answer, now: Date): AttemptOutcome {
   switch (answer.kind) {
     case 'not_allowed':
-      return { kind: 'undeliverable', reason: 'address_not_allowed', detail: answer.detail }
+      return { kind: 'undeliverable', reason: 'address_not_allowed', detail: cleanText(answer.detail) ?? '' }
     case 'failure':
       return {
         kind: 'unavailable',
@@ -75,7 +75,7 @@ export function classify(answer: Answer, now: Date): AttemptOutcome {
         failure: answer.failure,
         retryAfterMs: null,
         error: null,
-        errorDescription: clean(answer.detail),
+        errorDescription: cleanText(answer.detail),
       }
     case 'response': {
       const { status } = answer
@@ -116,22 +116,22 @@ function readSaid(body: string): Said {
     parsed = JSON.parse(body)
   } catch {
     // Not JSON, as most proxies' error pages: its first words are still what an owner wants to see.
-    return { error: null, errorDescription: clean(body) }
+    return { error: null, errorDescription: cleanText(body) }
   }
-  if (typeof parsed !== 'object' || parsed === null) return { error: null, errorDescription: clean(body) }
+  if (typeof parsed !== 'object' || parsed === null) return { error: null, errorDescription: cleanText(body) }
   const { error, error_description } = parsed as Record<string, unknown>
   // JSON of another make, as frameworks' own error bodies are: shown as it is.
   if (typeof error !== 'string' && typeof error_description !== 'string') {
-    return { error: null, errorDescription: clean(body) }
+    return { error: null, errorDescription: cleanText(body) }
   }
   return {
-    error: typeof error === 'string' ? clean(error) : null,
-    errorDescription: typeof error_description === 'string' ? clean(error_description) : null,
+    error: typeof error === 'string' ? cleanText(error) : null,
+    errorDescription: typeof error_description === 'string' ? cleanText(error_description) : null,
   }
 }
 
 /** Text from outside, made safe to keep and to show: well formed, without control characters, short. Null when nothing is left. */
-function clean(text: string): string | null {
+export function cleanText(text: string): string | null {
   const cleaned = text
     .slice(0, SAID_LENGTH_MAX * 2)
     .toWellFormed()

@@ -1,3 +1,5 @@
+import { timeText } from './times.ts'
+
 /** A value whose text needs no quoting in an array: a number, a boolean, a UUID, a word of ours, a time. */
 type Plain = string | number | boolean | Date | null
 
@@ -24,5 +26,5 @@ export function textColumn(values: readonly (string | null)[]): readonly (string
 
 function toText(value: Plain): string | number | boolean {
   if (value === null) return 'NULL'
-  return value instanceof Date ? value.toISOString() : value
+  return value instanceof Date ? timeText(value) : value
 }

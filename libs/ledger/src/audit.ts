@@ -1,5 +1,8 @@
 import type { Database, Queryable } from './database.ts'
 
+/** Who did it, where the bookkeeper did it by itself. */
+export const BOOKKEEPER = 'bookkeeper'
+
 /** One thing that somebody did. */
 export interface AuditEntry {
   /** Name of the credential that did it; never the key. */

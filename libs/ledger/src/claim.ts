@@ -12,12 +12,14 @@ import type {
 } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
+import { isDataFault, type OnDeliveryFault, splitAround } from './faults.ts'
+import { giveUpRefused } from './unrecordable.ts'
 
 // First the lanes of bindings that have anything waiting, by skipping from one to the next in the index; then of each as
 // many as it has slots for, beginning behind the binding $9: where the limit cuts, those of high numbers have their turn too. What a dead relying party or a mass logout has waiting is never read on the way to another's.
 // Leases are dated by the database's clock, like the heart's beats: one worker's own may be wrong. Rows are updated by an
 // array of ids: a join would be planned for a tenth of the table, and so as a scan of it.
-const CLAIM_DUE = `
+const DUE = `
   with recursive waiting as (
     (select binding_id, lane from deliveries where due_at is not null order by binding_id, lane limit 1)
     union all
@@ -43,19 +45,35 @@ const CLAIM_DUE = `
            for update skip locked
       ) d
      limit $8
-  ),
+  )`
+/** @param at when the lease was given. @param number of the lease. */
+const claim = (at: string, number: string) => `
   claimed as (
     update deliveries d
-       set state = 'in_flight', due_at = null, leased_by = $1, leased_at = now()
+       set state = 'in_flight', due_at = null, leased_by = $1, leased_at = ${at}
      where d.id = any (array(select id from due))
     returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane
   ),
   leased as (
-    insert into leases (worker_id, number, leased_at, delivery_ids)
-    select $1, $10::bigint, now(), array_agg(id) from claimed having count(*) > 0
+    insert into leases as l (worker_id, number, leased_at, delivery_ids)
+    select $1, ${number}::bigint, ${at}, array_agg(id) from claimed having count(*) > 0
+    on conflict (worker_id, number) do update set delivery_ids = l.delivery_ids || excluded.delivery_ids
   )
   select c.*, e.iss, e.sub, e.scope, e.accepted_at
     from claimed c join events e on e.id = c.event_id`
+const CLAIM_DUE = `${DUE},${claim('now()', '$10')}`
+
+// What would be claimed, and the same claim of what is named: to find the one that makes a claim fail. The parts of one claim are
+// one lease: all of its deliveries have its time.
+const FIND_DUE = `${DUE} select id from due`
+const CLAIM_NAMED = `
+  with me as (select id from workers where id = $1 for key share),
+  due as (
+    select d.id from deliveries d, me where d.id = any($3::uuid[]) and d.due_at <= $2 for update of d skip locked
+  ),
+  begun as (
+    select coalesce((select leased_at from leases where worker_id = $1 and number = $4), now()) as at
+  ),${claim('(select at from begun)', '$4')}`
 
 interface ClaimedRow {
   readonly id: DeliveryId
@@ -100,30 +118,59 @@ export interface ClaimRequest {
 
 /**
  * Leases to a worker what is due, the interactive lane before the other, and oldest first for each binding. Nothing when
- * the worker was declared dead.
+ * the worker was declared dead. A delivery that PostgreSQL refuses to lease ends as a dead letter, `unrecordable`; the others
+ * are leased.
  */
 export async function claimDue(
   db: Database,
-  { lease, now, slots, slotsElse, limit, after = 0 }: ClaimRequest,
+  request: ClaimRequest,
+  onFault: OnDeliveryFault = () => undefined,
 ): Promise<readonly InFlightDelivery[]> {
+  const { lease, now } = request
+  const values = valuesOf(request)
+  try {
+    const { rows } = await db.query<ClaimedRow>({
+      name: 'claim_due',
+      text: CLAIM_DUE,
+      values: [...values, lease.number],
+    })
+    return rows.map(toDelivery)
+  } catch (error) {
+    if (!isDataFault(error)) throw error
+  }
+  const { rows: due } = await db.query<{ id: DeliveryId }>({ text: FIND_DUE, values })
+  const claimed: InFlightDelivery[] = []
+  const refused = await splitAround(
+    due.map(({ id }) => id),
+    async (ids) => {
+      const { rows } = await db.query<ClaimedRow>({
+        text: CLAIM_NAMED,
+        values: [lease.workerId, now, plainArray(ids), lease.number],
+      })
+      claimed.push(...rows.map(toDelivery))
+    },
+  )
+  await giveUpRefused(db, refused, { workerId: null, now, doing: 'claim', onFault })
+  return claimed
+}
+
+function valuesOf({ lease, now, slots, slotsElse, limit, after = 0 }: ClaimRequest): readonly unknown[] {
   const known = [...slots.values()]
-  const { rows } = await db.query<ClaimedRow>({
-    name: 'claim_due',
-    text: CLAIM_DUE,
-    values: [
-      lease.workerId,
-      now,
-      plainArray([...slots.keys()]),
-      plainArray(known.map(({ interactive }) => interactive)),
-      plainArray(known.map(({ bulk }) => bulk)),
-      slotsElse.interactive,
-      slotsElse.bulk,
-      limit,
-      after,
-      lease.number,
-    ],
-  })
-  return rows.map((row) => ({
+  return [
+    lease.workerId,
+    now,
+    plainArray([...slots.keys()]),
+    plainArray(known.map(({ interactive }) => interactive)),
+    plainArray(known.map(({ bulk }) => bulk)),
+    slotsElse.interactive,
+    slotsElse.bulk,
+    limit,
+    after,
+  ]
+}
+
+function toDelivery(row: ClaimedRow): InFlightDelivery {
+  return {
     state: 'in_flight',
     id: row.id,
     bindingId: row.binding_id,
@@ -134,7 +181,7 @@ export async function claimDue(
     attempts: row.attempts,
     retries: row.retries,
     refusals: row.refusals,
-  }))
+  }
 }
 
 // What came first stays first, and is known to have waited: since it was planned, where nobody has tried it yet.
@@ -142,14 +189,18 @@ const RELEASE_DELIVERIES = `
   update deliveries set state = 'pending', due_at = case when attempts = 0 then planned_at else leased_at end
    where id = any($2::uuid[]) and state = 'in_flight' and leased_by = $1`
 
-/** Gives back what a worker holds but will not attempt now. Costs no attempt. */
+/** Gives back what a worker holds but will not attempt now. Costs no attempt. What PostgreSQL refuses to give back ends as a dead letter. */
 export async function releaseDeliveries(
   db: Database,
   { ids, workerId }: { ids: readonly DeliveryId[]; workerId: WorkerId },
+  onFault: OnDeliveryFault = () => undefined,
 ): Promise<void> {
-  await db.query({
-    name: 'release_deliveries',
-    text: RELEASE_DELIVERIES,
-    values: [workerId, plainArray(ids)],
+  const refused = await splitAround(ids, async (part) => {
+    await db.query({
+      name: 'release_deliveries',
+      text: RELEASE_DELIVERIES,
+      values: [workerId, plainArray(part)],
+    })
   })
+  await giveUpRefused(db, refused, { workerId, now: new Date(), doing: 'release', onFault })
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LedgerUnavailableError, QueryTimeoutError } from '@curfew/domain'
 import pg from 'pg'
+import { toTime } from './times.ts'
 
 /** One SQL statement. With a `name` it is prepared once for each connection and then called by that name. */
 export interface Statement {
@@ -111,15 +112,19 @@ export function asLedgerError(error: unknown): unknown {
 }
 
 const INT8_OID = 20
+const TIMESTAMPTZ_OID = 1184
+const parseTime: (text: string) => unknown = pg.types.getTypeParser(TIMESTAMPTZ_OID, 'text')
 /**
  * Text in, values out, for our connections only: `pg` has one global table which others may rely on.
- * Our bigints are identities and counters, far below 2^53.
+ * Our bigints are identities and counters, far below 2^53. Every time is a valid Date: see times.ts.
  */
 const types: pg.CustomTypesConfig = {
-  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-    oid === INT8_OID && format !== 'binary'
-      ? Number
-      : pg.types.getTypeParser(oid, format)) as pg.CustomTypesConfig['getTypeParser'],
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') => {
+    if (format === 'binary') return pg.types.getTypeParser(oid, format)
+    if (oid === INT8_OID) return Number
+    if (oid === TIMESTAMPTZ_OID) return (text: string) => toTime(parseTime(text), text)
+    return pg.types.getTypeParser(oid, format)
+  }) as pg.CustomTypesConfig['getTypeParser'],
 }
 
 /** A pool for `url` that opens its connections when they are first needed, so that a service can start while PostgreSQL is away. */

@@ -1,8 +1,10 @@
-import type { BindingId } from '@curfew/domain'
+import type { BindingId, DeliveryId } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, withTransaction } from './database.ts'
+import { isDataFault, type OnDeliveryFault, splitAround } from './faults.ts'
 import type { StoredAttempt } from './history.ts'
 import { tryLock } from './locks.ts'
+import { microsOf, reckonable } from './times.ts'
 import { confinedBindings, WALK_PARTS, type WalkedPage, walk, walkSql } from './walk.ts'
 
 /** Which dead letters. What is null does not narrow. */
@@ -85,7 +87,7 @@ const DEAD_LETTER = `
          p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
          d.attempts as "attemptCount", d.generation, d.replay_id as "replayId", d.planned_at as "plannedAt",
          d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,
-         (extract(epoch from d.dead_lettered_at) * 1000000)::bigint as micros,
+         ${microsOf('d.dead_lettered_at')} as micros,
          a.started_at as "startedAt", a.outcome, a.status, a.error_class as "errorClass", a.error,
          a.error_description as "errorDescription", a.jti
     from deliveries d
@@ -94,7 +96,7 @@ const DEAD_LETTER = `
     left join lateral (
       select * from attempts
        where delivery_id = d.id and number = d.attempts
-         and started_at between d.planned_at - interval '1 day' and d.dead_lettered_at + interval '1 day'
+         and started_at between ${reckonable('d.planned_at')} - interval '1 day' and ${reckonable('d.dead_lettered_at')} + interval '1 day'
        limit 1
     ) a on true`
 
@@ -178,6 +180,16 @@ const UNANNOUNCED = `${DEAD_LETTER}
    where d.dead_lettered_at is not null and d.announced_at is null
    order by d.dead_lettered_at limit $1`
 
+// To find the one that makes announcing fail.
+const UNANNOUNCED_IDS = `
+  select id from deliveries
+   where dead_lettered_at is not null and announced_at is null
+   order by dead_lettered_at limit $1`
+const UNANNOUNCED_NAMED = `${DEAD_LETTER}
+   where d.id = any($1::uuid[]) and d.dead_lettered_at is not null and d.announced_at is null
+   order by d.dead_lettered_at`
+const PASS_OVER = 'update deliveries set announced_at = now() where id = $1 and announced_at is null'
+
 /** Ids that a notification names, of all that it counts. */
 const IDS_IN_NOTIFICATION = 5
 
@@ -186,7 +198,7 @@ const IDS_IN_NOTIFICATION = 5
 const MARK_ANNOUNCED = `
   with marked as (
     update deliveries d set announced_at = now()
-      from unnest($1::uuid[], $2::smallint[]) as told(id, generation)
+      from unnest($1::uuid[], $2::int[]) as told(id, generation)
      where d.id = told.id and d.generation = told.generation and d.dead_lettered_at is not null
     returning d.id, d.binding_id, d.dead_letter_reason as reason, d.dead_lettered_at as at
   ),
@@ -224,27 +236,57 @@ const MARK_ANNOUNCED = `
  * of them. When something fails in between they are handed out again: at least once. Others that announce meanwhile find
  * nothing to do.
  *
+ * Where PostgreSQL refuses a value, the dead letter that has it is passed over: it is listed, and its operators are not notified.
+ *
  * @param windowMs how long a notification waits for more of its kind before it is sent.
  * @returns how many were announced.
  */
 export async function announceDeadLetters(
   db: Database,
+  { limit, windowMs, publish, onFault = () => undefined }: AnnounceRequest,
+): Promise<number> {
+  try {
+    return await announce(db, { text: UNANNOUNCED, which: limit, windowMs, publish })
+  } catch (error) {
+    if (!isDataFault(error)) throw error
+  }
+  const { rows } = await db.query<{ id: DeliveryId }>(UNANNOUNCED_IDS, [limit])
+  let announced = 0
+  const refused = await splitAround(
+    rows.map(({ id }) => id),
+    async (ids) => {
+      announced += await announce(db, { text: UNANNOUNCED_NAMED, which: plainArray(ids), windowMs, publish })
+    },
+  )
+  for (const { item, error } of refused) {
+    // It may be refused, too: then it comes again, and so do the others, and it holds up none of them.
+    const passed = await splitAround([item], async () => void (await db.query(PASS_OVER, [item])))
+    onFault({ doing: 'announce', deliveryId: item, error, became: passed.length === 0 ? 'bare' : 'left' })
+  }
+  return announced
+}
+
+interface AnnounceRequest {
+  readonly limit: number
+  readonly windowMs: number
+  readonly publish: (records: readonly DeadLetterRecord[]) => Promise<void>
+  readonly onFault?: OnDeliveryFault
+}
+
+async function announce(
+  db: Database,
   {
-    limit,
+    text,
+    which,
     windowMs,
     publish,
-  }: {
-    limit: number
-    windowMs: number
-    publish: (records: readonly DeadLetterRecord[]) => Promise<void>
-  },
+  }: Pick<AnnounceRequest, 'windowMs' | 'publish'> & { text: string; which: number | string },
 ): Promise<number> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'announcing'))) return 0
     const { rows } = await transaction.query<DeadLetterRow>({
-      name: 'list_unannounced',
-      text: UNANNOUNCED,
-      values: [limit],
+      text,
+      values: [which],
     })
     if (rows.length === 0) return 0
     await publish(rows.map(toRecord))

@@ -12,6 +12,7 @@ import { applySessions } from './apply-sessions.ts'
 import { noteBreakers } from './breakers.ts'
 import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
 import type { Database } from './database.ts'
+import type { OnDeliveryFault } from './faults.ts'
 import { findSessions, type SessionQuestion } from './find-sessions.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 import { oweLateLogouts } from './post-sessions.ts'
@@ -72,10 +73,11 @@ export interface DeliveryLedger {
  * The ledger in PostgreSQL.
  *
  * @param beats for what says that a worker lives. Connections of its own: no other statement is waited for. Default `db`.
+ * @param onFault told of each delivery whose values PostgreSQL refused. Default: it is not reported.
  */
 export function createDeliveryLedger(
   db: Database,
-  { beats = db }: { readonly beats?: Database } = {},
+  { beats = db, onFault }: { readonly beats?: Database; readonly onFault?: OnDeliveryFault } = {},
 ): DeliveryLedger {
   return {
     readRegistry: () => readRegistry(db),
@@ -85,10 +87,10 @@ export function createDeliveryLedger(
     planEvents: (request) => planEvents(db, request),
     applySessions: (changes) => applySessions(db, changes),
     oweLateLogouts: (sessions) => oweLateLogouts(db, sessions),
-    claimDue: (request) => claimDue(db, request),
-    settleDeliveries: (request) => settleDeliveries(db, request),
-    releaseDeliveries: (request) => releaseDeliveries(db, request),
-    supersedeOlder: (request) => supersedeOlder(db, request),
+    claimDue: (request) => claimDue(db, request, onFault),
+    settleDeliveries: (request) => settleDeliveries(db, request, onFault),
+    releaseDeliveries: (request) => releaseDeliveries(db, request, onFault),
+    supersedeOlder: (request) => supersedeOlder(db, request, onFault),
     bringForward: (request) => bringForward(db, request),
     giveUpUnreachable: (request) => giveUpUnreachable(db, request),
     announceSettled: (ids) => announceSettled(db, ids),

@@ -1,5 +1,5 @@
 import type { Issuer, IssuerName, Subject } from '@curfew/domain'
-import { writeAudit } from './audit.ts'
+import { BOOKKEEPER, writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 
 /** What was erased so far. */
@@ -40,6 +40,10 @@ export interface ErasureRecord {
   readonly watchedUntil: Date
   readonly completedAt: Date | null
   readonly closedAt: Date | null
+  /** When the bookkeeper stopped looking, because it failed at the same place again and again; null unless it did. */
+  readonly failedAt: Date | null
+  /** Why, in words; null unless it failed. */
+  readonly failure: string | null
   readonly erased: ErasedCounts
   /** Null until everything was looked at once. */
   readonly waiting: WaitingCounts | null
@@ -56,7 +60,7 @@ export interface OpenErasure extends ErasureRecord {
 
 const COLUMNS = `r.id, r.issuer, r.subject_digest as "subjectDigest", r.abandon, r.requested_by as "requestedBy",
   r.requested_at as "requestedAt", r.watched_until as "watchedUntil", r.completed_at as "completedAt",
-  r.closed_at as "closedAt", r.waiting,
+  r.closed_at as "closedAt", r.failed_at as "failedAt", r.failure, r.waiting,
   jsonb_build_object('events', r.erased_events, 'deliveries', r.erased_deliveries, 'attempts', r.erased_attempts,
     'sessions', r.erased_sessions, 'receipts', r.erased_receipts, 'quarantined', r.erased_quarantined) as erased`
 
@@ -75,7 +79,7 @@ const REQUEST_ERASURE = `
   values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
   on conflict (issuer, sub) where sub is not null do update
      set abandon = r.abandon or excluded.abandon, watched_until = excluded.watched_until,
-         next_look_at = excluded.next_look_at, waiting = null, completed_at = null
+         next_look_at = excluded.next_look_at, waiting = null, completed_at = null, failed_at = null, failure = null
   returning r.id`
 
 /**
@@ -184,7 +188,8 @@ const END_LOOK = `
          closed_at = case when $6::boolean then $2::timestamptz end,
          sub = case when $6::boolean then null else sub end,
          sids = case when $6::boolean then '{}' else sids end,
-         next_look_at = case when $6::boolean then null else $4::timestamptz end
+         next_look_at = case when $6::boolean then null else $4::timestamptz end,
+         failed_at = null, failure = null
    where id = $1 and closed_at is null`
 
 /**
@@ -209,6 +214,33 @@ export async function endLook(
     action: 'subject.erased',
     object: `/v1/erasures/${before.id}`,
     detail: { issuer: before.issuer, subject_digest: before.subjectDigest, erased: before.erased },
+  })
+}
+
+const FAIL_ERASURE = `
+  update erasures set failed_at = now(), failure = $2, next_look_at = null
+   where id = $1 and closed_at is null and failed_at is null
+  returning issuer, subject_digest as "subjectDigest"`
+
+/** Ends the search of a request that cannot go on. Nothing more is erased until the same is asked for again. */
+export async function failErasure(
+  db: Database,
+  { id, failure }: { id: string; failure: string },
+): Promise<void> {
+  await withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<Pick<ErasureRecord, 'issuer' | 'subjectDigest'>>({
+      name: 'fail_erasure',
+      text: FAIL_ERASURE,
+      values: [id, failure],
+    })
+    const [row] = rows
+    if (row === undefined) return
+    await writeAudit(transaction, {
+      credential: BOOKKEEPER,
+      action: 'subject.erasure_failed',
+      object: `/v1/erasures/${id}`,
+      detail: { issuer: row.issuer, subject_digest: row.subjectDigest, failure },
+    })
   })
 }
 

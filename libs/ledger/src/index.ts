@@ -39,6 +39,7 @@ export {
   claimErasure,
   deleteErasures,
   type ErasureRecord,
+  failErasure,
   findErasure,
   findIssEver,
   requestErasure,
@@ -46,6 +47,13 @@ export {
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export { eventLogAges } from './event-log-age.ts'
 export { fullLanes } from './event-log-backlog.ts'
+export {
+  type DeliveryFault,
+  isDataFault,
+  isRefusal,
+  isStatementTimeout,
+  type OnDeliveryFault,
+} from './faults.ts'
 export { findSessions, type SessionQuestion } from './find-sessions.ts'
 export {
   coveringDeliveries,
@@ -71,6 +79,7 @@ export {
 } from './issuer-logout-pages.ts'
 export {
   cancelIssuerLogout,
+  failIssuerLogout,
   findIssuerLogout,
   type IssuerLogoutRecord,
   listIssuerLogouts,
@@ -186,6 +195,7 @@ export { type EndpointHealthRecord, endpointsHealth } from './relying-party-heal
 export {
   cancelReplay,
   createReplay,
+  failReplay,
   findReplay,
   type ReplayBatch,
   type ReplayJob,

@@ -25,6 +25,8 @@ export interface IssuerLogoutJob {
   readonly total: number | null
   /** Whether anybody was taken. */
   readonly begun: boolean
+  /** How many subjects were taken. */
+  readonly taken: number
 }
 
 interface JobRow {
@@ -43,13 +45,14 @@ interface JobRow {
   readonly complete: boolean
   readonly total: number | null
   readonly begun: boolean
+  readonly taken: number
 }
 
 const JOBS = `
   select e.id, e.iss, e.reason, e.initiator, e.include_initiator as "includeInitiator", e.clients,
          e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", l.requested_by as "requestedBy", e.traceparent,
          l.salt, x.id as index, ${knowsAll('i', 'x')} as complete, l.total,
-         l.taken_at is not null as begun
+         l.taken_at is not null as begun, l.taken
     from issuer_logouts l
     join events e on e.id = l.event_id
     left join session_issuers x on x.iss = l.iss
@@ -63,9 +66,17 @@ export async function runningIssuerLogouts(db: Database): Promise<readonly Issue
   return rows.map(toJob)
 }
 
-function toJob({ salt, traceparent, index, complete, total, begun, ...row }: JobRow): IssuerLogoutJob {
+function toJob({ salt, traceparent, index, complete, total, begun, taken, ...row }: JobRow): IssuerLogoutJob {
   const event: IssuerLogout = { ...row, scope: 'issuer', sub: null, sid: null, lane: 'bulk' }
-  return { event, salt, traceparent, issuer: index === null ? null : { index, complete }, total, begun }
+  return {
+    event,
+    salt,
+    traceparent,
+    issuer: index === null ? null : { index, complete },
+    total,
+    begun,
+    taken,
+  }
 }
 
 const SET_TOTAL = 'update issuer_logouts set total = $2 where event_id = $1 and total is null'

@@ -1,8 +1,9 @@
-import { writeAudit } from './audit.ts'
+import { BOOKKEEPER, writeAudit } from './audit.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { journalPlanned } from './journal.ts'
 
-export type IssuerLogoutState = 'running' | 'done' | 'cancelled'
+/** `failed`: it ended because of a fault, and `failure` says which. */
+export type IssuerLogoutState = 'running' | 'done' | 'cancelled' | 'failed'
 
 /** A logout of everyone of an issuer, and what became of it. */
 export interface IssuerLogoutRecord {
@@ -19,6 +20,8 @@ export interface IssuerLogoutRecord {
   readonly requestedAt: Date
   readonly state: IssuerLogoutState
   readonly endedAt: Date | null
+  /** Why it failed, in words; null unless it did. */
+  readonly failure: string | null
   /** Subjects to be logged out, as counted when the job began; null until then. */
   readonly total: number | null
   /** Subjects whose own event is planned. */
@@ -33,7 +36,7 @@ export interface IssuerLogoutRecord {
 
 /** How a job stands, of a row `l` of `issuer_logouts`. */
 export const PROGRESS = `l.requested_by as "requestedBy", l.requested_at as "requestedAt", l.state, l.ended_at as "endedAt",
-  l.total, l.planned as done, greatest(l.owed - l.acknowledged - l.superseded - l.lapsed - l.dead, 0) as waiting,
+  l.failure, l.total, l.planned as done, greatest(l.owed - l.acknowledged - l.superseded - l.lapsed - l.dead, 0) as waiting,
   l.acknowledged, l.superseded, l.lapsed, l.dead`
 
 const RECORD = `
@@ -126,5 +129,35 @@ export async function cancelIssuerLogout(
       })
     }
     return findIssuerLogout(transaction, id)
+  })
+}
+
+const FAIL_ISSUER_LOGOUT = `
+  update issuer_logouts set state = 'failed', ended_at = now(), failure = $2, reached = ''
+   where event_id = $1 and state = 'running' returning planned`
+
+/**
+ * Ends a job that cannot go on. Subjects whose session is posted late are still logged out, others are not. One that has ended
+ * already is left as it is.
+ */
+export async function failIssuerLogout(
+  db: Database,
+  { id, failure }: { id: string; failure: string },
+): Promise<void> {
+  await withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<{ planned: number }>({
+      name: 'fail_issuer_logout',
+      text: FAIL_ISSUER_LOGOUT,
+      values: [id, failure],
+    })
+    const [row] = rows
+    if (row === undefined) return
+    await journalEnd(transaction, id)
+    await writeAudit(transaction, {
+      credential: BOOKKEEPER,
+      action: 'issuer_logout.failed',
+      object: `/v1/issuer-logouts/${id}`,
+      detail: { done: row.planned, failure },
+    })
   })
 }

@@ -1,7 +1,9 @@
-import type { BindingId, DeliveryId, DeliveryState, EventId } from '@curfew/domain'
+import { type BindingId, type DeliveryId, type DeliveryState, type EventId, eventKeyOf } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, isUnavailable, type Queryable, withTransaction } from './database.ts'
+import { isDataFault, isStatementTimeout } from './faults.ts'
 import { tryLock } from './locks.ts'
+import { reckonable } from './times.ts'
 
 /** A state in which a delivery is settled. */
 export type SettledState = Exclude<DeliveryState, 'pending' | 'in_flight'>
@@ -34,8 +36,7 @@ export interface SettledDelivery extends JournalDelivery {
 const COLUMNS = 'kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations'
 
 /** SQL: `accepted_ms` of an event `e`. */
-export const ACCEPTED_MS =
-  "case e.lane when 'interactive' then (extract(epoch from e.accepted_at) * 1000)::bigint end as accepted_ms"
+export const ACCEPTED_MS = `case e.lane when 'interactive' then (extract(epoch from ${reckonable('e.accepted_at')}) * 1000)::bigint end as accepted_ms`
 
 /** SQL: deliveries as `d`, each with when its event was accepted. `offset 0` keeps it a lookup for each. */
 export function withAcceptance(deliveries: string): string {
@@ -180,16 +181,77 @@ const STRIKE_LEFT = 'delete from journal_left where poster = $1 and id = any($2:
 const PUT_BACK =
   'update journal_left set failed_at = clock_timestamp() where poster = $1 and id = any($2::bigint[])'
 
+// New numbers from the journal's own sequence: a half is an entry like any other.
+const LEAVE_HALVES = `
+  insert into journal_left (poster, id, ${COLUMNS})
+  select $1, nextval(pg_get_serial_sequence('journal', 'id')), * from (
+    values ($2, $3::timestamptz, $4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::text[], $9::int[]),
+           ($2, $3, $10::uuid[], $11::uuid[], $12::bigint[], $13::bigint[], $14::text[], $15::int[])
+  ) halves`
+
+/** Puts two halves in the place of an entry. @returns false where it is of one delivery or event, and has no halves. */
+async function splitLeft(transaction: Queryable, name: string, row: JournalRow): Promise<boolean> {
+  const halves = halvesOf(toEntry(row))
+  if (halves === null) return false
+  const columns = halves.flatMap((half) => {
+    const deliveries = half.kind === 'planned' ? half.owed : half.settled
+    const settled = half.kind === 'settled' ? half.settled : []
+    return [
+      plainArray(half.kind === 'planned' ? half.eventIds : []),
+      plainArray(deliveries.map(({ id }) => id)),
+      plainArray(deliveries.map(({ bindingId }) => bindingId)),
+      plainArray(deliveries.map(({ acceptedMs }) => acceptedMs)),
+      plainArray(settled.map(({ state }) => state)),
+      plainArray(settled.map(({ generation }) => generation)),
+    ]
+  })
+  await transaction.query({ text: LEAVE_HALVES, values: [name, row.kind, row.at, ...columns] })
+  await transaction.query({
+    name: 'strike_left',
+    text: STRIKE_LEFT,
+    values: [name, plainArray([row.id])],
+  })
+  return true
+}
+
+/** An entry in two: half of its deliveries, or half of its events with what these owe. Null where there is one only. */
+function halvesOf(entry: JournalEntry): readonly [JournalEntry, JournalEntry] | null {
+  if (entry.kind === 'settled') {
+    const half = Math.ceil(entry.settled.length / 2)
+    if (half === entry.settled.length) return null
+    const of = (settled: readonly SettledDelivery[]) => ({ ...entry, settled })
+    return [of(entry.settled.slice(0, half)), of(entry.settled.slice(half))]
+  }
+  const { eventIds, owed } = entry
+  const half = Math.ceil(eventIds.length / 2)
+  if (half < eventIds.length) {
+    const first = new Set(eventIds.slice(0, half).map(eventKeyOf))
+    const isFirst = ({ id }: JournalDelivery) => first.has(eventKeyOf(id))
+    return [
+      { ...entry, eventIds: eventIds.slice(0, half), owed: owed.filter(isFirst) },
+      { ...entry, eventIds: eventIds.slice(half), owed: owed.filter((one) => !isFirst(one)) },
+    ]
+  }
+  const middle = Math.ceil(owed.length / 2)
+  if (middle === owed.length) return null
+  return [
+    { ...entry, owed: owed.slice(0, middle) },
+    { ...entry, eventIds: [], owed: owed.slice(middle) },
+  ]
+}
+
 /**
- * Hands to a poster what it failed at before, as `postJournal` does. One that it fails at alone goes behind the others.
+ * Hands to a poster what it failed at before, as `postJournal` does. One that it fails at alone goes behind the others; where a
+ * value of one delivery is at fault, the entry is split, so that the others of it are posted.
  *
  * @param limit most entries. Where it failed at several, try one: the others may be good.
- * @returns how many entries there were, and whether they were posted; null when another bookkeeper is at it.
+ * @returns how many entries there were, whether they were posted, and whether the one was split; null when another bookkeeper is
+ * at it.
  */
 export async function postLeft(
   db: Database,
   { name, post, limit, onFailed }: { name: string; post: Poster; limit: number; onFailed: OnPosterFailed },
-): Promise<{ readonly entries: number; readonly posted: boolean } | null> {
+): Promise<{ readonly entries: number; readonly posted: boolean; readonly split: boolean } | null> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'journal'))) return null
     const { rows } = await transaction.query<JournalRow>({
@@ -198,17 +260,25 @@ export async function postLeft(
       values: [name, limit],
     })
     const entries = rows.length
-    if (entries === 0) return { entries, posted: true }
+    if (entries === 0) return { entries, posted: true, split: false }
     const failure = await failureOf(transaction, () => post(transaction, rows.map(toEntry)))
     const values = [name, plainArray(rows.map(({ id }) => id))]
     if (failure === null) {
       await transaction.query({ name: 'strike_left', text: STRIKE_LEFT, values })
-    } else {
-      onFailed(name, failure.error)
-      if (entries === 1) await transaction.query({ name: 'put_left_back', text: PUT_BACK, values })
+      return { entries, posted: true, split: false }
     }
-    return { entries, posted: failure === null }
+    onFailed(name, failure.error)
+    const [only, ...others] = rows
+    if (only === undefined || others.length > 0) return { entries, posted: false, split: false }
+    const split = isOfValue(failure.error) && (await splitLeft(transaction, name, only))
+    if (!split) await transaction.query({ name: 'put_left_back', text: PUT_BACK, values })
+    return { entries, posted: false, split }
   })
+}
+
+/** Whether one value may be at fault: PostgreSQL refused it, or we could not reckon with it. */
+function isOfValue(error: unknown): boolean {
+  return isDataFault(error) || error instanceof RangeError || error instanceof TypeError
 }
 
 /** What `work` failed at, undone; null where it did not. @throws what says that the connection is lost. */
@@ -222,16 +292,10 @@ async function failureOf(
     await transaction.query('release savepoint posting')
     return null
   } catch (error) {
-    if (isUnavailable(error) && !isTimeout(error)) throw error
+    if (isUnavailable(error) && !isStatementTimeout(error)) throw error
     await transaction.query('rollback to savepoint posting')
     return { error }
   }
-}
-
-/** PostgreSQL gave up on a statement, and goes on with the transaction. */
-function isTimeout(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : null
-  return cause instanceof Error && 'code' in cause && cause.code === '57014'
 }
 
 function toEntry({ kind, at, ...row }: JournalRow): JournalEntry {

@@ -1,5 +1,6 @@
 import { type BindingId, deliveryIdRange, type SettledEvent, type SettledTarget } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
+import { integerSum } from './counters.ts'
 import type { Queryable } from './database.ts'
 import { eventRanges } from './event-ranges.ts'
 import type { JournalEntry } from './journal.ts'
@@ -39,7 +40,7 @@ const UNRECEIPTED_EVENTS = `
     select d.event_id, given.low, given.high, d.revision, d.settled_at
       from unnest($1::uuid[], $2::uuid[]) as given(low, high)
      cross join lateral (
-       select w.event_id, (count(*) + sum(w.generation))::int as revision, max(w.settled_at) as settled_at
+       select w.event_id, ${integerSum('count(*) + sum(w.generation)')} as revision, max(w.settled_at) as settled_at
          from deliveries w where w.id between given.low and given.high
         group by w.event_id
        having bool_and(w.settled_at is not null)
@@ -146,8 +147,8 @@ const EVENTS_TODAY = `
     left join issuers i on i.iss = e.iss
     left join issuer_logouts l on l.event_id = e.id
     cross join lateral (
-      select (count(*) + sum(d.generation))::int as revision, max(d.settled_at) as settled_at,
-             bool_or(d.settled_at is null or abs(extract(epoch from now() - d.settled_at)) < 60) as changing
+      select ${integerSum('count(*) + sum(d.generation)')} as revision, max(d.settled_at) as settled_at,
+             bool_or(d.settled_at is null or d.settled_at > now() - interval '1 minute' and d.settled_at < now() + interval '1 minute') as changing
         from deliveries d where d.id between given.low and given.high and d.event_id = given.id
     ) d
     cross join lateral (${SETTLED_TARGETS} offset 0) owed`

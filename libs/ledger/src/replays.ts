@@ -1,8 +1,11 @@
-import { writeAudit } from './audit.ts'
+import { BOOKKEEPER, writeAudit } from './audit.ts'
+import { counted } from './counters.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { type DeadLetterFilter, filterValues, HAS_LAPSED, MATCHES_FILTER } from './dead-letters.ts'
+import { isDataFault } from './faults.ts'
 
-export type ReplayState = 'running' | 'done' | 'cancelled'
+/** `failed`: it ended because of a fault, and `failure` says which. */
+export type ReplayState = 'running' | 'done' | 'cancelled' | 'failed'
 
 /** Dead letters being put back, at a pace. */
 export interface ReplayJob {
@@ -18,6 +21,10 @@ export interface ReplayJob {
   readonly total: number
   /** How many have been put back. */
   readonly done: number
+  /** How many the ledger refused to put back. They stay dead letters. */
+  readonly refused: number
+  /** Why it failed, in words; null unless it did. */
+  readonly failure: string | null
 }
 
 /** A job with what became of what it put back. What a later job put back again counts there. */
@@ -48,7 +55,8 @@ interface ReplayRow extends Omit<ReplayJob, 'filter'> {
 }
 
 const COLUMNS = `r.id, r.filter, r.include_lapsed as "includeLapsed", r.requested_by as "requestedBy",
-  r.requested_at as "requestedAt", r.state, r.ended_at as "endedAt", r.total, r.done`
+  r.requested_at as "requestedAt", r.state, r.ended_at as "endedAt", r.total, r.done, cardinality(r.refused) as refused,
+  r.failure`
 
 // What is counted is what the job will take: see TAKE_BATCH.
 const CREATE_REPLAY = `
@@ -163,12 +171,45 @@ const LOCK_REPLAY = `
      and (taken_at is null or taken_at <= clock_timestamp() - make_interval(secs => $2::float8 / 1000))
      for update skip locked`
 
+const FAIL_REPLAY = `
+  update replays set state = 'failed', ended_at = now(), failure = $2
+   where id = $1 and state = 'running' returning done, cardinality(refused) as refused`
+
+/** Ends a job that cannot go on. What it has not put back stays as it is. One that has ended already is left as it is. */
+export async function failReplay(
+  db: Database,
+  { id, failure }: { id: string; failure: string },
+): Promise<void> {
+  await withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<FailedReplay>({
+      name: 'fail_replay',
+      text: FAIL_REPLAY,
+      values: [id, failure],
+    })
+    if (rows[0] !== undefined) await auditFailure(transaction, id, { ...rows[0], failure })
+  })
+}
+
+interface FailedReplay {
+  readonly done: number
+  readonly refused: number
+}
+
+async function auditFailure(
+  transaction: Queryable,
+  id: string,
+  detail: FailedReplay & { readonly failure: string },
+): Promise<void> {
+  const entry = { credential: BOOKKEEPER, action: 'replay.failed', object: `/v1/replays/${id}` }
+  await writeAudit(transaction, { ...entry, detail: { ...detail } })
+}
+
 // Taken is what was dead when the job was asked for, in the order of dying. What dies again is not taken again: its time is
 // later, and should a worker's clock say otherwise, it bears the job's id. Once nothing is found, the job looks from the
 // beginning once more, for what was being settled or taken by another job when it came by; then it is done.
-const TAKE_BATCH = `
+const PICKED = `
   with job as (
-    select include_lapsed, requested_at, reached_at, reached_id from replays where id = $7
+    select include_lapsed, requested_at, reached_at, reached_id, refused from replays where id = $7
   ),
   picked as (
     select d.id, d.dead_lettered_at
@@ -176,15 +217,17 @@ const TAKE_BATCH = `
      where ${MATCHES_FILTER}
        and d.dead_lettered_at <= (select requested_at from job)
        and d.replay_id is distinct from $7::uuid
+       and d.id <> all ((select refused from job)::uuid[])
        and ((select include_lapsed from job) or not ${HAS_LAPSED})
        and (d.dead_lettered_at, d.id) > (coalesce((select reached_at from job), '-infinity'),
              coalesce((select reached_id from job), '00000000-0000-0000-0000-000000000000'))
      order by d.dead_lettered_at, d.id limit $8
        for update of d
-  ),
+  )`
+const TAKE_BATCH = `${PICKED},
   taken as (
     update deliveries d
-       set state = 'pending', due_at = now(), generation = d.generation + 1, replay_id = $7, retries = 0, refusals = 0,
+       set state = 'pending', due_at = now(), generation = ${counted('d.generation', 1)}, replay_id = $7, retries = 0, refusals = 0,
            settled_at = null, level = null, dead_letter_reason = null, announced_at = null,
            session_ends_at = case when (select include_lapsed from job) then null else d.session_ends_at end
       from picked
@@ -195,17 +238,42 @@ const TAKE_BATCH = `
   update replays r
      set done = r.done + (select count(*) from taken), taken_at = clock_timestamp(),
          reached_at = (select dead_lettered_at from reached), reached_id = (select id from reached),
-         state = case when r.reached_at is null and not exists (select from picked) then 'done' else 'running' end,
-         ended_at = case when r.reached_at is null and not exists (select from picked) then now() end
+         state = case when not over.over then 'running' when r.refused = '{}' then 'done' else 'failed' end,
+         ended_at = case when over.over then now() end,
+         failure = case when over.over and r.refused <> '{}' then ${refusedWords('cardinality(r.refused)', 'r.refused[1]')} end
+    from replays j
+   cross join lateral (select j.reached_at is null and not exists (select from picked) as over) over
+   where r.id = $7 and j.id = r.id
+  returning (select count(*) from taken) as taken, r.state, r.done, cardinality(r.refused) as refused, r.failure`
+
+/** Dead letters that a job passes over before it fails: where so many are refused, all may be. */
+const REFUSED_MAX = 100
+
+// The next that it would take is passed over: it stays a dead letter, and the job remembers it.
+const PASS_OVER = `${PICKED}
+  update replays r
+     set taken_at = clock_timestamp(), refused = r.refused || picked.id,
+         reached_at = picked.dead_lettered_at, reached_id = picked.id,
+         state = case when many.many then 'failed' else 'running' end,
+         ended_at = case when many.many then now() end,
+         failure = case when many.many then ${refusedWords('cardinality(r.refused) + 1', 'picked.id')} end
+    from picked
+   cross join lateral (select cardinality(refused) + 1 >= ${REFUSED_MAX} as many from job) many
    where r.id = $7
-  returning (select count(*) from taken) as taken, r.state`
+  returning 0 as taken, r.state, r.done, cardinality(r.refused) as refused, r.failure`
+
+/** SQL: why a job failed that was refused so many dead letters. */
+function refusedWords(count: string, example: string): string {
+  return `'the ledger refused to put back ' || ${count} || ' of the dead letters, such as ' || ${example} || '; they stay as they are'`
+}
 
 /** `busy`: another bookkeeper has the job in hand, its pause is not over, or it has ended. */
 export type ReplayBatch = 'busy' | { readonly taken: number; readonly state: ReplayState }
 
 /**
  * Puts the next dead letters of a job back: pending, due now, their schedule begun anew. One transaction under the job's
- * lock, so that a crash at any point, or another bookkeeper at the same time, takes nothing twice.
+ * lock, so that a crash at any point, or another bookkeeper at the same time, takes nothing twice. Where PostgreSQL refuses a
+ * value, fewer are put back at once, and the dead letter that has the value is passed over; the job then ends as failed.
  *
  * @param limit most that are put back.
  * @param pauseMs least time between two batches of a job, whoever takes them.
@@ -213,6 +281,25 @@ export type ReplayBatch = 'busy' | { readonly taken: number; readonly state: Rep
 export async function takeReplayBatch(
   db: Database,
   { job, limit, pauseMs }: { job: Pick<ReplayJob, 'id' | 'filter'>; limit: number; pauseMs: number },
+): Promise<ReplayBatch> {
+  for (let most = limit; ; most = Math.floor(most / 2)) {
+    const text = most === 0 ? PASS_OVER : TAKE_BATCH
+    try {
+      return await turnBatch(db, { job, text, limit: Math.max(1, most), pauseMs })
+    } catch (error) {
+      if (most === 0 || !isDataFault(error)) throw error
+    }
+  }
+}
+
+async function turnBatch(
+  db: Database,
+  {
+    job,
+    text,
+    limit,
+    pauseMs,
+  }: { job: Pick<ReplayJob, 'id' | 'filter'>; text: string; limit: number; pauseMs: number },
 ): Promise<ReplayBatch> {
   return withTransaction(db, async (transaction) => {
     const locked = await transaction.query({
@@ -222,12 +309,22 @@ export async function takeReplayBatch(
     })
     if (locked.rows.length === 0) return 'busy'
     // A statement of its own: it sees all that was committed before the lock was had.
-    const { rows } = await transaction.query<{ taken: number; state: ReplayState }>({
-      text: TAKE_BATCH,
+    const { rows } = await transaction.query<TakenRow>({
+      text,
       values: [...filterValues(job.filter), job.id, limit],
     })
-    return rows[0] ?? 'busy'
+    const [row] = rows
+    if (row === undefined) return 'busy'
+    const { taken, state, done, refused, failure } = row
+    if (failure !== null) await auditFailure(transaction, job.id, { done, refused, failure })
+    return { taken, state }
   })
+}
+
+interface TakenRow extends FailedReplay {
+  readonly taken: number
+  readonly state: ReplayState
+  readonly failure: string | null
 }
 
 function toStored({ issuer, clientIds, reason, from, to, ids }: DeadLetterFilter): StoredFilter {
@@ -243,9 +340,9 @@ function toStored({ issuer, clientIds, reason, from, to, ids }: DeadLetterFilter
 }
 
 function toJob({ filter, ...row }: ReplayRow): ReplayJob {
-  const { id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done } = row
+  const { id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done, refused, failure } = row
   return {
-    ...{ id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done },
+    ...{ id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done, refused, failure },
     filter: {
       issuer: filter.issuer ?? null,
       clientIds: filter.client_ids ?? (filter.client_id === undefined ? null : [filter.client_id]),

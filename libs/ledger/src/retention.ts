@@ -1,5 +1,6 @@
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { eventRanges } from './event-ranges.ts'
+import { microsOf } from './times.ts'
 
 /** Where a sweep over the events has got to: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and the id. */
 export interface SweepPosition {
@@ -16,7 +17,7 @@ export interface Sweep {
 }
 
 const OLD_EVENTS = `
-  select id, (extract(epoch from planned_at) * 1000000)::bigint as micros from events
+  select id, ${microsOf('planned_at')} as micros from events
    where planned_at < $1
      and (planned_at, id) > (timestamptz 'epoch' + $2::bigint * interval '1 microsecond', $3::uuid)
    order by planned_at, id limit $4`

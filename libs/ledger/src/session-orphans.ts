@@ -4,6 +4,7 @@ import { type Database, withTransaction } from './database.ts'
 import { eventRanges } from './event-ranges.ts'
 import { tryLock } from './locks.ts'
 import type { SessionRecord } from './sessions.ts'
+import { microsOf } from './times.ts'
 import { type WalkedPage, walk, walkSql } from './walk.ts'
 
 // Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.
@@ -58,7 +59,7 @@ const ORPHANS = `
   select n.iss, i.name as issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
          s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId",
          e.id is not null as "eventKept", s.issuer as number,
-         (extract(epoch from s.orphaned_at) * 1000000)::bigint as micros
+         ${microsOf('s.orphaned_at')} as micros
     from unnest($1::int[], $2::text[], $3::text[], $4::text[]) as k(issuer, sub, sid, client_id)
     cross join lateral (
       select * from sessions

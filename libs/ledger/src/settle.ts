@@ -8,8 +8,11 @@ import type {
   WorkerId,
 } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
+import { counted, integer, SMALLINT_MAX } from './counters.ts'
 import type { Database } from './database.ts'
+import { isDataFault, type OnDeliveryFault, splitAround } from './faults.ts'
 import { journalSettled, withAcceptance } from './journal.ts'
+import { giveUpRefused } from './unrecordable.ts'
 
 /** One POST, as it is kept. */
 export interface AttemptRecord {
@@ -41,8 +44,8 @@ const EXTENDED = 'd.session_ends_at > s.lapsed_by'
 // are settled, so the answer names the others.
 const SETTLE_DELIVERIES = `
   with given as (
-    select * from unnest($3::uuid[], $4::text[], $5::smallint[], $6::smallint[], $7::smallint[], $8::timestamptz[],
-             $9::text[], $10::text[], $21::smallint[], $22::bigint[], $23::timestamptz[], $24::smallint[],
+    select * from unnest($3::uuid[], $4::text[], $5::int[], $6::smallint[], $7::smallint[], $8::timestamptz[],
+             $9::text[], $10::text[], $21::int[], $22::bigint[], $23::timestamptz[], $24::smallint[],
              $25::text[], $26::timestamptz[]) with ordinality
            as s(id, state, attempts, retries, refusals, due_at, level, reason, attempts_before, accepted_ms,
              first_attempt_at, status, token_digest, lapsed_by, place)
@@ -50,7 +53,7 @@ const SETTLE_DELIVERIES = `
   settled as (
     update deliveries d
        set state = case when ${EXTENDED} then 'pending' else s.state end,
-           attempts = d.attempts + s.attempts, retries = s.retries, refusals = s.refusals,
+           attempts = ${counted('d.attempts', 's.attempts')}, retries = s.retries, refusals = s.refusals,
            due_at = case when ${EXTENDED} then $2::timestamptz else s.due_at end,
            settled_at = case when s.state = 'pending' or ${EXTENDED} then null else $2::timestamptz end,
            level = s.level, dead_letter_reason = s.reason,
@@ -69,27 +72,61 @@ const SETTLE_DELIVERIES = `
       error_description, jti, worker_id)
     select settled.id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
       a.error_description, a.jti, $1
-      from unnest($11::int[], $12::smallint[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
+      from unnest($11::int[], $12::int[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
              $17::text[], $18::text[], $19::text[], $20::uuid[])
            as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti)
       join settled using (place)
   )
   select id from given where not exists (select from settled where settled.place = given.place)`
 
+export interface SettleRequest {
+  readonly batch: readonly Settled[]
+  readonly workerId: WorkerId
+  readonly now: Date
+}
+
 /**
- * Records a batch of attempts and turns each delivery to its next state, in one statement.
+ * Records a batch of attempts and turns each delivery to its next state, in one statement. Where PostgreSQL refuses a value, the
+ * batch is split, and the delivery that has the value is settled without what its attempts said; where it refuses even that, the
+ * delivery ends as a dead letter, `unrecordable`.
  *
  * @returns the ids that were not settled, mostly none: of these the lease was lost, or they were settled before, and
  * nothing was recorded.
  */
 export async function settleDeliveries(
   db: Database,
-  { batch, workerId, now }: { batch: readonly Settled[]; workerId: WorkerId; now: Date },
+  { batch, workerId, now }: SettleRequest,
+  onFault: OnDeliveryFault = () => undefined,
+): Promise<ReadonlySet<DeliveryId>> {
+  const lost = new Set<DeliveryId>()
+  const refused = await splitAround(batch, async (part) => {
+    for (const id of await settleAtOnce(db, { batch: part, workerId, now })) lost.add(id)
+  })
+  for (const { item, error } of refused) {
+    const { id } = item
+    try {
+      const bare = await settleAtOnce(db, { batch: [item], workerId, now }, { bare: true })
+      if (bare.has(id)) lost.add(id)
+      else onFault({ doing: 'settle', deliveryId: id, error, became: 'bare' })
+    } catch (bareError) {
+      if (!isDataFault(bareError)) throw bareError
+      const left = await giveUpRefused(db, [{ item: id, error }], { workerId, now, doing: 'settle', onFault })
+      for (const one of left) lost.add(one)
+    }
+  }
+  return lost
+}
+
+/** @param bare without what the attempts said: states, times and counts are the ledger's own. */
+async function settleAtOnce(
+  db: Database,
+  { batch, workerId, now }: SettleRequest,
+  { bare = false }: { bare?: boolean } = {},
 ): Promise<ReadonlySet<DeliveryId>> {
   const places: number[] = []
   const attempts: AttemptRecord[] = []
   for (const [index, settled] of batch.entries()) {
-    for (const attempt of settled.attempts) {
+    for (const attempt of bare ? [] : settled.attempts) {
       places.push(index + 1)
       attempts.push(attempt)
     }
@@ -104,8 +141,8 @@ export async function settleDeliveries(
       plainArray(batch.map(({ id }) => id)),
       plainArray(batch.map(({ settlement }) => settlement.state)),
       plainArray(batch.map((settled) => settled.attempts.length)),
-      plainArray(tries.map(({ retries }) => retries)),
-      plainArray(tries.map(({ refusals }) => refusals)),
+      plainArray(tries.map(({ retries }) => integer(retries, SMALLINT_MAX))),
+      plainArray(tries.map(({ refusals }) => integer(refusals, SMALLINT_MAX))),
       plainColumn(batch.map(({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null))),
       plainColumn(
         batch.map(({ settlement }) => (settlement.state === 'acknowledged' ? settlement.level : null)),
@@ -114,24 +151,24 @@ export async function settleDeliveries(
         batch.map(({ settlement }) => (settlement.state === 'dead_lettered' ? settlement.reason : null)),
       ),
       plainArray(places),
-      plainArray(attempts.map(({ number }) => number)),
+      plainArray(attempts.map(({ number }) => integer(number))),
       plainArray(attempts.map(({ startedAt }) => startedAt)),
-      plainArray(attempts.map(({ durationMs }) => Math.round(durationMs))),
+      plainArray(attempts.map(({ durationMs }) => integer(durationMs))),
       plainArray(attempts.map(({ outcome }) => outcome.kind)),
       plainColumn(attempts.map(statusOf)),
       plainColumn(attempts.map(({ outcome }) => errorClass(outcome))),
-      textColumn(attempts.map(({ outcome }) => ('error' in outcome ? outcome.error : null))),
-      textColumn(attempts.map(({ outcome }) => description(outcome))),
+      textColumn(attempts.map(({ outcome }) => words('error' in outcome ? outcome.error : null))),
+      textColumn(attempts.map(({ outcome }) => words(description(outcome)))),
       plainColumn(attempts.map(({ jti }) => jti)),
-      plainArray(batch.map(({ leased }) => leased.attempts)),
+      plainArray(batch.map(({ leased }) => integer(leased.attempts))),
       plainArray(
         batch.map(({ leased: { event } }) =>
           event.lane === 'interactive' ? event.acceptedAt.getTime() : null,
         ),
       ),
-      plainColumn(batch.map((settled) => settled.attempts[0]?.startedAt ?? null)),
-      plainColumn(batch.map((settled) => statusOf(settled.attempts.at(-1)))),
-      plainColumn(batch.map((settled) => settled.attempts.at(-1)?.tokenDigest ?? null)),
+      plainColumn(batch.map((settled) => (bare ? null : (settled.attempts[0]?.startedAt ?? null)))),
+      plainColumn(batch.map((settled) => (bare ? null : statusOf(settled.attempts.at(-1))))),
+      plainColumn(batch.map((settled) => (bare ? null : (settled.attempts.at(-1)?.tokenDigest ?? null)))),
       plainColumn(
         batch.map(({ settlement, leased }) => (settlement.state === 'lapsed' ? leased.sessionEndsAt : null)),
       ),
@@ -141,7 +178,13 @@ export async function settleDeliveries(
 }
 
 function statusOf(attempt: AttemptRecord | undefined): number | null {
-  return attempt !== undefined && 'status' in attempt.outcome ? attempt.outcome.status : null
+  const status = attempt !== undefined && 'status' in attempt.outcome ? attempt.outcome.status : null
+  return status === null ? null : integer(status, SMALLINT_MAX)
+}
+
+/** Words from outside, as PostgreSQL can keep them: it has no NUL in a text. */
+function words(text: string | null): string | null {
+  return text?.includes('\0') === true ? text.replaceAll('\0', ' ') : text
 }
 
 /** What kind of fault it was, in one word: of the network, of the answer, or ours. */
@@ -196,13 +239,21 @@ const SUPERSEDE_OLDER = `
 export async function supersedeOlder(
   db: Database,
   { ids, now }: { ids: readonly DeliveryId[]; now: Date },
+  onFault: OnDeliveryFault = () => undefined,
 ): Promise<number> {
-  const { rows } = await db.query<{ covered: number }>({
-    name: 'supersede_older',
-    text: SUPERSEDE_OLDER,
-    values: [plainArray(ids), now],
+  let covered = 0
+  const refused = await splitAround(ids, async (part) => {
+    const { rows } = await db.query<{ covered: number }>({
+      name: 'supersede_older',
+      text: SUPERSEDE_OLDER,
+      values: [plainArray(part), now],
+    })
+    covered += rows[0]?.covered ?? 0
   })
-  return rows[0]?.covered ?? 0
+  // They go on waiting: a relying party may be told twice.
+  for (const { item, error } of refused)
+    onFault({ doing: 'supersede', deliveryId: item, error, became: 'left' })
+  return covered
 }
 
 // Only what failed for a reason that may pass waited for the endpoint to come back; a refusal has a reason of its own.
@@ -255,10 +306,17 @@ export async function giveUpUnreachable(
   db: Database,
   { dueBefore, now, limit }: { dueBefore: ReadonlyMap<BindingId, Date>; now: Date; limit: number },
 ): Promise<number> {
-  const { rows } = await db.query<{ given_up: number }>({
-    name: 'give_up_unreachable',
-    text: GIVE_UP,
-    values: [plainArray([...dueBefore.keys()]), plainArray([...dueBefore.values()]), now, limit],
+  let givenUp = 0
+  const refused = await splitAround([...dueBefore], async (part) => {
+    const { rows } = await db.query<{ given_up: number }>({
+      name: 'give_up_unreachable',
+      text: GIVE_UP,
+      values: [plainArray(part.map(([id]) => id)), plainArray(part.map(([, before]) => before)), now, limit],
+    })
+    givenUp += rows[0]?.given_up ?? 0
   })
-  return rows[0]?.given_up ?? 0
+  const [first] = refused
+  // One binding has a delivery that cannot be given up on. The others are done with.
+  if (first !== undefined) throw first.error
+  return givenUp
 }

@@ -1,4 +1,5 @@
 import type { BindingId, SettledTarget } from '@curfew/domain'
+import { reckonable } from './times.ts'
 import type { ToldBinding } from './told-bindings.ts'
 
 // Settled deliveries as receipts name them, read with their events.
@@ -23,7 +24,8 @@ export interface TargetColumns {
 // several times as long on both sides. None of these has a comma in it. What an identity provider calls a session may have:
 // those are given as JSON. Half a microsecond is more than the error of the product, and less than what a time is kept to.
 const list = (text: string) => `string_agg(coalesce(${text}, ''), ',')`
-const milliseconds = (time: string) => `floor(date_part('epoch', ${time}) * 1000 + 0.0005)::bigint::text`
+const milliseconds = (time: string) =>
+  `floor(date_part('epoch', ${reckonable(time)}) * 1000 + 0.0005)::bigint::text`
 /** SQL: the settled deliveries of the event `given`, whose id it has, and the range of theirs. */
 export const SETTLED_TARGETS = `
   select ${list('w.binding_id::text')} as "bindingIds", ${list('w.state')} as states, ${list('w.level')} as levels,

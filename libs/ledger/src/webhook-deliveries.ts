@@ -1,4 +1,5 @@
 import { plainArray } from './arrays.ts'
+import { counted, integer, SMALLINT_MAX } from './counters.ts'
 import { type Database, withTransaction } from './database.ts'
 import { type WalkedPage, walk, walkSql } from './walk.ts'
 
@@ -38,7 +39,7 @@ const CLAIM = `
   ),
   claimed as (
     update webhook_deliveries
-       set attempts = attempts + 1, attempted_at = now(), due_at = now() + make_interval(secs => $4::float8 / 1000)
+       set attempts = ${counted('attempts', 1)}, attempted_at = now(), due_at = now() + make_interval(secs => $4::float8 / 1000)
      where position = any(array(select position from due))
     returning position, attempts, webhook, notification_id
   )
@@ -107,7 +108,14 @@ export async function settleWebhookDelivery(
     const { rowCount } = await transaction.query({
       name: 'settle_webhook_delivery',
       text: SETTLE,
-      values: [claimed.position, claimed.attempt, state, retryMs, status, error],
+      values: [
+        claimed.position,
+        claimed.attempt,
+        state,
+        retryMs,
+        status === null ? null : integer(status, SMALLINT_MAX),
+        error,
+      ],
     })
     if (rowCount !== 1) return false
     if (disable !== null) {

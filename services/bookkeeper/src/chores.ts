@@ -18,6 +18,9 @@ import {
   dropAudit,
   dropReceipts,
   eraseSubject,
+  failErasure,
+  failIssuerLogout,
+  failReplay,
   listKeyIssuers,
   type NewSigningKey,
   openReceiptLog,
@@ -32,11 +35,12 @@ import {
   takeReplayBatch,
   takeSubjects,
 } from '@curfew/ledger'
-import { type Log, type Metrics, sleep } from '@curfew/runtime'
+import { createSeldom, type Log, type Metrics, sleep } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
 import { erasingRound } from './erasing.ts'
 import { createEventLogChore } from './event-log.ts'
 import { issuerLogoutRound, toEventLog } from './issuer-logouts.ts'
+import { createJobGuard } from './job-guard.ts'
 import { createJournalChores } from './journal.ts'
 import { createJournalLeftChore } from './journal-left.ts'
 import { createLeaseChore } from './leases.ts'
@@ -116,6 +120,11 @@ export function choresOf(
   stopping: AbortSignal,
 ): readonly Chore[] {
   const replayed = metrics.counter('deliveries_replayed_total', 'Dead letters put back by replays.')
+  const guardOf = (name: string, idMember: string) =>
+    createJobGuard({ log, name, idMember, monotonicMs: () => performance.now() })
+  const replayGuard = guardOf('replay', 'replay_id')
+  const erasureGuard = guardOf('erasure', 'erasure_id')
+  const everyoneGuard = guardOf('issuer-logout', 'event_id')
   const replays: Chore = {
     name: 'replays',
     pauseMs: REPLAY_PAUSE_MS,
@@ -124,6 +133,8 @@ export function choresOf(
       await replayRound({
         runningReplays: () => runningReplays(db),
         takeBatch: (job) => takeReplayBatch(db, { job, limit: REPLAY_BATCH, pauseMs: REPLAY_PAUSE_MS }),
+        fail: (request) => failReplay(db, request),
+        guard: replayGuard,
         log,
         onReplayed: (deliveries) => replayed.inc(deliveries),
       })
@@ -168,6 +179,8 @@ export function choresOf(
       erasingRound({
         claim: (request) => claimErasure(db, request),
         erase: (id) => eraseSubject(db, { id, now, tags }),
+        fail: (request) => failErasure(db, request),
+        guard: erasureGuard,
         now,
         log,
       }),
@@ -192,6 +205,7 @@ export function choresOf(
     'dead_letters_published_total',
     'Dead letters published, repetitions too.',
   )
+  const isTime = createSeldom()
   const announcing: Chore = {
     name: 'announcing',
     pauseMs: ANNOUNCE_PAUSE_MS,
@@ -200,6 +214,10 @@ export function choresOf(
       const announced = await announceDeadLetters(db, {
         limit: ANNOUNCE_BATCH,
         windowMs: deadLetterWindowMs,
+        onFault: ({ deliveryId, became, error }) => {
+          if (isTime(deliveryId))
+            log.error({ event: 'dead-letter.unannounced', delivery_id: deliveryId, became, err: error })
+        },
         async publish(records) {
           if (publisher === null) return
           await publisher.publish('deadLetters', records.map(encodeDeadLetter))
@@ -237,6 +255,8 @@ export function choresOf(
             handOver,
           }),
         takeLateSubjects: () => takeLateSubjects(db, { limit: EVERYONE_BATCH, handOver }),
+        fail: (request) => failIssuerLogout(db, request),
+        guard: everyoneGuard,
         announce: (id) => announceSettled(db, [id]),
         log,
         onSubjects: (count) => subjects.inc(count),

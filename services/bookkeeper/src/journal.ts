@@ -57,9 +57,9 @@ function leftChore(left: Omit<Parameters<typeof postLeft>[1], 'limit'> & { db: D
       const result = await postLeft(left.db, { ...left, limit })
       if (result === null) return false
       if (result.posted) pauseMs = LEFT_PAUSE_MS.first
-      else if (result.entries === 1) pauseMs = Math.min(pauseMs * 2, LEFT_PAUSE_MS.max)
+      else if (result.entries === 1 && !result.split) pauseMs = Math.min(pauseMs * 2, LEFT_PAUSE_MS.max)
       limit = result.posted ? Math.min(BATCH, limit * 2) : 1
-      return result.posted ? result.entries > 0 : result.entries > 1
+      return result.posted ? result.entries > 0 : result.entries > 1 || result.split
     },
   }
 }

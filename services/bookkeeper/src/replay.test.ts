@@ -1,5 +1,6 @@
 import type { ReplayBatch, ReplayJob } from '@curfew/ledger'
 import { expect, test, vi } from 'vitest'
+import { createJobGuard } from './job-guard.ts'
 import { replayRound } from './replay.ts'
 
 // Goal: every job has its turn. Method: jobs of the test's own.
@@ -14,6 +15,8 @@ const job = (id: string): ReplayJob => ({
   endedAt: null,
   total: 1,
   done: 0,
+  refused: 0,
+  failure: null,
 })
 
 test('a job that fails is told of, and holds up no other', async () => {
@@ -26,6 +29,8 @@ test('a job that fails is told of, and holds up no other', async () => {
       if (id === 'bad') throw new Error('on purpose')
       return { taken: 1, state: 'done' }
     },
+    fail: vi.fn(),
+    guard: createJobGuard({ log, name: 'replay', idMember: 'replay_id', monotonicMs: () => 0 }),
     log,
     onReplayed: (deliveries) => void replayed.push(deliveries),
   })

@@ -1,10 +1,10 @@
 import type { Client, Replay, ReplayFilter, ReplayPreview } from '@curfew/client'
 import { FILTER_OPTIONS, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { agreed, watchJob } from './jobs.ts'
+import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { table } from './table.ts'
 
-/** `curfew dlq replay`. @returns the exit status: 1 where it was cancelled, declined, or left. */
+/** `curfew dlq replay`. @returns the exit status: 1 where it failed, was cancelled, declined, or left. */
 export async function replay(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
@@ -81,7 +81,7 @@ function counts({ done, total, acknowledged, waiting, dead }: Replay): string {
 function summary(job: Replay): string {
   const { acknowledged, superseded, lapsed, dead, waiting } = job
   const rows = Object.entries({ acknowledged, superseded, lapsed, 'dead again': dead, waiting })
-  return `Replay ${job.id} is ${job.state}: ${job.done} of ${job.total} put back.\n${rows
+  return `Replay ${job.id} is ${job.state}: ${job.done} of ${job.total} put back.\n${whyFailed(job)}${rows
     .filter(([, count]) => count > 0)
     .map(([name, count]) => `  ${String(count).padStart(8)} ${name}\n`)
     .join('')}${waiting === 0 ? '' : `Look again: curfew dlq replay --follow ${job.id}\n`}`

@@ -2,6 +2,7 @@ import { createInterface } from 'node:readline/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { answered, CallFailed } from './connect.ts'
 import { createProgress } from './progress.ts'
+import { plain } from './table.ts'
 
 // What the commands have in common that begin a job, and watch it: a person is asked before, and may leave it to itself.
 
@@ -24,6 +25,11 @@ export async function agreed(question: string): Promise<boolean> {
   } finally {
     terminal.close()
   }
+}
+
+/** Why a job failed, as a line; nothing where it did not. */
+export function whyFailed({ failure }: { readonly failure: string | null }): string {
+  return failure === null ? '' : `It failed: ${plain(failure)}.\n`
 }
 
 /** How far a job is. */

@@ -7,10 +7,10 @@ import {
 } from '@curfew/client'
 import { parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
-import { agreed, watchJob } from './jobs.ts'
+import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { plain, table } from './table.ts'
 
-/** `curfew logout-everyone`. @returns the exit status: 1 where it was cancelled, declined, or left, or nobody could be told. */
+/** `curfew logout-everyone`. @returns the exit status: 1 where it failed, was cancelled, declined, or left, or nobody could be told. */
 export async function logoutEveryone(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
@@ -111,7 +111,7 @@ function summary(job: IssuerLogout): string {
   const rows = Object.entries({ acknowledged, superseded, lapsed, dead, waiting })
   const of = job.total === null ? '' : ` of ${job.total}`
   const nobody = job.plan_basis === 'sessions' ? '' : ` ${NOBODY[job.plan_basis] ?? ''}\n`
-  return `Logout of everyone of ${plain(job.iss)}, ${job.id}, is ${job.state}: ${job.done}${of} people.\n${nobody}${rows
+  return `Logout of everyone of ${plain(job.iss)}, ${job.id}, is ${job.state}: ${job.done}${of} people.\n${whyFailed(job)}${nobody}${rows
     .filter(([, count]) => count > 0)
     .map(([name, count]) => `  ${String(count).padStart(8)} ${name}\n`)
     .join('')}${waiting === 0 ? '' : `Look again: curfew logout-everyone --follow ${job.id}\n`}`

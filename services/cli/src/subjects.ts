@@ -2,7 +2,7 @@ import type { Erasure } from '@curfew/client'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issuerOf } from './issuer.ts'
-import { agreed } from './jobs.ts'
+import { agreed, whyFailed } from './jobs.ts'
 
 const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
 
@@ -40,12 +40,23 @@ function told(erasure: Erasure, json: boolean): number {
   return erasure.status === 'completed' ? 0 : 1
 }
 
-function inWords({ id, status, abandon, erased, waiting, watched_until, closed_at }: Erasure): string {
+function inWords({
+  id,
+  failure,
+  status,
+  abandon,
+  erased,
+  waiting,
+  watched_until,
+  closed_at,
+}: Erasure): string {
   const { events, deliveries, attempts, sessions, receipts, quarantined } = erased
   const lines = [
     `Erased so far: ${events} events, ${deliveries} deliveries, the words in ${attempts} attempts, ${sessions} sessions, ${receipts} receipts, ${quarantined} quarantined records.`,
   ]
-  if (closed_at !== null) lines.push(`Nothing is left. The request was closed at ${closed_at}.`)
+  if (failure !== null)
+    lines.push(`${whyFailed({ failure })}Nothing more is erased until the same is asked for again.`)
+  else if (closed_at !== null) lines.push(`Nothing is left. The request was closed at ${closed_at}.`)
   else if (status === 'completed')
     lines.push(`Nothing is left. What comes until ${watched_until} is erased as well.`)
   else if (waiting === null) lines.push('The bookkeeper is at it.')

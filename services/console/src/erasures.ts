@@ -102,13 +102,19 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
   )
 }
 
+function statusOf({ failedAt, completedAt }: ErasureRecord): Erasure['status'] {
+  if (failedAt !== null) return 'failed'
+  return completedAt === null ? 'waiting' : 'completed'
+}
+
 function erasureView(record: ErasureRecord): Erasure {
   const { waiting, erased } = record
   return {
     id: record.id,
     issuer: record.issuer,
     subject_digest: record.subjectDigest,
-    status: record.completedAt === null ? 'waiting' : 'completed',
+    status: statusOf(record),
+    failure: record.failure,
     abandon: record.abandon,
     requested_by: record.requestedBy,
     requested_at: record.requestedAt.toISOString(),

@@ -134,6 +134,7 @@ function issuerLogoutView(record: IssuerLogoutRecord): IssuerLogout {
     id: record.id,
     iss: record.iss,
     state: record.state,
+    failure: record.failure,
     plan_basis: record.planBasis,
     reason: record.reason,
     initiator: record.initiator,

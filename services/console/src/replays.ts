@@ -143,6 +143,7 @@ function replayView(job: ReplayProgress): Replay {
   return {
     id: job.id,
     state: job.state,
+    failure: job.failure,
     filter: {
       ...(issuer !== null && { issuer }),
       ...(clientIds?.length === 1 && { client_id: clientIds[0] }),
@@ -158,6 +159,7 @@ function replayView(job: ReplayProgress): Replay {
     ended_at: job.endedAt?.toISOString() ?? null,
     total: job.total,
     done: job.done,
+    refused: job.refused,
     waiting: job.waiting,
     acknowledged: job.acknowledged,
     superseded: job.superseded,

@@ -6,6 +6,7 @@ import {
   type Binding,
   CLIENT_REMOVED,
   classify,
+  cleanText,
   DEFAULT_RETRY_POLICY,
   disablesBinding,
   hasLapsed,
@@ -198,7 +199,8 @@ function untold(outcome: AttemptOutcome): Told {
 
 /** Nothing could be sent: a key that does not open is a person's to mend; a store that is away comes back. */
 function unready(error: unknown): AttemptOutcome {
-  const detail = error instanceof Error ? error.message : String(error)
+  // An error repeats what a signer or an RP's jwks_uri answered, be it text that nothing can keep.
+  const detail = cleanText(error instanceof Error ? error.message : String(error)) ?? ''
   const code = error instanceof Error && 'code' in error ? error.code : null
   if (code === 'ERR_SIGNING_KEY') return { kind: 'undeliverable', reason: 'no_signing_key', detail }
   if (code === 'ERR_CLIENT_KEY') return { kind: 'undeliverable', reason: 'client_key_unreadable', detail }

@@ -14,7 +14,15 @@ import {
   sameContent,
   type WorkerId,
 } from '@curfew/domain'
-import type { DeliveryLedger, PlannedEvent, Registry, SessionQuestion } from '@curfew/ledger'
+import {
+  type DeliveryLedger,
+  isDataFault,
+  isRefusal,
+  isStatementTimeout,
+  type PlannedEvent,
+  type Registry,
+  type SessionQuestion,
+} from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
 import type { Announcer } from './announcer.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -182,7 +190,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     try {
       return await write(batch)
     } catch (error) {
-      if (isTimeout(error) && batch.length > 1) {
+      if (isStatementTimeout(error) && batch.length > 1) {
         // More is owed than one statement can write in its time: again and again it would hold up all that follows.
         const half = Math.ceil(batch.length / 2)
         log.warn({ event: 'intake.halved', events: batch.length, err: error })
@@ -250,24 +258,4 @@ function read(
 
 function conflict(id: EventId): string {
   return `event ${id} is known with another content`
-}
-
-/** Any SQLSTATE: PostgreSQL is there, and cannot answer this. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && /^[0-9A-Z]{5}$/.test(String(error.code))
-}
-
-/** PostgreSQL gave the statement up, and undid it. */
-function isTimeout(error: unknown): boolean {
-  return (
-    error instanceof LedgerUnavailableError &&
-    error.cause instanceof Error &&
-    'code' in error.cause &&
-    error.cause.code === '57014'
-  )
-}
-
-/** SQLSTATE classes 22 (data exception) and 23 (constraint violation): this row will never be taken. */
-export function isDataFault(error: unknown): error is Error {
-  return error instanceof Error && 'code' in error && /^2[23]/.test(String(error.code))
 }

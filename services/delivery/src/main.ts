@@ -21,7 +21,13 @@ import {
   runProcess,
 } from '@curfew/runtime'
 import { createClientKeySealer, createKeyMaker, createKeyring } from '@curfew/tokens'
-import { checkClock, createDelivery, heartbeatOptions, readDeliveryConfig } from './service.ts'
+import {
+  checkClock,
+  createDelivery,
+  heartbeatOptions,
+  logDeliveryFaults,
+  readDeliveryConfig,
+} from './service.ts'
 
 // The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
 
@@ -81,7 +87,7 @@ process.exitCode = await runProcess(
     })
     const delivery = createDelivery({
       eventLog,
-      ledger: createDeliveryLedger(db, { beats }),
+      ledger: createDeliveryLedger(db, { beats, onFault: logDeliveryFaults(log) }),
       keyring,
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,

@@ -38,6 +38,7 @@ import { createTlsIdentities } from './tls-identities.ts'
 import { createWorker } from './worker.ts'
 
 export { heartbeatOptions, readDeliveryConfig } from './config.ts'
+export { logDeliveryFaults } from './faults.ts'
 export { checkClock } from './ledger-clock.ts'
 
 /** What delivery works with, already open. */

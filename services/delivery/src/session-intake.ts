@@ -10,9 +10,8 @@ import {
   type Session,
   type SessionChange,
 } from '@curfew/domain'
-import type { DeliveryLedger } from '@curfew/ledger'
+import { type DeliveryLedger, isDataFault } from '@curfew/ledger'
 import { createValidator, type Log, type Metrics } from '@curfew/runtime'
-import { isDataFault } from './intake.ts'
 
 export interface SessionIntakeDeps {
   readonly ledger: Pick<DeliveryLedger, 'applySessions' | 'oweLateLogouts'>

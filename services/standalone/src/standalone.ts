@@ -5,7 +5,7 @@ import { createBookkeeper } from '@curfew/bookkeeper'
 import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
-import { checkClock, createDelivery, heartbeatOptions } from '@curfew/delivery'
+import { checkClock, createDelivery, heartbeatOptions, logDeliveryFaults } from '@curfew/delivery'
 import { createIngest } from '@curfew/ingest'
 import {
   createDatabase,
@@ -196,7 +196,7 @@ export async function runStandalone(
       })
       const delivery = createDelivery({
         eventLog,
-        ledger: createDeliveryLedger(db, { beats }),
+        ledger: createDeliveryLedger(db, { beats, onFault: logDeliveryFaults(log) }),
         keyring,
         clientKeys,
         client,
