@@ -114,7 +114,7 @@ const listOf = (byParts: boolean) => ({
     filter: `w.erased_at is null and ($9::text is null or w.dead_letter_reason = $9)
       and ($10::uuid[] is null or w.id = any($10))
       ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
-    returned: 'w.id, (extract(epoch from w.dead_lettered_at) * 1000000)::bigint as micros',
+    returned: `w.id, ${microsOf('w.dead_lettered_at')} as micros`,
   }),
 })
 const LIST_DEAD_LETTERS = listOf(false)

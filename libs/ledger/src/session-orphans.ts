@@ -48,7 +48,7 @@ const listOf = (ofIssuer: boolean) => ({
           < ($5::timestamptz + $6::bigint * interval '1 microsecond', $7::int, $8::text, $9::text, $10::text)`,
     columns: ['expires_at'],
     filter: 'w.expires_at > now() and ($11::text[] is null or w.client_id = any($11))',
-    returned: `w.issuer, w.sub, w.sid, w.client_id as "clientId", (extract(epoch from w.orphaned_at) * 1000000)::bigint as micros`,
+    returned: `w.issuer, w.sub, w.sid, w.client_id as "clientId", ${microsOf('w.orphaned_at')} as micros`,
   }),
 })
 const LIST_ORPHANS = listOf(false)
