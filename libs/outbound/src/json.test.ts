@@ -1,5 +1,6 @@
+import type { NetworkAccess } from '@curfew/domain'
 import { afterEach, expect, test } from 'vitest'
-import { fetchJson } from './json.ts'
+import { createIssuerPost, fetchJson } from './json.ts'
 import { cleanUp, client, http } from './relying-parties.fixture.ts'
 
 // Goal: key sets and discovery documents come through the same guard as everything else, and what is wrong with one is said.
@@ -43,4 +44,16 @@ test('an address that is not allowed is not asked', async () => {
   const fetched = await fetchJson(client({ allowedNetworks: [] }), `http://127.0.0.1:${port}/`)
   expect(fetched).toMatchObject({ ok: false })
   expect(asked).toBe(false)
+})
+
+test('the signer of an issuer is asked where its issuer may live, and nowhere else', async () => {
+  const port = await http((_request, response) => void response.end('{}'))
+  const ask = (access: NetworkAccess | Error) =>
+    createIssuerPost(client(), async (_issuer: string) => {
+      if (access instanceof Error) throw access
+      return access
+    })({ issuer: 'main', uri: `http://127.0.0.1:${port}/`, headers: {}, body: '{}' })
+  expect(await ask({ allowedNetworks: null })).toEqual({ ok: true, value: {} })
+  expect(await ask({ allowedNetworks: [] })).toMatchObject({ ok: false })
+  expect(await ask(new Error('the ledger is away'))).toEqual({ ok: false, detail: 'the ledger is away' })
 })
