@@ -82,15 +82,16 @@ export {
   SigningKeyError,
   WebhookSecretError,
 } from './errors.ts'
-export type {
-  BatchHandler,
-  ConsumedRecord,
-  ConsumeOptions,
-  Consumer,
-  EventLog,
-  LogLane,
-  LogRecord,
-  Quarantined,
+export {
+  type BatchHandler,
+  type ConsumedRecord,
+  type ConsumeOptions,
+  type Consumer,
+  type EventLog,
+  type LogLane,
+  type LogRecord,
+  type Quarantined,
+  SLOW_BATCHES_MAX,
 } from './event-log.ts'
 export { createFairTurns, type FairTurns, interleave, shareLeft } from './fair-share.ts'
 export {

@@ -29,6 +29,7 @@ import { createBulkPace } from './bulk-pace.ts'
 import { createDispatcher } from './dispatcher.ts'
 import { createEncrypter } from './encrypter.ts'
 import { createIntake } from './intake.ts'
+import { createPlanTurns } from './plan-turns.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { consumeSessions } from './session-intake.ts'
 import { createSettler } from './settler.ts'
@@ -193,6 +194,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     () => dispatcher.mostRunning,
   )
   metrics.gauge('breakers_open', 'Relying parties that are known to be down.', () => dispatcher.open)
+  const planTurns = createPlanTurns()
   const intakeOf = (lane: Lane) =>
     createIntake({
       ledger,
@@ -201,7 +203,9 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       worker,
       announcer,
       dispatcher,
-      admit: lane === 'bulk' ? () => bulkPace.ready(stopping) : () => dispatcher.waitForRoom(ROOM_WAIT_MS),
+      turns: planTurns,
+      admit: (issuers) =>
+        lane === 'bulk' ? bulkPace.ready(stopping) : dispatcher.waitForRoom(ROOM_WAIT_MS, issuers),
       onPlanned: (deliveries) => {
         if (lane === 'bulk') bulkPace.spend('fresh', deliveries)
       },
