@@ -90,5 +90,9 @@ if (kafka.how === 'none') {
       },
     }
   }
-  eventLogContract('the Kafka event log', openHarness, { patienceMs: 25_000, rejectionMs: 4_500 })
+  eventLogContract('the Kafka event log', openHarness, {
+    patienceMs: 25_000,
+    rejectionMs: 4_500,
+    slowBatches: false,
+  })
 }

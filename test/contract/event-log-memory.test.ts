@@ -27,4 +27,4 @@ async function openHarness(): Promise<EventLogHarness> {
   }
 }
 
-eventLogContract('the memory event log', openHarness)
+eventLogContract('the memory event log', openHarness, { slowBatches: false })

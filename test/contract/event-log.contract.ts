@@ -43,13 +43,18 @@ export interface EventLogContractOptions {
   readonly quietMs?: number
   /** Bound of a rejection while the broker is away, in milliseconds. */
   readonly rejectionMs?: number
+  /** Whether a slow batch lets others of its partitions go on. Default true. */
+  readonly slowBatches?: boolean
 }
 
 interface Seen {
   readonly key: string
   readonly value: string
 }
-type Answer = (batch: readonly ConsumedRecord[]) => Promise<readonly Quarantined[]> | undefined
+type Answer = (
+  batch: readonly ConsumedRecord[],
+  slow: () => void,
+) => Promise<readonly Quarantined[]> | undefined
 interface Watch {
   readonly consumer: Consumer
   readonly batches: ConsumedRecord[][]
@@ -89,7 +94,12 @@ function expectOrder(seen: readonly Seen[]): void {
 export function eventLogContract(
   name: string,
   openHarness: () => Promise<EventLogHarness>,
-  { patienceMs = 10_000, quietMs = 150, rejectionMs = 8_000 }: EventLogContractOptions = {},
+  {
+    patienceMs = 10_000,
+    quietMs = 150,
+    rejectionMs = 8_000,
+    slowBatches = true,
+  }: EventLogContractOptions = {},
 ): void {
   describe(`${name} keeps the contract of the event log`, { timeout: patienceMs * 6 }, () => {
     let harness: EventLogHarness
@@ -131,8 +141,8 @@ export function eventLogContract(
       const { lane = 'interactive', batchSize = 50, batchesInFlight = 2 } = wish
       const consumer = from.consume(
         { lane, batchSize, batchesInFlight, onError: (error) => errors.push(error) },
-        async (batch) => {
-          const refused = (await answer(batch)) ?? []
+        async (batch, slow) => {
+          const refused = (await answer(batch, slow)) ?? []
           batches.push([...batch])
           return refused
         },
@@ -226,6 +236,38 @@ export function eventLogContract(
       expect(overlaps).toEqual([])
       expectOrder(watched.seen())
     })
+
+    test.runIf(slowBatches)(
+      'a slow batch holds up no other key, keeps its own, and is committed when it is done',
+      async () => {
+        const gate = Promise.withResolvers<void>()
+        const [large, ...others] = numbered(['large', ...KEYS], 0, 1)
+        if (large === undefined) throw new Error('a record')
+        let handling = 0
+        const watched = watch(log, { batchSize: 10, batchesInFlight: 1 }, async (batch, slow) => {
+          handling += 1
+          if (batch.map(text).includes('large#0')) {
+            slow()
+            await Promise.race([gate.promise, ended.promise])
+          }
+          handling -= 1
+          return []
+        })
+        await log.append([large])
+        await until(() => handling === 1)
+        await log.append([...numbered(['large'], 1, 1), ...others])
+        await until(() => hasAll(watched.values(), others))
+        await quiet()
+        expect(watched.values().filter((value) => value.startsWith('large'))).toEqual([])
+        gate.resolve()
+        await until(() => watched.values().includes('large#1'))
+        expectOrder(watched.seen())
+        await watched.consumer.stop()
+        const again = watch(await openLog())
+        await quiet()
+        expect(again.values()).toEqual([])
+      },
+    )
 
     test('what a rejected handler had comes again, the same records in the same order', async () => {
       let failures = 3

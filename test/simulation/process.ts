@@ -121,10 +121,10 @@ export function createProcess(
   const consumptions = new Set<{ inner: Consumer; begin(): Consumer }>()
 
   function consume(options: ConsumeOptions, handle: BatchHandler): Consumer {
-    const gatedHandle: BatchHandler = async (batch) => {
+    const gatedHandle: BatchHandler = async (batch, slow) => {
       if (!step()) return never
       if (happens(scenario.odds.delayed)) await time.sleep(random.between(1, 2_000))
-      const refused = await handle(batch)
+      const refused = await handle(batch, slow)
       trace(`${number} handled ${batch.length} of ${options.lane}, ${refused.length} refused`)
       if (!step()) return never
       if (happens(scenario.odds.redelivered)) {

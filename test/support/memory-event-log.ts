@@ -145,7 +145,8 @@ export function createMemoryLog({
         }
         batches++
         try {
-          const refused = await handle(batch)
+          // A slow batch keeps its partitions here: this log is fast, and its consumers few.
+          const refused = await handle(batch, () => undefined)
           if (killed) return
           failWhileAway()
           await faults.commit?.('lost')

@@ -103,7 +103,8 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       if (stopping || records.length === 0) break
       handling++
       try {
-        const quarantined = await handle(records)
+        // One offset says how far a partition has been handled, so a slow batch keeps its partitions.
+        const quarantined = await handle(records, () => undefined)
         if (quarantined.length > 0) await options.quarantine(quarantined)
         backlog.handled(batch)
         break

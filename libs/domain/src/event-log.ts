@@ -40,14 +40,23 @@ export type Quarantine = (records: readonly Quarantined[]) => Promise<void>
 /**
  * Handles one batch. When it resolves, the records it returned are put into quarantine and the whole batch is
  * committed; when it rejects, nothing is committed and the same records come again, after a pause, in the same order.
+ *
+ * @param slow to be called where the rest of the batch takes long. A log that can hands out other batches meanwhile, of the same
+ * partitions too, but with none of its keys. Without effect where `SLOW_BATCHES_MAX` are slow already.
  */
-export type BatchHandler = (batch: readonly ConsumedRecord[]) => Promise<readonly Quarantined[]>
+export type BatchHandler = (
+  batch: readonly ConsumedRecord[],
+  slow: () => void,
+) => Promise<readonly Quarantined[]>
+
+/** Most batches of one consumer that are slow at once: what they hold is in memory. */
+export const SLOW_BATCHES_MAX = 16
 
 export interface ConsumeOptions {
   readonly lane: LogLane
   /** Most records in one batch. */
   readonly batchSize: number
-  /** Most batches being handled at once in this consumer. Two batches at once never hold the same key. */
+  /** Most batches being handled at once in this consumer, beside slow ones. Two batches at once never hold the same key. */
   readonly batchesInFlight: number
   /** Told of every failure that the consumer recovers from by itself: a rejected batch, a lost connection. */
   onError(error: unknown): void

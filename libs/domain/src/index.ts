@@ -83,16 +83,17 @@ export {
   SigningKeyError,
   WebhookSecretError,
 } from './errors.ts'
-export type {
-  BatchHandler,
-  ConsumedRecord,
-  ConsumeOptions,
-  Consumer,
-  EventLog,
-  LogLane,
-  LogRecord,
-  Quarantine,
-  Quarantined,
+export {
+  type BatchHandler,
+  type ConsumedRecord,
+  type ConsumeOptions,
+  type Consumer,
+  type EventLog,
+  type LogLane,
+  type LogRecord,
+  type Quarantine,
+  type Quarantined,
+  SLOW_BATCHES_MAX,
 } from './event-log.ts'
 export { createFairTurns, type FairTurns, interleave, shareLeft } from './fair-share.ts'
 export {

@@ -8,6 +8,7 @@ import {
   EventLogUnavailableError,
   type LogLane,
   type Quarantined,
+  SLOW_BATCHES_MAX,
 } from '@curfew/domain'
 import { createFloor, type Floor } from './event-log-floor.ts'
 import { asEventLogError, type LogRow, type LogSession, openLogSession } from './event-log-session.ts'
@@ -51,6 +52,8 @@ export function createPostgresConsumer(
   // Of this consumer, not of a connection: a handler may outlive the connection that its records came by, and while it
   // runs nothing of its partitions is handed out here again.
   const handling = new Set<number>()
+  // Of slow batches only the keys are kept back, and the partitions are kept from others.
+  const slowBatches = new Set<readonly LogRow[]>()
   const failures = new Map<number, { readonly count: number; readonly until: number }>()
   const stopping = new AbortController()
   let batches = 0
@@ -97,7 +100,7 @@ export function createPostgresConsumer(
         await heartbeat(session, membersChanged.promise)
       }
       // Its locks are kept until what is being handled is committed, so the heart goes on beating.
-      while (batches > 0) {
+      while (batches + slowBatches.size > 0) {
         await heartbeat(session, drained.promise)
         await session.beat()
       }
@@ -147,7 +150,9 @@ export function createPostgresConsumer(
   }
 
   async function giveAway({ session, owned }: Tenure): Promise<void> {
-    const leaving = [...owned.values()].filter((one) => one.leaving && !handling.has(one.partition))
+    const slow = new Set([...slowBatches].flat().map(({ partition }) => partition))
+    const isIdle = (partition: number) => !handling.has(partition) && !slow.has(partition)
+    const leaving = [...owned.values()].filter((one) => one.leaving && isIdle(one.partition))
     if (leaving.length === 0) return
     // Forgotten before it is unlocked: a fetch under way may still bring records of it, which then are dropped.
     for (const { partition } of leaving) owned.delete(partition)
@@ -173,7 +178,9 @@ export function createPostgresConsumer(
       if (available.length === 0) return
       const starts = available.map(({ partition, floor }) => ({ partition, floor: floor.start }))
       const sweeping = available.some(({ floor }) => floor.sweeping)
-      const fetched = await tenure.session.fetch(starts, batchSize, sweeping ? SWEEP_TIMEOUT_MS : undefined)
+      const without = [...slowBatches].flat().map(({ key }) => key)
+      const timeoutMs = sweeping ? SWEEP_TIMEOUT_MS : undefined
+      const fetched = await tenure.session.fetch(starts, { without, limit: batchSize, timeoutMs })
       for (const { floor } of available) floor.fetched()
       if (!mayHandOut(tenure)) return
       const rows = fetched.filter(({ partition }) => tenure.owned.get(partition)?.leaving === false)
@@ -197,19 +204,31 @@ export function createPostgresConsumer(
   async function handOut(tenure: Tenure, rows: readonly LogRow[]): Promise<void> {
     const touched = [...new Set(rows.map(({ partition }) => partition))]
     for (const partition of touched) handling.add(partition)
-    if (batches === 0) drained = Promise.withResolvers()
+    if (batches + slowBatches.size === 0) drained = Promise.withResolvers()
     batches++
+    const slow = () => {
+      if (slowBatches.has(rows) || slowBatches.size >= SLOW_BATCHES_MAX) return
+      slowBatches.add(rows)
+      batches--
+      for (const partition of touched) handling.delete(partition)
+      if (current !== null) fetchMore(current)
+    }
     try {
-      const refused = await handle(rows.map((row) => toRecord(row, lane)))
+      const refused = await handle(
+        rows.map((row) => toRecord(row, lane)),
+        slow,
+      )
       await commit(tenure, rows, refused)
       for (const partition of touched) failures.delete(partition)
     } catch (error) {
       onError(error)
       rest(touched)
     } finally {
-      for (const partition of touched) handling.delete(partition)
-      batches--
-      if (batches === 0) drained.resolve()
+      if (!slowBatches.delete(rows)) {
+        for (const partition of touched) handling.delete(partition)
+        batches--
+      }
+      if (batches + slowBatches.size === 0) drained.resolve()
       if (current !== null) {
         giveAway(current).catch(current.session.fail)
         fetchMore(current)
@@ -228,7 +247,14 @@ export function createPostgresConsumer(
     } catch (error) {
       throw asEventLogError(error)
     }
-    for (const { partition, position } of rows) owned.get(partition)?.floor.committed(position)
+    const others = [...slowBatches].filter((slow) => slow !== rows).flat()
+    for (const { partition, position } of rows) {
+      // What a slow batch still handles must be found again, should it fail.
+      const first = Math.min(
+        ...others.filter((row) => row.partition === partition).map((row) => row.position),
+      )
+      owned.get(partition)?.floor.committed(Math.min(position, first - 1))
+    }
   }
 
   /** After a failure the partitions rest; then their records are fetched again, in order. */

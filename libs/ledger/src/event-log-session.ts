@@ -31,8 +31,15 @@ export interface LogSession {
   take(partitions: readonly number[]): Promise<readonly number[]>
   /** Unlocks partitions and tells the other consumers. */
   give(partitions: readonly number[]): Promise<void>
-  /** Records behind each start, in order within their partition. */
-  fetch(starts: readonly Start[], limit: number, timeoutMs?: number): Promise<readonly LogRow[]>
+  /** Records behind each start, in order within their partition. @param without keys that are kept back. */
+  fetch(
+    starts: readonly Start[],
+    options: {
+      readonly limit: number
+      readonly without?: readonly string[]
+      readonly timeoutMs?: number | undefined
+    },
+  ): Promise<readonly LogRow[]>
   /** Stores what was refused in quarantine, then deletes what was handled. May be repeated. */
   commit(rows: readonly LogRow[], refused: readonly Quarantined[]): Promise<void>
   /** Shows the server that we live. */
@@ -89,7 +96,7 @@ const FETCH = `
     from (
       select given.partition, (
                select position from log_records
-                where lane = $1 and partition = given.partition and position > given.floor
+                where lane = $1 and partition = given.partition and position > given.floor and key <> all ($5::text[])
                 order by position limit 1
              ) as head
         from unnest($2::smallint[], $3::bigint[]) as given (partition, floor)
@@ -97,7 +104,7 @@ const FETCH = `
     ) as waiting
     cross join lateral (
       select partition, position, key, value, headers from log_records
-       where lane = $1 and partition = waiting.partition and position >= waiting.head
+       where lane = $1 and partition = waiting.partition and position >= waiting.head and key <> all ($5::text[])
        order by position limit $4
     ) as record
    limit $4`
@@ -197,11 +204,17 @@ export async function openLogSession({
       await query({ text: GIVE, values: [PARTITION_LOCK[lane], [...partitions]] })
       await tellMembers()
     },
-    fetch: (starts, limit, timeoutMs = patienceMs) =>
+    fetch: (starts, { limit, without = [], timeoutMs = patienceMs }) =>
       query<LogRow>({
         name: 'fetch_log_records',
         text: FETCH,
-        values: [lane, starts.map(({ partition }) => partition), starts.map(({ floor }) => floor), limit],
+        values: [
+          lane,
+          starts.map(({ partition }) => partition),
+          starts.map(({ floor }) => floor),
+          limit,
+          [...without],
+        ],
         query_timeout: timeoutMs,
       }),
     async commit(rows, refused) {

@@ -63,6 +63,8 @@ export interface Dispatcher {
   room(id: BindingId, lane: Lane, issuer: Issuer): number
   /** Takes a delivery that is leased to `workerId`, and attempts it when its binding has a free slot. Drops it when that worker's leases were lost meanwhile. */
   accept(delivery: InFlightDelivery, workerId: WorkerId): void
+  /** As `accept` for each. Of thousands, a few are taken at a time, while all count as held from the call on. */
+  acceptAll(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
   /**
    * Resolves when there is room for a batch, or after `ms`: never longer, for the way in waits for no RP. What is held for
    * RPs that have not ended an attempt within the last `ms` is not counted: waiting would not make room.
@@ -111,6 +113,7 @@ const CLAIM_LIMIT = 1_000
 /** Of each lane of a binding that nothing is known of here. */
 const SLOTS_ELSE = 16
 const GIVE_UP_EVERY_MS = 30_000
+const ACCEPT_SLICE = 200
 /** The part that one binding may have of the attempts that it has under way and of those that its issuer may begin. */
 const BINDING_PART = 1 / 16
 
@@ -283,11 +286,34 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   function accept(delivery: InFlightDelivery, workerId: WorkerId): void {
     if (workerId !== worker.id()) return
+    hold(delivery)
+    take(delivery, workerId)
+  }
+
+  function hold({ id, event }: InFlightDelivery): void {
+    shares.hold(event.iss, 1)
+    ids.add(id)
+  }
+
+  function take(delivery: InFlightDelivery, workerId: WorkerId): void {
     const line = lineOf(delivery.bindingId, delivery.event.iss)
-    shares.hold(line.issuer, 1)
-    ids.add(delivery.id)
     line.push({ delivery, workerId, sinceMs: monotonicMs() })
     start(delivery.bindingId, line)
+  }
+
+  async function acceptAll(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void> {
+    if (workerId !== worker.id()) return
+    for (const delivery of deliveries) hold(delivery)
+    for (const [index, delivery] of deliveries.entries()) {
+      if (index > 0 && index % ACCEPT_SLICE === 0)
+        await new Promise<void>((resolve) => void setImmediate(resolve))
+      if (workerId === worker.id()) take(delivery, workerId)
+      else {
+        // Its lease was lost meanwhile.
+        ids.delete(delivery.id)
+        left(delivery.event.iss, 1)
+      }
+    }
   }
 
   /** How many to claim of each binding that is known here, at most `budget` in all, and `bulk` of the bulk lane. */
@@ -338,13 +364,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         claimed.filter(({ bindingId }) => !known.has(bindingId)),
         claimed.length >= limit,
       )
-      take(claimed, lease.workerId, { slots, slotsElse, limit })
+      takeClaimed(claimed, lease.workerId, { slots, slotsElse, limit })
       return claimed.length
     })
   }
 
   /** Takes what was claimed, and learns from it which bindings have more. */
-  function take(
+  function takeClaimed(
     claimed: readonly InFlightDelivery[],
     workerId: WorkerId,
     { slots, slotsElse, limit }: Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>,
@@ -417,6 +443,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       return Math.max(0, room)
     },
     accept,
+    acceptAll,
     async waitForRoom(ms, issuers) {
       const nowMs = monotonicMs()
       const moving = [...lines.values()].filter(

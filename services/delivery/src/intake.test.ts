@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream'
 import { encodeLogoutEvent } from '@curfew/client'
 import {
+  type Binding,
   type EventId,
   type Issuer,
   LedgerUnavailableError,
@@ -13,6 +14,7 @@ import type { DeliveryLedger, Lease, PlanRequest, Registry } from '@curfew/ledge
 import { createLog } from '@curfew/runtime'
 import { expect, test } from 'vitest'
 import { createIntake } from './intake.ts'
+import { createPlanTurns } from './plan-turns.ts'
 import { createRegistryCache } from './registry-cache.ts'
 
 // Goal: whoever changes the registry all the time delays nobody's logout. Method: a registry that is another as soon as it
@@ -40,12 +42,28 @@ const WORKER = 'w1' as WorkerId
  * @param most events that the ledger can write before its time is up.
  * @param conflicts ids that the ledger has with another content.
  */
-function rig({ most = Number.POSITIVE_INFINITY, conflicts = new Set<EventId>() } = {}) {
+function rig({
+  most = Number.POSITIVE_INFINITY,
+  conflicts = new Set<EventId>(),
+  bindings = new Map<Issuer, number>([[ISS, 0]]),
+} = {}) {
   let revision = 0
   const plans: PlanRequest[] = []
   const read = (): Registry => ({
     revision: revision++,
-    issuers: new Map([[ISS, { bindings: [], sessionIndex: 'partial', sessionIssuer: null }]]),
+    issuers: new Map(
+      [...bindings].map(([iss, count]) => [
+        iss,
+        {
+          bindings: Array.from(
+            { length: count },
+            (_, n) => ({ id: n + 1, clientId: `client-${n}` }) as Binding,
+          ),
+          sessionIndex: 'partial',
+          sessionIssuer: null,
+        },
+      ]),
+    ),
     bindings: new Map(),
   })
   const ledger: Pick<
@@ -90,7 +108,8 @@ function rig({ most = Number.POSITIVE_INFINITY, conflicts = new Set<EventId>() }
       leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),
     } as never,
     announcer: { announce: () => undefined },
-    dispatcher: { room: () => 1, free: 1, accept: () => undefined },
+    dispatcher: { room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },
+    turns: createPlanTurns(),
     admit: async () => undefined,
     onPlanned: () => undefined,
     onUnknownIssuer: (events) => unknown.push(events),
@@ -105,10 +124,10 @@ test('what was read after an event came is new enough to plan it by, whatever ha
   const { intake, plans, registry } = rig()
   await registry.refresh()
   const record = { ...encodeLogoutEvent(EVENT, ''), position: '0' }
-  expect(await intake([record])).toEqual([])
+  expect(await intake([record], () => undefined)).toEqual([])
   expect(plans.map(({ registryRevision }) => registryRevision)).toEqual([0, null])
   // Each event anew: a copy from before it came may lack who was registered by then.
-  await intake([record])
+  await intake([record], () => undefined)
   expect(plans[2]?.registryRevision).toBe(1)
 })
 
@@ -117,7 +136,7 @@ test('a logout that was accepted under the id of another is set aside, and the l
   await registry.refresh()
   const reason = `event ${EVENT.id} is known with another content`
   const record = { ...encodeLogoutEvent(EVENT, ''), position: '7' }
-  expect(await intake([record])).toEqual([{ record, kind: 'conflict', reason }])
+  expect(await intake([record], () => undefined)).toEqual([{ record, kind: 'conflict', reason }])
   expect(lines).toMatchObject([{ event: 'event.quarantined', position: '7', reason }])
 })
 
@@ -126,11 +145,35 @@ test('a logout of an issuer that is not registered is logged and counted, once',
   await registry.refresh()
   const iss = 'https://slip.example' as Issuer
   const record = { ...encodeLogoutEvent({ ...EVENT, iss }, ''), position: '1' }
-  expect(await intake([record])).toEqual([])
+  expect(await intake([record], () => undefined)).toEqual([])
   expect(unknown).toEqual([1])
   expect(lines).toMatchObject([{ event: 'events.unknown-issuer', events: 1, issuers: [iss] }])
-  await intake([{ ...encodeLogoutEvent(EVENT, ''), position: '2' }])
+  await intake([{ ...encodeLogoutEvent(EVENT, ''), position: '2' }], () => undefined)
   expect(unknown).toEqual([1])
+})
+
+test('another issuer is planned for before a fan-out to thousands, which is one statement and lets other batches go on', async () => {
+  const other = 'https://other.example' as Issuer
+  const { intake, plans, registry } = rig({
+    bindings: new Map([
+      [ISS, 5_000],
+      [other, 2],
+    ]),
+  })
+  await registry.refresh()
+  const events = [EVENT, { ...EVENT, id: `${EVENT.id.slice(0, -1)}2` as EventId, iss: other }]
+  const records = events.map((event, n) => ({ ...encodeLogoutEvent(event, ''), position: String(n) }))
+  const plansBeforeSlow: number[] = []
+  await intake(records, () =>
+    plansBeforeSlow.push(plans.filter(({ registryRevision }) => registryRevision === null).length),
+  )
+  const written = plans.filter(({ registryRevision }) => registryRevision === null)
+  expect(written.map(({ batch }) => batch.map(({ event }) => event.iss))).toEqual([[other], [ISS]])
+  expect(plansBeforeSlow).toEqual([1])
+  const [, large] = written
+  expect(large?.batch[0]?.deliveries).toHaveLength(5_000)
+  expect(new Set(large?.batch[0]?.deliveries.map(({ delivery }) => delivery.bindingId)).size).toBe(5_000)
+  expect(large?.batch[0]?.basis).toBe('registered')
 })
 
 test('more than can be written in the time of a statement is written in parts', async () => {
@@ -140,7 +183,7 @@ test('more than can be written in the time of a statement is written in parts', 
     const event = { ...EVENT, id: `${EVENT.id.slice(0, -1)}${n}` as EventId }
     return { ...encodeLogoutEvent(event, ''), position: String(n) }
   })
-  expect(await intake(records)).toEqual([])
+  expect(await intake(records, () => undefined)).toEqual([])
   const written = plans
     .filter(({ batch }) => batch.length === 1)
     .map(({ batch }) => batch[0]?.event.id.at(-1))

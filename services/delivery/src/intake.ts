@@ -5,10 +5,12 @@ import {
   type ConsumedRecord,
   type Digest,
   type EventId,
+  type Issuer,
   type KnownSessions,
   LedgerUnavailableError,
   type LiveSession,
   type LogoutEvent,
+  type PlanBasis,
   plan,
   type Quarantined,
   sameContent,
@@ -19,6 +21,7 @@ import {
   isDataFault,
   isRefusal,
   isStatementTimeout,
+  type KnownIssuer,
   type PlannedEvent,
   type Registry,
   type SessionQuestion,
@@ -26,6 +29,8 @@ import {
 import type { Log } from '@curfew/runtime'
 import type { Announcer } from './announcer.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import { issuersOf, type Part, PLAN_DELIVERIES, partsOf } from './intake-parts.ts'
+import type { PlanTurns } from './plan-turns.ts'
 import type { RegistryCache } from './registry-cache.ts'
 import type { Worker } from './worker.ts'
 
@@ -35,9 +40,11 @@ export interface IntakeDeps {
   readonly registry: RegistryCache
   readonly worker: Worker
   readonly announcer: Pick<Announcer, 'announce'>
-  readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'accept'>
-  /** Resolves when the next batch may be planned. Never waits for an RP. */
-  readonly admit: () => Promise<void>
+  readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'freeOf' | 'acceptAll'>
+  /** Of this worker: large plans of both lanes take turns. */
+  readonly turns: PlanTurns
+  /** Resolves when events of these issuers may be planned. Never waits for an RP. */
+  readonly admit: (issuers: ReadonlySet<Issuer>) => Promise<void>
   /** Told how many deliveries were planned. */
   readonly onPlanned: (deliveries: number) => void
   /** Told how many events were planned whose issuer is not registered, so that nobody is logged out. */
@@ -80,11 +87,11 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     let readSince = false
     for (;;) {
       const known = registry.current()
-      const planned = planBatch(batch, known, await sessionsOf(batch, known))
+      const planned = await planBatch(batch, known, await sessionsOf(batch, known))
       const result = await worker.leasing(async (lease) => {
         const registryRevision = readSince ? null : known.revision
         const written = await ledger.planEvents({ batch: planned, lease, registryRevision, now: now() })
-        if (written.ok) take(planned, written.planned, lease.workerId)
+        if (written.ok) await take(planned, written.planned, lease.workerId)
         return written
       })
       if (!result.ok) {
@@ -116,11 +123,18 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
   }
 
   /** Hands on what was born leased. Of an event that the ledger had before, nothing was. */
-  function take(batch: readonly PlannedEvent[], planned: ReadonlySet<EventId>, workerId: WorkerId): void {
-    for (const { event, deliveries } of batch) {
-      if (!planned.has(event.id)) continue
-      for (const { delivery, leased } of deliveries) if (leased) dispatcher.accept(delivery, workerId)
-    }
+  async function take(
+    batch: readonly PlannedEvent[],
+    planned: ReadonlySet<EventId>,
+    workerId: WorkerId,
+  ): Promise<void> {
+    const leased = batch
+      .filter(({ event }) => planned.has(event.id))
+      .flatMap(({ deliveries }) => deliveries.filter((one) => one.leased))
+    await dispatcher.acceptAll(
+      leased.map(({ delivery }) => delivery),
+      workerId,
+    )
   }
 
   /** What the session index knows of each event's. Nobody is asked where it knows nothing of the issuer. */
@@ -158,31 +172,32 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     }
   }
 
-  function planBatch(
+  async function planBatch(
     batch: readonly Incoming[],
     known: Registry,
     sessionsOf: (event: LogoutEvent) => KnownSessions,
-  ): readonly PlannedEvent[] {
-    const room = new Map<BindingId, number>()
-    let { free } = dispatcher
-    return batch.map(({ event, digest: content, record }) => {
-      const issuer = known.issuers.get(event.iss) ?? null
-      const { basis, deliveries } = plan(event, issuer, sessionsOf(event), digest)
-      return {
-        event,
-        digest: content,
-        basis,
-        traceparent: record.headers.traceparent ?? null,
-        deliveries: deliveries.map(({ delivery, target }) => {
-          const left =
-            room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId, event.lane, event.iss)
-          const leased = left > 0 && free > 0
-          room.set(delivery.bindingId, left - 1)
-          if (leased) free -= 1
-          return { delivery, target, leased }
-        }),
+  ): Promise<readonly PlannedEvent[]> {
+    const lease = createLeases(dispatcher)
+    const planned: PlannedEvent[] = []
+    let sinceBreath = 0
+    for (const { event, digest: content, record } of batch) {
+      const deliveries: PlannedEvent['deliveries'][number][] = []
+      let basis: PlanBasis = 'unknown_issuer'
+      for (const issuer of slicesOf(known.issuers.get(event.iss) ?? null)) {
+        const owed = plan(event, issuer, sessionsOf(event), digest)
+        basis = owed.basis
+        for (const { delivery, target } of owed.deliveries) {
+          deliveries.push({ delivery, target, leased: lease(delivery.bindingId, event) })
+        }
+        sinceBreath += owed.deliveries.length
+        if (sinceBreath < SLICE) continue
+        sinceBreath = 0
+        await breathe()
       }
-    })
+      const traceparent = record.headers.traceparent ?? null
+      planned.push({ event, digest: content, basis, traceparent, deliveries })
+    }
+    return planned
   }
 
   /** The batch as a whole, or, when PostgreSQL refuses something in it, each event by itself: one that cannot be written must not hold up the rest. */
@@ -211,14 +226,58 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     }
   }
 
-  return async (records) => {
+  async function writePart({ events }: Part<Incoming>): Promise<readonly Quarantined[]> {
+    await deps.admit(issuersOf(events))
+    return writeAround(events)
+  }
+
+  return async (records, slow) => {
     const { events, quarantined } = read(records, deps)
     for (const { record, reason } of quarantined) {
       log.error({ event: 'event.quarantined', position: record.position, reason })
     }
-    if (events.length === 0) return quarantined
-    await deps.admit()
-    return [...quarantined, ...(await writeAround(events))]
+    const refused = [...quarantined]
+    for (const [index, part] of partsOf(events, registry.current()).entries()) {
+      if (index === 0 && part.size <= PLAN_DELIVERIES) {
+        refused.push(...(await writePart(part)))
+        continue
+      }
+      slow()
+      refused.push(...(await deps.turns.run(part.issuer, () => writePart(part))))
+    }
+    return refused
+  }
+}
+
+/** Bindings that one event is planned for before all else that waits for the processor gets its turn. */
+const SLICE = 500
+
+const breathe = () => new Promise<void>((resolve) => void setImmediate(resolve))
+
+/** An issuer with a few of its bindings, then with the next few: what one is owed does not depend on the others. */
+function* slicesOf(issuer: KnownIssuer | null): Iterable<KnownIssuer | null> {
+  const bindings = issuer?.bindings ?? []
+  if (issuer === null || bindings.length <= SLICE) return yield issuer
+  for (let from = 0; from < bindings.length; from += SLICE) {
+    yield { ...issuer, bindings: bindings.slice(from, from + SLICE) }
+  }
+}
+
+/** Says of each delivery of a statement whether it is born leased: as long as there is room for its binding, its issuer and at all. */
+function createLeases(
+  dispatcher: IntakeDeps['dispatcher'],
+): (bindingId: BindingId, event: LogoutEvent) => boolean {
+  const room = new Map<BindingId, number>()
+  const freeOf = new Map<Issuer, number>()
+  let { free } = dispatcher
+  return (bindingId, { iss, lane }) => {
+    const left = room.get(bindingId) ?? dispatcher.room(bindingId, lane, iss)
+    const ofIssuer = freeOf.get(iss) ?? dispatcher.freeOf(iss)
+    const leased = left > 0 && ofIssuer > 0 && free > 0
+    room.set(bindingId, left - 1)
+    freeOf.set(iss, leased ? ofIssuer - 1 : ofIssuer)
+    if (leased) free -= 1
+    return leased
   }
 }
 

@@ -30,6 +30,7 @@ import { createDispatcher } from './dispatcher.ts'
 import { createEncrypter } from './encrypter.ts'
 import { createIntake } from './intake.ts'
 import { createLedgerClock } from './ledger-clock.ts'
+import { createPlanTurns } from './plan-turns.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { consumeSessions } from './session-intake.ts'
 import { createSettler } from './settler.ts'
@@ -204,6 +205,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     'events_of_unknown_issuers_total',
     'Accepted logout events that nobody was told of, for no issuer with their iss is registered.',
   )
+  const planTurns = createPlanTurns()
   const intakeOf = (lane: Lane) =>
     createIntake({
       ledger,
@@ -212,7 +214,9 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       worker,
       announcer,
       dispatcher,
-      admit: lane === 'bulk' ? () => bulkPace.ready(stopping) : () => dispatcher.waitForRoom(ROOM_WAIT_MS),
+      turns: planTurns,
+      admit: (issuers) =>
+        lane === 'bulk' ? bulkPace.ready(stopping) : dispatcher.waitForRoom(ROOM_WAIT_MS, issuers),
       onPlanned: (deliveries) => {
         if (lane === 'bulk') bulkPace.spend('fresh', deliveries)
       },

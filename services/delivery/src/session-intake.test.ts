@@ -57,7 +57,10 @@ function rig({ refuse = [], follow = async () => undefined }: Wish = {}) {
     now: () => NOW,
   })
   const handle = (...records: readonly LogRecord[]) =>
-    intake(records.map((record, n): ConsumedRecord => ({ ...record, position: String(n) })))
+    intake(
+      records.map((record, n): ConsumedRecord => ({ ...record, position: String(n) })),
+      () => undefined,
+    )
   return { handle, applied, steps, counts }
 }
 
