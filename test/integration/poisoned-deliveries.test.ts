@@ -260,7 +260,8 @@ describe('whatever values a delivery has', () => {
         await poison(first.id, given, ofEvent, DEAD)
         await project()
         const { rows: page } = await listDeadLetters(database.db, { filter: ALL, before: null, limit: 10 })
-        expect(page).toHaveLength(3)
+        // A list ends before infinity; nothing that Curfew writes is settled then.
+        expect(page).toHaveLength(given.settled_at === 'infinity' ? 2 : 3)
         for (const { deadLetteredAt } of page) expect(deadLetteredAt.toISOString()).toMatch(/^\d{4}-/)
         const last = page[0]
         if (last !== undefined)
