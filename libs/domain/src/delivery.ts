@@ -24,6 +24,8 @@ export type DeadLetterReason =
   | 'endpoint_gone'
   /** The endpoint was down for as long as the whole schedule lasts; most of that time nobody even tried. */
   | 'unreachable'
+  /** The relying party holds a session that began later, which a token for the subject would end, and no older one is known to name. */
+  | 'later_session'
 
 /** How often a delivery has been tried. */
 export interface Tries {

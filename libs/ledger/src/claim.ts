@@ -12,6 +12,7 @@ import type {
 } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
+import { narrowClaimed } from './narrow.ts'
 
 // First the lanes of bindings that have anything waiting, by skipping from one to the next in the index; then of each as
 // many as it has slots for. What a dead relying party or a mass logout has waiting is never read on the way to another's.
@@ -50,7 +51,8 @@ const CLAIM_DUE = `
      where d.id = any (array(select id from due))
     returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane
   )
-  select c.*, e.iss, e.sub, e.scope, e.accepted_at
+  select c.*, e.iss, e.sub, e.scope, e.accepted_at,
+         c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
     from claimed c join events e on e.id = c.event_id`
 
 interface ClaimedRow {
@@ -67,6 +69,8 @@ interface ClaimedRow {
   readonly sub: Subject | null
   readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
+  /** Whether it names the subject, and the session index may know sessions of theirs. */
+  readonly indexed: boolean
 }
 
 /** How many of a binding's deliveries a worker can take now. */
@@ -88,7 +92,7 @@ export interface ClaimRequest {
 
 /**
  * Leases to `workerId` what is due, the interactive lane before the other, and oldest first for each binding. Nothing when
- * the worker was declared dead.
+ * the worker was declared dead. What names the subject, and would end a session that began later, is settled instead.
  */
 export async function claimDue(
   db: Database,
@@ -109,7 +113,10 @@ export async function claimDue(
       limit,
     ],
   })
-  return rows.map((row) => ({
+  const asked = rows.flatMap(({ id, indexed }) => (indexed ? [id] : []))
+  const narrowed = asked.length === 0 ? null : await narrowClaimed(db, { ids: asked, workerId })
+  const left = narrowed === null ? rows : rows.filter(({ id }) => !narrowed.has(id))
+  return left.map((row) => ({
     state: 'in_flight',
     id: row.id,
     bindingId: row.binding_id,

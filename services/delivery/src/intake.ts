@@ -152,9 +152,10 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         digest: content,
         basis,
         traceparent: record.headers.traceparent ?? null,
-        deliveries: deliveries.map(({ delivery, target }) => {
+        deliveries: deliveries.map(({ delivery, target, doubtful }) => {
           const left = room.get(delivery.bindingId) ?? dispatcher.room(delivery.bindingId, event.lane)
-          const leased = left > 0 && free > 0
+          // What is in doubt is looked at by whoever claims it.
+          const leased = left > 0 && free > 0 && doubtful !== true
           room.set(delivery.bindingId, left - 1)
           if (leased) free -= 1
           return { delivery, target, leased }
