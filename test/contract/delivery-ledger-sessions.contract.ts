@@ -302,6 +302,24 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await indexed()).toEqual(['rp-0:s1'])
     })
 
+    test('a session of which no time is stated begins anew when it is posted again after a logout', async () => {
+      await harness.useIndex('complete')
+      const acceptedAt = (ms: number) => {
+        const at = new Date(Date.now() + ms)
+        return { startedAt: at, startedStated: false, acceptedAt: at }
+      }
+      await start('rp-0', 's1', acceptedAt(-60_000))
+      const { deliveries } = await logout({ occurredAt: null })
+      const again = acceptedAt(1_000)
+      await start('rp-0', 's1', again)
+      await settle(deliveries)
+      expect(await indexed()).toEqual(['rp-0:s1'])
+      // By the time of the second post, not of the first, that logout is not about it, whoever asks again.
+      await start('rp-0', 's1', again)
+      await harness.post()
+      expect([await indexed(), await pending()]).toEqual([['rp-0:s1'], 0])
+    })
+
     test('a session that began anew is known to have, also where both beginnings come in one batch', async () => {
       const back = { startedAt: new Date(Date.now() + 1_000) }
       const said = [sessionOf('rp-0', 's1'), sessionOf('rp-0', 's1', back)]

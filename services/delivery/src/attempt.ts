@@ -66,7 +66,7 @@ type Told = Pick<Try, 'outcome' | 'jti' | 'tokenDigest' | 'uri'>
 export type Attempt = (delivery: InFlightDelivery, stopping: AbortSignal) => Promise<Round>
 
 /** So long after its first attempt a delivery that names the subject has no more quick retries, in milliseconds. */
-const SUBJECT_MS_MAX = 2_000
+const SUBJECT_MS_MAX = 3_000
 
 /** Says to p-retry, whose language is exceptions, that an outcome is worth a quick retry. */
 class TryAgain extends Error {}
