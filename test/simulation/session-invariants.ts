@@ -61,7 +61,8 @@ export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, binding: Bi
   if (held.some(({ session }) => !isAbout(event, session))) return true
   // It could not be told of a session that nobody posted.
   const nameless = event.scope !== 'session' && binding.sessionRequired
-  if (nameless && held.length === 0 && knownOf(evidence, event, null, false).length > 0) return true
+  const surely = knownOf(evidence, event, clientId, true)
+  if (nameless && surely.length === 0 && knownOf(evidence, event, null, false).length > 0) return true
   return (
     evidence.scenario.sessionIndex === 'complete' && knownOf(evidence, event, clientId, true).length === 0
   )
