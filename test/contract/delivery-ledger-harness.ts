@@ -7,6 +7,7 @@ import {
   type EventKey,
   type IssuerName,
   type Session,
+  type SessionIndexUse,
 } from '@curfew/domain'
 import {
   createDeliveryLedger,
@@ -42,6 +43,8 @@ export interface DeliveryLedgerHarness {
   /** Empties it, and registers the issuer with two relying parties. */
   reset(): Promise<void>
   registerParty(clientId: string): Promise<void>
+  /** Sets what the sessions of the issuer in the index are good for; `partial` after a reset. */
+  useIndex(use: SessionIndexUse): Promise<void>
   rows(): Promise<readonly LedgerRow[]>
   /** Recorded attempts, by delivery and number. */
   attempts(): Promise<readonly { readonly id: string; readonly number: number; readonly outcome: string }[]>
@@ -51,6 +54,8 @@ export interface DeliveryLedgerHarness {
   announced(during: () => Promise<void>): Promise<readonly EventKey[]>
   /** Puts a session into the index. */
   startSession(session: Session): Promise<void>
+  /** Puts every dead letter back, as an operator does. */
+  replay(): Promise<void>
   /** Enters into the index what was planned and settled. */
   post(): Promise<void>
   /** What the index has, by client and sid. */
@@ -111,6 +116,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
       for (let number = 0; number < PARTIES; number++) await registerParty(`rp-${number}`)
     },
     registerParty,
+    useIndex: async (use) => ledger.putIssuer(ISS, use),
     async rows() {
       return [...ledger.deliveries.values()]
         .map(({ eventId, target, lane, plannedAt, delivery, leasedAt, generation, ...row }): LedgerRow => row)
@@ -129,6 +135,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
       return ledger.announced
     },
     startSession: async (session) => ledger.startSession(session),
+    replay: async () => void ledger.replay(),
     post: async () => ledger.postSessions(),
     async sessions() {
       return ledger.sessionRows
@@ -159,6 +166,10 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       await register(db, PARTIES)
     },
     registerParty: (clientId) => registerParty(db, clientId),
+    async useIndex(use) {
+      await db.query('update issuers set session_index = $1', [use])
+      await db.query('update registry_revision set revision = revision + 1')
+    },
     async rows() {
       const { rows } = await db.query<LedgerRow>(
         `select id, binding_id as "bindingId", state, attempts, retries, refusals, due_at as "dueAt",
@@ -205,6 +216,12 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
     async startSession(session) {
       const { device, ...wish } = session
       await insertSession(db, { ...wish, ...(device !== null && { device }) })
+    },
+    async replay() {
+      await db.query(
+        `update deliveries set state = 'pending', due_at = now(), settled_at = null, dead_letter_reason = null
+          where state = 'dead_lettered'`,
+      )
     },
     async post() {
       while ((await postJournal(db, { limit: 100, posters: [postSessions] })) !== 0);

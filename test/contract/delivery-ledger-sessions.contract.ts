@@ -38,6 +38,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
     const sessionOf = (clientId: string, sid: string, more: Partial<Session> = {}): Session => ({
       ...{ iss: ISS, sub: 'alice' as Subject, sid: sid as Sid, clientId: clientId as ClientId, device: null },
       startedAt: new Date(Date.now() - 60_000),
+      ...{ startedStated: true, acceptedAt: new Date() },
       expiresAt: new Date(Date.now() + 3_600_000),
       ...more,
     })
@@ -81,6 +82,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
     const pending = async () => (await harness.rows()).filter(({ state }) => state === 'pending').length
 
     test('answers by subject or by sid, and not with what is over', async () => {
+      await harness.useIndex('complete')
       await start('rp-0', 's1')
       await start('rp-1', 's1', { device: 'phone' })
       await start('rp-1', 's2', { expiresAt: new Date(Date.now() - 1) })
@@ -114,6 +116,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
     })
 
     test('follows a logout from its plan to its end', async () => {
+      await harness.useIndex('complete')
       await start('rp-0', 's1')
       await start('rp-1', 's2')
       await start('rp-1', 's3')
@@ -146,23 +149,136 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
     })
 
     test('owes a session that was missed, from either side, and once', async () => {
+      await harness.useIndex('complete')
       await start('rp-0', 's1')
       await settle((await logout({ clients: ['rp-0', 'rp-1'] })).deliveries)
       await start('rp-0', 's2')
       expect(await pending()).toBe(1)
       await start('rp-1', 's2')
-      // That one was told of the subject.
-      expect(await pending()).toBe(1)
+      expect(await pending()).toBe(2)
       await harness.post()
-      expect(await indexed()).toEqual(['rp-0:s2 covered'])
+      expect(await indexed()).toEqual(['rp-0:s2 covered', 'rp-1:s2 covered'])
 
       await logout({ occurredAt: new Date(Date.now() + 1) })
       await harness.startSession(sessionOf('rp-1', 's4'))
       await harness.startSession(sessionOf('rp-0', 's5'))
       await harness.post()
-      // The subject covers the first; the second was unknown while another of its client was.
-      expect(await indexed()).toEqual(['rp-0:s2 covered', 'rp-0:s5 covered', 'rp-1:s4 covered'])
-      expect(await pending()).toBe(1)
+      expect(await indexed()).toEqual([
+        'rp-0:s2 covered',
+        'rp-0:s5 covered',
+        'rp-1:s2 covered',
+        'rp-1:s4 covered',
+      ])
+      expect(await pending()).toBe(2)
+    })
+
+    test('a session that was missed is covered by a logout of the subject that is told after it began', async () => {
+      await start('rp-0', 's1')
+      const { deliveries } = await logout({ clients: ['rp-0', 'rp-1'] })
+      expect(deliveries.map(({ sid }) => sid)).toEqual([null, null])
+      await start('rp-0', 's2')
+      await start('rp-1', 's2')
+      await harness.post()
+      expect(await indexed()).toEqual(['rp-0:s1 covered', 'rp-0:s2 covered', 'rp-1:s2 covered'])
+      await settle(deliveries)
+      expect([await indexed(), await pending()]).toEqual([[], 0])
+    })
+
+    describe('a logout of the subject that waits for its next attempt', () => {
+      const RETRY: Settlement = { state: 'pending', dueAt: new Date(0), retries: 1, refusals: 0 }
+      const later = {
+        startedAt: new Date(Date.now() + 3_600_000),
+        expiresAt: new Date(Date.now() + 7_200_000),
+      }
+      const claim = async () => {
+        const claimed = await harness.ledger.claimDue({
+          ...{ workerId: worker, now: new Date(Date.now() + 60_000), slots: new Map(), limit: 10 },
+          slotsElse: { interactive: 10, bulk: 10 },
+        })
+        return claimed.toSorted((a, b) => a.bindingId - b.bindingId)
+      }
+      const ends = async () =>
+        (await harness.rows()).map(({ state, deadLetterReason }) => deadLetterReason ?? state).toSorted()
+
+      test('is sent as it is while no later session is known', async () => {
+        await start('rp-0', 's1')
+        await settle((await logout()).deliveries, RETRY)
+        expect((await claim()).map(({ sid }) => sid)).toEqual([null, null])
+      })
+
+      test('names the older sessions instead where a later one was posted meanwhile, and ends none of that', async () => {
+        await start('rp-0', 's1')
+        await start('rp-0', 's2')
+        await settle((await logout()).deliveries, RETRY)
+        await start('rp-0', 'later', later)
+        const other = await claim()
+        expect(other.map(({ sid }) => sid)).toEqual([null])
+        expect(await ends()).toEqual(['in_flight', 'pending', 'pending', 'superseded'])
+        const each = await claim()
+        expect(each.map(({ sid }) => sid).toSorted()).toEqual(['s1', 's2'])
+        const [row] = (await harness.rows()).filter(({ state }) => state === 'superseded')
+        expect(each.map(({ id }) => id)).toContain(row?.supersededBy)
+        await settle([...other, ...each])
+        expect(await indexed()).toEqual(['rp-0:later'])
+      })
+
+      test('is a dead letter where no older session is left to name, and stays one when it is replayed', async () => {
+        await start('rp-1', 's1')
+        await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)
+        await start('rp-0', 'later', later)
+        expect([await claim(), await ends()]).toEqual([[], ['later_session']])
+        await harness.replay()
+        expect([await claim(), await ends()]).toEqual([[], ['later_session']])
+        await harness.post()
+        expect(await indexed()).toEqual(['rp-0:later', 'rp-1:s1'])
+      })
+
+      test('names an older session that is posted only after it was withheld', async () => {
+        await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)
+        await start('rp-0', 'later', later)
+        expect(await claim()).toEqual([])
+        await start('rp-0', 's1')
+        expect((await claim()).map(({ sid }) => sid)).toEqual(['s1'])
+        // And another one after the first was told by itself.
+        await start('rp-0', 's2')
+        expect((await claim()).map(({ sid }) => sid)).toEqual(['s2'])
+      })
+
+      test('does not make another session over that is posted after it was narrowed', async () => {
+        await start('rp-0', 's1')
+        await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)
+        await start('rp-0', 'later', later)
+        await claim()
+        await settle(await claim())
+        await start('rp-0', 's2')
+        expect(await indexed()).toEqual(['rp-0:later', 'rp-0:s2 covered'])
+        expect((await claim()).map(({ sid }) => sid)).toEqual(['s2'])
+      })
+
+      test('is not superseded by an earlier one that is planned late: that ends less', async () => {
+        const now = Date.now()
+        const at = (ms: number) => ({ occurredAt: new Date(now + ms), acceptedAt: new Date(now + ms) })
+        await start('rp-1', 's1')
+        await settle((await logout({ clients: ['rp-0'], ...at(10_000) })).deliveries, RETRY)
+        const early = await logout({ clients: ['rp-0'], ...at(0) })
+        await settle(early.deliveries, RETRY)
+        await harness.ledger.supersedeOlder({ ids: early.deliveries.map(({ id }) => id), now: new Date() })
+        // Whichever of the two was planned last, the later one goes out, and covers the other.
+        const ids = early.deliveries.map(({ id }) => id)
+        expect((await claim()).map(({ id }) => ids.includes(id))).toEqual([false])
+      })
+
+      test('is not superseded by one of a device, which ends less', async () => {
+        await start('rp-1', 's1')
+        await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)
+        const phone = { scope: 'device', device: 'phone', occurredAt: new Date(Date.now() + 1_000) }
+        const { deliveries } = await logout({ clients: ['rp-0'], ...phone })
+        expect(deliveries.map(({ sid }) => sid)).toEqual([null])
+        await settle(deliveries, RETRY)
+        const ids = deliveries.map(({ id }) => id)
+        await harness.ledger.supersedeOlder({ ids, now: new Date() })
+        expect(await ends()).toEqual(['pending', 'pending'])
+      })
     })
 
     test('a session that began anew after a logout is not over with what was before', async () => {
@@ -186,6 +302,24 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       expect(await indexed()).toEqual(['rp-0:s1'])
     })
 
+    test('a session of which no time is stated begins anew when it is posted again after a logout', async () => {
+      await harness.useIndex('complete')
+      const acceptedAt = (ms: number) => {
+        const at = new Date(Date.now() + ms)
+        return { startedAt: at, startedStated: false, acceptedAt: at }
+      }
+      await start('rp-0', 's1', acceptedAt(-60_000))
+      const { deliveries } = await logout({ occurredAt: null })
+      const again = acceptedAt(1_000)
+      await start('rp-0', 's1', again)
+      await settle(deliveries)
+      expect(await indexed()).toEqual(['rp-0:s1'])
+      // By the time of the second post, not of the first, that logout is not about it, whoever asks again.
+      await start('rp-0', 's1', again)
+      await harness.post()
+      expect([await indexed(), await pending()]).toEqual([['rp-0:s1'], 0])
+    })
+
     test('a session that began anew is known to have, also where both beginnings come in one batch', async () => {
       const back = { startedAt: new Date(Date.now() + 1_000) }
       const said = [sessionOf('rp-0', 's1'), sessionOf('rp-0', 's1', back)]
@@ -199,6 +333,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
     })
 
     test('a session that is extended while its logout waits is waited for as long', async () => {
+      await harness.useIndex('complete')
       const soon = new Date(Date.now() + 60_000)
       const later = new Date(Date.now() + 120_000)
       await start('rp-0', 's1', { expiresAt: soon })
@@ -214,6 +349,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
     })
 
     test('a session that is extended while its logout is attempted does not lapse by the end it had', async () => {
+      await harness.useIndex('complete')
       await start('rp-0', 's1', { expiresAt: new Date(Date.now() + 60_000) })
       const [first, ...others] = (await logout({ clients: ['rp-0'] })).deliveries
       if (first === undefined || others.length > 0) throw new Error('one delivery')

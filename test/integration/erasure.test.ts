@@ -59,7 +59,7 @@ async function settled(event: Parameters<Curfew['client']['postLogoutEvent']>[0]
 const journalled = () =>
   eventually(async () => expect((await curfew.db.query('select from journal')).rows).toEqual([]))
 
-/** Puts sessions into the index, as it keeps them: they began just now, after every logout so far. */
+/** Puts sessions into the index, as it keeps them: they began after every logout so far, however wrong a clock is. */
 async function openSessions(
   iss: string,
   sessions: readonly { readonly sub: string; readonly sid: string; readonly expiresInS: number }[],
@@ -69,13 +69,13 @@ async function openSessions(
     const values = [iss, sub, sid, expiresInS]
     await curfew.db.query(
       `insert into sessions (issuer, sub, sid, client_id, device, started_at, expires_at)
-       select id, $2, $3, 'mail', 'phone of ' || $2, now() + interval '5 seconds', now() + $4::int * interval '1 second'
+       select id, $2, $3, 'mail', 'phone of ' || $2, now() + interval '400 seconds', now() + $4::int * interval '1 second'
          from session_issuers where iss = $1`,
       values,
     )
     await curfew.db.query(
       `insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
-       select id, $3, 'mail', $2, now() + interval '5 seconds', now() + $4::int * interval '1 second'
+       select id, $3, 'mail', $2, now() + interval '400 seconds', now() + $4::int * interval '1 second'
          from session_issuers where iss = $1`,
       values,
     )

@@ -359,7 +359,12 @@ async function holdSessions(): Promise<void> {
       ({ client_id, expires_at, ...session }) =>
         ({
           ...{ ...session, clientId: client_id, device: null },
-          ...{ startedAt: new Date(), expiresAt: new Date(expires_at) },
+          ...{
+            startedAt: new Date(),
+            startedStated: true,
+            acceptedAt: new Date(),
+            expiresAt: new Date(expires_at),
+          },
         }) as unknown as Session,
     ),
   })

@@ -96,7 +96,7 @@ describe('a page', () => {
         Array.from({ length: 4 }, (_, n) => ({ sub, sid: `${sub}-${n}`, clientId: 'mail' })),
       ),
       { sub: 'gone', sid: 'gone', clientId: 'mail', expiresAt: new Date(Date.now() - 1_000) },
-      { sub: 'new', sid: 'new', clientId: 'mail', startedAt: new Date(Date.now() + 60_000) },
+      { sub: 'new', sid: 'new', clientId: 'mail', startedAt: new Date(Date.now() + 600_000) },
     ])
     await begin()
     const { pages, handOver } = toNobody()

@@ -161,7 +161,7 @@ describe('everyone', () => {
     await startSession(curfew.db, { ...late, startedAt: new Date(Date.now() - MINUTE_MS) })
     await eventually(() =>
       expect([toldOf('mail'), toldOf('wiki')]).toEqual([
-        ['alice', 'b'],
+        ['alice', 'bob'],
         ['alice', 'bob'],
       ]),
     )

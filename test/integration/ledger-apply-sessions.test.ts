@@ -24,6 +24,8 @@ const session = (change: Partial<Record<keyof Session, unknown>> = {}): Session 
   clientId: 'mail' as ClientId,
   device: null,
   startedAt: at(-1),
+  startedStated: true,
+  acceptedAt: at(-1),
   expiresAt: at(8),
   ...(change as Partial<Session>),
 })

@@ -24,6 +24,7 @@ afterEach(() => curfew.stop())
 const session = (sid: string, clientId: string, iss = ISS): Session => ({
   ...{ iss: iss as Issuer, sub: 'alice' as Subject, sid: sid as Sid },
   ...{ clientId: clientId as ClientId, device: 'phone' },
+  ...{ startedStated: true, acceptedAt: new Date() },
   ...{ startedAt: new Date(Date.now() - 3_600_000), expiresAt: new Date(Date.now() + 3_600_000) },
 })
 const hold = (...starts: readonly Session[]) => applySessions(curfew.db, { ends: [], starts })

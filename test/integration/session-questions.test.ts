@@ -111,6 +111,7 @@ test('what becomes of many sessions is entered a few thousand at a time, and of 
   const events = ['several', 'several', 'too-many'].map((sub, n) => ({
     ...newEvent({ sub }),
     occurredAt: new Date(at + n),
+    acceptedAt: new Date(at + n),
   }))
   const batch = events.map((event) => planFor(event, bindingsOf(registry)))
   await planEvents(db, {

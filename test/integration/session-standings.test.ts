@@ -202,6 +202,7 @@ describe('a session that a logout sees to', () => {
   })
 
   test('is seen to by the newer logout that covers the older one', async () => {
+    await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1'))
     const first = await logout({ scope: 'session', sid: 's1', clients: ['rp-0'] })
     await settle(first.deliveries, { state: 'pending', dueAt: new Date(), retries: 1, refusals: 0 })
@@ -292,6 +293,7 @@ describe('a session that is known only after its logout', () => {
   })
 
   test('is found by what was planned too, where the start was applied and nobody looked', async () => {
+    await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1'))
     await logout()
     await insertSession(db, alice('rp-0', 's2'))

@@ -1,10 +1,10 @@
-import { QUICK_RETRIES_MS } from '@curfew/domain'
+import { beganAfter, QUICK_RETRIES_MS } from '@curfew/domain'
 import { lastOf, type MemoryAttempt, type MemoryDelivery } from '../support/memory-rows.ts'
 import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
 import { limitViolations } from './limits.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
-import { mayBeLeftOut, SESSION_INVARIANTS } from './session-invariants.ts'
+import { mayBeLeftOut, mayBeWithheld, SESSION_INVARIANTS } from './session-invariants.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
 // What must hold after every run. Each invariant gives a line for each way in which it does not, and looks at what the world
@@ -73,6 +73,7 @@ function* everybodyTold(evidence: Evidence): Iterable<string> {
       }
       for (const row of owed) {
         const last = lastOf(row, ledger.deliveries)
+        if (last.deadLetterReason === 'later_session') continue
         if (last.state === 'lapsed' && last.delivery.sessionEndsAt !== null) continue
         const told = received.some(
           ({ bindingId, claims, status }) =>
@@ -103,7 +104,7 @@ function* nobodyElseTold({ scenario, received, planByBinding, ledger }: Evidence
         session.sid === claims.sid &&
         session.sub === event.sub &&
         session.clientId === plan.binding.clientId &&
-        session.startedAt <= event.occurredAt,
+        !beganAfter(session, event),
     )
     if (wrongSub || (claims.sid !== undefined && claims.sid !== event.sid && !own)) {
       yield `${claims.jti} logs out ${claims.sub} ${claims.sid}, and the event ${event.sub} ${event.sid}`
@@ -171,7 +172,7 @@ function* nobodyDelayed({ scenario, ledger, received, accepted, planByBinding }:
   for (const row of ledger.deliveries.values()) {
     if (planByBinding.get(row.bindingId)?.steady !== true) continue
     const last = lastOf(row, ledger.deliveries)
-    if (last.state === 'lapsed') continue
+    if (last.state === 'lapsed' || last.deadLetterReason === 'later_session') continue
     // What was missed is owed from when that was found.
     const missed = row.plannedAt > (ledger.events.get(row.eventId)?.plannedAt ?? row.plannedAt)
     const acceptedMs = missed
@@ -187,11 +188,14 @@ function* nobodyDelayed({ scenario, ledger, received, accepted, planByBinding }:
   }
 }
 
-function* deadLettersJustified({ ledger, planByBinding, attemptsOf }: Evidence): Iterable<string> {
+function* deadLettersJustified(evidence: Evidence): Iterable<string> {
+  const { ledger, planByBinding, attemptsOf } = evidence
   for (const row of ledger.deliveries.values()) {
     if (row.state !== 'dead_lettered') continue
     const plan = planByBinding.get(row.bindingId)
     const last = attemptsOf.get(row.id)?.at(-1)?.outcome
+    const withheld = row.deadLetterReason === 'later_session' && plan !== undefined
+    if (withheld && mayBeWithheld(evidence, row, plan.binding)) continue
     if (plan === undefined || !isJustified(row, plan, last)) {
       yield `${describe(row)} is dead for ${row.deadLetterReason}, after ${JSON.stringify(last)}`
     }
@@ -236,7 +240,11 @@ function* supersessionsCovered({ ledger }: Evidence): Iterable<string> {
   for (const row of ledger.deliveries.values()) {
     if (row.supersededBy === null) continue
     const newer = ledger.deliveries.get(row.supersededBy)
-    const covers = newer?.bindingId === row.bindingId && newer.target === row.target && newer.id !== row.id
+    const same = newer?.bindingId === row.bindingId && newer.id !== row.id
+    // A delivery of the subject that would end a later session is superseded by those of the older ones.
+    const narrowed =
+      row.delivery.sid === null && newer?.delivery.sid !== null && newer?.eventId === row.eventId
+    const covers = same && (newer.target === row.target || narrowed)
     if (!covers) yield `${describe(row)} is covered by ${row.supersededBy}, which is not about the same`
     if (lastOf(row, ledger.deliveries).state === 'superseded') yield `${describe(row)} is covered in a circle`
   }

@@ -151,11 +151,16 @@ export function createScenario(seed: number): Scenario {
     redelivered: troubled(0.5) ? random.pick([0.1, 0.4]) : 0,
     appendFails: troubled(0.4) ? random.pick([0.1, 0.4]) : 0,
   }
-  const posts = createPosts(random, relyingParties, activeMs)
+  // Of its own as well: how far the clock of the IdP is ahead of ours, and what it says by it.
+  const clock = createRandom(seed ^ 0xc10c)
+  const aheadMs = calm ? 0 : clock.pick([0, 0, 2_000, 20_000, -20_000])
+  const posts = createPosts(random, relyingParties, activeMs).map((post) => byClockOf(clock, post, aheadMs))
   // Of its own, so that what a seed was about before there were sessions it is about still.
   const later = createRandom(seed ^ 0x1dea)
   const sessionIndex = later.pick(['off', 'partial', 'partial', 'complete', 'complete'] as const)
-  const sessions = later.chance(0.7) ? createSessions(later, relyingParties, activeMs) : []
+  const sessions = later.chance(0.7)
+    ? createSessions(later, { relyingParties, activeMs, clock, aheadMs })
+    : []
   const replaysMs = later.chance(0.2) && !long ? [later.between(activeMs, activeMs * 2)] : []
   const poisonMs = random.chance(0.1) ? [random.between(0, activeMs)] : []
   const lastMs = Math.max(
@@ -380,28 +385,46 @@ function createPosts(
   })
 }
 
+/** A post whose IdP states when the logout happened, by its own clock; or does not. */
+function byClockOf(clock: Random, post: Post, aheadMs: number): Post {
+  const { acceptedAt } = post.event
+  const occurredAt = clock.chance(0.5) ? new Date(acceptedAt.getTime() + aheadMs) : null
+  return { ...post, event: { ...post.event, occurredAt } }
+}
+
 /** Sessions of the people who log out, some begun before the run, some after, each of a client once. */
 function createSessions(
   random: Random,
-  relyingParties: readonly RelyingPartyPlan[],
-  activeMs: number,
+  {
+    relyingParties,
+    activeMs,
+    clock,
+    aheadMs,
+  }: { relyingParties: readonly RelyingPartyPlan[]; activeMs: number; clock: Random; aheadMs: number },
 ): readonly SessionStart[] {
   const starts = Array.from({ length: random.between(1, random.pick([5, 30])) }, (): SessionStart => {
     const { binding } = random.pick(relyingParties)
     const person = random.between(1, 8)
     const startMs = random.between(-5_000, activeMs)
     const lastsMs = random.chance(0.05) ? random.between(500, 20_000) : 86_400_000
+    const device = random.pick([null, 'phone', 'laptop'])
+    const atMs = Math.max(0, startMs) + (random.chance(0.3) ? random.between(1, 6_000) : 1)
+    // It is posted when it begins, or a moment before the index has it.
+    const acceptedMs = clock.chance(0.7) ? startMs : atMs
+    const startedStated = clock.chance(0.7)
     return {
       session: {
         iss: ISS,
         sub: `person-${person}` as Subject,
         sid: `session-${person}-${random.between(1, 4)}` as Sid,
         clientId: binding.clientId,
-        device: random.pick([null, 'phone', 'laptop']),
-        startedAt: new Date(EPOCH_MS + startMs),
+        device,
+        startedAt: new Date(EPOCH_MS + (startedStated ? startMs + aheadMs : acceptedMs)),
+        startedStated,
+        acceptedAt: new Date(EPOCH_MS + acceptedMs),
         expiresAt: new Date(EPOCH_MS + startMs + lastsMs),
       },
-      atMs: Math.max(0, startMs) + (random.chance(0.3) ? random.between(1, 6_000) : 1),
+      atMs,
     }
   })
   const keyOf = ({ session: { sub, sid, clientId } }: SessionStart) => `${sub} ${sid} ${clientId}`

@@ -10,12 +10,24 @@ import { EPOCH_MS } from './virtual-time.ts'
 export const SESSION_INVARIANTS: Readonly<Record<string, Invariant>> = {
   'no logout ends a session that began after it': laterSessionsKept,
   'every session that began before a logout is ended by it': earlierSessionsEnded,
+  'a session that nobody posted is ended, unless a later one is known': unpostedSessionsEnded,
   'the index says how it stands': indexRight,
 }
 
+const APART_MS = 300_000
+
+/** Whether a session began before an event, as far as the IdP says so by one clock, or anything says so within what clocks may be apart. */
+function isBefore({ startedAt, startedStated, acceptedAt }: Session, event: LogoutEvent): boolean {
+  if (startedStated && event.occurredAt !== null) return startedAt.getTime() <= event.occurredAt.getTime()
+  const occurredMs = (event.occurredAt ?? event.acceptedAt).getTime()
+  if (startedAt.getTime() - occurredMs > APART_MS) return false
+  return Math.min(startedAt.getTime(), acceptedAt.getTime()) <= event.acceptedAt.getTime()
+}
+
 /** Whether an event says that a session is over, which began before it. */
-function isAbout(event: LogoutEvent, { sub, sid, device, startedAt }: Session): boolean {
-  if (startedAt.getTime() > event.occurredAt.getTime()) return false
+function isAbout(event: LogoutEvent, session: Session): boolean {
+  if (!isBefore(session, event)) return false
+  const { sub, sid, device } = session
   if (event.scope === 'session') return sid === event.sid
   const elsewhere = event.scope === 'device' && device !== null && device !== event.device
   return sub === event.sub && !elsewhere
@@ -42,13 +54,32 @@ function knownOf(
 }
 
 /** Whether the index may have said that a relying party need not be told of an event. */
-export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, { clientId }: Binding): boolean {
+export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, binding: Binding): boolean {
+  const { clientId } = binding
   if (evidence.ledger.events.get(event.id)?.basis !== 'sessions') return false
   const held = knownOf(evidence, event, clientId, false)
   if (held.some(({ session }) => !isAbout(event, session))) return true
+  // It could not be told of a session that nobody posted.
+  const nameless = event.scope !== 'session' && binding.sessionRequired
+  const surely = knownOf(evidence, event, clientId, true)
+  if (nameless && surely.length === 0 && knownOf(evidence, event, null, false).length > 0) return true
   return (
     evidence.scenario.sessionIndex === 'complete' && knownOf(evidence, event, clientId, true).length === 0
   )
+}
+
+/** Whether a delivery of the subject would have ended a session that its event is not about. */
+export function mayBeWithheld(
+  { ledger, accepted }: Evidence,
+  { delivery: { sid }, eventId }: MemoryDelivery,
+  { clientId }: Binding,
+): boolean {
+  const event = accepted.get(eventId)?.event
+  if (sid !== null || event === undefined) return false
+  const held = ledger.sessionRows.filter(({ session }) => {
+    return session.clientId === clientId && session.sub === event.sub
+  })
+  return held.some(({ session }) => !isAbout(event, session))
 }
 
 const takesNoSids = ({ subjectClaims, sessionRequired }: Binding) =>
@@ -63,13 +94,13 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     if (binding === undefined || event === undefined || event.scope === 'session') continue
     const of = `binding ${bindingId} was told of event ${event.id} at ${atMs} ms`
     const basis = ledger.events.get(event.id)?.basis
-    const held = knownOf(evidence, event, binding.clientId, true)
     const unnamed = claims.sid === undefined && basis !== 'index_away'
+    const spared = spareable(evidence, { event, binding, atMs })
     const ofClient = ledger.sessionRows.filter(({ session }) => session.clientId === binding.clientId)
     // Who takes the subject only has to be told where any session of its is to be over, known then or found later.
     const owesSubject = takesNoSids(binding) && ofClient.some(({ session }) => isAbout(event, session))
-    if (unnamed && held.length > 0 && !owesSubject)
-      yield `${of} without a sid, and the index knew ${held.map(({ session }) => session.sid)}`
+    if (unnamed && spared.length > 0 && !owesSubject)
+      yield `${of} without a sid, and the index knew ${spared.map(({ session }) => session.sid)}`
     const ended = ofClient.find(({ session }) => session.sid === claims.sid)
     if (ended !== undefined && !isAbout(event, ended.session))
       yield `${of} and of ${claims.sid}, which it is not about`
@@ -77,6 +108,62 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     const anyOfClient = ofClient.some(({ session }) => session.sub === event.sub)
     if (scenario.sessionIndex === 'complete' && basis === 'sessions' && others > 0 && !anyOfClient)
       yield `${of}, and never held a session of ${event.sub}`
+  }
+}
+
+/**
+ * What a POST of the subject must not end: sessions that the index had when its delivery was claimed, or before the logout was
+ * posted. Where the index is complete, or the scope is a device, a known session is named by itself in any case.
+ */
+function spareable(
+  evidence: Evidence,
+  { event, binding, atMs }: { event: LogoutEvent; binding: Binding; atMs: number },
+): readonly MemorySession[] {
+  const { ledger, scenario } = evidence
+  const own = [...ledger.deliveries.values()].find(
+    (row) => row.eventId === event.id && row.bindingId === binding.id && row.delivery.sid === null,
+  )
+  const claimedMs = ledger.claims
+    .filter(({ id, at }) => id === own?.id && at.getTime() <= EPOCH_MS + atMs)
+    .at(-1)
+    ?.at.getTime()
+  const planned = knownOf(evidence, event, binding.clientId, true)
+  const named = scenario.sessionIndex === 'complete' || event.scope === 'device'
+  if (claimedMs === undefined)
+    return named ? planned : planned.filter(({ session }) => !isAbout(event, session))
+  return ledger.sessionRows.filter(({ session, knownAt, goneAt }) => {
+    const endMs = Math.min(goneAt?.getTime() ?? Number.POSITIVE_INFINITY, session.expiresAt.getTime())
+    const held = session.clientId === binding.clientId && session.sub === event.sub
+    return held && knownAt.getTime() < claimedMs && endMs > claimedMs && !isAbout(event, session)
+  })
+}
+
+/** A relying party that takes the subject may hold a session that nobody posted: a logout of the subject names no known one to it. */
+function* unpostedSessionsEnded(evidence: Evidence): Iterable<string> {
+  const { scenario, ledger, accepted, received, finished } = evidence
+  if (scenario.sessionIndex !== 'partial' || !finished) return
+  for (const { event } of accepted.values()) {
+    if (event.scope !== 'subject') continue
+    for (const { binding, registeredMs, removedMs, steady } of scenario.relyingParties) {
+      if (!owedFor({ event }, binding) || registeredMs > 0 || removedMs !== null || binding.sessionRequired)
+        continue
+      const held = ledger.sessionRows.filter(({ session }) => {
+        return session.clientId === binding.clientId && session.sub === event.sub
+      })
+      if (held.some(({ session }) => !isAbout(event, session))) continue
+      const [own] = [...ledger.deliveries.values()].filter(
+        (row) => row.eventId === event.id && row.bindingId === binding.id && row.delivery.sid === null,
+      )
+      const what = `event ${event.id} at binding ${binding.id}`
+      if (own === undefined) yield `${what} names known sessions, and no others`
+      else if (steady) {
+        const { eventId } = lastOf(own, ledger.deliveries)
+        const told = received.some(({ bindingId, claims }) => {
+          return bindingId === binding.id && claims.txn === eventId && claims.sid === undefined
+        })
+        if (!told) yield `${what}: its RP was well all the time, and was not told of the subject`
+      }
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import {
+  askedAtOf,
   type Binding,
   type BindingId,
   type ClientId,
@@ -10,6 +11,9 @@ import {
   type InFlightDelivery,
   type Issuer,
   type LogoutEvent,
+  narrowingOf,
+  type OwedDelivery,
+  occurrenceOf,
   type PlanBasis,
   type Session,
   type SessionChanges,
@@ -52,6 +56,8 @@ export interface MemoryLedger extends DeliveryLedger {
   >
   readonly deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>
   readonly attempts: readonly MemoryAttempt[]
+  /** Which deliveries were claimed when; those that were settled by that are among them. */
+  readonly claims: readonly { readonly id: DeliveryId; readonly at: Date }[]
   /** Of which events it was said that something of them was settled, in that order. */
   readonly announced: readonly EventKey[]
   /** Which workers say of which bindings that they are down. */
@@ -99,6 +105,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const attempts: MemoryAttempt[] = []
   const announced: EventKey[] = []
   const attemptKeys = new Set<string>()
+  const claims: { readonly id: DeliveryId; readonly at: Date }[] = []
   const workers = new Map<WorkerId, Date>()
   let leases: readonly MemoryLease[] = []
   let breakers: MemoryLedger['breakers'] = []
@@ -149,6 +156,22 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const cover = (row: MemoryDelivery, by: DeliveryId, settledAt: Date) =>
     change(row, { state: 'superseded', dueAt: null, settledAt, supersededBy: by })
 
+  const timesOf = ({ eventId }: MemoryDelivery) => {
+    const event = events.get(eventId)?.event
+    if (event === undefined) throw new Error(`no event ${eventId}`)
+    return { event, askedMs: askedAtOf(event).getTime(), occurredMs: occurrenceOf(event).getTime() }
+  }
+  /** Whether a delivery's event ends all that another's of the same subject does. */
+  const endsAllOf = (newer: MemoryDelivery, older: MemoryDelivery) => {
+    const [a, b] = [timesOf(newer), timesOf(older)]
+    if (a.askedMs < b.askedMs || a.occurredMs < b.occurredMs) return false
+    if (a.event.scope !== 'device') return true
+    return b.event.scope === 'device' && b.event.device === a.event.device
+  }
+  /** Those that name a subject, by when their logouts were asked for. */
+  const byRequest = (a: MemoryDelivery, b: MemoryDelivery) =>
+    a.delivery.sid === null && b.delivery.sid === null ? timesOf(a).askedMs - timesOf(b).askedMs : 0
+
   function bury(dead: readonly WorkerId[]): number {
     for (const id of dead) workers.delete(id)
     breakers = breakers.filter(({ workerId }) => !dead.includes(workerId))
@@ -190,6 +213,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       for (const older of before) {
         if (older.state !== 'pending' || older.bindingId !== row.bindingId || older.target !== row.target)
           continue
+        if (row.delivery.sid === null && !endsAllOf(row, older)) continue
         cover(older, row.id, now)
       }
     }
@@ -231,16 +255,43 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     for (const row of taken)
       change(row, { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: clock() })
     lease(given, taken)
-    return taken.map(({ delivery, attempts: made, retries, refusals }) => {
-      const { iss, sub, scope, lane, acceptedAt } = delivery.event
-      return {
-        ...delivery,
-        event: { iss, sub, scope, lane, acceptedAt },
-        attempts: made,
-        retries,
-        refusals,
-      }
-    })
+    return taken
+      .filter((row) => !isNarrowed(row))
+      .map(({ delivery, attempts: made, retries, refusals }) => {
+        const { iss, sub, scope, lane, acceptedAt } = delivery.event
+        return {
+          ...delivery,
+          event: { iss, sub, scope, lane, acceptedAt },
+          attempts: made,
+          retries,
+          refusals,
+        }
+      })
+  }
+
+  /** Settles a delivery that would end a session which its event is not about. @returns false where it is to be sent. */
+  function isNarrowed(row: MemoryDelivery): boolean {
+    claims.push({ id: row.id, at: clock() })
+    const event = events.get(row.eventId)?.event
+    const binding = bindings.get(row.bindingId)
+    if (row.delivery.sid !== null || event === undefined || binding === undefined) return false
+    if (event.scope === 'session' || issuers.get(binding.iss) === 'off') return false
+    const held = index.find(event).filter(({ clientId }) => clientId === binding.clientId)
+    const narrowing = narrowingOf(event, binding, held, (text) => hash('sha256', text))
+    if (narrowing.kind === 'sent') return false
+    for (const owed of narrowing.owed) owe(owed)
+    const [first] = narrowing.owed
+    if (first !== undefined) cover(row, first.delivery.id, clock())
+    else change(row, { state: 'dead_lettered', deadLetterReason: 'later_session', settledAt: clock() })
+    return true
+  }
+
+  function owe(owed: OwedDelivery): void {
+    if (deliveries.has(owed.delivery.id)) return
+    const { lane } = owed.delivery.event
+    const row = bornRow(owed, { lane, workerId: null, now: clock(), bornAt: clock() })
+    deliveries.set(row.id, row)
+    unsettled.add(row)
   }
 
   function record(
@@ -294,7 +345,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       [...deliveries.values()]
         .filter(({ eventId, bindingId }) => eventId === id && clientOf.get(bindingId) === clientId)
         .map((row) => {
-          const { delivery, state, settledAt, eventId } = lastOf(row, deliveries)
+          const { delivery, state, settledAt, eventId, deadLetterReason } = lastOf(row, deliveries)
+          const narrowed = delivery.sid !== null || deadLetterReason === 'later_session'
           const { id: lastId, sessionEndsAt } = delivery
           const told = {
             id: lastId,
@@ -303,16 +355,11 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
             state,
             settledAt,
             sessionEndsAt,
+            withheld: row.delivery.sid === null && narrowed,
           }
           return { ...told, supersededBy: eventId === id ? null : eventId }
         }),
-    owe(owed) {
-      if (deliveries.has(owed.delivery.id)) return
-      const { lane } = owed.delivery.event
-      const row = bornRow(owed, { lane, workerId: null, now: clock(), bornAt: clock() })
-      deliveries.set(row.id, row)
-      unsettled.add(row)
-    },
+    owe,
     prolong(id, sessionEndsAt) {
       const row = deliveries.get(id)
       if (row !== undefined) row.delivery = { ...row.delivery, sessionEndsAt }
@@ -355,6 +402,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     get leases() {
       return leases
     },
+    claims,
     announced,
     get breakers() {
       return breakers
@@ -427,8 +475,12 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
         .map(({ bindingId, target }) => `${bindingId} ${target}`)
       const alike = Map.groupBy(before, ({ bindingId, target }) => `${bindingId} ${target}`)
       const covered = [...new Set(named)].flatMap((name) => {
-        const [newer, ...others] = (alike.get(name) ?? []).toSorted((a, b) => byPlanning(b, a))
-        return newer === undefined ? [] : others.map((older) => ({ older, newer }))
+        const [newer, ...others] = (alike.get(name) ?? []).toSorted(
+          (a, b) => byRequest(b, a) || byPlanning(b, a),
+        )
+        if (newer === undefined) return []
+        const covered = others.filter((older) => newer.delivery.sid !== null || endsAllOf(newer, older))
+        return covered.map((older) => ({ older, newer }))
       })
       for (const { older, newer } of covered) cover(older, newer.id, now)
       return covered.length

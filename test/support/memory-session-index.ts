@@ -1,5 +1,8 @@
 import {
+  askedAtOf,
+  type Beginning,
   type Binding,
+  beganAfter,
   type ClientId,
   type DeliveryId,
   type EventId,
@@ -26,7 +29,7 @@ export interface MemorySession {
   logoutEventId: EventId | null
   orphanedAt: Date | null
   /** When it was last said to begin, where it had been said before to begin earlier. */
-  restartedAt: Date | null
+  restarted: Beginning | null
 }
 
 /** The rest of the ledger, as the index sees it. */
@@ -85,13 +88,12 @@ export function createMemorySessionIndex({
   function settle(row: MemorySession, touching: readonly LogoutEvent[]): void {
     const about = touching.filter(({ sub, sid }) => sub === row.session.sub || sid === row.session.sid)
     const standings = about.map((event) => ({ event, standing: standing(row, event) }))
-    const [ended] = standings
-      .flatMap((each) => (each.standing.kind === 'over' ? [each.event] : []))
-      .toSorted((a, b) => (isLater(a, b) ? -1 : 1))
-    if (ended !== undefined) {
+    const ended = standings.flatMap((each) => (each.standing.kind === 'over' ? [each.event] : []))
+    if (ended.length > 0) {
       row.goneAt = now()
-      if (row.restartedAt !== null && ended.occurredAt < row.restartedAt)
-        restart(row, row.restartedAt, touching)
+      const { restarted } = row
+      if (restarted !== null && ended.every((event) => beganAfter(restarted, event)))
+        restart(row, restarted, touching)
       return
     }
     const [latest] = standings
@@ -109,11 +111,11 @@ export function createMemorySessionIndex({
   }
 
   /** What was over has begun anew: all that is known of it is what was said of it since. */
-  function restart(ended: MemorySession, startedAt: Date, touching: readonly LogoutEvent[]): void {
+  function restart(ended: MemorySession, beginning: Beginning, touching: readonly LogoutEvent[]): void {
     const since = ended.logoutEventId === null ? undefined : events.get(ended.logoutEventId)?.event
-    const covered = since !== undefined && since.occurredAt >= startedAt
+    const covered = since !== undefined && !beganAfter(beginning, since)
     const row: MemorySession = {
-      ...{ session: { ...ended.session, startedAt }, knownAt: now(), goneAt: null, restartedAt: null },
+      ...{ session: { ...ended.session, ...beginning }, knownAt: now(), goneAt: null, restarted: null },
       logoutEventId: covered ? ended.logoutEventId : null,
       orphanedAt: covered ? ended.orphanedAt : null,
     }
@@ -142,17 +144,17 @@ export function createMemorySessionIndex({
       for (const session of starts) {
         const earlier = known().find((row) => keyOf(row.session) === keyOf(session))
         if (earlier === undefined) {
-          const { restartedAt = null, ...began } = session
+          const { restarted = null, ...began } = session
           const known = { session: began, knownAt: now(), goneAt: null }
-          rows.push({ ...known, logoutEventId: null, orphanedAt: null, restartedAt })
+          rows.push({ ...known, logoutEventId: null, orphanedAt: null, restarted })
           continue
         }
-        const before = earlier.restartedAt
-        const { restartedAt = null, ...merged } = mergeStarts(
-          { ...earlier.session, ...(before !== null && { restartedAt: before }) },
+        const before = earlier.restarted
+        const { restarted = null, ...merged } = mergeStarts(
+          { ...earlier.session, ...(before !== null && { restarted: before }) },
           session,
         )
-        earlier.restartedAt = restartedAt
+        earlier.restarted = restarted
         earlier.session = merged
       }
     },
@@ -187,7 +189,7 @@ function touches(line: JournalLine, { clientId, sid }: Session): boolean {
 }
 
 function isLater(a: LogoutEvent, b: LogoutEvent): boolean {
-  return a.occurredAt > b.occurredAt || (+a.occurredAt === +b.occurredAt && a.id > b.id)
+  return askedAtOf(a) > askedAtOf(b) || (+askedAtOf(a) === +askedAtOf(b) && a.id > b.id)
 }
 
 function keyOf({ iss, sub, sid, clientId }: Session): string {

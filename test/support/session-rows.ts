@@ -9,6 +9,10 @@ export interface SessionWish {
   readonly device?: string
   /** Default a minute ago. */
   readonly startedAt?: Date
+  /** Default true. */
+  readonly startedStated?: boolean
+  /** Default now. */
+  readonly acceptedAt?: Date
   /** Default in an hour. */
   readonly expiresAt?: Date
 }
@@ -37,6 +41,8 @@ function sessionOf(wish: SessionWish): Session {
     clientId: wish.clientId as ClientId,
     device: wish.device ?? null,
     startedAt: wish.startedAt ?? new Date(Date.now() - 60_000),
+    startedStated: wish.startedStated ?? true,
+    acceptedAt: wish.acceptedAt ?? new Date(),
     expiresAt: wish.expiresAt ?? new Date(Date.now() + 3_600_000),
   }
 }

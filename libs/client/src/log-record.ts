@@ -74,11 +74,12 @@ function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
     ...(event.reason !== null && { reason: event.reason }),
     ...(event.initiator !== null && { initiator: event.initiator }),
     ...(event.includeInitiator && { include_initiator: true }),
-    occurred_at: event.occurredAt.toISOString(),
+    ...(event.occurredAt !== null && { occurred_at: event.occurredAt.toISOString() }),
     ...(event.clients !== null && { clients: [...event.clients] }),
     lane: event.lane,
     accepted_at: event.acceptedAt.toISOString(),
     ...(event.parentId !== undefined && { parent_id: event.parentId }),
+    ...(event.parentAcceptedAt !== undefined && { parent_accepted_at: event.parentAcceptedAt.toISOString() }),
     ...(event.scope === 'issuer' && { requested_by: event.requestedBy }),
   }
 }
@@ -93,10 +94,14 @@ export function parseInstant(text: string): Date | null {
 
 /** The domain's event from checked JSON: the one place where its members get their brands. */
 export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unreadable {
-  const occurredAt = parseInstant(accepted.occurred_at)
+  const { occurred_at, parent_accepted_at } = accepted
+  const occurredAt = occurred_at === undefined ? null : parseInstant(occurred_at)
   const acceptedAt = parseInstant(accepted.accepted_at)
-  if (occurredAt === null) return { unreadable: '/occurred_at is not a time that exists' }
+  const parentAcceptedAt = parent_accepted_at === undefined ? undefined : parseInstant(parent_accepted_at)
+  if (occurredAt === null && occurred_at !== undefined)
+    return { unreadable: '/occurred_at is not a time that exists' }
   if (acceptedAt === null) return { unreadable: '/accepted_at is not a time that exists' }
+  if (parentAcceptedAt === null) return { unreadable: '/parent_accepted_at is not a time that exists' }
   const asserted = {
     id: accepted.id.toLowerCase() as EventId,
     iss: accepted.iss as Issuer,
@@ -108,6 +113,7 @@ export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unrea
     occurredAt,
     acceptedAt,
     ...(accepted.parent_id !== undefined && { parentId: accepted.parent_id.toLowerCase() as EventId }),
+    ...(parentAcceptedAt !== undefined && { parentAcceptedAt }),
   }
   const sub = (accepted.sub ?? null) as Subject | null
   const sid = (accepted.sid ?? null) as Sid | null

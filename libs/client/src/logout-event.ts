@@ -72,7 +72,7 @@ const fields = {
   ),
   include_initiator: Type.Boolean({ description: 'Tell the initiator too. Default false.' }),
   occurred_at: instantOf(
-    'When (RFC 3339): what began later is not logged out. At most five minutes ahead. Default: when it is accepted.',
+    'When (RFC 3339), by the clock that states started_at: what began later is not logged out. At most five minutes ahead. Without it the order of acceptance decides.',
   ),
   clients: Type.Array(ClientIdText, {
     minItems: 1,
@@ -106,16 +106,16 @@ export const LogoutEventInput = Type.Object(
 )
 export type LogoutEventInput = Static<typeof LogoutEventInput>
 
-/** A logout event as it lies in the event log: the same members, with what we filled in and when we accepted it. */
+/** A logout event as it lies in the event log: the same members, with what we filled in and when we accepted it. Without `occurred_at` its IdP stated none. */
 export const AcceptedLogoutEvent = Type.Object(
   {
     ...LogoutEventInput.properties,
     id: fields.id,
     scope: fields.scope,
-    occurred_at: fields.occurred_at,
     lane: fields.lane,
     accepted_at: Instant,
     parent_id: Type.Optional(fields.id),
+    parent_accepted_at: Type.Optional(Instant),
     requested_by: Type.Optional(
       Type.String({ description: 'With scope issuer: name of the credential that asked for it.' }),
     ),

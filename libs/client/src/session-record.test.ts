@@ -25,12 +25,21 @@ const SESSION: Session = {
   clientId: 'mail' as ClientId,
   device: 'phone',
   startedAt: new Date('2026-11-21T11:00:00.123Z'),
+  startedStated: true,
+  acceptedAt: STAMP.acceptedAt,
   expiresAt: new Date('2026-11-21T19:00:00.000Z'),
 }
 const END: SessionEnd = { iss: SESSION.iss, sid: SESSION.sid, clientId: SESSION.clientId }
 
 test.each<[string, SessionChange]>([
   ['a start', { kind: 'started', session: SESSION }],
+  [
+    'a start of which the IdP states no time',
+    {
+      kind: 'started',
+      session: { ...SESSION, startedAt: STAMP.acceptedAt, startedStated: false },
+    },
+  ],
   ['a start that names no device', { kind: 'started', session: { ...SESSION, device: null } }],
   ['an end', { kind: 'ended', end: END }],
   ['an end at all clients', { kind: 'ended', end: { ...END, clientId: null } }],

@@ -34,10 +34,10 @@ export function encodeSessionStart(session: Session, stamp: SessionStamp): LogRe
     sub: session.sub,
     sid: session.sid,
     client_id: session.clientId,
-    started_at: session.startedAt.toISOString(),
+    ...(session.startedStated && { started_at: session.startedAt.toISOString() }),
     expires_at: session.expiresAt.toISOString(),
     ...(session.device !== null && { device: session.device }),
-    accepted_at: stamp.acceptedAt.toISOString(),
+    accepted_at: session.acceptedAt.toISOString(),
   }
   return encode(SESSION_STARTED_TYPE, session, accepted, stamp)
 }
@@ -95,8 +95,10 @@ export function decodeSessionRecord(
 }
 
 function toStart(accepted: AcceptedSession): SessionChange | Unreadable {
-  const startedAt = parseInstant(accepted.started_at)
+  const acceptedAt = parseInstant(accepted.accepted_at)
+  const startedAt = accepted.started_at === undefined ? acceptedAt : parseInstant(accepted.started_at)
   const expiresAt = parseInstant(accepted.expires_at)
+  if (acceptedAt === null) return { unreadable: '/accepted_at is not a time that exists' }
   if (startedAt === null) return { unreadable: '/started_at is not a time that exists' }
   if (expiresAt === null) return { unreadable: '/expires_at is not a time that exists' }
   if (expiresAt <= startedAt) return { unreadable: '/expires_at is not after started_at' }
@@ -109,6 +111,8 @@ function toStart(accepted: AcceptedSession): SessionChange | Unreadable {
       clientId: accepted.client_id as ClientId,
       device: accepted.device ?? null,
       startedAt,
+      startedStated: accepted.started_at !== undefined,
+      acceptedAt,
       expiresAt,
     },
   }

@@ -32,9 +32,9 @@ export const SessionInput = Type.Object(
 )
 export type SessionInput = Static<typeof SessionInput>
 
-/** A session as it lies in the event log. */
+/** A session as it lies in the event log. Without `started_at` its IdP stated none. */
 export const AcceptedSession = Type.Object(
-  { ...SessionInput.properties, started_at: Instant, accepted_at: Instant },
+  { ...SessionInput.properties, accepted_at: Instant },
   { additionalProperties: false, title: 'AcceptedSession' },
 )
 export type AcceptedSession = Static<typeof AcceptedSession>

@@ -74,6 +74,12 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: "No key could sign for this issuer in the relying party's algorithm.",
     fix: 'Give the workers the CURFEW_MASTER_KEY that the keys were stored under. Then replay.',
   }),
+  later_session: () => ({
+    what: 'A token for the subject would have ended a session that the logout is not about, which began later or is on another device, and no other session was known to be named.',
+    fix:
+      'The person may still be signed in there in a session that was never posted. Once the known one is over,' +
+      ' replay; or post a logout of the other by its sid.',
+  }),
   sid_required: () => ({
     what: 'The relying party must be told the session (sid), and the logout event named none.',
     fix:

@@ -26,6 +26,8 @@ export type DeadLetterReason =
   | 'unreachable'
   /** The ledger refused to record anything else of it. */
   | 'unrecordable'
+  /** The relying party holds a session that began later, which a token for the subject would end, and no older one is known to name. */
+  | 'later_session'
 
 /** How often a delivery has been tried. */
 export interface Tries {

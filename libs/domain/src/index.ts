@@ -30,7 +30,13 @@ export {
   readClient,
   withoutSecrets,
 } from './client-metadata.ts'
-export { coversSession, type LiveSession } from './coverage.ts'
+export {
+  beganAfter,
+  CLOCKS_APART_MS_MAX,
+  coversSession,
+  type LiveSession,
+  type Occurrence,
+} from './coverage.ts'
 export type { CredentialStore, StoredApiKey, StoredCredentials } from './credential-store.ts'
 export {
   DEAD_LETTER_REASONS,
@@ -138,11 +144,13 @@ export {
   tilesOfSpans,
 } from './log-tiles.ts'
 export {
+  askedAtOf,
   type IssuerLogout,
   type Lane,
   type LogoutEvent,
   type LogoutReason,
   logKey,
+  occurrenceOf,
   sameContent,
 } from './logout-event.ts'
 export {
@@ -167,6 +175,7 @@ export {
   verifyConsistency,
   verifyInclusion,
 } from './merkle.ts'
+export { type Narrowing, narrowingOf } from './narrowing.ts'
 export {
   accessName,
   effectiveNetworks,
@@ -243,6 +252,7 @@ export {
   type RetryPolicy,
 } from './retry.ts'
 export {
+  type Beginning,
   mergeStarts,
   netOf,
   type Session,

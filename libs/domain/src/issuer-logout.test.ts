@@ -19,7 +19,7 @@ const child = (sub: string, acceptedAt = at(9), parent = PARENT, salt = 'salt') 
 test('the part of one subject is the same event however often and whenever it is made', () => {
   expect(child('u1').id).toBe(child('u1', at(30)).id)
   expect(sameContent(child('u1'))).toBe(sameContent(child('u1', at(30))))
-  expect(sameContent(child('u1', PARENT.occurredAt))).toBe(sameContent(child('u1')))
+  expect(sameContent(child('u1', PARENT.acceptedAt))).toBe(sameContent(child('u1')))
 })
 
 test('each subject, and each logout of everyone, has parts of its own', () => {
@@ -41,7 +41,7 @@ test('a part says what the whole said, and whose part it is', () => {
       sid: null,
     },
     ...{ reason: 'compromise', initiator: null, includeInitiator: false, clients: null, lane: 'bulk' },
-    ...{ occurredAt: at(0), acceptedAt: at(9) },
+    ...{ occurredAt: at(0), acceptedAt: at(9), parentAcceptedAt: at(0) },
   })
 })
 

@@ -14,12 +14,11 @@ export function childOf(
   { acceptedAt, salt, digest }: { readonly acceptedAt: Date; readonly salt: string; readonly digest: Digest },
 ): SubjectLogout {
   const { id, iss, reason, initiator, includeInitiator, clients, lane, occurredAt } = parent
-  // Where both times are equal the IdP gave none (`sameContent`): that it came about by chance must not make it another event.
-  const sameMs = occurredAt.getTime() === acceptedAt.getTime()
   return {
     ...{ iss, reason, initiator, includeInitiator, clients, lane, occurredAt },
     ...{ id: childId(id, sub, { salt, digest }), parentId: id, scope: 'subject', sub, sid: null },
-    acceptedAt: new Date(acceptedAt.getTime() + (sameMs ? 1 : 0)),
+    parentAcceptedAt: parent.acceptedAt,
+    acceptedAt,
   }
 }
 

@@ -16,12 +16,14 @@ interface Asserted {
   /** Narrows the targets to these clients; null means every client that may hold a session. */
   readonly clients: readonly ClientId[] | null
   readonly lane: Lane
-  /** When the session ended, by the IdP's clock. */
-  readonly occurredAt: Date
+  /** When the session ended, as the IdP stated it, by its clock. Null where the IdP did not say: `occurrenceOf`. */
+  readonly occurredAt: Date | null
   /** When we took responsibility (202), by our clock. The SLA counts from here. */
   readonly acceptedAt: Date
   /** Of an event that we made ourselves: the logout of everyone that it is a part of. Absent where an IdP posted it. */
   readonly parentId?: EventId
+  /** Beside `parentId`: when that logout of everyone was accepted, by our clock. */
+  readonly parentAcceptedAt?: Date
 }
 
 /** One session ended: `sid` at `iss`. */
@@ -71,13 +73,25 @@ export function logKey(event: {
   return JSON.stringify(event.sub !== null ? [event.iss, event.sub] : [event.iss, null, event.sid])
 }
 
+/** When the logout was asked of us, by our clock: what is made of an issuer logout was asked for with that. */
+export function askedAtOf({
+  acceptedAt,
+  parentAcceptedAt,
+}: Pick<Asserted, 'acceptedAt' | 'parentAcceptedAt'>): Date {
+  return parentAcceptedAt ?? acceptedAt
+}
+
+/** When the session ended: as the IdP stated it, else when the logout was asked of us. */
+export function occurrenceOf(event: Pick<Asserted, 'occurredAt' | 'acceptedAt' | 'parentAcceptedAt'>): Date {
+  return event.occurredAt ?? askedAtOf(event)
+}
+
 /**
- * What two posts of one id must agree in. Our own stamp (`acceptedAt`) is left out: it differs each time. So is who asked.
- * `occurredAt` counts only where the IdP gave it, for else it is our stamp too.
+ * What two posts of one id must agree in. Our own stamps are left out: they differ each time. So is who asked.
  */
 export function sameContent(event: LogoutEvent): string {
-  const { acceptedAt, occurredAt, ...content } = event
-  const occurred = occurredAt.getTime() === acceptedAt.getTime() ? null : occurredAt.toISOString()
+  const { acceptedAt, parentAcceptedAt, occurredAt, ...content } = event
+  const occurred = occurredAt?.toISOString() ?? null
   const members = Object.entries(content).filter(([name]) => name !== 'requestedBy')
   return JSON.stringify([...members.sort(([a], [b]) => (a < b ? -1 : 1)), occurred])
 }

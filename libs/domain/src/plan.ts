@@ -33,6 +33,8 @@ export interface OwedDelivery {
   readonly delivery: InFlightDelivery
   /** Whom it logs out. A waiting delivery of the same target to the same binding is covered by it. */
   readonly target: Target
+  /** True: its relying party is known to hold a later session, which it would end. It is born pending: `narrowingOf` decides. */
+  readonly doubtful?: true
 }
 
 /** Whom an event was planned for, and on what knowledge. */
@@ -42,14 +44,16 @@ export interface Plan {
 }
 
 /** Whom a delivery names, and when that session ends by itself; `sid` null for the subject. */
-type Named = Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'>
+type Named = Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'> & Pick<OwedDelivery, 'doubtful'>
 
 const SUBJECT: Named = { sid: null, sessionEndsAt: null }
+const DOUBTFUL_SUBJECT: Named = { ...SUBJECT, doubtful: true }
 
 /**
  * Decides which bindings are owed what. Over-notify, never under-notify: whoever could hold a session is told; left out are the
- * client that started the logout, but for sessions that it is known to hold beside the one that the event names, where the event names its clients all others, and whoever the index knows to hold none. Where it
- * knows the sids and the RP takes them, a logout of the subject names each session that began before: told late, it ends no other.
+ * client that started the logout, but for sessions that it is known to hold beside the one that the event names, where the event names its clients all others, and whoever the index knows to hold none. Where the
+ * index is `complete`, a logout of the subject names each session that began before: told late, it ends no other. Where it is
+ * `partial`, a relying party may hold sessions that it does not know, and is told of the subject.
  *
  * @param issuer the event's, or null when no issuer has this `iss`.
  */
@@ -74,25 +78,42 @@ export function plan(
       const held = byClient.get(binding.clientId) ?? []
       const left = held.filter((session) => !isEndedByInitiator(event, session))
       if (left.length === 0 && isInitiator(event, binding.clientId)) return []
-      return namedFor(event, binding, { held: left, complete }).map((named) =>
-        owed(event, binding, named, digest),
-      )
+      const index = { held: left, complete, known: sessions.length > 0 }
+      return namedFor(event, binding, index).map(({ doubtful, ...named }) => ({
+        ...owed(event, binding, named, digest),
+        ...(doubtful && { doubtful }),
+      }))
     })
   const basis = known.kind === 'away' ? 'index_away' : sessions.length > 0 ? 'sessions' : 'registered'
   return { basis, deliveries }
 }
 
-/** What one binding is to be told, given the sessions that its client is known to hold; `complete`: it holds no others. */
+/** What the index says of a client: the sessions it holds; whether it holds no others; whether the index knows any of whom it is about. */
+interface Holding {
+  readonly held: readonly LiveSession[]
+  readonly complete: boolean
+  readonly known: boolean
+}
+
+/** What one binding is to be told. */
 function namedFor(
   event: LogoutEvent,
   binding: Binding,
-  { held, complete }: { held: readonly LiveSession[]; complete: boolean },
+  { held, complete, known }: Holding,
 ): readonly Named[] {
   if (held.length === 0 && complete) return []
   if (event.scope === 'session') return [{ sid: event.sid, sessionEndsAt: lastEnd(held) }]
-  if (held.length === 0) return [SUBJECT]
+  // It could not be told of a session that nobody posted, and one that is posted later is named then.
+  if (held.length === 0) return known && binding.sessionRequired ? [] : [SUBJECT]
   // What began after the event, or is on another device, is not to be ended, not even by the way.
   const covered = held.filter((session) => coversSession(event, session))
+  const later = covered.length < held.length
+  // It may hold sessions that nobody posted. The scope device never widens to the subject of which sessions are known.
+  const others = !complete && event.scope === 'subject' && !isInitiator(event, binding.clientId)
+  if (others && !binding.sessionRequired) {
+    if (!later) return [SUBJECT]
+    if (covered.length === 0) return [DOUBTFUL_SUBJECT]
+  }
   if (takesSids(binding)) return covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
   return covered.length > 0 ? [SUBJECT] : []
 }

@@ -18,6 +18,8 @@ const session: fc.Arbitrary<Session> = fc.record({
   clientId,
   device: fc.option(fc.constantFrom('phone', 'laptop')),
   startedAt: time,
+  startedStated: fc.boolean(),
+  acceptedAt: time,
   expiresAt: time,
 })
 const change: fc.Arbitrary<SessionChange> = fc.oneof(
@@ -75,10 +77,16 @@ test('posted again it began when it first did, has begun anew when it last did, 
   const one: Session = {
     ...{ iss: 'https://a.example' as Issuer, sub: 'alice' as Subject, sid: 's' as Sid },
     ...{ clientId: 'mail' as ClientId, device: 'phone' },
-    ...{ startedAt: new Date(1_000), expiresAt: new Date(9_000) },
+    ...{
+      startedAt: new Date(1_000),
+      startedStated: true,
+      acceptedAt: new Date(1_500),
+      expiresAt: new Date(9_000),
+    },
   }
-  const again = { ...one, device: null, startedAt: new Date(2_000), expiresAt: new Date(8_000) }
-  const both = { ...one, restartedAt: again.startedAt }
+  const began = { startedAt: new Date(2_000), startedStated: false, acceptedAt: new Date(2_000) }
+  const again = { ...one, ...began, device: null, expiresAt: new Date(8_000) }
+  const both = { ...one, restarted: began }
   expect(mergeStarts(one, again)).toEqual(both)
   expect(mergeStarts(again, one)).toEqual(both)
   expect(mergeStarts(one, one)).toEqual(one)

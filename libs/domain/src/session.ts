@@ -1,14 +1,22 @@
 import type { ClientId, Issuer, Sid, Subject } from './ids.ts'
 
+/** When a session began, and by which clock. */
+export interface Beginning {
+  readonly startedAt: Date
+  /** Whether the IdP stated `startedAt`, by its clock. If not, it is `acceptedAt`. */
+  readonly startedStated: boolean
+  /** When we accepted the first post of it, by our clock. */
+  readonly acceptedAt: Date
+}
+
 /** A session that one client has at one issuer, as its IdP posted it. */
-export interface Session {
+export interface Session extends Beginning {
   readonly iss: Issuer
   readonly sub: Subject
   readonly sid: Sid
   readonly clientId: ClientId
   /** Which device it is on; null where the IdP has not said. */
   readonly device: string | null
-  readonly startedAt: Date
   /** When it ends by itself. */
   readonly expiresAt: Date
 }
@@ -16,7 +24,7 @@ export interface Session {
 /** The same, perhaps said several times. */
 export interface SessionStart extends Session {
   /** The latest that it was said to begin; absent where that is when it began. */
-  readonly restartedAt?: Date
+  readonly restarted?: Beginning
 }
 
 /** A session that ended by itself, as its IdP posted it: nobody is to be told. */
@@ -53,18 +61,29 @@ export function sessionLogKey({ iss, sid }: Pick<SessionEnd, 'iss' | 'sid'>): st
 
 /** A session that was posted again: it began when it was first said to, and ends when it was last said to. */
 export function mergeStarts(earlier: SessionStart, again: SessionStart): SessionStart {
-  const began = [earlier, again].flatMap(({ startedAt, restartedAt = startedAt }) => [
-    +startedAt,
-    +restartedAt,
-  ])
-  const [firstMs, lastMs] = [Math.min(...began), Math.max(...began)]
+  const { restarted: _, ...session } = again
+  const said = [earlier, again].flatMap((start) => [start, ...(start.restarted ? [start.restarted] : [])])
+  const times = said.map(({ startedAt }) => startedAt.getTime())
+  const [first, last] = [beginningAt(said, Math.min(...times)), beginningAt(said, Math.max(...times))]
   return {
-    ...again,
+    ...session,
     device: again.device ?? earlier.device,
-    startedAt: new Date(firstMs),
-    ...(lastMs > firstMs && { restartedAt: new Date(lastMs) }),
+    ...first,
+    acceptedAt: earliestAcceptance(said),
+    ...(last.startedAt > first.startedAt && { restarted: last }),
     expiresAt: new Date(Math.max(earlier.expiresAt.getTime(), again.expiresAt.getTime())),
   }
+}
+
+/** The beginning at a time, of several that were said. */
+function beginningAt(said: readonly Beginning[], ms: number): Beginning {
+  const then = said.filter(({ startedAt }) => startedAt.getTime() === ms)
+  const startedStated = then.some((each) => each.startedStated)
+  return { startedAt: new Date(ms), startedStated, acceptedAt: earliestAcceptance(then) }
+}
+
+function earliestAcceptance(said: readonly Beginning[]): Date {
+  return new Date(Math.min(...said.map(({ acceptedAt }) => acceptedAt.getTime())))
 }
 
 /** Changes in their order, as ends and then starts, which come to the same. */

@@ -18,6 +18,8 @@ export interface Told {
   readonly sessionEndsAt: Date | null
   /** The event of that last one; null where no other says it. */
   readonly supersededBy: EventId | null
+  /** Whether it names the subject and was not sent as such, for that would have ended a later session: see `narrowingOf`. */
+  readonly withheld: boolean
 }
 
 /** How a session stands that the index knows, after an event was planned and as far as that is settled. */
@@ -85,10 +87,16 @@ export function standingOf(
  * Whether a delivery ends a session, or may yet. What an RP acknowledged before the session began did not end it, and one of the
  * subject never does where the RP requires a sid.
  */
-function names({ sid, state, settledAt }: Told, session: LiveSession, sidRequired: boolean): boolean {
+function names(
+  { sid, state, settledAt, withheld }: Told,
+  session: LiveSession,
+  sidRequired: boolean,
+): boolean {
   if (sid !== null) return sid === session.sid
+  if (withheld) return false
   if (state !== 'acknowledged') return !sidRequired
-  return settledAt === null || settledAt >= session.startedAt
+  // By our clock where that knew of the session sooner: the IdP's may be ahead.
+  return settledAt === null || settledAt >= session.startedAt || settledAt >= session.acceptedAt
 }
 
 /** Whether a delivery is made, or would be by a replay, only until a time at which the session lasts still. */

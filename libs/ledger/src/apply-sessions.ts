@@ -17,20 +17,33 @@ const ADD_ISSUERS = `
 // The second insert takes over what the first made of a row, so that both tables say the same.
 const START = `
   with started as (
-    insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at)
+    insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at, started_stated,
+      accepted_at, restarted_stated, restarted_accepted_at)
     select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
-             $8::timestamptz[])
-        as given(issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at)
+             $8::timestamptz[], $9::boolean[], $10::timestamptz[], $11::boolean[], $12::timestamptz[])
+        as given(issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at, started_stated, accepted_at,
+          restarted_stated, restarted_accepted_at)
      where expires_at > now()
      order by issuer, sub, sid, client_id
     on conflict (issuer, sub, sid, client_id) do update
        set started_at = least(s.started_at, excluded.started_at),
-           restarted_at = nullif(greatest(s.started_at, s.restarted_at, excluded.started_at, excluded.restarted_at),
-             least(s.started_at, excluded.started_at)),
+           started_stated = case when excluded.started_at < s.started_at then excluded.started_stated
+             when excluded.started_at > s.started_at then s.started_stated else s.started_stated or excluded.started_stated end,
+           accepted_at = least(s.accepted_at, excluded.accepted_at),
+           (restarted_at, restarted_stated, restarted_accepted_at) = (
+             select b.started_at, bool_or(b.stated), min(b.accepted_at) from (values
+                 (s.started_at, s.started_stated, s.accepted_at),
+                 (s.restarted_at, s.restarted_stated, s.restarted_accepted_at),
+                 (excluded.started_at, excluded.started_stated, excluded.accepted_at),
+                 (excluded.restarted_at, excluded.restarted_stated, excluded.restarted_accepted_at)
+               ) b(started_at, stated, accepted_at)
+              where b.started_at > least(s.started_at, excluded.started_at)
+              group by b.started_at order by b.started_at desc limit 1),
            expires_at = greatest(s.expires_at, excluded.expires_at),
            device = coalesce(excluded.device, s.device)
      where s.started_at > excluded.started_at
         or greatest(excluded.started_at, excluded.restarted_at) > coalesce(s.restarted_at, s.started_at)
+        or s.accepted_at > excluded.accepted_at
         or s.expires_at < excluded.expires_at
         or excluded.device is distinct from s.device and excluded.device is not null
     returning issuer, sid, client_id, sub, started_at, expires_at
@@ -109,7 +122,11 @@ export async function applySessions(db: Database, { ends, starts }: SessionChang
       textColumn(starts.map(({ device }) => device)),
       plainArray(starts.map(({ startedAt }) => startedAt)),
       plainArray(starts.map(({ expiresAt }) => expiresAt)),
-      plainColumn(starts.map(({ restartedAt }) => restartedAt ?? null)),
+      plainColumn(starts.map(({ restarted }) => restarted?.startedAt ?? null)),
+      plainArray(starts.map(({ startedStated }) => startedStated)),
+      plainArray(starts.map(({ acceptedAt }) => acceptedAt)),
+      plainColumn(starts.map(({ restarted }) => restarted?.startedStated ?? null)),
+      plainColumn(starts.map(({ restarted }) => restarted?.acceptedAt ?? null)),
     ],
   })
 }

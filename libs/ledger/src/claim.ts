@@ -13,6 +13,7 @@ import type {
 import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from './faults.ts'
+import { narrowClaimed } from './narrow.ts'
 import { giveUpRefused } from './unrecordable.ts'
 
 // First the lanes of bindings that have anything waiting, by skipping from one to the next in the index; then of each as
@@ -59,7 +60,8 @@ const claim = (at: string, number: string) => `
     select $1, ${number}::bigint, ${at}, array_agg(id) from claimed having count(*) > 0
     on conflict (worker_id, number) do update set delivery_ids = l.delivery_ids || excluded.delivery_ids
   )
-  select c.*, e.iss, e.sub, e.scope, e.accepted_at
+  select c.*, e.iss, e.sub, e.scope, e.accepted_at,
+         c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
     from claimed c join events e on e.id = c.event_id`
 const CLAIM_DUE = `${DUE},${claim('now()', '$10')}`
 
@@ -89,6 +91,8 @@ interface ClaimedRow {
   readonly sub: Subject | null
   readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
+  /** Whether it names the subject, and the session index may know sessions of theirs. */
+  readonly indexed: boolean
 }
 
 /** What a statement leases deliveries under: the worker, and a number which that worker has not used before. */
@@ -118,8 +122,8 @@ export interface ClaimRequest {
 
 /**
  * Leases to a worker what is due, the interactive lane before the other, and oldest first for each binding. Nothing when
- * the worker was declared dead. A delivery that PostgreSQL refuses to lease ends as a dead letter, `unrecordable`; the others
- * are leased.
+ * the worker was declared dead. What names the subject, and would end a session that began later, is settled instead. A delivery
+ * that PostgreSQL refuses to lease ends as a dead letter, `unrecordable`; the others are leased.
  */
 export async function claimDue(
   db: Database,
@@ -134,7 +138,7 @@ export async function claimDue(
       text: CLAIM_DUE,
       values: [...values, lease.number],
     })
-    return rows.map(toDelivery)
+    return toBeSent(db, rows, lease.workerId)
   } catch (error) {
     if (!isDataFault(error)) throw error
   }
@@ -147,7 +151,7 @@ export async function claimDue(
         text: CLAIM_NAMED,
         values: [lease.workerId, now, plainArray(ids), lease.number],
       })
-      claimed.push(...rows.map(toDelivery))
+      claimed.push(...(await toBeSent(db, rows, lease.workerId)))
     },
   )
   await giveUpRefused(db, refused, { workerId: null, now, doing: 'claim', onFault })
@@ -167,6 +171,18 @@ function valuesOf({ lease, now, slots, slotsElse, limit, after = 0 }: ClaimReque
     limit,
     after,
   ]
+}
+
+/** What was claimed, without what is settled instead, for it would end a later session. */
+async function toBeSent(
+  db: Database,
+  rows: readonly ClaimedRow[],
+  workerId: WorkerId,
+): Promise<readonly InFlightDelivery[]> {
+  const ids = rows.flatMap(({ id, indexed }) => (indexed ? [id] : []))
+  if (ids.length === 0) return rows.map(toDelivery)
+  const narrowed = await narrowClaimed(db, { ids, workerId })
+  return rows.filter(({ id }) => !narrowed.has(id)).map(toDelivery)
 }
 
 function toDelivery(row: ClaimedRow): InFlightDelivery {

@@ -1,6 +1,7 @@
-import type { ClientId, EventId, LiveSession, LogoutEvent, Sid, Subject } from '@curfew/domain'
+import type { EventId, LiveSession, LogoutEvent } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
+import { beginningOf } from './session-order.ts'
 
 /** An event, and the number that its issuer has in the session index. */
 export interface SessionQuestion {
@@ -23,31 +24,27 @@ const SESSIONS_OF_SUBJECTS = `
   select g.place, s.*
     from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sub, place)
     cross join lateral (
-      select f.sub, f.sid, f.client_id as "clientId", f.device, f.started_at as "startedAt", f.expires_at as "expiresAt"
+      select f.sub, f.sid, f.client_id as "clientId", f.device, ${beginningOf('f')}, f.expires_at as "expiresAt"
         from sessions f
        where f.issuer = g.issuer and f.sub = g.sub and f.expires_at > now()
        limit ${SESSIONS_MAX + 1}
     ) s`
 
+// Of a sid it is asked only who holds it: the device, and when we accepted it, are in the other table alone.
 const SESSIONS_OF_SIDS = `
   select g.place, s.*
     from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sid, place)
     cross join lateral (
-      select f.sub, f.sid, f.client_id as "clientId", null as device, f.started_at as "startedAt", f.expires_at as "expiresAt"
+      select f.sub, f.sid, f.client_id as "clientId", null as device, f.started_at as "startedAt", true as "startedStated",
+             f.started_at as "acceptedAt", f.expires_at as "expiresAt"
         from session_ids f
        where f.issuer = g.issuer and f.sid = g.sid and f.expires_at > now()
        limit ${SESSIONS_MAX + 1}
     ) s`
 
-interface SessionRow {
+interface SessionRow extends LiveSession {
   /** Of the question, from 1. */
   readonly place: number
-  readonly sub: Subject
-  readonly sid: Sid
-  readonly clientId: ClientId
-  readonly device: string | null
-  readonly startedAt: Date
-  readonly expiresAt: Date
 }
 
 /**

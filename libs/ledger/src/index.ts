@@ -218,6 +218,7 @@ export {
   listSessionPartitions,
   type SessionPartition,
 } from './session-expiry.ts'
+export { beganBy } from './session-order.ts'
 export {
   countOrphans,
   listOrphans,

@@ -1,5 +1,6 @@
-import type { ClientId, LogoutEvent } from '@curfew/domain'
+import { askedAtOf, type ClientId, type LogoutEvent, type Occurrence, occurrenceOf } from '@curfew/domain'
 import type { Queryable } from './database.ts'
+import { beganBy } from './session-order.ts'
 import { knowsAll } from './session-quotas.ts'
 
 // What a logout of everyone is about is counted one partition of the index after the other: each statement is short, and whoever
@@ -7,19 +8,25 @@ import { knowsAll } from './session-quotas.ts'
 
 const PARTITIONS = Array.from({ length: 16 }, (_, number) => `sessions_${number}`)
 
-/** Of whom an event for each subject is made: $1 the issuer's number, $2 when everyone was logged out. */
-const BEGAN = 's.issuer = $1 and s.started_at <= $2 and s.expires_at > now()'
+/** SQL: an issuer logout as `e`, by the parameters that `timesOf` gives. */
+export const EVERYONE_AT =
+  '(select $2::timestamptz as occurred_at, $5::boolean as occurred_stated, $6::timestamptz as asked_at) e'
+/** What `EVERYONE_AT` needs: $2, $5 and $6. */
+export const timesOf = (event: Occurrence) =>
+  [occurrenceOf(event), event.occurredAt !== null, askedAtOf(event)] as const
+/** Of whom an event for each subject is made: $1 the issuer's number. */
+const BEGAN = `s.issuer = $1 and ${beganBy()} and s.expires_at > now()`
 // Where the index is not complete, a client that is named may hold a session of which it does not know.
 /** Of a session `s`: whether the clients that the event names, $n, leave it out for certain; `complete`: $n + 1. */
 export const meant = (clients: number, complete: number) =>
   `($${clients}::text[] is null or not $${complete}::boolean or s.client_id = any($${clients}::text[]))`
 
 const countSubjects = (partition: string) => `
-  select count(*) as subjects from (select s.sub from ${partition} s where ${BEGAN} and ${meant(3, 4)} group by s.sub) subjects`
+  select count(*) as subjects from (select s.sub from ${partition} s, ${EVERYONE_AT} where ${BEGAN} and ${meant(3, 4)} group by s.sub) subjects`
 const COUNT_SUBJECTS = PARTITIONS.map(countSubjects)
 
 const countByClient = (partition: string) => `
-  select s.client_id as "clientId", count(*) as sessions, count(distinct s.sub) as subjects from ${partition} s
+  select s.client_id as "clientId", count(*) as sessions, count(distinct s.sub) as subjects from ${partition} s, ${EVERYONE_AT}
    where ${BEGAN} and ($3::text[] is null or s.client_id = any($3)) and ($4::text is null or s.client_id <> $4)
    group by s.client_id`
 const COUNT_BY_CLIENT = PARTITIONS.map(countByClient)
@@ -35,12 +42,13 @@ export interface IndexedIssuer {
 /** How many subjects a logout of everyone is about. */
 export async function countSubjectsOf(
   db: Queryable,
-  event: Pick<LogoutEvent, 'occurredAt' | 'clients'>,
+  event: Occurrence & Pick<LogoutEvent, 'clients'>,
   { index, complete }: IndexedIssuer,
 ): Promise<number> {
   let total = 0
+  const [occurredAt, ...times] = timesOf(event)
   for (const text of COUNT_SUBJECTS) {
-    const values = [index, event.occurredAt, event.clients, complete]
+    const values = [index, occurredAt, event.clients, complete, ...times]
     total += (await db.query<{ subjects: number }>({ text, values })).rows[0]?.subjects ?? 0
   }
   return total
@@ -79,8 +87,9 @@ export async function previewIssuerLogout(db: Queryable, event: LogoutEvent): Pr
   const subjects = await countSubjectsOf(db, event, { index, complete })
   const counts = new Map<ClientId, ClientCount>()
   const initiator = event.includeInitiator ? null : event.initiator
+  const [occurredAt, ...times] = timesOf(event)
   for (const text of COUNT_BY_CLIENT) {
-    const values = [index, event.occurredAt, event.clients, initiator]
+    const values = [index, occurredAt, event.clients, initiator, ...times]
     for (const row of (await db.query<ClientCount>({ text, values })).rows) {
       const { sessions, subjects } = counts.get(row.clientId) ?? { sessions: 0, subjects: 0 }
       counts.set(row.clientId, {

@@ -8,9 +8,10 @@ import {
   type Subject,
 } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from './database.ts'
-import { countSubjectsOf, type IndexedIssuer, meant } from './issuer-logout-counts.ts'
+import { countSubjectsOf, EVERYONE_AT, type IndexedIssuer, meant, timesOf } from './issuer-logout-counts.ts'
 import { journalEnd } from './issuer-logouts.ts'
 import { tryLock } from './locks.ts'
+import { beganBy } from './session-order.ts'
 import { knowsAll } from './session-quotas.ts'
 
 /** A logout of everyone, as it was accepted, that has something left to do. */
@@ -36,7 +37,7 @@ interface JobRow {
   readonly initiator: ClientId | null
   readonly includeInitiator: boolean
   readonly clients: readonly ClientId[] | null
-  readonly occurredAt: Date
+  readonly occurredAt: Date | null
   readonly acceptedAt: Date
   readonly requestedBy: string
   readonly salt: string
@@ -50,7 +51,8 @@ interface JobRow {
 
 const JOBS = `
   select e.id, e.iss, e.reason, e.initiator, e.include_initiator as "includeInitiator", e.clients,
-         e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", l.requested_by as "requestedBy", e.traceparent,
+         case when e.occurred_stated then e.occurred_at end as "occurredAt", e.accepted_at as "acceptedAt",
+         l.requested_by as "requestedBy", e.traceparent,
          l.salt, x.id as index, ${knowsAll('i', 'x')} as complete, l.total,
          l.taken_at is not null as begun, l.taken
     from issuer_logouts l
@@ -95,14 +97,14 @@ const READY = `
 // Rows of the index in the order of its key. A subject of whom not all rows are on the page begins the next one, unless the page
 // is theirs alone. Not prepared by name: planned for the tables as large as they are by now.
 const PAGE = `
-  with page as (select s.sub from sessions s where s.issuer = $1 and s.sub > $5 order by s.sub limit $6),
+  with page as (select s.sub from sessions s where s.issuer = $1 and s.sub > $7 order by s.sub limit $8),
   edge as (select min(sub) as first, max(sub) as last, count(*) as rows from page),
   whole as (
-    select distinct p.sub from page p, edge e where e.rows < $6 or e.first = e.last or p.sub < e.last
+    select distinct p.sub from page p, edge e where e.rows < $8 or e.first = e.last or p.sub < e.last
   )
   select w.sub, exists (
-      select from sessions s
-       where s.issuer = $1 and s.sub = w.sub and s.started_at <= $2 and s.expires_at > now() and ${meant(3, 4)}
+      select from sessions s, ${EVERYONE_AT}
+       where s.issuer = $1 and s.sub = w.sub and ${beganBy()} and s.expires_at > now() and ${meant(3, 4)}
     ) as held
     from whole w order by w.sub`
 
@@ -208,13 +210,14 @@ interface PageRow {
 async function pageAfter(
   transaction: Queryable,
   {
-    event: { occurredAt, clients },
+    event,
     issuer: { index, complete },
     after,
     limit,
   }: { event: IssuerLogout; issuer: IndexedIssuer; after: string; limit: number },
 ): Promise<readonly PageRow[]> {
-  const values = [index, occurredAt, clients, complete, after, limit]
+  const [occurredAt, ...times] = timesOf(event)
+  const values = [index, occurredAt, event.clients, complete, ...times, after, limit]
   return (await transaction.query<PageRow>({ text: PAGE, values })).rows
 }
 

@@ -1,8 +1,16 @@
-import type { EventId, LogoutEvent, OwedDelivery, PlanBasis } from '@curfew/domain'
+import {
+  askedAtOf,
+  type EventId,
+  type LogoutEvent,
+  type OwedDelivery,
+  occurrenceOf,
+  type PlanBasis,
+} from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Lease } from './claim.ts'
 import type { Database } from './database.ts'
 import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from './journal.ts'
+import { endsAllOf } from './session-order.ts'
 
 /** One event on its way into the ledger. */
 export interface PlannedEvent {
@@ -46,6 +54,8 @@ export type PlanResult =
 // however old the worker's copy of the registry is. Leases are dated by the database's clock, like the heart's beats.
 // What waits for the same target at the same binding is covered by what is planned here: an RP that was down for an hour
 // gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
+// A delivery that names the subject is covered by a later logout only, and not by one of a device: those may be held back for a
+// session that it is to end.
 // A logout of everyone becomes a job, or is over at once where nobody is known; who asked for it is noted with it.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = $1 for key share),
@@ -53,16 +63,16 @@ const PLAN_EVENTS = `
   given as (
     select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
       $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
-      $16::text[], $26::text[], $27::uuid[], $28::text[])
+      $16::text[], $26::text[], $27::uuid[], $28::text[], $29::boolean[], $30::timestamptz[])
       as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
-        accepted_at, plan_basis, traceparent, device, parent_id, requested_by)
+        accepted_at, plan_basis, traceparent, device, parent_id, requested_by, occurred_stated, asked_at)
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, planned_at)
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, planned_at)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, $17::timestamptz
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, $17::timestamptz
       from given g, me, current order by g.id
     on conflict (id) do nothing
     returning id, lane, scope
@@ -95,11 +105,11 @@ const PLAN_EVENTS = `
       from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[], $24::uuid[], $25::timestamptz[])
         as d(id, event_id, binding_id, sid, leased, target, session_ends_at)
       join planned on planned.id = d.event_id
-    returning id, event_id, binding_id, target, leased_at
+    returning id, event_id, binding_id, target, sid, leased_at
   ),
   leased as (
     insert into leases (worker_id, number, leased_at, delivery_ids)
-    select $1, $29::bigint, leased_at, array_agg(id) from owed where leased_at is not null group by leased_at
+    select $1, $31::bigint, leased_at, array_agg(id) from owed where leased_at is not null group by leased_at
   ),
   covered as (
     update deliveries d
@@ -110,6 +120,9 @@ const PLAN_EVENTS = `
           cross join lateral (
             select w.id from deliveries w
              where w.binding_id = owed.binding_id and w.target = owed.target and w.due_at is not null
+               and (owed.sid is not null or exists (
+                 select from events older join given newer on newer.id = owed.event_id
+                  where older.id = w.event_id and ${endsAllOf('newer', 'older')}))
                for update skip locked
           ) found
       ) older
@@ -167,7 +180,7 @@ export async function planEvents(
       plainArray(events.map(({ includeInitiator }) => includeInitiator)),
       textColumn(events.map(({ clients }) => (clients === null ? null : JSON.stringify(clients)))),
       plainArray(events.map(({ lane }) => lane)),
-      plainArray(events.map(({ occurredAt }) => occurredAt)),
+      plainArray(events.map(occurrenceOf)),
       plainArray(events.map(({ acceptedAt }) => acceptedAt)),
       plainArray(batch.map(({ basis }) => basis)),
       textColumn(batch.map(({ traceparent }) => traceparent)),
@@ -183,6 +196,8 @@ export async function planEvents(
       textColumn(events.map((event) => (event.scope === 'device' ? event.device : null))),
       plainColumn(events.map(({ parentId }) => parentId ?? null)),
       textColumn(events.map((event) => (event.scope === 'issuer' ? event.requestedBy : null))),
+      plainArray(events.map(({ occurredAt }) => occurredAt !== null)),
+      plainArray(events.map(askedAtOf)),
       lease.number,
     ],
   })

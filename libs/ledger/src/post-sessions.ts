@@ -4,6 +4,7 @@ import { type Database, type Queryable, withTransaction } from './database.ts'
 import { noteKnownHolders } from './event-holders.ts'
 import { SESSIONS_MAX } from './find-sessions.ts'
 import type { JournalEntry } from './journal.ts'
+import { beganBy, CLOCKS_APART } from './session-order.ts'
 import { knowsAll } from './session-quotas.ts'
 import { settleStandings, TOUCHED, type TouchedRow } from './session-standings.ts'
 
@@ -15,7 +16,8 @@ const ANY_SESSIONS = 'select exists (select from session_issuers) as any'
 const ISSUER = `
     join session_issuers x on x.iss = e.iss
     left join issuers i on i.iss = e.iss and i.deleted_at is null`
-const COLUMNS = 's.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.logout_event_id'
+const COLUMNS = `s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.started_stated, s.accepted_at,
+            s.logout_event_id`
 const NOT_OFF = "coalesce(i.session_index, 'partial') <> 'off'"
 /** Whoever has more sessions is told of the subject (`findSessions`): what becomes of each of them is not followed. */
 const NOT_TOO_MANY = `n <= ${SESSIONS_MAX}`
@@ -42,9 +44,9 @@ const SESSIONS_OF_EVENTS = `
       (${BY_SID} where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid)
       offset 0
     ) s
-   where ${NOT_OFF} and s.started_at <= e.occurred_at and (e.clients is null or s.client_id = any(e.clients))
+   where ${NOT_OFF} and ${beganBy()} and (e.clients is null or s.client_id = any(e.clients))
      and (e.scope <> 'device' or s.device is null or s.device = e.device)
-   order by s.issuer, s.sub, s.sid, s.client_id, e.occurred_at desc, e.id desc`
+   order by s.issuer, s.sub, s.sid, s.client_id, e.asked_at desc, e.id desc`
 
 const SESSIONS_OF_DELIVERIES = `
   select ${TOUCHED}
@@ -59,7 +61,7 @@ const SESSIONS_OF_DELIVERIES = `
       (${BY_SID} where d.sid is not null and k.issuer = x.id and k.sid = d.sid and k.client_id = p.client_id)
       offset 0
     ) s
-   where ${NOT_OFF} and (s.started_at <= e.occurred_at or s.logout_event_id = e.id)`
+   where ${NOT_OFF} and (${beganBy()} or s.logout_event_id = e.id)`
 
 /**
  * Enters into the session index what was planned and settled: which logout sees to a session, which came to nothing, and what
@@ -120,8 +122,8 @@ async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Pro
 
 // The latest event that covers a session: that one sees to it, whatever earlier ones came to. Found by the indexes of events;
 // of a session that has just begun there is nothing to be found.
-const COVERING = 'e.occurred_at >= s.started_at and (e.clients is null or s.client_id = any(e.clients))'
-const LATEST = 'order by e.occurred_at desc, e.id desc limit 1'
+const COVERING = `${beganBy()} and (e.clients is null or s.client_id = any(e.clients))`
+const LATEST = 'order by e.asked_at desc, e.id desc limit 1'
 
 /** What names the sessions that have started. */
 const STARTED = 'unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)'
@@ -136,7 +138,7 @@ const SESSION = `
     left join issuers i on i.iss = g.iss and i.deleted_at is null`
 
 // Hardly any session that has just begun is covered by an event. So the cheapest is asked first, and what follows only of those that
-// are left: when its subject or its sid was logged out last; whether it began before that; which event covers it. Each question is
+// are left: when its subject or its sid was logged out last; whether it began before that, or by a clock that is ahead; which event covers it. Each question is
 // kept apart (materialized): joined to the next, each row would make that ready to run, which takes longer than a lookup does.
 const EVENTS_OF_SESSIONS = `
   with ever as materialized (
@@ -144,16 +146,17 @@ const EVENTS_OF_SESSIONS = `
       from ${STARTED}
       cross join lateral (
         select greatest(
-          (select e.occurred_at from events e where e.iss = g.iss and e.sub = g.sub order by e.occurred_at desc limit 1),
-          (select max(e.occurred_at) from events e where e.iss = g.iss and e.sid = g.sid and e.scope = 'session')
+          (select e.asked_at from events e where e.iss = g.iss and e.sub = g.sub order by e.asked_at desc limit 1),
+          (select max(e.asked_at) from events e where e.iss = g.iss and e.sid = g.sid and e.scope = 'session')
         ) as at offset 0
       ) newest
      where newest.at is not null
   ),
   since as materialized (
-    select g.iss, i.name, s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at
+    select g.iss, i.name, s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.started_stated,
+           s.accepted_at
       from ever g ${SESSION}
-     where s.started_at <= g.at and ${NOT_OFF}
+     where s.started_at <= g.at + ${CLOCKS_APART} and ${NOT_OFF}
   )
   select ${TOUCHED}
     from since s
@@ -182,15 +185,15 @@ const NOTE_LATE = `
   select distinct e.id, g.sub
     from ${STARTED} ${SESSION}
     cross join lateral (
-      select e.id, e.occurred_at, e.clients from ${EVERYONE} and e.occurred_at >= s.started_at
+      select e.id, e.asked_at, e.clients from ${EVERYONE} and ${beganBy()}
          and (e.clients is null or s.client_id = any(e.clients) or not ${knowsAll('i', 'x')})
     ) e
    where ${NOT_OFF}
      and exists (select from issuer_logouts)
      and not exists (select from events c where c.iss = g.iss and c.sub = g.sub and c.parent_id = e.id)
      and not exists (
-       select from (select e.id, e.occurred_at, e.clients from ${EVERYONE}) later
-        where (later.occurred_at, later.id) > (e.occurred_at, e.id) and (later.clients is null or e.clients <@ later.clients)
+       select from (select e.id, e.asked_at, e.clients from ${EVERYONE} and ${beganBy()}) later
+        where (later.asked_at, later.id) > (e.asked_at, e.id) and (later.clients is null or e.clients <@ later.clients)
      )
    order by 1, 2
   on conflict do nothing`

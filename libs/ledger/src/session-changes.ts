@@ -74,7 +74,8 @@ const RESTART_SESSIONS = `
   ${LOCKED},
   anew as (
     update sessions s
-       set started_at = s.restarted_at, restarted_at = null,
+       set started_at = s.restarted_at, started_stated = s.restarted_stated, accepted_at = s.restarted_accepted_at,
+           restarted_at = null, restarted_stated = null, restarted_accepted_at = null,
            logout_event_id = case when l.covered then s.logout_event_id end,
            orphaned_at = case when l.covered then s.orphaned_at end
       from locked l

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import {
   type BindingId,
+  beganAfter,
   type ClientId,
   type DeliveryId,
   deliveryId,
@@ -21,13 +22,15 @@ import type { Queryable } from './database.ts'
 import { noteHolders } from './event-holders.ts'
 import { journalPlanned, withAcceptance } from './journal.ts'
 import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey } from './session-changes.ts'
+import { beginningOf } from './session-order.ts'
 import { readTold } from './session-told.ts'
 
 /** Columns of a session `s`, by what names it, and of an event `e` that may cover it. */
 export const TOUCHED = `
   s.issuer, s.sub, s.sid, s.client_id as "clientId", i.name as "issuerName",
   e.id as "eventId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope, e.device as "eventDevice", e.initiator,
-  e.include_initiator as "includeInitiator", e.lane, e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt"`
+  e.include_initiator as "includeInitiator", e.lane, e.accepted_at as "eventAcceptedAt",
+  case when e.occurred_stated then e.occurred_at end as "occurredAt", e.asked_at as "askedAt"`
 
 /** A session in the index, and an event that may cover it. Of an event that names its clients, this one is among them. */
 export interface TouchedRow extends SessionKey {
@@ -42,8 +45,10 @@ export interface TouchedRow extends SessionKey {
   readonly initiator: ClientId | null
   readonly includeInitiator: boolean
   readonly lane: LogoutEvent['lane']
-  readonly occurredAt: Date
-  readonly acceptedAt: Date
+  /** As the IdP stated it; null where it did not. */
+  readonly occurredAt: Date | null
+  readonly askedAt: Date
+  readonly eventAcceptedAt: Date
 }
 
 /** The same, as the session stands once nobody else can change it. */
@@ -51,8 +56,11 @@ interface LockedRow extends TouchedRow, LiveSession {
   /** The logout that the index says sees to it; null where none does, or it is no longer kept. */
   readonly currentId: EventId | null
   readonly currentOccurredAt: Date | null
+  readonly currentAskedAt: Date | null
   /** When it was last said to begin, where it had been said before to begin earlier. */
   readonly restartedAt: Date | null
+  readonly restartedStated: boolean | null
+  readonly restartedAcceptedAt: Date | null
 }
 
 interface BindingRow {
@@ -91,17 +99,15 @@ export async function settleStandings(transaction: Queryable, found: readonly To
       })
       return { row, standing }
     })
-    const [ended] = standings
-      .flatMap(({ row, standing }) => (standing.kind === 'over' ? [row] : []))
-      .toSorted((a, b) => byOccurrence(b, a))
+    const ended = standings.flatMap(({ row, standing }) => (standing.kind === 'over' ? [row] : []))
+    const [last] = ended
     const [latest] = standings
       .flatMap(({ row, standing }) => (standing.kind === 'covered' ? [{ row, standing }] : []))
-      .toSorted((a, b) => byOccurrence(b.row, a.row))
-    const anew = ended !== undefined && isBefore(ended.occurredAt, ended.restartedAt)
-    if (anew)
-      restarted.push({ ...ended, stillCovered: !isBefore(ended.currentOccurredAt, ended.restartedAt) })
-    if (ended !== undefined && !anew) over.push(ended)
-    else if (anew && isBefore(latest?.row.occurredAt ?? null, ended.restartedAt)) continue
+      .toSorted((a, b) => byAcceptance(b.row, a.row))
+    const anew = last !== undefined && ended.every((row) => isBeforeRestart(row, row))
+    if (anew) restarted.push({ ...last, stillCovered: !isBeforeRestart(last, currentOf(last)) })
+    if (last !== undefined && !anew) over.push(last)
+    else if (anew && isBeforeRestart(last, latest?.row ?? null)) continue
     else if (latest !== undefined && !isOutdated(latest.row)) covered.push(latest)
   }
   await oweDeliveries(
@@ -129,8 +135,10 @@ const LOCK_SESSIONS = `
 
 // A statement of its own: what was committed while the one above waited is not in that one's snapshot.
 const READ_LOCKED = `
-  select g.place, s.device, s.started_at as "startedAt", s.expires_at as "expiresAt",
-         s.restarted_at as "restartedAt", c.id as "currentId", c.occurred_at as "currentOccurredAt"
+  select g.place, s.device, ${beginningOf('s')}, s.expires_at as "expiresAt",
+         s.restarted_at as "restartedAt", s.restarted_stated as "restartedStated",
+         s.restarted_accepted_at as "restartedAcceptedAt", c.id as "currentId", c.asked_at as "currentAskedAt",
+         case when c.occurred_stated then c.occurred_at end as "currentOccurredAt"
     from unnest($1::int[], $2::text[], $3::text[], $4::text[]) with ordinality as g(issuer, sub, sid, client_id, place)
     cross join lateral (
       select * from sessions s
@@ -159,24 +167,36 @@ const keyOf = ({ issuer, sub, sid, clientId }: TouchedRow) => JSON.stringify([is
 const clientKey = ({ issuerName, clientId }: Pick<TouchedRow, 'issuerName' | 'clientId'>) =>
   JSON.stringify([issuerName, clientId])
 
-function byOccurrence(a: LockedRow, b: LockedRow): number {
-  return a.occurredAt.getTime() - b.occurredAt.getTime() || (a.eventId < b.eventId ? -1 : 1)
+/** By our clock, which is one for all events. */
+function byAcceptance(a: LockedRow, b: LockedRow): number {
+  return a.askedAt.getTime() - b.askedAt.getTime() || (a.eventId < b.eventId ? -1 : 1)
 }
 
-/** Whether a logout, if there is any, is of before a session began anew, if it did. */
-function isBefore(occurredAt: Date | null, restartedAt: Date | null): boolean {
-  return restartedAt !== null && (occurredAt === null || occurredAt < restartedAt)
+/** Whether a session began anew, and did so after a logout, if there is any. */
+function isBeforeRestart(
+  { restartedAt, restartedStated, restartedAcceptedAt }: LockedRow,
+  logout: Pick<TouchedRow, 'occurredAt' | 'askedAt'> | null,
+): boolean {
+  if (restartedAt === null || restartedStated === null || restartedAcceptedAt === null) return false
+  const restart = { startedAt: restartedAt, startedStated: restartedStated, acceptedAt: restartedAcceptedAt }
+  return logout === null || beganAfter(restart, { occurredAt: logout.occurredAt, acceptedAt: logout.askedAt })
+}
+
+/** The logout that the index says sees to a session. */
+function currentOf({ currentAskedAt, currentOccurredAt }: LockedRow) {
+  return currentAskedAt === null ? null : { occurredAt: currentOccurredAt, askedAt: currentAskedAt }
 }
 
 /** Whether a later logout than this one sees to the session by now. */
-function isOutdated({ eventId, occurredAt, currentId, currentOccurredAt }: LockedRow): boolean {
-  if (currentId === null || currentOccurredAt === null || currentId === eventId) return false
-  return currentOccurredAt > occurredAt || (+currentOccurredAt === +occurredAt && currentId > eventId)
+function isOutdated({ eventId, askedAt, currentId, currentAskedAt }: LockedRow): boolean {
+  if (currentId === null || currentAskedAt === null || currentId === eventId) return false
+  return currentAskedAt > askedAt || (+currentAskedAt === +askedAt && currentId > eventId)
 }
 
 function toEvent(row: TouchedRow): LogoutEvent {
-  const { eventId: id, iss, initiator, includeInitiator, lane, occurredAt, acceptedAt } = row
-  const asserted = { ...{ id, iss, initiator, includeInitiator, lane, occurredAt, acceptedAt }, reason: null }
+  const { eventId: id, iss, initiator, includeInitiator, lane, occurredAt, eventAcceptedAt, askedAt } = row
+  const times = { occurredAt, acceptedAt: eventAcceptedAt, parentAcceptedAt: askedAt }
+  const asserted = { ...{ id, iss, initiator, includeInitiator, lane, reason: null }, ...times }
   // Which clients it names was asked of the database: a list of a thousand would come with each session.
   const event = { ...asserted, clients: null, scope: row.scope, sub: row.eventSub, sid: row.eventSid }
   return { ...event, ...(row.scope === 'device' && { device: row.eventDevice }) } as LogoutEvent
@@ -241,7 +261,8 @@ const OWE_DELIVERIES = `
   )
   select from owed limit 0`
 
-async function oweDeliveries(transaction: Queryable, owed: readonly OwedDelivery[]): Promise<void> {
+/** Owes deliveries of events that were planned before. One that is owed already stays as it is. */
+export async function oweDeliveries(transaction: Queryable, owed: readonly OwedDelivery[]): Promise<void> {
   if (owed.length === 0) return
   await transaction.query({
     name: 'owe_deliveries',

@@ -12,6 +12,7 @@ import { counted, integer, SMALLINT_MAX } from './counters.ts'
 import type { Database } from './database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from './faults.ts'
 import { journalSettled, withAcceptance } from './journal.ts'
+import { endsAllOf } from './session-order.ts'
 import { giveUpRefused } from './unrecordable.ts'
 
 /** One POST, as it is kept. */
@@ -208,21 +209,32 @@ function description(outcome: AttemptOutcome): string | null {
   return outcome.kind === 'acknowledged' ? null : outcome.errorDescription
 }
 
-// Of all that wait for the same, the youngest stays.
+// Of all that wait for the same, the youngest stays. Of those that name the subject that is the one of the latest logout, and only
+// those are covered of which it ends all: it may be held back for a session that another one is to end.
 const SUPERSEDE_OLDER = `
   with covered as (
     update deliveries d
        set state = 'superseded', due_at = null, settled_at = $2::timestamptz, superseded_by = waiting.youngest
       from (
-        select w.id, first_value(w.id) over (partition by w.binding_id, w.target order by w.planned_at desc, w.id desc) as youngest
+        select w.id, w.sid, w.event_id, first_value(w.id) over alike as youngest,
+               first_value(w.event_id) over alike as latest
           from (select distinct binding_id, target from deliveries
                  where id = any($1::uuid[]) and due_at is not null and target is not null) given
           cross join lateral (
-            select id, binding_id, target, planned_at from deliveries
-             where binding_id = given.binding_id and target = given.target and due_at is not null
+            select d.id, d.binding_id, d.target, d.planned_at, d.sid, d.event_id, e.asked_at
+              from deliveries d
+             cross join lateral (select asked_at from events where id = d.event_id offset 0) e
+             where d.binding_id = given.binding_id and d.target = given.target and d.due_at is not null
+            offset 0
           ) w
+        window alike as (
+          partition by w.binding_id, w.target
+          order by case when w.sid is null then w.asked_at end desc nulls last, w.planned_at desc, w.id desc)
       ) waiting
      where d.id = waiting.id and waiting.id <> waiting.youngest and d.due_at is not null
+       and (waiting.sid is not null or exists (
+         select from events older, events newer
+          where older.id = waiting.event_id and newer.id = waiting.latest and ${endsAllOf('newer', 'older')}))
     returning d.id, d.event_id, d.binding_id, d.state, d.generation
   ),
   journalled as (

@@ -157,6 +157,18 @@ describe('quick retries', () => {
     })
   })
 
+  test('what names the subject is not retried quickly after a slow failure: a later session may be known by then', async () => {
+    const slow = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 3_000))
+      return RESET
+    }
+    const post = vi.fn(slow)
+    await rig([], { post }).run({ ...FRESH, sid: null })
+    expect(post).toHaveBeenCalledTimes(1)
+    await rig([], { post }).run(FRESH)
+    expect(post).toHaveBeenCalledTimes(4)
+  })
+
   test('BCL-13, BCL-08: each POST has a token of its own, minted as it goes out', async () => {
     const { run, posted, signed } = rig([RESET])
     const round = await run()

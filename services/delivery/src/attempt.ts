@@ -66,6 +66,9 @@ type Told = Pick<Try, 'outcome' | 'jti' | 'tokenDigest' | 'uri'>
  */
 export type Attempt = (delivery: InFlightDelivery, stopping: AbortSignal) => Promise<Round>
 
+/** So long after its first attempt a delivery that names the subject has no more quick retries, in milliseconds. */
+const SUBJECT_MS_MAX = 3_000
+
 /** Says to p-retry, whose language is exceptions, that an outcome is worth a quick retry. */
 class TryAgain extends Error {}
 
@@ -151,7 +154,12 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     const paced = (deps.binding(delivery.bindingId)?.ratePerSecond ?? null) !== null
     const attempts =
       delivery.attempts === 0 && quicklyRetryable(first.outcome) && !paced && !stopping.aborted
-        ? await withQuickRetries(first, (number) => once(delivery, number), stopping)
+        ? await withQuickRetries(first, {
+            attempt: (number) => once(delivery, number),
+            // What names the subject is to be looked at again: a later session may be known by now (`narrowingOf`).
+            timely: () => delivery.sid !== null || +now() - +first.startedAt <= SUBJECT_MS_MAX,
+            stopping,
+          })
         : [first]
     const { outcome, uri } = attempts.at(-1) ?? first
     // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
@@ -164,15 +172,26 @@ export function createAttempt(deps: AttemptDeps): Attempt {
 /** What followed a first attempt that failed for a reason which may pass in a second; the first is among it. */
 async function withQuickRetries(
   first: Try,
-  attempt: (number: number) => Promise<Try>,
-  stopping: AbortSignal,
+  {
+    attempt,
+    timely,
+    stopping,
+  }: {
+    readonly attempt: (number: number) => Promise<Try>
+    /** Whether there is time for another one. */
+    readonly timely: () => boolean
+    readonly stopping: AbortSignal
+  },
 ): Promise<readonly Try[]> {
   const attempts = [first]
   try {
     await pRetry(
       async (number) => {
         // The first try has been made: nearly all end there, without the machinery.
-        if (number > 1) attempts.push(await attempt(number))
+        if (number > 1) {
+          if (!timely()) return
+          attempts.push(await attempt(number))
+        }
         if (quicklyRetryable((attempts.at(-1) ?? first).outcome)) throw new TryAgain('worth another try')
       },
       {

@@ -186,8 +186,10 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       for (const issuer of slicesOf(known.issuers.get(event.iss) ?? null)) {
         const owed = plan(event, issuer, sessionsOf(event), digest)
         basis = owed.basis
-        for (const { delivery, target } of owed.deliveries) {
-          deliveries.push({ delivery, target, leased: lease(delivery.bindingId, event) })
+        for (const { delivery, target, doubtful } of owed.deliveries) {
+          // What is in doubt is looked at when it is claimed.
+          const leased = doubtful !== true && lease(delivery.bindingId, event)
+          deliveries.push({ delivery, target, leased })
         }
         sinceBreath += owed.deliveries.length
         if (sinceBreath < SLICE) continue

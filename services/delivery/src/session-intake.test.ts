@@ -23,6 +23,7 @@ const session = (sub: string, change: Partial<Session> = {}): Session => ({
   ...{ iss: 'https://idp.example' as Issuer, sub: sub as Subject, sid: 's1' as Sid },
   ...{ clientId: 'mail' as ClientId, device: null },
   ...{ startedAt: new Date(NOW.getTime() - HOUR_MS), expiresAt: new Date(NOW.getTime() + HOUR_MS) },
+  ...{ startedStated: true, acceptedAt: NOW },
   ...change,
 })
 const start = (sub: string, change?: Partial<Session>) => encodeSessionStart(session(sub, change), STAMP)

@@ -26,6 +26,8 @@ export function acceptSession(input: SessionInput, now: Date): Session | readonl
     clientId: input.client_id as ClientId,
     device: input.device ?? null,
     startedAt,
+    startedStated: input.started_at !== undefined,
+    acceptedAt: now,
     expiresAt,
   }
 }

@@ -27,7 +27,7 @@ describe('acceptEvent fills in what the IdP left out', () => {
       includeInitiator: false,
       clients: null,
       lane: 'interactive',
-      occurredAt: NOW,
+      occurredAt: null,
       acceptedAt: NOW,
     })
   })

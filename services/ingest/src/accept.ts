@@ -34,19 +34,16 @@ export function acceptEvent(
     fault('/device', `is for scope device, and the scope is ${scope}`)
   }
 
-  const occurredAt = input.occurred_at === undefined ? now : readPast(input.occurred_at, '/occurred_at', now)
-  if ('detail' in occurredAt) faults.push(occurredAt)
+  const occurredAt = input.occurred_at === undefined ? null : readPast(input.occurred_at, '/occurred_at', now)
+  if (occurredAt !== null && 'detail' in occurredAt) faults.push(occurredAt)
 
-  if (faults.length > 0 || 'detail' in occurredAt) return faults
-  // Where both times are equal the IdP gave none (`sameContent`); one that it gave within this very millisecond is no exception.
-  const sameMs = input.occurred_at !== undefined && occurredAt.getTime() === now.getTime()
+  if (faults.length > 0) return faults
   const accepted: AcceptedLogoutEvent = {
     ...input,
     id: input.id ?? newId(),
     scope,
-    occurred_at: occurredAt.toISOString(),
     lane: scope === 'issuer' ? 'bulk' : (input.lane ?? 'interactive'),
-    accepted_at: new Date(now.getTime() + (sameMs ? 1 : 0)).toISOString(),
+    accepted_at: now.toISOString(),
     ...(scope === 'issuer' && { requested_by: requestedBy }),
   }
   const event = fromAccepted(accepted)

@@ -186,7 +186,7 @@ function startsOf(round: number, batch: number): readonly Session[] {
     const name = hash('md5', `start ${round} ${batch} ${n}`)
     return {
       ...{ iss: ISS, sub: name as Subject, sid: name as Sid, clientId: 'client-0' as ClientId },
-      ...{ device: null, startedAt, expiresAt },
+      ...{ device: null, startedAt, startedStated: true, acceptedAt: startedAt, expiresAt },
     }
   })
 }

@@ -1,0 +1,28 @@
+import { CLOCKS_APART_MS_MAX } from '@curfew/domain'
+
+/** SQL: the longest that two clocks may be apart. */
+export const CLOCKS_APART = `interval '${CLOCKS_APART_MS_MAX} milliseconds'`
+
+/**
+ * SQL: whether a session began before an event, or with it. The domain's `beganAfter` says the opposite, and why.
+ *
+ * @param session alias of a row with started_at, started_stated and accepted_at.
+ * @param event alias of a row with occurred_at, occurred_stated and asked_at.
+ */
+export function beganBy(session = 's', event = 'e'): string {
+  return `(case when ${session}.started_stated and ${event}.occurred_stated then ${session}.started_at <= ${event}.occurred_at
+     else ${session}.started_at <= ${event}.occurred_at + ${CLOCKS_APART}
+      and (${session}.accepted_at <= ${event}.asked_at or ${session}.started_at <= ${event}.asked_at) end)`
+}
+
+/** SQL: the columns of a session `s` that make `Beginning` in the domain. */
+export const beginningOf = (alias: string) =>
+  `${alias}.started_at as "startedAt", ${alias}.started_stated as "startedStated", ${alias}.accepted_at as "acceptedAt"`
+
+/**
+ * SQL: whether a logout of a subject ends all that another one of the same subject does: it is later by every clock, and not of a
+ * device alone. Aliases of rows of events.
+ */
+export const endsAllOf = (newer: string, older: string) =>
+  `${older}.asked_at <= ${newer}.asked_at and ${older}.occurred_at <= ${newer}.occurred_at
+   and (${newer}.scope = 'subject' or ${older}.scope = ${newer}.scope and ${older}.device = ${newer}.device)`
