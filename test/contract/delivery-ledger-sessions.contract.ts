@@ -192,7 +192,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       }
       const claim = async () => {
         const claimed = await harness.ledger.claimDue({
-          ...{ workerId: worker, now: new Date(Date.now() + 60_000), slots: new Map(), limit: 10 },
+          ...{ lease: newLease(worker), now: new Date(Date.now() + 60_000), slots: new Map(), limit: 10 },
           slotsElse: { interactive: 10, bulk: 10 },
         })
         return claimed.toSorted((a, b) => a.bindingId - b.bindingId)
