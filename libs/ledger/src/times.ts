@@ -1,7 +1,8 @@
 import { UnwritableValueError } from './faults.ts'
 
 // Times between the years 1 and 9999, which is what RFC 3339, JavaScript and PostgreSQL can all write. Others, of which
-// PostgreSQL keeps some, and infinity, are taken for the nearest of these: no time in a row makes a statement or a reader fail.
+// PostgreSQL keeps some, and infinity, are read as the nearest of these: no time in a row makes a statement or a reader fail.
+// None of them is written.
 
 const FIRST = '0001-01-01T00:00:00.000Z'
 const LAST = '9999-12-31T23:59:59.999Z'
@@ -19,12 +20,11 @@ export function microsOf(time: string): string {
   return `(extract(epoch from ${reckonable(time)}) * 1000000)::bigint`
 }
 
-/** A time as PostgreSQL reads it. @throws {UnwritableValueError} for an invalid Date. */
+/** A time as PostgreSQL reads it. @throws {UnwritableValueError} for a time before the year 1, after 9999, or an invalid Date. */
 export function timeText(time: Date): string {
   const ms = time.getTime()
   if (ms >= FIRST_MS && ms <= LAST_MS) return time.toISOString()
-  if (Number.isNaN(ms)) throw new UnwritableValueError('an invalid Date cannot be written')
-  return ms < FIRST_MS ? FIRST : LAST
+  throw new UnwritableValueError(`the time ${ms} ms is not between the years 1 and 9999`)
 }
 
 /** What `pg` made of a time: a Date; beside infinity, and beyond what a Date holds, no valid one. */

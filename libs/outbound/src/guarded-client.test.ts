@@ -52,6 +52,17 @@ describe('what is sent (BCL-01, BCL-02)', () => {
 })
 
 describe('what is answered', () => {
+  test.each(['99999', '1000', '65536', '-1', '0x200', '2'])(
+    'a status of %s is none: no number comes that the ledger has no room for',
+    async (status) => {
+      const port = await tcp((socket) =>
+        socket.once('data', () => socket.end(`HTTP/1.1 ${status} Odd\r\ncontent-length: 0\r\n\r\n`)),
+      )
+      const answer = await send(client(), port)
+      expect(answer.kind === 'failure' || (answer.kind === 'response' && answer.status <= 999)).toBe(true)
+    },
+  )
+
   test.each([200, 204, 400, 500, 503])('status %i, with body and Retry-After', async (status) => {
     const port = await http((_request, response) => {
       response.writeHead(status, { 'retry-after': '7' })

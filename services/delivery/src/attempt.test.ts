@@ -96,6 +96,17 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
+describe('what our own tools fail with', () => {
+  test('is kept without characters that nothing can store, and short', async () => {
+    const words = `answered "\0\ud800${'x'.repeat(5_000)}"`
+    const { run } = rig([], { sign: () => Promise.reject(new Error(words)) })
+    const [attempt] = (await run()).attempts
+    const said = attempt?.outcome.kind === 'unavailable' ? attempt.outcome.errorDescription : null
+    expect(said).toMatch(/^answered " ?\ufffdx+$/)
+    expect(said?.length).toBeLessThanOrEqual(500)
+  })
+})
+
 describe('one answer', () => {
   test('BCL-14: a 204 is recorded and acknowledges', async () => {
     const { run, posted } = rig([response(204)])
