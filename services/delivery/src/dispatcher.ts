@@ -110,10 +110,13 @@ const AHEAD_MS = 5_000
 /** A delivery that waits longer than this in memory is given back: another worker may have a free slot for it. */
 const HELD_MS_MAX = 60_000
 const CLAIM_LIMIT = 1_000
+/** Of its part of the memory: an issuer with less room than that does not hurry the next claim. */
+const HUNGRY_PART = 1 / 8
+const NONE: Slots = { interactive: 0, bulk: 0 }
 /** Of each lane of a binding that nothing is known of here. */
 const SLOTS_ELSE = 16
 const GIVE_UP_EVERY_MS = 30_000
-const ACCEPT_SLICE = 200
+const ACCEPT_SLICE = 50
 /** The part that one binding may have of the attempts that it has under way and of those that its issuer may begin. */
 const BINDING_PART = 1 / 16
 
@@ -162,6 +165,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   }
   const hungry = (line: Line) => {
     if (!line.backlog.interactive && !line.backlog.bulk) return false
+    const { issuer } = line
+    // A claim costs as much for one delivery as for many: an issuer that has nearly its part waits until there is room for some.
+    if (shares.roomOf(issuer) < shares.partOf(issuer) * HUNGRY_PART) return false
     const want = wanted(line, shares.roomOf(line.issuer))
     return want > 0 && line.inHand <= want / 2
   }
@@ -319,12 +325,16 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   /** How many to claim of each binding that is known here, at most `budget` in all, and `bulk` of the bulk lane. */
   function slotsWithin(budget: number, bulk: number): ReadonlyMap<BindingId, Slots> {
     const slots = new Map<BindingId, Slots>()
-    for (const id of deps.barred()) slots.set(id, { interactive: 0, bulk: 0 })
+    for (const id of deps.barred()) slots.set(id, NONE)
     let asked = 0
     let bulkAsked = 0
     const askedOf = new Map<Issuer, number>()
     for (const [id, line] of claims.inOrder(lines)) {
       if (slots.has(id)) continue
+      if (asked >= budget) {
+        slots.set(id, NONE)
+        continue
+      }
       const { issuer } = line
       const before = askedOf.get(issuer) ?? 0
       const free = Math.min(heldMax - shares.held - asked, shares.roomOf(issuer) - before)
@@ -342,7 +352,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       askedOf.set(issuer, before + interactive + ofBulk)
       if (asked < budget) claims.filled(id, line)
     }
-    for (const id of claims.resting()) if (!slots.has(id)) slots.set(id, { interactive: 0, bulk: 0 })
+    for (const id of claims.resting()) if (!slots.has(id)) slots.set(id, NONE)
     return slots
   }
 

@@ -252,7 +252,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
 }
 
 /** Bindings that one event is planned for before all else that waits for the processor gets its turn. */
-const SLICE = 500
+const SLICE = 100
 
 const breathe = () => new Promise<void>((resolve) => void setImmediate(resolve))
 

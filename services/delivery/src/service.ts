@@ -83,7 +83,7 @@ const HELD_MAX = 10_000
  */
 const ATTEMPTS_MAX = 4_096
 /** Attempts that begin in one turn of the event loop. Each takes about a third of a millisecond. */
-const STARTS_PER_TURN = 8
+const STARTS_PER_TURN = 4
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
 /** Pause between two looks whether there is a database, and keys that can be opened, in milliseconds. */
