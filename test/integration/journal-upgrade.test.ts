@@ -1,6 +1,6 @@
 import { findUnreceipted, type JournalEntry, migrate, postJournal, settleDeliveries } from '@curfew/ledger'
 import { expect, test } from 'vitest'
-import { createTestDatabase } from '../support/database.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { migrateUpTo } from '../support/migrations.ts'
 import { ISS, newWorker, planned, register, settledAs } from './ledger-support.ts'
 
@@ -12,13 +12,32 @@ const DELIVERY = '01a1ff00-0000-8000-8000-000000000002'
 const ACCEPTED = new Date('2026-11-21T12:00:00.123Z')
 const SETTLED = new Date('2026-11-21T12:00:05.456Z')
 
+/** Registers as the schema of then has it; statements of this release know later columns. */
+async function registerThen(db: TestDatabase['db']): Promise<{ id: number }> {
+  const { rows } = await db.query<{ id: number }>(
+    `with issuer as (
+       insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, revision) values ('main', $1, 5000, 0.999, '{}', 1)
+       returning name
+     ),
+     party as (
+       insert into relying_parties (issuer, client_id, metadata, settings, session_required, algorithm, revision)
+       select name, 'shop', '{}', '{}', false, 'ES256', 1 from issuer
+       returning id
+     )
+     insert into bindings (relying_party_id, kind, endpoint, uri) select id, 'backchannel', 'main', 'https://rp.example/' from party
+     returning id`,
+    [ISS],
+  )
+  const [binding] = rows
+  if (binding === undefined) throw new Error('a relying party is registered')
+  return binding
+}
+
 test('a journal that was not entered, and its deliveries', async () => {
   await using database = await createTestDatabase()
   const { db } = database
   await migrateUpTo(db, 'books')
-  const registry = await register(db, 1)
-  const [binding] = registry.issuers.get(ISS)?.bindings ?? []
-  if (binding === undefined) throw new Error('a relying party is registered')
+  const binding = await registerThen(db)
   await db.query(
     `insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
      values ($1, '\\x00', $2, 'alice', 'subject', false, 'interactive', $3, $3, $3, 'registered')`,

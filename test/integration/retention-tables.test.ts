@@ -105,9 +105,12 @@ test('what lies where no month was made for it goes by the day', async () => {
 test('an upgrade takes all that was audited along, and numbers go on', async () => {
   await migrateUpTo(db(), 'privacy')
   for (const days of [800, 400, 1]) await audited(daysBefore(days))
-  const before = await listAudit(db(), { before: null, limit: 10 })
+  const { rows: before } = await db().query<{ id: number }>('select * from audit order by id desc')
   await migrate(db())
-  expect(await listAudit(db(), { before: null, limit: 10 })).toEqual(before)
+  expect(await listAudit(db(), { before: null, limit: 10 })).toEqual(
+    // Of no key it is known by then.
+    before.map((record) => ({ ...record, credentialId: null })),
+  )
   await audited(NOW)
   const [latest] = await listAudit(db(), { before: null, limit: 1 })
   expect(latest).toMatchObject({ at: NOW, id: (before[0]?.id ?? 0) + 1 })
