@@ -66,8 +66,11 @@ type Told = Pick<Try, 'outcome' | 'jti' | 'tokenDigest' | 'uri'>
  */
 export type Attempt = (delivery: InFlightDelivery, stopping: AbortSignal) => Promise<Round>
 
-/** So long after its first attempt a delivery that names the subject has no more quick retries, in milliseconds. */
-const SUBJECT_MS_MAX = 3_000
+/**
+ * So long after its first attempt a delivery that names the subject begins to wait for no quick retry, in milliseconds. It is asked
+ * before the wait: a failure that was reported only after it would open the breaker of an RP that has answered meanwhile.
+ */
+const SUBJECT_MS_MAX = 2_000
 
 /** Says to p-retry, whose language is exceptions, that an outcome is worth a quick retry. */
 class TryAgain extends Error {}
@@ -188,10 +191,7 @@ async function withQuickRetries(
     await pRetry(
       async (number) => {
         // The first try has been made: nearly all end there, without the machinery.
-        if (number > 1) {
-          if (!timely()) return
-          attempts.push(await attempt(number))
-        }
+        if (number > 1) attempts.push(await attempt(number))
         if (quicklyRetryable((attempts.at(-1) ?? first).outcome)) throw new TryAgain('worth another try')
       },
       {
@@ -200,7 +200,7 @@ async function withQuickRetries(
         factor: QUICK_RETRIES_MS[1] / QUICK_RETRIES_MS[0],
         randomize: true,
         // Whatever else is thrown is a fault of ours, which another POST would not mend.
-        shouldRetry: ({ error }) => error instanceof TryAgain,
+        shouldRetry: ({ error }) => error instanceof TryAgain && timely(),
         signal: stopping,
       },
     )
