@@ -57,9 +57,9 @@ const takesNoSids = ({ subjectClaims, sessionRequired }: Binding) =>
 function* laterSessionsKept(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, received, planByBinding, accepted } = evidence
   if (scenario.sessionIndex === 'off') return
-  for (const { bindingId, claims, atMs } of received) {
+  for (const { bindingId, claims, eventId, atMs } of received) {
     const binding = planByBinding.get(bindingId)?.binding
-    const event = [...accepted.values()].find((each) => each.event.id === claims.txn)?.event
+    const event = accepted.get(eventId)?.event
     if (binding === undefined || event === undefined || event.scope === 'session') continue
     const of = `binding ${bindingId} was told of event ${event.id} at ${atMs} ms`
     const basis = ledger.events.get(event.id)?.basis
@@ -113,10 +113,10 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
       if (last.length === 0) yield `${what} was to be over, and nothing says so to it`
       const told = last.some(({ eventId, state }) =>
         received.some(
-          ({ bindingId, claims, status }) =>
+          ({ bindingId, claims, eventId: told, status }) =>
             state === 'acknowledged' &&
             bindingId === binding.id &&
-            claims.txn === eventId &&
+            told === eventId &&
             (claims.sid === session.sid || claims.sub === session.sub) &&
             (status === 200 || status === 204),
         ),

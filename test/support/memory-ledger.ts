@@ -180,10 +180,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     for (const row of taken)
       change(row, { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: clock() })
     return taken.map(({ delivery, attempts: made, retries, refusals }) => {
-      const { iss, sub, scope, lane, acceptedAt } = delivery.event
+      const { iss, givenId, sub, scope, lane, acceptedAt } = delivery.event
       return {
         ...delivery,
-        event: { iss, sub, scope, lane, acceptedAt },
+        event: { iss, givenId, sub, scope, lane, acceptedAt },
         attempts: made,
         retries,
         refusals,

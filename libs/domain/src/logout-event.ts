@@ -1,4 +1,4 @@
-import type { ClientId, EventId, Issuer, Sid, Subject } from './ids.ts'
+import type { ClientId, EventId, GivenEventId, Issuer, Sid, Subject } from './ids.ts'
 
 /** Interactive: a person waits for it. Bulk: a mass logout, never in a person's way. */
 export type Lane = 'interactive' | 'bulk'
@@ -6,7 +6,10 @@ export type Lane = 'interactive' | 'bulk'
 export type LogoutReason = 'user' | 'admin' | 'policy' | 'compromise' | 'expiry' | 'deletion'
 
 interface Asserted {
+  /** Derived from `iss` and `givenId`: the same id at two issuers is two events. */
   readonly id: EventId
+  /** What the issuer calls it, and everybody outside. */
+  readonly givenId: GivenEventId
   readonly iss: Issuer
   /** Null where the IdP did not say. */
   readonly reason: LogoutReason | null
@@ -73,10 +76,10 @@ export function logKey(event: {
 
 /**
  * What two posts of one id must agree in. Our own stamp (`acceptedAt`) is left out: it differs each time. So is who asked.
- * `occurredAt` counts only where the IdP gave it, for else it is our stamp too.
+ * `occurredAt` counts only where the IdP gave it, for else it is our stamp too. `givenId` is left out: `id` follows from it.
  */
 export function sameContent(event: LogoutEvent): string {
-  const { acceptedAt, occurredAt, ...content } = event
+  const { acceptedAt, occurredAt, givenId: _, ...content } = event
   const occurred = occurredAt.getTime() === acceptedAt.getTime() ? null : occurredAt.toISOString()
   const members = Object.entries(content).filter(([name]) => name !== 'requestedBy')
   return JSON.stringify([...members.sort(([a], [b]) => (a < b ? -1 : 1)), occurred])

@@ -2,6 +2,7 @@ import type {
   BindingId,
   DeliveryId,
   EventId,
+  GivenEventId,
   InFlightDelivery,
   Issuer,
   Lane,
@@ -50,7 +51,7 @@ const CLAIM_DUE = `
      where d.id = any (array(select id from due))
     returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane
   )
-  select c.*, e.iss, e.sub, e.scope, e.accepted_at
+  select c.*, e.iss, e.given_id, e.sub, e.scope, e.accepted_at
     from claimed c join events e on e.id = c.event_id`
 
 interface ClaimedRow {
@@ -64,6 +65,7 @@ interface ClaimedRow {
   readonly refusals: number
   readonly lane: Lane
   readonly iss: Issuer
+  readonly given_id: GivenEventId
   readonly sub: Subject | null
   readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
@@ -116,7 +118,10 @@ export async function claimDue(
     eventId: row.event_id,
     sid: row.sid,
     sessionEndsAt: row.session_ends_at,
-    event: { iss: row.iss, sub: row.sub, scope: row.scope, lane: row.lane, acceptedAt: row.accepted_at },
+    event: {
+      ...{ iss: row.iss, givenId: row.given_id, sub: row.sub, scope: row.scope, lane: row.lane },
+      acceptedAt: row.accepted_at,
+    },
     attempts: row.attempts,
     retries: row.retries,
     refusals: row.refusals,

@@ -43,6 +43,7 @@ export {
   findIssEver,
   requestErasure,
 } from './erasures.ts'
+export { type EventIdentity, identifyEvents } from './event-identity.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export { eventLogAges } from './event-log-age.ts'
 export { findSessions, type SessionQuestion } from './find-sessions.ts'
@@ -73,6 +74,7 @@ export {
   type IssuerLogoutRecord,
   listIssuerLogouts,
 } from './issuer-logouts.ts'
+export { askedIssuer, createIssuerNames, type IssuerNames } from './issuer-names.ts'
 export {
   findIssuer,
   type IssuerRecord,
@@ -132,6 +134,7 @@ export {
 } from './receipt-log.ts'
 export {
   findReceipt,
+  findReceiptsOfGivenId,
   insertReceipts,
   isReceiptAwaited,
   listReceipts,

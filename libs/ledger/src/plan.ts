@@ -1,6 +1,7 @@
 import type { EventId, LogoutEvent, OwedDelivery, PlanBasis, WorkerId } from '@curfew/domain'
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Database } from './database.ts'
+import { issuerLogoutObject } from './issuer-logouts.ts'
 import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from './journal.ts'
 
 /** One event on its way into the ledger. */
@@ -52,16 +53,16 @@ const PLAN_EVENTS = `
   given as (
     select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
       $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
-      $16::text[], $26::text[], $27::uuid[], $28::text[])
+      $16::text[], $26::text[], $27::uuid[], $28::text[], $29::uuid[])
       as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
-        accepted_at, plan_basis, traceparent, device, parent_id, requested_by)
+        accepted_at, plan_basis, traceparent, device, parent_id, requested_by, given_id)
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, planned_at)
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, given_id, planned_at)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, $17::timestamptz
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, given_id, $17::timestamptz
       from given g, me, current order by g.id
     on conflict (id) do nothing
     returning id, lane, scope
@@ -81,8 +82,9 @@ const PLAN_EVENTS = `
   ),
   audited as (
     insert into audit (credential, action, object, detail)
-    select requested_by, 'issuer_logout.requested', '/v1/issuer-logouts/' || event_id, jsonb_build_object('iss', iss)
-      from everyone
+    select everyone.requested_by, 'issuer_logout.requested', ${issuerLogoutObject('g.given_id', 'i.name')},
+        jsonb_build_object('iss', everyone.iss)
+      from everyone join given g on g.id = everyone.event_id left join issuers i on i.iss = everyone.iss
   ),
   owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
@@ -178,6 +180,7 @@ export async function planEvents(
       textColumn(events.map((event) => (event.scope === 'device' ? event.device : null))),
       plainColumn(events.map(({ parentId }) => parentId ?? null)),
       textColumn(events.map((event) => (event.scope === 'issuer' ? event.requestedBy : null))),
+      plainArray(events.map(({ givenId }) => givenId)),
     ],
   })
   const [row] = rows

@@ -34,7 +34,7 @@ export interface OrphanPosition {
 
 const LIST_ORPHANS = `
   select n.iss, i.name as issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
-         s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId",
+         s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId", e.given_id as "givenEventId",
          e.id is not null as "eventKept", s.issuer as number,
          (extract(epoch from s.orphaned_at) * 1000000)::bigint as micros
     from sessions s

@@ -5,6 +5,7 @@ import {
   type DeliveryId,
   deliveryId,
   type EventId,
+  type GivenEventId,
   type Issuer,
   type LiveSession,
   type LogoutEvent,
@@ -26,7 +27,7 @@ import { readTold } from './session-told.ts'
 /** Columns of a session `s`, by what names it, and of an event `e` that may cover it. */
 export const TOUCHED = `
   s.issuer, s.sub, s.sid, s.client_id as "clientId", i.name as "issuerName",
-  e.id as "eventId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope, e.device as "eventDevice", e.initiator,
+  e.id as "eventId", e.given_id as "givenId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope, e.device as "eventDevice", e.initiator,
   e.include_initiator as "includeInitiator", e.lane, e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt"`
 
 /** A session in the index, and an event that may cover it. Of an event that names its clients, this one is among them. */
@@ -34,6 +35,7 @@ export interface TouchedRow extends SessionKey {
   /** Null where no issuer has this `iss`. */
   readonly issuerName: string | null
   readonly eventId: EventId
+  readonly givenId: GivenEventId
   readonly iss: Issuer
   readonly eventSub: Subject | null
   readonly eventSid: Sid | null
@@ -175,8 +177,11 @@ function isOutdated({ eventId, occurredAt, currentId, currentOccurredAt }: Locke
 }
 
 function toEvent(row: TouchedRow): LogoutEvent {
-  const { eventId: id, iss, initiator, includeInitiator, lane, occurredAt, acceptedAt } = row
-  const asserted = { ...{ id, iss, initiator, includeInitiator, lane, occurredAt, acceptedAt }, reason: null }
+  const { eventId: id, givenId, iss, initiator, includeInitiator, lane, occurredAt, acceptedAt } = row
+  const asserted = {
+    ...{ id, givenId, iss, initiator, includeInitiator, lane, occurredAt, acceptedAt },
+    reason: null,
+  }
   // Which clients it names was asked of the database: a list of a thousand would come with each session.
   const event = { ...asserted, clients: null, scope: row.scope, sub: row.eventSub, sid: row.eventSid }
   return { ...event, ...(row.scope === 'device' && { device: row.eventDevice }) } as LogoutEvent

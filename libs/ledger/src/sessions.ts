@@ -3,6 +3,8 @@ import type { Database } from './database.ts'
 /** A session that a client has, as far as the index knows. */
 export interface SessionRecord {
   readonly iss: string
+  /** Short name of the issuer; null where none was ever registered with this `iss`. */
+  readonly issuer: string | null
   readonly sub: string
   readonly sid: string
   readonly clientId: string
@@ -11,6 +13,8 @@ export interface SessionRecord {
   readonly expiresAt: Date
   /** The latest logout that covers it, and is not done there. */
   readonly logoutEventId: string | null
+  /** What the issuer calls that event; null too where it is no longer kept. */
+  readonly givenEventId: string | null
   /** Since when it ought to be over, and is not as far as anybody knows. */
   readonly orphanedAt: Date | null
 }
@@ -31,14 +35,16 @@ export interface SessionsRequest {
   readonly limit: number
 }
 
-const FIND_ISSUER = 'select id from session_issuers where iss = $1'
+const FIND_ISSUER = `
+  select n.id, i.name from session_issuers n left join issuers i on i.iss = n.iss where n.iss = $1`
 
 const SESSION = `s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
-         s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", s.orphaned_at as "orphanedAt"`
+         s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", e.given_id as "givenEventId", s.orphaned_at as "orphanedAt"`
 
 const SESSIONS_OF_SUBJECT = `
   select ${SESSION}
     from sessions s
+    left join events e on e.id = s.logout_event_id
    where s.issuer = $1 and s.sub = $2 and s.expires_at > now()
      and ($3::text[] is null or s.client_id = any($3))
      and ($4::text is null or (s.sid, s.client_id) > ($4, $5))
@@ -52,6 +58,7 @@ const SESSIONS_OF_SID = `
       select * from sessions
        where issuer = $1 and sub = i.sub and sid = $2 and client_id = i.client_id offset 0
     ) s
+    left join events e on e.id = s.logout_event_id
    where i.issuer = $1 and i.sid = $2 and i.expires_at > now()
      and ($3::text[] is null or i.client_id = any($3))
      and ($4::text is null or (i.client_id, i.sub) > ($4, $5))
@@ -90,17 +97,17 @@ async function list(
   { iss, clientIds, limit }: Omit<SessionsRequest, 'after'>,
   { name, text, of, after }: { name: string; text: string; of: string; after: readonly (string | null)[] },
 ): Promise<readonly SessionRecord[]> {
-  const { rows: issuers } = await db.query<{ id: number }>({
+  const { rows: issuers } = await db.query<{ id: number; name: string | null }>({
     name: 'find_session_issuer',
     text: FIND_ISSUER,
     values: [iss],
   })
   const [issuer] = issuers
   if (issuer === undefined) return []
-  const { rows } = await db.query<Omit<SessionRecord, 'iss'>>({
+  const { rows } = await db.query<Omit<SessionRecord, 'iss' | 'issuer'>>({
     name,
     text,
     values: [issuer.id, of, clientIds, ...after, limit],
   })
-  return rows.map((row) => ({ iss, ...row }))
+  return rows.map((row) => ({ iss, issuer: issuer.name, ...row }))
 }

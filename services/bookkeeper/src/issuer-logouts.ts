@@ -34,15 +34,18 @@ export async function issuerLogoutRound({
       taken = await takeSubjects(job)
     } catch (error) {
       // Whatever is wrong with one, the others are not held up by it.
-      log.warn({ event: 'issuer-logout.failed', event_id: job.event.id, err: error })
+      log.warn({ event: 'issuer-logout.failed', event_id: job.event.givenId, iss: job.event.iss, err: error })
       continue
     }
     if (taken === 'busy' || taken === 'waiting') continue
     if (taken.subjects > 0) onSubjects(taken.subjects)
     if (taken.state !== 'done') continue
     const { unplanned } = taken
-    log[unplanned === 0 ? 'info' : 'warn']({ event: 'issuer-logout.done', event_id: job.event.id, unplanned })
-    await announce(job.event.id)
+    const { id, givenId, iss } = job.event
+    log[unplanned === 0 ? 'info' : 'warn']({
+      ...{ event: 'issuer-logout.done', event_id: givenId, iss, unplanned },
+    })
+    await announce(id)
   }
 }
 

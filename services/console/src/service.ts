@@ -6,7 +6,7 @@ import {
   SigningKeyError,
   uuidV7,
 } from '@curfew/domain'
-import { type Database, openReceiptLog } from '@curfew/ledger'
+import { createIssuerNames, type Database, openReceiptLog } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
 import type { ClientKeySealer, KeyMaker, Keyring, LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
@@ -59,6 +59,7 @@ export interface ConsoleDeps {
 export function createConsole(deps: ConsoleDeps): void {
   const { server, db, keyring, keyMaker, clientKeys, client, webhookSecrets, targetFault } = deps
   const { now = () => new Date() } = deps
+  const identity = { db, names: createIssuerNames(db) }
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
   registerIssuers(server, { db })
@@ -72,10 +73,10 @@ export function createConsole(deps: ConsoleDeps): void {
   registerImport(server, registration)
   registerHealth(server, { db })
   registerProbes(server, { db, keyring, clientKeys, client, targetFault })
-  registerDeliveries(server, { db })
+  registerDeliveries(server, identity)
   registerDeadLetters(server, { db })
   registerSessions(server, { db })
-  registerIssuerLogouts(server, { db })
+  registerIssuerLogouts(server, identity)
   registerReplays(server, { db, newReplayId: newId })
   registerWebhooks(server, {
     db,
@@ -99,7 +100,7 @@ export function createConsole(deps: ConsoleDeps): void {
     log: deps.log,
     onAltered: () => alterations.inc(),
   })
-  registerReceipts(server, { db, keeper, reader })
+  registerReceipts(server, { ...identity, keeper, reader })
   registerReceiptLog(server, { reader })
   registerErasures(server, {
     db,

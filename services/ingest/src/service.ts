@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { type EventLog, uuidV7 } from '@curfew/domain'
+import { type EventId, type EventLog, uuidV7 } from '@curfew/domain'
 import {
   coveringDeliveries,
+  createIssuerNames,
   type Database,
   followSettled,
+  identifyEvents,
   previewIssuerLogout,
   settledEvents,
 } from '@curfew/ledger'
@@ -13,7 +15,7 @@ import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
 import { registerPostEvents } from './post-events.ts'
 import { registerPostSessions } from './post-sessions.ts'
-import { createWaiters } from './waiters.ts'
+import { type Awaited, createWaiters, givenIdOf } from './waiters.ts'
 
 export { readIngestConfig } from './config.ts'
 
@@ -35,7 +37,7 @@ export interface IngestDeps {
 export function createIngest(deps: IngestDeps): readonly Service[] {
   const { server, eventLog, db, databaseUrl, log, metrics, waitPollMs = 1_000 } = deps
   const waiters = createWaiters({
-    settledEvents: (ids) => settledEvents(db, ids),
+    settledEvents: (awaited) => settledAmong(db, awaited),
     follow: (follower, stopping) => followSettled(databaseUrl, follower, stopping),
     log,
     pollMs: waitPollMs,
@@ -43,18 +45,35 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   metrics.gauge('waiters', 'Requests that wait for an event to be settled.', () => waiters.count)
   const now = () => new Date()
   const newId = () => uuidV7(now(), randomBytes(10))
+  const names = createIssuerNames(db)
   registerPostEvents(server, {
-    ...{ eventLog, now, newEventId: newId },
+    ...{ eventLog, now, newEventId: newId, nameOf: names.nameOf },
     previewIssuerLogout: (event) => previewIssuerLogout(db, event),
   })
   registerPostSessions(server, { eventLog, now, newRecordId: newId })
   const reader = createEventReader(db)
-  registerGetEvent(server, { waiters, reader })
+  registerGetEvent(server, { waiters, reader, names })
   registerGetSummary(server, {
     waiters,
     reader,
+    names,
     covering: (ids) => coveringDeliveries(db, ids),
     now,
   })
   return [waiters.service]
+}
+
+/** Which of these are settled; of what is awaited at any issuer, where one of the events is. */
+async function settledAmong(db: Database, awaited: readonly Awaited[]): Promise<ReadonlySet<string>> {
+  const anywhere = awaited.flatMap((each) => {
+    const givenId = givenIdOf(each)
+    return givenId === null ? [] : [{ each, givenId, iss: null }]
+  })
+  const found = anywhere.length === 0 ? [] : await identifyEvents(db, anywhere)
+  const ids = new Map<Awaited, readonly EventId[]>(
+    anywhere.map(({ each }, at) => [each, (found[at] ?? []).map(({ id }) => id)]),
+  )
+  const idsOf = (each: Awaited) => ids.get(each) ?? [each as EventId]
+  const settled = await settledEvents(db, [...new Set(awaited.flatMap(idsOf))])
+  return new Set(awaited.filter((each) => idsOf(each).some((id) => settled.has(id))))
 }
