@@ -2,7 +2,7 @@
 -- (eventIdOf in libs/domain), and all other tables go by it.
 
 alter table events
-  -- What its issuer calls the event. Unique only within the issuer.
+  -- The id that its issuer gave the event. Unique only within the issuer.
   add column given_id uuid;
 -- Events from before are kept under the id that was given.
 update events set given_id = id;

@@ -4,6 +4,7 @@ import type { ClientId, Issuer, IssuerName, Reach, ReceiptClaims } from '@curfew
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
+import { pileUp } from './dead-letters-support.ts'
 
 // Goal: the same id at two issuers is two events, and no issuer learns or changes anything of another's.
 // Method: two issuers with a relying party each, whose IdPs use the same ids on purpose.
@@ -168,7 +169,7 @@ describe('an id that several issuers use', () => {
   })
 
   test.each([...PATHS, '/v1/deliveries?event_id=ID', '/v1/issuer-logouts/ID'])(
-    'is a 409 at %s that lists the issuers, for who may see all',
+    'is a 409 at %s that lists the issuers, for an unbound key',
     async (path) => {
       const { status, body } = await whole('admin', path, id)
       expect([status, JSON.parse(body).issuers]).toEqual([409, ['main', 'other']])
@@ -181,6 +182,12 @@ describe('an id that several issuers use', () => {
         (await as(issuer, 'GET', path.replace('ID', id))).text,
       )
     }
+  })
+
+  test.each(PATHS)('is none at %s where a bound key names another issuer', async (path) => {
+    const { status } = await as('other', 'GET', `${path.replace('ID', id)}?issuer=main`)
+    expect(status).toBe(404)
+    expect((await as('other', 'GET', `${path.replace('ID', id)}?issuer=other`)).status).toBe(200)
   })
 
   test('is found by its receipt when the events are kept no more', async () => {
@@ -265,7 +272,30 @@ describe('an event of another issuer is answered as one that does not exist', ()
   })
 })
 
-test('who may see all waits for an id without saying whose, also before it is planned', async () => {
+test('an event of an unregistered issuer has links without a name, which lead to it', async () => {
+  const id = randomUUID()
+  const { status, text } = await post('admin', { id, iss: 'https://nobody.example', sub: 'rupert' })
+  const self = `/v1/logout-events/${id}`
+  expect([status, JSON.parse(text).links]).toEqual([202, { self, receipt: `${self}/receipt` }])
+  const event = await json<LogoutEventStatus>('admin', `${self}?wait=30`)
+  expect([event.plan_basis, event.links.self]).toEqual(['unknown_issuer', self])
+  expect((await as('admin', 'GET', `${self}?issuer=main`)).status).toBe(404)
+})
+
+test('what was planned before ids were derived is found by the id that was given', async () => {
+  const [old = ''] = await pileUp(curfew.db, { clientId: 'mail', count: 1, iss: ISS })
+  const { event_id: id } = await curfew.client.getDelivery(old)
+  expect((await curfew.db.query('select from events where id = $1 and given_id = $1', [id])).rowCount).toBe(1)
+  for (const [who, query] of [
+    ['main', ''],
+    ['admin', ''],
+    ['admin', '?issuer=main'],
+  ] as const)
+    expect((await json<LogoutEventStatus>(who, `/v1/logout-events/${id}${query}`)).total).toBe(1)
+  expect((await as('other', 'GET', `/v1/logout-events/${id}`)).status).toBe(404)
+})
+
+test('an unbound key waits for an id without naming the issuer, also before the event is planned', async () => {
   const id = randomUUID()
   const waiting = json<LogoutEventStatus>('admin', `/v1/logout-events/${id}?wait=30`)
   await post('main', { id, iss: ISS, sub: 'peggy' })

@@ -17,7 +17,7 @@ export interface Received {
   /** Which of the run's processes sent it. */
   readonly process: number
   readonly atMs: number
-  /** Which event it is of, by its issuer and the id that this gave. */
+  /** The event that it belongs to, by the issuer and the given id in its claims. */
   readonly eventId: EventId
   readonly claims: {
     readonly iss: Issuer

@@ -116,7 +116,7 @@ export interface Scenario {
 
 export const ISS = 'https://idp.example' as Issuer
 const NAME = 'main' as IssuerName
-/** An issuer that has no part in what happens at the other, but for the ids that it takes. */
+/** A second issuer, whose IdP uses ids of the first. */
 const TWIN_ISS = 'https://twin.example' as Issuer
 const TWIN_NAME = 'twin' as IssuerName
 const digest: Digest = (text) => hash('sha256', text)
@@ -369,7 +369,7 @@ const identity = (iss: Issuer, givenId: GivenEventId) => ({
   iss,
 })
 
-/** At times another issuer posts logouts of its own under ids that the first one uses, sooner or later than that does. */
+/** In some runs a second issuer posts logouts of its own under ids of the first issuer, before or after the first does. */
 function createTwin(
   random: Random,
   id: number,

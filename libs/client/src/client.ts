@@ -67,7 +67,7 @@ export interface ClientOptions {
   readonly key: string
 }
 
-/** Whose event an id is. A key that is bound to an issuer needs not say so. */
+/** The issuer that gave an id. A key that is bound to an issuer does not need it. */
 export interface OfIssuer {
   /** Short name. */
   readonly issuer?: string

@@ -7,7 +7,7 @@ export const DEAD_LETTER_TYPE = 'curfew.dead-letter.v1'
 /** What the ledger knows of a dead letter. */
 export interface DeadLetterFacts {
   readonly id: string
-  /** What its issuer calls the event. */
+  /** The id that its issuer gave the event. */
   readonly givenEventId: string
   readonly issuer: string
   readonly clientId: string

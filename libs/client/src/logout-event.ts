@@ -86,7 +86,7 @@ const fields = {
   }),
 } as const
 
-/** Whose event the `id` of a path is. */
+/** The issuer that gave the `id` of a path. */
 export const IssuerQuery = Type.Object({
   issuer: Type.Optional(
     Type.String({

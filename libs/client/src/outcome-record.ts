@@ -8,7 +8,7 @@ export const OUTCOME_TYPE = 'curfew.delivery.settled.v1'
 export interface OutcomeFacts {
   readonly id: string
   readonly eventId: string
-  /** What its issuer calls the event. */
+  /** The id that its issuer gave the event. */
   readonly givenEventId: string
   readonly issuer: string
   readonly iss: string
@@ -81,7 +81,7 @@ export function encodeOutcome(facts: OutcomeFacts): OutgoingRecord {
     generation: facts.generation,
   }
   return {
-    // Those of one logout keep their order. Not the given id: two issuers may have the same.
+    // Outcomes of one logout keep their order. The given id would not do: two issuers may use the same.
     key: facts.eventId,
     value: new TextEncoder().encode(JSON.stringify(published)),
     headers: {

@@ -4,7 +4,7 @@ import type { Delivery, EventSummary, LogoutEventStatus } from './api.ts'
 /** What the ledger knows of a delivery. */
 export interface DeliveryFacts {
   readonly id: string
-  /** What its issuer calls the event. */
+  /** The id that its issuer gave the event. */
   readonly givenEventId: string
   readonly issuer: string
   readonly clientId: string
@@ -33,10 +33,10 @@ export interface DeliveryFacts {
 
 /** What the ledger knows of an event. */
 export interface EventFacts {
-  /** What its issuer calls it. */
+  /** The id that its issuer gave it. */
   readonly givenId: string
   readonly iss: string
-  /** Short name of the issuer; null where none has this `iss`. */
+  /** Short name of the issuer; null if this `iss` was never registered. */
   readonly issuer: string | null
   readonly sub: string | null
   readonly sid: string | null
@@ -59,7 +59,7 @@ export interface EventFacts {
   readonly erasedAt: Date | null
 }
 
-/** What names an event to the outside. `issuer` is the short name; null where none has its `iss`. */
+/** The name of an event outside. `issuer` is the short name; null if the `iss` is not registered. */
 export interface EventName {
   readonly givenId: string
   readonly issuer: string | null
@@ -67,7 +67,7 @@ export interface EventName {
 
 const ofIssuer = ({ issuer }: EventName) => (issuer === null ? '' : `?issuer=${issuer}`)
 export const issuerLogoutPath = (event: EventName) => `/v1/issuer-logouts/${event.givenId}${ofIssuer(event)}`
-/** @param of what of the event, such as `/receipt`. */
+/** @param of a path below the event, such as `/receipt`. */
 export const eventPath = (event: EventName, of = '') =>
   `/v1/logout-events/${event.givenId}${of}${ofIssuer(event)}`
 

@@ -40,7 +40,7 @@ export type Digest = (text: string) => string
 /**
  * Derives the identity of an event from its issuer and the id that the issuer gave it: a UUIDv8 (RFC 9562 section 5.8).
  * The first 48 bits are those of the given id, which keeps ids ordered by time where the given ones are. The other 74 are
- * a hash, too many for one issuer to find an id that meets another issuer's.
+ * a hash: an issuer cannot search for an id that collides with an id of another issuer.
  */
 export function eventIdOf(iss: Issuer, givenId: GivenEventId, digest: Digest): EventId {
   const hex = digest(JSON.stringify([iss, givenId]))
@@ -83,12 +83,12 @@ export function eventKeyOf(id: EventId | DeliveryId): EventKey {
   return (id.slice(0, 8) + id.slice(9, 13) + id.slice(15, 18)) as EventKey
 }
 
-/** What a given id has in common with the event of that id at any issuer. Other events may share it: it is a hint. */
+/** The part that a given id shares with its event at any issuer. Other events may share it: it is a hint. */
 export function givenIdKeyOf(id: GivenEventId | EventKey): GivenIdKey {
   return id.replaceAll('-', '').slice(0, 12) as GivenIdKey
 }
 
-/** The lowest and highest id that the event of a given id may have, at any issuer. Others may lie between: ask for the given id too. */
+/** The lowest and highest id that the event of a given id may have, at any issuer. Other events lie between: compare the given id too. */
 export function givenIdRange(id: string): readonly [low: string, high: string] {
   const prefix = id.slice(0, 13)
   return [`${prefix}-0000-0000-000000000000`, `${prefix}-ffff-ffff-ffffffffffff`]

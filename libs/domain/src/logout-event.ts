@@ -8,7 +8,7 @@ export type LogoutReason = 'user' | 'admin' | 'policy' | 'compromise' | 'expiry'
 interface Asserted {
   /** Derived from `iss` and `givenId`: the same id at two issuers is two events. */
   readonly id: EventId
-  /** What the issuer calls it, and everybody outside. */
+  /** The id that the issuer gave it: the one that leaves Curfew. */
   readonly givenId: GivenEventId
   readonly iss: Issuer
   /** Null where the IdP did not say. */

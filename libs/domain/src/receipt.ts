@@ -13,7 +13,7 @@ export type ReceiptSubject = (typeof RECEIPT_SUBJECTS)[number]
 /** A settled event, as the ledger has it. */
 export interface SettledEvent {
   readonly id: string
-  /** What its issuer calls it. */
+  /** The id that its issuer gave it. */
   readonly givenId: string
   readonly iss: string
   readonly sub: string | null

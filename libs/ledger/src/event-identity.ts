@@ -14,12 +14,12 @@ export interface AskedEvent {
 export interface EventIdentity {
   readonly id: EventId
   readonly iss: Issuer
-  /** Short name of the issuer; null where none was ever registered with this `iss`. */
+  /** Short name of the issuer; null if this `iss` was never registered. */
   readonly issuer: string | null
 }
 
-// An event from before the id was derived may have been posted again since: the later one counts. `offset 0` keeps it a
-// lookup for each: joined freely, a large table is read as a whole.
+// An event that was stored before ids were derived may have been posted again since: the later row counts. `offset 0` keeps
+// this an index lookup for each id: joined freely, the planner reads a large table as a whole.
 const IDENTIFY_EVENTS = `
   select asked.place::int, found.id, found.iss, i.name as issuer
     from unnest($1::uuid[], $2::text[]) with ordinality as asked(given_id, iss, place)
@@ -31,7 +31,7 @@ const IDENTIFY_EVENTS = `
     left join issuers i on i.iss = found.iss
    order by i.name, found.iss`
 
-/** Which events there are of each that is asked for, in their order: one for each issuer. */
+/** Looks up the events of each given id, in the order asked: one event for each issuer that used the id. */
 export async function identifyEvents(
   db: Database,
   asked: readonly AskedEvent[],

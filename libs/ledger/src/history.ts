@@ -14,7 +14,7 @@ import type { IssuerLogoutRecord, IssuerLogoutState } from './issuer-logouts.ts'
 export interface DeliveryRecord {
   readonly id: string
   readonly eventId: string
-  /** What its issuer calls the event. */
+  /** The id that its issuer gave the event. */
   readonly givenEventId: string
   readonly bindingId: BindingId
   readonly issuer: string
@@ -46,10 +46,10 @@ export interface DeliveryRecord {
 
 export interface EventRecord {
   readonly id: string
-  /** What its issuer calls it. */
+  /** The id that its issuer gave it. */
   readonly givenId: string
   readonly iss: string
-  /** Short name of the issuer; null where none was ever registered with this `iss`. */
+  /** Short name of the issuer; null if this `iss` was never registered. */
   readonly issuer: string | null
   readonly sub: string | null
   readonly sid: string | null
@@ -62,7 +62,7 @@ export interface EventRecord {
   readonly acceptedAt: Date
   readonly plannedAt: Date
   readonly planBasis: PlanBasis
-  /** The logout of everyone that it is a part of, as its issuer calls that; null too where that is no longer kept. */
+  /** The given id of the logout of everyone that it is a part of; null if there is none, or it is no longer kept. */
   readonly givenParentId: string | null
   /** Of a logout of everyone: how its job stands. */
   readonly issuerLogout: Pick<IssuerLogoutRecord, 'state' | 'endedAt' | 'total' | 'done'> | null
@@ -102,7 +102,7 @@ const DELIVERY = `
 const FIND_EVENTS = `
   select e.id, e.given_id as "givenId", e.iss, i.name as issuer, e.sub, e.sid, e.scope, e.device, e.reason, e.initiator, e.lane,
          e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
-         e.erased_at as "erasedAt", owed.count as "owed", parent.given_id as "givenParentId", l.state, l.ended_at as "endedAt",
+         e.erased_at as "erasedAt", owed.count as "owed", (select p.given_id from events p where p.id = e.parent_id) as "givenParentId", l.state, l.ended_at as "endedAt",
          l.total, l.planned as done
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as asked(id, low, high, place)
     join events e on e.id = asked.id
@@ -112,7 +112,6 @@ const FIND_EVENTS = `
    ) owed
     left join issuer_logouts l on l.event_id = e.id
     left join issuers i on i.iss = e.iss
-    left join events parent on parent.id = e.parent_id
    order by asked.place`
 
 // `offset 0` keeps it a walk through the index for each event: joined freely, a large table is read as a whole.

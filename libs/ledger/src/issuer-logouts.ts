@@ -8,10 +8,10 @@ export type IssuerLogoutState = 'running' | 'done' | 'cancelled'
 export interface IssuerLogoutRecord {
   /** Of its event. */
   readonly id: string
-  /** What its issuer calls the event. */
+  /** The id that its issuer gave the event. */
   readonly givenId: string
   readonly iss: string
-  /** Short name of the issuer; null where none was ever registered with this `iss`. */
+  /** Short name of the issuer; null if this `iss` was never registered. */
   readonly issuer: string | null
   readonly reason: string | null
   readonly initiator: string | null
@@ -35,9 +35,9 @@ export interface IssuerLogoutRecord {
   readonly dead: number
 }
 
-/** SQL: a logout of everyone as the API names it, for the audit. */
-export const issuerLogoutObject = (givenId: string, issuer: string) =>
-  `'/v1/issuer-logouts/' || ${givenId} || coalesce('?issuer=' || ${issuer}, '')`
+/** SQL: the path of a logout of everyone, for the audit. @param of a row with its `given_id` and `iss`. */
+export const issuerLogoutObject = (of: string) =>
+  `'/v1/issuer-logouts/' || ${of}.given_id || coalesce('?issuer=' || (select i.name from issuers i where i.iss = ${of}.iss), '')`
 
 /** How a job stands, of a row `l` of `issuer_logouts`. */
 export const PROGRESS = `l.requested_by as "requestedBy", l.requested_at as "requestedAt", l.state, l.ended_at as "endedAt",

@@ -2,19 +2,19 @@ import { type Issuer, NO_ISSUER, type Reach } from '@curfew/domain'
 import type { Database } from './database.ts'
 import { findIssEver } from './erasures.ts'
 
-/** Short names of issuers, and the `iss` of each. One that was removed keeps both, so what was found once is kept. */
+/** Short names of issuers, and the `iss` of each. A removed issuer keeps both, so an answer stays true. */
 export interface IssuerNames {
-  /** Null where there never was an issuer of this name. */
+  /** Null if this name was never registered. */
   issOf(name: string): Promise<Issuer | null>
-  /** Null where none has this `iss`, or where the ledger does not say so soon. Never rejects. */
+  /** Null if this `iss` was never registered, or if the ledger does not answer soon. Never rejects. */
   nameOf(iss: Issuer): Promise<string | null>
 }
 
 /** Most names that are kept. */
 const NAMES_MAX = 10_000
-/** Longest that somebody waits for a name, in milliseconds. */
+/** Longest wait for a name, in milliseconds. */
 const PATIENCE_MS = 200
-/** A ledger that did not say a name is not asked again for so long. */
+/** Pause before the ledger is asked again for a name that it did not give, in milliseconds. */
 const PAUSE_MS = 1_000
 
 const NAME_OF = 'select name from issuers where iss = $1'
@@ -23,7 +23,7 @@ export function createIssuerNames(db: Database): IssuerNames {
   const known = new Map<Issuer, string>()
   const isses = new Map<string, Issuer>()
   const asking = new Map<Issuer, Promise<string | null>>()
-  /** Until when there is no use in asking. */
+  /** No question before this time: the `iss` was not registered a moment ago. */
   const unknownUntil = new Map<Issuer, number>()
   let awayUntil = 0
 
@@ -47,7 +47,7 @@ export function createIssuerNames(db: Database): IssuerNames {
       }
       return name
     } catch {
-      // A link without the name leads there as well, as long as the id is used by one issuer alone.
+      // A link without a name leads to the event as long as one issuer alone uses the id.
       awayUntil = Date.now() + PAUSE_MS
       return null
     } finally {
@@ -85,10 +85,10 @@ export function createIssuerNames(db: Database): IssuerNames {
 }
 
 /**
- * At which issuer a caller asks for an event. Another issuer than a credential is bound to is one that no event has.
+ * Finds the `iss` that a caller asks at. For a bound credential, every issuer but its own is one that no event has.
  *
  * @param name as the caller gave it.
- * @returns null where the caller may see every issuer, and did not say which.
+ * @returns null if the caller may see every issuer and named none.
  */
 export async function askedIssuer(
   names: Pick<IssuerNames, 'issOf'>,

@@ -5,7 +5,7 @@ import { tryLock } from './locks.ts'
 export interface OutcomeRecord {
   readonly id: string
   readonly eventId: string
-  /** What its issuer calls the event. */
+  /** The id that its issuer gave the event. */
   readonly givenEventId: string
   readonly issuer: string
   readonly iss: string

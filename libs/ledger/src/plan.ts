@@ -78,13 +78,12 @@ const PLAN_EVENTS = `
               case g.plan_basis when 'sessions' then null else 0 end as total
      ) known
      where planned.scope = 'issuer'
-    returning event_id, iss, requested_by
+    returning event_id, iss, requested_by, (select given_id from given where given.id = event_id) as given_id
   ),
   audited as (
     insert into audit (credential, action, object, detail)
-    select everyone.requested_by, 'issuer_logout.requested', ${issuerLogoutObject('g.given_id', 'i.name')},
-        jsonb_build_object('iss', everyone.iss)
-      from everyone join given g on g.id = everyone.event_id left join issuers i on i.iss = everyone.iss
+    select requested_by, 'issuer_logout.requested', ${issuerLogoutObject('everyone')}, jsonb_build_object('iss', iss)
+      from everyone
   ),
   owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,

@@ -59,7 +59,7 @@ export async function insertReceipts(
 /** A receipt as it is stored. */
 export interface StoredReceipt {
   readonly eventId: string
-  /** What its issuer calls the event. */
+  /** The id that its issuer gave the event. */
   readonly givenId: string
   readonly revision: number
   readonly logIndex: number

@@ -3,7 +3,7 @@ import type { Database } from './database.ts'
 /** A session that a client has, as far as the index knows. */
 export interface SessionRecord {
   readonly iss: string
-  /** Short name of the issuer; null where none was ever registered with this `iss`. */
+  /** Short name of the issuer; null if this `iss` was never registered. */
   readonly issuer: string | null
   readonly sub: string
   readonly sid: string
@@ -13,7 +13,7 @@ export interface SessionRecord {
   readonly expiresAt: Date
   /** The latest logout that covers it, and is not done there. */
   readonly logoutEventId: string | null
-  /** What the issuer calls that event; null too where it is no longer kept. */
+  /** The id that the issuer gave that event; null if the event is no longer kept. */
   readonly givenEventId: string | null
   /** Since when it ought to be over, and is not as far as anybody knows. */
   readonly orphanedAt: Date | null
@@ -39,12 +39,11 @@ const FIND_ISSUER = `
   select n.id, i.name from session_issuers n left join issuers i on i.iss = n.iss where n.iss = $1`
 
 const SESSION = `s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
-         s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", e.given_id as "givenEventId", s.orphaned_at as "orphanedAt"`
+         s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", (select e.given_id from events e where e.id = s.logout_event_id) as "givenEventId", s.orphaned_at as "orphanedAt"`
 
 const SESSIONS_OF_SUBJECT = `
   select ${SESSION}
     from sessions s
-    left join events e on e.id = s.logout_event_id
    where s.issuer = $1 and s.sub = $2 and s.expires_at > now()
      and ($3::text[] is null or s.client_id = any($3))
      and ($4::text is null or (s.sid, s.client_id) > ($4, $5))
@@ -58,7 +57,6 @@ const SESSIONS_OF_SID = `
       select * from sessions
        where issuer = $1 and sub = i.sub and sid = $2 and client_id = i.client_id offset 0
     ) s
-    left join events e on e.id = s.logout_event_id
    where i.issuer = $1 and i.sid = $2 and i.expires_at > now()
      and ($3::text[] is null or i.client_id = any($3))
      and ($4::text is null or (i.client_id, i.sub) > ($4, $5))

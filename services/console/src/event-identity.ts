@@ -12,7 +12,7 @@ import {
 import { ambiguousEvent } from '@curfew/runtime'
 import { UUID } from './query.ts'
 
-// Which event a caller means by the id that an issuer gave it.
+// Finds the event that a caller asks for by the id that an issuer gave it.
 
 export interface IdentityDeps {
   readonly db: Database
@@ -26,13 +26,13 @@ interface Asked {
   readonly reach: Reach
 }
 
-/** An event, or one that was; `iss` null where that is not to be learned any more. */
+/** An event, kept or not; `iss` is null if its receipt was erased. */
 interface Meant {
   readonly id: string
   readonly iss: Issuer | null
 }
 
-/** The event that is meant; null where the ledger has none. @throws a 409 problem where there are several. */
+/** Finds the event that a caller asks for; null if there is none. @throws a 409 problem if several issuers use the id. */
 export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<Meant | null> {
   if (!UUID.test(asked.id)) return null
   const givenId = asked.id.toLowerCase() as GivenEventId
@@ -46,8 +46,8 @@ export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<M
 }
 
 /**
- * The id that the event of a receipt has inside, be the event itself kept or not; null where there is no such event, nor a
- * receipt of one. @throws a 409 problem where there are several.
+ * Finds the event whose receipt a caller asks for, by the event itself or by a receipt that outlived it; null if there is
+ * neither. @throws a 409 problem if several issuers use the id.
  */
 export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promise<Meant | null> {
   const givenId = asked.id.toLowerCase() as GivenEventId
@@ -66,7 +66,7 @@ export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promi
   throw ambiguousEvent(givenId, await Promise.all(names))
 }
 
-/** An event that is kept no more, by a receipt of it. */
+/** Finds an event that is no longer kept, by its receipt. */
 async function ofReceipt(db: Database, iss: Issuer, givenId: GivenEventId): Promise<Meant | null> {
   const id = eventIdOf(iss, givenId, (text) => hash('sha256', text))
   if ((await findReceipt(db, { eventId: id, logIndex: null })) !== null) return { id, iss }
@@ -76,7 +76,7 @@ async function ofReceipt(db: Database, iss: Issuer, givenId: GivenEventId): Prom
   return same ? { id: givenId, iss } : null
 }
 
-/** Whose event it is of; null where that is not to be learned from it. */
+/** Reads the issuer from a receipt; null if the receipt was erased or altered. */
 function issOf({ payload }: StoredReceipt): Issuer | null {
   if (payload === null) return null
   try {

@@ -115,7 +115,7 @@ async function audited(
   }
 }
 
-/** Whether a row is of the event that its receipt names. One from before ids were derived has the given id itself. */
+/** Whether a row belongs to the event that its receipt names. Before ids were derived, a row had the given id itself. */
 function isOf({ iss, id }: ReceiptClaims['event'], { eventId, givenId }: StoredReceipt): boolean {
   const derived = eventIdOf(iss as Issuer, id as GivenEventId, (text) => hash('sha256', text))
   return id === givenId && (eventId === derived || eventId === id)

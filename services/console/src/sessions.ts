@@ -131,7 +131,7 @@ function heldView(record: SessionRecord | OrphanRecord) {
   }
 }
 
-/** Where the logout is that sees to a session; null where it is no longer kept. */
+/** The path of the logout that covers a session; null if the event is no longer kept. */
 function eventOf({ givenEventId: givenId, issuer }: SessionRecord | OrphanRecord): string | null {
   return givenId === null ? null : eventPath({ givenId, issuer })
 }

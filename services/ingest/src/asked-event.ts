@@ -23,7 +23,9 @@ export interface AskedEventDeps {
   readonly names: Pick<IssuerNames, 'issOf'>
 }
 
-export const EventParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
+export const EventParams = Type.Object({
+  id: Type.String({ maxLength: 64, description: 'As the issuer gave it.' }),
+})
 export const EventQuery = Type.Object(
   {
     ...IssuerQuery.properties,
@@ -69,7 +71,7 @@ export async function askedEvent(
   const id = iss === null ? await identified() : eventIdOf(iss, givenId, digest)
   const waitFor = patience(reply, waiters, wait * 1_000)
   await waitFor(id ?? atAnyIssuer(givenId))
-  // One from before ids were derived has another id, and is found by the one that was given.
+  // An event that was stored before ids were derived has another id: the given id finds it.
   const found = (await find(id)) ?? (await find(await identified()))
   const own = found === null ? null : withinReach(found, reach)
   if (own !== null) return own
@@ -77,7 +79,7 @@ export async function askedEvent(
   throw notFound(givenId, true)
 }
 
-/** What waits for one event after the other, for `ms` in all. It throws a 408 problem when the connection is closed. */
+/** Returns a function that waits for one event after the other, for `ms` in all. It throws a 408 problem when the connection closes. */
 function patience(
   reply: { readonly raw: NodeJS.EventEmitter },
   waiters: Pick<Waiters, 'wait'>,
@@ -101,7 +103,7 @@ function patience(
   }
 }
 
-/** The one event that is meant; null where there is none. @throws a 409 problem where there are several. */
+/** The only event of a list; null if the list is empty. @throws a 409 problem if it has several. */
 function only(id: GivenEventId, events: readonly EventIdentity[]): EventId | null {
   if (events.length <= 1) return events[0]?.id ?? null
   throw ambiguousEvent(

@@ -12,7 +12,7 @@ import { createBatcher, ProblemError, QueueFullError } from '@curfew/runtime'
 export interface EventReader {
   /** Null where it is not (yet) planned. @throws {ProblemError} 503 when too many ask. */
   find(id: string): Promise<FoundEvent | null>
-  /** The events of a given id: one for each issuer, or at `iss` alone. @throws {ProblemError} 503 when too many ask. */
+  /** Looks up the events of a given id, at `iss` or, if that is null, at every issuer. @throws {ProblemError} 503 when too many ask. */
   identify(asked: {
     readonly givenId: GivenEventId
     readonly iss: Issuer | null
@@ -56,7 +56,7 @@ export function createEventReader(db: Database): EventReader {
   }
 }
 
-/** @throws a 503 problem where the queue is full, else what came. */
+/** @throws a 503 problem if the queue is full, else the error as it came. */
 function rejectFull(error: unknown): never {
   if (!(error instanceof QueueFullError)) throw error
   throw new ProblemError(

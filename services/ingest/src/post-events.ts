@@ -21,7 +21,7 @@ export interface PostEventsDeps {
   readonly eventLog: EventLog
   readonly now: () => Date
   readonly newEventId: () => string
-  /** Short name of an issuer; null where there is none, or where it cannot be learned soon. */
+  /** Short name of an issuer; null if it is not registered, or if the ledger does not answer soon. */
   readonly nameOf: (iss: Issuer) => Promise<string | null>
   /** What a logout of everyone would touch now. */
   readonly previewIssuerLogout: (event: LogoutEvent) => Promise<Counted>
@@ -34,7 +34,7 @@ const ONE = 'logout event'
 interface Posted {
   readonly event: LogoutEvent
   readonly content: string
-  /** Short name of the issuer where the caller is bound to it; null where it is not known yet. */
+  /** Short name of the issuer that the caller is bound to; null for an unbound caller. */
   readonly issuer: string | null
 }
 

@@ -35,7 +35,7 @@ export interface PostingOptions<Item, Answer> {
   encode(item: Item, traceparent: string): LogRecord
   /** Told when items are durable. */
   onAppended?(items: readonly Item[]): void
-  /** What an item is answered with, once it is durable. */
+  /** The answer for an item that is durable. */
   answer(item: Item): Answer | Promise<Answer>
 }
 

@@ -63,7 +63,7 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   return [waiters.service]
 }
 
-/** Which of these are settled; of what is awaited at any issuer, where one of the events is. */
+/** Which of these are settled. An id that is awaited at any issuer is settled once one of its events is. */
 async function settledAmong(db: Database, awaited: readonly Awaited[]): Promise<ReadonlySet<string>> {
   const anywhere = awaited.flatMap((each) => {
     const givenId = givenIdOf(each)
@@ -74,6 +74,7 @@ async function settledAmong(db: Database, awaited: readonly Awaited[]): Promise<
     anywhere.map(({ each }, at) => [each, (found[at] ?? []).map(({ id }) => id)]),
   )
   const idsOf = (each: Awaited) => ids.get(each) ?? [each as EventId]
-  const settled = await settledEvents(db, [...new Set(awaited.flatMap(idsOf))])
+  const asked = [...new Set(awaited.flatMap(idsOf))]
+  const settled = asked.length === 0 ? new Set() : await settledEvents(db, asked)
   return new Set(awaited.filter((each) => idsOf(each).some((id) => settled.has(id))))
 }

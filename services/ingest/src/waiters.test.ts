@@ -133,7 +133,7 @@ test('only what is waited for and was named is asked for; what is not all settle
   await own.stop()
 })
 
-test('an id of whichever issuer is asked for when an event settles that may be of that id, at any issuer', async () => {
+test('an id at any issuer is asked for when an event settles that may have that id', async () => {
   const own = rig()
   const given = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
   const awaited = atAnyIssuer(given)

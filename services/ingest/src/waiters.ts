@@ -10,21 +10,21 @@ import type { SettledFollower } from '@curfew/ledger'
 import { type Log, type Service, sleep } from '@curfew/runtime'
 
 const AT_ANY_ISSUER = 'any '
-/** An id of which the asker does not say whose: an event of any issuer that gave it. */
+/** A given id for which the caller named no issuer: an event of any issuer that used it. */
 export type AtAnyIssuer = `${typeof AT_ANY_ISSUER}${string}`
-/** What is waited for. */
+/** An event to wait for. */
 export type Awaited = EventId | AtAnyIssuer
 
 export const atAnyIssuer = (givenId: GivenEventId): AtAnyIssuer => `${AT_ANY_ISSUER}${givenId}`
 
-/** The given id of what is awaited at any issuer; null of what is awaited by its own id. */
+/** The given id, if the event is awaited at any issuer; else null. */
 export function givenIdOf(awaited: Awaited): GivenEventId | null {
   return awaited.startsWith(AT_ANY_ISSUER) ? (awaited.slice(AT_ANY_ISSUER.length) as GivenEventId) : null
 }
 
 /** Those who wait for an event to be settled. */
 export interface Waiters {
-  /** Waits until the event is settled, or one of those that are meant, but no longer than `ms`. */
+  /** Waits until the event is settled, but no longer than `ms`. At any issuer: until one of the events is. */
   wait(awaited: Awaited, ms: number): Wait
   /** How many wait now. */
   readonly count: number
@@ -189,7 +189,7 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
   }
 }
 
-/** By what a settled event wakes those who wait for it. */
+/** The key by which the announcement of a settled event finds its waiters. */
 function keyOf(awaited: Awaited): EventKey | GivenIdKey {
   const givenId = givenIdOf(awaited)
   return givenId === null ? eventKeyOf(awaited as EventId) : givenIdKeyOf(givenId)
