@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import {
-  type EventId,
+  type GivenEventId,
   type Issuer,
   type IssuerName,
   logoutTokenClaims,
@@ -70,7 +70,7 @@ async function run({ uri, algorithm, concurrency, ...limit }: BareQuestion): Pro
     while (performance.now() < endMs && started < postsMax) {
       started += 1
       const claims = logoutTokenClaims(
-        { sid: null, event, eventId: randomUUID() as EventId },
+        { sid: null, event: { ...event, givenId: randomUUID() as GivenEventId } },
         { ...binding, clientId: 'rp' as never },
         { now: new Date(), jti: randomUUID() },
       )

@@ -1,7 +1,7 @@
 import { createPublicKey, verify } from 'node:crypto'
 import type { LogoutEventInput, RelyingPartySettings } from '@curfew/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import {
   openRelyingParty,
   type Received,
@@ -139,11 +139,11 @@ describe('the token', () => {
     await eventually(async () => {
       const { rowCount } = await curfew.db.query(
         "update deliveries set due_at = now(), planned_at = planned_at - interval '1 hour' where event_id = $1 and state = 'pending'",
-        [id],
+        [storedId(id)],
       )
       expect(rowCount).toBe(1)
       await curfew.db.query("update events set accepted_at = accepted_at - interval '1 hour' where id = $1", [
-        id,
+        storedId(id),
       ])
     })
     expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
@@ -283,7 +283,7 @@ describe('the answer', () => {
         return eventually(async () => {
           const { rows } = await curfew.db.query(
             'select state, attempts, retries, refusals from deliveries where event_id = $1 and attempts > 0',
-            [id],
+            [storedId(id)],
           )
           expect(rows).toHaveLength(1)
           return rows[0]

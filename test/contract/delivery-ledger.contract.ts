@@ -259,10 +259,10 @@ export function deliveryLedgerContract(
           { state: 'pending', dueAt, retries: 2, refusals: 1 },
           { outcomes: [DOWN, DOWN] },
         )
-        const { iss, sub, scope, lane, acceptedAt } = delivery.event
+        const { iss, givenId, sub, scope, lane, acceptedAt } = delivery.event
         const counts = { attempts: 2, retries: 2, refusals: 1 }
         expect(await claim()).toEqual([
-          { ...delivery, event: { iss, sub, scope, lane, acceptedAt }, ...counts },
+          { ...delivery, event: { iss, givenId, sub, scope, lane, acceptedAt }, ...counts },
         ])
         expect(await read(delivery)).toMatchObject({ ...counts, state: 'in_flight', dueAt: null })
       })

@@ -44,6 +44,27 @@ test('a logout is posted, and shown when it is settled', async () => {
   expect(JSON.parse(asJson.stdout)).toMatchObject({ id: own, status: 'settled', acknowledged: 2, total: 2 })
 })
 
+test('of an id that several issuers use, --issuer says which event is shown', async () => {
+  await using curfew = await openCurfew()
+  await curfew.client.putIssuer('other', { iss: 'https://other.example' })
+  const run = (...args: readonly string[]) =>
+    runCurfew(processes, args, { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+  const id = '01938c2e-0000-7000-8000-000000000002'
+  await curfew.client.postLogoutEvent({ id, iss: ISS, sub: 'alice' })
+  await curfew.client.postLogoutEvent({ id, iss: 'https://other.example', sub: 'bob' })
+  const shown = await run('events', 'show', id, '--issuer', 'other', '--wait', '20')
+  expect([shown.code, shown.stdout]).toEqual([0, expect.stringMatching(/^subject +bob$/m)])
+  await run('events', 'show', id, '--issuer', 'main', '--wait', '20')
+  for (const which of [
+    ['events', 'show'],
+    ['receipt', 'get'],
+    ['logout-everyone', '--follow'],
+  ]) {
+    const { code, stderr } = await run(...which, id)
+    expect([which, code, stderr]).toEqual([which, 1, expect.stringContaining(': main, other. Say which')])
+  }
+})
+
 test('what is wrong is said', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   const run = (...args: readonly string[]) =>

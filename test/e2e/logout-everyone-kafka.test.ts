@@ -3,6 +3,7 @@ import { withTransaction } from '@curfew/ledger'
 import { expect, test } from 'vitest'
 import { type Member, openCluster } from '../chaos/cluster.ts'
 import { ISS, ISSUER } from '../chaos/load.ts'
+import { storedId } from '../support/curfew.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { describeWithKafka } from '../support/kafka.ts'
 import { useProcesses } from '../support/processes.ts'
@@ -65,8 +66,8 @@ await describeWithKafka('a logout of everyone, over Kafka', (brokers) => {
       ...{ acknowledged: SESSIONS.length, superseded: 0, lapsed: 0, dead: 0 },
     })
     const { rows: parts } = await database.db.query<{ id: string; sub: string }>(
-      'select id, sub from events where parent_id = $1 order by sub',
-      [id],
+      'select given_id as id, sub from events where parent_id = $1 order by sub',
+      [storedId(id, ISS)],
     )
     expect(parts.map(({ sub }) => sub)).toEqual(EVERYBODY)
     const owed = (every: number) =>

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LogKeys, ReceiptBundle } from '@curfew/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
@@ -211,10 +211,12 @@ describe('log verify', () => {
 
   test('names the rows that were altered by SQL', async () => {
     const [first, second] = [await logout('carol'), await logout('dave')]
-    await curfew.db.query("update receipts set payload = payload || ' ' where event_id = $1", [first])
+    await curfew.db.query("update receipts set payload = payload || ' ' where event_id = $1", [
+      storedId(first),
+    ])
     await curfew.db.query(
       "update deliveries set settled_at = settled_at - interval '9 s' where event_id = $1",
-      [second],
+      [storedId(second)],
     )
     const { code, stdout } = await run(...args())
     expect(code).toBe(1)

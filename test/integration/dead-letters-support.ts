@@ -18,8 +18,8 @@ export interface Pile {
 }
 
 const PILE_EVENTS = `
-  insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-  select id, '\\x00', $2, id::text, 'subject', false, 'interactive', at, at, at, 'registered'
+  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  select id, id, '\\x00', $2, id::text, 'subject', false, 'interactive', at, at, at, 'registered'
     from unnest($1::uuid[], $3::timestamptz[]) as e(id, at)`
 
 const PILE_DELIVERIES = `

@@ -1,6 +1,6 @@
 import { postSessions, sweepHistory, withTransaction } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { insertSession } from '../support/session-rows.ts'
 
@@ -25,7 +25,7 @@ async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string;
   await insertSession(curfew.db, { iss: ISS, sub: SUB, sid: 'late', clientId: 'mail' })
   let forgotten: Promise<unknown> = Promise.resolve()
   await withTransaction(curfew.db, async (transaction) => {
-    await postSessions(transaction, [{ kind: 'planned', at: new Date(), eventIds: [id as never], owed: [] }])
+    await postSessions(transaction, [{ kind: 'planned', at: new Date(), eventIds: [storedId(id)], owed: [] }])
     let over = false
     forgotten = forget().finally(() => {
       over = true
@@ -46,7 +46,7 @@ describe('an event that comes to owe a delivery in this moment', () => {
     const { id, mail: rp } = await whileOwing(() => curfew.client.eraseSubject(ISSUER, SUB))
     const { rows } = await curfew.db.query(
       'select e.sub, d.sid from events e join deliveries d on d.event_id = e.id where e.id = $1',
-      [id],
+      [storedId(id)],
     )
     expect(rows).toContainEqual({ sub: SUB, sid: 'late' })
     await using mail = rp

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
 // Goal: an IdP that posts sessions, and logs them out by their sid alone, has whoever holds them forgotten all the same, though the
@@ -84,7 +84,7 @@ test('so is one that was about a client at which they are not known to have a se
 
 test('its receipt is, though it has outlived the event', async () => {
   const id = await loggedOut('alice', 'sid-of-alice')
-  await curfew.db.query('delete from events where id = $1', [id])
+  await curfew.db.query('delete from events where id = $1', [storedId(id)])
   expect(await curfew.client.eraseSubject(ISSUER, 'alice')).toMatchObject({ erased: { receipts: 1 } })
 })
 
@@ -96,12 +96,15 @@ test('of an id that two people have had, each has a receipt of their own', async
   }
   const [hers, his] = [await receipted('alice'), await receipted('bob')]
   // As if hers had been too old to be kept, and its id posted again.
-  await curfew.db.query('delete from events where id = $1', [hers])
-  await curfew.db.query('update receipts set event_id = $2 where event_id = $1', [hers, his])
+  await curfew.db.query('delete from events where id = $1', [storedId(hers)])
+  await curfew.db.query('update receipts set event_id = $2 where event_id = $1', [
+    storedId(hers),
+    storedId(his),
+  ])
   const erased = async () => {
     const { rows } = await curfew.db.query<{ erased: boolean }>(
       'select payload is null as erased from receipts where event_id = $1 order by log_index',
-      [his],
+      [storedId(his)],
     )
     return rows.map((row) => row.erased)
   }

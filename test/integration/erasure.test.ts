@@ -9,7 +9,7 @@ import {
   quarantine as quarantineRecords,
 } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
 // Goal: who asks to be forgotten is, everywhere, and nobody else is; yet no logout is lost for it.
@@ -247,7 +247,9 @@ test('a receipt that outlives its event is forgotten as well, and the log still 
   const kept = await settled({ iss: ISS, sub: SUB, sid: 'sid-of-alice' })
   const other = await settled({ iss: ISS, sub: 'bob' })
   await journalled()
-  await curfew.db.query('delete from events where id = any($1)', [[...own, other].map(({ id }) => id)])
+  await curfew.db.query('delete from events where id = any($1)', [
+    [...own, other].map(({ id }) => storedId(id)),
+  ])
   expect(await erase()).toMatchObject({ status: 'completed', erased: { events: 1, receipts: 3 } })
   for (const { id } of [...own, kept]) {
     const response = await curfew.call('GET', `/v1/logout-events/${id}/receipt`)
@@ -422,8 +424,8 @@ test('a subject is named as it is: with what a path must escape, in any script',
 test('a subject with thousands of events is forgotten page by page, by as many as are at it', async () => {
   const count = 2_300
   await curfew.db.query(
-    `insert into events (id, digest, iss, sub, sid, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-     select gen_random_uuid(), '\\x00', $1, case when n % 2 = 0 then $2 end, 'sid-' || n / 2, 'session', false,
+    `insert into events (id, given_id, digest, iss, sub, sid, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+     select gen_random_uuid(), gen_random_uuid(), '\\x00', $1, case when n % 2 = 0 then $2 end, 'sid-' || n / 2, 'session', false,
             'bulk', now(), now(), now(), 'registered' from generate_series(2, $3::int + 1) n`,
     [ISS, SUB, count],
   )

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Delivery, DeliveryWithAttempts } from '@curfew/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
 // Goal: who asks what became of a logout gets the truth, whole, and no later than they asked for.
@@ -47,7 +47,7 @@ async function settled(ids: readonly string[]): Promise<void> {
   await eventually(async () => {
     const { rows } = await curfew.db.query(
       "select from deliveries where event_id = any($1::uuid[]) and (state = 'acknowledged' or attempts > 0)",
-      [ids],
+      [ids.map((id) => storedId(id))],
     )
     expect(rows).toHaveLength(ids.length * 3)
   })

@@ -3,7 +3,7 @@ import type { LogAudit, LogEntries, LogKeys, ReceiptBundle } from '@curfew/clien
 import { leafHash, parseCheckpointText, parseNote, type ReceiptClaims, verifyInclusion } from '@curfew/domain'
 import { compactVerify, createLocalJWKSet } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { sessionsOf } from '../support/session-rows.ts'
 
@@ -185,7 +185,9 @@ describe('a receipt', () => {
     )
     const ids = posted.map(({ id }) => id ?? '')
     await eventually(async () => {
-      const { rows } = await curfew.db.query('select from receipts where event_id = any($1)', [ids])
+      const { rows } = await curfew.db.query('select from receipts where event_id = any($1)', [
+        ids.map((id) => storedId(id)),
+      ])
       expect(rows).toHaveLength(300)
     })
     const { items, size } = await json<LogEntries>(curfew, '/v1/log/entries')
@@ -243,7 +245,7 @@ describe('what is altered', () => {
     const { id, claims } = await receipted(curfew, 'alice')
     await curfew.db.query(
       `update receipts set payload = replace(payload, '"acknowledged"', '"superseded"') where event_id = $1`,
-      [id],
+      [storedId(id)],
     )
     await altered(`/v1/logout-events/${id}/receipt`)
     expect((await audit())[claims.log.index]).toMatchObject({ event_id: id, receipt: 'altered' })
@@ -284,7 +286,7 @@ describe('what is altered', () => {
   ])('of the ledger contradicts the receipt: %s', async (_, statement, difference) => {
     const { id, claims } = await receipted(curfew, `bob-${randomUUID()}`)
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'agrees' })
-    await curfew.db.query(statement, [id])
+    await curfew.db.query(statement, [storedId(id)])
     expect((await audit())[claims.log.index]).toMatchObject({
       event_id: id,
       ledger: 'contradicts',
@@ -294,15 +296,15 @@ describe('what is altered', () => {
 
   test('of a receipt by another row for the same place does not hide what it contradicts', async () => {
     const { id, claims } = await receipted(curfew, 'mallory')
-    await curfew.db.query("update events set sub = 'carol' where id = $1", [id])
-    const more = `insert into receipts select event_id, revision + 1, planned_at, $2, settled_at, payload
+    await curfew.db.query("update events set sub = 'carol' where id = $1", [storedId(id)])
+    const more = `insert into receipts select event_id, revision + 1, planned_at, $2, settled_at, payload, null, given_id
                     from receipts where event_id = $1 and revision = 1`
-    await curfew.db.query(more, [id, 999_999])
+    await curfew.db.query(more, [storedId(id), 999_999])
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })
-    await curfew.db.query('delete from receipts where event_id = $1 and log_index = 999999', [id])
-    await curfew.db.query(more, [id, claims.log.index])
+    await curfew.db.query('delete from receipts where event_id = $1 and log_index = 999999', [storedId(id)])
+    await curfew.db.query(more, [storedId(id), claims.log.index])
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'altered' })
-    await curfew.db.query('delete from receipts where event_id = $1 and revision = 2', [id])
+    await curfew.db.query('delete from receipts where event_id = $1 and revision = 2', [storedId(id)])
   })
 
   test.each([
@@ -320,15 +322,15 @@ describe('what is altered', () => {
     const { id, claims } = await receipted(curfew, `erin-${randomUUID()}`)
     await curfew.db.query(
       "update deliveries set settled_at = settled_at - interval '9 s' where event_id = $1",
-      [id],
+      [storedId(id)],
     )
-    await curfew.db.query(statement, [id])
+    await curfew.db.query(statement, [storedId(id)])
     expect((await audit())[claims.log.index]).toMatchObject({ event_id: id, receipt: 'altered' })
   })
 
   test('of a receipt that is taken away: who asks is told that there was one', async () => {
     const { id, claims } = await receipted(curfew, 'ivan')
-    await curfew.db.query('delete from receipts where event_id = $1', [id])
+    await curfew.db.query('delete from receipts where event_id = $1', [storedId(id)])
     expect((await curfew.call('GET', `/v1/logout-events/${id}/receipt`)).status).toBe(410)
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'gone' })
   })
@@ -337,7 +339,7 @@ describe('what is altered', () => {
     const { id, claims } = await receipted(curfew, 'frank')
     await curfew.db.query(
       "update deliveries set generation = 1, replay_id = gen_random_uuid(), settled_at = now() + interval '1 year' where event_id = $1",
-      [id],
+      [storedId(id)],
     )
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })
   })
@@ -348,7 +350,7 @@ describe('what is altered', () => {
       `update deliveries set generation = 1, replay_id = gen_random_uuid(), state = 'pending', level = null,
               settled_at = null, due_at = now() + interval '1 year'
         where event_id = $1`,
-      [id],
+      [storedId(id)],
     )
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })
   })
@@ -358,10 +360,10 @@ describe('what is altered', () => {
     // What retention does.
     await curfew.db.query(
       'delete from attempts where delivery_id in (select id from deliveries where event_id = $1)',
-      [id],
+      [storedId(id)],
     )
-    await curfew.db.query('delete from deliveries where event_id = $1', [id])
-    await curfew.db.query('delete from events where id = $1', [id])
+    await curfew.db.query('delete from deliveries where event_id = $1', [storedId(id)])
+    await curfew.db.query('delete from events where id = $1', [storedId(id)])
     await curfew.client.postLogoutEvent({ id, iss: ISS, sub: 'grace', reason: 'user' })
     await eventually(async () => {
       const { log } = await claimsOf(curfew, await receiptOf(curfew, id))

@@ -52,7 +52,10 @@ test('all are signed out: with wait it is said as soon as they are', async () =>
       by_itself: false,
       text: `Signed out of ${name}.`,
     })),
-    links: { self: `/v1/logout-events/${id}/summary`, event: `/v1/logout-events/${id}` },
+    links: {
+      self: `/v1/logout-events/${id}/summary?issuer=main`,
+      event: `/v1/logout-events/${id}?issuer=main`,
+    },
   })
 })
 

@@ -168,7 +168,7 @@ test('a waiter whose client goes away is forgotten', async () => {
   await using curfew = await openCurfew({ workers: 0, waitPollMs: NEVER_MS })
   const { links } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
   const leaving = new AbortController()
-  const answer = fetch(`${curfew.url}${links.self}?wait=${WAIT_S}`, {
+  const answer = fetch(`${curfew.url}${links.self}&wait=${WAIT_S}`, {
     headers: { authorization: `Bearer ${curfew.adminKey}` },
     signal: leaving.signal,
   })

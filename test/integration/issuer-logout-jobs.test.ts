@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { createJobGuard, issuerLogoutRound, toEventLog } from '@curfew/bookkeeper'
 import { decodeLogoutEvent } from '@curfew/client'
-import { childOf, type EventId, LedgerUnavailableError, type LogRecord, type Subject } from '@curfew/domain'
+import { childOf, LedgerUnavailableError, type LogRecord, type Subject } from '@curfew/domain'
 import {
   announceSettled,
   cancelIssuerLogout,
@@ -15,7 +15,7 @@ import {
 } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { insertSessions, startSession } from '../support/session-rows.ts'
 
@@ -131,7 +131,7 @@ describe('a page', () => {
         seen.push(await page(toNobody()))
         seen.push(await takeLateSubjects(curfew.db, { limit: 10, ...toNobody() }))
         await curfew.db.query('update issuer_logouts set acknowledged = acknowledged + 0')
-        seen.push((await cancelIssuerLogout(curfew.db, { id, cancelledBy: 'test' }))?.state)
+        seen.push((await cancelIssuerLogout(curfew.db, { id: storedId(id), cancelledBy: 'test' }))?.state)
       },
     })
     expect([result, seen]).toEqual([{ subjects: 9, state: 'running' }, ['busy', 0, 'cancelled']])
@@ -163,7 +163,7 @@ describe('a job', () => {
       }),
     )
     expect(told().toSorted()).toEqual(names(60))
-    const { rows } = await curfew.db.query('select from events where parent_id = $1', [id])
+    const { rows } = await curfew.db.query('select from events where parent_id = $1', [storedId(id)])
     expect(rows).toHaveLength(60)
   })
 
@@ -186,8 +186,8 @@ describe('a job', () => {
     await issuerLogoutRound({
       running: () => runningIssuerLogouts(curfew.db),
       takeSubjects: async (job) => {
-        seen.push(job.event.id)
-        if (job.event.id === stuck) throw new LedgerUnavailableError('too much for one statement')
+        seen.push(job.event.givenId)
+        if (job.event.givenId === stuck) throw new LedgerUnavailableError('too much for one statement')
         return takeSubjects(curfew.db, job, { ...PACE, handOver })
       },
       takeLateSubjects: async () => 0,
@@ -274,7 +274,7 @@ describe('a job', () => {
 
   test('hands over events that say whose part they are, and that are the same when made again', async () => {
     await signIn(1)
-    const id = await begin()
+    await begin()
     const records: LogRecord[] = []
     const append = async (given: readonly LogRecord[]) => void records.push(...given)
     const handOver = toEventLog({ ...curfew.eventLog, append }, () => new Date())
@@ -283,9 +283,9 @@ describe('a job', () => {
     await handOver(job, [name(0) as Subject])
     const [record] = records
     if (record === undefined) throw new Error('nothing was appended')
-    const event = decodeLogoutEvent(record, () => [])
     const digest = (text: string) => hash('sha256', text)
-    expect(event).toMatchObject({ parentId: id, scope: 'subject', sub: name(0) })
+    const event = decodeLogoutEvent(record, () => [], digest)
+    expect(event).toMatchObject({ parentId: job.event.id, scope: 'subject', sub: name(0) })
     expect(event).toMatchObject({
       id: childOf(job.event, name(0) as Subject, { acceptedAt: new Date(), salt: job.salt, digest }).id,
     })
@@ -303,7 +303,7 @@ describe('a job', () => {
     await signIn(1)
     const id = await begin()
     expect(await forget()).toMatchObject({ events: 0 })
-    await cancelIssuerLogout(curfew.db, { id: id as EventId, cancelledBy: 'test' })
+    await cancelIssuerLogout(curfew.db, { id: storedId(id), cancelledBy: 'test' })
     expect(await forget()).toMatchObject({ events: 1 })
     expect((await curfew.db.query('select from issuer_logouts')).rows).toEqual([])
   })

@@ -214,7 +214,12 @@ describe('an event of scope issuer', () => {
     const running = await eventually(() => curfew.client.getLogoutEvent(id, { wait: 1 }))
     expect(running).toMatchObject({
       ...{ scope: 'issuer', sub: null, sid: null, lane: 'bulk', status: 'in_progress', settled_at: null },
-      issuer_logout: { state: 'running', total: null, done: 0, links: { self: `/v1/issuer-logouts/${id}` } },
+      issuer_logout: {
+        state: 'running',
+        total: null,
+        done: 0,
+        links: { self: `/v1/issuer-logouts/${id}?issuer=main` },
+      },
     })
     // What a bookkeeper does long before the job has ended.
     await curfew.db.query('delete from journal')
@@ -246,7 +251,7 @@ describe('an event of scope issuer', () => {
     const { rows } = await curfew.db.query(
       "select credential, action, object, detail from audit where action like 'issuer_logout.%' order by id",
     )
-    const object = `/v1/issuer-logouts/${body.id}`
+    const object = `/v1/issuer-logouts/${body.id}?issuer=main`
     expect(rows).toEqual([
       { credential: 'admin', action: 'issuer_logout.requested', object, detail: { iss: ISS } },
       { credential: 'admin', action: 'issuer_logout.cancelled', object, detail: { done: 0 } },

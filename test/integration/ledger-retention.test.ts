@@ -141,8 +141,8 @@ describe('receipts', () => {
     ]
     for (const [index, time] of planned.entries()) {
       await db().query(
-        `insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload)
-         values (gen_random_uuid(), 0, $1, $2, $1, '{}')`,
+        `insert into receipts (given_id, event_id, revision, planned_at, log_index, settled_at, payload)
+         values (gen_random_uuid(), gen_random_uuid(), 0, $1, $2, $1, '{}')`,
         [time, index],
       )
     }

@@ -112,7 +112,7 @@ describe('the state machine in the table', () => {
 
 describe('events and attempts', () => {
   const EVENT = {
-    id: BASE.event_id,
+    ...{ id: BASE.event_id, given_id: BASE.event_id },
     digest: Buffer.from('x'),
     iss: 'https://idp.example',
     include_initiator: false,

@@ -107,8 +107,9 @@ export function newEvent(
   change: { readonly id?: string; readonly sub?: string; readonly lane?: 'bulk' } = {},
 ): LogoutEvent {
   const now = new Date()
+  const id = change.id ?? uuidV7(now, randomBytes(10))
   return {
-    id: (change.id ?? uuidV7(now, randomBytes(10))) as LogoutEvent['id'],
+    ...{ id: id as LogoutEvent['id'], givenId: id as LogoutEvent['givenId'] },
     iss: ISS,
     scope: 'subject',
     // Of another person each time: two logouts of one would be one.
@@ -174,8 +175,8 @@ export async function pile(
 ): Promise<void> {
   const event = newEvent()
   await db.query({
-    text: `insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-           values ($1, '\\x00', $2, 'alice', 'subject', false, 'interactive', now(), now(), now(), 'registered')`,
+    text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+           values ($1, $1, '\\x00', $2, 'alice', 'subject', false, 'interactive', now(), now(), now(), 'registered')`,
     values: [event.id, ISS],
   })
   await db.query({

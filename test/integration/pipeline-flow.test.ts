@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { SIGNING_ALGORITHMS } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
 // Goal: one logout reaches everybody who is owed it, once, and nobody else; and the ledger says so.
@@ -39,7 +39,7 @@ describe('one logout', () => {
     }
     const { rows } = await curfew.db.query(
       'select state, level, attempts from deliveries where event_id = $1',
-      [event.id],
+      [storedId(event.id)],
     )
     expect(rows).toEqual(clients.map(() => ({ state: 'acknowledged', level: 'done', attempts: 1 })))
     await Promise.all(rps.map((rp) => rp.close()))
@@ -128,7 +128,7 @@ describe('many logouts', () => {
     await eventually(async () => {
       const { rows } = await curfew.db.query(
         `select state, attempts, count(*) as count from deliveries where event_id = any($1::uuid[]) group by 1, 2`,
-        [ids],
+        [ids.map((id) => storedId(id))],
       )
       expect(rows).toEqual([{ state: 'acknowledged', attempts: 1, count: 1_500 }])
     })
@@ -191,7 +191,7 @@ describe('a record that nobody can read', () => {
       }
       expect(rows[0]?.value).toEqual(Buffer.of(0xff, 0xfe, 0))
       expect(rows.find(({ kind }) => kind === 'conflict')).toMatchObject({
-        reason: `event ${id} is known with another content`,
+        reason: `event ${id} of ${ISS} is known with another content`,
       })
     })
     expect(rp.received).toHaveLength(1)

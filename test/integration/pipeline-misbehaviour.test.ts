@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { LogoutEventStatus } from '@curfew/client'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { type Manner, openRelyingParty } from '../support/relying-party.ts'
 
 // Goal: whatever a relying party does, its delivery ends as the design's table says, and nobody else's suffers.
@@ -82,7 +82,7 @@ describe('an answer', () => {
       await eventually(async () => {
         const { rows } = await curfew.db.query(
           'select state, attempts, retries, refusals from deliveries where event_id = $1',
-          [id],
+          [storedId(id)],
         )
         expect(rows).toEqual([{ state: 'pending', attempts: 1, retries: 0, refusals: 1 }])
       })
@@ -150,7 +150,7 @@ describe('a relying party that is down', () => {
     const id = await post([rp.clientId])
     await eventually(async () => {
       const { rows } = await curfew.db.query('select retries, attempts from deliveries where event_id = $1', [
-        id,
+        storedId(id),
       ])
       expect(rows).toEqual([{ retries: 1, attempts: 3 }])
     })

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import { createQuarantineChores } from '@curfew/bookkeeper'
 import { encodeLogoutEvent, fromAccepted } from '@curfew/client'
 import {
@@ -48,16 +48,12 @@ function accepted(
   event: { id?: string; iss?: string; sub?: string; reason?: 'user' | 'admin' } = {},
 ): LogRecord {
   const now = new Date().toISOString()
-  const read = fromAccepted({
-    id: randomUUID(),
-    iss: ISS,
-    sub: randomUUID(),
-    scope: 'subject',
-    lane: 'interactive',
-    occurred_at: now,
-    accepted_at: now,
+  const given = {
+    ...{ id: randomUUID(), iss: ISS, sub: randomUUID(), scope: 'subject' as const },
+    ...{ lane: 'interactive' as const, occurred_at: now, accepted_at: now },
     ...event,
-  })
+  }
+  const read = fromAccepted(given, (text) => hash('sha256', text))
   if ('unreadable' in read) throw new Error(read.unreadable)
   return encodeLogoutEvent(read, `00-${'1'.repeat(32)}-${'1'.repeat(16)}-01`)
 }

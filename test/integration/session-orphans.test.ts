@@ -91,7 +91,7 @@ describe('the list', () => {
       event_id: refused,
     })
     expect(items[0]?.links).toEqual({
-      event: `/v1/logout-events/${refused}`,
+      event: `/v1/logout-events/${refused}?issuer=main`,
       delivery: `/v1/deliveries/${ids[0]}`,
     })
     expect(items[3]?.links.delivery).toBeNull()

@@ -28,11 +28,12 @@ export function* findUnaccounted({
 }): Iterable<string> {
   const logged = new Set(
     (['interactive', 'bulk'] as const).flatMap((lane) =>
-      memoryLog.records(lane).map(({ headers }) => headers.ce_id),
+      memoryLog.records(lane).map(({ headers }) => `${headers.ce_source} ${headers.ce_id}`),
     ),
   )
-  for (const id of accepted.keys()) {
-    if (!ledger.events.has(id) && !logged.has(id)) yield `event ${id} is neither in the log nor in the ledger`
+  for (const [id, { event }] of accepted) {
+    if (!ledger.events.has(id) && !logged.has(`${event.iss} ${event.givenId}`))
+      yield `event ${id} is neither in the log nor in the ledger`
   }
   const longest = HELD_MS_MAX + 2 * scenario.leaseMs
   const available = scenario.ledgerAway.every(({ fromMs, toMs }) => nowMs < fromMs || nowMs - toMs > longest)

@@ -21,8 +21,9 @@ export const describe = (row: MemoryDelivery) =>
 /** Whom an event must be told to: who was registered before it was posted, and stayed. Said again here, in other words than `plan`. */
 export function owedFor(
   { event }: { event: Run['scenario']['posts'][number]['event'] },
-  { clientId }: Binding,
+  { iss, clientId }: Binding,
 ): boolean {
+  if (event.iss !== iss) return false
   if (event.clients !== null && !event.clients.includes(clientId)) return false
   return event.initiator !== clientId || event.includeInitiator
 }

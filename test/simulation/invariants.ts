@@ -76,8 +76,8 @@ function* everybodyTold(evidence: Evidence): Iterable<string> {
         if (last.deadLetterReason === 'later_session') continue
         if (last.state === 'lapsed' && last.delivery.sessionEndsAt !== null) continue
         const told = received.some(
-          ({ bindingId, claims, status }) =>
-            bindingId === binding.id && claims.txn === last.eventId && (status === 200 || status === 204),
+          ({ bindingId, eventId, status }) =>
+            bindingId === binding.id && eventId === last.eventId && (status === 200 || status === 204),
         )
         if (!told && last.state !== 'dead_lettered') yield `${describe(last)}: the RP was never told`
         // It answers whatever comes, so nothing excuses a dead letter.
@@ -88,9 +88,9 @@ function* everybodyTold(evidence: Evidence): Iterable<string> {
 }
 
 function* nobodyElseTold({ scenario, received, planByBinding, ledger }: Evidence): Iterable<string> {
-  const posts = new Map(scenario.posts.map((post) => [String(post.event.id), post]))
-  for (const { bindingId, claims, atMs } of received) {
-    const post = posts.get(claims.txn)
+  const posts = new Map(scenario.posts.map((post) => [post.event.id, post]))
+  for (const { bindingId, claims, eventId, atMs } of received) {
+    const post = posts.get(eventId)
     const plan = planByBinding.get(bindingId)
     if (post === undefined || plan === undefined || !owedFor(post, plan.binding)) {
       yield `binding ${bindingId} was told of event ${claims.txn} at ${atMs} ms, which is none of its business`
@@ -146,7 +146,7 @@ function* acknowledgementsReal({ ledger, attemptsOf, byJti }: Evidence): Iterabl
       const [answered] = byJti.get(jti ?? '') ?? []
       const real =
         answered?.bindingId === row.bindingId &&
-        answered.claims.txn === row.eventId &&
+        answered.eventId === row.eventId &&
         (answered.status === 200 || answered.status === 204)
       if (!real) yield `${describe(row)}: attempt ${number} is recorded as acknowledged, and no RP said so`
     }
@@ -165,8 +165,8 @@ const recoveryMs = (leaseMs: number) => 2 * leaseMs + 5_000
 function* nobodyDelayed({ scenario, ledger, received, accepted, planByBinding }: Evidence): Iterable<string> {
   const { calm, quietMs, leaseMs } = scenario
   const first = new Map<string, number>()
-  for (const { bindingId, claims, atMs } of received) {
-    const key = `${claims.txn} ${bindingId}`
+  for (const { bindingId, eventId, atMs } of received) {
+    const key = `${eventId} ${bindingId}`
     first.set(key, Math.min(first.get(key) ?? Number.POSITIVE_INFINITY, atMs))
   }
   for (const row of ledger.deliveries.values()) {

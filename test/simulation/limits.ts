@@ -28,7 +28,7 @@ export function* limitViolations({ scenario, received, ledger, planByBinding }: 
   }
   for (const { binding } of scenario.relyingParties) {
     const posts = received.filter(
-      ({ bindingId, claims }) => bindingId === binding.id && counted.has(`${claims.txn} ${bindingId}`),
+      ({ bindingId, eventId }) => bindingId === binding.id && counted.has(`${eventId} ${bindingId}`),
     )
     yield* concurrencyViolations(binding, posts)
     yield* rateViolations(binding, posts, workers.length)

@@ -1,4 +1,12 @@
-import type { Answer, BindingId } from '@curfew/domain'
+import { hash } from 'node:crypto'
+import {
+  type Answer,
+  type BindingId,
+  type EventId,
+  eventIdOf,
+  type GivenEventId,
+  type Issuer,
+} from '@curfew/domain'
 import type { Random } from './random.ts'
 import type { Behaviour, RelyingPartyPlan } from './scenario.ts'
 import type { VirtualTime } from './virtual-time.ts'
@@ -9,9 +17,12 @@ export interface Received {
   /** Which of the run's processes sent it. */
   readonly process: number
   readonly atMs: number
+  /** The event that it belongs to, by the issuer and the given id in its claims. */
+  readonly eventId: EventId
   readonly claims: {
+    readonly iss: Issuer
     readonly jti: string
-    readonly txn: string
+    readonly txn: GivenEventId
     readonly aud: string
     readonly sub?: string
     readonly sid?: string
@@ -69,6 +80,7 @@ export function createRelyingParties(
       const claims = JSON.parse(body.slice('logout_token='.length)) as Received['claims']
       const one: Received = {
         ...{ bindingId: plan.binding.id, process, atMs: nowMs, claims },
+        eventId: eventIdOf(claims.iss, claims.txn, (text) => hash('sha256', text)),
         ...{ status: null, endedMs: null },
       }
       received.push(one)

@@ -1,8 +1,11 @@
+import { hash } from 'node:crypto'
 import {
   type Binding,
   type BindingId,
   type ClientId,
-  type EventId,
+  type Digest,
+  eventIdOf,
+  type GivenEventId,
   type Issuer,
   type IssuerName,
   type LogoutEvent,
@@ -115,6 +118,10 @@ export interface Scenario {
 
 export const ISS = 'https://idp.example' as Issuer
 const NAME = 'main' as IssuerName
+/** A second issuer, whose IdP uses ids of the first. */
+const TWIN_ISS = 'https://twin.example' as Issuer
+const TWIN_NAME = 'twin' as IssuerName
+const digest: Digest = (text) => hash('sha256', text)
 const NO_ODDS: Odds = { answerLost: 0, slow: 0, slowMsMax: 0, delayed: 0, redelivered: 0, appendFails: 0 }
 /** Longest that a breaker stays open after its RP is back, and then some for what has waited. */
 const SETTLE_MS = 300_000
@@ -131,7 +138,7 @@ export function createScenario(seed: number): Scenario {
   const calm = random.chance(0.3)
   const long = seed % LONG_EVERY === 0
   const activeMs = random.between(3_000, 8_000)
-  const relyingParties = createRelyingParties(random, { activeMs, long })
+  const own = createRelyingParties(random, { activeMs, long })
   const leaseMs = random.between(1_500, 5_000)
   const workers = setClocks(
     createRandom(seed ^ 0xc10c),
@@ -154,12 +161,15 @@ export function createScenario(seed: number): Scenario {
   // Of its own as well: how far the clock of the IdP is ahead of ours, and what it says by it.
   const clock = createRandom(seed ^ 0xc10c)
   const aheadMs = calm ? 0 : clock.pick([0, 0, 2_000, 20_000, -20_000])
-  const posts = createPosts(random, relyingParties, activeMs).map((post) => byClockOf(clock, post, aheadMs))
+  const ownPosts = createPosts(random, own, activeMs).map((post) => byClockOf(clock, post, aheadMs))
+  const twin = createTwin(createRandom(seed ^ 0x7717), own.length + 1, ownPosts)
+  const relyingParties = [...own, ...twin.relyingParties]
+  const posts = [...ownPosts, ...twin.posts]
   // Of its own, so that what a seed was about before there were sessions it is about still.
   const later = createRandom(seed ^ 0x1dea)
   const sessionIndex = later.pick(['off', 'partial', 'partial', 'complete', 'complete'] as const)
   const sessions = later.chance(0.7)
-    ? createSessions(later, { relyingParties, activeMs, clock, aheadMs })
+    ? createSessions(later, { relyingParties: own, activeMs, clock, aheadMs })
     : []
   const replaysMs = later.chance(0.2) && !long ? [later.between(activeMs, activeMs * 2)] : []
   const poisonMs = random.chance(0.1) ? [random.between(0, activeMs)] : []
@@ -366,8 +376,7 @@ function createPosts(
     const sid = `session-${person}-${random.between(1, 2)}` as Sid
     const bytes = Uint8Array.from({ length: 10 }, () => random.between(0, 255))
     const asserted = {
-      id: uuidV7(at, bytes) as EventId,
-      iss: ISS,
+      ...identity(ISS, uuidV7(at, bytes) as GivenEventId),
       reason: 'user' as const,
       initiator: random.chance(0.3) ? random.pick(clients) : null,
       includeInitiator: random.chance(0.2),
@@ -390,6 +399,48 @@ function byClockOf(clock: Random, post: Post, aheadMs: number): Post {
   const { acceptedAt } = post.event
   const occurredAt = clock.chance(0.5) ? new Date(acceptedAt.getTime() + aheadMs) : null
   return { ...post, event: { ...post.event, occurredAt } }
+}
+
+const identity = (iss: Issuer, givenId: GivenEventId) => ({
+  id: eventIdOf(iss, givenId, digest),
+  givenId,
+  iss,
+})
+
+/** In some runs a second issuer posts logouts of its own under ids of the first issuer, before or after the first does. */
+function createTwin(
+  random: Random,
+  id: number,
+  others: readonly Post[],
+): Pick<Scenario, 'relyingParties' | 'posts'> {
+  if (!random.chance(0.4)) return { relyingParties: [], posts: [] }
+  const binding = { ...createBinding(random, id, true), issuer: TWIN_NAME, iss: TWIN_ISS }
+  const behaviour = { kind: 'answers', status: 200, latencyMs: random.between(1, 30) } as const
+  const posts = others
+    .filter(() => random.chance(0.5))
+    .map(({ atMs: otherMs, event: { givenId } }, index): Post => {
+      const atMs = Math.max(0, otherMs + random.between(-500, 500))
+      const at = new Date(EPOCH_MS + atMs)
+      const asserted = {
+        ...{ reason: null, initiator: null, includeInitiator: false, clients: null },
+        ...{ lane: random.pick(['interactive', 'bulk'] as const), occurredAt: at, acceptedAt: at },
+      }
+      const sub = `twin-${index}` as Subject
+      return {
+        atMs,
+        event: { ...asserted, ...identity(TWIN_ISS, givenId), scope: 'subject', sub, sid: null },
+        againMs: random.chance(0.2) ? atMs + random.between(1, 5_000) : null,
+      }
+    })
+  return {
+    relyingParties: [
+      {
+        ...{ binding, phases: [forEver(behaviour)], registeredMs: 0, removedMs: null, againMs: null },
+        steady: true,
+      },
+    ],
+    posts,
+  }
 }
 
 /** Sessions of the people who log out, some begun before the run, some after, each of a client once. */

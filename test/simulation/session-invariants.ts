@@ -88,9 +88,9 @@ const takesNoSids = ({ subjectClaims, sessionRequired }: Binding) =>
 function* laterSessionsKept(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, received, planByBinding, accepted } = evidence
   if (scenario.sessionIndex === 'off') return
-  for (const { bindingId, claims, atMs } of received) {
+  for (const { bindingId, claims, eventId, atMs } of received) {
     const binding = planByBinding.get(bindingId)?.binding
-    const event = [...accepted.values()].find((each) => each.event.id === claims.txn)?.event
+    const event = accepted.get(eventId)?.event
     if (binding === undefined || event === undefined || event.scope === 'session') continue
     const of = `binding ${bindingId} was told of event ${event.id} at ${atMs} ms`
     const basis = ledger.events.get(event.id)?.basis
@@ -158,8 +158,8 @@ function* unpostedSessionsEnded(evidence: Evidence): Iterable<string> {
       if (own === undefined) yield `${what} names known sessions, and no others`
       else if (steady) {
         const { eventId } = lastOf(own, ledger.deliveries)
-        const told = received.some(({ bindingId, claims }) => {
-          return bindingId === binding.id && claims.txn === eventId && claims.sid === undefined
+        const told = received.some(({ bindingId, claims, eventId: told }) => {
+          return bindingId === binding.id && told === eventId && claims.sid === undefined
         })
         if (!told) yield `${what}: its RP was well all the time, and was not told of the subject`
       }
@@ -200,10 +200,10 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
       if (last.length === 0) yield `${what} was to be over, and nothing says so to it`
       const told = last.some(({ eventId, state }) =>
         received.some(
-          ({ bindingId, claims, status }) =>
+          ({ bindingId, claims, eventId: told, status }) =>
             state === 'acknowledged' &&
             bindingId === binding.id &&
-            claims.txn === eventId &&
+            told === eventId &&
             (claims.sid === session.sid || claims.sub === session.sub) &&
             (status === 200 || status === 204),
         ),

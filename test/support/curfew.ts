@@ -1,10 +1,19 @@
-import { randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
 import { type BookkeeperDeps, createBookkeeper, readRetention } from '@curfew/bookkeeper'
 import { type Client, createClient, type Scope } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
-import { EVERYTHING, type EventLog, type Publisher, type Reach } from '@curfew/domain'
+import {
+  EVERYTHING,
+  type EventId,
+  type EventLog,
+  eventIdOf,
+  type GivenEventId,
+  type Issuer,
+  type Publisher,
+  type Reach,
+} from '@curfew/domain'
 import { createIngest } from '@curfew/ingest'
 import {
   createDatabase,
@@ -54,6 +63,11 @@ import { type Gate, openGate } from './gate.ts'
 export const ISSUER = 'main'
 export const ISS = 'https://idp.example'
 const LOOPBACK = ['127.0.0.0/8', '::1/128']
+
+/** The id that an event has in the database. @param givenId as the API knows it. */
+export function storedId(givenId: string, iss = ISS): EventId {
+  return eventIdOf(iss as Issuer, givenId as GivenEventId, (text) => hash('sha256', text))
+}
 
 /** Tries `check` until it does not throw, for as long as a busy machine may take; gives back what it gave. */
 export function eventually<Result>(check: () => Result | Promise<Result>): Promise<Result> {

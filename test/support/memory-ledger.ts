@@ -258,10 +258,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     return taken
       .filter((row) => !isNarrowed(row))
       .map(({ delivery, attempts: made, retries, refusals }) => {
-        const { iss, sub, scope, lane, acceptedAt } = delivery.event
+        const { iss, givenId, sub, scope, lane, acceptedAt } = delivery.event
         return {
           ...delivery,
-          event: { iss, sub, scope, lane, acceptedAt },
+          event: { iss, givenId, sub, scope, lane, acceptedAt },
           attempts: made,
           retries,
           refusals,

@@ -27,7 +27,7 @@ export const page = <Item extends TSchema>(item: Item) =>
 
 /** What an accepted event is answered with. */
 export const Accepted = Type.Object({
-  id: Text,
+  id: Type.String({ description: 'As the issuer gave it, or ours where it gave none.' }),
   status: Type.Literal('accepted'),
   links: Type.Object({ self: Text, receipt: Text }),
 })
@@ -216,7 +216,10 @@ export const DeliveriesQuery = Type.Object(
     ...PageQuery.properties,
     issuer: Type.Optional(Type.String({ maxLength: 63 })),
     client_id: Type.Optional(ClientIdText),
-    event_id: Type.Optional(Uuid),
+    event_id: Type.Optional({
+      ...Uuid,
+      description: 'As its issuer gave it. Where several issuers use it, issuer says whose.',
+    }),
     state: Type.Optional(
       Type.Union([
         Type.Literal('pending'),

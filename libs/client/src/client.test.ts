@@ -70,6 +70,7 @@ describe('createClient', () => {
     await client().listDeliveries({ client_id: 'a&b=c', state: 'pending', limit: 5 })
     await client().getIssuer('main')
     await client().getEventSummary('e/1')
+    await client().getReceipt('e1', { issuer: 'main', from: 3 })
     const targets = asked.map(({ url: target }) => new URL(target ?? '', 'http://x'))
     expect(decodeURIComponent(targets[0]?.pathname ?? '')).toBe('/v1/issuers/main/relying-parties/a/b?c#d é')
     expect(asked[1]?.url).toBe('/v1/logout-events/e1?wait=30')
@@ -79,7 +80,8 @@ describe('createClient', () => {
       limit: '5',
     })
     expect(asked[4]?.url).toBe('/v1/logout-events/e%2F1/summary')
-    expect(asked.map(({ headers }) => headers['content-type'])).toEqual(Array(5).fill(undefined))
+    expect(asked[5]?.url).toBe('/v1/logout-events/e1/receipt?issuer=main&from=3')
+    expect(asked.map(({ headers }) => headers['content-type'])).toEqual(Array(6).fill(undefined))
   })
 
   test.each(['', '/', '/curfew', '/curfew/'])('keeps the path that its URL has: %j', async (path) => {

@@ -68,6 +68,12 @@ export interface ClientOptions {
   readonly key: string
 }
 
+/** The issuer that gave an id. A key that is bound to an issuer does not need it. */
+export interface OfIssuer {
+  /** Short name. */
+  readonly issuer?: string
+}
+
 export interface Page<Item> {
   readonly items: readonly Item[]
   readonly next_cursor: string | null
@@ -144,13 +150,13 @@ export interface Client {
   /** What a logout of everyone would touch. Changes nothing. @param event of scope `issuer`. */
   previewIssuerLogout(event: LogoutEventInput): Promise<IssuerLogoutPreview>
   listIssuerLogouts(filter?: PageFilter & { readonly iss?: string }): Promise<Page<IssuerLogout>>
-  getIssuerLogout(id: string): Promise<IssuerLogout>
+  getIssuerLogout(id: string, options?: OfIssuer): Promise<IssuerLogout>
   /** Nobody else is logged out; whose logout is made is told. */
-  cancelIssuerLogout(id: string): Promise<IssuerLogout>
+  cancelIssuerLogout(id: string, options?: OfIssuer): Promise<IssuerLogout>
   /** @param wait seconds, up to 30, to hold the answer until every delivery is settled. */
-  getLogoutEvent(id: string, options?: { readonly wait?: number }): Promise<LogoutEventStatus>
+  getLogoutEvent(id: string, options?: OfIssuer & { readonly wait?: number }): Promise<LogoutEventStatus>
   /** The same for a person: how much is signed out, and what is left to do, in words. */
-  getEventSummary(id: string, options?: { readonly wait?: number }): Promise<EventSummary>
+  getEventSummary(id: string, options?: OfIssuer & { readonly wait?: number }): Promise<EventSummary>
   postSession(session: SessionInput): Promise<SessionAccepted>
   postSessions(sessions: readonly SessionInput[]): Promise<readonly SessionAcceptedOrRejected[]>
   /** A session ended by itself, at one client or at all: nobody is told. */
@@ -161,7 +167,7 @@ export interface Client {
   /** The receipt of a settled event with all that it is checked by. @param from also proves that the log begins with the one of this size. */
   getReceipt(
     id: string,
-    options?: { readonly from?: number; readonly subject_key?: true },
+    options?: OfIssuer & { readonly from?: number; readonly subject_key?: true },
   ): Promise<ReceiptBundle>
   /** What the log is now, as C2SP tlog-checkpoint writes it. */
   getCheckpoint(): Promise<string>
@@ -287,8 +293,10 @@ export function createClient({ url, key }: ClientOptions): Client {
     // 204 has nothing to say.
     return (text === '' ? undefined : JSON.parse(text)) as Answer
   }
-  const eventPathOf = (id: string, of: string, wait: number | undefined) =>
-    `/v1/logout-events/${encodeURIComponent(id)}${of}${wait === undefined ? '' : `?wait=${wait}`}`
+  const eventPathOf = (id: string, of: string, options: object) =>
+    withQuery(`/v1/logout-events/${encodeURIComponent(id)}${of}`, options)
+  const issuerLogoutPathOf = (id: string, options: OfIssuer) =>
+    withQuery(`/v1/issuer-logouts/${encodeURIComponent(id)}`, options)
   const issuerPath = (name: string) => `/v1/issuers/${encodeURIComponent(name)}`
   const quarantinePath = (id: string) => `/v1/quarantine/${encodeURIComponent(id)}`
   const webhookPath = (name: string) => `/v1/webhooks/${encodeURIComponent(name)}`
@@ -300,17 +308,17 @@ export function createClient({ url, key }: ClientOptions): Client {
     postLogoutEvents: (events) => call('POST', '/v1/logout-events', events),
     previewIssuerLogout: (event) => call('POST', '/v1/logout-events?dry_run=true', event),
     listIssuerLogouts: (filter = {}) => call('GET', `/v1/issuer-logouts?${query(filter)}`),
-    getIssuerLogout: (id) => call('GET', `/v1/issuer-logouts/${encodeURIComponent(id)}`),
-    cancelIssuerLogout: (id) => call('DELETE', `/v1/issuer-logouts/${encodeURIComponent(id)}`),
-    getLogoutEvent: (id, { wait } = {}) => call('GET', eventPathOf(id, '', wait)),
-    getEventSummary: (id, { wait } = {}) => call('GET', eventPathOf(id, '/summary', wait)),
+    getIssuerLogout: (id, options = {}) => call('GET', issuerLogoutPathOf(id, options)),
+    cancelIssuerLogout: (id, options = {}) => call('DELETE', issuerLogoutPathOf(id, options)),
+    getLogoutEvent: (id, options = {}) => call('GET', eventPathOf(id, '', options)),
+    getEventSummary: (id, options = {}) => call('GET', eventPathOf(id, '/summary', options)),
     postSession: (session) => call('POST', '/v1/sessions', session),
     postSessions: (sessions) => call('POST', '/v1/sessions', sessions),
     endSession: (end) => call('DELETE', `/v1/sessions?${query(end)}`),
     listSessions: (filter) => call('GET', `/v1/sessions?${query(filter)}`),
     listOrphans: (filter = {}) => call('GET', `/v1/sessions/orphans?${query(filter)}`),
     async getReceipt(id, options = {}) {
-      const path = `/v1/logout-events/${encodeURIComponent(id)}/receipt?${query(options)}`
+      const path = eventPathOf(id, '/receipt', options)
       const response = await send('GET', path, { headers: { accept: 'application/json' } })
       return (await response.json()) as ReceiptBundle
     },
@@ -414,6 +422,11 @@ function readReadiness(text: string, status: number): Pick<Readiness, 'away' | '
     // A proxy's page, or another service's.
   }
   throw new ApiError({ ...readProblem(text, status), detail: 'This is not the readiness of Curfew.' }, null)
+}
+
+function withQuery(path: string, options: object): string {
+  const text = query({ ...options })
+  return text === '' ? path : `${path}?${text}`
 }
 
 function query(

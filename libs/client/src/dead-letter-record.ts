@@ -7,7 +7,8 @@ export const DEAD_LETTER_TYPE = 'curfew.dead-letter.v1'
 /** What the ledger knows of a dead letter. */
 export interface DeadLetterFacts {
   readonly id: string
-  readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenEventId: string
   readonly issuer: string
   readonly clientId: string
   readonly reason: string
@@ -44,7 +45,7 @@ export function encodeDeadLetter(facts: DeadLetterFacts): OutgoingRecord {
   const time = facts.deadLetteredAt.toISOString()
   const published: PublishedDeadLetter = {
     delivery_id: id,
-    event_id: facts.eventId,
+    event_id: facts.givenEventId,
     issuer: facts.issuer,
     client_id: facts.clientId,
     reason: facts.reason,

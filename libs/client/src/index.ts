@@ -67,7 +67,7 @@ export {
   parseInstant,
   type Unreadable,
 } from './log-record.ts'
-export { AcceptedLogoutEvent, LogoutEventInput } from './logout-event.ts'
+export { AcceptedLogoutEvent, IssuerQuery, LogoutEventInput } from './logout-event.ts'
 export { encodeNotification } from './notification-record.ts'
 export { encodeOutcome, OUTCOME_TYPE, type OutcomeFacts, type PublishedOutcome } from './outcome-record.ts'
 export { Probe, ProbeFindings, ProbeInput } from './probe.ts'

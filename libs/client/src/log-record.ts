@@ -1,5 +1,15 @@
-import type { ClientId, EventId, Issuer, LogoutEvent, LogRecord, Sid, Subject } from '@curfew/domain'
-import { logKey } from '@curfew/domain'
+import type {
+  ClientId,
+  Digest,
+  EventId,
+  GivenEventId,
+  Issuer,
+  LogoutEvent,
+  LogRecord,
+  Sid,
+  Subject,
+} from '@curfew/domain'
+import { eventIdOf, logKey } from '@curfew/domain'
 import { cloudEventHeaders } from './cloud-event.ts'
 import type { AcceptedLogoutEvent } from './logout-event.ts'
 
@@ -17,7 +27,7 @@ export function encodeLogoutEvent(event: LogoutEvent, traceparent: string): LogR
     value: new TextEncoder().encode(JSON.stringify(toAccepted(event))),
     headers: {
       ...cloudEventHeaders({
-        id: event.id,
+        id: event.givenId,
         type: LOGOUT_EVENT_TYPE,
         source: event.iss,
         time: event.acceptedAt.toISOString(),
@@ -36,16 +46,18 @@ export interface Unreadable {
  * Reads a log record back.
  *
  * @param check the validator of `AcceptedLogoutEvent`: the faults of a value, none when it is one.
+ * @param digest SHA-256, in hexadecimal.
  */
 export function decodeLogoutEvent(
   { value, headers }: Pick<LogRecord, 'value' | 'headers'>,
   check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[],
+  digest: Digest,
 ): LogoutEvent | Unreadable {
   const type = headers.ce_type
   if (type !== LOGOUT_EVENT_TYPE)
     return { unreadable: `ce_type is ${type ?? 'absent'}, not ${LOGOUT_EVENT_TYPE}` }
   const read = readJson(value, check)
-  return 'unreadable' in read ? read : fromAccepted(read.json as AcceptedLogoutEvent)
+  return 'unreadable' in read ? read : fromAccepted(read.json as AcceptedLogoutEvent, digest)
 }
 
 /** The JSON in a record's value, where `check` finds no fault in it. */
@@ -65,7 +77,7 @@ export function readJson(
 
 function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
   return {
-    id: event.id,
+    id: event.givenId,
     iss: event.iss,
     ...(event.sub !== null && { sub: event.sub }),
     ...(event.sid !== null && { sid: event.sid }),
@@ -93,7 +105,7 @@ export function parseInstant(text: string): Date | null {
 }
 
 /** The domain's event from checked JSON: the one place where its members get their brands. */
-export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unreadable {
+export function fromAccepted(accepted: AcceptedLogoutEvent, digest: Digest): LogoutEvent | Unreadable {
   const { occurred_at, parent_accepted_at } = accepted
   const occurredAt = occurred_at === undefined ? null : parseInstant(occurred_at)
   const acceptedAt = parseInstant(accepted.accepted_at)
@@ -102,9 +114,10 @@ export function fromAccepted(accepted: AcceptedLogoutEvent): LogoutEvent | Unrea
     return { unreadable: '/occurred_at is not a time that exists' }
   if (acceptedAt === null) return { unreadable: '/accepted_at is not a time that exists' }
   if (parentAcceptedAt === null) return { unreadable: '/parent_accepted_at is not a time that exists' }
+  const iss = accepted.iss as Issuer
+  const givenId = accepted.id.toLowerCase() as GivenEventId
   const asserted = {
-    id: accepted.id.toLowerCase() as EventId,
-    iss: accepted.iss as Issuer,
+    ...{ id: eventIdOf(iss, givenId, digest), givenId, iss },
     reason: accepted.reason ?? null,
     initiator: (accepted.initiator ?? null) as ClientId | null,
     includeInitiator: accepted.include_initiator ?? false,

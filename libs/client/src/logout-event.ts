@@ -38,7 +38,7 @@ export const Uuid = Type.String({
 })
 
 const fields = {
-  id: Uuid,
+  id: { ...Uuid, description: 'A UUID. Unique within the issuer: another issuer may use the same.' },
   iss: IssuerUrl,
   sub: SubjectText,
   sid: SidText,
@@ -86,6 +86,17 @@ const fields = {
   }),
 } as const
 
+/** The issuer that gave the `id` of a path. */
+export const IssuerQuery = Type.Object({
+  issuer: Type.Optional(
+    Type.String({
+      maxLength: 63,
+      description:
+        'Short name of the issuer that gave the id. A credential that is bound to an issuer needs none. Without it, an id that several issuers use is a 409 that lists them.',
+    }),
+  ),
+})
+
 /** A logout event as an IdP posts it. */
 export const LogoutEventInput = Type.Object(
   {
@@ -114,7 +125,7 @@ export const AcceptedLogoutEvent = Type.Object(
     scope: fields.scope,
     lane: fields.lane,
     accepted_at: Instant,
-    parent_id: Type.Optional(fields.id),
+    parent_id: Type.Optional({ ...fields.id, description: 'Our own id of the logout of everyone.' }),
     parent_accepted_at: Type.Optional(Instant),
     requested_by: Type.Optional(
       Type.String({ description: 'With scope issuer: name of the credential that asked for it.' }),

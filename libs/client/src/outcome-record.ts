@@ -8,6 +8,8 @@ export const OUTCOME_TYPE = 'curfew.delivery.settled.v1'
 export interface OutcomeFacts {
   readonly id: string
   readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenEventId: string
   readonly issuer: string
   readonly iss: string
   readonly clientId: string
@@ -60,7 +62,7 @@ export function encodeOutcome(facts: OutcomeFacts): OutgoingRecord {
   const settledAt = facts.settledAt.toISOString()
   const published: PublishedOutcome = {
     delivery_id: facts.id,
-    event_id: facts.eventId,
+    event_id: facts.givenEventId,
     issuer: facts.issuer,
     iss: facts.iss,
     client_id: facts.clientId,
@@ -79,7 +81,7 @@ export function encodeOutcome(facts: OutcomeFacts): OutgoingRecord {
     generation: facts.generation,
   }
   return {
-    // Those of one logout keep their order.
+    // Outcomes of one logout keep their order. The given id would not do: two issuers may use the same.
     key: facts.eventId,
     value: new TextEncoder().encode(JSON.stringify(published)),
     headers: {

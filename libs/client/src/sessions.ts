@@ -8,7 +8,6 @@ import {
   instantOf,
   SidText,
   SubjectText,
-  Uuid,
 } from './logout-event.ts'
 
 // Who holds which session, as the IdP says it, and as support staff read it.
@@ -87,11 +86,11 @@ export const Session = Type.Object({
   expires_at: Time,
   logout: Type.Union([
     Type.Object({
-      event_id: Uuid,
+      event_id: Type.Union([Text, Type.Null()], { description: 'Null where the event is no longer kept.' }),
       orphaned_at: Type.Union([Time, Type.Null()], {
         description: 'Since when the session ought to be over, and is not as far as anybody knows.',
       }),
-      links: Type.Object({ event: Text }),
+      links: Type.Object({ event: nullable(Text) }),
     }),
     Type.Null(),
   ]),
@@ -120,13 +119,13 @@ export const OrphanedSession = Type.Object({
   started_at: Time,
   expires_at: Time,
   orphaned_at: Time,
-  event_id: Uuid,
+  event_id: Type.Union([Text, Type.Null()], { description: 'Null where the event is no longer kept.' }),
   why: Type.Union([Text, Type.Null()], {
     description:
       'Why its logout was given up on, or lapsed; never_planned: its relying party was not told at all; ' +
       'under_way: it was replayed, and is not settled yet. Null where history is no longer kept.',
   }),
-  links: Type.Object({ event: Text, delivery: nullable(Text) }),
+  links: Type.Object({ event: nullable(Text), delivery: nullable(Text) }),
 })
 export type OrphanedSession = Static<typeof OrphanedSession>
 

@@ -5,7 +5,8 @@ import { type DeliveryFacts, deliveryView, type EventFacts, eventView } from './
 
 const at = (second: number) => new Date(Date.UTC(2026, 10, 21, 12, 0, second))
 const EVENT: EventFacts = {
-  id: 'e1',
+  givenId: 'e1',
+  issuer: 'main',
   iss: 'https://idp.example',
   sub: 'u1',
   sid: null,
@@ -18,13 +19,13 @@ const EVENT: EventFacts = {
   acceptedAt: at(1),
   plannedAt: at(2),
   planBasis: 'registered',
-  parentId: null,
+  givenParentId: null,
   issuerLogout: null,
   erasedAt: null,
 }
 const DELIVERY: DeliveryFacts = {
   id: 'd1',
-  eventId: 'e1',
+  givenEventId: 'e1',
   issuer: 'main',
   clientId: 'mail',
   clientName: null,
@@ -73,7 +74,7 @@ describe('deliveryView', () => {
       elapsed_ms: 4_000,
       settled_at: '2026-11-21T12:00:05.000Z',
       due_at: null,
-      links: { self: '/v1/deliveries/d1', event: '/v1/logout-events/e1' },
+      links: { self: '/v1/deliveries/d1', event: '/v1/logout-events/e1?issuer=main' },
     })
   })
 

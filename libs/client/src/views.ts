@@ -4,7 +4,8 @@ import type { Delivery, EventSummary, LogoutEventStatus } from './api.ts'
 /** What the ledger knows of a delivery. */
 export interface DeliveryFacts {
   readonly id: string
-  readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenEventId: string
   readonly issuer: string
   readonly clientId: string
   readonly clientName: string | null
@@ -32,8 +33,11 @@ export interface DeliveryFacts {
 
 /** What the ledger knows of an event. */
 export interface EventFacts {
-  readonly id: string
+  /** The id that its issuer gave it. */
+  readonly givenId: string
   readonly iss: string
+  /** Short name of the issuer; null if this `iss` was never registered. */
+  readonly issuer: string | null
   readonly sub: string | null
   readonly sid: string | null
   readonly scope: string
@@ -45,7 +49,7 @@ export interface EventFacts {
   readonly acceptedAt: Date
   readonly plannedAt: Date
   readonly planBasis: PlanBasis
-  readonly parentId: string | null
+  readonly givenParentId: string | null
   readonly issuerLogout: {
     readonly state: 'running' | 'done' | 'cancelled' | 'failed'
     readonly endedAt: Date | null
@@ -55,14 +59,23 @@ export interface EventFacts {
   readonly erasedAt: Date | null
 }
 
-export const issuerLogoutPath = (id: string) => `/v1/issuer-logouts/${id}`
-export const eventPath = (id: string) => `/v1/logout-events/${id}`
+/** The name of an event outside. `issuer` is the short name; null if the `iss` is not registered. */
+export interface EventName {
+  readonly givenId: string
+  readonly issuer: string | null
+}
+
+const ofIssuer = ({ issuer }: EventName) => (issuer === null ? '' : `?issuer=${issuer}`)
+export const issuerLogoutPath = (event: EventName) => `/v1/issuer-logouts/${event.givenId}${ofIssuer(event)}`
+/** @param of a path below the event, such as `/receipt`. */
+export const eventPath = (event: EventName, of = '') =>
+  `/v1/logout-events/${event.givenId}${of}${ofIssuer(event)}`
 
 /** A delivery as the API shows it. */
 export function deliveryView(facts: DeliveryFacts): Delivery {
   return {
     id: facts.id,
-    event_id: facts.eventId,
+    event_id: facts.givenEventId,
     issuer: facts.issuer,
     client_id: facts.clientId,
     client_name: facts.clientName,
@@ -81,7 +94,10 @@ export function deliveryView(facts: DeliveryFacts): Delivery {
     settled_at: facts.settledAt?.toISOString() ?? null,
     elapsed_ms: facts.settledAt === null ? null : facts.settledAt.getTime() - facts.acceptedAt.getTime(),
     erased_at: facts.erasedAt?.toISOString() ?? null,
-    links: { self: `/v1/deliveries/${facts.id}`, event: eventPath(facts.eventId) },
+    links: {
+      self: `/v1/deliveries/${facts.id}`,
+      event: eventPath({ ...facts, givenId: facts.givenEventId }),
+    },
   }
 }
 
@@ -99,7 +115,7 @@ export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[
         )
       : null
   return {
-    id: event.id,
+    id: event.givenId,
     iss: event.iss,
     sub: event.sub,
     sid: event.sid,
@@ -112,7 +128,7 @@ export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[
     accepted_at: event.acceptedAt.toISOString(),
     planned_at: event.plannedAt.toISOString(),
     plan_basis: event.planBasis,
-    parent_id: event.parentId,
+    parent_id: event.givenParentId,
     issuer_logout:
       job === null
         ? null
@@ -121,7 +137,7 @@ export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[
             ended_at: job.endedAt?.toISOString() ?? null,
             total: job.total,
             done: job.done,
-            links: { self: issuerLogoutPath(event.id) },
+            links: { self: issuerLogoutPath(event) },
           },
     erased_at: event.erasedAt?.toISOString() ?? null,
     status: settledAt === null ? 'in_progress' : 'settled',
@@ -130,14 +146,14 @@ export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[
     settled_at: settledAt?.toISOString() ?? null,
     elapsed_ms: settledAt === null ? null : settledAt.getTime() - event.acceptedAt.getTime(),
     deliveries: deliveries.map(deliveryView),
-    links: { self: eventPath(event.id), receipt: `${eventPath(event.id)}/receipt` },
+    links: { self: eventPath(event), receipt: eventPath(event, '/receipt') },
   }
 }
 
 /** The summary of an event as the API shows it. */
-export function summaryView(eventId: string, summary: SummaryFacts): EventSummary {
+export function summaryView(event: EventName, summary: SummaryFacts): EventSummary {
   return {
-    event_id: eventId,
+    event_id: event.givenId,
     status: summary.status,
     signed_out: summary.signedOut,
     total: summary.total,
@@ -150,6 +166,6 @@ export function summaryView(eventId: string, summary: SummaryFacts): EventSummar
       by_itself: application.byItself,
       text: application.text,
     })),
-    links: { self: `${eventPath(eventId)}/summary`, event: eventPath(eventId) },
+    links: { self: eventPath(event, '/summary'), event: eventPath(event) },
   }
 }

@@ -7,7 +7,12 @@ import {
   deliveryId,
   deliveryIdRange,
   type EventId,
+  eventIdOf,
   eventKeyOf,
+  type GivenEventId,
+  givenIdKeyOf,
+  givenIdRange,
+  type Issuer,
   type Sid,
   uuidV7,
 } from './ids.ts'
@@ -22,6 +27,54 @@ const sids = fc.option(fc.string({ minLength: 1 }).map((sid) => sid as Sid))
 const owed = fc.tuple(eventIds, bindingIds, sids)
 const instants = fc.date({ min: new Date(0), max: new Date('9999-12-31'), noInvalidDate: true })
 const tenBytes = fc.uint8Array({ minLength: 10, maxLength: 10 })
+
+const givenIds = fc.uuid().map((id) => id as GivenEventId)
+const issuers = fc.webUrl().map((url) => url as Issuer)
+
+describe('eventIdOf', () => {
+  test('is a UUID of version 8 that begins as the given id does, whatever the hash', () => {
+    const hashes = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 32, maxLength: 64 })
+    fc.assert(
+      fc.property(issuers, givenIds, hashes, (iss, given, hex) => {
+        const id = eventIdOf(iss, given, () => hex)
+        const [low, high] = givenIdRange(given)
+        expect(id).toMatch(UUID_V8)
+        expect(id.slice(0, 13)).toBe(given.slice(0, 13))
+        expect([low <= id && id <= high, low <= given && given <= high]).toEqual([true, true])
+        expect(givenIdKeyOf(eventKeyOf(id))).toBe(givenIdKeyOf(given))
+      }),
+    )
+  })
+
+  test('is the same for the same issuer and given id, and another for any other', () => {
+    const pairs = fc.tuple(issuers, givenIds)
+    fc.assert(
+      fc.property(pairs, pairs, (one, other) => {
+        const same = JSON.stringify(one) === JSON.stringify(other)
+        expect(eventIdOf(...one, digest) === eventIdOf(...other, digest)).toBe(same)
+        expect(eventIdOf(other[0], one[1], digest) === eventIdOf(...one, digest)).toBe(one[0] === other[0])
+      }),
+    )
+  })
+
+  test('takes 74 bits of the hash, too many to search for a collision', () => {
+    const given = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
+    const ids = new Set<string>()
+    for (let bit = 0; bit < 128; bit++) {
+      const hex = (1n << BigInt(bit)).toString(16).padStart(32, '0')
+      ids.add(eventIdOf('https://idp.example' as Issuer, given, () => hex))
+    }
+    // One for each bit that is used, and the one that is all zeros, for those that are not.
+    expect(ids.size).toBe(75)
+  })
+
+  test('never changes: events of an earlier release are recognised', () => {
+    const given = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
+    expect(eventIdOf('https://idp.example' as Issuer, given, digest)).toBe(
+      '01938c2e-0000-8fd3-adac-6f32addb2d9d',
+    )
+  })
+})
 
 describe('deliveryId', () => {
   test('is a UUID of version 8, within the range of its event, whatever the hash', () => {

@@ -4,6 +4,8 @@ export type Branded<Value, Tag extends string> = Value & { readonly [brand]: Tag
 
 /** OpenID Connect `iss`: compared byte for byte, never normalised (OIDC Core 2). */
 export type Issuer = Branded<string, 'Issuer'>
+/** An `iss` that no event has: `iss` is a URL. */
+export const NO_ISSUER = '' as Issuer
 /** The short name of an issuer in our own URLs, such as `main`. */
 export type IssuerName = Branded<string, 'IssuerName'>
 /** OAuth 2.0 `client_id`. Names a relying party to one issuer only; never unique on its own. */
@@ -12,7 +14,9 @@ export type ClientId = Branded<string, 'ClientId'>
 export type Subject = Branded<string, 'Subject'>
 /** OpenID Connect `sid`: one session, unique within one issuer (Back-Channel Logout 2.1). */
 export type Sid = Branded<string, 'Sid'>
-/** UUID of a logout event, lower case. The IdP's own where it gave one, so that a repeated post is recognised. */
+/** UUID of a logout event as its issuer knows it, lower case. Unique only within that issuer. */
+export type GivenEventId = Branded<string, 'GivenEventId'>
+/** UUID of a logout event inside Curfew, derived from issuer and given id by `eventIdOf`. Never leaves Curfew. */
 export type EventId = Branded<string, 'EventId'>
 /** UUID of a delivery, derived from event and binding: planning the same event twice gives the same ids. */
 export type DeliveryId = Branded<string, 'DeliveryId'>
@@ -20,6 +24,9 @@ export type DeliveryId = Branded<string, 'DeliveryId'>
 export type BindingId = Branded<number, 'BindingId'>
 /** One incarnation of one delivery worker: a worker that lost its leases goes on under a new id. */
 export type WorkerId = Branded<string, 'WorkerId'>
+
+/** The first 48 bits of an event's id, which are those of its given id too: 12 hexadecimal digits. */
+export type GivenIdKey = Branded<string, 'GivenIdKey'>
 
 /** What the ids of an event and of its deliveries have in common. A few events may share one: it is a hint, never a proof. */
 export type EventKey = Branded<string, 'EventKey'>
@@ -29,6 +36,16 @@ export type Target = Branded<string, 'Target'>
 
 /** A collision-resistant hash of `text`, in hexadecimal: 32 digits or more. Handed in, for the domain has no crypto. */
 export type Digest = (text: string) => string
+
+/**
+ * Derives the identity of an event from its issuer and the id that the issuer gave it: a UUIDv8 (RFC 9562 section 5.8).
+ * The first 48 bits are those of the given id, which keeps ids ordered by time where the given ones are. The other 74 are
+ * a hash: an issuer cannot search for an id that collides with an id of another issuer.
+ */
+export function eventIdOf(iss: Issuer, givenId: GivenEventId, digest: Digest): EventId {
+  const hex = digest(JSON.stringify([iss, givenId]))
+  return `${givenId.slice(0, 14)}8${hex.slice(1, 4)}-${variant(hex)}${hex.slice(4, 7)}-${hex.slice(7, 19)}` as EventId
+}
 
 /**
  * Derives the id of the delivery that `eventId` owes to `bindingId`, for one session (`sid`) or the subject (null): a
@@ -42,8 +59,7 @@ export function deliveryId(
   digest: Digest,
 ): DeliveryId {
   const hex = digest(JSON.stringify([eventId, bindingId, sid]))
-  const variant = '89ab'.charAt(Number.parseInt(hex.charAt(0), 16) & 0x3)
-  return `${deliveryPrefix(eventId)}-${variant}${hex.slice(1, 4)}-${hex.slice(4, 16)}` as DeliveryId
+  return `${deliveryPrefix(eventId)}-${variant(hex)}${hex.slice(1, 4)}-${hex.slice(4, 16)}` as DeliveryId
 }
 
 /** The target of a delivery that names `sid` of `sub`, or `sub` alone where `sid` is null, at one issuer. */
@@ -65,6 +81,22 @@ export function deliveryIdRange(eventId: string): readonly [low: string, high: s
 /** The event that an id of it, or of one of its deliveries, belongs to: 15 hexadecimal digits. */
 export function eventKeyOf(id: EventId | DeliveryId): EventKey {
   return (id.slice(0, 8) + id.slice(9, 13) + id.slice(15, 18)) as EventKey
+}
+
+/** The part that a given id shares with its event at any issuer. Other events may share it: it is a hint. */
+export function givenIdKeyOf(id: GivenEventId | EventKey): GivenIdKey {
+  return id.replaceAll('-', '').slice(0, 12) as GivenIdKey
+}
+
+/** The lowest and highest id that the event of a given id may have, at any issuer. Other events lie between: compare the given id too. */
+export function givenIdRange(id: string): readonly [low: string, high: string] {
+  const prefix = id.slice(0, 13)
+  return [`${prefix}-0000-0000-000000000000`, `${prefix}-ffff-ffff-ffffffffffff`]
+}
+
+/** The digit that says the variant of a UUID; two bits of it are the hash's. */
+function variant(hex: string): string {
+  return '89ab'.charAt(Number.parseInt(hex.charAt(0), 16) & 0x3)
 }
 
 function deliveryPrefix(eventId: string): string {

@@ -111,9 +111,15 @@ export {
   deliveryIdRange,
   type EventId,
   type EventKey,
+  eventIdOf,
   eventKeyOf,
+  type GivenEventId,
+  type GivenIdKey,
+  givenIdKeyOf,
+  givenIdRange,
   type Issuer,
   type IssuerName,
+  NO_ISSUER,
   type Sid,
   type Subject,
   type Target,
@@ -223,12 +229,7 @@ export { type ProbeFacts, type ProbeTls, probeGoesOn, saysNotNow, takenSubject }
 export { probeReport } from './probe-report.ts'
 export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
 export type { OutgoingRecord, OutgoingTopic, Publisher } from './publisher.ts'
-export {
-  originOf,
-  type QuarantineKind,
-  type QuarantineState,
-  quarantineFix,
-} from './quarantine.ts'
+export { originOf, type QuarantineKind, type QuarantineState, quarantineFix } from './quarantine.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
 export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './reach.ts'
 export {

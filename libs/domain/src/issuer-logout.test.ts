@@ -1,13 +1,14 @@
 import { hash } from 'node:crypto'
 import { expect, test } from 'vitest'
-import type { Issuer, Subject } from './ids.ts'
+import { eventIdOf, type Issuer, type Subject } from './ids.ts'
 import { childOf } from './issuer-logout.ts'
 import { type IssuerLogout, sameContent } from './logout-event.ts'
 
 const digest = (text: string) => hash('sha256', text)
 const at = (s: number) => new Date(Date.UTC(2026, 10, 21, 5, 0, s))
 const PARENT: IssuerLogout = {
-  id: '01938c2e-0000-7000-8000-000000000001' as IssuerLogout['id'],
+  id: '01938c2e-0000-8000-8000-000000000001' as IssuerLogout['id'],
+  givenId: '01938c2e-0000-7000-8000-000000000001' as IssuerLogout['givenId'],
   iss: 'https://idp.example' as Issuer,
   ...{ scope: 'issuer', sub: null, sid: null, requestedBy: 'ops' },
   ...{ reason: 'compromise', initiator: null, includeInitiator: false, clients: null, lane: 'bulk' },
@@ -27,13 +28,15 @@ test('each subject, and each logout of everyone, has parts of its own', () => {
   expect(new Set([child('u1').id, child('u2').id, child('u1', at(9), other).id]).size).toBe(3)
   // Whoever knows both cannot tell the id.
   expect(child('u1', at(9), PARENT, 'another').id).not.toBe(child('u1').id)
-  expect(child('u1').id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  expect(child('u1').givenId).not.toBe(child('u1', at(9), PARENT, 'another').givenId)
+  expect(child('u1').givenId).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
 })
 
 test('a part says what the whole said, and whose part it is', () => {
   expect(child('u1')).toEqual({
     ...{
-      id: expect.any(String),
+      id: eventIdOf(PARENT.iss, child('u1').givenId, digest),
+      givenId: expect.any(String),
       parentId: PARENT.id,
       iss: PARENT.iss,
       scope: 'subject',

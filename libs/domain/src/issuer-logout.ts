@@ -1,4 +1,4 @@
-import type { Digest, EventId, Subject } from './ids.ts'
+import { type Digest, type EventId, eventIdOf, type GivenEventId, type Subject } from './ids.ts'
 import type { IssuerLogout, SubjectLogout } from './logout-event.ts'
 
 /**
@@ -14,9 +14,10 @@ export function childOf(
   { acceptedAt, salt, digest }: { readonly acceptedAt: Date; readonly salt: string; readonly digest: Digest },
 ): SubjectLogout {
   const { id, iss, reason, initiator, includeInitiator, clients, lane, occurredAt } = parent
+  const givenId = childId(id, sub, { salt, digest })
   return {
     ...{ iss, reason, initiator, includeInitiator, clients, lane, occurredAt },
-    ...{ id: childId(id, sub, { salt, digest }), parentId: id, scope: 'subject', sub, sid: null },
+    ...{ id: eventIdOf(iss, givenId, digest), givenId, parentId: id, scope: 'subject', sub, sid: null },
     parentAcceptedAt: parent.acceptedAt,
     acceptedAt,
   }
@@ -27,9 +28,9 @@ function childId(
   parent: EventId,
   sub: Subject,
   { salt, digest }: { readonly salt: string; readonly digest: Digest },
-): EventId {
+): GivenEventId {
   const hex = digest(JSON.stringify([salt, parent, sub]))
   const variant = '89ab'.charAt(Number.parseInt(hex.charAt(15), 16) & 0x3)
   const [a, b, c] = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 15)]
-  return `${a}-${b}-8${c}-${variant}${hex.slice(16, 19)}-${hex.slice(19, 31)}` as EventId
+  return `${a}-${b}-8${c}-${variant}${hex.slice(16, 19)}-${hex.slice(19, 31)}` as GivenEventId
 }

@@ -1,11 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { ClientId, EventId, Issuer, Sid, Subject } from './ids.ts'
+import type { ClientId, EventId, GivenEventId, Issuer, Sid, Subject } from './ids.ts'
 import { type LogoutEvent, logKey, sameContent } from './logout-event.ts'
 
 const ACCEPTED_AT = new Date('2026-11-21T12:00:00Z')
 const BASE: LogoutEvent = {
-  id: '01938c2e-0000-7000-8000-000000000001' as EventId,
+  id: '01938c2e-0000-8000-8000-000000000001' as EventId,
+  givenId: '01938c2e-0000-7000-8000-000000000001' as GivenEventId,
   iss: 'https://idp.example' as Issuer,
   scope: 'session',
   sid: 's1' as Sid,

@@ -1,4 +1,4 @@
-import type { ClientId, EventId, Issuer, Sid, Subject } from './ids.ts'
+import type { ClientId, EventId, GivenEventId, Issuer, Sid, Subject } from './ids.ts'
 
 /** Interactive: a person waits for it. Bulk: a mass logout, never in a person's way. */
 export type Lane = 'interactive' | 'bulk'
@@ -6,7 +6,10 @@ export type Lane = 'interactive' | 'bulk'
 export type LogoutReason = 'user' | 'admin' | 'policy' | 'compromise' | 'expiry' | 'deletion'
 
 interface Asserted {
+  /** Derived from `iss` and `givenId`: the same id at two issuers is two events. */
   readonly id: EventId
+  /** The id that the issuer gave it: the one that leaves Curfew. */
+  readonly givenId: GivenEventId
   readonly iss: Issuer
   /** Null where the IdP did not say. */
   readonly reason: LogoutReason | null
@@ -87,10 +90,11 @@ export function occurrenceOf(event: Pick<Asserted, 'occurredAt' | 'acceptedAt' |
 }
 
 /**
- * What two posts of one id must agree in. Our own stamps are left out: they differ each time. So is who asked.
+ * What two posts of one id must agree in. Our own stamps are left out: they differ each time. So is who asked. `givenId` is left
+ * out: `id` follows from it.
  */
 export function sameContent(event: LogoutEvent): string {
-  const { acceptedAt, parentAcceptedAt, occurredAt, ...content } = event
+  const { acceptedAt, parentAcceptedAt, occurredAt, givenId: _, ...content } = event
   const occurred = occurredAt?.toISOString() ?? null
   const members = Object.entries(content).filter(([name]) => name !== 'requestedBy')
   return JSON.stringify([...members.sort(([a], [b]) => (a < b ? -1 : 1)), occurred])

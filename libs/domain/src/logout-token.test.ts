@@ -7,14 +7,16 @@ import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from './logout-token.ts'
 const NOW = new Date('2026-11-21T12:00:00.999Z')
 const EVENT_MEMBER = 'http://schemas.openid.net/event/backchannel-logout'
 
-type Delivery = Pick<InFlightDelivery, 'sid' | 'event' | 'eventId'>
+type Delivery = Pick<InFlightDelivery, 'sid' | 'event'>
 type Receiver = Pick<Binding, 'clientId' | 'subjectClaims' | 'sessionRequired'>
 
 const deliveryOf = (sub: string | null, sid: string | null): Delivery =>
   ({
     sid,
-    eventId: '01938c2e-0000-7000-8000-000000000001',
-    event: { iss: 'https://idp.example/', sub, scope: sid === null ? 'subject' : 'session' },
+    event: {
+      ...{ iss: 'https://idp.example/', givenId: '01938c2e-0000-7000-8000-000000000001' },
+      ...{ sub, scope: sid === null ? 'subject' : 'session' },
+    },
   }) as unknown as Delivery
 const receiverOf = (subjectClaims: SubjectClaims, sessionRequired = false, clientId = 'mail'): Receiver =>
   ({ clientId, subjectClaims, sessionRequired }) as Receiver

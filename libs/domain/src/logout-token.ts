@@ -15,7 +15,7 @@ export interface LogoutTokenClaims {
   readonly iat: number
   readonly exp: number
   readonly jti: string
-  /** The event's id: the same in every token of one logout, so that an RP's log can be matched with ours (RFC 8417 2.2). */
+  /** The id that the issuer gave the event: the same in every token of one logout, so that an RP's log can be matched with ours (RFC 8417 2.2). */
   readonly txn: string
   readonly sub?: string
   readonly sid?: string
@@ -24,7 +24,7 @@ export interface LogoutTokenClaims {
 
 /** The claims of one attempt's token: new `jti` and `iat` each time, for RPs refuse what they saw or what is old. */
 export function logoutTokenClaims(
-  delivery: Pick<InFlightDelivery, 'sid' | 'event' | 'eventId'>,
+  delivery: Pick<InFlightDelivery, 'sid' | 'event'>,
   binding: Pick<Binding, 'clientId' | 'subjectClaims' | 'sessionRequired'>,
   { now, jti }: { now: Date; jti: string },
 ): LogoutTokenClaims {
@@ -35,7 +35,7 @@ export function logoutTokenClaims(
     iat,
     exp: iat + LOGOUT_TOKEN_LIFETIME_S,
     jti,
-    txn: delivery.eventId,
+    txn: delivery.event.givenId,
     ...subjectOf(delivery, binding),
     events: { [LOGOUT_EVENT_MEMBER]: {} },
   }

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Binding } from './binding.ts'
-import type { BindingId, ClientId, Digest, EventId, Issuer, Sid, Subject } from './ids.ts'
+import type { BindingId, ClientId, Digest, EventId, GivenEventId, Issuer, Sid, Subject } from './ids.ts'
 import type { LogoutEvent } from './logout-event.ts'
 import { type KnownSessions, plan } from './plan.ts'
 import type { SessionIndexUse } from './session.ts'
@@ -11,7 +11,8 @@ const digest: Digest = (text) => hash('sha256', text)
 const bindingOf = (clientId: string, id: number) => ({ id, clientId }) as unknown as Binding
 const BINDINGS = ['shop', 'mail', 'wiki'].map(bindingOf)
 const EVENT: LogoutEvent = {
-  id: '01938c2e-0000-7000-8000-000000000001' as EventId,
+  id: '01938c2e-0000-8000-8000-000000000001' as EventId,
+  givenId: '01938c2e-0000-7000-8000-000000000001' as GivenEventId,
   iss: 'https://idp.example' as Issuer,
   scope: 'session',
   sid: 's1' as Sid,

@@ -6,7 +6,8 @@ import { receiptClaims, type SettledEvent, type SettledTarget } from './receipt.
 
 const at = (seconds: number) => new Date(Date.UTC(2026, 10, 21, 5, 0, seconds))
 const event: SettledEvent = {
-  id: '01938c2e-0000-7000-8000-000000000000',
+  id: '01938c2e-0000-8000-8000-000000000000',
+  givenId: '01938c2e-0000-7000-8000-000000000000',
   iss: 'https://idp.example',
   sub: 'alice',
   sid: 's-1',
@@ -53,7 +54,7 @@ describe('a receipt', () => {
       iat: at(2).getTime() / 1_000,
       jti: 'random',
       event: {
-        id: event.id,
+        id: event.givenId,
         iss: 'https://idp.example',
         sub: 'alice',
         sid: 's-1',

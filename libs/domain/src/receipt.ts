@@ -13,6 +13,8 @@ export type ReceiptSubject = (typeof RECEIPT_SUBJECTS)[number]
 /** A settled event, as the ledger has it. */
 export interface SettledEvent {
   readonly id: string
+  /** The id that its issuer gave it. */
+  readonly givenId: string
   readonly iss: string
   readonly sub: string | null
   readonly sid: string | null
@@ -139,7 +141,7 @@ export function receiptClaims(
     iat: Math.floor(place.issuedAt.getTime() / 1_000),
     jti: place.jti,
     event: {
-      id: event.id,
+      id: event.givenId,
       iss: event.iss,
       ...named('sub', event.sub, keyedHash),
       ...named('sid', event.sid, keyedHash),

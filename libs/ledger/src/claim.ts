@@ -2,6 +2,7 @@ import type {
   BindingId,
   DeliveryId,
   EventId,
+  GivenEventId,
   InFlightDelivery,
   Issuer,
   Lane,
@@ -60,7 +61,7 @@ const claim = (at: string, number: string) => `
     select $1, ${number}::bigint, ${at}, array_agg(id) from claimed having count(*) > 0
     on conflict (worker_id, number) do update set delivery_ids = l.delivery_ids || excluded.delivery_ids
   )
-  select c.*, e.iss, e.sub, e.scope, e.accepted_at,
+  select c.*, e.iss, e.given_id, e.sub, e.scope, e.accepted_at,
          c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
     from claimed c join events e on e.id = c.event_id`
 const CLAIM_DUE = `${DUE},${claim('now()', '$10')}`
@@ -88,6 +89,7 @@ interface ClaimedRow {
   readonly refusals: number
   readonly lane: Lane
   readonly iss: Issuer
+  readonly given_id: GivenEventId
   readonly sub: Subject | null
   readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
@@ -193,7 +195,10 @@ function toDelivery(row: ClaimedRow): InFlightDelivery {
     eventId: row.event_id,
     sid: row.sid,
     sessionEndsAt: row.session_ends_at,
-    event: { iss: row.iss, sub: row.sub, scope: row.scope, lane: row.lane, acceptedAt: row.accepted_at },
+    event: {
+      ...{ iss: row.iss, givenId: row.given_id, sub: row.sub, scope: row.scope, lane: row.lane },
+      acceptedAt: row.accepted_at,
+    },
     attempts: row.attempts,
     retries: row.retries,
     refusals: row.refusals,

@@ -25,6 +25,8 @@ export interface DeadLetterFilter {
 export interface DeadLetterRecord {
   readonly id: string
   readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenEventId: string
   readonly bindingId: BindingId
   readonly issuer: string
   readonly clientId: string
@@ -83,7 +85,7 @@ export const HAS_LAPSED = '(d.session_ends_at is not null and d.session_ends_at 
 
 // The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.
 const DEAD_LETTER = `
-  select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
+  select d.id, d.event_id as "eventId", (select e.given_id from events e where e.id = d.event_id) as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
          d.attempts as "attemptCount", d.generation, d.replay_id as "replayId", d.planned_at as "plannedAt",
          d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,

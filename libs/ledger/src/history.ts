@@ -15,6 +15,8 @@ import { confinedBindings, WALK_PARTS, type WalkedPage, walk, walkSql } from './
 export interface DeliveryRecord {
   readonly id: string
   readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenEventId: string
   readonly bindingId: BindingId
   readonly issuer: string
   readonly clientId: string
@@ -45,7 +47,11 @@ export interface DeliveryRecord {
 
 export interface EventRecord {
   readonly id: string
+  /** The id that its issuer gave it. */
+  readonly givenId: string
   readonly iss: string
+  /** Short name of the issuer; null if this `iss` was never registered. */
+  readonly issuer: string | null
   readonly sub: string | null
   readonly sid: string | null
   readonly scope: string
@@ -57,8 +63,8 @@ export interface EventRecord {
   readonly acceptedAt: Date
   readonly plannedAt: Date
   readonly planBasis: PlanBasis
-  /** The logout of everyone that it is a part of. */
-  readonly parentId: string | null
+  /** The given id of the logout of everyone that it is a part of; null if there is none, or it is no longer kept. */
+  readonly givenParentId: string | null
   /** Of a logout of everyone: how its job stands. */
   readonly issuerLogout: Pick<IssuerLogoutRecord, 'state' | 'endedAt' | 'total' | 'done'> | null
   readonly erasedAt: Date | null
@@ -78,7 +84,7 @@ export interface StoredAttempt {
 
 // What a token names is said by logoutTokenClaims; where no session is known, or the RP takes the subject only, the subject.
 const DELIVERY = `
-  select d.id, d.event_id as "eventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
+  select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.state, d.level,
          case when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
               when d.sid is null or e.sub is not null and not p.session_required
@@ -95,9 +101,10 @@ const DELIVERY = `
     join issuers i on i.name = p.issuer`
 
 const FIND_EVENTS = `
-  select e.id, e.iss, sub, sid, scope, device, reason, initiator, lane, occurred_at as "occurredAt",
-         accepted_at as "acceptedAt", planned_at as "plannedAt", plan_basis as "planBasis", erased_at as "erasedAt", owed.count as "owed",
-         parent_id as "parentId", l.state, l.ended_at as "endedAt", l.total, l.planned as done
+  select e.id, e.given_id as "givenId", e.iss, i.name as issuer, e.sub, e.sid, e.scope, e.device, e.reason, e.initiator, e.lane,
+         e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
+         e.erased_at as "erasedAt", owed.count as "owed", (select p.given_id from events p where p.id = e.parent_id) as "givenParentId", l.state, l.ended_at as "endedAt",
+         l.total, l.planned as done
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as asked(id, low, high, place)
     join events e on e.id = asked.id
    cross join lateral (
@@ -105,6 +112,7 @@ const FIND_EVENTS = `
       where d.id between asked.low and asked.high and d.event_id = e.id
    ) owed
     left join issuer_logouts l on l.event_id = e.id
+    left join issuers i on i.iss = e.iss
    order by asked.place`
 
 // `offset 0` keeps it a walk through the index for each event: joined freely, a large table is read as a whole.

@@ -44,6 +44,7 @@ export {
   findIssEver,
   requestErasure,
 } from './erasures.ts'
+export { type EventIdentity, identifyEvents } from './event-identity.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export { eventLogAges } from './event-log-age.ts'
 export { fullLanes } from './event-log-backlog.ts'
@@ -84,6 +85,7 @@ export {
   type IssuerLogoutRecord,
   listIssuerLogouts,
 } from './issuer-logouts.ts'
+export { askedIssuer, createIssuerNames, type IssuerNames } from './issuer-names.ts'
 export { openIssuerNetworks } from './issuer-networks.ts'
 export {
   findIssuer,
@@ -130,20 +132,8 @@ export {
 export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 export { postIssuerLogouts } from './post-issuer-logouts.ts'
 export { oweLateLogouts, postSessions } from './post-sessions.ts'
-export {
-  dropProbe,
-  endProbe,
-  findLastProbe,
-  type ProbeRecord,
-  progressProbe,
-  startProbe,
-} from './probes.ts'
-export {
-  putRelyingParties,
-  type RelyingPartyDraft,
-  type TakenUri,
-  takenUris,
-} from './put-relying-parties.ts'
+export { dropProbe, endProbe, findLastProbe, type ProbeRecord, progressProbe, startProbe } from './probes.ts'
+export { putRelyingParties, type RelyingPartyDraft, type TakenUri, takenUris } from './put-relying-parties.ts'
 export { createQuarantine, quarantine } from './quarantine.ts'
 export {
   dismissQuarantined,
@@ -167,6 +157,7 @@ export {
 } from './receipt-log.ts'
 export {
   findReceipt,
+  findReceiptsOfGivenId,
   insertReceipts,
   isReceiptAwaited,
   listReceipts,
@@ -213,11 +204,7 @@ export {
   sweepHistory,
 } from './retention.ts'
 export { listSealed, replaceSealed, type SealedSecret } from './sealed.ts'
-export {
-  expireSessions,
-  listSessionPartitions,
-  type SessionPartition,
-} from './session-expiry.ts'
+export { expireSessions, listSessionPartitions, type SessionPartition } from './session-expiry.ts'
 export { beganBy } from './session-order.ts'
 export {
   countOrphans,

@@ -1,6 +1,7 @@
 import {
   type ClientId,
   type EventId,
+  type GivenEventId,
   type Issuer,
   type IssuerLogout,
   LedgerUnavailableError,
@@ -32,6 +33,7 @@ export interface IssuerLogoutJob {
 
 interface JobRow {
   readonly id: EventId
+  readonly givenId: GivenEventId
   readonly iss: Issuer
   readonly reason: LogoutReason | null
   readonly initiator: ClientId | null
@@ -50,7 +52,7 @@ interface JobRow {
 }
 
 const JOBS = `
-  select e.id, e.iss, e.reason, e.initiator, e.include_initiator as "includeInitiator", e.clients,
+  select e.id, e.given_id as "givenId", e.iss, e.reason, e.initiator, e.include_initiator as "includeInitiator", e.clients,
          case when e.occurred_stated then e.occurred_at end as "occurredAt", e.accepted_at as "acceptedAt",
          l.requested_by as "requestedBy", e.traceparent,
          l.salt, x.id as index, ${knowsAll('i', 'x')} as complete, l.total,

@@ -9,7 +9,11 @@ export type IssuerLogoutState = 'running' | 'done' | 'cancelled' | 'failed'
 export interface IssuerLogoutRecord {
   /** Of its event. */
   readonly id: string
+  /** The id that its issuer gave the event. */
+  readonly givenId: string
   readonly iss: string
+  /** Short name of the issuer; null if this `iss` was never registered. */
+  readonly issuer: string | null
   readonly reason: string | null
   readonly initiator: string | null
   readonly clients: readonly string[] | null
@@ -34,15 +38,19 @@ export interface IssuerLogoutRecord {
   readonly dead: number
 }
 
+/** SQL: the path of a logout of everyone, for the audit. @param of a row with its `given_id` and `iss`. */
+export const issuerLogoutObject = (of: string) =>
+  `'/v1/issuer-logouts/' || ${of}.given_id || coalesce('?issuer=' || (select i.name from issuers i where i.iss = ${of}.iss), '')`
+
 /** How a job stands, of a row `l` of `issuer_logouts`. */
 export const PROGRESS = `l.requested_by as "requestedBy", l.requested_at as "requestedAt", l.state, l.ended_at as "endedAt",
   l.failure, l.total, l.planned as done, greatest(l.owed - l.acknowledged - l.superseded - l.lapsed - l.dead, 0) as waiting,
   l.acknowledged, l.superseded, l.lapsed, l.dead`
 
 const RECORD = `
-  select l.event_id as id, l.iss, e.reason, e.initiator, e.clients, e.plan_basis as "planBasis",
+  select l.event_id as id, e.given_id as "givenId", l.iss, i.name as issuer, e.reason, e.initiator, e.clients, e.plan_basis as "planBasis",
          e.occurred_at as "occurredAt", ${PROGRESS}
-    from issuer_logouts l join events e on e.id = l.event_id`
+    from issuer_logouts l join events e on e.id = l.event_id left join issuers i on i.iss = l.iss`
 
 const FIND_ISSUER_LOGOUT = `${RECORD} where l.event_id = $1`
 
@@ -121,14 +129,18 @@ export async function cancelIssuerLogout(
     if (row !== undefined) {
       await transaction.query({ text: FORGET_LATE, values: [id] })
       await journalEnd(transaction, id)
+    }
+    const record = await findIssuerLogout(transaction, id)
+    if (row !== undefined && record !== null) {
+      const { givenId, issuer } = record
       await writeAudit(transaction, {
         credential: cancelledBy,
         action: 'issuer_logout.cancelled',
-        object: `/v1/issuer-logouts/${id}`,
+        object: `/v1/issuer-logouts/${givenId}${issuer === null ? '' : `?issuer=${issuer}`}`,
         detail: { done: row.planned },
       })
     }
-    return findIssuerLogout(transaction, id)
+    return record
   })
 }
 

@@ -11,6 +11,7 @@ import {
 } from '@curfew/domain'
 import { plainArray, plainColumn } from './arrays.ts'
 import { type Database, type Queryable, withTransaction } from './database.ts'
+import { isRefusal } from './faults.ts'
 import { SESSIONS_MAX } from './find-sessions.ts'
 import { journalSettled, withAcceptance } from './journal.ts'
 import { beganBy, beginningOf } from './session-order.ts'
@@ -59,13 +60,8 @@ async function findSpared(db: Database, ids: readonly DeliveryId[]): Promise<rea
   }
 }
 
-/** Any SQLSTATE: PostgreSQL is there, and cannot answer this. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && /^[0-9A-Z]{5}$/.test(String(error.code))
-}
-
 const READ_SPARED = `
-  select d.id, e.id as "eventId", e.iss, e.sub, e.sid, e.scope, e.device, e.lane, e.initiator,
+  select d.id, e.id as "eventId", e.given_id as "givenId", e.iss, e.sub, e.sid, e.scope, e.device, e.lane, e.initiator,
          e.include_initiator as "includeInitiator", e.accepted_at as "eventAcceptedAt", e.asked_at as "askedAt",
          case when e.occurred_stated then e.occurred_at end as "occurredAt",
          b.id as "bindingId", p.session_required as "sessionRequired",
@@ -78,6 +74,7 @@ const READ_SPARED = `
 interface SparedRow extends Omit<LiveSession, 'sub' | 'sid' | 'device'> {
   readonly id: DeliveryId
   readonly eventId: LogoutEvent['id']
+  readonly givenId: LogoutEvent['givenId']
   readonly iss: LogoutEvent['iss']
   readonly sub: LiveSession['sub']
   readonly sid: LogoutEvent['sid']
@@ -156,9 +153,21 @@ function narrowedBy(rows: readonly SparedRow[]): readonly OwedDelivery[] | null 
 }
 
 function toEvent(row: SparedRow): LogoutEvent {
-  const { eventId: id, iss, sub, sid, lane, initiator, includeInitiator, occurredAt } = row
+  const { eventId: id, givenId, iss, sub, sid, lane, initiator, includeInitiator, occurredAt } = row
   const asserted = {
-    ...{ id, iss, sub, sid, lane, initiator, includeInitiator, occurredAt, reason: null, clients: null },
+    ...{
+      id,
+      givenId,
+      iss,
+      sub,
+      sid,
+      lane,
+      initiator,
+      includeInitiator,
+      occurredAt,
+      reason: null,
+      clients: null,
+    },
     ...{ acceptedAt: row.eventAcceptedAt, parentAcceptedAt: row.askedAt },
   }
   return row.scope === 'device'

@@ -5,6 +5,8 @@ import { tryLock } from './locks.ts'
 export interface OutcomeRecord {
   readonly id: string
   readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenEventId: string
   readonly issuer: string
   readonly iss: string
   readonly clientId: string
@@ -24,7 +26,7 @@ export interface OutcomeRecord {
   readonly traceparent: string | null
 }
 
-const COLUMNS = `d.id, d.event_id as "eventId", p.issuer, e.iss, p.client_id as "clientId", e.sub,
+const COLUMNS = `d.id, d.event_id as "eventId", e.given_id as "givenEventId", p.issuer, e.iss, p.client_id as "clientId", e.sub,
          coalesce(d.sid, e.sid) as sid, e.scope, e.reason, d.lane, d.state, d.level,
          d.dead_letter_reason as "deadLetterReason", d.attempts as "attemptCount", d.generation,
          e.accepted_at as "acceptedAt", d.settled_at as "settledAt", e.traceparent`

@@ -9,6 +9,7 @@ import {
 import { plainArray, plainColumn, textColumn } from './arrays.ts'
 import type { Lease } from './claim.ts'
 import type { Database } from './database.ts'
+import { issuerLogoutObject } from './issuer-logouts.ts'
 import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from './journal.ts'
 import { endsAllOf } from './session-order.ts'
 
@@ -63,16 +64,17 @@ const PLAN_EVENTS = `
   given as (
     select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
       $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
-      $16::text[], $26::text[], $27::uuid[], $28::text[], $29::boolean[], $30::timestamptz[])
+      $16::text[], $26::text[], $27::uuid[], $28::text[], $29::boolean[], $30::timestamptz[], $32::uuid[])
       as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
-        accepted_at, plan_basis, traceparent, device, parent_id, requested_by, occurred_stated, asked_at)
+        accepted_at, plan_basis, traceparent, device, parent_id, requested_by, occurred_stated, asked_at, given_id)
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, planned_at)
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, given_id, planned_at)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, $17::timestamptz
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, given_id,
+      $17::timestamptz
       from given g, me, current order by g.id
     on conflict (id) do nothing
     returning id, lane, scope
@@ -88,11 +90,11 @@ const PLAN_EVENTS = `
               case g.plan_basis when 'sessions' then null else 0 end as total
      ) known
      where planned.scope = 'issuer'
-    returning event_id, iss, requested_by
+    returning event_id, iss, requested_by, (select given_id from given where given.id = event_id) as given_id
   ),
   audited as (
     insert into audit (credential, action, object, detail)
-    select requested_by, 'issuer_logout.requested', '/v1/issuer-logouts/' || event_id, jsonb_build_object('iss', iss)
+    select requested_by, 'issuer_logout.requested', ${issuerLogoutObject('everyone')}, jsonb_build_object('iss', iss)
       from everyone
   ),
   owed as (
@@ -199,6 +201,7 @@ export async function planEvents(
       plainArray(events.map(({ occurredAt }) => occurredAt !== null)),
       plainArray(events.map(askedAtOf)),
       lease.number,
+      plainArray(events.map(({ givenId }) => givenId)),
     ],
   })
   const [row] = rows

@@ -27,7 +27,7 @@ export interface Unreceipted {
 interface EventRow extends SettledEvent, TargetColumns, Omit<Unreceipted, 'event' | 'targets'> {}
 
 const EVENT_COLUMNS = `
-  e.id, e.iss, e.sub, e.holder, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
+  e.id, e.given_id as "givenId", e.iss, e.sub, e.holder, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
   e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
   case e.lane when 'interactive' then i.sla_within_ms end as "withinMs"`
 

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { SettledEvent } from '@curfew/domain'
+import { givenIdRange, type SettledEvent } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import type { Database, Queryable } from './database.ts'
 import type { Unreceipted } from './receipt-facts.ts'
@@ -7,7 +7,7 @@ import { appendToLog, type ReceiptLog } from './receipt-log.ts'
 
 /** A receipt on its way into the ledger. */
 export interface NewReceipt extends Pick<Unreceipted, 'revision' | 'settledAt'> {
-  readonly event: Pick<SettledEvent, 'id' | 'plannedAt'>
+  readonly event: Pick<SettledEvent, 'id' | 'givenId' | 'plannedAt'>
   /** The claims, to the byte. */
   readonly payload: string
   /** By which it is found when its subject is to be forgotten, though the event is no more. */
@@ -21,10 +21,11 @@ export interface NewReceipt extends Pick<Unreceipted, 'revision' | 'settledAt'> 
 const SEPARATOR = '\u001f'
 
 const INSERT_RECEIPTS = `
-  insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload, subject_tag)
-  select event_id, revision, planned_at, $1::bigint + place - 1, settled_at, payload, subject_tag
+  insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload, subject_tag, given_id)
+  select event_id, revision, planned_at, $1::bigint + place - 1, settled_at, payload, subject_tag, given_id
     from unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::timestamptz[], string_to_array($6, $7),
-           $8::uuid[]) with ordinality as r(event_id, revision, planned_at, settled_at, payload, subject_tag, place)`
+           $8::uuid[], $9::uuid[]) with ordinality
+           as r(event_id, revision, planned_at, settled_at, payload, subject_tag, given_id, place)`
 
 /** Stores receipts, and appends the digest of each to the log, which the transaction has locked, from its size on. */
 export async function insertReceipts(
@@ -45,6 +46,7 @@ export async function insertReceipts(
       receipts.map(({ payload }) => payload).join(SEPARATOR),
       SEPARATOR,
       plainArray(receipts.map(({ subjectTag }) => subjectTag)),
+      plainArray(receipts.map(({ event }) => event.givenId)),
     ],
   })
   await appendToLog(
@@ -57,6 +59,8 @@ export async function insertReceipts(
 /** A receipt as it is stored. */
 export interface StoredReceipt {
   readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenId: string
   readonly revision: number
   readonly logIndex: number
   readonly plannedAt: Date
@@ -65,7 +69,7 @@ export interface StoredReceipt {
   readonly payload: string | null
 }
 
-const RECEIPT_COLUMNS = `event_id as "eventId", revision, log_index as "logIndex", planned_at as "plannedAt", settled_at as "settledAt", payload`
+const RECEIPT_COLUMNS = `event_id as "eventId", given_id as "givenId", revision, log_index as "logIndex", planned_at as "plannedAt", settled_at as "settledAt", payload`
 // By place and not by revision: an id that was forgotten may have been posted again, and then begins anew.
 const FIND_RECEIPT = `
   select ${RECEIPT_COLUMNS} from receipts
@@ -80,6 +84,19 @@ export async function findReceipt(
 ): Promise<StoredReceipt | null> {
   const { rows } = await db.query<StoredReceipt>({ text: FIND_RECEIPT, values: [eventId, logIndex] })
   return rows[0] ?? null
+}
+
+const RECEIPTS_OF_GIVEN_ID = `
+  select distinct on (event_id) ${RECEIPT_COLUMNS} from receipts
+   where event_id between $2 and $3 and given_id = $1 order by event_id, log_index desc`
+
+/** The latest receipt of each event that any issuer gave this id, be the event kept or not. */
+export async function findReceiptsOfGivenId(
+  db: Queryable,
+  givenId: string,
+): Promise<readonly StoredReceipt[]> {
+  const values = [givenId, ...givenIdRange(givenId)]
+  return (await db.query<StoredReceipt>({ text: RECEIPTS_OF_GIVEN_ID, values })).rows
 }
 
 // The entry of what was settled last, or of what was planned and owes nothing.

@@ -57,7 +57,7 @@ const LIST_ORPHANS_OF_ISSUER = listOf(true)
 // One lookup by primary key for each.
 const ORPHANS = `
   select n.iss, i.name as issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
-         s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId",
+         s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId", e.given_id as "givenEventId",
          e.id is not null as "eventKept", s.issuer as number,
          ${microsOf('s.orphaned_at')} as micros
     from unnest($1::int[], $2::text[], $3::text[], $4::text[]) as k(issuer, sub, sid, client_id)

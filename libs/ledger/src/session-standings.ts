@@ -6,6 +6,7 @@ import {
   type DeliveryId,
   deliveryId,
   type EventId,
+  type GivenEventId,
   type Issuer,
   type LiveSession,
   type LogoutEvent,
@@ -28,7 +29,8 @@ import { readTold } from './session-told.ts'
 /** Columns of a session `s`, by what names it, and of an event `e` that may cover it. */
 export const TOUCHED = `
   s.issuer, s.sub, s.sid, s.client_id as "clientId", i.name as "issuerName",
-  e.id as "eventId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope, e.device as "eventDevice", e.initiator,
+  e.id as "eventId", e.given_id as "givenId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope,
+  e.device as "eventDevice", e.initiator,
   e.include_initiator as "includeInitiator", e.lane, e.accepted_at as "eventAcceptedAt",
   case when e.occurred_stated then e.occurred_at end as "occurredAt", e.asked_at as "askedAt"`
 
@@ -37,6 +39,7 @@ export interface TouchedRow extends SessionKey {
   /** Null where no issuer has this `iss`. */
   readonly issuerName: string | null
   readonly eventId: EventId
+  readonly givenId: GivenEventId
   readonly iss: Issuer
   readonly eventSub: Subject | null
   readonly eventSid: Sid | null
@@ -194,9 +197,13 @@ function isOutdated({ eventId, askedAt, currentId, currentAskedAt }: LockedRow):
 }
 
 function toEvent(row: TouchedRow): LogoutEvent {
-  const { eventId: id, iss, initiator, includeInitiator, lane, occurredAt, eventAcceptedAt, askedAt } = row
-  const times = { occurredAt, acceptedAt: eventAcceptedAt, parentAcceptedAt: askedAt }
-  const asserted = { ...{ id, iss, initiator, includeInitiator, lane, reason: null }, ...times }
+  const { eventId: id, givenId, iss, initiator, includeInitiator, lane } = row
+  const times = {
+    occurredAt: row.occurredAt,
+    acceptedAt: row.eventAcceptedAt,
+    parentAcceptedAt: row.askedAt,
+  }
+  const asserted = { ...{ id, givenId, iss, initiator, includeInitiator, lane, reason: null }, ...times }
   // Which clients it names was asked of the database: a list of a thousand would come with each session.
   const event = { ...asserted, clients: null, scope: row.scope, sub: row.eventSub, sid: row.eventSid }
   return { ...event, ...(row.scope === 'device' && { device: row.eventDevice }) } as LogoutEvent

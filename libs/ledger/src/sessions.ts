@@ -3,6 +3,8 @@ import type { Database } from './database.ts'
 /** A session that a client has, as far as the index knows. */
 export interface SessionRecord {
   readonly iss: string
+  /** Short name of the issuer; null if this `iss` was never registered. */
+  readonly issuer: string | null
   readonly sub: string
   readonly sid: string
   readonly clientId: string
@@ -11,6 +13,8 @@ export interface SessionRecord {
   readonly expiresAt: Date
   /** The latest logout that covers it, and is not done there. */
   readonly logoutEventId: string | null
+  /** The id that the issuer gave that event; null if the event is no longer kept. */
+  readonly givenEventId: string | null
   /** Since when it ought to be over, and is not as far as anybody knows. */
   readonly orphanedAt: Date | null
 }
@@ -31,10 +35,11 @@ export interface SessionsRequest {
   readonly limit: number
 }
 
-const FIND_ISSUER = 'select id from session_issuers where iss = $1'
+const FIND_ISSUER = `
+  select n.id, i.name from session_issuers n left join issuers i on i.iss = n.iss where n.iss = $1`
 
 const SESSION = `s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
-         s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", s.orphaned_at as "orphanedAt"`
+         s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", (select e.given_id from events e where e.id = s.logout_event_id) as "givenEventId", s.orphaned_at as "orphanedAt"`
 
 const SESSIONS_OF_SUBJECT = `
   select ${SESSION}
@@ -90,17 +95,17 @@ async function list(
   { iss, clientIds, limit }: Omit<SessionsRequest, 'after'>,
   { name, text, of, after }: { name: string; text: string; of: string; after: readonly (string | null)[] },
 ): Promise<readonly SessionRecord[]> {
-  const { rows: issuers } = await db.query<{ id: number }>({
+  const { rows: issuers } = await db.query<{ id: number; name: string | null }>({
     name: 'find_session_issuer',
     text: FIND_ISSUER,
     values: [iss],
   })
   const [issuer] = issuers
   if (issuer === undefined) return []
-  const { rows } = await db.query<Omit<SessionRecord, 'iss'>>({
+  const { rows } = await db.query<Omit<SessionRecord, 'iss' | 'issuer'>>({
     name,
     text,
     values: [issuer.id, of, clientIds, ...after, limit],
   })
-  return rows.map((row) => ({ iss, ...row }))
+  return rows.map((row) => ({ iss, issuer: issuer.name, ...row }))
 }

@@ -65,7 +65,10 @@ export async function issuerLogoutRound({
     if (taken.subjects > 0) onSubjects(taken.subjects)
     if (taken.state !== 'done') continue
     const { unplanned } = taken
-    log[unplanned === 0 ? 'info' : 'warn']({ event: 'issuer-logout.done', event_id: id, unplanned })
+    const { givenId, iss } = job.event
+    log[unplanned === 0 ? 'info' : 'warn']({
+      ...{ event: 'issuer-logout.done', event_id: givenId, iss, unplanned },
+    })
     await announce(id)
   }
 }

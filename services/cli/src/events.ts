@@ -51,16 +51,21 @@ async function post(args: readonly string[]): Promise<number> {
 }
 
 async function show(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args, { ...OPTIONS, wait: { type: 'string' } }, 1)
+  const { values, positionals } = parse(
+    args,
+    { ...OPTIONS, wait: { type: 'string' }, issuer: { type: 'string' } },
+    1,
+  )
   const [id = ''] = positionals
   const wait = Number(values.wait ?? 0)
   if (!Number.isInteger(wait) || wait < 0 || wait > WAIT_S_MAX)
     throw new UsageError(`--wait must be a whole number of seconds, up to ${WAIT_S_MAX}.`)
   const client = connect(values)
-  const event = await answered(client.getLogoutEvent(id, { wait }))
+  const of = values.issuer === undefined ? {} : { issuer: values.issuer }
+  const event = await answered(client.getLogoutEvent(id, { wait, ...of }))
   if (values.json === true) process.stdout.write(`${JSON.stringify(event)}\n`)
   else if (event.scope === 'issuer') process.stdout.write(inWords(event, ofEveryone(event)))
-  else process.stdout.write(inWords(event, (await answered(client.getEventSummary(id))).text))
+  else process.stdout.write(inWords(event, (await answered(client.getEventSummary(id, of))).text))
   return 0
 }
 

@@ -28,12 +28,13 @@ export async function logoutEveryone(args: readonly string[]): Promise<number> {
   const json = values.json === true
   const print = (job: IssuerLogout) => process.stdout.write(json ? `${JSON.stringify(job)}\n` : summary(job))
   const client = connect(values)
+  const of = values.issuer === undefined ? {} : { issuer: values.issuer }
   if (values.cancel !== undefined) {
-    const job = await answered(client.cancelIssuerLogout(values.cancel))
+    const job = await answered(client.cancelIssuerLogout(values.cancel, of))
     print(job)
     return job.state === 'cancelled' ? 0 : 1
   }
-  if (values.follow !== undefined) return follow(client, values.follow, { print, expected: null })
+  if (values.follow !== undefined) return follow(client, values.follow, { print, of, expected: null })
 
   const { issuer, reason, client: clients, initiator } = values
   if ((issuer === undefined) === (values.iss === undefined))
@@ -62,25 +63,34 @@ export async function logoutEveryone(args: readonly string[]): Promise<number> {
     return 1
   }
   const { id } = await answered(client.postLogoutEvent(event))
-  return follow(client, id, { print, expected: preview.subjects })
+  return follow(client, id, { print, of, expected: preview.subjects })
 }
 
 /** Shows how far it is. @param expected subjects, where it was accepted a moment ago: it may not be planned yet. */
 async function follow(
   client: Client,
   id: string,
-  { print, expected }: { print: (job: IssuerLogout) => void; expected: number | null },
+  {
+    print,
+    of,
+    expected,
+  }: {
+    print: (job: IssuerLogout) => void
+    of: { readonly issuer?: string }
+    expected: number | null
+  },
 ): Promise<number> {
+  const option = of.issuer === undefined ? '' : ` --issuer ${of.issuer}`
   const get = async () => {
     try {
-      return await client.getIssuerLogout(id)
+      return await client.getIssuerLogout(id, of)
     } catch (error) {
       if (expected === null || !(error instanceof ApiError && error.status === 404)) throw error
       return null
     }
   }
   const found = await watchJob(async () => ({ job: await get() }), {
-    goesOn: `The logout of everyone, ${id}, goes on without you.\n  watch it:  curfew logout-everyone --follow ${id}\n  stop it:   curfew logout-everyone --cancel ${id}\n`,
+    goesOn: `The logout of everyone, ${id}, goes on without you.\n  watch it:  curfew logout-everyone --follow ${id}${option}\n  stop it:   curfew logout-everyone --cancel ${id}${option}\n`,
     progressOf({ job }) {
       if (job === null)
         return {

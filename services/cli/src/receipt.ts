@@ -12,6 +12,7 @@ async function get(args: readonly string[]): Promise<number> {
   const options = {
     ...CONNECTION_OPTIONS,
     checkpoint: { type: 'string' },
+    issuer: { type: 'string' },
     out: { type: 'string' },
     'subject-key': { type: 'boolean' },
     // It is JSON in any case.
@@ -21,6 +22,7 @@ async function get(args: readonly string[]): Promise<number> {
   const from = (await readCheckpoint(values.checkpoint))?.says.size
   const [id = ''] = positionals
   const asked = connect(values).getReceipt(id, {
+    ...(values.issuer !== undefined && { issuer: values.issuer }),
     ...(from !== undefined && { from }),
     ...(values['subject-key'] === true && { subject_key: true }),
   })

@@ -40,11 +40,13 @@ async function list(args: readonly string[]): Promise<number> {
   ])
 }
 
+const NOT_KEPT = 'history is no longer kept'
+
 function logoutWords({ logout }: Session): string {
   if (logout === null) return ''
   return logout.orphaned_at === null
-    ? `under way: ${logout.event_id}`
-    : `came to nothing at ${minute(logout.orphaned_at)}: ${logout.event_id}`
+    ? `under way: ${logout.event_id ?? NOT_KEPT}`
+    : `came to nothing at ${minute(logout.orphaned_at)}: ${logout.event_id ?? NOT_KEPT}`
 }
 
 async function orphans(args: readonly string[]): Promise<number> {
@@ -67,8 +69,8 @@ async function orphans(args: readonly string[]): Promise<number> {
       item.client_id,
       item.sub,
       item.sid,
-      item.why ?? 'history is no longer kept',
-      item.event_id,
+      item.why ?? NOT_KEPT,
+      item.event_id ?? '',
     ]),
   ])
 }

@@ -18,6 +18,7 @@ const PARTS: Readonly<Record<string, string>> = {
   events show ID
                 what became of it
                 --wait SECONDS    when every delivery is settled, or the time is up (up to 30)
+                --issuer NAME     whose, where several issuers use the id
 `,
   'logout-everyone': `  logout-everyone
                 log out everyone of an issuer: --issuer NAME, or --iss ISSUER; counts first, and asks
@@ -26,6 +27,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 --reason REASON --client CLIENT_ID (may be repeated) --initiator CLIENT_ID
                 --follow ID       watch one that is under way
                 --cancel ID       stop one: nobody else is logged out
+                                  both with --issuer NAME where several issuers use the id
 `,
   dlq: `  dlq list      dead letters: what went wrong, and what would mend it
   dlq show ID   one of them, with every attempt
@@ -113,6 +115,7 @@ const PARTS: Readonly<Record<string, string>> = {
   webhooks test NAME    send it a test, and say what it answers
 `,
   receipt: `  receipt get EVENT_ID  proof of what became of a logout, with all that it is checked by
+                --issuer NAME      whose, where several issuers use the id
                 --out FILE         default: standard output
                 --checkpoint FILE  prove also that the log begins with the one of this checkpoint
                 --subject-key      with the key that tells whom it is of, where that is hashed

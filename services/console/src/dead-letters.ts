@@ -105,7 +105,7 @@ function deadLetterView(record: DeadLetterRecord): DeadLetter {
   const { lastAttempt } = record
   return {
     id: record.id,
-    event_id: record.eventId,
+    event_id: record.givenEventId,
     issuer: record.issuer,
     client_id: record.clientId,
     client_name: record.clientName,
@@ -127,7 +127,7 @@ function deadLetterView(record: DeadLetterRecord): DeadLetter {
     links: {
       self: `/v1/dead-letters/${record.id}`,
       delivery: `/v1/deliveries/${record.id}`,
-      event: eventPath(record.eventId),
+      event: eventPath({ ...record, givenId: record.givenEventId }),
     },
   }
 }

@@ -7,16 +7,18 @@ import {
   type Scope,
 } from '@curfew/client'
 import { confinesOf, reaches } from '@curfew/domain'
-import { type Database, findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
+import { findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
+import { type IdentityDeps, identifyEvent } from './event-identity.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
 const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
 
 /** `/v1/deliveries`: who was told what, when, and what they said. */
-export function registerDeliveries(server: HttpServer, { db }: { db: Database }): void {
+export function registerDeliveries(server: HttpServer, deps: IdentityDeps): void {
+  const { db } = deps
   server.get(
     '/v1/deliveries',
     {
@@ -32,12 +34,16 @@ export function registerDeliveries(server: HttpServer, { db }: { db: Database })
       const { query } = request
       const before = readCursor(query.cursor)
       if (before !== null && !UUID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
+      const { reach } = callerOf(request)
+      const { event_id: id, issuer } = query
+      const event = id === undefined ? null : await identifyEvent(deps, { id, issuer, reach })
+      if (id !== undefined && event === null) return { items: [], next_cursor: null }
       const { rows, reached } = await listDeliveries(db, {
-        ...confinesOf(callerOf(request).reach, {
+        ...confinesOf(reach, {
           issuer: query.issuer ?? null,
           clientId: query.client_id ?? null,
         }),
-        eventId: query.event_id ?? null,
+        eventId: event?.id ?? null,
         state: query.state ?? null,
         since: readTime(query.since, '/since'),
         until: readTime(query.until, '/until'),

@@ -2,6 +2,7 @@ import {
   eventPath,
   IssuerLogout,
   IssuerLogoutsQuery,
+  IssuerQuery,
   issuerLogoutPath,
   page,
   type Scope,
@@ -16,26 +17,32 @@ import {
 } from '@curfew/ledger'
 import { type Credential, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
+import { type IdentityDeps, identifyEvent } from './event-identity.ts'
 import { pageOf, readCursor } from './pages.ts'
 import { invalid, UUID } from './query.ts'
 
 const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
 const CANCEL = { scope: 'admin', reach: 'handler' } satisfies RouteAccess<Scope>
 const Params = Type.Object({ id: Type.String({ maxLength: 64 }) })
+const Query = Type.Object({ ...IssuerQuery.properties }, { additionalProperties: false })
 
 /** `/v1/issuer-logouts`: logouts of everyone of an issuer. They are asked for as events, of scope `issuer`. */
 export function registerIssuerLogouts(
   server: HttpServer,
-  { db, reads }: { db: Database; reads: Database },
+  deps: IdentityDeps & { readonly changes: Database },
 ): void {
+  const { db: reads, changes: db } = deps
   /** The one of the path, where it lies within the caller's reach. @throws a 404 problem. */
   async function own(request: {
     readonly params: { readonly id: string }
+    readonly query: { readonly issuer?: string }
     readonly credential: Credential | null
   }): Promise<IssuerLogoutRecord> {
     const { id } = request.params
-    const record = UUID.test(id) ? await findIssuerLogout(reads, id) : null
-    if (record === null || !isWithin(callerOf(request).reach, record.iss)) throw noSuchLogout(id)
+    const { reach } = callerOf(request)
+    const event = await identifyEvent(deps, { id, issuer: request.query.issuer, reach })
+    const record = event === null ? null : await findIssuerLogout(reads, event.id)
+    if (record === null || !isWithin(reach, record.iss)) throw noSuchLogout(id)
     return record
   }
 
@@ -78,6 +85,7 @@ export function registerIssuerLogouts(
       schema: {
         summary: 'How a logout of everyone stands.',
         params: Params,
+        querystring: Query,
         response: { 200: IssuerLogout },
       },
     },
@@ -92,13 +100,14 @@ export function registerIssuerLogouts(
         summary:
           'Cancel a logout of everyone: nobody else is logged out. Whose logout is planned is told. One that has ended stays as it is.',
         params: Params,
+        querystring: Query,
         response: { 200: IssuerLogout },
       },
     },
     async (request) => {
-      const { id } = await own(request)
+      const { id, givenId } = await own(request)
       const cancelled = await cancelIssuerLogout(db, { id, cancelledBy: callerOf(request).name })
-      if (cancelled === null) throw noSuchLogout(id)
+      if (cancelled === null) throw noSuchLogout(givenId)
       return issuerLogoutView(cancelled)
     },
   )
@@ -131,7 +140,7 @@ function readPosition(
 
 function issuerLogoutView(record: IssuerLogoutRecord): IssuerLogout {
   return {
-    id: record.id,
+    id: record.givenId,
     iss: record.iss,
     state: record.state,
     failure: record.failure,
@@ -150,6 +159,6 @@ function issuerLogoutView(record: IssuerLogoutRecord): IssuerLogout {
     superseded: record.superseded,
     lapsed: record.lapsed,
     dead: record.dead,
-    links: { self: issuerLogoutPath(record.id), event: eventPath(record.id) },
+    links: { self: issuerLogoutPath(record), event: eventPath(record) },
   }
 }

@@ -1,5 +1,14 @@
+import { hash } from 'node:crypto'
 import { type AuditedReceipt, LogAudit, type Scope } from '@curfew/client'
-import { contradictions, type ReceiptClaims, receiptClaims, sameBytes } from '@curfew/domain'
+import {
+  contradictions,
+  eventIdOf,
+  type GivenEventId,
+  type Issuer,
+  type ReceiptClaims,
+  receiptClaims,
+  sameBytes,
+} from '@curfew/domain'
 import {
   type Database,
   type EventToday,
@@ -71,8 +80,8 @@ async function audited(
   { log, keeper }: { log: ReceiptLog; keeper: Pick<LogKeeper, 'subjectHash'> },
 ): Promise<Findings> {
   if (receipt === undefined) return { event_id: null, receipt: 'gone', ledger: 'gone', differences: [] }
-  const { eventId, payload, logIndex } = receipt
-  const findings = { event_id: eventId, ledger: 'gone' as const, differences: [] }
+  const { eventId, givenId, payload, logIndex } = receipt
+  const findings = { event_id: givenId, ledger: 'gone' as const, differences: [] }
   // A text goes with its subject, or after its event.
   const ofAnother = today !== undefined && isPostedAgain(receipt.plannedAt, today)
   if (payload === null)
@@ -80,7 +89,8 @@ async function audited(
   if (!sameBytes(digestOf(payload), digest)) return { ...findings, receipt: 'altered' }
   // What the digest stands for is what we wrote.
   const claims = JSON.parse(payload) as ReceiptClaims
-  if (claims.event.id !== eventId || claims.log.index !== logIndex) return { ...findings, receipt: 'altered' }
+  if (!isOf(claims.event, receipt) || claims.log.index !== logIndex)
+    return { ...findings, receipt: 'altered' }
   // Of its row the log knows nothing but the payload. Which receipt is the latest is seen by the rows.
   const revision = claims.targets.reduce((sum, { replays = 0 }) => sum + replays, claims.targets.length)
   const ofItsRow =
@@ -98,11 +108,17 @@ async function audited(
     ...(today.attemptsDiffer && !outdated ? ['its attempts say otherwise than its deliveries'] : []),
   ]
   return {
-    event_id: eventId,
+    event_id: givenId,
     receipt: 'intact',
     ledger: differences.length > 0 ? 'contradicts' : outdated ? 'outdated' : 'agrees',
     differences,
   }
+}
+
+/** Whether a row belongs to the event that its receipt names. Before ids were derived, a row had the given id itself. */
+function isOf({ iss, id }: ReceiptClaims['event'], { eventId, givenId }: StoredReceipt): boolean {
+  const derived = eventIdOf(iss as Issuer, id as GivenEventId, (text) => hash('sha256', text))
+  return id === givenId && (eventId === derived || eventId === id)
 }
 
 /** Whether the event of a receipt was forgotten, and its id is that of a new one: which has a receipt of its own, or is about to. */

@@ -1,4 +1,4 @@
-import { ReceiptBundle, type Scope } from '@curfew/client'
+import { IssuerQuery, ReceiptBundle, type Scope } from '@curfew/client'
 import { type Reach, reaches, sameBytes } from '@curfew/domain'
 import {
   type Database,
@@ -11,12 +11,12 @@ import {
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
 import { Type } from 'typebox'
+import { type IdentityDeps, identifyReceipted } from './event-identity.ts'
 import { digestOf, type LogReader, toBase64 } from './log-reader.ts'
 import { invalid, UUID } from './query.ts'
 import { keysOf } from './receipt-log.ts'
 
-export interface ReceiptsDeps {
-  readonly db: Database
+export interface ReceiptsDeps extends IdentityDeps {
   readonly keeper: Pick<LogKeeper, 'subjectHash'>
   readonly reader: LogReader
 }
@@ -25,7 +25,8 @@ const JOSE = 'application/jose'
 const Place = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 
 /** `GET /v1/logout-events/{id}/receipt`: proof of what became of an event; alone, or with all that it is checked by. */
-export function registerReceipts(server: HttpServer, { db, keeper, reader }: ReceiptsDeps): void {
+export function registerReceipts(server: HttpServer, deps: ReceiptsDeps): void {
+  const { keeper, reader } = deps
   server.get(
     '/v1/logout-events/:id/receipt',
     {
@@ -36,6 +37,7 @@ export function registerReceipts(server: HttpServer, { db, keeper, reader }: Rec
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
         querystring: Type.Object(
           {
+            ...IssuerQuery.properties,
             index: Type.Optional({
               ...Place,
               description: 'An earlier receipt of the event, by its place in the log.',
@@ -62,8 +64,9 @@ export function registerReceipts(server: HttpServer, { db, keeper, reader }: Rec
       },
     },
     async (request, reply) => {
+      const { index = null, issuer } = request.query
       const id = request.params.id.toLowerCase()
-      const receipt = await receiptOf(db, id, request.query.index ?? null, callerOf(request).reach)
+      const receipt = await receiptOf(deps, { id, issuer, reach: callerOf(request).reach }, index)
       if (receipt.payload === null) throw erased(receipt)
       const bundle = request.headers.accept?.includes('application/json') === true
       const { jws, inclusion, log } = await signed(reader, receipt.payload, receipt)
@@ -89,38 +92,36 @@ export function registerReceipts(server: HttpServer, { db, keeper, reader }: Rec
 }
 
 /** Signs a stored receipt, if it is the one that the log has the digest of. */
-async function signed(reader: LogReader, payload: string, { logIndex, eventId }: StoredReceipt) {
+async function signed(reader: LogReader, payload: string, { logIndex, givenId }: StoredReceipt) {
   const log = await reader.head()
   if (logIndex >= log.size) throw reader.altered(`the log has no entry ${logIndex}`)
   const [entry] = await reader.entries(logIndex, logIndex + 1)
   if (entry === undefined || !sameBytes(entry.digest, digestOf(payload)))
-    throw reader.altered(`the receipt of event ${eventId} is another than entry ${logIndex}`)
+    throw reader.altered(`the receipt of event ${givenId} is another than entry ${logIndex}`)
   const inclusion = await reader.inclusion(logIndex, log.size)
   return { jws: (await reader.signer(log)).signReceipt(payload), inclusion, log }
 }
 
 /** The receipt of an event, as far as the caller may see it. @throws why there is none: 404, 403, 409 or 410. */
 async function receiptOf(
-  db: Database,
-  id: string,
+  deps: IdentityDeps,
+  asked: { readonly id: string; readonly issuer: string | undefined; readonly reach: Reach },
   logIndex: number | null,
-  reach: Reach,
 ): Promise<StoredReceipt> {
+  const { db } = deps
+  const { id, reach } = asked
   if (!UUID.test(id)) throw notFound(id, false)
-  const receipt = await findReceipt(db, { eventId: id, logIndex })
-  // The receipt outlives the event, and says itself whose it is.
-  if (receipt !== null && reach.kind === 'everything') return receipt
-  const told = issOf(receipt)
-  const found = told === null || reach.kind === 'clients' ? await eventOf(db, id) : null
-  const iss = told ?? found?.event.iss ?? null
-  if (iss === null || (reach.kind !== 'everything' && reach.iss !== iss)) throw notFound(id, true)
+  const meant = await identifyReceipted(deps, asked)
+  if (meant === null) throw notFound(id, true)
   if (reach.kind === 'clients') {
-    if (found?.deliveries.some((delivery) => reaches(reach, delivery)) !== true) throw notFound(id, true)
+    const owed = (await eventOf(db, meant.id))?.deliveries.some((delivery) => reaches(reach, delivery))
+    if (owed !== true) throw notFound(id, true)
     throw new ProblemError({
       status: 403,
       detail: 'A receipt names everybody who was told. This needs a credential that is not bound to clients.',
     })
   }
+  const receipt = await findReceipt(db, { eventId: meant.id, logIndex })
   if (receipt !== null) return receipt
   if (logIndex !== null) {
     throw new ProblemError({
@@ -128,10 +129,11 @@ async function receiptOf(
       detail: `No receipt of event ${id} is at place ${logIndex} of the log.`,
     })
   }
+  const found = await eventOf(db, meant.id)
   const running = found?.event.issuerLogout?.state === 'running'
   const open = running || found?.deliveries.some(({ settledAt }) => settledAt === null) === true
   if (!open && found !== null && !(await isReceiptAwaited(db, lastSettled(found)))) {
-    const issued = await findReceipt(db, { eventId: id, logIndex })
+    const issued = await findReceipt(db, { eventId: meant.id, logIndex })
     if (issued !== null) return issued
     throw new ProblemError({
       status: 410,
@@ -158,18 +160,6 @@ async function eventOf(db: Database, id: string) {
   const found = (await findEvents(db, { ids: [id], deliveriesMax: 1 })).get(id)
   // The first is always given whole.
   return found === undefined || found === 'later' ? null : found
-}
-
-/** Whose event it is of; null where that is not to be learned from it. */
-function issOf(receipt: StoredReceipt | null): string | null {
-  if (receipt === null || receipt.payload === null) return null
-  try {
-    const { event } = JSON.parse(receipt.payload) as { readonly event?: { readonly iss?: unknown } }
-    return typeof event?.iss === 'string' ? event.iss : null
-  } catch {
-    // Altered: nobody who is bound gets it, and the others are told.
-    return ''
-  }
 }
 
 function erased({ logIndex }: StoredReceipt): ProblemError {

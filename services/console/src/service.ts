@@ -6,7 +6,7 @@ import {
   SigningKeyError,
   uuidV7,
 } from '@curfew/domain'
-import { type Database, openReceiptLog } from '@curfew/ledger'
+import { createIssuerNames, type Database, openReceiptLog } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
 import type { ClientKeySealer, KeyMaker, Keyring, LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
@@ -67,6 +67,7 @@ export interface ConsoleDeps {
 export function createConsole(deps: ConsoleDeps): void {
   const { server, db, reads, keyring, keyMaker, clientKeys, client, webhookSecrets, targetFault } = deps
   const { now = () => new Date() } = deps
+  const identity = { db: reads, names: createIssuerNames(reads) }
   const newId = () => uuidV7(now(), randomBytes(10))
   registerApiKeys(server, { db, newId, now })
   registerIssuers(server, { db, ceiling: deps.allowedNetworks })
@@ -82,10 +83,10 @@ export function createConsole(deps: ConsoleDeps): void {
   registerImport(server, registration)
   registerHealth(server, { db: reads })
   registerProbes(server, { db, keyring, clientKeys, client, targetFault })
-  registerDeliveries(server, { db: reads })
+  registerDeliveries(server, identity)
   registerDeadLetters(server, { db: reads })
   registerSessions(server, { db: reads })
-  registerIssuerLogouts(server, { db, reads })
+  registerIssuerLogouts(server, { ...identity, changes: db })
   registerReplays(server, { db, reads, newReplayId: newId })
   registerQuarantine(server, { db, reads })
   registerWebhooks(server, {
@@ -111,7 +112,7 @@ export function createConsole(deps: ConsoleDeps): void {
     log: deps.log,
     onAltered: () => alterations.inc(),
   })
-  registerReceipts(server, { db: reads, keeper, reader })
+  registerReceipts(server, { ...identity, keeper, reader })
   registerReceiptLog(server, { reader })
   registerErasures(server, {
     db,

@@ -141,17 +141,23 @@ function heldView(record: SessionRecord | OrphanRecord) {
   }
 }
 
+/** The path of the logout that covers a session; null if the event is no longer kept. */
+function eventOf({ givenEventId: givenId, issuer }: SessionRecord | OrphanRecord): string | null {
+  return givenId === null ? null : eventPath({ givenId, issuer })
+}
+
 function sessionView(record: SessionRecord): Session {
   const { logoutEventId } = record
+  const event = eventOf(record)
   return {
     ...heldView(record),
     logout:
       logoutEventId === null
         ? null
         : {
-            event_id: logoutEventId,
+            event_id: record.givenEventId,
             orphaned_at: record.orphanedAt?.toISOString() ?? null,
-            links: { event: eventPath(logoutEventId) },
+            links: { event },
           },
   }
 }
@@ -162,10 +168,10 @@ function orphanView(record: OrphanRecord): OrphanedSession {
     issuer: record.issuer,
     ...heldView(record),
     orphaned_at: record.orphanedAt.toISOString(),
-    event_id: record.eventId,
+    event_id: record.givenEventId,
     why: whyOrphaned(record),
     links: {
-      event: eventPath(record.eventId),
+      event: eventOf(record),
       delivery: delivery === null ? null : `/v1/deliveries/${delivery.id}`,
     },
   }

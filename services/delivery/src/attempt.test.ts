@@ -37,10 +37,13 @@ const FRESH = {
   state: 'in_flight',
   id: '01938c2e-0000-8000-8000-0000000000d1',
   bindingId: 7,
-  eventId: '01938c2e-0000-7000-8000-000000000001',
+  eventId: '01938c2e-0000-8000-8000-000000000001',
   sid: 's1',
   sessionEndsAt: null,
-  event: { iss: 'https://idp.example', sub: 'u1', scope: 'session', lane: 'interactive', acceptedAt: NOW },
+  event: {
+    ...{ iss: 'https://idp.example', givenId: '01938c2e-0000-7000-8000-000000000001' },
+    ...{ sub: 'u1', scope: 'session', lane: 'interactive', acceptedAt: NOW },
+  },
   attempts: 0,
   retries: 0,
   refusals: 0,
@@ -125,7 +128,7 @@ describe('one answer', () => {
     expect(sign).toHaveBeenCalledExactlyOnceWith(
       'main',
       'ES256',
-      expect.objectContaining({ iss: 'https://idp.example', aud: 'mail', txn: FRESH.eventId }),
+      expect.objectContaining({ iss: 'https://idp.example', aud: 'mail', txn: FRESH.event.givenId }),
     )
   })
 

@@ -1,8 +1,12 @@
+import { hash } from 'node:crypto'
 import { Writable } from 'node:stream'
 import { encodeLogoutEvent } from '@curfew/client'
 import {
   type Binding,
+  type Digest,
   type EventId,
+  eventIdOf,
+  type GivenEventId,
   type Issuer,
   LedgerUnavailableError,
   type LogoutEvent,
@@ -21,8 +25,11 @@ import { createRegistryCache } from './registry-cache.ts'
 // was read, before a ledger that takes no plan from one that has changed.
 
 const ISS = 'https://idp.example' as Issuer
+const GIVEN = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
+const digest: Digest = (text) => hash('sha256', text)
 const EVENT = {
-  id: '01938c2e-0000-7000-8000-000000000001' as EventId,
+  id: eventIdOf(ISS, GIVEN, digest),
+  givenId: GIVEN,
   iss: ISS,
   sub: 'alice' as Subject,
   sid: 's1' as Sid,
@@ -114,7 +121,7 @@ function rig({
     onPlanned: () => undefined,
     onUnknownIssuer: (events) => unknown.push(events),
     check: () => [],
-    digest: () => 'ab',
+    digest,
     now: () => new Date(0),
   })
   return { intake, plans, registry, lines, unknown }
@@ -134,7 +141,7 @@ test('what was read after an event came is new enough to plan it by, whatever ha
 test('a logout that was accepted under the id of another is set aside, and the log says so', async () => {
   const { intake, registry, lines } = rig({ conflicts: new Set([EVENT.id]) })
   await registry.refresh()
-  const reason = `event ${EVENT.id} is known with another content`
+  const reason = `event ${GIVEN} of ${ISS} is known with another content`
   const record = { ...encodeLogoutEvent(EVENT, ''), position: '7' }
   expect(await intake([record], () => undefined)).toEqual([{ record, kind: 'conflict', reason }])
   expect(lines).toMatchObject([{ event: 'event.quarantined', position: '7', reason }])
@@ -161,7 +168,7 @@ test('another issuer is planned for before a fan-out to thousands, which is one 
     ]),
   })
   await registry.refresh()
-  const events = [EVENT, { ...EVENT, id: `${EVENT.id.slice(0, -1)}2` as EventId, iss: other }]
+  const events = [EVENT, { ...EVENT, iss: other }]
   const records = events.map((event, n) => ({ ...encodeLogoutEvent(event, ''), position: String(n) }))
   const plansBeforeSlow: number[] = []
   await intake(records, () =>
@@ -176,17 +183,30 @@ test('another issuer is planned for before a fan-out to thousands, which is one 
   expect(large?.batch[0]?.basis).toBe('registered')
 })
 
+test('the same id at two issuers is two events, also in one batch', async () => {
+  const { intake, plans, registry } = rig()
+  await registry.refresh()
+  const twin = { ...EVENT, iss: 'https://twin.example' as Issuer, sub: 'bob' as Subject } as LogoutEvent
+  const records = [EVENT, twin].map((event, n) => ({ ...encodeLogoutEvent(event, ''), position: String(n) }))
+  expect(await intake(records, () => undefined)).toEqual([])
+  const planned = plans.at(-1)?.batch.map(({ event: { id, givenId, sub } }) => ({ id, givenId, sub }))
+  expect(planned).toEqual([
+    { id: EVENT.id, givenId: GIVEN, sub: 'alice' },
+    { id: eventIdOf(twin.iss, GIVEN, digest), givenId: GIVEN, sub: 'bob' },
+  ])
+})
+
 test('more than can be written in the time of a statement is written in parts', async () => {
   const { intake, plans, registry } = rig({ most: 1 })
   await registry.refresh()
   const records = [1, 2, 3].map((n) => {
-    const event = { ...EVENT, id: `${EVENT.id.slice(0, -1)}${n}` as EventId }
+    const event = { ...EVENT, givenId: `${GIVEN.slice(0, -1)}${n}` as GivenEventId }
     return { ...encodeLogoutEvent(event, ''), position: String(n) }
   })
   expect(await intake(records, () => undefined)).toEqual([])
   const written = plans
     .filter(({ batch }) => batch.length === 1)
-    .map(({ batch }) => batch[0]?.event.id.at(-1))
+    .map(({ batch }) => batch[0]?.event.givenId.at(-1))
   expect([...new Set(written)]).toEqual(['1', '2', '3'])
 })
 

@@ -115,7 +115,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       return batch
         .filter(({ event }) => result.conflicts.has(event.id))
         .map(({ event, record }) => {
-          const reason = conflict(event.id)
+          const reason = conflict(event)
           log.error({ event: 'event.quarantined', position: record.position, reason })
           return { record, kind: 'conflict', reason }
         })
@@ -219,7 +219,12 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       }
       const [only, ...others] = batch
       if (only !== undefined && others.length === 0) {
-        log.error({ event: 'event.quarantined', event_id: only.event.id, err: error })
+        log.error({
+          event: 'event.quarantined',
+          event_id: only.event.givenId,
+          iss: only.event.iss,
+          err: error,
+        })
         return [{ record: only.record, kind: 'refused', reason: `the ledger refused it: ${error.message}` }]
       }
       const quarantined: Quarantined[] = []
@@ -303,7 +308,7 @@ function read(
   const events = new Map<EventId, Incoming>()
   const quarantined: Quarantined[] = []
   for (const record of records) {
-    const event = decodeLogoutEvent(record, check)
+    const event = decodeLogoutEvent(record, check, digest)
     if ('unreadable' in event) {
       quarantined.push({ record, kind: 'unreadable', reason: event.unreadable })
       continue
@@ -312,11 +317,11 @@ function read(
     const earlier = events.get(event.id)
     if (earlier === undefined) events.set(event.id, { event, digest: content, record })
     else if (earlier.digest !== content)
-      quarantined.push({ record, kind: 'conflict', reason: conflict(event.id) })
+      quarantined.push({ record, kind: 'conflict', reason: conflict(event) })
   }
   return { events: [...events.values()], quarantined }
 }
 
-function conflict(id: EventId): string {
-  return `event ${id} is known with another content`
+function conflict({ iss, givenId }: LogoutEvent): string {
+  return `event ${givenId} of ${iss} is known with another content`
 }

@@ -335,7 +335,8 @@ function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: 
   const line = {
     event: 'delivery.attempted',
     delivery_id: delivery.id,
-    event_id: delivery.eventId,
+    event_id: delivery.event.givenId,
+    iss: delivery.event.iss,
     binding_id: delivery.bindingId,
     outcome: outcome?.kind ?? null,
     status: outcome !== null && 'status' in outcome ? outcome.status : null,

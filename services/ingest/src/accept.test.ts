@@ -1,5 +1,6 @@
+import { hash } from 'node:crypto'
 import type { LogoutEventInput } from '@curfew/client'
-import { type LogoutEvent, sameContent } from '@curfew/domain'
+import { eventIdOf, type GivenEventId, type Issuer, type LogoutEvent, sameContent } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
 import { acceptEvent } from './accept.ts'
 
@@ -17,7 +18,8 @@ const accepted = (input: Partial<LogoutEventInput>, now = NOW): LogoutEvent => {
 describe('acceptEvent fills in what the IdP left out', () => {
   test('of a session', () => {
     expect(accept({ sid: 's1' })).toEqual({
-      id: ID,
+      id: eventIdOf(ISS as Issuer, ID as GivenEventId, (text) => hash('sha256', text)),
+      givenId: ID,
       iss: ISS,
       scope: 'session',
       sid: 's1',
@@ -69,7 +71,7 @@ describe('acceptEvent fills in what the IdP left out', () => {
       }),
     ).toMatchObject({
       // A UUID is the same in either case; one of them is kept, so that a repeated post is recognised.
-      id: 'abcdef01-0000-4000-8000-00000000000a',
+      givenId: 'abcdef01-0000-4000-8000-00000000000a',
       reason: 'admin',
       initiator: 'shop',
       includeInitiator: true,

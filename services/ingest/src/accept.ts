@@ -1,6 +1,9 @@
+import { hash } from 'node:crypto'
 import { type AcceptedLogoutEvent, fromAccepted, type LogoutEventInput } from '@curfew/client'
-import type { LogoutEvent } from '@curfew/domain'
+import type { Digest, LogoutEvent } from '@curfew/domain'
 import { type Fault, readPast } from './fault.ts'
+
+const digest: Digest = (text) => hash('sha256', text)
 
 /**
  * Makes a logout event of what an IdP posted, with what it left out filled in; or says what to change. The members have
@@ -46,6 +49,6 @@ export function acceptEvent(
     accepted_at: now.toISOString(),
     ...(scope === 'issuer' && { requested_by: requestedBy }),
   }
-  const event = fromAccepted(accepted)
+  const event = fromAccepted(accepted, digest)
   return 'unreadable' in event ? [{ pointer: '', detail: event.unreadable }] : event
 }

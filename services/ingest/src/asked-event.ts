@@ -1,9 +1,19 @@
-import { type EventId, type Reach, reaches } from '@curfew/domain'
-import type { FoundEvent } from '@curfew/ledger'
-import { callerOf, ProblemError } from '@curfew/runtime'
+import { hash } from 'node:crypto'
+import { IssuerQuery } from '@curfew/client'
+import {
+  type Digest,
+  type EventId,
+  eventIdOf,
+  type GivenEventId,
+  NO_ISSUER,
+  type Reach,
+  reaches,
+} from '@curfew/domain'
+import { askedIssuer, type EventIdentity, type FoundEvent, type IssuerNames } from '@curfew/ledger'
+import { ambiguousEvent, callerOf, ProblemError } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { EventReader } from './event-reader.ts'
-import type { Waiters } from './waiters.ts'
+import { type Awaited, atAnyIssuer, type Waiters } from './waiters.ts'
 
 // What the routes about one event have in common: which, how long to wait for it, and what a credential may see of it.
 
@@ -15,11 +25,15 @@ export interface AskedEventDeps {
     eventId: string
     iss: string | null
   }) => Promise<{ readonly id: number; readonly reason: string } | null>
+  readonly names: Pick<IssuerNames, 'issOf'>
 }
 
-export const EventParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
-export const WaitQuery = Type.Object(
+export const EventParams = Type.Object({
+  id: Type.String({ maxLength: 64, description: 'As the issuer gave it.' }),
+})
+export const EventQuery = Type.Object(
   {
+    ...IssuerQuery.properties,
     wait: Type.Optional(
       Type.Integer({
         minimum: 0,
@@ -34,43 +48,77 @@ export const WaitQuery = Type.Object(
 /** A request for an event, as far as it is looked at here. */
 export interface EventRequest {
   readonly params: { readonly id: string }
-  readonly query: { readonly wait?: number }
+  readonly query: { readonly wait?: number; readonly issuer?: string }
 }
 
+const digest: Digest = (text) => hash('sha256', text)
+
 /**
- * The event that is asked for, as far as the caller may see it: at once, or when all of it is settled, or time is up.
+ * The event that is asked for, as far as the caller may see it: at once, or when all of it is settled, or time is up. An
+ * event that the caller may not see is answered as one that does not exist, and as late.
  *
  * @param reply of which the connection may be closed meanwhile: then nobody waits any more.
- * @throws {ProblemError} 404 where there is none, or none that the caller may see; 409 where it waits in quarantine.
+ * @throws {ProblemError} 404 where there is none, or none that the caller may see; 409 where it waits in quarantine, or several are
+ * meant.
  */
 export async function askedEvent(
   request: EventRequest & Parameters<typeof callerOf>[0],
   reply: { readonly raw: NodeJS.EventEmitter },
-  { waiters, reader, findQuarantined }: AskedEventDeps,
+  { waiters, reader, names, findQuarantined }: AskedEventDeps,
 ): Promise<FoundEvent> {
-  const id = request.params.id.toLowerCase()
-  const { wait = 0 } = request.query
-  if (!isEventId(id)) throw notFound(id, false)
-  if (wait > 0) {
+  const givenId = request.params.id.toLowerCase()
+  const { wait = 0, issuer } = request.query
+  if (!isUuid(givenId)) throw notFound(givenId, false)
+  const { reach } = callerOf(request)
+  const iss = await askedIssuer(names, reach, issuer)
+  const identified = async () => only(givenId, await reader.identify({ givenId, iss }))
+  const find = async (id: EventId | null) => (id === null ? null : reader.find(id))
+
+  const id = iss === null ? await identified() : eventIdOf(iss, givenId, digest)
+  const waitFor = patience(reply, waiters, wait * 1_000)
+  await waitFor(id ?? atAnyIssuer(givenId))
+  // An event that was stored before ids were derived has another id: the given id finds it.
+  const found = (await find(id)) ?? (await find(await identified()))
+  const own = found === null ? null : withinReach(found, reach)
+  if (own !== null) return own
+  await waitFor(eventIdOf(NO_ISSUER, givenId, digest))
+  // Records in quarantine name no client, so an owner of clients learns of none.
+  const quarantined =
+    reach.kind === 'clients' || iss === NO_ISSUER ? null : await findQuarantined({ eventId: givenId, iss })
+  throw quarantined === null ? notFound(givenId, true) : inQuarantine(givenId, quarantined)
+}
+
+/** Returns a function that waits for one event after the other, for `ms` in all. It throws a 408 problem when the connection closes. */
+function patience(
+  reply: { readonly raw: NodeJS.EventEmitter },
+  waiters: Pick<Waiters, 'wait'>,
+  ms: number,
+): (awaited: Awaited) => Promise<void> {
+  const untilMs = performance.now() + ms
+  return async (awaited) => {
+    const leftMs = untilMs - performance.now()
+    if (leftMs < 1) return
     let gone = false
-    const waiting = waiters.wait(id, wait * 1_000)
-    reply.raw.once('close', () => {
+    const waiting = waiters.wait(awaited, leftMs)
+    const onClose = () => {
       gone = true
       waiting.end()
-    })
+    }
+    reply.raw.once('close', onClose)
     await waiting.over
+    reply.raw.off('close', onClose)
     // Nobody reads it.
     if (gone) throw new ProblemError({ status: 408, detail: 'The connection was closed.' })
   }
-  const found = await reader.find(id)
-  const { reach } = callerOf(request)
-  const own = found === null ? null : withinReach(found, reach)
-  if (own !== null) return own
-  // Records in quarantine name no client, so an owner of clients learns of none.
-  if (reach.kind === 'clients') throw notFound(id, true)
-  const iss = reach.kind === 'everything' ? null : reach.iss
-  const quarantined = await findQuarantined({ eventId: id, iss })
-  throw quarantined === null ? notFound(id, true) : inQuarantine(id, quarantined)
+}
+
+/** The only event of a list; null if the list is empty. @throws a 409 problem if it has several. */
+function only(id: GivenEventId, events: readonly EventIdentity[]): EventId | null {
+  if (events.length <= 1) return events[0]?.id ?? null
+  throw ambiguousEvent(
+    id,
+    events.map(({ issuer }) => issuer),
+  )
 }
 
 /** What a credential may see of an event: an issuer its own, an owner of clients what they are owed of it. */
@@ -83,7 +131,7 @@ function withinReach(found: FoundEvent, reach: Reach): FoundEvent | null {
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
-function isEventId(id: string): id is EventId {
+function isUuid(id: string): id is GivenEventId {
   return UUID.test(id)
 }
 

@@ -1,6 +1,6 @@
 import { eventView, LogoutEventStatus, type Scope } from '@curfew/client'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
-import { type AskedEventDeps, askedEvent, EventParams, WaitQuery } from './asked-event.ts'
+import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'
 
 /** `GET /v1/logout-events/{id}`: the event and how each delivery stands, at once or when all are settled. */
 export function registerGetEvent(server: HttpServer, deps: AskedEventDeps): void {
@@ -12,7 +12,7 @@ export function registerGetEvent(server: HttpServer, deps: AskedEventDeps): void
       schema: {
         summary: 'A logout event, its deliveries and how each stands.',
         params: EventParams,
-        querystring: WaitQuery,
+        querystring: EventQuery,
         response: { 200: LogoutEventStatus },
       },
     },

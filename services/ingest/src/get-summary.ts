@@ -1,7 +1,7 @@
 import { EventSummary, issuerLogoutPath, type Scope, summaryView } from '@curfew/client'
 import { type DeliveryStanding, summarize } from '@curfew/domain'
 import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
-import { type AskedEventDeps, askedEvent, EventParams, WaitQuery } from './asked-event.ts'
+import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'
 
 export interface GetSummaryDeps extends AskedEventDeps {
   /** Of each of these that is superseded: how the delivery stands that says it all in the end. */
@@ -19,7 +19,7 @@ export function registerGetSummary(server: HttpServer, deps: GetSummaryDeps): vo
       schema: {
         summary: 'A logout event in words for the person who logged out.',
         params: EventParams,
-        querystring: WaitQuery,
+        querystring: EventQuery,
         response: { 200: EventSummary },
       },
     },
@@ -29,7 +29,7 @@ export function registerGetSummary(server: HttpServer, deps: GetSummaryDeps): vo
         throw new ProblemError({
           status: 409,
           title: 'Not one person’s logout',
-          detail: `Everyone was logged out, and there is nobody to say it to: ${issuerLogoutPath(event.id)} says how far it is.`,
+          detail: `Everyone was logged out, and there is nobody to say it to: ${issuerLogoutPath(event)} says how far it is.`,
         })
       }
       const superseded = deliveries.filter(({ state }) => state === 'superseded').map(({ id }) => id)
@@ -38,7 +38,7 @@ export function registerGetSummary(server: HttpServer, deps: GetSummaryDeps): vo
         deliveries.map((delivery) => ({ ...delivery, coveredBy: covering.get(delivery.id) ?? null })),
         { now: deps.now(), knownIssuer: event.planBasis !== 'unknown_issuer' },
       )
-      return summaryView(event.id, summary)
+      return summaryView(event, summary)
     },
   )
 }

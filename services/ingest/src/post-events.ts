@@ -8,7 +8,7 @@ import {
   LogoutEventInput,
   type Scope,
 } from '@curfew/client'
-import { type EventLog, type LogLane, type LogoutEvent, sameContent } from '@curfew/domain'
+import { type EventLog, type Issuer, type LogLane, type LogoutEvent, sameContent } from '@curfew/domain'
 import type { IssuerLogoutPreview as Counted } from '@curfew/ledger'
 import { createValidator, type HttpServer, hasScope, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
@@ -24,6 +24,8 @@ export interface PostEventsDeps {
   readonly newEventId: () => string
   /** Whether too much waits in a lane of the event log for more of it to be taken. */
   readonly isFull: (lane: LogLane) => boolean
+  /** Short name of an issuer; null if it is not registered, or if the ledger does not answer soon. */
+  readonly nameOf: (iss: Issuer) => Promise<string | null>
   /** What a logout of everyone would touch now. */
   readonly previewIssuerLogout: (event: LogoutEvent) => Promise<Counted>
 }
@@ -35,6 +37,8 @@ const ONE = 'logout event'
 interface Posted {
   readonly event: LogoutEvent
   readonly content: string
+  /** Short name of the issuer that the caller is bound to; null for an unbound caller. */
+  readonly issuer: string | null
 }
 
 /**
@@ -82,24 +86,27 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
             problem: new ProblemError({
               status: 409,
               title: 'Id in use',
-              detail: `An event with id ${event.id} was accepted with another content. Give a new event a new id.`,
+              detail: `An event with id ${event.givenId} was accepted with another content. Give a new event a new id.`,
               errors: [{ pointer: `${prefix}/id`, detail: 'is the id of another event' }],
             }),
           }
         }
         inRequest.set(event.id, content)
-        return { item: { event, content } }
+        return { item: { event, content, issuer: reach.kind === 'issuer' ? reach.issuer : null } }
       }
     },
     encode: ({ event }, traceparent) => encodeLogoutEvent(event, traceparent),
     onAppended(posted) {
       for (const { event, content } of posted) recent.add(event.id, content)
     },
-    answer: ({ event: { id } }) => ({
-      id,
-      status: 'accepted',
-      links: { self: eventPath(id), receipt: `${eventPath(id)}/receipt` },
-    }),
+    async answer({ event: { givenId, iss }, issuer }) {
+      const event = { givenId, issuer: issuer ?? (await deps.nameOf(iss)) }
+      return {
+        id: givenId,
+        status: 'accepted',
+        links: { self: eventPath(event), receipt: eventPath(event, '/receipt') },
+      }
+    },
   })
 
   const checkOthers = server.validatorCompiler

@@ -42,8 +42,8 @@ export interface PostingOptions<Item, Answer> {
   encode(item: Item, traceparent: string): LogRecord
   /** Told when items are durable. */
   onAppended?(items: readonly Item[]): void
-  /** What an item is answered with. */
-  answer(item: Item): Answer
+  /** The answer for an item that is durable. */
+  answer(item: Item): Answer | Promise<Answer>
 }
 
 export interface Rejected {
@@ -120,7 +120,7 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
     if (!Array.isArray(body)) {
       const item = examine(request)
       await append([item], traceparent)
-      return { status: 202, body: answer(item) }
+      return { status: 202, body: await answer(item) }
     }
     if (body.length === 0 || body.length > ELEMENTS_MAX) {
       throw new ProblemError({
@@ -140,10 +140,12 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
     )
     return {
       status: problems.length > 0 ? 207 : 202,
-      body: elements.map((element) =>
-        'item' in element
-          ? answer(element.item)
-          : { status: 'rejected', problem: problemOf(element.problem, request) as Problem },
+      body: await Promise.all(
+        elements.map((element) =>
+          'item' in element
+            ? answer(element.item)
+            : { status: 'rejected' as const, problem: problemOf(element.problem, request) as Problem },
+        ),
       ),
     }
   }

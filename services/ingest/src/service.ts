@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { type EventLog, uuidV7 } from '@curfew/domain'
+import { type EventId, type EventLog, uuidV7 } from '@curfew/domain'
 import {
   coveringDeliveries,
+  createIssuerNames,
   type Database,
   findQuarantinedEvent,
   followSettled,
   fullLanes,
+  identifyEvents,
   listOverQuota,
   noteGaps,
   previewIssuerLogout,
@@ -21,7 +23,7 @@ import { createLaneLimits } from './lane-limits.ts'
 import { registerPostEvents } from './post-events.ts'
 import { registerPostSessions } from './post-sessions.ts'
 import { createSessionQuotas } from './session-quotas.ts'
-import { createWaiters } from './waiters.ts'
+import { type Awaited, createWaiters, givenIdOf } from './waiters.ts'
 
 export { readBacklogMax, readIngestConfig } from './config.ts'
 
@@ -45,7 +47,7 @@ export interface IngestDeps {
 export function createIngest(deps: IngestDeps): readonly Service[] {
   const { server, eventLog, db, databaseUrl, log, metrics, backlogMax, waitPollMs = 1_000 } = deps
   const waiters = createWaiters({
-    settledEvents: (ids) => settledEvents(db, ids),
+    settledEvents: (awaited) => settledAmong(db, awaited),
     follow: (follower, stopping) => followSettled(databaseUrl, follower, stopping),
     log,
     pollMs: waitPollMs,
@@ -62,8 +64,9 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   })
   const now = () => new Date()
   const newId = () => uuidV7(now(), randomBytes(10))
+  const names = createIssuerNames(db)
   registerPostEvents(server, {
-    ...{ eventLog, now, newEventId: newId },
+    ...{ eventLog, now, newEventId: newId, nameOf: names.nameOf },
     isFull: lanes.isFull,
     previewIssuerLogout: fewAtOnce((event) => previewIssuerLogout(db, event)),
   })
@@ -74,7 +77,7 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   })
   const reader = createEventReader(db)
   const asked: AskedEventDeps = {
-    ...{ waiters, reader },
+    ...{ waiters, reader, names },
     findQuarantined: (event) => findQuarantinedEvent(db, event),
   }
   registerGetEvent(server, asked)
@@ -84,4 +87,20 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
     now,
   })
   return [waiters.service, lanes.service, quotas.service]
+}
+
+/** Which of these are settled. An id that is awaited at any issuer is settled once one of its events is. */
+async function settledAmong(db: Database, awaited: readonly Awaited[]): Promise<ReadonlySet<string>> {
+  const anywhere = awaited.flatMap((each) => {
+    const givenId = givenIdOf(each)
+    return givenId === null ? [] : [{ each, givenId, iss: null }]
+  })
+  const found = anywhere.length === 0 ? [] : await identifyEvents(db, anywhere)
+  const ids = new Map<Awaited, readonly EventId[]>(
+    anywhere.map(({ each }, at) => [each, (found[at] ?? []).map(({ id }) => id)]),
+  )
+  const idsOf = (each: Awaited) => ids.get(each) ?? [each as EventId]
+  const asked = [...new Set(awaited.flatMap(idsOf))]
+  const settled = asked.length === 0 ? new Set() : await settledEvents(db, asked)
+  return new Set(awaited.filter((each) => idsOf(each).some((id) => settled.has(id))))
 }

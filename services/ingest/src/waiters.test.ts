@@ -1,8 +1,9 @@
-import { type EventId, eventKeyOf } from '@curfew/domain'
+import { hash } from 'node:crypto'
+import { type EventId, eventIdOf, eventKeyOf, type GivenEventId, type Issuer } from '@curfew/domain'
 import type { SettledFollower } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { createWaiters } from './waiters.ts'
+import { type Awaited, atAnyIssuer, createWaiters } from './waiters.ts'
 
 // Goal: nobody who waits is missed, whatever comes between what, and the ledger is asked for nothing that nobody needs.
 // Method: the test says what the ledger tells, and holds back each of its answers.
@@ -14,9 +15,9 @@ const [A, B] = ['a', 'b'].map((letter) => `${letter.repeat(8)}-0000-7000-8000-00
 ]
 
 interface Question {
-  readonly ids: readonly EventId[]
+  readonly ids: readonly Awaited[]
   /** Which of them are settled. */
-  answer(...settled: readonly EventId[]): Promise<void>
+  answer(...settled: readonly Awaited[]): Promise<void>
   fail(): Promise<void>
 }
 
@@ -65,7 +66,7 @@ function rig() {
       return turn()
     },
     /** Waits for an event. @returns what says whether the wait is over. */
-    async wait(id: EventId, ms = 1_000_000) {
+    async wait(id: Awaited, ms = 1_000_000) {
       const { over, end } = waiters.wait(id, ms)
       const state = { over: false, end }
       void over.then(() => {
@@ -129,6 +130,21 @@ test('only what is waited for and was named is asked for; what is not all settle
   expect(asked(own).slice(before)).toEqual([[A], [A]])
   expect([a.over, alsoA.over, b.over]).toEqual([true, true, false])
   expect(own.waiters.count).toBe(1)
+  await own.stop()
+})
+
+test('an id at any issuer is asked for when an event settles that may have that id', async () => {
+  const own = rig()
+  const given = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
+  const awaited = atAnyIssuer(given)
+  const waiter = await own.wait(awaited)
+  await own.questions[0]?.answer()
+  await own.settled(A)
+  expect(asked(own)).toEqual([[awaited]])
+  await own.settled(eventIdOf('https://idp.example' as Issuer, given, (text) => hash('sha256', text)))
+  expect(asked(own)).toEqual([[awaited], [awaited]])
+  await own.questions[1]?.answer(awaited)
+  expect(waiter.over).toBe(true)
   await own.stop()
 })
 

@@ -1,11 +1,31 @@
-import { type EventId, type EventKey, eventKeyOf } from '@curfew/domain'
+import {
+  type EventId,
+  type EventKey,
+  eventKeyOf,
+  type GivenEventId,
+  type GivenIdKey,
+  givenIdKeyOf,
+} from '@curfew/domain'
 import type { SettledFollower } from '@curfew/ledger'
 import { type Log, type Service, sleep } from '@curfew/runtime'
 
+const AT_ANY_ISSUER = 'any '
+/** A given id for which the caller named no issuer: an event of any issuer that used it. */
+export type AtAnyIssuer = `${typeof AT_ANY_ISSUER}${string}`
+/** An event to wait for. */
+export type Awaited = EventId | AtAnyIssuer
+
+export const atAnyIssuer = (givenId: GivenEventId): AtAnyIssuer => `${AT_ANY_ISSUER}${givenId}`
+
+/** The given id, if the event is awaited at any issuer; else null. */
+export function givenIdOf(awaited: Awaited): GivenEventId | null {
+  return awaited.startsWith(AT_ANY_ISSUER) ? (awaited.slice(AT_ANY_ISSUER.length) as GivenEventId) : null
+}
+
 /** Those who wait for an event to be settled. */
 export interface Waiters {
-  /** Waits until the event is settled, but no longer than `ms`. */
-  wait(eventId: EventId, ms: number): Wait
+  /** Waits until the event is settled, but no longer than `ms`. At any issuer: until one of the events is. */
+  wait(awaited: Awaited, ms: number): Wait
   /** How many wait now. */
   readonly count: number
   readonly service: Service
@@ -20,8 +40,8 @@ export interface Wait {
 }
 
 export interface WaitersDeps {
-  /** Which of these events are settled. */
-  settledEvents(ids: readonly EventId[]): Promise<ReadonlySet<string>>
+  /** Which of these are settled. */
+  settledEvents(ids: readonly Awaited[]): Promise<ReadonlySet<string>>
   /** Tells of what is settled, in whichever process, until `stopping` aborts. Never rejects. */
   follow(follower: SettledFollower, stopping: AbortSignal): Promise<void>
   readonly log: Log
@@ -45,40 +65,40 @@ const AWAY_PAUSE_MS = 500
  * (a worker was killed between the two, or covered a delivery by a newer one) is found by asking for all every `pollMs`.
  */
 export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDeps): Waiters {
-  const waiting = new Map<EventId, Set<() => void>>()
-  const byKey = new Map<EventKey, Set<EventId>>()
+  const waiting = new Map<Awaited, Set<() => void>>()
+  const byKey = new Map<EventKey | GivenIdKey, Set<Awaited>>()
   /** To be asked for: what may be settled by now, and, after these, what is looked at to be sure. */
-  const named = new Set<EventId>()
-  const unnamed = new Set<EventId>()
+  const named = new Set<Awaited>()
+  const unnamed = new Set<Awaited>()
   let woken = Promise.withResolvers<void>()
   let stopped = false
 
-  function enter(id: EventId, end: () => void): void {
+  function enter(id: Awaited, end: () => void): void {
     const ofEvent = waiting.get(id) ?? new Set()
     waiting.set(id, ofEvent.add(end))
-    const key = eventKeyOf(id)
+    const key = keyOf(id)
     byKey.set(key, (byKey.get(key) ?? new Set()).add(id))
     named.add(id)
     woken.resolve()
   }
 
-  function leave(id: EventId, end: () => void): void {
+  function leave(id: Awaited, end: () => void): void {
     const ofEvent = waiting.get(id)
     ofEvent?.delete(end)
     if (ofEvent?.size === 0) forget(id)
   }
 
-  function forget(id: EventId): void {
+  function forget(id: Awaited): void {
     waiting.delete(id)
     named.delete(id)
     unnamed.delete(id)
-    const key = eventKeyOf(id)
+    const key = keyOf(id)
     const ofKey = byKey.get(key)
     ofKey?.delete(id)
     if (ofKey?.size === 0) byKey.delete(key)
   }
 
-  function release(id: EventId): void {
+  function release(id: Awaited): void {
     const ofEvent = waiting.get(id)
     forget(id)
     for (const end of ofEvent ?? []) end()
@@ -91,7 +111,10 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
 
   const follower: SettledFollower = {
     onSettled(keys) {
-      for (const key of keys) for (const id of byKey.get(key) ?? []) named.add(id)
+      for (const key of keys) {
+        for (const id of byKey.get(key) ?? []) named.add(id)
+        for (const id of byKey.get(givenIdKeyOf(key)) ?? []) named.add(id)
+      }
       if (named.size > 0) woken.resolve()
     },
     onConnected: askForAll,
@@ -99,7 +122,7 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
   }
 
   /** What to ask for next. It is asked for again only where it is named again from here on. */
-  function takeAsked(): readonly EventId[] {
+  function takeAsked(): readonly Awaited[] {
     const asked = new Set([...named, ...unnamed].slice(0, ASKED_MAX))
     for (const id of asked) {
       named.delete(id)
@@ -118,7 +141,7 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
         continue
       }
       try {
-        for (const id of await settledEvents(asked)) release(id as EventId)
+        for (const id of await settledEvents(asked)) release(id as Awaited)
       } catch (error) {
         log.warn({ event: 'ledger.wait-failed', err: error })
         await sleep(AWAY_PAUSE_MS, stopping)
@@ -164,4 +187,10 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
       },
     },
   }
+}
+
+/** The key by which the announcement of a settled event finds its waiters. */
+function keyOf(awaited: Awaited): EventKey | GivenIdKey {
+  const givenId = givenIdOf(awaited)
+  return givenId === null ? eventKeyOf(awaited as EventId) : givenIdKeyOf(givenId)
 }

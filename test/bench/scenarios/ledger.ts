@@ -2,6 +2,7 @@ import { createHash, hash, randomBytes, randomUUID } from 'node:crypto'
 import {
   type Binding,
   type ClientId,
+  eventIdOf,
   type Issuer,
   type IssuerName,
   type LogoutEvent,
@@ -187,9 +188,9 @@ async function registerParties(
 
 /** A logout of somebody new, as intake plans it. */
 function planned(bindings: readonly Binding[], now: Date): PlannedEvent {
+  const [iss, givenId] = [ISS as Issuer, uuidV7(now, randomBytes(10)) as LogoutEvent['givenId']]
   const event: LogoutEvent = {
-    id: uuidV7(now, randomBytes(10)) as LogoutEvent['id'],
-    iss: ISS as Issuer,
+    ...{ id: eventIdOf(iss, givenId, sha256), givenId, iss },
     scope: 'subject',
     sub: randomUUID() as Subject,
     sid: null,

@@ -87,7 +87,7 @@ export async function waiters(settings: Settings): Promise<readonly Row[]> {
   ): Promise<Waits & { bytes: number }> {
     await relyingParties.stamp(true)
     await wait(
-      waiting.map((id) => `/v1/logout-events/${id}?wait=${WAIT_S}`),
+      waiting.map((id) => `/v1/logout-events/${id}?issuer=main&wait=${WAIT_S}`),
       {
         url: subject.url,
         headers: { authorization: `Bearer ${subject.key}` },
