@@ -199,6 +199,7 @@ describe('POST /v1/dead-letters/replay', () => {
         id: expect.any(Number),
         at: expect.stringMatching(/Z$/),
         credential: 'deadletters:replay',
+        credential_id: null,
         action: 'replay.requested',
         object: job.links.self,
         detail: { filter: job.filter, include_lapsed: false, total: 2 },

@@ -1,5 +1,6 @@
 import { SCOPES } from '@curfew/client'
 import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import { quarantine } from '@curfew/ledger'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
@@ -52,7 +53,7 @@ interface Sent {
 let curfew: Curfew
 let operations: readonly { readonly method: string; readonly path: string; readonly operation: Operation }[]
 let narrowKey: string
-const known = { event: '', delivery: '', key: '', kid: '' }
+const known = { event: '', delivery: '', key: '', kid: '', erasure: '', record: '' }
 
 beforeAll(async () => {
   curfew = await openCurfew({ bookkeepers: 1 })
@@ -69,6 +70,16 @@ beforeAll(async () => {
     (await curfew.client.getLogoutEvent(known.event, { wait: 5 })).deliveries[0]?.id ?? known.event
   known.key = (await curfew.client.createApiKey({ name: 'fuzz', scopes: ['clients:read'] })).id
   known.kid = (await curfew.client.listKeys(ISSUER)).items[0]?.kid ?? ''
+  known.erasure = (await curfew.client.eraseSubject(ISSUER, 'nobody-here')).id
+  const poison = {
+    lane: 'interactive',
+    key: 'k',
+    value: new Uint8Array(),
+    headers: {},
+    position: '0/1',
+  } as const
+  await quarantine(curfew.db, [{ record: poison, kind: 'unreadable', reason: 'a test' }])
+  known.record = (await curfew.client.listQuarantined()).items[0]?.id ?? ''
   const document = (await (await curfew.call('GET', '/openapi.json')).json()) as {
     readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
   }
