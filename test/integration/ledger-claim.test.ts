@@ -140,10 +140,10 @@ describe('what is taken', () => {
     const now = new Date(Date.now() - 3_600_000)
     await database.db.query("update deliveries set due_at = now() - interval '2 hours'")
     const claimed = (await claim({ now })).find(({ id }) => id === delivery.id)
-    const { iss, sub, scope, lane, acceptedAt } = delivery.event
+    const { iss, givenId, sub, scope, lane, acceptedAt } = delivery.event
     expect(claimed).toEqual({
       ...delivery,
-      event: { iss, sub, scope, lane, acceptedAt },
+      event: { iss, givenId, sub, scope, lane, acceptedAt },
       attempts: 3,
       retries: 2,
       refusals: 1,

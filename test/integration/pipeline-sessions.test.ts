@@ -1,7 +1,7 @@
 import type { LogoutEventInput, LogoutEventStatus, SessionInput } from '@curfew/client'
 import { withTransaction } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty, type RelyingPartyOptions } from '../support/relying-party.ts'
 import { sessionsOf } from '../support/session-rows.ts'
 
@@ -95,7 +95,7 @@ describe('a logout of the subject that is told late', () => {
     const { id } = await post({ clients: [rp.clientId] })
     const { deliveries } = await settled(id)
     expect(deliveries).toMatchObject([{ state: 'dead_lettered' }])
-    const old = { sid: `${sub}-old`, logoutEventId: id }
+    const old = { sid: `${sub}-old`, logoutEventId: storedId(id) }
     await eventually(async () =>
       expect(await sessionsOf(curfew.db, sub)).toMatchObject([{ ...old, orphaned: true }]),
     )

@@ -50,19 +50,23 @@ test.each([
   ['at first', REQUEST],
   ['on a later page', { ...REQUEST, after: { sub: 'user-7000', sid: 'sid-7000-0', clientId: 'rp-2' } }],
   ['of some clients', { ...REQUEST, clientIds: ['rp-1', 'rp-2', 'rp-3', 'rp-4'] }],
-])('by subject, %s: one index scan of one partition', async (_when, request) => {
-  const { found, custom, generic } = await explained((db) =>
-    listSessionsOfSubject(db, { ...request, sub: 'user-7000' }),
-  )
-  expect(found).toBeGreaterThan(2)
-  for (const scans of [custom, generic]) {
-    expect(scans).toEqual([
-      { how: 'Index Scan', relation: expect.stringMatching(/^sessions_\d+$/), times: 1 },
-    ])
-  }
-})
+])(
+  'by subject, %s: one index scan of one partition, and one look for the logout of each that is found',
+  async (_when, request) => {
+    const { found, custom, generic } = await explained((db) =>
+      listSessionsOfSubject(db, { ...request, sub: 'user-7000' }),
+    )
+    expect(found).toBeGreaterThan(2)
+    for (const scans of [custom, generic]) {
+      expect(scans).toEqual([
+        { how: 'Index Scan', relation: expect.stringMatching(/^sessions_\d+$/), times: 1 },
+        { how: 'Index Scan', relation: 'events', times: found },
+      ])
+    }
+  },
+)
 
-test('by sid: one index scan of one partition, and one look by primary key for each that is found', async () => {
+test('by sid: one index scan of one partition, and one look by primary key for each that is found, and for its logout', async () => {
   const { found, custom, generic } = await explained((db) =>
     listSessionsOfSid(db, { ...REQUEST, sid: 'sid-7000-0' }),
   )
@@ -75,6 +79,7 @@ test('by sid: one index scan of one partition, and one look by primary key for e
         times: 1,
       },
       { how: 'Index Scan', relation: expect.stringMatching(/^sessions_\d+$/), times: 3 },
+      { how: 'Index Scan', relation: 'events', times: 3 },
     ])
   }
 })
