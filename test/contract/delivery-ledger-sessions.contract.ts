@@ -314,7 +314,7 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
       await start('rp-0', 's1', again)
       await settle(deliveries)
       expect(await indexed()).toEqual(['rp-0:s1'])
-      // By the time of the second post, not of the first, that logout is not about it, whoever asks again.
+      // By the time of the second post, not of the first, that logout is not about it.
       await start('rp-0', 's1', again)
       await harness.post()
       expect([await indexed(), await pending()]).toEqual([['rp-0:s1'], 0])

@@ -64,7 +64,7 @@ test('64 reads that hang hold up neither logouts nor heartbeats', async () => {
   await database.db.withConnection(async (connection) => {
     await connection.query('begin')
     await connection.query('lock table replays in access exclusive mode')
-    // Whoever is answered asks again at once: the reads are at their limit all the time.
+    // Each reader asks again as soon as it is answered: the reads are at their limit all the time.
     const readOn = async (key: string) => {
       while (!ended.signal.aborted) {
         const response = await fetch(`${url}/v1/replays/${randomUUID()}`, {

@@ -51,7 +51,7 @@ async function json<Answer>(who: Who, path: string): Promise<Answer> {
 const post = (who: Who, event: Readonly<Record<string, unknown>>) =>
   as(who, 'POST', '/v1/logout-events', event)
 
-/** An answer as a whole, but for when it was given and the id that was asked for. */
+/** A whole answer, without its time and the id that was asked for. */
 async function whole(who: Who, path: string, id: string) {
   const startedMs = performance.now()
   const { status, headers, text } = await as(who, 'GET', path.replace('ID', id))

@@ -13,7 +13,7 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-/** Does `work` while nobody can read `table`. */
+/** Does `work` while `table` is locked. */
 function locked<Result>(table: string, work: (db: Database) => Promise<Result>): Promise<Result> {
   return curfew.db.withConnection(async (connection) => {
     await connection.query('begin')

@@ -111,7 +111,7 @@ describe('a logout that is accepted under the id of another', () => {
       event_id: idOf(first),
       lane: 'interactive',
       kind: 'conflict',
-      reason: `event ${idOf(first)} is known with another content`,
+      reason: `event ${idOf(first)} of ${ISS} is known with another content`,
       fix: expect.stringContaining('A requeue comes back'),
       state: 'waiting',
       cut_short: false,

@@ -10,7 +10,7 @@ const HELD_MS_MAX = 75_000
 
 /**
  * What must hold at every instant: an accepted logout is in the event log until the ledger has it, and each of its deliveries is
- * settled, due, or listed in a lease. No lease lasts longer than a worker may hold a delivery, but for the time in which the
+ * settled, due, or listed in a lease. No lease lasts longer than a worker may hold a delivery, apart from the time in which the
  * ledger was unavailable.
  */
 export function* findUnaccounted({

@@ -10,7 +10,7 @@ import { EPOCH_MS } from './virtual-time.ts'
 export const SESSION_INVARIANTS: Readonly<Record<string, Invariant>> = {
   'no logout ends a session that began after it': laterSessionsKept,
   'every session that began before a logout is ended by it': earlierSessionsEnded,
-  'a session that nobody posted is ended, unless a later one is known': unpostedSessionsEnded,
+  'an unposted session is ended, unless a later one is known': unpostedSessionsEnded,
   'the index says how it stands': indexRight,
 }
 
@@ -59,7 +59,7 @@ export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, binding: Bi
   if (evidence.ledger.events.get(event.id)?.basis !== 'sessions') return false
   const held = knownOf(evidence, event, clientId, false)
   if (held.some(({ session }) => !isAbout(event, session))) return true
-  // It could not be told of a session that nobody posted.
+  // A token could not name an unposted session.
   const nameless = event.scope !== 'session' && binding.sessionRequired
   const surely = knownOf(evidence, event, clientId, true)
   if (nameless && surely.length === 0 && knownOf(evidence, event, null, false).length > 0) return true
@@ -138,7 +138,7 @@ function spareable(
   })
 }
 
-/** A relying party that takes the subject may hold a session that nobody posted: a logout of the subject names no known one to it. */
+/** A relying party that takes the subject may hold an unposted session: a logout of the subject names no known one to it. */
 function* unpostedSessionsEnded(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, accepted, received, finished } = evidence
   if (scenario.sessionIndex !== 'partial' || !finished) return

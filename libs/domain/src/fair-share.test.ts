@@ -44,7 +44,7 @@ describe('the share of one taker', () => {
           free -= has[taker] ?? 0
         }
         expect(Math.min(...has)).toBeGreaterThan(0)
-        // Whoever has taken its share may take no more until others give back.
+        // A taker that has its share may take no more until others give back.
         for (const taken of has) expect(shareLeft(taken, free, 3 / 4)).toBe(0)
       }),
     )

@@ -73,12 +73,16 @@ function planned(
 
 describe('a logout of the subject', () => {
   test.each([
-    ['names the subject, for a client may hold sessions that nobody posted', 'a:1 a:2 b:1', 'a:* b:* s:*'],
+    [
+      'names the subject, because a client may hold sessions that were never posted',
+      'a:1 a:2 b:1',
+      'a:* b:* s:*',
+    ],
     ['names each session that began before, where one that began after is known', 'a:1 a:2+', 'a:1 b:* s:*'],
     ['is in doubt where all known sessions of a client began after', 'a:2+ s:3+', 'a:? b:* s:?'],
     ['names the subject to who takes that only, whatever is known', 's:1 s:2+', 'a:* b:* s:*'],
     ['names each known session to who requires one', 'r:1 r:2', 'a:* b:* s:* r:1 r:2'],
-    ['owes nothing for a session that nobody posted to who requires one', 'a:1', 'a:* b:* s:*'],
+    ['owes nothing for an unposted session to a client that requires a sid', 'a:1', 'a:* b:* s:*'],
   ])('%s (%s)', (_, known, owed) => {
     expect(planned(known)).toEqual(['sessions', owed])
   })

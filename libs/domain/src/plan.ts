@@ -88,7 +88,7 @@ export function plan(
   return { basis, deliveries }
 }
 
-/** What the index says of a client: the sessions it holds; whether it holds no others; whether the index knows any of whom it is about. */
+/** What the index says of a client: the sessions it holds; whether it holds no others; whether the index knows any of the subject. */
 interface Holding {
   readonly held: readonly LiveSession[]
   readonly complete: boolean
@@ -103,12 +103,12 @@ function namedFor(
 ): readonly Named[] {
   if (held.length === 0 && complete) return []
   if (event.scope === 'session') return [{ sid: event.sid, sessionEndsAt: lastEnd(held) }]
-  // It could not be told of a session that nobody posted, and one that is posted later is named then.
+  // A token could not name an unposted session. One that is posted later is named then.
   if (held.length === 0) return known && binding.sessionRequired ? [] : [SUBJECT]
   // What began after the event, or is on another device, is not to be ended, not even by the way.
   const covered = held.filter((session) => coversSession(event, session))
   const later = covered.length < held.length
-  // It may hold sessions that nobody posted. The scope device never widens to the subject of which sessions are known.
+  // It may hold unposted sessions. The scope device never widens to a subject whose sessions are known.
   const others = !complete && event.scope === 'subject' && !isInitiator(event, binding.clientId)
   if (others && !binding.sessionRequired) {
     if (!later) return [SUBJECT]

@@ -14,7 +14,7 @@ export const EVERYONE_AT =
 /** What `EVERYONE_AT` needs: $2, $5 and $6. */
 export const timesOf = (event: Occurrence) =>
   [occurrenceOf(event), event.occurredAt !== null, askedAtOf(event)] as const
-/** Of whom an event for each subject is made: $1 the issuer's number. */
+/** The subjects of which each gets an event of its own: $1 is the issuer's number. */
 const BEGAN = `s.issuer = $1 and ${beganBy()} and s.expires_at > now()`
 // Where the index is not complete, a client that is named may hold a session of which it does not know.
 /** Of a session `s`: whether the clients that the event names, $n, leave it out for certain; `complete`: $n + 1. */

@@ -94,7 +94,7 @@ interface SparedRow extends Omit<LiveSession, 'sub' | 'sid' | 'device'> {
 }
 
 // What names the older sessions says it all: then the delivery is superseded. Without any it is a dead letter: the person may still
-// be signed in with a session that nobody posted, so neither lapsed nor acknowledged would be true.
+// be signed in with an unposted session, so neither lapsed nor acknowledged would be true.
 const NARROW = `
   with given as (select * from unnest($2::uuid[], $3::uuid[]) as g(id, named_by)),
   narrowed as (

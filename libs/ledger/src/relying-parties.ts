@@ -77,7 +77,7 @@ const FIND_RULES_LEFT = `
   select client_id as "clientId", network_rule as "networkRule" from relying_parties
    where issuer = $1 and client_id = any($2::text[]) and deleted_at is not null and network_rule is not null`
 
-/** The network rules of relying parties that were removed: they bind whoever registers the clients anew. */
+/** The network rules of relying parties that were removed: they bind the credential that registers the clients again. */
 export async function findNetworkRulesLeft(
   db: Queryable,
   { issuer, clientIds }: { issuer: string; clientIds: readonly string[] },

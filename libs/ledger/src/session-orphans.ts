@@ -35,7 +35,7 @@ export interface OrphanPosition {
   readonly clientId: string
 }
 
-// `$4` is the issuer's number in the index. What has expired is nobody's any more, and will be deleted.
+// `$4` is the issuer's number in the index. Expired sessions do not count: they will be deleted.
 const listOf = (ofIssuer: boolean) => ({
   name: ofIssuer ? 'list_orphans_of_issuer' : 'list_orphans',
   text: walkSql({

@@ -27,7 +27,7 @@ interface GiveUpRequest {
 /**
  * Makes a dead letter of each delivery of which the ledger refused everything else. One of which it refuses even that is left.
  *
- * @returns the ids that are left, or that nobody holds so any more.
+ * @returns the ids that are left, or no longer held in this state.
  */
 export async function giveUpRefused(
   db: Queryable,

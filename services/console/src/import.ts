@@ -155,7 +155,7 @@ async function check(deps: ImportDeps, whose: Whose, lines: readonly BodyLine[])
   }
   const taken = Map.groupBy(await takenUris(deps.db, whose.issuer.name, found), ({ clientId }) => clientId)
   for (const { line, clientId } of taken.size === 0 ? [] : found) {
-    // Whoever may import may see all clients of the issuer.
+    // A credential that may import may see all clients of the issuer.
     const wrong = takenFaults(bodyOf(line), taken.get(clientId) ?? [], () => true)
     faults.push(...wrong.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
   }
@@ -270,7 +270,7 @@ function createTurn() {
         if (!held.working) free(held)
       })
     },
-    /** Keeps the turn until `work` has ended, though nobody waits for the answer any more. */
+    /** Keeps the turn until `work` has ended, though the caller has gone. */
     async during<Result>(request: object, work: () => Promise<Result>): Promise<Result> {
       const held = owners.get(request) ?? null
       if (held !== null) held.working = true

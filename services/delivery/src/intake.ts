@@ -47,7 +47,7 @@ export interface IntakeDeps {
   readonly admit: (issuers: ReadonlySet<Issuer>) => Promise<void>
   /** Told how many deliveries were planned. */
   readonly onPlanned: (deliveries: number) => void
-  /** Told how many events were planned whose issuer is not registered, so that nobody is logged out. */
+  /** Told how many events were planned whose issuer is not registered, so that no delivery is owed. */
   readonly onUnknownIssuer: (events: number) => void
   /** The faults of a value that should be an `AcceptedLogoutEvent`. */
   readonly check: (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[]

@@ -203,7 +203,7 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
   metrics.gauge('breakers_open', 'Relying parties that are known to be down.', () => dispatcher.open)
   const unknownIssuers = metrics.counter(
     'events_of_unknown_issuers_total',
-    'Accepted logout events that nobody was told of, for no issuer with their iss is registered.',
+    'Accepted logout events that owed no delivery, because their iss is not registered.',
   )
   const planTurns = createPlanTurns()
   const intakeOf = (lane: Lane) =>

@@ -48,7 +48,7 @@ export function createEventReader(db: Database): EventReader {
     identify: (asked) => identities.add(asked).catch(rejectFull),
     async find(id) {
       for (;;) {
-        // The first of a batch is always found, so that nobody asks for ever.
+        // The first of a batch is always found, so that every question ends.
         const found = await reads.add(id).catch(rejectFull)
         if (found !== 'later') return found
       }

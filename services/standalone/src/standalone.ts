@@ -270,8 +270,8 @@ export async function runStandalone(
 }
 
 /**
- * The connections of all but the way in and delivery, which have a pool of their own: whoever else takes all that there are
- * holds up nobody's logout.
+ * The connections of all but the way in and delivery, which have a pool of their own: other work that takes all of its own connections
+ * holds up no logout.
  */
 function openPools(url: string, { leaseMs, readTimeoutMs }: StandaloneConfig) {
   return {
