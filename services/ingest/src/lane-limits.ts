@@ -1,5 +1,5 @@
 import type { LogLane } from '@curfew/domain'
-import { type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
+import { aborted, type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
 
 /** Which lanes of the event log are too full. Interactive logouts are taken for as long as the log takes them. */
 export interface LaneLimits {
@@ -43,7 +43,9 @@ export function createLaneLimits({
       name: 'lane limits',
       async run({ stopping, ready }) {
         ready()
-        while (fullLanes !== null && !stopping.aborted) {
+        // A service that ends before it is told to ends the process.
+        if (fullLanes === null) return aborted(stopping)
+        while (!stopping.aborted) {
           await look(fullLanes)
           await sleep(POLL_MS, stopping)
         }
