@@ -16,7 +16,7 @@ export interface Books {
 const TIMEOUT_MS = 60_000
 const LISTED = ['pending', 'in_flight', 'dead_lettered', 'lapsed', 'acknowledged', 'superseded'] as const
 const SETTLED: readonly string[] = ['acknowledged', 'superseded']
-const ASKED_AT_ONCE = 20
+const ASKED_AT_ONCE = 16
 
 /**
  * Waits until the ledger has every accepted event and has settled all that it has; then compares, and fills the report
