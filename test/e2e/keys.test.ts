@@ -112,6 +112,12 @@ test('doctor says what is wrong and what to do, and is content when it is done',
     const waiting = await run(['doctor', '--issuer', 'loop'])
     expect(waiting.code).toBe(1)
     expect(waiting.stdout).toMatch(/^WRONG +quarantine +1 record waits for a person$/m)
+    const { key } = await curfew.client.createApiKey({ name: 'blind', scopes: ['clients:read'] })
+    const refused = await run(['doctor', '--issuer', 'loop', '--key', key])
+    expect([refused.code, refused.stdout]).toEqual([
+      1,
+      expect.stringMatching(/^WRONG +quarantine +was not looked at: /m),
+    ])
     // The other issuer's IdP is nowhere: without a name all are looked at.
     const all = await run(['doctor'])
     expect([all.code, all.stdout]).toEqual([1, expect.stringMatching(/^WRONG +main: discovery /m)])

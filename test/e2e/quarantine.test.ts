@@ -80,3 +80,14 @@ test('records are listed, shown, requeued and dismissed', async () => {
   expect((await run('dismiss')).code).toBe(2)
   expect((await run()).code).toBe(2)
 })
+
+test('a record that was requeued before is not said to go to the event log again', async () => {
+  await hold('unreadable', 'x')
+  await curfew.db.query(
+    "update quarantined_records set state = 'requeued', decided_by = 'somebody', decided_at = now()",
+  )
+  expect(await run('requeue', '1')).toMatchObject({
+    code: 0,
+    stdout: 'Record 1 was requeued before: nothing was done.\n',
+  })
+})

@@ -6,7 +6,7 @@ export function ambiguousEvent(id: string, issuers: readonly (string | null)[]):
   return new ProblemError({
     status: 409,
     title: 'Id of several issuers',
-    detail: `Several issuers have an event ${id}: ${names.join(', ')}. Say which with issuer=NAME.`,
+    detail: `Several issuers have an event ${id}: ${names.join(', ')}. Say which with issuer=NAME (on the command line, --issuer NAME).`,
     extensions: { issuers: names },
   })
 }

@@ -77,7 +77,7 @@ async function ofService(client: Client): Promise<readonly Finding[]> {
   return [...findings, { check: 'clock', ok: !wrong, what, fix }]
 }
 
-/** Whether accepted logouts wait for a person. Says nothing where the key may not look. */
+/** Whether accepted logouts wait for a person. A look that was refused is no answer, and says so. */
 async function ofQuarantine(client: Client, issuer: string | undefined): Promise<readonly Finding[]> {
   try {
     const { items, next_cursor } = await answered(
@@ -86,7 +86,12 @@ async function ofQuarantine(client: Client, issuer: string | undefined): Promise
     const count = `${items.length}${next_cursor === null ? '' : ' or more'}`
     return [
       items.length === 0
-        ? { check: 'quarantine', ok: true, what: 'is empty', fix: null }
+        ? {
+            check: 'quarantine',
+            ok: true,
+            what: issuer === undefined ? 'is empty' : `is empty for ${issuer}`,
+            fix: null,
+          }
         : {
             check: 'quarantine',
             ok: false,
@@ -95,9 +100,15 @@ async function ofQuarantine(client: Client, issuer: string | undefined): Promise
           },
     ]
   } catch (error) {
-    // What is unavailable the findings of the service say.
-    if (error instanceof CallFailed) return []
-    throw error
+    if (!(error instanceof CallFailed)) throw error
+    return [
+      {
+        check: 'quarantine',
+        ok: false,
+        what: `was not looked at: ${error.message}`,
+        fix: 'Use a key with the scope deadletters:read.',
+      },
+    ]
   }
 }
 

@@ -56,8 +56,8 @@ export async function logoutEveryone(args: readonly string[]): Promise<number> {
   const preview = await answered(client.previewIssuerLogout(event))
   if (dryRun && json) process.stdout.write(`${JSON.stringify(preview)}\n`)
   else (json ? process.stderr : process.stdout).write(previewText(preview))
-  if (dryRun) return 0
   if (preview.plan_basis !== 'sessions') return 1
+  if (dryRun) return 0
   if (values.yes !== true && !(await agreed(`Log out all ${preview.subjects} of ${plain(iss)}?`))) {
     process.stderr.write('Nobody was logged out.\n')
     return 1

@@ -63,4 +63,9 @@ async function main([name, ...args]: readonly string[]): Promise<number> {
   }
 }
 
+// A reader that has enough, such as `head`, closes the pipe: that is no failure of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit()
+  throw error
+})
 process.exitCode = await main(process.argv.slice(2))

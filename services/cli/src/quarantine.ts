@@ -12,8 +12,18 @@ export const quarantine = group('quarantine', {
   list,
   show,
   requeue: (args) =>
-    decide(args, 'goes to the event log again', (client, id) => client.requeueQuarantined(id)),
-  dismiss: (args) => decide(args, 'is dismissed', (client, id) => client.dismissQuarantined(id)),
+    decide(
+      args,
+      ({ state }) =>
+        state === 'requeued' ? 'was requeued before: nothing was done' : 'goes to the event log again',
+      (client, id) => client.requeueQuarantined(id),
+    ),
+  dismiss: (args) =>
+    decide(
+      args,
+      () => 'is dismissed',
+      (client, id) => client.dismissQuarantined(id),
+    ),
 })
 
 async function list(args: readonly string[]): Promise<number> {
@@ -118,7 +128,7 @@ function inWords(record: QuarantinedContent): string {
 /** Decides about every record that is named. Exit status 1 where that could not be done for one of them. */
 async function decide(
   args: readonly string[],
-  done: string,
+  done: (record: QuarantinedRecord) => string,
   decision: (client: Client, id: string) => Promise<QuarantinedRecord>,
 ): Promise<number> {
   const { values, positionals } = parseMany(args, OPTIONS)
@@ -129,7 +139,8 @@ async function decide(
     try {
       const record = await answered(decision(client, id))
       items.push(record)
-      if (values.json !== true) process.stdout.write(`Record ${plain(record.id)} ${done}.${noteOf(record)}\n`)
+      if (values.json !== true)
+        process.stdout.write(`Record ${plain(record.id)} ${done(record)}.${noteOf(record)}\n`)
     } catch (error) {
       if (!(error instanceof CallFailed)) throw error
       failed = true

@@ -85,7 +85,7 @@ export async function askedEvent(
   // Records in quarantine name no client, so an owner of clients learns of none.
   const quarantined =
     reach.kind === 'clients' || iss === NO_ISSUER ? null : await findQuarantined({ eventId: givenId, iss })
-  throw quarantined === null ? notFound(givenId, true) : inQuarantine(givenId, quarantined)
+  throw quarantined === null ? notFound(givenId, true, issuer) : inQuarantine(givenId, quarantined)
 }
 
 /** Returns a function that waits for one event after the other, for `ms` in all. It throws a 408 problem when the connection closes. */
@@ -146,12 +146,13 @@ function inQuarantine(
   })
 }
 
-function notFound(id: string, perhapsSoon: boolean): ProblemError {
+function notFound(id: string, perhapsSoon: boolean, issuer?: string): ProblemError {
+  const place = issuer === undefined ? 'in the ledger' : `known of an issuer named ${issuer.slice(0, 64)}`
   return new ProblemError({
     status: 404,
     title: 'No such event',
     detail: perhapsSoon
-      ? `No event ${id} is in the ledger. If it was accepted a moment ago it will be: ask again, or with wait.`
+      ? `No event ${id} is ${place}. If it was accepted a moment ago it will be: ask again, or with wait.`
       : `${id.slice(0, 64)} is not the id of an event: ids are UUIDs.`,
     ...(perhapsSoon && { headers: { 'retry-after': '1' } }),
   })

@@ -309,10 +309,12 @@ function createGuide({
 }
 
 /** For a person at the terminal, who may be able to do something about it. */
-function inPlainWords(error: unknown, { host, port }: StandaloneConfig): string {
+function inPlainWords(error: unknown, { host, port, metricsPort }: StandaloneConfig): string {
   if (!(error instanceof Error)) return String(error)
   if ('code' in error && error.code === 'EADDRINUSE') {
-    return `${host}:${port} is in use by another process; stop that one first, or name another port by CURFEW_PORT`
+    const taken = 'port' in error ? error.port : port
+    const setting = taken === metricsPort ? 'CURFEW_METRICS_PORT' : 'CURFEW_PORT'
+    return `${host}:${taken} is in use by another process; stop that one first, or name another port by ${setting}`
   }
   return error.message
 }
