@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { type Authenticate, type Credential, hasScope } from './credentials.ts'
 import type { BodyType } from './json-body.ts'
 import { ProblemError } from './problem.ts'
-import { type RequestLimits, unitsOfBytes, unitsOfElements } from './request-limits.ts'
+import { BYTES_PER_UNIT, type RequestLimits, unitsOfBytes, unitsOfElements } from './request-limits.ts'
 
 /** The scope of what everybody may call. */
 export const PUBLIC = 'public'
@@ -26,12 +26,14 @@ export interface RouteAccess<Scope extends string = string> {
   readonly load?: 'read' | 'own'
   /** What a body may be sent as. Default `application/json` alone. */
   readonly accepts?: readonly BodyType[]
+  /** Most elements of a body that is an array. A longer array is refused before it is parsed. Default: no limit of its own. */
+  readonly elementsMax?: number
   /** The budget that requests are paid from. Default `reads` for GET and HEAD, else `changes`. */
   readonly budget?: string
   /**
    * What a request costs. `body`, the default: by the bytes and elements of its body, and 1 at least. `late`: the same, but 1 until
-   * the body is read, for a route that refuses some requests before. `handler`: 1, and what the route itself charges for. A
-   * number: that much, for work that no body shows.
+   * the body is read, for a route that refuses some requests before. `handler`: 1, what the route itself charges for, and the
+   * bytes of the body beyond 1 KiB for each element. A number: that much, for work that no body shows.
    */
   readonly cost?: 'body' | 'late' | 'handler' | number
 }
@@ -70,13 +72,33 @@ export function payAtTheDoor(request: FastifyRequest, spending: Spending): void 
   spending.pay(budgetOf(request), atTheDoor(request))
 }
 
-/** Charges for what a body turned out to hold, beyond what was paid at the door. */
-export function chargeForBody(request: FastifyRequest): void {
+/** Bytes of each element that cost nothing where the route charges for its elements. */
+const FREE_BYTES = 1_024
+/** Longest that bytes beyond those hold up the next requests of a credential, in seconds. */
+const OWED_S = 5
+
+/**
+ * Charges for the bytes of a body before they are parsed, beyond what was paid at the door.
+ *
+ * @param elements elements of the body that the route will charge for; 0 if the body is refused.
+ */
+export function chargeForBytes(request: FastifyRequest, elements: number): void {
+  const { spending, bodyBytes } = request
+  if (request.routeOptions.config.cost === 'handler') {
+    const beyond = bodyBytes - elements * FREE_BYTES
+    if (beyond > 0) spending?.charge(budgetOf(request), beyond / BYTES_PER_UNIT, OWED_S)
+    return
+  }
+  const more = unitsOfBytes(bodyBytes) - atTheDoor(request)
+  if (more > 0) spending?.charge(budgetOf(request), more)
+}
+
+/** Charges for the elements of a body, beyond what was paid for its bytes. */
+export function chargeForElements(request: FastifyRequest): void {
   const { cost = 'body' } = request.routeOptions.config
   if ((cost !== 'body' && cost !== 'late') || request.spending === null) return
   const elements = Array.isArray(request.body) ? request.body.length : 1
-  const whole = Math.max(unitsOfElements(elements), unitsOfBytes(request.bodyBytes))
-  const more = whole - atTheDoor(request)
+  const more = unitsOfElements(elements) - Math.max(atTheDoor(request), unitsOfBytes(request.bodyBytes))
   if (more > 0) request.spending.charge(budgetOf(request), more)
 }
 

@@ -13,7 +13,7 @@ import {
 } from 'fastify'
 import {
   authorize,
-  chargeForBody,
+  chargeForElements,
   confine,
   PUBLIC,
   payAtTheDoor,
@@ -26,14 +26,7 @@ import type { Authenticate, Credential } from './credentials.ts'
 import { namesTag } from './entity-tags.ts'
 import { createExposition, type Exposition } from './exposition.ts'
 import { type Checks, createReadiness } from './health.ts'
-import {
-  answerClientError,
-  answerError,
-  BODY_BYTES_MAX,
-  pathOf,
-  SAFE_HEADERS,
-  sendProblem,
-} from './http-errors.ts'
+import { answerClientError, answerError, BODY_BYTES_MAX, pathOf, SAFE_HEADERS } from './http-errors.ts'
 import { readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
 import type { Log } from './log.ts'
@@ -134,13 +127,6 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   })
   addHooks(server, { metrics, authenticate, limits, reads, life })
   server.setErrorHandler((error, request, reply) => answerError(error, request, reply, log))
-  server.setNotFoundHandler((request, reply) => {
-    const path = pathOf(request)
-    const allowed = METHODS.filter((method) => server.findRoute({ method, url: path }) !== null)
-    const detail = `There is no ${request.method} ${path}.`
-    if (allowed.length === 0) return sendProblem({ status: 404, detail }, request, reply)
-    return sendProblem({ status: 405, detail, headers: { allow: allowed.join(', ') } }, request, reply)
-  })
   await server.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -159,6 +145,15 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
     life,
   })
   return server
+}
+
+/** A 404, or a 405 with the methods that the path takes. */
+function noRoute(server: HttpServer, request: FastifyRequest): ProblemError {
+  const path = pathOf(request)
+  const allowed = METHODS.filter((method) => server.findRoute({ method, url: path }) !== null)
+  const detail = `There is no ${request.method} ${path}.`
+  if (allowed.length === 0) return new ProblemError({ status: 404, detail })
+  return new ProblemError({ status: 405, detail, headers: { allow: allowed.join(', ') } })
 }
 
 interface Life {
@@ -203,7 +198,8 @@ function addHooks(
         detail: 'The path or query holds U+0000.',
       })
     }
-    // An unknown route has no scope, and tells nobody anything.
+    // Fastify would read and parse the body before its handler of unknown routes answers.
+    if (request.is404) throw noRoute(server, request)
     const { scope } = request.routeOptions.config
     if (scope === undefined || scope === PUBLIC) return
     request.credential = await authorize(request, scope, {
@@ -215,7 +211,7 @@ function addHooks(
     })
     confine(request, request.credential)
   })
-  server.addHook('preValidation', async (request) => chargeForBody(request))
+  server.addHook('preValidation', async (request) => chargeForElements(request))
   server.addHook('onSend', (_request, reply, payload, done) => {
     // Else a connection that was busy when we began to stop would stay open until its client tires of it.
     if (life.closing) reply.header('connection', 'close')

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { lines, open, problemFrom } from './http-server.fixture.ts'
 import type { HttpServer } from './http-server.ts'
 
@@ -57,7 +57,7 @@ test('text is not made a number, nor a member that nobody knows passed over', as
 })
 
 test('a body with very many faults costs little and is answered briefly', async () => {
-  const members = Object.fromEntries(Array.from({ length: 60_000 }, (_, index) => [`member${index}`, 0]))
+  const members = Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`member${index}`, 0]))
   expect(await faultsFor({ name: 'x', ...members })).toHaveLength(50)
   const [fault] = (await faultsFor({ name: 'x', ['n'.repeat(500_000)]: 0 })) ?? []
   expect(fault?.detail).toBe('has a member of 500000 characters, which is not a known one')
@@ -77,12 +77,52 @@ test.each([
     Uint8Array.from([...Buffer.from('{"name":"'), 0xe9, 0x22, 0x7d]),
     'is not UTF-8',
   ],
+  [
+    'an object of 30,000 members',
+    `{${Array.from({ length: 30_000 }, (_, index) => `"${index}":0`)}}`,
+    'has more than 30000 members and elements',
+  ],
+  [
+    'a member named __proto__ in escapes',
+    '{"name":"x","__proto\\u005f_":{"admin":true}}',
+    'has a member named __proto__',
+  ],
   ['nesting without end', '['.repeat(400_000) + ']'.repeat(400_000), 'nested deeper than 64 levels'],
 ])('%s is refused', async (_what, body, detail) => {
   const problem = await problemFrom(await post(body))
   expect(problem).toMatchObject({ status: 400, title: 'Invalid body', instance: '/things' })
   expect(problem.errors).toHaveLength(1)
   expect(problem.errors?.[0]?.detail).toContain(detail)
+})
+
+test('commas and brackets within a text are no members', async () => {
+  const text = '\\"[{,'.repeat(40_000)
+  expect(await faultsFor({ name: text })).toEqual([
+    { pointer: '/name', detail: 'must have at most 10 characters' },
+  ])
+})
+
+test('large bodies are parsed one at a time, and other requests get in between', async () => {
+  const payload = JSON.stringify({ name: 'x', kind: 'flat', inner: { 'a/b': true } }) + ' '.repeat(100_000)
+  let round = 0
+  let ticking = true
+  const tick = () => {
+    round += 1
+    if (ticking) setImmediate(tick)
+  }
+  tick()
+  const rounds: number[] = []
+  const parse = vi.spyOn(JSON, 'parse').mockImplementation((text: string) => {
+    if (text.length > 100_000) rounds.push(round)
+    return {}
+  })
+  const headers = { 'content-type': 'application/json' }
+  await Promise.all(
+    Array.from({ length: 8 }, () => server.inject({ method: 'POST', url: '/things', headers, payload })),
+  )
+  ticking = false
+  parse.mockRestore()
+  expect(new Set(rounds).size).toBe(8)
 })
 
 test('strings that a database could not keep are refused where they stand', async () => {

@@ -2,6 +2,8 @@ import type { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { chargeForBytes } from './access.ts'
+import { type Outline, outlineOf } from './json-outline.ts'
 import { type Fault, ProblemError } from './problem.ts'
 
 /** Deepest nesting of arrays and objects in a body. What is deeper could not be written into a database, or out again. */
@@ -19,6 +21,14 @@ const WHOLE_TYPES = ['application/json', 'application/merge-patch+json'] as cons
 export const NDJSON_LINES_MAX = 20_000
 /** Lines that are cut off at a stretch: others, in the same process, get in between. */
 const BREATH = 500
+/** Most members and elements of a body, or of a line: work for the processor grows with them. */
+const VALUES_MAX = 30_000
+/** Most bytes of a line. */
+const LINE_BYTES_MAX = 1024 * 1024
+/** Smaller bodies are parsed without a look at their bytes first: they cannot hold many values. */
+const SMALL_BYTES = 1_024
+/** Larger bodies are parsed one at a time: requests of others, in the same process, get in between. */
+const LARGE_BYTES = 64 * 1024
 const NEWLINE = 0x0a
 
 /** One line of an NDJSON body that is not empty. */
@@ -45,34 +55,23 @@ export function acceptedBy({ routeOptions: { config } }: FastifyRequest): readon
  * and strings that are not Unicode text or hold U+0000 (RFC 7493 2.1), which PostgreSQL could not keep.
  */
 export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance>): void {
-  const parse = server.getDefaultJsonParser('error', 'error')
   const utf8 = new TextDecoder('utf-8', { fatal: true })
   server.removeAllContentTypeParsers()
 
-  /** The value of a text, or the fault in it with its cause. */
-  function read(
-    request: FastifyRequest,
-    text: string,
-  ): { value: unknown } | { fault: Fault; cause?: unknown } {
-    let read: { value: unknown } | { fault: Fault; cause?: unknown } | null = null
-    // It calls back before it returns.
-    parse(request, text, (error, value: unknown) => {
-      if (error !== null) {
-        read = { fault: { pointer: '', detail: whyNotJson(text) }, cause: error }
-        return
-      }
-      const fault = unstorable(value, SUSPICIOUS.test(text), 0)
-      read = fault === null ? { value } : { fault }
-    })
-    if (read === null) throw new Error('the JSON parser did not answer at once')
-    return read
+  let turn: Promise<unknown> = Promise.resolve()
+  /** Waits until the large bodies before this one are parsed, and all that arrived meanwhile was looked at. */
+  async function ownTurn(): Promise<void> {
+    turn = turn.then(() => setImmediate())
+    await turn
   }
 
-  function lineOf(request: FastifyRequest, line: number, bytes: Buffer): BodyLine {
+  function lineOf(line: number, bytes: Buffer): BodyLine {
     return {
       line,
       read() {
-        const { cause: _, ...result } = { cause: null, ...read(request, utf8.decode(bytes)) }
+        const fault = bytes.length > LINE_BYTES_MAX ? LONG_LINE : tooMuch(outlined(bytes))
+        if (fault !== null) return { fault }
+        const { cause: _, ...result } = { cause: null, ...read(utf8.decode(bytes)) }
         return result
       },
     }
@@ -88,7 +87,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
       if (line > NDJSON_LINES_MAX * 10) throw tooManyLines()
       if (decoded(bytes).trim() === '') return
       if (lines.length === NDJSON_LINES_MAX) throw tooManyLines()
-      lines.push(lineOf(request, line, bytes))
+      lines.push(lineOf(line, bytes))
     }
     let rest: Buffer[] = []
     // It is not destroyed where we stop reading: the answer goes over the same connection.
@@ -128,12 +127,17 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
     if (!acceptedBy(request).includes(type)) throw unsupported(request)
   }
 
-  function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): unknown {
+  async function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): Promise<unknown> {
     request.bodyBytes = bytes.length
     refuseType(request, type)
     // Many clients name the type of a body with a DELETE too, where they send none and none is asked for.
     if (bytes.length === 0 && request.routeOptions.schema?.body === undefined) return undefined
-    const result = read(request, decoded(bytes))
+    const outline = outlined(bytes)
+    const refusal = refusalOf(request, outline)
+    chargeForBytes(request, refusal === null ? outline.elements : 0)
+    if (refusal !== null) throw refusal
+    if (bytes.length > LARGE_BYTES) await ownTurn()
+    const result = read(decoded(bytes))
     if ('fault' in result) throw invalid(result.fault, result.cause)
     return result.value
   }
@@ -146,6 +150,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
         return await readLines(request, payload)
       } finally {
         payload.resume()
+        chargeForBytes(request, 0)
       }
     },
   )
@@ -180,23 +185,57 @@ function invalid(fault: Fault, cause?: unknown): ProblemError {
   )
 }
 
-/** The parser refuses more than JSON's grammar does, and does not say which it was. */
-function whyNotJson(text: string): string {
-  if (text === '') return 'is empty'
-  try {
-    JSON.parse(text)
-  } catch {
-    return 'is not JSON'
-  }
-  return 'has a member named __proto__, or a constructor with a prototype'
+function outlined(bytes: Buffer): Outline {
+  return bytes.length > SMALL_BYTES ? outlineOf(bytes, DEPTH_MAX) : { values: 1, elements: 1, depth: 1 }
 }
 
-/** The first thing in `value` that JSON allows and a database does not. @param strings whether to look at strings too. */
+/** Why a body is refused before it is parsed, or null. */
+function refusalOf({ routeOptions: { config } }: FastifyRequest, outline: Outline): ProblemError | null {
+  const { elementsMax = Number.POSITIVE_INFINITY } = config
+  if (outline.elements > elementsMax) {
+    return new ProblemError({
+      status: 400,
+      title: 'Invalid array',
+      detail: `An array must have 1 to ${elementsMax} elements; this one has ${outline.elements}.`,
+      errors: [{ pointer: '', detail: `must have 1 to ${elementsMax} items` }],
+    })
+  }
+  const fault = tooMuch(outline)
+  return fault === null ? null : invalid(fault)
+}
+
+function tooMuch({ values, depth }: Outline): Fault | null {
+  if (depth > DEPTH_MAX) return TOO_DEEP
+  if (values <= VALUES_MAX) return null
+  return { pointer: '', detail: `has more than ${VALUES_MAX} members and elements` }
+}
+
+/** The value of a text, or the fault in it with its cause. */
+function read(text: string): { value: unknown } | { fault: Fault; cause?: unknown } {
+  if (text === '') return { fault: { pointer: '', detail: 'is empty' } }
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    return { fault: { pointer: '', detail: 'is not JSON' }, cause }
+  }
+  const fault = unstorable(value, SUSPICIOUS.test(text), 0)
+  return fault === null ? { value } : { fault }
+}
+
+/**
+ * The first thing in `value` that JSON allows and we do not: a database could not keep it, or JavaScript would take it for a
+ * prototype. @param strings whether to look at strings too.
+ */
 function unstorable(value: unknown, strings: boolean, depth: number): Fault | null {
   if (typeof value === 'string') return strings && !isText(value) ? NO_TEXT : null
   if (typeof value !== 'object' || value === null) return null
-  if (depth === DEPTH_MAX) return { pointer: '', detail: `is nested deeper than ${DEPTH_MAX} levels` }
-  for (const [name, member] of Object.entries(value)) {
+  if (depth === DEPTH_MAX) return TOO_DEEP
+  const members = value as Readonly<Record<string, unknown>>
+  // Of what was parsed every member is its own. Object.entries would make an array for each.
+  for (const name in members) {
+    const member = members[name]
+    if (name === '__proto__' || (name === 'constructor' && hasPrototype(member))) return PROTOTYPE
     const fault = strings && !isText(name) ? NO_TEXT : unstorable(member, strings, depth + 1)
     if (fault === null) continue
     const segment = name.toWellFormed().replaceAll('~', '~0').replaceAll('/', '~1')
@@ -205,6 +244,16 @@ function unstorable(value: unknown, strings: boolean, depth: number): Fault | nu
   return null
 }
 
+function hasPrototype(member: unknown): boolean {
+  return typeof member === 'object' && member !== null && Object.hasOwn(member, 'prototype')
+}
+
+const TOO_DEEP: Fault = { pointer: '', detail: `is nested deeper than ${DEPTH_MAX} levels` }
+const LONG_LINE: Fault = { pointer: '', detail: `is longer than ${LINE_BYTES_MAX} bytes` }
+const PROTOTYPE: Fault = {
+  pointer: '',
+  detail: 'has a member named __proto__, or a constructor with a prototype',
+}
 const NO_TEXT: Fault = { pointer: '', detail: 'is not Unicode text without U+0000' }
 
 function isText(text: string): boolean {

@@ -31,7 +31,7 @@ const REMEMBERED_MAX = 10_000
 
 /** Elements of an array that cost as much as one request: they save the request itself, not the work behind it. */
 const ELEMENTS_PER_UNIT = 4
-const BYTES_PER_UNIT = 8_192
+export const BYTES_PER_UNIT = 8_192
 
 /** What an array of so many elements costs. A request that is no array costs 1. */
 export function unitsOfElements(elements: number): number {

@@ -118,6 +118,7 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
         reach: 'handler',
         budget: 'logouts',
         cost: 'handler',
+        elementsMax: ELEMENTS_MAX,
       } satisfies RouteAccess<Scope>,
       // Elements are checked one by one in the handler, by the same schema: one bad element must not cost the others.
       validatorCompiler: (part) =>

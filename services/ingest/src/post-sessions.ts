@@ -31,7 +31,12 @@ type Accepted = SessionChange & { readonly id: string; readonly acceptedAt: Date
 
 const ONE = 'session'
 const MANY = 'sessions'
-const WRITE = { scope: 'sessions:write', reach: 'handler', budget: 'sessions' } satisfies RouteAccess<Scope>
+const WRITE = {
+  scope: 'sessions:write',
+  reach: 'handler',
+  budget: 'sessions',
+  elementsMax: ELEMENTS_MAX,
+} satisfies RouteAccess<Scope>
 
 /**
  * `POST` and `DELETE /v1/sessions`: what an IdP says of its sessions goes into the event log, as logouts do, in a lane of its own.
