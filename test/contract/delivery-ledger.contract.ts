@@ -467,6 +467,20 @@ export function deliveryLedgerContract(
         expect(idsOf(await claim({ lease: newLease(living) }))).toEqual([held.id])
       })
 
+      test('that may make no attempts are not counted by others, and count themselves', async () => {
+        const others = [await newWorker(), await newWorker(), worker].toSorted()
+        const [first, second, third] = others as [WorkerId, WorkerId, WorkerId]
+        expect(await ledger.beat(second, { working: false })).toMatchObject({ alive: true })
+        expect(await ledger.beat(first)).toMatchObject({ workers: 2, rank: 0 })
+        expect(await ledger.beat(third)).toMatchObject({ workers: 2, rank: 1 })
+        expect(await ledger.beat(second, { working: false })).toMatchObject({ workers: 3, rank: 1 })
+        // It takes part in the plan, as before.
+        const [held] = await logout('alice', { leased: true, as: second })
+        expect(await stateOf(held)).toBe('in_flight')
+        await ledger.beat(second)
+        expect(await ledger.beat(third)).toMatchObject({ workers: 3, rank: 2 })
+      })
+
       test('that take leave give back what they hold', async () => {
         const [mine] = await logout('alice', { leased: true })
         const [others] = await logout('bob', { leased: true, as: await newWorker() })

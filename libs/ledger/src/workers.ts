@@ -14,12 +14,13 @@ export async function registerWorker(
 
 // The database's clock, not the worker's: it is the one that all workers share.
 const BEAT = `
-  with me as (update workers set seen_at = now() where id = $1 returning id)
+  with me as (update workers set seen_at = now(), working = $2 where id = $1 returning id)
   select exists (select from me) as alive, count(*) as workers, count(*) filter (where id < $1) as rank,
          clock_timestamp() as now
-    from workers`
+    from workers
+   where working or id = $1`
 
-/** A worker among the others that live. */
+/** A worker among those that live and may attempt deliveries. It counts itself in any case. */
 export interface Standing {
   /** False when it was declared dead: its leases are gone. */
   readonly alive: boolean
@@ -34,9 +35,17 @@ export interface Beat extends Standing {
   readonly now: Date
 }
 
-/** Says that a worker is alive. */
-export async function beat(db: Database, id: WorkerId): Promise<Beat> {
-  const { rows } = await db.query<Beat>({ name: 'beat', text: BEAT, values: [id] })
+/**
+ * Says that a worker is alive.
+ *
+ * @param working false: it may make no attempts, so that the shares of others are as if it were not there. Default: true.
+ */
+export async function beat(
+  db: Database,
+  id: WorkerId,
+  { working = true }: { readonly working?: boolean } = {},
+): Promise<Beat> {
+  const { rows } = await db.query<Beat>({ name: 'beat', text: BEAT, values: [id, working] })
   const [row] = rows
   if (row === undefined) throw new Error('the heartbeat got no answer row')
   return row
