@@ -534,8 +534,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       const until = clock().getTime() - leaseMs
       return bury([...workers].filter(([, { seenAt }]) => seenAt.getTime() <= until).map(([id]) => id))
     },
-    async releaseUnheld({ workerId, asking, held }) {
-      const looked = leases.filter((one) => one.workerId === workerId && !asking.includes(one.number))
+    async releaseUnheld({ workerId, asking, held, upTo }) {
+      const looked = leases.filter(
+        (one) => one.workerId === workerId && !asking.includes(one.number) && one.number <= upTo,
+      )
       const known = new Set(held)
       leases = leases.flatMap((one) => {
         if (!looked.includes(one)) return [one]

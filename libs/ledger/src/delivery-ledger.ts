@@ -65,6 +65,7 @@ export interface DeliveryLedger {
     workerId: WorkerId
     asking: readonly number[]
     held: readonly DeliveryId[]
+    upTo: number
   }): Promise<number>
   retireWorker(id: WorkerId): Promise<number>
 }

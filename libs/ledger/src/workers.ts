@@ -117,7 +117,7 @@ const RELEASE_UNHELD = `
       from leases l
       cross join lateral unnest(l.delivery_ids) as listed(delivery_id)
       left join unnest($3::uuid[]) as held(id) on held.id = listed.delivery_id
-     where l.worker_id = $1 and l.number <> all($2::bigint[])
+     where l.worker_id = $1 and l.number <> all($2::bigint[]) and l.number <= $4
   ),
   kept as (
     select number, array_agg(delivery_id) as delivery_ids from listed where held group by number
@@ -130,7 +130,8 @@ const RELEASE_UNHELD = `
   ),
   ended as (
     delete from leases
-     where worker_id = $1 and number <> all($2::bigint[]) and not exists (select from kept where kept.number = leases.number)
+     where worker_id = $1 and number <> all($2::bigint[]) and number <= $4
+       and not exists (select from kept where kept.number = leases.number)
   ),
   ${giveBack('(select worker_id, leased_at, delivery_id from listed where not held)')}
   select count(*) as deliveries from given_back`
@@ -141,16 +142,28 @@ const RELEASE_UNHELD = `
  *
  * @param asking numbers of the leases that the worker is waiting to be given: they are left alone.
  * @param held deliveries that the worker knows it holds, as of before the call.
+ * @param upTo the highest number of a lease that the worker had asked for by then. Later ones are left alone: the statement may
+ * wait for a connection while they are given.
  * @returns how many deliveries were given back.
  */
 export async function releaseUnheld(
   db: Database,
-  { workerId, asking, held }: { workerId: WorkerId; asking: readonly number[]; held: readonly DeliveryId[] },
+  {
+    workerId,
+    asking,
+    held,
+    upTo,
+  }: {
+    workerId: WorkerId
+    asking: readonly number[]
+    held: readonly DeliveryId[]
+    upTo: number
+  },
 ): Promise<number> {
   const { rows } = await db.query<{ deliveries: number }>({
     name: 'release_unheld',
     text: RELEASE_UNHELD,
-    values: [workerId, plainArray(asking), plainArray(held)],
+    values: [workerId, plainArray(asking), plainArray(held), upTo],
   })
   return rows[0]?.deliveries ?? 0
 }

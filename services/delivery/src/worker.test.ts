@@ -78,3 +78,41 @@ test('a worker whose clock is wrong says that it does not work, and lets go of w
   await worker.register()
   expect([said.slice(3), worker.alive(), lost]).toEqual([[false, true, true], true, 1])
 })
+
+test('a lease that is asked for while the ledger is told what is held is not among those looked at', async () => {
+  const ended = new AbortController()
+  const looked: { readonly asking: readonly number[]; readonly upTo: number }[] = []
+  const log = createLog({ service: 'test', level: 'silent' })
+  const monotonicMs = () => performance.now()
+  const worker = createWorker({
+    ledger: {
+      registerWorker: async () => undefined,
+      beat: async () => ({ alive: true, workers: 1, rank: 0, now: new Date() }),
+      reclaimLeases: async () => 0,
+      async releaseUnheld({ asking, upTo }) {
+        looked.push({ asking, upTo })
+        return 0
+      },
+      retireWorker: async () => 0,
+    },
+    log,
+    name: 'test',
+    newWorkerId: () => 'a' as WorkerId,
+    leaseMs: 50,
+    monotonicMs,
+    clock: createLedgerClock({ log, wallMs: Date.now, monotonicMs }),
+    onLost: () => undefined,
+    held: () => [],
+  })
+  const given = await worker.leasing(async ({ number }) => number)
+  const answer = Promise.withResolvers<number>()
+  const asked = worker.leasing(async ({ number }) => number + (await answer.promise))
+  const beating = worker.beatUntil(ended.signal)
+  await vi.waitFor(() => expect(looked).not.toEqual([]))
+  answer.resolve(0)
+  const latest = await asked
+  expect(looked[0]).toEqual({ asking: [latest], upTo: latest })
+  expect(latest).toBeGreaterThan(given)
+  ended.abort()
+  await beating
+})

@@ -99,7 +99,8 @@ export function createWorker(deps: WorkerDeps): Worker {
   async function upkeep(): Promise<void> {
     const reclaimed = await ledger.reclaimLeases({ leaseMs })
     if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
-    const released = await ledger.releaseUnheld({ workerId: id, asking: [...asking], held: held() })
+    const known = { asking: [...asking], held: held(), upTo: leases }
+    const released = await ledger.releaseUnheld({ workerId: id, ...known })
     if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
   }
 
