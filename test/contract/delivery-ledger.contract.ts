@@ -26,6 +26,8 @@ import type { DeliveryLedgerHarness, LedgerRow } from './delivery-ledger-harness
 // Method: the same tests against each. Time passes only where a test says so: no test waits for a lease to run out.
 
 const LEASE_MS = 10_000
+/** No lease of these tests has a higher number. */
+const LAST_LEASE = 1_000_000
 const NOW = new Date('2026-11-21T05:00:00Z')
 const NONE: ReadonlyMap<BindingId, Slots> = new Map()
 const DOWN: AttemptOutcome = {
@@ -467,6 +469,20 @@ export function deliveryLedgerContract(
         expect(idsOf(await claim({ lease: newLease(living) }))).toEqual([held.id])
       })
 
+      test('that may make no attempts are not counted by others, and count themselves', async () => {
+        const others = [await newWorker(), await newWorker(), worker].toSorted()
+        const [first, second, third] = others as [WorkerId, WorkerId, WorkerId]
+        expect(await ledger.beat(second, { working: false })).toMatchObject({ alive: true })
+        expect(await ledger.beat(first)).toMatchObject({ workers: 2, rank: 0 })
+        expect(await ledger.beat(third)).toMatchObject({ workers: 2, rank: 1 })
+        expect(await ledger.beat(second, { working: false })).toMatchObject({ workers: 3, rank: 1 })
+        // It takes part in the plan, as before.
+        const [held] = await logout('alice', { leased: true, as: second })
+        expect(await stateOf(held)).toBe('in_flight')
+        await ledger.beat(second)
+        expect(await ledger.beat(third)).toMatchObject({ workers: 3, rank: 2 })
+      })
+
       test('that take leave give back what they hold', async () => {
         const [mine] = await logout('alice', { leased: true })
         const [others] = await logout('bob', { leased: true, as: await newWorker() })
@@ -484,7 +500,7 @@ export function deliveryLedgerContract(
           const [others] = await logout('bob', { leased: true, as: await newWorker() })
           await harness.age(ageMs)
           await ledger.beat(worker)
-          const request = { workerId: worker, asking: [], held: known }
+          const request = { workerId: worker, asking: [], held: known, upTo: LAST_LEASE }
           expect(await ledger.releaseUnheld(request)).toBe(1)
           expect(await ledger.releaseUnheld(request)).toBe(0)
           const states = await Promise.all([unheld, held, others].map(stateOf))
@@ -499,7 +515,9 @@ export function deliveryLedgerContract(
         await harness.age(40 * 86_400_000)
         await ledger.beat(worker)
         expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(0)
-        expect(await ledger.releaseUnheld({ workerId: worker, asking: [], held: [] })).toBe(3)
+        expect(await ledger.releaseUnheld({ workerId: worker, asking: [], held: [], upTo: LAST_LEASE })).toBe(
+          3,
+        )
         const states = await Promise.all([...born, due].map(stateOf))
         expect(states).toEqual(['pending', 'pending', 'pending'])
       })
@@ -507,10 +525,22 @@ export function deliveryLedgerContract(
       test('keep what a statement leases whose answer is still on its way', async () => {
         const lease = newLease(worker)
         const [one, two] = await logout('alice', { leased: true, lease })
-        const asked = { workerId: worker, asking: [lease.number], held: [] }
+        const asked = { workerId: worker, asking: [lease.number], held: [], upTo: LAST_LEASE }
         expect(await ledger.releaseUnheld(asked)).toBe(0)
         expect([await stateOf(one), await stateOf(two)]).toEqual(['in_flight', 'in_flight'])
         expect(await ledger.releaseUnheld({ ...asked, asking: [lease.number + 1] })).toBe(2)
+      })
+
+      test('keep what was leased after they said what they hold', async () => {
+        const before = newLease(worker)
+        const unheld = await logout('alice', { leased: true, lease: before })
+        const held = await logout('bob', { leased: true, lease: newLease(worker) })
+        const request = { workerId: worker, asking: [], held: [], upTo: before.number }
+        expect(await ledger.releaseUnheld(request)).toBe(2)
+        expect(await Promise.all([...unheld, ...held].map(stateOf))).toEqual([
+          ...['pending', 'pending', 'in_flight', 'in_flight'],
+        ])
+        expect(await ledger.releaseUnheld({ ...request, upTo: before.number + 1 })).toBe(2)
       })
 
       test('keep what they gave back and were leased again', async () => {
@@ -520,7 +550,7 @@ export function deliveryLedgerContract(
         const again = newLease(worker)
         await harness.age(1)
         expect(idsOf(await claim({ lease: again }))).toEqual([one.id])
-        const request = { workerId: worker, asking: [again.number], held: [two.id] }
+        const request = { workerId: worker, asking: [again.number], held: [two.id], upTo: LAST_LEASE }
         expect(await ledger.releaseUnheld(request)).toBe(0)
         expect(await stateOf(one)).toBe('in_flight')
       })

@@ -28,7 +28,7 @@ test('deliveries that were in flight at the upgrade are given back', async () =>
   await insert(ancient, gone, '90 days')
   await migrate(db)
 
-  expect(await releaseUnheld(db, { workerId: living, asking: [], held: [held] })).toBe(1)
+  expect(await releaseUnheld(db, { workerId: living, asking: [], held: [held], upTo: 0 })).toBe(1)
   expect(await reclaimLeases(db, { leaseMs: 10_000 })).toBe(2)
   const { rows } = await db.query('select id, state from deliveries order by id')
   expect(rows).toEqual(ids.map((id) => ({ id, state: id === held ? 'in_flight' : 'pending' })))

@@ -153,7 +153,7 @@ describe('reclaimLeases', () => {
 describe('the search for leases', () => {
   test.each(['custom', 'generic'] as const)('reads no history (%s plan)', async (how) => {
     const db = recording(database.db)
-    await releaseUnheld(db, { workerId: living, asking: [], held: [] })
+    await releaseUnheld(db, { workerId: living, asking: [], held: [], upTo: 1 })
     await reclaimLeases(db, { leaseMs: LEASE_MS })
     const [unheld, , orphaned] = db.statements
     if (unheld === undefined || orphaned === undefined) throw new Error('two searches')
@@ -170,7 +170,7 @@ describe('the search for leases', () => {
       (await scansOf(database.db, search, how)).filter(({ relation }) => relation === 'deliveries')
 
     const kept = `{${held.slice(0, 5).map(({ id }) => id)}}`
-    const ofLiving = await lookups({ ...unheld, values: [living, '{}', kept] })
+    const ofLiving = await lookups({ ...unheld, values: [living, '{}', kept, 1_000_000] })
     await database.db.query('delete from workers where id = $1', [living])
     const ofDead = await lookups(orphaned)
     for (const scans of [ofLiving, ofDead]) {

@@ -111,7 +111,7 @@ export function createProcess(
     announceSettled: (ids) => call('announceSettled', () => ledger.announceSettled(ids)),
     noteBreakers: (request) => call('noteBreakers', () => ledger.noteBreakers(request)),
     registerWorker: (worker) => call('registerWorker', () => ledger.registerWorker(worker)),
-    beat: (id) => call('beat', () => ledger.beat(id)),
+    beat: (id, state) => call('beat', () => ledger.beat(id, state)),
     reclaimLeases: (request) => call('reclaimLeases', () => ledger.reclaimLeases(request)),
     releaseUnheld: (request) => call('releaseUnheld', () => ledger.releaseUnheld(request)),
     retireWorker: (id) => call('retireWorker', () => ledger.retireWorker(id)),

@@ -140,10 +140,11 @@ export function createScenario(seed: number): Scenario {
   const activeMs = random.between(3_000, 8_000)
   const own = createRelyingParties(random, { activeMs, long })
   const leaseMs = random.between(1_500, 5_000)
-  const workers = setClocks(
+  const healthy = setClocks(
     createRandom(seed ^ 0xc10c),
     long ? [lastingWorker(0)] : createWorkers(random, { activeMs, calm }),
   )
+  const workers = [...healthy, ...createIdleWorkers(createRandom(seed ^ 0x1d1e), calm ? 100 : activeMs)]
   const troubled = (odds: number) => !calm && random.chance(odds)
   // Of their own, so that a seed goes on to be about what it was about.
   const outages = createRandom(seed ^ 0xa3a7)
@@ -227,6 +228,15 @@ function setClocks(random: Random, workers: readonly WorkerPlan[]): readonly Wor
     const mostMs = worker.end === null ? 50_000 : random.pick([5_000, 50_000, 3 * 3_600_000])
     const aheadMs = random.between(-mostMs, mostMs)
     return wrong ? { ...worker, aheadMs } : worker
+  })
+}
+
+/** At times there are some more, whose clocks are so wrong that they may make no attempts, to the end. */
+function createIdleWorkers(random: Random, startMsMax: number): readonly WorkerPlan[] {
+  if (!random.chance(0.15)) return []
+  return Array.from({ length: random.between(1, 4) }, () => {
+    const aheadMs = random.pick([-1, 1]) * random.between(90_000, 3 * 3_600_000)
+    return { ...lastingWorker(random.between(0, startMsMax)), aheadMs }
   })
 }
 

@@ -155,7 +155,8 @@ export interface Curfew extends AsyncDisposable {
   keyFor(...scopes: readonly Scope[]): string
   /** The same, bound to something. */
   keyBoundTo(reach: Reach, ...scopes: readonly Scope[]): string
-  startWorker(options?: { readonly leaseMs?: number }): Promise<TestWorker>
+  /** @param options.wallMs the clock of its machine. Default: ours. */
+  startWorker(options?: { readonly leaseMs?: number; readonly wallMs?: () => number }): Promise<TestWorker>
   /** @param masterKey another one than the others have. */
   startBookkeeper(options?: { readonly masterKey?: Uint8Array }): Promise<TestBookkeeper>
   /** A request with the admin key; a body that is no text or bytes goes as JSON. */
@@ -273,7 +274,13 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   ].map(run)
   const url = await listening
 
-  async function startWorker({ leaseMs: ms = leaseMs }: { leaseMs?: number } = {}): Promise<TestWorker> {
+  async function startWorker({
+    leaseMs: ms = leaseMs,
+    wallMs = Date.now,
+  }: {
+    leaseMs?: number
+    wallMs?: () => number
+  } = {}): Promise<TestWorker> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew worker' })
     const ownLog = createPostgresEventLog({ db: ownDb, url: ownGate.url })
@@ -293,6 +300,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
         metrics: createMetrics(),
         workerName: 'test',
         leaseMs: ms,
+        wallMs,
       }),
     )
     let ended: Promise<void> | null = null

@@ -106,7 +106,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const announced: EventKey[] = []
   const attemptKeys = new Set<string>()
   const claims: { readonly id: DeliveryId; readonly at: Date }[] = []
-  const workers = new Map<WorkerId, Date>()
+  const workers = new Map<WorkerId, { readonly seenAt: Date; readonly working: boolean }>()
   let leases: readonly MemoryLease[] = []
   let breakers: MemoryLedger['breakers'] = []
   const issuers = new Map<Issuer, SessionIndexUse>()
@@ -517,24 +517,27 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       breakers = [...others, ...fresh.map((bindingId) => ({ bindingId, workerId }))]
     },
     async registerWorker({ id }) {
-      if (!workers.has(id)) workers.set(id, clock())
+      if (!workers.has(id)) workers.set(id, { seenAt: clock(), working: true })
     },
-    async beat(id) {
+    async beat(id, { working = true } = {}) {
       const alive = workers.has(id)
-      if (alive) workers.set(id, clock())
+      if (alive) workers.set(id, { seenAt: clock(), working })
+      const counted = [...workers].filter(([other, state]) => state.working || other === id)
       return {
         alive,
-        workers: workers.size,
-        rank: [...workers.keys()].filter((other) => other < id).length,
+        workers: counted.length,
+        rank: counted.filter(([other]) => other < id).length,
         now: clock(),
       }
     },
     async reclaimLeases({ leaseMs }) {
       const until = clock().getTime() - leaseMs
-      return bury([...workers].filter(([, seenAt]) => seenAt.getTime() <= until).map(([id]) => id))
+      return bury([...workers].filter(([, { seenAt }]) => seenAt.getTime() <= until).map(([id]) => id))
     },
-    async releaseUnheld({ workerId, asking, held }) {
-      const looked = leases.filter((one) => one.workerId === workerId && !asking.includes(one.number))
+    async releaseUnheld({ workerId, asking, held, upTo }) {
+      const looked = leases.filter(
+        (one) => one.workerId === workerId && !asking.includes(one.number) && one.number <= upTo,
+      )
       const known = new Set(held)
       leases = leases.flatMap((one) => {
         if (!looked.includes(one)) return [one]

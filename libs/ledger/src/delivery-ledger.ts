@@ -59,12 +59,13 @@ export interface DeliveryLedger {
     closed: readonly BindingId[]
   }): Promise<void>
   registerWorker(worker: { id: WorkerId; name: string }): Promise<void>
-  beat(id: WorkerId): Promise<Beat>
+  beat(id: WorkerId, state?: { readonly working?: boolean }): Promise<Beat>
   reclaimLeases(request: { leaseMs: number }): Promise<number>
   releaseUnheld(request: {
     workerId: WorkerId
     asking: readonly number[]
     held: readonly DeliveryId[]
+    upTo: number
   }): Promise<number>
   retireWorker(id: WorkerId): Promise<number>
 }
@@ -96,7 +97,7 @@ export function createDeliveryLedger(
     announceSettled: (ids) => announceSettled(db, ids),
     noteBreakers: (request) => noteBreakers(db, request),
     registerWorker: (worker) => registerWorker(beats, worker),
-    beat: (id) => beat(beats, id),
+    beat: (id, state) => beat(beats, id, state),
     reclaimLeases: (request) => reclaimLeases(db, request),
     releaseUnheld: (request) => releaseUnheld(db, request),
     retireWorker: (id) => retireWorker(db, id),

@@ -222,6 +222,8 @@ export function createPostgresConsumer(
       for (const partition of touched) failures.delete(partition)
     } catch (error) {
       onError(error)
+      // The connection may be another one by now.
+      for (const [floor, positions] of byFloor(current, rows)) floor.failed(positions)
       rest(touched)
     } finally {
       if (!slowBatches.delete(rows)) {
@@ -237,24 +239,18 @@ export function createPostgresConsumer(
   }
 
   async function commit(
-    { session, owned, ended }: Tenure,
+    tenure: Tenure,
     rows: readonly LogRow[],
     refused: readonly Quarantined[],
   ): Promise<void> {
-    if (ended) throw new EventLogUnavailableError('the connection was lost before a batch was committed')
+    if (tenure.ended)
+      throw new EventLogUnavailableError('the connection was lost before a batch was committed')
     try {
-      await session.commit(rows, refused)
+      await tenure.session.commit(rows, refused)
     } catch (error) {
       throw asEventLogError(error)
     }
-    const others = [...slowBatches].filter((slow) => slow !== rows).flat()
-    for (const { partition, position } of rows) {
-      // What a slow batch still handles must be found again, should it fail.
-      const first = Math.min(
-        ...others.filter((row) => row.partition === partition).map((row) => row.position),
-      )
-      owned.get(partition)?.floor.committed(Math.min(position, first - 1))
-    }
+    for (const [floor, positions] of byFloor(tenure, rows)) floor.committed(positions)
   }
 
   /** After a failure the partitions rest; then their records are fetched again, in order. */
@@ -284,6 +280,14 @@ export function createPostgresConsumer(
       stopping.abort()
       return ran
     },
+  }
+}
+
+/** The positions of records in each partition that is still owned, with its floor. */
+function* byFloor(tenure: Tenure | null, rows: readonly LogRow[]): Iterable<readonly [Floor, number[]]> {
+  for (const [partition, ofPartition] of Map.groupBy(rows, (row) => row.partition)) {
+    const floor = tenure?.owned.get(partition)?.floor
+    if (floor !== undefined) yield [floor, ofPartition.map(({ position }) => position)]
   }
 }
 

@@ -1,6 +1,7 @@
 // Every record consumed leaves a dead index entry until vacuum comes, at the low end where fetches start, and a transaction
 // that someone holds open keeps them all. So fetches start behind what was committed some seconds ago. What appears below
-// that, from an append that took so long to commit, is found by a sweep from the beginning.
+// that, from an append that took so long to commit, is found by a sweep from the beginning. What a batch could not do is found
+// again by the next fetch, wherever it lies: until it is committed, fetches start before it.
 
 /** How far behind the last commit the floor stays, in milliseconds: once to twice this. */
 const LAG_MS = 3_000
@@ -11,8 +12,10 @@ export interface Floor {
   /** Where the next fetch starts: behind this position. 0 while a sweep is due. */
   readonly start: number
   readonly sweeping: boolean
-  /** Every record up to `position` that was seen has been committed. */
-  committed(position: number): void
+  /** Records that were committed. Others before them may be in batches that are still handled. */
+  committed(positions: readonly number[]): void
+  /** Records of a batch that failed: they come again, and before what follows them. */
+  failed(positions: readonly number[]): void
   /** To be called after a fetch that started where `start` said. */
   fetched(): void
   /** To be called often. */
@@ -27,15 +30,25 @@ export function createFloor(now: number): Floor {
   let raisedAt = now
   let sweptAt = now
   let sweeping = true
+  const failed = new Set<number>()
   return {
     get start() {
-      return sweeping ? 0 : floor
+      if (sweeping) return 0
+      let start = floor
+      for (const position of failed) start = Math.min(start, position - 1)
+      return start
     },
     get sweeping() {
       return sweeping
     },
-    committed(position) {
-      highest = Math.max(highest, position)
+    committed(positions) {
+      for (const position of positions) {
+        highest = Math.max(highest, position)
+        failed.delete(position)
+      }
+    },
+    failed(positions) {
+      for (const position of positions) failed.add(position)
     },
     fetched() {
       sweeping = false

@@ -14,12 +14,13 @@ export async function registerWorker(
 
 // The database's clock, not the worker's: it is the one that all workers share.
 const BEAT = `
-  with me as (update workers set seen_at = now() where id = $1 returning id)
+  with me as (update workers set seen_at = now(), working = $2 where id = $1 returning id)
   select exists (select from me) as alive, count(*) as workers, count(*) filter (where id < $1) as rank,
          clock_timestamp() as now
-    from workers`
+    from workers
+   where working or id = $1`
 
-/** A worker among the others that live. */
+/** A worker among those that live and may attempt deliveries. It counts itself in any case. */
 export interface Standing {
   /** False when it was declared dead: its leases are gone. */
   readonly alive: boolean
@@ -34,9 +35,17 @@ export interface Beat extends Standing {
   readonly now: Date
 }
 
-/** Says that a worker is alive. */
-export async function beat(db: Database, id: WorkerId): Promise<Beat> {
-  const { rows } = await db.query<Beat>({ name: 'beat', text: BEAT, values: [id] })
+/**
+ * Says that a worker is alive.
+ *
+ * @param working false: it may make no attempts, so that the shares of others are as if it were not there. Default: true.
+ */
+export async function beat(
+  db: Database,
+  id: WorkerId,
+  { working = true }: { readonly working?: boolean } = {},
+): Promise<Beat> {
+  const { rows } = await db.query<Beat>({ name: 'beat', text: BEAT, values: [id, working] })
   const [row] = rows
   if (row === undefined) throw new Error('the heartbeat got no answer row')
   return row
@@ -108,7 +117,7 @@ const RELEASE_UNHELD = `
       from leases l
       cross join lateral unnest(l.delivery_ids) as listed(delivery_id)
       left join unnest($3::uuid[]) as held(id) on held.id = listed.delivery_id
-     where l.worker_id = $1 and l.number <> all($2::bigint[])
+     where l.worker_id = $1 and l.number <> all($2::bigint[]) and l.number <= $4
   ),
   kept as (
     select number, array_agg(delivery_id) as delivery_ids from listed where held group by number
@@ -121,7 +130,8 @@ const RELEASE_UNHELD = `
   ),
   ended as (
     delete from leases
-     where worker_id = $1 and number <> all($2::bigint[]) and not exists (select from kept where kept.number = leases.number)
+     where worker_id = $1 and number <> all($2::bigint[]) and number <= $4
+       and not exists (select from kept where kept.number = leases.number)
   ),
   ${giveBack('(select worker_id, leased_at, delivery_id from listed where not held)')}
   select count(*) as deliveries from given_back`
@@ -132,16 +142,28 @@ const RELEASE_UNHELD = `
  *
  * @param asking numbers of the leases that the worker is waiting to be given: they are left alone.
  * @param held deliveries that the worker knows it holds, as of before the call.
+ * @param upTo the highest number of a lease that the worker had asked for by then. Later ones are left alone: the statement may
+ * wait for a connection while they are given.
  * @returns how many deliveries were given back.
  */
 export async function releaseUnheld(
   db: Database,
-  { workerId, asking, held }: { workerId: WorkerId; asking: readonly number[]; held: readonly DeliveryId[] },
+  {
+    workerId,
+    asking,
+    held,
+    upTo,
+  }: {
+    workerId: WorkerId
+    asking: readonly number[]
+    held: readonly DeliveryId[]
+    upTo: number
+  },
 ): Promise<number> {
   const { rows } = await db.query<{ deliveries: number }>({
     name: 'release_unheld',
     text: RELEASE_UNHELD,
-    values: [workerId, plainArray(asking), plainArray(held)],
+    values: [workerId, plainArray(asking), plainArray(held), upTo],
   })
   return rows[0]?.deliveries ?? 0
 }

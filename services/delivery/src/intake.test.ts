@@ -18,7 +18,6 @@ import type { DeliveryLedger, Lease, PlanRequest, Registry } from '@curfew/ledge
 import { createLog } from '@curfew/runtime'
 import { expect, test } from 'vitest'
 import { createIntake } from './intake.ts'
-import { createPlanTurns } from './plan-turns.ts'
 import { createRegistryCache } from './registry-cache.ts'
 
 // Goal: whoever changes the registry all the time delays nobody's logout. Method: a registry that is another as soon as it
@@ -116,7 +115,6 @@ function rig({
     } as never,
     announcer: { announce: () => undefined },
     dispatcher: { room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },
-    turns: createPlanTurns(),
     admit: async () => undefined,
     onPlanned: () => undefined,
     onUnknownIssuer: (events) => unknown.push(events),

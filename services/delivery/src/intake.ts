@@ -30,7 +30,7 @@ import type { Log } from '@curfew/runtime'
 import type { Announcer } from './announcer.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { issuersOf, type Part, PLAN_DELIVERIES, partsOf } from './intake-parts.ts'
-import type { PlanTurns } from './plan-turns.ts'
+import { createPlanTurns } from './plan-turns.ts'
 import type { RegistryCache } from './registry-cache.ts'
 import type { Worker } from './worker.ts'
 
@@ -41,8 +41,6 @@ export interface IntakeDeps {
   readonly worker: Worker
   readonly announcer: Pick<Announcer, 'announce'>
   readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'freeOf' | 'acceptAll'>
-  /** Of this worker: large plans of both lanes take turns. */
-  readonly turns: PlanTurns
   /** Resolves when events of these issuers may be planned. Never waits for an RP. */
   readonly admit: (issuers: ReadonlySet<Issuer>) => Promise<void>
   /** Told how many deliveries were planned. */
@@ -75,11 +73,13 @@ interface Incoming {
 }
 
 /**
- * Turns log records into the ledger's plan: events and the deliveries they owe in one transaction for the whole batch.
- * What this worker has room for is born leased to it and attempted at once; the rest is born pending.
+ * Turns log records of one lane into the ledger's plan: events and the deliveries they owe in one transaction for the whole
+ * batch. What this worker has room for is born leased to it and attempted at once; the rest is born pending.
  */
 export function createIntake(deps: IntakeDeps): BatchHandler {
   const { ledger, log, registry, worker, dispatcher, digest, now } = deps
+  // Of this lane alone: a large plan of the bulk lane has its turn for as long as the pace makes it wait, which may be minutes.
+  const turns = createPlanTurns()
 
   async function write(batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
     // Whether our copy of the registry was read after the batch came. Then it has everybody who was registered before, and goes
@@ -250,7 +250,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
         continue
       }
       slow()
-      refused.push(...(await deps.turns.run(part.issuer, () => writePart(part))))
+      refused.push(...(await turns.run(part.issuer, () => writePart(part))))
     }
     return refused
   }

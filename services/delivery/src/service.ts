@@ -30,7 +30,6 @@ import { createDispatcher } from './dispatcher.ts'
 import { createEncrypter } from './encrypter.ts'
 import { createIntake } from './intake.ts'
 import { createLedgerClock } from './ledger-clock.ts'
-import { createPlanTurns } from './plan-turns.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { consumeSessions } from './session-intake.ts'
 import { createSettler } from './settler.ts'
@@ -205,7 +204,6 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     'events_of_unknown_issuers_total',
     'Accepted logout events that owed no delivery, because their iss is not registered.',
   )
-  const planTurns = createPlanTurns()
   const intakeOf = (lane: Lane) =>
     createIntake({
       ledger,
@@ -214,7 +212,6 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
       worker,
       announcer,
       dispatcher,
-      turns: planTurns,
       admit: (issuers) =>
         lane === 'bulk' ? bulkPace.ready(stopping) : dispatcher.waitForRoom(ROOM_WAIT_MS, issuers),
       onPlanned: (deliveries) => {

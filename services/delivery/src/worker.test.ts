@@ -42,3 +42,77 @@ test('the heart beats on while what it gives back takes for ever', async () => {
   ended.abort()
   await beating
 })
+
+test('a worker whose clock is wrong says that it does not work, and lets go of what it has not started', async () => {
+  const said: (boolean | undefined)[] = []
+  let aheadMs = 120_000
+  let lost = 0
+  const log = createLog({ service: 'test', level: 'silent' })
+  const monotonicMs = () => performance.now()
+  const worker = createWorker({
+    ledger: {
+      registerWorker: async () => undefined,
+      async beat(_id, { working } = {}) {
+        said.push(working)
+        return { alive: true, workers: 1, rank: 0, now: new Date() }
+      },
+      reclaimLeases: async () => 0,
+      releaseUnheld: async () => 0,
+      retireWorker: async () => 0,
+    },
+    log,
+    name: 'test',
+    newWorkerId: () => 'a' as WorkerId,
+    leaseMs: 50_000,
+    monotonicMs,
+    clock: createLedgerClock({ log, wallMs: () => Date.now() + aheadMs, monotonicMs }),
+    onLost: () => void lost++,
+    held: () => [],
+  })
+  await worker.register()
+  await worker.register()
+  // The answer to the first says that the clocks differ: others hear of it at once.
+  expect([said, worker.alive(), lost]).toEqual([[true, false, false], false, 1])
+  aheadMs = 0
+  await worker.register()
+  await worker.register()
+  expect([said.slice(3), worker.alive(), lost]).toEqual([[false, true, true], true, 1])
+})
+
+test('a lease that is asked for while the ledger is told what is held is not among those looked at', async () => {
+  const ended = new AbortController()
+  const looked: { readonly asking: readonly number[]; readonly upTo: number }[] = []
+  const log = createLog({ service: 'test', level: 'silent' })
+  const monotonicMs = () => performance.now()
+  const worker = createWorker({
+    ledger: {
+      registerWorker: async () => undefined,
+      beat: async () => ({ alive: true, workers: 1, rank: 0, now: new Date() }),
+      reclaimLeases: async () => 0,
+      async releaseUnheld({ asking, upTo }) {
+        looked.push({ asking, upTo })
+        return 0
+      },
+      retireWorker: async () => 0,
+    },
+    log,
+    name: 'test',
+    newWorkerId: () => 'a' as WorkerId,
+    leaseMs: 50,
+    monotonicMs,
+    clock: createLedgerClock({ log, wallMs: Date.now, monotonicMs }),
+    onLost: () => undefined,
+    held: () => [],
+  })
+  const given = await worker.leasing(async ({ number }) => number)
+  const answer = Promise.withResolvers<number>()
+  const asked = worker.leasing(async ({ number }) => number + (await answer.promise))
+  const beating = worker.beatUntil(ended.signal)
+  await vi.waitFor(() => expect(looked).not.toEqual([]))
+  answer.resolve(0)
+  const latest = await asked
+  expect(looked[0]).toEqual({ asking: [latest], upTo: latest })
+  expect(latest).toBeGreaterThan(given)
+  ended.abort()
+  await beating
+})

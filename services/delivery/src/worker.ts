@@ -18,7 +18,7 @@ export interface WorkerDeps {
   readonly monotonicMs: () => number
   /** Set by every heartbeat. */
   readonly clock: LedgerClock
-  /** Everything leased so far belongs to others now. */
+  /** What was leased so far and has not been started is for others to attempt. */
   readonly onLost: () => void
   /** Deliveries that this process holds under a lease, or is giving back. */
   readonly held: () => readonly DeliveryId[]
@@ -32,7 +32,7 @@ export interface Worker {
    * agree.
    */
   alive(): boolean
-  /** How many workers there are, and which of them this is: what limits are shared by. */
+  /** How many workers may attempt deliveries, and which of them this is: what limits are shared by. */
   standing(): Pick<Standing, 'workers' | 'rank'>
   /**
    * Runs a statement that leases deliveries to this worker. `work` takes what it was given before it resolves: a lease that is
@@ -58,11 +58,20 @@ export function createWorker(deps: WorkerDeps): Worker {
   /** Leases of which the answer has not come. */
   const asking = new Set<number>()
 
-  async function beat(): Promise<Beat> {
+  async function sendBeat(working: boolean): Promise<Beat> {
     const sentMs = monotonicMs()
-    const found = await ledger.beat(id)
+    const found = await ledger.beat(id, { working })
     clock.set(found.now, { sentMs, receivedMs: monotonicMs() })
     return found
+  }
+
+  async function beat(): Promise<Beat> {
+    const said = clock.agrees()
+    const found = await sendBeat(said)
+    if (clock.agrees() === said) return found
+    // It is the answer that says so. Others share the limits by it from their next heartbeat on, not from the one after.
+    if (said) onLost()
+    return sendBeat(!said)
   }
 
   async function register(): Promise<void> {
@@ -90,7 +99,8 @@ export function createWorker(deps: WorkerDeps): Worker {
   async function upkeep(): Promise<void> {
     const reclaimed = await ledger.reclaimLeases({ leaseMs })
     if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
-    const released = await ledger.releaseUnheld({ workerId: id, asking: [...asking], held: held() })
+    const known = { asking: [...asking], held: held(), upTo: leases }
+    const released = await ledger.releaseUnheld({ workerId: id, ...known })
     if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
   }
 
