@@ -483,6 +483,19 @@ export function deliveryLedgerContract(
         expect(await ledger.beat(third)).toMatchObject({ workers: 3, rank: 2 })
       })
 
+      test('are buried if they were last seen by a clock that has been set back since, by more than a lease', async () => {
+        const [held] = await logout('alice', { leased: true })
+        const living = await newWorker()
+        await harness.age(-LEASE_MS + 2_000)
+        await ledger.beat(living)
+        expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(0)
+        await harness.age(-7_200_000)
+        await ledger.beat(living)
+        expect(await ledger.reclaimLeases({ leaseMs: LEASE_MS })).toBe(2)
+        expect(await ledger.beat(living)).toMatchObject({ alive: true, workers: 1 })
+        expect(await stateOf(held)).toBe('pending')
+      })
+
       test('that take leave give back what they hold', async () => {
         const [mine] = await logout('alice', { leased: true })
         const [others] = await logout('bob', { leased: true, as: await newWorker() })

@@ -531,8 +531,11 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       }
     },
     async reclaimLeases({ leaseMs }) {
-      const until = clock().getTime() - leaseMs
-      return bury([...workers].filter(([, { seenAt }]) => seenAt.getTime() <= until).map(([id]) => id))
+      const nowMs = clock().getTime()
+      const lost = [...workers].filter(
+        ([, { seenAt }]) => +seenAt <= nowMs - leaseMs || +seenAt > nowMs + leaseMs,
+      )
+      return bury(lost.map(([id]) => id))
     },
     async releaseUnheld({ workerId, asking, held, upTo }) {
       const looked = leases.filter(

@@ -181,7 +181,7 @@ export {
   verifyConsistency,
   verifyInclusion,
 } from './merkle.ts'
-export { type Narrowing, narrowingOf } from './narrowing.ts'
+export { type Narrowing, narrowingOf, narrowingOfMany } from './narrowing.ts'
 export {
   accessName,
   effectiveNetworks,

@@ -34,3 +34,18 @@ export function narrowingOf(
   const named = covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
   return { kind: 'narrowed', owed: named.map((each) => owed(event, binding, each, digest)) }
 }
+
+/**
+ * Decides the same where the client holds more sessions than Curfew names one by one, and a later one is known among them. Names
+ * none: the rest would not be told, while the delivery counted as done. It is withheld instead, a dead letter that people see.
+ *
+ * @param some of the sessions.
+ */
+export function narrowingOfMany(
+  event: LogoutEvent,
+  binding: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
+  some: readonly LiveSession[],
+): Narrowing {
+  const older = some.some((session) => coversSession(event, session))
+  return older && !takesSids(binding) ? { kind: 'sent' } : { kind: 'narrowed', owed: [] }
+}

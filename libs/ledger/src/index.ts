@@ -114,6 +114,7 @@ export {
   pendingMigrations,
   SchemaTooNewError,
 } from './migrate.ts'
+export { narrowClaimed } from './narrow.ts'
 export {
   deleteNotifications,
   fanOutNotifications,

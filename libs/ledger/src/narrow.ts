@@ -6,6 +6,7 @@ import {
   type LiveSession,
   type LogoutEvent,
   narrowingOf,
+  narrowingOfMany,
   type OwedDelivery,
   type WorkerId,
 } from '@curfew/domain'
@@ -60,6 +61,8 @@ async function findSpared(db: Database, ids: readonly DeliveryId[]): Promise<rea
   }
 }
 
+// One more than are named one by one, `$2`, so that a list which is cut is known as such. A delivery whose later session ended a
+// moment ago is left out, and sent: of a list that is cut, the later session may not be among what is read.
 const READ_SPARED = `
   select d.id, e.id as "eventId", e.given_id as "givenId", e.iss, e.sub, e.sid, e.scope, e.device, e.lane, e.initiator,
          e.include_initiator as "includeInitiator", e.accepted_at as "eventAcceptedAt", e.asked_at as "askedAt",
@@ -68,7 +71,8 @@ const READ_SPARED = `
          coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims', 'both') as "subjectClaims",
          s.sid as "sessionSid", s.device as "sessionDevice", s.client_id as "clientId", ${beginningOf('s')},
          s.expires_at as "expiresAt" ${CLAIMED}
-    cross join lateral (select * from sessions s where ${HELD} limit ${SESSIONS_MAX}) s`
+    cross join lateral (select from sessions s where ${HELD} and not (${COVERED}) limit 1) later
+    cross join lateral (select * from sessions s where ${HELD} limit $2::int + 1) s`
 
 /** A delivery, its event, its binding, and one session of its client. */
 interface SparedRow extends Omit<LiveSession, 'sub' | 'sid' | 'device'> {
@@ -116,19 +120,28 @@ const digest = (text: string) => hash('sha256', text)
  * Settles those deliveries that name the subject and would end a session that began after their logout, and owes one for each older
  * session in their place. A crash in between leaves them leased and unheld: they are claimed, and looked at, again.
  *
+ * Above `sessionsMax` sessions at one client it names none, as planning does (`findSessions`): such a delivery is withheld.
+ *
  * @param ids claimed by `workerId`.
  * @returns those that are not to be attempted.
  */
 export async function narrowClaimed(
   db: Database,
-  { ids, workerId }: { ids: readonly DeliveryId[]; workerId: WorkerId },
+  {
+    ids,
+    workerId,
+    sessionsMax = SESSIONS_MAX,
+  }: { ids: readonly DeliveryId[]; workerId: WorkerId; sessionsMax?: number },
 ): Promise<ReadonlySet<DeliveryId>> {
   const spared = await findSpared(db, ids)
   if (spared.length === 0) return new Set()
   return withTransaction(db, async (transaction) => {
-    const { rows } = await transaction.query<SparedRow>({ text: READ_SPARED, values: [plainArray(spared)] })
+    const { rows } = await transaction.query<SparedRow>({
+      text: READ_SPARED,
+      values: [plainArray(spared), sessionsMax],
+    })
     const narrowed = [...Map.groupBy(rows, ({ id }) => id)].flatMap(([id, ofDelivery]) => {
-      const owed = narrowedBy(ofDelivery)
+      const owed = narrowedBy(ofDelivery, sessionsMax)
       return owed === null ? [] : [{ id, owed }]
     })
     await oweDeliveries(
@@ -141,14 +154,18 @@ export async function narrowClaimed(
 }
 
 /** What a delivery is narrowed to; null where it is to be sent. */
-function narrowedBy(rows: readonly SparedRow[]): readonly OwedDelivery[] | null {
+function narrowedBy(rows: readonly SparedRow[], sessionsMax: number): readonly OwedDelivery[] | null {
   const [row] = rows
   if (row === undefined) return null
   const { bindingId, subjectClaims, sessionRequired } = row
   const held = rows.map(({ sessionSid, sessionDevice, ...session }): LiveSession => {
     return { ...session, sid: sessionSid, device: sessionDevice }
   })
-  const narrowing = narrowingOf(toEvent(row), { id: bindingId, subjectClaims, sessionRequired }, held, digest)
+  const binding = { id: bindingId, subjectClaims, sessionRequired }
+  const narrowing =
+    held.length > sessionsMax
+      ? narrowingOfMany(toEvent(row), binding, held)
+      : narrowingOf(toEvent(row), binding, held, digest)
   return narrowing.kind === 'narrowed' ? narrowing.owed : null
 }
 

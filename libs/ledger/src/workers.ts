@@ -51,7 +51,11 @@ export async function beat(
   return row
 }
 
-const BURY_SILENT = 'delete from workers where seen_at <= now() - make_interval(secs => $1)'
+// Also a worker that was seen in what is the future by now: PostgreSQL's clock was ahead then, and a dead worker would stay until
+// that time has come. A living one that has not beaten since registers again.
+const BURY_SILENT = `
+  delete from workers
+   where seen_at <= now() - make_interval(secs => $1) or seen_at > now() + make_interval(secs => $1)`
 const BURY_ONE = 'delete from workers where id = $1'
 
 /**
@@ -89,7 +93,7 @@ const RECLAIM = `
   select count(*) as deliveries from given_back`
 
 /**
- * Declares dead every worker that has been silent for `leaseMs`, and gives back all that is leased to workers which do not
+ * Declares dead every worker that has been silent for `leaseMs`, or was seen that far in the future, and gives back all that is leased to workers which do not
  * exist: it is due at once and has cost no attempt (whether the last one reached the RP is not known).
  *
  * @returns how many deliveries were given back.
