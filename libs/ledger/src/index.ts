@@ -216,6 +216,7 @@ export {
 export {
   enforceSessionQuotas,
   listOverQuota,
+  noteBacklogGaps,
   noteGaps,
   type OverQuota,
   type SessionCount,
