@@ -47,6 +47,7 @@ import {
 } from '@curfew/runtime'
 import {
   createClientKeySealer,
+  createCursorSealer,
   createKeyMaker,
   createKeyring,
   createLogKeeper,
@@ -255,6 +256,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     keyMaker,
     clientKeys,
     client: outbound,
+    cursors: createCursorSealer(masterKey),
     webhookSecrets,
     now,
     targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own: ownAddresses }),
