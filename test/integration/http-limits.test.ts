@@ -131,6 +131,52 @@ describe('a backlog', () => {
     await curfew.db.query("delete from log_records where lane = 'bulk'")
     await eventually(async () => expect((await post('/v1/logout-events', bulk)).status).toBe(202))
   })
+
+  test('of one issuer hides no session of another: its logout goes to every client that may have one', async () => {
+    await using curfew = await openCurfew({ workers: 0, backlogMax: 20 })
+    const ownClients = ['mail', 'wiki']
+    await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: 'complete' })
+    for (const client of ownClients)
+      await curfew.client.putRelyingParty(ISSUER, client, {
+        backchannel_logout_uri: `https://127.0.0.1:1/${client}`,
+      })
+    const post = (path: string, body: unknown) => curfew.call('POST', path, body)
+    const toldOf = async (sub: string) => {
+      const answer = await post('/v1/logout-events', { iss: ISS, sub })
+      const { id } = (await answer.json()) as { id: string }
+      return eventually(async () => {
+        const event = await curfew.call('GET', `/v1/logout-events/${id}`)
+        expect(event.status).toBe(200)
+        const { deliveries } = (await event.json()) as { deliveries: { client_id: string }[] }
+        return deliveries.map(({ client_id }) => client_id).toSorted()
+      })
+    }
+    const first = await curfew.startWorker()
+    for (const sub of ['alice', 'bob']) await post('/v1/sessions', sessionOf(sub, { client_id: 'wiki' }))
+    await eventually(async () => {
+      const { rows } = await curfew.db.query<{ count: number }>('select count(*) as count from sessions')
+      expect(rows[0]?.count).toBe(2)
+    })
+    expect(await toldOf('alice')).toEqual(['wiki'])
+    await first.stop()
+
+    const foreign = () => sessionOf('carol', { iss: 'https://other.example' })
+    await post('/v1/sessions', array(30, foreign))
+    await eventually(async () => expect((await post('/v1/sessions', foreign())).status).toBe(429))
+    // The ledger does not know of a gap yet: the first session is accepted, and the refusals begin behind it.
+    expect((await post('/v1/sessions', sessionOf('alice'))).status).toBe(202)
+    await eventually(async () => {
+      expect((await post('/v1/sessions', sessionOf('bob', { client_id: 'none' }))).status).toBe(429)
+    })
+    expect((await post('/v1/sessions', sessionOf('bob'))).status).toBe(429)
+    await curfew.startWorker()
+    expect(await toldOf('alice')).toEqual(ownClients)
+    expect(await toldOf('bob')).toEqual(ownClients)
+    // Once the last session that was refused is over, the index has every session again.
+    await curfew.db.query("update session_issuers set gaps_until = now() - interval '2 minutes'")
+    await enforceSessionQuotas(curfew.db, { quota: 1_000 })
+    expect(await toldOf('bob')).toEqual(['wiki'])
+  })
 })
 
 describe('an issuer over its quota of sessions', () => {

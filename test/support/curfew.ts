@@ -47,6 +47,7 @@ import {
 } from '@curfew/runtime'
 import {
   createClientKeySealer,
+  createCursorSealer,
   createKeyMaker,
   createKeyring,
   createLogKeeper,
@@ -256,6 +257,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     keyMaker,
     clientKeys,
     client: outbound,
+    cursors: createCursorSealer(masterKey),
     webhookSecrets,
     now,
     targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own: ownAddresses }),

@@ -208,7 +208,7 @@ export type Jwks = Static<typeof Jwks>
 
 export const PageQuery = Type.Object({
   limit: Type.Integer({ minimum: 1, maximum: 500, default: 50 }),
-  cursor: Type.Optional(Type.String({ maxLength: 512 })),
+  cursor: Type.Optional(Type.String({ maxLength: 4_096 })),
 })
 
 export const DeliveriesQuery = Type.Object(

@@ -217,6 +217,7 @@ export {
 export {
   enforceSessionQuotas,
   listOverQuota,
+  noteBacklogGaps,
   noteGaps,
   type OverQuota,
   type SessionCount,

@@ -5,7 +5,7 @@ import { bumpRegistry, lockRegistry } from './registry.ts'
 
 // How many sessions each issuer has in the index, and what follows where those are too many. An issuer over its quota is marked
 // first, which is a change of the registry, and sessions are refused afterwards: every plan that is made after a refusal is made
-// by a registry that says so.
+// by a registry that says so. Sessions that are refused because the event log is full leave gaps in the index too, noted likewise.
 
 /** SQL: whether the index has every session of an issuer. @param issuers alias of `issuers`. @param index alias of `session_issuers`. */
 export const knowsAll = (issuers: string, index: string) =>
@@ -47,6 +47,36 @@ export async function noteGaps(
     values: [iss, until],
   })
   return rows[0]?.gapsUntil ?? null
+}
+
+const EXTEND_GAPS = `
+  update session_issuers set gaps_until = greatest(gaps_until, $2) where iss = $1 and gaps_until is not null
+  returning gaps_until as "gapsUntil"`
+
+const OPEN_GAPS = `
+  insert into session_issuers as x (iss, gaps_until) values ($1, $2)
+  on conflict (iss) do update set gaps_until = greatest(x.gaps_until, excluded.gaps_until)
+  returning gaps_until as "gapsUntil"`
+
+/**
+ * Notes that sessions of any issuer which end until `until` may be refused from now on, because the event log is full. The first
+ * gap of an issuer changes the registry: every plan that is made after a refusal is made by a registry that has the gap.
+ *
+ * @returns until when sessions of the issuer may be refused.
+ */
+export async function noteBacklogGaps(
+  db: Database,
+  { iss, until }: { iss: Issuer; until: Date },
+): Promise<Date> {
+  const values = [iss, until]
+  const extended = await db.query<{ gapsUntil: Date }>({ name: 'extend_gaps', text: EXTEND_GAPS, values })
+  if (extended.rows[0] !== undefined) return extended.rows[0].gapsUntil
+  return withTransaction(db, async (transaction) => {
+    await lockRegistry(transaction)
+    const { rows } = await transaction.query<{ gapsUntil: Date }>({ text: OPEN_GAPS, values })
+    await bumpRegistry(transaction)
+    return rows[0]?.gapsUntil ?? until
+  })
 }
 
 /** What the index holds of one issuer. */
@@ -118,7 +148,10 @@ const COUNTED = `
 const MARK = `
   update session_issuers set over_quota_since = now(), gaps_until = greatest(gaps_until, now()) where iss = any($1::text[])`
 const UNMARK = 'update session_issuers set over_quota_since = null where iss = any($1::text[])'
-const HEAL = 'update session_issuers set gaps_until = null where iss = any($1::text[])'
+// Checked again at the update: ingest may have noted a later gap since the issuers were read.
+const HEAL = `
+  update session_issuers set gaps_until = null
+   where iss = any($1::text[]) and over_quota_since is null and gaps_until < now() - interval '1 minute'`
 
 const NOTIFY = `
   insert into notifications (type, issuer, data)

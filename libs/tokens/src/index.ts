@@ -4,6 +4,7 @@ export {
   createAccessTokenVerifier,
 } from './access-tokens.ts'
 export { type ClientKeyOwner, type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
+export { type CursorSealer, createCursorSealer } from './cursors.ts'
 export { encryptToken, findEncryptionKey } from './encryption.ts'
 export { type CheckedJwk, checkSigningJwk, type JwkFault, thumbprintOf } from './key-check.ts'
 export {

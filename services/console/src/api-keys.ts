@@ -18,7 +18,7 @@ import {
   type RouteAccess,
 } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
 /** Whoever makes keys could make one that may do everything. */
@@ -29,6 +29,7 @@ const RESERVED = new Set(['admin', 'demo', 'curfew'])
 const HINT_LENGTH = 10
 
 export interface ApiKeysDeps {
+  readonly pages: Pages
   readonly db: Database
   /** A new UUID, made of the time. */
   readonly newId: () => string
@@ -36,7 +37,7 @@ export interface ApiKeysDeps {
 }
 
 /** `/v1/api-keys`: who may call. */
-export function registerApiKeys(server: HttpServer, { db, newId, now }: ApiKeysDeps): void {
+export function registerApiKeys(server: HttpServer, { db, pages, newId, now }: ApiKeysDeps): void {
   server.post(
     '/v1/api-keys',
     {
@@ -109,7 +110,9 @@ export function registerApiKeys(server: HttpServer, { db, newId, now }: ApiKeysD
         response: { 200: page(ApiKey) },
       },
     },
-    async ({ query: { limit, cursor } }) => {
+    async (request) => {
+      const { limit, cursor } = request.query
+      const { readCursor, pageOf } = pages(request)
       const before = readCursor(cursor)
       if (before !== null && !UUID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
       const records = await listApiKeys(db, { before, limit: limit + 1 })

@@ -1,11 +1,11 @@
 import { AuditEntry, PageQuery, page, type Scope } from '@curfew/client'
 import { type AuditRecord, type Database, listAudit } from '@curfew/ledger'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { invalid } from './query.ts'
 
 /** `/v1/audit`: who changed or replayed what. */
-export function registerAudit(server: HttpServer, { db }: { db: Database }): void {
+export function registerAudit(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
   server.get(
     '/v1/audit',
     {
@@ -16,7 +16,9 @@ export function registerAudit(server: HttpServer, { db }: { db: Database }): voi
         response: { 200: page(AuditEntry) },
       },
     },
-    async ({ query: { limit, cursor } }) => {
+    async (request) => {
+      const { limit, cursor } = request.query
+      const { readCursor, pageOf } = pages(request)
       const before = readCursor(cursor)
       if (before !== null && !/^\d{1,15}$/.test(before))
         throw invalid('/cursor', 'is not a cursor of this list')

@@ -18,13 +18,13 @@ import {
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { attemptView } from './deliveries.ts'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
 const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
 
 /** `/v1/dead-letters`: what was given up on, what went wrong, and what would mend it. */
-export function registerDeadLetters(server: HttpServer, { db }: { db: Database }): void {
+export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
   server.get(
     '/v1/dead-letters',
     {
@@ -38,6 +38,7 @@ export function registerDeadLetters(server: HttpServer, { db }: { db: Database }
     },
     async (request) => {
       const { query } = request
+      const { readCursor, pageOf } = pages(request)
       const { rows, reached } = await listDeadLetters(db, {
         filter: {
           ...confinesOf(callerOf(request).reach, {
@@ -49,7 +50,7 @@ export function registerDeadLetters(server: HttpServer, { db }: { db: Database }
           to: readTime(query.to, '/to'),
           ids: null,
         },
-        before: readPosition(query.cursor),
+        before: readPosition(readCursor(query.cursor)),
         limit: query.limit + 1,
       })
       return pageOf(
@@ -92,8 +93,7 @@ export function registerDeadLetters(server: HttpServer, { db }: { db: Database }
 const keyOf = ({ micros, id }: DeadLetterPosition) => `${micros} ${id}`
 
 /** Where the next page begins. @throws a 400 problem. */
-function readPosition(cursor: string | undefined): DeadLetterPosition | null {
-  const text = readCursor(cursor)
+function readPosition(text: string | null): DeadLetterPosition | null {
   if (text === null) return null
   const [, micros, id] = /^(\d{1,17}) (.{36})$/.exec(text) ?? []
   if (micros === undefined || id === undefined || !UUID.test(id))

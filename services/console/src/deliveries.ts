@@ -11,14 +11,14 @@ import { findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { type IdentityDeps, identifyEvent } from './event-identity.ts'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { invalid, readTime, UUID } from './query.ts'
 
 const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
 
 /** `/v1/deliveries`: who was told what, when, and what they said. */
-export function registerDeliveries(server: HttpServer, deps: IdentityDeps): void {
-  const { db } = deps
+export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { readonly pages: Pages }): void {
+  const { db, pages } = deps
   server.get(
     '/v1/deliveries',
     {
@@ -32,6 +32,7 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps): void
     },
     async (request) => {
       const { query } = request
+      const { readCursor, pageOf } = pages(request)
       const before = readCursor(query.cursor)
       if (before !== null && !UUID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
       const { reach } = callerOf(request)

@@ -18,7 +18,7 @@ import {
 import { type Credential, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { type IdentityDeps, identifyEvent } from './event-identity.ts'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { invalid, UUID } from './query.ts'
 
 const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
@@ -29,7 +29,7 @@ const Query = Type.Object({ ...IssuerQuery.properties }, { additionalProperties:
 /** `/v1/issuer-logouts`: logouts of everyone of an issuer. They are asked for as events, of scope `issuer`. */
 export function registerIssuerLogouts(
   server: HttpServer,
-  deps: IdentityDeps & { readonly changes: Database },
+  deps: IdentityDeps & { readonly changes: Database; readonly pages: Pages },
 ): void {
   const { db: reads, changes: db } = deps
   /** The one of the path, where it lies within the caller's reach. @throws a 404 problem. */
@@ -58,7 +58,8 @@ export function registerIssuerLogouts(
     },
     async (request) => {
       const { limit, cursor, iss = null } = request.query
-      const before = readPosition(cursor)
+      const { readCursor, pageOf } = deps.pages(request)
+      const before = readPosition(readCursor(cursor))
       const { reach } = callerOf(request)
       const nothing =
         reach.kind === 'clients' || (reach.kind === 'issuer' && iss !== null && iss !== reach.iss)
@@ -127,10 +128,7 @@ function noSuchLogout(id: string): ProblemError {
   })
 }
 
-function readPosition(
-  cursor: string | undefined,
-): { readonly requestedAt: Date; readonly id: string } | null {
-  const text = readCursor(cursor)
+function readPosition(text: string | null): { readonly requestedAt: Date; readonly id: string } | null {
   if (text === null) return null
   const [ms = '', id = '', more] = text.split(' ')
   if (!/^\d{1,15}$/.test(ms) || !UUID.test(id) || more !== undefined)

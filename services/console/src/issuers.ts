@@ -31,7 +31,7 @@ import {
 } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { beyondFaults, networkFaults, networkRank, registeredNetworks } from './networks.ts'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import {
   etagOf,
   isKnown,
@@ -55,7 +55,7 @@ export const IssuerParams = Type.Object({
 /** `/v1/issuers`: the OpenID Providers whose sessions end. */
 export function registerIssuers(
   server: HttpServer,
-  { db, ceiling }: { db: Database; ceiling: readonly string[] },
+  { db, ceiling, pages }: { db: Database; ceiling: readonly string[]; pages: Pages },
 ): void {
   server.put(
     PATH,
@@ -178,6 +178,7 @@ export function registerIssuers(
     async (request) => {
       const { limit, cursor } = request.query
       const { issuer: only, clientIds } = confinesOf(callerOf(request).reach)
+      const { readCursor, pageOf } = pages(request)
       const after = readCursor(cursor) ?? ''
       // Whoever owns some of its clients may not see the issuer itself.
       const issuers = clientIds === null ? await listIssuers(db, { after, limit: limit + 1, only }) : []

@@ -22,6 +22,7 @@ import {
 import {
   createAccessTokenVerifier,
   createClientKeySealer,
+  createCursorSealer,
   createKeyMaker,
   createKeyring,
   createLogKeeper,
@@ -86,6 +87,7 @@ process.exitCode = await runProcess(
       keyMaker,
       clientKeys: createClientKeySealer(masterKey, oldMasterKey),
       client,
+      cursors: createCursorSealer(masterKey, oldMasterKey),
       webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),
       targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own }),
       allowedNetworks,

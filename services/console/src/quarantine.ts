@@ -12,7 +12,7 @@ import {
 } from '@curfew/ledger'
 import { type Credential, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { invalid } from './query.ts'
 
 const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
@@ -28,7 +28,7 @@ interface RecordRequest {
 /** `/v1/quarantine`: records that were accepted and could not be planned or applied, and what a person decides about them. */
 export function registerQuarantine(
   server: HttpServer,
-  { db, reads }: { db: Database; reads: Database },
+  { db, reads, pages }: { db: Database; reads: Database; pages: Pages },
 ): void {
   server.get(
     '/v1/quarantine',
@@ -42,6 +42,7 @@ export function registerQuarantine(
     },
     async (request) => {
       const { limit, cursor, issuer, lane, kind, state } = request.query
+      const { readCursor, pageOf } = pages(request)
       const before = readCursor(cursor)
       if (before !== null && !ID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
       const seen = seenBy(callerOf(request).reach)

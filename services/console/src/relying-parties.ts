@@ -30,7 +30,7 @@ import { Type } from 'typebox'
 import { exportOf, NDJSON } from './export.ts'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
 import { networkRank } from './networks.ts'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { documentOf, partyChange, partyView } from './party-view.ts'
 import {
   etagOf,
@@ -71,7 +71,10 @@ export interface RelyingPartiesDeps extends RegistrationDeps {
 }
 
 /** `/v1/issuers/{issuer}/relying-parties`: who is told when a session of the issuer ends. */
-export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesDeps): void {
+export function registerRelyingParties(
+  server: HttpServer,
+  deps: RelyingPartiesDeps & { readonly pages: Pages },
+): void {
   const { db } = deps
   server.put(
     PATH,
@@ -197,6 +200,7 @@ export function registerRelyingParties(server: HttpServer, deps: RelyingPartiesD
         return reply.type(NDJSON).send(exportOf(db, { issuer: name, only: confines.clientIds }) as never)
       }
       const { limit, cursor } = request.query
+      const { readCursor, pageOf } = deps.pages(request)
       const parties = await listRelyingParties(db, {
         issuer: name,
         after: readCursor(cursor) ?? '',

@@ -9,7 +9,14 @@ import {
 import { createIssuerNames, type Database, openReceiptLog } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
-import type { ClientKeySealer, KeyMaker, Keyring, LogKeeper, WebhookSecretSealer } from '@curfew/tokens'
+import type {
+  ClientKeySealer,
+  CursorSealer,
+  KeyMaker,
+  Keyring,
+  LogKeeper,
+  WebhookSecretSealer,
+} from '@curfew/tokens'
 import { registerApiKeys } from './api-keys.ts'
 import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
@@ -24,6 +31,7 @@ import { registerKeys } from './keys.ts'
 import { registerKeysCheck } from './keys-check.ts'
 import { registerLogAudit } from './log-audit.ts'
 import { createLogReader } from './log-reader.ts'
+import { createPages } from './pages.ts'
 import { registerProbes } from './probe.ts'
 import { registerQuarantine } from './quarantine.ts'
 import { registerReceiptLog } from './receipt-log.ts'
@@ -48,6 +56,7 @@ export interface ConsoleDeps {
   readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
   /** For probes, the way to relying parties; and for what IdPs publish. */
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
+  readonly cursors: CursorSealer
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'seal'>
   readonly targetFault: RelyingPartiesDeps['targetFault']
   /** CIDRs that this deployment allows: the ceiling of registrations. */
@@ -69,8 +78,9 @@ export function createConsole(deps: ConsoleDeps): void {
   const { now = () => new Date() } = deps
   const identity = { db: reads, names: createIssuerNames(reads) }
   const newId = () => uuidV7(now(), randomBytes(10))
-  registerApiKeys(server, { db, newId, now })
-  registerIssuers(server, { db, ceiling: deps.allowedNetworks })
+  const pages = createPages(deps.cursors)
+  registerApiKeys(server, { db, pages, newId, now })
+  registerIssuers(server, { db, ceiling: deps.allowedNetworks, pages })
   const registration: RelyingPartiesDeps = {
     db,
     targetFault,
@@ -79,24 +89,25 @@ export function createConsole(deps: ConsoleDeps): void {
     sealClientKey: (key, owner) => clientKeys.seal(key, owner),
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }
-  registerRelyingParties(server, registration)
+  registerRelyingParties(server, { ...registration, pages })
   registerImport(server, registration)
   registerHealth(server, { db: reads })
   registerProbes(server, { db, keyring, clientKeys, client, targetFault })
-  registerDeliveries(server, identity)
-  registerDeadLetters(server, { db: reads })
-  registerSessions(server, { db: reads })
-  registerIssuerLogouts(server, { ...identity, changes: db })
+  registerDeliveries(server, { ...identity, pages })
+  registerDeadLetters(server, { db: reads, pages })
+  registerSessions(server, { db: reads, pages })
+  registerIssuerLogouts(server, { ...identity, changes: db, pages })
   registerReplays(server, { db, reads, newReplayId: newId })
-  registerQuarantine(server, { db, reads })
+  registerQuarantine(server, { db, reads, pages })
   registerWebhooks(server, {
     db,
     reads,
+    pages,
     targetFault,
     sealSecret: (secret, webhook) => webhookSecrets.seal(secret, webhook),
     newSecret: () => `whsec_${randomBytes(32).toString('base64')}`,
   })
-  registerAudit(server, { db: reads })
+  registerAudit(server, { db: reads, pages })
   registerSla(server, { db: reads, now })
   registerKeys(server, { db, keyMaker, targetFault, now })
   registerKeysCheck(server, { db, client, now })

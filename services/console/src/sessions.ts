@@ -21,14 +21,14 @@ import {
 } from '@curfew/ledger'
 import { callerOf, type HttpServer, type RouteAccess } from '@curfew/runtime'
 import { noSuchIssuer } from './issuers.ts'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { invalid } from './query.ts'
 
 // Support staff read of people here. What they may read of deliveries names the same people, so it is the same scope.
 const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
 
 /** `GET /v1/sessions`: who holds which session, and which ought to be over and are not. */
-export function registerSessions(server: HttpServer, { db }: { db: Database }): void {
+export function registerSessions(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
   server.get(
     '/v1/sessions',
     {
@@ -44,7 +44,8 @@ export function registerSessions(server: HttpServer, { db }: { db: Database }): 
       const { iss, sub, sid, limit, cursor } = request.query
       if (sub === undefined && sid === undefined) throw invalid('/sub', 'is missing: give sub or sid')
       if (sub !== undefined && sid !== undefined) throw invalid('/sid', 'goes without sub: give one of both')
-      const after = readPosition(cursor)
+      const { readCursor, pageOf } = pages(request)
+      const after = readPosition(readCursor(cursor))
       const { reach } = callerOf(request)
       const own = reach.kind === 'everything' || reach.iss === iss
       const { clientIds } = confinesOf(reach)
@@ -76,13 +77,14 @@ export function registerSessions(server: HttpServer, { db }: { db: Database }): 
     },
     async (request) => {
       const { issuer = null, client_id: clientId = null, limit, cursor } = request.query
+      const { readCursor, pageOf } = pages(request)
       const { reach } = callerOf(request)
       // A slip of the pen must not look as if all were well. To who is bound, another's issuer is as if it were not there.
       if (issuer !== null && reach.kind === 'everything' && (await findIssEver(db, issuer)) === null)
         throw noSuchIssuer(issuer)
       const { rows, reached } = await listOrphans(db, {
         ...confinesOf(reach, { issuer, clientId }),
-        before: readOrphanPosition(cursor),
+        before: readOrphanPosition(readCursor(cursor)),
         limit: limit + 1,
       })
       return pageOf(
@@ -97,8 +99,7 @@ export function registerSessions(server: HttpServer, { db }: { db: Database }): 
 }
 
 /** What a cursor of ours says: as many texts and numbers. @throws a 400 problem. */
-function readCursorParts(cursor: string | undefined, types: string): readonly unknown[] | null {
-  const text = readCursor(cursor)
+function readCursorParts(text: string | null, types: string): readonly unknown[] | null {
   if (text === null) return null
   try {
     const parts: unknown = JSON.parse(text)
@@ -109,8 +110,8 @@ function readCursorParts(cursor: string | undefined, types: string): readonly un
   throw invalid('/cursor', 'is not a cursor of this list')
 }
 
-function readPosition(cursor: string | undefined): SessionPosition | null {
-  const parts = readCursorParts(cursor, 'string string string')
+function readPosition(text: string | null): SessionPosition | null {
+  const parts = readCursorParts(text, 'string string string')
   if (parts === null) return null
   const [sub, sid, clientId] = parts as [string, string, string]
   return { sub, sid, clientId }
@@ -119,8 +120,8 @@ function readPosition(cursor: string | undefined): SessionPosition | null {
 const orphanKey = ({ micros, issuer, sub, sid, clientId }: OrphanPosition) =>
   JSON.stringify([micros, issuer, sub, sid, clientId])
 
-function readOrphanPosition(cursor: string | undefined): OrphanPosition | null {
-  const parts = readCursorParts(cursor, 'number number string string string')
+function readOrphanPosition(text: string | null): OrphanPosition | null {
+  const parts = readCursorParts(text, 'number number string string string')
   if (parts === null) return null
   const [micros, issuer, sub, sid, clientId] = parts as [number, number, string, string, string]
   const possible = Number.isSafeInteger(micros) && Number.isInteger(issuer) && Math.abs(issuer) < 2 ** 31

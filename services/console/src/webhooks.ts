@@ -29,10 +29,11 @@ import { parseWebhookSecret } from '@curfew/outbound'
 import { callerOf, type Fault, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { networkFaults } from './networks.ts'
-import { pageOf, readCursor } from './pages.ts'
+import type { Pages } from './pages.ts'
 import { invalid } from './query.ts'
 
 export interface WebhooksDeps {
+  readonly pages: Pages
   readonly db: Database
   /** For the list of what they were sent. */
   readonly reads: Database
@@ -53,7 +54,7 @@ const WebhookParams = Type.Object({
 
 /** `/v1/webhooks`: where operators are told of what happens. */
 export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
-  const { db, reads, sealSecret, newSecret } = deps
+  const { db, reads, pages, sealSecret, newSecret } = deps
 
   server.put(
     '/v1/webhooks/:name',
@@ -106,7 +107,9 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
       config: ACCESS,
       schema: { summary: 'All webhooks.', querystring: PageQuery, response: { 200: page(Webhook) } },
     },
-    async ({ query: { limit, cursor } }) => {
+    async (request) => {
+      const { limit, cursor } = request.query
+      const { readCursor, pageOf } = pages(request)
       const webhooks = await listWebhooks(db, { after: readCursor(cursor) ?? '', limit: limit + 1 })
       return pageOf(webhooks, limit, ({ name }) => name, webhookView)
     },
@@ -190,7 +193,10 @@ export function registerWebhooks(server: HttpServer, deps: WebhooksDeps): void {
         response: { 200: page(WebhookDelivery) },
       },
     },
-    async ({ params: { name }, query: { limit, cursor, state } }) => {
+    async (request) => {
+      const { name } = request.params
+      const { limit, cursor, state } = request.query
+      const { readCursor, pageOf } = pages(request)
       const before = readCursor(cursor)
       if (before !== null && !/^\d{1,15}$/.test(before))
         throw invalid('/cursor', 'is not a cursor of this list')

@@ -8,11 +8,10 @@ import {
   SessionInput,
   sessionsPath,
 } from '@curfew/client'
-import type { ClientId, EventLog, Issuer, LogLane, SessionChange, Sid } from '@curfew/domain'
+import type { ClientId, EventLog, Issuer, SessionChange, Sid } from '@curfew/domain'
 import { createValidator, type HttpServer, type RouteAccess, traceparentOf } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { acceptSession } from './accept-session.ts'
-import { laneFull } from './lane-limits.ts'
 import { createPosting, ELEMENTS_MAX, foreignIssuer, invalidElement, posterReach } from './posting.ts'
 import type { SessionQuotas } from './session-quotas.ts'
 
@@ -20,10 +19,8 @@ export interface PostSessionsDeps {
   readonly eventLog: EventLog
   readonly now: () => Date
   readonly newRecordId: () => string
-  /** Whether too much waits in a lane of the event log for more of it to be taken. */
-  readonly isFull: (lane: LogLane) => boolean
-  /** Why a session is more than its issuer may have, or null. */
-  readonly quotaRefusal: SessionQuotas['refusal']
+  /** Why a session is more than its issuer may have, or than the event log may hold; or null. */
+  readonly refusal: SessionQuotas['refusal']
 }
 
 /** A change that was accepted, and its stamp. */
@@ -44,7 +41,7 @@ const WRITE = {
  */
 export function registerPostSessions(
   server: HttpServer,
-  { eventLog, now, newRecordId, isFull, quotaRefusal }: PostSessionsDeps,
+  { eventLog, now, newRecordId, refusal }: PostSessionsDeps,
 ): void {
   const check = createValidator(SessionInput)
   const stamped = (change: SessionChange): Accepted => ({ ...change, id: newRecordId(), acceptedAt: now() })
@@ -63,7 +60,7 @@ export function registerPostSessions(
       if (!('iss' in session)) return { problem: invalidElement(ONE, session, prefix) }
       const foreign = foreignIssuer(reach, session.iss, prefix)
       if (foreign !== null) return { problem: foreign }
-      const refused = isFull('sessions') ? laneFull('sessions', MANY) : quotaRefusal(session)
+      const refused = refusal(session)
       return refused === null ? { item: stamped({ kind: 'started', session }) } : { problem: refused }
     },
     encode: ({ id, acceptedAt, ...change }, traceparent) =>

@@ -9,6 +9,7 @@ import {
   fullLanes,
   identifyEvents,
   listOverQuota,
+  noteBacklogGaps,
   noteGaps,
   previewIssuerLogout,
   settledEvents,
@@ -60,6 +61,8 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   const quotas = createSessionQuotas({
     listOverQuota: () => listOverQuota(db),
     noteGaps: (gaps) => noteGaps(db, gaps),
+    isBacklogged: () => lanes.isFull('sessions'),
+    noteBacklogGaps: (gaps) => noteBacklogGaps(db, gaps),
     log,
   })
   const now = () => new Date()
@@ -72,8 +75,7 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   })
   registerPostSessions(server, {
     ...{ eventLog, now, newRecordId: newId },
-    isFull: lanes.isFull,
-    quotaRefusal: quotas.refusal,
+    refusal: quotas.refusal,
   })
   const reader = createEventReader(db)
   const asked: AskedEventDeps = {

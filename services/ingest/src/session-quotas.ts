@@ -1,8 +1,9 @@
 import type { Issuer, Session } from '@curfew/domain'
 import type { OverQuota } from '@curfew/ledger'
 import { type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
+import { laneFull } from './lane-limits.ts'
 
-/** Refuses sessions of issuers that have too many. */
+/** Refuses sessions of issuers that have too many, and sessions of any issuer while the event log is full. */
 export interface SessionQuotas {
   /** Why this session is not taken, or null. */
   refusal(session: Pick<Session, 'iss' | 'expiresAt'>): ProblemError | null
@@ -13,6 +14,10 @@ export interface SessionQuotasDeps {
   listOverQuota(): Promise<readonly OverQuota[]>
   /** Notes that sessions up to `until` may be refused. @returns until when they may, or null where none may. */
   noteGaps(gaps: { iss: Issuer; until: Date }): Promise<Date | null>
+  /** Whether too many sessions wait in the event log, of whichever issuer. */
+  isBacklogged(): boolean
+  /** As `noteGaps`, for an issuer that may be within its quota. */
+  noteBacklogGaps(gaps: { iss: Issuer; until: Date }): Promise<Date>
   readonly log: Log
   readonly pollMs?: number
 }
@@ -26,14 +31,19 @@ const AHEAD_MS = 86_400_000
  * Keeps up with the issuers that the ledger has marked as over their quota. A session of theirs is refused only once the ledger
  * knows that the index may lack it, for plans rely on that; one that outlives what the ledger knows is taken, and has it noted for
  * those that follow. While the ledger is away nothing new is noted, and so nothing more is refused.
+ *
+ * A full event log refuses sessions in the same way: the backlog may be another issuer's, and must not hide a session from a logout.
  */
 export function createSessionQuotas({
   listOverQuota,
   noteGaps,
+  isBacklogged,
+  noteBacklogGaps,
   log,
   pollMs = POLL_MS,
 }: SessionQuotasDeps): SessionQuotas {
   let over: ReadonlyMap<Issuer, Date> = new Map()
+  const backlogGaps = new Map<Issuer, Date>()
   const noting = new Set<Issuer>()
 
   async function look(): Promise<void> {
@@ -44,15 +54,11 @@ export function createSessionQuotas({
     }
   }
 
-  async function note(iss: Issuer, until: Date): Promise<void> {
+  async function note(iss: Issuer, make: () => Promise<void>): Promise<void> {
     if (noting.has(iss)) return
     noting.add(iss)
     try {
-      const gapsUntil = await noteGaps({ iss, until })
-      const next = new Map(over)
-      if (gapsUntil === null) next.delete(iss)
-      else next.set(iss, gapsUntil)
-      over = next
+      await make()
     } catch (error) {
       log.warn({ event: 'session-quotas.not-noted', err: error })
     } finally {
@@ -60,12 +66,35 @@ export function createSessionQuotas({
     }
   }
 
+  async function noteOver(iss: Issuer, until: Date): Promise<void> {
+    const gapsUntil = await noteGaps({ iss, until })
+    const next = new Map(over)
+    if (gapsUntil === null) next.delete(iss)
+    else next.set(iss, gapsUntil)
+    over = next
+  }
+
+  /** A session that the ledger may not lack yet is accepted, however full the event log is. */
+  function backlogRefusal({ iss, expiresAt }: Pick<Session, 'iss' | 'expiresAt'>): ProblemError | null {
+    if (!isBacklogged()) {
+      backlogGaps.clear()
+      return null
+    }
+    const gapsUntil = backlogGaps.get(iss)
+    if (gapsUntil !== undefined && expiresAt <= gapsUntil) return laneFull('sessions', 'sessions')
+    const until = new Date(expiresAt.getTime() + AHEAD_MS)
+    void note(iss, async () => void backlogGaps.set(iss, await noteBacklogGaps({ iss, until })))
+    return null
+  }
+
   return {
     refusal({ iss, expiresAt }) {
+      const backlogged = backlogRefusal({ iss, expiresAt })
+      if (backlogged !== null) return backlogged
       const gapsUntil = over.get(iss)
       if (gapsUntil === undefined) return null
       if (expiresAt > gapsUntil) {
-        void note(iss, new Date(expiresAt.getTime() + AHEAD_MS))
+        void note(iss, () => noteOver(iss, new Date(expiresAt.getTime() + AHEAD_MS)))
         return null
       }
       return new ProblemError({

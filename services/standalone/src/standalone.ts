@@ -46,6 +46,7 @@ import {
 import {
   createAccessTokenVerifier,
   createClientKeySealer,
+  createCursorSealer,
   createKeyMaker,
   createKeyring,
   createLogKeeper,
@@ -185,6 +186,7 @@ export async function runStandalone(
         keyMaker,
         clientKeys,
         client,
+        cursors: createCursorSealer(masterKey, oldMasterKey),
         webhookSecrets,
         targetFault: createTargetCheck({ allowedNetworks, allowedPorts, own }),
         allowedNetworks,
