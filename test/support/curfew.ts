@@ -51,6 +51,7 @@ import {
   createKeyring,
   createLogKeeper,
   createWebhookSecretSealer,
+  type KeyMaker,
 } from '@curfew/tokens'
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
@@ -108,6 +109,8 @@ export interface CurfewOptions {
   readonly sessionsMax?: number
   /** Most records in the bulk lane, and in that of sessions. Default: no limit. */
   readonly backlogMax?: number
+  /** Puts something around the maker of keys that the console has. */
+  readonly wrapKeyMaker?: (real: KeyMaker) => KeyMaker
   /** By which keys sign and turn. Default the real one. */
   readonly now?: () => Date
 }
@@ -252,7 +255,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     db,
     reads,
     keyring,
-    keyMaker,
+    keyMaker: options.wrapKeyMaker?.(keyMaker) ?? keyMaker,
     clientKeys,
     client: outbound,
     webhookSecrets,
