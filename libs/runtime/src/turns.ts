@@ -78,7 +78,8 @@ export function createTurns(options: TurnsOptions): Turns {
   /** Waits for a place. @throws {ProblemError} when none is free in time. */
   async function wait(caller: Caller): Promise<void> {
     const mayRun = caller.running < ofCaller && running < atOnce
-    if (caller.waiting.size >= waitingOfCaller && !mayRun) throw refusal('caller')
+    if (caller.waiting.size >= waitingOfCaller && !mayRun)
+      throw refusal(waitingOfCaller === 0 && caller.running < ofCaller ? 'all' : 'caller')
     if (waiting >= waitingMax) throw refusal('all')
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const enter = () => {
