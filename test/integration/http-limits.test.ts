@@ -314,6 +314,8 @@ describe('imports', () => {
 
   test('lose their turn where nothing of the body comes any more', async () => {
     await using curfew = await withIssuers(1)
+    // It is refused unread, and nothing may come of that when its time is up.
+    expect((await curfew.call('POST', '/v1/issuers/i-0/relying-parties/import', {})).status).toBe(415)
     const broken = begin(curfew, 'i-0')
     expect((await broken.answer)?.status).toBe(408)
     await eventually(async () => expect((await post(curfew, 0)).status).toBe(200))

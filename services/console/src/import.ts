@@ -310,6 +310,8 @@ function withoutStalls(body: Readable): Readable {
     body.unpipe(watched)
     watched.destroy(stalled())
   }, TICK_MS)
+  // A body of a type that is refused has no reader that would take the error.
+  watched.on('error', () => undefined)
   watched.once('end', () => clearInterval(ticking))
   watched.once('close', () => {
     clearInterval(ticking)
