@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import type { SigningKey, SigningKeys } from '@curfew/client'
 import { JWKS_MAX_AGE_MS, KEY_OVERLAP_MS, SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { openSigner } from '../support/signer.ts'
 
@@ -11,8 +11,26 @@ import { openSigner } from '../support/signer.ts'
 const START = Date.UTC(2026, 10, 21)
 let nowMs = START
 let curfew: Curfew
+/** The issuers whose keys were generated, in order; how many at once, now and at most. */
+const generated: string[] = []
+let generating = 0
+let generatingMost = 0
+/** What the generation of a key waits for. */
+let held: PromiseWithResolvers<void> | null = null
 beforeAll(async () => {
-  curfew = await openCurfew({ workers: 0, now: () => new Date(nowMs) })
+  curfew = await openCurfew({
+    workers: 0,
+    now: () => new Date(nowMs),
+    wrapKeyMaker: (real) => ({
+      ...real,
+      async generate(name, algorithm) {
+        generated.push(name)
+        generatingMost = Math.max(generatingMost, ++generating)
+        await held?.promise
+        return real.generate(name, algorithm).finally(() => generating--)
+      },
+    }),
+  })
 })
 afterAll(() => curfew.stop())
 
@@ -63,6 +81,42 @@ function pairOf(algorithm: SigningAlgorithm, rsa = RSA) {
     publicJwk: pair.publicKey.export({ format: 'jwk' }),
   }
 }
+
+describe('generating keys', () => {
+  test('a refusal because of a rotation under way costs no key', async () => {
+    const { name, send } = await issuer()
+    expect((await send('POST', '', { alg: 'ES256' })).status).toBe(201)
+    expect((await send('POST', '', { alg: 'ES256' })).status).toBe(201)
+    const before = generated.filter((each) => each === name).length
+    expect((await send('POST', '', { alg: 'ES256' })).status).toBe(409)
+    expect((await send('POST', '/rotate', {})).status).toBe(409)
+    // The next key is there, and only begins earlier.
+    expect((await send('POST', '/rotate', { immediately: true })).status).toBe(200)
+    expect(generated.filter((each) => each === name)).toHaveLength(before)
+  })
+
+  test('is done one key at a time, in turn by issuer, and one issuer has few that wait', async () => {
+    const [a, b] = [await issuer(), await issuer()]
+    generatingMost = 0
+    held = Promise.withResolvers()
+    const ofA = Array.from({ length: 8 }, () => post(a.path))
+    await vi.waitFor(() => expect(generated.at(-1)).toBe(a.name))
+    // Refused while the others wait: one is generated and two wait.
+    const refused = await Promise.race(ofA)
+    expect(refused.headers.get('retry-after')).toBe('5')
+    expect(refused.status).toBe(429)
+    const ofB = b.send('POST', '', { alg: 'ES256' })
+    held.resolve()
+    held = null
+    expect((await ofB).status).toBe(201)
+    const statuses = (await Promise.all(ofA)).map(({ status }) => status).toSorted()
+    expect(statuses).toEqual([201, 201, 409, 429, 429, 429, 429, 429])
+    expect(generatingMost).toBe(1)
+    expect(generated.filter((name) => name === a.name)).toHaveLength(2)
+  })
+})
+
+const post = (path: string) => curfew.call('POST', path, { alg: 'ES256' })
 
 describe('a key is generated', () => {
   test.each(SIGNING_ALGORITHMS)('for %s: it signs at once, and is published', async (alg) => {

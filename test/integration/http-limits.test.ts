@@ -310,25 +310,16 @@ describe('imports', () => {
     })
   const NDJSON = { 'content-type': 'application/x-ndjson' }
 
-  test('are done one at a time; others are told to come back, and a broken one gives its turn away', async () => {
-    await using curfew = await openCurfew({ workers: 0, allowedNetworks: [] })
-    for (let n = 0; n < 6; n++) await curfew.client.putIssuer(`i-${n}`, { iss: `https://i-${n}.example` })
-    const body = Array.from({ length: 3_000 }, (_, n) => line(n)).join('\n')
-    const post = (n: number) => curfew.call('POST', `/v1/issuers/i-${n}/relying-parties/import`, body, NDJSON)
-    const answers = await Promise.all(Array.from({ length: 6 }, (_, n) => post(n)))
-    const refused = answers.filter(({ status }) => status === 429)
-    expect(answers.filter(({ status }) => status === 200)).toHaveLength(6 - refused.length)
-    expect(refused.length).toBeGreaterThan(0)
-    expect(refused[0]?.headers.get('retry-after')).toBe('5')
-
+  /** An import that sends the first byte of its body, and no more. */
+  function begin(curfew: Curfew, issuer: string) {
     const leaving = new AbortController()
     const begun = Promise.withResolvers<void>()
-    const broken = fetch(new URL('/v1/issuers/i-0/relying-parties/import', curfew.url), {
+    const answer = fetch(new URL(`/v1/issuers/${issuer}/relying-parties/import`, curfew.url), {
       method: 'POST',
       headers: { ...NDJSON, authorization: `Bearer ${curfew.adminKey}` },
       body: new ReadableStream({
         pull(controller) {
-          controller.enqueue(new TextEncoder().encode(`${line(1)}\n`))
+          controller.enqueue(new TextEncoder().encode('{'))
           begun.resolve()
           return new Promise(() => undefined)
         },
@@ -336,11 +327,44 @@ describe('imports', () => {
       duplex: 'half',
       signal: leaving.signal,
     } as RequestInit).catch(() => null)
-    await begun.promise
-    await eventually(async () => expect((await post(1)).status).toBe(429))
-    leaving.abort()
-    await broken
-    await eventually(async () => expect((await post(1)).status).toBe(200))
+    return { begun: begun.promise, answer, leave: () => leaving.abort() }
+  }
+  async function withIssuers(count: number) {
+    const curfew = await openCurfew({ workers: 0, allowedNetworks: [] })
+    for (let n = 0; n < count; n++) await curfew.client.putIssuer(`i-${n}`, { iss: `https://i-${n}.example` })
+    return curfew
+  }
+  const post = (curfew: Curfew, n: number) =>
+    curfew.call('POST', `/v1/issuers/i-${n}/relying-parties/import`, line(1), NDJSON)
+
+  test('are done one at a time for an issuer; one that begins and stops takes no turn of another', async () => {
+    await using curfew = await withIssuers(2)
+    const broken = begin(curfew, 'i-0')
+    await broken.begun
+    await eventually(async () => expect((await post(curfew, 0)).status).toBe(429))
+    expect((await post(curfew, 0)).headers.get('retry-after')).toBe('5')
+    expect((await post(curfew, 1)).status).toBe(200)
+    broken.leave()
+    await broken.answer
+    await eventually(async () => expect((await post(curfew, 0)).status).toBe(200))
+  })
+
+  test('are few at once over all issuers', async () => {
+    await using curfew = await withIssuers(4)
+    const begun = [0, 1, 2].map((n) => begin(curfew, `i-${n}`))
+    await Promise.all(begun.map((each) => each.begun))
+    await eventually(async () => expect((await post(curfew, 3)).status).toBe(429))
+    for (const each of begun) each.leave()
+    await eventually(async () => expect((await post(curfew, 3)).status).toBe(200))
+  })
+
+  test('lose their turn where nothing of the body comes any more', async () => {
+    await using curfew = await withIssuers(1)
+    // It is refused unread, and nothing may come of that when its time is up.
+    expect((await curfew.call('POST', '/v1/issuers/i-0/relying-parties/import', {})).status).toBe(415)
+    const broken = begin(curfew, 'i-0')
+    expect((await broken.answer)?.status).toBe(408)
+    await eventually(async () => expect((await post(curfew, 0)).status).toBe(200))
   })
 
   test('beyond the quota change nothing', async () => {

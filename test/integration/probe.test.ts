@@ -1,11 +1,12 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
+import { createServer as createHttpServer } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Probe } from '@curfew/client'
 import { createLogoutReceiver } from '@curfew/rp'
 import { nodeLogoutHandler } from '@curfew/rp/node'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type CertificateMaker, openCertificateMaker } from '../support/certificates.ts'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openReceiver, type Receiver, type ReceiverFault } from '../support/strict-receiver.ts'
@@ -65,6 +66,43 @@ test('a relying party that does everything right passes everything, and no real 
   // Nothing of it is a delivery.
   expect((await curfew.client.listDeliveries()).items).toEqual([])
   expect(await curfew.client.getProbe(ISSUER, 'shop')).toEqual(probed)
+})
+
+test('few probes run at once: so many of one issuer, and so many of all', async () => {
+  const requests: string[] = []
+  // It answers nothing, so that every probe stays under way.
+  const silent = createHttpServer((request) => void requests.push(request.url ?? ''))
+  silent.listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  const uri = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`
+  for (const name of ['p0', 'p1', 'p2'])
+    await curfew.client.putIssuer(name, { iss: `https://${name}.example` })
+  const probe = (issuer: string, client: string) =>
+    fetch(new URL(`/v1/issuers/${issuer}/relying-parties/${client}/probe`, curfew.url), {
+      method: 'POST',
+      headers: { authorization: `Bearer ${curfew.adminKey}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ uri: `${uri}/${issuer}/${client}`, timeout_ms: 3_000 }),
+    })
+  const running: Promise<unknown>[] = []
+  const start = async (issuer: string, client: string) => {
+    running.push(probe(issuer, client).catch(() => null))
+    await vi.waitFor(() => expect(requests).toContain(`/${issuer}/${client}`), { timeout: 10_000 })
+  }
+  try {
+    for (const client of ['a', 'b']) await start('p0', client)
+    const third = await probe('p0', 'c')
+    expect([third.status, third.headers.get('retry-after')]).toEqual([429, '5'])
+    for (const client of ['a', 'b']) await start('p1', client)
+    const fifth = await probe('p2', 'a')
+    expect([fifth.status, fifth.headers.get('retry-after')]).toEqual([429, '5'])
+    expect(requests).not.toContain('/p0/c')
+  } finally {
+    silent.closeAllConnections()
+    silent.close()
+    await Promise.all(running)
+  }
+  // The probes end by themselves, and give their places back.
+  await vi.waitFor(async () => expect((await probe('p2', 'a')).status).not.toBe(429))
 })
 
 test.each(['signed', 'encrypted'] as const)(

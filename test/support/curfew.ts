@@ -52,6 +52,7 @@ import {
   createKeyring,
   createLogKeeper,
   createWebhookSecretSealer,
+  type KeyMaker,
 } from '@curfew/tokens'
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
@@ -109,6 +110,8 @@ export interface CurfewOptions {
   readonly sessionsMax?: number
   /** Most records in the bulk lane, and in that of sessions. Default: no limit. */
   readonly backlogMax?: number
+  /** Puts something around the maker of keys that the console has. */
+  readonly wrapKeyMaker?: (real: KeyMaker) => KeyMaker
   /** By which keys sign and turn. Default the real one. */
   readonly now?: () => Date
 }
@@ -254,7 +257,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     db,
     reads,
     keyring,
-    keyMaker,
+    keyMaker: options.wrapKeyMaker?.(keyMaker) ?? keyMaker,
     clientKeys,
     client: outbound,
     cursors: createCursorSealer(masterKey),

@@ -1,4 +1,5 @@
 import { ProblemError } from './problem.ts'
+import { createTurns } from './turns.ts'
 
 /** Keeps reads from taking all of a process: so many at once, by caller and together. The others wait in memory, a while. */
 export interface ReadLimits {
@@ -30,11 +31,6 @@ export interface ReadLimitsOptions {
   readonly restMs?: (tookMs: number) => number
 }
 
-interface Caller {
-  running: number
-  readonly waiting: Set<() => void>
-}
-
 const RETRY_AFTER_S = 2
 /** A read that takes no longer is none that anybody waits behind. */
 const QUICK_MS = 10
@@ -45,100 +41,15 @@ const REST_MS_MAX = 1_000
 const restAfter = (tookMs: number) => Math.min(REST_MS_MAX, Math.max(0, tookMs - QUICK_MS) * REST_TIMES)
 
 export function createReadLimits(options: ReadLimitsOptions = {}): ReadLimits {
-  const { ofCaller = 4, waitingOfCaller = 16, atOnce = 6, waiting: waitingMax = 1_000 } = options
-  const { waitMs = 5_000, restMs = restAfter } = options
-  const callers = new Map<string, Caller>()
-  let running = 0
-  let waiting = 0
-
-  /** The caller whose turn it is: of those that wait and may, the one that runs the fewest. */
-  function nextCaller(): readonly [string, Caller] | null {
-    let next: readonly [string, Caller] | null = null
-    for (const entry of callers) {
-      const [, caller] = entry
-      if (caller.waiting.size === 0 || caller.running >= ofCaller) continue
-      if (next === null || caller.running < next[1].running) next = entry
-    }
-    return next
-  }
-
-  /** Lets reads run as long as there is room. */
-  function admit(): void {
-    while (running < atOnce) {
-      const next = nextCaller()
-      if (next === null) return
-      const [name, caller] = next
-      // Put back at the end: of equals, another is the next.
-      callers.delete(name)
-      callers.set(name, caller)
-      for (const enter of caller.waiting) {
-        enter()
-        break
-      }
-    }
-  }
-
-  /** Waits for a place. @throws {ProblemError} when none is free in time. */
-  async function wait(caller: Caller): Promise<void> {
-    if (caller.waiting.size >= waitingOfCaller)
-      throw tooMany(429, 'This credential or address reads too much')
-    if (waiting >= waitingMax) throw tooMany(503, 'Too much is read')
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const enter = () => {
-      leave()
-      caller.running++
-      running++
-      resolve()
-    }
-    const timer = setTimeout(() => {
-      leave()
-      reject(tooMany(503, 'Too much is read'))
-    }, waitMs)
-    const leave = () => {
-      clearTimeout(timer)
-      waiting--
-      caller.waiting.delete(enter)
-    }
-    caller.waiting.add(enter)
-    waiting++
-    admit()
-    await promise
-  }
-
-  return {
-    async run(name, read) {
-      const caller = callers.get(name) ?? { running: 0, waiting: new Set() }
-      callers.set(name, caller)
-      let holdsShared = false
-      let startedMs = 0
-      const freeShared = () => {
-        if (!holdsShared) return
-        holdsShared = false
-        const free = () => {
-          running--
-          admit()
-        }
-        const rest = restMs(performance.now() - startedMs)
-        // Slow reads one after the other would leave logouts no processor.
-        if (rest > 0) setTimeout(free, rest)
-        else free()
-      }
-      try {
-        await wait(caller)
-        holdsShared = true
-        startedMs = performance.now()
-        try {
-          return await read(freeShared)
-        } finally {
-          caller.running--
-          freeShared()
-          admit()
-        }
-      } finally {
-        if (caller.running === 0 && caller.waiting.size === 0) callers.delete(name)
-      }
-    },
-  }
+  const { ofCaller = 4, waitingOfCaller = 16, atOnce = 6, restMs = restAfter } = options
+  return createTurns({
+    ...options,
+    ...{ ofCaller, waitingOfCaller, atOnce, restMs },
+    refusal: (why) =>
+      why === 'caller'
+        ? tooMany(429, 'This credential or address reads too much')
+        : tooMany(503, 'Too much is read'),
+  })
 }
 
 function tooMany(status: 429 | 503, what: string): ProblemError {

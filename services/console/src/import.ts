@@ -1,4 +1,5 @@
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type Readable, Transform } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import { Imported, type ImportFault, type Scope } from '@curfew/client'
 import type { ClientId, NetworkRank } from '@curfew/domain'
@@ -15,10 +16,12 @@ import {
 import {
   type BodyLine,
   callerOf,
+  createTurns,
   type HttpServer,
   NDJSON_LINES_MAX,
   ProblemError,
   type RouteAccess,
+  type Turn,
 } from '@curfew/runtime'
 import { Type } from 'typebox'
 import { NDJSON } from './export.ts'
@@ -49,6 +52,11 @@ const BODY_BYTES_MAX = 32 * 1024 * 1024
 const FAULTS_MAX = 1_000
 const TRIES_MAX = 5
 const RETRY_AFTER_S = 5
+/** Imports under way in this process: each may hold `BODY_BYTES_MAX` bytes, and a connection for seconds. None waits. */
+const IMPORTING = { ofCaller: 1, waitingOfCaller: 0, atOnce: 3 }
+/** After so many ticks without a byte an import loses its turn. */
+const STALL_TICKS = 5
+const TICK_MS = 1_000
 /** Clients that are looked at together: memory holds so many of them, and logouts of others, in the same process, get in between. */
 const BATCH = 200
 
@@ -93,7 +101,8 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
         response: { 200: Imported },
       },
       // Before its body is read.
-      onRequest: async (_request, reply) => turn.take(reply.raw),
+      onRequest: async (request, reply) => turn.take(request.params.issuer, reply.raw),
+      preParsing: async (_request, _reply, body) => withoutStalls(body as IncomingMessage),
     },
     (request): Promise<Imported> =>
       turn.during(request.raw, async () => {
@@ -245,42 +254,82 @@ function* batchesOf<Item>(items: readonly Item[]): Generator<readonly Item[]> {
   for (let start = 0; start < items.length; start += BATCH) yield items.slice(start, start + BATCH)
 }
 
-/** Lets one import at a time into this process: each may hold tens of megabytes, and the registry's lock for seconds. */
+/** The turns that imports hold: from before a body is read until its answer, or its work, has ended. */
 function createTurn() {
-  let taken: { working: boolean } | null = null
-  const free = (held: typeof taken) => {
-    if (taken === held) taken = null
-  }
-  const owners = new WeakMap<object, { working: boolean }>()
+  const turns = createTurns({ ...IMPORTING, refusal: anotherImport })
+  const held = new WeakMap<object, { readonly turn: Turn; working: boolean }>()
   return {
     /** @param answer of the request: the turn ends with it, unless work goes on. @throws a 429 problem. */
-    take(answer: ServerResponse): void {
-      if (taken !== null) {
-        throw new ProblemError({
-          status: 429,
-          title: 'Another import',
-          detail: 'Another import is under way, and one is done at a time. Send this one again in a moment.',
-          headers: { 'retry-after': String(RETRY_AFTER_S) },
-        })
+    async take(issuer: string, answer: ServerResponse): Promise<void> {
+      const turn = await turns.enter(issuer)
+      const own = { turn, working: false }
+      held.set(answer.req, own)
+      const onClose = () => {
+        if (!own.working) turn.end()
       }
-      const held = { working: false }
-      taken = held
-      owners.set(answer.req, held)
-      answer.once('close', () => {
-        if (!held.working) free(held)
-      })
+      if (answer.closed) onClose()
+      else answer.once('close', onClose)
     },
     /** Keeps the turn until `work` has ended, though the caller has gone. */
     async during<Result>(request: object, work: () => Promise<Result>): Promise<Result> {
-      const held = owners.get(request) ?? null
-      if (held !== null) held.working = true
+      const own = held.get(request)
+      if (own !== undefined) own.working = true
       try {
         return await work()
       } finally {
-        free(held)
+        own?.turn.end()
       }
     },
   }
+}
+
+function anotherImport(why: 'caller' | 'all'): ProblemError {
+  const most =
+    why === 'caller' ? 'one is done at a time for an issuer' : `${IMPORTING.atOnce} are done at once`
+  return new ProblemError({
+    status: 429,
+    title: 'Another import',
+    detail: `Another import is under way, and ${most}. Send this one again in a moment.`,
+    headers: { 'retry-after': String(RETRY_AFTER_S) },
+  })
+}
+
+/** The same body. It fails with a 408 problem where nothing of it comes for `STALL_TICKS` ticks. */
+function withoutStalls(body: Readable): Readable {
+  let idle = 0
+  const watched = new Transform({
+    transform(chunk, _encoding, done) {
+      idle = 0
+      done(null, chunk)
+    },
+  })
+  // Ticks are counted, for one long timer would also fire because this process was busy.
+  const ticking = setInterval(() => {
+    idle += 1
+    if (idle < STALL_TICKS) return
+    body.unpipe(watched)
+    watched.destroy(stalled())
+  }, TICK_MS)
+  // A body of a type that is refused has no reader that would take the error.
+  watched.on('error', () => undefined)
+  watched.once('end', () => clearInterval(ticking))
+  watched.once('close', () => {
+    clearInterval(ticking)
+    body.resume()
+  })
+  body.once('error', (error) => watched.destroy(error))
+  body.once('close', () => {
+    if (!body.readableEnded) watched.destroy()
+  })
+  return body.pipe(watched)
+}
+
+function stalled(): ProblemError {
+  return new ProblemError({
+    status: 408,
+    detail: 'Nothing of the body came for seconds, and other imports wait. Send it again as a whole.',
+    headers: { connection: 'close' },
+  })
 }
 
 function refused(faults: readonly ImportFault[], total: number): ProblemError {

@@ -15,6 +15,11 @@ export interface GivenKeyDeps {
 /** Claims that are signed by a signer elsewhere, once, to see that it can; for no relying party, and long expired. */
 const PROBE = { iss: '', aud: '', iat: 0, exp: 0, jti: 'curfew-probe', txn: '' }
 
+/** Whether a request asks for a key that is made here. */
+export function isGenerated({ jwk, signer, public_jwk }: SigningKeyInput): boolean {
+  return jwk === undefined && signer === undefined && public_jwk === undefined
+}
+
 /** The key that a request generates, imports or names, sealed. @throws a 400 problem, in words that never quote a key. */
 export async function givenKey(input: SigningKeyInput, deps: GivenKeyDeps): Promise<NewSigningKey> {
   const { jwk, signer, public_jwk, sign_from } = input

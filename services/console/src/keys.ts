@@ -26,17 +26,19 @@ import {
   type SigningKeyChanges,
   type SigningKeyRecord,
 } from '@curfew/ledger'
-import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { callerOf, createTurns, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import type { KeyMaker } from '@curfew/tokens'
 import { Type } from 'typebox'
 import { IssuerParams, issuerOr404 } from './issuers.ts'
-import { givenKey } from './keys-given.ts'
+import { givenKey, isGenerated } from './keys-given.ts'
 import { keyView, ofAlgorithm } from './keys-view.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 const WRITE = { scope: 'keys:write', reach: 'path' } satisfies RouteAccess<Scope>
 /** An RSA key takes a second of a processor. */
 const MAKE = { ...WRITE, cost: 50 } satisfies RouteAccess<Scope>
+/** One key is generated at a time: the others would take the processors that logouts of other issuers need. */
+const GENERATING = { ofCaller: 1, waitingOfCaller: 2, atOnce: 1, waiting: 100, waitMs: 10_000 }
 const PATH = '/v1/issuers/:issuer/keys'
 const KeyParams = Type.Object({
   ...IssuerParams.properties,
@@ -54,6 +56,7 @@ export interface KeysDeps {
 /** `/v1/issuers/{issuer}/keys`: the keys that sign its logout tokens. */
 export function registerKeys(server: HttpServer, deps: KeysDeps): void {
   const { db, keyMaker, now } = deps
+  const generating = createTurns({ ...GENERATING, refusal: tooManyKeys })
 
   async function view(name: IssuerName): Promise<SigningKeys> {
     const [keys, every_days] = [await findSigningKeys(db, name), await findKeyRotation(db, name)]
@@ -89,20 +92,29 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
     async (request, reply) => {
       const issuer = await issuerOr404(db, request.params.issuer)
       const { name } = issuer
-      const key = await givenKey(request.body, { issuer, keyMaker, targetFault: deps.targetFault })
       const leadMs = request.body.sign_from === 'now' ? 0 : leadOf(request.body)
-      await changeSigningKeys(db, name, async (changes) => {
-        const next = nextKey(ofAlgorithm(changes.keys, key.algorithm), now())
-        if (next !== null) throw underWay(next)
-        const signsFrom = await insertAs(changes, key, { leadMs, now: now() })
-        await changes.audit({
-          credential: callerOf(request).name,
-          action: key.source === 'generated' ? 'key.generated' : 'key.imported',
-          object: pathOf(name, key.kid),
-          detail: { alg: key.algorithm, source: key.source, signs_from: signsFrom.toISOString() },
+      const add = async () => {
+        const key = await givenKey(request.body, { issuer, keyMaker, targetFault: deps.targetFault })
+        await changeSigningKeys(db, name, async (changes) => {
+          refuseUnderWay(changes.keys, key.algorithm, now())
+          const signsFrom = await insertAs(changes, key, { leadMs, now: now() })
+          await changes.audit({
+            credential: callerOf(request).name,
+            action: key.source === 'generated' ? 'key.generated' : 'key.imported',
+            object: pathOf(name, key.kid),
+            detail: { alg: key.algorithm, source: key.source, signs_from: signsFrom.toISOString() },
+          })
         })
-      })
-      return reply.code(201).send(await storedView(name, key.kid))
+        return key.kid
+      }
+      const { alg } = request.body
+      const generate = async () => {
+        // A refusal must not cost a key.
+        if (alg !== undefined) refuseUnderWay(await findSigningKeys(db, name), alg, now())
+        return add()
+      }
+      const kid = isGenerated(request.body) ? await generating.run(name, generate) : await add()
+      return reply.code(201).send(await storedView(name, kid))
     },
   )
 
@@ -135,19 +147,29 @@ export function registerKeys(server: HttpServer, deps: KeysDeps): void {
       if (immediately && request.body.lead_s !== undefined)
         throw refusal(400, 'Invalid body', 'immediately and lead_s contradict each other.')
       const leadMs = immediately ? 0 : leadOf(request.body)
-      const rotated = rotatable(await findSigningKeys(db, name), alg, now())
-      // Made before anything is locked: an RSA key takes a while.
-      const made = await Promise.all(rotated.map((algorithm) => keyMaker.generate(name, algorithm)))
-      await changeSigningKeys(db, name, async (changes) => {
-        for (const key of made) {
-          const kid = await rotateTo(changes, key, { leadMs, now: now() })
-          await changes.audit({
-            credential,
-            action: 'key.rotated',
-            object: pathOf(name, kid),
-            detail: { alg: key.algorithm, immediately, lead_ms: leadMs },
-          })
-        }
+      await generating.run(name, async () => {
+        const keys = await findSigningKeys(db, name)
+        const rotated = rotatable(keys, alg, now())
+        const missing = rotated.filter((algorithm) => {
+          const decided = rotation(ofAlgorithm(keys, algorithm), { now: now(), leadMs })
+          if (decided.kind === 'under_way') throw underWay(decided)
+          return decided.kind === 'new'
+        })
+        const made = new Map<SigningAlgorithm, NewSigningKey>()
+        // Made before anything is locked: an RSA key takes a while.
+        for (const algorithm of missing) made.set(algorithm, await keyMaker.generate(name, algorithm))
+        await changeSigningKeys(db, name, async (changes) => {
+          for (const algorithm of rotated) {
+            const key = made.get(algorithm) ?? null
+            const kid = await rotateTo(changes, { algorithm, key }, { leadMs, now: now() })
+            await changes.audit({
+              credential,
+              action: 'key.rotated',
+              object: pathOf(name, kid),
+              detail: { alg: algorithm, immediately, lead_ms: leadMs },
+            })
+          }
+        })
       })
       return view(name)
     },
@@ -231,15 +253,18 @@ function rotatable(
 /** @returns the kid of the key that takes over. */
 async function rotateTo(
   changes: SigningKeyChanges,
-  key: NewSigningKey,
+  { algorithm, key }: { readonly algorithm: SigningAlgorithm; readonly key: NewSigningKey | null },
   { leadMs, now }: { leadMs: number; now: Date },
 ): Promise<string> {
-  const decided = rotation(ofAlgorithm(changes.keys, key.algorithm), { now, leadMs })
+  const decided = rotation(ofAlgorithm(changes.keys, algorithm), { now, leadMs })
   if (decided.kind === 'under_way') throw underWay(decided)
   if (decided.kind === 'forward') {
     await changes.bringForward(decided.kid, decided.signsFrom)
     return decided.kid
   }
+  // The next key was retired after the rotation had found it.
+  if (key === null)
+    throw refusal(409, 'Keys changed meanwhile', 'Nothing was changed. Ask for the rotation again.')
   await changes.insert(key, decided)
   return key.kid
 }
@@ -262,12 +287,28 @@ async function insertAs(
   })
 }
 
+/** @throws a 409 problem where the next key of the algorithm is published already. */
+function refuseUnderWay(keys: readonly SigningKeyRecord[], algorithm: SigningAlgorithm, now: Date): void {
+  const next = nextKey(ofAlgorithm(keys, algorithm), now)
+  if (next !== null) throw underWay(next)
+}
+
 function underWay({ kid, signsFrom }: { readonly kid: string; readonly signsFrom: Date }): ProblemError {
   return refusal(
     409,
     'Rotation under way',
     `${kid} is published and takes over at ${signsFrom.toISOString()}. Wait for that, let it sign at once (rotate with immediately), or retire it.`,
   )
+}
+
+function tooManyKeys(why: 'caller' | 'all'): ProblemError {
+  const others = why === 'caller' ? 'Other keys of this issuer are' : 'Keys of other issuers are'
+  return new ProblemError({
+    status: 429,
+    title: 'Too many keys at once',
+    detail: `${others} being generated, one at a time. Nothing was changed. Ask again in a moment.`,
+    headers: { 'retry-after': '5' },
+  })
 }
 
 /** As the API names a key, or all of an issuer's. */

@@ -32,7 +32,7 @@ import {
   toEncryption,
 } from '@curfew/ledger'
 import { fetchJson, type GuardedClient, type TlsIdentity } from '@curfew/outbound'
-import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { callerOf, createTurns, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import {
   type ClientKeySealer,
   createProbeTokens,
@@ -49,6 +49,8 @@ import { PartyParams } from './relying-parties.ts'
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 /** It sends some 40 requests. */
 const WRITE = { scope: 'clients:write', reach: 'path', cost: 50 } satisfies RouteAccess<Scope>
+/** Probes that run at once in this process: each signs some 40 tokens, and holds as many connections. None waits. */
+const PROBING = { ofCaller: 2, waitingOfCaller: 0, atOnce: 4 }
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/probe'
 
 export interface ProbesDeps {
@@ -63,6 +65,7 @@ export interface ProbesDeps {
 /** `…/relying-parties/{client_id}/probe`: whether an endpoint takes what it must, and refuses what it must. */
 export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
   const { db } = deps
+  const probing = createTurns({ ...PROBING, refusal: tooManyProbes })
   server.post(
     PATH,
     {
@@ -78,9 +81,11 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
     async (request) => {
       const { client_id } = request.params
       const issuer = await issuerOr404(db, request.params.issuer)
-      const party = await findRelyingParty(db, { issuer: issuer.name, clientId: client_id })
-      const target = await targetOf(request.body, { issuer, clientId: client_id as ClientId, party }, deps)
-      return probeView(await probe(target, callerOf(request).name, deps))
+      return probing.run(issuer.name, async () => {
+        const party = await findRelyingParty(db, { issuer: issuer.name, clientId: client_id })
+        const target = await targetOf(request.body, { issuer, clientId: client_id as ClientId, party }, deps)
+        return probeView(await probe(target, callerOf(request).name, deps))
+      })
     },
   )
 
@@ -104,6 +109,16 @@ export function registerProbes(server: HttpServer, deps: ProbesDeps): void {
       })
     },
   )
+}
+
+function tooManyProbes(why: 'caller' | 'all'): ProblemError {
+  const most = why === 'caller' ? `${PROBING.ofCaller} probes of one issuer` : `${PROBING.atOnce} probes`
+  return new ProblemError({
+    status: 429,
+    title: 'Too many probes at once',
+    detail: `At most ${most} run at once, and so many do. Nothing was sent. Ask again in a moment.`,
+    headers: { 'retry-after': '5' },
+  })
 }
 
 interface Target extends ProbeTarget {
