@@ -70,6 +70,20 @@ describe('a request costs the work that it makes', () => {
     expect(elements[0]?.problem?.status).toBe(429)
   })
 
+  test('a mass logout that is posted one by one leaves the budget of interactive logouts as it is', async () => {
+    const { key } = await curfew.client.createApiKey({
+      ...{ name: 'one-by-one', scopes: ['events:write'], requests_per_second: 1 },
+    })
+    const post = poster(curfew, key)
+    const statuses: number[] = []
+    for (let request = 0; request < 25; request++) {
+      const bulk = { iss: ISS, sub: 'alice', lane: 'bulk' }
+      statuses.push((await post('POST', '/v1/logout-events', bulk)).status)
+    }
+    expect([statuses[0], statuses.at(-1)]).toEqual([202, 429])
+    expect((await post('POST', '/v1/logout-events', { iss: ISS, sub: 'bob' })).status).toBe(202)
+  })
+
   test('an array of interactive logouts is taken whole, and holds up the next for seconds at most', async () => {
     const post = poster(curfew, curfew.keyFor('events:write'))
     const logouts = array(1_000, () => ({ iss: ISS, sub: 'alice' }))

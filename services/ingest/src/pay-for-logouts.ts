@@ -20,8 +20,8 @@ export function payForLogouts(
   const elements: readonly unknown[] = Array.isArray(body) ? body : [body]
   const bulk = elements.filter((each) => Object(each).lane === 'bulk').length
   const interactive = elements.length - bulk
-  // One was paid at the door.
-  if (interactive > 0) spending?.charge('logouts', unitsOfElements(interactive) - 1, OWED_S)
+  // One was paid at the door, before it was known whose it is: a mass logout gets it back.
+  spending?.charge('logouts', interactive > 0 ? unitsOfElements(interactive) - 1 : -1, OWED_S)
   if (bulk === 0) return null
   if (isFull('bulk')) return laneFull('bulk', 'logouts of the bulk lane')
   try {
