@@ -119,3 +119,11 @@ test('logouts of ordinary size cost 1 each, and a quarter in an array', async ()
   for (let request = 0; request < 10; request++)
     expect((await post('/v1/logout-events', long)).status).toBe(202)
 })
+
+test('many small members cost more than their bytes', async () => {
+  const post = client()
+  // 30 KiB would cost 4 of the 20 units that come at once.
+  const body = `{${Array.from({ length: 3_500 }, (_, index) => `"${index}":1`)}}`
+  expect((await post('/v1/sessions', body)).status).toBe(400)
+  expect((await post('/v1/sessions', {})).status).toBe(429)
+})

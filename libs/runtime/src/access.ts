@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { type Authenticate, type Credential, hasScope } from './credentials.ts'
 import type { BodyType } from './json-body.ts'
 import { ProblemError } from './problem.ts'
-import { BYTES_PER_UNIT, type RequestLimits, unitsOfBytes, unitsOfElements } from './request-limits.ts'
+import { type RequestLimits, sizeUnits, unitsOfBytes, unitsOfElements } from './request-limits.ts'
 
 /** The scope of what everybody may call. */
 export const PUBLIC = 'public'
@@ -31,9 +31,9 @@ export interface RouteAccess<Scope extends string = string> {
   /** The budget that requests are paid from. Default `reads` for GET and HEAD, else `changes`. */
   readonly budget?: string
   /**
-   * What a request costs. `body`, the default: by the bytes and elements of its body, and 1 at least. `late`: the same, but 1 until
+   * What a request costs. `body`, the default: by the size and elements of its body, and 1 at least. `late`: the same, but 1 until
    * the body is read, for a route that refuses some requests before. `handler`: 1, what the route itself charges for, and the
-   * bytes of the body beyond 1 KiB for each element. A number: that much, for work that no body shows.
+   * size of the body beyond 1 KiB and 32 members for each element. A number: that much, for work that no body shows.
    */
   readonly cost?: 'body' | 'late' | 'handler' | number
 }
@@ -72,33 +72,37 @@ export function payAtTheDoor(request: FastifyRequest, spending: Spending): void 
   spending.pay(budgetOf(request), atTheDoor(request))
 }
 
-/** Bytes of each element that cost nothing where the route charges for its elements. */
-const FREE_BYTES = 1_024
-/** Longest that bytes beyond those hold up the next requests of a credential, in seconds. */
+/** What each element of a body has free where the route charges for its elements. */
+const FREE = { bytes: 1_024, values: 32 }
+/** Longest that a body beyond that holds up the next requests of a credential, in seconds. */
 const OWED_S = 5
 
 /**
- * Charges for the bytes of a body before they are parsed, beyond what was paid at the door.
+ * Charges for a body by its size before it is parsed, beyond what was paid at the door.
  *
- * @param elements elements of the body that the route will charge for; 0 if the body is refused.
+ * @param size `elements` is how many the route will charge for: 0 if the body is refused.
  */
-export function chargeForBytes(request: FastifyRequest, elements: number): void {
+export function chargeForSize(
+  request: FastifyRequest,
+  { elements, values }: { readonly elements: number; readonly values: number },
+): void {
   const { spending, bodyBytes } = request
   if (request.routeOptions.config.cost === 'handler') {
-    const beyond = bodyBytes - elements * FREE_BYTES
-    if (beyond > 0) spending?.charge(budgetOf(request), beyond / BYTES_PER_UNIT, OWED_S)
+    const beyond = sizeUnits(bodyBytes - elements * FREE.bytes, values - elements * FREE.values)
+    if (beyond > 0) spending?.charge(budgetOf(request), beyond, OWED_S)
     return
   }
-  const more = unitsOfBytes(bodyBytes) - atTheDoor(request)
-  if (more > 0) spending?.charge(budgetOf(request), more)
+  const door = atTheDoor(request)
+  request.bodyUnits = Math.max(door, sizeUnits(bodyBytes, values))
+  if (request.bodyUnits > door) spending?.charge(budgetOf(request), request.bodyUnits - door)
 }
 
-/** Charges for the elements of a body, beyond what was paid for its bytes. */
+/** Charges for the elements of a body, beyond what was paid for its size. */
 export function chargeForElements(request: FastifyRequest): void {
   const { cost = 'body' } = request.routeOptions.config
   if ((cost !== 'body' && cost !== 'late') || request.spending === null) return
   const elements = Array.isArray(request.body) ? request.body.length : 1
-  const more = unitsOfElements(elements) - Math.max(atTheDoor(request), unitsOfBytes(request.bodyBytes))
+  const more = unitsOfElements(elements) - Math.max(atTheDoor(request), request.bodyUnits)
   if (more > 0) request.spending.charge(budgetOf(request), more)
 }
 

@@ -47,6 +47,8 @@ declare module 'fastify' {
     spending: Spending | null
     /** How many bytes of a body were read. */
     bodyBytes: number
+    /** What was paid for the size of the body. */
+    bodyUnits: number
     /** Made when first asked for: see `traceparentOf`. */
     traceparent: string | null
   }
@@ -120,6 +122,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   server.decorateRequest('credential', null)
   server.decorateRequest('spending', null)
   server.decorateRequest('bodyBytes', 0)
+  server.decorateRequest('bodyUnits', 0)
   server.decorateRequest('traceparent', null)
   const life = { closing: false }
   server.addHook('preClose', async () => {

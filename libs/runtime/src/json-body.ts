@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { chargeForBytes } from './access.ts'
+import { chargeForSize } from './access.ts'
 import { type Outline, outlineOf } from './json-outline.ts'
 import { type Fault, ProblemError } from './problem.ts'
 
@@ -134,7 +134,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
     if (bytes.length === 0 && request.routeOptions.schema?.body === undefined) return undefined
     const outline = outlined(bytes)
     const refusal = refusalOf(request, outline)
-    chargeForBytes(request, refusal === null ? outline.elements : 0)
+    chargeForSize(request, refusal === null ? outline : { ...outline, elements: 0 })
     if (refusal !== null) throw refusal
     if (bytes.length > LARGE_BYTES) await ownTurn()
     const result = read(decoded(bytes))
@@ -150,7 +150,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
         return await readLines(request, payload)
       } finally {
         payload.resume()
-        chargeForBytes(request, 0)
+        chargeForSize(request, { elements: 0, values: 0 })
       }
     },
   )

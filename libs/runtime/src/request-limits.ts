@@ -31,7 +31,9 @@ const REMEMBERED_MAX = 10_000
 
 /** Elements of an array that cost as much as one request: they save the request itself, not the work behind it. */
 const ELEMENTS_PER_UNIT = 4
-export const BYTES_PER_UNIT = 8_192
+const BYTES_PER_UNIT = 8_192
+/** Members and elements of a body: each takes the processor longer than its bytes do. */
+const VALUES_PER_UNIT = 100
 
 /** What an array of so many elements costs. A request that is no array costs 1. */
 export function unitsOfElements(elements: number): number {
@@ -41,6 +43,11 @@ export function unitsOfElements(elements: number): number {
 /** What a body of so many bytes costs. */
 export function unitsOfBytes(bytes: number): number {
   return Math.max(1, bytes / BYTES_PER_UNIT)
+}
+
+/** What so many bytes that hold so many members and elements cost, or a part of it. */
+export function sizeUnits(bytes: number, values: number): number {
+  return Math.max(bytes / BYTES_PER_UNIT, values / VALUES_PER_UNIT)
 }
 
 /** @param perSecond for credentials that have no rate of their own; null: as many as they like. */
