@@ -99,6 +99,40 @@ describe.each([
   })
 })
 
+test.each([
+  ['deliveries', '/v1/deliveries'],
+  ['dead letters', '/v1/dead-letters'],
+])(
+  'a key bound to an issuer of many clients gets its own %s at once, whatever others have',
+  async (_what, path) => {
+    const { issuer, iss } = { issuer: 'some' as IssuerName, iss: 'https://some.example' as Issuer }
+    await curfew.client.putIssuer(issuer, { iss })
+    const { rows } = await curfew.db.query<{ count: number }>(
+      'select count(*) as count from relying_parties where issuer = $1',
+      [issuer],
+    )
+    if (rows[0]?.count === 0) {
+      await curfew.db.query(PARTIES.replace("'m' || n", "'s' || n"), [issuer, 1_200])
+      await curfew.db.query(BINDINGS, [issuer])
+      // In each group of bindings, older than all that others have.
+      for (const [n, client] of ['s1', 's600', 's1199', 's2', 's700'].entries())
+        await pileUp(curfew.db, { clientId: client, count: 3, iss, secondsAgo: 200_000 - n })
+    }
+    const key = curfew.keyBoundTo({ kind: 'issuer', issuer, iss }, 'admin')
+    const pages = await walkThrough(key, path)
+    expect(pages.map(({ items }) => items.length)).toEqual([2, 2, 2, 2, 2, 2, 2, 1])
+    const whole = await ask(key, `${path}?limit=50`)
+    expect(pages.flatMap(({ items }) => items)).toEqual(whole.body.items)
+    const ids = whole.body.items.map(({ id }) => id)
+    expect(new Set(ids).size).toBe(15)
+    const { rows: sorted } = await curfew.db.query<{ id: string }>(
+      'select id::text from deliveries where id = any($1::uuid[]) order by dead_lettered_at desc, id desc',
+      [ids],
+    )
+    expect(ids).toEqual(sorted.map(({ id }) => id))
+  },
+)
+
 test('a cursor of another list, or of a caller that may see other things, is refused', async () => {
   const { body } = await ask(keys.main, '/v1/deliveries?limit=2')
   const cursor = body.next_cursor ?? ''

@@ -54,8 +54,8 @@ const FILL = [
    select id, 'backchannel', 'https://rp.example/' || id, 'main' from relying_parties`,
   `create temp table numbered as select n, md5('event ' || n / 10)::uuid as event, md5('random ' || n) as random
      from generate_series(0, ${DELIVERIES - 1}) n`,
-  `insert into events (id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-   select event, '\\x00', 'https://main.example', 'user-' || min(n), 'subject', false, 'interactive', at.at, at.at, at.at, 'registered'
+  `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+   select event, event, '\\x00', 'https://main.example', 'user-' || min(n), 'subject', false, 'interactive', at.at, at.at, at.at, 'registered'
      from numbered cross join lateral (select now() - interval '30 days' * (1 - n::float8 / ${DELIVERIES}) as at) at
     where n % 10 = 0 group by event, at.at`,
   // Ids of the IdP's own making, in no order of time.
@@ -89,8 +89,8 @@ const FILL = [
    select id, case when substr(id::text, 1, 2) = '00' then 'https://small.example' else iss end, 'admin', accepted_at, 'done', now() from events`,
   `insert into api_keys (id, name, hash, hint, scopes, created_by)
    select gen_random_uuid(), 'key-' || n, sha256(n::text::bytea), 'cfw_', '{admin}', 'admin' from generate_series(1, 100000) n`,
-  `insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload)
-   select id, 1, planned_at, row_number() over (order by planned_at) - 1, now(), '{}' from events`,
+  `insert into receipts (event_id, given_id, revision, planned_at, log_index, settled_at, payload)
+   select id, id, 1, planned_at, row_number() over (order by planned_at) - 1, now(), '{}' from events`,
   `insert into probes (id, issuer, client_id, uri, credential, total, ended_at, report)
    select gen_random_uuid(), 'main', 'rp-' || n % 1000, 'x', 'admin', 1, now(), '{}' from generate_series(1, 100000) n`,
   `insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, latencies)

@@ -5,7 +5,7 @@ import { isDataFault, type OnDeliveryFault, splitAround } from './faults.ts'
 import type { StoredAttempt } from './history.ts'
 import { tryLock } from './locks.ts'
 import { microsOf, reckonable } from './times.ts'
-import { confinedBindings, WALK_PARTS, type WalkedPage, walk, walkSql } from './walk.ts'
+import { confinedBindings, type WalkedPage, walk, walkParts, walkSql } from './walk.ts'
 
 /** Which dead letters. What is null does not narrow. */
 export interface DeadLetterFilter {
@@ -120,7 +120,7 @@ const listOf = (byParts: boolean) => ({
   }),
 })
 const LIST_DEAD_LETTERS = listOf(false)
-const LIST_DEAD_LETTERS_OF_BINDINGS = listOf(true)
+const STATEMENTS = { whole: LIST_DEAD_LETTERS, apart: listOf(true) }
 const DEAD_LETTERS = `${DEAD_LETTER}
    where d.id = any($1::uuid[]) and d.dead_lettered_at is not null and d.erased_at is null
    order by d.dead_lettered_at desc, d.id desc`
@@ -129,6 +129,9 @@ type DeadLetterRow = Omit<DeadLetterRecord, 'lastAttempt'> & {
   readonly micros: number
   readonly startedAt: Date | null
 } & Omit<NonNullable<DeadLetterRecord['lastAttempt']>, 'startedAt'>
+
+const latestFirst = (a: DeadLetterPosition, b: DeadLetterPosition) =>
+  b.micros - a.micros || (a.id === b.id ? 0 : a.id > b.id ? -1 : 1)
 
 /**
  * Dead letters that match, the latest first, each with where the page after it begins. Where a filter leaves few of them, a page
@@ -140,21 +143,15 @@ export async function listDeadLetters(
 ): Promise<WalkedPage<DeadLetterRecord & { readonly position: DeadLetterPosition }, DeadLetterPosition>> {
   const bindings = await confinedBindings(db, filter)
   if (bindings?.length === 0) return { rows: [], reached: null }
-  const apart = bindings !== null && bindings.length <= WALK_PARTS
-  const { keys, reached } = await walk<DeadLetterPosition>(
-    db,
-    apart ? LIST_DEAD_LETTERS_OF_BINDINGS : LIST_DEAD_LETTERS,
-    {
-      parts: bindings,
-      apart,
-      limit,
-      values: [
-        ...[filter.from ?? '-infinity', filter.to ?? 'infinity'],
-        ...(before === null ? ['infinity', 0, FIRST_ID] : ['epoch', before.micros, before.id]),
-        ...[filter.reason, filter.ids],
-      ],
-    },
-  )
+  const values = [
+    ...[filter.from ?? '-infinity', filter.to ?? 'infinity'],
+    ...(before === null ? ['infinity', 0, FIRST_ID] : ['epoch', before.micros, before.id]),
+    ...[filter.reason, filter.ids],
+  ]
+  const { keys, reached } =
+    bindings === null
+      ? await walk<DeadLetterPosition>(db, LIST_DEAD_LETTERS, { parts: null, limit, values })
+      : await walkParts(db, STATEMENTS, { parts: bindings, limit, values, compare: latestFirst })
   const ids = plainArray(keys.map(({ id }) => id))
   const { rows } = await db.query<DeadLetterRow>({
     name: 'dead_letters_by_id',

@@ -9,7 +9,7 @@ import { plainArray } from './arrays.ts'
 import type { Database } from './database.ts'
 import { eventRanges } from './event-ranges.ts'
 import type { IssuerLogoutRecord, IssuerLogoutState } from './issuer-logouts.ts'
-import { confinedBindings, WALK_PARTS, type WalkedPage, walk, walkSql } from './walk.ts'
+import { confinedBindings, type WalkedPage, walk, walkParts, walkSql } from './walk.ts'
 
 /** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
 export interface DeliveryRecord {
@@ -267,7 +267,7 @@ const listOf = (byParts: boolean) => ({
   }),
 })
 const LIST_DELIVERIES = listOf(false)
-const LIST_DELIVERIES_OF_BINDINGS = listOf(true)
+const STATEMENTS = { whole: LIST_DELIVERIES, apart: listOf(true) }
 const DELIVERIES = `${DELIVERY} where d.id = any($1::uuid[]) order by d.id desc`
 
 const FIRST_ID = '00000000-0000-0000-0000-000000000000'
@@ -286,6 +286,10 @@ export interface DeliveryFilter {
   readonly limit: number
 }
 
+/** PostgreSQL orders UUIDs as their texts. */
+const latestId = (a: { readonly id: string }, b: { readonly id: string }) =>
+  a.id === b.id ? 0 : a.id > b.id ? -1 : 1
+
 /**
  * Deliveries by id, the latest first. Where filters leave few of them, a page ends after so many rows and says where the next
  * begins.
@@ -297,14 +301,13 @@ export async function listDeliveries(
   const { state, eventId, since, until, before, limit } = filter
   const bindings = await confinedBindings(db, filter)
   if (bindings?.length === 0) return { rows: [], reached: null }
-  // Deliveries of one event lie side by side already.
-  const apart = bindings !== null && bindings.length <= WALK_PARTS && eventId === null
   const [low, high] = eventId === null ? [FIRST_ID, LAST_ID] : deliveryIdRange(eventId)
-  const { keys, reached } = await walk<{ id: string }>(
-    db,
-    apart ? LIST_DELIVERIES_OF_BINDINGS : LIST_DELIVERIES,
-    { parts: bindings, limit, values: [low, high, before ?? LAST_ID, eventId, state, since, until], apart },
-  )
+  const values = [low, high, before ?? LAST_ID, eventId, state, since, until]
+  // Deliveries of one event lie side by side already.
+  const { keys, reached } =
+    bindings === null || eventId !== null
+      ? await walk<{ id: string }>(db, LIST_DELIVERIES, { parts: bindings, limit, values })
+      : await walkParts(db, STATEMENTS, { parts: bindings, limit, values, compare: latestId })
   const ids = plainArray(keys.map(({ id }) => id))
   const { rows } = await db.query<DeliveryRecord>({
     name: 'deliveries_by_id',

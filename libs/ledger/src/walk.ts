@@ -5,8 +5,10 @@ import type { Database } from './database.ts'
 
 /** Most rows that one page looks at. */
 const WALK_ROWS = 5_000
-/** Most parts that are walked side by side. */
-export const WALK_PARTS = 500
+/** Most parts that one statement walks side by side. */
+const WALK_PARTS = 500
+/** Most parts that several statements walk. With more, the list is walked as a whole. */
+const WALK_PARTS_MAX = 5_000
 
 /** How a list is walked. `$1` are the parts, `$2` how many rows are looked at in each, `$3` how many are wanted. */
 export interface WalkPlan {
@@ -71,10 +73,15 @@ export interface Walked<Key> {
   readonly reached: Key | null
 }
 
+export interface WalkStatement {
+  readonly name: string
+  readonly text: string
+}
+
 /** Walks by a statement whose plan is as good for any values as for these. @param values from `$4` on. */
 export async function walk<Key extends object>(
   db: Database,
-  { name, text }: { readonly name: string; readonly text: string },
+  { name, text }: WalkStatement,
   {
     parts,
     apart = false,
@@ -97,6 +104,42 @@ export async function walk<Key extends object>(
     keys: found.rows.filter(({ isEdge }) => !isEdge),
     reached: found.rows.find(({ isEdge }) => isEdge) ?? null,
   }
+}
+
+/**
+ * Walks many parts. One walk of the whole list fills a page where the parts have most of its rows. Otherwise each part is walked by
+ * itself, in groups that are merged into one page: rows of other parts are not looked at again.
+ *
+ * @param compare orders keys as the list does.
+ */
+export async function walkParts<Key extends object>(
+  db: Database,
+  statements: { readonly whole: WalkStatement; readonly apart: WalkStatement },
+  request: {
+    readonly parts: readonly number[]
+    readonly limit: number
+    readonly values: readonly unknown[]
+    readonly compare: (a: Key, b: Key) => number
+  },
+): Promise<Walked<Key>> {
+  const { parts, limit, values, compare } = request
+  if (parts.length > WALK_PARTS) {
+    const walked = await walk<Key>(db, statements.whole, { parts, limit, values })
+    if (walked.reached === null || parts.length > WALK_PARTS_MAX) return walked
+  }
+  const groups: Walked<Key>[] = []
+  for (let from = 0; from < parts.length; from += WALK_PARTS) {
+    const group = parts.slice(from, from + WALK_PARTS)
+    groups.push(await walk<Key>(db, statements.apart, { parts: group, apart: true, limit, values }))
+  }
+  // A group may have rows behind its edge that it has not looked at.
+  const [edge = null] = groups.flatMap(({ reached }) => reached ?? []).toSorted(compare)
+  const keys = groups
+    .flatMap((group) => group.keys)
+    .filter((key) => edge === null || compare(key, edge) <= 0)
+    .toSorted(compare)
+    .slice(0, limit)
+  return { keys, reached: keys.length < limit ? edge : null }
 }
 
 /** One page of a list that is walked. */
