@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import { createBatcher, QueueFullError } from './batcher.ts'
+import { expect, test, vi } from 'vitest'
+import { createBatcher, LATER, QueueFullError } from './batcher.ts'
 
 /** A batcher whose batches end when the test says so. */
 function gated({ batchSize = 100, concurrency = 1, queueMax = 1_000 } = {}) {
@@ -118,4 +118,37 @@ test('nothing is done for nothing', async () => {
   const { batcher, batches } = gated()
   expect(await batcher.addAll([])).toEqual([])
   expect(batches).toEqual([])
+})
+
+test('callers lead batches in turn, and what a batch has no room for leads the next', async () => {
+  const batches: string[] = []
+  let end = Promise.withResolvers<void>()
+  // The first of a batch is done, and nothing else of it.
+  const batcher = createBatcher<string, string>({
+    batchSize: 3,
+    queueMax: 100,
+    queueMaxOfCaller: 5,
+    callerOf: ([caller = '']) => caller,
+    async run(items) {
+      batches.push(items.join(' '))
+      await end.promise
+      return items.map((item, at) => (at === 0 ? item : LATER))
+    },
+  })
+  const done: string[] = []
+  const add = (item: string) => batcher.add(item).then((each) => done.push(each))
+  const all = ['b1', 'b2', 'b3', 'b4'].map(add)
+  await vi.waitFor(() => expect(batches).toHaveLength(1))
+  all.push(...['b5', 'b6', 'b7', 'a1', 'c1', 'a2'].map(add))
+  end.resolve()
+  await Promise.all(all)
+  expect(done).toEqual(['b1', 'a1', 'c1', 'b2', 'a2', 'b3', 'b4', 'b5', 'b6', 'b7'])
+  expect(batches.slice(0, 3)).toEqual(['b1 b2 b3', 'a1 c1 b2', 'c1 b2 a2'])
+
+  end = Promise.withResolvers()
+  const more = ['b1', 'b2', 'b3', 'b4', 'b5'].map(add)
+  await expect(batcher.add('b6')).rejects.toMatchObject({ code: 'ERR_QUEUE_FULL', ofCaller: true })
+  more.push(add('a1'))
+  end.resolve()
+  await Promise.all(more)
 })

@@ -1,19 +1,34 @@
 import { CurfewError } from '@curfew/domain'
+import { createFairQueue } from './fair-queue.ts'
 
-/** More waits than may. The caller says so to whoever asked, and tries later. */
+/** More waits than may, of one caller or of all. The caller says so to whoever asked, and tries later. */
 export class QueueFullError extends CurfewError {
   override readonly code = 'ERR_QUEUE_FULL'
+  /** Whether one caller has too many, and others may still add. */
+  readonly ofCaller: boolean
+
+  constructor(message: string, { ofCaller = false }: { readonly ofCaller?: boolean } = {}) {
+    super(message)
+    this.ofCaller = ofCaller
+  }
 }
+
+/** The result of an item that has to go into another batch, where callers are told apart. The first of a batch never has it. */
+export const LATER = Symbol('later')
 
 export interface BatcherOptions<Item, Result> {
   /** Does the work for a batch; answers with one result for each item, in order. */
-  run(items: readonly Item[]): Promise<readonly Result[]>
+  run(items: readonly Item[]): Promise<readonly (Result | typeof LATER)[]>
   /** Most items in a batch. */
   readonly batchSize: number
   /** Most batches at once. Default 1. */
   readonly concurrency?: number
   /** Most items that may wait. */
   readonly queueMax: number
+  /** Whose an item is: then callers lead batches in turn, and each has one item in a batch before any has two. Default: all are of one. */
+  callerOf?(item: Item): string
+  /** Most items of one caller that may wait. Default: as many as may wait. */
+  readonly queueMaxOfCaller?: number
 }
 
 export interface Batcher<Item, Result> {
@@ -28,6 +43,7 @@ export interface Batcher<Item, Result> {
 }
 
 interface Entry<Item, Result> {
+  readonly caller: string
   readonly item: Item
   readonly resolve: (result: Result) => void
   readonly reject: (error: unknown) => void
@@ -39,71 +55,92 @@ interface Entry<Item, Result> {
  */
 export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result>): Batcher<Item, Result> {
   const { run, batchSize, concurrency = 1, queueMax } = options
-  let queue: Entry<Item, Result>[] = []
+  const { callerOf = () => '', queueMaxOfCaller = queueMax } = options
+  const queue = createFairQueue<Entry<Item, Result>>()
   let running = 0
   let scheduled = false
   const drainers: (() => void)[] = []
 
   /** One turn later, so that calls of the same turn share a batch. */
   function schedule(): void {
-    if (scheduled || running >= concurrency || queue.length === 0) return
+    if (scheduled || running >= concurrency || queue.size === 0) return
     scheduled = true
     setImmediate(() => {
       scheduled = false
-      while (running < concurrency && queue.length > 0) void runBatch()
+      while (running < concurrency && queue.size > 0) void runBatch()
     })
   }
 
   async function runBatch(): Promise<void> {
-    const batch = queue.slice(0, batchSize)
-    queue = queue.slice(batchSize)
+    const batch = queue.take(batchSize)
     running += 1
     try {
       const results = await run(batch.map(({ item }) => item))
       if (results.length !== batch.length) {
         throw new Error(`a batch of ${batch.length} was answered with ${results.length} results`)
       }
-      for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result)
+      if (options.callerOf !== undefined) takeTurns(batch, results)
+      for (const [index, { resolve }] of batch.entries()) {
+        const result = results[index] as Result | typeof LATER
+        if (result !== LATER) resolve(result)
+      }
     } catch (error) {
       for (const { reject } of batch) reject(error)
     }
     running -= 1
     schedule()
-    if (running === 0 && queue.length === 0) {
+    if (running === 0 && queue.size === 0) {
       for (const resolve of drainers.splice(0)) resolve()
     }
   }
 
+  function takeTurns(batch: readonly Entry<Item, Result>[], results: readonly unknown[]): void {
+    const later = batch.filter((_, at) => results[at] === LATER)
+    const served = batch.filter((_, at) => results[at] !== LATER)
+    queue.putBack(
+      later.map((entry) => [entry.caller, entry]),
+      new Set(served.map(({ caller }) => caller)),
+    )
+  }
+
   function push(item: Item): Promise<Result> {
     const { promise, resolve, reject } = Promise.withResolvers<Result>()
-    queue.push({ item, resolve, reject })
+    const caller = callerOf(item)
+    queue.add(caller, { caller, item, resolve, reject })
     return promise
   }
 
-  function roomFor(count: number): void {
-    if (queue.length > 0 && queue.length + count > queueMax) {
-      throw new QueueFullError(`${queue.length} items wait already, of ${queueMax} that may`)
+  function roomFor(items: readonly Item[]): void {
+    if (queue.size > 0 && queue.size + items.length > queueMax) {
+      throw new QueueFullError(`${queue.size} items wait already, of ${queueMax} that may`)
+    }
+    if (queueMaxOfCaller >= queueMax) return
+    for (const [caller, { length }] of Map.groupBy(items, callerOf)) {
+      const waiting = queue.sizeOf(caller)
+      if (waiting === 0 || waiting + length <= queueMaxOfCaller) continue
+      const message = `${waiting} items of one caller wait already, of ${queueMaxOfCaller} that may`
+      throw new QueueFullError(message, { ofCaller: true })
     }
   }
 
   return {
     get waiting() {
-      return queue.length
+      return queue.size
     },
     async add(item) {
-      roomFor(1)
+      roomFor([item])
       const result = push(item)
       schedule()
       return result
     },
     async addAll(items) {
-      roomFor(items.length)
+      roomFor(items)
       const results = items.map(push)
       schedule()
       return Promise.all(results)
     },
     async drain() {
-      if (running === 0 && queue.length === 0) return
+      if (running === 0 && queue.size === 0) return
       const { promise, resolve } = Promise.withResolvers<void>()
       drainers.push(resolve)
       await promise

@@ -1,7 +1,7 @@
 export type { RouteAccess, Spending } from './access.ts'
 export { ambiguousEvent } from './ambiguous-event.ts'
 export { readAccess } from './authorization-servers.ts'
-export { type Batcher, createBatcher, QueueFullError } from './batcher.ts'
+export { type Batcher, createBatcher, LATER, QueueFullError } from './batcher.ts'
 export {
   type AccessGrant,
   type ApiKey,

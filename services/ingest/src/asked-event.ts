@@ -69,10 +69,10 @@ export async function askedEvent(
   const givenId = request.params.id.toLowerCase()
   const { wait = 0, issuer } = request.query
   if (!isUuid(givenId)) throw notFound(givenId, false)
-  const { reach } = callerOf(request)
+  const { reach, name: caller } = callerOf(request)
   const iss = await askedIssuer(names, reach, issuer)
-  const identified = async () => only(givenId, await reader.identify({ givenId, iss }))
-  const find = async (id: EventId | null) => (id === null ? null : reader.find(id))
+  const identified = async () => only(givenId, await reader.identify({ givenId, iss, caller }))
+  const find = async (id: EventId | null) => (id === null ? null : reader.find(id, caller))
 
   const id = iss === null ? await identified() : eventIdOf(iss, givenId, digest)
   const waitFor = patience(reply, waiters, wait * 1_000)
