@@ -167,6 +167,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const endsAllOf = (newer: MemoryDelivery, older: MemoryDelivery) => {
     const [a, b] = [timesOf(newer), timesOf(older)]
     if (a.askedMs < b.askedMs || a.occurredMs < b.occurredMs) return false
+    if (a.event.occurredAt !== null && b.event.occurredAt === null) return false
     if (a.event.scope !== 'device') return true
     return b.event.scope === 'device' && b.event.device === a.event.device
   }
