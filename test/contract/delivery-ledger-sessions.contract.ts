@@ -268,6 +268,21 @@ export function sessionIndexContract(name: string, openHarness: () => Promise<De
         expect((await claim()).map(({ id }) => ids.includes(id))).toEqual([false])
       })
 
+      test('without a time is not superseded by a later one with a time, which is of another clock and may end less', async () => {
+        const now = Date.now()
+        const accepted = (ms: number) => ({ acceptedAt: new Date(now + ms), clients: ['rp-0'] })
+        await start('rp-1', 's1')
+        await settle((await logout({ ...accepted(0), occurredAt: null })).deliveries, RETRY)
+        const stated = await logout({ ...accepted(1_000), occurredAt: new Date(now + 500) })
+        await settle(stated.deliveries, RETRY)
+        const ids = stated.deliveries.map(({ id }) => id)
+        await harness.ledger.supersedeOlder({ ids, now: new Date() })
+        expect(await ends()).toEqual(['pending', 'pending'])
+        // One without a time ends all that either does.
+        await logout({ ...accepted(2_000), occurredAt: null })
+        expect(await ends()).toEqual(['in_flight', 'superseded', 'superseded'])
+      })
+
       test('is not superseded by one of a device, which ends less', async () => {
         await start('rp-1', 's1')
         await settle((await logout({ clients: ['rp-0'] })).deliveries, RETRY)

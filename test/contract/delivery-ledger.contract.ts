@@ -46,6 +46,7 @@ interface Wish {
   readonly as?: WorkerId
   readonly lease?: Lease
   readonly at?: Date
+  readonly acceptedAt?: Date
 }
 
 export function deliveryLedgerContract(
@@ -82,8 +83,9 @@ export function deliveryLedgerContract(
       sub: string,
       wish: Wish = {},
     ): Promise<readonly [InFlightDelivery, InFlightDelivery]> {
-      const { sid, leased = false, lane, as = worker, lease, at = harness.now() } = wish
-      const event = newEvent({ sub, ...(lane !== undefined && { lane }) })
+      const { sid, leased = false, lane, as = worker, lease, at = harness.now(), acceptedAt } = wish
+      const born = newEvent({ sub, ...(lane !== undefined && { lane }) })
+      const event = acceptedAt === undefined ? born : { ...born, acceptedAt }
       const planned = planFor(
         sid === undefined ? event : { ...event, scope: 'session', sub: sub as Subject, sid: sid as never },
         bindings().toSorted((a, b) => a.id - b.id),
@@ -176,6 +178,16 @@ export function deliveryLedgerContract(
           leasedBy: worker,
         })
         expect(await read(pending)).toMatchObject({ ...fresh, state: 'pending', dueAt: NOW, leasedBy: null })
+      })
+
+      test('by a clock that is ahead bears a delivery due when its event was accepted', async () => {
+        const ahead = new Date(harness.now().getTime() + 7_200_000)
+        const [pending] = await logout('bob', { at: ahead })
+        expect((await read(pending)).dueAt).toEqual(pending.event.acceptedAt)
+        expect(idsOf(await claim())).toContain(pending.id)
+        // Given back by a worker that has the right time again.
+        await ledger.releaseDeliveries({ ids: [pending.id], workerId: worker })
+        expect(idsOf(await claim())).toContain(pending.id)
       })
 
       test('covers what waits for the same target at the same binding, and nothing else', async () => {
@@ -417,8 +429,26 @@ export function deliveryLedgerContract(
       const request = { bindingId: one as BindingId, now: new Date(nowMs) }
       expect(await ledger.bringForward(request)).toBe(1)
       expect(await read(down)).toMatchObject({ state: 'pending', dueAt: NOW, retries: 1 })
-      for (const delivery of [elsewhere, refused, fresh]) expect((await read(delivery)).dueAt).toEqual(dueAt)
+      for (const delivery of [elsewhere, refused]) expect((await read(delivery)).dueAt).toEqual(dueAt)
+      expect((await read(fresh)).dueAt).toEqual(fresh.event.acceptedAt)
       expect(await ledger.bringForward(request)).toBe(0)
+    })
+
+    test('brought forward is also what was planned by a clock that has been set back since', async () => {
+      const at = new Date(harness.now().getTime() + 7_200_000)
+      const [down] = await logout('alice', { leased: true, at })
+      await settle(down, { state: 'pending', dueAt: at, retries: 1, refusals: 0 }, { outcomes: [DOWN] })
+      const now = harness.now()
+      expect(await ledger.bringForward({ bindingId: down.bindingId, now })).toBe(1)
+      expect((await read(down)).dueAt).toEqual(now)
+    })
+
+    test('given up on is nothing that was planned a moment ago, however long ago its event was accepted', async () => {
+      const acceptedAt = new Date(harness.now().getTime() - 3_600_000)
+      const [late] = await logout('alice', { acceptedAt })
+      const dueBefore = new Map([[late.bindingId, new Date(harness.now().getTime() - 1_800_000)]])
+      expect((await read(late)).dueAt).toEqual(acceptedAt)
+      expect(await ledger.giveUpUnreachable({ dueBefore, now: NOW, limit: 9 })).toBe(0)
     })
 
     test('given up on is what has been due for too long at the bindings named, of each lane up to the limit', async () => {

@@ -188,7 +188,7 @@ describe('giving up on what nobody could try', () => {
     const running = await logout('dave', { leased: true })
     const longAgo = new Date(Date.now() - 3_600_000)
     await database.db.query(
-      "update deliveries set due_at = $1 where state = 'pending' and id <> all($2::uuid[])",
+      "update deliveries set due_at = $1, planned_at = $1 where state = 'pending' and id <> all($2::uuid[])",
       [longAgo, young.map(({ id }) => id)],
     )
     const dueBefore = new Map([[first.id, new Date(Date.now() - 1_800_000)]])

@@ -85,6 +85,8 @@ export interface MemoryLedger extends DeliveryLedger {
   removeBinding(id: BindingId): void
 }
 
+const earlier = (a: Date | null, b: Date) => (a !== null && a < b ? a : b)
+
 /** A row of `leases`. */
 export interface MemoryLease {
   readonly workerId: WorkerId
@@ -165,6 +167,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const endsAllOf = (newer: MemoryDelivery, older: MemoryDelivery) => {
     const [a, b] = [timesOf(newer), timesOf(older)]
     if (a.askedMs < b.askedMs || a.occurredMs < b.occurredMs) return false
+    if (a.event.occurredAt !== null && b.event.occurredAt === null) return false
     if (a.event.scope !== 'device') return true
     return b.event.scope === 'device' && b.event.device === a.event.device
   }
@@ -289,7 +292,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   function owe(owed: OwedDelivery): void {
     if (deliveries.has(owed.delivery.id)) return
     const { lane } = owed.delivery.event
-    const row = bornRow(owed, { lane, workerId: null, now: clock(), bornAt: clock() })
+    const now = clock()
+    const row = { ...bornRow(owed, { lane, workerId: null, now, bornAt: now }), dueAt: now }
     deliveries.set(row.id, row)
     unsettled.add(row)
   }
@@ -465,7 +469,10 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     async releaseDeliveries({ ids, workerId }) {
       for (const row of leasedBy(workerId)) {
         if (ids.includes(row.id))
-          change(row, { state: 'pending', dueAt: row.attempts === 0 ? row.plannedAt : row.leasedAt })
+          change(row, {
+            state: 'pending',
+            dueAt: earlier(row.attempts === 0 ? row.plannedAt : row.leasedAt, clock()),
+          })
       }
     },
     async supersedeOlder({ ids, now }) {
@@ -490,13 +497,13 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       const missed = late.filter(
         (row) => row.bindingId === bindingId && row.retries > 0 && row.refusals === 0,
       )
-      for (const row of missed) change(row, { dueAt: row.plannedAt })
+      for (const row of missed) change(row, { dueAt: earlier(row.plannedAt, now) })
       return missed.length
     },
     async giveUpUnreachable({ dueBefore, now, limit }) {
-      const late = waiting().filter(({ bindingId, dueAt }) => {
+      const late = waiting().filter(({ bindingId, dueAt, plannedAt }) => {
         const before = dueBefore.get(bindingId)
-        return before !== undefined && dueAt !== null && dueAt < before
+        return before !== undefined && dueAt !== null && dueAt < before && plannedAt < before
       })
       const byLine = Map.groupBy(late, ({ lane, bindingId }) => `${lane} ${bindingId}`)
       const given = [...byLine.values()].flatMap((rows) => rows.toSorted(byDue).slice(0, limit))

@@ -53,19 +53,20 @@ export class MemoryConstraintError extends Error {
   }
 }
 
-/** A row as it is planned; leased to a worker, or pending and due `now`. @param bornAt by the database's clock. */
+/** A row as it is planned; leased to a worker, or pending and due since its event was accepted, `now` at the latest. @param bornAt by the database's clock. */
 export function bornRow(
   { delivery, target }: OwedDelivery,
   { lane, workerId, now, bornAt }: { lane: Lane; workerId: WorkerId | null; now: Date; bornAt: Date },
 ): MemoryDelivery {
   const { id, eventId, bindingId } = delivery
+  const dueAt = new Date(Math.min(now.getTime(), delivery.event.acceptedAt.getTime()))
   return {
     ...{ id, eventId, bindingId, lane, target, delivery, plannedAt: now },
     ...{ attempts: 0, retries: 0, refusals: 0 },
     ...{ settledAt: null, level: null, deadLetterReason: null, supersededBy: null, generation: 0 },
     ...(workerId !== null
       ? { state: 'in_flight', dueAt: null, leasedBy: workerId, leasedAt: bornAt }
-      : { state: 'pending', dueAt: now, leasedBy: null, leasedAt: null }),
+      : { state: 'pending', dueAt, leasedBy: null, leasedAt: null }),
   }
 }
 

@@ -205,9 +205,10 @@ function toDelivery(row: ClaimedRow): InFlightDelivery {
   }
 }
 
-// What came first stays first, and is known to have waited: since it was planned, where nobody has tried it yet.
+// What came first stays first, and is known to have waited: since it was planned, where nobody has tried it yet. Never later than
+// now, for PostgreSQL's clock may have been set back since.
 const RELEASE_DELIVERIES = `
-  update deliveries set state = 'pending', due_at = case when attempts = 0 then planned_at else leased_at end
+  update deliveries set state = 'pending', due_at = least(case when attempts = 0 then planned_at else leased_at end, now())
    where id = any($2::uuid[]) and state = 'in_flight' and leased_by = $1`
 
 /** Gives back what a worker holds but will not attempt now. Costs no attempt. What PostgreSQL refuses to give back ends as a dead letter. */

@@ -21,7 +21,7 @@ export interface PlannedEvent {
   readonly basis: PlanBasis
   readonly traceparent: string | null
   readonly deliveries: readonly (OwedDelivery & {
-    /** True: born leased to the worker, which attempts it at once. False: born pending, due now. */
+    /** True: born leased to the worker, which attempts it at once. False: born pending, due. */
     readonly leased: boolean
   })[]
 }
@@ -57,6 +57,8 @@ export type PlanResult =
 // gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
 // A delivery that names the subject is covered by a later logout only, and not by one of a device: those may be held back for a
 // session that it is to end.
+// What is born pending is due when its event was accepted, if that is earlier: `$17` is PostgreSQL's clock, and once that is set
+// back, what was planned while it was ahead would wait for as long.
 // A logout of everyone becomes a job, or is over at once where nobody is known; who asked for it is noted with it.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = $1 for key share),
@@ -102,11 +104,12 @@ const PLAN_EVENTS = `
       leased_at, planned_at)
     select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at,
       case when d.leased then 'in_flight' else 'pending' end,
-      case when d.leased then null else $17::timestamptz end,
+      case when d.leased then null else least($17::timestamptz, given.accepted_at) end,
       case when d.leased then $1::uuid end, case when d.leased then now() end, $17::timestamptz
       from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[], $24::uuid[], $25::timestamptz[])
         as d(id, event_id, binding_id, sid, leased, target, session_ends_at)
       join planned on planned.id = d.event_id
+      join given on given.id = d.event_id
     returning id, event_id, binding_id, target, sid, leased_at
   ),
   leased as (

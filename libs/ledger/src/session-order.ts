@@ -21,8 +21,10 @@ export const beginningOf = (alias: string) =>
 
 /**
  * SQL: whether a logout of a subject ends all that another one of the same subject does: it is later by every clock, and not of a
- * device alone. Aliases of rows of events.
+ * device alone. A stated time supersedes no logout without one: it is of the IdP's clock, by which a session may have begun between
+ * the two. Aliases of rows of events.
  */
 export const endsAllOf = (newer: string, older: string) =>
   `${older}.asked_at <= ${newer}.asked_at and ${older}.occurred_at <= ${newer}.occurred_at
+   and (${older}.occurred_stated or not ${newer}.occurred_stated)
    and (${newer}.scope = 'subject' or ${older}.scope = ${newer}.scope and ${older}.device = ${newer}.device)`

@@ -268,9 +268,10 @@ export async function supersedeOlder(
   return covered
 }
 
-// Only what failed for a reason that may pass waited for the endpoint to come back; a refusal has a reason of its own.
+// Only what failed for a reason that may pass waited for the endpoint to come back; a refusal has a reason of its own. Due now at the
+// latest, for PostgreSQL's clock may have been set back since a delivery was planned.
 const BRING_FORWARD = `
-  update deliveries set due_at = planned_at
+  update deliveries set due_at = least(planned_at, $2)
    where binding_id = $1 and lane in ('interactive', 'bulk') and due_at > $2 and retries > 0 and refusals = 0`
 
 /** Makes due what waits for its next attempt at an endpoint that was down and has come back. @returns how many were. */
@@ -286,6 +287,7 @@ export async function bringForward(
   return rowCount ?? 0
 }
 
+// A delivery is due since its event was accepted, but nobody could try it before it was planned.
 const GIVE_UP = `
   with given_up as (
     update deliveries d
@@ -297,6 +299,7 @@ const GIVE_UP = `
          cross join lateral (
            select w.id from deliveries w
             where w.binding_id = given.binding_id and w.lane = lanes.lane and w.due_at < given.due_before
+              and w.planned_at < given.due_before
             order by w.due_at limit $4
               for update skip locked
          ) found))
