@@ -122,6 +122,14 @@ describe('a page', () => {
     expect(await curfew.client.getIssuerLogout(id)).toMatchObject({ state: 'running', total: 40 })
   })
 
+  test('does not pause for as long as PostgreSQL’s clock was ahead when it took its last page', async () => {
+    await signIn(20)
+    await begin()
+    expect(await page(toNobody())).toEqual({ subjects: 9, state: 'running' })
+    await curfew.db.query("update issuer_logouts set taken_at = taken_at + interval '2 hours'")
+    expect(await page(toNobody())).toEqual({ subjects: 9, state: 'running' })
+  })
+
   test('is one bookkeeper’s at a time, and holds up neither who cancels nor who counts', async () => {
     await signIn(20)
     const id = await begin()

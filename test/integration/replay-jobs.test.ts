@@ -98,6 +98,15 @@ describe('a batch', () => {
     await curfew.db.query("update replays set taken_at = taken_at - interval '1 minute'")
     expect(await take()).toEqual({ taken: 1, state: 'running' })
   })
+
+  test('does not wait for as long as PostgreSQL’s clock was ahead when the last one was taken', async () => {
+    await pileUp(curfew.db, { clientId: 'shop', count: 3 })
+    const job = await create()
+    const take = () => takeReplayBatch(curfew.db, { job, limit: 1, pauseMs: 60_000 })
+    await take()
+    await curfew.db.query("update replays set taken_at = taken_at + interval '2 hours'")
+    expect(await take()).toEqual({ taken: 1, state: 'running' })
+  })
 })
 
 describe('a job', () => {

@@ -87,13 +87,15 @@ const SET_TOTAL = 'update issuer_logouts set total = $2 where event_id = $1 and 
 
 // By the database's clock and not a bookkeeper's. Of what waits to be planned there is never much more than a page: the event
 // log does not fill, and planning decides how fast it goes. Where nothing is planned for long, for workers are away or one
-// subject's event cannot be, it goes on, slowly.
+// subject's event cannot be, it goes on, slowly. A time in the future is one of before the clock was set back: the job does not wait
+// until then.
 const READY = `
   select l.reached, l.exhausted, l.taken - l.planned < $3 as room, greatest(l.taken - l.planned, 0) as unplanned, late.late
     from issuer_logouts l
    cross join lateral (select l.taken_at <= clock_timestamp() - make_interval(secs => $4::float8 / 1000) as late) late
    where l.event_id = $1 and l.state = 'running'
-     and (l.taken_at is null or l.taken_at <= clock_timestamp() - make_interval(secs => $2::float8 / 1000))
+     and (l.taken_at is null or l.taken_at <= clock_timestamp() - make_interval(secs => $2::float8 / 1000)
+       or l.taken_at > clock_timestamp())
      and (l.exhausted or l.taken - l.planned < $3 or late.late)`
 
 // Rows of the index in the order of its key. A subject of whom not all rows are on the page begins the next one, unless the page

@@ -164,11 +164,13 @@ export async function runningReplays(db: Database): Promise<readonly ReplayJob[]
   return rows.map(toJob)
 }
 
-// By the database's clock and not a bookkeeper's: the pace is the same for all of them.
+// By the database's clock and not a bookkeeper's: the pace is the same for all of them. A time in the future is one of before the
+// clock was set back: the job does not wait until then.
 const LOCK_REPLAY = `
   select id from replays
    where id = $1 and state = 'running'
-     and (taken_at is null or taken_at <= clock_timestamp() - make_interval(secs => $2::float8 / 1000))
+     and (taken_at is null or taken_at <= clock_timestamp() - make_interval(secs => $2::float8 / 1000)
+       or taken_at > clock_timestamp())
      for update skip locked`
 
 const FAIL_REPLAY = `
