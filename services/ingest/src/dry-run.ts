@@ -1,41 +1,29 @@
 import type { IssuerLogoutPreview } from '@curfew/client'
 import type { LogoutEvent } from '@curfew/domain'
 import type { IssuerLogoutPreview as Counted } from '@curfew/ledger'
-import { createBatcher, ProblemError, QueueFullError } from '@curfew/runtime'
+import { createTurns, ProblemError } from '@curfew/runtime'
 
 /** Most clients that are listed. */
 const CLIENTS_MAX = 1_000
 
-/** Previews that are made at once, and that wait: each reads all sessions of an issuer. */
-const PREVIEWS = 2
-const PREVIEWS_WAITING = 16
+/** Previews that run at once, of one issuer and of all: each reads all sessions of an issuer. */
+const PREVIEWS = { ofCaller: 1, waitingOfCaller: 2, atOnce: 2, waiting: 100, waitMs: 20_000 }
 
-/** The same preview, but few at once. @throws {ProblemError} 429 when too many wait. */
+/** The same preview, but few at once, and issuers in turn. @throws {ProblemError} 429 when too many wait. */
 export function fewAtOnce(
   preview: (event: LogoutEvent) => Promise<Counted>,
 ): (event: LogoutEvent) => Promise<Counted> {
-  const previews = createBatcher<LogoutEvent, Counted>({
-    batchSize: 1,
-    concurrency: PREVIEWS,
-    queueMax: PREVIEWS_WAITING,
-    run: (events) => Promise.all(events.map(preview)),
+  const turns = createTurns({
+    ...PREVIEWS,
+    refusal: (why) =>
+      new ProblemError({
+        status: 429,
+        title: 'Too many previews at once',
+        detail: `${why === 'caller' ? 'Other previews of this issuer' : 'Previews of other issuers'} are counting already. Ask again in a moment. Nothing was accepted.`,
+        headers: { 'retry-after': '2' },
+      }),
   })
-  return async (event) => {
-    try {
-      return await previews.add(event)
-    } catch (error) {
-      if (!(error instanceof QueueFullError)) throw error
-      throw new ProblemError(
-        {
-          status: 429,
-          title: 'Too many previews at once',
-          detail: 'Others are counting already. Ask again in a moment. Nothing was accepted.',
-          headers: { 'retry-after': '2' },
-        },
-        { cause: error },
-      )
-    }
-  }
+  return (event) => turns.run(event.iss, () => preview(event))
 }
 
 /** What a logout of everyone would touch. @throws {ProblemError} 400 for any other event. */
