@@ -1,6 +1,6 @@
 import { createSessionQuotaChore } from '@curfew/bookkeeper'
-import { EVERYTHING } from '@curfew/domain'
-import { enforceSessionQuotas } from '@curfew/ledger'
+import { EVERYTHING, type Issuer } from '@curfew/domain'
+import { enforceSessionQuotas, noteBacklogGaps } from '@curfew/ledger'
 import { createLog, createMetrics } from '@curfew/runtime'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
@@ -190,6 +190,31 @@ describe('a backlog', () => {
     await curfew.db.query("update session_issuers set gaps_until = now() - interval '2 minutes'")
     await enforceSessionQuotas(curfew.db, { quota: 1_000 })
     expect(await toldOf('bob')).toEqual(['wiki'])
+  })
+
+  test('notes a gap that stays, though the bookkeeper is about to clear an older one', async () => {
+    await using curfew = await openCurfew({ workers: 0 })
+    await curfew.db.query(
+      "insert into session_issuers (iss, sessions_counted, gaps_until) values ($1, 0, now() - interval '2 minutes')",
+      [ISS],
+    )
+    const until = new Date(Date.now() + 3_600_000)
+    await curfew.db.withConnection(async (connection) => {
+      await connection.query('begin')
+      await connection.query('select from registry_revision for update')
+      const round = enforceSessionQuotas(curfew.db, { quota: 1_000 })
+      await eventually(async () => {
+        const { rows } = await curfew.db.query<{ count: number }>(
+          "select count(*) as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        expect(rows[0]?.count).toBe(1)
+      })
+      expect(await noteBacklogGaps(curfew.db, { iss: ISS as Issuer, until })).toEqual(until)
+      await connection.query('commit')
+      await round
+    })
+    const { rows } = await curfew.db.query<{ until: Date }>('select gaps_until as until from session_issuers')
+    expect(rows).toEqual([{ until }])
   })
 })
 

@@ -72,8 +72,9 @@ export async function noteBacklogGaps(
   const extended = await db.query<{ gapsUntil: Date }>({ name: 'extend_gaps', text: EXTEND_GAPS, values })
   if (extended.rows[0] !== undefined) return extended.rows[0].gapsUntil
   return withTransaction(db, async (transaction) => {
-    await lockRegistry(transaction)
+    // The row first, then the registry: the bookkeeper locks them in the same order.
     const { rows } = await transaction.query<{ gapsUntil: Date }>({ text: OPEN_GAPS, values })
+    await lockRegistry(transaction)
     await bumpRegistry(transaction)
     return rows[0]?.gapsUntil ?? until
   })
