@@ -21,7 +21,7 @@ import {
   type Spending,
   spendingOf,
 } from './access.ts'
-import { createAddressLimits } from './address-limits.ts'
+import { createAddressLimits, ownerOf } from './address-limits.ts'
 import type { Authenticate, Credential } from './credentials.ts'
 import { namesTag } from './entity-tags.ts'
 import { createExposition, type Exposition } from './exposition.ts'
@@ -95,7 +95,8 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
  */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { title, log, metrics, authenticate, checks, trustProxy, requestsPerSecond = null } = options
-  const reads = createReadLimits(options.reads)
+  // Floods of public pages never fill the places that credentials share.
+  const reads = { ofCredentials: createReadLimits(options.reads), ofPublic: createReadLimits(options.reads) }
   const limits = createRequestLimits({
     perSecond: requestsPerSecond,
     monotonicMs: () => performance.now(),
@@ -173,7 +174,7 @@ function addHooks(
     life,
   }: Pick<HttpServerOptions, 'metrics' | 'authenticate'> & {
     limits: RequestLimits
-    reads: ReadLimits
+    reads: RouteReads
     life: Life
   },
 ): void {
@@ -311,17 +312,25 @@ export function httpService(
   }
 }
 
+interface RouteReads {
+  readonly ofCredentials: ReadLimits
+  readonly ofPublic: ReadLimits
+}
+
 /** Handlers that are limited: that of a GET comes once more, as the one of its HEAD. */
 const limited = new WeakSet<RouteOptions['handler']>()
 
 /** Lets a route that reads do so as `reads` have it. */
-function limitReads(route: RouteOptions, reads: ReadLimits): void {
+function limitReads(route: RouteOptions, reads: RouteReads): void {
   const { handler, config, method } = route
   const isRead = config?.scope !== PUBLIC && (method === 'GET' || method === 'HEAD')
   if ((config?.load ?? (isRead ? 'read' : 'own')) === 'own' || limited.has(handler)) return
   route.handler = function limitedRead(request, reply) {
-    const caller = request.credential === null ? `address ${request.ip}` : `key ${request.credential.name}`
-    return reads.run(caller, async (freeShared) => {
+    const [limits, caller] =
+      request.credential === null
+        ? [reads.ofPublic, ownerOf(request.ip)]
+        : [reads.ofCredentials, request.credential.name]
+    return limits.run(caller, async (freeShared) => {
       // A stream goes as fast as its reader takes it, and reads page by page.
       reply.raw.once('pipe', freeShared)
       return handler.call(this, request, reply)

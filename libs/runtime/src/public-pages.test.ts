@@ -1,5 +1,5 @@
-import { expect, onTestFinished, test } from 'vitest'
-import { log, open, problemFrom } from './http-server.fixture.ts'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { log, open, problemFrom, READER } from './http-server.fixture.ts'
 import { createMetrics } from './metrics.ts'
 import { metricsServices } from './metrics-service.ts'
 
@@ -67,4 +67,27 @@ test('metrics with a listener of their own are served there, and there alone', a
   await running
   await expect(fetch(`${own}/metrics`)).rejects.toThrow()
   expect(metricsServices({ metrics, host: '127.0.0.1', port: null, log })).toEqual([])
+})
+
+test('a flood of public reads, one /64 of addresses or many, takes no place of credentials', async () => {
+  const server = await open()
+  onTestFinished(() => server.close())
+  const { promise: released, resolve: release } = Promise.withResolvers<void>()
+  let begun = 0
+  server.get('/pages', { config: { scope: 'public', load: 'read' } }, async () => {
+    begun += 1
+    await released
+    return {}
+  })
+  server.get('/own', { config: { scope: 'things:read', reach: 'handler' } }, async () => ({}))
+  const flood = (remoteAddress: (n: number) => string, count: number) =>
+    Array.from({ length: count }, (_, n) => server.inject({ url: '/pages', remoteAddress: remoteAddress(n) }))
+  const ofOne = flood((n) => `2001:db8::${(n + 1).toString(16)}`, 21)
+  // Four run and sixteen wait, whichever address of theirs it is.
+  expect((await Promise.race(ofOne)).statusCode).toBe(429)
+  const ofMany = flood((n) => `203.0.113.${n}`, 20)
+  await vi.waitFor(() => expect(begun).toBe(6))
+  expect((await server.inject({ url: '/own', headers: READER })).statusCode).toBe(200)
+  release()
+  await Promise.all([...ofOne, ...ofMany])
 })
