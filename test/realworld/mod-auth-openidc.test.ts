@@ -113,8 +113,12 @@ function define(files: ApacheFiles): void {
     expect([await userOf(apache, laptop), await userOf(apache, phone)]).toEqual(['bob', 'bob'])
   })
 
-  test('ends all sessions of a subject where they were posted: each is named, and no other', async () => {
+  test('ends all posted sessions of a subject where it is registered as requiring a sid', async () => {
     const apache = await openAt(idp)
+    await curfew.client.putRelyingParty(idp.name, apache.clientId, {
+      backchannel_logout_uri: apache.logoutUri,
+      backchannel_logout_session_required: true,
+    })
     const browsers = await twoSessions(apache, 'frank')
     const another = openBrowser()
     await apache.logIn(another, 'grace')
