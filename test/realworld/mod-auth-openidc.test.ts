@@ -118,6 +118,7 @@ function define(files: ApacheFiles): void {
     await curfew.client.putRelyingParty(idp.name, apache.clientId, {
       backchannel_logout_uri: apache.logoutUri,
       backchannel_logout_session_required: true,
+      id_token_signed_response_alg: 'ES256',
     })
     const browsers = await twoSessions(apache, 'frank')
     const another = openBrowser()
