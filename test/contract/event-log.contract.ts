@@ -237,9 +237,9 @@ export function eventLogContract(
       expectOrder(watched.seen())
     })
 
-    test.runIf(slowBatches)(
-      'a slow batch holds up no other key, keeps its own, and is committed when it is done',
-      async () => {
+    // A log that hands out no slow batch apart has no such test, rather than one that is skipped.
+    if (slowBatches)
+      test('a slow batch holds up no other key, keeps its own, and is committed when it is done', async () => {
         const gate = Promise.withResolvers<void>()
         const [large, ...others] = numbered(['large', ...KEYS], 0, 1)
         if (large === undefined) throw new Error('a record')
@@ -266,8 +266,7 @@ export function eventLogContract(
         const again = watch(await openLog())
         await quiet()
         expect(again.values()).toEqual([])
-      },
-    )
+      })
 
     test('what a rejected handler had comes again, the same records in the same order', async () => {
       let failures = 3
