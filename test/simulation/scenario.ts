@@ -218,7 +218,7 @@ function createPeriod(random: Random, activeMs: number): Period {
 /** Longer than any time that the code waits for, or looks back: a lease, a statement, the shortest search there ever was. */
 function createOutage(random: Random, activeMs: number): Period {
   const fromMs = random.between(0, activeMs)
-  return { fromMs, toMs: fromMs + random.between(16, random.pick([18, 18, 18, 60])) * MINUTE_MS }
+  return { fromMs, toMs: fromMs + random.between(16, random.chance(0.1) ? 60 : 18) * MINUTE_MS }
 }
 
 /** The clocks of some machines are wrong, by seconds or by hours. One that lives to the end has one that it may work by. */
