@@ -81,8 +81,11 @@ const HELD_MAX = 10_000
  * processor takes, for most of an attempt is waiting.
  */
 const ATTEMPTS_MAX = 4_096
-/** Attempts that begin in one turn of the event loop. Each takes about a third of a millisecond. */
-const STARTS_PER_TURN = 4
+/**
+ * Attempts that begin in one turn of the event loop. Each takes about a third of a millisecond. Fewer would hold up ordinary load, which
+ * then waits in the ledger: a second write for each delivery.
+ */
+const STARTS_PER_TURN = 64
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
 /** Pause between two looks whether there is a database, and keys that can be opened, in milliseconds. */
