@@ -1,9 +1,9 @@
-import type { Client, Page, QuarantinedContent, QuarantinedRecord, QuarantineFilter } from '@curfew/client'
+import type { Client, QuarantinedContent, QuarantinedRecord, QuarantineFilter } from '@curfew/client'
 import { group, parse, parseMany, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { upTo } from './pages.ts'
 import { plain, table } from './table.ts'
 
-const PAGE_MAX = 500
 const LIMIT_DEFAULT = 50
 const OPTIONS = { ...CONNECTION_OPTIONS, json: { type: 'boolean' } } as const
 
@@ -44,7 +44,10 @@ async function list(args: readonly string[]): Promise<number> {
     ...(kind !== undefined && { kind }),
     ...(state !== undefined && { state }),
   }
-  const { items, next_cursor } = await upTo(connect(values), filter, limit)
+  const client = connect(values)
+  const { items, next_cursor } = await upTo(limit, (part) =>
+    answered(client.listQuarantined({ ...filter, ...part })),
+  )
   if (values.json === true) {
     process.stdout.write(`${JSON.stringify({ items, next_cursor })}\n`)
     return 0
@@ -67,28 +70,6 @@ async function list(args: readonly string[]): Promise<number> {
   )
   if (next_cursor !== null) process.stdout.write('There are more: --limit, or narrow it down.\n')
   return 0
-}
-
-/** As many records as that, from as many pages as it takes. */
-async function upTo(
-  client: Client,
-  filter: QuarantineFilter,
-  limit: number,
-): Promise<Page<QuarantinedRecord>> {
-  const items: QuarantinedRecord[] = []
-  let cursor: string | null = null
-  do {
-    const page: Page<QuarantinedRecord> = await answered(
-      client.listQuarantined({
-        ...filter,
-        limit: Math.min(PAGE_MAX, limit - items.length),
-        ...(cursor !== null && { cursor }),
-      }),
-    )
-    items.push(...page.items)
-    cursor = page.next_cursor
-  } while (cursor !== null && items.length < limit)
-  return { items, next_cursor: cursor }
 }
 
 async function show(args: readonly string[]): Promise<number> {

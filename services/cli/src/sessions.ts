@@ -1,9 +1,9 @@
 import type { OrphanedSession, OrphansFilter, Page, Session, SessionsFilter } from '@curfew/client'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { upTo } from './pages.ts'
 import { table } from './table.ts'
 
-const PAGE_MAX = 500
 const LIMIT_DEFAULT = 50
 const OPTIONS = { ...CONNECTION_OPTIONS, limit: { type: 'string' }, json: { type: 'boolean' } } as const
 
@@ -79,24 +79,6 @@ function limitOf(text: string | undefined): number {
   const limit = Number(text ?? LIMIT_DEFAULT)
   if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
   return limit
-}
-
-/** As many items as that, from as many pages as it takes. */
-async function upTo<Item>(
-  limit: number,
-  next: (part: { limit: number; cursor?: string }) => Promise<Page<Item>>,
-): Promise<Page<Item>> {
-  const items: Item[] = []
-  let cursor: string | null = null
-  do {
-    const page: Page<Item> = await next({
-      limit: Math.min(PAGE_MAX, limit - items.length),
-      ...(cursor !== null && { cursor }),
-    })
-    items.push(...page.items)
-    cursor = page.next_cursor
-  } while (cursor !== null && items.length < limit)
-  return { items, next_cursor: cursor }
 }
 
 function show(

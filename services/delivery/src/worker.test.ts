@@ -2,37 +2,53 @@ import type { WorkerId } from '@curfew/domain'
 import { createLog } from '@curfew/runtime'
 import { expect, test, vi } from 'vitest'
 import { createLedgerClock } from './ledger-clock.ts'
-import { createWorker } from './worker.ts'
+import { createWorker, type WorkerDeps } from './worker.ts'
+
+/** A worker beside a ledger that answers at once, unless the test says otherwise. */
+function open(
+  ledger: Partial<WorkerDeps['ledger']>,
+  {
+    leaseMs = 50,
+    wallMs = Date.now,
+    onLost = () => undefined,
+  }: Partial<WorkerDeps> & { wallMs?: () => number } = {},
+) {
+  const log = createLog({ service: 'test', level: 'silent' })
+  const monotonicMs = () => performance.now()
+  return createWorker({
+    ledger: {
+      registerWorker: async () => undefined,
+      beat: async () => ({ alive: true, workers: 1, rank: 0, now: new Date() }),
+      reclaimLeases: async () => 0,
+      releaseUnheld: async () => 0,
+      retireWorker: async () => 0,
+      ...ledger,
+    },
+    log,
+    name: 'test',
+    newWorkerId: () => 'a' as WorkerId,
+    leaseMs,
+    monotonicMs,
+    clock: createLedgerClock({ log, wallMs, monotonicMs }),
+    onLost,
+    held: () => [],
+  })
+}
 
 test('the heart beats on while what it gives back takes for ever', async () => {
   const ended = new AbortController()
   const hanging = Promise.withResolvers<number>()
   let beats = 0
   let reclaims = 0
-  const log = createLog({ service: 'test', level: 'silent' })
-  const monotonicMs = () => performance.now()
-  const worker = createWorker({
-    ledger: {
-      registerWorker: async () => undefined,
-      beat: async () => {
-        beats++
-        return { alive: true, workers: 1, rank: 0, now: new Date() }
-      },
-      reclaimLeases: () => {
-        reclaims++
-        return hanging.promise
-      },
-      releaseUnheld: async () => 0,
-      retireWorker: async () => 0,
+  const worker = open({
+    beat: async () => {
+      beats++
+      return { alive: true, workers: 1, rank: 0, now: new Date() }
     },
-    log,
-    name: 'test',
-    newWorkerId: () => 'a' as WorkerId,
-    leaseMs: 50,
-    monotonicMs,
-    clock: createLedgerClock({ log, wallMs: Date.now, monotonicMs }),
-    onLost: () => undefined,
-    held: () => [],
+    reclaimLeases: () => {
+      reclaims++
+      return hanging.promise
+    },
   })
   const beating = worker.beatUntil(ended.signal)
   await vi.waitFor(() => expect(beats).toBeGreaterThan(5))
@@ -47,28 +63,15 @@ test('a worker whose clock is wrong says that it does not work, and lets go of w
   const said: (boolean | undefined)[] = []
   let aheadMs = 120_000
   let lost = 0
-  const log = createLog({ service: 'test', level: 'silent' })
-  const monotonicMs = () => performance.now()
-  const worker = createWorker({
-    ledger: {
-      registerWorker: async () => undefined,
+  const worker = open(
+    {
       async beat(_id, { working } = {}) {
         said.push(working)
         return { alive: true, workers: 1, rank: 0, now: new Date() }
       },
-      reclaimLeases: async () => 0,
-      releaseUnheld: async () => 0,
-      retireWorker: async () => 0,
     },
-    log,
-    name: 'test',
-    newWorkerId: () => 'a' as WorkerId,
-    leaseMs: 50_000,
-    monotonicMs,
-    clock: createLedgerClock({ log, wallMs: () => Date.now() + aheadMs, monotonicMs }),
-    onLost: () => void lost++,
-    held: () => [],
-  })
+    { leaseMs: 50_000, wallMs: () => Date.now() + aheadMs, onLost: () => void lost++ },
+  )
   await worker.register()
   await worker.register()
   // The answer to the first says that the clocks differ: others hear of it at once.
@@ -82,27 +85,11 @@ test('a worker whose clock is wrong says that it does not work, and lets go of w
 test('a lease that is asked for while the ledger is told what is held is not among those looked at', async () => {
   const ended = new AbortController()
   const looked: { readonly asking: readonly number[]; readonly upTo: number }[] = []
-  const log = createLog({ service: 'test', level: 'silent' })
-  const monotonicMs = () => performance.now()
-  const worker = createWorker({
-    ledger: {
-      registerWorker: async () => undefined,
-      beat: async () => ({ alive: true, workers: 1, rank: 0, now: new Date() }),
-      reclaimLeases: async () => 0,
-      async releaseUnheld({ asking, upTo }) {
-        looked.push({ asking, upTo })
-        return 0
-      },
-      retireWorker: async () => 0,
+  const worker = open({
+    async releaseUnheld({ asking, upTo }) {
+      looked.push({ asking, upTo })
+      return 0
     },
-    log,
-    name: 'test',
-    newWorkerId: () => 'a' as WorkerId,
-    leaseMs: 50,
-    monotonicMs,
-    clock: createLedgerClock({ log, wallMs: Date.now, monotonicMs }),
-    onLost: () => undefined,
-    held: () => [],
   })
   const given = await worker.leasing(async ({ number }) => number)
   const answer = Promise.withResolvers<number>()
