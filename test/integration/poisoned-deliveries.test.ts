@@ -20,9 +20,11 @@ import {
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { insertSession } from '../support/session-rows.ts'
 import {
   bindingsOf,
   both,
+  ISS,
   newEvent,
   newLease,
   newWorker,
@@ -141,6 +143,15 @@ async function three(leased = true): Promise<readonly [InFlightDelivery, ...InFl
   const [first, ...others] = await planned(database.db, registry, { workerId, count: 3, leased })
   if (first === undefined) throw new Error('nothing planned')
   return [first, ...others]
+}
+
+/** Whom a delivery logs out. */
+async function subjectOf(id: DeliveryId): Promise<string> {
+  const { rows } = await database.db.query<{ sub: string }>(
+    'select e.sub from deliveries d join events e on e.id = d.event_id where d.id = $1',
+    [id],
+  )
+  return rows[0]?.sub ?? ''
 }
 
 const states = async (deliveries: readonly { id: DeliveryId }[]) =>
@@ -370,6 +381,25 @@ describe('where PostgreSQL refuses to', () => {
     await three(false)
     expect(await claim()).toHaveLength(3)
     expect(await states([first, ...others])).toEqual(['pending', 'in_flight', 'in_flight'])
+  })
+
+  test('narrow a delivery, it ends as a dead letter, and the others are narrowed or sent', async () => {
+    const [first, ...others] = await three(false)
+    const subjects = await Promise.all([first, ...others].map(({ id }) => subjectOf(id)))
+    const hour = 3_600_000
+    const later = { startedAt: new Date(Date.now() + hour), expiresAt: new Date(Date.now() + 2 * hour) }
+    for (const sub of subjects.slice(0, 2)) {
+      const held = { iss: ISS, sub, clientId: 'rp-0' }
+      await insertSession(database.db, { ...held, sid: `older ${sub}` })
+      await insertSession(database.db, { ...held, ...later, sid: `later ${sub}` })
+    }
+    await refuse(first.id, ['superseded'])
+    const claimed = await claim()
+    expect(claimed.map(({ id }) => id)).toEqual([others[1]?.id])
+    expect(await states([first, ...others])).toEqual(['dead_lettered', 'superseded', 'in_flight'])
+    expect(faults).toMatchObject([{ doing: 'narrow', deliveryId: first.id, became: 'dead_lettered' }])
+    // What names the older session of the second is claimed next, and nothing of the first.
+    expect((await claim()).map(({ sid }) => sid)).toEqual([`older ${subjects[1]}`])
   })
 
   test('take a delivery back, it ends as a dead letter, and the others are released', async () => {

@@ -134,16 +134,13 @@ export async function claimDue(
 ): Promise<readonly InFlightDelivery[]> {
   const { lease, now } = request
   const values = valuesOf(request)
-  try {
-    const { rows } = await db.query<ClaimedRow>({
-      name: 'claim_due',
-      text: CLAIM_DUE,
-      values: [...values, lease.number],
+  const leased = await db
+    .query<ClaimedRow>({ name: 'claim_due', text: CLAIM_DUE, values: [...values, lease.number] })
+    .catch((error: unknown) => {
+      if (isDataFault(error)) return null
+      throw error
     })
-    return toBeSent(db, rows, lease.workerId)
-  } catch (error) {
-    if (!isDataFault(error)) throw error
-  }
+  if (leased !== null) return toBeSent(db, leased.rows, lease.workerId, onFault)
   const { rows: due } = await db.query<{ id: DeliveryId }>({ text: FIND_DUE, values })
   const claimed: InFlightDelivery[] = []
   const refused = await splitAround(
@@ -153,7 +150,7 @@ export async function claimDue(
         text: CLAIM_NAMED,
         values: [lease.workerId, now, plainArray(ids), lease.number],
       })
-      claimed.push(...(await toBeSent(db, rows, lease.workerId)))
+      claimed.push(...(await toBeSent(db, rows, lease.workerId, onFault)))
     },
   )
   await giveUpRefused(db, refused, { workerId: null, now, doing: 'claim', onFault })
@@ -175,15 +172,24 @@ function valuesOf({ lease, now, slots, slotsElse, limit, after = 0 }: ClaimReque
   ]
 }
 
-/** What was claimed, without what is settled instead, for it would end a later session. */
+/**
+ * What was claimed, without what is settled instead, for it would end a later session. A delivery that PostgreSQL refuses to settle so
+ * ends as a dead letter: attempted, it would end that session.
+ */
 async function toBeSent(
   db: Database,
   rows: readonly ClaimedRow[],
   workerId: WorkerId,
+  onFault: OnDeliveryFault,
 ): Promise<readonly InFlightDelivery[]> {
-  const ids = rows.flatMap(({ id, indexed }) => (indexed ? [id] : []))
-  if (ids.length === 0) return rows.map(toDelivery)
-  const narrowed = await narrowClaimed(db, { ids, workerId })
+  const indexed = rows.flatMap(({ id, indexed }) => (indexed ? [id] : []))
+  if (indexed.length === 0) return rows.map(toDelivery)
+  const narrowed = new Set<DeliveryId>()
+  const refused = await splitAround(indexed, async (ids) => {
+    for (const id of await narrowClaimed(db, { ids, workerId })) narrowed.add(id)
+  })
+  await giveUpRefused(db, refused, { workerId, now: new Date(), doing: 'narrow', onFault })
+  for (const { item: id } of refused) narrowed.add(id)
   return rows.filter(({ id }) => !narrowed.has(id)).map(toDelivery)
 }
 

@@ -66,7 +66,7 @@ export async function splitAround<Item>(
 /** Deliveries of which the ledger refused a value, and what became of them. */
 export interface DeliveryFault {
   /** The statement, as a verb: `settle`, `claim`. */
-  readonly doing: 'settle' | 'claim' | 'release' | 'supersede' | 'give_up' | 'announce'
+  readonly doing: 'settle' | 'claim' | 'narrow' | 'release' | 'supersede' | 'give_up' | 'announce'
   readonly deliveryId: string
   /**
    * `bare`: settled as it should be, without what its attempts said. `dead_lettered`: it ends with the reason `unrecordable`.
