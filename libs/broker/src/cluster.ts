@@ -1,6 +1,7 @@
 import { EventLogUnavailableError } from '@curfew/domain'
 import type { Admin } from 'kafkajs'
 import { type Client, type ConnectionOptions, createClient, type KafkaLog, within } from './client.ts'
+import { refusalOf } from './refusal.ts'
 import { ensureTopics, type TopicKind, type TopicsSettings, topicName } from './topics.ts'
 
 const CHECK_TIMEOUT_MS = 5_000
@@ -48,7 +49,7 @@ export function createCluster({
         const names = kinds.map((kind) => topicName(kind, topics))
         await admins.use((admin) => admin.fetchTopicMetadata({ topics: names }), CHECK_TIMEOUT_MS)
       } catch (error) {
-        throw new EventLogUnavailableError('Kafka does not answer', { cause: error })
+        throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
       }
     },
     close: () => admins.close(),

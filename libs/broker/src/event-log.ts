@@ -1,9 +1,16 @@
-import type { EventLog, LogLane, LogRecord, Quarantine } from '@curfew/domain'
+import {
+  type EventLog,
+  EventLogUnavailableError,
+  type LogLane,
+  type LogRecord,
+  type Quarantine,
+} from '@curfew/domain'
 import type { ConnectionOptions } from './client.ts'
 import { createCluster } from './cluster.ts'
 import { createLaneConsumer } from './consumer.ts'
 import { createAppender } from './producer.ts'
 import { toMessage } from './records.ts'
+import { refusalOf } from './refusal.ts'
 import { DEFAULT_TOPICS, type TopicsSettings, topicName } from './topics.ts'
 
 export interface KafkaEventLogOptions extends ConnectionOptions {
@@ -51,6 +58,7 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
       createLaneConsumer(
         {
           ...consumeOptions,
+          onError: (error) => consumeOptions.onError(explained(error)),
           connection: options,
           topic: topicName(consumeOptions.lane, topics),
           groupId: groupOf(consumeOptions.lane, groupId),
@@ -66,6 +74,12 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
       await cluster.close()
     },
   }
+}
+
+/** The error itself, or one that names the setting to look at. */
+function explained(error: unknown): unknown {
+  const refusal = refusalOf(error)
+  return refusal === null ? error : new EventLogUnavailableError(refusal, { cause: error })
 }
 
 function groupOf(lane: LogLane, groupId: string): string {
