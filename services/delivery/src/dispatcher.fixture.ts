@@ -90,6 +90,7 @@ export function rig({
       id: () => worker.id,
       alive: () => worker.alive,
       leasing: (work) => work({ workerId: worker.id, number: ledger.claims.length + 1 }),
+      took: () => undefined,
     },
     limitsOf: (bindingId) => ({ concurrency: concurrencyOf(bindingId), perSecond: perSecondOf(bindingId) }),
     barred: () => [],

@@ -20,7 +20,7 @@ import type { Worker } from './worker.ts'
 export interface DispatcherDeps {
   readonly log: Log
   /** The worker that leases are taken for, and whether they may be trusted now. */
-  readonly worker: Pick<Worker, 'id' | 'alive' | 'leasing'>
+  readonly worker: Pick<Worker, 'id' | 'alive' | 'leasing' | 'took'>
   /** What this worker may do to a binding. */
   limitsOf(id: BindingId): Limits
   /** Bindings of which this worker may have nothing at all. */
@@ -373,6 +373,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       claims.claimed(
         claimed.filter(({ bindingId }) => !known.has(bindingId)),
         claimed.length >= limit,
+      )
+      worker.took(
+        lease,
+        claimed.map(({ id }) => id),
       )
       takeClaimed(claimed, lease.workerId, { slots, slotsElse, limit })
       return claimed.length

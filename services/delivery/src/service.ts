@@ -159,13 +159,17 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
     bindingsOf: (issuer) => (registry.current().issuers.get(issuer)?.bindings ?? []).map(({ id }) => id),
     bulkPace,
     claim: (request) => ledger.claimDue({ now: now(), ...request }),
-    release: (deliveries, workerId) =>
-      ledger.releaseDeliveries({ ids: deliveries.map(({ id }) => id), workerId }),
+    async release(deliveries, workerId) {
+      const ids = deliveries.map(({ id }) => id)
+      await ledger.releaseDeliveries({ ids, workerId })
+      worker.ended(ids)
+    },
     attempt: (delivery) => attempt(delivery, stopping),
     async settle(delivery, round, workerId) {
       // Cut off by our own end, not by the RP's doing: it goes back as it was.
       if (abandoning.aborted && round.outcome?.kind === 'unavailable') return
       const recorded = await settler.settle(workerId, round)
+      if (recorded) worker.ended([delivery.id])
       observe(round)
       const usual = recorded && round.settlement.state === 'acknowledged'
       if (!usual || log.isLevelEnabled('debug')) logRound(log, delivery, round, recorded)
