@@ -110,6 +110,8 @@ const AHEAD_MS = 5_000
 /** A delivery that waits longer than this in memory is given back: another worker may have a free slot for it. */
 const HELD_MS_MAX = 60_000
 const CLAIM_LIMIT = 1_000
+/** Attempts that begin in one turn while several issuers have deliveries: shorter turns, so that the logouts of one wait less for those of another. */
+const STARTS_OF_SEVERAL = 16
 /** Of its part of the memory: an issuer with less room than that does not hurry the next claim. */
 const HUNGRY_PART = 1 / 8
 const NONE: Slots = { interactive: 0, bulk: 0 }
@@ -117,8 +119,12 @@ const NONE: Slots = { interactive: 0, bulk: 0 }
 const SLOTS_ELSE = 16
 const GIVE_UP_EVERY_MS = 30_000
 const ACCEPT_SLICE = 50
+/** Bindings that are looked at before all else that waits for the processor gets its turn. */
+const SWEEP_SLICE = 250
 /** The part that one binding may have of the attempts that it has under way and of those that its issuer may begin. */
 const BINDING_PART = 1 / 16
+
+const breathe = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
 const isDown = ({ breaker }: Line) => breaker.state !== 'closed'
 
@@ -134,7 +140,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const ids = new Set<DeliveryId>()
   /** Those of which the ledger is being told that they are given back. */
   const releasing = new Set<DeliveryId>()
-  const shares = createIssuerShares({ heldMax, attemptsMax })
+  const shares = createIssuerShares({ heldMax, attemptsMax, monotonicMs })
   const turns = createFairTurns<Issuer, BindingId>()
   const claims = createClaimTurns(deps.bindingsOf)
   let startsLeft = startsPerTurn
@@ -204,7 +210,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     shareLeft(running, shares.attemptsOf(issuer), BINDING_PART) > 0
 
   function nextTurn(): void {
-    startsLeft = startsPerTurn
+    startsLeft = shares.shared ? Math.min(startsPerTurn, STARTS_OF_SEVERAL) : startsPerTurn
     startNext()
   }
 
@@ -311,8 +317,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     if (workerId !== worker.id()) return
     for (const delivery of deliveries) hold(delivery)
     for (const [index, delivery] of deliveries.entries()) {
-      if (index > 0 && index % ACCEPT_SLICE === 0)
-        await new Promise<void>((resolve) => void setImmediate(resolve))
+      if (index > 0 && index % ACCEPT_SLICE === 0) await breathe()
       if (workerId === worker.id()) take(delivery, workerId)
       else {
         // Its lease was lost meanwhile.
@@ -422,6 +427,16 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     }
   }
 
+  /** Goes on with what waited for a beat of the heart, or for its rate. */
+  async function sweep(): Promise<void> {
+    let seen = 0
+    for (const [id, line] of [...lines]) {
+      seen += 1
+      if (seen % SWEEP_SLICE === 0) await breathe()
+      if (lines.get(id) === line) start(id, line)
+    }
+  }
+
   /** Of what is known to be down, now and then, what nobody could try for too long. */
   async function giveUp(): Promise<void> {
     if (monotonicMs() - gaveUpMs < GIVE_UP_EVERY_MS) return
@@ -477,10 +492,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       while (!stopping.aborted) {
         const woken = new AbortController()
         wake = () => woken.abort()
-        // What waited for a beat of the heart, or for its rate, goes on.
-        for (const [id, line] of lines) start(id, line)
         let claimed = 0
         try {
+          await sweep()
           claimed = await claimOnce()
           await giveUp()
         } catch (error) {
