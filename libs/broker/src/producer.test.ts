@@ -52,6 +52,16 @@ function message(topic: string, partition: number, partitions: number, value: st
 /** The values of a topic's partitions. */
 const logs = (cluster: FakeCluster, topic: string) =>
   (cluster.leaders[topic] ?? []).map((_, partition) => cluster.log(topic, partition))
+/** A generator of numbers from 0 to 1 that a seed repeats (mulberry32). */
+function randomNumbers(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
 const patiently = { timeout: 15_000, interval: 5 }
 
 describe('an append over several leaders', () => {
@@ -238,6 +248,72 @@ describe('a topic that was deleted', () => {
     cluster.leaders.t = [1]
     await append(message('t', 1, 2, 'third'), message('t', 0, 2, 'fourth'))
     expect([...cluster.log('t', 0)].sort()).toEqual(['fourth', 'third'])
+  })
+})
+
+describe('partitions that an operator adds', () => {
+  it('are used for new records, and those that wait stay where they are', async () => {
+    const { cluster, append } = await open(1, { t: [1, null] })
+    const waiting = append(message('t', 1, 2, 'waiting'))
+    await append(message('t', 0, 2, 'other'))
+    cluster.leaders.t = [1, null, 1]
+    // The next question for the leaders, of which one is due, finds the third.
+    await vi.waitFor(async () => {
+      await append(message('t', 2, 3, 'new'))
+      expect(cluster.log('t', 2)).toContain('new')
+    }, patiently)
+    cluster.leaders.t = [1, 1, 1]
+    await waiting
+    expect(cluster.log('t', 1)).toEqual(['waiting'])
+  })
+})
+
+describe('whatever brokers do', () => {
+  const NODES = 3
+  const PARTITIONS = 5
+
+  it.each([1, 2, 3, 4])('what is confirmed stands once in its log, in order (%i)', async (seed) => {
+    const random = randomNumbers(seed)
+    const { cluster, append } = await open(
+      NODES,
+      { t: Array.from({ length: PARTITIONS }, (_, partition) => (partition % NODES) + 1) },
+      { timeoutMs: 1_500 },
+    )
+    let faults = 60
+    cluster.onProduce = ({ batches }, write) => {
+      if (faults === 0 || random() < 0.5) return write(batches)
+      faults--
+      const partition = Math.floor(random() * PARTITIONS)
+      const some = batches.filter((batch) => batch.partition !== partition)
+      const wasWritten = random() < 0.5
+      if (random() < 0.4) cluster.leaders.t?.splice(partition, 1, Math.ceil(random() * NODES))
+      const answers = wasWritten ? write(batches) : write(some)
+      if (random() < 0.3) return 'close'
+      if (random() < 0.1) return 'silence'
+      return random() < 0.5
+        ? answers.filter((answer) => answer.partition !== partition)
+        : answers.map((answer) =>
+            answer.partition === partition ? { ...answer, error: NOT_LEADER } : answer,
+          )
+    }
+    const confirmed: string[][] = Array.from({ length: PARTITIONS }, () => [])
+    await Promise.all(
+      confirmed.map(async (values, partition) => {
+        for (let number = 0; number < 200; number++) {
+          const value = `${partition}-${number}`
+          await append(message('t', partition, PARTITIONS, value)).then(
+            () => values.push(value),
+            (error) => expect(error).toBeInstanceOf(EventLogUnavailableError),
+          )
+        }
+      }),
+    )
+    const kept = logs(cluster, 't').map((log, partition) =>
+      log.filter((value) => confirmed[partition]?.includes(value)),
+    )
+    expect(kept).toEqual(confirmed)
+    expect(confirmed.flat().length).toBeGreaterThan(500)
+    expect(faults).toBe(0)
   })
 })
 
