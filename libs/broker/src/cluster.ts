@@ -9,8 +9,10 @@ const READY_TIMEOUT_MS = 15_000
 
 /** The cluster and our topics in it. */
 export interface Cluster {
-  /** Creates topics that are missing and looks at the others. Once they have been seen, they are taken to stay. */
+  /** Creates topics that are missing and looks at the others. Once they have been seen, they are taken to stay until `lookAgain`. */
   ready(): Promise<void>
+  /** The next `ready` looks at the topics anew: one of them is gone. */
+  lookAgain(): void
   /** Resolves when these topics take records. @throws {EventLogUnavailableError} */
   check(kinds: readonly TopicKind[]): Promise<void>
   close(): Promise<void>
@@ -41,6 +43,9 @@ export function createCluster({
 
   return {
     ready,
+    lookAgain: () => {
+      settingUp = null
+    },
     async check(kinds) {
       try {
         await ready()

@@ -26,8 +26,8 @@ export interface KafkaEventLogOptions extends ConnectionOptions {
 }
 
 /**
- * The event log in Apache Kafka. Opens nothing until it is used, and needs no broker to be there at first: topics are
- * created and looked at (see `ensureTopics`) before the first append or fetch that reaches the cluster.
+ * The event log in Apache Kafka. Opens nothing until it is used, and needs no broker to be there at first. Topics that
+ * are missing are created (see `ensureTopics`) by the first append, fetch or check that meets the cluster.
  *
  * @see {EventLog} for what its methods promise.
  */
@@ -37,6 +37,7 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
   const appender = createAppender({
     connection: options,
     ready: cluster.ready,
+    lookAgain: cluster.lookAgain,
     timeoutMs: options.appendTimeoutMs ?? 10_000,
     queueBytesMax: options.queueBytesMax ?? 64 * 1_048_576,
   })
