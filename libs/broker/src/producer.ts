@@ -10,7 +10,7 @@ import {
   openConnection,
   type ProtocolError,
 } from './connection.ts'
-import { createMetadataReader } from './metadata.ts'
+import { createMetadataReader } from './leaders.ts'
 import type { Append, PartitionQueue } from './partition-queue.ts'
 import { createQueues } from './queues.ts'
 
