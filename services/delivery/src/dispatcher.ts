@@ -6,9 +6,8 @@ import {
   type Issuer,
   type Lane,
   shareLeft,
-  type WorkerId,
 } from '@curfew/domain'
-import type { ClaimRequest, Slots } from '@curfew/ledger'
+import type { ClaimRequest, Lease, Slots } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 import type { Round } from './attempt.ts'
 import type { BulkPace } from './bulk-pace.ts'
@@ -33,9 +32,9 @@ export interface DispatcherDeps {
   /** Attempts one delivery. Never rejects for what an RP did. */
   attempt(delivery: InFlightDelivery): Promise<Round>
   /** Resolves when the ledger has what an attempt came to, or will never take it from this worker. */
-  settle(delivery: InFlightDelivery, round: Round, workerId: WorkerId): Promise<void>
-  /** Gives back what was not attempted under its lease. */
-  release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
+  settle(delivery: InFlightDelivery, round: Round, lease: Lease): Promise<void>
+  /** Gives back what was not attempted under its lease, all of one worker id. */
+  release(held: readonly Held[]): Promise<void>
   /** Told when a binding was found to be down, at first or still; and when it answers again. */
   onBreaker(id: BindingId, state: 'opened' | 'closed'): void
   /** Makes due what waits for its next attempt at a binding that was down and has come back. */
@@ -61,10 +60,10 @@ export interface DispatcherDeps {
 export interface Dispatcher {
   /** How many fresh deliveries a binding may be leased now. What is above goes to the ledger as pending. */
   room(id: BindingId, lane: Lane, issuer: Issuer): number
-  /** Takes a delivery that is leased to `workerId`, and attempts it when its binding has a free slot. Drops it when that worker's leases were lost meanwhile. */
-  accept(delivery: InFlightDelivery, workerId: WorkerId): void
+  /** Takes a delivery that is leased to this worker, and attempts it when its binding has a free slot. Drops it when the worker's leases were lost meanwhile. */
+  accept(delivery: InFlightDelivery, lease: Lease): void
   /** As `accept` for each. Of thousands, a few are taken at a time, while all count as held from the call on. */
-  acceptAll(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
+  acceptAll(deliveries: readonly InFlightDelivery[], lease: Lease): Promise<void>
   /**
    * Resolves when there is room for a batch, or after `ms`: never longer, for the way in waits for no RP. What is held for
    * RPs that have not ended an attempt within the last `ms` is not counted: waiting would not make room.
@@ -214,14 +213,14 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     startNext()
   }
 
-  async function attempt(id: BindingId, line: Line, { delivery, workerId }: Held): Promise<void> {
+  async function attempt(id: BindingId, line: Line, { delivery, lease }: Held): Promise<void> {
     const { issuer } = line
     let round: Round | null = null
     let settling: Promise<void> | null = null
     shares.run(issuer, 1)
     try {
       round = await deps.attempt(delivery)
-      settling = deps.settle(delivery, round, workerId)
+      settling = deps.settle(delivery, round, lease)
     } catch (error) {
       failed(delivery, error)
     }
@@ -260,21 +259,18 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       ids.delete(delivery.id)
     }
     left(line.issuer, back.length)
-    for (const [workerId, ofWorker] of Map.groupBy(back, (one) => one.workerId)) {
-      const deliveries = ofWorker.map(({ delivery }) => delivery)
-      void release(deliveries, workerId)
-    }
+    for (const ofWorker of Map.groupBy(back, ({ lease }) => lease.workerId).values()) void release(ofWorker)
   }
 
-  async function release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void> {
-    for (const { id } of deliveries) releasing.add(id)
+  async function release(held: readonly Held[]): Promise<void> {
+    for (const { delivery } of held) releasing.add(delivery.id)
     try {
-      await deps.release(deliveries, workerId)
+      await deps.release(held)
     } catch (error) {
       // It is not held any more: the worker's next heartbeat finds it.
-      log.warn({ event: 'deliveries.release-failed', deliveries: deliveries.length, err: error })
+      log.warn({ event: 'deliveries.release-failed', deliveries: held.length, err: error })
     } finally {
-      for (const { id } of deliveries) releasing.delete(id)
+      for (const { delivery } of held) releasing.delete(delivery.id)
     }
   }
 
@@ -296,10 +292,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     }
   }
 
-  function accept(delivery: InFlightDelivery, workerId: WorkerId): void {
-    if (workerId !== worker.id()) return
+  function accept(delivery: InFlightDelivery, lease: Lease): void {
+    if (lease.workerId !== worker.id()) return
     hold(delivery)
-    take(delivery, workerId)
+    take(delivery, lease)
   }
 
   function hold({ id, event }: InFlightDelivery): void {
@@ -307,18 +303,18 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     ids.add(id)
   }
 
-  function take(delivery: InFlightDelivery, workerId: WorkerId): void {
+  function take(delivery: InFlightDelivery, lease: Lease): void {
     const line = lineOf(delivery.bindingId, delivery.event.iss)
-    line.push({ delivery, workerId, sinceMs: monotonicMs() })
+    line.push({ delivery, lease, sinceMs: monotonicMs() })
     start(delivery.bindingId, line)
   }
 
-  async function acceptAll(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void> {
-    if (workerId !== worker.id()) return
+  async function acceptAll(deliveries: readonly InFlightDelivery[], lease: Lease): Promise<void> {
+    if (lease.workerId !== worker.id()) return
     for (const delivery of deliveries) hold(delivery)
     for (const [index, delivery] of deliveries.entries()) {
       if (index > 0 && index % ACCEPT_SLICE === 0) await breathe()
-      if (workerId === worker.id()) take(delivery, workerId)
+      if (lease.workerId === worker.id()) take(delivery, lease)
       else {
         // Its lease was lost meanwhile.
         ids.delete(delivery.id)
@@ -383,7 +379,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         lease,
         claimed.map(({ id }) => id),
       )
-      takeClaimed(claimed, lease.workerId, { slots, slotsElse, limit })
+      takeClaimed(claimed, lease, { slots, slotsElse, limit })
       return claimed.length
     })
   }
@@ -391,7 +387,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   /** Takes what was claimed, and learns from it which bindings have more. */
   function takeClaimed(
     claimed: readonly InFlightDelivery[],
-    workerId: WorkerId,
+    lease: Lease,
     { slots, slotsElse, limit }: Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>,
   ): void {
     bulkPace.spend('due', claimed.filter(({ event }) => event.lane === 'bulk').length)
@@ -407,7 +403,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         },
       )
     }
-    for (const delivery of claimed) accept(delivery, workerId)
+    for (const delivery of claimed) accept(delivery, lease)
   }
 
   /** Learns from a claim which bindings have more: those of which all came that were asked for. */

@@ -136,7 +136,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       lease,
       deliveries.map(({ id }) => id),
     )
-    await dispatcher.acceptAll(deliveries, lease.workerId)
+    await dispatcher.acceptAll(deliveries, lease)
   }
 
   /** What the session index knows of each event's. Nobody is asked where it knows nothing of the issuer. */

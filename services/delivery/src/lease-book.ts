@@ -17,8 +17,8 @@ export interface LeaseState {
 export interface LeaseBook {
   /** The answer to a lease has come, with these deliveries. */
   took(number: number, ids: readonly DeliveryId[]): void
-  /** The ledger confirmed that these are settled, or given back. */
-  ended(ids: readonly DeliveryId[]): void
+  /** The ledger confirmed that these are settled, or given back, under this lease. By then another lease may have them. */
+  ended(number: number, ids: readonly DeliveryId[]): void
   /** Forgets each lease of which a delivery is neither held nor ended. @param held what the worker holds. */
   look(held: readonly DeliveryId[]): LeaseState
   /** The ledger has deleted these leases. */
@@ -28,47 +28,33 @@ export interface LeaseBook {
 
 export function createLeaseBook(): LeaseBook {
   const leases = new Map<number, { readonly deliveries: number; readonly open: Set<DeliveryId> }>()
-  const numbers = new Map<DeliveryId, number>()
-
-  function forget(number: number): void {
-    for (const id of leases.get(number)?.open ?? []) numbers.delete(id)
-    leases.delete(number)
-  }
 
   return {
     took(number, ids) {
       if (ids.length === 0) return
       leases.set(number, { deliveries: ids.length, open: new Set(ids) })
-      for (const id of ids) numbers.set(id, number)
     },
-    ended(ids) {
-      for (const id of ids) {
-        const number = numbers.get(id)
-        if (number === undefined) continue
-        numbers.delete(id)
-        leases.get(number)?.open.delete(id)
-      }
+    ended(number, ids) {
+      for (const id of ids) leases.get(number)?.open.delete(id)
     },
     look(held) {
       const known = new Set(held)
       const ended: { number: number; deliveries: number }[] = []
+      const whole: number[] = []
+      const covered = new Set<DeliveryId>()
       for (const [number, { deliveries, open }] of leases) {
         if (open.size === 0) ended.push({ number, deliveries })
-        else if (![...open].every((id) => known.has(id))) forget(number)
+        else if (![...open].every((id) => known.has(id))) leases.delete(number)
+        else {
+          whole.push(number)
+          for (const id of open) covered.add(id)
+        }
       }
-      const done = new Set(ended.map(({ number }) => number))
-      return {
-        ended,
-        held: [...leases.keys()].filter((number) => !done.has(number)),
-        others: held.filter((id) => !numbers.has(id)),
-      }
+      return { ended, held: whole, others: held.filter((id) => !covered.has(id)) }
     },
     deleted(ended) {
       for (const { number } of ended) leases.delete(number)
     },
-    clear() {
-      leases.clear()
-      numbers.clear()
-    },
+    clear: () => leases.clear(),
   }
 }

@@ -42,8 +42,8 @@ export interface Worker {
   leasing<Result>(work: (lease: Lease) => Promise<Result>): Promise<Result>
   /** Notes which deliveries a lease gave. The worker must hold them from this call on. */
   took(lease: Lease, ids: readonly DeliveryId[]): void
-  /** Notes that the ledger has the end of these deliveries: settled, or given back. */
-  ended(ids: readonly DeliveryId[]): void
+  /** Notes that the ledger has the end of these deliveries under a lease: settled, or given back. */
+  ended(lease: Lease, ids: readonly DeliveryId[]): void
   /** Makes the worker known, or says that it lives; under a new id if it was declared dead meanwhile. */
   register(): Promise<void>
   /** Keeps the heart beating, and declares dead those whose heart does not, until `ended` aborts. */
@@ -143,7 +143,9 @@ export function createWorker(deps: WorkerDeps): Worker {
     took: ({ workerId, number }, ids) => {
       if (workerId === id) book.took(number, ids)
     },
-    ended: (ids) => book.ended(ids),
+    ended: ({ workerId, number }, ids) => {
+      if (workerId === id) book.ended(number, ids)
+    },
     register,
     retire: () => ledger.retireWorker(id),
     async beatUntil(ended) {
