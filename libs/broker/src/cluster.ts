@@ -3,6 +3,7 @@ import type { Admin } from 'kafkajs'
 import { createAdmins } from './admins.ts'
 import type { ConnectionOptions, KafkaLog } from './client.ts'
 import { describeTopics } from './metadata.ts'
+import { refusalOf } from './refusal.ts'
 import { type FoundTopic, faultsOf, inShort, unavailablePartitions } from './topic-settings.ts'
 import {
   createMissing,
@@ -118,7 +119,7 @@ export function createCluster({
     lookAgain,
     async check() {
       const faults = await lookForFaults().catch((error: unknown) => {
-        throw new EventLogUnavailableError('Kafka does not answer', { cause: error })
+        throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
       })
       if (faults.length > 0) throw new EventLogUnavailableError(`Kafka refuses records: ${inShort(faults)}`)
     },

@@ -1,9 +1,10 @@
-import type { EventLog, LogRecord, Quarantine } from '@curfew/domain'
+import { type EventLog, EventLogUnavailableError, type LogRecord, type Quarantine } from '@curfew/domain'
 import type { ConnectionOptions } from './client.ts'
 import { createCluster } from './cluster.ts'
 import { createLaneConsumer } from './consumer.ts'
 import { createAppender } from './producer.ts'
 import { toMessage } from './records.ts'
+import { refusalOf } from './refusal.ts'
 import { DEFAULT_TOPICS, groupName, LANES, type TopicsSettings, topicName } from './topics.ts'
 
 export interface KafkaEventLogOptions extends ConnectionOptions {
@@ -52,6 +53,7 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
       createLaneConsumer(
         {
           ...consumeOptions,
+          onError: (error) => consumeOptions.onError(explained(error)),
           connection: options,
           topic: topicName(consumeOptions.lane, topics),
           groupId: groupName(consumeOptions.lane, groupId),
@@ -67,4 +69,10 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
       await cluster.close()
     },
   }
+}
+
+/** The error itself, or one that names the setting to look at. */
+function explained(error: unknown): unknown {
+  const refusal = refusalOf(error)
+  return refusal === null ? error : new EventLogUnavailableError(refusal, { cause: error })
 }

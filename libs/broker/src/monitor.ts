@@ -4,6 +4,7 @@ import { createAdmins } from './admins.ts'
 import { type ConnectionOptions, original, within } from './client.ts'
 import { isSecured } from './cluster.ts'
 import { type Offsets, oldestAgeMs } from './oldest.ts'
+import { refusalOf } from './refusal.ts'
 import { type FoundTopic, faultsOf } from './topic-settings.ts'
 import {
   DEFAULT_TOPICS,
@@ -57,7 +58,7 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
         return { lanes, topics }
       }, LOOK_TIMEOUT_MS)
     } catch (error) {
-      throw new EventLogUnavailableError('Kafka does not answer', { cause: error })
+      throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
     } finally {
       await admins.close()
     }
