@@ -5,7 +5,15 @@ import type { Report } from './chaos.ts'
 // npm run chaos: the cases of test/chaos in their long form, one after the other. Progress goes to standard error, a table
 // (or JSON) to standard output; exit status 1 when anything was lost or another expectation failed.
 
-const CASES = ['services-kill', 'postgres-away', 'standalone-kill', 'full-disk']
+const CASES = [
+  'services-kill',
+  'postgres-away',
+  'brokers-restart',
+  'brokers-kill',
+  'brokers-hang',
+  'standalone-kill',
+  'full-disk',
+]
 
 const { values: flags } = parseArgs({
   options: {
