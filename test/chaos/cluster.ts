@@ -126,7 +126,7 @@ export async function openCluster(
           if (current.ended !== null) throw new Error(`${name} ended: ${current.stderr}`)
           return (await fetch(`${url}/readyz`).catch(() => null))?.status
         }
-        await expect.poll(look, { timeout: 30_000, interval: 20, message: name }).toBe(200)
+        await expect.poll(look, { timeout: 90_000, interval: 50, message: name }).toBe(200)
       },
     }
   }
