@@ -38,6 +38,7 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
   const appender = createAppender({
     connection: options,
     ready: cluster.ready,
+    lookAgain: cluster.lookAgain,
     timeoutMs: options.appendTimeoutMs ?? 10_000,
     queueBytesMax: options.queueBytesMax ?? 64 * 1_048_576,
   })

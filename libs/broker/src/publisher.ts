@@ -26,6 +26,7 @@ export function createKafkaPublisher(options: KafkaPublisherOptions): Publisher 
   const appender = createAppender({
     connection: options,
     ready: cluster.ready,
+    lookAgain: cluster.lookAgain,
     timeoutMs: publishTimeoutMs,
     queueBytesMax: QUEUE_BYTES_MAX,
   })
