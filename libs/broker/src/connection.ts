@@ -71,7 +71,9 @@ export function openConnection(
   address: BrokerAddress,
   requestTimeoutMs: number,
 ): BrokerConnection {
-  const client = createClient(options, requestTimeoutMs)
+  // Every failure rejects a request, so kafkajs need not log it too.
+  const { log: _log, ...silent } = options
+  const client = createClient(silent, requestTimeoutMs)
   const broker = new Broker({
     logger: client.kafka.logger(),
     allowAutoTopicCreation: false,

@@ -1,13 +1,6 @@
 import type { Message } from 'kafkajs'
+import type { Append } from './append.ts'
 import type { ProducerId, RecordBatch } from './connection.ts'
-
-/** One append that waits until all its records are confirmed. */
-export interface Append {
-  readonly settled: boolean
-  /** One of its records is confirmed. */
-  confirm(): void
-  reject(why: string, cause: unknown): void
-}
 
 /** One record of an append. */
 export interface Entry {

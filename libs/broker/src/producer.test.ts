@@ -1,6 +1,7 @@
 import { EventLogUnavailableError } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterEach, describe, expect, it, vi } from 'vitest'
+import type { KafkaLog } from './client.ts'
 import { type FakeCluster, NOT_LEADER, openFakeCluster } from './fake-cluster.fixture.ts'
 import { createAppender, type Outgoing } from './producer.ts'
 
@@ -17,11 +18,12 @@ async function open(
   nodes: number,
   leaders: Record<string, (number | null)[]>,
   options: Partial<Parameters<typeof createAppender>[0]> = {},
+  log?: KafkaLog,
 ) {
   const cluster = await openFakeCluster(nodes, leaders)
   closers.push(() => cluster.close())
   const appender = createAppender({
-    connection: { brokers: cluster.brokers, clientId: 'test' },
+    connection: { brokers: cluster.brokers, clientId: 'test', ...(log !== undefined && { log }) },
     ready: async () => undefined,
     timeoutMs: 20_000,
     queueBytesMax: 1_048_576,
@@ -135,6 +137,23 @@ describe('an append over several leaders', () => {
     expect(logs(cluster, 't')).toEqual([
       ['first', 'third'],
       ['second', 'fourth'],
+    ])
+  })
+})
+
+describe('an append that fails again and again', () => {
+  it('is logged once', async () => {
+    const said: string[] = []
+    const { cluster, append } = await open(1, { t: [1] }, {}, (_level, message) => void said.push(message))
+    let failures = 5
+    cluster.onProduce = ({ batches }, write) => {
+      if (failures === 0) return write(batches)
+      failures--
+      return batches.map(({ topic, partition }) => ({ topic, partition, error: NOT_LEADER }))
+    }
+    await append(message('t', 0, 1, 'first'))
+    expect(said).toEqual([
+      `Kafka broker ${cluster.brokers[0]} did not confirm records, they are sent again: This server is not the leader for that topic-partition`,
     ])
   })
 })

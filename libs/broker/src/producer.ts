@@ -1,5 +1,5 @@
-import { EventLogUnavailableError } from '@curfew/domain'
 import type { Message } from 'kafkajs'
+import { Append, unavailable } from './append.ts'
 import type { ConnectionOptions } from './client.ts'
 import {
   type BatchAnswer,
@@ -11,7 +11,7 @@ import {
   type ProtocolError,
 } from './connection.ts'
 import { createMetadataReader } from './metadata.ts'
-import type { Append, PartitionQueue } from './partition-queue.ts'
+import type { PartitionQueue } from './partition-queue.ts'
 import { createQueues } from './queues.ts'
 
 /** A message and the topic it goes to. */
@@ -45,8 +45,6 @@ interface Leader {
   address: BrokerAddress
   connection: BrokerConnection | null
   busy: boolean
-  /** Why its last send failed. */
-  failing: string | null
 }
 
 /** Most bytes of one send: one partition's share must stay below the broker's default for a batch, 1 MiB. */
@@ -58,6 +56,8 @@ const RETRY_PAUSE_MS = 200
 /** A send that takes longer may wait for a broker that leads nothing any more. */
 const SLOW_SEND_MS = 1_000
 const METADATA_TIMEOUT_MS = 2_000
+const NO_LEADERS = 'no Kafka broker named the leaders of partitions'
+const NO_TOPICS = 'topics that are missing in Kafka were not created'
 /** After this time the leaders are asked for anew, so that partitions which an operator adds are used. */
 const METADATA_AGE_MAX_MS = 300_000
 
@@ -80,6 +80,8 @@ export function createAppender(options: AppenderOptions): Appender {
   let entries = 0
   let closed = false
   let lastError: unknown = null
+  /** What fails at the moment, and why. */
+  const failing = new Map<string, string>()
   let scheduled = false
   let looking = false
   /** The leaders are to be asked for although each is known. */
@@ -126,7 +128,11 @@ export function createAppender(options: AppenderOptions): Appender {
       const answer = answers.find((one) => one.topic === queue.topic && one.partition === queue.partition)
       return settle(queue, answer === undefined ? failure : answer.error)
     })
-    report(leader, errors.find((error) => error !== null) ?? null)
+    const { host, port } = leader.address
+    report(
+      `Kafka broker ${host}:${port} did not confirm records, they are sent again`,
+      errors.find((error) => error !== null) ?? null,
+    )
     void look()
   }
 
@@ -161,17 +167,16 @@ export function createAppender(options: AppenderOptions): Appender {
     return error
   }
 
-  /** Says what a broker fails at, once until that changes. */
-  function report(leader: Leader, error: unknown): void {
-    if (error !== null) lastError = error
-    const failing = error instanceof Error ? error.message : null
-    if (failing !== null && failing !== leader.failing) {
-      const { host, port } = leader.address
-      connection.log?.('warn', `Kafka did not take records, they are sent again: ${failing}`, {
-        broker: `${host}:${port}`,
-      })
+  /** Logs a failure, and the same one again only after a success. Null: it succeeded. */
+  function report(what: string, error: unknown): void {
+    if (error === null) {
+      failing.delete(what)
+      return
     }
-    leader.failing = failing
+    lastError = error
+    const why = error instanceof Error ? error.message : String(error)
+    if (failing.get(what) !== why) connection.log?.('warn', `${what}: ${why}`, {})
+    failing.set(what, why)
   }
 
   function wantLook(): void {
@@ -190,8 +195,9 @@ export function createAppender(options: AppenderOptions): Appender {
       lookWanted = false
       try {
         learn(await reader.read(queues.topics()))
+        report(NO_LEADERS, null)
       } catch (error) {
-        lastError = error
+        report(NO_LEADERS, error)
       }
     }
     looking = false
@@ -207,7 +213,7 @@ export function createAppender(options: AppenderOptions): Appender {
       else if (!leader.busy) leaders.delete(id)
     }
     for (const [id, address] of nodes) {
-      if (!leaders.has(id)) leaders.set(id, { id, address, connection: null, busy: false, failing: null })
+      if (!leaders.has(id)) leaders.set(id, { id, address, connection: null, busy: false })
     }
     for (const [name, partitions] of topics) {
       if (isLeaders(partitions)) {
@@ -216,9 +222,9 @@ export function createAppender(options: AppenderOptions): Appender {
           partitions.map((leader) => (leader !== null && nodes.has(leader) ? leader : null)),
         )
       } else {
-        lastError = partitions
         queues.unlearn(name)
       }
+      report(`Kafka does not know the leaders of topic ${name}`, isLeaders(partitions) ? null : partitions)
     }
     if ([...topics.values()].some(isUnknownTopic)) void makeTopics()
     schedule()
@@ -234,59 +240,40 @@ export function createAppender(options: AppenderOptions): Appender {
     try {
       await options.ready()
       topicsMade = true
+      report(NO_TOPICS, null)
     } catch (error) {
-      lastError = error
+      report(NO_TOPICS, error)
     }
     makingTopics = false
   }
 
-  function enqueue(messages: readonly Outgoing[], bytes: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let unconfirmed = messages.length
-      let settled = false
-      queuedBytes += bytes
-      const end = (error: EventLogUnavailableError | null) => {
-        if (settled) return
-        settled = true
-        clearTimeout(timer)
-        queuedBytes -= bytes
-        appends.delete(append)
-        if (error === null) resolve()
-        else reject(error)
-      }
-      const append: Append = {
-        get settled() {
-          return settled
-        },
-        confirm: () => {
-          unconfirmed--
-          if (unconfirmed === 0) end(null)
-        },
-        reject: (why, cause) => end(unavailable(why, cause)),
-      }
-      const timer = setTimeout(
-        () => append.reject(`Kafka did not confirm within ${timeoutMs} ms`, lastError),
-        timeoutMs,
-      )
-      appends.add(append)
-      for (const { topic, message } of messages) {
-        if (!queues.push({ topic, message, bytes: sizeOf(message), number: entries++, append })) void look()
-      }
-    })
+  const onTimeout = (append: Append) => {
+    append.reject(`Kafka did not confirm within ${timeoutMs} ms`, lastError)
+  }
+  const onSettled = (append: Append) => {
+    appends.delete(append)
+    queuedBytes -= append.bytes
   }
 
   return {
     append: async (messages) => {
       if (messages.length === 0) return
-      const bytes = messages.reduce((sum, { message }) => sum + sizeOf(message), 0)
+      const sizes = messages.map(({ message }) => sizeOf(message))
+      const bytes = sizes.reduce((sum, size) => sum + size, 0)
       if (closed) throw unavailable('the event log is closed', null)
       if (queuedBytes > 0 && queuedBytes + bytes > queueBytesMax) {
         throw unavailable('too many appends wait for Kafka', lastError)
       }
-      const confirmed = enqueue(messages, bytes)
+      const append = new Append({ records: messages.length, bytes, timeoutMs }, onTimeout, onSettled)
+      appends.add(append)
+      queuedBytes += bytes
+      for (const [index, { topic, message }] of messages.entries()) {
+        const entry = { topic, message, bytes: sizes[index] ?? 0, number: entries++, append }
+        if (!queues.push(entry)) void look()
+      }
       if (Date.now() - lookedAt > METADATA_AGE_MAX_MS) wantLook()
       schedule()
-      await confirmed
+      await append.confirmed
     },
     close: async () => {
       closed = true
@@ -319,8 +306,4 @@ function isTooLarge(error: unknown): boolean {
   return (
     isProtocolError(error) && (error.type === 'MESSAGE_TOO_LARGE' || error.type === 'RECORD_LIST_TOO_LARGE')
   )
-}
-
-function unavailable(why: string, cause: unknown): EventLogUnavailableError {
-  return new EventLogUnavailableError(why, cause === null ? undefined : { cause })
 }
