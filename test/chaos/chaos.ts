@@ -14,12 +14,14 @@ export interface Report {
   accepted: number
   /** Processes that were killed, stopped or cut off. */
   kills: number
-  /** Accepted events that a relying party was not told of, or that the ledger does not have; null when it did not come to that. */
+  /** Accepted events that a relying party was not told of, or that the ledger or the event log does not have; null when it did not come to that. */
   lost: number | null
   /** Logout tokens beyond the first for an event at a relying party. */
   duplicates: number | null
   /** Deliveries that ended because a later logout covered them. */
   superseded: number | null
+  /** The longest time from a 202 to the first byte at a relying party, in milliseconds. */
+  slowestMs: number | null
 }
 
 declare module 'vitest' {
@@ -67,6 +69,7 @@ export function chaosTest(
       lost: null,
       duplicates: null,
       superseded: null,
+      slowestMs: null,
     }
     context.task.meta.chaos = report
     const beganAt = Date.now()

@@ -63,7 +63,7 @@ for (const { case: name, seed } of failed) {
 
 function table(): string {
   const lines = [
-    ['case', 'result', 'seconds', 'accepted', 'kills', 'lost', 'duplicates', 'superseded', 'seed'],
+    ['case', 'result', 'seconds', 'accepted', 'kills', 'lost', 'duplicates', 'superseded', 'slowest', 'seed'],
     ...rows.map((row) => [
       row.case,
       row.result,
@@ -73,6 +73,7 @@ function table(): string {
       String(row.lost ?? '?'),
       String(row.duplicates ?? '?'),
       String(row.superseded ?? '?'),
+      row.slowestMs === null ? '?' : `${(row.slowestMs / 1_000).toFixed(1)} s`,
       String(row.seed),
     ]),
   ]

@@ -431,25 +431,6 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await vi.waitFor(() => expect(seen.sort()).toEqual(['a-1', 'bulk a-2']), patiently)
   })
 
-  it('says which topic is not as it must be, and uses it', async () => {
-    const prefix = uniquePrefix()
-    const messages: string[] = []
-    await openLog({ brokers, prefix, partitions: 2 }).check()
-    const log = openLog({
-      brokers,
-      prefix,
-      partitions: 3,
-      log: (level, message) => void (level === 'warn' && messages.push(message)),
-    })
-    await log.check()
-    expect(messages).toEqual(
-      (['interactive', 'bulk', 'sessions', 'deadLetters', 'outcomes'] as const).map(
-        (kind) => `topic ${topicName(kind, { prefix })} has partitions 2, less than 3`,
-      ),
-    )
-    await log.append([record('a', 1)])
-  })
-
   it('takes an append larger than one send', async () => {
     const log = openLog({ brokers })
     const large = Array.from({ length: 30 }, (_, index) => ({

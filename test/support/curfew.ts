@@ -8,6 +8,7 @@ import {
   EVERYTHING,
   type EventId,
   type EventLog,
+  type EventLogMonitor,
   eventIdOf,
   type GivenEventId,
   type Issuer,
@@ -19,6 +20,7 @@ import {
   createDatabase,
   createDeliveryLedger,
   createPostgresEventLog,
+  createPostgresMonitor,
   type Database,
   openCredentialStore,
   openIssuerNetworks,
@@ -81,6 +83,8 @@ export interface CurfewOptions {
   readonly wrapEventLog?: (real: EventLog) => EventLog
   /** Longest wait for an append, in milliseconds. Default 5,000. */
   readonly appendTimeoutMs?: number
+  /** What looks at the event log for the API. Default: the one of PostgreSQL. */
+  readonly monitor?: EventLogMonitor
   /** Delivery workers to start. Default 1. */
   readonly workers?: number
   /** Bookkeepers to start. Default none. */
@@ -268,6 +272,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     logKeeper: createLogKeeper(masterKey),
     logOrigin: options.receipts?.origin ?? null,
     relyingPartiesMax: options.relyingPartiesMax ?? 20_000,
+    monitor: options.monitor ?? createPostgresMonitor(reads),
     log,
     metrics: createMetrics(),
   })
@@ -341,6 +346,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       createBookkeeper({
         db: ownDb,
         eventLog: ownLog,
+        monitor: createPostgresMonitor(ownDb),
         publisher: options.publisher ?? null,
         client: outbound,
         webhookSecrets,

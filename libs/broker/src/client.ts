@@ -85,7 +85,8 @@ export function createClient(
     brokers: [...brokers.slice(first), ...brokers.slice(0, first)],
     clientId,
     ...(ssl === undefined ? {} : { ssl }),
-    ...(sasl === undefined ? {} : { sasl }),
+    // A copy, for kafkajs adds to it, and a configuration that was read is frozen.
+    ...(sasl === undefined ? {} : { sasl: { ...sasl } }),
     connectionTimeout: CONNECT_TIMEOUT_MS,
     authenticationTimeout: CONNECT_TIMEOUT_MS * 2,
     requestTimeout: requestTimeoutMs,

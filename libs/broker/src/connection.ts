@@ -84,7 +84,8 @@ export function openConnection(
       logger: client.kafka.logger(),
       socketFactory: client.socketFactory,
       ssl: options.ssl ?? null,
-      sasl: options.sasl ?? null,
+      // A copy, for kafkajs adds to it, and a configuration that was read is frozen.
+      sasl: options.sasl === undefined ? null : { ...options.sasl },
       connectionTimeout: CONNECT_TIMEOUT_MS,
       requestTimeout: requestTimeoutMs,
       enforceRequestTimeout: true,

@@ -1,66 +1,79 @@
-import { type ConnectionOptions, within } from './client.ts'
-import {
-  addressOf,
-  type BrokerAddress,
-  type BrokerConnection,
-  type Metadata,
-  openConnection,
-} from './connection.ts'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { createRequire } from 'node:module'
+import type { Admin } from 'kafkajs'
 
-/** Asks the cluster which broker leads which partition. */
-export interface MetadataReader {
-  /** @throws whatever the last broker said, when none answers in time. */
-  read(topics: readonly string[]): Promise<Metadata>
-  close(): void
+/** One partition, as the brokers see it. */
+export interface PartitionState {
+  readonly partition: number
+  /** False while no broker leads it: it takes no records, and hands out none. */
+  readonly led: boolean
+  readonly replicas: number
+  /** Replicas that have every confirmed record. */
+  readonly inSync: number
+}
+
+/** A metadata answer of kafkajs, as far as it is looked at here. */
+interface Answer {
+  readonly topicMetadata: readonly { readonly topicErrorCode: number }[]
+}
+interface AnswerModule {
+  parse(answer: Answer): Promise<Answer>
+}
+
+const NONE = 0
+const UNKNOWN_TOPIC_OR_PARTITION = 3
+const LEADER_NOT_AVAILABLE = 5
+
+const tolerating = new AsyncLocalStorage<true>()
+let patched = false
+
+/**
+ * Runs administrative work for which a topic or leader that is missing is an answer.
+ *
+ * kafkajs throws a whole metadata answer away where one partition has no leader, and does not say which. It asks for all topics of the
+ * cluster before it creates or describes some, so that any topic without a leader, also one of others, fails ours.
+ */
+export function tolerant<Result>(work: () => Promise<Result>): Promise<Result> {
+  if (!patched) {
+    patched = true
+    // The highest version that kafkajs speaks: every broker since 2.0 answers in it.
+    const path = 'kafkajs/src/protocol/requests/metadata/v6/response.js'
+    const answers = createRequire(import.meta.url)(path) as AnswerModule
+    const { parse } = answers
+    if (typeof parse !== 'function')
+      throw new TypeError('kafkajs is not the version that libs/broker was written for')
+    answers.parse = async (answer) => (tolerating.getStore() && isTold(answer) ? answer : parse(answer))
+  }
+  return tolerating.run(true, work)
+}
+
+function isTold({ topicMetadata }: Answer): boolean {
+  return topicMetadata.every(({ topicErrorCode }) =>
+    [NONE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE].includes(topicErrorCode),
+  )
 }
 
 /**
- * Asks one broker over a connection of its own, and the next where that one does not answer within `timeoutMs`. A
- * connection that also carried records would keep the answer back while they wait for their replicas.
+ * The partitions of topics in their order; none of a topic that is not there.
+ *
+ * @throws whatever kafkajs throws when the cluster does not answer or refuses.
  */
-export function createMetadataReader(options: ConnectionOptions, timeoutMs: number): MetadataReader {
-  const configured = options.brokers.map(addressOf)
-  let known: readonly BrokerAddress[] = configured
-  // Processes ask different brokers.
-  let asked = Math.floor(Math.random() * configured.length)
-  let open: BrokerConnection | null = null
-  let closed = false
-
-  async function ask(topics: readonly string[]): Promise<Metadata> {
-    const address = known[asked % known.length]
-    if (closed || address === undefined) throw new Error('no broker can be asked')
-    open ??= openConnection(options, address, timeoutMs)
-    const metadata = await within(open.metadata(topics), timeoutMs, 'asking Kafka for the leaders')
-    if (metadata.nodes.size === 0) throw new Error('the broker knows no cluster yet')
-    return metadata
-  }
-
-  function leave(): void {
-    open?.close()
-    open = null
-  }
-
-  return {
-    async read(topics) {
-      if (open?.isOpen() === false) leave()
-      for (let tries = 1; ; tries++) {
-        try {
-          const metadata = await ask(topics)
-          const learnt = [...metadata.nodes.values()].filter(
-            ({ host, port }) => !configured.some((one) => one.host === host && one.port === port),
-          )
-          known = [...configured, ...learnt]
-          return metadata
-        } catch (error) {
-          leave()
-          asked++
-          if (closed || tries >= known.length) throw error
-        }
-      }
-    },
-    close: () => {
-      closed = true
-      leave()
-    },
-  }
+export async function describeTopics(
+  admin: Admin,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, readonly PartitionState[]>> {
+  const { topics } = await tolerant(() => admin.fetchTopicMetadata({ topics: [...names] }))
+  return new Map(
+    topics.map(({ name, partitions }) => [
+      name,
+      partitions
+        .map(({ partitionId, leader, replicas, isr }) => ({
+          partition: partitionId,
+          led: leader >= 0,
+          replicas: replicas.length,
+          inSync: isr.length,
+        }))
+        .sort((one, other) => one.partition - other.partition),
+    ]),
+  )
 }

@@ -10,9 +10,10 @@ import {
   openConnection,
   type ProtocolError,
 } from './connection.ts'
-import { createMetadataReader } from './metadata.ts'
+import { createMetadataReader } from './leaders.ts'
 import type { PartitionQueue } from './partition-queue.ts'
 import { createQueues } from './queues.ts'
+import { refusalOf } from './refusal.ts'
 
 /** A message and the topic it goes to. */
 export interface Outgoing {
@@ -174,7 +175,7 @@ export function createAppender(options: AppenderOptions): Appender {
       return
     }
     lastError = error
-    const why = error instanceof Error ? error.message : String(error)
+    const why = refusalOf(error) ?? (error instanceof Error ? error.message : String(error))
     if (failing.get(what) !== why) connection.log?.('warn', `${what}: ${why}`, {})
     failing.set(what, why)
   }
