@@ -5,7 +5,7 @@ import type { KafkaLog } from './client.ts'
 import { type FakeCluster, NOT_LEADER, openFakeCluster } from './fake-cluster.fixture.ts'
 import { createAppender, type Outgoing } from './producer.ts'
 
-// Goal: nothing resolves that is not in the log, and one broker holds up no other, whatever brokers do in between.
+// Goal: no append resolves whose records are not in the log, and one broker holds up no other.
 // Method: scripted brokers, for real ones do these things seldom and at no chosen moment.
 
 const closers: (() => Promise<void>)[] = []
@@ -238,7 +238,7 @@ describe('an append that is given up', () => {
 })
 
 describe('a topic that was deleted', () => {
-  it('is made again, and takes what was waiting', async () => {
+  it('is made again, and takes the records that waited', async () => {
     let seen = true
     const { cluster, append } = await open(
       1,
@@ -260,7 +260,7 @@ describe('a topic that was deleted', () => {
     expect(logs(cluster, 't')).toEqual([['second'], ['third']])
   })
 
-  it('may come back with fewer partitions, and what was queued for the others goes to these', async () => {
+  it('may come back with fewer partitions, which take the records of the others', async () => {
     const { cluster, append } = await open(1, { t: [1, 1] })
     await append(message('t', 0, 2, 'first'), message('t', 1, 2, 'second'))
     cluster.empty('t')
@@ -287,11 +287,11 @@ describe('partitions that an operator adds', () => {
   })
 })
 
-describe('whatever brokers do', () => {
+describe('brokers that fail at random', () => {
   const NODES = 3
   const PARTITIONS = 5
 
-  it.each([1, 2, 3, 4])('what is confirmed stands once in its log, in order (%i)', async (seed) => {
+  it.each([1, 2, 3, 4])('every confirmed record stands once in its log, in order (%i)', async (seed) => {
     const random = randomNumbers(seed)
     const { cluster, append } = await open(
       NODES,

@@ -25,7 +25,7 @@ export interface AppenderOptions {
   readonly connection: ConnectionOptions
   /** Creates the topics that are missing. Called when the cluster does not know a topic. */
   readonly ready: () => Promise<void>
-  /** The next `ready` looks at the topics anew, though they have been seen. */
+  /** Makes the next `ready` look at the topics again. */
   readonly lookAgain?: () => void
   /** From the call of `append` to its rejection, in milliseconds. */
   readonly timeoutMs: number
@@ -36,7 +36,7 @@ export interface AppenderOptions {
 export interface Appender {
   /** @throws {EventLogUnavailableError} when the messages were not confirmed in time, or too many wait. */
   append(messages: readonly Outgoing[]): Promise<void>
-  /** Rejects what waits and closes the connections. */
+  /** Rejects appends that wait, and closes the connections. */
   close(): Promise<void>
 }
 
@@ -59,17 +59,18 @@ const SLOW_SEND_MS = 1_000
 const METADATA_TIMEOUT_MS = 2_000
 const NO_LEADERS = 'no Kafka broker named the leaders of partitions'
 const NO_TOPICS = 'topics that are missing in Kafka were not created'
-/** After this time the leaders are asked for anew, so that partitions which an operator adds are used. */
+/** The leaders are asked for at least this often, so that partitions which an operator adds are used. */
 const METADATA_AGE_MAX_MS = 300_000
 
 /**
- * The way in. Records are sent to the leader of their partition, one send at a time for each leader: all appends
- * of one tick, and all that come while the leader's last send is under way, go out together. A broker that hangs
- * holds up the partitions that it leads. With acks=all it also holds up those that it follows, until the
- * controller takes it out of the replicas in sync; no producer can change that.
+ * The way in. Records are sent to the leader of their partition, one send at a time for each leader. The appends of one
+ * tick, and those that come while the last send is under way, go out together.
  *
- * An append resolves when the cluster has confirmed each of its records by topic and partition. A partition that was
- * refused, or left out of an answer, is sent again, to the leader of that time.
+ * A broker that hangs holds up the partitions that it leads. With acks=all it also holds up those that it follows, until
+ * the controller takes it out of the replicas in sync. No producer can change that.
+ *
+ * An append resolves when the leaders have confirmed each of its records by topic and partition. A batch that was refused,
+ * or left out of an answer, is sent again, to the leader of that time.
  */
 export function createAppender(options: AppenderOptions): Appender {
   const { connection, timeoutMs, queueBytesMax } = options
@@ -81,7 +82,7 @@ export function createAppender(options: AppenderOptions): Appender {
   let entries = 0
   let closed = false
   let lastError: unknown = null
-  /** What fails at the moment, and why. */
+  /** Why something fails at the moment, by its name. */
   const failing = new Map<string, string>()
   let scheduled = false
   let looking = false
@@ -91,7 +92,7 @@ export function createAppender(options: AppenderOptions): Appender {
   let makingTopics = false
   let topicsMade = false
 
-  /** Sends at the end of this turn of the event loop: what other requests of the same turn append goes out too. */
+  /** Sends at the end of this turn of the event loop, together with the appends of other requests in it. */
   function schedule(): void {
     if (scheduled) return
     scheduled = true
@@ -121,7 +122,7 @@ export function createAppender(options: AppenderOptions): Appender {
       answers = await produce(leader, due)
     } catch (error) {
       failure = error
-      // What is under way on it may still arrive: the same batch, with the same sequence.
+      // Its request may still arrive. That does no harm: the batch is sent again with the same sequence.
       leader.connection?.close()
     }
     clearInterval(slow)
@@ -160,7 +161,7 @@ export function createAppender(options: AppenderOptions): Appender {
     if (error === null) queue.confirm()
     else if (isTooLarge(error)) queue.split(error)
     else {
-      // What Kafka does not call retriable may be about the sequence.
+      // An error that Kafka does not call retriable may be about the sequence.
       if (isProtocolError(error) && !error.retriable) queue.renumber()
       queue.leader = null
     }
@@ -169,15 +170,15 @@ export function createAppender(options: AppenderOptions): Appender {
   }
 
   /** Logs a failure, and the same one again only after a success. Null: it succeeded. */
-  function report(what: string, error: unknown): void {
+  function report(name: string, error: unknown): void {
     if (error === null) {
-      failing.delete(what)
+      failing.delete(name)
       return
     }
     lastError = error
     const why = refusalOf(error) ?? (error instanceof Error ? error.message : String(error))
-    if (failing.get(what) !== why) connection.log?.('warn', `${what}: ${why}`, {})
-    failing.set(what, why)
+    if (failing.get(name) !== why) connection.log?.('warn', `${name}: ${why}`, {})
+    failing.set(name, why)
   }
 
   function wantLook(): void {
@@ -208,7 +209,7 @@ export function createAppender(options: AppenderOptions): Appender {
     for (const [id, leader] of leaders) {
       const address = nodes.get(id)
       if (address?.host === leader.address.host && address.port === leader.address.port) continue
-      // A broker that left the cluster leads nothing. What was sent to it is sent to the next leader.
+      // A broker that left the cluster leads nothing. Its records are sent to the next leader.
       leader.connection?.close()
       if (address !== undefined) leader.address = address
       else if (!leader.busy) leaders.delete(id)
