@@ -2,7 +2,7 @@ import { createKafkaEventLog, createKafkaMonitor, DEFAULT_TOPICS, topicName } fr
 import type { LaneState } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterEach, expect, test } from 'vitest'
-import type { KafkaNode } from '../../deploy/kafka/broker.ts'
+import type { OwnKafka } from '../../deploy/kafka/broker.ts'
 import { uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
@@ -11,6 +11,8 @@ import { useOwnKafka } from '../support/own-kafka.ts'
 
 const kafka = useOwnKafka(() => ({ brokers: 3 }))
 const patiently = { timeout: 60_000, interval: 200 }
+
+type KafkaNode = OwnKafka['nodes'][number]
 
 const closers: (() => Promise<unknown>)[] = []
 const away = new Set<KafkaNode>()
@@ -35,8 +37,7 @@ function firstTwo(): readonly [KafkaNode, KafkaNode] {
   return [first, second]
 }
 
-function open(replicationFactor: number) {
-  const prefix = uniquePrefix()
+function open(replicationFactor: number, prefix = uniquePrefix()) {
   const lane = { partitions: 6, retentionMs: 3_600_000 }
   const topics = {
     ...DEFAULT_TOPICS,
@@ -51,6 +52,7 @@ function open(replicationFactor: number) {
   closers.push(() => log.close())
   return {
     log,
+    prefix,
     ready: () =>
       log.check().then(
         () => 'ready',
@@ -133,4 +135,20 @@ test('a partition with fewer replicas in sync than it needs is named', { timeout
   await expect.poll(ready, patiently).toContain(`of ${topic} has 2 of 3 replicas in sync`)
   await back(first)
   await expect.poll(ready, patiently).toBe('ready')
+})
+
+test('a broker that hangs is got around, whichever a service asks first', { timeout: 240_000 }, async () => {
+  const before = open(3)
+  expect(await before.ready()).toBe('ready')
+  const [first] = firstTwo()
+  await first.suspend()
+  closers.push(() => first.resume())
+  // As many as there are brokers, because each new client begins with another one.
+  for (const _broker of kafka().nodes)
+    await expect.poll(open(3, before.prefix).ready, patiently).toBe('ready')
+  await expect.poll(before.ready, patiently).toBe('ready')
+  const { topics } = await before.monitor.look()
+  expect(topics.flatMap(({ faults }) => faults.map(({ setting }) => setting))).not.toContain(
+    'partitions that take no records',
+  )
 })
