@@ -8,7 +8,7 @@ import { freePort } from './ports.ts'
 import { run } from './process.ts'
 import type { NodePorts, Security } from './settings.ts'
 
-export type { OwnKafka, RunningKafka } from './node.ts'
+export type { KafkaNode, OwnKafka, RunningKafka } from './node.ts'
 
 /** Why no broker can be had: what was looked for and what was found instead, one sentence each. */
 export interface NoKafka {

@@ -6,8 +6,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: what was confirmed is in the log, whichever of three brokers is restarted or hangs meanwhile; and a broker
-// that hangs holds up only what is its own. Method: real brokers, appends without pause, and a count at the topic.
+// Goal: every confirmed record is in the log, whichever of three brokers is restarted or hangs meanwhile, and a broker that
+// hangs holds up only its own partitions. Method: real brokers, appends without pause, and a count at the topic.
 
 const kafka = useOwnKafka(() => ({ brokers: 3 }))
 const patiently = { timeout: 60_000, interval: 20 }
@@ -142,7 +142,7 @@ async function expectKept(prefix: string, confirmed: readonly string[]): Promise
 const KEYS = Array.from({ length: 24 }, (_, index) => `k${index}`)
 
 describe('over three brokers', { timeout: 240_000 }, () => {
-  it('what was confirmed is in the log after each of them was restarted', async () => {
+  it('every confirmed record is in the log after each of them was restarted', async () => {
     const prefix = uniquePrefix()
     const log = openLog(prefix, 3)
     const load = startLoad(log, KEYS)

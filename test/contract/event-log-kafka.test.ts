@@ -328,6 +328,11 @@ await describeWithKafka('the Kafka event log', (brokers) => {
       { key: notUtf8, value: notUtf8, headers: { ce_id: notUtf8, ce_source: 'a\0b' } },
       { key: null, value: null, headers: {} },
       { key: 'many', value: 'many', headers: { long: 'x'.repeat(100_000), ce_id: 'many' } },
+      {
+        key: 'odd',
+        value: 'odd',
+        headers: { '': 'x', 'a\0b': ['1', '2'], ['__proto__']: 'x', constructor: 'y' },
+      },
     ])
       await foreign.send({ topic: topicName('interactive', { prefix }), messages: [message] })
     await log.append([record('after', 2)])
@@ -367,6 +372,12 @@ await describeWithKafka('the Kafka event log', (brokers) => {
         headers: { ce_id: 'many' },
         cut_short: true,
       }),
+      expect.objectContaining({
+        kept: 3,
+        key: Buffer.from('odd'),
+        headers: JSON.parse('{"": "x", "a\\u0000b": "2", "__proto__": "x", "constructor": "y"}'),
+        cut_short: false,
+      }),
     ])
     expect(rows[1]?.headers).toMatchObject({ ce_source: 'a\0b' })
     expect(rows[0]).toMatchObject({
@@ -379,7 +390,7 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     })
     await log.append([record('last', 3)])
     await vi.waitFor(() => expect(seen).toContain('last'), patiently)
-    expect(seen).toHaveLength(7)
+    expect(seen).toHaveLength(8)
     await again.stop()
   })
 

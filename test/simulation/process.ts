@@ -115,6 +115,7 @@ export function createProcess(
     reclaimLeases: (request) => call('reclaimLeases', () => ledger.reclaimLeases(request)),
     releaseUnheld: (request) => call('releaseUnheld', () => ledger.releaseUnheld(request)),
     retireWorker: (id) => call('retireWorker', () => ledger.retireWorker(id)),
+    noticeRemoved: (fault) => call('noticeRemoved', () => ledger.noticeRemoved(fault)),
   }
 
   let view: MemoryEventLog = memoryLog.open()
@@ -139,6 +140,7 @@ export function createProcess(
     return {
       pause: () => consumption.inner.pause(),
       resume: () => consumption.inner.resume(),
+      status: () => consumption.inner.status(),
       async stop() {
         consumptions.delete(consumption)
         await consumption.inner.stop()

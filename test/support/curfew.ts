@@ -1,6 +1,7 @@
 import { hash, randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
 import { type BookkeeperDeps, createBookkeeper, readRetention } from '@curfew/bookkeeper'
+import { createKafkaEventLog } from '@curfew/broker'
 import { type Client, createClient, type Scope } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { createDelivery } from '@curfew/delivery'
@@ -21,6 +22,7 @@ import {
   createDeliveryLedger,
   createPostgresEventLog,
   createPostgresMonitor,
+  createQuarantine,
   type Database,
   openCredentialStore,
   openIssuerNetworks,
@@ -79,6 +81,8 @@ export function eventually<Result>(check: () => Result | Promise<Result>): Promi
 }
 
 export interface CurfewOptions {
+  /** Brokers of the event log, which then has topics of its own there. Default: the event log is in PostgreSQL. */
+  readonly kafka?: { readonly brokers: readonly string[]; readonly prefix: string }
   /** Stands between ingest and the event log, to make it fail. */
   readonly wrapEventLog?: (real: EventLog) => EventLog
   /** Longest wait for an append, in milliseconds. Default 5,000. */
@@ -122,6 +126,8 @@ export interface CurfewOptions {
 
 /** One delivery worker with its own connections. */
 export interface TestWorker {
+  /** Its way to the database. */
+  readonly gate: Gate
   /** Lets it end what it does, and take its leave. */
   stop(): Promise<void>
   /** Tells it to stop, and not to wait for relying parties: what a second signal does, or the deadline. */
@@ -214,7 +220,20 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const gate = await openGate(database.url)
   const db = createDatabase(gate.url)
   const reads = createDatabase(gate.url, { statementTimeoutMs: options.readTimeoutMs ?? 5_000 })
-  const eventLog = createPostgresEventLog({ db, url: gate.url, timeoutMs: appendTimeoutMs })
+  const openEventLog = (own: Database, url: string): EventLog => {
+    const { kafka } = options
+    if (kafka === undefined) return createPostgresEventLog({ db: own, url, timeoutMs: appendTimeoutMs })
+    const lane = { partitions: 4, retentionMs: 3_600_000 }
+    return createKafkaEventLog({
+      ...{ brokers: kafka.brokers, clientId: 'test', groupId: `${kafka.prefix}curfew` },
+      ...{ quarantine: createQuarantine(own), appendTimeoutMs, sessionTimeoutMs: 1_500 },
+      topics: {
+        ...{ prefix: kafka.prefix, replicationFactor: 1 },
+        ...{ interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane },
+      },
+    })
+  }
+  const eventLog = openEventLog(db, gate.url)
   const ownAddresses = createOwnAddresses({ databaseUrl: database.url })
   const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
   const keyMaker = createKeyMaker({ masterKey, post: createIssuerPost(outbound, openIssuerNetworks(db)) })
@@ -293,7 +312,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   } = {}): Promise<TestWorker> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew worker' })
-    const ownLog = createPostgresEventLog({ db: ownDb, url: ownGate.url })
+    const ownLog = openEventLog(ownDb, ownGate.url)
     const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
     const worker = run(
       createDelivery({
@@ -328,6 +347,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       return ended
     }
     const handle: TestWorker = {
+      gate: ownGate,
       stop: () => end('drain'),
       abandon: () => end('abandon'),
       kill: () => end('kill'),
@@ -340,7 +360,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   async function startBookkeeper(own: { readonly masterKey?: Uint8Array } = {}): Promise<TestBookkeeper> {
     const ownGate = await openGate(database.url)
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew bookkeeper' })
-    const ownLog = createPostgresEventLog({ db: ownDb, url: ownGate.url })
+    const ownLog = openEventLog(ownDb, ownGate.url)
     const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
     const bookkeeper = run(
       createBookkeeper({

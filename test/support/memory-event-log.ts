@@ -184,6 +184,7 @@ export function createMemoryLog({
           paused = false
           work()
         },
+        status: () => ({ state: stopped === null && !killed ? 'consuming' : 'left' }),
         async stop() {
           if (stopped === null) {
             stopped = Promise.withResolvers()

@@ -565,5 +565,6 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       return giveBack(looked, held)
     },
     retireWorker: async (id) => bury(workers.has(id) ? [id] : []),
+    noticeRemoved: async () => undefined,
   }
 }

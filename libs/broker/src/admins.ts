@@ -3,6 +3,8 @@ import { type Client, type ConnectionOptions, createClient, within } from './cli
 import { tolerant } from './metadata.ts'
 
 const REQUEST_TIMEOUT_MS = 4_000
+/** kafkajs asks a broker that hangs again and again. The next connection begins with another broker. */
+const CONNECT_TIMEOUT_MS = 4_000
 const DISCONNECT_TIMEOUT_MS = 1_000
 
 export interface Admins {
@@ -29,7 +31,9 @@ export function createAdmins(connection: ConnectionOptions): Admins {
       const { admin, connected } = open
       try {
         return await within(
-          connected.then(() => tolerant(() => work(admin))),
+          within(connected, CONNECT_TIMEOUT_MS, 'connecting to Kafka').then(() =>
+            tolerant(() => work(admin)),
+          ),
           timeoutMs,
           'asking Kafka',
         )

@@ -1,20 +1,25 @@
 import { describe, expect, it } from 'vitest'
 import { createBacklog, type Read } from './backlog.ts'
+import { markOf } from './mark.ts'
 
-// Goal: no record is lost, handed out twice at once or committed too early, whatever a rebalance does in between.
-// Method: reads and rebalances in the orders in which kafkajs can produce them.
+// Goal: no record is lost, handed out twice at once or committed too early, whatever a rebalance or a loss in the log does in between.
+// Method: reads, rebalances and losses in the orders in which kafkajs and Kafka can produce them.
 
-function read(partition: number, from: number, count: number): Read {
+/** @param log which log it was: another has other records at the same offsets. @param epoch of its leader. */
+function read(partition: number, from: number, count: number, { log = 'a', epoch = 0 } = {}): Read {
   return {
     partition,
     from: BigInt(from),
     next: BigInt(from + count),
     entries: Array.from({ length: count }, (_, index) => ({
       offset: BigInt(from + index),
+      epoch,
+      timestamp: '1000',
+      readMs: 1_000,
       record: {
         lane: 'interactive',
         key: `p${partition}`,
-        value: new Uint8Array(),
+        value: Buffer.from(`${log} ${from + index}`),
         headers: {},
         position: `${partition}@${from + index}`,
       },
@@ -22,9 +27,15 @@ function read(partition: number, from: number, count: number): Read {
   }
 }
 
+/** A commit of `next`, with the record before it. */
+function commit(next: number, { log = 'a', epoch = 0 } = {}) {
+  const [entry] = read(0, next - 1, 1, { log, epoch }).entries
+  if (entry === undefined) throw new Error('a record')
+  return { next: BigInt(next), mark: markOf(entry) }
+}
+
 function open(...partitions: number[]) {
   const backlog = createBacklog()
-  backlog.assign(partitions)
   const take = (batchSize = 100) => {
     const batch = backlog.take(batchSize)
     if (batch === null) throw new Error('nothing to take')
@@ -35,7 +46,14 @@ function open(...partitions: number[]) {
     backlog.handled(batch)
     backlog.release(batch)
   }
-  return { ...backlog, next: take, positions, finish }
+  const due = () => backlog.dueCommits().map(({ partition, next }) => ({ partition, next: Number(next) }))
+  /** As the group does it: what nobody has committed begins at 0. */
+  const assign = (...assigned: number[]) => {
+    backlog.assign(assigned)
+    for (const partition of assigned) backlog.place(partition, null)
+  }
+  assign(...partitions)
+  return { ...backlog, assign, next: take, positions, finish, due, nextOf: backlog.next }
 }
 
 describe('the backlog', () => {
@@ -55,13 +73,14 @@ describe('the backlog', () => {
 
   it('commits what has been handled, once, and not what has only been taken or was rejected', () => {
     const backlog = open(0, 1)
-    backlog.add(read(0, 10, 5))
+    backlog.add(read(0, 0, 5))
     backlog.add(read(1, 0, 2))
     const first = backlog.next(3)
     const second = backlog.next(100)
     backlog.release(second)
     backlog.finish(first)
-    expect(backlog.dueCommits()).toEqual([{ partition: 0, next: 13n }])
+    expect(backlog.due()).toEqual([{ partition: 0, next: 3 }])
+    expect(backlog.dueCommits()[0]?.mark).toEqual(commit(3).mark)
     backlog.committed(backlog.dueCommits())
     expect(backlog.dueCommits()).toEqual([])
   })
@@ -71,10 +90,10 @@ describe('the backlog', () => {
     backlog.add(read(0, 0, 2))
     backlog.add(read(1, 0, 2))
     const batch = backlog.next()
-    backlog.assign([1])
+    backlog.assign(1)
     expect(backlog.positions(batch)).toEqual(['1@0', '1@1'])
     backlog.finish(batch)
-    expect(backlog.dueCommits()).toEqual([{ partition: 1, next: 2n }])
+    expect(backlog.due()).toEqual([{ partition: 1, next: 2 }])
     expect(backlog.add(read(0, 2, 1))).toBe('refused')
   })
 
@@ -82,8 +101,8 @@ describe('the backlog', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 2))
     const before = backlog.next()
-    backlog.assign([])
-    backlog.assign([0])
+    backlog.assign()
+    backlog.assign(0)
     backlog.add(read(0, 0, 4))
     expect(backlog.take(100)).toBeNull()
     backlog.finish(before)
@@ -95,10 +114,10 @@ describe('the backlog', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next(2)
-    backlog.assign([0])
+    backlog.assign(0)
     backlog.add(read(0, 0, 3))
     backlog.finish(before)
-    expect(backlog.dueCommits()).toEqual([{ partition: 0, next: 2n }])
+    expect(backlog.due()).toEqual([{ partition: 0, next: 2 }])
     backlog.add(read(0, 3, 2))
     expect(backlog.positions(backlog.next())).toEqual(['0@2', '0@3', '0@4'])
   })
@@ -107,7 +126,7 @@ describe('the backlog', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next(3)
-    backlog.assign([0])
+    backlog.assign(0)
     backlog.finish(before)
     backlog.add(read(0, 0, 2))
     expect(backlog.take(100)).toBeNull()
@@ -115,28 +134,26 @@ describe('the backlog', () => {
     expect(backlog.positions(backlog.next())).toEqual(['0@3', '0@4'])
   })
 
-  it('refuses a read from before a rebalance, behind records that were forgotten in it', () => {
+  it('takes nothing of a partition before it is known where it is to be read', () => {
+    const backlog = createBacklog()
+    backlog.assign([0])
+    expect(backlog.add(read(0, 0, 3))).toBe('refused')
+    backlog.place(0, commit(2))
+    expect(backlog.readFrom(0)).toBe(1n)
+    expect(backlog.add(read(0, 1, 2))).toBe('taken')
+    expect(backlog.waiting(0)).toBe(1)
+  })
+
+  it('reads again where a read begins beyond what was expected, and takes the gap where nothing is in it', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 5))
-    backlog.assign([0])
-    expect(backlog.add(read(0, 5, 5))).toBe('refused')
+    backlog.assign(0)
+    expect(backlog.add(read(0, 5, 5))).toBe('again')
     expect(backlog.add(read(0, 0, 10))).toBe('taken')
     expect(backlog.positions(backlog.next())).toHaveLength(10)
-  })
-
-  it('takes a gap that stays: retention has removed what lay there', () => {
-    const backlog = open(0)
-    backlog.add(read(0, 0, 5))
-    expect(backlog.add(read(0, 50, 5))).toBe('refused')
-    expect(backlog.add(read(0, 50, 5))).toBe('taken')
-  })
-
-  it('takes a log that began anew, and does not mistake it for a repetition', () => {
-    const backlog = open(0)
-    backlog.add(read(0, 100, 5))
-    backlog.finish(backlog.next())
-    expect(backlog.add(read(0, 0, 3))).toBe('taken')
-    expect(backlog.positions(backlog.next())).toEqual(['0@0', '0@1', '0@2'])
+    expect(backlog.add(read(0, 11, 2))).toBe('again')
+    expect(backlog.readFrom(0)).toBe(10n)
+    expect(backlog.add(read(0, 11, 2))).toBe('taken')
   })
 
   it('lets no full partition keep the others waiting', () => {
@@ -146,5 +163,114 @@ describe('the backlog', () => {
     const first = backlog.next(10)
     backlog.finish(first)
     expect(backlog.positions(backlog.next(10))).toContain('1@0')
+  })
+})
+
+describe('a commit that is compared with the log', () => {
+  it('reads the marked record once more, and hands out what follows it', () => {
+    const backlog = createBacklog()
+    backlog.assign([0])
+    backlog.place(0, commit(5))
+    expect(backlog.add(read(0, 4, 4))).toBe('taken')
+    expect(backlog.take(9)?.shares[0]?.entries.map(({ offset }) => offset)).toEqual([5n, 6n, 7n])
+    expect(backlog.dueCommits()).toEqual([])
+  })
+
+  it('says so where the log has another record there, and takes nothing', () => {
+    const backlog = createBacklog()
+    backlog.assign([0])
+    backlog.place(0, commit(5))
+    expect(backlog.add(read(0, 4, 4, { log: 'b' }))).toBe('other')
+    expect(backlog.waiting(0)).toBe(0)
+    expect(backlog.next(0)).toEqual(commit(5))
+  })
+
+  it('is believed where it has no mark', () => {
+    const backlog = createBacklog()
+    backlog.assign([0])
+    backlog.place(0, { next: 5n, mark: null })
+    expect(backlog.add(read(0, 5, 2, { log: 'b' }))).toBe('taken')
+  })
+
+  it('gives way to what was handled and could not be committed yet, and goes before what others handled since', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 4))
+    backlog.finish(backlog.next())
+    backlog.assign(0)
+    backlog.place(0, commit(2))
+    expect(backlog.readFrom(0)).toBe(3n)
+    backlog.assign(0)
+    backlog.place(0, commit(9))
+    expect(backlog.readFrom(0)).toBe(8n)
+    expect(backlog.dueCommits()).toEqual([])
+  })
+
+  it('is not undone by what was begun before others went on', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 4))
+    const before = backlog.next()
+    backlog.assign(0)
+    backlog.place(0, commit(9))
+    backlog.finish(before)
+    expect(backlog.dueCommits()).toEqual([])
+    expect(backlog.readFrom(0)).toBe(8n)
+  })
+})
+
+describe('a log that changes while it is read', () => {
+  it('is compared where another leader has appended to it, and read on where it is the same', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 5))
+    expect(backlog.add(read(0, 5, 2, { epoch: 1 }))).toBe('again')
+    expect(backlog.readFrom(0)).toBe(4n)
+    const whole = read(0, 4, 3)
+    const [marked, ...others] = whole.entries
+    if (marked === undefined) throw new Error('a record')
+    const later = others.map((entry) => ({ ...entry, epoch: 1 }))
+    expect(backlog.add({ ...whole, entries: [marked, ...later] })).toBe('taken')
+    expect(backlog.add(read(0, 7, 1, { epoch: 1 }))).toBe('taken')
+    expect(backlog.positions(backlog.next())).toEqual(Array.from({ length: 8 }, (_, at) => `0@${at}`))
+  })
+
+  it('is handled anew from where it was rewound to; what it has lost is handled too, and moves no commit', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 6))
+    const before = backlog.next(2)
+    expect(backlog.add(read(0, 6, 2, { log: 'b', epoch: 1 }))).toBe('again')
+    expect(backlog.add(read(0, 5, 3, { log: 'b', epoch: 1 }))).toBe('other')
+    backlog.rewind(0, 1n)
+    expect(backlog.due()).toEqual([{ partition: 0, next: 1 }])
+    backlog.finish(before)
+    expect(backlog.due()).toEqual([{ partition: 0, next: 1 }])
+    expect(backlog.add(read(0, 1, 2, { log: 'b', epoch: 1 }))).toBe('taken')
+    const batch = backlog.next()
+    expect(backlog.records(batch).map(({ value }) => Buffer.from(value).toString())).toEqual([
+      'a 2',
+      'a 3',
+      'a 4',
+      'a 5',
+      'b 1',
+      'b 2',
+    ])
+    backlog.finish(batch)
+    expect(backlog.due()).toEqual([{ partition: 0, next: 3 }])
+  })
+
+  it('goes on behind what retention removed', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 2))
+    backlog.finish(backlog.next())
+    backlog.skip(0, 50n)
+    expect(backlog.due()).toEqual([{ partition: 0, next: 50 }])
+    expect(backlog.add(read(0, 50, 1, { epoch: 3 }))).toBe('taken')
+  })
+
+  it('is compared once more on request, for nobody has looked for long', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 2))
+    backlog.recheck(0)
+    expect(backlog.readFrom(0)).toBe(1n)
+    expect(backlog.add(read(0, 1, 3))).toBe('taken')
+    expect(backlog.waiting(0)).toBe(4)
   })
 })

@@ -17,7 +17,7 @@ export interface Metadata {
   readonly topics: ReadonlyMap<string, Leaders | ProtocolError>
 }
 
-/** What Kafka tells producers apart by. */
+/** Kafka tells producers apart by it. */
 export interface ProducerId {
   readonly id: string
   readonly epoch: number
@@ -53,9 +53,12 @@ export interface BrokerConnection {
   isOpen(): boolean
   metadata(topics: readonly string[]): Promise<Metadata>
   initProducerId(): Promise<ProducerId>
-  /** @param timeoutMs how long the broker may wait for its replicas. @returns what it answered, batch by batch; it may leave some out. */
+  /**
+   * @param timeoutMs how long the broker may wait for its replicas.
+   * @returns an answer for each batch. A broker may leave batches out.
+   */
   produce(batches: readonly RecordBatch[], timeoutMs: number): Promise<readonly BatchAnswer[]>
-  /** Closes it at once. What is under way rejects. Idempotent. */
+  /** Closes it at once. Requests under way reject. Idempotent. */
   close(): void
 }
 
@@ -71,7 +74,9 @@ export function openConnection(
   address: BrokerAddress,
   requestTimeoutMs: number,
 ): BrokerConnection {
-  const client = createClient(options, requestTimeoutMs)
+  // Every failure rejects a request, so kafkajs need not log it too.
+  const { log: _log, ...silent } = options
+  const client = createClient(silent, requestTimeoutMs)
   const broker = new Broker({
     logger: client.kafka.logger(),
     allowAutoTopicCreation: false,
@@ -197,7 +202,7 @@ function encodeBatch({ messages, producer, sequence }: RecordBatch): Promise<Enc
   })
 }
 
-// What we know of the parts of kafkajs that it does not export. The version is pinned for this.
+// The parts of kafkajs that it does not export, as far as they are used here. The version is pinned for this.
 
 interface Encoder {
   size(): number

@@ -1,8 +1,9 @@
-import type { BatchHandler, ConsumeOptions, Consumer, Quarantine } from '@curfew/domain'
-import kafkajs, { type Consumer as KafkaConsumer, type PartitionAssigner } from 'kafkajs'
-import { createBacklog, type DueCommit } from './backlog.ts'
-import { type Client, type ConnectionOptions, createClient, FEW_RETRIES, original, within } from './client.ts'
-import { fromMessage } from './records.ts'
+import type { BatchHandler, ConsumeOptions, Consumer, ConsumerStatus, Quarantine } from '@curfew/domain'
+import { type Batch, createBacklog, type DueCommit, type Read } from './backlog.ts'
+import type { ConnectionOptions } from './client.ts'
+import { failureType, isForbidden, isRebalance } from './failures.ts'
+import { type Membership, openMembership } from './membership.ts'
+import { createPlacing, type Placing } from './placing.ts'
 
 export interface LaneConsumerOptions extends ConsumeOptions {
   readonly connection: ConnectionOptions
@@ -13,45 +14,42 @@ export interface LaneConsumerOptions extends ConsumeOptions {
   readonly sessionTimeoutMs: number
   /** Resolves when the topics exist. */
   readonly ready: () => Promise<void>
+  /** Kafka does not know the topic: `ready` is to look again. */
+  readonly lookAgain?: () => void
   readonly quarantine: Quarantine
 }
 
-/** How long a fetch waits for a first byte. It also bounds how long `stop` and a resumed partition wait. */
-const FETCH_WAIT_MS = 200
-const FETCH_BYTES_MAX = 4 * 1_048_576
-const FETCH_PARTITION_BYTES_MAX = 262_144
-/** How long a full partition holds the fetch loop before it is paused, which costs up to `FETCH_WAIT_MS` to undo. */
+/** How long a full partition holds the fetch loop before it is paused, which costs up to a fetch's wait to undo. */
 const FULL_WAIT_MS = 100
-const REQUEST_TIMEOUT_MS = 5_000
-const REBALANCE_TIMEOUT_MS = 15_000
 const PAUSE_MS_MIN = 100
 const PAUSE_MS_MAX = 5_000
 const RECONNECT_PAUSE_MS_MAX = 2_000
-const LEAVE_TIMEOUT_MS = 5_000
+/** Pause between two looks whether this process can work. */
+const ABLE_PAUSE_MS = 500
+/** How long a partition that cannot be read is left alone. */
+const UNREADABLE_PAUSE_MS = 5_000
 /** How long `stop` tries to commit when the broker does not answer. What is not committed comes again. */
 const LAST_COMMIT_TIMEOUT_MS = 10_000
 
-/** Answers that only say that a rebalance is under way. */
-const REBALANCE = ['REBALANCE_IN_PROGRESS', 'ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID']
-
-/** One membership of the group; a new one follows when it fails. */
-interface Membership {
-  readonly client: Client
-  readonly consumer: KafkaConsumer
-  fail(error: unknown): void
-}
-
 /**
  * Consumes one lane. kafkajs only reads: its loop fills the backlog and is never held up by a handler, so that
- * heartbeats go on and rebalances are noticed however long a handler takes. Handling, repeating and committing are ours.
+ * heartbeats go on and rebalances are noticed however long a handler takes. Handling, repeating, committing, and where reading begins
+ * are ours.
  */
 export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHandler): Consumer {
-  const { connection, topic, lane, groupId, batchSize, batchesInFlight, sessionTimeoutMs, onError } = options
+  const { lane, topic, batchSize, batchesInFlight, sessionTimeoutMs, onError } = options
+  const { able = () => true, onFault = async () => undefined } = options
   const backlog = createBacklog()
   const full = batchSize * 2
-  const held = new Set<number>()
+  /** Partitions that kafkajs fetches nothing from, for there is no room, and since when. */
+  const held = new Map<number, number>()
+  const unreadable = new Map<number, Error>()
   let membership: Membership | null = null
+  let placing: Placing | null = null
   let paused = false
+  let state: Exclude<ConsumerStatus['state'], 'unreadable'> = 'joining'
+  /** Why Kafka does not let us take part. */
+  let forbidden: Error | null = null
   let joining = false
   let stopping = false
   let inFlight = 0
@@ -95,7 +93,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     notify()
   }
 
-  async function work(batch: NonNullable<ReturnType<typeof backlog.take>>): Promise<void> {
+  async function work(batch: Batch): Promise<void> {
     let pauseMs = PAUSE_MS_MIN
     while (await until(() => stopping || mayHandOut())) {
       const records = backlog.records(batch)
@@ -131,8 +129,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     for (; due.length > 0 && membership !== null; due = backlog.dueCommits()) {
       const by = membership
       try {
-        const offsets = due.map(({ partition, next }) => ({ topic, partition, offset: String(next) }))
-        await within(by.consumer.commitOffsets(offsets), REQUEST_TIMEOUT_MS * 2, 'committing')
+        await by.commit(due)
         if (by === membership) backlog.committed(due)
       } catch (error) {
         // During a rebalance the commit waits for its end: what is still ours then is committed by the new generation.
@@ -146,20 +143,22 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
 
   /** Lets kafkajs fetch again from partitions that have room. */
   function letGo(): void {
-    for (const partition of held) {
-      if (membership === null || backlog.waiting(partition) > batchSize / 2) continue
+    for (const [partition, sinceMs] of held) {
+      if (membership === null || placing?.isMoving(partition) !== false) continue
+      if (unreadable.has(partition) || backlog.waiting(partition) > batchSize / 2) continue
       held.delete(partition)
-      fetching('resume', membership.consumer, partition)
+      if (performance.now() - sinceMs > sessionTimeoutMs) {
+        // Nobody looked for long: the log may have been made anew, and have grown beyond where we are.
+        backlog.recheck(partition)
+        placing.reread(partition)
+      }
+      membership.resume(partition)
     }
   }
 
-  function fetching(change: 'pause' | 'resume', consumer: KafkaConsumer, partition: number): void {
-    try {
-      consumer[change]([{ topic, partitions: [partition] }])
-    } catch (error) {
-      // It has crashed and not said so yet. What follows it begins with nothing paused.
-      membership?.fail(error)
-    }
+  function hold(partition: number): void {
+    held.set(partition, performance.now())
+    membership?.pause(partition)
   }
 
   /**
@@ -177,121 +176,106 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
 
   function joined(partitions: readonly number[]): void {
     backlog.assign(partitions)
-    // kafkajs remembers what was paused before.
-    for (const partition of partitions) held.add(partition)
+    held.clear()
+    unreadable.clear()
+    forbidden = null
+    placing?.assigned(partitions)
     joining = false
+    state = 'consuming'
     void commit()
     pump()
   }
 
-  /** Takes part in the group until that fails or we stop. */
-  async function takePart(): Promise<void> {
-    await Promise.race([options.ready(), halt.promise])
-    const client = createClient(connection, REQUEST_TIMEOUT_MS)
-    const consumer = client.kafka.consumer({
-      groupId,
-      sessionTimeout: sessionTimeoutMs,
-      rebalanceTimeout: REBALANCE_TIMEOUT_MS,
-      heartbeatInterval: Math.min(1_000, Math.floor(sessionTimeoutMs / 5)),
-      maxWaitTimeInMs: FETCH_WAIT_MS,
-      minBytes: 1,
-      maxBytes: FETCH_BYTES_MAX,
-      maxBytesPerPartition: FETCH_PARTITION_BYTES_MAX,
-      allowAutoTopicCreation: false,
-      partitionAssigners: [withHook(beforeJoin)],
-      // Its own restart is left off: it goes on after `stop` when that came at a bad moment, and not at all after errors
-      // that it takes for permanent, such as a coordinator that was not found.
-      retry: { ...FEW_RETRIES, retries: 4, restartOnFailure: async () => false },
-    })
-    const ended = Promise.withResolvers<never>()
-    ended.promise.catch(() => undefined)
-    let aliveAt = Date.now()
-    const alive = () => {
-      aliveAt = Date.now()
-    }
-    consumer.on(consumer.events.CRASH, ({ payload }) => ended.reject(payload.error))
-    consumer.on(consumer.events.FETCH, alive)
-    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
-      alive()
-      joined(payload.memberAssignment[topic] ?? [])
-    })
-    // The loop turns several times a second, idle or paused. Where it stands still kafkajs hangs, as it does after
-    // some lost connections and rebalances without any error, and a new consumer is the only cure.
-    const stalledMs = REBALANCE_TIMEOUT_MS + sessionTimeoutMs + REQUEST_TIMEOUT_MS
-    const watchdog = setInterval(() => {
-      const silentMs = Date.now() - aliveAt
-      if (silentMs > stalledMs) ended.reject(new Error(`the Kafka consumer stood still for ${silentMs} ms`))
-    }, 1_000)
-    joining = false
-    held.clear()
-    membership = { client, consumer, fail: ended.reject }
-    let started: Promise<void> = Promise.resolve()
-    try {
-      started = consumer
-        .connect()
-        .then(() => consumer.subscribe({ topics: [topic], fromBeginning: true }))
-        .then(() =>
-          consumer.run({
-            autoCommit: false,
-            eachBatchAutoResolve: false,
-            // All partitions of a fetch are put into the backlog at once.
-            partitionsConsumedConcurrently: 1_000,
-            eachBatch: async ({ batch, resolveOffset }) => {
-              const { partition } = batch
-              const entries = batch.messages.map((message) => ({
-                offset: BigInt(message.offset),
-                record: fromMessage(message, { lane, topic, partition }),
-              }))
-              const { fetchedOffset } = batch as typeof batch & { readonly fetchedOffset: string }
-              const next = BigInt(batch.lastOffset()) + 1n
-              const read = { partition, from: BigInt(fetchedOffset), next, entries }
-              if (backlog.add(read) === 'refused') return
-              resolveOffset(batch.lastOffset())
-              pump()
-              if (await until(() => backlog.waiting(partition) < full, FULL_WAIT_MS)) return
-              held.add(partition)
-              fetching('pause', consumer, partition)
-            },
-          }),
-        )
-      await Promise.race([started, ended.promise, halt.promise])
-      await Promise.race([ended.promise, halt.promise])
-    } finally {
-      clearInterval(watchdog)
-      membership = null
-      joining = false
-      backlog.assign([])
-      notify()
-      await leave(consumer, started)
-      client.kill()
-    }
+  async function fetched(read: Read, take: () => void): Promise<void> {
+    const { partition } = read
+    const added = backlog.add(read)
+    if (added === 'again') placing?.reread(partition)
+    else if (added === 'other') placing?.changed(partition)
+    if (added !== 'taken') return
+    take()
+    pump()
+    if (await until(() => backlog.waiting(partition) < full, FULL_WAIT_MS)) return
+    hold(partition)
   }
 
-  async function leave(consumer: KafkaConsumer, started: Promise<void>): Promise<void> {
+  function leaveOut(partition: number, error: Error): void {
+    const by = membership
+    unreadable.set(partition, error)
+    onError(error)
+    hold(partition)
+    const timer = setTimeout(() => {
+      if (by !== membership || by === null || !held.delete(partition)) return
+      // Until it has been read the partition counts as unreadable.
+      by.resume(partition)
+    }, UNREADABLE_PAUSE_MS)
+    timer.unref()
+  }
+
+  /** Takes part in the group until that fails, we stop, or this process cannot work. */
+  async function takePart(): Promise<void> {
+    await Promise.race([options.ready(), halt.promise])
+    joining = false
+    held.clear()
+    const current = openMembership(options, {
+      beforeJoin,
+      joined,
+      fetched,
+      outOfRange: (partition) => placing?.outOfRange(partition),
+      unreadable: leaveOut,
+      read: (partitions) => {
+        if (unreadable.size > 0) for (const partition of partitions) unreadable.delete(partition)
+      },
+    })
+    const ended = () => membership !== current
+    membership = current
+    placing = createPlacing({
+      ...{ lane, topic, backlog, membership: current, onFault, onError, ended },
+      pause: async () => void (await until(ended, PAUSE_MS_MAX / 5)),
+      onPlaced: (partition) => {
+        unreadable.delete(partition)
+        held.set(partition, performance.now())
+        letGo()
+      },
+    })
+    const watch = setInterval(() => {
+      if (!able()) current.fail(UNABLE)
+    }, ABLE_PAUSE_MS)
     try {
-      // kafkajs cannot leave while it is joining, and the group would wait a session long for a member that went.
-      const left = started.catch(() => undefined).then(() => consumer.disconnect())
-      await within(left, LEAVE_TIMEOUT_MS, 'leaving the group')
-    } catch (error) {
-      // The group notices our absence by itself, a session later.
-      onError(error)
+      await Promise.race([current.ended, halt.promise])
+    } finally {
+      clearInterval(watch)
+      membership = null
+      placing = null
+      joining = false
+      state = able() ? 'joining' : 'left'
+      backlog.assign([])
+      notify()
+      await current.leave().catch(onError)
     }
   }
 
   async function run(): Promise<void> {
     let pauseMs = PAUSE_MS_MIN
     while (!stopping) {
+      state = able() ? 'joining' : 'left'
+      if (state === 'left') {
+        await until(() => stopping, ABLE_PAUSE_MS)
+        continue
+      }
       const startedAt = Date.now()
       try {
         await takePart()
       } catch (error) {
         if (error !== STOPPED) onError(error)
+        if (failureType(error) === 'UNKNOWN_TOPIC_OR_PARTITION') options.lookAgain?.()
+        if (isForbidden(error)) forbidden = error
       }
       // What held for a while is worth an early try.
       if (Date.now() - startedAt > sessionTimeoutMs) pauseMs = PAUSE_MS_MIN
       await until(() => stopping, pauseMs)
       pauseMs = Math.min(pauseMs * 2, RECONNECT_PAUSE_MS_MAX)
     }
+    state = 'left'
   }
 
   async function stop(): Promise<void> {
@@ -314,6 +298,10 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       paused = false
       pump()
     },
+    status: () => {
+      const [error = forbidden] = unreadable.values()
+      return error === null || stopping || state === 'left' ? { state } : { state: 'unreadable', error }
+    },
     stop: () => {
       stopped ??= stop()
       return stopped
@@ -322,27 +310,6 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
 }
 
 const STOPPED = new Error('stopped')
-
-/** kafkajs's own assigner, with `beforeJoin` put before what kafkajs does first in a join: to look for the coordinator. */
-function withHook(beforeJoin: () => Promise<void>): PartitionAssigner {
-  return (config) => {
-    const { cluster } = config
-    const find = cluster.findGroupCoordinator.bind(cluster)
-    cluster.findGroupCoordinator = async (group) => {
-      await beforeJoin()
-      return find(group)
-    }
-    return kafkajs.PartitionAssigners.roundRobin(config)
-  }
-}
-
-function isRebalance(error: unknown): boolean {
-  const cause = original(error)
-  return (
-    typeof cause === 'object' &&
-    cause !== null &&
-    'type' in cause &&
-    typeof cause.type === 'string' &&
-    REBALANCE.includes(cause.type)
-  )
-}
+const UNABLE = new Error(
+  'this process cannot work: it leaves its partitions to the other consumers of the group',
+)

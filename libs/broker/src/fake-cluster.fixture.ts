@@ -23,7 +23,7 @@ export interface BatchAnswer {
   readonly error: number
 }
 
-/** What a broker does with a produce request: answers it, closes the connection, or never answers. */
+/** A broker answers a produce request, closes the connection, or never answers. */
 export type ProduceReply = readonly BatchAnswer[] | 'close' | 'silence'
 
 export const NOT_LEADER = 6
@@ -33,7 +33,7 @@ const LEADER_NOT_AVAILABLE = 5
 
 /**
  * Brokers in this process, with as much of Kafka's protocol as a producer uses: ApiVersions, Metadata,
- * InitProducerId and Produce. They check sequence numbers as Kafka does. `onProduce` scripts what they do.
+ * InitProducerId and Produce. They check sequence numbers as Kafka does. `onProduce` scripts their answers.
  */
 export interface FakeCluster {
   /** `host:port` of each broker, in the order of their ids: 1, 2, … */
@@ -53,7 +53,7 @@ export interface FakeCluster {
   empty(topic: string): void
   /** The broker hangs: it takes connections and bytes, and answers nothing until `wake`. */
   suspend(node: number): void
-  /** Ends `suspend`; the broker then works through what came meanwhile. */
+  /** Ends `suspend`; the broker then works through the requests that came meanwhile. */
   wake(node: number): void
   /** The controller takes the broker for dead: metadata names it no more. */
   fence(node: number): void

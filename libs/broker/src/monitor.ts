@@ -1,4 +1,10 @@
-import { type EventLogMonitor, EventLogUnavailableError, type LaneState, type LogLane } from '@curfew/domain'
+import {
+  type EventLogMonitor,
+  type EventLogState,
+  EventLogUnavailableError,
+  type LaneState,
+  type LogLane,
+} from '@curfew/domain'
 import kafkajs, { type Admin } from 'kafkajs'
 import { createAdmins } from './admins.ts'
 import { type ConnectionOptions, original, within } from './client.ts'
@@ -37,7 +43,7 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
   const tooling = { brokers: options.brokers, secured: isSecured(options) }
   let looking: ReturnType<EventLogMonitor['look']> | null = null
 
-  async function look() {
+  async function lookOnce(): Promise<EventLogState> {
     const admins = createAdmins(options)
     try {
       return await admins.use(async (admin) => {
@@ -57,10 +63,17 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
         }))
         return { lanes, topics }
       }, LOOK_TIMEOUT_MS)
-    } catch (error) {
-      throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
     } finally {
       await admins.close()
+    }
+  }
+
+  async function look(): Promise<EventLogState> {
+    try {
+      // The second connection begins with another broker: the first may have met one that hangs.
+      return await lookOnce().catch(lookOnce)
+    } catch (error) {
+      throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
     }
   }
 

@@ -1,13 +1,6 @@
 import type { Message } from 'kafkajs'
+import type { Append } from './append.ts'
 import type { ProducerId, RecordBatch } from './connection.ts'
-
-/** One append that waits until all its records are confirmed. */
-export interface Append {
-  readonly settled: boolean
-  /** One of its records is confirmed. */
-  confirm(): void
-  reject(why: string, cause: unknown): void
-}
 
 /** One record of an append. */
 export interface Entry {
@@ -23,9 +16,9 @@ export interface Entry {
 const SEQUENCE_MAX = 2 ** 31 - 1
 
 /**
- * The records that wait for one partition, in order. At most one batch of them is under way. It stays as it was first
- * sent, with its producer id and sequence, until it is confirmed or nobody waits for it: Kafka then recognises a
- * repetition, also at a new leader.
+ * The records that wait for one partition, in order. At most one batch of them is under way. The batch keeps its records,
+ * producer id and sequence until it is confirmed or its appends have ended. Kafka thus recognises a repetition, at a new
+ * leader too.
  *
  * A batch that is given up takes its producer id with it. It may yet arrive, or have arrived: the next batch with
  * the same sequence would pass for its repetition, and Kafka would confirm it and keep nothing.
@@ -59,7 +52,7 @@ export class PartitionQueue {
     return (this.#batch ?? this.#queue)[0]?.number ?? null
   }
 
-  /** Lets go of records that nobody waits for any more. */
+  /** Drops records whose append has ended. */
   forget(): void {
     if (this.sending) return
     if (this.#batch?.every(({ append }) => append.settled)) this.#giveUp()

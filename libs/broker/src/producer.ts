@@ -1,5 +1,5 @@
-import { EventLogUnavailableError } from '@curfew/domain'
 import type { Message } from 'kafkajs'
+import { Append, unavailable } from './append.ts'
 import type { ConnectionOptions } from './client.ts'
 import {
   type BatchAnswer,
@@ -11,8 +11,9 @@ import {
   type ProtocolError,
 } from './connection.ts'
 import { createMetadataReader } from './leaders.ts'
-import type { Append, PartitionQueue } from './partition-queue.ts'
+import type { PartitionQueue } from './partition-queue.ts'
 import { createQueues } from './queues.ts'
+import { refusalOf } from './refusal.ts'
 
 /** A message and the topic it goes to. */
 export interface Outgoing {
@@ -24,7 +25,7 @@ export interface AppenderOptions {
   readonly connection: ConnectionOptions
   /** Creates the topics that are missing. Called when the cluster does not know a topic. */
   readonly ready: () => Promise<void>
-  /** The next `ready` looks at the topics anew, though they have been seen. */
+  /** Makes the next `ready` look at the topics again. */
   readonly lookAgain?: () => void
   /** From the call of `append` to its rejection, in milliseconds. */
   readonly timeoutMs: number
@@ -35,7 +36,7 @@ export interface AppenderOptions {
 export interface Appender {
   /** @throws {EventLogUnavailableError} when the messages were not confirmed in time, or too many wait. */
   append(messages: readonly Outgoing[]): Promise<void>
-  /** Rejects what waits and closes the connections. */
+  /** Rejects appends that wait, and closes the connections. */
   close(): Promise<void>
 }
 
@@ -45,8 +46,6 @@ interface Leader {
   address: BrokerAddress
   connection: BrokerConnection | null
   busy: boolean
-  /** Why its last send failed. */
-  failing: string | null
 }
 
 /** Most bytes of one send: one partition's share must stay below the broker's default for a batch, 1 MiB. */
@@ -58,17 +57,20 @@ const RETRY_PAUSE_MS = 200
 /** A send that takes longer may wait for a broker that leads nothing any more. */
 const SLOW_SEND_MS = 1_000
 const METADATA_TIMEOUT_MS = 2_000
-/** After this time the leaders are asked for anew, so that partitions which an operator adds are used. */
+const NO_LEADERS = 'no Kafka broker named the leaders of partitions'
+const NO_TOPICS = 'topics that are missing in Kafka were not created'
+/** The leaders are asked for at least this often, so that partitions which an operator adds are used. */
 const METADATA_AGE_MAX_MS = 300_000
 
 /**
- * The way in. Records are sent to the leader of their partition, one send at a time for each leader: all appends
- * of one tick, and all that come while the leader's last send is under way, go out together. A broker that hangs
- * holds up the partitions that it leads. With acks=all it also holds up those that it follows, until the
- * controller takes it out of the replicas in sync; no producer can change that.
+ * The way in. Records are sent to the leader of their partition, one send at a time for each leader. The appends of one
+ * tick, and those that come while the last send is under way, go out together.
  *
- * An append resolves when the cluster has confirmed each of its records by topic and partition. A partition that was
- * refused, or left out of an answer, is sent again, to the leader of that time.
+ * A broker that hangs holds up the partitions that it leads. With acks=all it also holds up those that it follows, until
+ * the controller takes it out of the replicas in sync. No producer can change that.
+ *
+ * An append resolves when the leaders have confirmed each of its records by topic and partition. A batch that was refused,
+ * or left out of an answer, is sent again, to the leader of that time.
  */
 export function createAppender(options: AppenderOptions): Appender {
   const { connection, timeoutMs, queueBytesMax } = options
@@ -80,6 +82,8 @@ export function createAppender(options: AppenderOptions): Appender {
   let entries = 0
   let closed = false
   let lastError: unknown = null
+  /** Why something fails at the moment, by its name. */
+  const failing = new Map<string, string>()
   let scheduled = false
   let looking = false
   /** The leaders are to be asked for although each is known. */
@@ -88,7 +92,7 @@ export function createAppender(options: AppenderOptions): Appender {
   let makingTopics = false
   let topicsMade = false
 
-  /** Sends at the end of this turn of the event loop: what other requests of the same turn append goes out too. */
+  /** Sends at the end of this turn of the event loop, together with the appends of other requests in it. */
   function schedule(): void {
     if (scheduled) return
     scheduled = true
@@ -118,7 +122,7 @@ export function createAppender(options: AppenderOptions): Appender {
       answers = await produce(leader, due)
     } catch (error) {
       failure = error
-      // What is under way on it may still arrive: the same batch, with the same sequence.
+      // Its request may still arrive. That does no harm: the batch is sent again with the same sequence.
       leader.connection?.close()
     }
     clearInterval(slow)
@@ -126,7 +130,11 @@ export function createAppender(options: AppenderOptions): Appender {
       const answer = answers.find((one) => one.topic === queue.topic && one.partition === queue.partition)
       return settle(queue, answer === undefined ? failure : answer.error)
     })
-    report(leader, errors.find((error) => error !== null) ?? null)
+    const { host, port } = leader.address
+    report(
+      `Kafka broker ${host}:${port} did not confirm records, they are sent again`,
+      errors.find((error) => error !== null) ?? null,
+    )
     void look()
   }
 
@@ -153,7 +161,7 @@ export function createAppender(options: AppenderOptions): Appender {
     if (error === null) queue.confirm()
     else if (isTooLarge(error)) queue.split(error)
     else {
-      // What Kafka does not call retriable may be about the sequence.
+      // An error that Kafka does not call retriable may be about the sequence.
       if (isProtocolError(error) && !error.retriable) queue.renumber()
       queue.leader = null
     }
@@ -161,17 +169,16 @@ export function createAppender(options: AppenderOptions): Appender {
     return error
   }
 
-  /** Says what a broker fails at, once until that changes. */
-  function report(leader: Leader, error: unknown): void {
-    if (error !== null) lastError = error
-    const failing = error instanceof Error ? error.message : null
-    if (failing !== null && failing !== leader.failing) {
-      const { host, port } = leader.address
-      connection.log?.('warn', `Kafka did not take records, they are sent again: ${failing}`, {
-        broker: `${host}:${port}`,
-      })
+  /** Logs a failure, and the same one again only after a success. Null: it succeeded. */
+  function report(name: string, error: unknown): void {
+    if (error === null) {
+      failing.delete(name)
+      return
     }
-    leader.failing = failing
+    lastError = error
+    const why = refusalOf(error) ?? (error instanceof Error ? error.message : String(error))
+    if (failing.get(name) !== why) connection.log?.('warn', `${name}: ${why}`, {})
+    failing.set(name, why)
   }
 
   function wantLook(): void {
@@ -190,8 +197,9 @@ export function createAppender(options: AppenderOptions): Appender {
       lookWanted = false
       try {
         learn(await reader.read(queues.topics()))
+        report(NO_LEADERS, null)
       } catch (error) {
-        lastError = error
+        report(NO_LEADERS, error)
       }
     }
     looking = false
@@ -201,13 +209,13 @@ export function createAppender(options: AppenderOptions): Appender {
     for (const [id, leader] of leaders) {
       const address = nodes.get(id)
       if (address?.host === leader.address.host && address.port === leader.address.port) continue
-      // A broker that left the cluster leads nothing. What was sent to it is sent to the next leader.
+      // A broker that left the cluster leads nothing. Its records are sent to the next leader.
       leader.connection?.close()
       if (address !== undefined) leader.address = address
       else if (!leader.busy) leaders.delete(id)
     }
     for (const [id, address] of nodes) {
-      if (!leaders.has(id)) leaders.set(id, { id, address, connection: null, busy: false, failing: null })
+      if (!leaders.has(id)) leaders.set(id, { id, address, connection: null, busy: false })
     }
     for (const [name, partitions] of topics) {
       if (isLeaders(partitions)) {
@@ -216,9 +224,9 @@ export function createAppender(options: AppenderOptions): Appender {
           partitions.map((leader) => (leader !== null && nodes.has(leader) ? leader : null)),
         )
       } else {
-        lastError = partitions
         queues.unlearn(name)
       }
+      report(`Kafka does not know the leaders of topic ${name}`, isLeaders(partitions) ? null : partitions)
     }
     if ([...topics.values()].some(isUnknownTopic)) void makeTopics()
     schedule()
@@ -234,59 +242,40 @@ export function createAppender(options: AppenderOptions): Appender {
     try {
       await options.ready()
       topicsMade = true
+      report(NO_TOPICS, null)
     } catch (error) {
-      lastError = error
+      report(NO_TOPICS, error)
     }
     makingTopics = false
   }
 
-  function enqueue(messages: readonly Outgoing[], bytes: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let unconfirmed = messages.length
-      let settled = false
-      queuedBytes += bytes
-      const end = (error: EventLogUnavailableError | null) => {
-        if (settled) return
-        settled = true
-        clearTimeout(timer)
-        queuedBytes -= bytes
-        appends.delete(append)
-        if (error === null) resolve()
-        else reject(error)
-      }
-      const append: Append = {
-        get settled() {
-          return settled
-        },
-        confirm: () => {
-          unconfirmed--
-          if (unconfirmed === 0) end(null)
-        },
-        reject: (why, cause) => end(unavailable(why, cause)),
-      }
-      const timer = setTimeout(
-        () => append.reject(`Kafka did not confirm within ${timeoutMs} ms`, lastError),
-        timeoutMs,
-      )
-      appends.add(append)
-      for (const { topic, message } of messages) {
-        if (!queues.push({ topic, message, bytes: sizeOf(message), number: entries++, append })) void look()
-      }
-    })
+  const onTimeout = (append: Append) => {
+    append.reject(`Kafka did not confirm within ${timeoutMs} ms`, lastError)
+  }
+  const onSettled = (append: Append) => {
+    appends.delete(append)
+    queuedBytes -= append.bytes
   }
 
   return {
     append: async (messages) => {
       if (messages.length === 0) return
-      const bytes = messages.reduce((sum, { message }) => sum + sizeOf(message), 0)
+      const sizes = messages.map(({ message }) => sizeOf(message))
+      const bytes = sizes.reduce((sum, size) => sum + size, 0)
       if (closed) throw unavailable('the event log is closed', null)
       if (queuedBytes > 0 && queuedBytes + bytes > queueBytesMax) {
         throw unavailable('too many appends wait for Kafka', lastError)
       }
-      const confirmed = enqueue(messages, bytes)
+      const append = new Append({ records: messages.length, bytes, timeoutMs }, onTimeout, onSettled)
+      appends.add(append)
+      queuedBytes += bytes
+      for (const [index, { topic, message }] of messages.entries()) {
+        const entry = { topic, message, bytes: sizes[index] ?? 0, number: entries++, append }
+        if (!queues.push(entry)) void look()
+      }
       if (Date.now() - lookedAt > METADATA_AGE_MAX_MS) wantLook()
       schedule()
-      await confirmed
+      await append.confirmed
     },
     close: async () => {
       closed = true
@@ -319,8 +308,4 @@ function isTooLarge(error: unknown): boolean {
   return (
     isProtocolError(error) && (error.type === 'MESSAGE_TOO_LARGE' || error.type === 'RECORD_LIST_TOO_LARGE')
   )
-}
-
-function unavailable(why: string, cause: unknown): EventLogUnavailableError {
-  return new EventLogUnavailableError(why, cause === null ? undefined : { cause })
 }

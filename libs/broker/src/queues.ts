@@ -17,13 +17,13 @@ export interface Queues {
   topics(): readonly string[]
   /** Whether records wait for a partition whose leader is not known. */
   lackLeader(): boolean
-  /** Notes who leads the partitions of a topic, and how many there are. */
+  /** Notes the leaders of a topic's partitions, and with them their number. */
   learn(topic: string, leaders: Leaders): void
-  /** Nobody knows the leaders of the topic at the moment. */
+  /** Forgets the leaders of a topic. */
   unlearn(topic: string): void
-  /** Prepares what goes to this leader next, the oldest records first, up to about `bytesMax`, and marks it as being sent. */
+  /** Prepares the next batches for a leader, the oldest records first, about `bytesMax` in all. Marks them as being sent. */
   take(leader: number, bytesMax: number): readonly PartitionQueue[]
-  /** What `take` marked is no longer being sent. */
+  /** Ends the mark that `take` made. */
   release(queue: PartitionQueue): void
 }
 
@@ -59,7 +59,7 @@ export function createQueues(): Queues {
         topic.unrouted = topic.unrouted.filter(({ append }) => !append.settled)
         if (topic.unrouted.length > 0) lacking = true
         for (const queue of topic.partitions) {
-          // Asks every queue, for each lets go of what nobody waits for.
+          // Every queue is asked, because that also drops records whose append has ended.
           if (queue.oldest() !== null && queue.leader === null) lacking = true
         }
       }
@@ -69,7 +69,7 @@ export function createQueues(): Queues {
       const topic = topicOf(name)
       const { partitions } = topic
       while (partitions.length < leaders.length) partitions.push(new PartitionQueue(name, partitions.length))
-      // The topic was deleted and made again with fewer. What is being sent to the others comes back by `release`.
+      // The topic was made again with fewer partitions. Batches that are being sent come back by `release`.
       const gone = partitions.splice(leaders.length)
       for (const queue of partitions) queue.leader = leaders[queue.partition] ?? null
       for (const queue of gone) if (!queue.sending) pushAll(queue.drain())

@@ -28,10 +28,12 @@ export function fromMessage(
 }
 
 function readHeaders(headers: IHeaders): Record<string, string> {
-  const read: Record<string, string> = {}
+  const read: [string, string][] = []
   for (const [name, value] of Object.entries(headers)) {
-    const last = Array.isArray(value) ? value.at(-1) : value
-    if (last !== undefined) read[name] = last.toString()
+    // Null, though the types of kafkajs do not say so, where the producer sent no value.
+    const last: Buffer | string | null | undefined = Array.isArray(value) ? value.at(-1) : value
+    if (last !== undefined && last !== null) read.push([name, last.toString()])
   }
-  return read
+  // As properties of its own, `__proto__` too.
+  return Object.fromEntries(read)
 }

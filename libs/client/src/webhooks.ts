@@ -12,6 +12,7 @@ export const NOTIFICATION_TYPES = [
   'sla.budget_burning',
   'session.orphaned',
   'record.quarantined',
+  'record.removed',
   'session.over_quota',
 ] as const
 

@@ -60,13 +60,42 @@ export interface ConsumeOptions {
   readonly batchesInFlight: number
   /** Told of every failure that the consumer recovers from by itself: a rejected batch, a lost connection. */
   onError(error: unknown): void
+  /**
+   * False while this process cannot work. A log that deals records out to its consumers then gives this one's to the others, until it
+   * can work again. Default: it always can.
+   */
+  readonly able?: () => boolean
+  /** Told of a fault of the log, before the partition is read on. The fault is told again where this rejects. */
+  readonly onFault?: (fault: LogFault) => Promise<void>
 }
+
+/**
+ * The log and the place up to which it was handled do not fit together. `removed`: retention removed records before anything read them.
+ * `rewound`: the log lost its end, or was made anew; records are read again, so that none is skipped.
+ */
+export interface LogFault {
+  readonly kind: 'removed' | 'rewound'
+  readonly lane: LogLane
+  /** For people to read, such as `logout.events/3`. */
+  readonly partition: string
+  /** The position that was to be read next; null where no commit says it. */
+  readonly from: number | null
+  /** The position that is read next instead. */
+  readonly to: number
+}
+
+/** What a consumer is doing. `left`: it takes no part, for it was stopped or its process cannot work. */
+export type ConsumerStatus =
+  | { readonly state: 'consuming' | 'joining' | 'left' }
+  /** The log has records that this consumer cannot read, or may not read. */
+  | { readonly state: 'unreadable'; readonly error: Error }
 
 /** A running consumption. All consumers of a lane, in all processes, share its records: each comes to one of them. */
 export interface Consumer {
   /** Stops handing out batches. What is being handled goes on and is committed. Partitions are kept. */
   pause(): void
   resume(): void
+  status(): ConsumerStatus
   /** Hands out no more, waits until what is being handled is committed, and leaves. Idempotent. */
   stop(): Promise<void>
 }

@@ -4,6 +4,7 @@ import type {
   EventId,
   InFlightDelivery,
   LiveSession,
+  LogFault,
   Session,
   SessionChanges,
   WorkerId,
@@ -17,6 +18,7 @@ import { findSessions, type SessionQuestion } from './find-sessions.ts'
 import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
 import { oweLateLogouts } from './post-sessions.ts'
 import { disableBinding, type Registry, readRegistry, readRegistryRevision } from './registry.ts'
+import { noticeRemoved } from './removed-records.ts'
 import { bringForward, giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
 import { announceSettled } from './settled.ts'
 import { type Beat, beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker } from './workers.ts'
@@ -69,6 +71,8 @@ export interface DeliveryLedger {
     upTo: number
   }): Promise<number>
   retireWorker(id: WorkerId): Promise<number>
+  /** Owes operators a notification of records that the event log removed before anything read them. */
+  noticeRemoved(fault: Omit<LogFault, 'kind'>): Promise<void>
 }
 
 /**
@@ -102,5 +106,6 @@ export function createDeliveryLedger(
     reclaimLeases: (request) => reclaimLeases(db, request),
     releaseUnheld: (request) => releaseUnheld(db, request),
     retireWorker: (id) => retireWorker(db, id),
+    noticeRemoved: (fault) => noticeRemoved(db, fault),
   }
 }

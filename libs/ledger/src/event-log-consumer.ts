@@ -276,6 +276,10 @@ export function createPostgresConsumer(
       paused = false
       if (current !== null) fetchMore(current)
     },
+    status() {
+      if (stopping.signal.aborted) return { state: 'left' }
+      return { state: current === null ? 'joining' : 'consuming' }
+    },
     stop() {
       stopping.abort()
       return ran

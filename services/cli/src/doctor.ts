@@ -17,6 +17,10 @@ const CLOCK_OFF_MS_MAX = 30_000
 const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: string }>> = {
   ledger: { name: 'database', fix: 'See that PostgreSQL at DATABASE_URL answers.' },
   'event-log': { name: 'event log', fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers.' },
+  lanes: {
+    name: 'lanes',
+    fix: 'A worker cannot read what lies in the event log: its log says why (event-log.consume-failed). Of Kafka see the compression of the topics and the rights of the worker.',
+  },
   clock: {
     name: 'clock of the database',
     fix: 'Set the clocks of the delivery workers and of PostgreSQL by NTP: no attempts are made while they differ by more than a minute.',

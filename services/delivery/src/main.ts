@@ -82,6 +82,7 @@ process.exitCode = await runProcess(
       checks: {
         'event-log': () => eventLog.check(),
         ledger: async () => void (await db.query('select 1')),
+        lanes: () => delivery.checkLanes(),
         clock: () => checkClock(() => readClock(db)),
         'master-key': () => keyring.check(),
       },

@@ -2,6 +2,7 @@ import { hash, randomUUID } from 'node:crypto'
 import { AcceptedLogoutEvent } from '@curfew/client'
 import {
   type BindingId,
+  type Consumer,
   DEFAULT_RETRY_POLICY,
   disablesBinding,
   type EventLog,
@@ -29,6 +30,7 @@ import { createBulkPace } from './bulk-pace.ts'
 import { createDispatcher } from './dispatcher.ts'
 import { createEncrypter } from './encrypter.ts'
 import { createIntake } from './intake.ts'
+import { checkLanes, createLaneWatch } from './lane-watch.ts'
 import { createLedgerClock } from './ledger-clock.ts'
 import { createRegistryCache } from './registry-cache.ts'
 import { consumeSessions } from './session-intake.ts'
@@ -96,12 +98,30 @@ const GIVE_UP_BATCH = 500
 /** Compiled once for a process, for it takes milliseconds. */
 const check = createValidator(AcceptedLogoutEvent)
 
-/** Wires delivery: intake, dispatcher and attempts. Opens nothing, starts nothing. */
-export function createDelivery(deps: DeliveryDeps): Service {
-  return { name: 'delivery', run: (context) => runDelivery(deps, context) }
+/** The delivery service, and whether it can read the event log. */
+export interface Delivery extends Service {
+  /** Rejects while a lane has records that cannot be read, with the reason. */
+  checkLanes(): Promise<void>
 }
 
-async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: RunContext): Promise<void> {
+/** Wires delivery: intake, dispatcher and attempts. Opens nothing, starts nothing. */
+export function createDelivery(deps: DeliveryDeps): Delivery {
+  let consumers: readonly Consumer[] = []
+  return {
+    name: 'delivery',
+    run: (context) =>
+      runDelivery(deps, context, (all) => {
+        consumers = all
+      }),
+    checkLanes: async () => checkLanes(consumers),
+  }
+}
+
+async function runDelivery(
+  deps: DeliveryDeps,
+  { stopping, abandoning, ready }: RunContext,
+  onConsuming: (consumers: readonly Consumer[]) => void,
+): Promise<void> {
   const { eventLog, ledger, keyring, client, log, metrics, workerName, leaseMs } = deps
   const { random, uuid } = deps.chance ?? { random: Math.random, uuid: randomUUID }
   const monotonicMs = () => performance.now()
@@ -245,29 +265,25 @@ async function runDelivery(deps: DeliveryDeps, { stopping, abandoning, ready }: 
 
   const background = [worker.beatUntil(ended.signal), registry.followUntil(ended.signal)]
   const claiming = dispatcher.claimUntil(stopping)
-  const consumers = LANES.map((lane) =>
-    eventLog.consume(
-      {
-        lane,
-        batchSize: INTAKE_BATCH[lane],
-        batchesInFlight: 2,
-        onError: (error) => log.warn({ event: 'event-log.consume-failed', lane, err: error }),
-      },
-      intakeOf(lane),
-    ),
+  const watched = createLaneWatch({ ledger, worker, log, metrics })
+  const logouts = LANES.map((lane) =>
+    eventLog.consume({ ...watched(lane), batchSize: INTAKE_BATCH[lane], batchesInFlight: 2 }, intakeOf(lane)),
   )
   const sessions = consumeSessions({
     eventLog,
+    watched,
     ledger,
     log,
     metrics,
     admit: () => dispatcher.waitForRoom(ROOM_WAIT_MS),
     now,
   })
+  const consumers = [...logouts, sessions]
+  onConsuming(consumers)
   ready()
 
   await aborted(stopping)
-  await Promise.all([claiming, ...[...consumers, sessions].map((consumer) => consumer.stop())])
+  await Promise.all([claiming, ...consumers.map((consumer) => consumer.stop())])
   // What has not been started goes back with the worker's leave, below; what has been, ends.
   dispatcher.clear()
   await Promise.race([dispatcher.idle(), aborted(abandoning)])

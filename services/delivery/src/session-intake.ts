@@ -12,6 +12,7 @@ import {
 } from '@curfew/domain'
 import { type DeliveryLedger, isDataFault } from '@curfew/ledger'
 import { createValidator, type Log, type Metrics } from '@curfew/runtime'
+import type { LaneWatch } from './lane-watch.ts'
 
 export interface SessionIntakeDeps {
   readonly ledger: Pick<DeliveryLedger, 'applySessions' | 'oweLateLogouts'>
@@ -137,11 +138,11 @@ function isSame(one: Session, other: Session): boolean {
 export interface SessionConsumerDeps extends Omit<SessionIntakeDeps, 'onApplied'> {
   readonly eventLog: Pick<EventLog, 'consume'>
   readonly metrics: Metrics
+  readonly watched: LaneWatch
 }
 
 /** Consumes the sessions' lane, beside those of logouts and in the way of neither. */
-export function consumeSessions({ eventLog, metrics, ...deps }: SessionConsumerDeps): Consumer {
-  const { log } = deps
+export function consumeSessions({ eventLog, metrics, watched, ...deps }: SessionConsumerDeps): Consumer {
   const applied = metrics.counter(
     'session_changes_applied_total',
     'Starts and ends of sessions that the session index was told of, repetitions too.',
@@ -149,10 +150,9 @@ export function consumeSessions({ eventLog, metrics, ...deps }: SessionConsumerD
   )
   return eventLog.consume(
     {
-      lane: 'sessions',
+      ...watched('sessions'),
       batchSize: BATCH,
       batchesInFlight: 1,
-      onError: (error) => log.warn({ event: 'event-log.consume-failed', lane: 'sessions', err: error }),
     },
     createSessionIntake({
       ...deps,

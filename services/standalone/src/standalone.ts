@@ -170,6 +170,7 @@ export async function runStandalone(
         checks: {
           'event-log': () => eventLog.check(),
           ledger: async () => void (await db.query('select 1')),
+          lanes: () => delivery.checkLanes(),
           clock: () => checkClock(() => readClock(db)),
           'master-key': () => keyring.check(),
         },

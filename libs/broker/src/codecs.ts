@@ -1,0 +1,79 @@
+import { promisify } from 'node:util'
+import { gunzip, zstdDecompress } from 'node:zlib'
+import kafkajs from 'kafkajs'
+
+// Brokers and foreign producers may compress records as they like: a cluster-wide `compression.type` holds for our topics too.
+// kafkajs reads gzip alone by itself.
+
+/** Most bytes that one batch may come to. Brokers take batches of 2 MiB from us; what comes to more is an attack or a mistake. */
+const BATCH_BYTES_MAX = 64 * 1_048_576
+
+type Decompress = (compressed: Buffer) => Promise<Buffer>
+
+let registered = false
+
+/** Lets kafkajs read every codec that Kafka knows. It writes none of them. */
+export function registerCodecs(): void {
+  if (registered) return
+  registered = true
+  const { CompressionTypes, CompressionCodecs } = kafkajs
+  const bounded = { maxOutputLength: BATCH_BYTES_MAX }
+  const gzip: Decompress = (compressed) => promisify(gunzip)(compressed, bounded)
+  const zstd: Decompress = (compressed) => promisify(zstdDecompress)(compressed, bounded)
+  // What kafkajs can write it may go on to write.
+  const { compress: compressGzip } = CompressionCodecs[CompressionTypes.GZIP]()
+  CompressionCodecs[CompressionTypes.GZIP] = () => ({ compress: compressGzip, decompress: gzip })
+  const codecs: Readonly<Record<number, Decompress>> = {
+    [CompressionTypes.Snappy]: snappy,
+    [CompressionTypes.LZ4]: lz4,
+    [CompressionTypes.ZSTD]: zstd,
+  }
+  for (const [type, decompress] of Object.entries(codecs)) {
+    CompressionCodecs[Number(type) as keyof typeof CompressionCodecs] = () => ({ compress, decompress })
+  }
+}
+
+async function compress(): Promise<never> {
+  throw new Error('libs/broker compresses nothing')
+}
+
+/** How the Java client frames Snappy: a magic word, two versions of 4 bytes, then blocks that each have their length before them. */
+const XERIAL = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0])
+const XERIAL_HEADER_BYTES = 16
+
+async function snappy(compressed: Buffer): Promise<Buffer> {
+  // Loaded when it is needed: a platform without its binary runs well where nothing is compressed by it.
+  const { uncompress } = await import('snappy')
+  const blocks = compressed.subarray(0, XERIAL.length).equals(XERIAL)
+    ? [...xerialBlocks(compressed)]
+    : [compressed]
+  const bytes = blocks.reduce((sum, block) => sum + snappyLength(block), 0)
+  if (bytes > BATCH_BYTES_MAX) throw new RangeError(`a batch that comes to ${bytes} bytes`)
+  const parts = await Promise.all(blocks.map((block) => uncompress(block, { asBuffer: true })))
+  return Buffer.concat(parts as Buffer[])
+}
+
+function* xerialBlocks(framed: Buffer): Iterable<Buffer> {
+  for (let at = XERIAL_HEADER_BYTES; at < framed.length; ) {
+    const end = at + 4 + framed.readUInt32BE(at)
+    if (end > framed.length) throw new RangeError('a Snappy block that is cut short')
+    yield framed.subarray(at + 4, end)
+    at = end
+  }
+}
+
+/** Snappy begins with the length that a block comes to, as a varint. */
+function snappyLength(block: Buffer): number {
+  let length = 0
+  for (let index = 0; index < 5; index++) {
+    const byte = block.readUInt8(index)
+    length += (byte & 0x7f) * 2 ** (7 * index)
+    if (byte < 0x80) return length
+  }
+  throw new RangeError('a Snappy block without a length')
+}
+
+async function lz4(compressed: Buffer): Promise<Buffer> {
+  const { decompressFrame } = await import('lz4-napi')
+  return decompressFrame(compressed)
+}

@@ -1,0 +1,70 @@
+import type { Broker, Cluster } from 'kafkajs'
+import { expect, test } from 'vitest'
+import { guardFetches } from './fetch-guard.ts'
+
+// Goal: a fetch that fails for one partition neither moves its commit nor stops the others. Method: a broker that answers as a script says.
+
+const typed = (type: string, more: object = {}) => Object.assign(new Error(type), { type, ...more })
+
+/** @param failures what a fetch that has this partition fails with. */
+function rig(failures: ReadonlyMap<number, Error>) {
+  const told: unknown[] = []
+  const asked: number[][] = []
+  const broker = {
+    async fetch({ topics }: Parameters<Broker['fetch']>[0]) {
+      const partitions = topics.flatMap((topic) => topic.partitions.map(({ partition }) => partition))
+      asked.push(partitions)
+      for (const partition of partitions) {
+        const failure = failures.get(partition)
+        if (failure !== undefined) throw failure
+      }
+      return { responses: ['records'] }
+    },
+  } as unknown as Broker
+  const cluster = { findBroker: async () => broker } as unknown as Cluster
+  guardFetches(cluster, {
+    outOfRange: (partition) => told.push(['out of range', partition]),
+    unreadable: (partition, error) => told.push(['unreadable', partition, error.message]),
+    read: (partitions) => told.push(['read', ...partitions]),
+  })
+  const fetch = async (...partitions: number[]) => {
+    const { fetch } = await cluster.findBroker({ nodeId: '1' })
+    const wanted = partitions.map((partition) => ({ partition, fetchOffset: '0', maxBytes: 1 }))
+    return fetch({ topics: [{ topic: 't', partitions: wanted }] })
+  }
+  return { fetch, told, asked }
+}
+
+test('a fetch that succeeds is what kafkajs gets', async () => {
+  const { fetch, told } = rig(new Map())
+  expect(await fetch(0, 1)).toEqual({ responses: ['records'] })
+  expect(told).toEqual([['read', 0, 1]])
+})
+
+test('an offset out of range comes to us and not to kafkajs, which would commit another', async () => {
+  const { fetch, told } = rig(new Map([[1, typed('OFFSET_OUT_OF_RANGE', { topic: 't', partition: 1 })]]))
+  expect(await fetch(0, 1)).toEqual({ responses: [] })
+  expect(told).toEqual([['out of range', 1]])
+})
+
+test.each([
+  ['a batch that cannot be decompressed', new Error('incorrect header check')],
+  ['a batch that cannot be decoded', new RangeError('beyond buffer length')],
+  ['a batch that the broker found corrupt', typed('CORRUPT_MESSAGE')],
+  ['a topic that we may not read', typed('TOPIC_AUTHORIZATION_FAILED')],
+])('%s is left out by itself', async (_, failure) => {
+  const { fetch, told, asked } = rig(new Map([[1, failure]]))
+  expect(await fetch(0, 1, 2)).toEqual({ responses: [] })
+  expect(told).toEqual([['unreadable', 1, failure.message]])
+  expect(asked).toEqual([[0, 1, 2], [0], [1], [2]])
+})
+
+test.each([
+  ['a lost connection', Object.assign(new Error('closed'), { name: 'KafkaJSConnectionClosedError' })],
+  ['another leader', typed('NOT_LEADER_FOR_PARTITION')],
+  ['a topic that is not there', typed('UNKNOWN_TOPIC_OR_PARTITION')],
+])('%s is for kafkajs to recover from', async (_, failure) => {
+  const { fetch, told } = rig(new Map([[0, failure]]))
+  await expect(fetch(0)).rejects.toBe(failure)
+  expect(told).toEqual([])
+})

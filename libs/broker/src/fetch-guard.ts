@@ -1,0 +1,101 @@
+import type { Broker, Cluster } from 'kafkajs'
+import { failureType } from './failures.ts'
+
+type FetchRequest = Parameters<Broker['fetch']>[0]
+
+/** What the guard tells of a fetch. */
+export interface FetchListener {
+  /** The partition has no record at the offset that was asked for, neither now nor later. It is to be read from elsewhere. */
+  outOfRange(partition: number): void
+  /** Records of the partition cannot be read, or may not be. It is to be left out of what is fetched. */
+  unreadable(partition: number, error: Error): void
+  /** These partitions have been read. */
+  read(partitions: readonly number[]): void
+}
+
+const NOTHING = { responses: [] }
+
+/**
+ * Stands between kafkajs and its fetches of one topic, to hear of two answers. At an offset out of range kafkajs commits the
+ * beginning of the log and reads on there, without a word. At a batch that it cannot decode it ends the consumer, for the sake of one
+ * partition. Both come to us, and kafkajs is given an empty answer.
+ */
+export function guardFetches(cluster: Cluster, listener: FetchListener): void {
+  const guarded = new WeakSet<Broker>()
+  const findBroker = cluster.findBroker.bind(cluster)
+  cluster.findBroker = async (node) => {
+    const broker = await findBroker(node)
+    if (!guarded.has(broker)) {
+      guarded.add(broker)
+      const fetch = broker.fetch.bind(broker)
+      broker.fetch = (request) => guardedFetch(fetch, request, listener)
+    }
+    return broker
+  }
+}
+
+async function guardedFetch(
+  fetch: Broker['fetch'],
+  request: FetchRequest,
+  listener: FetchListener,
+): Promise<unknown> {
+  try {
+    const answer: unknown = await fetch(request)
+    listener.read(partitionsOf(request))
+    return answer
+  } catch (error) {
+    const outside = outOfRange(error)
+    if (outside !== null) {
+      listener.outOfRange(outside)
+      return NOTHING
+    }
+    if (!isUnreadable(error)) throw error
+    const found = await findUnreadable(fetch, request)
+    if (found.size === 0) throw error
+    for (const [partition, each] of found) listener.unreadable(partition, each)
+    return NOTHING
+  }
+}
+
+/** Which partitions of a failed fetch it failed for: each is fetched by itself. */
+async function findUnreadable(
+  fetch: Broker['fetch'],
+  request: FetchRequest,
+): Promise<ReadonlyMap<number, Error>> {
+  const found = new Map<number, Error>()
+  for (const { topic, partitions } of request.topics) {
+    for (const partition of partitions) {
+      try {
+        await fetch({ ...request, maxWaitTime: 0, topics: [{ topic, partitions: [partition] }] })
+      } catch (error) {
+        if (isUnreadable(error)) found.set(partition.partition, error)
+        else if (outOfRange(error) === null) throw error
+      }
+    }
+  }
+  return found
+}
+
+function partitionsOf({ topics }: FetchRequest): readonly number[] {
+  return topics.flatMap(({ partitions }) => partitions.map(({ partition }) => partition))
+}
+
+function outOfRange(error: unknown): number | null {
+  if (failureType(error) !== 'OFFSET_OUT_OF_RANGE') return null
+  const { partition } = error as { readonly partition?: unknown }
+  return typeof partition === 'number' ? partition : null
+}
+
+/** Answers of brokers that no other try mends. */
+const UNREADABLE = /^(?:CORRUPT_MESSAGE|UNSUPPORTED_COMPRESSION_TYPE|.*_AUTHORIZATION_FAILED)$/
+
+/**
+ * Whether an answer came and could not be read, or says that we may not read. Errors of kafkajs without a type are about connections
+ * and what it knows of the cluster, but for the codec that it lacks; all other errors come from decoding.
+ */
+function isUnreadable(error: unknown): error is Error {
+  if (!(error instanceof Error)) return false
+  const type = failureType(error)
+  if (type !== null) return UNREADABLE.test(type)
+  return !error.name.startsWith('KafkaJS') || error.name === 'KafkaJSNotImplemented'
+}

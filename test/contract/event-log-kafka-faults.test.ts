@@ -1,0 +1,370 @@
+import { glob, stat, truncate } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createKafkaEventLog, topicName } from '@curfew/broker'
+import type { ConsumedRecord, EventLog, LogFault, LogRecord } from '@curfew/domain'
+import kafkajs, { type Admin, type FetchOffsetsPartition } from 'kafkajs'
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
+import { openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
+import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+
+// Goal: nothing that was accepted is skipped without a word where Kafka loses records, removes them, or has them in a form of its own.
+// Method: a real broker whose logs are cut off, emptied and made anew beneath the consumer.
+
+const closers: (() => Promise<unknown>)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close()
+})
+
+const patiently = { timeout: 25_000, interval: 10 }
+
+interface Place {
+  readonly brokers: readonly string[]
+  readonly prefix: string
+}
+
+function openLog({ brokers, prefix }: Place, partitions = 1): EventLog {
+  const lane = { partitions, retentionMs: 3_600_000 }
+  const lanes = { interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane }
+  const log = createKafkaEventLog({
+    ...{ brokers, clientId: 'test', groupId: `${prefix}delivery`, sessionTimeoutMs: 3_000 },
+    topics: { prefix, replicationFactor: 1, ...lanes },
+    quarantine: async () => undefined,
+  })
+  closers.push(() => log.close())
+  return log
+}
+
+function consume(
+  log: EventLog,
+  {
+    handle = () => undefined,
+    able,
+    batchSize = 50,
+  }: {
+    handle?: (batch: readonly ConsumedRecord[]) => Promise<void> | void
+    able?: () => boolean
+    batchSize?: number
+  } = {},
+) {
+  const errors: unknown[] = []
+  const faults: LogFault[] = []
+  const seen: string[] = []
+  const consumer = log.consume(
+    {
+      ...{ lane: 'interactive', batchSize, batchesInFlight: 4, onError: (error) => errors.push(error) },
+      ...(able !== undefined && { able }),
+      onFault: async (fault) => void faults.push(fault),
+    },
+    async (batch) => {
+      await handle(batch)
+      seen.push(...batch.map(({ headers }) => headers.ce_id ?? '?'))
+      return []
+    },
+  )
+  closers.push(() => consumer.stop())
+  return { ...consumer, errors, faults, seen }
+}
+
+const record = (id: string, { key = 'a', value = Buffer.from(id) } = {}): LogRecord => ({
+  ...{ lane: 'interactive', key, value },
+  headers: { ce_id: id },
+})
+const numbered = (name: string, count: number, value?: Buffer<ArrayBuffer>) =>
+  Array.from({ length: count }, (_, at) => record(`${name}-${at}`, value === undefined ? {} : { value }))
+const idsOf = (records: readonly LogRecord[]) => records.map(({ headers }) => headers.ce_id ?? '?')
+
+async function openAdmin(brokers: readonly string[]): Promise<Admin> {
+  const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+  const admin = kafka.admin()
+  await admin.connect()
+  closers.push(() => admin.disconnect())
+  return admin
+}
+
+/** Commits as a member of the group. */
+async function commit(
+  brokers: readonly string[],
+  {
+    groupId,
+    topic,
+    partitions,
+  }: { groupId: string; topic: string; partitions: readonly FetchOffsetsPartition[] },
+): Promise<void> {
+  const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+  const consumer = kafka.consumer({ groupId })
+  const joined = Promise.withResolvers<void>()
+  consumer.on(consumer.events.GROUP_JOIN, () => joined.resolve())
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topic] })
+  await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: async () => undefined })
+  await joined.promise
+  await consumer.commitOffsets(partitions.map((each) => ({ topic, ...each })))
+  await consumer.disconnect()
+}
+
+/** What retention does. */
+async function removeBefore(admin: Admin, topic: string, offset: number): Promise<void> {
+  // It deletes nothing of a topic that it has not looked at.
+  await admin.fetchTopicOffsets(topic)
+  await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: String(offset) }] })
+}
+
+/** Kafka forgets a deleted topic in its own time. */
+async function makeAgain(admin: Admin, topic: string): Promise<void> {
+  await admin.deleteTopics({ topics: [topic] })
+  const create = () => admin.createTopics({ topics: [{ topic, numPartitions: 1, replicationFactor: 1 }] })
+  await vi.waitFor(create, patiently)
+}
+
+await describeWithKafka('the Kafka event log', (brokers) => {
+  it.each(['gzip', 'snappy', 'lz4', 'zstd'])('reads what the broker compresses by %s', async (codec) => {
+    const prefix = uniquePrefix()
+    const admin = await openAdmin(brokers)
+    const topic = topicName('interactive', { prefix })
+    // As if the cluster had it for every topic.
+    const configEntries = [{ name: 'compression.type', value: codec }]
+    await admin.createTopics({
+      topics: [{ topic, numPartitions: 1, replicationFactor: 1, configEntries }],
+    })
+    const log = openLog({ brokers, prefix })
+    // Several blocks of each codec: it frames them, and the Java client has a frame of its own for Snappy.
+    const large = Buffer.from(JSON.stringify(Array.from({ length: 20_000 }, (_, at) => `value ${at * 7919}`)))
+    const records = [...numbered('small', 20), record('large', { value: large })]
+    await log.append(records)
+    const values: Uint8Array[] = []
+    const consumer = consume(log, { handle: (batch) => void values.push(...batch.map(({ value }) => value)) })
+    await vi.waitFor(() => expect(consumer.seen).toEqual(idsOf(records)), patiently)
+    expect(Buffer.from(values.at(-1) ?? [])).toEqual(large)
+    expect(consumer.status()).toEqual({ state: 'consuming' })
+  })
+
+  it('tells of records that retention removed before they were read', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place)
+    const records = numbered('r', 50)
+    await log.append(records)
+    const first = consume(log, { batchSize: 10 })
+    await vi.waitFor(() => expect(first.seen.length).toBeGreaterThan(0), patiently)
+    await first.stop()
+    const topic = topicName('interactive', place)
+    const more = numbered('more', 50)
+    await log.append(more)
+    const admin = await openAdmin(brokers)
+    await removeBefore(admin, topic, 80)
+
+    const second = consume(openLog(place))
+    await vi.waitFor(() => expect(second.seen).toContain('more-49'), patiently)
+    expect(second.seen).toEqual(idsOf(more.slice(30)))
+    const partition = `${topic}/0`
+    const from = first.seen.length
+    expect(second.faults).toEqual([{ kind: 'removed', lane: 'interactive', partition, from, to: 80 }])
+    await second.stop()
+    // It is told once.
+    const third = consume(openLog(place))
+    await log.append([record('last')])
+    await vi.waitFor(() => expect(third.seen).toEqual(['last']), patiently)
+    expect(third.faults).toEqual([])
+  })
+
+  it('tells of removed records of which nothing says whether they were read', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place)
+    await log.append(numbered('r', 10))
+    const topic = topicName('interactive', place)
+    await removeBefore(await openAdmin(brokers), topic, 6)
+    const consumer = consume(log)
+    await vi.waitFor(() => expect(consumer.seen).toEqual(['r-6', 'r-7', 'r-8', 'r-9']), patiently)
+    expect(consumer.faults).toMatchObject([{ kind: 'removed', from: null, to: 6 }])
+  })
+
+  it('tells of records that retention removes before a consumer that is slow', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place)
+    const records = numbered('r', 40, Buffer.alloc(100_000, 'x'))
+    await log.append(records)
+    const gate = Promise.withResolvers<void>()
+    const consumer = consume(log, { batchSize: 2, handle: () => gate.promise })
+    await vi.waitFor(() => expect(consumer.status()).toEqual({ state: 'consuming' }), patiently)
+    const topic = topicName('interactive', place)
+    const admin = await openAdmin(brokers)
+    await removeBefore(admin, topic, 35)
+    gate.resolve()
+    await vi.waitFor(() => expect(consumer.seen).toContain('r-39'), patiently)
+    expect(consumer.faults).toEqual([expect.objectContaining({ kind: 'removed', to: 35 })])
+    const unread = (consumer.faults[0]?.to ?? 0) - (consumer.faults[0]?.from ?? 0)
+    expect(new Set(consumer.seen).size + unread).toBe(40)
+  })
+
+  it('hands out what a topic has that was deleted and made anew, whatever was committed of the other', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place)
+    const consumer = consume(log)
+    const before = numbered('before', 30)
+    await log.append(before)
+    await vi.waitFor(() => expect(consumer.seen).toHaveLength(30), patiently)
+    const admin = await openAdmin(brokers)
+    await makeAgain(admin, topicName('interactive', place))
+    // Fewer than before, so that the consumer can notice; and more.
+    const after = numbered('after', 10)
+    const writer = openLog(place)
+    await vi.waitFor(() => writer.append(after), patiently)
+    await vi.waitFor(() => expect(consumer.seen).toEqual(expect.arrayContaining(idsOf(after))), patiently)
+    await writer.append(numbered('more', 60))
+    await vi.waitFor(() => expect(consumer.seen).toContain('more-59'), patiently)
+
+    // A commit of the other log may come after its end: that of a consumer that was cut off, or restored by a backup.
+    await consumer.stop()
+    const group = { groupId: `${place.prefix}delivery`, topic: topicName('interactive', place) }
+    const [committed] = await admin.fetchOffsets({ groupId: group.groupId, topics: [group.topic] })
+    expect(committed?.partitions).toMatchObject([{ offset: '70' }])
+    await makeAgain(admin, group.topic)
+    const anew = numbered('anew', 90)
+    await vi.waitFor(() => openLog(place).append(anew), patiently)
+    await commit(brokers, { ...group, partitions: committed?.partitions ?? [] })
+    const last = consume(openLog(place))
+    await vi.waitFor(() => expect(last.seen).toEqual(expect.arrayContaining(idsOf(anew))), patiently)
+    expect(last.faults).toMatchObject([{ kind: 'rewound', from: 70, to: 0 }])
+  })
+
+  it('leaves out a partition that it cannot read, says so, and reads the others', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place, 2)
+    await log.check()
+    const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+    const foreign = kafka.producer()
+    await foreign.connect()
+    closers.push(() => foreign.disconnect())
+    const topic = topicName('interactive', place)
+    const send = (partition: number, id: string, value: Buffer) =>
+      foreign.send({
+        topic,
+        compression: kafkajs.CompressionTypes.GZIP,
+        messages: [{ partition, key: 'a', value, headers: { ce_id: id } }],
+      })
+    // 70 MB of zeros, in 70 kB.
+    await send(0, 'bomb', Buffer.alloc(70_000_000))
+    await send(0, 'behind', Buffer.from('x'))
+    const consumer = consume(log)
+    await vi.waitFor(() => expect(consumer.status()).toMatchObject({ state: 'unreadable' }), patiently)
+    await send(1, 'beside', Buffer.from('x'))
+    await vi.waitFor(() => expect(consumer.seen).toEqual(['beside']), patiently)
+    expect(consumer.status()).toMatchObject({ state: 'unreadable', error: expect.any(Error) })
+    const admin = await openAdmin(brokers)
+    await removeBefore(admin, topic, 1)
+    await vi.waitFor(() => expect(consumer.seen).toEqual(['beside', 'behind']), patiently)
+    expect(consumer.status()).toEqual({ state: 'consuming' })
+    expect(consumer.faults).toMatchObject([{ kind: 'removed', to: 1 }])
+    expect(consumer.errors.length).toBeLessThan(10)
+  })
+
+  it('gives its partitions to others while its process cannot work, and comes back', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place, 4)
+    let able = true
+    const first = consume(openLog(place, 4), { able: () => able })
+    const second = consume(openLog(place, 4))
+    let number = 0
+    const sent: string[] = []
+    const send = async () => {
+      const records = Array.from({ length: 8 }, (_, at) => record(`${number++}`, { key: `k${at}` }))
+      await log.append(records)
+      sent.push(...idsOf(records))
+    }
+    const shared = async () => {
+      const before = [first.seen.length, second.seen.length] as const
+      await send()
+      await vi.waitFor(
+        () => expect(new Set([...first.seen, ...second.seen]).size).toBe(sent.length),
+        patiently,
+      )
+      expect(first.seen.length).toBeGreaterThan(before[0])
+      expect(second.seen.length).toBeGreaterThan(before[1])
+    }
+    await vi.waitFor(shared, patiently)
+    able = false
+    await vi.waitFor(() => expect(first.status()).toEqual({ state: 'left' }), patiently)
+    const handled = first.seen.length
+    await send()
+    await vi.waitFor(() => expect(new Set([...first.seen, ...second.seen]).size).toBe(sent.length), patiently)
+    expect(first.seen.length).toBe(handled)
+    able = true
+    await vi.waitFor(shared, patiently)
+  })
+})
+
+// Its logs lie where we can reach them only if it is a process of ours.
+const kafka = await openKafka({ log: () => undefined, environment: { ...process.env, KAFKA_BROKERS: '' } })
+if (kafka.how === 'maven') describe('the Kafka event log whose end is lost', () => lostEnd(kafka))
+else if (kafka.how !== 'none') await kafka.stop()
+
+function lostEnd(own: RunningKafka): void {
+  afterAll(() => own.stop())
+  const { brokers } = own
+
+  /** Loses the second half of a log, as a disk does that had not written all that it confirmed. */
+  async function loseEnd(topic: string): Promise<void> {
+    await own.kill?.()
+    const files: string[] = []
+    for await (const file of glob(join(tmpdir(), `curfew-kafka-*/**/${topic}-0/*.log`))) files.push(file)
+    expect(files).toHaveLength(1)
+    const [file = ''] = files
+    const { size } = await stat(file)
+    await truncate(file, size / 2)
+    await own.restart?.()
+  }
+
+  it('hands out what was accepted since, though the log has grown beyond the commit', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place)
+    for (const each of numbered('old', 100)) await log.append([each])
+    const first = consume(log)
+    await vi.waitFor(() => expect(first.seen).toHaveLength(100), patiently)
+    await first.stop()
+    await loseEnd(topicName('interactive', place))
+    const writer = openLog(place)
+    const since = numbered('new', 200)
+    await vi.waitFor(() => writer.append(since), patiently)
+    const second = consume(openLog(place))
+    await vi.waitFor(() => expect(second.seen).toEqual(expect.arrayContaining(idsOf(since))), patiently)
+    expect(second.faults).toEqual([expect.objectContaining({ kind: 'rewound', from: 100 })])
+    await second.stop()
+    const third = consume(openLog(place))
+    await writer.append([record('last')])
+    await vi.waitFor(() => expect(third.seen).toEqual(['last']), patiently)
+    expect(third.faults).toEqual([])
+  }, 60_000)
+
+  it('hands out what was accepted since to a consumer that was reading', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place)
+    const consumer = consume(log)
+    for (const each of numbered('old', 100)) await log.append([each])
+    await vi.waitFor(() => expect(consumer.seen).toHaveLength(100), patiently)
+    await loseEnd(topicName('interactive', place))
+    const since = numbered('new', 30)
+    await vi.waitFor(() => log.append(since), patiently)
+    await vi.waitFor(() => expect(consumer.seen).toEqual(expect.arrayContaining(idsOf(since))), patiently)
+    // The last commit may not have come through before the broker died.
+    expect(consumer.faults).toContainEqual(expect.objectContaining({ kind: 'rewound' }))
+  }, 60_000)
+
+  it('repeats nothing where the broker dies and loses nothing', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const log = openLog(place)
+    const consumer = consume(log)
+    await log.append(numbered('before', 20))
+    await vi.waitFor(() => expect(consumer.seen).toHaveLength(20), patiently)
+    // Committed, as a consumer that comes later finds it.
+    await consumer.stop()
+    const second = consume(openLog(place))
+    await log.append(numbered('between', 20))
+    await vi.waitFor(() => expect(second.seen).toHaveLength(20), patiently)
+    await own.kill?.()
+    await own.restart?.()
+    const after = numbered('after', 20)
+    await vi.waitFor(() => log.append(after), patiently)
+    await vi.waitFor(() => expect(second.seen).toEqual(expect.arrayContaining(idsOf(after))), patiently)
+    expect(second.faults).toEqual([])
+  }, 60_000)
+}

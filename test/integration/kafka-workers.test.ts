@@ -1,0 +1,156 @@
+import { topicName } from '@curfew/broker'
+import kafkajs from 'kafkajs'
+import { expect, onTestFinished, test } from 'vitest'
+import { eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+import { openRelyingParty } from '../support/relying-party.ts'
+import { openWebhookReceiver } from '../support/webhook-receiver.ts'
+
+// Goal: over Kafka no logout waits for a worker that cannot work, and none is lost without a word. Method: real workers over a real
+// broker, each with its own way to PostgreSQL, which is shut, or swallows what it is given.
+
+await describeWithKafka('delivery workers over Kafka', (brokers) => {
+  async function openAdmin() {
+    const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+    const admin = kafka.admin()
+    await admin.connect()
+    onTestFinished(() => admin.disconnect())
+    return admin
+  }
+  async function members(prefix: string, count: number): Promise<void> {
+    const admin = await openAdmin()
+    await eventually(async () => {
+      const { groups } = await admin.describeGroups([`${prefix}curfew`])
+      expect(groups[0]).toMatchObject({ state: 'Stable', members: { length: count } })
+    })
+  }
+  const people = (name: string, count = 24) =>
+    Array.from({ length: count }, (_, n) => ({ iss: ISS, sub: `${name}-${n}` }))
+
+  test.each(['shut', 'swallow'] as const)(
+    'one whose way to PostgreSQL is cut (%s) leaves its partitions to another, and comes back',
+    async (how) => {
+      const prefix = uniquePrefix()
+      await using curfew = await openCurfew({ workers: 0, kafka: { brokers, prefix } })
+      await using party = await openRelyingParty(curfew, { clientId: 'mail' })
+      const [first, second] = await Promise.all([
+        curfew.startWorker({ leaseMs: 1_000 }),
+        curfew.startWorker({ leaseMs: 1_000 }),
+      ])
+      const tellAll = async (name: string) => {
+        await curfew.client.postLogoutEvents(people(name))
+        await eventually(() => {
+          const told = new Set(party.received.map(({ claims }) => claims.sub))
+          expect(people(name).filter(({ sub }) => !told.has(sub))).toEqual([])
+        })
+      }
+      await tellAll('both')
+      await first.gate[how]()
+      await tellAll('second')
+      await first.gate.open()
+      await members(prefix, 2)
+      await second.gate[how]()
+      await tellAll('first')
+      await second.gate.open()
+    },
+    60_000,
+  )
+
+  test('one whose clock goes wrong leaves its partitions to another, and comes back', async () => {
+    const prefix = uniquePrefix()
+    await using curfew = await openCurfew({ workers: 0, kafka: { brokers, prefix } })
+    let aheadMs = 0
+    await curfew.startWorker({ leaseMs: 1_000, wallMs: () => Date.now() + aheadMs })
+    await curfew.startWorker({ leaseMs: 1_000 })
+    await members(prefix, 2)
+    aheadMs = 120_000
+    await members(prefix, 1)
+    aheadMs = 0
+    await members(prefix, 2)
+  }, 60_000)
+
+  test('what cannot be stored as it is stops nothing, and is in quarantine with its reason', async () => {
+    const prefix = uniquePrefix()
+    await using curfew = await openCurfew({ kafka: { brokers, prefix } })
+    await using party = await openRelyingParty(curfew, { clientId: 'mail' })
+    const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+    const foreign = kafka.producer()
+    await foreign.connect()
+    onTestFinished(() => foreign.disconnect())
+    await curfew.client.postLogoutEvents(people('before'))
+    await party.told(24)
+    const good = people('beside', 3)
+    const [event] = party.received
+    expect(event).toBeDefined()
+    const oddities = [
+      { key: 'large', value: Buffer.alloc(2_097_000, 'x') },
+      { key: Buffer.from([0, 0xff, 0xfe]), value: Buffer.from([0, 0xff, 0xed, 0xa0, 0x80]) },
+      { key: 'headers', value: '{}', headers: { ce_id: 'a\0b', 'a\0b': 'x', long: 'y'.repeat(90_000) } },
+      { key: null, value: null },
+    ]
+    for (const [at, message] of oddities.entries())
+      await foreign.send({
+        topic: topicName('interactive', { prefix }),
+        messages: [{ ...message, partition: at }],
+      })
+    await curfew.client.postLogoutEvents([...good, ...people('after')])
+    await party.told(24 + 3 + 24)
+    const { items } = await eventually(async () => {
+      const page = await curfew.client.listQuarantined()
+      expect(page.items).toHaveLength(oddities.length)
+      return page
+    })
+    expect(items.map(({ kind }) => kind)).toEqual(oddities.map(() => 'unreadable'))
+    expect(items.filter(({ cut_short }) => cut_short)).toHaveLength(2)
+  }, 60_000)
+
+  test('operators are told of logouts that retention removed before a worker read them', async () => {
+    const prefix = uniquePrefix()
+    await using curfew = await openCurfew({ workers: 0, kafka: { brokers, prefix } })
+    await using hook = await openWebhookReceiver()
+    await curfew.call('PUT', '/v1/webhooks/on-call', { url: hook.url, types: ['record.removed'] })
+    const worker = await curfew.startWorker()
+    await curfew.client.postLogoutEvents(people('handled'))
+    const admin = await openAdmin()
+    const topic = topicName('interactive', { prefix })
+    const committed = async () => {
+      const [answer] = await admin.fetchOffsets({ groupId: `${prefix}curfew`, topics: [topic] })
+      return (answer?.partitions ?? []).map(({ offset }) => Number(offset))
+    }
+    await eventually(async () => {
+      const all = await committed()
+      expect(all.reduce((sum, offset) => sum + offset, 0)).toBe(24)
+    })
+    await worker.stop()
+    await curfew.client.postLogoutEvents(people('removed'))
+    const before = await committed()
+    const ends = await admin.fetchTopicOffsets(topic)
+    await admin.deleteTopicRecords({
+      topic,
+      partitions: ends.map(({ partition, high }) => ({ partition, offset: high })),
+    })
+    await curfew.startWorker()
+    const unread = ends.filter(({ partition, high }) => Number(high) > (before[partition] ?? 0))
+    await eventually(async () => {
+      const { rows } = await curfew.db.query<{ records: number }>(
+        `select sum((data ->> 'records')::int) as records from notifications where type = 'record.removed'`,
+      )
+      expect(Number(rows[0]?.records)).toBe(24)
+    })
+    await curfew.db.query("update notifications set ready_at = now() where type = 'record.removed'")
+    const bookkeeper = await curfew.startBookkeeper()
+    onTestFinished(() => bookkeeper.stop())
+    const told = await hook.told(unread.length)
+    expect(told[0]).toMatchObject({
+      type: 'record.removed',
+      data: {
+        lane: 'interactive',
+        partition: expect.stringContaining(`${topic}/`),
+        records: expect.any(Number),
+      },
+    })
+    expect(curfew.lines.filter((line) => line.includes('event-log.records-removed'))).toHaveLength(
+      unread.length,
+    )
+  }, 60_000)
+})
