@@ -33,7 +33,11 @@ async function takeTurns(chaos: Chaos, nodes: readonly KafkaNode[], fault: Fault
   const { random, struck } = chaos
   const { brokers, replicationFactor } = kafka()
   await using database = await createTestDatabase()
-  await using cluster = await openCluster(processes, { brokers, replicationFactor, database, roles: ROLES })
+  await using cluster = await openCluster(processes, {
+    ...{ brokers, replicationFactor, database, roles: ROLES },
+    // No worker dies here, and three brokers may keep one from its heartbeats for a while.
+    env: { CURFEW_LEASE_MS: '10000' },
+  })
   const load = startLoad({ urls: cluster.ingestUrls, random, tally: cluster.tallies[0], ...cluster })
   try {
     for (const node of chaos.turns(nodes)) {
