@@ -62,6 +62,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
+    '@curfew/broker',
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',

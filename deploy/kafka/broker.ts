@@ -1,13 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openInDocker } from './docker.ts'
-import { openWithJava } from './java.ts'
-import type { Place, RunningKafka } from './node.ts'
+import { inDocker } from './docker.ts'
+import { withJava } from './java.ts'
+import { type OwnKafka, type RunningKafka, startNodes } from './node.ts'
 import { freePort } from './ports.ts'
 import { run } from './process.ts'
+import type { NodePorts, Security } from './settings.ts'
 
-export type { RunningKafka } from './node.ts'
+export type { KafkaNode, OwnKafka, RunningKafka } from './node.ts'
 
 /** Why no broker can be had: what was looked for and what was found instead, one sentence each. */
 export interface NoKafka {
@@ -21,35 +22,52 @@ export interface OpenKafkaOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>
 }
 
+export interface OwnKafkaOptions extends OpenKafkaOptions {
+  /** So many nodes are started, whatever `KAFKA_BROKERS` names; each is broker and controller in one. */
+  readonly brokers: number
+  /** Settings of every broker, such as `compression.type`. */
+  readonly settings?: Readonly<Record<string, string>>
+  /** Default: clients come in the clear, without a name. */
+  readonly security?: Security
+}
+
 /**
- * Finds or starts a real Apache Kafka broker: the one that `KAFKA_BROKERS` names, else one in Docker, else one under
- * Java with its jars fetched by Maven.
+ * Finds or starts real Apache Kafka: the cluster that `KAFKA_BROKERS` names, else one broker in Docker, else one under
+ * Java with its jars fetched by Maven. Where `brokers` is given, starts a cluster of its own.
  *
  * @throws {Error} when a broker could have been had but did not start, with the end of its log.
  */
+export function openKafka(options: OwnKafkaOptions): Promise<OwnKafka | NoKafka>
+export function openKafka(options: OpenKafkaOptions): Promise<RunningKafka | NoKafka>
 export async function openKafka({
   log,
   environment = process.env,
-}: OpenKafkaOptions): Promise<RunningKafka | NoKafka> {
-  const named = environment.KAFKA_BROKERS?.split(',')
+  brokers,
+  settings = {},
+  security = {},
+}: OpenKafkaOptions & Partial<OwnKafkaOptions>): Promise<RunningKafka | NoKafka> {
+  const named = (environment.KAFKA_BROKERS ?? '')
+    .split(',')
     .map((broker) => broker.trim())
     .filter((broker) => broker !== '')
-  if (named !== undefined && named.length > 0) {
+  if (brokers === undefined && named.length > 0) {
     return { how: 'environment', brokers: named, stop: async () => undefined }
   }
-  const lookedFor = ['KAFKA_BROKERS is not set.']
+  const lookedFor = brokers === undefined ? ['KAFKA_BROKERS is not set.'] : []
   const docker = await run('docker', ['info', '--format', '{{.ServerVersion}}'], { timeoutMs: 10_000 })
-  const java = docker.code === 0 ? null : await javaMissing()
   if (docker.code !== 0) {
     lookedFor.push(`No Docker engine: \`docker info\` says "${docker.summary}".`)
+    const java = await javaMissing()
     if (java !== null) return { how: 'none', lookedFor: [...lookedFor, ...java] }
   }
+  const nodes: NodePorts[] = []
+  while (nodes.length < (brokers ?? 1)) {
+    nodes.push({ clients: await freePort(), brokers: await freePort(), controllers: await freePort() })
+  }
   const folder = await mkdtemp(join(tmpdir(), 'curfew-kafka-'))
-  const port = await freePort()
-  const controllerPort = await freePort()
-  const place: Place = { log, environment, folder, port, controllerPort }
+  const place = { log, environment, folder, plan: { nodes, settings, security } }
   try {
-    return docker.code === 0 ? await openInDocker(place) : await openWithJava(place)
+    return await startNodes(docker.code === 0 ? await inDocker(place) : await withJava(place), place)
   } catch (error) {
     await rm(folder, { recursive: true, force: true })
     throw error

@@ -1,72 +1,69 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { rm } from 'node:fs/promises'
-import { kafkaVersion, type Place, type RunningKafka, serverProperties } from './node.ts'
-import { end, run, untilReady } from './process.ts'
+import { spawn } from 'node:child_process'
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { NodeProcess, Way } from './node.ts'
+import { run } from './process.ts'
+import { formatArguments, kafkaVersion, type Place, serverProperties } from './settings.ts'
 
 const PULL_TIMEOUT_MS = 600_000
-const START_TIMEOUT_MS = 60_000
 const COMMAND_TIMEOUT_MS = 30_000
+const HEAP = '-Xms64m -Xmx320m'
+/** Inside the containers. */
+const PROPERTIES = '/tmp/server.properties'
+const DATA = '/tmp/kafka-data'
+/** Formats at the first start only. */
+const START = `/opt/kafka/bin/kafka-storage.sh format "$@" && exec /opt/kafka/bin/kafka-server-start.sh ${PROPERTIES}`
 
-/** Runs the official image. It formats its own storage and takes settings as `KAFKA_…` variables. */
-export async function openInDocker({ folder, port, controllerPort, log }: Place): Promise<RunningKafka> {
+/** Runs nodes in containers of the official image, with the same settings as under Java. */
+export async function inDocker({ folder, plan, log }: Place): Promise<Way> {
   const image = `apache/kafka:${await kafkaVersion()}`
-  const name = `curfew-kafka-${port}`
   const have = await run('docker', ['image', 'inspect', image], { timeoutMs: COMMAND_TIMEOUT_MS })
   if (have.code !== 0) {
     log(`pulling ${image} (once)`)
     await docker(['pull', image], PULL_TIMEOUT_MS, log)
   }
-  const settings = serverProperties({
-    listeners: `PLAINTEXT://0.0.0.0:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
-    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}`,
-    'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
-  })
-  const variables = Object.entries(settings).flatMap(([key, value]) => [
-    '--env',
-    `KAFKA_${key.toUpperCase().replaceAll('.', '_')}=${value}`,
-  ])
-  log(`starting ${image} on 127.0.0.1:${port}`)
-  await docker(['create', '--name', name, '--publish', `127.0.0.1:${port}:${port}`, ...variables, image])
+  // One more container holds the network that all nodes share. 127.0.0.1 is then the same place for each of them and,
+  // by the published ports, for this machine.
+  const network = `curfew-kafka-${plan.nodes[0]?.clients}`
+  const containers = [network, ...plan.nodes.map((_, index) => `${network}-${index + 1}`)]
+  const remove = ['rm', '--force', '--volumes', ...containers]
 
-  const removeSync = () => {
-    spawn('docker', ['rm', '--force', '--volumes', name], { stdio: 'ignore', detached: true }).unref()
-  }
-  const start = async () => {
-    // Attached, so that the log is ours to read; the container is another process than this one.
-    const attached: ChildProcess = spawn('docker', ['start', '--attach', name], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    try {
-      await untilReady(attached, START_TIMEOUT_MS)
-    } catch (error) {
-      await end(attached, 'SIGKILL')
-      throw error
+  async function prepare(id: number): Promise<NodeProcess> {
+    const name = `${network}-${id}`
+    const properties = join(folder, `node-${id}.properties`)
+    await writeFile(properties, serverProperties(plan, { id, data: DATA, listenAt: '0.0.0.0' }))
+    await docker([
+      ...['create', '--name', name, '--network', `container:${network}`, '--env', `KAFKA_HEAP_OPTS=${HEAP}`],
+      ...['--entrypoint', 'sh', image, '-c', START, 'sh'],
+      ...['--ignore-formatted', '--config', PROPERTIES, ...formatArguments(plan.security)],
+    ])
+    await docker(['cp', properties, `${name}:${PROPERTIES}`])
+    return {
+      // Attached, so that the log is ours to read; the container is another process than this one.
+      spawn: () => spawn('docker', ['start', '--attach', name], { stdio: ['ignore', 'pipe', 'pipe'] }),
+      signal: (signal) => docker(['kill', '--signal', signal, name]),
     }
   }
-  const stop = async () => {
-    process.removeListener('exit', removeSync)
-    await docker(['rm', '--force', '--volumes', name])
-    await rm(folder, { recursive: true, force: true })
-  }
-  process.once('exit', removeSync)
+
+  const nodes: NodeProcess[] = []
   try {
-    await start()
+    const ports = plan.nodes.flatMap(({ clients }) => ['--publish', `127.0.0.1:${clients}:${clients}`])
+    await docker(['run', '--detach', '--name', network, ...ports, '--entrypoint', 'sleep', image, 'infinity'])
+    for (let id = 1; id <= plan.nodes.length; id++) nodes.push(await prepare(id))
   } catch (error) {
-    await stop()
+    await run('docker', remove, { timeoutMs: COMMAND_TIMEOUT_MS })
     throw error
   }
-  let stopped: Promise<void> | null = null
   return {
     how: 'docker',
-    brokers: [`127.0.0.1:${port}`],
-    stop: () => {
-      stopped ??= stop()
-      return stopped
+    nodes,
+    async remove() {
+      await docker(remove)
+      await rm(folder, { recursive: true, force: true })
     },
-    kill: () => docker(['kill', '--signal', 'SIGKILL', name]),
-    restart: start,
-    suspend: () => docker(['pause', name]),
-    resume: () => docker(['unpause', name]),
+    endAtExit() {
+      spawn('docker', remove, { stdio: 'ignore', detached: true }).unref()
+    },
   }
 }
 

@@ -1,73 +1,155 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import type { ChildProcess } from 'node:child_process'
+import { isOver, untilReady } from './process.ts'
+import { addressOf, type Place, replicationFactor } from './settings.ts'
 
-// What every way of running the one node has in common.
-
-/** A broker that tests and people at their desks may use. */
-export interface RunningKafka {
-  readonly how: 'environment' | 'docker' | 'maven'
-  /** `host:port` of each. */
+/** A cluster that `KAFKA_BROKERS` names. It is used as it is, and none of its brokers is ended. */
+export interface NamedKafka extends Readonly<Partial<Record<keyof Power, undefined>>> {
+  readonly how: 'environment'
+  /** `host:port` of some of its brokers. */
   readonly brokers: readonly string[]
-  /** Ends the broker and deletes its data; leaves alone one that the environment named. Idempotent. */
+  /** Leaves it alone. */
   stop(): Promise<void>
-  /** Ends the broker at once, as a power failure would (SIGKILL). Absent where the broker is not ours. */
-  readonly kill?: () => Promise<void>
-  /** Starts a killed broker again on the same port with the same data. Absent where the broker is not ours. */
-  readonly restart?: () => Promise<void>
-  /** Makes the broker hang: connections stay, answers do not come. Absent where the broker is not ours. */
-  readonly suspend?: () => Promise<void>
-  /** Ends a `suspend`. */
-  readonly resume?: () => Promise<void>
 }
 
-/** What a way of running a broker is given to work with. */
-export interface Place {
-  readonly log: (line: string) => void
-  readonly environment: Readonly<Record<string, string | undefined>>
-  /** For data and configuration; deleted with the broker. */
-  readonly folder: string
-  readonly port: number
-  readonly controllerPort: number
+/** A cluster of our own. `kill` and its like are done to all of its brokers at once. */
+export interface OwnKafka extends Power {
+  readonly how: 'docker' | 'maven'
+  /** `host:port` of every broker. */
+  readonly brokers: readonly string[]
+  /** What `KAFKA_REPLICATION_FACTOR` may be at most, up to 3. */
+  readonly replicationFactor: number
+  readonly nodes: readonly KafkaNode[]
+  /** Ends the brokers and deletes their data. Idempotent. */
+  stop(): Promise<void>
 }
+
+/** A cluster that tests and people at their desks may use. */
+export type RunningKafka = NamedKafka | OwnKafka
+
+/** One broker of a cluster, which is one of its controllers too. */
+export interface KafkaNode extends Power {
+  /** Its `node.id`, from 1. */
+  readonly id: number
+  /** `host:port` for clients. */
+  readonly address: string
+  /** Ends it gently (SIGTERM): it hands its partitions to the others first. Its data stay. */
+  stop(): Promise<void>
+}
+
+/** What can befall a broker. */
+export interface Power {
+  /** Ends it at once, as a power failure would (SIGKILL). Its data stay. */
+  kill(): Promise<void>
+  /** Starts it again on the same port with the same data, after a SIGKILL if it runs. Resolves when it serves. */
+  restart(): Promise<void>
+  /** Makes it hang: connections stay, answers do not come. */
+  suspend(): Promise<void>
+  /** Ends a `suspend`. */
+  resume(): Promise<void>
+}
+
+type Signal = 'SIGTERM' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'
+
+/** One node, as a way of running it runs it. */
+export interface NodeProcess {
+  /** The child's output is the node's log, and its end the node's end. */
+  spawn(): ChildProcess
+  /** Called while what was spawned lives. */
+  signal(name: Signal): Promise<void>
+}
+
+/** A way of running nodes. */
+export interface Way {
+  readonly how: OwnKafka['how']
+  /** Not started yet; the first is node 1. */
+  readonly nodes: readonly NodeProcess[]
+  /** Deletes what ended nodes leave behind. */
+  remove(): Promise<void>
+  /** Ends the nodes as far as an exiting process can. */
+  endAtExit(): void
+}
+
+const START_TIMEOUT_MS = 90_000
+const STOP_TIMEOUT_MS = 60_000
 
 /**
- * Settings of the one node, broker and controller in one: loopback only, groups form without delay, internal topics
- * as small as they can be, and sessions may be short, so that tests need not wait for a dead consumer.
+ * Starts all nodes, side by side.
+ *
+ * @throws {Error} with the end of a node's log when that does not start; then nothing is left running.
  */
-export function serverProperties(overrides: Readonly<Record<string, string>>): Record<string, string> {
+export async function startNodes(way: Way, { plan, log }: Place): Promise<OwnKafka> {
+  const brokers = plan.nodes.map(addressOf)
+  const nodes = way.nodes.map((process, index) => createNode(index + 1, brokers[index] ?? '', process))
+  const all = (act: (node: KafkaNode) => Promise<void>) => async () => {
+    await Promise.all(nodes.map(act))
+  }
+  const kafka: Power = {
+    kill: all((node) => node.kill()),
+    restart: all((node) => node.restart()),
+    suspend: all((node) => node.suspend()),
+    resume: all((node) => node.resume()),
+  }
+  // A broker must not outlive a test run that ends in a crash. SIGKILL of ours is beyond this.
+  process.once('exit', way.endAtExit)
+  const stop = async () => {
+    // Its data go with it, so there is nothing that a gentle end would keep.
+    await kafka.kill()
+    process.removeListener('exit', way.endAtExit)
+    await way.remove()
+  }
+  log(`starting Kafka on ${brokers.join(', ')}`)
+  try {
+    await kafka.restart()
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  let stopped: Promise<void> | null = null
   return {
-    'process.roles': 'broker,controller',
-    'node.id': '1',
-    'controller.listener.names': 'CONTROLLER',
-    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
-    'auto.create.topics.enable': 'false',
-    'group.initial.rebalance.delay.ms': '0',
-    'group.min.session.timeout.ms': '500',
-    'offsets.topic.num.partitions': '2',
-    'offsets.topic.replication.factor': '1',
-    'transaction.state.log.num.partitions': '1',
-    'transaction.state.log.replication.factor': '1',
-    'transaction.state.log.min.isr': '1',
-    'share.coordinator.state.topic.num.partitions': '1',
-    'share.coordinator.state.topic.replication.factor': '1',
-    'share.coordinator.state.topic.min.isr': '1',
-    'num.network.threads': '2',
-    'num.io.threads': '2',
-    'log.cleaner.dedupe.buffer.size': '2097152',
-    'log.cleaner.threads': '1',
-    // A kill must not be followed by minutes in which the node waits for its own old session.
-    'broker.heartbeat.interval.ms': '300',
-    'broker.session.timeout.ms': '1500',
-    ...overrides,
+    how: way.how,
+    brokers,
+    replicationFactor: replicationFactor(brokers.length),
+    nodes,
+    ...kafka,
+    stop() {
+      stopped ??= stop()
+      return stopped
+    },
   }
 }
 
-/** Names what is fetched, and its version. */
-export const POM: string = join(import.meta.dirname, 'pom.xml')
+function createNode(id: number, address: string, { spawn, signal }: NodeProcess): KafkaNode {
+  let child: ChildProcess | null = null
 
-/** The version in pom.xml, the one place that names it. */
-export async function kafkaVersion(): Promise<string> {
-  const version = /<kafka\.version>([^<]+)</.exec(await readFile(POM, 'utf8'))?.[1]
-  if (version === undefined) throw new Error('deploy/kafka/pom.xml names no kafka.version')
-  return version
+  async function end(name: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    if (child === null || isOver(child)) return
+    const { promise: gone, resolve } = Promise.withResolvers<void>()
+    child.once('exit', () => resolve())
+    await signal(name)
+    await gone
+  }
+  return {
+    id,
+    address,
+    async stop() {
+      const { promise: late, reject } = Promise.withResolvers<never>()
+      const timer = setTimeout(
+        () => reject(new Error(`Kafka's node ${id} did not stop within ${STOP_TIMEOUT_MS} ms`)),
+        STOP_TIMEOUT_MS,
+      )
+      try {
+        await Promise.race([end('SIGTERM'), late])
+      } finally {
+        clearTimeout(timer)
+      }
+    },
+    kill: () => end('SIGKILL'),
+    async restart() {
+      await end('SIGKILL')
+      child = spawn()
+      await untilReady(child, START_TIMEOUT_MS)
+    },
+    suspend: () => signal('SIGSTOP'),
+    resume: () => signal('SIGCONT'),
+  }
 }

@@ -67,9 +67,14 @@ export async function untilReady(child: ChildProcess, timeoutMs: number): Promis
   })
 }
 
+/** Whether `child` has ended. */
+export function isOver(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null
+}
+
 /** Ends `child` with `signal` and resolves when it is gone. */
 export async function end(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
+  if (isOver(child)) return
   const gone = new Promise((resolve) => child.once('exit', resolve))
   child.kill(signal)
   await gone

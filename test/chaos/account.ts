@@ -11,6 +11,8 @@ export interface Books {
   readonly load: Load
   readonly tallies: readonly Tally[]
   readonly client: Client
+  /** Ids of the events that lie in the event log; left out where only the ledger is counted. */
+  readonly logged?: ReadonlySet<string>
 }
 
 const TIMEOUT_MS = 60_000
@@ -23,24 +25,32 @@ const ASKED_AT_ONCE = 16
  * before it throws.
  */
 export async function expectNothingLost({ report, say }: Chaos, books: Books): Promise<void> {
-  const { load, tallies } = books
+  const { load, tallies, logged } = books
   report.accepted = load.accepted.size
   const { ledger, told } = await readSettledLedger(books)
   report.duplicates = tallies.reduce((sum, { times }) => sum + extra(times), 0)
   report.superseded = [...ledger.values()].filter(({ state }) => state === 'superseded').length
   const lost = new Map<string, string>()
-  for (const id of load.accepted) {
-    for (const { clientId, times } of tallies) {
+  let slowestMs = 0
+  for (const [id, acceptedAtMs] of load.accepted) {
+    if (logged !== undefined && !logged.has(id)) lost.set(id, 'not in the event log')
+    for (const { clientId, times, firstAtMs } of tallies) {
       const last = lastOf(ledger, ledger.get(keyOf(id, clientId)))
-      if (last?.state === 'acknowledged' && times.has(last.event_id)) continue
-      lost.set(id, `${last?.state ?? 'not planned'}, told ${times.get(id) ?? 0} times`)
+      const heardAtMs = firstAtMs.get(last?.event_id ?? id)
+      if (last?.state === 'acknowledged' && heardAtMs !== undefined) {
+        slowestMs = Math.max(slowestMs, heardAtMs - acceptedAtMs)
+        continue
+      }
+      const where = lost.has(id) ? 'not in the event log, ' : ''
+      lost.set(id, `${where}${last?.state ?? 'not planned'}, told ${times.get(id) ?? 0} times`)
     }
   }
   report.lost = lost.size
+  report.slowestMs = slowestMs
   const answers = [...load.answers].map(([status, number]) => `${number} × ${status}`).join(', ')
   say(
     `${report.accepted} accepted (answers: ${answers}), ${report.kills} kills, ${lost.size} lost, ` +
-      `${report.duplicates} duplicates, ${report.superseded} superseded`,
+      `${report.duplicates} duplicates, ${report.superseded} superseded, the slowest after ${slowestMs.toFixed(0)} ms`,
   )
   expect(tallied(lost.values()), 'accepted events that are lost, by what the ledger says').toEqual({})
 
@@ -129,7 +139,7 @@ async function readSettledLedger(books: Books): Promise<Standing> {
 function isComplete(ledger: ReadonlyMap<string, Delivery>, { load, tallies }: Books): boolean {
   return (
     [...ledger.values()].every(({ settled_at }) => settled_at !== null) &&
-    tallies.every(({ clientId }) => [...load.accepted].every((id) => ledger.has(keyOf(id, clientId))))
+    tallies.every(({ clientId }) => [...load.accepted.keys()].every((id) => ledger.has(keyOf(id, clientId))))
   )
 }
 

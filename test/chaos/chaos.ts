@@ -14,12 +14,14 @@ export interface Report {
   accepted: number
   /** Processes that were killed, stopped or cut off. */
   kills: number
-  /** Accepted events that a relying party was not told of, or that the ledger does not have; null when it did not come to that. */
+  /** Accepted events that a relying party was not told of, or that the ledger or the event log does not have; null when it did not come to that. */
   lost: number | null
   /** Logout tokens beyond the first for an event at a relying party. */
   duplicates: number | null
   /** Deliveries that ended because a later logout covered them. */
   superseded: number | null
+  /** The longest time from a 202 to the first byte at a relying party, in milliseconds. */
+  slowestMs: number | null
 }
 
 declare module 'vitest' {
@@ -40,8 +42,8 @@ export interface Chaos {
   say(line: string): void
 }
 
-/** How long the account at the end may take. */
-const SLACK_MS = 90_000
+/** How long the beginning and the account at the end may take, on a machine that has more to do. */
+const SLACK_MS = 240_000
 
 /**
  * Defines a test of the name `title`. `CHAOS_SECONDS` makes it long; `CHAOS_SEED` gives the random numbers of an earlier
@@ -55,7 +57,7 @@ export function chaosTest(
   const long = process.env.CHAOS_SECONDS !== undefined
   const lengthMs = Number(process.env.CHAOS_SECONDS ?? 0) * 1_000
   // A blow may begin when the time is all but up.
-  test(`${name}: ${title}`, { timeout: lengthMs * 2 + SLACK_MS * (long ? 3 : 1) }, async (context) => {
+  test(`${name}: ${title}`, { timeout: lengthMs * 2 + SLACK_MS }, async (context) => {
     const seed = Number(process.env.CHAOS_SEED ?? randomInt(2 ** 31))
     const random = createRandom(seed)
     const report: Report = {
@@ -67,6 +69,7 @@ export function chaosTest(
       lost: null,
       duplicates: null,
       superseded: null,
+      slowestMs: null,
     }
     context.task.meta.chaos = report
     const beganAt = Date.now()

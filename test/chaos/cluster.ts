@@ -57,6 +57,8 @@ export interface Cluster extends AsyncDisposable {
   readonly tallies: readonly [Tally, Tally]
   /** The way to PostgreSQL. */
   readonly gate: Gate
+  /** Of the topics in Kafka. */
+  readonly topicPrefix: string
 }
 
 /** Silence after which a delivery worker is taken for dead, in milliseconds. */
@@ -68,27 +70,34 @@ export async function openCluster(
   processes: Processes,
   {
     brokers,
+    replicationFactor = 1,
     database,
     roles,
+    env: more = {},
   }: {
     brokers: readonly string[]
+    replicationFactor?: number
     database: { readonly url: string }
     roles: readonly Role[]
+    /** Of every service, beside what they need. */
+    env?: Readonly<Record<string, string>>
   },
 ): Promise<Cluster> {
   const gate = await openGate(database.url)
   const key = `cfw_${randomBytes(32).toString('base64url')}`
+  const topicPrefix = uniquePrefix()
   const env = {
     LOG_LEVEL: 'warn',
     HOST: '127.0.0.1',
     DATABASE_URL: gate.url,
     KAFKA_BROKERS: brokers.join(','),
-    KAFKA_REPLICATION_FACTOR: '1',
-    KAFKA_TOPIC_PREFIX: uniquePrefix(),
+    KAFKA_REPLICATION_FACTOR: String(replicationFactor),
+    KAFKA_TOPIC_PREFIX: topicPrefix,
     CURFEW_ADMIN_KEY: key,
     CURFEW_MASTER_KEY: randomBytes(32).toString('base64url'),
     CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8',
     CURFEW_LEASE_MS: String(LEASE_MS),
+    ...more,
   }
 
   async function open(role: Role, number: number): Promise<Member> {
@@ -135,6 +144,7 @@ export async function openCluster(
     client,
     tallies,
     gate,
+    topicPrefix,
     async [Symbol.asyncDispose]() {
       await Promise.all(members.map((member) => member.process.kill()))
       await Promise.all(tallies.map((tally) => tally.close()))

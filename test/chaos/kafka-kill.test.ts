@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, beforeEach, expect } from 'vitest'
-import { openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
+import { expect } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
-import { missingKafka } from '../support/kafka.ts'
+import { useOwnKafka } from '../support/own-kafka.ts'
 import { useProcesses } from '../support/processes.ts'
 import { expectNothingLost } from './account.ts'
 import { chaosTest } from './chaos.ts'
@@ -15,21 +14,8 @@ import type { Random } from './random.ts'
 // killed, stopped or cut off.
 
 const processes = useProcesses()
-let kafka: RunningKafka
-let missing: string | null = null
-beforeAll(async () => {
-  // Its own broker, because it is killed. KAFKA_BROKERS is left out for the same reason.
-  const environment = { ...process.env, KAFKA_BROKERS: '' }
-  const opened = await openKafka({ log: () => undefined, environment })
-  if (opened.how !== 'none') kafka = opened
-  else missing = missingKafka(opened.lookedFor)
-})
-beforeEach((context) => {
-  if (missing !== null) context.skip(missing)
-})
-afterAll(async () => {
-  await kafka?.stop()
-})
+// Its own broker, because it is killed.
+const kafka = useOwnKafka(() => ({ brokers: 1 }))
 
 /** What Kafka needs to start comes on top. Past 5 s, posts are answered with 503. */
 const OUTAGE_MS_MAX = 3_000
@@ -63,7 +49,7 @@ chaosTest(
     const { random, struck } = chaos
     const roles = ['ingest', 'ingest', 'delivery', 'delivery', 'console'] as const
     await using ledger = await openLedger(processes)
-    await using cluster = await openCluster(processes, { brokers: kafka.brokers, database: ledger, roles })
+    await using cluster = await openCluster(processes, { brokers: kafka().brokers, database: ledger, roles })
     const all = (role: Role) => cluster.members.filter((member) => member.role === role)
     const load = startLoad({ urls: cluster.ingestUrls, random, tally: cluster.tallies[0], ...cluster })
 
@@ -80,9 +66,9 @@ chaosTest(
         struck('killed PostgreSQL')
       },
       async () => {
-        await kafka.kill?.()
+        await kafka().kill()
         await sleep(random.next() * OUTAGE_MS_MAX)
-        await kafka.restart?.()
+        await kafka().restart()
         struck('killed Kafka')
       },
       async () => {
@@ -118,7 +104,7 @@ chaosTest(
     const { random, struck } = chaos
     const roles = ['ingest', 'delivery', 'console'] as const
     await using database = await createTestDatabase()
-    await using cluster = await openCluster(processes, { brokers: kafka.brokers, database, roles })
+    await using cluster = await openCluster(processes, { brokers: kafka().brokers, database, roles })
     const delivery = cluster.members.find(({ role }) => role === 'delivery')
     const load = startLoad({
       urls: cluster.ingestUrls,

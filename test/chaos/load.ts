@@ -18,6 +18,8 @@ export interface Tally {
   readonly clientId: string
   readonly uri: string
   readonly times: ReadonlyMap<string, number>
+  /** When it first heard of an event, by `performance.now()`. */
+  readonly firstAtMs: ReadonlyMap<string, number>
   /** Answers 503 to the next `count` requests. */
   fail(count: number): void
   close(): Promise<void>
@@ -25,14 +27,17 @@ export interface Tally {
 
 export async function openTally(clientId: string): Promise<Tally> {
   const times = new Map<string, number>()
+  const firstAtMs = new Map<string, number>()
   let failures = 0
   const server = createServer(async (request, response) => {
+    const atMs = performance.now()
     let body = ''
     for await (const chunk of request) body += chunk
     const token = new URLSearchParams(body).get('logout_token') ?? ''
     const payload = Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8')
     const { txn } = JSON.parse(payload) as { readonly txn: string }
     times.set(txn, (times.get(txn) ?? 0) + 1)
+    if (!firstAtMs.has(txn)) firstAtMs.set(txn, atMs)
     response.writeHead(failures > 0 ? 503 : 200).end()
     failures = Math.max(failures - 1, 0)
   })
@@ -42,6 +47,7 @@ export async function openTally(clientId: string): Promise<Tally> {
     clientId,
     uri: `http://127.0.0.1:${(server.address() as AddressInfo).port}/logout`,
     times,
+    firstAtMs,
     fail(count) {
       failures = count
     },
@@ -66,8 +72,8 @@ export async function register(client: Client, tallies: readonly Tally[]): Promi
 }
 
 export interface Load {
-  /** Ids of the events that were answered with 202. */
-  readonly accepted: ReadonlySet<string>
+  /** Ids of the events that were answered with 202, and when, by `performance.now()`. */
+  readonly accepted: ReadonlyMap<string, number>
   /** Answers by status, and `none` for posts that had no answer. */
   readonly answers: ReadonlyMap<string, number>
   /** Resolves when `count` more events have been accepted. */
@@ -100,7 +106,7 @@ const ANSWER_TIMEOUT_MS = 20_000
  * somebody listens.
  */
 export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs = 5 }: LoadOptions): Load {
-  const accepted = new Set<string>()
+  const accepted = new Map<string, number>()
   const answers = new Map<string, number>()
   let stopping = false
 
@@ -133,10 +139,11 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     const body = single ? newEvent() : Array.from({ length: random.integer(1, ARRAY_MAX) }, newEvent)
     while (!stopping) {
       const response = await post(body)
+      const atMs = performance.now()
       count(String(response?.status ?? 'none'))
       if (response?.status === 202) {
         const answer = (await response.json()) as AcceptedOrRejected | readonly AcceptedOrRejected[]
-        for (const each of [answer].flat()) if (each.status === 'accepted') accepted.add(each.id)
+        for (const each of [answer].flat()) if (each.status === 'accepted') accepted.set(each.id, atMs)
         return
       }
       if (response !== null && response.status !== 503) return

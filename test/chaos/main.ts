@@ -5,7 +5,15 @@ import type { Report } from './chaos.ts'
 // npm run chaos: the cases of test/chaos in their long form, one after the other. Progress goes to standard error, a table
 // (or JSON) to standard output; exit status 1 when anything was lost or another expectation failed.
 
-const CASES = ['services-kill', 'postgres-away', 'standalone-kill', 'full-disk']
+const CASES = [
+  'services-kill',
+  'postgres-away',
+  'brokers-restart',
+  'brokers-kill',
+  'brokers-hang',
+  'standalone-kill',
+  'full-disk',
+]
 
 const { values: flags } = parseArgs({
   options: {
@@ -63,7 +71,7 @@ for (const { case: name, seed } of failed) {
 
 function table(): string {
   const lines = [
-    ['case', 'result', 'seconds', 'accepted', 'kills', 'lost', 'duplicates', 'superseded', 'seed'],
+    ['case', 'result', 'seconds', 'accepted', 'kills', 'lost', 'duplicates', 'superseded', 'slowest', 'seed'],
     ...rows.map((row) => [
       row.case,
       row.result,
@@ -73,6 +81,7 @@ function table(): string {
       String(row.lost ?? '?'),
       String(row.duplicates ?? '?'),
       String(row.superseded ?? '?'),
+      row.slowestMs === null ? '?' : `${(row.slowestMs / 1_000).toFixed(1)} s`,
       String(row.seed),
     ]),
   ]

@@ -586,6 +586,25 @@ export function deliveryLedgerContract(
         expect(await ledger.releaseUnheld({ ...request, upTo: before.number + 1 })).toBe(2)
       })
 
+      test('name leases that ended: what those list is not looked up, unless it is not what the worker knows', async () => {
+        const lease = newLease(worker)
+        await logout('alice', { leased: true, lease })
+        const request = { workerId: worker, asking: [], held: [], upTo: LAST_LEASE }
+        const ended = (deliveries: number) => [{ number: lease.number, deliveries }]
+        // The worker knows of one, and the lease has two: it is left, and looked at when it is not named.
+        expect(await ledger.releaseUnheld({ ...request, ended: ended(1) })).toBe(0)
+        expect(await ledger.releaseUnheld(request)).toBe(2)
+        const again = newLease(worker)
+        const [one, two] = await logout('bob', { leased: true, lease: again })
+        await settle(one)
+        await settle(two)
+        expect(
+          await ledger.releaseUnheld({ ...request, ended: [{ number: again.number, deliveries: 2 }] }),
+        ).toBe(0)
+        expect(await ledger.releaseUnheld(request)).toBe(0)
+        expect(await Promise.all([one, two].map(stateOf))).toEqual(['acknowledged', 'acknowledged'])
+      })
+
       test('keep what they gave back and were leased again', async () => {
         const lease = newLease(worker)
         const [one, two] = await logout('alice', { leased: true, lease })

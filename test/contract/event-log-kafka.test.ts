@@ -442,25 +442,6 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     await vi.waitFor(() => expect(seen.sort()).toEqual(['a-1', 'bulk a-2']), patiently)
   })
 
-  it('says which topic is not as it must be, and uses it', async () => {
-    const prefix = uniquePrefix()
-    const messages: string[] = []
-    await openLog({ brokers, prefix, partitions: 2 }).check()
-    const log = openLog({
-      brokers,
-      prefix,
-      partitions: 3,
-      log: (level, message) => void (level === 'warn' && messages.push(message)),
-    })
-    await log.check()
-    expect(messages).toEqual(
-      (['interactive', 'bulk', 'sessions', 'deadLetters', 'outcomes'] as const).map(
-        (kind) => `topic ${topicName(kind, { prefix })} has partitions 2, less than 3`,
-      ),
-    )
-    await log.append([record('a', 1)])
-  })
-
   it('takes an append larger than one send', async () => {
     const log = openLog({ brokers })
     const large = Array.from({ length: 30 }, (_, index) => ({
@@ -471,6 +452,27 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     const seen: string[] = []
     consume(log, (batch) => void seen.push(...idsOf(batch)))
     await vi.waitFor(() => expect(seen).toEqual(ids(large)), patiently)
+  })
+
+  it('makes a topic again that was deleted while it ran, and appends to it', async () => {
+    const prefix = uniquePrefix()
+    const topic = topicName('interactive', { prefix })
+    const log = openLog({ brokers, prefix, partitions: 2 })
+    await log.append(numbered(10, 5))
+    await log.check()
+    const admin = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING }).admin()
+    await admin.connect()
+    closers.push(() => admin.disconnect())
+    await admin.deleteTopics({ topics: [topic] })
+    const stored = async () =>
+      (await admin.fetchTopicOffsets(topic)).reduce((sum, { offset }) => sum + Number(offset), 0)
+    // The broker may still write to the old topic while it deletes it.
+    await expect
+      .poll(async () => log.append(numbered(1, 1)).then(stored).catch(String), patiently)
+      .toBeLessThan(10)
+    const before = await stored()
+    await log.append(numbered(20, 5))
+    expect(await stored()).toBe(before + 20)
   })
 
   it('warns of nothing and writes nothing by itself', async () => {
@@ -542,8 +544,8 @@ describe('the Kafka event log when the broker goes away', () => {
   }, 60_000)
 
   it('does not lose the records that follow a failed append of as many', async () => {
-    // A broker that hangs has the failed batch in its hands. kafkajs gives its sequence numbers to the next batch, and
-    // the broker, awake again, takes that for a repetition: it would confirm it and keep nothing.
+    // A broker that hangs has the failed batch in its hands. Had the next batch the same producer id and sequence, the
+    // broker, awake again, would take it for a repetition: it would confirm it and keep nothing.
     const log = openLog({ brokers: kafka.brokers, partitions: 1, appendTimeoutMs: 1_500 })
     const seen: string[] = []
     // The test before restarted the broker: it may still be electing.

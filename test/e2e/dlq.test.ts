@@ -102,6 +102,21 @@ test('for scripts: what is asked for as JSON on standard output, and nothing els
   await bookkeeper.stop()
 })
 
+test('an id that names no dead letter is reported with exit status 1, and the others are replayed', async () => {
+  const [known] = await pileUp(curfew.db, { clientId: 'wiki', count: 1 })
+  const ids = ['--id', known ?? '', '--id', randomUUID()]
+  expect(await run(['replay', '--yes', '--id', randomUUID()])).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('Not found: 1 of the 1 ids.'),
+  })
+  expect(await run(['replay', '--dry-run', ...ids])).toMatchObject({ code: 1 })
+  const bookkeeper = await curfew.startBookkeeper()
+  const replayed = await run(['replay', '--json', '--yes', ...ids])
+  expect(replayed).toMatchObject({ code: 1, stderr: expect.stringContaining('Not found: 1 of the 2 ids.') })
+  expect(JSON.parse(replayed.stdout) as Replay).toMatchObject({ state: 'done', total: 1, done: 1 })
+  await bookkeeper.stop()
+})
+
 test('a replay that fails says why, and the exit status is 1', async () => {
   const [bad] = await pileUp(curfew.db, { clientId: 'wiki', count: 2 })
   await curfew.db.query(

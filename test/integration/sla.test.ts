@@ -1,6 +1,7 @@
 import { createEventLogChore, createSlaChore } from '@curfew/bookkeeper'
 import type { BindingId, ClientId, DeliveryId, InFlightDelivery } from '@curfew/domain'
 import {
+  createPostgresMonitor,
   deleteSlaRollups,
   type Poster,
   planEvents,
@@ -186,7 +187,7 @@ test('slots of five minutes are forgotten before hours and days, and these not b
 
 test('of what is accepted and not planned it is told how long it has waited', async () => {
   const metrics = createMetrics()
-  const chore = createEventLogChore({ db: curfew.db, metrics })
+  const chore = createEventLogChore({ monitor: createPostgresMonitor(curfew.db), metrics })
   const waited = async () => {
     await chore.round()
     const { body } = await metrics.expose()

@@ -9,6 +9,7 @@ import {
   EVERYTHING,
   type EventId,
   type EventLog,
+  type EventLogMonitor,
   eventIdOf,
   type GivenEventId,
   type Issuer,
@@ -20,6 +21,7 @@ import {
   createDatabase,
   createDeliveryLedger,
   createPostgresEventLog,
+  createPostgresMonitor,
   createQuarantine,
   type Database,
   openCredentialStore,
@@ -85,6 +87,8 @@ export interface CurfewOptions {
   readonly wrapEventLog?: (real: EventLog) => EventLog
   /** Longest wait for an append, in milliseconds. Default 5,000. */
   readonly appendTimeoutMs?: number
+  /** What looks at the event log for the API. Default: the one of PostgreSQL. */
+  readonly monitor?: EventLogMonitor
   /** Delivery workers to start. Default 1. */
   readonly workers?: number
   /** Bookkeepers to start. Default none. */
@@ -289,6 +293,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     logKeeper: createLogKeeper(masterKey),
     logOrigin: options.receipts?.origin ?? null,
     relyingPartiesMax: options.relyingPartiesMax ?? 20_000,
+    monitor: options.monitor ?? createPostgresMonitor(reads),
     log,
     metrics: createMetrics(),
   })
@@ -363,6 +368,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
       createBookkeeper({
         db: ownDb,
         eventLog: ownLog,
+        monitor: createPostgresMonitor(ownDb),
         publisher: options.publisher ?? null,
         client: outbound,
         webhookSecrets,

@@ -544,9 +544,17 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       )
       return bury(lost.map(([id]) => id))
     },
-    async releaseUnheld({ workerId, asking, held, upTo }) {
+    async releaseUnheld({ workerId, asking, held, ended = [], upTo }) {
+      const finished = new Map(ended.map(({ number, deliveries }) => [number, deliveries]))
+      leases = leases.filter(
+        (one) => one.workerId !== workerId || finished.get(one.number) !== one.ids.length,
+      )
       const looked = leases.filter(
-        (one) => one.workerId === workerId && !asking.includes(one.number) && one.number <= upTo,
+        (one) =>
+          one.workerId === workerId &&
+          !asking.includes(one.number) &&
+          !finished.has(one.number) &&
+          one.number <= upTo,
       )
       const known = new Set(held)
       leases = leases.flatMap((one) => {

@@ -1,6 +1,6 @@
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
-import kafkajs, { type ISocketFactoryArgs, type Kafka, type KafkaConfig, type RetryOptions } from 'kafkajs'
+import kafkajs, { type ISocketFactory, type Kafka, type KafkaConfig, type RetryOptions } from 'kafkajs'
 import { calmRequestQueue } from './request-queue.ts'
 
 /** Where the cluster is and how it is spoken to. */
@@ -26,13 +26,13 @@ export type KafkaLog = (
 /** A kafkajs client of our own that can be ended for good. */
 export interface Client {
   readonly kafka: Kafka
-  /** Destroys its connections; new ones may be opened. */
-  drop(): void
+  /** Opens the client's sockets, for parts of kafkajs that are used without its `Kafka`. */
+  readonly socketFactory: ISocketFactory
   /** Destroys its connections and refuses new ones, so that nothing it still retries reaches a broker. Idempotent. */
   kill(): void
 }
 
-const CONNECT_TIMEOUT_MS = 3_000
+export const CONNECT_TIMEOUT_MS = 3_000
 const KEEP_ALIVE_MS = 30_000
 
 /**
@@ -47,8 +47,14 @@ export const FEW_RETRIES: RetryOptions = {
   multiplier: 2,
 }
 
+/** Which of the brokers the next client begins with. */
+let first = Math.floor(Math.random() * 1_000)
+
 /**
- * Opens nothing yet. One client for each use: consumers of one client share, and clear, each other's committed
+ * Opens nothing yet. Each client begins with another broker: kafkajs goes on to the next one where a broker refuses,
+ * but asks one that hangs again and again.
+ *
+ * One client for each use: consumers of one client share, and clear, each other's committed
  * offsets, and one client's connections cannot be told apart by use.
  */
 export function createClient(
@@ -56,12 +62,13 @@ export function createClient(
   requestTimeoutMs: number,
 ): Client {
   calmRequestQueue()
+  first = (first + 1) % brokers.length
   const sockets = new Set<Socket>()
   let killed = false
 
   // kafkajs cannot be stopped: a producer that was disconnected connects again to finish its retries, and a
   // connection waits for answers that never come. With the sockets in our hands, an end is an end.
-  const socketFactory = ({ host, port, ssl: tls, onConnect }: ISocketFactoryArgs): Socket => {
+  const socketFactory: ISocketFactory = ({ host, port, ssl: tls, onConnect }) => {
     if (killed) throw new Error('this Kafka client has been closed')
     const socket = tls
       ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}), ...tls }, onConnect)
@@ -75,10 +82,11 @@ export function createClient(
   }
 
   const kafka = new kafkajs.Kafka({
-    brokers: [...brokers],
+    brokers: [...brokers.slice(first), ...brokers.slice(0, first)],
     clientId,
     ...(ssl === undefined ? {} : { ssl }),
-    ...(sasl === undefined ? {} : { sasl }),
+    // A copy, for kafkajs adds to it, and a configuration that was read is frozen.
+    ...(sasl === undefined ? {} : { sasl: { ...sasl } }),
     connectionTimeout: CONNECT_TIMEOUT_MS,
     authenticationTimeout: CONNECT_TIMEOUT_MS * 2,
     requestTimeout: requestTimeoutMs,
@@ -95,16 +103,13 @@ export function createClient(
       log(level, message, { namespace: entry.namespace, ...details })
     },
   })
-  const drop = () => {
-    // With an error, because kafkajs hears `error` and `end` but not `close`.
-    for (const socket of sockets) socket.destroy(new Error('given up by us'))
-  }
   return {
     kafka,
-    drop,
+    socketFactory,
     kill: () => {
       killed = true
-      drop()
+      // With an error, because kafkajs hears `error` and `end` but not `close`.
+      for (const socket of sockets) socket.destroy(new Error('given up by us'))
     },
   }
 }

@@ -1,18 +1,30 @@
 import { EventLogUnavailableError } from '@curfew/domain'
 import type { Admin } from 'kafkajs'
-import { type Client, type ConnectionOptions, createClient, type KafkaLog, within } from './client.ts'
-import { ensureTopics, type TopicKind, type TopicsSettings, topicName } from './topics.ts'
+import { createAdmins } from './admins.ts'
+import type { ConnectionOptions, KafkaLog } from './client.ts'
+import { describeTopics } from './metadata.ts'
+import { refusalOf } from './refusal.ts'
+import { type FoundTopic, faultsOf, inShort, unavailablePartitions } from './topic-settings.ts'
+import {
+  createMissing,
+  describeConfigs,
+  findTopics,
+  type TopicKind,
+  type TopicsSettings,
+  topicName,
+} from './topics.ts'
 
 const CHECK_TIMEOUT_MS = 5_000
-const ADMIN_REQUEST_TIMEOUT_MS = 4_000
 const READY_TIMEOUT_MS = 15_000
 
-/** The cluster and our topics in it. */
+/** The topics that one process uses, in their cluster. */
 export interface Cluster {
-  /** Creates topics that are missing and looks at the others. Once they have been seen, they are taken to stay. */
+  /** Creates topics that are missing and looks at the settings of all. Once that was done it resolves at once. */
   ready(): Promise<void>
-  /** Resolves when these topics take records. @throws {EventLogUnavailableError} */
-  check(kinds: readonly TopicKind[]): Promise<void>
+  /** The next `ready` looks at the topics again: to be called when Kafka says that it does not know one. */
+  lookAgain(): void
+  /** Resolves when every partition of the topics takes records. Creates topics that vanished. @throws {EventLogUnavailableError} */
+  check(): Promise<void>
   close(): Promise<void>
 }
 
@@ -20,73 +32,102 @@ export interface Cluster {
 export function createCluster({
   connection,
   topics,
+  kinds,
   log,
 }: {
   connection: ConnectionOptions
   topics: TopicsSettings
+  kinds: readonly TopicKind[]
   log: KafkaLog | undefined
 }): Cluster {
   const admins = createAdmins(connection)
+  const tooling = { brokers: connection.brokers, secured: isSecured(connection) }
+  const seen = new Set<string>()
+  let reported = ''
   let settingUp: Promise<void> | null = null
 
+  async function setUp(admin: Admin): Promise<void> {
+    for (const topic of await createMissing(admin, kinds, topics)) {
+      if (seen.has(topic))
+        log?.('error', `topic ${topic} had vanished with its records, and was created again`, { topic })
+      else log?.('info', `topic ${topic} was created`, { topic })
+    }
+    const found = await findTopics(admin, kinds, topics)
+    for (const { topic, partitions } of found) if (partitions.length > 0) seen.add(topic)
+    report(found)
+  }
+
+  /** Says what is not as it must be, once for as long as it stays the same. */
+  function report(found: readonly FoundTopic[]): void {
+    const lines = found.flatMap((each) =>
+      faultsOf(each, topics, tooling).map((fault) => ({ topic: each.topic, ...fault })),
+    )
+    const all = JSON.stringify(lines)
+    if (all === reported) return
+    reported = all
+    for (const { severe, ...line } of lines) {
+      const { topic, setting, actual, wanted, why } = line
+      const message = `topic ${topic}: ${setting} is ${actual} and must be ${wanted}: ${why}`
+      log?.(severe ? 'error' : 'warn', message, line)
+    }
+  }
+
   function ready(): Promise<void> {
-    settingUp ??= admins
-      .use((admin) => ensureTopics(admin, topics, log), READY_TIMEOUT_MS)
-      .catch((error: unknown) => {
-        settingUp = null
-        throw error
-      })
-    return settingUp
+    if (settingUp !== null) return settingUp
+    const current = admins.use(setUp, READY_TIMEOUT_MS).catch((error: unknown) => {
+      if (settingUp === current) settingUp = null
+      throw error
+    })
+    settingUp = current
+    return current
+  }
+
+  function lookAgain(): void {
+    settingUp = null
+  }
+
+  /** What keeps the topics from taking records, in words. */
+  async function look(
+    admin: Admin,
+  ): Promise<{ readonly vanished: boolean; readonly faults: readonly string[] }> {
+    const names = kinds.map((kind) => topicName(kind, topics))
+    const partitions = await describeTopics(admin, names)
+    const missing = names.filter((name) => !partitions.get(name)?.length)
+    const present = names.filter((name) => !missing.includes(name))
+    // Operators may change what a partition needs at any time.
+    const configs = await describeConfigs(admin, present)
+    const refusing = [...partitions].flatMap(([topic, each]) =>
+      unavailablePartitions({ partitions: each, config: configs?.get(topic) ?? null }).map(
+        ({ partition, why }) => `partition ${partition} of ${topic} has ${why}`,
+      ),
+    )
+    const faults = [...missing.map((topic) => `topic ${topic} is missing`), ...refusing]
+    return { vanished: missing.length > 0, faults }
+  }
+
+  async function lookForFaults(): Promise<readonly string[]> {
+    await ready()
+    const { vanished, faults } = await admins.use(look, CHECK_TIMEOUT_MS)
+    if (!vanished) return faults
+    lookAgain()
+    await ready()
+    return (await admins.use(look, CHECK_TIMEOUT_MS)).faults
   }
 
   return {
     ready,
-    async check(kinds) {
-      try {
-        await ready()
-        // Fails while a partition has no leader, so that "it answers" means "it takes records".
-        const names = kinds.map((kind) => topicName(kind, topics))
-        await admins.use((admin) => admin.fetchTopicMetadata({ topics: names }), CHECK_TIMEOUT_MS)
-      } catch (error) {
-        throw new EventLogUnavailableError('Kafka does not answer', { cause: error })
-      }
+    lookAgain,
+    async check() {
+      const faults = await lookForFaults().catch((error: unknown) => {
+        throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
+      })
+      if (faults.length > 0) throw new EventLogUnavailableError(`Kafka refuses records: ${inShort(faults)}`)
     },
     close: () => admins.close(),
   }
 }
 
-/** One administrative connection, opened when it is needed and given up at the first failure. */
-function createAdmins(connection: ConnectionOptions) {
-  let open: { client: Client; admin: Admin; connected: Promise<void> } | null = null
-
-  function close(): void {
-    open?.client.kill()
-    open = null
-  }
-  return {
-    async use<Result>(work: (admin: Admin) => Promise<Result>, timeoutMs: number): Promise<Result> {
-      if (open === null) {
-        const client = createClient(connection, ADMIN_REQUEST_TIMEOUT_MS)
-        const admin = client.kafka.admin()
-        open = { client, admin, connected: admin.connect() }
-      }
-      const { admin, connected } = open
-      try {
-        return await within(
-          connected.then(() => work(admin)),
-          timeoutMs,
-          'asking Kafka',
-        )
-      } catch (error) {
-        if (open?.admin === admin) close()
-        throw error
-      }
-    },
-    async close(): Promise<void> {
-      const admin = open?.admin
-      // A gentle end first, so that the broker logs none; `close` makes sure of it.
-      if (admin !== undefined) await within(admin.disconnect(), 1_000, 'disconnecting').catch(() => undefined)
-      close()
-    },
-  }
+/** Whether commands of Kafka's own tools need credentials or certificates too. */
+export function isSecured({ ssl, sasl }: ConnectionOptions): boolean {
+  return (ssl !== undefined && ssl !== false) || sasl !== undefined
 }

@@ -1,10 +1,11 @@
-import type { EventLog, LogLane, LogRecord, Quarantine } from '@curfew/domain'
+import { type EventLog, EventLogUnavailableError, type LogRecord, type Quarantine } from '@curfew/domain'
 import type { ConnectionOptions } from './client.ts'
 import { createCluster } from './cluster.ts'
 import { createLaneConsumer } from './consumer.ts'
 import { createAppender } from './producer.ts'
 import { toMessage } from './records.ts'
-import { DEFAULT_TOPICS, type TopicsSettings, topicName } from './topics.ts'
+import { refusalOf } from './refusal.ts'
+import { DEFAULT_TOPICS, groupName, LANES, type TopicsSettings, topicName } from './topics.ts'
 
 export interface KafkaEventLogOptions extends ConnectionOptions {
   /** Consumers of one group share the records. Each lane has a group of its own: `groupId`, `groupId.bulk`, `groupId.sessions`. */
@@ -27,16 +28,17 @@ export interface KafkaEventLogOptions extends ConnectionOptions {
 
 /**
  * The event log in Apache Kafka. Opens nothing until it is used, and needs no broker to be there at first: topics are
- * created and looked at (see `ensureTopics`) before the first append or fetch that reaches the cluster.
+ * created and looked at (see `Cluster.ready`) before the first append or fetch that reaches the cluster.
  *
  * @see {EventLog} for what its methods promise.
  */
 export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
   const { groupId, topics = DEFAULT_TOPICS, sessionTimeoutMs = 6_000, log } = options
-  const cluster = createCluster({ connection: options, topics, log })
+  const cluster = createCluster({ connection: options, topics, kinds: LANES, log })
   const appender = createAppender({
     connection: options,
     ready: cluster.ready,
+    lookAgain: cluster.lookAgain,
     timeoutMs: options.appendTimeoutMs ?? 10_000,
     queueBytesMax: options.queueBytesMax ?? 64 * 1_048_576,
   })
@@ -51,16 +53,17 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
       createLaneConsumer(
         {
           ...consumeOptions,
+          onError: (error) => consumeOptions.onError(explained(error)),
           connection: options,
           topic: topicName(consumeOptions.lane, topics),
-          groupId: groupOf(consumeOptions.lane, groupId),
+          groupId: groupName(consumeOptions.lane, groupId),
           sessionTimeoutMs,
           ready: cluster.ready,
           quarantine: options.quarantine,
         },
         handle,
       ),
-    check: () => cluster.check(['interactive', 'bulk', 'sessions']),
+    check: () => cluster.check(),
     close: async () => {
       await appender.close()
       await cluster.close()
@@ -68,6 +71,8 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
   }
 }
 
-function groupOf(lane: LogLane, groupId: string): string {
-  return lane === 'interactive' ? groupId : `${groupId}.${lane}`
+/** The error itself, or one that names the setting to look at. */
+function explained(error: unknown): unknown {
+  const refusal = refusalOf(error)
+  return refusal === null ? error : new EventLogUnavailableError(refusal, { cause: error })
 }

@@ -1,6 +1,19 @@
-import { EventLogUnavailableError } from '@curfew/domain'
-import kafkajs, { type Message, type Producer } from 'kafkajs'
-import { type Client, type ConnectionOptions, createClient, FEW_RETRIES, original, within } from './client.ts'
+import type { Message } from 'kafkajs'
+import { Append, unavailable } from './append.ts'
+import type { ConnectionOptions } from './client.ts'
+import {
+  type BatchAnswer,
+  type BrokerAddress,
+  type BrokerConnection,
+  type Leaders,
+  type Metadata,
+  openConnection,
+  type ProtocolError,
+} from './connection.ts'
+import { createMetadataReader } from './leaders.ts'
+import type { PartitionQueue } from './partition-queue.ts'
+import { createQueues } from './queues.ts'
+import { refusalOf } from './refusal.ts'
 
 /** A message and the topic it goes to. */
 export interface Outgoing {
@@ -10,8 +23,10 @@ export interface Outgoing {
 
 export interface AppenderOptions {
   readonly connection: ConnectionOptions
-  /** Resolves when the topics exist; called before every send until it has resolved once. */
+  /** Creates the topics that are missing. Called when the cluster does not know a topic. */
   readonly ready: () => Promise<void>
+  /** Makes the next `ready` look at the topics again. */
+  readonly lookAgain?: () => void
   /** From the call of `append` to its rejection, in milliseconds. */
   readonly timeoutMs: number
   /** Most bytes waiting to be confirmed; an append beyond that is rejected at once. */
@@ -21,200 +36,254 @@ export interface AppenderOptions {
 export interface Appender {
   /** @throws {EventLogUnavailableError} when the messages were not confirmed in time, or too many wait. */
   append(messages: readonly Outgoing[]): Promise<void>
-  /** Rejects what waits and closes the connection. */
+  /** Rejects appends that wait, and closes the connections. */
   close(): Promise<void>
 }
 
-/** As much of one call as fits into one send. */
-interface Portion {
-  readonly messages: readonly Outgoing[]
-  readonly bytes: number
-}
-
-/** A portion that waits for its confirmation. */
-interface Waiting extends Portion {
-  settled: boolean
-  settle(error?: EventLogUnavailableError): void
+/** One broker that leads partitions, and the one send that may be under way to it. */
+interface Leader {
+  readonly id: number
+  address: BrokerAddress
+  connection: BrokerConnection | null
+  busy: boolean
 }
 
 /** Most bytes of one send: one partition's share must stay below the broker's default for a batch, 1 MiB. */
 const SEND_BYTES_MAX = 900_000
 /** Room for a record's own framing and header names, in bytes. */
 const RECORD_OVERHEAD_BYTES = 100
+/** Least time between two questions for the leaders, and so between two sends of the same batch. */
 const RETRY_PAUSE_MS = 200
-const DISCONNECT_TIMEOUT_MS = 2_000
+/** A send that takes longer may wait for a broker that leads nothing any more. */
+const SLOW_SEND_MS = 1_000
+const METADATA_TIMEOUT_MS = 2_000
+const NO_LEADERS = 'no Kafka broker named the leaders of partitions'
+const NO_TOPICS = 'topics that are missing in Kafka were not created'
+/** The leaders are asked for at least this often, so that partitions which an operator adds are used. */
+const METADATA_AGE_MAX_MS = 300_000
 
 /**
- * The way in. All appends of one tick, and all that come while a send is under way, go out together in the next send.
+ * The way in. Records are sent to the leader of their partition, one send at a time for each leader. The appends of one
+ * tick, and those that come while the last send is under way, go out together.
  *
- * Only one send is in flight at a time. kafkajs numbers the batches of an idempotent producer before it knows the
- * fate of earlier ones, so two at once end in OUT_OF_ORDER_SEQUENCE_NUMBER or in records that the broker drops as
- * duplicates (its issues 598 and 1005).
+ * A broker that hangs holds up the partitions that it leads. With acks=all it also holds up those that it follows, until
+ * the controller takes it out of the replicas in sync. No producer can change that.
+ *
+ * An append resolves when the leaders have confirmed each of its records by topic and partition. A batch that was refused,
+ * or left out of an answer, is sent again, to the leader of that time.
  */
-export function createAppender({ connection, ready, timeoutMs, queueBytesMax }: AppenderOptions): Appender {
-  const queue: Waiting[] = []
+export function createAppender(options: AppenderOptions): Appender {
+  const { connection, timeoutMs, queueBytesMax } = options
+  const reader = createMetadataReader(connection, Math.min(METADATA_TIMEOUT_MS, Math.ceil(timeoutMs / 3)))
+  const queues = createQueues()
+  const leaders = new Map<number, Leader>()
+  const appends = new Set<Append>()
   let queuedBytes = 0
-  let pumping = false
+  let entries = 0
   let closed = false
   let lastError: unknown = null
-  let open: { client: Client; producer: Producer; connected: Promise<void> } | null = null
+  /** Why something fails at the moment, by its name. */
+  const failing = new Map<string, string>()
+  let scheduled = false
+  let looking = false
+  /** The leaders are to be asked for although each is known. */
+  let lookWanted = false
+  let lookedAt = 0
+  let makingTopics = false
+  let topicsMade = false
 
-  function producer() {
-    if (open === null) {
-      // A broker that holds its answer back must fail before the appends that wait for it do.
-      const client = createClient(connection, Math.ceil(timeoutMs / 3))
-      const made = client.kafka.producer({
-        idempotent: true,
-        maxInFlightRequests: 1,
-        allowAutoTopicCreation: false,
-        createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-        // The least that kafkajs allows; `deliver` repeats the same batch around it, and can be stopped.
-        retry: { ...FEW_RETRIES, retries: 1 },
-      })
-      open = { client, producer: made, connected: made.connect() }
-    }
-    return open
-  }
-
-  /**
-   * Gives up a producer whose last send failed for good. kafkajs takes the sequence numbers of a failed send back, and
-   * gives them to the next one. If the failed batch had reached the broker after all, it would take other
-   * records for a repetition of it and drop them, confirmed. A new producer has a new id and begins anew.
-   * A fault of its sequence numbers' wrap at 2^31 ends here too: the broker refuses, and a new producer sends again.
-   */
-  async function discard(): Promise<void> {
-    if (open === null) return
-    const { client, producer: old } = open
-    open = null
-    client.kill()
-    // Its sockets are gone already; this only ends its timers, and how that ends changes nothing.
-    await within(old.disconnect(), DISCONNECT_TIMEOUT_MS, 'disconnecting').catch(() => undefined)
-  }
-
-  /** Sends until it is confirmed or nobody waits any more. The same batch each time: the broker knows a repetition by its number. */
-  async function deliver(batch: readonly Waiting[]): Promise<void> {
-    const topicMessages = byTopic(batch)
-    while (!closed && batch.some(({ settled }) => !settled)) {
-      try {
-        await ready()
-        const { producer: current, connected } = producer()
-        await within(connected, timeoutMs, 'connecting')
-        const sending = current.sendBatch({ acks: -1, timeout: Math.ceil(timeoutMs / 3), topicMessages })
-        await within(sending, timeoutMs, 'sending')
-        for (const { settle } of batch) settle()
-        return
-      } catch (error) {
-        lastError = error
-        if (isTooLarge(error)) {
-          for (const { settle } of batch)
-            settle(unavailable('a record is larger than the topic allows', error))
-        } else if (!isRetriable(error) || open === null || (await failedToConnect(open.connected))) {
-          // A producer that never connected has no id yet: kafkajs would send without numbers.
-          await discard()
-        } else if (isTimeout(error)) {
-          // kafkajs keeps a connection on which answers no longer come, and would never open another.
-          open.client.drop()
-        }
-        if (!closed) await new Promise((resolve) => setTimeout(resolve, RETRY_PAUSE_MS))
-      }
-    }
-    await discard()
-  }
-
-  async function pump(): Promise<void> {
-    pumping = true
-    // The end of this turn of the event loop: what other requests of the same turn append goes out with it.
-    await new Promise((resolve) => setImmediate(resolve))
-    while (queue.length > 0 && !closed) {
-      const batch = take(queue)
-      if (batch.length > 0) await deliver(batch)
-    }
-    pumping = false
-  }
-
-  function enqueue({ messages, bytes }: Portion): Promise<void> {
-    return new Promise((resolve, reject) => {
-      queuedBytes += bytes
-      const timer = setTimeout(
-        () => waiting.settle(unavailable(`Kafka did not confirm within ${timeoutMs} ms`, lastError)),
-        timeoutMs,
-      )
-      const waiting: Waiting = {
-        messages,
-        bytes,
-        settled: false,
-        settle: (error) => {
-          if (waiting.settled) return
-          waiting.settled = true
-          clearTimeout(timer)
-          queuedBytes -= bytes
-          if (error === undefined) resolve()
-          else reject(error)
-        },
-      }
-      queue.push(waiting)
+  /** Sends at the end of this turn of the event loop, together with the appends of other requests in it. */
+  function schedule(): void {
+    if (scheduled) return
+    scheduled = true
+    setImmediate(() => {
+      scheduled = false
+      for (const leader of leaders.values()) void pump(leader)
     })
+  }
+
+  async function pump(leader: Leader): Promise<void> {
+    if (leader.busy) return
+    leader.busy = true
+    while (!closed) {
+      const due = queues.take(leader.id, SEND_BYTES_MAX)
+      if (due.length === 0) break
+      await send(leader, due)
+    }
+    leader.busy = false
+  }
+
+  /** Sends once. A batch that is not confirmed is sent again when its leader has been asked for. */
+  async function send(leader: Leader, due: readonly PartitionQueue[]): Promise<void> {
+    const slow = setInterval(wantLook, SLOW_SEND_MS)
+    let answers: readonly BatchAnswer[] = []
+    let failure: unknown = new Error('Kafka left a batch out of its answer')
+    try {
+      answers = await produce(leader, due)
+    } catch (error) {
+      failure = error
+      // Its request may still arrive. That does no harm: the batch is sent again with the same sequence.
+      leader.connection?.close()
+    }
+    clearInterval(slow)
+    const errors = due.map((queue) => {
+      const answer = answers.find((one) => one.topic === queue.topic && one.partition === queue.partition)
+      return settle(queue, answer === undefined ? failure : answer.error)
+    })
+    const { host, port } = leader.address
+    report(
+      `Kafka broker ${host}:${port} did not confirm records, they are sent again`,
+      errors.find((error) => error !== null) ?? null,
+    )
+    void look()
+  }
+
+  async function produce(leader: Leader, due: readonly PartitionQueue[]): Promise<readonly BatchAnswer[]> {
+    if (leader.connection?.isOpen() !== true) {
+      leader.connection?.close()
+      leader.connection = openConnection(connection, leader.address, Math.ceil(timeoutMs / 3))
+    }
+    const fresh = due.filter((queue) => queue.needsProducer())
+    if (fresh.length > 0) {
+      const id = await leader.connection.initProducerId()
+      for (const queue of fresh) queue.begin(id)
+    }
+    // Shorter than we wait for the answer, so that a partition which waits for its replicas does not cost the
+    // others their confirmation.
+    const replicasTimeoutMs = Math.ceil(timeoutMs / 4)
+    return leader.connection.produce(
+      due.map((queue) => queue.prepared()),
+      replicasTimeoutMs,
+    )
+  }
+
+  function settle(queue: PartitionQueue, error: unknown): unknown {
+    if (error === null) queue.confirm()
+    else if (isTooLarge(error)) queue.split(error)
+    else {
+      // An error that Kafka does not call retriable may be about the sequence.
+      if (isProtocolError(error) && !error.retriable) queue.renumber()
+      queue.leader = null
+    }
+    queues.release(queue)
+    return error
+  }
+
+  /** Logs a failure, and the same one again only after a success. Null: it succeeded. */
+  function report(name: string, error: unknown): void {
+    if (error === null) {
+      failing.delete(name)
+      return
+    }
+    lastError = error
+    const why = refusalOf(error) ?? (error instanceof Error ? error.message : String(error))
+    if (failing.get(name) !== why) connection.log?.('warn', `${name}: ${why}`, {})
+    failing.set(name, why)
+  }
+
+  function wantLook(): void {
+    lookWanted = true
+    void look()
+  }
+
+  /** Asks for the leaders until each partition that has records waiting has one. */
+  async function look(): Promise<void> {
+    if (looking) return
+    looking = true
+    while (!closed && (queues.lackLeader() || lookWanted)) {
+      const pauseMs = lookedAt + RETRY_PAUSE_MS - Date.now()
+      if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      lookedAt = Date.now()
+      lookWanted = false
+      try {
+        learn(await reader.read(queues.topics()))
+        report(NO_LEADERS, null)
+      } catch (error) {
+        report(NO_LEADERS, error)
+      }
+    }
+    looking = false
+  }
+
+  function learn({ nodes, topics }: Metadata): void {
+    for (const [id, leader] of leaders) {
+      const address = nodes.get(id)
+      if (address?.host === leader.address.host && address.port === leader.address.port) continue
+      // A broker that left the cluster leads nothing. Its records are sent to the next leader.
+      leader.connection?.close()
+      if (address !== undefined) leader.address = address
+      else if (!leader.busy) leaders.delete(id)
+    }
+    for (const [id, address] of nodes) {
+      if (!leaders.has(id)) leaders.set(id, { id, address, connection: null, busy: false })
+    }
+    for (const [name, partitions] of topics) {
+      if (isLeaders(partitions)) {
+        queues.learn(
+          name,
+          partitions.map((leader) => (leader !== null && nodes.has(leader) ? leader : null)),
+        )
+      } else {
+        queues.unlearn(name)
+      }
+      report(`Kafka does not know the leaders of topic ${name}`, isLeaders(partitions) ? null : partitions)
+    }
+    if ([...topics.values()].some(isUnknownTopic)) void makeTopics()
+    schedule()
+  }
+
+  /** Others do not wait for it: it may meet a broker that hangs. */
+  async function makeTopics(): Promise<void> {
+    if (makingTopics) return
+    makingTopics = true
+    // They have been seen, and are gone.
+    if (topicsMade) options.lookAgain?.()
+    topicsMade = false
+    try {
+      await options.ready()
+      topicsMade = true
+      report(NO_TOPICS, null)
+    } catch (error) {
+      report(NO_TOPICS, error)
+    }
+    makingTopics = false
+  }
+
+  const onTimeout = (append: Append) => {
+    append.reject(`Kafka did not confirm within ${timeoutMs} ms`, lastError)
+  }
+  const onSettled = (append: Append) => {
+    appends.delete(append)
+    queuedBytes -= append.bytes
   }
 
   return {
     append: async (messages) => {
-      const portions = portionsOf(messages)
-      const bytes = portions.reduce((sum, portion) => sum + portion.bytes, 0)
+      if (messages.length === 0) return
+      const sizes = messages.map(({ message }) => sizeOf(message))
+      const bytes = sizes.reduce((sum, size) => sum + size, 0)
       if (closed) throw unavailable('the event log is closed', null)
       if (queuedBytes > 0 && queuedBytes + bytes > queueBytesMax) {
         throw unavailable('too many appends wait for Kafka', lastError)
       }
-      const confirmed = Promise.all(portions.map(enqueue))
-      if (!pumping) void pump()
-      await confirmed
+      const append = new Append({ records: messages.length, bytes, timeoutMs }, onTimeout, onSettled)
+      appends.add(append)
+      queuedBytes += bytes
+      for (const [index, { topic, message }] of messages.entries()) {
+        const entry = { topic, message, bytes: sizes[index] ?? 0, number: entries++, append }
+        if (!queues.push(entry)) void look()
+      }
+      if (Date.now() - lookedAt > METADATA_AGE_MAX_MS) wantLook()
+      schedule()
+      await append.confirmed
     },
     close: async () => {
       closed = true
-      for (const { settle } of queue.splice(0)) settle(unavailable('the event log is closed', null))
-      await discard()
+      for (const append of appends) append.reject('the event log is closed', null)
+      reader.close()
+      for (const leader of leaders.values()) leader.connection?.close()
     },
   }
-}
-
-function portionsOf(messages: readonly Outgoing[]): Portion[] {
-  const portions: { messages: Outgoing[]; bytes: number }[] = []
-  for (const outgoing of messages) {
-    const bytes = sizeOf(outgoing.message)
-    const last = portions.at(-1)
-    if (last === undefined || last.bytes + bytes > SEND_BYTES_MAX)
-      portions.push({ messages: [outgoing], bytes })
-    else {
-      last.messages.push(outgoing)
-      last.bytes += bytes
-    }
-  }
-  return portions
-}
-
-/** Takes what goes out next: as many portions as fit into one send, at least one, without those that gave up. */
-function take(queue: Waiting[]): Waiting[] {
-  const batch: Waiting[] = []
-  let bytes = 0
-  for (let next = queue[0]; next !== undefined; next = queue[0]) {
-    if (batch.length > 0 && bytes + next.bytes > SEND_BYTES_MAX) break
-    queue.shift()
-    if (next.settled) continue
-    batch.push(next)
-    bytes += next.bytes
-  }
-  return batch
-}
-
-function byTopic(batch: readonly Waiting[]): { topic: string; messages: Message[] }[] {
-  const topics = new Map<string, Message[]>()
-  for (const { messages } of batch) {
-    for (const { topic, message } of messages) {
-      const list = topics.get(topic)
-      if (list === undefined) topics.set(topic, [message])
-      else list.push(message)
-    }
-  }
-  return Array.from(topics, ([topic, messages]) => ({ topic, messages }))
 }
 
 function sizeOf({ key, value, headers }: Message): number {
@@ -223,30 +292,20 @@ function sizeOf({ key, value, headers }: Message): number {
   return bytes
 }
 
-async function failedToConnect(connected: Promise<void>): Promise<boolean> {
-  return connected.then(
-    () => false,
-    () => true,
-  )
+function isLeaders(found: Leaders | ProtocolError): found is Leaders {
+  return Array.isArray(found)
 }
 
-/** The same batch may be sent again by the same producer. Whatever is not known to be so needs a new one. */
-function isRetriable(error: unknown): boolean {
-  const cause = original(error)
-  return typeof cause === 'object' && cause !== null && 'retriable' in cause && cause.retriable === true
+function isUnknownTopic(found: Leaders | ProtocolError): boolean {
+  return !isLeaders(found) && found.type === 'UNKNOWN_TOPIC_OR_PARTITION'
 }
 
-function isTimeout(error: unknown): boolean {
-  const cause = original(error)
-  return cause instanceof Error && cause.name === 'KafkaJSRequestTimeoutError'
+function isProtocolError(error: unknown): error is ProtocolError {
+  return error instanceof Error && 'type' in error && 'retriable' in error
 }
 
 function isTooLarge(error: unknown): boolean {
-  const cause = original(error)
-  if (typeof cause !== 'object' || cause === null || !('type' in cause)) return false
-  return cause.type === 'MESSAGE_TOO_LARGE' || cause.type === 'RECORD_LIST_TOO_LARGE'
-}
-
-function unavailable(why: string, cause: unknown): EventLogUnavailableError {
-  return new EventLogUnavailableError(why, cause === null ? undefined : { cause })
+  return (
+    isProtocolError(error) && (error.type === 'MESSAGE_TOO_LARGE' || error.type === 'RECORD_LIST_TOO_LARGE')
+  )
 }

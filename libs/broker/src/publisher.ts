@@ -3,7 +3,7 @@ import type { ConnectionOptions } from './client.ts'
 import { createCluster } from './cluster.ts'
 import { createAppender } from './producer.ts'
 import { toMessage } from './records.ts'
-import { DEFAULT_TOPICS, type TopicsSettings, topicName } from './topics.ts'
+import { DEFAULT_TOPICS, PUBLISHED, type TopicsSettings, topicName } from './topics.ts'
 
 export interface KafkaPublisherOptions extends ConnectionOptions {
   /** Default: `DEFAULT_TOPICS`. */
@@ -22,10 +22,11 @@ const QUEUE_BYTES_MAX = 16 * 1_048_576
  */
 export function createKafkaPublisher(options: KafkaPublisherOptions): Publisher {
   const { topics = DEFAULT_TOPICS, publishTimeoutMs = 10_000, log } = options
-  const cluster = createCluster({ connection: options, topics, log })
+  const cluster = createCluster({ connection: options, topics, kinds: PUBLISHED, log })
   const appender = createAppender({
     connection: options,
     ready: cluster.ready,
+    lookAgain: cluster.lookAgain,
     timeoutMs: publishTimeoutMs,
     queueBytesMax: QUEUE_BYTES_MAX,
   })
@@ -34,7 +35,7 @@ export function createKafkaPublisher(options: KafkaPublisherOptions): Publisher 
       const topic = topicName(kind, topics)
       return appender.append(records.map((record) => ({ topic, message: toMessage(record) })))
     },
-    check: () => cluster.check(['deadLetters', 'outcomes']),
+    check: () => cluster.check(),
     async close() {
       await appender.close()
       await cluster.close()

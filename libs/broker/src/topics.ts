@@ -1,6 +1,8 @@
 import type { LogLane } from '@curfew/domain'
 import kafkajs, { type Admin } from 'kafkajs'
-import type { KafkaLog } from './client.ts'
+import { original } from './client.ts'
+import { describeTopics } from './metadata.ts'
+import { type FoundTopic, SETTING_NAMES, topicConfig } from './topic-settings.ts'
 
 /** What one topic must be. */
 export interface TopicSettings {
@@ -14,7 +16,7 @@ export interface TopicSettings {
 export interface TopicsSettings {
   /** Put before every name, such as `test.1.`. Default: nothing. */
   readonly prefix: string
-  /** Copies of each partition. From 3 on, 2 of them must have a record before it counts (`min.insync.replicas`). */
+  /** Copies of each partition. From 3 on, 2 of them must have a record before it is confirmed (`min.insync.replicas`). */
   readonly replicationFactor: number
   readonly interactive: TopicSettings
   readonly bulk: TopicSettings
@@ -41,11 +43,6 @@ export const DEFAULT_TOPICS: TopicsSettings = {
   outcomes: { partitions: 12, retentionMs: 7 * DAY_MS },
 }
 
-/** From this many copies on, a write needs two of them: one broker may then be away and nothing is lost. */
-const REPLICAS_FOR_TWO_IN_SYNC = 3
-/** More than the broker's default of 1 MiB, for a record of an event that itself may have 1 MiB. */
-const RECORD_BYTES_MAX = 2 * 1_048_576
-
 export type TopicKind = LogLane | 'deadLetters' | 'outcomes'
 
 /** The topic of a lane, of dead letters, or of outcomes. */
@@ -60,100 +57,116 @@ export function topicName(kind: TopicKind, { prefix }: Pick<TopicsSettings, 'pre
   return prefix + names[kind]
 }
 
-const KINDS: readonly TopicKind[] = ['interactive', 'bulk', 'sessions', 'deadLetters', 'outcomes']
+export const LANES: readonly LogLane[] = ['interactive', 'bulk', 'sessions']
+export const PUBLISHED: readonly TopicKind[] = ['deadLetters', 'outcomes']
+
+/** The consumer group of a lane. One for each, because kafkajs deals the leader's topics to every member, whatever they subscribed to. */
+export function groupName(lane: LogLane, groupId: string): string {
+  return lane === 'interactive' ? groupId : `${groupId}.${lane}`
+}
+
+/** How long new topics may take until each partition has a leader, in milliseconds. */
+const LEADERS_MS_MAX = 5_000
+const LEADERS_PAUSE_MS = 100
 
 /**
- * Creates the topics that are missing and looks at the others. One that is not as it must be is reported at level
- * `warn` and used as it is: to refuse logouts over a setting would be worse, and to add partitions by ourselves would move
- * keys between them while they are being read.
+ * Creates the topics that are missing. What is set otherwise in the others is left as it is: adding partitions, for one, would move
+ * keys between them while they are read.
  *
+ * @returns the names of those that were created.
  * @throws whatever kafkajs throws when the cluster does not answer or refuses.
  */
-export async function ensureTopics(
+export async function createMissing(
   admin: Admin,
+  kinds: readonly TopicKind[],
   settings: TopicsSettings,
-  log: KafkaLog | undefined,
-): Promise<void> {
-  const existing = new Set(await admin.listTopics())
-  const missing = KINDS.filter((kind) => !existing.has(topicName(kind, settings)))
-  if (missing.length > 0) {
-    try {
-      await admin.createTopics({
-        waitForLeaders: true,
-        topics: missing.map((kind) => ({
-          topic: topicName(kind, settings),
-          numPartitions: settings[kind].partitions,
-          replicationFactor: settings.replicationFactor,
-          configEntries: Object.entries(topicConfig(settings[kind], settings.replicationFactor)).map(
-            ([name, value]) => ({ name, value }),
-          ),
-        })),
-      })
-    } catch (error) {
-      // Another process created them in the meantime.
-      if (!isAlreadyThere(error)) throw error
-    }
+): Promise<readonly string[]> {
+  const partitions = await describeTopics(admin, namesOf(kinds, settings))
+  const missing = kinds.filter((kind) => !partitions.get(topicName(kind, settings))?.length)
+  if (missing.length === 0) return []
+  try {
+    await admin.createTopics({
+      waitForLeaders: false,
+      topics: missing.map((kind) => ({
+        topic: topicName(kind, settings),
+        numPartitions: settings[kind].partitions,
+        replicationFactor: settings.replicationFactor,
+        configEntries: [...topicConfig(kind, settings)],
+      })),
+    })
+  } catch (error) {
+    // Another process created them in the meantime.
+    if (!isAlreadyThere(error)) throw error
   }
-  await reportDifferences(admin, settings, log)
+  const names = namesOf(missing, settings)
+  await leadersOf(admin, names)
+  return names
 }
 
-function topicConfig({ retentionMs }: TopicSettings, replicationFactor: number): Record<string, string> {
-  return {
-    'cleanup.policy': 'delete',
-    'retention.ms': String(retentionMs),
-    'max.message.bytes': String(RECORD_BYTES_MAX),
-    // Never a copy that missed records as the leader.
-    'unclean.leader.election.enable': 'false',
-    'min.insync.replicas': replicationFactor >= REPLICAS_FOR_TWO_IN_SYNC ? '2' : '1',
+/** Waits until every partition has a leader. A cluster that takes longer is told so by what is asked of it next. */
+async function leadersOf(admin: Admin, names: readonly string[]): Promise<void> {
+  const giveUpAt = performance.now() + LEADERS_MS_MAX
+  while (performance.now() < giveUpAt) {
+    const found = await describeTopics(admin, names)
+    if ([...found.values()].every((each) => each.length > 0 && each.every(({ led }) => led))) return
+    await new Promise((resolve) => setTimeout(resolve, LEADERS_PAUSE_MS))
   }
 }
 
-async function reportDifferences(
+/**
+ * Partitions and configuration of topics, those that are missing too.
+ *
+ * @throws whatever kafkajs throws when the cluster does not answer.
+ */
+export async function findTopics(
   admin: Admin,
+  kinds: readonly TopicKind[],
   settings: TopicsSettings,
-  log: KafkaLog | undefined,
-): Promise<void> {
-  const { topics } = await admin.fetchTopicMetadata({
-    topics: KINDS.map((kind) => topicName(kind, settings)),
-  })
-  const { resources } = await admin.describeConfigs({
-    includeSynonyms: false,
-    resources: KINDS.map((kind) => ({
-      type: kafkajs.ConfigResourceTypes.TOPIC,
-      name: topicName(kind, settings),
-      configNames: ['retention.ms', 'min.insync.replicas'],
-    })),
-  })
-  for (const kind of KINDS) {
+): Promise<readonly FoundTopic[]> {
+  const partitions = await describeTopics(admin, namesOf(kinds, settings))
+  const present = [...partitions].filter(([, each]) => each.length > 0).map(([name]) => name)
+  const configs = await describeConfigs(admin, present)
+  return kinds.map((kind) => {
     const topic = topicName(kind, settings)
-    const partitions = topics.find(({ name }) => name === topic)?.partitions ?? []
-    const entries = resources.find(({ resourceName }) => resourceName === topic)?.configEntries ?? []
-    const configured = (name: string) =>
-      Number(entries.find(({ configName }) => configName === name)?.configValue)
-    const report = (setting: string, actual: number, wanted: number) => {
-      log?.('warn', `topic ${topic} has ${setting} ${actual}, less than ${wanted}`, {
-        topic,
-        setting,
-        actual,
-        wanted,
-      })
-    }
-    if (partitions.length < settings[kind].partitions) {
-      report('partitions', partitions.length, settings[kind].partitions)
-    }
-    const retentionMs = configured('retention.ms')
-    // -1 is for ever.
-    if (retentionMs >= 0 && retentionMs < settings[kind].retentionMs) {
-      report('retention.ms', retentionMs, settings[kind].retentionMs)
-    }
-    const replicas = Math.min(...partitions.map((partition) => partition.replicas.length))
-    if (partitions.length > 0 && replicas < settings.replicationFactor) {
-      report('replicas', replicas, settings.replicationFactor)
-    }
-    if (replicas >= REPLICAS_FOR_TWO_IN_SYNC && configured('min.insync.replicas') < 2) {
-      report('min.insync.replicas', configured('min.insync.replicas'), 2)
-    }
+    return { topic, kind, partitions: partitions.get(topic) ?? [], config: configs?.get(topic) ?? null }
+  })
+}
+
+/** The configuration of each topic; null where Kafka refuses to tell. A refusal must stop nothing else. */
+export async function describeConfigs(
+  admin: Admin,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, ReadonlyMap<string, string>> | null> {
+  if (names.length === 0) return new Map()
+  try {
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: names.map((name) => ({
+        type: kafkajs.ConfigResourceTypes.TOPIC,
+        name,
+        configNames: [...SETTING_NAMES],
+      })),
+    })
+    return new Map(
+      resources.map(({ resourceName, configEntries }) => [
+        resourceName,
+        new Map(configEntries.map(({ configName, configValue }) => [configName, configValue])),
+      ]),
+    )
+  } catch (error) {
+    if (isAnswer(error)) return null
+    throw error
   }
+}
+
+function namesOf(kinds: readonly TopicKind[], settings: TopicsSettings): readonly string[] {
+  return kinds.map((kind) => topicName(kind, settings))
+}
+
+/** Whether Kafka answered, and the answer is an error code. */
+function isAnswer(error: unknown): boolean {
+  const cause = original(error)
+  return cause instanceof Error && cause.name === 'KafkaJSProtocolError'
 }
 
 function isAlreadyThere(error: unknown): boolean {

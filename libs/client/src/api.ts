@@ -21,6 +21,13 @@ export const Time = Type.String({ description: 'RFC 3339, UTC.' })
 export const Text = Type.String()
 export const Count = Type.Integer({ minimum: 0 })
 
+/** Whether a thing is as it must be, in words. */
+export const Finding = Type.Object({
+  ok: Type.Boolean(),
+  what: Type.String({ description: 'How it stands.' }),
+  fix: Type.Union([Text, Type.Null()], { description: 'What would mend it; null where nothing is wrong.' }),
+})
+
 /** One page of a list. */
 export const page = <Item extends TSchema>(item: Item) =>
   Type.Object({ items: Type.Array(item), next_cursor: nullable(Text) })

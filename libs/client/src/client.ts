@@ -17,6 +17,7 @@ import type {
   ReplayPreview,
 } from './dead-letters.ts'
 import type { Erasure } from './erasures.ts'
+import type { EventLogView } from './event-log.ts'
 import type { IssuerLogout, IssuerLogoutPreview } from './issuer-logouts.ts'
 import type { KeysCheck, RetireInput, RotateInput, SigningKey, SigningKeyInput, SigningKeys } from './keys.ts'
 import type { LogoutEventInput } from './logout-event.ts'
@@ -240,6 +241,8 @@ export interface Client {
   retireKey(issuer: string, kid: string, retirement?: RetireInput): Promise<SigningKey>
   /** Whether the IdP's own key set has our keys. */
   checkKeys(issuer: string): Promise<KeysCheck>
+  /** How far delivery is behind, and whether the topics are as they must be. */
+  getEventLog(): Promise<EventLogView>
   /** Whether what the service needs answers. Does not reject where something is away. */
   readiness(): Promise<Readiness>
   /** The answer has the key itself, this once. */
@@ -353,6 +356,7 @@ export function createClient({ url, key }: ClientOptions): Client {
     retireKey: (issuer, kid, retirement = {}) =>
       call('POST', `${issuerPath(issuer)}/keys/${encodeURIComponent(kid)}/retire`, retirement),
     checkKeys: (issuer) => call('GET', `${issuerPath(issuer)}/keys/check`),
+    getEventLog: () => call('GET', '/v1/event-log'),
     async readiness() {
       const response = await fetch(`${base}/readyz`)
       const text = await response.text()

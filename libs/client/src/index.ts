@@ -46,6 +46,7 @@ export {
   ReplayPreview,
 } from './dead-letters.ts'
 export { Erasure, ErasureParams, ErasureQuery } from './erasures.ts'
+export { EventLogView } from './event-log.ts'
 export {
   IssuerLogout,
   IssuerLogoutPreview,

@@ -1,6 +1,6 @@
 import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
-import { nullable, Text, Time } from './api.ts'
+import { Finding, nullable, Text, Time } from './api.ts'
 
 // Signing keys as they cross the API: never a private part on the way out.
 
@@ -127,13 +127,6 @@ export const RetireInput = Type.Object(
   { additionalProperties: false, title: 'Retirement' },
 )
 export type RetireInput = Static<typeof RetireInput>
-
-/** Whether a thing is as it must be, in words. */
-const Finding = Type.Object({
-  ok: Type.Boolean(),
-  what: Type.String({ description: 'How it stands.' }),
-  fix: Type.Union([Text, Type.Null()], { description: 'What would mend it; null where nothing is wrong.' }),
-})
 
 /** Whether the IdP publishes our keys, as its relying parties see it. */
 export const KeysCheck = Type.Object({

@@ -103,6 +103,14 @@ export {
   type Quarantined,
   SLOW_BATCHES_MAX,
 } from './event-log.ts'
+export {
+  type EventLogMonitor,
+  type EventLogState,
+  type LaneState,
+  type TopicFault,
+  type TopicState,
+  WAITING_MAX,
+} from './event-log-monitor.ts'
 export { createFairTurns, type FairTurns, interleave, shareLeft } from './fair-share.ts'
 export {
   type BindingId,

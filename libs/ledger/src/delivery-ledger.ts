@@ -67,6 +67,7 @@ export interface DeliveryLedger {
     workerId: WorkerId
     asking: readonly number[]
     held: readonly DeliveryId[]
+    ended?: readonly { readonly number: number; readonly deliveries: number }[]
     upTo: number
   }): Promise<number>
   retireWorker(id: WorkerId): Promise<number>

@@ -46,8 +46,8 @@ export {
 } from './erasures.ts'
 export { type EventIdentity, identifyEvents } from './event-identity.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
-export { eventLogAges } from './event-log-age.ts'
 export { fullLanes } from './event-log-backlog.ts'
+export { createPostgresMonitor } from './event-log-monitor.ts'
 export {
   type DeliveryFault,
   isDataFault,

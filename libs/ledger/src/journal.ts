@@ -100,7 +100,15 @@ interface JournalRow {
 const ENTRY = `id, kind, at, array_to_string(event_ids, ',') as "eventIds", array_to_string(delivery_ids, ',') as "deliveryIds",
   array_to_string(binding_ids, ',') as "bindingIds", array_to_string(accepted_ms, ',', '') as "acceptedMs",
   array_to_string(states, ',') as states, array_to_string(generations, ',') as generations`
-const TAKE_ENTRIES = `select ${ENTRY} from journal order by id limit $1`
+// The first, and what follows as long as it is not too much at once: an entry may have one delivery, or ten thousand.
+const TAKE_ENTRIES = `
+  select ${ENTRY} from (
+    select *, sum(cardinality(delivery_ids)) over (order by id) - cardinality(delivery_ids) as before
+      from (select * from journal order by id limit $1) oldest
+  ) counted
+   where before < $2 order by id`
+/** Deliveries that are posted at once, about: the process does nothing else meanwhile. */
+const DELIVERIES_AT_ONCE = 8_000
 
 const STRIKE_ENTRIES = 'delete from journal where id = any($1::bigint[])'
 
@@ -139,7 +147,7 @@ export async function postJournal(
     const { rows } = await transaction.query<JournalRow>({
       name: 'take_entries',
       text: TAKE_ENTRIES,
-      values: [limit],
+      values: [limit, DELIVERIES_AT_ONCE],
     })
     if (rows.length === 0) return 0
     const entries = rows.map(toEntry)

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { type BindingId, deliveryIdRange, type SettledEvent, type SettledTarget } from '@curfew/domain'
 import { plainArray } from './arrays.ts'
 import { integerSum } from './counters.ts'
@@ -6,6 +7,9 @@ import { eventRanges } from './event-ranges.ts'
 import type { JournalEntry } from './journal.ts'
 import { bindingsOf, SETTLED_TARGETS, type TargetColumns, toTargets } from './settled-targets.ts'
 import { readToldBindings, type ToldBinding } from './told-bindings.ts'
+
+/** Targets that are made before all else that waits for the processor gets its turn. */
+const TARGETS_IN_A_BREATH = 2_000
 
 /** An event all of whose deliveries are settled, and of which there is no receipt that says so. */
 export interface Unreceipted {
@@ -108,7 +112,17 @@ export async function findUnreceipted(
     values: [plainArray([...ranges.keys()]), plainArray([...ranges.values()]), ...eventRanges(owingNothing)],
   })
   const bindings = await readToldBindings(transaction, bindingsOf(rows))
-  return rows.map((row) => toUnreceipted(row, bindings))
+  const found: Unreceipted[] = []
+  let targets = 0
+  for (const row of rows) {
+    const one = toUnreceipted(row, bindings)
+    found.push(one)
+    targets += one.targets.length
+    if (targets < TARGETS_IN_A_BREATH) continue
+    targets = 0
+    await setImmediate()
+  }
+  return found
 }
 
 function toUnreceipted(row: EventRow, bindings: ReadonlyMap<BindingId, ToldBinding>): Unreceipted {

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import {
   type BindingId,
   decodeLatencies,
@@ -40,7 +41,11 @@ export async function postSla(transaction: Queryable, entries: readonly JournalE
     if (entry.kind === 'planned') addPlanned(additions, entry.owed, promised)
     else addSettled(additions, entry, promised)
   }
-  if (additions.size > 0) await write(transaction, additions)
+  const rows = rowsOf(additions)
+  for (let from = 0; from < rows.length; from += ROWS_AT_ONCE) {
+    if (from > 0) await setImmediate()
+    await write(transaction, rows.slice(from, from + ROWS_AT_ONCE))
+  }
 }
 
 /** What is promised for which binding. One that is no more is not in it. */
@@ -127,6 +132,9 @@ function rowsOf(additions: Additions): readonly Row[] {
   return rows
 }
 
+/** Rollups in one statement. An event for ten thousand relying parties adds to thirty thousand. */
+const ROWS_AT_ONCE = 3_000
+
 const READ_LATENCIES = `
   select given.place, r.latencies
     from unnest($1::text[], $2::bigint[], $3::timestamptz[]) with ordinality as given(span, binding_id, starts_at, place)
@@ -142,8 +150,7 @@ const ADD = `
      set planned = r.planned + excluded.planned, kept = r.kept + excluded.kept, broken = r.broken + excluded.broken,
          latencies = case when excluded.latencies = '' then r.latencies else excluded.latencies end`
 
-async function write(transaction: Queryable, additions: Additions): Promise<void> {
-  const rows = rowsOf(additions)
+async function write(transaction: Queryable, rows: readonly Row[]): Promise<void> {
   const timed = rows.filter(({ latencies }) => latencies.size > 0)
   const known = timed.length === 0 ? [] : await readLatencies(transaction, timed)
   const latencies = new Map(

@@ -114,14 +114,21 @@ async function reclaim(db: Database): Promise<number> {
   return rows[0]?.deliveries ?? 0
 }
 
-// A lease of which something is held stays, with that alone: what has ended is looked up once.
+// Deletes the leases that the worker knows to have ended, and looks up none of their deliveries. A lease of which something is held
+// stays, with that alone: what has ended is looked up once.
 const RELEASE_UNHELD = `
-  with listed as materialized (
+  with finished as (
+    delete from leases l
+     using unnest($5::bigint[], $6::int[]) as f(number, deliveries)
+     where l.worker_id = $1 and l.number = f.number and cardinality(l.delivery_ids) = f.deliveries
+  ),
+  listed as materialized (
     select l.worker_id, l.number, l.leased_at, listed.delivery_id, held.id is not null as held
       from leases l
       cross join lateral unnest(l.delivery_ids) as listed(delivery_id)
       left join unnest($3::uuid[]) as held(id) on held.id = listed.delivery_id
-     where l.worker_id = $1 and l.number <> all($2::bigint[]) and l.number <= $4
+     where l.worker_id = $1 and l.number <= $4
+       and not exists (select from unnest($2::bigint[] || $5::bigint[]) as a(number) where a.number = l.number)
   ),
   kept as (
     select number, array_agg(delivery_id) as delivery_ids from listed where held group by number
@@ -134,7 +141,7 @@ const RELEASE_UNHELD = `
   ),
   ended as (
     delete from leases
-     where worker_id = $1 and number <> all($2::bigint[]) and number <= $4
+     where worker_id = $1 and number = any (array(select number from listed))
        and not exists (select from kept where kept.number = leases.number)
   ),
   ${giveBack('(select worker_id, leased_at, delivery_id from listed where not held)')}
@@ -144,8 +151,10 @@ const RELEASE_UNHELD = `
  * Gives back what is leased to a living worker without its knowing (the statement that leased it was carried out, and its answer
  * was lost), and forgets leases that have ended.
  *
- * @param asking numbers of the leases that the worker is waiting to be given: they are left alone.
- * @param held deliveries that the worker knows it holds, as of before the call.
+ * @param asking numbers of the leases that the worker is waiting to be given, or holds whole: they are left alone.
+ * @param held deliveries that the worker knows it holds under other leases, as of before the call.
+ * @param ended leases of which the worker knows every delivery to be settled or given back. One that lists another number of
+ * deliveries stays, and is looked up at the next call that does not name it.
  * @param upTo the highest number of a lease that the worker had asked for by then. Later ones are left alone: the statement may
  * wait for a connection while they are given.
  * @returns how many deliveries were given back.
@@ -156,18 +165,27 @@ export async function releaseUnheld(
     workerId,
     asking,
     held,
+    ended = [],
     upTo,
   }: {
     workerId: WorkerId
     asking: readonly number[]
     held: readonly DeliveryId[]
+    ended?: readonly { readonly number: number; readonly deliveries: number }[]
     upTo: number
   },
 ): Promise<number> {
   const { rows } = await db.query<{ deliveries: number }>({
     name: 'release_unheld',
     text: RELEASE_UNHELD,
-    values: [workerId, plainArray(asking), plainArray(held), upTo],
+    values: [
+      workerId,
+      plainArray(asking),
+      plainArray(held),
+      upTo,
+      plainArray(ended.map(({ number }) => number)),
+      plainArray(ended.map(({ deliveries }) => deliveries)),
+    ],
   })
   return rows[0]?.deliveries ?? 0
 }

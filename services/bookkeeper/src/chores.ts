@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { encodeDeadLetter } from '@curfew/client'
-import type { EventLog, IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
+import type { EventLog, EventLogMonitor, IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
 import {
   announceDeadLetters,
   announceSettled,
@@ -62,6 +62,7 @@ export interface ChoreDeps {
   readonly db: Database
   /** Where the logouts go that a logout of everyone is made of. */
   readonly eventLog: EventLog
+  readonly monitor: EventLogMonitor
   /** Null where nobody can listen: then what becomes of logouts is in the ledger alone. */
   readonly publisher: Publisher | null
   readonly retention: Retention
@@ -106,6 +107,7 @@ export function choresOf(
   {
     db,
     eventLog,
+    monitor,
     publisher,
     retention,
     receipts,
@@ -283,7 +285,7 @@ export function choresOf(
     },
   })
   const burning = createSlaChore({ db, now, log, metrics })
-  const waiting = createEventLogChore({ db, metrics })
+  const waiting = createEventLogChore({ monitor, metrics })
   const leases = createLeaseChore({ db, metrics })
   const left = createJournalLeftChore({ db, metrics })
   const sessions = createSessionChores({ db, log, metrics, windowMs: deadLetterWindowMs, stopping })

@@ -1,24 +1,67 @@
-import { type Database, eventLogAges } from '@curfew/ledger'
+import type { EventLogMonitor, EventLogState, LaneState } from '@curfew/domain'
 import type { Metrics } from '@curfew/runtime'
 import type { Chore } from './repeat.ts'
 
 const PAUSE_MS = 15_000
 
-/** Says how far behind the workers are with what was accepted: nothing else knows of that before it is planned. */
-export function createEventLogChore({ db, metrics }: { db: Database; metrics: Metrics }): Chore {
-  let ages: ReadonlyMap<string, number> = new Map()
+type KnownLane = Extract<LaneState, { readonly unknown: null }>
+
+/**
+ * Reports how far the workers are behind with what was accepted: the ledger does not know of it before it is planned. A value that
+ * cannot be had is left out, so that an alert can miss it.
+ */
+export function createEventLogChore({
+  monitor,
+  metrics,
+}: {
+  monitor: EventLogMonitor
+  metrics: Metrics
+}): Chore {
+  let state: EventLogState | null = null
+  const byLane = (read: (lane: KnownLane) => number | null) => () =>
+    (state?.lanes ?? []).flatMap((lane) => {
+      const value = lane.unknown === null ? read(lane) : null
+      return value === null ? [] : [{ labels: { lane: lane.lane }, value }]
+    })
   metrics.gauges(
     'event_log_oldest_seconds',
-    'How long the oldest record in the event log of PostgreSQL has waited to be planned or applied.',
+    'How long the oldest record in the event log has waited to be planned or applied.',
     ['lane'],
-    () => [...ages].map(([lane, value]) => ({ labels: { lane }, value })),
+    byLane(({ oldestSeconds }) => oldestSeconds),
+  )
+  metrics.gauges(
+    'event_log_lag_records',
+    'Records in the event log that wait to be planned or applied.',
+    ['lane'],
+    byLane(({ waiting }) => waiting),
+  )
+  metrics.gauges(
+    'event_log_unassigned_partitions',
+    'Partitions of the Kafka topic that belong to no delivery worker.',
+    ['lane'],
+    byLane(({ unassigned }) => unassigned?.length ?? null),
+  )
+  metrics.gauges(
+    'event_log_topic_faults',
+    'Settings of the Kafka topic by which records can be lost or refused.',
+    ['topic'],
+    () =>
+      (state?.topics ?? []).map(({ topic, faults }) => ({
+        labels: { topic },
+        value: faults.filter(({ severe }) => severe).length,
+      })),
   )
   return {
     name: 'event log',
     pauseMs: PAUSE_MS,
     failurePauseMs: PAUSE_MS,
     async round() {
-      ages = await eventLogAges(db)
+      try {
+        state = await monitor.look()
+      } catch (error) {
+        state = null
+        throw error
+      }
       return false
     },
   }

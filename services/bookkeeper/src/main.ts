@@ -1,6 +1,11 @@
 import { hostname } from 'node:os'
-import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
-import { createDatabase, createPostgresEventLog, createQuarantine } from '@curfew/ledger'
+import { createKafkaEventLog, createKafkaLog, createKafkaMonitor, createKafkaPublisher } from '@curfew/broker'
+import {
+  createDatabase,
+  createPostgresEventLog,
+  createPostgresMonitor,
+  createQuarantine,
+} from '@curfew/ledger'
 import { createGuardedClient, createOwnAddresses } from '@curfew/outbound'
 import {
   createApiKeyAuthenticator,
@@ -25,18 +30,19 @@ process.exitCode = await runProcess(
     const metrics = createMetrics()
     const db = createDatabase(config.databaseUrl, { applicationName: 'curfew bookkeeper', poolMax: 5 })
     scope.defer('postgres', () => db.end())
-    const publisher =
-      config.kafka === null
-        ? null
-        : createKafkaPublisher({ ...config.kafka, clientId: `curfew-bookkeeper@${hostname()}` })
+    const kafka = config.kafka && {
+      ...config.kafka,
+      clientId: `curfew-bookkeeper@${hostname()}`,
+      log: createKafkaLog(log),
+    }
+    const publisher = kafka && createKafkaPublisher(kafka)
     scope.defer('publisher', () => publisher?.close())
     const eventLog =
-      config.kafka === null
+      kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
         : createKafkaEventLog({
-            ...config.kafka,
-            clientId: `curfew-bookkeeper@${hostname()}`,
-            groupId: `${config.kafka.topics.prefix}curfew`,
+            ...kafka,
+            groupId: `${kafka.topics.prefix}curfew`,
             quarantine: createQuarantine(db),
           })
     scope.defer('event log', () => eventLog.close())
@@ -68,6 +74,10 @@ process.exitCode = await runProcess(
     const bookkeeper = createBookkeeper({
       db,
       eventLog,
+      monitor:
+        kafka === null
+          ? createPostgresMonitor(db)
+          : createKafkaMonitor({ ...kafka, groupId: `${kafka.topics.prefix}curfew` }),
       publisher,
       client,
       webhookSecrets: createWebhookSecretSealer(masterKey, oldMasterKey),

@@ -4,7 +4,7 @@ import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { table } from './table.ts'
 
-/** `curfew dlq replay`. @returns the exit status: 1 where it failed, was cancelled, declined, or left. */
+/** `curfew dlq replay`. @returns the exit status: 1 where it failed, was cancelled, declined, or left, or an id names no dead letter. */
 export async function replay(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
@@ -46,14 +46,25 @@ export async function replay(args: readonly string[]): Promise<number> {
   const preview = await answered(client.previewReplay(request))
   if (dryRun && json) process.stdout.write(`${JSON.stringify(preview)}\n`)
   else (json ? process.stderr : process.stdout).write(previewText(preview, request.include_lapsed))
-  if (dryRun) return 0
+  const unknown = unknownOf(new Set(ids).size, preview, request.include_lapsed)
+  if (unknown > 0) {
+    process.stderr.write(
+      `Not found: ${unknown} of the ${new Set(ids).size} ids. They name no dead letter that this key may replay.\n`,
+    )
+  }
+  if (dryRun) return unknown === 0 ? 0 : 1
   if (values.yes !== true && preview.total > 0 && !(await agreed(`Replay ${preview.total}?`))) {
     process.stderr.write('Nothing was replayed.\n')
     return 1
   }
-  if (preview.total === 0 && !json) return 0
+  if (preview.total === 0 && !json) return unknown === 0 ? 0 : 1
   const job = await answered(client.startReplay(request))
-  return follow(client, job.id, print)
+  return Math.max(await follow(client, job.id, print), unknown === 0 ? 0 : 1)
+}
+
+/** How many of the ids that were given name no dead letter. */
+function unknownOf(given: number, { total, lapsed }: ReplayPreview, includeLapsed: boolean): number {
+  return Math.max(0, given - total - (includeLapsed ? 0 : lapsed))
 }
 
 /** Shows how a job gets on until it has ended and, for a moment, how what it put back is settled. */

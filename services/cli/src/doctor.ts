@@ -1,9 +1,9 @@
-import type { Client, KeysCheck } from '@curfew/client'
+import type { Client, EventLogView, KeysCheck } from '@curfew/client'
 import { parse } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
-/** One thing that was looked at. */
+/** One thing that was looked at. All is well with it, or `ok` has a `fix` that can wait, or something is wrong. */
 interface Finding {
   readonly check: string
   readonly ok: boolean
@@ -41,6 +41,7 @@ export async function doctor(args: readonly string[]): Promise<number> {
   const client = connect(values)
   const findings = [
     ...(await ofService(client)),
+    ...(await ofEventLog(client, values.issuer)),
     ...(await ofQuarantine(client, values.issuer)),
     ...(await ofKeys(client, values.issuer)),
   ]
@@ -48,15 +49,17 @@ export async function doctor(args: readonly string[]): Promise<number> {
   if (values.json === true) process.stdout.write(`${JSON.stringify({ ok, findings })}\n`)
   else {
     process.stdout.write(
-      table([
-        ['', 'CHECK', 'WHAT'],
-        ...findings.map((each) => [each.ok ? 'ok' : 'WRONG', each.check, each.what]),
-      ]),
+      table([['', 'CHECK', 'WHAT'], ...findings.map((each) => [markOf(each), each.check, each.what])]),
     )
     for (const { check, fix } of findings)
       if (fix !== null) process.stdout.write(`${plain(check)}: ${plain(fix)}\n`)
   }
   return ok ? 0 : 1
+}
+
+function markOf({ ok, fix }: Finding): string {
+  if (!ok) return 'WRONG'
+  return fix === null ? 'ok' : 'note'
 }
 
 async function ofService(client: Client): Promise<readonly Finding[]> {
@@ -79,6 +82,38 @@ async function ofService(client: Client): Promise<readonly Finding[]> {
     ? 'Set both by NTP: relying parties refuse tokens that are too old, or from the future.'
     : null
   return [...findings, { check: 'clock', ok: !wrong, what, fix }]
+}
+
+/**
+ * How far delivery is behind, and what is not as it must be in Kafka. Where one issuer is asked about, its owner's key may not look,
+ * and nothing is wrong with that.
+ */
+async function ofEventLog(client: Client, issuer: string | undefined): Promise<readonly Finding[]> {
+  try {
+    return eventLogInWords(await answered(client.getEventLog()))
+  } catch (error) {
+    if (!(error instanceof CallFailed)) throw error
+    return [
+      {
+        check: 'lanes of the event log',
+        ok: issuer !== undefined,
+        what: `were not looked at: ${error.message}`,
+        fix: 'Use a key with the scope admin that is bound to nothing.',
+      },
+    ]
+  }
+}
+
+function eventLogInWords({ answer, lanes, topics }: EventLogView): readonly Finding[] {
+  if (!answer.ok) return [{ check: 'lanes of the event log', ...answer }]
+  return [
+    ...lanes.map(({ lane, ok, what, fix }) => ({ check: `lane ${lane}`, ok, what, fix })),
+    ...topics.flatMap(({ topic, findings }): readonly Finding[] =>
+      findings.length === 0
+        ? [{ check: `topic ${topic}`, ok: true, what: 'is set as it must be', fix: null }]
+        : findings.map(({ ok, what, fix }) => ({ check: `topic ${topic}`, ok, what, fix })),
+    ),
+  ]
 }
 
 /** Whether accepted logouts wait for a person. A look that was refused is no answer, and says so. */

@@ -84,7 +84,7 @@ const PARTS: Readonly<Record<string, string>> = {
   keys rewrap   put what lies under CURFEW_MASTER_KEY_OLD under CURFEW_MASTER_KEY, in DATABASE_URL
   of which:     --issuer NAME, where there are several
 `,
-  doctor: `  doctor        database, event log, master key, clock, and whether the IdP publishes our keys
+  doctor: `  doctor        database, event log, Kafka topics, master key, clock, quarantine, and whether the IdP publishes our keys
                 --issuer NAME     of this one only
                 exit status 0: all is well
 `,

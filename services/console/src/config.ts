@@ -1,3 +1,4 @@
+import { readKafkaConnection } from '@curfew/broker'
 import {
   type Environment,
   type EnvironmentReader,
@@ -24,8 +25,8 @@ export function readConsoleConfig(env: Environment) {
     /** Opens too, while one master key replaces another. */
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
     allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
-    /** Where this deployment's Kafka is: no relying party lives there. */
-    brokers: read.list('KAFKA_BROKERS'),
+    /** Looked at for operators, and no relying party lives there. */
+    kafka: readKafkaConnection(read),
     /** By which the outside reaches this deployment: no relying party lives there. */
     publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
     logOrigin: readLogOrigin(read),

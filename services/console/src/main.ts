@@ -1,5 +1,13 @@
+import { hostname } from 'node:os'
+import { createKafkaMonitor } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
-import { createDatabase, openCredentialStore, openIssuerNetworks, openKeyStore } from '@curfew/ledger'
+import {
+  createDatabase,
+  createPostgresMonitor,
+  openCredentialStore,
+  openIssuerNetworks,
+  openKeyStore,
+} from '@curfew/ledger'
 import {
   createGuardedClient,
   createIssuerPost,
@@ -46,7 +54,7 @@ process.exitCode = await runProcess(
     })
     scope.defer('postgres of reads', () => reads.end())
     const { masterKey, oldMasterKey, allowedNetworks, allowedPorts } = config
-    const own = createOwnAddresses(config)
+    const own = createOwnAddresses({ ...config, brokers: config.kafka?.brokers ?? [] })
     const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
     scope.defer('outbound', () => client.close())
     const keyMaker = createKeyMaker({
@@ -94,6 +102,14 @@ process.exitCode = await runProcess(
       logKeeper: createLogKeeper(masterKey, oldMasterKey),
       logOrigin: config.logOrigin,
       relyingPartiesMax: config.relyingPartiesMax,
+      monitor:
+        config.kafka === null
+          ? createPostgresMonitor(reads)
+          : createKafkaMonitor({
+              ...config.kafka,
+              clientId: `curfew-console@${hostname()}`,
+              groupId: `${config.kafka.topics.prefix}curfew`,
+            }),
       log,
       metrics,
     })

@@ -22,6 +22,7 @@ import { registerAudit } from './audit.ts'
 import { registerDeadLetters } from './dead-letters.ts'
 import { registerDeliveries } from './deliveries.ts'
 import { registerErasures } from './erasures.ts'
+import { type EventLogDeps, registerEventLog } from './event-log.ts'
 import { registerHealth } from './health.ts'
 import { registerImport } from './import.ts'
 import { registerIssuerLogouts } from './issuer-logouts.ts'
@@ -66,6 +67,8 @@ export interface ConsoleDeps {
   readonly logOrigin: string | null
   /** Relying parties that an issuer may have that has no quota of its own. */
   readonly relyingPartiesMax: number
+  /** What looks at the event log. */
+  readonly monitor: EventLogDeps['monitor']
   readonly log: Log
   readonly metrics: Metrics
   /** When keys sign is decided by it. Default: the clock of this machine. */
@@ -133,6 +136,7 @@ export function createConsole(deps: ConsoleDeps): void {
       keeper.subjectHash(await openReceiptLog(db, () => keeper.newLog(deps.logOrigin))),
   })
   registerLogAudit(server, { db: reads, reader, keeper })
+  registerEventLog(server, { monitor: deps.monitor, now })
   registerJwks(server, { db: reads, jwks: (issuer) => keyring.jwks(issuer) })
 }
 

@@ -32,6 +32,24 @@ describe('attempts that come together', () => {
     await until(() => attempted.length === 500)
   })
 
+  test('begin fewer at a time while several issuers have them, and as many as before once one is alone', async () => {
+    const { accept, attempted } = rig({ startsPerTurn: 100, heldMax: 10_000 })
+    const begunIn = async (turn: () => void) => {
+      const before = attempted.length
+      turn()
+      await new Promise<void>((resolve) => {
+        setImmediate(resolve)
+        vi.advanceTimersToNextTimer()
+      })
+      return attempted.length - before
+    }
+    accept(oneEach(BIG, 500))
+    accept(deliveriesTo(SMALL, 1))
+    expect(await begunIn(() => undefined)).toBe(16)
+    vi.setSystemTime(3_000)
+    expect(await begunIn(() => vi.advanceTimersByTime(3_000))).toBeGreaterThanOrEqual(100)
+  })
+
   test('for one issuer give another its turn at once', async () => {
     const { accept, attempted, attemptedOf } = rig({ startsPerTurn: 4, heldMax: 10_000 })
     accept(oneEach(BIG, 500))

@@ -90,6 +90,7 @@ export function rig({
       id: () => worker.id,
       alive: () => worker.alive,
       leasing: (work) => work({ workerId: worker.id, number: ledger.claims.length + 1 }),
+      took: () => undefined,
     },
     limitsOf: (bindingId) => ({ concurrency: concurrencyOf(bindingId), perSecond: perSecondOf(bindingId) }),
     barred: () => [],
@@ -128,8 +129,11 @@ export function rig({
       return { outcome: outcomeOf(delivery.bindingId) } as Round
     },
     settle: async () => undefined,
-    async release(deliveries, workerId) {
-      ledger.released.push({ deliveries, workerId })
+    async release(held) {
+      const [first] = held
+      if (first === undefined) return
+      const deliveries = held.map(({ delivery }) => delivery)
+      ledger.released.push({ deliveries, workerId: first.lease.workerId })
     },
     onBreaker: (bindingId, state) => void ledger.breakers.push([bindingId, state]),
     recovered: async (bindingId) => void ledger.recovered.push(bindingId),
@@ -156,12 +160,13 @@ export function rig({
     most,
     attemptedOf: (bindingId: number) => attempted.filter((delivery) => delivery.bindingId === bindingId),
     accept(deliveries: readonly InFlightDelivery[], workerId = W1) {
-      for (const delivery of deliveries) dispatcher.accept(delivery, workerId)
+      for (const delivery of deliveries) dispatcher.accept(delivery, { workerId, number: 1 })
     },
     /** Accepts as much of a binding as it has room for, as intake does. */
     fill(bindingId: number) {
       const room = dispatcher.room(id(bindingId), 'interactive', issuerOf(bindingId))
-      for (const delivery of deliveriesTo(bindingId, room)) dispatcher.accept(delivery, W1)
+      for (const delivery of deliveriesTo(bindingId, room))
+        dispatcher.accept(delivery, { workerId: W1, number: 1 })
       return room
     },
     finish,

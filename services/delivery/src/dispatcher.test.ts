@@ -337,7 +337,7 @@ describe('leases', () => {
   test('each is settled, and given back, under the incarnation that leased it', async () => {
     const workers: WorkerId[] = []
     const { accept, worker, finishAll } = rig({
-      settle: async (_delivery, _round, workerId) => {
+      settle: async (_delivery, _round, { workerId }) => {
         workers.push(workerId)
       },
     })

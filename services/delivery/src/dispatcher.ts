@@ -6,9 +6,8 @@ import {
   type Issuer,
   type Lane,
   shareLeft,
-  type WorkerId,
 } from '@curfew/domain'
-import type { ClaimRequest, Slots } from '@curfew/ledger'
+import type { ClaimRequest, Lease, Slots } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 import type { Round } from './attempt.ts'
 import type { BulkPace } from './bulk-pace.ts'
@@ -20,7 +19,7 @@ import type { Worker } from './worker.ts'
 export interface DispatcherDeps {
   readonly log: Log
   /** The worker that leases are taken for, and whether they may be trusted now. */
-  readonly worker: Pick<Worker, 'id' | 'alive' | 'leasing'>
+  readonly worker: Pick<Worker, 'id' | 'alive' | 'leasing' | 'took'>
   /** What this worker may do to a binding. */
   limitsOf(id: BindingId): Limits
   /** Bindings of which this worker may have nothing at all. */
@@ -33,9 +32,9 @@ export interface DispatcherDeps {
   /** Attempts one delivery. Never rejects for what an RP did. */
   attempt(delivery: InFlightDelivery): Promise<Round>
   /** Resolves when the ledger has what an attempt came to, or will never take it from this worker. */
-  settle(delivery: InFlightDelivery, round: Round, workerId: WorkerId): Promise<void>
-  /** Gives back what was not attempted under its lease. */
-  release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
+  settle(delivery: InFlightDelivery, round: Round, lease: Lease): Promise<void>
+  /** Gives back what was not attempted under its lease, all of one worker id. */
+  release(held: readonly Held[]): Promise<void>
   /** Told when a binding was found to be down, at first or still; and when it answers again. */
   onBreaker(id: BindingId, state: 'opened' | 'closed'): void
   /** Makes due what waits for its next attempt at a binding that was down and has come back. */
@@ -61,10 +60,10 @@ export interface DispatcherDeps {
 export interface Dispatcher {
   /** How many fresh deliveries a binding may be leased now. What is above goes to the ledger as pending. */
   room(id: BindingId, lane: Lane, issuer: Issuer): number
-  /** Takes a delivery that is leased to `workerId`, and attempts it when its binding has a free slot. Drops it when that worker's leases were lost meanwhile. */
-  accept(delivery: InFlightDelivery, workerId: WorkerId): void
+  /** Takes a delivery that is leased to this worker, and attempts it when its binding has a free slot. Drops it when the worker's leases were lost meanwhile. */
+  accept(delivery: InFlightDelivery, lease: Lease): void
   /** As `accept` for each. Of thousands, a few are taken at a time, while all count as held from the call on. */
-  acceptAll(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void>
+  acceptAll(deliveries: readonly InFlightDelivery[], lease: Lease): Promise<void>
   /**
    * Resolves when there is room for a batch, or after `ms`: never longer, for the way in waits for no RP. What is held for
    * RPs that have not ended an attempt within the last `ms` is not counted: waiting would not make room.
@@ -110,6 +109,8 @@ const AHEAD_MS = 5_000
 /** A delivery that waits longer than this in memory is given back: another worker may have a free slot for it. */
 const HELD_MS_MAX = 60_000
 const CLAIM_LIMIT = 1_000
+/** Attempts that begin in one turn while several issuers have deliveries: shorter turns, so that the logouts of one wait less for those of another. */
+const STARTS_OF_SEVERAL = 16
 /** Of its part of the memory: an issuer with less room than that does not hurry the next claim. */
 const HUNGRY_PART = 1 / 8
 const NONE: Slots = { interactive: 0, bulk: 0 }
@@ -117,8 +118,12 @@ const NONE: Slots = { interactive: 0, bulk: 0 }
 const SLOTS_ELSE = 16
 const GIVE_UP_EVERY_MS = 30_000
 const ACCEPT_SLICE = 50
+/** Bindings that are looked at before all else that waits for the processor gets its turn. */
+const SWEEP_SLICE = 250
 /** The part that one binding may have of the attempts that it has under way and of those that its issuer may begin. */
 const BINDING_PART = 1 / 16
+
+const breathe = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
 const isDown = ({ breaker }: Line) => breaker.state !== 'closed'
 
@@ -134,7 +139,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const ids = new Set<DeliveryId>()
   /** Those of which the ledger is being told that they are given back. */
   const releasing = new Set<DeliveryId>()
-  const shares = createIssuerShares({ heldMax, attemptsMax })
+  const shares = createIssuerShares({ heldMax, attemptsMax, monotonicMs })
   const turns = createFairTurns<Issuer, BindingId>()
   const claims = createClaimTurns(deps.bindingsOf)
   let startsLeft = startsPerTurn
@@ -204,18 +209,18 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     shareLeft(running, shares.attemptsOf(issuer), BINDING_PART) > 0
 
   function nextTurn(): void {
-    startsLeft = startsPerTurn
+    startsLeft = shares.shared ? Math.min(startsPerTurn, STARTS_OF_SEVERAL) : startsPerTurn
     startNext()
   }
 
-  async function attempt(id: BindingId, line: Line, { delivery, workerId }: Held): Promise<void> {
+  async function attempt(id: BindingId, line: Line, { delivery, lease }: Held): Promise<void> {
     const { issuer } = line
     let round: Round | null = null
     let settling: Promise<void> | null = null
     shares.run(issuer, 1)
     try {
       round = await deps.attempt(delivery)
-      settling = deps.settle(delivery, round, workerId)
+      settling = deps.settle(delivery, round, lease)
     } catch (error) {
       failed(delivery, error)
     }
@@ -254,21 +259,18 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       ids.delete(delivery.id)
     }
     left(line.issuer, back.length)
-    for (const [workerId, ofWorker] of Map.groupBy(back, (one) => one.workerId)) {
-      const deliveries = ofWorker.map(({ delivery }) => delivery)
-      void release(deliveries, workerId)
-    }
+    for (const ofWorker of Map.groupBy(back, ({ lease }) => lease.workerId).values()) void release(ofWorker)
   }
 
-  async function release(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void> {
-    for (const { id } of deliveries) releasing.add(id)
+  async function release(held: readonly Held[]): Promise<void> {
+    for (const { delivery } of held) releasing.add(delivery.id)
     try {
-      await deps.release(deliveries, workerId)
+      await deps.release(held)
     } catch (error) {
       // It is not held any more: the worker's next heartbeat finds it.
-      log.warn({ event: 'deliveries.release-failed', deliveries: deliveries.length, err: error })
+      log.warn({ event: 'deliveries.release-failed', deliveries: held.length, err: error })
     } finally {
-      for (const { id } of deliveries) releasing.delete(id)
+      for (const { delivery } of held) releasing.delete(delivery.id)
     }
   }
 
@@ -290,10 +292,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     }
   }
 
-  function accept(delivery: InFlightDelivery, workerId: WorkerId): void {
-    if (workerId !== worker.id()) return
+  function accept(delivery: InFlightDelivery, lease: Lease): void {
+    if (lease.workerId !== worker.id()) return
     hold(delivery)
-    take(delivery, workerId)
+    take(delivery, lease)
   }
 
   function hold({ id, event }: InFlightDelivery): void {
@@ -301,19 +303,18 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     ids.add(id)
   }
 
-  function take(delivery: InFlightDelivery, workerId: WorkerId): void {
+  function take(delivery: InFlightDelivery, lease: Lease): void {
     const line = lineOf(delivery.bindingId, delivery.event.iss)
-    line.push({ delivery, workerId, sinceMs: monotonicMs() })
+    line.push({ delivery, lease, sinceMs: monotonicMs() })
     start(delivery.bindingId, line)
   }
 
-  async function acceptAll(deliveries: readonly InFlightDelivery[], workerId: WorkerId): Promise<void> {
-    if (workerId !== worker.id()) return
+  async function acceptAll(deliveries: readonly InFlightDelivery[], lease: Lease): Promise<void> {
+    if (lease.workerId !== worker.id()) return
     for (const delivery of deliveries) hold(delivery)
     for (const [index, delivery] of deliveries.entries()) {
-      if (index > 0 && index % ACCEPT_SLICE === 0)
-        await new Promise<void>((resolve) => void setImmediate(resolve))
-      if (workerId === worker.id()) take(delivery, workerId)
+      if (index > 0 && index % ACCEPT_SLICE === 0) await breathe()
+      if (lease.workerId === worker.id()) take(delivery, lease)
       else {
         // Its lease was lost meanwhile.
         ids.delete(delivery.id)
@@ -374,7 +375,11 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         claimed.filter(({ bindingId }) => !known.has(bindingId)),
         claimed.length >= limit,
       )
-      takeClaimed(claimed, lease.workerId, { slots, slotsElse, limit })
+      worker.took(
+        lease,
+        claimed.map(({ id }) => id),
+      )
+      takeClaimed(claimed, lease, { slots, slotsElse, limit })
       return claimed.length
     })
   }
@@ -382,7 +387,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   /** Takes what was claimed, and learns from it which bindings have more. */
   function takeClaimed(
     claimed: readonly InFlightDelivery[],
-    workerId: WorkerId,
+    lease: Lease,
     { slots, slotsElse, limit }: Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>,
   ): void {
     bulkPace.spend('due', claimed.filter(({ event }) => event.lane === 'bulk').length)
@@ -398,7 +403,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         },
       )
     }
-    for (const delivery of claimed) accept(delivery, workerId)
+    for (const delivery of claimed) accept(delivery, lease)
   }
 
   /** Learns from a claim which bindings have more: those of which all came that were asked for. */
@@ -415,6 +420,16 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       const [first] = deliveries
       if (first === undefined || deliveries.length < (slots.get(id) ?? slotsElse)[lane]) continue
       lineOf(id, first.event.iss).backlog[lane] = true
+    }
+  }
+
+  /** Goes on with what waited for a beat of the heart, or for its rate. */
+  async function sweep(): Promise<void> {
+    let seen = 0
+    for (const [id, line] of [...lines]) {
+      seen += 1
+      if (seen % SWEEP_SLICE === 0) await breathe()
+      if (lines.get(id) === line) start(id, line)
     }
   }
 
@@ -473,10 +488,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       while (!stopping.aborted) {
         const woken = new AbortController()
         wake = () => woken.abort()
-        // What waited for a beat of the heart, or for its rate, goes on.
-        for (const [id, line] of lines) start(id, line)
         let claimed = 0
         try {
+          await sweep()
           claimed = await claimOnce()
           await giveUp()
         } catch (error) {

@@ -14,7 +14,6 @@ import {
   plan,
   type Quarantined,
   sameContent,
-  type WorkerId,
 } from '@curfew/domain'
 import {
   type DeliveryLedger,
@@ -22,6 +21,7 @@ import {
   isRefusal,
   isStatementTimeout,
   type KnownIssuer,
+  type Lease,
   type PlannedEvent,
   type Registry,
   type SessionQuestion,
@@ -91,7 +91,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       const result = await worker.leasing(async (lease) => {
         const registryRevision = readSince ? null : known.revision
         const written = await ledger.planEvents({ batch: planned, lease, registryRevision, now: now() })
-        if (written.ok) await take(planned, written.planned, lease.workerId)
+        if (written.ok) await take(planned, written.planned, lease)
         return written
       })
       if (!result.ok) {
@@ -126,15 +126,17 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
   async function take(
     batch: readonly PlannedEvent[],
     planned: ReadonlySet<EventId>,
-    workerId: WorkerId,
+    lease: Lease,
   ): Promise<void> {
     const leased = batch
       .filter(({ event }) => planned.has(event.id))
       .flatMap(({ deliveries }) => deliveries.filter((one) => one.leased))
-    await dispatcher.acceptAll(
-      leased.map(({ delivery }) => delivery),
-      workerId,
+    const deliveries = leased.map(({ delivery }) => delivery)
+    worker.took(
+      lease,
+      deliveries.map(({ id }) => id),
     )
+    await dispatcher.acceptAll(deliveries, lease)
   }
 
   /** What the session index knows of each event's. Nobody is asked where it knows nothing of the issuer. */

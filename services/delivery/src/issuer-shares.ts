@@ -18,6 +18,8 @@ export interface IssuerShares {
   partOf(issuer: Issuer): number
   /** How many more attempts an issuer may have under way. */
   attemptsOf(issuer: Issuer): number
+  /** Whether more than one issuer has had deliveries in hand lately. */
+  readonly shared: boolean
   /** Deliveries in hand. */
   readonly held: number
   /** Attempts under way. */
@@ -28,15 +30,22 @@ export interface IssuerShares {
 
 /** The part that one issuer may have of what it has and what is free. The rest is for an issuer that has nothing yet. */
 const ISSUER_PART = 3 / 4
+/** So long an issuer counts as one of several after its last delivery came, in milliseconds. */
+const LATELY_MS = 2_000
 
 export function createIssuerShares({
   heldMax,
   attemptsMax,
+  monotonicMs,
 }: {
   readonly heldMax: number
   readonly attemptsMax: number
+  readonly monotonicMs: () => number
 }): IssuerShares {
   const issuers = new Map<Issuer, Taken>()
+  /** Which issuer had the last delivery, and when another had one. */
+  let last: Issuer | null = null
+  let otherMs = Number.NEGATIVE_INFINITY
   let held = 0
   let running = 0
 
@@ -53,11 +62,20 @@ export function createIssuerShares({
   const roomOf = (issuer: Issuer) => shareLeft(issuers.get(issuer)?.inHand ?? 0, heldMax - held, ISSUER_PART)
 
   return {
-    hold: (issuer, deliveries) => change(issuer, deliveries, 0),
+    hold(issuer, deliveries) {
+      if (deliveries > 0 && issuer !== last) {
+        if (last !== null) otherMs = monotonicMs()
+        last = issuer
+      }
+      change(issuer, deliveries, 0)
+    },
     run: (issuer, attempts) => change(issuer, 0, attempts),
     roomOf,
     partOf: (issuer) => (issuers.get(issuer)?.inHand ?? 0) + roomOf(issuer),
     attemptsOf: (issuer) => shareLeft(issuers.get(issuer)?.running ?? 0, attemptsMax - running, ISSUER_PART),
+    get shared() {
+      return monotonicMs() - otherMs < LATELY_MS
+    },
     get held() {
       return held
     },

@@ -10,13 +10,13 @@ import {
   type Issuer,
   type Lane,
   refilled,
-  type WorkerId,
 } from '@curfew/domain'
+import type { Lease } from '@curfew/ledger'
 
 /** A delivery that this worker holds. */
 export interface Held {
   readonly delivery: InFlightDelivery
-  readonly workerId: WorkerId
+  readonly lease: Lease
   readonly sinceMs: number
 }
 

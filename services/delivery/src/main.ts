@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { createKafkaEventLog } from '@curfew/broker'
+import { createKafkaEventLog, createKafkaLog } from '@curfew/broker'
 import {
   createDatabase,
   createDeliveryLedger,
@@ -47,6 +47,7 @@ process.exitCode = await runProcess(
         : createKafkaEventLog({
             ...config.kafka,
             clientId: `curfew-delivery@${hostname()}`,
+            log: createKafkaLog(log),
             groupId: `${config.kafka.topics.prefix}curfew`,
             quarantine: createQuarantine(db),
           })

@@ -179,13 +179,19 @@ async function runDelivery(
     bindingsOf: (issuer) => (registry.current().issuers.get(issuer)?.bindings ?? []).map(({ id }) => id),
     bulkPace,
     claim: (request) => ledger.claimDue({ now: now(), ...request }),
-    release: (deliveries, workerId) =>
-      ledger.releaseDeliveries({ ids: deliveries.map(({ id }) => id), workerId }),
+    async release(held) {
+      const [first] = held
+      if (first === undefined) return
+      const ids = held.map(({ delivery }) => delivery.id)
+      await ledger.releaseDeliveries({ ids, workerId: first.lease.workerId })
+      for (const { delivery, lease } of held) worker.ended(lease, [delivery.id])
+    },
     attempt: (delivery) => attempt(delivery, stopping),
-    async settle(delivery, round, workerId) {
+    async settle(delivery, round, lease) {
       // Cut off by our own end, not by the RP's doing: it goes back as it was.
       if (abandoning.aborted && round.outcome?.kind === 'unavailable') return
-      const recorded = await settler.settle(workerId, round)
+      const recorded = await settler.settle(lease.workerId, round)
+      if (recorded) worker.ended(lease, [delivery.id])
       observe(round)
       const usual = recorded && round.settlement.state === 'acknowledged'
       if (!usual || log.isLevelEnabled('debug')) logRound(log, delivery, round, recorded)

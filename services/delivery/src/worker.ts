@@ -1,6 +1,7 @@
 import type { DeliveryId, WorkerId } from '@curfew/domain'
 import type { Beat, DeliveryLedger, Lease, Standing } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
+import { createLeaseBook } from './lease-book.ts'
 import type { LedgerClock } from './ledger-clock.ts'
 
 export interface WorkerDeps {
@@ -40,10 +41,14 @@ export interface Worker {
   /** How many workers may attempt deliveries, and which of them this is: what limits are shared by. */
   standing(): Pick<Standing, 'workers' | 'rank'>
   /**
-   * Runs a statement that leases deliveries to this worker. `work` takes what it was given before it resolves: a lease that is
-   * not asked for and not held is given back at the next heartbeat.
+   * Runs a statement that leases deliveries to this worker. `work` calls `took` with the deliveries of the answer before it
+   * resolves: a lease that is not asked for and not held is given back at the next heartbeat.
    */
   leasing<Result>(work: (lease: Lease) => Promise<Result>): Promise<Result>
+  /** Notes which deliveries a lease gave. The worker must hold them from this call on. */
+  took(lease: Lease, ids: readonly DeliveryId[]): void
+  /** Notes that the ledger has the end of these deliveries under a lease: settled, or given back. */
+  ended(lease: Lease, ids: readonly DeliveryId[]): void
   /** Makes the worker known, or says that it lives; under a new id if it was declared dead meanwhile. */
   register(): Promise<void>
   /** Keeps the heart beating, and declares dead those whose heart does not, until `ended` aborts. */
@@ -64,6 +69,7 @@ export function createWorker(deps: WorkerDeps): Worker {
   let leases = 0
   /** Leases of which the answer has not come. */
   const asking = new Set<number>()
+  const book = createLeaseBook()
 
   async function sendBeat(working: boolean): Promise<Beat> {
     const sentMs = monotonicMs()
@@ -91,6 +97,7 @@ export function createWorker(deps: WorkerDeps): Worker {
       if (lastBeatMs !== null) {
         log.warn({ event: 'worker.lost', worker_id: id })
         id = newWorkerId()
+        book.clear()
         onLost()
       }
       await ledger.registerWorker({ id, name })
@@ -106,8 +113,15 @@ export function createWorker(deps: WorkerDeps): Worker {
   async function upkeep(): Promise<void> {
     const reclaimed = await ledger.reclaimLeases({ leaseMs })
     if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
-    const known = { asking: [...asking], held: held(), upTo: leases }
-    const released = await ledger.releaseUnheld({ workerId: id, ...known })
+    const { ended, held: known, others } = book.look(held())
+    const released = await ledger.releaseUnheld({
+      workerId: id,
+      asking: [...asking, ...known],
+      held: others,
+      ended,
+      upTo: leases,
+    })
+    book.deleted(ended)
     if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
   }
 
@@ -135,6 +149,12 @@ export function createWorker(deps: WorkerDeps): Worker {
       } finally {
         asking.delete(lease.number)
       }
+    },
+    took: ({ workerId, number }, ids) => {
+      if (workerId === id) book.took(number, ids)
+    },
+    ended: ({ workerId, number }, ids) => {
+      if (workerId === id) book.ended(number, ids)
     },
     register,
     retire: () => ledger.retireWorker(id),

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { createKafkaEventLog } from '@curfew/broker'
+import { createKafkaEventLog, createKafkaLog } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createDatabase, createPostgresEventLog, createQuarantine, openCredentialStore } from '@curfew/ledger'
 import { createGuardedClient, createOwnAddresses, fetchJson } from '@curfew/outbound'
@@ -40,6 +40,7 @@ process.exitCode = await runProcess(
         : createKafkaEventLog({
             ...config.kafka,
             clientId: `curfew-ingest@${hostname()}`,
+            log: createKafkaLog(log),
             groupId: `${config.kafka.topics.prefix}curfew`,
             quarantine: createQuarantine(db),
           })

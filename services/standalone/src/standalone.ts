@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createBookkeeper } from '@curfew/bookkeeper'
-import { createKafkaEventLog, createKafkaPublisher } from '@curfew/broker'
+import { createKafkaEventLog, createKafkaLog, createKafkaMonitor, createKafkaPublisher } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { checkClock, createDelivery, heartbeatOptions, logDeliveryFaults } from '@curfew/delivery'
@@ -11,6 +11,7 @@ import {
   createDatabase,
   createDeliveryLedger,
   createPostgresEventLog,
+  createPostgresMonitor,
   createQuarantine,
   migrate,
   openCredentialStore,
@@ -100,20 +101,19 @@ export async function runStandalone(
       if (applied.length > 0) log.info({ event: 'ledger.migrated', migrations: applied })
       // Nobody else can be alive in a database of our own: what a killed run left leased is free at once.
       if (config.databaseUrl === null) await reclaimLeases(db, { leaseMs: 0 })
+      const kafka = config.kafka && {
+        ...config.kafka,
+        clientId: `curfew@${hostname()}`,
+        groupId: `${config.kafka.topics.prefix}curfew`,
+        log: createKafkaLog(log),
+      }
       const eventLog =
-        config.kafka === null
+        kafka === null
           ? createPostgresEventLog({ db, url: databaseUrl })
-          : createKafkaEventLog({
-              ...config.kafka,
-              clientId: `curfew@${hostname()}`,
-              groupId: `${config.kafka.topics.prefix}curfew`,
-              quarantine: createQuarantine(db),
-            })
+          : createKafkaEventLog({ ...kafka, quarantine: createQuarantine(db) })
       scope.defer('event log', () => eventLog.close())
-      const publisher =
-        config.kafka === null
-          ? null
-          : createKafkaPublisher({ ...config.kafka, clientId: `curfew@${hostname()}` })
+      const publisher = kafka && createKafkaPublisher(kafka)
+      const monitor = kafka === null ? createPostgresMonitor(reads) : createKafkaMonitor(kafka)
       scope.defer('publisher', () => publisher?.close())
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
       // The demo's relying parties listen wherever a port is free.
@@ -194,6 +194,7 @@ export async function runStandalone(
         logKeeper,
         logOrigin: config.receipts.origin,
         relyingPartiesMax: config.relyingPartiesMax,
+        monitor,
         log,
         metrics,
       })
@@ -211,6 +212,7 @@ export async function runStandalone(
       const bookkeeper = createBookkeeper({
         db: books,
         eventLog,
+        monitor,
         publisher,
         client,
         webhookSecrets,

@@ -1,0 +1,66 @@
+import { type ConnectionOptions, within } from './client.ts'
+import {
+  addressOf,
+  type BrokerAddress,
+  type BrokerConnection,
+  type Metadata,
+  openConnection,
+} from './connection.ts'
+
+/** Asks the cluster which broker leads which partition. */
+export interface MetadataReader {
+  /** @throws whatever the last broker said, when none answers in time. */
+  read(topics: readonly string[]): Promise<Metadata>
+  close(): void
+}
+
+/**
+ * Asks one broker over a connection of its own, and the next where that one does not answer within `timeoutMs`. A
+ * connection that also carried records would keep the answer back while they wait for their replicas.
+ */
+export function createMetadataReader(options: ConnectionOptions, timeoutMs: number): MetadataReader {
+  const configured = options.brokers.map(addressOf)
+  let known: readonly BrokerAddress[] = configured
+  // Processes ask different brokers.
+  let asked = Math.floor(Math.random() * configured.length)
+  let open: BrokerConnection | null = null
+  let closed = false
+
+  async function ask(topics: readonly string[]): Promise<Metadata> {
+    const address = known[asked % known.length]
+    if (closed || address === undefined) throw new Error('no broker can be asked')
+    open ??= openConnection(options, address, timeoutMs)
+    const metadata = await within(open.metadata(topics), timeoutMs, 'asking Kafka for the leaders')
+    if (metadata.nodes.size === 0) throw new Error('the broker knows no cluster yet')
+    return metadata
+  }
+
+  function leave(): void {
+    open?.close()
+    open = null
+  }
+
+  return {
+    async read(topics) {
+      if (open?.isOpen() === false) leave()
+      for (let tries = 1; ; tries++) {
+        try {
+          const metadata = await ask(topics)
+          const learnt = [...metadata.nodes.values()].filter(
+            ({ host, port }) => !configured.some((one) => one.host === host && one.port === port),
+          )
+          known = [...configured, ...learnt]
+          return metadata
+        } catch (error) {
+          leave()
+          asked++
+          if (closed || tries >= known.length) throw error
+        }
+      }
+    },
+    close: () => {
+      closed = true
+      leave()
+    },
+  }
+}

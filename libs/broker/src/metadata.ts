@@ -1,0 +1,79 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { createRequire } from 'node:module'
+import type { Admin } from 'kafkajs'
+
+/** One partition, as the brokers see it. */
+export interface PartitionState {
+  readonly partition: number
+  /** False while no broker leads it: it takes no records, and hands out none. */
+  readonly led: boolean
+  readonly replicas: number
+  /** Replicas that have every confirmed record. */
+  readonly inSync: number
+}
+
+/** A metadata answer of kafkajs, as far as it is looked at here. */
+interface Answer {
+  readonly topicMetadata: readonly { readonly topicErrorCode: number }[]
+}
+interface AnswerModule {
+  parse(answer: Answer): Promise<Answer>
+}
+
+const NONE = 0
+const UNKNOWN_TOPIC_OR_PARTITION = 3
+const LEADER_NOT_AVAILABLE = 5
+
+const tolerating = new AsyncLocalStorage<true>()
+let patched = false
+
+/**
+ * Runs administrative work for which a topic or leader that is missing is an answer.
+ *
+ * kafkajs throws a whole metadata answer away where one partition has no leader, and does not say which. It asks for all topics of the
+ * cluster before it creates or describes some, so that any topic without a leader, also one of others, fails ours.
+ */
+export function tolerant<Result>(work: () => Promise<Result>): Promise<Result> {
+  if (!patched) {
+    patched = true
+    // The highest version that kafkajs speaks: every broker since 2.0 answers in it.
+    const path = 'kafkajs/src/protocol/requests/metadata/v6/response.js'
+    const answers = createRequire(import.meta.url)(path) as AnswerModule
+    const { parse } = answers
+    if (typeof parse !== 'function')
+      throw new TypeError('kafkajs is not the version that libs/broker was written for')
+    answers.parse = async (answer) => (tolerating.getStore() && isTold(answer) ? answer : parse(answer))
+  }
+  return tolerating.run(true, work)
+}
+
+function isTold({ topicMetadata }: Answer): boolean {
+  return topicMetadata.every(({ topicErrorCode }) =>
+    [NONE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE].includes(topicErrorCode),
+  )
+}
+
+/**
+ * The partitions of topics in their order; none of a topic that is not there.
+ *
+ * @throws whatever kafkajs throws when the cluster does not answer or refuses.
+ */
+export async function describeTopics(
+  admin: Admin,
+  names: readonly string[],
+): Promise<ReadonlyMap<string, readonly PartitionState[]>> {
+  const { topics } = await tolerant(() => admin.fetchTopicMetadata({ topics: [...names] }))
+  return new Map(
+    topics.map(({ name, partitions }) => [
+      name,
+      partitions
+        .map(({ partitionId, leader, replicas, isr }) => ({
+          partition: partitionId,
+          led: leader >= 0,
+          replicas: replicas.length,
+          inSync: isr.length,
+        }))
+        .sort((one, other) => one.partition - other.partition),
+    ]),
+  )
+}

@@ -1,0 +1,186 @@
+import {
+  type EventLogMonitor,
+  type EventLogState,
+  EventLogUnavailableError,
+  type LaneState,
+  type LogLane,
+} from '@curfew/domain'
+import kafkajs, { type Admin } from 'kafkajs'
+import { createAdmins } from './admins.ts'
+import { type ConnectionOptions, original, within } from './client.ts'
+import { isSecured } from './cluster.ts'
+import { type Offsets, oldestAgeMs } from './oldest.ts'
+import { refusalOf } from './refusal.ts'
+import { type FoundTopic, faultsOf } from './topic-settings.ts'
+import {
+  DEFAULT_TOPICS,
+  findTopics,
+  groupName,
+  LANES,
+  PUBLISHED,
+  type TopicsSettings,
+  topicName,
+} from './topics.ts'
+
+export interface KafkaMonitorOptions extends ConnectionOptions {
+  /** That of the event log. */
+  readonly groupId: string
+  /** Default: `DEFAULT_TOPICS`. */
+  readonly topics?: TopicsSettings
+}
+
+const LOOK_TIMEOUT_MS = 20_000
+const LANE_TIMEOUT_MS = 10_000
+const TRIES = 5
+const TRY_PAUSE_MS = 300
+
+/**
+ * Looks at topics and consumer groups from outside. It creates nothing and consumes nothing. Each look has a connection of its own,
+ * because kafkajs asks about a topic that vanished for as long as a connection lives.
+ */
+export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonitor {
+  const { topics: settings = DEFAULT_TOPICS, groupId } = options
+  const tooling = { brokers: options.brokers, secured: isSecured(options) }
+  let looking: ReturnType<EventLogMonitor['look']> | null = null
+
+  async function lookOnce(): Promise<EventLogState> {
+    const admins = createAdmins(options)
+    try {
+      return await admins.use(async (admin) => {
+        const found = await findTopics(admin, [...LANES, ...PUBLISHED], settings)
+        const lanes = await Promise.all(
+          LANES.map((lane) =>
+            stateOrWhyNot(admin, {
+              lane,
+              group: groupName(lane, groupId),
+              found: foundOf(found, topicName(lane, settings)),
+            }),
+          ),
+        )
+        const topics = found.map((each) => ({
+          topic: each.topic,
+          faults: faultsOf(each, settings, tooling),
+        }))
+        return { lanes, topics }
+      }, LOOK_TIMEOUT_MS)
+    } finally {
+      await admins.close()
+    }
+  }
+
+  async function look(): Promise<EventLogState> {
+    try {
+      // The second connection begins with another broker: the first may have met one that hangs.
+      return await lookOnce().catch(lookOnce)
+    } catch (error) {
+      throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
+    }
+  }
+
+  return {
+    store: 'kafka',
+    look() {
+      looking ??= look().finally(() => {
+        looking = null
+      })
+      return looking
+    },
+  }
+}
+
+function foundOf(found: readonly FoundTopic[], topic: string): FoundTopic {
+  const one = found.find((each) => each.topic === topic)
+  if (one === undefined) throw new Error(`topic ${topic} was not looked at`)
+  return one
+}
+
+interface Lane {
+  readonly lane: LogLane
+  readonly group: string
+  readonly found: FoundTopic
+}
+
+/** What keeps one lane from being looked at hides no other. Leaders and coordinators that move are asked again. */
+async function stateOrWhyNot(admin: Admin, lane: Lane): Promise<LaneState> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await within(laneState(admin, lane), LANE_TIMEOUT_MS, `looking at ${lane.found.topic}`)
+    } catch (error) {
+      const cause = original(error)
+      if (tries === TRIES || !isRetriable(cause))
+        return { lane: lane.lane, unknown: cause instanceof Error ? cause.message : String(cause) }
+    }
+    await new Promise((resolve) => setTimeout(resolve, TRY_PAUSE_MS))
+  }
+}
+
+/** A protocol error that Kafka calls passing. A connection error is not: kafkajs has tried again by itself. */
+function isRetriable(cause: unknown): boolean {
+  return cause instanceof Error && 'type' in cause && 'retriable' in cause && cause.retriable === true
+}
+
+async function laneState(admin: Admin, { lane, group, found }: Lane): Promise<LaneState> {
+  const { topic, partitions } = found
+  if (partitions.length === 0) return { lane, unknown: `topic ${topic} is missing` }
+  const leaderless = partitions.find(({ led }) => !led)
+  if (leaderless !== undefined)
+    return { lane, unknown: `partition ${leaderless.partition} of ${topic} has no leader` }
+
+  // The commits first: a record that is appended and committed between the two questions must not look as if it were overtaken.
+  const [committed, assigned] = await Promise.all([
+    commitsOf(admin, group, topic),
+    assignedOf(admin, group, topic),
+  ])
+  const ends = await admin.fetchTopicOffsets(topic)
+  const unread = new Map<number, bigint>()
+  let waiting = 0n
+  let removed = 0n
+  for (const { partition, low, high } of ends) {
+    const [first, end] = [BigInt(low), BigInt(high)]
+    const commit = committed.get(partition)
+    if (commit !== undefined && commit < first) removed += first - commit
+    const next = commit === undefined || commit < first ? first : commit
+    if (next >= end) continue
+    unread.set(partition, next)
+    waiting += end - next
+  }
+  const nowMs = Date.now()
+  const oldestMs = unread.size === 0 ? 0 : await oldestAgeMs(unread, firstSince(admin, topic), nowMs)
+  return {
+    lane,
+    unknown: null,
+    waiting: Number(waiting),
+    oldestSeconds: oldestMs / 1_000,
+    unassigned: partitions.map(({ partition }) => partition).filter((partition) => !assigned.has(partition)),
+    removed: Number(removed),
+  }
+}
+
+/** The offsets that a group committed. A partition without any is left out. */
+async function commitsOf(admin: Admin, groupId: string, topic: string): Promise<Offsets> {
+  const [fetched] = await admin.fetchOffsets({ groupId, topics: [topic] })
+  const commits = (fetched?.partitions ?? []).map(
+    ({ partition, offset }) => [partition, BigInt(offset)] as const,
+  )
+  return new Map(commits.filter(([, offset]) => offset >= 0n))
+}
+
+/** The partitions that the members of a group have. */
+async function assignedOf(admin: Admin, groupId: string, topic: string): Promise<ReadonlySet<number>> {
+  const { groups } = await admin.describeGroups([groupId])
+  return new Set(
+    groups.flatMap(({ members }) =>
+      members.flatMap(
+        ({ memberAssignment }) =>
+          kafkajs.AssignerProtocol.MemberAssignment.decode(memberAssignment)?.assignment[topic] ?? [],
+      ),
+    ),
+  )
+}
+
+function firstSince(admin: Admin, topic: string): (timeMs: number) => Promise<Offsets> {
+  return async (timeMs) => {
+    const found = await admin.fetchTopicOffsetsByTimestamp(topic, Math.floor(timeMs))
+    return new Map(found.map(({ partition, offset }) => [partition, BigInt(offset)] as const))
+  }
+}

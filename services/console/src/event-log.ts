@@ -1,0 +1,128 @@
+import { EventLogView, type Scope } from '@curfew/client'
+import {
+  type EventLogMonitor,
+  EventLogUnavailableError,
+  type LaneState,
+  type TopicState,
+} from '@curfew/domain'
+import type { HttpServer, RouteAccess } from '@curfew/runtime'
+
+export interface EventLogDeps {
+  readonly monitor: EventLogMonitor
+  now(): Date
+}
+
+type LaneView = EventLogView['lanes'][number]
+type TopicView = EventLogView['topics'][number]
+
+/** `GET /v1/event-log`: how far delivery is behind, and whether the topics are as they must be. */
+export function registerEventLog(server: HttpServer, { monitor, now }: EventLogDeps): void {
+  server.get(
+    '/v1/event-log',
+    {
+      config: { scope: 'admin', reach: 'unbound', cost: 10 } satisfies RouteAccess<Scope>,
+      schema: {
+        summary: 'How far delivery is behind, and whether the topics are as they must be.',
+        response: { 200: EventLogView },
+      },
+    },
+    async () => {
+      const { answer, lanes, topics } = await look(monitor)
+      const findings = [answer, ...lanes, ...topics.flatMap((topic) => topic.findings)]
+      return {
+        ok: findings.every(({ ok }) => ok),
+        store: monitor.store,
+        checked_at: now().toISOString(),
+        answer,
+        lanes,
+        topics,
+      }
+    },
+  )
+}
+
+async function look(monitor: EventLogMonitor): Promise<Pick<EventLogView, 'answer' | 'lanes' | 'topics'>> {
+  try {
+    const { lanes, topics } = await monitor.look()
+    const answer = { ok: true, what: 'answers', fix: null }
+    return { answer, lanes: lanes.map(laneView), topics: topics.map(topicView) }
+  } catch (error) {
+    if (!(error instanceof EventLogUnavailableError)) throw error
+    const { cause } = error
+    const what = cause instanceof Error ? `${error.message}: ${cause.message}` : error.message
+    const fix =
+      'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers the console too, which needs the same KAFKA_ settings as the others.'
+    return { answer: { ok: false, what, fix }, lanes: [], topics: [] }
+  }
+}
+
+/** How long a record may wait before something is wrong, in seconds. The bulk lane gives way to the others. */
+const OLDEST_S_MAX = { interactive: 60, sessions: 60, bulk: 3_600 }
+
+const WORKERS_FIX =
+  'See that delivery workers run, that their /readyz is ready, and what their log says of event-log.consume-failed.'
+
+function laneView(state: LaneState): LaneView {
+  const { lane } = state
+  if (state.unknown !== null) {
+    const [none, fix] = [null, 'Mend what is said of its topic, see that all brokers answer, and ask again.']
+    const unknown = { waiting: none, oldest_s: none, unassigned_partitions: none, removed: none }
+    return { lane, ...unknown, ok: false, what: `cannot be looked at: ${state.unknown}`, fix }
+  }
+  const { waiting, oldestSeconds, unassigned, removed } = state
+  const seen = {
+    lane,
+    waiting,
+    oldest_s: oldestSeconds,
+    unassigned_partitions: unassigned === null ? null : [...unassigned],
+    removed,
+  }
+  const what =
+    waiting === 0 ? 'no record waits' : `${records(waiting)}, the oldest for ${duration(oldestSeconds)}`
+  if (removed > 0) {
+    const lost = `${removed} records were removed before a worker had read them; ${what}`
+    const fix =
+      'Have the issuers post again what they posted in that time. See retention.ms and retention.bytes of the topic.'
+    return { ...seen, ok: false, what: lost, fix }
+  }
+  if (unassigned !== null && unassigned.length > 0) {
+    const idle = `${unassigned.length === 1 ? 'partition' : 'partitions'} ${unassigned.join(', ')} without a worker; ${what}`
+    return {
+      ...seen,
+      ok: false,
+      what: idle,
+      fix: `${WORKERS_FIX} While workers come or go this is so for seconds.`,
+    }
+  }
+  const late = oldestSeconds > OLDEST_S_MAX[lane]
+  return { ...seen, ok: !late, what, fix: late ? WORKERS_FIX : null }
+}
+
+function topicView({ topic, faults }: TopicState): TopicView {
+  return {
+    topic,
+    findings: faults.map(({ setting, actual, wanted, why, fix, severe }) => ({
+      setting,
+      actual,
+      wanted,
+      ok: !severe,
+      what: `${setting} is ${actual} and must be ${wanted}: ${why}`,
+      fix,
+    })),
+  }
+}
+
+function records(count: number): string {
+  return count === 1 ? '1 record waits' : `${count} records wait`
+}
+
+const UNITS = [
+  ['d', 86_400],
+  ['h', 3_600],
+  ['min', 60],
+] as const
+
+function duration(seconds: number): string {
+  const [unit, size] = UNITS.find(([, each]) => seconds >= 2 * each) ?? ['s', 1]
+  return `${Math.round(seconds / size)} ${unit}`
+}

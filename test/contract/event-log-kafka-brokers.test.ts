@@ -1,0 +1,215 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createKafkaEventLog, topicName } from '@curfew/broker'
+import { type EventLog, EventLogUnavailableError, type LogRecord } from '@curfew/domain'
+import kafkajs from 'kafkajs'
+import { afterEach, describe, expect, it } from 'vitest'
+import { uniquePrefix } from '../support/kafka.ts'
+import { useOwnKafka } from '../support/own-kafka.ts'
+
+// Goal: every confirmed record is in the log, whichever of three brokers is restarted or hangs meanwhile, and a broker that
+// hangs holds up only its own partitions. Method: real brokers, appends without pause, and a count at the topic.
+
+const kafka = useOwnKafka(() => ({ brokers: 3 }))
+const patiently = { timeout: 60_000, interval: 20 }
+const PARTITIONS = 6
+
+const closers: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close()
+})
+
+function openLog(prefix: string, replicationFactor: number): EventLog {
+  const lane = { partitions: PARTITIONS, retentionMs: 3_600_000 }
+  const log = createKafkaEventLog({
+    brokers: kafka().brokers,
+    clientId: 'test',
+    groupId: `${prefix}delivery`,
+    topics: {
+      prefix,
+      replicationFactor,
+      interactive: lane,
+      bulk: lane,
+      sessions: lane,
+      deadLetters: lane,
+      outcomes: lane,
+    },
+    quarantine: async () => undefined,
+  })
+  closers.push(() => log.close())
+  return log
+}
+
+function record(key: string, number: number): LogRecord {
+  return {
+    lane: 'interactive',
+    key,
+    value: Buffer.from(String(number)),
+    headers: { ce_id: `${key}-${number}` },
+  }
+}
+
+/** Appends without pause, in order for each of `keys`, until `stop`. */
+function startLoad(log: EventLog, keys: readonly string[]) {
+  const confirmed: string[] = []
+  let stopped = false
+  const workers = keys.map(async (key) => {
+    for (let number = 0; !stopped; number++) {
+      try {
+        await log.append([record(key, number)])
+        confirmed.push(`${key}-${number}`)
+      } catch (error) {
+        expect(error).toBeInstanceOf(EventLogUnavailableError)
+      }
+      // Not more than a test can count in the end.
+      await sleep(2)
+    }
+  })
+  return {
+    confirmed,
+    /** Resolves when each key has `count` more confirmed. */
+    async progress(count: number): Promise<void> {
+      const wanted = new Map(keys.map((key) => [key, confirmedOf(key) + count]))
+      const behind = () => keys.filter((key) => confirmedOf(key) < (wanted.get(key) ?? 0))
+      await expect.poll(behind, patiently).toEqual([])
+    },
+    async stop(): Promise<void> {
+      stopped = true
+      await Promise.all(workers)
+    },
+  }
+  function confirmedOf(key: string): number {
+    return confirmed.filter((id) => id.startsWith(`${key}-`)).length
+  }
+}
+
+async function asked<Answer>(question: (admin: kafkajs.Admin) => Promise<Answer>): Promise<Answer> {
+  const admin = openClient().admin()
+  await admin.connect()
+  try {
+    return await question(admin)
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+const openClient = () =>
+  new kafkajs.Kafka({ brokers: [...kafka().brokers], logLevel: kafkajs.logLevel.NOTHING })
+
+/** Resolves when every copy of the interactive lane is in sync. */
+async function untilInSync(prefix: string): Promise<void> {
+  const lagging = () =>
+    asked(async (admin) => {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [topicName('interactive', { prefix })] })
+      return topics.flatMap(({ partitions }) =>
+        partitions.filter(({ isr, replicas }) => isr.length < replicas.length),
+      )
+    }).catch(String)
+  await expect.poll(lagging, patiently).toEqual([])
+}
+
+/** The ids in the interactive lane, in the order of each partition. */
+async function readIds(prefix: string): Promise<string[]> {
+  const topic = topicName('interactive', { prefix })
+  const offsets = await asked((admin) => admin.fetchTopicOffsets(topic))
+  const count = offsets.reduce((sum, { offset }) => sum + Number(offset), 0)
+  const ids: string[] = []
+  const consumer = openClient().consumer({ groupId: `${prefix}auditor` })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topic], fromBeginning: true })
+  await consumer.run({
+    eachMessage: async ({ message }) => void ids.push(String(message.headers?.ce_id)),
+  })
+  await expect.poll(() => ids.length, patiently).toBeGreaterThanOrEqual(count)
+  await consumer.disconnect()
+  return ids
+}
+
+/** Throws unless all of `confirmed` is in the log, and each key's first sightings are in the order of the appends. */
+async function expectKept(prefix: string, confirmed: readonly string[]): Promise<void> {
+  const ids = await readIds(prefix)
+  const logged = new Set(ids)
+  expect(confirmed.filter((id) => !logged.has(id))).toEqual([])
+  const wanted = new Set(confirmed)
+  const last = new Map<string, number>()
+  for (const id of new Set(ids)) {
+    if (!wanted.has(id)) continue
+    const [key = '', number = ''] = id.split('-')
+    expect(Number(number), `${id} came after ${last.get(key)}`).toBeGreaterThan(last.get(key) ?? -1)
+    last.set(key, Number(number))
+  }
+}
+
+const KEYS = Array.from({ length: 24 }, (_, index) => `k${index}`)
+
+describe('over three brokers', { timeout: 240_000 }, () => {
+  it('every confirmed record is in the log after each of them was restarted', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog(prefix, 3)
+    const load = startLoad(log, KEYS)
+    await load.progress(20)
+    for (const node of kafka().nodes) {
+      await untilInSync(prefix)
+      await node.stop()
+      await load.progress(20)
+      await node.restart()
+      await load.progress(20)
+    }
+    await load.stop()
+    await expectKept(prefix, load.confirmed)
+  })
+
+  it('appends go on while one of them hangs, once it is fenced, and nothing is lost when it wakes', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog(prefix, 3)
+    const load = startLoad(log, KEYS)
+    await load.progress(20)
+    const [hung] = kafka().nodes
+    await untilInSync(prefix)
+    await hung?.suspend()
+    try {
+      await load.progress(20)
+    } finally {
+      await hung?.resume()
+    }
+    await load.progress(20)
+    await load.stop()
+    await untilInSync(prefix)
+    await expectKept(prefix, load.confirmed)
+  })
+
+  it('a broker that hangs holds up no append to partitions that others keep', async () => {
+    const prefix = uniquePrefix()
+    // One copy: partitions of other brokers have nothing to do with the one that hangs.
+    const log = openLog(prefix, 1)
+    await log.append(KEYS.map((key) => record(key, 0)))
+    const leaders = await leadersOf(prefix)
+    const hung = kafka().nodes.find(({ id }) => id === leaders.get('k0'))
+    const held = KEYS.filter((key) => leaders.get(key) === hung?.id)
+    const others = KEYS.filter((key) => leaders.get(key) !== hung?.id)
+    await hung?.suspend()
+    try {
+      const holding = Promise.allSettled(held.map((key) => log.append([record(key, 1)])))
+      for (let number = 1; number < 20; number++) {
+        await log.append(others.map((key) => record(key, number)))
+      }
+      await hung?.resume()
+      await holding
+    } finally {
+      await hung?.resume()
+    }
+  })
+})
+
+/** The broker that leads the partition of each key. */
+async function leadersOf(prefix: string): Promise<Map<string, number | undefined>> {
+  const topic = topicName('interactive', { prefix })
+  const { topics } = await asked((admin) => admin.fetchTopicMetadata({ topics: [topic] }))
+  const partitionMetadata = topics[0]?.partitions ?? []
+  const partitioner = kafkajs.Partitioners.DefaultPartitioner()
+  return new Map(
+    KEYS.map((key) => {
+      const partition = partitioner({ topic, partitionMetadata, message: { key, value: null } })
+      return [key, partitionMetadata.find(({ partitionId }) => partitionId === partition)?.leader]
+    }),
+  )
+}

@@ -1,0 +1,94 @@
+import { createKafkaEventLog, createKafkaMonitor, topicName } from '@curfew/broker'
+import type { EventLogMonitor } from '@curfew/domain'
+import kafkajs from 'kafkajs'
+import { expect, test } from 'vitest'
+import { openCurfew } from '../support/curfew.ts'
+import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
+
+// Goal: an operator at a terminal hears what is wrong in Kafka, and the command that mends it. Method: the real command against the
+// real API, over a real broker; no delivery worker.
+
+const processes = useProcesses()
+
+await describeWithKafka('doctor over Kafka', (brokers) => {
+  async function openOver(monitor: EventLogMonitor) {
+    const curfew = await openCurfew({ workers: 0, monitor })
+    const doctor = async (...args: readonly string[]) =>
+      runCurfew(processes, ['doctor', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+    return { doctor, keyFor: curfew.keyFor, [Symbol.asyncDispose]: () => curfew.stop() }
+  }
+
+  test('says what differs, what waits, and what to do', async () => {
+    const prefix = uniquePrefix()
+    const lane = { partitions: 2, retentionMs: 3_600_000 }
+    const options = {
+      brokers,
+      clientId: 'test',
+      groupId: `${prefix}curfew`,
+      topics: {
+        prefix,
+        replicationFactor: 1,
+        ...{ interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane },
+      },
+    }
+    const topic = topicName('interactive', { prefix })
+    const kafka = new kafkajs.Kafka({
+      brokers: [...brokers],
+      clientId: 'operator',
+      logLevel: kafkajs.logLevel.NOTHING,
+    })
+    const admin = kafka.admin()
+    await admin.connect()
+    const configEntries = [{ name: 'cleanup.policy', value: 'compact' }]
+    await admin.createTopics({
+      topics: [{ topic, numPartitions: 2, replicationFactor: 1, configEntries }],
+      waitForLeaders: true,
+    })
+    await admin.disconnect()
+    const log = createKafkaEventLog({ ...options, quarantine: async () => undefined })
+    await log.append([{ lane: 'sessions', key: 'a', value: Buffer.from('{}'), headers: {} }])
+    await log.close()
+
+    await using curfew = await openOver(createKafkaMonitor(options))
+    const { code, stdout } = await curfew.doctor()
+    expect(code).toBe(1)
+    expect(stdout).toMatch(/^WRONG +lane interactive +partitions 0, 1 without a worker; no record waits$/m)
+    expect(stdout).toMatch(
+      /^WRONG +lane sessions +partitions 0, 1 without a worker; 1 record waits, the oldest for \d+ s$/m,
+    )
+    expect(stdout).toContain(`cleanup.policy is compact and must be delete: compaction removes`)
+    expect(stdout).toContain(
+      `topic ${topic}: kafka-configs.sh --bootstrap-server ${brokers.join(',')} --alter --entity-type topics --entity-name ${topic} --add-config cleanup.policy=delete\n`,
+    )
+    expect(stdout).toMatch(new RegExp(`^note +topic ${topic} +message\\.timestamp\\.type is CreateTime`, 'm'))
+    expect(stdout).toMatch(
+      new RegExp(`^ok +topic ${topicName('bulk', { prefix })} +is set as it must be$`, 'm'),
+    )
+    expect(stdout).toMatch(
+      new RegExp(
+        `^note +topic ${topicName('outcomes', { prefix })} +topic is missing and must be present`,
+        'm',
+      ),
+    )
+  })
+
+  test('says that Kafka does not answer', async () => {
+    const monitor = createKafkaMonitor({ brokers: ['127.0.0.1:1'], clientId: 'test', groupId: 'curfew' })
+    await using curfew = await openOver(monitor)
+    const { code, stdout } = await curfew.doctor()
+    expect(code).toBe(1)
+    expect(stdout).toMatch(/^WRONG +lanes of the event log +Kafka does not answer: /m)
+    expect(stdout).toContain('the same KAFKA_ settings')
+  })
+
+  test('a key that may not look is told so; for one issuer that is no fault', async () => {
+    const monitor = createKafkaMonitor({ brokers, clientId: 'test', groupId: 'curfew' })
+    await using curfew = await openOver(monitor)
+    const key = curfew.keyFor('clients:read', 'deadletters:read')
+    const all = await curfew.doctor('--key', key)
+    expect(all.stdout).toMatch(/^WRONG +lanes of the event log +were not looked at: Curfew answered 403/m)
+    const one = await curfew.doctor('--key', key, '--issuer', 'main')
+    expect(one.stdout).toMatch(/^note +lanes of the event log +were not looked at: Curfew answered 403/m)
+  })
+})

@@ -1,0 +1,143 @@
+import { randomBytes } from 'node:crypto'
+import { createKafkaEventLog, DEFAULT_TOPICS } from '@curfew/broker'
+import { createClient } from '@curfew/client'
+import type { LogRecord } from '@curfew/domain'
+import { expect, test } from 'vitest'
+import { openCluster } from '../chaos/cluster.ts'
+import { ISS } from '../chaos/load.ts'
+import { type Certificate, openCertificateMaker } from '../support/certificates.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { uniquePrefix } from '../support/kafka.ts'
+import { useOwnKafka } from '../support/own-kafka.ts'
+import { useProcesses } from '../support/processes.ts'
+
+// Goal: Curfew works with brokers that demand TLS and a login. A wrong setting is named, the password is not, and nothing hangs.
+// Method: a real broker with SASL_SSL, and the services as processes of their own.
+
+const processes = useProcesses()
+const USERNAME = 'curfew'
+const PASSWORD = `right-${randomBytes(12).toString('hex')}`
+const WRONG_PASSWORD = `wrong-${randomBytes(12).toString('hex')}`
+const ROLES = ['ingest', 'delivery', 'bookkeeper'] as const
+const patiently = { timeout: 30_000, interval: 50 }
+
+let ca: Certificate
+let otherCa: Certificate
+const kafka = useOwnKafka(async () => {
+  await using certificates = await openCertificateMaker()
+  ca = await certificates.selfSigned('DNS:ca.example')
+  otherCa = await certificates.selfSigned('DNS:other-ca.example')
+  const tls = await certificates.signedBy(ca, 'IP:127.0.0.1')
+  return { brokers: 1, security: { users: { [USERNAME]: PASSWORD }, tls } }
+})
+
+const login = (password: string) => ({ KAFKA_SASL_USERNAME: USERNAME, KAFKA_SASL_PASSWORD: password })
+
+test('a logout comes through Kafka over SASL_SSL with SCRAM-SHA-512', { timeout: 90_000 }, async () => {
+  await using database = await createTestDatabase()
+  await using cluster = await openCluster(processes, {
+    brokers: kafka().brokers,
+    database,
+    roles: [...ROLES, 'console'],
+    env: { ...login(PASSWORD), KAFKA_SSL_CA: ca.cert },
+  })
+  const ingest = createClient({ url: cluster.ingestUrls[0] ?? '', key: cluster.key })
+  const { id } = await ingest.postLogoutEvent({ iss: ISS, sub: 'alice' })
+  const heard = () => cluster.tallies.map(({ times }) => times.get(id))
+  await expect.poll(heard, patiently).toEqual([1, 1])
+})
+
+test.each(['plain', 'scram-sha-256'] as const)(
+  'the event log takes records over SASL_SSL with %s',
+  async (mechanism) => {
+    const log = createKafkaEventLog({
+      brokers: kafka().brokers,
+      clientId: 'test',
+      groupId: 'test',
+      ssl: { ca: [ca.cert] },
+      sasl: { mechanism, username: USERNAME, password: PASSWORD } as {
+        mechanism: 'plain'
+        username: string
+        password: string
+      },
+      topics: { ...DEFAULT_TOPICS, replicationFactor: 1, prefix: uniquePrefix() },
+      quarantine: async () => undefined,
+    })
+    try {
+      const record: LogRecord = { lane: 'interactive', key: 'k', value: new Uint8Array([1]), headers: {} }
+      await log.append([record])
+      await log.check()
+    } finally {
+      await log.close()
+    }
+  },
+)
+
+test.each([
+  {
+    fault: 'a wrong password',
+    env: () => ({ ...login(WRONG_PASSWORD), KAFKA_SSL_CA: ca.cert }),
+    says: /Kafka refuses the login \(KAFKA_SASL_USERNAME, .*invalid credentials/,
+  },
+  {
+    fault: 'a user that Kafka does not know',
+    env: () => ({ ...login(PASSWORD), KAFKA_SASL_USERNAME: 'nobody', KAFKA_SSL_CA: ca.cert }),
+    says: /Kafka refuses the login \(KAFKA_SASL_USERNAME, .*invalid credentials/,
+  },
+  {
+    fault: 'a CA that did not sign',
+    env: () => ({ ...login(PASSWORD), KAFKA_SSL_CA: otherCa.cert }),
+    says: /the certificate of Kafka is not trusted \(KAFKA_SSL_CA\)/,
+  },
+  {
+    fault: 'no login',
+    env: () => ({ KAFKA_SSL_CA: ca.cert }),
+    says: /Kafka closes the connection: .*KAFKA_SASL_USERNAME/,
+  },
+  {
+    fault: 'no TLS',
+    env: () => login(PASSWORD),
+    says: /Kafka closes the connection: .*KAFKA_SSL/,
+  },
+])(
+  'with $fault every service says so, is not ready, and stops when asked to',
+  { timeout: 90_000 },
+  async ({ env, says }) => {
+    await using database = await createTestDatabase()
+    const services = ROLES.map((role) =>
+      processes.start({
+        name: role,
+        file: `services/${role}/src/main.ts`,
+        env: {
+          HOST: '127.0.0.1',
+          PORT: '0',
+          DATABASE_URL: database.url,
+          KAFKA_BROKERS: kafka().brokers.join(','),
+          KAFKA_REPLICATION_FACTOR: '1',
+          CURFEW_ADMIN_KEY: `cfw_${randomBytes(32).toString('base64url')}`,
+          CURFEW_MASTER_KEY: randomBytes(32).toString('base64url'),
+          ...env(),
+        },
+      }),
+    )
+    await Promise.all(
+      services.map(async (service) => {
+        const [, url] = await service.says(/"url":"(\S+?)"/)
+        const { status, body } = await readiness(`${url}/readyz`)
+        expect(status).toBe(503)
+        expect(body.away).toContain('event-log')
+        await service.says(says)
+        service.signal('SIGTERM')
+        expect(await service.exit()).toEqual({ code: 0, signal: null })
+        for (const password of [PASSWORD, WRONG_PASSWORD]) {
+          expect(service.stdout + service.stderr).not.toContain(password)
+        }
+      }),
+    )
+  },
+)
+
+async function readiness(url: string) {
+  const response = await fetch(url)
+  return { status: response.status, body: (await response.json()) as { readonly away: readonly string[] } }
+}

@@ -1,0 +1,85 @@
+import { createClient } from '@curfew/client'
+import kafkajs from 'kafkajs'
+import { expect, test } from 'vitest'
+import { openCluster } from '../chaos/cluster.ts'
+import { ISS } from '../chaos/load.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { describeWithKafka } from '../support/kafka.ts'
+import { runCurfew, useProcesses } from '../support/processes.ts'
+
+// Goal: who runs the services apart sees in metrics and doctor what is quarantined, what waits and for whom; topics that an operator
+// deletes are there again without a restart.
+// Method: the services as processes of their own over a real broker; the operator has Kafka's own tools.
+
+const processes = useProcesses()
+const patiently = { timeout: 60_000, interval: 200 }
+
+await describeWithKafka('services over Kafka', (brokers) => {
+  test('say what is quarantined, what waits and for whom, and outlive the deletion of their topics', {
+    timeout: 240_000,
+  }, async () => {
+    await using database = await createTestDatabase()
+    const roles = ['ingest', 'delivery', 'bookkeeper', 'console'] as const
+    await using cluster = await openCluster(processes, { brokers, database, roles })
+    const [ingest, delivery, bookkeeper, console] = cluster.members
+    if (ingest === undefined || delivery === undefined || bookkeeper === undefined || console === undefined)
+      throw new Error('a service is missing')
+    const kafka = new kafkajs.Kafka({
+      brokers: [...brokers],
+      clientId: 'operator',
+      logLevel: kafkajs.logLevel.NOTHING,
+    })
+    const topics = (await cluster.client.getEventLog()).topics.map(({ topic }) => topic)
+    const interactive = topics.find((topic) => topic.endsWith('logout.events')) ?? ''
+
+    const metric = async (name: string, lane: string) => {
+      const body = await (await fetch(`${bookkeeper.url}/metrics`)).text()
+      return Number(new RegExp(`^curfew_${name}\\{lane="${lane}"\\} (\\S+)$`, 'm').exec(body)?.[1])
+    }
+    const doctor = () =>
+      runCurfew(processes, ['doctor'], { CURFEW_URL: console.url, CURFEW_KEY: cluster.key })
+
+    const producer = kafka.producer({ createPartitioner: kafkajs.Partitioners.DefaultPartitioner })
+    await producer.connect()
+    await producer.send({ topic: interactive, messages: [{ key: 'poison', value: 'no logout event' }] })
+    await producer.disconnect()
+    await expect.poll(() => metric('quarantined_records', 'interactive'), patiently).toBe(1)
+    await expect.poll(() => metric('event_log_unassigned_partitions', 'interactive'), patiently).toBe(0)
+    expect(await metric('event_log_lag_records', 'interactive')).toBe(0)
+    expect((await doctor()).stdout).toMatch(/^WRONG +quarantine +1 record waits for a person$/m)
+    expect((await doctor()).stdout).toMatch(/^ok +lane interactive +no record waits$/m)
+
+    await delivery.kill()
+    const client = createClient({ url: ingest.url, key: cluster.key })
+    await client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+    await expect.poll(() => metric('event_log_lag_records', 'interactive'), patiently).toBe(1)
+    await expect.poll(() => metric('event_log_unassigned_partitions', 'interactive'), patiently).toBe(12)
+    await expect.poll(() => metric('event_log_oldest_seconds', 'interactive'), patiently).toBeGreaterThan(1)
+    expect((await doctor()).stdout).toMatch(
+      /^WRONG +lane interactive +partitions 0, 1, .* without a worker; 1 record waits, the oldest for \d+ s$/m,
+    )
+    delivery.start()
+    await delivery.ready()
+    await expect.poll(() => metric('event_log_lag_records', 'interactive'), patiently).toBe(0)
+
+    const admin = kafka.admin()
+    await admin.connect()
+    await admin.deleteTopics({ topics })
+    await admin.disconnect()
+    const createdAgain = async () => {
+      await fetch(`${ingest.url}/readyz`)
+      return ingest.process.stderr
+    }
+    await expect.poll(createdAgain, patiently).toContain(`${interactive} had vanished with its records`)
+    const post = () =>
+      client.postLogoutEvent({ iss: ISS, sub: 'bob' }).then(
+        (accepted) => accepted.id,
+        () => null,
+      )
+    await expect.poll(post, patiently).not.toBeNull()
+    const id = (await post()) ?? ''
+    await expect
+      .poll(() => client.getLogoutEvent(id).then(({ status }) => status, String), patiently)
+      .toBe('settled')
+  })
+})
