@@ -5,7 +5,7 @@ import { createKafkaEventLog, topicName } from '@curfew/broker'
 import type { ConsumedRecord, EventLog, LogFault, LogRecord } from '@curfew/domain'
 import kafkajs, { type Admin, type FetchOffsetsPartition } from 'kafkajs'
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
-import { openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
+import { type OwnKafka, openKafka } from '../../deploy/kafka/broker.ts'
 import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
 
 // Goal: nothing that was accepted is skipped without a word where Kafka loses records, removes them, or has them in a form of its own.
@@ -227,6 +227,19 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect(last.faults).toMatchObject([{ kind: 'rewound', from: 70, to: 0 }])
   })
 
+  it('makes a topic again that was deleted while it was read, and reads on', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const consumer = consume(openLog(place))
+    await vi.waitFor(() => expect(consumer.status()).toEqual({ state: 'consuming' }), patiently)
+    const admin = await openAdmin(brokers)
+    const topic = topicName('interactive', place)
+    await admin.deleteTopics({ topics: [topic] })
+    // By the consumer, for nothing else looks.
+    await vi.waitFor(async () => expect(await admin.listTopics()).toContain(topic), patiently)
+    await vi.waitFor(() => openLog(place).append([record('after')]), patiently)
+    await vi.waitFor(() => expect(consumer.seen).toEqual(['after']), patiently)
+  })
+
   it('leaves out a partition that it cannot read, says so, and reads the others', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const log = openLog(place, 2)
@@ -294,24 +307,24 @@ await describeWithKafka('the Kafka event log', (brokers) => {
 })
 
 // Its logs lie where we can reach them only if it is a process of ours.
-const kafka = await openKafka({ log: () => undefined, environment: { ...process.env, KAFKA_BROKERS: '' } })
+const kafka = await openKafka({ log: () => undefined, brokers: 1 })
 if (kafka.how === 'maven') describe('the Kafka event log whose end is lost', () => lostEnd(kafka))
 else if (kafka.how !== 'none') await kafka.stop()
 
-function lostEnd(own: RunningKafka): void {
+function lostEnd(own: OwnKafka): void {
   afterAll(() => own.stop())
   const { brokers } = own
 
   /** Loses the second half of a log, as a disk does that had not written all that it confirmed. */
   async function loseEnd(topic: string): Promise<void> {
-    await own.kill?.()
+    await own.kill()
     const files: string[] = []
     for await (const file of glob(join(tmpdir(), `curfew-kafka-*/**/${topic}-0/*.log`))) files.push(file)
     expect(files).toHaveLength(1)
     const [file = ''] = files
     const { size } = await stat(file)
     await truncate(file, size / 2)
-    await own.restart?.()
+    await own.restart()
   }
 
   it('hands out what was accepted since, though the log has grown beyond the commit', async () => {
@@ -360,8 +373,8 @@ function lostEnd(own: RunningKafka): void {
     const second = consume(openLog(place))
     await log.append(numbered('between', 20))
     await vi.waitFor(() => expect(second.seen).toHaveLength(20), patiently)
-    await own.kill?.()
-    await own.restart?.()
+    await own.kill()
+    await own.restart()
     const after = numbered('after', 20)
     await vi.waitFor(() => log.append(after), patiently)
     await vi.waitFor(() => expect(second.seen).toEqual(expect.arrayContaining(idsOf(after))), patiently)
