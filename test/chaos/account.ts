@@ -31,14 +31,15 @@ export async function expectNothingLost({ report, say }: Chaos, books: Books): P
   report.duplicates = tallies.reduce((sum, { times }) => sum + extra(times), 0)
   report.superseded = [...ledger.values()].filter(({ state }) => state === 'superseded').length
   const lost = new Map<string, string>()
-  let slowestMs = 0
+  let slowest: Slowest | null = null
   for (const [id, acceptedAtMs] of load.accepted) {
     if (logged !== undefined && !logged.has(id)) lost.set(id, 'not in the event log')
     for (const { clientId, times, firstAtMs } of tallies) {
       const last = lastOf(ledger, ledger.get(keyOf(id, clientId)))
       const heardAtMs = firstAtMs.get(last?.event_id ?? id)
       if (last?.state === 'acknowledged' && heardAtMs !== undefined) {
-        slowestMs = Math.max(slowestMs, heardAtMs - acceptedAtMs)
+        const ms = heardAtMs - acceptedAtMs
+        if (slowest === null || ms > slowest.ms) slowest = { ms, acceptedAtMs, delivery: last.id }
         continue
       }
       const where = lost.has(id) ? 'not in the event log, ' : ''
@@ -46,12 +47,13 @@ export async function expectNothingLost({ report, say }: Chaos, books: Books): P
     }
   }
   report.lost = lost.size
-  report.slowestMs = slowestMs
+  report.slowestMs = slowest?.ms ?? null
   const answers = [...load.answers].map(([status, number]) => `${number} × ${status}`).join(', ')
   say(
     `${report.accepted} accepted (answers: ${answers}), ${report.kills} kills, ${lost.size} lost, ` +
-      `${report.duplicates} duplicates, ${report.superseded} superseded, the slowest after ${slowestMs.toFixed(0)} ms`,
+      `${report.duplicates} duplicates, ${report.superseded} superseded`,
   )
+  if (slowest !== null) say(await storyOf(slowest, books))
   expect(tallied(lost.values()), 'accepted events that are lost, by what the ledger says').toEqual({})
 
   // What was never promised may be told as well: its 202 was lost. But nobody may be told what the ledger does not know.
@@ -66,6 +68,23 @@ export async function expectNothingLost({ report, say }: Chaos, books: Books): P
   await expectSettledOnce(books, ledger)
   const expected = ['202', '503', 'none']
   expect([...load.answers.keys()].filter((answer) => !expected.includes(answer))).toEqual([])
+}
+
+/** The accepted event that a relying party heard of last after its 202. */
+interface Slowest {
+  readonly ms: number
+  readonly acceptedAtMs: number
+  /** That told of it. */
+  readonly delivery: string
+}
+
+/** Where the time of the slowest went. */
+async function storyOf({ ms, acceptedAtMs, delivery }: Slowest, { client }: Books): Promise<string> {
+  const { planned_at, attempts } = await client.getDelivery(delivery)
+  const after = (time: string) =>
+    `${(Date.parse(time) - performance.timeOrigin - acceptedAtMs).toFixed(0)} ms`
+  const tries = attempts.map(({ started_at, outcome }) => `${outcome} after ${after(started_at)}`)
+  return `the slowest after ${ms.toFixed(0)} ms: planned after ${after(planned_at)}, ${tries.join(', ')}`
 }
 
 /** Whoever slept through its lease and wakes must not settle what another has settled since. */

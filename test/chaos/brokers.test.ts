@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
-import type { KafkaNode } from '../../deploy/kafka/node.ts'
+import type { KafkaNode } from '../../deploy/kafka/broker.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { readLoggedIds, untilInSync } from '../support/kafka-admin.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'

@@ -20,6 +20,8 @@ export interface Member {
   readonly process: TestProcess
   /** SIGKILL. @throws {Error} when it had ended by itself. */
   kill(): Promise<void>
+  /** SIGTERM, and waits until it has drained. @throws {Error} when it had ended by itself. */
+  stop(): Promise<void>
   start(): void
   /** Resolves when all that it depends on answers. */
   ready(): Promise<void>
@@ -63,6 +65,8 @@ export interface Cluster extends AsyncDisposable {
 
 /** Silence after which a delivery worker is taken for dead, in milliseconds. */
 export const LEASE_MS = 1_000
+/** A worker that was told to stop finishes what it has begun. */
+const STOP_TIMEOUT_MS = 60_000
 /** Silence after which Kafka gives a worker's partitions to others, in milliseconds. */
 export const SESSION_MS = 6_000
 
@@ -73,19 +77,21 @@ export async function openCluster(
     replicationFactor = 1,
     database,
     roles,
+    topicPrefix = uniquePrefix(),
     env: more = {},
   }: {
     brokers: readonly string[]
     replicationFactor?: number
     database: { readonly url: string }
     roles: readonly Role[]
+    /** Default: one of its own. */
+    topicPrefix?: string
     /** Of every service, beside what they need. */
     env?: Readonly<Record<string, string>>
   },
 ): Promise<Cluster> {
   const gate = await openGate(database.url)
   const key = `cfw_${randomBytes(32).toString('base64url')}`
-  const topicPrefix = uniquePrefix()
   const env = {
     LOG_LEVEL: 'warn',
     HOST: '127.0.0.1',
@@ -118,6 +124,11 @@ export async function openCluster(
         expect(current.ended, `${name} ended by itself: ${current.stderr}`).toBeNull()
         await current.kill()
       },
+      async stop() {
+        expect(current.ended, `${name} ended by itself: ${current.stderr}`).toBeNull()
+        current.signal('SIGTERM')
+        await current.exit(STOP_TIMEOUT_MS)
+      },
       start() {
         current = spawn()
       },
@@ -126,7 +137,7 @@ export async function openCluster(
           if (current.ended !== null) throw new Error(`${name} ended: ${current.stderr}`)
           return (await fetch(`${url}/readyz`).catch(() => null))?.status
         }
-        await expect.poll(look, { timeout: 30_000, interval: 20, message: name }).toBe(200)
+        await expect.poll(look, { timeout: 90_000, interval: 50, message: name }).toBe(200)
       },
     }
   }

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
+import { uniquePrefix } from '../support/kafka.ts'
+import { createLanes, readLoggedIds } from '../support/kafka-admin.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 import { useProcesses } from '../support/processes.ts'
 import { expectNothingLost } from './account.ts'
@@ -19,6 +21,8 @@ const kafka = useOwnKafka(() => ({ brokers: 1 }))
 
 /** What Kafka needs to start comes on top. Past 5 s, posts are answered with 503. */
 const OUTAGE_MS_MAX = 3_000
+/** A worker needs about so long to start and join its group. */
+const REBALANCE_MS = 2_000
 
 /** One of them or more. */
 function some(random: Random, members: readonly Member[]): readonly Member[] {
@@ -139,5 +143,61 @@ chaosTest(
     await expectNothingLost(chaos, { load, ...cluster })
     expect(load.answers.get('503')).toBeUndefined()
     expect(cluster.members.map((member) => member.process.ended)).toEqual([null, null, null])
+  },
+)
+
+chaosTest(
+  'workers-churn',
+  'delivery workers, more of them than partitions, come and go before their group has settled',
+  async (chaos) => {
+    const { random, struck } = chaos
+    const { brokers } = kafka()
+    const roles = ['ingest', 'delivery', 'delivery', 'delivery', 'console'] as const
+    const topicPrefix = uniquePrefix()
+    await createLanes(brokers, topicPrefix, 2)
+    await using database = await createTestDatabase()
+    await using cluster = await openCluster(processes, { brokers, database, roles, topicPrefix })
+    const workers = cluster.members.filter(({ role }) => role === 'delivery')
+    const load = startLoad({ urls: cluster.ingestUrls, random, tally: cluster.tallies[0], ...cluster })
+    const aMoment = () => sleep(random.next() * REBALANCE_MS)
+
+    const leave = async (member: Member) => {
+      await member.stop()
+      member.start()
+      struck(`${member.name} was told to stop`)
+    }
+    const die = async (member: Member) => {
+      await member.kill()
+      member.start()
+      struck(`killed ${member.name}`)
+    }
+    /** The group deals its partitions out again while another member dies, and while one that joins does. */
+    const dieInRebalance = async () => {
+      const [one, other] = random.shuffled(workers) as [Member, Member]
+      await one.stop()
+      await aMoment()
+      await other.kill()
+      one.start()
+      await aMoment()
+      await one.kill()
+      one.start()
+      other.start()
+      struck(`killed ${other.name} and ${one.name} in rebalances`, 3)
+    }
+    try {
+      for (const blow of chaos.turns([leave, die, dieInRebalance])) {
+        await load.progress(random.integer(50, 300), 90_000)
+        chaos.report.accepted = load.accepted.size
+        await blow(random.pick(workers))
+        await aMoment()
+      }
+      await Promise.all(workers.map((worker) => worker.ready()))
+      await load.progress(100, 90_000)
+    } finally {
+      await load.stop()
+    }
+    const logged = await readLoggedIds(brokers, topicPrefix)
+    await expectNothingLost(chaos, { load, logged, ...cluster })
+    expect(cluster.members.map((member) => member.process.ended)).toEqual(roles.map(() => null))
   },
 )

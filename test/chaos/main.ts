@@ -8,6 +8,7 @@ import type { Report } from './chaos.ts'
 const CASES = [
   'services-kill',
   'postgres-away',
+  'workers-churn',
   'brokers-restart',
   'brokers-kill',
   'brokers-hang',

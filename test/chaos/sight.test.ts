@@ -91,7 +91,7 @@ test('partitions without a leader are named, and only those of our lanes count',
   await end(first, 'kill')
   await expect
     .poll(ready, patiently)
-    .toMatch(new RegExp(`^Kafka refuses records: partition \\d+ of ${topic} has no leader, partition `))
+    .toMatch(new RegExp(`^Kafka refuses records: topic ${topic} at partition \\d+ \\(no leader\\)`))
   await expect
     .poll(async () => (await monitor.look()).topics.find((each) => each.topic === topic)?.faults, patiently)
     .toMatchObject([
@@ -132,7 +132,7 @@ test('a partition with fewer replicas in sync than it needs is named', { timeout
   expect(await ready()).toBe('ready')
   const [first] = firstTwo()
   await end(first, 'stop')
-  await expect.poll(ready, patiently).toContain(`of ${topic} has 2 of 3 replicas in sync`)
+  await expect.poll(ready, patiently).toContain(`topic ${topic} at partition 0 (2 of 3 replicas in sync)`)
   await back(first)
   await expect.poll(ready, patiently).toBe('ready')
 })

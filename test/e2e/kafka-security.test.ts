@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { createKafkaEventLog, DEFAULT_TOPICS } from '@curfew/broker'
+import { createKafkaEventLog, DEFAULT_TOPICS, type KafkaEventLogOptions } from '@curfew/broker'
 import { createClient } from '@curfew/client'
-import type { LogRecord } from '@curfew/domain'
+import { EventLogUnavailableError, type LogRecord } from '@curfew/domain'
 import { expect, test } from 'vitest'
 import { openCluster } from '../chaos/cluster.ts'
 import { ISS } from '../chaos/load.ts'
 import { type Certificate, openCertificateMaker } from '../support/certificates.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { uniquePrefix } from '../support/kafka.ts'
+import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 import { useProcesses } from '../support/processes.ts'
 
@@ -47,31 +47,66 @@ test('a logout comes through Kafka over SASL_SSL with SCRAM-SHA-512', { timeout:
   await expect.poll(heard, patiently).toEqual([1, 1])
 })
 
-test.each(['plain', 'scram-sha-256'] as const)(
-  'the event log takes records over SASL_SSL with %s',
-  async (mechanism) => {
-    const log = createKafkaEventLog({
-      brokers: kafka().brokers,
-      clientId: 'test',
-      groupId: 'test',
-      ssl: { ca: [ca.cert] },
-      sasl: { mechanism, username: USERNAME, password: PASSWORD } as {
-        mechanism: 'plain'
-        username: string
-        password: string
-      },
-      topics: { ...DEFAULT_TOPICS, replicationFactor: 1, prefix: uniquePrefix() },
-      quarantine: async () => undefined,
-    })
-    try {
-      const record: LogRecord = { lane: 'interactive', key: 'k', value: new Uint8Array([1]), headers: {} }
-      await log.append([record])
-      await log.check()
-    } finally {
-      await log.close()
-    }
-  },
-)
+type Settings = Pick<KafkaEventLogOptions, 'ssl' | 'sasl' | 'appendTimeoutMs'>
+
+function openLog(brokers: readonly string[], settings: Settings) {
+  return createKafkaEventLog({
+    brokers,
+    clientId: 'test',
+    groupId: uniquePrefix(),
+    topics: { ...DEFAULT_TOPICS, replicationFactor: 1, prefix: uniquePrefix() },
+    quarantine: async () => undefined,
+    // Topics that were just created are a while without leaders.
+    appendTimeoutMs: 30_000,
+    ...settings,
+  })
+}
+
+const RECORD: LogRecord = { lane: 'interactive', key: 'k', value: new Uint8Array([1]), headers: {} }
+
+test.each([
+  { mechanism: 'plain', username: USERNAME, password: PASSWORD },
+  { mechanism: 'scram-sha-256', username: USERNAME, password: PASSWORD },
+] as const)('the event log takes records over SASL_SSL with $mechanism', async (sasl) => {
+  // Frozen, as a configuration is that was read.
+  const log = openLog(kafka().brokers, { ssl: { ca: [ca.cert] }, sasl: Object.freeze(sasl) })
+  await log.append([RECORD])
+  await log.check()
+  await log.close()
+})
+
+test('with a wrong password appends reject in time, and consumers say why and stop when asked to', async () => {
+  const sasl = { mechanism: 'scram-sha-512', username: USERNAME, password: WRONG_PASSWORD } as const
+  const log = openLog(kafka().brokers, { ssl: { ca: [ca.cert] }, sasl, appendTimeoutMs: 2_000 })
+  const errors: string[] = []
+  const consumer = log.consume(
+    {
+      lane: 'interactive',
+      batchSize: 10,
+      batchesInFlight: 1,
+      onError: (error) => errors.push(String(error)),
+    },
+    async () => [],
+  )
+  await expect(log.append([RECORD])).rejects.toThrow(EventLogUnavailableError)
+  await expect.poll(() => errors, patiently).toContainEqual(expect.stringContaining('KAFKA_SASL_PASSWORD'))
+  await consumer.stop()
+  await log.close()
+})
+
+await describeWithKafka('with brokers in the clear', (brokers) => {
+  test.each([
+    { setting: 'KAFKA_SSL', settings: { ssl: true } },
+    {
+      setting: 'KAFKA_SASL_USERNAME',
+      settings: { sasl: { mechanism: 'plain', username: USERNAME, password: PASSWORD } },
+    },
+  ] as const)('the event log names $setting, which they do not want', async ({ setting, settings }) => {
+    const log = openLog(brokers, settings)
+    await expect(log.check()).rejects.toThrow(setting)
+    await log.close()
+  })
+})
 
 test.each([
   {
@@ -122,13 +157,13 @@ test.each([
     )
     await Promise.all(
       services.map(async (service) => {
-        const [, url] = await service.says(/"url":"(\S+?)"/)
+        const [, url] = await service.says(/"url":"(\S+?)"/, 60_000)
         const { status, body } = await readiness(`${url}/readyz`)
         expect(status).toBe(503)
         expect(body.away).toContain('event-log')
-        await service.says(says)
+        await service.says(says, 60_000)
         service.signal('SIGTERM')
-        expect(await service.exit()).toEqual({ code: 0, signal: null })
+        expect(await service.exit(60_000)).toEqual({ code: 0, signal: null })
         for (const password of [PASSWORD, WRONG_PASSWORD]) {
           expect(service.stdout + service.stderr).not.toContain(password)
         }

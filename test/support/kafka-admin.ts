@@ -41,6 +41,28 @@ export async function untilInSync(brokers: readonly string[]): Promise<void> {
     .toEqual([])
 }
 
+/** Creates Curfew's topics for the records of services with fewer partitions than Curfew would. */
+export async function createLanes(
+  brokers: readonly string[],
+  prefix: string,
+  partitions: number,
+): Promise<void> {
+  const admin = openClient(brokers).admin()
+  await admin.connect()
+  try {
+    await admin.createTopics({
+      waitForLeaders: true,
+      topics: (['interactive', 'bulk', 'sessions'] as const).map((lane) => ({
+        topic: topicName(lane, { prefix }),
+        numPartitions: partitions,
+        replicationFactor: 1,
+      })),
+    })
+  } finally {
+    await admin.disconnect()
+  }
+}
+
 /** Ids of the logout events in the topics of both lanes, read from their beginning to their end. */
 export async function readLoggedIds(
   brokers: readonly string[],

@@ -96,11 +96,11 @@ export function createCluster({
     const present = names.filter((name) => !missing.includes(name))
     // Operators may change what a partition needs at any time.
     const configs = await describeConfigs(admin, present)
-    const refusing = [...partitions].flatMap(([topic, each]) =>
-      unavailablePartitions({ partitions: each, config: configs?.get(topic) ?? null }).map(
-        ({ partition, why }) => `partition ${partition} of ${topic} has ${why}`,
-      ),
-    )
+    const refusing = present.flatMap((topic) => {
+      const found = { partitions: partitions.get(topic) ?? [], config: configs?.get(topic) ?? null }
+      const unavailable = unavailablePartitions(found).map(({ partition, why }) => `${partition} (${why})`)
+      return unavailable.length === 0 ? [] : [`topic ${topic} at partition ${inShort(unavailable)}`]
+    })
     const faults = [...missing.map((topic) => `topic ${topic} is missing`), ...refusing]
     return { vanished: missing.length > 0, faults }
   }
@@ -121,7 +121,7 @@ export function createCluster({
       const faults = await lookForFaults().catch((error: unknown) => {
         throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
       })
-      if (faults.length > 0) throw new EventLogUnavailableError(`Kafka refuses records: ${inShort(faults)}`)
+      if (faults.length > 0) throw new EventLogUnavailableError(`Kafka refuses records: ${faults.join('; ')}`)
     },
     close: () => admins.close(),
   }
