@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { createKafkaEventLog, topicName } from '@curfew/broker'
 import type { ConsumedRecord, EventLog, LogFault, LogRecord } from '@curfew/domain'
 import kafkajs, { type Admin, type FetchOffsetsPartition } from 'kafkajs'
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
-import { type OwnKafka, openKafka } from '../../deploy/kafka/broker.ts'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+import { useOwnKafka } from '../support/own-kafka.ts'
 
 // Goal: nothing that was accepted is skipped without a word where Kafka loses records, removes them, or has them in a form of its own.
 // Method: a real broker whose logs are cut off, emptied and made anew beneath the consumer.
@@ -306,17 +306,15 @@ await describeWithKafka('the Kafka event log', (brokers) => {
   })
 })
 
-// Its logs lie where we can reach them only if it is a process of ours.
-const kafka = await openKafka({ log: () => undefined, brokers: 1 })
-if (kafka.how === 'maven') describe('the Kafka event log whose end is lost', () => lostEnd(kafka))
-else if (kafka.how !== 'none') await kafka.stop()
-
-function lostEnd(own: OwnKafka): void {
-  afterAll(() => own.stop())
-  const { brokers } = own
+describe('the Kafka event log whose end is lost', () => {
+  const kafka = useOwnKafka(() => ({ brokers: 1 }))
+  const newPlace = () => ({ brokers: kafka().brokers, prefix: uniquePrefix() })
+  /** The files of a broker in a container are out of reach. */
+  const isOutOfReach = () => kafka().how !== 'maven'
 
   /** Loses the second half of a log, as a disk does that had not written all that it confirmed. */
   async function loseEnd(topic: string): Promise<void> {
+    const own = kafka()
     await own.kill()
     const files: string[] = []
     for await (const file of glob(join(tmpdir(), `curfew-kafka-*/**/${topic}-0/*.log`))) files.push(file)
@@ -328,7 +326,8 @@ function lostEnd(own: OwnKafka): void {
   }
 
   it('hands out what was accepted since, though the log has grown beyond the commit', async () => {
-    const place = { brokers, prefix: uniquePrefix() }
+    if (isOutOfReach()) return
+    const place = newPlace()
     const log = openLog(place)
     for (const each of numbered('old', 100)) await log.append([each])
     const first = consume(log)
@@ -349,7 +348,8 @@ function lostEnd(own: OwnKafka): void {
   }, 60_000)
 
   it('hands out what was accepted since to a consumer that was reading', async () => {
-    const place = { brokers, prefix: uniquePrefix() }
+    if (isOutOfReach()) return
+    const place = newPlace()
     const log = openLog(place)
     const consumer = consume(log)
     for (const each of numbered('old', 100)) await log.append([each])
@@ -363,7 +363,7 @@ function lostEnd(own: OwnKafka): void {
   }, 60_000)
 
   it('repeats nothing where the broker dies and loses nothing', async () => {
-    const place = { brokers, prefix: uniquePrefix() }
+    const place = newPlace()
     const log = openLog(place)
     const consumer = consume(log)
     await log.append(numbered('before', 20))
@@ -373,11 +373,11 @@ function lostEnd(own: OwnKafka): void {
     const second = consume(openLog(place))
     await log.append(numbered('between', 20))
     await vi.waitFor(() => expect(second.seen).toHaveLength(20), patiently)
-    await own.kill()
-    await own.restart()
+    await kafka().kill()
+    await kafka().restart()
     const after = numbered('after', 20)
     await vi.waitFor(() => log.append(after), patiently)
     await vi.waitFor(() => expect(second.seen).toEqual(expect.arrayContaining(idsOf(after))), patiently)
     expect(second.faults).toEqual([])
   }, 60_000)
-}
+})
