@@ -67,7 +67,7 @@ test('one broker of three may be away; a second one makes records refused, and t
   timeout: 240_000,
 }, async () => {
   const { ready, monitor, topic } = open(3)
-  expect(await ready()).toBe('ready')
+  await expect.poll(ready, patiently).toBe('ready')
   const [first, second] = firstTwo()
   await end(first, 'kill')
   await expect.poll(ready, patiently).toBe('ready')
@@ -84,9 +84,9 @@ test('partitions without a leader are named, and only those of our lanes count',
   timeout: 240_000,
 }, async () => {
   const { ready, monitor, topic, log } = open(1)
-  expect(await ready()).toBe('ready')
+  await expect.poll(ready, patiently).toBe('ready')
   const safe = open(3)
-  expect(await safe.ready()).toBe('ready')
+  await expect.poll(safe.ready, patiently).toBe('ready')
   const [first] = firstTwo()
   await end(first, 'kill')
   await expect
@@ -99,7 +99,7 @@ test('partitions without a leader are named, and only those of our lanes count',
     ])
   const lane = async () => (await monitor.look()).lanes[0] as LaneState
   expect((await lane()).unknown).toMatch(/^partition \d+ of .* has no leader$/)
-  expect(await safe.ready()).toBe('ready')
+  await expect.poll(safe.ready, patiently).toBe('ready')
   // A service that starts now asks about its own topics only.
   const late = open(2)
   await expect.poll(late.ready, patiently).toBe('ready')
@@ -110,7 +110,7 @@ test('partitions without a leader are named, and only those of our lanes count',
 
 test('a partition with fewer replicas in sync than it needs is named', { timeout: 240_000 }, async () => {
   const { ready, topic } = open(3)
-  expect(await ready()).toBe('ready')
+  await expect.poll(ready, patiently).toBe('ready')
   const client = new kafkajs.Kafka({
     brokers: [...kafka().brokers],
     clientId: 'operator',
@@ -129,7 +129,7 @@ test('a partition with fewer replicas in sync than it needs is named', { timeout
       },
     ],
   })
-  expect(await ready()).toBe('ready')
+  await expect.poll(ready, patiently).toBe('ready')
   const [first] = firstTwo()
   await end(first, 'stop')
   await expect.poll(ready, patiently).toContain(`topic ${topic} at partition 0 (2 of 3 replicas in sync)`)
@@ -139,7 +139,7 @@ test('a partition with fewer replicas in sync than it needs is named', { timeout
 
 test('a broker that hangs is got around, whichever a service asks first', { timeout: 240_000 }, async () => {
   const before = open(3)
-  expect(await before.ready()).toBe('ready')
+  await expect.poll(before.ready, patiently).toBe('ready')
   const [first] = firstTwo()
   await first.suspend()
   closers.push(() => first.resume())
