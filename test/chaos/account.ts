@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ApiError, type Client, type Delivery } from '@curfew/client'
 import { expect } from 'vitest'
 import type { Chaos } from './chaos.ts'
-import type { Load, Tally } from './load.ts'
+import { ISS, type Load, type Tally } from './load.ts'
 
 // The end of every chaos case: three counts must agree. What was promised (the ids that got a 202), what was done (what the
 // relying parties counted), and what the ledger says was done.
@@ -30,7 +30,9 @@ export async function expectNothingLost({ report, say }: Chaos, books: Books): P
   const { ledger, told } = await readSettledLedger(books)
   report.duplicates = tallies.reduce((sum, { times }) => sum + extra(times), 0)
   report.superseded = [...ledger.values()].filter(({ state }) => state === 'superseded').length
+  report.sessions = load.sessions.size
   const lost = new Map<string, string>()
+  for (const sid of await missingSessions(books)) lost.set(sid, 'a session that is not in the index')
   let slowest: Slowest | null = null
   for (const [id, acceptedAtMs] of load.accepted) {
     if (logged !== undefined && !logged.has(id)) lost.set(id, 'not in the event log')
@@ -50,11 +52,14 @@ export async function expectNothingLost({ report, say }: Chaos, books: Books): P
   report.slowestMs = slowest?.ms ?? null
   const answers = [...load.answers].map(([status, number]) => `${number} × ${status}`).join(', ')
   say(
-    `${report.accepted} accepted (answers: ${answers}), ${report.kills} kills, ${lost.size} lost, ` +
+    `${report.accepted} accepted and ${report.sessions} sessions (answers: ${answers}), ${report.kills} kills, ${lost.size} lost, ` +
       `${report.duplicates} duplicates, ${report.superseded} superseded`,
   )
   if (slowest !== null) say(await storyOf(slowest, books))
-  expect(tallied(lost.values()), 'accepted events that are lost, by what the ledger says').toEqual({})
+  expect(
+    tallied(lost.values()),
+    'accepted events and sessions that are lost, by what the ledger says',
+  ).toEqual({})
 
   // What was never promised may be told as well: its 202 was lost. But nobody may be told what the ledger does not know.
   const unknown = told.filter((key) => !SETTLED.includes(ledger.get(key)?.state ?? ''))
@@ -152,6 +157,26 @@ async function readSettledLedger(books: Books): Promise<Standing> {
     }
   }
   return readStanding(books)
+}
+
+/** By `sid`, accepted sessions that have not come into the index after a while. */
+async function missingSessions({ load: { sessions }, client }: Books): Promise<readonly string[]> {
+  const missing = new Set(sessions.keys())
+  for (const deadline = Date.now() + TIMEOUT_MS; missing.size > 0; await sleep(300)) {
+    for (const sub of new Set(sessions.values())) {
+      let cursor: string | null = null
+      do {
+        const page: Awaited<ReturnType<Client['listSessions']>> = await client.listSessions({
+          ...{ iss: ISS, sub, limit: 500 },
+          ...(cursor !== null && { cursor }),
+        })
+        for (const { sid } of page.items) missing.delete(sid)
+        cursor = page.next_cursor
+      } while (cursor !== null)
+    }
+    if (Date.now() > deadline) break
+  }
+  return [...missing]
 }
 
 /** While it was read, page by page, deliveries may have come or changed. */

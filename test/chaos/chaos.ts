@@ -12,9 +12,11 @@ export interface Report {
   seconds: number
   /** Events that were answered with 202. */
   accepted: number
+  /** Sessions that were answered with 202. */
+  sessions: number
   /** Processes that were killed, stopped or cut off. */
   kills: number
-  /** Accepted events that a relying party was not told of, or that the ledger or the event log does not have; null when it did not come to that. */
+  /** Of both, what the ledger, a relying party or the event log does not have; null when it did not come to that. */
   lost: number | null
   /** Logout tokens beyond the first for an event at a relying party. */
   duplicates: number | null
@@ -65,6 +67,7 @@ export function chaosTest(
       seed,
       seconds: 0,
       accepted: 0,
+      sessions: 0,
       kills: 0,
       lost: null,
       duplicates: null,

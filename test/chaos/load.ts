@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { AcceptedOrRejected, Client, LogoutEventInput } from '@curfew/client'
+import type { AcceptedOrRejected, Client, LogoutEventInput, SessionInput } from '@curfew/client'
 import { uuidV7 } from '@curfew/domain'
 import { expect } from 'vitest'
 import type { Random } from './random.ts'
@@ -74,6 +74,8 @@ export async function register(client: Client, tallies: readonly Tally[]): Promi
 export interface Load {
   /** Ids of the events that were answered with 202, and when, by `performance.now()`. */
   readonly accepted: ReadonlyMap<string, number>
+  /** Subjects of the sessions that were answered with 202, by their `sid`. No logout is about them. */
+  readonly sessions: ReadonlyMap<string, string>
   /** Answers by status, and `none` for posts that had no answer. */
   readonly answers: ReadonlyMap<string, number>
   /** Resolves when `count` more events have been accepted. */
@@ -98,15 +100,20 @@ const POSTERS = 4
 /** So many that a logout is seldom covered by a later one before it is told, and so few that it happens. */
 const USERS = 20_000
 const ARRAY_MAX = 20
+const HOLDERS = 20
+const SESSION_TTL_MS = 86_400_000
+/** Sessions are posted so much more seldom than logouts. */
+const SESSION_PAUSES = 10
 const RETRY_PAUSE_MS = 20
 const ANSWER_TIMEOUT_MS = 20_000
 
 /**
- * Posts single events and arrays as an IdP does: what was not accepted is posted again under the same ids, wherever
+ * Posts single events and arrays, and sessions beside them, as an IdP does: what was not accepted is posted again under the same ids, wherever
  * somebody listens.
  */
 export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs = 5 }: LoadOptions): Load {
   const accepted = new Map<string, number>()
+  const sessions = new Map<string, string>()
   const answers = new Map<string, number>()
   let stopping = false
 
@@ -119,9 +126,9 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     ...(random.next() < 0.2 && { lane: 'bulk' as const }),
   })
 
-  async function post(body: LogoutEventInput | readonly LogoutEventInput[]): Promise<Response | null> {
+  async function post(path: string, body: unknown): Promise<Response | null> {
     try {
-      const response = await fetch(`${random.pick(urls)}/v1/logout-events`, {
+      const response = await fetch(`${random.pick(urls)}${path}`, {
         method: 'POST',
         headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
         body: JSON.stringify(body),
@@ -134,33 +141,53 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     }
   }
 
-  async function postUntilAccepted(): Promise<void> {
+  /** Posts until it is answered 202. Null: it was refused, or the load has ended. */
+  async function postUntilAccepted(path: string, body: unknown): Promise<Response | null> {
+    while (!stopping) {
+      const response = await post(path, body)
+      count(String(response?.status ?? 'none'))
+      if (response?.status === 202) return response
+      if (response !== null && response.status !== 503) return null
+      await sleep(RETRY_PAUSE_MS)
+    }
+    return null
+  }
+
+  async function postEvents(): Promise<void> {
     const single = random.next() < 0.5
     const body = single ? newEvent() : Array.from({ length: random.integer(1, ARRAY_MAX) }, newEvent)
+    const response = await postUntilAccepted('/v1/logout-events', body)
+    if (response === null) return
+    const atMs = performance.now()
+    const answer = (await response.json()) as AcceptedOrRejected | readonly AcceptedOrRejected[]
+    for (const each of [answer].flat()) if (each.status === 'accepted') accepted.set(each.id, atMs)
+  }
+
+  async function keepPostingSessions(): Promise<void> {
     while (!stopping) {
-      const response = await post(body)
-      const atMs = performance.now()
-      count(String(response?.status ?? 'none'))
-      if (response?.status === 202) {
-        const answer = (await response.json()) as AcceptedOrRejected | readonly AcceptedOrRejected[]
-        for (const each of [answer].flat()) if (each.status === 'accepted') accepted.set(each.id, atMs)
-        return
+      const session: SessionInput = {
+        iss: ISS,
+        sub: `holder-${random.integer(1, HOLDERS)}`,
+        sid: randomUUID(),
+        client_id: tally.clientId,
+        expires_at: new Date(Date.now() + SESSION_TTL_MS).toISOString(),
       }
-      if (response !== null && response.status !== 503) return
-      await sleep(RETRY_PAUSE_MS)
+      if ((await postUntilAccepted('/v1/sessions', session)) !== null) sessions.set(session.sid, session.sub)
+      await sleep(pauseMs * SESSION_PAUSES)
     }
   }
 
   async function keepPosting(): Promise<void> {
     while (!stopping) {
-      if (accepted.size - tally.times.size < underWayMax) await postUntilAccepted()
+      if (accepted.size - tally.times.size < underWayMax) await postEvents()
       await sleep(pauseMs)
     }
   }
 
-  const posters = Array.from({ length: POSTERS }, keepPosting)
+  const posters = [...Array.from({ length: POSTERS }, keepPosting), keepPostingSessions()]
   return {
     accepted,
+    sessions,
     answers,
     async progress(more, timeoutMs = 20_000) {
       const goal = accepted.size + more

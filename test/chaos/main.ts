@@ -72,12 +72,25 @@ for (const { case: name, seed } of failed) {
 
 function table(): string {
   const lines = [
-    ['case', 'result', 'seconds', 'accepted', 'kills', 'lost', 'duplicates', 'superseded', 'slowest', 'seed'],
+    [
+      'case',
+      'result',
+      'seconds',
+      'accepted',
+      'sessions',
+      'kills',
+      'lost',
+      'duplicates',
+      'superseded',
+      'slowest',
+      'seed',
+    ],
     ...rows.map((row) => [
       row.case,
       row.result,
       row.seconds.toFixed(0),
       String(row.accepted),
+      String(row.sessions),
       String(row.kills),
       String(row.lost ?? '?'),
       String(row.duplicates ?? '?'),
