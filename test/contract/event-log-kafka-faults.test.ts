@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { createKafkaEventLog, topicName } from '@curfew/broker'
 import type { ConsumedRecord, EventLog, LogFault, LogRecord } from '@curfew/domain'
 import kafkajs, { type Admin, type FetchOffsetsPartition } from 'kafkajs'
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
-import { openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+import { useOwnKafka } from '../support/own-kafka.ts'
 
 // Goal: nothing that was accepted is skipped without a word where Kafka loses records, removes them, or has them in a form of its own.
 // Method: a real broker whose logs are cut off, emptied and made anew beneath the consumer.
@@ -227,6 +227,19 @@ await describeWithKafka('the Kafka event log', (brokers) => {
     expect(last.faults).toMatchObject([{ kind: 'rewound', from: 70, to: 0 }])
   })
 
+  it('makes a topic again that was deleted while it was read, and reads on', async () => {
+    const place = { brokers, prefix: uniquePrefix() }
+    const consumer = consume(openLog(place))
+    await vi.waitFor(() => expect(consumer.status()).toEqual({ state: 'consuming' }), patiently)
+    const admin = await openAdmin(brokers)
+    const topic = topicName('interactive', place)
+    await admin.deleteTopics({ topics: [topic] })
+    // By the consumer, for nothing else looks.
+    await vi.waitFor(async () => expect(await admin.listTopics()).toContain(topic), patiently)
+    await vi.waitFor(() => openLog(place).append([record('after')]), patiently)
+    await vi.waitFor(() => expect(consumer.seen).toEqual(['after']), patiently)
+  })
+
   it('leaves out a partition that it cannot read, says so, and reads the others', async () => {
     const place = { brokers, prefix: uniquePrefix() }
     const log = openLog(place, 2)
@@ -293,29 +306,28 @@ await describeWithKafka('the Kafka event log', (brokers) => {
   })
 })
 
-// Its logs lie where we can reach them only if it is a process of ours.
-const kafka = await openKafka({ log: () => undefined, environment: { ...process.env, KAFKA_BROKERS: '' } })
-if (kafka.how === 'maven') describe('the Kafka event log whose end is lost', () => lostEnd(kafka))
-else if (kafka.how !== 'none') await kafka.stop()
-
-function lostEnd(own: RunningKafka): void {
-  afterAll(() => own.stop())
-  const { brokers } = own
+describe('the Kafka event log whose end is lost', () => {
+  const kafka = useOwnKafka(() => ({ brokers: 1 }))
+  const newPlace = () => ({ brokers: kafka().brokers, prefix: uniquePrefix() })
+  /** The files of a broker in a container are out of reach. */
+  const isOutOfReach = () => kafka().how !== 'maven'
 
   /** Loses the second half of a log, as a disk does that had not written all that it confirmed. */
   async function loseEnd(topic: string): Promise<void> {
-    await own.kill?.()
+    const own = kafka()
+    await own.kill()
     const files: string[] = []
     for await (const file of glob(join(tmpdir(), `curfew-kafka-*/**/${topic}-0/*.log`))) files.push(file)
     expect(files).toHaveLength(1)
     const [file = ''] = files
     const { size } = await stat(file)
     await truncate(file, size / 2)
-    await own.restart?.()
+    await own.restart()
   }
 
   it('hands out what was accepted since, though the log has grown beyond the commit', async () => {
-    const place = { brokers, prefix: uniquePrefix() }
+    if (isOutOfReach()) return
+    const place = newPlace()
     const log = openLog(place)
     for (const each of numbered('old', 100)) await log.append([each])
     const first = consume(log)
@@ -336,7 +348,8 @@ function lostEnd(own: RunningKafka): void {
   }, 60_000)
 
   it('hands out what was accepted since to a consumer that was reading', async () => {
-    const place = { brokers, prefix: uniquePrefix() }
+    if (isOutOfReach()) return
+    const place = newPlace()
     const log = openLog(place)
     const consumer = consume(log)
     for (const each of numbered('old', 100)) await log.append([each])
@@ -350,7 +363,7 @@ function lostEnd(own: RunningKafka): void {
   }, 60_000)
 
   it('repeats nothing where the broker dies and loses nothing', async () => {
-    const place = { brokers, prefix: uniquePrefix() }
+    const place = newPlace()
     const log = openLog(place)
     const consumer = consume(log)
     await log.append(numbered('before', 20))
@@ -360,11 +373,11 @@ function lostEnd(own: RunningKafka): void {
     const second = consume(openLog(place))
     await log.append(numbered('between', 20))
     await vi.waitFor(() => expect(second.seen).toHaveLength(20), patiently)
-    await own.kill?.()
-    await own.restart?.()
+    await kafka().kill()
+    await kafka().restart()
     const after = numbered('after', 20)
     await vi.waitFor(() => log.append(after), patiently)
     await vi.waitFor(() => expect(second.seen).toEqual(expect.arrayContaining(idsOf(after))), patiently)
     expect(second.faults).toEqual([])
   }, 60_000)
-}
+})

@@ -370,6 +370,13 @@ export function eventLogContract(
       await until(() => watched.values().includes('a#1'))
     })
 
+    test('a consumer says what it is doing', async () => {
+      const { consumer } = watch(log)
+      await until(() => consumer.status().state === 'consuming')
+      await consumer.stop()
+      expect(consumer.status()).toEqual({ state: 'left' })
+    })
+
     test('stop waits for what is being handled and commits it: another consumer sees none of it', async () => {
       const gate = Promise.withResolvers<void>()
       const started = Promise.withResolvers<void>()

@@ -191,7 +191,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     await log.check()
     await alter(name('bulk'), { 'min.insync.replicas': '2' })
     await expect(log.check()).rejects.toThrow(
-      `Kafka refuses records: partition 0 of ${name('bulk')} has 1 of 2 replicas in sync`,
+      `Kafka refuses records: topic ${name('bulk')} at partition 0 (1 of 2 replicas in sync)`,
     )
     await alter(name('bulk'), { 'min.insync.replicas': '1' })
     await log.check()

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { uuidV7 } from '@curfew/domain'
-import type { Database } from '@curfew/ledger'
+import { type Database, withTransaction } from '@curfew/ledger'
 import { ISS, ISSUER } from '../support/curfew.ts'
 
 export interface Pile {
@@ -43,21 +43,24 @@ export async function pileUp(db: Database, pile: Pile): Promise<readonly string[
   const start = Date.now() - secondsAgo * 1_000
   const times = Array.from({ length: count }, (_, index) => new Date(start + index * 1_000))
   const events = times.map((time) => uuidV7(time, randomBytes(10)))
-  await db.query(PILE_EVENTS, [events, pile.iss ?? ISS, times])
-  const { rows } = await db.query<{ id: string }>(PILE_DELIVERIES, [
-    events,
-    times,
-    clientId,
-    reason,
-    sessionEndsInS,
-    attempt === undefined ? 0 : 1,
-  ])
-  const ids = rows.map(({ id }) => id).toSorted()
-  if (ids.length !== count) throw new Error(`no binding of ${clientId}`)
-  if (attempt !== undefined) {
-    await db.query(PILE_ATTEMPTS, [ids, attempt.status, attempt.errorClass, attempt.error ?? null])
-  }
-  return ids
+  // In one transaction: a bookkeeper that runs meanwhile would publish a dead letter without its attempt.
+  return withTransaction(db, async (transaction) => {
+    await transaction.query(PILE_EVENTS, [events, pile.iss ?? ISS, times])
+    const { rows } = await transaction.query<{ id: string }>(PILE_DELIVERIES, [
+      events,
+      times,
+      clientId,
+      reason,
+      sessionEndsInS,
+      attempt === undefined ? 0 : 1,
+    ])
+    const ids = rows.map(({ id }) => id).toSorted()
+    if (ids.length !== count) throw new Error(`no binding of ${clientId}`)
+    if (attempt !== undefined) {
+      await transaction.query(PILE_ATTEMPTS, [ids, attempt.status, attempt.errorClass, attempt.error ?? null])
+    }
+    return ids
+  })
 }
 
 /** How many deliveries are in which state, and how often they were replayed. */

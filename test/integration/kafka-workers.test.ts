@@ -1,6 +1,6 @@
 import { topicName } from '@curfew/broker'
 import kafkajs from 'kafkajs'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
@@ -8,6 +8,9 @@ import { openWebhookReceiver } from '../support/webhook-receiver.ts'
 
 // Goal: over Kafka no logout waits for a worker that cannot work, and none is lost without a word. Method: real workers over a real
 // broker, each with its own way to PostgreSQL, which is shut, or swallows what it is given.
+
+/** A worker gives its partitions away after 6 s of silence. */
+const patiently = { timeout: 50_000, interval: 20 }
 
 await describeWithKafka('delivery workers over Kafka', (brokers) => {
   async function openAdmin() {
@@ -39,10 +42,10 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
       ])
       const tellAll = async (name: string) => {
         await curfew.client.postLogoutEvents(people(name))
-        await eventually(() => {
+        await vi.waitFor(() => {
           const told = new Set(party.received.map(({ claims }) => claims.sub))
           expect(people(name).filter(({ sub }) => !told.has(sub))).toEqual([])
-        })
+        }, patiently)
       }
       await tellAll('both')
       await first.gate[how]()
@@ -53,7 +56,7 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
       await tellAll('first')
       await second.gate.open()
     },
-    60_000,
+    150_000,
   )
 
   test('one whose clock goes wrong leaves its partitions to another, and comes back', async () => {
@@ -102,6 +105,35 @@ await describeWithKafka('delivery workers over Kafka', (brokers) => {
     })
     expect(items.map(({ kind }) => kind)).toEqual(oddities.map(() => 'unreadable'))
     expect(items.filter(({ cut_short }) => cut_short)).toHaveLength(2)
+  }, 60_000)
+
+  test('a partition that cannot be read holds up no other, and the worker says so', async () => {
+    const prefix = uniquePrefix()
+    const topic = topicName('interactive', { prefix })
+    await using curfew = await openCurfew({ workers: 0, kafka: { brokers, prefix } })
+    await using party = await openRelyingParty(curfew, { clientId: 'mail' })
+    await curfew.eventLog.check()
+    const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
+    const foreign = kafka.producer()
+    await foreign.connect()
+    onTestFinished(() => foreign.disconnect())
+    // Far more than a batch may come to, in few bytes.
+    const value = Buffer.alloc(70_000_000)
+    const compression = kafkajs.CompressionTypes.GZIP
+    await foreign.send({ topic, compression, messages: [{ partition: 0, key: 'a', value }] })
+    const worker = await curfew.startWorker()
+    await curfew.client.postLogoutEvents(people('any'))
+    await eventually(() => expect(worker.checkLanes()).rejects.toThrow('the event log cannot be read'))
+    await eventually(() => expect(party.received.length).toBeGreaterThan(0))
+    const failures = () => curfew.lines.filter((line) => line.includes('ERR_BUFFER_TOO_LARGE'))
+    expect(failures()).toHaveLength(1)
+
+    const admin = await openAdmin()
+    await admin.fetchTopicOffsets(topic)
+    await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '1' }] })
+    await party.told(24)
+    await worker.checkLanes()
+    expect(failures()).toHaveLength(1)
   }, 60_000)
 
   test('operators are told of logouts that retention removed before a worker read them', async () => {

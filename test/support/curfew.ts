@@ -128,6 +128,8 @@ export interface CurfewOptions {
 export interface TestWorker {
   /** Its way to the database. */
   readonly gate: Gate
+  /** Rejects while it has a lane that it cannot read. */
+  checkLanes(): Promise<void>
   /** Lets it end what it does, and take its leave. */
   stop(): Promise<void>
   /** Tells it to stop, and not to wait for relying parties: what a second signal does, or the deadline. */
@@ -314,24 +316,23 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     const ownDb = createDatabase(ownGate.url, { poolMax: 5, applicationName: 'curfew worker' })
     const ownLog = openEventLog(ownDb, ownGate.url)
     const outbound = createGuardedClient({ allowedNetworks, allowedPorts, own: ownAddresses })
-    const worker = run(
-      createDelivery({
-        eventLog: ownLog,
-        ledger: createDeliveryLedger(ownDb),
-        keyring: createKeyring({
-          store: openKeyStore(ownDb),
-          maker: createKeyMaker({ masterKey, post: createIssuerPost(outbound, openIssuerNetworks(ownDb)) }),
-          now,
-        }),
-        clientKeys,
-        client: outbound,
-        log,
-        metrics: createMetrics(),
-        workerName: 'test',
-        leaseMs: ms,
-        wallMs,
+    const delivery = createDelivery({
+      eventLog: ownLog,
+      ledger: createDeliveryLedger(ownDb),
+      keyring: createKeyring({
+        store: openKeyStore(ownDb),
+        maker: createKeyMaker({ masterKey, post: createIssuerPost(outbound, openIssuerNetworks(ownDb)) }),
+        now,
       }),
-    )
+      clientKeys,
+      client: outbound,
+      log,
+      metrics: createMetrics(),
+      workerName: 'test',
+      leaseMs: ms,
+      wallMs,
+    })
+    const worker = run(delivery)
     let ended: Promise<void> | null = null
     const end = (how: 'drain' | 'abandon' | 'kill') => {
       ended ??= (async () => {
@@ -348,6 +349,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     }
     const handle: TestWorker = {
       gate: ownGate,
+      checkLanes: delivery.checkLanes,
       stop: () => end('drain'),
       abandon: () => end('abandon'),
       kill: () => end('kill'),

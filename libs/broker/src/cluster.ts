@@ -23,7 +23,10 @@ export interface Cluster {
   ready(): Promise<void>
   /** The next `ready` looks at the topics again: to be called when Kafka says that it does not know one. */
   lookAgain(): void
-  /** Resolves when every partition of the topics takes records. Creates topics that vanished. @throws {EventLogUnavailableError} */
+  /**
+   * Resolves when each topic takes records. Where only some of its partitions do, the log names the others: a service that did not count
+   * as ready would take no logouts at all. Creates topics that vanished. @throws {EventLogUnavailableError}
+   */
   check(): Promise<void>
   close(): Promise<void>
 }
@@ -44,6 +47,7 @@ export function createCluster({
   const tooling = { brokers: connection.brokers, secured: isSecured(connection) }
   const seen = new Set<string>()
   let reported = ''
+  let refusing = ''
   let settingUp: Promise<void> | null = null
 
   async function setUp(admin: Admin): Promise<void> {
@@ -72,6 +76,14 @@ export function createCluster({
     }
   }
 
+  function reportRefusing(faults: readonly string[]): void {
+    const all = faults.join('; ')
+    if (all === refusing) return
+    refusing = all
+    if (all === '') log?.('info', 'all partitions take records again', {})
+    else log?.('error', `Kafka refuses records: ${all}`, {})
+  }
+
   function ready(): Promise<void> {
     if (settingUp !== null) return settingUp
     const current = admins.use(setUp, READY_TIMEOUT_MS).catch((error: unknown) => {
@@ -96,12 +108,20 @@ export function createCluster({
     const present = names.filter((name) => !missing.includes(name))
     // Operators may change what a partition needs at any time.
     const configs = await describeConfigs(admin, present)
-    const refusing = [...partitions].flatMap(([topic, each]) =>
-      unavailablePartitions({ partitions: each, config: configs?.get(topic) ?? null }).map(
-        ({ partition, why }) => `partition ${partition} of ${topic} has ${why}`,
-      ),
-    )
-    const faults = [...missing.map((topic) => `topic ${topic} is missing`), ...refusing]
+    const found = present.map((topic) => {
+      const all = partitions.get(topic) ?? []
+      const config = configs?.get(topic) ?? null
+      const unavailable = unavailablePartitions({ partitions: all, config })
+      const named = inShort(unavailable.map(({ partition, why }) => `${partition} (${why})`))
+      return {
+        some: unavailable.length > 0,
+        all: unavailable.length === all.length,
+        what: `topic ${topic} at partition ${named}`,
+      }
+    })
+    reportRefusing(found.filter(({ some }) => some).map(({ what }) => what))
+    const refused = found.filter(({ all }) => all).map(({ what }) => what)
+    const faults = [...missing.map((topic) => `topic ${topic} is missing`), ...refused]
     return { vanished: missing.length > 0, faults }
   }
 
@@ -121,7 +141,7 @@ export function createCluster({
       const faults = await lookForFaults().catch((error: unknown) => {
         throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
       })
-      if (faults.length > 0) throw new EventLogUnavailableError(`Kafka refuses records: ${inShort(faults)}`)
+      if (faults.length > 0) throw new EventLogUnavailableError(`Kafka refuses records: ${faults.join('; ')}`)
     },
     close: () => admins.close(),
   }

@@ -216,17 +216,28 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     await Promise.race([options.ready(), halt.promise])
     joining = false
     held.clear()
-    const current = openMembership(options, {
-      beforeJoin,
-      joined,
-      fetched,
-      outOfRange: (partition) => placing?.outOfRange(partition),
-      unreadable: leaveOut,
+    // kafkajs may go on for a while with what it was about when its membership ended.
+    const ended = () => membership !== current
+    const current: Membership = openMembership(options, {
+      beforeJoin: async () => {
+        if (!ended()) await beforeJoin()
+      },
+      joined: (partitions) => {
+        if (!ended()) joined(partitions)
+      },
+      fetched: async (read, take) => {
+        if (!ended()) await fetched(read, take)
+      },
+      outOfRange: (partition) => {
+        if (!ended()) placing?.outOfRange(partition)
+      },
+      unreadable: (partition, error) => {
+        if (!ended()) leaveOut(partition, error)
+      },
       read: (partitions) => {
         if (unreadable.size > 0) for (const partition of partitions) unreadable.delete(partition)
       },
     })
-    const ended = () => membership !== current
     membership = current
     placing = createPlacing({
       ...{ lane, topic, backlog, membership: current, onFault, onError, ended },

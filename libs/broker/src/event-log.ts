@@ -59,6 +59,7 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
           groupId: groupName(consumeOptions.lane, groupId),
           sessionTimeoutMs,
           ready: cluster.ready,
+          lookAgain: cluster.lookAgain,
           quarantine: options.quarantine,
         },
         handle,

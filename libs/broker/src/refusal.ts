@@ -1,3 +1,4 @@
+import kafkajs from 'kafkajs'
 import { original } from './client.ts'
 
 /** Codes of a certificate that Node does not trust. */
@@ -8,12 +9,17 @@ const UNTRUSTED = /CERT|UNABLE_TO_(?:GET|VERIFY)/
  * Null where the reason is another one.
  */
 export function refusalOf(error: unknown): string | null {
-  const cause = original(error)
+  const outer = original(error)
+  // Where several topics are asked for at once, kafkajs throws one error for each, in another.
+  const cause: unknown = outer instanceof kafkajs.KafkaJSAggregateError ? outer.errors[0] : outer
   if (!(cause instanceof Error)) return null
   const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
   const type = 'type' in cause && typeof cause.type === 'string' ? cause.type : ''
   if (cause.name === 'KafkaJSSASLAuthenticationError' || type.includes('SASL')) {
     return `Kafka refuses the login (KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD, KAFKA_SASL_MECHANISM): ${cause.message}`
+  }
+  if (type.endsWith('AUTHORIZATION_FAILED')) {
+    return `Kafka refuses the user of KAFKA_SASL_USERNAME, who lacks a right that README names: ${cause.message}`
   }
   if (cause.name === 'KafkaJSConnectionError' && UNTRUSTED.test(code)) {
     return `the certificate of Kafka is not trusted (KAFKA_SSL_CA): ${cause.message}`

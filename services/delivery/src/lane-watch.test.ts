@@ -20,7 +20,7 @@ function rig() {
         noticed.push(fault)
       },
     },
-    worker: { alive: () => true },
+    worker: { able: () => true },
     log: createLog({
       service: 'test',
       level: 'info',

@@ -5,7 +5,7 @@ import type { Worker } from './worker.ts'
 
 export interface LaneWatchDeps {
   readonly ledger: Pick<DeliveryLedger, 'noticeRemoved'>
-  readonly worker: Pick<Worker, 'alive'>
+  readonly worker: Pick<Worker, 'able'>
   readonly log: Log
   readonly metrics: Metrics
 }
@@ -29,7 +29,7 @@ export function createLaneWatch({ ledger, worker, log, metrics }: LaneWatchDeps)
   const isTime = createSeldom()
   return (lane) => ({
     lane,
-    able: worker.alive,
+    able: worker.able,
     onError(error) {
       // It comes again with every try, which may be several times a second.
       const message = error instanceof Error ? error.message : String(error)

@@ -33,6 +33,11 @@ export interface Worker {
    * agree.
    */
   alive(): boolean
+  /**
+   * Whether this worker should plan what comes in: as `alive`, but a short lease does not count. Partitions take a session of the event
+   * log to change hands, so a worker gives them away only if it has been silent for longer.
+   */
+  able(): boolean
   /** How many workers may attempt deliveries, and which of them this is: what limits are shared by. */
   standing(): Pick<Standing, 'workers' | 'rank'>
   /**
@@ -53,6 +58,8 @@ export interface Worker {
 }
 
 const BEATS_PER_LEASE = 5
+/** As long as a session of the event log is by default, in milliseconds. */
+const SILENT_MS_MIN = 6_000
 
 export function createWorker(deps: WorkerDeps): Worker {
   const { ledger, log, name, newWorkerId, leaseMs, monotonicMs, clock, onLost, held } = deps
@@ -126,9 +133,12 @@ export function createWorker(deps: WorkerDeps): Worker {
     }
   }
 
+  const heardWithin = (ms: number) => lastBeatMs !== null && monotonicMs() - lastBeatMs < ms
+
   return {
     id: () => id,
-    alive: () => lastBeatMs !== null && monotonicMs() - lastBeatMs < leaseMs && clock.agrees(),
+    alive: () => heardWithin(leaseMs) && clock.agrees(),
+    able: () => heardWithin(Math.max(leaseMs, SILENT_MS_MIN)) && clock.agrees(),
     standing: () => standing,
     async leasing(work) {
       leases += 1

@@ -1,0 +1,92 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createKafkaEventLog } from '@curfew/broker'
+import { type EventLog, EventLogUnavailableError, type LogFault } from '@curfew/domain'
+import { afterEach, expect, it } from 'vitest'
+import { uniquePrefix } from '../support/kafka.ts'
+import { untilInSync } from '../support/kafka-admin.ts'
+import { useOwnKafka } from '../support/own-kafka.ts'
+
+// Goal: consumers read on through every change of leaders, take none of them for a loss, and miss nothing. Method: three brokers with
+// three copies of everything, of which each is ended in turn, under load, and two consumers that share the partitions.
+
+const kafka = useOwnKafka(() => ({ brokers: 3 }))
+const patiently = { timeout: 60_000, interval: 20 }
+
+const closers: (() => Promise<unknown>)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close()
+})
+
+function openLog(prefix: string): EventLog {
+  const lane = { partitions: 6, retentionMs: 3_600_000 }
+  const lanes = { interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane }
+  const log = createKafkaEventLog({
+    ...{ brokers: kafka().brokers, clientId: 'test', groupId: `${prefix}delivery`, sessionTimeoutMs: 3_000 },
+    topics: { prefix, replicationFactor: 3, ...lanes },
+    quarantine: async () => undefined,
+  })
+  closers.push(() => log.close())
+  return log
+}
+
+/** Appends until it is stopped, and keeps what was confirmed. */
+function startLoad(log: EventLog) {
+  const confirmed: string[] = []
+  let stopped = false
+  const appending = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map(async (key) => {
+    for (let number = 0; !stopped; number++) {
+      const id = `${key}-${number}`
+      try {
+        await log.append([{ lane: 'interactive', key, value: Buffer.from(id), headers: { ce_id: id } }])
+        confirmed.push(id)
+      } catch (error) {
+        expect(error).toBeInstanceOf(EventLogUnavailableError)
+      }
+      // Not more than a test can count in the end.
+      await sleep(5)
+    }
+  })
+  return {
+    confirmed,
+    async stop(): Promise<void> {
+      stopped = true
+      await Promise.all(appending)
+    },
+  }
+}
+
+it('through the end of each broker, gentle and not, everything comes and nothing counts as lost', async () => {
+  const prefix = uniquePrefix()
+  const seen = new Set<string>()
+  const faults: LogFault[] = []
+  const lane = { lane: 'interactive', batchSize: 50, batchesInFlight: 2 } as const
+  const consumers = [openLog(prefix), openLog(prefix)].map((log) =>
+    log.consume(
+      { ...lane, onError: () => undefined, onFault: async (fault) => void faults.push(fault) },
+      async (batch) => {
+        for (const { headers } of batch) seen.add(headers.ce_id ?? '?')
+        return []
+      },
+    ),
+  )
+  for (const consumer of consumers) closers.push(() => consumer.stop())
+  const load = startLoad(openLog(prefix))
+  const unseen = () => load.confirmed.filter((id) => !seen.has(id)).length
+  const progress = async () => {
+    const wanted = load.confirmed.length + 200
+    await expect.poll(() => load.confirmed.length, patiently).toBeGreaterThan(wanted)
+    await expect.poll(() => seen.size, patiently).toBeGreaterThan(wanted)
+  }
+  await progress()
+  for (const [index, node] of kafka().nodes.entries()) {
+    if (index === 0) await node.stop()
+    else await node.kill()
+    await progress()
+    await node.restart()
+    await untilInSync(kafka().brokers)
+    await progress()
+  }
+  await load.stop()
+  await expect.poll(unseen, patiently).toBe(0)
+  expect(faults).toEqual([])
+}, 300_000)

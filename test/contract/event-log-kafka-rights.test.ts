@@ -1,0 +1,92 @@
+import { createKafkaEventLog, topicName } from '@curfew/broker'
+import kafkajs, { type AclEntry } from 'kafkajs'
+import { afterEach, expect, it, vi } from 'vitest'
+import { uniquePrefix } from '../support/kafka.ts'
+import { useOwnKafka } from '../support/own-kafka.ts'
+
+// Goal: a consumer that Kafka does not let read says so, and reads on by itself once it may. Method: a real broker with rights, which
+// are taken away and given back.
+
+const USERS = { admin: 'admin-password', worker: 'worker-password' }
+const kafka = useOwnKafka(() => ({
+  brokers: 1,
+  security: { users: USERS },
+  settings: {
+    'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+    // Brokers among themselves have no name.
+    'super.users': 'User:admin;User:ANONYMOUS',
+    'allow.everyone.if.no.acl.found': 'true',
+  },
+}))
+const patiently = { timeout: 40_000, interval: 20 }
+
+const closers: (() => Promise<unknown>)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close()
+})
+
+async function openAdmin() {
+  const { brokers } = kafka()
+  const sasl = { mechanism: 'plain', username: 'admin', password: USERS.admin } as const
+  const admin = new kafkajs.Kafka({ brokers: [...brokers], sasl, logLevel: kafkajs.logLevel.NOTHING }).admin()
+  await admin.connect()
+  closers.push(() => admin.disconnect())
+  return admin
+}
+
+it.each([
+  ['topic', kafkajs.AclResourceTypes.TOPIC],
+  ['group', kafkajs.AclResourceTypes.GROUP],
+])(
+  'that may not read its %s',
+  async (kind, resourceType) => {
+    const prefix = uniquePrefix()
+    const groupId = `${prefix}delivery`
+    const lane = { partitions: 2, retentionMs: 3_600_000 }
+    const log = createKafkaEventLog({
+      ...{ brokers: kafka().brokers, clientId: 'test', groupId, sessionTimeoutMs: 3_000 },
+      sasl: { mechanism: 'plain', username: 'worker', password: USERS.worker },
+      topics: {
+        ...{ prefix, replicationFactor: 1, interactive: lane, bulk: lane, sessions: lane },
+        ...{ deadLetters: lane, outcomes: lane },
+      },
+      quarantine: async () => undefined,
+    })
+    closers.push(() => log.close())
+    const seen: string[] = []
+    const consumer = log.consume(
+      { lane: 'interactive', batchSize: 10, batchesInFlight: 1, onError: () => undefined },
+      async (batch) => {
+        seen.push(...batch.map(({ key }) => key))
+        return []
+      },
+    )
+    closers.push(() => consumer.stop())
+    const append = (key: string) =>
+      log.append([{ lane: 'interactive', key, value: Buffer.from('x'), headers: {} }])
+    await append('before')
+    await vi.waitFor(() => expect(seen).toEqual(['before']), patiently)
+
+    const admin = await openAdmin()
+    const rule: AclEntry = {
+      ...{ resourceType, resourceName: kind === 'topic' ? topicName('interactive', { prefix }) : groupId },
+      resourcePatternType: kafkajs.ResourcePatternTypes.LITERAL,
+      ...{ principal: 'User:worker', host: '*', operation: kafkajs.AclOperationTypes.READ },
+      permissionType: kafkajs.AclPermissionTypes.DENY,
+    }
+    await admin.createAcls({ acl: [rule] })
+    await vi.waitFor(
+      () =>
+        expect(consumer.status()).toEqual({
+          state: 'unreadable',
+          error: expect.objectContaining({ message: expect.stringMatching(/not authorized/i) }),
+        }),
+      patiently,
+    )
+    await admin.deleteAcls({ filters: [rule] })
+    await vi.waitFor(() => append('after'), patiently)
+    await vi.waitFor(() => expect(seen).toContain('after'), patiently)
+    await vi.waitFor(() => expect(consumer.status()).toEqual({ state: 'consuming' }), patiently)
+  },
+  120_000,
+)
