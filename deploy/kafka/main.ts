@@ -2,12 +2,7 @@ import { parseArgs } from 'node:util'
 import { openKafka } from './broker.ts'
 
 /** `npm run kafka`: one broker, or as many as `--brokers` says, until Ctrl-C. */
-const { values: flags } = parseArgs({ options: { brokers: { type: 'string' } } })
-const brokers = flags.brokers === undefined ? undefined : Number(flags.brokers)
-if (brokers !== undefined && !(Number.isInteger(brokers) && brokers >= 1 && brokers <= 9)) {
-  process.stderr.write('--brokers is a number from 1 to 9\n')
-  process.exit(2)
-}
+const brokers = readBrokers()
 const stopping = new Promise<void>((resolve) => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve())
 })
@@ -31,4 +26,18 @@ if (kafka.how === 'none') {
     clearInterval(awake)
     await kafka.stop()
   }
+}
+
+/** How many brokers `--brokers` asks for. Ends the process where the command line says anything else. */
+function readBrokers(): number | undefined {
+  try {
+    const { brokers } = parseArgs({ options: { brokers: { type: 'string' } } }).values
+    if (brokers === undefined) return undefined
+    if (/^[1-9]$/.test(brokers)) return Number(brokers)
+  } catch (error) {
+    // What it does not know it throws as a TypeError of this kind.
+    if (!(error instanceof TypeError && 'code' in error)) throw error
+  }
+  process.stderr.write('npm run kafka [-- --brokers N], where N is a number from 1 to 9\n')
+  process.exit(2)
 }

@@ -1,6 +1,7 @@
 import { connect as connectTcp, isIP, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import kafkajs, { type ISocketFactory, type Kafka, type KafkaConfig, type RetryOptions } from 'kafkajs'
+import { readHeadersInOnePass } from './record-headers.ts'
 import { calmRequestQueue } from './request-queue.ts'
 
 /** Where the cluster is and how it is spoken to. */
@@ -62,6 +63,7 @@ export function createClient(
   requestTimeoutMs: number,
 ): Client {
   calmRequestQueue()
+  readHeadersInOnePass()
   first = (first + 1) % brokers.length
   const sockets = new Set<Socket>()
   let killed = false

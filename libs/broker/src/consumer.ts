@@ -273,7 +273,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
         await until(() => stopping, ABLE_PAUSE_MS)
         continue
       }
-      const startedAt = Date.now()
+      const startedAt = performance.now()
       try {
         await takePart()
       } catch (error) {
@@ -282,7 +282,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
         if (isForbidden(error)) forbidden = error
       }
       // What held for a while is worth an early try.
-      if (Date.now() - startedAt > sessionTimeoutMs) pauseMs = PAUSE_MS_MIN
+      if (performance.now() - startedAt > sessionTimeoutMs) pauseMs = PAUSE_MS_MIN
       await until(() => stopping, pauseMs)
       pauseMs = Math.min(pauseMs * 2, RECONNECT_PAUSE_MS_MAX)
     }

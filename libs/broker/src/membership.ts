@@ -176,14 +176,14 @@ function watch(
   stalledMs: number,
   onStalled: (error: Error) => void,
 ): NodeJS.Timeout {
-  let aliveAt = Date.now()
+  let aliveAt = performance.now()
   const alive = () => {
-    aliveAt = Date.now()
+    aliveAt = performance.now()
   }
   consumer.on(consumer.events.FETCH, alive)
   consumer.on(consumer.events.GROUP_JOIN, alive)
   return setInterval(() => {
-    const silentMs = Date.now() - aliveAt
+    const silentMs = performance.now() - aliveAt
     if (silentMs > stalledMs) onStalled(new Error(`the Kafka consumer stood still for ${silentMs} ms`))
   }, 1_000)
 }

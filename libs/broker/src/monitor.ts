@@ -32,6 +32,11 @@ export interface KafkaMonitorOptions extends ConnectionOptions {
 const LOOK_TIMEOUT_MS = 20_000
 const LANE_TIMEOUT_MS = 10_000
 const TRIES = 5
+/** What an answer that leaves partitions out is not taken for: an answer that nothing waits. */
+class IncompleteAnswerError extends Error {
+  readonly type = 'INCOMPLETE_ANSWER'
+  readonly retriable = true
+}
 const TRY_PAUSE_MS = 300
 
 /**
@@ -48,15 +53,12 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
     try {
       return await admins.use(async (admin) => {
         const found = await findTopics(admin, [...LANES, ...PUBLISHED], settings)
-        const lanes = await Promise.all(
-          LANES.map((lane) =>
-            stateOrWhyNot(admin, {
-              lane,
-              group: groupName(lane, groupId),
-              found: foundOf(found, topicName(lane, settings)),
-            }),
-          ),
-        )
+        const lanes: LaneState[] = []
+        // One after the other: kafkajs forgets a topic while it asks about another one.
+        for (const lane of LANES) {
+          const topic = foundOf(found, topicName(lane, settings))
+          lanes.push(await stateOrWhyNot(admin, { lane, group: groupName(lane, groupId), found: topic }))
+        }
         const topics = found.map((each) => ({
           topic: each.topic,
           faults: faultsOf(each, settings, tooling),
@@ -128,10 +130,10 @@ async function laneState(admin: Admin, { lane, group, found }: Lane): Promise<La
 
   // The commits first: a record that is appended and committed between the two questions must not look as if it were overtaken.
   const [committed, assigned] = await Promise.all([
-    commitsOf(admin, group, topic),
+    commitsOf(admin, group, found),
     assignedOf(admin, group, topic),
   ])
-  const ends = await admin.fetchTopicOffsets(topic)
+  const ends = complete(await admin.fetchTopicOffsets(topic), found)
   const unread = new Map<number, bigint>()
   let waiting = 0n
   let removed = 0n
@@ -145,7 +147,7 @@ async function laneState(admin: Admin, { lane, group, found }: Lane): Promise<La
     waiting += end - next
   }
   const nowMs = Date.now()
-  const oldestMs = unread.size === 0 ? 0 : await oldestAgeMs(unread, firstSince(admin, topic), nowMs)
+  const oldestMs = unread.size === 0 ? 0 : await oldestAgeMs(unread, firstSince(admin, found), nowMs)
   return {
     lane,
     unknown: null,
@@ -156,10 +158,20 @@ async function laneState(admin: Admin, { lane, group, found }: Lane): Promise<La
   }
 }
 
+/** @throws {IncompleteAnswerError} where an answer does not have every partition of the topic. */
+function complete<Item extends { readonly partition: number }>(
+  answered: readonly Item[],
+  { topic, partitions }: FoundTopic,
+): readonly Item[] {
+  const known = new Set(answered.map(({ partition }) => partition))
+  if (partitions.every(({ partition }) => known.has(partition))) return answered
+  throw new IncompleteAnswerError(`kafkajs left out partitions of ${topic}`)
+}
+
 /** The offsets that a group committed. A partition without any is left out. */
-async function commitsOf(admin: Admin, groupId: string, topic: string): Promise<Offsets> {
-  const [fetched] = await admin.fetchOffsets({ groupId, topics: [topic] })
-  const commits = (fetched?.partitions ?? []).map(
+async function commitsOf(admin: Admin, groupId: string, found: FoundTopic): Promise<Offsets> {
+  const [fetched] = await admin.fetchOffsets({ groupId, topics: [found.topic] })
+  const commits = complete(fetched?.partitions ?? [], found).map(
     ({ partition, offset }) => [partition, BigInt(offset)] as const,
   )
   return new Map(commits.filter(([, offset]) => offset >= 0n))
@@ -178,9 +190,9 @@ async function assignedOf(admin: Admin, groupId: string, topic: string): Promise
   )
 }
 
-function firstSince(admin: Admin, topic: string): (timeMs: number) => Promise<Offsets> {
+function firstSince(admin: Admin, found: FoundTopic): (timeMs: number) => Promise<Offsets> {
   return async (timeMs) => {
-    const found = await admin.fetchTopicOffsetsByTimestamp(topic, Math.floor(timeMs))
-    return new Map(found.map(({ partition, offset }) => [partition, BigInt(offset)] as const))
+    const since = complete(await admin.fetchTopicOffsetsByTimestamp(found.topic, Math.floor(timeMs)), found)
+    return new Map(since.map(({ partition, offset }) => [partition, BigInt(offset)] as const))
   }
 }

@@ -67,6 +67,16 @@ function randomNumbers(seed: number): () => number {
 const patiently = { timeout: 15_000, interval: 5 }
 
 describe('an append over several leaders', () => {
+  it('finds the leaders also after the clock was set back by an hour', async () => {
+    const { cluster, append } = await open(2, { t: [1] })
+    await append(message('t', 0, 1, 'before'))
+    const now = Date.now.bind(Date)
+    vi.spyOn(Date, 'now').mockImplementation(() => now() - 3_600_000)
+    cluster.leaders.t = [2]
+    await append(message('t', 0, 1, 'after'))
+    expect(logs(cluster, 't')).toEqual([['before', 'after']])
+  })
+
   it('is in the log where a leader moves to a broker that has answered already', async () => {
     const { cluster, append } = await open(2, { t: [1, 2] })
     await append(message('t', 0, 2, 'first'), message('t', 1, 2, 'second'))

@@ -1,6 +1,6 @@
 import type { Message } from 'kafkajs'
 import { Append, unavailable } from './append.ts'
-import type { ConnectionOptions } from './client.ts'
+import { type ConnectionOptions, within } from './client.ts'
 import {
   type BatchAnswer,
   type BrokerAddress,
@@ -88,7 +88,7 @@ export function createAppender(options: AppenderOptions): Appender {
   let looking = false
   /** The leaders are to be asked for although each is known. */
   let lookWanted = false
-  let lookedAt = 0
+  let lookedAt = Number.NEGATIVE_INFINITY
   let makingTopics = false
   let topicsMade = false
 
@@ -145,16 +145,18 @@ export function createAppender(options: AppenderOptions): Appender {
     }
     const fresh = due.filter((queue) => queue.needsProducer())
     if (fresh.length > 0) {
-      const id = await leader.connection.initProducerId()
+      const id = await within(leader.connection.initProducerId(), timeoutMs, 'asking for a producer id')
       for (const queue of fresh) queue.begin(id)
     }
     // Shorter than we wait for the answer, so that a partition which waits for its replicas does not cost the
     // others their confirmation.
     const replicasTimeoutMs = Math.ceil(timeoutMs / 4)
-    return leader.connection.produce(
+    const sending = leader.connection.produce(
       due.map((queue) => queue.prepared()),
       replicasTimeoutMs,
     )
+    // kafkajs reckons with the time of day, which may be set back.
+    return within(sending, timeoutMs, 'sending')
   }
 
   function settle(queue: PartitionQueue, error: unknown): unknown {
@@ -191,9 +193,9 @@ export function createAppender(options: AppenderOptions): Appender {
     if (looking) return
     looking = true
     while (!closed && (queues.lackLeader() || lookWanted)) {
-      const pauseMs = lookedAt + RETRY_PAUSE_MS - Date.now()
+      const pauseMs = lookedAt + RETRY_PAUSE_MS - performance.now()
       if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs))
-      lookedAt = Date.now()
+      lookedAt = performance.now()
       lookWanted = false
       try {
         learn(await reader.read(queues.topics()))
@@ -273,7 +275,7 @@ export function createAppender(options: AppenderOptions): Appender {
         const entry = { topic, message, bytes: sizes[index] ?? 0, number: entries++, append }
         if (!queues.push(entry)) void look()
       }
-      if (Date.now() - lookedAt > METADATA_AGE_MAX_MS) wantLook()
+      if (performance.now() - lookedAt > METADATA_AGE_MAX_MS) wantLook()
       schedule()
       await append.confirmed
     },

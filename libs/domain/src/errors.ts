@@ -21,6 +21,11 @@ export class LedgerUnavailableError extends CurfewError {
   override readonly code = 'ERR_LEDGER_UNAVAILABLE'
 }
 
+/** The database has no schema of this release. `curfew migrate` brings it there. */
+export class LedgerSchemaError extends CurfewError {
+  override readonly code = 'ERR_LEDGER_SCHEMA'
+}
+
 /** PostgreSQL gave a statement up: it took longer than any may. A read is answered 504, and may be narrowed. */
 export class QueryTimeoutError extends LedgerUnavailableError {}
 

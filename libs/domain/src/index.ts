@@ -80,6 +80,7 @@ export {
   CurfewError,
   EventLogUnavailableError,
   LedgerAlteredError,
+  LedgerSchemaError,
   LedgerUnavailableError,
   LogKeyError,
   NoEncryptionKeyError,

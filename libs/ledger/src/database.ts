@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { LedgerUnavailableError, QueryTimeoutError } from '@curfew/domain'
+import { LedgerSchemaError, LedgerUnavailableError, QueryTimeoutError } from '@curfew/domain'
 import pg from 'pg'
 import { toTime } from './times.ts'
 
@@ -25,6 +25,7 @@ export interface Queryable {
    *
    * @throws {LedgerUnavailableError} when PostgreSQL cannot be reached or ended the connection. What PostgreSQL says
    * against the statement itself is thrown as it comes, with its SQLSTATE in `code`.
+   * @throws {LedgerSchemaError} when a table of this release is not there.
    */
   query<Row extends object = Record<string, unknown>>(
     statement: Statement | string,
@@ -72,6 +73,8 @@ export type ConnectionOptions = pg.ClientConfig
  * another's sake: the same call may succeed later.
  */
 const UNAVAILABLE_STATES = /^(?:08...|40001|40P01|53...|57P0[1235]|57014|25006|25P0[34]|58030)$/
+/** A table that this release has is not there. */
+const UNDEFINED_TABLE = '42P01'
 /** The statement timeout ended the statement. */
 const QUERY_CANCELED = '57014'
 const UNAVAILABLE_ERRNOS = new Set([
@@ -101,10 +104,14 @@ export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE_MESSAGES.test(error.message)
 }
 
-/** `error` as a LedgerUnavailableError where it is one by nature; anything else comes back as it is. */
+/** `error` as a LedgerUnavailableError or LedgerSchemaError where it is one by nature; anything else comes back as it is. */
 export function asLedgerError(error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : null
+  if (code === UNDEFINED_TABLE)
+    return new LedgerSchemaError('The database lacks tables of this release. Run: npx curfew migrate', {
+      cause: error,
+    })
   if (error instanceof LedgerUnavailableError || !isUnavailable(error)) return error
-  const { code } = error as { code?: unknown }
   const reason = error instanceof Error ? error.message || String(code) : ''
   if (code === QUERY_CANCELED)
     return new QueryTimeoutError(`PostgreSQL gave a statement up: ${reason}`, { cause: error })

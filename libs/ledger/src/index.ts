@@ -107,11 +107,12 @@ export {
 } from './journal.ts'
 export { noticeExpiringKeys } from './key-expiry.ts'
 export {
+  createLedgerCheck,
   MIGRATIONS_FOLDER,
   type MigrateOptions,
   MigrationError,
   migrate,
-  pendingMigrations,
+  PostgresTooOldError,
   SchemaTooNewError,
 } from './migrate.ts'
 export { narrowClaimed } from './narrow.ts'

@@ -1,10 +1,18 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { LedgerSchemaError } from '@curfew/domain'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../../../test/support/database.ts'
 import { createDatabase } from './database.ts'
-import { MigrationError, migrate, pendingMigrations, SchemaTooNewError } from './migrate.ts'
+import {
+  createLedgerCheck,
+  MigrationError,
+  migrate,
+  PostgresTooOldError,
+  pendingMigrations,
+  SchemaTooNewError,
+} from './migrate.ts'
 
 let own: TestDatabase
 let folder: string
@@ -29,6 +37,29 @@ test('applies what is pending, in order, once', async () => {
   await write('0003_three.sql', 'create table three (n integer)')
   expect(await pendingMigrations(own.db, { folder })).toEqual(['0003_three.sql'])
   expect(await migrate(own.db, { folder })).toEqual(['0003_three.sql'])
+})
+
+test('a service is not ready before the schema of its release is there, and says what to run', async () => {
+  const check = createLedgerCheck(own.db)
+  const error = await check().catch((thrown: unknown) => thrown)
+  expect(error).toBeInstanceOf(LedgerSchemaError)
+  expect(String(error)).toContain('npx curfew migrate')
+  await expect(own.db.query('select 1 from events')).rejects.toThrow(LedgerSchemaError)
+  await migrate(own.db)
+  await check()
+  // The next release has migrated it while this one runs.
+  await own.db.query("insert into migrations values (9999, '9999_next.sql', 'x')")
+  await check()
+  await createLedgerCheck(own.db)()
+})
+
+test('a server that is too old is refused before anything is written', async () => {
+  const old = new Proxy(own.db, {
+    get: (db, name) =>
+      name === 'query' ? async () => ({ rows: [{ number: 150_005, text: '15.5' }] }) : Reflect.get(db, name),
+  })
+  await expect(migrate(old, { folder })).rejects.toThrow(PostgresTooOldError)
+  expect(await pendingMigrations(own.db, { folder })).toHaveLength(2)
 })
 
 test('of concurrent migrators each migration is applied by one', async () => {

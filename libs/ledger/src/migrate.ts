@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { CurfewError } from '@curfew/domain'
+import { CurfewError, LedgerSchemaError } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 
 /** The migrations that belong to this code. */
@@ -16,6 +16,11 @@ export interface MigrateOptions {
 /** The database and the migration files contradict each other; the message names the file and says what to do. */
 export class MigrationError extends CurfewError {
   override readonly code = 'ERR_MIGRATION'
+}
+
+/** The server is older than any that this code was written for. */
+export class PostgresTooOldError extends CurfewError {
+  override readonly code = 'ERR_POSTGRES_TOO_OLD'
 }
 
 /** The database was migrated by a newer release than this one, which must not touch it. */
@@ -48,6 +53,8 @@ const CREATE_TABLE = `
     applied_at  timestamptz not null default now()
   )`
 const HAS_TABLE = `select to_regclass('migrations') is not null as found`
+const READ_VERSION = `select current_setting('server_version_num')::int as number, current_setting('server_version') as text`
+const VERSION_MIN = 16
 const READ_APPLIED = 'select number, name, checksum from migrations order by number'
 const INSERT_APPLIED = 'insert into migrations (number, name, checksum) values ($1, $2, $3)'
 
@@ -58,17 +65,53 @@ const INSERT_APPLIED = 'insert into migrations (number, name, checksum) values (
  * @returns names of the files applied by this call.
  * @throws {MigrationError} when a file is misnamed or missing, or was changed after it had been applied.
  * @throws {SchemaTooNewError} when the database knows a migration that this code does not.
+ * @throws {PostgresTooOldError} when the server is older than PostgreSQL 16.
  */
 export async function migrate(
   db: Database,
   { folder = MIGRATIONS_FOLDER }: MigrateOptions = {},
 ): Promise<string[]> {
+  await checkVersion(db)
   const migrations = await readMigrations(folder)
   const names: string[] = []
   for (;;) {
     const name = await withTransaction(db, (transaction) => applyNext(transaction, migrations))
     if (name === null) return names
     names.push(name)
+  }
+}
+
+async function checkVersion(db: Queryable): Promise<void> {
+  const { rows } = await db.query<{ number: number; text: string }>(READ_VERSION)
+  const [version] = rows
+  if (version === undefined || version.number >= VERSION_MIN * 10_000) return
+  throw new PostgresTooOldError(
+    `The server is PostgreSQL ${version.text}. Curfew needs ${VERSION_MIN} or newer.`,
+  )
+}
+
+/**
+ * Resolves when the ledger answers and has the schema of this release.
+ *
+ * @throws {LedgerSchemaError} when migrations are missing.
+ */
+export function createLedgerCheck(db: Queryable): () => Promise<void> {
+  let migrated = false
+  return async () => {
+    if (migrated) {
+      await db.query('select 1')
+      return
+    }
+    const pending = await pendingMigrations(db).catch((error: unknown) => {
+      // While an upgrade is under way, the older services go on.
+      if (error instanceof SchemaTooNewError) return []
+      throw error
+    })
+    if (pending.length > 0)
+      throw new LedgerSchemaError(
+        `The database lacks ${pending.length} migrations of this release. Run: npx curfew migrate`,
+      )
+    migrated = true
   }
 }
 

@@ -109,7 +109,7 @@ function createReader(env: Environment, faults: string[]): EnvironmentReader {
     const bytes = Buffer.from(value, 'base64url')
     if (bytes.length !== 32 || !/^[\w-]+={0,2}$/.test(value)) {
       fault(
-        `${name} must be 32 bytes in base64url (43 characters), such as \`openssl rand 32 | basenc --base64url\` gives`,
+        `${name} must be 32 bytes in base64url (43 characters), such as \`node -p 'crypto.randomBytes(32).toString("base64url")'\` gives`,
       )
     }
     return bytes

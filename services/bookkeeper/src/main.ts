@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import { createKafkaEventLog, createKafkaLog, createKafkaMonitor, createKafkaPublisher } from '@curfew/broker'
 import {
   createDatabase,
+  createLedgerCheck,
   createPostgresEventLog,
   createPostgresMonitor,
   createQuarantine,
@@ -66,7 +67,7 @@ process.exitCode = await runProcess(
       checks: {
         'event-log': () => eventLog.check(),
         ...(publisher !== null && { publisher: () => publisher.check() }),
-        ledger: async () => void (await db.query('select 1')),
+        ledger: createLedgerCheck(db),
       },
     })
     const { masterKey, oldMasterKey } = config

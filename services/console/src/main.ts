@@ -3,6 +3,7 @@ import { createKafkaMonitor } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import {
   createDatabase,
+  createLedgerCheck,
   createPostgresMonitor,
   openCredentialStore,
   openIssuerNetworks,
@@ -83,7 +84,7 @@ process.exitCode = await runProcess(
       authenticate: credentials.authenticate,
       requestsPerSecond: config.access.requestsPerSecond,
       checks: {
-        ledger: async () => void (await db.query('select 1')),
+        ledger: createLedgerCheck(db),
         'master-key': () => keyring.check(),
       },
     })

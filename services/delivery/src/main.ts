@@ -3,6 +3,7 @@ import { createKafkaEventLog, createKafkaLog } from '@curfew/broker'
 import {
   createDatabase,
   createDeliveryLedger,
+  createLedgerCheck,
   createPostgresEventLog,
   createQuarantine,
   openIssuerNetworks,
@@ -81,7 +82,7 @@ process.exitCode = await runProcess(
       authenticate: createApiKeyAuthenticator([]),
       checks: {
         'event-log': () => eventLog.check(),
-        ledger: async () => void (await db.query('select 1')),
+        ledger: createLedgerCheck(db),
         lanes: () => delivery.checkLanes(),
         clock: () => checkClock(() => readClock(db)),
         'master-key': () => keyring.check(),

@@ -311,6 +311,7 @@ async function untilAble(
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? error.code : null
       if (code === 'ERR_LEDGER_UNAVAILABLE') log.warn({ event: 'ledger.away', err: error })
+      else if (code === 'ERR_LEDGER_SCHEMA') log.error({ event: 'ledger.not-migrated', err: error })
       else if (code === 'ERR_SIGNING_KEY') log.error({ event: 'master-key.wrong', err: error })
       else throw error
       await sleep(ABLE_PAUSE_MS, stopping)

@@ -10,6 +10,7 @@ import { createIngest } from '@curfew/ingest'
 import {
   createDatabase,
   createDeliveryLedger,
+  createLedgerCheck,
   createPostgresEventLog,
   createPostgresMonitor,
   createQuarantine,
@@ -169,7 +170,7 @@ export async function runStandalone(
         requestsPerSecond: config.access.requestsPerSecond,
         checks: {
           'event-log': () => eventLog.check(),
-          ledger: async () => void (await db.query('select 1')),
+          ledger: createLedgerCheck(db),
           lanes: () => delivery.checkLanes(),
           clock: () => checkClock(() => readClock(db)),
           'master-key': () => keyring.check(),
