@@ -2,6 +2,7 @@ import type { BatchHandler, ConsumeOptions, Consumer, ConsumerStatus, Quarantine
 import { type Batch, createBacklog, type DueCommit, type Read } from './backlog.ts'
 import type { ConnectionOptions } from './client.ts'
 import { failureType, isForbidden, isRebalance } from './failures.ts'
+import { createLeaderless } from './leaderless.ts'
 import { type Membership, openMembership } from './membership.ts'
 import { createPlacing, type Placing } from './placing.ts'
 
@@ -44,6 +45,9 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
   /** Partitions that kafkajs fetches nothing from, for there is no room, and since when. */
   const held = new Map<number, number>()
   const unreadable = new Map<number, Error>()
+  const leaderless = createLeaderless(topic)
+  /** What the group gave us. */
+  let own: readonly number[] = []
   let membership: Membership | null = null
   let placing: Placing | null = null
   let paused = false
@@ -175,6 +179,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
   }
 
   function joined(partitions: readonly number[]): void {
+    own = partitions
     backlog.assign(partitions)
     held.clear()
     unreadable.clear()
@@ -228,6 +233,11 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       fetched: async (read, take) => {
         if (!ended()) await fetched(read, take)
       },
+      leaderless: (partitions) => {
+        leaderless.looked(partitions)
+        const error = leaderless.errorOf(own)
+        if (error !== null && !ended()) onError(error)
+      },
       outOfRange: (partition) => {
         if (!ended()) placing?.outOfRange(partition)
       },
@@ -259,6 +269,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       placing = null
       joining = false
       state = able() ? 'joining' : 'left'
+      own = []
       backlog.assign([])
       notify()
       await current.leave().catch(onError)
@@ -310,7 +321,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       pump()
     },
     status: () => {
-      const [error = forbidden] = unreadable.values()
+      const [error = leaderless.errorOf(own) ?? forbidden] = unreadable.values()
       return error === null || stopping || state === 'left' ? { state } : { state: 'unreadable', error }
     },
     stop: () => {

@@ -9,6 +9,7 @@ import type { DueCommit, Read } from './backlog.ts'
 import { type ConnectionOptions, createClient, FEW_RETRIES, within } from './client.ts'
 import { registerCodecs } from './codecs.ts'
 import { type FetchListener, guardFetches } from './fetch-guard.ts'
+import { guardLeaders } from './leaderless.ts'
 import { decodeMark, type Entry, encodeMark, type Place } from './mark.ts'
 import { fromMessage } from './records.ts'
 
@@ -22,6 +23,8 @@ export interface MembershipOptions {
 
 /** What a membership tells of. */
 export interface MembershipListener extends FetchListener {
+  /** No broker leads these partitions of the topic, whether they are ours or not, and some broker each of the others. */
+  leaderless(partitions: readonly number[]): void
   /** Called before every join, which waits for it. */
   beforeJoin(): Promise<void>
   /** The group gave us these partitions. Nothing is fetched from them before `resume`. */
@@ -80,6 +83,7 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
       withCluster((found) => {
         cluster = found
         guardFetches(found.cluster, listener)
+        guardLeaders(found.cluster, topic, listener.leaderless)
         return listener.beforeJoin
       }),
     ],
@@ -188,21 +192,31 @@ function watch(
   }, 1_000)
 }
 
-/** The cluster as one consumer of kafkajs sees it, and how its coordinator is found outside of a join. */
+/** The cluster as one consumer of kafkajs sees it, and what of it kafkajs itself is given otherwise. */
 interface FoundCluster {
   readonly cluster: Cluster
   readonly findCoordinator: Cluster['findGroupCoordinator']
+  readonly fetchOffsets: Cluster['fetchTopicsOffset']
 }
 
 /**
  * kafkajs's own assigner, which kafkajs gives its view of the cluster. What `onCluster` returns is put before what kafkajs does first in
  * a join: to look for the coordinator.
+ *
+ * kafkajs fetches nothing at all until it has heard where each partition without a commit begins, each from its leader. As we say where
+ * every partition is read before it is resumed, it need not ask.
  */
 function withCluster(onCluster: (found: FoundCluster) => () => Promise<void>): PartitionAssigner {
   return (config) => {
     const { cluster } = config
     const findCoordinator = cluster.findGroupCoordinator.bind(cluster)
-    const beforeJoin = onCluster({ cluster, findCoordinator })
+    const fetchOffsets = cluster.fetchTopicsOffset.bind(cluster)
+    const beforeJoin = onCluster({ cluster, findCoordinator, fetchOffsets })
+    cluster.fetchTopicsOffset = async (topics) =>
+      topics.map(({ topic, partitions }) => ({
+        topic,
+        partitions: partitions.map(({ partition }) => ({ partition, offset: '0' })),
+      }))
     cluster.findGroupCoordinator = async (group) => {
       await beforeJoin()
       return findCoordinator(group)
@@ -254,12 +268,12 @@ async function readCommits(
 type Wanted = { readonly fromBeginning: true } | { readonly fromTimestamp: number }
 
 async function readOffset(
-  { cluster }: FoundCluster,
+  { cluster, fetchOffsets }: FoundCluster,
   { topic, partition, ...wanted }: Wanted & { readonly topic: string; readonly partition: number },
 ): Promise<bigint | null> {
   // Its leader may have changed since kafkajs looked.
   await cluster.refreshMetadata()
-  const [answer] = await cluster.fetchTopicsOffset([{ topic, partitions: [{ partition }], ...wanted }])
+  const [answer] = await fetchOffsets([{ topic, partitions: [{ partition }], ...wanted }])
   const offset = BigInt(answer?.partitions[0]?.offset ?? -1)
   return offset < 0n ? null : offset
 }

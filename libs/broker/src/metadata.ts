@@ -14,17 +14,24 @@ export interface PartitionState {
 
 /** A metadata answer of kafkajs, as far as it is looked at here. */
 interface Answer {
-  readonly topicMetadata: readonly { readonly topicErrorCode: number }[]
+  readonly topicMetadata: readonly {
+    readonly topicErrorCode: number
+    readonly partitionMetadata: readonly { readonly partitionErrorCode: number }[]
+  }[]
 }
 interface AnswerModule {
   parse(answer: Answer): Promise<Answer>
 }
+/** The part of an answer whose errors kafkajs is to throw. */
+type Judged = (answer: Answer) => Answer
 
 const NONE = 0
 const UNKNOWN_TOPIC_OR_PARTITION = 3
 const LEADER_NOT_AVAILABLE = 5
+/** The leader does not listen where the broker that was asked does. */
+const LISTENER_NOT_FOUND = 72
 
-const tolerating = new AsyncLocalStorage<true>()
+const judging = new AsyncLocalStorage<Judged>()
 let patched = false
 
 /**
@@ -34,6 +41,32 @@ let patched = false
  * cluster before it creates or describes some, so that any topic without a leader, also one of others, fails ours.
  */
 export function tolerant<Result>(work: () => Promise<Result>): Promise<Result> {
+  const told = [NONE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE]
+  return judgedBy(
+    ({ topicMetadata }) => ({
+      topicMetadata: topicMetadata.filter(({ topicErrorCode }) => !told.includes(topicErrorCode)),
+    }),
+    work,
+  )
+}
+
+/** Runs work that goes on with the other partitions where some have no leader. A topic that is missing is an error. */
+export function withoutLeaders<Result>(work: () => Promise<Result>): Promise<Result> {
+  const told = [LEADER_NOT_AVAILABLE, LISTENER_NOT_FOUND]
+  return judgedBy(
+    ({ topicMetadata }) => ({
+      topicMetadata: topicMetadata.map(({ topicErrorCode, partitionMetadata }) => ({
+        topicErrorCode,
+        partitionMetadata: partitionMetadata.filter(
+          ({ partitionErrorCode }) => !told.includes(partitionErrorCode),
+        ),
+      })),
+    }),
+    work,
+  )
+}
+
+function judgedBy<Result>(judged: Judged, work: () => Promise<Result>): Promise<Result> {
   if (!patched) {
     patched = true
     // The highest version that kafkajs speaks: every broker since 2.0 answers in it.
@@ -42,15 +75,12 @@ export function tolerant<Result>(work: () => Promise<Result>): Promise<Result> {
     const { parse } = answers
     if (typeof parse !== 'function')
       throw new TypeError('kafkajs is not the version that libs/broker was written for')
-    answers.parse = async (answer) => (tolerating.getStore() && isTold(answer) ? answer : parse(answer))
+    answers.parse = async (answer) => {
+      await parse(judging.getStore()?.(answer) ?? answer)
+      return answer
+    }
   }
-  return tolerating.run(true, work)
-}
-
-function isTold({ topicMetadata }: Answer): boolean {
-  return topicMetadata.every(({ topicErrorCode }) =>
-    [NONE, UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE].includes(topicErrorCode),
-  )
+  return judging.run(judged, work)
 }
 
 /**
