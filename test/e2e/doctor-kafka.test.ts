@@ -90,5 +90,7 @@ await describeWithKafka('doctor over Kafka', (brokers) => {
     expect(all.stdout).toMatch(/^WRONG +lanes of the event log +were not looked at: Curfew answered 403/m)
     const one = await curfew.doctor('--key', key, '--issuer', 'main')
     expect(one.stdout).toMatch(/^note +lanes of the event log +were not looked at: Curfew answered 403/m)
+    const unknown = await curfew.doctor('--key', 'cfw_unknown')
+    expect(unknown.stdout).toMatch(/^lanes of the event log: Set CURFEW_KEY, or --key, to a valid key\.$/m)
   })
 })

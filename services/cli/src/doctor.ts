@@ -1,4 +1,4 @@
-import type { Client, EventLogView, KeysCheck } from '@curfew/client'
+import { ApiError, type Client, type EventLogView, type KeysCheck } from '@curfew/client'
 import { parse } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
@@ -98,7 +98,7 @@ async function ofEventLog(client: Client, issuer: string | undefined): Promise<r
         check: 'lanes of the event log',
         ok: issuer !== undefined,
         what: `were not looked at: ${error.message}`,
-        fix: 'Use a key with the scope admin that is bound to nothing.',
+        fix: fixOf(error, 'Use a key with the scope admin that is bound to nothing.'),
       },
     ]
   }
@@ -145,7 +145,7 @@ async function ofQuarantine(client: Client, issuer: string | undefined): Promise
         check: 'quarantine',
         ok: false,
         what: `was not looked at: ${error.message}`,
-        fix: 'Use a key with the scope deadletters:read.',
+        fix: fixOf(error, 'Use a key with the scope deadletters:read.'),
       },
     ]
   }
@@ -164,10 +164,19 @@ async function ofKeys(client: Client, named: string | undefined): Promise<readon
         check: 'keys',
         ok: false,
         what: error.message,
-        fix: 'See what is said above, and the key that is used.',
+        fix: fixOf(error, 'See what is said above, and the key that is used.'),
       },
     ]
   }
+}
+
+/** What helps against a call that failed. @param otherwise where the answer is none of the usual ones. */
+function fixOf({ cause, message }: CallFailed, otherwise: string): string {
+  if (!(cause instanceof ApiError)) return otherwise
+  if (cause.status === 401) return 'Set CURFEW_KEY, or --key, to a valid key.'
+  if (cause.status === 404 && message.includes('There is no GET'))
+    return 'Set CURFEW_URL, or --url, to the console, or to the proxy before it.'
+  return otherwise
 }
 
 async function allIssuers(client: Client): Promise<readonly string[]> {
