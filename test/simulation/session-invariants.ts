@@ -41,7 +41,7 @@ function knownOf(
   surely: boolean,
 ): readonly MemorySession[] {
   const fromMs = event.acceptedAt.getTime()
-  const toMs = ledger.events.get(event.id)?.plannedAt.getTime() ?? 0
+  const toMs = ledger.events.get(event.id)?.writtenAt.getTime() ?? 0
   return ledger.sessionRows.filter(({ session, knownAt, goneAt }) => {
     if (clientId !== null && session.clientId !== clientId) return false
     const same = event.scope === 'session' ? session.sid === event.sid : session.sub === event.sub

@@ -52,6 +52,8 @@ export interface MemoryLedger extends DeliveryLedger {
       readonly digest: string
       readonly basis: PlanBasis
       readonly plannedAt: Date
+      /** By the database's clock; `plannedAt` is the worker's estimate of it. */
+      readonly writtenAt: Date
     }
   >
   readonly deliveries: ReadonlyMap<DeliveryId, MemoryDelivery>
@@ -101,7 +103,10 @@ export interface MemoryLease {
  * @param now the database's clock, that all workers share.
  */
 export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryLedger {
-  const events = new Map<EventId, { event: LogoutEvent; digest: string; basis: PlanBasis; plannedAt: Date }>()
+  const events = new Map<
+    EventId,
+    { event: LogoutEvent; digest: string; basis: PlanBasis; plannedAt: Date; writtenAt: Date }
+  >()
   const deliveries = new Map<DeliveryId, MemoryDelivery>()
   const unsettled = new Set<MemoryDelivery>()
   const attempts: MemoryAttempt[] = []
@@ -114,6 +119,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   const issuers = new Map<Issuer, SessionIndexUse>()
   let journal: JournalLine[] = []
   const bindings = new Map<BindingId, Binding>()
+  /** Their rows stay, for deliveries name them. */
+  const removed = new Map<BindingId, Binding>()
   /** Those that are removed too. */
   const clientOf = new Map<BindingId, ClientId>()
   let revision = 0
@@ -207,7 +214,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       if (deliveries.has(row.id)) throw new MemoryConstraintError('23505', `delivery ${row.id} is there`)
     }
     for (const { event, digest, basis } of fresh) {
-      events.set(event.id, { event, digest, basis, plannedAt: now })
+      events.set(event.id, { event, digest, basis, plannedAt: now, writtenAt: clock() })
       journal.push({ kind: 'planned', eventId: event.id })
     }
     for (const row of owed) {
@@ -276,7 +283,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   function isNarrowed(row: MemoryDelivery): boolean {
     claims.push({ id: row.id, at: clock() })
     const event = events.get(row.eventId)?.event
-    const binding = bindings.get(row.bindingId)
+    const binding = bindings.get(row.bindingId) ?? removed.get(row.bindingId)
     if (row.delivery.sid !== null || event === undefined || binding === undefined) return false
     if (event.scope === 'session' || issuers.get(binding.iss) === 'off') return false
     const held = index.find(event).filter(({ clientId }) => clientId === binding.clientId)
@@ -425,6 +432,8 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       revision += 1
     },
     removeBinding(id) {
+      const binding = bindings.get(id)
+      if (binding !== undefined) removed.set(id, binding)
       bindings.delete(id)
       revision += 1
     },
