@@ -15,12 +15,13 @@ import {
   postJournal,
   postSessions,
   postSla,
+  readRegistry,
   takeReplayBatch,
 } from '@curfew/ledger'
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { insertSession } from '../support/session-rows.ts'
+import { forgetSessions, insertSession } from '../support/session-rows.ts'
 import {
   bindingsOf,
   both,
@@ -400,6 +401,9 @@ describe('where PostgreSQL refuses to', () => {
     expect(faults).toMatchObject([{ doing: 'narrow', deliveryId: first.id, became: 'dead_lettered' }])
     // What names the older session of the second is claimed next, and nothing of the first.
     expect((await claim()).map(({ sid }) => sid)).toEqual([`older ${subjects[1]}`])
+    // That the index knows the issuer is part of the registry.
+    await forgetSessions(database.db)
+    registry = await readRegistry(database.db)
   })
 
   test('take a delivery back, it ends as a dead letter, and the others are released', async () => {

@@ -1,4 +1,4 @@
-import { CurfewError, LedgerUnavailableError } from '@curfew/domain'
+import { CurfewError, LedgerSchemaError, LedgerUnavailableError } from '@curfew/domain'
 
 // What PostgreSQL refuses because of a value, and how the rest of a batch gets past it.
 
@@ -16,8 +16,9 @@ export function isDataFault(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && /^2[23]...$/.test(String(error.code))
 }
 
-/** Whether PostgreSQL is there and cannot answer this: any SQLSTATE. */
+/** Whether PostgreSQL is there and cannot answer this: any SQLSTATE, or a table that is missing. */
 export function isRefusal(error: unknown): boolean {
+  if (error instanceof LedgerSchemaError) return true
   return error instanceof Error && 'code' in error && /^[0-9A-Z]{5}$/.test(String(error.code))
 }
 
