@@ -170,7 +170,7 @@ describe('the search for leases', () => {
       (await scansOf(database.db, search, how)).filter(({ relation }) => relation === 'deliveries')
 
     const kept = `{${held.slice(0, 5).map(({ id }) => id)}}`
-    const ofLiving = await lookups({ ...unheld, values: [living, '{}', kept, 1_000_000] })
+    const ofLiving = await lookups({ ...unheld, values: [living, '{}', kept, 1_000_000, '{}', '{}'] })
     await database.db.query('delete from workers where id = $1', [living])
     const ofDead = await lookups(orphaned)
     for (const scans of [ofLiving, ofDead]) {
