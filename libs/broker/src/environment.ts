@@ -14,6 +14,9 @@ export type KafkaConnection = Pick<ConnectionOptions, 'brokers' | 'ssl' | 'sasl'
   readonly topics: TopicsSettings
 }
 
+/** What Kafka takes as a part of a topic's name. */
+const TOPIC_NAME = /^[A-Za-z0-9._-]*$/
+
 const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512'] as const
 
 /**
@@ -33,7 +36,12 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
     max: 100,
   })
   const prefix = read.optional('KAFKA_TOPIC_PREFIX') ?? DEFAULT_TOPICS.prefix
-  if (brokers.length === 0) return null
+  if (!TOPIC_NAME.test(prefix)) read.fault('KAFKA_TOPIC_PREFIX may have letters, digits, and . _ - only')
+  if (brokers.length === 0) {
+    // Taken for no Kafka, the service would work with another event log than the rest, in which nobody reads.
+    if (read.optional('KAFKA_BROKERS') !== null) read.fault('KAFKA_BROKERS names no broker')
+    return null
+  }
   return {
     brokers,
     topics: { ...DEFAULT_TOPICS, replicationFactor, prefix },
