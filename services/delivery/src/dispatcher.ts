@@ -10,6 +10,7 @@ import {
 import type { ClaimRequest, Lease, Slots } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 import type { Round } from './attempt.ts'
+import { breathe } from './breathe.ts'
 import type { BulkPace } from './bulk-pace.ts'
 import { createClaimTurns } from './claim-turns.ts'
 import { createIssuerShares } from './issuer-shares.ts'
@@ -62,7 +63,7 @@ export interface Dispatcher {
   room(id: BindingId, lane: Lane, issuer: Issuer): number
   /** Takes a delivery that is leased to this worker, and attempts it when its binding has a free slot. Drops it when the worker's leases were lost meanwhile. */
   accept(delivery: InFlightDelivery, lease: Lease): void
-  /** As `accept` for each. Of thousands, a few are taken at a time, while all count as held from the call on. */
+  /** Takes all that a lease gave, as `accept` does each. Of thousands, a few are taken at a time, while all count as held from the call on. */
   acceptAll(deliveries: readonly InFlightDelivery[], lease: Lease): Promise<void>
   /**
    * Resolves when there is room for a batch, or after `ms`: never longer, for the way in waits for no RP. What is held for
@@ -122,8 +123,6 @@ const ACCEPT_SLICE = 50
 const SWEEP_SLICE = 250
 /** The part that one binding may have of the attempts that it has under way and of those that its issuer may begin. */
 const BINDING_PART = 1 / 16
-
-const breathe = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
 const isDown = ({ breaker }: Line) => breaker.state !== 'closed'
 
@@ -309,8 +308,17 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     start(delivery.bindingId, line)
   }
 
+  /** Tells the worker which deliveries a lease gave; they are held from then on. */
+  function noteTaken(deliveries: readonly InFlightDelivery[], lease: Lease): void {
+    worker.took(
+      lease,
+      deliveries.map(({ id }) => id),
+    )
+  }
+
   async function acceptAll(deliveries: readonly InFlightDelivery[], lease: Lease): Promise<void> {
     if (lease.workerId !== worker.id()) return
+    noteTaken(deliveries, lease)
     for (const delivery of deliveries) hold(delivery)
     for (const [index, delivery] of deliveries.entries()) {
       if (index > 0 && index % ACCEPT_SLICE === 0) await breathe()
@@ -375,10 +383,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         claimed.filter(({ bindingId }) => !known.has(bindingId)),
         claimed.length >= limit,
       )
-      worker.took(
-        lease,
-        claimed.map(({ id }) => id),
-      )
+      noteTaken(claimed, lease)
       takeClaimed(claimed, lease, { slots, slotsElse, limit })
       return claimed.length
     })

@@ -73,7 +73,6 @@ test('a batch of people’s logouts does not wait for the pace of a mass logout'
       registry: { current: () => registry, refresh: async () => undefined } as never,
       worker: {
         leasing: (work: (lease: unknown) => unknown) => work({ workerId: 'w' as WorkerId, number: 1 }),
-        took: () => undefined,
       } as never,
       announcer: { announce: () => undefined },
       dispatcher: { room: () => 0, free: 0, freeOf: () => 0, acceptAll: async () => undefined },

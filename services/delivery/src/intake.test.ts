@@ -112,7 +112,6 @@ function rig({
     worker: {
       id: () => WORKER,
       leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),
-      took: () => undefined,
     } as never,
     announcer: { announce: () => undefined },
     dispatcher: { room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },

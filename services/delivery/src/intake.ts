@@ -28,6 +28,7 @@ import {
 } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
 import type { Announcer } from './announcer.ts'
+import { breathe } from './breathe.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { issuersOf, type Part, PLAN_DELIVERIES, partsOf } from './intake-parts.ts'
 import { createPlanTurns } from './plan-turns.ts'
@@ -131,12 +132,10 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
     const leased = batch
       .filter(({ event }) => planned.has(event.id))
       .flatMap(({ deliveries }) => deliveries.filter((one) => one.leased))
-    const deliveries = leased.map(({ delivery }) => delivery)
-    worker.took(
+    await dispatcher.acceptAll(
+      leased.map(({ delivery }) => delivery),
       lease,
-      deliveries.map(({ id }) => id),
     )
-    await dispatcher.acceptAll(deliveries, lease)
   }
 
   /** What the session index knows of each event's. Nobody is asked where it knows nothing of the issuer. */
@@ -260,8 +259,6 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
 
 /** Bindings that one event is planned for before all else that waits for the processor gets its turn. */
 const SLICE = 100
-
-const breathe = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
 /** An issuer with a few of its bindings, then with the next few: what one is owed does not depend on the others. */
 function* slicesOf(issuer: KnownIssuer | null): Iterable<KnownIssuer | null> {
