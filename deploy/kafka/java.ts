@@ -55,7 +55,7 @@ export async function withJava(place: Place): Promise<Way> {
   }
 }
 
-/** Tells formatted data whose they are. Formatting is the same for every node but for this. */
+/** Names the node that formatted data belong to. Nothing else in them differs between nodes. */
 function metaProperties(id: number): string {
   const directory = randomBytes(16).toString('base64url')
   return `version=1\ncluster.id=${CLUSTER_ID}\nnode.id=${id}\ndirectory.id=${directory}\n`

@@ -47,7 +47,7 @@ function open(...partitions: number[]) {
     backlog.release(batch)
   }
   const due = () => backlog.dueCommits().map(({ partition, next }) => ({ partition, next: Number(next) }))
-  /** As the group does it: what nobody has committed begins at 0. */
+  /** As the group does it: a partition without a commit begins at 0. */
   const assign = (...assigned: number[]) => {
     backlog.assign(assigned)
     for (const partition of assigned) backlog.place(partition, null)
@@ -265,7 +265,7 @@ describe('a log that changes while it is read', () => {
     expect(backlog.add(read(0, 50, 1, { epoch: 3 }))).toBe('taken')
   })
 
-  it('is compared once more on request, for nobody has looked for long', () => {
+  it('is compared once more on request', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 2))
     backlog.recheck(0)

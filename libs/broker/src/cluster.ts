@@ -112,11 +112,10 @@ export function createCluster({
       const all = partitions.get(topic) ?? []
       const config = configs?.get(topic) ?? null
       const unavailable = unavailablePartitions({ partitions: all, config })
-      const named = inShort(unavailable.map(({ partition, why }) => `${partition} (${why})`))
       return {
         some: unavailable.length > 0,
         all: unavailable.length === all.length,
-        what: `topic ${topic} at partition ${named}`,
+        what: `topic ${topic} at partition ${inShort(unavailable)}`,
       }
     })
     reportRefusing(found.filter(({ some }) => some).map(({ what }) => what))

@@ -152,7 +152,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       if (unreadable.has(partition) || backlog.waiting(partition) > batchSize / 2) continue
       held.delete(partition)
       if (performance.now() - sinceMs > sessionTimeoutMs) {
-        // Nobody looked for long: the log may have been made anew, and have grown beyond where we are.
+        // After a long pause the log may have been made anew, and have grown beyond where we are.
         backlog.recheck(partition)
         placing.reread(partition)
       }

@@ -38,7 +38,7 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
   const prefix = read.optional('KAFKA_TOPIC_PREFIX') ?? DEFAULT_TOPICS.prefix
   if (!TOPIC_NAME.test(prefix)) read.fault('KAFKA_TOPIC_PREFIX may have letters, digits, and . _ - only')
   if (brokers.length === 0) {
-    // Taken for no Kafka, the service would work with another event log than the rest, in which nobody reads.
+    // The service would append to the event log in PostgreSQL, and the workers read the one in Kafka.
     if (read.optional('KAFKA_BROKERS') !== null) read.fault('KAFKA_BROKERS names no broker')
     return null
   }

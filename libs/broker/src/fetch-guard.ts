@@ -91,7 +91,7 @@ const UNREADABLE = /^(?:CORRUPT_MESSAGE|UNSUPPORTED_COMPRESSION_TYPE|.*_AUTHORIZ
 
 /**
  * Whether an answer came and could not be read, or says that we may not read. Errors of kafkajs without a type are about connections
- * and what it knows of the cluster, but for the codec that it lacks; all other errors come from decoding.
+ * and the cluster, or about a codec that it lacks. All other errors come from decoding.
  */
 function isUnreadable(error: unknown): error is Error {
   if (!(error instanceof Error)) return false

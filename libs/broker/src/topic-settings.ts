@@ -195,7 +195,7 @@ function partitionFaults({ topic, partitions, config }: FoundTopic, tool: Tool):
   return [
     {
       setting: 'partitions that take no records',
-      actual: inShort(unavailable.map(({ partition, why }) => `${partition} (${why})`)),
+      actual: inShort(unavailable),
       wanted: 'none',
       why: 'records of their keys are refused',
       fix: `Start the brokers that are unavailable. They are listed by ${tool('kafka-topics.sh', `--describe --topic ${topic}`)}`,
@@ -234,18 +234,15 @@ function countFaults(
   return faults
 }
 
-/** Partitions that refuse records, each with the reason in words. */
+/** Partitions that refuse records, each with the reason, as in `3 (no leader)`. */
 export function unavailablePartitions({
   partitions,
   config,
-}: Pick<FoundTopic, 'partitions' | 'config'>): readonly {
-  readonly partition: number
-  readonly why: string
-}[] {
+}: Pick<FoundTopic, 'partitions' | 'config'>): readonly string[] {
   const least = Number(config?.get('min.insync.replicas') ?? 1)
   return partitions.flatMap(({ partition, led, inSync }) => {
-    if (!led) return [{ partition, why: 'no leader' }]
-    if (inSync < least) return [{ partition, why: `${inSync} of ${least} replicas in sync` }]
+    if (!led) return [`${partition} (no leader)`]
+    if (inSync < least) return [`${partition} (${inSync} of ${least} replicas in sync)`]
     return []
   })
 }

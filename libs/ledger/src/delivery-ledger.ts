@@ -21,7 +21,15 @@ import { disableBinding, type Registry, readRegistry, readRegistryRevision } fro
 import { noticeRemoved } from './removed-records.ts'
 import { bringForward, giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
 import { announceSettled } from './settled.ts'
-import { type Beat, beat, reclaimLeases, registerWorker, releaseUnheld, retireWorker } from './workers.ts'
+import {
+  type Beat,
+  beat,
+  type HeldLeases,
+  reclaimLeases,
+  registerWorker,
+  releaseUnheld,
+  retireWorker,
+} from './workers.ts'
 
 /**
  * What delivery asks of the ledger: the functions of this library that it uses, under one roof, so that a simulation can
@@ -63,13 +71,7 @@ export interface DeliveryLedger {
   registerWorker(worker: { id: WorkerId; name: string }): Promise<void>
   beat(id: WorkerId, state?: { readonly working?: boolean }): Promise<Beat>
   reclaimLeases(request: { leaseMs: number }): Promise<number>
-  releaseUnheld(request: {
-    workerId: WorkerId
-    asking: readonly number[]
-    held: readonly DeliveryId[]
-    ended?: readonly { readonly number: number; readonly deliveries: number }[]
-    upTo: number
-  }): Promise<number>
+  releaseUnheld(request: HeldLeases): Promise<number>
   retireWorker(id: WorkerId): Promise<number>
   /** Owes operators a notification of records that the event log removed before anything read them. */
   noticeRemoved(fault: Omit<LogFault, 'kind'>): Promise<void>

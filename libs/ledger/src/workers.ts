@@ -147,33 +147,34 @@ const RELEASE_UNHELD = `
   ${giveBack('(select worker_id, leased_at, delivery_id from listed where not held)')}
   select count(*) as deliveries from given_back`
 
+/** What a worker knows of its leases. */
+export interface HeldLeases {
+  readonly workerId: WorkerId
+  /** Numbers of the leases that the worker is waiting to be given, or holds whole: they are left alone. */
+  readonly asking: readonly number[]
+  /** Deliveries that the worker knows it holds under other leases, as of before the call. */
+  readonly held: readonly DeliveryId[]
+  /**
+   * Leases of which the worker knows every delivery to be settled or given back. One that lists another number of deliveries stays, and
+   * is looked up at the next call that does not name it. Default: none.
+   */
+  readonly ended?: readonly { readonly number: number; readonly deliveries: number }[]
+  /**
+   * The highest number of a lease that the worker had asked for by then. Later ones are left alone: the statement may wait for a
+   * connection while they are given.
+   */
+  readonly upTo: number
+}
+
 /**
  * Gives back what is leased to a living worker without its knowing (the statement that leased it was carried out, and its answer
  * was lost), and forgets leases that have ended.
  *
- * @param asking numbers of the leases that the worker is waiting to be given, or holds whole: they are left alone.
- * @param held deliveries that the worker knows it holds under other leases, as of before the call.
- * @param ended leases of which the worker knows every delivery to be settled or given back. One that lists another number of
- * deliveries stays, and is looked up at the next call that does not name it.
- * @param upTo the highest number of a lease that the worker had asked for by then. Later ones are left alone: the statement may
- * wait for a connection while they are given.
  * @returns how many deliveries were given back.
  */
 export async function releaseUnheld(
   db: Database,
-  {
-    workerId,
-    asking,
-    held,
-    ended = [],
-    upTo,
-  }: {
-    workerId: WorkerId
-    asking: readonly number[]
-    held: readonly DeliveryId[]
-    ended?: readonly { readonly number: number; readonly deliveries: number }[]
-    upTo: number
-  },
+  { workerId, asking, held, ended = [], upTo }: HeldLeases,
 ): Promise<number> {
   const { rows } = await db.query<{ deliveries: number }>({
     name: 'release_unheld',
