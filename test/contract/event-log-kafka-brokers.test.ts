@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createKafkaEventLog, topicName } from '@curfew/broker'
-import { type EventLog, EventLogUnavailableError, type LogRecord } from '@curfew/domain'
+import { type EventLog, EventLogUnavailableError } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterEach, describe, expect, it } from 'vitest'
-import { uniquePrefix } from '../support/kafka.ts'
+import { numberedRecord as record, smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
 // Goal: every confirmed record is in the log, whichever of three brokers is restarted or hangs meanwhile, and a broker that
@@ -19,33 +19,15 @@ afterEach(async () => {
 })
 
 function openLog(prefix: string, replicationFactor: number): EventLog {
-  const lane = { partitions: PARTITIONS, retentionMs: 3_600_000 }
   const log = createKafkaEventLog({
     brokers: kafka().brokers,
     clientId: 'test',
     groupId: `${prefix}delivery`,
-    topics: {
-      prefix,
-      replicationFactor,
-      interactive: lane,
-      bulk: lane,
-      sessions: lane,
-      deadLetters: lane,
-      outcomes: lane,
-    },
+    topics: smallTopics(prefix, { partitions: PARTITIONS, replicationFactor }),
     quarantine: async () => undefined,
   })
   closers.push(() => log.close())
   return log
-}
-
-function record(key: string, number: number): LogRecord {
-  return {
-    lane: 'interactive',
-    key,
-    value: Buffer.from(String(number)),
-    headers: { ce_id: `${key}-${number}` },
-  }
 }
 
 /** Appends without pause, in order for each of `keys`, until `stop`. */

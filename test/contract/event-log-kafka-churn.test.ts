@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createKafkaEventLog } from '@curfew/broker'
 import type { ConsumedRecord, EventLog, LogFault } from '@curfew/domain'
 import { expect, it } from 'vitest'
-import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+import { describeWithKafka, smallTopics, uniquePrefix } from '../support/kafka.ts'
 
 // Goal: however often consumers join and leave, nothing is lost or out of order, and no rebalance is taken for a loss.
 // Method: more consumers than partitions, each of which joins and leaves again and again at a pace of its own, under load.
@@ -14,12 +14,10 @@ const patiently = { timeout: 60_000, interval: 20 }
 await describeWithKafka('consumers that come and go', (brokers) => {
   it('lose nothing and keep the order within each key', async () => {
     const prefix = uniquePrefix()
-    const lane = { partitions: 4, retentionMs: 3_600_000 }
-    const lanes = { interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane }
     const open = () =>
       createKafkaEventLog({
         ...{ brokers, clientId: 'test', groupId: `${prefix}delivery`, sessionTimeoutMs: 6_000 },
-        topics: { prefix, replicationFactor: 1, ...lanes },
+        topics: smallTopics(prefix),
         quarantine: async () => undefined,
       })
     /** The first sighting of each record, in order. */

@@ -5,7 +5,7 @@ import { createKafkaEventLog, topicName } from '@curfew/broker'
 import type { ConsumedRecord, EventLog, LogFault, LogRecord } from '@curfew/domain'
 import kafkajs, { type Admin, type FetchOffsetsPartition } from 'kafkajs'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+import { describeWithKafka, smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
 // Goal: nothing that was accepted is skipped without a word where Kafka loses records, removes them, or has them in a form of its own.
@@ -24,11 +24,9 @@ interface Place {
 }
 
 function openLog({ brokers, prefix }: Place, partitions = 1): EventLog {
-  const lane = { partitions, retentionMs: 3_600_000 }
-  const lanes = { interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane }
   const log = createKafkaEventLog({
     ...{ brokers, clientId: 'test', groupId: `${prefix}delivery`, sessionTimeoutMs: 3_000 },
-    topics: { prefix, replicationFactor: 1, ...lanes },
+    topics: smallTopics(prefix, { partitions }),
     quarantine: async () => undefined,
   })
   closers.push(() => log.close())

@@ -2,7 +2,7 @@ import { createKafkaEventLog, topicName } from '@curfew/broker'
 import type { EventLog, LogFault, LogRecord } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterEach, expect, it } from 'vitest'
-import { uniquePrefix } from '../support/kafka.ts'
+import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
 // Goal: a partition that no broker leads keeps nobody from the others, is named, and is read on once it has a leader. Method: three
@@ -18,11 +18,9 @@ afterEach(async () => {
 })
 
 function openLog(prefix: string): EventLog {
-  const lane = { partitions: PARTITIONS, retentionMs: 3_600_000 }
-  const lanes = { interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane }
   const log = createKafkaEventLog({
     ...{ brokers: kafka().brokers, clientId: 'test', groupId: `${prefix}delivery`, sessionTimeoutMs: 6_000 },
-    topics: { prefix, replicationFactor: 1, ...lanes },
+    topics: smallTopics(prefix, { partitions: PARTITIONS }),
     quarantine: async () => undefined,
   })
   closers.push(() => log.close())

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createKafkaEventLog } from '@curfew/broker'
 import { type EventLog, EventLogUnavailableError, type LogFault } from '@curfew/domain'
 import { afterEach, expect, it } from 'vitest'
-import { uniquePrefix } from '../support/kafka.ts'
+import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { untilInSync } from '../support/kafka-admin.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
@@ -18,11 +18,9 @@ afterEach(async () => {
 })
 
 function openLog(prefix: string): EventLog {
-  const lane = { partitions: 6, retentionMs: 3_600_000 }
-  const lanes = { interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane }
   const log = createKafkaEventLog({
     ...{ brokers: kafka().brokers, clientId: 'test', groupId: `${prefix}delivery`, sessionTimeoutMs: 3_000 },
-    topics: { prefix, replicationFactor: 3, ...lanes },
+    topics: smallTopics(prefix, { partitions: 6, replicationFactor: 3 }),
     quarantine: async () => undefined,
   })
   closers.push(() => log.close())

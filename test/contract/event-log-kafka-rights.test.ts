@@ -1,7 +1,7 @@
 import { createKafkaEventLog, topicName } from '@curfew/broker'
 import kafkajs, { type AclEntry } from 'kafkajs'
 import { afterEach, expect, it, vi } from 'vitest'
-import { uniquePrefix } from '../support/kafka.ts'
+import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
 // Goal: a consumer that Kafka does not let read says so, and reads on by itself once it may. Method: a real broker with rights, which
@@ -42,14 +42,10 @@ it.each([
   async (kind, resourceType) => {
     const prefix = uniquePrefix()
     const groupId = `${prefix}delivery`
-    const lane = { partitions: 2, retentionMs: 3_600_000 }
     const log = createKafkaEventLog({
       ...{ brokers: kafka().brokers, clientId: 'test', groupId, sessionTimeoutMs: 3_000 },
       sasl: { mechanism: 'plain', username: 'worker', password: USERS.worker },
-      topics: {
-        ...{ prefix, replicationFactor: 1, interactive: lane, bulk: lane, sessions: lane },
-        ...{ deadLetters: lane, outcomes: lane },
-      },
+      topics: smallTopics(prefix, { partitions: 2 }),
       quarantine: async () => undefined,
     })
     closers.push(() => log.close())

@@ -15,7 +15,13 @@ import kafkajs from 'kafkajs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { describeWithKafka, missingKafka, uniquePrefix } from '../support/kafka.ts'
+import {
+  describeWithKafka,
+  missingKafka,
+  numberedRecord as record,
+  smallTopics,
+  uniquePrefix,
+} from '../support/kafka.ts'
 
 // Goal: what only Kafka can get wrong in the words of the EventLog port: groups, rebalances, dead processes, a dead
 // broker. Method: a real broker; processes and brokers are killed with SIGKILL; short sessions, so that it is quick.
@@ -37,20 +43,11 @@ interface Options {
 }
 
 function openLog({ brokers, prefix = uniquePrefix(), partitions = 4, ...rest }: Options): EventLog {
-  const lane = { partitions, retentionMs: 3_600_000 }
   const log = createKafkaEventLog({
     brokers,
     clientId: 'test',
     groupId: `${prefix}delivery`,
-    topics: {
-      prefix,
-      replicationFactor: 1,
-      interactive: lane,
-      bulk: lane,
-      sessions: lane,
-      deadLetters: lane,
-      outcomes: lane,
-    },
+    topics: smallTopics(prefix, { partitions }),
     sessionTimeoutMs: 3_000,
     quarantine: async () => undefined,
     ...rest,
@@ -72,15 +69,6 @@ function consume(log: EventLog, handle: Handler, batchSize = 50, batchesInFlight
   )
   closers.push(() => consumer.stop())
   return { ...consumer, errors }
-}
-
-function record(key: string, number: number): LogRecord {
-  return {
-    lane: 'interactive',
-    key,
-    value: Buffer.from(String(number)),
-    headers: { ce_id: `${key}-${number}` },
-  }
 }
 
 const idsOf = (batch: readonly ConsumedRecord[]) => batch.map(({ headers }) => headers.ce_id ?? '?')

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { createKafkaEventLog, createKafkaMonitor } from '@curfew/broker'
 import kafkajs from 'kafkajs'
 import { afterEach, expect, test } from 'vitest'
-import { uniquePrefix } from '../support/kafka.ts'
+import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
 // Goal: README names the rights that suffice, and a right to look that is missing keeps no logout out.
@@ -65,15 +65,10 @@ const WORK = [
 ] as const
 
 function open(prefix: string) {
-  const lane = { partitions: 2, retentionMs: 3_600_000 }
   const options = {
     ...login('curfew'),
     groupId: `${prefix}curfew`,
-    topics: {
-      prefix,
-      replicationFactor: 1,
-      ...{ interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane },
-    },
+    topics: smallTopics(prefix, { partitions: 2 }),
   }
   const log = createKafkaEventLog({ ...options, quarantine: async () => undefined })
   closers.push(() => log.close())

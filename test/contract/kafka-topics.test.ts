@@ -2,7 +2,7 @@ import { createKafkaEventLog, createKafkaMonitor, createKafkaPublisher, topicNam
 import type { EventLog, LaneState, LogLane, LogRecord } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+import { describeWithKafka, smallTopics, uniquePrefix } from '../support/kafka.ts'
 
 // Goal: topics are as they must be, and where they are not, operators hear it with the command that mends it; topics that vanish
 // are there again; how far delivery is behind is told as it is. Method: a real broker, whose topics an operator changes.
@@ -34,12 +34,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
   afterAll(() => admin.disconnect())
 
   function setUp({ partitions = 2, prefix = uniquePrefix() }: { partitions?: number; prefix?: string } = {}) {
-    const lane = { partitions, retentionMs: 3_600_000 }
-    const topics = {
-      prefix,
-      replicationFactor: 1,
-      ...{ interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane },
-    }
+    const topics = smallTopics(prefix, { partitions })
     const lines: string[] = []
     const options = {
       brokers,

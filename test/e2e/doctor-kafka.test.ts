@@ -3,7 +3,7 @@ import type { EventLogMonitor } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { expect, test } from 'vitest'
 import { openCurfew } from '../support/curfew.ts'
-import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
+import { describeWithKafka, smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
 // Goal: an operator at a terminal hears what is wrong in Kafka, and the command that mends it. Method: the real command against the
@@ -21,16 +21,11 @@ await describeWithKafka('doctor over Kafka', (brokers) => {
 
   test('says what differs, what waits, and what to do', async () => {
     const prefix = uniquePrefix()
-    const lane = { partitions: 2, retentionMs: 3_600_000 }
     const options = {
       brokers,
       clientId: 'test',
       groupId: `${prefix}curfew`,
-      topics: {
-        prefix,
-        replicationFactor: 1,
-        ...{ interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane },
-      },
+      topics: smallTopics(prefix, { partitions: 2 }),
     }
     const topic = topicName('interactive', { prefix })
     const kafka = new kafkajs.Kafka({

@@ -61,6 +61,7 @@ import {
 import { vi } from 'vitest'
 import { createTestDatabase } from './database.ts'
 import { type Gate, openGate } from './gate.ts'
+import { smallTopics } from './kafka.ts'
 
 // All services as they run in one process, over a database of their own, on a free port of loopback. Nothing in it is a
 // stand-in but the signals of a process, which tests give by hand.
@@ -225,14 +226,10 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const openEventLog = (own: Database, url: string): EventLog => {
     const { kafka } = options
     if (kafka === undefined) return createPostgresEventLog({ db: own, url, timeoutMs: appendTimeoutMs })
-    const lane = { partitions: 4, retentionMs: 3_600_000 }
     return createKafkaEventLog({
       ...{ brokers: kafka.brokers, clientId: 'test', groupId: `${kafka.prefix}curfew` },
       ...{ quarantine: createQuarantine(own), appendTimeoutMs, sessionTimeoutMs: 1_500 },
-      topics: {
-        ...{ prefix: kafka.prefix, replicationFactor: 1 },
-        ...{ interactive: lane, bulk: lane, sessions: lane, deadLetters: lane, outcomes: lane },
-      },
+      topics: smallTopics(kafka.prefix),
     })
   }
   const eventLog = openEventLog(db, gate.url)

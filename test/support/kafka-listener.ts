@@ -1,7 +1,8 @@
-import { createKafkaPublisher, DEFAULT_TOPICS, topicName } from '@curfew/broker'
+import { createKafkaPublisher, topicName } from '@curfew/broker'
 import type { OutgoingTopic, Publisher } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { onTestFinished } from 'vitest'
+import { smallTopics } from './kafka.ts'
 
 /** One record as it came. */
 export interface Heard {
@@ -12,20 +13,10 @@ export interface Heard {
 
 /** Our publisher, with small topics of their own. Ends with the test. */
 export function openPublisher(brokers: readonly string[], prefix: string): Publisher {
-  const small = { partitions: 1, retentionMs: 3_600_000 }
   const publisher = createKafkaPublisher({
     brokers,
     clientId: 'publisher',
-    topics: {
-      ...DEFAULT_TOPICS,
-      prefix,
-      replicationFactor: 1,
-      interactive: small,
-      bulk: small,
-      sessions: small,
-      deadLetters: small,
-      outcomes: small,
-    },
+    topics: smallTopics(prefix, { partitions: 1 }),
   })
   onTestFinished(() => publisher.close())
   return publisher

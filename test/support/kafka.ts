@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { TopicsSettings } from '@curfew/broker'
+import type { LogRecord } from '@curfew/domain'
 import { type NoKafka, openKafka, type RunningKafka } from '../../deploy/kafka/broker.ts'
 
 /** Workers inherit it: where to ask for the broker of this run. */
@@ -81,4 +83,24 @@ export async function describeWithKafka(
 /** A prefix for topics and groups that no other test uses. */
 export function uniquePrefix(): string {
   return `test.${randomUUID().slice(0, 8)}.`
+}
+
+/** Topics of their own for a test: all alike, and small. */
+export function smallTopics(
+  prefix: string,
+  { partitions = 4, replicationFactor = 1 }: { partitions?: number; replicationFactor?: number } = {},
+): TopicsSettings {
+  const each = { partitions, retentionMs: 3_600_000 }
+  const lanes = { interactive: each, bulk: each, sessions: each }
+  return { prefix, replicationFactor, ...lanes, deadLetters: each, outcomes: each }
+}
+
+/** A logout record of which only key, number and `ce_id` matter. */
+export function numberedRecord(key: string, number: number): LogRecord {
+  return {
+    lane: 'interactive',
+    key,
+    value: Buffer.from(String(number)),
+    headers: { ce_id: `${key}-${number}` },
+  }
 }
