@@ -36,6 +36,10 @@ export async function neighbour(settings: Settings): Promise<readonly Row[]> {
   for (let round = 1; round <= rounds; round++) {
     const bareRate = (await stage.bare.turn(concurrency)).rate
     const quiet = await load.latency(toSmall, { ...asked, of: { group: 'small', owedTo: rps } })
+    const bareTurn = stage.bare.turn(concurrency)
+    const besideBare = await load.latency(toSmall, { ...asked, of: { group: 'small', owedTo: rps } })
+    await bareTurn
+    progress(`beside bare: p50 ${besideBare.p50.toFixed(1)} p99 ${besideBare.p99.toFixed(1)}`)
     const startedMs = performance.now()
     const bursts = repeatBursts(stage, toBig, (seconds * 1_000) / BURSTS)
     const beside = await load.latency(toSmall, { ...asked, of: { group: 'small', owedTo: rps } })
