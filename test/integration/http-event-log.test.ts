@@ -8,6 +8,7 @@ import {
   type LogLane,
   type Reach,
 } from '@curfew/domain'
+import { noteEventLog } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
@@ -23,7 +24,7 @@ const monitor: EventLogMonitor = {
   store: 'kafka',
   async look() {
     if (fault !== null) throw fault
-    return { lanes, topics }
+    return { name: 'Kafka cluster one, topics logout.*', lanes, topics }
   },
 }
 
@@ -91,6 +92,21 @@ describe('the event log in Kafka', () => {
     lanes = [lane]
     return (await curfew.client.getEventLog()).lanes[0]
   }
+
+  test('says whether all services use it', async () => {
+    const asked = async () => (await curfew.client.getEventLog()).choice
+    const name = 'Kafka cluster one, topics logout.*'
+    expect(await asked()).toEqual({ ok: true, what: `is ${name} for every service`, fix: null })
+    await noteEventLog(curfew.db, { user: 'ingest at host-1', name: 'PostgreSQL' })
+    expect(await asked()).toMatchObject({
+      ok: false,
+      what: `is ${name}, but ingest at host-1 uses PostgreSQL and accepts no logouts`,
+      fix: expect.stringContaining('npx curfew event-log use'),
+    })
+    expect(await curfew.client.getEventLog()).toMatchObject({ ok: false })
+    await curfew.db.query(`update event_logs set used_at = now() - interval '3 minutes'`)
+    expect(await asked()).toMatchObject({ ok: true })
+  })
 
   test('says which partitions have no worker', async () => {
     const lane = { lane: 'interactive', ...STEADY } as const

@@ -12,6 +12,8 @@ export interface BrokerAddress {
 export type Leaders = readonly (number | null)[]
 
 export interface Metadata {
+  /** Null where the broker is too old to name it. */
+  readonly clusterId: string | null
   readonly nodes: ReadonlyMap<number, BrokerAddress>
   /** The leaders of each topic, or why the broker does not name them. */
   readonly topics: ReadonlyMap<string, Leaders | ProtocolError>
@@ -125,6 +127,7 @@ export function openConnection(
     async metadata(topics) {
       const answer = await ask<MetadataAnswer>(METADATA, { topics, allowAutoTopicCreation: false })
       return {
+        clusterId: answer.clusterId ?? null,
         nodes: new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }])),
         topics: new Map(
           answer.topicMetadata.map(({ topic, topicErrorCode, partitionMetadata }) => [
@@ -237,6 +240,7 @@ interface Broker {
 }
 
 interface MetadataAnswer {
+  readonly clusterId?: string | null
   readonly brokers: readonly (BrokerAddress & { readonly nodeId: number })[]
   readonly topicMetadata: readonly {
     readonly topicErrorCode: number

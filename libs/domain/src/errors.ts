@@ -16,6 +16,9 @@ export class EventLogUnavailableError extends CurfewError {
   override readonly code = 'ERR_EVENT_LOG_UNAVAILABLE'
 }
 
+/** The ledger names another event log than the one this service uses: no worker would read what it appends. Answered 503. */
+export class WrongEventLogError extends EventLogUnavailableError {}
+
 /** PostgreSQL could not be reached, or ended the connection. The same call may succeed later. Answered 503. */
 export class LedgerUnavailableError extends CurfewError {
   override readonly code = 'ERR_LEDGER_UNAVAILABLE'

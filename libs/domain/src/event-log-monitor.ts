@@ -38,6 +38,8 @@ export interface TopicState {
 }
 
 export interface EventLogState {
+  /** The name of the event log, the same for all that use it. */
+  readonly name: string
   readonly lanes: readonly LaneState[]
   /** None where the log is in PostgreSQL. */
   readonly topics: readonly TopicState[]

@@ -89,6 +89,7 @@ export {
   SignerUnavailableError,
   SigningKeyError,
   WebhookSecretError,
+  WrongEventLogError,
 } from './errors.ts'
 export {
   type BatchHandler,

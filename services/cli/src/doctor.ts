@@ -17,6 +17,10 @@ const CLOCK_OFF_MS_MAX = 30_000
 const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: string }>> = {
   ledger: { name: 'database', fix: 'See that PostgreSQL at DATABASE_URL answers.' },
   'event-log': { name: 'event log', fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers.' },
+  'event-log-choice': {
+    name: 'event log of this service',
+    fix: 'This service uses another event log than the others. Give it the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX.',
+  },
   lanes: {
     name: 'lanes',
     fix: 'A worker cannot read what lies in the event log: its log says why (event-log.consume-failed). Of Kafka see the compression of the topics and the rights of the worker.',
@@ -104,9 +108,10 @@ async function ofEventLog(client: Client, issuer: string | undefined): Promise<r
   }
 }
 
-function eventLogInWords({ answer, lanes, topics }: EventLogView): readonly Finding[] {
+function eventLogInWords({ answer, choice, lanes, topics }: EventLogView): readonly Finding[] {
   if (!answer.ok) return [{ check: 'lanes of the event log', ...answer }]
   return [
+    ...(choice === null ? [] : [{ check: 'choice of event log', ...choice }]),
     ...lanes.map(({ lane, ok, what, fix }) => ({ check: `lane ${lane}`, ok, what, fix })),
     ...topics.flatMap(({ topic, findings }): readonly Finding[] =>
       findings.length === 0

@@ -1,5 +1,11 @@
 import type { Problem } from '@curfew/client'
-import { type EventLog, EventLogUnavailableError, type LogRecord, type Reach } from '@curfew/domain'
+import {
+  type EventLog,
+  EventLogUnavailableError,
+  type LogRecord,
+  type Reach,
+  WrongEventLogError,
+} from '@curfew/domain'
 import {
   type Batcher,
   type Credential,
@@ -96,7 +102,10 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
         {
           status: 503,
           title: 'Event log not available',
-          detail: `The ${one} could not be made durable and was not accepted. Send it again as it was.`,
+          detail:
+            error instanceof WrongEventLogError
+              ? `This service uses another event log than the rest of Curfew, and no worker would read it. The ${one} was not accepted. Its operator finds more in /readyz and curfew doctor.`
+              : `The ${one} could not be made durable and was not accepted. Send it again as it was.`,
           headers: { 'retry-after': String(RETRY_AFTER_S) },
         },
         { cause: error },
