@@ -146,6 +146,20 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     await log.append([record('a')])
   })
 
+  test('that take no large records refuse one by their name and the setting, and take the others', async () => {
+    const { openLog, lines, name } = setUp()
+    const log = openLog()
+    await log.check()
+    await alter(name('interactive'), { 'max.message.bytes': '5000' })
+    const large = { ...record('large'), value: Buffer.alloc(6_000, 'x') }
+    const [refused, taken] = await Promise.allSettled([log.append([large]), log.append([record('small')])])
+    expect(taken.status).toBe('fulfilled')
+    expect(refused.status === 'rejected' && String(refused.reason)).toMatch(
+      `RecordTooLargeError: Kafka topic ${name('interactive')} takes no record of `,
+    )
+    expect(lines.filter((line) => line.includes('sent again'))).toEqual([])
+  })
+
   test('that have fewer partitions than asked are named, and used', async () => {
     const { openLog, prefix } = setUp({ partitions: 2 })
     await openLog().check()

@@ -110,6 +110,7 @@ export interface EventLog {
    * been appended all the same; the caller appends again, and consumers see at least once.
    *
    * @throws {EventLogUnavailableError} when durability could not be confirmed in time.
+   * @throws {RecordTooLargeError} when the log refuses one of the records for its size.
    */
   append(records: readonly LogRecord[]): Promise<void>
   /** Begins to consume. Connection losses are reported to `onError` and recovered from, however long they last. */

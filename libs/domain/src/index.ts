@@ -86,6 +86,7 @@ export {
   NoEncryptionKeyError,
   NoSigningKeyError,
   QueryTimeoutError,
+  RecordTooLargeError,
   SignerUnavailableError,
   SigningKeyError,
   WebhookSecretError,
