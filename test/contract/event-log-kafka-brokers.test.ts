@@ -180,6 +180,27 @@ describe('over three brokers', { timeout: 240_000 }, () => {
       await hung?.resume()
     }
   })
+
+  it('the check answers within two seconds while any of them hangs', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog(prefix, 3)
+    await log.append(KEYS.map((key) => record(key, 0)))
+    for (const hung of kafka().nodes) {
+      await untilInSync(prefix)
+      await log.check()
+      await hung.suspend()
+      try {
+        const until = performance.now() + 6_000
+        while (performance.now() < until) {
+          const askedMs = performance.now()
+          await log.check()
+          expect(performance.now() - askedMs).toBeLessThan(2_000)
+        }
+      } finally {
+        await hung.resume()
+      }
+    }
+  })
 })
 
 /** The broker that leads the partition of each key. */

@@ -194,16 +194,21 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     await expect.poll(() => log.append([record('after')]).then(() => 'kept', String), patiently).toBe('kept')
   })
 
-  test('that refuse records make the service not ready, which names the partition', async () => {
+  test('that take no logouts of people make the service not ready; others leave it degraded', async () => {
     const { openLog, name } = setUp({ partitions: 1 })
     const log = openLog()
     await log.check()
+    const refusal = (lane: LogLane) =>
+      `Kafka refuses records: topic ${name(lane)} at partition 0 (1 of 2 replicas in sync)`
+    const checked = () => log.check().then(() => 'well', String)
     await alter(name('bulk'), { 'min.insync.replicas': '2' })
-    await expect(log.check()).rejects.toThrow(
-      `Kafka refuses records: topic ${name('bulk')} at partition 0 (1 of 2 replicas in sync)`,
-    )
+    expect(await checked()).toBe(`EventLogDegradedError: ${refusal('bulk')}`)
     await alter(name('bulk'), { 'min.insync.replicas': '1' })
-    await log.check()
+    expect(await checked()).toBe('well')
+    await alter(name('interactive'), { 'min.insync.replicas': '2' })
+    expect(await checked()).toBe(`EventLogUnavailableError: ${refusal('interactive')}`)
+    await alter(name('interactive'), { 'min.insync.replicas': '1' })
+    expect(await checked()).toBe('well')
   })
 
   test('tell how many records wait, since when, and for whom', async () => {

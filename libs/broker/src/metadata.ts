@@ -93,17 +93,24 @@ export async function describeTopics(
   names: readonly string[],
 ): Promise<ReadonlyMap<string, readonly PartitionState[]>> {
   const { topics } = await tolerant(() => admin.fetchTopicMetadata({ topics: [...names] }))
-  return new Map(
-    topics.map(({ name, partitions }) => [
-      name,
-      partitions
-        .map(({ partitionId, leader, replicas, isr }) => ({
-          partition: partitionId,
-          led: leader >= 0,
-          replicas: replicas.length,
-          inSync: isr.length,
-        }))
-        .sort((one, other) => one.partition - other.partition),
-    ]),
-  )
+  return new Map(topics.map(({ name, partitions }) => [name, statesOf(partitions)]))
+}
+
+/** The partitions of a metadata answer, in their order. */
+export function statesOf(
+  partitions: readonly {
+    readonly partitionId: number
+    readonly leader: number
+    readonly replicas: readonly number[]
+    readonly isr: readonly number[]
+  }[],
+): readonly PartitionState[] {
+  return partitions
+    .map(({ partitionId, leader, replicas, isr }) => ({
+      partition: partitionId,
+      led: leader >= 0,
+      replicas: replicas.length,
+      inSync: isr.length,
+    }))
+    .sort((one, other) => one.partition - other.partition)
 }

@@ -5,6 +5,7 @@ import {
   type BatchAnswer,
   type BrokerAddress,
   type BrokerConnection,
+  isLeaders,
   type Leaders,
   type Metadata,
   openConnection,
@@ -307,10 +308,6 @@ function sizeOf({ key, value, headers }: Message): number {
   let bytes = RECORD_OVERHEAD_BYTES + (key?.length ?? 0) + (value?.length ?? 0)
   for (const [name, text] of Object.entries(headers ?? {})) bytes += name.length + (text?.length ?? 0)
   return bytes
-}
-
-function isLeaders(found: Leaders | ProtocolError): found is Leaders {
-  return Array.isArray(found)
 }
 
 function isUnknownTopic(found: Leaders | ProtocolError): boolean {

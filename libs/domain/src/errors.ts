@@ -16,6 +16,11 @@ export class EventLogUnavailableError extends CurfewError {
   override readonly code = 'ERR_EVENT_LOG_UNAVAILABLE'
 }
 
+/** The event log takes the logouts that a person waits for, and not all other records. */
+export class EventLogDegradedError extends CurfewError {
+  override readonly code = 'ERR_EVENT_LOG_DEGRADED'
+}
+
 /** The ledger names another event log than the one this service uses: no worker would read what it appends. Answered 503. */
 export class WrongEventLogError extends EventLogUnavailableError {}
 

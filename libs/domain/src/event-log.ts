@@ -115,7 +115,12 @@ export interface EventLog {
   append(records: readonly LogRecord[]): Promise<void>
   /** Begins to consume. Connection losses are reported to `onError` and recovered from, however long they last. */
   consume(options: ConsumeOptions, handle: BatchHandler): Consumer
-  /** Resolves when the log answers. @throws {EventLogUnavailableError} */
+  /**
+   * Resolves when every lane takes records.
+   *
+   * @throws {EventLogDegradedError} when the interactive lane does, and another does not.
+   * @throws {EventLogUnavailableError}
+   */
   check(): Promise<void>
   /** Releases connections. Call after every consumer has stopped. */
   close(): Promise<void>

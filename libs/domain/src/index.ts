@@ -78,6 +78,7 @@ export {
   ClientKeyError,
   ClientKeysUnavailableError,
   CurfewError,
+  EventLogDegradedError,
   EventLogUnavailableError,
   LedgerAlteredError,
   LedgerSchemaError,

@@ -16,7 +16,10 @@ const CLOCK_OFF_MS_MAX = 30_000
 
 const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: string }>> = {
   ledger: { name: 'database', fix: 'See that PostgreSQL at DATABASE_URL answers.' },
-  'event-log': { name: 'event log', fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers.' },
+  'event-log': {
+    name: 'event log',
+    fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers, and what is said of its topics.',
+  },
   'event-log-choice': {
     name: 'event log of this service',
     fix: 'This service uses another event log than the others. Give it the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX.',
@@ -68,12 +71,18 @@ function markOf({ ok, fix }: Finding): string {
 
 async function ofService(client: Client): Promise<readonly Finding[]> {
   const before = Date.now()
-  const { checks, away, date } = await answered(client.readiness())
+  const { checks, away, degraded, date } = await answered(client.readiness())
   const after = Date.now()
   const findings = checks.map((check): Finding => {
     const { name, fix } = CHECKS[check] ?? { name: check, fix: 'See the log of the service.' }
-    const wrong = away.includes(check)
-    return { check: name, ok: !wrong, what: wrong ? 'is away' : 'answers', fix: wrong ? fix : null }
+    const isAway = away.includes(check)
+    const ok = !isAway && !degraded.includes(check)
+    return {
+      check: name,
+      ok,
+      what: ok ? 'answers' : isAway ? 'is away' : 'works in part',
+      fix: ok ? null : fix,
+    }
   })
   if (date === null) return findings
   // Its clock is given in whole seconds.
