@@ -2,6 +2,7 @@ import { WrongEventLogError } from '@curfew/domain'
 import { chooseEventLog, createDatabase, guardEventLog, listStrays } from '@curfew/ledger'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { openGate } from '../support/gate.ts'
 import { numberedRecord } from '../support/kafka.ts'
 import { createMemoryLog } from '../support/memory-event-log.ts'
 
@@ -115,6 +116,21 @@ test('a ledger that is unavailable keeps no logout out', async () => {
   expect(ingest.memory.depth('interactive')).toBe(1)
   await ingest.log.checkChoice()
   await away.end()
+})
+
+test('a ledger that hangs keeps a service ready, and no logout out', async () => {
+  const gate = await openGate(database.url)
+  const db = createDatabase(gate.url)
+  const before = serve(KAFKA, { db })
+  await before.append()
+  gate.swallow()
+  const started = serve(KAFKA, { db })
+  const askedMs = performance.now()
+  await Promise.all([before, started].flatMap(({ log, append }) => [log.checkChoice(), append()]))
+  // A probe waits for two seconds.
+  expect(performance.now() - askedMs).toBeLessThan(2_000)
+  await gate.close()
+  await db.end()
 })
 
 test('a ledger that has not been migrated keeps no logout out', async () => {

@@ -27,8 +27,8 @@ export interface EventLogGuardOptions {
 
 /** Pause after a comparison that failed, in milliseconds. */
 const RETRY_MS = 1_000
-/** Longest that an append waits for the first comparison, in milliseconds. */
-const FIRST_MS_MAX = 3_000
+/** Longest that appends and checks wait for the first comparison, in milliseconds. Later ones hold nothing up. */
+const FIRST_MS_MAX = 1_500
 
 /** An event log, and whether it is the one that the ledger names. */
 export interface GuardedEventLog extends EventLog {
@@ -66,20 +66,19 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
     }
   }
 
-  /** Compares when it is time. @returns the comparison under way, if there is one. */
-  function refresh(): Promise<void> | null {
-    if (comparing === null && performance.now() >= dueAt)
-      comparing = compare().finally(() => {
-        comparing = null
-      })
-    return comparing
+  /** Compares in the background when it is time. */
+  function refresh(): void {
+    if (comparing !== null || performance.now() < dueAt) return
+    comparing = compare().finally(() => {
+      comparing = null
+    })
   }
 
-  const first = refresh() ?? Promise.resolve()
-  const compared = Promise.race([first, pause(FIRST_MS_MAX)])
+  refresh()
+  const compared = Promise.race([comparing, pause(FIRST_MS_MAX)])
 
   async function insist(): Promise<void> {
-    void refresh()
+    refresh()
     if (state === 'unknown') await compared
     if (state instanceof WrongEventLogError) throw state
   }
@@ -94,16 +93,13 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
         {
           ...rest,
           able: () => {
-            void refresh()
+            refresh()
             return state === 'right' && able()
           },
         },
         handle,
       ),
-    async checkChoice() {
-      await refresh()
-      await insist()
-    },
+    checkChoice: insist,
     check: () => real.check(),
     close: () => real.close(),
   }
