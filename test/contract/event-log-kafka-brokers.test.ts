@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createKafkaEventLog, topicName } from '@curfew/broker'
+import { createKafkaEventLog, createKafkaMonitor, topicName } from '@curfew/broker'
 import { type EventLog, EventLogUnavailableError } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -179,6 +179,28 @@ describe('over three brokers', { timeout: 240_000 }, () => {
     } finally {
       await hung?.resume()
     }
+  })
+
+  it('the monitor names one of them that is unavailable', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog(prefix, 3)
+    await log.check()
+    const monitor = createKafkaMonitor({
+      brokers: kafka().brokers,
+      clientId: 'test',
+      groupId: `${prefix}delivery`,
+      topics: smallTopics(prefix, { partitions: PARTITIONS, replicationFactor: 3 }),
+    })
+    const gone = () => monitor.look().then(({ brokersGone }) => brokersGone, String)
+    await expect.poll(gone, patiently).toEqual([])
+    const [node] = kafka().nodes
+    await node?.stop()
+    try {
+      await expect.poll(gone, patiently).toEqual([node?.id])
+    } finally {
+      await node?.restart()
+    }
+    await expect.poll(gone, patiently).toEqual([])
   })
 
   it('the check answers within two seconds while any of them hangs', async () => {

@@ -19,12 +19,13 @@ const ISSUERS_OWN: Reach = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: 
 const STEADY = { unknown: null, waiting: 0, oldestSeconds: 0, unassigned: [], removed: 0 } as const
 let lanes: readonly LaneState[] = []
 let topics: Awaited<ReturnType<EventLogMonitor['look']>>['topics'] = []
+let brokersGone: readonly number[] = []
 let fault: Error | null = null
 const monitor: EventLogMonitor = {
   store: 'kafka',
   async look() {
     if (fault !== null) throw fault
-    return { name: 'Kafka cluster one, topics logout.*', lanes, topics }
+    return { name: 'Kafka cluster one, topics logout.*', brokersGone, lanes, topics }
   },
 }
 
@@ -92,6 +93,21 @@ describe('the event log in Kafka', () => {
     lanes = [lane]
     return (await curfew.client.getEventLog()).lanes[0]
   }
+
+  test('says which brokers are unavailable, which is no fault', async () => {
+    brokersGone = [3]
+    lanes = []
+    expect(await curfew.client.getEventLog()).toMatchObject({
+      ok: true,
+      answer: {
+        ok: true,
+        what: 'answers without broker 3',
+        fix: expect.stringContaining('Start broker 3 of Kafka.'),
+      },
+    })
+    brokersGone = []
+    expect(await curfew.client.getEventLog()).toMatchObject({ answer: { what: 'answers', fix: null } })
+  })
 
   test('says whether all services use it', async () => {
     const asked = async () => (await curfew.client.getEventLog()).choice
@@ -162,7 +178,7 @@ describe('the event log in Kafka', () => {
     const note = await curfew.client.getEventLog()
     expect(note).toMatchObject({
       ok: true,
-      topics: [{ findings: [{ ok: true, what: 'retention.ms is 1 and must be 2: records go' }] }],
+      topics: [{ findings: [{ ok: true, what: 'retention.ms is 1 and should be 2: records go' }] }],
     })
     topics = [{ topic: 'logout.events', faults: [{ ...seen, severe: true }] }]
     expect(await curfew.client.getEventLog()).toMatchObject({

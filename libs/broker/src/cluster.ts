@@ -1,4 +1,4 @@
-import { EventLogDegradedError, EventLogUnavailableError } from '@curfew/domain'
+import { EventLogDegradedError, EventLogUnavailableError, topicFaultText } from '@curfew/domain'
 import type { Admin } from 'kafkajs'
 import { createAdmins } from './admins.ts'
 import { type ConnectionOptions, type KafkaLog, within } from './client.ts'
@@ -89,8 +89,7 @@ export function createCluster({
     if (all === reported) return
     reported = all
     for (const { severe, ...line } of lines) {
-      const { topic, setting, actual, wanted, why } = line
-      const message = `topic ${topic}: ${setting} is ${actual} and must be ${wanted}: ${why}`
+      const message = `topic ${line.topic}: ${topicFaultText({ severe, ...line })}`
       log?.(severe ? 'error' : 'warn', message, line)
     }
   }

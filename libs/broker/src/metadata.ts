@@ -10,6 +10,8 @@ export interface PartitionState {
   readonly replicas: number
   /** Replicas that have every confirmed record. */
   readonly inSync: number
+  /** The brokers of replicas that are unavailable. */
+  readonly offline: readonly number[]
 }
 
 /** A metadata answer of kafkajs, as far as it is looked at here. */
@@ -103,14 +105,16 @@ export function statesOf(
     readonly leader: number
     readonly replicas: readonly number[]
     readonly isr: readonly number[]
+    readonly offlineReplicas?: readonly number[]
   }[],
 ): readonly PartitionState[] {
   return partitions
-    .map(({ partitionId, leader, replicas, isr }) => ({
+    .map(({ partitionId, leader, replicas, isr, offlineReplicas = [] }) => ({
       partition: partitionId,
       led: leader >= 0,
       replicas: replicas.length,
       inSync: isr.length,
+      offline: offlineReplicas,
     }))
     .sort((one, other) => one.partition - other.partition)
 }

@@ -64,7 +64,9 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
           topic: each.topic,
           faults: faultsOf(each, settings, tooling),
         }))
-        return { name: await identifyKafka(options), lanes, topics }
+        const offline = found.flatMap(({ partitions }) => partitions.flatMap((each) => each.offline))
+        const brokersGone = [...new Set(offline)].sort((one, other) => one - other)
+        return { name: await identifyKafka(options), brokersGone, lanes, topics }
       }, LOOK_TIMEOUT_MS)
     } finally {
       await admins.close()

@@ -113,6 +113,7 @@ export {
   type LaneState,
   type TopicFault,
   type TopicState,
+  topicFaultText,
   WAITING_MAX,
 } from './event-log-monitor.ts'
 export { createFairTurns, type FairTurns, interleave, shareLeft } from './fair-share.ts'

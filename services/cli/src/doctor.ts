@@ -1,5 +1,5 @@
 import { ApiError, type Client, type EventLogView, type KeysCheck } from '@curfew/client'
-import { parse } from './arguments.ts'
+import { parse, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
@@ -10,6 +10,9 @@ interface Finding {
   readonly what: string
   readonly fix: string | null
 }
+
+/** What a server says that has no such call, such as an ingest. */
+const NO_ROUTE = 'There is no GET'
 
 /** By how much clocks may differ, in milliseconds: tokens are valid for two minutes. */
 const CLOCK_OFF_MS_MAX = 30_000
@@ -58,8 +61,11 @@ export async function doctor(args: readonly string[]): Promise<number> {
     process.stdout.write(
       table([['', 'CHECK', 'WHAT'], ...findings.map((each) => [markOf(each), each.check, each.what])]),
     )
-    for (const { check, fix } of findings)
-      if (fix !== null) process.stdout.write(`${plain(check)}: ${plain(fix)}\n`)
+    const fixes = findings.flatMap(({ check, fix }) =>
+      fix === null ? [] : [`${plain(check)}: ${plain(fix)}\n`],
+    )
+    // One command can mend several findings.
+    for (const line of new Set(fixes)) process.stdout.write(line)
   }
   return ok ? 0 : 1
 }
@@ -120,11 +126,12 @@ async function ofEventLog(client: Client, issuer: string | undefined): Promise<r
 function eventLogInWords({ answer, choice, lanes, topics }: EventLogView): readonly Finding[] {
   if (!answer.ok) return [{ check: 'lanes of the event log', ...answer }]
   return [
+    ...(answer.fix === null ? [] : [{ check: 'brokers of Kafka', ...answer }]),
     ...(choice === null ? [] : [{ check: 'choice of event log', ...choice }]),
     ...lanes.map(({ lane, ok, what, fix }) => ({ check: `lane ${lane}`, ok, what, fix })),
     ...topics.flatMap(({ topic, findings }): readonly Finding[] =>
       findings.length === 0
-        ? [{ check: `topic ${topic}`, ok: true, what: 'is set as it must be', fix: null }]
+        ? [{ check: `topic ${topic}`, ok: true, what: 'is set as it should be', fix: null }]
         : findings.map(({ ok, what, fix }) => ({ check: `topic ${topic}`, ok, what, fix })),
     ),
   ]
@@ -173,6 +180,8 @@ async function ofKeys(client: Client, named: string | undefined): Promise<readon
     return findings
   } catch (error) {
     if (!(error instanceof CallFailed)) throw error
+    if (named !== undefined && isNotFound(error))
+      throw new UsageError(`There is no issuer ${named} that this key may see.`, { cause: error })
     return [
       {
         check: 'keys',
@@ -188,9 +197,14 @@ async function ofKeys(client: Client, named: string | undefined): Promise<readon
 function fixOf({ cause, message }: CallFailed, otherwise: string): string {
   if (!(cause instanceof ApiError)) return otherwise
   if (cause.status === 401) return 'Set CURFEW_KEY, or --key, to a valid key.'
-  if (cause.status === 404 && message.includes('There is no GET'))
+  if (cause.status === 404 && message.includes(NO_ROUTE))
     return 'Set CURFEW_URL, or --url, to the console, or to the proxy before it.'
   return otherwise
+}
+
+/** Whether the server has the call, and no such object. */
+function isNotFound({ cause, message }: CallFailed): boolean {
+  return cause instanceof ApiError && cause.status === 404 && !message.includes(NO_ROUTE)
 }
 
 async function allIssuers(client: Client): Promise<readonly string[]> {

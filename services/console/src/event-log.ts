@@ -4,6 +4,7 @@ import {
   EventLogUnavailableError,
   type LaneState,
   type TopicState,
+  topicFaultText,
 } from '@curfew/domain'
 import { type Database, listStrays, noteEventLog } from '@curfew/ledger'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
@@ -55,8 +56,8 @@ async function look(
   db: Database,
 ): Promise<Pick<EventLogView, 'answer' | 'choice' | 'lanes' | 'topics'>> {
   try {
-    const { name, lanes, topics } = await monitor.look()
-    const answer = { ok: true, what: 'answers', fix: null }
+    const { name, brokersGone, lanes, topics } = await monitor.look()
+    const answer = answerOf(brokersGone)
     const choice = await choiceOf(db, name)
     return { answer, choice, lanes: lanes.map(laneView), topics: topics.map(topicView) }
   } catch (error) {
@@ -66,6 +67,17 @@ async function look(
     const fix =
       'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers the console too, which needs the same KAFKA_ settings as the others.'
     return { answer: { ok: false, what, fix }, choice: null, lanes: [], topics: [] }
+  }
+}
+
+/** @param gone the ids of brokers that have copies of the topics and are unavailable. */
+function answerOf(gone: readonly number[]): Finding {
+  if (gone.length === 0) return { ok: true, what: 'answers', fix: null }
+  const brokers = `${gone.length === 1 ? 'broker' : 'brokers'} ${gone.join(', ')}`
+  return {
+    ok: true,
+    what: `answers without ${brokers}`,
+    fix: `Start ${brokers} of Kafka. Until then partitions have fewer copies, and fewer brokers may fail.`,
   }
 }
 
@@ -127,13 +139,13 @@ function laneView(state: LaneState): LaneView {
 function topicView({ topic, faults }: TopicState): TopicView {
   return {
     topic,
-    findings: faults.map(({ setting, actual, wanted, why, fix, severe }) => ({
-      setting,
-      actual,
-      wanted,
-      ok: !severe,
-      what: `${setting} is ${actual} and must be ${wanted}: ${why}`,
-      fix,
+    findings: faults.map((fault) => ({
+      setting: fault.setting,
+      actual: fault.actual,
+      wanted: fault.wanted,
+      ok: !fault.severe,
+      what: topicFaultText(fault),
+      fix: fault.fix,
     })),
   }
 }
