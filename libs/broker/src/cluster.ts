@@ -5,6 +5,7 @@ import { type ConnectionOptions, type KafkaLog, within } from './client.ts'
 import { isLeaders, type ProtocolError } from './connection.ts'
 import { createMetadataReader } from './leaders.ts'
 import { refusalOf } from './refusal.ts'
+import { createRollCall } from './roll-call.ts'
 import { type FoundTopic, faultsOf, inShort, unavailablePartitions } from './topic-settings.ts'
 import {
   createMissing,
@@ -62,6 +63,7 @@ export function createCluster({
 }): Cluster {
   const admins = createAdmins(connection)
   const reader = createMetadataReader(connection, SOON_MS)
+  const rollCall = createRollCall(connection, topicName(kinds[0] ?? 'interactive', topics), SOON_MS)
   let configs: Awaited<ReturnType<typeof describeConfigs>> = null
   const tooling = { brokers: connection.brokers, secured: isSecured(connection) }
   const seen = new Set<string>()
@@ -119,7 +121,7 @@ export function createCluster({
   /** What keeps topics from taking records. */
   async function look(): Promise<readonly Refusing[]> {
     const names = kinds.map((kind) => topicName(kind, topics))
-    const { topics: answers, partitions } = await reader.read(names)
+    const { topics: answers, partitions, nodes } = await reader.read(names)
     const refused = [...answers.values()].find((answer) => !isLeaders(answer) && !isMissing(answer))
     if (refused !== undefined) throw refused
     const present = names.filter((name) => partitions.get(name)?.length)
@@ -130,10 +132,17 @@ export function createCluster({
       .then((answer) => {
         configs = answer
       })
-    await within(asking, SOON_MS, 'asking for settings').catch(() => undefined)
+    const [answering] = await Promise.all([
+      rollCall.answering(nodes),
+      within(asking, SOON_MS, 'asking for settings').catch(() => undefined),
+    ])
     const found = kinds.map((kind) => {
       const topic = topicName(kind, topics)
-      const all = partitions.get(topic) ?? []
+      // A broker that lost the others tells of them as they were. Where enough of them answer, one of these will lead.
+      const all = (partitions.get(topic) ?? []).map(({ partition, led, isr }) => ({
+        ...{ partition, led },
+        inSync: isr.filter((id) => answering.has(id)).length,
+      }))
       const unavailable = unavailablePartitions({ partitions: all, config: configs?.get(topic) ?? null })
       return { kind, topic, missing: all.length === 0, all, unavailable }
     })
@@ -172,6 +181,7 @@ export function createCluster({
     },
     async close() {
       reader.close()
+      rollCall.close()
       await admins.close()
     },
   }

@@ -10,6 +10,8 @@ export interface PartitionState {
   readonly replicas: number
   /** Replicas that have every confirmed record. */
   readonly inSync: number
+  /** The brokers of replicas that are in sync. */
+  readonly isr: readonly number[]
   /** The brokers of replicas that are unavailable. */
   readonly offline: readonly number[]
 }
@@ -114,6 +116,7 @@ export function statesOf(
       led: leader >= 0,
       replicas: replicas.length,
       inSync: isr.length,
+      isr,
       offline: offlineReplicas,
     }))
     .sort((one, other) => one.partition - other.partition)

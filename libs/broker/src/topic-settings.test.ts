@@ -27,6 +27,7 @@ function found({
       led: true,
       replicas,
       inSync: replicas,
+      isr: [],
       offline: [],
     })),
     config: new Map([...config, ...Object.entries(changes)]),

@@ -248,7 +248,10 @@ function countFaults(
 export function unavailablePartitions({
   partitions,
   config,
-}: Pick<FoundTopic, 'partitions' | 'config'>): readonly string[] {
+}: {
+  readonly partitions: readonly Pick<PartitionState, 'partition' | 'led' | 'inSync'>[]
+  readonly config: FoundTopic['config']
+}): readonly string[] {
   const least = Number(config?.get('min.insync.replicas') ?? 1)
   return partitions.flatMap(({ partition, led, inSync }) => {
     if (!led) return [`${partition} (no leader)`]
