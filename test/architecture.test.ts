@@ -88,6 +88,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'services/cli': [
     'node:',
     '@curfew/domain',
+    '@curfew/broker',
     '@curfew/client',
     '@curfew/ledger',
     '@curfew/tokens',

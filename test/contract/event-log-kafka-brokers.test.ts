@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createKafkaEventLog, topicName } from '@curfew/broker'
-import { type EventLog, EventLogUnavailableError } from '@curfew/domain'
+import { createKafkaEventLog, createKafkaMonitor, topicName } from '@curfew/broker'
+import { type EventLog, EventLogDegradedError, EventLogUnavailableError } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterEach, describe, expect, it } from 'vitest'
 import { numberedRecord as record, smallTopics, uniquePrefix } from '../support/kafka.ts'
@@ -178,6 +178,52 @@ describe('over three brokers', { timeout: 240_000 }, () => {
       await holding
     } finally {
       await hung?.resume()
+    }
+  })
+
+  it('the monitor names one of them that is unavailable', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog(prefix, 3)
+    await log.check()
+    const monitor = createKafkaMonitor({
+      brokers: kafka().brokers,
+      clientId: 'test',
+      groupId: `${prefix}delivery`,
+      topics: smallTopics(prefix, { partitions: PARTITIONS, replicationFactor: 3 }),
+    })
+    const gone = () => monitor.look().then(({ brokersGone }) => brokersGone, String)
+    await expect.poll(gone, patiently).toEqual([])
+    const [node] = kafka().nodes
+    await node?.stop()
+    try {
+      await expect.poll(gone, patiently).toEqual([node?.id])
+    } finally {
+      await node?.restart()
+    }
+    await expect.poll(gone, patiently).toEqual([])
+  })
+
+  it('the check answers within two seconds while any of them hangs', async () => {
+    const prefix = uniquePrefix()
+    const log = openLog(prefix, 3)
+    await log.append(KEYS.map((key) => record(key, 0)))
+    for (const hung of kafka().nodes) {
+      await untilInSync(prefix)
+      await expect.poll(() => log.check().then(() => 'well', String), patiently).toBe('well')
+      await hung.suspend()
+      try {
+        const until = performance.now() + 6_000
+        while (performance.now() < until) {
+          const askedMs = performance.now()
+          await log.check().catch((error) => {
+            // Only the interactive lane was waited for.
+            expect(error).toBeInstanceOf(EventLogDegradedError)
+          })
+          expect(performance.now() - askedMs).toBeLessThan(2_000)
+        }
+      } finally {
+        await hung.resume()
+      }
     }
   })
 })

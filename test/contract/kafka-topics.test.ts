@@ -136,14 +136,30 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     expect(compact).toMatch(
       `error topic ${name('interactive')}: cleanup.policy is compact and must be delete: `,
     )
-    expect(zstd).toMatch(`warn topic ${name('interactive')}: compression.type is zstd and must be producer: `)
+    expect(zstd).toMatch(
+      `warn topic ${name('interactive')}: compression.type is zstd and should be producer: `,
+    )
     expect(small).toMatch(`error topic ${name('sessions')}: max.message.bytes is 5000 and must be 2097152: `)
     expect(more).toEqual([])
-    const fix = `kafka-configs.sh --bootstrap-server ${brokers.join(',')} --alter --entity-type topics --entity-name ${name('interactive')} --add-config cleanup.policy=delete`
+    const fix = `kafka-configs.sh --bootstrap-server ${brokers.join(',')} --alter --entity-type topics --entity-name ${name('interactive')} --add-config cleanup.policy=delete,compression.type=producer`
     const { topics } = await monitor.look()
     expect(topics.find(({ topic }) => topic === name('interactive'))?.faults[0]).toMatchObject({ fix })
     // They are used as they are. To refuse logouts over a setting would be worse.
     await log.append([record('a')])
+  })
+
+  test('that take no large records refuse one by their name and the setting, and take the others', async () => {
+    const { openLog, lines, name } = setUp()
+    const log = openLog()
+    await log.check()
+    await alter(name('interactive'), { 'max.message.bytes': '5000' })
+    const large = { ...record('large'), value: Buffer.alloc(6_000, 'x') }
+    const [refused, taken] = await Promise.allSettled([log.append([large]), log.append([record('small')])])
+    expect(taken.status).toBe('fulfilled')
+    expect(refused.status === 'rejected' && String(refused.reason)).toMatch(
+      `RecordTooLargeError: Kafka topic ${name('interactive')} takes no record of `,
+    )
+    expect(lines.filter((line) => line.includes('sent again'))).toEqual([])
   })
 
   test('that have fewer partitions than asked are named, and used', async () => {
@@ -154,7 +170,7 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     await log.check()
     expect(larger.lines).toEqual(
       LANES.map((kind) =>
-        expect.stringMatching(`^warn topic ${larger.name(kind)}: partitions is 2 and must be 3: `),
+        expect.stringMatching(`^warn topic ${larger.name(kind)}: partitions is 2 and should be 3: `),
       ),
     )
     await log.append([record('a')])
@@ -180,16 +196,21 @@ await describeWithKafka('topics in Kafka', (brokers) => {
     await expect.poll(() => log.append([record('after')]).then(() => 'kept', String), patiently).toBe('kept')
   })
 
-  test('that refuse records make the service not ready, which names the partition', async () => {
+  test('that take no logouts of people make the service not ready; others leave it degraded', async () => {
     const { openLog, name } = setUp({ partitions: 1 })
     const log = openLog()
     await log.check()
+    const refusal = (lane: LogLane) =>
+      `Kafka refuses records: topic ${name(lane)} at partition 0 (1 of 2 replicas in sync)`
+    const checked = () => log.check().then(() => 'well', String)
     await alter(name('bulk'), { 'min.insync.replicas': '2' })
-    await expect(log.check()).rejects.toThrow(
-      `Kafka refuses records: topic ${name('bulk')} at partition 0 (1 of 2 replicas in sync)`,
-    )
+    expect(await checked()).toBe(`EventLogDegradedError: ${refusal('bulk')}`)
     await alter(name('bulk'), { 'min.insync.replicas': '1' })
-    await log.check()
+    expect(await checked()).toBe('well')
+    await alter(name('interactive'), { 'min.insync.replicas': '2' })
+    expect(await checked()).toBe(`EventLogUnavailableError: ${refusal('interactive')}`)
+    await alter(name('interactive'), { 'min.insync.replicas': '1' })
+    expect(await checked()).toBe('well')
   })
 
   test('tell how many records wait, since when, and for whom', async () => {

@@ -54,15 +54,15 @@ await describeWithKafka('doctor over Kafka', (brokers) => {
     )
     expect(stdout).toContain(`cleanup.policy is compact and must be delete: compaction removes`)
     expect(stdout).toContain(
-      `topic ${topic}: kafka-configs.sh --bootstrap-server ${brokers.join(',')} --alter --entity-type topics --entity-name ${topic} --add-config cleanup.policy=delete\n`,
+      `topic ${topic}: kafka-configs.sh --bootstrap-server ${brokers.join(',')} --alter --entity-type topics --entity-name ${topic} --add-config cleanup.policy=delete,`,
     )
     expect(stdout).toMatch(new RegExp(`^note +topic ${topic} +message\\.timestamp\\.type is CreateTime`, 'm'))
     expect(stdout).toMatch(
-      new RegExp(`^ok +topic ${topicName('bulk', { prefix })} +is set as it must be$`, 'm'),
+      new RegExp(`^ok +topic ${topicName('bulk', { prefix })} +is set as it should be$`, 'm'),
     )
     expect(stdout).toMatch(
       new RegExp(
-        `^note +topic ${topicName('outcomes', { prefix })} +topic is missing and must be present`,
+        `^note +topic ${topicName('outcomes', { prefix })} +topic is missing and should be present`,
         'm',
       ),
     )

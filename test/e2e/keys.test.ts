@@ -118,6 +118,12 @@ test('doctor says what is wrong and what to do, and is content when it is done',
       1,
       expect.stringMatching(/^WRONG +quarantine +was not looked at: /m),
     ])
+    const unknown = await run(['doctor', '--issuer', 'nope'])
+    expect(unknown).toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr: 'There is no issuer nope that this key may see.\nSee curfew doctor --help\n',
+    })
     // The other issuer's IdP is nowhere: without a name all are looked at.
     const all = await run(['doctor'])
     expect([all.code, all.stdout]).toEqual([1, expect.stringMatching(/^WRONG +main: discovery /m)])

@@ -230,7 +230,12 @@ describe('health', () => {
     const ready = await fetch(new URL('/readyz', own.url))
     expect([ready.status, await ready.json()]).toEqual([
       503,
-      { status: 'not ready', away: ['event-log', 'ledger'], checks: ['event-log', 'ledger', 'master-key'] },
+      {
+        status: 'not ready',
+        away: ['event-log', 'ledger'],
+        degraded: [],
+        checks: ['event-log', 'ledger', 'master-key'],
+      },
     ])
     expect((await fetch(new URL('/healthz', own.url))).status).toBe(200)
     const asked = await own.call('GET', '/v1/issuers')

@@ -8,6 +8,7 @@ import {
   type LogLane,
   type Reach,
 } from '@curfew/domain'
+import { noteEventLog } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
@@ -18,12 +19,13 @@ const ISSUERS_OWN: Reach = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: 
 const STEADY = { unknown: null, waiting: 0, oldestSeconds: 0, unassigned: [], removed: 0 } as const
 let lanes: readonly LaneState[] = []
 let topics: Awaited<ReturnType<EventLogMonitor['look']>>['topics'] = []
+let brokersGone: readonly number[] = []
 let fault: Error | null = null
 const monitor: EventLogMonitor = {
   store: 'kafka',
   async look() {
     if (fault !== null) throw fault
-    return { lanes, topics }
+    return { name: 'Kafka cluster one, topics logout.*', brokersGone, lanes, topics }
   },
 }
 
@@ -92,6 +94,36 @@ describe('the event log in Kafka', () => {
     return (await curfew.client.getEventLog()).lanes[0]
   }
 
+  test('says which brokers are unavailable, which is no fault', async () => {
+    brokersGone = [3]
+    lanes = []
+    expect(await curfew.client.getEventLog()).toMatchObject({
+      ok: true,
+      answer: {
+        ok: true,
+        what: 'answers without broker 3',
+        fix: expect.stringContaining('Start broker 3 of Kafka.'),
+      },
+    })
+    brokersGone = []
+    expect(await curfew.client.getEventLog()).toMatchObject({ answer: { what: 'answers', fix: null } })
+  })
+
+  test('says whether all services use it', async () => {
+    const asked = async () => (await curfew.client.getEventLog()).choice
+    const name = 'Kafka cluster one, topics logout.*'
+    expect(await asked()).toEqual({ ok: true, what: `is ${name} for every service`, fix: null })
+    await noteEventLog(curfew.db, { user: 'ingest at host-1', name: 'PostgreSQL' })
+    expect(await asked()).toMatchObject({
+      ok: false,
+      what: `is ${name}, but ingest at host-1 uses PostgreSQL and accepts no logouts`,
+      fix: expect.stringContaining('npx curfew event-log use'),
+    })
+    expect(await curfew.client.getEventLog()).toMatchObject({ ok: false })
+    await curfew.db.query(`update event_logs set used_at = now() - interval '3 minutes'`)
+    expect(await asked()).toMatchObject({ ok: true })
+  })
+
   test('says which partitions have no worker', async () => {
     const lane = { lane: 'interactive', ...STEADY } as const
     expect(await shown({ ...lane, unassigned: [3, 7] })).toMatchObject({
@@ -146,7 +178,7 @@ describe('the event log in Kafka', () => {
     const note = await curfew.client.getEventLog()
     expect(note).toMatchObject({
       ok: true,
-      topics: [{ findings: [{ ok: true, what: 'retention.ms is 1 and must be 2: records go' }] }],
+      topics: [{ findings: [{ ok: true, what: 'retention.ms is 1 and should be 2: records go' }] }],
     })
     topics = [{ topic: 'logout.events', faults: [{ ...seen, severe: true }] }]
     expect(await curfew.client.getEventLog()).toMatchObject({

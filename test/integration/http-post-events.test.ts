@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { LogoutEventInput } from '@curfew/client'
-import { EventLogUnavailableError, type LogRecord } from '@curfew/domain'
+import { EventLogUnavailableError, type LogRecord, RecordTooLargeError } from '@curfew/domain'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
@@ -19,6 +19,10 @@ beforeAll(async () => {
     wrapEventLog: (real) => ({
       ...real,
       async append(records) {
+        if (records.some(({ value }) => Buffer.from(value).includes('too-large')))
+          throw new RecordTooLargeError(
+            'Kafka topic t takes no record of 9 bytes: raise its max.message.bytes',
+          )
         if (away) throw new EventLogUnavailableError('no broker answers')
         appended.push(...records)
         await real.append(records)
@@ -325,6 +329,25 @@ describe('while the event log is away', () => {
       sub: 'bob',
       status: 'settled',
     })
+  })
+
+  test('503 that names the setting where one record is too large, and posts beside it are accepted', async () => {
+    const bodies = [
+      GOOD,
+      { ...GOOD, sub: 'too-large' },
+      { ...GOOD, sub: 'bob' },
+      [GOOD, { ...GOOD, sub: 'too-large' }],
+    ]
+    const responses = await Promise.all(bodies.map((body) => post(body)))
+    expect(responses.map(({ status }) => status)).toEqual([202, 503, 202, 503])
+    for (const response of [responses[1], responses[3]]) {
+      expect(response?.headers.get('retry-after')).toBe('60')
+      expect(await response?.json()).toMatchObject({
+        detail: expect.stringContaining(
+          'Kafka topic t takes no record of 9 bytes: raise its max.message.bytes. ',
+        ),
+      })
+    }
   })
 
   test('the same with PostgreSQL itself out of reach', async () => {

@@ -445,9 +445,9 @@ describe('what is no fault of a value', () => {
     try {
       const batch = [first, ...others].map((one) => settledAs(one))
       await expect(ledger.settleDeliveries({ batch, workerId, now: now() })).rejects.toMatchObject({
-        code: '42703',
+        code: 'ERR_LEDGER_SCHEMA',
       })
-      await expect(claim()).rejects.toMatchObject({ code: '42703' })
+      await expect(claim()).rejects.toMatchObject({ code: 'ERR_LEDGER_SCHEMA' })
     } finally {
       await database.db.query('alter table deliveries rename column refusals_ to refusals')
     }

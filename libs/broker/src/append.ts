@@ -37,8 +37,8 @@ export class Append {
     if (this.#unconfirmed === 0) this.#end(null)
   }
 
-  reject(why: string, cause: unknown): void {
-    this.#end(unavailable(why, cause))
+  reject(error: EventLogUnavailableError): void {
+    this.#end(error)
   }
 
   #end(error: EventLogUnavailableError | null): void {

@@ -1,9 +1,11 @@
-import { EventLogUnavailableError } from '@curfew/domain'
+import { EventLogDegradedError, EventLogUnavailableError, topicFaultText } from '@curfew/domain'
 import type { Admin } from 'kafkajs'
 import { createAdmins } from './admins.ts'
-import type { ConnectionOptions, KafkaLog } from './client.ts'
-import { describeTopics } from './metadata.ts'
+import { type ConnectionOptions, type KafkaLog, within } from './client.ts'
+import { isLeaders, type ProtocolError } from './connection.ts'
+import { createMetadataReader } from './leaders.ts'
 import { refusalOf } from './refusal.ts'
+import { createRollCall } from './roll-call.ts'
 import { type FoundTopic, faultsOf, inShort, unavailablePartitions } from './topic-settings.ts'
 import {
   createMissing,
@@ -14,8 +16,10 @@ import {
   topicName,
 } from './topics.ts'
 
-const CHECK_TIMEOUT_MS = 5_000
+const CONFIGS_TIMEOUT_MS = 5_000
 const READY_TIMEOUT_MS = 15_000
+/** A broker that takes longer may hang, and the next is asked. A probe waits for two seconds. */
+const SOON_MS = 800
 
 /** The topics that one process uses, in their cluster. */
 export interface Cluster {
@@ -25,10 +29,21 @@ export interface Cluster {
   lookAgain(): void
   /**
    * Resolves when each topic takes records. Where only some of its partitions do, the log names the others: a service that did not count
-   * as ready would take no logouts at all. Creates topics that vanished. @throws {EventLogUnavailableError}
+   * as ready would take no logouts at all. Creates topics that vanished.
+   *
+   * @throws {EventLogUnavailableError} where a vital topic takes none, or no broker answers.
+   * @throws {EventLogDegradedError} where another topic takes none.
    */
   check(): Promise<void>
   close(): Promise<void>
+}
+
+/** A topic that takes no records. */
+interface Refusing {
+  readonly vital: boolean
+  readonly vanished: boolean
+  /** In words. */
+  readonly what: string
 }
 
 /** Opens nothing until it is asked. */
@@ -36,14 +51,20 @@ export function createCluster({
   connection,
   topics,
   kinds,
+  vital,
   log,
 }: {
   connection: ConnectionOptions
   topics: TopicsSettings
   kinds: readonly TopicKind[]
+  /** Of `kinds`: those without which the service is of no use. */
+  vital: readonly TopicKind[]
   log: KafkaLog | undefined
 }): Cluster {
   const admins = createAdmins(connection)
+  const reader = createMetadataReader(connection, SOON_MS)
+  const rollCall = createRollCall(connection, topicName(kinds[0] ?? 'interactive', topics), SOON_MS)
+  let configs: Awaited<ReturnType<typeof describeConfigs>> = null
   const tooling = { brokers: connection.brokers, secured: isSecured(connection) }
   const seen = new Set<string>()
   let reported = ''
@@ -70,8 +91,7 @@ export function createCluster({
     if (all === reported) return
     reported = all
     for (const { severe, ...line } of lines) {
-      const { topic, setting, actual, wanted, why } = line
-      const message = `topic ${topic}: ${setting} is ${actual} and must be ${wanted}: ${why}`
+      const message = `topic ${line.topic}: ${topicFaultText({ severe, ...line })}`
       log?.(severe ? 'error' : 'warn', message, line)
     }
   }
@@ -98,39 +118,53 @@ export function createCluster({
     settingUp = null
   }
 
-  /** What keeps the topics from taking records, in words. */
-  async function look(
-    admin: Admin,
-  ): Promise<{ readonly vanished: boolean; readonly faults: readonly string[] }> {
+  /** What keeps topics from taking records. */
+  async function look(): Promise<readonly Refusing[]> {
     const names = kinds.map((kind) => topicName(kind, topics))
-    const partitions = await describeTopics(admin, names)
-    const missing = names.filter((name) => !partitions.get(name)?.length)
-    const present = names.filter((name) => !missing.includes(name))
-    // Operators may change what a partition needs at any time.
-    const configs = await describeConfigs(admin, present)
-    const found = present.map((topic) => {
-      const all = partitions.get(topic) ?? []
-      const config = configs?.get(topic) ?? null
-      const unavailable = unavailablePartitions({ partitions: all, config })
-      return {
-        some: unavailable.length > 0,
-        all: unavailable.length === all.length,
-        what: `topic ${topic} at partition ${inShort(unavailable)}`,
-      }
+    const { topics: answers, partitions, nodes } = await reader.read(names)
+    const refused = [...answers.values()].find((answer) => !isLeaders(answer) && !isMissing(answer))
+    if (refused !== undefined) throw refused
+    const present = names.filter((name) => partitions.get(name)?.length)
+    // Operators may change what a partition needs at any time. One broker alone answers this, and it may hang: then its answer counts
+    // at the next look.
+    const asking = admins
+      .use((admin) => describeConfigs(admin, present), CONFIGS_TIMEOUT_MS)
+      .then((answer) => {
+        configs = answer
+      })
+    const [answering] = await Promise.all([
+      rollCall.answering(nodes),
+      within(asking, SOON_MS, 'asking for settings').catch(() => undefined),
+    ])
+    const found = kinds.map((kind) => {
+      const topic = topicName(kind, topics)
+      // A broker that lost the others tells of them as they were. Where enough of them answer, one of these will lead.
+      const all = (partitions.get(topic) ?? []).map(({ partition, led, isr }) => ({
+        ...{ partition, led },
+        inSync: isr.filter((id) => answering.has(id)).length,
+      }))
+      const unavailable = unavailablePartitions({ partitions: all, config: configs?.get(topic) ?? null })
+      return { kind, topic, missing: all.length === 0, all, unavailable }
     })
-    reportRefusing(found.filter(({ some }) => some).map(({ what }) => what))
-    const refused = found.filter(({ all }) => all).map(({ what }) => what)
-    const faults = [...missing.map((topic) => `topic ${topic} is missing`), ...refused]
-    return { vanished: missing.length > 0, faults }
+    const inWords = ({ topic, unavailable }: (typeof found)[number]) =>
+      `topic ${topic} at partition ${inShort(unavailable)}`
+    reportRefusing(found.filter(({ unavailable }) => unavailable.length > 0).map(inWords))
+    return found
+      .filter(({ all, unavailable }) => unavailable.length === all.length)
+      .map((each) => ({
+        vanished: each.missing,
+        vital: vital.includes(each.kind),
+        what: each.missing ? `topic ${each.topic} is missing` : inWords(each),
+      }))
   }
 
-  async function lookForFaults(): Promise<readonly string[]> {
+  async function lookForFaults(): Promise<readonly Refusing[]> {
     await ready()
-    const { vanished, faults } = await admins.use(look, CHECK_TIMEOUT_MS)
-    if (!vanished) return faults
+    const faults = await look()
+    if (!faults.some(({ vanished }) => vanished)) return faults
     lookAgain()
     await ready()
-    return (await admins.use(look, CHECK_TIMEOUT_MS)).faults
+    return look()
   }
 
   return {
@@ -140,10 +174,22 @@ export function createCluster({
       const faults = await lookForFaults().catch((error: unknown) => {
         throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
       })
-      if (faults.length > 0) throw new EventLogUnavailableError(`Kafka refuses records: ${faults.join('; ')}`)
+      if (faults.length === 0) return
+      const message = `Kafka refuses records: ${faults.map(({ what }) => what).join('; ')}`
+      if (faults.some((fault) => fault.vital)) throw new EventLogUnavailableError(message)
+      throw new EventLogDegradedError(message)
     },
-    close: () => admins.close(),
+    async close() {
+      reader.close()
+      rollCall.close()
+      await admins.close()
+    },
   }
+}
+
+/** Whether a topic is not there, or has no leaders yet. */
+function isMissing({ type }: ProtocolError): boolean {
+  return type === 'UNKNOWN_TOPIC_OR_PARTITION' || type === 'LEADER_NOT_AVAILABLE'
 }
 
 /** Whether commands of Kafka's own tools need credentials or certificates too. */

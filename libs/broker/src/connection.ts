@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import type { ISocketFactory, Logger, Message } from 'kafkajs'
 import { CONNECT_TIMEOUT_MS, type ConnectionOptions, createClient, within } from './client.ts'
+import { type PartitionState, statesOf } from './metadata.ts'
 
 /** Where one broker listens. */
 export interface BrokerAddress {
@@ -12,9 +13,13 @@ export interface BrokerAddress {
 export type Leaders = readonly (number | null)[]
 
 export interface Metadata {
+  /** Null where the broker is too old to name it. */
+  readonly clusterId: string | null
   readonly nodes: ReadonlyMap<number, BrokerAddress>
   /** The leaders of each topic, or why the broker does not name them. */
   readonly topics: ReadonlyMap<string, Leaders | ProtocolError>
+  /** The partitions of each topic in their order; none of a topic that is not there. */
+  readonly partitions: ReadonlyMap<string, readonly PartitionState[]>
 }
 
 /** Kafka tells producers apart by it. */
@@ -125,12 +130,16 @@ export function openConnection(
     async metadata(topics) {
       const answer = await ask<MetadataAnswer>(METADATA, { topics, allowAutoTopicCreation: false })
       return {
+        clusterId: answer.clusterId ?? null,
         nodes: new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, { host, port }])),
         topics: new Map(
           answer.topicMetadata.map(({ topic, topicErrorCode, partitionMetadata }) => [
             topic,
             topicErrorCode === 0 ? leadersOf(partitionMetadata) : createErrorFromCode(topicErrorCode),
           ]),
+        ),
+        partitions: new Map(
+          answer.topicMetadata.map(({ topic, partitionMetadata }) => [topic, statesOf(partitionMetadata)]),
         ),
       }
     },
@@ -162,6 +171,11 @@ export function openConnection(
 export function addressOf(broker: string): BrokerAddress {
   const colon = broker.lastIndexOf(':')
   return { host: broker.slice(0, colon), port: Number(broker.slice(colon + 1)) }
+}
+
+/** Whether a broker named the leaders of a topic. */
+export function isLeaders(found: Leaders | ProtocolError): found is Leaders {
+  return Array.isArray(found)
 }
 
 function leadersOf(partitions: MetadataAnswer['topicMetadata'][number]['partitionMetadata']): Leaders {
@@ -237,11 +251,12 @@ interface Broker {
 }
 
 interface MetadataAnswer {
+  readonly clusterId?: string | null
   readonly brokers: readonly (BrokerAddress & { readonly nodeId: number })[]
   readonly topicMetadata: readonly {
     readonly topicErrorCode: number
     readonly topic: string
-    readonly partitionMetadata: readonly { readonly partitionId: number; readonly leader: number }[]
+    readonly partitionMetadata: Parameters<typeof statesOf>[0]
   }[]
 }
 

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import type { ConnectionOptions } from './client.ts'
 import { DEFAULT_TOPICS, type TopicsSettings } from './topics.ts'
 
@@ -28,6 +29,8 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
     /^[^\s:]+:\d{1,5}$/.test(item) ? null : 'must be host:port',
   )
   const ca = read.optional('KAFKA_SSL_CA')
+  if (ca !== null && !isPem(ca))
+    read.fault('KAFKA_SSL_CA must be the certificates of authorities in PEM, not the name of a file')
   const ssl = read.flag('KAFKA_SSL', ca !== null) ? (ca === null ? true : { ca: [ca] }) : null
   const sasl = readSasl(read)
   const replicationFactor = read.integer('KAFKA_REPLICATION_FACTOR', {
@@ -47,6 +50,19 @@ export function readKafkaConnection(read: Reader): KafkaConnection | null {
     topics: { ...DEFAULT_TOPICS, replicationFactor, prefix },
     ...(ssl !== null && { ssl }),
     ...(sasl !== null && { sasl }),
+  }
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs
+
+/** Whether a text holds certificates in PEM, each of which can be read. Node takes any other text for no authority at all. */
+function isPem(text: string): boolean {
+  const blocks = text.match(CERTIFICATE) ?? []
+  try {
+    return blocks.length > 0 && blocks.every((block) => new X509Certificate(block).subject !== undefined)
+  } catch (error) {
+    if (error instanceof Error) return false
+    throw error
   }
 }
 

@@ -34,7 +34,7 @@ export interface KafkaEventLogOptions extends ConnectionOptions {
  */
 export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
   const { groupId, topics = DEFAULT_TOPICS, sessionTimeoutMs = 6_000, log } = options
-  const cluster = createCluster({ connection: options, topics, kinds: LANES, log })
+  const cluster = createCluster({ connection: options, topics, kinds: LANES, vital: ['interactive'], log })
   const appender = createAppender({
     connection: options,
     ready: cluster.ready,

@@ -1,6 +1,7 @@
 export type { ConnectionOptions, KafkaLog } from './client.ts'
 export { type KafkaConnection, readKafkaConnection } from './environment.ts'
 export { createKafkaEventLog, type KafkaEventLogOptions } from './event-log.ts'
+export { identifyKafka } from './identity.ts'
 export { createKafkaLog } from './log.ts'
 export { createKafkaMonitor, type KafkaMonitorOptions } from './monitor.ts'
 export { createKafkaPublisher, type KafkaPublisherOptions } from './publisher.ts'

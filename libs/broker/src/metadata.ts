@@ -10,6 +10,10 @@ export interface PartitionState {
   readonly replicas: number
   /** Replicas that have every confirmed record. */
   readonly inSync: number
+  /** The brokers of replicas that are in sync. */
+  readonly isr: readonly number[]
+  /** The brokers of replicas that are unavailable. */
+  readonly offline: readonly number[]
 }
 
 /** A metadata answer of kafkajs, as far as it is looked at here. */
@@ -93,17 +97,27 @@ export async function describeTopics(
   names: readonly string[],
 ): Promise<ReadonlyMap<string, readonly PartitionState[]>> {
   const { topics } = await tolerant(() => admin.fetchTopicMetadata({ topics: [...names] }))
-  return new Map(
-    topics.map(({ name, partitions }) => [
-      name,
-      partitions
-        .map(({ partitionId, leader, replicas, isr }) => ({
-          partition: partitionId,
-          led: leader >= 0,
-          replicas: replicas.length,
-          inSync: isr.length,
-        }))
-        .sort((one, other) => one.partition - other.partition),
-    ]),
-  )
+  return new Map(topics.map(({ name, partitions }) => [name, statesOf(partitions)]))
+}
+
+/** The partitions of a metadata answer, in their order. */
+export function statesOf(
+  partitions: readonly {
+    readonly partitionId: number
+    readonly leader: number
+    readonly replicas: readonly number[]
+    readonly isr: readonly number[]
+    readonly offlineReplicas?: readonly number[]
+  }[],
+): readonly PartitionState[] {
+  return partitions
+    .map(({ partitionId, leader, replicas, isr, offlineReplicas = [] }) => ({
+      partition: partitionId,
+      led: leader >= 0,
+      replicas: replicas.length,
+      inSync: isr.length,
+      isr,
+      offline: offlineReplicas,
+    }))
+    .sort((one, other) => one.partition - other.partition)
 }

@@ -9,6 +9,7 @@ import kafkajs, { type Admin } from 'kafkajs'
 import { createAdmins } from './admins.ts'
 import { type ConnectionOptions, original, within } from './client.ts'
 import { isSecured } from './cluster.ts'
+import { identifyKafka } from './identity.ts'
 import { type Offsets, oldestAgeMs } from './oldest.ts'
 import { refusalOf } from './refusal.ts'
 import { type FoundTopic, faultsOf } from './topic-settings.ts'
@@ -63,7 +64,9 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
           topic: each.topic,
           faults: faultsOf(each, settings, tooling),
         }))
-        return { lanes, topics }
+        const offline = found.flatMap(({ partitions }) => partitions.flatMap((each) => each.offline))
+        const brokersGone = [...new Set(offline)].sort((one, other) => one - other)
+        return { name: await identifyKafka(options), brokersGone, lanes, topics }
       }, LOOK_TIMEOUT_MS)
     } finally {
       await admins.close()

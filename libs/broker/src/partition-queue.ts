@@ -1,3 +1,4 @@
+import { RecordTooLargeError } from '@curfew/domain'
 import type { Message } from 'kafkajs'
 import type { Append } from './append.ts'
 import type { ProducerId, RecordBatch } from './connection.ts'
@@ -116,14 +117,27 @@ export class PartitionQueue {
     this.#producer = null
   }
 
-  /** The topic takes no batch of this size. It is split; a record that is alone is rejected. */
-  split(cause: unknown): void {
+  /**
+   * The topic takes no batch of this size. It is split; a record that is alone is rejected.
+   *
+   * @returns the rejection; null where the batch was split.
+   */
+  split(cause: unknown): RecordTooLargeError | null {
     const batch = this.#batch ?? []
     this.#giveUp()
-    if (batch.length > 1) {
+    const [first, ...more] = batch
+    if (first === undefined) return null
+    if (more.length > 0) {
       this.#batchLengthMax = Math.ceil(batch.length / 2)
       this.#queue.unshift(...batch)
-    } else for (const { append } of batch) append.reject('a record is larger than the topic allows', cause)
+      return null
+    }
+    const error = new RecordTooLargeError(
+      `Kafka topic ${this.topic} takes no record of ${first.bytes} bytes: raise its max.message.bytes`,
+      { cause },
+    )
+    first.append.reject(error)
+    return error
   }
 
   /** Empties it, of records that may have been sent too. */

@@ -1,4 +1,4 @@
-import { EventLogUnavailableError } from '@curfew/domain'
+import { EventLogUnavailableError, RecordTooLargeError } from '@curfew/domain'
 import kafkajs from 'kafkajs'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { KafkaLog } from './client.ts'
@@ -347,15 +347,17 @@ describe('brokers that fail at random', () => {
 })
 
 describe('a record that is too large', () => {
+  const MESSAGE_TOO_LARGE = 10
+  const refuseLarge: FakeCluster['onProduce'] = ({ batches }, write) =>
+    batches.flatMap((batch) =>
+      batch.values.some((value) => value.startsWith('large'))
+        ? [{ topic: batch.topic, partition: batch.partition, error: MESSAGE_TOO_LARGE }]
+        : write([batch]),
+    )
+
   it('is rejected by itself, not with those that were sent beside it', async () => {
-    const MESSAGE_TOO_LARGE = 10
     const { cluster, append } = await open(1, { t: [1] })
-    cluster.onProduce = ({ batches }, write) =>
-      batches.flatMap((batch) =>
-        batch.values.some((value) => value.startsWith('large'))
-          ? [{ topic: batch.topic, partition: batch.partition, error: MESSAGE_TOO_LARGE }]
-          : write([batch]),
-      )
+    cluster.onProduce = refuseLarge
     const outcomes = await Promise.allSettled(
       ['0', '1', 'large', '3', '4'].map((value) => append(message('t', 0, 1, value))),
     )
@@ -367,5 +369,26 @@ describe('a record that is too large', () => {
       'fulfilled',
     ])
     expect(cluster.log('t', 0)).toEqual(['0', '1', '3', '4'])
+  })
+
+  it('is refused with the topic and the setting, and the log says so instead of that it is sent again', async () => {
+    const lines: string[] = []
+    const { cluster, append } = await open(
+      1,
+      { t: [1] },
+      {},
+      (level, line) => void lines.push(`${level} ${line}`),
+    )
+    cluster.onProduce = refuseLarge
+    const refusal = append(message('t', 0, 1, 'large'))
+    await expect(refusal).rejects.toBeInstanceOf(RecordTooLargeError)
+    await expect(refusal).rejects.toThrow(
+      /^Kafka topic t takes no record of \d+ bytes: raise its max\.message\.bytes$/,
+    )
+    await expect(append(message('t', 0, 1, 'large'))).rejects.toBeInstanceOf(RecordTooLargeError)
+    expect(lines).toEqual([expect.stringMatching(/^error Kafka topic t takes no record of \d+ bytes/)])
+    await append(message('t', 0, 1, 'small'))
+    await expect(append(message('t', 0, 1, 'large'))).rejects.toBeInstanceOf(RecordTooLargeError)
+    expect(lines).toHaveLength(2)
   })
 })

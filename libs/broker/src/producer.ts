@@ -5,6 +5,7 @@ import {
   type BatchAnswer,
   type BrokerAddress,
   type BrokerConnection,
+  isLeaders,
   type Leaders,
   type Metadata,
   openConnection,
@@ -34,7 +35,10 @@ export interface AppenderOptions {
 }
 
 export interface Appender {
-  /** @throws {EventLogUnavailableError} when the messages were not confirmed in time, or too many wait. */
+  /**
+   * @throws {EventLogUnavailableError} when the messages were not confirmed in time, or too many wait.
+   * @throws {RecordTooLargeError}
+   */
   append(messages: readonly Outgoing[]): Promise<void>
   /** Rejects appends that wait, and closes the connections. */
   close(): Promise<void>
@@ -84,6 +88,8 @@ export function createAppender(options: AppenderOptions): Appender {
   let lastError: unknown = null
   /** Why something fails at the moment, by its name. */
   const failing = new Map<string, string>()
+  /** Topics that refused a record for its size, and have confirmed none since. */
+  const tooLarge = new Set<string>()
   let scheduled = false
   let looking = false
   /** The leaders are to be asked for although each is known. */
@@ -159,10 +165,20 @@ export function createAppender(options: AppenderOptions): Appender {
     return within(sending, timeoutMs, 'sending')
   }
 
+  /** @returns why the batch is sent again; null where it is not. */
   function settle(queue: PartitionQueue, error: unknown): unknown {
-    if (error === null) queue.confirm()
-    else if (isTooLarge(error)) queue.split(error)
-    else {
+    if (error === null) {
+      queue.confirm()
+      tooLarge.delete(queue.topic)
+    } else if (isTooLarge(error)) {
+      const refusal = queue.split(error)
+      if (refusal !== null) {
+        if (!tooLarge.has(queue.topic)) connection.log?.('error', refusal.message, { topic: queue.topic })
+        tooLarge.add(queue.topic)
+      }
+      // What is left is sent again in smaller batches.
+      error = null
+    } else {
       // An error that Kafka does not call retriable may be about the sequence.
       if (isProtocolError(error) && !error.retriable) queue.renumber()
       queue.leader = null
@@ -252,7 +268,7 @@ export function createAppender(options: AppenderOptions): Appender {
   }
 
   const onTimeout = (append: Append) => {
-    append.reject(`Kafka did not confirm within ${timeoutMs} ms`, lastError)
+    append.reject(unavailable(`Kafka did not confirm within ${timeoutMs} ms`, lastError))
   }
   const onSettled = (append: Append) => {
     appends.delete(append)
@@ -281,7 +297,7 @@ export function createAppender(options: AppenderOptions): Appender {
     },
     close: async () => {
       closed = true
-      for (const append of appends) append.reject('the event log is closed', null)
+      for (const append of appends) append.reject(unavailable('the event log is closed', null))
       reader.close()
       for (const leader of leaders.values()) leader.connection?.close()
     },
@@ -292,10 +308,6 @@ function sizeOf({ key, value, headers }: Message): number {
   let bytes = RECORD_OVERHEAD_BYTES + (key?.length ?? 0) + (value?.length ?? 0)
   for (const [name, text] of Object.entries(headers ?? {})) bytes += name.length + (text?.length ?? 0)
   return bytes
-}
-
-function isLeaders(found: Leaders | ProtocolError): found is Leaders {
-  return Array.isArray(found)
 }
 
 function isUnknownTopic(found: Leaders | ProtocolError): boolean {

@@ -22,7 +22,7 @@ const QUEUE_BYTES_MAX = 16 * 1_048_576
  */
 export function createKafkaPublisher(options: KafkaPublisherOptions): Publisher {
   const { topics = DEFAULT_TOPICS, publishTimeoutMs = 10_000, log } = options
-  const cluster = createCluster({ connection: options, topics, kinds: PUBLISHED, log })
+  const cluster = createCluster({ connection: options, topics, kinds: PUBLISHED, vital: PUBLISHED, log })
   const appender = createAppender({
     connection: options,
     ready: cluster.ready,

@@ -27,6 +27,8 @@ function found({
       led: true,
       replicas,
       inSync: replicas,
+      isr: [],
+      offline: [],
     })),
     config: new Map([...config, ...Object.entries(changes)]),
   }
@@ -83,6 +85,15 @@ describe('the faults of a topic', () => {
   it('are not severe where the ledger has the same as the topic', () => {
     const topic = found({ kind: 'outcomes', changes: { 'cleanup.policy': 'compact' } })
     expect(faults(topic)).toMatchObject([{ setting: 'cleanup.policy', severe: false }])
+  })
+
+  it('have one command for all settings of a topic', () => {
+    const both = faults(found({ changes: { 'cleanup.policy': 'compact', 'compression.type': 'zstd' } }))
+    const fix = `kafka-configs.sh ${BOOTSTRAP} --alter --entity-type topics --entity-name logout.events --add-config cleanup.policy=delete,compression.type=producer`
+    expect(both).toMatchObject([
+      { setting: 'cleanup.policy', fix },
+      { setting: 'compression.type', fix },
+    ])
   })
 
   it('say that keys move where partitions are added', () => {

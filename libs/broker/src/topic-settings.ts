@@ -143,16 +143,7 @@ export function faultsOf(found: FoundTopic, settings: TopicsSettings, tooling: T
           ...partitionFaults(found, tool),
           ...countFaults(found, settings, tool),
           ...(config === null ? [unread(topic, tool)] : []),
-          ...RULES.flatMap(({ setting, wanted, judge }): readonly TopicFault[] => {
-            const actual = config?.get(setting)
-            if (actual === undefined) return []
-            const demand = { retentionMs: settings[kind].retentionMs, replicas: replicasOf(partitions) }
-            const judgement = judge(actual, demand)
-            if (judgement === null) return []
-            const value = wanted(demand)
-            const alter = `--alter --entity-type topics --entity-name ${topic} --add-config ${setting}=${value}`
-            return [{ setting, actual, wanted: value, ...judgement, fix: tool('kafka-configs.sh', alter) }]
-          }),
+          ...settingFaults(found, settings, tool),
         ]
   const isLane = kind !== 'deadLetters' && kind !== 'outcomes'
   return isLane ? faults : faults.map((fault) => ({ ...fault, severe: false }))
@@ -204,6 +195,25 @@ function partitionFaults({ topic, partitions, config }: FoundTopic, tool: Tool):
   ]
 }
 
+/** Settings that differ. One command mends all of a topic. */
+function settingFaults(
+  { topic, kind, partitions, config }: FoundTopic,
+  settings: TopicsSettings,
+  tool: Tool,
+): readonly TopicFault[] {
+  const demand = { retentionMs: settings[kind].retentionMs, replicas: replicasOf(partitions) }
+  const differing = RULES.flatMap(({ setting, wanted, judge }) => {
+    const actual = config?.get(setting)
+    const judgement = actual === undefined ? null : judge(actual, demand)
+    return actual === undefined || judgement === null
+      ? []
+      : [{ setting, actual, wanted: wanted(demand), ...judgement }]
+  })
+  const values = differing.map(({ setting, wanted }) => `${setting}=${wanted}`).join(',')
+  const alter = `--alter --entity-type topics --entity-name ${topic} --add-config ${values}`
+  return differing.map((each) => ({ ...each, fix: tool('kafka-configs.sh', alter) }))
+}
+
 /** Partitions and replicas that are too few. */
 function countFaults(
   { topic, kind, partitions }: FoundTopic,
@@ -238,7 +248,10 @@ function countFaults(
 export function unavailablePartitions({
   partitions,
   config,
-}: Pick<FoundTopic, 'partitions' | 'config'>): readonly string[] {
+}: {
+  readonly partitions: readonly Pick<PartitionState, 'partition' | 'led' | 'inSync'>[]
+  readonly config: FoundTopic['config']
+}): readonly string[] {
   const least = Number(config?.get('min.insync.replicas') ?? 1)
   return partitions.flatMap(({ partition, led, inSync }) => {
     if (!led) return [`${partition} (no leader)`]

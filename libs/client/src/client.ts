@@ -140,6 +140,8 @@ export interface Readiness {
   readonly checks: readonly string[]
   /** Of those: what does not answer. */
   readonly away: readonly string[]
+  /** Of those: what works in part. The service is ready all the same. */
+  readonly degraded: readonly string[]
   /** The service's clock, in whole seconds; null where the answer does not say. */
   readonly date: Date | null
 }
@@ -361,8 +363,7 @@ export function createClient({ url, key }: ClientOptions): Client {
       const response = await fetch(`${base}/readyz`)
       const text = await response.text()
       const date = new Date(response.headers.get('date') ?? Number.NaN)
-      const { checks, away } = readReadiness(text, response.status)
-      return { checks, away, date: Number.isNaN(date.getTime()) ? null : date }
+      return { ...readReadiness(text, response.status), date: Number.isNaN(date.getTime()) ? null : date }
     },
     probe: (issuer, clientId, probe = {}) => call('POST', `${partyPath(issuer, clientId)}/probe`, probe),
     getProbe: (issuer, clientId) => call('GET', `${partyPath(issuer, clientId)}/probe`),
@@ -418,10 +419,12 @@ export function createClient({ url, key }: ClientOptions): Client {
 }
 
 /** @throws {ApiError} where it is not Curfew that answered. */
-function readReadiness(text: string, status: number): Pick<Readiness, 'away' | 'checks'> {
+function readReadiness(text: string, status: number): Omit<Readiness, 'date'> {
   try {
-    const { checks, away } = Object(JSON.parse(text)) as Record<string, unknown>
-    if (Array.isArray(checks) && Array.isArray(away)) return { checks, away }
+    // A service of an earlier release has no `degraded`.
+    const { checks, away, degraded = [] } = Object(JSON.parse(text)) as Record<string, unknown>
+    if (Array.isArray(checks) && Array.isArray(away) && Array.isArray(degraded))
+      return { checks, away, degraded }
   } catch {
     // A proxy's page, or another service's.
   }

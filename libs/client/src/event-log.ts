@@ -41,6 +41,10 @@ export const EventLogView = Type.Object({
   store: Type.Union([Type.Literal('kafka'), Type.Literal('postgresql')]),
   checked_at: Time,
   answer: Type.Object(Finding.properties, { description: 'Whether the event log answers.' }),
+  choice: Type.Union([Type.Object(Finding.properties), Type.Null()], {
+    description:
+      'Whether all services use the same event log. Null: not known, because the event log does not answer.',
+  }),
   lanes: Type.Array(LaneView),
   topics: Type.Array(TopicView, { description: 'None where the event log is in PostgreSQL.' }),
 })

@@ -16,6 +16,20 @@ export class EventLogUnavailableError extends CurfewError {
   override readonly code = 'ERR_EVENT_LOG_UNAVAILABLE'
 }
 
+/** The event log takes the logouts that a person waits for, and not all other records. */
+export class EventLogDegradedError extends CurfewError {
+  override readonly code = 'ERR_EVENT_LOG_DEGRADED'
+}
+
+/** The ledger names another event log than the one this service uses: no worker would read what it appends. Answered 503. */
+export class WrongEventLogError extends EventLogUnavailableError {}
+
+/**
+ * The event log refuses a record for its size, until an operator raises the limit that the message names. Answered 503, because the
+ * post was right.
+ */
+export class RecordTooLargeError extends EventLogUnavailableError {}
+
 /** PostgreSQL could not be reached, or ended the connection. The same call may succeed later. Answered 503. */
 export class LedgerUnavailableError extends CurfewError {
   override readonly code = 'ERR_LEDGER_UNAVAILABLE'

@@ -26,10 +26,15 @@ export interface TopicFault {
   readonly wanted: string
   /** What comes of it, in one clause. */
   readonly why: string
-  /** How it is mended: a command where there is one. */
+  /** How it is mended: a command where there is one. Several faults of a topic can have the same. */
   readonly fix: string
   /** Whether accepted records can be lost by it, or records be refused. */
   readonly severe: boolean
+}
+
+/** A fault in words. */
+export function topicFaultText({ setting, actual, wanted, why, severe }: Omit<TopicFault, 'fix'>): string {
+  return `${setting} is ${actual} and ${severe ? 'must' : 'should'} be ${wanted}: ${why}`
 }
 
 export interface TopicState {
@@ -38,6 +43,10 @@ export interface TopicState {
 }
 
 export interface EventLogState {
+  /** The name of the event log, the same for all that use it. */
+  readonly name: string
+  /** The ids of brokers that have copies of the topics and are unavailable. None where the log is in PostgreSQL. */
+  readonly brokersGone: readonly number[]
   readonly lanes: readonly LaneState[]
   /** None where the log is in PostgreSQL. */
   readonly topics: readonly TopicState[]

@@ -110,11 +110,17 @@ export interface EventLog {
    * been appended all the same; the caller appends again, and consumers see at least once.
    *
    * @throws {EventLogUnavailableError} when durability could not be confirmed in time.
+   * @throws {RecordTooLargeError} when the log refuses one of the records for its size.
    */
   append(records: readonly LogRecord[]): Promise<void>
   /** Begins to consume. Connection losses are reported to `onError` and recovered from, however long they last. */
   consume(options: ConsumeOptions, handle: BatchHandler): Consumer
-  /** Resolves when the log answers. @throws {EventLogUnavailableError} */
+  /**
+   * Resolves when every lane takes records.
+   *
+   * @throws {EventLogDegradedError} when the interactive lane does, and another does not.
+   * @throws {EventLogUnavailableError}
+   */
   check(): Promise<void>
   /** Releases connections. Call after every consumer has stopped. */
   close(): Promise<void>

@@ -78,6 +78,7 @@ export {
   ClientKeyError,
   ClientKeysUnavailableError,
   CurfewError,
+  EventLogDegradedError,
   EventLogUnavailableError,
   LedgerAlteredError,
   LedgerSchemaError,
@@ -86,9 +87,11 @@ export {
   NoEncryptionKeyError,
   NoSigningKeyError,
   QueryTimeoutError,
+  RecordTooLargeError,
   SignerUnavailableError,
   SigningKeyError,
   WebhookSecretError,
+  WrongEventLogError,
 } from './errors.ts'
 export {
   type BatchHandler,
@@ -110,6 +113,7 @@ export {
   type LaneState,
   type TopicFault,
   type TopicState,
+  topicFaultText,
   WAITING_MAX,
 } from './event-log-monitor.ts'
 export { createFairTurns, type FairTurns, interleave, shareLeft } from './fair-share.ts'

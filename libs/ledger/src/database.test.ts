@@ -31,7 +31,18 @@ test('a transaction whose work rejects leaves nothing behind and gives its conne
 })
 
 test('what PostgreSQL says against a statement is thrown as it comes', async () => {
-  await expect(own.db.query('select nothing')).rejects.toMatchObject({ code: '42703' })
+  await expect(own.db.query('select 1 / 0')).rejects.toMatchObject({ code: '22012' })
+})
+
+test('a prepared statement works again after a migration changed what it returns', async () => {
+  await own.db.query('create table changing (n integer)')
+  const ask = () => own.db.query({ name: 'changing', text: 'select * from changing' })
+  // Each connection of the pool has it prepared.
+  await Promise.all(Array.from({ length: 20 }, ask))
+  await own.db.query('alter table changing add column m integer')
+  await expect
+    .poll(() => Promise.all(Array.from({ length: 20 }, ask)).then(() => 'all', String), { timeout: 5_000 })
+    .toBe('all')
 })
 
 test('a connection ended by the server is a LedgerUnavailableError, and the next call has a new one', async () => {

@@ -25,7 +25,7 @@ export interface Queryable {
    *
    * @throws {LedgerUnavailableError} when PostgreSQL cannot be reached or ended the connection. What PostgreSQL says
    * against the statement itself is thrown as it comes, with its SQLSTATE in `code`.
-   * @throws {LedgerSchemaError} when a table of this release is not there.
+   * @throws {LedgerSchemaError} when a table, column or function of this release is not there.
    */
   query<Row extends object = Record<string, unknown>>(
     statement: Statement | string,
@@ -73,10 +73,12 @@ export type ConnectionOptions = pg.ClientConfig
  * another's sake: the same call may succeed later.
  */
 const UNAVAILABLE_STATES = /^(?:08...|40001|40P01|53...|57P0[1235]|57014|25006|25P0[34]|58030)$/
-/** A table that this release has is not there. */
-const UNDEFINED_TABLE = '42P01'
+/** A table, a column or a function that this release has is not there. */
+const UNDEFINED = new Set<unknown>(['42P01', '42703', '42883'])
 /** The statement timeout ended the statement. */
 const QUERY_CANCELED = '57014'
+/** A migration changed what a statement returns that the connection has prepared. It fails for as long as the connection lives. */
+const STALE_PLAN = '0A000'
 const UNAVAILABLE_ERRNOS = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -104,11 +106,15 @@ export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE_MESSAGES.test(error.message)
 }
 
+function isStalePlan(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === STALE_PLAN
+}
+
 /** `error` as a LedgerUnavailableError or LedgerSchemaError where it is one by nature; anything else comes back as it is. */
 export function asLedgerError(error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : null
-  if (code === UNDEFINED_TABLE)
-    return new LedgerSchemaError('The database lacks tables of this release. Run: npx curfew migrate', {
+  if (UNDEFINED.has(code))
+    return new LedgerSchemaError('The database lacks migrations of this release. Run: npx curfew migrate', {
       cause: error,
     })
   if (error instanceof LedgerUnavailableError || !isUnavailable(error)) return error
@@ -176,7 +182,7 @@ export function createDatabase(
       return await work(connection)
     } catch (error) {
       // Its state is unknown after a lost answer: another caller must not read that answer as its own.
-      if (isUnavailable(error)) broken = true
+      if (isUnavailable(error) || isStalePlan(error)) broken = true
       throw asLedgerError(error)
     } finally {
       connection.off('error', onError)

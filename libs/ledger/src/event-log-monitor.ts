@@ -1,6 +1,7 @@
 import { type EventLogMonitor, EventLogUnavailableError, type LogLane, WAITING_MAX } from '@curfew/domain'
 import type { Database } from './database.ts'
 import { PARTITIONS } from './event-log.ts'
+import { POSTGRES_LOG } from './event-log-choice.ts'
 
 // One look at the low end of each partition, and a count that ends.
 const LANES = `
@@ -38,7 +39,7 @@ export function createPostgresMonitor(db: Database): EventLogMonitor {
       unassigned: null,
       removed: 0,
     }))
-    return { lanes, topics: [] }
+    return { name: POSTGRES_LOG, brokersGone: [], lanes, topics: [] }
   }
   return {
     store: 'postgresql',

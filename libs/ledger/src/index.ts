@@ -47,6 +47,15 @@ export {
 export { type EventIdentity, identifyEvents } from './event-identity.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
 export { fullLanes } from './event-log-backlog.ts'
+export {
+  chooseEventLog,
+  countUnread,
+  type EventLogUser,
+  listStrays,
+  noteEventLog,
+  POSTGRES_LOG,
+} from './event-log-choice.ts'
+export { type EventLogGuardOptions, type GuardedEventLog, guardEventLog } from './event-log-guard.ts'
 export { createPostgresMonitor } from './event-log-monitor.ts'
 export {
   type DeliveryFault,

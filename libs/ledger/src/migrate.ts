@@ -139,9 +139,10 @@ async function applyNext(transaction: Queryable, migrations: readonly Migration[
   try {
     await transaction.query({ text: next.sql, timeoutMs: DAY_MS })
   } catch (error) {
-    if (error instanceof CurfewError) throw error
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new MigrationError(`${next.name} failed and was rolled back: ${reason}`, { cause: error })
+    const cause = error instanceof LedgerSchemaError ? error.cause : error
+    if (cause instanceof CurfewError) throw cause
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new MigrationError(`${next.name} failed and was rolled back: ${reason}`, { cause })
   }
   return next.name
 }

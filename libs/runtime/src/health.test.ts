@@ -1,3 +1,4 @@
+import { EventLogDegradedError, EventLogUnavailableError } from '@curfew/domain'
 import { expect, test, vi } from 'vitest'
 import { createReadiness } from './health.ts'
 import type { LogLine } from './log.ts'
@@ -17,8 +18,8 @@ test('a check that hangs counts as away, does not hold up the answer, and is ask
     { ledger: () => answers.shift() ?? Promise.resolve() },
     { log, deadlineMs: 5 },
   )
-  expect(await ready()).toEqual(['ledger'])
-  expect(await ready()).toEqual([])
+  expect(await ready()).toEqual({ away: ['ledger'], degraded: [] })
+  expect(await ready()).toEqual({ away: [], degraded: [] })
   expect(lines).toEqual([
     ['check.failed', 'ledger'],
     ['check.recovered', 'ledger'],
@@ -32,8 +33,28 @@ test('probes at the same time share one asking', async () => {
   const ready = createReadiness({ ledger: check }, { log, deadlineMs: 1_000 })
   const probes = [ready(), ready(), ready()]
   resolve()
-  expect(await Promise.all(probes)).toEqual([[], [], []])
+  expect(await Promise.all(probes)).toEqual(Array(3).fill({ away: [], degraded: [] }))
   expect(check).toHaveBeenCalledTimes(1)
   await ready()
   expect(check).toHaveBeenCalledTimes(2)
+})
+
+test('a check that works in part is degraded, and the log says so once', async () => {
+  const { lines, log } = collect()
+  let error: Error | null = new EventLogDegradedError('bulk takes no records')
+  const check = async () => {
+    if (error !== null) throw error
+  }
+  const ready = createReadiness({ 'event-log': check }, { log, deadlineMs: 1_000 })
+  expect(await ready()).toEqual({ away: [], degraded: ['event-log'] })
+  expect(await ready()).toEqual({ away: [], degraded: ['event-log'] })
+  error = new EventLogUnavailableError('nothing is taken')
+  expect(await ready()).toEqual({ away: ['event-log'], degraded: [] })
+  error = null
+  expect(await ready()).toEqual({ away: [], degraded: [] })
+  expect(lines).toEqual([
+    ['check.degraded', 'event-log'],
+    ['check.failed', 'event-log'],
+    ['check.recovered', 'event-log'],
+  ])
 })

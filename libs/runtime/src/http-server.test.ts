@@ -271,9 +271,9 @@ describe('what every service serves', () => {
       return [response.status, await response.json()]
     }
     const checks = ['ledger', 'event-log']
-    expect(await ready()).toEqual([503, { status: 'not ready', away: ['ledger'], checks }])
+    expect(await ready()).toEqual([503, { status: 'not ready', away: ['ledger'], degraded: [], checks }])
     well = true
-    expect(await ready()).toEqual([200, { status: 'ready', away: [], checks }])
+    expect(await ready()).toEqual([200, { status: 'ready', away: [], degraded: [], checks }])
     expect(lines.map(({ event, check }) => [event, check])).toEqual([
       ['check.failed', 'ledger'],
       ['check.recovered', 'ledger'],

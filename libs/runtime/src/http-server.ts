@@ -25,7 +25,7 @@ import { createAddressLimits, ownerOf } from './address-limits.ts'
 import type { Authenticate, Credential } from './credentials.ts'
 import { namesTag } from './entity-tags.ts'
 import { createExposition, type Exposition } from './exposition.ts'
-import { type Checks, createReadiness } from './health.ts'
+import { type Checks, createReadiness, type Readiness } from './health.ts'
 import { answerClientError, answerError, BODY_BYTES_MAX, pathOf, SAFE_HEADERS } from './http-errors.ts'
 import { readOnlyJson } from './json-body.ts'
 import { aborted, type Service } from './lifecycle.ts'
@@ -238,7 +238,7 @@ function addOwnRoutes(
   }: {
     expose: Exposition | null
     checks: readonly string[]
-    readiness: () => Promise<readonly string[]>
+    readiness: () => Promise<Readiness>
     life: Life
   },
 ): void {
@@ -254,11 +254,11 @@ function addOwnRoutes(
   })
   server.get('/healthz', hidden, async () => ({ status: 'alive' }))
   server.get('/readyz', hidden, async (_request, reply) => {
-    if (life.closing) return reply.code(503).send({ status: 'stopping', away: [], checks })
-    const away = await readiness()
+    if (life.closing) return reply.code(503).send({ status: 'stopping', away: [], degraded: [], checks })
+    const { away, degraded } = await readiness()
     return reply
       .code(away.length === 0 ? 200 : 503)
-      .send({ status: away.length === 0 ? 'ready' : 'not ready', away, checks })
+      .send({ status: away.length === 0 ? 'ready' : 'not ready', away, degraded, checks })
   })
   if (expose === null) return
   server.get('/metrics', limited, async (_request, reply) => {

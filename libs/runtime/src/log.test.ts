@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { LedgerSchemaError } from '@curfew/domain'
 import { expect, test } from 'vitest'
 import { createLog, describeError, type LogLevel, openLogFile } from './log.ts'
 
@@ -23,6 +24,23 @@ test('a line is one JSON object with level, time, service and the event’s own 
       deliveries: 3,
     },
   ])
+})
+
+test('a database that was not migrated is one plain line, whatever fails because of it', () => {
+  const { lines, log } = open()
+  const message = 'The database lacks migrations of this release. Run: npx curfew migrate'
+  const err = new LedgerSchemaError(message, { cause: new Error('relation "events" does not exist') })
+  log.warn({ event: 'credentials.refresh-failed', err })
+  log.error({ event: 'process.failed', err: new Error('PostgreSQL does not answer', { cause: err }) })
+  expect(lines).toEqual([
+    {
+      ...{ level: 'error', time: expect.any(String), service: 'ingest' },
+      ...{ event: 'ledger.not-migrated', message, reason: 'relation "events" does not exist' },
+    },
+  ])
+  const fine = open('debug')
+  fine.log.warn({ event: 'credentials.refresh-failed', err })
+  expect(fine.lines.map(({ event }) => event)).toEqual(['ledger.not-migrated', 'credentials.refresh-failed'])
 })
 
 test('secrets are never written, neither at the top nor further in', () => {

@@ -1,4 +1,6 @@
+import { LedgerSchemaError } from '@curfew/domain'
 import { type DestinationStream, pino } from 'pino'
+import { createSeldom } from './seldom.ts'
 
 /** One event: its name is `noun.verb-ed`, its other members are called as columns are. An error goes under `err`. */
 export interface LogLine {
@@ -29,9 +31,12 @@ export interface LogOptions {
 /** Members that are never written, wherever in a line they stand. */
 const SECRETS = ['authorization', 'logout_token', 'token', 'key', 'password', 'master_key', 'private_key']
 
-/** A log that writes lines of JSON. Members that hold secrets are replaced, up to two levels deep. */
+/**
+ * A log that writes lines of JSON. Members that hold secrets are replaced, up to two levels deep. Failures of a database that was not
+ * migrated are one plain line a minute, because every part of a service has them; `debug` has each.
+ */
 export function createLog({ service, level, destination = pino.destination(2) }: LogOptions): Log {
-  return pino(
+  const lines = pino(
     {
       level,
       base: { service },
@@ -42,6 +47,33 @@ export function createLog({ service, level, destination = pino.destination(2) }:
     },
     destination,
   )
+  const isTime = createSeldom()
+  const write = (name: 'info' | 'warn' | 'error') => (line: LogLine) => {
+    const error = line.err === undefined ? null : schemaErrorIn(line.err)
+    if (error === null) {
+      lines[name](line)
+      return
+    }
+    const event = 'ledger.not-migrated'
+    if (isTime(event)) {
+      const { message, cause } = error
+      lines.error({ event, message, ...(cause instanceof Error && { reason: cause.message }) })
+    }
+    lines.debug(line)
+  }
+  return {
+    debug: (line) => lines.debug(line),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+    isLevelEnabled: (name) => lines.isLevelEnabled(name),
+  }
+}
+
+/** The error, or a cause of it, that says that the database was not migrated; null where there is none. */
+function schemaErrorIn(error: unknown): LedgerSchemaError | null {
+  if (error instanceof LedgerSchemaError) return error
+  return error instanceof Error && error.cause !== undefined ? schemaErrorIn(error.cause) : null
 }
 
 /** A file that log lines are added to. It and its folder are made if need be. */

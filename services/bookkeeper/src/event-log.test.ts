@@ -35,6 +35,8 @@ test('what cannot be told, or could not be asked, has no value', async () => {
   const { round, shown } = openChore()
   expect(await shown()).toEqual([])
   await round({
+    name: 'PostgreSQL',
+    brokersGone: [],
     lanes: [
       { lane: 'interactive', unknown: null, waiting: 7, oldestSeconds: 42, unassigned: [0, 3], removed: 0 },
       { lane: 'sessions', unknown: null, waiting: 0, oldestSeconds: 0, unassigned: null, removed: 0 },

@@ -1,11 +1,19 @@
 import { hostname } from 'node:os'
-import { createKafkaEventLog, createKafkaLog, createKafkaMonitor, createKafkaPublisher } from '@curfew/broker'
+import {
+  createKafkaEventLog,
+  createKafkaLog,
+  createKafkaMonitor,
+  createKafkaPublisher,
+  identifyKafka,
+} from '@curfew/broker'
 import {
   createDatabase,
   createLedgerCheck,
   createPostgresEventLog,
   createPostgresMonitor,
   createQuarantine,
+  guardEventLog,
+  POSTGRES_LOG,
 } from '@curfew/ledger'
 import { createGuardedClient, createOwnAddresses } from '@curfew/outbound'
 import {
@@ -38,14 +46,21 @@ process.exitCode = await runProcess(
     }
     const publisher = kafka && createKafkaPublisher(kafka)
     scope.defer('publisher', () => publisher?.close())
-    const eventLog =
+    const eventLog = guardEventLog(
       kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
         : createKafkaEventLog({
             ...kafka,
             groupId: `${kafka.topics.prefix}curfew`,
             quarantine: createQuarantine(db),
-          })
+          }),
+      {
+        db,
+        user: `bookkeeper at ${hostname()}`,
+        identify: async () => (kafka === null ? POSTGRES_LOG : identifyKafka(kafka)),
+        onWrong: (error) => log.error({ event: 'event-log.wrong', err: error }),
+      },
+    )
     scope.defer('event log', () => eventLog.close())
     const own = createOwnAddresses({
       databaseUrl: config.databaseUrl,
@@ -66,6 +81,7 @@ process.exitCode = await runProcess(
       authenticate: createApiKeyAuthenticator([]),
       checks: {
         'event-log': () => eventLog.check(),
+        'event-log-choice': () => eventLog.checkChoice(),
         ...(publisher !== null && { publisher: () => publisher.check() }),
         ledger: createLedgerCheck(db),
       },

@@ -1,5 +1,5 @@
 import { ApiError, type Client, type EventLogView, type KeysCheck } from '@curfew/client'
-import { parse } from './arguments.ts'
+import { parse, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'
 
@@ -11,12 +11,22 @@ interface Finding {
   readonly fix: string | null
 }
 
+/** What a server says that has no such call, such as an ingest. */
+const NO_ROUTE = 'There is no GET'
+
 /** By how much clocks may differ, in milliseconds: tokens are valid for two minutes. */
 const CLOCK_OFF_MS_MAX = 30_000
 
 const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: string }>> = {
   ledger: { name: 'database', fix: 'See that PostgreSQL at DATABASE_URL answers.' },
-  'event-log': { name: 'event log', fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers.' },
+  'event-log': {
+    name: 'event log',
+    fix: 'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers, and what is said of its topics.',
+  },
+  'event-log-choice': {
+    name: 'event log of this service',
+    fix: 'This service uses another event log than the others. Give it the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX.',
+  },
   lanes: {
     name: 'lanes',
     fix: 'A worker cannot read what lies in the event log: its log says why (event-log.consume-failed). Of Kafka see the compression of the topics and the rights of the worker.',
@@ -51,8 +61,11 @@ export async function doctor(args: readonly string[]): Promise<number> {
     process.stdout.write(
       table([['', 'CHECK', 'WHAT'], ...findings.map((each) => [markOf(each), each.check, each.what])]),
     )
-    for (const { check, fix } of findings)
-      if (fix !== null) process.stdout.write(`${plain(check)}: ${plain(fix)}\n`)
+    const fixes = findings.flatMap(({ check, fix }) =>
+      fix === null ? [] : [`${plain(check)}: ${plain(fix)}\n`],
+    )
+    // One command can mend several findings.
+    for (const line of new Set(fixes)) process.stdout.write(line)
   }
   return ok ? 0 : 1
 }
@@ -64,12 +77,18 @@ function markOf({ ok, fix }: Finding): string {
 
 async function ofService(client: Client): Promise<readonly Finding[]> {
   const before = Date.now()
-  const { checks, away, date } = await answered(client.readiness())
+  const { checks, away, degraded, date } = await answered(client.readiness())
   const after = Date.now()
   const findings = checks.map((check): Finding => {
     const { name, fix } = CHECKS[check] ?? { name: check, fix: 'See the log of the service.' }
-    const wrong = away.includes(check)
-    return { check: name, ok: !wrong, what: wrong ? 'is away' : 'answers', fix: wrong ? fix : null }
+    const isAway = away.includes(check)
+    const ok = !isAway && !degraded.includes(check)
+    return {
+      check: name,
+      ok,
+      what: ok ? 'answers' : isAway ? 'is away' : 'works in part',
+      fix: ok ? null : fix,
+    }
   })
   if (date === null) return findings
   // Its clock is given in whole seconds.
@@ -104,13 +123,15 @@ async function ofEventLog(client: Client, issuer: string | undefined): Promise<r
   }
 }
 
-function eventLogInWords({ answer, lanes, topics }: EventLogView): readonly Finding[] {
+function eventLogInWords({ answer, choice, lanes, topics }: EventLogView): readonly Finding[] {
   if (!answer.ok) return [{ check: 'lanes of the event log', ...answer }]
   return [
+    ...(answer.fix === null ? [] : [{ check: 'brokers of Kafka', ...answer }]),
+    ...(choice === null ? [] : [{ check: 'choice of event log', ...choice }]),
     ...lanes.map(({ lane, ok, what, fix }) => ({ check: `lane ${lane}`, ok, what, fix })),
     ...topics.flatMap(({ topic, findings }): readonly Finding[] =>
       findings.length === 0
-        ? [{ check: `topic ${topic}`, ok: true, what: 'is set as it must be', fix: null }]
+        ? [{ check: `topic ${topic}`, ok: true, what: 'is set as it should be', fix: null }]
         : findings.map(({ ok, what, fix }) => ({ check: `topic ${topic}`, ok, what, fix })),
     ),
   ]
@@ -159,6 +180,8 @@ async function ofKeys(client: Client, named: string | undefined): Promise<readon
     return findings
   } catch (error) {
     if (!(error instanceof CallFailed)) throw error
+    if (named !== undefined && isNotFound(error))
+      throw new UsageError(`There is no issuer ${named} that this key may see.`, { cause: error })
     return [
       {
         check: 'keys',
@@ -174,9 +197,14 @@ async function ofKeys(client: Client, named: string | undefined): Promise<readon
 function fixOf({ cause, message }: CallFailed, otherwise: string): string {
   if (!(cause instanceof ApiError)) return otherwise
   if (cause.status === 401) return 'Set CURFEW_KEY, or --key, to a valid key.'
-  if (cause.status === 404 && message.includes('There is no GET'))
+  if (cause.status === 404 && message.includes(NO_ROUTE))
     return 'Set CURFEW_URL, or --url, to the console, or to the proxy before it.'
   return otherwise
+}
+
+/** Whether the server has the call, and no such object. */
+function isNotFound({ cause, message }: CallFailed): boolean {
+  return cause instanceof ApiError && cause.status === 404 && !message.includes(NO_ROUTE)
 }
 
 async function allIssuers(client: Client): Promise<readonly string[]> {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { apiKeys } from './api-keys.ts'
-import { type Command, UsageError } from './arguments.ts'
+import { type Command, group, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 import { doctor } from './doctor.ts'
 import { events } from './events.ts'
@@ -34,6 +34,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   'api-keys': apiKeys,
   keys,
   doctor,
+  'event-log': group('event-log', {
+    // It has the services behind it: loaded where it is asked for.
+    use: async (args) => (await import('./event-log-use.ts')).useCommand(args),
+  }),
   rp,
   sla,
   sessions,

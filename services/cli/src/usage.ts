@@ -1,6 +1,6 @@
 // What `--help` says, by command, so that who asks about one is not shown all.
 
-const CONNECTION = `Every command but up, migrate, keys rewrap and receipt verify speaks to a running Curfew: --url URL, --key KEY, or
+const CONNECTION = `Every command but up, migrate, event-log use, keys rewrap and receipt verify speaks to a running Curfew: --url URL, --key KEY, or
 CURFEW_URL (default http://127.0.0.1:8480) and CURFEW_KEY. --json: for machines.
 Exit status: 0 done; 1 the answer is no, or nobody answers; 2 asked wrongly, also where the server says so.
 `
@@ -87,6 +87,11 @@ const PARTS: Readonly<Record<string, string>> = {
   doctor: `  doctor        database, event log, Kafka topics, master key, clock, quarantine, and whether the IdP publishes our keys
                 --issuer NAME     of this one only
                 exit status 0: all is well
+`,
+  'event-log': `  event-log use
+                have all services of the ledger in DATABASE_URL use the event log of these KAFKA_… settings; without
+                KAFKA_BROKERS the one in PostgreSQL. Records of the one before must have been read: curfew doctor
+                --yes             do not ask
 `,
   sessions: `  sessions list     who holds which session, as far as the IdP has posted it
                     --iss ISS --sub SUB, or --iss ISS --sid SID

@@ -4,19 +4,23 @@ import {
   EventLogUnavailableError,
   type LaneState,
   type TopicState,
+  topicFaultText,
 } from '@curfew/domain'
+import { type Database, listStrays, noteEventLog } from '@curfew/ledger'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 
 export interface EventLogDeps {
+  readonly db: Database
   readonly monitor: EventLogMonitor
   now(): Date
 }
 
 type LaneView = EventLogView['lanes'][number]
+type Finding = EventLogView['answer']
 type TopicView = EventLogView['topics'][number]
 
 /** `GET /v1/event-log`: how far delivery is behind, and whether the topics are as they must be. */
-export function registerEventLog(server: HttpServer, { monitor, now }: EventLogDeps): void {
+export function registerEventLog(server: HttpServer, { db, monitor, now }: EventLogDeps): void {
   server.get(
     '/v1/event-log',
     {
@@ -27,13 +31,19 @@ export function registerEventLog(server: HttpServer, { monitor, now }: EventLogD
       },
     },
     async () => {
-      const { answer, lanes, topics } = await look(monitor)
-      const findings = [answer, ...lanes, ...topics.flatMap((topic) => topic.findings)]
+      const { answer, choice, lanes, topics } = await look(monitor, db)
+      const findings = [
+        answer,
+        ...(choice === null ? [] : [choice]),
+        ...lanes,
+        ...topics.flatMap((topic) => topic.findings),
+      ]
       return {
         ok: findings.every(({ ok }) => ok),
         store: monitor.store,
         checked_at: now().toISOString(),
         answer,
+        choice,
         lanes,
         topics,
       }
@@ -41,18 +51,46 @@ export function registerEventLog(server: HttpServer, { monitor, now }: EventLogD
   )
 }
 
-async function look(monitor: EventLogMonitor): Promise<Pick<EventLogView, 'answer' | 'lanes' | 'topics'>> {
+async function look(
+  monitor: EventLogMonitor,
+  db: Database,
+): Promise<Pick<EventLogView, 'answer' | 'choice' | 'lanes' | 'topics'>> {
   try {
-    const { lanes, topics } = await monitor.look()
-    const answer = { ok: true, what: 'answers', fix: null }
-    return { answer, lanes: lanes.map(laneView), topics: topics.map(topicView) }
+    const { name, brokersGone, lanes, topics } = await monitor.look()
+    const answer = answerOf(brokersGone)
+    const choice = await choiceOf(db, name)
+    return { answer, choice, lanes: lanes.map(laneView), topics: topics.map(topicView) }
   } catch (error) {
     if (!(error instanceof EventLogUnavailableError)) throw error
     const { cause } = error
     const what = cause instanceof Error ? `${error.message}: ${cause.message}` : error.message
     const fix =
       'See that PostgreSQL, or Kafka at KAFKA_BROKERS, answers the console too, which needs the same KAFKA_ settings as the others.'
-    return { answer: { ok: false, what, fix }, lanes: [], topics: [] }
+    return { answer: { ok: false, what, fix }, choice: null, lanes: [], topics: [] }
+  }
+}
+
+/** @param gone the ids of brokers that have copies of the topics and are unavailable. */
+function answerOf(gone: readonly number[]): Finding {
+  if (gone.length === 0) return { ok: true, what: 'answers', fix: null }
+  const brokers = `${gone.length === 1 ? 'broker' : 'brokers'} ${gone.join(', ')}`
+  return {
+    ok: true,
+    what: `answers without ${brokers}`,
+    fix: `Start ${brokers} of Kafka. Until then partitions have fewer copies, and fewer brokers may fail.`,
+  }
+}
+
+/** Whether all services use one event log. @param name the one that this console looks at. */
+async function choiceOf(db: Database, name: string): Promise<Finding> {
+  const chosen = await noteEventLog(db, { user: 'the console', name })
+  const strays = await listStrays(db)
+  if (strays.length === 0) return { ok: true, what: `is ${chosen} for every service`, fix: null }
+  const each = strays.map(({ user, name }) => `${user} uses ${name} and accepts no logouts`)
+  return {
+    ok: false,
+    what: `is ${chosen}, but ${each.join('; ')}`,
+    fix: 'Give all services the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX. To change the event log on purpose: npx curfew event-log use',
   }
 }
 
@@ -101,13 +139,13 @@ function laneView(state: LaneState): LaneView {
 function topicView({ topic, faults }: TopicState): TopicView {
   return {
     topic,
-    findings: faults.map(({ setting, actual, wanted, why, fix, severe }) => ({
-      setting,
-      actual,
-      wanted,
-      ok: !severe,
-      what: `${setting} is ${actual} and must be ${wanted}: ${why}`,
-      fix,
+    findings: faults.map((fault) => ({
+      setting: fault.setting,
+      actual: fault.actual,
+      wanted: fault.wanted,
+      ok: !fault.severe,
+      what: topicFaultText(fault),
+      fix: fault.fix,
     })),
   }
 }

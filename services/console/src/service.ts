@@ -136,7 +136,7 @@ export function createConsole(deps: ConsoleDeps): void {
       keeper.subjectHash(await openReceiptLog(db, () => keeper.newLog(deps.logOrigin))),
   })
   registerLogAudit(server, { db: reads, reader, keeper })
-  registerEventLog(server, { monitor: deps.monitor, now })
+  registerEventLog(server, { db, monitor: deps.monitor, now })
   registerJwks(server, { db: reads, jwks: (issuer) => keyring.jwks(issuer) })
 }
 

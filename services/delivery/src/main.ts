@@ -1,13 +1,15 @@
 import { hostname } from 'node:os'
-import { createKafkaEventLog, createKafkaLog } from '@curfew/broker'
+import { createKafkaEventLog, createKafkaLog, identifyKafka } from '@curfew/broker'
 import {
   createDatabase,
   createDeliveryLedger,
   createLedgerCheck,
   createPostgresEventLog,
   createQuarantine,
+  guardEventLog,
   openIssuerNetworks,
   openKeyStore,
+  POSTGRES_LOG,
   readClock,
 } from '@curfew/ledger'
 import { createGuardedClient, createIssuerPost, createOwnAddresses } from '@curfew/outbound'
@@ -42,16 +44,26 @@ process.exitCode = await runProcess(
     scope.defer('postgres', () => db.end())
     const beats = createDatabase(config.databaseUrl, heartbeatOptions(config))
     scope.defer('postgres of heartbeats', () => beats.end())
-    const eventLog =
-      config.kafka === null
+    const kafka = config.kafka && {
+      ...config.kafka,
+      clientId: `curfew-delivery@${hostname()}`,
+      log: createKafkaLog(log),
+    }
+    const eventLog = guardEventLog(
+      kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
         : createKafkaEventLog({
-            ...config.kafka,
-            clientId: `curfew-delivery@${hostname()}`,
-            log: createKafkaLog(log),
-            groupId: `${config.kafka.topics.prefix}curfew`,
+            ...kafka,
+            groupId: `${kafka.topics.prefix}curfew`,
             quarantine: createQuarantine(db),
-          })
+          }),
+      {
+        db,
+        user: `delivery at ${hostname()}`,
+        identify: async () => (kafka === null ? POSTGRES_LOG : identifyKafka(kafka)),
+        onWrong: (error) => log.error({ event: 'event-log.wrong', err: error }),
+      },
+    )
     scope.defer('event log', () => eventLog.close())
     const own = createOwnAddresses({
       databaseUrl: config.databaseUrl,
@@ -82,6 +94,7 @@ process.exitCode = await runProcess(
       authenticate: createApiKeyAuthenticator([]),
       checks: {
         'event-log': () => eventLog.check(),
+        'event-log-choice': () => eventLog.checkChoice(),
         ledger: createLedgerCheck(db),
         lanes: () => delivery.checkLanes(),
         clock: () => checkClock(() => readClock(db)),

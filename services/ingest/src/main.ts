@@ -1,7 +1,14 @@
 import { hostname } from 'node:os'
-import { createKafkaEventLog, createKafkaLog } from '@curfew/broker'
+import { createKafkaEventLog, createKafkaLog, identifyKafka } from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
-import { createDatabase, createPostgresEventLog, createQuarantine, openCredentialStore } from '@curfew/ledger'
+import {
+  createDatabase,
+  createPostgresEventLog,
+  createQuarantine,
+  guardEventLog,
+  openCredentialStore,
+  POSTGRES_LOG,
+} from '@curfew/ledger'
 import { createGuardedClient, createOwnAddresses, fetchJson } from '@curfew/outbound'
 import {
   adminKey,
@@ -34,16 +41,26 @@ process.exitCode = await runProcess(
       statementTimeoutMs: config.readTimeoutMs,
     })
     scope.defer('postgres of reads', () => reads.end())
-    const eventLog =
-      config.kafka === null
+    const kafka = config.kafka && {
+      ...config.kafka,
+      clientId: `curfew-ingest@${hostname()}`,
+      log: createKafkaLog(log),
+    }
+    const eventLog = guardEventLog(
+      kafka === null
         ? createPostgresEventLog({ db, url: config.databaseUrl })
         : createKafkaEventLog({
-            ...config.kafka,
-            clientId: `curfew-ingest@${hostname()}`,
-            log: createKafkaLog(log),
-            groupId: `${config.kafka.topics.prefix}curfew`,
+            ...kafka,
+            groupId: `${kafka.topics.prefix}curfew`,
             quarantine: createQuarantine(db),
-          })
+          }),
+      {
+        db,
+        user: `ingest at ${hostname()}`,
+        identify: async () => (kafka === null ? POSTGRES_LOG : identifyKafka(kafka)),
+        onWrong: (error) => log.error({ event: 'event-log.wrong', err: error }),
+      },
+    )
     scope.defer('event log', () => eventLog.close())
     const own = createOwnAddresses({
       databaseUrl: config.databaseUrl,
@@ -75,7 +92,10 @@ process.exitCode = await runProcess(
       metricsApart: config.metricsPort !== null,
       authenticate: credentials.authenticate,
       requestsPerSecond: config.access.requestsPerSecond,
-      checks: { 'event-log': () => eventLog.check() },
+      checks: {
+        'event-log': () => eventLog.check(),
+        'event-log-choice': () => eventLog.checkChoice(),
+      },
     })
     const services = createIngest({
       ...{ server, eventLog, db: reads, databaseUrl: config.databaseUrl, log, metrics },

@@ -1,5 +1,12 @@
 import type { Problem } from '@curfew/client'
-import { type EventLog, EventLogUnavailableError, type LogRecord, type Reach } from '@curfew/domain'
+import {
+  type EventLog,
+  EventLogUnavailableError,
+  type LogRecord,
+  type Reach,
+  RecordTooLargeError,
+  WrongEventLogError,
+} from '@curfew/domain'
 import {
   type Batcher,
   type Credential,
@@ -19,6 +26,8 @@ import type { Fault } from './fault.ts'
 export const ELEMENTS_MAX = 1_000
 const QUEUE_MAX = 20_000
 const RETRY_AFTER_S = 2
+/** Where an operator must change a setting first. */
+const OPERATOR_S = 60
 
 /** One element of a post: what it made, or why it made nothing. */
 export type Element<Item> = { readonly item: Item } | { readonly problem: ProblemError }
@@ -69,17 +78,18 @@ export interface Posting<Item, Answer> {
 /** One way of posting, over a batcher of its own: what comes at once is appended together. */
 export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer>): Posting<Item, Answer> {
   const { eventLog, one, many, examiner, queueOf = () => '', encode, onAppended, answer } = options
-  const queues = new Map<string, Batcher<{ item: Item; traceparent: string }, null>>()
+  const queues = new Map<string, Batcher<Entry<Item>, Appended>>()
   function queue(name: string) {
     const known = queues.get(name)
     if (known !== undefined) return known
-    const made = createBatcher<{ item: Item; traceparent: string }, null>({
+    const made = createBatcher<Entry<Item>, Appended>({
       batchSize: ELEMENTS_MAX,
       queueMax: QUEUE_MAX,
-      async run(entries) {
-        await eventLog.append(entries.map(({ item, traceparent }) => encode(item, traceparent)))
-        return entries.map(() => null)
-      },
+      run: (entries) =>
+        appendAll(
+          eventLog,
+          entries.map(({ item, traceparent }) => encode(item, traceparent)),
+        ),
     })
     queues.set(name, made)
     return made
@@ -89,18 +99,12 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
     try {
       const entries = items.map((item) => ({ item, traceparent }))
       const byQueue = Map.groupBy(entries, ({ item }) => queueOf(item))
-      await Promise.all([...byQueue].map(([name, some]) => queue(name).addAll(some)))
+      const appended = await Promise.all([...byQueue].map(([name, some]) => queue(name).addAll(some)))
+      const refused = appended.flat().find((each) => each !== null)
+      if (refused !== undefined) throw refused
     } catch (error) {
       if (!(error instanceof EventLogUnavailableError || error instanceof QueueFullError)) throw error
-      throw new ProblemError(
-        {
-          status: 503,
-          title: 'Event log not available',
-          detail: `The ${one} could not be made durable and was not accepted. Send it again as it was.`,
-          headers: { 'retry-after': String(RETRY_AFTER_S) },
-        },
-        { cause: error },
-      )
+      throw notAppended(error, one)
     }
     onAppended?.(items)
   }
@@ -151,6 +155,57 @@ export function createPosting<Item, Answer>(options: PostingOptions<Item, Answer
   }
 
   return { post, examine, append }
+}
+
+interface Entry<Item> {
+  readonly item: Item
+  readonly traceparent: string
+}
+
+/** Null: it is durable. */
+type Appended = RecordTooLargeError | null
+
+/** Appends records of several posts together. One that is too large costs the others nothing. */
+async function appendAll(
+  eventLog: Pick<EventLog, 'append'>,
+  records: readonly LogRecord[],
+): Promise<readonly Appended[]> {
+  try {
+    await eventLog.append(records)
+    return records.map(() => null)
+  } catch (error) {
+    if (!(error instanceof RecordTooLargeError)) throw error
+    if (records.length === 1) return [error]
+    return (await Promise.all(records.map((record) => appendAll(eventLog, [record])))).flat()
+  }
+}
+
+/** The answer where the event log did not take what was posted. */
+function notAppended(cause: EventLogUnavailableError | QueueFullError, one: string): ProblemError {
+  const facts = (detail: string, retryAfterS: number) =>
+    new ProblemError(
+      {
+        status: 503,
+        title: 'Event log not available',
+        detail,
+        headers: { 'retry-after': String(retryAfterS) },
+      },
+      { cause },
+    )
+  if (cause instanceof WrongEventLogError)
+    return facts(
+      `This service uses another event log than the rest of Curfew, and no worker would read it. The ${one} was not accepted. The operator finds more in /readyz and curfew doctor.`,
+      OPERATOR_S,
+    )
+  if (cause instanceof RecordTooLargeError)
+    return facts(
+      `${cause.message}. The ${one} was not accepted. Send it again when the operator has done so.`,
+      OPERATOR_S,
+    )
+  return facts(
+    `The ${one} could not be made durable and was not accepted. Send it again as it was.`,
+    RETRY_AFTER_S,
+  )
 }
 
 /** For whom a caller may post. @throws a 403 problem where it is bound to clients: what happens at an issuer is the issuer's to say. */

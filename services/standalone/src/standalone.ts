@@ -2,7 +2,13 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createBookkeeper } from '@curfew/bookkeeper'
-import { createKafkaEventLog, createKafkaLog, createKafkaMonitor, createKafkaPublisher } from '@curfew/broker'
+import {
+  createKafkaEventLog,
+  createKafkaLog,
+  createKafkaMonitor,
+  createKafkaPublisher,
+  identifyKafka,
+} from '@curfew/broker'
 import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
 import { checkClock, createDelivery, heartbeatOptions, logDeliveryFaults } from '@curfew/delivery'
@@ -14,11 +20,13 @@ import {
   createPostgresEventLog,
   createPostgresMonitor,
   createQuarantine,
+  guardEventLog,
   migrate,
   openCredentialStore,
   openDatabase,
   openIssuerNetworks,
   openKeyStore,
+  POSTGRES_LOG,
   readClock,
   reclaimLeases,
 } from '@curfew/ledger'
@@ -108,10 +116,18 @@ export async function runStandalone(
         groupId: `${config.kafka.topics.prefix}curfew`,
         log: createKafkaLog(log),
       }
-      const eventLog =
+      const eventLog = guardEventLog(
         kafka === null
           ? createPostgresEventLog({ db, url: databaseUrl })
-          : createKafkaEventLog({ ...kafka, quarantine: createQuarantine(db) })
+          : createKafkaEventLog({ ...kafka, quarantine: createQuarantine(db) }),
+        {
+          db,
+          user: `standalone at ${hostname()}`,
+          identify: async () => (kafka === null ? POSTGRES_LOG : identifyKafka(kafka)),
+          alone: config.databaseUrl === null,
+          onWrong: (error) => log.error({ event: 'event-log.wrong', err: error }),
+        },
+      )
       scope.defer('event log', () => eventLog.close())
       const publisher = kafka && createKafkaPublisher(kafka)
       const monitor = kafka === null ? createPostgresMonitor(reads) : createKafkaMonitor(kafka)
@@ -170,6 +186,7 @@ export async function runStandalone(
         requestsPerSecond: config.access.requestsPerSecond,
         checks: {
           'event-log': () => eventLog.check(),
+          'event-log-choice': () => eventLog.checkChoice(),
           ledger: createLedgerCheck(db),
           lanes: () => delivery.checkLanes(),
           clock: () => checkClock(() => readClock(db)),

@@ -1,0 +1,150 @@
+import { WrongEventLogError } from '@curfew/domain'
+import { chooseEventLog, createDatabase, guardEventLog, listStrays } from '@curfew/ledger'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { openGate } from '../support/gate.ts'
+import { numberedRecord } from '../support/kafka.ts'
+import { createMemoryLog } from '../support/memory-event-log.ts'
+
+// Goal: services of one ledger that use different event logs accept nothing, because no worker would read it.
+// Method: a real ledger, and event logs in memory under the names that the real ones have.
+
+let database: TestDatabase
+beforeEach(async () => {
+  database = await createTestDatabase()
+})
+afterEach(() => database.drop())
+
+const KAFKA = 'Kafka cluster one, topics logout.*'
+const POSTGRES = 'PostgreSQL'
+const AGAIN_MS = 20
+const patiently = { timeout: 20_000, interval: 10 }
+
+/** A service that uses the event log of this name. */
+function serve(
+  name: string,
+  { db = database.db, ...options }: Partial<Parameters<typeof guardEventLog>[1]> = {},
+) {
+  const memory = createMemoryLog()
+  const wrongs: string[] = []
+  const log = guardEventLog(memory.open(), {
+    ...{ db, user: `ingest over ${name}`, againMs: AGAIN_MS },
+    identify: async () => name,
+    onWrong: ({ message }) => void wrongs.push(message),
+    ...options,
+  })
+  return { log, memory, wrongs, append: () => log.append([numberedRecord('a', 1)]) }
+}
+
+test('the first service chooses the event log, and one with another log accepts nothing', async () => {
+  const first = serve(KAFKA)
+  await first.append()
+  const second = serve(POSTGRES)
+  await expect(second.append()).rejects.toThrow(WrongEventLogError)
+  await expect(second.log.checkChoice()).rejects.toThrow(
+    'name the event log "PostgreSQL", and this ledger has "Kafka cluster one, topics logout.*"',
+  )
+  expect(second.memory.depth('interactive')).toBe(0)
+  expect(second.wrongs).toHaveLength(1)
+  await first.log.checkChoice()
+  await serve(KAFKA).append()
+  expect(await listStrays(database.db)).toEqual([{ name: POSTGRES, user: `ingest over ${POSTGRES}` }])
+})
+
+test('of two services that choose at once, one accepts', async () => {
+  for (let round = 0; round < 20; round++) {
+    await database.db.query('delete from event_logs')
+    const both = [serve(KAFKA), serve(POSTGRES)]
+    const results = await Promise.allSettled(both.map(({ append }) => append()))
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+  }
+})
+
+test('a consumer of another event log takes no part until that log is chosen', async () => {
+  await serve(KAFKA).append()
+  const able: (() => boolean)[] = []
+  const memory = createMemoryLog().open()
+  const log = guardEventLog(
+    {
+      ...memory,
+      consume: (options, handle) => {
+        able.push(options.able ?? (() => true))
+        return memory.consume(options, handle)
+      },
+    },
+    {
+      ...{ db: database.db, user: 'delivery', againMs: AGAIN_MS },
+      identify: async () => POSTGRES,
+      onWrong: () => undefined,
+    },
+  )
+  let working = true
+  const options = { lane: 'interactive', batchSize: 1, batchesInFlight: 1, onError: () => undefined } as const
+  const consumer = log.consume({ ...options, able: () => working }, async () => [])
+  const isAble = () => able[0]?.() ?? false
+  await expect(log.checkChoice()).rejects.toThrow(WrongEventLogError)
+  expect(isAble()).toBe(false)
+  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async () => true)
+  await expect.poll(isAble, patiently).toBe(true)
+  working = false
+  expect(isAble()).toBe(false)
+  await consumer.stop()
+})
+
+test('services that run hear of a change, and nothing is changed without consent', async () => {
+  const old = serve(KAFKA)
+  await old.append()
+  const told: (string | null)[] = []
+  const change = (agreed: boolean) =>
+    chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async (before) => {
+      told.push(before)
+      return agreed
+    })
+  expect(await change(false)).toBe(false)
+  await old.log.checkChoice()
+  expect(await change(true)).toBe(true)
+  expect(await change(true)).toBe(false)
+  expect(told).toEqual([KAFKA, KAFKA])
+  await expect.poll(() => old.log.checkChoice().then(() => 'well', String), patiently).toContain(POSTGRES)
+  await serve(POSTGRES).append()
+})
+
+test('a ledger that is unavailable keeps no logout out', async () => {
+  const away = createDatabase('postgres://nobody@127.0.0.1:1/none')
+  const ingest = serve(KAFKA, { db: away })
+  await ingest.append()
+  expect(ingest.memory.depth('interactive')).toBe(1)
+  await ingest.log.checkChoice()
+  await away.end()
+})
+
+test('a ledger that hangs keeps a service ready, and no logout out', async () => {
+  const gate = await openGate(database.url)
+  const db = createDatabase(gate.url)
+  const before = serve(KAFKA, { db })
+  await before.append()
+  gate.swallow()
+  const started = serve(KAFKA, { db })
+  const askedMs = performance.now()
+  await Promise.all([before, started].flatMap(({ log, append }) => [log.checkChoice(), append()]))
+  // A probe waits for two seconds.
+  expect(performance.now() - askedMs).toBeLessThan(2_000)
+  await gate.close()
+  await db.end()
+})
+
+test('a ledger that has not been migrated keeps no logout out', async () => {
+  await database.db.query('drop table event_logs')
+  await serve(KAFKA).append()
+})
+
+test('a service that is alone changes the event log by its settings, once the one before has been read', async () => {
+  await serve(POSTGRES).append()
+  await database.db.query(
+    `insert into log_records (lane, partition, key, value, headers) values ('bulk', 0, 'a', '', '{}')`,
+  )
+  await expect(serve(KAFKA, { alone: true }).append()).rejects.toThrow('Start without KAFKA_BROKERS')
+  await database.db.query('delete from log_records')
+  await serve(KAFKA, { alone: true }).append()
+  await expect(serve(POSTGRES).append()).rejects.toThrow(WrongEventLogError)
+})
