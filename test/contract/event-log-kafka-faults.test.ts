@@ -310,8 +310,8 @@ describe('the Kafka event log whose end is lost', () => {
   /** The files of a broker in a container are out of reach. */
   const isOutOfReach = () => kafka().how !== 'maven'
 
-  /** Loses the second half of a log, as a disk does that had not written all that it confirmed. */
-  async function loseEnd(topic: string): Promise<void> {
+  /** Loses the end of a log, by default its second half, as a disk does that had not written all that it confirmed. */
+  async function loseEnd(topic: string, kept = 0.5): Promise<void> {
     const own = kafka()
     await own.kill()
     const files: string[] = []
@@ -319,7 +319,7 @@ describe('the Kafka event log whose end is lost', () => {
     expect(files).toHaveLength(1)
     const [file = ''] = files
     const { size } = await stat(file)
-    await truncate(file, size / 2)
+    await truncate(file, Math.floor(size * kept))
     await own.restart()
   }
 
@@ -358,6 +358,36 @@ describe('the Kafka event log whose end is lost', () => {
     await vi.waitFor(() => expect(consumer.seen).toEqual(expect.arrayContaining(idsOf(since))), patiently)
     // The last commit may not have come through before the broker died.
     expect(consumer.faults).toContainEqual(expect.objectContaining({ kind: 'rewound' }))
+  }, 60_000)
+
+  it('hands out what was accepted since, and the lost end where it was read and not handled', async () => {
+    if (isOutOfReach()) return
+    const place = newPlace()
+    const log = openLog(place)
+    const gate = Promise.withResolvers<void>()
+    let held = 0
+    const consumer = consume(log, {
+      handle: async ([first]) => {
+        if (first?.headers.ce_id?.startsWith('before')) return
+        held++
+        await gate.promise
+      },
+    })
+    const before = numbered('before', 10)
+    await log.append(before)
+    await vi.waitFor(() => expect(consumer.seen).toEqual(idsOf(before)), patiently)
+    const old = numbered('old', 90)
+    // By one append, so that all of them have been read when the first is handed out.
+    await log.append(old)
+    await vi.waitFor(() => expect(held).toBe(1), patiently)
+    await loseEnd(topicName('interactive', place), 0.7)
+    // More than were lost, so that the log goes beyond the last record that was read.
+    const since = numbered('new', 120)
+    await vi.waitFor(() => log.append(since), patiently)
+    gate.resolve()
+    const all = idsOf([...old, ...since])
+    await vi.waitFor(() => expect(consumer.seen).toEqual(expect.arrayContaining(all)), patiently)
+    expect(consumer.faults).toEqual([expect.objectContaining({ kind: 'rewound', from: 100 })])
   }, 60_000)
 
   it('repeats nothing where the broker dies and loses nothing', async () => {

@@ -101,7 +101,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     let pauseMs = PAUSE_MS_MIN
     while (await until(() => stopping || mayHandOut())) {
       const records = backlog.records(batch)
-      // None left: the group gave them to another consumer while this one could not handle them.
+      // None left: the group was joined anew, and what this consumer could not handle waits until its partitions are placed.
       if (stopping || records.length === 0) break
       handling++
       try {
@@ -187,7 +187,6 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     placing?.assigned(partitions)
     joining = false
     state = 'consuming'
-    void commit()
     pump()
   }
 
@@ -255,7 +254,8 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       onPlaced: (partition) => {
         unreadable.delete(partition)
         held.set(partition, performance.now())
-        letGo()
+        void commit()
+        pump()
       },
     })
     const watch = setInterval(() => {
@@ -270,7 +270,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       joining = false
       state = able() ? 'joining' : 'left'
       own = []
-      backlog.assign([])
+      backlog.leave()
       notify()
       await current.leave().catch(onError)
     }
