@@ -204,8 +204,9 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
 
   function leaveOut(partition: number, error: Error): void {
     const by = membership
-    unreadable.set(partition, error)
-    onError(error)
+    const where = new Error(`${topic}/${partition}: ${error.message}`, { cause: error })
+    unreadable.set(partition, where)
+    onError(where)
     hold(partition)
     const timer = setTimeout(() => {
       if (by !== membership || by === null || !held.delete(partition)) return

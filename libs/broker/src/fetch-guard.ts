@@ -2,6 +2,7 @@ import type { Broker, Cluster } from 'kafkajs'
 import { failureType } from './failures.ts'
 
 type FetchRequest = Parameters<Broker['fetch']>[0]
+type FetchedPartition = FetchRequest['topics'][number]['partitions'][number]
 
 /** What the guard tells of a fetch. */
 export interface FetchListener {
@@ -13,12 +14,24 @@ export interface FetchListener {
   read(partitions: readonly number[]): void
 }
 
+/** As much of an answer as is looked at here. */
+interface Answer {
+  readonly responses: readonly {
+    readonly partitions: readonly {
+      readonly partition: number
+      readonly lastStableOffset: string
+      readonly messages: readonly unknown[]
+    }[]
+  }[]
+}
+
 const NOTHING = { responses: [] }
 
 /**
- * Stands between kafkajs and its fetches of one topic, to hear of two answers. At an offset out of range kafkajs commits the
+ * Stands between kafkajs and its fetches of one topic, to hear of three answers. At an offset out of range kafkajs commits the
  * beginning of the log and reads on there, without a word. At a batch that it cannot decode it ends the consumer, for the sake of one
- * partition. Both come to us, and kafkajs is given an empty answer.
+ * partition. Both come to us, and kafkajs is given an empty answer. Where an answer has no records though the partition has more,
+ * kafkajs asks again for ever: a broker answers so at a batch whose length is damaged.
  */
 export function guardFetches(cluster: Cluster, listener: FetchListener): void {
   const guarded = new WeakSet<Broker>()
@@ -40,8 +53,10 @@ async function guardedFetch(
   listener: FetchListener,
 ): Promise<unknown> {
   try {
-    const answer: unknown = await fetch(request)
-    listener.read(partitionsOf(request))
+    const answer: Answer = await fetch(request)
+    const found = await findSilent(fetch, request, answer)
+    listener.read(partitionsOf(request).filter((partition) => !found.includes(partition)))
+    for (const partition of found) listener.unreadable(partition, new Error(SILENT))
     return answer
   } catch (error) {
     const outside = outOfRange(error)
@@ -55,6 +70,34 @@ async function guardedFetch(
     for (const [partition, each] of found) listener.unreadable(partition, each)
     return NOTHING
   }
+}
+
+const SILENT = 'the broker hands out none of the records that it has: a record batch may be damaged'
+
+/** Which partitions have records that the broker does not hand out. An answer may be too full for them, so each is fetched by itself. */
+async function findSilent(
+  fetch: Broker['fetch'],
+  request: FetchRequest,
+  answer: Answer,
+): Promise<readonly number[]> {
+  const found: number[] = []
+  for (const { topic, partitions } of request.topics) {
+    for (const asked of silentOf(partitions, answer)) {
+      // One byte brings the first batch whole.
+      const alone = [{ ...asked, maxBytes: 1 }]
+      const one: Answer = await fetch({ ...request, topics: [{ topic, partitions: alone }] })
+      if (silentOf(alone, one).length > 0) found.push(asked.partition)
+    }
+  }
+  return found
+}
+
+function silentOf(asked: readonly FetchedPartition[], { responses }: Answer): readonly FetchedPartition[] {
+  const ends = new Map<number, bigint>()
+  for (const { partitions } of responses)
+    for (const { partition, lastStableOffset, messages } of partitions)
+      if (messages.length === 0) ends.set(partition, BigInt(lastStableOffset))
+  return asked.filter(({ partition, fetchOffset }) => (ends.get(partition) ?? 0n) > BigInt(fetchOffset))
 }
 
 /** Which partitions of a failed fetch it failed for: each is fetched by itself. */

@@ -11,6 +11,7 @@ import { registerCodecs } from './codecs.ts'
 import { type FetchListener, guardFetches } from './fetch-guard.ts'
 import { guardLeaders } from './leaderless.ts'
 import { decodeMark, type Entry, encodeMark, type Place } from './mark.ts'
+import { checkRecordBatches } from './record-batches.ts'
 import { fromMessage } from './records.ts'
 
 export interface MembershipOptions {
@@ -64,6 +65,7 @@ const LEAVE_TIMEOUT_MS = 5_000
 export function openMembership(options: MembershipOptions, listener: MembershipListener): Membership {
   const { connection, lane, topic, groupId, sessionTimeoutMs } = options
   registerCodecs()
+  checkRecordBatches()
   const client = createClient(connection, REQUEST_TIMEOUT_MS)
   const ended = Promise.withResolvers<never>()
   // Nobody may be listening at the moment when it is rejected.
