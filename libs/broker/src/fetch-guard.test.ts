@@ -83,6 +83,8 @@ test.each([
   ['a batch that cannot be decoded', new RangeError('beyond buffer length')],
   ['a batch that the broker found corrupt', typed('CORRUPT_MESSAGE')],
   ['a topic that we may not read', typed('TOPIC_AUTHORIZATION_FAILED')],
+  ['a partition whose disk fails', typed('KAFKA_STORAGE_ERROR')],
+  ['a partition that the broker has a fault with', typed('UNKNOWN')],
 ])('%s is left out by itself', async (_, failure) => {
   const { fetch, told, asked } = rig(new Map([[1, failure]]))
   expect(await fetch(0, 1, 2)).toEqual({ responses: [] })

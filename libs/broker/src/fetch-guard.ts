@@ -129,8 +129,9 @@ function outOfRange(error: unknown): number | null {
   return typeof partition === 'number' ? partition : null
 }
 
-/** Answers of brokers that no other try mends. */
-const UNREADABLE = /^(?:CORRUPT_MESSAGE|UNSUPPORTED_COMPRESSION_TYPE|.*_AUTHORIZATION_FAILED)$/
+/** Answers of brokers that tell of one partition, and that no try at once mends. kafkajs would end the consumer of all partitions. */
+const UNREADABLE =
+  /^(?:CORRUPT_MESSAGE|KAFKA_STORAGE_ERROR|UNKNOWN|UNSUPPORTED_COMPRESSION_TYPE|.*_AUTHORIZATION_FAILED)$/
 
 /**
  * Whether an answer came and could not be read, or says that we may not read. Errors of kafkajs without a type are about connections
