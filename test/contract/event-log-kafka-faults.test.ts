@@ -358,6 +358,25 @@ describe('the Kafka event log whose end is lost', () => {
     expect(third.faults).toEqual([])
   }, 60_000)
 
+  it('hands out what was accepted since, though the log ends where the last handled record lay', async () => {
+    if (isOutOfReach()) return
+    const place = newPlace()
+    const log = openLog(place)
+    for (const each of numbered('old', 100)) await log.append([each])
+    const first = consume(log)
+    await vi.waitFor(() => expect(first.seen).toHaveLength(100), patiently)
+    await first.stop()
+    const topic = topicName('interactive', place)
+    await loseEnd(topic)
+    const admin = await openAdmin(place.brokers)
+    const [end] = await vi.waitFor(() => admin.fetchTopicOffsets(topic), patiently)
+    const since = numbered('new', 99 - Number(end?.high))
+    await vi.waitFor(() => openLog(place).append(since), patiently)
+    const second = consume(openLog(place))
+    await vi.waitFor(() => expect(second.seen).toEqual(expect.arrayContaining(idsOf(since))), patiently)
+    expect(second.faults).toEqual([expect.objectContaining({ kind: 'rewound', from: 100 })])
+  }, 60_000)
+
   it('hands out what was accepted since to a consumer that was reading', async () => {
     if (isOutOfReach()) return
     const place = newPlace()

@@ -87,6 +87,8 @@ export interface Backlog {
   /** Where a partition is to be read: from the marked record on, where it must be seen again. */
   readFrom(partition: number): bigint
   /** What is to be taken next, and the record before it; null where that is not known, or the partition is not ours. */
+  /** Whether the marked record must be seen again at `offset` before more is taken. */
+  awaits(partition: number, offset: bigint): boolean
   next(partition: number): Place | null
   add(read: Read): Added
   /** The next batch, or null when nothing can be handed out now. */
@@ -163,6 +165,10 @@ export function createBacklog(): Backlog {
     readFrom: (partition) => {
       const owned = partitions.get(partition)
       return owned === undefined ? 0n : readFrom(owned)
+    },
+    awaits: (partition, offset) => {
+      const owned = partitions.get(partition)
+      return owned?.isPlaced === true && owned.checking && owned.mark?.offset === offset
     },
 
     next: (partition) => {

@@ -244,6 +244,9 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       unreadable: (partition, error) => {
         if (!ended()) leaveOut(partition, error)
       },
+      atEnd: (partition, offset) => {
+        if (!ended() && backlog.awaits(partition, offset)) placing?.missing(partition, offset)
+      },
       read: (partitions) => {
         if (unreadable.size > 0) for (const partition of partitions) unreadable.delete(partition)
       },

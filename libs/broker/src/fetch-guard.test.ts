@@ -36,6 +36,7 @@ function rig(failures: ReadonlyMap<number, Error>, answers: readonly Answered[] 
     outOfRange: (partition) => told.push(['out of range', partition]),
     unreadable: (partition, error) => told.push(['unreadable', partition, error.message]),
     read: (partitions) => told.push(['read', ...partitions]),
+    atEnd: (partition, offset) => told.push(['at end', partition, offset]),
   })
   const fetch = async (...partitions: number[]) => {
     const { fetch } = await cluster.findBroker({ nodeId: '1' })
@@ -56,7 +57,10 @@ test('a fetch that succeeds is what kafkajs gets', async () => {
     { partition: 1, ...answer[1] },
   ]
   expect(await fetch(0, 1)).toEqual({ responses: [{ partitions: [first, second] }] })
-  expect(told).toEqual([['read', 0, 1]])
+  expect(told).toEqual([
+    ['read', 0, 1],
+    ['at end', 1, 0n],
+  ])
   expect(asked).toEqual([[0, 1]])
 })
 

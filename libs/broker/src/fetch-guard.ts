@@ -2,7 +2,9 @@ import type { Broker, Cluster } from 'kafkajs'
 import { failureType } from './failures.ts'
 
 type FetchRequest = Parameters<Broker['fetch']>[0]
-type FetchedPartition = FetchRequest['topics'][number]['partitions'][number]
+type AskedTopic = FetchRequest['topics'][number]
+/** What is asked of one partition. */
+type Asked = Pick<AskedTopic, 'topic'> & AskedTopic['partitions'][number]
 
 /** What the guard tells of a fetch. */
 export interface FetchListener {
@@ -12,6 +14,8 @@ export interface FetchListener {
   unreadable(partition: number, error: Error): void
   /** These partitions have been read. */
   read(partitions: readonly number[]): void
+  /** The partition had no record at the offset that was asked for, nor beyond. */
+  atEnd(partition: number, offset: bigint): void
 }
 
 /** As much of an answer as is looked at here. */
@@ -57,6 +61,8 @@ async function guardedFetch(
     const found = await findSilent(fetch, request, answer)
     listener.read(partitionsOf(request).filter((partition) => !found.includes(partition)))
     for (const partition of found) listener.unreadable(partition, new Error(SILENT))
+    for (const { partition, fetchOffset } of emptyOf(request, answer).atEnd)
+      listener.atEnd(partition, BigInt(fetchOffset))
     return answer
   } catch (error) {
     const outside = outOfRange(error)
@@ -81,23 +87,27 @@ async function findSilent(
   answer: Answer,
 ): Promise<readonly number[]> {
   const found: number[] = []
-  for (const { topic, partitions } of request.topics) {
-    for (const asked of silentOf(partitions, answer)) {
-      // One byte brings the first batch whole.
-      const alone = [{ ...asked, maxBytes: 1 }]
-      const one: Answer = await fetch({ ...request, topics: [{ topic, partitions: alone }] })
-      if (silentOf(alone, one).length > 0) found.push(asked.partition)
-    }
+  for (const { topic, ...asked } of emptyOf(request, answer).silent) {
+    // One byte brings the first batch whole.
+    const alone = { ...request, topics: [{ topic, partitions: [{ ...asked, maxBytes: 1 }] }] }
+    if (emptyOf(alone, await fetch(alone)).silent.length > 0) found.push(asked.partition)
   }
   return found
 }
 
-function silentOf(asked: readonly FetchedPartition[], { responses }: Answer): readonly FetchedPartition[] {
+/** The partitions of which an answer has no record: `silent` have more at the broker, and `atEnd` do not. */
+function emptyOf(
+  { topics }: FetchRequest,
+  { responses }: Answer,
+): Readonly<Record<'silent' | 'atEnd', readonly Asked[]>> {
   const ends = new Map<number, bigint>()
   for (const { partitions } of responses)
     for (const { partition, lastStableOffset, messages } of partitions)
       if (messages.length === 0) ends.set(partition, BigInt(lastStableOffset))
-  return asked.filter(({ partition, fetchOffset }) => (ends.get(partition) ?? 0n) > BigInt(fetchOffset))
+  const asked = topics.flatMap(({ topic, partitions }) => partitions.map((each) => ({ topic, ...each })))
+  const empty = asked.filter(({ partition }) => ends.has(partition))
+  const isSilent = ({ partition, fetchOffset }: Asked) => (ends.get(partition) ?? 0n) > BigInt(fetchOffset)
+  return { silent: empty.filter(isSilent), atEnd: empty.filter((each) => !isSilent(each)) }
 }
 
 /** Which partitions of a failed fetch it failed for: each is fetched by itself. */
