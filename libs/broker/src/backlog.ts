@@ -33,6 +33,7 @@ export interface Batch {
 /** A commit that is due: everything below `next` has been handled. */
 export interface DueCommit extends Place {
   readonly partition: number
+  readonly log: number
 }
 
 /** Read and not yet taken. Without an offset where the log has lost it: it is handled, and moves no commit. */
@@ -54,6 +55,8 @@ interface Partition {
   handled: Place | null
   /** Everything below has been committed. */
   committed: bigint | null
+  /** The group's commit may be one of the log before the rewind. */
+  isRewound: boolean
   /** Everything below was handled, or given up, when reading was last placed. */
   placed: bigint
   /** A read that began beyond what was expected, seen once. */
@@ -84,11 +87,11 @@ export interface Backlog {
   rewind(partition: number, at: bigint): void
   /** The marked record must be seen again before more is taken: the log may have changed since it was read. */
   recheck(partition: number): void
+  /** Whether the marked record must be seen again at `offset` before more is taken. */
+  awaits(partition: number, offset: bigint): boolean
   /** Where a partition is to be read: from the marked record on, where it must be seen again. */
   readFrom(partition: number): bigint
   /** What is to be taken next, and the record before it; null where that is not known, or the partition is not ours. */
-  /** Whether the marked record must be seen again at `offset` before more is taken. */
-  awaits(partition: number, offset: bigint): boolean
   next(partition: number): Place | null
   add(read: Read): Added
   /** The next batch, or null when nothing can be handed out now. */
@@ -130,7 +133,7 @@ export function createBacklog(): Backlog {
       const owned = partitions.get(partition)
       if (owned === undefined) return
       const own = owned.handled
-      const ours = own !== null && (commit === null || own.next >= commit.next)
+      const ours = own !== null && (commit === null || own.next >= commit.next || owned.isRewound)
       // Where another consumer went on meanwhile, what we handled before it says nothing any more.
       if (!ours) owned.handled = null
       const { next, mark } = ours ? own : (commit ?? { next: 0n, mark: null })
@@ -155,6 +158,7 @@ export function createBacklog(): Backlog {
       restart(owned, at)
       owned.handled = { next: at, mark: null }
       owned.committed = null
+      owned.isRewound = true
     },
 
     recheck: (partition) => {
@@ -162,13 +166,14 @@ export function createBacklog(): Backlog {
       if (owned !== undefined) owned.checking = owned.mark !== null
     },
 
-    readFrom: (partition) => {
-      const owned = partitions.get(partition)
-      return owned === undefined ? 0n : readFrom(owned)
-    },
     awaits: (partition, offset) => {
       const owned = partitions.get(partition)
       return owned?.isPlaced === true && owned.checking && owned.mark?.offset === offset
+    },
+
+    readFrom: (partition) => {
+      const owned = partitions.get(partition)
+      return owned === undefined ? 0n : readFrom(owned)
     },
 
     next: (partition) => {
@@ -254,16 +259,19 @@ export function createBacklog(): Backlog {
 
     dueCommits: () => {
       const due: DueCommit[] = []
-      for (const { partition, isPlaced, handled, committed } of partitions.values()) {
-        if (isPlaced && handled !== null && handled.next !== committed) due.push({ partition, ...handled })
+      for (const { partition, isPlaced, handled, committed, log } of partitions.values()) {
+        if (isPlaced && handled !== null && handled.next !== committed)
+          due.push({ partition, log, ...handled })
       }
       return due
     },
 
     committed: (commits) => {
-      for (const { partition, next } of commits) {
+      for (const { partition, next, log } of commits) {
         const owned = partitions.get(partition)
-        if (owned !== undefined) owned.committed = next
+        if (owned === undefined || owned.log !== log) continue
+        owned.committed = next
+        owned.isRewound = false
       }
     },
   }
@@ -272,7 +280,7 @@ export function createBacklog(): Backlog {
 function newPartition(partition: number): Partition {
   return {
     ...{ partition, isPlaced: false, waiting: [], expected: 0n, mark: null, checking: false, handled: null },
-    ...{ committed: null, placed: 0n, gap: null, generation: 0, log: 0 },
+    ...{ committed: null, isRewound: false, placed: 0n, gap: null, generation: 0, log: 0 },
   }
 }
 
