@@ -1,4 +1,4 @@
-import { glob, stat, truncate } from 'node:fs/promises'
+import { glob, open, stat, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createKafkaEventLog, topicName } from '@curfew/broker'
@@ -310,16 +310,29 @@ describe('the Kafka event log whose end is lost', () => {
   /** The files of a broker in a container are out of reach. */
   const isOutOfReach = () => kafka().how !== 'maven'
 
-  /** Loses the second half of a log, as a disk does that had not written all that it confirmed. */
-  async function loseEnd(topic: string): Promise<void> {
-    const own = kafka()
-    await own.kill()
+  async function fileOf(topic: string): Promise<string> {
     const files: string[] = []
     for await (const file of glob(join(tmpdir(), `curfew-kafka-*/**/${topic}-0/*.log`))) files.push(file)
     expect(files).toHaveLength(1)
-    const [file = ''] = files
+    return files[0] ?? ''
+  }
+
+  /** Flips a bit of a log while the broker runs, as a disk does. */
+  async function flip(topic: string, at: (log: Buffer) => number, bit = 1): Promise<void> {
+    const file = await open(await fileOf(topic), 'r+')
+    const log = await file.readFile()
+    const place = at(log)
+    await file.write(Buffer.from([log.readUInt8(place) ^ bit]), 0, 1, place)
+    await file.close()
+  }
+
+  /** Loses the end of a log, by default its second half, as a disk does that had not written all that it confirmed. */
+  async function loseEnd(topic: string, kept = 0.5): Promise<void> {
+    const own = kafka()
+    await own.kill()
+    const file = await fileOf(topic)
     const { size } = await stat(file)
-    await truncate(file, size / 2)
+    await truncate(file, Math.floor(size * kept))
     await own.restart()
   }
 
@@ -345,6 +358,25 @@ describe('the Kafka event log whose end is lost', () => {
     expect(third.faults).toEqual([])
   }, 60_000)
 
+  it('hands out what was accepted since, though the log ends where the last handled record lay', async () => {
+    if (isOutOfReach()) return
+    const place = newPlace()
+    const log = openLog(place)
+    for (const each of numbered('old', 100)) await log.append([each])
+    const first = consume(log)
+    await vi.waitFor(() => expect(first.seen).toHaveLength(100), patiently)
+    await first.stop()
+    const topic = topicName('interactive', place)
+    await loseEnd(topic)
+    const admin = await openAdmin(place.brokers)
+    const [end] = await vi.waitFor(() => admin.fetchTopicOffsets(topic), patiently)
+    const since = numbered('new', 99 - Number(end?.high))
+    await vi.waitFor(() => openLog(place).append(since), patiently)
+    const second = consume(openLog(place))
+    await vi.waitFor(() => expect(second.seen).toEqual(expect.arrayContaining(idsOf(since))), patiently)
+    expect(second.faults).toEqual([expect.objectContaining({ kind: 'rewound', from: 100 })])
+  }, 60_000)
+
   it('hands out what was accepted since to a consumer that was reading', async () => {
     if (isOutOfReach()) return
     const place = newPlace()
@@ -359,6 +391,82 @@ describe('the Kafka event log whose end is lost', () => {
     // The last commit may not have come through before the broker died.
     expect(consumer.faults).toContainEqual(expect.objectContaining({ kind: 'rewound' }))
   }, 60_000)
+
+  it('hands out what was accepted since, and the lost end where it was read and not handled', async () => {
+    if (isOutOfReach()) return
+    const place = newPlace()
+    const log = openLog(place)
+    const gate = Promise.withResolvers<void>()
+    let held = 0
+    const consumer = consume(log, {
+      handle: async ([first]) => {
+        if (first?.headers.ce_id?.startsWith('before')) return
+        held++
+        await gate.promise
+      },
+    })
+    const before = numbered('before', 10)
+    await log.append(before)
+    await vi.waitFor(() => expect(consumer.seen).toEqual(idsOf(before)), patiently)
+    const old = numbered('old', 90)
+    // By one append, so that all of them have been read when the first is handed out.
+    await log.append(old)
+    await vi.waitFor(() => expect(held).toBe(1), patiently)
+    await loseEnd(topicName('interactive', place), 0.7)
+    // More than were lost, so that the log goes beyond the last record that was read.
+    const since = numbered('new', 120)
+    await vi.waitFor(() => log.append(since), patiently)
+    gate.resolve()
+    const all = idsOf([...old, ...since])
+    await vi.waitFor(() => expect(consumer.seen).toEqual(expect.arrayContaining(all)), patiently)
+    expect(consumer.faults).toEqual([expect.objectContaining({ kind: 'rewound', from: 100 })])
+  }, 60_000)
+
+  /** Where a batch begins that has this in a value. */
+  const startOf = (log: Buffer, value: string) => {
+    const wanted = log.indexOf(value)
+    for (let at = 0; ; ) {
+      const end = at + 12 + log.readInt32BE(at + 8)
+      if (end > wanted) return at
+      at = end
+    }
+  }
+
+  const inRecord = (log: Buffer) => log.indexOf('harmed-0')
+  const inLength = (log: Buffer) => startOf(log, 'harmed-0') + 11
+  const inFormat = (log: Buffer) => startOf(log, 'harmed-0') + 16
+  it.each([
+    ['a record has another value', inRecord, 1],
+    ['a batch counts as longer', inLength, 128],
+    ['a batch counts as shorter', inLength, 64],
+    ['a batch has another format', inFormat, 1],
+  ])(
+    'hands out nothing damaged where %s, says so, and reads on once it is mended',
+    async (_, at, bit) => {
+      if (isOutOfReach()) return
+      const place = newPlace()
+      const log = openLog(place)
+      for (const name of ['sound', 'harmed', 'behind']) await log.append(numbered(name, 2))
+      const topic = topicName('interactive', place)
+      let where = 0
+      const damage = (bytes: Buffer) => {
+        where = at(bytes)
+        return where
+      }
+      await flip(topic, damage, bit)
+      const consumer = consume(openLog(place))
+      await vi.waitFor(() => expect(consumer.status()).toMatchObject({ state: 'unreadable' }), patiently)
+      const message = expect.stringMatching(/events\/0: .*damaged/)
+      expect(consumer.errors).toEqual([expect.objectContaining({ message })])
+      await vi.waitFor(() => expect(consumer.seen).toEqual(['sound-0', 'sound-1']), patiently)
+      await flip(topic, () => where, bit)
+      await vi.waitFor(() => expect(consumer.seen).toHaveLength(6), patiently)
+      expect(consumer.seen).toEqual(['sound-0', 'sound-1', 'harmed-0', 'harmed-1', 'behind-0', 'behind-1'])
+      expect(consumer.status()).toEqual({ state: 'consuming' })
+      expect(consumer.faults).toEqual([])
+    },
+    60_000,
+  )
 
   it('repeats nothing where the broker dies and loses nothing', async () => {
     const place = newPlace()

@@ -53,7 +53,16 @@ function open(...partitions: number[]) {
     for (const partition of assigned) backlog.place(partition, null)
   }
   assign(...partitions)
-  return { ...backlog, assign, next: take, positions, finish, due, nextOf: backlog.next }
+  return {
+    ...backlog,
+    assignOnly: backlog.assign,
+    assign,
+    next: take,
+    positions,
+    finish,
+    due,
+    nextOf: backlog.next,
+  }
 }
 
 describe('the backlog', () => {
@@ -91,7 +100,7 @@ describe('the backlog', () => {
     backlog.add(read(1, 0, 2))
     const batch = backlog.next()
     backlog.assign(1)
-    expect(backlog.positions(batch)).toEqual(['1@0', '1@1'])
+    expect(backlog.positions(batch)).toEqual([])
     backlog.finish(batch)
     expect(backlog.due()).toEqual([{ partition: 1, next: 2 }])
     expect(backlog.add(read(0, 2, 1))).toBe('refused')
@@ -115,23 +124,45 @@ describe('the backlog', () => {
     backlog.add(read(0, 0, 4))
     const before = backlog.next(2)
     backlog.assign(0)
-    backlog.add(read(0, 0, 3))
+    backlog.add(read(0, 3, 1))
     backlog.finish(before)
     expect(backlog.due()).toEqual([{ partition: 0, next: 2 }])
-    backlog.add(read(0, 3, 2))
+    backlog.add(read(0, 4, 1))
     expect(backlog.positions(backlog.next())).toEqual(['0@2', '0@3', '0@4'])
   })
 
-  it('skips repetitions that are read only after the handling ended', () => {
+  it('hands out again what was not handled before a rebalance, in its order', () => {
     const backlog = open(0)
     backlog.add(read(0, 0, 4))
     const before = backlog.next(3)
-    backlog.assign(0)
-    backlog.finish(before)
-    backlog.add(read(0, 0, 2))
+    backlog.leave()
+    expect(backlog.positions(before)).toEqual([])
+    backlog.release(before)
     expect(backlog.take(100)).toBeNull()
-    backlog.add(read(0, 2, 3))
-    expect(backlog.positions(backlog.next())).toEqual(['0@3', '0@4'])
+    backlog.assign(0)
+    expect(backlog.positions(backlog.next())).toEqual(['0@0', '0@1', '0@2', '0@3'])
+  })
+
+  it('commits nothing of a partition before it is known where the commit of the group is', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 4))
+    const before = backlog.next(2)
+    backlog.leave()
+    backlog.finish(before)
+    expect(backlog.due()).toEqual([])
+    backlog.assign(0)
+    expect(backlog.due()).toEqual([{ partition: 0, next: 2 }])
+  })
+
+  it('drops what others handled since', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 6))
+    const before = backlog.next(2)
+    backlog.leave()
+    backlog.assignOnly([0])
+    backlog.place(0, commit(4))
+    backlog.release(before)
+    expect(backlog.positions(backlog.next())).toEqual(['0@4', '0@5'])
   })
 
   it('takes nothing of a partition before it is known where it is to be read', () => {
@@ -149,7 +180,7 @@ describe('the backlog', () => {
     backlog.add(read(0, 0, 5))
     backlog.assign(0)
     expect(backlog.add(read(0, 5, 5))).toBe('again')
-    expect(backlog.add(read(0, 0, 10))).toBe('taken')
+    expect(backlog.add(read(0, 4, 6))).toBe('taken')
     expect(backlog.positions(backlog.next())).toHaveLength(10)
     expect(backlog.add(read(0, 11, 2))).toBe('again')
     expect(backlog.readFrom(0)).toBe(10n)
@@ -254,6 +285,38 @@ describe('a log that changes while it is read', () => {
     ])
     backlog.finish(batch)
     expect(backlog.due()).toEqual([{ partition: 0, next: 3 }])
+  })
+
+  it.each([
+    ['a rebalance', () => undefined],
+    ['another membership', (backlog: ReturnType<typeof open>) => backlog.leave()],
+  ])('is compared after %s by the last record that was read', (_, between) => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 6))
+    const before = backlog.next(4)
+    between(backlog)
+    backlog.assignOnly([0])
+    backlog.place(0, commit(1))
+    expect(backlog.readFrom(0)).toBe(5n)
+    backlog.finish(before)
+    expect(backlog.add(read(0, 5, 4, { log: 'b', epoch: 1 }))).toBe('other')
+    backlog.rewind(0, 1n)
+    expect(backlog.add(read(0, 1, 8, { log: 'b', epoch: 1 }))).toBe('taken')
+    const batch = backlog.next()
+    const values = backlog.records(batch).map(({ value }) => Buffer.from(value).toString())
+    expect(values).toEqual(['a 4', 'a 5', ...Array.from({ length: 8 }, (_, at) => `b ${at + 1}`)])
+    backlog.finish(batch)
+    expect(backlog.due()).toEqual([{ partition: 0, next: 9 }])
+  })
+
+  it('has what waits handled when retention has removed it, also after a rebalance', () => {
+    const backlog = open(0)
+    backlog.add(read(0, 0, 4))
+    const before = backlog.next(2)
+    backlog.skip(0, 50n)
+    backlog.assign(0)
+    backlog.release(before)
+    expect(backlog.positions(backlog.next())).toEqual(['0@0', '0@1', '0@2', '0@3'])
   })
 
   it('goes on behind what retention removed', () => {

@@ -33,17 +33,20 @@ export interface Batch {
 /** A commit that is due: everything below `next` has been handled. */
 export interface DueCommit extends Place {
   readonly partition: number
+  readonly log: number
 }
 
 /** Read and not yet taken. Without an offset where the log has lost it: it is handled, and moves no commit. */
 type Waiting = Omit<Entry, 'offset'> & { readonly offset: bigint | null }
 
-/** One partition from when the group gave it to us until it takes it away. */
+/** One partition from when the group gave it to us until it gives it to another consumer. */
 interface Partition {
   readonly partition: number
+  /** False from each join until the group's commit is known: other consumers may have gone on. */
+  isPlaced: boolean
   waiting: Waiting[]
-  /** The offset that must be taken next; null until it is known. */
-  expected: bigint | null
+  /** The offset that must be taken next. */
+  expected: bigint
   /** The last record read, which lies before `expected`; null where it is not known. */
   mark: Mark | null
   /** Nothing is taken until the marked record has been seen again. */
@@ -52,11 +55,13 @@ interface Partition {
   handled: Place | null
   /** Everything below has been committed. */
   committed: bigint | null
-  /** Where reading last began by other means than taking: what is below was handled by others. */
-  placed: bigint | null
+  /** The group's commit may be one of the log before the rewind. */
+  isRewound: boolean
+  /** Everything below was handled, or given up, when reading was last placed. */
+  placed: bigint
   /** A read that began beyond what was expected, seen once. */
   gap: bigint | null
-  /** Counts the rebalances since. */
+  /** Counts the joins: a batch of an earlier one is not tried again. */
   generation: number
   /** Counts the logs: offsets of one say nothing of another. */
   log: number
@@ -67,8 +72,13 @@ interface Partition {
  * it can be tested alone: order, what must not be handled twice at once, what may be committed, and where reading goes on.
  */
 export interface Backlog {
-  /** The group gave us these. What waits is forgotten, and nothing is taken of a partition until it is placed. */
+  /**
+   * The group gave us these. Nothing is taken of a partition until it is placed. The records that wait are kept where the partition was
+   * ours before: if the log has lost its end, they are the last copies.
+   */
   assign(partitions: readonly number[]): void
+  /** We are no member of the group. Which partitions are ours, `assign` says. */
+  leave(): void
   /** Where the group's commit is; null where there is none. The partition is read from `readFrom`. */
   place(partition: number, commit: Place | null): void
   /** Retention has removed what lay below `at`: reading goes on there. */
@@ -77,6 +87,8 @@ export interface Backlog {
   rewind(partition: number, at: bigint): void
   /** The marked record must be seen again before more is taken: the log may have changed since it was read. */
   recheck(partition: number): void
+  /** Whether the marked record must be seen again at `offset` before more is taken. */
+  awaits(partition: number, offset: bigint): boolean
   /** Where a partition is to be read: from the marked record on, where it must be seen again. */
   readFrom(partition: number): bigint
   /** What is to be taken next, and the record before it; null where that is not known, or the partition is not ours. */
@@ -84,11 +96,11 @@ export interface Backlog {
   add(read: Read): Added
   /** The next batch, or null when nothing can be handed out now. */
   take(batchSize: number): Batch | null
-  /** The records of a batch that are still ours to handle. */
+  /** The records of a batch that are still ours to handle; none of a partition that was assigned since. */
   records(batch: Batch): readonly ConsumedRecord[]
   /** The batch has been handled. */
   handled(batch: Batch): void
-  /** The batch's partitions may be handed out again. */
+  /** The batch's partitions may be handed out again. Its records wait again unless they were handled. */
   release(batch: Batch): void
   waiting(partition: number): number
   dueCommits(): readonly DueCommit[]
@@ -98,53 +110,65 @@ export interface Backlog {
 export function createBacklog(): Backlog {
   let partitions = new Map<number, Partition>()
   /** Outlives ownership: a partition that comes back must wait for what was begun before it went. */
-  const busy = new Set<number>()
+  const busy = new Map<number, Share>()
   let cursor = 0
 
   const isOwned = ({ owned }: Share) => partitions.get(owned.partition) === owned
 
   return {
     assign: (assigned) => {
-      const next = new Map<number, Partition>()
-      for (const partition of assigned) {
-        const kept = partitions.get(partition)
-        next.set(partition, kept === undefined ? newPartition(partition) : restarted(kept))
-      }
-      partitions = next
+      partitions = new Map(
+        assigned.map((partition) => [
+          partition,
+          unplaced(partitions.get(partition) ?? newPartition(partition)),
+        ]),
+      )
+    },
+
+    leave: () => {
+      for (const owned of partitions.values()) unplaced(owned)
     },
 
     place: (partition, commit) => {
       const owned = partitions.get(partition)
       if (owned === undefined) return
       const own = owned.handled
-      const ours = own !== null && (commit === null || own.next >= commit.next)
+      const ours = own !== null && (commit === null || own.next >= commit.next || owned.isRewound)
       // Where another consumer went on meanwhile, what we handled before it says nothing any more.
       if (!ours) owned.handled = null
       const { next, mark } = ours ? own : (commit ?? { next: 0n, mark: null })
-      moveTo(owned, next, mark)
+      owned.isPlaced = true
       owned.committed = commit?.next ?? null
+      owned.waiting = owned.waiting.filter(({ offset }) => offset === null || offset >= next)
+      // The commit's mark shows a loss behind it, and only the last record read shows a loss before that record.
+      if (next < owned.expected && owned.mark !== null) moveTo(owned, next, owned)
+      else moveTo(owned, next, { expected: next, mark })
     },
 
     skip: (partition, at) => {
       const owned = partitions.get(partition)
       if (owned === undefined) return
-      moveTo(owned, at, null)
+      restart(owned, at)
       if (owned.waiting.length === 0 && !busy.has(partition)) owned.handled = { next: at, mark: null }
     },
 
     rewind: (partition, at) => {
       const owned = partitions.get(partition)
       if (owned === undefined) return
-      owned.waiting = owned.waiting.map((entry) => ({ ...entry, offset: null }))
-      owned.log += 1
-      moveTo(owned, at, null)
+      restart(owned, at)
       owned.handled = { next: at, mark: null }
       owned.committed = null
+      owned.isRewound = true
     },
 
     recheck: (partition) => {
       const owned = partitions.get(partition)
       if (owned !== undefined) owned.checking = owned.mark !== null
+    },
+
+    awaits: (partition, offset) => {
+      const owned = partitions.get(partition)
+      return owned?.isPlaced === true && owned.checking && owned.mark?.offset === offset
     },
 
     readFrom: (partition) => {
@@ -154,14 +178,12 @@ export function createBacklog(): Backlog {
 
     next: (partition) => {
       const owned = partitions.get(partition)
-      return owned === undefined || owned.expected === null
-        ? null
-        : { next: owned.expected, mark: owned.mark }
+      return owned?.isPlaced ? { next: owned.expected, mark: owned.mark } : null
     },
 
     add: (read) => {
       const owned = partitions.get(read.partition)
-      if (owned === undefined || owned.expected === null) return 'refused'
+      if (!owned?.isPlaced) return 'refused'
       const start = readFrom(owned)
       if (read.from > start) {
         // kafkajs may hand over what it asked for before a rebalance or a seek: the right records are read then. If the same
@@ -191,11 +213,12 @@ export function createBacklog(): Backlog {
       let room = batchSize
       for (let index = 0; index < order.length && room > 0; index++) {
         const owned = order[(cursor + index) % order.length]
-        if (owned === undefined || owned.waiting.length === 0 || busy.has(owned.partition)) continue
+        if (!owned?.isPlaced || owned.waiting.length === 0 || busy.has(owned.partition)) continue
         const entries = owned.waiting.splice(0, room)
         room -= entries.length
-        busy.add(owned.partition)
-        shares.push({ owned, generation: owned.generation, log: owned.log, entries })
+        const share = { owned, generation: owned.generation, log: owned.log, entries }
+        busy.set(owned.partition, share)
+        shares.push(share)
       }
       // The next batch begins elsewhere, so that a full partition does not keep the others waiting.
       cursor = order.length === 0 ? 0 : (cursor + 1) % order.length
@@ -203,40 +226,52 @@ export function createBacklog(): Backlog {
     },
 
     records: ({ shares }) =>
-      shares.filter(isOwned).flatMap(({ entries }) => entries.map(({ record }) => record)),
+      shares
+        .filter((share) => isOwned(share) && share.generation === share.owned.generation)
+        .flatMap(({ entries }) => entries.map(({ record }) => record)),
 
     handled: ({ shares }) => {
       for (const share of shares) {
-        const { owned, log, generation } = share
-        const last = share.entries.findLast(isInLog)
+        const { owned, log, entries } = share
+        busy.delete(owned.partition)
+        const last = entries.findLast(isInLog)
         if (last === undefined || !isOwned(share) || log !== owned.log) continue
         const next = last.offset + 1n
-        if (owned.placed !== null && next <= owned.placed) continue
-        owned.handled = { next, mark: markOf(last) }
-        if (generation === owned.generation) continue
-        // A rebalance came in between and the partition stayed ours: the same records are on their way again.
-        owned.waiting = owned.waiting.filter(({ offset }) => offset === null || offset >= next)
+        if (next > owned.placed) owned.handled = { next, mark: markOf(last) }
       }
     },
 
     release: ({ shares }) => {
-      for (const { owned } of shares) busy.delete(owned.partition)
+      for (const share of shares) {
+        const { owned, log, entries } = share
+        if (busy.get(owned.partition) !== share) continue
+        busy.delete(owned.partition)
+        if (!isOwned(share)) continue
+        const again =
+          log === owned.log
+            ? entries.filter(({ offset }) => offset === null || offset >= owned.placed)
+            : entries.map(withoutOffset)
+        owned.waiting.unshift(...again)
+      }
     },
 
     waiting: (partition) => partitions.get(partition)?.waiting.length ?? 0,
 
     dueCommits: () => {
       const due: DueCommit[] = []
-      for (const { partition, handled, committed } of partitions.values()) {
-        if (handled !== null && handled.next !== committed) due.push({ partition, ...handled })
+      for (const { partition, isPlaced, handled, committed, log } of partitions.values()) {
+        if (isPlaced && handled !== null && handled.next !== committed)
+          due.push({ partition, log, ...handled })
       }
       return due
     },
 
     committed: (commits) => {
-      for (const { partition, next } of commits) {
+      for (const { partition, next, log } of commits) {
         const owned = partitions.get(partition)
-        if (owned !== undefined) owned.committed = next
+        if (owned === undefined || owned.log !== log) continue
+        owned.committed = next
+        owned.isRewound = false
       }
     },
   }
@@ -244,38 +279,49 @@ export function createBacklog(): Backlog {
 
 function newPartition(partition: number): Partition {
   return {
-    ...{ partition, waiting: [], expected: null, mark: null, checking: false, handled: null },
-    ...{ committed: null, placed: null, gap: null, generation: 0, log: 0 },
+    ...{ partition, isPlaced: false, waiting: [], expected: 0n, mark: null, checking: false, handled: null },
+    ...{ committed: null, isRewound: false, placed: 0n, gap: null, generation: 0, log: 0 },
   }
 }
 
-/** A partition that stayed ours through a rebalance. It is read again from what was handled or committed. */
-function restarted(kept: Partition): Partition {
-  kept.waiting = kept.waiting.filter(({ offset }) => offset === null)
-  kept.expected = null
-  kept.placed = null
-  kept.generation += 1
-  return kept
+function unplaced(owned: Partition): Partition {
+  owned.isPlaced = false
+  owned.generation += 1
+  return owned
 }
 
-function moveTo(owned: Partition, next: bigint, mark: Mark | null): void {
-  owned.expected = next
-  owned.placed = next
+/** Reading goes on from `expected`, once the marked record has been seen again. */
+function moveTo(
+  owned: Partition,
+  placed: bigint,
+  { expected, mark }: Pick<Partition, 'expected' | 'mark'>,
+): void {
+  owned.expected = expected
+  owned.placed = placed
   owned.mark = mark
   owned.checking = mark !== null
   owned.gap = null
 }
 
-function readFrom({ expected, mark, checking }: Partition): bigint {
-  return checking && mark !== null ? mark.offset : (expected ?? 0n)
+/** Reading begins again at `at`. What was read before keeps no place in the log. */
+function restart(owned: Partition, at: bigint): void {
+  owned.waiting = owned.waiting.map(withoutOffset)
+  owned.log += 1
+  moveTo(owned, at, { expected: at, mark: null })
 }
 
-/** Takes what is new. What is below was taken before, or was being handled when the group read it again. */
+function withoutOffset(entry: Waiting): Waiting {
+  return { ...entry, offset: null }
+}
+
+function readFrom({ expected, mark, checking }: Partition): bigint {
+  return checking && mark !== null ? mark.offset : expected
+}
+
+/** Takes what is new. What is below was taken before. */
 function take(owned: Partition, { next, entries }: Read): void {
-  const expected = owned.expected ?? 0n
-  const handled = owned.handled?.next ?? 0n
-  const fresh = handled > expected ? handled : expected
-  for (const entry of entries) if (entry.offset >= fresh) owned.waiting.push(entry)
+  const { expected } = owned
+  for (const entry of entries) if (entry.offset >= expected) owned.waiting.push(entry)
   const last = entries.at(-1)
   if (next <= expected) return
   owned.expected = next

@@ -73,7 +73,53 @@ function snappyLength(block: Buffer): number {
   throw new RangeError('a Snappy block without a length')
 }
 
+const LZ4_MAGIC = 0x184d2204
+/** LZ4 makes at most so many bytes of one. */
+const LZ4_RATIO_MAX = 255
+
 async function lz4(compressed: Buffer): Promise<Buffer> {
+  if (compressed.length * LZ4_RATIO_MAX > BATCH_BYTES_MAX) {
+    const bytes = lz4Length(compressed)
+    if (bytes > BATCH_BYTES_MAX) throw new RangeError(`a batch that comes to ${bytes} bytes`)
+  }
   const { decompressFrame } = await import('lz4-napi')
   return decompressFrame(compressed)
+}
+
+/** What a frame comes to. Its header need not say it, and may lie. */
+function lz4Length(frame: Buffer): number {
+  if (frame.readUInt32LE() !== LZ4_MAGIC) throw new RangeError('a batch that is no LZ4 frame')
+  const flags = frame.readUInt8(4)
+  const checksumBytes = flags & 0x10 ? 4 : 0
+  let length = 0
+  let at = 7 + (flags & 0x08 ? 8 : 0) + (flags & 0x01 ? 4 : 0)
+  for (let size = frame.readUInt32LE(at); size !== 0; size = frame.readUInt32LE(at)) {
+    const isStored = size >= 0x80000000
+    const start = at + 4
+    const end = start + (size & 0x7fffffff)
+    length += isStored ? end - start : lz4BlockLength(frame.subarray(start, end))
+    at = end + checksumBytes
+  }
+  return length
+}
+
+/** A block is a sequence of bytes to take as they are, and of copies of what came before. */
+function lz4BlockLength(block: Buffer): number {
+  let length = 0
+  let at = 0
+  const readCount = (short: number) => {
+    let count = short
+    for (let byte = short === 15 ? 255 : 0; byte === 255; count += byte) byte = block.readUInt8(at++)
+    return count
+  }
+  while (at < block.length) {
+    const token = block.readUInt8(at++)
+    const plain = readCount(token >> 4)
+    length += plain
+    at += plain
+    if (at >= block.length) break
+    at += 2
+    length += readCount(token & 0x0f) + 4
+  }
+  return length
 }

@@ -101,7 +101,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     let pauseMs = PAUSE_MS_MIN
     while (await until(() => stopping || mayHandOut())) {
       const records = backlog.records(batch)
-      // None left: the group gave them to another consumer while this one could not handle them.
+      // None left: the group was joined anew, and what this consumer could not handle waits until its partitions are placed.
       if (stopping || records.length === 0) break
       handling++
       try {
@@ -187,7 +187,6 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     placing?.assigned(partitions)
     joining = false
     state = 'consuming'
-    void commit()
     pump()
   }
 
@@ -205,8 +204,9 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
 
   function leaveOut(partition: number, error: Error): void {
     const by = membership
-    unreadable.set(partition, error)
-    onError(error)
+    const where = new Error(`${topic}/${partition}: ${error.message}`, { cause: error })
+    unreadable.set(partition, where)
+    onError(where)
     hold(partition)
     const timer = setTimeout(() => {
       if (by !== membership || by === null || !held.delete(partition)) return
@@ -244,6 +244,9 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       unreadable: (partition, error) => {
         if (!ended()) leaveOut(partition, error)
       },
+      atEnd: (partition, offset) => {
+        if (!ended() && backlog.awaits(partition, offset)) placing?.missing(partition, offset)
+      },
       read: (partitions) => {
         if (unreadable.size > 0) for (const partition of partitions) unreadable.delete(partition)
       },
@@ -255,7 +258,8 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       onPlaced: (partition) => {
         unreadable.delete(partition)
         held.set(partition, performance.now())
-        letGo()
+        void commit()
+        pump()
       },
     })
     const watch = setInterval(() => {
@@ -270,7 +274,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
       joining = false
       state = able() ? 'joining' : 'left'
       own = []
-      backlog.assign([])
+      backlog.leave()
       notify()
       await current.leave().catch(onError)
     }

@@ -57,6 +57,8 @@ export interface FakeCluster {
   wake(node: number): void
   /** The controller takes the broker for dead: metadata names it no more. */
   fence(node: number): void
+  /** The broker is cut off from the controllers: it names the leaders of this time for ever. */
+  cutOff(node: number): void
   close(): Promise<void>
 }
 
@@ -75,6 +77,7 @@ export async function openFakeCluster(
   const sockets = new Set<Socket>()
   const suspended = new Map<number, (() => void)[]>()
   const fenced = new Set<number>()
+  const known = new Map<number, FakeCluster['leaders']>()
   let producers = 1_000n
 
   function logOf(topic: string, partition: number): PartitionLog {
@@ -111,7 +114,10 @@ export async function openFakeCluster(
     const correlation = i32(request.i32())
     request.text()
     if (api === 18) return Buffer.concat([correlation, apiVersions()])
-    if (api === 3) return Buffer.concat([correlation, metadata(request.list(() => request.text() ?? ''))])
+    if (api === 3) {
+      const topics = request.list(() => request.text() ?? '')
+      return Buffer.concat([correlation, metadata(topics, known.get(node) ?? leaders)])
+    }
     if (api === 22) return Buffer.concat([correlation, i32(0), i16(0), i64(producers++), i16(0)])
     if (api !== 0) throw new Error(`the fake broker does not know API ${api}`)
     const produce = { node, batches: readProduce(request) }
@@ -121,8 +127,8 @@ export async function openFakeCluster(
     return Buffer.concat([correlation, produceAnswer(reply)])
   }
 
-  function metadata(topics: readonly string[]): Buffer {
-    const known = (leader: number | null) => (leader === null ? LEADER_NOT_AVAILABLE : 0)
+  function metadata(topics: readonly string[], named: FakeCluster['leaders']): Buffer {
+    const errorOf = (leader: number | null) => (leader === null ? LEADER_NOT_AVAILABLE : 0)
     return Buffer.concat([
       i32(0),
       list(
@@ -135,12 +141,12 @@ export async function openFakeCluster(
       i32(1),
       list(
         topics.map((topic) => [
-          i16(leaders[topic] === undefined ? UNKNOWN_TOPIC : 0),
+          i16(named[topic] === undefined ? UNKNOWN_TOPIC : 0),
           text(topic),
           Buffer.from([0]),
           list(
-            (leaders[topic] ?? []).map((leader, partition) => [
-              i16(known(leader)),
+            (named[topic] ?? []).map((leader, partition) => [
+              i16(errorOf(leader)),
               i32(partition),
               i32(leader ?? -1),
               list([]),
@@ -199,6 +205,9 @@ export async function openFakeCluster(
     },
     suspend: (node) => {
       suspended.set(node, [])
+    },
+    cutOff: (node) => {
+      known.set(node, { ...leaders })
     },
     fence: (node) => {
       fenced.add(node)

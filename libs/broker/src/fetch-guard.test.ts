@@ -6,8 +6,13 @@ import { guardFetches } from './fetch-guard.ts'
 
 const typed = (type: string, more: object = {}) => Object.assign(new Error(type), { type, ...more })
 
-/** @param failures what a fetch that has this partition fails with. */
-function rig(failures: ReadonlyMap<number, Error>) {
+type Answered = Record<number, { readonly lastStableOffset: string; readonly messages: readonly unknown[] }>
+
+/**
+ * @param failures what a fetch that has this partition fails with.
+ * @param answers what each fetch is answered for partitions.
+ */
+function rig(failures: ReadonlyMap<number, Error>, answers: readonly Answered[] = []) {
   const told: unknown[] = []
   const asked: number[][] = []
   const broker = {
@@ -18,7 +23,12 @@ function rig(failures: ReadonlyMap<number, Error>) {
         const failure = failures.get(partition)
         if (failure !== undefined) throw failure
       }
-      return { responses: ['records'] }
+      const answered = Object.entries(answers[asked.length - 1] ?? {})
+      return {
+        responses: [
+          { partitions: answered.map(([partition, each]) => ({ partition: +partition, ...each })) },
+        ],
+      }
     },
   } as unknown as Broker
   const cluster = { findBroker: async () => broker } as unknown as Cluster
@@ -26,6 +36,7 @@ function rig(failures: ReadonlyMap<number, Error>) {
     outOfRange: (partition) => told.push(['out of range', partition]),
     unreadable: (partition, error) => told.push(['unreadable', partition, error.message]),
     read: (partitions) => told.push(['read', ...partitions]),
+    atEnd: (partition, offset) => told.push(['at end', partition, offset]),
   })
   const fetch = async (...partitions: number[]) => {
     const { fetch } = await cluster.findBroker({ nodeId: '1' })
@@ -36,9 +47,33 @@ function rig(failures: ReadonlyMap<number, Error>) {
 }
 
 test('a fetch that succeeds is what kafkajs gets', async () => {
-  const { fetch, told } = rig(new Map())
-  expect(await fetch(0, 1)).toEqual({ responses: ['records'] })
-  expect(told).toEqual([['read', 0, 1]])
+  const answer = {
+    0: { lastStableOffset: '1', messages: ['a record'] },
+    1: { lastStableOffset: '0', messages: [] },
+  }
+  const { fetch, told, asked } = rig(new Map(), [answer])
+  const [first, second] = [
+    { partition: 0, ...answer[0] },
+    { partition: 1, ...answer[1] },
+  ]
+  expect(await fetch(0, 1)).toEqual({ responses: [{ partitions: [first, second] }] })
+  expect(told).toEqual([
+    ['read', 0, 1],
+    ['at end', 1, 0n],
+  ])
+  expect(asked).toEqual([[0, 1]])
+})
+
+test('a partition that has records and hands out none is left out, unless the answer was full', async () => {
+  const none = { lastStableOffset: '1', messages: [] }
+  const one = { lastStableOffset: '1', messages: ['a record'] }
+  const { fetch, told, asked } = rig(new Map(), [{ 0: one, 1: none, 2: none }, { 1: none }, { 2: one }])
+  await fetch(0, 1, 2)
+  expect(asked).toEqual([[0, 1, 2], [1], [2]])
+  expect(told).toEqual([
+    ['read', 0, 2],
+    ['unreadable', 1, expect.stringMatching(/damaged/)],
+  ])
 })
 
 test('an offset out of range comes to us and not to kafkajs, which would commit another', async () => {
@@ -52,6 +87,8 @@ test.each([
   ['a batch that cannot be decoded', new RangeError('beyond buffer length')],
   ['a batch that the broker found corrupt', typed('CORRUPT_MESSAGE')],
   ['a topic that we may not read', typed('TOPIC_AUTHORIZATION_FAILED')],
+  ['a partition whose disk fails', typed('KAFKA_STORAGE_ERROR')],
+  ['a partition that the broker has a fault with', typed('UNKNOWN')],
 ])('%s is left out by itself', async (_, failure) => {
   const { fetch, told, asked } = rig(new Map([[1, failure]]))
   expect(await fetch(0, 1, 2)).toEqual({ responses: [] })

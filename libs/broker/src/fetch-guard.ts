@@ -2,6 +2,9 @@ import type { Broker, Cluster } from 'kafkajs'
 import { failureType } from './failures.ts'
 
 type FetchRequest = Parameters<Broker['fetch']>[0]
+type AskedTopic = FetchRequest['topics'][number]
+/** What is asked of one partition. */
+type Asked = Pick<AskedTopic, 'topic'> & AskedTopic['partitions'][number]
 
 /** What the guard tells of a fetch. */
 export interface FetchListener {
@@ -11,14 +14,28 @@ export interface FetchListener {
   unreadable(partition: number, error: Error): void
   /** These partitions have been read. */
   read(partitions: readonly number[]): void
+  /** The partition had no record at the offset that was asked for, nor beyond. */
+  atEnd(partition: number, offset: bigint): void
+}
+
+/** As much of an answer as is looked at here. */
+interface Answer {
+  readonly responses: readonly {
+    readonly partitions: readonly {
+      readonly partition: number
+      readonly lastStableOffset: string
+      readonly messages: readonly unknown[]
+    }[]
+  }[]
 }
 
 const NOTHING = { responses: [] }
 
 /**
- * Stands between kafkajs and its fetches of one topic, to hear of two answers. At an offset out of range kafkajs commits the
+ * Stands between kafkajs and its fetches of one topic, to hear of three answers. At an offset out of range kafkajs commits the
  * beginning of the log and reads on there, without a word. At a batch that it cannot decode it ends the consumer, for the sake of one
- * partition. Both come to us, and kafkajs is given an empty answer.
+ * partition. Both come to us, and kafkajs is given an empty answer. Where an answer has no records though the partition has more,
+ * kafkajs asks again for ever: a broker answers so at a batch whose length is damaged.
  */
 export function guardFetches(cluster: Cluster, listener: FetchListener): void {
   const guarded = new WeakSet<Broker>()
@@ -40,8 +57,12 @@ async function guardedFetch(
   listener: FetchListener,
 ): Promise<unknown> {
   try {
-    const answer: unknown = await fetch(request)
-    listener.read(partitionsOf(request))
+    const answer: Answer = await fetch(request)
+    const found = await findSilent(fetch, request, answer)
+    listener.read(partitionsOf(request).filter((partition) => !found.includes(partition)))
+    for (const partition of found) listener.unreadable(partition, new Error(SILENT))
+    for (const { partition, fetchOffset } of emptyOf(request, answer).atEnd)
+      listener.atEnd(partition, BigInt(fetchOffset))
     return answer
   } catch (error) {
     const outside = outOfRange(error)
@@ -55,6 +76,38 @@ async function guardedFetch(
     for (const [partition, each] of found) listener.unreadable(partition, each)
     return NOTHING
   }
+}
+
+const SILENT = 'the broker hands out none of the records that it has: a record batch may be damaged'
+
+/** Which partitions have records that the broker does not hand out. An answer may be too full for them, so each is fetched by itself. */
+async function findSilent(
+  fetch: Broker['fetch'],
+  request: FetchRequest,
+  answer: Answer,
+): Promise<readonly number[]> {
+  const found: number[] = []
+  for (const { topic, ...asked } of emptyOf(request, answer).silent) {
+    // One byte brings the first batch whole.
+    const alone = { ...request, topics: [{ topic, partitions: [{ ...asked, maxBytes: 1 }] }] }
+    if (emptyOf(alone, await fetch(alone)).silent.length > 0) found.push(asked.partition)
+  }
+  return found
+}
+
+/** The partitions of which an answer has no record: `silent` have more at the broker, and `atEnd` do not. */
+function emptyOf(
+  { topics }: FetchRequest,
+  { responses }: Answer,
+): Readonly<Record<'silent' | 'atEnd', readonly Asked[]>> {
+  const ends = new Map<number, bigint>()
+  for (const { partitions } of responses)
+    for (const { partition, lastStableOffset, messages } of partitions)
+      if (messages.length === 0) ends.set(partition, BigInt(lastStableOffset))
+  const asked = topics.flatMap(({ topic, partitions }) => partitions.map((each) => ({ topic, ...each })))
+  const empty = asked.filter(({ partition }) => ends.has(partition))
+  const isSilent = ({ partition, fetchOffset }: Asked) => (ends.get(partition) ?? 0n) > BigInt(fetchOffset)
+  return { silent: empty.filter(isSilent), atEnd: empty.filter((each) => !isSilent(each)) }
 }
 
 /** Which partitions of a failed fetch it failed for: each is fetched by itself. */
@@ -86,8 +139,9 @@ function outOfRange(error: unknown): number | null {
   return typeof partition === 'number' ? partition : null
 }
 
-/** Answers of brokers that no other try mends. */
-const UNREADABLE = /^(?:CORRUPT_MESSAGE|UNSUPPORTED_COMPRESSION_TYPE|.*_AUTHORIZATION_FAILED)$/
+/** Answers of brokers that tell of one partition, and that no try at once mends. kafkajs would end the consumer of all partitions. */
+const UNREADABLE =
+  /^(?:CORRUPT_MESSAGE|KAFKA_STORAGE_ERROR|UNKNOWN|UNSUPPORTED_COMPRESSION_TYPE|.*_AUTHORIZATION_FAILED)$/
 
 /**
  * Whether an answer came and could not be read, or says that we may not read. Errors of kafkajs without a type are about connections

@@ -14,9 +14,17 @@ export interface MetadataReader {
   close(): void
 }
 
+/** Questions that follow each other by less are about one trouble. */
+const APART_MS = 2_000
+/** How long the answers of one broker may be of no help. Most elections are over sooner, and the next broker may be one that hangs. */
+const HELPLESS_MS = 4_000
+
 /**
  * Asks one broker over a connection of its own, and the next where that one does not answer within `timeoutMs`. A
  * connection that also carried records would keep the answer back while they wait for their replicas.
+ *
+ * A broker that is cut off from the controllers names the leaders of before for ever. Where question follows question, the next
+ * broker is asked.
  */
 export function createMetadataReader(options: ConnectionOptions, timeoutMs: number): MetadataReader {
   const configured = options.brokers.map(addressOf)
@@ -25,6 +33,9 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
   let asked = Math.floor(Math.random() * configured.length)
   let open: BrokerConnection | null = null
   let closed = false
+  /** When the broker that is asked was first asked about the trouble of this time, and when it was last. */
+  let firstAskedAt = Number.NEGATIVE_INFINITY
+  let lastAskedAt = Number.NEGATIVE_INFINITY
 
   async function ask(topics: readonly string[]): Promise<Metadata> {
     const address = known[asked % known.length]
@@ -40,8 +51,18 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
     open = null
   }
 
+  function turn(): void {
+    leave()
+    asked++
+    firstAskedAt = performance.now()
+  }
+
   return {
     async read(topics) {
+      const now = performance.now()
+      if (now - lastAskedAt > APART_MS) firstAskedAt = now
+      else if (now - firstAskedAt > HELPLESS_MS) turn()
+      lastAskedAt = now
       if (open?.isOpen() === false) leave()
       for (let tries = 1; ; tries++) {
         try {
@@ -52,8 +73,7 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
           known = [...configured, ...learnt]
           return metadata
         } catch (error) {
-          leave()
-          asked++
+          turn()
           if (closed || tries >= known.length) throw error
         }
       }

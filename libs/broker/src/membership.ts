@@ -11,6 +11,7 @@ import { registerCodecs } from './codecs.ts'
 import { type FetchListener, guardFetches } from './fetch-guard.ts'
 import { guardLeaders } from './leaderless.ts'
 import { decodeMark, type Entry, encodeMark, type Place } from './mark.ts'
+import { checkRecordBatches } from './record-batches.ts'
 import { fromMessage } from './records.ts'
 
 export interface MembershipOptions {
@@ -43,6 +44,8 @@ export interface Membership {
   readCommits(partitions: readonly number[]): Promise<ReadonlyMap<number, Place | null>>
   /** The first offset that is there. */
   readStart(partition: number): Promise<bigint>
+  /** The offset after the last record. */
+  readEnd(partition: number): Promise<bigint>
   /** The first offset at or after a time; null where there is none. */
   readFirstSince(partition: number, sinceMs: number): Promise<bigint | null>
   seek(partition: number, offset: bigint): void
@@ -64,6 +67,7 @@ const LEAVE_TIMEOUT_MS = 5_000
 export function openMembership(options: MembershipOptions, listener: MembershipListener): Membership {
   const { connection, lane, topic, groupId, sessionTimeoutMs } = options
   registerCodecs()
+  checkRecordBatches()
   const client = createClient(connection, REQUEST_TIMEOUT_MS)
   const ended = Promise.withResolvers<never>()
   // Nobody may be listening at the moment when it is rejected.
@@ -148,11 +152,8 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
       await within(consumer.commitOffsets(offsets), REQUEST_TIMEOUT_MS * 2, 'committing')
     },
     readCommits: (partitions) => readCommits(inCluster(), { groupId, topic, partitions }),
-    async readStart(partition) {
-      const start = await readOffset(inCluster(), { topic, partition, fromBeginning: true })
-      if (start === null) throw new Error(`Kafka does not say where ${topic}/${partition} begins`)
-      return start
-    },
+    readStart: (partition) => readBound(inCluster(), { topic, partition, fromBeginning: true }),
+    readEnd: (partition) => readBound(inCluster(), { topic, partition, fromBeginning: false }),
     readFirstSince: (partition, sinceMs) =>
       readOffset(inCluster(), { topic, partition, fromTimestamp: sinceMs }),
     seek: (partition, offset) => tell(() => consumer.seek({ topic, partition, offset: String(offset) })),
@@ -265,7 +266,17 @@ async function readCommits(
   return commits
 }
 
-type Wanted = { readonly fromBeginning: true } | { readonly fromTimestamp: number }
+async function readBound(
+  cluster: FoundCluster,
+  wanted: { readonly topic: string; readonly partition: number; readonly fromBeginning: boolean },
+): Promise<bigint> {
+  const { topic, partition, fromBeginning } = wanted
+  const bound = await readOffset(cluster, wanted)
+  if (bound !== null) return bound
+  throw new Error(`Kafka does not say where ${topic}/${partition} ${fromBeginning ? 'begins' : 'ends'}`)
+}
+
+type Wanted = { readonly fromBeginning: boolean } | { readonly fromTimestamp: number }
 
 async function readOffset(
   { cluster, fetchOffsets }: FoundCluster,

@@ -33,6 +33,8 @@ export interface Placing {
   outOfRange(partition: number): void
   /** The log has another record where the marked one lay. */
   changed(partition: number): void
+  /** The leader has no record at `offset`, where the marked one lay. It may be new, and not know yet what is confirmed. */
+  missing(partition: number, offset: bigint): void
 }
 
 export function createPlacing(deps: PlacingDeps): Placing {
@@ -40,6 +42,8 @@ export function createPlacing(deps: PlacingDeps): Placing {
   let assignment: readonly number[] = []
   /** Being placed: what is still fetched of them says nothing. */
   const moving = new Set<number>()
+  /** It is being asked where these end. */
+  const looking = new Set<number>()
 
   /** Does `work` until it succeeds, or is about an assignment that has passed. */
   async function persist(work: (isCurrent: () => boolean) => Promise<void>): Promise<void> {
@@ -100,6 +104,18 @@ export function createPlacing(deps: PlacingDeps): Placing {
     })
   }
 
+  async function lookForEnd(partition: number, offset: bigint): Promise<void> {
+    if (looking.has(partition)) return
+    looking.add(partition)
+    await persist(async (isCurrent) => {
+      // Unlike a fetch, this question is answered only when the leader knows.
+      const end = await membership.readEnd(partition)
+      if (isCurrent() && end <= offset && backlog.awaits(partition, offset))
+        void replace(partition, 'changed')
+    })
+    looking.delete(partition)
+  }
+
   return {
     assigned(partitions) {
       assignment = [...partitions]
@@ -113,5 +129,6 @@ export function createPlacing(deps: PlacingDeps): Placing {
     },
     outOfRange: (partition) => void replace(partition, 'out of range'),
     changed: (partition) => void replace(partition, 'changed'),
+    missing: (partition, offset) => void lookForEnd(partition, offset),
   }
 }

@@ -234,6 +234,30 @@ describe('a partition whose leader left the cluster', () => {
   })
 })
 
+describe('a broker that is cut off from the controllers', () => {
+  it.each([
+    ['a leader of before', [1]],
+    ['no leader', [null]],
+  ])(
+    'is not asked for ever, though it answers with %s',
+    async (_, before) => {
+      const { cluster } = await open(3, { t: before })
+      cluster.cutOff(1)
+      cluster.leaders.t = [3]
+      const appender = createAppender({
+        // The others are learnt from it.
+        connection: { brokers: cluster.brokers.slice(0, 1), clientId: 'test' },
+        ready: async () => undefined,
+        ...{ timeoutMs: 10_000, queueBytesMax: 1_048_576 },
+      })
+      closers.push(() => appender.close())
+      await appender.append([message('t', 0, 1, 'x')])
+      expect(cluster.log('t', 0)).toEqual(['x'])
+    },
+    15_000,
+  )
+})
+
 describe('an append that is given up', () => {
   it('takes no later record with it when it arrives after all', async () => {
     const { cluster, append } = await open(1, { t: [1] }, { timeoutMs: 400 })

@@ -29,7 +29,7 @@ const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: str
   },
   lanes: {
     name: 'lanes',
-    fix: 'A worker cannot read what lies in the event log: its log says why (event-log.consume-failed). Of Kafka see the compression of the topics and the rights of the worker.',
+    fix: 'A worker cannot read what lies in the event log: its log says why (event-log.consume-failed). Of Kafka see the compression of the topics, the rights of the worker and the disks of the brokers.',
   },
   clock: {
     name: 'clock of the database',
