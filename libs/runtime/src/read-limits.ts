@@ -14,13 +14,13 @@ export interface ReadLimits {
 }
 
 export interface ReadLimitsOptions {
-  /** Most reads of one caller that run at once. Default 4. */
+  /** Most reads of one caller that run at once. Default 2. */
   readonly ofCaller?: number
   /** Most reads of one caller that wait. A page of the console asks for a dozen things together. Default 16. */
   readonly waitingOfCaller?: number
   /**
    * Most reads that run at once. Far fewer than the pool that they read from has connections, for they share processors with
-   * logouts. Default 6.
+   * logouts. Default 3.
    */
   readonly atOnce?: number
   /** Most reads that wait. Default 1,000. */
@@ -33,7 +33,7 @@ export interface ReadLimitsOptions {
 
 const RETRY_AFTER_S = 2
 /** A read that takes no longer is none that anybody waits behind. */
-const QUICK_MS = 10
+const QUICK_MS = 1
 /** So that slow reads at their limit take less than one processor, and logouts have the others. */
 const REST_TIMES = 9
 const REST_MS_MAX = 1_000
@@ -41,7 +41,7 @@ const REST_MS_MAX = 1_000
 const restAfter = (tookMs: number) => Math.min(REST_MS_MAX, Math.max(0, tookMs - QUICK_MS) * REST_TIMES)
 
 export function createReadLimits(options: ReadLimitsOptions = {}): ReadLimits {
-  const { ofCaller = 4, waitingOfCaller = 16, atOnce = 6, restMs = restAfter } = options
+  const { ofCaller = 2, waitingOfCaller = 16, atOnce = 3, restMs = restAfter } = options
   return createTurns({
     ...options,
     ...{ ofCaller, waitingOfCaller, atOnce, restMs },

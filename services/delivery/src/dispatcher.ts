@@ -111,7 +111,7 @@ const AHEAD_MS = 5_000
 const HELD_MS_MAX = 60_000
 const CLAIM_LIMIT = 1_000
 /** Attempts that begin in one turn while several issuers have deliveries: shorter turns, so that the logouts of one wait less for those of another. */
-const STARTS_OF_SEVERAL = Number(process.env.NEIGH_STARTS ?? 16)
+const STARTS_OF_SEVERAL = 16
 /** Of its part of the memory: an issuer with less room than that does not hurry the next claim. */
 const HUNGRY_PART = 1 / 8
 const NONE: Slots = { interactive: 0, bulk: 0 }

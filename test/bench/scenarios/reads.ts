@@ -5,7 +5,7 @@ import { openStage, type Stage } from '../stage.ts'
 import type { Settings } from '../turns.ts'
 
 const DELIVERIES = 1_000_000
-/** Each with as many reads under way as a credential may have. */
+/** Each asks for twice as many reads at once as a credential may have under way. */
 const READERS = 4
 const READS_OF_EACH = 4
 /** Of the highest rate: what is measured is the wait for each other, and not for a machine that is full. */
