@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
 // Goal: arrows point down. Services use libraries, libraries use the domain, and each outside thing has one importer
@@ -25,8 +26,12 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'pino',
     'prom-client',
   ],
-  'libs/client': ['@curfew/domain', 'typebox'],
+  'libs/contract': ['@curfew/domain', 'typebox'],
+  'libs/client': ['@curfew/domain', '@curfew/contract'],
+  // The server of a ledger: it asks the ledger which errors mean that it is away.
+  'libs/embedded': ['node:', '@curfew/domain', '@curfew/ledger', 'pg'],
   'services/ingest': [
+    '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
@@ -34,10 +39,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
-    '@curfew/client',
     'typebox',
   ],
   'services/delivery': [
+    '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
@@ -45,10 +50,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
-    '@curfew/client',
     'p-retry',
   ],
   'services/bookkeeper': [
+    '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
@@ -56,9 +61,9 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
-    '@curfew/client',
   ],
   'services/console': [
+    '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
@@ -66,11 +71,12 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
-    '@curfew/client',
     'typebox',
   ],
   // Composes what the services create; `curfew up` is its front door.
   'services/standalone': [
+    '@curfew/embedded',
+    '@curfew/contract',
     'node:',
     '@curfew/ledger',
     '@curfew/broker',
@@ -86,6 +92,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   // It checks receipts by itself, for an auditor asks nobody.
   'services/cli': [
+    '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/broker',
@@ -106,6 +113,13 @@ function packageOf(specifier: string): string {
   return parts.slice(0, specifier.startsWith('@') ? 2 : 1).join('/')
 }
 
+/** Whether a relative specifier names a source of the same package, or the package's own description. */
+function isWithin(folder: string, file: string, specifier: string): boolean {
+  if (!specifier.startsWith('.')) return false
+  const target = join(file, '..', specifier)
+  return target.startsWith(`${folder}/src/`) || target === `${folder}/package.json`
+}
+
 function importsOf(folder: string): { file: string; specifier: string }[] {
   return readdirSync(`${folder}/src`, { recursive: true, encoding: 'utf8' })
     .filter((name) => /(?<!\.(test|fixture))\.ts$/.test(name))
@@ -116,7 +130,7 @@ function importsOf(folder: string): { file: string; specifier: string }[] {
         specifier,
       }))
     })
-    .filter(({ specifier }) => !specifier.startsWith('./') && !specifier.startsWith('../package.json'))
+    .filter(({ file, specifier }) => !isWithin(folder, file, specifier))
 }
 
 test('every package has a row', () => {
@@ -140,10 +154,21 @@ test.each(Object.entries(ALLOWED))('%s declares what it imports', (folder) => {
   expect([...used].filter((name) => dependencies[name] === undefined)).toEqual([])
 })
 
+test('every folder says what may live in it', () => {
+  const folders = Object.keys(ALLOWED).flatMap((folder) =>
+    readdirSync(`${folder}/src`, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => join(entry.parentPath, entry.name)),
+  )
+  expect(folders.length).toBeGreaterThan(30)
+  expect(folders.filter((folder) => !existsSync(join(folder, 'README.md')))).toEqual([])
+})
+
 test('a prepared statement is known by a name of its own', () => {
   // One connection takes a name for one statement only, and says so not before both were run on it.
   const statements = new Map<string, Set<string>>()
-  for (const file of readdirSync('libs/ledger/src', { encoding: 'utf8' })) {
+  for (const file of readdirSync('libs/ledger/src', { recursive: true, encoding: 'utf8' })) {
+    if (!file.endsWith('.ts')) continue
     const source = readFileSync(`libs/ledger/src/${file}`, 'utf8')
     for (const [, name = '', text = ''] of source.matchAll(/name: '(\w+)',\s*text: (\w+)/g))
       statements.set(name, (statements.get(name) ?? new Set()).add(`${file} ${text}`))
@@ -160,5 +185,5 @@ test('the environment is read in one place', () => {
       .filter((file) => readFileSync(file, 'utf8').includes('process.env')),
   )
   // The embedded server is a child: it is handed the environment as it is.
-  expect(readers).toEqual(['libs/ledger/src/embedded-cluster.ts', 'libs/runtime/src/environment.ts'])
+  expect(readers.sort()).toEqual(['libs/embedded/src/cluster.ts', 'libs/runtime/src/environment.ts'])
 })

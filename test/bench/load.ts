@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { LogoutEventInput } from '@curfew/client'
+import type { LogoutEventInput } from '@curfew/contract'
 import { quantile } from './figures.ts'
 import type { Subject } from './processes.ts'
 import type { RelyingParties } from './relying-parties.ts'

@@ -1,7 +1,7 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
+import { openEmbeddedPostgres } from '@curfew/embedded'
 
 /** A PostgreSQL of the benchmark's own, new and empty, gone when it is over. */
 export async function openPostgres(

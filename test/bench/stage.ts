@@ -1,4 +1,4 @@
-import type { RelyingPartySettings } from '@curfew/client'
+import type { RelyingPartySettings } from '@curfew/contract'
 import { createDatabase, type Database } from '@curfew/ledger'
 import { createLoad, ISS, type Load, type Stream } from './load.ts'
 import { PORT } from './pipeline.ts'

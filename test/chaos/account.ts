@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ApiError, type Client, type Delivery } from '@curfew/client'
+import { ApiError, type Client } from '@curfew/client'
+import type { Delivery } from '@curfew/contract'
 import { expect } from 'vitest'
 import type { Chaos } from './chaos.ts'
 import { ISS, type Load, type Tally } from './load.ts'

@@ -1,5 +1,5 @@
 import { createPublicKey, verify } from 'node:crypto'
-import type { LogoutEventInput, RelyingPartySettings } from '@curfew/client'
+import type { LogoutEventInput, RelyingPartySettings } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { DeadLetter, Replay, ReplayPreview } from '@curfew/client'
+import type { DeadLetter, Replay, ReplayPreview } from '@curfew/contract'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { pileUp } from '../integration/dead-letters-support.ts'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'

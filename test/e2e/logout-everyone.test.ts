@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { IssuerLogout, IssuerLogoutPreview } from '@curfew/client'
+import type { IssuerLogout, IssuerLogoutPreview } from '@curfew/contract'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { QuarantinedContent, QuarantinedRecord } from '@curfew/client'
+import type { QuarantinedContent, QuarantinedRecord } from '@curfew/contract'
 import { quarantine } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'

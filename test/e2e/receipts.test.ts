@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { LogKeys, ReceiptBundle } from '@curfew/client'
+import type { LogKeys, ReceiptBundle } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'

@@ -1,4 +1,4 @@
-import type { Probe } from '@curfew/client'
+import type { Probe } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'

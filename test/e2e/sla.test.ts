@@ -1,4 +1,4 @@
-import type { Sla } from '@curfew/client'
+import type { Sla } from '@curfew/contract'
 import { expect, test } from 'vitest'
 import { eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import type { Erasure } from '@curfew/client'
+import type { Erasure } from '@curfew/contract'
 import { uuidV7 } from '@curfew/domain'
 import {
   claimErasure,

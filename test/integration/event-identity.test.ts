@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { LogoutEventStatus } from '@curfew/client'
+import type { LogoutEventStatus } from '@curfew/contract'
 import type { ClientId, Issuer, IssuerName, Reach, ReceiptClaims } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'

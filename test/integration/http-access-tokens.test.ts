@@ -1,6 +1,6 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { SCOPES } from '@curfew/client'
+import { SCOPES } from '@curfew/contract'
 import { createGuardedClient, fetchJson } from '@curfew/outbound'
 import { createAccessTokenVerifier } from '@curfew/tokens'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'

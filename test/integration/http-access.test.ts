@@ -1,4 +1,4 @@
-import { SCOPES, type Scope } from '@curfew/client'
+import { SCOPES, type Scope } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, openCurfew, type Route } from '../support/curfew.ts'
 

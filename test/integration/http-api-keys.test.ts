@@ -1,4 +1,4 @@
-import type { ApiKeyInput } from '@curfew/client'
+import type { ApiKeyInput } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, openCurfew } from '../support/curfew.ts'
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Delivery } from '@curfew/client'
+import type { Delivery } from '@curfew/contract'
 import type { BindingId, ClientId, DeliveryId, Issuer, IssuerName, Reach, Session } from '@curfew/domain'
 import { applySessions, type Database, postSla, quarantine } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'

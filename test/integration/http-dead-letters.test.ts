@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { AuditEntry, DeadLetter, DeadLetterWithAttempts, Replay, ReplayPreview } from '@curfew/client'
+import type { AuditEntry, DeadLetter, DeadLetterWithAttempts, Replay, ReplayPreview } from '@curfew/contract'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { pileUp, registerQuietly, standing } from './dead-letters-support.ts'

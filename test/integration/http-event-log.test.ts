@@ -1,4 +1,4 @@
-import type { EventLogView } from '@curfew/client'
+import type { EventLogView } from '@curfew/contract'
 import {
   type EventLogMonitor,
   EventLogUnavailableError,

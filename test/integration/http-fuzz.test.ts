@@ -1,4 +1,4 @@
-import { SCOPES } from '@curfew/client'
+import { SCOPES } from '@curfew/contract'
 import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
 import { quarantine } from '@curfew/ledger'
 import fc from 'fast-check'

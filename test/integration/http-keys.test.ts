@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
-import type { SigningKey, SigningKeys } from '@curfew/client'
+import type { SigningKey, SigningKeys } from '@curfew/contract'
 import { JWKS_MAX_AGE_MS, KEY_OVERLAP_MS, SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { LogoutEventInput } from '@curfew/client'
+import { LogoutEventInput } from '@curfew/contract'
 import { EventLogUnavailableError, type LogRecord, RecordTooLargeError } from '@curfew/domain'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'

@@ -1,5 +1,5 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
-import type { LogAudit, LogEntries, LogKeys, ReceiptBundle } from '@curfew/client'
+import type { LogAudit, LogEntries, LogKeys, ReceiptBundle } from '@curfew/contract'
 import { leafHash, parseCheckpointText, parseNote, type ReceiptClaims, verifyInclusion } from '@curfew/domain'
 import { compactVerify, createLocalJWKSet } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'

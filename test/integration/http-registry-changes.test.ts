@@ -1,4 +1,4 @@
-import type { RelyingParty } from '@curfew/client'
+import type { RelyingParty } from '@curfew/contract'
 import type { BindingId } from '@curfew/domain'
 import { disableBinding } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'

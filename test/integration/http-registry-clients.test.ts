@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto'
-import type { RelyingParty } from '@curfew/client'
+import type { RelyingParty } from '@curfew/contract'
 import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'

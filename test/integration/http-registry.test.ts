@@ -1,4 +1,4 @@
-import { type RelyingParty, RelyingPartySettings } from '@curfew/client'
+import { type RelyingParty, RelyingPartySettings } from '@curfew/contract'
 import { SIGNING_ALGORITHMS } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'

@@ -1,4 +1,4 @@
-import { SessionInput } from '@curfew/client'
+import { SessionInput } from '@curfew/contract'
 import { EventLogUnavailableError, type LogRecord } from '@curfew/domain'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createClient, type LogoutEventStatus } from '@curfew/client'
+import { createClient } from '@curfew/client'
+import type { LogoutEventStatus } from '@curfew/contract'
 import { createIngest } from '@curfew/ingest'
 import { createDatabase } from '@curfew/ledger'
 import {

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { createJobGuard, issuerLogoutRound, toEventLog } from '@curfew/bookkeeper'
-import { decodeLogoutEvent } from '@curfew/client'
+import { decodeLogoutEvent } from '@curfew/contract'
 import { childOf, LedgerUnavailableError, type LogRecord, type Subject } from '@curfew/domain'
 import {
   announceSettled,

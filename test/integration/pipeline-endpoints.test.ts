@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { LogoutEventStatus, RelyingPartySettings } from '@curfew/client'
+import type { LogoutEventStatus, RelyingPartySettings } from '@curfew/contract'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'

@@ -1,4 +1,4 @@
-import type { LogoutEventInput, LogoutEventStatus, SessionInput } from '@curfew/client'
+import type { LogoutEventInput, LogoutEventStatus, SessionInput } from '@curfew/contract'
 import { withTransaction } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import type { Probe } from '@curfew/client'
+import type { Probe } from '@curfew/contract'
 import { SIGNING_ALGORITHMS } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Certificate, openCertificateMaker } from '../support/certificates.ts'

@@ -1,6 +1,6 @@
 import { hash, randomUUID } from 'node:crypto'
 import { createQuarantineChores } from '@curfew/bookkeeper'
-import { encodeLogoutEvent, fromAccepted } from '@curfew/client'
+import { encodeLogoutEvent, fromAccepted } from '@curfew/contract'
 import {
   type ClientId,
   type EventLog,

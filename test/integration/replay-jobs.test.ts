@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { AuditEntry } from '@curfew/client'
+import type { AuditEntry } from '@curfew/contract'
 import { createReplay, type DeadLetterFilter, failReplay, findReplay, takeReplayBatch } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'

@@ -1,4 +1,4 @@
-import type { LogoutEventInput } from '@curfew/client'
+import type { LogoutEventInput } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'

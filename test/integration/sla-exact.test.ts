@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Sla, SlaGroup } from '@curfew/client'
+import type { Sla, SlaGroup } from '@curfew/contract'
 import { type InFlightDelivery, LATENCY_ERROR, type Subject } from '@curfew/domain'
 import {
   claimDue,

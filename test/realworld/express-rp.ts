@@ -1,4 +1,4 @@
-import type { RelyingPartySettings } from '@curfew/client'
+import type { RelyingPartySettings } from '@curfew/contract'
 import express from 'express'
 import { auth, requiresAuth } from 'express-openid-connect'
 import type { Browser, Page } from './browser.ts'

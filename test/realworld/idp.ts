@@ -1,5 +1,6 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto'
-import { createClient, type RelyingPartySettings } from '@curfew/client'
+import { createClient } from '@curfew/client'
+import type { RelyingPartySettings } from '@curfew/contract'
 import { Provider } from 'oidc-provider'
 import { expect } from 'vitest'
 import type { Curfew } from '../support/curfew.ts'

@@ -1,4 +1,4 @@
-import type { DeliveryWithAttempts } from '@curfew/client'
+import type { DeliveryWithAttempts } from '@curfew/contract'
 import { type Curfew, eventually } from '../support/curfew.ts'
 
 /** The first attempt of an event's one delivery, as soon as it is in the ledger; the delivery itself may go on. */

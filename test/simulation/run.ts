@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { encodeLogoutEvent } from '@curfew/client'
+import { encodeLogoutEvent } from '@curfew/contract'
 import { createDelivery } from '@curfew/delivery'
 import { type BindingId, type EventId, EventLogUnavailableError, type LogoutEvent } from '@curfew/domain'
 import type { Log, Metrics } from '@curfew/runtime'

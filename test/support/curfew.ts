@@ -2,8 +2,9 @@ import { hash, randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
 import { type BookkeeperDeps, createBookkeeper, readRetention } from '@curfew/bookkeeper'
 import { createKafkaEventLog } from '@curfew/broker'
-import { type Client, createClient, type Scope } from '@curfew/client'
+import { type Client, createClient } from '@curfew/client'
 import { createConsole } from '@curfew/console'
+import type { Scope } from '@curfew/contract'
 import { createDelivery } from '@curfew/delivery'
 import {
   EVERYTHING,

@@ -2,12 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
+import { type EmbeddedPostgres, EmbeddedPostgresInUseError, openEmbeddedPostgres } from '@curfew/embedded'
 import { createDatabase, type Database, type DatabaseOptions, migrate, openDatabase } from '@curfew/ledger'
-import {
-  type EmbeddedPostgres,
-  EmbeddedPostgresInUseError,
-  openEmbeddedPostgres,
-} from '@curfew/ledger/embedded'
 import { inject } from 'vitest'
 import type { TestProject } from 'vitest/node'
 

@@ -1,49 +1,58 @@
 import type {
   Accepted,
   AcceptedOrRejected,
-  Delivery,
-  DeliveryWithAttempts,
-  EventSummary,
-  Jwks,
-  LogoutEventStatus,
-  Problem,
-} from './api.ts'
-import type { ApiKey, ApiKeyInput, NewApiKey } from './api-keys.ts'
-import type {
+  ApiKey,
+  ApiKeyInput,
   DeadLetter,
   DeadLetterWithAttempts,
-  Replay,
-  ReplayInput,
-  ReplayPreview,
-} from './dead-letters.ts'
-import type { Erasure } from './erasures.ts'
-import type { EventLogView } from './event-log.ts'
-import type { IssuerLogout, IssuerLogoutPreview } from './issuer-logouts.ts'
-import type { KeysCheck, RetireInput, RotateInput, SigningKey, SigningKeyInput, SigningKeys } from './keys.ts'
-import type { LogoutEventInput } from './logout-event.ts'
-import type { Probe, ProbeInput } from './probe.ts'
-import type { QuarantinedContent, QuarantinedRecord } from './quarantine.ts'
-import type { LogAudit, LogKeys, ReceiptBundle } from './receipts.ts'
-import type {
+  Delivery,
+  DeliveryWithAttempts,
+  Erasure,
+  EventLogView,
+  EventSummary,
   Imported,
   Issuer,
   IssuerInput,
+  IssuerLogout,
+  IssuerLogoutPreview,
+  Jwks,
+  KeysCheck,
+  LogAudit,
+  LogKeys,
+  LogoutEventInput,
+  LogoutEventStatus,
+  NewApiKey,
+  OrphanedSession,
+  Probe,
+  ProbeInput,
+  Problem,
+  QuarantinedContent,
+  QuarantinedRecord,
+  ReceiptBundle,
   RelyingParty,
   RelyingPartyHealth,
   RelyingPartyInput,
   RelyingPartyPatch,
   Removed,
-} from './registry.ts'
-import type {
-  OrphanedSession,
+  Replay,
+  ReplayInput,
+  ReplayPreview,
+  RetireInput,
+  RotateInput,
   Session,
   SessionAccepted,
   SessionAcceptedOrRejected,
   SessionEndQuery,
   SessionInput,
-} from './sessions.ts'
-import type { Sla } from './sla.ts'
-import type { Webhook, WebhookDelivery, WebhookInput, WebhookTest } from './webhooks.ts'
+  SigningKey,
+  SigningKeyInput,
+  SigningKeys,
+  Sla,
+  Webhook,
+  WebhookDelivery,
+  WebhookInput,
+  WebhookTest,
+} from '@curfew/contract'
 
 /** Curfew answered, and the answer is no. */
 export class ApiError extends Error {

@@ -1,12 +1,4 @@
 export {
-  type Binding,
-  type BindingTls,
-  MAIN_ENDPOINT,
-  SIGNING_ALGORITHMS,
-  type SigningAlgorithm,
-  type SubjectClaims,
-} from './binding.ts'
-export {
   allowedBy,
   BREAKER_POLICY,
   type Breaker,
@@ -14,36 +6,13 @@ export {
   breakerAfter,
   breakerStarted,
   CLOSED,
-} from './breaker.ts'
-export {
-  type Checkpoint,
-  checkpointText,
-  isLogName,
-  noteText,
-  parseCheckpointText,
-  parseNote,
-} from './checkpoint.ts'
-export {
-  type ClientFormat,
-  type KnownMember,
-  type KnownMetadata,
-  readClient,
-  withoutSecrets,
-} from './client-metadata.ts'
-export {
-  beganAfter,
-  CLOCKS_APART_MS_MAX,
-  coversSession,
-  type LiveSession,
-  type Occurrence,
-} from './coverage.ts'
-export type { CredentialStore, StoredApiKey, StoredCredentials } from './credential-store.ts'
+} from './delivery/breaker.ts'
 export {
   DEAD_LETTER_REASONS,
   type DeadLetterWords,
   deadLetterWords,
   type LastAttempt,
-} from './dead-letter.ts'
+} from './delivery/dead-letter.ts'
 export {
   CLIENT_REMOVED,
   DELIVERY_STATES,
@@ -56,23 +25,26 @@ export {
   settle,
   type Tries,
   undeliverable,
-} from './delivery.ts'
+} from './delivery/delivery.ts'
+export { createFairTurns, type FairTurns, interleave, shareLeft } from './delivery/fair-share.ts'
 export {
-  CONTENT_ENCRYPTIONS,
-  type ContentEncryption,
-  DEFAULT_CONTENT_ENCRYPTION,
-  ENCRYPTION_ALGORITHMS,
-  type EncryptionAlgorithm,
-  type TokenEncryption,
-} from './encryption.ts'
+  type Answer,
+  type AttemptOutcome,
+  classify,
+  cleanText,
+  quicklyRetryable,
+  type TransportFailure,
+  type UndeliverableReason,
+} from './delivery/outcome.ts'
+export { type Bucket, burstOf, refilled, shareOf } from './delivery/rate.ts'
 export {
-  ERASURE_WATCH_MS,
-  type Erased,
-  keysOf,
-  LATE_START_MS,
-  nextErasureLook,
-  recordConcerns,
-} from './erasure.ts'
+  DEFAULT_RETRY_POLICY,
+  horizonMs,
+  jittered,
+  parseRetryAfter,
+  QUICK_RETRIES_MS,
+  type RetryPolicy,
+} from './delivery/retry.ts'
 export {
   AuthorizationServerUnavailableError,
   ClientKeyError,
@@ -93,30 +65,6 @@ export {
   WebhookSecretError,
   WrongEventLogError,
 } from './errors.ts'
-export {
-  type BatchHandler,
-  type ConsumedRecord,
-  type ConsumeOptions,
-  type Consumer,
-  type ConsumerStatus,
-  type EventLog,
-  type LogFault,
-  type LogLane,
-  type LogRecord,
-  type Quarantine,
-  type Quarantined,
-  SLOW_BATCHES_MAX,
-} from './event-log.ts'
-export {
-  type EventLogMonitor,
-  type EventLogState,
-  type LaneState,
-  type TopicFault,
-  type TopicState,
-  topicFaultText,
-  WAITING_MAX,
-} from './event-log-monitor.ts'
-export { createFairTurns, type FairTurns, interleave, shareLeft } from './fair-share.ts'
 export {
   type BindingId,
   type ClientId,
@@ -142,143 +90,7 @@ export {
   uuidV7,
   type WorkerId,
 } from './ids.ts'
-export { childOf } from './issuer-logout.ts'
 export { endsAsFailed, type JobFault, retryPauseMs } from './job-failure.ts'
-export {
-  decodeLatencies,
-  encodeLatencies,
-  LATENCY_ERROR,
-  type LatencyHistogram,
-  latencyBucket,
-  latencyQuantile,
-  mergeLatencies,
-} from './latency-histogram.ts'
-export {
-  appendEntries,
-  ENTRY_LEVEL,
-  growingTiles,
-  hashesOf,
-  hashesOfSpans,
-  TILE_WIDTH,
-  type Tile,
-  type TilePlace,
-  tilesOfSpans,
-} from './log-tiles.ts'
-export {
-  askedAtOf,
-  type IssuerLogout,
-  type Lane,
-  type LogoutEvent,
-  type LogoutReason,
-  logKey,
-  occurrenceOf,
-  sameContent,
-} from './logout-event.ts'
-export {
-  LOGOUT_EVENT_MEMBER,
-  LOGOUT_TOKEN_LIFETIME_S,
-  LOGOUT_TOKEN_TYPE,
-  type LogoutTokenClaims,
-  logoutTokenClaims,
-  takesSids,
-} from './logout-token.ts'
-export { mergePatch } from './merge-patch.ts'
-export {
-  consistencyPath,
-  createGrowingTree,
-  type GrowingTree,
-  HASH_BYTES,
-  inclusionPath,
-  leafHash,
-  type Sha256,
-  type Span,
-  sameBytes,
-  verifyConsistency,
-  verifyInclusion,
-} from './merkle.ts'
-export { type Narrowing, narrowingOf, narrowingOfMany } from './narrowing.ts'
-export {
-  accessName,
-  effectiveNetworks,
-  issuerNetworkAccess,
-  liesWithin,
-  mayChangeRule,
-  type NetworkAccess,
-  type NetworkRank,
-  type NetworkRule,
-  type NetworkSettings,
-  narrowedAccess,
-  networkAccess,
-  networkLimit,
-  ruleAfter,
-  ruleAfterRemoval,
-} from './networks.ts'
-export {
-  type Answer,
-  type AttemptOutcome,
-  classify,
-  cleanText,
-  quicklyRetryable,
-  type TransportFailure,
-  type UndeliverableReason,
-} from './outcome.ts'
-export {
-  type KnownSessions,
-  type OwedDelivery,
-  type Plan,
-  type PlanBasis,
-  plan,
-  type RegisteredIssuer,
-} from './plan.ts'
-export {
-  type ProbeAnswer,
-  type ProbeCheck,
-  type ProbeClaims,
-  type ProbeForm,
-  type ProbeReport,
-  type ProbeSignature,
-  type ProbeSubject,
-  probeClaims,
-} from './probe.ts'
-export { type ProbeFacts, type ProbeTls, probeGoesOn, saysNotNow, takenSubject } from './probe-facts.ts'
-export { probeReport } from './probe-report.ts'
-export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe-requests.ts'
-export type { OutgoingRecord, OutgoingTopic, Publisher } from './publisher.ts'
-export { originOf, type QuarantineKind, type QuarantineState, quarantineFix } from './quarantine.ts'
-export { type Bucket, burstOf, refilled, shareOf } from './rate.ts'
-export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './reach.ts'
-export {
-  RECEIPT_SUBJECTS,
-  RECEIPT_TYPE,
-  type ReceiptClaims,
-  type ReceiptPlace,
-  type ReceiptSubject,
-  type ReceiptTarget,
-  receiptClaims,
-  type SettledEvent,
-  type SettledTarget,
-} from './receipt.ts'
-export { contradictions } from './receipt-audit.ts'
-export {
-  DEFAULT_RETRY_POLICY,
-  horizonMs,
-  jittered,
-  parseRetryAfter,
-  QUICK_RETRIES_MS,
-  type RetryPolicy,
-} from './retry.ts'
-export {
-  type Beginning,
-  mergeStarts,
-  netOf,
-  type Session,
-  type SessionChange,
-  type SessionChanges,
-  type SessionEnd,
-  type SessionIndexUse,
-  type SessionStart,
-  sessionLogKey,
-} from './session.ts'
 export {
   CLOCK_SKEW_MS,
   isPublished,
@@ -299,7 +111,203 @@ export {
   rotation,
   rotationDue,
   signingKey,
-} from './signing-key.ts'
+} from './keys/signing-key.ts'
+export {
+  beganAfter,
+  CLOCKS_APART_MS_MAX,
+  coversSession,
+  type LiveSession,
+  type Occurrence,
+} from './logout/coverage.ts'
+export {
+  askedAtOf,
+  type IssuerLogout,
+  type Lane,
+  type LogoutEvent,
+  type LogoutReason,
+  logKey,
+  occurrenceOf,
+  sameContent,
+} from './logout/event.ts'
+export { childOf } from './logout/issuer-logout.ts'
+export { type Narrowing, narrowingOf, narrowingOfMany } from './logout/narrowing.ts'
+export {
+  type KnownSessions,
+  type OwedDelivery,
+  type Plan,
+  type PlanBasis,
+  plan,
+  type RegisteredIssuer,
+} from './logout/plan.ts'
+export { originOf, type QuarantineKind, type QuarantineState, quarantineFix } from './logout/quarantine.ts'
+export {
+  type ApplicationSummary,
+  type DeliveryStanding,
+  type EventSummary,
+  type SummarizedDelivery,
+  summarize,
+} from './logout/summary.ts'
+export {
+  LOGOUT_EVENT_MEMBER,
+  LOGOUT_TOKEN_LIFETIME_S,
+  LOGOUT_TOKEN_TYPE,
+  type LogoutTokenClaims,
+  logoutTokenClaims,
+  takesSids,
+} from './logout/token.ts'
+export type { CredentialStore, StoredApiKey, StoredCredentials } from './ports/credential-store.ts'
+export {
+  type BatchHandler,
+  type ConsumedRecord,
+  type ConsumeOptions,
+  type Consumer,
+  type ConsumerStatus,
+  type EventLog,
+  type LogFault,
+  type LogLane,
+  type LogRecord,
+  type Quarantine,
+  type Quarantined,
+  SLOW_BATCHES_MAX,
+} from './ports/event-log.ts'
+export {
+  type EventLogMonitor,
+  type EventLogState,
+  type LaneState,
+  type TopicFault,
+  type TopicState,
+  topicFaultText,
+  WAITING_MAX,
+} from './ports/event-log-monitor.ts'
+export type { OutgoingRecord, OutgoingTopic, Publisher } from './ports/publisher.ts'
+export {
+  ERASURE_WATCH_MS,
+  type Erased,
+  keysOf,
+  LATE_START_MS,
+  nextErasureLook,
+  recordConcerns,
+} from './privacy/erasure.ts'
+export { type ProbeFacts, type ProbeTls, probeGoesOn, saysNotNow, takenSubject } from './probe/facts.ts'
+export {
+  type ProbeAnswer,
+  type ProbeCheck,
+  type ProbeClaims,
+  type ProbeForm,
+  type ProbeReport,
+  type ProbeSignature,
+  type ProbeSubject,
+  probeClaims,
+} from './probe/probe.ts'
+export { probeReport } from './probe/report.ts'
+export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe/requests.ts'
+export {
+  type Checkpoint,
+  checkpointText,
+  isLogName,
+  noteText,
+  parseCheckpointText,
+  parseNote,
+} from './proof/checkpoint.ts'
+export {
+  appendEntries,
+  ENTRY_LEVEL,
+  growingTiles,
+  hashesOf,
+  hashesOfSpans,
+  TILE_WIDTH,
+  type Tile,
+  type TilePlace,
+  tilesOfSpans,
+} from './proof/log-tiles.ts'
+export {
+  consistencyPath,
+  createGrowingTree,
+  type GrowingTree,
+  HASH_BYTES,
+  inclusionPath,
+  leafHash,
+  type Sha256,
+  type Span,
+  sameBytes,
+  verifyConsistency,
+  verifyInclusion,
+} from './proof/merkle.ts'
+export {
+  RECEIPT_SUBJECTS,
+  RECEIPT_TYPE,
+  type ReceiptClaims,
+  type ReceiptPlace,
+  type ReceiptSubject,
+  type ReceiptTarget,
+  receiptClaims,
+  type SettledEvent,
+  type SettledTarget,
+} from './proof/receipt.ts'
+export { contradictions } from './proof/receipt-audit.ts'
+export {
+  type Binding,
+  type BindingTls,
+  MAIN_ENDPOINT,
+  SIGNING_ALGORITHMS,
+  type SigningAlgorithm,
+  type SubjectClaims,
+} from './registry/binding.ts'
+export {
+  type ClientFormat,
+  type KnownMember,
+  type KnownMetadata,
+  readClient,
+  withoutSecrets,
+} from './registry/client-metadata.ts'
+export {
+  CONTENT_ENCRYPTIONS,
+  type ContentEncryption,
+  DEFAULT_CONTENT_ENCRYPTION,
+  ENCRYPTION_ALGORITHMS,
+  type EncryptionAlgorithm,
+  type TokenEncryption,
+} from './registry/encryption.ts'
+export { mergePatch } from './registry/merge-patch.ts'
+export {
+  accessName,
+  effectiveNetworks,
+  issuerNetworkAccess,
+  liesWithin,
+  mayChangeRule,
+  type NetworkAccess,
+  type NetworkRank,
+  type NetworkRule,
+  type NetworkSettings,
+  narrowedAccess,
+  networkAccess,
+  networkLimit,
+  ruleAfter,
+  ruleAfterRemoval,
+} from './registry/networks.ts'
+export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './registry/reach.ts'
+export {
+  type Beginning,
+  mergeStarts,
+  netOf,
+  type Session,
+  type SessionChange,
+  type SessionChanges,
+  type SessionEnd,
+  type SessionIndexUse,
+  type SessionStart,
+  sessionLogKey,
+} from './session/session.ts'
+export { type SessionStanding, standingOf, type Told } from './session/standing.ts'
+export {
+  decodeLatencies,
+  encodeLatencies,
+  LATENCY_ERROR,
+  type LatencyHistogram,
+  latencyBucket,
+  latencyQuantile,
+  mergeLatencies,
+} from './sla/latency-histogram.ts'
 export {
   addCounts,
   BURN_ALERTS,
@@ -315,7 +323,7 @@ export {
   shareKept,
   waitingOf,
   withinPromise,
-} from './sla.ts'
+} from './sla/sla.ts'
 export {
   BURN_WINDOWS,
   type BurnWindow,
@@ -326,12 +334,4 @@ export {
   spanEnd,
   spanStart,
   stretchesOf,
-} from './sla-spans.ts'
-export { type SessionStanding, standingOf, type Told } from './standing.ts'
-export {
-  type ApplicationSummary,
-  type DeliveryStanding,
-  type EventSummary,
-  type SummarizedDelivery,
-  summarize,
-} from './summary.ts'
+} from './sla/spans.ts'

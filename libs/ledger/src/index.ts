@@ -5,11 +5,165 @@ export {
   listApiKeys,
   openCredentialStore,
   revokeApiKey,
-} from './api-keys.ts'
-export { applySessions } from './apply-sessions.ts'
-export { type AuditRecord, type Change, listAudit } from './audit.ts'
-export { noticeBreakers } from './breakers.ts'
-export { type ClaimRequest, claimDue, type Lease, releaseDeliveries, type Slots } from './claim.ts'
+} from './access/api-keys.ts'
+export { type AuditRecord, type Change, listAudit } from './access/audit.ts'
+export { noticeBreakers } from './delivery/breakers.ts'
+export { type ClaimRequest, claimDue, type Lease, releaseDeliveries, type Slots } from './delivery/claim.ts'
+export {
+  announceDeadLetters,
+  type DeadLetterFilter,
+  type DeadLetterGroup,
+  type DeadLetterPosition,
+  type DeadLetterRecord,
+  findDeadLetter,
+  listDeadLetters,
+  summarizeDeadLetters,
+} from './delivery/dead-letters.ts'
+export { createDeliveryLedger, type DeliveryLedger } from './delivery/delivery-ledger.ts'
+export { narrowClaimed } from './delivery/narrow.ts'
+export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './delivery/plan.ts'
+export {
+  cancelReplay,
+  createReplay,
+  failReplay,
+  findReplay,
+  type ReplayBatch,
+  type ReplayJob,
+  type ReplayProgress,
+  type ReplayState,
+  runningReplays,
+  takeReplayBatch,
+} from './delivery/replays.ts'
+export {
+  type AttemptRecord,
+  bringForward,
+  giveUpUnreachable,
+  type Settled,
+  settleDeliveries,
+  supersedeOlder,
+} from './delivery/settle.ts'
+export {
+  type Beat,
+  beat,
+  oldestLeaseSeconds,
+  readClock,
+  reclaimLeases,
+  registerWorker,
+  releaseUnheld,
+  retireWorker,
+  type Standing,
+} from './delivery/workers.ts'
+export { fullLanes } from './event-log/backlog.ts'
+export {
+  chooseEventLog,
+  countUnread,
+  type EventLogUser,
+  listStrays,
+  noteEventLog,
+  POSTGRES_LOG,
+} from './event-log/choice.ts'
+export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log/event-log.ts'
+export { type EventLogGuardOptions, type GuardedEventLog, guardEventLog } from './event-log/guard.ts'
+export { createPostgresMonitor } from './event-log/monitor.ts'
+export { createQuarantine, quarantine } from './event-log/quarantine.ts'
+export {
+  dismissQuarantined,
+  findQuarantinedEvent,
+  findQuarantinedRecord,
+  listQuarantined,
+  type QuarantinedContent,
+  type QuarantinedRecord,
+  type QuarantineKey,
+  requestRequeue,
+  takeRequeues,
+} from './event-log/quarantine-decisions.ts'
+export { countQuarantined, noticeQuarantined } from './event-log/quarantine-notices.ts'
+export { type EventIdentity, identifyEvents } from './history/event-identity.ts'
+export {
+  coveringDeliveries,
+  type DeliveryFilter,
+  type DeliveryRecord,
+  type EventRecord,
+  type FoundEvent,
+  findDelivery,
+  findEvents,
+  listDeliveries,
+  type StoredAttempt,
+  settledEvents,
+} from './history/history.ts'
+export {
+  countJournalLeft,
+  type JournalEntry,
+  type OnPosterFailed,
+  type Poster,
+  postJournal,
+  postLeft,
+} from './history/journal.ts'
+export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
+export {
+  deleteProbes,
+  deleteQuarantined,
+  deleteReplays,
+  type Sweep,
+  type SweepPosition,
+  sweepHistory,
+} from './history/retention.ts'
+export { announceSettled, followSettled, type SettledFollower } from './history/settled.ts'
+export { type IssuerLogoutPreview, previewIssuerLogout } from './issuer-logout/counts.ts'
+export {
+  cancelIssuerLogout,
+  failIssuerLogout,
+  findIssuerLogout,
+  type IssuerLogoutRecord,
+  listIssuerLogouts,
+} from './issuer-logout/jobs.ts'
+export {
+  type HandOver,
+  type IssuerLogoutJob,
+  runningIssuerLogouts,
+  type TakenSubjects,
+  takeLateSubjects,
+  takeSubjects,
+} from './issuer-logout/pages.ts'
+export { postIssuerLogouts } from './issuer-logout/post.ts'
+export { noticeExpiringKeys } from './keys/expiry.ts'
+export { listSealed, replaceSealed, type SealedSecret } from './keys/sealed.ts'
+export {
+  changeSigningKeys,
+  findKeyRotation,
+  findSigningKeys,
+  listKeyIssuers,
+  type NewSigningKey,
+  openKeyStore,
+  type SigningKeyChanges,
+  type SigningKeyRecord,
+} from './keys/signing-keys.ts'
+export {
+  deleteNotifications,
+  fanOutNotifications,
+  type NotificationRecord,
+  publishNotifications,
+} from './notify/notifications.ts'
+export {
+  type ClaimedWebhookDelivery,
+  claimWebhookDeliveries,
+  listWebhookDeliveries,
+  settleWebhookDelivery,
+  type WebhookDeliveryRecord,
+  type WebhookSettlement,
+} from './notify/webhook-deliveries.ts'
+export {
+  changeWebhook,
+  createWebhook,
+  deleteWebhook,
+  findWebhook,
+  listWebhooks,
+  rotateWebhookSecret,
+  testWebhook,
+  WEBHOOKS_MAX,
+  type WebhookRecord,
+  type WebhookSettings,
+} from './notify/webhooks.ts'
 export {
   asLedgerError,
   createDatabase,
@@ -22,19 +176,33 @@ export {
   type Rows,
   type Statement,
   withTransaction,
-} from './database.ts'
+} from './postgres/database.ts'
 export {
-  announceDeadLetters,
-  type DeadLetterFilter,
-  type DeadLetterGroup,
-  type DeadLetterPosition,
-  type DeadLetterRecord,
-  findDeadLetter,
-  listDeadLetters,
-  summarizeDeadLetters,
-} from './dead-letters.ts'
-export { createDeliveryLedger, type DeliveryLedger } from './delivery-ledger.ts'
-export { eraseSubject } from './erasing.ts'
+  type DeliveryFault,
+  isDataFault,
+  isRefusal,
+  isStatementTimeout,
+  type OnDeliveryFault,
+} from './postgres/faults.ts'
+export {
+  createLedgerCheck,
+  MIGRATIONS_FOLDER,
+  type MigrateOptions,
+  MigrationError,
+  migrate,
+  PostgresTooOldError,
+  SchemaTooNewError,
+} from './postgres/migrate.ts'
+export {
+  createPartitions,
+  type Dropped,
+  type DropRequest,
+  dropAttempts,
+  dropAudit,
+  dropReceipts,
+} from './postgres/partitions.ts'
+export type { WalkedPage } from './postgres/walk.ts'
+export { eraseSubject } from './privacy/erasing.ts'
 export {
   claimErasure,
   deleteErasures,
@@ -43,59 +211,27 @@ export {
   findErasure,
   findIssEver,
   requestErasure,
-} from './erasures.ts'
-export { type EventIdentity, identifyEvents } from './event-identity.ts'
-export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log.ts'
-export { fullLanes } from './event-log-backlog.ts'
+} from './privacy/erasures.ts'
+export { type EventToday, findToday, findUnreceipted } from './receipts/facts.ts'
 export {
-  chooseEventLog,
-  countUnread,
-  type EventLogUser,
-  listStrays,
-  noteEventLog,
-  POSTGRES_LOG,
-} from './event-log-choice.ts'
-export { type EventLogGuardOptions, type GuardedEventLog, guardEventLog } from './event-log-guard.ts'
-export { createPostgresMonitor } from './event-log-monitor.ts'
+  lockReceiptLog,
+  type NewReceiptLog,
+  openReceiptLog,
+  type ReceiptLog,
+  readTiles,
+} from './receipts/log.ts'
 export {
-  type DeliveryFault,
-  isDataFault,
-  isRefusal,
-  isStatementTimeout,
-  type OnDeliveryFault,
-} from './faults.ts'
-export { findSessions, type SessionQuestion } from './find-sessions.ts'
-export {
-  coveringDeliveries,
-  type DeliveryFilter,
-  type DeliveryRecord,
-  type EventRecord,
-  type FoundEvent,
-  findDelivery,
-  findEvents,
-  listDeliveries,
-  type StoredAttempt,
-  settledEvents,
-} from './history.ts'
-export { importRelyingParties, type RelyingPartyOutline } from './import-relying-parties.ts'
-export { type IssuerLogoutPreview, previewIssuerLogout } from './issuer-logout-counts.ts'
-export {
-  type HandOver,
-  type IssuerLogoutJob,
-  runningIssuerLogouts,
-  type TakenSubjects,
-  takeLateSubjects,
-  takeSubjects,
-} from './issuer-logout-pages.ts'
-export {
-  cancelIssuerLogout,
-  failIssuerLogout,
-  findIssuerLogout,
-  type IssuerLogoutRecord,
-  listIssuerLogouts,
-} from './issuer-logouts.ts'
-export { askedIssuer, createIssuerNames, type IssuerNames } from './issuer-names.ts'
-export { openIssuerNetworks } from './issuer-networks.ts'
+  findReceipt,
+  findReceiptsOfGivenId,
+  insertReceipts,
+  isReceiptAwaited,
+  listReceipts,
+  type StoredReceipt,
+} from './receipts/receipts.ts'
+export { type EndpointHealthRecord, endpointsHealth } from './registry/health.ts'
+export { importRelyingParties, type RelyingPartyOutline } from './registry/import.ts'
+export { askedIssuer, createIssuerNames, type IssuerNames } from './registry/issuer-names.ts'
+export { openIssuerNetworks } from './registry/issuer-networks.ts'
 export {
   findIssuer,
   findIssuerNetworkRule,
@@ -105,75 +241,16 @@ export {
   listIssuers,
   putIssuer,
   removeIssuer,
-} from './issuers.ts'
+} from './registry/issuers.ts'
 export {
-  countJournalLeft,
-  type JournalEntry,
-  type OnPosterFailed,
-  type Poster,
-  postJournal,
-  postLeft,
-} from './journal.ts'
-export { noticeExpiringKeys } from './key-expiry.ts'
-export {
-  createLedgerCheck,
-  MIGRATIONS_FOLDER,
-  type MigrateOptions,
-  MigrationError,
-  migrate,
-  PostgresTooOldError,
-  SchemaTooNewError,
-} from './migrate.ts'
-export { narrowClaimed } from './narrow.ts'
-export {
-  deleteNotifications,
-  fanOutNotifications,
-  type NotificationRecord,
-  publishNotifications,
-} from './notifications.ts'
-export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './outcomes.ts'
-export {
-  createPartitions,
-  type Dropped,
-  type DropRequest,
-  dropAttempts,
-  dropAudit,
-  dropReceipts,
-} from './partitions.ts'
-export { type PlannedEvent, type PlanRequest, type PlanResult, planEvents } from './plan.ts'
-export { postIssuerLogouts } from './post-issuer-logouts.ts'
-export { oweLateLogouts, postSessions } from './post-sessions.ts'
-export { dropProbe, endProbe, findLastProbe, type ProbeRecord, progressProbe, startProbe } from './probes.ts'
-export { putRelyingParties, type RelyingPartyDraft, type TakenUri, takenUris } from './put-relying-parties.ts'
-export { createQuarantine, quarantine } from './quarantine.ts'
-export {
-  dismissQuarantined,
-  findQuarantinedEvent,
-  findQuarantinedRecord,
-  listQuarantined,
-  type QuarantinedContent,
-  type QuarantinedRecord,
-  type QuarantineKey,
-  requestRequeue,
-  takeRequeues,
-} from './quarantine-decisions.ts'
-export { countQuarantined, noticeQuarantined } from './quarantine-notices.ts'
-export { type EventToday, findToday, findUnreceipted } from './receipt-facts.ts'
-export {
-  lockReceiptLog,
-  type NewReceiptLog,
-  openReceiptLog,
-  type ReceiptLog,
-  readTiles,
-} from './receipt-log.ts'
-export {
-  findReceipt,
-  findReceiptsOfGivenId,
-  insertReceipts,
-  isReceiptAwaited,
-  listReceipts,
-  type StoredReceipt,
-} from './receipts.ts'
+  dropProbe,
+  endProbe,
+  findLastProbe,
+  type ProbeRecord,
+  progressProbe,
+  startProbe,
+} from './registry/probes.ts'
+export { putRelyingParties, type RelyingPartyDraft, type TakenUri, takenUris } from './registry/put.ts'
 export {
   disableBinding,
   type KnownIssuer,
@@ -181,7 +258,7 @@ export {
   readRegistry,
   readRegistryRevision,
   type StoredSettings,
-} from './registry.ts'
+} from './registry/registry.ts'
 export {
   countWaiting,
   type EndpointRecord,
@@ -192,38 +269,21 @@ export {
   type RelyingPartyRecord,
   removeRelyingParty,
   type StoredMetadata,
-} from './relying-parties.ts'
-export { type EndpointHealthRecord, endpointsHealth } from './relying-party-health.ts'
-export {
-  cancelReplay,
-  createReplay,
-  failReplay,
-  findReplay,
-  type ReplayBatch,
-  type ReplayJob,
-  type ReplayProgress,
-  type ReplayState,
-  runningReplays,
-  takeReplayBatch,
-} from './replays.ts'
-export {
-  deleteProbes,
-  deleteQuarantined,
-  deleteReplays,
-  type Sweep,
-  type SweepPosition,
-  sweepHistory,
-} from './retention.ts'
-export { listSealed, replaceSealed, type SealedSecret } from './sealed.ts'
-export { expireSessions, listSessionPartitions, type SessionPartition } from './session-expiry.ts'
-export { beganBy } from './session-order.ts'
+} from './registry/relying-parties.ts'
+export { type StoredEncryption, toEncryption } from './registry/stored-encryption.ts'
+export type { StoredTls } from './registry/stored-tls.ts'
+export { applySessions } from './sessions/apply.ts'
+export { expireSessions, listSessionPartitions, type SessionPartition } from './sessions/expiry.ts'
+export { findSessions, type SessionQuestion } from './sessions/find.ts'
+export { beganBy } from './sessions/order.ts'
 export {
   countOrphans,
   listOrphans,
   noticeOrphans,
   type OrphanPosition,
   type OrphanRecord,
-} from './session-orphans.ts'
+} from './sessions/orphans.ts'
+export { oweLateLogouts, postSessions } from './sessions/post.ts'
 export {
   enforceSessionQuotas,
   listOverQuota,
@@ -231,32 +291,15 @@ export {
   noteGaps,
   type OverQuota,
   type SessionCount,
-} from './session-quotas.ts'
+} from './sessions/quotas.ts'
 export {
   listSessionsOfSid,
   listSessionsOfSubject,
   type SessionPosition,
   type SessionRecord,
-} from './sessions.ts'
-export {
-  type AttemptRecord,
-  bringForward,
-  giveUpUnreachable,
-  type Settled,
-  settleDeliveries,
-  supersedeOlder,
-} from './settle.ts'
-export { announceSettled, followSettled, type SettledFollower } from './settled.ts'
-export {
-  changeSigningKeys,
-  findKeyRotation,
-  findSigningKeys,
-  listKeyIssuers,
-  type NewSigningKey,
-  openKeyStore,
-  type SigningKeyChanges,
-  type SigningKeyRecord,
-} from './signing-keys.ts'
+} from './sessions/sessions.ts'
+export { noteBurn, watchBurns } from './sla/burns.ts'
+export { postSla } from './sla/posting.ts'
 export {
   deleteSlaRollups,
   readPromises,
@@ -269,40 +312,4 @@ export {
   slaByParty,
   slaFiledUntil,
   slaNow,
-} from './sla.ts'
-export { noteBurn, watchBurns } from './sla-burns.ts'
-export { postSla } from './sla-posting.ts'
-export { type StoredEncryption, toEncryption } from './stored-encryption.ts'
-export type { StoredTls } from './stored-tls.ts'
-export type { WalkedPage } from './walk.ts'
-export {
-  type ClaimedWebhookDelivery,
-  claimWebhookDeliveries,
-  listWebhookDeliveries,
-  settleWebhookDelivery,
-  type WebhookDeliveryRecord,
-  type WebhookSettlement,
-} from './webhook-deliveries.ts'
-export {
-  changeWebhook,
-  createWebhook,
-  deleteWebhook,
-  findWebhook,
-  listWebhooks,
-  rotateWebhookSecret,
-  testWebhook,
-  WEBHOOKS_MAX,
-  type WebhookRecord,
-  type WebhookSettings,
-} from './webhooks.ts'
-export {
-  type Beat,
-  beat,
-  oldestLeaseSeconds,
-  readClock,
-  reclaimLeases,
-  registerWorker,
-  releaseUnheld,
-  retireWorker,
-  type Standing,
-} from './workers.ts'
+} from './sla/sla.ts'

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { encodeDeadLetter } from '@curfew/client'
+import { encodeDeadLetter } from '@curfew/contract'
 import type { EventLog, EventLogMonitor, IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
 import {
   announceDeadLetters,

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { encodeLogoutEvent } from '@curfew/client'
+import { encodeLogoutEvent } from '@curfew/contract'
 import { childOf, type Digest, type EventId, type EventLog } from '@curfew/domain'
 import type { HandOver, IssuerLogoutJob, TakenSubjects } from '@curfew/ledger'
 import { type Log, newTraceparent } from '@curfew/runtime'

@@ -1,4 +1,4 @@
-import { encodeNotification } from '@curfew/client'
+import { encodeNotification } from '@curfew/contract'
 import { KEY_LEAD_MS, type Publisher } from '@curfew/domain'
 import {
   claimWebhookDeliveries,

@@ -1,4 +1,4 @@
-import { encodeOutcome } from '@curfew/client'
+import { encodeOutcome } from '@curfew/contract'
 import type { Publisher } from '@curfew/domain'
 import type { OutcomeRecord } from '@curfew/ledger'
 

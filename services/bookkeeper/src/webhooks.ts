@@ -1,4 +1,4 @@
-import { notificationBody } from '@curfew/client'
+import { notificationBody } from '@curfew/contract'
 import { type Answer, parseRetryAfter, WebhookSecretError } from '@curfew/domain'
 import type { ClaimedWebhookDelivery, WebhookSettlement } from '@curfew/ledger'
 import type { WebhookRequest } from '@curfew/outbound'

@@ -1,4 +1,4 @@
-import type { ApiKey, ApiKeyInput } from '@curfew/client'
+import type { ApiKey, ApiKeyInput } from '@curfew/contract'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { table } from './table.ts'

@@ -1,4 +1,5 @@
-import type { Client, Replay, ReplayFilter, ReplayPreview } from '@curfew/client'
+import type { Client } from '@curfew/client'
+import type { Replay, ReplayFilter, ReplayPreview } from '@curfew/contract'
 import { FILTER_OPTIONS, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'

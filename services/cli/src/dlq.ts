@@ -1,4 +1,5 @@
-import type { DeadLetter, DeadLettersFilter, DeadLetterWithAttempts } from '@curfew/client'
+import type { DeadLettersFilter } from '@curfew/client'
+import type { DeadLetter, DeadLetterWithAttempts } from '@curfew/contract'
 import { FILTER_OPTIONS, group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { replay } from './dlq-replay.ts'

@@ -1,4 +1,5 @@
-import { ApiError, type Client, type EventLogView, type KeysCheck } from '@curfew/client'
+import { ApiError, type Client } from '@curfew/client'
+import type { EventLogView, KeysCheck } from '@curfew/contract'
 import { parse, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'

@@ -1,4 +1,4 @@
-import type { LogoutEventInput, LogoutEventStatus } from '@curfew/client'
+import type { LogoutEventInput, LogoutEventStatus } from '@curfew/contract'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'

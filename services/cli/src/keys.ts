@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import type { SigningKeyInput, SigningKeys } from '@curfew/client'
+import type { SigningKeyInput, SigningKeys } from '@curfew/contract'
 import { parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issuerOf } from './issuer.ts'

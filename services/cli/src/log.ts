@@ -1,4 +1,5 @@
-import type { AuditedReceipt, Client } from '@curfew/client'
+import type { Client } from '@curfew/client'
+import type { AuditedReceipt } from '@curfew/contract'
 import { type Checkpoint, createGrowingTree, leafHash, parseCheckpointText, parseNote } from '@curfew/domain'
 import { readLogKey, sha256, type TrustedLogKey, verifyCheckpoint } from '@curfew/tokens'
 import { group, parse } from './arguments.ts'

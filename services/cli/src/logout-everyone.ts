@@ -1,10 +1,5 @@
-import {
-  ApiError,
-  type Client,
-  type IssuerLogout,
-  type IssuerLogoutPreview,
-  type LogoutEventInput,
-} from '@curfew/client'
+import { ApiError, type Client } from '@curfew/client'
+import type { IssuerLogout, IssuerLogoutPreview, LogoutEventInput } from '@curfew/contract'
 import { parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'

@@ -1,4 +1,5 @@
-import type { Client, QuarantinedContent, QuarantinedRecord, QuarantineFilter } from '@curfew/client'
+import type { Client, QuarantineFilter } from '@curfew/client'
+import type { QuarantinedContent, QuarantinedRecord } from '@curfew/contract'
 import { group, parse, parseMany, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { upTo } from './pages.ts'

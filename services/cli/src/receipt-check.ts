@@ -1,4 +1,4 @@
-import type { ReceiptBundle } from '@curfew/client'
+import type { ReceiptBundle } from '@curfew/contract'
 import type { Checkpoint, ReceiptClaims } from '@curfew/domain'
 import {
   hashedWith,

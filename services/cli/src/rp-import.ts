@@ -1,4 +1,5 @@
-import { ApiError, type Client, type ImportFault } from '@curfew/client'
+import { ApiError, type Client } from '@curfew/client'
+import type { ImportFault } from '@curfew/contract'
 import { UsageError } from './arguments.ts'
 import { answered } from './connect.ts'
 import { createProgress } from './progress.ts'

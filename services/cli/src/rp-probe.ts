@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Client, Probe, ProbeFindings } from '@curfew/client'
+import type { Client } from '@curfew/client'
+import type { Probe, ProbeFindings } from '@curfew/contract'
 import { parse } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issuerOf } from './issuer.ts'

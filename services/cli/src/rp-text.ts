@@ -1,4 +1,4 @@
-import type { RelyingParty, RelyingPartyHealth } from '@curfew/client'
+import type { RelyingParty, RelyingPartyHealth } from '@curfew/contract'
 import { plain, table } from './table.ts'
 
 /** Relying parties in columns. */

@@ -1,4 +1,5 @@
-import type { OrphanedSession, OrphansFilter, Page, Session, SessionsFilter } from '@curfew/client'
+import type { OrphansFilter, Page, SessionsFilter } from '@curfew/client'
+import type { OrphanedSession, Session } from '@curfew/contract'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { upTo } from './pages.ts'

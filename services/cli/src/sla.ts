@@ -1,4 +1,4 @@
-import type { Sla, SlaGroup } from '@curfew/client'
+import type { Sla, SlaGroup } from '@curfew/contract'
 import { type Command, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { plain, table } from './table.ts'

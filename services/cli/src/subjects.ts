@@ -1,4 +1,4 @@
-import type { Erasure } from '@curfew/client'
+import type { Erasure } from '@curfew/contract'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issuerOf } from './issuer.ts'

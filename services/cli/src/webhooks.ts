@@ -1,4 +1,5 @@
-import type { Client, Webhook, WebhookDelivery, WebhookInput } from '@curfew/client'
+import type { Client } from '@curfew/client'
+import type { Webhook, WebhookDelivery, WebhookInput } from '@curfew/contract'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { table } from './table.ts'

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { createKafkaMonitor } from '@curfew/broker'
-import { SCOPES } from '@curfew/client'
+import { SCOPES } from '@curfew/contract'
 import {
   createDatabase,
   createLedgerCheck,

@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto'
-import { AcceptedLogoutEvent } from '@curfew/client'
+import { AcceptedLogoutEvent } from '@curfew/contract'
 import {
   type BindingId,
   type Consumer,
@@ -23,25 +23,25 @@ import {
   sleep,
 } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
-import { createAnnouncer } from './announcer.ts'
-import { createAttempt, type Round } from './attempt.ts'
-import { createBreakerReports } from './breaker-reports.ts'
-import { createBulkPace } from './bulk-pace.ts'
-import { createDispatcher } from './dispatcher.ts'
-import { createEncrypter } from './encrypter.ts'
-import { createIntake } from './intake.ts'
-import { checkLanes, createLaneWatch } from './lane-watch.ts'
-import { createLedgerClock } from './ledger-clock.ts'
-import { createRegistryCache } from './registry-cache.ts'
-import { consumeSessions } from './session-intake.ts'
-import { createSettler } from './settler.ts'
-import { barred, limitsOf } from './shares.ts'
-import { createTlsIdentities } from './tls-identities.ts'
-import { createWorker } from './worker.ts'
+import { createAttempt, type Round } from './attempt/attempt.ts'
+import { createEncrypter } from './attempt/encrypter.ts'
+import { createTlsIdentities } from './attempt/tls-identities.ts'
+import { createBreakerReports } from './dispatch/breaker-reports.ts'
+import { createBulkPace } from './dispatch/bulk-pace.ts'
+import { createDispatcher } from './dispatch/dispatcher.ts'
+import { barred, limitsOf } from './dispatch/shares.ts'
+import { createIntake } from './intake/intake.ts'
+import { checkLanes, createLaneWatch } from './intake/lane-watch.ts'
+import { createRegistryCache } from './intake/registry-cache.ts'
+import { consumeSessions } from './intake/sessions.ts'
+import { createAnnouncer } from './settle/announcer.ts'
+import { createSettler } from './settle/settler.ts'
+import { createLedgerClock } from './worker/ledger-clock.ts'
+import { createWorker } from './worker/worker.ts'
 
 export { heartbeatOptions, readDeliveryConfig } from './config.ts'
-export { logDeliveryFaults } from './faults.ts'
-export { checkClock } from './ledger-clock.ts'
+export { logDeliveryFaults } from './worker/faults.ts'
+export { checkClock } from './worker/ledger-clock.ts'
 
 /** What delivery works with, already open. */
 export interface DeliveryDeps {

@@ -1,4 +1,4 @@
-import { parseInstant, type SessionInput } from '@curfew/client'
+import { parseInstant, type SessionInput } from '@curfew/contract'
 import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
 import { type Fault, readPast } from './fault.ts'
 

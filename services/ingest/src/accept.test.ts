@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { LogoutEventInput } from '@curfew/client'
+import type { LogoutEventInput } from '@curfew/contract'
 import { eventIdOf, type GivenEventId, type Issuer, type LogoutEvent, sameContent } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
 import { acceptEvent } from './accept.ts'

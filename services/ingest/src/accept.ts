@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { type AcceptedLogoutEvent, fromAccepted, type LogoutEventInput } from '@curfew/client'
+import { type AcceptedLogoutEvent, fromAccepted, type LogoutEventInput } from '@curfew/contract'
 import type { Digest, LogoutEvent } from '@curfew/domain'
 import { type Fault, readPast } from './fault.ts'
 

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { IssuerQuery } from '@curfew/client'
+import { IssuerQuery } from '@curfew/contract'
 import {
   type Digest,
   type EventId,

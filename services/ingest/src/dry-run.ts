@@ -1,4 +1,4 @@
-import type { IssuerLogoutPreview } from '@curfew/client'
+import type { IssuerLogoutPreview } from '@curfew/contract'
 import type { LogoutEvent } from '@curfew/domain'
 import type { IssuerLogoutPreview as Counted } from '@curfew/ledger'
 import { createTurns, ProblemError } from '@curfew/runtime'

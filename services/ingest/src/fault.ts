@@ -1,4 +1,4 @@
-import { parseInstant } from '@curfew/client'
+import { parseInstant } from '@curfew/contract'
 import { CLOCKS_APART_MS_MAX } from '@curfew/domain'
 
 /** One fault of what was posted, and what to change. */

@@ -1,4 +1,4 @@
-import { eventView, LogoutEventStatus, type Scope } from '@curfew/client'
+import { eventView, LogoutEventStatus, type Scope } from '@curfew/contract'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'
 

@@ -1,4 +1,4 @@
-import { EventSummary, issuerLogoutPath, type Scope, summaryView } from '@curfew/client'
+import { EventSummary, issuerLogoutPath, type Scope, summaryView } from '@curfew/contract'
 import { type DeliveryStanding, summarize } from '@curfew/domain'
 import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { createKafkaEventLog, createKafkaLog, identifyKafka } from '@curfew/broker'
-import { SCOPES } from '@curfew/client'
+import { SCOPES } from '@curfew/contract'
 import {
   createDatabase,
   createPostgresEventLog,

@@ -7,7 +7,7 @@ import {
   IssuerLogoutPreview,
   LogoutEventInput,
   type Scope,
-} from '@curfew/client'
+} from '@curfew/contract'
 import { type EventLog, type Issuer, type LogLane, type LogoutEvent, sameContent } from '@curfew/domain'
 import type { IssuerLogoutPreview as Counted } from '@curfew/ledger'
 import { createValidator, type HttpServer, hasScope, ProblemError, type RouteAccess } from '@curfew/runtime'

@@ -7,7 +7,7 @@ import {
   SessionEndQuery,
   SessionInput,
   sessionsPath,
-} from '@curfew/client'
+} from '@curfew/contract'
 import type { ClientId, EventLog, Issuer, SessionChange, Sid } from '@curfew/domain'
 import { createValidator, type HttpServer, type RouteAccess, traceparentOf } from '@curfew/runtime'
 import { Type } from 'typebox'

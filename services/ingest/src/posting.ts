@@ -1,4 +1,4 @@
-import type { Problem } from '@curfew/client'
+import type { Problem } from '@curfew/contract'
 import {
   type EventLog,
   EventLogUnavailableError,

@@ -1,4 +1,5 @@
-import { type Client, createClient, type LogoutEventStatus } from '@curfew/client'
+import { type Client, createClient } from '@curfew/client'
+import type { LogoutEventStatus } from '@curfew/contract'
 import { aborted, type Service, sleep } from '@curfew/runtime'
 import { type DemoRp, openDemoRps } from './demo-rps.ts'
 import { howToLookUp, howToPost } from './welcome.ts'

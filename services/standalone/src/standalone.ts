@@ -9,9 +9,10 @@ import {
   createKafkaPublisher,
   identifyKafka,
 } from '@curfew/broker'
-import { SCOPES } from '@curfew/client'
 import { createConsole } from '@curfew/console'
+import { SCOPES } from '@curfew/contract'
 import { checkClock, createDelivery, heartbeatOptions, logDeliveryFaults } from '@curfew/delivery'
+import { openEmbeddedPostgres } from '@curfew/embedded'
 import { createIngest } from '@curfew/ingest'
 import {
   createDatabase,
@@ -30,7 +31,6 @@ import {
   readClock,
   reclaimLeases,
 } from '@curfew/ledger'
-import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import {
   createGuardedClient,
   createIssuerPost,

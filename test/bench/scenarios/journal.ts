@@ -4,7 +4,7 @@ import type { Row } from '../scenarios.ts'
 import { openStage } from '../stage.ts'
 import { fullTurn, type Settings } from '../turns.ts'
 
-/** Number of the lock under which the journal is posted, as libs/ledger/src/locks.ts has it. */
+/** Number of the lock under which the journal is posted, as libs/ledger/src/postgres/locks.ts has it. */
 const JOURNAL_LOCK = 4_872_364_198
 
 /**

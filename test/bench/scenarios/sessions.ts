@@ -3,6 +3,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
+import { openEmbeddedPostgres } from '@curfew/embedded'
 import {
   applySessions,
   createDatabase,
@@ -11,7 +12,6 @@ import {
   listSessionsOfSubject,
   migrate,
 } from '@curfew/ledger'
-import { openEmbeddedPostgres } from '@curfew/ledger/embedded'
 import { recording, scansOf } from '../../support/explain.ts'
 import { quantile } from '../figures.ts'
 import type { Row } from '../scenarios.ts'

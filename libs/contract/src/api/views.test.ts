@@ -1,0 +1,125 @@
+import { createValidator } from '@curfew/runtime'
+import { describe, expect, test } from 'vitest'
+import { Delivery, LogoutEventStatus } from './common.ts'
+import { type DeliveryFacts, deliveryView, type EventFacts, eventView } from './views.ts'
+
+const at = (second: number) => new Date(Date.UTC(2026, 10, 21, 12, 0, second))
+const EVENT: EventFacts = {
+  givenId: 'e1',
+  issuer: 'main',
+  iss: 'https://idp.example',
+  sub: 'u1',
+  sid: null,
+  scope: 'subject',
+  device: null,
+  reason: null,
+  initiator: null,
+  lane: 'interactive',
+  occurredAt: at(0),
+  acceptedAt: at(1),
+  plannedAt: at(2),
+  planBasis: 'registered',
+  givenParentId: null,
+  issuerLogout: null,
+  erasedAt: null,
+}
+const DELIVERY: DeliveryFacts = {
+  id: 'd1',
+  givenEventId: 'e1',
+  issuer: 'main',
+  clientId: 'mail',
+  clientName: null,
+  endpoint: 'main',
+  sid: null,
+  names: 'subject',
+  lane: 'interactive',
+  state: 'acknowledged',
+  level: 'done',
+  attemptCount: 1,
+  deadLetterReason: null,
+  supersededBy: null,
+  generation: 0,
+  plannedAt: at(2),
+  dueAt: null,
+  settledAt: at(5),
+  erasedAt: null,
+  acceptedAt: at(1),
+}
+const DEAD: DeliveryFacts = {
+  ...DELIVERY,
+  id: 'd2',
+  state: 'dead_lettered',
+  level: null,
+  deadLetterReason: 'refused',
+  settledAt: at(9),
+}
+const WAITING: DeliveryFacts = {
+  ...DELIVERY,
+  id: 'd3',
+  state: 'pending',
+  level: null,
+  settledAt: null,
+  dueAt: at(30),
+}
+
+describe('deliveryView', () => {
+  test('is what the API says a delivery is', () => {
+    expect(
+      [DELIVERY, DEAD, WAITING].flatMap((facts) => createValidator(Delivery)(deliveryView(facts))),
+    ).toEqual([])
+  })
+
+  test('a settled delivery took from acceptance, not from planning, to its settlement', () => {
+    expect(deliveryView(DELIVERY)).toMatchObject({
+      elapsed_ms: 4_000,
+      settled_at: '2026-11-21T12:00:05.000Z',
+      due_at: null,
+      links: { self: '/v1/deliveries/d1', event: '/v1/logout-events/e1?issuer=main' },
+    })
+  })
+
+  test('a waiting one says when it is due, and has taken no time yet', () => {
+    expect(deliveryView(WAITING)).toMatchObject({
+      elapsed_ms: null,
+      settled_at: null,
+      due_at: '2026-11-21T12:00:30.000Z',
+    })
+  })
+})
+
+describe('eventView', () => {
+  test('is what the API says an event is', () => {
+    const views = [eventView(EVENT, []), eventView(EVENT, [DELIVERY, WAITING])]
+    expect(views.flatMap((view) => createValidator(LogoutEventStatus)(view))).toEqual([])
+  })
+
+  test('is in progress while one delivery waits', () => {
+    expect(eventView(EVENT, [DELIVERY, WAITING])).toMatchObject({
+      status: 'in_progress',
+      acknowledged: 1,
+      total: 2,
+      settled_at: null,
+      elapsed_ms: null,
+    })
+  })
+
+  test('is settled with its last delivery, and counts only acknowledgements as such', () => {
+    expect(eventView(EVENT, [DEAD, DELIVERY])).toMatchObject({
+      status: 'settled',
+      acknowledged: 1,
+      total: 2,
+      settled_at: '2026-11-21T12:00:09.000Z',
+      elapsed_ms: 8_000,
+    })
+  })
+
+  test('that owes nobody anything is settled as soon as that is known', () => {
+    expect(eventView({ ...EVENT, planBasis: 'unknown_issuer' }, [])).toMatchObject({
+      status: 'settled',
+      plan_basis: 'unknown_issuer',
+      total: 0,
+      settled_at: '2026-11-21T12:00:02.000Z',
+      elapsed_ms: 1_000,
+    })
+  })
+})

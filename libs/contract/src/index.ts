@@ -1,0 +1,126 @@
+export { ApiKey, ApiKeyInput, NewApiKey } from './api/api-keys.ts'
+export { clientIdIn } from './api/client-id.ts'
+export {
+  Accepted,
+  AcceptedOrRejected,
+  Attempt,
+  DeliveriesQuery,
+  Delivery,
+  DeliveryWithAttempts,
+  EventSummary,
+  Jwks,
+  LogoutEventStatus,
+  PageQuery,
+  type Problem,
+  page,
+  SCOPES,
+  type Scope,
+} from './api/common.ts'
+export {
+  AuditEntry,
+  DeadLetter,
+  DeadLettersQuery,
+  DeadLetterWithAttempts,
+  Replay,
+  type ReplayFilter,
+  ReplayInput,
+  ReplayPreview,
+} from './api/dead-letters.ts'
+export { Erasure, ErasureParams, ErasureQuery } from './api/erasures.ts'
+export { EventLogView } from './api/event-log.ts'
+export {
+  IssuerLogout,
+  IssuerLogoutPreview,
+  IssuerLogoutsQuery,
+} from './api/issuer-logouts.ts'
+export {
+  KeysCheck,
+  RetireInput,
+  RotateInput,
+  SigningKey,
+  SigningKeyInput,
+  SigningKeys,
+} from './api/keys.ts'
+export { AcceptedLogoutEvent, IssuerQuery, LogoutEventInput } from './api/logout-event.ts'
+export { Probe, ProbeFindings, ProbeInput } from './api/probe.ts'
+export { QuarantinedContent, QuarantinedRecord, QuarantineQuery } from './api/quarantine.ts'
+export {
+  AuditedReceipt,
+  ConsistencyProof,
+  InclusionProof,
+  LogAudit,
+  LogEntries,
+  LogEntry,
+  LogKeys,
+  ReceiptBundle,
+} from './api/receipts.ts'
+export {
+  Imported,
+  type ImportFault,
+  Issuer,
+  IssuerInput,
+  RelyingParty,
+  RelyingPartyHealth,
+  RelyingPartyInput,
+  RelyingPartyPatch,
+  RelyingPartySettings,
+  Removed,
+} from './api/registry.ts'
+export {
+  AcceptedSession,
+  AcceptedSessionEnd,
+  OrphanedSession,
+  OrphansQuery,
+  Session,
+  SessionAccepted,
+  SessionAcceptedOrRejected,
+  SessionEndQuery,
+  SessionInput,
+  SessionsQuery,
+  sessionsPath,
+} from './api/sessions.ts'
+export { Sla, SlaGroup, SlaQuery } from './api/sla.ts'
+export {
+  type DeliveryFacts,
+  deliveryView,
+  type EventFacts,
+  eventPath,
+  eventView,
+  issuerLogoutPath,
+  summaryView,
+} from './api/views.ts'
+export {
+  NOTIFICATION_TYPES,
+  type NotificationFacts,
+  notificationBody,
+  RotateSecretInput,
+  Webhook,
+  WebhookDeliveriesQuery,
+  WebhookDelivery,
+  WebhookInput,
+  WebhookTest,
+} from './api/webhooks.ts'
+export {
+  DEAD_LETTER_TYPE,
+  type DeadLetterFacts,
+  encodeDeadLetter,
+  type PublishedDeadLetter,
+} from './records/dead-letter.ts'
+export {
+  decodeLogoutEvent,
+  encodeLogoutEvent,
+  fromAccepted,
+  LOGOUT_EVENT_TYPE,
+  parseInstant,
+  type Unreadable,
+} from './records/log.ts'
+export { encodeNotification } from './records/notification.ts'
+export { encodeOutcome, OUTCOME_TYPE, type OutcomeFacts, type PublishedOutcome } from './records/outcome.ts'
+export {
+  decodeSessionRecord,
+  encodeSessionEnd,
+  encodeSessionStart,
+  SESSION_ENDED_TYPE,
+  SESSION_STARTED_TYPE,
+  type SessionStamp,
+} from './records/session.ts'

@@ -1,0 +1,126 @@
+import type {
+  ClientId,
+  Issuer,
+  LogRecord,
+  Session,
+  SessionChange,
+  SessionEnd,
+  Sid,
+  Subject,
+} from '@curfew/domain'
+import { sessionLogKey } from '@curfew/domain'
+import type { AcceptedSession, AcceptedSessionEnd } from '../api/sessions.ts'
+import { cloudEventHeaders } from './cloud-event.ts'
+import { parseInstant, readJson, type Unreadable } from './log.ts'
+
+/** CloudEvents `type` of the start of a session. */
+export const SESSION_STARTED_TYPE = 'curfew.session-started.v1'
+/** CloudEvents `type` of the end of a session that ended by itself. */
+export const SESSION_ENDED_TYPE = 'curfew.session-ended.v1'
+
+/** What a record is stamped with. */
+export interface SessionStamp {
+  /** Of this record: a UUID. */
+  readonly id: string
+  /** When we took responsibility (202), by our clock. */
+  readonly acceptedAt: Date
+  readonly traceparent: string
+}
+
+/** Writes the start of a session as a log record, as `encodeLogoutEvent` does with a logout event. */
+export function encodeSessionStart(session: Session, stamp: SessionStamp): LogRecord {
+  const accepted: AcceptedSession = {
+    iss: session.iss,
+    sub: session.sub,
+    sid: session.sid,
+    client_id: session.clientId,
+    ...(session.startedStated && { started_at: session.startedAt.toISOString() }),
+    expires_at: session.expiresAt.toISOString(),
+    ...(session.device !== null && { device: session.device }),
+    accepted_at: session.acceptedAt.toISOString(),
+  }
+  return encode(SESSION_STARTED_TYPE, session, accepted, stamp)
+}
+
+/** Writes the end of a session as a log record. */
+export function encodeSessionEnd(end: SessionEnd, stamp: SessionStamp): LogRecord {
+  const accepted: AcceptedSessionEnd = {
+    iss: end.iss,
+    sid: end.sid,
+    ...(end.clientId !== null && { client_id: end.clientId }),
+    accepted_at: stamp.acceptedAt.toISOString(),
+  }
+  return encode(SESSION_ENDED_TYPE, end, accepted, stamp)
+}
+
+function encode(
+  type: string,
+  session: Pick<Session, 'iss' | 'sid'>,
+  accepted: AcceptedSession | AcceptedSessionEnd,
+  { id, acceptedAt, traceparent }: SessionStamp,
+): LogRecord {
+  return {
+    lane: 'sessions',
+    key: sessionLogKey(session),
+    value: new TextEncoder().encode(JSON.stringify(accepted)),
+    headers: {
+      ...cloudEventHeaders({ id, type, source: session.iss, time: acceptedAt.toISOString() }),
+      traceparent,
+    },
+  }
+}
+
+type Check = (value: unknown) => readonly { readonly pointer: string; readonly detail: string }[]
+
+/**
+ * Reads a record of the sessions' lane back.
+ *
+ * @param checks the validators of `AcceptedSession` and `AcceptedSessionEnd`.
+ */
+export function decodeSessionRecord(
+  { value, headers }: Pick<LogRecord, 'value' | 'headers'>,
+  checks: { readonly start: Check; readonly end: Check },
+): SessionChange | Unreadable {
+  const type = headers.ce_type
+  if (type !== SESSION_STARTED_TYPE && type !== SESSION_ENDED_TYPE) {
+    return {
+      unreadable: `ce_type is ${type ?? 'absent'}, neither ${SESSION_STARTED_TYPE} nor ${SESSION_ENDED_TYPE}`,
+    }
+  }
+  const read = readJson(value, type === SESSION_STARTED_TYPE ? checks.start : checks.end)
+  if ('unreadable' in read) return read
+  return type === SESSION_STARTED_TYPE
+    ? toStart(read.json as AcceptedSession)
+    : toEnd(read.json as AcceptedSessionEnd)
+}
+
+function toStart(accepted: AcceptedSession): SessionChange | Unreadable {
+  const acceptedAt = parseInstant(accepted.accepted_at)
+  const startedAt = accepted.started_at === undefined ? acceptedAt : parseInstant(accepted.started_at)
+  const expiresAt = parseInstant(accepted.expires_at)
+  if (acceptedAt === null) return { unreadable: '/accepted_at is not a time that exists' }
+  if (startedAt === null) return { unreadable: '/started_at is not a time that exists' }
+  if (expiresAt === null) return { unreadable: '/expires_at is not a time that exists' }
+  if (expiresAt <= startedAt) return { unreadable: '/expires_at is not after started_at' }
+  return {
+    kind: 'started',
+    session: {
+      iss: accepted.iss as Issuer,
+      sub: accepted.sub as Subject,
+      sid: accepted.sid as Sid,
+      clientId: accepted.client_id as ClientId,
+      device: accepted.device ?? null,
+      startedAt,
+      startedStated: accepted.started_at !== undefined,
+      acceptedAt,
+      expiresAt,
+    },
+  }
+}
+
+function toEnd({ iss, sid, client_id }: AcceptedSessionEnd): SessionChange {
+  return {
+    kind: 'ended',
+    end: { iss: iss as Issuer, sid: sid as Sid, clientId: (client_id ?? null) as ClientId | null },
+  }
+}

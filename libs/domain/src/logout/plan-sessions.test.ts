@@ -1,0 +1,170 @@
+import { hash } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import type { Digest } from '../ids.ts'
+import type { Binding, SubjectClaims } from '../registry/binding.ts'
+import type { SessionIndexUse } from '../session/session.ts'
+import type { LiveSession } from './coverage.ts'
+import type { LogoutEvent } from './event.ts'
+import { type KnownSessions, plan } from './plan.ts'
+
+// Goal: whom the session index makes a logout name. Clients are letters: a, b and c take sids, s takes the subject only, r takes it
+// only but requires a session.
+
+const digest: Digest = (text) => hash('sha256', text)
+const at = (minute: number) => new Date(Date.UTC(2026, 10, 21, 12, minute))
+const bindingOf = (clientId: string, id: number, subjectClaims: SubjectClaims = 'both') =>
+  ({ id, clientId, subjectClaims, sessionRequired: clientId === 'r' }) as unknown as Binding
+const BINDINGS = [
+  bindingOf('a', 1),
+  bindingOf('b', 2, 'sid'),
+  bindingOf('s', 3, 'sub'),
+  bindingOf('r', 4, 'sub'),
+]
+const EVENT = {
+  id: '01938c2e-0000-7000-8000-000000000001',
+  iss: 'https://idp.example',
+  scope: 'subject',
+  sub: 'u',
+  sid: null,
+  initiator: null,
+  includeInitiator: false,
+  clients: null,
+  lane: 'interactive',
+  occurredAt: at(10),
+  acceptedAt: at(10),
+} as unknown as LogoutEvent
+
+/** `a:1` is session 1 of client a; `a:1+` began after the event; `a:1@phone` is on the phone. */
+function sessionOf(text: string): LiveSession {
+  const [, clientId, sid, late, device] = /^(\w):(\w+)(\+?)(?:@(\w+))?$/.exec(text) ?? []
+  const startedAt = late === '+' ? at(11) : at(10)
+  const session = {
+    sub: 'u',
+    clientId,
+    sid,
+    device: device ?? null,
+    startedAt,
+    startedStated: true,
+    acceptedAt: startedAt,
+    expiresAt: at(59),
+  }
+  return session as unknown as LiveSession
+}
+
+/** What is owed, as `client:sid`, `client:*` for the subject, or `client:?` where a later session is known; and on what knowledge. */
+function planned(
+  known: string | Exclude<KnownSessions['kind'], 'known'>,
+  { use = 'partial', ...over }: { use?: SessionIndexUse } & Readonly<Record<string, unknown>> = {},
+) {
+  const isKnown = known !== 'silent' && known !== 'away'
+  const sessions = isKnown ? known.split(' ').filter(Boolean).map(sessionOf) : []
+  const { basis, deliveries } = plan(
+    { ...EVENT, ...over } as LogoutEvent,
+    { bindings: BINDINGS, sessionIndex: use },
+    isKnown ? { kind: 'known', sessions } : { kind: known },
+    digest,
+  )
+  const clientOf = (id: number) => BINDINGS.find((binding) => Number(binding.id) === id)?.clientId
+  const owed = deliveries.map(
+    ({ delivery: { bindingId, sid }, doubtful }) => `${clientOf(bindingId)}:${sid ?? (doubtful ? '?' : '*')}`,
+  )
+  return [basis, owed.join(' ')]
+}
+
+describe('a logout of the subject', () => {
+  test.each([
+    [
+      'names the subject, because a client may hold sessions that were never posted',
+      'a:1 a:2 b:1',
+      'a:* b:* s:*',
+    ],
+    ['names each session that began before, where one that began after is known', 'a:1 a:2+', 'a:1 b:* s:*'],
+    ['is in doubt where all known sessions of a client began after', 'a:2+ s:3+', 'a:? b:* s:?'],
+    ['names the subject to who takes that only, whatever is known', 's:1 s:2+', 'a:* b:* s:*'],
+    ['names each known session to who requires one', 'r:1 r:2', 'a:* b:* s:* r:1 r:2'],
+    ['owes nothing for an unposted session to a client that requires a sid', 'a:1', 'a:* b:* s:*'],
+  ])('%s (%s)', (_, known, owed) => {
+    expect(planned(known)).toEqual(['sessions', owed])
+  })
+
+  test('tells only who is known to hold one, where the index is complete', () => {
+    expect(planned('a:1 s:1', { use: 'complete' })).toEqual(['sessions', 'a:1 s:*'])
+    expect(planned('a:1+', { use: 'complete' })).toEqual(['sessions', ''])
+  })
+
+  test.each<SessionIndexUse>(['off', 'partial', 'complete'])(
+    'tells everybody where the index knows nothing of the subject (%s)',
+    (use) => {
+      expect(planned('', { use })).toEqual(['registered', 'a:* b:* s:* r:*'])
+      expect(planned('silent', { use })).toEqual(['registered', 'a:* b:* s:* r:*'])
+      expect(planned('away', { use })).toEqual(['index_away', 'a:* b:* s:* r:*'])
+    },
+  )
+
+  test('tells everybody where the index is not to be used, whatever it knows', () => {
+    expect(planned('a:1', { use: 'off' })).toEqual(['registered', 'a:* b:* s:* r:*'])
+  })
+
+  test('leaves out the initiator with all its sessions, and whoever is not meant', () => {
+    expect(planned('a:1 b:1', { initiator: 'a' })).toEqual(['sessions', 'b:* s:*'])
+    expect(planned('a:1 b:1', { clients: ['a'] })).toEqual(['sessions', 'a:*'])
+    // It is told of sessions that it is known to hold beside the one that the event names, and of no others.
+    expect(planned('a:1 a:2', { initiator: 'a', sid: '1', clients: ['a'] })).toEqual(['sessions', 'a:2'])
+    // The index knows the subject, so nobody else holds a session: not told for want of another reason.
+    expect(planned('a:1', { initiator: 'a', use: 'complete' })).toEqual(['sessions', ''])
+  })
+})
+
+describe('a logout that was started in a session of the initiator', () => {
+  test.each<[string, Readonly<Record<string, unknown>>, string, string]>([
+    ['tells it of its others, where all of the subject end', {}, 'a:1 a:2 b:1', 'a:2 b:1'],
+    ['not of those that began after, nor where it has no other', {}, 'a:1 a:2+ b:1', 'b:1'],
+    ['tells it of those on the device', { scope: 'device', device: 'tv' }, 'a:1@tv a:2@tv a:3@pc', 'a:2'],
+    ['leaves it out where that alone ends', { scope: 'session' }, 'a:1 b:1', 'b:1'],
+  ])('%s', (_, change, known, owed) => {
+    expect(planned(known, { initiator: 'a', sid: '1', use: 'complete', ...change })).toEqual([
+      'sessions',
+      owed,
+    ])
+  })
+})
+
+describe('a logout of one session', () => {
+  const session = { scope: 'session', sid: '1' }
+
+  test('is told to all, for they may hold it', () => {
+    expect(planned('a:1', session)).toEqual(['sessions', 'a:1 b:1 s:1 r:1'])
+  })
+
+  test('is told only to who is known to hold it, where the index is complete and knows it', () => {
+    expect(planned('a:1 s:1', { ...session, use: 'complete' })).toEqual(['sessions', 'a:1 s:1'])
+    expect(planned('', { ...session, use: 'complete' })).toEqual(['registered', 'a:1 b:1 s:1 r:1'])
+  })
+})
+
+describe('a logout of one device', () => {
+  const phone = { scope: 'device', device: 'phone' }
+
+  test('names sessions on it, and those of which nobody has said where they are', () => {
+    expect(planned('a:1@phone a:2@laptop a:3 b:1@laptop', phone)).toEqual(['sessions', 'a:1 a:3 s:*'])
+  })
+
+  test('ends nothing on other devices at who takes the subject only, but where it has one on this', () => {
+    expect(planned('s:1@laptop', phone)).toEqual(['sessions', 'a:* b:*'])
+    expect(planned('s:1@laptop s:2@phone', phone)).toEqual(['sessions', 'a:* b:* s:*'])
+  })
+
+  test('is as one of the subject where the index does not say', () => {
+    expect(planned('away', phone)).toEqual(['index_away', 'a:* b:* s:* r:*'])
+  })
+})
+
+test('a delivery ends with its session, and each session is a target of its own', () => {
+  const sessions = [sessionOf('a:1'), { ...sessionOf('a:2'), expiresAt: at(30) }]
+  const issuer = { bindings: BINDINGS.slice(0, 1), sessionIndex: 'complete' as const }
+  const { deliveries } = plan(EVENT, issuer, { kind: 'known', sessions }, digest)
+  expect(deliveries.map(({ delivery }) => delivery.sessionEndsAt)).toEqual([at(59), at(30)])
+  const targets = new Set(deliveries.map(({ target }) => target))
+  expect(targets.size).toBe(2)
+  expect(new Set(deliveries.map(({ delivery }) => delivery.id)).size).toBe(2)
+})

@@ -1,0 +1,124 @@
+import { hash } from 'node:crypto'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { BindingId, ClientId, Digest, EventId, GivenEventId, Issuer, Sid, Subject } from '../ids.ts'
+import type { Binding } from '../registry/binding.ts'
+import type { SessionIndexUse } from '../session/session.ts'
+import type { LogoutEvent } from './event.ts'
+import { type KnownSessions, plan } from './plan.ts'
+
+const digest: Digest = (text) => hash('sha256', text)
+const bindingOf = (clientId: string, id: number) => ({ id, clientId }) as unknown as Binding
+const BINDINGS = ['shop', 'mail', 'wiki'].map(bindingOf)
+const EVENT: LogoutEvent = {
+  id: '01938c2e-0000-8000-8000-000000000001' as EventId,
+  givenId: '01938c2e-0000-7000-8000-000000000001' as GivenEventId,
+  iss: 'https://idp.example' as Issuer,
+  scope: 'session',
+  sid: 's1' as Sid,
+  sub: 'u1' as Subject,
+  reason: null,
+  initiator: null,
+  includeInitiator: false,
+  clients: null,
+  lane: 'interactive',
+  occurredAt: new Date('2026-11-21T12:00:00Z'),
+  acceptedAt: new Date('2026-11-21T12:00:00Z'),
+}
+const clients = (...names: string[]) => names as unknown as readonly ClientId[]
+const SILENT: KnownSessions = { kind: 'silent' }
+const issuerOf = (bindings: readonly Binding[], sessionIndex: SessionIndexUse = 'partial') => ({
+  bindings,
+  sessionIndex,
+})
+/** What a plan owes where the index knows nothing. */
+const planned = (event: LogoutEvent, bindings: readonly Binding[] = BINDINGS) =>
+  plan(event, issuerOf(bindings), SILENT, digest).deliveries.map(({ delivery }) => delivery)
+const told = (over: Partial<LogoutEvent>) =>
+  planned({ ...EVENT, ...over } as LogoutEvent).map(
+    ({ bindingId }) => BINDINGS.find(({ id }) => id === bindingId)?.clientId,
+  )
+
+describe('plan', () => {
+  test.each<[string, Partial<LogoutEvent>, string[]]>([
+    ['everybody registered', {}, ['shop', 'mail', 'wiki']],
+    ['not the initiator', { initiator: 'shop' as ClientId }, ['mail', 'wiki']],
+    [
+      'the initiator too, where the event asks for it',
+      { initiator: 'shop' as ClientId, includeInitiator: true },
+      ['shop', 'mail', 'wiki'],
+    ],
+    ['everybody, where the initiator is not ours', { initiator: 'x' as ClientId }, ['shop', 'mail', 'wiki']],
+    ['only the clients named', { clients: clients('wiki', 'shop') }, ['shop', 'wiki']],
+    ['of the clients named only those registered', { clients: clients('wiki', 'gone') }, ['wiki']],
+    [
+      'not the initiator, even where it is named',
+      { clients: clients('wiki', 'shop'), initiator: 'shop' as ClientId },
+      ['wiki'],
+    ],
+    ['nobody, where none of the clients named is registered', { clients: clients('gone') }, []],
+  ])('tells %s', (_, over, expected) => {
+    expect(told(over)).toEqual(expected)
+  })
+
+  test('an issuer that nobody knows is told apart from one without relying parties', () => {
+    expect(plan(EVENT, null, SILENT, digest)).toMatchObject({ basis: 'unknown_issuer', deliveries: [] })
+    expect(plan(EVENT, issuerOf([]), SILENT, digest)).toMatchObject({ basis: 'registered', deliveries: [] })
+  })
+
+  test('BCL-12: a session logout names the session, a logout of the subject none, not even the one it started from', () => {
+    expect(planned(EVENT).map(({ sid }) => sid)).toEqual(['s1', 's1', 's1'])
+    const subjectWide = { ...EVENT, scope: 'subject' } as LogoutEvent
+    expect(planned(subjectWide).map(({ sid }) => sid)).toEqual([null, null, null])
+  })
+
+  test('a fresh delivery has not been tried', () => {
+    expect(planned(EVENT)[0]).toMatchObject({
+      state: 'in_flight',
+      attempts: 0,
+      retries: 0,
+      refusals: 0,
+      eventId: EVENT.id,
+    })
+  })
+
+  test('planning twice gives the same ids, one for each binding, and others for another event', () => {
+    const many = fc.uniqueArray(fc.integer({ min: 1 }), { maxLength: 40 })
+    fc.assert(
+      fc.property(many, fc.uuid(), fc.uuid(), (ids, one, other) => {
+        fc.pre(one !== other)
+        const bindings = ids.map((id) => bindingOf(`client ${id}`, id))
+        const idsOf = (id: string) =>
+          planned({ ...EVENT, id: id as EventId }, bindings).map((delivery) => delivery.id)
+        expect(idsOf(one)).toEqual(idsOf(one))
+        expect(new Set([...idsOf(one), ...idsOf(other)]).size).toBe(2 * ids.length)
+      }),
+    )
+  })
+
+  test('over-notify: whoever is neither the initiator nor left out by name is told', () => {
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(fc.constantFrom(...'abcdef')),
+        fc.option(fc.constantFrom(...'abcdef')),
+        fc.option(fc.uniqueArray(fc.constantFrom(...'abcdef'), { minLength: 1 })),
+        fc.boolean(),
+        (registered, initiator, named, includeInitiator) => {
+          const event = { ...EVENT, initiator, clients: named, includeInitiator } as unknown as LogoutEvent
+          const bindings = registered.map(bindingOf)
+          const owed = registered.filter(
+            (name) => (named === null || named.includes(name)) && (name !== initiator || includeInitiator),
+          )
+          expect(planned(event, bindings).length).toBe(owed.length)
+        },
+      ),
+    )
+  })
+})
+
+test('binding ids do not depend on the order of registration', () => {
+  const forwards = planned(EVENT)
+  const backwards = planned(EVENT, [...BINDINGS].reverse())
+  const byBinding = (id: BindingId) => backwards.find(({ bindingId }) => bindingId === id)
+  expect(forwards.map(({ bindingId }) => byBinding(bindingId)?.id)).toEqual(forwards.map(({ id }) => id))
+})

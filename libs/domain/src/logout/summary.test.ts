@@ -1,0 +1,221 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { DELIVERY_STATES } from '../delivery/delivery.ts'
+import { type DeliveryStanding, type SummarizedDelivery, summarize } from './summary.ts'
+
+// Goal: the person who logs out is told the truth in their own words: never that more is over than is, never what cannot be
+// kept, and what is left for them to do.
+
+const NOW = new Date('2026-11-21T12:00:00Z')
+const MINUTE_MS = 60_000
+const inMinutes = (minutes: number) => new Date(NOW.getTime() + minutes * MINUTE_MS)
+
+const delivery = (name: string, over: Partial<SummarizedDelivery> = {}): SummarizedDelivery => ({
+  clientId: name.toLowerCase(),
+  clientName: name,
+  state: 'acknowledged',
+  dueAt: null,
+  attemptCount: 1,
+  sessionEndsAt: null,
+  coveredBy: null,
+  ...over,
+})
+const pending = (minutes: number): DeliveryStanding => ({
+  state: 'pending',
+  dueAt: inMinutes(minutes),
+  attemptCount: 3,
+  sessionEndsAt: null,
+})
+const DEAD = { state: 'dead_lettered' } as const
+const summary = (...deliveries: readonly SummarizedDelivery[]) =>
+  summarize(deliveries, { now: NOW, knownIssuer: true })
+const five = ['Chat', 'Files', 'Mail', 'News', 'Shop'].map((name) => delivery(name))
+
+describe('what is said', () => {
+  test.each<[string, readonly SummarizedDelivery[], string, string]>([
+    ['of all', five, 'complete', 'Signed out of all 5 applications.'],
+    ['of the only one', [delivery('Wiki')], 'complete', 'Signed out of Wiki.'],
+    ['of none', [], 'complete', 'There was no application to sign out of.'],
+    [
+      'of one whose session was over',
+      [delivery('Wiki', { state: 'lapsed' })],
+      'complete',
+      'Signed out of Wiki.',
+    ],
+    [
+      'of one given up on whose session has ended by itself since',
+      [delivery('Wiki', { ...DEAD, sessionEndsAt: inMinutes(-1) })],
+      'complete',
+      'Signed out of Wiki.',
+    ],
+    [
+      'of one that is tried again',
+      [...five, delivery('Wiki', pending(8))],
+      'in_progress',
+      'Signed out of 5 of 6 applications. Wiki has not confirmed yet: it is tried again within 10 minutes.',
+    ],
+    [
+      'of several that are tried again: by when all are',
+      [...five, delivery('Wiki', pending(8)), delivery('Time', pending(0.1))],
+      'in_progress',
+      'Signed out of 5 of 7 applications. Wiki and Time have not confirmed yet: they are tried again within 10 minutes.',
+    ],
+    [
+      'of the only one, which is tried again',
+      [delivery('Wiki', pending(50))],
+      'in_progress',
+      'Wiki has not confirmed yet: it is tried again within an hour.',
+    ],
+    [
+      'of what is being tried',
+      [
+        delivery('Wiki', { state: 'in_flight', attemptCount: 0 }),
+        delivery('Mail', { ...pending(0), attemptCount: 0 }),
+      ],
+      'in_progress',
+      'Signed out of none of 2 applications yet. Signing out of Wiki and Mail is under way.',
+    ],
+    [
+      'of one that has been due for long, for it is down',
+      [delivery('Wiki', pending(-5)), delivery('Mail')],
+      'in_progress',
+      'Signed out of 1 of 2 applications. Wiki has not confirmed yet: it is tried again as soon as possible.',
+    ],
+    [
+      'of one whose session ends sooner',
+      [delivery('Wiki', { ...pending(30), sessionEndsAt: inMinutes(4) }), delivery('Mail')],
+      'in_progress',
+      'Signed out of 1 of 2 applications. Wiki ends by itself within 5 minutes.',
+    ],
+    [
+      'of one whose session ends later than it is tried: not that it ends by then',
+      [delivery('Wiki', { ...pending(4), sessionEndsAt: inMinutes(30) })],
+      'in_progress',
+      'Wiki has not confirmed yet: it is tried again within 5 minutes.',
+    ],
+    [
+      'of one that was given up on',
+      [...five, delivery('Wiki', DEAD)],
+      'incomplete',
+      'Signed out of 5 of 6 applications. Signing out of Wiki did not work: please sign out there, or close it.',
+    ],
+    [
+      'of several that were given up on, some of which end by themselves',
+      [
+        ...['Wiki', 'Mail', 'Chat', 'News'].map((name) => delivery(name, DEAD)),
+        ...[90, 40].map((minutes) =>
+          delivery(`In ${minutes}`, { ...DEAD, sessionEndsAt: inMinutes(minutes) }),
+        ),
+      ],
+      'incomplete',
+      'Signed out of none of 6 applications. Signing out of In 90 and In 40 did not work: their sessions end by themselves ' +
+        'within 2 hours. Signing out of Wiki, Mail and 2 more did not work: please sign out there, or close them.',
+    ],
+    [
+      'while one is tried again and another was given up on',
+      [delivery('Wiki', DEAD), delivery('Mail', pending(90))],
+      'in_progress',
+      'Signed out of none of 2 applications yet. Mail has not confirmed yet: it is tried again within 2 hours. ' +
+        'Signing out of Wiki did not work: please sign out there, or close it.',
+    ],
+  ])('%s', (_, deliveries, status, text) => {
+    expect(summary(...deliveries)).toMatchObject({ status, text })
+  })
+
+  test('where nobody is registered for the issuer: not that all is well', () => {
+    expect(summarize([], { now: NOW, knownIssuer: false })).toMatchObject({
+      status: 'incomplete',
+      total: 0,
+      text: 'It is not known which applications to sign out of.',
+    })
+  })
+
+  test.each([
+    [['Wiki', 'Mail', 'Chat'], 'Wiki, Mail and Chat'],
+    [['Wiki', 'Mail', 'Chat', 'News', 'Shop'], 'Wiki, Mail and 3 more'],
+    [['Wiki', 'https://rp.example/'], 'Wiki and 1 more'],
+    [['urn:rp:1', '01938c2e-0000-7000-8000-000000000001'], '2 applications'],
+    [['01938c2e-0000-7000-8000-000000000001'], '1 application'],
+    [['Wi\u0000ki\n\u202e'], 'Wi ki'],
+    [['x'.repeat(100)], `${'x'.repeat(59)}…`],
+  ])('of %j by name', (clientIds, named) => {
+    const { text } = summary(
+      ...clientIds.map((id) => ({ ...delivery('', DEAD), clientId: id, clientName: null })),
+    )
+    expect(text).toContain(`Signing out of ${named} did not work`)
+  })
+})
+
+describe('an application', () => {
+  const only = (...deliveries: readonly SummarizedDelivery[]) => summary(...deliveries).applications[0]
+
+  test('with several endpoints and sessions is one, as far as the last of them', () => {
+    const [signedOut, ending, dead] = [delivery('Wiki'), delivery('Wiki', pending(1)), delivery('Wiki', DEAD)]
+    const later = delivery('Wiki', pending(100))
+    expect(summary(signedOut, ending, later)).toMatchObject({ signedOut: 0, total: 1, status: 'in_progress' })
+    expect(only(later, signedOut, ending)).toMatchObject({ state: 'ending', withinS: 7_200 })
+    expect(only(ending, dead, signedOut)).toMatchObject({ state: 'not_signed_out', withinS: null })
+    expect(only(signedOut, signedOut)).toMatchObject({ state: 'signed_out', withinS: null })
+  })
+
+  test('of which a newer logout says it all stands as that one does', () => {
+    const covered = (coveredBy: DeliveryStanding | null) =>
+      only(delivery('Wiki', { state: 'superseded', coveredBy }))
+    expect(covered(delivery(''))).toMatchObject({ state: 'signed_out' })
+    expect(covered(delivery('', DEAD))).toMatchObject({ state: 'not_signed_out' })
+    expect(covered(pending(4))).toMatchObject({ state: 'ending', withinS: 300 })
+    expect(covered(null)).toMatchObject({ state: 'ending', withinS: null })
+  })
+
+  test('is named as it names itself, else by its client_id, and told of by itself', () => {
+    const unnamed = { ...delivery('', pending(1)), clientId: 'https://rp.example/', clientName: null }
+    expect(only(unnamed)).toEqual({
+      clientId: 'https://rp.example/',
+      name: 'https://rp.example/',
+      state: 'ending',
+      withinS: 120,
+      byItself: false,
+      text: 'The application has not confirmed yet: it is tried again within 2 minutes.',
+    })
+  })
+})
+
+const standings = fc.record({
+  state: fc.constantFrom(...DELIVERY_STATES),
+  dueAt: fc.option(fc.integer({ min: -100, max: 5_000 }).map(inMinutes)),
+  attemptCount: fc.nat(20),
+  sessionEndsAt: fc.option(fc.integer({ min: -10, max: 50_000 }).map(inMinutes)),
+})
+const names = fc.oneof(fc.webUrl(), fc.uuid(), fc.string(), fc.constantFrom('Wiki', 'Mail', 'Chat'))
+const summarized: fc.Arbitrary<SummarizedDelivery> = fc
+  .tuple(standings, names, fc.option(names), fc.option(standings))
+  .map(([standing, clientId, clientName, coveredBy]) => ({ ...standing, clientId, clientName, coveredBy }))
+
+test('whatever there is: no more is over than is, nothing goes uncounted, and no address or id is in the text', () => {
+  fc.assert(
+    fc.property(fc.array(summarized, { maxLength: 12 }), fc.boolean(), (deliveries, knownIssuer) => {
+      const { status, signedOut, total, text, applications } = summarize(deliveries, {
+        now: NOW,
+        knownIssuer,
+      })
+      const isOver = ({ state, sessionEndsAt, coveredBy }: SummarizedDelivery) =>
+        [state, state === 'superseded' ? coveredBy?.state : null].some(
+          (each) => each === 'acknowledged' || each === 'lapsed',
+        ) ||
+        (sessionEndsAt !== null && sessionEndsAt <= NOW)
+      const clients = Map.groupBy(deliveries, ({ clientId }) => clientId)
+      expect(applications.map(({ clientId }) => clientId)).toEqual([...clients.keys()])
+      for (const { clientId, state } of applications)
+        expect(state === 'signed_out').toBe(clients.get(clientId)?.every(isOver))
+      expect(signedOut).toBe(applications.filter(({ state }) => state === 'signed_out').length)
+      expect(total).toBe(clients.size)
+      if (total > 0) expect(status === 'complete').toBe(signedOut === total)
+      for (const said of [text, ...applications.map((application) => application.text)]) {
+        expect(said).not.toMatch(/:\/\/|[0-9a-f]{8}-[0-9a-f]{4}-/i)
+        expect(said).toMatch(/^\S.*\.$/)
+        expect(said).not.toMatch(/undefined|null|NaN|Infinity/)
+      }
+    }),
+    { numRuns: 1_000 },
+  )
+})

@@ -1,0 +1,94 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { ClientId, Issuer, Sid, Subject } from '../ids.ts'
+import { mergeStarts, netOf, type Session, type SessionChange, type SessionStart } from './session.ts'
+
+// Goal: a batch that is applied as ends and then starts leaves the index as if each change had been applied by itself.
+// Method: a model that applies them one by one, beside what netOf makes of them, over an index that is not empty.
+
+const few = <Text extends string>(...names: string[]) => fc.constantFrom(...(names as Text[]))
+const iss = few<Issuer>('https://a.example', 'https://b.example')
+const sid = few<Sid>('s1', 's2')
+const clientId = few<ClientId>('mail', 'wiki')
+const time = fc.integer({ min: 1, max: 9 }).map((hour) => new Date(hour * 3_600_000))
+const session: fc.Arbitrary<Session> = fc.record({
+  iss,
+  sub: few<Subject>('alice', 'bob'),
+  sid,
+  clientId,
+  device: fc.option(fc.constantFrom('phone', 'laptop')),
+  startedAt: time,
+  startedStated: fc.boolean(),
+  acceptedAt: time,
+  expiresAt: time,
+})
+const change: fc.Arbitrary<SessionChange> = fc.oneof(
+  session.map((each) => ({ kind: 'started' as const, session: each })),
+  fc.record({ iss, sid, clientId: fc.option(clientId) }).map((end) => ({ kind: 'ended' as const, end })),
+)
+
+type Index = Map<string, SessionStart>
+
+function start(index: Index, each: SessionStart): void {
+  const key = JSON.stringify([each.iss, each.sub, each.sid, each.clientId])
+  const earlier = index.get(key)
+  index.set(key, earlier === undefined ? each : mergeStarts(earlier, each))
+}
+
+function apply(index: Index, one: SessionChange): void {
+  if (one.kind === 'started') {
+    start(index, one.session)
+    return
+  }
+  const { end } = one
+  for (const [key, held] of index) {
+    const meant = held.iss === end.iss && held.sid === end.sid
+    if (meant && (end.clientId === null || end.clientId === held.clientId)) index.delete(key)
+  }
+}
+
+test('ends and then starts come to the same as every change in its turn', () => {
+  fc.assert(
+    fc.property(fc.array(session), fc.array(change), (before, changes) => {
+      const inTurn: Index = new Map()
+      const net: Index = new Map()
+      for (const index of [inTurn, net]) for (const each of before) start(index, each)
+      for (const one of changes) apply(inTurn, one)
+      const { ends, starts } = netOf(changes)
+      for (const end of ends) apply(net, { kind: 'ended', end })
+      for (const each of starts) start(net, each)
+      expect(net).toEqual(inTurn)
+    }),
+    { numRuns: 1_000 },
+  )
+})
+
+test('each session of a client is started once: a statement takes no row twice', () => {
+  fc.assert(
+    fc.property(fc.array(change), (changes) => {
+      const { starts } = netOf(changes)
+      const keys = starts.map((each) => JSON.stringify([each.iss, each.sub, each.sid, each.clientId]))
+      expect(new Set(keys).size).toBe(keys.length)
+    }),
+  )
+})
+
+test('posted again it began when it first did, has begun anew when it last did, ends when it last does, and keeps the device that it had', () => {
+  const one: Session = {
+    ...{ iss: 'https://a.example' as Issuer, sub: 'alice' as Subject, sid: 's' as Sid },
+    ...{ clientId: 'mail' as ClientId, device: 'phone' },
+    ...{
+      startedAt: new Date(1_000),
+      startedStated: true,
+      acceptedAt: new Date(1_500),
+      expiresAt: new Date(9_000),
+    },
+  }
+  const began = { startedAt: new Date(2_000), startedStated: false, acceptedAt: new Date(2_000) }
+  const again = { ...one, ...began, device: null, expiresAt: new Date(8_000) }
+  const both = { ...one, restarted: began }
+  expect(mergeStarts(one, again)).toEqual(both)
+  expect(mergeStarts(again, one)).toEqual(both)
+  expect(mergeStarts(one, one)).toEqual(one)
+  expect(mergeStarts(one, { ...again, device: 'laptop' }).device).toBe('laptop')
+})

@@ -1,0 +1,118 @@
+import type { DeliveryState } from '../delivery/delivery.ts'
+import type { BindingId, DeliveryId, Digest, EventId, Sid } from '../ids.ts'
+import { coversSession, isEndedByInitiator, isMeant, type LiveSession } from '../logout/coverage.ts'
+import type { LogoutEvent } from '../logout/event.ts'
+import { type OwedDelivery, owed } from '../logout/plan.ts'
+import { takesSids } from '../logout/token.ts'
+import type { Binding } from '../registry/binding.ts'
+
+/** A delivery that an event owes, or owed, to a binding of one client. */
+export interface Told {
+  readonly bindingId: BindingId
+  readonly sid: Sid | null
+  /** Which it is and how it stands; or, where others say what it would have said, which is the last of these, and how that stands. */
+  readonly id: DeliveryId
+  readonly state: DeliveryState
+  readonly settledAt: Date | null
+  /** When the session ends by itself, as far as was known when that one was planned. */
+  readonly sessionEndsAt: Date | null
+  /** The event of that last one; null where no other says it. */
+  readonly supersededBy: EventId | null
+  /** Whether it names the subject and was not sent as such, for that would have ended a later session: see `narrowingOf`. */
+  readonly withheld: boolean
+}
+
+/** How a session stands that the index knows, after an event was planned and as far as that is settled. */
+export type SessionStanding =
+  /** The event is not about it. */
+  | { readonly kind: 'untouched' }
+  /** Its RP has acknowledged that it is over, or ended it before all others. */
+  | { readonly kind: 'over' }
+  /** It is to be over: `by` the event that sees to it. `orphaned`: that came to nothing. */
+  | {
+      readonly kind: 'covered'
+      readonly by: EventId
+      readonly orphaned: boolean
+      /** What has to be told yet, for the session was not known when the event was planned. */
+      readonly owed: readonly OwedDelivery[]
+      /** What would lapse too early, for the session was extended since: it ends as late as the session does. */
+      readonly prolonged: readonly DeliveryId[]
+    }
+
+/**
+ * Says how a session stands towards an event.
+ *
+ * @param taken whether the event has been found to see to this session already.
+ * @param bindings those that its client has now.
+ * @param told what the event owes, or owed, to any binding of that client.
+ */
+export function standingOf(
+  event: LogoutEvent,
+  session: LiveSession,
+  {
+    taken,
+    bindings,
+    told,
+    digest,
+  }: {
+    taken: boolean
+    bindings: readonly Pick<Binding, 'id' | 'subjectClaims' | 'sessionRequired'>[]
+    told: readonly Told[]
+    digest: Digest
+  },
+): SessionStanding {
+  if (!taken && !coversSession(event, session)) return { kind: 'untouched' }
+  if (!isMeant(event, session.clientId)) return { kind: 'untouched' }
+  if (isEndedByInitiator(event, session)) return { kind: 'over' }
+  const sidRequired = new Set(bindings.filter(({ sessionRequired }) => sessionRequired).map(({ id }) => id))
+  const naming = told.filter((delivery) => names(delivery, session, sidRequired.has(delivery.bindingId)))
+  const missing = bindings
+    .filter(({ id }) => !naming.some(({ bindingId }) => bindingId === id))
+    .map((binding) => {
+      // Of the subject it was told before the session began: what names the session is another delivery, whatever the token says.
+      const again = told.some(({ bindingId, sid }) => bindingId === binding.id && sid === null)
+      return owed(event, binding, namedFor(event, binding, session, again), digest)
+    })
+  // Of several endpoints, the one that it depends on whether the session is over.
+  const waiting = naming.find(({ settledAt }) => settledAt === null)
+  const decisive = waiting ?? naming.find(({ state }) => state !== 'acknowledged')
+  if (missing.length === 0 && naming.length > 0 && decisive === undefined) return { kind: 'over' }
+  const orphaned = missing.length === 0 && waiting === undefined
+  const by = decisive?.supersededBy ?? event.id
+  const prolonged = naming.filter((delivery) => lapsesBefore(delivery, session)).map(({ id }) => id)
+  return { kind: 'covered', by, orphaned, owed: missing, prolonged }
+}
+
+/**
+ * Whether a delivery ends a session, or may yet. What an RP acknowledged before the session began did not end it, and one of the
+ * subject never does where the RP requires a sid.
+ */
+function names(
+  { sid, state, settledAt, withheld }: Told,
+  session: LiveSession,
+  sidRequired: boolean,
+): boolean {
+  if (sid !== null) return sid === session.sid
+  if (withheld) return false
+  if (state !== 'acknowledged') return !sidRequired
+  // By our clock where that knew of the session sooner: the IdP's may be ahead.
+  return settledAt === null || settledAt >= session.startedAt || settledAt >= session.acceptedAt
+}
+
+/** Whether a delivery is made, or would be by a replay, only until a time at which the session lasts still. */
+function lapsesBefore({ state, settledAt, sessionEndsAt }: Told, { expiresAt }: LiveSession): boolean {
+  return (
+    (settledAt === null || state === 'dead_lettered') && sessionEndsAt !== null && sessionEndsAt < expiresAt
+  )
+}
+
+function namedFor(
+  event: LogoutEvent,
+  binding: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
+  { sid, expiresAt }: LiveSession,
+  again: boolean,
+) {
+  return event.scope === 'session' || again || takesSids(binding)
+    ? { sid, sessionEndsAt: expiresAt }
+    : { sid: null, sessionEndsAt: null }
+}

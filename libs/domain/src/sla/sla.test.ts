@@ -1,0 +1,181 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  addCounts,
+  BURN_LEAST,
+  burning,
+  burnRate,
+  errorBudget,
+  NO_COUNTS,
+  type SlaCounts,
+  shareKept,
+  waitingOf,
+  withinPromise,
+} from './sla.ts'
+import { burnStretches, SLA_SPANS, type SlaStretch, spanStart, stretchesOf } from './spans.ts'
+
+// Goal: the promise means what it says; a budget is spent exactly when as much is broken as may be; and a time is read as
+// rollups that together are just that time. Method: properties, and the SRE Workbook's own figures for alerts.
+
+const { hour: HOUR_MS, day: DAY_MS } = SLA_SPANS
+const STATES = ['acknowledged', 'superseded', 'lapsed', 'dead_lettered'] as const
+
+test('a promise is kept to the millisecond, and never by giving up', () => {
+  const promise = { withinMs: 5_000 }
+  expect(STATES.map((state) => withinPromise(state, 5_000, promise))).toEqual([true, true, true, false])
+  expect(STATES.some((state) => withinPromise(state, 5_001, promise))).toBe(false)
+})
+
+/** As many, of which so many are broken or overdue, at an objective. */
+function counts(decided: number, spent: number, objective: number, overdue = 0): SlaCounts {
+  const kept = decided - spent
+  return { planned: decided, kept, broken: spent - overdue, overdue, allowed: decided * (1 - objective) }
+}
+
+describe('an error budget', () => {
+  test('is spent when the share that is kept falls to the objective, and burns at one when it lasts just for the window', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 1e6 }),
+        fc.double({ min: 0.001, max: 0.999, noNaN: true }),
+        (left, share) => {
+          const all = counts(1e6, 1e6 - left, share)
+          const { shareLeft } = errorBudget(all)
+          const kept = shareKept(all) ?? 0
+          expect(Math.sign(Math.round(shareLeft * 1e6))).toBe(
+            Math.sign(Math.round(((kept - share) / (1 - share)) * 1e6)),
+          )
+          expect(burnRate(all)).toBeCloseTo(1 - shareLeft, 6)
+        },
+      ),
+    )
+  })
+
+  test('is whole where nothing is decided', () => {
+    const idle = { ...NO_COUNTS, planned: 3 }
+    expect(errorBudget(idle)).toEqual({ allowed: 0, spent: 0, left: 0, shareLeft: 1 })
+    expect([shareKept(idle), burnRate(idle), waitingOf(idle)]).toEqual([null, null, 3])
+  })
+
+  test('counts what is overdue as broken', () => {
+    expect(errorBudget(counts(1_000, 5, 0.99, 3)).spent).toBe(5)
+    expect(shareKept(counts(1_000, 5, 0.99, 3))).toBe(0.995)
+  })
+})
+
+describe('who is told that it burns', () => {
+  const QUIET = counts(100_000, 0, 0.999)
+  const at = (rates: Readonly<Partial<Record<'5m' | '30m' | '1h' | '6h', number>>>) =>
+    burning({
+      '5m': QUIET,
+      '30m': QUIET,
+      '1h': QUIET,
+      '6h': QUIET,
+      ...Object.fromEntries(
+        Object.entries(rates).map(([window, rate]) => [
+          window,
+          counts(100_000, Math.round(rate * 100), 0.999),
+        ]),
+      ),
+    }).map(({ severity }) => severity)
+
+  test('the long window and the short one must both burn', () => {
+    expect(at({ '1h': 14.41, '5m': 14.41 })).toEqual(['page'])
+    expect(at({ '1h': 14.39, '5m': 100 })).toEqual([])
+    expect(at({ '1h': 100, '5m': 14.39 })).toEqual([])
+    expect(at({ '6h': 6.01, '30m': 6.01 })).toEqual(['ticket'])
+    expect(at({ '6h': 5.99, '30m': 100 })).toEqual([])
+    expect(at({ '6h': 20, '30m': 20, '1h': 20, '5m': 20 })).toEqual(['page', 'ticket'])
+  })
+
+  test.each([0.5, 0.8, 0.9])(
+    'where %d is promised, nearly all must be broken: no more than all can be',
+    (objective) => {
+      const told = (share: number) => {
+        const all = counts(1_000, share * 1_000, objective)
+        return burning({ '5m': all, '30m': all, '1h': all, '6h': all }).map(({ severity }) => severity)
+      }
+      expect(told(1)).toEqual(['page', 'ticket'])
+      expect(told(0.89)).not.toContain('page')
+      expect(told(1 - objective)).toEqual([])
+    },
+  )
+
+  test('a few failures where there is little traffic wake nobody', () => {
+    const few = (spent: number) => {
+      const all = counts(spent, spent, 0.999)
+      return burning({ '5m': all, '30m': all, '1h': all, '6h': all }).length
+    }
+    expect([few(BURN_LEAST - 1), few(BURN_LEAST)]).toEqual([0, 2])
+  })
+})
+
+test('counts add up', () => {
+  expect(addCounts(counts(10, 3, 0.9, 1), counts(5, 5, 0.9))).toEqual({
+    ...{ planned: 15, kept: 7, broken: 7, overdue: 1 },
+    allowed: expect.closeTo(1.5),
+  })
+})
+
+describe('stretches', () => {
+  const times = fc.record({
+    nowMs: fc.integer({ min: 1.7e12, max: 1.9e12 }),
+    withinMs: fc.integer({ min: 1, max: DAY_MS }),
+    agoHours: fc.integer({ min: -1, max: 900 }),
+    hours: fc.integer({ min: 1, max: 900 }),
+  })
+
+  /** That these lie end to end, from and to. */
+  function expectWhole(stretches: readonly SlaStretch[], fromMs: number, toMs: number): void {
+    const sorted = stretches.toSorted((a, b) => a.fromMs - b.fromMs)
+    let reachedMs = fromMs
+    for (const stretch of sorted) {
+      expect(stretch.fromMs).toBe(reachedMs)
+      expect(spanStart(stretch.span, stretch.fromMs)).toBe(stretch.fromMs)
+      expect(spanStart(stretch.span, stretch.toMs)).toBe(stretch.toMs)
+      reachedMs = stretch.toMs
+    }
+    expect(reachedMs).toBe(toMs)
+  }
+
+  test('count every moment of a time once, and as overdue just what the promise is past for, to the slot', () => {
+    fc.assert(
+      fc.property(times, fc.boolean(), ({ nowMs, withinMs, agoHours, hours }, byHour) => {
+        const fromMs = spanStart('hour', nowMs) - agoHours * HOUR_MS
+        const toMs = fromMs + hours * HOUR_MS
+        const stretches = stretchesOf({ fromMs, toMs }, { nowMs, withinMs, byHour })
+        expectWhole(
+          stretches.filter(({ counted }) => counted),
+          fromMs,
+          toMs,
+        )
+        const decidedMs = Math.min(toMs, Math.max(fromMs, spanStart('slot', nowMs - withinMs)))
+        expectWhole(
+          stretches.filter(({ past }) => past),
+          fromMs,
+          decidedMs,
+        )
+        expect(stretches.some(({ span }) => byHour && span === 'day')).toBe(false)
+        // What is read of slots is an hour at most.
+        for (const { span, ...stretch } of stretches)
+          if (span === 'slot') expect(stretch.toMs - stretch.fromMs).toBeLessThan(HOUR_MS)
+      }),
+    )
+  })
+
+  test('of burn rates are the windows, cut where each begins', () => {
+    fc.assert(
+      fc.property(times, ({ nowMs, withinMs }) => {
+        const parts = burnStretches({ nowMs, withinMs })
+        const all = [...parts.values()].flat()
+        // What was accepted later cannot be late yet.
+        const endMs = nowMs - withinMs
+        const toMs = spanStart('slot', endMs)
+        expectWhole(all, toMs - 6 * HOUR_MS, toMs)
+        expectWhole(parts.get('5m') ?? [], toMs - 5 * 60_000, toMs)
+        // Else what is kept already would be held against what cannot be broken yet.
+        expect(all.every(({ counted, past }) => counted && past)).toBe(true)
+      }),
+    )
+  })
+})

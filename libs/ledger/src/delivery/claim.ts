@@ -1,0 +1,234 @@
+import type {
+  BindingId,
+  DeliveryId,
+  EventId,
+  GivenEventId,
+  InFlightDelivery,
+  Issuer,
+  Lane,
+  LogoutEvent,
+  Sid,
+  Subject,
+  WorkerId,
+} from '@curfew/domain'
+import { plainArray } from '../postgres/arrays.ts'
+import type { Database } from '../postgres/database.ts'
+import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
+import { narrowClaimed } from './narrow.ts'
+import { giveUpRefused } from './unrecordable.ts'
+
+// First the lanes of bindings that have anything waiting, by skipping from one to the next in the index; then of each as
+// many as it has slots for, beginning behind the binding $9: where the limit cuts, those of high numbers have their turn too. What a dead relying party or a mass logout has waiting is never read on the way to another's.
+// Leases are dated by the database's clock, like the heart's beats: one worker's own may be wrong. Rows are updated by an
+// array of ids: a join would be planned for a tenth of the table, and so as a scan of it.
+const DUE = `
+  with recursive waiting as (
+    (select binding_id, lane from deliveries where due_at is not null order by binding_id, lane limit 1)
+    union all
+    select later.binding_id, later.lane
+      from waiting w
+      cross join lateral (
+        select d.binding_id, d.lane from deliveries d
+         where d.due_at is not null and (d.binding_id, d.lane) > (w.binding_id, w.lane)
+         order by d.binding_id, d.lane limit 1
+      ) later
+  ),
+  me as (select id from workers where id = $1 for key share),
+  due as (
+    select d.id
+      from (select * from waiting order by lane desc, binding_id <= $9, binding_id) w
+      left join unnest($3::bigint[], $4::int[], $5::int[]) as known(binding_id, interactive, bulk) using (binding_id)
+      cross join me
+      cross join lateral (
+        select id from deliveries
+         where binding_id = w.binding_id and lane = w.lane and due_at <= $2
+         order by due_at
+         limit case w.lane when 'bulk' then coalesce(known.bulk, $7) else coalesce(known.interactive, $6) end
+           for update skip locked
+      ) d
+     limit $8
+  )`
+/** @param at when the lease was given. @param number of the lease. */
+const claim = (at: string, number: string) => `
+  claimed as (
+    update deliveries d
+       set state = 'in_flight', due_at = null, leased_by = $1, leased_at = ${at}
+     where d.id = any (array(select id from due))
+    returning d.id, d.binding_id, d.event_id, d.sid, d.session_ends_at, d.attempts, d.retries, d.refusals, d.lane
+  ),
+  leased as (
+    insert into leases as l (worker_id, number, leased_at, delivery_ids)
+    select $1, ${number}::bigint, ${at}, array_agg(id) from claimed having count(*) > 0
+    on conflict (worker_id, number) do update set delivery_ids = l.delivery_ids || excluded.delivery_ids
+  )
+  select c.*, e.iss, e.given_id, e.sub, e.scope, e.accepted_at,
+         c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
+    from claimed c join events e on e.id = c.event_id`
+const CLAIM_DUE = `${DUE},${claim('now()', '$10')}`
+
+// What would be claimed, and the same claim of what is named: to find the one that makes a claim fail. The parts of one claim are
+// one lease: all of its deliveries have its time.
+const FIND_DUE = `${DUE} select id from due`
+const CLAIM_NAMED = `
+  with me as (select id from workers where id = $1 for key share),
+  due as (
+    select d.id from deliveries d, me where d.id = any($3::uuid[]) and d.due_at <= $2 for update of d skip locked
+  ),
+  begun as (
+    select coalesce((select leased_at from leases where worker_id = $1 and number = $4), now()) as at
+  ),${claim('(select at from begun)', '$4')}`
+
+interface ClaimedRow {
+  readonly id: DeliveryId
+  readonly binding_id: BindingId
+  readonly event_id: EventId
+  readonly sid: Sid | null
+  readonly session_ends_at: Date | null
+  readonly attempts: number
+  readonly retries: number
+  readonly refusals: number
+  readonly lane: Lane
+  readonly iss: Issuer
+  readonly given_id: GivenEventId
+  readonly sub: Subject | null
+  readonly scope: LogoutEvent['scope']
+  readonly accepted_at: Date
+  /** Whether it names the subject, and the session index may know sessions of theirs. */
+  readonly indexed: boolean
+}
+
+/** What a statement leases deliveries under: the worker, and a number which that worker has not used before. */
+export interface Lease {
+  readonly workerId: WorkerId
+  readonly number: number
+}
+
+/** How many of a binding's deliveries a worker can take now. */
+export interface Slots {
+  readonly interactive: number
+  readonly bulk: number
+}
+
+export interface ClaimRequest {
+  readonly lease: Lease
+  readonly now: Date
+  /** For the bindings that the worker knows of. */
+  readonly slots: ReadonlyMap<BindingId, Slots>
+  /** For each of the others. */
+  readonly slotsElse: Slots
+  /** Most in all. */
+  readonly limit: number
+  /** Begins with the bindings behind this one. Default: with the first. */
+  readonly after?: number
+}
+
+/**
+ * Leases to a worker what is due, the interactive lane before the other, and oldest first for each binding. Nothing when
+ * the worker was declared dead. What names the subject, and would end a session that began later, is settled instead. A delivery
+ * that PostgreSQL refuses to lease ends as a dead letter, `unrecordable`; the others are leased.
+ */
+export async function claimDue(
+  db: Database,
+  request: ClaimRequest,
+  onFault: OnDeliveryFault = () => undefined,
+): Promise<readonly InFlightDelivery[]> {
+  const { lease, now } = request
+  const values = valuesOf(request)
+  const leased = await db
+    .query<ClaimedRow>({ name: 'claim_due', text: CLAIM_DUE, values: [...values, lease.number] })
+    .catch((error: unknown) => {
+      if (isDataFault(error)) return null
+      throw error
+    })
+  if (leased !== null) return toBeSent(db, leased.rows, lease.workerId, onFault)
+  const { rows: due } = await db.query<{ id: DeliveryId }>({ text: FIND_DUE, values })
+  const claimed: InFlightDelivery[] = []
+  const refused = await splitAround(
+    due.map(({ id }) => id),
+    async (ids) => {
+      const { rows } = await db.query<ClaimedRow>({
+        text: CLAIM_NAMED,
+        values: [lease.workerId, now, plainArray(ids), lease.number],
+      })
+      claimed.push(...(await toBeSent(db, rows, lease.workerId, onFault)))
+    },
+  )
+  await giveUpRefused(db, refused, { workerId: null, now, doing: 'claim', onFault })
+  return claimed
+}
+
+function valuesOf({ lease, now, slots, slotsElse, limit, after = 0 }: ClaimRequest): readonly unknown[] {
+  const known = [...slots.values()]
+  return [
+    lease.workerId,
+    now,
+    plainArray([...slots.keys()]),
+    plainArray(known.map(({ interactive }) => interactive)),
+    plainArray(known.map(({ bulk }) => bulk)),
+    slotsElse.interactive,
+    slotsElse.bulk,
+    limit,
+    after,
+  ]
+}
+
+/**
+ * What was claimed, without what is settled instead, for it would end a later session. A delivery that PostgreSQL refuses to settle so
+ * ends as a dead letter: attempted, it would end that session.
+ */
+async function toBeSent(
+  db: Database,
+  rows: readonly ClaimedRow[],
+  workerId: WorkerId,
+  onFault: OnDeliveryFault,
+): Promise<readonly InFlightDelivery[]> {
+  const indexed = rows.flatMap(({ id, indexed }) => (indexed ? [id] : []))
+  if (indexed.length === 0) return rows.map(toDelivery)
+  const narrowed = new Set<DeliveryId>()
+  const refused = await splitAround(indexed, async (ids) => {
+    for (const id of await narrowClaimed(db, { ids, workerId })) narrowed.add(id)
+  })
+  await giveUpRefused(db, refused, { workerId, now: new Date(), doing: 'narrow', onFault })
+  for (const { item: id } of refused) narrowed.add(id)
+  return rows.filter(({ id }) => !narrowed.has(id)).map(toDelivery)
+}
+
+function toDelivery(row: ClaimedRow): InFlightDelivery {
+  return {
+    state: 'in_flight',
+    id: row.id,
+    bindingId: row.binding_id,
+    eventId: row.event_id,
+    sid: row.sid,
+    sessionEndsAt: row.session_ends_at,
+    event: {
+      ...{ iss: row.iss, givenId: row.given_id, sub: row.sub, scope: row.scope, lane: row.lane },
+      acceptedAt: row.accepted_at,
+    },
+    attempts: row.attempts,
+    retries: row.retries,
+    refusals: row.refusals,
+  }
+}
+
+// What came first stays first, and is known to have waited: since it was planned, where nobody has tried it yet. Never later than
+// now, for PostgreSQL's clock may have been set back since.
+const RELEASE_DELIVERIES = `
+  update deliveries set state = 'pending', due_at = least(case when attempts = 0 then planned_at else leased_at end, now())
+   where id = any($2::uuid[]) and state = 'in_flight' and leased_by = $1`
+
+/** Gives back what a worker holds but will not attempt now. Costs no attempt. What PostgreSQL refuses to give back ends as a dead letter. */
+export async function releaseDeliveries(
+  db: Database,
+  { ids, workerId }: { ids: readonly DeliveryId[]; workerId: WorkerId },
+  onFault: OnDeliveryFault = () => undefined,
+): Promise<void> {
+  const refused = await splitAround(ids, async (part) => {
+    await db.query({
+      name: 'release_deliveries',
+      text: RELEASE_DELIVERIES,
+      values: [workerId, plainArray(part)],
+    })
+  })
+  await giveUpRefused(db, refused, { workerId, now: new Date(), doing: 'release', onFault })
+}

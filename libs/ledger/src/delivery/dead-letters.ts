@@ -1,0 +1,343 @@
+import type { BindingId, DeliveryId } from '@curfew/domain'
+import type { StoredAttempt } from '../history/history.ts'
+import { plainArray } from '../postgres/arrays.ts'
+import { type Database, withTransaction } from '../postgres/database.ts'
+import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
+import { tryLock } from '../postgres/locks.ts'
+import { microsOf, reckonable } from '../postgres/times.ts'
+import { confinedBindings, type WalkedPage, walk, walkParts, walkSql } from '../postgres/walk.ts'
+
+/** Which dead letters. What is null does not narrow. */
+export interface DeadLetterFilter {
+  /** Short name of the issuer. */
+  readonly issuer: string | null
+  /** Any of these. */
+  readonly clientIds: readonly string[] | null
+  readonly reason: string | null
+  /** Dead-lettered at or after. */
+  readonly from: Date | null
+  /** Dead-lettered before. */
+  readonly to: Date | null
+  readonly ids: readonly string[] | null
+}
+
+/** A delivery that was given up on. */
+export interface DeadLetterRecord {
+  readonly id: string
+  readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenEventId: string
+  readonly bindingId: BindingId
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientName: string | null
+  /** Which of its endpoints. */
+  readonly endpoint: string
+  readonly sid: string | null
+  readonly lane: string
+  readonly reason: string
+  readonly attemptCount: number
+  readonly generation: number
+  readonly replayId: string | null
+  readonly plannedAt: Date
+  readonly deadLetteredAt: Date
+  /** When its session ends by itself; null where nobody has said. */
+  readonly sessionEndsAt: Date | null
+  /** Whether that has passed: there is nothing left to log out of. */
+  readonly lapsed: boolean
+  /** Null where it was never attempted, or the attempt is no longer kept. */
+  readonly lastAttempt: Pick<
+    StoredAttempt,
+    'startedAt' | 'outcome' | 'status' | 'errorClass' | 'error' | 'errorDescription' | 'jti'
+  > | null
+}
+
+/** Where a dead letter stands in the list: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and its id. */
+export interface DeadLetterPosition {
+  readonly micros: number
+  readonly id: string
+}
+
+/** The condition that a filter makes, for the parameters that `filterValues` gives. */
+export const MATCHES_FILTER = `d.dead_lettered_at is not null and d.erased_at is null
+     and ($1::text is null and $2::text[] is null or d.binding_id = any(array(
+           select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
+            where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2)))))
+     and ($3::text is null or d.dead_letter_reason = $3)
+     and ($4::timestamptz is null or d.dead_lettered_at >= $4)
+     and ($5::timestamptz is null or d.dead_lettered_at < $5)
+     and ($6::uuid[] is null or d.id = any($6))`
+
+/** A filter as the first six parameters of a statement. */
+export function filterValues({
+  issuer,
+  clientIds,
+  reason,
+  from,
+  to,
+  ids,
+}: DeadLetterFilter): readonly unknown[] {
+  return [issuer, clientIds, reason, from, to, ids]
+}
+
+/** Whether the session is over, by the database's clock. */
+export const HAS_LAPSED = '(d.session_ends_at is not null and d.session_ends_at <= now())'
+
+// The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.
+const DEAD_LETTER = `
+  select d.id, d.event_id as "eventId", (select e.given_id from events e where e.id = d.event_id) as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
+         p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
+         d.attempts as "attemptCount", d.generation, d.replay_id as "replayId", d.planned_at as "plannedAt",
+         d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,
+         ${microsOf('d.dead_lettered_at')} as micros,
+         a.started_at as "startedAt", a.outcome, a.status, a.error_class as "errorClass", a.error,
+         a.error_description as "errorDescription", a.jti
+    from deliveries d
+    join bindings b on b.id = d.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+    left join lateral (
+      select * from attempts
+       where delivery_id = d.id and number = d.attempts
+         and started_at between ${reckonable('d.planned_at')} - interval '1 day' and ${reckonable('d.dead_lettered_at')} + interval '1 day'
+       limit 1
+    ) a on true`
+
+const listOf = (byParts: boolean) => ({
+  name: byParts ? 'list_dead_letters_of_bindings' : 'list_dead_letters',
+  text: walkSql({
+    table: 'deliveries',
+    key: ['dead_lettered_at', 'id'],
+    order: 'desc',
+    byParts,
+    where: `t.dead_lettered_at is not null and t.dead_lettered_at >= $4::timestamptz and t.dead_lettered_at < $5::timestamptz
+      and (t.dead_lettered_at, t.id) < ($6::timestamptz + $7::bigint * interval '1 microsecond', $8::uuid)
+      ${byParts ? 'and t.binding_id = part.id' : ''}`,
+    columns: ['binding_id', 'dead_letter_reason', 'erased_at'],
+    filter: `w.erased_at is null and ($9::text is null or w.dead_letter_reason = $9)
+      and ($10::uuid[] is null or w.id = any($10))
+      ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
+    returned: `w.id, ${microsOf('w.dead_lettered_at')} as micros`,
+  }),
+})
+const LIST_DEAD_LETTERS = listOf(false)
+const STATEMENTS = { whole: LIST_DEAD_LETTERS, apart: listOf(true) }
+const DEAD_LETTERS = `${DEAD_LETTER}
+   where d.id = any($1::uuid[]) and d.dead_lettered_at is not null and d.erased_at is null
+   order by d.dead_lettered_at desc, d.id desc`
+
+type DeadLetterRow = Omit<DeadLetterRecord, 'lastAttempt'> & {
+  readonly micros: number
+  readonly startedAt: Date | null
+} & Omit<NonNullable<DeadLetterRecord['lastAttempt']>, 'startedAt'>
+
+const latestFirst = (a: DeadLetterPosition, b: DeadLetterPosition) =>
+  b.micros - a.micros || (a.id === b.id ? 0 : a.id > b.id ? -1 : 1)
+
+/**
+ * Dead letters that match, the latest first, each with where the page after it begins. Where a filter leaves few of them, a page
+ * ends after so many rows and says where the next begins.
+ */
+export async function listDeadLetters(
+  db: Database,
+  { filter, before, limit }: { filter: DeadLetterFilter; before: DeadLetterPosition | null; limit: number },
+): Promise<WalkedPage<DeadLetterRecord & { readonly position: DeadLetterPosition }, DeadLetterPosition>> {
+  const bindings = await confinedBindings(db, filter)
+  if (bindings?.length === 0) return { rows: [], reached: null }
+  const values = [
+    ...[filter.from ?? '-infinity', filter.to ?? 'infinity'],
+    ...(before === null ? ['infinity', 0, FIRST_ID] : ['epoch', before.micros, before.id]),
+    ...[filter.reason, filter.ids],
+  ]
+  const { keys, reached } =
+    bindings === null
+      ? await walk<DeadLetterPosition>(db, LIST_DEAD_LETTERS, { parts: null, limit, values })
+      : await walkParts(db, STATEMENTS, { parts: bindings, limit, values, compare: latestFirst })
+  const ids = plainArray(keys.map(({ id }) => id))
+  const { rows } = await db.query<DeadLetterRow>({
+    name: 'dead_letters_by_id',
+    text: DEAD_LETTERS,
+    values: [ids],
+  })
+  return { rows: rows.map(toRecord), reached }
+}
+
+const FIRST_ID = '00000000-0000-0000-0000-000000000000'
+
+const FIND_DEAD_LETTER = `${DEAD_LETTER} where d.id = $1 and d.dead_lettered_at is not null and d.erased_at is null`
+
+/** A dead letter, or null when there is none of this id: it may have been replayed, or erased. */
+export async function findDeadLetter(db: Database, id: string): Promise<DeadLetterRecord | null> {
+  const { rows } = await db.query<DeadLetterRow>({
+    name: 'find_dead_letter',
+    text: FIND_DEAD_LETTER,
+    values: [id],
+  })
+  return rows[0] === undefined ? null : toRecord(rows[0])
+}
+
+const UNANNOUNCED = `${DEAD_LETTER}
+   where d.dead_lettered_at is not null and d.announced_at is null
+   order by d.dead_lettered_at limit $1`
+
+// To find the one that makes announcing fail.
+const UNANNOUNCED_IDS = `
+  select id from deliveries
+   where dead_lettered_at is not null and announced_at is null
+   order by dead_lettered_at limit $1`
+const UNANNOUNCED_NAMED = `${DEAD_LETTER}
+   where d.id = any($1::uuid[]) and d.dead_lettered_at is not null and d.announced_at is null
+   order by d.dead_lettered_at`
+const PASS_OVER = 'update deliveries set announced_at = now() where id = $1 and announced_at is null'
+
+/** Ids that a notification names, of all that it counts. */
+const IDS_IN_NOTIFICATION = 5
+
+// One that was replayed meanwhile, and died again, is another dead letter. What died of the same at the same binding within
+// a window is one notification: a million deaths are no million messages.
+const MARK_ANNOUNCED = `
+  with marked as (
+    update deliveries d set announced_at = now()
+      from unnest($1::uuid[], $2::int[]) as told(id, generation)
+     where d.id = told.id and d.generation = told.generation and d.dead_lettered_at is not null
+    returning d.id, d.binding_id, d.dead_letter_reason as reason, d.dead_lettered_at as at
+  ),
+  fresh as (
+    select binding_id, reason, count(*) as count, min(at) as oldest, max(at) as newest,
+           (array_agg(id order by at, id))[1:${IDS_IN_NOTIFICATION}] as ids
+      from marked group by binding_id, reason
+  ),
+  added as (
+    update notifications n
+       set data = n.data || jsonb_build_object(
+             'count', (n.data ->> 'count')::bigint + f.count,
+             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
+             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
+             'delivery_ids', jsonb_path_query_array(n.data -> 'delivery_ids' || to_jsonb(f.ids),
+               '$[0 to ${IDS_IN_NOTIFICATION - 1}]'))
+      from fresh f
+     where n.type = 'delivery.dead_lettered' and n.binding_id = f.binding_id and n.data ->> 'reason' = f.reason
+       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
+    returning f.binding_id, f.reason
+  )
+  insert into notifications (type, issuer, binding_id, occurred_at, ready_at, data)
+  select 'delivery.dead_lettered', p.issuer, f.binding_id, f.oldest,
+         clock_timestamp() + make_interval(secs => $3::float8 / 1000),
+         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'endpoint', b.endpoint,
+           'reason', f.reason, 'count', f.count,
+           'oldest', f.oldest, 'newest', f.newest, 'delivery_ids', f.ids)
+    from fresh f
+    join bindings b on b.id = f.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+   where not exists (select from added a where a.binding_id = f.binding_id and a.reason = f.reason)`
+
+/**
+ * Hands the oldest dead letters that nobody was told of to `publish`, and remembers that it was done, with a notification
+ * of them. When something fails in between they are handed out again: at least once. Others that announce meanwhile find
+ * nothing to do.
+ *
+ * Where PostgreSQL refuses a value, the dead letter that has it is passed over: it is listed, and its operators are not notified.
+ *
+ * @param windowMs how long a notification waits for more of its kind before it is sent.
+ * @returns how many were announced.
+ */
+export async function announceDeadLetters(
+  db: Database,
+  { limit, windowMs, publish, onFault = () => undefined }: AnnounceRequest,
+): Promise<number> {
+  try {
+    return await announce(db, { text: UNANNOUNCED, which: limit, windowMs, publish })
+  } catch (error) {
+    if (!isDataFault(error)) throw error
+  }
+  const { rows } = await db.query<{ id: DeliveryId }>(UNANNOUNCED_IDS, [limit])
+  let announced = 0
+  const refused = await splitAround(
+    rows.map(({ id }) => id),
+    async (ids) => {
+      announced += await announce(db, { text: UNANNOUNCED_NAMED, which: plainArray(ids), windowMs, publish })
+    },
+  )
+  for (const { item, error } of refused) {
+    // It may be refused, too: then it comes again, and so do the others, and it holds up none of them.
+    const passed = await splitAround([item], async () => void (await db.query(PASS_OVER, [item])))
+    onFault({ doing: 'announce', deliveryId: item, error, became: passed.length === 0 ? 'bare' : 'left' })
+  }
+  return announced
+}
+
+interface AnnounceRequest {
+  readonly limit: number
+  readonly windowMs: number
+  readonly publish: (records: readonly DeadLetterRecord[]) => Promise<void>
+  readonly onFault?: OnDeliveryFault
+}
+
+async function announce(
+  db: Database,
+  {
+    text,
+    which,
+    windowMs,
+    publish,
+  }: Pick<AnnounceRequest, 'windowMs' | 'publish'> & { text: string; which: number | string },
+): Promise<number> {
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'announcing'))) return 0
+    const { rows } = await transaction.query<DeadLetterRow>({
+      text,
+      values: [which],
+    })
+    if (rows.length === 0) return 0
+    await publish(rows.map(toRecord))
+    await transaction.query({
+      name: 'mark_announced',
+      text: MARK_ANNOUNCED,
+      values: [rows.map(({ id }) => id), rows.map(({ generation }) => generation), windowMs],
+    })
+    return rows.length
+  })
+}
+
+function toRecord(row: DeadLetterRow): DeadLetterRecord & { readonly position: DeadLetterPosition } {
+  const { startedAt, outcome, status, errorClass, error, errorDescription, jti, micros, ...record } = row
+  const lastAttempt =
+    startedAt === null ? null : { startedAt, outcome, status, errorClass, error, errorDescription, jti }
+  return { ...record, lastAttempt, position: { micros, id: record.id } }
+}
+
+/** Dead letters of one relying party and reason, counted. */
+export interface DeadLetterGroup {
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientName: string | null
+  readonly reason: string
+  readonly count: number
+  /** How many of them are of a session that is over by itself. */
+  readonly lapsed: number
+  readonly oldest: Date
+  readonly newest: Date
+}
+
+const SUMMARIZE = `
+  select p.issuer, p.client_id as "clientId", p.client_name as "clientName", g.reason,
+         g.count, g.lapsed, g.oldest, g.newest
+    from (
+      select d.binding_id, d.dead_letter_reason as reason, count(*) as count,
+             count(*) filter (where ${HAS_LAPSED}) as lapsed,
+             min(d.dead_lettered_at) as oldest, max(d.dead_lettered_at) as newest
+        from deliveries d
+       where ${MATCHES_FILTER}
+       group by d.binding_id, d.dead_letter_reason
+    ) g
+    join bindings b on b.id = g.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+   order by g.count desc, p.issuer, p.client_id, g.reason`
+
+/** Dead letters that match, counted by relying party and reason, the most first. */
+export async function summarizeDeadLetters(
+  db: Database,
+  filter: DeadLetterFilter,
+): Promise<readonly DeadLetterGroup[]> {
+  const { rows } = await db.query<DeadLetterGroup>({ text: SUMMARIZE, values: filterValues(filter) })
+  return rows
+}

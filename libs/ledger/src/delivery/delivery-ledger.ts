@@ -1,0 +1,113 @@
+import type {
+  BindingId,
+  DeliveryId,
+  EventId,
+  InFlightDelivery,
+  LiveSession,
+  LogFault,
+  Session,
+  SessionChanges,
+  WorkerId,
+} from '@curfew/domain'
+import { noticeRemoved } from '../event-log/removed-records.ts'
+import { announceSettled } from '../history/settled.ts'
+import type { Database } from '../postgres/database.ts'
+import type { OnDeliveryFault } from '../postgres/faults.ts'
+import { disableBinding, type Registry, readRegistry, readRegistryRevision } from '../registry/registry.ts'
+import { applySessions } from '../sessions/apply.ts'
+import { findSessions, type SessionQuestion } from '../sessions/find.ts'
+import { oweLateLogouts } from '../sessions/post.ts'
+import { noteBreakers } from './breakers.ts'
+import { type ClaimRequest, claimDue, releaseDeliveries } from './claim.ts'
+import { type PlanRequest, type PlanResult, planEvents } from './plan.ts'
+import { bringForward, giveUpUnreachable, type Settled, settleDeliveries, supersedeOlder } from './settle.ts'
+import {
+  type Beat,
+  beat,
+  type HeldLeases,
+  reclaimLeases,
+  registerWorker,
+  releaseUnheld,
+  retireWorker,
+} from './workers.ts'
+
+/**
+ * What delivery asks of the ledger: the functions of this library that it uses, under one roof, so that a simulation can
+ * put another in its place. Each rejects with LedgerUnavailableError when PostgreSQL is away; whether it was carried out is
+ * not known then.
+ */
+export interface DeliveryLedger {
+  readRegistry(): Promise<Registry>
+  readRegistryRevision(): Promise<number>
+  disableBinding(id: BindingId, gone: { readonly uri: string; readonly reason: string }): Promise<void>
+  findSessions(questions: readonly SessionQuestion[]): Promise<ReadonlyMap<EventId, readonly LiveSession[]>>
+  planEvents(request: PlanRequest): Promise<PlanResult>
+  applySessions(changes: SessionChanges): Promise<void>
+  oweLateLogouts(sessions: readonly Session[]): Promise<void>
+  claimDue(request: ClaimRequest): Promise<readonly InFlightDelivery[]>
+  settleDeliveries(request: {
+    batch: readonly Settled[]
+    workerId: WorkerId
+    now: Date
+  }): Promise<ReadonlySet<DeliveryId>>
+  releaseDeliveries(request: { ids: readonly DeliveryId[]; workerId: WorkerId }): Promise<void>
+  supersedeOlder(request: { ids: readonly DeliveryId[]; now: Date }): Promise<number>
+  bringForward(request: { bindingId: BindingId; now: Date }): Promise<number>
+  giveUpUnreachable(request: {
+    dueBefore: ReadonlyMap<BindingId, Date>
+    now: Date
+    limit: number
+  }): Promise<number>
+  /**
+   * Wakes those who wait for these events, or for the events of these deliveries, to be settled. Whoever is not woken finds
+   * out by himself, only later: it need not be tried again.
+   */
+  announceSettled(ids: readonly (EventId | DeliveryId)[]): Promise<void>
+  noteBreakers(request: {
+    workerId: WorkerId
+    opened: readonly BindingId[]
+    closed: readonly BindingId[]
+  }): Promise<void>
+  registerWorker(worker: { id: WorkerId; name: string }): Promise<void>
+  beat(id: WorkerId, state?: { readonly working?: boolean }): Promise<Beat>
+  reclaimLeases(request: { leaseMs: number }): Promise<number>
+  releaseUnheld(request: HeldLeases): Promise<number>
+  retireWorker(id: WorkerId): Promise<number>
+  /** Owes operators a notification of records that the event log removed before anything read them. */
+  noticeRemoved(fault: Omit<LogFault, 'kind'>): Promise<void>
+}
+
+/**
+ * The ledger in PostgreSQL.
+ *
+ * @param beats for what says that a worker lives. Connections of its own: no other statement is waited for. Default `db`.
+ * @param onFault told of each delivery whose values PostgreSQL refused. Default: it is not reported.
+ */
+export function createDeliveryLedger(
+  db: Database,
+  { beats = db, onFault }: { readonly beats?: Database; readonly onFault?: OnDeliveryFault } = {},
+): DeliveryLedger {
+  return {
+    readRegistry: () => readRegistry(db),
+    readRegistryRevision: () => readRegistryRevision(db),
+    disableBinding: (id, gone) => disableBinding(db, id, gone),
+    findSessions: (questions) => findSessions(db, questions),
+    planEvents: (request) => planEvents(db, request),
+    applySessions: (changes) => applySessions(db, changes),
+    oweLateLogouts: (sessions) => oweLateLogouts(db, sessions),
+    claimDue: (request) => claimDue(db, request, onFault),
+    settleDeliveries: (request) => settleDeliveries(db, request, onFault),
+    releaseDeliveries: (request) => releaseDeliveries(db, request, onFault),
+    supersedeOlder: (request) => supersedeOlder(db, request, onFault),
+    bringForward: (request) => bringForward(db, request),
+    giveUpUnreachable: (request) => giveUpUnreachable(db, request),
+    announceSettled: (ids) => announceSettled(db, ids),
+    noteBreakers: (request) => noteBreakers(db, request),
+    registerWorker: (worker) => registerWorker(beats, worker),
+    beat: (id, state) => beat(beats, id, state),
+    reclaimLeases: (request) => reclaimLeases(db, request),
+    releaseUnheld: (request) => releaseUnheld(db, request),
+    retireWorker: (id) => retireWorker(db, id),
+    noticeRemoved: (fault) => noticeRemoved(db, fault),
+  }
+}

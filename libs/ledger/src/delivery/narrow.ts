@@ -1,0 +1,210 @@
+import { hash } from 'node:crypto'
+import {
+  type Binding,
+  type DeliveryId,
+  LedgerUnavailableError,
+  type LiveSession,
+  type LogoutEvent,
+  narrowingOf,
+  narrowingOfMany,
+  type OwedDelivery,
+  type WorkerId,
+} from '@curfew/domain'
+import { journalSettled, withAcceptance } from '../history/journal.ts'
+import { plainArray, plainColumn } from '../postgres/arrays.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { isRefusal } from '../postgres/faults.ts'
+import { SESSIONS_MAX } from '../sessions/find.ts'
+import { beganBy, beginningOf } from '../sessions/order.ts'
+import { oweDeliveries } from '../sessions/standings.ts'
+
+// A delivery that names the subject is looked at again each time it is claimed: by then the session index may know a session that
+// began after its logout. A statement of its own, and not part of the claim: that waits for no table of the index.
+
+/** A claim does not wait for the index: without an answer the subject is told. In milliseconds. */
+const TIMEOUT_MS = 1_000
+const LIMIT_TIME = `set local statement_timeout = ${TIMEOUT_MS}`
+const PATIENCE_MS = 2 * TIMEOUT_MS
+
+/** SQL: deliveries of `$1` that name the subject, with all that says which sessions of theirs their client holds. */
+const CLAIMED = `
+    from unnest($1::uuid[]) as g(id)
+    join deliveries d on d.id = g.id and d.sid is null
+    join events e on e.id = d.event_id and e.scope in ('subject', 'device')
+    join bindings b on b.id = d.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+    join session_issuers x on x.iss = e.iss
+    join issuers i on i.name = p.issuer and i.session_index <> 'off'`
+const HELD = 's.issuer = x.id and s.sub = e.sub and s.client_id = p.client_id and s.expires_at > now()'
+const COVERED = `${beganBy()} and (e.scope <> 'device' or s.device is null or s.device = e.device)`
+
+const FIND_SPARED = `
+  select d.id ${CLAIMED}
+   where exists (select from sessions s where ${HELD} and not (${COVERED}))`
+
+/** Which of these deliveries would end a session that their event is not about. None where the index does not answer in time. */
+async function findSpared(db: Database, ids: readonly DeliveryId[]): Promise<readonly DeliveryId[]> {
+  try {
+    return await withTransaction(db, async (transaction) => {
+      await transaction.query({ text: LIMIT_TIME, timeoutMs: PATIENCE_MS })
+      const { rows } = await transaction.query<{ id: DeliveryId }>({
+        name: 'find_spared',
+        text: FIND_SPARED,
+        values: [plainArray(ids)],
+        timeoutMs: PATIENCE_MS,
+      })
+      return rows.map(({ id }) => id)
+    })
+  } catch (error) {
+    if (error instanceof LedgerUnavailableError || isRefusal(error)) return []
+    throw error
+  }
+}
+
+// One more than are named one by one, `$2`, so that a list which is cut is known as such. A delivery whose later session ended a
+// moment ago is left out, and sent: of a list that is cut, the later session may not be among what is read.
+const READ_SPARED = `
+  select d.id, e.id as "eventId", e.given_id as "givenId", e.iss, e.sub, e.sid, e.scope, e.device, e.lane, e.initiator,
+         e.include_initiator as "includeInitiator", e.accepted_at as "eventAcceptedAt", e.asked_at as "askedAt",
+         case when e.occurred_stated then e.occurred_at end as "occurredAt",
+         b.id as "bindingId", p.session_required as "sessionRequired",
+         coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims', 'both') as "subjectClaims",
+         s.sid as "sessionSid", s.device as "sessionDevice", s.client_id as "clientId", ${beginningOf('s')},
+         s.expires_at as "expiresAt" ${CLAIMED}
+    cross join lateral (select from sessions s where ${HELD} and not (${COVERED}) limit 1) later
+    cross join lateral (select * from sessions s where ${HELD} limit $2::int + 1) s`
+
+/** A delivery, its event, its binding, and one session of its client. */
+interface SparedRow extends Omit<LiveSession, 'sub' | 'sid' | 'device'> {
+  readonly id: DeliveryId
+  readonly eventId: LogoutEvent['id']
+  readonly givenId: LogoutEvent['givenId']
+  readonly iss: LogoutEvent['iss']
+  readonly sub: LiveSession['sub']
+  readonly sid: LogoutEvent['sid']
+  readonly scope: 'subject' | 'device'
+  readonly device: string | null
+  readonly lane: LogoutEvent['lane']
+  readonly initiator: LogoutEvent['initiator']
+  readonly includeInitiator: boolean
+  readonly eventAcceptedAt: Date
+  readonly askedAt: Date
+  readonly occurredAt: Date | null
+  readonly bindingId: Binding['id']
+  readonly sessionRequired: boolean
+  readonly subjectClaims: Binding['subjectClaims']
+  readonly sessionSid: LiveSession['sid']
+  readonly sessionDevice: string | null
+}
+
+// What names the older sessions says it all: then the delivery is superseded. Without any it is a dead letter: the person may still
+// be signed in with an unposted session, so neither lapsed nor acknowledged would be true.
+const NARROW = `
+  with given as (select * from unnest($2::uuid[], $3::uuid[]) as g(id, named_by)),
+  narrowed as (
+    update deliveries d
+       set state = case when g.named_by is null then 'dead_lettered' else 'superseded' end, superseded_by = g.named_by,
+           dead_letter_reason = case when g.named_by is null then 'later_session' end, settled_at = now()
+      from given g
+     where d.id = g.id and d.state = 'in_flight' and d.leased_by = $1
+    returning d.id, d.event_id, d.binding_id, d.state, d.generation
+  ),
+  journalled as (
+    ${journalSettled(withAcceptance('narrowed'), 'now()')}
+  )
+  select id from narrowed`
+
+const digest = (text: string) => hash('sha256', text)
+
+/**
+ * Settles those deliveries that name the subject and would end a session that began after their logout, and owes one for each older
+ * session in their place. A crash in between leaves them leased and unheld: they are claimed, and looked at, again.
+ *
+ * Above `sessionsMax` sessions at one client it names none, as planning does (`findSessions`): such a delivery is withheld.
+ *
+ * @param ids claimed by `workerId`.
+ * @returns those that are not to be attempted.
+ */
+export async function narrowClaimed(
+  db: Database,
+  {
+    ids,
+    workerId,
+    sessionsMax = SESSIONS_MAX,
+  }: { ids: readonly DeliveryId[]; workerId: WorkerId; sessionsMax?: number },
+): Promise<ReadonlySet<DeliveryId>> {
+  const spared = await findSpared(db, ids)
+  if (spared.length === 0) return new Set()
+  return withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<SparedRow>({
+      text: READ_SPARED,
+      values: [plainArray(spared), sessionsMax],
+    })
+    const narrowed = [...Map.groupBy(rows, ({ id }) => id)].flatMap(([id, ofDelivery]) => {
+      const owed = narrowedBy(ofDelivery, sessionsMax)
+      return owed === null ? [] : [{ id, owed }]
+    })
+    await oweDeliveries(
+      transaction,
+      narrowed.flatMap(({ owed }) => owed),
+    )
+    await settleNarrowed(transaction, narrowed, workerId)
+    return new Set(narrowed.map(({ id }) => id))
+  })
+}
+
+/** What a delivery is narrowed to; null where it is to be sent. */
+function narrowedBy(rows: readonly SparedRow[], sessionsMax: number): readonly OwedDelivery[] | null {
+  const [row] = rows
+  if (row === undefined) return null
+  const { bindingId, subjectClaims, sessionRequired } = row
+  const held = rows.map(({ sessionSid, sessionDevice, ...session }): LiveSession => {
+    return { ...session, sid: sessionSid, device: sessionDevice }
+  })
+  const binding = { id: bindingId, subjectClaims, sessionRequired }
+  const narrowing =
+    held.length > sessionsMax
+      ? narrowingOfMany(toEvent(row), binding, held)
+      : narrowingOf(toEvent(row), binding, held, digest)
+  return narrowing.kind === 'narrowed' ? narrowing.owed : null
+}
+
+function toEvent(row: SparedRow): LogoutEvent {
+  const { eventId: id, givenId, iss, sub, sid, lane, initiator, includeInitiator, occurredAt } = row
+  const asserted = {
+    ...{
+      id,
+      givenId,
+      iss,
+      sub,
+      sid,
+      lane,
+      initiator,
+      includeInitiator,
+      occurredAt,
+      reason: null,
+      clients: null,
+    },
+    ...{ acceptedAt: row.eventAcceptedAt, parentAcceptedAt: row.askedAt },
+  }
+  return row.scope === 'device'
+    ? { ...asserted, scope: 'device', device: row.device ?? '' }
+    : { ...asserted, scope: 'subject' }
+}
+
+async function settleNarrowed(
+  transaction: Queryable,
+  narrowed: readonly { readonly id: DeliveryId; readonly owed: readonly OwedDelivery[] }[],
+  workerId: WorkerId,
+): Promise<void> {
+  if (narrowed.length === 0) return
+  await transaction.query({
+    name: 'narrow',
+    text: NARROW,
+    values: [
+      workerId,
+      plainArray(narrowed.map(({ id }) => id)),
+      plainColumn(narrowed.map(({ owed }) => owed[0]?.delivery.id ?? null)),
+    ],
+  })
+}

@@ -1,0 +1,226 @@
+import {
+  askedAtOf,
+  type EventId,
+  type LogoutEvent,
+  type OwedDelivery,
+  occurrenceOf,
+  type PlanBasis,
+} from '@curfew/domain'
+import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from '../history/journal.ts'
+import { issuerLogoutObject } from '../issuer-logout/jobs.ts'
+import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
+import type { Database } from '../postgres/database.ts'
+import { endsAllOf } from '../sessions/order.ts'
+import type { Lease } from './claim.ts'
+
+/** One event on its way into the ledger. */
+export interface PlannedEvent {
+  readonly event: LogoutEvent
+  /** SHA-256 of `sameContent(event)`, in hexadecimal. */
+  readonly digest: string
+  readonly basis: PlanBasis
+  readonly traceparent: string | null
+  readonly deliveries: readonly (OwedDelivery & {
+    /** True: born leased to the worker, which attempts it at once. False: born pending, due. */
+    readonly leased: boolean
+  })[]
+}
+
+export interface PlanRequest {
+  readonly batch: readonly PlannedEvent[]
+  /** What is born leased, is under this. */
+  readonly lease: Lease
+  /**
+   * Of the registry that the plan was made from; nothing is written where it has changed since. Null: it was read after the
+   * batch came, and has everybody whom the batch can be owed to.
+   */
+  readonly registryRevision: number | null
+  readonly now: Date
+}
+
+/** What came of planning a batch. */
+export type PlanResult =
+  | {
+      readonly ok: true
+      /** Events that the ledger did not have. Only of these are deliveries leased. */
+      readonly planned: ReadonlySet<EventId>
+      /** Events whose id the ledger has with another content. Nothing was written of them. */
+      readonly conflicts: ReadonlySet<EventId>
+    }
+  /** Nothing was written: the worker was declared dead, or the plan was made from a registry that has changed since. */
+  | { readonly ok: false; readonly why: 'worker_lost' | 'registry_changed' }
+
+// The worker's row is locked first: while this runs it cannot be declared dead, so no lease is given to a ghost.
+// The registry's number is compared in the same snapshot: who was registered before the event was posted is planned for,
+// however old the worker's copy of the registry is. Leases are dated by the database's clock, like the heart's beats.
+// What waits for the same target at the same binding is covered by what is planned here: an RP that was down for an hour
+// gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
+// A delivery that names the subject is covered by a later logout only, and not by one of a device: those may be held back for a
+// session that it is to end.
+// What is born pending is due when its event was accepted, if that is earlier: `$17` is PostgreSQL's clock, and once that is set
+// back, what was planned while it was ahead would wait for as long.
+// A logout of everyone becomes a job, or is over at once where nobody is known; who asked for it is noted with it.
+const PLAN_EVENTS = `
+  with me as (select id from workers where id = $1 for key share),
+  current as (select from registry_revision where $23::bigint is null or revision = $23),
+  given as (
+    select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+      $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
+      $16::text[], $26::text[], $27::uuid[], $28::text[], $29::boolean[], $30::timestamptz[], $32::uuid[])
+      as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
+        accepted_at, plan_basis, traceparent, device, parent_id, requested_by, occurred_stated, asked_at, given_id)
+  ),
+  planned as (
+    insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, given_id, planned_at)
+    select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
+      case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
+      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, given_id,
+      $17::timestamptz
+      from given g, me, current order by g.id
+    on conflict (id) do nothing
+    returning id, lane, scope
+  ),
+  everyone as (
+    insert into issuer_logouts (event_id, iss, requested_by, requested_at, state, ended_at, total, exhausted)
+    select g.id, g.iss, g.requested_by, g.accepted_at, known.state, known.ended_at, known.total, known.state = 'done'
+      from planned
+      join given g on g.id = planned.id
+     cross join lateral (
+       select case g.plan_basis when 'sessions' then 'running' else 'done' end as state,
+              case g.plan_basis when 'sessions' then null else $17::timestamptz end as ended_at,
+              case g.plan_basis when 'sessions' then null else 0 end as total
+     ) known
+     where planned.scope = 'issuer'
+    returning event_id, iss, requested_by, (select given_id from given where given.id = event_id) as given_id
+  ),
+  audited as (
+    insert into audit (credential, action, object, detail)
+    select requested_by, 'issuer_logout.requested', ${issuerLogoutObject('everyone')}, jsonb_build_object('iss', iss)
+      from everyone
+  ),
+  owed as (
+    insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
+      leased_at, planned_at)
+    select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at,
+      case when d.leased then 'in_flight' else 'pending' end,
+      case when d.leased then null else least($17::timestamptz, given.accepted_at) end,
+      case when d.leased then $1::uuid end, case when d.leased then now() end, $17::timestamptz
+      from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[], $24::uuid[], $25::timestamptz[])
+        as d(id, event_id, binding_id, sid, leased, target, session_ends_at)
+      join planned on planned.id = d.event_id
+      join given on given.id = d.event_id
+    returning id, event_id, binding_id, target, sid, leased_at
+  ),
+  leased as (
+    insert into leases (worker_id, number, leased_at, delivery_ids)
+    select $1, $31::bigint, leased_at, array_agg(id) from owed where leased_at is not null group by leased_at
+  ),
+  covered as (
+    update deliveries d
+       set state = 'superseded', due_at = null, settled_at = $17::timestamptz, superseded_by = older.covered_by
+      from (
+        select found.id, owed.id as covered_by
+          from owed
+          cross join lateral (
+            select w.id from deliveries w
+             where w.binding_id = owed.binding_id and w.target = owed.target and w.due_at is not null
+               and (owed.sid is not null or exists (
+                 select from events older join given newer on newer.id = owed.event_id
+                  where older.id = w.event_id and ${endsAllOf('newer', 'older')}))
+               for update skip locked
+          ) found
+      ) older
+     where d.id = older.id
+    returning d.id, d.event_id, d.binding_id, d.state, d.generation
+  ),
+  journalled as (
+    ${journalPlanned({
+      at: '$17',
+      eventIds: '(select array_agg(id) from planned)',
+      from: `(select owed.id, owed.binding_id, ${ACCEPTED_MS} from owed join given e on e.id = owed.event_id) d`,
+    })}
+  ),
+  journalled_covered as (
+    ${journalSettled(withAcceptance('covered'), '$17')}
+  )
+  select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned
+    from (select 1) one left join me on true`
+
+// A statement of its own: what another worker committed while the one above waited for it is not in that one's snapshot.
+const FIND_CONFLICTS = `
+  select e.id
+    from unnest($1::uuid[], $2::text[]) as given(id, digest)
+    join events e on e.id = given.id and e.digest <> decode(given.digest, 'hex')`
+
+interface PlanRow {
+  readonly worker: string | null
+  readonly current: boolean
+  readonly planned: EventId[] | null
+}
+
+/**
+ * Writes a batch of events and the deliveries they owe, in one statement and so in one transaction. However often the
+ * same record comes, it is written once. Event ids must be unique within `batch`.
+ */
+export async function planEvents(
+  db: Database,
+  { batch, lease, registryRevision, now }: PlanRequest,
+): Promise<PlanResult> {
+  const events = batch.map(({ event }) => event)
+  const owed = batch.flatMap(({ deliveries }) => deliveries)
+  const { rows } = await db.query<PlanRow>({
+    name: 'plan_events',
+    text: PLAN_EVENTS,
+    values: [
+      lease.workerId,
+      plainArray(events.map(({ id }) => id)),
+      plainArray(batch.map(({ digest }) => digest)),
+      events.map(({ iss }) => iss),
+      textColumn(events.map(({ sub }) => sub)),
+      textColumn(events.map(({ sid }) => sid)),
+      plainArray(events.map(({ scope }) => scope)),
+      plainArray(events.map(({ reason }) => reason)),
+      textColumn(events.map(({ initiator }) => initiator)),
+      plainArray(events.map(({ includeInitiator }) => includeInitiator)),
+      textColumn(events.map(({ clients }) => (clients === null ? null : JSON.stringify(clients)))),
+      plainArray(events.map(({ lane }) => lane)),
+      plainArray(events.map(occurrenceOf)),
+      plainArray(events.map(({ acceptedAt }) => acceptedAt)),
+      plainArray(batch.map(({ basis }) => basis)),
+      textColumn(batch.map(({ traceparent }) => traceparent)),
+      now,
+      plainArray(owed.map(({ delivery }) => delivery.id)),
+      plainArray(owed.map(({ delivery }) => delivery.eventId)),
+      plainArray(owed.map(({ delivery }) => delivery.bindingId)),
+      textColumn(owed.map(({ delivery }) => delivery.sid)),
+      plainArray(owed.map(({ leased }) => leased)),
+      registryRevision,
+      plainArray(owed.map(({ target }) => target)),
+      plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
+      textColumn(events.map((event) => (event.scope === 'device' ? event.device : null))),
+      plainColumn(events.map(({ parentId }) => parentId ?? null)),
+      textColumn(events.map((event) => (event.scope === 'issuer' ? event.requestedBy : null))),
+      plainArray(events.map(({ occurredAt }) => occurredAt !== null)),
+      plainArray(events.map(askedAtOf)),
+      lease.number,
+      plainArray(events.map(({ givenId }) => givenId)),
+    ],
+  })
+  const [row] = rows
+  if (row === undefined || row.worker === null) return { ok: false, why: 'worker_lost' }
+  if (!row.current) return { ok: false, why: 'registry_changed' }
+  const planned = new Set(row.planned ?? [])
+  const known = batch.filter(({ event }) => !planned.has(event.id))
+  return { ok: true, planned, conflicts: known.length === 0 ? new Set() : await findConflicts(db, known) }
+}
+
+/** Which of `batch` the ledger has with another content. */
+async function findConflicts(db: Database, batch: readonly PlannedEvent[]): Promise<ReadonlySet<EventId>> {
+  const { rows } = await db.query<{ id: EventId }>({
+    name: 'find_conflicts',
+    text: FIND_CONFLICTS,
+    values: [plainArray(batch.map(({ event }) => event.id)), plainArray(batch.map(({ digest }) => digest))],
+  })
+  return new Set(rows.map(({ id }) => id))
+}

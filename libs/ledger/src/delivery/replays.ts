@@ -1,0 +1,357 @@
+import { BOOKKEEPER, writeAudit } from '../access/audit.ts'
+import { counted } from '../postgres/counters.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { isDataFault } from '../postgres/faults.ts'
+import { type DeadLetterFilter, filterValues, HAS_LAPSED, MATCHES_FILTER } from './dead-letters.ts'
+
+/** `failed`: it ended because of a fault, and `failure` says which. */
+export type ReplayState = 'running' | 'done' | 'cancelled' | 'failed'
+
+/** Dead letters being put back, at a pace. */
+export interface ReplayJob {
+  readonly id: string
+  readonly filter: DeadLetterFilter
+  readonly includeLapsed: boolean
+  /** Name of the credential that asked for it. */
+  readonly requestedBy: string
+  readonly requestedAt: Date
+  readonly state: ReplayState
+  readonly endedAt: Date | null
+  /** Dead letters that matched when it was asked for. */
+  readonly total: number
+  /** How many have been put back. */
+  readonly done: number
+  /** How many the ledger refused to put back. They stay dead letters. */
+  readonly refused: number
+  /** Why it failed, in words; null unless it did. */
+  readonly failure: string | null
+}
+
+/** A job with what became of what it put back. What a later job put back again counts there. */
+export interface ReplayProgress extends ReplayJob {
+  /** Pending or in flight. */
+  readonly waiting: number
+  readonly acknowledged: number
+  readonly superseded: number
+  readonly lapsed: number
+  /** Dead-lettered again. */
+  readonly dead: number
+}
+
+/** What is kept of a filter: members that narrow. */
+interface StoredFilter {
+  readonly issuer?: string
+  readonly client_id?: string
+  /** Where it is not the one. */
+  readonly client_ids?: readonly string[]
+  readonly reason?: string
+  readonly from?: string
+  readonly to?: string
+  readonly ids?: readonly string[]
+}
+
+interface ReplayRow extends Omit<ReplayJob, 'filter'> {
+  readonly filter: StoredFilter
+}
+
+const COLUMNS = `r.id, r.filter, r.include_lapsed as "includeLapsed", r.requested_by as "requestedBy",
+  r.requested_at as "requestedAt", r.state, r.ended_at as "endedAt", r.total, r.done, cardinality(r.refused) as refused,
+  r.failure`
+
+// What is counted is what the job will take: see TAKE_BATCH.
+const CREATE_REPLAY = `
+  insert into replays as r (id, filter, include_lapsed, requested_by, requested_at, total, state)
+  select $7, $8, $9, $10, now(), count(*), 'running'
+    from deliveries d
+   where ${MATCHES_FILTER} and d.dead_lettered_at <= now() and ($9::boolean or not ${HAS_LAPSED})
+  returning ${COLUMNS}`
+
+/**
+ * Asks for dead letters to be put back. The job and the note of who asked are written together; bookkeepers carry it out.
+ *
+ * @param id a new UUID.
+ */
+export async function createReplay(
+  db: Database,
+  {
+    id,
+    filter,
+    includeLapsed,
+    requestedBy,
+  }: Pick<ReplayJob, 'id' | 'filter' | 'includeLapsed' | 'requestedBy'>,
+): Promise<ReplayProgress> {
+  const stored = toStored(filter)
+  return withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<ReplayRow>({
+      text: CREATE_REPLAY,
+      values: [...filterValues(filter), id, JSON.stringify(stored), includeLapsed, requestedBy],
+    })
+    const [row] = rows
+    if (row === undefined) throw new Error(`create_replay returned no row for ${id}`)
+    await writeAudit(transaction, {
+      credential: requestedBy,
+      action: 'replay.requested',
+      object: `/v1/replays/${id}`,
+      detail: { filter: stored, include_lapsed: includeLapsed, total: row.total },
+    })
+    return { ...toJob(row), waiting: 0, acknowledged: 0, superseded: 0, lapsed: 0, dead: 0 }
+  })
+}
+
+const FIND_REPLAY = `
+  select ${COLUMNS}, counts.*
+    from replays r
+    cross join lateral (
+      select count(*) filter (where state in ('pending', 'in_flight')) as waiting,
+             count(*) filter (where state = 'acknowledged') as acknowledged,
+             count(*) filter (where state = 'superseded') as superseded,
+             count(*) filter (where state = 'lapsed') as lapsed,
+             count(*) filter (where state = 'dead_lettered') as dead
+        from deliveries where replay_id = r.id
+    ) counts
+   where r.id = $1`
+
+/** How a job stands, or null when there is none of this id. */
+export async function findReplay(db: Queryable, id: string): Promise<ReplayProgress | null> {
+  const { rows } = await db.query<ReplayRow & Omit<ReplayProgress, keyof ReplayJob>>({
+    name: 'find_replay',
+    text: FIND_REPLAY,
+    values: [id],
+  })
+  const [row] = rows
+  if (row === undefined) return null
+  const { waiting, acknowledged, superseded, lapsed, dead } = row
+  return { ...toJob(row), waiting, acknowledged, superseded, lapsed, dead }
+}
+
+const CANCEL_REPLAY = `
+  update replays set state = 'cancelled', ended_at = now() where id = $1 and state = 'running' returning done`
+
+/**
+ * Stops a job: it puts nothing more back. What it has put back stays so. One that has ended already is left as it is.
+ *
+ * @param cancelledBy name of the credential.
+ * @returns how it stands then, or null when there is none of this id.
+ */
+export async function cancelReplay(
+  db: Database,
+  { id, cancelledBy }: { id: string; cancelledBy: string },
+): Promise<ReplayProgress | null> {
+  return withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<{ done: number }>({
+      name: 'cancel_replay',
+      text: CANCEL_REPLAY,
+      values: [id],
+    })
+    const [row] = rows
+    if (row !== undefined) {
+      await writeAudit(transaction, {
+        credential: cancelledBy,
+        action: 'replay.cancelled',
+        object: `/v1/replays/${id}`,
+        detail: { done: row.done },
+      })
+    }
+    return findReplay(transaction, id)
+  })
+}
+
+const RUNNING_REPLAYS = `select ${COLUMNS} from replays r where r.state = 'running' order by r.requested_at, r.id`
+
+/** Jobs that have something left to do, the oldest first. */
+export async function runningReplays(db: Database): Promise<readonly ReplayJob[]> {
+  const { rows } = await db.query<ReplayRow>({ name: 'running_replays', text: RUNNING_REPLAYS })
+  return rows.map(toJob)
+}
+
+// By the database's clock and not a bookkeeper's: the pace is the same for all of them. A time in the future is one of before the
+// clock was set back: the job does not wait until then.
+const LOCK_REPLAY = `
+  select id from replays
+   where id = $1 and state = 'running'
+     and (taken_at is null or taken_at <= clock_timestamp() - make_interval(secs => $2::float8 / 1000)
+       or taken_at > clock_timestamp())
+     for update skip locked`
+
+const FAIL_REPLAY = `
+  update replays set state = 'failed', ended_at = now(), failure = $2
+   where id = $1 and state = 'running' returning done, cardinality(refused) as refused`
+
+/** Ends a job that cannot go on. What it has not put back stays as it is. One that has ended already is left as it is. */
+export async function failReplay(
+  db: Database,
+  { id, failure }: { id: string; failure: string },
+): Promise<void> {
+  await withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<FailedReplay>({
+      name: 'fail_replay',
+      text: FAIL_REPLAY,
+      values: [id, failure],
+    })
+    if (rows[0] !== undefined) await auditFailure(transaction, id, { ...rows[0], failure })
+  })
+}
+
+interface FailedReplay {
+  readonly done: number
+  readonly refused: number
+}
+
+async function auditFailure(
+  transaction: Queryable,
+  id: string,
+  detail: FailedReplay & { readonly failure: string },
+): Promise<void> {
+  const entry = { credential: BOOKKEEPER, action: 'replay.failed', object: `/v1/replays/${id}` }
+  await writeAudit(transaction, { ...entry, detail: { ...detail } })
+}
+
+// Taken is what was dead when the job was asked for, in the order of dying. What dies again is not taken again: its time is
+// later, and should a worker's clock say otherwise, it bears the job's id. Once nothing is found, the job looks from the
+// beginning once more, for what was being settled or taken by another job when it came by; then it is done.
+const PICKED = `
+  with job as (
+    select include_lapsed, requested_at, reached_at, reached_id, refused from replays where id = $7
+  ),
+  picked as (
+    select d.id, d.dead_lettered_at
+      from deliveries d
+     where ${MATCHES_FILTER}
+       and d.dead_lettered_at <= (select requested_at from job)
+       and d.replay_id is distinct from $7::uuid
+       and d.id <> all ((select refused from job)::uuid[])
+       and ((select include_lapsed from job) or not ${HAS_LAPSED})
+       and (d.dead_lettered_at, d.id) > (coalesce((select reached_at from job), '-infinity'),
+             coalesce((select reached_id from job), '00000000-0000-0000-0000-000000000000'))
+     order by d.dead_lettered_at, d.id limit $8
+       for update of d
+  )`
+const TAKE_BATCH = `${PICKED},
+  taken as (
+    update deliveries d
+       set state = 'pending', due_at = now(), generation = ${counted('d.generation', 1)}, replay_id = $7, retries = 0, refusals = 0,
+           settled_at = null, level = null, dead_letter_reason = null, announced_at = null,
+           session_ends_at = case when (select include_lapsed from job) then null else d.session_ends_at end
+      from picked
+     where d.id = picked.id
+    returning d.id
+  ),
+  reached as (select dead_lettered_at, id from picked order by dead_lettered_at desc, id desc limit 1)
+  update replays r
+     set done = r.done + (select count(*) from taken), taken_at = clock_timestamp(),
+         reached_at = (select dead_lettered_at from reached), reached_id = (select id from reached),
+         state = case when not over.over then 'running' when r.refused = '{}' then 'done' else 'failed' end,
+         ended_at = case when over.over then now() end,
+         failure = case when over.over and r.refused <> '{}' then ${refusedWords('cardinality(r.refused)', 'r.refused[1]')} end
+    from replays j
+   cross join lateral (select j.reached_at is null and not exists (select from picked) as over) over
+   where r.id = $7 and j.id = r.id
+  returning (select count(*) from taken) as taken, r.state, r.done, cardinality(r.refused) as refused, r.failure`
+
+/** Dead letters that a job passes over before it fails: where so many are refused, all may be. */
+const REFUSED_MAX = 100
+
+// The next that it would take is passed over: it stays a dead letter, and the job remembers it.
+const PASS_OVER = `${PICKED}
+  update replays r
+     set taken_at = clock_timestamp(), refused = r.refused || picked.id,
+         reached_at = picked.dead_lettered_at, reached_id = picked.id,
+         state = case when many.many then 'failed' else 'running' end,
+         ended_at = case when many.many then now() end,
+         failure = case when many.many then ${refusedWords('cardinality(r.refused) + 1', 'picked.id')} end
+    from picked
+   cross join lateral (select cardinality(refused) + 1 >= ${REFUSED_MAX} as many from job) many
+   where r.id = $7
+  returning 0 as taken, r.state, r.done, cardinality(r.refused) as refused, r.failure`
+
+/** SQL: why a job failed that was refused so many dead letters. */
+function refusedWords(count: string, example: string): string {
+  return `'the ledger refused to put back ' || ${count} || ' of the dead letters, such as ' || ${example} || '; they stay as they are'`
+}
+
+/** `busy`: another bookkeeper has the job in hand, its pause is not over, or it has ended. */
+export type ReplayBatch = 'busy' | { readonly taken: number; readonly state: ReplayState }
+
+/**
+ * Puts the next dead letters of a job back: pending, due now, their schedule begun anew. One transaction under the job's
+ * lock, so that a crash at any point, or another bookkeeper at the same time, takes nothing twice. Where PostgreSQL refuses a
+ * value, fewer are put back at once, and the dead letter that has the value is passed over; the job then ends as failed.
+ *
+ * @param limit most that are put back.
+ * @param pauseMs least time between two batches of a job, whoever takes them.
+ */
+export async function takeReplayBatch(
+  db: Database,
+  { job, limit, pauseMs }: { job: Pick<ReplayJob, 'id' | 'filter'>; limit: number; pauseMs: number },
+): Promise<ReplayBatch> {
+  for (let most = limit; ; most = Math.floor(most / 2)) {
+    const text = most === 0 ? PASS_OVER : TAKE_BATCH
+    try {
+      return await turnBatch(db, { job, text, limit: Math.max(1, most), pauseMs })
+    } catch (error) {
+      if (most === 0 || !isDataFault(error)) throw error
+    }
+  }
+}
+
+async function turnBatch(
+  db: Database,
+  {
+    job,
+    text,
+    limit,
+    pauseMs,
+  }: { job: Pick<ReplayJob, 'id' | 'filter'>; text: string; limit: number; pauseMs: number },
+): Promise<ReplayBatch> {
+  return withTransaction(db, async (transaction) => {
+    const locked = await transaction.query({
+      name: 'lock_replay',
+      text: LOCK_REPLAY,
+      values: [job.id, pauseMs],
+    })
+    if (locked.rows.length === 0) return 'busy'
+    // A statement of its own: it sees all that was committed before the lock was had.
+    const { rows } = await transaction.query<TakenRow>({
+      text,
+      values: [...filterValues(job.filter), job.id, limit],
+    })
+    const [row] = rows
+    if (row === undefined) return 'busy'
+    const { taken, state, done, refused, failure } = row
+    if (failure !== null) await auditFailure(transaction, job.id, { done, refused, failure })
+    return { taken, state }
+  })
+}
+
+interface TakenRow extends FailedReplay {
+  readonly taken: number
+  readonly state: ReplayState
+  readonly failure: string | null
+}
+
+function toStored({ issuer, clientIds, reason, from, to, ids }: DeadLetterFilter): StoredFilter {
+  return {
+    ...(issuer !== null && { issuer }),
+    ...(clientIds?.length === 1 && { client_id: clientIds[0] }),
+    ...(clientIds !== null && clientIds.length !== 1 && { client_ids: clientIds }),
+    ...(reason !== null && { reason }),
+    ...(from !== null && { from: from.toISOString() }),
+    ...(to !== null && { to: to.toISOString() }),
+    ...(ids !== null && { ids }),
+  }
+}
+
+function toJob({ filter, ...row }: ReplayRow): ReplayJob {
+  const { id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done, refused, failure } = row
+  return {
+    ...{ id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done, refused, failure },
+    filter: {
+      issuer: filter.issuer ?? null,
+      clientIds: filter.client_ids ?? (filter.client_id === undefined ? null : [filter.client_id]),
+      reason: filter.reason ?? null,
+      from: filter.from === undefined ? null : new Date(filter.from),
+      to: filter.to === undefined ? null : new Date(filter.to),
+      ids: filter.ids ?? null,
+    },
+  }
+}

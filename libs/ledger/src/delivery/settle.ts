@@ -1,0 +1,337 @@
+import type {
+  AttemptOutcome,
+  BindingId,
+  DeliveryId,
+  InFlightDelivery,
+  Settlement,
+  Tries,
+  WorkerId,
+} from '@curfew/domain'
+import { journalSettled, withAcceptance } from '../history/journal.ts'
+import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
+import { counted, integer, SMALLINT_MAX } from '../postgres/counters.ts'
+import type { Database } from '../postgres/database.ts'
+import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
+import { endsAllOf } from '../sessions/order.ts'
+import { giveUpRefused } from './unrecordable.ts'
+
+/** One POST, as it is kept. */
+export interface AttemptRecord {
+  /** 1 for the delivery's first. */
+  readonly number: number
+  readonly startedAt: Date
+  readonly durationMs: number
+  readonly outcome: AttemptOutcome
+  /** Null when no token was minted. */
+  readonly jti: string | null
+  /** SHA-256 of that token, in hexadecimal. */
+  readonly tokenDigest: string | null
+}
+
+/** What a worker did to a delivery it held: the attempts it made, and what becomes of it. */
+export interface Settled {
+  readonly id: DeliveryId
+  readonly attempts: readonly AttemptRecord[]
+  readonly settlement: Settlement
+  /** The delivery as it was leased: `attempts` is part of the fence, the other counts count as far as `settlement` does not say them. */
+  readonly leased: Pick<InFlightDelivery, keyof Tries | 'event' | 'sessionEndsAt'>
+}
+
+// Lapsed by an end that its session no longer has, for that was extended meanwhile: it is tried again at once.
+const EXTENDED = 'd.session_ends_at > s.lapsed_by'
+
+// The lease is the fence: what another worker has claimed since, or settled, is left as it is. So is what this worker has
+// settled by the same statement, of which the answer was lost, and claimed again since: it has more attempts now. Nearly all
+// are settled, so the answer names the others.
+const SETTLE_DELIVERIES = `
+  with given as (
+    select * from unnest($3::uuid[], $4::text[], $5::int[], $6::smallint[], $7::smallint[], $8::timestamptz[],
+             $9::text[], $10::text[], $21::int[], $22::bigint[], $23::timestamptz[], $24::smallint[],
+             $25::text[], $26::timestamptz[]) with ordinality
+           as s(id, state, attempts, retries, refusals, due_at, level, reason, attempts_before, accepted_ms,
+             first_attempt_at, status, token_digest, lapsed_by, place)
+  ),
+  settled as (
+    update deliveries d
+       set state = case when ${EXTENDED} then 'pending' else s.state end,
+           attempts = ${counted('d.attempts', 's.attempts')}, retries = s.retries, refusals = s.refusals,
+           due_at = case when ${EXTENDED} then $2::timestamptz else s.due_at end,
+           settled_at = case when s.state = 'pending' or ${EXTENDED} then null else $2::timestamptz end,
+           level = s.level, dead_letter_reason = s.reason,
+           first_attempt_at = case when d.attempts = 0 then s.first_attempt_at else d.first_attempt_at end,
+           status = case when s.attempts > 0 then s.status else d.status end,
+           token_digest = case when s.attempts > 0 then decode(s.token_digest, 'hex') else d.token_digest end
+      from given s
+     where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1 and d.attempts = s.attempts_before
+    returning d.id, d.binding_id, d.state, d.generation, s.accepted_ms, s.place
+  ),
+  journalled as (
+    ${journalSettled("(select * from settled where state <> 'pending') as d", '$2')}
+  ),
+  recorded as (
+    insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
+      error_description, jti, worker_id)
+    select settled.id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
+      a.error_description, a.jti, $1
+      from unnest($11::int[], $12::int[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
+             $17::text[], $18::text[], $19::text[], $20::uuid[])
+           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti)
+      join settled using (place)
+  )
+  select id from given where not exists (select from settled where settled.place = given.place)`
+
+export interface SettleRequest {
+  readonly batch: readonly Settled[]
+  readonly workerId: WorkerId
+  readonly now: Date
+}
+
+/**
+ * Records a batch of attempts and turns each delivery to its next state, in one statement. Where PostgreSQL refuses a value, the
+ * batch is split, and the delivery that has the value is settled without what its attempts said; where it refuses even that, the
+ * delivery ends as a dead letter, `unrecordable`.
+ *
+ * @returns the ids that were not settled, mostly none: of these the lease was lost, or they were settled before, and
+ * nothing was recorded.
+ */
+export async function settleDeliveries(
+  db: Database,
+  { batch, workerId, now }: SettleRequest,
+  onFault: OnDeliveryFault = () => undefined,
+): Promise<ReadonlySet<DeliveryId>> {
+  const lost = new Set<DeliveryId>()
+  const refused = await splitAround(batch, async (part) => {
+    for (const id of await settleAtOnce(db, { batch: part, workerId, now })) lost.add(id)
+  })
+  for (const { item, error } of refused) {
+    const { id } = item
+    try {
+      const bare = await settleAtOnce(db, { batch: [item], workerId, now }, { bare: true })
+      if (bare.has(id)) lost.add(id)
+      else onFault({ doing: 'settle', deliveryId: id, error, became: 'bare' })
+    } catch (bareError) {
+      if (!isDataFault(bareError)) throw bareError
+      const left = await giveUpRefused(db, [{ item: id, error }], { workerId, now, doing: 'settle', onFault })
+      for (const one of left) lost.add(one)
+    }
+  }
+  return lost
+}
+
+/** @param bare without what the attempts said: states, times and counts are the ledger's own. */
+async function settleAtOnce(
+  db: Database,
+  { batch, workerId, now }: SettleRequest,
+  { bare = false }: { bare?: boolean } = {},
+): Promise<ReadonlySet<DeliveryId>> {
+  const places: number[] = []
+  const attempts: AttemptRecord[] = []
+  for (const [index, settled] of batch.entries()) {
+    for (const attempt of bare ? [] : settled.attempts) {
+      places.push(index + 1)
+      attempts.push(attempt)
+    }
+  }
+  const tries = batch.map(({ settlement, leased }) => (settlement.state === 'pending' ? settlement : leased))
+  const { rows } = await db.query<{ id: DeliveryId }>({
+    name: 'settle_deliveries',
+    text: SETTLE_DELIVERIES,
+    values: [
+      workerId,
+      now,
+      plainArray(batch.map(({ id }) => id)),
+      plainArray(batch.map(({ settlement }) => settlement.state)),
+      plainArray(batch.map((settled) => settled.attempts.length)),
+      plainArray(tries.map(({ retries }) => integer(retries, SMALLINT_MAX))),
+      plainArray(tries.map(({ refusals }) => integer(refusals, SMALLINT_MAX))),
+      plainColumn(batch.map(({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null))),
+      plainColumn(
+        batch.map(({ settlement }) => (settlement.state === 'acknowledged' ? settlement.level : null)),
+      ),
+      plainColumn(
+        batch.map(({ settlement }) => (settlement.state === 'dead_lettered' ? settlement.reason : null)),
+      ),
+      plainArray(places),
+      plainArray(attempts.map(({ number }) => integer(number))),
+      plainArray(attempts.map(({ startedAt }) => startedAt)),
+      plainArray(attempts.map(({ durationMs }) => integer(durationMs))),
+      plainArray(attempts.map(({ outcome }) => outcome.kind)),
+      plainColumn(attempts.map(statusOf)),
+      plainColumn(attempts.map(({ outcome }) => errorClass(outcome))),
+      textColumn(attempts.map(({ outcome }) => words('error' in outcome ? outcome.error : null))),
+      textColumn(attempts.map(({ outcome }) => words(description(outcome)))),
+      plainColumn(attempts.map(({ jti }) => jti)),
+      plainArray(batch.map(({ leased }) => integer(leased.attempts))),
+      plainArray(
+        batch.map(({ leased: { event } }) =>
+          event.lane === 'interactive' ? event.acceptedAt.getTime() : null,
+        ),
+      ),
+      plainColumn(batch.map((settled) => (bare ? null : (settled.attempts[0]?.startedAt ?? null)))),
+      plainColumn(batch.map((settled) => (bare ? null : statusOf(settled.attempts.at(-1))))),
+      plainColumn(batch.map((settled) => (bare ? null : (settled.attempts.at(-1)?.tokenDigest ?? null)))),
+      plainColumn(
+        batch.map(({ settlement, leased }) => (settlement.state === 'lapsed' ? leased.sessionEndsAt : null)),
+      ),
+    ],
+  })
+  return new Set(rows.map(({ id }) => id))
+}
+
+function statusOf(attempt: AttemptRecord | undefined): number | null {
+  const status = attempt !== undefined && 'status' in attempt.outcome ? attempt.outcome.status : null
+  return status === null ? null : integer(status, SMALLINT_MAX)
+}
+
+/** Words from outside, as PostgreSQL can keep them: it has no NUL in a text. */
+function words(text: string | null): string | null {
+  return text?.includes('\0') === true ? text.replaceAll('\0', ' ') : text
+}
+
+/** What kind of fault it was, in one word: of the network, of the answer, or ours. */
+function errorClass(outcome: AttemptOutcome): string | null {
+  switch (outcome.kind) {
+    case 'acknowledged':
+      return null
+    case 'unavailable':
+      return outcome.failure ?? `http_${outcome.status}`
+    case 'undeliverable':
+      return outcome.reason
+    case 'refused':
+    case 'misconfigured':
+      return `http_${outcome.status}`
+  }
+}
+
+/** The relying party's words, or ours where it was not asked. */
+function description(outcome: AttemptOutcome): string | null {
+  if (outcome.kind === 'undeliverable') return outcome.detail
+  return outcome.kind === 'acknowledged' ? null : outcome.errorDescription
+}
+
+// Of all that wait for the same, the youngest stays. Of those that name the subject that is the one of the latest logout, and only
+// those are covered of which it ends all: it may be held back for a session that another one is to end.
+const SUPERSEDE_OLDER = `
+  with covered as (
+    update deliveries d
+       set state = 'superseded', due_at = null, settled_at = $2::timestamptz, superseded_by = waiting.youngest
+      from (
+        select w.id, w.sid, w.event_id, first_value(w.id) over alike as youngest,
+               first_value(w.event_id) over alike as latest
+          from (select distinct binding_id, target from deliveries
+                 where id = any($1::uuid[]) and due_at is not null and target is not null) given
+          cross join lateral (
+            select d.id, d.binding_id, d.target, d.planned_at, d.sid, d.event_id, e.asked_at
+              from deliveries d
+             cross join lateral (select asked_at from events where id = d.event_id offset 0) e
+             where d.binding_id = given.binding_id and d.target = given.target and d.due_at is not null
+            offset 0
+          ) w
+        window alike as (
+          partition by w.binding_id, w.target
+          order by case when w.sid is null then w.asked_at end desc nulls last, w.planned_at desc, w.id desc)
+      ) waiting
+     where d.id = waiting.id and waiting.id <> waiting.youngest and d.due_at is not null
+       and (waiting.sid is not null or exists (
+         select from events older, events newer
+          where older.id = waiting.event_id and newer.id = waiting.latest and ${endsAllOf('newer', 'older')}))
+    returning d.id, d.event_id, d.binding_id, d.state, d.generation
+  ),
+  journalled as (
+    ${journalSettled(withAcceptance('covered'), '$2')}
+  )
+  select count(*) as covered from covered`
+
+/**
+ * Of each of `ids` that waits, and all that wait for the same, leaves only the youngest waiting: the others were being
+ * attempted when it was planned, else they had been covered then.
+ *
+ * @returns how many were covered.
+ */
+export async function supersedeOlder(
+  db: Database,
+  { ids, now }: { ids: readonly DeliveryId[]; now: Date },
+  onFault: OnDeliveryFault = () => undefined,
+): Promise<number> {
+  let covered = 0
+  const refused = await splitAround(ids, async (part) => {
+    const { rows } = await db.query<{ covered: number }>({
+      name: 'supersede_older',
+      text: SUPERSEDE_OLDER,
+      values: [plainArray(part), now],
+    })
+    covered += rows[0]?.covered ?? 0
+  })
+  // They go on waiting: a relying party may be told twice.
+  for (const { item, error } of refused)
+    onFault({ doing: 'supersede', deliveryId: item, error, became: 'left' })
+  return covered
+}
+
+// Only what failed for a reason that may pass waited for the endpoint to come back; a refusal has a reason of its own. Due now at the
+// latest, for PostgreSQL's clock may have been set back since a delivery was planned.
+const BRING_FORWARD = `
+  update deliveries set due_at = least(planned_at, $2)
+   where binding_id = $1 and lane in ('interactive', 'bulk') and due_at > $2 and retries > 0 and refusals = 0`
+
+/** Makes due what waits for its next attempt at an endpoint that was down and has come back. @returns how many were. */
+export async function bringForward(
+  db: Database,
+  { bindingId, now }: { bindingId: BindingId; now: Date },
+): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'bring_forward',
+    text: BRING_FORWARD,
+    values: [bindingId, now],
+  })
+  return rowCount ?? 0
+}
+
+// A delivery is due since its event was accepted, but nobody could try it before it was planned.
+const GIVE_UP = `
+  with given_up as (
+    update deliveries d
+       set state = 'dead_lettered', due_at = null, settled_at = $3::timestamptz, dead_letter_reason = 'unreachable'
+     where d.id = any (array(
+       select found.id
+         from unnest($1::bigint[], $2::timestamptz[]) as given(binding_id, due_before)
+         cross join (values ('interactive'), ('bulk')) as lanes(lane)
+         cross join lateral (
+           select w.id from deliveries w
+            where w.binding_id = given.binding_id and w.lane = lanes.lane and w.due_at < given.due_before
+              and w.planned_at < given.due_before
+            order by w.due_at limit $4
+              for update skip locked
+         ) found))
+    returning d.id, d.event_id, d.binding_id, d.state, d.generation
+  ),
+  journalled as (
+    ${journalSettled(withAcceptance('given_up'), '$3')}
+  )
+  select count(*) as given_up from given_up`
+
+/**
+ * Gives up on what has been due for too long while nobody tried, for its endpoint was known to be down.
+ *
+ * @param dueBefore by binding: what has been due since before then is given up on.
+ * @param limit most for each binding and lane.
+ * @returns how many were.
+ */
+export async function giveUpUnreachable(
+  db: Database,
+  { dueBefore, now, limit }: { dueBefore: ReadonlyMap<BindingId, Date>; now: Date; limit: number },
+): Promise<number> {
+  let givenUp = 0
+  const refused = await splitAround([...dueBefore], async (part) => {
+    const { rows } = await db.query<{ given_up: number }>({
+      name: 'give_up_unreachable',
+      text: GIVE_UP,
+      values: [plainArray(part.map(([id]) => id)), plainArray(part.map(([, before]) => before)), now, limit],
+    })
+    givenUp += rows[0]?.given_up ?? 0
+  })
+  const [first] = refused
+  // One binding has a delivery that cannot be given up on. The others are done with.
+  if (first !== undefined) throw first.error
+  return givenUp
+}

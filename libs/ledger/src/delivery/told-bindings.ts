@@ -1,0 +1,33 @@
+import type { BindingId, ClientId } from '@curfew/domain'
+import { plainArray } from '../postgres/arrays.ts'
+import type { Queryable } from '../postgres/database.ts'
+import { WITHIN_MS } from '../sla/sla.ts'
+
+/** What deliveries go to, and what is promised for them. */
+export interface ToldBinding {
+  readonly id: BindingId
+  readonly clientId: ClientId
+  readonly endpoint: string
+  readonly withinMs: number
+}
+
+const TOLD_BINDINGS = `
+  select b.id, b.endpoint, p.client_id as "clientId", ${WITHIN_MS} as "withinMs"
+    from bindings b
+    join relying_parties p on p.id = b.relying_party_id
+    join issuers i on i.name = p.issuer
+   where b.id = any($1::bigint[])`
+
+/** These bindings, as far as they are there: also those that are registered no more, as long as deliveries name them. */
+export async function readToldBindings(
+  db: Queryable,
+  ids: ReadonlySet<BindingId>,
+): Promise<ReadonlyMap<BindingId, ToldBinding>> {
+  if (ids.size === 0) return new Map()
+  const { rows } = await db.query<ToldBinding>({
+    name: 'told_bindings',
+    text: TOLD_BINDINGS,
+    values: [plainArray([...ids])],
+  })
+  return new Map(rows.map((binding) => [binding.id, binding]))
+}

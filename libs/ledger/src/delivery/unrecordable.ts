@@ -1,0 +1,63 @@
+import type { DeliveryId, WorkerId } from '@curfew/domain'
+import { journalSettled, withAcceptance } from '../history/journal.ts'
+import type { Queryable } from '../postgres/database.ts'
+import { type DeliveryFault, isDataFault, type OnDeliveryFault, type Refused } from '../postgres/faults.ts'
+
+// Nothing of it comes from outside or is counted. Where a value in the row makes a better statement fail, this one passes.
+const GIVE_UP_UNRECORDABLE = `
+  with given_up as (
+    update deliveries d
+       set state = 'dead_lettered', due_at = null, settled_at = $3::timestamptz, dead_letter_reason = 'unrecordable'
+     where d.id = $1
+       and case d.state when 'in_flight' then d.leased_by = $2::uuid when 'pending' then $2::uuid is null else false end
+    returning d.id, d.event_id, d.binding_id, d.state, d.generation
+  ),
+  journalled as (
+    ${journalSettled(withAcceptance('given_up'), '$3')}
+  )
+  select id from given_up`
+
+interface GiveUpRequest {
+  readonly id: DeliveryId
+  /** The worker that holds it; null where it is pending. */
+  readonly workerId: WorkerId | null
+  readonly now: Date
+}
+
+/**
+ * Makes a dead letter of each delivery of which the ledger refused everything else. One of which it refuses even that is left.
+ *
+ * @returns the ids that are left, or no longer held in this state.
+ */
+export async function giveUpRefused(
+  db: Queryable,
+  refused: readonly Refused<DeliveryId>[],
+  {
+    workerId,
+    now,
+    doing,
+    onFault,
+  }: Omit<GiveUpRequest, 'id'> & { doing: DeliveryFault['doing']; onFault: OnDeliveryFault },
+): Promise<readonly DeliveryId[]> {
+  const left: DeliveryId[] = []
+  for (const { item: id, error } of refused) {
+    const given = await giveUp(db, { id, workerId, now })
+    if (!given) left.push(id)
+    onFault({ doing, deliveryId: id, error, became: given ? 'dead_lettered' : 'left' })
+  }
+  return left
+}
+
+async function giveUp(db: Queryable, { id, workerId, now }: GiveUpRequest): Promise<boolean> {
+  try {
+    const { rows } = await db.query({
+      name: 'give_up_unrecordable',
+      text: GIVE_UP_UNRECORDABLE,
+      values: [id, workerId, now],
+    })
+    return rows.length > 0
+  } catch (error) {
+    if (isDataFault(error)) return false
+    throw error
+  }
+}

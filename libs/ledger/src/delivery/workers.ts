@@ -1,0 +1,209 @@
+import type { DeliveryId, WorkerId } from '@curfew/domain'
+import { plainArray } from '../postgres/arrays.ts'
+import type { Database } from '../postgres/database.ts'
+
+const REGISTER_WORKER = 'insert into workers (id, name) values ($1, $2) on conflict (id) do nothing'
+
+/** Makes a worker known, alive as of now. @param name where it runs, for people. */
+export async function registerWorker(
+  db: Database,
+  { id, name }: { id: WorkerId; name: string },
+): Promise<void> {
+  await db.query({ name: 'register_worker', text: REGISTER_WORKER, values: [id, name] })
+}
+
+// The database's clock, not the worker's: it is the one that all workers share.
+const BEAT = `
+  with me as (update workers set seen_at = now(), working = $2 where id = $1 returning id)
+  select exists (select from me) as alive, count(*) as workers, count(*) filter (where id < $1) as rank,
+         clock_timestamp() as now
+    from workers
+   where working or id = $1`
+
+/** A worker among those that live and may attempt deliveries. It counts itself in any case. */
+export interface Standing {
+  /** False when it was declared dead: its leases are gone. */
+  readonly alive: boolean
+  readonly workers: number
+  /** Its place among them, from 0. */
+  readonly rank: number
+}
+
+/** What the ledger answers to a heartbeat. */
+export interface Beat extends Standing {
+  /** The ledger's clock, read while it answered. */
+  readonly now: Date
+}
+
+/**
+ * Says that a worker is alive.
+ *
+ * @param working false: it may make no attempts, so that the shares of others are as if it were not there. Default: true.
+ */
+export async function beat(
+  db: Database,
+  id: WorkerId,
+  { working = true }: { readonly working?: boolean } = {},
+): Promise<Beat> {
+  const { rows } = await db.query<Beat>({ name: 'beat', text: BEAT, values: [id, working] })
+  const [row] = rows
+  if (row === undefined) throw new Error('the heartbeat got no answer row')
+  return row
+}
+
+// Also a worker that was seen in what is the future by now: PostgreSQL's clock was ahead then, and a dead worker would stay until
+// that time has come. A living one that has not beaten since registers again.
+const BURY_SILENT = `
+  delete from workers
+   where seen_at <= now() - make_interval(secs => $1) or seen_at > now() + make_interval(secs => $1)`
+const BURY_ONE = 'delete from workers where id = $1'
+
+/**
+ * SQL that gives back deliveries and counts them as `given_back`.
+ *
+ * A delivery belongs to a lease where worker and time agree: it may have been released and leased again since. The candidates
+ * are looked up one by one, then updated by an array of their ids: a join would be planned as a scan of the table.
+ *
+ * @param from rows (worker_id, leased_at, delivery_id), each a delivery that its worker does not hold.
+ */
+const giveBack = (from: string) => `
+  candidates as (
+    select d.id
+      from ${from} unheld
+      cross join lateral (
+        select id, state, leased_by, leased_at from deliveries where id = unheld.delivery_id offset 0
+      ) d
+     where d.state = 'in_flight' and d.leased_by = unheld.worker_id and d.leased_at = unheld.leased_at
+  ),
+  given_back as (
+    update deliveries set state = 'pending', due_at = now()
+     where id = any (array(select id from candidates)) and state = 'in_flight'
+    returning id
+  )`
+
+// By what is so, never by age: whatever is leased to a worker that does not exist. No lease is given to one, for the statements
+// that lease lock the worker's row.
+const RECLAIM = `
+  with ended as (
+    delete from leases l
+     where not exists (select from workers w where w.id = l.worker_id)
+    returning l.worker_id, l.leased_at, l.delivery_ids
+  ),
+  ${giveBack('(select worker_id, leased_at, unnest(delivery_ids) as delivery_id from ended)')}
+  select count(*) as deliveries from given_back`
+
+/**
+ * Declares dead every worker that has been silent for `leaseMs`, or was seen that far in the future, and gives back all that is leased to workers which do not
+ * exist: it is due at once and has cost no attempt (whether the last one reached the RP is not known).
+ *
+ * @returns how many deliveries were given back.
+ */
+export async function reclaimLeases(db: Database, { leaseMs }: { leaseMs: number }): Promise<number> {
+  await db.query({ name: 'bury_silent', text: BURY_SILENT, values: [leaseMs / 1_000] })
+  return reclaim(db)
+}
+
+/** Takes leave: what the worker still holds is given back. @returns how many deliveries were. */
+export async function retireWorker(db: Database, id: WorkerId): Promise<number> {
+  await db.query({ name: 'bury_one', text: BURY_ONE, values: [id] })
+  return reclaim(db)
+}
+
+async function reclaim(db: Database): Promise<number> {
+  const { rows } = await db.query<{ deliveries: number }>({ name: 'reclaim', text: RECLAIM })
+  return rows[0]?.deliveries ?? 0
+}
+
+// Deletes the leases that the worker knows to have ended, and looks up none of their deliveries. A lease of which something is held
+// stays, with that alone: what has ended is looked up once.
+const RELEASE_UNHELD = `
+  with finished as (
+    delete from leases l
+     using unnest($5::bigint[], $6::int[]) as f(number, deliveries)
+     where l.worker_id = $1 and l.number = f.number and cardinality(l.delivery_ids) = f.deliveries
+  ),
+  listed as materialized (
+    select l.worker_id, l.number, l.leased_at, listed.delivery_id, held.id is not null as held
+      from leases l
+      cross join lateral unnest(l.delivery_ids) as listed(delivery_id)
+      left join unnest($3::uuid[]) as held(id) on held.id = listed.delivery_id
+     where l.worker_id = $1 and l.number <= $4
+       and not exists (select from unnest($2::bigint[] || $5::bigint[]) as a(number) where a.number = l.number)
+  ),
+  kept as (
+    select number, array_agg(delivery_id) as delivery_ids from listed where held group by number
+  ),
+  shortened as (
+    update leases l set delivery_ids = kept.delivery_ids
+      from kept
+     where l.worker_id = $1 and l.number = kept.number
+       and cardinality(l.delivery_ids) <> cardinality(kept.delivery_ids)
+  ),
+  ended as (
+    delete from leases
+     where worker_id = $1 and number = any (array(select number from listed))
+       and not exists (select from kept where kept.number = leases.number)
+  ),
+  ${giveBack('(select worker_id, leased_at, delivery_id from listed where not held)')}
+  select count(*) as deliveries from given_back`
+
+/** What a worker knows of its leases. */
+export interface HeldLeases {
+  readonly workerId: WorkerId
+  /** Numbers of the leases that the worker is waiting to be given, or holds whole: they are left alone. */
+  readonly asking: readonly number[]
+  /** Deliveries that the worker knows it holds under other leases, as of before the call. */
+  readonly held: readonly DeliveryId[]
+  /**
+   * Leases of which the worker knows every delivery to be settled or given back. One that lists another number of deliveries stays, and
+   * is looked up at the next call that does not name it. Default: none.
+   */
+  readonly ended?: readonly { readonly number: number; readonly deliveries: number }[]
+  /**
+   * The highest number of a lease that the worker had asked for by then. Later ones are left alone: the statement may wait for a
+   * connection while they are given.
+   */
+  readonly upTo: number
+}
+
+/**
+ * Gives back what is leased to a living worker without its knowing (the statement that leased it was carried out, and its answer
+ * was lost), and forgets leases that have ended.
+ *
+ * @returns how many deliveries were given back.
+ */
+export async function releaseUnheld(
+  db: Database,
+  { workerId, asking, held, ended = [], upTo }: HeldLeases,
+): Promise<number> {
+  const { rows } = await db.query<{ deliveries: number }>({
+    name: 'release_unheld',
+    text: RELEASE_UNHELD,
+    values: [
+      workerId,
+      plainArray(asking),
+      plainArray(held),
+      upTo,
+      plainArray(ended.map(({ number }) => number)),
+      plainArray(ended.map(({ deliveries }) => deliveries)),
+    ],
+  })
+  return rows[0]?.deliveries ?? 0
+}
+
+/** The ledger's clock. */
+export async function readClock(db: Database): Promise<Date> {
+  const { rows } = await db.query<{ now: Date }>('select clock_timestamp() as now')
+  const [row] = rows
+  if (row === undefined) throw new Error('the ledger did not say its time')
+  return row.now
+}
+
+const OLDEST_LEASE =
+  'select coalesce(extract(epoch from now() - min(leased_at)), 0)::float8 as age from leases'
+
+/** How long the oldest lease has been held, in seconds; 0 where there is none. */
+export async function oldestLeaseSeconds(db: Database): Promise<number> {
+  const { rows } = await db.query<{ age: number }>({ name: 'oldest_lease', text: OLDEST_LEASE })
+  return Math.max(0, rows[0]?.age ?? 0)
+}

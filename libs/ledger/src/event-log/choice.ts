@@ -1,0 +1,92 @@
+import { WAITING_MAX } from '@curfew/domain'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { isDataFault } from '../postgres/faults.ts'
+
+/** The name of the event log in PostgreSQL. It lies beside the ledger, so that there is one for each ledger. */
+export const POSTGRES_LOG = 'PostgreSQL'
+
+/** A service, and the event log that its settings name. */
+export interface EventLogUser {
+  /** For people, such as `ingest at host-1`. */
+  readonly user: string
+  readonly name: string
+}
+
+// The first service chooses. A service with another event log is noted, so that operators see it.
+const NOTE = `
+  with chosen as (select name from event_logs where chosen),
+  noted as (
+    insert into event_logs (name, chosen, used_by)
+    select $1, not exists (select from chosen), $2
+     where not exists (select from chosen where name = $1)
+    on conflict (name) do update set used_by = excluded.used_by, used_at = now()
+  )
+  select coalesce((select name from chosen), $1) as name`
+/** Longest wait for the answer: a service that starts waits for it. */
+const NOTE_TIMEOUT_MS = 2_000
+
+/**
+ * Notes which event log a service uses.
+ *
+ * @returns the name of the event log that all services are to use.
+ */
+export async function noteEventLog(db: Queryable, { user, name }: EventLogUser): Promise<string> {
+  const note = () =>
+    db.query<{ name: string }>({
+      name: 'note_event_log',
+      text: NOTE,
+      values: [name, user],
+      timeoutMs: NOTE_TIMEOUT_MS,
+    })
+  const { rows } = await note().catch((error: unknown) => {
+    // Another service chose at the same time.
+    if (isDataFault(error)) return note()
+    throw error
+  })
+  return rows[0]?.name ?? name
+}
+
+/** For so long a service counts as one that uses another event log, in seconds. Services note theirs every 15 s. */
+const STRAY_S = 120
+const STRAYS = `
+  select name, used_by as user from event_logs
+   where not chosen and used_at > now() - make_interval(secs => ${STRAY_S}) order by name`
+
+/** Services that came with another event log than the chosen one in the last two minutes; one for each event log. */
+export async function listStrays(db: Queryable): Promise<readonly EventLogUser[]> {
+  const { rows } = await db.query<EventLogUser>({ name: 'event_log_strays', text: STRAYS })
+  return rows
+}
+
+/** Records in the event log in PostgreSQL that no worker has read, up to 100,000. */
+export async function countUnread(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ records: number }>(
+    `select count(*)::int as records from (select from log_records limit ${WAITING_MAX}) counted`,
+  )
+  return rows[0]?.records ?? 0
+}
+
+const CHOSEN = 'select name from event_logs where chosen for update'
+const FORGET = 'delete from event_logs'
+const CHOOSE = 'insert into event_logs (name, chosen, used_by) values ($1, true, $2)'
+
+/**
+ * Changes the event log that all services are to use.
+ *
+ * @param accept is told the one before, or null, and says whether to change.
+ * @returns whether it was changed.
+ */
+export function chooseEventLog(
+  db: Database,
+  { user, name }: EventLogUser,
+  accept: (before: string | null) => Promise<boolean>,
+): Promise<boolean> {
+  return withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<{ name: string }>(CHOSEN)
+    const before = rows[0]?.name ?? null
+    if (before === name || !(await accept(before))) return false
+    await transaction.query(FORGET)
+    await transaction.query(CHOOSE, [name, user])
+    return true
+  })
+}

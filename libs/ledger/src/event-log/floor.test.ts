@@ -1,0 +1,51 @@
+import { expect, test } from 'vitest'
+import { createFloor } from './floor.ts'
+
+test('starts behind what was committed some seconds ago, never behind what was committed just now', () => {
+  const floor = createFloor(0)
+  floor.fetched()
+  floor.committed([100])
+  floor.advance(2_000)
+  expect(floor.start).toBe(0)
+  floor.advance(3_000)
+  expect(floor.start).toBe(0)
+  floor.committed([200])
+  floor.advance(6_000)
+  expect(floor.start).toBe(100)
+  floor.advance(9_000)
+  expect(floor.start).toBe(200)
+})
+
+test('begins at the beginning first and now and then, for one fetch', () => {
+  const floor = createFloor(0)
+  expect(floor.sweeping).toBe(true)
+  floor.fetched()
+  expect(floor.sweeping).toBe(false)
+  floor.committed([100])
+  floor.advance(3_000)
+  floor.advance(6_000)
+  expect(floor.start).toBe(100)
+  floor.advance(20_000)
+  expect(floor.start).toBe(0)
+  floor.fetched()
+  expect(floor.start).toBe(100)
+})
+
+test('starts before what failed until that is committed, though more was committed meanwhile', () => {
+  const floor = createFloor(0)
+  floor.fetched()
+  floor.committed([100, 101])
+  floor.advance(3_000)
+  floor.advance(6_000)
+  // From an append that took long to commit: it lies behind the floor already.
+  floor.failed([40, 41, 120])
+  expect(floor.start).toBe(39)
+  floor.committed([40, 130])
+  floor.advance(9_000)
+  floor.advance(12_000)
+  expect(floor.start).toBe(40)
+  floor.committed([41])
+  expect(floor.start).toBe(119)
+  floor.committed([120])
+  expect(floor.start).toBe(130)
+})

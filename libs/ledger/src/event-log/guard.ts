@@ -1,0 +1,120 @@
+import { type EventLog, WrongEventLogError } from '@curfew/domain'
+import type { Database } from '../postgres/database.ts'
+import { chooseEventLog, countUnread, type EventLogUser, noteEventLog, POSTGRES_LOG } from './choice.ts'
+
+export interface EventLogGuardOptions {
+  readonly db: Database
+  /** The service, for people, such as `ingest at host-1`. */
+  readonly user: string
+  /** The name of the event log. It may need the log to answer. */
+  readonly identify: () => Promise<string>
+  /** Called when the event log turns out to be a wrong one, once for as long as it stays so. */
+  readonly onWrong: (error: WrongEventLogError) => void
+  /**
+   * Whether no other service can use the ledger. A change of the settings then changes the event log, unless the one before has records
+   * in the ledger that were not read. Default: false.
+   */
+  readonly alone?: boolean
+  /** Pause between two comparisons, in milliseconds. Default 15,000. */
+  readonly againMs?: number
+}
+
+/** Pause after a comparison that failed, in milliseconds. */
+const RETRY_MS = 1_000
+/** Longest that appends and checks wait for the first comparison, in milliseconds. Later ones hold nothing up. */
+const FIRST_MS_MAX = 1_500
+
+/** An event log, and whether it is the one that the ledger names. */
+export interface GuardedEventLog extends EventLog {
+  /** Rejects while it is another one. @throws {WrongEventLogError} */
+  checkChoice(): Promise<void>
+}
+
+/**
+ * An event log that is used only while the ledger names it as the event log of all services: another one has no workers that
+ * read it, or workers of another ledger. Appends then reject, and the consumers take no part.
+ *
+ * While the ledger cannot be asked, appends go through: accepting a logout needs no database.
+ */
+export function guardEventLog(real: EventLog, options: EventLogGuardOptions): GuardedEventLog {
+  const { db, user, identify, onWrong, alone = false, againMs = 15_000 } = options
+  let name: string | null = null
+  let state: 'unknown' | 'right' | WrongEventLogError = 'unknown'
+  let dueAt = 0
+  let comparing: Promise<void> | null = null
+
+  async function compare(): Promise<void> {
+    try {
+      name ??= await identify()
+      const chosen = await noteEventLog(db, { user, name })
+      const wasWrong = state instanceof WrongEventLogError
+      state =
+        chosen === name || (alone && (await takeOver(db, { user, name })))
+          ? 'right'
+          : wrong(name, chosen, alone)
+      if (state !== 'right' && !wasWrong) onWrong(state)
+      dueAt = performance.now() + againMs
+    } catch {
+      // The log or the ledger is unavailable, which their own checks report. What is known stays known.
+      dueAt = performance.now() + RETRY_MS
+    }
+  }
+
+  /** Compares in the background when it is time. */
+  function refresh(): void {
+    if (comparing !== null || performance.now() < dueAt) return
+    comparing = compare().finally(() => {
+      comparing = null
+    })
+  }
+
+  refresh()
+  const compared = Promise.race([comparing, pause(FIRST_MS_MAX)])
+
+  async function insist(): Promise<void> {
+    refresh()
+    if (state === 'unknown') await compared
+    if (state instanceof WrongEventLogError) throw state
+  }
+
+  return {
+    async append(records) {
+      await insist()
+      await real.append(records)
+    },
+    consume: ({ able = () => true, ...rest }, handle) =>
+      real.consume(
+        {
+          ...rest,
+          able: () => {
+            refresh()
+            return state === 'right' && able()
+          },
+        },
+        handle,
+      ),
+    checkChoice: insist,
+    check: () => real.check(),
+    close: () => real.close(),
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms).unref()
+  })
+}
+
+/** @returns whether the event log was changed: records in the ledger that were not read would be lost. */
+function takeOver(db: Database, mine: EventLogUser): Promise<boolean> {
+  return chooseEventLog(db, mine, async (before) => before !== POSTGRES_LOG || (await countUnread(db)) === 0)
+}
+
+function wrong(name: string, chosen: string, alone: boolean): WrongEventLogError {
+  const differ = `KAFKA_BROKERS and KAFKA_TOPIC_PREFIX of this service name the event log "${name}", and this ledger has "${chosen}".`
+  return new WrongEventLogError(
+    alone
+      ? `${differ} Records wait there. Start without KAFKA_BROKERS until curfew doctor says that no record waits.`
+      : `${differ} Give all services the same settings, or change the event log by: npx curfew event-log use`,
+  )
+}

@@ -1,0 +1,159 @@
+import { createHash } from 'node:crypto'
+import { originOf, type Quarantine, type Quarantined } from '@curfew/domain'
+import { isUnavailable, type Queryable } from '../postgres/database.ts'
+
+// How records come into quarantine, from every event log. A record that cannot be stored as it is must not hold up its partition, so
+// what is stored has bounds, and texts go as bytes or without what PostgreSQL's text refuses.
+
+const VALUE_BYTES_MAX = 65_536
+const KEY_BYTES_MAX = 8_192
+/** As JSON. */
+const HEADERS_BYTES_MAX = 16_384
+const REASON_LENGTH_MAX = 1_000
+/** Records of one statement: 6 MiB of values at most. */
+const BATCH = 100
+
+interface Row {
+  readonly lane: string
+  readonly position: string
+  readonly key: Buffer
+  readonly value: Buffer
+  readonly valueBytes: number
+  readonly valueSha256: Buffer
+  readonly headers: string
+  readonly cutShort: boolean
+  readonly kind: string
+  readonly reason: string
+  readonly iss: string | null
+  readonly eventId: string | null
+}
+
+/** Each column with its type and its value, so that their order is written once. */
+const COLUMNS: readonly (readonly [name: string, type: string, of: (row: Row) => unknown])[] = [
+  ['lane', 'text', ({ lane }) => lane],
+  ['log_position', 'text', ({ position }) => position],
+  ['key', 'bytea', ({ key }) => key],
+  ['value', 'bytea', ({ value }) => value],
+  ['value_bytes', 'bigint', ({ valueBytes }) => valueBytes],
+  ['value_sha256', 'bytea', ({ valueSha256 }) => valueSha256],
+  ['headers', 'json', ({ headers }) => headers],
+  ['cut_short', 'boolean', ({ cutShort }) => cutShort],
+  ['kind', 'text', ({ kind }) => kind],
+  ['reason', 'text', ({ reason }) => reason],
+  ['iss', 'text', ({ iss }) => iss],
+  ['event_id', 'uuid', ({ eventId }) => eventId],
+]
+
+const NAMES = COLUMNS.map(([name]) => name).join(', ')
+
+const QUARANTINE = `
+  insert into quarantined_records (${NAMES})
+  select ${NAMES}
+    from unnest(${COLUMNS.map(([, type], index) => `$${index + 1}::${type}[]`).join(', ')}) as given (${NAMES})
+      on conflict (lane, log_position, value_sha256) do nothing`
+
+/** The quarantine of a database, as event logs take it. */
+export function createQuarantine(db: Queryable): Quarantine {
+  return (records) => quarantine(db, records)
+}
+
+/**
+ * Stores records in quarantine; one that is there already stays as it is. Where PostgreSQL refuses a record all the same, its
+ * position, length and digest are stored without its content.
+ *
+ * @throws {LedgerUnavailableError}
+ */
+export async function quarantine(db: Queryable, records: readonly Quarantined[]): Promise<void> {
+  for (let at = 0; at < records.length; at += BATCH) {
+    const rows = records.slice(at, at + BATCH).map(toRow)
+    try {
+      await insert(db, rows)
+    } catch (error) {
+      if (isUnavailable(error)) throw error
+      for (const row of rows) await insertAlone(db, row)
+    }
+  }
+}
+
+async function insertAlone(db: Queryable, row: Row): Promise<void> {
+  try {
+    await insert(db, [row])
+  } catch (error) {
+    if (isUnavailable(error)) throw error
+    await insert(db, [withoutContent(row, error)])
+  }
+}
+
+async function insert(db: Queryable, rows: readonly Row[]): Promise<void> {
+  await db.query({
+    name: 'quarantine',
+    text: QUARANTINE,
+    values: COLUMNS.map(([, , of]) => rows.map(of)),
+  })
+}
+
+function toRow({ record, kind, reason }: Quarantined): Row {
+  const { lane, position, key, value, headers } = record
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+  const keyBytes = Buffer.from(key)
+  const kept = keptHeaders(headers)
+  const { iss, eventId } = originOf({ lane, key, text: bytes.toString(), headers })
+  return {
+    lane,
+    position: storable(position),
+    key: keyBytes.subarray(0, KEY_BYTES_MAX),
+    value: bytes.subarray(0, VALUE_BYTES_MAX),
+    valueBytes: bytes.byteLength,
+    valueSha256: createHash('sha256').update(bytes).digest(),
+    headers: kept.json,
+    cutShort:
+      bytes.byteLength > VALUE_BYTES_MAX ||
+      keyBytes.byteLength > KEY_BYTES_MAX ||
+      kept.count < count(headers),
+    kind,
+    reason: storable(reason).slice(0, REASON_LENGTH_MAX).toWellFormed(),
+    iss,
+    eventId,
+  }
+}
+
+/** All that no content can spoil. */
+function withoutContent(row: Row, error: unknown): Row {
+  const why = error instanceof Error ? error.message : String(error)
+  const reason = storable(`${row.reason} Its content could not be stored: ${why}`)
+  return {
+    ...row,
+    key: Buffer.alloc(0),
+    value: Buffer.alloc(0),
+    headers: '{}',
+    cutShort: true,
+    reason: reason.slice(0, REASON_LENGTH_MAX).toWellFormed(),
+    iss: null,
+    eventId: null,
+  }
+}
+
+/** Headers as JSON, in their order, all that there is room for. The type json takes every escape, that of a NUL too. */
+function keptHeaders(headers: Readonly<Record<string, string>>): {
+  readonly json: string
+  readonly count: number
+} {
+  const kept: [string, string][] = []
+  let bytes = 2
+  for (const entry of Object.entries(headers)) {
+    const length = Buffer.byteLength(JSON.stringify(entry))
+    if (bytes + length > HEADERS_BYTES_MAX) continue
+    kept.push(entry)
+    bytes += length
+  }
+  return { json: JSON.stringify(Object.fromEntries(kept)), count: kept.length }
+}
+
+function count(headers: Readonly<Record<string, string>>): number {
+  return Object.keys(headers).length
+}
+
+/** Text without what PostgreSQL's text refuses. */
+function storable(text: string): string {
+  return text.toWellFormed().replaceAll('\0', '\ufffd')
+}

@@ -1,0 +1,46 @@
+import type { EventId, GivenEventId, Issuer } from '@curfew/domain'
+import { plainArray, textColumn } from '../postgres/arrays.ts'
+import type { Database } from '../postgres/database.ts'
+
+// Outside, an event is known by its issuer and the id that the issuer gave it; in the ledger by one id.
+
+/** An event as it is asked for. `iss` null: at any issuer. */
+export interface AskedEvent {
+  readonly givenId: GivenEventId
+  readonly iss: Issuer | null
+}
+
+/** An event that the ledger has. */
+export interface EventIdentity {
+  readonly id: EventId
+  readonly iss: Issuer
+  /** Short name of the issuer; null if this `iss` was never registered. */
+  readonly issuer: string | null
+}
+
+// An event that was stored before ids were derived may have been posted again since: the later row counts. `offset 0` keeps
+// this an index lookup for each id: joined freely, the planner reads a large table as a whole.
+const IDENTIFY_EVENTS = `
+  select asked.place::int, found.id, found.iss, i.name as issuer
+    from unnest($1::uuid[], $2::text[]) with ordinality as asked(given_id, iss, place)
+   cross join lateral (
+     select distinct on (e.iss) e.id, e.iss from events e
+      where e.given_id = asked.given_id and (asked.iss is null or e.iss = asked.iss)
+      order by e.iss, e.planned_at desc offset 0
+   ) found
+    left join issuers i on i.iss = found.iss
+   order by i.name, found.iss`
+
+/** Looks up the events of each given id, in the order asked: one event for each issuer that used the id. */
+export async function identifyEvents(
+  db: Database,
+  asked: readonly AskedEvent[],
+): Promise<readonly (readonly EventIdentity[])[]> {
+  const { rows } = await db.query<EventIdentity & { readonly place: number }>({
+    name: 'identify_events',
+    text: IDENTIFY_EVENTS,
+    values: [plainArray(asked.map(({ givenId }) => givenId)), textColumn(asked.map(({ iss }) => iss))],
+  })
+  const byPlace = Map.groupBy(rows, ({ place }) => place)
+  return asked.map((_, at) => byPlace.get(at + 1) ?? [])
+}

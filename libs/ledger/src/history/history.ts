@@ -1,0 +1,318 @@
+import {
+  type BindingId,
+  type DeliveryStanding,
+  type DeliveryState,
+  deliveryIdRange,
+  type PlanBasis,
+} from '@curfew/domain'
+import type { IssuerLogoutRecord, IssuerLogoutState } from '../issuer-logout/jobs.ts'
+import { plainArray } from '../postgres/arrays.ts'
+import type { Database } from '../postgres/database.ts'
+import { confinedBindings, type WalkedPage, walk, walkParts, walkSql } from '../postgres/walk.ts'
+import { eventRanges } from './event-ranges.ts'
+
+/** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
+export interface DeliveryRecord {
+  readonly id: string
+  readonly eventId: string
+  /** The id that its issuer gave the event. */
+  readonly givenEventId: string
+  readonly bindingId: BindingId
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientName: string | null
+  /** Which of its endpoints. */
+  readonly endpoint: string
+  readonly sid: string | null
+  /** Whom the RP takes it to be about, with its settings of now. */
+  readonly names: 'session' | 'subject'
+  readonly lane: string
+  readonly state: DeliveryState
+  readonly level: string | null
+  readonly attemptCount: number
+  readonly deadLetterReason: string | null
+  /** The newer delivery that says all that this one would have said. */
+  readonly supersededBy: string | null
+  /** How often it was replayed. */
+  readonly generation: number
+  readonly plannedAt: Date
+  readonly dueAt: Date | null
+  readonly settledAt: Date | null
+  /** When the session that it ends would end by itself. */
+  readonly sessionEndsAt: Date | null
+  readonly acceptedAt: Date
+  /** When whom it was about was erased. */
+  readonly erasedAt: Date | null
+}
+
+export interface EventRecord {
+  readonly id: string
+  /** The id that its issuer gave it. */
+  readonly givenId: string
+  readonly iss: string
+  /** Short name of the issuer; null if this `iss` was never registered. */
+  readonly issuer: string | null
+  readonly sub: string | null
+  readonly sid: string | null
+  readonly scope: string
+  readonly device: string | null
+  readonly reason: string | null
+  readonly initiator: string | null
+  readonly lane: string
+  readonly occurredAt: Date
+  readonly acceptedAt: Date
+  readonly plannedAt: Date
+  readonly planBasis: PlanBasis
+  /** The given id of the logout of everyone that it is a part of; null if there is none, or it is no longer kept. */
+  readonly givenParentId: string | null
+  /** Of a logout of everyone: how its job stands. */
+  readonly issuerLogout: Pick<IssuerLogoutRecord, 'state' | 'endedAt' | 'total' | 'done'> | null
+  readonly erasedAt: Date | null
+}
+
+export interface StoredAttempt {
+  readonly number: number
+  readonly startedAt: Date
+  readonly durationMs: number
+  readonly outcome: string
+  readonly status: number | null
+  readonly errorClass: string | null
+  readonly error: string | null
+  readonly errorDescription: string | null
+  readonly jti: string | null
+}
+
+// What a token names is said by logoutTokenClaims; where no session is known, or the RP takes the subject only, the subject.
+const DELIVERY = `
+  select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
+         p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.state, d.level,
+         case when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
+              when d.sid is null or e.sub is not null and not p.session_required
+                   and coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims') = 'sub'
+              then 'subject' else 'session' end as names,
+         d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
+         d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
+         d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt",
+         d.erased_at as "erasedAt"
+    from deliveries d
+    join events e on e.id = d.event_id
+    join bindings b on b.id = d.binding_id
+    join relying_parties p on p.id = b.relying_party_id
+    join issuers i on i.name = p.issuer`
+
+const FIND_EVENTS = `
+  select e.id, e.given_id as "givenId", e.iss, i.name as issuer, e.sub, e.sid, e.scope, e.device, e.reason, e.initiator, e.lane,
+         e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
+         e.erased_at as "erasedAt", owed.count as "owed", (select p.given_id from events p where p.id = e.parent_id) as "givenParentId", l.state, l.ended_at as "endedAt",
+         l.total, l.planned as done
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality as asked(id, low, high, place)
+    join events e on e.id = asked.id
+   cross join lateral (
+     select count(*)::int as count from deliveries d
+      where d.id between asked.low and asked.high and d.event_id = e.id
+   ) owed
+    left join issuer_logouts l on l.event_id = e.id
+    left join issuers i on i.iss = e.iss
+   order by asked.place`
+
+// `offset 0` keeps it a walk through the index for each event: joined freely, a large table is read as a whole.
+const DELIVERIES_OF_EVENTS = `${DELIVERY}
+   where d.id = any(array(
+     select owed.id
+       from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked(id, low, high)
+      cross join lateral (
+        select w.id from deliveries w
+         where w.id between asked.low and asked.high and w.event_id = asked.id offset 0
+      ) owed))
+   order by p.client_id, b.endpoint, d.sid`
+
+interface EventRow extends Omit<EventRecord, 'issuerLogout'> {
+  /** How many deliveries. */
+  readonly owed: number
+  /** Of a logout of everyone; null of any other. */
+  readonly state: IssuerLogoutState | null
+  readonly endedAt: Date | null
+  readonly total: number | null
+  readonly done: number
+}
+
+/** An event with its deliveries. */
+export interface FoundEvent {
+  readonly event: EventRecord
+  readonly deliveries: readonly DeliveryRecord[]
+}
+
+/**
+ * Events with their deliveries, by id, those that ask for many in two statements: as many of them, in their order, as have
+ * `deliveriesMax` deliveries together, but one at least. Of each of the others it says `later`: ask again.
+ *
+ * @returns null for an event that is not (yet) planned.
+ */
+export async function findEvents(
+  db: Database,
+  { ids, deliveriesMax }: { ids: readonly string[]; deliveriesMax: number },
+): Promise<ReadonlyMap<string, FoundEvent | 'later' | null>> {
+  const found = new Map<string, FoundEvent | 'later' | null>(ids.map((id) => [id, null]))
+  const { rows } = await db.query<EventRow>({
+    name: 'find_events',
+    text: FIND_EVENTS,
+    values: eventRanges([...found.keys()]),
+  })
+  let total = 0
+  const whole = rows.filter(({ owed }, place) => {
+    total += owed
+    return place === 0 || total <= deliveriesMax
+  })
+  for (const { id } of rows) found.set(id, 'later')
+  if (whole.length === 0) return found
+  const deliveries = await db.query<DeliveryRecord>({
+    name: 'deliveries_of_events',
+    text: DELIVERIES_OF_EVENTS,
+    values: eventRanges(whole.map(({ id }) => id)),
+  })
+  const byEvent = Map.groupBy(deliveries.rows, ({ eventId }) => eventId)
+  for (const row of whole) found.set(row.id, { event: toEvent(row), deliveries: byEvent.get(row.id) ?? [] })
+  return found
+}
+
+function toEvent({ owed: _, state, endedAt, total, done, ...event }: EventRow): EventRecord {
+  return { ...event, issuerLogout: state === null ? null : { state, endedAt, total, done } }
+}
+
+// `offset 0`: as above.
+const SETTLED_EVENTS = `
+  select e.id
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked(id, low, high)
+    join events e on e.id = asked.id
+   where not exists (
+     select from deliveries d
+      where d.id between asked.low and asked.high and d.event_id = e.id and d.settled_at is null offset 0)
+     and not exists (select from issuer_logouts l where l.event_id = e.id and l.state = 'running')`
+
+/** Which of `ids` are planned and wholly settled: one question for everybody who waits. */
+export async function settledEvents(db: Database, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'settled_events',
+    text: SETTLED_EVENTS,
+    values: eventRanges(ids),
+  })
+  return new Set(rows.map(({ id }) => id))
+}
+
+// What covered it may itself be covered by now. `union`, for what has been seen is not followed again.
+const COVERING_DELIVERIES = `
+  with recursive chain(id, by) as (
+    select d.id, d.superseded_by from deliveries d where d.id = any($1::uuid[]) and d.state = 'superseded'
+     union
+    select chain.id, d.superseded_by from chain join deliveries d on d.id = chain.by and d.state = 'superseded'
+  )
+  select chain.id as "coveredId", d.state, d.due_at as "dueAt", d.attempts as "attemptCount",
+         d.session_ends_at as "sessionEndsAt"
+    from chain join deliveries d on d.id = chain.by
+   where d.state <> 'superseded'`
+
+/** Of each of these that is superseded: how the delivery stands that says it all in the end. */
+export async function coveringDeliveries(
+  db: Database,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, DeliveryStanding>> {
+  const { rows } = await db.query<DeliveryStanding & { readonly coveredId: string }>({
+    name: 'covering_deliveries',
+    text: COVERING_DELIVERIES,
+    values: [plainArray(ids)],
+  })
+  return new Map(rows.map(({ coveredId, ...standing }) => [coveredId, standing]))
+}
+
+const FIND_DELIVERY = `${DELIVERY} where d.id = $1`
+
+const ATTEMPTS_OF_DELIVERY = `
+  select number, started_at as "startedAt", duration_ms as "durationMs", outcome, status,
+         error_class as "errorClass", error, error_description as "errorDescription", jti
+    from attempts where delivery_id = $1 order by number`
+
+/** A delivery with every attempt. */
+export async function findDelivery(
+  db: Database,
+  id: string,
+): Promise<{ readonly delivery: DeliveryRecord; readonly attempts: readonly StoredAttempt[] } | null> {
+  const { rows } = await db.query<DeliveryRecord>({
+    name: 'find_delivery',
+    text: FIND_DELIVERY,
+    values: [id],
+  })
+  const [delivery] = rows
+  if (delivery === undefined) return null
+  const attempts = await db.query<StoredAttempt>({
+    name: 'attempts_of_delivery',
+    text: ATTEMPTS_OF_DELIVERY,
+    values: [id],
+  })
+  return { delivery, attempts: attempts.rows }
+}
+
+const listOf = (byParts: boolean) => ({
+  name: byParts ? 'list_deliveries_of_bindings' : 'list_deliveries',
+  text: walkSql({
+    table: 'deliveries',
+    key: ['id'],
+    order: 'desc',
+    byParts,
+    where: `t.id between $4::uuid and $5::uuid and t.id < $6::uuid${byParts ? ' and t.binding_id = part.id' : ''}`,
+    columns: ['binding_id', 'event_id', 'state', 'planned_at'],
+    filter: `($7::uuid is null or w.event_id = $7) and ($8::text is null or w.state = $8)
+      and ($9::timestamptz is null or w.planned_at >= $9) and ($10::timestamptz is null or w.planned_at < $10)
+      ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
+    returned: 'w.id',
+  }),
+})
+const LIST_DELIVERIES = listOf(false)
+const STATEMENTS = { whole: LIST_DELIVERIES, apart: listOf(true) }
+const DELIVERIES = `${DELIVERY} where d.id = any($1::uuid[]) order by d.id desc`
+
+const FIRST_ID = '00000000-0000-0000-0000-000000000000'
+const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
+export interface DeliveryFilter {
+  readonly issuer: string | null
+  /** Any of these. */
+  readonly clientIds: readonly string[] | null
+  readonly state: string | null
+  readonly eventId: string | null
+  readonly since: Date | null
+  readonly until: Date | null
+  /** The last id of the page before. */
+  readonly before: string | null
+  readonly limit: number
+}
+
+/** PostgreSQL orders UUIDs as their texts. */
+const latestId = (a: { readonly id: string }, b: { readonly id: string }) =>
+  a.id === b.id ? 0 : a.id > b.id ? -1 : 1
+
+/**
+ * Deliveries by id, the latest first. Where filters leave few of them, a page ends after so many rows and says where the next
+ * begins.
+ */
+export async function listDeliveries(
+  db: Database,
+  filter: DeliveryFilter,
+): Promise<WalkedPage<DeliveryRecord, string>> {
+  const { state, eventId, since, until, before, limit } = filter
+  const bindings = await confinedBindings(db, filter)
+  if (bindings?.length === 0) return { rows: [], reached: null }
+  const [low, high] = eventId === null ? [FIRST_ID, LAST_ID] : deliveryIdRange(eventId)
+  const values = [low, high, before ?? LAST_ID, eventId, state, since, until]
+  // Deliveries of one event lie side by side already.
+  const { keys, reached } =
+    bindings === null || eventId !== null
+      ? await walk<{ id: string }>(db, LIST_DELIVERIES, { parts: bindings, limit, values })
+      : await walkParts(db, STATEMENTS, { parts: bindings, limit, values, compare: latestId })
+  const ids = plainArray(keys.map(({ id }) => id))
+  const { rows } = await db.query<DeliveryRecord>({
+    name: 'deliveries_by_id',
+    text: DELIVERIES,
+    values: [ids],
+  })
+  return { rows, reached: reached?.id ?? null }
+}

@@ -1,0 +1,332 @@
+import { type BindingId, type DeliveryId, type DeliveryState, type EventId, eventKeyOf } from '@curfew/domain'
+import { plainArray } from '../postgres/arrays.ts'
+import { type Database, isUnavailable, type Queryable, withTransaction } from '../postgres/database.ts'
+import { isDataFault, isStatementTimeout } from '../postgres/faults.ts'
+import { tryLock } from '../postgres/locks.ts'
+import { reckonable } from '../postgres/times.ts'
+
+/** A state in which a delivery is settled. */
+export type SettledState = Exclude<DeliveryState, 'pending' | 'in_flight'>
+
+/** What one statement planned or settled, as it stood when that was committed. */
+export type JournalEntry =
+  | {
+      readonly kind: 'planned'
+      readonly at: Date
+      /** Events that the ledger did not have before; some may owe nothing. */
+      readonly eventIds: readonly EventId[]
+      /** What is owed since. */
+      readonly owed: readonly JournalDelivery[]
+    }
+  | { readonly kind: 'settled'; readonly at: Date; readonly settled: readonly SettledDelivery[] }
+
+export interface JournalDelivery {
+  readonly id: DeliveryId
+  readonly bindingId: BindingId
+  /** When its event was accepted, in milliseconds since 1970; null in the bulk lane, of which nothing is promised. */
+  readonly acceptedMs: number | null
+}
+
+export interface SettledDelivery extends JournalDelivery {
+  readonly state: SettledState
+  /** How often it had been replayed before it ended so: 0 the first time. By now it may be under way again. */
+  readonly generation: number
+}
+
+const COLUMNS = 'kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations'
+
+/** SQL: `accepted_ms` of an event `e`. */
+export const ACCEPTED_MS = `case e.lane when 'interactive' then (extract(epoch from ${reckonable('e.accepted_at')}) * 1000)::bigint end as accepted_ms`
+
+/** SQL: deliveries as `d`, each with when its event was accepted. `offset 0` keeps it a lookup for each. */
+export function withAcceptance(deliveries: string): string {
+  return `(select d.*, e.accepted_ms from ${deliveries} d
+    left join lateral (select ${ACCEPTED_MS} from events e where e.id = d.event_id offset 0) e on true) d`
+}
+
+const NO_DELIVERIES =
+  '(select null::uuid as id, null::bigint as binding_id, null::bigint as accepted_ms where false) d'
+
+/**
+ * SQL that enters into the journal what a statement planned: one row, or none.
+ *
+ * @param eventIds an array, or null.
+ * @param from deliveries as `d`: id, binding_id, accepted_ms. Default: none.
+ */
+export function journalPlanned({
+  at,
+  eventIds,
+  from = NO_DELIVERIES,
+}: {
+  at: string
+  eventIds: string
+  from?: string
+}): string {
+  return `insert into journal (${COLUMNS})
+    select 'planned', ${at}::timestamptz, coalesce(${eventIds}, '{}'), coalesce(array_agg(d.id), '{}'),
+           coalesce(array_agg(d.binding_id), '{}'), coalesce(array_agg(d.accepted_ms), '{}'), '{}', '{}'
+      from ${from} having count(*) > 0 or ${eventIds} is not null`
+}
+
+/**
+ * SQL that enters into the journal what a statement settled: one row, or none.
+ *
+ * @param from deliveries as `d`: id, binding_id, accepted_ms, state, generation.
+ */
+export function journalSettled(from: string, at: string): string {
+  return `insert into journal (${COLUMNS})
+    select 'settled', ${at}::timestamptz, '{}', array_agg(d.id), array_agg(d.binding_id), array_agg(d.accepted_ms),
+           array_agg(d.state), array_agg(d.generation)
+      from ${from} having count(*) > 0`
+}
+
+/** Enters what happened into books of its own, in the transaction in which it is struck out of the journal: once, or not at all. */
+export type Poster = (transaction: Queryable, entries: readonly JournalEntry[]) => Promise<void>
+
+interface JournalRow {
+  readonly id: number
+  readonly kind: 'planned' | 'settled'
+  readonly at: Date
+  /** As text, with commas between: an array of thousands is read several times as fast so. */
+  readonly eventIds: string
+  readonly deliveryIds: string
+  readonly bindingIds: string
+  readonly acceptedMs: string
+  readonly states: string
+  readonly generations: string
+}
+
+// Some that were written earlier may be committed later; they are found then, for each is deleted by its own number.
+const ENTRY = `id, kind, at, array_to_string(event_ids, ',') as "eventIds", array_to_string(delivery_ids, ',') as "deliveryIds",
+  array_to_string(binding_ids, ',') as "bindingIds", array_to_string(accepted_ms, ',', '') as "acceptedMs",
+  array_to_string(states, ',') as states, array_to_string(generations, ',') as generations`
+// The first, and what follows as long as it is not too much at once: an entry may have one delivery, or ten thousand.
+const TAKE_ENTRIES = `
+  select ${ENTRY} from (
+    select *, sum(cardinality(delivery_ids)) over (order by id) - cardinality(delivery_ids) as before
+      from (select * from journal order by id limit $1) oldest
+  ) counted
+   where before < $2 order by id`
+/** Deliveries that are posted at once, about: the process does nothing else meanwhile. */
+const DELIVERIES_AT_ONCE = 8_000
+
+const STRIKE_ENTRIES = 'delete from journal where id = any($1::bigint[])'
+
+const LEAVE_ENTRIES = `
+  insert into journal_left (poster, id, kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations)
+  select p.name, j.id, j.kind, j.at, j.event_ids, j.delivery_ids, j.binding_ids, j.accepted_ms, j.states, j.generations
+    from journal j cross join unnest($2::text[]) as p(name) where j.id = any($1::bigint[])`
+
+/** Told of a poster that failed. */
+export type OnPosterFailed = (name: string, error: unknown) => void
+
+/**
+ * Hands the oldest entries of the journal to every poster, and deletes them: all of it in one transaction, and by one
+ * bookkeeper at a time.
+ *
+ * @param limit most entries; each is a whole batch of plans or settlements.
+ * @param names of posters that hold up no other: what one of them fails at is left for `postLeft`. Whoever has none, does.
+ * @returns how many entries; null when another bookkeeper is at it.
+ */
+export async function postJournal(
+  db: Database,
+  {
+    limit,
+    posters,
+    names = new Map(),
+    onFailed,
+  }: {
+    limit: number
+    posters: readonly Poster[]
+    names?: ReadonlyMap<Poster, string>
+    onFailed?: OnPosterFailed
+  },
+): Promise<number | null> {
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'journal'))) return null
+    const { rows } = await transaction.query<JournalRow>({
+      name: 'take_entries',
+      text: TAKE_ENTRIES,
+      values: [limit, DELIVERIES_AT_ONCE],
+    })
+    if (rows.length === 0) return 0
+    const entries = rows.map(toEntry)
+    const left: string[] = []
+    for (const post of posters) {
+      const name = names.get(post)
+      if (name === undefined) {
+        await post(transaction, entries)
+        continue
+      }
+      const failure = await failureOf(transaction, () => post(transaction, entries))
+      if (failure === null) continue
+      onFailed?.(name, failure.error)
+      left.push(name)
+    }
+    const ids = plainArray(rows.map(({ id }) => id))
+    if (left.length > 0) {
+      await transaction.query({ name: 'leave_entries', text: LEAVE_ENTRIES, values: [ids, left] })
+    }
+    await transaction.query({ name: 'strike_entries', text: STRIKE_ENTRIES, values: [ids] })
+    return rows.length
+  })
+}
+
+const TAKE_LEFT = `
+  select ${ENTRY} from journal_left where poster = $1 order by failed_at, id limit $2`
+const COUNT_LEFT = 'select poster, count(*) as count from journal_left group by poster'
+
+/** How many entries each poster failed at so far. Those without any are left out. */
+export async function countJournalLeft(db: Database): Promise<ReadonlyMap<string, number>> {
+  const { rows } = await db.query<{ poster: string; count: number }>({
+    name: 'count_journal_left',
+    text: COUNT_LEFT,
+  })
+  return new Map(rows.map(({ poster, count }) => [poster, count]))
+}
+
+const STRIKE_LEFT = 'delete from journal_left where poster = $1 and id = any($2::bigint[])'
+const PUT_BACK =
+  'update journal_left set failed_at = clock_timestamp() where poster = $1 and id = any($2::bigint[])'
+
+// New numbers from the journal's own sequence: a half is an entry like any other.
+const LEAVE_HALVES = `
+  insert into journal_left (poster, id, ${COLUMNS})
+  select $1, nextval(pg_get_serial_sequence('journal', 'id')), * from (
+    values ($2, $3::timestamptz, $4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::text[], $9::int[]),
+           ($2, $3, $10::uuid[], $11::uuid[], $12::bigint[], $13::bigint[], $14::text[], $15::int[])
+  ) halves`
+
+/** Puts two halves in the place of an entry. @returns false where it is of one delivery or event, and has no halves. */
+async function splitLeft(transaction: Queryable, name: string, row: JournalRow): Promise<boolean> {
+  const halves = halvesOf(toEntry(row))
+  if (halves === null) return false
+  const columns = halves.flatMap((half) => {
+    const deliveries = half.kind === 'planned' ? half.owed : half.settled
+    const settled = half.kind === 'settled' ? half.settled : []
+    return [
+      plainArray(half.kind === 'planned' ? half.eventIds : []),
+      plainArray(deliveries.map(({ id }) => id)),
+      plainArray(deliveries.map(({ bindingId }) => bindingId)),
+      plainArray(deliveries.map(({ acceptedMs }) => acceptedMs)),
+      plainArray(settled.map(({ state }) => state)),
+      plainArray(settled.map(({ generation }) => generation)),
+    ]
+  })
+  await transaction.query({ text: LEAVE_HALVES, values: [name, row.kind, row.at, ...columns] })
+  await transaction.query({
+    name: 'strike_left',
+    text: STRIKE_LEFT,
+    values: [name, plainArray([row.id])],
+  })
+  return true
+}
+
+/** An entry in two: half of its deliveries, or half of its events with what these owe. Null where there is one only. */
+function halvesOf(entry: JournalEntry): readonly [JournalEntry, JournalEntry] | null {
+  if (entry.kind === 'settled') {
+    const half = Math.ceil(entry.settled.length / 2)
+    if (half === entry.settled.length) return null
+    const of = (settled: readonly SettledDelivery[]) => ({ ...entry, settled })
+    return [of(entry.settled.slice(0, half)), of(entry.settled.slice(half))]
+  }
+  const { eventIds, owed } = entry
+  const half = Math.ceil(eventIds.length / 2)
+  if (half < eventIds.length) {
+    const first = new Set(eventIds.slice(0, half).map(eventKeyOf))
+    const isFirst = ({ id }: JournalDelivery) => first.has(eventKeyOf(id))
+    return [
+      { ...entry, eventIds: eventIds.slice(0, half), owed: owed.filter(isFirst) },
+      { ...entry, eventIds: eventIds.slice(half), owed: owed.filter((one) => !isFirst(one)) },
+    ]
+  }
+  const middle = Math.ceil(owed.length / 2)
+  if (middle === owed.length) return null
+  return [
+    { ...entry, owed: owed.slice(0, middle) },
+    { ...entry, eventIds: [], owed: owed.slice(middle) },
+  ]
+}
+
+/**
+ * Hands to a poster what it failed at before, as `postJournal` does. One that it fails at alone goes behind the others; where a
+ * value of one delivery is at fault, the entry is split, so that the others of it are posted.
+ *
+ * @param limit most entries. Where it failed at several, try one: the others may be good.
+ * @returns how many entries there were, whether they were posted, and whether the one was split; null when another bookkeeper is
+ * at it.
+ */
+export async function postLeft(
+  db: Database,
+  { name, post, limit, onFailed }: { name: string; post: Poster; limit: number; onFailed: OnPosterFailed },
+): Promise<{ readonly entries: number; readonly posted: boolean; readonly split: boolean } | null> {
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'journal'))) return null
+    const { rows } = await transaction.query<JournalRow>({
+      name: 'take_left',
+      text: TAKE_LEFT,
+      values: [name, limit],
+    })
+    const entries = rows.length
+    if (entries === 0) return { entries, posted: true, split: false }
+    const failure = await failureOf(transaction, () => post(transaction, rows.map(toEntry)))
+    const values = [name, plainArray(rows.map(({ id }) => id))]
+    if (failure === null) {
+      await transaction.query({ name: 'strike_left', text: STRIKE_LEFT, values })
+      return { entries, posted: true, split: false }
+    }
+    onFailed(name, failure.error)
+    const [only, ...others] = rows
+    if (only === undefined || others.length > 0) return { entries, posted: false, split: false }
+    const split = isOfValue(failure.error) && (await splitLeft(transaction, name, only))
+    if (!split) await transaction.query({ name: 'put_left_back', text: PUT_BACK, values })
+    return { entries, posted: false, split }
+  })
+}
+
+/** Whether one value may be at fault: PostgreSQL refused it, or we could not reckon with it. */
+function isOfValue(error: unknown): boolean {
+  return isDataFault(error) || error instanceof RangeError || error instanceof TypeError
+}
+
+/** What `work` failed at, undone; null where it did not. @throws what says that the connection is lost. */
+async function failureOf(
+  transaction: Queryable,
+  work: () => Promise<void>,
+): Promise<{ readonly error: unknown } | null> {
+  await transaction.query('savepoint posting')
+  try {
+    await work()
+    await transaction.query('release savepoint posting')
+    return null
+  } catch (error) {
+    if (isUnavailable(error) && !isStatementTimeout(error)) throw error
+    await transaction.query('rollback to savepoint posting')
+    return { error }
+  }
+}
+
+function toEntry({ kind, at, ...row }: JournalRow): JournalEntry {
+  const ids = split<DeliveryId>(row.deliveryIds)
+  // As many of each as there are deliveries: the schema sees to it.
+  const [bindingIds, accepted] = [split(row.bindingIds), row.acceptedMs.split(',')]
+  const bindingOf = (index: number) => Number(bindingIds[index]) as BindingId
+  const acceptedOf = (index: number) => (accepted[index] ? Number(accepted[index]) : null)
+  if (kind === 'planned') {
+    const owed = ids.map((id, index) => ({ id, bindingId: bindingOf(index), acceptedMs: acceptedOf(index) }))
+    return { kind, at, eventIds: split<EventId>(row.eventIds), owed }
+  }
+  const [states, generations] = [split<SettledState>(row.states), split(row.generations)]
+  const settled = ids.map((id, index) => ({
+    id,
+    bindingId: bindingOf(index),
+    acceptedMs: acceptedOf(index),
+    state: states[index] as SettledState,
+    generation: Number(generations[index]),
+  }))
+  return { kind, at, settled }
+}
+
+function split<Item extends string>(list: string): readonly Item[] {
+  return list === '' ? [] : (list.split(',') as Item[])
+}

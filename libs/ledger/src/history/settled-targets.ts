@@ -1,0 +1,86 @@
+import type { BindingId, SettledTarget } from '@curfew/domain'
+import type { ToldBinding } from '../delivery/told-bindings.ts'
+import { reckonable } from '../postgres/times.ts'
+
+// Settled deliveries as receipts name them, read with their events.
+
+/** The settled deliveries of an event, each in its place of every list; all null where there are none. */
+export interface TargetColumns {
+  readonly bindingIds: string | null
+  readonly states: string
+  readonly levels: string
+  readonly reasons: string
+  readonly attempts: string
+  readonly generations: string
+  readonly settledMs: string
+  readonly firstAttemptMs: string
+  readonly statuses: string
+  readonly digests: string
+  /** Null where none has any. */
+  readonly sids: readonly (string | null)[] | null
+}
+
+// One text for each column, with commas between: of tens of thousands a second, a row or an array for each delivery takes
+// several times as long on both sides. None of these has a comma in it. What an identity provider calls a session may have:
+// those are given as JSON. Half a microsecond is more than the error of the product, and less than what a time is kept to.
+const list = (text: string) => `string_agg(coalesce(${text}, ''), ',')`
+const milliseconds = (time: string) =>
+  `floor(date_part('epoch', ${reckonable(time)}) * 1000 + 0.0005)::bigint::text`
+/** SQL: the settled deliveries of the event `given`, whose id it has, and the range of theirs. */
+export const SETTLED_TARGETS = `
+  select ${list('w.binding_id::text')} as "bindingIds", ${list('w.state')} as states, ${list('w.level')} as levels,
+         ${list('w.dead_letter_reason')} as reasons, ${list('w.attempts::text')} as attempts,
+         ${list('w.generation::text')} as generations, ${list(milliseconds('w.settled_at'))} as "settledMs",
+         ${list(milliseconds('w.first_attempt_at'))} as "firstAttemptMs", ${list('w.status::text')} as statuses,
+         ${list("encode(w.token_digest, 'base64')")} as digests,
+         case when bool_or(w.sid is not null) then json_agg(w.sid) end as sids
+    from deliveries w
+   where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null`
+
+/** What the deliveries of these rows went to. */
+export function bindingsOf(rows: readonly TargetColumns[]): ReadonlySet<BindingId> {
+  const ids = new Set(rows.flatMap(({ bindingIds }) => bindingIds?.split(',') ?? []))
+  return new Set([...ids].map((id) => Number(id) as BindingId))
+}
+
+/** The deliveries of a row. */
+export function toTargets(
+  { bindingIds, sids, ...columns }: TargetColumns,
+  bindings: ReadonlyMap<BindingId, ToldBinding>,
+): readonly SettledTarget[] {
+  if (bindingIds === null) return []
+  const states = columns.states.split(',')
+  const levels = columns.levels.split(',')
+  const reasons = columns.reasons.split(',')
+  const attempts = columns.attempts.split(',')
+  const generations = columns.generations.split(',')
+  const settledMs = columns.settledMs.split(',')
+  const firstAttemptMs = columns.firstAttemptMs.split(',')
+  const statuses = columns.statuses.split(',')
+  const digests = columns.digests.split(',')
+  return bindingIds.split(',').map((bindingId, at) => {
+    const { clientId, endpoint, withinMs } = bindings.get(Number(bindingId) as BindingId) ?? UNKNOWN_BINDING
+    return {
+      clientId,
+      endpoint,
+      withinMs,
+      sid: sids?.[at] ?? null,
+      state: states[at] as SettledTarget['state'],
+      level: levels[at] || null,
+      reason: reasons[at] || null,
+      attempts: Number(attempts[at]),
+      generation: Number(generations[at]),
+      settledMs: Number(settledMs[at]),
+      firstAttemptMs: firstAttemptMs[at] ? Number(firstAttemptMs[at]) : null,
+      status: statuses[at] ? Number(statuses[at]) : null,
+      tokenDigest: digests[at] ? base64url(digests[at]) : null,
+    }
+  })
+}
+
+/** A row of a binding stays as long as deliveries name it. */
+const UNKNOWN_BINDING = { clientId: '', endpoint: '', withinMs: 0 } as const
+
+function base64url(base64: string): string {
+  return base64.replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_')
+}

@@ -1,0 +1,94 @@
+import type { Database } from '../postgres/database.ts'
+
+/** A secret that is stored sealed, wherever it is. */
+export interface SealedSecret {
+  /** Where it is, and after what the next ones come. */
+  readonly kind:
+    | 'client_key'
+    | 'log_key'
+    | 'log_subject_key'
+    | 'previous_webhook_secret'
+    | 'signing_key'
+    | 'webhook_secret'
+  /** Empty for webhooks and the log of receipts, which are nobody's. */
+  readonly issuer: string
+  /** The `client_id`, the `kid`, or the webhook's name. */
+  readonly id: string
+  /** A compact JWE. */
+  readonly sealed: string
+  /** What it belongs to, as the API names it: a path. */
+  readonly object: string
+}
+
+const LIST_SEALED = `
+  select * from (
+    select 'client_key' as kind, issuer, client_id as id, settings #>> '{tls,sealed_client_key}' as sealed,
+           '/v1/issuers/' || issuer || '/relying-parties/' || client_id as object
+      from relying_parties where settings #>> '{tls,sealed_client_key}' is not null
+    union all
+    select 'log_key', '', kid, sealed_private_key, '/v1/log/keys' from receipt_log
+    union all
+    select 'log_subject_key', '', kid, sealed_subject_key, '/v1/log/keys' from receipt_log
+    union all
+    select 'signing_key', issuer, kid, sealed_private_key, '/v1/issuers/' || issuer || '/keys/' || kid
+      from signing_keys where sealed_private_key <> ''
+    union all
+    select 'webhook_secret', '', name, sealed_secret, '/v1/webhooks/' || name from webhooks
+    union all
+    select 'previous_webhook_secret', '', name, sealed_previous_secret, '/v1/webhooks/' || name
+      from webhooks where sealed_previous_secret is not null
+  ) s
+  where $1::text is null or (kind, issuer, id) > ($1, $2, $3)
+  order by kind, issuer, id limit $4`
+
+/** Everything that is stored sealed, in one order. @param after the last of the batch before. */
+export async function listSealed(
+  db: Database,
+  { after, limit }: { after: SealedSecret | null; limit: number },
+): Promise<readonly SealedSecret[]> {
+  const { rows } = await db.query<SealedSecret>({
+    text: LIST_SEALED,
+    values: [after?.kind ?? null, after?.issuer ?? null, after?.id ?? null, limit],
+  })
+  return rows
+}
+
+// A change of the registry: who read the registration before, and keeps its key, must not bring the old text back.
+const REPLACE_CLIENT_KEY = `
+  with changed as (update registry_revision set revision = revision + 1 returning revision)
+  update relying_parties
+     set settings = jsonb_set(settings, '{tls,sealed_client_key}', to_jsonb($4::text)), revision = changed.revision
+    from changed
+   where issuer = $1 and client_id = $2 and settings #>> '{tls,sealed_client_key}' = $3`
+const REPLACE_SIGNING_KEY = `
+  update signing_keys set sealed_private_key = $4 where issuer = $1 and kid = $2 and sealed_private_key = $3`
+
+// Webhooks are of no issuer; it is named so that every statement takes the same.
+const REPLACE_WEBHOOK_SECRET =
+  "update webhooks set sealed_secret = $4 where name = $2 and sealed_secret = $3 and $1::text = ''"
+const REPLACE_PREVIOUS_WEBHOOK_SECRET =
+  "update webhooks set sealed_previous_secret = $4 where name = $2 and sealed_previous_secret = $3 and $1::text = ''"
+
+const REPLACE_LOG_KEY =
+  "update receipt_log set sealed_private_key = $4 where kid = $2 and sealed_private_key = $3 and $1::text = ''"
+const REPLACE_LOG_SUBJECT_KEY =
+  "update receipt_log set sealed_subject_key = $4 where kid = $2 and sealed_subject_key = $3 and $1::text = ''"
+
+const REPLACE: Readonly<Record<SealedSecret['kind'], string>> = {
+  client_key: REPLACE_CLIENT_KEY,
+  log_key: REPLACE_LOG_KEY,
+  log_subject_key: REPLACE_LOG_SUBJECT_KEY,
+  signing_key: REPLACE_SIGNING_KEY,
+  webhook_secret: REPLACE_WEBHOOK_SECRET,
+  previous_webhook_secret: REPLACE_PREVIOUS_WEBHOOK_SECRET,
+}
+
+/** Stores the same secret sealed anew. @returns false when it was changed since it was read; then nothing is done. */
+export async function replaceSealed(
+  db: Database,
+  { kind, issuer, id, sealed }: SealedSecret,
+  anew: string,
+): Promise<boolean> {
+  const { rowCount } = await db.query({ text: REPLACE[kind], values: [issuer, id, sealed, anew] })
+  return rowCount === 1
+}

@@ -1,0 +1,305 @@
+import { ERASURE_WATCH_MS, keysOf, LATE_START_MS, nextErasureLook } from '@curfew/domain'
+import { dropQuarantined, findQuarantined } from '../event-log/quarantined.ts'
+import { eventRanges } from '../history/event-ranges.ts'
+import { lockHistory } from '../history/retention.ts'
+import { plainArray } from '../postgres/arrays.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { eraseOldReceipts, eraseReceipts } from '../receipts/receipts.ts'
+import {
+  addErased,
+  type ErasureRecord,
+  endLook,
+  findErasure,
+  lockErasure,
+  type OpenErasure,
+  type WaitingCounts,
+} from './erasures.ts'
+
+/** Events that are looked at in one transaction. */
+const PAGE = 500
+const NOTHING: WaitingCounts = {
+  events: 0,
+  deliveries: 0,
+  deadLetters: 0,
+  recent: 0,
+  sessions: 0,
+  quarantined: 0,
+}
+const FIRST_ID = '00000000-0000-0000-0000-000000000000'
+
+// An event that names a session alone is the subject's where the session is known to be theirs.
+const EVENTS_OF_SUBJECT = `
+  select id from (
+    select id from events where iss = $1 and sub = $2 and accepted_at < $4
+    union
+    select id from events where iss = $1 and holder = $2 and accepted_at < $4
+    union
+    select id from events
+     where iss = $1 and sid = any($3::text[]) and sub is null and coalesce(holder, $2) = $2 and accepted_at < $4
+  ) theirs
+   where id > $5 order by id limit $6`
+
+// `offset 0` keeps it a walk through the index for each event: joined freely, the table is read as a whole.
+const DELIVERIES_OF_GIVEN = `
+    cross join lateral (
+      select * from deliveries w
+       where w.id between given.low and given.high and w.event_id = given.id offset 0) d`
+
+const SIDS_OF_EVENTS = `
+  select sid from events where id = any($1::uuid[]) and sid is not null
+  union
+  select d.sid
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)${DELIVERIES_OF_GIVEN}
+   where d.sid is not null`
+
+// An event goes as a whole or not at all: what is under way needs to know of whom. What the journal has is still to be
+// entered into books that name the subject, such as receipts.
+const ERASE_EVENTS = `
+  with given as (select * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)),
+  unposted as (
+    select event_ids, delivery_ids from journal union all select event_ids, delivery_ids from journal_left
+  ),
+  gone as (
+    update events e set sub = null, sid = null, device = null, digest = null, holder = null, erased_at = $4::timestamptz
+      from given
+     where e.id = given.id and e.erased_at is null and ($6::timestamptz is null or e.accepted_at < $6)
+       and not exists (
+         select from deliveries d
+          where d.id between given.low and given.high and d.event_id = given.id
+            and (d.settled_at is null or d.state = 'dead_lettered' and not $5::boolean
+                 or d.id in (select unnest(delivery_ids) from unposted)))
+       and e.id not in (select unnest(event_ids) from unposted)
+    returning given.id, given.low, given.high
+  ),
+  erased as (
+    update deliveries d set sid = null, target = null, erased_at = $4::timestamptz
+      from gone
+     where d.id between gone.low and gone.high and d.event_id = gone.id
+    returning d.id
+  )
+  select array(select id from gone) as events, array(select id from erased) as deliveries`
+
+// By an array of ids: a join would be planned for a tenth of the table, and so as a scan of it.
+const ERASE_WORDS = `
+  update attempts set error = null, error_description = null
+   where delivery_id = any($1::uuid[]) and (error is not null or error_description is not null)`
+
+const COUNT_LEFT = `
+  with kept as (
+    select given.*, e.accepted_at
+      from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
+      join events e on e.id = given.id and e.erased_at is null
+  )
+  select count(*) as events, count(*) filter (where accepted_at >= $4::timestamptz) as recent,
+         coalesce(sum(d.unsettled), 0)::bigint as deliveries, coalesce(sum(d.dead), 0)::bigint as "deadLetters"
+    from kept given
+    cross join lateral (
+      select count(*) filter (where d.settled_at is null) as unsettled,
+             count(*) filter (where d.state = 'dead_lettered') as dead
+        from (select 1) one${DELIVERIES_OF_GIVEN}
+    ) d`
+
+const SESSIONS_OF_SUBJECT = `
+  select distinct s.sid
+    from session_issuers i join sessions s on s.issuer = i.id
+   where i.iss = $1 and s.sub = $2 and s.started_at < $3`
+
+// A session that is open stays in the index: by it a logout finds whom to tell.
+const DELETE_SESSIONS = `
+  with over as (
+    delete from sessions s using session_issuers i
+     where i.iss = $1 and s.issuer = i.id and s.sub = $2 and s.started_at < $3 and (s.expires_at <= $4 or $5::boolean)
+    returning s.issuer, s.sid, s.client_id, s.sub
+  ),
+  by_sid as (
+    delete from session_ids d using over o
+     where d.issuer = o.issuer and d.sid = o.sid and d.client_id = o.client_id and d.sub = o.sub
+  )
+  select count(*) as count from over`
+
+const OPEN_SESSIONS = `
+  select count(*) as count
+    from session_issuers i join sessions s on s.issuer = i.id
+   where i.iss = $1 and s.sub = $2 and s.started_at < $3`
+
+export interface EraseRequest {
+  readonly id: string
+  readonly now: () => Date
+  /** The tags by which receipts of these names are found: see `keysOf`. */
+  readonly tags: (names: readonly string[]) => Promise<readonly string[]>
+  /** Most transactions over events; where that is not enough, the rest is for whoever looks next. Default: as many as it takes. */
+  readonly pages?: number
+}
+
+/**
+ * Looks for all that a subject left, erases what may be erased, and notes what is left and why: once, with every event,
+ * session and record, in transactions of a few hundred events each. To be interrupted, or done twice at once, does no harm.
+ *
+ * @returns how the request stands then; null when there is none of this id.
+ */
+export async function eraseSubject(
+  db: Database,
+  { id, now, tags, pages = Number.POSITIVE_INFINITY }: EraseRequest,
+): Promise<ErasureRecord | null> {
+  const locked = <Result>(work: (transaction: Queryable, erasure: OpenErasure) => Promise<Result>) =>
+    withTransaction(db, async (transaction) => {
+      const erasure = await lockErasure(transaction, id)
+      return erasure === null ? null : work(transaction, erasure)
+    })
+  await locked(noteSessions)
+  let left = NOTHING
+  let known = 0
+  let after = FIRST_ID
+  for (let page = 0; page < pages; page++) {
+    const turned = await locked((transaction, erasure) => {
+      if (after === FIRST_ID) known = erasure.sids.length
+      return turnPage(transaction, erasure, { after, now: now() })
+    })
+    if (turned === null) break
+    left = sum(left, turned.left)
+    after = turned.next ?? FIRST_ID
+    if (turned.next !== null) continue
+    const ended = await locked(async (transaction, erasure) => {
+      // Events of sessions that were found on the way to be theirs may have been passed by.
+      if (erasure.sids.length > known) return false
+      const found = await tags(keysOf({ ...erasure, sids: new Set(erasure.sids) }))
+      const beside = await eraseBeside(transaction, erasure, { tags: found, now: now() })
+      await finish(transaction, id, { waiting: sum(left, beside), now: now() })
+      return true
+    })
+    if (ended !== false) break
+    left = NOTHING
+  }
+  return findErasure(db, id)
+}
+
+/** Notes which sessions are theirs, before any is forgotten. */
+async function noteSessions(
+  transaction: Queryable,
+  { id, iss, sub, watchedUntil }: OpenErasure,
+): Promise<void> {
+  const { rows } = await transaction.query<{ sid: string }>({
+    name: 'sessions_to_erase',
+    text: SESSIONS_OF_SUBJECT,
+    values: [iss, sub, watchedUntil],
+  })
+  await addErased(transaction, id, { sids: rows.map(({ sid }) => sid), erased: {} })
+}
+
+/** Erases what may be erased of the next events. `next`: where to go on; null when these were the last. */
+async function turnPage(
+  transaction: Queryable,
+  { id, iss, sub, sids, indexed, watchedUntil, abandon }: OpenErasure,
+  { after, now }: { after: string; now: Date },
+): Promise<{ readonly left: WaitingCounts; readonly next: string | null }> {
+  const { rows: theirs } = await transaction.query<{ id: string }>({
+    name: 'events_to_erase',
+    text: EVENTS_OF_SUBJECT,
+    values: [iss, sub, sids, watchedUntil, after, PAGE],
+  })
+  if (theirs.length === 0) return { left: NOTHING, next: null }
+  const ids = theirs.map((event) => event.id)
+  const recentSince = indexed ? new Date(now.getTime() - LATE_START_MS) : null
+  const given = eventRanges(ids)
+  const { rows: found } = await transaction.query<{ sid: string }>({
+    name: 'sids_of_events',
+    text: SIDS_OF_EVENTS,
+    values: given,
+  })
+  await lockHistory(transaction, given)
+  const { rows } = await transaction.query<{ events: string[]; deliveries: string[] }>({
+    name: 'erase_events',
+    text: ERASE_EVENTS,
+    values: [...given, now, abandon, recentSince],
+  })
+  const { events = [], deliveries = [] } = rows[0] ?? {}
+  const { rowCount: attempts } = await transaction.query({
+    name: 'erase_words',
+    text: ERASE_WORDS,
+    values: [plainArray(deliveries)],
+  })
+  const receipts = await eraseReceipts(transaction, events)
+  await addErased(transaction, id, {
+    sids: found.map(({ sid }) => sid),
+    erased: {
+      events: events.length,
+      deliveries: deliveries.length,
+      attempts: attempts ?? 0,
+      receipts,
+    },
+  })
+  const { rows: counted } = await transaction.query<WaitingCounts>({
+    name: 'count_left',
+    text: COUNT_LEFT,
+    values: [...given, recentSince],
+  })
+  return {
+    left: { ...NOTHING, ...counted[0] },
+    next: theirs.length < PAGE ? null : (ids.at(-1) ?? null),
+  }
+}
+
+/** Erases what may be erased beside events. @returns what is left of it. */
+async function eraseBeside(
+  transaction: Queryable,
+  erasure: OpenErasure,
+  { tags, now }: { tags: readonly string[]; now: Date },
+): Promise<Pick<WaitingCounts, 'sessions' | 'quarantined'>> {
+  const { id, iss, sub, sids, watchedUntil, abandon } = erasure
+  const { rows: over } = await transaction.query<{ count: number }>({
+    name: 'delete_sessions_of_subject',
+    text: DELETE_SESSIONS,
+    values: [iss, sub, watchedUntil, now, abandon],
+  })
+  const { rows: open } = await transaction.query<{ count: number }>({
+    name: 'open_sessions_of_subject',
+    text: OPEN_SESSIONS,
+    values: [iss, sub, watchedUntil],
+  })
+  const who = { iss, sub, sids: new Set(sids) }
+  const quarantined = await findQuarantined(transaction, who, { before: watchedUntil })
+  // A record that was requeued or dismissed is of no more use to anybody.
+  const dropped = quarantined.filter(({ over }) => over || abandon)
+  await dropQuarantined(
+    transaction,
+    dropped.map((record) => record.id),
+  )
+  const receipts = await eraseOldReceipts(transaction, { tags, before: watchedUntil })
+  await addErased(transaction, id, {
+    sids: [],
+    erased: {
+      sessions: over[0]?.count ?? 0,
+      receipts,
+      quarantined: dropped.length,
+    },
+  })
+  return { sessions: open[0]?.count ?? 0, quarantined: quarantined.length - dropped.length }
+}
+
+async function finish(
+  transaction: Queryable,
+  id: string,
+  { waiting, now }: { waiting: WaitingCounts; now: Date },
+): Promise<void> {
+  // With what was erased in this transaction.
+  const erasure = await lockErasure(transaction, id)
+  if (erasure === null) return
+  const requestedAt = new Date(erasure.watchedUntil.getTime() - ERASURE_WATCH_MS)
+  const waits = Object.values(waiting).some((count) => count > 0)
+  await endLook(transaction, erasure, {
+    waiting,
+    now,
+    nextLookAt: nextErasureLook({ requestedAt, now, waits }),
+  })
+}
+
+function sum(one: WaitingCounts, other: Partial<WaitingCounts>): WaitingCounts {
+  return {
+    events: one.events + (other.events ?? 0),
+    deliveries: one.deliveries + (other.deliveries ?? 0),
+    deadLetters: one.deadLetters + (other.deadLetters ?? 0),
+    recent: one.recent + (other.recent ?? 0),
+    sessions: one.sessions + (other.sessions ?? 0),
+    quarantined: one.quarantined + (other.quarantined ?? 0),
+  }
+}

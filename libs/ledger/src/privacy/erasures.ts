@@ -1,0 +1,262 @@
+import type { Issuer, IssuerName, Subject } from '@curfew/domain'
+import { BOOKKEEPER, writeAudit } from '../access/audit.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+
+/** What was erased so far. */
+export interface ErasedCounts {
+  readonly events: number
+  readonly deliveries: number
+  /** Attempts that had words of the relying party. */
+  readonly attempts: number
+  readonly sessions: number
+  readonly receipts: number
+  readonly quarantined: number
+}
+
+/** What is left for later. */
+export interface WaitingCounts {
+  /** Events that keep their subject; the others say why. */
+  readonly events: number
+  /** Not settled yet. */
+  readonly deliveries: number
+  readonly deadLetters: number
+  /** Events that a session which is posted late may still be covered by. */
+  readonly recent: number
+  /** Open, as far as the index knows. */
+  readonly sessions: number
+  readonly quarantined: number
+}
+
+/** A request to forget a subject, and how it stands. */
+export interface ErasureRecord {
+  readonly id: string
+  readonly issuer: IssuerName
+  readonly subjectDigest: string
+  /** Whether what a person could still act on is given up: dead letters, quarantined records, open sessions. */
+  readonly abandon: boolean
+  readonly requestedBy: string
+  readonly requestedAt: Date
+  /** What was accepted before then is meant. */
+  readonly watchedUntil: Date
+  readonly completedAt: Date | null
+  readonly closedAt: Date | null
+  /** When the bookkeeper stopped looking, because it failed at the same place again and again; null unless it did. */
+  readonly failedAt: Date | null
+  /** Why, in words; null unless it failed. */
+  readonly failure: string | null
+  readonly erased: ErasedCounts
+  /** Null until everything was looked at once. */
+  readonly waiting: WaitingCounts | null
+}
+
+/** One that stands, with what to look for. */
+export interface OpenErasure extends ErasureRecord {
+  readonly iss: Issuer
+  readonly sub: Subject
+  readonly sids: readonly string[]
+  /** Whether logouts of this issuer are planned by the sessions that the index knows. */
+  readonly indexed: boolean
+}
+
+const COLUMNS = `r.id, r.issuer, r.subject_digest as "subjectDigest", r.abandon, r.requested_by as "requestedBy",
+  r.requested_at as "requestedAt", r.watched_until as "watchedUntil", r.completed_at as "completedAt",
+  r.closed_at as "closedAt", r.failed_at as "failedAt", r.failure, r.waiting,
+  jsonb_build_object('events', r.erased_events, 'deliveries', r.erased_deliveries, 'attempts', r.erased_attempts,
+    'sessions', r.erased_sessions, 'receipts', r.erased_receipts, 'quarantined', r.erased_quarantined) as erased`
+
+// An issuer that was removed has its history still.
+const ISSUER_EVER = 'select iss from issuers where name = $1'
+
+/** The `iss` of an issuer, be it removed by now; null where there never was one of this name. */
+export async function findIssEver(db: Queryable, name: string): Promise<Issuer | null> {
+  const { rows } = await db.query<{ iss: Issuer }>({ text: ISSUER_EVER, values: [name] })
+  return rows[0]?.iss ?? null
+}
+
+// Asked again, it stands as long as if it were new. What was given up once stays given up.
+const REQUEST_ERASURE = `
+  insert into erasures as r (id, issuer, sub, subject_digest, abandon, requested_by, requested_at, watched_until, next_look_at)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+  on conflict (issuer, sub) where sub is not null do update
+     set abandon = r.abandon or excluded.abandon, watched_until = excluded.watched_until,
+         next_look_at = excluded.next_look_at, waiting = null, completed_at = null, failed_at = null, failure = null
+  returning r.id`
+
+/**
+ * Asks that a subject be forgotten; nothing is erased yet. Where a request for the same stands, that one goes on.
+ *
+ * @param request with a new UUID for its `id`, and when it is to be looked at by somebody else at the soonest.
+ * @returns the id of the request that stands.
+ */
+export async function requestErasure(
+  db: Database,
+  request: Pick<
+    ErasureRecord,
+    'id' | 'issuer' | 'subjectDigest' | 'abandon' | 'requestedBy' | 'requestedAt' | 'watchedUntil'
+  > & { readonly sub: string; readonly nextLookAt: Date },
+): Promise<string> {
+  const { id, issuer, sub, subjectDigest, abandon, requestedBy, requestedAt, watchedUntil } = request
+  return withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<{ id: string }>({
+      text: REQUEST_ERASURE,
+      values: [
+        ...[id, issuer, sub, subjectDigest, abandon, requestedBy, requestedAt, watchedUntil],
+        request.nextLookAt,
+      ],
+    })
+    const stands = rows[0]?.id ?? id
+    // Whom it is about is for nobody to read, here where nothing is erased.
+    await writeAudit(transaction, {
+      credential: requestedBy,
+      action: 'subject.erasure_requested',
+      object: `/v1/erasures/${stands}`,
+      detail: { issuer, subject_digest: subjectDigest, abandon },
+    })
+    return stands
+  })
+}
+
+const FIND_ERASURE = `select ${COLUMNS} from erasures r where r.id = $1`
+
+/** How a request stands, or null when there is none of this id, or none any more. */
+export async function findErasure(db: Queryable, id: string): Promise<ErasureRecord | null> {
+  const { rows } = await db.query<ErasureRecord>({ text: FIND_ERASURE, values: [id] })
+  return rows[0] ?? null
+}
+
+const CLAIM_ERASURE = `
+  update erasures r set next_look_at = $2
+   where r.id = (select id from erasures where next_look_at <= $1 order by next_look_at limit 1 for update skip locked)
+  returning r.id`
+
+/** The request that is to be looked at first, if any is; nobody else gets it before `leaseUntil`. */
+export async function claimErasure(
+  db: Database,
+  { now, leaseUntil }: { now: Date; leaseUntil: Date },
+): Promise<string | null> {
+  const { rows } = await db.query<{ id: string }>({
+    name: 'claim_erasure',
+    text: CLAIM_ERASURE,
+    values: [now, leaseUntil],
+  })
+  return rows[0]?.id ?? null
+}
+
+const LOCK_ERASURE = `
+  select ${COLUMNS}, r.sub, r.sids, i.iss,
+         i.session_index <> 'off' and exists (select from session_issuers x where x.iss = i.iss) as indexed
+    from erasures r join issuers i on i.name = r.issuer
+   where r.id = $1 and r.closed_at is null for update of r`
+
+/** A request that stands, kept from others until the transaction ends; null once it is closed. */
+export async function lockErasure(transaction: Queryable, id: string): Promise<OpenErasure | null> {
+  const { rows } = await transaction.query<OpenErasure>({
+    name: 'lock_erasure',
+    text: LOCK_ERASURE,
+    values: [id],
+  })
+  return rows[0] ?? null
+}
+
+const ADD_ERASED = `
+  update erasures
+     set sids = array(select distinct unnest(sids || $2::text[])),
+         erased_events = erased_events + $3, erased_deliveries = erased_deliveries + $4,
+         erased_attempts = erased_attempts + $5, erased_sessions = erased_sessions + $6,
+         erased_receipts = erased_receipts + $7, erased_quarantined = erased_quarantined + $8
+   where id = $1`
+
+/** Notes what was erased, and which sessions were found to be the subject's, in the same transaction. */
+export async function addErased(
+  transaction: Queryable,
+  id: string,
+  { sids, erased }: { sids: readonly string[]; erased: Partial<ErasedCounts> },
+): Promise<void> {
+  const { events = 0, deliveries = 0, attempts = 0, sessions = 0, receipts = 0, quarantined = 0 } = erased
+  await transaction.query({
+    name: 'add_erased',
+    text: ADD_ERASED,
+    values: [id, sids, events, deliveries, attempts, sessions, receipts, quarantined],
+  })
+}
+
+// Its name goes with the last that could come: from here on nobody can look for it.
+const END_LOOK = `
+  update erasures
+     set waiting = $3::jsonb,
+         completed_at = case when $5::boolean then null else coalesce(completed_at, $2::timestamptz) end,
+         closed_at = case when $6::boolean then $2::timestamptz end,
+         sub = case when $6::boolean then null else sub end,
+         sids = case when $6::boolean then '{}' else sids end,
+         next_look_at = case when $6::boolean then null else $4::timestamptz end,
+         failed_at = null, failure = null
+   where id = $1 and closed_at is null`
+
+/**
+ * Notes what a whole look found to be left. Nothing: it is complete, which is noted once; and closed, once nothing more is
+ * waited for.
+ */
+export async function endLook(
+  transaction: Queryable,
+  before: OpenErasure,
+  { waiting, now, nextLookAt }: { waiting: WaitingCounts; now: Date; nextLookAt: Date },
+): Promise<void> {
+  const waits = Object.values(waiting).some((count) => count > 0)
+  const closes = !waits && now >= before.watchedUntil
+  await transaction.query({
+    name: 'end_look',
+    text: END_LOOK,
+    values: [before.id, now, JSON.stringify(waiting), nextLookAt, waits, closes],
+  })
+  if (waits || before.completedAt !== null) return
+  await writeAudit(transaction, {
+    credential: before.requestedBy,
+    action: 'subject.erased',
+    object: `/v1/erasures/${before.id}`,
+    detail: { issuer: before.issuer, subject_digest: before.subjectDigest, erased: before.erased },
+  })
+}
+
+const FAIL_ERASURE = `
+  update erasures set failed_at = now(), failure = $2, next_look_at = null
+   where id = $1 and closed_at is null and failed_at is null
+  returning issuer, subject_digest as "subjectDigest"`
+
+/** Ends the search of a request that cannot go on. Nothing more is erased until the same is asked for again. */
+export async function failErasure(
+  db: Database,
+  { id, failure }: { id: string; failure: string },
+): Promise<void> {
+  await withTransaction(db, async (transaction) => {
+    const { rows } = await transaction.query<Pick<ErasureRecord, 'issuer' | 'subjectDigest'>>({
+      name: 'fail_erasure',
+      text: FAIL_ERASURE,
+      values: [id, failure],
+    })
+    const [row] = rows
+    if (row === undefined) return
+    await writeAudit(transaction, {
+      credential: BOOKKEEPER,
+      action: 'subject.erasure_failed',
+      object: `/v1/erasures/${id}`,
+      detail: { issuer: row.issuer, subject_digest: row.subjectDigest, failure },
+    })
+  })
+}
+
+const DELETE_ERASURES = `
+  delete from erasures where id = any(array(
+    select id from erasures where closed_at < $1 order by closed_at limit $2))`
+
+/** Forgets requests that were closed before, one batch. @returns how many. */
+export async function deleteErasures(
+  db: Database,
+  { before, limit }: { before: Date; limit: number },
+): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'delete_erasures',
+    text: DELETE_ERASURES,
+    values: [before, limit],
+  })
+  return rowCount ?? 0
+}

@@ -1,0 +1,63 @@
+import { MAIN_ENDPOINT } from '@curfew/domain'
+import type { Database } from '../postgres/database.ts'
+import { WAITING_MAX } from './relying-parties.ts'
+
+/** How one endpoint of a relying party has done lately. */
+export interface EndpointHealthRecord {
+  readonly name: string
+  readonly uri: string
+  readonly disabledReason: string | null
+  /** Since when a worker knows it to be down and spares it; null where none does. */
+  readonly openedAt: Date | null
+  /** Deliveries that wait for it, at most `WAITING_MAX`, and when the oldest of them was planned. */
+  readonly waiting: number
+  readonly waitingSince: Date | null
+  /** Of its latest deliveries: acknowledged or given up on, and just acknowledged. */
+  readonly settled: number
+  readonly acknowledged: number
+  readonly lastAcknowledgedAt: Date | null
+  /** Median, 95th and 99th percentile from acceptance to acknowledgement, in milliseconds; null without any. */
+  readonly elapsedMs: readonly [number, number, number] | null
+}
+
+/** Deliveries that are looked at. */
+const LATEST = 1_000
+
+const ENDPOINTS_HEALTH = `
+  select b.endpoint as name, b.uri, b.disabled_reason as "disabledReason",
+         (select min(opened_at) from breakers where binding_id = b.id) as "openedAt",
+         w.waiting, w.since as "waitingSince",
+         l.settled, l.acknowledged, l.last as "lastAcknowledgedAt", l.elapsed as "elapsedMs"
+    from relying_parties p
+    join bindings b on b.relying_party_id = p.id and b.registered
+    cross join lateral (
+      select count(*) as waiting, min(planned_at) as since
+        from (select planned_at from deliveries where binding_id = b.id and due_at is not null limit $3) waiting
+    ) w
+    cross join lateral (
+      select count(*) filter (where state in ('acknowledged', 'dead_lettered')) as settled,
+             count(*) filter (where state = 'acknowledged') as acknowledged,
+             max(settled_at) filter (where state = 'acknowledged') as last,
+             percentile_disc(array[0.5, 0.95, 0.99])
+               within group (order by round(extract(epoch from settled_at - accepted_at) * 1000)::float8)
+               filter (where state = 'acknowledged' and generation = 0) as elapsed
+        from (
+          select d.state, d.settled_at, d.generation, e.accepted_at
+            from (select * from deliveries where binding_id = b.id order by id desc limit $4) d
+            join events e on e.id = d.event_id
+        ) latest
+    ) l
+   where p.issuer = $1 and p.client_id = $2 and p.deleted_at is null
+   order by b.endpoint <> '${MAIN_ENDPOINT}', b.endpoint collate "C"`
+
+/** How the endpoints of a relying party have done lately. What is read for it is bounded. */
+export async function endpointsHealth(
+  db: Database,
+  { issuer, clientId }: { issuer: string; clientId: string },
+): Promise<readonly EndpointHealthRecord[]> {
+  const { rows } = await db.query<EndpointHealthRecord>({
+    text: ENDPOINTS_HEALTH,
+    values: [issuer, clientId, WAITING_MAX, LATEST],
+  })
+  return rows
+}

@@ -1,0 +1,100 @@
+import { type Issuer, NO_ISSUER, type Reach } from '@curfew/domain'
+import type { Database } from '../postgres/database.ts'
+import { findIssEver } from '../privacy/erasures.ts'
+
+/** Short names of issuers, and the `iss` of each. A removed issuer keeps both, so an answer stays true. */
+export interface IssuerNames {
+  /** Null if this name was never registered. */
+  issOf(name: string): Promise<Issuer | null>
+  /** Null if this `iss` was never registered, or if the ledger does not answer soon. Never rejects. */
+  nameOf(iss: Issuer): Promise<string | null>
+}
+
+/** Most names that are kept. */
+const NAMES_MAX = 10_000
+/** Longest wait for a name, in milliseconds. */
+const PATIENCE_MS = 200
+/** Pause before the ledger is asked again for a name that it did not give, in milliseconds. */
+const PAUSE_MS = 1_000
+
+const NAME_OF = 'select name from issuers where iss = $1'
+
+export function createIssuerNames(db: Database): IssuerNames {
+  const known = new Map<Issuer, string>()
+  const isses = new Map<string, Issuer>()
+  const asking = new Map<Issuer, Promise<string | null>>()
+  /** No question before this time: the `iss` was not registered a moment ago. */
+  const unknownUntil = new Map<Issuer, number>()
+  let awayUntil = 0
+
+  function keep(iss: Issuer, name: string): void {
+    if (known.size >= NAMES_MAX) {
+      known.clear()
+      isses.clear()
+    }
+    known.set(iss, name)
+    isses.set(name, iss)
+  }
+
+  async function ask(iss: Issuer): Promise<string | null> {
+    try {
+      const { rows } = await db.query<{ name: string }>({ name: 'name_of_iss', text: NAME_OF, values: [iss] })
+      const name = rows[0]?.name ?? null
+      if (name !== null) keep(iss, name)
+      else {
+        if (unknownUntil.size >= NAMES_MAX) unknownUntil.clear()
+        unknownUntil.set(iss, Date.now() + PAUSE_MS)
+      }
+      return name
+    } catch {
+      // A link without a name leads to the event as long as one issuer alone uses the id.
+      awayUntil = Date.now() + PAUSE_MS
+      return null
+    } finally {
+      asking.delete(iss)
+    }
+  }
+
+  return {
+    async issOf(name) {
+      const iss = isses.get(name) ?? (await findIssEver(db, name))
+      if (iss !== null) keep(iss, name)
+      return iss
+    },
+    async nameOf(iss) {
+      const name = known.get(iss)
+      if (name !== undefined) return name
+      const now = Date.now()
+      if (awayUntil > now || (unknownUntil.get(iss) ?? 0) > now) return null
+      const asked = asking.get(iss) ?? ask(iss)
+      asking.set(iss, asked)
+      return within(asked)
+    },
+  }
+
+  async function within(asked: Promise<string | null>): Promise<string | null> {
+    const { promise, resolve } = Promise.withResolvers<null>()
+    const timer = setTimeout(() => {
+      awayUntil = Date.now() + PAUSE_MS
+      resolve(null)
+    }, PATIENCE_MS)
+    const name = await Promise.race([asked, promise])
+    clearTimeout(timer)
+    return name
+  }
+}
+
+/**
+ * Finds the `iss` that a caller asks at. For a bound credential, every issuer but its own is one that no event has.
+ *
+ * @param name as the caller gave it.
+ * @returns null if the caller may see every issuer and named none.
+ */
+export async function askedIssuer(
+  names: Pick<IssuerNames, 'issOf'>,
+  reach: Reach,
+  name: string | undefined,
+): Promise<Issuer | null> {
+  if (reach.kind !== 'everything') return name === undefined || name === reach.issuer ? reach.iss : NO_ISSUER
+  return name === undefined ? null : ((await names.issOf(name)) ?? NO_ISSUER)
+}

@@ -1,0 +1,223 @@
+import type { Issuer, IssuerName, NetworkRule, SessionIndexUse } from '@curfew/domain'
+import { type Change, writeAudit } from '../access/audit.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
+
+/** Quotas of one issuer alone; null: as the deployment has them. */
+export interface IssuerQuotas {
+  readonly sessions: number | null
+  readonly relyingParties: number | null
+}
+
+/** An issuer to be registered. Quotas that are left out stay as they are. */
+export type IssuerDraft = Omit<
+  IssuerRecord,
+  'quotas' | 'networkRule' | 'revision' | 'createdAt' | 'updatedAt'
+> & {
+  readonly quotas?: Partial<IssuerQuotas>
+  /** Left out: the rule stays as it is. */
+  readonly networkRule?: NetworkRule | null
+}
+
+export interface IssuerRecord {
+  readonly name: IssuerName
+  readonly iss: Issuer
+  readonly slaWithinMs: number
+  readonly slaObjective: number
+  /** Days that the error budget is for. */
+  readonly slaWindowDays: number
+  /** Whether its sessions have a sid. */
+  readonly sidSupported: boolean
+  /** What its sessions in the index are good for. */
+  readonly sessionIndex: SessionIndexUse
+  readonly quotas: IssuerQuotas
+  readonly defaults: StoredSettings
+  /** The networks that an unbound admin set; null: none did. */
+  readonly networkRule: NetworkRule | null
+  /** Another after each change. */
+  readonly revision: number
+  readonly createdAt: Date
+  readonly updatedAt: Date
+}
+
+const COLUMNS = `name, iss, sla_within_ms as "slaWithinMs", sla_objective as "slaObjective",
+  sla_window_days as "slaWindowDays", sid_supported as "sidSupported", session_index as "sessionIndex",
+  jsonb_build_object('sessions', sessions_max, 'relyingParties', relying_parties_max) as quotas, defaults,
+  network_rule as "networkRule", revision, created_at as "createdAt", updated_at as "updatedAt"`
+
+const FIND_ISSUER = `select ${COLUMNS} from issuers where name = $1 and deleted_at is null`
+
+export async function findIssuer(db: Queryable, name: string): Promise<IssuerRecord | null> {
+  const { rows } = await db.query<IssuerRecord>({ name: 'find_issuer', text: FIND_ISSUER, values: [name] })
+  return rows[0] ?? null
+}
+
+const FIND_ISSUER_RULE = 'select network_rule as "networkRule" from issuers where name = $1'
+
+/** The network rule of an issuer, be it registered or removed. */
+export async function findIssuerNetworkRule(db: Queryable, name: string): Promise<NetworkRule | null> {
+  const { rows } = await db.query<{ networkRule: NetworkRule | null }>({
+    name: 'find_issuer_network_rule',
+    text: FIND_ISSUER_RULE,
+    values: [name],
+  })
+  return rows[0]?.networkRule ?? null
+}
+
+const LIST_ISSUERS = `
+  select ${COLUMNS} from issuers
+   where deleted_at is null and name > $1 and ($3::text is null or name = $3)
+   order by name limit $2`
+
+/**
+ * Issuers by name. @param after the last name of the page before, or the empty string. @param only the one that the asker may
+ * see; null: all.
+ */
+export async function listIssuers(
+  db: Database,
+  { after, limit, only }: { after: string; limit: number; only: string | null },
+): Promise<readonly IssuerRecord[]> {
+  const { rows } = await db.query<IssuerRecord>({
+    name: 'list_issuers',
+    text: LIST_ISSUERS,
+    values: [after, limit, only],
+  })
+  return rows
+}
+
+// One that was removed begins anew under its name, and only there: its history and keys hang on the name.
+const PUT_ISSUER = `
+  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days,
+    sessions_max, relying_parties_max, network_rule, revision)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $12, $13, $14)
+  on conflict (name) do update
+     set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
+         defaults = excluded.defaults, sid_supported = excluded.sid_supported,
+         session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
+         sessions_max = case when $9 then excluded.sessions_max else issuers.sessions_max end,
+         relying_parties_max = case when $11 then excluded.relying_parties_max else issuers.relying_parties_max end,
+         network_rule = case when $15 then excluded.network_rule else issuers.network_rule end,
+         revision = excluded.revision,
+         created_at = case when issuers.deleted_at is null then issuers.created_at else now() end,
+         updated_at = now(), deleted_at = null
+   where issuers.iss = excluded.iss
+  returning ${COLUMNS}`
+
+const SAME_ISSUER = `
+  select 1 from issuers
+   where name = $1 and iss = $2 and sla_within_ms = $3 and sla_objective = $4 and defaults = $5::jsonb
+     and sid_supported = $6 and session_index = $7 and sla_window_days = $8
+     and (not $9::boolean or sessions_max is not distinct from $10::bigint)
+     and (not $11::boolean or relying_parties_max is not distinct from $12::integer)
+     and (network_rule is not distinct from $13::jsonb or not $14::boolean) and deleted_at is null`
+
+export type PutIssuerResult =
+  | { readonly ok: true; readonly created: boolean; readonly issuer: IssuerRecord }
+  /**
+   * `stale`: it is not what `expected` says. `iss_changed`: the name has another `iss`. `iss_taken`: another name has this
+   * `iss`, or had it.
+   */
+  | { readonly ok: false; readonly conflict: 'stale' | 'iss_changed' | 'iss_taken' }
+
+/**
+ * Registers an issuer, or changes all of it but its `iss`, which its history hangs on. What changes nothing leaves no trace.
+ *
+ * @param expected whether it may be changed as it stands (null: there is none).
+ */
+export async function putIssuer(
+  db: Database,
+  issuer: IssuerDraft,
+  {
+    expected = () => true,
+    audit,
+  }: { expected?: (before: IssuerRecord | null) => boolean; audit: Change<IssuerRecord> },
+): Promise<PutIssuerResult> {
+  const { name, iss, slaWithinMs, slaObjective, slaWindowDays, defaults } = issuer
+  const { sidSupported, sessionIndex, networkRule } = issuer
+  const values = [
+    name,
+    iss,
+    slaWithinMs,
+    slaObjective,
+    JSON.stringify(defaults),
+    sidSupported,
+    sessionIndex,
+    slaWindowDays,
+    ...given(issuer.quotas?.sessions),
+    ...given(issuer.quotas?.relyingParties),
+    networkRule == null ? null : JSON.stringify(networkRule),
+  ]
+  const changesRule = networkRule !== undefined
+  try {
+    return await withTransaction(db, async (transaction) => {
+      const revision = await lockRegistry(transaction)
+      const before = await findIssuer(transaction, name)
+      if (!expected(before)) return { ok: false, conflict: 'stale' }
+      const { rows: same } = await transaction.query(SAME_ISSUER, [...values, changesRule])
+      if (before !== null && same.length > 0) return { ok: true, created: false, issuer: before }
+      const { rows } = await transaction.query<IssuerRecord>({
+        name: 'put_issuer',
+        text: PUT_ISSUER,
+        values: [...values, revision + 1, changesRule],
+      })
+      const [after] = rows
+      if (after === undefined) return { ok: false, conflict: 'iss_changed' }
+      await bumpRegistry(transaction)
+      await writeAudit(transaction, audit(before, after))
+      return { ok: true, created: before === null, issuer: after }
+    })
+  } catch (error) {
+    if (isUniqueViolation(error)) return { ok: false, conflict: 'iss_taken' }
+    throw error
+  }
+}
+
+/** Whether a quota is given, and which. */
+function given(quota: number | null | undefined): readonly [boolean, number | null] {
+  return [quota !== undefined, quota ?? null]
+}
+
+const COUNT_PARTIES = `
+  select count(*) as count from relying_parties where issuer = $1 and deleted_at is null`
+const REMOVE_ISSUER =
+  'update issuers set deleted_at = now(), revision = $2, network_rule = $3 where name = $1'
+
+export type RemoveIssuerResult =
+  | { readonly ok: true; readonly issuer: IssuerRecord }
+  | { readonly ok: false; readonly conflict: 'none' }
+  | { readonly ok: false; readonly conflict: 'stale' }
+  | { readonly ok: false; readonly conflict: 'in_use'; readonly relyingParties: number }
+
+/** Removes an issuer that no relying party is registered with. Its history stays, and its keys, should it come back. */
+export async function removeIssuer(
+  db: Database,
+  name: string,
+  {
+    expected,
+    ruleLeft,
+    audit,
+  }: {
+    expected: (before: IssuerRecord | null) => boolean
+    /** The network rule that stays behind. */
+    ruleLeft: (rule: NetworkRule | null) => NetworkRule | null
+    audit: Change<IssuerRecord>
+  },
+): Promise<RemoveIssuerResult> {
+  return withTransaction(db, async (transaction) => {
+    const revision = await lockRegistry(transaction)
+    const before = await findIssuer(transaction, name)
+    if (!expected(before)) return { ok: false, conflict: 'stale' }
+    if (before === null) return { ok: false, conflict: 'none' }
+    const { rows } = await transaction.query<{ count: number }>(COUNT_PARTIES, [name])
+    const relyingParties = rows[0]?.count ?? 0
+    if (relyingParties > 0) return { ok: false, conflict: 'in_use', relyingParties }
+    await transaction.query(REMOVE_ISSUER, [name, revision + 1, ruleLeft(before.networkRule)])
+    await bumpRegistry(transaction)
+    await writeAudit(transaction, audit(before, null))
+    return { ok: true, issuer: before }
+  })
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === '23505'
+}

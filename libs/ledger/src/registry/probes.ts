@@ -1,0 +1,124 @@
+import type { ClientId, IssuerName } from '@curfew/domain'
+import { writeAudit } from '../access/audit.ts'
+import { type Database, withTransaction } from '../postgres/database.ts'
+
+/** A probe of a client's endpoint, under way or ended. */
+export interface ProbeRecord {
+  readonly id: string
+  readonly issuer: IssuerName
+  readonly clientId: ClientId
+  readonly uri: string
+  /** Name of the credential that asked for it. */
+  readonly credential: string
+  readonly startedAt: Date
+  readonly endedAt: Date | null
+  /** Requests that are answered, of `total`. */
+  readonly sent: number
+  readonly total: number
+  /** Null as long as it is under way. */
+  readonly report: Readonly<Record<string, unknown>> | null
+}
+
+/** A probe that has not ended by then was left by a process that is no more, in seconds. */
+const LEFT_AFTER_S = 120
+/** Probes that are kept of each client. */
+const KEPT = 10
+
+const COLUMNS = `id, issuer, client_id as "clientId", uri, credential, started_at as "startedAt",
+  ended_at as "endedAt", sent, total, report`
+
+const FORGET_LEFT = `
+  delete from probes
+   where issuer = $1 and client_id = $2 and ended_at is null and started_at < now() - make_interval(secs => $3)`
+
+const START_PROBE = `
+  insert into probes (id, issuer, client_id, uri, credential, total) values ($1, $2, $3, $4, $5, $6)
+  on conflict (issuer, client_id) where ended_at is null do nothing
+  returning ${COLUMNS}`
+
+/**
+ * Notes that a probe begins, and who asked for it: of one client there is one at a time.
+ *
+ * @param probe with a new UUID for its `id`.
+ * @returns null where one is under way.
+ */
+export async function startProbe(
+  db: Database,
+  probe: Pick<ProbeRecord, 'id' | 'issuer' | 'clientId' | 'uri' | 'credential' | 'total'>,
+): Promise<ProbeRecord | null> {
+  const { id, issuer, clientId, uri, credential, total } = probe
+  return withTransaction(db, async (transaction) => {
+    await transaction.query({ text: FORGET_LEFT, values: [issuer, clientId, LEFT_AFTER_S] })
+    const { rows } = await transaction.query<ProbeRecord>({
+      text: START_PROBE,
+      values: [id, issuer, clientId, uri, credential, total],
+    })
+    const [started] = rows
+    if (started === undefined) return null
+    await writeAudit(transaction, {
+      credential,
+      action: 'relying_party.probed',
+      object: `/v1/issuers/${issuer}/relying-parties/${encodeURIComponent(clientId)}`,
+      detail: { probe: id, uri },
+    })
+    return started
+  })
+}
+
+const PROGRESS_PROBE = 'update probes set sent = $2 where id = $1 and ended_at is null'
+
+/** Notes how far a probe has got, for those who watch. */
+export async function progressProbe(db: Database, id: string, sent: number): Promise<void> {
+  await db.query({ text: PROGRESS_PROBE, values: [id, sent] })
+}
+
+const END_PROBE = `
+  with ended as (
+    update probes set ended_at = now(), sent = $2, report = $3 where id = $1 and ended_at is null returning *
+  ),
+  forgotten as (
+    delete from probes
+     where id in (
+       select p.id from probes p, ended e
+        where p.issuer = e.issuer and p.client_id = e.client_id and p.id <> e.id
+        order by p.started_at desc offset $4
+     )
+  )
+  select ${COLUMNS} from ended`
+
+/** Keeps the report of a probe, and the last ones before it. @returns null where the probe is no more. */
+export async function endProbe(
+  db: Database,
+  { id, sent, report }: Pick<ProbeRecord, 'id' | 'sent'> & { report: Readonly<Record<string, unknown>> },
+): Promise<ProbeRecord | null> {
+  const { rows } = await db.query<ProbeRecord>({
+    text: END_PROBE,
+    values: [id, sent, JSON.stringify(report), KEPT - 1],
+  })
+  return rows[0] ?? null
+}
+
+const DROP_PROBE = 'delete from probes where id = $1 and ended_at is null'
+
+/** Forgets a probe that came to no report, so that another can begin. */
+export async function dropProbe(db: Database, id: string): Promise<void> {
+  await db.query({ text: DROP_PROBE, values: [id] })
+}
+
+const FIND_LAST_PROBE = `
+  select ${COLUMNS} from probes
+   where issuer = $1 and client_id = $2
+     and (ended_at is not null or started_at >= now() - make_interval(secs => $3))
+   order by started_at desc limit 1`
+
+/** The last probe of a client, also one that is under way. */
+export async function findLastProbe(
+  db: Database,
+  { issuer, clientId }: { issuer: string; clientId: string },
+): Promise<ProbeRecord | null> {
+  const { rows } = await db.query<ProbeRecord>({
+    text: FIND_LAST_PROBE,
+    values: [issuer, clientId, LEFT_AFTER_S],
+  })
+  return rows[0] ?? null
+}

@@ -1,0 +1,229 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { ClientId, IssuerName } from '@curfew/domain'
+import { type Change, writeAudit } from '../access/audit.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { bumpRegistry, lockRegistry } from './registry.ts'
+import { findRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
+
+/** What shall be registered, whole. */
+export type RelyingPartyDraft = Omit<
+  RelyingPartyRecord,
+  'networkRule' | 'revision' | 'createdAt' | 'updatedAt'
+> & {
+  /** Default none. */
+  readonly networkRule?: RelyingPartyRecord['networkRule']
+}
+
+/** A URI that would be two clients'. */
+export interface TakenUri {
+  readonly clientId: ClientId
+  readonly endpoint: string
+  readonly takenBy: ClientId
+}
+
+const TAKEN_URIS = `
+  select given.client_id as "clientId", given.endpoint, min(p.client_id) as "takenBy"
+    from unnest($2::text[], $3::text[], $4::text[]) as given(client_id, endpoint, uri)
+    join bindings b on b.uri = given.uri and b.registered
+    join relying_parties p on p.id = b.relying_party_id and p.issuer = $1
+   where not exists (select from unnest($5::text[]) as own(client_id) where own.client_id = p.client_id)
+   group by given.client_id, given.endpoint`
+
+/** URIs of `drafts` that another client of the issuer has, be it registered or among them. */
+export async function takenUris(
+  db: Queryable,
+  issuer: IssuerName,
+  drafts: readonly Pick<RelyingPartyDraft, 'clientId' | 'endpoints'>[],
+): Promise<readonly TakenUri[]> {
+  const asked = drafts.flatMap(({ clientId, endpoints }) =>
+    endpoints.map(({ name, uri }) => ({ clientId, endpoint: name, uri })),
+  )
+  const first = new Map<string, ClientId>()
+  const amongThem = asked.flatMap(({ clientId, endpoint, uri }) => {
+    const takenBy = first.get(uri) ?? clientId
+    first.set(uri, takenBy)
+    return takenBy === clientId ? [] : [{ clientId, endpoint, takenBy }]
+  })
+  const { rows } = await db.query<TakenUri>({
+    name: 'taken_uris',
+    text: TAKEN_URIS,
+    values: [
+      issuer,
+      asked.map(({ clientId }) => clientId),
+      asked.map(({ endpoint }) => endpoint),
+      asked.map(({ uri }) => uri),
+      drafts.map(({ clientId }) => clientId),
+    ],
+  })
+  return [...amongThem, ...rows]
+}
+
+export type PutOutcome = 'created' | 'changed' | 'unchanged'
+
+export type PutRelyingPartiesResult =
+  | {
+      readonly ok: true
+      /** In the order of the drafts. */
+      readonly outcomes: readonly PutOutcome[]
+      /** As they are then, by client. */
+      readonly parties: ReadonlyMap<string, RelyingPartyRecord>
+    }
+  /** `stale`: one of them is not as `expected` says. */
+  | { readonly ok: false; readonly conflict: 'stale' | 'no_issuer' }
+  | { readonly ok: false; readonly conflict: 'uri_taken'; readonly taken: readonly TakenUri[] }
+  /** The issuer would have more relying parties than it may. */
+  | {
+      readonly ok: false
+      readonly conflict: 'quota'
+      readonly registered: number
+      readonly created: number
+      readonly quota: number
+    }
+
+export const HOLD_ISSUER =
+  'select relying_parties_max as "quota" from issuers where name = $1 and deleted_at is null'
+export const COUNT_REGISTERED =
+  'select count(*) as count from relying_parties where issuer = $1 and deleted_at is null'
+
+// One that was removed begins anew.
+const PUT_RELYING_PARTIES = `
+  insert into relying_parties (issuer, client_id, metadata, settings, client_name, session_required, algorithm,
+    encryption, network_rule, revision)
+  select $1, given.*, $10
+    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::boolean[], $7::text[], $8::jsonb[], $9::jsonb[]) as given
+  on conflict (issuer, client_id) do update
+     set metadata = excluded.metadata, settings = excluded.settings, client_name = excluded.client_name,
+         session_required = excluded.session_required, algorithm = excluded.algorithm,
+         encryption = excluded.encryption, network_rule = excluded.network_rule, revision = excluded.revision,
+         created_at = case when relying_parties.deleted_at is null then relying_parties.created_at else now() end,
+         updated_at = now(), deleted_at = null
+  returning id, client_id`
+
+const PUT_BINDINGS = `
+  with given as (
+    select * from unnest($2::bigint[], $3::text[], $4::text[], $5::text[])
+      as given(relying_party_id, endpoint, uri, disabled_reason)
+  ),
+  withdrawn as (
+    update bindings b set registered = false
+     where b.relying_party_id = any($1::bigint[]) and b.registered
+       and not exists (
+         select from given g where g.relying_party_id = b.relying_party_id and g.endpoint = b.endpoint)
+  )
+  insert into bindings (relying_party_id, kind, endpoint, uri, disabled_reason)
+  select relying_party_id, 'backchannel', endpoint, uri, disabled_reason from given
+  on conflict (relying_party_id, kind, endpoint) do update
+     set uri = excluded.uri, registered = true, disabled_reason = excluded.disabled_reason`
+
+/**
+ * Registers relying parties of one issuer, or replaces what was registered: all of them or none, as one change of the
+ * registry. What changes nothing leaves no trace. An endpoint that is not given any more is owed nothing new.
+ *
+ * @param drafts of different clients.
+ * @param expected by client: the revision that the draft was made from, or null where there was none; whatever has another is
+ * stale. Left out, it does not matter.
+ * @param quota most relying parties of an issuer that has no quota of its own.
+ */
+export async function putRelyingParties(
+  db: Database,
+  {
+    issuer,
+    drafts,
+    expected = null,
+    audit,
+    quota = Number.POSITIVE_INFINITY,
+  }: {
+    issuer: IssuerName
+    drafts: readonly RelyingPartyDraft[]
+    expected?: ReadonlyMap<string, number | null> | null
+    audit: Change<RelyingPartyRecord>
+    quota?: number
+  },
+): Promise<PutRelyingPartiesResult> {
+  const clientIds = drafts.map(({ clientId }) => clientId)
+  return withTransaction(db, async (transaction) => {
+    const revision = await lockRegistry(transaction)
+    const held = await transaction.query<{ quota: number | null }>(HOLD_ISSUER, [issuer])
+    if (held.rows[0] === undefined) return { ok: false, conflict: 'no_issuer' }
+    const most = held.rows[0].quota ?? quota
+    const before = await findRelyingParties(transaction, { issuer, clientIds })
+    const stale = clientIds.some((id) => {
+      const revisionExpected = expected?.get(id)
+      return revisionExpected !== undefined && (before.get(id)?.revision ?? null) !== revisionExpected
+    })
+    if (stale) return { ok: false, conflict: 'stale' }
+    const outcomes = drafts.map((draft) => outcomeOf(draft, before.get(draft.clientId)))
+    const changed = drafts.filter((_, index) => outcomes[index] !== 'unchanged')
+    if (changed.length === 0) return { ok: true, outcomes, parties: before }
+    const created = outcomes.filter((outcome) => outcome === 'created').length
+    if (created > 0) {
+      const { rows } = await transaction.query<{ count: number }>(COUNT_REGISTERED, [issuer])
+      const registered = rows[0]?.count ?? 0
+      // What is there already may be changed, though it be more than there may be.
+      if (registered + created > most)
+        return { ok: false, conflict: 'quota', registered, created, quota: most }
+    }
+    const taken = await takenUris(transaction, issuer, drafts)
+    if (taken.length > 0) return { ok: false, conflict: 'uri_taken', taken }
+    await writeRelyingParties(transaction, issuer, changed, revision + 1)
+    await bumpRegistry(transaction)
+    const parties = await findRelyingParties(transaction, { issuer, clientIds })
+    const notes = changed.map(({ clientId }) =>
+      audit(before.get(clientId) ?? null, parties.get(clientId) ?? null),
+    )
+    await writeAudit(transaction, ...notes)
+    return { ok: true, outcomes, parties }
+  })
+}
+
+export async function writeRelyingParties(
+  transaction: Queryable,
+  issuer: IssuerName,
+  drafts: readonly RelyingPartyDraft[],
+  revision: number,
+): Promise<void> {
+  const { rows } = await transaction.query<{ id: number; client_id: string }>({
+    name: 'put_relying_parties',
+    text: PUT_RELYING_PARTIES,
+    values: [
+      issuer,
+      drafts.map(({ clientId }) => clientId),
+      drafts.map(({ metadata }) => JSON.stringify(metadata)),
+      drafts.map(({ settings }) => JSON.stringify(settings)),
+      drafts.map(({ clientName }) => clientName),
+      drafts.map(({ sessionRequired }) => sessionRequired),
+      drafts.map(({ algorithm }) => algorithm),
+      drafts.map(({ encryption }) => (encryption === null ? null : JSON.stringify(encryption))),
+      drafts.map(({ networkRule }) => (networkRule == null ? null : JSON.stringify(networkRule))),
+      revision,
+    ],
+  })
+  const ids = new Map(rows.map(({ id, client_id }) => [client_id, id]))
+  const endpoints = drafts.flatMap(({ clientId, endpoints }) =>
+    endpoints.map((endpoint) => ({ ...endpoint, party: ids.get(clientId) })),
+  )
+  await transaction.query({
+    name: 'put_bindings',
+    text: PUT_BINDINGS,
+    values: [
+      [...ids.values()],
+      endpoints.map(({ party }) => party),
+      endpoints.map(({ name }) => name),
+      endpoints.map(({ uri }) => uri),
+      endpoints.map(({ disabledReason }) => disabledReason),
+    ],
+  })
+}
+
+/** What comes of a draft, compared as JSON has it. Whether its document repeats the `client_id`, as an export does, is no change. */
+export function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord | undefined): PutOutcome {
+  if (before === undefined) return 'created'
+  const { revision: _, createdAt: __, updatedAt: ___, ...known } = before
+  const given: RelyingPartyDraft = JSON.parse(JSON.stringify(draft))
+  return isDeepStrictEqual(withClientId(given), withClientId(known)) ? 'unchanged' : 'changed'
+}
+
+function withClientId(draft: RelyingPartyDraft): RelyingPartyDraft {
+  const { networkRule = null, metadata, clientId } = draft
+  return { ...draft, networkRule, metadata: { ...metadata, client_id: clientId } }
+}

@@ -1,0 +1,201 @@
+import {
+  type Binding,
+  type BindingId,
+  type ClientId,
+  DEFAULT_RETRY_POLICY,
+  type Issuer,
+  type IssuerName,
+  type NetworkRule,
+  networkAccess,
+  type RegisteredIssuer,
+  type SessionIndexUse,
+  type SigningAlgorithm,
+  type SubjectClaims,
+} from '@curfew/domain'
+import { writeAudit } from '../access/audit.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { type StoredEncryption, toEncryption } from './stored-encryption.ts'
+import { type StoredTls, toTls } from './stored-tls.ts'
+
+/** Our settings of a relying party as stored; what is absent comes from its issuer, then from the defaults below. */
+export interface StoredSettings {
+  readonly subject_claims?: SubjectClaims
+  readonly timeout_ms?: number
+  readonly concurrency?: number
+  readonly rate_per_second?: number
+  readonly retry_schedule_ms?: readonly number[]
+  readonly allowed_networks?: readonly string[]
+  readonly enabled?: boolean
+  /** Beside the one that its metadata names. */
+  readonly endpoints?: readonly { readonly name: string; readonly uri: string; readonly enabled?: boolean }[]
+  readonly tls?: StoredTls
+  /** What of its issuer's promise is another for it. */
+  readonly sla?: { readonly within_ms?: number; readonly objective?: number }
+}
+
+export interface KnownIssuer extends RegisteredIssuer {
+  /** Its number in the session index; null where no session of its was ever posted. */
+  readonly sessionIssuer: number | null
+}
+
+/** What planning and attempting need to know of who is registered. */
+export interface Registry {
+  readonly revision: number
+  /** By `iss`. An unknown issuer is not there. */
+  readonly issuers: ReadonlyMap<Issuer, KnownIssuer>
+  readonly bindings: ReadonlyMap<BindingId, Binding>
+}
+
+const LOCK_REGISTRY = 'select revision from registry_revision for update'
+
+/** Makes this the only transaction that changes the registry, until it ends. @returns the number of the last change. */
+export async function lockRegistry(transaction: Queryable): Promise<number> {
+  const { rows } = await transaction.query<{ revision: number }>({
+    name: 'lock_registry',
+    text: LOCK_REGISTRY,
+  })
+  return rows[0]?.revision ?? 0
+}
+
+const BUMP_REGISTRY = 'update registry_revision set revision = revision + 1'
+
+/** Numbers the change that a transaction has made under the lock. */
+export async function bumpRegistry(transaction: Queryable): Promise<void> {
+  await transaction.query({ name: 'bump_registry', text: BUMP_REGISTRY })
+}
+
+const DISABLE_BINDING = `
+  update bindings b set disabled_reason = $2
+    from relying_parties p
+   where b.id = $1 and b.uri = $3 and b.disabled_reason is null and p.id = b.relying_party_id
+  returning p.id, p.issuer, p.client_id as "clientId", b.endpoint`
+const TOUCH_RELYING_PARTY = 'update relying_parties set revision = $2, updated_at = now() where id = $1'
+
+/**
+ * Stops sending to a binding until its owner registers it again; audited as our own doing. Where its owner gave it another
+ * address meanwhile nothing is done: that one did not say so.
+ *
+ * @param uri where it was told that it is gone. @param reason in words, for its owner.
+ */
+export async function disableBinding(
+  db: Database,
+  id: BindingId,
+  { uri, reason }: { uri: string; reason: string },
+): Promise<void> {
+  await withTransaction(db, async (transaction) => {
+    const revision = await lockRegistry(transaction)
+    const { rows } = await transaction.query<{
+      id: number
+      issuer: IssuerName
+      clientId: ClientId
+      endpoint: string
+    }>({ name: 'disable_binding', text: DISABLE_BINDING, values: [id, reason, uri] })
+    const [party] = rows
+    if (party === undefined) return
+    await transaction.query({
+      name: 'touch_relying_party',
+      text: TOUCH_RELYING_PARTY,
+      values: [party.id, revision + 1],
+    })
+    await bumpRegistry(transaction)
+    await writeAudit(transaction, {
+      credential: 'curfew',
+      action: 'relying_party.endpoint_disabled',
+      object: `/v1/issuers/${party.issuer}/relying-parties/${encodeURIComponent(party.clientId)}`,
+      detail: { endpoint: party.endpoint, reason },
+    })
+  })
+}
+
+const READ_REVISION = 'select revision from registry_revision'
+
+/** The number of the registry's last change: cheap to ask, to know whether to read it anew. */
+export async function readRegistryRevision(db: Database): Promise<number> {
+  const { rows } = await db.query<{ revision: number }>({ name: 'read_revision', text: READ_REVISION })
+  return rows[0]?.revision ?? 0
+}
+
+// An index that is known to lack sessions does not know all of them, whatever its issuer says.
+const SESSION_INDEX_USE = `
+  case when i.session_index = 'complete' and s.gaps_until is not null then 'partial' else i.session_index end`
+
+const READ_REGISTRY = `
+  select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule,
+         ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
+         p.session_required, p.algorithm, p.encryption, p.settings, p.network_rule
+    from registry_revision r
+    left join issuers i on i.deleted_at is null
+    left join session_issuers s on s.iss = i.iss
+    left join relying_parties p on p.issuer = i.name and p.deleted_at is null
+    left join bindings b on b.relying_party_id = p.id and b.registered
+   order by i.name, p.client_id, b.id`
+
+interface RegistryRow {
+  readonly revision: number
+  /** Null where there is no issuer at all. */
+  readonly name: IssuerName | null
+  readonly iss: Issuer
+  readonly defaults: StoredSettings
+  readonly issuer_network_rule: NetworkRule | null
+  readonly session_index: SessionIndexUse
+  readonly session_issuer: number | null
+  readonly id: BindingId | null
+  readonly endpoint: string
+  readonly uri: string
+  readonly disabled_reason: string | null
+  readonly client_id: ClientId
+  readonly session_required: boolean
+  readonly algorithm: SigningAlgorithm
+  readonly encryption: StoredEncryption | null
+  readonly settings: StoredSettings
+  readonly network_rule: NetworkRule | null
+}
+
+/** Everybody who is registered, in one statement and so as of one moment. */
+export async function readRegistry(db: Database): Promise<Registry> {
+  const { rows } = await db.query<RegistryRow>({ name: 'read_registry', text: READ_REGISTRY })
+  const issuers = new Map<Issuer, KnownIssuer & { readonly bindings: Binding[] }>()
+  const bindings = new Map<BindingId, Binding>()
+  for (const row of rows) {
+    if (row.name === null) continue
+    const { session_index: sessionIndex, session_issuer: sessionIssuer } = row
+    const issuer = issuers.get(row.iss) ?? { bindings: [], sessionIndex, sessionIssuer }
+    issuers.set(row.iss, issuer)
+    if (row.id === null) continue
+    const binding = toBinding({ ...row, name: row.name, id: row.id })
+    issuer.bindings.push(binding)
+    bindings.set(binding.id, binding)
+  }
+  return { revision: rows[0]?.revision ?? 0, issuers, bindings }
+}
+
+function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: BindingId }): Binding {
+  const settings: StoredSettings = { ...row.defaults, ...row.settings }
+  return {
+    id: row.id,
+    kind: 'backchannel',
+    issuer: row.name,
+    iss: row.iss,
+    clientId: row.client_id,
+    endpoint: row.endpoint,
+    uri: row.uri,
+    sessionRequired: row.session_required,
+    // Checked when it was registered.
+    algorithm: row.algorithm,
+    subjectClaims: settings.subject_claims ?? 'both',
+    timeoutMs: settings.timeout_ms ?? 10_000,
+    concurrency: settings.concurrency ?? null,
+    ratePerSecond: settings.rate_per_second ?? null,
+    retry: {
+      ...DEFAULT_RETRY_POLICY,
+      scheduleMs: settings.retry_schedule_ms ?? DEFAULT_RETRY_POLICY.scheduleMs,
+    },
+    ...networkAccess(
+      { chosen: row.settings.allowed_networks, rule: row.network_rule },
+      { chosen: row.defaults.allowed_networks, rule: row.issuer_network_rule },
+    ),
+    tls: toTls(settings.tls),
+    encryption: toEncryption(row.encryption),
+    disabledReason: row.disabled_reason,
+  }
+}

@@ -1,0 +1,180 @@
+import {
+  type ClientId,
+  type IssuerName,
+  MAIN_ENDPOINT,
+  type NetworkRule,
+  type SigningAlgorithm,
+} from '@curfew/domain'
+import { type Change, writeAudit } from '../access/audit.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
+import type { StoredEncryption } from './stored-encryption.ts'
+
+/** Client metadata as its owner gave it, known to us or not. */
+export type StoredMetadata = Readonly<Record<string, unknown>>
+
+/** One back-channel logout endpoint of a relying party. */
+export interface EndpointRecord {
+  readonly name: string
+  readonly uri: string
+  /** Why nothing is sent to it, in words; null when enabled. */
+  readonly disabledReason: string | null
+}
+
+export interface RelyingPartyRecord {
+  readonly issuer: IssuerName
+  readonly clientId: ClientId
+  readonly metadata: StoredMetadata
+  readonly settings: StoredSettings
+  /** The networks that a credential above its owner set; null: none did. */
+  readonly networkRule: NetworkRule | null
+  /** What we use of the metadata. */
+  readonly clientName: string | null
+  readonly sessionRequired: boolean
+  readonly algorithm: SigningAlgorithm
+  /** Null: its tokens go signed only. */
+  readonly encryption: StoredEncryption | null
+  /** By name, `main` first. */
+  readonly endpoints: readonly EndpointRecord[]
+  /** Another after each change. */
+  readonly revision: number
+  readonly createdAt: Date
+  readonly updatedAt: Date
+}
+
+const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName",
+  p.session_required as "sessionRequired", p.algorithm, p.encryption, p.revision, p.created_at as "createdAt",
+  p.updated_at as "updatedAt",
+  array(select jsonb_build_object('name', endpoint, 'uri', uri, 'disabledReason', disabled_reason)
+          from bindings where relying_party_id = p.id and registered
+         order by endpoint <> '${MAIN_ENDPOINT}', endpoint collate "C") as endpoints`
+
+const FIND_RELYING_PARTIES = `
+  select ${COLUMNS} from relying_parties p
+   where p.issuer = $1 and p.client_id = any($2::text[]) and p.deleted_at is null`
+
+/** Those of `clientIds` that are registered. */
+export async function findRelyingParties(
+  db: Queryable,
+  { issuer, clientIds }: { issuer: string; clientIds: readonly string[] },
+): Promise<ReadonlyMap<string, RelyingPartyRecord>> {
+  const { rows } = await db.query<RelyingPartyRecord>({
+    name: 'find_relying_parties',
+    text: FIND_RELYING_PARTIES,
+    values: [issuer, clientIds],
+  })
+  return new Map(rows.map((row) => [row.clientId, row]))
+}
+
+export async function findRelyingParty(
+  db: Queryable,
+  { issuer, clientId }: { issuer: string; clientId: string },
+): Promise<RelyingPartyRecord | null> {
+  return (await findRelyingParties(db, { issuer, clientIds: [clientId] })).get(clientId) ?? null
+}
+
+const FIND_RULES_LEFT = `
+  select client_id as "clientId", network_rule as "networkRule" from relying_parties
+   where issuer = $1 and client_id = any($2::text[]) and deleted_at is not null and network_rule is not null`
+
+/** The network rules of relying parties that were removed: they bind the credential that registers the clients again. */
+export async function findNetworkRulesLeft(
+  db: Queryable,
+  { issuer, clientIds }: { issuer: string; clientIds: readonly string[] },
+): Promise<ReadonlyMap<string, NetworkRule>> {
+  const { rows } = await db.query<{ clientId: string; networkRule: NetworkRule }>({
+    name: 'find_network_rules_left',
+    text: FIND_RULES_LEFT,
+    values: [issuer, clientIds],
+  })
+  return new Map(rows.map(({ clientId, networkRule }) => [clientId, networkRule]))
+}
+
+const LIST_RELYING_PARTIES = `
+  select ${COLUMNS} from relying_parties p
+   where p.issuer = $1 and p.client_id > $2 and p.deleted_at is null
+     and ($4::text[] is null or p.client_id = any($4))
+   order by p.client_id limit $3`
+
+/**
+ * Relying parties of an issuer by `client_id`. @param after the last of the page before, or the empty string. @param only those
+ * that the asker may see; null: all.
+ */
+export async function listRelyingParties(
+  db: Queryable,
+  {
+    issuer,
+    after,
+    limit,
+    only,
+  }: { issuer: string; after: string; limit: number; only: readonly string[] | null },
+): Promise<readonly RelyingPartyRecord[]> {
+  const { rows } = await db.query<RelyingPartyRecord>({
+    name: 'list_relying_parties',
+    text: LIST_RELYING_PARTIES,
+    values: [issuer, after, limit, only],
+  })
+  return rows
+}
+
+const REMOVE_RELYING_PARTY = `
+  with removed as (
+    update relying_parties
+       set deleted_at = now(), updated_at = now(), revision = $3, metadata = '{}', settings = '{}', network_rule = $4
+     where issuer = $1 and client_id = $2
+    returning id
+  )
+  update bindings set registered = false where relying_party_id = (select id from removed)`
+
+export type RemoveRelyingPartyResult =
+  | { readonly ok: true; readonly waiting: number }
+  | { readonly ok: false; readonly conflict: 'none' | 'stale' }
+
+/** Removes a relying party: nothing new is owed to it, and what waits dies as `client_removed`. Its history stays, and its name. */
+export async function removeRelyingParty(
+  db: Database,
+  { issuer, clientId }: { issuer: string; clientId: string },
+  {
+    expected,
+    ruleLeft,
+    audit,
+  }: {
+    expected: (before: RelyingPartyRecord | null) => boolean
+    /** The network rule that stays behind. */
+    ruleLeft: (rule: NetworkRule | null) => NetworkRule | null
+    audit: Change<RelyingPartyRecord>
+  },
+): Promise<RemoveRelyingPartyResult> {
+  return withTransaction(db, async (transaction) => {
+    const revision = await lockRegistry(transaction)
+    const before = await findRelyingParty(transaction, { issuer, clientId })
+    if (!expected(before)) return { ok: false, conflict: 'stale' }
+    if (before === null) return { ok: false, conflict: 'none' }
+    const left = ruleLeft(before.networkRule)
+    await transaction.query(REMOVE_RELYING_PARTY, [issuer, clientId, revision + 1, left])
+    await bumpRegistry(transaction)
+    await writeAudit(transaction, audit(before, null))
+    return { ok: true, waiting: await countWaiting(transaction, { issuer, clientId }) }
+  })
+}
+
+/** What waits for one relying party is counted so far. */
+export const WAITING_MAX = 100_000
+
+const COUNT_WAITING = `
+  select count(*) as count from (
+    select from deliveries
+     where due_at is not null and binding_id = any(array(
+       select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
+        where p.issuer = $1 and p.client_id = $2))
+     limit $3
+  ) waiting`
+
+/** How many deliveries wait for a relying party, at most `WAITING_MAX`. */
+export async function countWaiting(
+  db: Queryable,
+  { issuer, clientId }: { issuer: string; clientId: string },
+): Promise<number> {
+  const { rows } = await db.query<{ count: number }>(COUNT_WAITING, [issuer, clientId, WAITING_MAX])
+  return rows[0]?.count ?? 0
+}

@@ -1,0 +1,158 @@
+import type { Issuer, SessionChanges } from '@curfew/domain'
+import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
+import { type Database, withTransaction } from '../postgres/database.ts'
+import { bumpRegistry, lockRegistry } from '../registry/registry.ts'
+
+// Both statements lock rows of `sessions` in one order, and a row of `session_ids` only once they have its row there: so no two
+// of them can wait for each other, whoever else changes the same sessions at the time. Neither is prepared by name: planned anew
+// for each batch it knows how large the tables are, which grow from nothing to a hundred million rows.
+
+const FIND_ISSUERS = 'select id, iss from session_issuers where iss = any($1::text[])'
+
+const ADD_ISSUERS = `
+  insert into session_issuers (iss) select iss from unnest($1::text[]) as given(iss) order by iss
+  on conflict (iss) do nothing`
+
+// What is over by the clock that lookups go by is not entered. What says nothing new, as a batch that comes again, writes nothing.
+// The second insert takes over what the first made of a row, so that both tables say the same.
+const START = `
+  with started as (
+    insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at, started_stated,
+      accepted_at, restarted_stated, restarted_accepted_at)
+    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
+             $8::timestamptz[], $9::boolean[], $10::timestamptz[], $11::boolean[], $12::timestamptz[])
+        as given(issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at, started_stated, accepted_at,
+          restarted_stated, restarted_accepted_at)
+     where expires_at > now()
+     order by issuer, sub, sid, client_id
+    on conflict (issuer, sub, sid, client_id) do update
+       set started_at = least(s.started_at, excluded.started_at),
+           started_stated = case when excluded.started_at < s.started_at then excluded.started_stated
+             when excluded.started_at > s.started_at then s.started_stated else s.started_stated or excluded.started_stated end,
+           accepted_at = least(s.accepted_at, excluded.accepted_at),
+           (restarted_at, restarted_stated, restarted_accepted_at) = (
+             select b.started_at, bool_or(b.stated), min(b.accepted_at) from (values
+                 (s.started_at, s.started_stated, s.accepted_at),
+                 (s.restarted_at, s.restarted_stated, s.restarted_accepted_at),
+                 (excluded.started_at, excluded.started_stated, excluded.accepted_at),
+                 (excluded.restarted_at, excluded.restarted_stated, excluded.restarted_accepted_at)
+               ) b(started_at, stated, accepted_at)
+              where b.started_at > least(s.started_at, excluded.started_at)
+              group by b.started_at order by b.started_at desc limit 1),
+           expires_at = greatest(s.expires_at, excluded.expires_at),
+           device = coalesce(excluded.device, s.device)
+     where s.started_at > excluded.started_at
+        or greatest(excluded.started_at, excluded.restarted_at) > coalesce(s.restarted_at, s.started_at)
+        or s.accepted_at > excluded.accepted_at
+        or s.expires_at < excluded.expires_at
+        or excluded.device is distinct from s.device and excluded.device is not null
+    returning issuer, sid, client_id, sub, started_at, expires_at
+  )
+  insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
+  select issuer, sid, client_id, sub, started_at, expires_at from started
+  on conflict (issuer, sid, client_id, sub) do update
+     set started_at = excluded.started_at, expires_at = excluded.expires_at`
+
+// The lateral lookups keep each session apart from the others: one index scan of one partition for each, never a join of whole
+// tables. Row by row in the order of what they are called for, so that is the order of the locks.
+const END = `
+  with given as (select * from unnest($1::int[], $2::text[], $3::text[]) as g(issuer, sid, client_id)),
+  found as (
+    select distinct i.issuer, i.sub, i.sid, i.client_id
+      from given g
+      cross join lateral (
+        select issuer, sub, sid, client_id from session_ids
+         where issuer = g.issuer and sid = g.sid and (g.client_id is null or client_id = g.client_id)
+        offset 0
+      ) i
+     order by 1, 2, 3, 4
+  ),
+  locked as (
+    select f.* from found f
+      cross join lateral (
+        select from sessions s
+         where s.issuer = f.issuer and s.sub = f.sub and s.sid = f.sid and s.client_id = f.client_id
+           for update
+      ) s
+  ),
+  ended as (
+    delete from sessions s using locked l
+     where s.issuer = l.issuer and s.sub = l.sub and s.sid = l.sid and s.client_id = l.client_id
+    returning s.issuer, s.sid, s.client_id, s.sub
+  )
+  delete from session_ids i using ended e
+   where i.issuer = e.issuer and i.sid = e.sid and i.client_id = e.client_id and i.sub = e.sub`
+
+/**
+ * Applies what IdPs said of sessions, ends first; may be repeated. A session posted again began when it was first said to and
+ * ends when it was last said to; what is known of its logout stays, until that is done: then it began when it was last said to.
+ * The first session of an issuer adds it to the index, which is a change of the registry; otherwise the registry's lock is left
+ * alone.
+ *
+ * @param changes as `netOf` gives them: each session of a client is started once.
+ */
+export async function applySessions(db: Database, { ends, starts }: SessionChanges): Promise<void> {
+  const issuers = await findIssuers(db, [...ends, ...starts])
+  const missing = new Set(starts.map(({ iss }) => iss).filter((iss) => !issuers.has(iss)))
+  if (missing.size > 0) {
+    await addIssuers(db, [...missing])
+    for (const [iss, id] of await findIssuers(db, starts)) issuers.set(iss, id)
+  }
+  const idOf = ({ iss }: { iss: Issuer }) => issuers.get(iss) ?? null
+  // Of an issuer without any session none can end.
+  const known = ends.filter((end) => idOf(end) !== null)
+  if (known.length > 0) {
+    await db.query({
+      text: END,
+      values: [
+        plainArray(known.map(idOf)),
+        known.map(({ sid }) => sid),
+        textColumn(known.map(({ clientId }) => clientId)),
+      ],
+    })
+  }
+  if (starts.length === 0) return
+  await db.query({
+    text: START,
+    values: [
+      plainArray(starts.map(idOf)),
+      starts.map(({ sub }) => sub),
+      starts.map(({ sid }) => sid),
+      starts.map(({ clientId }) => clientId),
+      textColumn(starts.map(({ device }) => device)),
+      plainArray(starts.map(({ startedAt }) => startedAt)),
+      plainArray(starts.map(({ expiresAt }) => expiresAt)),
+      plainColumn(starts.map(({ restarted }) => restarted?.startedAt ?? null)),
+      plainArray(starts.map(({ startedStated }) => startedStated)),
+      plainArray(starts.map(({ acceptedAt }) => acceptedAt)),
+      plainColumn(starts.map(({ restarted }) => restarted?.startedStated ?? null)),
+      plainColumn(starts.map(({ restarted }) => restarted?.acceptedAt ?? null)),
+    ],
+  })
+}
+
+/** The index's own number of each of these issuers that it knows. */
+async function findIssuers(
+  db: Database,
+  sessions: readonly { readonly iss: Issuer }[],
+): Promise<Map<Issuer, number>> {
+  const { rows } = await db.query<{ id: number; iss: Issuer }>({
+    name: 'find_session_issuers',
+    text: FIND_ISSUERS,
+    values: [[...new Set(sessions.map(({ iss }) => iss))]],
+  })
+  return new Map(rows.map(({ id, iss }) => [iss, id]))
+}
+
+/** From now on the index speaks about these issuers. No plan is written that was made without knowing so. */
+async function addIssuers(db: Database, issuers: readonly Issuer[]): Promise<void> {
+  await withTransaction(db, async (transaction) => {
+    await lockRegistry(transaction)
+    const { rowCount } = await transaction.query({
+      name: 'add_session_issuers',
+      text: ADD_ISSUERS,
+      values: [issuers],
+    })
+    if ((rowCount ?? 0) > 0) await bumpRegistry(transaction)
+  })
+}

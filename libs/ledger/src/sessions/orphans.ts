@@ -1,0 +1,284 @@
+import type { DeliveryState } from '@curfew/domain'
+import { eventRanges } from '../history/event-ranges.ts'
+import { plainArray } from '../postgres/arrays.ts'
+import { type Database, withTransaction } from '../postgres/database.ts'
+import { tryLock } from '../postgres/locks.ts'
+import { microsOf } from '../postgres/times.ts'
+import { type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
+import type { SessionRecord } from './sessions.ts'
+
+// Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.
+
+/** One of them. */
+export interface OrphanRecord extends Omit<SessionRecord, 'logoutEventId' | 'orphanedAt'> {
+  /** Short name of the issuer; null where none is registered with this `iss`. */
+  readonly issuer: string | null
+  readonly orphanedAt: Date
+  readonly eventId: string
+  /** Whether the ledger still has the event. */
+  readonly eventKept: boolean
+  /** What was owed to the client for it; null where nothing was, or it is no longer kept. */
+  readonly delivery: {
+    readonly id: string
+    readonly state: DeliveryState
+    readonly deadLetterReason: string | null
+  } | null
+  readonly position: OrphanPosition
+}
+
+/** Where one stands in the list: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and whose it is. */
+export interface OrphanPosition {
+  readonly micros: number
+  readonly issuer: number
+  readonly sub: string
+  readonly sid: string
+  readonly clientId: string
+}
+
+// `$4` is the issuer's number in the index. Expired sessions do not count: they will be deleted.
+const listOf = (ofIssuer: boolean) => ({
+  name: ofIssuer ? 'list_orphans_of_issuer' : 'list_orphans',
+  text: walkSql({
+    table: 'sessions',
+    key: ['orphaned_at', 'issuer', 'sub', 'sid', 'client_id'],
+    order: 'desc',
+    byParts: false,
+    where: `t.orphaned_at is not null and ${ofIssuer ? 't.issuer = $4::int' : '$4::int is null'}
+      and (t.orphaned_at, t.issuer, t.sub, t.sid, t.client_id)
+          < ($5::timestamptz + $6::bigint * interval '1 microsecond', $7::int, $8::text, $9::text, $10::text)`,
+    columns: ['expires_at'],
+    filter: 'w.expires_at > now() and ($11::text[] is null or w.client_id = any($11))',
+    returned: `w.issuer, w.sub, w.sid, w.client_id as "clientId", ${microsOf('w.orphaned_at')} as micros`,
+  }),
+})
+const LIST_ORPHANS = listOf(false)
+const LIST_ORPHANS_OF_ISSUER = listOf(true)
+
+// One lookup by primary key for each.
+const ORPHANS = `
+  select n.iss, i.name as issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
+         s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId", e.given_id as "givenEventId",
+         e.id is not null as "eventKept", s.issuer as number,
+         ${microsOf('s.orphaned_at')} as micros
+    from unnest($1::int[], $2::text[], $3::text[], $4::text[]) as k(issuer, sub, sid, client_id)
+    cross join lateral (
+      select * from sessions
+       where issuer = k.issuer and sub = k.sub and sid = k.sid and client_id = k.client_id and orphaned_at is not null offset 0
+    ) s
+    join session_issuers n on n.id = s.issuer
+    left join issuers i on i.iss = n.iss and i.deleted_at is null
+    left join events e on e.id = s.logout_event_id
+   order by s.orphaned_at desc, s.issuer desc, s.sub desc, s.sid desc, s.client_id desc`
+
+const NUMBER_OF_ISSUER = `
+  select n.id from issuers i join session_issuers n on n.iss = i.iss where i.name = $1 and i.deleted_at is null`
+
+// What was owed for each event to each client, whichever session it names: one range of the index of each binding. `offset 0` keeps
+// it so: joined freely, a large table is read as a whole.
+const OWED = `
+  select d.id, d.event_id as "eventId", d.sid, d.state, d.dead_letter_reason as "deadLetterReason",
+         p.client_id as "clientId"
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[]) as asked(id, low, high, iss, client_id)
+    join issuers i on i.iss = asked.iss
+    join relying_parties p on p.issuer = i.name and p.client_id = asked.client_id
+    join bindings b on b.relying_party_id = p.id
+    cross join lateral (
+      select w.id, w.event_id, w.sid, w.state, w.dead_letter_reason from deliveries w
+       where w.binding_id = b.id and w.id between asked.low and asked.high and w.event_id = asked.id offset 0
+    ) d`
+
+type OrphanRow = Omit<OrphanRecord, 'delivery' | 'position'> & {
+  readonly number: number
+  readonly micros: number
+}
+
+interface OwedRow extends NonNullable<OrphanRecord['delivery']> {
+  readonly eventId: string
+  readonly sid: string | null
+  readonly clientId: string
+}
+
+/** Orphans that have not expired, the latest first, each with what became of its logout and where the page after it begins. */
+export async function listOrphans(
+  db: Database,
+  {
+    issuer,
+    clientIds,
+    before,
+    limit,
+  }: {
+    /** Short name; null does not narrow. */
+    issuer: string | null
+    /** Any of these; null does not narrow. */
+    clientIds: readonly string[] | null
+    before: OrphanPosition | null
+    limit: number
+  },
+): Promise<WalkedPage<OrphanRecord, OrphanPosition>> {
+  const number = issuer === null ? null : await numberOf(db, issuer)
+  if (number === undefined) return { rows: [], reached: null }
+  const { keys, reached } = await walk<OrphanPosition>(
+    db,
+    number === null ? LIST_ORPHANS : LIST_ORPHANS_OF_ISSUER,
+    {
+      ...{ parts: null, limit },
+      values: [
+        number,
+        ...(before === null
+          ? ['infinity', 0, 0, '', '', '']
+          : ['epoch', before.micros, before.issuer, before.sub, before.sid, before.clientId]),
+        clientIds,
+      ],
+    },
+  )
+  const columns = [
+    plainArray(keys.map((key) => key.issuer)),
+    keys.map(({ sub }) => sub),
+    keys.map(({ sid }) => sid),
+    keys.map(({ clientId }) => clientId),
+  ]
+  const { rows } = await db.query<OrphanRow>({ text: ORPHANS, values: columns })
+  const owed = await listOwed(db, rows)
+  return {
+    rows: rows.map(({ number: place, micros, ...row }) => ({
+      ...row,
+      delivery: owedFor(row, owed.get(row.eventId) ?? []),
+      position: { micros, issuer: place, sub: row.sub, sid: row.sid, clientId: row.clientId },
+    })),
+    reached,
+  }
+}
+
+/** The number of a registered issuer in the session index; undefined where it has none. */
+async function numberOf(db: Database, issuer: string): Promise<number | undefined> {
+  const { rows } = await db.query<{ id: number }>({ text: NUMBER_OF_ISSUER, values: [issuer] })
+  return rows[0]?.id
+}
+
+async function listOwed(
+  db: Database,
+  orphans: readonly OrphanRow[],
+): Promise<ReadonlyMap<string, readonly OwedRow[]>> {
+  if (orphans.length === 0) return new Map()
+  const asked = [
+    ...new Map(orphans.map((orphan) => [`${orphan.eventId} ${orphan.clientId}`, orphan])).values(),
+  ]
+  const { rows } = await db.query<OwedRow>({
+    text: OWED,
+    values: [
+      ...eventRanges(asked.map(({ eventId }) => eventId)),
+      asked.map(({ iss }) => iss),
+      asked.map(({ clientId }) => clientId),
+    ],
+  })
+  return Map.groupBy(rows, ({ eventId }) => eventId)
+}
+
+/** Of several endpoints: the one that came to nothing. */
+const WORST_FIRST: readonly DeliveryState[] = [
+  'dead_lettered',
+  'lapsed',
+  'pending',
+  'in_flight',
+  'superseded',
+  'acknowledged',
+]
+
+function owedFor(
+  { clientId, sid }: Pick<OrphanRow, 'clientId' | 'sid'>,
+  owed: readonly OwedRow[],
+): OrphanRecord['delivery'] {
+  const own = owed.filter((each) => each.clientId === clientId && (each.sid === null || each.sid === sid))
+  const [worst] = own.toSorted((a, b) => WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state))
+  return worst === undefined
+    ? null
+    : { id: worst.id, state: worst.state, deadLetterReason: worst.deadLetterReason }
+}
+
+const COUNT_ORPHANS = `
+  select coalesce(i.name, n.iss) as issuer, counted.count
+    from (
+      select issuer, count(*) as count from sessions
+       where orphaned_at is not null and expires_at > now() group by issuer
+    ) counted
+    join session_issuers n on n.id = counted.issuer
+    left join issuers i on i.iss = n.iss and i.deleted_at is null`
+
+/** How many there are now, by the short name of the issuer, or its `iss` where it is not registered. Issuers without any are left out. */
+export async function countOrphans(db: Database): Promise<ReadonlyMap<string, number>> {
+  const { rows } = await db.query<{ issuer: string; count: number }>({
+    name: 'count_orphans',
+    text: COUNT_ORPHANS,
+  })
+  return new Map(rows.map(({ issuer, count }) => [issuer, count]))
+}
+
+/** Clients that a notification names, of all that it is about. */
+const CLIENTS_IN_NOTIFICATION = 5
+
+// What is locked by somebody is just being changed, perhaps to be orphaned no more: it is looked at again the next time.
+const NOTICE_ORPHANS = `
+  with told as (
+    update sessions s set orphan_told_at = s.orphaned_at
+      from (
+        select issuer, sub, sid, client_id from sessions
+         where orphaned_at is not null and orphan_told_at is distinct from orphaned_at
+         order by orphaned_at limit $1
+           for update skip locked
+      ) untold
+     where s.issuer = untold.issuer and s.sub = untold.sub and s.sid = untold.sid and s.client_id = untold.client_id
+    returning s.issuer, s.client_id, s.orphaned_at as at
+  ),
+  fresh as (
+    select n.iss, i.name as issuer, count(*) as count, min(t.at) as oldest, max(t.at) as newest,
+           (array_agg(distinct t.client_id))[1:${CLIENTS_IN_NOTIFICATION}] as client_ids
+      from told t
+      join session_issuers n on n.id = t.issuer
+      left join issuers i on i.iss = n.iss and i.deleted_at is null
+     group by n.iss, i.name
+  ),
+  added as (
+    update notifications n
+       set data = n.data || jsonb_build_object(
+             'count', (n.data ->> 'count')::bigint + f.count,
+             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
+             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
+             'client_ids', (
+               select to_jsonb((array_agg(distinct c))[1:${CLIENTS_IN_NOTIFICATION}])
+                 from jsonb_array_elements_text(n.data -> 'client_ids' || to_jsonb(f.client_ids)) c))
+      from fresh f
+     where n.type = 'session.orphaned' and n.data ->> 'iss' = f.iss
+       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
+    returning f.iss
+  ),
+  written as (
+    insert into notifications (type, issuer, occurred_at, ready_at, data)
+    select 'session.orphaned', f.issuer, f.oldest, clock_timestamp() + make_interval(secs => $2::float8 / 1000),
+           jsonb_build_object('issuer', f.issuer, 'iss', f.iss, 'count', f.count, 'oldest', f.oldest,
+             'newest', f.newest, 'client_ids', f.client_ids)
+      from fresh f
+     where not exists (select from added a where a.iss = f.iss)
+  )
+  select count(*) as told from told`
+
+/**
+ * Writes a notification of orphans that nobody was told of, one for each issuer and window: a million of them are no million
+ * messages. Others that look meanwhile find nothing to do.
+ *
+ * @param limit most orphans. @param windowMs how long a notification waits for more of its kind before it is sent.
+ * @returns how many orphans were told of.
+ */
+export async function noticeOrphans(
+  db: Database,
+  { limit, windowMs }: { limit: number; windowMs: number },
+): Promise<number> {
+  return withTransaction(db, async (transaction) => {
+    if (!(await tryLock(transaction, 'orphans'))) return 0
+    const { rows } = await transaction.query<{ told: number }>({
+      name: 'notice_orphans',
+      text: NOTICE_ORPHANS,
+      values: [limit, windowMs],
+    })
+    return rows[0]?.told ?? 0
+  })
+}

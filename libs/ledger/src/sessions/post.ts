@@ -1,0 +1,225 @@
+import type { Session } from '@curfew/domain'
+import { noteKnownHolders } from '../delivery/event-holders.ts'
+import type { JournalEntry } from '../history/journal.ts'
+import { plainArray } from '../postgres/arrays.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { SESSIONS_MAX } from './find.ts'
+import { beganBy, CLOCKS_APART } from './order.ts'
+import { knowsAll } from './quotas.ts'
+import { settleStandings, TOUCHED, type TouchedRow } from './standings.ts'
+
+// Each lookup is kept apart from the rest of its statement (offset 0): one index scan of one partition, never a join of tables
+// that may have a hundred million rows. An issuer whose index is off is left out.
+
+const ANY_SESSIONS = 'select exists (select from session_issuers) as any'
+
+const ISSUER = `
+    join session_issuers x on x.iss = e.iss
+    left join issuers i on i.iss = e.iss and i.deleted_at is null`
+const COLUMNS = `s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.started_stated, s.accepted_at,
+            s.logout_event_id`
+const NOT_OFF = "coalesce(i.session_index, 'partial') <> 'off'"
+/** Whoever has more sessions is told of the subject (`findSessions`): what becomes of each of them is not followed. */
+const NOT_TOO_MANY = `n <= ${SESSIONS_MAX}`
+const bySubject = (which: string) => `
+        select f.* from (
+          select g.*, count(*) over () as n from (
+            select ${COLUMNS} from sessions s where ${which} limit ${SESSIONS_MAX + 1}
+          ) g
+        ) f where ${NOT_TOO_MANY}`
+const BY_SID = `
+        select f.*, 1 from session_ids k
+         cross join lateral (
+           select ${COLUMNS} from sessions s
+            where s.issuer = k.issuer and s.sub = k.sub and s.sid = k.sid and s.client_id = k.client_id offset 0) f`
+
+// Of each session the latest event that covers it: that one sees to it, however often a subject was logged out meanwhile.
+const SESSIONS_OF_EVENTS = `
+  select distinct on (s.issuer, s.sub, s.sid, s.client_id) ${TOUCHED}
+    from unnest($1::uuid[]) as g(id)
+    join events e on e.id = g.id ${ISSUER}
+    cross join lateral (
+      (${bySubject("e.scope <> 'session' and s.issuer = x.id and s.sub = e.sub")})
+      union all
+      (${BY_SID} where e.scope = 'session' and k.issuer = x.id and k.sid = e.sid)
+      offset 0
+    ) s
+   where ${NOT_OFF} and ${beganBy()} and (e.clients is null or s.client_id = any(e.clients))
+     and (e.scope <> 'device' or s.device is null or s.device = e.device)
+   order by s.issuer, s.sub, s.sid, s.client_id, e.asked_at desc, e.id desc`
+
+const SESSIONS_OF_DELIVERIES = `
+  select ${TOUCHED}
+    from unnest($1::uuid[]) as g(id)
+    join deliveries d on d.id = g.id
+    join events e on e.id = d.event_id
+    join bindings b on b.id = d.binding_id
+    join relying_parties p on p.id = b.relying_party_id ${ISSUER}
+    cross join lateral (
+      (${bySubject('d.sid is null and s.issuer = x.id and s.sub = e.sub and s.client_id = p.client_id')})
+      union all
+      (${BY_SID} where d.sid is not null and k.issuer = x.id and k.sid = d.sid and k.client_id = p.client_id)
+      offset 0
+    ) s
+   where ${NOT_OFF} and (${beganBy()} or s.logout_event_id = e.id)`
+
+/**
+ * Enters into the session index what was planned and settled: which logout sees to a session, which came to nothing, and what
+ * is over. What a logout did not know of when it was planned is owed now. Notes whose session a logout names, where it does not say so.
+ */
+export async function postSessions(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
+  const { rows: known } = await transaction.query<{ any: boolean }>({
+    name: 'any_sessions',
+    text: ANY_SESSIONS,
+  })
+  if (known[0]?.any !== true) return
+  const events = entries.flatMap((entry) => (entry.kind === 'planned' ? entry.eventIds : []))
+  const settled = entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : []))
+  const lookups: readonly Lookup[] = [
+    { name: 'sessions_of_events', text: SESSIONS_OF_EVENTS, ids: events },
+    { name: 'sessions_of_deliveries', text: SESSIONS_OF_DELIVERIES, ids: settled.map(({ id }) => id) },
+  ]
+  const few: TouchedRow[] = []
+  const many: Lookup[] = []
+  for (const lookup of lookups) {
+    const rows = await find(transaction, lookup)
+    if (rows.length > ROWS) many.push(lookup)
+    else few.push(...rows)
+  }
+  // All at once, for it locks them in an order, and who locks some after others may wait for one who waits for these.
+  await settleStandings(transaction, few)
+  for (const lookup of many) await settleInParts(transaction, lookup)
+  // Last, for who waits for an event may have sessions locked.
+  await noteKnownHolders(transaction, events)
+}
+
+/** Rows in memory at once: a subject may have thousands of sessions, and be logged out again and again. */
+const ROWS = 5_000
+
+interface Lookup {
+  readonly name: string
+  readonly text: string
+  readonly ids: readonly string[]
+}
+
+/** What is found, or more than `ROWS` of it. */
+async function find(transaction: Queryable, { name, text, ids }: Lookup): Promise<readonly TouchedRow[]> {
+  if (ids.length === 0) return []
+  const statement = { name, text: `${text} limit ${ROWS + 1}`, values: [plainArray([...new Set(ids)])] }
+  return (await transaction.query<TouchedRow>(statement)).rows
+}
+
+async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Promise<void> {
+  const values = [plainArray([...new Set(ids)])]
+  await transaction.query({ text: `declare touched no scroll cursor for ${text}`, values })
+  for (let more = true; more; ) {
+    const { rows } = await transaction.query<TouchedRow>(`fetch ${ROWS} from touched`)
+    await settleStandings(transaction, rows)
+    more = rows.length === ROWS
+  }
+  await transaction.query('close touched')
+}
+
+// The latest event that covers a session: that one sees to it, whatever earlier ones came to. Found by the indexes of events;
+// of a session that has just begun there is nothing to be found.
+const COVERING = `${beganBy()} and (e.clients is null or s.client_id = any(e.clients))`
+const LATEST = 'order by e.asked_at desc, e.id desc limit 1'
+
+/** What names the sessions that have started. */
+const STARTED = 'unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)'
+/** What the index has of each, unless it is over. */
+const SESSION = `
+    join session_issuers x on x.iss = g.iss
+    cross join lateral (
+      select * from sessions s
+       where s.issuer = x.id and s.sub = g.sub and s.sid = g.sid and s.client_id = g.client_id and s.expires_at > now()
+      offset 0
+    ) s
+    left join issuers i on i.iss = g.iss and i.deleted_at is null`
+
+// Hardly any session that has just begun is covered by an event. So the cheapest is asked first, and what follows only of those that
+// are left: when its subject or its sid was logged out last; whether it began before that, or by a clock that is ahead; which event covers it. Each question is
+// kept apart (materialized): joined to the next, each row would make that ready to run, which takes longer than a lookup does.
+const EVENTS_OF_SESSIONS = `
+  with ever as materialized (
+    select g.*, newest.at
+      from ${STARTED}
+      cross join lateral (
+        select greatest(
+          (select e.asked_at from events e where e.iss = g.iss and e.sub = g.sub order by e.asked_at desc limit 1),
+          (select max(e.asked_at) from events e where e.iss = g.iss and e.sid = g.sid and e.scope = 'session')
+        ) as at offset 0
+      ) newest
+     where newest.at is not null
+  ),
+  since as materialized (
+    select g.iss, i.name, s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.started_stated,
+           s.accepted_at
+      from ever g ${SESSION}
+     where s.started_at <= g.at + ${CLOCKS_APART} and ${NOT_OFF}
+  )
+  select ${TOUCHED}
+    from since s
+    cross join lateral (select s.name) i
+    cross join lateral (
+      select * from (
+        (select * from events e
+          where e.iss = s.iss and e.sub = s.sub and ${COVERING}
+            and (e.scope = 'subject' or e.scope = 'device' and (s.device is null or s.device = e.device))
+          ${LATEST})
+        union all
+        (select * from events e
+          where e.iss = s.iss and e.sid = s.sid and e.scope = 'session' and ${COVERING}
+          ${LATEST})
+      ) e
+      ${LATEST}
+    ) e`
+
+// Of a logout of everyone, bookkeepers make the part of this subject. Where it is made already, the session is found to be covered
+// by that. One is enough, unless an earlier one was about clients that it is not about.
+const EVERYONE = `
+      events e join issuer_logouts l on l.event_id = e.id and l.state <> 'cancelled'
+       where e.iss = g.iss and e.scope = 'issuer'`
+const NOTE_LATE = `
+  insert into issuer_logouts_late (event_id, sub)
+  select distinct e.id, g.sub
+    from ${STARTED} ${SESSION}
+    cross join lateral (
+      select e.id, e.asked_at, e.clients from ${EVERYONE} and ${beganBy()}
+         and (e.clients is null or s.client_id = any(e.clients) or not ${knowsAll('i', 'x')})
+    ) e
+   where ${NOT_OFF}
+     and exists (select from issuer_logouts)
+     and not exists (select from events c where c.iss = g.iss and c.sub = g.sub and c.parent_id = e.id)
+     and not exists (
+       select from (select e.id, e.asked_at, e.clients from ${EVERYONE} and ${beganBy()}) later
+        where (later.asked_at, later.id) > (e.asked_at, e.id) and (later.clients is null or e.clients <@ later.clients)
+     )
+   order by 1, 2
+  on conflict do nothing`
+
+/**
+ * Owes what was missed: of sessions whose start was applied to the index a moment ago, those that an event covers which was
+ * planned without knowing of them. To be called after the start was committed; then either this finds the event, or whoever
+ * planned it finds the session (`postSessions`). May be repeated.
+ */
+export async function oweLateLogouts(
+  db: Database,
+  sessions: readonly Pick<Session, 'iss' | 'sub' | 'sid' | 'clientId'>[],
+): Promise<void> {
+  if (sessions.length === 0) return
+  const values = [
+    sessions.map(({ iss }) => iss),
+    sessions.map(({ sub }) => sub),
+    sessions.map(({ sid }) => sid),
+    sessions.map(({ clientId }) => clientId),
+  ]
+  await db.query({ name: 'note_late', text: NOTE_LATE, values })
+  const { rows } = await db.query<TouchedRow>({
+    name: 'events_of_sessions',
+    text: EVENTS_OF_SESSIONS,
+    values,
+  })
+  if (rows.length === 0) return
+  await withTransaction(db, (transaction) => settleStandings(transaction, rows))
+}

@@ -1,0 +1,111 @@
+import type { Database } from '../postgres/database.ts'
+
+/** A session that a client has, as far as the index knows. */
+export interface SessionRecord {
+  readonly iss: string
+  /** Short name of the issuer; null if this `iss` was never registered. */
+  readonly issuer: string | null
+  readonly sub: string
+  readonly sid: string
+  readonly clientId: string
+  readonly device: string | null
+  readonly startedAt: Date
+  readonly expiresAt: Date
+  /** The latest logout that covers it, and is not done there. */
+  readonly logoutEventId: string | null
+  /** The id that the issuer gave that event; null if the event is no longer kept. */
+  readonly givenEventId: string | null
+  /** Since when it ought to be over, and is not as far as anybody knows. */
+  readonly orphanedAt: Date | null
+}
+
+/** Where a session stands among those of one subject, or of one session of the IdP. */
+export interface SessionPosition {
+  readonly sub: string
+  readonly sid: string
+  readonly clientId: string
+}
+
+export interface SessionsRequest {
+  readonly iss: string
+  /** Any of these; null does not narrow. */
+  readonly clientIds: readonly string[] | null
+  /** The last of the page before. */
+  readonly after: SessionPosition | null
+  readonly limit: number
+}
+
+const FIND_ISSUER = `
+  select n.id, i.name from session_issuers n left join issuers i on i.iss = n.iss where n.iss = $1`
+
+const SESSION = `s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
+         s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", (select e.given_id from events e where e.id = s.logout_event_id) as "givenEventId", s.orphaned_at as "orphanedAt"`
+
+const SESSIONS_OF_SUBJECT = `
+  select ${SESSION}
+    from sessions s
+   where s.issuer = $1 and s.sub = $2 and s.expires_at > now()
+     and ($3::text[] is null or s.client_id = any($3))
+     and (s.sid, s.client_id) > (coalesce($4::text, ''), coalesce($5::text, ''))
+   order by s.sid, s.client_id limit $6`
+
+// Which of them there are is in one table, what is known of each in the other: a lookup by primary key for each.
+const SESSIONS_OF_SID = `
+  select ${SESSION}
+    from session_ids i
+    cross join lateral (
+      select * from sessions
+       where issuer = $1 and sub = i.sub and sid = $2 and client_id = i.client_id offset 0
+    ) s
+   where i.issuer = $1 and i.sid = $2 and i.expires_at > now()
+     and ($3::text[] is null or i.client_id = any($3))
+     and (i.client_id, i.sub) > (coalesce($4::text, ''), coalesce($5::text, ''))
+   order by i.client_id, i.sub limit $6`
+
+/** Sessions of one subject that have not expired, by sid and client. */
+export async function listSessionsOfSubject(
+  db: Database,
+  { sub, ...request }: SessionsRequest & { readonly sub: string },
+): Promise<readonly SessionRecord[]> {
+  const { after } = request
+  return list(db, request, {
+    name: 'sessions_of_subject',
+    text: SESSIONS_OF_SUBJECT,
+    of: sub,
+    after: after === null ? [null, null] : [after.sid, after.clientId],
+  })
+}
+
+/** What clients have of one session of the IdP, where it has not expired, by client and subject. */
+export async function listSessionsOfSid(
+  db: Database,
+  { sid, ...request }: SessionsRequest & { readonly sid: string },
+): Promise<readonly SessionRecord[]> {
+  const { after } = request
+  return list(db, request, {
+    name: 'sessions_of_sid',
+    text: SESSIONS_OF_SID,
+    of: sid,
+    after: after === null ? [null, null] : [after.clientId, after.sub],
+  })
+}
+
+async function list(
+  db: Database,
+  { iss, clientIds, limit }: Omit<SessionsRequest, 'after'>,
+  { name, text, of, after }: { name: string; text: string; of: string; after: readonly (string | null)[] },
+): Promise<readonly SessionRecord[]> {
+  const { rows: issuers } = await db.query<{ id: number; name: string | null }>({
+    name: 'find_session_issuer',
+    text: FIND_ISSUER,
+    values: [iss],
+  })
+  const [issuer] = issuers
+  if (issuer === undefined) return []
+  const { rows } = await db.query<Omit<SessionRecord, 'iss' | 'issuer'>>({
+    name,
+    text,
+    values: [issuer.id, of, clientIds, ...after, limit],
+  })
+  return rows.map((row) => ({ iss, issuer: issuer.name, ...row }))
+}

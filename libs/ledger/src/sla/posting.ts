@@ -1,0 +1,197 @@
+import { setImmediate } from 'node:timers/promises'
+import {
+  type BindingId,
+  decodeLatencies,
+  encodeLatencies,
+  type LatencyHistogram,
+  latencyBucket,
+  mergeLatencies,
+  SLA_SPANS,
+  type SlaSpan,
+  spanStart,
+  withinPromise,
+} from '@curfew/domain'
+import { readToldBindings, type ToldBinding } from '../delivery/told-bindings.ts'
+import type { JournalDelivery, JournalEntry } from '../history/journal.ts'
+import { plainArray } from '../postgres/arrays.ts'
+import type { Queryable } from '../postgres/database.ts'
+
+// The SLA's rollups, as the journal feeds them.
+
+/** What is added to one rollup. */
+interface Addition {
+  planned: number
+  kept: number
+  broken: number
+  readonly latencies: Map<number, number>
+}
+
+/** By binding, and the beginning of the slot. */
+type Additions = Map<BindingId, Map<number, Addition>>
+
+/**
+ * Files what was planned, and what was settled for the first time, under the slot, hour and day in which its event was
+ * accepted. Nothing is promised of the bulk lane, which gives way to the other. No delivery is looked up: the journal says it
+ * all. A poster: see `postJournal`, which lets one work at a time.
+ */
+export async function postSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
+  const promised = await readToldBindings(transaction, bindingsOf(entries))
+  const additions: Additions = new Map()
+  for (const entry of entries) {
+    if (entry.kind === 'planned') addPlanned(additions, entry.owed, promised)
+    else addSettled(additions, entry, promised)
+  }
+  const rows = rowsOf(additions)
+  for (let from = 0; from < rows.length; from += ROWS_AT_ONCE) {
+    if (from > 0) await setImmediate()
+    await write(transaction, rows.slice(from, from + ROWS_AT_ONCE))
+  }
+}
+
+/** What is promised for which binding. One that is no more is not in it. */
+type Promised = ReadonlyMap<BindingId, Pick<ToldBinding, 'withinMs'>>
+
+function bindingsOf(entries: readonly JournalEntry[]): ReadonlySet<BindingId> {
+  const bindings = new Set<BindingId>()
+  for (const entry of entries) {
+    for (const { bindingId } of entry.kind === 'planned' ? entry.owed : entry.settled) bindings.add(bindingId)
+  }
+  return bindings
+}
+
+function addPlanned(additions: Additions, owed: readonly JournalDelivery[], promised: Promised): void {
+  for (const { bindingId, acceptedMs } of owed) {
+    if (acceptedMs !== null && promised.has(bindingId))
+      additionTo(additions, bindingId, acceptedMs).planned += 1
+  }
+}
+
+function addSettled(
+  additions: Additions,
+  { at, settled }: Extract<JournalEntry, { kind: 'settled' }>,
+  promised: Promised,
+): void {
+  const atMs = at.getTime()
+  for (const { bindingId, acceptedMs, state, generation } of settled) {
+    const promise = promised.get(bindingId)
+    // What was replayed has been counted when it was given up on.
+    if (acceptedMs === null || generation > 0 || promise === undefined) continue
+    const addition = additionTo(additions, bindingId, acceptedMs)
+    const elapsedMs = atMs - acceptedMs
+    if (withinPromise(state, elapsedMs, promise)) addition.kept += 1
+    else addition.broken += 1
+    if (state === 'acknowledged') count(addition.latencies, latencyBucket(elapsedMs))
+  }
+}
+
+/** What is added for a binding in the slot of an instant. */
+function additionTo(additions: Additions, bindingId: BindingId, ms: number): Addition {
+  const slotMs = spanStart('slot', ms)
+  const known = additions.get(bindingId)
+  if (known !== undefined) return additionIn(known, slotMs)
+  const slots = new Map<number, Addition>()
+  additions.set(bindingId, slots)
+  return additionIn(slots, slotMs)
+}
+
+function additionIn(spans: Map<number, Addition>, startMs: number): Addition {
+  const known = spans.get(startMs)
+  if (known !== undefined) return known
+  const addition: Addition = { planned: 0, kept: 0, broken: 0, latencies: new Map() }
+  spans.set(startMs, addition)
+  return addition
+}
+
+function count(latencies: Map<number, number>, bucket: number, by = 1): void {
+  latencies.set(bucket, (latencies.get(bucket) ?? 0) + by)
+}
+
+/** One rollup that is added to. */
+interface Row extends Addition {
+  readonly span: SlaSpan
+  readonly bindingId: BindingId
+  readonly startMs: number
+}
+
+/** The rollups of every span. Percentiles are of hours and days only. */
+function rowsOf(additions: Additions): readonly Row[] {
+  const rows: Row[] = []
+  for (const [bindingId, slots] of additions) {
+    for (const span of Object.keys(SLA_SPANS) as SlaSpan[]) {
+      const sums = new Map<number, Addition>()
+      for (const [slotMs, { planned, kept, broken, latencies }] of slots) {
+        const sum = additionIn(sums, spanStart(span, slotMs))
+        sum.planned += planned
+        sum.kept += kept
+        sum.broken += broken
+        if (span !== 'slot') for (const [bucket, by] of latencies) count(sum.latencies, bucket, by)
+      }
+      for (const [startMs, sum] of sums) rows.push({ span, bindingId, startMs, ...sum })
+    }
+  }
+  return rows
+}
+
+/** Rollups in one statement. An event for ten thousand relying parties adds to thirty thousand. */
+const ROWS_AT_ONCE = 3_000
+
+const READ_LATENCIES = `
+  select given.place, r.latencies
+    from unnest($1::text[], $2::bigint[], $3::timestamptz[]) with ordinality as given(span, binding_id, starts_at, place)
+    join sla_rollups r using (span, binding_id, starts_at)
+   where r.latencies <> ''`
+
+const ADD = `
+  insert into sla_rollups as r (span, binding_id, starts_at, planned, kept, broken, latencies)
+  select span, binding_id, starts_at, planned, kept, broken, coalesce(decode(latencies, 'hex'), '')
+    from unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
+      as given(span, binding_id, starts_at, planned, kept, broken, latencies)
+  on conflict (span, binding_id, starts_at) do update
+     set planned = r.planned + excluded.planned, kept = r.kept + excluded.kept, broken = r.broken + excluded.broken,
+         latencies = case when excluded.latencies = '' then r.latencies else excluded.latencies end`
+
+async function write(transaction: Queryable, rows: readonly Row[]): Promise<void> {
+  const timed = rows.filter(({ latencies }) => latencies.size > 0)
+  const known = timed.length === 0 ? [] : await readLatencies(transaction, timed)
+  const latencies = new Map(
+    timed.map((row, index) => [row, mergeLatencies([row.latencies, known[index] ?? new Map()])]),
+  )
+  await transaction.query({
+    name: 'sla_add',
+    text: ADD,
+    values: [
+      ...keyColumns(rows),
+      plainArray(rows.map(({ planned }) => planned)),
+      plainArray(rows.map(({ kept }) => kept)),
+      plainArray(rows.map(({ broken }) => broken)),
+      plainArray(rows.map((row) => hex(latencies.get(row)))),
+    ],
+  })
+}
+
+/** What the rollups have already; of one that has nothing, nothing. */
+async function readLatencies(
+  transaction: Queryable,
+  rows: readonly Row[],
+): Promise<readonly (LatencyHistogram | undefined)[]> {
+  const { rows: found } = await transaction.query<{ place: number; latencies: Uint8Array }>({
+    name: 'sla_latencies',
+    text: READ_LATENCIES,
+    values: keyColumns(rows),
+  })
+  const known: LatencyHistogram[] = []
+  for (const { place, latencies } of found) known[place - 1] = decodeLatencies(latencies)
+  return known
+}
+
+function keyColumns(rows: readonly Row[]): readonly string[] {
+  return [
+    plainArray(rows.map(({ span }) => span)),
+    plainArray(rows.map(({ bindingId }) => bindingId)),
+    plainArray(rows.map(({ startMs }) => new Date(startMs))),
+  ]
+}
+
+function hex(latencies: LatencyHistogram | undefined): string | null {
+  return latencies === undefined ? null : Buffer.from(encodeLatencies(latencies)).toString('hex')
+}

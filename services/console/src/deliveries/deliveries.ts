@@ -1,0 +1,95 @@
+import {
+  DeliveriesQuery,
+  Delivery,
+  DeliveryWithAttempts,
+  deliveryView,
+  page,
+  type Scope,
+} from '@curfew/contract'
+import { confinesOf, reaches } from '@curfew/domain'
+import { findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
+import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { Type } from 'typebox'
+import type { Pages } from '../http/pages.ts'
+import { invalid, readTime, UUID } from '../http/query.ts'
+import { type IdentityDeps, identifyEvent } from '../logouts/event-identity.ts'
+
+const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
+
+/** `/v1/deliveries`: who was told what, when, and what they said. */
+export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { readonly pages: Pages }): void {
+  const { db, pages } = deps
+  server.get(
+    '/v1/deliveries',
+    {
+      config: READ,
+      schema: {
+        summary:
+          'Deliveries, the latest first. A page may have fewer than `limit`, even none, and go on at `next_cursor`.',
+        querystring: DeliveriesQuery,
+        response: { 200: page(Delivery) },
+      },
+    },
+    async (request) => {
+      const { query } = request
+      const { readCursor, pageOf } = pages(request)
+      const before = readCursor(query.cursor)
+      if (before !== null && !UUID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
+      const { reach } = callerOf(request)
+      const { event_id: id, issuer } = query
+      const event = id === undefined ? null : await identifyEvent(deps, { id, issuer, reach })
+      if (id !== undefined && event === null) return { items: [], next_cursor: null }
+      const { rows, reached } = await listDeliveries(db, {
+        ...confinesOf(reach, {
+          issuer: query.issuer ?? null,
+          clientId: query.client_id ?? null,
+        }),
+        eventId: event?.id ?? null,
+        state: query.state ?? null,
+        since: readTime(query.since, '/since'),
+        until: readTime(query.until, '/until'),
+        before,
+        limit: query.limit + 1,
+      })
+      return pageOf(rows, query.limit, ({ id }) => id, deliveryView, reached)
+    },
+  )
+
+  server.get(
+    '/v1/deliveries/:id',
+    {
+      config: READ,
+      schema: {
+        summary: 'A delivery with every attempt.',
+        params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
+        response: { 200: DeliveryWithAttempts },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      const found = UUID.test(id) ? await findDelivery(db, id) : null
+      if (found !== null && reaches(callerOf(request).reach, found.delivery))
+        return { ...deliveryView(found.delivery), attempts: found.attempts.map(attemptView) }
+      throw new ProblemError({
+        status: 404,
+        title: 'No such delivery',
+        detail: `No delivery has the id ${id}.`,
+      })
+    },
+  )
+}
+
+/** An attempt as the API shows it. */
+export function attemptView(attempt: StoredAttempt): DeliveryWithAttempts['attempts'][number] {
+  return {
+    number: attempt.number,
+    started_at: attempt.startedAt.toISOString(),
+    duration_ms: attempt.durationMs,
+    outcome: attempt.outcome,
+    status: attempt.status,
+    error_class: attempt.errorClass,
+    error: attempt.error,
+    error_description: attempt.errorDescription,
+    jti: attempt.jti,
+  }
+}

@@ -1,0 +1,170 @@
+import { Replay, type ReplayFilter, ReplayInput, ReplayPreview, type Scope } from '@curfew/contract'
+import { confinesOf, covers, type Reach } from '@curfew/domain'
+import {
+  cancelReplay,
+  createReplay,
+  type Database,
+  type DeadLetterFilter,
+  type DeadLetterGroup,
+  findReplay,
+  type ReplayProgress,
+  summarizeDeadLetters,
+} from '@curfew/ledger'
+import { type Credential, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { Type } from 'typebox'
+import { invalid, readTime, UUID } from '../http/query.ts'
+
+const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const REPLAY = { scope: 'deadletters:replay', reach: 'handler' } satisfies RouteAccess<Scope>
+const ReplayParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
+/** Most groups that a dry run lists. */
+const GROUPS_MAX = 1_000
+
+/** Replays: dead letters put back by a person, who sees before what it will touch, and afterwards what came of it. */
+export function registerReplays(
+  server: HttpServer,
+  { db, reads, newReplayId }: { db: Database; reads: Database; newReplayId: () => string },
+): void {
+  /** The replay of the path, where it lies within the caller's reach as a whole. @throws a 404 problem. */
+  async function ownReplay(request: {
+    readonly params: { readonly id: string }
+    readonly credential: Credential | null
+  }): Promise<ReplayProgress> {
+    const { id } = request.params
+    const job = UUID.test(id) ? await findReplay(reads, id) : null
+    if (job === null || !covers(callerOf(request).reach, job.filter)) throw noSuchReplay(id)
+    return job
+  }
+
+  server.post(
+    '/v1/dead-letters/replay',
+    {
+      // Asked to try or to do it, it counts all that matches.
+      config: { ...REPLAY, load: 'read' },
+      schema: {
+        summary: 'Replay dead letters, or with dry_run say what that would touch.',
+        body: ReplayInput,
+        response: { 200: ReplayPreview, 202: Replay },
+      },
+    },
+    async (request, reply) => {
+      const { filter: given, include_lapsed: includeLapsed = false, dry_run = false } = request.body
+      const { name: requestedBy, reach } = callerOf(request)
+      const filter = readFilter(given, reach)
+      if (dry_run)
+        return reply.code(200).send(previewOf(await summarizeDeadLetters(reads, filter), includeLapsed))
+      const job = await createReplay(db, {
+        id: newReplayId(),
+        filter,
+        includeLapsed,
+        requestedBy,
+      })
+      const view = replayView(job)
+      return reply.code(202).header('location', view.links.self).send(view)
+    },
+  )
+
+  server.get(
+    '/v1/replays/:id',
+    {
+      config: READ,
+      schema: { summary: 'How a replay stands.', params: ReplayParams, response: { 200: Replay } },
+    },
+    async (request) => replayView(await ownReplay(request)),
+  )
+
+  server.delete(
+    '/v1/replays/:id',
+    {
+      config: REPLAY,
+      schema: {
+        summary: 'Cancel a replay: nothing more is put back. One that has ended stays as it is.',
+        params: ReplayParams,
+        response: { 200: Replay },
+      },
+    },
+    async (request) => {
+      const { id } = await ownReplay(request)
+      const cancelled = await cancelReplay(db, { id, cancelledBy: callerOf(request).name })
+      if (cancelled === null) throw noSuchReplay(id)
+      return replayView(cancelled)
+    },
+  )
+}
+
+function noSuchReplay(id: string): ProblemError {
+  return new ProblemError({ status: 404, title: 'No such replay', detail: `No replay has the id ${id}.` })
+}
+
+function readFilter(
+  { issuer, client_id, reason, from, to, ids }: ReplayFilter,
+  reach: Reach,
+): DeadLetterFilter {
+  const filter = {
+    ...confinesOf(reach, { issuer: issuer ?? null, clientId: client_id ?? null }),
+    reason: reason ?? null,
+    from: readTime(from, '/filter/from', 'body'),
+    to: readTime(to, '/filter/to', 'body'),
+    ids: ids ?? null,
+  }
+  if (filter.from !== null && filter.to !== null && filter.from >= filter.to)
+    throw invalid('/filter/to', 'must be after from', 'body')
+  return filter
+}
+
+function previewOf(groups: readonly DeadLetterGroup[], includeLapsed: boolean): ReplayPreview {
+  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0)
+  const count = sum(groups.map((group) => group.count))
+  const lapsed = sum(groups.map((group) => group.lapsed))
+  const oldest = Math.min(...groups.map((group) => group.oldest.getTime()))
+  const newest = Math.max(...groups.map((group) => group.newest.getTime()))
+  return {
+    dry_run: true,
+    total: includeLapsed ? count : count - lapsed,
+    lapsed,
+    oldest: groups.length === 0 ? null : new Date(oldest).toISOString(),
+    newest: groups.length === 0 ? null : new Date(newest).toISOString(),
+    groups: groups.slice(0, GROUPS_MAX).map((group) => ({
+      issuer: group.issuer,
+      client_id: group.clientId,
+      client_name: group.clientName,
+      reason: group.reason,
+      count: group.count,
+      lapsed: group.lapsed,
+      oldest: group.oldest.toISOString(),
+      newest: group.newest.toISOString(),
+    })),
+    groups_left_out: Math.max(0, groups.length - GROUPS_MAX),
+  }
+}
+
+function replayView(job: ReplayProgress): Replay {
+  const { issuer, clientIds, reason, from, to, ids } = job.filter
+  return {
+    id: job.id,
+    state: job.state,
+    failure: job.failure,
+    filter: {
+      ...(issuer !== null && { issuer }),
+      ...(clientIds?.length === 1 && { client_id: clientIds[0] }),
+      ...(clientIds !== null && clientIds.length !== 1 && { client_ids: [...clientIds] }),
+      ...(reason !== null && { reason: reason as NonNullable<ReplayFilter['reason']> }),
+      ...(from !== null && { from: from.toISOString() }),
+      ...(to !== null && { to: to.toISOString() }),
+      ...(ids !== null && { ids: [...ids] }),
+    },
+    include_lapsed: job.includeLapsed,
+    requested_by: job.requestedBy,
+    requested_at: job.requestedAt.toISOString(),
+    ended_at: job.endedAt?.toISOString() ?? null,
+    total: job.total,
+    done: job.done,
+    refused: job.refused,
+    waiting: job.waiting,
+    acknowledged: job.acknowledged,
+    superseded: job.superseded,
+    lapsed: job.lapsed,
+    dead: job.dead,
+    links: { self: `/v1/replays/${job.id}` },
+  }
+}

@@ -1,0 +1,34 @@
+import { Readable } from 'node:stream'
+import type { IssuerName } from '@curfew/domain'
+import { type Database, listRelyingParties } from '@curfew/ledger'
+import { documentOf } from '../registry/party-view.ts'
+
+export const NDJSON = 'application/x-ndjson'
+/** Relying parties that are read at once. */
+const PAGE = 500
+
+/**
+ * The relying parties of an issuer, a line each, as import takes them: with the `client_id`, without what we only show.
+ *
+ * @param only those that the asker may see; null: all.
+ */
+export function exportOf(
+  db: Database,
+  { issuer, only }: { issuer: IssuerName; only: readonly string[] | null },
+): Readable {
+  async function* lines(): AsyncGenerator<string> {
+    let after = ''
+    for (;;) {
+      const parties = await listRelyingParties(db, { issuer, after, limit: PAGE, only })
+      const text = parties.map((party) => `${JSON.stringify(lineOf(party))}\n`).join('')
+      if (text !== '') yield text
+      after = parties.at(-1)?.clientId ?? ''
+      if (parties.length < PAGE) return
+    }
+  }
+  return Readable.from(lines())
+}
+
+function lineOf(party: Parameters<typeof documentOf>[0]): object {
+  return { client_id: party.clientId, ...documentOf(party) }
+}

@@ -1,0 +1,29 @@
+import { parseInstant } from '@curfew/contract'
+import { ProblemError } from '@curfew/runtime'
+
+export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+const RFC_3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})$/
+
+/** A time in a query or body. @throws a 400 problem that names the member. */
+export function readTime(
+  text: string | undefined,
+  pointer: string,
+  what: 'query' | 'body' = 'query',
+): Date | null {
+  if (text === undefined) return null
+  // JavaScript takes much more than this for a time, and PostgreSQL does not have all of it.
+  const time = RFC_3339.test(text) ? parseInstant(text) : null
+  if (time === null) throw invalid(pointer, 'must be a time as RFC 3339 writes it', what)
+  return time
+}
+
+/** A 400 for the member at `pointer`. @param what `query` or `body`. */
+export function invalid(pointer: string, detail: string, what: 'query' | 'body' = 'query'): ProblemError {
+  const member = what === 'query' ? pointer.slice(1) : pointer
+  return new ProblemError({
+    status: 400,
+    title: `Invalid ${what}`,
+    detail: `${member} ${detail}.`,
+    errors: [{ pointer, detail }],
+  })
+}

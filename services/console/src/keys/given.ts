@@ -1,0 +1,93 @@
+import type { SigningKeyInput } from '@curfew/contract'
+import { issuerNetworkAccess, type NetworkAccess } from '@curfew/domain'
+import type { IssuerRecord, NewSigningKey } from '@curfew/ledger'
+import { type Fault, ProblemError } from '@curfew/runtime'
+import { checkSigningJwk, type JwkFault, type KeyMaker } from '@curfew/tokens'
+import { networksOf } from '../registry/networks.ts'
+
+export interface GivenKeyDeps {
+  readonly issuer: IssuerRecord
+  readonly keyMaker: KeyMaker
+  /** What is wrong with a signer's URL, in words, or null. */
+  targetFault(uri: string, access: NetworkAccess): string | null
+}
+
+/** Claims that are signed by a signer elsewhere, once, to see that it can; for no relying party, and long expired. */
+const PROBE = { iss: '', aud: '', iat: 0, exp: 0, jti: 'curfew-probe', txn: '' }
+
+/** Whether a request asks for a key that is made here. */
+export function isGenerated({ jwk, signer, public_jwk }: SigningKeyInput): boolean {
+  return jwk === undefined && signer === undefined && public_jwk === undefined
+}
+
+/** The key that a request generates, imports or names, sealed. @throws a 400 problem, in words that never quote a key. */
+export async function givenKey(input: SigningKeyInput, deps: GivenKeyDeps): Promise<NewSigningKey> {
+  const { jwk, signer, public_jwk, sign_from } = input
+  if (jwk !== undefined && signer !== undefined)
+    throw invalid([{ pointer: '/signer', detail: 'must be left out beside jwk' }])
+  if ((signer === undefined) !== (public_jwk === undefined)) {
+    const missing = signer === undefined ? 'signer' : 'public_jwk'
+    throw invalid([
+      { pointer: `/${missing}`, detail: 'is required: a key elsewhere needs signer and public_jwk' },
+    ])
+  }
+  if (sign_from !== undefined && input.lead_s !== undefined)
+    throw invalid([{ pointer: '/lead_s', detail: 'must be left out beside sign_from' }])
+  if (jwk !== undefined) return imported(jwk, input, deps)
+  if (signer !== undefined && public_jwk !== undefined) return remote({ ...input, signer, public_jwk }, deps)
+  if (sign_from !== undefined)
+    throw invalid([
+      { pointer: '/sign_from', detail: 'is for keys that the IdP publishes already, jwk or signer' },
+    ])
+  if (input.alg === undefined) throw invalid([{ pointer: '/alg', detail: 'is required to generate a key' }])
+  return deps.keyMaker.generate(deps.issuer.name, input.alg)
+}
+
+async function imported(
+  jwk: Readonly<Record<string, unknown>>,
+  { alg }: SigningKeyInput,
+  { issuer, keyMaker }: GivenKeyDeps,
+): Promise<NewSigningKey> {
+  const checked = await checkSigningJwk(jwk, { algorithm: alg, part: 'private' })
+  if (!checked.ok) throw invalid(checked.faults.map((fault) => faultAt('/jwk', fault)))
+  const { kid, algorithm, publicJwk, privateJwk } = checked
+  if (privateJwk === null) throw new Error('a private JWK was checked as a public one')
+  return keyMaker.sealImported({ kid, issuer: issuer.name, algorithm, publicJwk, privateJwk })
+}
+
+async function remote(
+  {
+    alg,
+    signer: { url, credential, flavour = 'curfew' },
+    public_jwk,
+  }: SigningKeyInput & Required<Pick<SigningKeyInput, 'signer' | 'public_jwk'>>,
+  { issuer, keyMaker, targetFault }: GivenKeyDeps,
+): Promise<NewSigningKey> {
+  const checked = await checkSigningJwk(public_jwk, { algorithm: alg, part: 'public' })
+  if (!checked.ok) throw invalid(checked.faults.map((fault) => faultAt('/public_jwk', fault)))
+  const urlFault = targetFault(url, issuerNetworkAccess(networksOf(issuer)))
+  if (urlFault !== null) throw invalid([{ pointer: '/signer/url', detail: urlFault }])
+  const { kid, algorithm, publicJwk } = checked
+  const key = await keyMaker.sealRemote({
+    kid,
+    issuer: issuer.name,
+    algorithm,
+    publicJwk,
+    remote: { flavour, url, credential },
+  })
+  try {
+    await (await keyMaker.open(key)).sign({ ...PROBE, events: {} as never })
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error)
+    throw invalid([{ pointer: '/signer', detail: `did not sign when it was tried: ${detail}` }])
+  }
+  return key
+}
+
+function faultAt(pointer: string, { member, detail }: JwkFault): Fault {
+  return { pointer: member === '' ? pointer : `${pointer}/${member}`, detail }
+}
+
+function invalid(errors: readonly Fault[]): ProblemError {
+  return new ProblemError({ status: 400, title: 'Invalid key', detail: 'Nothing was changed.', errors })
+}

@@ -1,0 +1,89 @@
+import { hash } from 'node:crypto'
+import { eventIdOf, type GivenEventId, type Issuer, type Reach } from '@curfew/domain'
+import {
+  askedIssuer,
+  type Database,
+  findReceipt,
+  findReceiptsOfGivenId,
+  type IssuerNames,
+  identifyEvents,
+  type StoredReceipt,
+} from '@curfew/ledger'
+import { ambiguousEvent } from '@curfew/runtime'
+import { UUID } from '../http/query.ts'
+
+// Finds the event that a caller asks for by the id that an issuer gave it.
+
+export interface IdentityDeps {
+  readonly db: Database
+  readonly names: IssuerNames
+}
+
+interface Asked {
+  /** As the caller gave it. */
+  readonly id: string
+  readonly issuer: string | undefined
+  readonly reach: Reach
+}
+
+/** An event, kept or not; `iss` is null if its receipt was erased. */
+interface Meant {
+  readonly id: string
+  readonly iss: Issuer | null
+}
+
+/** Finds the event that a caller asks for; null if there is none. @throws a 409 problem if several issuers use the id. */
+export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<Meant | null> {
+  if (!UUID.test(asked.id)) return null
+  const givenId = asked.id.toLowerCase() as GivenEventId
+  const iss = await askedIssuer(deps.names, asked.reach, asked.issuer)
+  const [events = []] = await identifyEvents(deps.db, [{ givenId, iss }])
+  if (events.length <= 1) return events[0] ?? null
+  throw ambiguousEvent(
+    givenId,
+    events.map(({ issuer }) => issuer),
+  )
+}
+
+/**
+ * Finds the event whose receipt a caller asks for, by the event itself or by a receipt that outlived it; null if there is
+ * neither. @throws a 409 problem if several issuers use the id.
+ */
+export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promise<Meant | null> {
+  const givenId = asked.id.toLowerCase() as GivenEventId
+  const iss = await askedIssuer(deps.names, asked.reach, asked.issuer)
+  const [events = []] = await identifyEvents(deps.db, [{ givenId, iss }])
+  if (iss !== null) return events[0] ?? (await ofReceipt(deps.db, iss, givenId))
+  const meant = new Map<string, Meant>(events.map((event) => [event.iss, event]))
+  for (const receipt of await findReceiptsOfGivenId(deps.db, givenId)) {
+    const of = issOf(receipt)
+    const known = of === null ? events.some(({ id }) => id === receipt.eventId) : meant.has(of)
+    if (!known) meant.set(of ?? receipt.eventId, { id: receipt.eventId, iss: of })
+  }
+  const [first = null, ...others] = meant.values()
+  if (others.length === 0) return first
+  const names = [...meant.values()].map((each) => (each.iss === null ? null : deps.names.nameOf(each.iss)))
+  throw ambiguousEvent(givenId, await Promise.all(names))
+}
+
+/** Finds an event that is no longer kept, by its receipt. */
+async function ofReceipt(db: Database, iss: Issuer, givenId: GivenEventId): Promise<Meant | null> {
+  const id = eventIdOf(iss, givenId, (text) => hash('sha256', text))
+  if ((await findReceipt(db, { eventId: id, logIndex: null })) !== null) return { id, iss }
+  // From before ids were derived.
+  const older = await findReceipt(db, { eventId: givenId, logIndex: null })
+  const same = older?.givenId === givenId && issOf(older) === iss
+  return same ? { id: givenId, iss } : null
+}
+
+/** Reads the issuer from a receipt; null if the receipt was erased or altered. */
+function issOf({ payload }: StoredReceipt): Issuer | null {
+  if (payload === null) return null
+  try {
+    const { event } = JSON.parse(payload) as { readonly event?: { readonly iss?: unknown } }
+    return typeof event?.iss === 'string' ? (event.iss as Issuer) : null
+  } catch {
+    // Altered.
+    return null
+  }
+}

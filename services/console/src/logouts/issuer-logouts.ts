@@ -1,0 +1,162 @@
+import {
+  eventPath,
+  IssuerLogout,
+  IssuerLogoutsQuery,
+  IssuerQuery,
+  issuerLogoutPath,
+  page,
+  type Scope,
+} from '@curfew/contract'
+import type { Reach } from '@curfew/domain'
+import {
+  cancelIssuerLogout,
+  type Database,
+  findIssuerLogout,
+  type IssuerLogoutRecord,
+  listIssuerLogouts,
+} from '@curfew/ledger'
+import { type Credential, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
+import { Type } from 'typebox'
+import type { Pages } from '../http/pages.ts'
+import { invalid, UUID } from '../http/query.ts'
+import { type IdentityDeps, identifyEvent } from './event-identity.ts'
+
+const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const CANCEL = { scope: 'admin', reach: 'handler' } satisfies RouteAccess<Scope>
+const Params = Type.Object({ id: Type.String({ maxLength: 64 }) })
+const Query = Type.Object({ ...IssuerQuery.properties }, { additionalProperties: false })
+
+/** `/v1/issuer-logouts`: logouts of everyone of an issuer. They are asked for as events, of scope `issuer`. */
+export function registerIssuerLogouts(
+  server: HttpServer,
+  deps: IdentityDeps & { readonly changes: Database; readonly pages: Pages },
+): void {
+  const { db: reads, changes: db } = deps
+  /** The one of the path, where it lies within the caller's reach. @throws a 404 problem. */
+  async function own(request: {
+    readonly params: { readonly id: string }
+    readonly query: { readonly issuer?: string }
+    readonly credential: Credential | null
+  }): Promise<IssuerLogoutRecord> {
+    const { id } = request.params
+    const { reach } = callerOf(request)
+    const event = await identifyEvent(deps, { id, issuer: request.query.issuer, reach })
+    const record = event === null ? null : await findIssuerLogout(reads, event.id)
+    if (record === null || !isWithin(reach, record.iss)) throw noSuchLogout(id)
+    return record
+  }
+
+  server.get(
+    '/v1/issuer-logouts',
+    {
+      config: READ,
+      schema: {
+        summary: 'Logouts of everyone of an issuer, the latest first.',
+        querystring: IssuerLogoutsQuery,
+        response: { 200: page(IssuerLogout) },
+      },
+    },
+    async (request) => {
+      const { limit, cursor, iss = null } = request.query
+      const { readCursor, pageOf } = deps.pages(request)
+      const before = readPosition(readCursor(cursor))
+      const { reach } = callerOf(request)
+      const nothing =
+        reach.kind === 'clients' || (reach.kind === 'issuer' && iss !== null && iss !== reach.iss)
+      const records = nothing
+        ? []
+        : await listIssuerLogouts(reads, {
+            iss: reach.kind === 'everything' ? iss : reach.iss,
+            before,
+            limit: limit + 1,
+          })
+      return pageOf(
+        records,
+        limit,
+        ({ requestedAt, id }) => `${requestedAt.getTime()} ${id}`,
+        issuerLogoutView,
+      )
+    },
+  )
+
+  server.get(
+    '/v1/issuer-logouts/:id',
+    {
+      config: READ,
+      schema: {
+        summary: 'How a logout of everyone stands.',
+        params: Params,
+        querystring: Query,
+        response: { 200: IssuerLogout },
+      },
+    },
+    async (request) => issuerLogoutView(await own(request)),
+  )
+
+  server.delete(
+    '/v1/issuer-logouts/:id',
+    {
+      config: CANCEL,
+      schema: {
+        summary:
+          'Cancel a logout of everyone: nobody else is logged out. Whose logout is planned is told. One that has ended stays as it is.',
+        params: Params,
+        querystring: Query,
+        response: { 200: IssuerLogout },
+      },
+    },
+    async (request) => {
+      const { id, givenId } = await own(request)
+      const cancelled = await cancelIssuerLogout(db, { id, cancelledBy: callerOf(request).name })
+      if (cancelled === null) throw noSuchLogout(givenId)
+      return issuerLogoutView(cancelled)
+    },
+  )
+}
+
+/** It is the issuer's as a whole: an owner of clients sees what these are owed of it, as deliveries. */
+function isWithin(reach: Reach, iss: string): boolean {
+  return reach.kind === 'everything' || (reach.kind === 'issuer' && reach.iss === iss)
+}
+
+function noSuchLogout(id: string): ProblemError {
+  return new ProblemError({
+    status: 404,
+    title: 'No such logout of everyone',
+    detail: `No logout of everyone has the id ${id}. If it was accepted a moment ago it will be: ask again.`,
+    headers: { 'retry-after': '1' },
+  })
+}
+
+function readPosition(text: string | null): { readonly requestedAt: Date; readonly id: string } | null {
+  if (text === null) return null
+  const [ms = '', id = '', more] = text.split(' ')
+  if (!/^\d{1,15}$/.test(ms) || !UUID.test(id) || more !== undefined)
+    throw invalid('/cursor', 'is not a cursor of this list')
+  return { requestedAt: new Date(Number(ms)), id }
+}
+
+function issuerLogoutView(record: IssuerLogoutRecord): IssuerLogout {
+  return {
+    id: record.givenId,
+    iss: record.iss,
+    state: record.state,
+    failure: record.failure,
+    plan_basis: record.planBasis,
+    reason: record.reason,
+    initiator: record.initiator,
+    clients: record.clients === null ? null : [...record.clients],
+    occurred_at: record.occurredAt.toISOString(),
+    requested_by: record.requestedBy,
+    requested_at: record.requestedAt.toISOString(),
+    ended_at: record.endedAt?.toISOString() ?? null,
+    total: record.total,
+    done: record.done,
+    waiting: record.waiting,
+    acknowledged: record.acknowledged,
+    superseded: record.superseded,
+    lapsed: record.lapsed,
+    dead: record.dead,
+    links: { self: issuerLogoutPath(record), event: eventPath(record) },
+  }
+}

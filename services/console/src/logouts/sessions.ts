@@ -1,0 +1,185 @@
+import {
+  eventPath,
+  OrphanedSession,
+  OrphansQuery,
+  page,
+  type Scope,
+  Session,
+  SessionsQuery,
+} from '@curfew/contract'
+import { confinesOf } from '@curfew/domain'
+import {
+  type Database,
+  findIssEver,
+  listOrphans,
+  listSessionsOfSid,
+  listSessionsOfSubject,
+  type OrphanPosition,
+  type OrphanRecord,
+  type SessionPosition,
+  type SessionRecord,
+} from '@curfew/ledger'
+import { callerOf, type HttpServer, type RouteAccess } from '@curfew/runtime'
+import type { Pages } from '../http/pages.ts'
+import { invalid } from '../http/query.ts'
+import { noSuchIssuer } from '../registry/issuers.ts'
+
+// Support staff read of people here. What they may read of deliveries names the same people, so it is the same scope.
+const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
+
+/** `GET /v1/sessions`: who holds which session, and which ought to be over and are not. */
+export function registerSessions(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
+  server.get(
+    '/v1/sessions',
+    {
+      config: READ,
+      schema: {
+        summary:
+          'Sessions of a subject, or what clients have of one session, as far as they were posted: give sub or sid, one of both.',
+        querystring: SessionsQuery,
+        response: { 200: page(Session) },
+      },
+    },
+    async (request) => {
+      const { iss, sub, sid, limit, cursor } = request.query
+      if (sub === undefined && sid === undefined) throw invalid('/sub', 'is missing: give sub or sid')
+      if (sub !== undefined && sid !== undefined) throw invalid('/sid', 'goes without sub: give one of both')
+      const { readCursor, pageOf } = pages(request)
+      const after = readPosition(readCursor(cursor))
+      const { reach } = callerOf(request)
+      const own = reach.kind === 'everything' || reach.iss === iss
+      const { clientIds } = confinesOf(reach)
+      const asked = { iss, clientIds, after, limit: limit + 1 }
+      const records = !own
+        ? []
+        : sub !== undefined
+          ? await listSessionsOfSubject(db, { ...asked, sub })
+          : await listSessionsOfSid(db, { ...asked, sid: sid ?? '' })
+      return pageOf(
+        records,
+        limit,
+        (record) => JSON.stringify([record.sub, record.sid, record.clientId]),
+        sessionView,
+      )
+    },
+  )
+
+  server.get(
+    '/v1/sessions/orphans',
+    {
+      config: READ,
+      schema: {
+        summary:
+          'Sessions whose logout came to nothing, the latest first. A page may have fewer than `limit`, even none, and go on at `next_cursor`.',
+        querystring: OrphansQuery,
+        response: { 200: page(OrphanedSession) },
+      },
+    },
+    async (request) => {
+      const { issuer = null, client_id: clientId = null, limit, cursor } = request.query
+      const { readCursor, pageOf } = pages(request)
+      const { reach } = callerOf(request)
+      // A slip of the pen must not look as if all were well. To who is bound, another's issuer is as if it were not there.
+      if (issuer !== null && reach.kind === 'everything' && (await findIssEver(db, issuer)) === null)
+        throw noSuchIssuer(issuer)
+      const { rows, reached } = await listOrphans(db, {
+        ...confinesOf(reach, { issuer, clientId }),
+        before: readOrphanPosition(readCursor(cursor)),
+        limit: limit + 1,
+      })
+      return pageOf(
+        rows,
+        limit,
+        ({ position }) => orphanKey(position),
+        orphanView,
+        reached && orphanKey(reached),
+      )
+    },
+  )
+}
+
+/** What a cursor of ours says: as many texts and numbers. @throws a 400 problem. */
+function readCursorParts(text: string | null, types: string): readonly unknown[] | null {
+  if (text === null) return null
+  try {
+    const parts: unknown = JSON.parse(text)
+    if (Array.isArray(parts) && parts.map((part) => typeof part).join(' ') === types) return parts
+  } catch {
+    // Said below.
+  }
+  throw invalid('/cursor', 'is not a cursor of this list')
+}
+
+function readPosition(text: string | null): SessionPosition | null {
+  const parts = readCursorParts(text, 'string string string')
+  if (parts === null) return null
+  const [sub, sid, clientId] = parts as [string, string, string]
+  return { sub, sid, clientId }
+}
+
+const orphanKey = ({ micros, issuer, sub, sid, clientId }: OrphanPosition) =>
+  JSON.stringify([micros, issuer, sub, sid, clientId])
+
+function readOrphanPosition(text: string | null): OrphanPosition | null {
+  const parts = readCursorParts(text, 'number number string string string')
+  if (parts === null) return null
+  const [micros, issuer, sub, sid, clientId] = parts as [number, number, string, string, string]
+  const possible = Number.isSafeInteger(micros) && Number.isInteger(issuer) && Math.abs(issuer) < 2 ** 31
+  if (!possible) throw invalid('/cursor', 'is not a cursor of this list')
+  return { micros, issuer, sub, sid, clientId }
+}
+
+/** Who holds which session, and for how long. */
+function heldView(record: SessionRecord | OrphanRecord) {
+  return {
+    iss: record.iss,
+    sub: record.sub,
+    sid: record.sid,
+    client_id: record.clientId,
+    device: record.device,
+    started_at: record.startedAt.toISOString(),
+    expires_at: record.expiresAt.toISOString(),
+  }
+}
+
+/** The path of the logout that covers a session; null if the event is no longer kept. */
+function eventOf({ givenEventId: givenId, issuer }: SessionRecord | OrphanRecord): string | null {
+  return givenId === null ? null : eventPath({ givenId, issuer })
+}
+
+function sessionView(record: SessionRecord): Session {
+  const { logoutEventId } = record
+  const event = eventOf(record)
+  return {
+    ...heldView(record),
+    logout:
+      logoutEventId === null
+        ? null
+        : {
+            event_id: record.givenEventId,
+            orphaned_at: record.orphanedAt?.toISOString() ?? null,
+            links: { event },
+          },
+  }
+}
+
+function orphanView(record: OrphanRecord): OrphanedSession {
+  const { delivery } = record
+  return {
+    issuer: record.issuer,
+    ...heldView(record),
+    orphaned_at: record.orphanedAt.toISOString(),
+    event_id: record.givenEventId,
+    why: whyOrphaned(record),
+    links: {
+      event: eventOf(record),
+      delivery: delivery === null ? null : `/v1/deliveries/${delivery.id}`,
+    },
+  }
+}
+
+function whyOrphaned({ delivery, eventKept }: OrphanRecord): string | null {
+  if (delivery === null) return eventKept ? 'never_planned' : null
+  if (delivery.state === 'pending' || delivery.state === 'in_flight') return 'under_way'
+  return delivery.deadLetterReason ?? delivery.state
+}

@@ -1,0 +1,49 @@
+import { type Answer, PROBE_REQUEST_IDS } from '@curfew/domain'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { runProbe } from './run.ts'
+
+// Goal: a probe ends in time whatever the endpoint does. Method: an endpoint that takes good tokens at once and lets the
+// others wait, in virtual time: in real time this would take a minute.
+
+beforeEach(() => vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'Date'] }))
+afterEach(() => vi.useRealTimers())
+
+test('an endpoint that lets every forged token wait is left in less than a minute, and what was not sent is unknown', async () => {
+  const post = ({ body, timeoutMs }: { body: string; timeoutMs: number }): Promise<Answer> => {
+    if (body.includes('logout_token=issuer'))
+      return Promise.resolve({ kind: 'response', status: 200, retryAfter: null, body: '' })
+    const { promise, resolve } = Promise.withResolvers<Answer>()
+    setTimeout(() => resolve({ kind: 'failure', failure: 'timeout', detail: 'none came' }), timeoutMs)
+    return promise
+  }
+  const startedMs = performance.now()
+  const running = runProbe(
+    {
+      iss: 'https://idp.example',
+      clientId: 'rp',
+      uri: 'https://rp.example/',
+      access: { allowedNetworks: [] },
+      tls: null,
+      settings: { subjectClaims: 'both', sessionRequired: false, timeoutMs: 30_000 },
+    },
+    {
+      client: { post, get: post as never, inspectTls: async () => null },
+      tokens: { make: async (_claims, { signature = 'issuer' } = {}) => signature },
+      newId: () => crypto.randomUUID(),
+      onProgress: () => undefined,
+    },
+  )
+  let ended = false
+  void running.then(() => {
+    ended = true
+  })
+  while (!ended) await vi.advanceTimersByTimeAsync(1_000)
+  const { checks, sent } = await running
+  expect(performance.now() - startedMs).toBeLessThan(60_000)
+  expect(sent).toBeLessThan(PROBE_REQUEST_IDS.length)
+  expect(checks.find(({ id }) => id === 'good_token')?.result).toBe('passed')
+  expect(checks.find(({ id }) => id === 'oversize')).toMatchObject({
+    result: 'unknown',
+    what: expect.stringContaining('all the time'),
+  })
+})

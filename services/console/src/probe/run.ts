@@ -1,0 +1,128 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type Answer,
+  CurfewError,
+  PROBE_REQUEST_IDS,
+  type ProbeAnswer,
+  type ProbeFacts,
+  type ProbeReport,
+  type ProbeRequestId,
+  type ProbeSubject,
+  probeClaims,
+  probeGoesOn,
+  probeReport,
+  probeRequest,
+  saysNotNow,
+  takenSubject,
+} from '@curfew/domain'
+import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
+import type { ProbeTokens } from '@curfew/tokens'
+import { type Endpoint, sendProbe } from './send.ts'
+
+/** What is probed, and as whom. */
+export interface ProbeTarget extends Endpoint {
+  readonly iss: string
+  readonly clientId: string
+  readonly settings: ProbeFacts['settings']
+  readonly tls: TlsIdentity | null
+}
+
+export interface ProbeRunDeps {
+  readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
+  readonly tokens: ProbeTokens
+  readonly newId: () => string
+  /** Called after each answer. */
+  readonly onProgress: (sent: number) => void
+}
+
+/** How long requests are started, in milliseconds: with the last one's time that is less than a proxy before us may wait. */
+const PROBE_MS_MAX = 45_000
+/** Most of an endpoint's own time for one request, in milliseconds. */
+const REQUEST_MS_MAX = 10_000
+/** Pauses before a good token is sent again to an endpoint that says "not now", as while it is being deployed. */
+const PAUSES_MS = [300, 1_000]
+/** Requests at once. The endpoint may be a small service that people use meanwhile. */
+const CONCURRENCY = 2
+/** With the good token these say which good tokens are taken; everything after them changes one thing about such a one. */
+const ALONE = ['sid_only', 'sub_only'] as const satisfies readonly ProbeRequestId[]
+
+/** Sends an endpoint what it must take and must refuse, and judges what it answers. Never rejects for what it does. */
+export async function runProbe(
+  target: ProbeTarget,
+  deps: ProbeRunDeps,
+): Promise<ProbeReport & { sent: number }> {
+  const endsAtMs = performance.now() + PROBE_MS_MAX
+  const answers = new Map<ProbeRequestId, ProbeAnswer>()
+  const left = () => endsAtMs - performance.now()
+
+  async function ask(id: ProbeRequestId, subject: ProbeSubject): Promise<void> {
+    if (left() <= 0) return
+    answers.set(id, await answerTo(id, target, { ...deps, subject }))
+    deps.onProgress(answers.size)
+  }
+
+  await ask('good_token', 'both')
+  for (const pauseMs of PAUSES_MS) {
+    const answer = answers.get('good_token')
+    if (answer?.kind !== 'response' || !saysNotNow(answer.status)) break
+    await sleep(pauseMs)
+    await ask('good_token', 'both')
+  }
+  const first = answers.get('good_token')
+  let tls: ProbeFacts['tls'] = null
+  if (first !== undefined && probeGoesOn(first)) {
+    for (const id of ALONE) await ask(id, 'both')
+    tls = await Promise.race([
+      deps.client.inspectTls({ uri: target.uri, tls: target.tls, ...target.access }),
+      sleep(Math.max(0, left()), null, { ref: false }),
+    ])
+    const subject = takenSubject(answers)
+    const waiting = PROBE_REQUEST_IDS.filter((id) => !answers.has(id))
+    const worker = async () => {
+      for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) await ask(id, subject)
+    }
+    await Promise.all(Array.from({ length: CONCURRENCY }, worker))
+  }
+  const { uri, settings } = target
+  return { ...probeReport({ uri, settings, answers, tls, now: new Date() }), sent: answers.size }
+}
+
+async function answerTo(
+  id: ProbeRequestId,
+  target: ProbeTarget,
+  {
+    client,
+    tokens,
+    newId,
+    subject,
+  }: Pick<ProbeRunDeps, 'client' | 'tokens' | 'newId'> & { subject: ProbeSubject },
+): Promise<ProbeAnswer> {
+  const { claims = (good) => good, header, signature, form = 'form' } = probeRequest(id)
+  const newToken = () => {
+    const good = probeClaims({
+      iss: target.iss,
+      aud: target.clientId,
+      now: new Date(),
+      id: newId(),
+      jti: newId(),
+      subject,
+    })
+    return tokens.make(claims(good), { header, signature })
+  }
+  let started = performance.now()
+  let answer: Answer
+  try {
+    const token = await newToken()
+    const second = form === 'twice_in_one_form' ? await newToken() : null
+    const timeoutMs = Math.min(target.settings.timeoutMs, REQUEST_MS_MAX)
+    const send = () => sendProbe(client, { endpoint: target, form, token, second, timeoutMs })
+    if (form === 'repeated') await send()
+    started = performance.now()
+    answer = await send()
+  } catch (error) {
+    // The key is away, or kept by a signer that signs no such token: ours, and no word against the endpoint.
+    if (!(error instanceof CurfewError)) throw error
+    answer = { kind: 'failure', failure: 'signer', detail: error.message }
+  }
+  return { ...answer, durationMs: Math.round(performance.now() - started) }
+}

@@ -1,0 +1,130 @@
+import { hash } from 'node:crypto'
+import { type AuditedReceipt, LogAudit, type Scope } from '@curfew/contract'
+import {
+  contradictions,
+  eventIdOf,
+  type GivenEventId,
+  type Issuer,
+  type ReceiptClaims,
+  receiptClaims,
+  sameBytes,
+} from '@curfew/domain'
+import {
+  type Database,
+  type EventToday,
+  findToday,
+  listReceipts,
+  type ReceiptLog,
+  type StoredReceipt,
+} from '@curfew/ledger'
+import type { HttpServer, RouteAccess } from '@curfew/runtime'
+import type { LogKeeper } from '@curfew/tokens'
+import { Type } from 'typebox'
+import { digestOf, type Entry, type LogReader } from './log-reader.ts'
+import { entryView } from './receipt-log.ts'
+
+export interface LogAuditDeps {
+  readonly db: Database
+  readonly reader: LogReader
+  readonly keeper: Pick<LogKeeper, 'subjectHash'>
+}
+
+const AUDIT_MAX = 500
+
+/** `GET /v1/log/audit`: entry by entry, whether receipts and ledger still say what the log was given. */
+export function registerLogAudit(server: HttpServer, { db, reader, keeper }: LogAuditDeps): void {
+  server.get(
+    '/v1/log/audit',
+    {
+      config: { scope: 'ledger:read', reach: 'unbound', cost: 50 } satisfies RouteAccess<Scope>,
+      schema: {
+        summary:
+          'Holds stored receipts against the log, and events, deliveries and attempts against the receipts.',
+        querystring: Type.Object(
+          {
+            start: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 }),
+            limit: Type.Integer({ minimum: 1, maximum: AUDIT_MAX, default: AUDIT_MAX }),
+          },
+          { additionalProperties: false },
+        ),
+        response: { 200: LogAudit },
+      },
+    },
+    async ({ query: { start, limit } }) => {
+      const log = await reader.head()
+      const end = Math.min(log.size, start + limit)
+      const entries = await reader.entries(start, end)
+      const stored = await listReceipts(db, { from: start, to: end })
+      const receipts = Map.groupBy(stored, ({ logIndex }) => logIndex)
+      const eventIds = [...new Set(stored.map(({ eventId }) => eventId))]
+      const events = await findToday(db, { eventIds, size: log.size })
+      const today = new Map(events.map((found) => [found.event.id, found]))
+      const items: AuditedReceipt[] = []
+      for (const entry of entries) {
+        const [receipt, ...others] = receipts.get(entry.index) ?? []
+        const findings = await audited(entry, receipt, today.get(receipt?.eventId ?? ''), { log, keeper })
+        // Two for one place: at least one of them is not of the log.
+        items.push({ ...entryView(entry), ...findings, ...(others.length > 0 && { receipt: 'altered' }) })
+      }
+      return { items, size: log.size }
+    },
+  )
+}
+
+type Findings = Pick<AuditedReceipt, 'event_id' | 'receipt' | 'ledger' | 'differences'>
+
+async function audited(
+  { digest }: Entry,
+  receipt: StoredReceipt | undefined,
+  today: EventToday | undefined,
+  { log, keeper }: { log: ReceiptLog; keeper: Pick<LogKeeper, 'subjectHash'> },
+): Promise<Findings> {
+  if (receipt === undefined) return { event_id: null, receipt: 'gone', ledger: 'gone', differences: [] }
+  const { eventId, givenId, payload, logIndex } = receipt
+  const findings = { event_id: givenId, ledger: 'gone' as const, differences: [] }
+  // A text goes with its subject, or after its event.
+  const ofAnother = today !== undefined && isPostedAgain(receipt.plannedAt, today)
+  if (payload === null)
+    return { ...findings, receipt: today === undefined || today.erased || ofAnother ? 'erased' : 'altered' }
+  if (!sameBytes(digestOf(payload), digest)) return { ...findings, receipt: 'altered' }
+  // What the digest stands for is what we wrote.
+  const claims = JSON.parse(payload) as ReceiptClaims
+  if (!isOf(claims.event, receipt) || claims.log.index !== logIndex)
+    return { ...findings, receipt: 'altered' }
+  // Of its row the log knows nothing but the payload. Which receipt is the latest is seen by the rows.
+  const revision = claims.targets.reduce((sum, { replays = 0 }) => sum + replays, claims.targets.length)
+  const ofItsRow =
+    receipt.revision === revision && receipt.plannedAt.toISOString() === claims.event.planned_at
+  if (!ofItsRow) return { ...findings, receipt: 'altered' }
+  if (today === undefined || ofAnother) return { ...findings, receipt: 'intact' }
+  const outdated = revision < (today.latestRevision ?? 0) || (revision < today.revision && today.changing)
+  const hashed = Object.keys(claims.event).some((member) => member.endsWith('_hmac'))
+  const place = { ...claims.log, replaces: null, issuedAt: new Date(0), jti: claims.jti }
+  const keyedHash = hashed ? (await keeper.subjectHash(log)).of(eventId) : null
+  const withinMs = claims.sla?.within_ms ?? null
+  const now = receiptClaims(today.event, today.targets, { place, withinMs, keyedHash })
+  const differences = [
+    ...contradictions(claims, JSON.parse(JSON.stringify(now)) as ReceiptClaims, outdated),
+    ...(today.attemptsDiffer && !outdated ? ['its attempts say otherwise than its deliveries'] : []),
+  ]
+  return {
+    event_id: givenId,
+    receipt: 'intact',
+    ledger: differences.length > 0 ? 'contradicts' : outdated ? 'outdated' : 'agrees',
+    differences,
+  }
+}
+
+/** Whether a row belongs to the event that its receipt names. Before ids were derived, a row had the given id itself. */
+function isOf({ iss, id }: ReceiptClaims['event'], { eventId, givenId }: StoredReceipt): boolean {
+  const derived = eventIdOf(iss as Issuer, id as GivenEventId, (text) => hash('sha256', text))
+  return id === givenId && (eventId === derived || eventId === id)
+}
+
+/** Whether the event of a receipt was forgotten, and its id is that of a new one: which has a receipt of its own, or is about to. */
+function isPostedAgain(plannedAt: Date, today: EventToday): boolean {
+  return (
+    plannedAt.getTime() !== today.event.plannedAt.getTime() &&
+    (today.latestRevision !== null || today.changing)
+  )
+}

@@ -1,0 +1,52 @@
+import { RelyingPartyHealth, type Scope } from '@curfew/contract'
+import { type Database, type EndpointHealthRecord, endpointsHealth, findRelyingParty } from '@curfew/ledger'
+import type { HttpServer, RouteAccess } from '@curfew/runtime'
+import { noSuchParty, PartyParams } from './relying-parties.ts'
+
+/** `/v1/issuers/{issuer}/relying-parties/{client_id}/health`: how an RP has done lately, endpoint by endpoint. */
+export function registerHealth(server: HttpServer, { db }: { db: Database }): void {
+  server.get(
+    '/v1/issuers/:issuer/relying-parties/:client_id/health',
+    {
+      config: { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>,
+      schema: {
+        summary: 'How a relying party has done lately, endpoint by endpoint.',
+        params: PartyParams,
+        response: { 200: RelyingPartyHealth },
+      },
+    },
+    async (request): Promise<RelyingPartyHealth> => {
+      const { issuer, client_id: clientId } = request.params
+      const party = await findRelyingParty(db, { issuer, clientId })
+      if (party === null) throw noSuchParty(request.params)
+      const endpoints = await endpointsHealth(db, { issuer, clientId })
+      return {
+        client_id: clientId,
+        issuer,
+        client_name: party.clientName,
+        waiting: endpoints.reduce((sum, { waiting }) => sum + waiting, 0),
+        endpoints: endpoints.map(healthView),
+      }
+    },
+  )
+}
+
+function healthView(endpoint: EndpointHealthRecord): RelyingPartyHealth['endpoints'][number] {
+  const { settled, acknowledged, elapsedMs } = endpoint
+  return {
+    name: endpoint.name,
+    uri: endpoint.uri,
+    enabled: endpoint.disabledReason === null,
+    disabled_reason: endpoint.disabledReason,
+    breaker: {
+      state: endpoint.openedAt === null ? 'closed' : 'open',
+      opened_at: endpoint.openedAt?.toISOString() ?? null,
+    },
+    waiting: endpoint.waiting,
+    waiting_since: endpoint.waitingSince?.toISOString() ?? null,
+    settled,
+    share_acknowledged: settled === 0 ? null : acknowledged / settled,
+    last_acknowledged_at: endpoint.lastAcknowledgedAt?.toISOString() ?? null,
+    elapsed_ms: elapsedMs === null ? null : { p50: elapsedMs[0], p95: elapsedMs[1], p99: elapsedMs[2] },
+  }
+}

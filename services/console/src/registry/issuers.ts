@@ -1,0 +1,298 @@
+import { Issuer, IssuerInput, PageQuery, page, type Scope } from '@curfew/contract'
+import {
+  confinesOf,
+  type Issuer as Iss,
+  type IssuerName,
+  type NetworkRank,
+  type NetworkRule,
+  ruleAfter,
+  ruleAfterRemoval,
+} from '@curfew/domain'
+import {
+  type Change,
+  type Database,
+  findIssuer,
+  findIssuerNetworkRule,
+  type IssuerQuotas,
+  type IssuerRecord,
+  listIssuers,
+  putIssuer,
+  removeIssuer,
+  type StoredSettings,
+} from '@curfew/ledger'
+import {
+  type Credential,
+  callerOf,
+  type Fault,
+  type HttpServer,
+  hasScope,
+  ProblemError,
+  type RouteAccess,
+} from '@curfew/runtime'
+import { Type } from 'typebox'
+import type { Pages } from '../http/pages.ts'
+import {
+  etagOf,
+  isKnown,
+  mayChange,
+  NO_BODY,
+  type Preconditions,
+  preconditionFailed,
+} from '../http/preconditions.ts'
+import { beyondFaults, networkFaults, networkRank, registeredNetworks } from './networks.ts'
+
+const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
+const PATH = '/v1/issuers/:issuer'
+const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
+
+export const IssuerParams = Type.Object({
+  issuer: Type.String({
+    pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$',
+    description: 'Short name of the issuer.',
+  }),
+})
+
+/** `/v1/issuers`: the OpenID Providers whose sessions end. */
+export function registerIssuers(
+  server: HttpServer,
+  { db, ceiling, pages }: { db: Database; ceiling: readonly string[]; pages: Pages },
+): void {
+  server.put(
+    PATH,
+    {
+      config: WRITE,
+      schema: {
+        summary: 'Register an issuer, or change its SLA and defaults.',
+        params: IssuerParams,
+        body: IssuerInput,
+        response: { 200: Issuer, 201: Issuer },
+      },
+    },
+    async (request, reply) => {
+      const { iss, sla, sid_supported: sidSupported = true, defaults = {} } = request.body
+      const { session_index: sessionIndex = 'partial' } = request.body
+      const rank = networkRank(callerOf(request))
+      const rule = await findIssuerNetworkRule(db, request.params.issuer)
+      const faults = defaultsFaults(defaults.allowed_networks, { rank, rule, ceiling })
+      const networks = registeredNetworks(defaults.allowed_networks, { rank, rule })
+      if (!URL.canParse(iss)) faults.push({ pointer: '/iss', detail: 'is not a URL' })
+      if (faults.length > 0) {
+        throw new ProblemError({
+          status: 400,
+          title: 'Invalid issuer',
+          detail: 'Nothing was changed.',
+          errors: faults,
+        })
+      }
+      const quotas = await quotasFor(db, request)
+      const guard = guardOf(request)
+      const result = await putIssuer(
+        db,
+        {
+          name: request.params.issuer as IssuerName,
+          iss: iss as Iss,
+          slaWithinMs: sla?.within_ms ?? 5_000,
+          slaObjective: sla?.objective ?? 0.999,
+          slaWindowDays: sla?.window_days ?? 30,
+          sidSupported,
+          sessionIndex,
+          ...(quotas !== null && { quotas }),
+          defaults: {
+            ...(defaults as StoredSettings),
+            ...(networks !== undefined && { allowed_networks: networks }),
+          },
+          ...(rank === 'admin' && {
+            networkRule: ruleAfter(rule, { rank, asked: defaults.allowed_networks }),
+          }),
+        },
+        guard,
+      )
+      if (result.ok) {
+        return reply
+          .code(result.created ? 201 : 200)
+          .header('etag', etagOf(result.issuer))
+          .send(issuerView(result.issuer))
+      }
+      if (result.conflict === 'stale') throw guard.failed()
+      throw new ProblemError({
+        status: 409,
+        title: 'Issuer conflict',
+        detail:
+          result.conflict === 'iss_changed'
+            ? 'This name has another iss, which its history and keys hang on. Register the new iss under a new name.'
+            : 'Another name has this iss, or had it until it was removed. Register it under that name.',
+        errors: [{ pointer: '/iss', detail: 'belongs to another registration' }],
+      })
+    },
+  )
+
+  server.get(
+    PATH,
+    { config: READ, schema: { summary: 'An issuer.', params: IssuerParams, response: { 200: Issuer } } },
+    async (request, reply) => {
+      const issuer = await issuerOr404(db, request.params.issuer)
+      reply.header('etag', etagOf(issuer))
+      if (isKnown(request.headers, issuer)) return reply.code(304 as 200).send(NO_BODY)
+      return issuerView(issuer)
+    },
+  )
+
+  server.delete(
+    PATH,
+    {
+      config: WRITE,
+      schema: {
+        summary: 'Remove an issuer that has no relying parties. Its history and keys stay.',
+        params: IssuerParams,
+        response: { 200: Issuer },
+      },
+    },
+    async (request) => {
+      const { issuer: name } = request.params
+      const guard = guardOf(request)
+      const result = await removeIssuer(db, name, {
+        ...guard,
+        ruleLeft: (rule) => ruleAfterRemoval(rule, { rank: networkRank(callerOf(request)), ceiling }),
+      })
+      if (result.ok) return issuerView(result.issuer)
+      if (result.conflict === 'stale') throw guard.failed()
+      if (result.conflict !== 'in_use') throw noSuchIssuer(name)
+      throw new ProblemError({
+        status: 409,
+        title: 'Issuer in use',
+        detail: `${result.relyingParties} relying parties are registered with it. Remove them first.`,
+      })
+    },
+  )
+
+  server.get(
+    '/v1/issuers',
+    {
+      config: { ...READ, reach: 'handler' },
+      schema: {
+        summary: 'All issuers that the credential may see.',
+        querystring: PageQuery,
+        response: { 200: page(Issuer) },
+      },
+    },
+    async (request) => {
+      const { limit, cursor } = request.query
+      const { issuer: only, clientIds } = confinesOf(callerOf(request).reach)
+      const { readCursor, pageOf } = pages(request)
+      const after = readCursor(cursor) ?? ''
+      // Whoever owns some of its clients may not see the issuer itself.
+      const issuers = clientIds === null ? await listIssuers(db, { after, limit: limit + 1, only }) : []
+      return pageOf(issuers, limit, ({ name }) => name, issuerView)
+    },
+  )
+}
+
+/** What is wrong with the networks that an issuer's relying parties shall have by default. */
+function defaultsFaults(
+  networks: readonly string[] | undefined,
+  where: { rank: NetworkRank; rule: NetworkRule | null; ceiling: readonly string[] },
+): Fault[] {
+  const pointer = '/defaults/allowed_networks'
+  const faults = networkFaults(networks, pointer)
+  return faults.length > 0
+    ? faults
+    : beyondFaults(networks, pointer, { ...where, issuer: { chosen: undefined, rule: null } })
+}
+
+/**
+ * The quotas that a request changes; null where it changes none. Others than an unbound admin may put back what they read.
+ *
+ * @throws a 403 problem.
+ */
+async function quotasFor(
+  db: Database,
+  request: {
+    readonly body: IssuerInput
+    readonly params: { readonly issuer: string }
+    readonly credential: Credential | null
+  },
+): Promise<Partial<IssuerQuotas> | null> {
+  const { sessions, relying_parties: relyingParties } = request.body.quotas ?? {}
+  const asked = {
+    ...(sessions !== undefined && { sessions }),
+    ...(relyingParties !== undefined && { relyingParties }),
+  }
+  const caller = callerOf(request)
+  if (caller.reach.kind === 'everything' && hasScope(caller, 'admin')) return asked
+  const before = (await findIssuer(db, request.params.issuer))?.quotas
+  const others = Object.entries(asked).filter(
+    ([name, quota]) => quota !== (before?.[name as keyof IssuerQuotas] ?? null),
+  )
+  // What is the same is not written: an admin may change it meanwhile.
+  if (others.length === 0) return null
+  throw new ProblemError({
+    status: 403,
+    detail: 'Nothing was changed.',
+    errors: [
+      {
+        pointer: '/quotas',
+        detail: 'may be changed only with the scope admin, by a credential that is bound to nothing',
+      },
+    ],
+  })
+}
+
+/** What a change of an issuer must find, and leaves for the audit. */
+function guardOf(request: { readonly headers: Preconditions; readonly credential: Credential | null }) {
+  let found: IssuerRecord | null = null
+  return {
+    expected(before: IssuerRecord | null) {
+      found = before
+      return mayChange(request.headers, before)
+    },
+    audit: issuerChange(callerOf(request).name),
+    failed: () => preconditionFailed(request.headers, found),
+  }
+}
+
+function issuerChange(credential: string): Change<IssuerRecord> {
+  return (before, after) => ({
+    credential,
+    action: `issuer.${before === null ? 'created' : after === null ? 'deleted' : 'changed'}`,
+    object: `/v1/issuers/${(after ?? before)?.name}`,
+    detail: {
+      before: before === null ? null : issuerView(before),
+      after: after === null ? null : issuerView(after),
+    },
+  })
+}
+
+/** The issuer of this name. @throws a 404 problem. */
+export async function issuerOr404(db: Database, name: string): Promise<IssuerRecord> {
+  const issuer = await findIssuer(db, name)
+  if (issuer !== null) return issuer
+  throw noSuchIssuer(name)
+}
+
+export function noSuchIssuer(name: string): ProblemError {
+  return new ProblemError({
+    status: 404,
+    title: 'No such issuer',
+    detail: `No issuer is registered as ${name}.`,
+  })
+}
+
+function issuerView(issuer: IssuerRecord): Issuer {
+  const self = `/v1/issuers/${issuer.name}`
+  return {
+    name: issuer.name,
+    iss: issuer.iss,
+    sla: {
+      within_ms: issuer.slaWithinMs,
+      objective: issuer.slaObjective,
+      window_days: issuer.slaWindowDays,
+    },
+    sid_supported: issuer.sidSupported,
+    session_index: issuer.sessionIndex,
+    quotas: { sessions: issuer.quotas.sessions, relying_parties: issuer.quotas.relyingParties },
+    defaults: issuer.defaults as Issuer['defaults'],
+    created_at: issuer.createdAt.toISOString(),
+    updated_at: issuer.updatedAt.toISOString(),
+    links: { self, jwks: `/issuers/${issuer.name}/jwks.json`, relying_parties: `${self}/relying-parties` },
+  }
+}

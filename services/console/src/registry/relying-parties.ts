@@ -1,0 +1,312 @@
+import {
+  PageQuery,
+  page,
+  RelyingParty,
+  RelyingPartyInput,
+  RelyingPartyPatch,
+  Removed,
+  type Scope,
+} from '@curfew/contract'
+import { type ClientId, confinesOf, mergePatch, reaches, ruleAfterRemoval } from '@curfew/domain'
+import {
+  countWaiting,
+  type Database,
+  findNetworkRulesLeft,
+  findRelyingParty,
+  listRelyingParties,
+  putRelyingParties,
+  type RelyingPartyRecord,
+  removeRelyingParty,
+} from '@curfew/ledger'
+import {
+  type Credential,
+  callerOf,
+  type Fault,
+  type HttpServer,
+  ProblemError,
+  type RouteAccess,
+} from '@curfew/runtime'
+import { Type } from 'typebox'
+import { exportOf, NDJSON } from '../http/export.ts'
+import type { Pages } from '../http/pages.ts'
+import {
+  etagOf,
+  isKnown,
+  mayChange,
+  NO_BODY,
+  type Preconditions,
+  preconditionFailed,
+} from '../http/preconditions.ts'
+import { IssuerParams, issuerOr404 } from './issuers.ts'
+import { networkRank } from './networks.ts'
+import { documentOf, partyChange, partyView } from './party-view.ts'
+import {
+  bodyFaults,
+  draftOf,
+  keyFaults,
+  type Registration,
+  type RegistrationDeps,
+  registrationFaults,
+  takenFaults,
+} from './registration.ts'
+
+const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
+const PATCH = {
+  ...WRITE,
+  accepts: ['application/merge-patch+json', 'application/json'],
+} satisfies RouteAccess<Scope>
+const LIST = { scope: 'clients:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const PATH = '/v1/issuers/:issuer/relying-parties/:client_id'
+/** How often a change is begun anew because somebody else's came first: each time one of them got through. */
+const TRIES_MAX = 100
+
+export const PartyParams = Type.Object({
+  ...IssuerParams.properties,
+  client_id: Type.String({ minLength: 1, maxLength: 255, pattern: '^[\\x20-\\x7e]+$' }),
+})
+
+export interface RelyingPartiesDeps extends RegistrationDeps {
+  readonly db: Database
+}
+
+/** `/v1/issuers/{issuer}/relying-parties`: who is told when a session of the issuer ends. */
+export function registerRelyingParties(
+  server: HttpServer,
+  deps: RelyingPartiesDeps & { readonly pages: Pages },
+): void {
+  const { db } = deps
+  server.put(
+    PATH,
+    {
+      config: WRITE,
+      schema: {
+        summary:
+          'Register a relying party, or replace its registration. The body is its OIDC client metadata as it stands.',
+        params: PartyParams,
+        body: RelyingPartyInput,
+        response: { 200: RelyingParty, 201: RelyingParty },
+      },
+    },
+    async (request, reply) => {
+      const { created, party, waiting } = await change(deps, request, () => ({
+        body: request.body,
+        namesNetworks: true,
+        enableAgain: true,
+      }))
+      return reply
+        .code(created ? 201 : 200)
+        .header('etag', etagOf(party))
+        .send(partyView(party, waiting))
+    },
+  )
+
+  server.patch(
+    PATH,
+    {
+      config: PATCH,
+      schema: {
+        summary: 'Change some of a registration: a JSON Merge Patch (RFC 7396).',
+        params: PartyParams,
+        body: RelyingPartyPatch,
+        response: { 200: RelyingParty },
+      },
+    },
+    async (request, reply) => {
+      const { party, waiting } = await change(deps, request, (before) => {
+        if (before === null) throw noSuchParty(request.params)
+        const body = mergePatch(documentOf(before), request.body)
+        const faults = bodyFaults(body)
+        if (faults.length > 0) throw invalidParty(faults)
+        return {
+          body: body as Registration['body'],
+          namesNetworks:
+            request.body.curfew === null || Object.hasOwn(Object(request.body.curfew), 'allowed_networks'),
+          enableAgain: Object(request.body.curfew).enabled === true,
+        }
+      })
+      return reply.header('etag', etagOf(party)).send(partyView(party, waiting))
+    },
+  )
+
+  server.get(
+    PATH,
+    {
+      config: READ,
+      schema: { summary: 'A relying party.', params: PartyParams, response: { 200: RelyingParty } },
+    },
+    async (request, reply) => {
+      const { issuer, client_id: clientId } = request.params
+      const party = await findRelyingParty(db, { issuer, clientId })
+      if (party === null) throw noSuchParty(request.params)
+      reply.header('etag', etagOf(party))
+      if (isKnown(request.headers, party)) return reply.code(304 as 200).send(NO_BODY)
+      return partyView(party)
+    },
+  )
+
+  server.delete(
+    PATH,
+    {
+      config: WRITE,
+      schema: {
+        summary: 'Remove a relying party: nothing more is owed to it. Its history stays.',
+        params: PartyParams,
+        response: { 200: Removed },
+      },
+    },
+    async (request) => {
+      const { issuer, client_id: clientId } = request.params
+      let before: RelyingPartyRecord | null = null
+      const result = await removeRelyingParty(
+        db,
+        { issuer, clientId },
+        {
+          expected(found) {
+            before = found
+            return found === null || mayChange(request.headers, found)
+          },
+          ruleLeft: (rule) =>
+            ruleAfterRemoval(rule, { rank: networkRank(callerOf(request)), ceiling: deps.ceiling }),
+          audit: partyChange(callerOf(request).name),
+        },
+      )
+      if (result.ok) return { client_id: clientId, issuer, waiting: result.waiting }
+      throw result.conflict === 'none'
+        ? noSuchParty(request.params)
+        : preconditionFailed(request.headers, before)
+    },
+  )
+
+  server.get(
+    '/v1/issuers/:issuer/relying-parties',
+    {
+      config: LIST,
+      schema: {
+        summary: `The relying parties of an issuer; with Accept: ${NDJSON} all of them, a line each, as import takes them.`,
+        params: IssuerParams,
+        querystring: PageQuery,
+        response: { 200: page(RelyingParty) },
+      },
+    },
+    async (request, reply) => {
+      const { reach } = callerOf(request)
+      const confines = confinesOf(reach)
+      // The same whether it is there or not.
+      if (confines.issuer !== null && confines.issuer !== request.params.issuer)
+        throw new ProblemError({ status: 404, detail: 'There is nothing here that this credential may see.' })
+      const { name } = await issuerOr404(db, request.params.issuer)
+      if (request.headers.accept?.includes(NDJSON) === true) {
+        return reply.type(NDJSON).send(exportOf(db, { issuer: name, only: confines.clientIds }) as never)
+      }
+      const { limit, cursor } = request.query
+      const { readCursor, pageOf } = deps.pages(request)
+      const parties = await listRelyingParties(db, {
+        issuer: name,
+        after: readCursor(cursor) ?? '',
+        limit: limit + 1,
+        only: confines.clientIds,
+      })
+      return pageOf(
+        parties,
+        limit,
+        ({ clientId }) => clientId,
+        (party) => partyView(party),
+      )
+    },
+  )
+}
+
+interface ChangeRequest {
+  readonly params: { readonly issuer: string; readonly client_id: string }
+  readonly headers: Preconditions
+  readonly credential: Credential | null
+}
+
+/**
+ * Makes one change of a relying party. What it was made from must still be there when it is written; else it is made anew from
+ * what is, so that no two changes undo each other, whether or not they say If-Match.
+ *
+ * @param next what shall be registered instead of what is.
+ * @throws a 400, 404 or 412 problem.
+ */
+async function change(
+  deps: RelyingPartiesDeps,
+  request: ChangeRequest,
+  next: (
+    before: RelyingPartyRecord | null,
+  ) => Pick<Registration, 'body' | 'enableAgain'> & { readonly namesNetworks: boolean },
+): Promise<{ created: boolean; party: RelyingPartyRecord; waiting: number }> {
+  const { db } = deps
+  const caller = callerOf(request)
+  const clientId = request.params.client_id as ClientId
+  for (let tries = 0; tries < TRIES_MAX; tries++) {
+    const issuer = await issuerOr404(db, request.params.issuer)
+    const before = await findRelyingParty(db, { issuer: issuer.name, clientId })
+    if (!mayChange(request.headers, before)) throw preconditionFailed(request.headers, before)
+    const { namesNetworks: named, ...asked } = next(before)
+    const left =
+      before === null ? await findNetworkRulesLeft(db, { issuer: issuer.name, clientIds: [clientId] }) : null
+    const rule = before?.networkRule ?? left?.get(clientId) ?? null
+    const networks = { rank: networkRank(caller), rule, named }
+    const registration: Registration = { issuer, clientId, before, networks, ...asked }
+    const faults = registrationFaults(registration, deps)
+    if (faults.length > 0) throw invalidParty(faults)
+    const draft = await draftOf(registration, deps)
+    const unsigned = (await keyFaults([draft], deps)).get(clientId)
+    if (unsigned !== undefined) throw invalidParty([unsigned])
+    const result = await putRelyingParties(db, {
+      issuer: issuer.name,
+      drafts: [draft],
+      expected: new Map([[clientId, before?.revision ?? null]]),
+      audit: partyChange(caller.name),
+      quota: deps.relyingPartiesMax,
+    })
+    if (result.ok) {
+      const party = result.parties.get(clientId)
+      if (party === undefined) throw new Error(`nothing was registered as ${clientId}`)
+      const waiting = await countWaiting(db, { issuer: issuer.name, clientId })
+      return { created: result.outcomes[0] === 'created', party, waiting }
+    }
+    if (result.conflict === 'quota') throw overQuota(issuer.name, result)
+    if (result.conflict === 'uri_taken') {
+      const maySee = (other: ClientId) => reaches(caller.reach, { issuer: issuer.name, clientId: other })
+      throw invalidParty(takenFaults(registration.body, result.taken, maySee))
+    }
+  }
+  throw new ProblemError({
+    status: 503,
+    detail: 'Others change this relying party all the time. Ask again in a moment.',
+    headers: { 'retry-after': '1' },
+  })
+}
+
+/** The refusal of relying parties that are more than their issuer may have. */
+export function overQuota(
+  issuer: string,
+  { registered, created, quota }: { registered: number; created: number; quota: number },
+): ProblemError {
+  return new ProblemError({
+    status: 429,
+    title: 'Quota of relying parties',
+    detail: `${issuer} may have ${quota} relying parties and has ${registered}; this would register ${created} more. Nothing was changed. Remove some, or have quotas.relying_parties of the issuer raised.`,
+    extensions: { quota: 'relying_parties', quota_max: quota, quota_used: registered },
+  })
+}
+
+function invalidParty(errors: readonly Fault[]): ProblemError {
+  return new ProblemError({
+    status: 400,
+    title: 'Invalid relying party',
+    detail: 'Nothing was changed.',
+    errors,
+  })
+}
+
+export function noSuchParty({ issuer, client_id }: ChangeRequest['params']): ProblemError {
+  return new ProblemError({
+    status: 404,
+    title: 'No such relying party',
+    detail: `No relying party ${client_id} is registered at ${issuer}.`,
+  })
+}

@@ -1,0 +1,140 @@
+import { type Scope, Sla, SlaQuery } from '@curfew/contract'
+import { confinesOf, type Reach, SLA_SPANS, spanEnd, spanStart } from '@curfew/domain'
+import {
+  type Database,
+  findIssuer,
+  type IssuerRecord,
+  listIssuers,
+  readPromises,
+  slaByHour,
+  slaByParty,
+  slaFiledUntil,
+  slaNow,
+} from '@curfew/ledger'
+import { callerOf, type HttpServer, type RouteAccess } from '@curfew/runtime'
+import type { Static } from 'typebox'
+import { invalid, readTime } from '../http/query.ts'
+import { noSuchIssuer } from '../registry/issuers.ts'
+import { noSuchParty } from '../registry/relying-parties.ts'
+import { burnView, figuresView, hourView, partyView, promiseView, sumOf } from './view.ts'
+
+const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
+/** Longest time that is read at once, in days. By the hour there is more to read. */
+const DAYS_MAX = 100
+const HOURLY_DAYS_MAX = 7
+/** What is shown by the hour where nobody says how much. */
+const HOURLY_DAYS = 1
+
+/** `/v1/sla`: whether the promise is kept, what is left of the error budget, how fast it burns, what is at risk. */
+export function registerSla(server: HttpServer, { db, now }: { db: Database; now: () => Date }): void {
+  server.get(
+    '/v1/sla',
+    {
+      config: READ,
+      schema: {
+        summary: 'Whether the promise is kept: share, percentiles, error budget, burn rate, what is at risk.',
+        querystring: SlaQuery,
+        response: { 200: Sla },
+      },
+    },
+    async (request): Promise<Sla> => {
+      const { query } = request
+      const { reach } = callerOf(request)
+      const issuer = await issuerFor(db, reach, query.issuer)
+      const { clientIds } = confinesOf(reach, {
+        issuer: issuer.name,
+        clientId: query.client_id ?? null,
+      })
+      const at = now()
+      const range = rangeOf(query, issuer, at.getTime())
+      const scope = { issuer: issuer.name, clientIds }
+      const promises = await readPromises(db, scope)
+      const own = query.client_id === undefined ? null : promises.get(query.client_id)
+      if (own === undefined) throw noSuchParty({ issuer: issuer.name, client_id: query.client_id ?? '' })
+      // Read before the rollups: whatever is filed meanwhile is in them.
+      const asOf = await slaFiledUntil(db, at)
+      const asked = { promises, range, nowMs: asOf.getTime() }
+      const hours = query.group_by === 'hour' ? await slaByHour(db, scope, asked) : null
+      const parties = hours === null ? await slaByParty(db, scope, asked) : null
+      const figures = sumOf(hours ?? parties)
+      const whole = budgeted(issuer, at.getTime())
+      const isWhole = whole.fromMs === range.fromMs && whole.toMs === range.toMs
+      const { windows, all } = await slaNow(db, scope, { ...asked, range: isWhole ? null : whole })
+      return {
+        issuer: issuer.name,
+        client_id: query.client_id ?? null,
+        from: new Date(range.fromMs).toISOString(),
+        to: new Date(range.toMs).toISOString(),
+        as_of: asOf.toISOString(),
+        promise: {
+          ...promiseView(own ?? { withinMs: issuer.slaWithinMs, objective: issuer.slaObjective }),
+          window_days: issuer.slaWindowDays,
+        },
+        ...figuresView(figures),
+        ...burnView(windows, isWhole ? figures : all),
+        ...(hours !== null && { groups: [...hours].map(hourView) }),
+        ...(query.group_by === 'relying_party' &&
+          parties !== null && {
+            groups: [...parties].map(([id, figures]) => partyView(id, promises.get(id), figures)),
+          }),
+      }
+    },
+  )
+}
+
+/** The issuer that is asked about, or the only one. @throws a 400 or 404 problem. */
+async function issuerFor(db: Database, reach: Reach, asked: string | undefined): Promise<IssuerRecord> {
+  const own = reach.kind === 'everything' ? null : reach.issuer
+  const name = asked ?? own
+  if (name !== null) {
+    const issuer = own === null || own === name ? await findIssuer(db, name) : null
+    // Another's is as if it were not there.
+    if (issuer === null) throw noSuchIssuer(name)
+    return issuer
+  }
+  const [only, ...others] = await listIssuers(db, { after: '', limit: 2, only: null })
+  if (only === undefined) throw invalid('/issuer', 'is required: no issuer is registered')
+  if (others.length > 0) throw invalid('/issuer', 'is required: there are several issuers')
+  return only
+}
+
+/** Times that PostgreSQL reads as JavaScript writes them, rounded to the hour. */
+const FIRST_MS = Date.parse('0001-01-01T00:00:00Z')
+const LAST_MS = Date.parse('9999-12-31T23:00:00Z')
+
+interface Range {
+  readonly fromMs: number
+  readonly toMs: number
+}
+
+/** What the error budget is for, to the hour. */
+function budgeted({ slaWindowDays }: IssuerRecord, nowMs: number): Range {
+  return {
+    fromMs: spanStart('hour', nowMs - slaWindowDays * SLA_SPANS.day),
+    toMs: spanEnd('hour', nowMs + 1),
+  }
+}
+
+/** What is asked about, to the hour. @throws a 400 problem. */
+function rangeOf(query: Static<typeof SlaQuery>, issuer: IssuerRecord, nowMs: number): Range {
+  const byHour = query.group_by === 'hour'
+  const to = readTime(query.to, '/to')?.getTime() ?? null
+  const days = byHour ? Math.min(HOURLY_DAYS, issuer.slaWindowDays) : issuer.slaWindowDays
+  const from = readTime(query.from, '/from')?.getTime() ?? (to ?? nowMs) - days * SLA_SPANS.day
+  const range = {
+    fromMs: spanStart('hour', from),
+    // What is accepted in this moment belongs to it.
+    toMs: to === null ? spanEnd('hour', nowMs + 1) : spanEnd('hour', to),
+  }
+  if (range.toMs > LAST_MS || range.fromMs < FIRST_MS)
+    throw invalid(
+      to === null ? '/from' : '/to',
+      'must lie, with all that is asked about, in the years 1 to 9999',
+    )
+  if (range.fromMs >= range.toMs) throw invalid('/from', 'must be before to')
+  const max = byHour ? HOURLY_DAYS_MAX : DAYS_MAX
+  // An hour more, for both ends are rounded.
+  if (range.toMs - range.fromMs > max * SLA_SPANS.day + SLA_SPANS.hour)
+    throw invalid('/from', `must be at most ${max} days before to${byHour ? ', where groups are hours' : ''}`)
+  return range
+}

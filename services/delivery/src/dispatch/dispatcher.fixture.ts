@@ -1,0 +1,177 @@
+import type { AttemptOutcome, BindingId, InFlightDelivery, Issuer, Lane, WorkerId } from '@curfew/domain'
+import { createLog } from '@curfew/runtime'
+import { onTestFinished, vi } from 'vitest'
+import type { Round } from '../attempt/attempt.ts'
+import { createDispatcher, type Dispatcher, type DispatcherDeps } from './dispatcher.ts'
+
+export const HOUR = 3_600_000
+
+/** Claims until the test is over. */
+export function claim(dispatcher: Dispatcher): {
+  readonly stop: AbortController
+  readonly ended: Promise<void>
+} {
+  const stop = new AbortController()
+  onTestFinished(() => stop.abort())
+  return { stop, ended: dispatcher.claimUntil(stop.signal) }
+}
+
+/** Drives the clock until something is so. */
+export async function until(so: () => boolean): Promise<void> {
+  while (!so()) {
+    if (Date.now() > HOUR) throw new Error('not within an hour')
+    await vi.advanceTimersByTimeAsync(1)
+  }
+}
+
+export const IDLE_MS = 200
+export const id = (value: number) => value as BindingId
+export const W1 = 'w1' as WorkerId
+/** The issuer of the bindings from 1 to 999; from 1,000 to 1,999 it is another, and so on. */
+export const issuerOf = (bindingId: number) =>
+  `https://idp-${Math.floor(bindingId / 1_000)}.example` as Issuer
+let serial = 0
+const deliveryTo = (bindingId: number, lane: Lane) =>
+  ({
+    id: `d${++serial}`,
+    bindingId: id(bindingId),
+    event: { lane, iss: issuerOf(bindingId) },
+  }) as unknown as InFlightDelivery
+export const deliveriesTo = (bindingId: number, count: number, lane: Lane = 'interactive') =>
+  Array.from({ length: count }, () => deliveryTo(bindingId, lane))
+
+export interface RigOptions extends Partial<DispatcherDeps> {
+  /** How long an attempt at a binding lasts, in milliseconds. Default: for ever. */
+  readonly attemptMs?: (bindingId: BindingId) => number | null
+  /** What an attempt comes to. Default: acknowledged. */
+  readonly outcomeOf?: (bindingId: BindingId) => AttemptOutcome
+  /** Attempts at once. Default 16. */
+  readonly concurrencyOf?: (bindingId: BindingId) => number
+  readonly perSecondOf?: (bindingId: BindingId) => number | null
+}
+
+export const ACKNOWLEDGED: AttemptOutcome = { kind: 'acknowledged', level: 'done', status: 200 }
+export const UNAVAILABLE: AttemptOutcome = {
+  kind: 'unavailable',
+  status: null,
+  failure: 'connection_refused',
+  retryAfterMs: null,
+  error: null,
+  errorDescription: null,
+}
+
+/** A dispatcher over a ledger in memory, which claims as the real one does, and attempts that end when they are told to. */
+export function rig({
+  attemptMs = () => null,
+  outcomeOf = () => ACKNOWLEDGED,
+  concurrencyOf = () => 16,
+  perSecondOf = () => null,
+  ...over
+}: RigOptions = {}) {
+  const worker = { id: W1, alive: true }
+  const ledger = {
+    due: [] as InFlightDelivery[],
+    claims: [] as { readonly atMs: number; readonly limit: number }[],
+    released: [] as { readonly deliveries: readonly InFlightDelivery[]; readonly workerId: WorkerId }[],
+    givenUp: [] as BindingId[],
+    recovered: [] as BindingId[],
+    breakers: [] as (readonly [BindingId, 'opened' | 'closed'])[],
+    away: false,
+  }
+  const running = new Map<InFlightDelivery, () => void>()
+  const attempted: InFlightDelivery[] = []
+  const most = new Map<BindingId, number>()
+  const runningOf = (bindingId: BindingId) =>
+    [...running.keys()].filter((delivery) => delivery.bindingId === bindingId).length
+
+  const dispatcher = createDispatcher({
+    log: createLog({ service: 'test', level: 'silent' }),
+    worker: {
+      id: () => worker.id,
+      alive: () => worker.alive,
+      leasing: (work) => work({ workerId: worker.id, number: ledger.claims.length + 1 }),
+      took: () => undefined,
+    },
+    limitsOf: (bindingId) => ({ concurrency: concurrencyOf(bindingId), perSecond: perSecondOf(bindingId) }),
+    barred: () => [],
+    bindingsOf: (issuer) =>
+      Array.from({ length: 10_000 }, (_, n) => id(n)).filter((n) => issuerOf(n) === issuer),
+    bulkPace: { available: () => 1_000, spend: () => undefined },
+    async claim({ slots, slotsElse, limit, after = 0 }) {
+      ledger.claims.push({ atMs: Date.now(), limit })
+      if (ledger.away) throw new Error('the ledger is away')
+      const byBinding = Map.groupBy(ledger.due, ({ bindingId }) => bindingId)
+      const claimed = [...byBinding]
+        .sort(([a], [b]) => Number(a <= after) - Number(b <= after) || a - b)
+        .flatMap(([bindingId, deliveries]) =>
+          (['interactive', 'bulk'] as const).flatMap((lane) =>
+            deliveries
+              .filter(({ event }) => event.lane === lane)
+              .slice(0, (slots.get(bindingId) ?? slotsElse)[lane]),
+          ),
+        )
+        .slice(0, limit)
+      const taken = new Set(claimed)
+      ledger.due = ledger.due.filter((delivery) => !taken.has(delivery))
+      // A round trip.
+      await new Promise((resolve) => setTimeout(resolve, 1))
+      return claimed
+    },
+    async attempt(delivery) {
+      attempted.push(delivery)
+      const { promise, resolve } = Promise.withResolvers<void>()
+      running.set(delivery, resolve)
+      most.set(delivery.bindingId, Math.max(most.get(delivery.bindingId) ?? 0, runningOf(delivery.bindingId)))
+      const ms = attemptMs(delivery.bindingId)
+      if (ms !== null) setTimeout(resolve, ms)
+      await promise
+      running.delete(delivery)
+      return { outcome: outcomeOf(delivery.bindingId) } as Round
+    },
+    settle: async () => undefined,
+    async release(held) {
+      const [first] = held
+      if (first === undefined) return
+      const deliveries = held.map(({ delivery }) => delivery)
+      ledger.released.push({ deliveries, workerId: first.lease.workerId })
+    },
+    onBreaker: (bindingId, state) => void ledger.breakers.push([bindingId, state]),
+    recovered: async (bindingId) => void ledger.recovered.push(bindingId),
+    giveUp: async (ids) => void ledger.givenUp.push(...ids),
+    random: () => 0.5,
+    heldMax: 400,
+    attemptsMax: 2_000,
+    startsPerTurn: 100_000,
+    idleMs: IDLE_MS,
+    monotonicMs: () => Date.now(),
+    ...over,
+  })
+
+  async function finish(...deliveries: readonly InFlightDelivery[]): Promise<void> {
+    for (const delivery of deliveries) running.get(delivery)?.()
+    await new Promise<void>((resolve) => process.nextTick(resolve))
+  }
+
+  return {
+    dispatcher,
+    worker,
+    ledger,
+    attempted,
+    most,
+    attemptedOf: (bindingId: number) => attempted.filter((delivery) => delivery.bindingId === bindingId),
+    accept(deliveries: readonly InFlightDelivery[], workerId = W1) {
+      for (const delivery of deliveries) dispatcher.accept(delivery, { workerId, number: 1 })
+    },
+    /** Accepts as much of a binding as it has room for, as intake does. */
+    fill(bindingId: number) {
+      const room = dispatcher.room(id(bindingId), 'interactive', issuerOf(bindingId))
+      for (const delivery of deliveriesTo(bindingId, room))
+        dispatcher.accept(delivery, { workerId: W1, number: 1 })
+      return room
+    },
+    finish,
+    async finishAll() {
+      while (running.size > 0) await finish(...running.keys())
+    },
+  }
+}

@@ -1,0 +1,104 @@
+import { hash } from 'node:crypto'
+import { encodeLogoutEvent } from '@curfew/contract'
+import {
+  type Binding,
+  type BindingId,
+  eventIdOf,
+  type GivenEventId,
+  type Issuer,
+  type IssuerName,
+  type Lane,
+  type LogoutEvent,
+  type Subject,
+  uuidV7,
+  type WorkerId,
+} from '@curfew/domain'
+import type { KnownIssuer, PlanRequest, Registry } from '@curfew/ledger'
+import { createLog } from '@curfew/runtime'
+import { expect, test, vi } from 'vitest'
+import { createBulkPace } from '../dispatch/bulk-pace.ts'
+import { createIntake } from './intake.ts'
+
+// Goal: a mass logout of one issuer delays no person's logout at another. Method: the intakes of both lanes over one pace that
+// never lets the bulk lane go on, so that what waits for it waits for ever.
+
+const MASS = 'https://mass.example' as Issuer
+const PEOPLE = 'https://people.example' as Issuer
+const digest = (text: string) => hash('sha256', text)
+
+let made = 0
+function record(iss: Issuer, lane: Lane) {
+  made += 1
+  const givenId = uuidV7(new Date(made), new Uint8Array(10)) as GivenEventId
+  const event: LogoutEvent = {
+    ...{ id: eventIdOf(iss, givenId, digest), givenId, iss, sub: `person-${made}` as Subject, sid: null },
+    ...{ scope: 'subject', reason: 'user', initiator: null, includeInitiator: false, clients: null, lane },
+    ...{ occurredAt: new Date(0), acceptedAt: new Date(0) },
+  }
+  return { ...encodeLogoutEvent(event, ''), position: String(made) }
+}
+
+function issuerWith(iss: Issuer, count: number): KnownIssuer {
+  const bindings = Array.from({ length: count }, (_, n) => {
+    const binding = { id: (n + 1) as BindingId, clientId: `client-${n}`, iss, issuer: 'main' as IssuerName }
+    return binding as unknown as Binding
+  })
+  return { bindings, sessionIndex: 'partial', sessionIssuer: null }
+}
+
+test('a batch of people’s logouts does not wait for the pace of a mass logout', async () => {
+  const registry: Registry = {
+    revision: 1,
+    issuers: new Map([
+      [MASS, issuerWith(MASS, 2_500)],
+      [PEOPLE, issuerWith(PEOPLE, 20)],
+    ]),
+    bindings: new Map(),
+  }
+  const planned: Issuer[] = []
+  // The clock stands still: a debt is never paid.
+  const pace = createBulkPace({ utilization: () => 0, monotonicMs: () => 0 })
+  const stop = new AbortController()
+  let asked = 0
+  const intakeOf = (lane: Lane) =>
+    createIntake({
+      ledger: {
+        findSessions: async () => new Map(),
+        async planEvents({ batch }: PlanRequest) {
+          planned.push(...batch.map(({ event }) => event.iss))
+          return { ok: true, planned: new Set(batch.map(({ event }) => event.id)), conflicts: new Set() }
+        },
+      },
+      log: createLog({ service: 'test', level: 'silent' }),
+      registry: { current: () => registry, refresh: async () => undefined } as never,
+      worker: {
+        leasing: (work: (lease: unknown) => unknown) => work({ workerId: 'w' as WorkerId, number: 1 }),
+      } as never,
+      announcer: { announce: () => undefined },
+      dispatcher: { room: () => 0, free: 0, freeOf: () => 0, acceptAll: async () => undefined },
+      async admit() {
+        if (lane === 'interactive') return
+        asked += 1
+        await pace.ready(stop.signal)
+      },
+      onPlanned: () => undefined,
+      onUnknownIssuer: () => undefined,
+      check: () => [],
+      digest,
+      now: () => new Date(0),
+    })
+  let slow = 0
+  const bulk = intakeOf('bulk')
+  const mass = Promise.all(
+    // As many as the log hands out beside one another.
+    Array.from({ length: 18 }, () => bulk([record(MASS, 'bulk'), record(MASS, 'bulk')], () => slow++)),
+  )
+  await vi.waitFor(() => expect([slow, asked]).toEqual([18, 1]))
+  // With 20 deliveries to each they are two statements.
+  const people = Array.from({ length: 150 }, () => record(PEOPLE, 'interactive'))
+  await intakeOf('interactive')(people, () => undefined)
+  expect(planned).toEqual(people.map(() => PEOPLE))
+  stop.abort()
+  await mass
+  expect(planned.filter((iss) => iss === MASS)).toHaveLength(36)
+})

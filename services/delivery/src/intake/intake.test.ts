@@ -1,0 +1,241 @@
+import { hash } from 'node:crypto'
+import { Writable } from 'node:stream'
+import { encodeLogoutEvent } from '@curfew/contract'
+import {
+  type Binding,
+  type Digest,
+  type EventId,
+  eventIdOf,
+  type GivenEventId,
+  type Issuer,
+  LedgerUnavailableError,
+  type LogoutEvent,
+  type Sid,
+  type Subject,
+  type WorkerId,
+} from '@curfew/domain'
+import type { DeliveryLedger, Lease, PlanRequest, Registry } from '@curfew/ledger'
+import { createLog } from '@curfew/runtime'
+import { expect, test } from 'vitest'
+import { createIntake } from './intake.ts'
+import { createRegistryCache } from './registry-cache.ts'
+
+// Goal: whoever changes the registry all the time delays nobody's logout. Method: a registry that is another as soon as it
+// was read, before a ledger that takes no plan from one that has changed.
+
+const ISS = 'https://idp.example' as Issuer
+const GIVEN = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
+const digest: Digest = (text) => hash('sha256', text)
+const EVENT = {
+  id: eventIdOf(ISS, GIVEN, digest),
+  givenId: GIVEN,
+  iss: ISS,
+  sub: 'alice' as Subject,
+  sid: 's1' as Sid,
+  scope: 'session',
+  reason: 'logout',
+  initiator: null,
+  includeInitiator: false,
+  clients: null,
+  lane: 'interactive',
+  occurredAt: new Date(0),
+  acceptedAt: new Date(0),
+  sessionEndsAt: null,
+} as unknown as LogoutEvent
+const WORKER = 'w1' as WorkerId
+
+/**
+ * @param most events that the ledger can write before its time is up.
+ * @param conflicts ids that the ledger has with another content.
+ */
+function rig({
+  most = Number.POSITIVE_INFINITY,
+  conflicts = new Set<EventId>(),
+  bindings = new Map<Issuer, number>([[ISS, 0]]),
+} = {}) {
+  let revision = 0
+  const plans: PlanRequest[] = []
+  const read = (): Registry => ({
+    revision: revision++,
+    issuers: new Map(
+      [...bindings].map(([iss, count]) => [
+        iss,
+        {
+          bindings: Array.from(
+            { length: count },
+            (_, n) => ({ id: n + 1, clientId: `client-${n}` }) as Binding,
+          ),
+          sessionIndex: 'partial',
+          sessionIssuer: null,
+        },
+      ]),
+    ),
+    bindings: new Map(),
+  })
+  const ledger: Pick<
+    DeliveryLedger,
+    'findSessions' | 'planEvents' | 'readRegistry' | 'readRegistryRevision'
+  > = {
+    readRegistry: async () => read(),
+    readRegistryRevision: async () => revision,
+    findSessions: () =>
+      Promise.reject(new Error('of this issuer no session is known: nobody is to be asked')),
+    async planEvents(request) {
+      if (plans.push(request) > 10) throw new Error('nobody would wait for so long')
+      const { registryRevision, batch } = request
+      if (batch.length > most) {
+        const cause = Object.assign(new Error('canceling statement due to statement timeout'), {
+          code: '57014',
+        })
+        throw new LedgerUnavailableError('PostgreSQL is not available', { cause })
+      }
+      if (registryRevision !== null && registryRevision !== revision)
+        return { ok: false, why: 'registry_changed' }
+      const ids = batch.map(({ event }) => event.id)
+      return { ok: true, planned: new Set(ids.filter((id) => !conflicts.has(id))), conflicts }
+    },
+  }
+  const lines: unknown[] = []
+  const unknown: number[] = []
+  const destination = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      lines.push(JSON.parse(chunk.toString()))
+      done()
+    },
+  })
+  const log = createLog({ service: 'test', level: 'warn', destination })
+  const registry = createRegistryCache({ ledger, log, pollMs: 1_000 })
+  const intake = createIntake({
+    ledger,
+    log,
+    registry,
+    worker: {
+      id: () => WORKER,
+      leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),
+    } as never,
+    announcer: { announce: () => undefined },
+    dispatcher: { room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },
+    admit: async () => undefined,
+    onPlanned: () => undefined,
+    onUnknownIssuer: (events) => unknown.push(events),
+    check: () => [],
+    digest,
+    now: () => new Date(0),
+  })
+  return { intake, plans, registry, lines, unknown }
+}
+
+test('what was read after an event came is new enough to plan it by, whatever has changed since', async () => {
+  const { intake, plans, registry } = rig()
+  await registry.refresh()
+  const record = { ...encodeLogoutEvent(EVENT, ''), position: '0' }
+  expect(await intake([record], () => undefined)).toEqual([])
+  expect(plans.map(({ registryRevision }) => registryRevision)).toEqual([0, null])
+  // Each event anew: a copy from before it came may lack who was registered by then.
+  await intake([record], () => undefined)
+  expect(plans[2]?.registryRevision).toBe(1)
+})
+
+test('a logout that was accepted under the id of another is set aside, and the log says so', async () => {
+  const { intake, registry, lines } = rig({ conflicts: new Set([EVENT.id]) })
+  await registry.refresh()
+  const reason = `event ${GIVEN} of ${ISS} is known with another content`
+  const record = { ...encodeLogoutEvent(EVENT, ''), position: '7' }
+  expect(await intake([record], () => undefined)).toEqual([{ record, kind: 'conflict', reason }])
+  expect(lines).toMatchObject([{ event: 'event.quarantined', position: '7', reason }])
+})
+
+test('a logout of an issuer that is not registered is logged and counted, once', async () => {
+  const { intake, registry, lines, unknown } = rig()
+  await registry.refresh()
+  const iss = 'https://slip.example' as Issuer
+  const record = { ...encodeLogoutEvent({ ...EVENT, iss }, ''), position: '1' }
+  expect(await intake([record], () => undefined)).toEqual([])
+  expect(unknown).toEqual([1])
+  expect(lines).toMatchObject([{ event: 'events.unknown-issuer', events: 1, issuers: [iss] }])
+  await intake([{ ...encodeLogoutEvent(EVENT, ''), position: '2' }], () => undefined)
+  expect(unknown).toEqual([1])
+})
+
+test('another issuer is planned for before a fan-out to thousands, which is one statement and lets other batches go on', async () => {
+  const other = 'https://other.example' as Issuer
+  const { intake, plans, registry } = rig({
+    bindings: new Map([
+      [ISS, 5_000],
+      [other, 2],
+    ]),
+  })
+  await registry.refresh()
+  const events = [EVENT, { ...EVENT, iss: other }]
+  const records = events.map((event, n) => ({ ...encodeLogoutEvent(event, ''), position: String(n) }))
+  const plansBeforeSlow: number[] = []
+  await intake(records, () =>
+    plansBeforeSlow.push(plans.filter(({ registryRevision }) => registryRevision === null).length),
+  )
+  const written = plans.filter(({ registryRevision }) => registryRevision === null)
+  expect(written.map(({ batch }) => batch.map(({ event }) => event.iss))).toEqual([[other], [ISS]])
+  expect(plansBeforeSlow).toEqual([1])
+  const [, large] = written
+  expect(large?.batch[0]?.deliveries).toHaveLength(5_000)
+  expect(new Set(large?.batch[0]?.deliveries.map(({ delivery }) => delivery.bindingId)).size).toBe(5_000)
+  expect(large?.batch[0]?.basis).toBe('registered')
+})
+
+test('the same id at two issuers is two events, also in one batch', async () => {
+  const { intake, plans, registry } = rig()
+  await registry.refresh()
+  const twin = { ...EVENT, iss: 'https://twin.example' as Issuer, sub: 'bob' as Subject } as LogoutEvent
+  const records = [EVENT, twin].map((event, n) => ({ ...encodeLogoutEvent(event, ''), position: String(n) }))
+  expect(await intake(records, () => undefined)).toEqual([])
+  const planned = plans.at(-1)?.batch.map(({ event: { id, givenId, sub } }) => ({ id, givenId, sub }))
+  expect(planned).toEqual([
+    { id: EVENT.id, givenId: GIVEN, sub: 'alice' },
+    { id: eventIdOf(twin.iss, GIVEN, digest), givenId: GIVEN, sub: 'bob' },
+  ])
+})
+
+test('more than can be written in the time of a statement is written in parts', async () => {
+  const { intake, plans, registry } = rig({ most: 1 })
+  await registry.refresh()
+  const records = [1, 2, 3].map((n) => {
+    const event = { ...EVENT, givenId: `${GIVEN.slice(0, -1)}${n}` as GivenEventId }
+    return { ...encodeLogoutEvent(event, ''), position: String(n) }
+  })
+  expect(await intake(records, () => undefined)).toEqual([])
+  const written = plans
+    .filter(({ batch }) => batch.length === 1)
+    .map(({ batch }) => batch[0]?.event.givenId.at(-1))
+  expect([...new Set(written)]).toEqual(['1', '2', '3'])
+})
+
+test('a registry that was read earlier, and comes later, does not take the place of a newer one', async () => {
+  const reads: ((registry: Registry) => void)[] = []
+  const registry = createRegistryCache({
+    ledger: {
+      readRegistry: () => new Promise((resolve) => reads.push(resolve)),
+      readRegistryRevision: async () => 0,
+    },
+    log: createLog({ service: 'test', level: 'silent' }),
+    pollMs: 1_000,
+  })
+  const both = [registry.refresh(), registry.refresh()]
+  for (const revision of [2, 1]) reads.pop()?.({ revision, issuers: new Map(), bindings: new Map() })
+  await Promise.all(both)
+  expect(registry.current().revision).toBe(2)
+})
+
+test('a database that was restored, and counts from less, is believed', async () => {
+  let revision = 9
+  const registry = createRegistryCache({
+    ledger: {
+      readRegistry: async () => ({ revision, issuers: new Map(), bindings: new Map() }),
+      readRegistryRevision: async () => revision,
+    },
+    log: createLog({ service: 'test', level: 'silent' }),
+    pollMs: 1_000,
+  })
+  await registry.refresh()
+  revision = 3
+  await registry.refresh()
+  expect(registry.current().revision).toBe(3)
+})
