@@ -28,46 +28,55 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   'libs/contract': ['@curfew/domain', 'typebox'],
   'libs/client': ['@curfew/domain', '@curfew/contract'],
-  // The server of a ledger: it asks the ledger which errors mean that it is away.
-  'libs/embedded': ['node:', '@curfew/domain', '@curfew/ledger', 'pg'],
-  'services/ingest': [
-    '@curfew/contract',
+  // The one library in which others meet: what every service opens alike.
+  'libs/wiring': [
     'node:',
+    '@curfew/contract',
     '@curfew/domain',
     '@curfew/ledger',
     '@curfew/broker',
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
-    'typebox',
   ],
-  'services/delivery': [
+  // The server of a ledger: it asks the ledger which errors mean that it is away.
+  'libs/embedded': ['node:', '@curfew/domain', '@curfew/ledger', 'pg'],
+  'services/ingest': [
+    '@curfew/wiring',
     '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
-    '@curfew/broker',
+    '@curfew/runtime',
+    'typebox',
+  ],
+  'services/delivery': [
+    '@curfew/wiring',
+    '@curfew/contract',
+    'node:',
+    '@curfew/domain',
+    '@curfew/ledger',
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
     'p-retry',
   ],
   'services/bookkeeper': [
+    '@curfew/wiring',
     '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
-    '@curfew/broker',
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
   ],
   'services/console': [
+    '@curfew/wiring',
     '@curfew/contract',
     'node:',
     '@curfew/domain',
     '@curfew/ledger',
-    '@curfew/broker',
     '@curfew/tokens',
     '@curfew/outbound',
     '@curfew/runtime',
@@ -75,6 +84,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   // Composes what the services create; `curfew up` is its front door.
   'services/standalone': [
+    '@curfew/wiring',
     '@curfew/embedded',
     '@curfew/contract',
     'node:',

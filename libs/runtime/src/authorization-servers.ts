@@ -34,6 +34,8 @@ const Servers = Type.Array(
 )
 const faultsOf = createValidator(Servers)
 
+export type AccessConfig = ReturnType<typeof readAccess>
+
 /** Who may call besides API keys, and how often. */
 export function readAccess(read: Pick<EnvironmentReader, 'optional' | 'fault' | 'integer'>) {
   return {

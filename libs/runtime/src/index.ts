@@ -1,6 +1,6 @@
 export type { RouteAccess, Spending } from './access.ts'
 export { ambiguousEvent } from './ambiguous-event.ts'
-export { readAccess } from './authorization-servers.ts'
+export { type AccessConfig, readAccess } from './authorization-servers.ts'
 export { type Batcher, createBatcher, LATER, QueueFullError } from './batcher.ts'
 export {
   type AccessGrant,
@@ -29,7 +29,7 @@ export {
   readReadTimeout,
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
-export { createHttpServer, type HttpServer, httpService } from './http-server.ts'
+export { createHttpServer, type HttpServer, type HttpServerOptions, httpService } from './http-server.ts'
 export { type BodyLine, NDJSON_LINES_MAX, type ReadLine } from './json-body.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 export {

@@ -1,39 +1,17 @@
-import { readKafkaConnection } from '@curfew/broker'
 import { RECEIPT_SUBJECTS } from '@curfew/domain'
-import {
-  type Environment,
-  type EnvironmentReader,
-  LOG_LEVELS,
-  readEnvironment,
-  readLogOrigin,
-  readMetricsPort,
-} from '@curfew/runtime'
+import { type Environment, type EnvironmentReader, readEnvironment, readLogOrigin } from '@curfew/runtime'
+import { readCommonConfig, readMasterKeys } from '@curfew/wiring'
 import type { ReceiptSettings } from './receipts.ts'
 import type { Retention } from './retention.ts'
 
 /** Reads the environment of the bookkeeper service. @throws {ConfigurationError} */
 export function readBookkeeperConfig(env: Environment) {
   return readEnvironment(env, (read) => ({
-    databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
-    /** Null: nothing is published. */
-    kafka: readKafkaConnection(read),
-    masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
-    /** Opens too, while one master key replaces another. */
-    oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
-    allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
-    /** By which the outside reaches this deployment: no relying party lives there. */
-    publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
-    /** Null: every port. */
-    allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
-    port: read.integer('PORT', { fallback: 8484, min: 0, max: 65_535 }),
-    host: read.string('HOST', '0.0.0.0'),
-    /** Null: `/metrics` is served beside the rest. */
-    metricsPort: readMetricsPort(read),
+    ...readCommonConfig(read, { port: 8484 }),
+    ...readMasterKeys(read),
     retention: readRetention(read),
     receipts: readReceiptSettings(read),
     sessionsMax: readSessionsMax(read),
-    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
-    stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))
 }
 

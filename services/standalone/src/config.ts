@@ -5,12 +5,12 @@ import { readRelyingPartiesMax } from '@curfew/console'
 import { readBacklogMax } from '@curfew/ingest'
 import {
   type Environment,
-  LOG_LEVELS,
   readAccess,
   readEnvironment,
   readMetricsPort,
   readReadTimeout,
 } from '@curfew/runtime'
+import { readOutboundConfig, readProcessConfig } from '@curfew/wiring'
 
 export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
 
@@ -34,18 +34,13 @@ export function readStandaloneConfig(env: Environment) {
     /** Null: generated, its hash kept in `dataDir`. */
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: false }),
     access: readAccess(read),
-    allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
-    /** By which the outside reaches this deployment: no relying party lives there. */
-    publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
-    /** Null: every port. */
-    allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
+    ...readOutboundConfig(read),
     retention: readRetention(read),
     receipts: readReceiptSettings(read),
     sessionsMax: readSessionsMax(read),
     relyingPartiesMax: readRelyingPartiesMax(read),
     backlogMax: readBacklogMax(read),
-    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
+    ...readProcessConfig(read),
     leaseMs: read.integer('CURFEW_LEASE_MS', { fallback: 10_000, min: 1_000, max: 300_000 }),
-    stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
   }))
 }

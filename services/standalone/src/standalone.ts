@@ -2,66 +2,36 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createBookkeeper } from '@curfew/bookkeeper'
-import {
-  createKafkaEventLog,
-  createKafkaLog,
-  createKafkaMonitor,
-  createKafkaPublisher,
-  identifyKafka,
-} from '@curfew/broker'
 import { createConsole } from '@curfew/console'
-import { SCOPES } from '@curfew/contract'
 import { checkClock, createDelivery, heartbeatOptions, logDeliveryFaults } from '@curfew/delivery'
 import { openEmbeddedPostgres } from '@curfew/embedded'
 import { createIngest } from '@curfew/ingest'
 import {
-  createDatabase,
   createDeliveryLedger,
   createLedgerCheck,
-  createPostgresEventLog,
-  createPostgresMonitor,
-  createQuarantine,
-  guardEventLog,
   migrate,
-  openCredentialStore,
   openDatabase,
-  openIssuerNetworks,
-  openKeyStore,
-  POSTGRES_LOG,
   readClock,
   reclaimLeases,
 } from '@curfew/ledger'
-import {
-  createGuardedClient,
-  createIssuerPost,
-  createOwnAddresses,
-  createTargetCheck,
-  fetchJson,
-} from '@curfew/outbound'
+import { createTargetCheck } from '@curfew/outbound'
 import {
   aborted,
   adminKey,
-  createCredentials,
-  createHttpServer,
   createLog,
-  createMetrics,
   hashApiKey,
-  httpService,
   type Log,
-  metricsServices,
   openLogFile,
   runProcess,
   type Service,
 } from '@curfew/runtime'
 import {
-  createAccessTokenVerifier,
   createClientKeySealer,
   createCursorSealer,
-  createKeyMaker,
-  createKeyring,
   createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
+import { createOpening, type Opening } from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { rewrapSecrets } from './rewrap.ts'
@@ -94,7 +64,6 @@ export async function runStandalone(
   const failures: string[] = []
   const status = await runProcess(
     async (scope) => {
-      const metrics = createMetrics()
       const databaseUrl = config.databaseUrl ?? (await embedded())
       // Not before the database is ours, and with it the folder.
       const secrets = await openSecrets(config)
@@ -104,44 +73,24 @@ export async function runStandalone(
         signal: scope.stopping,
       })
       scope.defer('postgres', () => db.end())
-      const { beats, changes, reads, books } = openPools(databaseUrl, config)
-      for (const pool of [beats, changes, reads, books]) scope.defer('postgres', () => pool.end())
       const applied = await migrate(db)
       if (applied.length > 0) log.info({ event: 'ledger.migrated', migrations: applied })
       // Nobody else can be alive in a database of our own: what a killed run left leased is free at once.
       if (config.databaseUrl === null) await reclaimLeases(db, { leaseMs: 0 })
-      const kafka = config.kafka && {
-        ...config.kafka,
-        clientId: `curfew@${hostname()}`,
-        groupId: `${config.kafka.topics.prefix}curfew`,
-        log: createKafkaLog(log),
-      }
-      const eventLog = guardEventLog(
-        kafka === null
-          ? createPostgresEventLog({ db, url: databaseUrl })
-          : createKafkaEventLog({ ...kafka, quarantine: createQuarantine(db) }),
-        {
-          db,
-          user: `standalone at ${hostname()}`,
-          identify: async () => (kafka === null ? POSTGRES_LOG : identifyKafka(kafka)),
-          alone: config.databaseUrl === null,
-          onWrong: (error) => log.error({ event: 'event-log.wrong', err: error }),
-        },
-      )
-      scope.defer('event log', () => eventLog.close())
-      const publisher = kafka && createKafkaPublisher(kafka)
-      const monitor = kafka === null ? createPostgresMonitor(reads) : createKafkaMonitor(kafka)
-      scope.defer('publisher', () => publisher?.close())
+      // The demo's relying parties listen at loopback, wherever a port is free.
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
-      // The demo's relying parties listen wherever a port is free.
       const allowedPorts = demo ? null : config.allowedPorts
-      const own = createOwnAddresses({
-        databaseUrl,
-        brokers: config.kafka?.brokers ?? [],
-        publicUrl: config.publicUrl,
+      const open = createOpening({
+        name: 'standalone',
+        config: { ...config, databaseUrl, allowedNetworks, allowedPorts },
+        scope,
+        log,
       })
-      const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
-      scope.defer('outbound', () => client.close())
+      const { metrics, client, own } = open
+      const { beats, changes, reads, books } = openPools(open, config)
+      const eventLog = open.eventLog(db, { alone: config.databaseUrl === null })
+      const publisher = open.publisher()
+      const monitor = open.monitor(reads)
       const { masterKey } = secrets
       const { oldMasterKey } = config
       // Nobody else reads a database of our own, and nobody else can: there is no better moment.
@@ -152,36 +101,21 @@ export async function runStandalone(
         })
         log.info({ event: 'secrets.rewrapped', seen, rewrapped, unreadable })
       }
-      const keyMaker = createKeyMaker({
-        masterKey,
-        oldMasterKey,
-        post: createIssuerPost(client, openIssuerNetworks(db)),
-      })
-      const keyring = createKeyring({ store: openKeyStore(db), maker: keyMaker, now: () => new Date() })
+      const keyMaker = open.keyMaker(db, { masterKey, oldMasterKey })
+      const keyring = open.keyring(db, keyMaker)
       const clientKeys = createClientKeySealer(masterKey, oldMasterKey)
       const webhookSecrets = createWebhookSecretSealer(masterKey, oldMasterKey)
       const logKeeper = createLogKeeper(masterKey, oldMasterKey)
       const demoKey = newApiKey()
-      const credentials = createCredentials({
+      const credentials = open.credentials(db, {
         fixed: [
           adminKey('admin', secrets.adminKeyHash),
           ...(demo ? [adminKey('demo', hashApiKey(demoKey))] : []),
         ],
-        store: openCredentialStore(db),
-        verifyAccessToken: createAccessTokenVerifier({
-          servers: config.access.authorizationServers,
-          fetchJwks: (uri) => fetchJson(client, uri),
-          scopes: new Set(SCOPES),
-          now: () => new Date(),
-        }),
-        log,
-        now: () => new Date(),
+        access: config.access,
       })
-      const server = await createHttpServer({
+      const server = await open.server({
         title: 'Curfew',
-        log,
-        metrics,
-        metricsApart: config.metricsPort !== null,
         authenticate: credentials.authenticate,
         requestsPerSecond: config.access.requestsPerSecond,
         checks: {
@@ -201,7 +135,7 @@ export async function runStandalone(
         server,
         db: changes,
         reads,
-        keyring: createKeyring({ store: openKeyStore(changes), maker: keyMaker, now: () => new Date() }),
+        keyring: open.keyring(changes, keyMaker),
         keyMaker,
         clientKeys,
         client,
@@ -243,13 +177,6 @@ export async function runStandalone(
         metrics,
       })
       const { promise: listening, resolve: onListening } = Promise.withResolvers<string>()
-      const http = httpService(server, {
-        host: config.host,
-        port: config.port,
-        log,
-        onListening,
-        onBound: own.listens,
-      })
       const welcome = async (url: string) => {
         print(greeting({ url, newAdminKey: secrets.newAdminKey, dataDir: config.dataDir, logPath }))
         await secrets.keepAdminKey()
@@ -262,15 +189,8 @@ export async function runStandalone(
         delivery,
         bookkeeper,
         credentials.service,
-        http,
         guide,
-        ...metricsServices({
-          metrics,
-          host: config.host,
-          port: config.metricsPort,
-          log,
-          onBound: own.listens,
-        }),
+        ...open.listeners(server, { onListening }),
       ]
 
       async function embedded(): Promise<string> {
@@ -296,12 +216,12 @@ export async function runStandalone(
  * The connections of all but the way in and delivery, which have a pool of their own: other work that takes all of its own connections
  * holds up no logout.
  */
-function openPools(url: string, { leaseMs, readTimeoutMs }: StandaloneConfig) {
+function openPools(open: Pick<Opening, 'database'>, { leaseMs, readTimeoutMs }: StandaloneConfig) {
   return {
-    beats: createDatabase(url, heartbeatOptions({ leaseMs })),
-    changes: createDatabase(url, { applicationName: 'curfew console' }),
-    reads: createDatabase(url, { applicationName: 'curfew reads', statementTimeoutMs: readTimeoutMs }),
-    books: createDatabase(url, { applicationName: 'curfew bookkeeper', poolMax: 5 }),
+    beats: open.database(heartbeatOptions({ leaseMs })),
+    changes: open.database({ applicationName: 'curfew console' }),
+    reads: open.database({ applicationName: 'curfew reads', statementTimeoutMs: readTimeoutMs }),
+    books: open.database({ applicationName: 'curfew bookkeeper', poolMax: 5 }),
   }
 }
 

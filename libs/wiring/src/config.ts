@@ -1,0 +1,69 @@
+import { type KafkaConnection, readKafkaConnection } from '@curfew/broker'
+import { type EnvironmentReader, LOG_LEVELS, type LogLevel, readMetricsPort } from '@curfew/runtime'
+
+/** Which relying parties may be reached. */
+export interface OutboundConfig {
+  /** Private addresses that may be reached, in CIDR notation. */
+  readonly allowedNetworks: readonly string[]
+  /** Null: every port. */
+  readonly allowedPorts: readonly (readonly [first: number, last: number])[] | null
+  /** By which the outside reaches this deployment: no relying party lives there. */
+  readonly publicUrl: string | null
+}
+
+/** The settings that every process has. */
+export interface CommonConfig extends OutboundConfig {
+  readonly databaseUrl: string
+  /** Null: the event log is PostgreSQL, and nothing is published. */
+  readonly kafka: KafkaConnection | null
+  readonly host: string
+  readonly port: number
+  /** Null: `/metrics` is served beside the rest. */
+  readonly metricsPort: number | null
+  readonly logLevel: LogLevel
+  readonly stopDeadlineMs: number
+}
+
+export function readOutboundConfig(read: Pick<EnvironmentReader, 'cidrs' | 'ports' | 'url'>): OutboundConfig {
+  return {
+    allowedNetworks: read.cidrs('CURFEW_ALLOWED_NETWORKS'),
+    allowedPorts: read.ports('CURFEW_ALLOWED_PORTS'),
+    publicUrl: read.url('CURFEW_PUBLIC_URL', { protocols: ['https:', 'http:'], required: false }),
+  }
+}
+
+/** @param port where the service listens when `PORT` says nothing. */
+export function readCommonConfig(read: EnvironmentReader, { port }: { readonly port: number }): CommonConfig {
+  return {
+    databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
+    kafka: readKafkaConnection(read),
+    ...readOutboundConfig(read),
+    host: read.string('HOST', '0.0.0.0'),
+    port: read.integer('PORT', { fallback: port, min: 0, max: 65_535 }),
+    metricsPort: readMetricsPort(read),
+    ...readProcessConfig(read),
+  }
+}
+
+/** What the process itself needs to know. */
+export function readProcessConfig(
+  read: Pick<EnvironmentReader, 'oneOf' | 'integer'>,
+): Pick<CommonConfig, 'logLevel' | 'stopDeadlineMs'> {
+  return {
+    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
+    stopDeadlineMs: read.integer('CURFEW_STOP_DEADLINE_MS', { fallback: 15_000, min: 0, max: 300_000 }),
+  }
+}
+
+/** The master key, and the one before, which opens too while the new one replaces it. */
+export interface MasterKeys {
+  readonly masterKey: Uint8Array
+  readonly oldMasterKey: Uint8Array | null
+}
+
+export function readMasterKeys(read: Pick<EnvironmentReader, 'secret32'>): MasterKeys {
+  return {
+    masterKey: read.secret32('CURFEW_MASTER_KEY', { required: true }),
+    oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
+  }
+}

@@ -1,0 +1,137 @@
+import { hostname } from 'node:os'
+import {
+  createKafkaEventLog,
+  createKafkaLog,
+  createKafkaMonitor,
+  createKafkaPublisher,
+  identifyKafka,
+} from '@curfew/broker'
+import { SCOPES } from '@curfew/contract'
+import type { EventLogMonitor } from '@curfew/domain'
+import {
+  createDatabase,
+  createPostgresEventLog,
+  createPostgresMonitor,
+  createQuarantine,
+  type Database,
+  type DatabaseOptions,
+  type GuardedEventLog,
+  guardEventLog,
+  openCredentialStore,
+  openIssuerNetworks,
+  openKeyStore,
+  POSTGRES_LOG,
+} from '@curfew/ledger'
+import { createGuardedClient, createIssuerPost, createOwnAddresses, fetchJson } from '@curfew/outbound'
+import {
+  type AccessConfig,
+  type ApiKey,
+  createCredentials,
+  createHttpServer,
+  createMetrics,
+  type HttpServer,
+  type HttpServerOptions,
+  httpService,
+  type Log,
+  metricsServices,
+  type Scope,
+  type Service,
+} from '@curfew/runtime'
+import { createAccessTokenVerifier, createKeyMaker, createKeyring } from '@curfew/tokens'
+import type { CommonConfig, MasterKeys } from './config.ts'
+
+export interface OpeningOptions {
+  /** The name of the process, such as `ingest`: in logs, and as the client of PostgreSQL and Kafka. */
+  readonly name: string
+  readonly config: Omit<CommonConfig, 'logLevel' | 'stopDeadlineMs'>
+  readonly scope: Pick<Scope, 'defer'>
+  readonly log: Log
+}
+
+/** Opens what a service asks for. Each thing is closed when the process ends, the last one first. */
+export type Opening = ReturnType<typeof createOpening>
+
+export function createOpening({ name, config, scope, log }: OpeningOptions) {
+  const { databaseUrl, allowedNetworks, allowedPorts, publicUrl, host, port, metricsPort } = config
+  const metrics = createMetrics()
+  const own = createOwnAddresses({ databaseUrl, brokers: config.kafka?.brokers ?? [], publicUrl })
+  const client = createGuardedClient({ allowedNetworks, allowedPorts, own })
+  scope.defer('outbound', () => client.close())
+  const kafka = config.kafka && {
+    ...config.kafka,
+    clientId: `curfew-${name}@${hostname()}`,
+    groupId: `${config.kafka.topics.prefix}curfew`,
+    log: createKafkaLog(log),
+  }
+  const now = () => new Date()
+
+  return {
+    log,
+    metrics,
+    /** Makes every call to the outside. */
+    client,
+    /** The addresses of this deployment, where no relying party lives. */
+    own,
+    /** A pool of connections of its own. */
+    database(options: DatabaseOptions = {}): Database {
+      const db = createDatabase(databaseUrl, { applicationName: `curfew ${name}`, ...options })
+      scope.defer('postgres', () => db.end())
+      return db
+    },
+    /** @param alone whether no other service can use the ledger: see `guardEventLog`. */
+    eventLog(db: Database, { alone = false }: { readonly alone?: boolean } = {}): GuardedEventLog {
+      const real =
+        kafka === null
+          ? createPostgresEventLog({ db, url: databaseUrl })
+          : createKafkaEventLog({ ...kafka, quarantine: createQuarantine(db) })
+      const eventLog = guardEventLog(real, {
+        db,
+        user: `${name} at ${hostname()}`,
+        identify: async () => (kafka === null ? POSTGRES_LOG : identifyKafka(kafka)),
+        alone,
+        onWrong: (error) => log.error({ event: 'event-log.wrong', err: error }),
+      })
+      scope.defer('event log', () => eventLog.close())
+      return eventLog
+    },
+    monitor: (db: Database): EventLogMonitor =>
+      kafka === null ? createPostgresMonitor(db) : createKafkaMonitor(kafka),
+    /** Null where the event log is PostgreSQL: then nobody can listen. */
+    publisher() {
+      const publisher = kafka && createKafkaPublisher(kafka)
+      scope.defer('publisher', () => publisher?.close())
+      return publisher
+    },
+    keyMaker: (db: Database, keys: MasterKeys) =>
+      createKeyMaker({ ...keys, post: createIssuerPost(client, openIssuerNetworks(db)) }),
+    keyring: (db: Database, maker: ReturnType<typeof createKeyMaker>) =>
+      createKeyring({ store: openKeyStore(db), maker, now }),
+    /** @param fixed keys that are no rows of the ledger. */
+    credentials: (db: Database, { fixed, access }: { fixed: readonly ApiKey[]; access: AccessConfig }) =>
+      createCredentials({
+        fixed,
+        store: openCredentialStore(db),
+        verifyAccessToken: createAccessTokenVerifier({
+          servers: access.authorizationServers,
+          fetchJwks: (uri) => fetchJson(client, uri),
+          scopes: new Set(SCOPES),
+          now,
+        }),
+        log,
+        now,
+      }),
+    server: (options: Pick<HttpServerOptions, 'title' | 'authenticate' | 'requestsPerSecond' | 'checks'>) =>
+      createHttpServer({ ...options, log, metrics, metricsApart: metricsPort !== null }),
+    /** What listens: the server, and `/metrics` by itself where it has a port of its own. */
+    listeners(
+      server: HttpServer,
+      { onListening }: { readonly onListening?: (url: string) => void } = {},
+    ): readonly Service[] {
+      const onBound = own.listens
+      return [
+        httpService(server, { host, port, log, onBound, ...(onListening && { onListening }) }),
+        ...metricsServices({ metrics, host, port: metricsPort, log, onBound }),
+      ]
+    },
+  }
+}

@@ -1,0 +1,22 @@
+import { createLog, type Environment, readOrExit, runProcess, type Service } from '@curfew/runtime'
+import type { CommonConfig } from './config.ts'
+import { createOpening, type Opening } from './opening.ts'
+
+/**
+ * Runs one service as a process: reads its settings, opens what it asks for, and runs it until it is told to stop. Settings that are
+ * wrong end the process with status 2, and a line for each.
+ *
+ * @returns the exit status.
+ */
+export async function runService<Config extends CommonConfig>(
+  name: string,
+  read: (env: Environment) => Config,
+  wire: (config: Config, open: Opening) => Promise<readonly Service[]>,
+): Promise<0 | 1> {
+  const config = readOrExit(read)
+  const log = createLog({ service: name, level: config.logLevel })
+  return runProcess((scope) => wire(config, createOpening({ name, config, scope, log })), {
+    stopDeadlineMs: config.stopDeadlineMs,
+    log,
+  })
+}
