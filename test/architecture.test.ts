@@ -28,6 +28,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   'libs/contract': ['@curfew/domain', 'typebox'],
   'libs/client': ['@curfew/domain', '@curfew/contract'],
+  'libs/channels': ['@curfew/domain'],
   // The one library in which others meet: what every service opens alike.
   'libs/wiring': [
     'node:',
@@ -51,6 +52,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'typebox',
   ],
   'services/delivery': [
+    '@curfew/channels',
     '@curfew/wiring',
     '@curfew/contract',
     'node:',
@@ -72,6 +74,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     '@curfew/runtime',
   ],
   'services/console': [
+    '@curfew/channels',
     '@curfew/wiring',
     '@curfew/contract',
     'node:',

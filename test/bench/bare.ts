@@ -1,13 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import {
-  type GivenEventId,
-  type Issuer,
-  type IssuerName,
-  logoutTokenClaims,
-  type SigningAlgorithm,
-  type Subject,
-} from '@curfew/domain'
-import { createGuardedClient, postLogoutToken } from '@curfew/outbound'
+import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from '@curfew/channels'
+import type { GivenEventId, Issuer, IssuerName, SigningAlgorithm, Subject } from '@curfew/domain'
+import { createGuardedClient } from '@curfew/outbound'
 import { createKeyMaker, createKeyring, type StoredKey } from '@curfew/tokens'
 
 // The bare limit: a process that does nothing but sign and post, with the very signer and the very client that Curfew
@@ -46,13 +40,7 @@ const client = createGuardedClient({ allowedNetworks: ['127.0.0.0/8'] })
 
 async function run({ uri, algorithm, concurrency, ...limit }: BareQuestion): Promise<BareAnswer> {
   const signer = await keyring.signer('bench' as IssuerName, algorithm)
-  const binding = {
-    uri,
-    timeoutMs: 10_000,
-    allowedNetworks: null,
-    sessionRequired: false,
-    subjectClaims: 'both',
-  } as const
+  const binding = { clientId: 'rp' as never, sessionRequired: false, subjectClaims: 'both' } as const
   const event = {
     iss: 'https://idp.example' as Issuer,
     sub: 'alice' as Subject,
@@ -71,10 +59,16 @@ async function run({ uri, algorithm, concurrency, ...limit }: BareQuestion): Pro
       started += 1
       const claims = logoutTokenClaims(
         { sid: null, event: { ...event, givenId: randomUUID() as GivenEventId } },
-        { ...binding, clientId: 'rp' as never },
+        binding,
         { now: new Date(), jti: randomUUID() },
       )
-      const answer = await postLogoutToken(client, { binding, token: await signer.sign(claims) })
+      const answer = await client.post({
+        uri,
+        headers: { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' },
+        body: `logout_token=${await signer.sign(LOGOUT_TOKEN_TYPE, claims)}`,
+        timeoutMs: 10_000,
+        allowedNetworks: null,
+      })
       if (answer.kind !== 'response') throw new Error(JSON.stringify(answer))
       posts += 1
     }

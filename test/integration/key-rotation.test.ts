@@ -1,13 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { rotationRound } from '@curfew/bookkeeper'
+import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from '@curfew/channels'
 import type { IssuerName } from '@curfew/domain'
-import {
-  JWKS_MAX_AGE_MS,
-  KEY_LEAD_MS,
-  KEY_OVERLAP_MS,
-  KEYRING_REFRESH_MS,
-  logoutTokenClaims,
-} from '@curfew/domain'
+import { JWKS_MAX_AGE_MS, KEY_LEAD_MS, KEY_OVERLAP_MS, KEYRING_REFRESH_MS } from '@curfew/domain'
 import { changeSigningKeys, listKeyIssuers, openKeyStore } from '@curfew/ledger'
 import { createLogoutTokenVerifier } from '@curfew/rp'
 import { createKeyMaker, createKeyring } from '@curfew/tokens'
@@ -67,7 +62,7 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
       { now: now(), jti: 'j' },
     )
     const verifier = createLogoutTokenVerifier({ issuer: iss, clientId: 'rp', jwks, now })
-    const verified = await verifier.verify(await signer.sign(claims))
+    const verified = await verifier.verify(await signer.sign(LOGOUT_TOKEN_TYPE, claims))
     expect([new Date(nowMs).toISOString(), signer.kid, verified.ok]).toEqual([
       new Date(nowMs).toISOString(),
       signer.kid,

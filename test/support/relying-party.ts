@@ -1,8 +1,9 @@
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { LogoutTokenClaims } from '@curfew/channels'
 import type { Jwks, RelyingPartySettings } from '@curfew/contract'
-import type { LogoutTokenClaims, SigningAlgorithm } from '@curfew/domain'
+import type { SigningAlgorithm } from '@curfew/domain'
 import { createLogoutTokenVerifier, type Verification } from '@curfew/rp'
 import { type Curfew, eventually, ISS, ISSUER } from './curfew.ts'
 

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { LOGOUT_EVENT_MEMBER } from '@curfew/domain'
+import { LOGOUT_EVENT_MEMBER } from '@curfew/channels'
 import type { Certificate } from './certificates.ts'
 
 // A relying party that does all that Back-Channel Logout 2.6 demands, and more strictly than it must; with one fault at a

@@ -12,6 +12,8 @@ export {
   type DeadLetterWords,
   deadLetterWords,
   type LastAttempt,
+  misconfiguredFix,
+  NETWORK,
 } from './delivery/dead-letter.ts'
 export {
   CLIENT_REMOVED,
@@ -30,11 +32,13 @@ export { createFairTurns, type FairTurns, interleave, shareLeft } from './delive
 export {
   type Answer,
   type AttemptOutcome,
-  classify,
   cleanText,
   quicklyRetryable,
+  saidOf,
   type TransportFailure,
   type UndeliverableReason,
+  unanswered,
+  unavailable,
 } from './delivery/outcome.ts'
 export { type Bucket, burstOf, refilled, shareOf } from './delivery/rate.ts'
 export {
@@ -91,6 +95,7 @@ export {
   type WorkerId,
 } from './ids.ts'
 export { endsAsFailed, type JobFault, retryPauseMs } from './job-failure.ts'
+export type { TokenSignature } from './keys/forgery.ts'
 export {
   CLOCK_SKEW_MS,
   isPublished,
@@ -111,6 +116,7 @@ export {
   rotation,
   rotationDue,
   signingKey,
+  TOKEN_LIFETIME_S,
 } from './keys/signing-key.ts'
 export {
   beganAfter,
@@ -147,14 +153,7 @@ export {
   type SummarizedDelivery,
   summarize,
 } from './logout/summary.ts'
-export {
-  LOGOUT_EVENT_MEMBER,
-  LOGOUT_TOKEN_LIFETIME_S,
-  LOGOUT_TOKEN_TYPE,
-  type LogoutTokenClaims,
-  logoutTokenClaims,
-  takesSids,
-} from './logout/token.ts'
+export { takesSids } from './logout/takes-sids.ts'
 export type { CredentialStore, StoredApiKey, StoredCredentials } from './ports/credential-store.ts'
 export {
   type BatchHandler,
@@ -188,19 +187,6 @@ export {
   nextErasureLook,
   recordConcerns,
 } from './privacy/erasure.ts'
-export { type ProbeFacts, type ProbeTls, probeGoesOn, saysNotNow, takenSubject } from './probe/facts.ts'
-export {
-  type ProbeAnswer,
-  type ProbeCheck,
-  type ProbeClaims,
-  type ProbeForm,
-  type ProbeReport,
-  type ProbeSignature,
-  type ProbeSubject,
-  probeClaims,
-} from './probe/probe.ts'
-export { probeReport } from './probe/report.ts'
-export { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './probe/requests.ts'
 export {
   type Checkpoint,
   checkpointText,
@@ -268,6 +254,7 @@ export {
   type EncryptionAlgorithm,
   type TokenEncryption,
 } from './registry/encryption.ts'
+export type { InspectedTls } from './registry/inspected-tls.ts'
 export { mergePatch } from './registry/merge-patch.ts'
 export {
   accessName,

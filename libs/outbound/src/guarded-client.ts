@@ -1,5 +1,11 @@
 import { getCACertificates, TLSSocket } from 'node:tls'
-import { type Answer, accessName, effectiveNetworks, type NetworkAccess, type ProbeTls } from '@curfew/domain'
+import {
+  type Answer,
+  accessName,
+  effectiveNetworks,
+  type InspectedTls,
+  type NetworkAccess,
+} from '@curfew/domain'
 import { Agent, type Dispatcher } from 'undici'
 import { createAllowedNetworks, mayDial } from './addresses.ts'
 import { createGuardedConnector, createSharedLookup } from './connector.ts'
@@ -63,7 +69,7 @@ export interface GuardedClient {
   /** As `post`. */
   get(request: GetRequest): Promise<Answer>
   /** Connects without a request. @returns null where no verified TLS connection came about. */
-  inspectTls(request: Pick<GetRequest, 'uri' | 'tls'> & NetworkAccess): Promise<ProbeTls | null>
+  inspectTls(request: Pick<GetRequest, 'uri' | 'tls'> & NetworkAccess): Promise<InspectedTls | null>
   /** Ends every connection; what is under way comes to `connection_reset`. */
   close(): Promise<void>
 }
@@ -185,8 +191,8 @@ interface Connections {
 function inspect(
   connect: ReturnType<typeof createGuardedConnector>,
   { hostname, host, port, protocol }: URL,
-): Promise<ProbeTls | null> {
-  const { promise, resolve } = Promise.withResolvers<ProbeTls | null>()
+): Promise<InspectedTls | null> {
+  const { promise, resolve } = Promise.withResolvers<InspectedTls | null>()
   // As undici hands it to a connector: an IPv6 address without its brackets.
   const name = hostname.replace(/^\[|\]$/g, '')
   connect({ hostname: name, host, port, protocol }, (_error, socket) => {

@@ -1,4 +1,3 @@
-export { postLogoutToken } from './backchannel.ts'
 export { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
 export { createIssuerPost, type FetchedJson, fetchJson } from './json.ts'
 export { createOwnAddresses, type OwnAddresses } from './own-addresses.ts'

@@ -3,7 +3,6 @@ import { createServer as createHttp, type IncomingMessage, type RequestListener 
 import { createServer as createHttps, type ServerOptions } from 'node:https'
 import { type AddressInfo, createServer as createTcp, type Server, type Socket } from 'node:net'
 import type { Answer } from '@curfew/domain'
-import { postLogoutToken } from './backchannel.ts'
 import { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
 import type { TlsIdentity } from './tls-identity.ts'
 
@@ -79,14 +78,17 @@ export function send(
   port: number,
   { tls = null, ...overrides }: Overrides = {},
 ): Promise<Answer> {
-  return postLogoutToken(guarded, {
-    token: 'a.b.c',
-    tls,
-    binding: {
-      uri: `http://127.0.0.1:${port}/logout`,
-      timeoutMs: 5_000,
-      allowedNetworks: null,
-      ...overrides,
+  return guarded.post({
+    uri: `http://127.0.0.1:${port}/logout`,
+    body: 'logout_token=a.b.c',
+    headers: {
+      'content-type': 'application/x-www-form-urlencoded',
+      accept: 'application/json',
+      'user-agent': 'curfew',
     },
+    timeoutMs: 5_000,
+    allowedNetworks: null,
+    ...overrides,
+    tls,
   })
 }

@@ -1,10 +1,5 @@
 import { createPublicKey, type JsonWebKeyInput } from 'node:crypto'
-import {
-  type EncryptionAlgorithm,
-  LOGOUT_TOKEN_TYPE,
-  NoEncryptionKeyError,
-  type TokenEncryption,
-} from '@curfew/domain'
+import { type EncryptionAlgorithm, NoEncryptionKeyError, type TokenEncryption } from '@curfew/domain'
 import { CompactEncrypt, importJWK, type JWK } from 'jose'
 
 const MODULUS_BYTES_MIN = 256
@@ -57,13 +52,19 @@ function bareOf({ kty, crv, x, y, n, e }: JWK): JWK {
  * Encrypts a signed token to one RP: a nested JWT (RFC 7519 5.2, 5.3), its issuer told in the header too, so that who
  * decrypts knows whose keys to verify with (Back-Channel Logout 2.4).
  *
- * @param jwks keys of the RP.
+ * @param jwks keys of the RP. @param typ the `typ` of both headers.
  * @returns a compact JWE (RFC 7516).
  * @throws {NoEncryptionKeyError} when none of the keys fits, or the one that says so does not.
  */
 export async function encryptToken(
   token: string,
-  { alg, enc, jwks, iss }: Pick<TokenEncryption, 'alg' | 'enc' | 'jwks'> & { readonly iss: string },
+  {
+    alg,
+    enc,
+    jwks,
+    iss,
+    typ,
+  }: Pick<TokenEncryption, 'alg' | 'enc' | 'jwks'> & { readonly iss: string; readonly typ: string },
 ): Promise<string> {
   const key = findEncryptionKey(jwks, alg)
   if (key === null) throw new NoEncryptionKeyError(`none of its keys is for ${alg}`)
@@ -74,7 +75,7 @@ export async function encryptToken(
         alg,
         enc,
         cty: 'JWT',
-        typ: LOGOUT_TOKEN_TYPE,
+        typ,
         iss,
         ...(typeof kid === 'string' && { kid }),
       })

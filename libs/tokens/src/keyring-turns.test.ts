@@ -1,12 +1,6 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
-import {
-  type IssuerName,
-  KEY_OVERLAP_MS,
-  KEYRING_TRUST_MS,
-  LOGOUT_EVENT_MEMBER,
-  type LogoutTokenClaims,
-  SIGNING_ALGORITHMS,
-} from '@curfew/domain'
+import { LOGOUT_EVENT_MEMBER, LOGOUT_TOKEN_TYPE, type LogoutTokenClaims } from '@curfew/channels'
+import { type IssuerName, KEY_OVERLAP_MS, KEYRING_TRUST_MS, SIGNING_ALGORITHMS } from '@curfew/domain'
 import { createLogoutTokenVerifier } from '@curfew/rp'
 import type { JWK } from 'jose'
 import { describe, expect, test, vi } from 'vitest'
@@ -184,7 +178,7 @@ describe('a signer elsewhere', () => {
   ])('%s has nothing signed, and may be there again later', async (_what, answer) => {
     for (const algorithm of ['ES256', 'RS256'] as const) {
       const signer = await remote(algorithm, async () => answer)
-      const failed = await signer.sign(CLAIMS).catch((error: unknown) => error)
+      const failed = await signer.sign(LOGOUT_TOKEN_TYPE, CLAIMS).catch((error: unknown) => error)
       expect(failed).toMatchObject({
         code: 'ERR_SIGNER_UNAVAILABLE',
         message: expect.stringContaining('kms'),
@@ -202,7 +196,7 @@ test.each(SIGNING_ALGORITHMS)(
     expect(checked).toMatchObject({ ok: true, kid: sealed.kid, algorithm, privateJwk: null })
     const maker = createKeyMaker({ masterKey: randomBytes(32) })
     const mine = await maker.generate(ISSUER, algorithm)
-    const token = await (await maker.open(mine)).sign(CLAIMS)
+    const token = await (await maker.open(mine)).sign(LOGOUT_TOKEN_TYPE, CLAIMS)
     const jwks = { keys: [{ ...mine.publicJwk, kid: mine.kid }] } as never
     const verifier = createLogoutTokenVerifier({
       issuer: CLAIMS.iss,

@@ -1,10 +1,10 @@
 import { createHmac, createPublicKey, type JsonWebKeyInput } from 'node:crypto'
+import { probeClaims } from '@curfew/channels'
 import {
   type IssuerName,
-  type ProbeSignature,
-  probeClaims,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
+  type TokenSignature,
 } from '@curfew/domain'
 import { createLogoutTokenVerifier } from '@curfew/rp'
 import { decodeJwt, decodeProtectedHeader } from 'jose'
@@ -61,13 +61,13 @@ async function tokensFor(algorithm: SigningAlgorithm) {
 describe.each(SIGNING_ALGORITHMS)('%s', (algorithm) => {
   test('a good token is taken, also with another header', async () => {
     const { tokens, verified } = await tokensFor(algorithm)
-    expect(await verified(await tokens.make(good))).toMatchObject({ ok: true })
-    const other = await tokens.make(good, { header: { typ: null, extra: 'x' } })
+    expect(await verified(await tokens.make('logout+jwt', good))).toMatchObject({ ok: true })
+    const other = await tokens.make('logout+jwt', good, { header: { typ: null, extra: 'x' } })
     expect(decodeProtectedHeader(other)).toEqual({ alg: algorithm, kid: expect.any(String), extra: 'x' })
     expect(await verified(other)).toMatchObject({ ok: true })
   })
 
-  test.each<[ProbeSignature, alg: string, says: string]>([
+  test.each<[TokenSignature, alg: string, says: string]>([
     ['corrupted', algorithm, 'signature does not verify'],
     ['other_key', algorithm, 'signature does not verify'],
     ['none', 'none', 'alg'],
@@ -75,7 +75,7 @@ describe.each(SIGNING_ALGORITHMS)('%s', (algorithm) => {
     ['public_key_jwk', 'HS256', 'alg'],
   ])('%s is refused for its signature, and for nothing else', async (signature, alg, says) => {
     const { tokens, verified, signer } = await tokensFor(algorithm)
-    const token = await tokens.make(good, { signature })
+    const token = await tokens.make('logout+jwt', good, { signature })
     expect(decodeProtectedHeader(token)).toEqual({ alg, kid: signer.kid, typ: 'logout+jwt' })
     expect(decodeJwt(token)).toEqual(good)
     expect(await verified(token)).toMatchObject({ ok: false, description: expect.stringContaining(says) })
@@ -89,7 +89,7 @@ describe.each(SIGNING_ALGORITHMS)('%s', (algorithm) => {
       public_key_jwk: JSON.stringify(publicJwk),
     } as const
     for (const [signature, secret] of Object.entries(secrets)) {
-      const token = await tokens.make(good, { signature: signature as ProbeSignature })
+      const token = await tokens.make('logout+jwt', good, { signature: signature as TokenSignature })
       const [header, claims, mac] = token.split('.')
       expect(mac).toBe(createHmac('sha256', secret).update(`${header}.${claims}`).digest('base64url'))
     }

@@ -1,7 +1,9 @@
 import { createHmac, createPublicKey, type JsonWebKeyInput } from 'node:crypto'
-import { LOGOUT_TOKEN_TYPE, type ProbeClaims, type ProbeSignature } from '@curfew/domain'
+import type { TokenSignature } from '@curfew/domain'
 import { exportJWK, generateKeyPair } from 'jose'
 import { createSigner, encode, encodeHeader, type Signer } from './signer.ts'
+
+type Claims = Readonly<Record<string, unknown>>
 
 /** Makes the tokens of a probe: good ones, and such as a relying party must refuse. */
 export interface ProbeTokens {
@@ -11,9 +13,10 @@ export interface ProbeTokens {
    * @throws as `Signer.sign`.
    */
   make(
-    claims: ProbeClaims,
+    typ: string,
+    claims: Claims,
     how?: {
-      readonly signature?: ProbeSignature | undefined
+      readonly signature?: TokenSignature | undefined
       readonly header?: Readonly<Record<string, unknown>> | undefined
     },
   ): Promise<string>
@@ -22,30 +25,30 @@ export interface ProbeTokens {
 /** @param publicJwk the public half of the signer's key, as it is published. */
 export function createProbeTokens(signer: Signer, publicJwk: Readonly<Record<string, unknown>>): ProbeTokens {
   let stranger: Promise<Signer> | null = null
-  const unsigned = (alg: string, claims: ProbeClaims, header: Readonly<Record<string, unknown>>) =>
-    `${encodeHeader({ alg, kid: signer.kid, typ: LOGOUT_TOKEN_TYPE }, header)}.${encode(claims)}`
+  const unsigned = (alg: string, typ: string, claims: Claims, header: Claims) =>
+    `${encodeHeader({ alg, kid: signer.kid, typ }, header)}.${encode(claims)}`
 
-  function keyedWithPublic(secret: string, claims: ProbeClaims, header: Readonly<Record<string, unknown>>) {
-    const input = unsigned('HS256', claims, header)
+  function keyedWithPublic(secret: string, typ: string, claims: Claims, header: Claims) {
+    const input = unsigned('HS256', typ, claims, header)
     return `${input}.${createHmac('sha256', secret).update(input).digest('base64url')}`
   }
 
   return {
-    async make(claims, { signature = 'issuer', header = {} } = {}) {
+    async make(typ, claims, { signature = 'issuer', header = {} } = {}) {
       switch (signature) {
         case 'issuer':
-          return signer.sign(claims, header)
+          return signer.sign(typ, claims, header)
         case 'corrupted':
-          return corrupted(await signer.sign(claims, header))
+          return corrupted(await signer.sign(typ, claims, header))
         case 'other_key':
           stranger ??= strangerTo(signer)
-          return (await stranger).sign(claims, header)
+          return (await stranger).sign(typ, claims, header)
         case 'none':
-          return `${unsigned('none', claims, header)}.`
+          return `${unsigned('none', typ, claims, header)}.`
         case 'public_key_pem':
-          return keyedWithPublic(pemOf(publicJwk), claims, header)
+          return keyedWithPublic(pemOf(publicJwk), typ, claims, header)
         case 'public_key_jwk':
-          return keyedWithPublic(JSON.stringify(publicJwk), claims, header)
+          return keyedWithPublic(JSON.stringify(publicJwk), typ, claims, header)
       }
     },
   }

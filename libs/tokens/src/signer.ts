@@ -1,20 +1,18 @@
-import { LOGOUT_TOKEN_TYPE, type LogoutTokenClaims, type SigningAlgorithm } from '@curfew/domain'
+import type { SigningAlgorithm } from '@curfew/domain'
 import type { JWK } from 'jose'
 import { type SignInput, signWith } from './algorithms.ts'
 
-/** Signs logout tokens with one key. */
+/** Signs tokens with one key. */
 export interface Signer {
   readonly kid: string
   readonly algorithm: SigningAlgorithm
   /**
+   * @param typ the `typ` of the header (RFC 7515 4.1.9).
    * @param header what is different about the header, for a token that is not meant to be good; null takes a member away.
    * @returns the token as a compact JWS (RFC 7515), `typ` and `kid` in its header.
    * @throws {SignerUnavailableError} when the key is elsewhere and does not sign.
    */
-  sign(
-    claims: LogoutTokenClaims | Readonly<Record<string, unknown>>,
-    header?: Readonly<Record<string, unknown>>,
-  ): Promise<string>
+  sign(typ: string, claims: object, header?: Readonly<Record<string, unknown>>): Promise<string>
 }
 
 /**
@@ -34,13 +32,19 @@ export function signerOf(
   signInput: SignInput,
   { kid, algorithm }: { kid: string; algorithm: SigningAlgorithm },
 ): Signer {
-  const good = { alg: algorithm, kid, typ: LOGOUT_TOKEN_TYPE }
-  const goodHeader = encode(good)
+  /** By `typ`: a handful, for each channel has one or two. */
+  const goodHeaders = new Map<string, string>()
+  const headerOf = (typ: string) => {
+    const known = goodHeaders.get(typ) ?? encode({ alg: algorithm, kid, typ })
+    goodHeaders.set(typ, known)
+    return known
+  }
   return {
     kid,
     algorithm,
-    async sign(claims, changes) {
-      const header = changes === undefined ? goodHeader : encodeHeader(good, changes)
+    async sign(typ, claims, changes) {
+      const header =
+        changes === undefined ? headerOf(typ) : encodeHeader({ alg: algorithm, kid, typ }, changes)
       const input = `${header}.${encode(claims)}`
       const signature = await signInput(Buffer.from(input))
       return `${input}.${signature.toString('base64url')}`

@@ -1,10 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import {
-  type IssuerName,
-  LOGOUT_EVENT_MEMBER,
-  type LogoutTokenClaims,
-  SIGNING_ALGORITHMS,
-} from '@curfew/domain'
+import { LOGOUT_EVENT_MEMBER, LOGOUT_TOKEN_TYPE, type LogoutTokenClaims } from '@curfew/channels'
+import { type IssuerName, SIGNING_ALGORITHMS } from '@curfew/domain'
 import { createLogoutTokenVerifier } from '@curfew/rp'
 import { base64url, decodeProtectedHeader, type JSONWebKeySet } from 'jose'
 import { describe, expect, test, vi } from 'vitest'
@@ -57,7 +53,7 @@ describe('keyring', () => {
   test.each(SIGNING_ALGORITHMS)('%s: the token verifies with the published key', async (algorithm) => {
     const keyring = open(memoryStore())
     const signer = await keyring.signer(ISSUER, algorithm)
-    const token = await signer.sign(claims)
+    const token = await signer.sign(LOGOUT_TOKEN_TYPE, claims)
     expect(decodeProtectedHeader(token)).toEqual({ alg: algorithm, kid: signer.kid, typ: 'logout+jwt' })
     const jwks = await keyring.jwks(ISSUER)
     expect(jwks.keys).toMatchObject([{ kid: signer.kid, alg: algorithm, use: 'sig' }])
@@ -67,7 +63,7 @@ describe('keyring', () => {
   test.each(SIGNING_ALGORITHMS)('%s: characters beyond ASCII are signed as they are', async (algorithm) => {
     const keyring = open(memoryStore())
     const odd = { ...claims, sub: 'Zoë 🐘', sid: '\u2028"' }
-    const token = await (await keyring.signer(ISSUER, algorithm)).sign(odd)
+    const token = await (await keyring.signer(ISSUER, algorithm)).sign(LOGOUT_TOKEN_TYPE, odd)
     expect(await verify(token, { jwks: await keyring.jwks(ISSUER) })).toMatchObject({ ok: true, claims: odd })
   })
 

@@ -12,7 +12,7 @@ import {
   type WorkerId,
 } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
-import { fetchJson, type GuardedClient, postLogoutToken } from '@curfew/outbound'
+import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import {
   aborted,
   createValidator,
@@ -155,16 +155,17 @@ async function runDelivery(
   const attempt = createAttempt({
     binding: (id) => binding(id),
     catchUp: () => registry.catchUp(),
-    sign: async (issuer, algorithm, claims) => (await keyring.signer(issuer, algorithm)).sign(claims),
+    sign: async ({ issuer, algorithm }, typ, claims) =>
+      (await keyring.signer(issuer, algorithm)).sign(typ, claims),
     encrypter: createEncrypter({
       fetch: (uri, how) => fetchJson(client, uri, how),
       nowMs: () => now().getTime(),
     }),
     tls: createTlsIdentities(deps.clientKeys),
-    post: (request) => postLogoutToken(client, request),
+    post: (request) => client.post(request),
     now,
     random,
-    newJti: () => uuid(),
+    newId: () => uuid(),
   })
   const binding = (id: BindingId) => registry.current().bindings.get(id)
   const bulkPace = createBulkPace({ utilization, monotonicMs })

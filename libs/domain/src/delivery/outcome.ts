@@ -60,36 +60,24 @@ export type AttemptOutcome =
   | (Said & { readonly kind: 'refused' | 'misconfigured'; readonly status: number })
   | { readonly kind: 'undeliverable'; readonly reason: UndeliverableReason; readonly detail: string }
 
-/** Statuses that say "not now" (RFC 9110, RFC 8470, RFC 6585); so does every 5xx but 501. */
-const NOT_NOW = new Set([408, 425, 429])
-
-/** Says what an answer to a back-channel POST means. The table of the design, and of Back-Channel Logout 2.5 and 2.8. */
-export function classify(answer: Answer, now: Date): AttemptOutcome {
-  switch (answer.kind) {
-    case 'not_allowed':
-      return { kind: 'undeliverable', reason: 'address_not_allowed', detail: cleanText(answer.detail) ?? '' }
-    case 'failure':
-      return {
-        kind: 'unavailable',
-        status: null,
-        failure: answer.failure,
-        retryAfterMs: null,
-        error: null,
-        errorDescription: cleanText(answer.detail),
-      }
-    case 'response': {
-      const { status } = answer
-      if (status === 200 || status === 204) return { kind: 'acknowledged', level: 'done', status }
-      const said = saidOf(answer)
-      // 501 was "logout failed" in drafts before 2022, so it is read as the 400 that replaced it.
-      if (status === 400 || status === 501) return { kind: 'refused', status, ...said }
-      if (NOT_NOW.has(status) || status >= 500) {
-        const retryAfterMs = parseRetryAfter(answer.retryAfter, now)
-        return { kind: 'unavailable', status, failure: null, retryAfterMs, ...said }
-      }
-      return { kind: 'misconfigured', status, ...said }
-    }
+/** What it means that no response came, whatever the channel. */
+export function unanswered(answer: Exclude<Answer, { kind: 'response' }>): AttemptOutcome {
+  if (answer.kind === 'not_allowed')
+    return { kind: 'undeliverable', reason: 'address_not_allowed', detail: cleanText(answer.detail) ?? '' }
+  return {
+    kind: 'unavailable',
+    status: null,
+    failure: answer.failure,
+    retryAfterMs: null,
+    error: null,
+    errorDescription: cleanText(answer.detail),
   }
+}
+
+/** The outcome of a response that says "not now". */
+export function unavailable(answer: Extract<Answer, { kind: 'response' }>, now: Date): AttemptOutcome {
+  const retryAfterMs = parseRetryAfter(answer.retryAfter, now)
+  return { kind: 'unavailable', status: answer.status, failure: null, retryAfterMs, ...saidOf(answer) }
 }
 
 /** Whether an outcome is worth one of the two quick retries: transport failures and 5xx, unless the RP named its own time. */

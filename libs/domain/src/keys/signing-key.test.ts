@@ -1,6 +1,5 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { LOGOUT_TOKEN_LIFETIME_S } from '../logout/token.ts'
 import {
   CLOCK_SKEW_MS,
   isPublished,
@@ -17,6 +16,7 @@ import {
   rotation,
   rotationDue,
   signingKey,
+  TOKEN_LIFETIME_S,
 } from './signing-key.ts'
 
 // Goal: at every moment exactly one key signs, and no token names a key that those who keep a key set for as long as it
@@ -131,7 +131,7 @@ describe('whatever is done to the keys of an issuer and algorithm', () => {
           const ms = msOf(when, history)
           const copy = asOf(history, Math.max(ms - age, 0))
           const kid = signingKey(copy, at(Math.max(ms + skew, 0)))?.kid
-          const lifetime = LOGOUT_TOKEN_LIFETIME_S * 1_000 + CLOCK_SKEW_MS
+          const lifetime = TOKEN_LIFETIME_S * 1_000 + CLOCK_SKEW_MS
           for (const later of [ms, ms + lifetime]) {
             // A key of the copy may be so young that this clock, being fast, takes it up before the others know of it.
             expect(published(asOf(history, later), later)).toContain(kid)

@@ -1,5 +1,3 @@
-import { LOGOUT_TOKEN_LIFETIME_S } from '../logout/token.ts'
-
 // The life of a signing key. A key set is cached: by the IdP that merges ours into its own, by RPs, and by our own workers.
 // So a key is published a good while before it signs, and a good while after. Which of an issuer's keys for one algorithm
 // signs is a question of the clock alone: everybody who knows the same keys answers it alike, and exactly one does.
@@ -30,6 +28,8 @@ export interface KeyTimes {
   readonly publishedUntil: Date | null
 }
 
+/** From `iat` to `exp` of the tokens that we sign, in seconds: the two minutes that Back-Channel Logout advises as the most (section 4). */
+export const TOKEN_LIFETIME_S = 120
 /** `Cache-Control: max-age` of our key set, in milliseconds. */
 export const JWKS_MAX_AGE_MS = 300_000
 /** How old a worker's copy of the keys may be before it asks again, in the background, in milliseconds. */
@@ -44,7 +44,7 @@ export const KEY_LEAD_MS = 24 * 3_600_000
 /** The least lead that is safe for those who keep our key set for as long as it says, twice over (IdP, then RP). */
 export const KEY_LEAD_MS_MIN = 2 * JWKS_MAX_AGE_MS + KEYRING_REFRESH_MS + CLOCK_SKEW_MS
 /** For so long after it was asked a copy of the keys says nothing that is wrong by now: what it says signs is still published. */
-export const KEYRING_TRUST_MS = KEY_OVERLAP_MS - LOGOUT_TOKEN_LIFETIME_S * 1_000 - 2 * CLOCK_SKEW_MS
+export const KEYRING_TRUST_MS = KEY_OVERLAP_MS - TOKEN_LIFETIME_S * 1_000 - 2 * CLOCK_SKEW_MS
 
 /**
  * The key that signs at `now`, of all keys that one issuer has for one algorithm; null when there is none. The first of all

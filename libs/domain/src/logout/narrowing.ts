@@ -3,7 +3,7 @@ import type { Binding } from '../registry/binding.ts'
 import { coversSession, type LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
 import { type OwedDelivery, owed } from './plan.ts'
-import { takesSids } from './token.ts'
+import { takesSids } from './takes-sids.ts'
 
 /**
  * What becomes of a delivery that names the subject, before it is attempted. `sent`: it goes out. `narrowed`: it would end a

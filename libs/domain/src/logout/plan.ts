@@ -4,7 +4,7 @@ import type { Binding } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
 import { coversSession, isEndedByInitiator, isInitiator, isMeant, type LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
-import { takesSids } from './token.ts'
+import { takesSids } from './takes-sids.ts'
 
 /** An issuer as planning needs to know it. */
 export interface RegisteredIssuer {

@@ -38,7 +38,8 @@ export const MAIN_ENDPOINT = 'main'
 /** One way of telling one relying party: a back-channel logout endpoint of its, with everything an attempt needs to know. */
 export interface Binding extends NetworkAccess {
   readonly id: BindingId
-  readonly kind: 'backchannel'
+  /** Its channel. */
+  readonly kind: string
   readonly issuer: IssuerName
   readonly iss: Issuer
   readonly clientId: ClientId

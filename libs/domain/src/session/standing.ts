@@ -3,7 +3,7 @@ import type { BindingId, DeliveryId, Digest, EventId, Sid } from '../ids.ts'
 import { coversSession, isEndedByInitiator, isMeant, type LiveSession } from '../logout/coverage.ts'
 import type { LogoutEvent } from '../logout/event.ts'
 import { type OwedDelivery, owed } from '../logout/plan.ts'
-import { takesSids } from '../logout/token.ts'
+import { takesSids } from '../logout/takes-sids.ts'
 import type { Binding } from '../registry/binding.ts'
 
 /** A delivery that an event owes, or owed, to a binding of one client. */

@@ -6,9 +6,9 @@ import {
   KEYRING_REFRESH_MS,
   keyState,
   keyTimes,
-  LOGOUT_TOKEN_LIFETIME_S,
   rotationDue,
   signingKey,
+  TOKEN_LIFETIME_S,
 } from '@curfew/domain'
 import {
   type Database,
@@ -232,7 +232,7 @@ function scheduleFinding(
 }
 
 /** After so long nothing that a key signed is valid any more: workers have heard that it is over, and tokens have expired. */
-const TOKENS_OVER_MS = KEYRING_REFRESH_MS + LOGOUT_TOKEN_LIFETIME_S * 1_000 + 2 * CLOCK_SKEW_MS
+const TOKENS_OVER_MS = KEYRING_REFRESH_MS + TOKEN_LIFETIME_S * 1_000 + 2 * CLOCK_SKEW_MS
 
 function stateOf(key: SigningKeyRecord, all: readonly SigningKeyRecord[], now: Date): string {
   return keyState(key, ofAlgorithm(all, key.algorithm), now)

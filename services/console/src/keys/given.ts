@@ -76,7 +76,7 @@ async function remote(
     remote: { flavour, url, credential },
   })
   try {
-    await (await keyMaker.open(key)).sign({ ...PROBE, events: {} as never })
+    await (await keyMaker.open(key)).sign('logout+jwt', { ...PROBE, events: {} as never })
   } catch (error) {
     const detail = error instanceof Error ? error.message : String(error)
     throw invalid([{ pointer: '/signer', detail: `did not sign when it was tried: ${detail}` }])

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { PROBE_REQUEST_IDS, type ProbeReport } from '@curfew/channels'
 import { Probe, type ProbeFindings, ProbeInput, type Scope } from '@curfew/contract'
 import {
   type ClientId,
@@ -10,8 +11,6 @@ import {
   NoEncryptionKeyError,
   narrowedAccess,
   networkAccess,
-  PROBE_REQUEST_IDS,
-  type ProbeReport,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
   type TokenEncryption,
@@ -210,10 +209,10 @@ function noEncryption(why: string): ProblemError {
 function encrypted(tokens: ProbeTokens, { encryption, iss }: Target): ProbeTokens {
   if (encryption === null) return tokens
   return {
-    async make(claims, how) {
-      const token = await tokens.make(claims, how)
+    async make(typ, claims, how) {
+      const token = await tokens.make(typ, claims, how)
       try {
-        return await encryptToken(token, { ...encryption, iss })
+        return await encryptToken(token, { ...encryption, iss, typ })
       } catch (error) {
         if (error instanceof NoEncryptionKeyError) throw noEncryption(`Of its keys, ${error.message}.`)
         throw error

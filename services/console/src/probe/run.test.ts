@@ -1,4 +1,5 @@
-import { type Answer, PROBE_REQUEST_IDS } from '@curfew/domain'
+import { PROBE_REQUEST_IDS } from '@curfew/channels'
+import type { Answer } from '@curfew/domain'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { runProbe } from './run.ts'
 
@@ -28,7 +29,7 @@ test('an endpoint that lets every forged token wait is left in less than a minut
     },
     {
       client: { post, get: post as never, inspectTls: async () => null },
-      tokens: { make: async (_claims, { signature = 'issuer' } = {}) => signature },
+      tokens: { make: async (_typ, _claims, { signature = 'issuer' } = {}) => signature },
       newId: () => crypto.randomUUID(),
       onProgress: () => undefined,
     },

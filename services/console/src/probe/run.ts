@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
-  type Answer,
-  CurfewError,
+  LOGOUT_TOKEN_TYPE,
   PROBE_REQUEST_IDS,
   type ProbeAnswer,
   type ProbeFacts,
@@ -14,7 +13,8 @@ import {
   probeRequest,
   saysNotNow,
   takenSubject,
-} from '@curfew/domain'
+} from '@curfew/channels'
+import { type Answer, CurfewError } from '@curfew/domain'
 import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
 import type { ProbeTokens } from '@curfew/tokens'
 import { type Endpoint, sendProbe } from './send.ts'
@@ -107,7 +107,7 @@ async function answerTo(
       jti: newId(),
       subject,
     })
-    return tokens.make(claims(good), { header, signature })
+    return tokens.make(LOGOUT_TOKEN_TYPE, claims(good), { header, signature })
   }
   let started = performance.now()
   let answer: Answer

@@ -1,4 +1,5 @@
-import type { Answer, NetworkAccess, ProbeForm } from '@curfew/domain'
+import type { ProbeForm } from '@curfew/channels'
+import type { Answer, NetworkAccess } from '@curfew/domain'
 import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
 
 /** Where a probe goes. */

@@ -1,10 +1,10 @@
+import type { LogoutTokenClaims } from '@curfew/channels'
 import {
   type Answer,
   type Binding,
   ClientKeyError,
   DEFAULT_RETRY_POLICY,
   type InFlightDelivery,
-  type LogoutTokenClaims,
   SigningKeyError,
 } from '@curfew/domain'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -65,13 +65,15 @@ function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
   const attempt = createAttempt({
     binding: () => BINDING,
     catchUp: async () => undefined,
-    sign: async (_issuer, _algorithm, claims) => {
-      signed.push(claims)
-      return `token of ${claims.jti}`
+    sign: async (_by, _typ, claims) => {
+      const logout = claims as LogoutTokenClaims
+      signed.push(logout)
+      return `token of ${logout.jti}`
     },
-    encrypter: { encrypt: async (token) => token, refused: () => undefined },
+    encrypter: { encrypt: async (_typ, token) => token, refused: () => undefined },
     tls: async () => null,
-    post: async ({ token }) => {
+    post: async ({ body }) => {
+      const token = String(body).replace('logout_token=', '')
       const answer = answers[Math.min(posted.length, answers.length - 1)]
       posted.push({ token, atMs: Date.now() - NOW.getTime() })
       if (answer === undefined) throw new Error('the test has no answer for this')
@@ -79,7 +81,7 @@ function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
     },
     now: () => new Date(),
     random: () => 0.5,
-    newJti: () => `j${++jtis}`,
+    newId: () => `j${++jtis}`,
     ...over,
   })
   /** To its end, as fast as the clock can be driven. */
@@ -126,8 +128,8 @@ describe('one answer', () => {
     const sign = vi.fn<AttemptDeps['sign']>(async () => 'token')
     await rig([response(200)], { sign }).run()
     expect(sign).toHaveBeenCalledExactlyOnceWith(
-      'main',
-      'ES256',
+      expect.objectContaining({ issuer: 'main', algorithm: 'ES256' }),
+      'logout+jwt',
       expect.objectContaining({ iss: 'https://idp.example', aud: 'mail', txn: FRESH.event.givenId }),
     )
   })
@@ -363,7 +365,7 @@ describe('what cannot be sent', () => {
       catchUp: async () => {
         binding = moved
       },
-      post: async ({ binding: { uri } }) => {
+      post: async ({ uri }) => {
         asked.push(uri)
         return uri === moved.uri ? response(200) : last
       },

@@ -1,19 +1,16 @@
 import { hash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
+import { channelOf, type Tools } from '@curfew/channels'
 import {
-  type Answer,
   type AttemptOutcome,
   type Binding,
   CLIENT_REMOVED,
-  classify,
   cleanText,
   DEFAULT_RETRY_POLICY,
   disablesBinding,
   hasLapsed,
   type InFlightDelivery,
   type IssuerName,
-  type LogoutTokenClaims,
-  logoutTokenClaims,
   QUICK_RETRIES_MS,
   quicklyRetryable,
   type SigningAlgorithm,
@@ -21,7 +18,7 @@ import {
   undeliverable,
 } from '@curfew/domain'
 import type { AttemptRecord, Settled } from '@curfew/ledger'
-import type { TlsIdentity } from '@curfew/outbound'
+import type { GuardedClient } from '@curfew/outbound'
 import pRetry from 'p-retry'
 import type { Encrypter } from './encrypter.ts'
 import type { TlsIdentities } from './tls-identities.ts'
@@ -32,17 +29,21 @@ export interface AttemptDeps {
   binding(id: Binding['id']): Binding | undefined
   /** Brings that copy up to date. Rejects when the ledger is away. */
   catchUp(): Promise<void>
-  /** Signs in the issuer's key for an algorithm. @throws {SigningKeyError} when there is none that can be opened. */
-  sign(issuer: IssuerName, algorithm: SigningAlgorithm, claims: LogoutTokenClaims): Promise<string>
+  /** Signs with the issuer's key for an algorithm. @throws {SigningKeyError} when there is none that can be opened. */
+  sign(
+    by: { readonly issuer: IssuerName; readonly algorithm: SigningAlgorithm },
+    typ: string,
+    claims: object,
+  ): Promise<string>
   readonly encrypter: Encrypter
   /** TLS of the binding's own. @throws {ClientKeyError} when its key cannot be opened. */
   readonly tls: TlsIdentities
-  /** POSTs a token. Never rejects for what the RP did. */
-  post(request: { binding: Binding; token: string; tls: TlsIdentity | null }): Promise<Answer>
+  /** Never rejects for what the RP did. */
+  readonly post: GuardedClient['post']
   now(): Date
   /** Uniform in [0, 1). */
   random(): number
-  newJti(): string
+  newId(): string
 }
 
 /** What one round of attempts came to: what to record, and what the last of them meant; null when there was no need for any. */
@@ -71,6 +72,19 @@ export type Attempt = (delivery: InFlightDelivery, stopping: AbortSignal) => Pro
  * before the wait: a failure that was reported only after it would open the breaker of an RP that has answered meanwhile.
  */
 const SUBJECT_MS_MAX = 2_000
+
+const digest = (text: string) => hash('sha256', text, 'hex')
+
+/** A tool of ours could not be had, so nothing was sent. */
+class NotReadyError extends Error {}
+
+async function ready<Value>(tool: Promise<Value>): Promise<Value> {
+  try {
+    return await tool
+  } catch (error) {
+    throw new NotReadyError('nothing was sent', { cause: error })
+  }
+}
 
 /** Says to p-retry, whose language is exceptions, that an outcome is worth a quick retry. */
 class TryAgain extends Error {}
@@ -125,20 +139,32 @@ export function createAttempt(deps: AttemptDeps): Attempt {
   }
 
   async function tellAt(binding: Binding, delivery: InFlightDelivery, startedAt: Date): Promise<Told> {
-    const jti = deps.newJti()
-    let token: string
-    let tls: TlsIdentity | null
     try {
-      tls = await deps.tls(binding)
-      const claims = logoutTokenClaims(delivery, binding, { now: startedAt, jti })
-      const signed = await deps.sign(binding.issuer, binding.algorithm, claims)
-      token = await deps.encrypter.encrypt(signed, binding, tls)
+      const sent = await channelOf(binding.kind).send(
+        { delivery, binding, startedAt },
+        await toolsOf(binding),
+      )
+      if (sent.outcome.kind === 'refused') deps.encrypter.refused(binding)
+      return { ...sent, uri: binding.uri }
     } catch (error) {
-      return untold(unready(error))
+      if (error instanceof NotReadyError) return untold(unready(error.cause))
+      throw error
     }
-    const outcome = classify(await deps.post({ binding, token, tls }), now())
-    if (outcome.kind === 'refused') deps.encrypter.refused(binding)
-    return { outcome, jti, tokenDigest: hash('sha256', token, 'hex'), uri: binding.uri }
+  }
+
+  /** What the channel of a binding works with. Its TLS is open. */
+  async function toolsOf(binding: Binding): Promise<Tools> {
+    const { timeoutMs, allowedNetworks, grantedNetworks } = binding
+    const tls = await ready(deps.tls(binding))
+    const how = { timeoutMs, allowedNetworks, ...(grantedNetworks !== undefined && { grantedNetworks }), tls }
+    return {
+      now,
+      newId: deps.newId,
+      digest,
+      sign: (typ, claims) => ready(deps.sign(binding, typ, claims)),
+      encrypt: (typ, token) => ready(deps.encrypter.encrypt(typ, token, binding, tls)),
+      http: { post: (request) => deps.post({ ...request, ...how }) },
+    }
   }
 
   return async (delivery, stopping) => {

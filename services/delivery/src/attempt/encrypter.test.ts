@@ -45,7 +45,7 @@ function rig() {
     },
     /** The kid of the key that a token is encrypted to. */
     async kid(): Promise<unknown> {
-      const token = await encrypter.encrypt('a.b.c', BINDING, null)
+      const token = await encrypter.encrypt('logout+jwt', 'a.b.c', BINDING, null)
       return JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString('utf8')).kid
     },
   }
@@ -107,7 +107,7 @@ test('of several keys one that cannot be used is passed over', async () => {
     nowMs: () => 0,
     fetch: async () => ({ ok: true, value: { keys: [broken, { ...jwk, kid: 'good' }] } }),
   })
-  const [header = ''] = (await encrypter.encrypt('a.b.c', BINDING, null)).split('.')
+  const [header = ''] = (await encrypter.encrypt('logout+jwt', 'a.b.c', BINDING, null)).split('.')
   expect(JSON.parse(Buffer.from(header, 'base64url').toString('utf8'))).toMatchObject({ kid: 'good' })
 })
 
@@ -123,14 +123,14 @@ test('what one relying party trusts and shows is not used for another', async ()
   const tls = { ca: 'another', client: null }
   const other = { ...BINDING, uri: 'https://rp.example/of-another', tls }
   const both = await Promise.allSettled([
-    encrypter.encrypt('a.b.c', other, tls),
-    encrypter.encrypt('a.b.c', BINDING, null),
+    encrypter.encrypt('logout+jwt', 'a.b.c', other, tls),
+    encrypter.encrypt('logout+jwt', 'a.b.c', BINDING, null),
   ])
   expect(both.map(({ status }) => status)).toEqual(['rejected', 'fulfilled'])
 })
 
 test('who did not register for it gets the token as it is', async () => {
   const { encrypter, asked } = rig()
-  expect(await encrypter.encrypt('a.b.c', { ...BINDING, encryption: null }, null)).toBe('a.b.c')
+  expect(await encrypter.encrypt('logout+jwt', 'a.b.c', { ...BINDING, encryption: null }, null)).toBe('a.b.c')
   expect(asked()).toBe(0)
 })

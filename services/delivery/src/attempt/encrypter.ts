@@ -17,7 +17,7 @@ export interface Encrypter {
    * @throws {ClientKeysUnavailableError} when the RP's keys cannot be fetched.
    * @throws {NoEncryptionKeyError} when none of them fits.
    */
-  encrypt(token: string, binding: Binding, tls: TlsIdentity | null): Promise<string>
+  encrypt(typ: string, token: string, binding: Binding, tls: TlsIdentity | null): Promise<string>
   /** The RP refused a token: its keys may be others by now, and are fetched anew for the next. */
   refused(binding: Binding): void
 }
@@ -112,18 +112,18 @@ export function createEncrypter({
   }
 
   return {
-    async encrypt(token, binding, tls) {
+    async encrypt(typ, token, binding, tls) {
       const { encryption, iss } = binding
       if (encryption === null) return token
       const { jwksUri: uri } = encryption
-      if (uri === null) return encryptToken(token, { ...encryption, iss })
+      if (uri === null) return encryptToken(token, { ...encryption, iss, typ })
       const jwks = await jwksAt(uri, binding, tls)
       try {
-        return await encryptToken(token, { ...encryption, jwks, iss })
+        return await encryptToken(token, { ...encryption, jwks, iss, typ })
       } catch (error) {
         if (!(error instanceof NoEncryptionKeyError)) throw error
         // It may have published one since.
-        return encryptToken(token, { ...encryption, jwks: await jwksAt(uri, binding, tls, true), iss })
+        return encryptToken(token, { ...encryption, jwks: await jwksAt(uri, binding, tls, true), iss, typ })
       }
     },
     refused(binding) {

@@ -1,6 +1,7 @@
+import { type Answer, type AttemptOutcome, quicklyRetryable } from '@curfew/domain'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Answer, type AttemptOutcome, classify, quicklyRetryable } from './outcome.ts'
+import { outcomeOf } from './answer.ts'
 
 const NOW = new Date('2026-11-21T12:00:00Z')
 
@@ -12,7 +13,7 @@ const response = (status: number, over: Partial<Extract<Answer, { kind: 'respons
   ...over,
 })
 const saidBy = (body: string) => {
-  const outcome = classify(response(400, { body }), NOW)
+  const outcome = outcomeOf(response(400, { body }), NOW)
   return outcome.kind === 'refused'
     ? { error: outcome.error, errorDescription: outcome.errorDescription }
     : outcome
@@ -31,31 +32,31 @@ const TABLE: readonly (readonly [from: number, to: number, kind: AttemptOutcome[
   [501, 501, 'refused'],
 ]
 
-describe('classify', () => {
+describe('outcomeOf', () => {
   test('BCL-14, BCL-15: every status from 100 to 599 falls into its row of the table', () => {
     const statuses = Array.from({ length: 500 }, (_, index) => 100 + index)
     const expected = statuses.map((status) => [
       status,
       TABLE.findLast(([from, to]) => status >= from && status <= to)?.[2],
     ])
-    expect(statuses.map((status) => [status, classify(response(status), NOW).kind])).toEqual(expected)
+    expect(statuses.map((status) => [status, outcomeOf(response(status), NOW).kind])).toEqual(expected)
   })
 
   test('BCL-15: no answer at all is unavailable, with the failure and no status', () => {
-    expect(classify({ kind: 'failure', failure: 'connection_reset', detail: 'socket hang up' }, NOW)).toEqual(
-      {
-        kind: 'unavailable',
-        status: null,
-        failure: 'connection_reset',
-        retryAfterMs: null,
-        error: null,
-        errorDescription: 'socket hang up',
-      },
-    )
+    expect(
+      outcomeOf({ kind: 'failure', failure: 'connection_reset', detail: 'socket hang up' }, NOW),
+    ).toEqual({
+      kind: 'unavailable',
+      status: null,
+      failure: 'connection_reset',
+      retryAfterMs: null,
+      error: null,
+      errorDescription: 'socket hang up',
+    })
   })
 
   test('an address that is not allowed can never be delivered to', () => {
-    expect(classify({ kind: 'not_allowed', detail: '10.0.0.1 is private' }, NOW)).toEqual({
+    expect(outcomeOf({ kind: 'not_allowed', detail: '10.0.0.1 is private' }, NOW)).toEqual({
       kind: 'undeliverable',
       reason: 'address_not_allowed',
       detail: '10.0.0.1 is private',
@@ -76,7 +77,7 @@ describe('classify', () => {
     ['', null],
     [null, null],
   ])('BCL-16: Retry-After of %j is %j ms', (retryAfter, retryAfterMs) => {
-    expect(classify(response(503, { retryAfter }), NOW)).toMatchObject({ retryAfterMs })
+    expect(outcomeOf(response(503, { retryAfter }), NOW)).toMatchObject({ retryAfterMs })
   })
 
   test('BCL-17: the body never changes the kind', () => {
@@ -90,7 +91,7 @@ describe('classify', () => {
             .map((said) => JSON.stringify(said)),
         ),
         (status, body) => {
-          expect(classify(response(status, { body }), NOW).kind).toBe(classify(response(status), NOW).kind)
+          expect(outcomeOf(response(status, { body }), NOW).kind).toBe(outcomeOf(response(status), NOW).kind)
         },
       ),
     )
@@ -177,6 +178,6 @@ describe('quicklyRetryable', () => {
     [response(200), false],
     [{ kind: 'not_allowed', detail: '' } as const, false],
   ])('%j: %j', (answer, expected) => {
-    expect(quicklyRetryable(classify(answer, NOW))).toBe(expected)
+    expect(quicklyRetryable(outcomeOf(answer, NOW))).toBe(expected)
   })
 })

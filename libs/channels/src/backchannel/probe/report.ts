@@ -1,4 +1,4 @@
-import { misconfiguredFix } from '../delivery/dead-letter.ts'
+import { misconfiguredFix } from '@curfew/domain'
 import { fateOf, inWords, type ProbeFacts, probeGoesOn, takes } from './facts.ts'
 import { probeFindings } from './findings.ts'
 import type { ProbeAnswer, ProbeCheck, ProbeReport, ProbeResult } from './probe.ts'

@@ -1,7 +1,6 @@
+import type { Binding, InFlightDelivery, SubjectClaims } from '@curfew/domain'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { InFlightDelivery } from '../delivery/delivery.ts'
-import type { Binding, SubjectClaims } from '../registry/binding.ts'
 import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from './token.ts'
 
 const NOW = new Date('2026-11-21T12:00:00.999Z')

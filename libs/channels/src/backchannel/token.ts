@@ -1,12 +1,9 @@
-import type { InFlightDelivery } from '../delivery/delivery.ts'
-import type { Binding } from '../registry/binding.ts'
+import { type Binding, type InFlightDelivery, TOKEN_LIFETIME_S, takesSids } from '@curfew/domain'
 
 /** The member of `events` that makes a JWT a logout token. Literal, http, never fetched (Back-Channel Logout 2.4). */
 export const LOGOUT_EVENT_MEMBER = 'http://schemas.openid.net/event/backchannel-logout'
 /** The `typ` of a logout token (Back-Channel Logout 2.4). */
 export const LOGOUT_TOKEN_TYPE = 'logout+jwt'
-/** From `iat` to `exp`, in seconds: the two minutes that the specification advises as the most (section 4). */
-export const LOGOUT_TOKEN_LIFETIME_S = 120
 
 /** Claims of a logout token (Back-Channel Logout 2.4). Times in seconds since 1970. `nonce` is prohibited. */
 export interface LogoutTokenClaims {
@@ -33,20 +30,12 @@ export function logoutTokenClaims(
     iss: delivery.event.iss,
     aud: binding.clientId,
     iat,
-    exp: iat + LOGOUT_TOKEN_LIFETIME_S,
+    exp: iat + TOKEN_LIFETIME_S,
     jti,
     txn: delivery.event.givenId,
     ...subjectOf(delivery, binding),
     events: { [LOGOUT_EVENT_MEMBER]: {} },
   }
-}
-
-/** Whether a token can name a session to this RP. One that takes `sub` only ends every session of the user, whatever was meant. */
-export function takesSids({
-  subjectClaims,
-  sessionRequired,
-}: Pick<Binding, 'subjectClaims' | 'sessionRequired'>): boolean {
-  return subjectClaims !== 'sub' || sessionRequired
 }
 
 /** Who is logged out, in the claims that this RP takes. At least one of the two is always there: what is missing is replaced, not left out. */

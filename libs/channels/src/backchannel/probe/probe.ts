@@ -1,23 +1,11 @@
-import type { Answer } from '../delivery/outcome.ts'
-import { LOGOUT_EVENT_MEMBER, LOGOUT_TOKEN_LIFETIME_S } from '../logout/token.ts'
+import { type Answer, TOKEN_LIFETIME_S, type TokenSignature } from '@curfew/domain'
+import { LOGOUT_EVENT_MEMBER } from '../token.ts'
 
 /** How the specification puts it. `informs`: nobody's duty, but worth knowing. */
 export type ProbeLevel = 'must' | 'should' | 'may' | 'informs'
 
 /** Claims of a token that a probe sends; good ones until a check changes them. */
 export type ProbeClaims = Readonly<Record<string, unknown>>
-
-/**
- * Who signs. `other_key` has the issuer's `kid` and another key. The `public_key` ones are HS256, keyed with what everybody
- * can read of the issuer's key, in the form named (RFC 8725 2.1).
- */
-export type ProbeSignature =
-  | 'issuer'
-  | 'corrupted'
-  | 'other_key'
-  | 'none'
-  | 'public_key_pem'
-  | 'public_key_jwk'
 
 /** How the token is sent. `form` is the right one (Back-Channel Logout 2.5), the others say what is different. */
 export type ProbeForm =
@@ -45,7 +33,7 @@ export interface ProbeRequest {
   readonly claims?: (good: ProbeClaims) => ProbeClaims
   /** What is different about the token's header; null takes a member away. */
   readonly header?: Readonly<Record<string, unknown>>
-  readonly signature?: ProbeSignature
+  readonly signature?: TokenSignature
   readonly form?: ProbeForm
   /** What is wrong when it comes to something else, in a whole sentence. */
   readonly wrong: string
@@ -120,7 +108,7 @@ export function probeClaims({
     iss,
     aud,
     iat,
-    exp: iat + LOGOUT_TOKEN_LIFETIME_S,
+    exp: iat + TOKEN_LIFETIME_S,
     jti,
     ...(subject !== 'sid' && { sub: `${NOBODY}${id}` }),
     ...(subject !== 'sub' && { sid: `${NOBODY}${id}` }),

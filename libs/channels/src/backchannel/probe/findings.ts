@@ -1,5 +1,4 @@
-import { misconfiguredFix, NETWORK } from '../delivery/dead-letter.ts'
-import { saidOf } from '../delivery/outcome.ts'
+import { misconfiguredFix, NETWORK, saidOf } from '@curfew/domain'
 import { fateOf, inWords, type ProbeFacts, probeGoesOn, takenSubject } from './facts.ts'
 import { type ProbeAnswer, type ProbeCheck, sameButForNames } from './probe.ts'
 import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './requests.ts'

@@ -1,15 +1,6 @@
-import { NETWORK } from '../delivery/dead-letter.ts'
-import { saidOf } from '../delivery/outcome.ts'
-import type { SubjectClaims } from '../registry/binding.ts'
+import { type InspectedTls, NETWORK, type SubjectClaims, saidOf } from '@curfew/domain'
 import type { ProbeAnswer, ProbeSubject } from './probe.ts'
 import type { ProbeRequestId } from './requests.ts'
-
-/** TLS as it was when the endpoint was asked; that its certificate was verified goes without saying. */
-export interface ProbeTls {
-  /** Such as `TLSv1.3`. */
-  readonly protocol: string
-  readonly validTo: Date
-}
 
 /** What was seen, and what is registered today. */
 export interface ProbeFacts {
@@ -18,7 +9,7 @@ export interface ProbeFacts {
   /** By request. What is missing was not sent. */
   readonly answers: ReadonlyMap<ProbeRequestId, ProbeAnswer>
   /** Null where there was none to be seen. */
-  readonly tls: ProbeTls | null
+  readonly tls: InspectedTls | null
   readonly settings: {
     readonly subjectClaims: SubjectClaims
     readonly sessionRequired: boolean

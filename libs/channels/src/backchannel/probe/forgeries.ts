@@ -1,4 +1,4 @@
-import { LOGOUT_EVENT_MEMBER } from '../logout/token.ts'
+import { LOGOUT_EVENT_MEMBER } from '../token.ts'
 import { type ProbeClaims, type ProbeRequest, without } from './probe.ts'
 
 const CLAIMS =
