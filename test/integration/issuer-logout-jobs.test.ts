@@ -1,19 +1,17 @@
 import { hash } from 'node:crypto'
-import { createJobGuard, issuerLogoutRound, toEventLog } from '@curfew/bookkeeper'
+import { createIssuerLogoutChore, toEventLog } from '@curfew/bookkeeper'
 import { decodeLogoutEvent } from '@curfew/contract'
 import { childOf, LedgerUnavailableError, type LogRecord, type Subject } from '@curfew/domain'
 import {
-  announceSettled,
   cancelIssuerLogout,
   type Database,
-  failIssuerLogout,
   type HandOver,
   runningIssuerLogouts,
   sweepHistory,
   takeLateSubjects,
   takeSubjects,
 } from '@curfew/ledger'
-import { createLog } from '@curfew/runtime'
+import { createLog, createMetrics } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
@@ -188,24 +186,18 @@ describe('a job', () => {
   test('that fails again and again holds up no other', async () => {
     await signIn(5)
     const [stuck, other] = [await begin(), await begin()]
-    const seen: string[] = []
-    const { handOver } = toNobody()
-    const log = createLog({ service: 'test', level: 'silent' })
-    await issuerLogoutRound({
-      running: () => runningIssuerLogouts(curfew.db),
-      takeSubjects: async (job) => {
-        seen.push(job.event.givenId)
-        if (job.event.givenId === stuck) throw new LedgerUnavailableError('too much for one statement')
-        return takeSubjects(curfew.db, job, { ...PACE, handOver })
+    const handed: string[] = []
+    const chore = createIssuerLogoutChore({
+      db: curfew.db,
+      handOver: async ({ event }, subjects) => {
+        handed.push(`${event.givenId} ${subjects.length}`)
+        if (event.givenId === stuck) throw new LedgerUnavailableError('too much for one statement')
       },
-      takeLateSubjects: async () => 0,
-      announce: () => Promise.resolve(),
-      fail: () => Promise.resolve(),
-      guard: createJobGuard({ log, name: 'issuer-logout', idMember: 'event_id', monotonicMs: () => 0 }),
-      log,
-      onSubjects: (subjects) => seen.push(String(subjects)),
+      log: createLog({ service: 'test', level: 'silent' }),
+      metrics: createMetrics(),
     })
-    expect(seen).toEqual(['0', stuck, other, '5'])
+    await chore.round()
+    expect(handed).toEqual([`${stuck} 5`, `${other} 5`])
   })
 
   test('that fails for good ends, says why, and wakes who waits for it', async () => {
@@ -215,23 +207,16 @@ describe('a job', () => {
     await page({ handOver })
     const waiting = curfew.client.getLogoutEvent(id, { wait: 20 })
     let nowMs = 0
-    const log = createLog({ service: 'test', level: 'silent' })
-    const guard = createJobGuard({
-      ...{ log, name: 'issuer-logout', idMember: 'event_id' },
+    const refused = Object.assign(new Error(`a value of ${name(3)} is out of range`), { code: '22003' })
+    const chore = createIssuerLogoutChore({
+      db: curfew.db,
+      handOver: () => Promise.reject(refused),
+      log: createLog({ service: 'test', level: 'silent' }),
+      metrics: createMetrics(),
       monotonicMs: () => nowMs,
     })
-    const refused = Object.assign(new Error(`a value of ${name(3)} is out of range`), { code: '22003' })
     for (; (await runningIssuerLogouts(curfew.db)).length > 0; nowMs += 1_000) {
-      await issuerLogoutRound({
-        running: () => runningIssuerLogouts(curfew.db),
-        takeSubjects: () => Promise.reject(refused),
-        takeLateSubjects: () => Promise.reject(refused),
-        fail: (request) => failIssuerLogout(curfew.db, request),
-        guard,
-        announce: (one) => announceSettled(curfew.db, [one]),
-        log,
-        onSubjects: () => undefined,
-      })
+      await chore.round()
       expect(nowMs).toBeLessThan(600_000)
     }
     const failed = await curfew.client.getIssuerLogout(id)

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { rotationRound } from '@curfew/bookkeeper'
+import { createRotationChore } from '@curfew/bookkeeper'
 import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from '@curfew/channels'
 import type { IssuerName } from '@curfew/domain'
 import { JWKS_MAX_AGE_MS, KEY_LEAD_MS, KEY_OVERLAP_MS, KEYRING_REFRESH_MS } from '@curfew/domain'
-import { changeSigningKeys, listKeyIssuers, openKeyStore } from '@curfew/ledger'
+import { changeSigningKeys, openKeyStore } from '@curfew/ledger'
 import { createLogoutTokenVerifier } from '@curfew/rp'
 import { createKeyMaker, createKeyring } from '@curfew/tokens'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -42,15 +42,13 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
   await busy.ensure(ISSUER, 'ES256')
   await changeSigningKeys(db, ISSUER, ({ schedule }) => schedule(30))
   const log = { isLevelEnabled: () => false, debug: ignore, info: ignore, warn: ignore, error: ignore }
-  const rotate = () =>
-    rotationRound({
-      listIssuers: () => listKeyIssuers(db),
-      change: (issuer, work) => changeSigningKeys(db, issuer, work),
-      generate: (issuer, algorithm) => maker.generate(issuer, algorithm),
-      now,
-      log,
-      stopped: () => false,
-    })
+  const { round: rotate } = createRotationChore({
+    db,
+    generateKey: (issuer, algorithm) => maker.generate(issuer, algorithm),
+    now,
+    log,
+    stopping: new AbortController().signal,
+  })
 
   const kids = new Set<string>()
   const signAndVerify = async (keyring: typeof busy, jwks: Awaited<ReturnType<typeof busy.jwks>>) => {

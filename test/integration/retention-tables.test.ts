@@ -1,21 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { readRetention, retentionRound } from '@curfew/bookkeeper'
-import {
-  createPartitions,
-  type Database,
-  deleteErasures,
-  deleteNotifications,
-  deleteProbes,
-  deleteQuarantined,
-  deleteReplays,
-  deleteSlaRollups,
-  dropAttempts,
-  dropAudit,
-  dropReceipts,
-  listAudit,
-  migrate,
-  sweepHistory,
-} from '@curfew/ledger'
+import { createRetentionChore, readRetention } from '@curfew/bookkeeper'
+import { createPartitions, type Database, listAudit, migrate } from '@curfew/ledger'
 import { readEnvironment } from '@curfew/runtime'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
@@ -44,24 +29,14 @@ async function round(
 ): Promise<readonly object[]> {
   const lines: object[] = []
   const keep = (line: object) => void lines.push(line)
-  await retentionRound({
+  const chore = createRetentionChore({
     ...readEnvironment(environment, readRetention),
-    createPartitions: (request) => createPartitions(db(), request),
-    dropAttempts: (request) => dropAttempts(db(), request),
-    dropAudit: (request) => dropAudit(db(), request),
-    dropReceipts: (request) => dropReceipts(db(), request),
-    sweepHistory: (request) => sweepHistory(db(), request),
-    deleteNotifications: (request) => deleteNotifications(db(), request),
-    deleteQuarantined: (request) => deleteQuarantined(db(), request),
-    deleteReplays: (request) => deleteReplays(db(), request),
-    deleteProbes: (request) => deleteProbes(db(), request),
-    deleteSlaRollups: (request) => deleteSlaRollups(db(), request),
-    deleteErasures: (request) => deleteErasures(db(), request),
+    db: db(),
     now: () => now,
     log: { debug: keep, info: keep, warn: keep, error: keep, isLevelEnabled: () => false },
-    stopped: () => false,
-    pause: async () => undefined,
+    stopping: new AbortController().signal,
   })
+  await chore.round()
   return lines
 }
 

@@ -1,39 +1,63 @@
-import type { ErasureRecord } from '@curfew/ledger'
+import {
+  claimErasure,
+  type Database,
+  type ErasureRecord,
+  eraseSubject,
+  failErasure,
+  openReceiptLog,
+} from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
-import type { JobGuard } from './job-guard.ts'
+import type { LogKeeper } from '@curfew/tokens'
+import { createJobGuard } from './job-guard.ts'
+import type { ReceiptSettings } from './receipts.ts'
+import type { Chore } from './repeat.ts'
+
+const PAUSE_MS = 1_000
+/** Longer than a look takes; one that took longer is taken up again by another, which does no harm. */
+const LEASE_MS = 60_000
 
 export interface ErasingDeps {
-  /** The request that is to be looked at first, if any is; nobody else gets it before `leaseUntil`. */
-  readonly claim: (request: { now: Date; leaseUntil: Date }) => Promise<string | null>
-  readonly erase: (id: string) => Promise<ErasureRecord | null>
-  /** Ends a request whose search cannot go on. */
-  readonly fail: (request: { id: string; failure: string }) => Promise<void>
-  readonly guard: Pick<JobGuard, 'failed' | 'succeeded'>
+  readonly db: Database
+  readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
+  readonly receipts: Pick<ReceiptSettings, 'origin'>
   readonly now: () => Date
   readonly log: Log
 }
 
-/** Longer than a look takes; one that took longer is taken up again by another, which does no harm. */
-const LEASE_MS = 60_000
-
-/** Looks for what is left of one subject that is to be forgotten. @returns whether there may be another. */
-export async function erasingRound({ claim, erase, fail, guard, now, log }: ErasingDeps): Promise<boolean> {
-  const id = await claim({ now: now(), leaseUntil: new Date(now().getTime() + LEASE_MS) })
-  if (id === null) return false
-  let erasure: ErasureRecord | null
-  try {
-    erasure = await erase(id)
-  } catch (error) {
-    // It is looked at again once its lease is over. The others are not held up by it.
-    await guard.failed({ id, place: '', end: (failure) => fail({ id, failure }) }, error)
-    return true
+/** Looks for what is left of subjects that are to be forgotten, of one of them in a round. */
+export function createErasingChore({ db, logKeeper, receipts, now, log }: ErasingDeps): Chore {
+  const guard = createJobGuard({
+    ...{ log, name: 'erasure', idMember: 'erasure_id' },
+    monotonicMs: () => performance.now(),
+  })
+  const tags = async (names: readonly string[]) => {
+    const keys = await openReceiptLog(db, () => logKeeper.newLog(receipts.origin))
+    return names.map((await logKeeper.subjectHash(keys)).tag)
   }
-  guard.succeeded(id)
-  if (erasure !== null) {
-    const { erased, waiting, closedAt } = erasure
-    const line = { erasure_id: id, erased, waiting }
-    if (closedAt === null) log.debug({ event: 'erasure.looked', ...line })
-    else log.info({ event: 'erasure.closed', ...line })
+  return {
+    name: 'erasing',
+    pauseMs: PAUSE_MS,
+    failurePauseMs: PAUSE_MS,
+    async round() {
+      const id = await claimErasure(db, { now: now(), leaseUntil: new Date(now().getTime() + LEASE_MS) })
+      if (id === null) return false
+      let erasure: ErasureRecord | null
+      try {
+        erasure = await eraseSubject(db, { id, now, tags })
+      } catch (error) {
+        // It is looked at again once its lease is over. The others are not held up by it.
+        const end = (failure: string) => failErasure(db, { id, failure })
+        await guard.failed({ id, place: '', end }, error)
+        return true
+      }
+      guard.succeeded(id)
+      if (erasure !== null) {
+        const { erased, waiting, closedAt } = erasure
+        const line = { erasure_id: id, erased, waiting }
+        if (closedAt === null) log.debug({ event: 'erasure.looked', ...line })
+        else log.info({ event: 'erasure.closed', ...line })
+      }
+      return true
+    },
   }
-  return true
 }

@@ -1,46 +1,55 @@
-import type { ReplayBatch, ReplayJob } from '@curfew/ledger'
-import type { Log } from '@curfew/runtime'
-import type { JobGuard } from './job-guard.ts'
+import { type Database, failReplay, type ReplayBatch, runningReplays, takeReplayBatch } from '@curfew/ledger'
+import type { Log, Metrics } from '@curfew/runtime'
+import { createJobGuard } from './job-guard.ts'
+import type { Chore } from './repeat.ts'
 
-export interface ReplayDeps {
-  readonly runningReplays: () => Promise<readonly ReplayJob[]>
-  readonly takeBatch: (job: ReplayJob) => Promise<ReplayBatch>
-  /** Ends a job that cannot go on. */
-  readonly fail: (request: { id: string; failure: string }) => Promise<void>
-  readonly guard: JobGuard
-  readonly log: Log
-  /** Told how many deliveries were put back. */
-  readonly onReplayed: (deliveries: number) => void
-}
+/** Deliveries that a job puts back at once, and the least time between, in milliseconds: 1,000 a second, so that logouts of now get in between. */
+const BATCH = 200
+const PAUSE_MS = 200
+const FAILURE_PAUSE_MS = 1_000
 
 /**
- * One round of replaying: a batch of each job. Whether it is time for one, and whether another bookkeeper is at it, the
+ * Replays dead letters: a batch of each job in a round. Whether it is time for one, and whether another bookkeeper is at it, the
  * ledger says.
  */
-export async function replayRound({
-  runningReplays,
-  takeBatch,
-  fail,
-  guard,
+export function createReplayChore({
+  db,
   log,
-  onReplayed,
-}: ReplayDeps): Promise<void> {
-  for (const job of await runningReplays()) {
-    const { id, done, refused } = job
-    if (!guard.isDue(id)) continue
-    let batch: ReplayBatch
-    try {
-      batch = await takeBatch(job)
-    } catch (error) {
-      // Whatever is wrong with one, the others are not held up by it.
-      const place = `${done} ${refused}`
-      await guard.failed({ id, place, end: (failure) => fail({ id, failure }) }, error)
-      continue
-    }
-    guard.succeeded(id)
-    if (batch === 'busy') continue
-    if (batch.taken > 0) onReplayed(batch.taken)
-    if (batch.state === 'done') log.info({ event: 'replay.done', replay_id: id, total: job.total })
-    if (batch.state === 'failed') log.error({ event: 'replay.ended-as-failed', replay_id: id })
+  metrics,
+}: {
+  db: Database
+  log: Log
+  metrics: Pick<Metrics, 'counter'>
+}): Chore {
+  const replayed = metrics.counter('deliveries_replayed_total', 'Dead letters put back by replays.')
+  const guard = createJobGuard({
+    ...{ log, name: 'replay', idMember: 'replay_id' },
+    monotonicMs: () => performance.now(),
+  })
+  return {
+    name: 'replays',
+    pauseMs: PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    async round() {
+      for (const job of await runningReplays(db)) {
+        const { id, done, refused } = job
+        if (!guard.isDue(id)) continue
+        let batch: ReplayBatch
+        try {
+          batch = await takeReplayBatch(db, { job, limit: BATCH, pauseMs: PAUSE_MS })
+        } catch (error) {
+          // Whatever is wrong with one, the others are not held up by it.
+          const end = (failure: string) => failReplay(db, { id, failure })
+          await guard.failed({ id, place: `${done} ${refused}`, end }, error)
+          continue
+        }
+        guard.succeeded(id)
+        if (batch === 'busy') continue
+        if (batch.taken > 0) replayed.inc(batch.taken)
+        if (batch.state === 'done') log.info({ event: 'replay.done', replay_id: id, total: job.total })
+        if (batch.state === 'failed') log.error({ event: 'replay.ended-as-failed', replay_id: id })
+      }
+      return false
+    },
   }
 }

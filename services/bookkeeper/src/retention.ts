@@ -1,5 +1,21 @@
-import type { Dropped, DropRequest, Sweep, SweepPosition } from '@curfew/ledger'
-import type { Log } from '@curfew/runtime'
+import {
+  createPartitions,
+  type Database,
+  deleteErasures,
+  deleteNotifications,
+  deleteProbes,
+  deleteQuarantined,
+  deleteReplays,
+  deleteSlaRollups,
+  dropAttempts,
+  dropAudit,
+  dropReceipts,
+  type Sweep,
+  type SweepPosition,
+  sweepHistory,
+} from '@curfew/ledger'
+import { type Log, sleep } from '@curfew/runtime'
+import type { Chore } from './repeat.ts'
 
 /** How long history is kept, in days. */
 export interface Retention {
@@ -26,32 +42,12 @@ export interface Retention {
   readonly erasureRetentionDays: number
 }
 
-/** Deletes one batch of what is older. @returns how many; fewer than `limit` where there is no more. */
-type DeleteOld = (request: { before: Date; limit: number }) => Promise<number>
-
 export interface RetentionDeps extends Retention {
-  readonly createPartitions: (request: { now: Date; days: number }) => Promise<readonly string[]>
-  readonly dropAttempts: (request: DropRequest) => Promise<Dropped>
-  readonly dropReceipts: (request: DropRequest) => Promise<Dropped>
-  readonly dropAudit: (request: DropRequest) => Promise<Dropped>
-  readonly sweepHistory: (request: {
-    before: Date
-    deadBefore: Date
-    after: SweepPosition | null
-    limit: number
-  }) => Promise<Sweep>
-  readonly deleteSlaRollups: (request: { slotsBefore: Date; before: Date; limit: number }) => Promise<number>
-  readonly deleteNotifications: DeleteOld
-  readonly deleteQuarantined: DeleteOld
-  readonly deleteReplays: DeleteOld
-  readonly deleteProbes: DeleteOld
-  readonly deleteErasures: DeleteOld
+  readonly db: Database
   readonly now: () => Date
   readonly log: Log
-  /** Whether to leave the rest for another round. */
-  readonly stopped: () => boolean
-  /** Between two batches of what is deleted: others need the disk too. */
-  readonly pause: () => Promise<void>
+  /** Leaves the rest for another round. */
+  readonly stopping: AbortSignal
 }
 
 const DAY_MS = 86_400_000
@@ -63,23 +59,40 @@ const SWEEP_BATCH = 500
 const ROLLUP_BATCH = 5_000
 /** A promise is of a day at most, and burn rates look back a few hours. */
 const SLA_SLOTS_DAYS = 2
+const PAUSE_MS = 3_600_000
+const FAILURE_PAUSE_MS = 60_000
+/** Between two batches of what is deleted, in milliseconds: others need the disk too. */
+const DELETE_PAUSE_MS = 50
 
-/** One round of retention: partitions for the days to come, and away with what is too old. */
-export async function retentionRound(deps: RetentionDeps): Promise<void> {
-  const { now, log, stopped, pause } = deps
+/** Makes partitions for the days to come, and deletes what is too old. */
+export function createRetentionChore(deps: RetentionDeps): Chore {
+  return {
+    name: 'retention',
+    pauseMs: PAUSE_MS,
+    failurePauseMs: FAILURE_PAUSE_MS,
+    async round() {
+      await retentionRound(deps)
+      return false
+    },
+  }
+}
+
+async function retentionRound(deps: RetentionDeps): Promise<void> {
+  const { db, now, log, stopping } = deps
+  const pause = () => sleep(DELETE_PAUSE_MS, stopping)
   const startedAt = now()
   const daysAgo = (days: number) => new Date(startedAt.getTime() - days * DAY_MS)
   const before = daysAgo(deps.retentionDays)
-  const made = await deps.createPartitions({ now: startedAt, days: DAYS_AHEAD })
+  const made = await createPartitions(db, { now: startedAt, days: DAYS_AHEAD })
   if (made.length > 0) log.info({ event: 'partitions.made', partitions: made })
 
   for (const [drop, olderThan] of [
-    [deps.dropAttempts, daysAgo(deps.attemptRetentionDays)],
-    [deps.dropReceipts, daysAgo(deps.receiptRetentionDays)],
-    [deps.dropAudit, daysAgo(deps.auditRetentionDays)],
+    [dropAttempts, daysAgo(deps.attemptRetentionDays)],
+    [dropReceipts, daysAgo(deps.receiptRetentionDays)],
+    [dropAudit, daysAgo(deps.auditRetentionDays)],
   ] as const) {
-    for (let more = true; more && !stopped(); ) {
-      const result = await drop({ before: olderThan, limit: SWEEP_BATCH })
+    for (let more = true; more && !stopping.aborted; ) {
+      const result = await drop(db, { before: olderThan, limit: SWEEP_BATCH })
       if (result.dropped.length > 0) log.info({ event: 'partitions.dropped', partitions: result.dropped })
       more = result.more
       if (more) await pause()
@@ -88,8 +101,8 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
 
   const total = { events: 0, deliveries: 0 }
   const deadBefore = daysAgo(deps.deadLetterRetentionDays)
-  for (let after: SweepPosition | null = null; !stopped(); await pause()) {
-    const swept: Sweep = await deps.sweepHistory({ before, deadBefore, after, limit: SWEEP_BATCH })
+  for (let after: SweepPosition | null = null; !stopping.aborted; await pause()) {
+    const swept: Sweep = await sweepHistory(db, { before, deadBefore, after, limit: SWEEP_BATCH })
     total.events += swept.events
     total.deliveries += swept.deliveries
     after = swept.next
@@ -98,15 +111,15 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
   if (total.events > 0) log.info({ event: 'history.deleted', ...total })
 
   for (const [what, deleteOld, days] of [
-    ['notifications', deps.deleteNotifications, deps.notificationRetentionDays],
-    ['quarantined', deps.deleteQuarantined, deps.quarantineRetentionDays],
-    ['replays', deps.deleteReplays, deps.replayRetentionDays],
-    ['probes', deps.deleteProbes, deps.probeRetentionDays],
-    ['erasures', deps.deleteErasures, deps.erasureRetentionDays],
+    ['notifications', deleteNotifications, deps.notificationRetentionDays],
+    ['quarantined', deleteQuarantined, deps.quarantineRetentionDays],
+    ['replays', deleteReplays, deps.replayRetentionDays],
+    ['probes', deleteProbes, deps.probeRetentionDays],
+    ['erasures', deleteErasures, deps.erasureRetentionDays],
   ] as const) {
     let count = 0
-    for (let more = true; more && !stopped(); ) {
-      const deleted = await deleteOld({ before: daysAgo(days), limit: SWEEP_BATCH })
+    for (let more = true; more && !stopping.aborted; ) {
+      const deleted = await deleteOld(db, { before: daysAgo(days), limit: SWEEP_BATCH })
       count += deleted
       more = deleted === SWEEP_BATCH
       if (more) await pause()
@@ -118,5 +131,5 @@ export async function retentionRound(deps: RetentionDeps): Promise<void> {
     before: daysAgo(deps.slaRetentionDays),
     limit: ROLLUP_BATCH,
   }
-  while (!stopped() && (await deps.deleteSlaRollups(rollups)) === ROLLUP_BATCH) await pause()
+  while (!stopping.aborted && (await deleteSlaRollups(db, rollups)) === ROLLUP_BATCH) await pause()
 }

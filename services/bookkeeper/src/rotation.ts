@@ -7,45 +7,57 @@ import {
   type SigningAlgorithm,
   signingKey,
 } from '@curfew/domain'
-import type { NewSigningKey, SigningKeyChanges, SigningKeyRecord } from '@curfew/ledger'
+import {
+  changeSigningKeys,
+  type Database,
+  listKeyIssuers,
+  type NewSigningKey,
+  type SigningKeyChanges,
+  type SigningKeyRecord,
+} from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
+import type { Chore } from './repeat.ts'
 
 export interface RotationDeps {
-  /** Issuers that have keys. */
-  readonly listIssuers: () => Promise<readonly IssuerName[]>
-  /** Changes an issuer's keys, with nobody else at it. */
-  readonly change: (
-    issuer: IssuerName,
-    work: (changes: SigningKeyChanges) => Promise<readonly SigningAlgorithm[]>,
-  ) => Promise<readonly SigningAlgorithm[]>
-  readonly generate: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
+  readonly db: Database
+  /** Makes a signing key. */
+  readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
   readonly now: () => Date
   readonly log: Log
-  readonly stopped: () => boolean
+  readonly stopping: AbortSignal
 }
 
+/** A key is published a day before it signs: a minute is soon enough. */
+const PAUSE_MS = 60_000
 const DAY_MS = 86_400_000
 /** Who does it, for the audit. */
 const CREDENTIAL = 'bookkeeper'
 
 /**
- * One round over the signing keys: what a schedule wants replaced gets its next key, and private parts are thrown away
- * that nobody can sign with any more. Of several bookkeepers one does it.
+ * Looks after the signing keys: what a schedule wants replaced gets its next key, and private parts are thrown away that nobody can
+ * sign with any more. Of several bookkeepers one does it.
  */
-export async function rotationRound(deps: RotationDeps): Promise<void> {
-  const { listIssuers, change, generate, now, log, stopped } = deps
-  for (const issuer of await listIssuers()) {
-    if (stopped()) return
-    const due = await change(issuer, async (changes) => {
-      await eraseEnded(changes, now())
-      return dueOf(changes, now())
-    })
-    for (const algorithm of due) {
-      // Made before anything is locked: an RSA key takes a while.
-      const key = await generate(issuer, algorithm)
-      const rotated = await change(issuer, (changes) => follow(changes, key, now()))
-      if (rotated.length > 0) log.info({ event: 'keys.rotated', issuer, algorithm, kid: key.kid })
-    }
+export function createRotationChore({ db, generateKey, now, log, stopping }: RotationDeps): Chore {
+  return {
+    name: 'rotation',
+    pauseMs: PAUSE_MS,
+    failurePauseMs: PAUSE_MS,
+    async round() {
+      for (const issuer of await listKeyIssuers(db)) {
+        if (stopping.aborted) break
+        const due = await changeSigningKeys(db, issuer, async (changes) => {
+          await eraseEnded(changes, now())
+          return dueOf(changes, now())
+        })
+        for (const algorithm of due) {
+          // Made before anything is locked: an RSA key takes a while.
+          const key = await generateKey(issuer, algorithm)
+          const rotated = await changeSigningKeys(db, issuer, (changes) => follow(changes, key, now()))
+          if (rotated.length > 0) log.info({ event: 'keys.rotated', issuer, algorithm, kid: key.kid })
+        }
+      }
+      return false
+    },
   }
 }
 

@@ -1,0 +1,51 @@
+import { encodeDeadLetter } from '@curfew/contract'
+import type { Publisher } from '@curfew/domain'
+import { announceDeadLetters, type Database, outcomesOf } from '@curfew/ledger'
+import { createSeldom, type Log, type Metrics } from '@curfew/runtime'
+import { publishOutcomes } from './outcomes.ts'
+import type { Chore } from './repeat.ts'
+
+const BATCH = 200
+const PAUSE_MS = 1_000
+
+export interface AnnouncingDeps {
+  readonly db: Database
+  /** Null where nobody can listen. */
+  readonly publisher: Publisher | null
+  /** Dead letters of one relying party within so long are one notification, in milliseconds. */
+  readonly windowMs: number
+  readonly log: Log
+  readonly metrics: Pick<Metrics, 'counter'>
+}
+
+/** Tells operators and listeners of new dead letters. */
+export function createAnnouncingChore({ db, publisher, windowMs, log, metrics }: AnnouncingDeps): Chore {
+  const published = metrics.counter(
+    'dead_letters_published_total',
+    'Dead letters published, repetitions too.',
+  )
+  const isTime = createSeldom()
+  return {
+    name: 'announcing',
+    pauseMs: PAUSE_MS,
+    failurePauseMs: PAUSE_MS,
+    async round() {
+      const announced = await announceDeadLetters(db, {
+        limit: BATCH,
+        windowMs,
+        onFault: ({ deliveryId, became, error }) => {
+          if (isTime(deliveryId))
+            log.error({ event: 'dead-letter.unannounced', delivery_id: deliveryId, became, err: error })
+        },
+        async publish(records) {
+          if (publisher === null) return
+          await publisher.publish('deadLetters', records.map(encodeDeadLetter))
+          const ids = records.map(({ id }) => id)
+          await publishOutcomes(publisher, await outcomesOf(db, ids))
+          published.inc(records.length)
+        },
+      })
+      return announced === BATCH
+    },
+  }
+}
