@@ -80,7 +80,9 @@ export async function registerParty(
     sessionRequired: false,
     algorithm: 'RS256',
     encryption: null,
-    endpoints: [{ name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null }],
+    endpoints: [
+      { kind: 'backchannel', name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null },
+    ],
   }
   await putRelyingParties(db, { issuer: NAME, drafts: [draft], audit })
 }

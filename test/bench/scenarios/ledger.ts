@@ -179,7 +179,9 @@ async function registerParties(
     sessionRequired: false,
     algorithm: 'RS256' as const,
     encryption: null,
-    endpoints: [{ name: 'main', uri: `https://rp.example/${number}`, disabledReason: null }],
+    endpoints: [
+      { kind: 'backchannel', name: 'main', uri: `https://rp.example/${number}`, disabledReason: null },
+    ],
   }))
   await putRelyingParties(db, { issuer: NAME, drafts, audit })
   const registry = await readRegistry(db)

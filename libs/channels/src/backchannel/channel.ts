@@ -1,5 +1,7 @@
 import type { PushChannel } from '../channel.ts'
 import { outcomeOf } from './answer.ts'
+import { PROBE_REQUEST_IDS } from './probe/requests.ts'
+import { runProbe } from './probe/run.ts'
 import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from './token.ts'
 
 const HEADERS = {
@@ -21,4 +23,5 @@ export const backchannel: PushChannel = {
     const answer = await tools.http.post(request)
     return { outcome: outcomeOf(answer, tools.now()), jti, tokenDigest: tools.digest(token) }
   },
+  probe: { total: PROBE_REQUEST_IDS.length, run: runProbe },
 }

@@ -101,17 +101,18 @@ const PUT_RELYING_PARTIES = `
 
 const PUT_BINDINGS = `
   with given as (
-    select * from unnest($2::bigint[], $3::text[], $4::text[], $5::text[])
-      as given(relying_party_id, endpoint, uri, disabled_reason)
+    select * from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[])
+      as given(relying_party_id, kind, endpoint, uri, disabled_reason)
   ),
   withdrawn as (
     update bindings b set registered = false
      where b.relying_party_id = any($1::bigint[]) and b.registered
        and not exists (
-         select from given g where g.relying_party_id = b.relying_party_id and g.endpoint = b.endpoint)
+         select from given g
+          where g.relying_party_id = b.relying_party_id and g.kind = b.kind and g.endpoint = b.endpoint)
   )
   insert into bindings (relying_party_id, kind, endpoint, uri, disabled_reason)
-  select relying_party_id, 'backchannel', endpoint, uri, disabled_reason from given
+  select relying_party_id, kind, endpoint, uri, disabled_reason from given
   on conflict (relying_party_id, kind, endpoint) do update
      set uri = excluded.uri, registered = true, disabled_reason = excluded.disabled_reason`
 
@@ -208,6 +209,7 @@ export async function writeRelyingParties(
     values: [
       [...ids.values()],
       endpoints.map(({ party }) => party),
+      endpoints.map(({ kind }) => kind),
       endpoints.map(({ name }) => name),
       endpoints.map(({ uri }) => uri),
       endpoints.map(({ disabledReason }) => disabledReason),

@@ -121,7 +121,7 @@ const SESSION_INDEX_USE = `
 
 const READ_REGISTRY = `
   select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule,
-         ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.endpoint, b.uri, b.disabled_reason, p.client_id,
+         ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.kind, b.endpoint, b.uri, b.disabled_reason, p.client_id,
          p.session_required, p.algorithm, p.encryption, p.settings, p.network_rule
     from registry_revision r
     left join issuers i on i.deleted_at is null
@@ -140,6 +140,7 @@ interface RegistryRow {
   readonly session_index: SessionIndexUse
   readonly session_issuer: number | null
   readonly id: BindingId | null
+  readonly kind: string
   readonly endpoint: string
   readonly uri: string
   readonly disabled_reason: string | null
@@ -173,7 +174,7 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
   const settings: StoredSettings = { ...row.defaults, ...row.settings }
   return {
     id: row.id,
-    kind: 'backchannel',
+    kind: row.kind,
     issuer: row.name,
     iss: row.iss,
     clientId: row.client_id,

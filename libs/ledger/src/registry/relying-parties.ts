@@ -13,8 +13,10 @@ import type { StoredEncryption } from './stored-encryption.ts'
 /** Client metadata as its owner gave it, known to us or not. */
 export type StoredMetadata = Readonly<Record<string, unknown>>
 
-/** One back-channel logout endpoint of a relying party. */
+/** One endpoint of a relying party. */
 export interface EndpointRecord {
+  /** Its channel. */
+  readonly kind: string
   readonly name: string
   readonly uri: string
   /** Why nothing is sent to it, in words; null when enabled. */
@@ -45,7 +47,7 @@ export interface RelyingPartyRecord {
 const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName",
   p.session_required as "sessionRequired", p.algorithm, p.encryption, p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
-  array(select jsonb_build_object('name', endpoint, 'uri', uri, 'disabledReason', disabled_reason)
+  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'disabledReason', disabled_reason)
           from bindings where relying_party_id = p.id and registered
          order by endpoint <> '${MAIN_ENDPOINT}', endpoint collate "C") as endpoints`
 

@@ -1,3 +1,4 @@
+import { DEFAULT_KIND } from '@curfew/channels'
 import { RelyingPartyInput, type RelyingPartySettings } from '@curfew/contract'
 import {
   type ClientId,
@@ -253,7 +254,12 @@ export async function draftOf(
         // What answered 410 stays disabled as long as it is the same, unless somebody says otherwise.
         const kept = enableAgain || known?.uri !== uri || known.disabledReason === BY_OWNER
         const off = !enabled || settings.enabled === false
-        return { name, uri, disabledReason: off ? BY_OWNER : kept ? null : known.disabledReason }
+        return {
+          kind: DEFAULT_KIND,
+          name,
+          uri,
+          disabledReason: off ? BY_OWNER : kept ? null : known.disabledReason,
+        }
       })
       .sort(byName),
   }

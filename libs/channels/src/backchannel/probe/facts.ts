@@ -1,4 +1,5 @@
-import { type InspectedTls, NETWORK, type SubjectClaims, saidOf } from '@curfew/domain'
+import { type InspectedTls, NETWORK, saidOf } from '@curfew/domain'
+import type { ProbeTarget } from '../../channel.ts'
 import type { ProbeAnswer, ProbeSubject } from './probe.ts'
 import type { ProbeRequestId } from './requests.ts'
 
@@ -10,11 +11,7 @@ export interface ProbeFacts {
   readonly answers: ReadonlyMap<ProbeRequestId, ProbeAnswer>
   /** Null where there was none to be seen. */
   readonly tls: InspectedTls | null
-  readonly settings: {
-    readonly subjectClaims: SubjectClaims
-    readonly sessionRequired: boolean
-    readonly timeoutMs: number
-  }
+  readonly settings: ProbeTarget['settings']
 }
 
 /** Statuses that say nothing of a token: not now, or a gateway that got no answer. */

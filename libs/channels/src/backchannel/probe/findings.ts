@@ -1,6 +1,7 @@
 import { misconfiguredFix, NETWORK, saidOf } from '@curfew/domain'
+import type { ProbeCheck } from '../../probe-report.ts'
 import { fateOf, inWords, type ProbeFacts, probeGoesOn, takenSubject } from './facts.ts'
-import { type ProbeAnswer, type ProbeCheck, sameButForNames } from './probe.ts'
+import { type ProbeAnswer, sameButForNames } from './probe.ts'
 import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './requests.ts'
 
 type Finding = Pick<ProbeCheck, 'result' | 'what' | 'fix'>

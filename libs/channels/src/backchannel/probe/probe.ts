@@ -1,8 +1,6 @@
 import { type Answer, TOKEN_LIFETIME_S, type TokenSignature } from '@curfew/domain'
+import type { ProbeLevel } from '../../probe-report.ts'
 import { LOGOUT_EVENT_MEMBER } from '../token.ts'
-
-/** How the specification puts it. `informs`: nobody's duty, but worth knowing. */
-export type ProbeLevel = 'must' | 'should' | 'may' | 'informs'
 
 /** Claims of a token that a probe sends; good ones until a check changes them. */
 export type ProbeClaims = Readonly<Record<string, unknown>>
@@ -43,38 +41,6 @@ export interface ProbeRequest {
 
 /** An answer, and how long it took. */
 export type ProbeAnswer = Answer & { readonly durationMs: number }
-
-/** `unknown`: it could not be seen, which `what` explains. */
-export type ProbeResult = 'passed' | 'failed' | 'unknown'
-
-/** One check of a report, in words for the owner of the relying party. */
-export interface ProbeCheck {
-  readonly id: string
-  readonly title: string
-  readonly level: ProbeLevel
-  readonly section: string
-  readonly result: ProbeResult
-  /** What was seen. */
-  readonly what: string
-  /** What would mend it; null where nothing is broken. */
-  readonly fix: string | null
-  /** HTTP status of the answer that it was judged by, where it was one. */
-  readonly status: number | null
-  readonly durationMs: number | null
-}
-
-/** What the probe implies for a setting of ours. */
-export interface ProbeSuggestion {
-  /** As the registration names it, such as `curfew.subject_claims`. */
-  readonly setting: string
-  readonly value: string | number | boolean
-  readonly why: string
-}
-
-export interface ProbeReport {
-  readonly checks: readonly ProbeCheck[]
-  readonly suggestions: readonly ProbeSuggestion[]
-}
 
 /** Which claims name whom a good token logs out. */
 export type ProbeSubject = 'both' | 'sid' | 'sub'

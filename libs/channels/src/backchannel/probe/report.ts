@@ -1,7 +1,8 @@
 import { misconfiguredFix } from '@curfew/domain'
+import type { ProbeCheck, ProbeReport, ProbeResult } from '../../probe-report.ts'
 import { fateOf, inWords, type ProbeFacts, probeGoesOn, takes } from './facts.ts'
 import { probeFindings } from './findings.ts'
-import type { ProbeAnswer, ProbeCheck, ProbeReport, ProbeResult } from './probe.ts'
+import type { ProbeAnswer } from './probe.ts'
 import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './requests.ts'
 import { probeSuggestions } from './suggestions.ts'
 

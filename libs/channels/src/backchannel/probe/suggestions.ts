@@ -1,5 +1,5 @@
+import type { ProbeSuggestion } from '../../probe-report.ts'
 import type { ProbeFacts } from './facts.ts'
-import type { ProbeSuggestion } from './probe.ts'
 import type { ProbeRequestId } from './requests.ts'
 
 const TIMEOUT_MS_MAX = 30_000

@@ -1,14 +1,6 @@
-import type { ProbeForm } from '@curfew/channels'
-import type { Answer, NetworkAccess } from '@curfew/domain'
-import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
-
-/** Where a probe goes. */
-export interface Endpoint {
-  readonly uri: string
-  /** The networks that it may live at. */
-  readonly access: NetworkAccess
-  readonly tls: TlsIdentity | null
-}
+import type { Answer } from '@curfew/domain'
+import type { ProbeTools } from '../../channel.ts'
+import type { ProbeForm } from './probe.ts'
 
 /** What a body that is too large has too much, in characters. */
 const OVERSIZE = 1024 * 1024
@@ -16,26 +8,24 @@ const FORM = 'application/x-www-form-urlencoded'
 
 /** Sends a token in one of the forms that there are. @param second another good token, where the form has two. */
 export function sendProbe(
-  client: Pick<GuardedClient, 'get' | 'post'>,
+  http: ProbeTools['http'],
   {
-    endpoint,
+    uri,
     form,
     token,
     second,
     timeoutMs,
   }: {
-    readonly endpoint: Endpoint
+    readonly uri: string
     readonly form: ProbeForm
     readonly token: string
     readonly second: string | null
     readonly timeoutMs: number
   },
 ): Promise<Answer> {
-  const { uri, access, tls } = endpoint
   const headers = { accept: 'application/json', 'user-agent': 'curfew' }
-  const common = { uri, ...access, tls, timeoutMs, captureHeaders: true }
   const post = (body: string, type = FORM) =>
-    client.post({ ...common, headers: { ...headers, 'content-type': type }, body })
+    http.post({ uri, timeoutMs, headers: { ...headers, 'content-type': type }, body })
   const field = `logout_token=${token}`
   switch (form) {
     case 'form':
@@ -50,7 +40,7 @@ export function sendProbe(
     case 'json':
       return post(JSON.stringify({ logout_token: token }), 'application/json')
     case 'query':
-      return client.get({ ...common, headers, uri: `${uri}${uri.includes('?') ? '&' : '?'}${field}` })
+      return http.get({ timeoutMs, headers, uri: `${uri}${uri.includes('?') ? '&' : '?'}${field}` })
     case 'oversize':
       // Its signature goes on and on: everything that can be read of it sooner is right.
       return post(`${field}${'A'.repeat(OVERSIZE)}`)

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { PROBE_REQUEST_IDS, type ProbeReport } from '@curfew/channels'
+import { channelOf, DEFAULT_KIND, type ProbeReport, type ProbeTarget } from '@curfew/channels'
 import { Probe, type ProbeFindings, ProbeInput, type Scope } from '@curfew/contract'
 import {
   type ClientId,
@@ -40,10 +40,9 @@ import {
   type ProbeTokens,
 } from '@curfew/tokens'
 import { invalid } from '../http/query.ts'
-import { issuerOr404 } from '../registry/issuers.ts'
-import { networksOf } from '../registry/networks.ts'
-import { PartyParams } from '../registry/relying-parties.ts'
-import { type ProbeTarget, runProbe } from './run.ts'
+import { issuerOr404 } from './issuers.ts'
+import { networksOf } from './networks.ts'
+import { PartyParams } from './relying-parties.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 /** It sends some 40 requests. */
@@ -121,6 +120,10 @@ function tooManyProbes(why: 'caller' | 'all'): ProblemError {
 }
 
 interface Target extends ProbeTarget {
+  readonly kind: string
+  /** The networks that it may live at. */
+  readonly access: NetworkAccess
+  readonly tls: TlsIdentity | null
   readonly issuer: IssuerName
   readonly clientId: ClientId
   readonly algorithm: SigningAlgorithm
@@ -138,7 +141,8 @@ async function targetOf(
   { db, client, clientKeys, targetFault }: ProbesDeps,
 ): Promise<Target> {
   const own = named === undefined ? party : null
-  const uri = named ?? own?.endpoints[0]?.uri
+  const [endpoint] = own?.endpoints ?? []
+  const uri = named ?? endpoint?.uri
   if (uri === undefined) {
     throw new ProblemError({
       status: 404,
@@ -166,6 +170,7 @@ async function targetOf(
     issuer: issuer.name,
     iss: issuer.iss,
     clientId,
+    kind: endpoint?.kind ?? DEFAULT_KIND,
     uri,
     algorithm,
     encryption: await encryptionOf(party, { client, issuer }),
@@ -255,7 +260,8 @@ async function probe(
   const { keys } = await keyring.jwks(issuer)
   const publicJwk = keys.find(({ kid }) => kid === signer.kid) ?? {}
   const id = randomUUID()
-  const total = PROBE_REQUEST_IDS.length
+  const { probe: ofChannel } = channelOf(target.kind)
+  const { total } = ofChannel
   if ((await startProbe(db, { id, issuer, clientId, uri, credential, total })) === null) {
     throw new ProblemError({
       status: 409,
@@ -269,9 +275,15 @@ async function probe(
     if (answered > 0) progressProbe(db, id, answered).catch(() => undefined)
   }, PROGRESS_MS)
   try {
-    const { sent, ...report } = await runProbe(target, {
-      client,
-      tokens: encrypted(createProbeTokens(signer, publicJwk), target),
+    const tokens = encrypted(createProbeTokens(signer, publicJwk), target)
+    const how = { ...target.access, tls: target.tls }
+    const { sent, ...report } = await ofChannel.run(target, {
+      forge: tokens.make,
+      http: {
+        get: (message) => client.get({ ...message, ...how, captureHeaders: true }),
+        post: (message) => client.post({ ...message, ...how, captureHeaders: true }),
+        inspectTls: (uri) => client.inspectTls({ uri, ...how }),
+      },
       newId: randomUUID,
       onProgress(count) {
         answered = count

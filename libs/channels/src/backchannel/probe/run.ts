@@ -1,39 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  LOGOUT_TOKEN_TYPE,
-  PROBE_REQUEST_IDS,
-  type ProbeAnswer,
-  type ProbeFacts,
-  type ProbeReport,
-  type ProbeRequestId,
-  type ProbeSubject,
-  probeClaims,
-  probeGoesOn,
-  probeReport,
-  probeRequest,
-  saysNotNow,
-  takenSubject,
-} from '@curfew/channels'
 import { type Answer, CurfewError } from '@curfew/domain'
-import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
-import type { ProbeTokens } from '@curfew/tokens'
-import { type Endpoint, sendProbe } from './send.ts'
-
-/** What is probed, and as whom. */
-export interface ProbeTarget extends Endpoint {
-  readonly iss: string
-  readonly clientId: string
-  readonly settings: ProbeFacts['settings']
-  readonly tls: TlsIdentity | null
-}
-
-export interface ProbeRunDeps {
-  readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
-  readonly tokens: ProbeTokens
-  readonly newId: () => string
-  /** Called after each answer. */
-  readonly onProgress: (sent: number) => void
-}
+import type { ProbeTarget, ProbeTools } from '../../channel.ts'
+import type { ProbeReport } from '../../probe-report.ts'
+import { LOGOUT_TOKEN_TYPE } from '../token.ts'
+import { type ProbeFacts, probeGoesOn, saysNotNow, takenSubject } from './facts.ts'
+import { type ProbeAnswer, type ProbeSubject, probeClaims } from './probe.ts'
+import { probeReport } from './report.ts'
+import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './requests.ts'
+import { sendProbe } from './send.ts'
 
 /** How long requests are started, in milliseconds: with the last one's time that is less than a proxy before us may wait. */
 const PROBE_MS_MAX = 45_000
@@ -46,10 +20,10 @@ const CONCURRENCY = 2
 /** With the good token these say which good tokens are taken; everything after them changes one thing about such a one. */
 const ALONE = ['sid_only', 'sub_only'] as const satisfies readonly ProbeRequestId[]
 
-/** Sends an endpoint what it must take and must refuse, and judges what it answers. Never rejects for what it does. */
+/** See `Probe`. */
 export async function runProbe(
   target: ProbeTarget,
-  deps: ProbeRunDeps,
+  tools: ProbeTools,
 ): Promise<ProbeReport & { sent: number }> {
   const endsAtMs = performance.now() + PROBE_MS_MAX
   const answers = new Map<ProbeRequestId, ProbeAnswer>()
@@ -57,8 +31,8 @@ export async function runProbe(
 
   async function ask(id: ProbeRequestId, subject: ProbeSubject): Promise<void> {
     if (left() <= 0) return
-    answers.set(id, await answerTo(id, target, { ...deps, subject }))
-    deps.onProgress(answers.size)
+    answers.set(id, await answerTo(id, target, { ...tools, subject }))
+    tools.onProgress(answers.size)
   }
 
   await ask('good_token', 'both')
@@ -73,7 +47,7 @@ export async function runProbe(
   if (first !== undefined && probeGoesOn(first)) {
     for (const id of ALONE) await ask(id, 'both')
     tls = await Promise.race([
-      deps.client.inspectTls({ uri: target.uri, tls: target.tls, ...target.access }),
+      tools.http.inspectTls(target.uri),
       sleep(Math.max(0, left()), null, { ref: false }),
     ])
     const subject = takenSubject(answers)
@@ -90,12 +64,7 @@ export async function runProbe(
 async function answerTo(
   id: ProbeRequestId,
   target: ProbeTarget,
-  {
-    client,
-    tokens,
-    newId,
-    subject,
-  }: Pick<ProbeRunDeps, 'client' | 'tokens' | 'newId'> & { subject: ProbeSubject },
+  { http, forge, newId, subject }: Pick<ProbeTools, 'http' | 'forge' | 'newId'> & { subject: ProbeSubject },
 ): Promise<ProbeAnswer> {
   const { claims = (good) => good, header, signature, form = 'form' } = probeRequest(id)
   const newToken = () => {
@@ -107,7 +76,7 @@ async function answerTo(
       jti: newId(),
       subject,
     })
-    return tokens.make(LOGOUT_TOKEN_TYPE, claims(good), { header, signature })
+    return forge(LOGOUT_TOKEN_TYPE, claims(good), { header, signature })
   }
   let started = performance.now()
   let answer: Answer
@@ -115,7 +84,7 @@ async function answerTo(
     const token = await newToken()
     const second = form === 'twice_in_one_form' ? await newToken() : null
     const timeoutMs = Math.min(target.settings.timeoutMs, REQUEST_MS_MAX)
-    const send = () => sendProbe(client, { endpoint: target, form, token, second, timeoutMs })
+    const send = () => sendProbe(http, { uri: target.uri, form, token, second, timeoutMs })
     if (form === 'repeated') await send()
     started = performance.now()
     answer = await send()

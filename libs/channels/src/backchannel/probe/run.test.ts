@@ -1,6 +1,6 @@
-import { PROBE_REQUEST_IDS } from '@curfew/channels'
 import type { Answer } from '@curfew/domain'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { PROBE_REQUEST_IDS } from './requests.ts'
 import { runProbe } from './run.ts'
 
 // Goal: a probe ends in time whatever the endpoint does. Method: an endpoint that takes good tokens at once and lets the
@@ -23,13 +23,11 @@ test('an endpoint that lets every forged token wait is left in less than a minut
       iss: 'https://idp.example',
       clientId: 'rp',
       uri: 'https://rp.example/',
-      access: { allowedNetworks: [] },
-      tls: null,
       settings: { subjectClaims: 'both', sessionRequired: false, timeoutMs: 30_000 },
     },
     {
-      client: { post, get: post as never, inspectTls: async () => null },
-      tokens: { make: async (_typ, _claims, { signature = 'issuer' } = {}) => signature },
+      http: { post, get: post as never, inspectTls: async () => null },
+      forge: async (_typ, _claims, { signature = 'issuer' } = {}) => signature,
       newId: () => crypto.randomUUID(),
       onProgress: () => undefined,
     },
