@@ -1,4 +1,4 @@
-import { type EventLog, WrongEventLogError } from '@curfew/domain'
+import { type EventLog, EventLogDegradedError, LedgerSchemaError, WrongEventLogError } from '@curfew/domain'
 import type { Database } from './database.ts'
 import {
   chooseEventLog,
@@ -7,6 +7,7 @@ import {
   noteEventLog,
   POSTGRES_LOG,
 } from './event-log-choice.ts'
+import { isRefusal } from './faults.ts'
 
 export interface EventLogGuardOptions {
   readonly db: Database
@@ -27,12 +28,20 @@ export interface EventLogGuardOptions {
 
 /** Pause after a comparison that failed, in milliseconds. */
 const RETRY_MS = 1_000
-/** Longest that appends and checks wait for the first comparison, in milliseconds. Later ones hold nothing up. */
-const FIRST_MS_MAX = 1_500
+/**
+ * Longest that appends and checks wait for the first comparison, and for one after a time without any, in milliseconds. The others
+ * hold nothing up.
+ */
+const WAIT_MS_MAX = 1_500
 
 /** An event log, and whether it is the one that the ledger names. */
 export interface GuardedEventLog extends EventLog {
-  /** Rejects while it is another one. @throws {WrongEventLogError} */
+  /**
+   * Rejects while it is another one.
+   *
+   * @throws {WrongEventLogError}
+   * @throws {EventLogDegradedError} while the ledger refuses to say which one it is. Consumers then take no part.
+   */
   checkChoice(): Promise<void>
 }
 
@@ -46,7 +55,9 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
   const { db, user, identify, onWrong, alone = false, againMs = 15_000 } = options
   let name: string | null = null
   let state: 'unknown' | 'right' | WrongEventLogError = 'unknown'
-  let dueAt = 0
+  let refusal: Error | null = null
+  let dueAt = Number.NEGATIVE_INFINITY
+  let compared: Promise<void> = Promise.resolve()
   let comparing: Promise<void> | null = null
 
   async function compare(): Promise<void> {
@@ -59,28 +70,42 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
           ? 'right'
           : wrong(name, chosen, alone)
       if (state !== 'right' && !wasWrong) onWrong(state)
+      refusal = null
       dueAt = performance.now() + againMs
-    } catch {
-      // The log or the ledger is unavailable, which their own checks report. What is known stays known.
+    } catch (error) {
+      // That the log or the ledger is unavailable, or not migrated, their own checks report. What is known stays known.
+      refusal =
+        error instanceof Error && isRefusal(error) && !(error instanceof LedgerSchemaError) ? error : null
       dueAt = performance.now() + RETRY_MS
     }
   }
 
   /** Compares in the background when it is time. */
   function refresh(): void {
-    if (comparing !== null || performance.now() < dueAt) return
+    const lateMs = performance.now() - dueAt
+    if (comparing !== null || lateMs < 0) return
     comparing = compare().finally(() => {
       comparing = null
     })
+    // A service that did nothing for a while may have missed a change.
+    if (lateMs > againMs) compared = Promise.race([comparing, pause(WAIT_MS_MAX)])
   }
 
   refresh()
-  const compared = Promise.race([comparing, pause(FIRST_MS_MAX)])
 
   async function insist(): Promise<void> {
     refresh()
-    if (state === 'unknown') await compared
+    await compared
     if (state instanceof WrongEventLogError) throw state
+  }
+
+  async function checkChoice(): Promise<void> {
+    await insist()
+    if (state !== 'unknown' || refusal === null) return
+    throw new EventLogDegradedError(
+      `The ledger does not say which event log its services use, and no worker reads Kafka: ${refusal.message}`,
+      { cause: refusal },
+    )
   }
 
   return {
@@ -99,7 +124,7 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
         },
         handle,
       ),
-    checkChoice: insist,
+    checkChoice,
     check: () => real.check(),
     close: () => real.close(),
   }

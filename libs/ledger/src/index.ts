@@ -51,9 +51,9 @@ export {
   chooseEventLog,
   countUnread,
   type EventLogUser,
-  listStrays,
   noteEventLog,
   POSTGRES_LOG,
+  readEventLogChoice,
 } from './event-log-choice.ts'
 export { type EventLogGuardOptions, type GuardedEventLog, guardEventLog } from './event-log-guard.ts'
 export { createPostgresMonitor } from './event-log-monitor.ts'
