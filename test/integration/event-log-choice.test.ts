@@ -36,6 +36,12 @@ function serve(
   return { log, memory, wrongs, append: () => log.append([numberedRecord('a', 1)]) }
 }
 
+/** Until a service that did nothing asks the ledger before it answers. */
+async function idle(): Promise<void> {
+  const sinceMs = performance.now()
+  await expect.poll(() => performance.now() - sinceMs, patiently).toBeGreaterThan(3 * AGAIN_MS)
+}
+
 test('the first service chooses the event log, and one with another log accepts nothing', async () => {
   const first = serve(KAFKA)
   await first.append()
@@ -140,10 +146,31 @@ test('a service that did nothing for a while hears of a change before it accepts
   const ingest = serve(KAFKA)
   await ingest.append()
   await chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async () => true)
-  const changedAt = performance.now()
-  await expect.poll(() => performance.now() - changedAt, patiently).toBeGreaterThan(3 * AGAIN_MS)
+  await idle()
   await expect(ingest.append()).rejects.toThrow(WrongEventLogError)
   expect(ingest.memory.depth('interactive')).toBe(1)
+})
+
+test('a service says how much it appended since its event log was last known to be the right one', async () => {
+  const gate = await openGate(database.url)
+  await gate.shut()
+  const db = createDatabase(gate.url)
+  const started = serve(POSTGRES, { db })
+  await started.append()
+  await serve(KAFKA).append()
+  await gate.open()
+  await expect.poll(() => started.log.checkChoice().then(() => 'well', String), patiently).not.toBe('well')
+  expect(started.wrongs).toEqual([expect.stringContaining('up to 1 records were appended to PostgreSQL')])
+  await db.end()
+  await gate.close()
+
+  const ran = serve(KAFKA)
+  await ran.append()
+  await idle()
+  await ran.log.checkChoice()
+  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async () => true)
+  await expect.poll(() => ran.log.checkChoice().then(() => 'well', String), patiently).not.toBe('well')
+  expect(ran.wrongs).toEqual([expect.not.stringContaining('records were appended')])
 })
 
 test('a ledger that refuses to say which event log to use keeps no logout out, and readiness says so', async () => {

@@ -56,6 +56,8 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
   let name: string | null = null
   let state: 'unknown' | 'right' | WrongEventLogError = 'unknown'
   let refusal: Error | null = null
+  /** Records appended since the event log was last known to be the right one. */
+  let unsure = 0
   let dueAt = Number.NEGATIVE_INFINITY
   let compared: Promise<void> = Promise.resolve()
   let comparing: Promise<void> | null = null
@@ -63,13 +65,15 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
   async function compare(): Promise<void> {
     try {
       name ??= await identify()
+      const before = unsure
       const chosen = await noteEventLog(db, { user, name })
       const wasWrong = state instanceof WrongEventLogError
       state =
         chosen === name || (alone && (await takeOver(db, { user, name })))
           ? 'right'
           : wrong(name, chosen, alone)
-      if (state !== 'right' && !wasWrong) onWrong(state)
+      if (state === 'right') unsure -= before
+      else if (!wasWrong) onWrong(unsure === 0 ? state : stranded(state, name, unsure))
       refusal = null
       dueAt = performance.now() + againMs
     } catch (error) {
@@ -111,6 +115,7 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
   return {
     async append(records) {
       await insist()
+      unsure += records.length
       await real.append(records)
     },
     consume: ({ able = () => true, ...rest }, handle) =>
@@ -147,5 +152,12 @@ function wrong(name: string, chosen: string, alone: boolean): WrongEventLogError
     alone
       ? `${differ} Records wait there. Start without KAFKA_BROKERS until curfew doctor says that no record waits.`
       : `${differ} Give all services the same settings, or change the event log by: npx curfew event-log use`,
+  )
+}
+
+/** The same, for those who can have the records read: what was accepted while nobody could know. */
+function stranded({ message }: WrongEventLogError, name: string, records: number): WrongEventLogError {
+  return new WrongEventLogError(
+    `${message} Before this was known, up to ${records} records were appended to ${name} that no worker may read: have the issuers post again what they posted in the last minutes, or have a worker read them with the settings of this service.`,
   )
 }
