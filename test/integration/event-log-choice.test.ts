@@ -1,5 +1,5 @@
-import { WrongEventLogError } from '@curfew/domain'
-import { chooseEventLog, createDatabase, guardEventLog, listStrays } from '@curfew/ledger'
+import { EventLogDegradedError, WrongEventLogError } from '@curfew/domain'
+import { chooseEventLog, createDatabase, guardEventLog, readEventLogChoice } from '@curfew/ledger'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { openGate } from '../support/gate.ts'
@@ -36,6 +36,12 @@ function serve(
   return { log, memory, wrongs, append: () => log.append([numberedRecord('a', 1)]) }
 }
 
+/** Until a service that did nothing asks the ledger before it answers. */
+async function idle(): Promise<void> {
+  const sinceMs = performance.now()
+  await expect.poll(() => performance.now() - sinceMs, patiently).toBeGreaterThan(3 * AGAIN_MS)
+}
+
 test('the first service chooses the event log, and one with another log accepts nothing', async () => {
   const first = serve(KAFKA)
   await first.append()
@@ -48,7 +54,10 @@ test('the first service chooses the event log, and one with another log accepts 
   expect(second.wrongs).toHaveLength(1)
   await first.log.checkChoice()
   await serve(KAFKA).append()
-  expect(await listStrays(database.db)).toEqual([{ name: POSTGRES, user: `ingest over ${POSTGRES}` }])
+  expect(await readEventLogChoice(database.db)).toEqual({
+    chosen: KAFKA,
+    strays: [{ name: POSTGRES, user: `ingest over ${POSTGRES}` }],
+  })
 })
 
 test('of two services that choose at once, one accepts', async () => {
@@ -131,6 +140,55 @@ test('a ledger that hangs keeps a service ready, and no logout out', async () =>
   expect(performance.now() - askedMs).toBeLessThan(2_000)
   await gate.close()
   await db.end()
+})
+
+test('a service that did nothing for a while hears of a change before it accepts', async () => {
+  const ingest = serve(KAFKA)
+  await ingest.append()
+  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async () => true)
+  await idle()
+  await expect(ingest.append()).rejects.toThrow(WrongEventLogError)
+  expect(ingest.memory.depth('interactive')).toBe(1)
+})
+
+test('a service says how much it appended since its event log was last known to be the right one', async () => {
+  const gate = await openGate(database.url)
+  await gate.shut()
+  const db = createDatabase(gate.url)
+  const started = serve(POSTGRES, { db })
+  await started.append()
+  await serve(KAFKA).append()
+  await gate.open()
+  await expect.poll(() => started.log.checkChoice().then(() => 'well', String), patiently).not.toBe('well')
+  expect(started.wrongs).toEqual([expect.stringContaining('up to 1 records were appended to PostgreSQL')])
+  await db.end()
+  await gate.close()
+
+  const ran = serve(KAFKA)
+  await ran.append()
+  await idle()
+  await ran.log.checkChoice()
+  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async () => true)
+  await expect.poll(() => ran.log.checkChoice().then(() => 'well', String), patiently).not.toBe('well')
+  expect(ran.wrongs).toEqual([expect.not.stringContaining('records were appended')])
+})
+
+test('a ledger that refuses to say which event log to use keeps no logout out, and readiness says so', async () => {
+  const url = new URL(database.url)
+  const role = `refused_${url.pathname.slice(1)}`
+  await database.db.query(`create role ${role} login password 'refused'`)
+  url.username = role
+  url.password = 'refused'
+  const db = createDatabase(url.href)
+  const ingest = serve(KAFKA, { db })
+  await ingest.append()
+  await expect(ingest.log.checkChoice()).rejects.toThrow(EventLogDegradedError)
+  await expect(ingest.log.checkChoice()).rejects.toThrow('permission denied for table event_logs')
+  await database.db.query(`grant select, insert, update on event_logs to ${role}`)
+  await expect.poll(() => ingest.log.checkChoice().then(() => 'well', String), patiently).toBe('well')
+  await db.end()
+  await database.db.query(`drop owned by ${role}`)
+  await database.db.query(`drop role ${role}`)
 })
 
 test('a ledger that has not been migrated keeps no logout out', async () => {

@@ -112,6 +112,17 @@ describe('the event log in Kafka', () => {
   test('says whether all services use it', async () => {
     const asked = async () => (await curfew.client.getEventLog()).choice
     const name = 'Kafka cluster one, topics logout.*'
+    // Who looks does not choose.
+    await curfew.db.query('delete from event_logs')
+    expect(await asked()).toEqual({ ok: true, what: 'is that of the first service to start', fix: null })
+    expect((await curfew.db.query('select from event_logs')).rowCount).toBe(0)
+    await noteEventLog(curfew.db, { user: 'ingest at host-1', name: 'Kafka cluster two, topics logout.*' })
+    expect(await asked()).toMatchObject({
+      ok: false,
+      what: `is Kafka cluster two, topics logout.*, but the console uses ${name} and accepts no logouts`,
+    })
+    await curfew.db.query('delete from event_logs')
+    await noteEventLog(curfew.db, { user: 'ingest at host-2', name })
     expect(await asked()).toEqual({ ok: true, what: `is ${name} for every service`, fix: null })
     await noteEventLog(curfew.db, { user: 'ingest at host-1', name: 'PostgreSQL' })
     expect(await asked()).toMatchObject({

@@ -55,7 +55,10 @@ export interface ProtocolError extends Error {
 
 /** One connection to one broker. The broker answers its requests one after the other. */
 export interface BrokerConnection {
+  /** Also while it is being opened. */
   isOpen(): boolean
+  /** Whether it is being opened, or could not be. */
+  isOpening(): boolean
   metadata(topics: readonly string[]): Promise<Metadata>
   initProducerId(): Promise<ProducerId>
   /**
@@ -127,6 +130,7 @@ export function openConnection(
 
   return {
     isOpen: () => !closed && (!connected || broker.isConnected()),
+    isOpening: () => !closed && !connected,
     async metadata(topics) {
       const answer = await ask<MetadataAnswer>(METADATA, { topics, allowAutoTopicCreation: false })
       return {

@@ -1,5 +1,5 @@
 import type { Broker, Cluster } from 'kafkajs'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { guardFetches } from './fetch-guard.ts'
 
 // Goal: a fetch that fails for one partition neither moves its commit nor stops the others. Method: a broker that answers as a script says.
@@ -64,14 +64,30 @@ test('a fetch that succeeds is what kafkajs gets', async () => {
   expect(asked).toEqual([[0, 1]])
 })
 
-test('a partition that has records and hands out none is left out, unless the answer was full', async () => {
-  const none = { lastStableOffset: '1', messages: [] }
-  const one = { lastStableOffset: '1', messages: ['a record'] }
-  const { fetch, told, asked } = rig(new Map(), [{ 0: one, 1: none, 2: none }, { 1: none }, { 2: one }])
-  await fetch(0, 1, 2)
-  expect(asked).toEqual([[0, 1, 2], [1], [2]])
+const none = { lastStableOffset: '1', messages: [] }
+const one = { lastStableOffset: '1', messages: ['a record'] }
+
+test('a partition that has records and hands out none is left out', async () => {
+  const { fetch, told, asked } = rig(new Map(), [{ 1: none, 2: none }, { 1: none }, { 2: one }])
+  await fetch(1, 2)
+  expect(asked).toEqual([[1, 2], [1], [2]])
+  expect(told).toEqual([['read'], ['unreadable', 1, expect.stringMatching(/damaged/)]])
+})
+
+test('a partition that others crowd out of the answers is not suspected before some seconds', async () => {
+  const clock = vi.spyOn(performance, 'now').mockReturnValue(0)
+  onTestFinished(() => void clock.mockRestore())
+  const full = { 0: one, 1: none, 2: none }
+  const { fetch, told, asked } = rig(new Map(), [full, { ...full, 2: one }, full, { 1: none }])
+  for (const ms of [0, 2_000, 2_001]) {
+    clock.mockReturnValue(ms)
+    await fetch(0, 1, 2)
+  }
+  expect(asked).toEqual([[0, 1, 2], [0, 1, 2], [0, 1, 2], [1]])
   expect(told).toEqual([
+    ['read', 0],
     ['read', 0, 2],
+    ['read', 0],
     ['unreadable', 1, expect.stringMatching(/damaged/)],
   ])
 })

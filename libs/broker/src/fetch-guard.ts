@@ -39,13 +39,14 @@ const NOTHING = { responses: [] }
  */
 export function guardFetches(cluster: Cluster, listener: FetchListener): void {
   const guarded = new WeakSet<Broker>()
+  const silentSince = new Map<number, number>()
   const findBroker = cluster.findBroker.bind(cluster)
   cluster.findBroker = async (node) => {
     const broker = await findBroker(node)
     if (!guarded.has(broker)) {
       guarded.add(broker)
       const fetch = broker.fetch.bind(broker)
-      broker.fetch = (request) => guardedFetch(fetch, request, listener)
+      broker.fetch = (request) => guardedFetch(fetch, request, { listener, silentSince })
     }
     return broker
   }
@@ -54,15 +55,18 @@ export function guardFetches(cluster: Cluster, listener: FetchListener): void {
 async function guardedFetch(
   fetch: Broker['fetch'],
   request: FetchRequest,
-  listener: FetchListener,
+  { listener, silentSince }: { listener: FetchListener; silentSince: Map<number, number> },
 ): Promise<unknown> {
   try {
     const answer: Answer = await fetch(request)
-    const found = await findSilent(fetch, request, answer)
-    listener.read(partitionsOf(request).filter((partition) => !found.includes(partition)))
+    const { silent, atEnd } = emptyOf(request, answer)
+    const found = await findSilent(fetch, request, suspectsOf(answer, silent, silentSince))
+    const isSilent = (partition: number) => silent.some((each) => each.partition === partition)
+    const read = partitionsOf(request).filter((partition) => !isSilent(partition))
+    for (const partition of read) silentSince.delete(partition)
+    listener.read(read)
     for (const partition of found) listener.unreadable(partition, new Error(SILENT))
-    for (const { partition, fetchOffset } of emptyOf(request, answer).atEnd)
-      listener.atEnd(partition, BigInt(fetchOffset))
+    for (const { partition, fetchOffset } of atEnd) listener.atEnd(partition, BigInt(fetchOffset))
     return answer
   } catch (error) {
     const outside = outOfRange(error)
@@ -80,14 +84,36 @@ async function guardedFetch(
 
 const SILENT = 'the broker hands out none of the records that it has: a record batch may be damaged'
 
-/** Which partitions have records that the broker does not hand out. An answer may be too full for them, so each is fetched by itself. */
+/** For so long a partition may be crowded out of the answers by others that have much, in milliseconds. */
+const CROWDED_MS = 2_000
+
+/**
+ * The silent partitions that are to be fetched by themselves: where the answer has no record at all, or had none of theirs for a while.
+ * To ask each time would read a long backlog once for each partition.
+ */
+function suspectsOf(
+  { responses }: Answer,
+  silent: readonly Asked[],
+  silentSince: Map<number, number>,
+): readonly Asked[] {
+  const nowMs = performance.now()
+  const isFull = responses.some(({ partitions }) => partitions.some(({ messages }) => messages.length > 0))
+  return silent.filter(({ partition }) => {
+    const sinceMs = silentSince.get(partition) ?? nowMs
+    const isSuspect = !isFull || nowMs - sinceMs > CROWDED_MS
+    silentSince.set(partition, isSuspect ? nowMs : sinceMs)
+    return isSuspect
+  })
+}
+
+/** Which partitions have records that the broker does not hand out when they are fetched by themselves. */
 async function findSilent(
   fetch: Broker['fetch'],
   request: FetchRequest,
-  answer: Answer,
+  suspects: readonly Asked[],
 ): Promise<readonly number[]> {
   const found: number[] = []
-  for (const { topic, ...asked } of emptyOf(request, answer).silent) {
+  for (const { topic, ...asked } of suspects) {
     // One byte brings the first batch whole.
     const alone = { ...request, topics: [{ topic, partitions: [{ ...asked, maxBytes: 1 }] }] }
     if (emptyOf(alone, await fetch(alone)).silent.length > 0) found.push(asked.partition)

@@ -31,7 +31,7 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
   let known: readonly BrokerAddress[] = configured
   // Processes ask different brokers.
   let asked = Math.floor(Math.random() * configured.length)
-  let open: BrokerConnection | null = null
+  const connections = new Map<string, BrokerConnection>()
   let closed = false
   /** When the broker that is asked was first asked about the trouble of this time, and when it was last. */
   let firstAskedAt = Number.NEGATIVE_INFINITY
@@ -40,19 +40,25 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
   async function ask(topics: readonly string[]): Promise<Metadata> {
     const address = known[asked % known.length]
     if (closed || address === undefined) throw new Error('no broker can be asked')
-    open ??= openConnection(options, address, timeoutMs)
-    const metadata = await within(open.metadata(topics), timeoutMs, 'asking Kafka for the leaders')
+    const key = `${address.host}:${address.port}`
+    const kept = connections.get(key)
+    const isKept = kept?.isOpen() === true
+    const connection = isKept ? kept : openConnection(options, address, timeoutMs)
+    connections.set(key, connection)
+    const answer = connection.metadata(topics)
+    answer.catch(() => connection.close())
+    const metadata = await within(answer, timeoutMs, 'asking Kafka for the leaders').catch(
+      (error: unknown) => {
+        // To open it takes longer than to answer: the next question may find it open.
+        if (isKept && !connection.isOpening()) connection.close()
+        throw error
+      },
+    )
     if (metadata.nodes.size === 0) throw new Error('the broker knows no cluster yet')
     return metadata
   }
 
-  function leave(): void {
-    open?.close()
-    open = null
-  }
-
   function turn(): void {
-    leave()
     asked++
     firstAskedAt = performance.now()
   }
@@ -63,7 +69,6 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
       if (now - lastAskedAt > APART_MS) firstAskedAt = now
       else if (now - firstAskedAt > HELPLESS_MS) turn()
       lastAskedAt = now
-      if (open?.isOpen() === false) leave()
       for (let tries = 1; ; tries++) {
         try {
           const metadata = await ask(topics)
@@ -80,7 +85,7 @@ export function createMetadataReader(options: ConnectionOptions, timeoutMs: numb
     },
     close: () => {
       closed = true
-      leave()
+      for (const connection of connections.values()) connection.close()
     },
   }
 }

@@ -58,9 +58,9 @@ export {
   chooseEventLog,
   countUnread,
   type EventLogUser,
-  listStrays,
   noteEventLog,
   POSTGRES_LOG,
+  readEventLogChoice,
 } from './event-log/choice.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log/event-log.ts'
 export { type EventLogGuardOptions, type GuardedEventLog, guardEventLog } from './event-log/guard.ts'

@@ -26,7 +26,7 @@ const CHECKS: Readonly<Record<string, { readonly name: string; readonly fix: str
   },
   'event-log-choice': {
     name: 'event log of this service',
-    fix: 'This service uses another event log than the others. Give it the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX.',
+    fix: 'Its log says why. Where it uses another event log than the others, give it the same KAFKA_BROKERS and KAFKA_TOPIC_PREFIX. Where it may not read which one that is, grant its database role select, insert and update on event_logs.',
   },
   lanes: {
     name: 'lanes',

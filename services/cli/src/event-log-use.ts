@@ -33,7 +33,7 @@ export async function useCommand(args: readonly string[]): Promise<number> {
           ? `${await countUnread(db)} records wait there.`
           : 'See curfew doctor for how many records wait there.'
       process.stderr.write(
-        `The event log is ${before}. ${unread} While they are not read, nobody is told of them.\n`,
+        `The event log is ${before}. ${unread} While they are not read, nobody is told of them. Stop every ingest first: one that runs accepts for the old event log for up to 15 seconds more.\n`,
       )
       declined = !yes && !(await agreed(`Change it to ${name}?`))
       return !declined

@@ -48,14 +48,28 @@ export async function noteEventLog(db: Queryable, { user, name }: EventLogUser):
 
 /** For so long a service counts as one that uses another event log, in seconds. Services note theirs every 15 s. */
 const STRAY_S = 120
-const STRAYS = `
-  select name, used_by as user from event_logs
-   where not chosen and used_at > now() - make_interval(secs => ${STRAY_S}) order by name`
+const CHOICE = `
+  select name, chosen, used_by as user from event_logs
+   where chosen or used_at > now() - make_interval(secs => ${STRAY_S}) order by name`
 
-/** Services that came with another event log than the chosen one in the last two minutes; one for each event log. */
-export async function listStrays(db: Queryable): Promise<readonly EventLogUser[]> {
-  const { rows } = await db.query<EventLogUser>({ name: 'event_log_strays', text: STRAYS })
-  return rows
+/** The event log that all services are to use, and the others that came up. */
+export interface EventLogChoice {
+  /** Null while no service has used one. */
+  readonly chosen: string | null
+  /** Services that came with another event log in the last two minutes; one for each event log. */
+  readonly strays: readonly EventLogUser[]
+}
+
+/** Unlike `noteEventLog` it neither chooses nor notes: for those that only look. */
+export async function readEventLogChoice(db: Queryable): Promise<EventLogChoice> {
+  const { rows } = await db.query<EventLogUser & { chosen: boolean }>({
+    name: 'event_log_choice',
+    text: CHOICE,
+  })
+  return {
+    chosen: rows.find(({ chosen }) => chosen)?.name ?? null,
+    strays: rows.filter(({ chosen }) => !chosen).map(({ user, name }) => ({ user, name })),
+  }
 }
 
 /** Records in the event log in PostgreSQL that no worker has read, up to 100,000. */

@@ -1,5 +1,6 @@
-import { type EventLog, WrongEventLogError } from '@curfew/domain'
+import { type EventLog, EventLogDegradedError, LedgerSchemaError, WrongEventLogError } from '@curfew/domain'
 import type { Database } from '../postgres/database.ts'
+import { isRefusal } from '../postgres/faults.ts'
 import { chooseEventLog, countUnread, type EventLogUser, noteEventLog, POSTGRES_LOG } from './choice.ts'
 
 export interface EventLogGuardOptions {
@@ -21,12 +22,20 @@ export interface EventLogGuardOptions {
 
 /** Pause after a comparison that failed, in milliseconds. */
 const RETRY_MS = 1_000
-/** Longest that appends and checks wait for the first comparison, in milliseconds. Later ones hold nothing up. */
-const FIRST_MS_MAX = 1_500
+/**
+ * Longest that appends and checks wait for the first comparison, and for one after a time without any, in milliseconds. The others
+ * hold nothing up.
+ */
+const WAIT_MS_MAX = 1_500
 
 /** An event log, and whether it is the one that the ledger names. */
 export interface GuardedEventLog extends EventLog {
-  /** Rejects while it is another one. @throws {WrongEventLogError} */
+  /**
+   * Rejects while it is another one.
+   *
+   * @throws {WrongEventLogError}
+   * @throws {EventLogDegradedError} while the ledger refuses to say which one it is. Consumers then take no part.
+   */
   checkChoice(): Promise<void>
 }
 
@@ -40,46 +49,67 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
   const { db, user, identify, onWrong, alone = false, againMs = 15_000 } = options
   let name: string | null = null
   let state: 'unknown' | 'right' | WrongEventLogError = 'unknown'
-  let dueAt = 0
+  let refusal: Error | null = null
+  /** Records appended since the event log was last known to be the right one. */
+  let unsure = 0
+  let dueAt = Number.NEGATIVE_INFINITY
+  let compared: Promise<void> = Promise.resolve()
   let comparing: Promise<void> | null = null
 
   async function compare(): Promise<void> {
     try {
       name ??= await identify()
+      const before = unsure
       const chosen = await noteEventLog(db, { user, name })
       const wasWrong = state instanceof WrongEventLogError
       state =
         chosen === name || (alone && (await takeOver(db, { user, name })))
           ? 'right'
           : wrong(name, chosen, alone)
-      if (state !== 'right' && !wasWrong) onWrong(state)
+      if (state === 'right') unsure -= before
+      else if (!wasWrong) onWrong(unsure === 0 ? state : stranded(state, name, unsure))
+      refusal = null
       dueAt = performance.now() + againMs
-    } catch {
-      // The log or the ledger is unavailable, which their own checks report. What is known stays known.
+    } catch (error) {
+      // That the log or the ledger is unavailable, or not migrated, their own checks report. What is known stays known.
+      refusal =
+        error instanceof Error && isRefusal(error) && !(error instanceof LedgerSchemaError) ? error : null
       dueAt = performance.now() + RETRY_MS
     }
   }
 
   /** Compares in the background when it is time. */
   function refresh(): void {
-    if (comparing !== null || performance.now() < dueAt) return
+    const lateMs = performance.now() - dueAt
+    if (comparing !== null || lateMs < 0) return
     comparing = compare().finally(() => {
       comparing = null
     })
+    // A service that did nothing for a while may have missed a change.
+    if (lateMs > againMs) compared = Promise.race([comparing, pause(WAIT_MS_MAX)])
   }
 
   refresh()
-  const compared = Promise.race([comparing, pause(FIRST_MS_MAX)])
 
   async function insist(): Promise<void> {
     refresh()
-    if (state === 'unknown') await compared
+    await compared
     if (state instanceof WrongEventLogError) throw state
+  }
+
+  async function checkChoice(): Promise<void> {
+    await insist()
+    if (state !== 'unknown' || refusal === null) return
+    throw new EventLogDegradedError(
+      `The ledger does not say which event log its services use, and no worker reads Kafka: ${refusal.message}`,
+      { cause: refusal },
+    )
   }
 
   return {
     async append(records) {
       await insist()
+      unsure += records.length
       await real.append(records)
     },
     consume: ({ able = () => true, ...rest }, handle) =>
@@ -93,7 +123,7 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
         },
         handle,
       ),
-    checkChoice: insist,
+    checkChoice,
     check: () => real.check(),
     close: () => real.close(),
   }
@@ -116,5 +146,12 @@ function wrong(name: string, chosen: string, alone: boolean): WrongEventLogError
     alone
       ? `${differ} Records wait there. Start without KAFKA_BROKERS until curfew doctor says that no record waits.`
       : `${differ} Give all services the same settings, or change the event log by: npx curfew event-log use`,
+  )
+}
+
+/** The same, for those who can have the records read: what was accepted while nobody could know. */
+function stranded({ message }: WrongEventLogError, name: string, records: number): WrongEventLogError {
+  return new WrongEventLogError(
+    `${message} Before this was known, up to ${records} records were appended to ${name} that no worker may read: have the issuers post again what they posted in the last minutes, or have a worker read them with the settings of this service.`,
   )
 }

@@ -6,7 +6,7 @@ import {
   type TopicState,
   topicFaultText,
 } from '@curfew/domain'
-import { type Database, listStrays, noteEventLog } from '@curfew/ledger'
+import { type Database, readEventLogChoice } from '@curfew/ledger'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
 
 export interface EventLogDeps {
@@ -83,8 +83,11 @@ function answerOf(gone: readonly number[]): Finding {
 
 /** Whether all services use one event log. @param name the one that this console looks at. */
 async function choiceOf(db: Database, name: string): Promise<Finding> {
-  const chosen = await noteEventLog(db, { user: 'the console', name })
-  const strays = await listStrays(db)
+  // A console that chose would have the services refuse logouts for the sake of its own settings.
+  const { chosen, strays: noted } = await readEventLogChoice(db)
+  if (chosen === null) return { ok: true, what: 'is that of the first service to start', fix: null }
+  const isOther = name !== chosen && noted.every((stray) => stray.name !== name)
+  const strays = isOther ? [...noted, { user: 'the console', name }] : noted
   if (strays.length === 0) return { ok: true, what: `is ${chosen} for every service`, fix: null }
   const each = strays.map(({ user, name }) => `${user} uses ${name} and accepts no logouts`)
   return {
