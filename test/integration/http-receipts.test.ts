@@ -297,7 +297,8 @@ describe('what is altered', () => {
   test('of a receipt by another row for the same place does not hide what it contradicts', async () => {
     const { id, claims } = await receipted(curfew, 'mallory')
     await curfew.db.query("update events set sub = 'carol' where id = $1", [storedId(id)])
-    const more = `insert into receipts select event_id, revision + 1, planned_at, $2, settled_at, payload, null, given_id
+    const more = `insert into receipts (event_id, given_id, revision, planned_at, settled_at, log_index, payload)
+                  select event_id, given_id, revision + 1, planned_at, settled_at, $2, payload
                     from receipts where event_id = $1 and revision = 1`
     await curfew.db.query(more, [storedId(id), 999_999])
     expect((await audit())[claims.log.index]).toMatchObject({ receipt: 'intact', ledger: 'contradicts' })

@@ -10,12 +10,10 @@ import {
   type LogRecord,
   type Quarantined,
 } from '@curfew/domain'
-import { migrate, noticeQuarantined, quarantine } from '@curfew/ledger'
+import { noticeQuarantined, quarantine } from '@curfew/ledger'
 import { createLog, createMetrics } from '@curfew/runtime'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
-import { createTestDatabase } from '../support/database.ts'
-import { migrateUpTo } from '../support/migrations.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { openWebhookReceiver } from '../support/webhook-receiver.ts'
 
@@ -467,34 +465,5 @@ describe('quarantine', () => {
       expect.objectContaining({ position: 'small', cut_short: false }),
     ])
     expect(items[0]?.value_bytes).toBeGreaterThan(100)
-  })
-
-  test('is read as it was after an upgrade', async () => {
-    await using own = await createTestDatabase()
-    await migrateUpTo(own.db, 'quarantine')
-    const { key, value, headers } = accepted()
-    for (const [position, lane, head, reason] of [
-      ['1/1', 'interactive', headers, `event ${headers.ce_id} is known with another content`],
-      ['1/2', 'sessions', headers, 'the ledger refused it: no such year'],
-      ['1/3', 'bulk', { ce_source: 'nul \0', ce_id: 'x' }, '/sub is missing'],
-    ] as const)
-      await own.db.query(
-        `insert into quarantined_records (lane, log_position, key, value, headers, reason) values ($1, $2, $3, $4, $5, $6)`,
-        [lane, position, key, value, JSON.stringify(head), reason],
-      )
-    await migrate(own.db)
-    const { rows } = await own.db.query(
-      "select kind, iss, event_id, state, convert_from(key, 'UTF8') as key, value_bytes, cut_short from quarantined_records order by id",
-    )
-    const same = { state: 'waiting', key, value_bytes: value.byteLength, cut_short: false }
-    expect(rows).toEqual([
-      { ...same, kind: 'conflict', iss: ISS, event_id: headers.ce_id },
-      { ...same, kind: 'refused', iss: ISS, event_id: null },
-      { ...same, kind: 'unreadable', iss: null, event_id: null },
-    ])
-    await quarantine(own.db, [
-      { record: { lane: 'interactive', key, value, headers, position: '1/1' }, kind: 'conflict', reason: '' },
-    ])
-    expect((await own.db.query('select from quarantined_records')).rows).toHaveLength(3)
   })
 })

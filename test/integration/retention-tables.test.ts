@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { createRetentionChore, readRetention } from '@curfew/bookkeeper'
-import { createPartitions, type Database, listAudit, migrate } from '@curfew/ledger'
+import { createPartitions, type Database, listAudit } from '@curfew/ledger'
 import { readEnvironment } from '@curfew/runtime'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { migrateUpTo } from '../support/migrations.ts'
 import { count, register } from './ledger-support.ts'
 
 // Goal: each table is kept for as long as its setting says, to the day; and what is not over is kept whatever its age.
@@ -75,20 +74,6 @@ test('what lies where no month was made for it goes by the day', async () => {
   for (const days of [731, 729, 0]) await audited(daysBefore(days))
   await round(NOW)
   expect(await auditTimes()).toEqual(['2026-11-21', '2024-11-22'])
-})
-
-test('an upgrade takes all that was audited along, and numbers go on', async () => {
-  await migrateUpTo(db(), 'privacy')
-  for (const days of [800, 400, 1]) await audited(daysBefore(days))
-  const { rows: before } = await db().query<{ id: number }>('select * from audit order by id desc')
-  await migrate(db())
-  expect(await listAudit(db(), { before: null, limit: 10 })).toEqual(
-    // Of no key it is known by then.
-    before.map((record) => ({ ...record, credentialId: null })),
-  )
-  await audited(NOW)
-  const [latest] = await listAudit(db(), { before: null, limit: 1 })
-  expect(latest).toMatchObject({ at: NOW, id: (before[0]?.id ?? 0) + 1 })
 })
 
 test('attempts, with what relying parties said in them, go as soon as is wished, and never after their events', async () => {

@@ -186,7 +186,6 @@ export {
 } from './postgres/faults.ts'
 export {
   createLedgerCheck,
-  MIGRATIONS_FOLDER,
   type MigrateOptions,
   MigrationError,
   migrate,

@@ -6,7 +6,7 @@ import { CurfewError, LedgerSchemaError } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 
 /** The migrations that belong to this code. */
-export const MIGRATIONS_FOLDER: string = fileURLToPath(new URL('../../../../migrations/', import.meta.url))
+const MIGRATIONS_FOLDER: string = fileURLToPath(new URL('../../../../migrations/', import.meta.url))
 
 export interface MigrateOptions {
   /** Folder of the numbered files. Default: those of this code. */

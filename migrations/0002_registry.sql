@@ -1,0 +1,106 @@
+-- The registry: issuers, relying parties, their endpoints, and probes of them.
+
+-- One row. Every change of the registry locks it and takes the next number. Numbers therefore commit in order, and a reader that
+-- asks for "greater than the last one I saw" misses nothing.
+create table registry_revision (
+  only_row  boolean primary key default true check (only_row),
+  revision  bigint not null
+);
+insert into registry_revision (revision) values (0);
+
+-- Removed issuers and relying parties keep their rows, because history and keys refer to them. They are hidden, and they get
+-- no deliveries.
+create table issuers (
+  name                 text primary key check (name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'),
+  iss                  text not null unique,
+  -- Whether its sessions have a sid, which relying parties may require.
+  sid_supported        boolean not null default true,
+  -- How its sessions in the session index narrow a logout:
+  --   off       not at all
+  --   partial   RPs known to hold a session get a delivery by sid; the others get one as well
+  --   complete  only RPs known to hold a session get a delivery
+  session_index        text not null default 'partial' check (session_index in ('off', 'partial', 'complete')),
+  -- Settings of its relying parties, except where they have their own.
+  defaults             jsonb not null,
+  sla_within_ms        integer not null check (sla_within_ms > 0),
+  sla_objective        double precision not null check (sla_objective > 0 and sla_objective < 1),
+  -- The length of the error budget's window.
+  sla_window_days      smallint not null default 30 check (sla_window_days between 1 and 90),
+  -- Quotas of this issuer alone; null: the deployment's.
+  sessions_max         bigint check (sessions_max >= 0),
+  relying_parties_max  integer check (relying_parties_max >= 0),
+  -- The networks that an administrator set, as {"networks": [CIDR, …], "by": "admin" | "issuer"}; null if none did. Only a rule
+  -- of "admin" lets a registration go beyond the deployment's networks. A removed row keeps its rule, so that a new
+  -- registration does not lift it.
+  network_rule         jsonb,
+  revision             bigint not null,
+  created_at           timestamptz not null default now(),
+  updated_at           timestamptz not null default now(),
+  deleted_at           timestamptz
+);
+comment on column issuers.network_rule is 'Networks that an unbound admin set; it outlasts a removal';
+
+create table relying_parties (
+  id                bigint generated always as identity primary key,
+  issuer            text not null references issuers (name),
+  client_id         text not null,
+  -- The whole OIDC client metadata as registered, with members that Curfew does not use.
+  metadata          jsonb not null,
+  settings          jsonb not null,
+  -- The members of the metadata that Curfew uses. Products name them differently.
+  client_name       text,
+  session_required  boolean not null default false,
+  algorithm         text not null default 'RS256',
+  -- How to encrypt its tokens: alg, enc, and jwks or jwks_uri. Null: not encrypted.
+  encryption        jsonb,
+  -- As in `issuers`.
+  network_rule      jsonb,
+  revision          bigint not null,
+  created_at        timestamptz not null default now(),
+  updated_at        timestamptz not null default now(),
+  deleted_at        timestamptz,
+  unique (issuer, client_id)
+);
+comment on column relying_parties.network_rule is 'Networks that a credential above the owner set; it outlasts a removal';
+-- Finds the clients of one client_id at all issuers.
+create index relying_parties_client on relying_parties (client_id);
+
+-- One way to notify one relying party. A delivery is owed to a binding, so a row stays while deliveries refer to it.
+create table bindings (
+  id                bigint generated always as identity primary key,
+  relying_party_id  bigint not null references relying_parties (id),
+  kind              text not null check (kind in ('backchannel')),
+  -- The name of the endpoint within the relying party. main is backchannel_logout_uri; the owner names the others.
+  endpoint          text not null,
+  uri               text not null,
+  -- False once the owner removed the endpoint. Plans then skip it.
+  registered        boolean not null default true,
+  -- Why deliveries to it stop, in words; null when enabled.
+  disabled_reason   text,
+  unique (relying_party_id, kind, endpoint)
+);
+-- Finds another client with the same URI.
+create index bindings_uri on bindings (uri) where registered;
+
+-- What an endpoint accepted and refused of tokens without a real subject. Belongs to a client, registered or not.
+create table probes (
+  id          uuid primary key,
+  issuer      text not null references issuers (name) on delete cascade,
+  client_id   text not null,
+  uri         text not null,
+  -- The name of the credential that requested the probe.
+  credential  text not null,
+  started_at  timestamptz not null default now(),
+  ended_at    timestamptz,
+  -- Requests with an answer, and all requests.
+  sent        integer not null default 0 check (sent >= 0),
+  total       integer not null check (total >= sent),
+  -- The report as the API returned it, so that a later release can still show it.
+  report      jsonb,
+  constraint report_exactly_when_ended check ((report is null) = (ended_at is null))
+);
+-- A client has one probe at a time, whichever console runs it.
+create unique index probes_running on probes (issuer, client_id) where ended_at is null;
+create index probes_latest on probes (issuer, client_id, started_at desc);
+-- Retention, in batches.
+create index probes_ended on probes (ended_at) where ended_at is not null;

@@ -1,0 +1,31 @@
+-- Figures of the SLA: deliveries by binding and by the time at which their event was accepted.
+
+-- Every delivery counts in one row of each span. The bookkeeper projects the journal into them, so that no request counts the
+-- ledger. A planned delivery that is neither kept nor broken is under way.
+create table sla_rollups (
+  -- A slot is five minutes long and is kept for two days. Slots show which deliveries are overdue, and how fast the budget burns.
+  span        text not null check (span in ('slot', 'hour', 'day')),
+  binding_id  bigint not null,
+  -- UTC.
+  starts_at   timestamptz not null,
+  planned     bigint not null check (planned >= 0),
+  kept        bigint not null check (kept >= 0),
+  broken      bigint not null check (broken >= 0),
+  -- Times from acceptance to acknowledgement, for the spans hour and day only: see latency-histogram.ts. The bytes of several
+  -- histograms, one after the other, are their sum.
+  latencies   bytea not null,
+  primary key (span, binding_id, starts_at)
+) with (
+  -- The latest rows change several times a second, but never in an indexed column.
+  fillfactor = 50,
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 5000
+);
+
+-- When the error budget of an issuer was last seen to burn, so that one notification goes out, whatever the number of bookkeepers.
+create table sla_burns (
+  issuer      text not null references issuers (name),
+  severity    text not null check (severity in ('page', 'ticket')),
+  burning_at  timestamptz not null,
+  primary key (issuer, severity)
+);
