@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createKafkaEventLog, createKafkaMonitor, topicName } from '@curfew/broker'
 import { type EventLog, EventLogDegradedError, EventLogUnavailableError } from '@curfew/domain'
@@ -64,8 +65,11 @@ function startLoad(log: EventLog, keys: readonly string[]) {
   }
 }
 
-async function asked<Answer>(question: (admin: kafkajs.Admin) => Promise<Answer>): Promise<Answer> {
-  const admin = openClient().admin()
+async function asked<Answer>(
+  question: (admin: kafkajs.Admin) => Promise<Answer>,
+  socketFactory?: kafkajs.ISocketFactory,
+): Promise<Answer> {
+  const admin = openClient(socketFactory).admin()
   await admin.connect()
   try {
     return await question(admin)
@@ -74,19 +78,28 @@ async function asked<Answer>(question: (admin: kafkajs.Admin) => Promise<Answer>
   }
 }
 
-const openClient = () =>
-  new kafkajs.Kafka({ brokers: [...kafka().brokers], logLevel: kafkajs.logLevel.NOTHING })
+const openClient = (socketFactory?: kafkajs.ISocketFactory) =>
+  new kafkajs.Kafka({
+    ...{ brokers: [...kafka().brokers], logLevel: kafkajs.logLevel.NOTHING },
+    ...(socketFactory !== undefined && { socketFactory }),
+  })
 
-/** Resolves when every copy of the interactive lane is in sync. */
+/** Resolves when every broker says that each copy of the interactive lane is in sync. One that was suspended knows how it was before. */
 async function untilInSync(prefix: string): Promise<void> {
-  const lagging = () =>
+  const lagging = async (broker: string) =>
     asked(async (admin) => {
       const { topics } = await admin.fetchTopicMetadata({ topics: [topicName('interactive', { prefix })] })
       return topics.flatMap(({ partitions }) =>
         partitions.filter(({ isr, replicas }) => isr.length < replicas.length),
       )
-    }).catch(String)
-  await expect.poll(lagging, patiently).toEqual([])
+    }, onlyTo(broker)).catch(String)
+  for (const broker of kafka().brokers) await expect.poll(() => lagging(broker), patiently).toEqual([])
+}
+
+/** Leads all questions to one broker, whichever kafkajs means to ask. */
+function onlyTo(broker: string): kafkajs.ISocketFactory {
+  const [host = '', port = ''] = broker.split(':')
+  return ({ onConnect }) => connect({ host, port: Number(port) }, onConnect)
 }
 
 /** The ids in the interactive lane, in the order of each partition. */

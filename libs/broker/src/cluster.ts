@@ -124,24 +124,24 @@ export function createCluster({
     const { topics: answers, partitions, nodes } = await reader.read(names)
     const refused = [...answers.values()].find((answer) => !isLeaders(answer) && !isMissing(answer))
     if (refused !== undefined) throw refused
-    const present = names.filter((name) => partitions.get(name)?.length)
+    const existing = names.filter((name) => partitions.get(name)?.length)
     // Operators may change what a partition needs at any time. One broker alone answers this, and it may hang: then its answer counts
     // at the next look.
     const asking = admins
-      .use((admin) => describeConfigs(admin, present), CONFIGS_TIMEOUT_MS)
+      .use((admin) => describeConfigs(admin, existing), CONFIGS_TIMEOUT_MS)
       .then((answer) => {
         configs = answer
       })
-    const [answering] = await Promise.all([
-      rollCall.answering(nodes),
+    const [present] = await Promise.all([
+      rollCall.present(nodes),
       within(asking, SOON_MS, 'asking for settings').catch(() => undefined),
     ])
     const found = kinds.map((kind) => {
       const topic = topicName(kind, topics)
-      // A broker that lost the others tells of them as they were. Where enough of them answer, one of these will lead.
+      // A broker that lost the others tells of them as they were. Where enough of them are present, one of these will lead.
       const all = (partitions.get(topic) ?? []).map(({ partition, led, isr }) => ({
         ...{ partition, led },
-        inSync: isr.filter((id) => answering.has(id)).length,
+        inSync: isr.filter((id) => present.has(id)).length,
       }))
       const unavailable = unavailablePartitions({ partitions: all, config: configs?.get(topic) ?? null })
       return { kind, topic, missing: all.length === 0, all, unavailable }

@@ -3,39 +3,61 @@ import { type BrokerAddress, type BrokerConnection, openConnection } from './con
 
 /** Asks brokers whether they answer, over a connection to each that is kept. */
 export interface RollCall {
-  /** @returns the ids of those that answer soon. */
-  answering(nodes: ReadonlyMap<number, BrokerAddress>): Promise<ReadonlySet<number>>
+  /**
+   * A broker is gone when other brokers answer soon and it answers neither of two roll calls in a row. A late answer is an answer. Where
+   * no broker answers soon, this process may be the one that is late, and the roll call says nothing.
+   *
+   * @returns the ids of the brokers that are not gone.
+   */
+  present(nodes: ReadonlyMap<number, BrokerAddress>): Promise<ReadonlySet<number>>
   close(): void
 }
 
 /** The connection is given up after that time, in milliseconds. */
 const REQUEST_TIMEOUT_MS = 4_000
+/** A broker that missed fewer roll calls in a row may be late. */
+const GONE_AFTER = 2
 
-/** @param topic to ask about. @param soonMs how long an answer may take, in milliseconds. */
+/** @param topic to ask about. @param soonMs how long a roll call waits for answers, in milliseconds. */
 export function createRollCall(options: ConnectionOptions, topic: string, soonMs: number): RollCall {
   const connections = new Map<string, BrokerConnection>()
+  /** How many roll calls each broker missed since its last answer. */
+  const missed = new Map<number, number>()
+  let calling: Promise<ReadonlySet<number>> | null = null
 
-  async function answers(address: BrokerAddress): Promise<boolean> {
+  async function answersSoon(id: number, address: BrokerAddress): Promise<boolean> {
     const key = `${address.host}:${address.port}`
     const known = connections.get(key)
     const connection = known?.isOpen() === true ? known : openConnection(options, address, REQUEST_TIMEOUT_MS)
     connections.set(key, connection)
-    const asked = connection.metadata([topic]).catch((error: unknown) => {
-      connection.close()
-      throw error
-    })
+    const asked = connection.metadata([topic]).then(
+      () => void missed.delete(id),
+      (error: unknown) => {
+        connection.close()
+        throw error
+      },
+    )
     return within(asked, soonMs, 'asking a broker').then(
       () => true,
       () => false,
     )
   }
 
+  async function call(nodes: ReadonlyMap<number, BrokerAddress>): Promise<ReadonlySet<number>> {
+    const ids = [...nodes.keys()]
+    const answers = await Promise.all([...nodes].map(([id, address]) => answersSoon(id, address)))
+    if (!answers.includes(true)) return new Set(ids)
+    for (const id of ids.filter((_, index) => !answers[index])) missed.set(id, (missed.get(id) ?? 0) + 1)
+    return new Set(ids.filter((id) => (missed.get(id) ?? 0) < GONE_AFTER))
+  }
+
   return {
-    async answering(nodes) {
-      const all = await Promise.all(
-        [...nodes].map(async ([id, address]) => ((await answers(address)) ? id : null)),
-      )
-      return new Set(all.filter((id) => id !== null))
+    present(nodes) {
+      // Probes at the same time share a roll call: one late answer is one miss.
+      calling ??= call(nodes).finally(() => {
+        calling = null
+      })
+      return calling
     },
     close() {
       for (const connection of connections.values()) connection.close()
