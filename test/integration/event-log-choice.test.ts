@@ -27,13 +27,15 @@ function serve(
 ) {
   const memory = createMemoryLog()
   const wrongs: string[] = []
+  const changes: string[] = []
   const log = guardEventLog(memory.open(), {
     ...{ db, user: `ingest over ${name}`, againMs: AGAIN_MS },
     identify: async () => name,
     onWrong: ({ message }) => void wrongs.push(message),
+    onChanged: (to) => void changes.push(to),
     ...options,
   })
-  return { log, memory, wrongs, append: () => log.append([numberedRecord('a', 1)]) }
+  return { log, memory, wrongs, changes, append: () => log.append([numberedRecord('a', 1)]) }
 }
 
 /** Until a service that did nothing asks the ledger before it answers. */
@@ -85,6 +87,7 @@ test('a consumer of another event log takes no part until that log is chosen', a
       ...{ db: database.db, user: 'delivery', againMs: AGAIN_MS },
       identify: async () => POSTGRES,
       onWrong: () => undefined,
+      onChanged: () => undefined,
     },
   )
   let working = true
@@ -151,6 +154,20 @@ test('a service that did nothing for a while hears of a change before it accepts
   expect(ingest.memory.depth('interactive')).toBe(1)
 })
 
+test('a service that runs hears that another event log took the place of its own, and keeps the name while the log is silent', async () => {
+  let answer = () => Promise.resolve(KAFKA)
+  const ingest = serve(KAFKA, { identify: () => answer() })
+  await ingest.append()
+  answer = () => Promise.reject(new Error('no broker answers'))
+  await idle()
+  await ingest.append()
+  answer = () => Promise.resolve('Kafka cluster two, topics logout.*')
+  await expect
+    .poll(() => ingest.log.checkChoice().then(() => 'well', String), patiently)
+    .toContain('cluster two')
+  await expect(ingest.append()).rejects.toThrow(WrongEventLogError)
+})
+
 test('a service says how much it appended since its event log was last known to be the right one', async () => {
   const gate = await openGate(database.url)
   await gate.shut()
@@ -203,6 +220,8 @@ test('a service that is alone changes the event log by its settings, once the on
   )
   await expect(serve(KAFKA, { alone: true }).append()).rejects.toThrow('Start without KAFKA_BROKERS')
   await database.db.query('delete from log_records')
-  await serve(KAFKA, { alone: true }).append()
+  const alone = serve(KAFKA, { alone: true })
+  await alone.append()
+  expect(alone.changes).toEqual([KAFKA])
   await expect(serve(POSTGRES).append()).rejects.toThrow(WrongEventLogError)
 })

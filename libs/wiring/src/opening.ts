@@ -89,6 +89,7 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
         user: `${name} at ${hostname()}`,
         identify: async () => (kafka === null ? POSTGRES_LOG : identifyKafka(kafka)),
         alone,
+        onChanged: (to) => log.warn({ event: 'event-log.changed', to }),
         onWrong: (error) => log.error({ event: 'event-log.wrong', err: error }),
       })
       scope.defer('event log', () => eventLog.close())

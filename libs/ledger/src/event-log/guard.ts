@@ -7,10 +7,12 @@ export interface EventLogGuardOptions {
   readonly db: Database
   /** The service, for people, such as `ingest at host-1`. */
   readonly user: string
-  /** The name of the event log. It may need the log to answer. */
+  /** The name of the event log. It may need the log to answer, and it changes where another log takes the place of the one before. */
   readonly identify: () => Promise<string>
   /** Called when the event log turns out to be a wrong one, once for as long as it stays so. */
   readonly onWrong: (error: WrongEventLogError) => void
+  /** Called when this service changed the event log of the ledger, by its settings alone. */
+  readonly onChanged: (name: string) => void
   /**
    * Whether no other service can use the ledger. A change of the settings then changes the event log, unless the one before has records
    * in the ledger that were not read. Default: false.
@@ -46,7 +48,7 @@ export interface GuardedEventLog extends EventLog {
  * While the ledger cannot be asked, appends go through: accepting a logout needs no database.
  */
 export function guardEventLog(real: EventLog, options: EventLogGuardOptions): GuardedEventLog {
-  const { db, user, identify, onWrong, alone = false, againMs = 15_000 } = options
+  const { db, user, identify, onWrong, onChanged, alone = false, againMs = 15_000 } = options
   let name: string | null = null
   let state: 'unknown' | 'right' | WrongEventLogError = 'unknown'
   let refusal: Error | null = null
@@ -58,16 +60,17 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
 
   async function compare(): Promise<void> {
     try {
-      name ??= await identify()
+      // All services change their minds together. A log that does not answer keeps the name that it had.
+      const mine = await identify().catch((error: unknown) => name ?? Promise.reject(error))
+      name = mine
       const before = unsure
-      const chosen = await noteEventLog(db, { user, name })
+      const chosen = await noteEventLog(db, { user, name: mine })
       const wasWrong = state instanceof WrongEventLogError
-      state =
-        chosen === name || (alone && (await takeOver(db, { user, name })))
-          ? 'right'
-          : wrong(name, chosen, alone)
+      const taken = chosen !== mine && alone && (await takeOver(db, { user, name: mine }))
+      if (taken) onChanged(mine)
+      state = chosen === mine || taken ? 'right' : wrong(mine, chosen, alone)
       if (state === 'right') unsure -= before
-      else if (!wasWrong) onWrong(unsure === 0 ? state : stranded(state, name, unsure))
+      else if (!wasWrong) onWrong(unsure === 0 ? state : stranded(state, mine, unsure))
       refusal = null
       dueAt = performance.now() + againMs
     } catch (error) {
