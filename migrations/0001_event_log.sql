@@ -9,7 +9,11 @@ create table event_logs (
   -- The last service that tried to use the event log. In the chosen row: the first service of all, which chose it, or the user of
   -- `curfew event-log use`.
   used_by  text not null,
-  used_at  timestamptz not null default now()
+  used_at  timestamptz not null default now(),
+  -- The id of the ledger, which each commit in Kafka names. The chosen row has it, and the choice that replaces the row keeps it.
+  ledger   uuid not null default gen_random_uuid(),
+  -- In the chosen row: when `curfew event-log use` took the topics over from other ledgers; null if it did not.
+  taken_at timestamptz
 );
 create unique index event_logs_chosen on event_logs (chosen) where chosen;
 

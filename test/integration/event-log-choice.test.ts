@@ -1,5 +1,11 @@
 import { EventLogDegradedError, WrongEventLogError } from '@curfew/domain'
-import { chooseEventLog, createDatabase, guardEventLog, readEventLogChoice } from '@curfew/ledger'
+import {
+  chooseEventLog,
+  createDatabase,
+  guardEventLog,
+  readEventLogChoice,
+  readOwnLedger,
+} from '@curfew/ledger'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { openGate } from '../support/gate.ts'
@@ -96,7 +102,7 @@ test('a consumer of another event log takes no part until that log is chosen', a
   const isAble = () => able[0]?.() ?? false
   await expect(log.checkChoice()).rejects.toThrow(WrongEventLogError)
   expect(isAble()).toBe(false)
-  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async () => true)
+  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES, takesTopics: true }, async () => true)
   await expect.poll(isAble, patiently).toBe(true)
   working = false
   expect(isAble()).toBe(false)
@@ -108,17 +114,30 @@ test('services that run hear of a change, and nothing is changed without consent
   await old.append()
   const told: (string | null)[] = []
   const change = (agreed: boolean) =>
-    chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async (before) => {
+    chooseEventLog(database.db, { user: 'operator', name: POSTGRES, takesTopics: true }, async (before) => {
       told.push(before)
       return agreed
     })
   expect(await change(false)).toBe(false)
   await old.log.checkChoice()
   expect(await change(true)).toBe(true)
-  expect(await change(true)).toBe(false)
   expect(told).toEqual([KAFKA, KAFKA])
   await expect.poll(() => old.log.checkChoice().then(() => 'well', String), patiently).toContain(POSTGRES)
   await serve(POSTGRES).append()
+})
+
+test('the ledger keeps its id in each choice, and only an operator takes topics over', async () => {
+  expect(await readOwnLedger(database.db, false)).toBeNull()
+  await serve(KAFKA).append()
+  const first = await readOwnLedger(database.db, false)
+  expect(first).toEqual({
+    ...{ id: expect.stringMatching(/^[0-9a-f-]{36}$/), takenMs: null },
+    database: expect.stringMatching(/^\d+\.\d+$/),
+  })
+  await serve(POSTGRES, { alone: true }).append()
+  expect(await readOwnLedger(database.db, true)).toEqual({ ...first, database: null })
+  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES, takesTopics: true }, async () => true)
+  expect(await readOwnLedger(database.db, false)).toEqual({ ...first, takenMs: expect.any(Number) })
 })
 
 test('a ledger that is unavailable keeps no logout out', async () => {
@@ -148,7 +167,7 @@ test('a ledger that hangs keeps a service ready, and no logout out', async () =>
 test('a service that did nothing for a while hears of a change before it accepts', async () => {
   const ingest = serve(KAFKA)
   await ingest.append()
-  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async () => true)
+  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES, takesTopics: true }, async () => true)
   await idle()
   await expect(ingest.append()).rejects.toThrow(WrongEventLogError)
   expect(ingest.memory.depth('interactive')).toBe(1)
@@ -185,7 +204,7 @@ test('a service says how much it appended since its event log was last known to 
   await ran.append()
   await idle()
   await ran.log.checkChoice()
-  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES }, async () => true)
+  await chooseEventLog(database.db, { user: 'operator', name: POSTGRES, takesTopics: true }, async () => true)
   await expect.poll(() => ran.log.checkChoice().then(() => 'well', String), patiently).not.toBe('well')
   expect(ran.wrongs).toEqual([expect.not.stringContaining('records were appended')])
 })

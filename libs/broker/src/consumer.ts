@@ -1,4 +1,11 @@
-import type { BatchHandler, ConsumeOptions, Consumer, ConsumerStatus, Quarantine } from '@curfew/domain'
+import type {
+  BatchHandler,
+  ConsumeOptions,
+  Consumer,
+  ConsumerStatus,
+  OwnLedger,
+  Quarantine,
+} from '@curfew/domain'
 import { type Batch, createBacklog, type DueCommit, type Read } from './backlog.ts'
 import type { ConnectionOptions } from './client.ts'
 import { failureType, isForbidden, isRebalance } from './failures.ts'
@@ -18,6 +25,8 @@ export interface LaneConsumerOptions extends ConsumeOptions {
   /** Kafka does not know the topic: `ready` is to look again. */
   readonly lookAgain?: () => void
   readonly quarantine: Quarantine
+  /** The ledger that handles the records. Default: commits name none. */
+  readonly ledger?: (() => Promise<OwnLedger | null>) | undefined
 }
 
 /** How long a full partition holds the fetch loop before it is paused, which costs up to a fetch's wait to undo. */
@@ -49,6 +58,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
   /** What the group gave us. */
   let own: readonly number[] = []
   let membership: Membership | null = null
+  let ledger: OwnLedger | null = null
   let placing: Placing | null = null
   let paused = false
   let state: Exclude<ConsumerStatus['state'], 'unreadable'> = 'joining'
@@ -133,7 +143,7 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     for (; due.length > 0 && membership !== null; due = backlog.dueCommits()) {
       const by = membership
       try {
-        await by.commit(due)
+        await by.commit(due, ledger)
         if (by === membership) backlog.committed(due)
       } catch (error) {
         // During a rebalance the commit waits for its end: what is still ours then is committed by the new generation.
@@ -255,6 +265,14 @@ export function createLaneConsumer(options: LaneConsumerOptions, handle: BatchHa
     placing = createPlacing({
       ...{ lane, topic, backlog, membership: current, onFault, onError, ended },
       pause: async () => void (await until(ended, PAUSE_MS_MAX / 5)),
+      readLedger: async () => {
+        ledger = (await options.ledger?.()) ?? null
+        return ledger
+      },
+      onForeign: (partition, error) => {
+        if (!unreadable.has(partition)) onError(error)
+        unreadable.set(partition, error)
+      },
       onPlaced: (partition) => {
         unreadable.delete(partition)
         held.set(partition, performance.now())

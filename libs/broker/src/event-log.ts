@@ -1,4 +1,10 @@
-import { type EventLog, EventLogUnavailableError, type LogRecord, type Quarantine } from '@curfew/domain'
+import {
+  type EventLog,
+  EventLogUnavailableError,
+  type LogRecord,
+  type OwnLedger,
+  type Quarantine,
+} from '@curfew/domain'
 import type { ConnectionOptions } from './client.ts'
 import { createCluster } from './cluster.ts'
 import { createLaneConsumer } from './consumer.ts'
@@ -12,6 +18,11 @@ export interface KafkaEventLogOptions extends ConnectionOptions {
   readonly groupId: string
   /** Where records go that a consumer refuses. Their offset is not committed before it resolves. */
   readonly quarantine: Quarantine
+  /**
+   * The ledger that consumers plan for, which their commits name. A partition whose last commit names another ledger is not read.
+   * Default: commits name none.
+   */
+  readonly ledger?: () => Promise<OwnLedger | null>
   /** Default: `DEFAULT_TOPICS`. */
   readonly topics?: TopicsSettings
   /** From the call of `append` to its rejection when Kafka does not confirm, in milliseconds. Default 10 000 (10 s). */
@@ -61,6 +72,7 @@ export function createKafkaEventLog(options: KafkaEventLogOptions): EventLog {
           ready: cluster.ready,
           lookAgain: cluster.lookAgain,
           quarantine: options.quarantine,
+          ledger: options.ledger,
         },
         handle,
       ),

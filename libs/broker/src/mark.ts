@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { ConsumedRecord } from '@curfew/domain'
+import type { ConsumedRecord, LedgerId, OwnLedger } from '@curfew/domain'
 
 /** A record and where it lies in its partition. */
 export interface Entry {
@@ -48,9 +48,30 @@ function digestOf({ key, value }: ConsumedRecord): string {
   return hash.digest().subarray(0, DIGEST_BYTES).toString('base64url')
 }
 
-/** As metadata of a commit: about 100 bytes, of the 4 KiB that brokers allow. */
-export function encodeMark({ epoch, timestamp, readMs, digest }: Mark): string {
-  return JSON.stringify({ v: 1, epoch, timestamp, read: readMs, digest })
+/** As metadata of a commit: about 200 bytes, of the 4 KiB that brokers allow. */
+export function encodeCommit(mark: Mark | null, ledger: LedgerId | null): string {
+  const { epoch, timestamp, readMs: read, digest } = mark ?? {}
+  const own = ledger && { id: ledger.id, database: ledger.database, at: Date.now() }
+  return JSON.stringify({ v: 1, epoch, timestamp, read, digest, ledger: own })
+}
+
+/**
+ * The other ledger that a commit names, in words; null where the commit is of this ledger, names none, or is older than the time at
+ * which this ledger took the topics over. The records after it are owed to the relying parties of the other ledger.
+ */
+export function otherLedger(metadata: string | null | undefined, own: OwnLedger): string | null {
+  const { ledger } = Object(parse(metadata ?? '')) as Readonly<Record<string, unknown>>
+  const { id, database, at } = Object(ledger) as Readonly<Record<string, unknown>>
+  if (typeof id !== 'string' || typeof at !== 'number') return null
+  if (own.takenMs !== null && at <= own.takenMs) return null
+  if (id !== own.id) return `ledger ${id}`
+  const isCopy = typeof database === 'string' && own.database !== null && database !== own.database
+  return isCopy ? `the copy of ledger ${id} in database ${database}` : null
+}
+
+/** What to do where records belong to another ledger. */
+export function foreignText(partition: string, other: string): string {
+  return `the commit of ${partition} is of ${other}: give each ledger a KAFKA_TOPIC_PREFIX of its own, or take the topics over by: npx curfew event-log use`
 }
 
 /** The mark that was committed with `next`; null where the commit has none, as when an operator or an earlier release wrote it. */

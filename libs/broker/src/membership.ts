@@ -1,4 +1,4 @@
-import type { LogLane } from '@curfew/domain'
+import type { LedgerId, LogLane } from '@curfew/domain'
 import kafkajs, {
   type Cluster,
   type Consumer as KafkaConsumer,
@@ -10,7 +10,7 @@ import { type ConnectionOptions, createClient, FEW_RETRIES, within } from './cli
 import { registerCodecs } from './codecs.ts'
 import { type FetchListener, guardFetches } from './fetch-guard.ts'
 import { guardLeaders } from './leaderless.ts'
-import { decodeMark, type Entry, encodeMark, type Place } from './mark.ts'
+import { decodeMark, type Entry, encodeCommit, type Place } from './mark.ts'
 import { checkRecordBatches } from './record-batches.ts'
 import { fromMessage } from './records.ts'
 
@@ -39,9 +39,10 @@ export interface Membership {
   /** Rejects when it has failed. */
   readonly ended: Promise<never>
   fail(error: unknown): void
-  commit(commits: readonly DueCommit[]): Promise<void>
+  /** @param ledger is named by the commits. */
+  commit(commits: readonly DueCommit[], ledger: LedgerId | null): Promise<void>
   /** What the group has committed; null for partitions without a commit. */
-  readCommits(partitions: readonly number[]): Promise<ReadonlyMap<number, Place | null>>
+  readCommits(partitions: readonly number[]): Promise<ReadonlyMap<number, Commit>>
   /** The first offset that is there. */
   readStart(partition: number): Promise<bigint>
   /** The offset after the last record. */
@@ -62,6 +63,12 @@ const FETCH_PARTITION_BYTES_MAX = 262_144
 const REQUEST_TIMEOUT_MS = 5_000
 const REBALANCE_TIMEOUT_MS = 15_000
 const LEAVE_TIMEOUT_MS = 5_000
+
+/** What the group committed of a partition. */
+export interface Commit {
+  readonly place: Place | null
+  readonly metadata: string | null | undefined
+}
 
 /** Joins the group. Whether that succeeds is told by `joined` and `ended`. */
 export function openMembership(options: MembershipOptions, listener: MembershipListener): Membership {
@@ -144,10 +151,10 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
   return {
     ended: ended.promise,
     fail: ended.reject,
-    async commit(commits) {
+    async commit(commits, ledger) {
       const offsets = commits.map(({ partition, next, mark }) => ({
         ...{ topic, partition, offset: String(next) },
-        metadata: mark === null ? null : encodeMark(mark),
+        metadata: encodeCommit(mark, ledger),
       }))
       await within(consumer.commitOffsets(offsets), REQUEST_TIMEOUT_MS * 2, 'committing')
     },
@@ -246,7 +253,7 @@ function toEntry(
 async function readCommits(
   { findCoordinator }: FoundCluster,
   { groupId, topic, partitions }: { groupId: string; topic: string; partitions: readonly number[] },
-): Promise<ReadonlyMap<number, Place | null>> {
+): Promise<ReadonlyMap<number, Commit>> {
   const coordinator = await findCoordinator({ groupId })
   const asked = partitions.map((partition) => ({ partition, offset: '' }))
   const { responses } = await coordinator.offsetFetch({ groupId, topics: [{ topic, partitions: asked }] })
@@ -258,7 +265,8 @@ async function readCommits(
   const commits = new Map(
     answered.map(({ partition, offset, metadata }) => {
       const next = BigInt(offset)
-      return [partition, next < 0n ? null : { next, mark: decodeMark(metadata, next) }]
+      const place = next < 0n ? null : { next, mark: decodeMark(metadata, next) }
+      return [partition, { place, metadata }]
     }),
   )
   const silent = partitions.find((partition) => !commits.has(partition))

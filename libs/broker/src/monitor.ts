@@ -4,12 +4,14 @@ import {
   EventLogUnavailableError,
   type LaneState,
   type LogLane,
+  type OwnLedger,
 } from '@curfew/domain'
 import kafkajs, { type Admin } from 'kafkajs'
 import { createAdmins } from './admins.ts'
 import { type ConnectionOptions, original, within } from './client.ts'
 import { isSecured } from './cluster.ts'
 import { identifyKafka } from './identity.ts'
+import { foreignText, otherLedger } from './mark.ts'
 import { type Offsets, oldestAgeMs } from './oldest.ts'
 import { refusalOf } from './refusal.ts'
 import { type FoundTopic, faultsOf } from './topic-settings.ts'
@@ -26,6 +28,8 @@ import {
 export interface KafkaMonitorOptions extends ConnectionOptions {
   /** That of the event log. */
   readonly groupId: string
+  /** The ledger that the records are for, as of the event log. Default: commits of all ledgers are looked at. */
+  readonly ledger?: () => Promise<OwnLedger | null>
   /** Default: `DEFAULT_TOPICS`. */
   readonly topics?: TopicsSettings
 }
@@ -49,7 +53,7 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
   const tooling = { brokers: options.brokers, secured: isSecured(options) }
   let looking: ReturnType<EventLogMonitor['look']> | null = null
 
-  async function lookOnce(): Promise<EventLogState> {
+  async function lookOnce(ledger: OwnLedger | null): Promise<EventLogState> {
     const admins = createAdmins(options)
     try {
       return await admins.use(async (admin) => {
@@ -58,7 +62,9 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
         // One after the other: kafkajs forgets a topic while it asks about another one.
         for (const lane of LANES) {
           const topic = foundOf(found, topicName(lane, settings))
-          lanes.push(await stateOrWhyNot(admin, { lane, group: groupName(lane, groupId), found: topic }))
+          lanes.push(
+            await stateOrWhyNot(admin, { lane, group: groupName(lane, groupId), found: topic, ledger }),
+          )
         }
         const topics = found.map((each) => ({
           topic: each.topic,
@@ -74,9 +80,10 @@ export function createKafkaMonitor(options: KafkaMonitorOptions): EventLogMonito
   }
 
   async function look(): Promise<EventLogState> {
+    const ledger = (await options.ledger?.()) ?? null
     try {
       // The second connection begins with another broker: the first may have met one that hangs.
-      return await lookOnce().catch(lookOnce)
+      return await lookOnce(ledger).catch(() => lookOnce(ledger))
     } catch (error) {
       throw new EventLogUnavailableError(refusalOf(error) ?? 'Kafka does not answer', { cause: error })
     }
@@ -103,6 +110,7 @@ interface Lane {
   readonly lane: LogLane
   readonly group: string
   readonly found: FoundTopic
+  readonly ledger: OwnLedger | null
 }
 
 /** What keeps one lane from being looked at hides no other. Leaders and coordinators that move are asked again. */
@@ -124,7 +132,7 @@ function isRetriable(cause: unknown): boolean {
   return cause instanceof Error && 'type' in cause && 'retriable' in cause && cause.retriable === true
 }
 
-async function laneState(admin: Admin, { lane, group, found }: Lane): Promise<LaneState> {
+async function laneState(admin: Admin, { lane, group, found, ledger }: Lane): Promise<LaneState> {
   const { topic, partitions } = found
   if (partitions.length === 0) return { lane, unknown: `topic ${topic} is missing` }
   const leaderless = partitions.find(({ led }) => !led)
@@ -132,10 +140,15 @@ async function laneState(admin: Admin, { lane, group, found }: Lane): Promise<La
     return { lane, unknown: `partition ${leaderless.partition} of ${topic} has no leader` }
 
   // The commits first: a record that is appended and committed between the two questions must not look as if it were overtaken.
-  const [committed, assigned] = await Promise.all([
+  const [commits, assigned] = await Promise.all([
     commitsOf(admin, group, found),
     assignedOf(admin, group, topic),
   ])
+  for (const { partition, metadata } of commits) {
+    const other = ledger && otherLedger(metadata, ledger)
+    if (other !== null) return { lane, unknown: foreignText(`${topic}/${partition}`, other) }
+  }
+  const committed: Offsets = new Map(commits.map(({ partition, offset }) => [partition, BigInt(offset)]))
   const ends = complete(await admin.fetchTopicOffsets(topic), found)
   const unread = new Map<number, bigint>()
   let waiting = 0n
@@ -171,13 +184,10 @@ function complete<Item extends { readonly partition: number }>(
   throw new IncompleteAnswerError(`kafkajs left out partitions of ${topic}`)
 }
 
-/** The offsets that a group committed. A partition without any is left out. */
-async function commitsOf(admin: Admin, groupId: string, found: FoundTopic): Promise<Offsets> {
+/** What a group committed. A partition without any is left out. */
+async function commitsOf(admin: Admin, groupId: string, found: FoundTopic) {
   const [fetched] = await admin.fetchOffsets({ groupId, topics: [found.topic] })
-  const commits = complete(fetched?.partitions ?? [], found).map(
-    ({ partition, offset }) => [partition, BigInt(offset)] as const,
-  )
-  return new Map(commits.filter(([, offset]) => offset >= 0n))
+  return complete(fetched?.partitions ?? [], found).filter(({ offset }) => BigInt(offset) >= 0n)
 }
 
 /** The partitions that the members of a group have. */

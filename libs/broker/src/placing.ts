@@ -1,8 +1,8 @@
-import type { ConsumeOptions, LogLane } from '@curfew/domain'
+import type { ConsumeOptions, LogLane, OwnLedger } from '@curfew/domain'
 import type { Backlog } from './backlog.ts'
 import { isTooEarly } from './failures.ts'
-import { lostSince } from './mark.ts'
-import type { Membership } from './membership.ts'
+import { foreignText, lostSince, otherLedger } from './mark.ts'
+import type { Commit, Membership } from './membership.ts'
 
 export interface PlacingDeps {
   readonly lane: LogLane
@@ -11,6 +11,10 @@ export interface PlacingDeps {
   readonly membership: Membership
   readonly onFault: NonNullable<ConsumeOptions['onFault']>
   readonly onError: (error: unknown) => void
+  /** The ledger whose records are read; null where commits name none. */
+  readonly readLedger: () => Promise<OwnLedger | null>
+  /** The partition is not read, because the last commit is of another ledger. */
+  readonly onForeign: (partition: number, error: Error) => void
   /** Resolves after a while, or when the membership has ended. */
   readonly pause: () => Promise<void>
   readonly ended: () => boolean
@@ -38,7 +42,19 @@ export interface Placing {
 }
 
 export function createPlacing(deps: PlacingDeps): Placing {
-  const { lane, topic, backlog, membership, onFault, onError, pause, ended, onPlaced } = deps
+  const {
+    lane,
+    topic,
+    backlog,
+    membership,
+    onFault,
+    onError,
+    pause,
+    ended,
+    onPlaced,
+    readLedger,
+    onForeign,
+  } = deps
   let assignment: readonly number[] = []
   /** Being placed: what is still fetched of them says nothing. */
   const moving = new Set<number>()
@@ -66,14 +82,28 @@ export function createPlacing(deps: PlacingDeps): Placing {
   }
 
   async function placeAll(partitions: readonly number[]): Promise<void> {
+    let left = partitions
     await persist(async (isCurrent) => {
-      const commits = await membership.readCommits(partitions)
-      if (!isCurrent()) return
-      for (const partition of partitions) {
-        backlog.place(partition, commits.get(partition) ?? null)
-        goOn(partition)
+      while (left.length > 0 && isCurrent()) {
+        const ledger = await readLedger()
+        const commits = await membership.readCommits(left)
+        if (!isCurrent()) return
+        left = left.filter((partition) => !place(partition, commits.get(partition), ledger))
+        if (left.length > 0) await pause()
       }
     })
+  }
+
+  /** @returns whether the partition may be read. Its records may be owed to relying parties of another ledger. */
+  function place(partition: number, commit: Commit | undefined, ledger: OwnLedger | null): boolean {
+    const other = ledger && otherLedger(commit?.metadata, ledger)
+    if (other !== null) {
+      onForeign(partition, new Error(foreignText(`${topic}/${partition}`, other)))
+      return false
+    }
+    backlog.place(partition, commit?.place ?? null)
+    goOn(partition)
+    return true
   }
 
   /** Where the log begins after what was to be read next, that was removed unread. Else the log has lost its end. */

@@ -61,6 +61,7 @@ export {
   noteEventLog,
   POSTGRES_LOG,
   readEventLogChoice,
+  readOwnLedger,
 } from './event-log/choice.ts'
 export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log/event-log.ts'
 export { type EventLogGuardOptions, type GuardedEventLog, guardEventLog } from './event-log/guard.ts'

@@ -21,6 +21,7 @@ import {
   openIssuerNetworks,
   openKeyStore,
   POSTGRES_LOG,
+  readOwnLedger,
 } from '@curfew/ledger'
 import { createGuardedClient, createIssuerPost, createOwnAddresses, fetchJson } from '@curfew/outbound'
 import {
@@ -83,7 +84,11 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       const real =
         kafka === null
           ? createPostgresEventLog({ db, url: databaseUrl })
-          : createKafkaEventLog({ ...kafka, quarantine: createQuarantine(db) })
+          : createKafkaEventLog({
+              ...kafka,
+              quarantine: createQuarantine(db),
+              ledger: () => readOwnLedger(db, alone),
+            })
       const eventLog = guardEventLog(real, {
         db,
         user: `${name} at ${hostname()}`,
@@ -96,7 +101,9 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       return eventLog
     },
     monitor: (db: Database): EventLogMonitor =>
-      kafka === null ? createPostgresMonitor(db) : createKafkaMonitor(kafka),
+      kafka === null
+        ? createPostgresMonitor(db)
+        : createKafkaMonitor({ ...kafka, ledger: () => readOwnLedger(db, false) }),
     /** Null where the event log is PostgreSQL: then nobody can listen. */
     publisher() {
       const publisher = kafka && createKafkaPublisher(kafka)

@@ -26,8 +26,16 @@ export async function useCommand(args: readonly string[]): Promise<number> {
   try {
     let declined = false
     const user = `event-log use at ${hostname()}`
-    const changed = await chooseEventLog(db, { user, name }, async (before) => {
+    const changed = await chooseEventLog(db, { user, name, takesTopics: true }, async (before) => {
       if (before === null) return true
+      if (before === name) {
+        if (kafka === null) return false
+        process.stderr.write(
+          `The event log is ${name} already. Records that another ledger left there become those of this ledger. Stop the workers of that ledger first.\n`,
+        )
+        declined = !yes && !(await agreed('Take the topics over?'))
+        return !declined
+      }
       const unread =
         before === POSTGRES_LOG
           ? `${await countUnread(db)} records wait there.`

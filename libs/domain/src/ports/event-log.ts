@@ -7,6 +7,19 @@ import type { QuarantineKind } from '../logout/quarantine.ts'
  */
 export type LogLane = Lane | 'sessions'
 
+/** A ledger, as commits in an event log name it that several ledgers can reach. */
+export interface LedgerId {
+  readonly id: string
+  /** The database, which tells a copy of the ledger from the ledger; null where that is not known. */
+  readonly database: string | null
+}
+
+/** The ledger of this process. */
+export interface OwnLedger extends LedgerId {
+  /** Since then the event log is of this ledger, whichever ledger used it before; in milliseconds. Null: an operator never said so. */
+  readonly takenMs: number | null
+}
+
 /** One record on its way into the event log. */
 export interface LogRecord {
   readonly lane: LogLane

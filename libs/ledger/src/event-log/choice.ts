@@ -1,6 +1,6 @@
-import { WAITING_MAX } from '@curfew/domain'
+import { type OwnLedger, WAITING_MAX } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
-import { isDataFault } from '../postgres/faults.ts'
+import { isDataFault, isRefusal } from '../postgres/faults.ts'
 
 /** The name of the event log in PostgreSQL. It lies beside the ledger, so that there is one for each ledger. */
 export const POSTGRES_LOG = 'PostgreSQL'
@@ -80,27 +80,61 @@ export async function countUnread(db: Queryable): Promise<number> {
   return rows[0]?.records ?? 0
 }
 
-const CHOSEN = 'select name from event_logs where chosen for update'
+const CHOSEN = 'select name, ledger from event_logs where chosen for update'
 const FORGET = 'delete from event_logs'
-const CHOOSE = 'insert into event_logs (name, chosen, used_by) values ($1, true, $2)'
+// The question to the operator may have taken long.
+const CHOOSE = `
+  insert into event_logs (name, chosen, used_by, ledger, taken_at)
+  values ($1, true, $2, coalesce($3, gen_random_uuid()), case when $4 then clock_timestamp() end)`
 
 /**
  * Changes the event log that all services are to use.
  *
- * @param accept is told the one before, or null, and says whether to change.
+ * @param takesTopics whether the event log is of this ledger from now on, though another ledger used it before.
+ * @param accept is told the one before, or null, and says whether to change. The one before can be the same.
  * @returns whether it was changed.
  */
 export function chooseEventLog(
   db: Database,
-  { user, name }: EventLogUser,
+  { user, name, takesTopics }: EventLogUser & { readonly takesTopics: boolean },
   accept: (before: string | null) => Promise<boolean>,
 ): Promise<boolean> {
   return withTransaction(db, async (transaction) => {
-    const { rows } = await transaction.query<{ name: string }>(CHOSEN)
+    const { rows } = await transaction.query<{ name: string; ledger: string }>(CHOSEN)
     const before = rows[0]?.name ?? null
-    if (before === name || !(await accept(before))) return false
+    if (!(await accept(before))) return false
     await transaction.query(FORGET)
-    await transaction.query(CHOOSE, [name, user])
+    await transaction.query(CHOOSE, [name, user, rows[0]?.ledger ?? null, takesTopics])
     return true
   })
+}
+
+const LEDGER = `
+  select ledger as id, (extract(epoch from taken_at) * 1000)::float8 as "takenMs" from event_logs where chosen`
+const DATABASE = `
+  select system_identifier || '.' || (select oid from pg_database where datname = current_database()) as database
+    from pg_control_system()`
+
+/**
+ * The ledger, as the commits in Kafka name it.
+ *
+ * @param alone whether no other service can use the ledger. Then the database is left out: an upgrade by dump and restore changes it.
+ * @returns null where no event log was chosen yet. Then no worker reads one.
+ */
+export async function readOwnLedger(db: Queryable, alone: boolean): Promise<OwnLedger | null> {
+  const { rows } = await db.query<Omit<OwnLedger, 'database'>>({ name: 'own_ledger', text: LEDGER })
+  const [own] = rows
+  if (own === undefined) return null
+  return { ...own, database: alone ? null : await readDatabase(db) }
+}
+
+/** @returns null where the role may not ask. */
+async function readDatabase(db: Queryable): Promise<string | null> {
+  try {
+    const { rows } = await db.query<{ database: string }>({ name: 'own_database', text: DATABASE })
+    return rows[0]?.database ?? null
+  } catch (error) {
+    if (isRefusal(error)) return null
+    throw error
+  }
 }

@@ -140,7 +140,11 @@ function pause(ms: number): Promise<void> {
 
 /** @returns whether the event log was changed: records in the ledger that were not read would be lost. */
 function takeOver(db: Database, mine: EventLogUser): Promise<boolean> {
-  return chooseEventLog(db, mine, async (before) => before !== POSTGRES_LOG || (await countUnread(db)) === 0)
+  return chooseEventLog(
+    db,
+    { ...mine, takesTopics: false },
+    async (before) => before !== POSTGRES_LOG || (await countUnread(db)) === 0,
+  )
 }
 
 function wrong(name: string, chosen: string, alone: boolean): WrongEventLogError {
