@@ -59,7 +59,7 @@ create index events_of_holder on events (iss, holder) where holder is not null;
 --
 -- Settling a delivery whose first attempt is acknowledged is a heap-only update: it changes no indexed column (due_at stays null,
 -- leased_at keeps its first value), and fillfactor leaves free space in each page. Keep it so when you add an index.
--- Columns of fixed width come before those of variable width: without padding, an acknowledged row is small.
+-- Columns of fixed width come before those of variable width, so that no padding enlarges a row.
 -- The deliveries of an event are found by the primary key, because their ids begin as the event's id does.
 create table deliveries (
   id                  uuid primary key,

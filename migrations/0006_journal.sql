@@ -10,7 +10,7 @@ create table journal (
   at            timestamptz not null,
   -- Planned: the new events. Settled: empty, because the deliveries name them.
   event_ids     uuid[] not null,
-  -- Planned: deliveries owed from now on. Settled: deliveries no longer owed.
+  -- Planned: the new deliveries. Settled: the deliveries that ended.
   delivery_ids  uuid[] not null,
   -- Facts about each delivery, so that projectors need not look it up. The arrays run parallel to delivery_ids.
   binding_ids   bigint[] not null,

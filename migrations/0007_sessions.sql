@@ -6,7 +6,7 @@ create table session_issuers (
   id                integer generated always as identity primary key,
   iss               text not null unique,
   since             timestamptz not null default now(),
-  -- How many rows the session index has of this issuer: counted now and then, from a sample if the index is large. Null before the
+  -- How many rows the session index has of this issuer: counted from time to time, from a sample if the index is large. Null before the
   -- first count.
   sessions_counted  bigint,
   -- Since when the issuer has more sessions than its quota; null while it does not. Its new sessions are refused meanwhile.
@@ -20,6 +20,7 @@ create table session_issuers (
 create index session_issuers_over_quota on session_issuers (iss) where over_quota_since is not null;
 
 -- Sessions by subject. One row is one session at one client; a session of the IdP has a row for each client that takes part.
+-- The booleans stand where they fill padding, because the table may have a hundred million rows.
 create table sessions (
   issuer                 integer not null,
   sub                    text not null,

@@ -312,7 +312,7 @@ const KEYRING: Keyring = {
   signer: async (_issuer, algorithm) => ({
     kid: 'k',
     algorithm,
-    sign: async (claims) => JSON.stringify(claims),
+    sign: async (_typ, claims) => JSON.stringify(claims),
   }),
   ensure: async () => undefined,
   jwks: async () => ({ keys: [] }),
