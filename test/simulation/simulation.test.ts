@@ -6,7 +6,7 @@ import { inVirtualTime } from './virtual-time.ts'
 // Goal: whatever goes wrong around it, and whenever, delivery keeps its promises (see invariants.ts).
 // Method: the real service on a memory event log and a memory ledger, in virtual time, from seeds. More: npm run simulate.
 
-const SEEDS = 2_000
+const SEEDS = 1_200
 const AT_ONCE = 100
 
 describe('every seed', () => {
