@@ -336,14 +336,19 @@ describe('the Kafka event log whose end is lost', () => {
     await own.restart()
   }
 
-  it('hands out what was accepted since, though the log has grown beyond the commit', async () => {
-    if (isOutOfReach()) return
-    const place = newPlace()
+  /** Appends a hundred records, one at a time, and has them handled and committed. */
+  async function handleHundred(place: ReturnType<typeof newPlace>): Promise<void> {
     const log = openLog(place)
     for (const each of numbered('old', 100)) await log.append([each])
     const first = consume(log)
     await vi.waitFor(() => expect(first.seen).toHaveLength(100), patiently)
     await first.stop()
+  }
+
+  it('hands out what was accepted since, though the log has grown beyond the commit', async () => {
+    if (isOutOfReach()) return
+    const place = newPlace()
+    await handleHundred(place)
     await loseEnd(topicName('interactive', place))
     const writer = openLog(place)
     const since = numbered('new', 200)
@@ -361,11 +366,7 @@ describe('the Kafka event log whose end is lost', () => {
   it('hands out what was accepted since, though the log ends where the last handled record lay', async () => {
     if (isOutOfReach()) return
     const place = newPlace()
-    const log = openLog(place)
-    for (const each of numbered('old', 100)) await log.append([each])
-    const first = consume(log)
-    await vi.waitFor(() => expect(first.seen).toHaveLength(100), patiently)
-    await first.stop()
+    await handleHundred(place)
     const topic = topicName('interactive', place)
     await loseEnd(topic)
     const admin = await openAdmin(place.brokers)

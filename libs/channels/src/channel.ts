@@ -23,7 +23,7 @@ export interface Job {
 /** What a channel works with. All of it is for the binding of the job. A tool that rejects ends the attempt: the fault is ours. */
 export interface Tools {
   readonly now: () => Date
-  /** A new id that nobody can guess. */
+  /** A new id that cannot be guessed. */
   readonly newId: () => string
   /** SHA-256, in hexadecimal. */
   readonly digest: Digest

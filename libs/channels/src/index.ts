@@ -10,7 +10,7 @@ export {
 export type { Channel, Job, ProbeTarget, ProbeTools, PushChannel, Sent, Tools } from './channel.ts'
 export type { ProbeReport } from './probe-report.ts'
 
-/** The kind of an endpoint of which nobody says another. */
+/** The kind of an endpoint whose registration names none. */
 export const DEFAULT_KIND: string = backchannel.kind
 
 /** Every channel, by kind. */

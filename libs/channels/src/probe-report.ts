@@ -1,6 +1,6 @@
 // What a probe says of an endpoint, whatever its channel.
 
-/** How the specification puts it. `informs`: nobody's duty, but worth knowing. */
+/** How the specification puts it. `informs`: no duty, but worth knowing. */
 export type ProbeLevel = 'must' | 'should' | 'may' | 'informs'
 
 /** `unknown`: it could not be seen, which `what` explains. */

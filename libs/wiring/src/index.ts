@@ -5,5 +5,5 @@ export {
   readOutboundConfig,
   readProcessConfig,
 } from './config.ts'
-export { createOpening, type Opening } from './opening.ts'
+export { createOpening, eventLogChecks, type Opening } from './opening.ts'
 export { runService } from './run.ts'

@@ -52,6 +52,14 @@ export interface OpeningOptions {
 /** Opens what a service asks for. Each thing is closed when the process ends, the last one first. */
 export type Opening = ReturnType<typeof createOpening>
 
+/** What readiness asks of an event log. */
+export function eventLogChecks(eventLog: Pick<GuardedEventLog, 'check' | 'checkChoice'>) {
+  return {
+    'event-log': () => eventLog.check(),
+    'event-log-choice': () => eventLog.checkChoice(),
+  }
+}
+
 export function createOpening({ name, config, scope, log }: OpeningOptions) {
   const { databaseUrl, allowedNetworks, allowedPorts, publicUrl, host, port, metricsPort } = config
   const metrics = createMetrics()
@@ -104,7 +112,7 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       kafka === null
         ? createPostgresMonitor(db)
         : createKafkaMonitor({ ...kafka, ledger: () => readOwnLedger(db, false) }),
-    /** Null where the event log is PostgreSQL: then nobody can listen. */
+    /** Null where the event log is PostgreSQL: then there are no topics to publish to. */
     publisher() {
       const publisher = kafka && createKafkaPublisher(kafka)
       scope.defer('publisher', () => publisher?.close())

@@ -10,7 +10,7 @@ const PAUSE_MS = 1_000
 
 export interface AnnouncingDeps {
   readonly db: Database
-  /** Null where nobody can listen. */
+  /** Null where there are no topics to publish to. */
   readonly publisher: Publisher | null
   /** Dead letters of one relying party within so long are one notification, in milliseconds. */
   readonly windowMs: number

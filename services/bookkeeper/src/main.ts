@@ -1,7 +1,7 @@
 import { createLedgerCheck } from '@curfew/ledger'
 import { createApiKeyAuthenticator } from '@curfew/runtime'
 import { createKeyMaker, createLogKeeper, createWebhookSecretSealer } from '@curfew/tokens'
-import { runService } from '@curfew/wiring'
+import { eventLogChecks, runService } from '@curfew/wiring'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
 // The bookkeeper process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
@@ -15,8 +15,7 @@ process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (c
     title: 'Curfew bookkeeper',
     authenticate: createApiKeyAuthenticator([]),
     checks: {
-      'event-log': () => eventLog.check(),
-      'event-log-choice': () => eventLog.checkChoice(),
+      ...eventLogChecks(eventLog),
       ...(publisher !== null && { publisher: () => publisher.check() }),
       ledger: createLedgerCheck(db),
     },

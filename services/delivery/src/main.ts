@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { createDeliveryLedger, createLedgerCheck, readClock } from '@curfew/ledger'
 import { createApiKeyAuthenticator } from '@curfew/runtime'
 import { createClientKeySealer } from '@curfew/tokens'
-import { runService } from '@curfew/wiring'
+import { eventLogChecks, runService } from '@curfew/wiring'
 import {
   checkClock,
   createDelivery,
@@ -23,8 +23,7 @@ process.exitCode = await runService('delivery', readDeliveryConfig, async (confi
     title: 'Curfew delivery',
     authenticate: createApiKeyAuthenticator([]),
     checks: {
-      'event-log': () => eventLog.check(),
-      'event-log-choice': () => eventLog.checkChoice(),
+      ...eventLogChecks(eventLog),
       ledger: createLedgerCheck(db),
       lanes: () => delivery.checkLanes(),
       clock: () => checkClock(() => readClock(db)),

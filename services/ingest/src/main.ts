@@ -1,5 +1,5 @@
 import { adminKey, hashApiKey } from '@curfew/runtime'
-import { runService } from '@curfew/wiring'
+import { eventLogChecks, runService } from '@curfew/wiring'
 import { createIngest, readIngestConfig } from './service.ts'
 
 // The ingest process: configuration, connections, and nothing else.
@@ -23,8 +23,7 @@ process.exitCode = await runService('ingest', readIngestConfig, async (config, o
     authenticate: credentials.authenticate,
     requestsPerSecond: access.requestsPerSecond,
     checks: {
-      'event-log': () => eventLog.check(),
-      'event-log-choice': () => eventLog.checkChoice(),
+      ...eventLogChecks(eventLog),
     },
   })
   const services = createIngest({

@@ -31,7 +31,7 @@ import {
   createLogKeeper,
   createWebhookSecretSealer,
 } from '@curfew/tokens'
-import { createOpening, type Opening } from '@curfew/wiring'
+import { createOpening, eventLogChecks, type Opening } from '@curfew/wiring'
 import type { StandaloneConfig } from './config.ts'
 import { createDemo, type DemoDeps } from './demo.ts'
 import { rewrapSecrets } from './rewrap.ts'
@@ -119,8 +119,7 @@ export async function runStandalone(
         authenticate: credentials.authenticate,
         requestsPerSecond: config.access.requestsPerSecond,
         checks: {
-          'event-log': () => eventLog.check(),
-          'event-log-choice': () => eventLog.checkChoice(),
+          ...eventLogChecks(eventLog),
           ledger: createLedgerCheck(db),
           lanes: () => delivery.checkLanes(),
           clock: () => checkClock(() => readClock(db)),

@@ -156,7 +156,7 @@ function wrong(name: string, chosen: string, alone: boolean): WrongEventLogError
   )
 }
 
-/** The same, for those who can have the records read: what was accepted while nobody could know. */
+/** The same, with the number of records that were appended before it was known. */
 function stranded({ message }: WrongEventLogError, name: string, records: number): WrongEventLogError {
   return new WrongEventLogError(
     `${message} Before this was known, up to ${records} records were appended to ${name} that no worker may read: have the issuers post again what they posted in the last minutes, or have a worker read them with the settings of this service.`,
