@@ -73,6 +73,10 @@ create table bindings (
   -- The name of the endpoint within the relying party. main is backchannel_logout_uri; the owner names the others.
   endpoint          text not null,
   uri               text not null,
+  -- The weakest acknowledgement that keeps the promise: see level.ts in libs/domain.
+  counts            text not null check (counts in ('done', 'partial', 'received', 'begun', 'unconfirmable')),
+  -- The kind of the relying party's channel that this one stands in for; null: it is required.
+  fallback_for      text,
   -- False once the owner removed the endpoint. Plans then skip it.
   registered        boolean not null default true,
   -- Why deliveries to it stop, in words; null when enabled.

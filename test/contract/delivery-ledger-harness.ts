@@ -91,6 +91,8 @@ function bindingOf(id: number, clientId: string): Binding {
     allowedNetworks: [],
     tls: null,
     encryption: null,
+    counts: 'done',
+    fallbackFor: null,
     disabledReason: null,
   }
 }

@@ -81,7 +81,14 @@ export async function registerParty(
     algorithm: 'RS256',
     encryption: null,
     endpoints: [
-      { kind: 'backchannel', name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null },
+      {
+        kind: 'backchannel',
+        name: 'main',
+        uri: `https://rp.example/${clientId}`,
+        counts: 'done' as const,
+        fallbackFor: null,
+        disabledReason: null,
+      },
     ],
   }
   await putRelyingParties(db, { issuer: NAME, drafts: [draft], audit })

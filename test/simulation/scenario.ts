@@ -339,6 +339,8 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
     allowedNetworks: [],
     tls: null,
     encryption: null,
+    counts: 'done',
+    fallbackFor: null,
     disabledReason: null,
   }
 }

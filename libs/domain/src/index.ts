@@ -29,6 +29,7 @@ export {
   undeliverable,
 } from './delivery/delivery.ts'
 export { createFairTurns, type FairTurns, interleave, shareLeft } from './delivery/fair-share.ts'
+export { atLeast, LEVELS, type Level, weaker } from './delivery/level.ts'
 export {
   type Answer,
   type AttemptOutcome,

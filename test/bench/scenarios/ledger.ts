@@ -180,7 +180,14 @@ async function registerParties(
     algorithm: 'RS256' as const,
     encryption: null,
     endpoints: [
-      { kind: 'backchannel', name: 'main', uri: `https://rp.example/${number}`, disabledReason: null },
+      {
+        kind: 'backchannel',
+        name: 'main',
+        uri: `https://rp.example/${number}`,
+        counts: 'done' as const,
+        fallbackFor: null,
+        disabledReason: null,
+      },
     ],
   }))
   await putRelyingParties(db, { issuer: NAME, drafts, audit })

@@ -1,3 +1,4 @@
+import type { Level } from '../delivery/level.ts'
 import type { RetryPolicy } from '../delivery/retry.ts'
 import type { BindingId, ClientId, Issuer, IssuerName } from '../ids.ts'
 import type { TokenEncryption } from './encryption.ts'
@@ -61,6 +62,10 @@ export interface Binding extends NetworkAccess {
   readonly tls: BindingTls | null
   /** Null: its tokens are signed only. */
   readonly encryption: TokenEncryption | null
+  /** The weakest acknowledgement that keeps the promise (SLA). */
+  readonly counts: Level
+  /** The kind of the relying party's channel that this one stands in for; null: it is required. */
+  readonly fallbackFor: string | null
   /** Null when enabled; otherwise why not, in words. */
   readonly disabledReason: string | null
 }

@@ -101,8 +101,8 @@ const PUT_RELYING_PARTIES = `
 
 const PUT_BINDINGS = `
   with given as (
-    select * from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[])
-      as given(relying_party_id, kind, endpoint, uri, disabled_reason)
+    select * from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+      as given(relying_party_id, kind, endpoint, uri, counts, fallback_for, disabled_reason)
   ),
   withdrawn as (
     update bindings b set registered = false
@@ -111,10 +111,10 @@ const PUT_BINDINGS = `
          select from given g
           where g.relying_party_id = b.relying_party_id and g.kind = b.kind and g.endpoint = b.endpoint)
   )
-  insert into bindings (relying_party_id, kind, endpoint, uri, disabled_reason)
-  select relying_party_id, kind, endpoint, uri, disabled_reason from given
+  insert into bindings (relying_party_id, kind, endpoint, uri, counts, fallback_for, disabled_reason)
+  select relying_party_id, kind, endpoint, uri, counts, fallback_for, disabled_reason from given
   on conflict (relying_party_id, kind, endpoint) do update
-     set uri = excluded.uri, registered = true, disabled_reason = excluded.disabled_reason`
+     set uri = excluded.uri, counts = excluded.counts, fallback_for = excluded.fallback_for, registered = true, disabled_reason = excluded.disabled_reason`
 
 /**
  * Registers relying parties of one issuer, or replaces what was registered: all of them or none, as one change of the
@@ -212,6 +212,8 @@ export async function writeRelyingParties(
       endpoints.map(({ kind }) => kind),
       endpoints.map(({ name }) => name),
       endpoints.map(({ uri }) => uri),
+      endpoints.map(({ counts }) => counts),
+      endpoints.map(({ fallbackFor }) => fallbackFor),
       endpoints.map(({ disabledReason }) => disabledReason),
     ],
   })

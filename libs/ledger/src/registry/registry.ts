@@ -5,6 +5,7 @@ import {
   DEFAULT_RETRY_POLICY,
   type Issuer,
   type IssuerName,
+  type Level,
   type NetworkRule,
   networkAccess,
   type RegisteredIssuer,
@@ -121,7 +122,8 @@ const SESSION_INDEX_USE = `
 
 const READ_REGISTRY = `
   select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule,
-         ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.kind, b.endpoint, b.uri, b.disabled_reason, p.client_id,
+         ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.kind, b.endpoint, b.uri, b.counts,
+         b.fallback_for, b.disabled_reason, p.client_id,
          p.session_required, p.algorithm, p.encryption, p.settings, p.network_rule
     from registry_revision r
     left join issuers i on i.deleted_at is null
@@ -143,6 +145,8 @@ interface RegistryRow {
   readonly kind: string
   readonly endpoint: string
   readonly uri: string
+  readonly counts: Level
+  readonly fallback_for: string | null
   readonly disabled_reason: string | null
   readonly client_id: ClientId
   readonly session_required: boolean
@@ -197,6 +201,8 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
     ),
     tls: toTls(settings.tls),
     encryption: toEncryption(row.encryption),
+    counts: row.counts,
+    fallbackFor: row.fallback_for,
     disabledReason: row.disabled_reason,
   }
 }

@@ -1,6 +1,7 @@
 import {
   type ClientId,
   type IssuerName,
+  type Level,
   MAIN_ENDPOINT,
   type NetworkRule,
   type SigningAlgorithm,
@@ -19,6 +20,10 @@ export interface EndpointRecord {
   readonly kind: string
   readonly name: string
   readonly uri: string
+  /** The weakest acknowledgement that keeps the promise. */
+  readonly counts: Level
+  /** The kind of channel that it stands in for; null: it is required. */
+  readonly fallbackFor: string | null
   /** Why nothing is sent to it, in words; null when enabled. */
   readonly disabledReason: string | null
 }
@@ -47,7 +52,8 @@ export interface RelyingPartyRecord {
 const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName",
   p.session_required as "sessionRequired", p.algorithm, p.encryption, p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
-  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'disabledReason', disabled_reason)
+  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'counts', counts,
+                 'fallbackFor', fallback_for, 'disabledReason', disabled_reason)
           from bindings where relying_party_id = p.id and registered
          order by endpoint <> '${MAIN_ENDPOINT}', endpoint collate "C") as endpoints`
 

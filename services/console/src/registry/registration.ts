@@ -258,6 +258,8 @@ export async function draftOf(
           kind: DEFAULT_KIND,
           name,
           uri,
+          counts: 'done',
+          fallbackFor: null,
           disabledReason: off ? BY_OWNER : kept ? null : known.disabledReason,
         }
       })

@@ -31,6 +31,8 @@ const BINDING = {
   concurrency: 16,
   retry: { ...DEFAULT_RETRY_POLICY, jitter: 0 },
   allowedNetworks: [],
+  counts: 'done',
+  fallbackFor: null,
   disabledReason: null,
 } as unknown as Binding
 const FRESH = {
