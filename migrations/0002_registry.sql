@@ -47,12 +47,8 @@ create table relying_parties (
   -- The whole OIDC client metadata as registered, with members that Curfew does not use.
   metadata          jsonb not null,
   settings          jsonb not null,
-  -- The members of the metadata that Curfew uses. Products name them differently.
+  -- As the metadata has it. Products name the member differently.
   client_name       text,
-  session_required  boolean not null default false,
-  algorithm         text not null default 'RS256',
-  -- How to encrypt its tokens: alg, enc, and jwks or jwks_uri. Null: not encrypted.
-  encryption        jsonb,
   -- As in `issuers`.
   network_rule      jsonb,
   revision          bigint not null,
@@ -69,10 +65,18 @@ create index relying_parties_client on relying_parties (client_id);
 create table bindings (
   id                bigint generated always as identity primary key,
   relying_party_id  bigint not null references relying_parties (id),
-  kind              text not null check (kind in ('backchannel')),
-  -- The name of the endpoint within the relying party. main is backchannel_logout_uri; the owner names the others.
+  -- The channel: a folder of libs/channels.
+  kind              text not null check (kind ~ '^[a-z][a-z0-9_]*$'),
+  -- The name of the endpoint within the channel of the relying party. main is the first; the owner names the others.
   endpoint          text not null,
   uri               text not null,
+  -- Of the channel, which has the schema: what the registration says, over the issuer's defaults, over those of the channel.
+  settings          jsonb not null,
+  -- What one message can name, and whether one for the subject may stand for a logout of one session. Both follow from the settings.
+  names             text not null check (names in ('session', 'subject', 'either')),
+  widens            boolean not null,
+  -- The secret that the endpoint is shown, a compact JWE under the master key.
+  sealed_secret     text,
   -- The weakest acknowledgement that keeps the promise: see level.ts in libs/domain.
   counts            text not null check (counts in ('done', 'partial', 'received', 'begun', 'unconfirmable')),
   -- The kind of the relying party's channel that this one stands in for; null: it is required.
@@ -91,6 +95,8 @@ create table probes (
   id          uuid primary key,
   issuer      text not null references issuers (name) on delete cascade,
   client_id   text not null,
+  -- The channel of the endpoint.
+  kind        text not null,
   uri         text not null,
   -- The name of the credential that requested the probe.
   credential  text not null,

@@ -28,7 +28,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ],
   'libs/contract': ['@curfew/domain', 'typebox'],
   'libs/client': ['@curfew/domain', '@curfew/contract'],
-  'libs/channels': ['node:', '@curfew/domain'],
+  'libs/channels': ['node:', '@curfew/contract', '@curfew/domain', 'typebox'],
   // The one library in which others meet: what every service opens alike.
   'libs/wiring': [
     'node:',

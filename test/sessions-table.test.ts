@@ -5,11 +5,11 @@ import {
   type Binding,
   type LiveSession,
   type LogoutEvent,
+  type Names,
   narrowingOf,
   type OwedDelivery,
   plan,
   type SessionIndexUse,
-  type SubjectClaims,
   undeliverable,
 } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
@@ -40,17 +40,12 @@ const HELD: Readonly<Record<string, readonly string[]>> = {
   'older and later': ['old-1', 'old-2', 'later'],
   'later only': ['later'],
 }
-const TAKES: Readonly<Record<string, readonly { claims: SubjectClaims; required: boolean }[]>> = {
-  'sub and sid': [
-    { claims: 'both', required: false },
-    { claims: 'sid', required: false },
-  ],
-  'sub only': [{ claims: 'sub', required: false }],
-  sub: (['both', 'sid', 'sub'] as const).map((claims) => ({ claims, required: false })),
-  'requires a sid': (['both', 'sid', 'sub'] as const).map((claims) => ({ claims, required: true })),
-  any: (['both', 'sid', 'sub'] as const).flatMap((claims) =>
-    [true, false].map((required) => ({ claims, required })),
-  ),
+const TAKES: Readonly<Record<string, readonly Names[]>> = {
+  'sub and sid': ['either'],
+  'sub only': ['subject'],
+  sub: ['either', 'subject'],
+  'requires a sid': ['session'],
+  any: ['either', 'subject', 'session'],
 }
 
 const sessionOf = (clientId: string, sid: string): LiveSession =>
@@ -65,14 +60,8 @@ const eventOf = (scope: string) =>
     ...{ initiator: null, includeInitiator: false, clients: null, lane: 'interactive', reason: null },
     ...{ occurredAt: at(10), acceptedAt: at(10) },
   }) as unknown as LogoutEvent
-const bindingOf = ({ claims, required }: { claims: SubjectClaims; required: boolean }) =>
-  ({
-    id: 1,
-    clientId: 'rp',
-    subjectClaims: claims,
-    sessionRequired: required,
-    disabledReason: null,
-  }) as unknown as Binding
+const bindingOf = (names: Names) =>
+  ({ id: 1, clientId: 'rp', names, widens: true, disabledReason: null }) as unknown as Binding
 
 /** Sessions that the index answers with: of the subject, or of the event's sid. Another RP holds one, so the subject is known. */
 function knownOf(scope: string, sids: readonly string[]): readonly LiveSession[] {

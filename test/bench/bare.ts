@@ -40,7 +40,7 @@ const client = createGuardedClient({ allowedNetworks: ['127.0.0.0/8'] })
 
 async function run({ uri, algorithm, concurrency, ...limit }: BareQuestion): Promise<BareAnswer> {
   const signer = await keyring.signer('bench' as IssuerName, algorithm)
-  const binding = { clientId: 'rp' as never, sessionRequired: false, subjectClaims: 'both' } as const
+  const binding = { clientId: 'rp' as never, subject_claims: 'both', session_required: false } as const
   const event = {
     iss: 'https://idp.example' as Issuer,
     sub: 'alice' as Subject,

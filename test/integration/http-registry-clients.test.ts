@@ -56,9 +56,19 @@ describe("a client in its product's words", () => {
       status: {
         format: 'keycloak',
         client_name: 'Web shop',
-        session_required: true,
-        algorithm: 'ES256',
-        endpoints: [{ name: 'main', uri: uriOf('shop'), enabled: true, disabled_reason: null }],
+        endpoints: [
+          {
+            ...{
+              channel: 'backchannel',
+              name: 'main',
+              uri: uriOf('shop'),
+              enabled: true,
+              disabled_reason: null,
+            },
+            names: 'session',
+            settings: { session_required: true, algorithm: 'ES256' },
+          },
+        ],
       },
     })
     expect(JSON.stringify(body)).not.toContain('hush')

@@ -258,6 +258,16 @@ describe('our settings of a relying party', () => {
       { objective: '0.9' },
       { window_days: 7 },
     ],
+    channels: [
+      [],
+      { carrier_pigeon: {} },
+      { backchannel: { loft: 1 } },
+      { backchannel: { enabled: 'yes' } },
+      { backchannel: { secret: 'hush' } },
+      { backchannel: { fallback_for: 'backchannel' } },
+      { backchannel: { fallback_for: 'carrier_pigeon' } },
+      { backchannel: { sla: { counts: 'perhaps' } } },
+    ],
     enabled: ['false', 0, null],
   }
   test('have a case for each', () => {

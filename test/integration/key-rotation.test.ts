@@ -56,7 +56,7 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
     kids.add(signer.kid)
     const claims = logoutTokenClaims(
       { sid: null, eventId: 'e', event: { iss, sub: 'alice', scope: 'subject' } } as never,
-      { clientId: 'rp', subjectClaims: 'sub', sessionRequired: false } as never,
+      { clientId: 'rp' as never, subject_claims: 'sub', session_required: false },
       { now: now(), jti: 'j' },
     )
     const verifier = createLogoutTokenVerifier({ issuer: iss, clientId: 'rp', jwks, now })

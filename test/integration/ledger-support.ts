@@ -77,14 +77,15 @@ export async function registerParty(
     metadata: {},
     settings,
     clientName: null,
-    sessionRequired: false,
-    algorithm: 'RS256',
-    encryption: null,
     endpoints: [
       {
         kind: 'backchannel',
         name: 'main',
         uri: `https://rp.example/${clientId}`,
+        settings: {},
+        names: settings.subject_claims === 'sub' ? 'subject' : 'either',
+        widens: true,
+        sealedSecret: null,
         counts: 'done' as const,
         fallbackFor: null,
         disabledReason: null,

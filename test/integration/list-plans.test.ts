@@ -50,8 +50,8 @@ const FILL = [
    select issuer, 'rp-' || n, '{}', '{}', 1
      from (values ('main', 10), ('small', 2), ('many', 2000)) of_issuer(issuer, count)
     cross join lateral generate_series(1, count) n`,
-  `insert into bindings (relying_party_id, kind, uri, endpoint)
-   select id, 'backchannel', 'https://rp.example/' || id, 'main' from relying_parties`,
+  `insert into bindings (relying_party_id, kind, uri, endpoint, settings, names, widens, counts)
+   select id, 'backchannel', 'https://rp.example/' || id, 'main', '{}', 'either', true, 'done' from relying_parties`,
   `create temp table numbered as select n, md5('event ' || n / 10)::uuid as event, md5('random ' || n) as random
      from generate_series(0, ${DELIVERIES - 1}) n`,
   `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
@@ -91,8 +91,8 @@ const FILL = [
    select gen_random_uuid(), 'key-' || n, sha256(n::text::bytea), 'cfw_', '{admin}', 'admin' from generate_series(1, 100000) n`,
   `insert into receipts (event_id, given_id, revision, planned_at, log_index, settled_at, payload)
    select id, id, 1, planned_at, row_number() over (order by planned_at) - 1, now(), '{}' from events`,
-  `insert into probes (id, issuer, client_id, uri, credential, total, ended_at, report)
-   select gen_random_uuid(), 'main', 'rp-' || n % 1000, 'x', 'admin', 1, now(), '{}' from generate_series(1, 100000) n`,
+  `insert into probes (id, issuer, client_id, kind, uri, credential, total, ended_at, report)
+   select gen_random_uuid(), 'main', 'rp-' || n % 1000, 'backchannel', 'x', 'admin', 1, now(), '{}' from generate_series(1, 100000) n`,
   `insert into sla_rollups (span, binding_id, starts_at, planned, kept, broken, latencies)
    select 'hour', b.id, date_trunc('hour', now()) - interval '1 hour' * n, 10, 10, 0, ''
      from bindings b cross join generate_series(1, 100) n`,

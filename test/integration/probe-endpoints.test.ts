@@ -191,8 +191,8 @@ describe('a report', () => {
     const party = await openRelyingParty(curfew, { clientId: 'left' })
     await party.close()
     await curfew.db.query({
-      text: `insert into probes (id, issuer, client_id, uri, credential, started_at, total)
-             values (gen_random_uuid(), $1, 'left', $2, 'admin', now() - interval '3 minutes', 35)`,
+      text: `insert into probes (id, issuer, client_id, kind, uri, credential, started_at, total)
+             values (gen_random_uuid(), $1, 'left', 'backchannel', $2, 'admin', now() - interval '3 minutes', 35)`,
       values: [ISSUER, party.uri],
     })
     expect((await curfew.call('GET', pathOf('left'))).status).toBe(404)

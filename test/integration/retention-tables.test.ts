@@ -132,8 +132,8 @@ const TABLES: readonly {
     setting: 'CURFEW_PROBE_RETENTION_DAYS',
     days: 365,
     lives: true,
-    insert: `insert into probes (id, issuer, client_id, uri, credential, started_at, ended_at, total, report)
-             values ($1::uuid, 'main', $1::uuid::text, '', '', '2020-01-01', $2, 1, case when $2::timestamptz is not null then '{}'::jsonb end)`,
+    insert: `insert into probes (id, issuer, client_id, kind, uri, credential, started_at, ended_at, total, report)
+             values ($1::uuid, 'main', $1::uuid::text, '', '', '', '2020-01-01', $2, 1, case when $2::timestamptz is not null then '{}'::jsonb end)`,
   },
   {
     table: 'erasures',

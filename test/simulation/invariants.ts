@@ -214,7 +214,7 @@ function isJustified(
   { binding, removedMs, phases }: RelyingPartyPlan,
   last: MemoryAttempt['outcome'] | undefined,
 ): boolean {
-  const { retry, sessionRequired } = binding
+  const { retry, names } = binding
   switch (row.deadLetterReason) {
     case 'attempts_exhausted':
       return last?.kind === 'unavailable' && row.retries === retry.scheduleMs.length
@@ -226,7 +226,7 @@ function isJustified(
     case 'binding_disabled':
       return phases.some(({ behaviour }) => behaviour.kind === 'answers' && behaviour.status === 410)
     case 'sid_required':
-      return sessionRequired && row.delivery.sid === null
+      return names === 'session' && row.delivery.sid === null
     case 'client_removed':
       return removedMs !== null
     case 'unreachable':

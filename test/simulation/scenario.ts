@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { channelOf } from '@curfew/channels'
 import {
   type Binding,
   type BindingId,
@@ -329,20 +330,26 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
     iss: ISS,
     clientId: `client-${id}` as ClientId,
     uri: `https://rp-${id}.example/logout`,
-    sessionRequired: !steady && random.chance(0.1),
-    algorithm: 'ES256',
-    subjectClaims: random.pick(['both', 'sid', 'sub']),
+    ...channelSettings(random, steady),
+    sealedSecret: null,
     timeoutMs: random.between(300, 2_000),
     concurrency: !steady && random.chance(0.3) ? random.between(1, 5) : null,
     ratePerSecond: !steady && random.chance(0.2) ? random.between(2, 20) : null,
     retry,
     allowedNetworks: [],
     tls: null,
-    encryption: null,
     counts: 'done',
     fallbackFor: null,
     disabledReason: null,
   }
+}
+
+/** What its tokens name, as its registration would have it. */
+function channelSettings(random: Random, steady: boolean): Pick<Binding, 'settings' | 'names' | 'widens'> {
+  const session_required = !steady && random.chance(0.1)
+  const subject_claims = random.pick(['both', 'sid', 'sub'])
+  const settings = { session_required, subject_claims, algorithm: 'ES256', encryption: null }
+  return { settings, ...channelOf('backchannel').names(settings) }
 }
 
 const lastingWorker = (startMs: number): WorkerPlan => ({ startMs, end: null, rebalancesMs: [], aheadMs: 0 })

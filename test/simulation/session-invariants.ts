@@ -60,7 +60,7 @@ export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, binding: Bi
   const held = knownOf(evidence, event, clientId, false)
   if (held.some(({ session }) => !isAbout(event, session))) return true
   // A token could not name an unposted session.
-  const nameless = event.scope !== 'session' && binding.sessionRequired
+  const nameless = event.scope !== 'session' && binding.names === 'session'
   const surely = knownOf(evidence, event, clientId, true)
   if (nameless && surely.length === 0 && knownOf(evidence, event, null, false).length > 0) return true
   return (
@@ -82,8 +82,7 @@ export function mayBeWithheld(
   return held.some(({ session }) => !isAbout(event, session))
 }
 
-const takesNoSids = ({ subjectClaims, sessionRequired }: Binding) =>
-  subjectClaims === 'sub' && !sessionRequired
+const takesNoSids = ({ names }: Binding) => names === 'subject'
 
 function* laterSessionsKept(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, received, planByBinding, accepted } = evidence
@@ -145,7 +144,12 @@ function* unpostedSessionsEnded(evidence: Evidence): Iterable<string> {
   for (const { event } of accepted.values()) {
     if (event.scope !== 'subject') continue
     for (const { binding, registeredMs, removedMs, steady } of scenario.relyingParties) {
-      if (!owedFor({ event }, binding) || registeredMs > 0 || removedMs !== null || binding.sessionRequired)
+      if (
+        !owedFor({ event }, binding) ||
+        registeredMs > 0 ||
+        removedMs !== null ||
+        binding.names === 'session'
+      )
         continue
       const held = ledger.sessionRows.filter(({ session }) => {
         return session.clientId === binding.clientId && session.sub === event.sub

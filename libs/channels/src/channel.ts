@@ -1,22 +1,78 @@
+import type { RelyingPartySettings } from '@curfew/contract'
 import type {
   Answer,
   AttemptOutcome,
   Binding,
+  ChannelSettings,
+  ClientMetadata,
+  DeadLetterReason,
+  DeadLetterWords,
   Digest,
+  EncryptionAlgorithm,
   InFlightDelivery,
   InspectedTls,
-  SubjectClaims,
+  LastAttempt,
+  Level,
+  Names,
+  SigningAlgorithm,
+  TokenEncryption,
   TokenSignature,
 } from '@curfew/domain'
+import type { TObject, TProperties } from 'typebox'
 import type { ProbeReport } from './probe-report.ts'
 
 // A channel is one way of speaking to a relying party. What differs between channels is in one folder each; everything else knows
 // them by this interface, and their kind as data.
 
+/** What is wrong with a registration: where (a JSON pointer), and what to change. */
+export interface Fault {
+  readonly pointer: string
+  readonly detail: string
+}
+
+/** What a channel reads a registration with. */
+export interface RegisterContext<Own> {
+  readonly issuer: { readonly name: string; readonly sidSupported: boolean }
+  /** `curfew` as the registration has it. */
+  readonly said: RelyingPartySettings
+  /** `curfew` as it takes effect: the relying party's own settings over its issuer's defaults. */
+  readonly settings: RelyingPartySettings
+  /** `curfew.channels.<kind>`, valid by the channel's `registration`; empty where it is left out. */
+  readonly own: Own
+  /** What is wrong with an address that is to be called, in words; null: nothing. */
+  targetFault(uri: string): string | null
+  /** Whether a JWK Set has a public key that an algorithm can encrypt to. */
+  hasEncryptionKey(jwks: unknown, algorithm: EncryptionAlgorithm): boolean
+}
+
+/** One endpoint as a registration names it. */
+export interface RegisteredEndpoint {
+  /** Unique within the channel of the relying party. */
+  readonly name: string
+  readonly uri: string
+  readonly enabled: boolean
+  /** Where the registration names it. */
+  readonly pointer: string
+}
+
+/** What a registration says to a channel. */
+export interface Registered<Settings> {
+  /** The settings of each of its endpoints. Without endpoints: those that one would have. */
+  readonly settings: Settings
+  readonly endpoints: readonly RegisteredEndpoint[]
+  /** The algorithm that its messages are signed in, so that the issuer needs a key for it; null: none is signed. */
+  readonly signs: { readonly algorithm: SigningAlgorithm; readonly pointer: string } | null
+  /** Whether its endpoints are shown a secret. */
+  readonly showsSecret: boolean
+  /** Empty where nothing is registered for the channel. */
+  readonly faults: readonly Fault[]
+}
+
 /** One attempt of one delivery. */
-export interface Job {
-  readonly delivery: Pick<InFlightDelivery, 'sid' | 'event'>
+export interface Job<Settings> {
+  readonly delivery: Pick<InFlightDelivery, 'sid' | 'event' | 'attempts'>
   readonly binding: Binding
+  readonly settings: Settings
   readonly startedAt: Date
 }
 
@@ -28,9 +84,11 @@ export interface Tools {
   /** SHA-256, in hexadecimal. */
   readonly digest: Digest
   /** Signs claims with the issuer's key. @param typ the `typ` of the header (RFC 7515 4.1.9). @returns a compact JWS. */
-  sign(typ: string, claims: object): Promise<string>
-  /** Encrypts a signed token where the relying party registered for it. @param typ as for `sign`. @returns it, or the token as it is. */
-  encrypt(typ: string, token: string): Promise<string>
+  sign(algorithm: SigningAlgorithm, typ: string, claims: object): Promise<string>
+  /** Encrypts a signed token to a key of the relying party. @param typ as for `sign`. @returns a compact JWE. */
+  encrypt(typ: string, token: string, encryption: TokenEncryption): Promise<string>
+  /** The secret that the endpoint is shown. */
+  secret(): Promise<string>
   /** Sends within the networks, the TLS and the time limit of the binding. Never rejects for what the peer does. */
   readonly http: {
     post(request: {
@@ -44,22 +102,19 @@ export interface Tools {
 /** What came of one attempt. */
 export interface Sent {
   readonly outcome: AttemptOutcome
-  /** The id of the message that was sent. */
-  readonly jti: string
-  /** SHA-256 of the message, in hexadecimal. */
-  readonly tokenDigest: string
+  /** The id of the message that was sent; null where nothing was sent. */
+  readonly jti: string | null
+  /** SHA-256 of the token that was sent, in hexadecimal; null where no token was. */
+  readonly tokenDigest: string | null
 }
 
 /** An endpoint that is probed. */
-export interface ProbeTarget {
+export interface ProbeTarget<Settings> {
   readonly uri: string
   readonly iss: string
   readonly clientId: string
-  readonly settings: {
-    readonly subjectClaims: SubjectClaims
-    readonly sessionRequired: boolean
-    readonly timeoutMs: number
-  }
+  readonly settings: Settings
+  readonly timeoutMs: number
 }
 
 interface ProbeMessage {
@@ -69,8 +124,7 @@ interface ProbeMessage {
 }
 
 /** What a probe works with. All of it is for the endpoint that is probed. */
-export interface ProbeTools {
-  readonly newId: () => string
+export interface ProbeTools extends Pick<Tools, 'newId' | 'encrypt' | 'secret'> {
   /**
    * Makes a token, good or such as must be refused.
    *
@@ -96,21 +150,38 @@ export interface ProbeTools {
 }
 
 /** How an endpoint of a channel is probed. */
-export interface Probe {
+export interface Probe<Settings> {
   /** Requests that there are. */
   readonly total: number
   /** Sends an endpoint what it must take and must refuse, and judges what it answers. Never rejects for what it does. */
-  run(target: ProbeTarget, tools: ProbeTools): Promise<ProbeReport & { readonly sent: number }>
+  run(target: ProbeTarget<Settings>, tools: ProbeTools): Promise<ProbeReport & { readonly sent: number }>
+}
+
+/** What every channel has, whoever calls whom. */
+interface Base<Settings, Own> {
+  /** The kind of its bindings, and the label in metrics, logs and receipts. */
+  readonly kind: string
+  /** The strongest acknowledgement that it can get. */
+  readonly best: Level
+  /** The members of `curfew.channels.<kind>` that only this channel has. */
+  readonly registration: TProperties
+  /** The schema of `bindings.settings`. */
+  readonly settings: TObject
+  /** Reads its part of a registration. The one place that resolves own settings, the issuer's and defaults. */
+  endpoints(client: ClientMetadata, at: RegisterContext<Own>): Registered<Settings>
+  /** What one message can name, and whether one for the subject may stand for a logout of one session. */
+  names(settings: Settings): { readonly names: Names; readonly widens: boolean }
+  /** Its own words for a dead letter; null where the general ones say it. */
+  explain(reason: DeadLetterReason, last: LastAttempt | null): DeadLetterWords | null
 }
 
 /** A channel by which we send. Leases, schedule, breaker and pace are the engine's. */
-export interface PushChannel {
-  /** The kind of its bindings, and the label in metrics, logs and receipts. */
-  readonly kind: string
+export interface PushChannel<Settings = ChannelSettings, Own = object> extends Base<Settings, Own> {
   readonly mode: 'push'
   /** Attempts one delivery. Rejects only for what a tool rejects. */
-  send(job: Job, tools: Tools): Promise<Sent>
-  readonly probe: Probe
+  send(job: Job<Settings>, tools: Tools): Promise<Sent>
+  readonly probe: Probe<Settings>
 }
 
+/** Every channel. Those that relying parties fetch from will be another member, with the state `offered` for their deliveries. */
 export type Channel = PushChannel

@@ -12,7 +12,7 @@ export {
   type DeadLetterWords,
   deadLetterWords,
   type LastAttempt,
-  misconfiguredFix,
+  lastly,
   NETWORK,
 } from './delivery/dead-letter.ts'
 export {
@@ -154,7 +154,6 @@ export {
   type SummarizedDelivery,
   summarize,
 } from './logout/summary.ts'
-export { takesSids } from './logout/takes-sids.ts'
 export type { CredentialStore, StoredApiKey, StoredCredentials } from './ports/credential-store.ts'
 export {
   type BatchHandler,
@@ -237,15 +236,17 @@ export { contradictions } from './proof/receipt-audit.ts'
 export {
   type Binding,
   type BindingTls,
+  type ChannelSettings,
   MAIN_ENDPOINT,
+  type Names,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
-  type SubjectClaims,
 } from './registry/binding.ts'
 export {
   type ClientFormat,
+  type ClientMetadata,
   type KnownMember,
-  type KnownMetadata,
+  type MemberPaths,
   readClient,
   withoutSecrets,
 } from './registry/client-metadata.ts'

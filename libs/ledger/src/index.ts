@@ -233,6 +233,7 @@ export { importRelyingParties, type RelyingPartyOutline } from './registry/impor
 export { askedIssuer, createIssuerNames, type IssuerNames } from './registry/issuer-names.ts'
 export { openIssuerNetworks } from './registry/issuer-networks.ts'
 export {
+  type EndpointsOf,
   findIssuer,
   findIssuerNetworkRule,
   type IssuerDraft,
@@ -253,6 +254,7 @@ export {
 export { putRelyingParties, type RelyingPartyDraft, type TakenUri, takenUris } from './registry/put.ts'
 export {
   disableBinding,
+  effectiveSettings,
   type KnownIssuer,
   type Registry,
   readRegistry,
@@ -270,8 +272,7 @@ export {
   removeRelyingParty,
   type StoredMetadata,
 } from './registry/relying-parties.ts'
-export { type StoredEncryption, toEncryption } from './registry/stored-encryption.ts'
-export type { StoredTls } from './registry/stored-tls.ts'
+export { type StoredTls, toTls } from './registry/stored-tls.ts'
 export { applySessions } from './sessions/apply.ts'
 export { expireSessions, listSessionPartitions, type SessionPartition } from './sessions/expiry.ts'
 export { findSessions, type SessionQuestion } from './sessions/find.ts'

@@ -7,11 +7,11 @@ export function partyTable(parties: readonly RelyingParty[]): string {
     client_id,
     status.client_name ?? '',
     status.enabled ? 'yes' : `no: ${status.disabled_reason ?? 'disabled'}`,
-    status.algorithm,
+    [...new Set(status.endpoints.map(({ channel }) => channel))].join(' '),
     status.endpoints.map(({ name, uri }) => (name === 'main' ? uri : `${name}=${uri}`)).join(' ') ||
       'none: it is told nothing',
   ])
-  return table([['CLIENT', 'NAME', 'ENABLED', 'ALG', 'ENDPOINTS'], ...rows])
+  return table([['CLIENT', 'NAME', 'ENABLED', 'CHANNELS', 'ENDPOINTS'], ...rows])
 }
 
 /** One relying party in words. */
@@ -20,15 +20,20 @@ export function partyText({ client_id, issuer, curfew, status }: RelyingParty): 
   const facts: readonly (readonly [string, string])[] = [
     ['relying party', `${status.client_name ?? client_id} (${issuer}/${client_id})`],
     ['read as', status.format],
-    ['tokens', `${status.algorithm}${status.session_required ? ', with the session (sid)' : ''}`],
     ...Object.entries(settings).map(([name, value]) => [name, JSON.stringify(value)] as const),
+    // All endpoints of a channel have the same settings.
+    ...new Map(
+      status.endpoints.map(({ channel, settings }) => [channel, [channel, settingsText(settings)] as const]),
+    ).values(),
     ...(tls === undefined ? [] : [['tls', Object.keys(tls).join(', ')] as const]),
     ...(status.waiting === undefined || status.waiting === 0
       ? []
       : [['waiting', `${status.waiting} deliveries`] as const]),
   ]
-  const endpoints = status.endpoints.map(({ name, uri, enabled, disabled_reason }) => [
+  const endpoints = status.endpoints.map(({ channel, name, uri, names, enabled, disabled_reason }) => [
+    channel,
     name,
+    names,
     enabled ? 'yes' : `no: ${disabled_reason}`,
     uri,
   ])
@@ -36,8 +41,15 @@ export function partyText({ client_id, issuer, curfew, status }: RelyingParty): 
     facts.map(([name, value]) => `${name.padEnd(18)}${plain(value)}\n`).join('') +
     (endpoints.length === 0
       ? 'It has no endpoint, and is told nothing.\n'
-      : `\n${table([['ENDPOINT', 'ENABLED', 'URI'], ...endpoints])}`)
+      : `\n${table([['CHANNEL', 'ENDPOINT', 'NAMES', 'ENABLED', 'URI'], ...endpoints])}`)
   )
+}
+
+function settingsText(settings: Readonly<Record<string, unknown>>): string {
+  const said = Object.entries(settings).filter(([, value]) => value !== null)
+  return said
+    .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .join(', ')
 }
 
 /** How a relying party has done lately, in columns. */

@@ -7,7 +7,7 @@ import {
   uuidV7,
 } from '@curfew/domain'
 import { createIssuerNames, type Database, openReceiptLog } from '@curfew/ledger'
-import type { GuardedClient } from '@curfew/outbound'
+import { fetchJson, type GuardedClient } from '@curfew/outbound'
 import { type HttpServer, type Log, type Metrics, ProblemError } from '@curfew/runtime'
 import type {
   ClientKeySealer,
@@ -17,6 +17,7 @@ import type {
   LogKeeper,
   WebhookSecretSealer,
 } from '@curfew/tokens'
+import { createEncrypter, createTlsIdentities } from '@curfew/wiring'
 import { registerDeadLetters } from './deliveries/dead-letters.ts'
 import { registerDeliveries } from './deliveries/deliveries.ts'
 import { registerReplays } from './deliveries/replays.ts'
@@ -95,7 +96,10 @@ export function createConsole(deps: ConsoleDeps): void {
   registerRelyingParties(server, { ...registration, pages })
   registerImport(server, registration)
   registerHealth(server, { db: reads })
-  registerProbes(server, { db, keyring, clientKeys, client, targetFault })
+  registerProbes(server, {
+    ...{ db, keyring, clientKeys, client, targetFault, tls: createTlsIdentities(clientKeys) },
+    encrypter: createEncrypter({ fetch: (uri, how) => fetchJson(client, uri, how), nowMs: () => +now() }),
+  })
   registerDeliveries(server, { ...identity, pages })
   registerDeadLetters(server, { db: reads, pages })
   registerSessions(server, { db: reads, pages })

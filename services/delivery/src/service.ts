@@ -23,9 +23,8 @@ import {
   sleep,
 } from '@curfew/runtime'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
+import { createEncrypter, createTlsIdentities } from '@curfew/wiring'
 import { createAttempt, type Round } from './attempt/attempt.ts'
-import { createEncrypter } from './attempt/encrypter.ts'
-import { createTlsIdentities } from './attempt/tls-identities.ts'
 import { createBreakerReports } from './dispatch/breaker-reports.ts'
 import { createBulkPace } from './dispatch/bulk-pace.ts'
 import { createDispatcher } from './dispatch/dispatcher.ts'
@@ -162,6 +161,7 @@ async function runDelivery(
       nowMs: () => now().getTime(),
     }),
     tls: createTlsIdentities(deps.clientKeys),
+    openSecret: (sealed, owner) => deps.clientKeys.open(sealed, owner),
     post: (request) => client.post(request),
     now,
     random,

@@ -176,14 +176,15 @@ async function registerParties(
     metadata: {},
     settings: {},
     clientName: null,
-    sessionRequired: false,
-    algorithm: 'RS256' as const,
-    encryption: null,
     endpoints: [
       {
         kind: 'backchannel',
         name: 'main',
         uri: `https://rp.example/${number}`,
+        settings: {},
+        names: 'either' as const,
+        widens: true,
+        sealedSecret: null,
         counts: 'done' as const,
         fallbackFor: null,
         disabledReason: null,

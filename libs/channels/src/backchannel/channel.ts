@@ -2,7 +2,10 @@ import type { PushChannel } from '../channel.ts'
 import { outcomeOf } from './answer.ts'
 import { PROBE_REQUEST_IDS } from './probe/requests.ts'
 import { runProbe } from './probe/run.ts'
+import { readRegistration } from './registration.ts'
+import { BackchannelSettings, namesOf, toEncryption } from './settings.ts'
 import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from './token.ts'
+import { explain } from './words.ts'
 
 const HEADERS = {
   'content-type': 'application/x-www-form-urlencoded',
@@ -11,13 +14,26 @@ const HEADERS = {
 }
 
 /** OpenID Connect Back-Channel Logout 1.0. */
-export const backchannel: PushChannel = {
+export const backchannel: PushChannel<BackchannelSettings> = {
   kind: 'backchannel',
   mode: 'push',
-  async send({ delivery, binding, startedAt }, tools) {
+  best: 'done',
+  registration: {},
+  settings: BackchannelSettings,
+  endpoints: readRegistration,
+  names: namesOf,
+  explain,
+  async send({ delivery, binding, settings, startedAt }, tools) {
     const jti = tools.newId()
-    const claims = logoutTokenClaims(delivery, binding, { now: startedAt, jti })
-    const token = await tools.encrypt(LOGOUT_TOKEN_TYPE, await tools.sign(LOGOUT_TOKEN_TYPE, claims))
+    const claims = logoutTokenClaims(
+      delivery,
+      { ...settings, clientId: binding.clientId },
+      { now: startedAt, jti },
+    )
+    const signed = await tools.sign(settings.algorithm, LOGOUT_TOKEN_TYPE, claims)
+    const { encryption } = settings
+    const token =
+      encryption === null ? signed : await tools.encrypt(LOGOUT_TOKEN_TYPE, signed, toEncryption(encryption))
     // A form with the one field, and nothing else (2.5). A compact JWT has only characters that a form leaves as they are.
     const request = { uri: binding.uri, headers: HEADERS, body: `logout_token=${token}` }
     const answer = await tools.http.post(request)

@@ -1,13 +1,15 @@
-import type { Binding, InFlightDelivery, SubjectClaims } from '@curfew/domain'
+import type { InFlightDelivery } from '@curfew/domain'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import type { BackchannelSettings } from './settings.ts'
 import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from './token.ts'
 
 const NOW = new Date('2026-11-21T12:00:00.999Z')
 const EVENT_MEMBER = 'http://schemas.openid.net/event/backchannel-logout'
 
 type Delivery = Pick<InFlightDelivery, 'sid' | 'event'>
-type Receiver = Pick<Binding, 'clientId' | 'subjectClaims' | 'sessionRequired'>
+type Receiver = Parameters<typeof logoutTokenClaims>[1]
+type SubjectClaims = BackchannelSettings['subject_claims']
 
 const deliveryOf = (sub: string | null, sid: string | null): Delivery =>
   ({
@@ -18,7 +20,7 @@ const deliveryOf = (sub: string | null, sid: string | null): Delivery =>
     },
   }) as unknown as Delivery
 const receiverOf = (subjectClaims: SubjectClaims, sessionRequired = false, clientId = 'mail'): Receiver =>
-  ({ clientId, subjectClaims, sessionRequired }) as Receiver
+  ({ clientId, subject_claims: subjectClaims, session_required: sessionRequired }) as Receiver
 const claimsOf = (delivery: Delivery, receiver: Receiver, jti = 'j1', now = NOW) =>
   logoutTokenClaims(delivery, receiver, { now, jti })
 

@@ -1,4 +1,5 @@
-import { type Binding, type InFlightDelivery, TOKEN_LIFETIME_S, takesSids } from '@curfew/domain'
+import { type Binding, type InFlightDelivery, TOKEN_LIFETIME_S } from '@curfew/domain'
+import { type BackchannelSettings, namesOf } from './settings.ts'
 
 /** The member of `events` that makes a JWT a logout token. Literal, http, never fetched (Back-Channel Logout 2.4). */
 export const LOGOUT_EVENT_MEMBER = 'http://schemas.openid.net/event/backchannel-logout'
@@ -22,18 +23,18 @@ export interface LogoutTokenClaims {
 /** The claims of one attempt's token: new `jti` and `iat` each time, for RPs refuse what they saw or what is old. */
 export function logoutTokenClaims(
   delivery: Pick<InFlightDelivery, 'sid' | 'event'>,
-  binding: Pick<Binding, 'clientId' | 'subjectClaims' | 'sessionRequired'>,
+  to: Pick<Binding, 'clientId'> & Pick<BackchannelSettings, 'subject_claims' | 'session_required'>,
   { now, jti }: { now: Date; jti: string },
 ): LogoutTokenClaims {
   const iat = Math.floor(now.getTime() / 1_000)
   return {
     iss: delivery.event.iss,
-    aud: binding.clientId,
+    aud: to.clientId,
     iat,
     exp: iat + TOKEN_LIFETIME_S,
     jti,
     txn: delivery.event.givenId,
-    ...subjectOf(delivery, binding),
+    ...subjectOf(delivery, to),
     events: { [LOGOUT_EVENT_MEMBER]: {} },
   }
 }
@@ -41,10 +42,10 @@ export function logoutTokenClaims(
 /** Who is logged out, in the claims that this RP takes. At least one of the two is always there: what is missing is replaced, not left out. */
 function subjectOf(
   { sid, event: { sub } }: Pick<InFlightDelivery, 'sid' | 'event'>,
-  binding: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
+  settings: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>,
 ): { sub?: string; sid?: string } {
   if (sid === null) return sub === null ? {} : { sub }
   if (sub === null) return { sid }
-  if (binding.subjectClaims === 'both') return { sub, sid }
-  return takesSids(binding) ? { sid } : { sub }
+  if (settings.subject_claims === 'both') return { sub, sid }
+  return namesOf(settings).names === 'subject' ? { sub } : { sid }
 }

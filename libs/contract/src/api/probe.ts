@@ -10,7 +10,13 @@ export const ProbeInput = Type.Object(
         minLength: 1,
         maxLength: 2_048,
         description:
-          "An endpoint that need not be registered. Default the client's own backchannel_logout_uri. It may live at private addresses only where its issuer or the deployment allows them.",
+          "An endpoint that need not be registered. Default the client's own. It may live at private addresses only where its issuer or the deployment allows them.",
+      }),
+    ),
+    channel: Type.Optional(
+      Type.String({
+        maxLength: 32,
+        description: "Default that of the client's first endpoint, else back-channel logout.",
       }),
     ),
     id_token_signed_response_alg: Type.Optional(
@@ -68,6 +74,7 @@ export const Probe = Type.Object({
   state: Type.Union([Type.Literal('running'), Type.Literal('done')]),
   issuer: Text,
   client_id: Text,
+  channel: Text,
   uri: Text,
   requested_by: Type.String({ description: 'Name of the credential.' }),
   started_at: Time,

@@ -106,6 +106,11 @@ export const RelyingPartySettings = Type.Object(
         description: "What of its issuer's SLA is another for it.",
       }),
     ),
+    channels: Type.Optional(
+      Type.Record(Type.String({ maxLength: 32 }), Type.Record(Text, Type.Unknown()), {
+        description: 'What concerns one channel, by its kind.',
+      }),
+    ),
     enabled: Type.Optional(
       Type.Boolean({ description: 'Default true. What is owed while disabled is dead-lettered.' }),
     ),
@@ -114,8 +119,8 @@ export const RelyingPartySettings = Type.Object(
 )
 export type RelyingPartySettings = Static<typeof RelyingPartySettings>
 
-/** Settings that an issuer's relying parties have where they do not say otherwise. TLS and endpoints are each one's own, the SLA a member of the issuer. */
-const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls', 'endpoints', 'sla'], {
+/** Settings that an issuer's relying parties have where they do not say otherwise. TLS, endpoints and channels are each one's own, the SLA a member of the issuer. */
+const IssuerDefaults = Type.Omit(RelyingPartySettings, ['tls', 'endpoints', 'sla', 'channels'], {
   additionalProperties: false,
 })
 
@@ -226,11 +231,26 @@ export const RelyingParty = Type.Object(
         description: "Whose words its metadata was read in: oidc (also Ory's), keycloak, auth0 or okta.",
       }),
       client_name: nullable(Text),
-      session_required: Type.Boolean(),
-      algorithm: Text,
       endpoints: Type.Array(
-        Type.Object({ name: Text, uri: Text, enabled: Type.Boolean(), disabled_reason: nullable(Text) }),
-        { description: 'Where it is told. main is what its metadata names.' },
+        Type.Object({
+          channel: Type.String({ description: 'The kind of its channel.' }),
+          name: Text,
+          uri: Text,
+          enabled: Type.Boolean(),
+          disabled_reason: nullable(Text),
+          names: Type.Union([Type.Literal('session'), Type.Literal('subject'), Type.Literal('either')], {
+            description: 'What one message to it can name.',
+          }),
+          counts: Type.String({ description: 'The weakest acknowledgement that keeps the promise (SLA).' }),
+          fallback_for: Type.Union([Text, Type.Null()], {
+            description: 'The channel that it stands in for; null: each logout goes to it.',
+          }),
+          settings: Type.Record(Text, Type.Unknown(), {
+            description:
+              "What its channel does, as it takes effect: the client's metadata, its settings and its issuer's defaults.",
+          }),
+        }),
+        { description: 'Where logouts are sent. main is the first of its channel.' },
       ),
       waiting: Type.Optional(
         Type.Integer({

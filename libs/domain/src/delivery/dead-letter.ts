@@ -29,18 +29,16 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     fix: `${mend(last)} Then replay.`,
   }),
   refused: (last) => ({
-    what: `The relying party refused the logout token, or failed to log out, each time${lastly(last)}.`,
-    fix:
-      "Look at its log for the token's jti. Mostly its copy of the issuer's keys is old, its clock is off, or it expects" +
-      ' another issuer, audience or algorithm. Mend that, then replay.',
+    what: `The relying party refused the message, or failed to log out, each time${lastly(last)}.`,
+    fix: 'Find in its log why it did so, and mend that. Then replay.',
   }),
   misconfigured: (last) => ({
-    what: `The endpoint answers as none for back-channel logout does${lastly(last)}.`,
-    fix: `${misconfiguredFix(last?.status ?? null)} Then replay.`,
+    what: `The endpoint answers as none of its kind does${lastly(last)}.`,
+    fix: 'Register the right address of the endpoint, or deploy the endpoint there. Then replay.',
   }),
   endpoint_gone: () => ({
     what: 'The endpoint answered 410 Gone, which says that it will not come back; it was disabled.',
-    fix: `With the right backchannel_logout_uri, ${REGISTER_AGAIN}, which enables it. Then replay.`,
+    fix: `With the right address of the endpoint, ${REGISTER_AGAIN}, which enables it. Then replay.`,
   }),
   unreachable: (last) => ({
     what: `The endpoint was down for as long as the whole schedule lasts, and was spared most attempts${lastly(last)}.`,
@@ -62,9 +60,13 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: 'The private key of its client certificate cannot be opened with the master key of this deployment.',
     fix: `Give the workers the CURFEW_MASTER_KEY that it was stored under, or ${REGISTER_AGAIN} with curfew.tls.client_key. Then replay.`,
   }),
+  secret_unreadable: () => ({
+    what: 'The secret that its endpoint is shown cannot be opened with the master key of this deployment.',
+    fix: `Give the workers the CURFEW_MASTER_KEY that it was stored under, or ${REGISTER_AGAIN} with the secret. Then replay.`,
+  }),
   client_removed: () => ({
     what: 'The relying party is registered no more, or has no logout endpoint any more.',
-    fix: `If it still has sessions, ${REGISTER_AGAIN} with its backchannel_logout_uri, then replay. Otherwise nothing is left to do.`,
+    fix: `If it still has sessions, ${REGISTER_AGAIN} with the address of its endpoint, then replay. Otherwise nothing is left to do.`,
   }),
   no_encryption_key: (last) => ({
     what: `The relying party registered for encrypted tokens, and has no key that they can be encrypted to${said(last)}.`,
@@ -82,9 +84,15 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
   }),
   sid_required: () => ({
     what: 'The relying party must be told the session (sid), and the logout event named none.',
-    fix:
-      'Have the identity provider post a logout with the sid, for each session; or register the relying party with' +
-      ' backchannel_logout_session_required false if it can end all sessions of a subject, then replay.',
+    fix: 'Have the identity provider post a logout with the sid, for each session.',
+  }),
+  sub_required: () => ({
+    what: 'The relying party must be told the subject (sub), and the logout event named only a session.',
+    fix: 'Have the identity provider post the sub with its logouts.',
+  }),
+  email_required: () => ({
+    what: 'The relying party knows its users by their email address, and the logout event came without one.',
+    fix: 'Have the identity provider post the email with its logouts. A replay cannot add it: post the logout again with a new id.',
   }),
 }
 
@@ -113,7 +121,7 @@ function isKnown(reason: string): reason is DeadLetterReason {
 }
 
 /** How the last attempt ended, as the tail of a sentence. */
-function lastly(last: LastAttempt | null): string {
+export function lastly(last: LastAttempt | null): string {
   if (last === null) return ''
   const how = last.status === null ? NETWORK[last.errorClass ?? '']?.what : `it answered ${last.status}`
   return how === undefined ? said(last) : `; at last ${how}${said(last)}`
@@ -132,11 +140,11 @@ const SERVER = 'See that the relying party is up and answers in time.'
 export const NETWORK: Readonly<Record<string, { readonly what: string; readonly fix: string }>> = {
   dns: {
     what: 'its name was not found',
-    fix: 'Mend its DNS name, or register the right backchannel_logout_uri.',
+    fix: 'Mend its DNS name, or register the right address.',
   },
   connection_refused: {
     what: 'nothing listened there',
-    fix: 'Start the relying party, or register the right backchannel_logout_uri.',
+    fix: 'Start the relying party, or register the right address.',
   },
   connection_reset: { what: 'it cut the connection', fix: SERVER },
   connect_timeout: {
@@ -145,7 +153,7 @@ export const NETWORK: Readonly<Record<string, { readonly what: string; readonly 
   },
   timeout: { what: 'it did not answer in time', fix: 'Make it answer sooner, or raise curfew.timeout_ms.' },
   tls: { what: 'TLS failed', fix: CERTIFICATE },
-  invalid_response: { what: 'it did not answer in HTTP', fix: 'Register the right backchannel_logout_uri.' },
+  invalid_response: { what: 'it did not answer in HTTP', fix: 'Register the right address.' },
   signer: {
     what: 'the signing key could not be had, or did not sign',
     fix: 'See that the ledger answers, and the signer where the key is elsewhere.',
@@ -161,19 +169,4 @@ function mend(last: LastAttempt | null): string {
   if (last.status === 429) return 'Let it take more requests, or lower curfew.rate_per_second.'
   if (last.status !== null) return 'Find in its log why it could not answer, and mend that.'
   return NETWORK[last.errorClass ?? '']?.fix ?? SERVER
-}
-
-/** What mends an endpoint that answers with a status which none for back-channel logout has. */
-export function misconfiguredFix(status: number | null): string {
-  if (status === 401 || status === 403) {
-    return 'Let the endpoint be called without a login, cookie or CSRF token, also by a firewall before it: the logout token is what vouches for the call.'
-  }
-  if (status !== null && status >= 300 && status < 400) {
-    return 'Register the address that it redirects to as backchannel_logout_uri: redirects are not followed.'
-  }
-  if (status === 404) return 'Register the right backchannel_logout_uri, or deploy the endpoint there.'
-  if (status === 405 || status === 415) {
-    return 'Make the endpoint take a POST of application/x-www-form-urlencoded.'
-  }
-  return 'See that backchannel_logout_uri is the endpoint for back-channel logout, and that it answers 200 or 204.'
 }

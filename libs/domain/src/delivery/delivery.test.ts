@@ -229,17 +229,17 @@ describe('settle, whatever comes', () => {
 })
 
 describe('undeliverable', () => {
-  const binding = { disabledReason: null, sessionRequired: false } as Binding
+  const binding = { disabledReason: null, names: 'either' } as Binding
   const sid = 's1' as Sid
 
   test('nothing stands in the way of a binding that is enabled', () => {
     expect(undeliverable(binding, sid)).toBeNull()
     expect(undeliverable(binding, null)).toBeNull()
-    expect(undeliverable({ ...binding, sessionRequired: true }, sid)).toBeNull()
+    expect(undeliverable({ ...binding, names: 'session' }, sid)).toBeNull()
   })
 
   test('BCL-11: an RP that requires a sid is sent nothing that names none', () => {
-    expect(undeliverable({ ...binding, sessionRequired: true }, null)).toMatchObject({
+    expect(undeliverable({ ...binding, names: 'session' }, null)).toMatchObject({
       reason: 'sid_required',
     })
   })

@@ -138,7 +138,7 @@ export function undeliverable(binding: Binding, sid: Sid | null): AttemptOutcome
   if (binding.disabledReason !== null) {
     return { kind: 'undeliverable', reason: 'binding_disabled', detail: binding.disabledReason }
   }
-  if (binding.sessionRequired && sid === null) {
+  if (binding.names === 'session' && sid === null) {
     return {
       kind: 'undeliverable',
       reason: 'sid_required',

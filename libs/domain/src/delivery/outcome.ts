@@ -22,7 +22,10 @@ export type UndeliverableReason =
   | 'client_removed'
   | 'no_encryption_key'
   | 'no_signing_key'
+  | 'secret_unreadable'
   | 'sid_required'
+  | 'sub_required'
+  | 'email_required'
 
 /** What came back from one POST. */
 export type Answer =

@@ -3,7 +3,6 @@ import type { Binding } from '../registry/binding.ts'
 import { coversSession, type LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
 import { type OwedDelivery, owed } from './plan.ts'
-import { takesSids } from './takes-sids.ts'
 
 /**
  * What becomes of a delivery that names the subject, before it is attempted. `sent`: it goes out. `narrowed`: it would end a
@@ -24,13 +23,13 @@ export type Narrowing =
  */
 export function narrowingOf(
   event: LogoutEvent,
-  binding: Pick<Binding, 'id' | 'subjectClaims' | 'sessionRequired'>,
+  binding: Pick<Binding, 'id' | 'names'>,
   held: readonly LiveSession[],
   digest: Digest,
 ): Narrowing {
   const covered = held.filter((session) => coversSession(event, session))
   if (covered.length === held.length) return { kind: 'sent' }
-  if (covered.length > 0 && !takesSids(binding)) return { kind: 'sent' }
+  if (covered.length > 0 && binding.names === 'subject') return { kind: 'sent' }
   const named = covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
   return { kind: 'narrowed', owed: named.map((each) => owed(event, binding, each, digest)) }
 }
@@ -43,9 +42,9 @@ export function narrowingOf(
  */
 export function narrowingOfMany(
   event: LogoutEvent,
-  binding: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
+  binding: Pick<Binding, 'names'>,
   some: readonly LiveSession[],
 ): Narrowing {
   const older = some.some((session) => coversSession(event, session))
-  return older && !takesSids(binding) ? { kind: 'sent' } : { kind: 'narrowed', owed: [] }
+  return older && binding.names === 'subject' ? { kind: 'sent' } : { kind: 'narrowed', owed: [] }
 }

@@ -1,24 +1,24 @@
 import { hash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import type { Digest } from '../ids.ts'
-import type { Binding, SubjectClaims } from '../registry/binding.ts'
+import type { Binding, Names } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
 import type { LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
 import { type KnownSessions, plan } from './plan.ts'
 
-// Goal: whom the session index makes a logout name. Clients are letters: a, b and c take sids, s takes the subject only, r takes it
-// only but requires a session.
+// Goal: whom the session index makes a logout name. Clients are letters: a, b and c take sids, s takes the subject only, r requires a
+// session.
 
 const digest: Digest = (text) => hash('sha256', text)
 const at = (minute: number) => new Date(Date.UTC(2026, 10, 21, 12, minute))
-const bindingOf = (clientId: string, id: number, subjectClaims: SubjectClaims = 'both') =>
-  ({ id, clientId, subjectClaims, sessionRequired: clientId === 'r' }) as unknown as Binding
+const bindingOf = (clientId: string, id: number, names: Names = 'either') =>
+  ({ id, clientId, names, widens: true }) as unknown as Binding
 const BINDINGS = [
   bindingOf('a', 1),
-  bindingOf('b', 2, 'sid'),
-  bindingOf('s', 3, 'sub'),
-  bindingOf('r', 4, 'sub'),
+  bindingOf('b', 2),
+  bindingOf('s', 3, 'subject'),
+  bindingOf('r', 4, 'session'),
 ]
 const EVENT = {
   id: '01938c2e-0000-7000-8000-000000000001',

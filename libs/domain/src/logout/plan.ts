@@ -4,7 +4,6 @@ import type { Binding } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
 import { coversSession, isEndedByInitiator, isInitiator, isMeant, type LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
-import { takesSids } from './takes-sids.ts'
 
 /** An issuer as planning needs to know it. */
 export interface RegisteredIssuer {
@@ -73,7 +72,7 @@ export function plan(
   const complete = issuer.sessionIndex === 'complete' && sessions.length > 0
   const byClient = Map.groupBy(sessions, ({ clientId }) => clientId)
   const deliveries = issuer.bindings
-    .filter(({ clientId }) => isMeant(event, clientId))
+    .filter((binding) => isMeant(event, binding.clientId) && mayName(event, binding))
     .flatMap((binding) => {
       const held = byClient.get(binding.clientId) ?? []
       const left = held.filter((session) => !isEndedByInitiator(event, session))
@@ -86,6 +85,14 @@ export function plan(
     })
   const basis = known.kind === 'away' ? 'index_away' : sessions.length > 0 ? 'sessions' : 'registered'
   return { basis, deliveries }
+}
+
+/** Whether a message of a binding may stand for an event: one that can name the subject only would end more than a session. */
+export function mayName(
+  { scope }: Pick<LogoutEvent, 'scope'>,
+  { names, widens }: Pick<Binding, 'names' | 'widens'>,
+): boolean {
+  return names !== 'subject' || widens || scope === 'subject' || scope === 'issuer'
 }
 
 /** What the index says of a client: the sessions it holds; whether it holds no others; whether the index knows any of the subject. */
@@ -104,17 +111,18 @@ function namedFor(
   if (held.length === 0 && complete) return []
   if (event.scope === 'session') return [{ sid: event.sid, sessionEndsAt: lastEnd(held) }]
   // A token could not name an unposted session. One that is posted later is named then.
-  if (held.length === 0) return known && binding.sessionRequired ? [] : [SUBJECT]
+  if (held.length === 0) return known && binding.names === 'session' ? [] : [SUBJECT]
   // What began after the event, or is on another device, is not to be ended, not even by the way.
   const covered = held.filter((session) => coversSession(event, session))
   const later = covered.length < held.length
   // It may hold unposted sessions. The scope device never widens to a subject whose sessions are known.
   const others = !complete && event.scope === 'subject' && !isInitiator(event, binding.clientId)
-  if (others && !binding.sessionRequired) {
+  if (others && binding.names !== 'session') {
     if (!later) return [SUBJECT]
     if (covered.length === 0) return [DOUBTFUL_SUBJECT]
   }
-  if (takesSids(binding)) return covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
+  if (binding.names !== 'subject')
+    return covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
   return covered.length > 0 ? [SUBJECT] : []
 }
 

@@ -1,7 +1,6 @@
 import type { Level } from '../delivery/level.ts'
 import type { RetryPolicy } from '../delivery/retry.ts'
 import type { BindingId, ClientId, Issuer, IssuerName } from '../ids.ts'
-import type { TokenEncryption } from './encryption.ts'
 import type { NetworkAccess } from './networks.ts'
 
 /** JWS algorithms that logout tokens are signed with: those of ID tokens, never `none` (Back-Channel Logout 2.6). */
@@ -19,11 +18,11 @@ export const SIGNING_ALGORITHMS = [
 ] as const
 export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
 
-/**
- * What a token for a single session carries. `both` is what most RPs expect; some read it as "either" and end every
- * session of the user, so an RP may ask for one of them.
- */
-export type SubjectClaims = 'sid' | 'sub' | 'both'
+/** What one message of a binding can name. `session`: a session, and nothing else. `subject`: the subject only. */
+export type Names = 'session' | 'subject' | 'either'
+
+/** The settings of a binding that its channel alone reads. JSON, valid by the schema of the channel. */
+export type ChannelSettings = Readonly<Record<string, unknown>>
 
 /** TLS of an RP's own, in PEM. */
 export interface BindingTls {
@@ -33,10 +32,10 @@ export interface BindingTls {
   readonly client: { readonly certificate: string; readonly sealedKey: string } | null
 }
 
-/** The name of the endpoint that `backchannel_logout_uri` is. */
+/** The name of the first endpoint of a channel. */
 export const MAIN_ENDPOINT = 'main'
 
-/** One way of telling one relying party: a back-channel logout endpoint of its, with everything an attempt needs to know. */
+/** One way to notify one relying party: an endpoint of one channel, with all that an attempt needs. */
 export interface Binding extends NetworkAccess {
   readonly id: BindingId
   /** Its channel. */
@@ -44,14 +43,16 @@ export interface Binding extends NetworkAccess {
   readonly issuer: IssuerName
   readonly iss: Issuer
   readonly clientId: ClientId
-  /** Its name among those of the relying party. */
+  /** Its name among those of the relying party's channel. */
   readonly endpoint: string
-  /** Absolute, without fragment; its query is kept byte for byte (Back-Channel Logout 2.2). */
+  /** Absolute, without fragment; its query is kept byte for byte. */
   readonly uri: string
-  /** `backchannel_logout_session_required`: a token must name a session. */
-  readonly sessionRequired: boolean
-  readonly algorithm: SigningAlgorithm
-  readonly subjectClaims: SubjectClaims
+  readonly settings: ChannelSettings
+  readonly names: Names
+  /** Whether a message for the subject may stand for a logout of one session. Counts where `names` is `subject`. */
+  readonly widens: boolean
+  /** The secret that its channel shows the endpoint, a compact JWE under the master key; null without one. */
+  readonly sealedSecret: string | null
   /** From the start of the connection to the end of the answer, in milliseconds. */
   readonly timeoutMs: number
   /** Most attempts at once, from all workers together; null where the owner has not said. */
@@ -60,8 +61,6 @@ export interface Binding extends NetworkAccess {
   readonly ratePerSecond: number | null
   readonly retry: RetryPolicy
   readonly tls: BindingTls | null
-  /** Null: its tokens are signed only. */
-  readonly encryption: TokenEncryption | null
   /** The weakest acknowledgement that keeps the promise (SLA). */
   readonly counts: Level
   /** The kind of the relying party's channel that this one stands in for; null: it is required. */

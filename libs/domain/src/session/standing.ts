@@ -2,8 +2,7 @@ import type { DeliveryState } from '../delivery/delivery.ts'
 import type { BindingId, DeliveryId, Digest, EventId, Sid } from '../ids.ts'
 import { coversSession, isEndedByInitiator, isMeant, type LiveSession } from '../logout/coverage.ts'
 import type { LogoutEvent } from '../logout/event.ts'
-import { type OwedDelivery, owed } from '../logout/plan.ts'
-import { takesSids } from '../logout/takes-sids.ts'
+import { mayName, type OwedDelivery, owed } from '../logout/plan.ts'
 import type { Binding } from '../registry/binding.ts'
 
 /** A delivery that an event owes, or owed, to a binding of one client. */
@@ -56,7 +55,7 @@ export function standingOf(
     digest,
   }: {
     taken: boolean
-    bindings: readonly Pick<Binding, 'id' | 'subjectClaims' | 'sessionRequired'>[]
+    bindings: readonly Pick<Binding, 'id' | 'names' | 'widens'>[]
     told: readonly Told[]
     digest: Digest
   },
@@ -64,9 +63,10 @@ export function standingOf(
   if (!taken && !coversSession(event, session)) return { kind: 'untouched' }
   if (!isMeant(event, session.clientId)) return { kind: 'untouched' }
   if (isEndedByInitiator(event, session)) return { kind: 'over' }
-  const sidRequired = new Set(bindings.filter(({ sessionRequired }) => sessionRequired).map(({ id }) => id))
+  const sidRequired = new Set(bindings.filter((each) => each.names === 'session').map(({ id }) => id))
   const naming = told.filter((delivery) => names(delivery, session, sidRequired.has(delivery.bindingId)))
   const missing = bindings
+    .filter((binding) => mayName(event, binding))
     .filter(({ id }) => !naming.some(({ bindingId }) => bindingId === id))
     .map((binding) => {
       // Of the subject it was told before the session began: what names the session is another delivery, whatever the token says.
@@ -108,11 +108,11 @@ function lapsesBefore({ state, settledAt, sessionEndsAt }: Told, { expiresAt }: 
 
 function namedFor(
   event: LogoutEvent,
-  binding: Pick<Binding, 'subjectClaims' | 'sessionRequired'>,
+  binding: Pick<Binding, 'names'>,
   { sid, expiresAt }: LiveSession,
   again: boolean,
 ) {
-  return event.scope === 'session' || again || takesSids(binding)
+  return event.scope === 'session' || again || binding.names !== 'subject'
     ? { sid, sessionEndsAt: expiresAt }
     : { sid: null, sessionEndsAt: null }
 }

@@ -67,8 +67,7 @@ const READ_SPARED = `
   select d.id, e.id as "eventId", e.given_id as "givenId", e.iss, e.sub, e.sid, e.scope, e.device, e.lane, e.initiator,
          e.include_initiator as "includeInitiator", e.accepted_at as "eventAcceptedAt", e.asked_at as "askedAt",
          case when e.occurred_stated then e.occurred_at end as "occurredAt",
-         b.id as "bindingId", p.session_required as "sessionRequired",
-         coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims', 'both') as "subjectClaims",
+         b.id as "bindingId", b.names,
          s.sid as "sessionSid", s.device as "sessionDevice", s.client_id as "clientId", ${beginningOf('s')},
          s.expires_at as "expiresAt" ${CLAIMED}
     cross join lateral (select from sessions s where ${HELD} and not (${COVERED}) limit 1) later
@@ -91,8 +90,7 @@ interface SparedRow extends Omit<LiveSession, 'sub' | 'sid' | 'device'> {
   readonly askedAt: Date
   readonly occurredAt: Date | null
   readonly bindingId: Binding['id']
-  readonly sessionRequired: boolean
-  readonly subjectClaims: Binding['subjectClaims']
+  readonly names: Binding['names']
   readonly sessionSid: LiveSession['sid']
   readonly sessionDevice: string | null
 }
@@ -157,11 +155,11 @@ export async function narrowClaimed(
 function narrowedBy(rows: readonly SparedRow[], sessionsMax: number): readonly OwedDelivery[] | null {
   const [row] = rows
   if (row === undefined) return null
-  const { bindingId, subjectClaims, sessionRequired } = row
+  const { bindingId, names } = row
   const held = rows.map(({ sessionSid, sessionDevice, ...session }): LiveSession => {
     return { ...session, sid: sessionSid, device: sessionDevice }
   })
-  const binding = { id: bindingId, subjectClaims, sessionRequired }
+  const binding = { id: bindingId, names }
   const narrowing =
     held.length > sessionsMax
       ? narrowingOfMany(toEvent(row), binding, held)

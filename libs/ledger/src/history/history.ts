@@ -87,9 +87,7 @@ const DELIVERY = `
   select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.state, d.level,
          case when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
-              when d.sid is null or e.sub is not null and not p.session_required
-                   and coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims') = 'sub'
-              then 'subject' else 'session' end as names,
+              when d.sid is null or e.sub is not null and b.names = 'subject' then 'subject' else 'session' end as names,
          d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt",
@@ -97,8 +95,7 @@ const DELIVERY = `
     from deliveries d
     join events e on e.id = d.event_id
     join bindings b on b.id = d.binding_id
-    join relying_parties p on p.id = b.relying_party_id
-    join issuers i on i.name = p.issuer`
+    join relying_parties p on p.id = b.relying_party_id`
 
 const FIND_EVENTS = `
   select e.id, e.given_id as "givenId", e.iss, i.name as issuer, e.sub, e.sid, e.scope, e.device, e.reason, e.initiator, e.lane,

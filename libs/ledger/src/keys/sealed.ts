@@ -5,6 +5,7 @@ export interface SealedSecret {
   /** Where it is, and after what the next ones come. */
   readonly kind:
     | 'client_key'
+    | 'endpoint_secret'
     | 'log_key'
     | 'log_subject_key'
     | 'previous_webhook_secret'
@@ -12,7 +13,7 @@ export interface SealedSecret {
     | 'webhook_secret'
   /** Empty for webhooks and the log of receipts, which are nobody's. */
   readonly issuer: string
-  /** The `client_id`, the `kid`, or the webhook's name. */
+  /** The `client_id`, the number of the binding, the `kid`, or the webhook's name. */
   readonly id: string
   /** A compact JWE. */
   readonly sealed: string
@@ -25,6 +26,10 @@ const LIST_SEALED = `
     select 'client_key' as kind, issuer, client_id as id, settings #>> '{tls,sealed_client_key}' as sealed,
            '/v1/issuers/' || issuer || '/relying-parties/' || client_id as object
       from relying_parties where settings #>> '{tls,sealed_client_key}' is not null
+    union all
+    select 'endpoint_secret', p.issuer, b.id::text, b.sealed_secret,
+           '/v1/issuers/' || p.issuer || '/relying-parties/' || p.client_id
+      from bindings b join relying_parties p on p.id = b.relying_party_id where b.sealed_secret is not null
     union all
     select 'log_key', '', kid, sealed_private_key, '/v1/log/keys' from receipt_log
     union all
@@ -60,6 +65,15 @@ const REPLACE_CLIENT_KEY = `
      set settings = jsonb_set(settings, '{tls,sealed_client_key}', to_jsonb($4::text)), revision = changed.revision
     from changed
    where issuer = $1 and client_id = $2 and settings #>> '{tls,sealed_client_key}' = $3`
+const REPLACE_ENDPOINT_SECRET = `
+  with changed as (update registry_revision set revision = revision + 1 returning revision),
+  replaced as (
+    update bindings b set sealed_secret = $4
+      from relying_parties p
+     where p.id = b.relying_party_id and p.issuer = $1 and b.id::text = $2 and b.sealed_secret = $3
+    returning p.id
+  )
+  update relying_parties p set revision = changed.revision from changed, replaced where p.id = replaced.id`
 const REPLACE_SIGNING_KEY = `
   update signing_keys set sealed_private_key = $4 where issuer = $1 and kid = $2 and sealed_private_key = $3`
 
@@ -76,6 +90,7 @@ const REPLACE_LOG_SUBJECT_KEY =
 
 const REPLACE: Readonly<Record<SealedSecret['kind'], string>> = {
   client_key: REPLACE_CLIENT_KEY,
+  endpoint_secret: REPLACE_ENDPOINT_SECRET,
   log_key: REPLACE_LOG_KEY,
   log_subject_key: REPLACE_LOG_SUBJECT_KEY,
   signing_key: REPLACE_SIGNING_KEY,

@@ -22,6 +22,8 @@ export type RelyingPartyOutline = Pick<RelyingPartyDraft, 'clientId' | 'endpoint
 
 export interface ImportRelyingParties {
   readonly issuer: IssuerName
+  /** The revision of the issuer whose defaults the drafts are made with. */
+  readonly issuerRevision: number
   /** All of them, each client once. */
   readonly outlines: readonly RelyingPartyOutline[]
   /** The same in their order, whole, some at a time. */
@@ -47,12 +49,13 @@ const REVISIONS = `
  */
 export async function importRelyingParties(
   db: Database,
-  { issuer, outlines, drafts, audit, quota, dryRun }: ImportRelyingParties,
+  { issuer, issuerRevision, outlines, drafts, audit, quota, dryRun }: ImportRelyingParties,
 ): Promise<ImportRelyingPartiesResult> {
   return withTransaction(db, async (transaction) => {
     const revision = await lockRegistry(transaction)
-    const held = await transaction.query<{ quota: number | null }>(HOLD_ISSUER, [issuer])
+    const held = await transaction.query<{ quota: number | null; revision: number }>(HOLD_ISSUER, [issuer])
     if (held.rows[0] === undefined) return { ok: false, conflict: 'no_issuer' }
+    if (held.rows[0].revision !== issuerRevision) return { ok: false, conflict: 'stale' }
     const known = await revisionsOf(transaction, { issuer, outlines })
     if (outlines.some(({ clientId, expected }) => (known.get(clientId) ?? null) !== expected))
       return { ok: false, conflict: 'stale' }

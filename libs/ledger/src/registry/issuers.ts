@@ -1,7 +1,10 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Issuer, IssuerName, NetworkRule, SessionIndexUse } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { writeEndpoints } from './put.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
+import { type EndpointRecord, listRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
 /** Quotas of one issuer alone; null: as the deployment has them. */
 export interface IssuerQuotas {
@@ -123,14 +126,20 @@ export type PutIssuerResult =
  * Registers an issuer, or changes all of it but its `iss`, which its history hangs on. What changes nothing leaves no trace.
  *
  * @param expected whether it may be changed as it stands (null: there is none).
+ * @param endpointsOf the endpoints of its relying parties under its new defaults.
  */
 export async function putIssuer(
   db: Database,
   issuer: IssuerDraft,
   {
     expected = () => true,
+    endpointsOf = ({ endpoints }) => endpoints,
     audit,
-  }: { expected?: (before: IssuerRecord | null) => boolean; audit: Change<IssuerRecord> },
+  }: {
+    expected?: (before: IssuerRecord | null) => boolean
+    endpointsOf?: EndpointsOf
+    audit: Change<IssuerRecord>
+  },
 ): Promise<PutIssuerResult> {
   const { name, iss, slaWithinMs, slaObjective, slaWindowDays, defaults } = issuer
   const { sidSupported, sessionIndex, networkRule } = issuer
@@ -162,6 +171,8 @@ export async function putIssuer(
       })
       const [after] = rows
       if (after === undefined) return { ok: false, conflict: 'iss_changed' }
+      if (before !== null && !isDeepStrictEqual(before.defaults, after.defaults))
+        await applyDefaults(transaction, after, endpointsOf)
       await bumpRegistry(transaction)
       await writeAudit(transaction, audit(before, after))
       return { ok: true, created: before === null, issuer: after }
@@ -169,6 +180,38 @@ export async function putIssuer(
   } catch (error) {
     if (isUniqueViolation(error)) return { ok: false, conflict: 'iss_taken' }
     throw error
+  }
+}
+
+/** What the endpoints of a relying party are under the defaults of its issuer. */
+export type EndpointsOf = (party: RelyingPartyRecord, issuer: IssuerRecord) => readonly EndpointRecord[]
+
+const TOUCH_RELYING_PARTIES =
+  'update relying_parties set revision = $3 where issuer = $1 and client_id = any($2::text[])'
+
+/** Relying parties whose endpoints are looked at together. */
+const PARTIES_AT_ONCE = 500
+
+/** Brings the settings of all endpoints of an issuer in line with its defaults. */
+async function applyDefaults(
+  transaction: Queryable,
+  issuer: IssuerRecord,
+  endpointsOf: EndpointsOf,
+): Promise<void> {
+  for (let after: string | undefined = ''; after !== undefined; ) {
+    const parties: readonly RelyingPartyRecord[] = await listRelyingParties(transaction, {
+      ...{ issuer: issuer.name, after, limit: PARTIES_AT_ONCE, only: null },
+    })
+    const changed = parties
+      .map((party) => ({ party, endpoints: endpointsOf(party, issuer) }))
+      .filter(({ party, endpoints }) => !isDeepStrictEqual(endpoints, party.endpoints))
+      .map(({ party: { clientId }, endpoints }) => ({ clientId, endpoints }))
+    if (changed.length > 0) {
+      await writeEndpoints(transaction, issuer.name, changed)
+      const clientIds = changed.map(({ clientId }) => clientId)
+      await transaction.query(TOUCH_RELYING_PARTIES, [issuer.name, clientIds, issuer.revision])
+    }
+    after = parties.at(-1)?.clientId
   }
 }
 

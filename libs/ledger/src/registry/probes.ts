@@ -7,6 +7,8 @@ export interface ProbeRecord {
   readonly id: string
   readonly issuer: IssuerName
   readonly clientId: ClientId
+  /** The channel of the endpoint. */
+  readonly kind: string
   readonly uri: string
   /** Name of the credential that asked for it. */
   readonly credential: string
@@ -24,7 +26,7 @@ const LEFT_AFTER_S = 120
 /** Probes that are kept of each client. */
 const KEPT = 10
 
-const COLUMNS = `id, issuer, client_id as "clientId", uri, credential, started_at as "startedAt",
+const COLUMNS = `id, issuer, client_id as "clientId", kind, uri, credential, started_at as "startedAt",
   ended_at as "endedAt", sent, total, report`
 
 const FORGET_LEFT = `
@@ -32,7 +34,7 @@ const FORGET_LEFT = `
    where issuer = $1 and client_id = $2 and ended_at is null and started_at < now() - make_interval(secs => $3)`
 
 const START_PROBE = `
-  insert into probes (id, issuer, client_id, uri, credential, total) values ($1, $2, $3, $4, $5, $6)
+  insert into probes (id, issuer, client_id, kind, uri, credential, total) values ($1, $2, $3, $4, $5, $6, $7)
   on conflict (issuer, client_id) where ended_at is null do nothing
   returning ${COLUMNS}`
 
@@ -44,14 +46,14 @@ const START_PROBE = `
  */
 export async function startProbe(
   db: Database,
-  probe: Pick<ProbeRecord, 'id' | 'issuer' | 'clientId' | 'uri' | 'credential' | 'total'>,
+  probe: Pick<ProbeRecord, 'id' | 'issuer' | 'clientId' | 'kind' | 'uri' | 'credential' | 'total'>,
 ): Promise<ProbeRecord | null> {
-  const { id, issuer, clientId, uri, credential, total } = probe
+  const { id, issuer, clientId, kind, uri, credential, total } = probe
   return withTransaction(db, async (transaction) => {
     await transaction.query({ text: FORGET_LEFT, values: [issuer, clientId, LEFT_AFTER_S] })
     const { rows } = await transaction.query<ProbeRecord>({
       text: START_PROBE,
-      values: [id, issuer, clientId, uri, credential, total],
+      values: [id, issuer, clientId, kind, uri, credential, total],
     })
     const [started] = rows
     if (started === undefined) return null
@@ -59,7 +61,7 @@ export async function startProbe(
       credential,
       action: 'relying_party.probed',
       object: `/v1/issuers/${issuer}/relying-parties/${encodeURIComponent(clientId)}`,
-      detail: { probe: id, uri },
+      detail: { probe: id, channel: kind, uri },
     })
     return started
   })

@@ -17,17 +17,18 @@ export type RelyingPartyDraft = Omit<
 /** A URI that would be two clients'. */
 export interface TakenUri {
   readonly clientId: ClientId
+  readonly kind: string
   readonly endpoint: string
   readonly takenBy: ClientId
 }
 
 const TAKEN_URIS = `
-  select given.client_id as "clientId", given.endpoint, min(p.client_id) as "takenBy"
-    from unnest($2::text[], $3::text[], $4::text[]) as given(client_id, endpoint, uri)
+  select given.client_id as "clientId", given.kind, given.endpoint, min(p.client_id) as "takenBy"
+    from unnest($2::text[], $3::text[], $4::text[], $6::text[]) as given(client_id, endpoint, uri, kind)
     join bindings b on b.uri = given.uri and b.registered
     join relying_parties p on p.id = b.relying_party_id and p.issuer = $1
    where not exists (select from unnest($5::text[]) as own(client_id) where own.client_id = p.client_id)
-   group by given.client_id, given.endpoint`
+   group by given.client_id, given.kind, given.endpoint`
 
 /** URIs of `drafts` that another client of the issuer has, be it registered or among them. */
 export async function takenUris(
@@ -36,13 +37,13 @@ export async function takenUris(
   drafts: readonly Pick<RelyingPartyDraft, 'clientId' | 'endpoints'>[],
 ): Promise<readonly TakenUri[]> {
   const asked = drafts.flatMap(({ clientId, endpoints }) =>
-    endpoints.map(({ name, uri }) => ({ clientId, endpoint: name, uri })),
+    endpoints.map(({ kind, name, uri }) => ({ clientId, kind, endpoint: name, uri })),
   )
   const first = new Map<string, ClientId>()
-  const amongThem = asked.flatMap(({ clientId, endpoint, uri }) => {
+  const amongThem = asked.flatMap(({ clientId, kind, endpoint, uri }) => {
     const takenBy = first.get(uri) ?? clientId
     first.set(uri, takenBy)
-    return takenBy === clientId ? [] : [{ clientId, endpoint, takenBy }]
+    return takenBy === clientId ? [] : [{ clientId, kind, endpoint, takenBy }]
   })
   const { rows } = await db.query<TakenUri>({
     name: 'taken_uris',
@@ -53,6 +54,7 @@ export async function takenUris(
       asked.map(({ endpoint }) => endpoint),
       asked.map(({ uri }) => uri),
       drafts.map(({ clientId }) => clientId),
+      asked.map(({ kind }) => kind),
     ],
   })
   return [...amongThem, ...rows]
@@ -81,40 +83,62 @@ export type PutRelyingPartiesResult =
     }
 
 export const HOLD_ISSUER =
-  'select relying_parties_max as "quota" from issuers where name = $1 and deleted_at is null'
+  'select relying_parties_max as "quota", revision from issuers where name = $1 and deleted_at is null'
 export const COUNT_REGISTERED =
   'select count(*) as count from relying_parties where issuer = $1 and deleted_at is null'
 
 // One that was removed begins anew.
 const PUT_RELYING_PARTIES = `
-  insert into relying_parties (issuer, client_id, metadata, settings, client_name, session_required, algorithm,
-    encryption, network_rule, revision)
-  select $1, given.*, $10
-    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::boolean[], $7::text[], $8::jsonb[], $9::jsonb[]) as given
+  insert into relying_parties (issuer, client_id, metadata, settings, client_name, network_rule, revision)
+  select $1, given.*, $7
+    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::jsonb[]) as given
   on conflict (issuer, client_id) do update
      set metadata = excluded.metadata, settings = excluded.settings, client_name = excluded.client_name,
-         session_required = excluded.session_required, algorithm = excluded.algorithm,
-         encryption = excluded.encryption, network_rule = excluded.network_rule, revision = excluded.revision,
+         network_rule = excluded.network_rule, revision = excluded.revision,
          created_at = case when relying_parties.deleted_at is null then relying_parties.created_at else now() end,
-         updated_at = now(), deleted_at = null
-  returning id, client_id`
+         updated_at = now(), deleted_at = null`
 
 const PUT_BINDINGS = `
-  with given as (
-    select * from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-      as given(relying_party_id, kind, endpoint, uri, counts, fallback_for, disabled_reason)
+  with parties as (
+    select id, client_id from relying_parties where issuer = $1 and client_id = any($2::text[])
+  ),
+  given as (
+    select p.id as relying_party_id, g.*
+      from jsonb_to_recordset($3) as g("clientId" text, kind text, name text, uri text, settings jsonb, names text,
+             widens boolean, "sealedSecret" text, counts text, "fallbackFor" text, "disabledReason" text)
+      join parties p on p.client_id = g."clientId"
   ),
   withdrawn as (
     update bindings b set registered = false
-     where b.relying_party_id = any($1::bigint[]) and b.registered
+      from parties p
+     where b.relying_party_id = p.id and b.registered
        and not exists (
-         select from given g
-          where g.relying_party_id = b.relying_party_id and g.kind = b.kind and g.endpoint = b.endpoint)
+         select from given g where g.relying_party_id = p.id and g.kind = b.kind and g.name = b.endpoint)
   )
-  insert into bindings (relying_party_id, kind, endpoint, uri, counts, fallback_for, disabled_reason)
-  select relying_party_id, kind, endpoint, uri, counts, fallback_for, disabled_reason from given
+  insert into bindings (relying_party_id, kind, endpoint, uri, settings, names, widens, sealed_secret, counts,
+    fallback_for, disabled_reason)
+  select relying_party_id, kind, name, uri, settings, names, widens, "sealedSecret", counts, "fallbackFor", "disabledReason"
+    from given
   on conflict (relying_party_id, kind, endpoint) do update
-     set uri = excluded.uri, counts = excluded.counts, fallback_for = excluded.fallback_for, registered = true, disabled_reason = excluded.disabled_reason`
+     set uri = excluded.uri, settings = excluded.settings, names = excluded.names, widens = excluded.widens,
+         sealed_secret = excluded.sealed_secret, counts = excluded.counts, fallback_for = excluded.fallback_for,
+         registered = true, disabled_reason = excluded.disabled_reason`
+
+/** Gives relying parties these endpoints and no others. */
+export async function writeEndpoints(
+  transaction: Queryable,
+  issuer: IssuerName,
+  parties: readonly Pick<RelyingPartyDraft, 'clientId' | 'endpoints'>[],
+): Promise<void> {
+  const endpoints = parties.flatMap(({ clientId, endpoints }) =>
+    endpoints.map((endpoint) => ({ ...endpoint, clientId })),
+  )
+  await transaction.query({
+    name: 'put_bindings',
+    text: PUT_BINDINGS,
+    values: [issuer, parties.map(({ clientId }) => clientId), JSON.stringify(endpoints)],
+  })
+}
 
 /**
  * Registers relying parties of one issuer, or replaces what was registered: all of them or none, as one change of the
@@ -123,6 +147,8 @@ const PUT_BINDINGS = `
  * @param drafts of different clients.
  * @param expected by client: the revision that the draft was made from, or null where there was none; whatever has another is
  * stale. Left out, it does not matter.
+ * @param issuerRevision of the issuer whose defaults the drafts were made with: with another one all of them are stale. Left out,
+ * it does not matter.
  * @param quota most relying parties of an issuer that has no quota of its own.
  */
 export async function putRelyingParties(
@@ -131,12 +157,14 @@ export async function putRelyingParties(
     issuer,
     drafts,
     expected = null,
+    issuerRevision,
     audit,
     quota = Number.POSITIVE_INFINITY,
   }: {
     issuer: IssuerName
     drafts: readonly RelyingPartyDraft[]
     expected?: ReadonlyMap<string, number | null> | null
+    issuerRevision?: number
     audit: Change<RelyingPartyRecord>
     quota?: number
   },
@@ -144,7 +172,7 @@ export async function putRelyingParties(
   const clientIds = drafts.map(({ clientId }) => clientId)
   return withTransaction(db, async (transaction) => {
     const revision = await lockRegistry(transaction)
-    const held = await transaction.query<{ quota: number | null }>(HOLD_ISSUER, [issuer])
+    const held = await transaction.query<{ quota: number | null; revision: number }>(HOLD_ISSUER, [issuer])
     if (held.rows[0] === undefined) return { ok: false, conflict: 'no_issuer' }
     const most = held.rows[0].quota ?? quota
     const before = await findRelyingParties(transaction, { issuer, clientIds })
@@ -152,7 +180,8 @@ export async function putRelyingParties(
       const revisionExpected = expected?.get(id)
       return revisionExpected !== undefined && (before.get(id)?.revision ?? null) !== revisionExpected
     })
-    if (stale) return { ok: false, conflict: 'stale' }
+    if (stale || (issuerRevision !== undefined && held.rows[0].revision !== issuerRevision))
+      return { ok: false, conflict: 'stale' }
     const outcomes = drafts.map((draft) => outcomeOf(draft, before.get(draft.clientId)))
     const changed = drafts.filter((_, index) => outcomes[index] !== 'unchanged')
     if (changed.length === 0) return { ok: true, outcomes, parties: before }
@@ -183,7 +212,7 @@ export async function writeRelyingParties(
   drafts: readonly RelyingPartyDraft[],
   revision: number,
 ): Promise<void> {
-  const { rows } = await transaction.query<{ id: number; client_id: string }>({
+  await transaction.query({
     name: 'put_relying_parties',
     text: PUT_RELYING_PARTIES,
     values: [
@@ -192,31 +221,11 @@ export async function writeRelyingParties(
       drafts.map(({ metadata }) => JSON.stringify(metadata)),
       drafts.map(({ settings }) => JSON.stringify(settings)),
       drafts.map(({ clientName }) => clientName),
-      drafts.map(({ sessionRequired }) => sessionRequired),
-      drafts.map(({ algorithm }) => algorithm),
-      drafts.map(({ encryption }) => (encryption === null ? null : JSON.stringify(encryption))),
       drafts.map(({ networkRule }) => (networkRule == null ? null : JSON.stringify(networkRule))),
       revision,
     ],
   })
-  const ids = new Map(rows.map(({ id, client_id }) => [client_id, id]))
-  const endpoints = drafts.flatMap(({ clientId, endpoints }) =>
-    endpoints.map((endpoint) => ({ ...endpoint, party: ids.get(clientId) })),
-  )
-  await transaction.query({
-    name: 'put_bindings',
-    text: PUT_BINDINGS,
-    values: [
-      [...ids.values()],
-      endpoints.map(({ party }) => party),
-      endpoints.map(({ kind }) => kind),
-      endpoints.map(({ name }) => name),
-      endpoints.map(({ uri }) => uri),
-      endpoints.map(({ counts }) => counts),
-      endpoints.map(({ fallbackFor }) => fallbackFor),
-      endpoints.map(({ disabledReason }) => disabledReason),
-    ],
-  })
+  await writeEndpoints(transaction, issuer, drafts)
 }
 
 /** What comes of a draft, compared as JSON has it. Whether its document repeats the `client_id`, as an export does, is no change. */

@@ -1,26 +1,25 @@
 import {
   type Binding,
   type BindingId,
+  type ChannelSettings,
   type ClientId,
   DEFAULT_RETRY_POLICY,
   type Issuer,
   type IssuerName,
   type Level,
+  type Names,
   type NetworkRule,
   networkAccess,
   type RegisteredIssuer,
   type SessionIndexUse,
-  type SigningAlgorithm,
-  type SubjectClaims,
 } from '@curfew/domain'
 import { writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
-import { type StoredEncryption, toEncryption } from './stored-encryption.ts'
 import { type StoredTls, toTls } from './stored-tls.ts'
 
 /** Our settings of a relying party as stored; what is absent comes from its issuer, then from the defaults below. */
 export interface StoredSettings {
-  readonly subject_claims?: SubjectClaims
+  readonly subject_claims?: 'sid' | 'sub' | 'both'
   readonly timeout_ms?: number
   readonly concurrency?: number
   readonly rate_per_second?: number
@@ -30,8 +29,20 @@ export interface StoredSettings {
   /** Beside the one that its metadata names. */
   readonly endpoints?: readonly { readonly name: string; readonly uri: string; readonly enabled?: boolean }[]
   readonly tls?: StoredTls
+  /** What concerns one channel, by its kind; without secrets. */
+  readonly channels?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   /** What of its issuer's promise is another for it. */
   readonly sla?: { readonly within_ms?: number; readonly objective?: number }
+}
+
+/** The settings of a relying party as they take effect: its own, else its issuer's, else these. */
+export function effectiveSettings(own: StoredSettings, defaults: StoredSettings) {
+  return {
+    timeout_ms: 10_000,
+    retry_schedule_ms: DEFAULT_RETRY_POLICY.scheduleMs,
+    ...defaults,
+    ...own,
+  }
 }
 
 export interface KnownIssuer extends RegisteredIssuer {
@@ -124,7 +135,7 @@ const READ_REGISTRY = `
   select r.revision, i.name, i.iss, i.defaults, i.network_rule as issuer_network_rule,
          ${SESSION_INDEX_USE} as session_index, s.id as session_issuer, b.id, b.kind, b.endpoint, b.uri, b.counts,
          b.fallback_for, b.disabled_reason, p.client_id,
-         p.session_required, p.algorithm, p.encryption, p.settings, p.network_rule
+         b.settings as channel_settings, b.names, b.widens, b.sealed_secret, p.settings, p.network_rule
     from registry_revision r
     left join issuers i on i.deleted_at is null
     left join session_issuers s on s.iss = i.iss
@@ -149,9 +160,10 @@ interface RegistryRow {
   readonly fallback_for: string | null
   readonly disabled_reason: string | null
   readonly client_id: ClientId
-  readonly session_required: boolean
-  readonly algorithm: SigningAlgorithm
-  readonly encryption: StoredEncryption | null
+  readonly channel_settings: ChannelSettings
+  readonly names: Names
+  readonly widens: boolean
+  readonly sealed_secret: string | null
   readonly settings: StoredSettings
   readonly network_rule: NetworkRule | null
 }
@@ -175,7 +187,7 @@ export async function readRegistry(db: Database): Promise<Registry> {
 }
 
 function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: BindingId }): Binding {
-  const settings: StoredSettings = { ...row.defaults, ...row.settings }
+  const settings = effectiveSettings(row.settings, row.defaults)
   return {
     id: row.id,
     kind: row.kind,
@@ -184,23 +196,20 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
     clientId: row.client_id,
     endpoint: row.endpoint,
     uri: row.uri,
-    sessionRequired: row.session_required,
     // Checked when it was registered.
-    algorithm: row.algorithm,
-    subjectClaims: settings.subject_claims ?? 'both',
-    timeoutMs: settings.timeout_ms ?? 10_000,
+    settings: row.channel_settings,
+    names: row.names,
+    widens: row.widens,
+    sealedSecret: row.sealed_secret,
+    timeoutMs: settings.timeout_ms,
     concurrency: settings.concurrency ?? null,
     ratePerSecond: settings.rate_per_second ?? null,
-    retry: {
-      ...DEFAULT_RETRY_POLICY,
-      scheduleMs: settings.retry_schedule_ms ?? DEFAULT_RETRY_POLICY.scheduleMs,
-    },
+    retry: { ...DEFAULT_RETRY_POLICY, scheduleMs: settings.retry_schedule_ms },
     ...networkAccess(
       { chosen: row.settings.allowed_networks, rule: row.network_rule },
       { chosen: row.defaults.allowed_networks, rule: row.issuer_network_rule },
     ),
     tls: toTls(settings.tls),
-    encryption: toEncryption(row.encryption),
     counts: row.counts,
     fallbackFor: row.fallback_for,
     disabledReason: row.disabled_reason,

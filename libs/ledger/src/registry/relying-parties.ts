@@ -1,15 +1,15 @@
 import {
+  type ChannelSettings,
   type ClientId,
   type IssuerName,
   type Level,
   MAIN_ENDPOINT,
+  type Names,
   type NetworkRule,
-  type SigningAlgorithm,
 } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
-import type { StoredEncryption } from './stored-encryption.ts'
 
 /** Client metadata as its owner gave it, known to us or not. */
 export type StoredMetadata = Readonly<Record<string, unknown>>
@@ -20,6 +20,12 @@ export interface EndpointRecord {
   readonly kind: string
   readonly name: string
   readonly uri: string
+  /** Of its channel. */
+  readonly settings: ChannelSettings
+  readonly names: Names
+  readonly widens: boolean
+  /** The secret that it is shown, a compact JWE under the master key. */
+  readonly sealedSecret: string | null
   /** The weakest acknowledgement that keeps the promise. */
   readonly counts: Level
   /** The kind of channel that it stands in for; null: it is required. */
@@ -35,13 +41,8 @@ export interface RelyingPartyRecord {
   readonly settings: StoredSettings
   /** The networks that a credential above its owner set; null: none did. */
   readonly networkRule: NetworkRule | null
-  /** What we use of the metadata. */
   readonly clientName: string | null
-  readonly sessionRequired: boolean
-  readonly algorithm: SigningAlgorithm
-  /** Null: its tokens go signed only. */
-  readonly encryption: StoredEncryption | null
-  /** By name, `main` first. */
+  /** By channel and name, `main` first. */
   readonly endpoints: readonly EndpointRecord[]
   /** Another after each change. */
   readonly revision: number
@@ -50,12 +51,12 @@ export interface RelyingPartyRecord {
 }
 
 const COLUMNS = `p.issuer, p.client_id as "clientId", p.metadata, p.settings, p.network_rule as "networkRule", p.client_name as "clientName",
-  p.session_required as "sessionRequired", p.algorithm, p.encryption, p.revision, p.created_at as "createdAt",
+  p.revision, p.created_at as "createdAt",
   p.updated_at as "updatedAt",
-  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'counts', counts,
-                 'fallbackFor', fallback_for, 'disabledReason', disabled_reason)
+  array(select jsonb_build_object('kind', kind, 'name', endpoint, 'uri', uri, 'settings', settings, 'names', names,
+                 'widens', widens, 'sealedSecret', sealed_secret, 'counts', counts, 'fallbackFor', fallback_for, 'disabledReason', disabled_reason)
           from bindings where relying_party_id = p.id and registered
-         order by endpoint <> '${MAIN_ENDPOINT}', endpoint collate "C") as endpoints`
+         order by kind, endpoint <> '${MAIN_ENDPOINT}', endpoint collate "C") as endpoints`
 
 const FIND_RELYING_PARTIES = `
   select ${COLUMNS} from relying_parties p

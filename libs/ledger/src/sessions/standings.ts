@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import {
+  type Binding,
   type BindingId,
   beganAfter,
   type ClientId,
@@ -14,7 +15,6 @@ import {
   type SessionStanding,
   type Sid,
   type Subject,
-  type SubjectClaims,
   standingOf,
   type Told,
 } from '@curfew/domain'
@@ -72,8 +72,8 @@ interface BindingRow {
   readonly id: BindingId
   /** Whether it is to be told of what is planned now. */
   readonly current: boolean
-  readonly sessionRequired: boolean
-  readonly subjectClaims: SubjectClaims
+  readonly names: Binding['names']
+  readonly widens: boolean
 }
 
 const digest = (text: string) => hash('sha256', text)
@@ -211,10 +211,8 @@ function toEvent(row: TouchedRow): LogoutEvent {
 
 const BINDINGS_OF = `
   select p.issuer, p.client_id as "clientId", b.id, b.registered and p.deleted_at is null as current,
-         p.session_required as "sessionRequired",
-         coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims', 'both') as "subjectClaims"
+         b.names, b.widens
     from unnest($1::text[], $2::text[]) as g(issuer, client_id)
-    join issuers i on i.name = g.issuer
     join relying_parties p on p.issuer = g.issuer and p.client_id = g.client_id
     join bindings b on b.relying_party_id = p.id
    order by b.id`

@@ -35,7 +35,8 @@ import {
   keyFaults,
   type Registration,
   type RegistrationDeps,
-  registrationFaults,
+  readRegistration,
+  type SignedDraft,
   takenFaults,
 } from './registration.ts'
 import { overQuota } from './relying-parties.ts'
@@ -61,9 +62,8 @@ const TICK_MS = 1_000
 const BATCH = 200
 
 /** One line that is a client, as far as it is kept: the rest is read from its bytes again. */
-interface Line extends RelyingPartyOutline, Pick<RelyingPartyDraft, 'issuer' | 'algorithm'> {
+interface Line extends RelyingPartyOutline, Pick<SignedDraft, 'issuer' | 'signs'> {
   readonly line: BodyLine
-  readonly metadata: RelyingPartyDraft['metadata']
 }
 
 /** A line that was read. */
@@ -118,6 +118,7 @@ export function registerImport(server: HttpServer, deps: ImportDeps): void {
           if (!dryRun) await signable(deps, found, lines.length)
           const result = await importRelyingParties(db, {
             issuer: issuer.name,
+            issuerRevision: issuer.revision,
             outlines: found,
             drafts: () => draftsOf(deps, whose, found),
             audit: partyChange(callerOf(request).name),
@@ -148,24 +149,21 @@ async function check(deps: ImportDeps, whose: Whose, lines: readonly BodyLine[])
     faults.push(...wrong)
     for (const { line, registration } of await registrationsOf(deps, whose, bodies)) {
       const { clientId, before } = registration
-      const wrong = registrationFaults(registration, deps)
-      faults.push(...wrong.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
-      if (wrong.length > 0) continue
-      const { endpoints, algorithm } = await draftOf(registration, deps)
-      found.push({
-        ...{ issuer: whose.issuer.name, clientId, endpoints, algorithm, line },
-        expected: before?.revision ?? null,
-        // Asked for only where something is wrong with it.
-        get metadata() {
-          return bodyOf(line)
-        },
-      })
+      const registered = readRegistration(registration, deps)
+      faults.push(...registered.faults.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
+      if (registered.faults.length > 0) continue
+      const { endpoints, signs } = await draftOf(registered, deps)
+      const expected = before?.revision ?? null
+      found.push({ issuer: whose.issuer.name, clientId, endpoints, signs, line, expected })
     }
   }
   const taken = Map.groupBy(await takenUris(deps.db, whose.issuer.name, found), ({ clientId }) => clientId)
-  for (const { line, clientId } of taken.size === 0 ? [] : found) {
+  const double = found.filter(({ clientId }) => taken.has(clientId))
+  const bodies = double.map(({ line, clientId }) => ({ line, clientId, body: bodyOf(line) }))
+  for (const { line, registration } of await registrationsOf(deps, whose, bodies)) {
+    const { clientId } = registration
     // A credential that may import may see all clients of the issuer.
-    const wrong = takenFaults(bodyOf(line), taken.get(clientId) ?? [], () => true)
+    const wrong = takenFaults(readRegistration(registration, deps), taken.get(clientId) ?? [], () => true)
     faults.push(...wrong.map((fault) => ({ line: line.line, client_id: clientId, ...fault })))
   }
   if (faults.length > 0) throw refused(faults, lines.length)
@@ -239,7 +237,12 @@ async function* draftsOf(
     await setImmediate()
     const bodies = some.map(({ line, clientId }) => ({ line, clientId, body: bodyOf(line) }))
     const registrations = await registrationsOf(deps, whose, bodies)
-    yield await Promise.all(registrations.map(({ registration }) => draftOf(registration, deps)))
+    yield await Promise.all(
+      registrations.map(async ({ registration }) => {
+        const { signs: _, ...draft } = await draftOf(readRegistration(registration, deps), deps)
+        return draft
+      }),
+    )
   }
 }
 

@@ -40,6 +40,7 @@ import {
   preconditionFailed,
 } from '../http/preconditions.ts'
 import { beyondFaults, networkFaults, networkRank, registeredNetworks } from './networks.ts'
+import { endpointsUnder } from './registration.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer'
@@ -105,7 +106,7 @@ export function registerIssuers(
             networkRule: ruleAfter(rule, { rank, asked: defaults.allowed_networks }),
           }),
         },
-        guard,
+        { ...guard, endpointsOf: endpointsUnder },
       )
       if (result.ok) {
         return reply

@@ -1,6 +1,6 @@
 import type { RelyingParty, RelyingPartySettings } from '@curfew/contract'
 import { readClient } from '@curfew/domain'
-import type { Change, RelyingPartyRecord } from '@curfew/ledger'
+import type { Change, EndpointRecord, RelyingPartyRecord } from '@curfew/ledger'
 import { clientTlsView } from './client-tls.ts'
 
 /** The path of a relying party. */
@@ -37,14 +37,7 @@ export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingP
       disabled_reason: enabled ? null : (party.endpoints[0]?.disabledReason ?? null),
       format: readClient(party.metadata).format,
       client_name: party.clientName,
-      session_required: party.sessionRequired,
-      algorithm: party.algorithm,
-      endpoints: party.endpoints.map(({ name, uri, disabledReason }) => ({
-        name,
-        uri,
-        enabled: disabledReason === null,
-        disabled_reason: disabledReason,
-      })),
+      endpoints: party.endpoints.map(endpointView),
       ...(waiting !== undefined && { waiting }),
       created_at: party.createdAt.toISOString(),
       updated_at: party.updatedAt.toISOString(),
@@ -55,6 +48,16 @@ export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingP
       probe: `${self}/probe`,
       deliveries: `/v1/deliveries?${query}`,
     },
+  }
+}
+
+function endpointView(endpoint: EndpointRecord): RelyingParty['status']['endpoints'][number] {
+  const { kind, name, uri, names, counts, fallbackFor, settings, disabledReason } = endpoint
+  return {
+    ...{ channel: kind, name, uri, names, counts, settings },
+    enabled: disabledReason === null,
+    disabled_reason: disabledReason,
+    fallback_for: fallbackFor,
   }
 }
 

@@ -1,10 +1,19 @@
 import { randomUUID } from 'node:crypto'
-import { channelOf, DEFAULT_KIND, type ProbeReport, type ProbeTarget } from '@curfew/channels'
+import {
+  CHANNELS,
+  channelOf,
+  DEFAULT_KIND,
+  type ProbeReport,
+  type ProbeTarget,
+  type ProbeTools,
+} from '@curfew/channels'
 import { Probe, type ProbeFindings, ProbeInput, type Scope } from '@curfew/contract'
 import {
   type ClientId,
   ClientKeyError,
+  ClientKeysUnavailableError,
   deadLetterWords,
+  type Issuer,
   type IssuerName,
   issuerNetworkAccess,
   type NetworkAccess,
@@ -13,11 +22,12 @@ import {
   networkAccess,
   SIGNING_ALGORITHMS,
   type SigningAlgorithm,
-  type TokenEncryption,
 } from '@curfew/domain'
 import {
   type Database,
   dropProbe,
+  type EndpointRecord,
+  effectiveSettings,
   endProbe,
   findLastProbe,
   findNetworkRulesLeft,
@@ -26,22 +36,17 @@ import {
   type ProbeRecord,
   progressProbe,
   type RelyingPartyRecord,
-  type StoredTls,
   startProbe,
-  toEncryption,
+  toTls,
 } from '@curfew/ledger'
-import { fetchJson, type GuardedClient, type TlsIdentity } from '@curfew/outbound'
+import type { GuardedClient, TlsIdentity } from '@curfew/outbound'
 import { callerOf, createTurns, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
-import {
-  type ClientKeySealer,
-  createProbeTokens,
-  encryptToken,
-  type Keyring,
-  type ProbeTokens,
-} from '@curfew/tokens'
+import { type ClientKeySealer, createProbeTokens, type Keyring } from '@curfew/tokens'
+import type { Encrypter, Peer, TlsIdentities } from '@curfew/wiring'
 import { invalid } from '../http/query.ts'
 import { issuerOr404 } from './issuers.ts'
 import { networksOf } from './networks.ts'
+import { settingsFor } from './registration.ts'
 import { PartyParams } from './relying-parties.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
@@ -56,6 +61,8 @@ export interface ProbesDeps {
   readonly keyring: Keyring
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
   readonly client: Pick<GuardedClient, 'get' | 'post' | 'inspectTls'>
+  readonly encrypter: Encrypter
+  readonly tls: TlsIdentities
   /** What is wrong with an endpoint's URI, in words, or null. */
   targetFault(uri: string, access: NetworkAccess): string | null
 }
@@ -119,29 +126,31 @@ function tooManyProbes(why: 'caller' | 'all'): ProblemError {
   })
 }
 
-interface Target extends ProbeTarget {
+interface Target extends ProbeTarget<EndpointRecord['settings']> {
   readonly kind: string
-  /** The networks that it may live at. */
-  readonly access: NetworkAccess
-  readonly tls: TlsIdentity | null
   readonly issuer: IssuerName
+  readonly iss: Issuer
   readonly clientId: ClientId
+  /** How it is reached. */
+  readonly peer: Peer
+  /** Its own TLS, open. */
+  readonly tls: TlsIdentity | null
   readonly algorithm: SigningAlgorithm
-  /** To whose key its tokens are encrypted; null: they are signed only. */
-  readonly encryption: Pick<TokenEncryption, 'alg' | 'enc' | 'jwks'> | null
+  /** What it is shown; null where it is shown nothing. */
+  readonly sealedSecret: string | null
 }
 
 /**
- * Where to, and how. An endpoint that is merely named gets nothing of what the client registered but its algorithms: neither
- * the networks that it may live at nor our certificate for it.
+ * Where to, and how. An endpoint that is merely named gets nothing of what the client registered but how its tokens are made:
+ * neither the networks that it may live at, nor our certificate for it, nor its secret.
  */
 async function targetOf(
-  { uri: named, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,
+  { uri: named, channel, id_token_signed_response_alg: givenAlgorithm, timeout_ms }: ProbeInput,
   { issuer, clientId, party }: { issuer: IssuerRecord; clientId: ClientId; party: RelyingPartyRecord | null },
-  { db, client, clientKeys, targetFault }: ProbesDeps,
+  { db, tls, targetFault }: ProbesDeps,
 ): Promise<Target> {
   const own = named === undefined ? party : null
-  const [endpoint] = own?.endpoints ?? []
+  const endpoint = own?.endpoints.find(({ kind }) => channel === undefined || kind === channel)
   const uri = named ?? endpoint?.uri
   if (uri === undefined) {
     throw new ProblemError({
@@ -150,7 +159,12 @@ async function targetOf(
       detail: `No endpoint is registered for ${clientId} at ${issuer.name}. Name one: uri.`,
     })
   }
-  const settings = { ...issuer.defaults, ...own?.settings }
+  const kind = endpoint?.kind ?? channel ?? DEFAULT_KIND
+  if (!CHANNELS.some((each) => each.kind === kind)) {
+    const kinds = CHANNELS.map((each) => each.kind).join(', ')
+    throw invalid('/channel', `must be one of ${kinds}`, 'body')
+  }
+  const effective = effectiveSettings(own?.settings ?? {}, issuer.defaults)
   const left = await findNetworkRulesLeft(db, { issuer: issuer.name, clientIds: [clientId] })
   const rule = party?.networkRule ?? left.get(clientId) ?? null
   const ofIssuer = issuerNetworkAccess(networksOf(issuer))
@@ -159,47 +173,22 @@ async function targetOf(
       ? rule === null
         ? ofIssuer
         : narrowedAccess(ofIssuer, rule.networks)
-      : partyAccess(own, issuer)
+      : networkAccess({ chosen: own.settings.allowed_networks, rule: own.networkRule }, networksOf(issuer))
   const fault = named === undefined ? null : targetFault(uri, access)
   if (fault !== null) throw invalid('/uri', fault, 'body')
-  const algorithm = givenAlgorithm ?? party?.algorithm ?? 'RS256'
+  const settings = endpoint?.settings ?? settingsFor(kind, party, issuer)
+  const algorithm = givenAlgorithm ?? settings.algorithm
   if (!isSupported(algorithm)) {
     throw invalid('/id_token_signed_response_alg', `must be one of ${SIGNING_ALGORITHMS.join(', ')}`, 'body')
   }
+  const { iss } = issuer
+  const peer = { iss, uri, tls: toTls(own?.settings.tls), ...access }
   return {
-    issuer: issuer.name,
-    iss: issuer.iss,
-    clientId,
-    kind: endpoint?.kind ?? DEFAULT_KIND,
-    uri,
-    algorithm,
-    encryption: await encryptionOf(party, { client, issuer }),
-    access,
-    tls: await tlsIdentity(own?.settings.tls, { issuer: issuer.name, clientId }, clientKeys),
-    settings: {
-      subjectClaims: settings.subject_claims ?? 'both',
-      sessionRequired: party?.sessionRequired === true,
-      timeoutMs: timeout_ms ?? settings.timeout_ms ?? 10_000,
-    },
+    ...{ issuer: issuer.name, iss, clientId, kind, uri, algorithm, settings, peer },
+    sealedSecret: endpoint?.sealedSecret ?? null,
+    tls: await tlsIdentity({ issuer: issuer.name, clientId, tls: peer.tls }, tls),
+    timeoutMs: timeout_ms ?? effective.timeout_ms,
   }
-}
-
-/** The networks that a registered relying party may live at. */
-function partyAccess({ settings, networkRule }: RelyingPartyRecord, issuer: IssuerRecord): NetworkAccess {
-  return networkAccess({ chosen: settings.allowed_networks, rule: networkRule }, networksOf(issuer))
-}
-
-/** @throws a 409 problem where it registered for encrypted tokens, and its keys cannot be had. */
-async function encryptionOf(
-  party: RelyingPartyRecord | null,
-  { client, issuer }: { client: ProbesDeps['client']; issuer: IssuerRecord },
-): Promise<Target['encryption']> {
-  const encryption = toEncryption(party?.encryption ?? null)
-  if (encryption?.jwksUri == null) return encryption
-  if (party === null) return encryption
-  const fetched = await fetchJson(client, encryption.jwksUri, partyAccess(party, issuer))
-  if (fetched.ok) return { ...encryption, jwks: fetched.value }
-  throw noEncryption(`Its jwks_uri ${fetched.detail}.`)
 }
 
 function noEncryption(why: string): ProblemError {
@@ -210,39 +199,45 @@ function noEncryption(why: string): ProblemError {
   })
 }
 
-/** The same tokens, encrypted where the relying party registered for that. */
-function encrypted(tokens: ProbeTokens, { encryption, iss }: Target): ProbeTokens {
-  if (encryption === null) return tokens
-  return {
-    async make(typ, claims, how) {
-      const token = await tokens.make(typ, claims, how)
-      try {
-        return await encryptToken(token, { ...encryption, iss, typ })
-      } catch (error) {
-        if (error instanceof NoEncryptionKeyError) throw noEncryption(`Of its keys, ${error.message}.`)
-        throw error
-      }
-    },
+/** Encrypts as deliveries do. @throws a 409 problem where its keys cannot be had. */
+function encryptFor({ peer, tls }: Target, { encrypter }: ProbesDeps): ProbeTools['encrypt'] {
+  return async (typ, token, encryption) => {
+    try {
+      return await encrypter.encrypt(typ, token, encryption, peer, tls)
+    } catch (error) {
+      if (error instanceof NoEncryptionKeyError) throw noEncryption(`Of its keys, ${error.message}.`)
+      if (error instanceof ClientKeysUnavailableError) throw noEncryption(`${sentence(error.message)}.`)
+      throw error
+    }
   }
+}
+
+function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1)
 }
 
 function isSupported(algorithm: unknown): algorithm is SigningAlgorithm {
   return SIGNING_ALGORITHMS.some((supported) => supported === algorithm)
 }
 
+/** @throws a 409 problem where it cannot be opened. */
 async function tlsIdentity(
-  { ca, client_certificate: certificate, sealed_client_key: sealedKey }: StoredTls = {},
-  owner: { issuer: IssuerName; clientId: ClientId },
-  clientKeys: ProbesDeps['clientKeys'],
+  owner: Parameters<TlsIdentities>[0],
+  tls: TlsIdentities,
 ): Promise<TlsIdentity | null> {
-  if (certificate === undefined || sealedKey === undefined)
-    return ca === undefined ? null : { ca, client: null }
+  return readable('client_key_unreadable', 'Client key unreadable', () => tls(owner))
+}
+
+async function readable<Value>(
+  reason: 'client_key_unreadable' | 'secret_unreadable',
+  title: string,
+  open: () => Promise<Value>,
+): Promise<Value> {
   try {
-    return { ca: ca ?? null, client: { certificate, key: await clientKeys.open(sealedKey, owner) } }
+    return await open()
   } catch (error) {
     if (!(error instanceof ClientKeyError)) throw error
-    const { what } = deadLetterWords('client_key_unreadable', null)
-    throw new ProblemError({ status: 409, title: 'Client key unreadable', detail: what })
+    throw new ProblemError({ status: 409, title, detail: deadLetterWords(reason, null).what })
   }
 }
 
@@ -250,11 +245,8 @@ async function tlsIdentity(
 const PROGRESS_MS = 400
 
 /** @throws a 409 problem where one is under way. */
-async function probe(
-  target: Target,
-  credential: string,
-  { db, keyring, client }: ProbesDeps,
-): Promise<ProbeRecord> {
+async function probe(target: Target, credential: string, deps: ProbesDeps): Promise<ProbeRecord> {
+  const { db, keyring, client, clientKeys } = deps
   const { issuer, clientId, uri, algorithm } = target
   const signer = await keyring.signer(issuer, algorithm)
   const { keys } = await keyring.jwks(issuer)
@@ -262,7 +254,7 @@ async function probe(
   const id = randomUUID()
   const { probe: ofChannel } = channelOf(target.kind)
   const { total } = ofChannel
-  if ((await startProbe(db, { id, issuer, clientId, uri, credential, total })) === null) {
+  if ((await startProbe(db, { id, issuer, clientId, kind: target.kind, uri, credential, total })) === null) {
     throw new ProblemError({
       status: 409,
       title: 'Probe under way',
@@ -275,10 +267,15 @@ async function probe(
     if (answered > 0) progressProbe(db, id, answered).catch(() => undefined)
   }, PROGRESS_MS)
   try {
-    const tokens = encrypted(createProbeTokens(signer, publicJwk), target)
-    const how = { ...target.access, tls: target.tls }
+    const tokens = createProbeTokens(signer, publicJwk)
+    const how = { ...accessOf(target.peer), tls: target.tls }
     const { sent, ...report } = await ofChannel.run(target, {
       forge: tokens.make,
+      encrypt: encryptFor(target, deps),
+      secret: () =>
+        readable('secret_unreadable', 'Secret unreadable', () =>
+          clientKeys.open(target.sealedSecret ?? '', target),
+        ),
       http: {
         get: (message) => client.get({ ...message, ...how, captureHeaders: true }),
         post: (message) => client.post({ ...message, ...how, captureHeaders: true }),
@@ -302,6 +299,10 @@ async function probe(
   }
 }
 
+function accessOf({ allowedNetworks, grantedNetworks }: Peer): NetworkAccess {
+  return { allowedNetworks, ...(grantedNetworks !== undefined && { grantedNetworks }) }
+}
+
 function findingsOf({ checks, suggestions }: ProbeReport): ProbeFindings {
   const count = (result: ProbeReport['checks'][number]['result']) =>
     checks.filter((check) => check.result === result).length
@@ -322,6 +323,7 @@ function probeView(probe: ProbeRecord): Probe {
     state: probe.endedAt === null ? 'running' : 'done',
     issuer: probe.issuer,
     client_id: probe.clientId,
+    channel: probe.kind,
     uri: probe.uri,
     requested_by: probe.credential,
     started_at: probe.startedAt.toISOString(),

@@ -1,7 +1,16 @@
-import { DEFAULT_KIND } from '@curfew/channels'
-import { RelyingPartyInput, type RelyingPartySettings } from '@curfew/contract'
 import {
+  CHANNELS,
+  type Channel,
+  ChannelRegistrations,
+  type CommonRegistration,
+  type Registered,
+} from '@curfew/channels'
+import { RelyingPartyInput, RelyingPartySettings } from '@curfew/contract'
+import {
+  atLeast,
   type ClientId,
+  type ClientMetadata,
+  type EncryptionAlgorithm,
   MAIN_ENDPOINT,
   type NetworkAccess,
   type NetworkRank,
@@ -10,21 +19,22 @@ import {
   networkAccess,
   readClient,
   ruleAfter,
-  SIGNING_ALGORITHMS,
   type SigningAlgorithm,
   withoutSecrets,
 } from '@curfew/domain'
-import type {
-  EndpointRecord,
-  IssuerRecord,
-  RelyingPartyDraft,
-  RelyingPartyRecord,
-  StoredEncryption,
-  StoredSettings,
-  TakenUri,
+import {
+  type EndpointRecord,
+  type EndpointsOf,
+  effectiveSettings,
+  type IssuerRecord,
+  type RelyingPartyDraft,
+  type RelyingPartyRecord,
+  type StoredSettings,
+  type TakenUri,
 } from '@curfew/ledger'
 import { createValidator, type Fault } from '@curfew/runtime'
-import { encryptionOf } from './client-encryption.ts'
+import { findEncryptionKey } from '@curfew/tokens'
+import { Type } from 'typebox'
 import { clientTlsFaults, storedClientTls } from './client-tls.ts'
 import { beyondFaults, networkFaults, networksOf, registeredNetworks } from './networks.ts'
 
@@ -39,7 +49,7 @@ export interface RegistrationDeps {
   readonly relyingPartiesMax: number
   /** Makes sure that a key exists, so that the IdP can publish it before the first logout. @throws {NoSigningKeyError} */
   ensureKey(issuer: IssuerRecord['name'], algorithm: SigningAlgorithm): Promise<void>
-  /** Seals the private key of a client certificate, so that it can be stored. */
+  /** Seals what is shown to a relying party, a private key or a secret, so that it can be stored. */
   sealClientKey(key: string, owner: Pick<RelyingPartyRecord, 'issuer' | 'clientId'>): Promise<string>
   /** What is wrong with an endpoint's URI, in words, or null. */
   targetFault(uri: string, access: NetworkAccess): string | null
@@ -47,11 +57,25 @@ export interface RegistrationDeps {
   readonly ceiling: readonly string[]
 }
 
+/** A registration as it is posted: with the settings of each channel that this release has. */
+export const RegistrationBody = Type.Object(
+  {
+    ...RelyingPartyInput.properties,
+    curfew: Type.Optional(
+      Type.Object(
+        { ...RelyingPartySettings.properties, channels: Type.Optional(ChannelRegistrations) },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  { additionalProperties: true, title: 'RelyingParty' },
+)
+
 /** What somebody asks to be registered. */
 export interface Registration {
   readonly issuer: IssuerRecord
   readonly clientId: ClientId
-  /** Metadata with `curfew`, that is valid by `registrationFaults`. */
+  /** Metadata with `curfew`, that is valid by `bodyFaults`. */
   readonly body: RelyingPartyInput & Readonly<Record<string, unknown>>
   readonly before: RelyingPartyRecord | null
   /** By whose networks it is bound, and whether it names networks of its own. */
@@ -65,8 +89,29 @@ export interface Registration {
   readonly enableAgain: boolean
 }
 
+/** A registration, read once. */
+export interface ReadRegistration extends Registration {
+  readonly client: ClientMetadata
+  /** What it says to each channel. */
+  readonly parts: readonly ChannelPart[]
+  /** Everything that is wrong with it by itself: each says what to change. */
+  readonly faults: readonly Fault[]
+}
+
+/** What a registration says to one channel. */
+interface ChannelPart {
+  readonly channel: Channel
+  readonly common: CommonRegistration
+  readonly registered: Registered<EndpointRecord['settings']>
+}
+
+/** A draft, and the algorithms that its messages are signed in. */
+export interface SignedDraft extends RelyingPartyDraft {
+  readonly signs: readonly NonNullable<Registered<unknown>['signs']>[]
+}
+
 /** What is wrong with a body as such. None: it is a `RelyingPartyInput`. */
-export const bodyFaults = createValidator(RelyingPartyInput)
+export const bodyFaults = createValidator(RegistrationBody)
 
 /** The `client_id` that a body names, or what is wrong with that. */
 export function clientIdOf(body: RelyingPartyInput): ClientId | Fault {
@@ -78,131 +123,150 @@ export function clientIdOf(body: RelyingPartyInput): ClientId | Fault {
     : { pointer, detail: 'must be 1 to 255 printable ASCII characters' }
 }
 
-/** Everything that is wrong with a registration by itself: each says what to change. */
-export function registrationFaults(
-  { issuer, clientId, body, before, networks }: Registration,
+/** Reads a registration: what it says to each channel, and what is wrong with it. */
+export function readRegistration(
+  registration: Registration,
   { targetFault, ceiling }: Pick<RegistrationDeps, 'targetFault' | 'ceiling'>,
-): readonly Fault[] {
+): ReadRegistration {
+  const { issuer, body, before, networks } = registration
   const { curfew: settings = {} } = body
   const client = readClient(body)
-  const faults: Fault[] = []
-  const fault = (pointer: string, detail: string) => void faults.push({ pointer, detail })
-  if (client.clientId !== null && client.clientId.value !== clientId)
-    fault(client.clientId.pointer, 'must be the client_id of the path, or be left out')
-  if (
-    client.clientName !== null &&
-    !(isText(client.clientName.value) && client.clientName.value.length <= 255)
-  )
-    fault(client.clientName.pointer, 'must be a text of at most 255 characters')
-  for (const { pointer } of client.furtherUris)
-    fault(
-      pointer,
-      'must be left out: register what is beyond the first as curfew.endpoints, each with a name',
-    )
-  faults.push(...networkFaults(settings.allowed_networks, '/curfew/allowed_networks'))
-  faults.push(...endpointNameFaults(settings))
-
-  const endpoints = endpointsOf(body)
-  const stored = before?.settings.tls
-  faults.push(...clientTlsFaults(settings.tls, { stored, uris: endpoints.map(({ uri }) => uri) }))
-  if (client.logoutUri !== null && !isText(client.logoutUri.value))
-    fault(client.logoutUri.pointer, 'must be a URI')
-  // Who is told nothing may have registered whatever it likes: an IdP's export is full of such clients.
-  if (endpoints.length > 0) faults.push(...tokenFaults(client, settings, issuer))
-  if (faults.length > 0) return faults
-
+  const networkPointer = '/curfew/allowed_networks'
   const within = { ...networks, issuer: networksOf(issuer), ceiling }
-  const beyond = beyondFaults(settings.allowed_networks, '/curfew/allowed_networks', within)
-  if (beyond.length > 0) return beyond
-  const access = accessAfter({ issuer, body, networks })
-  if (endpoints.length > 0) {
-    const encryption = encryptionOf(client, (uri) => targetFault(uri, access))
-    if (encryption !== null && 'pointer' in encryption) faults.push(encryption)
-  }
-  const first = new Map<string, string>()
-  for (const { name, uri, pointer } of endpoints) {
-    const detail = targetFault(uri, access)
-    if (detail !== null) fault(pointer, detail)
-    const other = first.get(uri)
-    if (other !== undefined) fault(pointer, `must not be that of the endpoint ${other} too`)
-    first.set(uri, name)
-  }
-  return faults
+  const ofNetworks = networkFaults(settings.allowed_networks, networkPointer)
+  if (ofNetworks.length === 0)
+    ofNetworks.push(...beyondFaults(settings.allowed_networks, networkPointer, within))
+  // Addresses are judged by networks that hold.
+  const access = ofNetworks.length === 0 ? accessAfter(registration) : null
+  const parts = partsOf({ client, issuer, settings }, (uri) =>
+    access === null ? null : targetFault(uri, access),
+  )
+  const endpoints = parts.flatMap(({ channel: { kind }, registered }) =>
+    registered.endpoints.map((endpoint) => ({ ...endpoint, kind })),
+  )
+  const uris = endpoints.map(({ uri }) => uri)
+  const faults = [
+    ...nameFaults(client, registration.clientId),
+    ...ofNetworks,
+    ...clientTlsFaults(settings.tls, { stored: before?.settings.tls, uris }),
+    ...parts.flatMap(({ registered }) => registered.faults),
+    ...parts.flatMap((part) => commonFaults(part, { parts, before })),
+    ...(access === null ? [] : addressFaults(endpoints, (uri) => targetFault(uri, access))),
+  ]
+  return { ...registration, client, parts, faults }
 }
 
-/** What is wrong with the tokens that would be owed. */
-function tokenFaults(
-  { algorithm, sessionRequired }: ReturnType<typeof readClient>,
-  { subject_claims }: RelyingPartySettings,
-  issuer: IssuerRecord,
-): readonly Fault[] {
+function nameFaults({ clientId: said, clientName }: ClientMetadata, clientId: ClientId): readonly Fault[] {
   const faults: Fault[] = []
-  if (algorithm !== null && !SIGNING_ALGORITHMS.some((supported) => supported === algorithm.value)) {
-    faults.push({
-      pointer: algorithm.pointer,
-      detail: `must be one of ${SIGNING_ALGORITHMS.join(', ')}: logout tokens are signed like ID tokens`,
-    })
-  }
-  if (sessionRequired === null) return faults
-  const { pointer, value } = sessionRequired
-  if (typeof value !== 'boolean') faults.push({ pointer, detail: 'must be true or false' })
-  if (value === true && !issuer.sidSupported) {
-    faults.push({
-      pointer,
-      detail: `must be false: sessions of ${issuer.name} have no sid (sid_supported is false)`,
-    })
-  }
-  if (value === true && subject_claims === 'sub') {
-    faults.push({
-      pointer: '/curfew/subject_claims',
-      detail: `must be sid or both, for the client requires the session (${pointer.slice(1)})`,
-    })
-  }
+  if (said !== null && said.value !== clientId)
+    faults.push({ pointer: said.pointer, detail: 'must be the client_id of the path, or be left out' })
+  if (clientName !== null && !(isText(clientName.value) && clientName.value.length <= 255))
+    faults.push({ pointer: clientName.pointer, detail: 'must be a text of at most 255 characters' })
   return faults
 }
 
-function endpointNameFaults({ endpoints = [] }: RelyingPartySettings): readonly Fault[] {
-  return endpoints.flatMap(({ name }, index) => {
-    const pointer = `/curfew/endpoints/${index}/name`
-    if (name === MAIN_ENDPOINT)
-      return [{ pointer, detail: `must not be ${MAIN_ENDPOINT}: that is backchannel_logout_uri` }]
-    const again = endpoints.findIndex((other) => other.name === name) < index
-    return again ? [{ pointer, detail: 'must not be there twice' }] : []
+/** What each channel reads in a registration. */
+function partsOf(
+  {
+    client,
+    issuer,
+    settings,
+  }: {
+    readonly client: ClientMetadata
+    readonly issuer: Pick<IssuerRecord, 'name' | 'sidSupported' | 'defaults'>
+    readonly settings: RelyingPartySettings
+  },
+  targetFault: (uri: string) => string | null,
+): readonly ChannelPart[] {
+  const effective = effectiveSettings(settings as StoredSettings, issuer.defaults) as RelyingPartySettings
+  return CHANNELS.map((channel) => {
+    const own = settings.channels?.[channel.kind] ?? {}
+    const at = {
+      ...{ issuer, said: settings, settings: effective, own, targetFault },
+      hasEncryptionKey: (jwks: unknown, algorithm: EncryptionAlgorithm) =>
+        findEncryptionKey(jwks, algorithm) !== null,
+    }
+    return { channel, common: own as CommonRegistration, registered: channel.endpoints(client, at) }
   })
 }
 
-interface GivenEndpoint {
-  readonly name: string
-  readonly uri: string
-  readonly enabled: boolean
-  readonly pointer: string
+/** What is wrong with what every channel takes. */
+function commonFaults(
+  { channel: { kind, best }, common, registered }: ChannelPart,
+  { parts, before }: { parts: readonly ChannelPart[]; before: RelyingPartyRecord | null },
+): readonly Fault[] {
+  const faults: Fault[] = []
+  const fault = (member: string, detail: string) =>
+    faults.push({ pointer: `/curfew/channels/${kind}/${member}`, detail })
+  const { fallback_for: first, secret, sla } = common
+  if (first !== undefined) {
+    const others = parts.filter((part) => part.channel.kind !== kind && part.registered.endpoints.length > 0)
+    if (!others.some((part) => part.channel.kind === first)) {
+      const known = others.map((part) => part.channel.kind).join(', ')
+      fault('fallback_for', `must be another channel of the client: ${known === '' ? 'it has none' : known}`)
+    } else if (leadsBack(kind, parts)) {
+      fault('fallback_for', 'must not lead back to the channel itself: one of them is the first')
+    }
+  }
+  if (sla !== undefined && !atLeast(best, sla.counts))
+    fault('sla/counts', `must be ${best} or weaker: the channel gets no stronger acknowledgement`)
+  if (secret !== undefined && !registered.showsSecret)
+    fault('secret', 'must be left out: its endpoints are shown none')
+  const unknown = registered.endpoints.some((endpoint) => keptSecret(kind, endpoint, before) === null)
+  if (registered.showsSecret && secret === undefined && unknown)
+    fault('secret', 'is missing; it may be left out while the endpoint stays where it is')
+  return faults
 }
 
-function endpointsOf(body: Registration['body']): readonly GivenEndpoint[] {
-  const { logoutUri } = readClient(body)
-  const further = (body.curfew?.endpoints ?? []).map(({ name, uri, enabled = true }, index) => ({
-    name,
-    uri,
-    enabled,
-    pointer: `/curfew/endpoints/${index}/uri`,
-  }))
-  if (logoutUri === null || !isText(logoutUri.value)) return further
-  return [
-    { name: MAIN_ENDPOINT, uri: logoutUri.value, enabled: true, pointer: logoutUri.pointer },
-    ...further,
-  ]
+/** Whether the fallbacks from a channel on go round in a circle. */
+function leadsBack(kind: string, parts: readonly ChannelPart[]): boolean {
+  const first = new Map(parts.map(({ channel, common }) => [channel.kind, common.fallback_for]))
+  let next = first.get(kind)
+  for (let steps = 0; steps < parts.length && next !== undefined; steps++) {
+    if (next === kind) return true
+    next = first.get(next)
+  }
+  return false
+}
+
+/** The stored secret of an endpoint that is registered again. It does not follow the endpoint to another address. */
+function keptSecret(
+  kind: string,
+  { name, uri }: { readonly name: string; readonly uri: string },
+  before: RelyingPartyRecord | null,
+): string | null {
+  const known = before?.endpoints.find((endpoint) => endpoint.kind === kind && endpoint.name === name)
+  return known?.uri === uri ? known.sealedSecret : null
+}
+
+function addressFaults(
+  endpoints: readonly { readonly name: string; readonly uri: string; readonly pointer: string }[],
+  targetFault: (uri: string) => string | null,
+): readonly Fault[] {
+  const first = new Map<string, string>()
+  return endpoints.flatMap(({ name, uri, pointer }) => {
+    const detail = targetFault(uri)
+    const other = first.get(uri)
+    first.set(uri, name)
+    return [
+      ...(detail === null ? [] : [{ pointer, detail }]),
+      ...(other === undefined ? [] : [{ pointer, detail: `must not be that of the endpoint ${other} too` }]),
+    ]
+  })
 }
 
 /** URIs that are another client's, as faults. @param maySee whether the asker may know of that client. */
 export function takenFaults(
-  body: Registration['body'],
+  { parts }: Pick<ReadRegistration, 'parts'>,
   taken: readonly TakenUri[],
   maySee: (clientId: ClientId) => boolean,
 ): readonly Fault[] {
-  return taken.map(({ endpoint, takenBy }) => ({
-    pointer: endpointsOf(body).find(({ name }) => name === endpoint)?.pointer ?? '',
-    detail: `must be its own: ${maySee(takenBy) ? takenBy : 'another client of the issuer'} has this URI`,
-  }))
+  return taken.map(({ kind, endpoint, takenBy }) => {
+    const part = parts.find(({ channel }) => channel.kind === kind)
+    const given = part?.registered.endpoints.find(({ name }) => name === endpoint)
+    const other = maySee(takenBy) ? takenBy : 'another client of the issuer'
+    return { pointer: given?.pointer ?? '', detail: `must be its own: ${other} has this URI` }
+  })
 }
 
 /** The networks of a registration as it will stand, and the rule that it leaves. */
@@ -223,15 +287,19 @@ function accessAfter({ issuer, ...registration }: Pick<Registration, 'issuer' | 
 
 /** What is stored of a registration without faults. */
 export async function draftOf(
-  { issuer, clientId, body, before, networks, enableAgain }: Registration,
+  registration: ReadRegistration,
   { sealClientKey }: Pick<RegistrationDeps, 'sealClientKey'>,
-): Promise<RelyingPartyDraft> {
-  const { curfew: { tls, ...settings } = {}, ...metadata } = body
-  const client = readClient(metadata)
+): Promise<SignedDraft> {
+  const { issuer, clientId, body, before, client, parts } = registration
+  const { curfew: { tls, channels, ...settings } = {}, ...metadata } = body
   const owner = { issuer: issuer.name, clientId }
-  const seal = (key: string) => sealClientKey(key, owner)
-  const { chosen, rule } = networksAfter({ body, networks })
+  const seal = (secret: string) => sealClientKey(secret, owner)
+  const { chosen, rule } = networksAfter(registration)
   const owned = (name: string, value: unknown) => OURS.includes(name) && (name === 'issuer' || isOurs(value))
+  const sealed = new Map<string, string>()
+  for (const { channel, common } of parts) {
+    if (common.secret !== undefined) sealed.set(channel.kind, await seal(common.secret))
+  }
   return {
     ...owner,
     metadata: withoutSecrets(
@@ -240,37 +308,71 @@ export async function draftOf(
     settings: {
       ...(settings as StoredSettings),
       ...(chosen !== undefined && { allowed_networks: chosen }),
+      ...(channels !== undefined && { channels: withoutChannelSecrets(channels) }),
       ...(tls !== undefined && { tls: await storedClientTls(tls, { stored: before?.settings.tls, seal }) }),
     },
     networkRule: rule,
     clientName: (client.clientName?.value ?? null) as string | null,
-    sessionRequired: client.sessionRequired?.value === true,
-    // RS256 where none was registered (OpenID Connect Dynamic Client Registration 2).
-    algorithm: (isText(client.algorithm?.value) ? client.algorithm.value : 'RS256') as SigningAlgorithm,
-    encryption: storedEncryption(client),
-    endpoints: endpointsOf(body)
-      .map(({ name, uri, enabled }): EndpointRecord => {
-        const known = before?.endpoints.find((endpoint) => endpoint.name === name)
-        // What answered 410 stays disabled as long as it is the same, unless somebody says otherwise.
-        const kept = enableAgain || known?.uri !== uri || known.disabledReason === BY_OWNER
-        const off = !enabled || settings.enabled === false
-        return {
-          kind: DEFAULT_KIND,
-          name,
-          uri,
-          counts: 'done',
-          fallbackFor: null,
-          disabledReason: off ? BY_OWNER : kept ? null : known.disabledReason,
-        }
-      })
-      .sort(byName),
+    endpoints: parts.flatMap((part) => endpointsOf(part, registration, sealed)),
+    signs: parts.flatMap(({ registered: { endpoints, signs } }) =>
+      endpoints.length === 0 || signs === null ? [] : [signs],
+    ),
   }
 }
 
-/** Where there is an endpoint it has been checked; where there is none, whatever is wrong with it wrongs nobody. */
-function storedEncryption(client: ReturnType<typeof readClient>): StoredEncryption | null {
-  const encryption = encryptionOf(client, () => null)
-  return encryption !== null && 'pointer' in encryption ? null : withoutSecrets(encryption)
+function withoutChannelSecrets(channels: NonNullable<RelyingPartySettings['channels']>) {
+  return Object.fromEntries(
+    Object.entries(channels).map(([kind, { secret: _, ...settings }]) => [kind, settings]),
+  )
+}
+
+/** The endpoints of one channel as they are stored, by name. @param sealed the secrets that came along, by channel. */
+function endpointsOf(
+  { channel, common, registered }: ChannelPart,
+  { body, before, enableAgain }: Registration,
+  sealed: ReadonlyMap<string, string>,
+): readonly EndpointRecord[] {
+  const { kind, best } = channel
+  const { settings, showsSecret } = registered
+  return registered.endpoints
+    .map(({ name, uri, enabled }): EndpointRecord => {
+      const known = before?.endpoints.find((endpoint) => endpoint.kind === kind && endpoint.name === name)
+      // What answered 410 stays disabled as long as it is the same, unless somebody says otherwise.
+      const kept = enableAgain || known?.uri !== uri || known.disabledReason === BY_OWNER
+      const off = !enabled || common.enabled === false || body.curfew?.enabled === false
+      return {
+        ...{ kind, name, uri, settings, ...channel.names(settings) },
+        sealedSecret: showsSecret ? (sealed.get(kind) ?? keptSecret(kind, { name, uri }, before)) : null,
+        counts: common.sla?.counts ?? best,
+        fallbackFor: common.fallback_for ?? null,
+        disabledReason: off ? BY_OWNER : kept ? null : known.disabledReason,
+      }
+    })
+    .sort(byName)
+}
+
+/** The endpoints of a registered client under the defaults of its issuer. */
+export const endpointsUnder: EndpointsOf = ({ metadata, settings, endpoints }, issuer) => {
+  const read = { client: readClient(metadata), issuer, settings: settings as RelyingPartySettings }
+  // Its addresses and keys were checked when it was registered.
+  const parts = partsOf(read, () => null)
+  return endpoints.map((endpoint) => {
+    const part = parts.find(({ channel }) => channel.kind === endpoint.kind)
+    if (part === undefined) return endpoint
+    const { settings } = part.registered
+    return { ...endpoint, settings, ...part.channel.names(settings) }
+  })
+}
+
+/** The settings that an endpoint of a client would have, be the client registered or not. */
+export function settingsFor(
+  kind: string,
+  party: Pick<RelyingPartyRecord, 'metadata' | 'settings'> | null,
+  issuer: IssuerRecord,
+): EndpointRecord['settings'] {
+  const settings = (party?.settings ?? {}) as RelyingPartySettings
+  const parts = partsOf({ client: readClient(party?.metadata ?? {}), issuer, settings }, () => null)
+  return parts.find(({ channel }) => channel.kind === kind)?.registered.settings ?? {}
 }
 
 /** What we show as `status` or `links` is an object; a product may have a text of its own there. */
@@ -285,22 +387,20 @@ function byName({ name: a }: EndpointRecord, { name: b }: EndpointRecord): numbe
 
 /** Sees to it that what is owed to `drafts` can be signed. @returns faults of those for which it cannot, by client. */
 export async function keyFaults(
-  drafts: readonly Pick<RelyingPartyDraft, 'issuer' | 'clientId' | 'metadata' | 'algorithm' | 'endpoints'>[],
+  drafts: readonly Pick<SignedDraft, 'issuer' | 'clientId' | 'signs'>[],
   { ensureKey }: Pick<RegistrationDeps, 'ensureKey'>,
 ): Promise<ReadonlyMap<ClientId, Fault>> {
   const faults = new Map<ClientId, Fault>()
-  const told = drafts.filter(({ endpoints }) => endpoints.length > 0)
-  for (const [algorithm, parties] of Map.groupBy(told, (draft) => draft.algorithm)) {
+  const signed = drafts.flatMap(({ signs, ...draft }) => signs.map((each) => ({ ...draft, ...each })))
+  for (const [algorithm, parties] of Map.groupBy(signed, (draft) => draft.algorithm)) {
     const [first] = parties
     if (first === undefined) continue
     try {
       await ensureKey(first.issuer, algorithm)
     } catch (error) {
       if (!(error instanceof NoSigningKeyError)) throw error
-      for (const { clientId, metadata } of parties) {
-        const pointer = readClient(metadata).algorithm?.pointer ?? '/id_token_signed_response_alg'
+      for (const { clientId, pointer } of parties)
         faults.set(clientId, { pointer, detail: `must be another, or have a key: ${error.message}` })
-      }
     }
   }
   return faults

@@ -1,12 +1,4 @@
-import {
-  PageQuery,
-  page,
-  RelyingParty,
-  RelyingPartyInput,
-  RelyingPartyPatch,
-  Removed,
-  type Scope,
-} from '@curfew/contract'
+import { PageQuery, page, RelyingParty, RelyingPartyPatch, Removed, type Scope } from '@curfew/contract'
 import { type ClientId, confinesOf, mergePatch, reaches, ruleAfterRemoval } from '@curfew/domain'
 import {
   countWaiting,
@@ -45,8 +37,9 @@ import {
   draftOf,
   keyFaults,
   type Registration,
+  RegistrationBody,
   type RegistrationDeps,
-  registrationFaults,
+  readRegistration,
   takenFaults,
 } from './registration.ts'
 
@@ -84,13 +77,13 @@ export function registerRelyingParties(
         summary:
           'Register a relying party, or replace its registration. The body is its OIDC client metadata as it stands.',
         params: PartyParams,
-        body: RelyingPartyInput,
+        body: RegistrationBody,
         response: { 200: RelyingParty, 201: RelyingParty },
       },
     },
     async (request, reply) => {
       const { created, party, waiting } = await change(deps, request, () => ({
-        body: request.body,
+        body: request.body as Registration['body'],
         namesNetworks: true,
         enableAgain: true,
       }))
@@ -250,13 +243,14 @@ async function change(
     const rule = before?.networkRule ?? left?.get(clientId) ?? null
     const networks = { rank: networkRank(caller), rule, named }
     const registration: Registration = { issuer, clientId, before, networks, ...asked }
-    const faults = registrationFaults(registration, deps)
-    if (faults.length > 0) throw invalidParty(faults)
-    const draft = await draftOf(registration, deps)
-    const unsigned = (await keyFaults([draft], deps)).get(clientId)
+    const read = readRegistration(registration, deps)
+    if (read.faults.length > 0) throw invalidParty(read.faults)
+    const { signs, ...draft } = await draftOf(read, deps)
+    const unsigned = (await keyFaults([{ ...draft, signs }], deps)).get(clientId)
     if (unsigned !== undefined) throw invalidParty([unsigned])
     const result = await putRelyingParties(db, {
       issuer: issuer.name,
+      issuerRevision: issuer.revision,
       drafts: [draft],
       expected: new Map([[clientId, before?.revision ?? null]]),
       audit: partyChange(caller.name),
@@ -271,7 +265,7 @@ async function change(
     if (result.conflict === 'quota') throw overQuota(issuer.name, result)
     if (result.conflict === 'uri_taken') {
       const maySee = (other: ClientId) => reaches(caller.reach, { issuer: issuer.name, clientId: other })
-      throw invalidParty(takenFaults(registration.body, result.taken, maySee))
+      throw invalidParty(takenFaults(read, result.taken, maySee))
     }
   }
   throw new ProblemError({

@@ -24,9 +24,10 @@ const BINDING = {
   iss: 'https://idp.example',
   clientId: 'mail',
   uri: 'https://mail.example/logout',
-  sessionRequired: false,
-  algorithm: 'ES256',
-  subjectClaims: 'both',
+  settings: { subject_claims: 'both', session_required: false, algorithm: 'ES256', encryption: null },
+  names: 'either',
+  widens: true,
+  sealedSecret: null,
   timeoutMs: 10_000,
   concurrency: 16,
   retry: { ...DEFAULT_RETRY_POLICY, jitter: 0 },
@@ -74,6 +75,7 @@ function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
     },
     encrypter: { encrypt: async (_typ, token) => token, refused: () => undefined },
     tls: async () => null,
+    openSecret: async (sealed) => sealed,
     post: async ({ body }) => {
       const token = String(body).replace('logout_token=', '')
       const answer = answers[Math.min(posted.length, answers.length - 1)]
@@ -334,7 +336,7 @@ describe('what cannot be sent', () => {
   })
 
   test('BCL-11: an RP that requires a sid gets no token without one', async () => {
-    const { run, posted } = rig([response(200)], { binding: () => ({ ...BINDING, sessionRequired: true }) })
+    const { run, posted } = rig([response(200)], { binding: () => ({ ...BINDING, names: 'session' }) })
     const round = await run({ ...FRESH, sid: null })
     expect(round.settlement).toEqual({ state: 'dead_lettered', reason: 'sid_required' })
     expect(posted).toEqual([])

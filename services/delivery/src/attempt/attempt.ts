@@ -15,13 +15,13 @@ import {
   quicklyRetryable,
   type SigningAlgorithm,
   settle,
+  type TokenEncryption,
   undeliverable,
 } from '@curfew/domain'
 import type { AttemptRecord, Settled } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
+import type { Encrypter, TlsIdentities } from '@curfew/wiring'
 import pRetry from 'p-retry'
-import type { Encrypter } from './encrypter.ts'
-import type { TlsIdentities } from './tls-identities.ts'
 
 /** What an attempt works with. Time and randomness are handed in. */
 export interface AttemptDeps {
@@ -38,6 +38,8 @@ export interface AttemptDeps {
   readonly encrypter: Encrypter
   /** TLS of the binding's own. @throws {ClientKeyError} when its key cannot be opened. */
   readonly tls: TlsIdentities
+  /** Opens the secret of an endpoint. @throws {ClientKeyError} when it cannot. */
+  openSecret(sealed: string, owner: Pick<Binding, 'issuer' | 'clientId'>): Promise<string>
   /** Never rejects for what the RP did. */
   readonly post: GuardedClient['post']
   now(): Date
@@ -77,6 +79,9 @@ const digest = (text: string) => hash('sha256', text, 'hex')
 
 /** A tool of ours could not be had, so nothing was sent. */
 class NotReadyError extends Error {}
+
+/** The secret of an endpoint could not be opened, so nothing was sent. */
+class SecretUnreadableError extends Error {}
 
 async function ready<Value>(tool: Promise<Value>): Promise<Value> {
   try {
@@ -140,30 +145,47 @@ export function createAttempt(deps: AttemptDeps): Attempt {
 
   async function tellAt(binding: Binding, delivery: InFlightDelivery, startedAt: Date): Promise<Told> {
     try {
-      const sent = await channelOf(binding.kind).send(
-        { delivery, binding, startedAt },
-        await toolsOf(binding),
-      )
-      if (sent.outcome.kind === 'refused') deps.encrypter.refused(binding)
-      return { ...sent, uri: binding.uri }
+      const { settings } = binding
+      const { tools, encrypted } = await toolsOf(binding)
+      const sent = await channelOf(binding.kind).send({ delivery, binding, settings, startedAt }, tools)
+      const encryption = encrypted()
+      if (sent.outcome.kind === 'refused' && encryption !== null) deps.encrypter.refused(encryption, binding)
+      return { ...sent, uri: sent.jti === null ? null : binding.uri }
     } catch (error) {
       if (error instanceof NotReadyError) return untold(unready(error.cause))
+      if (error instanceof SecretUnreadableError) return untold(secretUnreadable(error))
       throw error
     }
   }
 
-  /** What the channel of a binding works with. Its TLS is open. */
-  async function toolsOf(binding: Binding): Promise<Tools> {
+  /** What the channel of a binding works with, and how it encrypted what it sent. The binding's TLS is open. */
+  async function toolsOf(
+    binding: Binding,
+  ): Promise<{ readonly tools: Tools; encrypted(): TokenEncryption | null }> {
     const { timeoutMs, allowedNetworks, grantedNetworks } = binding
     const tls = await ready(deps.tls(binding))
     const how = { timeoutMs, allowedNetworks, ...(grantedNetworks !== undefined && { grantedNetworks }), tls }
-    return {
+    let used: TokenEncryption | null = null
+    const tools: Tools = {
       now,
       newId: deps.newId,
       digest,
-      sign: (typ, claims) => ready(deps.sign(binding, typ, claims)),
-      encrypt: (typ, token) => ready(deps.encrypter.encrypt(typ, token, binding, tls)),
+      sign: (algorithm, typ, claims) => ready(deps.sign({ issuer: binding.issuer, algorithm }, typ, claims)),
+      encrypt(typ, token, encryption) {
+        used = encryption
+        return ready(deps.encrypter.encrypt(typ, token, encryption, binding, tls))
+      },
+      secret: () => secretOf(binding),
       http: { post: (request) => deps.post({ ...request, ...how }) },
+    }
+    return { tools, encrypted: () => used }
+  }
+
+  async function secretOf(binding: Binding): Promise<string> {
+    try {
+      return await deps.openSecret(binding.sealedSecret ?? '', binding)
+    } catch (error) {
+      throw new SecretUnreadableError('nothing was sent', { cause: error })
     }
   }
 
@@ -240,6 +262,11 @@ async function withQuickRetries(
 /** No token went anywhere. */
 function untold(outcome: AttemptOutcome): Told {
   return { outcome, jti: null, tokenDigest: null, uri: null }
+}
+
+function secretUnreadable({ cause }: SecretUnreadableError): AttemptOutcome {
+  const detail = cleanText(cause instanceof Error ? cause.message : String(cause)) ?? ''
+  return { kind: 'undeliverable', reason: 'secret_unreadable', detail }
 }
 
 /** Nothing could be sent: a key that does not open is a person's to mend; a store that is away comes back. */

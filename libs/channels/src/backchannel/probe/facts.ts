@@ -1,5 +1,5 @@
 import { type InspectedTls, NETWORK, saidOf } from '@curfew/domain'
-import type { ProbeTarget } from '../../channel.ts'
+import type { BackchannelSettings } from '../settings.ts'
 import type { ProbeAnswer, ProbeSubject } from './probe.ts'
 import type { ProbeRequestId } from './requests.ts'
 
@@ -11,7 +11,8 @@ export interface ProbeFacts {
   readonly answers: ReadonlyMap<ProbeRequestId, ProbeAnswer>
   /** Null where there was none to be seen. */
   readonly tls: InspectedTls | null
-  readonly settings: ProbeTarget['settings']
+  readonly settings: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>
+  readonly timeoutMs: number
 }
 
 /** Statuses that say nothing of a token: not now, or a gateway that got no answer. */

@@ -1,5 +1,6 @@
-import { misconfiguredFix, NETWORK, saidOf } from '@curfew/domain'
+import { NETWORK, saidOf } from '@curfew/domain'
 import type { ProbeCheck } from '../../probe-report.ts'
+import { misconfiguredFix } from '../words.ts'
 import { fateOf, inWords, type ProbeFacts, probeGoesOn, takenSubject } from './facts.ts'
 import { type ProbeAnswer, sameButForNames } from './probe.ts'
 import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './requests.ts'
@@ -36,7 +37,7 @@ export function probeFindings(facts: ProbeFacts, anyTaken: boolean): readonly Pr
     found(HEADS.refusal_status, anyTaken ? refusalStatus(facts.answers) : NOTHING_TAKEN),
     found(
       HEADS.time,
-      whenTaken((taken) => time(taken, facts.settings.timeoutMs)),
+      whenTaken((taken) => time(taken, facts.timeoutMs)),
       anyTaken ? (good ?? null) : null,
     ),
   ]

@@ -41,7 +41,8 @@ function factsWith(changes: Changes, more: Partial<ProbeFacts> = {}): ProbeFacts
     now,
     answers,
     tls: { protocol: 'TLSv1.3', validTo: inDays(60) },
-    settings: { subjectClaims: 'sid', sessionRequired: false, timeoutMs: 10_000 },
+    settings: { subject_claims: 'sid', session_required: false },
+    timeoutMs: 10_000,
     ...more,
   }
 }
@@ -151,23 +152,33 @@ describe('TLS', () => {
 describe('what is implied for our settings', () => {
   const refused = answered(400, 'no')
   const settings = factsWith({}).settings
-  test.each<[string, Changes, Partial<ProbeFacts['settings']>, readonly unknown[]]>([
-    ['both may widen', {}, { subjectClaims: 'both' }, [['curfew.subject_claims', 'sid']]],
+  test.each<[string, Changes, Partial<ProbeFacts>, readonly unknown[]]>([
+    [
+      'both may widen',
+      {},
+      { settings: { subject_claims: 'both', session_required: false } },
+      [['curfew.subject_claims', 'sid']],
+    ],
     [
       'both is refused',
       { good_token: refused },
-      { subjectClaims: 'both' },
+      { settings: { subject_claims: 'both', session_required: false } },
       [['curfew.subject_claims', 'sid']],
     ],
     [
       'sid is refused',
       { good_token: refused, sid_only: refused },
-      { subjectClaims: 'both' },
+      { settings: { subject_claims: 'both', session_required: false } },
       [['curfew.subject_claims', 'sub']],
     ],
     ['sid alone is refused', { sid_only: refused }, {}, [['curfew.subject_claims', 'both']]],
     ['sub alone is refused', { sub_only: refused }, {}, [['backchannel_logout_session_required', true]]],
-    ['as is registered', { sub_only: refused }, { sessionRequired: true }, []],
+    [
+      'as is registered',
+      { sub_only: refused },
+      { settings: { subject_claims: 'sid', session_required: true } },
+      [],
+    ],
     ['it is slow', { good_token: answered(200, '', 5_500) }, {}, [['curfew.timeout_ms', 17_000]]],
     [
       'it is slow, and no more can be had',
@@ -176,11 +187,11 @@ describe('what is implied for our settings', () => {
       [],
     ],
   ])('%s', (_, changes, more, suggestions) => {
-    expect(judge(changes, { settings: { ...settings, ...more } }).suggestions).toEqual(suggestions)
+    expect(judge(changes, more).suggestions).toEqual(suggestions)
   })
 
   test('an RP that is registered to need sid may refuse a token without', () => {
-    const { failed } = judge({ sub_only: refused }, { settings: { ...settings, sessionRequired: true } })
+    const { failed } = judge({ sub_only: refused }, { settings: { ...settings, session_required: true } })
     expect(failed).toEqual([])
   })
 })

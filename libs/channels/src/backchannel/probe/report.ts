@@ -1,5 +1,5 @@
-import { misconfiguredFix } from '@curfew/domain'
 import type { ProbeCheck, ProbeReport, ProbeResult } from '../../probe-report.ts'
+import { misconfiguredFix } from '../words.ts'
 import { fateOf, inWords, type ProbeFacts, probeGoesOn, takes } from './facts.ts'
 import { probeFindings } from './findings.ts'
 import type { ProbeAnswer } from './probe.ts'
@@ -50,7 +50,7 @@ function judged(id: ProbeRequestId, facts: ProbeFacts, { anyTaken, nobodyRefused
     return check('unknown', 'Nothing can be said: what answers is no endpoint for back-channel logout.')
   if (nobodyRefused)
     return check('unknown', `It ${seen}, as it seems because the token names nobody who has a session there.`)
-  if (id === 'sub_only' && facts.settings.sessionRequired)
+  if (id === 'sub_only' && facts.settings.session_required)
     return check('passed', `It ${seen}, as backchannel_logout_session_required says.`)
   if (isBase(id) || anyTaken) return check('failed', `${wrong} It ${seen}.`, mend(answer, fix))
   return check('unknown', `It ${seen}; but so it does to any good token.`)

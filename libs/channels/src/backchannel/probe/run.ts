@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Answer, CurfewError } from '@curfew/domain'
+import { CurfewError } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../../channel.ts'
 import type { ProbeReport } from '../../probe-report.ts'
+import { type BackchannelSettings, toEncryption } from '../settings.ts'
 import { LOGOUT_TOKEN_TYPE } from '../token.ts'
 import { type ProbeFacts, probeGoesOn, saysNotNow, takenSubject } from './facts.ts'
 import { type ProbeAnswer, type ProbeSubject, probeClaims } from './probe.ts'
@@ -22,7 +23,7 @@ const ALONE = ['sid_only', 'sub_only'] as const satisfies readonly ProbeRequestI
 
 /** See `Probe`. */
 export async function runProbe(
-  target: ProbeTarget,
+  target: ProbeTarget<BackchannelSettings>,
   tools: ProbeTools,
 ): Promise<ProbeReport & { sent: number }> {
   const endsAtMs = performance.now() + PROBE_MS_MAX
@@ -57,41 +58,37 @@ export async function runProbe(
     }
     await Promise.all(Array.from({ length: CONCURRENCY }, worker))
   }
-  const { uri, settings } = target
-  return { ...probeReport({ uri, settings, answers, tls, now: new Date() }), sent: answers.size }
+  const { uri, settings, timeoutMs } = target
+  return { ...probeReport({ uri, settings, timeoutMs, answers, tls, now: new Date() }), sent: answers.size }
 }
 
 async function answerTo(
   id: ProbeRequestId,
-  target: ProbeTarget,
-  { http, forge, newId, subject }: Pick<ProbeTools, 'http' | 'forge' | 'newId'> & { subject: ProbeSubject },
+  target: ProbeTarget<BackchannelSettings>,
+  { http, forge, encrypt, newId, subject }: ProbeTools & { subject: ProbeSubject },
 ): Promise<ProbeAnswer> {
   const { claims = (good) => good, header, signature, form = 'form' } = probeRequest(id)
-  const newToken = () => {
-    const good = probeClaims({
-      iss: target.iss,
-      aud: target.clientId,
-      now: new Date(),
-      id: newId(),
-      jti: newId(),
-      subject,
-    })
+  const forged = () => {
+    const { iss, clientId: aud } = target
+    const good = probeClaims({ iss, aud, now: new Date(), id: newId(), jti: newId(), subject })
     return forge(LOGOUT_TOKEN_TYPE, claims(good), { header, signature })
   }
-  let started = performance.now()
-  let answer: Answer
+  const { encryption } = target.settings
+  const encrypted = (token: string) =>
+    encryption === null ? token : encrypt(LOGOUT_TOKEN_TYPE, token, toEncryption(encryption))
+  let tokens: readonly string[]
   try {
-    const token = await newToken()
-    const second = form === 'twice_in_one_form' ? await newToken() : null
-    const timeoutMs = Math.min(target.settings.timeoutMs, REQUEST_MS_MAX)
-    const send = () => sendProbe(http, { uri: target.uri, form, token, second, timeoutMs })
-    if (form === 'repeated') await send()
-    started = performance.now()
-    answer = await send()
+    tokens = [await forged(), ...(form === 'twice_in_one_form' ? [await forged()] : [])]
   } catch (error) {
     // The key is away, or kept by a signer that signs no such token: ours, and no word against the endpoint.
     if (!(error instanceof CurfewError)) throw error
-    answer = { kind: 'failure', failure: 'signer', detail: error.message }
+    return { kind: 'failure', failure: 'signer', detail: error.message, durationMs: 0 }
   }
+  const [token = '', second = null] = await Promise.all(tokens.map(encrypted))
+  const timeoutMs = Math.min(target.timeoutMs, REQUEST_MS_MAX)
+  const send = () => sendProbe(http, { uri: target.uri, form, token, second, timeoutMs })
+  if (form === 'repeated') await send()
+  const started = performance.now()
+  const answer = await send()
   return { ...answer, durationMs: Math.round(performance.now() - started) }
 }

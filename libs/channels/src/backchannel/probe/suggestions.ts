@@ -8,8 +8,8 @@ const TIMEOUT_MS_MAX = 30_000
  * What was seen implies for our settings. What a token ends can be seen with a session only, and a probe names none: that is
  * said where it matters.
  */
-export function probeSuggestions({ answers, settings }: ProbeFacts): readonly ProbeSuggestion[] {
-  const { subjectClaims, sessionRequired, timeoutMs } = settings
+export function probeSuggestions({ answers, settings, timeoutMs }: ProbeFacts): readonly ProbeSuggestion[] {
+  const { subject_claims: subjectClaims, session_required: sessionRequired } = settings
   const status = (id: ProbeRequestId) => {
     const answer = answers.get(id)
     return answer?.kind === 'response' ? answer.status : null

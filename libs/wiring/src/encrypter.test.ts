@@ -1,19 +1,21 @@
 import { generateKeyPairSync } from 'node:crypto'
-import type { Binding } from '@curfew/domain'
+import type { TokenEncryption } from '@curfew/domain'
 import type { FetchedJson } from '@curfew/outbound'
 import { describe, expect, test } from 'vitest'
-import { createEncrypter } from './encrypter.ts'
+import { createEncrypter, type Peer } from './encrypter.ts'
 
 // Goal: an RP may change its keys, and be away, without us asking for them all the time or using them for ever. Method: the
 // fetch is handed in, and a clock that the test sets; keys and encryption are real.
 
-const BINDING = {
-  iss: 'https://idp.example',
+const PEER: Peer = {
+  iss: 'https://idp.example' as Peer['iss'],
   uri: 'https://rp.example/logout',
   allowedNetworks: [],
   tls: null,
-  encryption: { alg: 'ECDH-ES', enc: 'A128GCM', jwks: null, jwksUri: 'https://rp.example/jwks' },
-} as unknown as Binding
+}
+const ENCRYPTION: TokenEncryption = {
+  ...{ alg: 'ECDH-ES', enc: 'A128GCM', jwks: null, jwksUri: 'https://rp.example/jwks' },
+}
 const MINUTE = 60_000
 
 function rig() {
@@ -45,7 +47,7 @@ function rig() {
     },
     /** The kid of the key that a token is encrypted to. */
     async kid(): Promise<unknown> {
-      const token = await encrypter.encrypt('logout+jwt', 'a.b.c', BINDING, null)
+      const token = await encrypter.encrypt('logout+jwt', 'a.b.c', ENCRYPTION, PEER, null)
       return JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString('utf8')).kid
     },
   }
@@ -86,10 +88,10 @@ describe('the key set at a jwks_uri', () => {
     publish('b')
     pass(MINUTE)
     expect(await kid()).toBe('a')
-    encrypter.refused(BINDING)
+    encrypter.refused(ENCRYPTION, PEER)
     expect([await kid(), asked()]).toEqual(['b', 2])
     // What answers 400 to everything does not make us fetch for each.
-    encrypter.refused(BINDING)
+    encrypter.refused(ENCRYPTION, PEER)
     expect([await kid(), asked()]).toEqual(['b', 2])
     publishNothing()
     pass(10 * MINUTE)
@@ -107,7 +109,7 @@ test('of several keys one that cannot be used is passed over', async () => {
     nowMs: () => 0,
     fetch: async () => ({ ok: true, value: { keys: [broken, { ...jwk, kid: 'good' }] } }),
   })
-  const [header = ''] = (await encrypter.encrypt('logout+jwt', 'a.b.c', BINDING, null)).split('.')
+  const [header = ''] = (await encrypter.encrypt('logout+jwt', 'a.b.c', ENCRYPTION, PEER, null)).split('.')
   expect(JSON.parse(Buffer.from(header, 'base64url').toString('utf8'))).toMatchObject({ kid: 'good' })
 })
 
@@ -121,16 +123,10 @@ test('what one relying party trusts and shows is not used for another', async ()
         : { ok: false, detail: 'has a certificate of another CA' },
   })
   const tls = { ca: 'another', client: null }
-  const other = { ...BINDING, uri: 'https://rp.example/of-another', tls }
+  const other = { ...PEER, uri: 'https://rp.example/of-another', tls }
   const both = await Promise.allSettled([
-    encrypter.encrypt('logout+jwt', 'a.b.c', other, tls),
-    encrypter.encrypt('logout+jwt', 'a.b.c', BINDING, null),
+    encrypter.encrypt('logout+jwt', 'a.b.c', ENCRYPTION, other, tls),
+    encrypter.encrypt('logout+jwt', 'a.b.c', ENCRYPTION, PEER, null),
   ])
   expect(both.map(({ status }) => status)).toEqual(['rejected', 'fulfilled'])
-})
-
-test('who did not register for it gets the token as it is', async () => {
-  const { encrypter, asked } = rig()
-  expect(await encrypter.encrypt('logout+jwt', 'a.b.c', { ...BINDING, encryption: null }, null)).toBe('a.b.c')
-  expect(asked()).toBe(0)
 })

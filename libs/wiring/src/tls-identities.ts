@@ -3,13 +3,18 @@ import type { TlsIdentity } from '@curfew/outbound'
 import type { ClientKeySealer } from '@curfew/tokens'
 
 /** TLS as a binding has it of its own, its private key open; null where it has none. @throws {ClientKeyError} as `open`. */
-export type TlsIdentities = (binding: Binding) => Promise<TlsIdentity | null>
+export type TlsIdentities = (
+  binding: Pick<Binding, 'issuer' | 'clientId' | 'tls'>,
+) => Promise<TlsIdentity | null>
 
 /** Opens each key once for as long as the registry stays as it was read. */
 export function createTlsIdentities({ open }: Pick<ClientKeySealer, 'open'>): TlsIdentities {
   const identities = new WeakMap<BindingTls, Promise<TlsIdentity>>()
 
-  async function identityOf({ ca, client }: BindingTls, { issuer, clientId }: Binding): Promise<TlsIdentity> {
+  async function identityOf(
+    { ca, client }: BindingTls,
+    { issuer, clientId }: Pick<Binding, 'issuer' | 'clientId'>,
+  ): Promise<TlsIdentity> {
     if (client === null) return { ca, client: null }
     const key = await open(client.sealedKey, { issuer, clientId })
     return { ca, client: { certificate: client.certificate, key } }

@@ -6,20 +6,30 @@ import {
   ClientKeysUnavailableError,
   type NetworkAccess,
   NoEncryptionKeyError,
+  type TokenEncryption,
 } from '@curfew/domain'
 import type { FetchedJson, TlsIdentity } from '@curfew/outbound'
 import { encryptToken } from '@curfew/tokens'
 
+/** What receives a token: whose it is, where it is, and how it may be reached. */
+export type Peer = Pick<Binding, 'iss' | 'uri' | 'tls'> & NetworkAccess
+
 /** Encrypts tokens to the RPs that registered for it. */
 export interface Encrypter {
   /**
-   * @returns the token as it is where the RP takes it signed only.
+   * Encrypts a signed token to a key of its receiver. @param tls the receiver's own, open.
    * @throws {ClientKeysUnavailableError} when the RP's keys cannot be fetched.
    * @throws {NoEncryptionKeyError} when none of them fits.
    */
-  encrypt(typ: string, token: string, binding: Binding, tls: TlsIdentity | null): Promise<string>
+  encrypt(
+    typ: string,
+    token: string,
+    encryption: TokenEncryption,
+    peer: Peer,
+    tls: TlsIdentity | null,
+  ): Promise<string>
   /** The RP refused a token: its keys may be others by now, and are fetched anew for the next. */
-  refused(binding: Binding): void
+  refused(encryption: TokenEncryption, peer: Peer): void
 }
 
 /** A key set as it was last fetched from a `jwks_uri`. */
@@ -76,73 +86,61 @@ export function createEncrypter({
   }
 
   /** @param anew asks unless that was just done, though what is known is fresh. */
-  async function keysAt(
-    uri: string,
-    binding: Binding,
-    tls: TlsIdentity | null,
-    anew: boolean,
-  ): Promise<Fetched> {
-    const name = nameOf(uri, binding)
+  async function keysAt(uri: string, peer: Peer, tls: TlsIdentity | null, anew: boolean): Promise<Fetched> {
+    const name = nameOf(uri, peer)
     const known = kept.get(name)
     if (known !== undefined) {
       const justAsked = nowMs() - known.askedMs < PAUSE_MS
       const fresh = known.fetchedMs !== null && nowMs() - known.fetchedMs < FRESH_MS && !known.refused
       if (justAsked || (fresh && !anew)) return known
     }
-    const { allowedNetworks, grantedNetworks } = binding
+    const { allowedNetworks, grantedNetworks } = peer
     const how = {
       allowedNetworks,
       ...(grantedNetworks !== undefined && { grantedNetworks }),
-      tls: isItsOwn(uri, binding) ? tls : null,
+      tls: isItsOwn(uri, peer) ? tls : null,
     }
     const answer = fetching.get(name) ?? renew(name, uri, how).finally(() => fetching.delete(name))
     fetching.set(name, answer)
     return answer
   }
 
-  async function jwksAt(
-    uri: string,
-    binding: Binding,
-    tls: TlsIdentity | null,
-    anew = false,
-  ): Promise<unknown> {
-    const { jwks, fetchedMs, detail } = await keysAt(uri, binding, tls, anew)
+  async function jwksAt(uri: string, peer: Peer, tls: TlsIdentity | null, anew = false): Promise<unknown> {
+    const { jwks, fetchedMs, detail } = await keysAt(uri, peer, tls, anew)
     if (fetchedMs !== null && nowMs() - fetchedMs < STALE_MS) return jwks
     throw new ClientKeysUnavailableError(`its jwks_uri ${detail}`)
   }
 
   return {
-    async encrypt(typ, token, binding, tls) {
-      const { encryption, iss } = binding
-      if (encryption === null) return token
+    async encrypt(typ, token, encryption, peer, tls) {
+      const { iss } = peer
       const { jwksUri: uri } = encryption
       if (uri === null) return encryptToken(token, { ...encryption, iss, typ })
-      const jwks = await jwksAt(uri, binding, tls)
+      const jwks = await jwksAt(uri, peer, tls)
       try {
         return await encryptToken(token, { ...encryption, jwks, iss, typ })
       } catch (error) {
         if (!(error instanceof NoEncryptionKeyError)) throw error
         // It may have published one since.
-        return encryptToken(token, { ...encryption, jwks: await jwksAt(uri, binding, tls, true), iss, typ })
+        return encryptToken(token, { ...encryption, jwks: await jwksAt(uri, peer, tls, true), iss, typ })
       }
     },
-    refused(binding) {
-      const uri = binding.encryption?.jwksUri ?? null
-      const known = uri === null ? undefined : kept.get(nameOf(uri, binding))
+    refused({ jwksUri: uri }, peer) {
+      const known = uri === null ? undefined : kept.get(nameOf(uri, peer))
       if (known !== undefined) known.refused = true
     },
   }
 }
 
 /** Whether a key set is where the endpoint is, so that the RP's own TLS is for it too. */
-function isItsOwn(uri: string, binding: Binding): boolean {
-  return URL.parse(uri)?.origin === URL.parse(binding.uri)?.origin
+function isItsOwn(uri: string, peer: Peer): boolean {
+  return URL.parse(uri)?.origin === URL.parse(peer.uri)?.origin
 }
 
 /** What one RP's networks and TLS let us fetch, or keep us from fetching, is not another's. */
-function nameOf(uri: string, binding: Binding): string {
-  const tls = binding.tls !== null && isItsOwn(uri, binding) ? fingerprintOf(binding.tls) : ''
-  return `${uri} ${accessName(binding)} ${tls}`
+function nameOf(uri: string, peer: Peer): string {
+  const tls = peer.tls !== null && isItsOwn(uri, peer) ? fingerprintOf(peer.tls) : ''
+  return `${uri} ${accessName(peer)} ${tls}`
 }
 
 const fingerprints = new WeakMap<BindingTls, string>()

@@ -1,0 +1,48 @@
+import {
+  CONTENT_ENCRYPTIONS,
+  ENCRYPTION_ALGORITHMS,
+  type Names,
+  SIGNING_ALGORITHMS,
+  type TokenEncryption,
+} from '@curfew/domain'
+import { type Static, Type } from 'typebox'
+
+const oneOf = <Value extends string>(values: readonly Value[]) =>
+  Type.Unsafe<Value>({ type: 'string', enum: [...values] })
+
+/** How tokens are encrypted: to a key of `jwks`, or of the set at `jwks_uri`. */
+const StoredEncryption = Type.Object(
+  {
+    alg: oneOf(ENCRYPTION_ALGORITHMS),
+    enc: oneOf(CONTENT_ENCRYPTIONS),
+    jwks: Type.Optional(Type.Unknown()),
+    jwks_uri: Type.Optional(Type.String()),
+  },
+  { additionalProperties: false },
+)
+export type StoredEncryption = Static<typeof StoredEncryption>
+
+/** The settings of a back-channel endpoint, as the ledger keeps them. */
+export const BackchannelSettings = Type.Object(
+  {
+    subject_claims: oneOf(['sid', 'sub', 'both']),
+    session_required: Type.Boolean(),
+    algorithm: oneOf(SIGNING_ALGORITHMS),
+    encryption: Type.Union([StoredEncryption, Type.Null()]),
+  },
+  { additionalProperties: false },
+)
+export type BackchannelSettings = Static<typeof BackchannelSettings>
+
+/** What a logout token can name. One that takes the subject only ends every session of the user, whatever was meant. */
+export function namesOf({
+  subject_claims,
+  session_required,
+}: Pick<BackchannelSettings, 'subject_claims' | 'session_required'>): { names: Names; widens: boolean } {
+  if (session_required) return { names: 'session', widens: true }
+  return { names: subject_claims === 'sub' ? 'subject' : 'either', widens: true }
+}
+
+export function toEncryption({ alg, enc, jwks = null, jwks_uri: uri }: StoredEncryption): TokenEncryption {
+  return { alg, enc, jwks, jwksUri: jwks === null ? (uri ?? null) : null }
+}

@@ -1,0 +1,65 @@
+import { DEAD_LETTER_REASONS, type LastAttempt, LEVELS } from '@curfew/domain'
+import { describe, expect, test } from 'vitest'
+import { CHANNELS, channelOf, explain } from './index.ts'
+
+// Goal: what holds for every channel. A person who finds a dead letter reads what happened and what to do, in whole sentences,
+// whatever the channel, the reason, and however little is known of the last attempt.
+
+const answered = (status: number, error: string | null = null, errorDescription: string | null = null) => ({
+  ...{ status, errorClass: `http_${status}` },
+  ...{ error, errorDescription },
+})
+const failed = (errorClass: string, errorDescription: string | null = null): LastAttempt => ({
+  ...{ status: null, errorClass },
+  ...{ error: null, errorDescription },
+})
+const ATTEMPTS: readonly (LastAttempt | null)[] = [
+  null,
+  answered(400, 'invalid_request', 'clock skew'),
+  ...[302, 401, 403, 404, 405, 410, 422, 429, 503, 599].map((status) => answered(status)),
+  failed('dns'),
+  failed('tls', 'self-signed certificate'),
+  failed('unheard_of', 'something'),
+]
+
+describe.each(CHANNELS.map((channel) => [channel.kind, channel] as const))('%s', (kind, channel) => {
+  test('has a kind that the ledger takes, and is found by it', () => {
+    expect(kind).toMatch(/^[a-z][a-z0-9_]*$/)
+    expect(channelOf(kind)).toBe(channel)
+    expect(LEVELS).toContain(channel.best)
+  })
+
+  test.each([...DEAD_LETTER_REASONS, 'a_reason_of_tomorrow', 'constructor'])(
+    'explains %s in whole sentences',
+    (reason) => {
+      for (const last of ATTEMPTS) {
+        const { what, fix } = explain(kind, reason, last)
+        for (const text of [what, fix]) {
+          expect(text).toMatch(/^[A-Z].*\.$/)
+          expect(text).not.toMatch(/undefined|null|\[object|function|\.\.| {2}/)
+        }
+      }
+    },
+  )
+})
+
+test('a kind that this release does not have is explained in general words, and has no channel', () => {
+  expect(explain('carrier_pigeon', 'refused', answered(400)).what).toMatch(/refused/)
+  expect(() => channelOf('carrier_pigeon')).toThrow(/no channel carrier_pigeon/)
+})
+
+test.each([
+  [answered(400, 'invalid_request', 'clock skew'), 'refused', /400 \(invalid_request: clock skew\)/, /clock/],
+  [answered(403), 'misconfigured', /answered 403/, /CSRF/],
+  [answered(302), 'misconfigured', /answered 302/, /redirects are not followed/],
+  [answered(404), 'misconfigured', /answered 404/, /backchannel_logout_uri/],
+  [answered(405), 'misconfigured', /answered 405/, /POST/],
+  [answered(410), 'endpoint_gone', /410 Gone/, /backchannel_logout_uri/],
+] as const)(
+  'back-channel logout says what %j as %s means, and who can mend it',
+  (last, reason, what, fix) => {
+    const words = explain('backchannel', reason, last)
+    expect(words.what).toMatch(what)
+    expect(words.fix).toMatch(fix)
+  },
+)
