@@ -102,7 +102,7 @@ create table deliveries (
                         ('pending', 'in_flight', 'acknowledged', 'superseded', 'lapsed', 'dead_lettered')),
   lane                text not null check (lane in ('interactive', 'bulk')),
   sid                 text,
-  level               text check (level in ('done', 'received', 'begun', 'partial', 'unconfirmable')),
+  level               text check (level in ('done', 'partial', 'received', 'begun', 'unconfirmable')),
   dead_letter_reason  text,
   -- SHA-256 of the last token sent. The token itself is stored nowhere.
   token_digest        bytea check (octet_length(token_digest) = 32),
@@ -148,6 +148,8 @@ create table attempts (
   -- The relying party's own words, shortened and cleaned.
   error              text,
   error_description  text,
+  -- A machine word for what else an acknowledgement said, such as unknown_user.
+  note               text,
   primary key (delivery_id, number, started_at)
 ) partition by range (started_at);
 -- An attempt whose day has no partition goes here, so that none is refused.

@@ -18,13 +18,15 @@ create table journal (
   accepted_ms   bigint[] not null,
   -- Settled: how the delivery ended.
   states        text[] not null,
+  -- Settled: the level of each acknowledgement; null where the delivery ended otherwise.
+  levels        text[] not null,
   -- Settled: how often the delivery had been replayed before.
   generations   integer[] not null,
   constraint facts_of_each check (
     cardinality(binding_ids) = cardinality(delivery_ids) and cardinality(accepted_ms) = cardinality(delivery_ids)),
   constraint ends_of_settled check (
     cardinality(states) = case kind when 'settled' then cardinality(delivery_ids) else 0 end
-    and cardinality(generations) = cardinality(states))
+    and cardinality(levels) = cardinality(states) and cardinality(generations) = cardinality(states))
 ) with (
   -- Every row dies young, as in the event log.
   autovacuum_vacuum_scale_factor = 0,
@@ -46,6 +48,7 @@ create table journal_left (
   binding_ids    bigint[] not null,
   accepted_ms    bigint[] not null,
   states         text[] not null,
+  levels         text[] not null,
   generations    integer[] not null,
   -- When the entry last failed on its own. Entries that have not failed on their own go first.
   failed_at      timestamptz not null default '-infinity',

@@ -1,6 +1,7 @@
 -- Figures of the SLA: deliveries by binding and by the time at which their event was accepted.
 
--- Every delivery counts in one row of each span. The bookkeeper projects the journal into them, so that no request counts the
+-- Every delivery counts in one row of each span. A logout at a relying party that has several channels counts as one delivery of the
+-- party's first binding. The bookkeeper projects the journal into them, so that no request counts the
 -- ledger. A planned delivery that is neither kept nor broken is under way.
 create table sla_rollups (
   -- A slot is five minutes long and is kept for two days. Slots show which deliveries are overdue, and how fast the budget burns.
@@ -20,6 +21,19 @@ create table sla_rollups (
   fillfactor = 50,
   autovacuum_vacuum_scale_factor = 0.02,
   autovacuum_vacuum_threshold = 5000
+);
+
+-- The logouts at relying parties that have several channels, as far as they count: each as planned once, and as kept or broken once.
+-- A row goes with its event.
+create table sla_logouts (
+  event_id     uuid not null,
+  -- The first binding of the relying party.
+  binding_id   bigint not null,
+  -- When the event was accepted, in milliseconds since 1970.
+  accepted_ms  bigint not null,
+  planned      boolean not null default false,
+  decided      boolean not null default false,
+  primary key (event_id, binding_id)
 );
 
 -- When the error budget of an issuer was last seen to burn, so that one notification goes out, whatever the number of bookkeepers.

@@ -57,9 +57,11 @@ test('from a dead letter to its acknowledgement', async () => {
   const listed = await run(['list', '--client', 'shop'])
   expect(listed).toMatchObject({ code: 0, stderr: '' })
   expect(listed.stdout.split('\n')).toEqual([
-    expect.stringMatching(/^ID +DIED \(UTC\) +ISSUER +CLIENT +REASON +WHAT$/),
+    expect.stringMatching(/^ID +DIED \(UTC\) +ISSUER +CLIENT +CHANNEL +REASON +WHAT$/),
     ...[1, 2, 3].map(() =>
-      expect.stringMatching(/ main +shop +attempts_exhausted +.*it answered 503 \(maintenance\)\.$/),
+      expect.stringMatching(
+        / main +shop +backchannel +attempts_exhausted +.*it answered 503 \(maintenance\)\.$/,
+      ),
     ),
     '',
   ])

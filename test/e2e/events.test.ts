@@ -26,8 +26,8 @@ test('a logout is posted, and shown when it is settled', async () => {
     /^reason +admin$/m,
     /^status +settled, after \d+ ms: 1 of 1 acknowledged$/m,
     /^in words +Signed out of Mail\.$/m,
-    /^DELIVERY +CLIENT +ENDPOINT +SESSION +STATE +ATTEMPTS +MS$/m,
-    /^[0-9a-f-]{36} +mail +main +\(all\) +acknowledged +1 +\d+$/m,
+    /^DELIVERY +CLIENT +CHANNEL +ENDPOINT +SESSION +STATE +LEVEL +ATTEMPTS +MS$/m,
+    /^[0-9a-f-]{36} +mail +backchannel +main +\(all\) +acknowledged +done +1 +\d+$/m,
   ])
     expect(shown.stdout).toMatch(line)
   expect([mail.received.length, wiki.received.length]).toEqual([1, 0])

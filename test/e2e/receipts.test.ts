@@ -69,8 +69,9 @@ describe('receipt verify, offline', () => {
     )
     expect(stdout).toMatch(/^consistency +- /m)
     expect(stdout).toMatch(/^The receipt holds\.$/m)
+    expect(stdout).toMatch(/^The weakest acknowledgement is done: The session is over\.$/m)
     expect(stdout).toMatch(/^Logout of alice at https:\/\/idp\.example, accepted /m)
-    expect(stdout).toMatch(/^mail +main +acknowledged /m)
+    expect(stdout).toMatch(/^mail +backchannel +main +acknowledged +done /m)
   })
 
   test('does not say that a promise was broken where nothing was promised', async () => {
@@ -79,7 +80,7 @@ describe('receipt verify, offline', () => {
     const { id } = await lone.client.postLogoutEvent({ iss: ISS, sub: 'alice', lane: 'bulk' })
     await writeFile(path('bulk.json'), JSON.stringify(await eventually(() => lone.client.getReceipt(id))))
     const { stdout } = await offline('receipt', 'verify', path('bulk.json'))
-    expect(stdout).toMatch(/^mail +main +acknowledged .* -$/m)
+    expect(stdout).toMatch(/^mail +backchannel +main +acknowledged +done .* -$/m)
     await party.close()
   })
 
@@ -222,7 +223,10 @@ describe('log verify', () => {
     expect(code).toBe(1)
     expect(stdout).toMatch(new RegExp(`^Entry 3, event ${first}: the stored receipt was altered\\.$`, 'm'))
     expect(stdout).toMatch(
-      new RegExp(`^Entry 4, event ${second}: the ledger was altered: target mail/main: settled_at was `, 'm'),
+      new RegExp(
+        `^Entry 4, event ${second}: the ledger was altered: target mail/backchannel/main: settled_at was `,
+        'm',
+      ),
     )
     expect(stdout).toMatch(/^2 faults: something was altered\.$/m)
   })

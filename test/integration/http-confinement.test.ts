@@ -140,7 +140,7 @@ async function fileUnderSla(db: Database, deliveries: Readonly<Record<string, De
     {
       kind: 'settled',
       at,
-      settled: owed.map((delivery) => ({ ...delivery, state: 'dead_lettered', generation: 0 })),
+      settled: owed.map((delivery) => ({ ...delivery, state: 'dead_lettered', level: null, generation: 0 })),
     },
   ])
 }

@@ -147,6 +147,7 @@ describe('a delivery', () => {
         error: 'invalid_request',
         error_description: 'clock skew',
         jti: expect.stringMatching(/^[0-9a-f-]{36}$/),
+        note: null,
       },
     ]
     expect(full).toEqual({ ...pending, attempts })

@@ -68,6 +68,7 @@ describe('a receipt', () => {
       targets: [
         {
           client_id: 'mail',
+          channel: 'backchannel',
           endpoint: 'main',
           state: 'acknowledged',
           level: 'done',

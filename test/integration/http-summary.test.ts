@@ -48,6 +48,7 @@ test('all are signed out: with wait it is said as soon as they are', async () =>
       client_id: name.toLowerCase(),
       name,
       state: 'signed_out',
+      level: 'done',
       within_s: null,
       by_itself: false,
       text: `Signed out of ${name}.`,

@@ -108,7 +108,9 @@ test('what is settled is handed over with how it ended; what goes back to wait i
   await posted()
   await settle(first)
   await settle(second, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 })
-  expect(settledOf(await posted())).toEqual([{ ...journalled(first), state: 'acknowledged', generation: 0 }])
+  expect(settledOf(await posted())).toEqual([
+    { ...journalled(first), state: 'acknowledged', level: 'done', generation: 0 },
+  ])
 })
 
 test('a settlement whose lease was lost is not handed over', async () => {
@@ -133,6 +135,7 @@ test('what a newer logout covers is handed over as superseded, whichever stateme
       [...older.deliveries, held].map((delivery) => ({
         ...journalled(delivery),
         state: 'superseded',
+        level: null,
         generation: 0,
       })),
     ),
@@ -146,7 +149,8 @@ test('what is given up on is handed over as dead', async () => {
   expect(settledOf(await posted())).toEqual(
     expect.arrayContaining(
       deliveries.map(
-        (delivery) => ({ ...journalled(delivery), state: 'dead_lettered', generation: 0 }) as const,
+        (delivery) =>
+          ({ ...journalled(delivery), state: 'dead_lettered', level: null, generation: 0 }) as const,
       ),
     ),
   )

@@ -1,9 +1,8 @@
-import type { AttemptOutcome, DeliveryId, WorkerId } from '@curfew/domain'
+import { type AttemptOutcome, type DeliveryId, LEVELS, type WorkerId } from '@curfew/domain'
 import { claimDue, findDelivery, reclaimLeases, settleDeliveries } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import {
-  ACKNOWLEDGED,
   both,
   count,
   newLease,
@@ -59,12 +58,12 @@ async function one() {
 }
 
 describe('each next state', () => {
-  test('acknowledged, with its level and time', async () => {
+  test.each(LEVELS)('acknowledged, with its level %s and time', async (level) => {
     const delivery = await one()
-    expect(await settle([settledAs(delivery)])).toEqual(new Set())
+    expect(await settle([settledAs(delivery, { state: 'acknowledged', level })])).toEqual(new Set())
     expect(await readDelivery(database.db, delivery.id)).toMatchObject({
       state: 'acknowledged',
-      level: 'done',
+      level,
       attempts: 1,
       settled_at: NOW,
       due_at: null,
@@ -118,7 +117,7 @@ describe('attempts', () => {
       REFUSED,
       { kind: 'misconfigured', status: 404, error: null, errorDescription: null },
       { kind: 'undeliverable', reason: 'address_not_allowed', detail: '10.0.0.1 is not allowed' },
-      ACKNOWLEDGED,
+      { kind: 'acknowledged', level: 'begun', status: 204, note: 'unknown_user' },
     ])
     await settle([settled])
     const found = await findDelivery(database.db, delivery.id)
@@ -130,6 +129,7 @@ describe('attempts', () => {
       jti: settled.attempts[index]?.jti,
       error: null,
       errorDescription: null,
+      note: null,
     })
     expect(found?.attempts).toEqual([
       {
@@ -156,7 +156,7 @@ describe('attempts', () => {
         errorClass: 'address_not_allowed',
         errorDescription: '10.0.0.1 is not allowed',
       },
-      { ...common(5), outcome: 'acknowledged', status: 200, errorClass: null },
+      { ...common(5), outcome: 'acknowledged', status: 204, errorClass: null, note: 'unknown_user' },
     ])
     const { rows } = await database.db.query('select distinct worker_id from attempts')
     expect(rows).toEqual([{ worker_id: workerId }])

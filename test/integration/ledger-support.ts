@@ -66,10 +66,15 @@ export async function register(db: Database, count: number): Promise<Registry> {
   return readRegistry(db)
 }
 
+type EndpointDraft = RelyingPartyDraft['endpoints'][number]
+const BACKCHANNEL = { kind: 'backchannel', counts: 'done', fallbackFor: null } as const
+
+/** @param channels each with one endpoint. */
 export async function registerParty(
   db: Database,
   clientId: string,
   settings: StoredSettings = {},
+  channels: readonly Pick<EndpointDraft, 'kind' | 'counts' | 'fallbackFor'>[] = [BACKCHANNEL],
 ): Promise<void> {
   const draft: RelyingPartyDraft = {
     issuer: NAME,
@@ -77,20 +82,12 @@ export async function registerParty(
     metadata: {},
     settings,
     clientName: null,
-    endpoints: [
-      {
-        kind: 'backchannel',
-        name: 'main',
-        uri: `https://rp.example/${clientId}`,
-        settings: {},
-        names: settings.subject_claims === 'sub' ? 'subject' : 'either',
-        widens: true,
-        sealedSecret: null,
-        counts: 'done' as const,
-        fallbackFor: null,
-        disabledReason: null,
-      },
-    ],
+    endpoints: channels.map((channel) => ({
+      ...{ name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null },
+      ...{ settings: {}, widens: true, sealedSecret: null },
+      names: settings.subject_claims === 'sub' ? 'subject' : 'either',
+      ...channel,
+    })),
   }
   await putRelyingParties(db, { issuer: NAME, drafts: [draft], audit })
 }

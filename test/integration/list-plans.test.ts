@@ -114,7 +114,8 @@ const MIDDLE = '80000000-0000-0000-0000-000000000000'
 
 const deliveries = (filter: Partial<Parameters<typeof listDeliveries>[1]>) => (db: Database) =>
   listDeliveries(db, {
-    ...{ ...NOWHERE, state: null, eventId: null, since: null, until: null, before: null, limit: PAGE },
+    ...{ ...NOWHERE, channel: null, state: null, eventId: null },
+    ...{ since: null, until: null, before: null, limit: PAGE },
     ...filter,
   })
 const deadLetters =
@@ -177,7 +178,7 @@ const LISTS: Readonly<Record<string, (db: Database) => Promise<unknown>>> = {
   'deliveries of an event, of a client': async (db) =>
     listDeliveries(db, {
       ...{ issuer: 'main', clientIds: ['rp-1'], state: 'pending', since: AT(60), until: null, before: null },
-      ...{ eventId: await someEvent(database.db), limit: PAGE },
+      ...{ eventId: await someEvent(database.db), channel: null, limit: PAGE },
     }),
   'an event with its deliveries': async (db) =>
     findEvents(db, { ids: [await someEvent(database.db)], deliveriesMax: 5_000 }),

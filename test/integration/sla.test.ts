@@ -94,7 +94,7 @@ describe('filing', () => {
     const gone = { id, bindingId: 0 as BindingId, acceptedMs: NOW.getTime() }
     await postSla(curfew.db, [
       { kind: 'planned', at: NOW, eventIds: [], owed: [gone] },
-      { kind: 'settled', at: NOW, settled: [{ ...gone, state: 'lapsed', generation: 0 }] },
+      { kind: 'settled', at: NOW, settled: [{ ...gone, state: 'lapsed', level: null, generation: 0 }] },
     ])
     await post()
     expect(await curfew.client.getSla()).toMatchObject({ planned: 2, kept: 2 })

@@ -97,6 +97,8 @@ export interface PageFilter {
 export interface DeliveriesFilter {
   readonly issuer?: string
   readonly client_id?: string
+  /** Kind of the channel. */
+  readonly channel?: string
   readonly event_id?: string
   readonly state?: Delivery['state']
   readonly since?: string

@@ -7,6 +7,7 @@ export {
   breakerStarted,
   CLOSED,
 } from './delivery/breaker.ts'
+export { type ChannelDelivery, weakestRequired } from './delivery/channels.ts'
 export {
   DEAD_LETTER_REASONS,
   type DeadLetterWords,
@@ -29,7 +30,7 @@ export {
   undeliverable,
 } from './delivery/delivery.ts'
 export { createFairTurns, type FairTurns, interleave, shareLeft } from './delivery/fair-share.ts'
-export { atLeast, LEVELS, type Level, weaker } from './delivery/level.ts'
+export { atLeast, LEVEL_MEANINGS, LEVELS, type Level, weaker } from './delivery/level.ts'
 export {
   type Answer,
   type AttemptOutcome,
@@ -301,6 +302,7 @@ export {
 } from './sla/latency-histogram.ts'
 export {
   addCounts,
+  type BindingPromise,
   BURN_ALERTS,
   BURN_LEAST,
   type BurnSeverity,
@@ -309,6 +311,8 @@ export {
   type ErrorBudget,
   errorBudget,
   NO_COUNTS,
+  type PartyDelivery,
+  partyVerdict,
   type SlaCounts,
   type SlaPromise,
   shareKept,

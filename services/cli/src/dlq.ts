@@ -56,10 +56,13 @@ async function list(args: readonly string[]): Promise<number> {
     item.dead_lettered_at.slice(0, 19).replace('T', ' '),
     item.issuer,
     item.client_id,
+    item.channel,
     item.reason + (item.lapsed ? ' (lapsed)' : ''),
     item.what,
   ])
-  process.stdout.write(table([['ID', 'DIED (UTC)', 'ISSUER', 'CLIENT', 'REASON', 'WHAT'], ...rows]))
+  process.stdout.write(
+    table([['ID', 'DIED (UTC)', 'ISSUER', 'CLIENT', 'CHANNEL', 'REASON', 'WHAT'], ...rows]),
+  )
   if (cursor !== null) process.stdout.write('There are more: --limit, or narrow it down.\n')
   return 0
 }
@@ -76,6 +79,7 @@ function inWords(letter: DeadLetterWithAttempts): string {
     ['delivery', letter.id],
     ['event', letter.event_id],
     ['relying party', `${letter.client_name ?? letter.client_id} (${letter.issuer}/${letter.client_id})`],
+    ['channel', letter.channel],
     ...(letter.endpoint === 'main' ? [] : [['endpoint', letter.endpoint] as const]),
     ['session', letter.sid ?? 'all of the subject'],
     [

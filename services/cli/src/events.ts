@@ -69,6 +69,8 @@ async function show(args: readonly string[]): Promise<number> {
   return 0
 }
 
+const HEAD = ['DELIVERY', 'CLIENT', 'CHANNEL', 'ENDPOINT', 'SESSION', 'STATE', 'LEVEL', 'ATTEMPTS', 'MS']
+
 /** What is out of the ordinary in how it was planned. */
 const BASIS: Readonly<Record<LogoutEventStatus['plan_basis'], string>> = {
   sessions: '',
@@ -100,16 +102,16 @@ function inWords(event: LogoutEventStatus, text: string): string {
   const rows = event.deliveries.map((delivery) => [
     delivery.id,
     delivery.client_id,
+    delivery.channel,
     delivery.endpoint,
     delivery.names === 'session' ? (delivery.sid ?? '') : '(all)',
     delivery.state + (delivery.dead_letter_reason === null ? '' : `: ${delivery.dead_letter_reason}`),
+    delivery.level ?? '',
     delivery.attempt_count,
     delivery.elapsed_ms ?? '',
   ])
   return (
     facts.map(([name, value]) => `${name.padEnd(10)}${plain(value)}\n`).join('') +
-    (rows.length === 0
-      ? ''
-      : `\n${table([['DELIVERY', 'CLIENT', 'ENDPOINT', 'SESSION', 'STATE', 'ATTEMPTS', 'MS'], ...rows])}`)
+    (rows.length === 0 ? '' : `\n${table([HEAD, ...rows])}`)
   )
 }

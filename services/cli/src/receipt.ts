@@ -1,4 +1,5 @@
 import { ApiError } from '@curfew/client'
+import { LEVEL_MEANINGS, LEVELS, weaker } from '@curfew/domain'
 import { group, parse, UsageError } from './arguments.ts'
 import { answered, CallFailed, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { readCheckpoint, readKey, readText, writeText } from './files.ts'
@@ -89,19 +90,36 @@ function inWords({ ok, findings, claims, key, pinned }: CheckedReceipt): string 
   return `${lines.join('')}${whose}${ok ? 'The receipt holds.' : 'The receipt does not hold.'}\n${said}`
 }
 
+const HEAD = [
+  'CLIENT',
+  'CHANNEL',
+  'ENDPOINT',
+  'STATE',
+  'LEVEL',
+  'SETTLED AT (UTC)',
+  'AFTER MS',
+  'ATTEMPTS',
+  'KEPT',
+]
+
 function story({ event, targets, sla, replaces }: NonNullable<CheckedReceipt['claims']>): string {
   const whom = event.sub ?? event.sid ?? (event.sub_hmac === undefined ? 'a session' : 'a subject (hashed)')
-  const head = ['CLIENT', 'ENDPOINT', 'STATE', 'SETTLED AT (UTC)', 'AFTER MS', 'ATTEMPTS', 'KEPT']
   const rows = targets.map((target) => [
     target.client_id,
+    target.channel,
     target.endpoint,
     target.reason === undefined ? target.state : `${target.state}: ${target.reason}`,
+    target.level ?? '',
     target.settled_at,
     target.elapsed_ms,
     target.attempts,
     // Left out where nothing was promised: then there was nothing to break.
     target.kept === undefined ? '-' : target.kept ? 'yes' : 'no',
   ])
+  const levels = targets.flatMap(({ level }) => LEVELS.filter((known) => known === level))
+  const weakest = levels.length === 0 ? null : levels.reduce((one, other) => weaker(one, other))
+  const asserted =
+    weakest === null ? '' : `The weakest acknowledgement is ${weakest}: ${LEVEL_MEANINGS[weakest]}\n`
   const promise =
     sla === undefined ? '' : `Promised within ${sla.within_ms} ms: ${sla.kept ? 'kept' : 'not kept'}.\n`
   const instead =
@@ -109,6 +127,6 @@ function story({ event, targets, sla, replaces }: NonNullable<CheckedReceipt['cl
       ? ''
       : `It stands for entry ${replaces}: something was replayed, or a session was posted late.\n`
   return `${plain(`Logout of ${whom} at ${event.iss}, accepted ${event.accepted_at} (event ${event.id}).`)}\n${
-    rows.length === 0 ? 'Nobody was to be told.\n' : table([head, ...rows])
-  }${promise}${instead}`
+    rows.length === 0 ? 'Nobody was to be told.\n' : table([HEAD, ...rows])
+  }${asserted}${promise}${instead}`
 }

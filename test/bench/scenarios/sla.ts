@@ -160,7 +160,7 @@ async function file({ db }: Stage, progress: (text: string) => void): Promise<re
     (part): JournalEntry => ({
       kind: 'settled',
       at,
-      settled: part.map((delivery) => ({ ...delivery, state: 'acknowledged', generation: 0 })),
+      settled: part.map((delivery) => ({ ...delivery, state: 'acknowledged', level: 'done', generation: 0 })),
     }),
   )
   const startedMs = performance.now()

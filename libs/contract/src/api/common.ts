@@ -1,3 +1,4 @@
+import { LEVEL_MEANINGS, LEVELS, type Level } from '@curfew/domain'
 import { type Static, type TSchema, Type } from 'typebox'
 import { ClientIdText, Uuid } from './logout-event.ts'
 
@@ -20,6 +21,19 @@ export const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([
 export const Time = Type.String({ description: 'RFC 3339, UTC.' })
 export const Text = Type.String()
 export const Count = Type.Integer({ minimum: 0 })
+
+/** What an acknowledgement asserts. */
+export const AcknowledgementLevel = Type.Unsafe<Level | null>(
+  Type.Union(
+    [
+      ...LEVELS.map((level) => Type.Literal(level, { description: LEVEL_MEANINGS[level] })),
+      Type.Null({ description: 'No acknowledgement.' }),
+    ],
+    { description: 'What the acknowledgement asserts, from the strongest level to the weakest.' },
+  ),
+)
+/** Names the way by which a relying party is told. */
+export const Channel = Type.String({ description: 'Kind of the channel, such as backchannel.' })
 
 /** Whether a thing is as it must be, in words. */
 export const Finding = Type.Object({
@@ -72,6 +86,10 @@ export const Delivery = Type.Object({
   issuer: Text,
   client_id: Text,
   client_name: nullable(Text),
+  channel: Channel,
+  fallback_for: Type.Union([Text, Type.Null()], {
+    description: 'Kind of the channel that it stands in for; null: the channel is required.',
+  }),
   endpoint: Type.String({ description: 'Which endpoint of the relying party.' }),
   sid: nullable(Text),
   names: Type.Union([Type.Literal('session'), Type.Literal('subject')], {
@@ -80,7 +98,7 @@ export const Delivery = Type.Object({
   }),
   lane: Text,
   state: Text,
-  level: nullable(Text),
+  level: AcknowledgementLevel,
   attempt_count: Count,
   dead_letter_reason: nullable(Text),
   superseded_by: nullable(Uuid),
@@ -109,6 +127,9 @@ export const Attempt = Type.Object({
   error: nullable(Text),
   error_description: nullable(Text),
   jti: nullable(Text),
+  note: Type.Union([Text, Type.Null()], {
+    description: 'A machine word for what else an acknowledgement said, such as unknown_user.',
+  }),
 })
 export type Attempt = Static<typeof Attempt>
 
@@ -192,7 +213,18 @@ export const EventSummary = Type.Object({
     Type.Object({
       client_id: Text,
       name: Type.String({ description: 'The client_name, else the client_id.' }),
-      state: Type.Union([Type.Literal('signed_out'), Type.Literal('ending'), Type.Literal('not_signed_out')]),
+      state: Type.Union(
+        [Type.Literal('signed_out'), Type.Literal('ending'), Type.Literal('not_signed_out')],
+        {
+          description:
+            'ending: it is tried again, its session ends by itself, or, where level is not null, the application has confirmed that it is to sign out, and says no more. not_signed_out: it was given up on, or, with level unconfirmable, there is no way to know.',
+        },
+      ),
+      level: Type.Unsafe<Level | null>({
+        ...AcknowledgementLevel,
+        description:
+          'The weakest acknowledgement that counts, of the required channels and of the fallbacks that stand in for them. Null until everything that counts is acknowledged, and where the session was over anyway.',
+      }),
       within_s: Type.Union([Type.Integer(), Type.Null()], {
         description:
           'Seconds from now, a round number: within these it is tried next, or, where by_itself, its session ends. Null where neither can be said.',
@@ -223,6 +255,7 @@ export const DeliveriesQuery = Type.Object(
     ...PageQuery.properties,
     issuer: Type.Optional(Type.String({ maxLength: 63 })),
     client_id: Type.Optional(ClientIdText),
+    channel: Type.Optional(Type.String({ maxLength: 63, description: 'Kind of the channel.' })),
     event_id: Type.Optional({
       ...Uuid,
       description: 'As its issuer gave it. Where several issuers use it, issuer says whose.',

@@ -1,6 +1,6 @@
 import { DEAD_LETTER_REASONS } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
-import { Attempt, Count, nullable, PageQuery, Text, Time } from './common.ts'
+import { Attempt, Channel, Count, nullable, PageQuery, Text, Time } from './common.ts'
 import { ClientIdText, Instant, Uuid } from './logout-event.ts'
 
 // Dead letters, their replay, and the audit log, as they cross the API.
@@ -36,6 +36,7 @@ export const DeadLetter = Type.Object({
   issuer: Text,
   client_id: Text,
   client_name: nullable(Text),
+  channel: Channel,
   endpoint: Type.String({ description: 'Which endpoint of the relying party.' }),
   sid: nullable(Text),
   lane: Text,

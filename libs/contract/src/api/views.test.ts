@@ -29,6 +29,8 @@ const DELIVERY: DeliveryFacts = {
   issuer: 'main',
   clientId: 'mail',
   clientName: null,
+  channel: 'backchannel',
+  fallbackFor: null,
   endpoint: 'main',
   sid: null,
   names: 'subject',

@@ -1,4 +1,4 @@
-import type { PlanBasis, EventSummary as SummaryFacts } from '@curfew/domain'
+import type { Level, PlanBasis, EventSummary as SummaryFacts } from '@curfew/domain'
 import type { Delivery, EventSummary, LogoutEventStatus } from './common.ts'
 
 /** What the ledger knows of a delivery. */
@@ -9,13 +9,16 @@ export interface DeliveryFacts {
   readonly issuer: string
   readonly clientId: string
   readonly clientName: string | null
+  /** The kind of its channel, and of the one that it stands in for. */
+  readonly channel: string
+  readonly fallbackFor: string | null
   readonly endpoint: string
   readonly sid: string | null
   /** Whom the RP takes it to be about. */
   readonly names: 'session' | 'subject'
   readonly lane: string
   readonly state: string
-  readonly level: string | null
+  readonly level: Level | null
   readonly attemptCount: number
   readonly deadLetterReason: string | null
   /** The newer delivery that says all that this one would have said. */
@@ -79,6 +82,8 @@ export function deliveryView(facts: DeliveryFacts): Delivery {
     issuer: facts.issuer,
     client_id: facts.clientId,
     client_name: facts.clientName,
+    channel: facts.channel,
+    fallback_for: facts.fallbackFor,
     endpoint: facts.endpoint,
     sid: facts.sid,
     names: facts.names,
@@ -162,6 +167,7 @@ export function summaryView(event: EventName, summary: SummaryFacts): EventSumma
       client_id: application.clientId,
       name: application.name,
       state: application.state,
+      level: application.level,
       within_s: application.withinS,
       by_itself: application.byItself,
       text: application.text,

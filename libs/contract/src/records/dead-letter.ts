@@ -11,6 +11,8 @@ export interface DeadLetterFacts {
   readonly givenEventId: string
   readonly issuer: string
   readonly clientId: string
+  /** The kind of the channel. */
+  readonly channel: string
   readonly reason: string
   readonly generation: number
   readonly deadLetteredAt: Date
@@ -24,6 +26,8 @@ export interface PublishedDeadLetter {
   /** Short name of the issuer. */
   readonly issuer: string
   readonly client_id: string
+  /** The kind of the channel. */
+  readonly channel: string
   readonly reason: string
   /** What went wrong, and what would mend it, in words. */
   readonly what: string
@@ -48,6 +52,7 @@ export function encodeDeadLetter(facts: DeadLetterFacts): OutgoingRecord {
     event_id: facts.givenEventId,
     issuer: facts.issuer,
     client_id: facts.clientId,
+    channel: facts.channel,
     reason: facts.reason,
     ...deadLetterWords(facts.reason, lastAttempt),
     error: lastAttempt?.error ?? null,

@@ -1,4 +1,4 @@
-import type { OutgoingRecord } from '@curfew/domain'
+import type { Level, OutgoingRecord } from '@curfew/domain'
 import { cloudEventHeaders, partySource } from './cloud-event.ts'
 
 /** CloudEvents `type` of a settled delivery. */
@@ -13,13 +13,15 @@ export interface OutcomeFacts {
   readonly issuer: string
   readonly iss: string
   readonly clientId: string
+  /** The kind of the channel. */
+  readonly channel: string
   readonly sub: string | null
   readonly sid: string | null
   readonly scope: string
   readonly reason: string | null
   readonly lane: string
   readonly state: string
-  readonly level: string | null
+  readonly level: Level | null
   readonly deadLetterReason: string | null
   readonly attemptCount: number
   readonly generation: number
@@ -36,13 +38,15 @@ export interface PublishedOutcome {
   readonly issuer: string
   readonly iss: string
   readonly client_id: string
+  /** The kind of the channel. */
+  readonly channel: string
   readonly sub: string | null
   readonly sid: string | null
   readonly scope: string
   readonly reason: string | null
   readonly lane: string
   readonly state: string
-  readonly level: string | null
+  readonly level: Level | null
   readonly dead_letter_reason: string | null
   readonly attempts: number
   readonly accepted_at: string
@@ -66,6 +70,7 @@ export function encodeOutcome(facts: OutcomeFacts): OutgoingRecord {
     issuer: facts.issuer,
     iss: facts.iss,
     client_id: facts.clientId,
+    channel: facts.channel,
     sub: facts.sub,
     sid: facts.sid,
     scope: facts.scope,

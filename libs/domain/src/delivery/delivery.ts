@@ -1,6 +1,7 @@
 import type { BindingId, DeliveryId, EventId, Sid } from '../ids.ts'
 import type { LogoutEvent } from '../logout/event.ts'
 import type { Binding } from '../registry/binding.ts'
+import type { Level } from './level.ts'
 import type { AttemptOutcome, UndeliverableReason } from './outcome.ts'
 import { jittered, type RetryPolicy } from './retry.ts'
 
@@ -54,7 +55,7 @@ export interface InFlightDelivery extends Tries {
 
 /** What becomes of a delivery. */
 export type Settlement =
-  | { readonly state: 'acknowledged'; readonly level: 'done' }
+  | { readonly state: 'acknowledged'; readonly level: Level }
   | { readonly state: 'pending'; readonly dueAt: Date; readonly retries: number; readonly refusals: number }
   | { readonly state: 'dead_lettered'; readonly reason: DeadLetterReason }
   /** The session is over anyway: there is nothing left to log out of. */

@@ -1,10 +1,14 @@
-/**
- * What an acknowledgement asserts, from the strongest to the weakest. `done`: the session is over. `partial`: the relying party's
- * own sessions are over, those that it passed on are not all. `received`: the relying party has the message. `begun`: it has begun
- * to end the sessions. `unconfirmable`: the message went out by a way that has no answer.
- */
+/** What an acknowledgement asserts, from the strongest to the weakest. */
 export const LEVELS = ['done', 'partial', 'received', 'begun', 'unconfirmable'] as const
 export type Level = (typeof LEVELS)[number]
+
+export const LEVEL_MEANINGS: Readonly<Record<Level, string>> = {
+  done: 'The session is over.',
+  partial: "The relying party's own sessions are over, and not all of those that it passed the logout on to.",
+  received: 'The relying party has the message.',
+  begun: 'The relying party has begun to end the sessions.',
+  unconfirmable: 'The message went out by a way that has no answer.',
+}
 
 /** Whether an acknowledgement of `level` asserts at least as much as `least`. */
 export function atLeast(level: Level, least: Level): boolean {

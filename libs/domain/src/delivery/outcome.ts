@@ -1,3 +1,4 @@
+import type { Level } from './level.ts'
 import { parseRetryAfter } from './retry.ts'
 
 /** Why no answer came. Each is the network's or the peer's doing, and may pass. */
@@ -53,7 +54,14 @@ export interface Said {
 
 /** What one attempt came to. A value, not an error: every member is expected. */
 export type AttemptOutcome =
-  | { readonly kind: 'acknowledged'; readonly level: 'done'; readonly status: 200 | 204 }
+  | {
+      readonly kind: 'acknowledged'
+      readonly level: Level
+      /** HTTP status; null where the channel has none. */
+      readonly status: number | null
+      /** One machine word for what else the answer said, such as `unknown_user`. */
+      readonly note?: string
+    }
   | (Said & {
       readonly kind: 'unavailable'
       readonly status: number | null

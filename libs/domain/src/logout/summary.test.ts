@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { DELIVERY_STATES } from '../delivery/delivery.ts'
+import { LEVELS, type Level } from '../delivery/level.ts'
 import { type DeliveryStanding, type SummarizedDelivery, summarize } from './summary.ts'
 
 // Goal: the person who logs out is told the truth in their own words: never that more is over than is, never what cannot be
@@ -10,10 +11,13 @@ const NOW = new Date('2026-11-21T12:00:00Z')
 const MINUTE_MS = 60_000
 const inMinutes = (minutes: number) => new Date(NOW.getTime() + minutes * MINUTE_MS)
 
+/** Acknowledged at level done, unless `over` has another state. */
 const delivery = (name: string, over: Partial<SummarizedDelivery> = {}): SummarizedDelivery => ({
   clientId: name.toLowerCase(),
   clientName: name,
+  ...{ channel: 'backchannel', fallbackFor: null, sid: null },
   state: 'acknowledged',
+  level: over.state === undefined || over.state === 'acknowledged' ? 'done' : null,
   dueAt: null,
   attemptCount: 1,
   sessionEndsAt: null,
@@ -22,6 +26,7 @@ const delivery = (name: string, over: Partial<SummarizedDelivery> = {}): Summari
 })
 const pending = (minutes: number): DeliveryStanding => ({
   state: 'pending',
+  level: null,
   dueAt: inMinutes(minutes),
   attemptCount: 3,
   sessionEndsAt: null,
@@ -29,6 +34,11 @@ const pending = (minutes: number): DeliveryStanding => ({
 const DEAD = { state: 'dead_lettered' } as const
 const summary = (...deliveries: readonly SummarizedDelivery[]) =>
   summarize(deliveries, { now: NOW, knownIssuer: true })
+const at = (name: string, level: Level) => delivery(name, { level })
+/** By another channel than the back channel, for which it may stand in. */
+const other = (name: string, over: Partial<SummarizedDelivery>) =>
+  delivery(name, { channel: 'global_revocation', ...over })
+const FALLBACK = { fallbackFor: 'backchannel' } as const
 const five = ['Chat', 'Files', 'Mail', 'News', 'Shop'].map((name) => delivery(name))
 
 describe('what is said', () => {
@@ -118,6 +128,31 @@ describe('what is said', () => {
       'Signed out of none of 2 applications yet. Mail has not confirmed yet: it is tried again within 2 hours. ' +
         'Signing out of Wiki did not work: please sign out there, or close it.',
     ],
+    [
+      'of one that has signed out itself, and not all behind it',
+      [...five, at('Hub', 'partial')],
+      'complete',
+      'Signed out of all 6 applications. Signed out of Hub, but not of everything that it has signed you in to.',
+    ],
+    [
+      'of those that have confirmed, and not that they are done',
+      [...five, at('Wiki', 'begun'), at('Time', 'begun'), at('News feed', 'received')],
+      'in_progress',
+      'Signed out of 5 of 8 applications. News feed has received the request to sign you out. ' +
+        'Wiki and Time have begun to sign you out.',
+    ],
+    [
+      'of the only one, which has begun',
+      [at('Wiki', 'begun')],
+      'in_progress',
+      'Wiki has begun to sign you out.',
+    ],
+    [
+      'of one that cannot confirm',
+      [delivery('Mail'), at('Wiki', 'unconfirmable')],
+      'incomplete',
+      'Signed out of 1 of 2 applications. You may still be signed in at Wiki: please sign out there, or close it.',
+    ],
   ])('%s', (_, deliveries, status, text) => {
     expect(summary(...deliveries)).toMatchObject({ status, text })
   })
@@ -167,12 +202,50 @@ describe('an application', () => {
     expect(covered(null)).toMatchObject({ state: 'ending', withinS: null })
   })
 
+  test('with several channels is as far as the weakest that is required', () => {
+    expect(only(delivery('Wiki'), other('Wiki', { level: 'begun' }))).toMatchObject({
+      ...{ state: 'ending', level: 'begun', withinS: null },
+    })
+    expect(only(delivery('Wiki', pending(1)), other('Wiki', { level: 'begun' }))).toMatchObject({
+      ...{ state: 'ending', level: null, withinS: 120 },
+    })
+    expect(only(delivery('Wiki'), other('Wiki', DEAD))).toMatchObject({
+      state: 'not_signed_out',
+      level: null,
+    })
+  })
+
+  test('of which a channel was given up on is as far as the fallback of that channel', () => {
+    const dead = delivery('Wiki', DEAD)
+    expect(only(dead, other('Wiki', { ...FALLBACK, level: 'begun' }))).toMatchObject({
+      ...{ state: 'ending', level: 'begun' },
+    })
+    expect(only(dead, other('Wiki', { ...FALLBACK, ...pending(1) }))).toMatchObject({
+      state: 'ending',
+      level: null,
+    })
+    expect(only(dead, other('Wiki', { ...FALLBACK, ...DEAD }))).toMatchObject({ state: 'not_signed_out' })
+    expect(only(delivery('Wiki'), other('Wiki', { ...FALLBACK, ...DEAD }))).toMatchObject({
+      ...{ state: 'signed_out', level: 'done' },
+    })
+  })
+
+  test('whose fallback ended one session is not signed out while another session is open', () => {
+    const [one, two] = [
+      { sid: 'one', ...DEAD },
+      { sid: 'two', ...pending(1) },
+    ] as Partial<SummarizedDelivery>[]
+    const standIn = other('Wiki', { ...FALLBACK, sid: 'one' } as Partial<SummarizedDelivery>)
+    expect(only(delivery('Wiki', one), delivery('Wiki', two), standIn)).toMatchObject({ state: 'ending' })
+  })
+
   test('is named as it names itself, else by its client_id, and told of by itself', () => {
     const unnamed = { ...delivery('', pending(1)), clientId: 'https://rp.example/', clientName: null }
     expect(only(unnamed)).toEqual({
       clientId: 'https://rp.example/',
       name: 'https://rp.example/',
       state: 'ending',
+      level: null,
       withinS: 120,
       byItself: false,
       text: 'The application has not confirmed yet: it is tried again within 2 minutes.',
@@ -180,16 +253,26 @@ describe('an application', () => {
   })
 })
 
-const standings = fc.record({
-  state: fc.constantFrom(...DELIVERY_STATES),
+const ends = fc
+  .tuple(fc.constantFrom(...DELIVERY_STATES), fc.constantFrom(...LEVELS))
+  .map(([state, level]) => ({ state, level: state === 'acknowledged' ? level : null }))
+const times = fc.record({
   dueAt: fc.option(fc.integer({ min: -100, max: 5_000 }).map(inMinutes)),
   attemptCount: fc.nat(20),
   sessionEndsAt: fc.option(fc.integer({ min: -10, max: 50_000 }).map(inMinutes)),
 })
+const standings = fc.tuple(ends, times).map(([end, time]) => ({ ...end, ...time }))
+const channels = fc.record({
+  channel: fc.constantFrom('backchannel', 'global_revocation', 'saml'),
+  fallbackFor: fc.option(fc.constantFrom('backchannel', 'global_revocation')),
+  sid: fc.option(fc.constantFrom('one', 'two')),
+})
 const names = fc.oneof(fc.webUrl(), fc.uuid(), fc.string(), fc.constantFrom('Wiki', 'Mail', 'Chat'))
 const summarized: fc.Arbitrary<SummarizedDelivery> = fc
-  .tuple(standings, names, fc.option(names), fc.option(standings))
-  .map(([standing, clientId, clientName, coveredBy]) => ({ ...standing, clientId, clientName, coveredBy }))
+  .tuple(standings, channels, names, fc.option(names), fc.option(standings))
+  .map(([standing, channel, clientId, clientName, coveredBy]) => ({
+    ...{ ...standing, ...channel, clientId, clientName, coveredBy },
+  }))
 
 test('whatever there is: no more is over than is, nothing goes uncounted, and no address or id is in the text', () => {
   fc.assert(
@@ -198,15 +281,22 @@ test('whatever there is: no more is over than is, nothing goes uncounted, and no
         now: NOW,
         knownIssuer,
       })
-      const isOver = ({ state, sessionEndsAt, coveredBy }: SummarizedDelivery) =>
-        [state, state === 'superseded' ? coveredBy?.state : null].some(
-          (each) => each === 'acknowledged' || each === 'lapsed',
-        ) ||
-        (sessionEndsAt !== null && sessionEndsAt <= NOW)
+      const isOver = ({ state, level, sessionEndsAt, coveredBy }: SummarizedDelivery) => {
+        const end = state === 'superseded' ? coveredBy : { state, level }
+        const acknowledged =
+          end?.state === 'acknowledged' && (end.level === 'done' || end.level === 'partial')
+        return acknowledged || end?.state === 'lapsed' || (sessionEndsAt !== null && sessionEndsAt <= NOW)
+      }
       const clients = Map.groupBy(deliveries, ({ clientId }) => clientId)
       expect(applications.map(({ clientId }) => clientId)).toEqual([...clients.keys()])
-      for (const { clientId, state } of applications)
-        expect(state === 'signed_out').toBe(clients.get(clientId)?.every(isOver))
+      for (const { clientId, state } of applications) {
+        const own = clients.get(clientId) ?? []
+        if (own.every(isOver)) expect(state).toBe('signed_out')
+        // Of one that stands for nothing else, and that nothing stands in for, nothing is glossed over.
+        if (own.every(({ fallbackFor }) => fallbackFor === null))
+          expect(state === 'signed_out').toBe(own.every(isOver))
+        if (!own.some(isOver)) expect(state).not.toBe('signed_out')
+      }
       expect(signedOut).toBe(applications.filter(({ state }) => state === 'signed_out').length)
       expect(total).toBe(clients.size)
       if (total > 0) expect(status === 'complete').toBe(signedOut === total)

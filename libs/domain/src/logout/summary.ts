@@ -1,10 +1,14 @@
+import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
 import { type DeliveryState, hasLapsed } from '../delivery/delivery.ts'
+import type { Level } from '../delivery/level.ts'
 
 // What a person is shown who logs out: how far it is, and what is left to do. In words of the person, not of ours.
 
 /** How a delivery stands, as far as a person is concerned. */
 export interface DeliveryStanding {
   readonly state: DeliveryState
+  /** What its acknowledgement asserts; null without one. */
+  readonly level: Level | null
   /** When it is tried next; null where it is being tried, or is settled. */
   readonly dueAt: Date | null
   readonly attemptCount: number
@@ -13,22 +17,27 @@ export interface DeliveryStanding {
 }
 
 /** A delivery of the event, and whose it is. */
-export interface SummarizedDelivery extends DeliveryStanding {
+export interface SummarizedDelivery extends DeliveryStanding, ChannelDelivery {
   readonly clientId: string
   readonly clientName: string | null
   /** Of a superseded one: how the newest delivery stands that says all that it would have said; null where that is not known. */
   readonly coveredBy: DeliveryStanding | null
 }
 
-/** `ending`: it goes on by itself. `not_signed_out`: it was given up on. */
+/**
+ * `ending`: it goes on by itself, or the application has confirmed that it is to sign out. `not_signed_out`: it was given up on, or
+ * there is no way to know.
+ */
 export type ApplicationState = 'signed_out' | 'ending' | 'not_signed_out'
 
-/** One relying party, whatever the number of its endpoints and sessions. */
+/** One relying party, whatever the number of its channels, endpoints and sessions: its weakest required channel decides. */
 export interface ApplicationSummary {
   readonly clientId: string
   /** What it calls itself, else its client_id. */
   readonly name: string
   readonly state: ApplicationState
+  /** The weakest acknowledgement that counts; null until everything that counts is acknowledged, and where nothing had to be. */
+  readonly level: Level | null
   /**
    * Seconds, a round number: within these it is tried next, or, where `byItself`, its session ends. Null where it is signed
    * out, and where neither can be said.
@@ -49,11 +58,24 @@ export interface EventSummary {
   readonly applications: readonly ApplicationSummary[]
 }
 
-/** What is left to happen to an application; `now`: at this moment, `retry`: at a time that is known or not, `down`: some time. */
-type Outlook = 'over' | 'now' | 'retry' | 'down' | 'by_itself' | 'failed' | 'failed_by_itself'
+/**
+ * What is left to happen to an application. `partial`, `received`, `begun` and `unconfirmable`: it has acknowledged at that level.
+ * `now`: at this moment, `retry`: at a time that is known or not, `down`: some time.
+ */
+type Outlook =
+  | 'over'
+  | Exclude<Level, 'done'>
+  | 'now'
+  | 'retry'
+  | 'down'
+  | 'by_itself'
+  | 'failed'
+  | 'failed_by_itself'
 
 interface Prospect {
   readonly outlook: Outlook
+  /** Of the acknowledgement that it comes from. */
+  readonly level: Level | null
   /** Milliseconds from now to the end of it; 0 where there is none. */
   readonly inMs: number
 }
@@ -82,13 +104,17 @@ export function summarize(
   { now, knownIssuer }: { now: Date; knownIssuer: boolean },
 ): EventSummary {
   const applications = [...Map.groupBy(deliveries, ({ clientId }) => clientId)].map(([clientId, own]) => {
-    const prospect = own.map((delivery) => prospectOf(delivery, now)).reduce(worse)
+    const prospect = weakestRequired(own, {
+      standingOf: (delivery) => prospectOf(delivery, now),
+      worse,
+      failed: hasFailed,
+    })
     const { clientName } = own.find((delivery) => delivery.clientName !== null) ?? { clientName: null }
     const name = plainName(clientName ?? '') ?? plainName(clientId)
     return { clientId, name, shown: clientName ?? clientId, prospect }
   })
   const total = applications.length
-  const over = applications.filter(({ prospect }) => prospect.outlook === 'over')
+  const over = applications.filter(({ prospect }) => stateOf(prospect) === 'signed_out')
   const states = new Set(applications.map(({ prospect }) => stateOf(prospect)))
   const incomplete = states.has('not_signed_out') || (total === 0 && !knownIssuer)
   const status = states.has('ending') ? 'in_progress' : incomplete ? 'incomplete' : 'complete'
@@ -102,8 +128,9 @@ export function summarize(
   const nothing = knownIssuer
     ? 'There was no application to sign out of.'
     : 'It is not known which applications to sign out of.'
+  const [only] = applications
   const alone =
-    total === 1 && over.length === 1 ? sentence({ outlook: 'over', inMs: 0 }, namesOf(over), 1) : null
+    total === 1 && only?.prospect.outlook === 'over' ? sentence(only.prospect, namesOf(over), 1) : null
   return {
     status,
     signedOut: over.length,
@@ -113,6 +140,7 @@ export function summarize(
       clientId,
       name: shown,
       state: stateOf(prospect),
+      level: prospect.level,
       withinS: withinS(prospect),
       byItself: prospect.outlook === 'by_itself' || prospect.outlook === 'failed_by_itself',
       text:
@@ -122,33 +150,42 @@ export function summarize(
 }
 
 /** What is told of, in this order; from the best to the worst. */
-const OUTLOOKS: readonly Outlook[] = ['now', 'by_itself', 'retry', 'down', 'failed_by_itself', 'failed']
+const OUTLOOKS: readonly Outlook[] = [
+  ...(['partial', 'received', 'begun', 'now', 'by_itself', 'retry', 'down'] as const),
+  ...(['unconfirmable', 'failed_by_itself', 'failed'] as const),
+]
 
 /** Of several deliveries to one application: that which keeps it the longest from being signed out. */
 function worse(one: Prospect, other: Prospect): Prospect {
   const rank = ({ outlook }: Prospect) => OUTLOOKS.indexOf(outlook)
   if (rank(one) !== rank(other)) return rank(one) > rank(other) ? one : other
-  return one.inMs >= other.inMs ? one : other
+  const { level } = other.level === null ? one : other
+  return { ...(one.inMs >= other.inMs ? one : other), level }
 }
 
 function prospectOf(delivery: SummarizedDelivery, now: Date): Prospect {
   const { sessionEndsAt } = delivery
   const standing = delivery.state === 'superseded' ? delivery.coveredBy : delivery
-  if (standing?.state === 'acknowledged' || standing?.state === 'lapsed' || hasLapsed(delivery, now)) {
-    return { outlook: 'over', inMs: 0 }
+  if (standing?.state === 'lapsed' || hasLapsed(delivery, now))
+    return { outlook: 'over', level: null, inMs: 0 }
+  if (standing?.state === 'acknowledged') {
+    const { level } = standing
+    return { outlook: level === null || level === 'done' ? 'over' : level, level, inMs: 0 }
   }
   const endsInMs = sessionEndsAt === null ? Number.POSITIVE_INFINITY : sessionEndsAt.getTime() - now.getTime()
   const endsByItself = Number.isFinite(endsInMs)
   if (standing?.state === 'dead_lettered') {
-    return endsByItself ? { outlook: 'failed_by_itself', inMs: endsInMs } : { outlook: 'failed', inMs: 0 }
+    return endsByItself
+      ? { outlook: 'failed_by_itself', level: null, inMs: endsInMs }
+      : { outlook: 'failed', level: null, inMs: 0 }
   }
   const triedInMs = standing === null ? null : triedIn(standing, now)
   if (endsByItself && (triedInMs === null || endsInMs <= triedInMs)) {
-    return { outlook: 'by_itself', inMs: endsInMs }
+    return { outlook: 'by_itself', level: null, inMs: endsInMs }
   }
-  if (standing === null || triedInMs === null) return { outlook: 'down', inMs: 0 }
+  if (standing === null || triedInMs === null) return { outlook: 'down', level: null, inMs: 0 }
   const fresh = standing.dueAt === null || standing.attemptCount === 0
-  return { outlook: fresh ? 'now' : 'retry', inMs: triedInMs }
+  return { outlook: fresh ? 'now' : 'retry', level: null, inMs: triedInMs }
 }
 
 /** Milliseconds within which it is tried; null where nobody can say. */
@@ -157,13 +194,21 @@ function triedIn({ dueAt }: DeliveryStanding, now: Date): number | null {
   return dueInMs < -OVERDUE_MS ? null : Math.max(0, dueInMs) + SLACK_MS
 }
 
-function stateOf({ outlook }: Prospect): ApplicationState {
-  if (outlook === 'over') return 'signed_out'
-  return outlook === 'failed' || outlook === 'failed_by_itself' ? 'not_signed_out' : 'ending'
+function hasFailed({ outlook }: Prospect): boolean {
+  return outlook === 'failed' || outlook === 'failed_by_itself'
 }
 
+function stateOf(prospect: Prospect): ApplicationState {
+  const { outlook } = prospect
+  if (outlook === 'over' || outlook === 'partial') return 'signed_out'
+  return outlook === 'unconfirmable' || hasFailed(prospect) ? 'not_signed_out' : 'ending'
+}
+
+/** Outlooks of which a time is known. */
+const TIMED: ReadonlySet<Outlook> = new Set(['now', 'retry', 'by_itself', 'failed_by_itself'])
+
 function withinS({ outlook, inMs }: Prospect): number | null {
-  return outlook === 'over' || outlook === 'down' || outlook === 'failed' ? null : roundUp(inMs)
+  return TIMED.has(outlook) ? roundUp(inMs) : null
 }
 
 /** In seconds: the next round time. */
@@ -200,7 +245,7 @@ function countText({
 }
 
 /** @param count how many `names` stands for. */
-function sentence({ outlook, inMs }: Prospect, names: string, count: number): string {
+function sentence({ outlook, inMs }: Omit<Prospect, 'level'>, names: string, count: number): string {
   const within = `within ${inWords(roundUp(inMs))}`
   const one = count === 1
   const have = `${names} ${one ? 'has' : 'have'} not confirmed yet: ${one ? 'it is' : 'they are'} tried again`
@@ -208,6 +253,14 @@ function sentence({ outlook, inMs }: Prospect, names: string, count: number): st
   switch (outlook) {
     case 'over':
       return `Signed out of ${names}.`
+    case 'partial':
+      return `Signed out of ${names}, but not of everything that ${one ? 'it has' : 'they have'} signed you in to.`
+    case 'received':
+      return `${names} ${one ? 'has' : 'have'} received the request to sign you out.`
+    case 'begun':
+      return `${names} ${one ? 'has' : 'have'} begun to sign you out.`
+    case 'unconfirmable':
+      return `You may still be signed in at ${names}: please sign out there, or close ${one ? 'it' : 'them'}.`
     case 'now':
       return `Signing out of ${names} is under way.`
     case 'by_itself':

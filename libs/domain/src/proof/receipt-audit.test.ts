@@ -21,6 +21,7 @@ const receipt: ReceiptClaims = {
   targets: [
     {
       client_id: 'mail',
+      channel: 'backchannel',
       endpoint: 'main',
       state: 'acknowledged',
       level: 'done',
@@ -51,19 +52,27 @@ test.each([
   [
     'how it ended',
     withTarget({ state: 'dead_lettered' }),
-    ['target mail/main: state was "acknowledged", and is "dead_lettered"'],
+    ['target mail/backchannel/main: state was "acknowledged", and is "dead_lettered"'],
   ],
-  ['the token', withTarget({ token_sha256: 'y' }), ['target mail/main: token_sha256 was "x", and is "y"']],
-  ['a delivery taken away', { ...receipt, targets: [] }, ['target mail/main is settled no more, or gone']],
+  [
+    'the token',
+    withTarget({ token_sha256: 'y' }),
+    ['target mail/backchannel/main: token_sha256 was "x", and is "y"'],
+  ],
+  [
+    'a delivery taken away',
+    { ...receipt, targets: [] },
+    ['target mail/backchannel/main is settled no more, or gone'],
+  ],
   [
     'another one',
     { ...receipt, targets: [...receipt.targets, ...withTarget({ client_id: 'wiki' }).targets] },
-    ['target wiki/main is not on the receipt'],
+    ['target wiki/backchannel/main is not on the receipt'],
   ],
   [
     'the first attempt taken away',
     withTarget({ first_attempt_at: undefined }),
-    ['target mail/main: first_attempt_at was "t0", and is not given'],
+    ['target mail/backchannel/main: first_attempt_at was "t0", and is not given'],
   ],
 ])('%s', (_, today, found) => {
   // As it comes out of JSON: what is undefined is not there.
@@ -85,7 +94,7 @@ describe('a receipt that a newer one stands for', () => {
   test('holds for all else', () => {
     expect(told(receipt, { ...receipt, event: { ...receipt.event, sub: 'bob' } })).toHaveLength(1)
     expect(told(receipt, { ...receipt, targets: [] })).toEqual([
-      'target mail/main is settled no more, or gone',
+      'target mail/backchannel/main is settled no more, or gone',
     ])
     expect(told(receipt, withTarget({ replays: 1 }))).toHaveLength(1)
     expect(told(dead, receipt)).not.toEqual([])

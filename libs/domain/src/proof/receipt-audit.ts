@@ -1,7 +1,7 @@
 import type { ReceiptClaims, ReceiptTarget } from './receipt.ts'
 
-/** What follows from the rest, and from what was promised then. */
-const DERIVED: ReadonlySet<string> = new Set(['kept', 'elapsed_ms', 'within_ms'])
+/** What follows from the rest, and from what was promised and registered then. */
+const DERIVED: ReadonlySet<string> = new Set(['kept', 'elapsed_ms', 'within_ms', 'counts', 'fallback_for'])
 
 /**
  * In what the ledger contradicts a receipt: each as a path and what stands in both.
@@ -34,9 +34,9 @@ function isReplayed(then: ReceiptTarget, now: ReceiptTarget | undefined): boolea
   return then.state === 'dead_lettered' && more
 }
 
-function nameOf({ client_id, endpoint, sid, sid_hmac }: ReceiptTarget): string {
+function nameOf({ client_id, channel, endpoint, sid, sid_hmac }: ReceiptTarget): string {
   const session = sid ?? sid_hmac
-  return `target ${client_id}/${endpoint}${session === undefined ? '' : ` (${session})`}`
+  return `target ${client_id}/${channel}/${endpoint}${session === undefined ? '' : ` (${session})`}`
 }
 
 function differences(name: string, then: object, now: object): string[] {

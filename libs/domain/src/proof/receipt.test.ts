@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { LEVELS } from '../delivery/level.ts'
 import { receiptClaims, type SettledEvent, type SettledTarget } from './receipt.ts'
 
 // Goal: a receipt says what was asked, how it ended for everybody and whether it was in time, and of the person no more
@@ -23,6 +24,8 @@ const event: SettledEvent = {
 }
 const mail: SettledTarget = {
   clientId: 'mail',
+  channel: 'backchannel',
+  fallbackFor: null,
   endpoint: 'main',
   sid: 's-1',
   state: 'acknowledged',
@@ -35,6 +38,7 @@ const mail: SettledTarget = {
   status: 200,
   tokenDigest: 'digest',
   withinMs: 5_000,
+  counts: 'done',
 }
 const dead: SettledTarget = {
   ...mail,
@@ -44,6 +48,8 @@ const dead: SettledTarget = {
   reason: 'refused',
   status: 403,
 }
+const OTHER = { channel: 'global_revocation' }
+const STANDS_IN = { fallbackFor: 'backchannel' }
 const place = { origin: 'curfew.example/log', index: 7, replaces: null, issuedAt: at(2), jti: 'random' }
 const plain = { place, withinMs: 5_000, keyedHash: null }
 
@@ -68,6 +74,7 @@ describe('a receipt', () => {
       targets: [
         {
           client_id: 'chat',
+          channel: 'backchannel',
           endpoint: 'main',
           sid: 's-1',
           state: 'dead_lettered',
@@ -81,6 +88,7 @@ describe('a receipt', () => {
         },
         {
           client_id: 'mail',
+          channel: 'backchannel',
           endpoint: 'main',
           sid: 's-1',
           state: 'acknowledged',
@@ -118,6 +126,18 @@ describe('a receipt', () => {
     ],
     ['in time for others, not for one', [mail, { ...mail, withinMs: 500 }], false],
     ['by owing nothing', [], true],
+    ['by an acknowledgement that says too little', [{ ...mail, level: 'begun' as const }], false],
+    ['by as much as was asked', [{ ...mail, level: 'begun' as const, counts: 'begun' as const }], true],
+    ['by one channel of two', [mail, { ...dead, ...OTHER, clientId: 'mail' }], false],
+    [
+      'by a fallback',
+      [
+        { ...dead, clientId: 'mail' },
+        { ...mail, ...OTHER, ...STANDS_IN },
+      ],
+      true,
+    ],
+    ['by the fallback of another', [dead, { ...mail, ...OTHER, ...STANDS_IN }], false],
   ])('says whether the promise was kept: %s', (_, targets, kept) => {
     expect(receiptClaims(event, targets, plain).sla).toEqual({ within_ms: 5_000, kept })
   })
@@ -129,6 +149,20 @@ describe('a receipt', () => {
   test('says of a target what was promised for it where that is something else', () => {
     const { targets } = receiptClaims(event, [mail, { ...dead, withinMs: 500 }], plain)
     expect(targets.map(({ within_ms }) => within_ms)).toEqual([500, undefined])
+  })
+
+  test.each(LEVELS)('says of an acknowledgement that it is %s, and what would have counted', (level) => {
+    const { targets } = receiptClaims(event, [{ ...mail, level }], plain)
+    expect(targets[0]).toMatchObject({ level, channel: 'backchannel', kept: level === 'done' })
+    expect(targets[0]?.counts).toBe(level === 'done' ? undefined : 'done')
+  })
+
+  test('names the channel, and the one that it stands in for', () => {
+    const { targets } = receiptClaims(event, [mail, { ...mail, ...OTHER, ...STANDS_IN }], plain)
+    expect(targets.map(({ channel, fallback_for }) => [channel, fallback_for])).toEqual([
+      ['backchannel', undefined],
+      ['global_revocation', 'backchannel'],
+    ])
   })
 
   test('names the one that it replaces', () => {

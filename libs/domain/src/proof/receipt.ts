@@ -1,7 +1,6 @@
-import type { DeliveryState } from '../delivery/delivery.ts'
-import { withinPromise } from '../sla/sla.ts'
-
-type Settled = Exclude<DeliveryState, 'pending' | 'in_flight'>
+import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
+import type { Level } from '../delivery/level.ts'
+import { type BindingPromise, type DeliveryEnd, withinPromise } from '../sla/sla.ts'
 
 /** `typ` of a receipt: what a JWT is meant for is said by it (RFC 8725 section 3.11). */
 export const RECEIPT_TYPE = 'curfew-receipt+jwt'
@@ -30,13 +29,9 @@ export interface SettledEvent {
 }
 
 /** One delivery of it. */
-export interface SettledTarget {
+export interface SettledTarget extends ChannelDelivery, DeliveryEnd, BindingPromise {
   readonly clientId: string
   readonly endpoint: string
-  /** The session that was named; null for the subject. */
-  readonly sid: string | null
-  readonly state: Settled
-  readonly level: string | null
   readonly reason: string | null
   readonly attempts: number
   /** How often it was replayed. */
@@ -49,8 +44,6 @@ export interface SettledTarget {
   readonly status: number | null
   /** SHA-256 of the token that was sent with the last attempt, in base64url. */
   readonly tokenDigest: string | null
-  /** What was promised for it. */
-  readonly withinMs: number
 }
 
 /** The place that a receipt has in the log, and what it is issued with. */
@@ -98,11 +91,16 @@ export interface ReceiptClaims {
 
 export interface ReceiptTarget {
   readonly client_id: string
+  /** The kind of its channel. */
+  readonly channel: string
+  /** The kind of the channel that it stands in for. */
+  readonly fallback_for?: string
   readonly endpoint: string
   readonly sid?: string
   readonly sid_hmac?: string
-  readonly state: Settled
-  readonly level?: string
+  readonly state: DeliveryEnd['state']
+  /** What the acknowledgement asserts. */
+  readonly level?: Level
   readonly reason?: string
   readonly attempts: number
   readonly replays?: number
@@ -115,6 +113,8 @@ export interface ReceiptTarget {
   readonly token_sha256?: string
   /** What was promised for it, where that is another than for its issuer. */
   readonly within_ms?: number
+  /** The weakest level that keeps the promise, where the acknowledgement has another. */
+  readonly counts?: Level
   /** Whether it ended as promised, the first time; left out where nothing was promised. */
   readonly kept?: boolean
 }
@@ -157,11 +157,25 @@ export function receiptClaims(
     },
     targets: entries.toSorted(byName),
     ...(withinMs !== null && {
-      sla: { within_ms: withinMs, kept: entries.every(({ kept }) => kept === true) },
+      sla: { within_ms: withinMs, kept: allKept(targets, entries) },
     }),
     log: { origin, index },
     ...(replaces !== null && { replaces }),
   }
+}
+
+/** Whether the promise was kept for every relying party, of which each counts once. */
+function allKept(targets: readonly SettledTarget[], entries: readonly ReceiptTarget[]): boolean {
+  if (targets.every(({ fallbackFor }) => fallbackFor === null))
+    return entries.every(({ kept }) => kept === true)
+  const keptBy = new Map(targets.map((target, index) => [target, entries[index]?.kept === true]))
+  return [...Map.groupBy(targets, ({ clientId }) => clientId).values()].every((own) =>
+    weakestRequired(own, {
+      standingOf: (target) => keptBy.get(target) === true,
+      worse: (one, other) => one && other,
+      failed: (kept) => !kept,
+    }),
+  )
 }
 
 /** While it is being made. */
@@ -179,6 +193,7 @@ function targetOf(
   // Member by member, for there are tens of thousands a second: spreading what may be absent takes several times as long.
   const claims: Mutable<ReceiptTarget> = {
     client_id: target.clientId,
+    channel: target.channel,
     endpoint: target.endpoint,
     state,
     attempts,
@@ -189,6 +204,7 @@ function targetOf(
     if (keyedHash === null) claims.sid = target.sid
     else claims.sid_hmac = keyedHash(target.sid)
   }
+  if (target.fallbackFor !== null) claims.fallback_for = target.fallbackFor
   if (level !== null) claims.level = level
   if (reason !== null) claims.reason = reason
   if (generation > 0) claims.replays = generation
@@ -197,8 +213,9 @@ function targetOf(
   if (state === 'acknowledged' && tokenDigest !== null) claims.token_sha256 = tokenDigest
   if (withinMs === null) return claims
   if (withinMs !== target.withinMs) claims.within_ms = target.withinMs
+  if (level !== null && level !== target.counts) claims.counts = target.counts
   // What had to be replayed had been given up on before.
-  claims.kept = generation === 0 && withinPromise(state, elapsedMs, target)
+  claims.kept = generation === 0 && withinPromise(target, elapsedMs, target)
   return claims
 }
 
@@ -228,6 +245,7 @@ function named(
 function byName(one: ReceiptTarget, other: ReceiptTarget): number {
   return (
     compare(one.client_id, other.client_id) ||
+    compare(one.channel, other.channel) ||
     compare(one.endpoint, other.endpoint) ||
     compare(one.sid ?? one.sid_hmac ?? '', other.sid ?? other.sid_hmac ?? '')
   )

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { LEVELS } from '../delivery/level.ts'
 import {
   addCounts,
   BURN_LEAST,
@@ -7,6 +8,8 @@ import {
   burnRate,
   errorBudget,
   NO_COUNTS,
+  type PartyDelivery,
+  partyVerdict,
   type SlaCounts,
   shareKept,
   waitingOf,
@@ -21,9 +24,65 @@ const { hour: HOUR_MS, day: DAY_MS } = SLA_SPANS
 const STATES = ['acknowledged', 'superseded', 'lapsed', 'dead_lettered'] as const
 
 test('a promise is kept to the millisecond, and never by giving up', () => {
-  const promise = { withinMs: 5_000 }
-  expect(STATES.map((state) => withinPromise(state, 5_000, promise))).toEqual([true, true, true, false])
-  expect(STATES.some((state) => withinPromise(state, 5_001, promise))).toBe(false)
+  const promise = { withinMs: 5_000, counts: 'done' } as const
+  const ends = STATES.map((state) => ({ state, level: state === 'acknowledged' ? ('done' as const) : null }))
+  expect(ends.map((end) => withinPromise(end, 5_000, promise))).toEqual([true, true, true, false])
+  expect(ends.some((end) => withinPromise(end, 5_001, promise))).toBe(false)
+})
+
+test('a promise is kept by an acknowledgement that is strong enough', () => {
+  for (const [place, level] of LEVELS.entries()) {
+    const kept = LEVELS.map((counts) =>
+      withinPromise({ state: 'acknowledged', level }, 1, { withinMs: 1, counts }),
+    )
+    expect(kept).toEqual(LEVELS.map((_, least) => place <= least))
+  }
+})
+
+describe('a logout at a relying party that has several channels', () => {
+  const delivery = (change: Partial<PartyDelivery> = {}): PartyDelivery => ({
+    ...{ channel: 'backchannel', fallbackFor: null, sid: null, counts: 'done', withinMs: 100 },
+    ...{ state: 'acknowledged', level: 'done', elapsedMs: 50, generation: 0 },
+    ...change,
+  })
+  const begun = (change: Partial<PartyDelivery> = {}) =>
+    delivery({ channel: 'global_revocation', counts: 'begun', level: 'begun', ...change })
+  const OPEN = { state: 'in_flight', level: null, elapsedMs: null } as const
+  const DEAD = { state: 'dead_lettered', level: null } as const
+  const standsIn = { fallbackFor: 'backchannel' }
+
+  test.each<[string, readonly PartyDelivery[], ReturnType<typeof partyVerdict>]>([
+    ['all are kept', [delivery(), begun({ elapsedMs: 80 })], { verdict: 'kept', elapsedMs: 80 }],
+    ['one is open', [delivery(), begun(OPEN)], { verdict: 'open', elapsedMs: null }],
+    ['one is late', [delivery(), begun({ elapsedMs: 101 })], { verdict: 'broken', elapsedMs: 101 }],
+    ['one says too little', [delivery(), begun({ counts: 'done' })], { verdict: 'broken', elapsedMs: 50 }],
+    ['one is dead', [delivery(), begun(DEAD)], { verdict: 'broken', elapsedMs: null }],
+    ['a fallback is kept', [delivery(DEAD), begun(standsIn)], { verdict: 'kept', elapsedMs: 50 }],
+    [
+      'a fallback is open',
+      [delivery(DEAD), begun({ ...standsIn, ...OPEN })],
+      { verdict: 'open', elapsedMs: null },
+    ],
+    [
+      'both are dead',
+      [delivery(DEAD), begun({ ...standsIn, ...DEAD })],
+      { verdict: 'broken', elapsedMs: null },
+    ],
+    [
+      'a fallback is not needed',
+      [delivery(), begun({ ...standsIn, ...DEAD })],
+      { verdict: 'kept', elapsedMs: 50 },
+    ],
+    ['a dead letter was replayed', [delivery({ generation: 1 })], { verdict: 'broken', elapsedMs: null }],
+    [
+      'its session was over',
+      [delivery({ state: 'lapsed', level: null })],
+      { verdict: 'kept', elapsedMs: null },
+    ],
+  ])('counts once where %s', (_, deliveries, verdict) => {
+    expect(partyVerdict(deliveries)).toEqual(verdict)
+    expect(partyVerdict(deliveries.toReversed())).toEqual(verdict)
+  })
 })
 
 /** As many, of which so many are broken or overdue, at an objective. */

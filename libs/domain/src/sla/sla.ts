@@ -1,4 +1,6 @@
+import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
 import type { DeliveryState } from '../delivery/delivery.ts'
+import { atLeast, type Level } from '../delivery/level.ts'
 import type { BurnWindow } from './spans.ts'
 
 /** What is promised: so large a share of logouts is settled within so many milliseconds of their acceptance. */
@@ -8,16 +10,76 @@ export interface SlaPromise {
   readonly objective: number
 }
 
-/** Whether a delivery that ended so, so many milliseconds after its event was accepted, was settled as promised. */
-export function withinPromise(
-  state: Exclude<DeliveryState, 'pending' | 'in_flight'>,
-  elapsedMs: number,
-  { withinMs }: Pick<SlaPromise, 'withinMs'>,
-): boolean {
-  return state !== 'dead_lettered' && elapsedMs <= withinMs
+/** How a delivery ended. */
+export interface DeliveryEnd {
+  readonly state: Exclude<DeliveryState, 'pending' | 'in_flight'>
+  /** What its acknowledgement asserts; null where it ended otherwise. */
+  readonly level: Level | null
 }
 
-/** Deliveries by how the promise stands with them. Each counts once, as it ended the first time, whenever it was replayed. */
+/** What is promised for the deliveries of one binding. */
+export interface BindingPromise extends Pick<SlaPromise, 'withinMs'> {
+  /** The weakest acknowledgement that keeps the promise. */
+  readonly counts: Level
+}
+
+/** Whether a delivery that ended so, so many milliseconds after its event was accepted, was settled as promised. */
+export function withinPromise(
+  { state, level }: DeliveryEnd,
+  elapsedMs: number,
+  { withinMs, counts }: BindingPromise,
+): boolean {
+  if (state === 'dead_lettered' || elapsedMs > withinMs) return false
+  return level === null || level === counts || atLeast(level, counts)
+}
+
+/** A delivery of one logout to a relying party that has several channels. */
+export interface PartyDelivery extends ChannelDelivery, BindingPromise {
+  readonly state: DeliveryState
+  readonly level: Level | null
+  /** From the acceptance of its event to its end; null where it has not ended. */
+  readonly elapsedMs: number | null
+  /** How often it was replayed. */
+  readonly generation: number
+}
+
+/** How the promise stands with one logout at one relying party. */
+export interface PartyVerdict {
+  readonly verdict: 'kept' | 'open' | 'broken'
+  /** From acceptance to the last acknowledgement that counts; null where there is none. */
+  readonly elapsedMs: number | null
+}
+
+/** How the promise stands with one logout at a relying party that has several channels. It counts once. */
+export function partyVerdict(deliveries: readonly PartyDelivery[]): PartyVerdict {
+  return weakestRequired(deliveries, {
+    standingOf: deliveryVerdict,
+    worse: worseVerdict,
+    failed: ({ verdict }) => verdict === 'broken',
+  })
+}
+
+const VERDICTS: readonly PartyVerdict['verdict'][] = ['kept', 'open', 'broken']
+
+function worseVerdict(one: PartyVerdict, other: PartyVerdict): PartyVerdict {
+  const difference = VERDICTS.indexOf(one.verdict) - VERDICTS.indexOf(other.verdict)
+  return (difference || (one.elapsedMs ?? -1) - (other.elapsedMs ?? -1)) >= 0 ? one : other
+}
+
+function deliveryVerdict(delivery: PartyDelivery): PartyVerdict {
+  const { state, level, elapsedMs, generation } = delivery
+  // A dead letter counts as it ended the first time, whatever its replay came to.
+  if (generation > 0) return { verdict: 'broken', elapsedMs: null }
+  if (state === 'pending' || state === 'in_flight' || elapsedMs === null)
+    return { verdict: 'open', elapsedMs: null }
+  const kept = withinPromise({ state, level }, elapsedMs, delivery)
+  return { verdict: kept ? 'kept' : 'broken', elapsedMs: state === 'acknowledged' ? elapsedMs : null }
+}
+
+/**
+ * Deliveries by how the promise stands with them; a logout at a relying party that has several channels counts as one. Each counts
+ * once, as it ended the first time, whenever it was replayed.
+ */
 export interface SlaCounts {
   readonly planned: number
   /** Settled within the promise. */

@@ -55,7 +55,7 @@ const NOTICE_OPENED = `
   )
   insert into notifications (type, issuer, binding_id, occurred_at, data)
   select 'relying_party.breaker_opened', p.issuer, n.binding_id, down.since,
-         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'endpoint', b.endpoint)
+         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'channel', b.kind, 'endpoint', b.endpoint)
     from noticed n join down using (binding_id) ${PARTY}`
 
 const NOTE_LEFT = `
@@ -72,7 +72,7 @@ const NOTICE_CLOSED = `
   )
   insert into notifications (type, issuer, binding_id, occurred_at, data)
   select 'relying_party.breaker_closed', p.issuer, n.binding_id, coalesce(n.answered_at, now()),
-         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'endpoint', b.endpoint,
+         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'channel', b.kind, 'endpoint', b.endpoint,
            'because', case when n.answered_at is null then 'unattended' else 'answered' end)
     from noticed n ${PARTY}`
 

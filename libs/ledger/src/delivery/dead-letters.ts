@@ -31,6 +31,8 @@ export interface DeadLetterRecord {
   readonly issuer: string
   readonly clientId: string
   readonly clientName: string | null
+  /** The kind of its channel. */
+  readonly channel: string
   /** Which of its endpoints. */
   readonly endpoint: string
   readonly sid: string | null
@@ -86,7 +88,7 @@ export const HAS_LAPSED = '(d.session_ends_at is not null and d.session_ends_at 
 // The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.
 const DEAD_LETTER = `
   select d.id, d.event_id as "eventId", (select e.given_id from events e where e.id = d.event_id) as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
-         p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
+         p.client_name as "clientName", b.kind as channel, b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
          d.attempts as "attemptCount", d.generation, d.replay_id as "replayId", d.planned_at as "plannedAt",
          d.dead_lettered_at as "deadLetteredAt", d.session_ends_at as "sessionEndsAt", ${HAS_LAPSED} as lapsed,
          ${microsOf('d.dead_lettered_at')} as micros,
@@ -222,7 +224,7 @@ const MARK_ANNOUNCED = `
   insert into notifications (type, issuer, binding_id, occurred_at, ready_at, data)
   select 'delivery.dead_lettered', p.issuer, f.binding_id, f.oldest,
          clock_timestamp() + make_interval(secs => $3::float8 / 1000),
-         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'endpoint', b.endpoint,
+         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'channel', b.kind, 'endpoint', b.endpoint,
            'reason', f.reason, 'count', f.count,
            'oldest', f.oldest, 'newest', f.newest, 'delivery_ids', f.ids)
     from fresh f

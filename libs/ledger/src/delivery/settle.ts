@@ -63,19 +63,19 @@ const SETTLE_DELIVERIES = `
            token_digest = case when s.attempts > 0 then decode(s.token_digest, 'hex') else d.token_digest end
       from given s
      where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1 and d.attempts = s.attempts_before
-    returning d.id, d.binding_id, d.state, d.generation, s.accepted_ms, s.place
+    returning d.id, d.binding_id, d.state, d.level, d.generation, s.accepted_ms, s.place
   ),
   journalled as (
-    ${journalSettled("(select * from settled where state <> 'pending') as d", '$2')}
+    ${journalSettled("(select * from settled where state <> 'pending') as d", '$2', 'd.level')}
   ),
   recorded as (
     insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
-      error_description, jti, worker_id)
+      error_description, jti, note, worker_id)
     select settled.id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
-      a.error_description, a.jti, $1
+      a.error_description, a.jti, a.note, $1
       from unnest($11::int[], $12::int[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
-             $17::text[], $18::text[], $19::text[], $20::uuid[])
-           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti)
+             $17::text[], $18::text[], $19::text[], $20::uuid[], $27::text[])
+           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti, note)
       join settled using (place)
   )
   select id from given where not exists (select from settled where settled.place = given.place)`
@@ -172,6 +172,9 @@ async function settleAtOnce(
       plainColumn(batch.map((settled) => (bare ? null : (settled.attempts.at(-1)?.tokenDigest ?? null)))),
       plainColumn(
         batch.map(({ settlement, leased }) => (settlement.state === 'lapsed' ? leased.sessionEndsAt : null)),
+      ),
+      textColumn(
+        attempts.map(({ outcome }) => (outcome.kind === 'acknowledged' ? (outcome.note ?? null) : null)),
       ),
     ],
   })

@@ -1,18 +1,26 @@
-import type { BindingId, ClientId } from '@curfew/domain'
+import type { BindingId, BindingPromise, ClientId } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { WITHIN_MS } from '../sla/sla.ts'
 
 /** What deliveries go to, and what is promised for them. */
-export interface ToldBinding {
+export interface ToldBinding extends BindingPromise {
   readonly id: BindingId
   readonly clientId: ClientId
+  /** The kind of its channel. */
+  readonly channel: string
+  /** The kind of the channel that it stands in for; null: it is required. */
+  readonly fallbackFor: string | null
   readonly endpoint: string
-  readonly withinMs: number
+  /** The first binding of its relying party, where that has bindings of several channels; null where it has not. */
+  readonly countsAt: BindingId | null
 }
 
 const TOLD_BINDINGS = `
-  select b.id, b.endpoint, p.client_id as "clientId", ${WITHIN_MS} as "withinMs"
+  select b.id, b.kind as channel, b.fallback_for as "fallbackFor", b.endpoint, b.counts, p.client_id as "clientId",
+         ${WITHIN_MS} as "withinMs",
+         (select min(s.id) from bindings s where s.relying_party_id = b.relying_party_id
+          having min(s.kind) <> max(s.kind)) as "countsAt"
     from bindings b
     join relying_parties p on p.id = b.relying_party_id
     join issuers i on i.name = p.issuer

@@ -3,6 +3,7 @@ import {
   type DeliveryStanding,
   type DeliveryState,
   deliveryIdRange,
+  type Level,
   type PlanBasis,
 } from '@curfew/domain'
 import type { IssuerLogoutRecord, IssuerLogoutState } from '../issuer-logout/jobs.ts'
@@ -21,6 +22,10 @@ export interface DeliveryRecord {
   readonly issuer: string
   readonly clientId: string
   readonly clientName: string | null
+  /** The kind of its channel. */
+  readonly channel: string
+  /** The kind of the channel that it stands in for; null: it is required. */
+  readonly fallbackFor: string | null
   /** Which of its endpoints. */
   readonly endpoint: string
   readonly sid: string | null
@@ -28,7 +33,7 @@ export interface DeliveryRecord {
   readonly names: 'session' | 'subject'
   readonly lane: string
   readonly state: DeliveryState
-  readonly level: string | null
+  readonly level: Level | null
   readonly attemptCount: number
   readonly deadLetterReason: string | null
   /** The newer delivery that says all that this one would have said. */
@@ -80,12 +85,15 @@ export interface StoredAttempt {
   readonly error: string | null
   readonly errorDescription: string | null
   readonly jti: string | null
+  /** A machine word for what else an acknowledgement said. */
+  readonly note: string | null
 }
 
 // What a token names is said by logoutTokenClaims; where no session is known, or the RP takes the subject only, the subject.
 const DELIVERY = `
   select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
-         p.client_name as "clientName", b.endpoint, d.sid, d.lane, d.state, d.level,
+         p.client_name as "clientName", b.kind as channel, b.fallback_for as "fallbackFor", b.endpoint,
+         d.sid, d.lane, d.state, d.level,
          case when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
               when d.sid is null or e.sub is not null and b.names = 'subject' then 'subject' else 'session' end as names,
          d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
@@ -121,7 +129,7 @@ const DELIVERIES_OF_EVENTS = `${DELIVERY}
         select w.id from deliveries w
          where w.id between asked.low and asked.high and w.event_id = asked.id offset 0
       ) owed))
-   order by p.client_id, b.endpoint, d.sid`
+   order by p.client_id, b.kind, b.endpoint, d.sid`
 
 interface EventRow extends Omit<EventRecord, 'issuerLogout'> {
   /** How many deliveries. */
@@ -203,7 +211,7 @@ const COVERING_DELIVERIES = `
      union
     select chain.id, d.superseded_by from chain join deliveries d on d.id = chain.by and d.state = 'superseded'
   )
-  select chain.id as "coveredId", d.state, d.due_at as "dueAt", d.attempts as "attemptCount",
+  select chain.id as "coveredId", d.state, d.due_at as "dueAt", d.attempts as "attemptCount", d.level,
          d.session_ends_at as "sessionEndsAt"
     from chain join deliveries d on d.id = chain.by
    where d.state <> 'superseded'`
@@ -225,7 +233,7 @@ const FIND_DELIVERY = `${DELIVERY} where d.id = $1`
 
 const ATTEMPTS_OF_DELIVERY = `
   select number, started_at as "startedAt", duration_ms as "durationMs", outcome, status,
-         error_class as "errorClass", error, error_description as "errorDescription", jti
+         error_class as "errorClass", error, error_description as "errorDescription", jti, note
     from attempts where delivery_id = $1 order by number`
 
 /** A delivery with every attempt. */
@@ -274,6 +282,8 @@ export interface DeliveryFilter {
   readonly issuer: string | null
   /** Any of these. */
   readonly clientIds: readonly string[] | null
+  /** Kind of the channel. */
+  readonly channel: string | null
   readonly state: string | null
   readonly eventId: string | null
   readonly since: Date | null

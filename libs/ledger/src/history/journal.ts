@@ -1,4 +1,11 @@
-import { type BindingId, type DeliveryId, type DeliveryState, type EventId, eventKeyOf } from '@curfew/domain'
+import {
+  type BindingId,
+  type DeliveryId,
+  type DeliveryState,
+  type EventId,
+  eventKeyOf,
+  type Level,
+} from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, isUnavailable, type Queryable, withTransaction } from '../postgres/database.ts'
 import { isDataFault, isStatementTimeout } from '../postgres/faults.ts'
@@ -29,11 +36,13 @@ export interface JournalDelivery {
 
 export interface SettledDelivery extends JournalDelivery {
   readonly state: SettledState
+  /** Of an acknowledgement. */
+  readonly level: Level | null
   /** How often it had been replayed before it ended so: 0 the first time. By now it may be under way again. */
   readonly generation: number
 }
 
-const COLUMNS = 'kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations'
+const COLUMNS = 'kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, levels, generations'
 
 /** SQL: `accepted_ms` of an event `e`. */
 export const ACCEPTED_MS = `case e.lane when 'interactive' then (extract(epoch from ${reckonable('e.accepted_at')}) * 1000)::bigint end as accepted_ms`
@@ -64,7 +73,7 @@ export function journalPlanned({
 }): string {
   return `insert into journal (${COLUMNS})
     select 'planned', ${at}::timestamptz, coalesce(${eventIds}, '{}'), coalesce(array_agg(d.id), '{}'),
-           coalesce(array_agg(d.binding_id), '{}'), coalesce(array_agg(d.accepted_ms), '{}'), '{}', '{}'
+           coalesce(array_agg(d.binding_id), '{}'), coalesce(array_agg(d.accepted_ms), '{}'), '{}', '{}', '{}'
       from ${from} having count(*) > 0 or ${eventIds} is not null`
 }
 
@@ -72,11 +81,12 @@ export function journalPlanned({
  * SQL that enters into the journal what a statement settled: one row, or none.
  *
  * @param from deliveries as `d`: id, binding_id, accepted_ms, state, generation.
+ * @param level SQL: the level of `d`. Default: none of them is acknowledged.
  */
-export function journalSettled(from: string, at: string): string {
+export function journalSettled(from: string, at: string, level = 'null::text'): string {
   return `insert into journal (${COLUMNS})
     select 'settled', ${at}::timestamptz, '{}', array_agg(d.id), array_agg(d.binding_id), array_agg(d.accepted_ms),
-           array_agg(d.state), array_agg(d.generation)
+           array_agg(d.state), array_agg(${level}), array_agg(d.generation)
       from ${from} having count(*) > 0`
 }
 
@@ -93,13 +103,14 @@ interface JournalRow {
   readonly bindingIds: string
   readonly acceptedMs: string
   readonly states: string
+  readonly levels: string
   readonly generations: string
 }
 
 // Some that were written earlier may be committed later; they are found then, for each is deleted by its own number.
 const ENTRY = `id, kind, at, array_to_string(event_ids, ',') as "eventIds", array_to_string(delivery_ids, ',') as "deliveryIds",
   array_to_string(binding_ids, ',') as "bindingIds", array_to_string(accepted_ms, ',', '') as "acceptedMs",
-  array_to_string(states, ',') as states, array_to_string(generations, ',') as generations`
+  array_to_string(states, ',') as states, array_to_string(levels, ',', '') as levels, array_to_string(generations, ',') as generations`
 // The first, and what follows as long as it is not too much at once: an entry may have one delivery, or ten thousand.
 const TAKE_ENTRIES = `
   select ${ENTRY} from (
@@ -113,8 +124,8 @@ const DELIVERIES_AT_ONCE = 8_000
 const STRIKE_ENTRIES = 'delete from journal where id = any($1::bigint[])'
 
 const LEAVE_ENTRIES = `
-  insert into journal_left (poster, id, kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, generations)
-  select p.name, j.id, j.kind, j.at, j.event_ids, j.delivery_ids, j.binding_ids, j.accepted_ms, j.states, j.generations
+  insert into journal_left (poster, id, kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, levels, generations)
+  select p.name, j.id, j.kind, j.at, j.event_ids, j.delivery_ids, j.binding_ids, j.accepted_ms, j.states, j.levels, j.generations
     from journal j cross join unnest($2::text[]) as p(name) where j.id = any($1::bigint[])`
 
 /** Told of a poster that failed. */
@@ -193,8 +204,8 @@ const PUT_BACK =
 const LEAVE_HALVES = `
   insert into journal_left (poster, id, ${COLUMNS})
   select $1, nextval(pg_get_serial_sequence('journal', 'id')), * from (
-    values ($2, $3::timestamptz, $4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::text[], $9::int[]),
-           ($2, $3, $10::uuid[], $11::uuid[], $12::bigint[], $13::bigint[], $14::text[], $15::int[])
+    values ($2, $3::timestamptz, $4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::int[]),
+           ($2, $3, $11::uuid[], $12::uuid[], $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::int[])
   ) halves`
 
 /** Puts two halves in the place of an entry. @returns false where it is of one delivery or event, and has no halves. */
@@ -210,6 +221,7 @@ async function splitLeft(transaction: Queryable, name: string, row: JournalRow):
       plainArray(deliveries.map(({ bindingId }) => bindingId)),
       plainArray(deliveries.map(({ acceptedMs }) => acceptedMs)),
       plainArray(settled.map(({ state }) => state)),
+      plainArray(settled.map(({ level }) => level)),
       plainArray(settled.map(({ generation }) => generation)),
     ]
   })
@@ -316,12 +328,14 @@ function toEntry({ kind, at, ...row }: JournalRow): JournalEntry {
     const owed = ids.map((id, index) => ({ id, bindingId: bindingOf(index), acceptedMs: acceptedOf(index) }))
     return { kind, at, eventIds: split<EventId>(row.eventIds), owed }
   }
-  const [states, generations] = [split<SettledState>(row.states), split(row.generations)]
+  const [states, levels] = [split<SettledState>(row.states), row.levels.split(',') as (Level | '')[]]
+  const generations = split(row.generations)
   const settled = ids.map((id, index) => ({
     id,
     bindingId: bindingOf(index),
     acceptedMs: acceptedOf(index),
     state: states[index] as SettledState,
+    level: levels[index] || null,
     generation: Number(generations[index]),
   }))
   return { kind, at, settled }

@@ -1,3 +1,4 @@
+import type { Level } from '@curfew/domain'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
 
@@ -10,6 +11,8 @@ export interface OutcomeRecord {
   readonly issuer: string
   readonly iss: string
   readonly clientId: string
+  /** The kind of the channel. */
+  readonly channel: string
   readonly sub: string | null
   readonly sid: string | null
   readonly scope: string
@@ -17,7 +20,7 @@ export interface OutcomeRecord {
   readonly reason: string | null
   readonly lane: string
   readonly state: string
-  readonly level: string | null
+  readonly level: Level | null
   readonly deadLetterReason: string | null
   readonly attemptCount: number
   readonly generation: number
@@ -26,7 +29,7 @@ export interface OutcomeRecord {
   readonly traceparent: string | null
 }
 
-const COLUMNS = `d.id, d.event_id as "eventId", e.given_id as "givenEventId", p.issuer, e.iss, p.client_id as "clientId", e.sub,
+const COLUMNS = `d.id, d.event_id as "eventId", e.given_id as "givenEventId", p.issuer, e.iss, p.client_id as "clientId", b.kind as channel, e.sub,
          coalesce(d.sid, e.sid) as sid, e.scope, e.reason, d.lane, d.state, d.level,
          d.dead_letter_reason as "deadLetterReason", d.attempts as "attemptCount", d.generation,
          e.accepted_at as "acceptedAt", d.settled_at as "settledAt", e.traceparent`

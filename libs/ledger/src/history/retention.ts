@@ -65,6 +65,7 @@ const DELETE_EVENTS = `
     returning given.id, given.low, given.high
   ),
   jobs as (delete from issuer_logouts l using gone where l.event_id = gone.id),
+  counted as (delete from sla_logouts l using gone where l.event_id = gone.id),
   deleted as (
     delete from deliveries d using gone
      where d.id between gone.low and gone.high and d.event_id = gone.id

@@ -59,14 +59,18 @@ export function toTargets(
   const statuses = columns.statuses.split(',')
   const digests = columns.digests.split(',')
   return bindingIds.split(',').map((bindingId, at) => {
-    const { clientId, endpoint, withinMs } = bindings.get(Number(bindingId) as BindingId) ?? UNKNOWN_BINDING
+    const { clientId, channel, fallbackFor, endpoint, withinMs, counts } =
+      bindings.get(Number(bindingId) as BindingId) ?? UNKNOWN_BINDING
     return {
       clientId,
+      channel,
+      fallbackFor,
       endpoint,
       withinMs,
+      counts,
       sid: sids?.[at] ?? null,
       state: states[at] as SettledTarget['state'],
-      level: levels[at] || null,
+      level: (levels[at] || null) as SettledTarget['level'],
       reason: reasons[at] || null,
       attempts: Number(attempts[at]),
       generation: Number(generations[at]),
@@ -79,7 +83,10 @@ export function toTargets(
 }
 
 /** A row of a binding stays as long as deliveries name it. */
-const UNKNOWN_BINDING = { clientId: '', endpoint: '', withinMs: 0 } as const
+const UNKNOWN_BINDING: Omit<ToldBinding, 'id' | 'clientId' | 'countsAt'> & { readonly clientId: string } = {
+  ...{ clientId: '', channel: '', fallbackFor: null, endpoint: '' },
+  ...{ withinMs: 0, counts: 'done' },
+}
 
 function base64url(base64: string): string {
   return base64.replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_')

@@ -152,15 +152,20 @@ export interface WalkedPage<Row, Position> {
 const BINDINGS = `
   select b.id
     from relying_parties p join bindings b on b.relying_party_id = p.id
-   where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2))`
+   where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2))
+     and ($3::text is null or b.kind = $3)`
 
 /** The bindings that a list is confined to; null: all. */
 export async function confinedBindings(
   db: Database,
-  { issuer, clientIds }: { issuer: string | null; clientIds: readonly string[] | null },
+  {
+    issuer,
+    clientIds,
+    channel = null,
+  }: { issuer: string | null; clientIds: readonly string[] | null; channel?: string | null },
 ): Promise<readonly number[] | null> {
-  if (issuer === null && clientIds === null) return null
+  if (issuer === null && clientIds === null && channel === null) return null
   // Not prepared by name: a plan that is good for one set of filters is bad for another.
-  const { rows } = await db.query<{ id: number }>({ text: BINDINGS, values: [issuer, clientIds] })
+  const { rows } = await db.query<{ id: number }>({ text: BINDINGS, values: [issuer, clientIds, channel] })
   return rows.map(({ id }) => id)
 }

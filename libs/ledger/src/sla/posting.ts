@@ -15,6 +15,7 @@ import { readToldBindings, type ToldBinding } from '../delivery/told-bindings.ts
 import type { JournalDelivery, JournalEntry } from '../history/journal.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
+import { decideSettled, notePlanned, type PartyEntry } from './parties.ts'
 
 // The SLA's rollups, as the journal feeds them.
 
@@ -31,8 +32,10 @@ type Additions = Map<BindingId, Map<number, Addition>>
 
 /**
  * Files what was planned, and what was settled for the first time, under the slot, hour and day in which its event was
- * accepted. Nothing is promised of the bulk lane, which gives way to the other. No delivery is looked up: the journal says it
- * all. A poster: see `postJournal`, which lets one work at a time.
+ * accepted. Nothing is promised of the bulk lane, which gives way to the other.
+ *
+ * A relying party with one channel counts by delivery, and the journal says it all: no delivery is looked up. A relying party with
+ * several channels counts once for each logout: `parties.ts` looks its deliveries up.
  */
 export async function postSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
   const promised = await readToldBindings(transaction, bindingsOf(entries))
@@ -41,6 +44,7 @@ export async function postSla(transaction: Queryable, entries: readonly JournalE
     if (entry.kind === 'planned') addPlanned(additions, entry.owed, promised)
     else addSettled(additions, entry, promised)
   }
+  await addParties(transaction, additions, entries, promised)
   const rows = rowsOf(additions)
   for (let from = 0; from < rows.length; from += ROWS_AT_ONCE) {
     if (from > 0) await setImmediate()
@@ -49,7 +53,7 @@ export async function postSla(transaction: Queryable, entries: readonly JournalE
 }
 
 /** What is promised for which binding. One that is no more is not in it. */
-type Promised = ReadonlyMap<BindingId, Pick<ToldBinding, 'withinMs'>>
+type Promised = ReadonlyMap<BindingId, ToldBinding>
 
 function bindingsOf(entries: readonly JournalEntry[]): ReadonlySet<BindingId> {
   const bindings = new Set<BindingId>()
@@ -61,7 +65,7 @@ function bindingsOf(entries: readonly JournalEntry[]): ReadonlySet<BindingId> {
 
 function addPlanned(additions: Additions, owed: readonly JournalDelivery[], promised: Promised): void {
   for (const { bindingId, acceptedMs } of owed) {
-    if (acceptedMs !== null && promised.has(bindingId))
+    if (acceptedMs !== null && promised.get(bindingId)?.countsAt === null)
       additionTo(additions, bindingId, acceptedMs).planned += 1
   }
 }
@@ -72,15 +76,48 @@ function addSettled(
   promised: Promised,
 ): void {
   const atMs = at.getTime()
-  for (const { bindingId, acceptedMs, state, generation } of settled) {
+  for (const delivery of settled) {
+    const { bindingId, acceptedMs, state, generation } = delivery
     const promise = promised.get(bindingId)
     // What was replayed has been counted when it was given up on.
-    if (acceptedMs === null || generation > 0 || promise === undefined) continue
+    if (acceptedMs === null || generation > 0 || promise?.countsAt !== null) continue
     const addition = additionTo(additions, bindingId, acceptedMs)
     const elapsedMs = atMs - acceptedMs
-    if (withinPromise(state, elapsedMs, promise)) addition.kept += 1
+    if (withinPromise(delivery, elapsedMs, promise)) addition.kept += 1
     else addition.broken += 1
     if (state === 'acknowledged') count(addition.latencies, latencyBucket(elapsedMs))
+  }
+}
+
+/** Adds the logouts at relying parties that have several channels. */
+async function addParties(
+  transaction: Queryable,
+  additions: Additions,
+  entries: readonly JournalEntry[],
+  promised: Promised,
+): Promise<void> {
+  const withinMs = new Map<BindingId, number>()
+  const ofParties = (deliveries: readonly JournalDelivery[]): readonly PartyEntry[] =>
+    deliveries.flatMap(({ id, bindingId, acceptedMs }) => {
+      const promise = promised.get(bindingId)
+      if (promise?.countsAt == null || acceptedMs === null) return []
+      withinMs.set(promise.countsAt, promise.withinMs)
+      return [{ id, countsAt: promise.countsAt, acceptedMs }]
+    })
+  if ([...promised.values()].every(({ countsAt }) => countsAt === null)) return
+  const planned = ofParties(entries.flatMap((entry) => (entry.kind === 'planned' ? entry.owed : [])))
+  const settled = ofParties(entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : [])))
+  if (planned.length > 0) {
+    for (const { bindingId, acceptedMs } of await notePlanned(transaction, planned))
+      additionTo(additions, bindingId, acceptedMs).planned += 1
+  }
+  if (settled.length === 0) return
+  const decided = await decideSettled(transaction, settled, (bindingId) => withinMs.get(bindingId) ?? 0)
+  for (const { bindingId, acceptedMs, kept, elapsedMs } of decided) {
+    const addition = additionTo(additions, bindingId, acceptedMs)
+    if (kept) addition.kept += 1
+    else addition.broken += 1
+    if (elapsedMs !== null) count(addition.latencies, latencyBucket(elapsedMs))
   }
 }
 

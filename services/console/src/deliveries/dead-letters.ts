@@ -109,6 +109,7 @@ function deadLetterView(record: DeadLetterRecord): DeadLetter {
     issuer: record.issuer,
     client_id: record.clientId,
     client_name: record.clientName,
+    channel: record.channel,
     endpoint: record.endpoint,
     sid: record.sid,
     lane: record.lane,

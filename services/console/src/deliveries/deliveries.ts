@@ -45,6 +45,7 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
           clientId: query.client_id ?? null,
         }),
         eventId: event?.id ?? null,
+        channel: query.channel ?? null,
         state: query.state ?? null,
         since: readTime(query.since, '/since'),
         until: readTime(query.until, '/until'),
@@ -91,5 +92,6 @@ export function attemptView(attempt: StoredAttempt): DeliveryWithAttempts['attem
     error: attempt.error,
     error_description: attempt.errorDescription,
     jti: attempt.jti,
+    note: attempt.note,
   }
 }

@@ -1,0 +1,131 @@
+import {
+  type BindingId,
+  type DeliveryId,
+  deliveryIdRange,
+  type PartyDelivery,
+  partyVerdict,
+} from '@curfew/domain'
+import { plainArray } from '../postgres/arrays.ts'
+import type { Queryable } from '../postgres/database.ts'
+
+// Logouts at relying parties that have several channels. Each counts once, in the rollups of the party's first binding, and once
+// decided it stays so.
+
+/** A delivery to such a relying party, as the journal has it. */
+export interface PartyEntry {
+  readonly id: DeliveryId
+  /** The first binding of its relying party. */
+  readonly countsAt: BindingId
+  readonly acceptedMs: number
+}
+
+/** A logout at such a relying party. */
+export interface PartyLogout {
+  readonly bindingId: BindingId
+  readonly acceptedMs: number
+}
+
+const PLANNED = `
+  insert into sla_logouts as l (event_id, binding_id, accepted_ms, planned)
+  select distinct on (1, 2) d.event_id, given.counts_at, given.accepted_ms, true
+    from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as given(id, counts_at, accepted_ms)
+    join deliveries d on d.id = given.id
+  on conflict (event_id, binding_id) do update set planned = true where not l.planned
+  returning binding_id as "bindingId", accepted_ms as "acceptedMs"`
+
+/** Notes that deliveries were planned. @returns the logouts of which none was before. */
+export async function notePlanned(
+  transaction: Queryable,
+  entries: readonly PartyEntry[],
+): Promise<readonly PartyLogout[]> {
+  const values = columns(entries)
+  return (await transaction.query<PartyLogout>({ name: 'sla_logouts_planned', text: PLANNED, values })).rows
+}
+
+// The bindings of the party are read, and not its deliveries by their event alone: an event may owe thousands to other parties.
+const UNDECIDED = `
+  select l.event_id as "eventId", l.counts_at as "bindingId", l.accepted_ms as "acceptedMs", b.kind as channel,
+         b.fallback_for as "fallbackFor", b.counts, d.sid, d.state, d.level, d.generation,
+         (extract(epoch from d.settled_at) * 1000)::float8 - l.accepted_ms as "elapsedMs"
+    from (
+      select distinct on (1, 2) d.event_id, given.counts_at, given.accepted_ms, given.low, given.high
+        from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::uuid[], $5::uuid[])
+             as given(id, counts_at, accepted_ms, low, high)
+        join deliveries d on d.id = given.id
+       where not exists (
+         select from sla_logouts l where l.event_id = d.event_id and l.binding_id = given.counts_at and l.decided)
+    ) l
+    join bindings first on first.id = l.counts_at
+    join bindings b on b.relying_party_id = first.relying_party_id
+    join lateral (
+      select * from deliveries w
+       where w.id between l.low and l.high and w.event_id = l.event_id and w.binding_id = b.id offset 0
+    ) d on true`
+
+const DECIDED = `
+  insert into sla_logouts as l (event_id, binding_id, accepted_ms, decided)
+  select *, true from unnest($1::uuid[], $2::bigint[], $3::bigint[])
+  on conflict (event_id, binding_id) do update set decided = true`
+
+/** A logout of which it is decided whether the promise was kept. */
+export interface DecidedLogout extends PartyLogout {
+  readonly kept: boolean
+  /** From acceptance to the last acknowledgement that counts; null where there is none. */
+  readonly elapsedMs: number | null
+}
+
+interface UndecidedRow extends Omit<PartyDelivery, 'withinMs'>, PartyLogout {
+  readonly eventId: string
+}
+
+/**
+ * Decides the logouts of deliveries that were settled, by how all deliveries of each stand: the settlement that ends one as a dead
+ * letter has planned its fallback too.
+ *
+ * @param withinMs what is promised, by the first binding of the party.
+ * @returns those that were not decided before, and are.
+ */
+export async function decideSettled(
+  transaction: Queryable,
+  entries: readonly PartyEntry[],
+  withinMs: (bindingId: BindingId) => number,
+): Promise<readonly DecidedLogout[]> {
+  const ranges = entries.map(({ id }) => deliveryIdRange(id))
+  const { rows } = await transaction.query<UndecidedRow>({
+    name: 'sla_logouts_undecided',
+    text: UNDECIDED,
+    values: [
+      ...columns(entries),
+      plainArray(ranges.map(([low]) => low)),
+      plainArray(ranges.map(([, high]) => high)),
+    ],
+  })
+  const logouts = Map.groupBy(rows, ({ eventId, bindingId }) => `${eventId} ${bindingId}`)
+  const decided = [...logouts.values()].flatMap(([first, ...others]) => {
+    if (first === undefined) return []
+    const promise = { withinMs: withinMs(first.bindingId) }
+    const { verdict, elapsedMs } = partyVerdict([first, ...others].map((row) => ({ ...row, ...promise })))
+    const { eventId, bindingId, acceptedMs } = first
+    return verdict === 'open' ? [] : [{ eventId, bindingId, acceptedMs, kept: verdict === 'kept', elapsedMs }]
+  })
+  if (decided.length > 0) {
+    await transaction.query({
+      name: 'sla_logouts_decided',
+      text: DECIDED,
+      values: [
+        plainArray(decided.map(({ eventId }) => eventId)),
+        plainArray(decided.map(({ bindingId }) => bindingId)),
+        plainArray(decided.map(({ acceptedMs }) => acceptedMs)),
+      ],
+    })
+  }
+  return decided
+}
+
+function columns(entries: readonly PartyEntry[]): readonly string[] {
+  return [
+    plainArray(entries.map(({ id }) => id)),
+    plainArray(entries.map(({ countsAt }) => countsAt)),
+    plainArray(entries.map(({ acceptedMs }) => acceptedMs)),
+  ]
+}
