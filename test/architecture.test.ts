@@ -64,6 +64,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     'p-retry',
   ],
   'services/bookkeeper': [
+    '@curfew/channels',
     '@curfew/wiring',
     '@curfew/contract',
     'node:',

@@ -8,6 +8,7 @@ import {
 import { type TObject, type TSchema, Type } from 'typebox'
 import { backchannel } from './backchannel/channel.ts'
 import type { Channel } from './channel.ts'
+import { globalRevocation } from './global_revocation/channel.ts'
 
 export {
   LOGOUT_EVENT_MEMBER,
@@ -30,7 +31,7 @@ export type {
 export type { ProbeReport } from './probe-report.ts'
 
 /** Every channel. The order is that of endpoints in answers. */
-export const CHANNELS: readonly Channel[] = [backchannel]
+export const CHANNELS: readonly Channel[] = [backchannel, globalRevocation]
 
 /** The kind of an endpoint that is named without one. */
 export const DEFAULT_KIND: string = backchannel.kind

@@ -37,6 +37,7 @@ export {
   cleanText,
   quicklyRetryable,
   saidOf,
+  saysNotNow,
   type TransportFailure,
   type UndeliverableReason,
   unanswered,

@@ -1,3 +1,4 @@
+import { explain } from '@curfew/channels'
 import { encodeDeadLetter } from '@curfew/contract'
 import type { Publisher } from '@curfew/domain'
 import { announceDeadLetters, type Database, outcomesOf } from '@curfew/ledger'
@@ -39,7 +40,12 @@ export function createAnnouncingChore({ db, publisher, windowMs, log, metrics }:
         },
         async publish(records) {
           if (publisher === null) return
-          await publisher.publish('deadLetters', records.map(encodeDeadLetter))
+          await publisher.publish(
+            'deadLetters',
+            records.map((record) =>
+              encodeDeadLetter(record, explain(record.channel, record.reason, record.lastAttempt)),
+            ),
+          )
           const ids = records.map(({ id }) => id)
           await publishOutcomes(publisher, await outcomesOf(db, ids))
           published.inc(records.length)

@@ -1,7 +1,4 @@
-import { type Answer, type AttemptOutcome, saidOf, unanswered, unavailable } from '@curfew/domain'
-
-/** Statuses that say "not now" (RFC 9110, RFC 8470, RFC 6585); so does every 5xx but 501. */
-const NOT_NOW = new Set([408, 425, 429])
+import { type Answer, type AttemptOutcome, saidOf, saysNotNow, unanswered, unavailable } from '@curfew/domain'
 
 /** Says what an answer to a back-channel POST means (Back-Channel Logout 2.5 and 2.8). */
 export function outcomeOf(answer: Answer, now: Date): AttemptOutcome {
@@ -10,6 +7,6 @@ export function outcomeOf(answer: Answer, now: Date): AttemptOutcome {
   if (status === 200 || status === 204) return { kind: 'acknowledged', level: 'done', status }
   // 501 was "logout failed" in drafts before 2022, so it is read as the 400 that replaced it.
   if (status === 400 || status === 501) return { kind: 'refused', status, ...saidOf(answer) }
-  if (NOT_NOW.has(status) || status >= 500) return unavailable(answer, now)
+  if (saysNotNow(status)) return unavailable(answer, now)
   return { kind: 'misconfigured', status, ...saidOf(answer) }
 }

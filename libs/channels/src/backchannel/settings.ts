@@ -6,9 +6,7 @@ import {
   type TokenEncryption,
 } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
-
-const oneOf = <Value extends string>(values: readonly Value[]) =>
-  Type.Unsafe<Value>({ type: 'string', enum: [...values] })
+import { oneOf } from '../schemas.ts'
 
 /** How tokens are encrypted: to a key of `jwks`, or of the set at `jwks_uri`. */
 const StoredEncryption = Type.Object(

@@ -1,4 +1,4 @@
-import { deadLetterWords, type LastAttempt, type OutgoingRecord } from '@curfew/domain'
+import type { DeadLetterWords, LastAttempt, OutgoingRecord } from '@curfew/domain'
 import { cloudEventHeaders, partySource } from './cloud-event.ts'
 
 /** CloudEvents `type` of a dead letter. */
@@ -43,8 +43,10 @@ export interface PublishedDeadLetter {
 /**
  * Writes a dead letter as a record: CloudEvents 1.0 attributes in headers (Kafka protocol binding, binary content mode), JSON in
  * the value. One that is published twice has the same `ce_id`; one that died again after a replay has another.
+ *
+ * @param words of the dead letter's channel.
  */
-export function encodeDeadLetter(facts: DeadLetterFacts): OutgoingRecord {
+export function encodeDeadLetter(facts: DeadLetterFacts, { what, fix }: DeadLetterWords): OutgoingRecord {
   const { id, generation, lastAttempt } = facts
   const time = facts.deadLetteredAt.toISOString()
   const published: PublishedDeadLetter = {
@@ -54,7 +56,8 @@ export function encodeDeadLetter(facts: DeadLetterFacts): OutgoingRecord {
     client_id: facts.clientId,
     channel: facts.channel,
     reason: facts.reason,
-    ...deadLetterWords(facts.reason, lastAttempt),
+    what,
+    fix,
     error: lastAttempt?.error ?? null,
     error_description: lastAttempt?.errorDescription ?? null,
     dead_lettered_at: time,

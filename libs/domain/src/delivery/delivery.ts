@@ -50,7 +50,7 @@ export interface InFlightDelivery extends Tries {
   readonly sid: Sid | null
   /** When that session ends by itself; null where nobody has said. */
   readonly sessionEndsAt: Date | null
-  readonly event: Pick<LogoutEvent, 'iss' | 'givenId' | 'sub' | 'scope' | 'lane' | 'acceptedAt'>
+  readonly event: Pick<LogoutEvent, 'iss' | 'givenId' | 'sub' | 'email' | 'scope' | 'lane' | 'acceptedAt'>
 }
 
 /** What becomes of a delivery. */

@@ -85,6 +85,11 @@ export function unanswered(answer: Exclude<Answer, { kind: 'response' }>): Attem
   }
 }
 
+/** Whether a status says "not now" (RFC 9110, RFC 8470, RFC 6585): 408, 425, 429, and every 5xx but 501. */
+export function saysNotNow(status: number): boolean {
+  return status === 408 || status === 425 || status === 429 || (status >= 500 && status !== 501)
+}
+
 /** The outcome of a response that says "not now". */
 export function unavailable(answer: Extract<Answer, { kind: 'response' }>, now: Date): AttemptOutcome {
   const retryAfterMs = parseRetryAfter(answer.retryAfter, now)

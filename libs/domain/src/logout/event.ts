@@ -16,6 +16,8 @@ interface Asserted {
   /** The client that started the logout. It knows already, so it is not told unless `includeInitiator`. */
   readonly initiator: ClientId | null
   readonly includeInitiator: boolean
+  /** The subject's email address, for relying parties that know their users by it. Absent where the IdP did not say. */
+  readonly email?: string
   /** Narrows the targets to these clients; null means every client that may hold a session. */
   readonly clients: readonly ClientId[] | null
   readonly lane: Lane

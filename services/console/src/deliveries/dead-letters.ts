@@ -1,3 +1,4 @@
+import { explain } from '@curfew/channels'
 import {
   DeadLetter,
   DeadLettersQuery,
@@ -6,7 +7,7 @@ import {
   page,
   type Scope,
 } from '@curfew/contract'
-import { confinesOf, deadLetterWords, reaches } from '@curfew/domain'
+import { confinesOf, reaches } from '@curfew/domain'
 import {
   type Database,
   type DeadLetterPosition,
@@ -114,7 +115,7 @@ function deadLetterView(record: DeadLetterRecord): DeadLetter {
     sid: record.sid,
     lane: record.lane,
     reason: record.reason,
-    ...deadLetterWords(record.reason, lastAttempt),
+    ...explain(record.channel, record.reason, lastAttempt),
     status: lastAttempt?.status ?? null,
     error: lastAttempt?.error ?? null,
     error_description: lastAttempt?.errorDescription ?? null,

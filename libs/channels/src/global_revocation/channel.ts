@@ -1,0 +1,38 @@
+import type { PushChannel } from '../channel.ts'
+import { outcomeOf } from './answer.ts'
+import { PROBE_REQUESTS, runProbe } from './probe.ts'
+import { bodyOf, CREDENTIAL_TYPE, credentialClaims, headersOf, subjectOf } from './request.ts'
+import { GlobalRevocationSettings, namesOf, readRegistration, registration } from './settings.ts'
+import { explain } from './words.ts'
+
+/** Global Token Revocation (draft 04), of which Okta Universal Logout is a profile. It ends all sessions and refresh tokens of a user. */
+export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
+  kind: 'global_revocation',
+  mode: 'push',
+  best: 'begun',
+  registration,
+  settings: GlobalRevocationSettings,
+  endpoints: readRegistration,
+  names: namesOf,
+  explain,
+  async send({ delivery, binding, settings, startedAt }, tools) {
+    const identifier = subjectOf(delivery.event, settings)
+    if (typeof identifier === 'string') {
+      const detail = 'the logout event does not name the user as the relying party knows users'
+      return { outcome: { kind: 'undeliverable', reason: identifier, detail }, jti: null, tokenDigest: null }
+    }
+    const jti = tools.newId()
+    const { iss, clientId, uri } = binding
+    const claims = credentialClaims({ iss, app: settings.app ?? clientId, uri, now: startedAt, jti })
+    const signed =
+      settings.credential === 'signed_jwt'
+        ? await tools.sign(settings.algorithm, CREDENTIAL_TYPE, claims)
+        : null
+    const headers = headersOf(signed ?? (await tools.secret()))
+    const answer = await tools.http.post({ uri, headers, body: bodyOf(identifier, settings) })
+    const outcome = outcomeOf(answer, settings, { now: tools.now(), tried: delivery.attempts })
+    // A bearer token is the same in every request, so its digest would prove nothing of this one.
+    return { outcome, jti, tokenDigest: signed === null ? null : tools.digest(signed) }
+  },
+  probe: { total: PROBE_REQUESTS.length, run: runProbe },
+}

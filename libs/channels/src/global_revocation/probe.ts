@@ -1,0 +1,272 @@
+import { type Answer, CurfewError, NETWORK, saidOf, type TokenSignature } from '@curfew/domain'
+import type { ProbeTarget, ProbeTools } from '../channel.ts'
+import type { ProbeCheck, ProbeReport, ProbeSuggestion } from '../probe-report.ts'
+import { bodyOf, CREDENTIAL_TYPE, type CredentialClaims, credentialClaims, headersOf } from './request.ts'
+import type { GlobalRevocationSettings } from './settings.ts'
+import { misconfiguredFix } from './words.ts'
+
+type Target = ProbeTarget<GlobalRevocationSettings>
+
+/** What one request of a probe has that is different from a good one. */
+interface ProbeRequest extends Pick<ProbeCheck, 'id' | 'title' | 'level' | 'section'> {
+  /** `taken`: with a status of success, or with 404, for the user does not exist. */
+  readonly expects: 'taken' | 'refused'
+  /** Only where the credential is a signed JWT. */
+  readonly signature?: TokenSignature
+  readonly claims?: (good: CredentialClaims) => CredentialClaims
+  /** The credential of the request; null: none. Left out: a good one, or what `signature` and `claims` make. */
+  readonly credential?: string | null
+  readonly method?: 'get'
+  readonly body?: string
+  readonly wrong: string
+  readonly fix: string
+}
+
+const REVOKES = 'anybody can end the sessions of anybody'
+const VERIFY =
+  "Verify the credential with the keys of the issuer's jwks_uri, and take nothing from its header but the kid."
+const READ = 'Answer 400 to a body that does not name a user in a format that you know.'
+const HOUR_S = 3_600
+
+export const PROBE_REQUESTS: readonly ProbeRequest[] = [
+  {
+    ...{ id: 'good_request', title: 'takes a good request', level: 'must' },
+    ...{ section: 'Global Token Revocation 3.4', expects: 'taken' },
+    wrong: 'A good request is refused.',
+    fix: 'Find in its log why it refuses the request.',
+  },
+  {
+    ...{ id: 'no_credential', title: 'refuses a request without a credential', level: 'must' },
+    ...{ section: 'Global Token Revocation 3.2', expects: 'refused', credential: null },
+    wrong: `A request without a credential is taken: ${REVOKES}.`,
+    fix: 'Answer 401 to a request that nobody vouches for.',
+  },
+  {
+    ...{ id: 'wrong_credential', title: 'refuses a credential that it does not know', level: 'must' },
+    ...{ section: 'Global Token Revocation 3.2', expects: 'refused', credential: 'curfew-probe' },
+    wrong: `A request with any bearer token is taken: ${REVOKES}.`,
+    fix: 'Answer 401 to a credential that you do not know.',
+  },
+  {
+    ...{ id: 'alg_none', title: 'refuses alg none', level: 'must' },
+    ...{ section: 'RFC 8725 3.1', expects: 'refused', signature: 'none' },
+    wrong: `A credential that nobody signed (alg none) is taken: ${REVOKES}.`,
+    fix: VERIFY,
+  },
+  {
+    ...{ id: 'signature_broken', title: 'refuses a broken signature', level: 'must' },
+    ...{ section: 'RFC 7515 5.2', expects: 'refused', signature: 'corrupted' },
+    wrong: `A credential with a broken signature is taken: ${REVOKES}.`,
+    fix: VERIFY,
+  },
+  {
+    ...{ id: 'signature_of_another_key', title: "refuses another key under the issuer's kid", level: 'must' },
+    ...{ section: 'RFC 7515 5.2', expects: 'refused', signature: 'other_key' },
+    wrong: `A credential that another key signed is taken: ${REVOKES}.`,
+    fix: VERIFY,
+  },
+  {
+    ...{ id: 'key_confusion', title: 'refuses HS256 with the public key for a secret', level: 'must' },
+    ...{ section: 'RFC 8725 2.1, 3.1', expects: 'refused', signature: 'public_key_pem' },
+    wrong: `A credential signed by HMAC with the issuer's public key is taken: ${REVOKES}.`,
+    fix: VERIFY,
+  },
+  {
+    ...{ id: 'audience_other', title: 'refuses another audience', level: 'must' },
+    ...{ section: 'RFC 8725 3.9; Okta Universal Logout', expects: 'refused' },
+    claims: (good) => ({ ...good, aud: 'https://curfew-probe.invalid/' }),
+    wrong:
+      'A credential for another endpoint (aud) is taken: any other relying party can use the ones that it is sent.',
+    fix: 'Refuse a credential whose aud is not the address of this endpoint.',
+  },
+  {
+    ...{ id: 'issuer_other', title: 'refuses another issuer', level: 'must' },
+    ...{ section: 'RFC 8725 3.8; Okta Universal Logout', expects: 'refused' },
+    claims: (good) => ({ ...good, iss: 'https://curfew-probe.invalid' }),
+    wrong: 'A credential of another issuer (iss) is taken.',
+    fix: 'Compare iss with the issuer of your ID tokens, byte for byte.',
+  },
+  {
+    ...{ id: 'expired', title: 'refuses a credential that has expired', level: 'must' },
+    ...{ section: 'RFC 7519 4.1.4', expects: 'refused' },
+    claims: (good) => ({ ...good, iat: good.iat - HOUR_S, nbf: good.nbf - HOUR_S, exp: good.exp - HOUR_S }),
+    wrong: 'A credential that expired an hour ago is taken.',
+    fix: 'Compare exp with the clock; a minute or two of difference is enough.',
+  },
+  {
+    ...{ id: 'no_json', title: 'refuses a body that is not JSON', level: 'should' },
+    ...{ section: 'Global Token Revocation 3.1, 3.4.2', expects: 'refused', body: 'curfew-probe' },
+    wrong: 'A body that is not JSON is answered as if the tokens of a user had been revoked.',
+    fix: READ,
+  },
+  {
+    ...{ id: 'no_subject', title: 'refuses a body without a user', level: 'should' },
+    ...{ section: 'Global Token Revocation 3.1, 3.4.2', expects: 'refused', body: '{}' },
+    wrong: 'A body that names no user is answered as if the tokens of a user had been revoked.',
+    fix: READ,
+  },
+  {
+    ...{ id: 'get', title: 'refuses GET', level: 'should' },
+    ...{ section: 'Global Token Revocation 3.1', expects: 'refused', method: 'get' },
+    wrong: 'A GET is answered as if the tokens of a user had been revoked.',
+    fix: 'Answer anything but POST with 405.',
+  },
+]
+
+/** How long requests are started, in milliseconds, and how long one may take. */
+const PROBE_MS_MAX = 45_000
+const REQUEST_MS_MAX = 10_000
+
+type Seen = Answer & { readonly durationMs: number }
+
+/** Sends requests for a user who does not exist, one after the other. See `Probe`. */
+export async function runProbe(target: Target, tools: ProbeTools): Promise<ProbeReport & { sent: number }> {
+  const endsAtMs = performance.now() + PROBE_MS_MAX
+  const signed = target.settings.credential === 'signed_jwt'
+  const seen = new Map<string, Seen>()
+  for (const request of PROBE_REQUESTS) {
+    const forged = request.signature !== undefined || request.claims !== undefined
+    if ((forged && !signed) || performance.now() > endsAtMs) continue
+    seen.set(request.id, await ask(request, target, tools))
+    tools.onProgress(seen.size)
+    const first = seen.get('good_request')
+    if (first?.kind !== 'response') break
+  }
+  return { ...report(seen, target.settings), sent: seen.size }
+}
+
+async function ask(request: ProbeRequest, target: Target, tools: ProbeTools): Promise<Seen> {
+  const { method, body = bodyOf(nobody(target, tools.newId()), target.settings) } = request
+  let credential: string | null
+  try {
+    credential = await credentialFor(request, target, tools)
+  } catch (error) {
+    // The key is away, or kept by a signer that signs no such token: ours, and no word against the endpoint.
+    if (!(error instanceof CurfewError)) throw error
+    return { kind: 'failure', failure: 'signer', detail: error.message, durationMs: 0 }
+  }
+  const { authorization, ...rest } = headersOf(credential ?? '')
+  const headers = credential === null ? rest : { ...rest, authorization: authorization ?? '' }
+  const message = { uri: target.uri, headers, timeoutMs: Math.min(target.timeoutMs, REQUEST_MS_MAX) }
+  const startedMs = performance.now()
+  const answer =
+    method === 'get' ? await tools.http.get(message) : await tools.http.post({ ...message, body })
+  return { ...answer, durationMs: Math.round(performance.now() - startedMs) }
+}
+
+async function credentialFor(
+  { credential, claims = (good) => good, signature }: ProbeRequest,
+  { iss, uri, clientId, settings }: Target,
+  { forge, secret, newId }: ProbeTools,
+): Promise<string | null> {
+  if (credential !== undefined) return credential
+  if (settings.credential === 'bearer') return secret()
+  const good = credentialClaims({ iss, app: settings.app ?? clientId, uri, now: new Date(), jti: newId() })
+  return forge(CREDENTIAL_TYPE, { ...claims(good) }, { signature })
+}
+
+/** Names a user who does not exist, in the form that the endpoint knows users by. */
+function nobody({ iss, settings: { subject } }: Target, id: string): object {
+  const name = `curfew-probe-${id}`
+  if (subject === 'email') return { format: 'email', email: `${name}@curfew.invalid` }
+  return subject === 'opaque' ? { format: 'opaque', id: name } : { format: 'iss_sub', iss, sub: name }
+}
+
+function report(seen: ReadonlyMap<string, Seen>, settings: GlobalRevocationSettings): ProbeReport {
+  const facts = { settings, seen }
+  const checks = PROBE_REQUESTS.map((request): ProbeCheck => {
+    const { id, title, level, section } = request
+    const answer = seen.get(id)
+    return {
+      ...{ id, title, level, section },
+      ...(request.expects === 'taken'
+        ? judgeTaken(request, answer, facts)
+        : judgeRefused(request, answer, facts)),
+      status: statusOf(answer),
+      durationMs: answer?.durationMs ?? null,
+    }
+  })
+  return { checks, suggestions: suggestionsOf(seen.get('good_request'), settings) }
+}
+
+type Finding = Pick<ProbeCheck, 'result' | 'what' | 'fix'>
+
+interface Facts {
+  readonly settings: GlobalRevocationSettings
+  readonly seen: ReadonlyMap<string, Seen>
+}
+
+const NOT_SENT: Finding = { result: 'unknown', what: 'It was not sent.', fix: null }
+
+function statusOf(answer: Seen | undefined): number | null {
+  return answer?.kind === 'response' ? answer.status : null
+}
+
+/** Whether an answer says that the user is unknown there. */
+function isUnknownUser(answer: Seen | undefined, { unknown_user }: GlobalRevocationSettings): boolean {
+  return unknown_user === 'acknowledged' && statusOf(answer) === 404
+}
+
+function judgeTaken(
+  { wrong, fix }: ProbeRequest,
+  answer: Seen | undefined,
+  { settings, seen }: Facts,
+): Finding {
+  if (answer === undefined) return NOT_SENT
+  const what = `It ${inWords(answer)}.`
+  if (answer.kind !== 'response') {
+    const mend = answer.kind === 'failure' ? NETWORK[answer.failure]?.fix : undefined
+    return { result: 'failed', what: `${wrong} ${what}`, fix: mend ?? 'See that the endpoint answers.' }
+  }
+  if (settings.success.includes(answer.status)) return { result: 'passed', what, fix: null }
+  if (!isUnknownUser(answer, settings))
+    return { result: 'failed', what: `${wrong} ${what}`, fix: `${misconfiguredFix(answer.status)} ${fix}` }
+  // An address where nothing is answers 404 to everything.
+  const other = statusOf(seen.get('no_credential'))
+  if (other === 401 || other === 403) return { result: 'passed', what, fix: null }
+  return { result: 'unknown', what: `${what} So does an address at which there is no endpoint.`, fix: null }
+}
+
+function judgeRefused(
+  { wrong, fix }: ProbeRequest,
+  answer: Seen | undefined,
+  { settings, seen }: Facts,
+): Finding {
+  if (answer === undefined) return NOT_SENT
+  const what = `It ${inWords(answer)}.`
+  if (answer.kind !== 'response') return { result: 'unknown', what, fix: null }
+  if (answer.status >= 200 && answer.status < 300) return { result: 'failed', what: `${wrong} ${what}`, fix }
+  const good = seen.get('good_request')
+  if (isUnknownUser(good, settings) && answer.status === 404)
+    return { result: 'unknown', what: `${what} A good request gets the same answer.`, fix: null }
+  const takes = isUnknownUser(good, settings) || settings.success.includes(statusOf(good) ?? 0)
+  return takes
+    ? { result: 'passed', what, fix: null }
+    : { result: 'unknown', what: `${what} But it takes no good request either.`, fix: null }
+}
+
+function suggestionsOf(
+  good: Seen | undefined,
+  { success }: GlobalRevocationSettings,
+): readonly ProbeSuggestion[] {
+  if (good?.kind !== 'response' || success.includes(good.status)) return []
+  if (good.status !== 200 && good.status !== 202) return []
+  return [
+    {
+      setting: 'curfew.channels.global_revocation.success',
+      value: good.status,
+      why: `It answers ${good.status} to a good request, which the draft does not have. Add it to the statuses that say that the revocation has begun.`,
+    },
+  ]
+}
+
+function inWords(answer: Seen): string {
+  if (answer.kind === 'not_allowed') return `is at an address that nothing may be sent to (${answer.detail})`
+  if (answer.kind === 'failure') {
+    const what = NETWORK[answer.failure]?.what.replace(/^it /, '') ?? answer.failure
+    return `${what} (${answer.detail})`
+  }
+  const { error, errorDescription } = saidOf(answer)
+  const said = [error, errorDescription].filter((word) => word !== null).join(': ')
+  return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, 200)})`}`
+}
