@@ -69,7 +69,7 @@ create index relying_parties_client on relying_parties (client_id);
 create table bindings (
   id                bigint generated always as identity primary key,
   relying_party_id  bigint not null references relying_parties (id),
-  kind              text not null check (kind in ('backchannel')),
+  kind              text not null check (kind ~ '^[a-z][a-z0-9_]*$'),
   -- The name of the endpoint within the relying party. main is backchannel_logout_uri; the owner names the others.
   endpoint          text not null,
   uri               text not null,

@@ -71,7 +71,7 @@ const bindingOf = ({ claims, required }: { claims: SubjectClaims; required: bool
     clientId: 'rp',
     subjectClaims: claims,
     sessionRequired: required,
-    disabledReason: null,
+    ...{ fallbackFor: null, disabledReason: null },
   }) as unknown as Binding
 
 /** Sessions that the index answers with: of the subject, or of the event's sid. Another RP holds one, so the subject is known. */

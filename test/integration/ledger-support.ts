@@ -66,10 +66,15 @@ export async function register(db: Database, count: number): Promise<Registry> {
   return readRegistry(db)
 }
 
+/** A channel of a relying party that a test registers. */
+export type TestChannel = Pick<Binding, 'kind' | 'fallbackFor'>
+export const BACKCHANNEL: TestChannel = { kind: 'backchannel', fallbackFor: null }
+
 export async function registerParty(
   db: Database,
   clientId: string,
   settings: StoredSettings = {},
+  channels: readonly TestChannel[] = [BACKCHANNEL],
 ): Promise<void> {
   const draft: RelyingPartyDraft = {
     issuer: NAME,
@@ -80,16 +85,13 @@ export async function registerParty(
     sessionRequired: false,
     algorithm: 'RS256',
     encryption: null,
-    endpoints: [
-      {
-        kind: 'backchannel',
-        name: 'main',
-        uri: `https://rp.example/${clientId}`,
-        counts: 'done' as const,
-        fallbackFor: null,
-        disabledReason: null,
-      },
-    ],
+    endpoints: channels.map((channel) => ({
+      ...channel,
+      name: 'main',
+      uri: `https://rp.example/${clientId}`,
+      counts: 'done' as const,
+      disabledReason: null,
+    })),
   }
   await putRelyingParties(db, { issuer: NAME, drafts: [draft], audit })
 }

@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto'
 import {
-  type BindingId,
   beganAfter,
   type ClientId,
   type DeliveryId,
@@ -13,8 +12,8 @@ import {
   type OwedDelivery,
   type SessionStanding,
   type Sid,
+  type StandingBinding,
   type Subject,
-  type SubjectClaims,
   standingOf,
   type Told,
 } from '@curfew/domain'
@@ -66,14 +65,11 @@ interface LockedRow extends TouchedRow, LiveSession {
   readonly restartedAcceptedAt: Date | null
 }
 
-interface BindingRow {
+interface BindingRow extends StandingBinding {
   readonly issuer: string
   readonly clientId: ClientId
-  readonly id: BindingId
   /** Whether it is to be told of what is planned now. */
   readonly current: boolean
-  readonly sessionRequired: boolean
-  readonly subjectClaims: SubjectClaims
 }
 
 const digest = (text: string) => hash('sha256', text)
@@ -210,7 +206,8 @@ function toEvent(row: TouchedRow): LogoutEvent {
 }
 
 const BINDINGS_OF = `
-  select p.issuer, p.client_id as "clientId", b.id, b.registered and p.deleted_at is null as current,
+  select p.issuer, p.client_id as "clientId", b.id, b.kind, b.fallback_for as "fallbackFor",
+         b.registered and p.deleted_at is null as current,
          p.session_required as "sessionRequired",
          coalesce(p.settings ->> 'subject_claims', i.defaults ->> 'subject_claims', 'both') as "subjectClaims"
     from unnest($1::text[], $2::text[]) as g(issuer, client_id)

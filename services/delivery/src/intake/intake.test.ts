@@ -63,7 +63,7 @@ function rig({
         {
           bindings: Array.from(
             { length: count },
-            (_, n) => ({ id: n + 1, clientId: `client-${n}` }) as Binding,
+            (_, n) => ({ id: n + 1, clientId: `client-${n}`, fallbackFor: null }) as Binding,
           ),
           sessionIndex: 'partial',
           sessionIssuer: null,
@@ -114,7 +114,10 @@ function rig({
       leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),
     } as never,
     announcer: { announce: () => undefined },
-    dispatcher: { room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },
+    dispatcher: {
+      ...{ room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },
+      isUnavailable: () => false,
+    },
     admit: async () => undefined,
     onPlanned: () => undefined,
     onUnknownIssuer: (events) => unknown.push(events),
