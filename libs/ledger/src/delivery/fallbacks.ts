@@ -51,6 +51,5 @@ export async function oweFallbacks(transaction: Queryable, ids: readonly Deliver
     const fallback = { id: bindingId, sessionRequired, subjectClaims }
     return fallbackOf({ ...row, id: eventId }, row, fallback, digest) ?? []
   })
-  // Dead letters of several sessions may owe one delivery of their subject.
-  await oweDeliveries(transaction, [...new Map(owed.map((each) => [each.delivery.id, each])).values()])
+  await oweDeliveries(transaction, owed)
 }
