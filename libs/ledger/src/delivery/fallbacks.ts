@@ -11,7 +11,7 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { oweDeliveries } from '../sessions/standings.ts'
 
-// `offset 0` keeps it a lookup for each delivery.
+// `offset 0` keeps each a lookup: joined freely, large tables are read as a whole.
 const FALLBACKS_OF = `
   select e.id as "eventId", e.iss, e.given_id as "givenId", e.sub, e.scope, e.lane, e.accepted_at as "acceptedAt",
          d.sid, d.session_ends_at as "sessionEndsAt", f.id as "bindingId", p.session_required as "sessionRequired",
@@ -25,7 +25,7 @@ const FALLBACKS_OF = `
     join bindings f on f.relying_party_id = b.relying_party_id and f.fallback_for = b.kind and f.registered
     join relying_parties p on p.id = f.relying_party_id and p.deleted_at is null
     join issuers i on i.name = p.issuer
-    join events e on e.id = d.event_id`
+    cross join lateral (select * from events where id = d.event_id offset 0) e`
 
 interface FallbackRow
   extends Omit<OwingEvent, 'id'>,
