@@ -1,7 +1,9 @@
 import type { InFlightDelivery, Settlement, WorkerId } from '@curfew/domain'
 import {
   claimDue,
+  createDatabase,
   findUnreceipted,
+  giveUpUnreachable,
   planEvents,
   postJournal,
   type Registry,
@@ -101,24 +103,16 @@ test('an event has its receipt when its fallback is settled, and not before', as
 test('a dead letter is not seen before its fallback, and neither stays after a failure in between', async () => {
   const { db } = database
   const delivery = await logout()
-  const waiting = () =>
-    db.query(
-      "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%insert into deliveries%'",
-    )
-  let settling: Promise<unknown> = Promise.resolve()
-  // Its event is locked: the fallback cannot be owed yet.
+  const waiting = `from pg_stat_activity where wait_event_type = 'Lock' and query like '%insert into deliveries%'`
+  // While its event is locked, the fallback cannot be owed.
   await withTransaction(db, async (transaction) => {
-    await transaction.query({
-      text: 'select from events where id = $1 for update',
-      values: [delivery.eventId],
-    })
-    settling = settle(delivery, DEAD)
-    await vi.waitFor(async () => expect((await waiting()).rows).toHaveLength(1), { timeout: 10_000 })
+    const locked = { text: 'select from events where id = $1 for update', values: [delivery.eventId] }
+    await transaction.query(locked)
+    const failing = expect(settle(delivery, DEAD)).rejects.toThrow()
+    await vi.waitFor(async () => expect((await db.query(`select ${waiting}`)).rows).toHaveLength(1), 10_000)
     expect(await states()).toEqual(['backchannel in_flight'])
-    await db.query(
-      "select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock' and query like '%insert into deliveries%'",
-    )
-    await expect(settling).rejects.toThrow()
+    await db.query(`select pg_cancel_backend(pid) ${waiting}`)
+    await failing
   })
   expect(await states()).toEqual(['backchannel in_flight'])
   await settle(delivery, DEAD)
@@ -144,3 +138,41 @@ test('a delivery that would end a later session owes no fallback, for that would
   expect(await claim()).toEqual([])
   expect(await states()).toEqual(['backchannel later_session'])
 })
+
+test.each(['force_custom_plan', 'force_generic_plan'])(
+  'owing fallbacks reads no large table as a whole (%s)',
+  async (mode) => {
+    const required = bindingsOf(registry).find(({ fallbackFor }) => fallbackFor === null)
+    await database.db.query({
+      text: `with planned as (
+               insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
+               select id, id, '\\x00', $1, 'user-' || n, 'subject', false, 'interactive', now(), now(), now(), 'registered'
+                 from (select n, gen_random_uuid() as id from generate_series(1, 20000) n) given
+               returning id)
+             insert into deliveries (id, event_id, binding_id, state, lane, planned_at, due_at)
+             select gen_random_uuid(), id, $2, 'pending', 'interactive', now(), now() from planned`,
+      values: [ISS, required?.id],
+    })
+    await database.db.query('vacuum analyze events, deliveries, bindings, relying_parties')
+    const db = createDatabase(database.url, { poolMax: 1, applicationName: 'test' })
+    const scans = async () => {
+      await db.query('select pg_stat_force_next_flush()')
+      const { rows } = await db.query<{ n: number }>(
+        "select sum(seq_scan)::int as n from pg_stat_user_tables where relname in ('deliveries', 'events')",
+      )
+      return rows[0]?.n
+    }
+    try {
+      await db.query(`set plan_cache_mode = ${mode}`)
+      const before = await scans()
+      const later = new Date(Date.now() + 60_000)
+      const dueBefore = new Map(bindingsOf(registry).map(({ id }) => [id, later]))
+      expect(await giveUpUnreachable(db, { dueBefore, now: new Date(), limit: 500 })).toBe(500)
+      expect(await scans()).toBe(before)
+      const rows = await readDeliveries(database.db)
+      expect(rows.filter(({ binding_id }) => binding_id !== required?.id)).toHaveLength(500)
+    } finally {
+      await db.end()
+    }
+  },
+)
