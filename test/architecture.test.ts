@@ -178,6 +178,25 @@ test('every folder says what may live in it', () => {
   expect(folders.filter((folder) => !existsSync(join(folder, 'README.md')))).toEqual([])
 })
 
+test('a channel is named in its own folder and in the index, and nowhere else', () => {
+  const root = 'libs/channels/src'
+  const kinds = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory())
+  expect(kinds.length).toBeGreaterThan(1)
+  const sources = [...Object.keys(ALLOWED).map((folder) => `${folder}/src`), 'migrations'].flatMap((folder) =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter((name) => /(?<!\.(test|fixture))\.(ts|sql)$/.test(name))
+      .map((name) => join(folder, name)),
+  )
+  const naming = kinds.flatMap(({ name: kind }) => {
+    // A path such as `/backchannel-logout` is another word.
+    const word = new RegExp(`\\b${kind}\\b(?!-)`)
+    return sources
+      .filter((file) => !file.startsWith(`${root}/${kind}/`) && word.test(readFileSync(file, 'utf8')))
+      .map((file) => `${file} names ${kind}`)
+  })
+  expect(naming).toEqual([`${root}/index.ts names backchannel`, `${root}/index.ts names global_revocation`])
+})
+
 test('a prepared statement is known by a name of its own', () => {
   // One connection takes a name for one statement only, and says so not before both were run on it.
   const statements = new Map<string, Set<string>>()

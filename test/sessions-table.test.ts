@@ -61,7 +61,10 @@ const eventOf = (scope: string) =>
     ...{ occurredAt: at(10), acceptedAt: at(10) },
   }) as unknown as LogoutEvent
 const bindingOf = (names: Names) =>
-  ({ id: 1, clientId: 'rp', names, widens: true, disabledReason: null }) as unknown as Binding
+  ({
+    ...{ id: 1, clientId: 'rp', names, widens: true },
+    ...{ fallbackFor: null, disabledReason: null },
+  }) as unknown as Binding
 
 /** Sessions that the index answers with: of the subject, or of the event's sid. Another RP holds one, so the subject is known. */
 function knownOf(scope: string, sids: readonly string[]): readonly LiveSession[] {

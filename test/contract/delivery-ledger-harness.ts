@@ -16,7 +16,7 @@ import {
   postJournal,
   postSessions,
 } from '@curfew/ledger'
-import { ISS, register, registerParty } from '../integration/ledger-support.ts'
+import { BACKCHANNEL, ISS, register, registerParty, type TestChannel } from '../integration/ledger-support.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { createMemoryLedger, type MemoryLedger } from '../support/memory-ledger.ts'
 import { forgetSessions, insertSession, type SessionState, sessionsOf } from '../support/session-rows.ts'
@@ -42,7 +42,9 @@ export interface DeliveryLedgerHarness {
   readonly ledger: DeliveryLedger
   /** Empties it, and registers the issuer with two relying parties. */
   reset(): Promise<void>
-  registerParty(clientId: string): Promise<void>
+  registerParty(clientId: string, channels?: readonly TestChannel[]): Promise<void>
+  /** Removes a relying party. */
+  removeParty(clientId: string): Promise<void>
   /** Sets what the sessions of the issuer in the index are good for; `partial` after a reset. */
   useIndex(use: SessionIndexUse): Promise<void>
   rows(): Promise<readonly LedgerRow[]>
@@ -72,10 +74,10 @@ const PARTIES = 2
 const LAST = '0'.repeat(15) as EventKey
 
 /** A binding that is nothing out of the ordinary. */
-function bindingOf(id: number, clientId: string): Binding {
+function bindingOf(id: number, clientId: string, channel: TestChannel): Binding {
   return {
+    ...channel,
     id: id as BindingId,
-    kind: 'backchannel',
     endpoint: 'main',
     issuer: 'main' as IssuerName,
     iss: ISS,
@@ -92,7 +94,6 @@ function bindingOf(id: number, clientId: string): Binding {
     allowedNetworks: [],
     tls: null,
     counts: 'done',
-    fallbackFor: null,
     disabledReason: null,
   }
 }
@@ -101,11 +102,13 @@ function bindingOf(id: number, clientId: string): Binding {
 export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
   let aheadMs = 0
   let ledger: MemoryLedger
-  let parties = 0
+  let bindings = 0
   const now = () => new Date(Date.now() + aheadMs)
-  const registerParty = async (clientId: string) => {
-    parties += 1
-    ledger.putBinding(bindingOf(parties, clientId))
+  const registerParty = async (clientId: string, channels: readonly TestChannel[] = [BACKCHANNEL]) => {
+    for (const channel of channels) {
+      bindings += 1
+      ledger.putBinding(bindingOf(bindings, clientId, channel))
+    }
   }
   return {
     get ledger(): DeliveryLedger {
@@ -113,11 +116,17 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
     },
     async reset() {
       aheadMs = 0
-      parties = 0
+      bindings = 0
       ledger = createMemoryLedger({ now })
       for (let number = 0; number < PARTIES; number++) await registerParty(`rp-${number}`)
     },
     registerParty,
+    async removeParty(clientId) {
+      const { bindings } = await ledger.readRegistry()
+      for (const binding of bindings.values()) {
+        if (binding.clientId === clientId) ledger.removeBinding(binding.id)
+      }
+    },
     useIndex: async (use) => ledger.putIssuer(ISS, use),
     async rows() {
       return [...ledger.deliveries.values()]
@@ -167,7 +176,10 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       await forgetSessions(db)
       await register(db, PARTIES)
     },
-    registerParty: (clientId) => registerParty(db, clientId),
+    registerParty: (clientId, channels) => registerParty(db, clientId, {}, channels),
+    async removeParty(clientId) {
+      await db.query('update relying_parties set deleted_at = now() where client_id = $1', [clientId])
+    },
     async useIndex(use) {
       await db.query('update issuers set session_index = $1', [use])
       await db.query('update registry_revision set revision = revision + 1')

@@ -66,15 +66,16 @@ export async function register(db: Database, count: number): Promise<Registry> {
   return readRegistry(db)
 }
 
-type EndpointDraft = RelyingPartyDraft['endpoints'][number]
-const BACKCHANNEL = { kind: 'backchannel', counts: 'done', fallbackFor: null } as const
+/** A channel of a relying party that a test registers. */
+export type TestChannel = Pick<Binding, 'kind' | 'fallbackFor'> & Partial<Pick<Binding, 'counts'>>
+export const BACKCHANNEL: TestChannel = { kind: 'backchannel', fallbackFor: null }
 
 /** @param channels each with one endpoint. */
 export async function registerParty(
   db: Database,
   clientId: string,
   settings: StoredSettings = {},
-  channels: readonly Pick<EndpointDraft, 'kind' | 'counts' | 'fallbackFor'>[] = [BACKCHANNEL],
+  channels: readonly TestChannel[] = [BACKCHANNEL],
 ): Promise<void> {
   const draft: RelyingPartyDraft = {
     issuer: NAME,
@@ -84,7 +85,7 @@ export async function registerParty(
     clientName: null,
     endpoints: channels.map((channel) => ({
       ...{ name: 'main', uri: `https://rp.example/${clientId}`, disabledReason: null },
-      ...{ settings: {}, widens: true, sealedSecret: null },
+      ...{ settings: {}, widens: true, sealedSecret: null, counts: 'done' },
       names: settings.subject_claims === 'sub' ? 'subject' : 'either',
       ...channel,
     })),

@@ -1,6 +1,7 @@
 import { beganAfter, QUICK_RETRIES_MS } from '@curfew/domain'
 import { lastOf, type MemoryAttempt, type MemoryDelivery } from '../support/memory-rows.ts'
 import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
+import { FALLBACK_INVARIANTS } from './fallback-invariants.ts'
 import { limitViolations } from './limits.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
@@ -16,6 +17,7 @@ const INVARIANTS: Readonly<Record<string, Invariant>> = {
   'every RP that should be told was told, or has its dead letter': everybodyTold,
   'nobody else is told': nobodyElseTold,
   ...SESSION_INVARIANTS,
+  ...FALLBACK_INVARIANTS,
   'attempts are within limits': attemptsWithinLimits,
   'nothing is acknowledged that no RP acknowledged': acknowledgementsReal,
   'no RP is delayed by another': nobodyDelayed,
@@ -68,7 +70,7 @@ function* everybodyTold(evidence: Evidence): Iterable<string> {
     for (const { binding, registeredMs, removedMs, steady } of scenario.relyingParties) {
       if (!owedFor(post, binding) || registeredMs > post.atMs || removedMs !== null) continue
       const owed = rows.get(post.event.id)?.filter(({ bindingId }) => bindingId === binding.id) ?? []
-      if (owed.length === 0 && !mayBeLeftOut(evidence, post.event, binding)) {
+      if (owed.length === 0 && binding.fallbackFor === null && !mayBeLeftOut(evidence, post.event, binding)) {
         yield `event ${post.event.id} has no delivery to binding ${binding.id}, registered at ${registeredMs} ms`
       }
       for (const row of owed) {

@@ -6,7 +6,7 @@ import {
   EventLogUnavailableError,
   LedgerUnavailableError,
 } from '@curfew/domain'
-import type { DeliveryLedger } from '@curfew/ledger'
+import type { DeliveryLedger, Registry } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
 import type { MemoryEventLog, MemoryLog } from '../support/memory-event-log.ts'
 import type { Random } from './random.ts'
@@ -95,7 +95,7 @@ export function createProcess(
 
   const { ledger } = world
   const gated: DeliveryLedger = {
-    readRegistry: () => call('readRegistry', () => ledger.readRegistry()),
+    readRegistry: () => call('readRegistry', async () => speakingBackchannel(await ledger.readRegistry())),
     readRegistryRevision: () => call('readRegistryRevision', () => ledger.readRegistryRevision()),
     disableBinding: (id, gone) => call('disableBinding', () => ledger.disableBinding(id, gone)),
     findSessions: (questions) => call('findSessions', () => ledger.findSessions(questions)),
@@ -181,6 +181,12 @@ export function createProcess(
 
 function isWithin(ms: number, fromMs: number, toMs: number): boolean {
   return fromMs <= ms && ms < toMs
+}
+
+/** Whatever the kind of a binding is when it is planned for, its attempts are those of the back-channel: this process has no other. */
+function speakingBackchannel(registry: Registry): Registry {
+  const bindings = [...registry.bindings.values()].map((binding) => ({ ...binding, kind: 'backchannel' }))
+  return { ...registry, bindings: new Map(bindings.map((binding) => [binding.id, binding])) }
 }
 
 /** Enough of a result to tell two runs apart. */

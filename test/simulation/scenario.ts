@@ -131,6 +131,8 @@ const REMOVED_MS = 2_400_000
 /** Of the few scenarios in which an RP never comes back: until each delivery has had its whole schedule, one probe after the other. */
 const LONG_MS = 10 * 3_600_000
 const LONG_EVERY = 1_000
+/** By so much the bindings of second channels have higher numbers than those of first ones. */
+const SECOND_CHANNELS = 100
 const MINUTE_MS = 60_000
 
 /** Everything that will happen to a run from outside, from its seed alone. */
@@ -165,7 +167,8 @@ export function createScenario(seed: number): Scenario {
   const aheadMs = calm ? 0 : clock.pick([0, 0, 2_000, 20_000, -20_000])
   const ownPosts = createPosts(random, own, activeMs).map((post) => byClockOf(clock, post, aheadMs))
   const twin = createTwin(createRandom(seed ^ 0x7717), own.length + 1, ownPosts)
-  const relyingParties = [...own, ...twin.relyingParties]
+  const channels = createSecondChannels(createRandom(seed ^ 0xfa11), own, activeMs)
+  const relyingParties = [...own, ...channels, ...twin.relyingParties]
   const posts = [...ownPosts, ...twin.posts]
   // Of its own, so that what a seed was about before there were sessions it is about still.
   const later = createRandom(seed ^ 0x1dea)
@@ -350,6 +353,30 @@ function channelSettings(random: Random, steady: boolean): Pick<Binding, 'settin
   const subject_claims = random.pick(['both', 'sid', 'sub'])
   const settings = { session_required, subject_claims, algorithm: 'ES256', encryption: null }
   return { settings, ...channelOf('backchannel').names(settings) }
+}
+
+/** Some relying parties have a second channel: required as well, or a fallback for the first. Some have a third. */
+function createSecondChannels(
+  random: Random,
+  own: readonly RelyingPartyPlan[],
+  activeMs: number,
+): readonly RelyingPartyPlan[] {
+  return own.flatMap(({ binding: { id, kind, clientId }, registeredMs, removedMs, againMs }) => {
+    const count = random.pick([0, 0, 1, 1, 2])
+    const kinds = [kind, 'admin', 'paper']
+    return Array.from({ length: count }, (_, index): RelyingPartyPlan => {
+      const steady = registeredMs === 0 && removedMs === null && random.chance(0.4)
+      const own = createBinding(random, id + SECOND_CHANNELS * (index + 1), steady)
+      const channel = {
+        kind: kinds[index + 1] ?? kind,
+        fallbackFor: random.chance(0.7) ? (kinds[index] ?? kind) : null,
+      }
+      const binding = { ...own, ...channel, clientId }
+      const well = { kind: 'answers', status: 200, latencyMs: random.between(1, 30) } as const
+      const phases = steady ? [forEver(well)] : createPhases(random, binding, activeMs)
+      return { binding, phases, registeredMs, removedMs, againMs, steady }
+    })
+  })
 }
 
 const lastingWorker = (startMs: number): WorkerPlan => ({ startMs, end: null, rebalancesMs: [], aheadMs: 0 })

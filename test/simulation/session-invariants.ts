@@ -2,6 +2,7 @@ import type { Binding, LogoutEvent, Session } from '@curfew/domain'
 import { lastOf, type MemoryDelivery } from '../support/memory-rows.ts'
 import type { MemorySession } from '../support/memory-session-index.ts'
 import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
+import type { RelyingPartyPlan } from './scenario.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
 // What must hold of sessions that the index knows: none that began after a logout is ended by it, and none that began before
@@ -144,13 +145,8 @@ function* unpostedSessionsEnded(evidence: Evidence): Iterable<string> {
   for (const { event } of accepted.values()) {
     if (event.scope !== 'subject') continue
     for (const { binding, registeredMs, removedMs, steady } of scenario.relyingParties) {
-      if (
-        !owedFor({ event }, binding) ||
-        registeredMs > 0 ||
-        removedMs !== null ||
-        binding.names === 'session'
-      )
-        continue
+      if (!owedFor({ event }, binding) || registeredMs > 0 || removedMs !== null) continue
+      if (binding.names === 'session' || binding.fallbackFor !== null) continue
       const held = ledger.sessionRows.filter(({ session }) => {
         return session.clientId === binding.clientId && session.sub === event.sub
       })
@@ -200,6 +196,7 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
       // The client that started one of them has ended it itself.
       if (events.some((event) => event.initiator === session.clientId && !event.includeInitiator)) continue
       const last = naming(evidence, binding, session).map((row) => lastOf(row, ledger.deliveries))
+      if (last.length === 0 && binding.fallbackFor !== null) continue
       const what = `${session.sid} of ${session.sub} at binding ${binding.id}`
       if (last.length === 0) yield `${what} was to be over, and nothing says so to it`
       const told = last.some(({ eventId, state }) =>
@@ -232,16 +229,34 @@ function* indexRight(evidence: Evidence): Iterable<string> {
     if (goneAt === null && lasts) {
       if (events.length > 0 && (logoutEventId === null || orphanedAt === null))
         yield `${what} is covered by ${events.map(({ id }) => id)}, and is neither over nor an orphan`
+      const required = [...planByBinding.values()].filter(
+        ({ binding, removedMs }) =>
+          binding.clientId === session.clientId && binding.fallbackFor === null && removedMs === null,
+      )
+      const told = required.map(({ binding }) =>
+        naming(evidence, binding, session).map((row) => lastOf(row, ledger.deliveries).state),
+      )
+      if (
+        told.length > 0 &&
+        told.every((states) => states.length > 0 && states.every((state) => state === 'acknowledged'))
+      )
+        yield `${what} is kept, and every required channel acknowledged that it is over`
       if (events.length === 0 && logoutEventId !== null) yield `${what} is said to be covered, and is not`
     }
     if (goneAt === null) continue
     const initiated = events.some((event) => event.initiator === session.clientId && !event.includeInitiator)
-    const bindings = [...planByBinding.values()].filter(
-      ({ binding }) => binding.clientId === session.clientId,
+    const plans = [...planByBinding.values()].filter(({ binding }) => binding.clientId === session.clientId)
+    const said = ({ binding }: RelyingPartyPlan) =>
+      naming(evidence, binding, session).some(
+        (row) => lastOf(row, ledger.deliveries).state === 'acknowledged',
+      )
+    const byFallback = plans.some((plan) => plan.binding.fallbackFor !== null && said(plan))
+    const required = plans.filter(
+      ({ binding, registeredMs, removedMs }) =>
+        binding.fallbackFor === null && registeredMs === 0 && removedMs === null,
     )
-    const said = bindings
-      .flatMap(({ binding }) => naming(evidence, binding, session))
-      .some((row) => lastOf(row, ledger.deliveries).state === 'acknowledged')
-    if (!initiated && !said) yield `${what} was forgotten, and nobody said that it is over`
+    if (!initiated && !plans.some(said)) yield `${what} was forgotten, and nobody said that it is over`
+    else if (!initiated && !byFallback && !required.every(said))
+      yield `${what} was forgotten, and not every required channel said that it is over`
   }
 }

@@ -8,6 +8,8 @@ import {
   type EventId,
   type EventKey,
   eventKeyOf,
+  fallbackOf,
+  fallbacksFor,
   type InFlightDelivery,
   type Issuer,
   type LogoutEvent,
@@ -15,6 +17,7 @@ import {
   type OwedDelivery,
   occurrenceOf,
   type PlanBasis,
+  REASONS_WITHOUT_FALLBACK,
   type Session,
   type SessionChanges,
   type SessionIndexUse,
@@ -136,6 +139,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (row.settledAt === null) unsettled.add(row)
     else {
       unsettled.delete(row)
+      if (row.state === 'dead_lettered') oweFallbacks(row)
       const { eventId, bindingId, delivery } = row
       journal.push({ kind: 'settled', eventId, clientId: clientOf.get(bindingId), sid: delivery.sid })
     }
@@ -294,6 +298,21 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
     if (first !== undefined) cover(row, first.delivery.id, clock())
     else change(row, { state: 'dead_lettered', deadLetterReason: 'later_session', settledAt: clock() })
     return true
+  }
+
+  /** As the SQL does it in the transaction in which a delivery ends as a dead letter. */
+  function oweFallbacks({ eventId, bindingId, delivery, deadLetterReason }: MemoryDelivery): void {
+    const event = events.get(eventId)?.event
+    const own = bindings.get(bindingId) ?? removed.get(bindingId)
+    if (event === undefined || own === undefined) return
+    if (REASONS_WITHOUT_FALLBACK.some((reason) => reason === deadLetterReason)) return
+    const party = [...bindings.values()].filter(
+      ({ iss, clientId }) => iss === own.iss && clientId === own.clientId,
+    )
+    for (const fallback of fallbacksFor(own, party)) {
+      const owed = fallbackOf(event, delivery, fallback, (text) => hash('sha256', text))
+      if (owed !== null) owe(owed)
+    }
   }
 
   function owe(owed: OwedDelivery): void {

@@ -138,11 +138,12 @@ export {
   occurrenceOf,
   sameContent,
 } from './logout/event.ts'
+export { fallbackOf, fallbacksFor, REASONS_WITHOUT_FALLBACK } from './logout/fallback.ts'
 export { childOf } from './logout/issuer-logout.ts'
 export { type Narrowing, narrowingOf, narrowingOfMany } from './logout/narrowing.ts'
+export type { OwedDelivery, OwingEvent } from './logout/owed.ts'
 export {
   type KnownSessions,
-  type OwedDelivery,
   type Plan,
   type PlanBasis,
   plan,
@@ -291,7 +292,7 @@ export {
   type SessionStart,
   sessionLogKey,
 } from './session/session.ts'
-export { type SessionStanding, standingOf, type Told } from './session/standing.ts'
+export { type SessionStanding, type StandingBinding, standingOf, type Told } from './session/standing.ts'
 export {
   decodeLatencies,
   encodeLatencies,

@@ -33,7 +33,7 @@ export const AcknowledgementLevel = Type.Unsafe<Level | null>(
   ),
 )
 /** Names the way by which a relying party is told. */
-export const Channel = Type.String({ description: 'Kind of the channel, such as backchannel.' })
+export const Channel = Type.String({ description: 'Kind of the channel.' })
 
 /** Whether a thing is as it must be, in words. */
 export const Finding = Type.Object({

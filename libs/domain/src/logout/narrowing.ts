@@ -2,7 +2,7 @@ import type { Digest } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import { coversSession, type LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
-import { type OwedDelivery, owed } from './plan.ts'
+import { type OwedDelivery, owed } from './owed.ts'
 
 /**
  * What becomes of a delivery that names the subject, before it is attempted. `sent`: it goes out. `narrowed`: it would end a

@@ -13,7 +13,10 @@ import { type KnownSessions, plan } from './plan.ts'
 const digest: Digest = (text) => hash('sha256', text)
 const at = (minute: number) => new Date(Date.UTC(2026, 10, 21, 12, minute))
 const bindingOf = (clientId: string, id: number, names: Names = 'either') =>
-  ({ id, clientId, names, widens: true }) as unknown as Binding
+  ({
+    ...{ id, clientId, names, widens: true },
+    ...{ kind: 'backchannel', fallbackFor: null, disabledReason: null },
+  }) as unknown as Binding
 const BINDINGS = [
   bindingOf('a', 1),
   bindingOf('b', 2),

@@ -8,7 +8,8 @@ import type { LogoutEvent } from './event.ts'
 import { type KnownSessions, plan } from './plan.ts'
 
 const digest: Digest = (text) => hash('sha256', text)
-const bindingOf = (clientId: string, id: number) => ({ id, clientId }) as unknown as Binding
+const bindingOf = (clientId: string, id: number) =>
+  ({ id, clientId, kind: 'backchannel', fallbackFor: null, disabledReason: null }) as unknown as Binding
 const BINDINGS = ['shop', 'mail', 'wiki'].map(bindingOf)
 const EVENT: LogoutEvent = {
   id: '01938c2e-0000-8000-8000-000000000001' as EventId,

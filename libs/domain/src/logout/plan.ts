@@ -1,9 +1,12 @@
-import type { InFlightDelivery } from '../delivery/delivery.ts'
-import { type Digest, deliveryId, type Sid, type Target, targetOf } from '../ids.ts'
+import { undeliverable } from '../delivery/delivery.ts'
+import type { BindingId, Digest } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
 import { coversSession, isEndedByInitiator, isInitiator, isMeant, type LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
+import { isDue } from './fallback.ts'
+import { canName, mayName } from './names.ts'
+import { type Named, type OwedDelivery, owed } from './owed.ts'
 
 /** An issuer as planning needs to know it. */
 export interface RegisteredIssuer {
@@ -27,26 +30,14 @@ export type KnownSessions =
  */
 export type PlanBasis = 'sessions' | 'registered' | 'index_away' | 'unknown_issuer'
 
-/** A delivery that is owed. */
-export interface OwedDelivery {
-  readonly delivery: InFlightDelivery
-  /** Whom it logs out. A waiting delivery of the same target to the same binding is covered by it. */
-  readonly target: Target
-  /** True: its relying party is known to hold a later session, which it would end. It is born pending: `narrowingOf` decides. */
-  readonly doubtful?: true
-}
-
 /** Whom an event was planned for, and on what knowledge. */
 export interface Plan {
   readonly basis: PlanBasis
   readonly deliveries: readonly OwedDelivery[]
 }
 
-/** Whom a delivery names, and when that session ends by itself; `sid` null for the subject. */
-type Named = Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'> & Pick<OwedDelivery, 'doubtful'>
-
 const SUBJECT: Named = { sid: null, sessionEndsAt: null }
-const DOUBTFUL_SUBJECT: Named = { ...SUBJECT, doubtful: true }
+const DOUBTFUL_SUBJECT: Named & Pick<OwedDelivery, 'doubtful'> = { ...SUBJECT, doubtful: true }
 
 /**
  * Decides which bindings are owed what. Over-notify, never under-notify: whoever could hold a session is told; left out are the
@@ -54,13 +45,17 @@ const DOUBTFUL_SUBJECT: Named = { ...SUBJECT, doubtful: true }
  * index is `complete`, a logout of the subject names each session that began before: told late, it ends no other. Where it is
  * `partial`, a relying party may hold sessions that it does not know, and is told of the subject.
  *
+ * Skips a fallback unless the channel that it stands in for is unusable.
+ *
  * @param issuer the event's, or null when no issuer has this `iss`.
+ * @param isUnavailable whether a binding is known not to answer. Default: none is.
  */
 export function plan(
   event: LogoutEvent,
   issuer: RegisteredIssuer | null,
   known: KnownSessions,
   digest: Digest,
+  isUnavailable: (id: BindingId) => boolean = () => false,
 ): Plan {
   if (issuer === null) return { basis: 'unknown_issuer', deliveries: [] }
   if (event.scope === 'issuer') {
@@ -77,6 +72,7 @@ export function plan(
       const held = byClient.get(binding.clientId) ?? []
       const left = held.filter((session) => !isEndedByInitiator(event, session))
       if (left.length === 0 && isInitiator(event, binding.clientId)) return []
+      if (!isDueNow(event, binding, left, { bindings: issuer.bindings, isUnavailable })) return []
       const index = { held: left, complete, known: sessions.length > 0 }
       return namedFor(event, binding, index).map(({ doubtful, ...named }) => ({
         ...owed(event, binding, named, digest),
@@ -87,12 +83,22 @@ export function plan(
   return { basis, deliveries }
 }
 
-/** Whether a message of a binding may stand for an event: one that can name the subject only would end more than a session. */
-export function mayName(
-  { scope }: Pick<LogoutEvent, 'scope'>,
-  { names, widens }: Pick<Binding, 'names' | 'widens'>,
+/** Whether a binding is required, or stands in for one that is unusable. @param held the sessions of its client. */
+function isDueNow(
+  event: LogoutEvent,
+  binding: Binding,
+  held: readonly LiveSession[],
+  {
+    bindings,
+    isUnavailable,
+  }: Pick<RegisteredIssuer, 'bindings'> & { isUnavailable: (id: BindingId) => boolean },
 ): boolean {
-  return names !== 'subject' || widens || scope === 'subject' || scope === 'issuer'
+  // Nearly all are required: the others of their relying parties are not looked for.
+  if (binding.fallbackFor === null) return true
+  const sid = event.scope === 'session' ? event.sid : (held[0]?.sid ?? null)
+  const party = bindings.filter(({ clientId }) => clientId === binding.clientId)
+  const isUsable = (each: Binding) => !isUnavailable(each.id) && undeliverable(each, sid) === null
+  return canName(event, binding, sid) && isDue(binding, party, isUsable)
 }
 
 /** What the index says of a client: the sessions it holds; whether it holds no others; whether the index knows any of the subject. */
@@ -107,7 +113,7 @@ function namedFor(
   event: LogoutEvent,
   binding: Binding,
   { held, complete, known }: Holding,
-): readonly Named[] {
+): readonly (Named & Pick<OwedDelivery, 'doubtful'>)[] {
   if (held.length === 0 && complete) return []
   if (event.scope === 'session') return [{ sid: event.sid, sessionEndsAt: lastEnd(held) }]
   // A token could not name an unposted session. One that is posted later is named then.
@@ -129,22 +135,4 @@ function namedFor(
 function lastEnd(sessions: readonly LiveSession[]): Date | null {
   if (sessions.length === 0) return null
   return new Date(Math.max(...sessions.map(({ expiresAt }) => expiresAt.getTime())))
-}
-
-/** What `binding` is owed of `event`: a delivery that has not been tried. */
-export function owed(
-  event: LogoutEvent,
-  { id: bindingId }: Pick<Binding, 'id'>,
-  { sid, sessionEndsAt }: { readonly sid: Sid | null; readonly sessionEndsAt: Date | null },
-  digest: Digest,
-): OwedDelivery {
-  return {
-    delivery: {
-      state: 'in_flight',
-      id: deliveryId(event.id, bindingId, sid, digest),
-      ...{ bindingId, eventId: event.id, sid, sessionEndsAt, event },
-      ...{ attempts: 0, retries: 0, refusals: 0 },
-    },
-    target: targetOf(event, sid, digest),
-  }
 }

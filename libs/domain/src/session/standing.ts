@@ -2,7 +2,9 @@ import type { DeliveryState } from '../delivery/delivery.ts'
 import type { BindingId, DeliveryId, Digest, EventId, Sid } from '../ids.ts'
 import { coversSession, isEndedByInitiator, isMeant, type LiveSession } from '../logout/coverage.ts'
 import type { LogoutEvent } from '../logout/event.ts'
-import { mayName, type OwedDelivery, owed } from '../logout/plan.ts'
+import { fallbacksFor, isDue } from '../logout/fallback.ts'
+import { canName, mayName } from '../logout/names.ts'
+import { type OwedDelivery, owed } from '../logout/owed.ts'
 import type { Binding } from '../registry/binding.ts'
 
 /** A delivery that an event owes, or owed, to a binding of one client. */
@@ -38,8 +40,11 @@ export type SessionStanding =
       readonly prolonged: readonly DeliveryId[]
     }
 
+/** A binding, as far as it says how a session stands. */
+export type StandingBinding = Pick<Binding, 'id' | 'kind' | 'fallbackFor' | 'names' | 'widens'>
+
 /**
- * Says how a session stands towards an event.
+ * Says how a session stands towards an event. A fallback counts only in the place of a dead delivery to the channel before it.
  *
  * @param taken whether the event has been found to see to this session already.
  * @param bindings those that its client has now.
@@ -55,7 +60,7 @@ export function standingOf(
     digest,
   }: {
     taken: boolean
-    bindings: readonly Pick<Binding, 'id' | 'names' | 'widens'>[]
+    bindings: readonly StandingBinding[]
     told: readonly Told[]
     digest: Digest
   },
@@ -65,18 +70,32 @@ export function standingOf(
   if (isEndedByInitiator(event, session)) return { kind: 'over' }
   const sidRequired = new Set(bindings.filter((each) => each.names === 'session').map(({ id }) => id))
   const naming = told.filter((delivery) => names(delivery, session, sidRequired.has(delivery.bindingId)))
-  const missing = bindings
-    .filter((binding) => mayName(event, binding))
-    .filter(({ id }) => !naming.some(({ bindingId }) => bindingId === id))
+  const isNamed = ({ id }: StandingBinding) => naming.some(({ bindingId }) => bindingId === id)
+  const isDead = ({ id }: Pick<StandingBinding, 'id'>) =>
+    naming.some(({ bindingId, state }) => bindingId === id && state === 'dead_lettered')
+  const due = bindings.filter(
+    (binding) =>
+      mayName(event, binding) &&
+      isDue(binding, bindings, (each) => !isDead(each)) &&
+      (binding.fallbackFor === null || canName(event, binding, session.sid)),
+  )
+  const missing = due
+    .filter((binding) => !isNamed(binding))
     .map((binding) => {
       // Of the subject it was told before the session began: what names the session is another delivery, whatever the token says.
       const again = told.some(({ bindingId, sid }) => bindingId === binding.id && sid === null)
       return owed(event, binding, namedFor(event, binding, session, again), digest)
     })
+  const counting = naming.filter(({ bindingId, state }) => {
+    const binding = bindings.find(({ id }) => id === bindingId)
+    // A binding that its owner removed counts as long as it was owed something.
+    if (binding === undefined) return true
+    return due.includes(binding) && (state !== 'dead_lettered' || fallbacksFor(binding, due).length === 0)
+  })
   // Of several endpoints, the one that it depends on whether the session is over.
-  const waiting = naming.find(({ settledAt }) => settledAt === null)
-  const decisive = waiting ?? naming.find(({ state }) => state !== 'acknowledged')
-  if (missing.length === 0 && naming.length > 0 && decisive === undefined) return { kind: 'over' }
+  const waiting = counting.find(({ settledAt }) => settledAt === null)
+  const decisive = waiting ?? counting.find(({ state }) => state !== 'acknowledged')
+  if (missing.length === 0 && counting.length > 0 && decisive === undefined) return { kind: 'over' }
   const orphaned = missing.length === 0 && waiting === undefined
   const by = decisive?.supersededBy ?? event.id
   const prolonged = naming.filter((delivery) => lapsesBefore(delivery, session)).map(({ id }) => id)

@@ -10,9 +10,10 @@ import type {
 import { journalSettled, withAcceptance } from '../history/journal.ts'
 import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
 import { counted, integer, SMALLINT_MAX } from '../postgres/counters.ts'
-import type { Database } from '../postgres/database.ts'
+import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
 import { endsAllOf } from '../sessions/order.ts'
+import { oweFallbacks } from './fallbacks.ts'
 import { giveUpRefused } from './unrecordable.ts'
 
 /** One POST, as it is kept. */
@@ -87,7 +88,7 @@ export interface SettleRequest {
 }
 
 /**
- * Records a batch of attempts and turns each delivery to its next state, in one statement. Where PostgreSQL refuses a value, the
+ * Records a batch of attempts and turns each delivery to its next state, in one statement. Owes the fallbacks of dead letters. Where PostgreSQL refuses a value, the
  * batch is split, and the delivery that has the value is settled without what its attempts said; where it refuses even that, the
  * delivery ends as a dead letter, `unrecordable`.
  *
@@ -118,11 +119,33 @@ export async function settleDeliveries(
   return lost
 }
 
-/** @param bare without what the attempts said: states, times and counts are the ledger's own. */
+/** Whether the values of the attempts are left out: states, times and counts are the ledger's own. */
+interface Bareness {
+  readonly bare?: boolean
+}
+
+/** Settles a batch in one statement; where some end as dead letters, owes their fallbacks in the same transaction. */
 async function settleAtOnce(
   db: Database,
+  request: SettleRequest,
+  how: Bareness = {},
+): Promise<ReadonlySet<DeliveryId>> {
+  const dead = request.batch.filter(({ settlement }) => settlement.state === 'dead_lettered')
+  if (dead.length === 0) return writeSettled(db, request, how)
+  return withTransaction(db, async (transaction) => {
+    const lost = await writeSettled(transaction, request, how)
+    await oweFallbacks(
+      transaction,
+      dead.map(({ id }) => id),
+    )
+    return lost
+  })
+}
+
+async function writeSettled(
+  db: Queryable,
   { batch, workerId, now }: SettleRequest,
-  { bare = false }: { bare?: boolean } = {},
+  { bare = false }: Bareness,
 ): Promise<ReadonlySet<DeliveryId>> {
   const places: number[] = []
   const attempts: AttemptRecord[] = []
@@ -311,7 +334,7 @@ const GIVE_UP = `
   journalled as (
     ${journalSettled(withAcceptance('given_up'), '$3')}
   )
-  select count(*) as given_up from given_up`
+  select id from given_up`
 
 /**
  * Gives up on what has been due for too long while nobody tried, for its endpoint was known to be down.
@@ -326,12 +349,23 @@ export async function giveUpUnreachable(
 ): Promise<number> {
   let givenUp = 0
   const refused = await splitAround([...dueBefore], async (part) => {
-    const { rows } = await db.query<{ given_up: number }>({
-      name: 'give_up_unreachable',
-      text: GIVE_UP,
-      values: [plainArray(part.map(([id]) => id)), plainArray(part.map(([, before]) => before)), now, limit],
+    givenUp += await withTransaction(db, async (transaction) => {
+      const { rows } = await transaction.query<{ id: DeliveryId }>({
+        name: 'give_up_unreachable',
+        text: GIVE_UP,
+        values: [
+          plainArray(part.map(([id]) => id)),
+          plainArray(part.map(([, before]) => before)),
+          now,
+          limit,
+        ],
+      })
+      await oweFallbacks(
+        transaction,
+        rows.map(({ id }) => id),
+      )
+      return rows.length
     })
-    givenUp += rows[0]?.given_up ?? 0
   })
   const [first] = refused
   // One binding has a delivery that cannot be given up on. The others are done with.

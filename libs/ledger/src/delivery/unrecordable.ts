@@ -1,7 +1,8 @@
 import type { DeliveryId, WorkerId } from '@curfew/domain'
 import { journalSettled, withAcceptance } from '../history/journal.ts'
-import type { Queryable } from '../postgres/database.ts'
+import { type Database, withTransaction } from '../postgres/database.ts'
 import { type DeliveryFault, isDataFault, type OnDeliveryFault, type Refused } from '../postgres/faults.ts'
+import { oweFallbacks } from './fallbacks.ts'
 
 // Nothing of it comes from outside or is counted. Where a value in the row makes a better statement fail, this one passes.
 const GIVE_UP_UNRECORDABLE = `
@@ -30,7 +31,7 @@ interface GiveUpRequest {
  * @returns the ids that are left, or no longer held in this state.
  */
 export async function giveUpRefused(
-  db: Queryable,
+  db: Database,
   refused: readonly Refused<DeliveryId>[],
   {
     workerId,
@@ -48,14 +49,17 @@ export async function giveUpRefused(
   return left
 }
 
-async function giveUp(db: Queryable, { id, workerId, now }: GiveUpRequest): Promise<boolean> {
+async function giveUp(db: Database, { id, workerId, now }: GiveUpRequest): Promise<boolean> {
   try {
-    const { rows } = await db.query({
-      name: 'give_up_unrecordable',
-      text: GIVE_UP_UNRECORDABLE,
-      values: [id, workerId, now],
+    return await withTransaction(db, async (transaction) => {
+      const { rows } = await transaction.query({
+        name: 'give_up_unrecordable',
+        text: GIVE_UP_UNRECORDABLE,
+        values: [id, workerId, now],
+      })
+      await oweFallbacks(transaction, [id])
+      return rows.length > 0
     })
-    return rows.length > 0
   } catch (error) {
     if (isDataFault(error)) return false
     throw error

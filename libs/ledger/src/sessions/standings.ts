@@ -1,7 +1,5 @@
 import { hash } from 'node:crypto'
 import {
-  type Binding,
-  type BindingId,
   beganAfter,
   type ClientId,
   type DeliveryId,
@@ -14,6 +12,7 @@ import {
   type OwedDelivery,
   type SessionStanding,
   type Sid,
+  type StandingBinding,
   type Subject,
   standingOf,
   type Told,
@@ -66,14 +65,11 @@ interface LockedRow extends TouchedRow, LiveSession {
   readonly restartedAcceptedAt: Date | null
 }
 
-interface BindingRow {
+interface BindingRow extends StandingBinding {
   readonly issuer: string
   readonly clientId: ClientId
-  readonly id: BindingId
   /** Whether it is to be told of what is planned now. */
   readonly current: boolean
-  readonly names: Binding['names']
-  readonly widens: boolean
 }
 
 const digest = (text: string) => hash('sha256', text)
@@ -210,8 +206,8 @@ function toEvent(row: TouchedRow): LogoutEvent {
 }
 
 const BINDINGS_OF = `
-  select p.issuer, p.client_id as "clientId", b.id, b.registered and p.deleted_at is null as current,
-         b.names, b.widens
+  select p.issuer, p.client_id as "clientId", b.id, b.kind, b.fallback_for as "fallbackFor",
+         b.registered and p.deleted_at is null as current, b.names, b.widens
     from unnest($1::text[], $2::text[]) as g(issuer, client_id)
     join relying_parties p on p.issuer = g.issuer and p.client_id = g.client_id
     join bindings b on b.relying_party_id = p.id

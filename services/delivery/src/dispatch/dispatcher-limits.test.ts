@@ -41,6 +41,7 @@ describe('a binding that is down', () => {
     expect(attemptedOf(1)).toHaveLength(16 + 4)
     expect(ledger.released.flatMap(({ deliveries }) => deliveries)).toHaveLength(100 - 20)
     expect([dispatcher.open, dispatcher.room(id(1), 'interactive', issuerOf(1))]).toEqual([1, 0])
+    expect([1, 2].map((binding) => dispatcher.isUnavailable(id(binding)))).toEqual([true, false])
   })
 
   test('costs the others nothing, however much waits for it in the ledger', async () => {
@@ -71,7 +72,7 @@ describe('a binding that is down', () => {
     expect(new Set(ledger.breakers.map(([, state]) => state))).toEqual(new Set(['opened']))
     back()
     await until(() => attemptedOf(1).length === 320)
-    expect([ledger.due.length, dispatcher.open]).toEqual([0, 0])
+    expect([ledger.due.length, dispatcher.open, dispatcher.isUnavailable(id(1))]).toEqual([0, 0, false])
     expect(ledger.recovered).toEqual([id(1)])
     expect(ledger.breakers.at(-1)).toEqual([id(1), 'closed'])
   })

@@ -91,6 +91,8 @@ export interface Dispatcher {
   ids(): readonly DeliveryId[]
   /** How many bindings are known to be down. */
   readonly open: number
+  /** Whether a binding is known to be unavailable. */
+  isUnavailable(id: BindingId): boolean
 }
 
 const LANES: readonly Lane[] = ['interactive', 'bulk']
@@ -463,6 +465,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     },
     get open() {
       return [...lines.values()].filter(isDown).length
+    },
+    isUnavailable(id) {
+      const line = lines.get(id)
+      return line !== undefined && isDown(line)
     },
     room(id, lane, issuer) {
       if (!worker.alive()) return 0

@@ -40,7 +40,8 @@ function record(iss: Issuer, lane: Lane) {
 
 function issuerWith(iss: Issuer, count: number): KnownIssuer {
   const bindings = Array.from({ length: count }, (_, n) => {
-    const binding = { id: (n + 1) as BindingId, clientId: `client-${n}`, iss, issuer: 'main' as IssuerName }
+    const named = { iss, issuer: 'main' as IssuerName, fallbackFor: null }
+    const binding = { id: (n + 1) as BindingId, clientId: `client-${n}`, ...named }
     return binding as unknown as Binding
   })
   return { bindings, sessionIndex: 'partial', sessionIssuer: null }
@@ -75,7 +76,10 @@ test('a batch of people’s logouts does not wait for the pace of a mass logout'
         leasing: (work: (lease: unknown) => unknown) => work({ workerId: 'w' as WorkerId, number: 1 }),
       } as never,
       announcer: { announce: () => undefined },
-      dispatcher: { room: () => 0, free: 0, freeOf: () => 0, acceptAll: async () => undefined },
+      dispatcher: {
+        ...{ room: () => 0, free: 0, freeOf: () => 0, acceptAll: async () => undefined },
+        isUnavailable: () => false,
+      },
       async admit() {
         if (lane === 'interactive') return
         asked += 1

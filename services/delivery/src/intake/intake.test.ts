@@ -3,6 +3,8 @@ import { Writable } from 'node:stream'
 import { encodeLogoutEvent } from '@curfew/contract'
 import {
   type Binding,
+  type BindingId,
+  type ClientId,
   type Digest,
   type EventId,
   eventIdOf,
@@ -43,15 +45,21 @@ const EVENT = {
   sessionEndsAt: null,
 } as unknown as LogoutEvent
 const WORKER = 'w1' as WorkerId
+/** The binding of which the dispatcher knows that it is unavailable. */
+const UNAVAILABLE = 200
 
 /**
  * @param most events that the ledger can write before its time is up.
  * @param conflicts ids that the ledger has with another content.
+ * @param bindingAt the n-th binding of an issuer.
  */
 function rig({
   most = Number.POSITIVE_INFINITY,
   conflicts = new Set<EventId>(),
   bindings = new Map<Issuer, number>([[ISS, 0]]),
+  bindingAt = (n: number): Partial<Binding> => ({
+    ...{ id: (n + 1) as BindingId, clientId: `client-${n}` as ClientId, fallbackFor: null },
+  }),
 } = {}) {
   let revision = 0
   const plans: PlanRequest[] = []
@@ -61,10 +69,7 @@ function rig({
       [...bindings].map(([iss, count]) => [
         iss,
         {
-          bindings: Array.from(
-            { length: count },
-            (_, n) => ({ id: n + 1, clientId: `client-${n}` }) as Binding,
-          ),
+          bindings: Array.from({ length: count }, (_, n) => bindingAt(n) as Binding),
           sessionIndex: 'partial',
           sessionIssuer: null,
         },
@@ -114,7 +119,10 @@ function rig({
       leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),
     } as never,
     announcer: { announce: () => undefined },
-    dispatcher: { room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },
+    dispatcher: {
+      ...{ room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },
+      isUnavailable: (id) => id === UNAVAILABLE,
+    },
     admit: async () => undefined,
     onPlanned: () => undefined,
     onUnknownIssuer: (events) => unknown.push(events),
@@ -179,6 +187,21 @@ test('another issuer is planned for before a fan-out to thousands, which is one 
   expect(large?.batch[0]?.deliveries).toHaveLength(5_000)
   expect(new Set(large?.batch[0]?.deliveries.map(({ delivery }) => delivery.bindingId)).size).toBe(5_000)
   expect(large?.batch[0]?.basis).toBe('registered')
+})
+
+test('a fallback is planned with the channel before it, however many bindings its issuer has', async () => {
+  // Relying party n has the bindings 2n and 2n + 1. Such an issuer is planned for in parts of about 100 bindings.
+  const bindingAt = (n: number): Partial<Binding> => ({
+    ...{ id: (n + 1) as BindingId, clientId: `client-${Math.ceil(n / 2)}` as ClientId, disabledReason: null },
+    ...(n % 2 === 1 ? { kind: 'first', fallbackFor: null } : { kind: 'second', fallbackFor: 'first' }),
+  })
+  const { intake, plans, registry } = rig({ bindings: new Map([[ISS, 401]]), bindingAt })
+  await registry.refresh()
+  await intake([{ ...encodeLogoutEvent(EVENT, ''), position: '0' }], () => undefined)
+  const owed = plans[0]?.batch[0]?.deliveries.map(({ delivery }) => delivery.bindingId)
+  const required = Array.from({ length: 200 }, (_, n) => 2 * n + 2)
+  // The first is a fallback for a channel that its relying party does not have.
+  expect(owed?.toSorted((a, b) => a - b)).toEqual([1, ...required, UNAVAILABLE + 1].toSorted((a, b) => a - b))
 })
 
 test('the same id at two issuers is two events, also in one batch', async () => {

@@ -41,7 +41,7 @@ export interface IntakeDeps {
   readonly registry: RegistryCache
   readonly worker: Worker
   readonly announcer: Pick<Announcer, 'announce'>
-  readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'freeOf' | 'acceptAll'>
+  readonly dispatcher: Pick<Dispatcher, 'room' | 'free' | 'freeOf' | 'acceptAll' | 'isUnavailable'>
   /** Resolves when events of these issuers may be planned. Never waits for an RP. */
   readonly admit: (issuers: ReadonlySet<Issuer>) => Promise<void>
   /** Told how many deliveries were planned. */
@@ -185,7 +185,7 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
       const deliveries: PlannedEvent['deliveries'][number][] = []
       let basis: PlanBasis = 'unknown_issuer'
       for (const issuer of slicesOf(known.issuers.get(event.iss) ?? null)) {
-        const owed = plan(event, issuer, sessionsOf(event), digest)
+        const owed = plan(event, issuer, sessionsOf(event), digest, dispatcher.isUnavailable)
         basis = owed.basis
         for (const { delivery, target, doubtful } of owed.deliveries) {
           // What is in doubt is looked at when it is claimed.
@@ -260,12 +260,18 @@ export function createIntake(deps: IntakeDeps): BatchHandler {
 /** Bindings that one event is planned for before all else that waits for the processor gets its turn. */
 const SLICE = 100
 
-/** An issuer with a few of its bindings, then with the next few: what one is owed does not depend on the others. */
+/**
+ * An issuer with a few of its bindings, then with the next few. The bindings of one relying party stand side by side in the registry
+ * and stay together, for what a fallback is owed depends on the others.
+ */
 function* slicesOf(issuer: KnownIssuer | null): Iterable<KnownIssuer | null> {
   const bindings = issuer?.bindings ?? []
   if (issuer === null || bindings.length <= SLICE) return yield issuer
-  for (let from = 0; from < bindings.length; from += SLICE) {
-    yield { ...issuer, bindings: bindings.slice(from, from + SLICE) }
+  for (let from = 0; from < bindings.length; ) {
+    let to = Math.min(from + SLICE, bindings.length)
+    while (to < bindings.length && bindings[to]?.clientId === bindings[to - 1]?.clientId) to += 1
+    yield { ...issuer, bindings: bindings.slice(from, to) }
+    from = to
   }
 }
 

@@ -1,0 +1,88 @@
+import { hash } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import type { DeliveryState } from '../delivery/delivery.ts'
+import type { Digest } from '../ids.ts'
+import type { LiveSession } from '../logout/coverage.ts'
+import type { LogoutEvent } from '../logout/event.ts'
+import { type StandingBinding, standingOf, type Told } from './standing.ts'
+
+// Goal: a session is over when every required channel of its relying party, or a fallback in its place, acknowledged the logout.
+
+const digest: Digest = (text) => hash('sha256', text)
+const AT = new Date('2026-11-21T12:00:00Z')
+const EVENT = {
+  ...{ id: '01938c2e-0000-8000-8000-000000000001', iss: 'https://idp.example', scope: 'session', sid: 's1' },
+  ...{ sub: 'u', initiator: null, includeInitiator: false, clients: null, lane: 'interactive' },
+  ...{ occurredAt: AT, acceptedAt: AT },
+} as unknown as LogoutEvent
+const SESSION = {
+  ...{
+    sub: 'u',
+    sid: 's1',
+    clientId: 'rp',
+    device: null,
+    startedAt: AT,
+    startedStated: true,
+    acceptedAt: AT,
+  },
+  expiresAt: new Date('2026-11-21T20:00:00Z'),
+} as unknown as LiveSession
+
+/** `b` stands in for `a`, and `c` for `b`; `z` is another required channel. */
+const FALLBACK_FOR = { a: null, b: 'a', c: 'b', z: null }
+type Name = keyof typeof FALLBACK_FOR
+const bindingOf = (name: Name) =>
+  ({
+    ...{ id: name.charCodeAt(0), kind: name, fallbackFor: FALLBACK_FOR[name] },
+    ...{ names: 'either', widens: true },
+  }) as unknown as StandingBinding
+
+/** @param states of what is owed to each channel, as `a:dead_lettered`; only the name where nothing is owed. */
+function standing(states: string): string {
+  const channels = states.split(' ').map((each) => each.split(':') as [Name, DeliveryState?])
+  const told = channels.flatMap(([name, state]): readonly Told[] => {
+    if (state === undefined) return []
+    const waits = state === 'pending' || state === 'in_flight'
+    const named = { bindingId: bindingOf(name).id, sid: SESSION.sid, id: name as unknown as Told['id'] }
+    const settled = { settledAt: waits ? null : AT, sessionEndsAt: null, supersededBy: null, withheld: false }
+    return [{ ...named, state, ...settled }]
+  })
+  const bindings = channels.map(([name]) => bindingOf(name))
+  const found = standingOf(EVENT, SESSION, { taken: false, bindings, told, digest })
+  if (found.kind !== 'covered') return found.kind
+  const owed = found.owed.map(({ delivery }) => String.fromCharCode(delivery.bindingId))
+  if (owed.length > 0) return `owed to ${owed.join(' ')}`
+  return found.orphaned ? 'orphaned' : 'covered'
+}
+
+describe('a session whose relying party has a fallback', () => {
+  test.each([
+    ['the required channel acknowledged', 'a:acknowledged b', 'over'],
+    ['the required channel acknowledged, and the fallback waits', 'a:acknowledged b:pending', 'over'],
+    ['the required channel acknowledged, and the fallback is dead', 'a:acknowledged b:dead_lettered', 'over'],
+    ['the required channel waits, and the fallback acknowledged', 'a:pending b:acknowledged', 'covered'],
+    ['the required channel waits', 'a:in_flight b', 'covered'],
+    ['the fallback of a dead letter waits', 'a:dead_lettered b:pending', 'covered'],
+    ['the fallback of a dead letter acknowledged', 'a:dead_lettered b:acknowledged', 'over'],
+    ['the fallback of a dead letter is dead', 'a:dead_lettered b:dead_lettered', 'orphaned'],
+    ['the next fallback acknowledged', 'a:dead_lettered b:dead_lettered c:acknowledged', 'over'],
+    ['the next fallback waits', 'a:dead_lettered b:dead_lettered c:pending', 'covered'],
+    ['its logout lapsed', 'a:lapsed b', 'orphaned'],
+    ['nothing is owed to the required channel', 'a b', 'owed to a'],
+    ['a fallback was registered after the dead letter', 'a:dead_lettered b', 'owed to b'],
+  ])('%s (%s): %s', (_, states, expected) => {
+    expect(standing(states)).toBe(expected)
+  })
+})
+
+test.each([
+  ['a:acknowledged z:acknowledged', 'over'],
+  ['a:acknowledged z:pending', 'covered'],
+  ['a:acknowledged z:dead_lettered', 'orphaned'],
+  ['a:dead_lettered b:acknowledged z:acknowledged', 'over'],
+  ['a:dead_lettered b:acknowledged z:pending', 'covered'],
+  ['a:dead_lettered b:pending z:dead_lettered', 'covered'],
+  ['a:acknowledged z', 'owed to z'],
+])('a session is over when each required channel did its part (%s): %s', (states, expected) => {
+  expect(standing(states)).toBe(expected)
+})

@@ -1,0 +1,240 @@
+import { randomUUID } from 'node:crypto'
+import type {
+  Binding,
+  BindingId,
+  ClientId,
+  InFlightDelivery,
+  LogoutEvent,
+  Session,
+  Settlement,
+  Sid,
+  Subject,
+  WorkerId,
+} from '@curfew/domain'
+import type { Registry } from '@curfew/ledger'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import {
+  BACKCHANNEL,
+  both,
+  ISS,
+  newEvent,
+  newLease,
+  planFor,
+  settledAs,
+} from '../integration/ledger-support.ts'
+import type { DeliveryLedgerHarness } from './delivery-ledger-harness.ts'
+
+// Goal: a dead letter owes its fallback, and the ledger that the simulation puts in PostgreSQL's place owes the same.
+// Method: a relying party whose channel `admin` stands in for `backchannel`, and `paper` for `admin`.
+
+const CHANNELS = [
+  BACKCHANNEL,
+  { kind: 'admin', fallbackFor: 'backchannel' },
+  { kind: 'paper', fallbackFor: 'admin' },
+]
+const DEAD: Settlement = { state: 'dead_lettered', reason: 'refused' }
+const RETRY: Settlement = { state: 'pending', dueAt: new Date(0), retries: 1, refusals: 0 }
+const hence = (ms: number) => new Date(Date.now() + ms)
+
+export function fallbackContract(name: string, openHarness: () => Promise<DeliveryLedgerHarness>): void {
+  describe(`${name} keeps the contract of fallbacks`, () => {
+    let harness: DeliveryLedgerHarness
+    let worker: WorkerId
+    let registry: Registry
+    beforeAll(async () => {
+      harness = await openHarness()
+    })
+    afterAll(() => harness.close())
+    beforeEach(async () => {
+      await harness.reset()
+      worker = randomUUID() as WorkerId
+      await harness.ledger.registerWorker({ id: worker, name: 'test' })
+      await harness.registerParty('desk', CHANNELS)
+      registry = await harness.ledger.readRegistry()
+    })
+
+    const bindings = () =>
+      (registry.issuers.get(ISS)?.bindings ?? []).filter(({ clientId }) => clientId === 'desk')
+    const kindOf = (id: BindingId) => registry.bindings.get(id)?.kind
+
+    /** Plans a logout of alice for the relying party. @returns what is owed to its required channel. */
+    async function logout(
+      change: Partial<LogoutEvent> = {},
+      { leased = true, of = bindings() }: { leased?: boolean; of?: readonly Binding[] } = {},
+    ): Promise<InFlightDelivery> {
+      const planned = planFor({ ...newEvent({ sub: 'alice' }), ...change } as LogoutEvent, of, { leased })
+      const [owed] = planned.deliveries
+      if (owed === undefined) throw new Error('a delivery')
+      const { revision: registryRevision } = await harness.ledger.readRegistry()
+      await harness.ledger.planEvents({
+        ...{ batch: [planned], lease: newLease(worker), registryRevision, now: hence(-1_000) },
+      })
+      return owed.delivery
+    }
+    const settle = (deliveries: readonly InFlightDelivery[], settlement?: Settlement) =>
+      harness.ledger.settleDeliveries({
+        batch: deliveries.map((delivery) => settledAs(delivery, settlement)),
+        workerId: worker,
+        now: new Date(),
+      })
+    const claim = () =>
+      harness.ledger.claimDue({
+        ...{ lease: newLease(worker), now: hence(60_000), slots: new Map(), slotsElse: both(10), limit: 10 },
+      })
+    /** As `channel state`. */
+    async function states(): Promise<readonly string[]> {
+      const rows = await harness.rows()
+      return rows
+        .map(({ bindingId, state, deadLetterReason }) => `${kindOf(bindingId)} ${deadLetterReason ?? state}`)
+        .toSorted()
+    }
+
+    test('a plan owes the required channel alone', async () => {
+      await logout()
+      expect(await states()).toEqual(['backchannel in_flight'])
+    })
+
+    test('a dead letter owes the fallback of its channel, due at once, and each fallback the next', async () => {
+      await settle([await logout()], DEAD)
+      expect(await states()).toEqual(['admin pending', 'backchannel refused'])
+      const second = await claim()
+      expect(second).toMatchObject([{ sid: null, attempts: 0, event: { sub: 'alice' } }])
+      await settle(second, DEAD)
+      expect(await states()).toEqual(['admin refused', 'backchannel refused', 'paper pending'])
+      await settle(await claim(), DEAD)
+      expect(await states()).toEqual(['admin refused', 'backchannel refused', 'paper refused'])
+    })
+
+    test('a fallback names the session that the dead letter named', async () => {
+      await settle([await logout({ scope: 'session', sid: 's1' as Sid } as Partial<LogoutEvent>)], DEAD)
+      expect(await claim()).toMatchObject([{ sid: 's1', event: { scope: 'session' } }])
+    })
+
+    test('what ends in another way owes no fallback', async () => {
+      await settle([await logout()])
+      await settle([await logout()], { state: 'lapsed' })
+      await settle([await logout()], RETRY)
+      expect(await states()).toEqual([
+        'backchannel acknowledged',
+        'backchannel lapsed',
+        'backchannel pending',
+      ])
+    })
+
+    test('a client that was removed is owed no fallback', async () => {
+      const [first, second] = [await logout(), await logout()]
+      await settle([first], { state: 'dead_lettered', reason: 'client_removed' })
+      await harness.removeParty('desk')
+      await settle([second], DEAD)
+      expect(await states()).toEqual(['backchannel client_removed', 'backchannel refused'])
+    })
+
+    test('a settlement that the worker repeats, or no longer holds, owes nothing more', async () => {
+      const [mine, lost] = [await logout(), await logout()]
+      await harness.ledger.releaseDeliveries({ ids: [lost.id], workerId: worker })
+      await settle([mine, lost], DEAD)
+      expect(await settle([mine, lost], DEAD)).toEqual(new Set([mine.id, lost.id]))
+      expect(await states()).toEqual(['admin pending', 'backchannel pending', 'backchannel refused'])
+    })
+
+    test('an endpoint that was unavailable for the whole schedule owes its fallback', async () => {
+      const { bindingId } = await logout({}, { leased: false })
+      const dueBefore = new Map([[bindingId, hence(60_000)]])
+      const request = { dueBefore, now: new Date(), limit: 10 }
+      expect(await harness.ledger.giveUpUnreachable(request)).toBe(1)
+      expect(await states()).toEqual(['admin pending', 'backchannel unreachable'])
+      expect(await harness.ledger.giveUpUnreachable(request)).toBe(0)
+    })
+
+    test('a fallback stands as it is when its dead letter is replayed, however that ends', async () => {
+      await settle([await logout()], DEAD)
+      await settle(await claim())
+      await harness.replay()
+      await settle(await claim(), DEAD)
+      expect(await states()).toEqual(['admin acknowledged', 'backchannel refused'])
+      await harness.replay()
+      await settle(await claim())
+      expect(await states()).toEqual(['admin acknowledged', 'backchannel acknowledged'])
+    })
+
+    test('a newer logout covers a fallback that waits', async () => {
+      await settle([await logout()], DEAD)
+      const off = bindings().map((each) =>
+        each.fallbackFor === null ? { ...each, disabledReason: 'off' } : each,
+      )
+      await logout({}, { of: off })
+      expect(await states()).toEqual([
+        'admin in_flight',
+        'admin superseded',
+        'backchannel in_flight',
+        'backchannel refused',
+      ])
+    })
+
+    describe('a session', () => {
+      const session: Session = {
+        ...{
+          iss: ISS,
+          sub: 'alice' as Subject,
+          sid: 's1' as Sid,
+          clientId: 'desk' as ClientId,
+          device: null,
+        },
+        ...{ startedAt: hence(-60_000), startedStated: true, acceptedAt: hence(-60_000) },
+        expiresAt: hence(3_600_000),
+      }
+      const ENDING = { scope: 'session', sid: 's1' } as Partial<LogoutEvent>
+      /** How the index says that the session stands. */
+      async function standing(): Promise<string> {
+        await harness.post()
+        const [row] = (await harness.sessions()).filter(({ clientId }) => clientId === 'desk')
+        if (row === undefined) return 'over'
+        return row.orphaned ? 'orphaned' : row.logoutEventId === null ? 'open' : 'covered'
+      }
+      beforeEach(() => harness.startSession(session))
+
+      test('is over when the required channel acknowledged, whatever its fallbacks are', async () => {
+        await settle([await logout(ENDING)])
+        expect([await standing(), await states()]).toEqual(['over', ['backchannel acknowledged']])
+      })
+
+      test('is covered while the fallback of a dead letter is under way, and over when that is acknowledged', async () => {
+        await settle([await logout(ENDING)], DEAD)
+        expect(await standing()).toBe('covered')
+        await settle(await claim(), DEAD)
+        expect(await standing()).toBe('covered')
+        await settle(await claim())
+        expect(await standing()).toBe('over')
+      })
+
+      test('is an orphan when the last fallback is a dead letter, until one of them is acknowledged', async () => {
+        await settle([await logout(ENDING)], DEAD)
+        await settle(await claim(), DEAD)
+        await settle(await claim(), DEAD)
+        expect(await standing()).toBe('orphaned')
+        await harness.replay()
+        const replayed = await claim()
+        expect(replayed.map(({ bindingId }) => kindOf(bindingId)).toSorted()).toEqual([
+          'admin',
+          'backchannel',
+          'paper',
+        ])
+        await settle(replayed.filter(({ bindingId }) => kindOf(bindingId) === 'backchannel'))
+        expect(await standing()).toBe('over')
+      })
+
+      test('that becomes known while a fallback of its subject is under way is over with that', async () => {
+        await settle([await logout()], DEAD)
+        const late = { ...session, sid: 's2' as Sid }
+        await harness.startSession(late)
+        await harness.ledger.oweLateLogouts([late])
+        expect([await standing(), await states()]).toEqual([
+          'covered',
+          ['admin pending', 'backchannel refused'],
+        ])
+        await settle(await claim())
+        expect(await standing()).toBe('over')
+      })
+    })
+  })
+}
