@@ -1,11 +1,12 @@
 import type { Sla } from '@curfew/contract'
 import { type AttemptOutcome, LEVELS, type Level, type ReceiptClaims, type Settlement } from '@curfew/domain'
-import { outcomesOf, planEvents, readRegistry, settleDeliveries } from '@curfew/ledger'
+import { outcomesOf, planEvents, readRegistry, settleDeliveries, sweepHistory } from '@curfew/ledger'
 import { compactVerify, createLocalJWKSet } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, openCurfew } from '../support/curfew.ts'
 import {
   bindingsOf,
+  count,
   newEvent,
   newLease,
   newWorker,
@@ -157,4 +158,12 @@ describe('a fallback', () => {
       new Set(['intact, agrees']),
     )
   })
+})
+
+test('what counts of a logout is kept as long as its event', async () => {
+  const soon = new Date(Date.now() + 60_000)
+  expect(await count(curfew.db, 'sla_logouts')).toBe(7)
+  await sweepHistory(curfew.db, { before: soon, deadBefore: soon, after: null, limit: 1_000 })
+  // Two logouts are still open.
+  expect(await count(curfew.db, 'sla_logouts')).toBe(2)
 })

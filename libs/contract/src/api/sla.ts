@@ -34,16 +34,24 @@ const promise = {
 }
 
 const figures = {
-  planned: Type.Integer({ minimum: 0, description: 'Deliveries that were owed.' }),
+  planned: Type.Integer({
+    minimum: 0,
+    description:
+      'Deliveries that were owed. A relying party that has several channels counts once for each logout.',
+  }),
   settled: Type.Integer({
     minimum: 0,
     description: 'Of these, ended. Each counts once, as it ended the first time: replays change nothing.',
   }),
   kept: Type.Integer({
     minimum: 0,
-    description: 'Settled within the promise: acknowledged, superseded or lapsed.',
+    description:
+      'Settled within the promise: acknowledged at a level that its channel counts, superseded or lapsed.',
   }),
-  broken: Type.Integer({ minimum: 0, description: 'Settled too late, or dead-lettered.' }),
+  broken: Type.Integer({
+    minimum: 0,
+    description: 'Settled too late, acknowledged at a weaker level, or dead-lettered.',
+  }),
   overdue: Type.Integer({
     minimum: 0,
     description: 'Not settled, and the promise is past, to five minutes: broken too.',

@@ -230,13 +230,15 @@ describe('an application', () => {
     })
   })
 
-  test('whose fallback ended one session is not signed out while another session is open', () => {
-    const [one, two] = [
-      { sid: 'one', ...DEAD },
-      { sid: 'two', ...pending(1) },
-    ] as Partial<SummarizedDelivery>[]
-    const standIn = other('Wiki', { ...FALLBACK, sid: 'one' } as Partial<SummarizedDelivery>)
-    expect(only(delivery('Wiki', one), delivery('Wiki', two), standIn)).toMatchObject({ state: 'ending' })
+  test('whose fallback ended one session is not signed out of another that was given up on', () => {
+    const sessions = ['one', 'two'].map((sid) => ({ sid, ...DEAD }))
+    const dead = sessions.map((session) => delivery('Wiki', session))
+    const standIn = (sid: string) => other('Wiki', { ...FALLBACK, sid })
+    expect(only(...dead, standIn('one'))).toMatchObject({ state: 'not_signed_out', level: null })
+    expect(only(...dead, standIn('one'), standIn('two'))).toMatchObject({
+      state: 'signed_out',
+      level: 'done',
+    })
   })
 
   test('is named as it names itself, else by its client_id, and told of by itself', () => {

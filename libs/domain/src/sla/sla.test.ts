@@ -54,6 +54,7 @@ describe('a logout at a relying party that has several channels', () => {
   test.each<[string, readonly PartyDelivery[], ReturnType<typeof partyVerdict>]>([
     ['all are kept', [delivery(), begun({ elapsedMs: 80 })], { verdict: 'kept', elapsedMs: 80 }],
     ['one is open', [delivery(), begun(OPEN)], { verdict: 'open', elapsedMs: null }],
+    ['one is dead and another open', [delivery(DEAD), begun(OPEN)], { verdict: 'open', elapsedMs: null }],
     ['one is late', [delivery(), begun({ elapsedMs: 101 })], { verdict: 'broken', elapsedMs: 101 }],
     ['one says too little', [delivery(), begun({ counts: 'done' })], { verdict: 'broken', elapsedMs: 50 }],
     ['one is dead', [delivery(), begun(DEAD)], { verdict: 'broken', elapsedMs: null }],

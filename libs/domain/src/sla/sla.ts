@@ -45,8 +45,8 @@ export interface PartyDelivery extends ChannelDelivery, BindingPromise {
 
 /** How the promise stands with one logout at one relying party. */
 export interface PartyVerdict {
-  readonly verdict: 'kept' | 'open' | 'broken'
-  /** From acceptance to the last acknowledgement that counts; null where there is none. */
+  readonly verdict: 'kept' | 'broken' | 'open'
+  /** From acceptance to the last acknowledgement that decided it; null where there is none. */
   readonly elapsedMs: number | null
 }
 
@@ -59,7 +59,8 @@ export function partyVerdict(deliveries: readonly PartyDelivery[]): PartyVerdict
   })
 }
 
-const VERDICTS: readonly PartyVerdict['verdict'][] = ['kept', 'open', 'broken']
+/** From the best to the worst: nothing is decided while a delivery that counts is open. */
+const VERDICTS: readonly PartyVerdict['verdict'][] = ['kept', 'broken', 'open']
 
 function worseVerdict(one: PartyVerdict, other: PartyVerdict): PartyVerdict {
   const difference = VERDICTS.indexOf(one.verdict) - VERDICTS.indexOf(other.verdict)

@@ -70,7 +70,7 @@ const DECIDED = `
 /** A logout of which it is decided whether the promise was kept. */
 export interface DecidedLogout extends PartyLogout {
   readonly kept: boolean
-  /** From acceptance to the last acknowledgement that counts; null where there is none. */
+  /** From acceptance to the last acknowledgement that decided it; null where there is none. */
   readonly elapsedMs: number | null
 }
 
