@@ -9,7 +9,14 @@ import {
   type Reach,
   reaches,
 } from '@curfew/domain'
-import { askedIssuer, type EventIdentity, type FoundEvent, type IssuerNames } from '@curfew/ledger'
+import {
+  askedIssuer,
+  type Database,
+  type EventIdentity,
+  type FoundEvent,
+  findQuarantinedEvent,
+  type IssuerNames,
+} from '@curfew/ledger'
 import { ambiguousEvent, callerOf, ProblemError } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { EventReader } from './event-reader.ts'
@@ -20,11 +27,7 @@ import { type Awaited, atAnyIssuer, type Waiters } from './waiters.ts'
 export interface AskedEventDeps {
   readonly waiters: Pick<Waiters, 'wait'>
   readonly reader: EventReader
-  /** The record in quarantine that carries the event; null where none waits, or `iss` is given and it is another issuer's. */
-  readonly findQuarantined: (event: {
-    eventId: string
-    iss: string | null
-  }) => Promise<{ readonly id: number; readonly reason: string } | null>
+  readonly db: Database
   readonly names: Pick<IssuerNames, 'issOf'>
 }
 
@@ -64,7 +67,7 @@ const digest: Digest = (text) => hash('sha256', text)
 export async function askedEvent(
   request: EventRequest & Parameters<typeof callerOf>[0],
   reply: { readonly raw: NodeJS.EventEmitter },
-  { waiters, reader, names, findQuarantined }: AskedEventDeps,
+  { waiters, reader, names, db }: AskedEventDeps,
 ): Promise<FoundEvent> {
   const givenId = request.params.id.toLowerCase()
   const { wait = 0, issuer } = request.query
@@ -84,7 +87,9 @@ export async function askedEvent(
   await waitFor(eventIdOf(NO_ISSUER, givenId, digest))
   // Records in quarantine name no client, so an owner of clients learns of none.
   const quarantined =
-    reach.kind === 'clients' || iss === NO_ISSUER ? null : await findQuarantined({ eventId: givenId, iss })
+    reach.kind === 'clients' || iss === NO_ISSUER
+      ? null
+      : await findQuarantinedEvent(db, { eventId: givenId, iss })
   throw quarantined === null ? notFound(givenId, true, issuer) : inQuarantine(givenId, quarantined)
 }
 
