@@ -10,36 +10,27 @@ import {
   disablesBinding,
   hasLapsed,
   type InFlightDelivery,
-  type IssuerName,
   QUICK_RETRIES_MS,
   quicklyRetryable,
-  type SigningAlgorithm,
   settle,
   undeliverable,
 } from '@curfew/domain'
 import type { AttemptRecord, Settled } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
+import type { Keyring } from '@curfew/tokens'
 import pRetry from 'p-retry'
+import type { RegistryCache } from '../intake/registry-cache.ts'
 import type { Encrypter } from './encrypter.ts'
 import type { TlsIdentities } from './tls-identities.ts'
 
 /** What an attempt works with. Time and randomness are handed in. */
 export interface AttemptDeps {
-  /** As far as this worker's copy of the registry knows. */
-  binding(id: Binding['id']): Binding | undefined
-  /** Brings that copy up to date. Rejects when the ledger is away. */
-  catchUp(): Promise<void>
-  /** Signs with the issuer's key for an algorithm. @throws {SigningKeyError} when there is none that can be opened. */
-  sign(
-    by: { readonly issuer: IssuerName; readonly algorithm: SigningAlgorithm },
-    typ: string,
-    claims: object,
-  ): Promise<string>
+  readonly registry: Pick<RegistryCache, 'current' | 'catchUp'>
+  readonly keyring: Pick<Keyring, 'signer'>
   readonly encrypter: Encrypter
   /** TLS of the binding's own. @throws {ClientKeyError} when its key cannot be opened. */
   readonly tls: TlsIdentities
-  /** Never rejects for what the RP did. */
-  readonly post: GuardedClient['post']
+  readonly client: Pick<GuardedClient, 'post'>
   now(): Date
   /** Uniform in [0, 1). */
   random(): number
@@ -92,6 +83,14 @@ class TryAgain extends Error {}
 export function createAttempt(deps: AttemptDeps): Attempt {
   const { now, random } = deps
 
+  /** As far as this worker's copy of the registry knows. */
+  const bindingOf = ({ bindingId }: InFlightDelivery) => deps.registry.current().bindings.get(bindingId)
+
+  /** Signs with the issuer's key. @throws {SigningKeyError} when there is none that can be opened. */
+  async function sign({ issuer, algorithm }: Binding, typ: string, claims: object): Promise<string> {
+    return (await deps.keyring.signer(issuer, algorithm)).sign(typ, claims)
+  }
+
   async function once(delivery: InFlightDelivery, number: number): Promise<Try> {
     const startedAt = now()
     const startedMs = performance.now()
@@ -101,7 +100,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
 
   /** Where to send it; or why there is nowhere, as far as is known. */
   function endpointOf(delivery: InFlightDelivery): { readonly binding: Binding } | AttemptOutcome {
-    const binding = deps.binding(delivery.bindingId)
+    const binding = bindingOf(delivery)
     if (binding === undefined) return CLIENT_REMOVED
     return undeliverable(binding, delivery.sid) ?? { binding }
   }
@@ -111,7 +110,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     if ('kind' in endpoint) {
       // Another worker may have planned it for an RP that was registered, or enabled again, since our copy was read.
       try {
-        await deps.catchUp()
+        await deps.registry.catchUp()
       } catch (error) {
         return untold(unready(error))
       }
@@ -129,7 +128,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
   /** The binding as it is by now, if that is another and can be told. */
   async function newerThan(binding: Binding, delivery: InFlightDelivery): Promise<Binding | null> {
     try {
-      await deps.catchUp()
+      await deps.registry.catchUp()
     } catch {
       // What is known has to do.
       return null
@@ -161,9 +160,9 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       now,
       newId: deps.newId,
       digest,
-      sign: (typ, claims) => ready(deps.sign(binding, typ, claims)),
+      sign: (typ, claims) => ready(sign(binding, typ, claims)),
       encrypt: (typ, token) => ready(deps.encrypter.encrypt(typ, token, binding, tls)),
-      http: { post: (request) => deps.post({ ...request, ...how }) },
+      http: { post: (request) => deps.client.post({ ...request, ...how }) },
     }
   }
 
@@ -180,7 +179,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     }
     const first = await once(delivery, delivery.attempts + 1)
     // Whoever has a rate counts every POST, and is most likely to fail when there are too many: the schedule it is, at its pace.
-    const paced = (deps.binding(delivery.bindingId)?.ratePerSecond ?? null) !== null
+    const paced = (bindingOf(delivery)?.ratePerSecond ?? null) !== null
     const attempts =
       delivery.attempts === 0 && quicklyRetryable(first.outcome) && !paced && !stopping.aborted
         ? await withQuickRetries(first, {
@@ -192,7 +191,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
         : [first]
     const { outcome, uri } = attempts.at(-1) ?? first
     // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
-    const policy = deps.binding(delivery.bindingId)?.retry ?? DEFAULT_RETRY_POLICY
+    const policy = bindingOf(delivery)?.retry ?? DEFAULT_RETRY_POLICY
     const settlement = settle(delivery, outcome, policy, now(), random())
     return { id: delivery.id, attempts, outcome, uri, settlement, leased: delivery }
   }

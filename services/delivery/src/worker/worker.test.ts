@@ -11,7 +11,7 @@ function open(
     leaseMs = 50,
     wallMs = Date.now,
     onLost = () => undefined,
-  }: Partial<WorkerDeps> & { wallMs?: () => number } = {},
+  }: { leaseMs?: number; wallMs?: () => number; onLost?: () => void } = {},
 ) {
   const log = createLog({ service: 'test', level: 'silent' })
   const monotonicMs = () => performance.now()
@@ -30,8 +30,8 @@ function open(
     leaseMs,
     monotonicMs,
     clock: createLedgerClock({ log, wallMs, monotonicMs }),
-    onLost,
-    held: () => [],
+    limits: { shareAmong: () => undefined },
+    holdings: { ids: () => [], clear: onLost },
   })
 }
 

@@ -1,6 +1,8 @@
 import type { DeliveryId, WorkerId } from '@curfew/domain'
-import type { Beat, DeliveryLedger, Lease, Standing } from '@curfew/ledger'
+import type { Beat, DeliveryLedger, Lease } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
+import type { BindingLimits } from '../dispatch/binding-limits.ts'
+import type { Holdings } from '../dispatch/holdings.ts'
 import { createLeaseBook } from './lease-book.ts'
 import type { LedgerClock } from './ledger-clock.ts'
 
@@ -19,10 +21,10 @@ export interface WorkerDeps {
   readonly monotonicMs: () => number
   /** Set by every heartbeat. */
   readonly clock: LedgerClock
-  /** What was leased so far and has not been started is for others to attempt. */
-  readonly onLost: () => void
-  /** Deliveries that this process holds under a lease, or is giving back. */
-  readonly held: () => readonly DeliveryId[]
+  /** Shared among the workers as every heartbeat finds them. */
+  readonly limits: Pick<BindingLimits, 'shareAmong'>
+  /** What this process holds under leases. Cleared when they are lost: what has not been started is for others to attempt. */
+  readonly holdings: Pick<Holdings, 'ids' | 'clear'>
 }
 
 /** This process as the ledger knows it: the holder of leases, as long as its heart beats. */
@@ -38,8 +40,6 @@ export interface Worker {
    * log to change hands, so a worker gives them away only if it has been silent for longer.
    */
   able(): boolean
-  /** How many workers may attempt deliveries, and which of them this is: what limits are shared by. */
-  standing(): Pick<Standing, 'workers' | 'rank'>
   /**
    * Runs a statement that leases deliveries to this worker. `work` calls `took` with the deliveries of the answer before it
    * resolves: a lease that is not asked for and not held is given back at the next heartbeat.
@@ -62,10 +62,9 @@ const BEATS_PER_LEASE = 5
 const SILENT_MS_MIN = 6_000
 
 export function createWorker(deps: WorkerDeps): Worker {
-  const { ledger, log, name, newWorkerId, leaseMs, monotonicMs, clock, onLost, held } = deps
+  const { ledger, log, name, newWorkerId, leaseMs, monotonicMs, clock, limits, holdings } = deps
   let id = newWorkerId()
   let lastBeatMs: number | null = null
-  let standing: Pick<Standing, 'workers' | 'rank'> = { workers: 1, rank: 0 }
   let leases = 0
   /** Leases of which the answer has not come. */
   const asking = new Set<number>()
@@ -83,7 +82,7 @@ export function createWorker(deps: WorkerDeps): Worker {
     const found = await sendBeat(said)
     if (clock.agrees() === said) return found
     // It is the answer that says so. Others share the limits by it from their next heartbeat on, not from the one after.
-    if (said) onLost()
+    if (said) holdings.clear()
     return sendBeat(!said)
   }
 
@@ -92,16 +91,16 @@ export function createWorker(deps: WorkerDeps): Worker {
     const startedMs = monotonicMs()
     const found = lastBeatMs === null ? null : await beat()
     if (found?.alive === true) {
-      standing = found
+      limits.shareAmong(found)
     } else {
       if (lastBeatMs !== null) {
         log.warn({ event: 'worker.lost', worker_id: id })
         id = newWorkerId()
         book.clear()
-        onLost()
+        holdings.clear()
       }
       await ledger.registerWorker({ id, name })
-      standing = await beat()
+      limits.shareAmong(await beat())
     }
     lastBeatMs = startedMs
   }
@@ -113,7 +112,7 @@ export function createWorker(deps: WorkerDeps): Worker {
   async function upkeep(): Promise<void> {
     const reclaimed = await ledger.reclaimLeases({ leaseMs })
     if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
-    const { ended, held: known, others } = book.look(held())
+    const { ended, held: known, others } = book.look(holdings.ids())
     const released = await ledger.releaseUnheld({
       workerId: id,
       asking: [...asking, ...known],
@@ -139,7 +138,6 @@ export function createWorker(deps: WorkerDeps): Worker {
     id: () => id,
     alive: () => heardWithin(leaseMs) && clock.agrees(),
     able: () => heardWithin(Math.max(leaseMs, SILENT_MS_MIN)) && clock.agrees(),
-    standing: () => standing,
     async leasing(work) {
       leases += 1
       const lease = { workerId: id, number: leases }
