@@ -2,7 +2,7 @@ import type { BindingId, DeliveryId, InFlightDelivery, Issuer } from '@curfew/do
 import { isDown } from './appetite.ts'
 import type { BindingLimits } from './binding-limits.ts'
 import { createIssuerShares, type IssuerShares } from './issuer-shares.ts'
-import { createLine, type Line } from './line.ts'
+import { Line } from './line.ts'
 
 /** Longest that the way in waits for attempts to catch up, in milliseconds: it shares the processor with them. */
 export const ROOM_WAIT_MS = 50
@@ -91,7 +91,7 @@ export function createHoldings(deps: HoldingsDeps): Holdings {
     lineOf(id, issuer) {
       const known = lines.get(id)
       if (known !== undefined) return known
-      const line = createLine({ issuer, limits: () => limits.of(id), monotonicMs, random })
+      const line = new Line({ issuer, limits: () => limits.of(id), monotonicMs, random })
       lines.set(id, line)
       return line
     },

@@ -3,7 +3,7 @@ import type { Beat, DeliveryLedger, Lease } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 import type { BindingLimits } from '../dispatch/binding-limits.ts'
 import type { Holdings } from '../dispatch/holdings.ts'
-import { createLeaseBook } from './lease-book.ts'
+import { createLeaseBook, type LeaseBook } from './lease-book.ts'
 import type { LedgerClock } from './ledger-clock.ts'
 
 export interface WorkerDeps {
@@ -61,75 +61,38 @@ const BEATS_PER_LEASE = 5
 /** As long as a session of the event log is by default, in milliseconds. */
 const SILENT_MS_MIN = 6_000
 
+/** What the ledger was asked to lease. */
+interface Leases {
+  /** The number of the last. */
+  last: number
+  /** Those of which the answer has not come. */
+  readonly asking: Set<number>
+  readonly book: LeaseBook
+}
+
 export function createWorker(deps: WorkerDeps): Worker {
   const { ledger, log, name, newWorkerId, leaseMs, monotonicMs, clock, limits, holdings } = deps
   let id = newWorkerId()
   let lastBeatMs: number | null = null
-  let leases = 0
-  /** Leases of which the answer has not come. */
-  const asking = new Set<number>()
-  const book = createLeaseBook()
-
-  async function sendBeat(working: boolean): Promise<Beat> {
-    const sentMs = monotonicMs()
-    const found = await ledger.beat(id, { working })
-    clock.set(found.now, { sentMs, receivedMs: monotonicMs() })
-    return found
-  }
-
-  async function beat(): Promise<Beat> {
-    const said = clock.agrees()
-    const found = await sendBeat(said)
-    if (clock.agrees() === said) return found
-    // It is the answer that says so. Others share the limits by it from their next heartbeat on, not from the one after.
-    if (said) holdings.clear()
-    return sendBeat(!said)
-  }
+  const leases: Leases = { last: 0, asking: new Set(), book: createLeaseBook() }
 
   async function register(): Promise<void> {
     // Counted from before the call: a heartbeat that was long on its way is as old as its start.
     const startedMs = monotonicMs()
-    const found = lastBeatMs === null ? null : await beat()
+    const found = lastBeatMs === null ? null : await beat(deps, id)
     if (found?.alive === true) {
       limits.shareAmong(found)
     } else {
       if (lastBeatMs !== null) {
         log.warn({ event: 'worker.lost', worker_id: id })
         id = newWorkerId()
-        book.clear()
+        leases.book.clear()
         holdings.clear()
       }
       await ledger.registerWorker({ id, name })
-      limits.shareAmong(await beat())
+      limits.shareAmong(await beat(deps, id))
     }
     lastBeatMs = startedMs
-  }
-
-  /**
-   * Gives back what no worker attends to: the leases of the dead, and what is leased to this worker without its knowing, for an
-   * answer may have been lost at any time.
-   */
-  async function upkeep(): Promise<void> {
-    const reclaimed = await ledger.reclaimLeases({ leaseMs })
-    if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
-    const { ended, held: known, others } = book.look(holdings.ids())
-    const released = await ledger.releaseUnheld({
-      workerId: id,
-      asking: [...asking, ...known],
-      held: others,
-      ended,
-      upTo: leases,
-    })
-    book.deleted(ended)
-    if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
-  }
-
-  async function attempt(work: () => Promise<void>): Promise<void> {
-    try {
-      await work()
-    } catch (error) {
-      log.warn({ event: 'worker.beat-failed', err: error })
-    }
   }
 
   const heardWithin = (ms: number) => lastBeatMs !== null && monotonicMs() - lastBeatMs < ms
@@ -139,29 +102,29 @@ export function createWorker(deps: WorkerDeps): Worker {
     alive: () => heardWithin(leaseMs) && clock.agrees(),
     able: () => heardWithin(Math.max(leaseMs, SILENT_MS_MIN)) && clock.agrees(),
     async leasing(work) {
-      leases += 1
-      const lease = { workerId: id, number: leases }
-      asking.add(lease.number)
+      leases.last += 1
+      const lease = { workerId: id, number: leases.last }
+      leases.asking.add(lease.number)
       try {
         return await work(lease)
       } finally {
-        asking.delete(lease.number)
+        leases.asking.delete(lease.number)
       }
     },
     took: ({ workerId, number }, ids) => {
-      if (workerId === id) book.took(number, ids)
+      if (workerId === id) leases.book.took(number, ids)
     },
     ended: ({ workerId, number }, ids) => {
-      if (workerId === id) book.ended(number, ids)
+      if (workerId === id) leases.book.ended(number, ids)
     },
     register,
     retire: () => ledger.retireWorker(id),
     async beatUntil(ended) {
       let upkeeping: Promise<void> | null = null
       while (!ended.aborted) {
-        await attempt(register)
+        await attempt(register, log)
         // Not waited for: however long it takes, the heart beats on.
-        upkeeping ??= attempt(upkeep).finally(() => {
+        upkeeping ??= attempt(() => upkeep(deps, () => id, leases), log).finally(() => {
           upkeeping = null
         })
         await sleep(leaseMs / BEATS_PER_LEASE, ended)
@@ -169,4 +132,57 @@ export function createWorker(deps: WorkerDeps): Worker {
       await upkeeping
     },
   }
+}
+
+async function attempt(work: () => Promise<void>, log: Log): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    log.warn({ event: 'worker.beat-failed', err: error })
+  }
+}
+
+async function beat(deps: WorkerDeps, id: WorkerId): Promise<Beat> {
+  const { clock, holdings } = deps
+  const said = clock.agrees()
+  const found = await sendBeat(deps, id, said)
+  if (clock.agrees() === said) return found
+  // It is the answer that says so. Others share the limits by it from their next heartbeat on, not from the one after.
+  if (said) holdings.clear()
+  return sendBeat(deps, id, !said)
+}
+
+async function sendBeat(
+  { ledger, clock, monotonicMs }: WorkerDeps,
+  id: WorkerId,
+  working: boolean,
+): Promise<Beat> {
+  const sentMs = monotonicMs()
+  const found = await ledger.beat(id, { working })
+  clock.set(found.now, { sentMs, receivedMs: monotonicMs() })
+  return found
+}
+
+/**
+ * Gives back what no worker attends to: the leases of the dead, and what is leased to this worker without its knowing, for an
+ * answer may have been lost at any time.
+ */
+async function upkeep(
+  { ledger, holdings, leaseMs, log }: WorkerDeps,
+  currentId: () => WorkerId,
+  leases: Leases,
+): Promise<void> {
+  const { asking, book } = leases
+  const reclaimed = await ledger.reclaimLeases({ leaseMs })
+  if (reclaimed > 0) log.warn({ event: 'leases.reclaimed', deliveries: reclaimed })
+  const { ended, held: known, others } = book.look(holdings.ids())
+  const released = await ledger.releaseUnheld({
+    workerId: currentId(),
+    asking: [...asking, ...known],
+    held: others,
+    ended,
+    upTo: leases.last,
+  })
+  book.deleted(ended)
+  if (released > 0) log.warn({ event: 'leases.unheld', deliveries: released })
 }
