@@ -20,7 +20,8 @@ import {
 import { ambiguousEvent, callerOf, ProblemError } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { EventReader } from './event-reader.ts'
-import { type Awaited, atAnyIssuer, type Waiters } from './waiters.ts'
+import type { Waiters } from './waiters.ts'
+import { type Awaited, atAnyIssuer } from './waiting-list.ts'
 
 // What the routes about one event have in common: which, how long to wait for it, and what a credential may see of it.
 

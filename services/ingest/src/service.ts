@@ -16,7 +16,8 @@ import { createLaneLimits } from './lane-limits.ts'
 import { registerPostEvents } from './post-events.ts'
 import { registerPostSessions } from './post-sessions.ts'
 import { createSessionQuotas } from './session-quotas.ts'
-import { type Awaited, createWaiters, givenIdOf } from './waiters.ts'
+import { createWaiters } from './waiters.ts'
+import { type Awaited, givenIdOf } from './waiting-list.ts'
 
 export { readBacklogMax, readIngestConfig } from './config.ts'
 

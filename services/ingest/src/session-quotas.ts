@@ -33,25 +33,13 @@ export function createSessionQuotas({
 }): SessionQuotas {
   let over: ReadonlyMap<Issuer, Date> = new Map()
   const backlogGaps = new Map<Issuer, Date>()
-  const noting = new Set<Issuer>()
+  const note = createNoting(log)
 
   async function look(): Promise<void> {
     try {
       over = new Map((await listOverQuota(db)).map(({ iss, gapsUntil }) => [iss, gapsUntil]))
     } catch (error) {
       log.warn({ event: 'session-quotas.stale', err: error })
-    }
-  }
-
-  async function note(iss: Issuer, make: () => Promise<void>): Promise<void> {
-    if (noting.has(iss)) return
-    noting.add(iss)
-    try {
-      await make()
-    } catch (error) {
-      log.warn({ event: 'session-quotas.not-noted', err: error })
-    } finally {
-      noting.delete(iss)
     }
   }
 
@@ -86,13 +74,7 @@ export function createSessionQuotas({
         void note(iss, () => noteOver(iss, new Date(expiresAt.getTime() + AHEAD_MS)))
         return null
       }
-      return new ProblemError({
-        status: 429,
-        title: 'Quota of sessions',
-        detail: `${iss} has as many sessions in the index as it may. This one was not accepted. Logouts are accepted, and go to every relying party that may hold a session. Post sessions with their real expires_at, and their ends, or have the quota raised.`,
-        headers: { 'retry-after': String(RETRY_AFTER_S) },
-        extensions: { quota: 'sessions' },
-      })
+      return overQuota(iss)
     },
     service: {
       name: 'session quotas',
@@ -105,4 +87,30 @@ export function createSessionQuotas({
       },
     },
   }
+}
+
+/** Runs `work` unless some for the same issuer is under way. What fails is logged. */
+function createNoting(log: Log): (iss: Issuer, work: () => Promise<void>) => Promise<void> {
+  const noting = new Set<Issuer>()
+  return async (iss, work) => {
+    if (noting.has(iss)) return
+    noting.add(iss)
+    try {
+      await work()
+    } catch (error) {
+      log.warn({ event: 'session-quotas.not-noted', err: error })
+    } finally {
+      noting.delete(iss)
+    }
+  }
+}
+
+function overQuota(iss: Issuer): ProblemError {
+  return new ProblemError({
+    status: 429,
+    title: 'Quota of sessions',
+    detail: `${iss} has as many sessions in the index as it may. This one was not accepted. Logouts are accepted, and go to every relying party that may hold a session. Post sessions with their real expires_at, and their ends, or have the quota raised.`,
+    headers: { 'retry-after': String(RETRY_AFTER_S) },
+    extensions: { quota: 'sessions' },
+  })
 }
