@@ -10,8 +10,8 @@ import { createTlsIdentities } from './attempt/tls-identities.ts'
 import { createBindingLimits } from './dispatch/binding-limits.ts'
 import { createBreakerReports } from './dispatch/breaker-reports.ts'
 import { createBulkPace } from './dispatch/bulk-pace.ts'
-import { createDispatcher } from './dispatch/dispatcher.ts'
-import { createHoldings, type Holdings } from './dispatch/holdings.ts'
+import { Dispatcher } from './dispatch/dispatcher.ts'
+import { Holdings } from './dispatch/holdings.ts'
 import { consumeLogouts } from './intake/intake.ts'
 import { checkLanes, createLaneWatch } from './intake/lane-watch.ts'
 import { createRegistryCache } from './intake/registry-cache.ts'
@@ -20,7 +20,7 @@ import { createAnnouncer } from './settle/announcer.ts'
 import { createSettleRound } from './settle/settle-round.ts'
 import { createSettler } from './settle/settler.ts'
 import { createLedgerClock } from './worker/ledger-clock.ts'
-import { createWorker } from './worker/worker.ts'
+import { Worker } from './worker/worker.ts'
 
 export { heartbeatOptions, readDeliveryConfig } from './config.ts'
 export { logDeliveryFaults } from './worker/faults.ts'
@@ -141,9 +141,9 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
   const registry = createRegistryCache({ ledger, log, pollMs: REGISTRY_POLL_MS })
   const limits = createBindingLimits(registry)
   const bounds = { heldMax: HELD_MAX, attemptsMax: ATTEMPTS_MAX }
-  const holdings = createHoldings({ limits, ...bounds, monotonicMs, random })
+  const holdings = new Holdings({ limits, ...bounds, monotonicMs, random })
   const newWorkerId = () => uuid() as WorkerId
-  const worker = createWorker({
+  const worker = new Worker({
     ...{ ledger, log, name, newWorkerId, leaseMs, monotonicMs, clock, limits, holdings },
   })
   const announcer = createAnnouncer({ ledger, log })
@@ -157,7 +157,7 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
   const attempt = createAttempt({ registry, keyring, encrypter, tls, client, now, random, newId: uuid })
   const bulkPace = createBulkPace({ utilization: deps.utilization ?? createUtilization(), monotonicMs })
   const breakers = createBreakerReports({ ledger, worker, log, ended })
-  const dispatcher = createDispatcher({
+  const dispatcher = new Dispatcher({
     ...{ ledger, registry, worker, holdings, limits, attempt, settleRound, breakers, bulkPace, log },
     ...{ stopping, startsPerTurn: STARTS_PER_TURN, idleMs: IDLE_MS, now, monotonicMs },
   })

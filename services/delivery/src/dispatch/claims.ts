@@ -36,13 +36,6 @@ export interface ClaimDeps {
   readonly monotonicMs: () => number
 }
 
-/** Ends the pause before the next claim: there is room for more, or more is due. */
-export interface Bell {
-  ring(): void
-  /** A signal that the next ring aborts. */
-  listen(): AbortSignal
-}
-
 const LANES: readonly Lane[] = ['interactive', 'bulk']
 const CLAIM_LIMIT = 1_000
 const NONE: Slots = { interactive: 0, bulk: 0 }
@@ -54,14 +47,18 @@ const GIVE_UP_BATCH = 500
 /** Bindings that are looked at before all else that waits for the processor gets its turn. */
 const SWEEP_SLICE = 250
 
-export function createBell(): Bell {
-  let woken = new AbortController()
-  return {
-    ring: () => woken.abort(),
-    listen() {
-      woken = new AbortController()
-      return woken.signal
-    },
+/** Ends the pause before the next claim: there is room for more, or more is due. */
+export class Bell {
+  #woken = new AbortController()
+
+  ring(): void {
+    this.#woken.abort()
+  }
+
+  /** A signal that the next ring aborts. */
+  listen(): AbortSignal {
+    this.#woken = new AbortController()
+    return this.#woken.signal
   }
 }
 
@@ -178,7 +175,7 @@ function takeClaimed(
 
 /** Learns from a claim which bindings have more: those of which all came that were asked for. */
 function noteBacklog(
-  { lines, lineOf }: Holdings,
+  holdings: Holdings,
   lane: Lane,
   claimed: readonly InFlightDelivery[],
   { slots, slotsElse, limit }: Asked,
@@ -187,7 +184,7 @@ function noteBacklog(
     claimed.filter(({ event }) => event.lane === lane),
     ({ bindingId }) => bindingId,
   )
-  for (const [id, line] of lines) {
+  for (const [id, line] of holdings.lines) {
     const asked = slots.get(id)?.[lane] ?? 0
     if (asked > 0 && (taken.get(id)?.length ?? 0) < asked && claimed.length < limit)
       line.backlog[lane] = false
@@ -195,7 +192,7 @@ function noteBacklog(
   for (const [id, deliveries] of taken) {
     const [first] = deliveries
     if (first === undefined || deliveries.length < (slots.get(id) ?? slotsElse)[lane]) continue
-    lineOf(id, first.event.iss).backlog[lane] = true
+    holdings.lineOf(id, first.event.iss).backlog[lane] = true
   }
 }
 

@@ -13,8 +13,8 @@ import { createLog } from '@curfew/runtime'
 import { onTestFinished, vi } from 'vitest'
 import type { Round } from '../attempt/attempt.ts'
 import type { BindingLimits } from './binding-limits.ts'
-import { createDispatcher, type Dispatcher, type DispatcherDeps } from './dispatcher.ts'
-import { createHoldings, type HoldingsDeps } from './holdings.ts'
+import { Dispatcher, type DispatcherDeps } from './dispatcher.ts'
+import { Holdings, type HoldingsDeps } from './holdings.ts'
 
 export const HOUR = 3_600_000
 
@@ -120,8 +120,8 @@ export function rig({
     barred,
   }
   const monotonicMs = () => Date.now()
-  const holdings = createHoldings({ limits, heldMax, attemptsMax, monotonicMs, random: () => 0.5 })
-  const dispatcher = createDispatcher({
+  const holdings = new Holdings({ limits, heldMax, attemptsMax, monotonicMs, random: () => 0.5 })
+  const dispatcher = new Dispatcher({
     holdings,
     limits,
     log: createLog({ service: 'test', level: 'silent' }),
