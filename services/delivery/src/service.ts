@@ -9,7 +9,7 @@ import { createEncrypter } from './attempt/encrypter.ts'
 import { createTlsIdentities } from './attempt/tls-identities.ts'
 import { createBindingLimits } from './dispatch/binding-limits.ts'
 import { createBreakerReports } from './dispatch/breaker-reports.ts'
-import { createBulkPace } from './dispatch/bulk-pace.ts'
+import { createBulkPace, createUtilization } from './dispatch/bulk-pace.ts'
 import { Dispatcher } from './dispatch/dispatcher.ts'
 import { Holdings } from './dispatch/holdings.ts'
 import { consumeLogouts } from './intake/intake.ts'
@@ -208,16 +208,5 @@ async function untilAble(
       else throw error
       await sleep(ABLE_PAUSE_MS, stopping)
     }
-  }
-}
-
-/** How busy this process's event loop has been since the last call, 0 to 1. */
-function createUtilization(): () => number {
-  let last = performance.eventLoopUtilization()
-  return () => {
-    const current = performance.eventLoopUtilization()
-    const { utilization } = performance.eventLoopUtilization(current, last)
-    last = current
-    return utilization
   }
 }
