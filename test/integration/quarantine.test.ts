@@ -1,6 +1,6 @@
 import { hash, randomUUID } from 'node:crypto'
 import { createQuarantineChores } from '@curfew/bookkeeper'
-import { encodeLogoutEvent, fromAccepted } from '@curfew/contract'
+import { encodeLogoutEvent, logoutEventOf } from '@curfew/contract'
 import {
   type ClientId,
   type EventLog,
@@ -45,13 +45,13 @@ beforeEach(() =>
 function accepted(
   event: { id?: string; iss?: string; sub?: string; reason?: 'user' | 'admin' } = {},
 ): LogRecord {
-  const now = new Date().toISOString()
+  const now = new Date()
   const given = {
     ...{ id: randomUUID(), iss: ISS, sub: randomUUID(), scope: 'subject' as const },
-    ...{ lane: 'interactive' as const, occurred_at: now, accepted_at: now },
+    lane: 'interactive' as const,
     ...event,
   }
-  const read = fromAccepted(given, (text) => hash('sha256', text))
+  const read = logoutEventOf(given, { occurredAt: now, acceptedAt: now }, (text) => hash('sha256', text))
   if ('unreadable' in read) throw new Error(read.unreadable)
   return encodeLogoutEvent(read, `00-${'1'.repeat(32)}-${'1'.repeat(16)}-01`)
 }

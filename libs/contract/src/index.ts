@@ -109,8 +109,8 @@ export {
 export {
   decodeLogoutEvent,
   encodeLogoutEvent,
-  fromAccepted,
   LOGOUT_EVENT_TYPE,
+  logoutEventOf,
   parseInstant,
   type Unreadable,
 } from './records/log.ts'

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { type AcceptedLogoutEvent, fromAccepted, type LogoutEventInput } from '@curfew/contract'
+import { type LogoutEventInput, logoutEventOf } from '@curfew/contract'
 import type { Digest, LogoutEvent } from '@curfew/domain'
 import { type Fault, readPast } from './fault.ts'
 
@@ -38,17 +38,16 @@ export function acceptEvent(
   }
 
   const occurredAt = input.occurred_at === undefined ? null : readPast(input.occurred_at, '/occurred_at', now)
-  if (occurredAt !== null && 'detail' in occurredAt) faults.push(occurredAt)
+  if (occurredAt !== null && 'detail' in occurredAt) return [...faults, occurredAt]
 
   if (faults.length > 0) return faults
-  const accepted: AcceptedLogoutEvent = {
+  const members = {
     ...input,
     id: input.id ?? newId(),
     scope,
-    lane: scope === 'issuer' ? 'bulk' : (input.lane ?? 'interactive'),
-    accepted_at: now.toISOString(),
+    lane: scope === 'issuer' ? ('bulk' as const) : (input.lane ?? 'interactive'),
     ...(scope === 'issuer' && { requested_by: requestedBy }),
   }
-  const event = fromAccepted(accepted, digest)
+  const event = logoutEventOf(members, { occurredAt, acceptedAt: now }, digest)
   return 'unreadable' in event ? [{ pointer: '', detail: event.unreadable }] : event
 }

@@ -9,22 +9,26 @@ import {
   type Reach,
   reaches,
 } from '@curfew/domain'
-import { askedIssuer, type EventIdentity, type FoundEvent, type IssuerNames } from '@curfew/ledger'
+import {
+  askedIssuer,
+  type Database,
+  type EventIdentity,
+  type FoundEvent,
+  findQuarantinedEvent,
+  type IssuerNames,
+} from '@curfew/ledger'
 import { ambiguousEvent, callerOf, ProblemError } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { EventReader } from './event-reader.ts'
-import { type Awaited, atAnyIssuer, type Waiters } from './waiters.ts'
+import type { Waiters } from './waiters.ts'
+import { type Awaited, atAnyIssuer } from './waiting-list.ts'
 
 // What the routes about one event have in common: which, how long to wait for it, and what a credential may see of it.
 
 export interface AskedEventDeps {
   readonly waiters: Pick<Waiters, 'wait'>
   readonly reader: EventReader
-  /** The record in quarantine that carries the event; null where none waits, or `iss` is given and it is another issuer's. */
-  readonly findQuarantined: (event: {
-    eventId: string
-    iss: string | null
-  }) => Promise<{ readonly id: number; readonly reason: string } | null>
+  readonly db: Database
   readonly names: Pick<IssuerNames, 'issOf'>
 }
 
@@ -64,7 +68,7 @@ const digest: Digest = (text) => hash('sha256', text)
 export async function askedEvent(
   request: EventRequest & Parameters<typeof callerOf>[0],
   reply: { readonly raw: NodeJS.EventEmitter },
-  { waiters, reader, names, findQuarantined }: AskedEventDeps,
+  { waiters, reader, names, db }: AskedEventDeps,
 ): Promise<FoundEvent> {
   const givenId = request.params.id.toLowerCase()
   const { wait = 0, issuer } = request.query
@@ -84,7 +88,9 @@ export async function askedEvent(
   await waitFor(eventIdOf(NO_ISSUER, givenId, digest))
   // Records in quarantine name no client, so an owner of clients learns of none.
   const quarantined =
-    reach.kind === 'clients' || iss === NO_ISSUER ? null : await findQuarantined({ eventId: givenId, iss })
+    reach.kind === 'clients' || iss === NO_ISSUER
+      ? null
+      : await findQuarantinedEvent(db, { eventId: givenId, iss })
   throw quarantined === null ? notFound(givenId, true, issuer) : inQuarantine(givenId, quarantined)
 }
 

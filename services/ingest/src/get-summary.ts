@@ -1,16 +1,14 @@
 import { EventSummary, issuerLogoutPath, type Scope, summaryView } from '@curfew/contract'
-import { type DeliveryStanding, summarize } from '@curfew/domain'
+import { summarize } from '@curfew/domain'
+import { coveringDeliveries } from '@curfew/ledger'
 import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'
 
-export interface GetSummaryDeps extends AskedEventDeps {
-  /** Of each of these that is superseded: how the delivery stands that says it all in the end. */
-  readonly covering: (ids: readonly string[]) => Promise<ReadonlyMap<string, DeliveryStanding>>
-  readonly now: () => Date
-}
-
 /** `GET /v1/logout-events/{id}/summary`: what an IdP tells the person who logged out. */
-export function registerGetSummary(server: HttpServer, deps: GetSummaryDeps): void {
+export function registerGetSummary(
+  server: HttpServer,
+  deps: AskedEventDeps & { readonly now: () => Date },
+): void {
   server.get(
     '/v1/logout-events/:id/summary',
     {
@@ -33,7 +31,7 @@ export function registerGetSummary(server: HttpServer, deps: GetSummaryDeps): vo
         })
       }
       const superseded = deliveries.filter(({ state }) => state === 'superseded').map(({ id }) => id)
-      const covering = superseded.length === 0 ? new Map() : await deps.covering(superseded)
+      const covering = superseded.length === 0 ? new Map() : await coveringDeliveries(deps.db, superseded)
       const summary = summarize(
         deliveries.map((delivery) => ({ ...delivery, coveredBy: covering.get(delivery.id) ?? null })),
         { now: deps.now(), knownIssuer: event.planBasis !== 'unknown_issuer' },

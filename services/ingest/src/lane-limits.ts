@@ -1,4 +1,5 @@
 import type { LogLane } from '@curfew/domain'
+import { type Database, fullLanes } from '@curfew/ledger'
 import { aborted, type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
 
 /** Which lanes of the event log are too full. Interactive logouts are taken for as long as the log takes them. */
@@ -14,20 +15,22 @@ const LIMITED: readonly LogLane[] = ['bulk', 'sessions']
 /**
  * Keeps up with how much waits in the event log.
  *
- * @param fullLanes which of these lanes hold too much now; null: the log has no limit of ours.
+ * @param backlogMax most records that may wait in a limited lane; null: the log has no limit of ours.
  */
 export function createLaneLimits({
-  fullLanes,
+  db,
+  backlogMax,
   log,
 }: {
-  fullLanes: ((lanes: readonly LogLane[]) => Promise<ReadonlySet<LogLane>>) | null
+  db: Database
+  backlogMax: number | null
   log: Log
 }): LaneLimits {
   let full: ReadonlySet<LogLane> = new Set()
 
-  async function look(ask: NonNullable<typeof fullLanes>): Promise<void> {
+  async function look(max: number): Promise<void> {
     try {
-      const now = await ask(LIMITED)
+      const now = await fullLanes(db, { lanes: LIMITED, max })
       for (const lane of now) if (!full.has(lane)) log.error({ event: 'event-log.full', lane })
       full = now
     } catch (error) {
@@ -44,9 +47,9 @@ export function createLaneLimits({
       async run({ stopping, ready }) {
         ready()
         // A service that ends before it is told to ends the process.
-        if (fullLanes === null) return aborted(stopping)
+        if (backlogMax === null) return aborted(stopping)
         while (!stopping.aborted) {
-          await look(fullLanes)
+          await look(backlogMax)
           await sleep(POLL_MS, stopping)
         }
       },

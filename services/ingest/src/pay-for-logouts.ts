@@ -1,7 +1,6 @@
-import type { LogLane } from '@curfew/domain'
 import { ProblemError, unitsOfElements } from '@curfew/runtime'
-import { laneFull } from './lane-limits.ts'
-import type { PostRequest } from './posting.ts'
+import type { PostRequest } from './elements.ts'
+import { type LaneLimits, laneFull } from './lane-limits.ts'
 
 /** Most that an array of interactive logouts holds up the next ones of its credential, in seconds. */
 const OWED_S = 5
@@ -15,7 +14,7 @@ const OWED_S = 5
  */
 export function payForLogouts(
   { body, spending }: PostRequest,
-  isFull: (lane: LogLane) => boolean,
+  lanes: Pick<LaneLimits, 'isFull'>,
 ): ProblemError | null {
   const elements: readonly unknown[] = Array.isArray(body) ? body : [body]
   const bulk = elements.filter((each) => Object(each).lane === 'bulk').length
@@ -23,7 +22,7 @@ export function payForLogouts(
   // One was paid at the door, before it was known whose it is: a mass logout gets it back.
   spending?.charge('logouts', interactive > 0 ? unitsOfElements(interactive) - 1 : -1, OWED_S)
   if (bulk === 0) return null
-  if (isFull('bulk')) return laneFull('bulk', 'logouts of the bulk lane')
+  if (lanes.isFull('bulk')) return laneFull('bulk', 'logouts of the bulk lane')
   try {
     spending?.pay('bulk logouts', unitsOfElements(bulk))
   } catch (error) {

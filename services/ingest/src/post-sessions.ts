@@ -8,26 +8,40 @@ import {
   SessionInput,
   sessionsPath,
 } from '@curfew/contract'
-import type { ClientId, EventLog, Issuer, SessionChange, Sid } from '@curfew/domain'
-import { createValidator, type HttpServer, type RouteAccess, traceparentOf } from '@curfew/runtime'
+import type { ClientId, Issuer, Session, SessionEnd, Sid } from '@curfew/domain'
+import {
+  createValidator,
+  type HttpServer,
+  type ProblemError,
+  type RouteAccess,
+  traceparentOf,
+} from '@curfew/runtime'
 import { Type } from 'typebox'
 import { acceptSession } from './accept-session.ts'
-import { createPosting, ELEMENTS_MAX, foreignIssuer, invalidElement, posterReach } from './posting.ts'
+import type { Append } from './append.ts'
+import {
+  acceptedOf,
+  answerTo,
+  checkAllButBody,
+  ELEMENTS_MAX,
+  type Element,
+  elementsOf,
+  foreignIssuer,
+  invalidElement,
+  type PosterReach,
+  type PostRequest,
+  posterReach,
+} from './elements.ts'
 import type { SessionQuotas } from './session-quotas.ts'
 
 export interface PostSessionsDeps {
-  readonly eventLog: EventLog
+  readonly append: Append
+  readonly quotas: Pick<SessionQuotas, 'refusal'>
   readonly now: () => Date
-  readonly newRecordId: () => string
-  /** Why a session is more than its issuer may have, or than the event log may hold; or null. */
-  readonly refusal: SessionQuotas['refusal']
+  readonly newId: () => string
 }
 
-/** A change that was accepted, and its stamp. */
-type Accepted = SessionChange & { readonly id: string; readonly acceptedAt: Date }
-
-const ONE = 'session'
-const MANY = 'sessions'
+const SESSIONS = { one: 'session', many: 'sessions' }
 const WRITE = {
   scope: 'sessions:write',
   reach: 'handler',
@@ -35,49 +49,25 @@ const WRITE = {
   elementsMax: ELEMENTS_MAX,
 } satisfies RouteAccess<Scope>
 
+/** Compiled once for a process, for it takes milliseconds. */
+const check = createValidator(SessionInput)
+
 /**
  * `POST` and `DELETE /v1/sessions`: what an IdP says of its sessions goes into the event log, as logouts do, in a lane of its own.
  * Neither waits for PostgreSQL, nor a logout for either.
  */
-export function registerPostSessions(
-  server: HttpServer,
-  { eventLog, now, newRecordId, refusal }: PostSessionsDeps,
-): void {
-  const check = createValidator(SessionInput)
-  const stamped = (change: SessionChange): Accepted => ({ ...change, id: newRecordId(), acceptedAt: now() })
-  const answer = (change: SessionChange): SessionAccepted => ({
-    status: 'accepted',
-    links: { session: sessionsPath(change.kind === 'started' ? change.session : change.end) },
+export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps): void {
+  const { append, now, newId } = deps
+  const stamp = (request: PostRequest) => ({
+    id: newId(),
+    acceptedAt: now(),
+    traceparent: traceparentOf(request),
   })
-  const posting = createPosting<Accepted, SessionAccepted>({
-    eventLog,
-    one: ONE,
-    many: MANY,
-    examiner: (reach) => (value, prefix) => {
-      const faults = check(value)
-      if (faults.length > 0) return { problem: invalidElement(ONE, faults, prefix) }
-      const session = acceptSession(value as SessionInput, now())
-      if (!('iss' in session)) return { problem: invalidElement(ONE, session, prefix) }
-      const foreign = foreignIssuer(reach, session.iss, prefix)
-      if (foreign !== null) return { problem: foreign }
-      const refused = refusal(session)
-      return refused === null ? { item: stamped({ kind: 'started', session }) } : { problem: refused }
-    },
-    encode: ({ id, acceptedAt, ...change }, traceparent) =>
-      change.kind === 'started'
-        ? encodeSessionStart(change.session, { id, acceptedAt, traceparent })
-        : encodeSessionEnd(change.end, { id, acceptedAt, traceparent }),
-    answer,
-  })
-
-  const checkOthers = server.validatorCompiler
   server.post(
     '/v1/sessions',
     {
       config: WRITE,
-      // Elements are checked one by one in the handler, by the same schema: one bad element must not cost the others.
-      validatorCompiler: (part) =>
-        part.httpPart === 'body' || checkOthers === undefined ? () => true : checkOthers(part),
+      validatorCompiler: checkAllButBody(server),
       schema: {
         summary:
           'Post a session that a client has, or an array of up to 1,000; and again when it is extended.',
@@ -89,7 +79,15 @@ export function registerPostSessions(
       },
     },
     async (request, reply) => {
-      const { status, body } = await posting.post(request)
+      const elements = elementsOf(request.body, SESSIONS)
+      const reach = posterReach(request, SESSIONS)
+      const results = elements.map((element) => accept(element, reach, deps))
+      const sessions = acceptedOf(results, request.body, SESSIONS)
+      await append(
+        sessions.map((session) => encodeSessionStart(session, stamp(request))),
+        SESSIONS.one,
+      )
+      const { status, body } = await answerTo(request, results, acceptedAnswer)
       return status === 207 ? reply.code(207).send(body) : reply.code(202).send(body)
     },
   )
@@ -106,11 +104,28 @@ export function registerPostSessions(
     },
     async (request, reply) => {
       const { iss, sid, client_id } = request.query
-      const foreign = foreignIssuer(posterReach(request, MANY), iss, '')
+      const foreign = foreignIssuer(posterReach(request, SESSIONS), iss, '')
       if (foreign !== null) throw foreign
       const end = { iss: iss as Issuer, sid: sid as Sid, clientId: (client_id ?? null) as ClientId | null }
-      await posting.append([stamped({ kind: 'ended', end })], traceparentOf(request))
-      return reply.code(202).send(answer({ kind: 'ended', end }))
+      await append([encodeSessionEnd(end, stamp(request))], SESSIONS.one)
+      return reply.code(202).send(acceptedAnswer(end))
     },
   )
+}
+
+/** The session that one element of a body asserts; or why it is rejected. */
+function accept(
+  { value, pointer }: Element,
+  reach: PosterReach,
+  { now, quotas }: PostSessionsDeps,
+): Session | ProblemError {
+  const faults = check(value)
+  if (faults.length > 0) return invalidElement(SESSIONS, faults, pointer)
+  const session = acceptSession(value as SessionInput, now())
+  if (!('iss' in session)) return invalidElement(SESSIONS, session, pointer)
+  return foreignIssuer(reach, session.iss, pointer) ?? quotas.refusal(session) ?? session
+}
+
+function acceptedAnswer(session: Session | SessionEnd): SessionAccepted {
+  return { status: 'accepted', links: { session: sessionsPath(session) } }
 }

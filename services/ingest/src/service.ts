@@ -1,22 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { type EventId, type EventLog, uuidV7 } from '@curfew/domain'
 import {
-  coveringDeliveries,
   createIssuerNames,
   type Database,
-  findQuarantinedEvent,
   followSettled,
-  fullLanes,
   identifyEvents,
-  listOverQuota,
-  noteBacklogGaps,
-  noteGaps,
-  previewIssuerLogout,
   settledEvents,
 } from '@curfew/ledger'
 import type { HttpServer, Log, Metrics, Service } from '@curfew/runtime'
-import type { AskedEventDeps } from './asked-event.ts'
-import { fewAtOnce } from './dry-run.ts'
+import { createAppend } from './append.ts'
 import { createEventReader } from './event-reader.ts'
 import { registerGetEvent } from './get-event.ts'
 import { registerGetSummary } from './get-summary.ts'
@@ -24,7 +16,8 @@ import { createLaneLimits } from './lane-limits.ts'
 import { registerPostEvents } from './post-events.ts'
 import { registerPostSessions } from './post-sessions.ts'
 import { createSessionQuotas } from './session-quotas.ts'
-import { type Awaited, createWaiters, givenIdOf } from './waiters.ts'
+import { createWaiters } from './waiters.ts'
+import { type Awaited, givenIdOf } from './waiting-list.ts'
 
 export { readBacklogMax, readIngestConfig } from './config.ts'
 
@@ -54,40 +47,17 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
     pollMs: waitPollMs,
   })
   metrics.gauge('waiters', 'Requests that wait for an event to be settled.', () => waiters.count)
-  const lanes = createLaneLimits({
-    fullLanes: backlogMax === null ? null : (of) => fullLanes(db, { lanes: of, max: backlogMax }),
-    log,
-  })
-  const quotas = createSessionQuotas({
-    listOverQuota: () => listOverQuota(db),
-    noteGaps: (gaps) => noteGaps(db, gaps),
-    isBacklogged: () => lanes.isFull('sessions'),
-    noteBacklogGaps: (gaps) => noteBacklogGaps(db, gaps),
-    log,
-  })
+  const lanes = createLaneLimits({ db, backlogMax, log })
+  const quotas = createSessionQuotas({ db, lanes, log })
+  const append = createAppend(eventLog)
   const now = () => new Date()
   const newId = () => uuidV7(now(), randomBytes(10))
   const names = createIssuerNames(db)
-  registerPostEvents(server, {
-    ...{ eventLog, now, newEventId: newId, nameOf: names.nameOf },
-    isFull: lanes.isFull,
-    previewIssuerLogout: fewAtOnce((event) => previewIssuerLogout(db, event)),
-  })
-  registerPostSessions(server, {
-    ...{ eventLog, now, newRecordId: newId },
-    refusal: quotas.refusal,
-  })
-  const reader = createEventReader(db)
-  const asked: AskedEventDeps = {
-    ...{ waiters, reader, names },
-    findQuarantined: (event) => findQuarantinedEvent(db, event),
-  }
+  registerPostEvents(server, { append, db, lanes, names, now, newId })
+  registerPostSessions(server, { append, quotas, now, newId })
+  const asked = { waiters, reader: createEventReader(db), names, db }
   registerGetEvent(server, asked)
-  registerGetSummary(server, {
-    ...asked,
-    covering: (ids) => coveringDeliveries(db, ids),
-    now,
-  })
+  registerGetSummary(server, { ...asked, now })
   return [waiters.service, lanes.service, quotas.service]
 }
 

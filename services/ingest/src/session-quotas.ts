@@ -1,25 +1,13 @@
 import type { Issuer, Session } from '@curfew/domain'
-import type { OverQuota } from '@curfew/ledger'
+import { type Database, listOverQuota, noteBacklogGaps, noteGaps } from '@curfew/ledger'
 import { type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
-import { laneFull } from './lane-limits.ts'
+import { type LaneLimits, laneFull } from './lane-limits.ts'
 
 /** Refuses sessions of issuers that have too many, and sessions of any issuer while the event log is full. */
 export interface SessionQuotas {
   /** Why this session is not taken, or null. */
   refusal(session: Pick<Session, 'iss' | 'expiresAt'>): ProblemError | null
   readonly service: Service
-}
-
-export interface SessionQuotasDeps {
-  listOverQuota(): Promise<readonly OverQuota[]>
-  /** Notes that sessions up to `until` may be refused. @returns until when they may, or null where none may. */
-  noteGaps(gaps: { iss: Issuer; until: Date }): Promise<Date | null>
-  /** Whether too many sessions wait in the event log, of whichever issuer. */
-  isBacklogged(): boolean
-  /** As `noteGaps`, for an issuer that may be within its quota. */
-  noteBacklogGaps(gaps: { iss: Issuer; until: Date }): Promise<Date>
-  readonly log: Log
-  readonly pollMs?: number
 }
 
 const POLL_MS = 3_000
@@ -35,39 +23,28 @@ const AHEAD_MS = 86_400_000
  * A full event log refuses sessions in the same way: the backlog may be another issuer's, and must not hide a session from a logout.
  */
 export function createSessionQuotas({
-  listOverQuota,
-  noteGaps,
-  isBacklogged,
-  noteBacklogGaps,
+  db,
+  lanes,
   log,
-  pollMs = POLL_MS,
-}: SessionQuotasDeps): SessionQuotas {
+}: {
+  db: Database
+  lanes: Pick<LaneLimits, 'isFull'>
+  log: Log
+}): SessionQuotas {
   let over: ReadonlyMap<Issuer, Date> = new Map()
   const backlogGaps = new Map<Issuer, Date>()
-  const noting = new Set<Issuer>()
+  const note = createNoting(log)
 
   async function look(): Promise<void> {
     try {
-      over = new Map((await listOverQuota()).map(({ iss, gapsUntil }) => [iss, gapsUntil]))
+      over = new Map((await listOverQuota(db)).map(({ iss, gapsUntil }) => [iss, gapsUntil]))
     } catch (error) {
       log.warn({ event: 'session-quotas.stale', err: error })
     }
   }
 
-  async function note(iss: Issuer, make: () => Promise<void>): Promise<void> {
-    if (noting.has(iss)) return
-    noting.add(iss)
-    try {
-      await make()
-    } catch (error) {
-      log.warn({ event: 'session-quotas.not-noted', err: error })
-    } finally {
-      noting.delete(iss)
-    }
-  }
-
   async function noteOver(iss: Issuer, until: Date): Promise<void> {
-    const gapsUntil = await noteGaps({ iss, until })
+    const gapsUntil = await noteGaps(db, { iss, until })
     const next = new Map(over)
     if (gapsUntil === null) next.delete(iss)
     else next.set(iss, gapsUntil)
@@ -76,14 +53,14 @@ export function createSessionQuotas({
 
   /** A session that the ledger may not lack yet is accepted, however full the event log is. */
   function backlogRefusal({ iss, expiresAt }: Pick<Session, 'iss' | 'expiresAt'>): ProblemError | null {
-    if (!isBacklogged()) {
+    if (!lanes.isFull('sessions')) {
       backlogGaps.clear()
       return null
     }
     const gapsUntil = backlogGaps.get(iss)
     if (gapsUntil !== undefined && expiresAt <= gapsUntil) return laneFull('sessions', 'sessions')
     const until = new Date(expiresAt.getTime() + AHEAD_MS)
-    void note(iss, async () => void backlogGaps.set(iss, await noteBacklogGaps({ iss, until })))
+    void note(iss, async () => void backlogGaps.set(iss, await noteBacklogGaps(db, { iss, until })))
     return null
   }
 
@@ -97,13 +74,7 @@ export function createSessionQuotas({
         void note(iss, () => noteOver(iss, new Date(expiresAt.getTime() + AHEAD_MS)))
         return null
       }
-      return new ProblemError({
-        status: 429,
-        title: 'Quota of sessions',
-        detail: `${iss} has as many sessions in the index as it may. This one was not accepted. Logouts are accepted, and go to every relying party that may hold a session. Post sessions with their real expires_at, and their ends, or have the quota raised.`,
-        headers: { 'retry-after': String(RETRY_AFTER_S) },
-        extensions: { quota: 'sessions' },
-      })
+      return overQuota(iss)
     },
     service: {
       name: 'session quotas',
@@ -111,9 +82,35 @@ export function createSessionQuotas({
         ready()
         while (!stopping.aborted) {
           await look()
-          await sleep(pollMs, stopping)
+          await sleep(POLL_MS, stopping)
         }
       },
     },
   }
+}
+
+/** Runs `work` unless some for the same issuer is under way. What fails is logged. */
+function createNoting(log: Log): (iss: Issuer, work: () => Promise<void>) => Promise<void> {
+  const noting = new Set<Issuer>()
+  return async (iss, work) => {
+    if (noting.has(iss)) return
+    noting.add(iss)
+    try {
+      await work()
+    } catch (error) {
+      log.warn({ event: 'session-quotas.not-noted', err: error })
+    } finally {
+      noting.delete(iss)
+    }
+  }
+}
+
+function overQuota(iss: Issuer): ProblemError {
+  return new ProblemError({
+    status: 429,
+    title: 'Quota of sessions',
+    detail: `${iss} has as many sessions in the index as it may. This one was not accepted. Logouts are accepted, and go to every relying party that may hold a session. Post sessions with their real expires_at, and their ends, or have the quota raised.`,
+    headers: { 'retry-after': String(RETRY_AFTER_S) },
+    extensions: { quota: 'sessions' },
+  })
 }

@@ -3,7 +3,8 @@ import { type EventId, eventIdOf, eventKeyOf, type GivenEventId, type Issuer } f
 import type { SettledFollower } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { type Awaited, atAnyIssuer, createWaiters } from './waiters.ts'
+import { createWaiters } from './waiters.ts'
+import { type Awaited, atAnyIssuer } from './waiting-list.ts'
 
 // Goal: nobody who waits is missed, whatever comes between what, and the ledger is asked for nothing that nobody needs.
 // Method: the test says what the ledger tells, and holds back each of its answers.

@@ -1,26 +1,6 @@
-import {
-  type EventId,
-  type EventKey,
-  eventKeyOf,
-  type GivenEventId,
-  type GivenIdKey,
-  givenIdKeyOf,
-} from '@curfew/domain'
 import type { SettledFollower } from '@curfew/ledger'
 import { type Log, type Service, sleep } from '@curfew/runtime'
-
-const AT_ANY_ISSUER = 'any '
-/** A given id for which the caller named no issuer: an event of any issuer that used it. */
-export type AtAnyIssuer = `${typeof AT_ANY_ISSUER}${string}`
-/** An event to wait for. */
-export type Awaited = EventId | AtAnyIssuer
-
-export const atAnyIssuer = (givenId: GivenEventId): AtAnyIssuer => `${AT_ANY_ISSUER}${givenId}`
-
-/** The given id, if the event is awaited at any issuer; else null. */
-export function givenIdOf(awaited: Awaited): GivenEventId | null {
-  return awaited.startsWith(AT_ANY_ISSUER) ? (awaited.slice(AT_ANY_ISSUER.length) as GivenEventId) : null
-}
+import { type Awaited, WaitingList } from './waiting-list.ts'
 
 /** Those who wait for an event to be settled. */
 export interface Waiters {
@@ -49,8 +29,6 @@ export interface WaitersDeps {
   readonly pollMs: number
 }
 
-/** Most events in one question. */
-const ASKED_MAX = 1_000
 /** Pause after a question that was not answered, in milliseconds. */
 const AWAY_PAUSE_MS = 500
 
@@ -65,87 +43,29 @@ const AWAY_PAUSE_MS = 500
  * (a worker was killed between the two, or covered a delivery by a newer one) is found by asking for all every `pollMs`.
  */
 export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDeps): Waiters {
-  const waiting = new Map<Awaited, Set<() => void>>()
-  const byKey = new Map<EventKey | GivenIdKey, Set<Awaited>>()
-  /** To be asked for: what may be settled by now, and, after these, what is looked at to be sure. */
-  const named = new Set<Awaited>()
-  const unnamed = new Set<Awaited>()
-  let woken = Promise.withResolvers<void>()
+  const list = new WaitingList()
   let stopped = false
 
-  function enter(id: Awaited, end: () => void): void {
-    const ofEvent = waiting.get(id) ?? new Set()
-    waiting.set(id, ofEvent.add(end))
-    const key = keyOf(id)
-    byKey.set(key, (byKey.get(key) ?? new Set()).add(id))
-    named.add(id)
-    woken.resolve()
-  }
-
-  function leave(id: Awaited, end: () => void): void {
-    const ofEvent = waiting.get(id)
-    ofEvent?.delete(end)
-    if (ofEvent?.size === 0) forget(id)
-  }
-
-  function forget(id: Awaited): void {
-    waiting.delete(id)
-    named.delete(id)
-    unnamed.delete(id)
-    const key = keyOf(id)
-    const ofKey = byKey.get(key)
-    ofKey?.delete(id)
-    if (ofKey?.size === 0) byKey.delete(key)
-  }
-
-  function release(id: Awaited): void {
-    const ofEvent = waiting.get(id)
-    forget(id)
-    for (const end of ofEvent ?? []) end()
-  }
-
-  function askForAll(): void {
-    for (const id of waiting.keys()) unnamed.add(id)
-    woken.resolve()
-  }
-
   const follower: SettledFollower = {
-    onSettled(keys) {
-      for (const key of keys) {
-        for (const id of byKey.get(key) ?? []) named.add(id)
-        for (const id of byKey.get(givenIdKeyOf(key)) ?? []) named.add(id)
-      }
-      if (named.size > 0) woken.resolve()
-    },
-    onConnected: askForAll,
+    onSettled: (keys) => list.name(keys),
+    onConnected: () => list.askFor(),
     onError: (error) => log.warn({ event: 'ledger.follow-failed', err: error }),
   }
 
-  /** What to ask for next. It is asked for again only where it is named again from here on. */
-  function takeAsked(): readonly Awaited[] {
-    const asked = new Set([...named, ...unnamed].slice(0, ASKED_MAX))
-    for (const id of asked) {
-      named.delete(id)
-      unnamed.delete(id)
-    }
-    return [...asked]
-  }
-
   async function answerUntil(stopping: AbortSignal): Promise<void> {
-    stopping.addEventListener('abort', () => woken.resolve(), { once: true })
+    stopping.addEventListener('abort', () => list.wake(), { once: true })
     while (!stopping.aborted) {
-      const asked = takeAsked()
+      const asked = list.takeAsked()
       if (asked.length === 0) {
-        await woken.promise
-        woken = Promise.withResolvers()
+        await list.untilWoken()
         continue
       }
       try {
-        for (const id of await settledEvents(asked)) release(id as Awaited)
+        for (const id of await settledEvents(asked)) list.release(id as Awaited)
       } catch (error) {
         log.warn({ event: 'ledger.wait-failed', err: error })
         await sleep(AWAY_PAUSE_MS, stopping)
-        for (const id of asked) if (waiting.has(id)) unnamed.add(id)
+        list.askFor(asked)
       }
     }
   }
@@ -153,24 +73,24 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
   async function pollUntil(stopping: AbortSignal): Promise<void> {
     while (!stopping.aborted) {
       await sleep(pollMs, stopping)
-      if (waiting.size > 0) askForAll()
+      list.askFor()
     }
   }
 
   return {
     get count() {
-      return [...waiting.values()].reduce((sum, { size }) => sum + size, 0)
+      return list.count
     },
     wait(id, ms) {
       const { promise: over, resolve } = Promise.withResolvers<void>()
       // It may be released, too late and ended, in any order.
       const end = () => {
         clearTimeout(timer)
-        leave(id, end)
+        list.leave(id, end)
         resolve()
       }
       const timer = setTimeout(end, ms)
-      enter(id, end)
+      list.enter(id, end)
       if (stopped) end()
       return { over, end }
     },
@@ -182,15 +102,9 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
         await Promise.all([answerUntil(stopping), pollUntil(stopping)])
         // Whoever still waits gets the answer as it stands, so that the server can close.
         stopped = true
-        for (const id of [...waiting.keys()]) release(id)
+        list.releaseAll()
         await following
       },
     },
   }
-}
-
-/** The key by which the announcement of a settled event finds its waiters. */
-function keyOf(awaited: Awaited): EventKey | GivenIdKey {
-  const givenId = givenIdOf(awaited)
-  return givenId === null ? eventKeyOf(awaited as EventId) : givenIdKeyOf(givenId)
 }

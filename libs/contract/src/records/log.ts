@@ -104,8 +104,8 @@ export function parseInstant(text: string): Date | null {
   return day <= new Date(Date.UTC(year, month, 0)).getUTCDate() ? instant : null
 }
 
-/** The domain's event from checked JSON: the one place where its members get their brands. */
-export function fromAccepted(accepted: AcceptedLogoutEvent, digest: Digest): LogoutEvent | Unreadable {
+/** Reads the times of checked JSON, and makes the event. */
+function fromAccepted(accepted: AcceptedLogoutEvent, digest: Digest): LogoutEvent | Unreadable {
   const { occurred_at, parent_accepted_at } = accepted
   const occurredAt = occurred_at === undefined ? null : parseInstant(occurred_at)
   const acceptedAt = parseInstant(accepted.accepted_at)
@@ -114,6 +114,16 @@ export function fromAccepted(accepted: AcceptedLogoutEvent, digest: Digest): Log
     return { unreadable: '/occurred_at is not a time that exists' }
   if (acceptedAt === null) return { unreadable: '/accepted_at is not a time that exists' }
   if (parentAcceptedAt === null) return { unreadable: '/parent_accepted_at is not a time that exists' }
+  const times = { occurredAt, acceptedAt, ...(parentAcceptedAt !== undefined && { parentAcceptedAt }) }
+  return logoutEventOf(accepted, times, digest)
+}
+
+/** The domain's event from checked members and times: the one place where its members get their brands. */
+export function logoutEventOf(
+  accepted: Omit<AcceptedLogoutEvent, 'occurred_at' | 'accepted_at' | 'parent_accepted_at'>,
+  times: Pick<LogoutEvent, 'occurredAt' | 'acceptedAt' | 'parentAcceptedAt'>,
+  digest: Digest,
+): LogoutEvent | Unreadable {
   const iss = accepted.iss as Issuer
   const givenId = accepted.id.toLowerCase() as GivenEventId
   const asserted = {
@@ -123,10 +133,8 @@ export function fromAccepted(accepted: AcceptedLogoutEvent, digest: Digest): Log
     includeInitiator: accepted.include_initiator ?? false,
     clients: (accepted.clients ?? null) as readonly ClientId[] | null,
     lane: accepted.lane,
-    occurredAt,
-    acceptedAt,
+    ...times,
     ...(accepted.parent_id !== undefined && { parentId: accepted.parent_id.toLowerCase() as EventId }),
-    ...(parentAcceptedAt !== undefined && { parentAcceptedAt }),
   }
   const sub = (accepted.sub ?? null) as Subject | null
   const sid = (accepted.sid ?? null) as Sid | null

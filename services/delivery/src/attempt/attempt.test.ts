@@ -7,6 +7,7 @@ import {
   type InFlightDelivery,
   SigningKeyError,
 } from '@curfew/domain'
+import type { Registry } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type AttemptDeps, createAttempt } from './attempt.ts'
 
@@ -60,33 +61,50 @@ const response = (status: number, retryAfter: string | null = null): Answer => (
 })
 const RESET: Answer = { kind: 'failure', failure: 'connection_reset', detail: 'reset' }
 
+interface RigOptions {
+  readonly binding?: () => Binding | undefined
+  readonly catchUp?: () => Promise<void>
+  readonly sign?: (by: object, typ: string, claims: object) => Promise<string>
+  readonly tls?: AttemptDeps['tls']
+  readonly post?: AttemptDeps['client']['post']
+}
+
 /** An attempt whose RP gives one answer after the other, the last of them for ever. */
-function rig(answers: readonly Answer[], over: Partial<AttemptDeps> = {}) {
+function rig(answers: readonly Answer[], over: RigOptions = {}) {
   const posted: { readonly token: string; readonly atMs: number }[] = []
   const signed: LogoutTokenClaims[] = []
   let jtis = 0
-  const attempt = createAttempt({
-    binding: () => BINDING,
-    catchUp: async () => undefined,
-    sign: async (_by, _typ, claims) => {
+  const {
+    binding = () => BINDING,
+    catchUp = async () => undefined,
+    tls = async () => null,
+    sign = async (_by: object, _typ: string, claims: object) => {
       const logout = claims as LogoutTokenClaims
       signed.push(logout)
       return `token of ${logout.jti}`
     },
-    encrypter: { encrypt: async (_typ, token) => token, refused: () => undefined },
-    tls: async () => null,
-    openSecret: async (sealed) => sealed,
-    post: async ({ body }) => {
+    post = async ({ body }: { readonly body: unknown }) => {
       const token = String(body).replace('logout_token=', '')
       const answer = answers[Math.min(posted.length, answers.length - 1)]
       posted.push({ token, atMs: Date.now() - NOW.getTime() })
       if (answer === undefined) throw new Error('the test has no answer for this')
       return answer
     },
+  } = over
+  const attempt = createAttempt({
+    registry: { current: () => ({ bindings: { get: binding } }) as unknown as Registry, catchUp },
+    keyring: {
+      async signer(issuer, algorithm) {
+        return { kid: 'k', algorithm, sign: (typ, claims) => sign({ issuer, algorithm }, typ, claims) }
+      },
+    },
+    encrypter: { encrypt: async (_typ, token) => token, refused: () => undefined },
+    tls,
+    clientKeys: { open: async (sealed) => sealed },
+    client: { post },
     now: () => new Date(),
     random: () => 0.5,
     newId: () => `j${++jtis}`,
-    ...over,
   })
   /** To its end, as fast as the clock can be driven. */
   async function run(delivery: InFlightDelivery = FRESH, stopping: AbortSignal = NEVER) {
@@ -129,7 +147,7 @@ describe('one answer', () => {
   })
 
   test("BCL-04, BCL-05, BCL-10: is signed for the issuer, in the RP's algorithm, for the RP", async () => {
-    const sign = vi.fn<AttemptDeps['sign']>(async () => 'token')
+    const sign = vi.fn<NonNullable<RigOptions['sign']>>(async () => 'token')
     await rig([response(200)], { sign }).run()
     expect(sign).toHaveBeenCalledExactlyOnceWith(
       expect.objectContaining({ issuer: 'main', algorithm: 'ES256' }),
@@ -227,7 +245,7 @@ describe('quick retries', () => {
   })
 
   test('a fault of ours is no reason to POST again', async () => {
-    const post = vi.fn<AttemptDeps['post']>()
+    const post = vi.fn<AttemptDeps['client']['post']>()
     post.mockResolvedValueOnce(RESET).mockRejectedValue(new Error('a bug'))
     await expect(rig([], { post }).run()).rejects.toThrow('a bug')
     expect(post).toHaveBeenCalledTimes(2)
@@ -248,7 +266,7 @@ describe('told to let go', () => {
 
   test('during a quick retry, the answer that comes all the same counts', async () => {
     const letGo = new AbortController()
-    const post = vi.fn<AttemptDeps['post']>()
+    const post = vi.fn<AttemptDeps['client']['post']>()
     post.mockResolvedValueOnce(RESET).mockImplementationOnce(async () => {
       letGo.abort()
       return response(200)
@@ -316,7 +334,7 @@ describe('what cannot be sent', () => {
   })
 
   test('a key store that is away is retried like an RP that is', async () => {
-    const sign = vi.fn<AttemptDeps['sign']>()
+    const sign = vi.fn<NonNullable<RigOptions['sign']>>()
     sign.mockRejectedValueOnce(new Error('connection terminated')).mockResolvedValue('token')
     const round = await rig([response(200)], { sign }).run()
     expect(round.settlement.state).toBe('acknowledged')

@@ -20,28 +20,21 @@ import {
 } from '@curfew/domain'
 import type { AttemptRecord, Settled } from '@curfew/ledger'
 import type { GuardedClient } from '@curfew/outbound'
+import type { ClientKeySealer, Keyring } from '@curfew/tokens'
 import type { Encrypter, TlsIdentities } from '@curfew/wiring'
 import pRetry from 'p-retry'
+import type { RegistryCache } from '../intake/registry-cache.ts'
 
 /** What an attempt works with. Time and randomness are handed in. */
 export interface AttemptDeps {
-  /** As far as this worker's copy of the registry knows. */
-  binding(id: Binding['id']): Binding | undefined
-  /** Brings that copy up to date. Rejects when the ledger is away. */
-  catchUp(): Promise<void>
-  /** Signs with the issuer's key for an algorithm. @throws {SigningKeyError} when there is none that can be opened. */
-  sign(
-    by: { readonly issuer: IssuerName; readonly algorithm: SigningAlgorithm },
-    typ: string,
-    claims: object,
-  ): Promise<string>
+  readonly registry: Pick<RegistryCache, 'current' | 'catchUp'>
+  readonly keyring: Pick<Keyring, 'signer'>
   readonly encrypter: Encrypter
   /** TLS of the binding's own. @throws {ClientKeyError} when its key cannot be opened. */
   readonly tls: TlsIdentities
-  /** Opens the secret of an endpoint. @throws {ClientKeyError} when it cannot. */
-  openSecret(sealed: string, owner: Pick<Binding, 'issuer' | 'clientId'>): Promise<string>
-  /** Never rejects for what the RP did. */
-  readonly post: GuardedClient['post']
+  /** Opens the secrets of endpoints. */
+  readonly clientKeys: Pick<ClientKeySealer, 'open'>
+  readonly client: Pick<GuardedClient, 'post'>
   now(): Date
   /** Uniform in [0, 1). */
   random(): number
@@ -97,6 +90,19 @@ class TryAgain extends Error {}
 export function createAttempt(deps: AttemptDeps): Attempt {
   const { now, random } = deps
 
+  /** As far as this worker's copy of the registry knows. */
+  const bindingOf = ({ bindingId }: InFlightDelivery) => deps.registry.current().bindings.get(bindingId)
+
+  /** Signs with the issuer's key. @throws {SigningKeyError} when there is none that can be opened. */
+  async function sign(
+    issuer: IssuerName,
+    algorithm: SigningAlgorithm,
+    typ: string,
+    claims: object,
+  ): Promise<string> {
+    return (await deps.keyring.signer(issuer, algorithm)).sign(typ, claims)
+  }
+
   async function once(delivery: InFlightDelivery, number: number): Promise<Try> {
     const startedAt = now()
     const startedMs = performance.now()
@@ -106,7 +112,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
 
   /** Where to send it; or why there is nowhere, as far as is known. */
   function endpointOf(delivery: InFlightDelivery): { readonly binding: Binding } | AttemptOutcome {
-    const binding = deps.binding(delivery.bindingId)
+    const binding = bindingOf(delivery)
     if (binding === undefined) return CLIENT_REMOVED
     return undeliverable(binding, delivery.sid) ?? { binding }
   }
@@ -116,7 +122,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     if ('kind' in endpoint) {
       // Another worker may have planned it for an RP that was registered, or enabled again, since our copy was read.
       try {
-        await deps.catchUp()
+        await deps.registry.catchUp()
       } catch (error) {
         return untold(unready(error))
       }
@@ -134,7 +140,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
   /** The binding as it is by now, if that is another and can be told. */
   async function newerThan(binding: Binding, delivery: InFlightDelivery): Promise<Binding | null> {
     try {
-      await deps.catchUp()
+      await deps.registry.catchUp()
     } catch {
       // What is known has to do.
       return null
@@ -170,20 +176,20 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       now,
       newId: deps.newId,
       digest,
-      sign: (algorithm, typ, claims) => ready(deps.sign({ issuer: binding.issuer, algorithm }, typ, claims)),
+      sign: (algorithm, typ, claims) => ready(sign(binding.issuer, algorithm, typ, claims)),
       encrypt(typ, token, encryption) {
         used = encryption
         return ready(deps.encrypter.encrypt(typ, token, encryption, binding, tls))
       },
       secret: () => secretOf(binding),
-      http: { post: (request) => deps.post({ ...request, ...how }) },
+      http: { post: (request) => deps.client.post({ ...request, ...how }) },
     }
     return { tools, encrypted: () => used }
   }
 
   async function secretOf(binding: Binding): Promise<string> {
     try {
-      return await deps.openSecret(binding.sealedSecret ?? '', binding)
+      return await deps.clientKeys.open(binding.sealedSecret ?? '', binding)
     } catch (error) {
       throw new SecretUnreadableError('nothing was sent', { cause: error })
     }
@@ -202,7 +208,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     }
     const first = await once(delivery, delivery.attempts + 1)
     // Whoever has a rate counts every POST, and is most likely to fail when there are too many: the schedule it is, at its pace.
-    const paced = (deps.binding(delivery.bindingId)?.ratePerSecond ?? null) !== null
+    const paced = (bindingOf(delivery)?.ratePerSecond ?? null) !== null
     const attempts =
       delivery.attempts === 0 && quicklyRetryable(first.outcome) && !paced && !stopping.aborted
         ? await withQuickRetries(first, {
@@ -214,7 +220,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
         : [first]
     const { outcome, uri } = attempts.at(-1) ?? first
     // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
-    const policy = deps.binding(delivery.bindingId)?.retry ?? DEFAULT_RETRY_POLICY
+    const policy = bindingOf(delivery)?.retry ?? DEFAULT_RETRY_POLICY
     const settlement = settle(delivery, outcome, policy, now(), random())
     return { id: delivery.id, attempts, outcome, uri, settlement, leased: delivery }
   }

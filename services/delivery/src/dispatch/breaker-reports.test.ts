@@ -24,7 +24,7 @@ function rig() {
         return answer.promise
       },
     },
-    workerId: () => 'w1' as WorkerId,
+    worker: { id: () => 'w1' as WorkerId },
     log: createLog({ service: 'test', level: 'silent' }),
     ended: ended.signal,
   })

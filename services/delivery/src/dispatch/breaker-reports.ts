@@ -1,10 +1,11 @@
-import type { BindingId, WorkerId } from '@curfew/domain'
+import type { BindingId } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
+import type { Worker } from '../worker/worker.ts'
 
 export interface BreakerReportsDeps {
   readonly ledger: Pick<DeliveryLedger, 'noteBreakers'>
-  readonly workerId: () => WorkerId
+  readonly worker: Pick<Worker, 'id'>
   readonly log: Log
   /** Aborts when nothing more is to be reported. */
   readonly ended: AbortSignal
@@ -21,7 +22,7 @@ const PAUSE_MS = 1_000
  * Keeps the last word of each binding until the ledger has it, so that what waits is never more than there are bindings.
  * One statement at a time, for all that has come up meanwhile.
  */
-export function createBreakerReports({ ledger, workerId, log, ended }: BreakerReportsDeps): BreakerReports {
+export function createBreakerReports({ ledger, worker, log, ended }: BreakerReportsDeps): BreakerReports {
   const waiting = new Map<BindingId, 'opened' | 'closed'>()
   let writing = false
 
@@ -33,7 +34,7 @@ export function createBreakerReports({ ledger, workerId, log, ended }: BreakerRe
       const of = (wanted: 'opened' | 'closed') =>
         batch.filter(([, state]) => state === wanted).map(([id]) => id)
       try {
-        await ledger.noteBreakers({ workerId: workerId(), opened: of('opened'), closed: of('closed') })
+        await ledger.noteBreakers({ workerId: worker.id(), opened: of('opened'), closed: of('closed') })
       } catch (error) {
         log.warn({ event: 'breakers.note-failed', bindings: batch.length, err: error })
         for (const [id, state] of batch) if (!waiting.has(id)) waiting.set(id, state)

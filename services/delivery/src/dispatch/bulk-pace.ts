@@ -70,3 +70,14 @@ export function createBulkPace({ utilization, monotonicMs }: BulkPaceOptions): B
     },
   }
 }
+
+/** How busy this process's event loop has been since the last call, 0 to 1. */
+export function createUtilization(): () => number {
+  let last = performance.eventLoopUtilization()
+  return () => {
+    const current = performance.eventLoopUtilization()
+    const { utilization } = performance.eventLoopUtilization(current, last)
+    last = current
+    return utilization
+  }
+}

@@ -1,4 +1,5 @@
 import { type BindingId, type InFlightDelivery, type Issuer, interleave } from '@curfew/domain'
+import type { RegistryCache } from '../intake/registry-cache.ts'
 import type { Line } from './line.ts'
 
 type Place = readonly [BindingId, Line]
@@ -21,7 +22,7 @@ export interface ClaimTurns {
   claimed(unknown: readonly InFlightDelivery[], full: boolean): void
 }
 
-export function createClaimTurns(bindingsOf: (issuer: Issuer) => Iterable<BindingId>): ClaimTurns {
+export function createClaimTurns(registry: Pick<RegistryCache, 'current'>): ClaimTurns {
   /** The last binding of each issuer that had its fill. */
   const lastOf = new Map<Issuer, BindingId>()
   let lastIssuer: Issuer | null = null
@@ -42,7 +43,8 @@ export function createClaimTurns(bindingsOf: (issuer: Issuer) => Iterable<Bindin
       return after
     },
     *resting() {
-      for (const issuer of served) yield* bindingsOf(issuer)
+      const { issuers } = registry.current()
+      for (const issuer of served) for (const { id } of issuers.get(issuer)?.bindings ?? []) yield id
     },
     claimed(unknown, full) {
       if (!full) {

@@ -63,9 +63,9 @@ describe('attempts that come together', () => {
 
 describe('attempts under way', () => {
   test('never fill up for one issuer whose relying parties hang: others begin at once, and so do those after them', () => {
-    const { accept, attempted, attemptedOf, dispatcher } = rig({ attemptsMax: 40, heldMax: 10_000 })
+    const { accept, attempted, attemptedOf, holdings } = rig({ attemptsMax: 40, heldMax: 10_000 })
     accept(oneEach(BIG, 500))
-    expect([attempted.length, dispatcher.running, dispatcher.mostRunning]).toEqual([30, 30, 30])
+    expect([attempted.length, holdings.shares.running, holdings.shares.mostRunning]).toEqual([30, 30, 30])
     accept(oneEach(SMALL, 500))
     expect(attemptedOf(SMALL)).toHaveLength(1)
     expect(attempted).toHaveLength(38)
@@ -81,13 +81,16 @@ describe('attempts under way', () => {
   })
 
   test('go on for an issuer once others have ended theirs', async () => {
-    const { accept, attempted, attemptedOf, finish, dispatcher } = rig({ attemptsMax: 40, heldMax: 10_000 })
+    const { accept, attempted, attemptedOf, finish, dispatcher, holdings } = rig({
+      attemptsMax: 40,
+      heldMax: 10_000,
+    })
     accept(oneEach(SMALL, 500))
     accept(oneEach(BIG, 500))
     expect(attemptedOf(BIG)).toHaveLength(1)
     const before = attempted.length
     claim(dispatcher)
-    dispatcher.clear()
+    holdings.clear()
     accept(oneEach(BIG + 500, 100))
     await finish(...attempted.filter(({ bindingId }) => bindingId >= SMALL))
     await vi.advanceTimersByTimeAsync(2 * IDLE_MS)
@@ -104,23 +107,23 @@ describe('attempts under way', () => {
 
 describe('memory', () => {
   test('is never all of one issuer', () => {
-    const { accept, dispatcher, fill } = rig({ heldMax: 400 })
+    const { accept, dispatcher, holdings, fill } = rig({ heldMax: 400 })
     for (const binding of bindings(BIG, 500)) fill(binding)
-    expect(dispatcher.held).toBeLessThanOrEqual(300)
-    expect(dispatcher.freeOf(issuerOf(SMALL))).toBeGreaterThanOrEqual(75)
+    expect(holdings.shares.held).toBeLessThanOrEqual(300)
+    expect(holdings.shares.roomOf(issuerOf(SMALL))).toBeGreaterThanOrEqual(75)
     expect(fill(SMALL)).toBeGreaterThan(0)
     accept(deliveriesTo(THIRD, 1))
     expect(dispatcher.room(id(THIRD), 'interactive', issuerOf(THIRD))).toBeGreaterThan(0)
   })
 
   test('that one issuer fills does not hold up what comes in for another', async () => {
-    const { accept, dispatcher } = rig({ attemptMs: () => 10, concurrencyOf: () => 1 })
+    const { accept, holdings } = rig({ attemptMs: () => 10, concurrencyOf: () => 1 })
     accept(deliveriesTo(BIG, 300))
     await vi.advanceTimersByTimeAsync(10)
     const began = Date.now()
-    await dispatcher.waitForRoom(50, new Set<Issuer>([issuerOf(SMALL)]))
+    await holdings.waitForRoom(50, new Set<Issuer>([issuerOf(SMALL)]))
     expect(Date.now()).toBe(began)
-    await Promise.all([dispatcher.waitForRoom(50, new Set([issuerOf(BIG)])), vi.advanceTimersByTimeAsync(50)])
+    await Promise.all([holdings.waitForRoom(50, new Set([issuerOf(BIG)])), vi.advanceTimersByTimeAsync(50)])
     expect(Date.now()).toBe(began + 50)
   })
 })

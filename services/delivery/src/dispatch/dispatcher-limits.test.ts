@@ -35,13 +35,13 @@ describe('a binding that is down', () => {
   }
 
   test('has what waits for it given back after a few failures, and is hardly tried after that', async () => {
-    const { accept, attemptedOf, ledger, dispatcher } = downAtFirst()
+    const { accept, attemptedOf, ledger, dispatcher, holdings } = downAtFirst()
     accept(deliveriesTo(1, 100))
     await vi.advanceTimersByTimeAsync(2)
     expect(attemptedOf(1)).toHaveLength(16 + 4)
-    expect(ledger.released.flatMap(({ deliveries }) => deliveries)).toHaveLength(100 - 20)
-    expect([dispatcher.open, dispatcher.room(id(1), 'interactive', issuerOf(1))]).toEqual([1, 0])
-    expect([1, 2].map((binding) => dispatcher.isUnavailable(id(binding)))).toEqual([true, false])
+    expect(ledger.released.flatMap(({ ids }) => ids)).toHaveLength(100 - 20)
+    expect([holdings.open, dispatcher.room(id(1), 'interactive', issuerOf(1))]).toEqual([1, 0])
+    expect([1, 2].map((binding) => holdings.isUnavailable(id(binding)))).toEqual([true, false])
   })
 
   test('costs the others nothing, however much waits for it in the ledger', async () => {
@@ -56,7 +56,7 @@ describe('a binding that is down', () => {
   })
 
   test('is probed one at a time, further and further apart, and all that waits goes out once it answers', async () => {
-    const { accept, ledger, attempted, attemptedOf, dispatcher, back } = downAtFirst()
+    const { accept, ledger, attempted, attemptedOf, dispatcher, holdings, back } = downAtFirst()
     accept(deliveriesTo(1, 20))
     await vi.advanceTimersByTimeAsync(10)
     ledger.due.push(...deliveriesTo(1, 300))
@@ -72,7 +72,7 @@ describe('a binding that is down', () => {
     expect(new Set(ledger.breakers.map(([, state]) => state))).toEqual(new Set(['opened']))
     back()
     await until(() => attemptedOf(1).length === 320)
-    expect([ledger.due.length, dispatcher.open, dispatcher.isUnavailable(id(1))]).toEqual([0, 0, false])
+    expect([ledger.due.length, holdings.open, holdings.isUnavailable(id(1))]).toEqual([0, 0, false])
     expect(ledger.recovered).toEqual([id(1)])
     expect(ledger.breakers.at(-1)).toEqual([id(1), 'closed'])
   })
@@ -88,13 +88,13 @@ describe('a binding that is down', () => {
 
 describe('a rate', () => {
   test('is kept over time, and does not fill memory with what must wait', async () => {
-    const { ledger, attempted, dispatcher } = rig({ attemptMs: () => 1, perSecondOf: () => 10 })
+    const { ledger, attempted, dispatcher, holdings } = rig({ attemptMs: () => 1, perSecondOf: () => 10 })
     ledger.due.push(...deliveriesTo(1, 1_000))
     claim(dispatcher)
     await vi.advanceTimersByTimeAsync(10_000)
     expect(attempted.length).toBeGreaterThanOrEqual(90)
     expect(attempted.length).toBeLessThanOrEqual(104)
-    expect(dispatcher.held).toBeLessThanOrEqual(50)
+    expect(holdings.shares.held).toBeLessThanOrEqual(50)
   })
 })
 

@@ -1,8 +1,20 @@
-import type { AttemptOutcome, BindingId, InFlightDelivery, Issuer, Lane, WorkerId } from '@curfew/domain'
+import type {
+  AttemptOutcome,
+  Binding,
+  BindingId,
+  DeliveryId,
+  InFlightDelivery,
+  Issuer,
+  Lane,
+  WorkerId,
+} from '@curfew/domain'
+import type { DeliveryLedger, KnownIssuer } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { onTestFinished, vi } from 'vitest'
 import type { Round } from '../attempt/attempt.ts'
-import { createDispatcher, type Dispatcher, type DispatcherDeps } from './dispatcher.ts'
+import type { BindingLimits } from './binding-limits.ts'
+import { Dispatcher, type DispatcherDeps } from './dispatcher.ts'
+import { Holdings, type HoldingsDeps } from './holdings.ts'
 
 export const HOUR = 3_600_000
 
@@ -30,6 +42,14 @@ export const W1 = 'w1' as WorkerId
 /** The issuer of the bindings from 1 to 999; from 1,000 to 1,999 it is another, and so on. */
 export const issuerOf = (bindingId: number) =>
   `https://idp-${Math.floor(bindingId / 1_000)}.example` as Issuer
+const bindingsOf = (n: number) =>
+  Array.from({ length: 1_000 }, (_, at) => ({ id: id(n * 1_000 + at) }) as Binding)
+const ISSUERS: ReadonlyMap<Issuer, KnownIssuer> = new Map(
+  Array.from({ length: 10 }, (_, n) => [
+    issuerOf(n * 1_000),
+    { bindings: bindingsOf(n), sessionIndex: 'off', sessionIssuer: null },
+  ]),
+)
 let serial = 0
 const deliveryTo = (bindingId: number, lane: Lane) =>
   ({
@@ -40,7 +60,11 @@ const deliveryTo = (bindingId: number, lane: Lane) =>
 export const deliveriesTo = (bindingId: number, count: number, lane: Lane = 'interactive') =>
   Array.from({ length: count }, () => deliveryTo(bindingId, lane))
 
-export interface RigOptions extends Partial<DispatcherDeps> {
+export interface RigOptions
+  extends Partial<Pick<DispatcherDeps, 'attempt' | 'settleRound' | 'bulkPace' | 'startsPerTurn'>>,
+    Partial<Pick<HoldingsDeps, 'heldMax' | 'attemptsMax'>>,
+    Partial<Pick<BindingLimits, 'barred'>> {
+  readonly releaseDeliveries?: DeliveryLedger['releaseDeliveries']
   /** How long an attempt at a binding lasts, in milliseconds. Default: for ever. */
   readonly attemptMs?: (bindingId: BindingId) => number | null
   /** What an attempt comes to. Default: acknowledged. */
@@ -66,13 +90,17 @@ export function rig({
   outcomeOf = () => ACKNOWLEDGED,
   concurrencyOf = () => 16,
   perSecondOf = () => null,
+  barred = () => [],
+  heldMax = 400,
+  attemptsMax = 2_000,
+  releaseDeliveries,
   ...over
 }: RigOptions = {}) {
   const worker = { id: W1, alive: true }
   const ledger = {
     due: [] as InFlightDelivery[],
     claims: [] as { readonly atMs: number; readonly limit: number }[],
-    released: [] as { readonly deliveries: readonly InFlightDelivery[]; readonly workerId: WorkerId }[],
+    released: [] as { readonly ids: readonly DeliveryId[]; readonly workerId: WorkerId }[],
     givenUp: [] as BindingId[],
     recovered: [] as BindingId[],
     breakers: [] as (readonly [BindingId, 'opened' | 'closed'])[],
@@ -84,38 +112,52 @@ export function rig({
   const runningOf = (bindingId: BindingId) =>
     [...running.keys()].filter((delivery) => delivery.bindingId === bindingId).length
 
-  const dispatcher = createDispatcher({
+  const limits = {
+    of: (bindingId: BindingId) => ({
+      concurrency: concurrencyOf(bindingId),
+      perSecond: perSecondOf(bindingId),
+    }),
+    barred,
+  }
+  const monotonicMs = () => Date.now()
+  const holdings = new Holdings({ limits, heldMax, attemptsMax, monotonicMs, random: () => 0.5 })
+  const dispatcher = new Dispatcher({
+    holdings,
+    limits,
     log: createLog({ service: 'test', level: 'silent' }),
     worker: {
       id: () => worker.id,
       alive: () => worker.alive,
       leasing: (work) => work({ workerId: worker.id, number: ledger.claims.length + 1 }),
       took: () => undefined,
+      ended: () => undefined,
     },
-    limitsOf: (bindingId) => ({ concurrency: concurrencyOf(bindingId), perSecond: perSecondOf(bindingId) }),
-    barred: () => [],
-    bindingsOf: (issuer) =>
-      Array.from({ length: 10_000 }, (_, n) => id(n)).filter((n) => issuerOf(n) === issuer),
+    registry: { current: () => ({ revision: 1, issuers: ISSUERS, bindings: new Map() }) },
     bulkPace: { available: () => 1_000, spend: () => undefined },
-    async claim({ slots, slotsElse, limit, after = 0 }) {
-      ledger.claims.push({ atMs: Date.now(), limit })
-      if (ledger.away) throw new Error('the ledger is away')
-      const byBinding = Map.groupBy(ledger.due, ({ bindingId }) => bindingId)
-      const claimed = [...byBinding]
-        .sort(([a], [b]) => Number(a <= after) - Number(b <= after) || a - b)
-        .flatMap(([bindingId, deliveries]) =>
-          (['interactive', 'bulk'] as const).flatMap((lane) =>
-            deliveries
-              .filter(({ event }) => event.lane === lane)
-              .slice(0, (slots.get(bindingId) ?? slotsElse)[lane]),
-          ),
-        )
-        .slice(0, limit)
-      const taken = new Set(claimed)
-      ledger.due = ledger.due.filter((delivery) => !taken.has(delivery))
-      // A round trip.
-      await new Promise((resolve) => setTimeout(resolve, 1))
-      return claimed
+    ledger: {
+      async claimDue({ slots, slotsElse, limit, after = 0 }) {
+        ledger.claims.push({ atMs: Date.now(), limit })
+        if (ledger.away) throw new Error('the ledger is away')
+        const byBinding = Map.groupBy(ledger.due, ({ bindingId }) => bindingId)
+        const claimed = [...byBinding]
+          .sort(([a], [b]) => Number(a <= after) - Number(b <= after) || a - b)
+          .flatMap(([bindingId, deliveries]) =>
+            (['interactive', 'bulk'] as const).flatMap((lane) =>
+              deliveries
+                .filter(({ event }) => event.lane === lane)
+                .slice(0, (slots.get(bindingId) ?? slotsElse)[lane]),
+            ),
+          )
+          .slice(0, limit)
+        const taken = new Set(claimed)
+        ledger.due = ledger.due.filter((delivery) => !taken.has(delivery))
+        // A round trip.
+        await new Promise((resolve) => setTimeout(resolve, 1))
+        return claimed
+      },
+      releaseDeliveries: releaseDeliveries ?? (async (given) => void ledger.released.push(given)),
+      bringForward: async ({ bindingId }) => ledger.recovered.push(bindingId),
+      giveUpUnreachable: async ({ dueBefore }) => ledger.givenUp.push(...dueBefore.keys()),
     },
     async attempt(delivery) {
       attempted.push(delivery)
@@ -128,22 +170,13 @@ export function rig({
       running.delete(delivery)
       return { outcome: outcomeOf(delivery.bindingId) } as Round
     },
-    settle: async () => undefined,
-    async release(held) {
-      const [first] = held
-      if (first === undefined) return
-      const deliveries = held.map(({ delivery }) => delivery)
-      ledger.released.push({ deliveries, workerId: first.lease.workerId })
-    },
-    onBreaker: (bindingId, state) => void ledger.breakers.push([bindingId, state]),
-    recovered: async (bindingId) => void ledger.recovered.push(bindingId),
-    giveUp: async (ids) => void ledger.givenUp.push(...ids),
-    random: () => 0.5,
-    heldMax: 400,
-    attemptsMax: 2_000,
+    settleRound: async () => undefined,
+    breakers: { note: (bindingId, state) => void ledger.breakers.push([bindingId, state]) },
+    stopping: new AbortController().signal,
     startsPerTurn: 100_000,
     idleMs: IDLE_MS,
-    monotonicMs: () => Date.now(),
+    now: () => new Date(),
+    monotonicMs,
     ...over,
   })
 
@@ -154,6 +187,7 @@ export function rig({
 
   return {
     dispatcher,
+    holdings,
     worker,
     ledger,
     attempted,

@@ -1,4 +1,5 @@
 import type { InFlightDelivery, WorkerId } from '@curfew/domain'
+import type { DeliveryLedger } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { claim, deliveriesTo, HOUR, IDLE_MS, id, issuerOf, rig, until, W1 } from './dispatcher.fixture.ts'
 import type { DispatcherDeps } from './dispatcher.ts'
@@ -20,7 +21,7 @@ describe('concurrency', () => {
       [1, 3],
       [2, 1],
     ])
-    const { accept, attemptedOf, most, finishAll, dispatcher } = rig({
+    const { accept, attemptedOf, most, finishAll, holdings } = rig({
       concurrencyOf: (bindingId) => limits.get(bindingId) ?? 16,
     })
     const [to1, to2] = [deliveriesTo(1, 50), deliveriesTo(2, 20)]
@@ -29,7 +30,7 @@ describe('concurrency', () => {
     expect(most).toEqual(limits)
     expect(attemptedOf(1)).toEqual(to1)
     expect(attemptedOf(2)).toEqual(to2)
-    expect(dispatcher.held).toBe(0)
+    expect(holdings.shares.held).toBe(0)
   })
 
   test('a limit that its owner lowers or raises counts from the next attempt on', async () => {
@@ -46,65 +47,65 @@ describe('concurrency', () => {
 
   test('an attempt that fails for a fault of ours frees its slot', async () => {
     const attempt = vi.fn<DispatcherDeps['attempt']>().mockRejectedValue(new Error('a bug'))
-    const { accept, dispatcher } = rig({ attempt, concurrencyOf: () => 1 })
+    const { accept, holdings } = rig({ attempt, concurrencyOf: () => 1 })
     accept(deliveriesTo(1, 3))
-    await dispatcher.idle()
+    await holdings.idle()
     expect(attempt).toHaveBeenCalledTimes(3)
   })
 })
 
 test('while the ledger is told of one attempt the next goes out; until it has both, both are held', async () => {
   const recorded = Promise.withResolvers<void>()
-  const { accept, attempted, finishAll, dispatcher } = rig({
-    settle: () => recorded.promise,
+  const { accept, attempted, finishAll, holdings } = rig({
+    settleRound: () => recorded.promise,
     concurrencyOf: () => 1,
   })
   const both = deliveriesTo(1, 2)
   accept(both)
   await finishAll()
   expect(attempted).toEqual(both)
-  expect(dispatcher.ids()).toEqual(both.map((delivery) => delivery.id))
+  expect(holdings.ids()).toEqual(both.map((delivery) => delivery.id))
   recorded.resolve()
-  await dispatcher.idle()
-  expect(dispatcher.held).toBe(0)
+  await holdings.idle()
+  expect(holdings.shares.held).toBe(0)
 })
 
 describe('BCL-18: an RP that hangs does not delay the others', () => {
   test('what waits for it holds up nobody', async () => {
-    const { accept, attemptedOf, dispatcher } = rig({ attemptMs: (binding) => (binding === 1 ? null : 5) })
+    const { accept, attemptedOf, holdings } = rig({ attemptMs: (binding) => (binding === 1 ? null : 5) })
     accept(deliveriesTo(1, 100))
     accept(deliveriesTo(2, 100))
     await vi.advanceTimersByTimeAsync(5 * Math.ceil(100 / 16))
     expect(attemptedOf(2)).toHaveLength(100)
-    expect(dispatcher.held).toBe(100)
+    expect(holdings.shares.held).toBe(100)
   })
 
   test('a hundred of them, each sent more than it takes, leave room for the next RP', () => {
-    const { fill, attemptedOf, dispatcher } = rig({ heldMax: 4_000 })
+    const { fill, attemptedOf, holdings } = rig({ heldMax: 4_000 })
     for (let round = 0; round < 20; round++) for (let binding = 1; binding <= 100; binding++) fill(binding)
-    expect(dispatcher.held).toBeLessThan(4_000)
+    expect(holdings.shares.held).toBeLessThan(4_000)
     const room = fill(101)
     expect(room).toBeGreaterThan(0)
     expect(attemptedOf(101)).toHaveLength(Math.min(room, 16))
   })
 
   test('a hundred of them with a backlog do not keep what is due for another in the ledger', async () => {
-    const { ledger, attemptedOf, dispatcher } = rig({ concurrencyOf: () => 2 })
+    const { ledger, attemptedOf, dispatcher, holdings } = rig({ concurrencyOf: () => 2 })
     for (let binding = 1; binding <= 100; binding++) ledger.due.push(...deliveriesTo(binding, 50))
     claim(dispatcher)
     await vi.advanceTimersByTimeAsync(20 * IDLE_MS)
-    expect(dispatcher.held).toBeLessThan(400)
+    expect(holdings.shares.held).toBeLessThan(400)
     ledger.due.push(...deliveriesTo(101, 1))
     await vi.advanceTimersByTimeAsync(2 * IDLE_MS)
     expect(attemptedOf(101)).toHaveLength(1)
   })
 
   test('what waits for it is not waited for on the way in', async () => {
-    const { fill, dispatcher } = rig()
+    const { fill, holdings } = rig()
     for (let binding = 1; binding <= 20; binding++) fill(binding)
-    expect(dispatcher.held).toBeGreaterThan(200)
+    expect(holdings.shares.held).toBeGreaterThan(200)
     let waitedMs = Number.NaN
-    void dispatcher.waitForRoom(50).then(() => {
+    void holdings.waitForRoom(50).then(() => {
       waitedMs = Date.now()
     })
     await vi.advanceTimersByTimeAsync(50)
@@ -125,18 +126,18 @@ test('no binding starves while others have long backlogs and fast RPs, whatever 
 
 describe('room', () => {
   test('is less the more waits, and never more than is left in memory', () => {
-    const { fill, dispatcher } = rig()
+    const { fill, holdings } = rig()
     const rooms = Array.from({ length: 30 }, (_, index) => fill(index + 1))
     expect(rooms.toSorted((a, b) => b - a)).toEqual(rooms)
     expect(rooms.at(0)).toBeLessThan(400 / 2)
-    expect(dispatcher.held).toBeLessThanOrEqual(400)
+    expect(holdings.shares.held).toBeLessThanOrEqual(400)
   })
 
   test('a binding has at most 1,024 waiting, however large the memory', () => {
-    const { fill, dispatcher } = rig({ heldMax: 1e6 })
+    const { fill, holdings } = rig({ heldMax: 1e6 })
     fill(1)
     fill(1)
-    expect(dispatcher.held).toBeLessThanOrEqual(1_024 + 16)
+    expect(holdings.shares.held).toBeLessThanOrEqual(1_024 + 16)
   })
 
   test('what exceeded it is behind in the ledger, so that what is new goes there too, until a claim comes back short', async () => {
@@ -155,16 +156,16 @@ describe('room', () => {
   })
 
   test('a claim that brings as many as were asked for says that there are more', async () => {
-    const { dispatcher, ledger } = rig()
+    const { dispatcher, holdings, ledger } = rig()
     ledger.due.push(...deliveriesTo(1, 500))
     claim(dispatcher)
     await vi.advanceTimersByTimeAsync(IDLE_MS)
-    expect(dispatcher.held).toBeGreaterThan(0)
+    expect(holdings.shares.held).toBeGreaterThan(0)
     expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
   })
 
   test('what intake sent to the ledger is noticed while the line in memory never empties', async () => {
-    const { dispatcher, ledger, accept, attemptedOf } = rig({
+    const { dispatcher, holdings, ledger, accept, attemptedOf } = rig({
       attemptMs: () => 10,
       concurrencyOf: () => 4,
     })
@@ -175,7 +176,10 @@ describe('room', () => {
     // New ones come as fast as the RP takes them: without a look at the ledger the five would wait for ever.
     for (let ms = 0; ms < 10 * IDLE_MS; ms += 10) {
       accept(
-        deliveriesTo(1, Math.min(dispatcher.room(id(1), 'interactive', issuerOf(1)), 40 - dispatcher.held)),
+        deliveriesTo(
+          1,
+          Math.min(dispatcher.room(id(1), 'interactive', issuerOf(1)), 40 - holdings.shares.held),
+        ),
       )
       await vi.advanceTimersByTimeAsync(10)
     }
@@ -202,11 +206,11 @@ describe('claiming', () => {
   })
 
   test('memory has an end, however much is due', async () => {
-    const { ledger, dispatcher } = rig()
+    const { ledger, dispatcher, holdings } = rig()
     for (let binding = 1; binding <= 500; binding++) ledger.due.push(...deliveriesTo(binding, 20))
     claim(dispatcher)
     await vi.advanceTimersByTimeAsync(50 * IDLE_MS)
-    expect(dispatcher.held).toBeLessThanOrEqual(400)
+    expect(holdings.shares.held).toBeLessThanOrEqual(400)
   })
 
   test.each<[string, (state: ReturnType<typeof rig>) => void]>([
@@ -230,7 +234,7 @@ describe('claiming', () => {
     ],
   ])('does not spin while a backlog waits and %s, and goes on afterwards', async (_, trouble) => {
     const state = rig()
-    const { fill, ledger, worker, dispatcher, attemptedOf, finishAll } = state
+    const { fill, ledger, worker, dispatcher, holdings, attemptedOf, finishAll } = state
     while (fill(1) > 0);
     await finishAll()
     const behind = deliveriesTo(1, 3)
@@ -248,7 +252,7 @@ describe('claiming', () => {
     await vi.advanceTimersByTimeAsync(2 * IDLE_MS)
     expect(attemptedOf(1)).toEqual(expect.arrayContaining(behind))
     await finishAll()
-    expect(dispatcher.held).toBe(0)
+    expect(holdings.shares.held).toBe(0)
   })
 
   test('ends at once when stopping, also in the middle of a pause', async () => {
@@ -276,7 +280,7 @@ describe('leases', () => {
   })
 
   test('what was held for longer than a minute is given back, not attempted; the ledger has it now', async () => {
-    const { accept, attempted, finish, ledger, dispatcher } = rig({ concurrencyOf: () => 1 })
+    const { accept, attempted, finish, ledger, dispatcher, holdings } = rig({ concurrencyOf: () => 1 })
     const [running, old1, old2, young] = deliveriesTo(1, 4) as [
       InFlightDelivery,
       InFlightDelivery,
@@ -289,31 +293,36 @@ describe('leases', () => {
     await vi.advanceTimersByTimeAsync(1)
     await finish(running)
     expect(attempted).toEqual([running, young])
-    expect(ledger.released).toEqual([{ deliveries: [old1, old2], workerId: W1 }])
-    expect(dispatcher.held).toBe(1)
+    expect(ledger.released).toEqual([{ ids: [old1.id, old2.id], workerId: W1 }])
+    expect(holdings.shares.held).toBe(1)
     expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
     await finish(young)
-    await dispatcher.idle()
+    await holdings.idle()
   })
 
   test('a ledger that cannot take them back costs nothing here: the leases run out by themselves', async () => {
-    const release = vi.fn<DispatcherDeps['release']>().mockRejectedValue(new Error('the ledger is away'))
-    const { accept, attempted, finish, dispatcher } = rig({ concurrencyOf: () => 1, release })
+    const release = vi
+      .fn<DeliveryLedger['releaseDeliveries']>()
+      .mockRejectedValue(new Error('the ledger is away'))
+    const { accept, attempted, finish, holdings } = rig({
+      concurrencyOf: () => 1,
+      releaseDeliveries: release,
+    })
     accept(deliveriesTo(1, 3))
     await vi.advanceTimersByTimeAsync(60_001)
     await finish(...attempted)
     expect(release).toHaveBeenCalledTimes(1)
-    expect(dispatcher.held).toBe(0)
+    expect(holdings.shares.held).toBe(0)
   })
 
   test('clear drops what has not been started, and lets what has been end', async () => {
-    const { accept, attempted, finishAll, dispatcher } = rig({ concurrencyOf: () => 2 })
+    const { accept, attempted, finishAll, holdings } = rig({ concurrencyOf: () => 2 })
     accept(deliveriesTo(1, 10))
     accept(deliveriesTo(2, 1))
-    dispatcher.clear()
-    expect(dispatcher.held).toBe(3)
+    holdings.clear()
+    expect(holdings.shares.held).toBe(3)
     let idle = false
-    const becameIdle = dispatcher.idle().then(() => {
+    const becameIdle = holdings.idle().then(() => {
       idle = true
     })
     await vi.advanceTimersByTimeAsync(IDLE_MS)
@@ -321,15 +330,15 @@ describe('leases', () => {
     await finishAll()
     await becameIdle
     expect(attempted).toHaveLength(3)
-    expect(dispatcher.held).toBe(0)
+    expect(holdings.shares.held).toBe(0)
   })
 
   test('what was on its way here as its leases were lost is not attempted under them', async () => {
-    const { accept, attempted, worker, dispatcher } = rig()
+    const { accept, attempted, worker, holdings } = rig()
     worker.id = 'w2' as WorkerId
-    dispatcher.clear()
+    holdings.clear()
     accept(deliveriesTo(1, 2), W1)
-    expect([attempted, dispatcher.held]).toEqual([[], 0])
+    expect([attempted, holdings.shares.held]).toEqual([[], 0])
     accept(deliveriesTo(1, 2), worker.id)
     expect(attempted).toHaveLength(2)
   })
@@ -337,8 +346,8 @@ describe('leases', () => {
   test('each is settled, and given back, under the incarnation that leased it', async () => {
     const workers: WorkerId[] = []
     const { accept, worker, finishAll } = rig({
-      settle: async (_delivery, _round, { workerId }) => {
-        workers.push(workerId)
+      settleRound: async ({ lease }) => {
+        workers.push(lease.workerId)
       },
     })
     accept(deliveriesTo(1, 1))
@@ -351,29 +360,29 @@ describe('leases', () => {
 
 describe('waiting for room', () => {
   test('ends at once where there is room, and where nothing is held', async () => {
-    const { dispatcher, accept } = rig()
-    await dispatcher.waitForRoom(HOUR)
+    const { holdings, accept } = rig()
+    await holdings.waitForRoom(HOUR)
     accept(deliveriesTo(1, 10))
-    await dispatcher.waitForRoom(HOUR)
+    await holdings.waitForRoom(HOUR)
     expect(Date.now()).toBe(0)
   })
 
   test('ends as soon as attempts have made room', async () => {
-    const { dispatcher, accept } = rig({ attemptMs: () => 10, concurrencyOf: () => 50 })
+    const { holdings, accept } = rig({ attemptMs: () => 10, concurrencyOf: () => 50 })
     accept(deliveriesTo(1, 300))
     await vi.advanceTimersByTimeAsync(10)
-    expect(dispatcher.held).toBe(250)
-    await Promise.all([dispatcher.waitForRoom(1_000), vi.advanceTimersByTimeAsync(10)])
+    expect(holdings.shares.held).toBe(250)
+    await Promise.all([holdings.waitForRoom(1_000), vi.advanceTimersByTimeAsync(10)])
     expect(Date.now()).toBe(20)
-    expect(dispatcher.held).toBe(200)
+    expect(holdings.shares.held).toBe(200)
   })
 
   test('never lasts longer than asked', async () => {
-    const { dispatcher, accept } = rig({ attemptMs: () => 10, concurrencyOf: () => 1 })
+    const { holdings, accept } = rig({ attemptMs: () => 10, concurrencyOf: () => 1 })
     accept(deliveriesTo(1, 300))
     await vi.advanceTimersByTimeAsync(10)
-    await Promise.all([dispatcher.waitForRoom(50), vi.advanceTimersByTimeAsync(50)])
+    await Promise.all([holdings.waitForRoom(50), vi.advanceTimersByTimeAsync(50)])
     expect(Date.now()).toBe(60)
-    expect(dispatcher.held).toBeGreaterThan(200)
+    expect(holdings.shares.held).toBeGreaterThan(200)
   })
 })

@@ -28,146 +28,137 @@ export interface Limits {
   readonly perSecond: number | null
 }
 
-/** The deliveries of one binding that this worker holds: what waits, what runs, and whether it is worth trying. */
-export interface Line {
+export interface LineDeps {
   /** Whose relying party it is. */
   readonly issuer: Issuer
-  push(held: Held): void
-  /** The next that may start now, interactive ones first; it counts as running from then on. Null where none may. */
-  next(): Held | null
-  /** Whether one waits that has a free slot. Its rate may still hold it. */
-  readonly startable: boolean
-  /** Takes out what has waited since before `beforeMs`. */
-  takeOlder(beforeMs: number): readonly Held[]
-  /** Takes out all that waits. */
-  takeWaiting(): readonly Held[]
-  /** An attempt has ended: its slot is free, and the ledger is being told. */
-  attempted(lane: Lane, outcome: AttemptOutcome | null): void
-  /** The ledger has it. */
-  settled(): void
-  /** Attempts that may be under way at once, as things stand. */
-  readonly limit: number
-  /** Attempts that may start within `ms`, by the rate alone. */
-  startableWithin(ms: number): number
-  readonly breaker: Breaker
-  /** Attempts under way. */
-  readonly running: number
-  /** Waiting, running and being settled. */
-  readonly inHand: number
-  /** Whether the ledger has more that is due, by lane. What is new then goes there too, behind it. */
-  readonly backlog: Record<Lane, boolean>
-  /** Attempts that have ended since the ledger was last asked for more. */
-  ended: number
-  /** When an attempt last ended. */
-  readonly endedMs: number
-  /** Nothing of it needs to be remembered. */
-  readonly quiet: boolean
+  readonly limits: () => Limits
+  readonly monotonicMs: () => number
+  /** Uniform in [0, 1). */
+  readonly random: () => number
 }
 
 /** The part of a binding's slots that the bulk lane may fill, so that a person's click always finds one. */
 const BULK_PART = 1 / 2
 
-export function createLine({
-  issuer,
-  limits,
-  monotonicMs,
-  random,
-}: {
-  issuer: Issuer
-  limits: () => Limits
-  monotonicMs: () => number
-  random: () => number
-}): Line {
-  const waiting: Record<Lane, Held[]> = { interactive: [], bulk: [] }
-  const running: Record<Lane, number> = { interactive: 0, bulk: 0 }
-  const backlog: Record<Lane, boolean> = { interactive: false, bulk: false }
-  let settling = 0
-  let breaker: Breaker = CLOSED
-  let bucket: Bucket | null = null
-  let ended = 0
-  let endedMs = Number.NEGATIVE_INFINITY
+/** The deliveries of one binding that this worker holds: what waits, what runs, and whether it is worth trying. */
+export class Line {
+  readonly issuer: Issuer
+  /** Whether the ledger has more that is due, by lane. What is new then goes there too, behind it. */
+  readonly backlog: Record<Lane, boolean> = { interactive: false, bulk: false }
+  /** Attempts that have ended since the ledger was last asked for more. */
+  ended = 0
+  readonly #deps: LineDeps
+  readonly #waiting: Record<Lane, Held[]> = { interactive: [], bulk: [] }
+  readonly #running: Record<Lane, number> = { interactive: 0, bulk: 0 }
+  #settling = 0
+  #breaker: Breaker = CLOSED
+  #bucket: Bucket | null = null
+  #endedMs = Number.NEGATIVE_INFINITY
 
-  const limit = () => allowedBy(breaker, limits().concurrency, monotonicMs())
-  const inHand = () =>
-    waiting.interactive.length + waiting.bulk.length + running.interactive + running.bulk + settling
+  constructor(deps: LineDeps) {
+    this.issuer = deps.issuer
+    this.#deps = deps
+  }
 
-  function nextLane(most: number): Lane | null {
-    if (running.interactive + running.bulk >= most) return null
-    if (waiting.interactive.length > 0) return 'interactive'
+  /** Attempts that may be under way at once, as things stand. */
+  get limit(): number {
+    return allowedBy(this.#breaker, this.#deps.limits().concurrency, this.#deps.monotonicMs())
+  }
+
+  get breaker(): Breaker {
+    return this.#breaker
+  }
+
+  /** Attempts under way. */
+  get running(): number {
+    return this.#running.interactive + this.#running.bulk
+  }
+
+  /** Waiting, running and being settled. */
+  get inHand(): number {
+    return this.#waiting.interactive.length + this.#waiting.bulk.length + this.running + this.#settling
+  }
+
+  /** When an attempt last ended. */
+  get endedMs(): number {
+    return this.#endedMs
+  }
+
+  /** Nothing of it needs to be remembered. */
+  get quiet(): boolean {
+    const { interactive, bulk } = this.backlog
+    return this.inHand === 0 && this.#breaker === CLOSED && this.#bucket === null && !interactive && !bulk
+  }
+
+  /** Whether one waits that has a free slot. Its rate may still hold it. */
+  get startable(): boolean {
+    if (this.#waiting.interactive.length === 0 && this.#waiting.bulk.length === 0) return false
+    return this.#nextLane() !== null
+  }
+
+  /** Attempts that may start within `ms`, by the rate alone. */
+  startableWithin(ms: number): number {
+    const { perSecond } = this.#deps.limits()
+    return perSecond === null ? Number.POSITIVE_INFINITY : Math.ceil((perSecond * ms) / 1_000)
+  }
+
+  push(held: Held): void {
+    this.#waiting[held.delivery.event.lane].push(held)
+  }
+
+  /** The next that may start now, interactive ones first; it counts as running from then on. Null where none may. */
+  next(): Held | null {
+    const lane = this.#nextLane()
+    if (lane === null || !this.#mayStart()) return null
+    this.#breaker = breakerStarted(this.#breaker)
+    this.#running[lane] += 1
+    return this.#waiting[lane].shift() ?? null
+  }
+
+  /** Takes out what has waited since before `beforeMs`. */
+  takeOlder(beforeMs: number): readonly Held[] {
+    const older: Held[] = []
+    for (const queue of [this.#waiting.interactive, this.#waiting.bulk]) {
+      while ((queue[0]?.sinceMs ?? beforeMs) < beforeMs) older.push(...queue.splice(0, 1))
+    }
+    return older
+  }
+
+  /** Takes out all that waits. */
+  takeWaiting(): readonly Held[] {
+    return [...this.#waiting.interactive.splice(0), ...this.#waiting.bulk.splice(0)]
+  }
+
+  /** An attempt has ended: its slot is free, and the ledger is being told. */
+  attempted(lane: Lane, outcome: AttemptOutcome | null): void {
+    const { monotonicMs, random } = this.#deps
+    this.#running[lane] -= 1
+    this.#settling += 1
+    this.ended += 1
+    this.#endedMs = monotonicMs()
+    this.#breaker = breakerAfter(this.#breaker, outcome, { nowMs: this.#endedMs, random: random() })
+  }
+
+  /** The ledger has it. */
+  settled(): void {
+    this.#settling -= 1
+  }
+
+  #nextLane(): Lane | null {
+    const most = this.limit
+    if (this.running >= most) return null
+    if (this.#waiting.interactive.length > 0) return 'interactive'
     const bulkMost = Math.max(1, Math.floor(most * BULK_PART))
-    return waiting.bulk.length > 0 && running.bulk < bulkMost ? 'bulk' : null
+    return this.#waiting.bulk.length > 0 && this.#running.bulk < bulkMost ? 'bulk' : null
   }
 
   /** Takes a token, where there is a rate. */
-  function mayStart(): boolean {
-    const { perSecond } = limits()
+  #mayStart(): boolean {
+    const { perSecond } = this.#deps.limits()
     if (perSecond === null) return true
-    bucket = refilled(bucket, perSecond, monotonicMs())
-    if (bucket.tokens < 1) return false
-    bucket = { ...bucket, tokens: bucket.tokens - 1 }
+    this.#bucket = refilled(this.#bucket, perSecond, this.#deps.monotonicMs())
+    if (this.#bucket.tokens < 1) return false
+    this.#bucket = { ...this.#bucket, tokens: this.#bucket.tokens - 1 }
     return true
-  }
-
-  return {
-    issuer,
-    push: (held) => void waiting[held.delivery.event.lane].push(held),
-    next() {
-      const lane = nextLane(limit())
-      if (lane === null || !mayStart()) return null
-      breaker = breakerStarted(breaker)
-      running[lane] += 1
-      return waiting[lane].shift() ?? null
-    },
-    get startable() {
-      if (waiting.interactive.length === 0 && waiting.bulk.length === 0) return false
-      return nextLane(limit()) !== null
-    },
-    takeOlder(beforeMs) {
-      const older: Held[] = []
-      for (const queue of [waiting.interactive, waiting.bulk]) {
-        while ((queue[0]?.sinceMs ?? beforeMs) < beforeMs) older.push(...queue.splice(0, 1))
-      }
-      return older
-    },
-    takeWaiting: () => [...waiting.interactive.splice(0), ...waiting.bulk.splice(0)],
-    attempted(lane, outcome) {
-      running[lane] -= 1
-      settling += 1
-      ended += 1
-      endedMs = monotonicMs()
-      breaker = breakerAfter(breaker, outcome, { nowMs: endedMs, random: random() })
-    },
-    settled() {
-      settling -= 1
-    },
-    get limit() {
-      return limit()
-    },
-    startableWithin(ms) {
-      const { perSecond } = limits()
-      return perSecond === null ? Number.POSITIVE_INFINITY : Math.ceil((perSecond * ms) / 1_000)
-    },
-    get breaker() {
-      return breaker
-    },
-    get running() {
-      return running.interactive + running.bulk
-    },
-    get inHand() {
-      return inHand()
-    },
-    backlog,
-    get ended() {
-      return ended
-    },
-    set ended(value) {
-      ended = value
-    },
-    get endedMs() {
-      return endedMs
-    },
-    get quiet() {
-      return inHand() === 0 && breaker === CLOSED && bucket === null && !backlog.interactive && !backlog.bulk
-    },
   }
 }

@@ -17,6 +17,7 @@ import type { KnownIssuer, PlanRequest, Registry } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { expect, test, vi } from 'vitest'
 import { createBulkPace } from '../dispatch/bulk-pace.ts'
+import type { IssuerShares } from '../dispatch/issuer-shares.ts'
 import { createIntake } from './intake.ts'
 
 // Goal: a mass logout of one issuer delays no person's logout at another. Method: the intakes of both lanes over one pace that
@@ -76,19 +77,23 @@ test('a batch of people’s logouts does not wait for the pace of a mass logout'
         leasing: (work: (lease: unknown) => unknown) => work({ workerId: 'w' as WorkerId, number: 1 }),
       } as never,
       announcer: { announce: () => undefined },
-      dispatcher: {
-        ...{ room: () => 0, free: 0, freeOf: () => 0, acceptAll: async () => undefined },
+      lane,
+      dispatcher: { room: () => 0, acceptAll: async () => undefined },
+      holdings: {
+        free: 0,
         isUnavailable: () => false,
+        shares: { roomOf: () => 0 } as unknown as IssuerShares,
+        waitForRoom: async () => undefined,
       },
-      async admit() {
-        if (lane === 'interactive') return
-        asked += 1
-        await pace.ready(stop.signal)
+      bulkPace: {
+        ready(stopping) {
+          asked += 1
+          return pace.ready(stopping)
+        },
+        spend: () => undefined,
       },
-      onPlanned: () => undefined,
-      onUnknownIssuer: () => undefined,
-      check: () => [],
-      digest,
+      unknownIssuers: { inc: () => undefined },
+      stopping: stop.signal,
       now: () => new Date(0),
     })
   let slow = 0

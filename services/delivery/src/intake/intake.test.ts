@@ -19,6 +19,7 @@ import {
 import type { DeliveryLedger, Lease, PlanRequest, Registry } from '@curfew/ledger'
 import { createLog } from '@curfew/runtime'
 import { expect, test } from 'vitest'
+import type { IssuerShares } from '../dispatch/issuer-shares.ts'
 import { createIntake } from './intake.ts'
 import { createRegistryCache } from './registry-cache.ts'
 
@@ -35,7 +36,7 @@ const EVENT = {
   sub: 'alice' as Subject,
   sid: 's1' as Sid,
   scope: 'session',
-  reason: 'logout',
+  reason: 'user',
   initiator: null,
   includeInitiator: false,
   clients: null,
@@ -119,15 +120,17 @@ function rig({
       leasing: (work: (lease: Lease) => Promise<unknown>) => work({ workerId: WORKER, number: 1 }),
     } as never,
     announcer: { announce: () => undefined },
-    dispatcher: {
-      ...{ room: () => 1, free: 1, freeOf: () => 1, acceptAll: async () => undefined },
+    lane: 'interactive',
+    dispatcher: { room: () => 1, acceptAll: async () => undefined },
+    holdings: {
+      free: 1,
       isUnavailable: (id) => id === UNAVAILABLE,
+      shares: { roomOf: () => 1 } as unknown as IssuerShares,
+      waitForRoom: async () => undefined,
     },
-    admit: async () => undefined,
-    onPlanned: () => undefined,
-    onUnknownIssuer: (events) => unknown.push(events),
-    check: () => [],
-    digest,
+    bulkPace: { ready: async () => undefined, spend: () => undefined },
+    unknownIssuers: { inc: (events: number) => void unknown.push(events) } as never,
+    stopping: new AbortController().signal,
     now: () => new Date(0),
   })
   return { intake, plans, registry, lines, unknown }

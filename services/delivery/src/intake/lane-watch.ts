@@ -29,7 +29,7 @@ export function createLaneWatch({ ledger, worker, log, metrics }: LaneWatchDeps)
   const isTime = createSeldom()
   return (lane) => ({
     lane,
-    able: worker.able,
+    able: () => worker.able(),
     onError(error) {
       // It comes again with every try, which may be several times a second.
       const message = error instanceof Error ? error.message : String(error)

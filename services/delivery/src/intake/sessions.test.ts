@@ -38,7 +38,7 @@ interface Wish {
 function rig({ refuse = [], follow = async () => undefined }: Wish = {}) {
   const applied: SessionChanges[] = []
   const steps: string[] = []
-  const counts: { started: number; ended: number }[] = []
+  const counts: object[] = []
   const intake = createSessionIntake({
     ledger: {
       async applySessions(changes) {
@@ -53,8 +53,8 @@ function rig({ refuse = [], follow = async () => undefined }: Wish = {}) {
       },
     },
     log: createLog({ service: 'test', level: 'silent' }),
-    admit: async () => void steps.push('admitted'),
-    onApplied: (count) => counts.push(count),
+    holdings: { waitForRoom: async () => void steps.push('admitted') },
+    applied: { inc: (labels: object, count: number) => void counts.push({ ...labels, count }) } as never,
     now: () => NOW,
   })
   const handle = (...records: readonly LogRecord[]) =>
@@ -69,7 +69,10 @@ test('what started is applied in one go, and then late logouts are owed', async 
   const { handle, steps, counts } = rig()
   expect(await handle(start('alice'), END, start('bob'), start('carol'))).toEqual([])
   expect(steps).toEqual(['admitted', 'applied bob carol', 'owed to bob carol'])
-  expect(counts).toEqual([{ started: 2, ended: 1 }])
+  expect(counts).toEqual([
+    { kind: 'started', count: 2 },
+    { kind: 'ended', count: 1 },
+  ])
 })
 
 test('what is long over when it comes is neither applied nor asked about; its end is', async () => {

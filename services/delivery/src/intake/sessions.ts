@@ -12,15 +12,16 @@ import {
 } from '@curfew/domain'
 import { type DeliveryLedger, isDataFault } from '@curfew/ledger'
 import { createValidator, type Log, type Metrics } from '@curfew/runtime'
+import { type Holdings, ROOM_WAIT_MS } from '../dispatch/holdings.ts'
 import type { LaneWatch } from './lane-watch.ts'
 
 export interface SessionIntakeDeps {
   readonly ledger: Pick<DeliveryLedger, 'applySessions' | 'oweLateLogouts'>
   readonly log: Log
-  /** Resolves when the next batch may be applied: logouts come first. */
-  readonly admit: () => Promise<void>
-  /** Told how much was applied. */
-  readonly onApplied: (count: { readonly started: number; readonly ended: number }) => void
+  /** The next batch waits for room: logouts come first. */
+  readonly holdings: Pick<Holdings, 'waitForRoom'>
+  /** Counts what was applied, by kind. */
+  readonly applied: Pick<ReturnType<Metrics['counter']>, 'inc'>
   readonly now: () => Date
 }
 
@@ -47,7 +48,7 @@ interface Applied {
 
 /** Brings the session index up to what IdPs say: a batch of starts and ends at a time, in their order. */
 export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
-  const { ledger, log, admit, onApplied, now } = deps
+  const { ledger, log, holdings, applied, now } = deps
 
   /** @returns what started, and is not over yet. */
   async function apply(batch: readonly Incoming[]): Promise<Applied> {
@@ -57,7 +58,8 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
     const longOver = now().getTime() - CLOCKS_DIFFER_MS_MAX
     const current = starts.filter(({ expiresAt }) => expiresAt.getTime() > longOver)
     await ledger.applySessions({ ends, starts: current })
-    onApplied({ started: current.length, ended: ends.length })
+    applied.inc({ kind: 'started' }, current.length)
+    applied.inc({ kind: 'ended' }, ends.length)
     return { started: current, refused: [] }
   }
 
@@ -89,7 +91,7 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
       if ('unreadable' in change) unreadable.push({ record, kind: 'unreadable', reason: change.unreadable })
       else changes.push({ change, record })
     }
-    if (changes.length > 0) await admit()
+    if (changes.length > 0) await holdings.waitForRoom(ROOM_WAIT_MS)
     const { started, refused } =
       changes.length > 0 ? await applyAround(changes) : { started: [], refused: [] }
     // A logout of theirs may have been planned before they were known.
@@ -135,7 +137,7 @@ function isSame(one: Session, other: Session): boolean {
   )
 }
 
-export interface SessionConsumerDeps extends Omit<SessionIntakeDeps, 'onApplied'> {
+export interface SessionConsumerDeps extends Omit<SessionIntakeDeps, 'applied'> {
   readonly eventLog: Pick<EventLog, 'consume'>
   readonly metrics: Metrics
   readonly watched: LaneWatch
@@ -149,17 +151,7 @@ export function consumeSessions({ eventLog, metrics, watched, ...deps }: Session
     ['kind'],
   )
   return eventLog.consume(
-    {
-      ...watched('sessions'),
-      batchSize: BATCH,
-      batchesInFlight: 1,
-    },
-    createSessionIntake({
-      ...deps,
-      onApplied({ started, ended }) {
-        applied.inc({ kind: 'started' }, started)
-        applied.inc({ kind: 'ended' }, ended)
-      },
-    }),
+    { ...watched('sessions'), batchSize: BATCH, batchesInFlight: 1 },
+    createSessionIntake({ ...deps, applied }),
   )
 }

@@ -54,8 +54,6 @@ test('settling does not wait for it, and names what ended only', async () => {
     announcer,
     log,
     now: () => new Date(0),
-    batchSize: 10,
-    queueMax: 10,
     abandoning: new AbortController().signal,
   })
   const settle = (number: number, state: 'acknowledged' | 'pending' | 'lapsed' | 'dead_lettered') =>

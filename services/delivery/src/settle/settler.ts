@@ -20,28 +20,20 @@ export interface SettlerDeps {
   readonly announcer: Pick<Announcer, 'announce'>
   readonly log: Log
   readonly now: () => Date
-  readonly batchSize: number
-  /** Most outcomes that wait for the ledger. Bounded by what a worker holds. */
-  readonly queueMax: number
   /** Ends the waiting for a ledger that is away. */
   readonly abandoning: AbortSignal
 }
 
+const BATCH = 500
+/** Most outcomes that wait for the ledger. A worker holds fewer deliveries. */
+const QUEUE_MAX = 20_000
 const PAUSE_MS_MAX = 2_000
 
 /**
  * Writes outcomes to the ledger, those that arrive together in one statement. While the ledger is away they wait here: an
  * acknowledgement that an RP gave is not asked for twice as long as the lease holds.
  */
-export function createSettler({
-  ledger,
-  announcer,
-  log,
-  now,
-  batchSize,
-  queueMax,
-  abandoning,
-}: SettlerDeps): Settler {
+export function createSettler({ ledger, announcer, log, now, abandoning }: SettlerDeps): Settler {
   async function write(workerId: WorkerId, batch: readonly Settled[]): Promise<ReadonlySet<DeliveryId>> {
     for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, PAUSE_MS_MAX)) {
       try {
@@ -66,8 +58,8 @@ export function createSettler({
   }
 
   const batcher = createBatcher<Claimed, boolean>({
-    batchSize,
-    queueMax,
+    batchSize: BATCH,
+    queueMax: QUEUE_MAX,
     // One at a time: while it is committed the next is gathered, and a large batch costs little more than a small one.
     concurrency: 1,
     async run(items) {

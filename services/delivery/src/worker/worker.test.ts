@@ -2,7 +2,7 @@ import type { WorkerId } from '@curfew/domain'
 import { createLog } from '@curfew/runtime'
 import { expect, test, vi } from 'vitest'
 import { createLedgerClock } from './ledger-clock.ts'
-import { createWorker, type WorkerDeps } from './worker.ts'
+import { Worker, type WorkerDeps } from './worker.ts'
 
 /** A worker beside a ledger that answers at once, unless the test says otherwise. */
 function open(
@@ -11,11 +11,11 @@ function open(
     leaseMs = 50,
     wallMs = Date.now,
     onLost = () => undefined,
-  }: Partial<WorkerDeps> & { wallMs?: () => number } = {},
+  }: { leaseMs?: number; wallMs?: () => number; onLost?: () => void } = {},
 ) {
   const log = createLog({ service: 'test', level: 'silent' })
   const monotonicMs = () => performance.now()
-  return createWorker({
+  return new Worker({
     ledger: {
       registerWorker: async () => undefined,
       beat: async () => ({ alive: true, workers: 1, rank: 0, now: new Date() }),
@@ -30,8 +30,8 @@ function open(
     leaseMs,
     monotonicMs,
     clock: createLedgerClock({ log, wallMs, monotonicMs }),
-    onLost,
-    held: () => [],
+    limits: { shareAmong: () => undefined },
+    holdings: { ids: () => [], clear: onLost },
   })
 }
 

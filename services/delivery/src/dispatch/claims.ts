@@ -1,0 +1,211 @@
+import {
+  type BindingId,
+  DEFAULT_RETRY_POLICY,
+  horizonMs,
+  type InFlightDelivery,
+  type Issuer,
+  type Lane,
+} from '@curfew/domain'
+import type { ClaimRequest, DeliveryLedger, Lease, Slots } from '@curfew/ledger'
+import { type Log, sleep } from '@curfew/runtime'
+import type { RegistryCache } from '../intake/registry-cache.ts'
+import type { Worker } from '../worker/worker.ts'
+import { isDown, isHungry, RESERVE_SHARE, SHARE, wanted } from './appetite.ts'
+import type { BindingLimits } from './binding-limits.ts'
+import { breathe } from './breathe.ts'
+import type { BulkPace } from './bulk-pace.ts'
+import type { ClaimTurns } from './claim-turns.ts'
+import type { Holdings } from './holdings.ts'
+import type { Starter } from './starter.ts'
+
+export interface ClaimDeps {
+  readonly ledger: Pick<DeliveryLedger, 'claimDue' | 'giveUpUnreachable'>
+  readonly registry: Pick<RegistryCache, 'current'>
+  /** The worker that leases are taken for, and whether they may be trusted now. */
+  readonly worker: Pick<Worker, 'alive' | 'leasing' | 'took'>
+  readonly holdings: Holdings
+  readonly starter: Pick<Starter, 'accept' | 'start'>
+  readonly limits: Pick<BindingLimits, 'barred'>
+  readonly turns: ClaimTurns
+  readonly bulkPace: Pick<BulkPace, 'available' | 'spend'>
+  readonly bell: Pick<Bell, 'listen'>
+  readonly log: Log
+  /** Pause between two looks at what is due, in milliseconds. */
+  readonly idleMs: number
+  readonly now: () => Date
+  readonly monotonicMs: () => number
+}
+
+const LANES: readonly Lane[] = ['interactive', 'bulk']
+const CLAIM_LIMIT = 1_000
+const NONE: Slots = { interactive: 0, bulk: 0 }
+/** Of each lane of a binding that nothing is known of here. */
+const SLOTS_ELSE = 16
+const GIVE_UP_EVERY_MS = 30_000
+/** Most that are given up on at once, for each binding and lane. */
+const GIVE_UP_BATCH = 500
+/** Bindings that are looked at before all else that waits for the processor gets its turn. */
+const SWEEP_SLICE = 250
+
+/** Ends the pause before the next claim: there is room for more, or more is due. */
+export class Bell {
+  #woken = new AbortController()
+
+  ring(): void {
+    this.#woken.abort()
+  }
+
+  /** A signal that the next ring aborts. */
+  listen(): AbortSignal {
+    this.#woken = new AbortController()
+    return this.#woken.signal
+  }
+}
+
+/** Claims what is due until `stopping` aborts, and gives up on what nobody could try for too long. */
+export async function claimUntil(deps: ClaimDeps, stopping: AbortSignal): Promise<void> {
+  const { holdings, bell, log, idleMs, monotonicMs } = deps
+  let gaveUpMs = monotonicMs()
+  while (!stopping.aborted) {
+    const woken = bell.listen()
+    let claimed = 0
+    try {
+      await sweep(deps)
+      claimed = await claimOnce(deps)
+      if (monotonicMs() - gaveUpMs >= GIVE_UP_EVERY_MS) {
+        gaveUpMs = monotonicMs()
+        await giveUp(deps)
+      }
+    } catch (error) {
+      log.warn({ event: 'ledger.claim-failed', err: error })
+    }
+    const busy = [...holdings.lines.values()].some((line) => isHungry(line, holdings.shares))
+    // Without a pause only after progress: a ledger that is away or a lost lease must not make this spin.
+    if (!busy || claimed === 0) await sleep(idleMs, AbortSignal.any([stopping, woken]))
+  }
+}
+
+/** Goes on with what waited for a beat of the heart, or for its rate. */
+async function sweep({ holdings: { lines }, starter }: ClaimDeps): Promise<void> {
+  let seen = 0
+  for (const [id, line] of [...lines]) {
+    seen += 1
+    if (seen % SWEEP_SLICE === 0) await breathe()
+    if (lines.get(id) === line) starter.start(id, line)
+  }
+}
+
+/** @returns how many were claimed. */
+async function claimOnce(deps: ClaimDeps): Promise<number> {
+  const { ledger, worker, holdings, turns, bulkPace, now } = deps
+  // Never all that is free: what turns up next must not find memory full of what hangs.
+  const limit = Math.min(CLAIM_LIMIT, Math.floor(holdings.free / 2))
+  if (limit <= 0 || !worker.alive()) return 0
+  const bulk = bulkPace.available('due')
+  // A quarter is left to bindings that nothing is known of here.
+  const slots = slotsWithin(deps, Math.ceil(limit * (1 - SHARE)), Math.ceil(bulk * (1 - SHARE)))
+  const most = Math.min(SLOTS_ELSE, Math.ceil(limit * RESERVE_SHARE))
+  const slotsElse = { interactive: most, bulk: Math.min(most, bulk) }
+  for (const line of holdings.lines.values()) line.ended = 0
+  return worker.leasing(async (lease) => {
+    const known = new Set(holdings.lines.keys())
+    const asked = { slots, slotsElse, limit }
+    const claimed = await ledger.claimDue({ now: now(), lease, ...asked, after: turns.after })
+    turns.claimed(
+      claimed.filter(({ bindingId }) => !known.has(bindingId)),
+      claimed.length >= limit,
+    )
+    takeClaimed(deps, claimed, lease, asked)
+    return claimed.length
+  })
+}
+
+/** How many to claim of each binding that is known here, at most `budget` in all, and `bulk` of the bulk lane. */
+function slotsWithin(deps: ClaimDeps, budget: number, bulk: number): ReadonlyMap<BindingId, Slots> {
+  const { holdings, limits, turns } = deps
+  const { lines, shares, free } = holdings
+  const slots = new Map<BindingId, Slots>()
+  for (const id of limits.barred()) slots.set(id, NONE)
+  let asked = 0
+  let bulkAsked = 0
+  const askedOf = new Map<Issuer, number>()
+  for (const [id, line] of turns.inOrder(lines)) {
+    if (slots.has(id)) continue
+    if (asked >= budget) {
+      slots.set(id, NONE)
+      continue
+    }
+    const { issuer } = line
+    const before = askedOf.get(issuer) ?? 0
+    const missing = wanted(line, shares, Math.min(free - asked, shares.roomOf(issuer) - before)) - line.inHand
+    const ask = (lane: Lane, most: number) => {
+      // One at least of those not known to have more: what a full line sent to the ledger must not wait there unseen.
+      const least = line.backlog[lane] || isDown(line) ? 0 : 1
+      return Math.max(0, Math.min(Math.max(missing, least), most))
+    }
+    const interactive = ask('interactive', budget - asked)
+    const ofBulk = ask('bulk', Math.min(budget - asked - interactive, bulk - bulkAsked))
+    slots.set(id, { interactive, bulk: ofBulk })
+    asked += interactive + ofBulk
+    bulkAsked += ofBulk
+    askedOf.set(issuer, before + interactive + ofBulk)
+    if (asked < budget) turns.filled(id, line)
+  }
+  for (const id of turns.resting()) if (!slots.has(id)) slots.set(id, NONE)
+  return slots
+}
+
+type Asked = Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>
+
+/** Takes what was claimed, and learns from it which bindings have more. */
+function takeClaimed(
+  { worker, holdings, starter, bulkPace }: ClaimDeps,
+  claimed: readonly InFlightDelivery[],
+  lease: Lease,
+  asked: Asked,
+): void {
+  worker.took(
+    lease,
+    claimed.map(({ id }) => id),
+  )
+  bulkPace.spend('due', claimed.filter(({ event }) => event.lane === 'bulk').length)
+  for (const lane of LANES) noteBacklog(holdings, lane, claimed, asked)
+  for (const delivery of claimed) starter.accept(delivery, lease)
+}
+
+/** Learns from a claim which bindings have more: those of which all came that were asked for. */
+function noteBacklog(
+  holdings: Holdings,
+  lane: Lane,
+  claimed: readonly InFlightDelivery[],
+  { slots, slotsElse, limit }: Asked,
+): void {
+  const taken = Map.groupBy(
+    claimed.filter(({ event }) => event.lane === lane),
+    ({ bindingId }) => bindingId,
+  )
+  for (const [id, line] of holdings.lines) {
+    const asked = slots.get(id)?.[lane] ?? 0
+    if (asked > 0 && (taken.get(id)?.length ?? 0) < asked && claimed.length < limit)
+      line.backlog[lane] = false
+  }
+  for (const [id, deliveries] of taken) {
+    const [first] = deliveries
+    if (first === undefined || deliveries.length < (slots.get(id) ?? slotsElse)[lane]) continue
+    holdings.lineOf(id, first.event.iss).backlog[lane] = true
+  }
+}
+
+/** Of what is known to be down, what has been due for longer than its schedule lasts. */
+async function giveUp({ ledger, registry, holdings, log, now }: ClaimDeps): Promise<void> {
+  const nowMs = now().getTime()
+  const { bindings } = registry.current()
+  const dueBefore = new Map(
+    [...holdings.lines]
+      .filter(([, line]) => isDown(line))
+      .map(([id]) => [id, new Date(nowMs - horizonMs(bindings.get(id)?.retry ?? DEFAULT_RETRY_POLICY))]),
+  )
+  if (dueBefore.size === 0) return
+  const given = await ledger.giveUpUnreachable({ dueBefore, now: now(), limit: GIVE_UP_BATCH })
+  if (given > 0) log.error({ event: 'deliveries.given-up', deliveries: given, reason: 'unreachable' })
+}

@@ -1,0 +1,198 @@
+import {
+  type BindingId,
+  type Breaker,
+  createFairTurns,
+  type InFlightDelivery,
+  type Issuer,
+  shareLeft,
+  type WorkerId,
+} from '@curfew/domain'
+import type { DeliveryLedger, Lease } from '@curfew/ledger'
+import type { Log } from '@curfew/runtime'
+import type { Attempt, Round } from '../attempt/attempt.ts'
+import type { SettleRound } from '../settle/settle-round.ts'
+import type { Worker } from '../worker/worker.ts'
+import { isHungry } from './appetite.ts'
+import type { BreakerReports } from './breaker-reports.ts'
+import type { Bell } from './claims.ts'
+import type { Holdings } from './holdings.ts'
+import type { Held, Line } from './line.ts'
+
+export interface StarterDeps {
+  readonly holdings: Holdings
+  readonly log: Log
+  readonly ledger: Pick<DeliveryLedger, 'releaseDeliveries' | 'bringForward'>
+  readonly worker: Pick<Worker, 'id' | 'alive' | 'ended'>
+  readonly attempt: Attempt
+  readonly settleRound: SettleRound
+  readonly breakers: BreakerReports
+  readonly bell: Pick<Bell, 'ring'>
+  /** Ends the quick retries of attempts. */
+  readonly stopping: AbortSignal
+  /**
+   * Attempts begun before all else that waits for the processor gets its turn. An attempt signs and posts at once: without this,
+   * ten thousand that come together would run one after the other, and the process would do nothing else meanwhile.
+   */
+  readonly startsPerTurn: number
+  readonly now: () => Date
+  readonly monotonicMs: () => number
+}
+
+/** A delivery that waits longer than this in memory is given back: another worker may have a free slot for it. */
+const HELD_MS_MAX = 60_000
+/** Attempts that begin in one turn while several issuers have deliveries: shorter turns, so that the logouts of one wait less for those of another. */
+const STARTS_OF_SEVERAL = 16
+/** The part that one binding may have of the attempts that it has under way and of those that its issuer may begin. */
+const BINDING_PART = 1 / 16
+
+/** Begins attempts: issuer by issuer, and in each of them binding by binding. */
+export class Starter {
+  readonly #deps: StarterDeps
+  readonly #turns = createFairTurns<Issuer, BindingId>()
+  #startsLeft: number
+
+  constructor(deps: StarterDeps) {
+    this.#deps = deps
+    this.#startsLeft = deps.startsPerTurn
+  }
+
+  /** Takes a delivery that is leased to this worker. Drops it when the worker's leases were lost meanwhile. */
+  accept(delivery: InFlightDelivery, lease: Lease): void {
+    if (lease.workerId !== this.#deps.worker.id()) return
+    this.#deps.holdings.hold(delivery)
+    this.take(delivery, lease)
+  }
+
+  /** Puts a delivery that is held into its line, and attempts it when its binding has a free slot. */
+  take(delivery: InFlightDelivery, lease: Lease): void {
+    const line = this.#deps.holdings.lineOf(delivery.bindingId, delivery.event.iss)
+    line.push({ delivery, lease, sinceMs: this.#deps.monotonicMs() })
+    this.start(delivery.bindingId, line)
+  }
+
+  /** Goes on with a line. */
+  start(id: BindingId, line: Line): void {
+    const { holdings, monotonicMs } = this.#deps
+    this.#giveBack(line, line.takeOlder(monotonicMs() - HELD_MS_MAX))
+    this.#queue(id, line)
+    this.#startNext()
+    holdings.forgetQuiet(id, line)
+  }
+
+  #queue(id: BindingId, line: Line): void {
+    if (line.startable) this.#turns.add(line.issuer, id)
+  }
+
+  #startNext(): void {
+    const { holdings, worker } = this.#deps
+    const { lines, shares } = holdings
+    while (this.#startsLeft > 0 && worker.alive()) {
+      const id = this.#turns.next((issuer) => shares.attemptsOf(issuer) > 0)
+      if (id === null) return
+      const line = lines.get(id)
+      const next = line === undefined || !this.#hasSlot(line) ? null : line.next()
+      // It comes again when one of its own has ended, and with each look at the ledger.
+      if (line === undefined || next === null) continue
+      this.#startsLeft -= 1
+      if (this.#startsLeft === 0) setImmediate(() => this.#nextTurn())
+      this.#queue(id, line)
+      void this.#run(line, next)
+    }
+  }
+
+  /** Where many relying parties of an issuer hang, none of them takes what is left to the others. */
+  #hasSlot({ running, issuer }: Line): boolean {
+    return shareLeft(running, this.#deps.holdings.shares.attemptsOf(issuer), BINDING_PART) > 0
+  }
+
+  #nextTurn(): void {
+    const { holdings, startsPerTurn } = this.#deps
+    this.#startsLeft = holdings.shares.shared ? Math.min(startsPerTurn, STARTS_OF_SEVERAL) : startsPerTurn
+    this.#startNext()
+  }
+
+  /** One delivery, from the attempt to the ledger's having what it came to. */
+  async #run(line: Line, held: Held): Promise<void> {
+    const { holdings, attempt, settleRound, bell, stopping, log } = this.#deps
+    const { delivery } = held
+    const { issuer } = line
+    /** A fault of ours, or the ledger gone while stopping: it is not held any more, and so is attempted again. */
+    const failed = (error: unknown) =>
+      log.error({ event: 'delivery.attempt-failed', delivery_id: delivery.id, err: error })
+    let round: Round | null = null
+    let settling: Promise<void> | null = null
+    holdings.shares.run(issuer, 1)
+    try {
+      round = await attempt(delivery, stopping)
+      settling = settleRound(held, round)
+    } catch (error) {
+      failed(error)
+    }
+    // The RP is done with it: the next may go out while the ledger is told of this one.
+    const { breaker } = line
+    line.attempted(delivery.event.lane, round?.outcome ?? null)
+    holdings.shares.run(issuer, -1)
+    this.#turns.recall(issuer)
+    this.#followBreaker(line, delivery.bindingId, breaker)
+    this.start(delivery.bindingId, line)
+    try {
+      await settling
+    } catch (error) {
+      failed(error)
+    }
+    line.settled()
+    holdings.drop(issuer, [delivery.id])
+    holdings.forgetQuiet(delivery.bindingId, line)
+    if (isHungry(line, holdings.shares)) bell.ring()
+  }
+
+  /** Acts on what an attempt made of the breaker of its binding. */
+  #followBreaker(line: Line, id: BindingId, { state: before }: Breaker): void {
+    const { state } = line.breaker
+    if (state === 'open') this.#giveBack(line, line.takeWaiting())
+    else if (before !== 'closed' && state === 'closed') void this.#bringForward(line, id)
+    if (before !== state && state !== 'half_open')
+      this.#deps.breakers.note(id, state === 'open' ? 'opened' : 'closed')
+  }
+
+  /** Makes due what waits for its next attempt at a binding that was down and has come back. */
+  async #bringForward(line: Line, id: BindingId): Promise<void> {
+    const { ledger, bell, log, now } = this.#deps
+    line.backlog.interactive = true
+    line.backlog.bulk = true
+    try {
+      const deliveries = await ledger.bringForward({ bindingId: id, now: now() })
+      log.info({ event: 'binding.recovered', binding_id: id, deliveries })
+      bell.ring()
+    } catch (error) {
+      // What waits is due by its schedule, later.
+      log.warn({ event: 'deliveries.bring-forward-failed', binding_id: id, err: error })
+    }
+  }
+
+  /** To the ledger, where it waits behind what waits there; it has cost no attempt. */
+  #giveBack(line: Line, back: readonly Held[]): void {
+    if (back.length === 0) return
+    for (const { delivery } of back) line.backlog[delivery.event.lane] = true
+    const ids = back.map(({ delivery }) => delivery.id)
+    this.#deps.holdings.drop(line.issuer, ids)
+    for (const [workerId, held] of Map.groupBy(back, ({ lease }) => lease.workerId))
+      void this.#release(workerId, held)
+  }
+
+  /** Gives back what was leased to one incarnation of the worker. */
+  async #release(workerId: WorkerId, held: readonly Held[]): Promise<void> {
+    const { holdings, ledger, worker, log } = this.#deps
+    const ids = held.map(({ delivery }) => delivery.id)
+    for (const id of ids) holdings.releasing.add(id)
+    try {
+      await ledger.releaseDeliveries({ ids, workerId })
+      for (const { delivery, lease } of held) worker.ended(lease, [delivery.id])
+    } catch (error) {
+      // It is not held any more: the worker's next heartbeat finds it.
+      log.warn({ event: 'deliveries.release-failed', deliveries: held.length, err: error })
+    } finally {
+      for (const id of ids) holdings.releasing.delete(id)
+    }
+  }
+}

@@ -1,0 +1,84 @@
+import { disablesBinding, type InFlightDelivery } from '@curfew/domain'
+import type { DeliveryLedger } from '@curfew/ledger'
+import type { Log, Metrics } from '@curfew/runtime'
+import type { Round } from '../attempt/attempt.ts'
+import type { Held } from '../dispatch/line.ts'
+import type { Worker } from '../worker/worker.ts'
+import type { Settler } from './settler.ts'
+
+/** Settles what an attempt came to. Resolves when the ledger has it, or will never take it from this worker. */
+export type SettleRound = (held: Pick<Held, 'delivery' | 'lease'>, round: Round) => Promise<void>
+
+export interface SettleRoundDeps {
+  readonly settler: Pick<Settler, 'settle'>
+  readonly ledger: Pick<DeliveryLedger, 'disableBinding'>
+  readonly worker: Pick<Worker, 'ended'>
+  readonly log: Log
+  readonly metrics: Metrics
+  /** Aborts when attempts are cut off. */
+  readonly abandoning: AbortSignal
+}
+
+export function createSettleRound(deps: SettleRoundDeps): SettleRound {
+  const { settler, ledger, worker, log, abandoning } = deps
+  const observe = createObserver(deps.metrics)
+  return async ({ delivery, lease }, round) => {
+    const { outcome, uri } = round
+    // Cut off by our own end, not by the RP's doing: it goes back as it was.
+    if (abandoning.aborted && outcome?.kind === 'unavailable') return
+    const recorded = await settler.settle(lease.workerId, round)
+    if (recorded) worker.ended(lease, [delivery.id])
+    observe(round)
+    const usual = recorded && round.settlement.state === 'acknowledged'
+    if (!usual || log.isLevelEnabled('debug')) logRound(log, delivery, round, recorded)
+    if (recorded && outcome !== null && uri !== null && disablesBinding(outcome)) {
+      const reason = 'the endpoint answered 410 Gone; register it again to enable it'
+      await ledger.disableBinding(delivery.bindingId, { uri, reason })
+    }
+  }
+}
+
+function createObserver(metrics: Metrics): (round: Round) => void {
+  const settled = metrics.counter(
+    'deliveries_settled_total',
+    'What became of deliveries, by state and reason.',
+    ['state', 'reason'],
+  )
+  const durations = metrics.histogram(
+    'attempt_duration_seconds',
+    'Time from minting a token to the end of the answer.',
+    [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    ['outcome'],
+  )
+  return ({ settlement, attempts }) => {
+    settled.inc({
+      state: settlement.state,
+      reason: settlement.state === 'dead_lettered' ? settlement.reason : '',
+    })
+    for (const { durationMs, outcome } of attempts)
+      durations.observe({ outcome: outcome.kind }, durationMs / 1_000)
+  }
+}
+
+/** One line for each delivery attempted, after it was settled. Successes are many, so they are for debugging. */
+function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: boolean): void {
+  const { settlement, outcome, attempts } = round
+  const line = {
+    event: 'delivery.attempted',
+    delivery_id: delivery.id,
+    event_id: delivery.event.givenId,
+    iss: delivery.event.iss,
+    binding_id: delivery.bindingId,
+    outcome: outcome?.kind ?? null,
+    status: outcome !== null && 'status' in outcome ? outcome.status : null,
+    attempts: delivery.attempts + attempts.length,
+    duration_ms: Math.round(attempts.at(-1)?.durationMs ?? 0),
+    state: settlement.state,
+    reason: settlement.state === 'dead_lettered' ? settlement.reason : null,
+    due_at: settlement.state === 'pending' ? settlement.dueAt.toISOString() : null,
+    recorded,
+  }
+  if (settlement.state === 'acknowledged' && recorded) log.debug(line)
+  else if (settlement.state === 'dead_lettered') log.error(line)
+  else log.warn(line)
+}
