@@ -125,8 +125,8 @@ export async function runProbe(target: Target, tools: ProbeTools): Promise<Probe
   const signed = target.settings.credential === 'signed_jwt'
   const seen = new Map<string, Seen>()
   for (const request of PROBE_REQUESTS) {
-    const forged = request.signature !== undefined || request.claims !== undefined
-    if ((forged && !signed) || performance.now() > endsAtMs) continue
+    const minted = request.signature !== undefined || request.claims !== undefined
+    if ((minted && !signed) || performance.now() > endsAtMs) continue
     seen.set(request.id, await ask(request, target, tools))
     tools.onProgress(seen.size)
     const first = seen.get('good_request')
@@ -221,28 +221,37 @@ function judgeTaken(
   if (settings.success.includes(answer.status)) return { result: 'passed', what, fix: null }
   if (!isUnknownUser(answer, settings))
     return { result: 'failed', what: `${wrong} ${what}`, fix: `${misconfiguredFix(answer.status)} ${fix}` }
-  // An address where nothing is answers 404 to everything.
-  const other = statusOf(seen.get('no_credential'))
-  if (other === 401 || other === 403) return { result: 'passed', what, fix: null }
+  if (asksForCredential(seen)) return { result: 'passed', what, fix: null }
   return { result: 'unknown', what: `${what} So does an address at which there is no endpoint.`, fix: null }
 }
 
-function judgeRefused(
-  { wrong, fix }: ProbeRequest,
-  answer: Seen | undefined,
-  { settings, seen }: Facts,
-): Finding {
+function judgeRefused(request: ProbeRequest, answer: Seen | undefined, { settings, seen }: Facts): Finding {
   if (answer === undefined) return NOT_SENT
   const what = `It ${inWords(answer)}.`
   if (answer.kind !== 'response') return { result: 'unknown', what, fix: null }
-  if (answer.status >= 200 && answer.status < 300) return { result: 'failed', what: `${wrong} ${what}`, fix }
   const good = seen.get('good_request')
-  if (isUnknownUser(good, settings) && answer.status === 404)
+  const asUnknown = isUnknownUser(good, settings) && isUnknownUser(answer, settings)
+  // An endpoint that looks for the user has taken the credential: without one it answers otherwise.
+  const looked = asUnknown && isForged(request) && asksForCredential(seen)
+  if ((answer.status >= 200 && answer.status < 300) || looked)
+    return { result: 'failed', what: `${request.wrong} ${what}`, fix: request.fix }
+  if (asUnknown && !asksForCredential(seen))
     return { result: 'unknown', what: `${what} A good request gets the same answer.`, fix: null }
   const takes = isUnknownUser(good, settings) || settings.success.includes(statusOf(good) ?? 0)
   return takes
     ? { result: 'passed', what, fix: null }
     : { result: 'unknown', what: `${what} But it takes no good request either.`, fix: null }
+}
+
+/** Whether the credential of a request is one that must be refused. */
+function isForged({ credential, signature, claims }: ProbeRequest): boolean {
+  return credential !== undefined || signature !== undefined || claims !== undefined
+}
+
+/** Whether a request without a credential is answered so. An address where nothing is answers 404 to everything. */
+function asksForCredential(seen: Facts['seen']): boolean {
+  const status = statusOf(seen.get('no_credential'))
+  return status === 401 || status === 403
 }
 
 function suggestionsOf(

@@ -1,0 +1,267 @@
+import type { LogoutEventInput, LogoutEventStatus } from '@curfew/contract'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { openRelyingParty } from '../support/relying-party.ts'
+import {
+  openRevocationReceiver,
+  type RevocationFault,
+  type RevocationReceiver,
+} from '../support/revocation-receiver.ts'
+
+// Goal: a logout ends all sessions of a user by Global Token Revocation (draft 04) and its profile Okta Universal Logout. Each test
+// names the row of the requirements that it stands for (GTR-nn). Method: a strict receiver that verifies credentials with jose and
+// the published keys; the whole pipeline over real HTTP and PostgreSQL.
+
+let curfew: Curfew
+beforeAll(async () => {
+  curfew = await openCurfew()
+})
+afterAll(() => curfew.stop())
+
+type Refusal = { readonly errors?: readonly { readonly pointer: string }[] }
+
+let registered = 0
+async function register(
+  own: Readonly<Record<string, unknown>> = {},
+  options: Omit<Parameters<typeof openRevocationReceiver>[1], 'app'> = {},
+): Promise<RevocationReceiver & { readonly clientId: string }> {
+  const clientId = `app-${registered++}`
+  const receiver = await openRevocationReceiver(curfew, { app: clientId, ...options })
+  await curfew.client.putRelyingParty(ISSUER, clientId, {
+    id_token_signed_response_alg: 'ES256',
+    curfew: { channels: { global_revocation: { uri: receiver.uri, ...own } } },
+  })
+  return { ...receiver, clientId, [Symbol.asyncDispose]: () => receiver[Symbol.asyncDispose]() }
+}
+
+async function logout(
+  clientId: string,
+  event: Partial<LogoutEventInput> = { sub: 'alice' },
+): Promise<LogoutEventStatus> {
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, clients: [clientId], ...event })
+  return curfew.client.getLogoutEvent(id, { wait: 20 })
+}
+
+describe('the request', () => {
+  test('GTR-01, GTR-03: a POST of one JSON member with a credential for this endpoint, acknowledged as begun', async () => {
+    await using app = await register()
+    const { deliveries } = await logout(app.clientId)
+    expect(app.received).toMatchObject([
+      {
+        ...{ method: 'POST', target: '/revoke?tenant=1', contentType: 'application/json', status: 204 },
+        body: JSON.stringify({ sub_id: { format: 'iss_sub', iss: ISS, sub: 'alice' } }),
+      },
+    ])
+    expect(deliveries).toMatchObject([
+      { channel: 'global_revocation', state: 'acknowledged', level: 'begun', names: 'subject' },
+    ])
+  })
+
+  test('GTR-03: each attempt has a new credential, signed for this endpoint alone', async () => {
+    await using app = await register()
+    await logout(app.clientId)
+    await logout(app.clientId)
+    const claims = app.received.map(({ credential }) =>
+      JSON.parse(Buffer.from(credential.split('.')[1] ?? '', 'base64url').toString('utf8')),
+    )
+    expect(new Set(claims.map(({ jti }) => jti)).size).toBe(2)
+    for (const { aud, sub, iss } of claims)
+      expect([aud, sub, iss]).toEqual([app.uri.replace(/\?.*/, ''), app.clientId, ISS])
+  })
+
+  test('a bearer token is kept sealed, is never returned, and stays as long as the endpoint stays where it is', async () => {
+    await using app = await register({ credential: 'bearer', secret: 'hush-1' }, { bearer: 'hush-1' })
+    const party = await curfew.client.getRelyingParty(ISSUER, app.clientId)
+    expect(JSON.stringify(party)).not.toContain('hush')
+    const { rows } = await curfew.db.query<{ text: string }>(
+      'select concat(b.*::text, p.*::text) as text from bindings b join relying_parties p on p.id = b.relying_party_id',
+    )
+    expect(rows.map(({ text }) => text).join()).not.toContain('hush')
+    await curfew.client.putRelyingParty(ISSUER, app.clientId, party as never)
+    expect((await logout(app.clientId)).deliveries).toMatchObject([{ state: 'acknowledged' }])
+    expect(app.received.at(-1)?.credential).toBe('hush-1')
+    const moved = await curfew.call('PUT', `/v1/issuers/${ISSUER}/relying-parties/${app.clientId}`, {
+      curfew: { channels: { global_revocation: { uri: `${app.uri}&moved=1`, credential: 'bearer' } } },
+    })
+    expect([moved.status, ((await moved.json()) as Refusal).errors?.[0]?.pointer]).toEqual([
+      400,
+      '/curfew/channels/global_revocation/secret',
+    ])
+  })
+
+  test('the body has the name and the format that the relying party knows', async () => {
+    await using app = await register({ member: 'subject', subject: 'opaque' }, { member: 'subject' })
+    await logout(app.clientId)
+    expect(app.received[0]?.body).toBe('{"subject":{"format":"opaque","id":"alice"}}')
+    expect(app.received[0]?.status).toBe(204)
+  })
+})
+
+describe('what it is sent for', () => {
+  test('GTR-04: a logout of one session is not sent, unless the relying party widens it', async () => {
+    await using narrow = await register()
+    await using wide = await register({ widen: true })
+    expect((await logout(narrow.clientId, { sub: 'alice', sid: 's1' })).deliveries).toEqual([])
+    expect((await logout(wide.clientId, { sub: 'alice', sid: 's1' })).deliveries).toMatchObject([
+      { state: 'acknowledged', level: 'begun', names: 'subject' },
+    ])
+    expect([narrow.received.length, wide.received.length]).toEqual([0, 1])
+  })
+
+  test('a logout that names only a session is a dead letter of a relying party that widens it', async () => {
+    await using wide = await register({ widen: true })
+    const { deliveries } = await logout(wide.clientId, { sid: 'only-a-session' })
+    expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: 'sub_required' }])
+    expect(wide.received).toEqual([])
+  })
+})
+
+describe('the answer', () => {
+  test('GTR-02: 404 says that the user is unknown there: begun, with a note', async () => {
+    await using app = await register()
+    const { deliveries } = await logout(app.clientId, { sub: 'mallory' })
+    expect(deliveries).toMatchObject([{ state: 'acknowledged', level: 'begun' }])
+    const [delivery] = deliveries
+    const { attempts } = await curfew.client.getDelivery(delivery?.id ?? '')
+    expect(attempts).toMatchObject([{ status: 404, note: 'unknown_user' }])
+  })
+
+  test('Auth0 answers 200, which counts where it is registered', async () => {
+    await using app = await register({ success: [200] }, { success: 200 })
+    expect((await logout(app.clientId)).deliveries).toMatchObject([{ state: 'acknowledged', level: 'begun' }])
+  })
+
+  test.each([
+    [403, 'misconfigured', /right to revoke/],
+    [422, 'refused', /cannot log this user out/],
+    [410, 'endpoint_gone', /curfew\.channels\.global_revocation\.uri/],
+  ] as const)('GTR-02: %i ends as a dead letter that says what to do', async (status, reason, fix) => {
+    await using app = await register()
+    app.behave(status)
+    const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [app.clientId] })
+    await curfew.client.getLogoutEvent(id, { wait: 1 })
+    // The three more attempts would take ten minutes.
+    await curfew.db.query(
+      "update deliveries set refusals = 3, due_at = now() where state = 'pending' and event_id in (select id from events where given_id = $1)",
+      [id],
+    )
+    const { deliveries } = await curfew.client.getLogoutEvent(id, { wait: 20 })
+    expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: reason }])
+    const { items } = await curfew.client.listDeadLetters({ client_id: app.clientId })
+    expect(items).toMatchObject([{ channel: 'global_revocation', fix: expect.stringMatching(fix) }])
+  })
+})
+
+describe('beside another channel', () => {
+  test('a fallback is used where back-channel logout has failed, and the summary counts the application once', async () => {
+    await using shop = await openRelyingParty(curfew, { clientId: 'shop' })
+    await using revocation = await openRevocationReceiver(curfew, { app: 'shop' })
+    await curfew.client.putRelyingParty(ISSUER, 'shop', {
+      ...{ backchannel_logout_uri: shop.uri, id_token_signed_response_alg: 'ES256' },
+      curfew: { channels: { global_revocation: { uri: revocation.uri, fallback_for: 'backchannel' } } },
+    })
+    expect((await logout('shop')).deliveries).toMatchObject([
+      { channel: 'backchannel', state: 'acknowledged' },
+    ])
+    expect(revocation.received).toEqual([])
+    shop.behave({ status: 410 })
+    const { id, deliveries } = await logout('shop')
+    expect(deliveries).toMatchObject([
+      { channel: 'backchannel', state: 'dead_lettered' },
+      { channel: 'global_revocation', state: 'acknowledged', level: 'begun' },
+    ])
+    expect(await curfew.client.getEventSummary(id)).toMatchObject({
+      total: 1,
+      applications: [{ client_id: 'shop', level: 'begun' }],
+    })
+    // The endpoint is known to be gone by now: the fallback is owed at once.
+    expect((await logout('shop')).deliveries).toContainEqual(
+      expect.objectContaining({ channel: 'global_revocation', state: 'acknowledged' }),
+    )
+  })
+})
+
+describe('a registration', () => {
+  const put = async (channels: object) => {
+    const response = await curfew.call('PUT', `/v1/issuers/${ISSUER}/relying-parties/wrong`, {
+      backchannel_logout_uri: 'https://wrong.example/logout',
+      curfew: { channels },
+    })
+    const { errors = [] } = (await response.json()) as Refusal
+    return [response.status, ...errors.map(({ pointer }) => pointer)]
+  }
+  const uri = 'https://wrong.example/revoke'
+  test.each([
+    [{ global_revocation: {} }, 'uri'],
+    [{ global_revocation: { uri: 'http://10.0.0.1/' } }, 'uri'],
+    [{ global_revocation: { uri: 'https://wrong.example/logout' } }, 'uri'],
+    [{ global_revocation: { uri, credential: 'bearer' } }, 'secret'],
+    [{ global_revocation: { uri, secret: 'hush' } }, 'secret'],
+    [{ global_revocation: { uri, success: [500] } }, 'success/0'],
+    [{ global_revocation: { uri, subject: 'phone' } }, 'subject'],
+    [{ global_revocation: { uri, sla: { counts: 'done' } } }, 'sla/counts'],
+    [{ global_revocation: { uri, fallback_for: 'global_revocation' } }, 'fallback_for'],
+    [{ global_revocation: { uri, loft: 1 } }, 'loft'],
+  ])('%j is refused', async (channels, member) => {
+    expect(await put(channels)).toEqual([400, `/curfew/channels/global_revocation/${member}`])
+  })
+
+  test('of two channels that stand in for each other is refused', async () => {
+    const both = {
+      backchannel: { fallback_for: 'global_revocation' },
+      global_revocation: { uri, fallback_for: 'backchannel' },
+    }
+    expect((await put(both))[0]).toBe(400)
+  })
+})
+
+describe('a probe', () => {
+  const failedOf = async (clientId: string) => {
+    const { report, channel } = await curfew.client.probe(ISSUER, clientId)
+    expect(channel).toBe('global_revocation')
+    return (report?.checks ?? []).filter(({ result }) => result === 'failed').map(({ id }) => id)
+  }
+
+  test('of a strict endpoint finds no fault, and names no real user', async () => {
+    await using app = await register()
+    const { report } = await curfew.client.probe(ISSUER, app.clientId)
+    expect(report).toMatchObject({ failed: 0, unknown: 0, conformant: true })
+    for (const { body } of app.received) expect(body).not.toContain('alice')
+  })
+
+  test('of an endpoint with a bearer token forges none', async () => {
+    await using app = await register({ credential: 'bearer', secret: 'hush' }, { bearer: 'hush' })
+    expect(await failedOf(app.clientId)).toEqual([])
+    expect(app.received.every(({ credential }) => !credential.includes('.'))).toBe(true)
+  })
+
+  test('of an address where nothing is says that it cannot tell', async () => {
+    await using app = await register()
+    app.behave(404)
+    const { report } = await curfew.client.probe(ISSUER, app.clientId)
+    expect(report).toMatchObject({ passed: 0, failed: 0 })
+  })
+
+  test.each<[RevocationFault, readonly string[]]>([
+    ['takes alg none', ['alg_none']],
+    [
+      'ignores the signature',
+      ['signature_broken', 'signature_of_another_key', 'key_confusion', 'issuer_other', 'expired'],
+    ],
+    ['ignores aud', ['audience_other']],
+    ['ignores iss', ['issuer_other']],
+    ['ignores exp', ['expired']],
+    ['takes any body', ['no_json', 'no_subject']],
+    ['takes GET', ['get']],
+  ])('of an endpoint that %s says so', async (fault, failed) => {
+    await using app = await register({}, { fault })
+    expect(await failedOf(app.clientId)).toEqual(expect.arrayContaining([...failed]))
+  })
+
+  test('of an endpoint that takes any request cannot tell it from an address where nothing is', async () => {
+    await using app = await register({}, { fault: 'takes any request' })
+    expect(await failedOf(app.clientId)).toEqual([])
+    const { report } = await curfew.client.probe(ISSUER, app.clientId)
+    expect(report?.checks.find(({ id }) => id === 'no_credential')).toMatchObject({ result: 'unknown' })
+  })
+})

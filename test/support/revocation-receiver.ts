@@ -1,0 +1,152 @@
+import { once } from 'node:events'
+import { createServer, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createLocalJWKSet, jwtVerify } from 'jose'
+import { type Curfew, ISS, ISSUER } from './curfew.ts'
+
+/** What a receiver does wrong. */
+export type RevocationFault =
+  | 'takes any request'
+  | 'takes alg none'
+  | 'ignores the signature'
+  | 'ignores aud'
+  | 'ignores iss'
+  | 'ignores exp'
+  | 'takes any body'
+  | 'takes GET'
+
+/** One request as it came. */
+export interface RevocationRequest {
+  readonly method: string
+  readonly target: string
+  readonly contentType: string | undefined
+  readonly credential: string
+  readonly body: string
+  readonly status: number
+}
+
+/**
+ * An endpoint for Global Token Revocation on a real port. It is strict: a credential of the issuer, signed by a key that Curfew
+ * publishes, for this address, not older than it says; a body of one member that names a user in a known format. It knows the users
+ * `alice` and `alice@example.com`, and answers 404 for others.
+ */
+export interface RevocationReceiver extends AsyncDisposable {
+  readonly uri: string
+  readonly received: readonly RevocationRequest[]
+  /** Answers with this status from now on; null: as it should. */
+  behave(status: number | null): void
+}
+
+export async function openRevocationReceiver(
+  curfew: Curfew,
+  {
+    app,
+    bearer = null,
+    fault = null,
+    member = 'sub_id',
+    success = 204,
+  }: {
+    /** The `sub` of the credential. */
+    readonly app: string
+    /** Takes this token, and no signed one. */
+    readonly bearer?: string | null
+    readonly fault?: RevocationFault | null
+    readonly member?: string
+    readonly success?: number
+  },
+): Promise<RevocationReceiver> {
+  const received: RevocationRequest[] = []
+  let fixed: number | null = null
+
+  async function vouchedFor(credential: string): Promise<boolean> {
+    if (fault === 'takes any request') return true
+    if (bearer !== null) return credential === bearer
+    const [header = '', claims = ''] = credential.split('.')
+    if (fault === 'takes alg none' && partOf(header).alg === 'none') return true
+    if (fault === 'ignores the signature')
+      return partOf(claims).aud === audience && partOf(header).alg !== 'none'
+    try {
+      const { payload } = await jwtVerify(
+        credential,
+        createLocalJWKSet((await curfew.client.getJwks(ISSUER)) as never),
+        {
+          ...{ typ: 'global-token-revocation+jwt', algorithms: ['ES256'], subject: app },
+          ...(fault !== 'ignores aud' && { audience }),
+          ...(fault !== 'ignores iss' && { issuer: ISS }),
+          ...(fault === 'ignores exp' && { clockTolerance: 1e9 }),
+        },
+      )
+      return typeof payload.jti === 'string' && (payload.exp ?? 0) - (payload.iat ?? 0) <= 300
+    } catch {
+      // It does not matter here why: the answer is 401.
+      return false
+    }
+  }
+
+  function statusFor(method: string, body: string): number {
+    if (method !== 'POST' && fault !== 'takes GET') return 405
+    if (fault === 'takes any body' || fault === 'takes GET') return success
+    const named = userOf(body, member)
+    if (named === null) return 400
+    return named === 'alice' || named === 'alice@example.com' ? success : 404
+  }
+
+  const server = createServer(async (request, response) => {
+    const body = await bodyOf(request)
+    const credential = (request.headers.authorization ?? '').replace(/^Bearer /, '')
+    const status = fixed ?? ((await vouchedFor(credential)) ? statusFor(request.method ?? '', body) : 401)
+    received.push({
+      ...{ method: request.method ?? '', target: request.url ?? '' },
+      ...{ contentType: request.headers['content-type'], credential, body, status },
+    })
+    response.writeHead(status).end()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const audience = `${origin}/revoke`
+  return {
+    uri: `${audience}?tenant=1`,
+    received,
+    behave(status) {
+      fixed = status
+    },
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
+
+/** The user that a body names by its one member; null where it names none. */
+function userOf(body: string, member: string): string | null {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(body)
+  } catch {
+    // No JSON names no user.
+    return null
+  }
+  const entries = Object.entries(Object(parsed))
+  const [name, identifier] = entries[0] ?? []
+  if (entries.length !== 1 || name !== member) return null
+  const { format, iss, sub, email, id } = Object(identifier) as Record<string, unknown>
+  const user = { iss_sub: iss === ISS ? sub : undefined, email, opaque: id }[String(format)]
+  return typeof user === 'string' ? user : null
+}
+
+function partOf(part: string): Record<string, unknown> {
+  try {
+    return JSON.parse(Buffer.from(part, 'base64url').toString('utf8'))
+  } catch {
+    // What cannot be read says nothing.
+    return {}
+  }
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks).toString('utf8')
+}
