@@ -41,7 +41,7 @@ function audienceOf(uri: string): string {
 }
 
 /** A user as a Subject Identifier (RFC 9493 3.2). */
-export type SubjectIdentifier =
+type SubjectIdentifier =
   | { readonly format: 'iss_sub'; readonly iss: string; readonly sub: string }
   | { readonly format: 'email'; readonly email: string }
   | { readonly format: 'opaque'; readonly id: string }

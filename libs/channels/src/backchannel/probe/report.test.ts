@@ -1,8 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import type { ProbeFacts } from './facts.ts'
-import { type ProbeAnswer, probeClaims } from './probe.ts'
+import type { ProbeFacts } from './report.ts'
 import { probeReport } from './report.ts'
-import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './requests.ts'
+import {
+  PROBE_REQUEST_IDS,
+  type ProbeAnswer,
+  type ProbeRequestId,
+  probeClaims,
+  probeRequest,
+} from './requests.ts'
 
 // Goal: a report says what was seen and nothing more, above all where good tokens are refused, and every word of it is for
 // the owner of the endpoint. Method: the answers of a good endpoint, some of them changed, judged without any endpoint.

@@ -1,14 +1,70 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CurfewError } from '@curfew/domain'
+import { type Answer, CurfewError } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../../channel.ts'
 import type { ProbeReport } from '../../probe-report.ts'
 import { type BackchannelSettings, toEncryption } from '../settings.ts'
 import { LOGOUT_TOKEN_TYPE } from '../token.ts'
-import { type ProbeFacts, probeGoesOn, saysNotNow, takenSubject } from './facts.ts'
-import { type ProbeAnswer, type ProbeSubject, probeClaims } from './probe.ts'
-import { probeReport } from './report.ts'
-import { PROBE_REQUEST_IDS, type ProbeRequestId, probeRequest } from './requests.ts'
-import { sendProbe } from './send.ts'
+import { type ProbeFacts, probeGoesOn, probeReport, saysNotNow, takenSubject } from './report.ts'
+import {
+  PROBE_REQUEST_IDS,
+  type ProbeAnswer,
+  type ProbeForm,
+  type ProbeRequestId,
+  type ProbeSubject,
+  probeClaims,
+  probeRequest,
+} from './requests.ts'
+
+/** What a body that is too large has too much, in characters. */
+const OVERSIZE = 1024 * 1024
+const FORM = 'application/x-www-form-urlencoded'
+
+/** Sends a token in one of the forms that there are. @param second another good token, where the form has two. */
+function sendProbe(
+  http: ProbeTools['http'],
+  {
+    uri,
+    form,
+    token,
+    second,
+    timeoutMs,
+  }: {
+    readonly uri: string
+    readonly form: ProbeForm
+    readonly token: string
+    readonly second: string | null
+    readonly timeoutMs: number
+  },
+): Promise<Answer> {
+  const headers = { accept: 'application/json', 'user-agent': 'curfew' }
+  const post = (body: string, type = FORM) =>
+    http.post({ uri, timeoutMs, headers: { ...headers, 'content-type': type }, body })
+  const field = `logout_token=${token}`
+  switch (form) {
+    case 'form':
+    case 'repeated':
+      return post(field)
+    case 'with_charset':
+      return post(field, `${FORM}; charset=utf-8`)
+    case 'with_another_field':
+      return post(`${field}&curfew_probe=ignored`)
+    case 'twice_in_one_form':
+      return post(`${field}&logout_token=${second ?? token}`)
+    case 'json':
+      return post(JSON.stringify({ logout_token: token }), 'application/json')
+    case 'query':
+      return http.get({ timeoutMs, headers, uri: `${uri}${uri.includes('?') ? '&' : '?'}${field}` })
+    case 'oversize':
+      // Its signature goes on and on: everything that can be read of it sooner is right.
+      return post(`${field}${'A'.repeat(OVERSIZE)}`)
+    case 'no_jwt':
+      return post('logout_token=curfew-probe')
+    case 'without_token':
+      return post('curfew_probe=ignored')
+    case 'empty':
+      return post('')
+  }
+}
 
 /** How long requests are started, in milliseconds: with the last one's time that is less than a proxy before us may wait. */
 const PROBE_MS_MAX = 45_000
