@@ -1,6 +1,6 @@
 import type { LogoutEventInput, LogoutEventStatus } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 import {
   openRevocationReceiver,
@@ -106,6 +106,21 @@ describe('what it is sent for', () => {
       { state: 'acknowledged', level: 'begun', names: 'subject' },
     ])
     expect([narrow.received.length, wide.received.length]).toEqual([0, 1])
+  })
+
+  test('the session of a relying party that takes no part in its logout is an orphan', async () => {
+    await using app = await register()
+    const session = { iss: ISS, sub: 'olivia', sid: 'olivia-1', client_id: app.clientId }
+    await curfew.client.postSession({ ...session, started_at: new Date(Date.now() - 60_000).toISOString() })
+    await eventually(async () => {
+      const { items } = await curfew.client.listSessions({ iss: ISS, sub: 'olivia' })
+      expect(items).toHaveLength(1)
+    })
+    await logout(app.clientId, { sub: 'olivia', sid: 'olivia-1' })
+    await eventually(async () => {
+      const { items } = await curfew.client.listOrphans()
+      expect(items).toContainEqual(expect.objectContaining({ sid: 'olivia-1', client_id: app.clientId }))
+    })
   })
 
   test('a logout that names only a session is a dead letter of a relying party that widens it', async () => {
@@ -233,6 +248,16 @@ describe('a probe', () => {
     await using app = await register({ credential: 'bearer', secret: 'hush' }, { bearer: 'hush' })
     expect(await failedOf(app.clientId)).toEqual([])
     expect(app.received.every(({ credential }) => !credential.includes('.'))).toBe(true)
+  })
+
+  test('shows the secret to the registered endpoint alone', async () => {
+    await using app = await register({ credential: 'bearer', secret: 'hush' }, { bearer: 'hush' })
+    await using other = await openRevocationReceiver(curfew, { app: 'other', bearer: 'hush' })
+    const named = { uri: other.uri, channel: 'global_revocation' }
+    await expect(curfew.client.probe(ISSUER, app.clientId, named)).rejects.toMatchObject({
+      problem: { status: 409, title: 'No secret' },
+    })
+    expect(other.received).toEqual([])
   })
 
   test('of an address where nothing is says that it cannot tell', async () => {

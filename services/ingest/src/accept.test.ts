@@ -62,6 +62,7 @@ describe('acceptEvent fills in what the IdP left out', () => {
       accept({
         id: 'ABCDEF01-0000-4000-8000-00000000000A',
         sub: 'u1',
+        email: 'u1@example.com',
         reason: 'admin',
         initiator: 'shop',
         include_initiator: true,
@@ -72,6 +73,7 @@ describe('acceptEvent fills in what the IdP left out', () => {
     ).toMatchObject({
       // A UUID is the same in either case; one of them is kept, so that a repeated post is recognised.
       givenId: 'abcdef01-0000-4000-8000-00000000000a',
+      email: 'u1@example.com',
       reason: 'admin',
       initiator: 'shop',
       includeInitiator: true,
@@ -93,6 +95,7 @@ describe('acceptEvent says what to change', () => {
     ['a device without its scope', { sub: 'u1', device: 'phone' }, '/device'],
     ['scope issuer with a sub', { sub: 'u1', scope: 'issuer' }, '/sub'],
     ['scope issuer with a sid', { sid: 's1', scope: 'issuer' }, '/sid'],
+    ['scope issuer with an email', { email: 'u1@example.com', scope: 'issuer' }, '/email'],
     ['scope issuer with a device', { device: 'd1', scope: 'issuer' }, '/device'],
     ['scope issuer in the interactive lane', { scope: 'issuer', lane: 'interactive' }, '/lane'],
     ['30 February', { sub: 'u1', occurred_at: '2026-02-30T00:00:00Z' }, '/occurred_at'],

@@ -20,7 +20,7 @@ export function acceptEvent(
   const scope = input.scope ?? (input.sid === undefined ? 'subject' : 'session')
 
   if (scope === 'issuer') {
-    for (const member of ['sub', 'sid'] as const) {
+    for (const member of ['sub', 'sid', 'email'] as const) {
       if (input[member] !== undefined) fault(`/${member}`, 'must be absent: scope issuer is everybody')
     }
     if (input.lane === 'interactive') fault('/lane', 'must be bulk, or absent: nobody waits for scope issuer')

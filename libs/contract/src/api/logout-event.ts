@@ -23,6 +23,13 @@ const foreignText = (description: string) =>
   })
 export const SubjectText = foreignText('The subject, as in ID tokens.')
 export const DeviceText = foreignText('Which device the session is on, in words or numbers of the IdP’s own.')
+/** An address as directories have it. Whether mail arrives there is not ours to say. */
+export const EmailText = Type.String({
+  minLength: 3,
+  maxLength: 320,
+  pattern: '^[^\\s@\\u0000-\\u001f\\u007f\\ud800-\\udfff]+@[^\\s@\\u0000-\\u001f\\u007f\\ud800-\\udfff]+$',
+  description: 'The email address of the subject, for relying parties that know their users by it.',
+})
 export const SidText = printableAscii('The session, as in ID tokens. Unique within its issuer.')
 /** A time as RFC 3339 writes it; `description` says which, and when it is if it is not given. */
 export const instantOf = (description: string) =>
@@ -42,6 +49,7 @@ const fields = {
   iss: IssuerUrl,
   sub: SubjectText,
   sid: SidText,
+  email: EmailText,
   scope: Type.Union(
     [Type.Literal('session'), Type.Literal('subject'), Type.Literal('device'), Type.Literal('issuer')],
     {
@@ -104,6 +112,7 @@ export const LogoutEventInput = Type.Object(
     iss: fields.iss,
     sub: Type.Optional(fields.sub),
     sid: Type.Optional(fields.sid),
+    email: Type.Optional(fields.email),
     scope: Type.Optional(fields.scope),
     device: Type.Optional(fields.device),
     reason: Type.Optional(fields.reason),

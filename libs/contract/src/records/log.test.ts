@@ -36,7 +36,9 @@ const asserted = fc
     lane: fc.constantFrom('interactive' as const, 'bulk' as const),
     occurredAt: instants,
     acceptedAt: instants,
+    email: fc.option(fc.emailAddress()),
   })
+  .map(({ email, ...event }) => ({ ...event, ...(email !== null && { email }) }))
   .map((event) => ({ ...event, id: eventIdOf(event.iss, event.givenId, digest) }))
 const events: fc.Arbitrary<LogoutEvent> = fc.oneof(
   fc

@@ -81,6 +81,7 @@ function toAccepted(event: LogoutEvent): AcceptedLogoutEvent {
     iss: event.iss,
     ...(event.sub !== null && { sub: event.sub }),
     ...(event.sid !== null && { sid: event.sid }),
+    ...(event.email !== undefined && { email: event.email }),
     scope: event.scope,
     ...(event.scope === 'device' && { device: event.device }),
     ...(event.reason !== null && { reason: event.reason }),
@@ -128,6 +129,7 @@ export function logoutEventOf(
   const givenId = accepted.id.toLowerCase() as GivenEventId
   const asserted = {
     ...{ id: eventIdOf(iss, givenId, digest), givenId, iss },
+    ...(accepted.email !== undefined && { email: accepted.email }),
     reason: accepted.reason ?? null,
     initiator: (accepted.initiator ?? null) as ClientId | null,
     includeInitiator: accepted.include_initiator ?? false,

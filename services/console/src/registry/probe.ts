@@ -228,6 +228,18 @@ async function tlsIdentity(
   return readable('client_key_unreadable', 'Client key unreadable', () => tls(owner))
 }
 
+/** @throws a 409 problem where it cannot be opened, or the endpoint is merely named. */
+async function secretOf(target: Target, clientKeys: ProbesDeps['clientKeys']): Promise<string> {
+  const { sealedSecret } = target
+  if (sealedSecret !== null)
+    return readable('secret_unreadable', 'Secret unreadable', () => clientKeys.open(sealedSecret, target))
+  throw new ProblemError({
+    status: 409,
+    title: 'No secret',
+    detail: 'The secret is shown to the registered endpoint alone. Register this one, then probe it.',
+  })
+}
+
 async function readable<Value>(
   reason: 'client_key_unreadable' | 'secret_unreadable',
   title: string,
@@ -272,10 +284,7 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
     const { sent, ...report } = await ofChannel.run(target, {
       forge: tokens.make,
       encrypt: encryptFor(target, deps),
-      secret: () =>
-        readable('secret_unreadable', 'Secret unreadable', () =>
-          clientKeys.open(target.sealedSecret ?? '', target),
-        ),
+      secret: () => secretOf(target, clientKeys),
       http: {
         get: (message) => client.get({ ...message, ...how, captureHeaders: true }),
         post: (message) => client.post({ ...message, ...how, captureHeaders: true }),

@@ -44,6 +44,8 @@ export interface AttemptDeps {
 /** What one round of attempts came to: what to record, and what the last of them meant; null when there was no need for any. */
 export interface Round extends Settled {
   readonly outcome: AttemptOutcome | null
+  /** The kind of its channel; empty where the binding is not registered any more. */
+  readonly channel: string
   /** Where the last of them went; null when it went nowhere. */
   readonly uri: string | null
 }
@@ -196,11 +198,13 @@ export function createAttempt(deps: AttemptDeps): Attempt {
   }
 
   return async (delivery, stopping) => {
+    const channel = bindingOf(delivery)?.kind ?? ''
     if (hasLapsed(delivery, now())) {
       return {
         id: delivery.id,
         attempts: [],
         outcome: null,
+        channel,
         uri: null,
         settlement: { state: 'lapsed' },
         leased: delivery,
@@ -222,7 +226,7 @@ export function createAttempt(deps: AttemptDeps): Attempt {
     // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
     const policy = bindingOf(delivery)?.retry ?? DEFAULT_RETRY_POLICY
     const settlement = settle(delivery, outcome, policy, now(), random())
-    return { id: delivery.id, attempts, outcome, uri, settlement, leased: delivery }
+    return { id: delivery.id, attempts, outcome, channel, uri, settlement, leased: delivery }
   }
 }
 

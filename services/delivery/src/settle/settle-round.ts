@@ -41,22 +41,23 @@ export function createSettleRound(deps: SettleRoundDeps): SettleRound {
 function createObserver(metrics: Metrics): (round: Round) => void {
   const settled = metrics.counter(
     'deliveries_settled_total',
-    'What became of deliveries, by state and reason.',
-    ['state', 'reason'],
+    'What became of deliveries, by state, reason and channel.',
+    ['state', 'reason', 'channel'],
   )
   const durations = metrics.histogram(
     'attempt_duration_seconds',
-    'Time from minting a token to the end of the answer.',
+    'Time from making a message to the end of the answer.',
     [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
-    ['outcome'],
+    ['outcome', 'channel'],
   )
-  return ({ settlement, attempts }) => {
+  return ({ settlement, attempts, channel }) => {
     settled.inc({
       state: settlement.state,
       reason: settlement.state === 'dead_lettered' ? settlement.reason : '',
+      channel,
     })
     for (const { durationMs, outcome } of attempts)
-      durations.observe({ outcome: outcome.kind }, durationMs / 1_000)
+      durations.observe({ outcome: outcome.kind, channel }, durationMs / 1_000)
   }
 }
 
@@ -69,6 +70,7 @@ function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: 
     event_id: delivery.event.givenId,
     iss: delivery.event.iss,
     binding_id: delivery.bindingId,
+    channel: round.channel,
     outcome: outcome?.kind ?? null,
     status: outcome !== null && 'status' in outcome ? outcome.status : null,
     attempts: delivery.attempts + attempts.length,
