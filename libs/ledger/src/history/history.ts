@@ -8,7 +8,15 @@ import {
 import type { IssuerLogoutRecord, IssuerLogoutState } from '../issuer-logout/jobs.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
-import { confinedBindings, type WalkedPage, walk, walkParts, walkSql } from '../postgres/walk.ts'
+import { namedParameters } from '../postgres/parameters.ts'
+import {
+  confinedBindings,
+  WALK_PARAMETERS,
+  type WalkedPage,
+  walk,
+  walkParts,
+  walkSql,
+} from '../postgres/walk.ts'
 import { eventRanges } from './event-ranges.ts'
 
 /** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
@@ -251,6 +259,20 @@ export async function findDelivery(
   return { delivery, attempts: attempts.rows }
 }
 
+const ASKED = namedParameters(
+  {
+    low: 'uuid',
+    high: 'uuid',
+    before: 'uuid',
+    eventId: 'uuid',
+    state: 'text',
+    since: 'timestamptz',
+    until: 'timestamptz',
+  },
+  { after: WALK_PARAMETERS },
+)
+const { $ } = ASKED
+
 const listOf = (byParts: boolean) => ({
   name: byParts ? 'list_deliveries_of_bindings' : 'list_deliveries',
   text: walkSql({
@@ -258,10 +280,10 @@ const listOf = (byParts: boolean) => ({
     key: ['id'],
     order: 'desc',
     byParts,
-    where: `t.id between $4::uuid and $5::uuid and t.id < $6::uuid${byParts ? ' and t.binding_id = part.id' : ''}`,
+    where: `t.id between ${$.low} and ${$.high} and t.id < ${$.before}${byParts ? ' and t.binding_id = part.id' : ''}`,
     columns: ['binding_id', 'event_id', 'state', 'planned_at'],
-    filter: `($7::uuid is null or w.event_id = $7) and ($8::text is null or w.state = $8)
-      and ($9::timestamptz is null or w.planned_at >= $9) and ($10::timestamptz is null or w.planned_at < $10)
+    filter: `(${$.eventId} is null or w.event_id = ${$.eventId}) and (${$.state} is null or w.state = ${$.state})
+      and (${$.since} is null or w.planned_at >= ${$.since}) and (${$.until} is null or w.planned_at < ${$.until})
       ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
     returned: 'w.id',
   }),
@@ -302,7 +324,7 @@ export async function listDeliveries(
   const bindings = await confinedBindings(db, filter)
   if (bindings?.length === 0) return { rows: [], reached: null }
   const [low, high] = eventId === null ? [FIRST_ID, LAST_ID] : deliveryIdRange(eventId)
-  const values = [low, high, before ?? LAST_ID, eventId, state, since, until]
+  const values = ASKED.values({ low, high, before: before ?? LAST_ID, eventId, state, since, until })
   // Deliveries of one event lie side by side already.
   const { keys, reached } =
     bindings === null || eventId !== null

@@ -10,6 +10,9 @@ const WALK_PARTS = 500
 /** Most parts that several statements walk. With more, the list is walked as a whole. */
 const WALK_PARTS_MAX = 5_000
 
+/** The parameters of a walk itself. Those of the list come after them. */
+export const WALK_PARAMETERS = { last: 3 }
+
 /** How a list is walked. `$1` are the parts, `$2` how many rows are looked at in each, `$3` how many are wanted. */
 export interface WalkPlan {
   /** The table, as `t`. */

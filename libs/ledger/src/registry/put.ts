@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { ClientId, IssuerName } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { rowParameters } from '../postgres/parameters.ts'
 import { bumpRegistry, lockRegistry } from './registry.ts'
 import { findRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
@@ -86,11 +87,23 @@ export const COUNT_REGISTERED =
   'select count(*) as count from relying_parties where issuer = $1 and deleted_at is null'
 
 // One that was removed begins anew.
+const PARTIES = rowParameters<RelyingPartyDraft>(
+  {
+    client_id: ['text', ({ clientId }) => clientId],
+    metadata: ['jsonb', ({ metadata }) => JSON.stringify(metadata)],
+    settings: ['jsonb', ({ settings }) => JSON.stringify(settings)],
+    client_name: ['text', ({ clientName }) => clientName],
+    session_required: ['boolean', ({ sessionRequired }) => sessionRequired],
+    algorithm: ['text', ({ algorithm }) => algorithm],
+    encryption: ['jsonb', ({ encryption }) => (encryption === null ? null : JSON.stringify(encryption))],
+    network_rule: ['jsonb', ({ networkRule }) => (networkRule == null ? null : JSON.stringify(networkRule))],
+  },
+  // The issuer and the revision.
+  { after: { last: 2 } },
+)
 const PUT_RELYING_PARTIES = `
-  insert into relying_parties (issuer, client_id, metadata, settings, client_name, session_required, algorithm,
-    encryption, network_rule, revision)
-  select $1, given.*, $10
-    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::boolean[], $7::text[], $8::jsonb[], $9::jsonb[]) as given
+  insert into relying_parties (issuer, revision, ${PARTIES.names})
+  select $1, $2, given.* from ${PARTIES.as('given')}
   on conflict (issuer, client_id) do update
      set metadata = excluded.metadata, settings = excluded.settings, client_name = excluded.client_name,
          session_required = excluded.session_required, algorithm = excluded.algorithm,
@@ -186,18 +199,7 @@ export async function writeRelyingParties(
   const { rows } = await transaction.query<{ id: number; client_id: string }>({
     name: 'put_relying_parties',
     text: PUT_RELYING_PARTIES,
-    values: [
-      issuer,
-      drafts.map(({ clientId }) => clientId),
-      drafts.map(({ metadata }) => JSON.stringify(metadata)),
-      drafts.map(({ settings }) => JSON.stringify(settings)),
-      drafts.map(({ clientName }) => clientName),
-      drafts.map(({ sessionRequired }) => sessionRequired),
-      drafts.map(({ algorithm }) => algorithm),
-      drafts.map(({ encryption }) => (encryption === null ? null : JSON.stringify(encryption))),
-      drafts.map(({ networkRule }) => (networkRule == null ? null : JSON.stringify(networkRule))),
-      revision,
-    ],
+    values: [issuer, revision, ...PARTIES.values(drafts)],
   })
   const ids = new Map(rows.map(({ id, client_id }) => [client_id, id]))
   const endpoints = drafts.flatMap(({ clientId, endpoints }) =>

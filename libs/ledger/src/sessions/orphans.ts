@@ -3,8 +3,9 @@ import { eventRanges } from '../history/event-ranges.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
+import { namedParameters } from '../postgres/parameters.ts'
 import { microsOf } from '../postgres/times.ts'
-import { type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
+import { WALK_PARAMETERS, type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
 import type { SessionRecord } from './sessions.ts'
 
 // Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.
@@ -35,7 +36,23 @@ export interface OrphanPosition {
   readonly clientId: string
 }
 
-// `$4` is the issuer's number in the index. Expired sessions do not count: they will be deleted.
+const ASKED = namedParameters(
+  {
+    // The issuer's number in the index.
+    number: 'int',
+    from: 'timestamptz',
+    micros: 'bigint',
+    issuer: 'int',
+    sub: 'text',
+    sid: 'text',
+    clientId: 'text',
+    clientIds: 'text[]',
+  },
+  { after: WALK_PARAMETERS },
+)
+const { $ } = ASKED
+
+// Expired sessions do not count: they will be deleted.
 const listOf = (ofIssuer: boolean) => ({
   name: ofIssuer ? 'list_orphans_of_issuer' : 'list_orphans',
   text: walkSql({
@@ -43,16 +60,18 @@ const listOf = (ofIssuer: boolean) => ({
     key: ['orphaned_at', 'issuer', 'sub', 'sid', 'client_id'],
     order: 'desc',
     byParts: false,
-    where: `t.orphaned_at is not null and ${ofIssuer ? 't.issuer = $4::int' : '$4::int is null'}
+    where: `t.orphaned_at is not null and ${ofIssuer ? `t.issuer = ${$.number}` : `${$.number} is null`}
       and (t.orphaned_at, t.issuer, t.sub, t.sid, t.client_id)
-          < ($5::timestamptz + $6::bigint * interval '1 microsecond', $7::int, $8::text, $9::text, $10::text)`,
+          < (${$.from} + ${$.micros} * interval '1 microsecond', ${$.issuer}, ${$.sub}, ${$.sid}, ${$.clientId})`,
     columns: ['expires_at'],
-    filter: 'w.expires_at > now() and ($11::text[] is null or w.client_id = any($11))',
+    filter: `w.expires_at > now() and (${$.clientIds} is null or w.client_id = any(${$.clientIds}))`,
     returned: `w.issuer, w.sub, w.sid, w.client_id as "clientId", ${microsOf('w.orphaned_at')} as micros`,
   }),
 })
 const LIST_ORPHANS = listOf(false)
 const LIST_ORPHANS_OF_ISSUER = listOf(true)
+
+const FIRST: OrphanPosition = { micros: 0, issuer: 0, sub: '', sid: '', clientId: '' }
 
 // One lookup by primary key for each.
 const ORPHANS = `
@@ -122,13 +141,11 @@ export async function listOrphans(
     number === null ? LIST_ORPHANS : LIST_ORPHANS_OF_ISSUER,
     {
       ...{ parts: null, limit },
-      values: [
+      values: ASKED.values({
         number,
-        ...(before === null
-          ? ['infinity', 0, 0, '', '', '']
-          : ['epoch', before.micros, before.issuer, before.sub, before.sid, before.clientId]),
         clientIds,
-      ],
+        ...(before === null ? { from: 'infinity', ...FIRST } : { from: 'epoch', ...before }),
+      }),
     },
   )
   const columns = [
