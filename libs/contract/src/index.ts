@@ -19,10 +19,10 @@ export {
 export {
   AuditEntry,
   DeadLetter,
+  type DeadLetterFilterInput,
   DeadLettersQuery,
   DeadLetterWithAttempts,
   Replay,
-  type ReplayFilter,
   ReplayInput,
   ReplayPreview,
 } from './api/dead-letters.ts'

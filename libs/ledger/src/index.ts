@@ -9,9 +9,9 @@ export {
 export { type AuditRecord, type Change, listAudit } from './access/audit.ts'
 export { noticeBreakers } from './delivery/breakers.ts'
 export { type ClaimRequest, claimDue, type Lease, releaseDeliveries, type Slots } from './delivery/claim.ts'
+export { type DeadLetterFilter, toFilterJson } from './delivery/dead-letter-filter.ts'
 export {
   announceDeadLetters,
-  type DeadLetterFilter,
   type DeadLetterGroup,
   type DeadLetterPosition,
   type DeadLetterRecord,

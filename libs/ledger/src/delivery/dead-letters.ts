@@ -4,22 +4,18 @@ import { plainArray } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
 import { tryLock } from '../postgres/locks.ts'
+import { namedParameters } from '../postgres/parameters.ts'
 import { microsOf, reckonable } from '../postgres/times.ts'
-import { confinedBindings, type WalkedPage, walk, walkParts, walkSql } from '../postgres/walk.ts'
-
-/** Which dead letters. What is null does not narrow. */
-export interface DeadLetterFilter {
-  /** Short name of the issuer. */
-  readonly issuer: string | null
-  /** Any of these. */
-  readonly clientIds: readonly string[] | null
-  readonly reason: string | null
-  /** Dead-lettered at or after. */
-  readonly from: Date | null
-  /** Dead-lettered before. */
-  readonly to: Date | null
-  readonly ids: readonly string[] | null
-}
+import {
+  bindingsOf,
+  confinedBindings,
+  WALK_PARAMETERS,
+  type WalkedPage,
+  walk,
+  walkParts,
+  walkSql,
+} from '../postgres/walk.ts'
+import { type DeadLetterFilter, filterParameters, HAS_LAPSED } from './dead-letter-filter.ts'
 
 /** A delivery that was given up on. */
 export interface DeadLetterRecord {
@@ -58,30 +54,17 @@ export interface DeadLetterPosition {
   readonly id: string
 }
 
-/** The condition that a filter makes, for the parameters that `filterValues` gives. */
-export const MATCHES_FILTER = `d.dead_lettered_at is not null and d.erased_at is null
-     and ($1::text is null and $2::text[] is null or d.binding_id = any(array(
-           select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
-            where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2)))))
-     and ($3::text is null or d.dead_letter_reason = $3)
-     and ($4::timestamptz is null or d.dead_lettered_at >= $4)
-     and ($5::timestamptz is null or d.dead_lettered_at < $5)
-     and ($6::uuid[] is null or d.id = any($6))`
+const CONFINED = namedParameters({ issuer: 'text', clientIds: 'text[]' })
+const ALONE = filterParameters(CONFINED)
 
-/** A filter as the first six parameters of a statement. */
-export function filterValues({
-  issuer,
-  clientIds,
-  reason,
-  from,
-  to,
-  ids,
-}: DeadLetterFilter): readonly unknown[] {
-  return [issuer, clientIds, reason, from, to, ids]
+/** The parameters of a filter, and the condition that it makes of a delivery `d`. */
+export const FILTER = {
+  last: ALONE.last,
+  values: (filter: DeadLetterFilter) => [...CONFINED.values({ ...filter }), ...ALONE.values(filter)],
+  matches: `${ALONE.died('d')} and ${ALONE.matches('d')}
+     and (${CONFINED.$.issuer} is null and ${CONFINED.$.clientIds} is null
+       or d.binding_id = any(array(${bindingsOf(CONFINED.$)})))`,
 }
-
-/** Whether the session is over, by the database's clock. */
-export const HAS_LAPSED = '(d.session_ends_at is not null and d.session_ends_at <= now())'
 
 // The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.
 const DEAD_LETTER = `
@@ -102,6 +85,9 @@ const DEAD_LETTER = `
        limit 1
     ) a on true`
 
+const LISTED = filterParameters(WALK_PARAMETERS)
+const BEFORE = namedParameters({ from: 'timestamptz', micros: 'bigint', id: 'uuid' }, { after: LISTED })
+
 const listOf = (byParts: boolean) => ({
   name: byParts ? 'list_dead_letters_of_bindings' : 'list_dead_letters',
   text: walkSql({
@@ -109,13 +95,11 @@ const listOf = (byParts: boolean) => ({
     key: ['dead_lettered_at', 'id'],
     order: 'desc',
     byParts,
-    where: `t.dead_lettered_at is not null and t.dead_lettered_at >= $4::timestamptz and t.dead_lettered_at < $5::timestamptz
-      and (t.dead_lettered_at, t.id) < ($6::timestamptz + $7::bigint * interval '1 microsecond', $8::uuid)
+    where: `${LISTED.died('t')}
+      and (t.dead_lettered_at, t.id) < (${BEFORE.$.from} + ${BEFORE.$.micros} * interval '1 microsecond', ${BEFORE.$.id})
       ${byParts ? 'and t.binding_id = part.id' : ''}`,
     columns: ['binding_id', 'dead_letter_reason', 'erased_at'],
-    filter: `w.erased_at is null and ($9::text is null or w.dead_letter_reason = $9)
-      and ($10::uuid[] is null or w.id = any($10))
-      ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
+    filter: `${LISTED.matches('w')} ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
     returned: `w.id, ${microsOf('w.dead_lettered_at')} as micros`,
   }),
 })
@@ -143,11 +127,9 @@ export async function listDeadLetters(
 ): Promise<WalkedPage<DeadLetterRecord & { readonly position: DeadLetterPosition }, DeadLetterPosition>> {
   const bindings = await confinedBindings(db, filter)
   if (bindings?.length === 0) return { rows: [], reached: null }
-  const values = [
-    ...[filter.from ?? '-infinity', filter.to ?? 'infinity'],
-    ...(before === null ? ['infinity', 0, FIRST_ID] : ['epoch', before.micros, before.id]),
-    ...[filter.reason, filter.ids],
-  ]
+  const behind =
+    before === null ? { from: 'infinity', micros: 0, id: FIRST_ID } : { from: 'epoch', ...before }
+  const values = [...LISTED.values(filter), ...BEFORE.values(behind)]
   const { keys, reached } =
     bindings === null
       ? await walk<DeadLetterPosition>(db, LIST_DEAD_LETTERS, { parts: null, limit, values })
@@ -326,7 +308,7 @@ const SUMMARIZE = `
              count(*) filter (where ${HAS_LAPSED}) as lapsed,
              min(d.dead_lettered_at) as oldest, max(d.dead_lettered_at) as newest
         from deliveries d
-       where ${MATCHES_FILTER}
+       where ${FILTER.matches}
        group by d.binding_id, d.dead_letter_reason
     ) g
     join bindings b on b.id = g.binding_id
@@ -338,6 +320,6 @@ export async function summarizeDeadLetters(
   db: Database,
   filter: DeadLetterFilter,
 ): Promise<readonly DeadLetterGroup[]> {
-  const { rows } = await db.query<DeadLetterGroup>({ text: SUMMARIZE, values: filterValues(filter) })
+  const { rows } = await db.query<DeadLetterGroup>({ text: SUMMARIZE, values: FILTER.values(filter) })
   return rows
 }

@@ -15,7 +15,7 @@ type Column<Row> =
 export type Columns<Row> = Readonly<Record<string, Column<Row>>>
 
 /** Something that takes parameters: what follows it takes those after `last`. */
-interface Numbered {
+export interface Numbered {
   /** The number of its last parameter. */
   readonly last: number
 }

@@ -152,10 +152,18 @@ export interface WalkedPage<Row, Position> {
   readonly reached: Position | null
 }
 
-const BINDINGS = `
+/** SQL: the bindings of an issuer and of some clients; a null parameter does not narrow. */
+export const bindingsOf = ({
+  issuer,
+  clientIds,
+}: {
+  readonly issuer: string
+  readonly clientIds: string
+}) => `
   select b.id
     from relying_parties p join bindings b on b.relying_party_id = p.id
-   where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2))`
+   where (${issuer} is null or p.issuer = ${issuer}) and (${clientIds} is null or p.client_id = any(${clientIds}))`
+const BINDINGS = bindingsOf({ issuer: '$1::text', clientIds: '$2::text[]' })
 
 /** The bindings that a list is confined to; null: all. */
 export async function confinedBindings(
