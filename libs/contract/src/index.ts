@@ -81,9 +81,7 @@ export {
 } from './api/sessions.ts'
 export { Sla, SlaGroup, SlaQuery } from './api/sla.ts'
 export {
-  type DeliveryFacts,
   deliveryView,
-  type EventFacts,
   eventPath,
   eventView,
   issuerLogoutPath,
@@ -91,7 +89,6 @@ export {
 } from './api/views.ts'
 export {
   NOTIFICATION_TYPES,
-  type NotificationFacts,
   notificationBody,
   RotateSecretInput,
   Webhook,
@@ -102,9 +99,7 @@ export {
 } from './api/webhooks.ts'
 export {
   DEAD_LETTER_TYPE,
-  type DeadLetterFacts,
   encodeDeadLetter,
-  type PublishedDeadLetter,
 } from './records/dead-letter.ts'
 export {
   decodeLogoutEvent,
@@ -115,7 +110,7 @@ export {
   type Unreadable,
 } from './records/log.ts'
 export { encodeNotification } from './records/notification.ts'
-export { encodeOutcome, OUTCOME_TYPE, type OutcomeFacts, type PublishedOutcome } from './records/outcome.ts'
+export { encodeOutcome, OUTCOME_TYPE } from './records/outcome.ts'
 export {
   decodeSessionRecord,
   encodeSessionEnd,

@@ -146,6 +146,15 @@ export {
   type RegisteredIssuer,
 } from './logout/plan.ts'
 export { originOf, type QuarantineKind, type QuarantineState, quarantineFix } from './logout/quarantine.ts'
+export type {
+  DeadLetterRecord,
+  DeliveryRecord,
+  EventRecord,
+  IssuerLogoutProgress,
+  NotificationRecord,
+  OutcomeRecord,
+  StoredAttempt,
+} from './logout/records.ts'
 export {
   type ApplicationSummary,
   type DeliveryStanding,

@@ -14,7 +14,6 @@ export {
   announceDeadLetters,
   type DeadLetterGroup,
   type DeadLetterPosition,
-  type DeadLetterRecord,
   findDeadLetter,
   listDeadLetters,
   summarizeDeadLetters,
@@ -83,13 +82,10 @@ export { type EventIdentity, identifyEvents } from './history/event-identity.ts'
 export {
   coveringDeliveries,
   type DeliveryFilter,
-  type DeliveryRecord,
-  type EventRecord,
   type FoundEvent,
   findDelivery,
   findEvents,
   listDeliveries,
-  type StoredAttempt,
   settledEvents,
 } from './history/history.ts'
 export {
@@ -100,7 +96,7 @@ export {
   postJournal,
   postLeft,
 } from './history/journal.ts'
-export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
+export { outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
 export {
   deleteProbes,
   deleteQuarantined,
@@ -142,7 +138,6 @@ export {
 export {
   deleteNotifications,
   fanOutNotifications,
-  type NotificationRecord,
   publishNotifications,
 } from './notify/notifications.ts'
 export {

@@ -1,6 +1,5 @@
 import { encodeOutcome } from '@curfew/contract'
-import type { Publisher } from '@curfew/domain'
-import type { OutcomeRecord } from '@curfew/ledger'
+import type { OutcomeRecord, Publisher } from '@curfew/domain'
 
 /** Longer than any statement may take: PostgreSQL gives those up after 30 s. */
 export const OUTCOMES_LAG_MS = 40_000

@@ -1,5 +1,4 @@
-import type { BindingId, DeliveryId } from '@curfew/domain'
-import type { StoredAttempt } from '../history/history.ts'
+import type { DeadLetterRecord, DeliveryId } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
@@ -16,37 +15,6 @@ import {
   walkSql,
 } from '../postgres/walk.ts'
 import { type DeadLetterFilter, filterParameters, HAS_LAPSED } from './dead-letter-filter.ts'
-
-/** A delivery that was given up on. */
-export interface DeadLetterRecord {
-  readonly id: string
-  readonly eventId: string
-  /** The id that its issuer gave the event. */
-  readonly givenEventId: string
-  readonly bindingId: BindingId
-  readonly issuer: string
-  readonly clientId: string
-  readonly clientName: string | null
-  /** Which of its endpoints. */
-  readonly endpoint: string
-  readonly sid: string | null
-  readonly lane: string
-  readonly reason: string
-  readonly attemptCount: number
-  readonly generation: number
-  readonly replayId: string | null
-  readonly plannedAt: Date
-  readonly deadLetteredAt: Date
-  /** When its session ends by itself; null where nobody has said. */
-  readonly sessionEndsAt: Date | null
-  /** Whether that has passed: there is nothing left to log out of. */
-  readonly lapsed: boolean
-  /** Null where it was never attempted, or the attempt is no longer kept. */
-  readonly lastAttempt: Pick<
-    StoredAttempt,
-    'startedAt' | 'outcome' | 'status' | 'errorClass' | 'error' | 'errorDescription' | 'jti'
-  > | null
-}
 
 /** Where a dead letter stands in the list: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and its id. */
 export interface DeadLetterPosition {

@@ -1,11 +1,11 @@
 import {
-  type BindingId,
+  type DeliveryRecord,
   type DeliveryStanding,
-  type DeliveryState,
   deliveryIdRange,
-  type PlanBasis,
+  type EventRecord,
+  type IssuerLogoutProgress,
+  type StoredAttempt,
 } from '@curfew/domain'
-import type { IssuerLogoutRecord, IssuerLogoutState } from '../issuer-logout/jobs.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
@@ -18,77 +18,6 @@ import {
   walkSql,
 } from '../postgres/walk.ts'
 import { eventRanges } from './event-ranges.ts'
-
-/** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
-export interface DeliveryRecord {
-  readonly id: string
-  readonly eventId: string
-  /** The id that its issuer gave the event. */
-  readonly givenEventId: string
-  readonly bindingId: BindingId
-  readonly issuer: string
-  readonly clientId: string
-  readonly clientName: string | null
-  /** Which of its endpoints. */
-  readonly endpoint: string
-  readonly sid: string | null
-  /** Whom the RP takes it to be about, with its settings of now. */
-  readonly names: 'session' | 'subject'
-  readonly lane: string
-  readonly state: DeliveryState
-  readonly level: string | null
-  readonly attemptCount: number
-  readonly deadLetterReason: string | null
-  /** The newer delivery that says all that this one would have said. */
-  readonly supersededBy: string | null
-  /** How often it was replayed. */
-  readonly generation: number
-  readonly plannedAt: Date
-  readonly dueAt: Date | null
-  readonly settledAt: Date | null
-  /** When the session that it ends would end by itself. */
-  readonly sessionEndsAt: Date | null
-  readonly acceptedAt: Date
-  /** When whom it was about was erased. */
-  readonly erasedAt: Date | null
-}
-
-export interface EventRecord {
-  readonly id: string
-  /** The id that its issuer gave it. */
-  readonly givenId: string
-  readonly iss: string
-  /** Short name of the issuer; null if this `iss` was never registered. */
-  readonly issuer: string | null
-  readonly sub: string | null
-  readonly sid: string | null
-  readonly scope: string
-  readonly device: string | null
-  readonly reason: string | null
-  readonly initiator: string | null
-  readonly lane: string
-  readonly occurredAt: Date
-  readonly acceptedAt: Date
-  readonly plannedAt: Date
-  readonly planBasis: PlanBasis
-  /** The given id of the logout of everyone that it is a part of; null if there is none, or it is no longer kept. */
-  readonly givenParentId: string | null
-  /** Of a logout of everyone: how its job stands. */
-  readonly issuerLogout: Pick<IssuerLogoutRecord, 'state' | 'endedAt' | 'total' | 'done'> | null
-  readonly erasedAt: Date | null
-}
-
-export interface StoredAttempt {
-  readonly number: number
-  readonly startedAt: Date
-  readonly durationMs: number
-  readonly outcome: string
-  readonly status: number | null
-  readonly errorClass: string | null
-  readonly error: string | null
-  readonly errorDescription: string | null
-  readonly jti: string | null
-}
 
 // What a token names is said by logoutTokenClaims; where no session is known, or the RP takes the subject only, the subject.
 const DELIVERY = `
@@ -138,7 +67,7 @@ interface EventRow extends Omit<EventRecord, 'issuerLogout'> {
   /** How many deliveries. */
   readonly owed: number
   /** Of a logout of everyone; null of any other. */
-  readonly state: IssuerLogoutState | null
+  readonly state: IssuerLogoutProgress['state'] | null
   readonly endedAt: Date | null
   readonly total: number | null
   readonly done: number

@@ -1,3 +1,4 @@
+import type { NotificationRecord } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import { counted, integer, SMALLINT_MAX } from '../postgres/counters.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
@@ -14,12 +15,7 @@ export interface ClaimedWebhookDelivery {
   readonly sealedSecret: string
   /** The secret before, while it signs too. */
   readonly sealedPreviousSecret: string | null
-  readonly notification: {
-    readonly id: string
-    readonly type: string
-    readonly occurredAt: Date
-    readonly data: Readonly<Record<string, unknown>>
-  }
+  readonly notification: Omit<NotificationRecord, 'issuer'>
 }
 
 // Of each webhook by itself, so that what one has waiting is not read on the way to another's. A claim makes it due again

@@ -6,11 +6,10 @@ import {
   page,
   type Scope,
 } from '@curfew/contract'
-import { deadLetterWords, reaches } from '@curfew/domain'
+import { type DeadLetterRecord, deadLetterWords, reaches } from '@curfew/domain'
 import {
   type Database,
   type DeadLetterPosition,
-  type DeadLetterRecord,
   findDeadLetter,
   findDelivery,
   listDeadLetters,
