@@ -48,6 +48,7 @@ export {
   parseRetryAfter,
   QUICK_RETRIES_MS,
   type RetryPolicy,
+  retryDelayMs,
 } from './delivery/retry.ts'
 export {
   AuthorizationServerUnavailableError,
