@@ -1,4 +1,5 @@
 import type { DeadLetterRecord, DeliveryId } from '@curfew/domain'
+import { mergedNotifications, NAMED_MAX } from '../notify/merged.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
@@ -139,11 +140,7 @@ const UNANNOUNCED_NAMED = `${DEAD_LETTER}
    order by d.dead_lettered_at`
 const PASS_OVER = 'update deliveries set announced_at = now() where id = $1 and announced_at is null'
 
-/** Ids that a notification names, of all that it counts. */
-const IDS_IN_NOTIFICATION = 5
-
-// One that was replayed meanwhile, and died again, is another dead letter. What died of the same at the same binding within
-// a window is one notification: a million deaths are no million messages.
+// One that was replayed meanwhile, and died again, is another dead letter.
 const MARK_ANNOUNCED = `
   with marked as (
     update deliveries d set announced_at = now()
@@ -152,33 +149,18 @@ const MARK_ANNOUNCED = `
     returning d.id, d.binding_id, d.dead_letter_reason as reason, d.dead_lettered_at as at
   ),
   fresh as (
-    select binding_id, reason, count(*) as count, min(at) as oldest, max(at) as newest,
-           (array_agg(id order by at, id))[1:${IDS_IN_NOTIFICATION}] as ids
-      from marked group by binding_id, reason
+    select p.issuer, g.binding_id, g.count, g.oldest, g.newest, g.named,
+           jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'endpoint', b.endpoint, 'reason', g.reason) as members
+      from (
+        select binding_id, reason, count(*) as count, min(at) as oldest, max(at) as newest,
+               (array_agg(id::text order by at, id))[1:${NAMED_MAX}] as named
+          from marked group by binding_id, reason
+      ) g
+      join bindings b on b.id = g.binding_id
+      join relying_parties p on p.id = b.relying_party_id
   ),
-  added as (
-    update notifications n
-       set data = n.data || jsonb_build_object(
-             'count', (n.data ->> 'count')::bigint + f.count,
-             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
-             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
-             'delivery_ids', jsonb_path_query_array(n.data -> 'delivery_ids' || to_jsonb(f.ids),
-               '$[0 to ${IDS_IN_NOTIFICATION - 1}]'))
-      from fresh f
-     where n.type = 'delivery.dead_lettered' and n.binding_id = f.binding_id and n.data ->> 'reason' = f.reason
-       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
-    returning f.binding_id, f.reason
-  )
-  insert into notifications (type, issuer, binding_id, occurred_at, ready_at, data)
-  select 'delivery.dead_lettered', p.issuer, f.binding_id, f.oldest,
-         clock_timestamp() + make_interval(secs => $3::float8 / 1000),
-         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'endpoint', b.endpoint,
-           'reason', f.reason, 'count', f.count,
-           'oldest', f.oldest, 'newest', f.newest, 'delivery_ids', f.ids)
-    from fresh f
-    join bindings b on b.id = f.binding_id
-    join relying_parties p on p.id = b.relying_party_id
-   where not exists (select from added a where a.binding_id = f.binding_id and a.reason = f.reason)`
+  ${mergedNotifications({ type: 'delivery.dead_lettered', list: 'delivery_ids', windowMs: '$3' })}
+  select from marked limit 0`
 
 /**
  * Hands the oldest dead letters that nobody was told of to `publish`, and remembers that it was done, with a notification

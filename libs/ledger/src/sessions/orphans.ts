@@ -1,5 +1,6 @@
 import type { DeliveryState } from '@curfew/domain'
 import { eventRanges } from '../history/event-ranges.ts'
+import { mergedNotifications, NAMED_MAX } from '../notify/merged.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
@@ -230,9 +231,6 @@ export async function countOrphans(db: Database): Promise<ReadonlyMap<string, nu
   return new Map(rows.map(({ issuer, count }) => [issuer, count]))
 }
 
-/** Clients that a notification names, of all that it is about. */
-const CLIENTS_IN_NOTIFICATION = 5
-
 // What is locked by somebody is just being changed, perhaps to be orphaned no more: it is looked at again the next time.
 const NOTICE_ORPHANS = `
   with told as (
@@ -247,35 +245,15 @@ const NOTICE_ORPHANS = `
     returning s.issuer, s.client_id, s.orphaned_at as at
   ),
   fresh as (
-    select n.iss, i.name as issuer, count(*) as count, min(t.at) as oldest, max(t.at) as newest,
-           (array_agg(distinct t.client_id))[1:${CLIENTS_IN_NOTIFICATION}] as client_ids
+    select i.name as issuer, null::bigint as binding_id, count(*) as count, min(t.at) as oldest, max(t.at) as newest,
+           (array_agg(distinct t.client_id))[1:${NAMED_MAX}] as named,
+           jsonb_build_object('issuer', i.name, 'iss', n.iss) as members
       from told t
       join session_issuers n on n.id = t.issuer
       left join issuers i on i.iss = n.iss and i.deleted_at is null
      group by n.iss, i.name
   ),
-  added as (
-    update notifications n
-       set data = n.data || jsonb_build_object(
-             'count', (n.data ->> 'count')::bigint + f.count,
-             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
-             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
-             'client_ids', (
-               select to_jsonb((array_agg(distinct c))[1:${CLIENTS_IN_NOTIFICATION}])
-                 from jsonb_array_elements_text(n.data -> 'client_ids' || to_jsonb(f.client_ids)) c))
-      from fresh f
-     where n.type = 'session.orphaned' and n.data ->> 'iss' = f.iss
-       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
-    returning f.iss
-  ),
-  written as (
-    insert into notifications (type, issuer, occurred_at, ready_at, data)
-    select 'session.orphaned', f.issuer, f.oldest, clock_timestamp() + make_interval(secs => $2::float8 / 1000),
-           jsonb_build_object('issuer', f.issuer, 'iss', f.iss, 'count', f.count, 'oldest', f.oldest,
-             'newest', f.newest, 'client_ids', f.client_ids)
-      from fresh f
-     where not exists (select from added a where a.iss = f.iss)
-  )
+  ${mergedNotifications({ type: 'session.orphaned', list: 'client_ids', windowMs: '$2' })}
   select count(*) as told from told`
 
 /**
