@@ -3,7 +3,6 @@ export { clientIdIn } from './api/client-id.ts'
 export {
   Accepted,
   AcceptedOrRejected,
-  Attempt,
   DeliveriesQuery,
   Delivery,
   DeliveryWithAttempts,
@@ -88,7 +87,6 @@ export {
   summaryView,
 } from './api/views.ts'
 export {
-  NOTIFICATION_TYPES,
   notificationBody,
   RotateSecretInput,
   Webhook,
@@ -97,25 +95,8 @@ export {
   WebhookInput,
   WebhookTest,
 } from './api/webhooks.ts'
-export {
-  DEAD_LETTER_TYPE,
-  encodeDeadLetter,
-} from './records/dead-letter.ts'
-export {
-  decodeLogoutEvent,
-  encodeLogoutEvent,
-  fromAccepted,
-  LOGOUT_EVENT_TYPE,
-  parseInstant,
-  type Unreadable,
-} from './records/log.ts'
+export { encodeDeadLetter } from './records/dead-letter.ts'
+export { decodeLogoutEvent, encodeLogoutEvent, fromAccepted, parseInstant } from './records/log.ts'
 export { encodeNotification } from './records/notification.ts'
-export { encodeOutcome, OUTCOME_TYPE } from './records/outcome.ts'
-export {
-  decodeSessionRecord,
-  encodeSessionEnd,
-  encodeSessionStart,
-  SESSION_ENDED_TYPE,
-  SESSION_STARTED_TYPE,
-  type SessionStamp,
-} from './records/session.ts'
+export { encodeOutcome } from './records/outcome.ts'
+export { decodeSessionRecord, encodeSessionEnd, encodeSessionStart } from './records/session.ts'

@@ -1,24 +1,8 @@
-export {
-  allowedBy,
-  BREAKER_POLICY,
-  type Breaker,
-  type BreakerPolicy,
-  breakerAfter,
-  breakerStarted,
-  CLOSED,
-} from './delivery/breaker.ts'
-export {
-  DEAD_LETTER_REASONS,
-  type DeadLetterWords,
-  deadLetterWords,
-  type LastAttempt,
-  misconfiguredFix,
-  NETWORK,
-} from './delivery/dead-letter.ts'
+export { allowedBy, type Breaker, breakerAfter, breakerStarted, CLOSED } from './delivery/breaker.ts'
+export { DEAD_LETTER_REASONS, deadLetterWords, misconfiguredFix, NETWORK } from './delivery/dead-letter.ts'
 export {
   CLIENT_REMOVED,
   DELIVERY_STATES,
-  type DeadLetterReason,
   type DeliveryState,
   disablesBinding,
   hasLapsed,
@@ -28,7 +12,7 @@ export {
   type Tries,
   undeliverable,
 } from './delivery/delivery.ts'
-export { createFairTurns, type FairTurns, interleave, shareLeft } from './delivery/fair-share.ts'
+export { createFairTurns, interleave, shareLeft } from './delivery/fair-share.ts'
 export {
   type Answer,
   type AttemptOutcome,
@@ -36,7 +20,6 @@ export {
   quicklyRetryable,
   saidOf,
   type TransportFailure,
-  type UndeliverableReason,
   unanswered,
   unavailable,
 } from './delivery/outcome.ts'
@@ -44,7 +27,6 @@ export { type Bucket, burstOf, refilled, shareOf } from './delivery/rate.ts'
 export {
   DEFAULT_RETRY_POLICY,
   horizonMs,
-  jittered,
   parseRetryAfter,
   QUICK_RETRIES_MS,
   type RetryPolicy,
@@ -91,7 +73,6 @@ export {
   type Sid,
   type Subject,
   type Target,
-  targetOf,
   uuidV7,
   type WorkerId,
 } from './ids.ts'
@@ -102,30 +83,20 @@ export {
   isPublished,
   JWKS_MAX_AGE_MS,
   KEY_LEAD_MS,
-  KEY_LEAD_MS_MIN,
   KEY_OVERLAP_MS,
   KEYRING_REFRESH_MS,
   KEYRING_TRUST_MS,
   type KeyLife,
-  type KeyState,
-  type KeyTimes,
   keyState,
   keyTimes,
   nextKey,
-  type Rotation,
   retirementFault,
   rotation,
   rotationDue,
   signingKey,
   TOKEN_LIFETIME_S,
 } from './keys/signing-key.ts'
-export {
-  beganAfter,
-  CLOCKS_APART_MS_MAX,
-  coversSession,
-  type LiveSession,
-  type Occurrence,
-} from './logout/coverage.ts'
+export { beganAfter, CLOCKS_APART_MS_MAX, type LiveSession, type Occurrence } from './logout/coverage.ts'
 export {
   askedAtOf,
   type IssuerLogout,
@@ -137,11 +108,10 @@ export {
   sameContent,
 } from './logout/event.ts'
 export { childOf } from './logout/issuer-logout.ts'
-export { type Narrowing, narrowingOf, narrowingOfMany } from './logout/narrowing.ts'
+export { narrowingOf, narrowingOfMany } from './logout/narrowing.ts'
 export {
   type KnownSessions,
   type OwedDelivery,
-  type Plan,
   type PlanBasis,
   plan,
   type RegisteredIssuer,
@@ -156,15 +126,9 @@ export type {
   OutcomeRecord,
   StoredAttempt,
 } from './logout/records.ts'
-export {
-  type ApplicationSummary,
-  type DeliveryStanding,
-  type EventSummary,
-  type SummarizedDelivery,
-  summarize,
-} from './logout/summary.ts'
+export { type DeliveryStanding, type EventSummary, summarize } from './logout/summary.ts'
 export { takesSids } from './logout/takes-sids.ts'
-export type { CredentialStore, StoredApiKey, StoredCredentials } from './ports/credential-store.ts'
+export type { CredentialStore, StoredCredentials } from './ports/credential-store.ts'
 export {
   type BatchHandler,
   type ConsumedRecord,
@@ -221,8 +185,6 @@ export {
 export {
   consistencyPath,
   createGrowingTree,
-  type GrowingTree,
-  HASH_BYTES,
   inclusionPath,
   leafHash,
   type Sha256,
@@ -235,9 +197,7 @@ export {
   RECEIPT_SUBJECTS,
   RECEIPT_TYPE,
   type ReceiptClaims,
-  type ReceiptPlace,
   type ReceiptSubject,
-  type ReceiptTarget,
   receiptClaims,
   type SettledEvent,
   type SettledTarget,
@@ -251,13 +211,7 @@ export {
   type SigningAlgorithm,
   type SubjectClaims,
 } from './registry/binding.ts'
-export {
-  type ClientFormat,
-  type KnownMember,
-  type KnownMetadata,
-  readClient,
-  withoutSecrets,
-} from './registry/client-metadata.ts'
+export { readClient, withoutSecrets } from './registry/client-metadata.ts'
 export {
   CONTENT_ENCRYPTIONS,
   type ContentEncryption,
@@ -294,7 +248,6 @@ export {
   type SessionChanges,
   type SessionEnd,
   type SessionIndexUse,
-  type SessionStart,
   sessionLogKey,
 } from './session/session.ts'
 export { type SessionStanding, standingOf, type Told } from './session/standing.ts'
@@ -309,12 +262,9 @@ export {
 } from './sla/latency-histogram.ts'
 export {
   addCounts,
-  BURN_ALERTS,
-  BURN_LEAST,
   type BurnSeverity,
   burning,
   burnRate,
-  type ErrorBudget,
   errorBudget,
   NO_COUNTS,
   type SlaCounts,

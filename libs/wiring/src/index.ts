@@ -1,9 +1,3 @@
-export {
-  type CommonConfig,
-  readCommonConfig,
-  readMasterKeys,
-  readOutboundConfig,
-  readProcessConfig,
-} from './config.ts'
+export { readCommonConfig, readMasterKeys, readOutboundConfig, readProcessConfig } from './config.ts'
 export { createOpening, eventLogChecks, type Opening } from './opening.ts'
 export { runService } from './run.ts'
