@@ -57,7 +57,7 @@ export function fromFilterJson(json: DeadLetterFilterJson): DeadLetterFilter {
   }
 }
 
-/** The parameters and conditions of a filter, except its issuer and clients, which `bindingsOf` resolves. */
+/** The parameters and conditions of a filter, except its issuer and clients, which `bindingsSql` resolves. */
 export function filterParameters(after?: Numbered) {
   const { $, values, last } = namedParameters(
     { from: 'timestamptz', to: 'timestamptz', reason: 'text', ids: 'uuid[]' },

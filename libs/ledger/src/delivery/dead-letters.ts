@@ -7,7 +7,7 @@ import { tryLock } from '../postgres/locks.ts'
 import { namedParameters } from '../postgres/parameters.ts'
 import { microsOf, reckonable } from '../postgres/times.ts'
 import {
-  bindingsOf,
+  bindingsSql,
   confinedBindings,
   WALK_PARAMETERS,
   type WalkedPage,
@@ -32,7 +32,7 @@ export const FILTER = {
   values: (filter: DeadLetterFilter) => [...CONFINED.values({ ...filter }), ...ALONE.values(filter)],
   matches: `${ALONE.died('d')} and ${ALONE.matches('d')}
      and (${CONFINED.$.issuer} is null and ${CONFINED.$.clientIds} is null
-       or d.binding_id = any(array(${bindingsOf(CONFINED.$)})))`,
+       or d.binding_id = any(array(${bindingsSql(CONFINED.$)})))`,
 }
 
 // The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.

@@ -153,7 +153,7 @@ export interface WalkedPage<Row, Position> {
 }
 
 /** SQL: the bindings of an issuer and of some clients; a null parameter does not narrow. */
-export const bindingsOf = ({
+export const bindingsSql = ({
   issuer,
   clientIds,
 }: {
@@ -163,7 +163,7 @@ export const bindingsOf = ({
   select b.id
     from relying_parties p join bindings b on b.relying_party_id = p.id
    where (${issuer} is null or p.issuer = ${issuer}) and (${clientIds} is null or p.client_id = any(${clientIds}))`
-const BINDINGS = bindingsOf({ issuer: '$1::text', clientIds: '$2::text[]' })
+const BINDINGS = bindingsSql({ issuer: '$1::text', clientIds: '$2::text[]' })
 
 /** The bindings that a list is confined to; null: all. */
 export async function confinedBindings(
