@@ -55,7 +55,7 @@ create table quarantined_records (
   value_sha256    bytea not null,
   headers         json not null,
   -- Whether value, key or headers are incomplete. Such a record cannot be requeued.
-  cut_short       boolean not null default false,
+  cut_short       boolean not null,
   -- Why the record is here, for programs; `reason` is for people.
   kind            text not null check (kind in ('unreadable', 'conflict', 'refused')),
   reason          text not null,

@@ -14,18 +14,18 @@ create table issuers (
   name                 text primary key check (name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'),
   iss                  text not null unique,
   -- Whether its sessions have a sid, which relying parties may require.
-  sid_supported        boolean not null default true,
+  sid_supported        boolean not null,
   -- How its sessions in the session index narrow a logout:
   --   off       not at all
   --   partial   RPs known to hold a session get a delivery by sid; the others get one as well
   --   complete  only RPs known to hold a session get a delivery
-  session_index        text not null default 'partial' check (session_index in ('off', 'partial', 'complete')),
+  session_index        text not null check (session_index in ('off', 'partial', 'complete')),
   -- Settings of its relying parties, except where they have their own.
   defaults             jsonb not null,
   sla_within_ms        integer not null check (sla_within_ms > 0),
   sla_objective        double precision not null check (sla_objective > 0 and sla_objective < 1),
   -- The length of the error budget's window.
-  sla_window_days      smallint not null default 30 check (sla_window_days between 1 and 90),
+  sla_window_days      smallint not null check (sla_window_days between 1 and 90),
   -- Quotas of this issuer alone; null: the deployment's.
   sessions_max         bigint check (sessions_max >= 0),
   relying_parties_max  integer check (relying_parties_max >= 0),

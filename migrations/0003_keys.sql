@@ -6,7 +6,7 @@ create table signing_keys (
   algorithm           text not null,
   public_jwk          jsonb not null,
   -- Where the private key is. For `remote`, sealed_private_key holds how to reach the signer.
-  source              text not null default 'generated' check (source in ('generated', 'imported', 'remote')),
+  source              text not null check (source in ('generated', 'imported', 'remote')),
   -- A compact JWE under the master key. The private key is stored nowhere else.
   sealed_private_key  text not null,
   created_at          timestamptz not null,

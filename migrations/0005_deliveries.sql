@@ -21,10 +21,10 @@ create table events (
   clients            text[],
   include_initiator  boolean not null,
   -- Whether the identity provider stated occurred_at, by its own clock. If not, occurred_at is asked_at.
-  occurred_stated    boolean not null default true,
+  occurred_stated    boolean not null,
   occurred_at        timestamptz not null,
   -- When the logout was asked of us, by our clock: accepted_at, or the accepted_at of the parent.
-  asked_at           timestamptz not null default now(),
+  asked_at           timestamptz not null,
   accepted_at        timestamptz not null,
   planned_at         timestamptz not null,
   -- When the subject was erased. The row keeps which deliveries were made and how they ended.

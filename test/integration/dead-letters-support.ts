@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { uuidV7 } from '@curfew/domain'
 import { type Database, withTransaction } from '@curfew/ledger'
-import { ISS, ISSUER } from '../support/curfew.ts'
+import { ISS, ISSUER, storedId } from '../support/curfew.ts'
 
 export interface Pile {
   readonly clientId: string
@@ -18,9 +18,9 @@ export interface Pile {
 }
 
 const PILE_EVENTS = `
-  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-  select id, id, '\\x00', $2, id::text, 'subject', false, 'interactive', at, at, at, 'registered'
-    from unnest($1::uuid[], $3::timestamptz[]) as e(id, at)`
+  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  select id, given_id, '\\x00', $3, given_id::text, 'subject', false, true, at, 'interactive', at, at, at, 'registered'
+    from unnest($1::uuid[], $2::uuid[], $4::timestamptz[]) as e(id, given_id, at)`
 
 const PILE_DELIVERIES = `
   insert into deliveries (id, event_id, binding_id, state, lane, planned_at, attempts, retries, settled_at, dead_letter_reason,
@@ -42,10 +42,12 @@ export async function pileUp(db: Database, pile: Pile): Promise<readonly string[
   const { attempt } = pile
   const start = Date.now() - secondsAgo * 1_000
   const times = Array.from({ length: count }, (_, index) => new Date(start + index * 1_000))
-  const events = times.map((time) => uuidV7(time, randomBytes(10)))
+  const { iss = ISS } = pile
+  const given = times.map((time) => uuidV7(time, randomBytes(10)))
+  const events = given.map((id) => storedId(id, iss))
   // In one transaction: a bookkeeper that runs meanwhile would publish a dead letter without its attempt.
   return withTransaction(db, async (transaction) => {
-    await transaction.query(PILE_EVENTS, [events, pile.iss ?? ISS, times])
+    await transaction.query(PILE_EVENTS, [events, given, iss, times])
     const { rows } = await transaction.query<{ id: string }>(PILE_DELIVERIES, [
       events,
       times,

@@ -424,8 +424,8 @@ test('a subject is named as it is: with what a path must escape, in any script',
 test('a subject with thousands of events is forgotten page by page, by as many as are at it', async () => {
   const count = 2_300
   await curfew.db.query(
-    `insert into events (id, given_id, digest, iss, sub, sid, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-     select gen_random_uuid(), gen_random_uuid(), '\\x00', $1, case when n % 2 = 0 then $2 end, 'sid-' || n / 2, 'session', false,
+    `insert into events (id, given_id, digest, iss, sub, sid, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+     select gen_random_uuid(), gen_random_uuid(), '\\x00', $1, case when n % 2 = 0 then $2 end, 'sid-' || n / 2, 'session', false, true, now(),
             'bulk', now(), now(), now(), 'registered' from generate_series(2, $3::int + 1) n`,
     [ISS, SUB, count],
   )

@@ -4,7 +4,6 @@ import type { ClientId, Issuer, IssuerName, Reach, ReceiptClaims } from '@curfew
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
-import { pileUp } from './dead-letters-support.ts'
 
 // Goal: the same id at two issuers is two events, and no issuer learns or changes anything of another's.
 // Method: two issuers with a relying party each, whose IdPs use the same ids on purpose.
@@ -280,19 +279,6 @@ test('an event of an unregistered issuer has links without a name, which lead to
   const event = await json<LogoutEventStatus>('admin', `${self}?wait=30`)
   expect([event.plan_basis, event.links.self]).toEqual(['unknown_issuer', self])
   expect((await as('admin', 'GET', `${self}?issuer=main`)).status).toBe(404)
-})
-
-test('what was planned before ids were derived is found by the id that was given', async () => {
-  const [old = ''] = await pileUp(curfew.db, { clientId: 'mail', count: 1, iss: ISS })
-  const { event_id: id } = await curfew.client.getDelivery(old)
-  expect((await curfew.db.query('select from events where id = $1 and given_id = $1', [id])).rowCount).toBe(1)
-  for (const [who, query] of [
-    ['main', ''],
-    ['admin', ''],
-    ['admin', '?issuer=main'],
-  ] as const)
-    expect((await json<LogoutEventStatus>(who, `/v1/logout-events/${id}${query}`)).total).toBe(1)
-  expect((await as('other', 'GET', `/v1/logout-events/${id}`)).status).toBe(404)
 })
 
 test('an unbound key waits for an id without naming the issuer, also before the event is planned', async () => {

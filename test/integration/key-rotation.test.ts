@@ -30,7 +30,7 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
 }, async () => {
   const { db } = database
   await db.query(
-    "insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, revision) values ($1, $2, 1, 0.5, '{}', 0)",
+    "insert into issuers (name, iss, sid_supported, session_index, sla_within_ms, sla_objective, sla_window_days, defaults, revision) values ($1, $2, true, 'partial', 1, 0.5, 30, '{}', 0)",
     [ISSUER, iss],
   )
   let nowMs = START

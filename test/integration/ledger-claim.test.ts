@@ -215,7 +215,7 @@ describe('what a claim reads', () => {
         })
         const { rows } = await db.query<{ 'QUERY PLAN': readonly { readonly Plan: PlanNode }[] }>(
           `explain (analyze, buffers, format json)
-           execute claim_due('${workerId}', '${now.toISOString()}', '{${dead}}', '{0}', '{0}', 16, 16, 1000, ${dead}, 2000)`,
+           execute claim_due('${workerId}', '${now.toISOString()}', 16, 16, 1000, ${dead}, '{${dead}}', '{0}', '{0}', 2000)`,
         )
         const root = rows[0]?.['QUERY PLAN'][0]?.Plan
         if (root === undefined) throw new Error('no plan')

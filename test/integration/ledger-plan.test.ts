@@ -116,8 +116,8 @@ describe('an id with another content', () => {
     const planning = await database.db.withConnection(async (rival) => {
       await rival.query('begin')
       await rival.query({
-        text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-               values ($1, $1, '\\x00', 'https://idp.example', 'alice', 'subject', false, 'interactive', now(), now(), now(), 'registered')`,
+        text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+               values ($1, $1, '\\x00', 'https://idp.example', 'alice', 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered')`,
         values: [id],
       })
       const waiting = planNow([mine])
@@ -172,8 +172,8 @@ describe('a worker that plans', () => {
       await rival.query('begin')
       // Whoever has the same id in hand holds up the plan, with the worker's row locked.
       await rival.query({
-        text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-               values ($1, $1, '\\x00', 'https://idp.example', 'alice', 'subject', false, 'interactive', now(), now(), now(), 'registered')`,
+        text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+               values ($1, $1, '\\x00', 'https://idp.example', 'alice', 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered')`,
         values: [batch[0]?.event.id],
       })
       const planning = planNow(batch, mine)

@@ -183,8 +183,8 @@ export async function pile(
 ): Promise<void> {
   const event = newEvent()
   await db.query({
-    text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-           values ($1, $1, '\\x00', $2, 'alice', 'subject', false, 'interactive', now(), now(), now(), 'registered')`,
+    text: `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+           values ($1, $1, '\\x00', $2, 'alice', 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered')`,
     values: [event.id, ISS],
   })
   await db.query({

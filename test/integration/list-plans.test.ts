@@ -44,8 +44,8 @@ let database: TestDatabase
 
 /** A tenth of the deliveries is of `small`, which has two endpoints; what is dead, waits or is old lies far from the start. */
 const FILL = [
-  `insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, revision)
-   select name, 'https://' || name || '.example', 5000, 0.99, '{}', 1 from unnest(array['main', 'small', 'many']) name`,
+  `insert into issuers (name, iss, sid_supported, session_index, sla_within_ms, sla_objective, sla_window_days, defaults, revision)
+   select name, 'https://' || name || '.example', true, 'partial', 5000, 0.99, 30, '{}', 1 from unnest(array['main', 'small', 'many']) name`,
   `insert into relying_parties (issuer, client_id, metadata, settings, revision)
    select issuer, 'rp-' || n, '{}', '{}', 1
      from (values ('main', 10), ('small', 2), ('many', 2000)) of_issuer(issuer, count)
@@ -54,8 +54,8 @@ const FILL = [
    select id, 'backchannel', 'https://rp.example/' || id, 'main', '{}', 'either', true, 'done' from relying_parties`,
   `create temp table numbered as select n, md5('event ' || n / 10)::uuid as event, md5('random ' || n) as random
      from generate_series(0, ${DELIVERIES - 1}) n`,
-  `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-   select event, event, '\\x00', 'https://main.example', 'user-' || min(n), 'subject', false, 'interactive', at.at, at.at, at.at, 'registered'
+  `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+   select event, event, '\\x00', 'https://main.example', 'user-' || min(n), 'subject', false, true, at.at, 'interactive', at.at, at.at, at.at, 'registered'
      from numbered cross join lateral (select now() - interval '30 days' * (1 - n::float8 / ${DELIVERIES}) as at) at
     where n % 10 = 0 group by event, at.at`,
   // Ids of the IdP's own making, in no order of time.

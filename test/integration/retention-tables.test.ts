@@ -106,9 +106,9 @@ const TABLES: readonly {
     setting: 'CURFEW_QUARANTINE_RETENTION_DAYS',
     days: 90,
     lives: true,
-    insert: `insert into quarantined_records (lane, log_position, key, value, value_bytes, value_sha256, headers, kind, reason,
+    insert: `insert into quarantined_records (lane, log_position, key, value, value_bytes, value_sha256, headers, cut_short, kind, reason,
                quarantined_at, noticed_at, state, decided_by, decided_at)
-             values ('bulk', $1::uuid, '', '', 0, '', '{}', 'unreadable', '', '2020-01-01', '2020-01-01',
+             values ('bulk', $1::uuid, '', '', 0, '', '{}', false, 'unreadable', '', '2020-01-01', '2020-01-01',
                case when $2::timestamptz is null then 'waiting' else 'dismissed' end,
                case when $2::timestamptz is not null then 'test' end, $2)`,
   },
@@ -168,9 +168,9 @@ test('a record of sessions that waits is kept until operators were notified, and
     ['interactive', 91, true],
   ] as const)
     await db().query(
-      `insert into quarantined_records (lane, log_position, key, value, value_bytes, value_sha256, headers, kind, reason,
+      `insert into quarantined_records (lane, log_position, key, value, value_bytes, value_sha256, headers, cut_short, kind, reason,
          quarantined_at, noticed_at)
-       values ($1, gen_random_uuid(), '', '', 0, '', '{}', 'unreadable', '', $2, case when $3::boolean then now() end)`,
+       values ($1, gen_random_uuid(), '', '', 0, '', '{}', false, 'unreadable', '', $2, case when $3::boolean then now() end)`,
       [lane, daysBefore(age), noticed],
     )
   await round(NOW)

@@ -3,7 +3,7 @@ import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
 import { applySessions, countOrphans, noticeOrphans } from '@curfew/ledger'
 import { createLog, createMetrics } from '@curfew/runtime'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openWebhookReceiver } from '../support/webhook-receiver.ts'
 import { pileUp, registerQuietly } from './dead-letters-support.ts'
 
@@ -71,8 +71,11 @@ describe('the list', () => {
       session('old', 'shop'),
     )
     await hold(session('alive', 'shop'))
-    for (const [n, name] of [...names, 'never', 'old'].entries())
-      await orphan(name, events[n] ?? forgotten, new Date(Date.now() - n * 60_000))
+    for (const [n, name] of [...names, 'never', 'old'].entries()) {
+      const event = events[n]
+      const id = event === undefined ? forgotten : storedId(event)
+      await orphan(name, id, new Date(Date.now() - n * 60_000))
+    }
 
     const { items, next_cursor } = await curfew.client.listOrphans()
     expect(next_cursor).toBeNull()

@@ -4,6 +4,7 @@ import type {
   ApiKey,
   ApiKeyInput,
   DeadLetter,
+  DeadLetterFilterInput,
   DeadLetterWithAttempts,
   Delivery,
   DeliveryWithAttempts,
@@ -107,16 +108,7 @@ export interface DeliveriesFilter {
   readonly cursor?: string
 }
 
-export interface DeadLettersFilter {
-  readonly issuer?: string
-  readonly client_id?: string
-  readonly reason?: string
-  /** Dead-lettered at or after, and before (RFC 3339). */
-  readonly from?: string
-  readonly to?: string
-  readonly limit?: number
-  readonly cursor?: string
-}
+export type DeadLettersFilter = PageFilter & Readonly<Omit<DeadLetterFilterInput, 'ids'>>
 
 export interface QuarantineFilter extends PageFilter {
   readonly issuer?: string

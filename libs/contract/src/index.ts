@@ -3,7 +3,6 @@ export { clientIdIn } from './api/client-id.ts'
 export {
   Accepted,
   AcceptedOrRejected,
-  Attempt,
   DeliveriesQuery,
   Delivery,
   DeliveryWithAttempts,
@@ -19,10 +18,10 @@ export {
 export {
   AuditEntry,
   DeadLetter,
+  type DeadLetterFilterInput,
   DeadLettersQuery,
   DeadLetterWithAttempts,
   Replay,
-  type ReplayFilter,
   ReplayInput,
   ReplayPreview,
 } from './api/dead-letters.ts'
@@ -81,17 +80,13 @@ export {
 } from './api/sessions.ts'
 export { Sla, SlaGroup, SlaQuery } from './api/sla.ts'
 export {
-  type DeliveryFacts,
   deliveryView,
-  type EventFacts,
   eventPath,
   eventView,
   issuerLogoutPath,
   summaryView,
 } from './api/views.ts'
 export {
-  NOTIFICATION_TYPES,
-  type NotificationFacts,
   notificationBody,
   RotateSecretInput,
   Webhook,
@@ -100,27 +95,8 @@ export {
   WebhookInput,
   WebhookTest,
 } from './api/webhooks.ts'
-export {
-  DEAD_LETTER_TYPE,
-  type DeadLetterFacts,
-  encodeDeadLetter,
-  type PublishedDeadLetter,
-} from './records/dead-letter.ts'
-export {
-  decodeLogoutEvent,
-  encodeLogoutEvent,
-  LOGOUT_EVENT_TYPE,
-  logoutEventOf,
-  parseInstant,
-  type Unreadable,
-} from './records/log.ts'
+export { encodeDeadLetter } from './records/dead-letter.ts'
+export { decodeLogoutEvent, encodeLogoutEvent, logoutEventOf, parseInstant } from './records/log.ts'
 export { encodeNotification } from './records/notification.ts'
-export { encodeOutcome, OUTCOME_TYPE, type OutcomeFacts, type PublishedOutcome } from './records/outcome.ts'
-export {
-  decodeSessionRecord,
-  encodeSessionEnd,
-  encodeSessionStart,
-  SESSION_ENDED_TYPE,
-  SESSION_STARTED_TYPE,
-  type SessionStamp,
-} from './records/session.ts'
+export { encodeOutcome } from './records/outcome.ts'
+export { decodeSessionRecord, encodeSessionEnd, encodeSessionStart } from './records/session.ts'

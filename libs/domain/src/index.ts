@@ -1,13 +1,4 @@
-export {
-  allowedBy,
-  BREAKER_POLICY,
-  type Breaker,
-  type BreakerPolicy,
-  breakerAfter,
-  breakerStarted,
-  CLOSED,
-} from './delivery/breaker.ts'
-export { type ChannelDelivery, weakestRequired } from './delivery/channels.ts'
+export { allowedBy, type Breaker, breakerAfter, breakerStarted, CLOSED } from './delivery/breaker.ts'
 export {
   DEAD_LETTER_REASONS,
   type DeadLetterWords,
@@ -29,7 +20,7 @@ export {
   type Tries,
   undeliverable,
 } from './delivery/delivery.ts'
-export { createFairTurns, type FairTurns, interleave, shareLeft } from './delivery/fair-share.ts'
+export { createFairTurns, interleave, shareLeft } from './delivery/fair-share.ts'
 export { atLeast, LEVEL_MEANINGS, LEVELS, type Level, weaker } from './delivery/level.ts'
 export {
   type Answer,
@@ -47,10 +38,10 @@ export { type Bucket, burstOf, refilled, shareOf } from './delivery/rate.ts'
 export {
   DEFAULT_RETRY_POLICY,
   horizonMs,
-  jittered,
   parseRetryAfter,
   QUICK_RETRIES_MS,
   type RetryPolicy,
+  retryDelayMs,
 } from './delivery/retry.ts'
 export {
   AuthorizationServerUnavailableError,
@@ -93,7 +84,6 @@ export {
   type Sid,
   type Subject,
   type Target,
-  targetOf,
   uuidV7,
   type WorkerId,
 } from './ids.ts'
@@ -104,30 +94,20 @@ export {
   isPublished,
   JWKS_MAX_AGE_MS,
   KEY_LEAD_MS,
-  KEY_LEAD_MS_MIN,
   KEY_OVERLAP_MS,
   KEYRING_REFRESH_MS,
   KEYRING_TRUST_MS,
   type KeyLife,
-  type KeyState,
-  type KeyTimes,
   keyState,
   keyTimes,
   nextKey,
-  type Rotation,
   retirementFault,
   rotation,
   rotationDue,
   signingKey,
   TOKEN_LIFETIME_S,
 } from './keys/signing-key.ts'
-export {
-  beganAfter,
-  CLOCKS_APART_MS_MAX,
-  coversSession,
-  type LiveSession,
-  type Occurrence,
-} from './logout/coverage.ts'
+export { beganAfter, CLOCKS_APART_MS_MAX, type LiveSession, type Occurrence } from './logout/coverage.ts'
 export {
   askedAtOf,
   type IssuerLogout,
@@ -140,24 +120,26 @@ export {
 } from './logout/event.ts'
 export { fallbackOf, fallbacksFor, REASONS_WITHOUT_FALLBACK } from './logout/fallback.ts'
 export { childOf } from './logout/issuer-logout.ts'
-export { type Narrowing, narrowingOf, narrowingOfMany } from './logout/narrowing.ts'
+export { narrowingOf, narrowingOfMany } from './logout/narrowing.ts'
 export type { OwedDelivery, OwingEvent } from './logout/owed.ts'
 export {
   type KnownSessions,
-  type Plan,
   type PlanBasis,
   plan,
   type RegisteredIssuer,
 } from './logout/plan.ts'
 export { originOf, type QuarantineKind, type QuarantineState, quarantineFix } from './logout/quarantine.ts'
-export {
-  type ApplicationSummary,
-  type DeliveryStanding,
-  type EventSummary,
-  type SummarizedDelivery,
-  summarize,
-} from './logout/summary.ts'
-export type { CredentialStore, StoredApiKey, StoredCredentials } from './ports/credential-store.ts'
+export type {
+  DeadLetterRecord,
+  DeliveryRecord,
+  EventRecord,
+  IssuerLogoutProgress,
+  NotificationRecord,
+  OutcomeRecord,
+  StoredAttempt,
+} from './logout/records.ts'
+export { type DeliveryStanding, type EventSummary, summarize } from './logout/summary.ts'
+export type { CredentialStore, StoredCredentials } from './ports/credential-store.ts'
 export {
   type BatchHandler,
   type ConsumedRecord,
@@ -214,8 +196,6 @@ export {
 export {
   consistencyPath,
   createGrowingTree,
-  type GrowingTree,
-  HASH_BYTES,
   inclusionPath,
   leafHash,
   type Sha256,
@@ -228,9 +208,7 @@ export {
   RECEIPT_SUBJECTS,
   RECEIPT_TYPE,
   type ReceiptClaims,
-  type ReceiptPlace,
   type ReceiptSubject,
-  type ReceiptTarget,
   receiptClaims,
   type SettledEvent,
   type SettledTarget,
@@ -246,7 +224,6 @@ export {
   type SigningAlgorithm,
 } from './registry/binding.ts'
 export {
-  type ClientFormat,
   type ClientMetadata,
   type KnownMember,
   type MemberPaths,
@@ -289,7 +266,6 @@ export {
   type SessionChanges,
   type SessionEnd,
   type SessionIndexUse,
-  type SessionStart,
   sessionLogKey,
 } from './session/session.ts'
 export { type SessionStanding, type StandingBinding, standingOf, type Told } from './session/standing.ts'
@@ -305,12 +281,9 @@ export {
 export {
   addCounts,
   type BindingPromise,
-  BURN_ALERTS,
-  BURN_LEAST,
   type BurnSeverity,
   burning,
   burnRate,
-  type ErrorBudget,
   errorBudget,
   NO_COUNTS,
   type PartyDelivery,

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { isUnavailable } from '@curfew/ledger'
+import { isUnavailable, isWrongPassword } from '@curfew/ledger'
 import pg from 'pg'
 import { OWNER_ROLE } from './cluster.ts'
 import { EmbeddedPostgresFailedError, EmbeddedPostgresInUseError } from './errors.ts'
@@ -207,8 +207,8 @@ export async function tryConnect(password: string, port: number): Promise<pg.Cli
   try {
     return await connect(password, port)
   } catch (error) {
-    // 28P01: another cluster's server has the port now.
-    if (isUnavailable(error) || (error as { code?: unknown }).code === '28P01') return null
+    // A server that refuses the password is another cluster's, and has the port now.
+    if (isUnavailable(error) || isWrongPassword(error)) return null
     throw error
   }
 }

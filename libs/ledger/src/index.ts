@@ -9,12 +9,11 @@ export {
 export { type AuditRecord, type Change, listAudit } from './access/audit.ts'
 export { noticeBreakers } from './delivery/breakers.ts'
 export { type ClaimRequest, claimDue, type Lease, releaseDeliveries, type Slots } from './delivery/claim.ts'
+export { type DeadLetterFilter, toFilterJson } from './delivery/dead-letter-filter.ts'
 export {
   announceDeadLetters,
-  type DeadLetterFilter,
   type DeadLetterGroup,
   type DeadLetterPosition,
-  type DeadLetterRecord,
   findDeadLetter,
   listDeadLetters,
   summarizeDeadLetters,
@@ -28,9 +27,7 @@ export {
   failReplay,
   findReplay,
   type ReplayBatch,
-  type ReplayJob,
   type ReplayProgress,
-  type ReplayState,
   runningReplays,
   takeReplayBatch,
 } from './delivery/replays.ts'
@@ -57,14 +54,13 @@ export { fullLanes } from './event-log/backlog.ts'
 export {
   chooseEventLog,
   countUnread,
-  type EventLogUser,
   noteEventLog,
   POSTGRES_LOG,
   readEventLogChoice,
   readOwnLedger,
 } from './event-log/choice.ts'
-export { createPostgresEventLog, type PostgresEventLogOptions } from './event-log/event-log.ts'
-export { type EventLogGuardOptions, type GuardedEventLog, guardEventLog } from './event-log/guard.ts'
+export { createPostgresEventLog } from './event-log/event-log.ts'
+export { type GuardedEventLog, guardEventLog } from './event-log/guard.ts'
 export { createPostgresMonitor } from './event-log/monitor.ts'
 export { createQuarantine, quarantine } from './event-log/quarantine.ts'
 export {
@@ -82,25 +78,14 @@ export { countQuarantined, noticeQuarantined } from './event-log/quarantine-noti
 export { type EventIdentity, identifyEvents } from './history/event-identity.ts'
 export {
   coveringDeliveries,
-  type DeliveryFilter,
-  type DeliveryRecord,
-  type EventRecord,
   type FoundEvent,
   findDelivery,
   findEvents,
   listDeliveries,
-  type StoredAttempt,
   settledEvents,
 } from './history/history.ts'
-export {
-  countJournalLeft,
-  type JournalEntry,
-  type OnPosterFailed,
-  type Poster,
-  postJournal,
-  postLeft,
-} from './history/journal.ts'
-export { type OutcomeRecord, outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
+export { countJournalLeft, type JournalEntry, type Poster, postJournal, postLeft } from './history/journal.ts'
+export { outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
 export {
   deleteProbes,
   deleteQuarantined,
@@ -142,7 +127,6 @@ export {
 export {
   deleteNotifications,
   fanOutNotifications,
-  type NotificationRecord,
   publishNotifications,
 } from './notify/notifications.ts'
 export {
@@ -163,18 +147,14 @@ export {
   testWebhook,
   WEBHOOKS_MAX,
   type WebhookRecord,
-  type WebhookSettings,
 } from './notify/webhooks.ts'
 export {
-  asLedgerError,
   createDatabase,
   type Database,
   type DatabaseOptions,
   isUnavailable,
-  type OpenDatabaseOptions,
+  isWrongPassword,
   openDatabase,
-  type Queryable,
-  type Rows,
   type Statement,
   withTransaction,
 } from './postgres/database.ts'
@@ -185,22 +165,8 @@ export {
   isStatementTimeout,
   type OnDeliveryFault,
 } from './postgres/faults.ts'
-export {
-  createLedgerCheck,
-  type MigrateOptions,
-  MigrationError,
-  migrate,
-  PostgresTooOldError,
-  SchemaTooNewError,
-} from './postgres/migrate.ts'
-export {
-  createPartitions,
-  type Dropped,
-  type DropRequest,
-  dropAttempts,
-  dropAudit,
-  dropReceipts,
-} from './postgres/partitions.ts'
+export { createLedgerCheck, migrate } from './postgres/migrate.ts'
+export { createPartitions, dropAttempts, dropAudit, dropReceipts } from './postgres/partitions.ts'
 export type { WalkedPage } from './postgres/walk.ts'
 export { eraseSubject } from './privacy/erasing.ts'
 export {
@@ -213,13 +179,7 @@ export {
   requestErasure,
 } from './privacy/erasures.ts'
 export { type EventToday, findToday, findUnreceipted } from './receipts/facts.ts'
-export {
-  lockReceiptLog,
-  type NewReceiptLog,
-  openReceiptLog,
-  type ReceiptLog,
-  readTiles,
-} from './receipts/log.ts'
+export { lockReceiptLog, openReceiptLog, type ReceiptLog, readTiles } from './receipts/log.ts'
 export {
   findReceipt,
   findReceiptsOfGivenId,
@@ -236,7 +196,6 @@ export {
   type EndpointsOf,
   findIssuer,
   findIssuerNetworkRule,
-  type IssuerDraft,
   type IssuerQuotas,
   type IssuerRecord,
   listIssuers,
@@ -270,7 +229,6 @@ export {
   listRelyingParties,
   type RelyingPartyRecord,
   removeRelyingParty,
-  type StoredMetadata,
 } from './registry/relying-parties.ts'
 export { type StoredTls, toTls } from './registry/stored-tls.ts'
 export { applySessions } from './sessions/apply.ts'

@@ -1,6 +1,6 @@
 export { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
 export { createIssuerPost, type FetchedJson, fetchJson } from './json.ts'
-export { createOwnAddresses, type OwnAddresses } from './own-addresses.ts'
+export { createOwnAddresses } from './own-addresses.ts'
 export { createTargetCheck } from './target.ts'
 export { type TlsIdentity, tlsFaults } from './tls-identity.ts'
-export { parseWebhookSecret, postWebhook, type WebhookRequest } from './webhook.ts'
+export { parseWebhookSecret, postWebhook } from './webhook.ts'

@@ -1,14 +1,11 @@
-export type { RouteAccess, Spending } from './access.ts'
+export type { RouteAccess } from './access.ts'
 export { ambiguousEvent } from './ambiguous-event.ts'
 export { type AccessConfig, readAccess } from './authorization-servers.ts'
 export { type Batcher, createBatcher, LATER, QueueFullError } from './batcher.ts'
 export {
-  type AccessGrant,
   type ApiKey,
-  type Authenticate,
   adminKey,
   type Credential,
-  type Credentials,
   type CredentialsDeps,
   callerOf,
   createApiKeyAuthenticator,
@@ -18,7 +15,6 @@ export {
 } from './credentials.ts'
 export { namesTag } from './entity-tags.ts'
 export {
-  ConfigurationError,
   type Environment,
   type EnvironmentReader,
   isCidr,
@@ -30,22 +26,14 @@ export {
 } from './environment.ts'
 export { problemOf, traceparentOf } from './http-errors.ts'
 export { createHttpServer, type HttpServer, type HttpServerOptions, httpService } from './http-server.ts'
-export { type BodyLine, NDJSON_LINES_MAX, type ReadLine } from './json-body.ts'
+export { type BodyLine, NDJSON_LINES_MAX } from './json-body.ts'
 export { aborted, type RunContext, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
-export {
-  createLog,
-  describeError,
-  LOG_LEVELS,
-  type Log,
-  type LogLevel,
-  type LogLine,
-  openLogFile,
-} from './log.ts'
+export { createLog, LOG_LEVELS, type Log, type LogLevel, openLogFile } from './log.ts'
 export { createMetrics, type Metrics } from './metrics.ts'
 export { metricsServices } from './metrics-service.ts'
 export { type Fault, ProblemError } from './problem.ts'
 export { unitsOfElements } from './request-limits.ts'
 export { createSeldom } from './seldom.ts'
-export { newTraceparent, parseTraceparent } from './traceparent.ts'
+export { newTraceparent } from './traceparent.ts'
 export { createTurns, type Turn } from './turns.ts'
 export { createValidator } from './validator.ts'

@@ -1,20 +1,10 @@
-export {
-  type AccessTokenGrant,
-  type AuthorizationServer,
-  createAccessTokenVerifier,
-} from './access-tokens.ts'
-export { type ClientKeyOwner, type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
+export { createAccessTokenVerifier } from './access-tokens.ts'
+export { type ClientKeySealer, createClientKeySealer } from './client-keys.ts'
 export { type CursorSealer, createCursorSealer } from './cursors.ts'
 export { encryptToken, findEncryptionKey } from './encryption.ts'
-export { type CheckedJwk, checkSigningJwk, type JwkFault, thumbprintOf } from './key-check.ts'
-export {
-  createKeyMaker,
-  type KeyMaker,
-  type KeySource,
-  type SealedKey,
-  type StoredKey,
-} from './key-maker.ts'
-export { createKeyring, type Keyring, type KeyringOptions, type KeyStore, publishedKeys } from './keyring.ts'
+export { checkSigningJwk, type JwkFault, thumbprintOf } from './key-check.ts'
+export { createKeyMaker, type KeyMaker, type StoredKey } from './key-maker.ts'
+export { createKeyring, type Keyring, publishedKeys } from './keyring.ts'
 export {
   createLogKeeper,
   hashedWith,
@@ -32,7 +22,5 @@ export {
   verifyReceipt,
 } from './log-verify.ts'
 export { createProbeTokens, type ProbeTokens } from './probe-tokens.ts'
-export type { PostJson, RemoteSigner } from './remote-signer.ts'
-export { createVault, type MasterKeys, type Vault } from './sealing.ts'
-export type { Signer } from './signer.ts'
+export { createVault, type MasterKeys } from './sealing.ts'
 export { createWebhookSecretSealer, type WebhookSecretSealer } from './webhook-secrets.ts'

@@ -1,16 +1,13 @@
 import { encodeNotification } from '@curfew/contract'
-import { KEY_LEAD_MS, type Publisher } from '@curfew/domain'
+import { DEFAULT_RETRY_POLICY, KEY_LEAD_MS, type Publisher } from '@curfew/domain'
 import {
-  claimWebhookDeliveries,
   type Database,
   fanOutNotifications,
   noticeBreakers,
   noticeExpiringKeys,
-  publishAcknowledgements,
   publishNotifications,
-  settleWebhookDelivery,
 } from '@curfew/ledger'
-import { type GuardedClient, postWebhook } from '@curfew/outbound'
+import type { GuardedClient } from '@curfew/outbound'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { WebhookSecretSealer } from '@curfew/tokens'
 import { createOutcomesRound, OUTCOMES_LAG_MS } from './outcomes.ts'
@@ -63,13 +60,8 @@ export function createNotifying(deps: NotifyingDeps): {
     ['state'],
   )
   const sender = createWebhookSender({
-    claim: (request) => claimWebhookDeliveries(db, request),
-    settle: (request) => settleWebhookDelivery(db, request),
-    open: (sealed, webhook) => webhookSecrets.open(sealed, webhook),
-    post: (request) => postWebhook(client, request),
-    scheduleMs: notifying.webhookScheduleMs,
-    now: () => new Date(),
-    log,
+    ...{ db, client, webhookSecrets, log },
+    policy: { ...DEFAULT_RETRY_POLICY, scheduleMs: notifying.webhookScheduleMs },
     onAttempted: (state) => attempts.inc({ state }),
   })
   const chore = (name: string, pauseMs: number, round: Chore['round']): Chore => ({
@@ -104,10 +96,6 @@ export function createNotifying(deps: NotifyingDeps): {
     })
     return published === BATCH
   })
-  const outcomes = createOutcomesRound({
-    publisher,
-    acknowledgements: (request) =>
-      publishAcknowledgements(db, { ...request, lagMs: notifying.outcomesLagMs }),
-  })
+  const outcomes = createOutcomesRound({ db, publisher, lagMs: notifying.outcomesLagMs })
   return { chores: [...chores, publishing, chore('outcomes', PAUSE_MS, outcomes)], sender }
 }

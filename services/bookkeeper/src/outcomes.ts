@@ -1,6 +1,6 @@
 import { encodeOutcome } from '@curfew/contract'
-import type { Publisher } from '@curfew/domain'
-import type { OutcomeRecord } from '@curfew/ledger'
+import type { OutcomeRecord, Publisher } from '@curfew/domain'
+import { type Database, publishAcknowledgements } from '@curfew/ledger'
 
 /** Longer than any statement may take: PostgreSQL gives those up after 30 s. */
 export const OUTCOMES_LAG_MS = 40_000
@@ -13,21 +13,20 @@ const CHUNK = 1_000
 /** One round of following the ledger: publishes the next span. @returns whether there is more to look at now. */
 export type OutcomesRound = () => Promise<boolean>
 
-/** @param acknowledgements as `publishAcknowledgements` of the ledger, for a span. */
+/** @param lagMs as `publishAcknowledgements` takes it. */
 export function createOutcomesRound({
+  db,
   publisher,
-  acknowledgements,
+  lagMs,
 }: {
+  db: Database
   publisher: Pick<Publisher, 'publish'>
-  acknowledgements: (request: {
-    spanMs: number
-    publish: (records: readonly OutcomeRecord[]) => Promise<void>
-  }) => Promise<{ readonly published: number; readonly more: boolean } | null>
+  lagMs: number
 }): OutcomesRound {
   let spanMs = SPAN_MS
   return async () => {
-    const result = await acknowledgements({
-      spanMs,
+    const result = await publishAcknowledgements(db, {
+      ...{ spanMs, lagMs },
       publish: (records) => publishOutcomes(publisher, records),
     })
     if (result === null) return false

@@ -1,24 +1,29 @@
 import { notificationBody } from '@curfew/contract'
-import { type Answer, parseRetryAfter, WebhookSecretError } from '@curfew/domain'
-import type { ClaimedWebhookDelivery, WebhookSettlement } from '@curfew/ledger'
-import type { WebhookRequest } from '@curfew/outbound'
+import {
+  type Answer,
+  cleanText,
+  parseRetryAfter,
+  type RetryPolicy,
+  retryDelayMs,
+  WebhookSecretError,
+} from '@curfew/domain'
+import {
+  type ClaimedWebhookDelivery,
+  claimWebhookDeliveries,
+  type Database,
+  settleWebhookDelivery,
+  type WebhookSettlement,
+} from '@curfew/ledger'
+import { type GuardedClient, postWebhook } from '@curfew/outbound'
 import type { Log } from '@curfew/runtime'
+import type { WebhookSecretSealer } from '@curfew/tokens'
 
 export interface WebhookSenderDeps {
-  readonly claim: (request: {
-    busy: ReadonlyMap<string, number>
-    most: number
-    leaseMs: number
-  }) => Promise<readonly ClaimedWebhookDelivery[]>
-  readonly settle: (request: {
-    claimed: ClaimedWebhookDelivery
-    settlement: WebhookSettlement
-  }) => Promise<boolean>
-  readonly open: (sealed: string, webhook: string) => Promise<string>
-  readonly post: (request: WebhookRequest) => Promise<Answer>
-  /** Delays after failed attempts, in milliseconds. When they are used up, it has failed. */
-  readonly scheduleMs: readonly number[]
-  readonly now: () => Date
+  readonly db: Database
+  readonly client: Pick<GuardedClient, 'post'>
+  readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
+  /** At the end of its schedule a notification has failed. */
+  readonly policy: RetryPolicy
   readonly log: Log
   /** Told what an attempt came to. */
   readonly onAttempted: (state: WebhookSettlement['state']) => void
@@ -44,8 +49,6 @@ const AT_ONCE = 4
 const TIMEOUT_MS = 10_000
 /** Longer than an attempt can take with all that it waits for. */
 const LEASE_MS = 60_000
-const RETRY_AFTER_MS_MAX = 3_600_000
-const ERROR_LENGTH_MAX = 500
 
 /** Sends notifications to webhooks, each in places of its own. What is under way when the process is killed comes back with its lease. */
 export function createWebhookSender(deps: WebhookSenderDeps): WebhookSender {
@@ -69,7 +72,8 @@ export function createWebhookSender(deps: WebhookSenderDeps): WebhookSender {
   return {
     async round() {
       const busy = new Map([...sending].map(([webhook, ofWebhook]) => [webhook, ofWebhook.size]))
-      for (const claimed of await deps.claim({ busy, most: AT_ONCE, leaseMs: LEASE_MS })) begin(claimed)
+      for (const claimed of await claimWebhookDeliveries(deps.db, { busy, most: AT_ONCE, leaseMs: LEASE_MS }))
+        begin(claimed)
     },
     async idle() {
       while (sending.size > 0) await Promise.all([...sending.values()].flatMap((each) => [...each]))
@@ -79,8 +83,8 @@ export function createWebhookSender(deps: WebhookSenderDeps): WebhookSender {
 
 async function send(deps: WebhookSenderDeps, claimed: ClaimedWebhookDelivery): Promise<void> {
   const { webhook, attempt, notification } = claimed
-  const settlement = settlementOf(await attemptOnce(deps, claimed), attempt, deps)
-  const settled = await deps.settle({ claimed, settlement })
+  const settlement = settlementOf(await attemptOnce(deps, claimed), attempt, deps.policy)
+  const settled = await settleWebhookDelivery(deps.db, { claimed, settlement })
   deps.onAttempted(settlement.state)
   if (settled && settlement.state === 'delivered') return
   deps.log.warn({
@@ -97,47 +101,44 @@ async function send(deps: WebhookSenderDeps, claimed: ClaimedWebhookDelivery): P
 
 /** @returns what came of it: an answer, or in words why it could not be signed. */
 async function attemptOnce(
-  { open, post, now }: WebhookSenderDeps,
+  { client, webhookSecrets }: WebhookSenderDeps,
   claimed: ClaimedWebhookDelivery,
 ): Promise<Answer | string> {
   const { webhook, url, allowedNetworks, notification } = claimed
   const sealed = [claimed.sealedSecret, claimed.sealedPreviousSecret].filter((each) => each !== null)
   let secrets: readonly string[]
   try {
-    secrets = await Promise.all(sealed.map((each) => open(each, webhook)))
+    secrets = await Promise.all(sealed.map((each) => webhookSecrets.open(each, webhook)))
   } catch (error) {
     if (!(error instanceof WebhookSecretError)) throw error
     return error.message
   }
-  return post({
+  return postWebhook(client, {
     url,
     allowedNetworks,
     id: notification.id,
-    sentAt: now(),
+    sentAt: new Date(),
     body: notificationBody(notification),
     secrets,
     timeoutMs: TIMEOUT_MS,
   })
 }
 
-function settlementOf(
-  answer: Answer | string,
-  attempt: number,
-  { scheduleMs, now }: Pick<WebhookSenderDeps, 'scheduleMs' | 'now'>,
-): WebhookSettlement {
-  const status = typeof answer !== 'string' && answer.kind === 'response' ? answer.status : null
-  if (status !== null && status >= 200 && status < 300)
-    return { state: 'delivered', retryMs: 0, status, error: null, disable: null }
+/** Any 2xx takes it, and 410 disables the webhook. Everything else may pass. */
+function settlementOf(answer: Answer | string, attempt: number, policy: RetryPolicy): WebhookSettlement {
+  const response = typeof answer !== 'string' && answer.kind === 'response' ? answer : null
+  const status = response?.status ?? null
+  if (status !== null && status >= 200 && status < 300) return { state: 'delivered', status, error: null }
   if (status === 410) {
     const disable = 'the receiver answered 410 Gone; put the webhook again to enable it'
-    return { state: 'failed', retryMs: 0, status, error: disable, disable }
+    return { state: 'failed', status, error: disable, disable }
   }
-  const error = inWords(answer).slice(0, ERROR_LENGTH_MAX)
-  const delayMs = scheduleMs[attempt - 1]
-  if (delayMs === undefined) return { state: 'failed', retryMs: 0, status, error, disable: null }
-  const asked = typeof answer !== 'string' && answer.kind === 'response' ? answer.retryAfter : null
-  const retryAfterMs = Math.min(parseRetryAfter(asked, now()) ?? 0, RETRY_AFTER_MS_MAX)
-  return { state: 'pending', retryMs: Math.max(delayMs, retryAfterMs), status, error, disable: null }
+  const error = cleanText(inWords(answer))
+  const askedMs = parseRetryAfter(response?.retryAfter ?? null, new Date())
+  const retryMs = retryDelayMs(policy, { retries: attempt - 1, askedMs, random: Math.random() })
+  return retryMs === null
+    ? { state: 'failed', status, error, disable: null }
+    : { state: 'pending', retryMs, status, error }
 }
 
 /** Of an answer only its status is told: whatever else it says is the receiver's own affair. */

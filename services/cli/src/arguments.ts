@@ -6,15 +6,6 @@ import { type ParseArgsConfig, parseArgs } from 'node:util'
  */
 export class UsageError extends Error {}
 
-/** Which dead letters, as options. */
-export const FILTER_OPTIONS = {
-  issuer: { type: 'string' },
-  client: { type: 'string' },
-  reason: { type: 'string' },
-  from: { type: 'string' },
-  to: { type: 'string' },
-} as const
-
 export type Command = (args: readonly string[]) => Promise<number>
 
 /** A command that has commands of its own, such as `dlq list`. */

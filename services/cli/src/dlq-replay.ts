@@ -1,7 +1,8 @@
 import type { Client } from '@curfew/client'
-import type { Replay, ReplayFilter, ReplayPreview } from '@curfew/contract'
-import { FILTER_OPTIONS, parse, UsageError } from './arguments.ts'
+import type { Replay, ReplayPreview } from '@curfew/contract'
+import { parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { FILTER_OPTIONS, filterOf } from './dlq-filter.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { table } from './table.ts'
 
@@ -27,16 +28,8 @@ export async function replay(args: readonly string[]): Promise<number> {
   }
   if (values.follow !== undefined) return follow(connect(values), values.follow, print)
 
-  const { issuer, client: client_id, reason, from, to, id: ids } = values
-  const filter = {
-    ...(issuer !== undefined && { issuer }),
-    ...(client_id !== undefined && { client_id }),
-    // The server knows which there are, and says so.
-    ...(reason !== undefined && { reason: reason as NonNullable<ReplayFilter['reason']> }),
-    ...(from !== undefined && { from }),
-    ...(to !== undefined && { to }),
-    ...(ids !== undefined && { ids }),
-  }
+  const ids = values.id
+  const filter = { ...filterOf(values), ...(ids !== undefined && { ids }) }
   const request = { filter, include_lapsed: values['include-lapsed'] === true }
   const dryRun = values['dry-run'] === true
   if (!dryRun && values.yes !== true && !process.stdin.isTTY)

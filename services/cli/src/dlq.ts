@@ -1,7 +1,7 @@
-import type { DeadLettersFilter } from '@curfew/client'
 import type { DeadLetter, DeadLetterWithAttempts } from '@curfew/contract'
-import { FILTER_OPTIONS, group, parse, UsageError } from './arguments.ts'
+import { group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
+import { FILTER_OPTIONS, filterOf } from './dlq-filter.ts'
 import { replay } from './dlq-replay.ts'
 import { plain, table } from './table.ts'
 
@@ -21,20 +21,12 @@ async function list(args: readonly string[]): Promise<number> {
   const limit = Number(values.limit ?? LIMIT_DEFAULT)
   if (!Number.isInteger(limit) || limit < 1) throw new UsageError('--limit must be a whole number from 1.')
   const client = connect(values)
-  const { client: client_id, issuer, reason, from, to } = values
-  const filter: DeadLettersFilter = {
-    ...(issuer !== undefined && { issuer }),
-    ...(client_id !== undefined && { client_id }),
-    ...(reason !== undefined && { reason }),
-    ...(from !== undefined && { from }),
-    ...(to !== undefined && { to }),
-  }
   const items: DeadLetter[] = []
   let cursor: string | null = null
   do {
     const page: Awaited<ReturnType<typeof client.listDeadLetters>> = await answered(
       client.listDeadLetters({
-        ...filter,
+        ...filterOf(values),
         limit: Math.min(PAGE_MAX, limit - items.length),
         ...(cursor !== null && { cursor }),
       }),

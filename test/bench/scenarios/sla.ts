@@ -124,8 +124,8 @@ function sampleOf(count: number): string {
 }
 
 const ADD_EVENTS = `
-  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-  select id, id, '\\x00', $2, id::text, 'subject', false, 'interactive', $3, $3, $3, 'registered' from unnest($1::uuid[]) as id`
+  insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+  select id, id, '\\x00', $2, id::text, 'subject', false, true, $3, 'interactive', $3, $3, $3, 'registered' from unnest($1::uuid[]) as id`
 
 const ADD_DELIVERIES = `
   insert into deliveries (id, event_id, binding_id, state, lane, planned_at, attempts, settled_at, level)

@@ -1,7 +1,7 @@
 import { DEAD_LETTER_REASONS } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { Attempt, Channel, Count, nullable, PageQuery, Text, Time } from './common.ts'
-import { ClientIdText, Instant, Uuid } from './logout-event.ts'
+import { ClientIdText, Uuid } from './logout-event.ts'
 
 // Dead letters, their replay, and the audit log, as they cross the API.
 
@@ -13,19 +13,21 @@ const reason = Type.Union(
   { description: 'Why it was given up on.' },
 )
 
+/** Selects dead letters. A member that is left out does not narrow. */
+const filter = {
+  issuer: Type.Optional(issuer),
+  client_id: Type.Optional(ClientIdText),
+  reason: Type.Optional(reason),
+  from: Type.Optional(
+    Type.String({ maxLength: 40, description: 'Dead-lettered at or after this time (RFC 3339).' }),
+  ),
+  to: Type.Optional(
+    Type.String({ maxLength: 40, description: 'Dead-lettered before this time (RFC 3339).' }),
+  ),
+}
+
 export const DeadLettersQuery = Type.Object(
-  {
-    ...PageQuery.properties,
-    issuer: Type.Optional(issuer),
-    client_id: Type.Optional(ClientIdText),
-    reason: Type.Optional(reason),
-    from: Type.Optional(
-      Type.String({ maxLength: 40, description: 'Dead-lettered at or after this time (RFC 3339).' }),
-    ),
-    to: Type.Optional(
-      Type.String({ maxLength: 40, description: 'Dead-lettered before this time (RFC 3339).' }),
-    ),
-  },
+  { ...PageQuery.properties, ...filter },
   { additionalProperties: false },
 )
 
@@ -62,23 +64,18 @@ export type DeadLetter = Static<typeof DeadLetter>
 export const DeadLetterWithAttempts = Type.Object({ ...DeadLetter.properties, attempts: Type.Array(Attempt) })
 export type DeadLetterWithAttempts = Static<typeof DeadLetterWithAttempts>
 
-/** Which dead letters; what is left out does not narrow. */
-const ReplayFilter = Type.Object(
+const DeadLetterFilterInput = Type.Object(
   {
-    issuer: Type.Optional(issuer),
-    client_id: Type.Optional(ClientIdText),
-    reason: Type.Optional(reason),
-    from: Type.Optional(Instant),
-    to: Type.Optional(Instant),
+    ...filter,
     ids: Type.Optional(Type.Array(Uuid, { minItems: 1, maxItems: IDS_MAX, uniqueItems: true })),
   },
   { additionalProperties: false, description: 'What is left out does not narrow; empty, it is all of them.' },
 )
-export type ReplayFilter = Static<typeof ReplayFilter>
+export type DeadLetterFilterInput = Static<typeof DeadLetterFilterInput>
 
 export const ReplayInput = Type.Object(
   {
-    filter: ReplayFilter,
+    filter: DeadLetterFilterInput,
     include_lapsed: Type.Optional(
       Type.Boolean({ description: 'Default false: what is of a session that is over is left alone.' }),
     ),
@@ -129,7 +126,7 @@ export const Replay = Type.Object({
   ),
   failure: Type.Union([Text, Type.Null()], { description: 'Why it failed; null unless it did.' }),
   filter: Type.Object({
-    ...ReplayFilter.properties,
+    ...DeadLetterFilterInput.properties,
     client_ids: Type.Optional(
       Type.Array(Text, { description: 'The clients that the credential which asked is bound to.' }),
     ),

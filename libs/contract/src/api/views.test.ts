@@ -1,10 +1,12 @@
+import type { BindingId, DeliveryRecord, EventRecord } from '@curfew/domain'
 import { createValidator } from '@curfew/runtime'
 import { describe, expect, test } from 'vitest'
 import { Delivery, LogoutEventStatus } from './common.ts'
-import { type DeliveryFacts, deliveryView, type EventFacts, eventView } from './views.ts'
+import { deliveryView, eventView } from './views.ts'
 
 const at = (second: number) => new Date(Date.UTC(2026, 10, 21, 12, 0, second))
-const EVENT: EventFacts = {
+const EVENT: EventRecord = {
+  id: 'e1',
   givenId: 'e1',
   issuer: 'main',
   iss: 'https://idp.example',
@@ -23,9 +25,11 @@ const EVENT: EventFacts = {
   issuerLogout: null,
   erasedAt: null,
 }
-const DELIVERY: DeliveryFacts = {
+const DELIVERY: DeliveryRecord = {
   id: 'd1',
+  eventId: 'e1',
   givenEventId: 'e1',
+  bindingId: 1 as BindingId,
   issuer: 'main',
   clientId: 'mail',
   clientName: null,
@@ -44,10 +48,11 @@ const DELIVERY: DeliveryFacts = {
   plannedAt: at(2),
   dueAt: null,
   settledAt: at(5),
+  sessionEndsAt: null,
   erasedAt: null,
   acceptedAt: at(1),
 }
-const DEAD: DeliveryFacts = {
+const DEAD: DeliveryRecord = {
   ...DELIVERY,
   id: 'd2',
   state: 'dead_lettered',
@@ -55,7 +60,7 @@ const DEAD: DeliveryFacts = {
   deadLetterReason: 'refused',
   settledAt: at(9),
 }
-const WAITING: DeliveryFacts = {
+const WAITING: DeliveryRecord = {
   ...DELIVERY,
   id: 'd3',
   state: 'pending',

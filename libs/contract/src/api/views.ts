@@ -1,66 +1,5 @@
-import type { Level, PlanBasis, EventSummary as SummaryFacts } from '@curfew/domain'
+import type { DeliveryRecord, EventRecord, EventSummary as SummaryFacts } from '@curfew/domain'
 import type { Delivery, EventSummary, LogoutEventStatus } from './common.ts'
-
-/** What the ledger knows of a delivery. */
-export interface DeliveryFacts {
-  readonly id: string
-  /** The id that its issuer gave the event. */
-  readonly givenEventId: string
-  readonly issuer: string
-  readonly clientId: string
-  readonly clientName: string | null
-  /** The kind of its channel, and of the one that it stands in for. */
-  readonly channel: string
-  readonly fallbackFor: string | null
-  readonly endpoint: string
-  readonly sid: string | null
-  /** Whom the RP takes it to be about. */
-  readonly names: 'session' | 'subject'
-  readonly lane: string
-  readonly state: string
-  readonly level: Level | null
-  readonly attemptCount: number
-  readonly deadLetterReason: string | null
-  /** The newer delivery that says all that this one would have said. */
-  readonly supersededBy: string | null
-  /** How often it was replayed. */
-  readonly generation: number
-  readonly plannedAt: Date
-  readonly dueAt: Date | null
-  readonly settledAt: Date | null
-  /** When the event was accepted (202). */
-  readonly acceptedAt: Date
-  /** When whom it was about was erased. */
-  readonly erasedAt: Date | null
-}
-
-/** What the ledger knows of an event. */
-export interface EventFacts {
-  /** The id that its issuer gave it. */
-  readonly givenId: string
-  readonly iss: string
-  /** Short name of the issuer; null if this `iss` was never registered. */
-  readonly issuer: string | null
-  readonly sub: string | null
-  readonly sid: string | null
-  readonly scope: string
-  readonly device: string | null
-  readonly reason: string | null
-  readonly initiator: string | null
-  readonly lane: string
-  readonly occurredAt: Date
-  readonly acceptedAt: Date
-  readonly plannedAt: Date
-  readonly planBasis: PlanBasis
-  readonly givenParentId: string | null
-  readonly issuerLogout: {
-    readonly state: 'running' | 'done' | 'cancelled' | 'failed'
-    readonly endedAt: Date | null
-    readonly total: number | null
-    readonly done: number
-  } | null
-  readonly erasedAt: Date | null
-}
 
 /** The name of an event outside. `issuer` is the short name; null if the `iss` is not registered. */
 export interface EventName {
@@ -75,39 +14,40 @@ export const eventPath = (event: EventName, of = '') =>
   `/v1/logout-events/${event.givenId}${of}${ofIssuer(event)}`
 
 /** A delivery as the API shows it. */
-export function deliveryView(facts: DeliveryFacts): Delivery {
+export function deliveryView(delivery: DeliveryRecord): Delivery {
   return {
-    id: facts.id,
-    event_id: facts.givenEventId,
-    issuer: facts.issuer,
-    client_id: facts.clientId,
-    client_name: facts.clientName,
-    channel: facts.channel,
-    fallback_for: facts.fallbackFor,
-    endpoint: facts.endpoint,
-    sid: facts.sid,
-    names: facts.names,
-    lane: facts.lane,
-    state: facts.state,
-    level: facts.level,
-    attempt_count: facts.attemptCount,
-    dead_letter_reason: facts.deadLetterReason,
-    superseded_by: facts.supersededBy,
-    generation: facts.generation,
-    planned_at: facts.plannedAt.toISOString(),
-    due_at: facts.dueAt?.toISOString() ?? null,
-    settled_at: facts.settledAt?.toISOString() ?? null,
-    elapsed_ms: facts.settledAt === null ? null : facts.settledAt.getTime() - facts.acceptedAt.getTime(),
-    erased_at: facts.erasedAt?.toISOString() ?? null,
+    id: delivery.id,
+    event_id: delivery.givenEventId,
+    issuer: delivery.issuer,
+    client_id: delivery.clientId,
+    client_name: delivery.clientName,
+    channel: delivery.channel,
+    fallback_for: delivery.fallbackFor,
+    endpoint: delivery.endpoint,
+    sid: delivery.sid,
+    names: delivery.names,
+    lane: delivery.lane,
+    state: delivery.state,
+    level: delivery.level,
+    attempt_count: delivery.attemptCount,
+    dead_letter_reason: delivery.deadLetterReason,
+    superseded_by: delivery.supersededBy,
+    generation: delivery.generation,
+    planned_at: delivery.plannedAt.toISOString(),
+    due_at: delivery.dueAt?.toISOString() ?? null,
+    settled_at: delivery.settledAt?.toISOString() ?? null,
+    elapsed_ms:
+      delivery.settledAt === null ? null : delivery.settledAt.getTime() - delivery.acceptedAt.getTime(),
+    erased_at: delivery.erasedAt?.toISOString() ?? null,
     links: {
-      self: `/v1/deliveries/${facts.id}`,
-      event: eventPath({ ...facts, givenId: facts.givenEventId }),
+      self: `/v1/deliveries/${delivery.id}`,
+      event: eventPath({ ...delivery, givenId: delivery.givenEventId }),
     },
   }
 }
 
 /** An event as the API shows it, with how each of its deliveries stands. */
-export function eventView(event: EventFacts, deliveries: readonly DeliveryFacts[]): LogoutEventStatus {
+export function eventView(event: EventRecord, deliveries: readonly DeliveryRecord[]): LogoutEventStatus {
   const { issuerLogout: job } = event
   const settledAt =
     job?.state !== 'running' && deliveries.every((delivery) => delivery.settledAt !== null)

@@ -1,3 +1,4 @@
+import type { NotificationRecord } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
 import { nullable, PageQuery, Text, Time } from './common.ts'
 
@@ -110,14 +111,11 @@ export type WebhookDelivery = Static<typeof WebhookDelivery>
 export const WebhookTest = Type.Object({ id: Text, links: Type.Object({ deliveries: Text }) })
 export type WebhookTest = Static<typeof WebhookTest>
 
-/** What the ledger knows of a notification. */
-export interface NotificationFacts {
-  readonly type: string
-  readonly occurredAt: Date
-  readonly data: Readonly<Record<string, unknown>>
-}
-
 /** A notification as webhooks get it (Standard Webhooks, "Payload structure"), and those who listen on Kafka. */
-export function notificationBody({ type, occurredAt, data }: NotificationFacts): string {
+export function notificationBody({
+  type,
+  occurredAt,
+  data,
+}: Pick<NotificationRecord, 'type' | 'occurredAt' | 'data'>): string {
   return JSON.stringify({ type, timestamp: occurredAt.toISOString(), data })
 }

@@ -1,15 +1,8 @@
+import type { StoredAttempt } from '../logout/records.ts'
 import type { DeadLetterReason } from './delivery.ts'
 
 /** The last POST of a dead letter, as far as it is known. */
-export interface LastAttempt {
-  /** HTTP status; null when no answer came. */
-  readonly status: number | null
-  /** The failure in one word, such as `dns` or `http_400`. */
-  readonly errorClass: string | null
-  /** The relying party's own words, or the network's. */
-  readonly error: string | null
-  readonly errorDescription: string | null
-}
+export type LastAttempt = Pick<StoredAttempt, 'status' | 'errorClass' | 'error' | 'errorDescription'>
 
 /** A dead letter in words, for a person who can do something about it. Each is one or two whole sentences. */
 export interface DeadLetterWords {

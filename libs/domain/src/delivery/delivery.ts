@@ -3,7 +3,7 @@ import type { LogoutEvent } from '../logout/event.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { Level } from './level.ts'
 import type { AttemptOutcome, UndeliverableReason } from './outcome.ts'
-import { jittered, type RetryPolicy } from './retry.ts'
+import { jittered, type RetryPolicy, retryDelayMs } from './retry.ts'
 
 /** All states. `superseded` and `lapsed` are terminal like `acknowledged`; the ledger's CHECKs say the same. */
 export const DELIVERY_STATES = [
@@ -108,10 +108,8 @@ function settleByOutcome(
       return ofThePeer ? refused(outcome.reason) : { state: 'dead_lettered', reason: outcome.reason }
     }
     case 'unavailable': {
-      const delayMs = policy.scheduleMs[retries]
-      if (delayMs === undefined) return { state: 'dead_lettered', reason: 'attempts_exhausted' }
-      const askedMs = Math.min(outcome.retryAfterMs ?? 0, policy.retryAfterMsMax)
-      const waitMs = Math.max(jittered(delayMs, policy.jitter, random), askedMs)
+      const waitMs = retryDelayMs(policy, { retries, askedMs: outcome.retryAfterMs, random })
+      if (waitMs === null) return { state: 'dead_lettered', reason: 'attempts_exhausted' }
       return { state: 'pending', dueAt: after(now, waitMs), retries: retries + 1, refusals }
     }
     case 'refused':

@@ -49,6 +49,20 @@ export function jittered(delayMs: number, jitter: number, random: number): numbe
   return Math.round(delayMs * (1 + jitter * (2 * random - 1)))
 }
 
+/**
+ * How long what was unavailable waits for its next attempt, in milliseconds; null at the end of the schedule.
+ *
+ * @param retries waits before this one. @param askedMs the peer's `Retry-After`. @param random uniform in [0, 1).
+ */
+export function retryDelayMs(
+  { scheduleMs, jitter, retryAfterMsMax }: RetryPolicy,
+  { retries, askedMs, random }: { retries: number; askedMs: number | null; random: number },
+): number | null {
+  const delayMs = scheduleMs[retries]
+  if (delayMs === undefined) return null
+  return Math.max(jittered(delayMs, jitter, random), Math.min(askedMs ?? 0, retryAfterMsMax))
+}
+
 const HTTP_DATE = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
 
 /** Reads `Retry-After` in both its forms (RFC 9110 10.2.3). Null when absent, unreadable or in the past. */

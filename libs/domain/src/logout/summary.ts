@@ -1,20 +1,15 @@
 import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
-import { type DeliveryState, hasLapsed } from '../delivery/delivery.ts'
+import { hasLapsed } from '../delivery/delivery.ts'
 import type { Level } from '../delivery/level.ts'
+import type { DeliveryRecord } from './records.ts'
 
 // What a person is shown who logs out: how far it is, and what is left to do. In words of the person, not of ours.
 
 /** How a delivery stands, as far as a person is concerned. */
-export interface DeliveryStanding {
-  readonly state: DeliveryState
-  /** What its acknowledgement asserts; null without one. */
-  readonly level: Level | null
-  /** When it is tried next; null where it is being tried, or is settled. */
-  readonly dueAt: Date | null
-  readonly attemptCount: number
-  /** When the session that it would end ends by itself; null where nobody has said. */
-  readonly sessionEndsAt: Date | null
-}
+export type DeliveryStanding = Pick<
+  DeliveryRecord,
+  'state' | 'level' | 'dueAt' | 'attemptCount' | 'sessionEndsAt'
+>
 
 /** A delivery of the event, and whose it is. */
 export interface SummarizedDelivery extends DeliveryStanding, ChannelDelivery {

@@ -7,6 +7,7 @@ import {
   type Reach,
 } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { namedParameters } from '../postgres/parameters.ts'
 import { readRegistryRevision } from '../registry/registry.ts'
 import { writeAudit } from './audit.ts'
 
@@ -35,9 +36,20 @@ const COLUMNS = `id, name, hint, scopes, issuer, clients, requests_per_second as
   created_at as "createdAt", created_by as "createdBy", expires_at as "expiresAt", revoked_at as "revokedAt",
   revoked_by as "revokedBy", last_used_at as "lastUsedAt"`
 
+const KEY = namedParameters({
+  id: 'uuid',
+  name: 'text',
+  hash: 'bytea',
+  hint: 'text',
+  scopes: 'text[]',
+  issuer: 'text',
+  clients: 'text[]',
+  requests_per_second: 'integer',
+  expires_at: 'timestamptz',
+  created_by: 'text',
+})
 const INSERT_API_KEY = `
-  insert into api_keys (id, name, hash, hint, scopes, issuer, clients, requests_per_second, expires_at, created_by)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+  insert into api_keys (${KEY.names}) values (${KEY.list})
   on conflict (name) where revoked_at is null do nothing
   returning ${COLUMNS}`
 
@@ -56,18 +68,13 @@ export async function createApiKey(
     const { rows } = await transaction.query<ApiKeyRecord>({
       name: 'insert_api_key',
       text: INSERT_API_KEY,
-      values: [
-        key.id,
-        key.name,
-        Buffer.from(key.hash),
-        key.hint,
-        [...key.scopes],
-        key.issuer,
-        key.clients === null ? null : [...key.clients],
-        key.requestsPerSecond,
-        key.expiresAt,
-        key.createdBy,
-      ],
+      values: KEY.values({
+        ...key,
+        hash: Buffer.from(key.hash),
+        requests_per_second: key.requestsPerSecond,
+        expires_at: key.expiresAt,
+        created_by: key.createdBy,
+      }),
     })
     const [record] = rows
     if (record === undefined) return null

@@ -14,11 +14,31 @@ import type {
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
+import { namedParameters, rowParameters } from '../postgres/parameters.ts'
 import { narrowClaimed } from './narrow.ts'
 import { giveUpRefused } from './unrecordable.ts'
 
+const ASKED = namedParameters({
+  worker: 'uuid',
+  now: 'timestamptz',
+  interactive: 'int',
+  bulk: 'int',
+  most: 'int',
+  after: 'bigint',
+})
+const { $ } = ASKED
+const KNOWN = rowParameters<readonly [BindingId, Slots]>(
+  {
+    binding_id: ['bigint', ([bindingId]) => bindingId],
+    interactive: ['int', ([, { interactive }]) => interactive],
+    bulk: ['int', ([, { bulk }]) => bulk],
+  },
+  { after: ASKED },
+)
+const LEASE = namedParameters({ number: 'bigint' }, { after: KNOWN })
+
 // First the lanes of bindings that have anything waiting, by skipping from one to the next in the index; then of each as
-// many as it has slots for, beginning behind the binding $9: where the limit cuts, those of high numbers have their turn too. What a dead relying party or a mass logout has waiting is never read on the way to another's.
+// many as it has slots for, beginning behind the binding `after`: where the limit cuts, those of high numbers have their turn too. What a dead relying party or a mass logout has waiting is never read on the way to another's.
 // Leases are dated by the database's clock, like the heart's beats: one worker's own may be wrong. Rows are updated by an
 // array of ids: a join would be planned for a tenth of the table, and so as a scan of it.
 const DUE = `
@@ -33,20 +53,20 @@ const DUE = `
          order by d.binding_id, d.lane limit 1
       ) later
   ),
-  me as (select id from workers where id = $1 for key share),
+  me as (select id from workers where id = ${$.worker} for key share),
   due as (
     select d.id
-      from (select * from waiting order by lane desc, binding_id <= $9, binding_id) w
-      left join unnest($3::bigint[], $4::int[], $5::int[]) as known(binding_id, interactive, bulk) using (binding_id)
+      from (select * from waiting order by lane desc, binding_id <= ${$.after}, binding_id) w
+      left join ${KNOWN.as('known')} using (binding_id)
       cross join me
       cross join lateral (
         select id from deliveries
-         where binding_id = w.binding_id and lane = w.lane and due_at <= $2
+         where binding_id = w.binding_id and lane = w.lane and due_at <= ${$.now}
          order by due_at
-         limit case w.lane when 'bulk' then coalesce(known.bulk, $7) else coalesce(known.interactive, $6) end
+         limit case w.lane when 'bulk' then coalesce(known.bulk, ${$.bulk}) else coalesce(known.interactive, ${$.interactive}) end
            for update skip locked
       ) d
-     limit $8
+     limit ${$.most}
   )`
 /** @param at when the lease was given. @param number of the lease. */
 const claim = (at: string, number: string) => `
@@ -64,7 +84,7 @@ const claim = (at: string, number: string) => `
   select c.*, e.iss, e.given_id, e.sub, e.scope, e.accepted_at,
          c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
     from claimed c join events e on e.id = c.event_id`
-const CLAIM_DUE = `${DUE},${claim('now()', '$10')}`
+const CLAIM_DUE = `${DUE},${claim('now()', LEASE.$.number)}`
 
 // What would be claimed, and the same claim of what is named: to find the one that makes a claim fail. The parts of one claim are
 // one lease: all of its deliveries have its time.
@@ -135,7 +155,7 @@ export async function claimDue(
   const { lease, now } = request
   const values = valuesOf(request)
   const leased = await db
-    .query<ClaimedRow>({ name: 'claim_due', text: CLAIM_DUE, values: [...values, lease.number] })
+    .query<ClaimedRow>({ name: 'claim_due', text: CLAIM_DUE, values: [...values, ...LEASE.values(lease)] })
     .catch((error: unknown) => {
       if (isDataFault(error)) return null
       throw error
@@ -158,17 +178,9 @@ export async function claimDue(
 }
 
 function valuesOf({ lease, now, slots, slotsElse, limit, after = 0 }: ClaimRequest): readonly unknown[] {
-  const known = [...slots.values()]
   return [
-    lease.workerId,
-    now,
-    plainArray([...slots.keys()]),
-    plainArray(known.map(({ interactive }) => interactive)),
-    plainArray(known.map(({ bulk }) => bulk)),
-    slotsElse.interactive,
-    slotsElse.bulk,
-    limit,
-    after,
+    ...ASKED.values({ worker: lease.workerId, now, ...slotsElse, most: limit, after }),
+    ...KNOWN.values([...slots]),
   ]
 }
 

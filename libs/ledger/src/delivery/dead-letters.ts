@@ -1,58 +1,21 @@
-import type { BindingId, DeliveryId } from '@curfew/domain'
-import type { StoredAttempt } from '../history/history.ts'
+import type { DeadLetterRecord, DeliveryId } from '@curfew/domain'
+import { mergedNotifications, NAMED_MAX } from '../notify/merged.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
 import { tryLock } from '../postgres/locks.ts'
+import { namedParameters } from '../postgres/parameters.ts'
 import { microsOf, reckonable } from '../postgres/times.ts'
-import { confinedBindings, type WalkedPage, walk, walkParts, walkSql } from '../postgres/walk.ts'
-
-/** Which dead letters. What is null does not narrow. */
-export interface DeadLetterFilter {
-  /** Short name of the issuer. */
-  readonly issuer: string | null
-  /** Any of these. */
-  readonly clientIds: readonly string[] | null
-  readonly reason: string | null
-  /** Dead-lettered at or after. */
-  readonly from: Date | null
-  /** Dead-lettered before. */
-  readonly to: Date | null
-  readonly ids: readonly string[] | null
-}
-
-/** A delivery that was given up on. */
-export interface DeadLetterRecord {
-  readonly id: string
-  readonly eventId: string
-  /** The id that its issuer gave the event. */
-  readonly givenEventId: string
-  readonly bindingId: BindingId
-  readonly issuer: string
-  readonly clientId: string
-  readonly clientName: string | null
-  /** The kind of its channel. */
-  readonly channel: string
-  /** Which of its endpoints. */
-  readonly endpoint: string
-  readonly sid: string | null
-  readonly lane: string
-  readonly reason: string
-  readonly attemptCount: number
-  readonly generation: number
-  readonly replayId: string | null
-  readonly plannedAt: Date
-  readonly deadLetteredAt: Date
-  /** When its session ends by itself; null where nobody has said. */
-  readonly sessionEndsAt: Date | null
-  /** Whether that has passed: there is nothing left to log out of. */
-  readonly lapsed: boolean
-  /** Null where it was never attempted, or the attempt is no longer kept. */
-  readonly lastAttempt: Pick<
-    StoredAttempt,
-    'startedAt' | 'outcome' | 'status' | 'errorClass' | 'error' | 'errorDescription' | 'jti'
-  > | null
-}
+import {
+  bindingsSql,
+  confinedBindings,
+  WALK_PARAMETERS,
+  type WalkedPage,
+  walk,
+  walkParts,
+  walkSql,
+} from '../postgres/walk.ts'
+import { type DeadLetterFilter, filterParameters, HAS_LAPSED } from './dead-letter-filter.ts'
 
 /** Where a dead letter stands in the list: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and its id. */
 export interface DeadLetterPosition {
@@ -60,30 +23,17 @@ export interface DeadLetterPosition {
   readonly id: string
 }
 
-/** The condition that a filter makes, for the parameters that `filterValues` gives. */
-export const MATCHES_FILTER = `d.dead_lettered_at is not null and d.erased_at is null
-     and ($1::text is null and $2::text[] is null or d.binding_id = any(array(
-           select b.id from bindings b join relying_parties p on p.id = b.relying_party_id
-            where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2)))))
-     and ($3::text is null or d.dead_letter_reason = $3)
-     and ($4::timestamptz is null or d.dead_lettered_at >= $4)
-     and ($5::timestamptz is null or d.dead_lettered_at < $5)
-     and ($6::uuid[] is null or d.id = any($6))`
+const CONFINED = namedParameters({ issuer: 'text', clientIds: 'text[]' })
+const ALONE = filterParameters(CONFINED)
 
-/** A filter as the first six parameters of a statement. */
-export function filterValues({
-  issuer,
-  clientIds,
-  reason,
-  from,
-  to,
-  ids,
-}: DeadLetterFilter): readonly unknown[] {
-  return [issuer, clientIds, reason, from, to, ids]
+/** The parameters of a filter, and the condition that it makes of a delivery `d`. */
+export const FILTER = {
+  last: ALONE.last,
+  values: (filter: DeadLetterFilter) => [...CONFINED.values({ ...filter }), ...ALONE.values(filter)],
+  matches: `${ALONE.died('d')} and ${ALONE.matches('d')}
+     and (${CONFINED.$.issuer} is null and ${CONFINED.$.clientIds} is null
+       or d.binding_id = any(array(${bindingsSql(CONFINED.$)})))`,
 }
-
-/** Whether the session is over, by the database's clock. */
-export const HAS_LAPSED = '(d.session_ends_at is not null and d.session_ends_at <= now())'
 
 // The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.
 const DEAD_LETTER = `
@@ -104,6 +54,9 @@ const DEAD_LETTER = `
        limit 1
     ) a on true`
 
+const LISTED = filterParameters(WALK_PARAMETERS)
+const BEFORE = namedParameters({ from: 'timestamptz', micros: 'bigint', id: 'uuid' }, { after: LISTED })
+
 const listOf = (byParts: boolean) => ({
   name: byParts ? 'list_dead_letters_of_bindings' : 'list_dead_letters',
   text: walkSql({
@@ -111,13 +64,11 @@ const listOf = (byParts: boolean) => ({
     key: ['dead_lettered_at', 'id'],
     order: 'desc',
     byParts,
-    where: `t.dead_lettered_at is not null and t.dead_lettered_at >= $4::timestamptz and t.dead_lettered_at < $5::timestamptz
-      and (t.dead_lettered_at, t.id) < ($6::timestamptz + $7::bigint * interval '1 microsecond', $8::uuid)
+    where: `${LISTED.died('t')}
+      and (t.dead_lettered_at, t.id) < (${BEFORE.$.from} + ${BEFORE.$.micros} * interval '1 microsecond', ${BEFORE.$.id})
       ${byParts ? 'and t.binding_id = part.id' : ''}`,
     columns: ['binding_id', 'dead_letter_reason', 'erased_at'],
-    filter: `w.erased_at is null and ($9::text is null or w.dead_letter_reason = $9)
-      and ($10::uuid[] is null or w.id = any($10))
-      ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
+    filter: `${LISTED.matches('w')} ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
     returned: `w.id, ${microsOf('w.dead_lettered_at')} as micros`,
   }),
 })
@@ -145,11 +96,9 @@ export async function listDeadLetters(
 ): Promise<WalkedPage<DeadLetterRecord & { readonly position: DeadLetterPosition }, DeadLetterPosition>> {
   const bindings = await confinedBindings(db, filter)
   if (bindings?.length === 0) return { rows: [], reached: null }
-  const values = [
-    ...[filter.from ?? '-infinity', filter.to ?? 'infinity'],
-    ...(before === null ? ['infinity', 0, FIRST_ID] : ['epoch', before.micros, before.id]),
-    ...[filter.reason, filter.ids],
-  ]
+  const behind =
+    before === null ? { from: 'infinity', micros: 0, id: FIRST_ID } : { from: 'epoch', ...before }
+  const values = [...LISTED.values(filter), ...BEFORE.values(behind)]
   const { keys, reached } =
     bindings === null
       ? await walk<DeadLetterPosition>(db, LIST_DEAD_LETTERS, { parts: null, limit, values })
@@ -191,11 +140,7 @@ const UNANNOUNCED_NAMED = `${DEAD_LETTER}
    order by d.dead_lettered_at`
 const PASS_OVER = 'update deliveries set announced_at = now() where id = $1 and announced_at is null'
 
-/** Ids that a notification names, of all that it counts. */
-const IDS_IN_NOTIFICATION = 5
-
-// One that was replayed meanwhile, and died again, is another dead letter. What died of the same at the same binding within
-// a window is one notification: a million deaths are no million messages.
+// One that was replayed meanwhile, and died again, is another dead letter.
 const MARK_ANNOUNCED = `
   with marked as (
     update deliveries d set announced_at = now()
@@ -204,33 +149,18 @@ const MARK_ANNOUNCED = `
     returning d.id, d.binding_id, d.dead_letter_reason as reason, d.dead_lettered_at as at
   ),
   fresh as (
-    select binding_id, reason, count(*) as count, min(at) as oldest, max(at) as newest,
-           (array_agg(id order by at, id))[1:${IDS_IN_NOTIFICATION}] as ids
-      from marked group by binding_id, reason
+    select p.issuer, g.binding_id, g.count, g.oldest, g.newest, g.named,
+           jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'channel', b.kind, 'endpoint', b.endpoint, 'reason', g.reason) as members
+      from (
+        select binding_id, reason, count(*) as count, min(at) as oldest, max(at) as newest,
+               (array_agg(id::text order by at, id))[1:${NAMED_MAX}] as named
+          from marked group by binding_id, reason
+      ) g
+      join bindings b on b.id = g.binding_id
+      join relying_parties p on p.id = b.relying_party_id
   ),
-  added as (
-    update notifications n
-       set data = n.data || jsonb_build_object(
-             'count', (n.data ->> 'count')::bigint + f.count,
-             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
-             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
-             'delivery_ids', jsonb_path_query_array(n.data -> 'delivery_ids' || to_jsonb(f.ids),
-               '$[0 to ${IDS_IN_NOTIFICATION - 1}]'))
-      from fresh f
-     where n.type = 'delivery.dead_lettered' and n.binding_id = f.binding_id and n.data ->> 'reason' = f.reason
-       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
-    returning f.binding_id, f.reason
-  )
-  insert into notifications (type, issuer, binding_id, occurred_at, ready_at, data)
-  select 'delivery.dead_lettered', p.issuer, f.binding_id, f.oldest,
-         clock_timestamp() + make_interval(secs => $3::float8 / 1000),
-         jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'channel', b.kind, 'endpoint', b.endpoint,
-           'reason', f.reason, 'count', f.count,
-           'oldest', f.oldest, 'newest', f.newest, 'delivery_ids', f.ids)
-    from fresh f
-    join bindings b on b.id = f.binding_id
-    join relying_parties p on p.id = b.relying_party_id
-   where not exists (select from added a where a.binding_id = f.binding_id and a.reason = f.reason)`
+  ${mergedNotifications({ type: 'delivery.dead_lettered', list: 'delivery_ids', windowMs: '$3' })}
+  select from marked limit 0`
 
 /**
  * Hands the oldest dead letters that nobody was told of to `publish`, and remembers that it was done, with a notification
@@ -328,7 +258,7 @@ const SUMMARIZE = `
              count(*) filter (where ${HAS_LAPSED}) as lapsed,
              min(d.dead_lettered_at) as oldest, max(d.dead_lettered_at) as newest
         from deliveries d
-       where ${MATCHES_FILTER}
+       where ${FILTER.matches}
        group by d.binding_id, d.dead_letter_reason
     ) g
     join bindings b on b.id = g.binding_id
@@ -340,6 +270,6 @@ export async function summarizeDeadLetters(
   db: Database,
   filter: DeadLetterFilter,
 ): Promise<readonly DeadLetterGroup[]> {
-  const { rows } = await db.query<DeadLetterGroup>({ text: SUMMARIZE, values: filterValues(filter) })
+  const { rows } = await db.query<DeadLetterGroup>({ text: SUMMARIZE, values: FILTER.values(filter) })
   return rows
 }

@@ -8,8 +8,9 @@ import {
 } from '@curfew/domain'
 import { ACCEPTED_MS, journalPlanned, journalSettled, withAcceptance } from '../history/journal.ts'
 import { issuerLogoutObject } from '../issuer-logout/jobs.ts'
-import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
+import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
+import { namedParameters, rowParameters } from '../postgres/parameters.ts'
 import { endsAllOf } from '../sessions/order.ts'
 import type { Lease } from './claim.ts'
 
@@ -50,6 +51,49 @@ export type PlanResult =
   /** Nothing was written: the worker was declared dead, or the plan was made from a registry that has changed since. */
   | { readonly ok: false; readonly why: 'worker_lost' | 'registry_changed' }
 
+const ONE = namedParameters({ worker: 'uuid', now: 'timestamptz', revision: 'bigint', lease: 'bigint' })
+const { $ } = ONE
+
+const EVENTS = rowParameters<PlannedEvent>(
+  {
+    id: ['uuid', ({ event }) => event.id],
+    digest: ['word', ({ digest }) => digest],
+    iss: ['text', ({ event }) => event.iss],
+    sub: ['text', ({ event }) => event.sub],
+    sid: ['text', ({ event }) => event.sid],
+    scope: ['word', ({ event }) => event.scope],
+    reason: ['word', ({ event }) => event.reason],
+    initiator: ['text', ({ event }) => event.initiator],
+    include_initiator: ['boolean', ({ event }) => event.includeInitiator],
+    clients: ['jsonb', ({ event }) => (event.clients === null ? null : JSON.stringify(event.clients))],
+    lane: ['word', ({ event }) => event.lane],
+    occurred_at: ['timestamptz', ({ event }) => occurrenceOf(event)],
+    accepted_at: ['timestamptz', ({ event }) => event.acceptedAt],
+    plan_basis: ['word', ({ basis }) => basis],
+    traceparent: ['text', ({ traceparent }) => traceparent],
+    device: ['text', ({ event }) => (event.scope === 'device' ? event.device : null)],
+    parent_id: ['uuid', ({ event }) => event.parentId ?? null],
+    requested_by: ['text', ({ event }) => (event.scope === 'issuer' ? event.requestedBy : null)],
+    occurred_stated: ['boolean', ({ event }) => event.occurredAt !== null],
+    asked_at: ['timestamptz', ({ event }) => askedAtOf(event)],
+    given_id: ['uuid', ({ event }) => event.givenId],
+  },
+  { after: ONE },
+)
+
+const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
+  {
+    id: ['uuid', ({ delivery }) => delivery.id],
+    event_id: ['uuid', ({ delivery }) => delivery.eventId],
+    binding_id: ['bigint', ({ delivery }) => delivery.bindingId],
+    sid: ['text', ({ delivery }) => delivery.sid],
+    leased: ['boolean', ({ leased }) => leased],
+    target: ['uuid', ({ target }) => target],
+    session_ends_at: ['timestamptz', ({ delivery }) => delivery.sessionEndsAt],
+  },
+  { after: EVENTS },
+)
+
 // The worker's row is locked first: while this runs it cannot be declared dead, so no lease is given to a ghost.
 // The registry's number is compared in the same snapshot: who was registered before the event was posted is planned for,
 // however old the worker's copy of the registry is. Leases are dated by the database's clock, like the heart's beats.
@@ -57,18 +101,14 @@ export type PlanResult =
 // gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
 // A delivery that names the subject is covered by a later logout only, and not by one of a device: those may be held back for a
 // session that it is to end.
-// What is born pending is due when its event was accepted, if that is earlier: `$17` is PostgreSQL's clock, and once that is set
+// What is born pending is due when its event was accepted, if that is earlier: `now` is PostgreSQL's clock, and once that is set
 // back, what was planned while it was ahead would wait for as long.
 // A logout of everyone becomes a job, or is over at once where nobody is known; who asked for it is noted with it.
 const PLAN_EVENTS = `
-  with me as (select id from workers where id = $1 for key share),
-  current as (select from registry_revision where $23::bigint is null or revision = $23),
+  with me as (select id from workers where id = ${$.worker} for key share),
+  current as (select from registry_revision where ${$.revision} is null or revision = ${$.revision}),
   given as (
-    select * from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-      $9::text[], $10::boolean[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[],
-      $16::text[], $26::text[], $27::uuid[], $28::text[], $29::boolean[], $30::timestamptz[], $32::uuid[])
-      as e(id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane, occurred_at,
-        accepted_at, plan_basis, traceparent, device, parent_id, requested_by, occurred_stated, asked_at, given_id)
+    select * from ${EVENTS.as('e')}
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
@@ -76,7 +116,7 @@ const PLAN_EVENTS = `
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
       occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, given_id,
-      $17::timestamptz
+      ${$.now}
       from given g, me, current order by g.id
     on conflict (id) do nothing
     returning id, lane, scope
@@ -88,7 +128,7 @@ const PLAN_EVENTS = `
       join given g on g.id = planned.id
      cross join lateral (
        select case g.plan_basis when 'sessions' then 'running' else 'done' end as state,
-              case g.plan_basis when 'sessions' then null else $17::timestamptz end as ended_at,
+              case g.plan_basis when 'sessions' then null else ${$.now} end as ended_at,
               case g.plan_basis when 'sessions' then null else 0 end as total
      ) known
      where planned.scope = 'issuer'
@@ -104,21 +144,20 @@ const PLAN_EVENTS = `
       leased_at, planned_at)
     select d.id, d.event_id, d.binding_id, d.sid, planned.lane, d.target, d.session_ends_at,
       case when d.leased then 'in_flight' else 'pending' end,
-      case when d.leased then null else least($17::timestamptz, given.accepted_at) end,
-      case when d.leased then $1::uuid end, case when d.leased then now() end, $17::timestamptz
-      from unnest($18::uuid[], $19::uuid[], $20::bigint[], $21::text[], $22::boolean[], $24::uuid[], $25::timestamptz[])
-        as d(id, event_id, binding_id, sid, leased, target, session_ends_at)
+      case when d.leased then null else least(${$.now}, given.accepted_at) end,
+      case when d.leased then ${$.worker} end, case when d.leased then now() end, ${$.now}
+      from ${OWED.as('d')}
       join planned on planned.id = d.event_id
       join given on given.id = d.event_id
     returning id, event_id, binding_id, target, sid, leased_at
   ),
   leased as (
     insert into leases (worker_id, number, leased_at, delivery_ids)
-    select $1, $31::bigint, leased_at, array_agg(id) from owed where leased_at is not null group by leased_at
+    select ${$.worker}, ${$.lease}, leased_at, array_agg(id) from owed where leased_at is not null group by leased_at
   ),
   covered as (
     update deliveries d
-       set state = 'superseded', due_at = null, settled_at = $17::timestamptz, superseded_by = older.covered_by
+       set state = 'superseded', due_at = null, settled_at = ${$.now}, superseded_by = older.covered_by
       from (
         select found.id, owed.id as covered_by
           from owed
@@ -136,13 +175,13 @@ const PLAN_EVENTS = `
   ),
   journalled as (
     ${journalPlanned({
-      at: '$17',
+      at: $.now,
       eventIds: '(select array_agg(id) from planned)',
       from: `(select owed.id, owed.binding_id, ${ACCEPTED_MS} from owed join given e on e.id = owed.event_id) d`,
     })}
   ),
   journalled_covered as (
-    ${journalSettled(withAcceptance('covered'), '$17')}
+    ${journalSettled(withAcceptance('covered'), $.now)}
   )
   select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned
     from (select 1) one left join me on true`
@@ -167,44 +206,13 @@ export async function planEvents(
   db: Database,
   { batch, lease, registryRevision, now }: PlanRequest,
 ): Promise<PlanResult> {
-  const events = batch.map(({ event }) => event)
-  const owed = batch.flatMap(({ deliveries }) => deliveries)
   const { rows } = await db.query<PlanRow>({
     name: 'plan_events',
     text: PLAN_EVENTS,
     values: [
-      lease.workerId,
-      plainArray(events.map(({ id }) => id)),
-      plainArray(batch.map(({ digest }) => digest)),
-      events.map(({ iss }) => iss),
-      textColumn(events.map(({ sub }) => sub)),
-      textColumn(events.map(({ sid }) => sid)),
-      plainArray(events.map(({ scope }) => scope)),
-      plainArray(events.map(({ reason }) => reason)),
-      textColumn(events.map(({ initiator }) => initiator)),
-      plainArray(events.map(({ includeInitiator }) => includeInitiator)),
-      textColumn(events.map(({ clients }) => (clients === null ? null : JSON.stringify(clients)))),
-      plainArray(events.map(({ lane }) => lane)),
-      plainArray(events.map(occurrenceOf)),
-      plainArray(events.map(({ acceptedAt }) => acceptedAt)),
-      plainArray(batch.map(({ basis }) => basis)),
-      textColumn(batch.map(({ traceparent }) => traceparent)),
-      now,
-      plainArray(owed.map(({ delivery }) => delivery.id)),
-      plainArray(owed.map(({ delivery }) => delivery.eventId)),
-      plainArray(owed.map(({ delivery }) => delivery.bindingId)),
-      textColumn(owed.map(({ delivery }) => delivery.sid)),
-      plainArray(owed.map(({ leased }) => leased)),
-      registryRevision,
-      plainArray(owed.map(({ target }) => target)),
-      plainColumn(owed.map(({ delivery }) => delivery.sessionEndsAt)),
-      textColumn(events.map((event) => (event.scope === 'device' ? event.device : null))),
-      plainColumn(events.map(({ parentId }) => parentId ?? null)),
-      textColumn(events.map((event) => (event.scope === 'issuer' ? event.requestedBy : null))),
-      plainArray(events.map(({ occurredAt }) => occurredAt !== null)),
-      plainArray(events.map(askedAtOf)),
-      lease.number,
-      plainArray(events.map(({ givenId }) => givenId)),
+      ...ONE.values({ worker: lease.workerId, now, revision: registryRevision, lease: lease.number }),
+      ...EVENTS.values(batch),
+      ...OWED.values(batch.flatMap(({ deliveries }) => deliveries)),
     ],
   })
   const [row] = rows

@@ -2,7 +2,15 @@ import { BOOKKEEPER, writeAudit } from '../access/audit.ts'
 import { counted } from '../postgres/counters.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { isDataFault } from '../postgres/faults.ts'
-import { type DeadLetterFilter, filterValues, HAS_LAPSED, MATCHES_FILTER } from './dead-letters.ts'
+import { namedParameters } from '../postgres/parameters.ts'
+import {
+  type DeadLetterFilter,
+  type DeadLetterFilterJson,
+  fromFilterJson,
+  HAS_LAPSED,
+  toFilterJson,
+} from './dead-letter-filter.ts'
+import { FILTER } from './dead-letters.ts'
 
 /** `failed`: it ended because of a fault, and `failure` says which. */
 export type ReplayState = 'running' | 'done' | 'cancelled' | 'failed'
@@ -38,32 +46,25 @@ export interface ReplayProgress extends ReplayJob {
   readonly dead: number
 }
 
-/** What is kept of a filter: members that narrow. */
-interface StoredFilter {
-  readonly issuer?: string
-  readonly client_id?: string
-  /** Where it is not the one. */
-  readonly client_ids?: readonly string[]
-  readonly reason?: string
-  readonly from?: string
-  readonly to?: string
-  readonly ids?: readonly string[]
-}
-
 interface ReplayRow extends Omit<ReplayJob, 'filter'> {
-  readonly filter: StoredFilter
+  readonly filter: DeadLetterFilterJson
 }
 
 const COLUMNS = `r.id, r.filter, r.include_lapsed as "includeLapsed", r.requested_by as "requestedBy",
   r.requested_at as "requestedAt", r.state, r.ended_at as "endedAt", r.total, r.done, cardinality(r.refused) as refused,
   r.failure`
 
+const JOB = namedParameters(
+  { id: 'uuid', filter: 'jsonb', include_lapsed: 'boolean', requested_by: 'text' },
+  { after: FILTER },
+)
+
 // What is counted is what the job will take: see TAKE_BATCH.
 const CREATE_REPLAY = `
-  insert into replays as r (id, filter, include_lapsed, requested_by, requested_at, total, state)
-  select $7, $8, $9, $10, now(), count(*), 'running'
+  insert into replays as r (${JOB.names}, requested_at, total, state)
+  select ${JOB.list}, now(), count(*), 'running'
     from deliveries d
-   where ${MATCHES_FILTER} and d.dead_lettered_at <= now() and ($9::boolean or not ${HAS_LAPSED})
+   where ${FILTER.matches} and d.dead_lettered_at <= now() and (${JOB.$.include_lapsed} or not ${HAS_LAPSED})
   returning ${COLUMNS}`
 
 /**
@@ -80,11 +81,19 @@ export async function createReplay(
     requestedBy,
   }: Pick<ReplayJob, 'id' | 'filter' | 'includeLapsed' | 'requestedBy'>,
 ): Promise<ReplayProgress> {
-  const stored = toStored(filter)
+  const stored = toFilterJson(filter)
   return withTransaction(db, async (transaction) => {
     const { rows } = await transaction.query<ReplayRow>({
       text: CREATE_REPLAY,
-      values: [...filterValues(filter), id, JSON.stringify(stored), includeLapsed, requestedBy],
+      values: [
+        ...FILTER.values(filter),
+        ...JOB.values({
+          id,
+          filter: JSON.stringify(stored),
+          include_lapsed: includeLapsed,
+          requested_by: requestedBy,
+        }),
+      ],
     })
     const [row] = rows
     if (row === undefined) throw new Error(`create_replay returned no row for ${id}`)
@@ -209,27 +218,28 @@ async function auditFailure(
 // Taken is what was dead when the job was asked for, in the order of dying. What dies again is not taken again: its time is
 // later, and should a worker's clock say otherwise, it bears the job's id. Once nothing is found, the job looks from the
 // beginning once more, for what was being settled or taken by another job when it came by; then it is done.
+const TAKEN = namedParameters({ id: 'uuid', limit: 'int' }, { after: FILTER })
 const PICKED = `
   with job as (
-    select include_lapsed, requested_at, reached_at, reached_id, refused from replays where id = $7
+    select include_lapsed, requested_at, reached_at, reached_id, refused from replays where id = ${TAKEN.$.id}
   ),
   picked as (
     select d.id, d.dead_lettered_at
       from deliveries d
-     where ${MATCHES_FILTER}
+     where ${FILTER.matches}
        and d.dead_lettered_at <= (select requested_at from job)
-       and d.replay_id is distinct from $7::uuid
+       and d.replay_id is distinct from ${TAKEN.$.id}
        and d.id <> all ((select refused from job)::uuid[])
        and ((select include_lapsed from job) or not ${HAS_LAPSED})
        and (d.dead_lettered_at, d.id) > (coalesce((select reached_at from job), '-infinity'),
              coalesce((select reached_id from job), '00000000-0000-0000-0000-000000000000'))
-     order by d.dead_lettered_at, d.id limit $8
+     order by d.dead_lettered_at, d.id limit ${TAKEN.$.limit}
        for update of d
   )`
 const TAKE_BATCH = `${PICKED},
   taken as (
     update deliveries d
-       set state = 'pending', due_at = now(), generation = ${counted('d.generation', 1)}, replay_id = $7, retries = 0, refusals = 0,
+       set state = 'pending', due_at = now(), generation = ${counted('d.generation', 1)}, replay_id = ${TAKEN.$.id}, retries = 0, refusals = 0,
            settled_at = null, level = null, dead_letter_reason = null, announced_at = null,
            session_ends_at = case when (select include_lapsed from job) then null else d.session_ends_at end
       from picked
@@ -245,7 +255,7 @@ const TAKE_BATCH = `${PICKED},
          failure = case when over.over and r.refused <> '{}' then ${refusedWords('cardinality(r.refused)', 'r.refused[1]')} end
     from replays j
    cross join lateral (select j.reached_at is null and not exists (select from picked) as over) over
-   where r.id = $7 and j.id = r.id
+   where r.id = ${TAKEN.$.id} and j.id = r.id
   returning (select count(*) from taken) as taken, r.state, r.done, cardinality(r.refused) as refused, r.failure`
 
 /** Dead letters that a job passes over before it fails: where so many are refused, all may be. */
@@ -261,7 +271,7 @@ const PASS_OVER = `${PICKED}
          failure = case when many.many then ${refusedWords('cardinality(r.refused) + 1', 'picked.id')} end
     from picked
    cross join lateral (select cardinality(refused) + 1 >= ${REFUSED_MAX} as many from job) many
-   where r.id = $7
+   where r.id = ${TAKEN.$.id}
   returning 0 as taken, r.state, r.done, cardinality(r.refused) as refused, r.failure`
 
 /** SQL: why a job failed that was refused so many dead letters. */
@@ -313,7 +323,7 @@ async function turnBatch(
     // A statement of its own: it sees all that was committed before the lock was had.
     const { rows } = await transaction.query<TakenRow>({
       text,
-      values: [...filterValues(job.filter), job.id, limit],
+      values: [...FILTER.values(job.filter), ...TAKEN.values({ id: job.id, limit })],
     })
     const [row] = rows
     if (row === undefined) return 'busy'
@@ -329,29 +339,6 @@ interface TakenRow extends FailedReplay {
   readonly failure: string | null
 }
 
-function toStored({ issuer, clientIds, reason, from, to, ids }: DeadLetterFilter): StoredFilter {
-  return {
-    ...(issuer !== null && { issuer }),
-    ...(clientIds?.length === 1 && { client_id: clientIds[0] }),
-    ...(clientIds !== null && clientIds.length !== 1 && { client_ids: clientIds }),
-    ...(reason !== null && { reason }),
-    ...(from !== null && { from: from.toISOString() }),
-    ...(to !== null && { to: to.toISOString() }),
-    ...(ids !== null && { ids }),
-  }
-}
-
 function toJob({ filter, ...row }: ReplayRow): ReplayJob {
-  const { id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done, refused, failure } = row
-  return {
-    ...{ id, includeLapsed, requestedBy, requestedAt, state, endedAt, total, done, refused, failure },
-    filter: {
-      issuer: filter.issuer ?? null,
-      clientIds: filter.client_ids ?? (filter.client_id === undefined ? null : [filter.client_id]),
-      reason: filter.reason ?? null,
-      from: filter.from === undefined ? null : new Date(filter.from),
-      to: filter.to === undefined ? null : new Date(filter.to),
-      ids: filter.ids ?? null,
-    },
-  }
+  return { ...row, filter: fromFilterJson(filter) }
 }

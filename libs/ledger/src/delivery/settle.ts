@@ -8,10 +8,11 @@ import type {
   WorkerId,
 } from '@curfew/domain'
 import { journalSettled, withAcceptance } from '../history/journal.ts'
-import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
+import { plainArray } from '../postgres/arrays.ts'
 import { counted, integer, SMALLINT_MAX } from '../postgres/counters.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { isDataFault, type OnDeliveryFault, splitAround } from '../postgres/faults.ts'
+import { namedParameters, rowParameters } from '../postgres/parameters.ts'
 import { endsAllOf } from '../sessions/order.ts'
 import { oweFallbacks } from './fallbacks.ts'
 import { giveUpRefused } from './unrecordable.ts'
@@ -38,6 +39,63 @@ export interface Settled {
   readonly leased: Pick<InFlightDelivery, keyof Tries | 'event' | 'sessionEndsAt'>
 }
 
+/** A delivery on its way into the ledger. */
+interface SettledRow extends Settled {
+  /** The attempts whose answers are written: all, or none where PostgreSQL refused what they said. */
+  readonly kept: readonly AttemptRecord[]
+}
+
+interface AttemptRow extends AttemptRecord {
+  /** The number of its delivery in the batch, from 1. */
+  readonly place: number
+}
+
+const ONE = namedParameters({ worker: 'uuid', now: 'timestamptz' })
+const { $ } = ONE
+
+const SETTLED = rowParameters<SettledRow>(
+  {
+    id: ['uuid', ({ id }) => id],
+    state: ['word', ({ settlement }) => settlement.state],
+    attempts: ['int', ({ attempts }) => attempts.length],
+    retries: ['smallint', (row) => integer(triesOf(row).retries, SMALLINT_MAX)],
+    refusals: ['smallint', (row) => integer(triesOf(row).refusals, SMALLINT_MAX)],
+    due_at: ['timestamptz', ({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null)],
+    level: ['word', ({ settlement }) => (settlement.state === 'acknowledged' ? settlement.level : null)],
+    reason: ['word', ({ settlement }) => (settlement.state === 'dead_lettered' ? settlement.reason : null)],
+    attempts_before: ['int', ({ leased }) => integer(leased.attempts)],
+    accepted_ms: [
+      'bigint',
+      ({ leased: { event } }) => (event.lane === 'interactive' ? event.acceptedAt.getTime() : null),
+    ],
+    first_attempt_at: ['timestamptz', ({ kept }) => kept[0]?.startedAt ?? null],
+    status: ['smallint', ({ kept }) => statusOf(kept.at(-1))],
+    token_digest: ['word', ({ kept }) => kept.at(-1)?.tokenDigest ?? null],
+    lapsed_by: [
+      'timestamptz',
+      ({ settlement, leased }) => (settlement.state === 'lapsed' ? leased.sessionEndsAt : null),
+    ],
+  },
+  { after: ONE },
+)
+
+const ATTEMPTS = rowParameters<AttemptRow>(
+  {
+    place: ['int', ({ place }) => place],
+    number: ['int', ({ number }) => integer(number)],
+    started_at: ['timestamptz', ({ startedAt }) => startedAt],
+    duration_ms: ['int', ({ durationMs }) => integer(durationMs)],
+    outcome: ['word', ({ outcome }) => outcome.kind],
+    status: ['smallint', statusOf],
+    error_class: ['word', ({ outcome }) => errorClass(outcome)],
+    error: ['text', ({ outcome }) => words('error' in outcome ? outcome.error : null)],
+    error_description: ['text', ({ outcome }) => words(description(outcome))],
+    jti: ['uuid', ({ jti }) => jti],
+    note: ['text', ({ outcome }) => (outcome.kind === 'acknowledged' ? (outcome.note ?? null) : null)],
+  },
+  { after: SETTLED },
+)
+
 // Lapsed by an end that its session no longer has, for that was extended meanwhile: it is tried again at once.
 const EXTENDED = 'd.session_ends_at > s.lapsed_by'
 
@@ -46,37 +104,31 @@ const EXTENDED = 'd.session_ends_at > s.lapsed_by'
 // are settled, so the answer names the others.
 const SETTLE_DELIVERIES = `
   with given as (
-    select * from unnest($3::uuid[], $4::text[], $5::int[], $6::smallint[], $7::smallint[], $8::timestamptz[],
-             $9::text[], $10::text[], $21::int[], $22::bigint[], $23::timestamptz[], $24::smallint[],
-             $25::text[], $26::timestamptz[]) with ordinality
-           as s(id, state, attempts, retries, refusals, due_at, level, reason, attempts_before, accepted_ms,
-             first_attempt_at, status, token_digest, lapsed_by, place)
+    select * from ${SETTLED.placedAs('s')}
   ),
   settled as (
     update deliveries d
        set state = case when ${EXTENDED} then 'pending' else s.state end,
            attempts = ${counted('d.attempts', 's.attempts')}, retries = s.retries, refusals = s.refusals,
-           due_at = case when ${EXTENDED} then $2::timestamptz else s.due_at end,
-           settled_at = case when s.state = 'pending' or ${EXTENDED} then null else $2::timestamptz end,
+           due_at = case when ${EXTENDED} then ${$.now} else s.due_at end,
+           settled_at = case when s.state = 'pending' or ${EXTENDED} then null else ${$.now} end,
            level = s.level, dead_letter_reason = s.reason,
            first_attempt_at = case when d.attempts = 0 then s.first_attempt_at else d.first_attempt_at end,
            status = case when s.attempts > 0 then s.status else d.status end,
            token_digest = case when s.attempts > 0 then decode(s.token_digest, 'hex') else d.token_digest end
       from given s
-     where d.id = s.id and d.state = 'in_flight' and d.leased_by = $1 and d.attempts = s.attempts_before
+     where d.id = s.id and d.state = 'in_flight' and d.leased_by = ${$.worker} and d.attempts = s.attempts_before
     returning d.id, d.binding_id, d.state, d.level, d.generation, s.accepted_ms, s.place
   ),
   journalled as (
-    ${journalSettled("(select * from settled where state <> 'pending') as d", '$2', 'd.level')}
+    ${journalSettled("(select * from settled where state <> 'pending') as d", $.now, 'd.level')}
   ),
   recorded as (
     insert into attempts (delivery_id, number, started_at, duration_ms, outcome, status, error_class, error,
       error_description, jti, note, worker_id)
     select settled.id, a.number, a.started_at, a.duration_ms, a.outcome, a.status, a.error_class, a.error,
-      a.error_description, a.jti, a.note, $1
-      from unnest($11::int[], $12::int[], $13::timestamptz[], $14::int[], $15::text[], $16::smallint[],
-             $17::text[], $18::text[], $19::text[], $20::uuid[], $27::text[])
-           as a(place, number, started_at, duration_ms, outcome, status, error_class, error, error_description, jti, note)
+      a.error_description, a.jti, a.note, ${$.worker}
+      from ${ATTEMPTS.as('a')}
       join settled using (place)
   )
   select id from given where not exists (select from settled where settled.place = given.place)`
@@ -147,61 +199,20 @@ async function writeSettled(
   { batch, workerId, now }: SettleRequest,
   { bare = false }: Bareness,
 ): Promise<ReadonlySet<DeliveryId>> {
-  const places: number[] = []
-  const attempts: AttemptRecord[] = []
-  for (const [index, settled] of batch.entries()) {
-    for (const attempt of bare ? [] : settled.attempts) {
-      places.push(index + 1)
-      attempts.push(attempt)
-    }
-  }
-  const tries = batch.map(({ settlement, leased }) => (settlement.state === 'pending' ? settlement : leased))
-  const { rows } = await db.query<{ id: DeliveryId }>({
+  const rows = batch.map((settled) => ({ ...settled, kept: bare ? [] : settled.attempts }))
+  const attempts = rows.flatMap(({ kept }, index) =>
+    kept.map((attempt) => ({ ...attempt, place: index + 1 })),
+  )
+  const { rows: left } = await db.query<{ id: DeliveryId }>({
     name: 'settle_deliveries',
     text: SETTLE_DELIVERIES,
-    values: [
-      workerId,
-      now,
-      plainArray(batch.map(({ id }) => id)),
-      plainArray(batch.map(({ settlement }) => settlement.state)),
-      plainArray(batch.map((settled) => settled.attempts.length)),
-      plainArray(tries.map(({ retries }) => integer(retries, SMALLINT_MAX))),
-      plainArray(tries.map(({ refusals }) => integer(refusals, SMALLINT_MAX))),
-      plainColumn(batch.map(({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null))),
-      plainColumn(
-        batch.map(({ settlement }) => (settlement.state === 'acknowledged' ? settlement.level : null)),
-      ),
-      plainColumn(
-        batch.map(({ settlement }) => (settlement.state === 'dead_lettered' ? settlement.reason : null)),
-      ),
-      plainArray(places),
-      plainArray(attempts.map(({ number }) => integer(number))),
-      plainArray(attempts.map(({ startedAt }) => startedAt)),
-      plainArray(attempts.map(({ durationMs }) => integer(durationMs))),
-      plainArray(attempts.map(({ outcome }) => outcome.kind)),
-      plainColumn(attempts.map(statusOf)),
-      plainColumn(attempts.map(({ outcome }) => errorClass(outcome))),
-      textColumn(attempts.map(({ outcome }) => words('error' in outcome ? outcome.error : null))),
-      textColumn(attempts.map(({ outcome }) => words(description(outcome)))),
-      plainColumn(attempts.map(({ jti }) => jti)),
-      plainArray(batch.map(({ leased }) => integer(leased.attempts))),
-      plainArray(
-        batch.map(({ leased: { event } }) =>
-          event.lane === 'interactive' ? event.acceptedAt.getTime() : null,
-        ),
-      ),
-      plainColumn(batch.map((settled) => (bare ? null : (settled.attempts[0]?.startedAt ?? null)))),
-      plainColumn(batch.map((settled) => (bare ? null : statusOf(settled.attempts.at(-1))))),
-      plainColumn(batch.map((settled) => (bare ? null : (settled.attempts.at(-1)?.tokenDigest ?? null)))),
-      plainColumn(
-        batch.map(({ settlement, leased }) => (settlement.state === 'lapsed' ? leased.sessionEndsAt : null)),
-      ),
-      textColumn(
-        attempts.map(({ outcome }) => (outcome.kind === 'acknowledged' ? (outcome.note ?? null) : null)),
-      ),
-    ],
+    values: [...ONE.values({ worker: workerId, now }), ...SETTLED.values(rows), ...ATTEMPTS.values(attempts)],
   })
-  return new Set(rows.map(({ id }) => id))
+  return new Set(left.map(({ id }) => id))
+}
+
+function triesOf({ settlement, leased }: Settled): Pick<Tries, 'retries' | 'refusals'> {
+  return settlement.state === 'pending' ? settlement : leased
 }
 
 function statusOf(attempt: AttemptRecord | undefined): number | null {

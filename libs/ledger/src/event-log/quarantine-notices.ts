@@ -1,10 +1,8 @@
+import { mergedNotifications, NAMED_MAX } from '../notify/merged.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
 
 // How operators learn of quarantined records.
-
-/** Ids that a notification names, of all that it counts. */
-const IDS_IN_NOTIFICATION = 5
 
 const NOTICE_QUARANTINED = `
   with noticed as (
@@ -16,32 +14,13 @@ const NOTICE_QUARANTINED = `
     returning q.id, q.lane, q.iss, q.kind, q.quarantined_at as at
   ),
   fresh as (
-    select n.iss, i.name as issuer, n.kind, count(*) as count, min(n.at) as oldest, max(n.at) as newest,
-           (array_agg(n.id::text order by n.id))[1:${IDS_IN_NOTIFICATION}] as ids
+    select i.name as issuer, null::bigint as binding_id, count(*) as count, min(n.at) as oldest, max(n.at) as newest,
+           (array_agg(n.id::text order by n.id))[1:${NAMED_MAX}] as named,
+           jsonb_build_object('issuer', i.name, 'iss', n.iss, 'kind', n.kind) as members
       from noticed n left join issuers i on i.iss = n.iss and i.deleted_at is null
      group by n.iss, i.name, n.kind
   ),
-  added as (
-    update notifications n
-       set data = n.data || jsonb_build_object(
-             'count', (n.data ->> 'count')::bigint + f.count,
-             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
-             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
-             'record_ids', jsonb_path_query_array(n.data -> 'record_ids' || to_jsonb(f.ids),
-               '$[0 to ${IDS_IN_NOTIFICATION - 1}]'))
-      from fresh f
-     where n.type = 'record.quarantined' and n.data ->> 'iss' is not distinct from f.iss and n.data ->> 'kind' = f.kind
-       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
-    returning f.iss, f.kind
-  ),
-  written as (
-    insert into notifications (type, issuer, occurred_at, ready_at, data)
-    select 'record.quarantined', f.issuer, f.oldest, clock_timestamp() + make_interval(secs => $2::float8 / 1000),
-           jsonb_build_object('issuer', f.issuer, 'iss', f.iss, 'kind', f.kind, 'count', f.count,
-             'oldest', f.oldest, 'newest', f.newest, 'record_ids', f.ids)
-      from fresh f
-     where not exists (select from added a where a.iss is not distinct from f.iss and a.kind = f.kind)
-  )
+  ${mergedNotifications({ type: 'record.quarantined', list: 'record_ids', windowMs: '$2' })}
   select lane, count(*) as count from noticed group by lane`
 
 /**

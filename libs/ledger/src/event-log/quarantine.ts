@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { originOf, type Quarantine, type Quarantined } from '@curfew/domain'
 import { isUnavailable, type Queryable } from '../postgres/database.ts'
+import { rowParameters } from '../postgres/parameters.ts'
 
 // How records come into quarantine, from every event log. A record that cannot be stored as it is must not hold up its partition, so
 // what is stored has bounds, and texts go as bytes or without what PostgreSQL's text refuses.
@@ -28,28 +29,24 @@ interface Row {
   readonly eventId: string | null
 }
 
-/** Each column with its type and its value, so that their order is written once. */
-const COLUMNS: readonly (readonly [name: string, type: string, of: (row: Row) => unknown])[] = [
-  ['lane', 'text', ({ lane }) => lane],
-  ['log_position', 'text', ({ position }) => position],
-  ['key', 'bytea', ({ key }) => key],
-  ['value', 'bytea', ({ value }) => value],
-  ['value_bytes', 'bigint', ({ valueBytes }) => valueBytes],
-  ['value_sha256', 'bytea', ({ valueSha256 }) => valueSha256],
-  ['headers', 'json', ({ headers }) => headers],
-  ['cut_short', 'boolean', ({ cutShort }) => cutShort],
-  ['kind', 'text', ({ kind }) => kind],
-  ['reason', 'text', ({ reason }) => reason],
-  ['iss', 'text', ({ iss }) => iss],
-  ['event_id', 'uuid', ({ eventId }) => eventId],
-]
-
-const NAMES = COLUMNS.map(([name]) => name).join(', ')
+const RECORDS = rowParameters<Row>({
+  lane: ['text', ({ lane }) => lane],
+  log_position: ['text', ({ position }) => position],
+  key: ['bytea', ({ key }) => key],
+  value: ['bytea', ({ value }) => value],
+  value_bytes: ['bigint', ({ valueBytes }) => valueBytes],
+  value_sha256: ['bytea', ({ valueSha256 }) => valueSha256],
+  headers: ['json', ({ headers }) => headers],
+  cut_short: ['boolean', ({ cutShort }) => cutShort],
+  kind: ['text', ({ kind }) => kind],
+  reason: ['text', ({ reason }) => reason],
+  iss: ['text', ({ iss }) => iss],
+  event_id: ['uuid', ({ eventId }) => eventId],
+})
 
 const QUARANTINE = `
-  insert into quarantined_records (${NAMES})
-  select ${NAMES}
-    from unnest(${COLUMNS.map(([, type], index) => `$${index + 1}::${type}[]`).join(', ')}) as given (${NAMES})
+  insert into quarantined_records (${RECORDS.names})
+  select * from ${RECORDS.as('given')}
       on conflict (lane, log_position, value_sha256) do nothing`
 
 /** The quarantine of a database, as event logs take it. */
@@ -85,11 +82,7 @@ async function insertAlone(db: Queryable, row: Row): Promise<void> {
 }
 
 async function insert(db: Queryable, rows: readonly Row[]): Promise<void> {
-  await db.query({
-    name: 'quarantine',
-    text: QUARANTINE,
-    values: COLUMNS.map(([, , of]) => rows.map(of)),
-  })
+  await db.query({ name: 'quarantine', text: QUARANTINE, values: RECORDS.values(rows) })
 }
 
 function toRow({ record, kind, reason }: Quarantined): Row {

@@ -18,15 +18,13 @@ export interface EventIdentity {
   readonly issuer: string | null
 }
 
-// An event that was stored before ids were derived may have been posted again since: the later row counts. `offset 0` keeps
-// this an index lookup for each id: joined freely, the planner reads a large table as a whole.
+// `offset 0` keeps this an index lookup for each id: joined freely, the planner reads a large table as a whole.
 const IDENTIFY_EVENTS = `
   select asked.place::int, found.id, found.iss, i.name as issuer
     from unnest($1::uuid[], $2::text[]) with ordinality as asked(given_id, iss, place)
    cross join lateral (
-     select distinct on (e.iss) e.id, e.iss from events e
-      where e.given_id = asked.given_id and (asked.iss is null or e.iss = asked.iss)
-      order by e.iss, e.planned_at desc offset 0
+     select e.id, e.iss from events e
+      where e.given_id = asked.given_id and (asked.iss is null or e.iss = asked.iss) offset 0
    ) found
     left join issuers i on i.iss = found.iss
    order by i.name, found.iss`

@@ -1,93 +1,23 @@
 import {
-  type BindingId,
+  type DeliveryRecord,
   type DeliveryStanding,
-  type DeliveryState,
   deliveryIdRange,
-  type Level,
-  type PlanBasis,
+  type EventRecord,
+  type IssuerLogoutProgress,
+  type StoredAttempt,
 } from '@curfew/domain'
-import type { IssuerLogoutRecord, IssuerLogoutState } from '../issuer-logout/jobs.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
-import { confinedBindings, type WalkedPage, walk, walkParts, walkSql } from '../postgres/walk.ts'
+import { namedParameters } from '../postgres/parameters.ts'
+import {
+  confinedBindings,
+  WALK_PARAMETERS,
+  type WalkedPage,
+  walk,
+  walkParts,
+  walkSql,
+} from '../postgres/walk.ts'
 import { eventRanges } from './event-ranges.ts'
-
-/** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
-export interface DeliveryRecord {
-  readonly id: string
-  readonly eventId: string
-  /** The id that its issuer gave the event. */
-  readonly givenEventId: string
-  readonly bindingId: BindingId
-  readonly issuer: string
-  readonly clientId: string
-  readonly clientName: string | null
-  /** The kind of its channel. */
-  readonly channel: string
-  /** The kind of the channel that it stands in for; null: it is required. */
-  readonly fallbackFor: string | null
-  /** Which of its endpoints. */
-  readonly endpoint: string
-  readonly sid: string | null
-  /** Whom the RP takes it to be about, with its settings of now. */
-  readonly names: 'session' | 'subject'
-  readonly lane: string
-  readonly state: DeliveryState
-  readonly level: Level | null
-  readonly attemptCount: number
-  readonly deadLetterReason: string | null
-  /** The newer delivery that says all that this one would have said. */
-  readonly supersededBy: string | null
-  /** How often it was replayed. */
-  readonly generation: number
-  readonly plannedAt: Date
-  readonly dueAt: Date | null
-  readonly settledAt: Date | null
-  /** When the session that it ends would end by itself. */
-  readonly sessionEndsAt: Date | null
-  readonly acceptedAt: Date
-  /** When whom it was about was erased. */
-  readonly erasedAt: Date | null
-}
-
-export interface EventRecord {
-  readonly id: string
-  /** The id that its issuer gave it. */
-  readonly givenId: string
-  readonly iss: string
-  /** Short name of the issuer; null if this `iss` was never registered. */
-  readonly issuer: string | null
-  readonly sub: string | null
-  readonly sid: string | null
-  readonly scope: string
-  readonly device: string | null
-  readonly reason: string | null
-  readonly initiator: string | null
-  readonly lane: string
-  readonly occurredAt: Date
-  readonly acceptedAt: Date
-  readonly plannedAt: Date
-  readonly planBasis: PlanBasis
-  /** The given id of the logout of everyone that it is a part of; null if there is none, or it is no longer kept. */
-  readonly givenParentId: string | null
-  /** Of a logout of everyone: how its job stands. */
-  readonly issuerLogout: Pick<IssuerLogoutRecord, 'state' | 'endedAt' | 'total' | 'done'> | null
-  readonly erasedAt: Date | null
-}
-
-export interface StoredAttempt {
-  readonly number: number
-  readonly startedAt: Date
-  readonly durationMs: number
-  readonly outcome: string
-  readonly status: number | null
-  readonly errorClass: string | null
-  readonly error: string | null
-  readonly errorDescription: string | null
-  readonly jti: string | null
-  /** A machine word for what else an acknowledgement said. */
-  readonly note: string | null
-}
 
 // What a token names is said by logoutTokenClaims; where no session is known, or the RP takes the subject only, the subject.
 const DELIVERY = `
@@ -135,7 +65,7 @@ interface EventRow extends Omit<EventRecord, 'issuerLogout'> {
   /** How many deliveries. */
   readonly owed: number
   /** Of a logout of everyone; null of any other. */
-  readonly state: IssuerLogoutState | null
+  readonly state: IssuerLogoutProgress['state'] | null
   readonly endedAt: Date | null
   readonly total: number | null
   readonly done: number
@@ -256,6 +186,20 @@ export async function findDelivery(
   return { delivery, attempts: attempts.rows }
 }
 
+const ASKED = namedParameters(
+  {
+    low: 'uuid',
+    high: 'uuid',
+    before: 'uuid',
+    eventId: 'uuid',
+    state: 'text',
+    since: 'timestamptz',
+    until: 'timestamptz',
+  },
+  { after: WALK_PARAMETERS },
+)
+const { $ } = ASKED
+
 const listOf = (byParts: boolean) => ({
   name: byParts ? 'list_deliveries_of_bindings' : 'list_deliveries',
   text: walkSql({
@@ -263,10 +207,10 @@ const listOf = (byParts: boolean) => ({
     key: ['id'],
     order: 'desc',
     byParts,
-    where: `t.id between $4::uuid and $5::uuid and t.id < $6::uuid${byParts ? ' and t.binding_id = part.id' : ''}`,
+    where: `t.id between ${$.low} and ${$.high} and t.id < ${$.before}${byParts ? ' and t.binding_id = part.id' : ''}`,
     columns: ['binding_id', 'event_id', 'state', 'planned_at'],
-    filter: `($7::uuid is null or w.event_id = $7) and ($8::text is null or w.state = $8)
-      and ($9::timestamptz is null or w.planned_at >= $9) and ($10::timestamptz is null or w.planned_at < $10)
+    filter: `(${$.eventId} is null or w.event_id = ${$.eventId}) and (${$.state} is null or w.state = ${$.state})
+      and (${$.since} is null or w.planned_at >= ${$.since}) and (${$.until} is null or w.planned_at < ${$.until})
       ${byParts ? '' : 'and ($1::bigint[] is null or w.binding_id = any($1))'}`,
     returned: 'w.id',
   }),
@@ -309,7 +253,7 @@ export async function listDeliveries(
   const bindings = await confinedBindings(db, filter)
   if (bindings?.length === 0) return { rows: [], reached: null }
   const [low, high] = eventId === null ? [FIRST_ID, LAST_ID] : deliveryIdRange(eventId)
-  const values = [low, high, before ?? LAST_ID, eventId, state, since, until]
+  const values = ASKED.values({ low, high, before: before ?? LAST_ID, eventId, state, since, until })
   // Deliveries of one event lie side by side already.
   const { keys, reached } =
     bindings === null || eventId !== null

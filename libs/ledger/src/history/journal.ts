@@ -10,6 +10,7 @@ import { plainArray } from '../postgres/arrays.ts'
 import { type Database, isUnavailable, type Queryable, withTransaction } from '../postgres/database.ts'
 import { isDataFault, isStatementTimeout } from '../postgres/faults.ts'
 import { tryLock } from '../postgres/locks.ts'
+import { namedParameters } from '../postgres/parameters.ts'
 import { reckonable } from '../postgres/times.ts'
 
 /** A state in which a delivery is settled. */
@@ -200,32 +201,43 @@ const STRIKE_LEFT = 'delete from journal_left where poster = $1 and id = any($2:
 const PUT_BACK =
   'update journal_left set failed_at = clock_timestamp() where poster = $1 and id = any($2::bigint[])'
 
-// New numbers from the journal's own sequence: a half is an entry like any other.
-const LEAVE_HALVES = `
-  insert into journal_left (poster, id, ${COLUMNS})
-  select $1, nextval(pg_get_serial_sequence('journal', 'id')), * from (
-    values ($2, $3::timestamptz, $4::uuid[], $5::uuid[], $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::int[]),
-           ($2, $3, $11::uuid[], $12::uuid[], $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::int[])
-  ) halves`
+const HALF = namedParameters({
+  poster: 'text',
+  kind: 'text',
+  at: 'timestamptz',
+  event_ids: 'uuid[]',
+  delivery_ids: 'uuid[]',
+  binding_ids: 'bigint[]',
+  accepted_ms: 'bigint[]',
+  states: 'text[]',
+  levels: 'text[]',
+  generations: 'int[]',
+})
+// A new number from the journal's own sequence: a half is an entry like any other.
+const LEAVE_HALF = `
+  insert into journal_left (id, ${HALF.names}) values (nextval(pg_get_serial_sequence('journal', 'id')), ${HALF.list})`
 
 /** Puts two halves in the place of an entry. @returns false where it is of one delivery or event, and has no halves. */
 async function splitLeft(transaction: Queryable, name: string, row: JournalRow): Promise<boolean> {
   const halves = halvesOf(toEntry(row))
   if (halves === null) return false
-  const columns = halves.flatMap((half) => {
+  for (const half of halves) {
     const deliveries = half.kind === 'planned' ? half.owed : half.settled
     const settled = half.kind === 'settled' ? half.settled : []
-    return [
-      plainArray(half.kind === 'planned' ? half.eventIds : []),
-      plainArray(deliveries.map(({ id }) => id)),
-      plainArray(deliveries.map(({ bindingId }) => bindingId)),
-      plainArray(deliveries.map(({ acceptedMs }) => acceptedMs)),
-      plainArray(settled.map(({ state }) => state)),
-      plainArray(settled.map(({ level }) => level)),
-      plainArray(settled.map(({ generation }) => generation)),
-    ]
-  })
-  await transaction.query({ text: LEAVE_HALVES, values: [name, row.kind, row.at, ...columns] })
+    const values = HALF.values({
+      poster: name,
+      kind: row.kind,
+      at: row.at,
+      event_ids: plainArray(half.kind === 'planned' ? half.eventIds : []),
+      delivery_ids: plainArray(deliveries.map(({ id }) => id)),
+      binding_ids: plainArray(deliveries.map(({ bindingId }) => bindingId)),
+      accepted_ms: plainArray(deliveries.map(({ acceptedMs }) => acceptedMs)),
+      states: plainArray(settled.map(({ state }) => state)),
+      levels: plainArray(settled.map(({ level }) => level)),
+      generations: plainArray(settled.map(({ generation }) => generation)),
+    })
+    await transaction.query({ text: LEAVE_HALF, values })
+  }
   await transaction.query({
     name: 'strike_left',
     text: STRIKE_LEFT,

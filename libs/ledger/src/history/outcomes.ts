@@ -1,33 +1,6 @@
-import type { Level } from '@curfew/domain'
+import type { OutcomeRecord } from '@curfew/domain'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
-
-/** A settled delivery, with what those who listen ask about it. */
-export interface OutcomeRecord {
-  readonly id: string
-  readonly eventId: string
-  /** The id that its issuer gave the event. */
-  readonly givenEventId: string
-  readonly issuer: string
-  readonly iss: string
-  readonly clientId: string
-  /** The kind of the channel. */
-  readonly channel: string
-  readonly sub: string | null
-  readonly sid: string | null
-  readonly scope: string
-  /** Why the session ended, as the IdP said. */
-  readonly reason: string | null
-  readonly lane: string
-  readonly state: string
-  readonly level: Level | null
-  readonly deadLetterReason: string | null
-  readonly attemptCount: number
-  readonly generation: number
-  readonly acceptedAt: Date
-  readonly settledAt: Date
-  readonly traceparent: string | null
-}
 
 const COLUMNS = `d.id, d.event_id as "eventId", e.given_id as "givenEventId", p.issuer, e.iss, p.client_id as "clientId", b.kind as channel, e.sub,
          coalesce(d.sid, e.sid) as sid, e.scope, e.reason, d.lane, d.state, d.level,

@@ -1,12 +1,10 @@
+import type { IssuerLogoutProgress } from '@curfew/domain'
 import { BOOKKEEPER, writeAudit } from '../access/audit.ts'
 import { journalPlanned } from '../history/journal.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 
-/** `failed`: it ended because of a fault, and `failure` says which. */
-export type IssuerLogoutState = 'running' | 'done' | 'cancelled' | 'failed'
-
 /** A logout of everyone of an issuer, and what became of it. */
-export interface IssuerLogoutRecord {
+export interface IssuerLogoutRecord extends IssuerLogoutProgress {
   /** Of its event. */
   readonly id: string
   /** The id that its issuer gave the event. */
@@ -22,14 +20,8 @@ export interface IssuerLogoutRecord {
   /** Name of the credential that asked for it. */
   readonly requestedBy: string
   readonly requestedAt: Date
-  readonly state: IssuerLogoutState
-  readonly endedAt: Date | null
   /** Why it failed, in words; null unless it did. */
   readonly failure: string | null
-  /** Subjects to be logged out, as counted when the job began; null until then. */
-  readonly total: number | null
-  /** Subjects whose own event is planned. */
-  readonly done: number
   /** Deliveries of these: not settled yet. */
   readonly waiting: number
   readonly acknowledged: number

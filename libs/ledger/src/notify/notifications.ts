@@ -1,17 +1,6 @@
+import type { NotificationRecord } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
-
-/** What operators are told of. */
-export interface NotificationRecord {
-  readonly id: string
-  /** Such as `relying_party.breaker_opened`. */
-  readonly type: string
-  /** Short name of the issuer that it is about; null where it is about none. */
-  readonly issuer: string | null
-  readonly occurredAt: Date
-  /** As receivers get it. */
-  readonly data: Readonly<Record<string, unknown>>
-}
 
 // A webhook that is registered meanwhile hears of what comes after it.
 const FAN_OUT = `

@@ -1,3 +1,4 @@
+import type { NotificationRecord } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import { counted, integer, SMALLINT_MAX } from '../postgres/counters.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
@@ -14,12 +15,7 @@ export interface ClaimedWebhookDelivery {
   readonly sealedSecret: string
   /** The secret before, while it signs too. */
   readonly sealedPreviousSecret: string | null
-  readonly notification: {
-    readonly id: string
-    readonly type: string
-    readonly occurredAt: Date
-    readonly data: Readonly<Record<string, unknown>>
-  }
+  readonly notification: Omit<NotificationRecord, 'issuer'>
 }
 
 // Of each webhook by itself, so that what one has waiting is not read on the way to another's. A claim makes it due again
@@ -76,17 +72,18 @@ export async function claimWebhookDeliveries(
 }
 
 /** What becomes of one that was sent. */
-export interface WebhookSettlement {
-  readonly state: 'delivered' | 'pending' | 'failed'
-  /** Until the next attempt, in milliseconds, where it is pending. */
-  readonly retryMs: number
+export type WebhookSettlement = {
   /** HTTP status; null when no answer came. */
   readonly status: number | null
   /** What went wrong, in words. */
   readonly error: string | null
-  /** Why nothing more is to be sent to the webhook; null mostly. */
-  readonly disable: string | null
-}
+} & (
+  | { readonly state: 'delivered' }
+  /** It is sent again after `retryMs`. */
+  | { readonly state: 'pending'; readonly retryMs: number }
+  /** `disable`: why nothing more is sent to the webhook; null mostly. */
+  | { readonly state: 'failed'; readonly disable: string | null }
+)
 
 const SETTLE = `
   update webhook_deliveries
@@ -103,7 +100,9 @@ export async function settleWebhookDelivery(
   db: Database,
   { claimed, settlement }: { claimed: ClaimedWebhookDelivery; settlement: WebhookSettlement },
 ): Promise<boolean> {
-  const { state, retryMs, status, error, disable } = settlement
+  const { state, status, error } = settlement
+  const retryMs = settlement.state === 'pending' ? settlement.retryMs : null
+  const disable = settlement.state === 'failed' ? settlement.disable : null
   return withTransaction(db, async (transaction) => {
     const { rowCount } = await transaction.query({
       name: 'settle_webhook_delivery',

@@ -1,7 +1,7 @@
 import { timeText } from './times.ts'
 
 /** A value whose text needs no quoting in an array: a number, a boolean, a UUID, a word of ours, a time. */
-type Plain = string | number | boolean | Date | null
+export type Plain = string | number | boolean | Date | null
 
 /**
  * A PostgreSQL array of values that need no quoting. Several times faster than what `pg` does for any text, which counts

@@ -106,6 +106,11 @@ export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE_MESSAGES.test(error.message)
 }
 
+/** Whether PostgreSQL refused the password. */
+export function isWrongPassword(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === '28P01'
+}
+
 function isStalePlan(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === STALE_PLAN
 }

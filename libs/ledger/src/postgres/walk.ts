@@ -10,6 +10,9 @@ const WALK_PARTS = 500
 /** Most parts that several statements walk. With more, the list is walked as a whole. */
 const WALK_PARTS_MAX = 5_000
 
+/** The parameters of a walk itself. Those of the list come after them. */
+export const WALK_PARAMETERS = { last: 3 }
+
 /** How a list is walked. `$1` are the parts, `$2` how many rows are looked at in each, `$3` how many are wanted. */
 export interface WalkPlan {
   /** The table, as `t`. */
@@ -149,11 +152,21 @@ export interface WalkedPage<Row, Position> {
   readonly reached: Position | null
 }
 
-const BINDINGS = `
+/** SQL: the bindings of an issuer, of some clients and of one kind of channel; a null parameter does not narrow. */
+export const bindingsSql = ({
+  issuer,
+  clientIds,
+  channel,
+}: {
+  readonly issuer: string
+  readonly clientIds: string
+  readonly channel?: string
+}) => `
   select b.id
     from relying_parties p join bindings b on b.relying_party_id = p.id
-   where ($1::text is null or p.issuer = $1) and ($2::text[] is null or p.client_id = any($2))
-     and ($3::text is null or b.kind = $3)`
+   where (${issuer} is null or p.issuer = ${issuer}) and (${clientIds} is null or p.client_id = any(${clientIds}))
+     ${channel === undefined ? '' : `and (${channel} is null or b.kind = ${channel})`}`
+const BINDINGS = bindingsSql({ issuer: '$1::text', clientIds: '$2::text[]', channel: '$3::text' })
 
 /** The bindings that a list is confined to; null: all. */
 export async function confinedBindings(

@@ -1,6 +1,7 @@
 import type { Issuer, IssuerName, Subject } from '@curfew/domain'
 import { BOOKKEEPER, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { namedParameters } from '../postgres/parameters.ts'
 
 /** What was erased so far. */
 export interface ErasedCounts {
@@ -74,9 +75,19 @@ export async function findIssEver(db: Queryable, name: string): Promise<Issuer |
 }
 
 // Asked again, it stands as long as if it were new. What was given up once stays given up.
+const REQUEST = namedParameters({
+  id: 'uuid',
+  issuer: 'text',
+  sub: 'text',
+  subject_digest: 'text',
+  abandon: 'boolean',
+  requested_by: 'text',
+  requested_at: 'timestamptz',
+  watched_until: 'timestamptz',
+  next_look_at: 'timestamptz',
+})
 const REQUEST_ERASURE = `
-  insert into erasures as r (id, issuer, sub, subject_digest, abandon, requested_by, requested_at, watched_until, next_look_at)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+  insert into erasures as r (${REQUEST.names}) values (${REQUEST.list})
   on conflict (issuer, sub) where sub is not null do update
      set abandon = r.abandon or excluded.abandon, watched_until = excluded.watched_until,
          next_look_at = excluded.next_look_at, waiting = null, completed_at = null, failed_at = null, failure = null
@@ -95,14 +106,18 @@ export async function requestErasure(
     'id' | 'issuer' | 'subjectDigest' | 'abandon' | 'requestedBy' | 'requestedAt' | 'watchedUntil'
   > & { readonly sub: string; readonly nextLookAt: Date },
 ): Promise<string> {
-  const { id, issuer, sub, subjectDigest, abandon, requestedBy, requestedAt, watchedUntil } = request
+  const { id, issuer, subjectDigest, abandon, requestedBy } = request
   return withTransaction(db, async (transaction) => {
     const { rows } = await transaction.query<{ id: string }>({
       text: REQUEST_ERASURE,
-      values: [
-        ...[id, issuer, sub, subjectDigest, abandon, requestedBy, requestedAt, watchedUntil],
-        request.nextLookAt,
-      ],
+      values: REQUEST.values({
+        ...request,
+        subject_digest: subjectDigest,
+        requested_by: requestedBy,
+        requested_at: request.requestedAt,
+        watched_until: request.watchedUntil,
+        next_look_at: request.nextLookAt,
+      }),
     })
     const stands = rows[0]?.id ?? id
     // Whom it is about is for nobody to read, here where nothing is erased.

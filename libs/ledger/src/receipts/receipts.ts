@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { givenIdRange, type SettledEvent } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Database, Queryable } from '../postgres/database.ts'
+import { namedParameters, rowParameters } from '../postgres/parameters.ts'
 import type { Unreceipted } from './facts.ts'
 import { appendToLog, type ReceiptLog } from './log.ts'
 
@@ -20,12 +21,25 @@ export interface NewReceipt extends Pick<Unreceipted, 'revision' | 'settledAt'> 
  */
 const SEPARATOR = '\u001f'
 
+const ONE = namedParameters({ log_size: 'bigint', payloads: 'text', separator: 'text' })
+const { $ } = ONE
+const RECEIPTS = rowParameters<NewReceipt>(
+  {
+    event_id: ['uuid', ({ event }) => event.id],
+    revision: ['int', ({ revision }) => revision],
+    planned_at: ['timestamptz', ({ event }) => event.plannedAt],
+    settled_at: ['timestamptz', ({ settledAt }) => settledAt],
+    subject_tag: ['uuid', ({ subjectTag }) => subjectTag],
+    given_id: ['uuid', ({ event }) => event.givenId],
+  },
+  { after: ONE },
+)
+
 const INSERT_RECEIPTS = `
   insert into receipts (event_id, revision, planned_at, log_index, settled_at, payload, subject_tag, given_id)
-  select event_id, revision, planned_at, $1::bigint + place - 1, settled_at, payload, subject_tag, given_id
-    from unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::timestamptz[], string_to_array($6, $7),
-           $8::uuid[], $9::uuid[]) with ordinality
-           as r(event_id, revision, planned_at, settled_at, payload, subject_tag, given_id, place)`
+  select event_id, revision, planned_at, ${$.log_size} + place - 1, settled_at, payload, subject_tag, given_id
+    from rows from (${RECEIPTS.unnest}, string_to_table(${$.payloads}, ${$.separator})) with ordinality
+           as r(${RECEIPTS.names}, payload, place)`
 
 /** Stores receipts, and appends the digest of each to the log, which the transaction has locked, from its size on. */
 export async function insertReceipts(
@@ -38,15 +52,12 @@ export async function insertReceipts(
     name: 'insert_receipts',
     text: INSERT_RECEIPTS,
     values: [
-      log.size,
-      plainArray(receipts.map(({ event }) => event.id)),
-      plainArray(receipts.map(({ revision }) => revision)),
-      plainArray(receipts.map(({ event }) => event.plannedAt)),
-      plainArray(receipts.map(({ settledAt }) => settledAt)),
-      receipts.map(({ payload }) => payload).join(SEPARATOR),
-      SEPARATOR,
-      plainArray(receipts.map(({ subjectTag }) => subjectTag)),
-      plainArray(receipts.map(({ event }) => event.givenId)),
+      ...ONE.values({
+        log_size: log.size,
+        payloads: receipts.map(({ payload }) => payload).join(SEPARATOR),
+        separator: SEPARATOR,
+      }),
+      ...RECEIPTS.values(receipts),
     ],
   })
   await appendToLog(

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Issuer, IssuerName, NetworkRule, SessionIndexUse } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { namedParameters } from '../postgres/parameters.ts'
 import { writeEndpoints } from './put.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
 import { type EndpointRecord, listRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
@@ -88,18 +89,34 @@ export async function listIssuers(
   return rows
 }
 
+const ISSUER = namedParameters({
+  name: 'text',
+  iss: 'text',
+  sla_within_ms: 'integer',
+  sla_objective: 'float8',
+  defaults: 'jsonb',
+  sid_supported: 'boolean',
+  session_index: 'text',
+  sla_window_days: 'integer',
+  sessions_max: 'bigint',
+  relying_parties_max: 'integer',
+  network_rule: 'jsonb',
+})
+/** Whether the draft says something of a member that stays as it is otherwise. */
+const GIVEN = namedParameters({ sessions: 'boolean', parties: 'boolean', rule: 'boolean' }, { after: ISSUER })
+const REVISION = namedParameters({ revision: 'bigint' }, { after: GIVEN })
+const { $ } = ISSUER
+
 // One that was removed begins anew under its name, and only there: its history and keys hang on the name.
 const PUT_ISSUER = `
-  insert into issuers (name, iss, sla_within_ms, sla_objective, defaults, sid_supported, session_index, sla_window_days,
-    sessions_max, relying_parties_max, network_rule, revision)
-  values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $12, $13, $14)
+  insert into issuers (${ISSUER.names}, ${REVISION.names}) values (${ISSUER.list}, ${REVISION.list})
   on conflict (name) do update
      set sla_within_ms = excluded.sla_within_ms, sla_objective = excluded.sla_objective,
          defaults = excluded.defaults, sid_supported = excluded.sid_supported,
          session_index = excluded.session_index, sla_window_days = excluded.sla_window_days,
-         sessions_max = case when $9 then excluded.sessions_max else issuers.sessions_max end,
-         relying_parties_max = case when $11 then excluded.relying_parties_max else issuers.relying_parties_max end,
-         network_rule = case when $15 then excluded.network_rule else issuers.network_rule end,
+         sessions_max = case when ${GIVEN.$.sessions} then excluded.sessions_max else issuers.sessions_max end,
+         relying_parties_max = case when ${GIVEN.$.parties} then excluded.relying_parties_max else issuers.relying_parties_max end,
+         network_rule = case when ${GIVEN.$.rule} then excluded.network_rule else issuers.network_rule end,
          revision = excluded.revision,
          created_at = case when issuers.deleted_at is null then issuers.created_at else now() end,
          updated_at = now(), deleted_at = null
@@ -108,11 +125,12 @@ const PUT_ISSUER = `
 
 const SAME_ISSUER = `
   select 1 from issuers
-   where name = $1 and iss = $2 and sla_within_ms = $3 and sla_objective = $4 and defaults = $5::jsonb
-     and sid_supported = $6 and session_index = $7 and sla_window_days = $8
-     and (not $9::boolean or sessions_max is not distinct from $10::bigint)
-     and (not $11::boolean or relying_parties_max is not distinct from $12::integer)
-     and (network_rule is not distinct from $13::jsonb or not $14::boolean) and deleted_at is null`
+   where name = ${$.name} and iss = ${$.iss} and sla_within_ms = ${$.sla_within_ms} and sla_objective = ${$.sla_objective}
+     and defaults = ${$.defaults} and sid_supported = ${$.sid_supported} and session_index = ${$.session_index}
+     and sla_window_days = ${$.sla_window_days}
+     and (not ${GIVEN.$.sessions} or sessions_max is not distinct from ${$.sessions_max})
+     and (not ${GIVEN.$.parties} or relying_parties_max is not distinct from ${$.relying_parties_max})
+     and (not ${GIVEN.$.rule} or network_rule is not distinct from ${$.network_rule}) and deleted_at is null`
 
 export type PutIssuerResult =
   | { readonly ok: true; readonly created: boolean; readonly issuer: IssuerRecord }
@@ -141,33 +159,38 @@ export async function putIssuer(
     audit: Change<IssuerRecord>
   },
 ): Promise<PutIssuerResult> {
-  const { name, iss, slaWithinMs, slaObjective, slaWindowDays, defaults } = issuer
-  const { sidSupported, sessionIndex, networkRule } = issuer
+  const { name, quotas, networkRule } = issuer
   const values = [
-    name,
-    iss,
-    slaWithinMs,
-    slaObjective,
-    JSON.stringify(defaults),
-    sidSupported,
-    sessionIndex,
-    slaWindowDays,
-    ...given(issuer.quotas?.sessions),
-    ...given(issuer.quotas?.relyingParties),
-    networkRule == null ? null : JSON.stringify(networkRule),
+    ...ISSUER.values({
+      name,
+      iss: issuer.iss,
+      sla_within_ms: issuer.slaWithinMs,
+      sla_objective: issuer.slaObjective,
+      defaults: JSON.stringify(issuer.defaults),
+      sid_supported: issuer.sidSupported,
+      session_index: issuer.sessionIndex,
+      sla_window_days: issuer.slaWindowDays,
+      sessions_max: quotas?.sessions ?? null,
+      relying_parties_max: quotas?.relyingParties ?? null,
+      network_rule: networkRule == null ? null : JSON.stringify(networkRule),
+    }),
+    ...GIVEN.values({
+      sessions: quotas?.sessions !== undefined,
+      parties: quotas?.relyingParties !== undefined,
+      rule: networkRule !== undefined,
+    }),
   ]
-  const changesRule = networkRule !== undefined
   try {
     return await withTransaction(db, async (transaction) => {
       const revision = await lockRegistry(transaction)
       const before = await findIssuer(transaction, name)
       if (!expected(before)) return { ok: false, conflict: 'stale' }
-      const { rows: same } = await transaction.query(SAME_ISSUER, [...values, changesRule])
+      const { rows: same } = await transaction.query(SAME_ISSUER, values)
       if (before !== null && same.length > 0) return { ok: true, created: false, issuer: before }
       const { rows } = await transaction.query<IssuerRecord>({
         name: 'put_issuer',
         text: PUT_ISSUER,
-        values: [...values, revision + 1, changesRule],
+        values: [...values, ...REVISION.values({ revision: revision + 1 })],
       })
       const [after] = rows
       if (after === undefined) return { ok: false, conflict: 'iss_changed' }
@@ -213,11 +236,6 @@ async function applyDefaults(
     }
     after = parties.at(-1)?.clientId
   }
-}
-
-/** Whether a quota is given, and which. */
-function given(quota: number | null | undefined): readonly [boolean, number | null] {
-  return [quota !== undefined, quota ?? null]
 }
 
 const COUNT_PARTIES = `

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { ClientId, IssuerName } from '@curfew/domain'
 import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
+import { rowParameters } from '../postgres/parameters.ts'
 import { bumpRegistry, lockRegistry } from './registry.ts'
 import { findRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
@@ -88,10 +89,20 @@ export const COUNT_REGISTERED =
   'select count(*) as count from relying_parties where issuer = $1 and deleted_at is null'
 
 // One that was removed begins anew.
+const PARTIES = rowParameters<RelyingPartyDraft>(
+  {
+    client_id: ['text', ({ clientId }) => clientId],
+    metadata: ['jsonb', ({ metadata }) => JSON.stringify(metadata)],
+    settings: ['jsonb', ({ settings }) => JSON.stringify(settings)],
+    client_name: ['text', ({ clientName }) => clientName],
+    network_rule: ['jsonb', ({ networkRule }) => (networkRule == null ? null : JSON.stringify(networkRule))],
+  },
+  // The issuer and the revision.
+  { after: { last: 2 } },
+)
 const PUT_RELYING_PARTIES = `
-  insert into relying_parties (issuer, client_id, metadata, settings, client_name, network_rule, revision)
-  select $1, given.*, $7
-    from unnest($2::text[], $3::jsonb[], $4::jsonb[], $5::text[], $6::jsonb[]) as given
+  insert into relying_parties (issuer, revision, ${PARTIES.names})
+  select $1, $2, given.* from ${PARTIES.as('given')}
   on conflict (issuer, client_id) do update
      set metadata = excluded.metadata, settings = excluded.settings, client_name = excluded.client_name,
          network_rule = excluded.network_rule, revision = excluded.revision,
@@ -215,15 +226,7 @@ export async function writeRelyingParties(
   await transaction.query({
     name: 'put_relying_parties',
     text: PUT_RELYING_PARTIES,
-    values: [
-      issuer,
-      drafts.map(({ clientId }) => clientId),
-      drafts.map(({ metadata }) => JSON.stringify(metadata)),
-      drafts.map(({ settings }) => JSON.stringify(settings)),
-      drafts.map(({ clientName }) => clientName),
-      drafts.map(({ networkRule }) => (networkRule == null ? null : JSON.stringify(networkRule))),
-      revision,
-    ],
+    values: [issuer, revision, ...PARTIES.values(drafts)],
   })
   await writeEndpoints(transaction, issuer, drafts)
 }

@@ -1,6 +1,7 @@
 import type { Issuer, SessionChanges } from '@curfew/domain'
-import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
+import { plainArray, textColumn } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
+import { rowParameters } from '../postgres/parameters.ts'
 import { bumpRegistry, lockRegistry } from '../registry/registry.ts'
 
 // Both statements lock rows of `sessions` in one order, and a row of `session_ids` only once they have its row there: so no two
@@ -13,16 +14,27 @@ const ADD_ISSUERS = `
   insert into session_issuers (iss) select iss from unnest($1::text[]) as given(iss) order by iss
   on conflict (iss) do nothing`
 
+const STARTS = rowParameters<SessionChanges['starts'][number] & { readonly issuer: number | null }>({
+  issuer: ['int', ({ issuer }) => issuer],
+  sub: ['text', ({ sub }) => sub],
+  sid: ['text', ({ sid }) => sid],
+  client_id: ['text', ({ clientId }) => clientId],
+  device: ['text', ({ device }) => device],
+  started_at: ['timestamptz', ({ startedAt }) => startedAt],
+  expires_at: ['timestamptz', ({ expiresAt }) => expiresAt],
+  restarted_at: ['timestamptz', ({ restarted }) => restarted?.startedAt ?? null],
+  started_stated: ['boolean', ({ startedStated }) => startedStated],
+  accepted_at: ['timestamptz', ({ acceptedAt }) => acceptedAt],
+  restarted_stated: ['boolean', ({ restarted }) => restarted?.startedStated ?? null],
+  restarted_accepted_at: ['timestamptz', ({ restarted }) => restarted?.acceptedAt ?? null],
+})
+
 // What is over by the clock that lookups go by is not entered. What says nothing new, as a batch that comes again, writes nothing.
 // The second insert takes over what the first made of a row, so that both tables say the same.
 const START = `
   with started as (
-    insert into sessions as s (issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at, started_stated,
-      accepted_at, restarted_stated, restarted_accepted_at)
-    select * from unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
-             $8::timestamptz[], $9::boolean[], $10::timestamptz[], $11::boolean[], $12::timestamptz[])
-        as given(issuer, sub, sid, client_id, device, started_at, expires_at, restarted_at, started_stated, accepted_at,
-          restarted_stated, restarted_accepted_at)
+    insert into sessions as s (${STARTS.names})
+    select * from ${STARTS.as('given')}
      where expires_at > now()
      order by issuer, sub, sid, client_id
     on conflict (issuer, sub, sid, client_id) do update
@@ -112,23 +124,8 @@ export async function applySessions(db: Database, { ends, starts }: SessionChang
     })
   }
   if (starts.length === 0) return
-  await db.query({
-    text: START,
-    values: [
-      plainArray(starts.map(idOf)),
-      starts.map(({ sub }) => sub),
-      starts.map(({ sid }) => sid),
-      starts.map(({ clientId }) => clientId),
-      textColumn(starts.map(({ device }) => device)),
-      plainArray(starts.map(({ startedAt }) => startedAt)),
-      plainArray(starts.map(({ expiresAt }) => expiresAt)),
-      plainColumn(starts.map(({ restarted }) => restarted?.startedAt ?? null)),
-      plainArray(starts.map(({ startedStated }) => startedStated)),
-      plainArray(starts.map(({ acceptedAt }) => acceptedAt)),
-      plainColumn(starts.map(({ restarted }) => restarted?.startedStated ?? null)),
-      plainColumn(starts.map(({ restarted }) => restarted?.acceptedAt ?? null)),
-    ],
-  })
+  const rows = starts.map((start) => ({ ...start, issuer: idOf(start) }))
+  await db.query({ text: START, values: STARTS.values(rows) })
 }
 
 /** The index's own number of each of these issuers that it knows. */

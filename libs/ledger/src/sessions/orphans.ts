@@ -1,10 +1,12 @@
 import type { DeliveryState } from '@curfew/domain'
 import { eventRanges } from '../history/event-ranges.ts'
+import { mergedNotifications, NAMED_MAX } from '../notify/merged.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
+import { namedParameters } from '../postgres/parameters.ts'
 import { microsOf } from '../postgres/times.ts'
-import { type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
+import { WALK_PARAMETERS, type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
 import type { SessionRecord } from './sessions.ts'
 
 // Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.
@@ -35,7 +37,23 @@ export interface OrphanPosition {
   readonly clientId: string
 }
 
-// `$4` is the issuer's number in the index. Expired sessions do not count: they will be deleted.
+const ASKED = namedParameters(
+  {
+    // The issuer's number in the index.
+    number: 'int',
+    from: 'timestamptz',
+    micros: 'bigint',
+    issuer: 'int',
+    sub: 'text',
+    sid: 'text',
+    clientId: 'text',
+    clientIds: 'text[]',
+  },
+  { after: WALK_PARAMETERS },
+)
+const { $ } = ASKED
+
+// Expired sessions do not count: they will be deleted.
 const listOf = (ofIssuer: boolean) => ({
   name: ofIssuer ? 'list_orphans_of_issuer' : 'list_orphans',
   text: walkSql({
@@ -43,16 +61,18 @@ const listOf = (ofIssuer: boolean) => ({
     key: ['orphaned_at', 'issuer', 'sub', 'sid', 'client_id'],
     order: 'desc',
     byParts: false,
-    where: `t.orphaned_at is not null and ${ofIssuer ? 't.issuer = $4::int' : '$4::int is null'}
+    where: `t.orphaned_at is not null and ${ofIssuer ? `t.issuer = ${$.number}` : `${$.number} is null`}
       and (t.orphaned_at, t.issuer, t.sub, t.sid, t.client_id)
-          < ($5::timestamptz + $6::bigint * interval '1 microsecond', $7::int, $8::text, $9::text, $10::text)`,
+          < (${$.from} + ${$.micros} * interval '1 microsecond', ${$.issuer}, ${$.sub}, ${$.sid}, ${$.clientId})`,
     columns: ['expires_at'],
-    filter: 'w.expires_at > now() and ($11::text[] is null or w.client_id = any($11))',
+    filter: `w.expires_at > now() and (${$.clientIds} is null or w.client_id = any(${$.clientIds}))`,
     returned: `w.issuer, w.sub, w.sid, w.client_id as "clientId", ${microsOf('w.orphaned_at')} as micros`,
   }),
 })
 const LIST_ORPHANS = listOf(false)
 const LIST_ORPHANS_OF_ISSUER = listOf(true)
+
+const FIRST: OrphanPosition = { micros: 0, issuer: 0, sub: '', sid: '', clientId: '' }
 
 // One lookup by primary key for each.
 const ORPHANS = `
@@ -122,13 +142,11 @@ export async function listOrphans(
     number === null ? LIST_ORPHANS : LIST_ORPHANS_OF_ISSUER,
     {
       ...{ parts: null, limit },
-      values: [
+      values: ASKED.values({
         number,
-        ...(before === null
-          ? ['infinity', 0, 0, '', '', '']
-          : ['epoch', before.micros, before.issuer, before.sub, before.sid, before.clientId]),
         clientIds,
-      ],
+        ...(before === null ? { from: 'infinity', ...FIRST } : { from: 'epoch', ...before }),
+      }),
     },
   )
   const columns = [
@@ -213,9 +231,6 @@ export async function countOrphans(db: Database): Promise<ReadonlyMap<string, nu
   return new Map(rows.map(({ issuer, count }) => [issuer, count]))
 }
 
-/** Clients that a notification names, of all that it is about. */
-const CLIENTS_IN_NOTIFICATION = 5
-
 // What is locked by somebody is just being changed, perhaps to be orphaned no more: it is looked at again the next time.
 const NOTICE_ORPHANS = `
   with told as (
@@ -230,35 +245,15 @@ const NOTICE_ORPHANS = `
     returning s.issuer, s.client_id, s.orphaned_at as at
   ),
   fresh as (
-    select n.iss, i.name as issuer, count(*) as count, min(t.at) as oldest, max(t.at) as newest,
-           (array_agg(distinct t.client_id))[1:${CLIENTS_IN_NOTIFICATION}] as client_ids
+    select i.name as issuer, null::bigint as binding_id, count(*) as count, min(t.at) as oldest, max(t.at) as newest,
+           (array_agg(distinct t.client_id))[1:${NAMED_MAX}] as named,
+           jsonb_build_object('issuer', i.name, 'iss', n.iss) as members
       from told t
       join session_issuers n on n.id = t.issuer
       left join issuers i on i.iss = n.iss and i.deleted_at is null
      group by n.iss, i.name
   ),
-  added as (
-    update notifications n
-       set data = n.data || jsonb_build_object(
-             'count', (n.data ->> 'count')::bigint + f.count,
-             'oldest', to_jsonb(least((n.data ->> 'oldest')::timestamptz, f.oldest)),
-             'newest', to_jsonb(greatest((n.data ->> 'newest')::timestamptz, f.newest)),
-             'client_ids', (
-               select to_jsonb((array_agg(distinct c))[1:${CLIENTS_IN_NOTIFICATION}])
-                 from jsonb_array_elements_text(n.data -> 'client_ids' || to_jsonb(f.client_ids)) c))
-      from fresh f
-     where n.type = 'session.orphaned' and n.data ->> 'iss' = f.iss
-       and n.fanned_out_at is null and n.ready_at > clock_timestamp()
-    returning f.iss
-  ),
-  written as (
-    insert into notifications (type, issuer, occurred_at, ready_at, data)
-    select 'session.orphaned', f.issuer, f.oldest, clock_timestamp() + make_interval(secs => $2::float8 / 1000),
-           jsonb_build_object('issuer', f.issuer, 'iss', f.iss, 'count', f.count, 'oldest', f.oldest,
-             'newest', f.newest, 'client_ids', f.client_ids)
-      from fresh f
-     where not exists (select from added a where a.iss = f.iss)
-  )
+  ${mergedNotifications({ type: 'session.orphaned', list: 'client_ids', windowMs: '$2' })}
   select count(*) as told from told`
 
 /**

@@ -13,8 +13,8 @@ import {
 } from '@curfew/domain'
 import { readToldBindings, type ToldBinding } from '../delivery/told-bindings.ts'
 import type { JournalDelivery, JournalEntry } from '../history/journal.ts'
-import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
+import { type Columns, rowParameters } from '../postgres/parameters.ts'
 import { decideSettled, notePlanned, type PartyEntry } from './parties.ts'
 
 // The SLA's rollups, as the journal feeds them.
@@ -172,17 +172,30 @@ function rowsOf(additions: Additions): readonly Row[] {
 /** Rollups in one statement. An event for ten thousand relying parties adds to thirty thousand. */
 const ROWS_AT_ONCE = 3_000
 
+const KEY: Columns<Row> = {
+  span: ['word', ({ span }) => span],
+  binding_id: ['bigint', ({ bindingId }) => bindingId],
+  starts_at: ['timestamptz', ({ startMs }) => new Date(startMs)],
+}
+const KEYS = rowParameters(KEY)
+const ADDITIONS = rowParameters<Row & { readonly encoded: string | null }>({
+  ...KEY,
+  planned: ['bigint', ({ planned }) => planned],
+  kept: ['bigint', ({ kept }) => kept],
+  broken: ['bigint', ({ broken }) => broken],
+  latencies: ['word', ({ encoded }) => encoded],
+})
+
 const READ_LATENCIES = `
   select given.place, r.latencies
-    from unnest($1::text[], $2::bigint[], $3::timestamptz[]) with ordinality as given(span, binding_id, starts_at, place)
+    from ${KEYS.placedAs('given')}
     join sla_rollups r using (span, binding_id, starts_at)
    where r.latencies <> ''`
 
 const ADD = `
   insert into sla_rollups as r (span, binding_id, starts_at, planned, kept, broken, latencies)
   select span, binding_id, starts_at, planned, kept, broken, coalesce(decode(latencies, 'hex'), '')
-    from unnest($1::text[], $2::bigint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
-      as given(span, binding_id, starts_at, planned, kept, broken, latencies)
+    from ${ADDITIONS.as('given')}
   on conflict (span, binding_id, starts_at) do update
      set planned = r.planned + excluded.planned, kept = r.kept + excluded.kept, broken = r.broken + excluded.broken,
          latencies = case when excluded.latencies = '' then r.latencies else excluded.latencies end`
@@ -196,13 +209,7 @@ async function write(transaction: Queryable, rows: readonly Row[]): Promise<void
   await transaction.query({
     name: 'sla_add',
     text: ADD,
-    values: [
-      ...keyColumns(rows),
-      plainArray(rows.map(({ planned }) => planned)),
-      plainArray(rows.map(({ kept }) => kept)),
-      plainArray(rows.map(({ broken }) => broken)),
-      plainArray(rows.map((row) => hex(latencies.get(row)))),
-    ],
+    values: ADDITIONS.values(rows.map((row) => ({ ...row, encoded: hex(latencies.get(row)) }))),
   })
 }
 
@@ -214,19 +221,11 @@ async function readLatencies(
   const { rows: found } = await transaction.query<{ place: number; latencies: Uint8Array }>({
     name: 'sla_latencies',
     text: READ_LATENCIES,
-    values: keyColumns(rows),
+    values: KEYS.values(rows),
   })
   const known: LatencyHistogram[] = []
   for (const { place, latencies } of found) known[place - 1] = decodeLatencies(latencies)
   return known
-}
-
-function keyColumns(rows: readonly Row[]): readonly string[] {
-  return [
-    plainArray(rows.map(({ span }) => span)),
-    plainArray(rows.map(({ bindingId }) => bindingId)),
-    plainArray(rows.map(({ startMs }) => new Date(startMs))),
-  ]
 }
 
 function hex(latencies: LatencyHistogram | undefined): string | null {

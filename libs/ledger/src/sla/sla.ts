@@ -10,8 +10,8 @@ import {
   type SlaStretch,
   stretchesOf,
 } from '@curfew/domain'
-import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
+import { rowParameters } from '../postgres/parameters.ts'
 
 /** What is promised for a relying party (`p`) of an issuer (`i`). */
 export const WITHIN_MS = "coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms)"
@@ -48,11 +48,26 @@ export async function readPromises(
   return new Map(rows.map(({ clientId, withinMs, objective }) => [clientId, { withinMs, objective }]))
 }
 
+type PartStretch = SlaStretch & { readonly part?: string; readonly withinMs: number }
+
+const INTERVALS = rowParameters<PartStretch>(
+  {
+    within_ms: ['int', ({ withinMs }) => withinMs],
+    part: ['word', ({ part = 'all' }) => part],
+    span: ['word', ({ span }) => span],
+    from_at: ['timestamptz', ({ fromMs }) => new Date(fromMs)],
+    to_at: ['timestamptz', ({ toMs }) => new Date(toMs)],
+    counted: ['boolean', ({ counted }) => counted],
+    past: ['boolean', ({ past }) => past],
+  },
+  // The issuer and the clients.
+  { after: { last: 2 } },
+)
+
 // Which rollups there are to read depends on the promise alone, so it is said once for each that there is.
 const STRETCHES = `
   from (${PARTIES}) parties
-  join unnest($3::integer[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::boolean[], $9::boolean[])
-    as s(within_ms, part, span, from_at, to_at, counted, past) using (within_ms)`
+  join ${INTERVALS.as('s')} using (within_ms)`
 
 const OF_STRETCH = `
   from sla_rollups r
@@ -163,8 +178,6 @@ export async function slaNow(
   return { windows, all: of('all') }
 }
 
-type PartStretch = SlaStretch & { readonly part?: string; readonly withinMs: number }
-
 function stretchesByPromise(
   promises: ReadonlyMap<string, SlaPromise>,
   stretches: (withinMs: number) => readonly Omit<PartStretch, 'withinMs'>[],
@@ -182,17 +195,7 @@ async function read<Key>(
   // Not prepared by name: one plan would not do for one relying party and for thousands.
   const { rows } = await db.query<Row<Key>>({
     text,
-    values: [
-      issuer,
-      clientIds,
-      plainArray(stretches.map(({ withinMs }) => withinMs)),
-      plainArray(stretches.map(({ part = 'all' }) => part)),
-      plainArray(stretches.map(({ span }) => span)),
-      plainArray(stretches.map(({ fromMs }) => new Date(fromMs))),
-      plainArray(stretches.map(({ toMs }) => new Date(toMs))),
-      plainArray(stretches.map(({ counted }) => counted)),
-      plainArray(stretches.map(({ past }) => past)),
-    ],
+    values: [issuer, clientIds, ...INTERVALS.values(stretches)],
   })
   return new Map(
     rows.map(({ group, planned, kept, broken, overdue, allowed, latencies }) => [

@@ -7,11 +7,10 @@ import {
   page,
   type Scope,
 } from '@curfew/contract'
-import { confinesOf, reaches } from '@curfew/domain'
+import { type DeadLetterRecord, reaches } from '@curfew/domain'
 import {
   type Database,
   type DeadLetterPosition,
-  type DeadLetterRecord,
   findDeadLetter,
   findDelivery,
   listDeadLetters,
@@ -19,8 +18,9 @@ import {
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { Pages } from '../http/pages.ts'
-import { invalid, readTime, UUID } from '../http/query.ts'
+import { invalid, UUID } from '../http/query.ts'
 import { attemptView } from './deliveries.ts'
+import { readFilter } from './filter.ts'
 
 const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
 
@@ -41,16 +41,7 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
       const { query } = request
       const { readCursor, pageOf } = pages(request)
       const { rows, reached } = await listDeadLetters(db, {
-        filter: {
-          ...confinesOf(callerOf(request).reach, {
-            issuer: query.issuer ?? null,
-            clientId: query.client_id ?? null,
-          }),
-          reason: query.reason ?? null,
-          from: readTime(query.from, '/from'),
-          to: readTime(query.to, '/to'),
-          ids: null,
-        },
+        filter: readFilter(query, callerOf(request).reach, 'query'),
         before: readPosition(readCursor(query.cursor)),
         limit: query.limit + 1,
       })

@@ -6,8 +6,8 @@ import {
   page,
   type Scope,
 } from '@curfew/contract'
-import { confinesOf, reaches } from '@curfew/domain'
-import { findDelivery, listDeliveries, type StoredAttempt } from '@curfew/ledger'
+import { confinesOf, reaches, type StoredAttempt } from '@curfew/domain'
+import { findDelivery, listDeliveries } from '@curfew/ledger'
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
 import type { Pages } from '../http/pages.ts'

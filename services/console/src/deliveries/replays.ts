@@ -1,18 +1,19 @@
-import { Replay, type ReplayFilter, ReplayInput, ReplayPreview, type Scope } from '@curfew/contract'
-import { confinesOf, covers, type Reach } from '@curfew/domain'
+import { Replay, ReplayInput, ReplayPreview, type Scope } from '@curfew/contract'
+import { covers } from '@curfew/domain'
 import {
   cancelReplay,
   createReplay,
   type Database,
-  type DeadLetterFilter,
   type DeadLetterGroup,
   findReplay,
   type ReplayProgress,
   summarizeDeadLetters,
+  toFilterJson,
 } from '@curfew/ledger'
 import { type Credential, callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
-import { invalid, readTime, UUID } from '../http/query.ts'
+import { invalid, UUID } from '../http/query.ts'
+import { readFilter } from './filter.ts'
 
 const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
 const REPLAY = { scope: 'deadletters:replay', reach: 'handler' } satisfies RouteAccess<Scope>
@@ -50,7 +51,9 @@ export function registerReplays(
     async (request, reply) => {
       const { filter: given, include_lapsed: includeLapsed = false, dry_run = false } = request.body
       const { name: requestedBy, reach } = callerOf(request)
-      const filter = readFilter(given, reach)
+      const filter = readFilter(given, reach, 'body')
+      if (filter.from !== null && filter.to !== null && filter.from >= filter.to)
+        throw invalid('/filter/to', 'must be after from', 'body')
       if (dry_run)
         return reply.code(200).send(previewOf(await summarizeDeadLetters(reads, filter), includeLapsed))
       const job = await createReplay(db, {
@@ -96,22 +99,6 @@ function noSuchReplay(id: string): ProblemError {
   return new ProblemError({ status: 404, title: 'No such replay', detail: `No replay has the id ${id}.` })
 }
 
-function readFilter(
-  { issuer, client_id, reason, from, to, ids }: ReplayFilter,
-  reach: Reach,
-): DeadLetterFilter {
-  const filter = {
-    ...confinesOf(reach, { issuer: issuer ?? null, clientId: client_id ?? null }),
-    reason: reason ?? null,
-    from: readTime(from, '/filter/from', 'body'),
-    to: readTime(to, '/filter/to', 'body'),
-    ids: ids ?? null,
-  }
-  if (filter.from !== null && filter.to !== null && filter.from >= filter.to)
-    throw invalid('/filter/to', 'must be after from', 'body')
-  return filter
-}
-
 function previewOf(groups: readonly DeadLetterGroup[], includeLapsed: boolean): ReplayPreview {
   const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0)
   const count = sum(groups.map((group) => group.count))
@@ -139,20 +126,11 @@ function previewOf(groups: readonly DeadLetterGroup[], includeLapsed: boolean): 
 }
 
 function replayView(job: ReplayProgress): Replay {
-  const { issuer, clientIds, reason, from, to, ids } = job.filter
   return {
     id: job.id,
     state: job.state,
     failure: job.failure,
-    filter: {
-      ...(issuer !== null && { issuer }),
-      ...(clientIds?.length === 1 && { client_id: clientIds[0] }),
-      ...(clientIds !== null && clientIds.length !== 1 && { client_ids: [...clientIds] }),
-      ...(reason !== null && { reason: reason as NonNullable<ReplayFilter['reason']> }),
-      ...(from !== null && { from: from.toISOString() }),
-      ...(to !== null && { to: to.toISOString() }),
-      ...(ids !== null && { ids: [...ids] }),
-    },
+    filter: toFilterJson(job.filter) as Replay['filter'],
     include_lapsed: job.includeLapsed,
     requested_by: job.requestedBy,
     requested_at: job.requestedAt.toISOString(),

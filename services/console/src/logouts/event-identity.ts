@@ -69,11 +69,7 @@ export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promi
 /** Finds an event that is no longer kept, by its receipt. */
 async function ofReceipt(db: Database, iss: Issuer, givenId: GivenEventId): Promise<Meant | null> {
   const id = eventIdOf(iss, givenId, (text) => hash('sha256', text))
-  if ((await findReceipt(db, { eventId: id, logIndex: null })) !== null) return { id, iss }
-  // From before ids were derived.
-  const older = await findReceipt(db, { eventId: givenId, logIndex: null })
-  const same = older?.givenId === givenId && issOf(older) === iss
-  return same ? { id: givenId, iss } : null
+  return (await findReceipt(db, { eventId: id, logIndex: null })) === null ? null : { id, iss }
 }
 
 /** Reads the issuer from a receipt; null if the receipt was erased or altered. */

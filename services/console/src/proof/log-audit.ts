@@ -115,10 +115,11 @@ async function audited(
   }
 }
 
-/** Whether a row belongs to the event that its receipt names. Before ids were derived, a row had the given id itself. */
+/** Whether a row belongs to the event that its receipt names. */
 function isOf({ iss, id }: ReceiptClaims['event'], { eventId, givenId }: StoredReceipt): boolean {
-  const derived = eventIdOf(iss as Issuer, id as GivenEventId, (text) => hash('sha256', text))
-  return id === givenId && (eventId === derived || eventId === id)
+  return (
+    id === givenId && eventId === eventIdOf(iss as Issuer, id as GivenEventId, (text) => hash('sha256', text))
+  )
 }
 
 /** Whether the event of a receipt was forgotten, and its id is that of a new one: which has a receipt of its own, or is about to. */

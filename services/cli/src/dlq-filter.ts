@@ -1,0 +1,23 @@
+import type { DeadLetterFilterInput } from '@curfew/contract'
+
+/** The options that select dead letters. */
+export const FILTER_OPTIONS = {
+  issuer: { type: 'string' },
+  client: { type: 'string' },
+  reason: { type: 'string' },
+  from: { type: 'string' },
+  to: { type: 'string' },
+} as const
+
+type Values = { readonly [Option in keyof typeof FILTER_OPTIONS]?: string | undefined }
+
+/** The filter that the options make. The server checks it, and names the reasons that there are. */
+export function filterOf({ issuer, client, reason, from, to }: Values): Omit<DeadLetterFilterInput, 'ids'> {
+  return {
+    ...(issuer !== undefined && { issuer }),
+    ...(client !== undefined && { client_id: client }),
+    ...(reason !== undefined && { reason: reason as NonNullable<DeadLetterFilterInput['reason']> }),
+    ...(from !== undefined && { from }),
+    ...(to !== undefined && { to }),
+  }
+}
