@@ -171,6 +171,25 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       ])
     })
 
+    test('a fallback that takes the subject only is owed once for the dead letters of all sessions', async () => {
+      const admin = { kind: 'admin', fallbackFor: 'backchannel', names: 'subject', widens: false } as const
+      await harness.registerParty('clinic', [BACKCHANNEL, admin])
+      registry = await harness.ledger.readRegistry()
+      const of = [...registry.bindings.values()].filter(({ clientId }) => clientId === 'clinic')
+      await settle([await logout({}, { of })], RETRY)
+      const began = { startedAt: hence(-60_000), startedStated: true, acceptedAt: hence(-60_000) }
+      const later = { ...began, startedAt: hence(3_600_000) }
+      const named = { iss: ISS, sub: 'alice' as Subject, clientId: 'clinic' as ClientId, device: null }
+      for (const [sid, beginning] of Object.entries({ s1: began, s2: began, later }))
+        await harness.startSession({ ...named, ...beginning, sid: sid as Sid, expiresAt: hence(7_200_000) })
+      // A later session is known by now: the logout names each of the older ones.
+      await claim()
+      const each = await claim()
+      expect(each.map(({ sid }) => sid).toSorted()).toEqual(['s1', 's2'])
+      await settle(each, DEAD)
+      expect(await claim()).toMatchObject([{ sid: null, event: { sub: 'alice' } }])
+    })
+
     describe('a session', () => {
       const session: Session = {
         ...{

@@ -76,7 +76,6 @@ const LAST = '0'.repeat(15) as EventKey
 /** A binding that is nothing out of the ordinary. */
 function bindingOf(id: number, clientId: string, channel: TestChannel): Binding {
   return {
-    ...channel,
     id: id as BindingId,
     endpoint: 'main',
     issuer: 'main' as IssuerName,
@@ -95,6 +94,7 @@ function bindingOf(id: number, clientId: string, channel: TestChannel): Binding 
     tls: null,
     counts: 'done',
     disabledReason: null,
+    ...channel,
   }
 }
 

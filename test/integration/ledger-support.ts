@@ -67,7 +67,8 @@ export async function register(db: Database, count: number): Promise<Registry> {
 }
 
 /** A channel of a relying party that a test registers. */
-export type TestChannel = Pick<Binding, 'kind' | 'fallbackFor'> & Partial<Pick<Binding, 'counts'>>
+export type TestChannel = Pick<Binding, 'kind' | 'fallbackFor'> &
+  Partial<Pick<Binding, 'counts' | 'names' | 'widens'>>
 export const BACKCHANNEL: TestChannel = { kind: 'backchannel', fallbackFor: null }
 
 /** @param channels each with one endpoint. */

@@ -21,9 +21,11 @@ export const describe = (row: MemoryDelivery) =>
 /** Whom an event must be told to: who was registered before it was posted, and stayed. Said again here, in other words than `plan`. */
 export function owedFor(
   { event }: { event: Run['scenario']['posts'][number]['event'] },
-  { iss, clientId }: Binding,
+  { iss, clientId, names, widens }: Binding,
 ): boolean {
   if (event.iss !== iss) return false
+  // Its messages would end every session of the user.
+  if (names === 'subject' && !widens && event.scope !== 'subject') return false
   if (event.clients !== null && !event.clients.includes(clientId)) return false
   return event.initiator !== clientId || event.includeInitiator
 }

@@ -1,5 +1,5 @@
 import type { MemoryDelivery } from '../support/memory-rows.ts'
-import { describe, type Evidence, type Invariant } from './evidence.ts'
+import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
@@ -23,6 +23,7 @@ function* deadLettersStoodInFor({ ledger, scenario, planByBinding }: Evidence): 
     for (const fallback of scenario.relyingParties) {
       const { clientId, kind } = plan.binding
       if (fallback.binding.clientId !== clientId || fallback.binding.fallbackFor !== kind) continue
+      if (!owedFor({ event }, fallback.binding)) continue
       const nameless = takesNoSids(fallback)
         ? event.sub === null
         : fallback.binding.names === 'session' && sid === null
@@ -61,7 +62,9 @@ function* fallbacksJustified(evidence: Evidence): Iterable<string> {
     const before = scenario.relyingParties.filter(
       ({ binding }) => binding.clientId === clientId && binding.kind === fallbackFor,
     )
+    const event = ledger.events.get(row.eventId)?.event
     const justified = before.some((each) => {
+      if (event !== undefined && !owedFor({ event }, each.binding)) return true
       if (each.removedMs !== null || each.binding.names === 'session') return true
       if (hadTrouble(evidence, each, row.plannedAt)) return true
       return [...ledger.deliveries.values()].some(

@@ -371,7 +371,8 @@ function createSecondChannels(
         kind: kinds[index + 1] ?? kind,
         fallbackFor: random.chance(0.7) ? (kinds[index] ?? kind) : null,
       }
-      const binding = { ...own, ...channel, clientId }
+      const widens = own.names !== 'subject' || random.chance(0.5)
+      const binding = { ...own, ...channel, clientId, widens }
       const well = { kind: 'answers', status: 200, latencyMs: random.between(1, 30) } as const
       const phases = steady ? [forEver(well)] : createPhases(random, binding, activeMs)
       return { binding, phases, registeredMs, removedMs, againMs, steady }

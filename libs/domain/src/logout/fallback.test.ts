@@ -88,6 +88,13 @@ describe('a plan', () => {
     expect(planned(bindings, { use: 'complete', sids: ['s1', 's2'] })).toBe('a:s1 a:s2')
   })
 
+  test('owes a fallback where a message of the channel before it would end more than the event', () => {
+    const narrow = binding('a', { ...SUBJECT_ONLY, widens: false })
+    expect(planned([narrow, binding('b')], { event: SESSION })).toBe('b:s1')
+    expect(planned([narrow, binding('b')])).toBe('a:*')
+    expect(planned([narrow, binding('b', { ...SUBJECT_ONLY, widens: false })], { event: SESSION })).toBe('')
+  })
+
   test('owes a fallback each session that it would owe a required channel', () => {
     const sids = ['s1', 's2']
     expect(planned([binding('a'), binding('b')], { use: 'complete', sids, open: 'a' })).toBe(

@@ -97,7 +97,8 @@ function isDueNow(
   if (binding.fallbackFor === null) return true
   const sid = event.scope === 'session' ? event.sid : (held[0]?.sid ?? null)
   const party = bindings.filter(({ clientId }) => clientId === binding.clientId)
-  const isUsable = (each: Binding) => !isUnavailable(each.id) && undeliverable(each, sid) === null
+  const isUsable = (each: Binding) =>
+    mayName(event, each) && !isUnavailable(each.id) && undeliverable(each, sid) === null
   return canName(event, binding, sid) && isDue(binding, party, isUsable)
 }
 

@@ -31,14 +31,17 @@ const SESSION = {
 /** `b` stands in for `a`, and `c` for `b`; `z` is another required channel. */
 const FALLBACK_FOR = { a: null, b: 'a', c: 'b', z: null }
 type Name = keyof typeof FALLBACK_FOR
-const bindingOf = (name: Name) =>
+const bindingOf = (name: Name, more: Partial<StandingBinding> = {}) =>
   ({
     ...{ id: name.charCodeAt(0), kind: name, fallbackFor: FALLBACK_FOR[name] },
-    ...{ names: 'either', widens: true },
+    ...{ names: 'either', widens: true, ...more },
   }) as unknown as StandingBinding
 
-/** @param states of what is owed to each channel, as `a:dead_lettered`; only the name where nothing is owed. */
-function standing(states: string): string {
+/**
+ * @param states of what is owed to each channel, as `a:dead_lettered`; only the name where nothing is owed.
+ * @param narrow a channel whose messages would end more than the session.
+ */
+function standing(states: string, narrow?: Name): string {
   const channels = states.split(' ').map((each) => each.split(':') as [Name, DeliveryState?])
   const told = channels.flatMap(([name, state]): readonly Told[] => {
     if (state === undefined) return []
@@ -47,7 +50,9 @@ function standing(states: string): string {
     const settled = { settledAt: waits ? null : AT, sessionEndsAt: null, supersededBy: null, withheld: false }
     return [{ ...named, state, ...settled }]
   })
-  const bindings = channels.map(([name]) => bindingOf(name))
+  const bindings = channels.map(([name]) =>
+    bindingOf(name, narrow === name ? { names: 'subject', widens: false } : {}),
+  )
   const found = standingOf(EVENT, SESSION, { taken: false, bindings, told, digest })
   if (found.kind !== 'covered') return found.kind
   const owed = found.owed.map(({ delivery }) => String.fromCharCode(delivery.bindingId))
@@ -86,3 +91,15 @@ test.each([
 ])('a session is over when each required channel did its part (%s): %s', (states, expected) => {
   expect(standing(states)).toBe(expected)
 })
+
+test.each([
+  ['a b:acknowledged', 'over'],
+  ['a b:pending', 'covered'],
+  ['a b', 'owed to b'],
+  ['a', 'orphaned'],
+])(
+  'a fallback counts where a message of the channel before it would end more (%s): %s',
+  (states, expected) => {
+    expect(standing(states, 'a')).toBe(expected)
+  },
+)

@@ -76,7 +76,7 @@ export function standingOf(
   const due = bindings.filter(
     (binding) =>
       mayName(event, binding) &&
-      isDue(binding, bindings, (each) => !isDead(each)) &&
+      isDue(binding, bindings, (each) => mayName(event, each) && !isDead(each)) &&
       (binding.fallbackFor === null || canName(event, binding, session.sid)),
   )
   const missing = due
