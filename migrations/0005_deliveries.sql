@@ -12,6 +12,8 @@ create table events (
   sub                text,
   sid                text,
   device             text,
+  -- The subject's email address, for relying parties that know their users by it.
+  email              text,
   -- The subject of an event that names only a session, if the session index knew it when the event was posted. The index forgets a
   -- session once it is over; an erasure of the subject still needs to find the event.
   holder             text,
@@ -41,7 +43,7 @@ create table events (
     and (scope <> 'device' or sub is not null and device is not null)
     and (scope <> 'issuer' or sub is null and sid is null))),
   constraint names_nobody_when_erased check (
-    case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, digest, holder) = 0 end)
+    case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, email, digest, holder) = 0 end)
 );
 -- Finds the events of one given_id at all issuers.
 create index events_given_id on events (given_id);

@@ -28,6 +28,8 @@ create table sessions (
   client_id              text not null,
   -- The device, if the IdP names it.
   device                 text,
+  -- The subject's email address, for relying parties that know their users by it.
+  email                  text,
   -- Whether the identity provider stated started_at, by its own clock. If not, started_at is accepted_at.
   started_stated         boolean not null default true,
   -- The same for the restart.

@@ -1,4 +1,4 @@
-import type { LogoutEventInput, LogoutEventStatus } from '@curfew/contract'
+import type { LogoutEventInput, LogoutEventStatus, SessionInput } from '@curfew/contract'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
@@ -97,6 +97,49 @@ describe('the request', () => {
   })
 })
 
+describe('GTR-05: a user who is known by an email address', () => {
+  const EMAIL = 'alice@example.com'
+  const body = JSON.stringify({ sub_id: { format: 'email', email: EMAIL } })
+
+  test('is named by the email that came with the logout, also when it is tried again', async () => {
+    await using app = await register({ subject: 'email' })
+    app.behave(503)
+    const { id } = await curfew.client.postLogoutEvent({
+      ...{ iss: ISS, sub: 'alice', email: EMAIL, clients: [app.clientId] },
+    })
+    // The first attempt and its two quick retries.
+    await eventually(() => expect(app.received).toHaveLength(3))
+    app.behave(null)
+    await eventually(async () => {
+      await curfew.db.query("update deliveries set due_at = now() where state = 'pending'")
+      const { deliveries } = await curfew.client.getLogoutEvent(id)
+      expect(deliveries).toMatchObject([{ state: 'acknowledged', level: 'begun' }])
+    })
+    expect(new Set(app.received.map((request) => request.body))).toEqual(new Set([body]))
+  })
+
+  test('is named by the email that came with a session, where the logout has none', async () => {
+    await using app = await register({ subject: 'email' })
+    const expires_at = new Date(Date.now() + 3_600_000).toISOString()
+    await curfew.client.postSession({
+      ...{ iss: ISS, sub: 'alice', sid: 'of-alice', client_id: app.clientId, email: EMAIL, expires_at },
+    })
+    await eventually(async () => {
+      const { items } = await curfew.client.listSessions({ iss: ISS, sub: 'alice' })
+      expect(items).toHaveLength(1)
+    })
+    await logout(app.clientId)
+    expect(app.received.map((request) => request.body)).toEqual([body])
+  })
+
+  test('is not told where none came: a dead letter says so, and nothing is guessed', async () => {
+    await using app = await register({ subject: 'email' })
+    const { deliveries } = await logout(app.clientId, { sub: 'bob@example.com' })
+    expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: 'email_required' }])
+    expect(app.received).toEqual([])
+  })
+})
+
 describe('what it is sent for', () => {
   test('GTR-04: a logout of one session is not sent, unless the relying party widens it', async () => {
     await using narrow = await register()
@@ -111,7 +154,8 @@ describe('what it is sent for', () => {
   test('the session of a relying party that takes no part in its logout is an orphan', async () => {
     await using app = await register()
     const session = { iss: ISS, sub: 'olivia', sid: 'olivia-1', client_id: app.clientId }
-    await curfew.client.postSession({ ...session, started_at: new Date(Date.now() - 60_000).toISOString() })
+    const [started_at, expires_at] = [-60_000, 3_600_000].map((ms) => new Date(Date.now() + ms).toISOString())
+    await curfew.client.postSession({ ...session, started_at, expires_at } as SessionInput)
     await eventually(async () => {
       const { items } = await curfew.client.listSessions({ iss: ISS, sub: 'olivia' })
       expect(items).toHaveLength(1)

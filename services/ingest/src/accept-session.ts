@@ -25,6 +25,7 @@ export function acceptSession(input: SessionInput, now: Date): Session | readonl
     sid: input.sid as Sid,
     clientId: input.client_id as ClientId,
     device: input.device ?? null,
+    ...(input.email !== undefined && { email: input.email }),
     startedAt,
     startedStated: input.started_at !== undefined,
     acceptedAt: now,

@@ -3,6 +3,7 @@ import { nullable, PageQuery, Problem, Text, Time } from './common.ts'
 import {
   ClientIdText,
   DeviceText,
+  EmailText,
   Instant,
   IssuerUrl,
   instantOf,
@@ -26,6 +27,7 @@ export const SessionInput = Type.Object(
       'When it ends by itself (RFC 3339): after started_at, and at most 400 days ahead. Post it again when it is extended.',
     ),
     device: Type.Optional(DeviceText),
+    email: Type.Optional(EmailText),
   },
   { additionalProperties: false, title: 'Session' },
 )

@@ -41,6 +41,7 @@ test.each<[string, SessionChange]>([
     },
   ],
   ['a start that names no device', { kind: 'started', session: { ...SESSION, device: null } }],
+  ['a start with an email', { kind: 'started', session: { ...SESSION, email: 'u1@example.com' } }],
   ['an end', { kind: 'ended', end: END }],
   ['an end at all clients', { kind: 'ended', end: { ...END, clientId: null } }],
 ])('%s comes back as it was', (_what, change) => {

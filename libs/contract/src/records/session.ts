@@ -37,6 +37,7 @@ export function encodeSessionStart(session: Session, stamp: SessionStamp): LogRe
     ...(session.startedStated && { started_at: session.startedAt.toISOString() }),
     expires_at: session.expiresAt.toISOString(),
     ...(session.device !== null && { device: session.device }),
+    ...(session.email !== undefined && { email: session.email }),
     accepted_at: session.acceptedAt.toISOString(),
   }
   return encode(SESSION_STARTED_TYPE, session, accepted, stamp)
@@ -110,6 +111,7 @@ function toStart(accepted: AcceptedSession): SessionChange | Unreadable {
       sid: accepted.sid as Sid,
       clientId: accepted.client_id as ClientId,
       device: accepted.device ?? null,
+      ...(accepted.email !== undefined && { email: accepted.email }),
       startedAt,
       startedStated: accepted.started_at !== undefined,
       acceptedAt,

@@ -91,4 +91,8 @@ test('posted again it began when it first did, has begun anew when it last did, 
   expect(mergeStarts(again, one)).toEqual(both)
   expect(mergeStarts(one, one)).toEqual(one)
   expect(mergeStarts(one, { ...again, device: 'laptop' }).device).toBe('laptop')
+  const email = { email: 'alice@example.com' }
+  expect(mergeStarts({ ...one, ...email }, again)).toMatchObject(email)
+  expect(mergeStarts({ ...one, email: 'old@example.com' }, { ...again, ...email })).toMatchObject(email)
+  expect(mergeStarts(one, again)).not.toHaveProperty('email')
 })

@@ -17,6 +17,8 @@ export interface Session extends Beginning {
   readonly clientId: ClientId
   /** Which device it is on; null where the IdP has not said. */
   readonly device: string | null
+  /** The subject's email address. Absent where the IdP has not said. */
+  readonly email?: string
   /** When it ends by itself. */
   readonly expiresAt: Date
 }
@@ -68,6 +70,7 @@ export function mergeStarts(earlier: SessionStart, again: SessionStart): Session
   return {
     ...session,
     device: again.device ?? earlier.device,
+    ...(again.email === undefined && earlier.email !== undefined && { email: earlier.email }),
     ...first,
     acceptedAt: earliestAcceptance(said),
     ...(last.startedAt > first.startedAt && { restarted: last }),

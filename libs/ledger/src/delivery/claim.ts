@@ -81,7 +81,7 @@ const claim = (at: string, number: string) => `
     select $1, ${number}::bigint, ${at}, array_agg(id) from claimed having count(*) > 0
     on conflict (worker_id, number) do update set delivery_ids = l.delivery_ids || excluded.delivery_ids
   )
-  select c.*, e.iss, e.given_id, e.sub, e.scope, e.accepted_at,
+  select c.*, e.iss, e.given_id, e.sub, e.email, e.scope, e.accepted_at,
          c.sid is null and exists (select from session_issuers x where x.iss = e.iss) as indexed
     from claimed c join events e on e.id = c.event_id`
 const CLAIM_DUE = `${DUE},${claim('now()', LEASE.$.number)}`
@@ -111,6 +111,7 @@ interface ClaimedRow {
   readonly iss: Issuer
   readonly given_id: GivenEventId
   readonly sub: Subject | null
+  readonly email: string | null
   readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
   /** Whether it names the subject, and the session index may know sessions of theirs. */
@@ -215,6 +216,7 @@ function toDelivery(row: ClaimedRow): InFlightDelivery {
     sessionEndsAt: row.session_ends_at,
     event: {
       ...{ iss: row.iss, givenId: row.given_id, sub: row.sub, scope: row.scope, lane: row.lane },
+      ...(row.email !== null && { email: row.email }),
       acceptedAt: row.accepted_at,
     },
     attempts: row.attempts,

@@ -72,6 +72,7 @@ const EVENTS = rowParameters<PlannedEvent>(
     plan_basis: ['word', ({ basis }) => basis],
     traceparent: ['text', ({ traceparent }) => traceparent],
     device: ['text', ({ event }) => (event.scope === 'device' ? event.device : null)],
+    email: ['text', ({ event }) => event.email ?? null],
     parent_id: ['uuid', ({ event }) => event.parentId ?? null],
     requested_by: ['text', ({ event }) => (event.scope === 'issuer' ? event.requestedBy : null)],
     occurred_stated: ['boolean', ({ event }) => event.occurredAt !== null],
@@ -112,10 +113,10 @@ const PLAN_EVENTS = `
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, given_id, planned_at)
+      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, asked_at, given_id, planned_at)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, parent_id, occurred_stated, asked_at, given_id,
+      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, asked_at, given_id,
       ${$.now}
       from given g, me, current order by g.id
     on conflict (id) do nothing

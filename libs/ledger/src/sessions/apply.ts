@@ -20,6 +20,7 @@ const STARTS = rowParameters<SessionChanges['starts'][number] & { readonly issue
   sid: ['text', ({ sid }) => sid],
   client_id: ['text', ({ clientId }) => clientId],
   device: ['text', ({ device }) => device],
+  email: ['text', ({ email }) => email ?? null],
   started_at: ['timestamptz', ({ startedAt }) => startedAt],
   expires_at: ['timestamptz', ({ expiresAt }) => expiresAt],
   restarted_at: ['timestamptz', ({ restarted }) => restarted?.startedAt ?? null],
@@ -52,12 +53,14 @@ const START = `
               where b.started_at > least(s.started_at, excluded.started_at)
               group by b.started_at order by b.started_at desc limit 1),
            expires_at = greatest(s.expires_at, excluded.expires_at),
-           device = coalesce(excluded.device, s.device)
+           device = coalesce(excluded.device, s.device),
+           email = coalesce(excluded.email, s.email)
      where s.started_at > excluded.started_at
         or greatest(excluded.started_at, excluded.restarted_at) > coalesce(s.restarted_at, s.started_at)
         or s.accepted_at > excluded.accepted_at
         or s.expires_at < excluded.expires_at
         or excluded.device is distinct from s.device and excluded.device is not null
+        or excluded.email is distinct from s.email and excluded.email is not null
     returning issuer, sid, client_id, sub, started_at, expires_at
   )
   insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)

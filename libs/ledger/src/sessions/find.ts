@@ -24,7 +24,7 @@ const SESSIONS_OF_SUBJECTS = `
   select g.place, s.*
     from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sub, place)
     cross join lateral (
-      select f.sub, f.sid, f.client_id as "clientId", f.device, ${beginningOf('f')}, f.expires_at as "expiresAt"
+      select f.sub, f.sid, f.client_id as "clientId", f.device, f.email, ${beginningOf('f')}, f.expires_at as "expiresAt"
         from sessions f
        where f.issuer = g.issuer and f.sub = g.sub and f.expires_at > now()
        limit ${SESSIONS_MAX + 1}

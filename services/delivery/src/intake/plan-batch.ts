@@ -48,11 +48,13 @@ export async function planBatch(
   const lease = createLeases(deps)
   const planned: PlannedEvent[] = []
   let sinceBreath = 0
-  for (const { event, digest: content, record } of batch) {
+  for (const { event: posted, digest: content, record } of batch) {
+    const sessions = sessionsOf(posted)
+    const event = withEmail(posted, sessions)
     const deliveries: PlannedEvent['deliveries'][number][] = []
     let basis: PlanBasis = 'unknown_issuer'
     for (const issuer of slicesOf(known.issuers.get(event.iss) ?? null)) {
-      const owed = plan(event, issuer, sessionsOf(event), digest, (id) => deps.holdings.isUnavailable(id))
+      const owed = plan(event, issuer, sessions, digest, (id) => deps.holdings.isUnavailable(id))
       basis = owed.basis
       for (const { delivery, target, doubtful } of owed.deliveries) {
         // What is in doubt is looked at when it is claimed.
@@ -68,6 +70,13 @@ export async function planBatch(
     planned.push({ event, digest: content, basis, traceparent, deliveries })
   }
   return planned
+}
+
+/** The event with the email address of its subject: its own, or else that of a session of the subject in the index. */
+function withEmail(event: LogoutEvent, known: KnownSessions): LogoutEvent {
+  if (event.email !== undefined || event.sub === null || known.kind !== 'known') return event
+  const email = known.sessions.find((session) => session.sub === event.sub && session.email != null)?.email
+  return email == null ? event : { ...event, email }
 }
 
 /** What the session index knows of each event's. Nobody is asked where it knows nothing of the issuer. */
