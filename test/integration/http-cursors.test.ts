@@ -16,8 +16,8 @@ const PARTIES = `
   insert into relying_parties (issuer, client_id, metadata, settings, revision)
   select $1, 'm' || n, '{}', '{}', 1 from generate_series(1, $2::int) n`
 const BINDINGS = `
-  insert into bindings (relying_party_id, kind, uri, endpoint)
-  select id, 'backchannel', 'https://many.example/' || id, 'main' from relying_parties where issuer = $1`
+  insert into bindings (relying_party_id, kind, uri, endpoint, counts)
+  select id, 'backchannel', 'https://many.example/' || id, 'main', 'done' from relying_parties where issuer = $1`
 const ORPHANS = `
   insert into sessions (issuer, sub, sid, client_id, started_at, expires_at, logout_event_id, orphaned_at)
   select (select id from session_issuers where iss = $1), 'secret-user-' || n, 'secret-sid-' || n, 'secret-client', now() - interval '1 day',

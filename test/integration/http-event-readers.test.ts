@@ -19,8 +19,8 @@ beforeAll(async () => {
      select 'b', 'b' || n, '{}', '{}', 1 from generate_series(1, 300) n`,
   )
   await curfew.db.query(
-    `insert into bindings (relying_party_id, kind, uri, endpoint)
-     select id, 'backchannel', 'https://b.example/' || id, 'main' from relying_parties where issuer = 'b'`,
+    `insert into bindings (relying_party_id, kind, uri, endpoint, counts)
+     select id, 'backchannel', 'https://b.example/' || id, 'main', 'done' from relying_parties where issuer = 'b'`,
   )
   large = Array.from({ length: LARGE }, () => randomUUID())
   await addEvents(B.iss, large)

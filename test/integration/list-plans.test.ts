@@ -50,8 +50,8 @@ const FILL = [
    select issuer, 'rp-' || n, '{}', '{}', 1
      from (values ('main', 10), ('small', 2), ('many', 2000)) of_issuer(issuer, count)
     cross join lateral generate_series(1, count) n`,
-  `insert into bindings (relying_party_id, kind, uri, endpoint)
-   select id, 'backchannel', 'https://rp.example/' || id, 'main' from relying_parties`,
+  `insert into bindings (relying_party_id, kind, uri, endpoint, counts)
+   select id, 'backchannel', 'https://rp.example/' || id, 'main', 'done' from relying_parties`,
   `create temp table numbered as select n, md5('event ' || n / 10)::uuid as event, md5('random ' || n) as random
      from generate_series(0, ${DELIVERIES - 1}) n`,
   `insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
@@ -151,6 +151,8 @@ const DELIVERY_FILTERS: Readonly<Record<string, Parameters<typeof deliveries>[0]
   'in a state of most': { state: 'acknowledged' },
   'in a state of few': { state: 'pending' },
   'in a state of none': { state: 'lapsed' },
+  'of a channel': { channel: 'backchannel' },
+  'of a channel of none': { channel: 'saml' },
   'until long ago': { until: AT(29.99) },
   'until before all': { until: AT(60) },
   'since a moment ago': { since: AT(0.001) },

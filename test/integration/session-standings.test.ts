@@ -165,8 +165,8 @@ describe('a session that a logout sees to', () => {
   })
 
   test('is forgotten only when all endpoints of its relying party have acknowledged', async () => {
-    await db.query(`insert into bindings (relying_party_id, kind, endpoint, uri)
-      select id, 'backchannel', 'eu', 'https://eu.example' from relying_parties where client_id = 'rp-0'`)
+    await db.query(`insert into bindings (relying_party_id, kind, endpoint, uri, counts)
+      select id, 'backchannel', 'eu', 'https://eu.example', 'done' from relying_parties where client_id = 'rp-0'`)
     await startSession(db, alice('rp-0', 's1'))
     const { deliveries } = await logout({ scope: 'session', sid: 's1', clients: ['rp-0'] })
     expect(deliveries).toHaveLength(2)
