@@ -43,6 +43,7 @@ await describeWithKafka('dead letters', (brokers) => {
         event_id: expect.any(String),
         issuer: 'main',
         client_id: 'shop',
+        channel: 'backchannel',
         reason: 'refused',
         what: expect.stringContaining('it answered 400 (invalid_request)'),
         fix: expect.stringMatching(/keys/),

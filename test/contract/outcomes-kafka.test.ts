@@ -60,6 +60,7 @@ await describeWithKafka('outcomes', (brokers) => {
         issuer: 'main',
         iss: ISS,
         client_id: 'shop',
+        channel: 'backchannel',
         sub: 'alice',
         sid: 'session-1',
         scope: 'session',

@@ -151,6 +151,8 @@ const DELIVERY_FILTERS: Readonly<Record<string, Parameters<typeof deliveries>[0]
   'in a state of most': { state: 'acknowledged' },
   'in a state of few': { state: 'pending' },
   'in a state of none': { state: 'lapsed' },
+  'of a channel': { channel: 'backchannel' },
+  'of a channel of none': { channel: 'saml' },
   'until long ago': { until: AT(29.99) },
   'until before all': { until: AT(60) },
   'since a moment ago': { since: AT(0.001) },

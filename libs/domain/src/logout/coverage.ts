@@ -3,10 +3,11 @@ import type { Beginning, Session } from '../session/session.ts'
 import { askedAtOf, type LogoutEvent, occurrenceOf } from './event.ts'
 
 /** A session in the index, as far as a logout asks about it. */
-export type LiveSession = Beginning & Pick<Session, 'sub' | 'sid' | 'clientId' | 'device' | 'expiresAt'> & {
-  /** Null where the IdP has not said; absent where it was not asked for. */
-  readonly email?: string | null
-}
+export type LiveSession = Beginning &
+  Pick<Session, 'sub' | 'sid' | 'clientId' | 'device' | 'expiresAt'> & {
+    /** Null where the IdP has not said; absent where it was not asked for. */
+    readonly email?: string | null
+  }
 
 /** Most that an IdP's clock may be ahead of ours, in milliseconds: a time that lies further ahead is refused with a 400. */
 export const CLOCKS_APART_MS_MAX = 5 * 60_000

@@ -209,6 +209,9 @@ describe('an application', () => {
     expect(only(delivery('Wiki', pending(1)), other('Wiki', { level: 'begun' }))).toMatchObject({
       ...{ state: 'ending', level: null, withinS: 120 },
     })
+    expect(only(at('Wiki', 'unconfirmable'), other('Wiki', pending(1)))).toMatchObject({
+      ...{ state: 'not_signed_out', level: null },
+    })
     expect(only(delivery('Wiki'), other('Wiki', DEAD))).toMatchObject({
       state: 'not_signed_out',
       level: null,

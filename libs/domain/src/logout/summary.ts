@@ -1,6 +1,6 @@
 import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
 import { hasLapsed } from '../delivery/delivery.ts'
-import type { Level } from '../delivery/level.ts'
+import { type Level, weaker } from '../delivery/level.ts'
 import type { DeliveryRecord } from './records.ts'
 
 // What a person is shown who logs out: how far it is, and what is left to do. In words of the person, not of ours.
@@ -153,9 +153,15 @@ const OUTLOOKS: readonly Outlook[] = [
 /** Of several deliveries to one application: that which keeps it the longest from being signed out. */
 function worse(one: Prospect, other: Prospect): Prospect {
   const rank = ({ outlook }: Prospect) => OUTLOOKS.indexOf(outlook)
-  if (rank(one) !== rank(other)) return rank(one) > rank(other) ? one : other
-  const { level } = other.level === null ? one : other
-  return { ...(one.inMs >= other.inMs ? one : other), level }
+  const difference = rank(one) - rank(other) || one.inMs - other.inMs
+  return { ...(difference >= 0 ? one : other), level: levelOfBoth(one, other) }
+}
+
+/** Null while one of them is not acknowledged. What was over anyway has no level, and does not matter. */
+function levelOfBoth(one: Prospect, other: Prospect): Level | null {
+  if ([one, other].some(({ level, outlook }) => level === null && outlook !== 'over')) return null
+  if (one.level === null || other.level === null) return one.level ?? other.level
+  return weaker(one.level, other.level)
 }
 
 function prospectOf(delivery: SummarizedDelivery, now: Date): Prospect {
