@@ -14,7 +14,7 @@ import {
 
 let curfew: Curfew
 beforeAll(async () => {
-  curfew = await openCurfew()
+  curfew = await openCurfew({ bookkeepers: 1 })
 })
 afterAll(() => curfew.stop())
 
@@ -198,12 +198,16 @@ describe('the answer', () => {
     await using app = await register()
     app.behave(status)
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [app.clientId] })
-    await curfew.client.getLogoutEvent(id, { wait: 1 })
-    // The three more attempts would take ten minutes.
-    await curfew.db.query(
-      "update deliveries set refusals = 3, due_at = now() where state = 'pending' and event_id in (select id from events where given_id = $1)",
-      [id],
-    )
+    if (status !== 410) {
+      // The three more attempts would take ten minutes.
+      await eventually(async () => {
+        const { rowCount } = await curfew.db.query(
+          "update deliveries set refusals = 3, due_at = now() where state = 'pending' and attempts > 0 and event_id in (select id from events where given_id = $1)",
+          [id],
+        )
+        expect(rowCount).toBe(1)
+      })
+    }
     const { deliveries } = await curfew.client.getLogoutEvent(id, { wait: 20 })
     expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: reason }])
     const { items } = await curfew.client.listDeadLetters({ client_id: app.clientId })

@@ -137,9 +137,10 @@ export async function runProbe(target: Target, tools: ProbeTools): Promise<Probe
 
 async function ask(request: ProbeRequest, target: Target, tools: ProbeTools): Promise<Seen> {
   const { method, body = bodyOf(nobody(target, tools.newId()), target.settings) } = request
-  let credential: string | null
+  let credential = request.credential
+  if (credential === undefined && target.settings.credential === 'bearer') credential = await tools.secret()
   try {
-    credential = await credentialFor(request, target, tools)
+    if (credential === undefined) credential = await forgeFor(request, target, tools)
   } catch (error) {
     // The key is away, or kept by a signer that signs no such token: ours, and no word against the endpoint.
     if (!(error instanceof CurfewError)) throw error
@@ -154,13 +155,11 @@ async function ask(request: ProbeRequest, target: Target, tools: ProbeTools): Pr
   return { ...answer, durationMs: Math.round(performance.now() - startedMs) }
 }
 
-async function credentialFor(
-  { credential, claims = (good) => good, signature }: ProbeRequest,
+function forgeFor(
+  { claims = (good) => good, signature }: ProbeRequest,
   { iss, uri, clientId, settings }: Target,
-  { forge, secret, newId }: ProbeTools,
-): Promise<string | null> {
-  if (credential !== undefined) return credential
-  if (settings.credential === 'bearer') return secret()
+  { forge, newId }: ProbeTools,
+): Promise<string> {
   const good = credentialClaims({ iss, app: settings.app ?? clientId, uri, now: new Date(), jti: newId() })
   return forge(CREDENTIAL_TYPE, { ...claims(good) }, { signature })
 }
