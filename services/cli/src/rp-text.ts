@@ -55,6 +55,7 @@ function settingsText(settings: Readonly<Record<string, unknown>>): string {
 /** How a relying party has done lately, in columns. */
 export function healthText({ issuer, client_id, client_name, endpoints }: RelyingPartyHealth): string {
   const rows = endpoints.map((endpoint) => [
+    endpoint.channel,
     endpoint.name,
     endpoint.enabled ? 'yes' : `no: ${endpoint.disabled_reason}`,
     endpoint.breaker.state,
@@ -66,6 +67,7 @@ export function healthText({ issuer, client_id, client_name, endpoints }: Relyin
     endpoint.elapsed_ms?.p99 ?? '',
   ])
   const head = [
+    'CHANNEL',
     'ENDPOINT',
     'ENABLED',
     'BREAKER',

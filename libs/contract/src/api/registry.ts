@@ -300,6 +300,7 @@ export interface ImportFault {
 
 /** How one endpoint has done lately. */
 const EndpointHealth = Type.Object({
+  channel: Text,
   name: Text,
   uri: Text,
   enabled: Type.Boolean(),

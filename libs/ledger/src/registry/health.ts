@@ -4,6 +4,8 @@ import { WAITING_MAX } from './relying-parties.ts'
 
 /** How one endpoint of a relying party has done lately. */
 export interface EndpointHealthRecord {
+  /** Its channel. */
+  readonly kind: string
   readonly name: string
   readonly uri: string
   readonly disabledReason: string | null
@@ -24,7 +26,7 @@ export interface EndpointHealthRecord {
 const LATEST = 1_000
 
 const ENDPOINTS_HEALTH = `
-  select b.endpoint as name, b.uri, b.disabled_reason as "disabledReason",
+  select b.kind, b.endpoint as name, b.uri, b.disabled_reason as "disabledReason",
          (select min(opened_at) from breakers where binding_id = b.id) as "openedAt",
          w.waiting, w.since as "waitingSince",
          l.settled, l.acknowledged, l.last as "lastAcknowledgedAt", l.elapsed as "elapsedMs"
@@ -48,7 +50,7 @@ const ENDPOINTS_HEALTH = `
         ) latest
     ) l
    where p.issuer = $1 and p.client_id = $2 and p.deleted_at is null
-   order by b.endpoint <> '${MAIN_ENDPOINT}', b.endpoint collate "C"`
+   order by b.kind, b.endpoint <> '${MAIN_ENDPOINT}', b.endpoint collate "C"`
 
 /** How the endpoints of a relying party have done lately. What is read for it is bounded. */
 export async function endpointsHealth(

@@ -34,6 +34,7 @@ export function registerHealth(server: HttpServer, { db }: { db: Database }): vo
 function healthView(endpoint: EndpointHealthRecord): RelyingPartyHealth['endpoints'][number] {
   const { settled, acknowledged, elapsedMs } = endpoint
   return {
+    channel: endpoint.kind,
     name: endpoint.name,
     uri: endpoint.uri,
     enabled: endpoint.disabledReason === null,

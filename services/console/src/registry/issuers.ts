@@ -39,8 +39,8 @@ import {
   type Preconditions,
   preconditionFailed,
 } from '../http/preconditions.ts'
+import { endpointsUnder } from './channel-parts.ts'
 import { beyondFaults, networkFaults, networkRank, registeredNetworks } from './networks.ts'
-import { endpointsUnder } from './registration.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer'

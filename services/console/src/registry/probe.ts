@@ -44,9 +44,9 @@ import { callerOf, createTurns, type HttpServer, ProblemError, type RouteAccess 
 import { type ClientKeySealer, createProbeTokens, type Keyring } from '@curfew/tokens'
 import type { Encrypter, Peer, TlsIdentities } from '@curfew/wiring'
 import { invalid } from '../http/query.ts'
+import { settingsFor } from './channel-parts.ts'
 import { issuerOr404 } from './issuers.ts'
 import { networksOf } from './networks.ts'
-import { settingsFor } from './registration.ts'
 import { PartyParams } from './relying-parties.ts'
 
 const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
