@@ -1,3 +1,5 @@
+import { type Answer, NETWORK, saidOf } from '@curfew/domain'
+
 // What a probe says of an endpoint, whatever its channel.
 
 /** How the specification puts it. `informs`: no duty, but worth knowing. */
@@ -34,3 +36,18 @@ export interface ProbeReport {
   readonly checks: readonly ProbeCheck[]
   readonly suggestions: readonly ProbeSuggestion[]
 }
+
+/** What an answer was, as the rest of a sentence that begins with "It". */
+export function inWords(answer: Answer): string {
+  if (answer.kind === 'not_allowed') return `is at an address that nothing may be sent to (${answer.detail})`
+  if (answer.kind === 'failure') {
+    const what = NETWORK[answer.failure]?.what.replace(/^it /, '') ?? answer.failure
+    return `${what} (${answer.detail})`
+  }
+  const { error, errorDescription } = saidOf(answer)
+  const said = [error, errorDescription].filter((word) => word !== null).join(': ')
+  return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, SAID_MAX)})`}`
+}
+
+/** Most of an answer that is shown in a report, in characters: an error page need not be. */
+const SAID_MAX = 200

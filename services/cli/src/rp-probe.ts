@@ -17,17 +17,19 @@ export async function probe(args: readonly string[]): Promise<number> {
       ...CONNECTION_OPTIONS,
       issuer: { type: 'string' },
       uri: { type: 'string' },
+      channel: { type: 'string' },
       alg: { type: 'string' },
       json: { type: 'boolean' },
     },
     1,
   )
-  const { uri, alg } = values
+  const { uri, channel, alg } = values
   const [clientId = ''] = positionals
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
   const input = {
     ...(uri !== undefined && { uri }),
+    ...(channel !== undefined && { channel }),
     ...(alg !== undefined && { id_token_signed_response_alg: alg }),
   }
   const ended = await watched(client, { issuer, clientId }, answered(client.probe(issuer, clientId, input)))

@@ -63,6 +63,7 @@ const PARTS: Readonly<Record<string, string>> = {
   rp health ID  what waits, what was acknowledged, how fast
   rp probe ID   send its endpoint the tokens that it must take and must refuse
                 --uri URI         another endpoint, registered or not
+                --channel KIND    the endpoint of this channel, where there are several
                 --alg ALGORITHM   what its tokens are signed with, if not as registered
                 exit status 0: every must is passed
   whose:        --issuer NAME, where there are several, or the key is bound to clients; FILE may be -

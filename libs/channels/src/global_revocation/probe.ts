@@ -1,6 +1,6 @@
-import { type Answer, CurfewError, NETWORK, saidOf, type TokenSignature } from '@curfew/domain'
+import { type Answer, CurfewError, NETWORK, type TokenSignature } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../channel.ts'
-import type { ProbeCheck, ProbeReport, ProbeSuggestion } from '../probe-report.ts'
+import { inWords, type ProbeCheck, type ProbeReport, type ProbeSuggestion } from '../probe-report.ts'
 import { bodyOf, CREDENTIAL_TYPE, type CredentialClaims, credentialClaims, headersOf } from './request.ts'
 import type { GlobalRevocationSettings } from './settings.ts'
 import { misconfiguredFix } from './words.ts'
@@ -266,15 +266,4 @@ function suggestionsOf(
       why: `It answers ${good.status} to a good request, which the draft does not have. Add it to the statuses that say that the revocation has begun.`,
     },
   ]
-}
-
-function inWords(answer: Seen): string {
-  if (answer.kind === 'not_allowed') return `is at an address that nothing may be sent to (${answer.detail})`
-  if (answer.kind === 'failure') {
-    const what = NETWORK[answer.failure]?.what.replace(/^it /, '') ?? answer.failure
-    return `${what} (${answer.detail})`
-  }
-  const { error, errorDescription } = saidOf(answer)
-  const said = [error, errorDescription].filter((word) => word !== null).join(': ')
-  return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, 200)})`}`
 }

@@ -15,7 +15,7 @@ import {
   type RelyingPartyRecord,
   type StoredSettings,
 } from '@curfew/ledger'
-import type { Fault } from '@curfew/runtime'
+import { createValidator, type Fault } from '@curfew/runtime'
 import { findEncryptionKey } from '@curfew/tokens'
 import type { Registration } from './registration.ts'
 
@@ -23,6 +23,9 @@ import type { Registration } from './registration.ts'
 
 /** Why an endpoint is disabled when its owner wants it so; any other reason is ours. */
 const BY_OWNER = 'disabled by its owner'
+/** The faults of settings, by the schema of their channel. */
+const SETTINGS_FAULTS = new Map(CHANNELS.map(({ kind, settings }) => [kind, createValidator(settings)]))
+
 /** What a registration says to one channel. */
 export interface ChannelPart {
   readonly channel: Channel
@@ -118,6 +121,9 @@ export function endpointsOf(
 ): readonly EndpointRecord[] {
   const { kind, best } = channel
   const { settings, showsSecret } = registered
+  const [fault] = SETTINGS_FAULTS.get(kind)?.(settings) ?? []
+  // The channel made them of a registration without faults.
+  if (fault !== undefined) throw new Error(`settings of ${kind} are wrong: ${fault.pointer} ${fault.detail}`)
   return registered.endpoints
     .map(({ name, uri, enabled }): EndpointRecord => {
       const known = before?.endpoints.find((endpoint) => endpoint.kind === kind && endpoint.name === name)

@@ -1,5 +1,11 @@
 import { type InspectedTls, NETWORK, saidOf } from '@curfew/domain'
-import type { ProbeCheck, ProbeReport, ProbeResult, ProbeSuggestion } from '../../probe-report.ts'
+import {
+  inWords,
+  type ProbeCheck,
+  type ProbeReport,
+  type ProbeResult,
+  type ProbeSuggestion,
+} from '../../probe-report.ts'
 import type { BackchannelSettings } from '../settings.ts'
 import { misconfiguredFix } from '../words.ts'
 import {
@@ -64,21 +70,6 @@ function acknowledges(status: number): boolean {
 export function takes(answer: ProbeAnswer | undefined): boolean {
   return answer?.kind === 'response' && acknowledges(answer.status)
 }
-
-/** What an answer was, as the rest of a sentence that begins with "It". */
-export function inWords(answer: ProbeAnswer): string {
-  if (answer.kind === 'not_allowed') return `is at an address that nothing may be sent to (${answer.detail})`
-  if (answer.kind === 'failure') {
-    const what = NETWORK[answer.failure]?.what.replace(/^it /, '') ?? answer.failure
-    return `${what} (${answer.detail})`
-  }
-  const { error, errorDescription } = saidOf(answer)
-  const said = [error, errorDescription].filter((word) => word !== null).join(': ')
-  return `answered ${answer.status}${said === '' ? '' : ` (${said.slice(0, SAID_MAX)})`}`
-}
-
-/** Most of an answer that is shown in a report, in characters: an error page need not be. */
-const SAID_MAX = 200
 
 type Finding = Pick<ProbeCheck, 'result' | 'what' | 'fix'>
 type Head = Pick<ProbeCheck, 'id' | 'title' | 'level' | 'section'>
