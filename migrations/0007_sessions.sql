@@ -61,6 +61,8 @@ create table session_ids (
   sid         text not null,
   client_id   text not null,
   sub         text not null,
+  -- As in sessions.
+  email       text,
   started_at  timestamptz not null,
   expires_at  timestamptz not null,
   primary key (issuer, sid, client_id, sub)

@@ -77,7 +77,7 @@ function toldOf(owed: readonly OwedDelivery[], binding: Binding): string {
   const [first] = owed
   if (first === undefined) return 'nothing'
   const { sid } = first.delivery
-  if (undeliverable(binding, sid) !== null) return 'sid_required'
+  if (undeliverable(binding, first.delivery) !== null) return 'sid_required'
   if (first.doubtful) return 'later_session'
   if (sid === null) return owed.length === 1 ? 'the subject' : 'the subject, several times'
   if (sid === 'the-event') return "the event's"

@@ -132,6 +132,41 @@ describe('GTR-05: a user who is known by an email address', () => {
     expect(app.received.map((request) => request.body)).toEqual([body])
   })
 
+  test('is named by the email of the session that was posted last, also in a logout of one session', async () => {
+    await using app = await register({ subject: 'email', widen: true })
+    const expires_at = new Date(Date.now() + 3_600_000).toISOString()
+    for (const [sid, email] of [
+      ['z-old', 'old@example.com'],
+      ['a-new', EMAIL],
+    ]) {
+      const session = { iss: ISS, sub: 'carol', sid: `carol-${sid}`, client_id: app.clientId, expires_at }
+      await curfew.client.postSession({ ...session, email } as SessionInput)
+    }
+    await eventually(async () => {
+      const { items } = await curfew.client.listSessions({ iss: ISS, sub: 'carol' })
+      expect(items).toHaveLength(2)
+    })
+    await logout(app.clientId, { sub: 'carol' })
+    await logout(app.clientId, { sub: 'carol', sid: 'carol-a-new' })
+    expect(app.received.map((request) => request.body)).toEqual([body, body])
+  })
+
+  test('is told though a later logout that has no email comes while it waits', async () => {
+    await using app = await register({ subject: 'email' })
+    app.behave(503)
+    const first = await curfew.client.postLogoutEvent({
+      ...{ iss: ISS, sub: 'dave', email: EMAIL, clients: [app.clientId] },
+    })
+    await eventually(() => expect(app.received).toHaveLength(3))
+    await curfew.client.postLogoutEvent({ iss: ISS, sub: 'dave', clients: [app.clientId] })
+    app.behave(null)
+    await eventually(async () => {
+      await curfew.db.query("update deliveries set due_at = now() where state = 'pending'")
+      const { deliveries } = await curfew.client.getLogoutEvent(first.id)
+      expect(deliveries).toMatchObject([{ state: 'acknowledged' }])
+    })
+  })
+
   test('is not told where none came: a dead letter says so, and nothing is guessed', async () => {
     await using app = await register({ subject: 'email' })
     const { deliveries } = await logout(app.clientId, { sub: 'bob@example.com' })
@@ -151,7 +186,7 @@ describe('what it is sent for', () => {
     expect([narrow.received.length, wide.received.length]).toEqual([0, 1])
   })
 
-  test('the session of a relying party that takes no part in its logout is an orphan', async () => {
+  test('a session that is known to live on is a dead letter and an orphan, and the summary says so', async () => {
     await using app = await register()
     const session = { iss: ISS, sub: 'olivia', sid: 'olivia-1', client_id: app.clientId }
     const [started_at, expires_at] = [-60_000, 3_600_000].map((ms) => new Date(Date.now() + ms).toISOString())
@@ -160,7 +195,13 @@ describe('what it is sent for', () => {
       const { items } = await curfew.client.listSessions({ iss: ISS, sub: 'olivia' })
       expect(items).toHaveLength(1)
     })
-    await logout(app.clientId, { sub: 'olivia', sid: 'olivia-1' })
+    const { id, deliveries } = await logout(app.clientId, { sub: 'olivia', sid: 'olivia-1' })
+    expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: 'widen_required' }])
+    expect(await curfew.client.getEventSummary(id)).toMatchObject({
+      status: 'incomplete',
+      applications: [{ client_id: app.clientId, state: 'not_signed_out' }],
+    })
+    expect(app.received).toEqual([])
     await eventually(async () => {
       const { items } = await curfew.client.listOrphans()
       expect(items).toContainEqual(expect.objectContaining({ sid: 'olivia-1', client_id: app.clientId }))

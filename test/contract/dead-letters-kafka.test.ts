@@ -56,7 +56,7 @@ await describeWithKafka('dead letters', (brokers) => {
 
     const job = await createReplay(curfew.db, {
       id: randomUUID(),
-      filter: { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: [id] },
+      filter: { issuer: null, clientIds: null, channel: null, reason: null, from: null, to: null, ids: [id] },
       includeLapsed: false,
       requestedBy: 'test',
     })

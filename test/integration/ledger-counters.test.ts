@@ -33,7 +33,15 @@ beforeEach(async () => {
   workerId = await newWorker(database.db)
 })
 
-const ALL: DeadLetterFilter = { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: null }
+const ALL: DeadLetterFilter = {
+  issuer: null,
+  clientIds: null,
+  channel: null,
+  reason: null,
+  from: null,
+  to: null,
+  ids: null,
+}
 const LIMITS = [32_767, 2_147_483_647]
 
 const setCounters = (id: DeliveryId, attempts: number, generation = 0) =>

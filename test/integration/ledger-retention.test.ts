@@ -243,7 +243,7 @@ describe('events and deliveries', () => {
     await pileUp(db(), { clientId: 'rp-0', count: 3, secondsAgo: 100 * 86_400 })
     const job = await createReplay(db(), {
       id: randomUUID(),
-      filter: { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: null },
+      filter: { issuer: null, clientIds: null, channel: null, reason: null, from: null, to: null, ids: null },
       includeLapsed: false,
       requestedBy: 'test',
     })

@@ -122,7 +122,7 @@ const deadLetters =
   (filter: Partial<Parameters<typeof listDeadLetters>[1]['filter']>, before: string | null = null) =>
   (db: Database) =>
     listDeadLetters(db, {
-      filter: { ...NOWHERE, reason: null, from: null, to: null, ids: null, ...filter },
+      filter: { ...NOWHERE, channel: null, reason: null, from: null, to: null, ids: null, ...filter },
       before: before === null ? null : { micros: AT(15).getTime() * 1_000, id: before },
       limit: PAGE,
     })

@@ -24,9 +24,7 @@ function* deadLettersStoodInFor({ ledger, scenario, planByBinding }: Evidence): 
       const { clientId, kind } = plan.binding
       if (fallback.binding.clientId !== clientId || fallback.binding.fallbackFor !== kind) continue
       if (!owedFor({ event }, fallback.binding)) continue
-      const nameless = takesNoSids(fallback)
-        ? event.sub === null
-        : fallback.binding.names === 'session' && sid === null
+      const nameless = fallback.binding.names === 'session' && sid === null
       const named = takesNoSids(fallback) && event.scope !== 'session' ? null : sid
       const owed = [...ledger.deliveries.values()].some(
         (other) =>

@@ -229,6 +229,8 @@ function isJustified(
       return phases.some(({ behaviour }) => behaviour.kind === 'answers' && behaviour.status === 410)
     case 'sid_required':
       return names === 'session' && row.delivery.sid === null
+    case 'widen_required':
+      return names === 'subject' && !binding.widens
     case 'client_removed':
       return removedMs !== null
     case 'unreachable':

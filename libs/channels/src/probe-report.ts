@@ -41,8 +41,9 @@ export interface ProbeReport {
 export function inWords(answer: Answer): string {
   if (answer.kind === 'not_allowed') return `is at an address that nothing may be sent to (${answer.detail})`
   if (answer.kind === 'failure') {
-    const what = NETWORK[answer.failure]?.what.replace(/^it /, '') ?? answer.failure
-    return `${what} (${answer.detail})`
+    const what = NETWORK[answer.failure]?.what ?? answer.failure
+    const seen = what.startsWith('it ') ? what.slice('it '.length) : `gave no answer: ${what}`
+    return `${seen} (${answer.detail})`
   }
   const { error, errorDescription } = saidOf(answer)
   const said = [error, errorDescription].filter((word) => word !== null).join(': ')

@@ -4,6 +4,7 @@ import type { DeadLetterFilterInput } from '@curfew/contract'
 export const FILTER_OPTIONS = {
   issuer: { type: 'string' },
   client: { type: 'string' },
+  channel: { type: 'string' },
   reason: { type: 'string' },
   from: { type: 'string' },
   to: { type: 'string' },
@@ -12,10 +13,18 @@ export const FILTER_OPTIONS = {
 type Values = { readonly [Option in keyof typeof FILTER_OPTIONS]?: string | undefined }
 
 /** The filter that the options make. The server checks it, and names the reasons that there are. */
-export function filterOf({ issuer, client, reason, from, to }: Values): Omit<DeadLetterFilterInput, 'ids'> {
+export function filterOf({
+  issuer,
+  client,
+  channel,
+  reason,
+  from,
+  to,
+}: Values): Omit<DeadLetterFilterInput, 'ids'> {
   return {
     ...(issuer !== undefined && { issuer }),
     ...(client !== undefined && { client_id: client }),
+    ...(channel !== undefined && { channel }),
     ...(reason !== undefined && { reason: reason as NonNullable<DeadLetterFilterInput['reason']> }),
     ...(from !== undefined && { from }),
     ...(to !== undefined && { to }),

@@ -37,7 +37,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 --include-lapsed  also those whose session is over by itself
                 --follow ID       watch a replay that is under way
                 --cancel ID       stop one
-  which ones:   --issuer NAME --client CLIENT_ID --reason REASON --from TIME --to TIME
+  which ones:   --issuer NAME --client CLIENT_ID --channel KIND --reason REASON --from TIME --to TIME
                 --id ID (may be repeated; replay only) --limit N (list only)
 `,
   quarantine: `  quarantine list     records that were accepted and cannot be planned or applied

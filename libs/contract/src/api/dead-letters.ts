@@ -17,6 +17,7 @@ const reason = Type.Union(
 const filter = {
   issuer: Type.Optional(issuer),
   client_id: Type.Optional(ClientIdText),
+  channel: Type.Optional(Type.String({ maxLength: 63, description: 'Kind of the channel.' })),
   reason: Type.Optional(reason),
   from: Type.Optional(
     Type.String({ maxLength: 40, description: 'Dead-lettered at or after this time (RFC 3339).' }),

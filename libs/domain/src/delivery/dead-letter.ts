@@ -83,6 +83,10 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: 'The relying party must be told the subject (sub), and the logout event named only a session.',
     fix: 'Have the identity provider post the sub with its logouts.',
   }),
+  widen_required: () => ({
+    what: 'The relying party holds the session, and its channel can only end all sessions of the user, which this logout is not for.',
+    fix: 'Post a logout of the subject; or register another channel that can name a session, or that the channel widens such logouts, then replay.',
+  }),
   email_required: () => ({
     what: 'The relying party knows its users by their email address, and the logout event came without one.',
     fix: 'Have the identity provider post the email with its logouts. A replay cannot add it: post the logout again with a new id.',

@@ -230,22 +230,32 @@ describe('settle, whatever comes', () => {
 
 describe('undeliverable', () => {
   const binding = { disabledReason: null, names: 'either' } as Binding
-  const sid = 's1' as Sid
+  const event = { scope: 'subject' } as const
+  const named = { sid: 's1' as Sid, event }
+  const nameless = { sid: null, event }
 
   test('nothing stands in the way of a binding that is enabled', () => {
-    expect(undeliverable(binding, sid)).toBeNull()
-    expect(undeliverable(binding, null)).toBeNull()
-    expect(undeliverable({ ...binding, names: 'session' }, sid)).toBeNull()
+    expect(undeliverable(binding, named)).toBeNull()
+    expect(undeliverable(binding, nameless)).toBeNull()
+    expect(undeliverable({ ...binding, names: 'session' }, named)).toBeNull()
   })
 
   test('BCL-11: an RP that requires a sid is sent nothing that names none', () => {
-    expect(undeliverable({ ...binding, names: 'session' }, null)).toMatchObject({
+    expect(undeliverable({ ...binding, names: 'session' }, nameless)).toMatchObject({
       reason: 'sid_required',
     })
   })
 
+  test('GTR-04: a channel that names the subject only is not used for one session, unless it widens', () => {
+    const subjectOnly = { ...binding, names: 'subject', widens: false } as Binding
+    const ofSession = { ...named, event: { scope: 'session' } as const }
+    expect(undeliverable(subjectOnly, named)).toBeNull()
+    expect(undeliverable(subjectOnly, ofSession)).toMatchObject({ reason: 'widen_required' })
+    expect(undeliverable({ ...subjectOnly, widens: true }, ofSession)).toBeNull()
+  })
+
   test('a disabled binding says why, a removed one that it is', () => {
-    expect(undeliverable({ ...binding, disabledReason: 'answered 410' }, sid)).toEqual({
+    expect(undeliverable({ ...binding, disabledReason: 'answered 410' }, named)).toEqual({
       kind: 'undeliverable',
       reason: 'binding_disabled',
       detail: 'answered 410',

@@ -1,5 +1,6 @@
 import type { BindingId, DeliveryId, EventId, Sid } from '../ids.ts'
 import type { LogoutEvent } from '../logout/event.ts'
+import { mayName } from '../logout/names.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { Level } from './level.ts'
 import type { AttemptOutcome, UndeliverableReason } from './outcome.ts'
@@ -132,8 +133,11 @@ export const CLIENT_REMOVED: AttemptOutcome = {
   detail: 'the relying party is no longer registered',
 }
 
-/** Why `binding` cannot be told, if that is so, before any attempt. */
-export function undeliverable(binding: Binding, sid: Sid | null): AttemptOutcome | null {
+/** Why a delivery to `binding` cannot be made, if that is so, before any attempt. */
+export function undeliverable(
+  binding: Binding,
+  { sid, event }: { readonly sid: Sid | null; readonly event: Pick<LogoutEvent, 'scope'> },
+): AttemptOutcome | null {
   if (binding.disabledReason !== null) {
     return { kind: 'undeliverable', reason: 'binding_disabled', detail: binding.disabledReason }
   }
@@ -143,6 +147,10 @@ export function undeliverable(binding: Binding, sid: Sid | null): AttemptOutcome
       reason: 'sid_required',
       detail: 'the relying party requires a sid and the event names none',
     }
+  }
+  if (!mayName(event, binding)) {
+    const detail = 'the channel names users only, and the logout is not of all sessions of the user'
+    return { kind: 'undeliverable', reason: 'widen_required', detail }
   }
   return null
 }

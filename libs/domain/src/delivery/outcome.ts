@@ -26,6 +26,7 @@ export type UndeliverableReason =
   | 'secret_unreadable'
   | 'sid_required'
   | 'sub_required'
+  | 'widen_required'
   | 'email_required'
 
 /** What came back from one POST. */

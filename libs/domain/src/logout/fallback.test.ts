@@ -32,6 +32,7 @@ function binding(name: 'a' | 'b' | 'c' | 'z', more: Partial<Binding> = {}): Bind
 const OFF = { disabledReason: 'by its owner' }
 const SID_REQUIRED = { names: 'session' as const }
 const SUBJECT_ONLY = { names: 'subject' as const }
+const NARROW = { ...SUBJECT_ONLY, widens: false }
 
 interface How {
   readonly event?: LogoutEvent
@@ -108,7 +109,7 @@ describe('a plan', () => {
   test('owes no fallback that cannot name what the event ends', () => {
     expect(planned([binding('a', OFF), binding('b', SID_REQUIRED)])).toBe('a:*')
     const unnamed = { ...SESSION, sub: null } as LogoutEvent
-    expect(planned([binding('a', OFF), binding('b', SUBJECT_ONLY)], { event: unnamed })).toBe('a:s1')
+    expect(planned([binding('a', OFF), binding('b', NARROW)], { event: unnamed })).toBe('a:s1')
   })
 
   test('owes a fallback of another relying party nothing', () => {
@@ -141,7 +142,14 @@ describe('a dead letter', () => {
 
   test('owes nothing to a fallback that cannot name it', () => {
     expect(owed(binding('b', SID_REQUIRED), null)).toBeNull()
-    expect(owed(binding('b', SUBJECT_ONLY), 's1', { ...SESSION, sub: null } as LogoutEvent)).toBeNull()
+    expect(owed(binding('b', NARROW), 's1', SESSION)).toBeNull()
+  })
+
+  test('owes a fallback that takes the subject the session too, where nobody said the subject', () => {
+    expect(owed(binding('b', SUBJECT_ONLY), 's1', { ...SESSION, sub: null } as LogoutEvent)).toEqual([
+      's1',
+      ENDS,
+    ])
   })
 
   test('owes the very delivery that a plan would owe', () => {

@@ -15,5 +15,6 @@ export function canName(
   sid: string | null,
 ): boolean {
   if (!mayName(event, binding)) return false
-  return binding.names === 'subject' ? event.sub !== null : sid !== null || binding.names === 'either'
+  // A channel that names the subject may still name a session of whom nobody said the subject: the attempt says whether it can.
+  return binding.names === 'session' ? sid !== null : sid !== null || event.sub !== null
 }

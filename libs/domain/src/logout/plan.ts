@@ -67,11 +67,12 @@ export function plan(
   const complete = issuer.sessionIndex === 'complete' && sessions.length > 0
   const byClient = Map.groupBy(sessions, ({ clientId }) => clientId)
   const deliveries = issuer.bindings
-    .filter((binding) => isMeant(event, binding.clientId) && mayName(event, binding))
+    .filter((binding) => isMeant(event, binding.clientId))
     .flatMap((binding) => {
       const held = byClient.get(binding.clientId) ?? []
       const left = held.filter((session) => !isEndedByInitiator(event, session))
       if (left.length === 0 && isInitiator(event, binding.clientId)) return []
+      if (!mayName(event, binding) && !isLeftBehind(event, binding, left, issuer.bindings)) return []
       if (!isDueNow(event, binding, left, { bindings: issuer.bindings, isUnavailable })) return []
       const index = { held: left, complete, known: sessions.length > 0 }
       return namedFor(event, binding, index).map(({ doubtful, ...named }) => ({
@@ -81,6 +82,20 @@ export function plan(
     })
   const basis = known.kind === 'away' ? 'index_away' : sessions.length > 0 ? 'sessions' : 'registered'
   return { basis, deliveries }
+}
+
+/**
+ * Whether a session would live on unnoticed: the client is known to hold it, and has no channel that may name it. It is owed all the
+ * same, and becomes a dead letter that people see.
+ */
+function isLeftBehind(
+  event: LogoutEvent,
+  { clientId, fallbackFor }: Binding,
+  held: readonly LiveSession[],
+  bindings: readonly Binding[],
+): boolean {
+  if (fallbackFor !== null || !held.some((session) => coversSession(event, session))) return false
+  return !bindings.some((each) => each.clientId === clientId && mayName(event, each))
 }
 
 /** Whether a binding is required, or stands in for one that is unusable. @param held the sessions of its client. */
@@ -97,8 +112,7 @@ function isDueNow(
   if (binding.fallbackFor === null) return true
   const sid = event.scope === 'session' ? event.sid : (held[0]?.sid ?? null)
   const party = bindings.filter(({ clientId }) => clientId === binding.clientId)
-  const isUsable = (each: Binding) =>
-    mayName(event, each) && !isUnavailable(each.id) && undeliverable(each, sid) === null
+  const isUsable = (each: Binding) => !isUnavailable(each.id) && undeliverable(each, { sid, event }) === null
   return canName(event, binding, sid) && isDue(binding, party, isUsable)
 }
 

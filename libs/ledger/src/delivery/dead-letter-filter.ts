@@ -3,6 +3,8 @@ import { type Numbered, namedParameters } from '../postgres/parameters.ts'
 
 /** Selects dead letters. A null member does not narrow. */
 export interface DeadLetterFilter extends Confines {
+  /** The kind of the channel. */
+  readonly channel: string | null
   readonly reason: string | null
   /** Dead-lettered at or after. */
   readonly from: Date | null
@@ -17,6 +19,7 @@ export interface DeadLetterFilterJson {
   client_id?: string
   /** Where there is not exactly one. */
   client_ids?: string[]
+  channel?: string
   reason?: string
   from?: string
   to?: string
@@ -26,6 +29,7 @@ export interface DeadLetterFilterJson {
 export function toFilterJson({
   issuer,
   clientIds,
+  channel,
   reason,
   from,
   to,
@@ -39,6 +43,7 @@ export function toFilterJson({
       : clientId !== undefined && others.length === 0
         ? { client_id: clientId }
         : { client_ids: [...clientIds] }),
+    ...(channel !== null && { channel }),
     ...(reason !== null && { reason }),
     ...(from !== null && { from: from.toISOString() }),
     ...(to !== null && { to: to.toISOString() }),
@@ -50,6 +55,7 @@ export function fromFilterJson(json: DeadLetterFilterJson): DeadLetterFilter {
   return {
     issuer: json.issuer ?? null,
     clientIds: json.client_ids ?? (json.client_id === undefined ? null : [json.client_id]),
+    channel: json.channel ?? null,
     reason: json.reason ?? null,
     from: json.from === undefined ? null : new Date(json.from),
     to: json.to === undefined ? null : new Date(json.to),
@@ -57,7 +63,7 @@ export function fromFilterJson(json: DeadLetterFilterJson): DeadLetterFilter {
   }
 }
 
-/** The parameters and conditions of a filter, except its issuer and clients, which `bindingsSql` resolves. */
+/** The parameters and conditions of a filter, except its issuer, clients and channel, which `bindingsSql` resolves. */
 export function filterParameters(after?: Numbered) {
   const { $, values, last } = namedParameters(
     { from: 'timestamptz', to: 'timestamptz', reason: 'text', ids: 'uuid[]' },

@@ -23,7 +23,7 @@ export interface DeadLetterPosition {
   readonly id: string
 }
 
-const CONFINED = namedParameters({ issuer: 'text', clientIds: 'text[]' })
+const CONFINED = namedParameters({ issuer: 'text', clientIds: 'text[]', channel: 'text' })
 const ALONE = filterParameters(CONFINED)
 
 /** The parameters of a filter, and the condition that it makes of a delivery `d`. */
@@ -31,7 +31,7 @@ export const FILTER = {
   last: ALONE.last,
   values: (filter: DeadLetterFilter) => [...CONFINED.values({ ...filter }), ...ALONE.values(filter)],
   matches: `${ALONE.died('d')} and ${ALONE.matches('d')}
-     and (${CONFINED.$.issuer} is null and ${CONFINED.$.clientIds} is null
+     and (coalesce(${CONFINED.$.issuer}, ${CONFINED.$.channel}) is null and ${CONFINED.$.clientIds} is null
        or d.binding_id = any(array(${bindingsSql(CONFINED.$)})))`,
 }
 

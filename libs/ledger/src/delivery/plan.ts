@@ -101,7 +101,7 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
 // What waits for the same target at the same binding is covered by what is planned here: an RP that was down for an hour
 // gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
 // A delivery that names the subject is covered by a later logout only, and not by one of a device: those may be held back for a
-// session that it is to end.
+// session that it is to end. One of which the email is known is not covered by one without.
 // What is born pending is due when its event was accepted, if that is earlier: `now` is PostgreSQL's clock, and once that is set
 // back, what was planned while it was ahead would wait for as long.
 // A logout of everyone becomes a job, or is over at once where nobody is known; who asked for it is noted with it.
@@ -165,9 +165,10 @@ const PLAN_EVENTS = `
           cross join lateral (
             select w.id from deliveries w
              where w.binding_id = owed.binding_id and w.target = owed.target and w.due_at is not null
-               and (owed.sid is not null or exists (
+               and exists (
                  select from events older join given newer on newer.id = owed.event_id
-                  where older.id = w.event_id and ${endsAllOf('newer', 'older')}))
+                  where older.id = w.event_id and (older.email is null or newer.email is not null)
+                    and (owed.sid is not null or ${endsAllOf('newer', 'older')}))
                for update skip locked
           ) found
       ) older

@@ -61,12 +61,12 @@ const START = `
         or s.expires_at < excluded.expires_at
         or excluded.device is distinct from s.device and excluded.device is not null
         or excluded.email is distinct from s.email and excluded.email is not null
-    returning issuer, sid, client_id, sub, started_at, expires_at
+    returning issuer, sid, client_id, sub, email, started_at, expires_at
   )
-  insert into session_ids (issuer, sid, client_id, sub, started_at, expires_at)
-  select issuer, sid, client_id, sub, started_at, expires_at from started
+  insert into session_ids (issuer, sid, client_id, sub, email, started_at, expires_at)
+  select issuer, sid, client_id, sub, email, started_at, expires_at from started
   on conflict (issuer, sid, client_id, sub) do update
-     set started_at = excluded.started_at, expires_at = excluded.expires_at`
+     set email = excluded.email, started_at = excluded.started_at, expires_at = excluded.expires_at`
 
 // The lateral lookups keep each session apart from the others: one index scan of one partition for each, never a join of whole
 // tables. Row by row in the order of what they are called for, so that is the order of the locks.

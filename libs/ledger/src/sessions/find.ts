@@ -35,7 +35,7 @@ const SESSIONS_OF_SIDS = `
   select g.place, s.*
     from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sid, place)
     cross join lateral (
-      select f.sub, f.sid, f.client_id as "clientId", null as device, f.started_at as "startedAt", true as "startedStated",
+      select f.sub, f.sid, f.client_id as "clientId", null as device, f.email, f.started_at as "startedAt", true as "startedStated",
              f.started_at as "acceptedAt", f.expires_at as "expiresAt"
         from session_ids f
        where f.issuer = g.issuer and f.sid = g.sid and f.expires_at > now()

@@ -17,6 +17,7 @@ export function readFilter(
   const pointer = what === 'query' ? '' : '/filter'
   return {
     ...confinesOf(reach, { issuer: given.issuer ?? null, clientId: given.client_id ?? null }),
+    channel: given.channel ?? null,
     reason: given.reason ?? null,
     from: readTime(given.from, `${pointer}/from`, what),
     to: readTime(given.to, `${pointer}/to`, what),

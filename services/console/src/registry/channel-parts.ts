@@ -79,10 +79,10 @@ export function commonFaults(
   if (sla !== undefined && !atLeast(best, sla.counts))
     fault('sla/counts', `must be ${best} or weaker: the channel gets no stronger acknowledgement`)
   if (secret !== undefined && !registered.showsSecret)
-    fault('secret', 'must be left out: its endpoints are shown none')
+    fault('secret', 'must be left out: with these settings its endpoints are shown none')
   const unknown = registered.endpoints.some((endpoint) => keptSecret(kind, endpoint, before) === null)
   if (registered.showsSecret && secret === undefined && unknown)
-    fault('secret', 'is missing; it may be left out while the endpoint stays where it is')
+    fault('secret', 'is required; it may be left out while one is stored for the same uri')
   return faults
 }
 

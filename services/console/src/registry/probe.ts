@@ -159,7 +159,7 @@ async function targetOf(
       detail: `No endpoint is registered for ${clientId} at ${issuer.name}. Name one: uri.`,
     })
   }
-  const kind = endpoint?.kind ?? channel ?? DEFAULT_KIND
+  const kind = channel ?? (endpoint ?? party?.endpoints[0])?.kind ?? DEFAULT_KIND
   if (!CHANNELS.some((each) => each.kind === kind)) {
     const kinds = CHANNELS.map((each) => each.kind).join(', ')
     throw invalid('/channel', `must be one of ${kinds}`, 'body')

@@ -54,7 +54,7 @@ function endpointOf(
 ): { readonly binding: Binding } | AttemptOutcome {
   const binding = registry.current().bindings.get(delivery.bindingId)
   if (binding === undefined) return CLIENT_REMOVED
-  return undeliverable(binding, delivery.sid) ?? { binding }
+  return undeliverable(binding, delivery) ?? { binding }
 }
 
 /** The binding as it is by now, if that is another and can be told. */

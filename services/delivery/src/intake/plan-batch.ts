@@ -72,11 +72,15 @@ export async function planBatch(
   return planned
 }
 
-/** The event with the email address of its subject: its own, or else that of a session of the subject in the index. */
+/** The event with the email address of its subject: its own, or else that of the session of the subject that was posted last. */
 function withEmail(event: LogoutEvent, known: KnownSessions): LogoutEvent {
-  if (event.email !== undefined || event.sub === null || known.kind !== 'known') return event
-  const email = known.sessions.find((session) => session.sub === event.sub && session.email != null)?.email
-  return email == null ? event : { ...event, email }
+  if (event.email !== undefined || known.kind !== 'known') return event
+  let latest: LiveSession | null = null
+  for (const session of known.sessions) {
+    if (session.email == null || (event.sub !== null && session.sub !== event.sub)) continue
+    if (latest === null || session.acceptedAt > latest.acceptedAt) latest = session
+  }
+  return latest?.email == null ? event : { ...event, email: latest.email }
 }
 
 /** What the session index knows of each event's. Nobody is asked where it knows nothing of the issuer. */
