@@ -324,7 +324,15 @@ describe('page by page, a list has everything once, in order', () => {
     const { rows } = await all(
       (before: { micros: number; id: string } | null) =>
         listDeadLetters(database.db, {
-          filter: { issuer: 'main', clientIds: null, reason: 'gone', from: null, to: null, ids: null },
+          filter: {
+            issuer: 'main',
+            clientIds: null,
+            channel: null,
+            reason: 'gone',
+            from: null,
+            to: null,
+            ids: null,
+          },
           ...{ before, limit: PAGE },
         }),
       ({ position }) => position,

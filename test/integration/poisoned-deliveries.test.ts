@@ -160,7 +160,15 @@ const states = async (deliveries: readonly { id: DeliveryId }[]) =>
 const now = () => new Date()
 const claim = () =>
   ledger.claimDue({ lease: newLease(workerId), now: now(), slots: new Map(), slotsElse: both(10), limit: 10 })
-const ALL: DeadLetterFilter = { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: null }
+const ALL: DeadLetterFilter = {
+  issuer: null,
+  clientIds: null,
+  channel: null,
+  reason: null,
+  from: null,
+  to: null,
+  ids: null,
+}
 
 /** What receipts say, without their log. */
 const receipts: Poster = async (transaction, entries) => {

@@ -15,7 +15,15 @@ beforeEach(async () => {
 })
 afterEach(() => curfew.stop())
 
-const ALL: DeadLetterFilter = { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: null }
+const ALL: DeadLetterFilter = {
+  issuer: null,
+  clientIds: null,
+  channel: null,
+  reason: null,
+  from: null,
+  to: null,
+  ids: null,
+}
 
 function create(filter: Partial<DeadLetterFilter> = {}, includeLapsed = false) {
   return createReplay(curfew.db, {

@@ -193,7 +193,15 @@ async function scan(): Promise<readonly Scanned[]> {
 
 /** Everything that is dead is replayed, and acknowledged. @returns how many. */
 async function replayAll(): Promise<number> {
-  const filter = { issuer: null, clientIds: null, reason: null, from: null, to: null, ids: null }
+  const filter = {
+    issuer: null,
+    clientIds: null,
+    channel: null,
+    reason: null,
+    from: null,
+    to: null,
+    ids: null,
+  }
   const id = randomUUID()
   const { total } = await createReplay(curfew.db, { id, filter, includeLapsed: true, requestedBy: 'test' })
   for (let batch = 0; batch < total; batch += 50) {

@@ -120,6 +120,7 @@ const PATTERNS: readonly (readonly [begins: string, words: string])[] = [
   ['^https?://', 'an http or https URL without query, fragment or spaces'],
   ['^[a-z0-9]([a-z0-9-]{0,61}', 'at most 63 of a-z, 0-9 and hyphens, with no hyphen at either end'],
   ['^[0-9a-fA-F]{8}-', 'a UUID'],
+  ['^[^\\s@', 'an email address'],
 ]
 
 function patternWords(pattern: string): string {

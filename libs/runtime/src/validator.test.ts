@@ -15,6 +15,7 @@ test.each([
     'yesterday',
     'must be a time as RFC 3339 writes it, such as 2026-01-31T12:00:00Z',
   ],
+  [Type.String({ pattern: '^[^\\s@]+@[^\\s@]+$' }), 'ann', 'must be an email address'],
   [
     Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$' }),
     'on call',
