@@ -89,6 +89,26 @@ describe('the request', () => {
     ])
   })
 
+  test('a secret that the endpoint repeats in its answer is not stored, and none stays of a removed relying party', async () => {
+    await using app = await register(
+      { credential: 'bearer', secret: 'hush-2' },
+      { bearer: 'hush-2', echo: true },
+    )
+    app.behave(403)
+    const { deliveries } = await logout(app.clientId)
+    const { attempts } = await curfew.client.getDelivery(deliveries[0]?.id ?? '')
+    expect(attempts).toMatchObject([
+      { status: 403, error_description: expect.stringContaining('[credential]') },
+    ])
+    expect(JSON.stringify(attempts)).not.toContain('hush-2')
+    await curfew.client.deleteRelyingParty(ISSUER, app.clientId)
+    const { rows } = await curfew.db.query(
+      'select 1 from bindings b join relying_parties p on p.id = b.relying_party_id where p.client_id = $1 and b.sealed_secret is not null',
+      [app.clientId],
+    )
+    expect(rows).toEqual([])
+  })
+
   test('the body has the name and the format that the relying party knows', async () => {
     await using app = await register({ member: 'subject', subject: 'opaque' }, { member: 'subject' })
     await logout(app.clientId)
@@ -301,6 +321,8 @@ describe('a registration', () => {
     [{ global_revocation: { uri: 'https://wrong.example/logout' } }, 'uri'],
     [{ global_revocation: { uri, credential: 'bearer' } }, 'secret'],
     [{ global_revocation: { uri, secret: 'hush' } }, 'secret'],
+    [{ global_revocation: { uri, credential: 'bearer', secret: 'two\r\nlines' } }, 'secret'],
+    [{ global_revocation: { uri, credential: 'bearer', secret: 'schlüssel' } }, 'secret'],
     [{ global_revocation: { uri, success: [500] } }, 'success/0'],
     [{ global_revocation: { uri, subject: 'phone' } }, 'subject'],
     [{ global_revocation: { uri, sla: { counts: 'done' } } }, 'sla/counts'],
@@ -335,7 +357,8 @@ describe('a probe', () => {
 
   test('of an endpoint with a bearer token forges none', async () => {
     await using app = await register({ credential: 'bearer', secret: 'hush' }, { bearer: 'hush' })
-    expect(await failedOf(app.clientId)).toEqual([])
+    const { report } = await curfew.client.probe(ISSUER, app.clientId)
+    expect(report).toMatchObject({ failed: 0, unknown: 0, conformant: true })
     expect(app.received.every(({ credential }) => !credential.includes('.'))).toBe(true)
   })
 

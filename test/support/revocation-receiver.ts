@@ -45,6 +45,7 @@ export async function openRevocationReceiver(
     fault = null,
     member = 'sub_id',
     success = 204,
+    echo = false,
   }: {
     /** The `sub` of the credential. */
     readonly app: string
@@ -53,6 +54,8 @@ export async function openRevocationReceiver(
     readonly fault?: RevocationFault | null
     readonly member?: string
     readonly success?: number
+    /** Repeats the credential in its answer. */
+    readonly echo?: boolean
   },
 ): Promise<RevocationReceiver> {
   const received: RevocationRequest[] = []
@@ -99,7 +102,7 @@ export async function openRevocationReceiver(
       ...{ method: request.method ?? '', target: request.url ?? '' },
       ...{ contentType: request.headers['content-type'], credential, body, status },
     })
-    response.writeHead(status).end()
+    response.writeHead(status).end(echo ? `no: ${credential}` : undefined)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

@@ -70,6 +70,7 @@ const COMMON = {
     Type.String({
       minLength: 1,
       maxLength: 4_096,
+      pattern: '^[\\x21-\\x7e]+$',
       writeOnly: true,
       description:
         'What the endpoint is shown as a credential. Stored encrypted, never returned; left out, the one that is stored stays as long as the endpoint stays where it is.',

@@ -1,7 +1,14 @@
 import type { PushChannel } from '../channel.ts'
 import { outcomeOf } from './answer.ts'
 import { PROBE_REQUESTS, runProbe } from './probe.ts'
-import { bodyOf, CREDENTIAL_TYPE, credentialClaims, headersOf, subjectOf } from './request.ts'
+import {
+  bodyOf,
+  CREDENTIAL_TYPE,
+  credentialClaims,
+  headersOf,
+  subjectOf,
+  withoutCredential,
+} from './request.ts'
 import { GlobalRevocationSettings, namesOf, readRegistration, registration } from './settings.ts'
 import { explain } from './words.ts'
 
@@ -28,8 +35,9 @@ export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
       settings.credential === 'signed_jwt'
         ? await tools.sign(settings.algorithm, CREDENTIAL_TYPE, claims)
         : null
-    const headers = headersOf(signed ?? (await tools.secret()))
-    const answer = await tools.http.post({ uri, headers, body: bodyOf(identifier, settings) })
+    const credential = signed ?? (await tools.secret())
+    const request = { uri, headers: headersOf(credential), body: bodyOf(identifier, settings) }
+    const answer = withoutCredential(await tools.http.post(request), credential)
     const outcome = outcomeOf(answer, settings, { now: tools.now(), tried: delivery.attempts })
     // A bearer token is the same in every request, so its digest would prove nothing of this one.
     return { outcome, jti, tokenDigest: signed === null ? null : tools.digest(signed) }

@@ -1,7 +1,14 @@
 import { type Answer, CurfewError, NETWORK, type TokenSignature } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../channel.ts'
 import { inWords, type ProbeCheck, type ProbeReport, type ProbeSuggestion } from '../probe-report.ts'
-import { bodyOf, CREDENTIAL_TYPE, type CredentialClaims, credentialClaims, headersOf } from './request.ts'
+import {
+  bodyOf,
+  CREDENTIAL_TYPE,
+  type CredentialClaims,
+  credentialClaims,
+  headersOf,
+  withoutCredential,
+} from './request.ts'
 import type { GlobalRevocationSettings } from './settings.ts'
 import { misconfiguredFix } from './words.ts'
 
@@ -122,17 +129,21 @@ type Seen = Answer & { readonly durationMs: number }
 /** Sends requests for a user who does not exist, one after the other. See `Probe`. */
 export async function runProbe(target: Target, tools: ProbeTools): Promise<ProbeReport & { sent: number }> {
   const endsAtMs = performance.now() + PROBE_MS_MAX
-  const signed = target.settings.credential === 'signed_jwt'
   const seen = new Map<string, Seen>()
-  for (const request of PROBE_REQUESTS) {
-    const minted = request.signature !== undefined || request.claims !== undefined
-    if ((minted && !signed) || performance.now() > endsAtMs) continue
+  for (const request of requestsFor(target.settings)) {
+    if (performance.now() > endsAtMs) break
     seen.set(request.id, await ask(request, target, tools))
     tools.onProgress(seen.size)
     const first = seen.get('good_request')
     if (first?.kind !== 'response') break
   }
   return { ...report(seen, target.settings), sent: seen.size }
+}
+
+/** The requests for an endpoint: where the credential is no signed JWT, none that is forged. */
+function requestsFor({ credential }: GlobalRevocationSettings): readonly ProbeRequest[] {
+  if (credential === 'signed_jwt') return PROBE_REQUESTS
+  return PROBE_REQUESTS.filter(({ signature, claims }) => signature === undefined && claims === undefined)
 }
 
 async function ask(request: ProbeRequest, target: Target, tools: ProbeTools): Promise<Seen> {
@@ -152,7 +163,8 @@ async function ask(request: ProbeRequest, target: Target, tools: ProbeTools): Pr
   const startedMs = performance.now()
   const answer =
     method === 'get' ? await tools.http.get(message) : await tools.http.post({ ...message, body })
-  return { ...answer, durationMs: Math.round(performance.now() - startedMs) }
+  const durationMs = Math.round(performance.now() - startedMs)
+  return { ...withoutCredential(answer, credential), durationMs }
 }
 
 function forgeFor(
@@ -173,7 +185,7 @@ function nobody({ iss, settings: { subject } }: Target, id: string): object {
 
 function report(seen: ReadonlyMap<string, Seen>, settings: GlobalRevocationSettings): ProbeReport {
   const facts = { settings, seen }
-  const checks = PROBE_REQUESTS.map((request): ProbeCheck => {
+  const checks = requestsFor(settings).map((request): ProbeCheck => {
     const { id, title, level, section } = request
     const answer = seen.get(id)
     return {

@@ -1,4 +1,4 @@
-import type { InFlightDelivery, UndeliverableReason } from '@curfew/domain'
+import type { Answer, InFlightDelivery, UndeliverableReason } from '@curfew/domain'
 import type { GlobalRevocationSettings } from './settings.ts'
 
 /** The `typ` of a signed credential (Okta Universal Logout). */
@@ -68,4 +68,10 @@ export function headersOf(credential: string): Readonly<Record<string, string>> 
     accept: 'application/json',
     'user-agent': 'curfew',
   }
+}
+
+/** An answer that does not repeat the credential of its request: what it says is stored and shown. */
+export function withoutCredential(answer: Answer, credential: string | null): Answer {
+  if (answer.kind !== 'response' || credential === null || credential === '') return answer
+  return { ...answer, body: answer.body.replaceAll(credential, '[credential]') }
 }

@@ -120,7 +120,7 @@ const PUT_BINDINGS = `
       join parties p on p.client_id = g."clientId"
   ),
   withdrawn as (
-    update bindings b set registered = false
+    update bindings b set registered = false, sealed_secret = null
       from parties p
      where b.relying_party_id = p.id and b.registered
        and not exists (

@@ -133,7 +133,7 @@ const REMOVE_RELYING_PARTY = `
      where issuer = $1 and client_id = $2
     returning id
   )
-  update bindings set registered = false where relying_party_id = (select id from removed)`
+  update bindings set registered = false, sealed_secret = null where relying_party_id = (select id from removed)`
 
 export type RemoveRelyingPartyResult =
   | { readonly ok: true; readonly waiting: number }
