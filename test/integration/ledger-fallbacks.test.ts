@@ -145,8 +145,8 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
     const required = bindingsOf(registry).find(({ fallbackFor }) => fallbackFor === null)
     await database.db.query({
       text: `with planned as (
-               insert into events (id, given_id, digest, iss, sub, scope, include_initiator, lane, occurred_at, accepted_at, planned_at, plan_basis)
-               select id, id, '\\x00', $1, 'user-' || n, 'subject', false, 'interactive', now(), now(), now(), 'registered'
+               insert into events (id, given_id, digest, iss, sub, scope, include_initiator, occurred_stated, asked_at, lane, occurred_at, accepted_at, planned_at, plan_basis)
+               select id, id, '\\x00', $1, 'user-' || n, 'subject', false, true, now(), 'interactive', now(), now(), now(), 'registered'
                  from (select n, gen_random_uuid() as id from generate_series(1, 20000) n) given
                returning id)
              insert into deliveries (id, event_id, binding_id, state, lane, planned_at, due_at)

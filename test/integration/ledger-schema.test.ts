@@ -116,6 +116,8 @@ describe('events and attempts', () => {
     digest: Buffer.from('x'),
     iss: 'https://idp.example',
     include_initiator: false,
+    occurred_stated: true,
+    asked_at: '2026-11-21',
     lane: 'bulk',
     occurred_at: '2026-11-21',
     accepted_at: '2026-11-21',

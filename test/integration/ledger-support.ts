@@ -5,6 +5,7 @@ import {
   type BindingId,
   type ClientId,
   type DeliveryId,
+  eventIdOf,
   type InFlightDelivery,
   type Issuer,
   type IssuerName,
@@ -116,9 +117,10 @@ export function newEvent(
   change: { readonly id?: string; readonly sub?: string; readonly lane?: 'bulk' } = {},
 ): LogoutEvent {
   const now = new Date()
-  const id = change.id ?? uuidV7(now, randomBytes(10))
+  const givenId = (change.id ?? uuidV7(now, randomBytes(10))) as LogoutEvent['givenId']
+  const id = (change.id as LogoutEvent['id'] | undefined) ?? eventIdOf(ISS, givenId, sha256)
   return {
-    ...{ id: id as LogoutEvent['id'], givenId: id as LogoutEvent['givenId'] },
+    ...{ id, givenId },
     iss: ISS,
     scope: 'subject',
     // Of another person each time: two logouts of one would be one.
