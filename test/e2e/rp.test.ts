@@ -39,7 +39,7 @@ async function file(name: string, content: unknown): Promise<string> {
 test('list, show, put and delete', async () => {
   const listed = await run(['list'])
   expect(listed).toMatchObject({ code: 0, stderr: '' })
-  expect(listed.stdout).toMatch(/^shop +Web shop +yes +ES256 +http:/m)
+  expect(listed.stdout).toMatch(/^shop +Web shop +yes +backchannel +http:/m)
   const path = await file('wiki.json', {
     clientId: 'wiki',
     name: 'Wiki',
@@ -50,7 +50,7 @@ test('list, show, put and delete', async () => {
   expect(put).toMatchObject({ code: 0, stderr: '' })
   expect(put.stdout).toMatch(/^relying party +Wiki \(main\/wiki\)$/m)
   expect(put.stdout).toMatch(/^read as +keycloak$/m)
-  expect(put.stdout).toMatch(/^main +yes +https:\/\/wiki.example\/logout$/m)
+  expect(put.stdout).toMatch(/^backchannel +main +either +yes +https:\/\/wiki.example\/logout$/m)
   expect(await json<RelyingParty>(['show', 'wiki'])).toMatchObject({ clientId: 'wiki', name: 'Wiki' })
   expect((await run(['delete', 'wiki'])).stdout).toBe('Removed wiki from main.\n')
   expect(await run(['show', 'wiki'])).toMatchObject({
@@ -72,7 +72,9 @@ test('disable and enable, the whole or one endpoint', async () => {
   })
   const off = await run(['disable', 'pods', '--endpoint', 'b'])
   expect(off.code).toBe(0)
-  expect(off.stdout).toMatch(/^a +yes .*\nb +no: disabled by its owner /m)
+  expect(off.stdout).toMatch(
+    /^backchannel +a +either +yes .*\nbackchannel +b +either +no: disabled by its owner /m,
+  )
   expect((await json<RelyingParty>(['disable', 'pods'])).status.enabled).toBe(false)
   expect(
     (await json<RelyingParty>(['enable', 'pods'])).status.endpoints.map(({ enabled }) => enabled),
@@ -95,6 +97,7 @@ test('health', async () => {
   const { endpoints } = await json<RelyingPartyHealth>(['health', 'shop'])
   expect(endpoints).toEqual([
     {
+      channel: 'backchannel',
       name: 'main',
       uri: shop.uri,
       enabled: true,
@@ -108,14 +111,16 @@ test('health', async () => {
       elapsed_ms: { p50: expect.any(Number), p95: expect.any(Number), p99: expect.any(Number) },
     },
   ])
-  expect((await run(['health', 'shop'])).stdout).toMatch(/^main +yes +closed +0 +100\.0 % +\d{4}-/m)
+  expect((await run(['health', 'shop'])).stdout).toMatch(
+    /^backchannel +main +yes +closed +0 +100\.0 % +\d{4}-/m,
+  )
   expect((await run(['health', 'nobody'])).code).toBe(1)
   await curfew.db.query(
     `insert into breakers (binding_id, worker_id)
      select b.id, w.id from bindings b, workers w where b.uri = $1 limit 1`,
     [shop.uri],
   )
-  expect((await run(['health', 'shop'])).stdout).toMatch(/^main +yes +open /m)
+  expect((await run(['health', 'shop'])).stdout).toMatch(/^backchannel +main +yes +open /m)
 })
 
 describe('import and export', () => {
