@@ -250,14 +250,15 @@ function* indexRight(evidence: Evidence): Iterable<string> {
       naming(evidence, binding, session).some(
         (row) => lastOf(row, ledger.deliveries).state === 'acknowledged',
       )
-    const isOwed = ({ binding }: RelyingPartyPlan) => events.some((event) => owedFor({ event }, binding))
+    // A later logout that is not for a channel, for it names the subject only, decides without it.
+    const counts = ({ binding }: RelyingPartyPlan) => events.every((event) => owedFor({ event }, binding))
     const byFallback = plans.some((plan) => plan.binding.fallbackFor !== null && said(plan))
     const required = plans.filter(
       ({ binding, registeredMs, removedMs }) =>
         binding.fallbackFor === null && registeredMs === 0 && removedMs === null,
     )
     if (!initiated && !plans.some(said)) yield `${what} was forgotten, and nobody said that it is over`
-    else if (!initiated && !byFallback && !required.every((plan) => said(plan) || !isOwed(plan)))
+    else if (!initiated && !byFallback && !required.every((plan) => said(plan) || !counts(plan)))
       yield `${what} was forgotten, and not every required channel said that it is over`
   }
 }
