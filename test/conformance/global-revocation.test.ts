@@ -206,6 +206,22 @@ describe('what it is sent for', () => {
     expect([narrow.received.length, wide.received.length]).toEqual([0, 1])
   })
 
+  test('a session that is posted after its logout, and lives on, is a dead letter too', async () => {
+    await using app = await register()
+    const { id, deliveries } = await logout(app.clientId, { sub: 'lena', sid: 'lena-1' })
+    expect(deliveries).toEqual([])
+    const session = { iss: ISS, sub: 'lena', sid: 'lena-1', client_id: app.clientId }
+    const [started_at, expires_at] = [-60_000, 3_600_000].map((ms) => new Date(Date.now() + ms).toISOString())
+    await curfew.client.postSession({ ...session, started_at, expires_at } as SessionInput)
+    await eventually(async () => {
+      expect((await curfew.client.getLogoutEvent(id)).deliveries).toMatchObject([
+        { state: 'dead_lettered', dead_letter_reason: 'widen_required' },
+      ])
+    })
+    expect(await curfew.client.getEventSummary(id)).toMatchObject({ status: 'incomplete' })
+    expect(app.received).toEqual([])
+  })
+
   test('a session that is known to live on is a dead letter and an orphan, and the summary says so', async () => {
     await using app = await register()
     const session = { iss: ISS, sub: 'olivia', sid: 'olivia-1', client_id: app.clientId }

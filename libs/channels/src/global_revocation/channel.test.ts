@@ -2,6 +2,7 @@ import { type Answer, type Binding, readClient } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
 import type { Job, RegisterContext, Tools } from '../channel.ts'
 import { globalRevocation } from './channel.ts'
+import { withoutCredential } from './request.ts'
 import type { GlobalRevocationSettings } from './settings.ts'
 
 // Goal: what is sent to revoke a user's tokens, and what each answer means (Global Token Revocation 3, Okta Universal Logout).
@@ -143,6 +144,18 @@ describe('what an answer means', () => {
     const { outcome } = await send({ kind: 'failure', failure: 'timeout', detail: 'none came' })
     expect(outcome).toMatchObject({ kind: 'unavailable', failure: 'timeout' })
   })
+})
+
+test.each([
+  ['plain', 'no: aB+/<"\\z'],
+  ['as Node writes JSON', JSON.stringify({ error_description: 'no: aB+/<"\\z' })],
+  ['as PHP writes JSON', '{"error":"no: aB+\\/<\\"\\\\z"}'],
+  ['as Go writes JSON', '{"error":"no: aB+/\\u003c\\"\\\\z"}'],
+  ['in code points alone', '{"error":"\\u0061\\u0042\\u002B\\u002F\\u003C\\u0022\\u005C\\u007A"}'],
+])('a credential that an answer repeats is masked: %s', (_, body) => {
+  const answer = withoutCredential({ kind: 'response', status: 403, retryAfter: null, body }, 'aB+/<"\\z')
+  expect(answer).toMatchObject({ status: 403, body: expect.stringContaining('[credential]') })
+  expect(JSON.stringify(answer)).not.toMatch(/aB|z"|005C/)
 })
 
 describe('a registration', () => {

@@ -70,8 +70,20 @@ export function headersOf(credential: string): Readonly<Record<string, string>> 
   }
 }
 
-/** An answer that does not repeat the credential of its request: what it says is stored and shown. */
+/**
+ * An answer that does not repeat the credential of its request, plain or with the escapes of JSON: what it says is stored and shown.
+ */
 export function withoutCredential(answer: Answer, credential: string | null): Answer {
-  if (answer.kind !== 'response' || credential === null || credential === '') return answer
-  return { ...answer, body: answer.body.replaceAll(credential, '[credential]') }
+  if (answer.kind !== 'response' || answer.body === '' || credential === null || credential === '')
+    return answer
+  return { ...answer, body: answer.body.replace(spellingsOf(credential), '[credential]') }
+}
+
+/** A text of printable ASCII in all spellings of JSON (RFC 8259 7): encoders differ in what they escape. */
+function spellingsOf(text: string): RegExp {
+  const characters = [...text].map((character) => {
+    const code = character.charCodeAt(0).toString(16).padStart(2, '0')
+    return `(?:\\\\?\\x${code}|\\\\u00${code})`
+  })
+  return new RegExp(characters.join(''), 'gi')
 }

@@ -60,6 +60,13 @@ function standing(states: string, narrow?: Name): string {
   return found.orphaned ? 'orphaned' : 'covered'
 }
 
+test.each([
+  ['is owed, for people to see it as a dead letter', 'a', 'owed to a'],
+  ['is an orphan once that is a dead letter', 'a:dead_lettered', 'orphaned'],
+])('a session posted late that no channel may name %s', (_, states, expected) => {
+  expect(standing(states, 'a')).toBe(expected)
+})
+
 describe('a session whose relying party has a fallback', () => {
   test.each([
     ['the required channel acknowledged', 'a:acknowledged b', 'over'],
@@ -96,7 +103,6 @@ test.each([
   ['a b:acknowledged', 'over'],
   ['a b:pending', 'covered'],
   ['a b', 'owed to b'],
-  ['a', 'orphaned'],
 ])(
   'a fallback counts where a message of the channel before it would end more (%s): %s',
   (states, expected) => {

@@ -73,9 +73,11 @@ export function standingOf(
   const isNamed = ({ id }: StandingBinding) => naming.some(({ bindingId }) => bindingId === id)
   const isDead = ({ id }: Pick<StandingBinding, 'id'>) =>
     naming.some(({ bindingId, state }) => bindingId === id && state === 'dead_lettered')
+  // Without any channel that may name it, the session would live on unnoticed: the required ones become dead letters.
+  const leftBehind = !bindings.some((each) => mayName(event, each))
   const due = bindings.filter(
     (binding) =>
-      mayName(event, binding) &&
+      (leftBehind ? binding.fallbackFor === null : mayName(event, binding)) &&
       isDue(binding, bindings, (each) => mayName(event, each) && !isDead(each)) &&
       (binding.fallbackFor === null || canName(event, binding, session.sid)),
   )
