@@ -1,7 +1,18 @@
 import { randomBytes } from 'node:crypto'
 import { uuidV7 } from '@curfew/domain'
-import { type Database, withTransaction } from '@curfew/ledger'
+import { type Database, type DeadLetterFilter, withTransaction } from '@curfew/ledger'
 import { ISS, ISSUER, storedId } from '../support/curfew.ts'
+
+/** Selects every dead letter. */
+export const ALL: DeadLetterFilter = {
+  issuer: null,
+  clientIds: null,
+  channel: null,
+  reason: null,
+  from: null,
+  to: null,
+  ids: null,
+}
 
 export interface Pile {
   readonly clientId: string

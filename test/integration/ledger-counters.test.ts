@@ -4,12 +4,12 @@ import {
   announceDeadLetters,
   createDeliveryLedger,
   createReplay,
-  type DeadLetterFilter,
   type DeliveryLedger,
   takeReplayBatch,
 } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { ALL } from './dead-letters-support.ts'
 import { both, newLease, newWorker, planned, readDelivery, register, settledAs } from './ledger-support.ts'
 
 // Goal: a counter at its limit stays there, and never fails the statement that it is part of.
@@ -33,15 +33,6 @@ beforeEach(async () => {
   workerId = await newWorker(database.db)
 })
 
-const ALL: DeadLetterFilter = {
-  issuer: null,
-  clientIds: null,
-  channel: null,
-  reason: null,
-  from: null,
-  to: null,
-  ids: null,
-}
 const LIMITS = [32_767, 2_147_483_647]
 
 const setCounters = (id: DeliveryId, attempts: number, generation = 0) =>

@@ -4,7 +4,6 @@ import {
   announceDeadLetters,
   createDeliveryLedger,
   createReplay,
-  type DeadLetterFilter,
   type DeliveryFault,
   type DeliveryLedger,
   findUnreceipted,
@@ -22,6 +21,7 @@ import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { forgetSessions, insertSession } from '../support/session-rows.ts'
+import { ALL } from './dead-letters-support.ts'
 import {
   bindingsOf,
   both,
@@ -160,16 +160,6 @@ const states = async (deliveries: readonly { id: DeliveryId }[]) =>
 const now = () => new Date()
 const claim = () =>
   ledger.claimDue({ lease: newLease(workerId), now: now(), slots: new Map(), slotsElse: both(10), limit: 10 })
-const ALL: DeadLetterFilter = {
-  issuer: null,
-  clientIds: null,
-  channel: null,
-  reason: null,
-  from: null,
-  to: null,
-  ids: null,
-}
-
 /** What receipts say, without their log. */
 const receipts: Poster = async (transaction, entries) => {
   for (const { targets, settledAt } of await findUnreceipted(transaction, entries)) {

@@ -3,7 +3,7 @@ import type { AuditEntry } from '@curfew/contract'
 import { createReplay, type DeadLetterFilter, failReplay, findReplay, takeReplayBatch } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
-import { pileUp, registerQuietly, standing } from './dead-letters-support.ts'
+import { ALL, pileUp, registerQuietly, standing } from './dead-letters-support.ts'
 
 // Goal: a replay puts back what was asked for, each delivery once, whoever crashes and however many bookkeepers there are.
 // Method: the real statements, one batch at a time, with a crash or another bookkeeper wherever one can be.
@@ -14,16 +14,6 @@ beforeEach(async () => {
   await registerQuietly(curfew.call, ['shop', 'wiki'])
 })
 afterEach(() => curfew.stop())
-
-const ALL: DeadLetterFilter = {
-  issuer: null,
-  clientIds: null,
-  channel: null,
-  reason: null,
-  from: null,
-  to: null,
-  ids: null,
-}
 
 function create(filter: Partial<DeadLetterFilter> = {}, includeLapsed = false) {
   return createReplay(curfew.db, {

@@ -1,4 +1,4 @@
-import { type Answer, NETWORK, saidOf } from '@curfew/domain'
+import { type Answer, CurfewError, NETWORK, saidOf } from '@curfew/domain'
 
 // What a probe says of an endpoint, whatever its channel.
 
@@ -52,3 +52,14 @@ export function inWords(answer: Answer): string {
 
 /** Most of an answer that is shown in a report, in characters: an error page need not be. */
 const SAID_MAX = 200
+
+/**
+ * Stands for the answer where a token could not be signed: the key is away, or a signer keeps it that signs no such token. It says
+ * nothing of the endpoint.
+ *
+ * @throws any other error.
+ */
+export function signerFailure(error: unknown): Answer {
+  if (!(error instanceof CurfewError)) throw error
+  return { kind: 'failure', failure: 'signer', detail: error.message }
+}

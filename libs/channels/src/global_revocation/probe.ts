@@ -1,6 +1,12 @@
-import { type Answer, CurfewError, NETWORK, type TokenSignature } from '@curfew/domain'
+import { type Answer, NETWORK, type TokenSignature } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../channel.ts'
-import { inWords, type ProbeCheck, type ProbeReport, type ProbeSuggestion } from '../probe-report.ts'
+import {
+  inWords,
+  type ProbeCheck,
+  type ProbeReport,
+  type ProbeSuggestion,
+  signerFailure,
+} from '../probe-report.ts'
 import {
   bodyOf,
   CREDENTIAL_TYPE,
@@ -46,7 +52,7 @@ export const PROBE_REQUESTS: readonly ProbeRequest[] = [
     ...{ id: 'no_credential', title: 'refuses a request without a credential', level: 'must' },
     ...{ section: 'Global Token Revocation 3.2', expects: 'refused', credential: null },
     wrong: `A request without a credential is taken: ${REVOKES}.`,
-    fix: 'Answer 401 to a request that nobody vouches for.',
+    fix: 'Answer 401 to a request without a credential.',
   },
   {
     ...{ id: 'wrong_credential', title: 'refuses a credential that it does not know', level: 'must' },
@@ -57,7 +63,7 @@ export const PROBE_REQUESTS: readonly ProbeRequest[] = [
   {
     ...{ id: 'alg_none', title: 'refuses alg none', level: 'must' },
     ...{ section: 'RFC 8725 3.1', expects: 'refused', signature: 'none' },
-    wrong: `A credential that nobody signed (alg none) is taken: ${REVOKES}.`,
+    wrong: `An unsigned credential (alg none) is taken: ${REVOKES}.`,
     fix: VERIFY,
   },
   {
@@ -147,15 +153,13 @@ function requestsFor({ credential }: GlobalRevocationSettings): readonly ProbeRe
 }
 
 async function ask(request: ProbeRequest, target: Target, tools: ProbeTools): Promise<Seen> {
-  const { method, body = bodyOf(nobody(target, tools.newId()), target.settings) } = request
+  const { method, body = bodyOf(unknownUser(target, tools.newId()), target.settings) } = request
   let credential = request.credential
   if (credential === undefined && target.settings.credential === 'bearer') credential = await tools.secret()
   try {
     if (credential === undefined) credential = await forgeFor(request, target, tools)
   } catch (error) {
-    // The key is away, or kept by a signer that signs no such token: ours, and no word against the endpoint.
-    if (!(error instanceof CurfewError)) throw error
-    return { kind: 'failure', failure: 'signer', detail: error.message, durationMs: 0 }
+    return { ...signerFailure(error), durationMs: 0 }
   }
   const { authorization, ...rest } = headersOf(credential ?? '')
   const headers = credential === null ? rest : { ...rest, authorization: authorization ?? '' }
@@ -177,7 +181,7 @@ function forgeFor(
 }
 
 /** Names a user who does not exist, in the form that the endpoint knows users by. */
-function nobody({ iss, settings: { subject } }: Target, id: string): object {
+function unknownUser({ iss, settings: { subject } }: Target, id: string): object {
   const name = `curfew-probe-${id}`
   if (subject === 'email') return { format: 'email', email: `${name}@curfew.invalid` }
   return subject === 'opaque' ? { format: 'opaque', id: name } : { format: 'iss_sub', iss, sub: name }

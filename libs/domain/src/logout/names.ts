@@ -15,6 +15,6 @@ export function canName(
   sid: string | null,
 ): boolean {
   if (!mayName(event, binding)) return false
-  // A channel that names the subject may still name a session of whom nobody said the subject: the attempt says whether it can.
+  // Where the subject is unknown, a channel that names subjects may still name the session: the attempt decides.
   return binding.names === 'session' ? sid !== null : sid !== null || event.sub !== null
 }

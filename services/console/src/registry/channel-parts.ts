@@ -97,13 +97,22 @@ function leadsBack(kind: string, parts: readonly ChannelPart[]): boolean {
   return false
 }
 
+/** An endpoint as it was registered before. */
+function knownEndpoint(
+  kind: string,
+  name: string,
+  before: RelyingPartyRecord | null,
+): EndpointRecord | undefined {
+  return before?.endpoints.find((endpoint) => endpoint.kind === kind && endpoint.name === name)
+}
+
 /** The stored secret of an endpoint that is registered again. It does not follow the endpoint to another address. */
 function keptSecret(
   kind: string,
   { name, uri }: { readonly name: string; readonly uri: string },
   before: RelyingPartyRecord | null,
 ): string | null {
-  const known = before?.endpoints.find((endpoint) => endpoint.kind === kind && endpoint.name === name)
+  const known = knownEndpoint(kind, name, before)
   return known?.uri === uri ? known.sealedSecret : null
 }
 
@@ -126,7 +135,7 @@ export function endpointsOf(
   if (fault !== undefined) throw new Error(`settings of ${kind} are wrong: ${fault.pointer} ${fault.detail}`)
   return registered.endpoints
     .map(({ name, uri, enabled }): EndpointRecord => {
-      const known = before?.endpoints.find((endpoint) => endpoint.kind === kind && endpoint.name === name)
+      const known = knownEndpoint(kind, name, before)
       // What answered 410 stays disabled as long as it is the same, unless somebody says otherwise.
       const kept = enableAgain || known?.uri !== uri || known.disabledReason === BY_OWNER
       const off = !enabled || common.enabled === false || body.curfew?.enabled === false
@@ -141,13 +150,20 @@ export function endpointsOf(
     .sort(byName)
 }
 
-/** The endpoints of a registered client under the defaults of its issuer. */
-export const endpointsUnder: EndpointsOf = ({ metadata, settings, endpoints }, issuer) => {
+/** What a client says to each channel under the defaults of its issuer. Its addresses and keys were checked at its registration. */
+function partsUnder(
+  { metadata, settings }: Pick<RelyingPartyRecord, 'metadata' | 'settings'>,
+  issuer: IssuerRecord,
+): ReadonlyMap<string, ChannelPart> {
   const read = { client: readClient(metadata), issuer, settings: settings as RelyingPartySettings }
-  // Its addresses and keys were checked when it was registered.
-  const parts = partsOf(read, () => null)
-  return endpoints.map((endpoint) => {
-    const part = parts.find(({ channel }) => channel.kind === endpoint.kind)
+  return new Map(partsOf(read, () => null).map((part) => [part.channel.kind, part]))
+}
+
+/** The endpoints of a registered client under the defaults of its issuer. */
+export const endpointsUnder: EndpointsOf = (party, issuer) => {
+  const parts = partsUnder(party, issuer)
+  return party.endpoints.map((endpoint) => {
+    const part = parts.get(endpoint.kind)
     if (part === undefined) return endpoint
     const { settings } = part.registered
     return { ...endpoint, settings, ...part.channel.names(settings) }
@@ -160,9 +176,8 @@ export function settingsFor(
   party: Pick<RelyingPartyRecord, 'metadata' | 'settings'> | null,
   issuer: IssuerRecord,
 ): EndpointRecord['settings'] {
-  const settings = (party?.settings ?? {}) as RelyingPartySettings
-  const parts = partsOf({ client: readClient(party?.metadata ?? {}), issuer, settings }, () => null)
-  return parts.find(({ channel }) => channel.kind === kind)?.registered.settings ?? {}
+  const parts = partsUnder(party ?? { metadata: {}, settings: {} }, issuer)
+  return parts.get(kind)?.registered.settings ?? {}
 }
 
 function byName({ name: a }: EndpointRecord, { name: b }: EndpointRecord): number {

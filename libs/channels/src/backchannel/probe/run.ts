@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Answer, CurfewError } from '@curfew/domain'
+import type { Answer } from '@curfew/domain'
 import type { ProbeTarget, ProbeTools } from '../../channel.ts'
-import type { ProbeReport } from '../../probe-report.ts'
+import { type ProbeReport, signerFailure } from '../../probe-report.ts'
 import { type BackchannelSettings, toEncryption } from '../settings.ts'
 import { LOGOUT_TOKEN_TYPE } from '../token.ts'
 import { type ProbeFacts, probeGoesOn, probeReport, saysNotNow, takenSubject } from './report.ts'
@@ -136,9 +136,7 @@ async function answerTo(
   try {
     tokens = [await forged(), ...(form === 'twice_in_one_form' ? [await forged()] : [])]
   } catch (error) {
-    // The key is away, or kept by a signer that signs no such token: ours, and no word against the endpoint.
-    if (!(error instanceof CurfewError)) throw error
-    return { kind: 'failure', failure: 'signer', detail: error.message, durationMs: 0 }
+    return { ...signerFailure(error), durationMs: 0 }
   }
   const [token = '', second = null] = await Promise.all(tokens.map(encrypted))
   const timeoutMs = Math.min(target.timeoutMs, REQUEST_MS_MAX)
