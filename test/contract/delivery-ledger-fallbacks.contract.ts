@@ -41,6 +41,8 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
     let harness: DeliveryLedgerHarness
     let worker: WorkerId
     let registry: Registry
+    /** The channel of each binding, removed ones included. */
+    const kinds = new Map<BindingId, string>()
     beforeAll(async () => {
       harness = await openHarness()
     })
@@ -50,12 +52,17 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
       worker = randomUUID() as WorkerId
       await harness.ledger.registerWorker({ id: worker, name: 'test' })
       await harness.registerParty('desk', CHANNELS)
-      registry = await harness.ledger.readRegistry()
+      kinds.clear()
+      await readKinds()
     })
 
     const bindings = () =>
       (registry.issuers.get(ISS)?.bindings ?? []).filter(({ clientId }) => clientId === 'desk')
-    const kindOf = (id: BindingId) => registry.bindings.get(id)?.kind
+    const kindOf = (id: BindingId) => kinds.get(id)
+    async function readKinds(): Promise<void> {
+      registry = await harness.ledger.readRegistry()
+      for (const { id, kind } of registry.bindings.values()) kinds.set(id, kind)
+    }
 
     /** Plans a logout of alice for the relying party. @returns what is owed to its required channel. */
     async function logout(
@@ -123,10 +130,23 @@ export function fallbackContract(name: string, openHarness: () => Promise<Delive
 
     test('a client that was removed is owed no fallback', async () => {
       const [first, second] = [await logout(), await logout()]
-      await settle([first], { state: 'dead_lettered', reason: 'client_removed' })
       await harness.removeParty('desk')
+      await settle([first], { state: 'dead_lettered', reason: 'client_removed' })
       await settle([second], DEAD)
       expect(await states()).toEqual(['backchannel client_removed', 'backchannel refused'])
+    })
+
+    test('a channel that was removed from the registration owes the required channels that replace it', async () => {
+      const [first, second] = [await logout(), await logout()]
+      await harness.registerParty('desk', [
+        { kind: 'paper', fallbackFor: null },
+        { kind: 'admin', fallbackFor: 'paper' },
+      ])
+      await readKinds()
+      await settle([first], { state: 'dead_lettered', reason: 'client_removed' })
+      expect(await states()).toEqual(['backchannel client_removed', 'backchannel in_flight', 'paper pending'])
+      await settle([second], DEAD)
+      expect(await states()).toEqual(['backchannel client_removed', 'backchannel refused', 'paper pending'])
     })
 
     test('a settlement that the worker repeats, or no longer holds, owes nothing more', async () => {

@@ -104,7 +104,14 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
   let ledger: MemoryLedger
   let bindings = 0
   const now = () => new Date(Date.now() + aheadMs)
+  const removeParty = async (clientId: string) => {
+    const { bindings } = await ledger.readRegistry()
+    for (const binding of bindings.values()) {
+      if (binding.clientId === clientId) ledger.removeBinding(binding.id)
+    }
+  }
   const registerParty = async (clientId: string, channels: readonly TestChannel[] = [BACKCHANNEL]) => {
+    await removeParty(clientId)
     for (const channel of channels) {
       bindings += 1
       ledger.putBinding(bindingOf(bindings, clientId, channel))
@@ -121,12 +128,7 @@ export async function openMemoryHarness(): Promise<DeliveryLedgerHarness> {
       for (let number = 0; number < PARTIES; number++) await registerParty(`rp-${number}`)
     },
     registerParty,
-    async removeParty(clientId) {
-      const { bindings } = await ledger.readRegistry()
-      for (const binding of bindings.values()) {
-        if (binding.clientId === clientId) ledger.removeBinding(binding.id)
-      }
-    },
+    removeParty,
     useIndex: async (use) => ledger.putIssuer(ISS, use),
     async rows() {
       return [...ledger.deliveries.values()]

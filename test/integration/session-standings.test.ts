@@ -180,6 +180,25 @@ describe('a session that a logout sees to', () => {
     expect(await sessionsOf(db, 'alice')).toEqual([])
   })
 
+  test.each(['begun', 'received', 'unconfirmable'] as const)(
+    'stays where its relying party acknowledges as %s, and the next logout is delivered again',
+    async (level) => {
+      await db.query("update issuers set session_index = 'complete'")
+      await startSession(db, alice('rp-0', 's1'))
+      const first = await logout()
+      expect(first.deliveries).toHaveLength(1)
+      await settle(first.deliveries, { state: 'acknowledged', level })
+      await post()
+      const [session] = await sessionsOf(db, 'alice')
+      expect(session).toMatchObject({ logoutEventId: first.id, orphaned: false })
+      const second = await logout()
+      expect(second.deliveries).toHaveLength(1)
+      await settle(second.deliveries)
+      await post()
+      expect(await sessionsOf(db, 'alice')).toEqual([])
+    },
+  )
+
   test('is forgotten at the client that started the logout, and left alone at one that is not meant', async () => {
     await startSession(db, alice('rp-0', 's1'))
     await startSession(db, alice('rp-1', 's1'))

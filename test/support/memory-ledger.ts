@@ -9,7 +9,6 @@ import {
   type EventKey,
   eventKeyOf,
   fallbackOf,
-  fallbacksFor,
   type InFlightDelivery,
   type Issuer,
   type LogoutEvent,
@@ -17,10 +16,10 @@ import {
   type OwedDelivery,
   occurrenceOf,
   type PlanBasis,
-  REASONS_WITHOUT_FALLBACK,
   type Session,
   type SessionChanges,
   type SessionIndexUse,
+  successorsOf,
   type WorkerId,
 } from '@curfew/domain'
 import type {
@@ -304,12 +303,11 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
   function oweFallbacks({ eventId, bindingId, delivery, deadLetterReason }: MemoryDelivery): void {
     const event = events.get(eventId)?.event
     const own = bindings.get(bindingId) ?? removed.get(bindingId)
-    if (event === undefined || own === undefined) return
-    if (REASONS_WITHOUT_FALLBACK.some((reason) => reason === deadLetterReason)) return
+    if (event === undefined || own === undefined || deadLetterReason === null) return
     const party = [...bindings.values()].filter(
       ({ iss, clientId }) => iss === own.iss && clientId === own.clientId,
     )
-    for (const fallback of fallbacksFor(own, party)) {
+    for (const fallback of successorsOf(own, deadLetterReason, party)) {
       const owed = fallbackOf(event, delivery, fallback, (text) => hash('sha256', text))
       if (owed !== null) owe(owed)
     }
@@ -375,7 +373,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
       [...deliveries.values()]
         .filter(({ eventId, bindingId }) => eventId === id && clientOf.get(bindingId) === clientId)
         .map((row) => {
-          const { delivery, state, settledAt, eventId, deadLetterReason } = lastOf(row, deliveries)
+          const { delivery, state, level, settledAt, eventId, deadLetterReason } = lastOf(row, deliveries)
           const narrowed = delivery.sid !== null || deadLetterReason === 'later_session'
           const { id: lastId, sessionEndsAt } = delivery
           const told = {
@@ -383,6 +381,7 @@ export function createMemoryLedger({ now: clock }: { now: () => Date }): MemoryL
             bindingId: row.bindingId,
             sid: row.delivery.sid,
             state,
+            level,
             settledAt,
             sessionEndsAt,
             withheld: row.delivery.sid === null && narrowed,

@@ -1,11 +1,13 @@
 import {
   type BindingId,
   DELIVERY_STATES,
+  type DeadLetterReason,
   type DeliveryId,
   type DeliveryState,
   type EventId,
   type InFlightDelivery,
   type Lane,
+  type Level,
   type OwedDelivery,
   type Target,
   type WorkerId,
@@ -30,8 +32,8 @@ export interface MemoryDelivery {
   leasedBy: WorkerId | null
   leasedAt: Date | null
   settledAt: Date | null
-  level: string | null
-  deadLetterReason: string | null
+  level: Level | null
+  deadLetterReason: DeadLetterReason | null
   supersededBy: DeliveryId | null
   /** How often it was replayed. */
   generation: number

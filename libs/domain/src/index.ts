@@ -118,7 +118,7 @@ export {
   occurrenceOf,
   sameContent,
 } from './logout/event.ts'
-export { fallbackOf, fallbacksFor, REASONS_WITHOUT_FALLBACK } from './logout/fallback.ts'
+export { fallbackOf, REASONS_OF_REMOVAL, REASONS_WITHOUT_FALLBACK, successorsOf } from './logout/fallback.ts'
 export { childOf } from './logout/issuer-logout.ts'
 export { narrowingOf, narrowingOfMany } from './logout/narrowing.ts'
 export type { OwedDelivery, OwingEvent } from './logout/owed.ts'

@@ -58,8 +58,8 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     fix: `Give the workers the CURFEW_MASTER_KEY that it was stored under, or ${REGISTER_AGAIN} with the secret. Then replay.`,
   }),
   client_removed: () => ({
-    what: 'The relying party is registered no more, or has no logout endpoint any more.',
-    fix: `If it still has sessions, ${REGISTER_AGAIN} with the address of its endpoint, then replay. Otherwise nothing is left to do.`,
+    what: 'The relying party, or this channel of it, was removed from the registry. Its other channels are owed the logout instead.',
+    fix: `If it still has sessions and no other channel, ${REGISTER_AGAIN} with the address of its endpoint, then replay. Otherwise nothing is left to do.`,
   }),
   no_encryption_key: (last) => ({
     what: `The relying party registered for encrypted tokens, and has no key that they can be encrypted to${said(last)}.`,

@@ -6,7 +6,7 @@ import type { Binding } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
 import type { LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
-import { fallbackOf, isDue } from './fallback.ts'
+import { fallbackOf, isDue, successorsOf } from './fallback.ts'
 import { plan } from './plan.ts'
 
 // Goal: a fallback is owed a logout where the channel before it is unusable, and in no other case.
@@ -157,6 +157,29 @@ describe('a dead letter', () => {
     const issuer = { bindings: [binding('a', OFF), binding('b')], sessionIndex: 'off' as const }
     const { deliveries } = plan(EVENT, issuer, { kind: 'silent' }, digest)
     expect(fallbackOf(EVENT, named, binding('b'), digest)).toEqual(deliveries[1])
+  })
+})
+
+describe('a dead letter owes', () => {
+  const party = [binding('a'), binding('b'), binding('c'), binding('z')]
+  const owes = (...[dead, reason, now]: Parameters<typeof successorsOf<Binding>>) =>
+    successorsOf(dead, reason, now).map(({ kind }) => kind)
+
+  test('the fallbacks of its channel', () => {
+    expect(owes(binding('a'), 'refused', party)).toEqual(['b'])
+    expect(owes(binding('z'), 'refused', party)).toEqual([])
+  })
+
+  test('nothing where its message would end a later session', () => {
+    expect(owes(binding('a'), 'later_session', party)).toEqual([])
+  })
+
+  test('the required channels of its client where its own was removed from the registration', () => {
+    expect(owes(binding('a'), 'client_removed', [binding('b'), binding('c'), binding('z')])).toEqual([
+      'b',
+      'z',
+    ])
+    expect(owes(binding('a'), 'client_removed', [])).toEqual([])
   })
 })
 

@@ -6,10 +6,13 @@ import { type Named, type OwedDelivery, type OwingEvent, owed } from './owed.ts'
 
 // A relying party may have several channels. A required one is owed every logout. A fallback stands in for the channel that it
 // names: it is owed a logout where that channel is known to be unusable when the logout is planned, or when the delivery to that
-// channel ends as a dead letter.
+// channel ends as a dead letter. Where a channel was removed from the registration, the required channels that the relying party has
+// now are owed what the removed one was owed.
 
-/** Dead letters that owe no fallback: the client is no longer registered, or the message would end a later session. */
-export const REASONS_WITHOUT_FALLBACK: readonly DeadLetterReason[] = ['client_removed', 'later_session']
+/** Dead letters that owe no other channel: the message would end a later session. */
+export const REASONS_WITHOUT_FALLBACK: readonly DeadLetterReason[] = ['later_session']
+/** Dead letters whose channel is no longer registered. */
+export const REASONS_OF_REMOVAL: readonly DeadLetterReason[] = ['client_removed']
 
 type Channel = Pick<Binding, 'kind' | 'fallbackFor'>
 
@@ -19,6 +22,23 @@ export function fallbacksFor<Each extends Channel>(
   party: readonly Each[],
 ): readonly Each[] {
   return party.filter(({ fallbackFor }) => fallbackFor === kind)
+}
+
+/**
+ * The bindings that a dead letter owes its logout.
+ *
+ * @param dead the binding of the dead letter.
+ * @param party the bindings that its relying party has now.
+ */
+export function successorsOf<Each extends Channel>(
+  dead: Pick<Binding, 'kind'>,
+  reason: DeadLetterReason,
+  party: readonly Each[],
+): readonly Each[] {
+  if (REASONS_WITHOUT_FALLBACK.includes(reason)) return []
+  const fallbacks = fallbacksFor(dead, party)
+  if (!REASONS_OF_REMOVAL.includes(reason)) return fallbacks
+  return [...fallbacks, ...party.filter(({ fallbackFor }) => fallbackFor === null)]
 }
 
 /**

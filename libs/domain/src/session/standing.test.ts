@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import type { DeliveryState } from '../delivery/delivery.ts'
+import { LEVELS, type Level } from '../delivery/level.ts'
 import type { Digest } from '../ids.ts'
 import type { LiveSession } from '../logout/coverage.ts'
 import type { LogoutEvent } from '../logout/event.ts'
@@ -38,19 +39,23 @@ const bindingOf = (name: Name, more: Partial<StandingBinding> = {}) =>
   }) as unknown as StandingBinding
 
 /**
- * @param states of what is owed to each channel, as `a:dead_lettered`; only the name where nothing is owed.
+ * @param states of the delivery to each channel, as `a:dead_lettered`; only the name where nothing is owed. A level is the state
+ *   `acknowledged` with that level.
  * @param narrow a channel whose messages would end more than the session.
  */
-function standing(states: string, narrow?: Name): string {
-  const channels = states.split(' ').map((each) => each.split(':') as [Name, DeliveryState?])
+function standing(states: string, narrow?: Name, removed?: Name): string {
+  const channels = states.split(' ').map((each) => each.split(':') as [Name, (DeliveryState | Level)?])
   const told = channels.flatMap(([name, state]): readonly Told[] => {
     if (state === undefined) return []
+    const level = state === 'acknowledged' ? 'done' : LEVELS.find((each) => each === state)
     const waits = state === 'pending' || state === 'in_flight'
     const named = { bindingId: bindingOf(name).id, sid: SESSION.sid, id: name as unknown as Told['id'] }
     const settled = { settledAt: waits ? null : AT, sessionEndsAt: null, supersededBy: null, withheld: false }
-    return [{ ...named, state, ...settled }]
+    const reached = level === undefined ? (state as DeliveryState) : 'acknowledged'
+    return [{ ...named, state: reached, level: level ?? null, ...settled }]
   })
-  const bindings = channels.map(([name]) =>
+  const registered = channels.filter(([name]) => name !== removed)
+  const bindings = registered.map(([name]) =>
     bindingOf(name, narrow === name ? { names: 'subject', widens: false } : {}),
   )
   const found = standingOf(EVENT, SESSION, { taken: false, bindings, told, digest })
@@ -109,3 +114,31 @@ test.each([
     expect(standing(states, 'a')).toBe(expected)
   },
 )
+
+describe('an acknowledgement that does not say that the session is over keeps the session in the index', () => {
+  test.each([
+    ['a:begun', 'covered'],
+    ['a:received', 'covered'],
+    ['a:partial', 'covered'],
+    ['a:unconfirmable', 'covered'],
+    ['a:done z:begun', 'covered'],
+    ['a:dead_lettered b:begun', 'covered'],
+    ['a:begun z:dead_lettered', 'orphaned'],
+    ['a:done z:done', 'over'],
+  ])('%s: %s', (states, expected) => {
+    expect(standing(states)).toBe(expected)
+  })
+})
+
+describe('a session whose relying party removed a channel from its registration', () => {
+  test.each([
+    ['a:pending z', 'owed to z'],
+    ['a:pending z:done', 'covered'],
+    ['a:dead_lettered z', 'owed to z'],
+    ['a:dead_lettered z:done', 'over'],
+    ['a:dead_lettered', 'orphaned'],
+    ['a:done', 'over'],
+  ])('%s: %s', (states, expected) => {
+    expect(standing(states, undefined, 'a')).toBe(expected)
+  })
+})

@@ -1,4 +1,5 @@
 import type { DeliveryState } from '../delivery/delivery.ts'
+import type { Level } from '../delivery/level.ts'
 import type { BindingId, DeliveryId, Digest, EventId, Sid } from '../ids.ts'
 import { coversSession, isEndedByInitiator, isMeant, type LiveSession } from '../logout/coverage.ts'
 import type { LogoutEvent } from '../logout/event.ts'
@@ -14,6 +15,8 @@ export interface Told {
   /** Which it is and how it stands; or, where others say what it would have said, which is the last of these, and how that stands. */
   readonly id: DeliveryId
   readonly state: DeliveryState
+  /** The level of its acknowledgement; null without one. */
+  readonly level: Level | null
   readonly settledAt: Date | null
   /** When the session ends by itself, as far as was known when that one was planned. */
   readonly sessionEndsAt: Date | null
@@ -27,7 +30,7 @@ export interface Told {
 export type SessionStanding =
   /** The event is not about it. */
   | { readonly kind: 'untouched' }
-  /** Its RP has acknowledged that it is over, or ended it before all others. */
+  /** Its RP acknowledged it as `done`, or is the initiator. */
   | { readonly kind: 'over' }
   /** It is to be over: `by` the event that sees to it. `orphaned`: that came to nothing. */
   | {
@@ -90,15 +93,18 @@ export function standingOf(
     })
   const counting = naming.filter(({ bindingId, state }) => {
     const binding = bindings.find(({ id }) => id === bindingId)
-    // A binding that its owner removed counts as long as it was owed something.
-    if (binding === undefined) return true
+    // A removed binding counts until its delivery dies: then the bindings that the client has now are owed the logout.
+    if (binding === undefined) return state !== 'dead_lettered' || due.length === 0
     return due.includes(binding) && (state !== 'dead_lettered' || fallbacksFor(binding, due).length === 0)
   })
   // Of several endpoints, the one that it depends on whether the session is over.
   const waiting = counting.find(({ settledAt }) => settledAt === null)
-  const decisive = waiting ?? counting.find(({ state }) => state !== 'acknowledged')
+  const failed = counting.find(({ state }) => state !== 'acknowledged')
+  // An RP that only began to end the session may fail to: the index keeps it, and the next logout is delivered again.
+  const decisive = waiting ?? failed ?? counting.find(({ level }) => level !== 'done')
   if (missing.length === 0 && counting.length > 0 && decisive === undefined) return { kind: 'over' }
-  const orphaned = missing.length === 0 && waiting === undefined
+  const orphaned =
+    missing.length === 0 && waiting === undefined && (failed !== undefined || counting.length === 0)
   const by = decisive?.supersededBy ?? event.id
   const prolonged = naming.filter((delivery) => lapsesBefore(delivery, session)).map(({ id }) => id)
   return { kind: 'covered', by, orphaned, owed: missing, prolonged }

@@ -3,7 +3,7 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 
 const TOLD_OF = `
-  select d.id as own, d.id, d.binding_id as "bindingId", d.sid, d.state, d.settled_at as "settledAt",
+  select d.id as own, d.id, d.binding_id as "bindingId", d.sid, d.state, d.level, d.settled_at as "settledAt",
          d.session_ends_at as "sessionEndsAt", null as "supersededBy",
          d.sid is null and coalesce(d.dead_letter_reason = 'later_session', false) as withheld
     from deliveries d where d.id = any($1::uuid[])`
@@ -14,13 +14,13 @@ const LAST_OF = `
     from unnest($1::uuid[]) as g(id)
     cross join lateral (
       with recursive newer as (
-        select d.id, d.event_id, d.state, d.settled_at, d.session_ends_at, d.superseded_by, d.sid, d.dead_letter_reason, 0 as steps
+        select d.id, d.event_id, d.state, d.level, d.settled_at, d.session_ends_at, d.superseded_by, d.sid, d.dead_letter_reason, 0 as steps
           from deliveries d where d.id = g.id
         union all
-        select n.id, n.event_id, n.state, n.settled_at, n.session_ends_at, n.superseded_by, n.sid, n.dead_letter_reason, o.steps + 1
+        select n.id, n.event_id, n.state, n.level, n.settled_at, n.session_ends_at, n.superseded_by, n.sid, n.dead_letter_reason, o.steps + 1
           from newer o join deliveries n on n.id = o.superseded_by
       )
-      select id, state, settled_at as "settledAt", session_ends_at as "sessionEndsAt",
+      select id, state, level, settled_at as "settledAt", session_ends_at as "sessionEndsAt",
              case when steps > 0 then event_id end as "supersededBy",
              own_sid is null and (sid is not null or coalesce(dead_letter_reason = 'later_session', false)) as withheld
         from newer cross join (select d.sid as own_sid from deliveries d where d.id = g.id) own
