@@ -16,7 +16,7 @@ create table events (
   email              text,
   -- The subject of an event that names only a session, if the session index knew it when the event was posted. The index forgets a
   -- session once it is over; an erasure of the subject still needs to find the event.
-  holder             text,
+  session_sub             text,
   scope              text not null check (scope in ('session', 'subject', 'device', 'issuer')),
   reason             text,
   initiator          text,
@@ -43,7 +43,7 @@ create table events (
     and (scope <> 'device' or sub is not null and device is not null)
     and (scope <> 'issuer' or sub is null and sid is null))),
   constraint names_nobody_when_erased check (
-    case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, email, digest, holder) = 0 end)
+    case when erased_at is null then digest is not null else num_nonnulls(sub, sid, device, email, digest, session_sub) = 0 end)
 );
 -- Finds the events of one given_id at all issuers.
 create index events_given_id on events (given_id);
@@ -53,9 +53,9 @@ create index events_planned on events (planned_at, id);
 -- session; of its issuer.
 create index events_of_subject on events (iss, sub, asked_at) where sub is not null;
 create index events_of_session on events (iss, sid) where sid is not null;
-create index events_of_everyone on events (iss, occurred_at) where scope = 'issuer';
+create index events_of_issuer_logouts on events (iss, occurred_at) where scope = 'issuer';
 -- Finds the events of an erased subject that name only a session.
-create index events_of_holder on events (iss, holder) where holder is not null;
+create index events_of_session_sub on events (iss, session_sub) where session_sub is not null;
 
 -- The life of a delivery, as settle() in libs/domain decides it. The checks repeat the state machine.
 --

@@ -38,7 +38,7 @@ create table journal (
 -- Entries at which one projector failed. The other projectors have them, and go on with later entries.
 create table journal_left (
   -- The projector.
-  poster         text not null,
+  projector         text not null,
   -- From here on as in `journal`.
   id             bigint not null,
   kind           text not null,
@@ -52,9 +52,9 @@ create table journal_left (
   generations    integer[] not null,
   -- When the entry last failed on its own. Entries that have not failed on their own go first.
   failed_at      timestamptz not null default '-infinity',
-  primary key (poster, id)
+  primary key (projector, id)
 );
-create index journal_left_next on journal_left (poster, failed_at, id);
+create index journal_left_next on journal_left (projector, failed_at, id);
 
 -- One row at most: all acknowledgements recorded before until_at are published. No row until a consumer of outcomes is configured.
 create table outcomes_published (

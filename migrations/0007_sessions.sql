@@ -48,7 +48,7 @@ create table sessions (
   -- Since when the session is orphaned: it should be over, but its logout failed.
   orphaned_at            timestamptz,
   -- The orphaned_at that operators were notified of, so that each orphaning is notified once.
-  orphan_told_at         timestamptz,
+  orphan_notified_at         timestamptz,
   primary key (issuer, sub, sid, client_id),
   constraint orphaned_by_a_logout check (orphaned_at is null or logout_event_id is not null),
   constraint restarted_as_a_whole check (
@@ -83,5 +83,5 @@ create index session_ids_expires on session_ids (expires_at);
 -- orphaned_at alone does not sort them.
 create index sessions_orphaned on sessions (orphaned_at, issuer, sub, sid, client_id) where orphaned_at is not null;
 create index sessions_orphaned_of_issuer on sessions (issuer, orphaned_at, sub, sid, client_id) where orphaned_at is not null;
-create index sessions_orphans_untold on sessions (orphaned_at)
-  where orphaned_at is not null and orphan_told_at is distinct from orphaned_at;
+create index sessions_orphans_unnotified on sessions (orphaned_at)
+  where orphaned_at is not null and orphan_notified_at is distinct from orphaned_at;

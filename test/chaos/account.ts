@@ -150,14 +150,14 @@ async function readSettledLedger(books: Books): Promise<Standing> {
   for (const deadline = Date.now() + TIMEOUT_MS; Date.now() < deadline; await sleep(300)) {
     try {
       if (await owes(books.client)) continue
-      const standing = await readStanding(books)
+      const standing = await readMembership(books)
       if (isComplete(standing.ledger, books)) return standing
     } catch (error) {
       // What was killed last may still be on its way back.
       if (!(error instanceof ApiError) || error.status !== 503) throw error
     }
   }
-  return readStanding(books)
+  return readMembership(books)
 }
 
 /** By `sid`, accepted sessions that have not come into the index after a while. */
@@ -189,7 +189,7 @@ function isComplete(ledger: ReadonlyMap<string, Delivery>, { load, tallies }: Bo
 }
 
 /** The relying parties first: events that nobody was promised may still be told. */
-async function readStanding({ tallies, client }: Books): Promise<Standing> {
+async function readMembership({ tallies, client }: Books): Promise<Standing> {
   const told = tallies.flatMap(({ clientId, times }) => [...times.keys()].map((id) => keyOf(id, clientId)))
   return { told, ledger: await readLedger(client) }
 }

@@ -168,7 +168,7 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     while (!stopping) {
       const session: SessionInput = {
         iss: ISS,
-        sub: `holder-${random.integer(1, HOLDERS)}`,
+        sub: `session_sub-${random.integer(1, HOLDERS)}`,
         sid: randomUUID(),
         client_id: tally.clientId,
         expires_at: new Date(Date.now() + SESSION_TTL_MS).toISOString(),
@@ -185,7 +185,7 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     }
   }
 
-  const posters = [...Array.from({ length: POSTERS }, keepPosting), keepPostingSessions()]
+  const projectors = [...Array.from({ length: POSTERS }, keepPosting), keepPostingSessions()]
   return {
     accepted,
     sessions,
@@ -196,7 +196,7 @@ export function startLoad({ urls, key, random, tally, underWayMax = 400, pauseMs
     },
     async stop() {
       stopping = true
-      await Promise.all(posters)
+      await Promise.all(projectors)
     },
   }
 }

@@ -13,8 +13,8 @@ import {
   createDeliveryLedger,
   type DeliveryLedger,
   followSettled,
-  postJournal,
-  postSessions,
+  projectJournal,
+  projectSessions,
 } from '@curfew/ledger'
 import { BACKCHANNEL, ISS, register, registerParty, type TestChannel } from '../integration/ledger-support.ts'
 import { createTestDatabase } from '../support/database.ts'
@@ -240,7 +240,7 @@ export async function openPostgresHarness(): Promise<DeliveryLedgerHarness> {
       )
     },
     async post() {
-      while ((await postJournal(db, { limit: 100, posters: [postSessions] })) !== 0);
+      while ((await projectJournal(db, { limit: 100, projectors: [projectSessions] })) !== 0);
     },
     sessions: () => sessionsOf(db, 'alice'),
     async age(ms) {

@@ -311,7 +311,7 @@ export function deliveryLedgerContract(
         expect(kept.toSorted()).toEqual(wanted.toSorted())
       })
 
-      test('is for the holder of the lease alone, and once; of a batch the rest is recorded', async () => {
+      test('is for the session_sub of the lease alone, and once; of a batch the rest is recorded', async () => {
         const [mine, lost] = await logout('alice', { leased: true })
         const stranger = await newWorker()
         expect(await settle(mine, undefined, { as: stranger })).toEqual(new Set([mine.id]))
@@ -388,7 +388,7 @@ export function deliveryLedgerContract(
       })
     })
 
-    test('what is released is due since it was planned, costs nothing, and only its holder may', async () => {
+    test('what is released is due since it was planned, costs nothing, and only its session_sub may', async () => {
       const at = new Date(harness.now().getTime() - 1_000)
       const [first, second] = await logout('alice', { leased: true, at })
       await ledger.releaseDeliveries({ ids: [first.id], workerId: await newWorker() })

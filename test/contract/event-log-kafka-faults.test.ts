@@ -308,7 +308,7 @@ describe('the Kafka event log whose end is lost', () => {
   const kafka = useOwnKafka(() => ({ brokers: 1 }))
   const newPlace = () => ({ brokers: kafka().brokers, prefix: uniquePrefix() })
   /** The files of a broker in a container are out of reach. */
-  const isOutOfReach = () => kafka().how !== 'maven'
+  const isForeign = () => kafka().how !== 'maven'
 
   async function fileOf(topic: string): Promise<string> {
     const files: string[] = []
@@ -346,7 +346,7 @@ describe('the Kafka event log whose end is lost', () => {
   }
 
   it('hands out what was accepted since, though the log has grown beyond the commit', async () => {
-    if (isOutOfReach()) return
+    if (isForeign()) return
     const place = newPlace()
     await handleHundred(place)
     await loseEnd(topicName('interactive', place))
@@ -364,7 +364,7 @@ describe('the Kafka event log whose end is lost', () => {
   }, 60_000)
 
   it('hands out what was accepted since, though the log ends where the last handled record lay', async () => {
-    if (isOutOfReach()) return
+    if (isForeign()) return
     const place = newPlace()
     await handleHundred(place)
     const topic = topicName('interactive', place)
@@ -379,7 +379,7 @@ describe('the Kafka event log whose end is lost', () => {
   }, 60_000)
 
   it('hands out what was accepted since to a consumer that was reading', async () => {
-    if (isOutOfReach()) return
+    if (isForeign()) return
     const place = newPlace()
     const log = openLog(place)
     const consumer = consume(log)
@@ -394,7 +394,7 @@ describe('the Kafka event log whose end is lost', () => {
   }, 60_000)
 
   it('hands out what was accepted since, and the lost end where it was read and not handled', async () => {
-    if (isOutOfReach()) return
+    if (isForeign()) return
     const place = newPlace()
     const log = openLog(place)
     const gate = Promise.withResolvers<void>()
@@ -444,7 +444,7 @@ describe('the Kafka event log whose end is lost', () => {
   ])(
     'hands out nothing damaged where %s, says so, and reads on once it is mended',
     async (_, at, bit) => {
-      if (isOutOfReach()) return
+      if (isForeign()) return
       const place = newPlace()
       const log = openLog(place)
       for (const name of ['sound', 'harmed', 'behind']) await log.append(numbered(name, 2))

@@ -58,7 +58,7 @@ test('of an id that several issuers use, --issuer says which event is shown', as
   for (const which of [
     ['events', 'show'],
     ['receipt', 'get'],
-    ['logout-everyone', '--follow'],
+    ['issuer-logout', '--follow'],
   ]) {
     const { code, stderr } = await run(...which, id)
     expect([which, code, stderr]).toEqual([which, 1, expect.stringContaining(': main, other. Say which')])

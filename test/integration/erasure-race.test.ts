@@ -1,4 +1,4 @@
-import { postSessions, sweepHistory, withTransaction } from '@curfew/ledger'
+import { projectSessions, sweepHistory, withTransaction } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
@@ -25,7 +25,9 @@ async function whileOwing(forget: () => Promise<unknown>): Promise<{ id: string;
   await insertSession(curfew.db, { iss: ISS, sub: SUB, sid: 'late', clientId: 'mail' })
   let forgotten: Promise<unknown> = Promise.resolve()
   await withTransaction(curfew.db, async (transaction) => {
-    await postSessions(transaction, [{ kind: 'planned', at: new Date(), eventIds: [storedId(id)], owed: [] }])
+    await projectSessions(transaction, [
+      { kind: 'planned', at: new Date(), eventIds: [storedId(id)], owed: [] },
+    ])
     let over = false
     forgotten = forget().finally(() => {
       over = true

@@ -24,7 +24,7 @@ const sessions = async () => (await curfew.db.query('select from sessions')).row
 const named = async () =>
   (
     await curfew.db.query(
-      `select e.sid, e.holder, d.sid as told, r.payload is null as erased
+      `select e.sid, e.session_sub, d.sid as told, r.payload is null as erased
          from events e join deliveries d on d.event_id = e.id join receipts r on r.event_id = e.id order by e.id`,
     )
   ).rows
@@ -48,7 +48,7 @@ test('what is known to be another’s is not forgotten for a sid that both have 
   await loggedOut('alice', 'sid-of-a-browser')
   now = new Date(Date.now() + 2 * HOUR_MS)
   expect(await curfew.client.eraseSubject(ISSUER, 'alice')).toMatchObject({ erased: { events: 1 } })
-  expect((await named()).map(({ holder }) => holder)).toEqual(['bob', null])
+  expect((await named()).map(({ session_sub }) => session_sub)).toEqual(['bob', null])
 })
 
 test('a logout that named but a session is forgotten with whoever held it, and nobody else’s is', async () => {
@@ -58,8 +58,8 @@ test('a logout that named but a session is forgotten with whoever held it, and n
   const erasure = await curfew.client.eraseSubject(ISSUER, 'alice')
   expect(erasure).toMatchObject({ status: 'completed', erased: { events: 1, deliveries: 1, receipts: 1 } })
   expect(await named()).toEqual([
-    { sid: null, holder: null, told: null, erased: true },
-    { sid: 'sid-of-bob', holder: 'bob', told: 'sid-of-bob', erased: false },
+    { sid: null, session_sub: null, told: null, erased: true },
+    { sid: 'sid-of-bob', session_sub: 'bob', told: 'sid-of-bob', erased: false },
   ])
   expect(await curfew.client.getLogoutEvent(own)).toMatchObject({ sid: null, erased_at: expect.any(String) })
 })

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { LogoutEventStatus } from '@curfew/contract'
-import type { ClientId, Issuer, IssuerName, Reach, ReceiptClaims } from '@curfew/domain'
+import type { AccessFilter, ClientId, Issuer, IssuerName, ReceiptClaims } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
@@ -9,9 +9,9 @@ import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts
 // Method: two issuers with a relying party each, whose IdPs use the same ids on purpose.
 
 const OTHER_ISS = 'https://other.example'
-const main: Reach = { kind: 'issuer', issuer: 'main' as IssuerName, iss: ISS as Issuer }
-const other: Reach = { kind: 'issuer', issuer: 'other' as IssuerName, iss: OTHER_ISS as Issuer }
-const shopOwner: Reach = { ...other, kind: 'clients', clients: new Set(['shop' as ClientId]) }
+const main: AccessFilter = { kind: 'issuer', issuer: 'main' as IssuerName, iss: ISS as Issuer }
+const other: AccessFilter = { kind: 'issuer', issuer: 'other' as IssuerName, iss: OTHER_ISS as Issuer }
+const shopOwner: AccessFilter = { ...other, kind: 'clients', clients: new Set(['shop' as ClientId]) }
 
 let curfew: Curfew
 let keys: Readonly<Record<'main' | 'other' | 'owner', string>>

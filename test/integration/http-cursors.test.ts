@@ -1,4 +1,4 @@
-import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import type { AccessFilter, ClientId, Issuer, IssuerName } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { pileUp } from './dead-letters-support.ts'
@@ -8,7 +8,7 @@ import { pileUp } from './dead-letters-support.ts'
 
 const MANY = { issuer: 'many' as IssuerName, iss: 'https://many.example' as Issuer }
 const MAIN = { issuer: 'main' as IssuerName, iss: 'https://idp.example' as Issuer }
-const OWNER: Reach = { kind: 'clients', ...MANY, clients: new Set(['m1' as ClientId]) }
+const OWNER: AccessFilter = { kind: 'clients', ...MANY, clients: new Set(['m1' as ClientId]) }
 /** More than one page looks at. */
 const ROWS = 6_000
 

@@ -1,12 +1,12 @@
 import type { EventLogView } from '@curfew/contract'
 import {
+  type AccessFilter,
   type EventLogMonitor,
   EventLogUnavailableError,
   type Issuer,
   type IssuerName,
   type LaneState,
   type LogLane,
-  type Reach,
 } from '@curfew/domain'
 import { noteEventLog } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -15,7 +15,7 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/cur
 // Goal: operators hear how far delivery is behind, in words that say what to do; others hear nothing of it.
 // Method: the real server over the event log in PostgreSQL; what only Kafka can say is put into the server by hand.
 
-const ISSUERS_OWN: Reach = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
+const ISSUERS_OWN: AccessFilter = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
 const STEADY = { unknown: null, waiting: 0, oldestSeconds: 0, unassigned: [], removed: 0 } as const
 let lanes: readonly LaneState[] = []
 let topics: Awaited<ReturnType<EventLogMonitor['look']>>['topics'] = []

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Issuer, IssuerName, Reach } from '@curfew/domain'
+import type { AccessFilter, Issuer, IssuerName } from '@curfew/domain'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew, storedId } from '../support/curfew.ts'
 
@@ -52,7 +52,7 @@ test.each(['', '/summary'])(
   async (path) => {
     const id = randomUUID()
     await addEvents(ISS, [id])
-    const idp: Reach = { kind: 'issuer', ...B }
+    const idp: AccessFilter = { kind: 'issuer', ...B }
     const ofB = curfew.keyBoundTo(idp, 'events:read', 'events:write')
     const ofA = curfew.keyBoundTo(
       { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer },

@@ -1,5 +1,5 @@
 import { SCOPES } from '@curfew/contract'
-import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import type { AccessFilter, ClientId, Issuer, IssuerName } from '@curfew/domain'
 import { quarantine } from '@curfew/ledger'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -57,13 +57,13 @@ const known = { event: '', delivery: '', key: '', kid: '', erasure: '', record: 
 
 beforeAll(async () => {
   curfew = await openCurfew({ bookkeepers: 1 })
-  const reach: Reach = {
+  const access: AccessFilter = {
     kind: 'clients',
     issuer: ISSUER as IssuerName,
     iss: ISS as Issuer,
     clients: new Set([CLIENT as ClientId]),
   }
-  narrowKey = curfew.keyBoundTo(reach, ...SCOPES)
+  narrowKey = curfew.keyBoundTo(access, ...SCOPES)
   await restore()
   known.event = (await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })).id
   known.delivery =

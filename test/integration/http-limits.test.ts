@@ -1,4 +1,4 @@
-import { createSessionQuotaChore } from '@curfew/bookkeeper'
+import { createSessionQuotaJob } from '@curfew/bookkeeper'
 import { EVERYTHING, type Issuer } from '@curfew/domain'
 import { enforceSessionQuotas, noteBacklogGaps } from '@curfew/ledger'
 import { createLog, createMetrics } from '@curfew/runtime'
@@ -21,7 +21,7 @@ interface Problem {
   readonly detail: string
 }
 
-function poster(curfew: Curfew, key: string) {
+function projector(curfew: Curfew, key: string) {
   return async (method: string, path: string, body: unknown): Promise<Response> =>
     curfew.call(method, path, body, { authorization: `Bearer ${key}` })
 }
@@ -34,7 +34,7 @@ describe('a request costs the work that it makes', () => {
   afterAll(() => curfew.stop())
 
   test('13 arrays of 1,000 sessions use up the budget for sessions, and nothing of that for logouts', async () => {
-    const post = poster(curfew, curfew.keyFor('sessions:write', 'events:write'))
+    const post = projector(curfew, curfew.keyFor('sessions:write', 'events:write'))
     const statuses: number[] = []
     let refused: Response | null = null
     for (let request = 0; request < 13; request++) {
@@ -57,7 +57,7 @@ describe('a request costs the work that it makes', () => {
   })
 
   test('bulk logouts use up a budget of their own, and interactive ones in the same array are accepted', async () => {
-    const post = poster(curfew, curfew.keyFor('events:write'))
+    const post = projector(curfew, curfew.keyFor('events:write'))
     const bulk = () => ({ iss: ISS, sub: 'alice', lane: 'bulk' })
     const statuses: number[] = []
     for (let request = 0; request < 6; request++)
@@ -74,7 +74,7 @@ describe('a request costs the work that it makes', () => {
     const { key } = await curfew.client.createApiKey({
       ...{ name: 'one-by-one', scopes: ['events:write'], requests_per_second: 1 },
     })
-    const post = poster(curfew, key)
+    const post = projector(curfew, key)
     const statuses: number[] = []
     for (let request = 0; request < 25; request++) {
       const bulk = { iss: ISS, sub: 'alice', lane: 'bulk' }
@@ -85,7 +85,7 @@ describe('a request costs the work that it makes', () => {
   })
 
   test('an array of interactive logouts is taken whole, and holds up the next for seconds at most', async () => {
-    const post = poster(curfew, curfew.keyFor('events:write'))
+    const post = projector(curfew, curfew.keyFor('events:write'))
     const logouts = array(1_000, () => ({ iss: ISS, sub: 'alice' }))
     const taken = await post('POST', '/v1/logout-events', logouts)
     expect([taken.status, ((await taken.json()) as unknown[]).length]).toEqual([202, 1_000])
@@ -266,7 +266,7 @@ describe('an issuer over its quota of sessions', () => {
     expect(await toldOf()).toEqual(['mail', 'wiki'])
     const metrics = createMetrics()
     const log = createLog({ service: 'test', level: 'silent' })
-    await createSessionQuotaChore({ db: curfew.db, sessionsMax: 2, log, metrics }).round()
+    await createSessionQuotaJob({ db: curfew.db, sessionsMax: 2, log, metrics }).round()
     expect((await metrics.expose()).body).toContain(`curfew_session_quota_ratio{issuer="${ISSUER}"} 2`)
 
     const refused = await eventually(async () => {

@@ -1,5 +1,5 @@
 import { createServer } from 'node:http'
-import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import type { AccessFilter, ClientId, Issuer, IssuerName } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
@@ -19,8 +19,8 @@ interface Answer {
 const CEILING = ['10.0.0.0/8', '127.0.0.0/8']
 const LOOPBACK = ['127.0.0.0/8']
 const scopes = ['clients:read', 'clients:write', 'keys:write', 'ledger:read'] as const
-const ofIssuer: Reach = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
-const ofClients = (...clients: readonly string[]): Reach => ({
+const ofIssuer: AccessFilter = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
+const ofClients = (...clients: readonly string[]): AccessFilter => ({
   ...{ kind: 'clients', issuer: ISSUER as IssuerName, iss: ISS as Issuer },
   clients: new Set(clients as readonly ClientId[]),
 })

@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import type { RelyingParty } from '@curfew/contract'
-import type { ClientId, Issuer, IssuerName, Reach } from '@curfew/domain'
+import type { AccessFilter, ClientId, Issuer, IssuerName } from '@curfew/domain'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 
@@ -193,7 +193,7 @@ describe('a check', () => {
   })
 })
 
-const clients = (...ids: readonly string[]): Reach => ({
+const clients = (...ids: readonly string[]): AccessFilter => ({
   kind: 'clients',
   issuer: ISSUER as IssuerName,
   iss: ISS as Issuer,
@@ -232,8 +232,8 @@ describe('a credential that is bound', () => {
   })
 
   test('to an issuer sees just that', async () => {
-    const reach: Reach = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
-    const key = curfew.keyBoundTo(reach, ...scopes)
+    const access: AccessFilter = { kind: 'issuer', issuer: ISSUER as IssuerName, iss: ISS as Issuer }
+    const key = curfew.keyBoundTo(access, ...scopes)
     const { body } = await call('GET', '/v1/issuers', undefined, key)
     expect(body.items?.map(({ name }) => name)).toEqual([ISSUER])
     expect((await call('GET', listOf('sidless'), undefined, key)).status).toBe(404)

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { createIssuerLogoutChore, toEventLog } from '@curfew/bookkeeper'
+import { createIssuerLogoutJob, toEventLog } from '@curfew/bookkeeper'
 import { decodeLogoutEvent } from '@curfew/contract'
 import { childOf, LedgerUnavailableError, type LogRecord, type Subject } from '@curfew/domain'
 import {
@@ -187,7 +187,7 @@ describe('a job', () => {
     await signIn(5)
     const [stuck, other] = [await begin(), await begin()]
     const handed: string[] = []
-    const chore = createIssuerLogoutChore({
+    const job = createIssuerLogoutJob({
       db: curfew.db,
       handOver: async ({ event }, subjects) => {
         handed.push(`${event.givenId} ${subjects.length}`)
@@ -196,7 +196,7 @@ describe('a job', () => {
       log: createLog({ service: 'test', level: 'silent' }),
       metrics: createMetrics(),
     })
-    await chore.round()
+    await job.round()
     expect(handed).toEqual([`${stuck} 5`, `${other} 5`])
   })
 
@@ -208,7 +208,7 @@ describe('a job', () => {
     const waiting = curfew.client.getLogoutEvent(id, { wait: 20 })
     let nowMs = 0
     const refused = Object.assign(new Error(`a value of ${name(3)} is out of range`), { code: '22003' })
-    const chore = createIssuerLogoutChore({
+    const job = createIssuerLogoutJob({
       db: curfew.db,
       handOver: () => Promise.reject(refused),
       log: createLog({ service: 'test', level: 'silent' }),
@@ -216,7 +216,7 @@ describe('a job', () => {
       monotonicMs: () => nowMs,
     })
     for (; (await runningIssuerLogouts(curfew.db)).length > 0; nowMs += 1_000) {
-      await chore.round()
+      await job.round()
       expect(nowMs).toBeLessThan(600_000)
     }
     const failed = await curfew.client.getIssuerLogout(id)

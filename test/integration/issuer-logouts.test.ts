@@ -45,7 +45,7 @@ const sidsOf = (clientId: string) =>
     .map(({ sid }) => sid)
     .toSorted()
 
-const logOutEveryone = (more: object = {}) =>
+const logOutIssuer = (more: object = {}) =>
   curfew.client.postLogoutEvent({ iss: ISS, scope: 'issuer', reason: 'compromise', ...more })
 
 /** The job when it has ended and all that it made is settled. */
@@ -82,7 +82,7 @@ describe('everyone', () => {
     expect((await curfew.client.listIssuerLogouts()).items).toEqual([])
 
     await curfew.startBookkeeper()
-    const { id } = await logOutEveryone(event)
+    const { id } = await logOutIssuer(event)
     const job = await ended(id)
     expect(job).toMatchObject({ state: 'done', total: PEOPLE, done: PEOPLE, dead: 0, plan_basis: 'sessions' })
     expect(job.acknowledged).toBe(SESSIONS.length)
@@ -101,7 +101,7 @@ describe('everyone', () => {
       subjects: PEOPLE,
       by_client: [{ client_id: 'wiki', sessions: sidsOf('wiki').length }],
     })
-    const { id } = await logOutEveryone(event)
+    const { id } = await logOutIssuer(event)
     const job = await ended(id)
     expect(job).toMatchObject({ done: PEOPLE, acknowledged: preview.sessions, ...event })
     expect([toldOf('mail'), toldOf('wiki'), toldOf('desk')]).toEqual([[], sidsOf('wiki'), []])
@@ -111,7 +111,7 @@ describe('everyone', () => {
     await curfew.startBookkeeper()
     const preview = await curfew.client.previewIssuerLogout({ iss: ISS, scope: 'issuer' })
     expect(preview).toMatchObject({ plan_basis: 'registered', subjects: 0, sessions: 0, by_client: [] })
-    const job = await ended((await logOutEveryone()).id)
+    const job = await ended((await logOutIssuer()).id)
     expect(job).toMatchObject({ state: 'done', plan_basis: 'registered', total: 0, done: 0 })
     const nobody = 'https://nobody.example'
     expect(await curfew.client.previewIssuerLogout({ iss: nobody, scope: 'issuer' })).toMatchObject({
@@ -125,7 +125,7 @@ describe('everyone', () => {
     await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'mail' }])
     await curfew.startBookkeeper()
     // She holds none of wiki, as far as is known.
-    const { id } = await logOutEveryone({ clients: ['wiki'] })
+    const { id } = await logOutIssuer({ clients: ['wiki'] })
     expect(await ended(id)).toMatchObject({ done: 1, acknowledged: 1 })
     expect([toldOf('mail'), toldOf('wiki')]).toEqual([[], ['alice']])
   })
@@ -133,7 +133,7 @@ describe('everyone', () => {
   test('includes who was posted late, each once, and nobody who came since', async () => {
     await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'mail' }])
     await curfew.startBookkeeper()
-    const { id } = await logOutEveryone()
+    const { id } = await logOutIssuer()
     await ended(id)
     const late = { iss: ISS, sub: 'bob', clientId: 'mail', startedAt: new Date(Date.now() - MINUTE_MS) }
     await startSession(curfew.db, { ...late, sid: 'b1' })
@@ -155,8 +155,8 @@ describe('everyone', () => {
     await curfew.client.putIssuer('main', { iss: ISS, session_index: 'partial' })
     await insertSessions(curfew.db, ISS, [{ sub: 'alice', sid: 'a', clientId: 'desk' }])
     await curfew.startBookkeeper()
-    await ended((await logOutEveryone({ clients: ['mail'] })).id)
-    await ended((await logOutEveryone({ clients: ['wiki'] })).id)
+    await ended((await logOutIssuer({ clients: ['mail'] })).id)
+    await ended((await logOutIssuer({ clients: ['wiki'] })).id)
     const late = { iss: ISS, sub: 'bob', sid: 'b', clientId: 'mail' }
     await startSession(curfew.db, { ...late, startedAt: new Date(Date.now() - MINUTE_MS) })
     await eventually(() =>
@@ -210,7 +210,7 @@ describe('an event of scope issuer', () => {
 
   test('is in progress until its job has ended, and no summary is made of it', async () => {
     await insertSessions(curfew.db, ISS, SESSIONS.slice(0, 3))
-    const { id } = await logOutEveryone()
+    const { id } = await logOutIssuer()
     const running = await eventually(() => curfew.client.getLogoutEvent(id, { wait: 1 }))
     expect(running).toMatchObject({
       ...{ scope: 'issuer', sub: null, sid: null, lane: 'bulk', status: 'in_progress', settled_at: null },
@@ -262,7 +262,7 @@ describe('an event of scope issuer', () => {
 test('the list is of all, the latest first, page by page', async () => {
   const ids: string[] = []
   for (const iss of [ISS, 'https://other.example', ISS]) {
-    const { id } = await logOutEveryone({ iss })
+    const { id } = await logOutIssuer({ iss })
     await eventually(() => curfew.client.getIssuerLogout(id))
     ids.unshift(id)
   }

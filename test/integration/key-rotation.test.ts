@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { createRotationChore } from '@curfew/bookkeeper'
+import { createRotationJob } from '@curfew/bookkeeper'
 import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from '@curfew/channels'
 import type { IssuerName } from '@curfew/domain'
 import { JWKS_MAX_AGE_MS, KEY_LEAD_MS, KEY_OVERLAP_MS, KEYRING_REFRESH_MS } from '@curfew/domain'
@@ -42,7 +42,7 @@ test('keys turn by themselves every 30 days, and every token verifies with what 
   await busy.ensure(ISSUER, 'ES256')
   await changeSigningKeys(db, ISSUER, ({ schedule }) => schedule(30))
   const log = { isLevelEnabled: () => false, debug: ignore, info: ignore, warn: ignore, error: ignore }
-  const { round: rotate } = createRotationChore({
+  const { round: rotate } = createRotationJob({
     db,
     generateKey: (issuer, algorithm) => maker.generate(issuer, algorithm),
     now,

@@ -5,7 +5,7 @@ import {
   findUnreceipted,
   giveUpUnreachable,
   planEvents,
-  postJournal,
+  projectJournal,
   type Registry,
   readRegistry,
   settleDeliveries,
@@ -80,10 +80,10 @@ async function states(): Promise<readonly string[]> {
 /** The events that the journal says are settled by now. */
 async function settledEvents(): ReturnType<typeof findUnreceipted> {
   const found: Awaited<ReturnType<typeof findUnreceipted>>[number][] = []
-  const poster = async (...[transaction, entries]: Parameters<typeof findUnreceipted>) =>
+  const projector = async (...[transaction, entries]: Parameters<typeof findUnreceipted>) =>
     void found.push(...(await findUnreceipted(transaction, entries)))
   // One entry at a time: what follows an entry is committed, and not yet read.
-  while ((await postJournal(database.db, { limit: 1, posters: [poster] })) !== 0);
+  while ((await projectJournal(database.db, { limit: 1, projectors: [projector] })) !== 0);
   return found
 }
 

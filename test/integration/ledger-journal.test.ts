@@ -3,10 +3,10 @@ import {
   countJournalLeft,
   giveUpUnreachable,
   type JournalEntry,
-  type Poster,
+  type Projector,
   planEvents,
-  postJournal,
-  postLeft,
+  projectJournal,
+  projectLeft,
   settleDeliveries,
   supersedeOlder,
 } from '@curfew/ledger'
@@ -67,8 +67,8 @@ const journalled = ({ id, bindingId, event }: InFlightDelivery) => ({
 /** Posts all that there is; gives back what was handed over. */
 async function posted(limit = 100): Promise<readonly JournalEntry[]> {
   const all: JournalEntry[] = []
-  const poster: Poster = async (_, entries) => void all.push(...entries)
-  while ((await postJournal(database.db, { limit, posters: [poster] })) !== 0);
+  const projector: Projector = async (_, entries) => void all.push(...entries)
+  while ((await projectJournal(database.db, { limit, projectors: [projector] })) !== 0);
   return all
 }
 
@@ -156,12 +156,12 @@ test('what is given up on is handed over as dead', async () => {
   )
 })
 
-test('a poster that fails keeps everything for the next round, and undoes what the others entered', async () => {
+test('a projector that fails keeps everything for the next round, and undoes what the others entered', async () => {
   await logout('alice')
-  const entered: Poster = async (transaction) =>
+  const entered: Projector = async (transaction) =>
     void (await transaction.query('update workers set name = $1', ['entered']))
-  const failing: Poster = () => Promise.reject(new Error('on purpose'))
-  await expect(postJournal(database.db, { limit: 10, posters: [entered, failing] })).rejects.toThrow(
+  const failing: Projector = () => Promise.reject(new Error('on purpose'))
+  await expect(projectJournal(database.db, { limit: 10, projectors: [entered, failing] })).rejects.toThrow(
     'on purpose',
   )
   const { rows } = await database.db.query<{ name: string }>('select name from workers')
@@ -169,14 +169,14 @@ test('a poster that fails keeps everything for the next round, and undoes what t
   expect(await posted()).toHaveLength(1)
 })
 
-test('one poster of several that fails holds up no other, and gets what it failed at when it can', async () => {
+test('one projector of several that fails holds up no other, and gets what it failed at when it can', async () => {
   const { id: bad } = await logout('alice')
   const { id: good } = await logout('bob')
   const kept: JournalEntry[] = []
-  const keeping: Poster = async (_, entries) => void kept.push(...entries)
+  const keeping: Projector = async (_, entries) => void kept.push(...entries)
   let broken = true
   const entered: JournalEntry[] = []
-  const failing: Poster = async (transaction, entries) => {
+  const failing: Projector = async (transaction, entries) => {
     await transaction.query('update workers set name = $1', ['entered'])
     const poisonous = entries.some(
       (entry) => entry.kind === 'planned' && entry.eventIds.includes(bad as never),
@@ -187,12 +187,15 @@ test('one poster of several that fails holds up no other, and gets what it faile
   const failures: string[] = []
   const onFailed = (name: string) => void failures.push(name)
   const names = new Map([[failing, 'failing']])
-  expect(await postJournal(database.db, { limit: 10, posters: [failing, keeping], names, onFailed })).toBe(2)
+  expect(
+    await projectJournal(database.db, { limit: 10, projectors: [failing, keeping], names, onFailed }),
+  ).toBe(2)
   expect([failures, kept.length, entered]).toEqual([['failing'], 2, []])
   expect(await countJournalLeft(database.db)).toEqual(new Map([['failing', 2]]))
   expect((await database.db.query('select name from workers')).rows).toEqual([{ name: 'test' }])
 
-  const left = (limit: number) => postLeft(database.db, { name: 'failing', post: failing, limit, onFailed })
+  const left = (limit: number) =>
+    projectLeft(database.db, { name: 'failing', post: failing, limit, onFailed })
   expect(await left(10)).toEqual({ entries: 2, posted: false, split: false })
   expect(await left(1)).toEqual({ entries: 1, posted: false, split: false })
   expect(await left(1)).toEqual({ entries: 1, posted: true, split: false })
@@ -203,7 +206,7 @@ test('one poster of several that fails holds up no other, and gets what it faile
   expect(entered).toEqual([kept[1], kept[0]])
 })
 
-test('an entry with a value that a poster fails at is split until every other delivery and event of it is posted', async () => {
+test('an entry with a value that a projector fails at is split until every other delivery and event of it is posted', async () => {
   const first = await logout('alice')
   const others = await Promise.all(['bob', 'carol', 'dave', 'erin'].map((sub) => logout(sub)))
   await posted()
@@ -216,7 +219,7 @@ test('an entry with a value that a poster fails at is split until every other de
   await planEvents(database.db, { batch: plans, lease: newLease(workerId), registryRevision: null, now: NOW })
   const badEvent = plans[1]?.event.id
   const entered: JournalEntry[] = []
-  const failing: Poster = async (transaction, entries) => {
+  const failing: Projector = async (transaction, entries) => {
     const poisonous = entries.some((entry) =>
       entry.kind === 'planned'
         ? entry.eventIds.some((id) => id === badEvent)
@@ -227,10 +230,10 @@ test('an entry with a value that a poster fails at is split until every other de
   }
   const onFailed = () => undefined
   const names = new Map([[failing, 'failing']])
-  await postJournal(database.db, { limit: 10, posters: [failing], names, onFailed })
+  await projectJournal(database.db, { limit: 10, projectors: [failing], names, onFailed })
   for (let split = true, turns = 0; split || turns < 20; turns++)
     split =
-      (await postLeft(database.db, { name: 'failing', post: failing, limit: 1, onFailed }))?.split === true
+      (await projectLeft(database.db, { name: 'failing', post: failing, limit: 1, onFailed }))?.split === true
   expect(
     settledOf(entered)
       .map(({ id }) => id)
@@ -245,16 +248,16 @@ test('an entry with a value that a poster fails at is split until every other de
   expect(rows).toEqual([{ left: 2 }])
 })
 
-test('a poster whose statement takes too long holds up no other', async () => {
+test('a projector whose statement takes too long holds up no other', async () => {
   await logout('alice')
-  const slow: Poster = async (transaction) => {
+  const slow: Projector = async (transaction) => {
     await transaction.query("set local statement_timeout = '50ms'")
     await transaction.query('select pg_sleep(10)')
   }
   const kept: JournalEntry[] = []
-  const keeping: Poster = async (_, entries) => void kept.push(...entries)
+  const keeping: Projector = async (_, entries) => void kept.push(...entries)
   const names = new Map([[slow, 'slow']])
-  expect(await postJournal(database.db, { limit: 10, posters: [slow, keeping], names })).toBe(1)
+  expect(await projectJournal(database.db, { limit: 10, projectors: [slow, keeping], names })).toBe(1)
   expect(kept).toHaveLength(1)
 })
 

@@ -6,7 +6,7 @@ import {
   findUnreceipted,
   type JournalEntry,
   planEvents,
-  postJournal,
+  projectJournal,
   settleDeliveries,
 } from '@curfew/ledger'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -52,8 +52,8 @@ const settle = (deliveries: Awaited<ReturnType<typeof plan>>[number]) =>
 /** Empties the journal. */
 async function entriesOf(): Promise<readonly JournalEntry[]> {
   const all: JournalEntry[] = []
-  const poster = async (_: unknown, entries: readonly JournalEntry[]) => void all.push(...entries)
-  while ((await postJournal(database.db, { limit: 100, posters: [poster] })) !== 0);
+  const projector = async (_: unknown, entries: readonly JournalEntry[]) => void all.push(...entries)
+  while ((await projectJournal(database.db, { limit: 100, projectors: [projector] })) !== 0);
   return all
 }
 

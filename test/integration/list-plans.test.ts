@@ -162,18 +162,22 @@ const DELIVERY_FILTERS: Readonly<Record<string, Parameters<typeof deliveries>[0]
 
 const LISTS: Readonly<Record<string, (db: Database) => Promise<unknown>>> = {
   ...Object.fromEntries(
-    Object.entries(WHOSE).flatMap(([whose, confines]) => [
+    Object.entries(WHOSE).flatMap(([whose, conditions]) => [
       ...Object.entries(DELIVERY_FILTERS).map(
-        ([what, filter]) => [`deliveries ${whose}, ${what}`, deliveries({ ...confines, ...filter })] as const,
+        ([what, filter]) =>
+          [`deliveries ${whose}, ${what}`, deliveries({ ...conditions, ...filter })] as const,
       ),
-      [`dead letters ${whose}`, deadLetters(confines)] as const,
-      [`dead letters ${whose}, of a rare reason`, deadLetters({ ...confines, reason: 'gone' })] as const,
+      [`dead letters ${whose}`, deadLetters(conditions)] as const,
+      [`dead letters ${whose}, of a rare reason`, deadLetters({ ...conditions, reason: 'gone' })] as const,
       [
         `dead letters ${whose}, of a reason that none has`,
-        deadLetters({ ...confines, reason: 'x' }),
+        deadLetters({ ...conditions, reason: 'x' }),
       ] as const,
-      [`dead letters ${whose}, from and to`, deadLetters({ ...confines, from: AT(20), to: AT(19) })] as const,
-      [`dead letters ${whose}, on a later page`, deadLetters(confines, MIDDLE)] as const,
+      [
+        `dead letters ${whose}, from and to`,
+        deadLetters({ ...conditions, from: AT(20), to: AT(19) }),
+      ] as const,
+      [`dead letters ${whose}, on a later page`, deadLetters(conditions, MIDDLE)] as const,
     ]),
   ),
   'deliveries of an event': async (db) => deliveries({ eventId: await someEvent(db) })(database.db),

@@ -16,7 +16,7 @@ beforeAll(async () => {
 })
 afterAll(() => curfew.stop())
 
-interface Told {
+interface SessionDelivery {
   readonly header: Readonly<Record<string, unknown>>
   readonly claims: Readonly<Record<string, unknown>>
 }
@@ -30,7 +30,7 @@ async function openEncryptedRp(alg: EncryptionAlgorithm) {
   let key = await newKey('first')
   let status = 200
   let fetches = 0
-  const told: Told[] = []
+  const told: SessionDelivery[] = []
   const server = createServer(async (request, response) => {
     if (request.method === 'GET') {
       fetches += 1

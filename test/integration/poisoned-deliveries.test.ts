@@ -9,11 +9,11 @@ import {
   findUnreceipted,
   listDeadLetters,
   outcomesOf,
-  type Poster,
-  postIssuerLogouts,
-  postJournal,
-  postSessions,
-  postSla,
+  type Projector,
+  projectIssuerLogouts,
+  projectJournal,
+  projectSessions,
+  projectSla,
   readRegistry,
   takeReplayBatch,
 } from '@curfew/ledger'
@@ -161,25 +161,25 @@ const now = () => new Date()
 const claim = () =>
   ledger.claimDue({ lease: newLease(workerId), now: now(), slots: new Map(), slotsElse: both(10), limit: 10 })
 /** What receipts say, without their log. */
-const receipts: Poster = async (transaction, entries) => {
+const receipts: Projector = async (transaction, entries) => {
   for (const { targets, settledAt } of await findUnreceipted(transaction, entries)) {
     expect(settledAt.toISOString()).toMatch(/^\d{4}-/)
     for (const { settledMs } of targets) expect(new Date(settledMs).toISOString()).toMatch(/^\d{4}-/)
   }
 }
-const POSTERS: Readonly<Record<string, Poster>> = {
+const POSTERS: Readonly<Record<string, Projector>> = {
   receipts,
-  sessions: postSessions,
-  'issuer logouts': postIssuerLogouts,
-  sla: postSla,
+  sessions: projectSessions,
+  'issuer logouts': projectIssuerLogouts,
+  sla: projectSla,
 }
 
 /** Every projection takes every entry. */
 async function project(): Promise<void> {
   const failed: unknown[] = []
-  await postJournal(database.db, {
+  await projectJournal(database.db, {
     limit: 100,
-    posters: Object.values(POSTERS),
+    projectors: Object.values(POSTERS),
     names: new Map(Object.entries(POSTERS).map(([name, post]) => [post, name])),
     onFailed: (name, error) => failed.push([name, error]),
   })

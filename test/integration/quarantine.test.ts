@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto'
-import { createQuarantineChores } from '@curfew/bookkeeper'
+import { createQuarantineJobs } from '@curfew/bookkeeper'
 import { encodeLogoutEvent, logoutEventOf } from '@curfew/contract'
 import {
   type ClientId,
@@ -76,8 +76,8 @@ const idOf = (record: LogRecord) => record.headers.ce_id ?? ''
 async function round(eventLog: Pick<EventLog, 'append'> = curfew.eventLog): Promise<string> {
   const metrics = createMetrics()
   const log = createLog({ service: 'test', level: 'silent' })
-  const chores = createQuarantineChores({ db: curfew.db, eventLog, log, metrics, windowMs: 60_000 })
-  for (const chore of chores) await chore.round()
+  const jobs = createQuarantineJobs({ db: curfew.db, eventLog, log, metrics, windowMs: 60_000 })
+  for (const job of jobs) await job.round()
   return (await metrics.expose()).body
 }
 
@@ -286,8 +286,8 @@ describe('GET /v1/logout-events/{id}', () => {
       })
     }
     const unknown = await (await get(randomUUID(), curfew.keyBoundTo(other, 'events:read'))).json()
-    for (const reach of [other, clients]) {
-      const response = await get(idOf(record), curfew.keyBoundTo(reach, 'events:read'))
+    for (const access of [other, clients]) {
+      const response = await get(idOf(record), curfew.keyBoundTo(access, 'events:read'))
       expect(response.status).toBe(404)
       expect(response.headers.get('retry-after')).toBe('1')
       expect(Object(await response.json()).title).toBe(Object(unknown).title)
@@ -373,8 +373,8 @@ describe('a credential', () => {
 
   test('that is bound to clients sees none', async () => {
     const id = await hold()
-    const reach = { kind: 'clients', issuer, iss, clients: new Set(['shop' as ClientId]) } as const
-    const key = curfew.keyBoundTo(reach, 'deadletters:read', 'deadletters:replay')
+    const access = { kind: 'clients', issuer, iss, clients: new Set(['shop' as ClientId]) } as const
+    const key = curfew.keyBoundTo(access, 'deadletters:read', 'deadletters:replay')
     expect(await (await call(key, 'GET', '/v1/quarantine')).json()).toEqual({ items: [], next_cursor: null })
     expect((await call(key, 'GET', `/v1/quarantine/${id}`)).status).toBe(404)
     expect((await call(key, 'DELETE', `/v1/quarantine/${id}`)).status).toBe(404)

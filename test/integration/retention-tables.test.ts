@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { createRetentionChore, readRetention } from '@curfew/bookkeeper'
+import { createRetentionJob, readRetention } from '@curfew/bookkeeper'
 import { createPartitions, type Database, listAudit } from '@curfew/ledger'
 import { readEnvironment } from '@curfew/runtime'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -28,14 +28,14 @@ async function round(
 ): Promise<readonly object[]> {
   const lines: object[] = []
   const keep = (line: object) => void lines.push(line)
-  const chore = createRetentionChore({
+  const job = createRetentionJob({
     ...readEnvironment(environment, readRetention),
     db: db(),
     now: () => now,
     log: { debug: keep, info: keep, warn: keep, error: keep, isLevelEnabled: () => false },
     stopping: new AbortController().signal,
   })
-  await chore.round()
+  await job.round()
   return lines
 }
 

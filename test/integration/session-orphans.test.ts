@@ -1,4 +1,4 @@
-import { createSessionChores } from '@curfew/bookkeeper'
+import { createSessionJobs } from '@curfew/bookkeeper'
 import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
 import { applySessions, countOrphans, noticeOrphans } from '@curfew/ledger'
 import { createLog, createMetrics } from '@curfew/runtime'
@@ -159,9 +159,9 @@ test('the metric counts them by issuer, and forgets those that are no more', asy
   const metrics = createMetrics()
   const log = createLog({ service: 'test', level: 'silent' })
   const stopping = new AbortController().signal
-  const chores = createSessionChores({ db: curfew.db, log, metrics, windowMs: 0, stopping })
+  const jobs = createSessionJobs({ db: curfew.db, log, metrics, windowMs: 0, stopping })
   const count = async () => {
-    for (const chore of chores) await chore.round()
+    for (const job of jobs) await job.round()
     const lines = (await metrics.expose()).body.split('\n')
     return lines.filter((line) => line.startsWith('curfew_sessions_orphaned{'))
   }

@@ -5,8 +5,8 @@ import {
   findSessions,
   oweLateLogouts,
   planEvents,
-  postJournal,
-  postSessions,
+  projectJournal,
+  projectSessions,
   settleDeliveries,
 } from '@curfew/ledger'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -121,7 +121,7 @@ test('what becomes of many sessions is entered a few thousand at a time, and of 
     now: new Date(),
   })
   const largest = { rows: 0 }
-  await postJournal(watched(db, largest), { limit: 100, posters: [postSessions] })
+  await projectJournal(watched(db, largest), { limit: 100, projectors: [projectSessions] })
   const { rows } = await db.query(
     'select sub, logout_event_id as by, count(*) as n from sessions where logout_event_id is not null group by 1, 2',
   )
@@ -164,7 +164,7 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
       await planEvents(db, { batch, lease: newLease(workerId), registryRevision: registry.revision, now })
       const settled = batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => settledAs(delivery)))
       await settleDeliveries(db, { batch: settled, workerId, now })
-      const post = () => postJournal(db, { limit: 100, posters: [postSessions] })
+      const post = () => projectJournal(db, { limit: 100, projectors: [projectSessions] })
       // For each event, and for each delivery, one or two; and what is found is locked, changed and locked again in either table.
       expect(await lookupsOf(post)).toBeLessThan(40)
 

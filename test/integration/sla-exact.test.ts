@@ -13,8 +13,8 @@ import {
   claimDue,
   createReplay,
   planEvents,
-  postJournal,
-  postSla,
+  projectJournal,
+  projectSla,
   type Registry,
   readRegistry,
   settleDeliveries,
@@ -133,7 +133,7 @@ function fate(delivery: InFlightDelivery): (now: Date) => Promise<unknown> {
 /** Two bookkeepers take what they find, each some of it. */
 async function postSome(): Promise<void> {
   await Promise.all(
-    [1, 2].map(() => postJournal(curfew.db, { limit: random.between(1, 9), posters: [postSla] })),
+    [1, 2].map(() => projectJournal(curfew.db, { limit: random.between(1, 9), projectors: [projectSla] })),
   )
 }
 
@@ -295,7 +295,7 @@ test('what GET /v1/sla says is what a full scan finds, whatever became of the de
   expect(new Set(all.map(({ state }) => state)).size).toBe(6)
   // Some settlements are not posted yet: what is replayed meanwhile still ended as it ended.
   expect(await replayAll()).toBeGreaterThan(50)
-  while ((await postJournal(curfew.db, { limit: 7, posters: [postSla] })) !== 0);
+  while ((await projectJournal(curfew.db, { limit: 7, projectors: [projectSla] })) !== 0);
 
   const whole = await curfew.client.getSla({ group_by: 'relying_party' })
   expectFigures(whole, all)

@@ -1,12 +1,12 @@
-import { createEventLogChore, createSlaChore } from '@curfew/bookkeeper'
+import { createEventLogJob, createSlaJob } from '@curfew/bookkeeper'
 import type { BindingId, ClientId, DeliveryId, InFlightDelivery } from '@curfew/domain'
 import {
   createPostgresMonitor,
   deleteSlaRollups,
-  type Poster,
+  type Projector,
   planEvents,
-  postJournal,
-  postSla,
+  projectJournal,
+  projectSla,
   readRegistry,
   settleDeliveries,
 } from '@curfew/ledger'
@@ -73,15 +73,16 @@ async function logouts(
   }
 }
 
-async function post(posters: readonly Poster[] = [postSla]): Promise<void> {
-  while ((await postJournal(curfew.db, { limit: 3, posters })) !== 0);
+async function post(projectors: readonly Projector[] = [projectSla]): Promise<void> {
+  while ((await projectJournal(curfew.db, { limit: 3, projectors })) !== 0);
 }
 
 describe('filing', () => {
   test('that failed half way has filed nothing, and files all of it once the next time', async () => {
     await logouts(2, { minutesAgo: 1, mail: 10, wiki: 'dead' })
-    const fails: Poster = () => Promise.reject(new Error('on purpose'))
-    for (let round = 0; round < 3; round++) await expect(post([postSla, fails])).rejects.toThrow('on purpose')
+    const fails: Projector = () => Promise.reject(new Error('on purpose'))
+    for (let round = 0; round < 3; round++)
+      await expect(post([projectSla, fails])).rejects.toThrow('on purpose')
     expect(await count(curfew.db, 'sla_rollups')).toBe(0)
     await post()
     const expected = { planned: 4, settled: 4, kept: 2, broken: 2, overdue: 0, waiting: 0, share_kept: 0.5 }
@@ -92,7 +93,7 @@ describe('filing', () => {
     await logouts(1, { minutesAgo: 1, mail: 10, wiki: 10 })
     const id = '00000000-0000-8000-8000-000000000000' as DeliveryId
     const gone = { id, bindingId: 0 as BindingId, acceptedMs: NOW.getTime() }
-    await postSla(curfew.db, [
+    await projectSla(curfew.db, [
       { kind: 'planned', at: NOW, eventIds: [], owed: [gone] },
       { kind: 'settled', at: NOW, settled: [{ ...gone, state: 'lapsed', level: null, generation: 0 }] },
     ])
@@ -109,7 +110,7 @@ describe('filing', () => {
 
   test('that lags behind makes nothing overdue that was settled long ago', async () => {
     await logouts(30, { minutesAgo: 30, mail: 10, wiki: 10 })
-    await postJournal(curfew.db, { limit: 1, posters: [postSla] })
+    await projectJournal(curfew.db, { limit: 1, projectors: [projectSla] })
     expect(await curfew.client.getSla()).toMatchObject({ planned: 60, kept: 0, waiting: 60, overdue: 0 })
     await post()
     expect(await curfew.client.getSla()).toMatchObject({ planned: 60, kept: 60, waiting: 0 })
@@ -187,9 +188,9 @@ test('slots of five minutes are forgotten before hours and days, and these not b
 
 test('of what is accepted and not planned it is told how long it has waited', async () => {
   const metrics = createMetrics()
-  const chore = createEventLogChore({ monitor: createPostgresMonitor(curfew.db), metrics })
+  const job = createEventLogJob({ monitor: createPostgresMonitor(curfew.db), metrics })
   const waited = async () => {
-    await chore.round()
+    await job.round()
     const { body } = await metrics.expose()
     return Number(/^curfew_event_log_oldest_seconds\{lane="interactive"\} (\S+)$/m.exec(body)?.[1])
   }
@@ -206,8 +207,8 @@ test('of what is accepted and not planned it is told how long it has waited', as
 describe('that the budget burns', () => {
   function bookkeeper() {
     const metrics = createMetrics()
-    const chore = createSlaChore({ db: curfew.db, now: () => now, log: SILENT, metrics })
-    return { round: () => chore.round(), exposed: async () => (await metrics.expose()).body }
+    const job = createSlaJob({ db: curfew.db, now: () => now, log: SILENT, metrics })
+    return { round: () => job.round(), exposed: async () => (await metrics.expose()).body }
   }
   const told = async () =>
     (

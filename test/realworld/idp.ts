@@ -73,12 +73,12 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),
   })
-  const poster = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
+  const projector = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
   const posted: string[] = []
   // The one place where oidc-provider sends: for each client that is to be told, with the sid that this client knows.
   provider.Client.prototype.backchannelLogout = async function (sub, sid) {
     const initiator = Provider.ctx?.oidc.session.state?.clientId
-    const { id } = await poster.postLogoutEvent({
+    const { id } = await projector.postLogoutEvent({
       iss,
       sub,
       sid,

@@ -7,6 +7,7 @@ import { createConsole } from '@curfew/console'
 import type { Scope } from '@curfew/contract'
 import { createDelivery } from '@curfew/delivery'
 import {
+  type AccessFilter,
   EVERYTHING,
   type EventId,
   type EventLog,
@@ -15,7 +16,6 @@ import {
   type GivenEventId,
   type Issuer,
   type Publisher,
-  type Reach,
 } from '@curfew/domain'
 import { createIngest } from '@curfew/ingest'
 import {
@@ -150,7 +150,7 @@ export interface Route {
   readonly path: string
   readonly scope: string
   /** How a bound credential is confined; empty where it is public. */
-  readonly reach: string
+  readonly access: string
 }
 
 export interface Curfew extends AsyncDisposable {
@@ -172,7 +172,7 @@ export interface Curfew extends AsyncDisposable {
   /** A new key that may do just this. */
   keyFor(...scopes: readonly Scope[]): string
   /** The same, bound to something. */
-  keyBoundTo(reach: Reach, ...scopes: readonly Scope[]): string
+  keyBoundTo(access: AccessFilter, ...scopes: readonly Scope[]): string
   /** @param options.wallMs the clock of its machine. Default: ours. */
   startWorker(options?: { readonly leaseMs?: number; readonly wallMs?: () => number }): Promise<TestWorker>
   /** @param masterKey another one than the others have. */
@@ -202,13 +202,13 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
     }),
   })
   const keys: ApiKey[] = []
-  const keyBoundTo = (reach: Reach, ...scopes: readonly Scope[]) => {
+  const keyBoundTo = (access: AccessFilter, ...scopes: readonly Scope[]) => {
     const key = `cfw_${randomBytes(32).toString('base64url')}`
     keys.push({
       name: scopes.join(' '),
       hash: hashApiKey(key),
       scopes: new Set(scopes),
-      reach,
+      access,
       requestsPerSecond: null,
     })
     return key
@@ -263,7 +263,7 @@ export async function openCurfew(options: CurfewOptions = {}): Promise<Curfew> {
   const routes: Route[] = []
   server.addHook('onRoute', ({ method, url: path, config }) => {
     for (const each of [method].flat())
-      routes.push({ method: each, path, scope: config?.scope ?? '', reach: config?.reach ?? '' })
+      routes.push({ method: each, path, scope: config?.scope ?? '', access: config?.access ?? '' })
   })
   const services = createIngest({
     server,

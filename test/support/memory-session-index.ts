@@ -12,11 +12,11 @@ import {
   type OwedDelivery,
   type Session,
   type SessionChanges,
+  type SessionDelivery,
   type SessionIndexUse,
-  type SessionStanding,
+  type SessionState,
   type Sid,
   standingOf,
-  type Told,
 } from '@curfew/domain'
 
 /** A row of `sessions`, and what became of it. */
@@ -39,7 +39,7 @@ export interface Surroundings {
   readonly events: ReadonlyMap<EventId, { readonly event: LogoutEvent }>
   bindingsOf(session: Session): readonly Binding[]
   /** What an event owes, or owed, to the client of a session. */
-  toldOf(event: LogoutEvent, session: Session): readonly Told[]
+  toldOf(event: LogoutEvent, session: Session): readonly SessionDelivery[]
   owe(owed: OwedDelivery): void
   prolong(id: DeliveryId, endsAt: Date): void
   digest(text: string): string
@@ -76,7 +76,7 @@ export function createMemorySessionIndex({
   const rows: MemorySession[] = []
   const known = () => rows.filter(({ goneAt }) => goneAt === null)
 
-  function standing({ session, logoutEventId }: MemorySession, event: LogoutEvent): SessionStanding {
+  function standing({ session, logoutEventId }: MemorySession, event: LogoutEvent): SessionState {
     return standingOf(event, session, {
       taken: logoutEventId === event.id,
       bindings: ledger.bindingsOf(session),

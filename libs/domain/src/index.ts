@@ -107,7 +107,6 @@ export {
   signingKey,
   TOKEN_LIFETIME_S,
 } from './keys/signing-key.ts'
-export { beganAfter, CLOCKS_APART_MS_MAX, type LiveSession, type Occurrence } from './logout/coverage.ts'
 export {
   askedAtOf,
   type IssuerLogout,
@@ -138,7 +137,8 @@ export type {
   OutcomeRecord,
   StoredAttempt,
 } from './logout/records.ts'
-export { type DeliveryStanding, type EventSummary, summarize } from './logout/summary.ts'
+export { beganAfter, CLOCKS_APART_MS_MAX, type LiveSession, type Occurrence } from './logout/session-match.ts'
+export { type DeliveryProgress, type EventSummary, summarize } from './logout/summary.ts'
 export type { CredentialStore, StoredCredentials } from './ports/credential-store.ts'
 export {
   type BatchHandler,
@@ -215,6 +215,14 @@ export {
 } from './proof/receipt.ts'
 export { contradictions } from './proof/receipt-audit.ts'
 export {
+  type AccessConditions,
+  type AccessFilter,
+  admits,
+  admitsAll,
+  conditionsOf,
+  EVERYTHING,
+} from './registry/access-filter.ts'
+export {
   type Binding,
   type BindingTls,
   type ChannelSettings,
@@ -256,7 +264,6 @@ export {
   ruleAfter,
   ruleAfterRemoval,
 } from './registry/networks.ts'
-export { type Confines, confinesOf, covers, EVERYTHING, type Reach, reaches } from './registry/reach.ts'
 export {
   type Beginning,
   mergeStarts,
@@ -268,7 +275,12 @@ export {
   type SessionIndexUse,
   sessionLogKey,
 } from './session/session.ts'
-export { type SessionStanding, type StandingBinding, standingOf, type Told } from './session/standing.ts'
+export {
+  type SessionBinding,
+  type SessionDelivery,
+  type SessionState,
+  standingOf,
+} from './session/session-state.ts'
 export {
   decodeLatencies,
   encodeLatencies,
@@ -297,11 +309,11 @@ export {
 export {
   BURN_WINDOWS,
   type BurnWindow,
-  burnStretches,
+  burnIntervals,
+  intervalsOf,
   SLA_SPANS,
+  type SlaInterval,
   type SlaSpan,
-  type SlaStretch,
   spanEnd,
   spanStart,
-  stretchesOf,
 } from './sla/spans.ts'

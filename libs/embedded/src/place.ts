@@ -52,7 +52,7 @@ export async function findPlace(dataDir: string, log: (line: string) => void): P
   const folder = await findFolder(asked, runAs, log)
   if (await isReachable(dirname(binaries.postgres), runAs)) return { folder, ...binaries, runAs }
   const copy = await copyBinaries(dirname(dirname(binaries.postgres)), binaries.version)
-  log(`PostgreSQL's binaries were copied to ${copy}, for user ${runAs.name} cannot reach the installed ones`)
+  log(`PostgreSQL's binaries were copied to ${copy}, for user ${runAs.name} cannot access the installed ones`)
   return { folder, initdb: join(copy, 'bin', 'initdb'), postgres: join(copy, 'bin', 'postgres'), runAs }
 }
 
@@ -71,7 +71,7 @@ async function findFolder(asked: string, runAs: RunAs, log: (line: string) => vo
   if (await isReachable(asked, runAs)) return asked
   if (await exists(join(asked, 'cluster'))) {
     throw new Error(
-      `user ${runAs.name}, whom PostgreSQL runs as, can no longer reach ${asked}, which holds its data; make each folder on the way traversable for it`,
+      `user ${runAs.name}, whom PostgreSQL runs as, can no longer access ${asked}, which holds its data; make each folder on the way traversable for it`,
     )
   }
   const hash = createHash('sha256').update(asked).digest('hex').slice(0, 12)
@@ -79,7 +79,7 @@ async function findFolder(asked: string, runAs: RunAs, log: (line: string) => vo
   const folder = join(SYSTEM_FOLDER, `${hash}-${randomBytes(4).toString('hex')}`)
   await mkdir(folder, { recursive: true, mode: 0o711 })
   await replaceFile(pointer, `${folder}\n`)
-  const why = `user ${runAs.name}, whom PostgreSQL runs as, cannot reach ${asked}`
+  const why = `user ${runAs.name}, whom PostgreSQL runs as, cannot access ${asked}`
   log(`the database is kept in ${folder}: ${why}${made === undefined ? '' : ', which was made just now'}`)
   return folder
 }

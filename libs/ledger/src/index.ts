@@ -84,7 +84,13 @@ export {
   listDeliveries,
   settledEvents,
 } from './history/history.ts'
-export { countJournalLeft, type JournalEntry, type Poster, postJournal, postLeft } from './history/journal.ts'
+export {
+  countJournalLeft,
+  type JournalEntry,
+  type Projector,
+  projectJournal,
+  projectLeft,
+} from './history/journal.ts'
 export { outcomesOf, publishAcknowledgements } from './history/outcomes.ts'
 export {
   deleteProbes,
@@ -111,7 +117,7 @@ export {
   takeLateSubjects,
   takeSubjects,
 } from './issuer-logout/pages.ts'
-export { postIssuerLogouts } from './issuer-logout/post.ts'
+export { projectIssuerLogouts } from './issuer-logout/projection.ts'
 export { noticeExpiringKeys } from './keys/expiry.ts'
 export { listSealed, replaceSealed, type SealedSecret } from './keys/sealed.ts'
 export {
@@ -242,7 +248,7 @@ export {
   type OrphanPosition,
   type OrphanRecord,
 } from './sessions/orphans.ts'
-export { oweLateLogouts, postSessions } from './sessions/post.ts'
+export { oweLateLogouts, projectSessions } from './sessions/projection.ts'
 export {
   enforceSessionQuotas,
   listOverQuota,
@@ -258,7 +264,7 @@ export {
   type SessionRecord,
 } from './sessions/sessions.ts'
 export { noteBurn, watchBurns } from './sla/burns.ts'
-export { postSla } from './sla/posting.ts'
+export { projectSla } from './sla/projection.ts'
 export {
   deleteSlaRollups,
   readPromises,

@@ -1,4 +1,4 @@
-import { reaches } from '@curfew/domain'
+import { admits } from '@curfew/domain'
 import type { FastifyRequest } from 'fastify'
 import { type Authenticate, type Credential, hasScope } from './credentials.ts'
 import type { BodyType } from './json-body.ts'
@@ -18,7 +18,7 @@ export interface RouteAccess<Scope extends string = string> {
    * `handler`: the route itself answers with nothing else.
    * `unbound`: such a credential is refused.
    */
-  readonly reach: 'path' | 'handler' | 'unbound'
+  readonly access: 'path' | 'handler' | 'unbound'
   /**
    * How much of its work is done at once. Default `read` where it is a GET that is not public, else `own`.
    * `read`: as `ReadLimits` have it. `own`: the route sees to it.
@@ -141,9 +141,9 @@ export async function authorize(
 }
 
 /** Keeps a bound credential from all that is not its own. @throws a 403 or 404 problem. */
-export function confine(request: FastifyRequest, { reach }: Credential): void {
-  const { reach: how } = request.routeOptions.config
-  if (reach.kind === 'everything' || how === 'handler') return
+export function confine(request: FastifyRequest, { access }: Credential): void {
+  const { access: how } = request.routeOptions.config
+  if (access.kind === 'everything' || how === 'handler') return
   if (how !== 'path') {
     throw new ProblemError({
       status: 403,
@@ -151,7 +151,7 @@ export function confine(request: FastifyRequest, { reach }: Credential): void {
     })
   }
   const { issuer = '', client_id: clientId = null } = request.params as Record<string, string | undefined>
-  if (reaches(reach, { issuer, clientId })) return
+  if (admits(access, { issuer, clientId })) return
   // The same whether it is there or not.
   throw new ProblemError({ status: 404, detail: 'There is nothing here that this credential may see.' })
 }

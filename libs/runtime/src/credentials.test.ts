@@ -8,14 +8,14 @@ const authenticate = createApiKeyAuthenticator([
     name: 'idp',
     hash: hashApiKey('cfw_one'),
     scopes: new Set(['events:write']),
-    reach: EVERYTHING,
+    access: EVERYTHING,
     requestsPerSecond: null,
   },
   {
     name: 'sre',
     hash: hashApiKey('cfw_two'),
     scopes: new Set(['admin']),
-    reach: EVERYTHING,
+    access: EVERYTHING,
     requestsPerSecond: null,
   },
 ])
@@ -39,13 +39,13 @@ test('a credential does not carry the hash of its key about', async () => {
   expect(Object.keys((await authenticate('cfw_one')) ?? {})).toEqual([
     'name',
     'scopes',
-    'reach',
+    'access',
     'requestsPerSecond',
   ])
 })
 
 test('a credential may do what its scopes say; admin everything', async () => {
-  const idp = { name: 'idp', scopes: new Set(['events:write']), reach: EVERYTHING, requestsPerSecond: null }
+  const idp = { name: 'idp', scopes: new Set(['events:write']), access: EVERYTHING, requestsPerSecond: null }
   expect(hasScope(idp, 'events:write')).toBe(true)
   expect(hasScope(idp, 'events:read')).toBe(false)
   expect(hasScope({ scopes: new Set(['admin']) }, 'events:read')).toBe(true)
@@ -69,7 +69,7 @@ test('when a key was used is noted later where the store was away', async () => 
               name: 'idp',
               hash: hashApiKey(key),
               scopes: new Set(['events:write']),
-              reach: EVERYTHING,
+              access: EVERYTHING,
               requestsPerSecond: null,
               expiresAt: null,
             },

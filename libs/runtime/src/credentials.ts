@@ -1,11 +1,11 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import {
+  type AccessFilter,
   type ClientId,
   type CredentialStore,
   EVERYTHING,
   type IssuerName,
-  type Reach,
   type StoredCredentials,
 } from '@curfew/domain'
 import { type Service, sleep } from './lifecycle.ts'
@@ -16,7 +16,7 @@ export interface Credential {
   /** For logs and audit; never the key. */
   readonly name: string
   readonly scopes: ReadonlySet<string>
-  readonly reach: Reach
+  readonly access: AccessFilter
   /** Requests that it may make of one process in a second; null: as many as any. */
   readonly requestsPerSecond: number | null
 }
@@ -57,7 +57,7 @@ export function createApiKeyAuthenticator(keys: readonly ApiKey[]): Authenticate
 
 /** A key that may do everything. @param hash what `hashApiKey` gave. */
 export function adminKey(name: string, hash: Uint8Array): ApiKey {
-  return { name, hash, scopes: new Set(['admin']), reach: EVERYTHING, requestsPerSecond: null }
+  return { name, hash, scopes: new Set(['admin']), access: EVERYTHING, requestsPerSecond: null }
 }
 
 /** Who calls a route that is not public: for the audit, and for what a route confines itself to. */
@@ -151,8 +151,8 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
     }
     if (key === null || (key.expiresAt !== null && key.expiresAt <= now())) return null
     used.set(key.id, now())
-    const { name, scopes, reach, requestsPerSecond } = key
-    return { name, scopes, reach, requestsPerSecond }
+    const { name, scopes, access, requestsPerSecond } = key
+    return { name, scopes, access, requestsPerSecond }
   }
 
   /** While the ledger is away, who was known is known. */
@@ -164,11 +164,13 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
   async function ofAccessToken(token: string): Promise<Credential | null> {
     const grant = (await verifyAccessToken?.(token)) ?? null
     if (grant === null) return null
-    const reach = await reachOf(grant)
-    return reach === null ? null : { name: grant.name, scopes: grant.scopes, reach, requestsPerSecond: null }
+    const access = await accessOf(grant)
+    return access === null
+      ? null
+      : { name: grant.name, scopes: grant.scopes, access, requestsPerSecond: null }
   }
 
-  async function reachOf({ issuer, clients }: AccessGrant): Promise<Reach | null> {
+  async function accessOf({ issuer, clients }: AccessGrant): Promise<AccessFilter | null> {
     if (issuer === null) return clients === null ? EVERYTHING : null
     const find = ({ issuers }: Known) => issuers.get(issuer as IssuerName)
     // It may have been registered a moment ago.

@@ -1,11 +1,11 @@
 import { Writable } from 'node:stream'
 import {
+  type AccessFilter,
   type ClientId,
   EVERYTHING,
   type Issuer,
   type IssuerName,
   LedgerUnavailableError,
-  type Reach,
 } from '@curfew/domain'
 import { Type } from 'typebox'
 import { adminKey, createApiKeyAuthenticator, hashApiKey } from './credentials.ts'
@@ -17,7 +17,7 @@ import { type Problem, ProblemError } from './problem.ts'
 
 // A server with a few routes, for the tests of what every server does.
 
-const BOUND: Reach = {
+const BOUND: AccessFilter = {
   kind: 'clients',
   issuer: 'main' as IssuerName,
   iss: 'https://idp.example' as Issuer,
@@ -29,14 +29,14 @@ const KEYS = createApiKeyAuthenticator([
     name: 'reader',
     hash: hashApiKey('reader-key'),
     scopes: new Set(['things:read']),
-    reach: EVERYTHING,
+    access: EVERYTHING,
     requestsPerSecond: null,
   },
   {
     name: 'bound',
     hash: hashApiKey('bound-key'),
     scopes: new Set(['admin']),
-    reach: BOUND,
+    access: BOUND,
     requestsPerSecond: null,
   },
 ])
@@ -80,7 +80,7 @@ export async function open(
   server.get(
     '/things/:id',
     {
-      config: { scope: 'things:read', reach: 'handler' },
+      config: { scope: 'things:read', access: 'handler' },
       schema: {
         summary: 'A thing.',
         params: Type.Object({ id: Type.String() }),
@@ -95,10 +95,10 @@ export async function open(
   )
   server.delete(
     '/things/:id',
-    { config: { scope: 'things:write', reach: 'unbound' }, schema: {} },
+    { config: { scope: 'things:write', access: 'unbound' }, schema: {} },
     async (_request, reply) => reply.code(204).send(),
   )
-  const ownPath = { config: { scope: 'things:read', reach: 'path' } } as const
+  const ownPath = { config: { scope: 'things:read', access: 'path' } } as const
   server.get('/of/:issuer', ownPath, async () => ({}))
   server.get('/of/:issuer/things/:client_id', ownPath, async () => ({}))
   server.get('/broken', { config: { scope: 'public' } }, async () => {

@@ -127,8 +127,8 @@ describe('authentication', () => {
   test('a route that declares no scope cannot be registered', async () => {
     const other = await open()
     expect(() => other.get('/open-by-mistake', async () => 'x')).toThrow('/open-by-mistake declares no scope')
-    expect(() => other.get('/unconfined', { config: { scope: 'x' } }, async () => 'x')).toThrow('no reach')
-    const nowhere = { config: { scope: 'x', reach: 'path' } } as const
+    expect(() => other.get('/unconfined', { config: { scope: 'x' } }, async () => 'x')).toThrow('no access')
+    const nowhere = { config: { scope: 'x', access: 'path' } } as const
     expect(() => other.get('/nowhere', nowhere, async () => 'x')).toThrow('names no issuer')
     await other.close()
   })

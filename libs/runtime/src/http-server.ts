@@ -185,10 +185,10 @@ function addHooks(
     ['method', 'route', 'status'],
   )
   server.addHook('onRoute', (route) => {
-    const { scope, reach } = route.config ?? {}
+    const { scope, access } = route.config ?? {}
     if (scope === undefined) throw new Error(`route ${route.url} declares no scope`)
-    if (scope !== PUBLIC && reach === undefined) throw new Error(`route ${route.url} declares no reach`)
-    if (reach === 'path' && !route.url.includes('/:issuer'))
+    if (scope !== PUBLIC && access === undefined) throw new Error(`route ${route.url} declares no access`)
+    if (access === 'path' && !route.url.includes('/:issuer'))
       throw new Error(`route ${route.url} is confined by its path, which names no issuer`)
     if (route.schema !== undefined) route.schema = strict(route.schema)
     limitReads(route, reads)

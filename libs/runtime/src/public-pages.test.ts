@@ -79,7 +79,7 @@ test('a flood of public reads, one /64 of addresses or many, takes no place of c
     await released
     return {}
   })
-  server.get('/own', { config: { scope: 'things:read', reach: 'handler' } }, async () => ({}))
+  server.get('/own', { config: { scope: 'things:read', access: 'handler' } }, async () => ({}))
   const flood = (remoteAddress: (n: number) => string, count: number) =>
     Array.from({ length: count }, (_, n) => server.inject({ url: '/pages', remoteAddress: remoteAddress(n) }))
   const ofOne = flood((n) => `2001:db8::${(n + 1).toString(16)}`, 19)

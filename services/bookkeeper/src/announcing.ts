@@ -4,7 +4,7 @@ import type { Publisher } from '@curfew/domain'
 import { announceDeadLetters, type Database, outcomesOf } from '@curfew/ledger'
 import { createSeldom, type Log, type Metrics } from '@curfew/runtime'
 import { publishOutcomes } from './outcomes.ts'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 const BATCH = 200
 const PAUSE_MS = 1_000
@@ -20,7 +20,7 @@ export interface AnnouncingDeps {
 }
 
 /** Tells operators and listeners of new dead letters. */
-export function createAnnouncingChore({ db, publisher, windowMs, log, metrics }: AnnouncingDeps): Chore {
+export function createAnnouncingJob({ db, publisher, windowMs, log, metrics }: AnnouncingDeps): Job {
   const published = metrics.counter(
     'dead_letters_published_total',
     'Dead letters published, repetitions too.',

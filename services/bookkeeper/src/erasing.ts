@@ -10,7 +10,7 @@ import type { Log } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
 import { createJobGuard } from './job-guard.ts'
 import type { ReceiptSettings } from './receipts.ts'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 const PAUSE_MS = 1_000
 /** Longer than a look takes; one that took longer is taken up again by another, which does no harm. */
@@ -25,7 +25,7 @@ export interface ErasingDeps {
 }
 
 /** Looks for what is left of subjects that are to be forgotten, of one of them in a round. */
-export function createErasingChore({ db, logKeeper, receipts, now, log }: ErasingDeps): Chore {
+export function createErasingJob({ db, logKeeper, receipts, now, log }: ErasingDeps): Job {
   const guard = createJobGuard({
     ...{ log, name: 'erasure', idMember: 'erasure_id' },
     monotonicMs: () => performance.now(),

@@ -1,13 +1,13 @@
 import type { EventLogMonitor, EventLogState } from '@curfew/domain'
 import { createMetrics } from '@curfew/runtime'
 import { expect, test } from 'vitest'
-import { createEventLogChore } from './event-log.ts'
+import { createEventLogJob } from './event-log.ts'
 
 // Goal: metrics say of the event log what is known of it now, and nothing that was known before.
 
 const FAULT = { actual: 'compact', wanted: 'delete', why: 'it removes records', fix: 'a command' }
 
-function openChore() {
+function openJob() {
   const states: (EventLogState | Error)[] = []
   const monitor: EventLogMonitor = {
     store: 'kafka',
@@ -18,11 +18,11 @@ function openChore() {
     },
   }
   const metrics = createMetrics()
-  const chore = createEventLogChore({ monitor, metrics })
+  const job = createEventLogJob({ monitor, metrics })
   return {
     round: (state: EventLogState | Error) => {
       states.push(state)
-      return chore.round()
+      return job.round()
     },
     async shown() {
       const { body } = await metrics.expose()
@@ -32,7 +32,7 @@ function openChore() {
 }
 
 test('what cannot be told, or could not be asked, has no value', async () => {
-  const { round, shown } = openChore()
+  const { round, shown } = openJob()
   expect(await shown()).toEqual([])
   await round({
     name: 'PostgreSQL',

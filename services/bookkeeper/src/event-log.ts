@@ -1,6 +1,6 @@
 import type { EventLogMonitor, EventLogState, LaneState } from '@curfew/domain'
 import type { Metrics } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 const PAUSE_MS = 15_000
 
@@ -10,13 +10,7 @@ type KnownLane = Extract<LaneState, { readonly unknown: null }>
  * Reports how far the workers are behind with what was accepted: the ledger does not know of it before it is planned. A value that
  * cannot be had is left out, so that an alert can miss it.
  */
-export function createEventLogChore({
-  monitor,
-  metrics,
-}: {
-  monitor: EventLogMonitor
-  metrics: Metrics
-}): Chore {
+export function createEventLogJob({ monitor, metrics }: { monitor: EventLogMonitor; metrics: Metrics }): Job {
   let state: EventLogState | null = null
   const byLane = (read: (lane: KnownLane) => number | null) => () =>
     (state?.lanes ?? []).flatMap((lane) => {

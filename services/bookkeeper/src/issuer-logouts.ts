@@ -14,7 +14,7 @@ import {
 } from '@curfew/ledger'
 import { type Log, type Metrics, newTraceparent } from '@curfew/runtime'
 import { createJobGuard } from './job-guard.ts'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 /**
  * Sessions that are looked at in a page, the least time between two pages in milliseconds, and how many subjects may wait to be
@@ -40,13 +40,13 @@ export interface IssuerLogoutDeps {
  * Carries on logouts of everyone: those who were late, and a page of each job in a round. Whether it is time for one, and whether
  * another bookkeeper is at it, the ledger says.
  */
-export function createIssuerLogoutChore({
+export function createIssuerLogoutJob({
   db,
   handOver,
   log,
   metrics,
   monotonicMs = () => performance.now(),
-}: IssuerLogoutDeps): Chore {
+}: IssuerLogoutDeps): Job {
   const subjects = metrics.counter(
     'issuer_logout_subjects_total',
     'Subjects for whom logouts of everyone made a logout.',

@@ -1,6 +1,6 @@
 import { countJournalLeft, type Database } from '@curfew/ledger'
 import type { Metrics } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 const PAUSE_MS = 15_000
 
@@ -8,7 +8,7 @@ const PAUSE_MS = 15_000
  * Counts the journal entries that a projector failed at. Until they are projected, a receipt, an orphaned session or a figure of the
  * SLA may be missing.
  */
-export function createJournalLeftChore({ db, metrics }: { db: Database; metrics: Metrics }): Chore {
+export function createJournalLeftJob({ db, metrics }: { db: Database; metrics: Metrics }): Job {
   let left: ReadonlyMap<string, number> = new Map()
   metrics.gauges(
     'journal_left_entries',

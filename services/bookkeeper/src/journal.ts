@@ -1,6 +1,6 @@
-import { type Database, type Poster, postJournal, postLeft } from '@curfew/ledger'
+import { type Database, type Projector, projectJournal, projectLeft } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 /** Entries of the journal in one transaction; each is a batch of plans or settlements. */
 const BATCH = 40
@@ -14,21 +14,21 @@ const LEFT_PAUSE_MS = { first: 1_000, max: 60_000 }
  *
  * @param posters by the name of their book.
  */
-export function createJournalChores({
+export function createJournalJobs({
   db,
   log,
-  posters,
+  projectors,
 }: {
   db: Database
   log: Log
-  posters: Readonly<Record<string, Poster>>
-}): readonly Chore[] {
-  const named = Object.entries(posters)
+  projectors: Readonly<Record<string, Projector>>
+}): readonly Job[] {
+  const named = Object.entries(projectors)
   const names = new Map(named.map(([name, post]) => [post, name]))
-  const onFailed = (poster: string, error: unknown) =>
-    log.error({ event: 'journal.poster-failed', poster, err: error })
+  const onFailed = (projector: string, error: unknown) =>
+    log.error({ event: 'journal.projector-failed', projector, err: error })
   let limit = BATCH
-  const posting: Chore = {
+  const posting: Job = {
     name: 'journal',
     pauseMs: PAUSE_MS,
     failurePauseMs: FAILURE_PAUSE_MS,
@@ -36,15 +36,20 @@ export function createJournalChores({
       const taken = limit
       // What is too much for one transaction may be little enough in two.
       limit = Math.max(1, Math.floor(taken / 2))
-      const posted = await postJournal(db, { limit: taken, posters: Object.values(posters), names, onFailed })
+      const posted = await projectJournal(db, {
+        limit: taken,
+        projectors: Object.values(projectors),
+        names,
+        onFailed,
+      })
       limit = Math.min(BATCH, taken * 2)
       return posted === taken
     },
   }
-  return [posting, ...named.map(([name, post]) => leftChore({ db, name, post, onFailed }))]
+  return [posting, ...named.map(([name, post]) => leftJob({ db, name, post, onFailed }))]
 }
 
-function leftChore(left: Omit<Parameters<typeof postLeft>[1], 'limit'> & { db: Database }): Chore {
+function leftJob(left: Omit<Parameters<typeof projectLeft>[1], 'limit'> & { db: Database }): Job {
   let limit = BATCH
   let pauseMs = LEFT_PAUSE_MS.first
   return {
@@ -54,7 +59,7 @@ function leftChore(left: Omit<Parameters<typeof postLeft>[1], 'limit'> & { db: D
     },
     failurePauseMs: FAILURE_PAUSE_MS,
     async round() {
-      const result = await postLeft(left.db, { ...left, limit })
+      const result = await projectLeft(left.db, { ...left, limit })
       if (result === null) return false
       if (result.posted) pauseMs = LEFT_PAUSE_MS.first
       else if (result.entries === 1 && !result.split) pauseMs = Math.min(pauseMs * 2, LEFT_PAUSE_MS.max)

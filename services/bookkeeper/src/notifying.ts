@@ -11,7 +11,7 @@ import type { GuardedClient } from '@curfew/outbound'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { WebhookSecretSealer } from '@curfew/tokens'
 import { createOutcomesRound, OUTCOMES_LAG_MS } from './outcomes.ts'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 import { createWebhookSender, WEBHOOK_SCHEDULE_MS, type WebhookSender } from './webhooks.ts'
 
 /** How operators are told. */
@@ -50,7 +50,7 @@ const EXPIRY_PAUSE_MS = 10_000
 
 /** What it takes to tell operators: to learn of what the ledger alone knows, to hand it on, and to send it. */
 export function createNotifying(deps: NotifyingDeps): {
-  readonly chores: readonly Chore[]
+  readonly jobs: readonly Job[]
   readonly sender: WebhookSender
 } {
   const { db, publisher, client, webhookSecrets, notifying, log, metrics } = deps
@@ -64,32 +64,32 @@ export function createNotifying(deps: NotifyingDeps): {
     policy: { ...DEFAULT_RETRY_POLICY, scheduleMs: notifying.webhookScheduleMs },
     onAttempted: (state) => attempts.inc({ state }),
   })
-  const chore = (name: string, pauseMs: number, round: Chore['round']): Chore => ({
+  const job = (name: string, pauseMs: number, round: Job['round']): Job => ({
     name,
     pauseMs,
     failurePauseMs: PAUSE_MS,
     round,
   })
-  const noticing = chore('breakers', PAUSE_MS, async () => {
+  const noticing = job('breakers', PAUSE_MS, async () => {
     await noticeBreakers(db, { quietMs: notifying.breakerQuietMs })
     return false
   })
-  const fanningOut = chore(
+  const fanningOut = job(
     'notifications',
     PAUSE_MS,
     async () => (await fanOutNotifications(db, { limit: BATCH })) === BATCH,
   )
-  const sending = chore('webhooks', SEND_PAUSE_MS, async () => {
+  const sending = job('webhooks', SEND_PAUSE_MS, async () => {
     await sender.round()
     return false
   })
-  const expiring = chore('expiring keys', EXPIRY_PAUSE_MS, async () => {
+  const expiring = job('expiring keys', EXPIRY_PAUSE_MS, async () => {
     await noticeExpiringKeys(db, { now: new Date(), withinMs: KEY_LEAD_MS })
     return false
   })
-  const chores = [noticing, expiring, fanningOut, sending]
-  if (publisher === null) return { chores, sender }
-  const publishing = chore('publishing', PAUSE_MS, async () => {
+  const jobs = [noticing, expiring, fanningOut, sending]
+  if (publisher === null) return { jobs, sender }
+  const publishing = job('publishing', PAUSE_MS, async () => {
     const published = await publishNotifications(db, {
       limit: BATCH,
       publish: (records) => publisher.publish('outcomes', records.map(encodeNotification)),
@@ -97,5 +97,5 @@ export function createNotifying(deps: NotifyingDeps): {
     return published === BATCH
   })
   const outcomes = createOutcomesRound({ db, publisher, lagMs: notifying.outcomesLagMs })
-  return { chores: [...chores, publishing, chore('outcomes', PAUSE_MS, outcomes)], sender }
+  return { jobs: [...jobs, publishing, job('outcomes', PAUSE_MS, outcomes)], sender }
 }

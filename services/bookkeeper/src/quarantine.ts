@@ -1,9 +1,9 @@
 import type { EventLog } from '@curfew/domain'
 import { countQuarantined, type Database, noticeQuarantined, takeRequeues } from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
-export interface QuarantineChoresDeps {
+export interface QuarantineJobsDeps {
   readonly db: Database
   /** Where requeued records go. */
   readonly eventLog: Pick<EventLog, 'append'>
@@ -21,9 +21,9 @@ const COUNT_PAUSE_MS = 15_000
 const FAILURE_PAUSE_MS = 5_000
 
 /** Tells operators of quarantined records, counts them, and appends those again whose requeue a person asked for. */
-export function createQuarantineChores(deps: QuarantineChoresDeps): readonly Chore[] {
+export function createQuarantineJobs(deps: QuarantineJobsDeps): readonly Job[] {
   const { db, eventLog, log, metrics, windowMs } = deps
-  const chore = (name: string, pauseMs: number, round: Chore['round']): Chore => ({
+  const job = (name: string, pauseMs: number, round: Job['round']): Job => ({
     name,
     pauseMs,
     failurePauseMs: FAILURE_PAUSE_MS,
@@ -41,7 +41,7 @@ export function createQuarantineChores(deps: QuarantineChoresDeps): readonly Cho
   ])
   const requeues = metrics.counter('records_requeued_total', 'Quarantined records that were appended again.')
   return [
-    chore('quarantine notices', PAUSE_MS, async () => {
+    job('quarantine notices', PAUSE_MS, async () => {
       const noticed = await noticeQuarantined(db, { limit: NOTICE_BATCH, windowMs })
       for (const [lane, records] of noticed) {
         quarantined.inc({ lane }, records)
@@ -49,7 +49,7 @@ export function createQuarantineChores(deps: QuarantineChoresDeps): readonly Cho
       }
       return [...noticed.values()].reduce((sum, records) => sum + records, 0) === NOTICE_BATCH
     }),
-    chore('requeues', PAUSE_MS, async () => {
+    job('requeues', PAUSE_MS, async () => {
       const { requeued, refused, unavailable } = await takeRequeues(db, {
         limit: REQUEUE_BATCH,
         append: (records) => eventLog.append(records),
@@ -62,7 +62,7 @@ export function createQuarantineChores(deps: QuarantineChoresDeps): readonly Cho
       if (unavailable.length > 0) log.warn({ event: 'requeues.postponed', records: unavailable })
       return requeued.length === REQUEUE_BATCH
     }),
-    chore('count of quarantined records', COUNT_PAUSE_MS, async () => {
+    job('count of quarantined records', COUNT_PAUSE_MS, async () => {
       waiting = await countQuarantined(db)
       return false
     }),

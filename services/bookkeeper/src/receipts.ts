@@ -1,5 +1,5 @@
 import { logKey, type ReceiptSubject, receiptClaims } from '@curfew/domain'
-import { findUnreceipted, insertReceipts, lockReceiptLog, type Poster } from '@curfew/ledger'
+import { findUnreceipted, insertReceipts, lockReceiptLog, type Projector } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
 import type { LogKeeper } from '@curfew/tokens'
 
@@ -23,7 +23,7 @@ export interface ReceiptDeps extends ReceiptSettings {
  * Gives every event that is settled its receipt, and the receipt its place in the log. Nothing is signed here: what the
  * log has it vouches for by its checkpoints, and a signature is the same whenever it is made.
  */
-export function createReceiptPoster(deps: ReceiptDeps): Poster {
+export function createReceiptProjector(deps: ReceiptDeps): Projector {
   let warned = false
   return async (transaction, entries) => {
     const settled = await findUnreceipted(transaction, entries)
@@ -36,7 +36,7 @@ export function createReceiptPoster(deps: ReceiptDeps): Poster {
     }
     const hash = await deps.keeper.subjectHash(log)
     const issuedAt = deps.now()
-    const receipts = settled.map(({ event, holder, targets, withinMs, replaces, ...settlement }, at) => {
+    const receipts = settled.map(({ event, session_sub, targets, withinMs, replaces, ...settlement }, at) => {
       const place = { origin, index: size + at, replaces, issuedAt, jti: deps.newJti() }
       const keyedHash = deps.subject === 'hash' ? hash.of(event.id) : null
       const claims = receiptClaims(event, targets, { place, withinMs, keyedHash })
@@ -44,7 +44,7 @@ export function createReceiptPoster(deps: ReceiptDeps): Poster {
         event,
         ...settlement,
         payload: JSON.stringify(claims),
-        subjectTag: hash.tag(logKey({ ...event, sub: event.sub ?? holder })),
+        subjectTag: hash.tag(logKey({ ...event, sub: event.sub ?? session_sub })),
       }
     })
     await insertReceipts(transaction, log, receipts)

@@ -7,12 +7,12 @@ import { repeatUntil } from './repeat.ts'
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
-test('the pause is that of the chore by now', async () => {
+test('the pause is that of the job by now', async () => {
   const stopping = new AbortController()
   const rounds: number[] = []
   const began = Date.now()
   let pauseMs = 500
-  const chore = {
+  const job = {
     name: 'waiting',
     get pauseMs() {
       return pauseMs
@@ -24,7 +24,7 @@ test('the pause is that of the chore by now', async () => {
       return false
     },
   }
-  const done = repeatUntil(stopping.signal, chore, createLog({ service: 'test', level: 'silent' }))
+  const done = repeatUntil(stopping.signal, job, createLog({ service: 'test', level: 'silent' }))
   await vi.advanceTimersByTimeAsync(8_000)
   expect(rounds).toEqual([0, 1_000, 3_000, 7_000])
   stopping.abort()

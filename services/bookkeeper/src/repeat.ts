@@ -1,6 +1,6 @@
 import { type Log, sleep } from '@curfew/runtime'
 
-export interface Chore {
+export interface Job {
   /** For the log, as a noun. */
   readonly name: string
   /** Between the end of one round and the next, in milliseconds. Asked for after each. */
@@ -12,13 +12,13 @@ export interface Chore {
 }
 
 /** Does a chore again and again until `stopping` aborts; the round that is under way is ended first. What fails is tried again. */
-export async function repeatUntil(stopping: AbortSignal, chore: Chore, log: Log): Promise<void> {
+export async function repeatUntil(stopping: AbortSignal, job: Job, log: Log): Promise<void> {
   while (!stopping.aborted) {
     try {
-      if (!(await chore.round())) await sleep(chore.pauseMs, stopping)
+      if (!(await job.round())) await sleep(job.pauseMs, stopping)
     } catch (error) {
-      log.warn({ event: `${chore.name}.failed`, err: error })
-      await sleep(chore.failurePauseMs, stopping)
+      log.warn({ event: `${job.name}.failed`, err: error })
+      await sleep(job.failurePauseMs, stopping)
     }
   }
 }

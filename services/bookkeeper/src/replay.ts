@@ -1,7 +1,7 @@
 import { type Database, failReplay, type ReplayBatch, runningReplays, takeReplayBatch } from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
 import { createJobGuard } from './job-guard.ts'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 /** Deliveries that a job puts back at once, and the least time between, in milliseconds: 1,000 a second, so that logouts of now get in between. */
 const BATCH = 200
@@ -12,7 +12,7 @@ const FAILURE_PAUSE_MS = 1_000
  * Replays dead letters: a batch of each job in a round. Whether it is time for one, and whether another bookkeeper is at it, the
  * ledger says.
  */
-export function createReplayChore({
+export function createReplayJob({
   db,
   log,
   metrics,
@@ -20,7 +20,7 @@ export function createReplayChore({
   db: Database
   log: Log
   metrics: Pick<Metrics, 'counter'>
-}): Chore {
+}): Job {
   const replayed = metrics.counter('deliveries_replayed_total', 'Dead letters put back by replays.')
   const guard = createJobGuard({
     ...{ log, name: 'replay', idMember: 'replay_id' },

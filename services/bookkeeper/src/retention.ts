@@ -15,7 +15,7 @@ import {
   sweepHistory,
 } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 /** How long history is kept, in days. */
 export interface Retention {
@@ -65,7 +65,7 @@ const FAILURE_PAUSE_MS = 60_000
 const DELETE_PAUSE_MS = 50
 
 /** Makes partitions for the days to come, and deletes what is too old. */
-export function createRetentionChore(deps: RetentionDeps): Chore {
+export function createRetentionJob(deps: RetentionDeps): Job {
   return {
     name: 'retention',
     pauseMs: PAUSE_MS,

@@ -16,7 +16,7 @@ import {
   type SigningKeyRecord,
 } from '@curfew/ledger'
 import type { Log } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 export interface RotationDeps {
   readonly db: Database
@@ -37,7 +37,7 @@ const CREDENTIAL = 'bookkeeper'
  * Looks after the signing keys: what a schedule wants replaced gets its next key, and private parts are thrown away that nobody can
  * sign with any more. Of several bookkeepers one does it.
  */
-export function createRotationChore({ db, generateKey, now, log, stopping }: RotationDeps): Chore {
+export function createRotationJob({ db, generateKey, now, log, stopping }: RotationDeps): Job {
   return {
     name: 'rotation',
     pauseMs: PAUSE_MS,

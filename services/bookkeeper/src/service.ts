@@ -1,22 +1,22 @@
 import type { GuardedClient } from '@curfew/outbound'
 import { aborted, type Service } from '@curfew/runtime'
 import type { WebhookSecretSealer } from '@curfew/tokens'
-import { type ChoreDeps, choresOf } from './chores.ts'
+import { type JobDeps, jobsOf } from './jobs.ts'
 import { createNotifying, NOTIFYING, type Notifying } from './notifying.ts'
 import { repeatUntil } from './repeat.ts'
 
 export { readBookkeeperConfig, readReceiptSettings, readRetention, readSessionsMax } from './config.ts'
-export { createEventLogChore } from './event-log.ts'
-export { createIssuerLogoutChore, toEventLog } from './issuer-logouts.ts'
-export { createQuarantineChores } from './quarantine.ts'
-export { createRetentionChore } from './retention.ts'
-export { createRotationChore } from './rotation.ts'
-export { createSessionQuotaChore } from './session-quotas.ts'
-export { createSessionChores, expiryRound } from './sessions.ts'
-export { createSlaChore } from './sla.ts'
+export { createEventLogJob } from './event-log.ts'
+export { createIssuerLogoutJob, toEventLog } from './issuer-logouts.ts'
+export { createQuarantineJobs } from './quarantine.ts'
+export { createRetentionJob } from './retention.ts'
+export { createRotationJob } from './rotation.ts'
+export { createSessionQuotaJob } from './session-quotas.ts'
+export { createSessionJobs, expiryRound } from './sessions.ts'
+export { createSlaJob } from './sla.ts'
 
 /** What the bookkeeper works with, already open. */
-export interface BookkeeperDeps extends ChoreDeps {
+export interface BookkeeperDeps extends JobDeps {
   /** The way to webhooks. */
   readonly client: Pick<GuardedClient, 'post'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
@@ -33,10 +33,10 @@ export function createBookkeeper(deps: BookkeeperDeps): Service {
     name: 'bookkeeper',
     async run({ stopping, abandoning, ready }) {
       const notifying = deps.notifying ?? NOTIFYING
-      const { chores, sender } = createNotifying({ ...deps, notifying })
-      const all = [...choresOf(deps, notifying, stopping), ...chores]
+      const { jobs, sender } = createNotifying({ ...deps, notifying })
+      const all = [...jobsOf(deps, notifying, stopping), ...jobs]
       ready()
-      await Promise.all(all.map((chore) => repeatUntil(stopping, chore, deps.log)))
+      await Promise.all(all.map((job) => repeatUntil(stopping, job, deps.log)))
       await Promise.race([sender.idle(), aborted(abandoning)])
     },
   }

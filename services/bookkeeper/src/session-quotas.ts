@@ -1,6 +1,6 @@
 import { type Database, enforceSessionQuotas, type SessionCount } from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 const PAUSE_MS = 15_000
 const FAILURE_PAUSE_MS = 5_000
@@ -16,7 +16,7 @@ export interface SessionQuotasDeps {
 }
 
 /** Counts the sessions of each issuer, and marks those that have too many. */
-export function createSessionQuotaChore({ db, sessionsMax, log, metrics }: SessionQuotasDeps): Chore {
+export function createSessionQuotaJob({ db, sessionsMax, log, metrics }: SessionQuotasDeps): Job {
   let worst: readonly SessionCount[] = []
   metrics.gauges(
     'session_quota_ratio',

@@ -7,9 +7,9 @@ import {
   type SessionPartition,
 } from '@curfew/ledger'
 import { type Log, type Metrics, sleep } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
-export interface SessionChoresDeps {
+export interface SessionJobsDeps {
   readonly db: Database
   readonly log: Log
   readonly metrics: Metrics
@@ -28,9 +28,9 @@ const COUNT_PAUSE_MS = 15_000
 const FAILURE_PAUSE_MS = 5_000
 
 /** What becomes of sessions by themselves: they expire; and of those whose logout came to nothing somebody is told. */
-export function createSessionChores(deps: SessionChoresDeps): readonly Chore[] {
+export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
   const { db, log, metrics, windowMs, stopping } = deps
-  const chore = (name: string, pauseMs: number, round: Chore['round']): Chore => ({
+  const job = (name: string, pauseMs: number, round: Job['round']): Job => ({
     name,
     pauseMs,
     failurePauseMs: FAILURE_PAUSE_MS,
@@ -48,7 +48,7 @@ export function createSessionChores(deps: SessionChoresDeps): readonly Chore[] {
     'Rows of the session index that were deleted because their session ended by itself.',
   )
   return [
-    chore('session expiry', EXPIRY_PAUSE_MS, async () => {
+    job('session expiry', EXPIRY_PAUSE_MS, async () => {
       await expiryRound({
         partitions: await listSessionPartitions(db),
         expire: (request) => expireSessions(db, { ...request, limit: EXPIRE_BATCH }),
@@ -60,12 +60,12 @@ export function createSessionChores(deps: SessionChoresDeps): readonly Chore[] {
       })
       return false
     }),
-    chore('orphaned sessions', NOTICE_PAUSE_MS, async () => {
+    job('orphaned sessions', NOTICE_PAUSE_MS, async () => {
       const told = await noticeOrphans(db, { limit: NOTICE_BATCH, windowMs })
       if (told > 0) log.error({ event: 'sessions.orphaned', sessions: told })
       return told === NOTICE_BATCH
     }),
-    chore('count of orphaned sessions', COUNT_PAUSE_MS, async () => {
+    job('count of orphaned sessions', COUNT_PAUSE_MS, async () => {
       orphans = await countOrphans(db)
       return false
     }),

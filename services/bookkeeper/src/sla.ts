@@ -25,7 +25,7 @@ import {
   watchBurns,
 } from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
-import type { Chore } from './repeat.ts'
+import type { Job } from './repeat.ts'
 
 const PAUSE_MS = 60_000
 /** That a budget burns is told again once it was well for so long. */
@@ -42,7 +42,7 @@ interface SlaDeps {
 }
 
 /** Says each minute how each issuer's promise stands, as metrics, and tells operators where its error budget burns. */
-export function createSlaChore({ db, now, log, metrics }: SlaDeps): Chore {
+export function createSlaJob({ db, now, log, metrics }: SlaDeps): Job {
   let standing: readonly Standing[] = []
   const values = (value: (lately: SlaNow) => number | null) =>
     standing.flatMap(({ issuer, lately }) => {

@@ -64,7 +64,7 @@ async function show(args: readonly string[]): Promise<number> {
   const of = values.issuer === undefined ? {} : { issuer: values.issuer }
   const event = await answered(client.getLogoutEvent(id, { wait, ...of }))
   if (values.json === true) process.stdout.write(`${JSON.stringify(event)}\n`)
-  else if (event.scope === 'issuer') process.stdout.write(inWords(event, ofEveryone(event)))
+  else if (event.scope === 'issuer') process.stdout.write(inWords(event, ofIssuerLogout(event)))
   else process.stdout.write(inWords(event, (await answered(client.getEventSummary(id, of))).text))
   return 0
 }
@@ -80,9 +80,9 @@ const BASIS: Readonly<Record<LogoutEventStatus['plan_basis'], string>> = {
 }
 
 /** Nobody in particular is to be told of it, so there is no summary. */
-function ofEveryone({ id, issuer_logout: job }: LogoutEventStatus): string {
+function ofIssuerLogout({ id, issuer_logout: job }: LogoutEventStatus): string {
   const many = job === null ? '' : ` (${job.done} of ${job.total ?? 'as yet unknown'} people)`
-  return `Everyone is logged out${many}; curfew logout-everyone --follow ${id} says how far it is.`
+  return `Everyone is logged out${many}; curfew issuer-logout --follow ${id} says how far it is.`
 }
 
 function inWords(event: LogoutEventStatus, text: string): string {

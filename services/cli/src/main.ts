@@ -4,9 +4,9 @@ import { type Command, group, UsageError } from './arguments.ts'
 import { dlq } from './dlq.ts'
 import { doctor } from './doctor.ts'
 import { events } from './events.ts'
+import { issuerLogout } from './issuer-logout.ts'
 import { keys } from './keys.ts'
 import { log } from './log.ts'
-import { logoutEveryone } from './logout-everyone.ts'
 import { quarantine } from './quarantine.ts'
 import { receipt } from './receipt.ts'
 import { rp } from './rp.ts'
@@ -28,7 +28,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   up: here('up'),
   migrate: here('migrate'),
   events,
-  'logout-everyone': logoutEveryone,
+  'issuer-logout': issuerLogout,
   dlq,
   quarantine,
   'api-keys': apiKeys,

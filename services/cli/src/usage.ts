@@ -20,7 +20,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 --wait SECONDS    when every delivery is settled, or the time is up (up to 30)
                 --issuer NAME     whose, where several issuers use the id
 `,
-  'logout-everyone': `  logout-everyone
+  'issuer-logout': `  issuer-logout
                 log out everyone of an issuer: --issuer NAME, or --iss ISSUER; counts first, and asks
                 --dry-run         count only
                 --yes             do not ask

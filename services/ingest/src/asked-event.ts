@@ -1,13 +1,13 @@
 import { hash } from 'node:crypto'
 import { IssuerQuery } from '@curfew/contract'
 import {
+  type AccessFilter,
+  admits,
   type Digest,
   type EventId,
   eventIdOf,
   type GivenEventId,
   NO_ISSUER,
-  type Reach,
-  reaches,
 } from '@curfew/domain'
 import {
   askedIssuer,
@@ -73,8 +73,8 @@ export async function askedEvent(
   const givenId = request.params.id.toLowerCase()
   const { wait = 0, issuer } = request.query
   if (!isUuid(givenId)) throw notFound(givenId, false)
-  const { reach, name: caller } = callerOf(request)
-  const iss = await askedIssuer(names, reach, issuer)
+  const { access, name: caller } = callerOf(request)
+  const iss = await askedIssuer(names, access, issuer)
   const identified = async () => only(givenId, await reader.identify({ givenId, iss, caller }))
   const find = async (id: EventId | null) => (id === null ? null : reader.find(id, caller))
 
@@ -83,12 +83,12 @@ export async function askedEvent(
   await waitFor(id ?? atAnyIssuer(givenId))
   // An event that was stored before ids were derived has another id: the given id finds it.
   const found = (await find(id)) ?? (await find(await identified()))
-  const own = found === null ? null : withinReach(found, reach)
+  const own = found === null ? null : ifAdmitted(found, access)
   if (own !== null) return own
   await waitFor(eventIdOf(NO_ISSUER, givenId, digest))
   // Records in quarantine name no client, so an owner of clients learns of none.
   const quarantined =
-    reach.kind === 'clients' || iss === NO_ISSUER
+    access.kind === 'clients' || iss === NO_ISSUER
       ? null
       : await findQuarantinedEvent(db, { eventId: givenId, iss })
   throw quarantined === null ? notFound(givenId, true, issuer) : inQuarantine(givenId, quarantined)
@@ -128,11 +128,11 @@ function only(id: GivenEventId, events: readonly EventIdentity[]): EventId | nul
 }
 
 /** What a credential may see of an event: an issuer its own, an owner of clients what they are owed of it. */
-function withinReach(found: FoundEvent, reach: Reach): FoundEvent | null {
-  if (reach.kind === 'everything') return found
-  if (found.event.iss !== reach.iss) return null
-  const deliveries = found.deliveries.filter((delivery) => reaches(reach, delivery))
-  return reach.kind === 'clients' && deliveries.length === 0 ? null : { ...found, deliveries }
+function ifAdmitted(found: FoundEvent, access: AccessFilter): FoundEvent | null {
+  if (access.kind === 'everything') return found
+  if (found.event.iss !== access.iss) return null
+  const deliveries = found.deliveries.filter((delivery) => admits(access, delivery))
+  return access.kind === 'clients' && deliveries.length === 0 ? null : { ...found, deliveries }
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/

@@ -1,5 +1,5 @@
 import type { Problem } from '@curfew/contract'
-import type { Reach } from '@curfew/domain'
+import type { AccessFilter } from '@curfew/domain'
 import { callerOf, type HttpServer, ProblemError, problemOf } from '@curfew/runtime'
 import type { Fault } from './fault.ts'
 
@@ -17,7 +17,7 @@ export interface Words {
 export type PostRequest = Parameters<typeof problemOf>[1]
 
 /** What a credential may post for, once it is known to be no client's. */
-export type PosterReach = Exclude<Reach, { readonly kind: 'clients' }>
+export type PosterAccess = Exclude<AccessFilter, { readonly kind: 'clients' }>
 
 /** One element of a body, not yet checked. */
 export interface Element {
@@ -86,9 +86,9 @@ export async function answerTo<Item, Answer>(
 }
 
 /** For whom a caller may post. @throws a 403 problem where it is bound to clients: what happens at an issuer is the issuer's to say. */
-export function posterReach(request: PostRequest, { many }: Words): PosterReach {
-  const { reach } = callerOf(request)
-  if (reach.kind !== 'clients') return reach
+export function posterAccess(request: PostRequest, { many }: Words): PosterAccess {
+  const { access } = callerOf(request)
+  if (access.kind !== 'clients') return access
   throw new ProblemError({
     status: 403,
     detail: `${many.charAt(0).toUpperCase()}${many.slice(1)} are an issuer’s to assert; this credential is bound to clients of one.`,
@@ -96,12 +96,12 @@ export function posterReach(request: PostRequest, { many }: Words): PosterReach 
 }
 
 /** A 403 where `iss` is another than a credential is bound to, else null. */
-export function foreignIssuer(reach: PosterReach, iss: string, pointer: string): ProblemError | null {
-  if (reach.kind === 'everything' || iss === reach.iss) return null
+export function foreignIssuer(access: PosterAccess, iss: string, pointer: string): ProblemError | null {
+  if (access.kind === 'everything' || iss === access.iss) return null
   return new ProblemError({
     status: 403,
     title: 'Not your issuer',
-    detail: `This credential is bound to ${reach.iss}. Nothing of this was accepted.`,
+    detail: `This credential is bound to ${access.iss}. Nothing of this was accepted.`,
     errors: [{ pointer: `${pointer}/iss`, detail: 'is not the issuer that this credential is bound to' }],
   })
 }

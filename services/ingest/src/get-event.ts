@@ -8,7 +8,7 @@ export function registerGetEvent(server: HttpServer, deps: AskedEventDeps): void
     '/v1/logout-events/:id',
     {
       // Thousands may wait at once: what they ask for is read by few statements together.
-      config: { scope: 'events:read', reach: 'handler', load: 'own' } satisfies RouteAccess<Scope>,
+      config: { scope: 'events:read', access: 'handler', load: 'own' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'A logout event, its deliveries and how each stands.',
         params: EventParams,

@@ -13,7 +13,7 @@ export function registerGetSummary(
     '/v1/logout-events/:id/summary',
     {
       // Thousands may wait at once: what they ask for is read by few statements together.
-      config: { scope: 'events:read', reach: 'handler', load: 'own' } satisfies RouteAccess<Scope>,
+      config: { scope: 'events:read', access: 'handler', load: 'own' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'A logout event in words for the person who logged out.',
         params: EventParams,

@@ -32,8 +32,8 @@ import {
   elementsOf,
   foreignIssuer,
   invalidElement,
-  type PosterReach,
-  posterReach,
+  type PosterAccess,
+  posterAccess,
 } from './elements.ts'
 import type { LaneLimits } from './lane-limits.ts'
 import { payForLogouts } from './pay-for-logouts.ts'
@@ -58,7 +58,7 @@ const check = createValidator(LogoutEventInput)
 const ROUTE = {
   config: {
     scope: 'events:write',
-    reach: 'handler',
+    access: 'handler',
     budget: 'logouts',
     cost: 'handler',
     elementsMax: ELEMENTS_MAX,
@@ -99,9 +99,9 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
       if (query.dry_run && Array.isArray(body))
         throw notPossible('dry_run is for one event, not for an array.')
       const elements = elementsOf(body, LOGOUT_EVENTS)
-      const reach = posterReach(request, LOGOUT_EVENTS)
+      const access = posterAccess(request, LOGOUT_EVENTS)
       const post: Post = {
-        ...{ reach, recent, now, newId },
+        ...{ access, recent, now, newId },
         caller: callerOf(request),
         bulkRefusal: payForLogouts(request, lanes),
         contents: new Map(),
@@ -116,7 +116,7 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
       )
       for (const [id, content] of post.contents) recent.add(id, content)
       const answered = await answerTo(request, results, async ({ givenId, iss }) => {
-        const issuer = reach.kind === 'issuer' ? reach.issuer : await names.nameOf(iss)
+        const issuer = access.kind === 'issuer' ? access.issuer : await names.nameOf(iss)
         const event = { givenId, issuer }
         return {
           id: givenId,
@@ -133,7 +133,7 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
 
 /** One request: what each of its elements is checked against. */
 interface Post extends Pick<PostEventsDeps, 'now' | 'newId'> {
-  readonly reach: PosterReach
+  readonly access: PosterAccess
   readonly caller: Credential
   /** Why events of the bulk lane are refused; or null. */
   readonly bulkRefusal: ProblemError | null
@@ -144,14 +144,14 @@ interface Post extends Pick<PostEventsDeps, 'now' | 'newId'> {
 
 /** The event that one element of a body asserts; or why it is rejected. */
 function accept({ value, pointer }: Element, post: Post): LogoutEvent | ProblemError {
-  const { reach, caller, bulkRefusal } = post
+  const { access, caller, bulkRefusal } = post
   const faults = check(value)
   if (faults.length > 0) return invalidElement(LOGOUT_EVENTS, faults, pointer)
   const event = acceptEvent(value as LogoutEventInput, {
     ...{ now: post.now(), newId: post.newId, requestedBy: caller.name },
   })
   if (!('id' in event)) return invalidElement(LOGOUT_EVENTS, event, pointer)
-  const foreign = foreignIssuer(reach, event.iss, pointer)
+  const foreign = foreignIssuer(access, event.iss, pointer)
   if (foreign !== null) return foreign
   if (event.scope === 'issuer' && !hasScope(caller, 'admin')) return notAdmin(pointer)
   // One record, however many people it is about: a breach does not wait for a backlog.

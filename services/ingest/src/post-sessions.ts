@@ -28,9 +28,9 @@ import {
   elementsOf,
   foreignIssuer,
   invalidElement,
-  type PosterReach,
+  type PosterAccess,
   type PostRequest,
-  posterReach,
+  posterAccess,
 } from './elements.ts'
 import type { SessionQuotas } from './session-quotas.ts'
 
@@ -44,7 +44,7 @@ export interface PostSessionsDeps {
 const SESSIONS = { one: 'session', many: 'sessions' }
 const WRITE = {
   scope: 'sessions:write',
-  reach: 'handler',
+  access: 'handler',
   budget: 'sessions',
   elementsMax: ELEMENTS_MAX,
 } satisfies RouteAccess<Scope>
@@ -80,8 +80,8 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
     },
     async (request, reply) => {
       const elements = elementsOf(request.body, SESSIONS)
-      const reach = posterReach(request, SESSIONS)
-      const results = elements.map((element) => accept(element, reach, deps))
+      const access = posterAccess(request, SESSIONS)
+      const results = elements.map((element) => accept(element, access, deps))
       const sessions = acceptedOf(results, request.body, SESSIONS)
       await append(
         sessions.map((session) => encodeSessionStart(session, stamp(request))),
@@ -104,7 +104,7 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
     },
     async (request, reply) => {
       const { iss, sid, client_id } = request.query
-      const foreign = foreignIssuer(posterReach(request, SESSIONS), iss, '')
+      const foreign = foreignIssuer(posterAccess(request, SESSIONS), iss, '')
       if (foreign !== null) throw foreign
       const end = { iss: iss as Issuer, sid: sid as Sid, clientId: (client_id ?? null) as ClientId | null }
       await append([encodeSessionEnd(end, stamp(request))], SESSIONS.one)
@@ -116,14 +116,14 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
 /** The session that one element of a body asserts; or why it is rejected. */
 function accept(
   { value, pointer }: Element,
-  reach: PosterReach,
+  access: PosterAccess,
   { now, quotas }: PostSessionsDeps,
 ): Session | ProblemError {
   const faults = check(value)
   if (faults.length > 0) return invalidElement(SESSIONS, faults, pointer)
   const session = acceptSession(value as SessionInput, now())
   if (!('iss' in session)) return invalidElement(SESSIONS, session, pointer)
-  return foreignIssuer(reach, session.iss, pointer) ?? quotas.refusal(session) ?? session
+  return foreignIssuer(access, session.iss, pointer) ?? quotas.refusal(session) ?? session
 }
 
 function acceptedAnswer(session: Session | SessionEnd): SessionAccepted {

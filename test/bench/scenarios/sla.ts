@@ -8,7 +8,7 @@ import {
   mergeLatencies,
   uuidV7,
 } from '@curfew/domain'
-import { type JournalEntry, postSla, withTransaction } from '@curfew/ledger'
+import { type JournalEntry, projectSla, withTransaction } from '@curfew/ledger'
 import { median, quantile } from '../figures.ts'
 import { ISS } from '../load.ts'
 import type { Row } from '../scenarios.ts'
@@ -165,7 +165,7 @@ async function file({ db }: Stage, progress: (text: string) => void): Promise<re
   )
   const startedMs = performance.now()
   for (const entries of [planned, settled])
-    await withTransaction(db, (transaction) => postSla(transaction, entries))
+    await withTransaction(db, (transaction) => projectSla(transaction, entries))
   const tookMs = performance.now() - startedMs
   progress(`filed ${owed.length} in ${tookMs.toFixed(0)} ms`)
   return [tookMs]

@@ -4,10 +4,10 @@ import { describe, expect, test } from 'vitest'
 import type { BindingId, Digest } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
-import type { LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
 import { fallbackOf, isDue, successorsOf } from './fallback.ts'
 import { plan } from './plan.ts'
+import type { LiveSession } from './session-match.ts'
 
 // Goal: a fallback is owed a logout where the channel before it is unusable, and in no other case.
 

@@ -1,8 +1,8 @@
 import type { Digest } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
-import { coversSession, type LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
 import { type OwedDelivery, owed } from './owed.ts'
+import { type LiveSession, matchesSession } from './session-match.ts'
 
 /**
  * What becomes of a delivery that names the subject, before it is attempted. `sent`: it goes out. `narrowed`: it would end a
@@ -27,7 +27,7 @@ export function narrowingOf(
   held: readonly LiveSession[],
   digest: Digest,
 ): Narrowing {
-  const covered = held.filter((session) => coversSession(event, session))
+  const covered = held.filter((session) => matchesSession(event, session))
   if (covered.length === held.length) return { kind: 'sent' }
   if (covered.length > 0 && binding.names === 'subject') return { kind: 'sent' }
   const named = covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
@@ -45,6 +45,6 @@ export function narrowingOfMany(
   binding: Pick<Binding, 'names'>,
   some: readonly LiveSession[],
 ): Narrowing {
-  const older = some.some((session) => coversSession(event, session))
+  const older = some.some((session) => matchesSession(event, session))
   return older && binding.names === 'subject' ? { kind: 'sent' } : { kind: 'narrowed', owed: [] }
 }

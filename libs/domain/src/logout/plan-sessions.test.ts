@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest'
 import type { Digest } from '../ids.ts'
 import type { Binding, Names } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
-import type { LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
 import { type KnownSessions, plan } from './plan.ts'
+import type { LiveSession } from './session-match.ts'
 
 // Goal: whom the session index makes a logout name. Clients are letters: a, b and c take sids, s takes the subject only, r requires a
 // session.

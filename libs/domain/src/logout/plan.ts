@@ -2,11 +2,17 @@ import { undeliverable } from '../delivery/delivery.ts'
 import type { BindingId, Digest } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { SessionIndexUse } from '../session/session.ts'
-import { coversSession, isEndedByInitiator, isInitiator, isMeant, type LiveSession } from './coverage.ts'
 import type { LogoutEvent } from './event.ts'
 import { isDue } from './fallback.ts'
 import { canName, mayName } from './names.ts'
 import { type Named, type OwedDelivery, owed } from './owed.ts'
+import {
+  isEndedByInitiator,
+  isInitiator,
+  isMeant,
+  type LiveSession,
+  matchesSession,
+} from './session-match.ts'
 
 /** An issuer as planning needs to know it. */
 export interface RegisteredIssuer {
@@ -94,7 +100,7 @@ function isLeftBehind(
   held: readonly LiveSession[],
   bindings: readonly Binding[],
 ): boolean {
-  if (fallbackFor !== null || !held.some((session) => coversSession(event, session))) return false
+  if (fallbackFor !== null || !held.some((session) => matchesSession(event, session))) return false
   return !bindings.some((each) => each.clientId === clientId && mayName(event, each))
 }
 
@@ -134,7 +140,7 @@ function namedFor(
   // A token could not name an unposted session. One that is posted later is named then.
   if (held.length === 0) return known && binding.names === 'session' ? [] : [SUBJECT]
   // What began after the event, or is on another device, is not to be ended, not even by the way.
-  const covered = held.filter((session) => coversSession(event, session))
+  const covered = held.filter((session) => matchesSession(event, session))
   const later = covered.length < held.length
   // It may hold unposted sessions. The scope device never widens to a subject whose sessions are known.
   const others = !complete && event.scope === 'subject' && !isInitiator(event, binding.clientId)

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { DELIVERY_STATES } from '../delivery/delivery.ts'
 import { LEVELS, type Level } from '../delivery/level.ts'
-import { type DeliveryStanding, type SummarizedDelivery, summarize } from './summary.ts'
+import { type DeliveryProgress, type SummarizedDelivery, summarize } from './summary.ts'
 
 // Goal: the person who logs out is told the truth in their own words: never that more is over than is, never what cannot be
 // kept, and what is left for them to do.
@@ -24,7 +24,7 @@ const delivery = (name: string, over: Partial<SummarizedDelivery> = {}): Summari
   coveredBy: null,
   ...over,
 })
-const pending = (minutes: number): DeliveryStanding => ({
+const pending = (minutes: number): DeliveryProgress => ({
   state: 'pending',
   level: null,
   dueAt: inMinutes(minutes),
@@ -194,7 +194,7 @@ describe('an application', () => {
   })
 
   test('of which a newer logout says it all stands as that one does', () => {
-    const covered = (coveredBy: DeliveryStanding | null) =>
+    const covered = (coveredBy: DeliveryProgress | null) =>
       only(delivery('Wiki', { state: 'superseded', coveredBy }))
     expect(covered(delivery(''))).toMatchObject({ state: 'signed_out' })
     expect(covered(delivery('', DEAD))).toMatchObject({ state: 'not_signed_out' })

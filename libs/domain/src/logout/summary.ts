@@ -6,17 +6,17 @@ import type { DeliveryRecord } from './records.ts'
 // What a person is shown who logs out: how far it is, and what is left to do. In words of the person, not of ours.
 
 /** How a delivery stands, as far as a person is concerned. */
-export type DeliveryStanding = Pick<
+export type DeliveryProgress = Pick<
   DeliveryRecord,
   'state' | 'level' | 'dueAt' | 'attemptCount' | 'sessionEndsAt'
 >
 
 /** A delivery of the event, and whose it is. */
-export interface SummarizedDelivery extends DeliveryStanding, ChannelDelivery {
+export interface SummarizedDelivery extends DeliveryProgress, ChannelDelivery {
   readonly clientId: string
   readonly clientName: string | null
   /** Of a superseded one: how the newest delivery stands that says all that it would have said; null where that is not known. */
-  readonly coveredBy: DeliveryStanding | null
+  readonly coveredBy: DeliveryProgress | null
 }
 
 /**
@@ -190,7 +190,7 @@ function prospectOf(delivery: SummarizedDelivery, now: Date): Prospect {
 }
 
 /** Milliseconds within which it is tried; null where nobody can say. */
-function triedIn({ dueAt }: DeliveryStanding, now: Date): number | null {
+function triedIn({ dueAt }: DeliveryProgress, now: Date): number | null {
   const dueInMs = dueAt === null ? 0 : dueAt.getTime() - now.getTime()
   return dueInMs < -OVERDUE_MS ? null : Math.max(0, dueInMs) + SLACK_MS
 }

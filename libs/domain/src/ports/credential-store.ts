@@ -1,5 +1,5 @@
 import type { Issuer, IssuerName } from '../ids.ts'
-import type { Reach } from '../registry/reach.ts'
+import type { AccessFilter } from '../registry/access-filter.ts'
 
 /** An API key as it is kept: only its hash. */
 export interface StoredApiKey {
@@ -8,7 +8,7 @@ export interface StoredApiKey {
   /** SHA-256. */
   readonly hash: Uint8Array
   readonly scopes: ReadonlySet<string>
-  readonly reach: Reach
+  readonly access: AccessFilter
   readonly requestsPerSecond: number | null
   /** Null: it does not expire. */
   readonly expiresAt: Date | null

@@ -99,15 +99,15 @@ export function netOf(changes: readonly SessionChange[]): SessionChanges {
       const { session } = change
       const key = sessionLogKey(session)
       const ofSession = starts.get(key) ?? new Map<string, SessionStart>()
-      const holder = JSON.stringify([session.clientId, session.sub])
-      const earlier = ofSession.get(holder)
-      ofSession.set(holder, earlier === undefined ? session : mergeStarts(earlier, session))
+      const session_sub = JSON.stringify([session.clientId, session.sub])
+      const earlier = ofSession.get(session_sub)
+      ofSession.set(session_sub, earlier === undefined ? session : mergeStarts(earlier, session))
       starts.set(key, ofSession)
     } else {
       const { end } = change
       const ofSession = starts.get(sessionLogKey(end))
-      for (const [holder, { clientId }] of ofSession ?? []) {
-        if (end.clientId === null || end.clientId === clientId) ofSession?.delete(holder)
+      for (const [session_sub, { clientId }] of ofSession ?? []) {
+        if (end.clientId === null || end.clientId === clientId) ofSession?.delete(session_sub)
       }
       ends.set(JSON.stringify([end.iss, end.sid, end.clientId]), end)
     }

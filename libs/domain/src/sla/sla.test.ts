@@ -15,7 +15,7 @@ import {
   waitingOf,
   withinPromise,
 } from './sla.ts'
-import { burnStretches, SLA_SPANS, type SlaStretch, spanStart, stretchesOf } from './spans.ts'
+import { burnIntervals, intervalsOf, SLA_SPANS, type SlaInterval, spanStart } from './spans.ts'
 
 // Goal: the promise means what it says; a budget is spent exactly when as much is broken as may be; and a time is read as
 // rollups that together are just that time. Method: properties, and the SRE Workbook's own figures for alerts.
@@ -177,7 +177,7 @@ test('counts add up', () => {
   })
 })
 
-describe('stretches', () => {
+describe('intervals', () => {
   const times = fc.record({
     nowMs: fc.integer({ min: 1.7e12, max: 1.9e12 }),
     withinMs: fc.integer({ min: 1, max: DAY_MS }),
@@ -186,14 +186,14 @@ describe('stretches', () => {
   })
 
   /** That these lie end to end, from and to. */
-  function expectWhole(stretches: readonly SlaStretch[], fromMs: number, toMs: number): void {
-    const sorted = stretches.toSorted((a, b) => a.fromMs - b.fromMs)
+  function expectWhole(intervals: readonly SlaInterval[], fromMs: number, toMs: number): void {
+    const sorted = intervals.toSorted((a, b) => a.fromMs - b.fromMs)
     let reachedMs = fromMs
-    for (const stretch of sorted) {
-      expect(stretch.fromMs).toBe(reachedMs)
-      expect(spanStart(stretch.span, stretch.fromMs)).toBe(stretch.fromMs)
-      expect(spanStart(stretch.span, stretch.toMs)).toBe(stretch.toMs)
-      reachedMs = stretch.toMs
+    for (const interval of sorted) {
+      expect(interval.fromMs).toBe(reachedMs)
+      expect(spanStart(interval.span, interval.fromMs)).toBe(interval.fromMs)
+      expect(spanStart(interval.span, interval.toMs)).toBe(interval.toMs)
+      reachedMs = interval.toMs
     }
     expect(reachedMs).toBe(toMs)
   }
@@ -203,22 +203,22 @@ describe('stretches', () => {
       fc.property(times, fc.boolean(), ({ nowMs, withinMs, agoHours, hours }, byHour) => {
         const fromMs = spanStart('hour', nowMs) - agoHours * HOUR_MS
         const toMs = fromMs + hours * HOUR_MS
-        const stretches = stretchesOf({ fromMs, toMs }, { nowMs, withinMs, byHour })
+        const intervals = intervalsOf({ fromMs, toMs }, { nowMs, withinMs, byHour })
         expectWhole(
-          stretches.filter(({ counted }) => counted),
+          intervals.filter(({ counted }) => counted),
           fromMs,
           toMs,
         )
         const decidedMs = Math.min(toMs, Math.max(fromMs, spanStart('slot', nowMs - withinMs)))
         expectWhole(
-          stretches.filter(({ past }) => past),
+          intervals.filter(({ past }) => past),
           fromMs,
           decidedMs,
         )
-        expect(stretches.some(({ span }) => byHour && span === 'day')).toBe(false)
+        expect(intervals.some(({ span }) => byHour && span === 'day')).toBe(false)
         // What is read of slots is an hour at most.
-        for (const { span, ...stretch } of stretches)
-          if (span === 'slot') expect(stretch.toMs - stretch.fromMs).toBeLessThan(HOUR_MS)
+        for (const { span, ...interval } of intervals)
+          if (span === 'slot') expect(interval.toMs - interval.fromMs).toBeLessThan(HOUR_MS)
       }),
     )
   })
@@ -226,7 +226,7 @@ describe('stretches', () => {
   test('of burn rates are the windows, cut where each begins', () => {
     fc.assert(
       fc.property(times, ({ nowMs, withinMs }) => {
-        const parts = burnStretches({ nowMs, withinMs })
+        const parts = burnIntervals({ nowMs, withinMs })
         const all = [...parts.values()].flat()
         // What was accepted later cannot be late yet.
         const endMs = nowMs - withinMs

@@ -19,7 +19,7 @@ export function spanEnd(span: SlaSpan, atMs: number): number {
 }
 
 /** Rollups of one span one after the other, and what of them is asked for. */
-export interface SlaStretch {
+export interface SlaInterval {
   readonly span: SlaSpan
   readonly fromMs: number
   readonly toMs: number
@@ -40,10 +40,10 @@ function decidedUntil(nowMs: number, withinMs: number): number {
  *
  * @param range from and to the full hour. @param byHour no days, so that each hour can be told apart.
  */
-export function stretchesOf(
+export function intervalsOf(
   { fromMs, toMs }: { fromMs: number; toMs: number },
   { nowMs, withinMs, byHour = false }: { nowMs: number; withinMs: number; byHour?: boolean },
-): readonly SlaStretch[] {
+): readonly SlaInterval[] {
   const spans = byHour ? (['hour'] as const) : (['day', 'hour'] as const)
   const decidedMs = decidedUntil(nowMs, withinMs)
   const hourMs = spanStart('hour', decidedMs)
@@ -61,14 +61,14 @@ export function stretchesOf(
  * from the time until when it is decided what was kept. Of what was accepted since, nothing can be late yet, however slow it is; what of
  * it was kept would thin out what is broken, the more the longer the slot has lasted.
  */
-export function burnStretches({
+export function burnIntervals({
   nowMs,
   withinMs,
 }: {
   nowMs: number
   withinMs: number
-}): ReadonlyMap<BurnWindow, readonly SlaStretch[]> {
-  const parts = new Map<BurnWindow, readonly SlaStretch[]>()
+}): ReadonlyMap<BurnWindow, readonly SlaInterval[]> {
+  const parts = new Map<BurnWindow, readonly SlaInterval[]>()
   let toMs = decidedUntil(nowMs, withinMs)
   for (const [window, lengthMs] of Object.entries(BURN_WINDOWS) as [BurnWindow, number][]) {
     const fromMs = decidedUntil(nowMs, withinMs + lengthMs)
@@ -83,8 +83,8 @@ function cut(
   fromMs: number,
   toMs: number,
   spans: readonly SlaSpan[],
-  what: Pick<SlaStretch, 'counted' | 'past'>,
-): readonly SlaStretch[] {
+  what: Pick<SlaInterval, 'counted' | 'past'>,
+): readonly SlaInterval[] {
   const [span, ...shorter] = spans
   if (span === undefined || fromMs >= toMs) return []
   const [first, last] = [spanEnd(span, fromMs), spanStart(span, toMs)]

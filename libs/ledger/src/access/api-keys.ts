@@ -1,10 +1,10 @@
 import {
+  type AccessFilter,
   type ClientId,
   type CredentialStore,
   EVERYTHING,
   type Issuer,
   type IssuerName,
-  type Reach,
 } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
@@ -181,7 +181,7 @@ export function openCredentialStore(db: Database): CredentialStore {
       })
       return {
         revision,
-        keys: keys.rows.map((row) => ({ ...row, scopes: new Set(row.scopes), reach: reachOf(row) })),
+        keys: keys.rows.map((row) => ({ ...row, scopes: new Set(row.scopes), access: accessOf(row) })),
         issuers: new Map(issuers.rows.map(({ name, iss }) => [name, iss])),
       }
     },
@@ -191,7 +191,7 @@ export function openCredentialStore(db: Database): CredentialStore {
   }
 }
 
-function reachOf({ issuer, iss, clients }: CredentialRow): Reach {
+function accessOf({ issuer, iss, clients }: CredentialRow): AccessFilter {
   if (issuer === null) return EVERYTHING
   if (iss === null) throw new Error(`a key is bound to ${issuer}, which is not there`)
   return clients === null

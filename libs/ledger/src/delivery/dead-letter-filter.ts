@@ -1,8 +1,8 @@
-import type { Confines } from '@curfew/domain'
+import type { AccessConditions } from '@curfew/domain'
 import { type Numbered, namedParameters } from '../postgres/parameters.ts'
 
 /** Selects dead letters. A null member does not narrow. */
-export interface DeadLetterFilter extends Confines {
+export interface DeadLetterFilter extends AccessConditions {
   /** The kind of the channel. */
   readonly channel: string | null
   readonly reason: string | null

@@ -10,7 +10,7 @@ import {
 } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
-import { oweDeliveries } from '../sessions/standings.ts'
+import { oweDeliveries } from '../sessions/session-states.ts'
 
 // `successorsOf` in SQL. `offset 0` keeps each a lookup: joined freely, large tables are read as a whole.
 const FALLBACKS_OF = `

@@ -16,7 +16,7 @@ import { type Database, type Queryable, withTransaction } from '../postgres/data
 import { isRefusal } from '../postgres/faults.ts'
 import { SESSIONS_MAX } from '../sessions/find.ts'
 import { beganBy, beginningOf } from '../sessions/order.ts'
-import { oweDeliveries } from '../sessions/standings.ts'
+import { oweDeliveries } from '../sessions/session-states.ts'
 
 // A delivery that names the subject is looked at again each time it is claimed: by then the session index may know a session that
 // began after its logout. A statement of its own, and not part of the claim: that waits for no table of the index.

@@ -1,6 +1,6 @@
 import {
+  type DeliveryProgress,
   type DeliveryRecord,
-  type DeliveryStanding,
   deliveryIdRange,
   type EventRecord,
   type IssuerLogoutProgress,
@@ -150,8 +150,8 @@ const COVERING_DELIVERIES = `
 export async function coveringDeliveries(
   db: Database,
   ids: readonly string[],
-): Promise<ReadonlyMap<string, DeliveryStanding>> {
-  const { rows } = await db.query<DeliveryStanding & { readonly coveredId: string }>({
+): Promise<ReadonlyMap<string, DeliveryProgress>> {
+  const { rows } = await db.query<DeliveryProgress & { readonly coveredId: string }>({
     name: 'covering_deliveries',
     text: COVERING_DELIVERIES,
     values: [plainArray(ids)],

@@ -92,7 +92,7 @@ export function journalSettled(from: string, at: string, level = 'null::text'): 
 }
 
 /** Enters what happened into books of its own, in the transaction in which it is struck out of the journal: once, or not at all. */
-export type Poster = (transaction: Queryable, entries: readonly JournalEntry[]) => Promise<void>
+export type Projector = (transaction: Queryable, entries: readonly JournalEntry[]) => Promise<void>
 
 interface JournalRow {
   readonly id: number
@@ -125,12 +125,12 @@ const DELIVERIES_AT_ONCE = 8_000
 const STRIKE_ENTRIES = 'delete from journal where id = any($1::bigint[])'
 
 const LEAVE_ENTRIES = `
-  insert into journal_left (poster, id, kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, levels, generations)
+  insert into journal_left (projector, id, kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, states, levels, generations)
   select p.name, j.id, j.kind, j.at, j.event_ids, j.delivery_ids, j.binding_ids, j.accepted_ms, j.states, j.levels, j.generations
     from journal j cross join unnest($2::text[]) as p(name) where j.id = any($1::bigint[])`
 
 /** Told of a poster that failed. */
-export type OnPosterFailed = (name: string, error: unknown) => void
+export type OnProjectorFailed = (name: string, error: unknown) => void
 
 /**
  * Hands the oldest entries of the journal to every poster, and deletes them: all of it in one transaction, and by one
@@ -140,18 +140,18 @@ export type OnPosterFailed = (name: string, error: unknown) => void
  * @param names of posters that hold up no other: what one of them fails at is left for `postLeft`. Whoever has none, does.
  * @returns how many entries; null when another bookkeeper is at it.
  */
-export async function postJournal(
+export async function projectJournal(
   db: Database,
   {
     limit,
-    posters,
+    projectors,
     names = new Map(),
     onFailed,
   }: {
     limit: number
-    posters: readonly Poster[]
-    names?: ReadonlyMap<Poster, string>
-    onFailed?: OnPosterFailed
+    projectors: readonly Projector[]
+    names?: ReadonlyMap<Projector, string>
+    onFailed?: OnProjectorFailed
   },
 ): Promise<number | null> {
   return withTransaction(db, async (transaction) => {
@@ -164,7 +164,7 @@ export async function postJournal(
     if (rows.length === 0) return 0
     const entries = rows.map(toEntry)
     const left: string[] = []
-    for (const post of posters) {
+    for (const post of projectors) {
       const name = names.get(post)
       if (name === undefined) {
         await post(transaction, entries)
@@ -185,24 +185,24 @@ export async function postJournal(
 }
 
 const TAKE_LEFT = `
-  select ${ENTRY} from journal_left where poster = $1 order by failed_at, id limit $2`
-const COUNT_LEFT = 'select poster, count(*) as count from journal_left group by poster'
+  select ${ENTRY} from journal_left where projector = $1 order by failed_at, id limit $2`
+const COUNT_LEFT = 'select projector, count(*) as count from journal_left group by projector'
 
 /** How many entries each poster failed at so far. Those without any are left out. */
 export async function countJournalLeft(db: Database): Promise<ReadonlyMap<string, number>> {
-  const { rows } = await db.query<{ poster: string; count: number }>({
+  const { rows } = await db.query<{ projector: string; count: number }>({
     name: 'count_journal_left',
     text: COUNT_LEFT,
   })
-  return new Map(rows.map(({ poster, count }) => [poster, count]))
+  return new Map(rows.map(({ projector, count }) => [projector, count]))
 }
 
-const STRIKE_LEFT = 'delete from journal_left where poster = $1 and id = any($2::bigint[])'
+const STRIKE_LEFT = 'delete from journal_left where projector = $1 and id = any($2::bigint[])'
 const PUT_BACK =
-  'update journal_left set failed_at = clock_timestamp() where poster = $1 and id = any($2::bigint[])'
+  'update journal_left set failed_at = clock_timestamp() where projector = $1 and id = any($2::bigint[])'
 
 const HALF = namedParameters({
-  poster: 'text',
+  projector: 'text',
   kind: 'text',
   at: 'timestamptz',
   event_ids: 'uuid[]',
@@ -225,7 +225,7 @@ async function splitLeft(transaction: Queryable, name: string, row: JournalRow):
     const deliveries = half.kind === 'planned' ? half.owed : half.settled
     const settled = half.kind === 'settled' ? half.settled : []
     const values = HALF.values({
-      poster: name,
+      projector: name,
       kind: row.kind,
       at: row.at,
       event_ids: plainArray(half.kind === 'planned' ? half.eventIds : []),
@@ -280,9 +280,14 @@ function halvesOf(entry: JournalEntry): readonly [JournalEntry, JournalEntry] | 
  * @returns how many entries there were, whether they were posted, and whether the one was split; null when another bookkeeper is
  * at it.
  */
-export async function postLeft(
+export async function projectLeft(
   db: Database,
-  { name, post, limit, onFailed }: { name: string; post: Poster; limit: number; onFailed: OnPosterFailed },
+  {
+    name,
+    post,
+    limit,
+    onFailed,
+  }: { name: string; post: Projector; limit: number; onFailed: OnProjectorFailed },
 ): Promise<{ readonly entries: number; readonly posted: boolean; readonly split: boolean } | null> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'journal'))) return null

@@ -1,5 +1,5 @@
 import type { BindingId, SettledTarget } from '@curfew/domain'
-import type { ToldBinding } from '../delivery/told-bindings.ts'
+import type { BindingFacts } from '../delivery/binding-facts.ts'
 import { reckonable } from '../postgres/times.ts'
 
 // Settled deliveries as receipts name them, read with their events.
@@ -46,7 +46,7 @@ export function bindingsOf(rows: readonly TargetColumns[]): ReadonlySet<BindingI
 /** The deliveries of a row. */
 export function toTargets(
   { bindingIds, sids, ...columns }: TargetColumns,
-  bindings: ReadonlyMap<BindingId, ToldBinding>,
+  bindings: ReadonlyMap<BindingId, BindingFacts>,
 ): readonly SettledTarget[] {
   if (bindingIds === null) return []
   const states = columns.states.split(',')
@@ -83,7 +83,7 @@ export function toTargets(
 }
 
 /** A row of a binding stays as long as deliveries name it. */
-const UNKNOWN_BINDING: Omit<ToldBinding, 'id' | 'clientId' | 'countsAt'> & { readonly clientId: string } = {
+const UNKNOWN_BINDING: Omit<BindingFacts, 'id' | 'clientId' | 'countsAt'> & { readonly clientId: string } = {
   ...{ clientId: '', channel: '', fallbackFor: null, endpoint: '' },
   ...{ withinMs: 0, counts: 'done' },
 }

@@ -32,10 +32,10 @@ const EVENTS_OF_SUBJECT = `
   select id from (
     select id from events where iss = $1 and sub = $2 and accepted_at < $4
     union
-    select id from events where iss = $1 and holder = $2 and accepted_at < $4
+    select id from events where iss = $1 and session_sub = $2 and accepted_at < $4
     union
     select id from events
-     where iss = $1 and sid = any($3::text[]) and sub is null and coalesce(holder, $2) = $2 and accepted_at < $4
+     where iss = $1 and sid = any($3::text[]) and sub is null and coalesce(session_sub, $2) = $2 and accepted_at < $4
   ) theirs
    where id > $5 order by id limit $6`
 
@@ -60,7 +60,7 @@ const ERASE_EVENTS = `
     select event_ids, delivery_ids from journal union all select event_ids, delivery_ids from journal_left
   ),
   gone as (
-    update events e set sub = null, sid = null, device = null, email = null, digest = null, holder = null, erased_at = $4::timestamptz
+    update events e set sub = null, sid = null, device = null, email = null, digest = null, session_sub = null, erased_at = $4::timestamptz
       from given
      where e.id = given.id and e.erased_at is null and ($6::timestamptz is null or e.accepted_at < $6)
        and not exists (

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { type BindingId, deliveryIdRange, type SettledEvent, type SettledTarget } from '@curfew/domain'
-import { readToldBindings, type ToldBinding } from '../delivery/told-bindings.ts'
+import { type BindingFacts, readBindingFacts } from '../delivery/binding-facts.ts'
 import { eventRanges } from '../history/event-ranges.ts'
 import type { JournalEntry } from '../history/journal.ts'
 import { bindingsOf, SETTLED_TARGETS, type TargetColumns, toTargets } from '../history/settled-targets.ts'
@@ -15,7 +15,7 @@ const TARGETS_IN_A_BREATH = 2_000
 export interface Unreceipted {
   readonly event: SettledEvent
   /** Whose session it is, where it names nobody, as far as the session index knew. */
-  readonly holder: string | null
+  readonly session_sub: string | null
   readonly targets: readonly SettledTarget[]
   /** Its deliveries, and how often they were replayed: it only grows, and says the same only of what is the same. */
   readonly revision: number
@@ -31,7 +31,7 @@ export interface Unreceipted {
 interface EventRow extends SettledEvent, TargetColumns, Omit<Unreceipted, 'event' | 'targets'> {}
 
 const EVENT_COLUMNS = `
-  e.id, e.given_id as "givenId", e.iss, e.sub, e.holder, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
+  e.id, e.given_id as "givenId", e.iss, e.sub, e.session_sub, e.sid, e.device, e.scope, e.reason, e.initiator, e.clients, e.occurred_at as "occurredAt",
   e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
   case e.lane when 'interactive' then i.sla_within_ms end as "withinMs"`
 
@@ -111,7 +111,7 @@ export async function findUnreceipted(
     text: UNRECEIPTED_EVENTS,
     values: [plainArray([...ranges.keys()]), plainArray([...ranges.values()]), ...eventRanges(owingNothing)],
   })
-  const bindings = await readToldBindings(transaction, bindingsOf(rows))
+  const bindings = await readBindingFacts(transaction, bindingsOf(rows))
   const found: Unreceipted[] = []
   let targets = 0
   for (const row of rows) {
@@ -125,9 +125,17 @@ export async function findUnreceipted(
   return found
 }
 
-function toUnreceipted(row: EventRow, bindings: ReadonlyMap<BindingId, ToldBinding>): Unreceipted {
-  const { holder, revision, settledAt, withinMs, replaces } = row
-  return { event: row, holder, targets: toTargets(row, bindings), revision, settledAt, withinMs, replaces }
+function toUnreceipted(row: EventRow, bindings: ReadonlyMap<BindingId, BindingFacts>): Unreceipted {
+  const { session_sub, revision, settledAt, withinMs, replaces } = row
+  return {
+    event: row,
+    session_sub,
+    targets: toTargets(row, bindings),
+    revision,
+    settledAt,
+    withinMs,
+    replaces,
+  }
 }
 
 /** An event and its deliveries as they are today, to hold its receipts against. */
@@ -183,7 +191,7 @@ export async function findToday(
     text: EVENTS_TODAY,
     values: [...eventRanges(eventIds), size],
   })
-  const bindings = await readToldBindings(db, bindingsOf(rows))
+  const bindings = await readBindingFacts(db, bindingsOf(rows))
   return rows.map((row) => ({
     ...toUnreceipted(row, bindings),
     changing: row.changing,

@@ -113,7 +113,7 @@ export async function findReceiptsOfGivenId(
 // The entry of what was settled last, or of what was planned and owes nothing.
 const AWAITED = `
   select exists (select from journal where date_trunc('milliseconds', at) <= $1)
-      or exists (select from journal_left where poster = 'receipts' and date_trunc('milliseconds', at) <= $1) as awaited`
+      or exists (select from journal_left where projector = 'receipts' and date_trunc('milliseconds', at) <= $1) as awaited`
 
 /** Whether the receipt of what was settled then may be issued yet. Else it was: whoever asked for it before this, asks again. */
 export async function isReceiptAwaited(db: Database, settledAt: Date): Promise<boolean> {

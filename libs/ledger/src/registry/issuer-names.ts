@@ -1,4 +1,4 @@
-import { type Issuer, NO_ISSUER, type Reach } from '@curfew/domain'
+import { type AccessFilter, type Issuer, NO_ISSUER } from '@curfew/domain'
 import type { Database } from '../postgres/database.ts'
 import { findIssEver } from '../privacy/erasures.ts'
 
@@ -92,9 +92,10 @@ export function createIssuerNames(db: Database): IssuerNames {
  */
 export async function askedIssuer(
   names: Pick<IssuerNames, 'issOf'>,
-  reach: Reach,
+  access: AccessFilter,
   name: string | undefined,
 ): Promise<Issuer | null> {
-  if (reach.kind !== 'everything') return name === undefined || name === reach.issuer ? reach.iss : NO_ISSUER
+  if (access.kind !== 'everything')
+    return name === undefined || name === access.issuer ? access.iss : NO_ISSUER
   return name === undefined ? null : ((await names.issOf(name)) ?? NO_ISSUER)
 }

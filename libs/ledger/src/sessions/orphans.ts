@@ -234,10 +234,10 @@ export async function countOrphans(db: Database): Promise<ReadonlyMap<string, nu
 // What is locked by somebody is just being changed, perhaps to be orphaned no more: it is looked at again the next time.
 const NOTICE_ORPHANS = `
   with told as (
-    update sessions s set orphan_told_at = s.orphaned_at
+    update sessions s set orphan_notified_at = s.orphaned_at
       from (
         select issuer, sub, sid, client_id from sessions
-         where orphaned_at is not null and orphan_told_at is distinct from orphaned_at
+         where orphaned_at is not null and orphan_notified_at is distinct from orphaned_at
          order by orphaned_at limit $1
            for update skip locked
       ) untold

@@ -1,14 +1,14 @@
 import {
   addCounts,
   type BurnWindow,
-  burnStretches,
+  burnIntervals,
   decodeLatencies,
+  intervalsOf,
   type LatencyHistogram,
   NO_COUNTS,
   type SlaCounts,
+  type SlaInterval,
   type SlaPromise,
-  type SlaStretch,
-  stretchesOf,
 } from '@curfew/domain'
 import type { Queryable } from '../postgres/database.ts'
 import { rowParameters } from '../postgres/parameters.ts'
@@ -48,9 +48,9 @@ export async function readPromises(
   return new Map(rows.map(({ clientId, withinMs, objective }) => [clientId, { withinMs, objective }]))
 }
 
-type PartStretch = SlaStretch & { readonly part?: string; readonly withinMs: number }
+type PartInterval = SlaInterval & { readonly part?: string; readonly withinMs: number }
 
-const INTERVALS = rowParameters<PartStretch>(
+const INTERVALS = rowParameters<PartInterval>(
   {
     within_ms: ['int', ({ withinMs }) => withinMs],
     part: ['word', ({ part = 'all' }) => part],
@@ -124,8 +124,8 @@ export async function slaByParty(
   scope: SlaScope,
   { promises, range, nowMs }: SlaRequest,
 ): Promise<SlaGroups<string>> {
-  const stretches = stretchesByPromise(promises, (withinMs) => stretchesOf(range, { nowMs, withinMs }))
-  return read<string>(db, READ_BY_PARTY, scope, stretches)
+  const intervals = intervalsByPromise(promises, (withinMs) => intervalsOf(range, { nowMs, withinMs }))
+  return read<string>(db, READ_BY_PARTY, scope, intervals)
 }
 
 /** The same by hour. */
@@ -134,10 +134,10 @@ export async function slaByHour(
   scope: SlaScope,
   { promises, range, nowMs }: SlaRequest,
 ): Promise<SlaGroups<number>> {
-  const stretches = stretchesByPromise(promises, (withinMs) =>
-    stretchesOf(range, { nowMs, withinMs, byHour: true }),
+  const intervals = intervalsByPromise(promises, (withinMs) =>
+    intervalsOf(range, { nowMs, withinMs, byHour: true }),
   )
-  return read<number>(db, READ_BY_HOUR, scope, stretches)
+  return read<number>(db, READ_BY_HOUR, scope, intervals)
 }
 
 export interface SlaRequest {
@@ -160,16 +160,16 @@ export async function slaNow(
   scope: SlaScope,
   { promises, range, nowMs }: Omit<SlaRequest, 'range'> & { readonly range: SlaRequest['range'] | null },
 ): Promise<SlaNow> {
-  const stretches = stretchesByPromise(promises, (withinMs) => [
-    ...(range === null ? [] : stretchesOf(range, { nowMs, withinMs })).map((stretch) => ({
-      ...stretch,
+  const intervals = intervalsByPromise(promises, (withinMs) => [
+    ...(range === null ? [] : intervalsOf(range, { nowMs, withinMs })).map((interval) => ({
+      ...interval,
       part: 'all',
     })),
-    ...[...burnStretches({ nowMs, withinMs })].flatMap(([part, parts]) =>
-      parts.map((stretch) => ({ ...stretch, part })),
+    ...[...burnIntervals({ nowMs, withinMs })].flatMap(([part, parts]) =>
+      parts.map((interval) => ({ ...interval, part })),
     ),
   ])
-  const groups = await read<string>(db, READ_BY_PART, scope, stretches)
+  const groups = await read<string>(db, READ_BY_PART, scope, intervals)
   const of = (part: string): SlaCounts => groups.get(part) ?? NO_COUNTS
   const windows = { '5m': of('5m'), '30m': NO_COUNTS, '1h': NO_COUNTS, '6h': NO_COUNTS }
   windows['30m'] = addCounts(windows['5m'], of('30m'))
@@ -178,24 +178,26 @@ export async function slaNow(
   return { windows, all: of('all') }
 }
 
-function stretchesByPromise(
+function intervalsByPromise(
   promises: ReadonlyMap<string, SlaPromise>,
-  stretches: (withinMs: number) => readonly Omit<PartStretch, 'withinMs'>[],
-): readonly PartStretch[] {
+  intervals: (withinMs: number) => readonly Omit<PartInterval, 'withinMs'>[],
+): readonly PartInterval[] {
   const distinct = new Set([...promises.values()].map(({ withinMs }) => withinMs))
-  return [...distinct].flatMap((withinMs) => stretches(withinMs).map((stretch) => ({ ...stretch, withinMs })))
+  return [...distinct].flatMap((withinMs) =>
+    intervals(withinMs).map((interval) => ({ ...interval, withinMs })),
+  )
 }
 
 async function read<Key>(
   db: Queryable,
   text: string,
   { issuer, clientIds }: SlaScope,
-  stretches: readonly PartStretch[],
+  intervals: readonly PartInterval[],
 ): Promise<SlaGroups<Key>> {
   // Not prepared by name: one plan would not do for one relying party and for thousands.
   const { rows } = await db.query<Row<Key>>({
     text,
-    values: [issuer, clientIds, ...INTERVALS.values(stretches)],
+    values: [issuer, clientIds, ...INTERVALS.values(intervals)],
   })
   return new Map(
     rows.map(({ group, planned, kept, broken, overdue, allowed, latencies }) => [
@@ -212,7 +214,7 @@ async function read<Key>(
 const OLDEST_ENTRY = `
   select min(at) as at
     from ((select at from journal order by id limit 1)
-          union all (select at from journal_left where poster = 'sla' order by id limit 1)) entries`
+          union all (select at from journal_left where projector = 'sla' order by id limit 1)) entries`
 
 /**
  * Until when all that was planned and settled is in the rollups: the time to judge them by. What is settled since may look as

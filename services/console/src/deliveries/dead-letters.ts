@@ -7,7 +7,7 @@ import {
   page,
   type Scope,
 } from '@curfew/contract'
-import { type DeadLetterRecord, reaches } from '@curfew/domain'
+import { admits, type DeadLetterRecord } from '@curfew/domain'
 import {
   type Database,
   type DeadLetterPosition,
@@ -22,7 +22,7 @@ import { invalid, UUID } from '../http/query.ts'
 import { attemptView } from './deliveries.ts'
 import { readFilter } from './filter.ts'
 
-const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const READ = { scope: 'deadletters:read', access: 'handler' } satisfies RouteAccess<Scope>
 
 /** `/v1/dead-letters`: what was given up on, what went wrong, and what would mend it. */
 export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
@@ -41,7 +41,7 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
       const { query } = request
       const { readCursor, pageOf } = pages(request)
       const { rows, reached } = await listDeadLetters(db, {
-        filter: readFilter(query, callerOf(request).reach, 'query'),
+        filter: readFilter(query, callerOf(request).access, 'query'),
         before: readPosition(readCursor(query.cursor)),
         limit: query.limit + 1,
       })
@@ -70,7 +70,7 @@ export function registerDeadLetters(server: HttpServer, { db, pages }: { db: Dat
       const [record, delivery] = UUID.test(id)
         ? await Promise.all([findDeadLetter(db, id), findDelivery(db, id)])
         : [null, null]
-      if (record !== null && reaches(callerOf(request).reach, record)) {
+      if (record !== null && admits(callerOf(request).access, record)) {
         return { ...deadLetterView(record), attempts: (delivery?.attempts ?? []).map(attemptView) }
       }
       throw new ProblemError({

@@ -6,7 +6,7 @@ import {
   page,
   type Scope,
 } from '@curfew/contract'
-import { confinesOf, reaches, type StoredAttempt } from '@curfew/domain'
+import { admits, conditionsOf, type StoredAttempt } from '@curfew/domain'
 import { findDelivery, listDeliveries } from '@curfew/ledger'
 import { callerOf, type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
 import { Type } from 'typebox'
@@ -14,7 +14,7 @@ import type { Pages } from '../http/pages.ts'
 import { invalid, readTime, UUID } from '../http/query.ts'
 import { type IdentityDeps, identifyEvent } from '../logouts/event-identity.ts'
 
-const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const READ = { scope: 'ledger:read', access: 'handler' } satisfies RouteAccess<Scope>
 
 /** `/v1/deliveries`: who was told what, when, and what they said. */
 export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { readonly pages: Pages }): void {
@@ -35,12 +35,12 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
       const { readCursor, pageOf } = pages(request)
       const before = readCursor(query.cursor)
       if (before !== null && !UUID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
-      const { reach } = callerOf(request)
+      const { access } = callerOf(request)
       const { event_id: id, issuer } = query
-      const event = id === undefined ? null : await identifyEvent(deps, { id, issuer, reach })
+      const event = id === undefined ? null : await identifyEvent(deps, { id, issuer, access })
       if (id !== undefined && event === null) return { items: [], next_cursor: null }
       const { rows, reached } = await listDeliveries(db, {
-        ...confinesOf(reach, {
+        ...conditionsOf(access, {
           issuer: query.issuer ?? null,
           clientId: query.client_id ?? null,
         }),
@@ -69,7 +69,7 @@ export function registerDeliveries(server: HttpServer, deps: IdentityDeps & { re
     async (request) => {
       const { id } = request.params
       const found = UUID.test(id) ? await findDelivery(db, id) : null
-      if (found !== null && reaches(callerOf(request).reach, found.delivery))
+      if (found !== null && admits(callerOf(request).access, found.delivery))
         return { ...deliveryView(found.delivery), attempts: found.attempts.map(attemptView) }
       throw new ProblemError({
         status: 404,

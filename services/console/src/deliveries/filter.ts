@@ -1,5 +1,5 @@
 import type { DeadLetterFilterInput } from '@curfew/contract'
-import { confinesOf, type Reach } from '@curfew/domain'
+import { type AccessFilter, conditionsOf } from '@curfew/domain'
 import type { DeadLetterFilter } from '@curfew/ledger'
 import { readTime } from '../http/query.ts'
 
@@ -11,12 +11,12 @@ import { readTime } from '../http/query.ts'
  */
 export function readFilter(
   given: DeadLetterFilterInput,
-  reach: Reach,
+  access: AccessFilter,
   what: 'query' | 'body',
 ): DeadLetterFilter {
   const pointer = what === 'query' ? '' : '/filter'
   return {
-    ...confinesOf(reach, { issuer: given.issuer ?? null, clientId: given.client_id ?? null }),
+    ...conditionsOf(access, { issuer: given.issuer ?? null, clientId: given.client_id ?? null }),
     channel: given.channel ?? null,
     reason: given.reason ?? null,
     from: readTime(given.from, `${pointer}/from`, what),

@@ -1,5 +1,5 @@
 import { Replay, ReplayInput, ReplayPreview, type Scope } from '@curfew/contract'
-import { covers } from '@curfew/domain'
+import { admitsAll } from '@curfew/domain'
 import {
   cancelReplay,
   createReplay,
@@ -15,8 +15,8 @@ import { Type } from 'typebox'
 import { invalid, UUID } from '../http/query.ts'
 import { readFilter } from './filter.ts'
 
-const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
-const REPLAY = { scope: 'deadletters:replay', reach: 'handler' } satisfies RouteAccess<Scope>
+const READ = { scope: 'deadletters:read', access: 'handler' } satisfies RouteAccess<Scope>
+const REPLAY = { scope: 'deadletters:replay', access: 'handler' } satisfies RouteAccess<Scope>
 const ReplayParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
 /** Most groups that a dry run lists. */
 const GROUPS_MAX = 1_000
@@ -33,7 +33,7 @@ export function registerReplays(
   }): Promise<ReplayProgress> {
     const { id } = request.params
     const job = UUID.test(id) ? await findReplay(reads, id) : null
-    if (job === null || !covers(callerOf(request).reach, job.filter)) throw noSuchReplay(id)
+    if (job === null || !admitsAll(callerOf(request).access, job.filter)) throw noSuchReplay(id)
     return job
   }
 
@@ -50,8 +50,8 @@ export function registerReplays(
     },
     async (request, reply) => {
       const { filter: given, include_lapsed: includeLapsed = false, dry_run = false } = request.body
-      const { name: requestedBy, reach } = callerOf(request)
-      const filter = readFilter(given, reach, 'body')
+      const { name: requestedBy, access } = callerOf(request)
+      const filter = readFilter(given, access, 'body')
       if (filter.from !== null && filter.to !== null && filter.from >= filter.to)
         throw invalid('/filter/to', 'must be after from', 'body')
       if (dry_run)

@@ -1,4 +1,4 @@
-import type { Reach } from '@curfew/domain'
+import type { AccessFilter } from '@curfew/domain'
 import { type Credential, callerOf, ProblemError } from '@curfew/runtime'
 import type { CursorSealer } from '@curfew/tokens'
 
@@ -65,16 +65,16 @@ export function createPages(sealer: CursorSealer): Pages {
 /** The path of the list, and what the caller may see. */
 function scopeOf(request: ListRequest): string {
   const [path = ''] = request.url.split('?')
-  return JSON.stringify([path, reachParts(callerOf(request).reach)])
+  return JSON.stringify([path, accessParts(callerOf(request).access)])
 }
 
-function reachParts(reach: Reach): readonly string[] {
-  switch (reach.kind) {
+function accessParts(access: AccessFilter): readonly string[] {
+  switch (access.kind) {
     case 'everything':
-      return [reach.kind]
+      return [access.kind]
     case 'issuer':
-      return [reach.kind, reach.issuer, reach.iss]
+      return [access.kind, access.issuer, access.iss]
     case 'clients':
-      return [reach.kind, reach.issuer, reach.iss, ...[...reach.clients].toSorted()]
+      return [access.kind, access.issuer, access.iss, ...[...access.clients].toSorted()]
   }
 }

@@ -37,7 +37,7 @@ export function registerKeysCheck(server: HttpServer, { db, client, now }: KeysC
   server.get(
     '/v1/issuers/:issuer/keys/check',
     {
-      config: { scope: 'clients:read', reach: 'path', cost: 10 } satisfies RouteAccess<Scope>,
+      config: { scope: 'clients:read', access: 'path', cost: 10 } satisfies RouteAccess<Scope>,
       schema: {
         summary: "Whether the IdP's own key set has our keys: relying parties verify against that one.",
         params: IssuerParams,

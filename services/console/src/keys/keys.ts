@@ -33,8 +33,8 @@ import { IssuerParams, issuerOr404 } from '../registry/issuers.ts'
 import { givenKey, isGenerated } from './given.ts'
 import { keyView, ofAlgorithm } from './view.ts'
 
-const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
-const WRITE = { scope: 'keys:write', reach: 'path' } satisfies RouteAccess<Scope>
+const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'keys:write', access: 'path' } satisfies RouteAccess<Scope>
 /** An RSA key takes a second of a processor. */
 const MAKE = { ...WRITE, cost: 50 } satisfies RouteAccess<Scope>
 /** One key is generated at a time: the others would take the processors that logouts of other issuers need. */

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { eventIdOf, type GivenEventId, type Issuer, type Reach } from '@curfew/domain'
+import { type AccessFilter, eventIdOf, type GivenEventId, type Issuer } from '@curfew/domain'
 import {
   askedIssuer,
   type Database,
@@ -23,7 +23,7 @@ interface Asked {
   /** As the caller gave it. */
   readonly id: string
   readonly issuer: string | undefined
-  readonly reach: Reach
+  readonly access: AccessFilter
 }
 
 /** An event, kept or not; `iss` is null if its receipt was erased. */
@@ -36,7 +36,7 @@ interface Meant {
 export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<Meant | null> {
   if (!UUID.test(asked.id)) return null
   const givenId = asked.id.toLowerCase() as GivenEventId
-  const iss = await askedIssuer(deps.names, asked.reach, asked.issuer)
+  const iss = await askedIssuer(deps.names, asked.access, asked.issuer)
   const [events = []] = await identifyEvents(deps.db, [{ givenId, iss }])
   if (events.length <= 1) return events[0] ?? null
   throw ambiguousEvent(
@@ -51,7 +51,7 @@ export async function identifyEvent(deps: IdentityDeps, asked: Asked): Promise<M
  */
 export async function identifyReceipted(deps: IdentityDeps, asked: Asked): Promise<Meant | null> {
   const givenId = asked.id.toLowerCase() as GivenEventId
-  const iss = await askedIssuer(deps.names, asked.reach, asked.issuer)
+  const iss = await askedIssuer(deps.names, asked.access, asked.issuer)
   const [events = []] = await identifyEvents(deps.db, [{ givenId, iss }])
   if (iss !== null) return events[0] ?? (await ofReceipt(deps.db, iss, givenId))
   const meant = new Map<string, Meant>(events.map((event) => [event.iss, event]))

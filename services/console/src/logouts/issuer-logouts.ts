@@ -7,7 +7,7 @@ import {
   page,
   type Scope,
 } from '@curfew/contract'
-import type { Reach } from '@curfew/domain'
+import type { AccessFilter } from '@curfew/domain'
 import {
   cancelIssuerLogout,
   type Database,
@@ -21,8 +21,8 @@ import type { Pages } from '../http/pages.ts'
 import { invalid, UUID } from '../http/query.ts'
 import { type IdentityDeps, identifyEvent } from './event-identity.ts'
 
-const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
-const CANCEL = { scope: 'admin', reach: 'handler' } satisfies RouteAccess<Scope>
+const READ = { scope: 'ledger:read', access: 'handler' } satisfies RouteAccess<Scope>
+const CANCEL = { scope: 'admin', access: 'handler' } satisfies RouteAccess<Scope>
 const Params = Type.Object({ id: Type.String({ maxLength: 64 }) })
 const Query = Type.Object({ ...IssuerQuery.properties }, { additionalProperties: false })
 
@@ -39,10 +39,10 @@ export function registerIssuerLogouts(
     readonly credential: Credential | null
   }): Promise<IssuerLogoutRecord> {
     const { id } = request.params
-    const { reach } = callerOf(request)
-    const event = await identifyEvent(deps, { id, issuer: request.query.issuer, reach })
+    const { access } = callerOf(request)
+    const event = await identifyEvent(deps, { id, issuer: request.query.issuer, access })
     const record = event === null ? null : await findIssuerLogout(reads, event.id)
-    if (record === null || !isWithin(reach, record.iss)) throw noSuchLogout(id)
+    if (record === null || !isWithin(access, record.iss)) throw noSuchLogout(id)
     return record
   }
 
@@ -60,13 +60,13 @@ export function registerIssuerLogouts(
       const { limit, cursor, iss = null } = request.query
       const { readCursor, pageOf } = deps.pages(request)
       const before = readPosition(readCursor(cursor))
-      const { reach } = callerOf(request)
+      const { access } = callerOf(request)
       const nothing =
-        reach.kind === 'clients' || (reach.kind === 'issuer' && iss !== null && iss !== reach.iss)
+        access.kind === 'clients' || (access.kind === 'issuer' && iss !== null && iss !== access.iss)
       const records = nothing
         ? []
         : await listIssuerLogouts(reads, {
-            iss: reach.kind === 'everything' ? iss : reach.iss,
+            iss: access.kind === 'everything' ? iss : access.iss,
             before,
             limit: limit + 1,
           })
@@ -115,8 +115,8 @@ export function registerIssuerLogouts(
 }
 
 /** It is the issuer's as a whole: an owner of clients sees what these are owed of it, as deliveries. */
-function isWithin(reach: Reach, iss: string): boolean {
-  return reach.kind === 'everything' || (reach.kind === 'issuer' && reach.iss === iss)
+function isWithin(access: AccessFilter, iss: string): boolean {
+  return access.kind === 'everything' || (access.kind === 'issuer' && access.iss === iss)
 }
 
 function noSuchLogout(id: string): ProblemError {

@@ -7,7 +7,7 @@ import {
   Session,
   SessionsQuery,
 } from '@curfew/contract'
-import { confinesOf } from '@curfew/domain'
+import { conditionsOf } from '@curfew/domain'
 import {
   type Database,
   findIssEver,
@@ -25,7 +25,7 @@ import { invalid } from '../http/query.ts'
 import { noSuchIssuer } from '../registry/issuers.ts'
 
 // Support staff read of people here. What they may read of deliveries names the same people, so it is the same scope.
-const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const READ = { scope: 'ledger:read', access: 'handler' } satisfies RouteAccess<Scope>
 
 /** `GET /v1/sessions`: who holds which session, and which ought to be over and are not. */
 export function registerSessions(server: HttpServer, { db, pages }: { db: Database; pages: Pages }): void {
@@ -46,9 +46,9 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
       if (sub !== undefined && sid !== undefined) throw invalid('/sid', 'goes without sub: give one of both')
       const { readCursor, pageOf } = pages(request)
       const after = readPosition(readCursor(cursor))
-      const { reach } = callerOf(request)
-      const own = reach.kind === 'everything' || reach.iss === iss
-      const { clientIds } = confinesOf(reach)
+      const { access } = callerOf(request)
+      const own = access.kind === 'everything' || access.iss === iss
+      const { clientIds } = conditionsOf(access)
       const asked = { iss, clientIds, after, limit: limit + 1 }
       const records = !own
         ? []
@@ -78,12 +78,12 @@ export function registerSessions(server: HttpServer, { db, pages }: { db: Databa
     async (request) => {
       const { issuer = null, client_id: clientId = null, limit, cursor } = request.query
       const { readCursor, pageOf } = pages(request)
-      const { reach } = callerOf(request)
+      const { access } = callerOf(request)
       // A slip of the pen must not look as if all were well. To who is bound, another's issuer is as if it were not there.
-      if (issuer !== null && reach.kind === 'everything' && (await findIssEver(db, issuer)) === null)
+      if (issuer !== null && access.kind === 'everything' && (await findIssEver(db, issuer)) === null)
         throw noSuchIssuer(issuer)
       const { rows, reached } = await listOrphans(db, {
-        ...confinesOf(reach, { issuer, clientId }),
+        ...conditionsOf(access, { issuer, clientId }),
         before: readOrphanPosition(readCursor(cursor)),
         limit: limit + 1,
       })

@@ -22,7 +22,7 @@ import type { Pages } from '../http/pages.ts'
 import { invalid, readTime, UUID } from '../http/query.ts'
 
 /** Whoever makes keys could make one that may do everything. */
-const ACCESS = { scope: 'admin', reach: 'unbound' } satisfies RouteAccess<Scope>
+const ACCESS = { scope: 'admin', access: 'unbound' } satisfies RouteAccess<Scope>
 const Params = Type.Object({ id: Type.String({ maxLength: 64 }) })
 /** Names of credentials of the environment: in the audit, nobody may pass for them. */
 const RESERVED = new Set(['admin', 'demo', 'curfew'])

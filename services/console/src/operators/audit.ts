@@ -9,7 +9,7 @@ export function registerAudit(server: HttpServer, { db, pages }: { db: Database;
   server.get(
     '/v1/audit',
     {
-      config: { scope: 'admin', reach: 'unbound' } satisfies RouteAccess<Scope>,
+      config: { scope: 'admin', access: 'unbound' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'Who changed or replayed what, the latest first.',
         querystring: PageQuery,

@@ -1,5 +1,5 @@
 import { Erasure, ErasureParams, ErasureQuery, type Scope } from '@curfew/contract'
-import { ERASURE_WATCH_MS, type IssuerName, reaches } from '@curfew/domain'
+import { admits, ERASURE_WATCH_MS, type IssuerName } from '@curfew/domain'
 import {
   type Database,
   type ErasureRecord,
@@ -34,7 +34,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
   server.delete(
     '/v1/subjects/:issuer/:sub',
     {
-      config: { scope: 'admin', reach: 'path' } satisfies RouteAccess<Scope>,
+      config: { scope: 'admin', access: 'path' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'Forget a subject: whom events, deliveries, sessions and receipts are about.',
         description:
@@ -81,7 +81,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
   server.get(
     '/v1/erasures/:id',
     {
-      config: { scope: 'admin', reach: 'handler' } satisfies RouteAccess<Scope>,
+      config: { scope: 'admin', access: 'handler' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'How a request to forget a subject stands.',
         params: Type.Object({ id: Type.String({ maxLength: 64 }) }),
@@ -91,7 +91,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
     async (request) => {
       const { id } = request.params
       const record = UUID.test(id) ? await findErasure(db, id) : null
-      if (record !== null && reaches(callerOf(request).reach, { issuer: record.issuer, clientId: null }))
+      if (record !== null && admits(callerOf(request).access, { issuer: record.issuer, clientId: null }))
         return erasureView(record)
       throw new ProblemError({
         status: 404,

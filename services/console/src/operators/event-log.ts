@@ -24,7 +24,7 @@ export function registerEventLog(server: HttpServer, { db, monitor, now }: Event
   server.get(
     '/v1/event-log',
     {
-      config: { scope: 'admin', reach: 'unbound', cost: 10 } satisfies RouteAccess<Scope>,
+      config: { scope: 'admin', access: 'unbound', cost: 10 } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'How far delivery is behind, and whether the topics are as they must be.',
         response: { 200: EventLogView },

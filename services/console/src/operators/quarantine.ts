@@ -1,5 +1,5 @@
 import { page, QuarantinedContent, QuarantinedRecord, QuarantineQuery, type Scope } from '@curfew/contract'
-import { quarantineFix, type Reach } from '@curfew/domain'
+import { type AccessFilter, quarantineFix } from '@curfew/domain'
 import {
   type Database,
   dismissQuarantined,
@@ -15,8 +15,8 @@ import { Type } from 'typebox'
 import type { Pages } from '../http/pages.ts'
 import { invalid } from '../http/query.ts'
 
-const READ = { scope: 'deadletters:read', reach: 'handler' } satisfies RouteAccess<Scope>
-const DECIDE = { scope: 'deadletters:replay', reach: 'handler' } satisfies RouteAccess<Scope>
+const READ = { scope: 'deadletters:read', access: 'handler' } satisfies RouteAccess<Scope>
+const DECIDE = { scope: 'deadletters:replay', access: 'handler' } satisfies RouteAccess<Scope>
 const RecordParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
 const ID = /^[1-9]\d{0,14}$/
 
@@ -45,7 +45,7 @@ export function registerQuarantine(
       const { readCursor, pageOf } = pages(request)
       const before = readCursor(cursor)
       if (before !== null && !ID.test(before)) throw invalid('/cursor', 'is not a cursor of this list')
-      const seen = seenBy(callerOf(request).reach)
+      const seen = seenBy(callerOf(request).access)
       if (seen === 'nothing') return { items: [], next_cursor: null }
       const records = await listQuarantined(reads, {
         filter: {
@@ -124,12 +124,12 @@ export function registerQuarantine(
 }
 
 /** The issuer that a credential is confined to; its records carry no client, so an owner of clients sees none. */
-function seenBy(reach: Reach): { readonly iss: string | null } | 'nothing' {
-  switch (reach.kind) {
+function seenBy(access: AccessFilter): { readonly iss: string | null } | 'nothing' {
+  switch (access.kind) {
     case 'everything':
       return { iss: null }
     case 'issuer':
-      return { iss: reach.iss }
+      return { iss: access.iss }
     case 'clients':
       return 'nothing'
   }
@@ -138,7 +138,7 @@ function seenBy(reach: Reach): { readonly iss: string | null } | 'nothing' {
 /** @throws a 404 problem where no record can have this id, or the caller can see none. */
 function keyOf(request: RecordRequest): QuarantineKey {
   const { id } = request.params
-  const seen = seenBy(callerOf(request).reach)
+  const seen = seenBy(callerOf(request).access)
   if (seen === 'nothing' || !ID.test(id)) throw noSuchRecord(request)
   return { id: Number(id), iss: seen.iss }
 }

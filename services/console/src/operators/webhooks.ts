@@ -44,7 +44,7 @@ export interface WebhooksDeps {
   readonly newSecret: () => string
 }
 
-const ACCESS = { scope: 'admin', reach: 'unbound' } satisfies RouteAccess<Scope>
+const ACCESS = { scope: 'admin', access: 'unbound' } satisfies RouteAccess<Scope>
 /** How long the secret before a rotation signs too, in milliseconds. */
 const OVERLAP_MS = 86_400_000
 

@@ -36,7 +36,7 @@ export function registerLogAudit(server: HttpServer, { db, reader, keeper }: Log
   server.get(
     '/v1/log/audit',
     {
-      config: { scope: 'ledger:read', reach: 'unbound', cost: 50 } satisfies RouteAccess<Scope>,
+      config: { scope: 'ledger:read', access: 'unbound', cost: 50 } satisfies RouteAccess<Scope>,
       schema: {
         summary:
           'Holds stored receipts against the log, and events, deliveries and attempts against the receipts.',

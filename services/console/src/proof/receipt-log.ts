@@ -8,7 +8,7 @@ const ENTRIES_MAX = 1_000
 const Place = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 
 /** Digests only: whoever may read the ledger may read all of them. */
-const ACCESS: RouteAccess<Scope> = { scope: 'ledger:read', reach: 'handler' }
+const ACCESS: RouteAccess<Scope> = { scope: 'ledger:read', access: 'handler' }
 
 /** `/v1/log/…`: the log of receipts, for whoever wants to check that it only grows. */
 export function registerReceiptLog(server: HttpServer, { reader }: { reader: LogReader }): void {

@@ -1,5 +1,5 @@
 import { IssuerQuery, ReceiptBundle, type Scope } from '@curfew/contract'
-import { type Reach, reaches, sameBytes } from '@curfew/domain'
+import { type AccessFilter, admits, sameBytes } from '@curfew/domain'
 import {
   type Database,
   type FoundEvent,
@@ -30,7 +30,7 @@ export function registerReceipts(server: HttpServer, deps: ReceiptsDeps): void {
   server.get(
     '/v1/logout-events/:id/receipt',
     {
-      config: { scope: 'events:read', reach: 'handler' } satisfies RouteAccess<Scope>,
+      config: { scope: 'events:read', access: 'handler' } satisfies RouteAccess<Scope>,
       schema: {
         summary:
           'The receipt of a settled event, a JWS. With Accept: application/json also the checkpoint and proofs to check it by.',
@@ -66,7 +66,7 @@ export function registerReceipts(server: HttpServer, deps: ReceiptsDeps): void {
     async (request, reply) => {
       const { index = null, issuer } = request.query
       const id = request.params.id.toLowerCase()
-      const receipt = await receiptOf(deps, { id, issuer, reach: callerOf(request).reach }, index)
+      const receipt = await receiptOf(deps, { id, issuer, access: callerOf(request).access }, index)
       if (receipt.payload === null) throw erased(receipt)
       const bundle = request.headers.accept?.includes('application/json') === true
       const { jws, inclusion, log } = await signed(reader, receipt.payload, receipt)
@@ -105,16 +105,16 @@ async function signed(reader: LogReader, payload: string, { logIndex, givenId }:
 /** The receipt of an event, as far as the caller may see it. @throws why there is none: 404, 403, 409 or 410. */
 async function receiptOf(
   deps: IdentityDeps,
-  asked: { readonly id: string; readonly issuer: string | undefined; readonly reach: Reach },
+  asked: { readonly id: string; readonly issuer: string | undefined; readonly access: AccessFilter },
   logIndex: number | null,
 ): Promise<StoredReceipt> {
   const { db } = deps
-  const { id, reach } = asked
+  const { id, access } = asked
   if (!UUID.test(id)) throw notFound(id, false)
   const meant = await identifyReceipted(deps, asked)
   if (meant === null) throw notFound(id, true)
-  if (reach.kind === 'clients') {
-    const owed = (await eventOf(db, meant.id))?.deliveries.some((delivery) => reaches(reach, delivery))
+  if (access.kind === 'clients') {
+    const owed = (await eventOf(db, meant.id))?.deliveries.some((delivery) => admits(access, delivery))
     if (owed !== true) throw notFound(id, true)
     throw new ProblemError({
       status: 403,

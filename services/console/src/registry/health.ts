@@ -8,7 +8,7 @@ export function registerHealth(server: HttpServer, { db }: { db: Database }): vo
   server.get(
     '/v1/issuers/:issuer/relying-parties/:client_id/health',
     {
-      config: { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>,
+      config: { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>,
       schema: {
         summary: 'How a relying party has done lately, endpoint by endpoint.',
         params: PartyParams,

@@ -43,7 +43,7 @@ import { overQuota } from './relying-parties.ts'
 
 const WRITE = {
   scope: 'clients:write',
-  reach: 'path',
+  access: 'path',
   accepts: [NDJSON],
   // One that has to come back for its turn costs no more than that.
   cost: 'late',

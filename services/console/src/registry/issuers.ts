@@ -1,6 +1,6 @@
 import { Issuer, IssuerInput, PageQuery, page, type Scope } from '@curfew/contract'
 import {
-  confinesOf,
+  conditionsOf,
   type Issuer as Iss,
   type IssuerName,
   type NetworkRank,
@@ -42,9 +42,9 @@ import {
 import { endpointsUnder } from './channel-parts.ts'
 import { beyondFaults, networkFaults, networkRank, registeredNetworks } from './networks.ts'
 
-const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
+const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer'
-const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'clients:write', access: 'path' } satisfies RouteAccess<Scope>
 
 export const IssuerParams = Type.Object({
   issuer: Type.String({
@@ -169,7 +169,7 @@ export function registerIssuers(
   server.get(
     '/v1/issuers',
     {
-      config: { ...READ, reach: 'handler' },
+      config: { ...READ, access: 'handler' },
       schema: {
         summary: 'All issuers that the credential may see.',
         querystring: PageQuery,
@@ -178,7 +178,7 @@ export function registerIssuers(
     },
     async (request) => {
       const { limit, cursor } = request.query
-      const { issuer: only, clientIds } = confinesOf(callerOf(request).reach)
+      const { issuer: only, clientIds } = conditionsOf(callerOf(request).access)
       const { readCursor, pageOf } = pages(request)
       const after = readCursor(cursor) ?? ''
       // Whoever owns some of its clients may not see the issuer itself.
@@ -219,7 +219,7 @@ async function quotasFor(
     ...(relyingParties !== undefined && { relyingParties }),
   }
   const caller = callerOf(request)
-  if (caller.reach.kind === 'everything' && hasScope(caller, 'admin')) return asked
+  if (caller.access.kind === 'everything' && hasScope(caller, 'admin')) return asked
   const before = (await findIssuer(db, request.params.issuer))?.quotas
   const others = Object.entries(asked).filter(
     ([name, quota]) => quota !== (before?.[name as keyof IssuerQuotas] ?? null),

@@ -10,9 +10,9 @@ import type { IssuerRecord } from '@curfew/ledger'
 import { type Credential, type Fault, hasScope, isCidr } from '@curfew/runtime'
 
 /** The rank of a credential where networks are set. */
-export function networkRank({ scopes, reach }: Pick<Credential, 'scopes' | 'reach'>): NetworkRank {
-  if (reach.kind === 'clients') return 'clients'
-  return reach.kind === 'everything' && hasScope({ scopes }, 'admin') ? 'admin' : 'issuer'
+export function networkRank({ scopes, access }: Pick<Credential, 'scopes' | 'access'>): NetworkRank {
+  if (access.kind === 'clients') return 'clients'
+  return access.kind === 'everything' && hasScope({ scopes }, 'admin') ? 'admin' : 'issuer'
 }
 
 /** What an issuer says of networks. */

@@ -49,9 +49,9 @@ import { issuerOr404 } from './issuers.ts'
 import { networksOf } from './networks.ts'
 import { PartyParams } from './relying-parties.ts'
 
-const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
+const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
 /** It sends some 40 requests. */
-const WRITE = { scope: 'clients:write', reach: 'path', cost: 50 } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'clients:write', access: 'path', cost: 50 } satisfies RouteAccess<Scope>
 /** Probes that run at once in this process: each signs some 40 tokens, and holds as many connections. None waits. */
 const PROBING = { ofCaller: 2, waitingOfCaller: 0, atOnce: 4 }
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id/probe'

@@ -1,5 +1,5 @@
 import { PageQuery, page, RelyingParty, RelyingPartyPatch, Removed, type Scope } from '@curfew/contract'
-import { type ClientId, confinesOf, mergePatch, reaches, ruleAfterRemoval } from '@curfew/domain'
+import { admits, type ClientId, conditionsOf, mergePatch, ruleAfterRemoval } from '@curfew/domain'
 import {
   countWaiting,
   type Database,
@@ -43,13 +43,13 @@ import {
   takenFaults,
 } from './registration.ts'
 
-const READ = { scope: 'clients:read', reach: 'path' } satisfies RouteAccess<Scope>
-const WRITE = { scope: 'clients:write', reach: 'path' } satisfies RouteAccess<Scope>
+const READ = { scope: 'clients:read', access: 'path' } satisfies RouteAccess<Scope>
+const WRITE = { scope: 'clients:write', access: 'path' } satisfies RouteAccess<Scope>
 const PATCH = {
   ...WRITE,
   accepts: ['application/merge-patch+json', 'application/json'],
 } satisfies RouteAccess<Scope>
-const LIST = { scope: 'clients:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const LIST = { scope: 'clients:read', access: 'handler' } satisfies RouteAccess<Scope>
 const PATH = '/v1/issuers/:issuer/relying-parties/:client_id'
 /** How often a change is begun anew because somebody else's came first: each time one of them got through. */
 const TRIES_MAX = 100
@@ -183,14 +183,14 @@ export function registerRelyingParties(
       },
     },
     async (request, reply) => {
-      const { reach } = callerOf(request)
-      const confines = confinesOf(reach)
+      const { access } = callerOf(request)
+      const conditions = conditionsOf(access)
       // The same whether it is there or not.
-      if (confines.issuer !== null && confines.issuer !== request.params.issuer)
+      if (conditions.issuer !== null && conditions.issuer !== request.params.issuer)
         throw new ProblemError({ status: 404, detail: 'There is nothing here that this credential may see.' })
       const { name } = await issuerOr404(db, request.params.issuer)
       if (request.headers.accept?.includes(NDJSON) === true) {
-        return reply.type(NDJSON).send(exportOf(db, { issuer: name, only: confines.clientIds }) as never)
+        return reply.type(NDJSON).send(exportOf(db, { issuer: name, only: conditions.clientIds }) as never)
       }
       const { limit, cursor } = request.query
       const { readCursor, pageOf } = deps.pages(request)
@@ -198,7 +198,7 @@ export function registerRelyingParties(
         issuer: name,
         after: readCursor(cursor) ?? '',
         limit: limit + 1,
-        only: confines.clientIds,
+        only: conditions.clientIds,
       })
       return pageOf(
         parties,
@@ -264,7 +264,7 @@ async function change(
     }
     if (result.conflict === 'quota') throw overQuota(issuer.name, result)
     if (result.conflict === 'uri_taken') {
-      const maySee = (other: ClientId) => reaches(caller.reach, { issuer: issuer.name, clientId: other })
+      const maySee = (other: ClientId) => admits(caller.access, { issuer: issuer.name, clientId: other })
       throw invalidParty(takenFaults(read, result.taken, maySee))
     }
   }

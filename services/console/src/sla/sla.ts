@@ -1,5 +1,5 @@
 import { type Scope, Sla, SlaQuery } from '@curfew/contract'
-import { confinesOf, type Reach, SLA_SPANS, spanEnd, spanStart } from '@curfew/domain'
+import { type AccessFilter, conditionsOf, SLA_SPANS, spanEnd, spanStart } from '@curfew/domain'
 import {
   type Database,
   findIssuer,
@@ -18,7 +18,7 @@ import { noSuchIssuer } from '../registry/issuers.ts'
 import { noSuchParty } from '../registry/relying-parties.ts'
 import { burnView, figuresView, hourView, partyView, promiseView, sumOf } from './view.ts'
 
-const READ = { scope: 'ledger:read', reach: 'handler' } satisfies RouteAccess<Scope>
+const READ = { scope: 'ledger:read', access: 'handler' } satisfies RouteAccess<Scope>
 /** Longest time that is read at once, in days. By the hour there is more to read. */
 const DAYS_MAX = 100
 const HOURLY_DAYS_MAX = 7
@@ -39,9 +39,9 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
     },
     async (request): Promise<Sla> => {
       const { query } = request
-      const { reach } = callerOf(request)
-      const issuer = await issuerFor(db, reach, query.issuer)
-      const { clientIds } = confinesOf(reach, {
+      const { access } = callerOf(request)
+      const issuer = await issuerFor(db, access, query.issuer)
+      const { clientIds } = conditionsOf(access, {
         issuer: issuer.name,
         clientId: query.client_id ?? null,
       })
@@ -83,8 +83,12 @@ export function registerSla(server: HttpServer, { db, now }: { db: Database; now
 }
 
 /** The issuer that is asked about, or the only one. @throws a 400 or 404 problem. */
-async function issuerFor(db: Database, reach: Reach, asked: string | undefined): Promise<IssuerRecord> {
-  const own = reach.kind === 'everything' ? null : reach.issuer
+async function issuerFor(
+  db: Database,
+  access: AccessFilter,
+  asked: string | undefined,
+): Promise<IssuerRecord> {
+  const own = access.kind === 'everything' ? null : access.issuer
   const name = asked ?? own
   if (name !== null) {
     const issuer = own === null || own === name ? await findIssuer(db, name) : null

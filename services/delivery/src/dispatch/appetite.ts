@@ -1,5 +1,5 @@
+import type { BindingQueue } from './binding-queue.ts'
 import type { IssuerShares } from './issuer-shares.ts'
-import type { Line } from './line.ts'
 
 // How many deliveries of one binding this worker wants in memory.
 
@@ -19,29 +19,29 @@ const AHEAD_MS = 5_000
 /** Of its part of the memory: an issuer with less room than that does not hurry the next claim. */
 const HUNGRY_PART = 1 / 8
 
-export const isDown = ({ breaker }: Line): boolean => breaker.state !== 'closed'
+export const isDown = ({ breaker }: BindingQueue): boolean => breaker.state !== 'closed'
 
 /** Most that a binding may have in hand, when `free` are free for its issuer. */
-export function allowance(line: Line, shares: IssuerShares, free: number): number {
-  if (line.limit === 0) return 0
-  const reserve = shares.partOf(line.issuer) * RESERVE
-  const most = Math.max((free - reserve) * SHARE, Math.min(line.limit, free * RESERVE_SHARE))
-  return Math.floor(Math.min(WAITING_MAX, most, line.startableWithin(AHEAD_MS)))
+export function allowance(queue: BindingQueue, shares: IssuerShares, free: number): number {
+  if (queue.limit === 0) return 0
+  const reserve = shares.partOf(queue.issuer) * RESERVE
+  const most = Math.max((free - reserve) * SHARE, Math.min(queue.limit, free * RESERVE_SHARE))
+  return Math.floor(Math.min(WAITING_MAX, most, queue.startableWithin(AHEAD_MS)))
 }
 
 /** What it should have in hand while the ledger has more. */
-export function wanted(line: Line, shares: IssuerShares, free: number): number {
-  if (isDown(line)) return line.limit
-  const ahead = Math.max(line.limit * CLAIM_AHEAD, line.ended * CLAIM_AHEAD_OF_ENDED)
-  return Math.min(ahead, allowance(line, shares, free))
+export function wanted(queue: BindingQueue, shares: IssuerShares, free: number): number {
+  if (isDown(queue)) return queue.limit
+  const ahead = Math.max(queue.limit * CLAIM_AHEAD, queue.ended * CLAIM_AHEAD_OF_ENDED)
+  return Math.min(ahead, allowance(queue, shares, free))
 }
 
 /** Whether the ledger should be asked for more of it at once. */
-export function isHungry(line: Line, shares: IssuerShares): boolean {
-  if (!line.backlog.interactive && !line.backlog.bulk) return false
-  const room = shares.roomOf(line.issuer)
+export function isHungry(queue: BindingQueue, shares: IssuerShares): boolean {
+  if (!queue.backlog.interactive && !queue.backlog.bulk) return false
+  const room = shares.roomOf(queue.issuer)
   // A claim costs as much for one delivery as for many: an issuer that has nearly its part waits until there is room for some.
-  if (room < shares.partOf(line.issuer) * HUNGRY_PART) return false
-  const want = wanted(line, shares, room)
-  return want > 0 && line.inHand <= want / 2
+  if (room < shares.partOf(queue.issuer) * HUNGRY_PART) return false
+  const want = wanted(queue, shares, room)
+  return want > 0 && queue.inHand <= want / 2
 }

@@ -1,7 +1,7 @@
 import { type BindingId, shareOf } from '@curfew/domain'
 import type { Standing } from '@curfew/ledger'
 import type { RegistryCache } from '../intake/registry-cache.ts'
-import type { Limits } from './line.ts'
+import type { Limits } from './binding-queue.ts'
 
 /** Most POSTs at once to a binding, from one worker, where its owner has not said how many it takes. */
 const DEFAULT_CONCURRENCY = 16

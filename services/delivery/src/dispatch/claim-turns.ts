@@ -1,15 +1,15 @@
 import { type BindingId, type InFlightDelivery, type Issuer, interleave } from '@curfew/domain'
 import type { RegistryCache } from '../intake/registry-cache.ts'
-import type { Line } from './line.ts'
+import type { BindingQueue } from './binding-queue.ts'
 
-type Place = readonly [BindingId, Line]
+type Place = readonly [BindingId, BindingQueue]
 
 /** Whose turn it is when the ledger is asked for more: issuers take turns, and the bindings of each. */
 export interface ClaimTurns {
   /** The lines in the order in which they are asked for. Those that came too short the last time come first. */
-  inOrder(lines: Iterable<Place>): readonly Place[]
+  inOrder(queues: Iterable<Place>): readonly Place[]
   /** Notes that a line had its fill. */
-  filled(id: BindingId, line: Line): void
+  filled(id: BindingId, queue: BindingQueue): void
   /** Among bindings that have no line here, the claim begins behind this one. 0: with the first. */
   readonly after: number
   /** Bindings that a claim must leave out where they have no line: their issuers had their turn. */
@@ -30,8 +30,8 @@ export function createClaimTurns(registry: Pick<RegistryCache, 'current'>): Clai
   let after = 0
 
   return {
-    inOrder(lines) {
-      const issuers = [...Map.groupBy(lines, ([, line]) => line.issuer)]
+    inOrder(queues) {
+      const issuers = [...Map.groupBy(queues, ([, queue]) => queue.issuer)]
       const groups = from(issuers, ([issuer]) => issuer === lastIssuer)
       return interleave(groups.map(([issuer, places]) => from(places, ([id]) => id === lastOf.get(issuer))))
     },

@@ -79,19 +79,19 @@ export async function claimUntil(deps: ClaimDeps, stopping: AbortSignal): Promis
     } catch (error) {
       log.warn({ event: 'ledger.claim-failed', err: error })
     }
-    const busy = [...holdings.lines.values()].some((line) => isHungry(line, holdings.shares))
+    const busy = [...holdings.queues.values()].some((queue) => isHungry(queue, holdings.shares))
     // Without a pause only after progress: a ledger that is away or a lost lease must not make this spin.
     if (!busy || claimed === 0) await sleep(idleMs, AbortSignal.any([stopping, woken]))
   }
 }
 
 /** Goes on with what waited for a beat of the heart, or for its rate. */
-async function sweep({ holdings: { lines }, starter }: ClaimDeps): Promise<void> {
+async function sweep({ holdings: { queues }, starter }: ClaimDeps): Promise<void> {
   let seen = 0
-  for (const [id, line] of [...lines]) {
+  for (const [id, queue] of [...queues]) {
     seen += 1
     if (seen % SWEEP_SLICE === 0) await breathe()
-    if (lines.get(id) === line) starter.start(id, line)
+    if (queues.get(id) === queue) starter.start(id, queue)
   }
 }
 
@@ -106,9 +106,9 @@ async function claimOnce(deps: ClaimDeps): Promise<number> {
   const slots = slotsWithin(deps, Math.ceil(limit * (1 - SHARE)), Math.ceil(bulk * (1 - SHARE)))
   const most = Math.min(SLOTS_ELSE, Math.ceil(limit * RESERVE_SHARE))
   const slotsElse = { interactive: most, bulk: Math.min(most, bulk) }
-  for (const line of holdings.lines.values()) line.ended = 0
+  for (const queue of holdings.queues.values()) queue.ended = 0
   return worker.leasing(async (lease) => {
-    const known = new Set(holdings.lines.keys())
+    const known = new Set(holdings.queues.keys())
     const asked = { slots, slotsElse, limit }
     const claimed = await ledger.claimDue({ now: now(), lease, ...asked, after: turns.after })
     turns.claimed(
@@ -123,24 +123,25 @@ async function claimOnce(deps: ClaimDeps): Promise<number> {
 /** How many to claim of each binding that is known here, at most `budget` in all, and `bulk` of the bulk lane. */
 function slotsWithin(deps: ClaimDeps, budget: number, bulk: number): ReadonlyMap<BindingId, Slots> {
   const { holdings, limits, turns } = deps
-  const { lines, shares, free } = holdings
+  const { queues, shares, free } = holdings
   const slots = new Map<BindingId, Slots>()
   for (const id of limits.barred()) slots.set(id, NONE)
   let asked = 0
   let bulkAsked = 0
   const askedOf = new Map<Issuer, number>()
-  for (const [id, line] of turns.inOrder(lines)) {
+  for (const [id, queue] of turns.inOrder(queues)) {
     if (slots.has(id)) continue
     if (asked >= budget) {
       slots.set(id, NONE)
       continue
     }
-    const { issuer } = line
+    const { issuer } = queue
     const before = askedOf.get(issuer) ?? 0
-    const missing = wanted(line, shares, Math.min(free - asked, shares.roomOf(issuer) - before)) - line.inHand
+    const missing =
+      wanted(queue, shares, Math.min(free - asked, shares.roomOf(issuer) - before)) - queue.inHand
     const ask = (lane: Lane, most: number) => {
       // One at least of those not known to have more: what a full line sent to the ledger must not wait there unseen.
-      const least = line.backlog[lane] || isDown(line) ? 0 : 1
+      const least = queue.backlog[lane] || isDown(queue) ? 0 : 1
       return Math.max(0, Math.min(Math.max(missing, least), most))
     }
     const interactive = ask('interactive', budget - asked)
@@ -149,7 +150,7 @@ function slotsWithin(deps: ClaimDeps, budget: number, bulk: number): ReadonlyMap
     asked += interactive + ofBulk
     bulkAsked += ofBulk
     askedOf.set(issuer, before + interactive + ofBulk)
-    if (asked < budget) turns.filled(id, line)
+    if (asked < budget) turns.filled(id, queue)
   }
   for (const id of turns.resting()) if (!slots.has(id)) slots.set(id, NONE)
   return slots
@@ -184,15 +185,15 @@ function noteBacklog(
     claimed.filter(({ event }) => event.lane === lane),
     ({ bindingId }) => bindingId,
   )
-  for (const [id, line] of holdings.lines) {
+  for (const [id, queue] of holdings.queues) {
     const asked = slots.get(id)?.[lane] ?? 0
     if (asked > 0 && (taken.get(id)?.length ?? 0) < asked && claimed.length < limit)
-      line.backlog[lane] = false
+      queue.backlog[lane] = false
   }
   for (const [id, deliveries] of taken) {
     const [first] = deliveries
     if (first === undefined || deliveries.length < (slots.get(id) ?? slotsElse)[lane]) continue
-    holdings.lineOf(id, first.event.iss).backlog[lane] = true
+    holdings.queueOf(id, first.event.iss).backlog[lane] = true
   }
 }
 
@@ -201,8 +202,8 @@ async function giveUp({ ledger, registry, holdings, log, now }: ClaimDeps): Prom
   const nowMs = now().getTime()
   const { bindings } = registry.current()
   const dueBefore = new Map(
-    [...holdings.lines]
-      .filter(([, line]) => isDown(line))
+    [...holdings.queues]
+      .filter(([, queue]) => isDown(queue))
       .map(([id]) => [id, new Date(nowMs - horizonMs(bindings.get(id)?.retry ?? DEFAULT_RETRY_POLICY))]),
   )
   if (dueBefore.size === 0) return

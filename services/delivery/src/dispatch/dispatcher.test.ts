@@ -164,7 +164,7 @@ describe('room', () => {
     expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
   })
 
-  test('what intake sent to the ledger is noticed while the line in memory never empties', async () => {
+  test('what intake sent to the ledger is noticed while the queue in memory never empties', async () => {
     const { dispatcher, holdings, ledger, accept, attemptedOf } = rig({
       attemptMs: () => 10,
       concurrencyOf: () => 4,

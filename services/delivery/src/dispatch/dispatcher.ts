@@ -28,11 +28,11 @@ export class Dispatcher {
   room(id: BindingId, lane: Lane, issuer: Issuer): number {
     const { worker, holdings } = this.#deps
     if (!worker.alive()) return 0
-    const line = holdings.lineOf(id, issuer)
-    if (line.backlog[lane]) return 0
+    const queue = holdings.queueOf(id, issuer)
+    if (queue.backlog[lane]) return 0
     const { shares } = holdings
-    const room = isDown(line) ? 0 : allowance(line, shares, shares.roomOf(issuer)) - line.inHand
-    if (room <= 0) line.backlog[lane] = true
+    const room = isDown(queue) ? 0 : allowance(queue, shares, shares.roomOf(issuer)) - queue.inHand
+    if (room <= 0) queue.backlog[lane] = true
     return Math.max(0, room)
   }
 

@@ -1,8 +1,8 @@
 import type { BindingId, DeliveryId, InFlightDelivery, Issuer } from '@curfew/domain'
 import { isDown } from './appetite.ts'
 import type { BindingLimits } from './binding-limits.ts'
+import { BindingQueue } from './binding-queue.ts'
 import { type Bounds, IssuerShares } from './issuer-shares.ts'
-import { Line } from './line.ts'
 
 /** Longest that the way in waits for attempts to catch up, in milliseconds: it shares the processor with them. */
 export const ROOM_WAIT_MS = 50
@@ -15,7 +15,7 @@ export interface HoldingsDeps extends Bounds {
 
 /** What this worker has leased, from the lease to the ledger's having the outcome: one line for each binding, so that no RP waits for another. */
 export class Holdings {
-  readonly lines = new Map<BindingId, Line>()
+  readonly queues = new Map<BindingId, BindingQueue>()
   readonly shares: IssuerShares
   /** Deliveries of which the ledger is being told that they are given back. */
   readonly releasing = new Set<DeliveryId>()
@@ -35,13 +35,13 @@ export class Holdings {
 
   /** How many bindings are known to be down. */
   get open(): number {
-    return [...this.lines.values()].filter(isDown).length
+    return [...this.queues.values()].filter(isDown).length
   }
 
   /** Whether a binding is known to be unavailable. */
   isUnavailable(id: BindingId): boolean {
-    const line = this.lines.get(id)
-    return line !== undefined && isDown(line)
+    const queue = this.queues.get(id)
+    return queue !== undefined && isDown(queue)
   }
 
   /** What is held, or being given back. */
@@ -50,18 +50,18 @@ export class Holdings {
   }
 
   /** The line of a binding, which begins with the first delivery. */
-  lineOf(id: BindingId, issuer: Issuer): Line {
-    const known = this.lines.get(id)
+  queueOf(id: BindingId, issuer: Issuer): BindingQueue {
+    const known = this.queues.get(id)
     if (known !== undefined) return known
     const { limits, monotonicMs, random } = this.#deps
-    const line = new Line({ issuer, limits: () => limits.of(id), monotonicMs, random })
-    this.lines.set(id, line)
-    return line
+    const queue = new BindingQueue({ issuer, limits: () => limits.of(id), monotonicMs, random })
+    this.queues.set(id, queue)
+    return queue
   }
 
   /** Forgets a line of which nothing needs to be remembered. */
-  forgetQuiet(id: BindingId, line: Line): void {
-    if (line.quiet) this.lines.delete(id)
+  forgetQuiet(id: BindingId, queue: BindingQueue): void {
+    if (queue.quiet) this.queues.delete(id)
   }
 
   hold({ id, event }: InFlightDelivery): void {
@@ -78,10 +78,10 @@ export class Holdings {
 
   /** Drops what has not been started: its lease is lost, or given back by others. */
   clear(): void {
-    for (const [id, line] of this.lines) {
-      const dropped = line.takeWaiting().map(({ delivery }) => delivery.id)
-      this.drop(line.issuer, dropped)
-      this.forgetQuiet(id, line)
+    for (const [id, queue] of this.queues) {
+      const dropped = queue.takeWaiting().map(({ delivery }) => delivery.id)
+      this.drop(queue.issuer, dropped)
+      this.forgetQuiet(id, queue)
     }
   }
 
@@ -93,10 +93,10 @@ export class Holdings {
    */
   async waitForRoom(ms: number, issuers?: ReadonlySet<Issuer>): Promise<void> {
     const nowMs = this.#deps.monotonicMs()
-    const moving = [...this.lines.values()].filter(
+    const moving = [...this.queues.values()].filter(
       ({ endedMs, issuer }) => nowMs - endedMs <= ms && (issuers?.has(issuer) ?? true),
     )
-    const excess = moving.reduce((sum, line) => sum + line.inHand, 0) - this.#deps.heldMax / 2
+    const excess = moving.reduce((sum, queue) => sum + queue.inHand, 0) - this.#deps.heldMax / 2
     if (excess > 0) await this.#until(this.shares.held - excess, ms)
   }
 

@@ -13,10 +13,10 @@ import type { Attempt, Round } from '../attempt/attempt.ts'
 import type { SettleRound } from '../settle/settle-round.ts'
 import type { Worker } from '../worker/worker.ts'
 import { isHungry } from './appetite.ts'
+import type { BindingQueue, Held } from './binding-queue.ts'
 import type { BreakerReports } from './breaker-reports.ts'
 import type { Bell } from './claims.ts'
 import type { Holdings } from './holdings.ts'
-import type { Held, Line } from './line.ts'
 
 export interface StarterDeps {
   readonly holdings: Holdings
@@ -65,43 +65,43 @@ export class Starter {
 
   /** Puts a delivery that is held into its line, and attempts it when its binding has a free slot. */
   take(delivery: InFlightDelivery, lease: Lease): void {
-    const line = this.#deps.holdings.lineOf(delivery.bindingId, delivery.event.iss)
-    line.push({ delivery, lease, sinceMs: this.#deps.monotonicMs() })
-    this.start(delivery.bindingId, line)
+    const queue = this.#deps.holdings.queueOf(delivery.bindingId, delivery.event.iss)
+    queue.push({ delivery, lease, sinceMs: this.#deps.monotonicMs() })
+    this.start(delivery.bindingId, queue)
   }
 
   /** Goes on with a line. */
-  start(id: BindingId, line: Line): void {
+  start(id: BindingId, queue: BindingQueue): void {
     const { holdings, monotonicMs } = this.#deps
-    this.#giveBack(line, line.takeOlder(monotonicMs() - HELD_MS_MAX))
-    this.#queue(id, line)
+    this.#giveBack(queue, queue.takeOlder(monotonicMs() - HELD_MS_MAX))
+    this.#enqueue(id, queue)
     this.#startNext()
-    holdings.forgetQuiet(id, line)
+    holdings.forgetQuiet(id, queue)
   }
 
-  #queue(id: BindingId, line: Line): void {
-    if (line.startable) this.#turns.add(line.issuer, id)
+  #enqueue(id: BindingId, queue: BindingQueue): void {
+    if (queue.startable) this.#turns.add(queue.issuer, id)
   }
 
   #startNext(): void {
     const { holdings, worker } = this.#deps
-    const { lines, shares } = holdings
+    const { queues, shares } = holdings
     while (this.#startsLeft > 0 && worker.alive()) {
       const id = this.#turns.next((issuer) => shares.attemptsOf(issuer) > 0)
       if (id === null) return
-      const line = lines.get(id)
-      const next = line === undefined || !this.#hasSlot(line) ? null : line.next()
+      const queue = queues.get(id)
+      const next = queue === undefined || !this.#hasSlot(queue) ? null : queue.next()
       // It comes again when one of its own has ended, and with each look at the ledger.
-      if (line === undefined || next === null) continue
+      if (queue === undefined || next === null) continue
       this.#startsLeft -= 1
       if (this.#startsLeft === 0) setImmediate(() => this.#nextTurn())
-      this.#queue(id, line)
-      void this.#run(line, next)
+      this.#enqueue(id, queue)
+      void this.#run(queue, next)
     }
   }
 
   /** Where many relying parties of an issuer hang, none of them takes what is left to the others. */
-  #hasSlot({ running, issuer }: Line): boolean {
+  #hasSlot({ running, issuer }: BindingQueue): boolean {
     return shareLeft(running, this.#deps.holdings.shares.attemptsOf(issuer), BINDING_PART) > 0
   }
 
@@ -112,10 +112,10 @@ export class Starter {
   }
 
   /** One delivery, from the attempt to the ledger's having what it came to. */
-  async #run(line: Line, held: Held): Promise<void> {
+  async #run(queue: BindingQueue, held: Held): Promise<void> {
     const { holdings, attempt, settleRound, bell, stopping, log } = this.#deps
     const { delivery } = held
-    const { issuer } = line
+    const { issuer } = queue
     /** A fault of ours, or the ledger gone while stopping: it is not held any more, and so is attempted again. */
     const failed = (error: unknown) =>
       log.error({ event: 'delivery.attempt-failed', delivery_id: delivery.id, err: error })
@@ -129,37 +129,37 @@ export class Starter {
       failed(error)
     }
     // The RP is done with it: the next may go out while the ledger is told of this one.
-    const { breaker } = line
-    line.attempted(delivery.event.lane, round?.outcome ?? null)
+    const { breaker } = queue
+    queue.attempted(delivery.event.lane, round?.outcome ?? null)
     holdings.shares.run(issuer, -1)
     this.#turns.recall(issuer)
-    this.#followBreaker(line, delivery.bindingId, breaker)
-    this.start(delivery.bindingId, line)
+    this.#followBreaker(queue, delivery.bindingId, breaker)
+    this.start(delivery.bindingId, queue)
     try {
       await settling
     } catch (error) {
       failed(error)
     }
-    line.settled()
+    queue.settled()
     holdings.drop(issuer, [delivery.id])
-    holdings.forgetQuiet(delivery.bindingId, line)
-    if (isHungry(line, holdings.shares)) bell.ring()
+    holdings.forgetQuiet(delivery.bindingId, queue)
+    if (isHungry(queue, holdings.shares)) bell.ring()
   }
 
   /** Acts on what an attempt made of the breaker of its binding. */
-  #followBreaker(line: Line, id: BindingId, { state: before }: Breaker): void {
-    const { state } = line.breaker
-    if (state === 'open') this.#giveBack(line, line.takeWaiting())
-    else if (before !== 'closed' && state === 'closed') void this.#bringForward(line, id)
+  #followBreaker(queue: BindingQueue, id: BindingId, { state: before }: Breaker): void {
+    const { state } = queue.breaker
+    if (state === 'open') this.#giveBack(queue, queue.takeWaiting())
+    else if (before !== 'closed' && state === 'closed') void this.#bringForward(queue, id)
     if (before !== state && state !== 'half_open')
       this.#deps.breakers.note(id, state === 'open' ? 'opened' : 'closed')
   }
 
   /** Makes due what waits for its next attempt at a binding that was down and has come back. */
-  async #bringForward(line: Line, id: BindingId): Promise<void> {
+  async #bringForward(queue: BindingQueue, id: BindingId): Promise<void> {
     const { ledger, bell, log, now } = this.#deps
-    line.backlog.interactive = true
-    line.backlog.bulk = true
+    queue.backlog.interactive = true
+    queue.backlog.bulk = true
     try {
       const deliveries = await ledger.bringForward({ bindingId: id, now: now() })
       log.info({ event: 'binding.recovered', binding_id: id, deliveries })
@@ -171,11 +171,11 @@ export class Starter {
   }
 
   /** To the ledger, where it waits behind what waits there; it has cost no attempt. */
-  #giveBack(line: Line, back: readonly Held[]): void {
+  #giveBack(queue: BindingQueue, back: readonly Held[]): void {
     if (back.length === 0) return
-    for (const { delivery } of back) line.backlog[delivery.event.lane] = true
+    for (const { delivery } of back) queue.backlog[delivery.event.lane] = true
     const ids = back.map(({ delivery }) => delivery.id)
-    this.#deps.holdings.drop(line.issuer, ids)
+    this.#deps.holdings.drop(queue.issuer, ids)
     for (const [workerId, held] of Map.groupBy(back, ({ lease }) => lease.workerId))
       void this.#release(workerId, held)
   }

@@ -2,7 +2,7 @@ import { disablesBinding, type InFlightDelivery } from '@curfew/domain'
 import type { DeliveryLedger } from '@curfew/ledger'
 import type { Log, Metrics } from '@curfew/runtime'
 import type { Round } from '../attempt/attempt.ts'
-import type { Held } from '../dispatch/line.ts'
+import type { Held } from '../dispatch/binding-queue.ts'
 import type { Worker } from '../worker/worker.ts'
 import type { Settler } from './settler.ts'
 

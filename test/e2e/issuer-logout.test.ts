@@ -36,12 +36,12 @@ const environment = (more: Readonly<Record<string, string>>) => ({
   ...more,
 })
 const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
-  runCurfew(processes, ['logout-everyone', ...args], environment(env))
+  runCurfew(processes, ['issuer-logout', ...args], environment(env))
 const start = (args: readonly string[]) =>
   processes.start({
-    name: 'curfew logout-everyone',
+    name: 'curfew issuer-logout',
     file: 'services/cli/src/main.ts',
-    args: ['logout-everyone', ...args],
+    args: ['issuer-logout', ...args],
     env: environment({}),
   })
 
@@ -80,7 +80,7 @@ test('goes on after Ctrl-C, is found again and is cancelled', async () => {
   await command.says(/0 of 3 people|to be planned/)
   command.signal('SIGINT')
   expect(await command.exit()).toMatchObject({ code: 1 })
-  const [, id = ''] = /curfew logout-everyone --follow (\S+)/.exec(command.stderr) ?? []
+  const [, id = ''] = /curfew issuer-logout --follow (\S+)/.exec(command.stderr) ?? []
   const following = start(['--follow', id])
   await following.says(/0 of 0 people/)
   const cancelled = await run(['--cancel', id])

@@ -39,7 +39,7 @@ const COUNT_SETTLED = `
    where l.event_id = c.parent_id`
 
 /** Enters into the logouts of everyone how far their parts are. */
-export async function postIssuerLogouts(
+export async function projectIssuerLogouts(
   transaction: Queryable,
   entries: readonly JournalEntry[],
 ): Promise<void> {

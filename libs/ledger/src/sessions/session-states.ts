@@ -10,20 +10,20 @@ import {
   type LiveSession,
   type LogoutEvent,
   type OwedDelivery,
-  type SessionStanding,
+  type SessionBinding,
+  type SessionDelivery,
+  type SessionState,
   type Sid,
-  type StandingBinding,
   type Subject,
   standingOf,
-  type Told,
 } from '@curfew/domain'
-import { noteHolders } from '../delivery/event-holders.ts'
+import { noteSubjects } from '../delivery/event-subjects.ts'
 import { journalPlanned, withAcceptance } from '../history/journal.ts'
 import { plainArray, plainColumn, textColumn } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey } from './changes.ts'
 import { beginningOf } from './order.ts'
-import { readTold } from './told.ts'
+import { readSessionDeliveries } from './session-deliveries.ts'
 
 /** Columns of a session `s`, by what names it, and of an event `e` that may cover it. */
 export const TOUCHED = `
@@ -65,7 +65,7 @@ interface LockedRow extends TouchedRow, LiveSession {
   readonly restartedAcceptedAt: Date | null
 }
 
-interface BindingRow extends StandingBinding {
+interface BindingRow extends SessionBinding {
   readonly issuer: string
   readonly clientId: ClientId
   /** Whether it is to be told of what is planned now. */
@@ -78,7 +78,10 @@ const digest = (text: string) => hash('sha256', text)
  * Brings what the index says of sessions up to what the ledger says of events that may cover them: tells whoever was not known
  * when an event was planned, notes which logout sees to a session, or came to nothing, and forgets what is over.
  */
-export async function settleStandings(transaction: Queryable, found: readonly TouchedRow[]): Promise<void> {
+export async function settleSessionStates(
+  transaction: Queryable,
+  found: readonly TouchedRow[],
+): Promise<void> {
   if (found.length === 0) return
   // Before it is read what became of deliveries: else what is known to one who writes late undoes what is known by then.
   const touched = await lockSessions(transaction, found)
@@ -86,7 +89,7 @@ export async function settleStandings(transaction: Queryable, found: readonly To
   const told = await toldOf(transaction, touched, bindings)
   const over: LockedRow[] = []
   const restarted: RestartedSession[] = []
-  const covered: { row: LockedRow; standing: Extract<SessionStanding, { kind: 'covered' }> }[] = []
+  const covered: { row: LockedRow; standing: Extract<SessionState, { kind: 'covered' }> }[] = []
   for (const rows of Map.groupBy(touched, keyOf).values()) {
     const standings = rows.map((row) => {
       const ofClient = bindings.get(clientKey(row)) ?? []
@@ -122,7 +125,7 @@ export async function settleStandings(transaction: Queryable, found: readonly To
     restarted,
     covered: covered.map(({ row, standing: { by, orphaned } }) => ({ ...row, by, orphaned })),
   })
-  await noteHolders(transaction, touched)
+  await noteSubjects(transaction, touched)
 }
 
 const LOCK_SESSIONS = `
@@ -232,14 +235,14 @@ async function toldOf(
   transaction: Queryable,
   touched: readonly TouchedRow[],
   bindings: ReadonlyMap<string, readonly BindingRow[]>,
-): Promise<(row: TouchedRow, ofClient: readonly BindingRow[]) => readonly Told[]> {
+): Promise<(row: TouchedRow, ofClient: readonly BindingRow[]) => readonly SessionDelivery[]> {
   const idsOf = ({ eventId, sid }: TouchedRow, ofClient: readonly BindingRow[]) =>
     ofClient.flatMap(({ id }) => [
       deliveryId(eventId, id, sid, digest),
       deliveryId(eventId, id, null, digest),
     ])
   const ids = touched.flatMap((row) => idsOf(row, bindings.get(clientKey(row)) ?? []))
-  const byId = await readTold(transaction, [...new Set(ids)])
+  const byId = await readSessionDeliveries(transaction, [...new Set(ids)])
   return (row, ofClient) => idsOf(row, ofClient).flatMap((id) => byId.get(id) ?? [])
 }
 

@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest'
 import type { DeliveryState } from '../delivery/delivery.ts'
 import { LEVELS, type Level } from '../delivery/level.ts'
 import type { Digest } from '../ids.ts'
-import type { LiveSession } from '../logout/coverage.ts'
 import type { LogoutEvent } from '../logout/event.ts'
-import { type StandingBinding, standingOf, type Told } from './standing.ts'
+import type { LiveSession } from '../logout/session-match.ts'
+import { type SessionBinding, type SessionDelivery, standingOf } from './session-state.ts'
 
 // Goal: a session is over when every required channel of its relying party, or a fallback in its place, acknowledged the logout.
 
@@ -32,11 +32,11 @@ const SESSION = {
 /** `b` stands in for `a`, and `c` for `b`; `z` is another required channel. */
 const FALLBACK_FOR = { a: null, b: 'a', c: 'b', z: null }
 type Name = keyof typeof FALLBACK_FOR
-const bindingOf = (name: Name, more: Partial<StandingBinding> = {}) =>
+const bindingOf = (name: Name, more: Partial<SessionBinding> = {}) =>
   ({
     ...{ id: name.charCodeAt(0), kind: name, fallbackFor: FALLBACK_FOR[name] },
     ...{ names: 'either', widens: true, ...more },
-  }) as unknown as StandingBinding
+  }) as unknown as SessionBinding
 
 /**
  * @param states of the delivery to each channel, as `a:dead_lettered`; only the name where nothing is owed. A level is the state
@@ -45,11 +45,15 @@ const bindingOf = (name: Name, more: Partial<StandingBinding> = {}) =>
  */
 function standing(states: string, narrow?: Name, removed?: Name): string {
   const channels = states.split(' ').map((each) => each.split(':') as [Name, (DeliveryState | Level)?])
-  const told = channels.flatMap(([name, state]): readonly Told[] => {
+  const told = channels.flatMap(([name, state]): readonly SessionDelivery[] => {
     if (state === undefined) return []
     const level = state === 'acknowledged' ? 'done' : LEVELS.find((each) => each === state)
     const waits = state === 'pending' || state === 'in_flight'
-    const named = { bindingId: bindingOf(name).id, sid: SESSION.sid, id: name as unknown as Told['id'] }
+    const named = {
+      bindingId: bindingOf(name).id,
+      sid: SESSION.sid,
+      id: name as unknown as SessionDelivery['id'],
+    }
     const settled = { settledAt: waits ? null : AT, sessionEndsAt: null, supersededBy: null, withheld: false }
     const reached = level === undefined ? (state as DeliveryState) : 'acknowledged'
     return [{ ...named, state: reached, level: level ?? null, ...settled }]

@@ -13,8 +13,8 @@ import {
   type Database,
   oweLateLogouts,
   planEvents,
-  postJournal,
-  postSessions,
+  projectJournal,
+  projectSessions,
   settleDeliveries,
 } from '@curfew/ledger'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -104,7 +104,7 @@ const settle = (deliveries: readonly InFlightDelivery[], settlement?: Settlement
 
 /** As the bookkeeper: until nothing is left in the journal. */
 async function post(): Promise<void> {
-  while ((await postJournal(db, { limit: 100, posters: [postSessions] })) !== 0);
+  while ((await projectJournal(db, { limit: 100, projectors: [projectSessions] })) !== 0);
 }
 
 /** Puts dead letters back, of which the relying party takes one attempt each. */
@@ -270,7 +270,7 @@ describe('a session that a logout sees to', () => {
     const { deliveries } = await logout({ clients: ['rp-0'] })
     await post()
     let dead: Promise<void> | null = null
-    const paused = pausedAfter(db, 'told_of', async () => {
+    const paused = pausedAfter(db, 'session_deliveries', async () => {
       await settle(deliveries, DEAD)
       dead = post()
       await Promise.race([dead, blocked(db)])

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { beganAfter } from './coverage.ts'
+import { beganAfter } from './session-match.ts'
 
 // Goal: a logout ends what began before it, whichever clock says so, and never a session that began after it.
 // Times are seconds after the logout was accepted, by our clock.

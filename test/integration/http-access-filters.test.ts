@@ -1,7 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import type { Delivery } from '@curfew/contract'
-import type { BindingId, ClientId, DeliveryId, Issuer, IssuerName, Reach, Session } from '@curfew/domain'
-import { applySessions, type Database, postSla, quarantine } from '@curfew/ledger'
+import type {
+  AccessFilter,
+  BindingId,
+  ClientId,
+  DeliveryId,
+  Issuer,
+  IssuerName,
+  Session,
+} from '@curfew/domain'
+import { applySessions, type Database, projectSla, quarantine } from '@curfew/ledger'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Curfew, eventually, ISS, openCurfew, type Route } from '../support/curfew.ts'
 import { pileUp } from './dead-letters-support.ts'
@@ -13,8 +21,8 @@ import { pileUp } from './dead-letters-support.ts'
 
 const OTHER_ISS = 'https://other.example'
 const main = { issuer: 'main' as IssuerName, iss: ISS as Issuer }
-const idp: Reach = { kind: 'issuer', ...main }
-const mailOwner: Reach = { kind: 'clients', ...main, clients: new Set(['mail' as ClientId]) }
+const idp: AccessFilter = { kind: 'issuer', ...main }
+const mailOwner: AccessFilter = { kind: 'clients', ...main, clients: new Set(['mail' as ClientId]) }
 
 let curfew: Curfew
 let keys: Readonly<Record<'idp' | 'owner', string>>
@@ -45,10 +53,10 @@ async function as(who: 'idp' | 'owner', method: string, path: string, body?: unk
   return { status: response.status, body: text === '' ? null : JSON.parse(text) }
 }
 const nameOf = ({ method, path }: Route) => `${method} ${path}`
-const routes = (reach: string) =>
-  curfew.routes.filter((route) => route.reach === reach && route.method !== 'HEAD')
+const routes = (access: string) =>
+  curfew.routes.filter((route) => route.access === access && route.method !== 'HEAD')
 
-describe('what the path confines', () => {
+describe('what the path conditions', () => {
   const HIDDEN = 'There is nothing here that this credential may see.'
 
   test('another issuer’s is not there, be it there or not', async () => {
@@ -135,7 +143,7 @@ async function fileUnderSla(db: Database, deliveries: Readonly<Record<string, De
     [ids],
   )
   const owed = rows.map((row) => ({ ...row, acceptedMs: at.getTime() }))
-  await postSla(db, [
+  await projectSla(db, [
     { kind: 'planned', at, eventIds: [], owed },
     {
       kind: 'settled',
@@ -444,7 +452,7 @@ async function replayIsConfined(method: 'GET' | 'DELETE'): Promise<void> {
   expect(await status('owner', { issuer: 'main', client_id: 'mail' })).toBe(200)
 }
 
-describe('what confines itself', () => {
+describe('what conditions itself', () => {
   test('has a case here, each route of them', () => {
     expect(routes('handler').map(nameOf).toSorted()).toEqual(Object.keys(OWN_CASES).toSorted())
   })

@@ -1,12 +1,12 @@
 import type { Session } from '@curfew/domain'
-import { noteKnownHolders } from '../delivery/event-holders.ts'
+import { noteKnownSubjects } from '../delivery/event-subjects.ts'
 import type { JournalEntry } from '../history/journal.ts'
 import { plainArray } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { SESSIONS_MAX } from './find.ts'
 import { beganBy, CLOCKS_APART } from './order.ts'
 import { knowsAll } from './quotas.ts'
-import { settleStandings, TOUCHED, type TouchedRow } from './standings.ts'
+import { settleSessionStates, TOUCHED, type TouchedRow } from './session-states.ts'
 
 // Each lookup is kept apart from the rest of its statement (offset 0): one index scan of one partition, never a join of tables
 // that may have a hundred million rows. An issuer whose index is off is left out.
@@ -67,7 +67,10 @@ const SESSIONS_OF_DELIVERIES = `
  * Enters into the session index what was planned and settled: which logout sees to a session, which came to nothing, and what
  * is over. What a logout did not know of when it was planned is owed now. Notes whose session a logout names, where it does not say so.
  */
-export async function postSessions(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
+export async function projectSessions(
+  transaction: Queryable,
+  entries: readonly JournalEntry[],
+): Promise<void> {
   const { rows: known } = await transaction.query<{ any: boolean }>({
     name: 'any_sessions',
     text: ANY_SESSIONS,
@@ -87,10 +90,10 @@ export async function postSessions(transaction: Queryable, entries: readonly Jou
     else few.push(...rows)
   }
   // All at once, for it locks them in an order, and who locks some after others may wait for one who waits for these.
-  await settleStandings(transaction, few)
+  await settleSessionStates(transaction, few)
   for (const lookup of many) await settleInParts(transaction, lookup)
   // Last, for who waits for an event may have sessions locked.
-  await noteKnownHolders(transaction, events)
+  await noteKnownSubjects(transaction, events)
 }
 
 /** Rows in memory at once: a subject may have thousands of sessions, and be logged out again and again. */
@@ -114,7 +117,7 @@ async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Pro
   await transaction.query({ text: `declare touched no scroll cursor for ${text}`, values })
   for (let more = true; more; ) {
     const { rows } = await transaction.query<TouchedRow>(`fetch ${ROWS} from touched`)
-    await settleStandings(transaction, rows)
+    await settleSessionStates(transaction, rows)
     more = rows.length === ROWS
   }
   await transaction.query('close touched')
@@ -201,7 +204,7 @@ const NOTE_LATE = `
 /**
  * Owes what was missed: of sessions whose start was applied to the index a moment ago, those that an event covers which was
  * planned without knowing of them. To be called after the start was committed; then either this finds the event, or whoever
- * planned it finds the session (`postSessions`). May be repeated.
+ * planned it finds the session (`projectSessions`). May be repeated.
  */
 export async function oweLateLogouts(
   db: Database,
@@ -221,5 +224,5 @@ export async function oweLateLogouts(
     values,
   })
   if (rows.length === 0) return
-  await withTransaction(db, (transaction) => settleStandings(transaction, rows))
+  await withTransaction(db, (transaction) => settleSessionStates(transaction, rows))
 }

@@ -4,7 +4,7 @@ import type { Queryable } from '../postgres/database.ts'
 import { WITHIN_MS } from '../sla/sla.ts'
 
 /** What deliveries go to, and what is promised for them. */
-export interface ToldBinding extends BindingPromise {
+export interface BindingFacts extends BindingPromise {
   readonly id: BindingId
   readonly clientId: ClientId
   /** The kind of its channel. */
@@ -16,7 +16,7 @@ export interface ToldBinding extends BindingPromise {
   readonly countsAt: BindingId | null
 }
 
-const TOLD_BINDINGS = `
+const BINDING_FACTS = `
   select b.id, b.kind as channel, b.fallback_for as "fallbackFor", b.endpoint, b.counts, p.client_id as "clientId",
          ${WITHIN_MS} as "withinMs",
          (select min(s.id) from bindings s where s.relying_party_id = b.relying_party_id
@@ -27,14 +27,14 @@ const TOLD_BINDINGS = `
    where b.id = any($1::bigint[])`
 
 /** These bindings, as far as they are there: also those that are registered no more, as long as deliveries name them. */
-export async function readToldBindings(
+export async function readBindingFacts(
   db: Queryable,
   ids: ReadonlySet<BindingId>,
-): Promise<ReadonlyMap<BindingId, ToldBinding>> {
+): Promise<ReadonlyMap<BindingId, BindingFacts>> {
   if (ids.size === 0) return new Map()
-  const { rows } = await db.query<ToldBinding>({
-    name: 'told_bindings',
-    text: TOLD_BINDINGS,
+  const { rows } = await db.query<BindingFacts>({
+    name: 'binding_facts',
+    text: BINDING_FACTS,
     values: [plainArray([...ids])],
   })
   return new Map(rows.map((binding) => [binding.id, binding]))

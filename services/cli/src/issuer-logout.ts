@@ -5,8 +5,8 @@ import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { agreed, watchJob, whyFailed } from './jobs.ts'
 import { plain, table } from './table.ts'
 
-/** `curfew logout-everyone`. @returns the exit status: 1 where it failed, was cancelled, declined, or left, or nobody could be told. */
-export async function logoutEveryone(args: readonly string[]): Promise<number> {
+/** `curfew issuer-logout`. @returns the exit status: 1 where it failed, was cancelled, declined, or left, or nobody could be told. */
+export async function issuerLogout(args: readonly string[]): Promise<number> {
   const { values } = parse(args, {
     ...CONNECTION_OPTIONS,
     issuer: { type: 'string' },
@@ -85,7 +85,7 @@ async function follow(
     }
   }
   const found = await watchJob(async () => ({ job: await get() }), {
-    goesOn: `The logout of everyone, ${id}, goes on without you.\n  watch it:  curfew logout-everyone --follow ${id}${option}\n  stop it:   curfew logout-everyone --cancel ${id}${option}\n`,
+    goesOn: `The logout of everyone, ${id}, goes on without you.\n  watch it:  curfew issuer-logout --follow ${id}${option}\n  stop it:   curfew issuer-logout --cancel ${id}${option}\n`,
     progressOf({ job }) {
       if (job === null)
         return {
@@ -119,7 +119,7 @@ function summary(job: IssuerLogout): string {
   return `Logout of everyone of ${plain(job.iss)}, ${job.id}, is ${job.state}: ${job.done}${of} people.\n${whyFailed(job)}${nobody}${rows
     .filter(([, count]) => count > 0)
     .map(([name, count]) => `  ${String(count).padStart(8)} ${name}\n`)
-    .join('')}${waiting === 0 ? '' : `Look again: curfew logout-everyone --follow ${job.id}\n`}`
+    .join('')}${waiting === 0 ? '' : `Look again: curfew issuer-logout --follow ${job.id}\n`}`
 }
 
 const NOBODY: Readonly<Record<string, string>> = {

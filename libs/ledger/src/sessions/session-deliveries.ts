@@ -1,8 +1,8 @@
-import type { DeliveryId, Told } from '@curfew/domain'
+import type { DeliveryId, SessionDelivery } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 
-const TOLD_OF = `
+const SESSION_DELIVERIES = `
   select d.id as own, d.id, d.binding_id as "bindingId", d.sid, d.state, d.level, d.settled_at as "settledAt",
          d.session_ends_at as "sessionEndsAt", null as "supersededBy",
          d.sid is null and coalesce(d.dead_letter_reason = 'later_session', false) as withheld
@@ -27,18 +27,22 @@ const LAST_OF = `
        order by steps desc limit 1
     ) l`
 
-interface ToldRow extends Told {
+interface SessionDeliveryRow extends SessionDelivery {
   /** Of the delivery itself, whichever says it by now. */
   readonly own: DeliveryId
 }
 
 /** What these deliveries tell, as far as there are such, by their ids. */
-export async function readTold(
+export async function readSessionDeliveries(
   transaction: Queryable,
   ids: readonly DeliveryId[],
-): Promise<ReadonlyMap<DeliveryId, Told>> {
+): Promise<ReadonlyMap<DeliveryId, SessionDelivery>> {
   const values = [plainArray(ids)]
-  const { rows } = await transaction.query<ToldRow>({ name: 'told_of', text: TOLD_OF, values })
+  const { rows } = await transaction.query<SessionDeliveryRow>({
+    name: 'session_deliveries',
+    text: SESSION_DELIVERIES,
+    values,
+  })
   const covered = rows.filter(({ state }) => state === 'superseded').map(({ own }) => own)
   const last = covered.length === 0 ? [] : await lastOf(transaction, covered)
   const lastById = new Map(last.map((row) => [row.own, row]))
@@ -48,7 +52,7 @@ export async function readTold(
 async function lastOf(
   transaction: Queryable,
   ids: readonly DeliveryId[],
-): Promise<readonly Omit<ToldRow, 'bindingId' | 'sid'>[]> {
+): Promise<readonly Omit<SessionDeliveryRow, 'bindingId' | 'sid'>[]> {
   const values = [plainArray(ids)]
-  return (await transaction.query<ToldRow>({ name: 'last_of', text: LAST_OF, values })).rows
+  return (await transaction.query<SessionDeliveryRow>({ name: 'last_of', text: LAST_OF, values })).rows
 }

@@ -11,7 +11,7 @@ import {
   spanStart,
   withinPromise,
 } from '@curfew/domain'
-import { readToldBindings, type ToldBinding } from '../delivery/told-bindings.ts'
+import { type BindingFacts, readBindingFacts } from '../delivery/binding-facts.ts'
 import type { JournalDelivery, JournalEntry } from '../history/journal.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { type Columns, rowParameters } from '../postgres/parameters.ts'
@@ -37,8 +37,8 @@ type Additions = Map<BindingId, Map<number, Addition>>
  * A relying party with one channel counts by delivery, and the journal says it all: no delivery is looked up. A relying party with
  * several channels counts once for each logout: `parties.ts` looks its deliveries up.
  */
-export async function postSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
-  const promised = await readToldBindings(transaction, bindingsOf(entries))
+export async function projectSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
+  const promised = await readBindingFacts(transaction, bindingsOf(entries))
   const additions: Additions = new Map()
   for (const entry of entries) {
     if (entry.kind === 'planned') addPlanned(additions, entry.owed, promised)
@@ -53,7 +53,7 @@ export async function postSla(transaction: Queryable, entries: readonly JournalE
 }
 
 /** What is promised for which binding. One that is no more is not in it. */
-type Promised = ReadonlyMap<BindingId, ToldBinding>
+type Promised = ReadonlyMap<BindingId, BindingFacts>
 
 function bindingsOf(entries: readonly JournalEntry[]): ReadonlySet<BindingId> {
   const bindings = new Set<BindingId>()

@@ -1,15 +1,15 @@
 import type { DeliveryState } from '../delivery/delivery.ts'
 import type { Level } from '../delivery/level.ts'
 import type { BindingId, DeliveryId, Digest, EventId, Sid } from '../ids.ts'
-import { coversSession, isEndedByInitiator, isMeant, type LiveSession } from '../logout/coverage.ts'
 import type { LogoutEvent } from '../logout/event.ts'
 import { fallbacksFor, isDue } from '../logout/fallback.ts'
 import { canName, mayName } from '../logout/names.ts'
 import { type OwedDelivery, owed } from '../logout/owed.ts'
+import { isEndedByInitiator, isMeant, type LiveSession, matchesSession } from '../logout/session-match.ts'
 import type { Binding } from '../registry/binding.ts'
 
 /** A delivery that an event owes, or owed, to a binding of one client. */
-export interface Told {
+export interface SessionDelivery {
   readonly bindingId: BindingId
   readonly sid: Sid | null
   /** Which it is and how it stands; or, where others say what it would have said, which is the last of these, and how that stands. */
@@ -27,7 +27,7 @@ export interface Told {
 }
 
 /** How a session stands that the index knows, after an event was planned and as far as that is settled. */
-export type SessionStanding =
+export type SessionState =
   /** The event is not about it. */
   | { readonly kind: 'untouched' }
   /** Its RP acknowledged it as `done`, or is the initiator. */
@@ -44,7 +44,7 @@ export type SessionStanding =
     }
 
 /** A binding, as far as it says how a session stands. */
-export type StandingBinding = Pick<Binding, 'id' | 'kind' | 'fallbackFor' | 'names' | 'widens'>
+export type SessionBinding = Pick<Binding, 'id' | 'kind' | 'fallbackFor' | 'names' | 'widens'>
 
 /**
  * Says how a session stands towards an event. A fallback counts only in the place of a dead delivery to the channel before it.
@@ -63,18 +63,18 @@ export function standingOf(
     digest,
   }: {
     taken: boolean
-    bindings: readonly StandingBinding[]
-    told: readonly Told[]
+    bindings: readonly SessionBinding[]
+    told: readonly SessionDelivery[]
     digest: Digest
   },
-): SessionStanding {
-  if (!taken && !coversSession(event, session)) return { kind: 'untouched' }
+): SessionState {
+  if (!taken && !matchesSession(event, session)) return { kind: 'untouched' }
   if (!isMeant(event, session.clientId)) return { kind: 'untouched' }
   if (isEndedByInitiator(event, session)) return { kind: 'over' }
   const sidRequired = new Set(bindings.filter((each) => each.names === 'session').map(({ id }) => id))
   const naming = told.filter((delivery) => names(delivery, session, sidRequired.has(delivery.bindingId)))
-  const isNamed = ({ id }: StandingBinding) => naming.some(({ bindingId }) => bindingId === id)
-  const isDead = ({ id }: Pick<StandingBinding, 'id'>) =>
+  const isNamed = ({ id }: SessionBinding) => naming.some(({ bindingId }) => bindingId === id)
+  const isDead = ({ id }: Pick<SessionBinding, 'id'>) =>
     naming.some(({ bindingId, state }) => bindingId === id && state === 'dead_lettered')
   // Without any channel that may name it, the session would live on unnoticed: the required ones become dead letters.
   const leftBehind = !bindings.some((each) => mayName(event, each))
@@ -115,7 +115,7 @@ export function standingOf(
  * subject never does where the RP requires a sid.
  */
 function names(
-  { sid, state, settledAt, withheld }: Told,
+  { sid, state, settledAt, withheld }: SessionDelivery,
   session: LiveSession,
   sidRequired: boolean,
 ): boolean {
@@ -127,7 +127,10 @@ function names(
 }
 
 /** Whether a delivery is made, or would be by a replay, only until a time at which the session lasts still. */
-function lapsesBefore({ state, settledAt, sessionEndsAt }: Told, { expiresAt }: LiveSession): boolean {
+function lapsesBefore(
+  { state, settledAt, sessionEndsAt }: SessionDelivery,
+  { expiresAt }: LiveSession,
+): boolean {
   return (
     (settledAt === null || state === 'dead_lettered') && sessionEndsAt !== null && sessionEndsAt < expiresAt
   )

@@ -55,7 +55,7 @@ export function isEndedByInitiator(
  * Whether an event is about a session that began before it. One of which nobody has said the device may be on the one that is
  * logged out.
  */
-export function coversSession(event: LogoutEvent, session: LiveSession): boolean {
+export function matchesSession(event: LogoutEvent, session: LiveSession): boolean {
   if (beganAfter(session, event)) return false
   const { sub, sid, device } = session
   switch (event.scope) {

@@ -28,7 +28,7 @@ export interface Limits {
   readonly perSecond: number | null
 }
 
-export interface LineDeps {
+export interface BindingQueueDeps {
   /** Whose relying party it is. */
   readonly issuer: Issuer
   readonly limits: () => Limits
@@ -41,13 +41,13 @@ export interface LineDeps {
 const BULK_PART = 1 / 2
 
 /** The deliveries of one binding that this worker holds: what waits, what runs, and whether it is worth trying. */
-export class Line {
+export class BindingQueue {
   readonly issuer: Issuer
   /** Whether the ledger has more that is due, by lane. What is new then goes there too, behind it. */
   readonly backlog: Record<Lane, boolean> = { interactive: false, bulk: false }
   /** Attempts that have ended since the ledger was last asked for more. */
   ended = 0
-  readonly #deps: LineDeps
+  readonly #deps: BindingQueueDeps
   readonly #waiting: Record<Lane, Held[]> = { interactive: [], bulk: [] }
   readonly #running: Record<Lane, number> = { interactive: 0, bulk: 0 }
   #settling = 0
@@ -55,7 +55,7 @@ export class Line {
   #bucket: Bucket | null = null
   #endedMs = Number.NEGATIVE_INFINITY
 
-  constructor(deps: LineDeps) {
+  constructor(deps: BindingQueueDeps) {
     this.issuer = deps.issuer
     this.#deps = deps
   }

@@ -1,0 +1,108 @@
+import { randomUUID } from 'node:crypto'
+import type { EventLog, EventLogMonitor, IssuerName, Publisher, SigningAlgorithm } from '@curfew/domain'
+import {
+  type Database,
+  type NewSigningKey,
+  projectIssuerLogouts,
+  projectSessions,
+  projectSla,
+} from '@curfew/ledger'
+import type { Log, Metrics } from '@curfew/runtime'
+import type { LogKeeper } from '@curfew/tokens'
+import { createAnnouncingJob } from './announcing.ts'
+import { createErasingJob } from './erasing.ts'
+import { createEventLogJob } from './event-log.ts'
+import { createIssuerLogoutJob, toEventLog } from './issuer-logouts.ts'
+import { createJournalJobs } from './journal.ts'
+import { createJournalLeftJob } from './journal-left.ts'
+import { createLeaseJob } from './leases.ts'
+import type { Notifying } from './notifying.ts'
+import { createQuarantineJobs } from './quarantine.ts'
+import { createReceiptProjector, type ReceiptSettings } from './receipts.ts'
+import type { Job } from './repeat.ts'
+import { createReplayJob } from './replay.ts'
+import { createRetentionJob, type Retention } from './retention.ts'
+import { createRotationJob } from './rotation.ts'
+import { createSessionQuotaJob } from './session-quotas.ts'
+import { createSessionJobs } from './sessions.ts'
+import { createSlaJob } from './sla.ts'
+
+// What the bookkeeper does again and again, each at its pace.
+
+export interface JobDeps {
+  readonly db: Database
+  /** Where the logouts go that a logout of everyone is made of. */
+  readonly eventLog: EventLog
+  readonly monitor: EventLogMonitor
+  /** Null where nobody can listen: then what becomes of logouts is in the ledger alone. */
+  readonly publisher: Publisher | null
+  readonly retention: Retention
+  readonly receipts: ReceiptSettings
+  /** Sessions that an issuer may have that has no quota of its own. */
+  readonly sessionsMax: number
+  readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
+  /** Makes a signing key. */
+  readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
+  /**
+   * When keys turn, what is overdue, and when what is to be erased is looked for again, is decided by it. Default: the clock of
+   * this machine.
+   */
+  readonly now?: () => Date
+  readonly log: Log
+  readonly metrics: Metrics
+}
+
+/** All of it. */
+export function jobsOf(
+  {
+    db,
+    eventLog,
+    monitor,
+    publisher,
+    retention,
+    receipts,
+    sessionsMax,
+    logKeeper,
+    generateKey,
+    now = () => new Date(),
+    log,
+    metrics,
+  }: JobDeps,
+  { deadLetterWindowMs: windowMs }: Notifying,
+  stopping: AbortSignal,
+): readonly Job[] {
+  const issued = metrics.counter('receipts_issued_total', 'Receipts of settled events, appended to the log.')
+  const journal = createJournalJobs({
+    db,
+    log,
+    projectors: {
+      sessions: projectSessions,
+      'issuer logouts': projectIssuerLogouts,
+      sla: projectSla,
+      receipts: createReceiptProjector({
+        ...receipts,
+        keeper: logKeeper,
+        now,
+        newJti: randomUUID,
+        log,
+        onIssued: (count) => issued.inc(count),
+      }),
+    },
+  })
+  return [
+    createReplayJob({ db, log, metrics }),
+    createIssuerLogoutJob({ db, handOver: toEventLog(eventLog, () => new Date()), log, metrics }),
+    createRetentionJob({ ...retention, db, now: () => new Date(), log, stopping }),
+    createErasingJob({ db, logKeeper, receipts, now, log }),
+    createRotationJob({ db, generateKey, now, log, stopping }),
+    createAnnouncingJob({ db, publisher, windowMs, log, metrics }),
+    ...journal,
+    createSlaJob({ db, now, log, metrics }),
+    createEventLogJob({ monitor, metrics }),
+    createLeaseJob({ db, metrics }),
+    createSessionQuotaJob({ db, sessionsMax, log, metrics }),
+    createJournalLeftJob({ db, metrics }),
+    ...createSessionJobs({ db, log, metrics, windowMs, stopping }),
+    ...createQuarantineJobs({ db, eventLog, log, metrics, windowMs }),
+  ]
+}
