@@ -1,0 +1,75 @@
+// Compares the output that a document shows with the output of a run. Ids, times and durations differ from run to run.
+
+const VARIABLE: readonly (readonly [RegExp, string])[] = [
+  [/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, '<id>'],
+  // An id that a document cuts short.
+  [/[0-9a-f]{8}-(?=…)/g, ''],
+  [/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z/g, '<time>'],
+  [/cfw_[\w-]{43}/g, '<key>'],
+  [/\b\d+(?:\.\d+)? ms\b/g, '<duration>'],
+  // Columns are as wide as their longest cell.
+  [/[ \t]+/g, ' '],
+]
+/** Members that hold a duration or a moment of the run. */
+const VARIABLE_MEMBER = /_(?:ms|s)$/
+
+function normalized(text: string): string {
+  return VARIABLE.reduce((rest, [pattern, name]) => rest.replaceAll(pattern, name), text).trim()
+}
+
+/** Whether `actual` is as `expected` says, in which `…` stands for any text. */
+function isLike(expected: string, actual: string): boolean {
+  const parts = normalized(expected)
+    .split('…')
+    .map((part) => part.replaceAll(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
+  return new RegExp(`^${parts.join('.*')}$`, 's').test(normalized(actual))
+}
+
+/** Differences between lines; a line `…` stands for any number of lines. Null where there are none. */
+export function differenceOfText(expected: string, actual: string): string | null {
+  const lines = actual.split('\n').filter((line) => line.trim() !== '')
+  let at = 0
+  let skips = false
+  for (const line of expected.split('\n').filter((each) => each.trim() !== '')) {
+    if (line.trim() === '…') {
+      skips = true
+      continue
+    }
+    const found = lines.findIndex((candidate, index) => index >= at && isLike(line, candidate))
+    if (found === -1 || (!skips && found > at)) return `no line like "${line.trim()}" at line ${at + 1}`
+    at = found + 1
+    skips = false
+  }
+  return skips || at >= lines.length ? null : `an unexpected line "${lines[at]}"`
+}
+
+/** Where JSON is not as it is shown; the members that are not shown do not count. Null where all is. */
+export function differenceOfJson(expected: unknown, actual: unknown, at = ''): string | null {
+  if (typeof expected === 'string') {
+    return typeof actual === 'string' && isLike(expected, actual)
+      ? null
+      : `${at} is ${JSON.stringify(actual)}, not ${expected}`
+  }
+  if (Array.isArray(expected)) {
+    const shown: readonly unknown[] = expected.at(-1) === '…' ? expected.slice(0, -1) : expected
+    if (!Array.isArray(actual) || actual.length < shown.length) return `${at} has too few elements`
+    if (shown === expected && actual.length > shown.length) return `${at} has more elements`
+    return firstOf(shown.map((element, index) => differenceOfJson(element, actual[index], `${at}/${index}`)))
+  }
+  if (typeof expected === 'object' && expected !== null) {
+    if (typeof actual !== 'object' || actual === null)
+      return `${at} is ${JSON.stringify(actual)}, not an object`
+    const members = Object.entries(expected)
+    return firstOf(
+      members.map(([name, value]) =>
+        differenceOfJson(value, (actual as Readonly<Record<string, unknown>>)[name], `${at}/${name}`),
+      ),
+    )
+  }
+  const varies = VARIABLE_MEMBER.test(at) && typeof expected === 'number' && typeof actual === 'number'
+  return varies || expected === actual ? null : `${at} is ${JSON.stringify(actual)}, not ${String(expected)}`
+}
+
+function firstOf(differences: readonly (string | null)[]): string | null {
+  return differences.find((difference) => difference !== null) ?? null
+}

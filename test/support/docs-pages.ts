@@ -1,0 +1,127 @@
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { dirname, join, normalize } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+// The documents of the repository as their reader meets them: the README, then the pages in the order of docs/README.md.
+
+export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const INDEX = 'docs/README.md'
+
+/** A fenced block. The words after its language are for the test alone: GitHub does not show them. */
+export interface Block {
+  readonly page: string
+  /** Of its opening fence, from 1. */
+  readonly line: number
+  readonly language: string
+  readonly text: string
+  /** Such as `exit=1` or `post=/v1/sessions`. */
+  readonly attributes: Readonly<Record<string, string>>
+  /** Why it is neither run nor checked; null where it is. */
+  readonly notRun: string | null
+}
+
+export interface Page {
+  /** In the repository. */
+  readonly path: string
+  readonly text: string
+  readonly blocks: readonly Block[]
+}
+
+/** Languages of which every block is run, posted or compared, unless it says why not. */
+export const CHECKED_LANGUAGES: readonly string[] = ['sh', 'json', 'http', 'text']
+
+export function readPages(): readonly Page[] {
+  return pagePaths().map((path) => {
+    const text = readFileSync(join(ROOT, path), 'utf8')
+    return { path, text, blocks: blocksOf(path, text) }
+  })
+}
+
+/** The pages of docs/ that its index does not list. */
+export function unlistedPages(): readonly string[] {
+  const listed = new Set(pagePaths())
+  return globSync('docs/**/*.md', { cwd: ROOT }).filter((path) => !listed.has(path))
+}
+
+function pagePaths(): readonly string[] {
+  const index = existsSync(join(ROOT, INDEX)) ? readFileSync(join(ROOT, INDEX), 'utf8') : ''
+  const linked = linksOf(index).map(({ target }) =>
+    normalize(join(dirname(INDEX), target.replace(/#.*$/, ''))),
+  )
+  const pages = linked.filter((path) => path.endsWith('.md') && !path.startsWith('libs/'))
+  return [...new Set(['README.md', ...(index === '' ? [] : [INDEX]), ...pages])]
+}
+
+function blocksOf(page: string, text: string): readonly Block[] {
+  const blocks: Block[] = []
+  const fence = /^( *)```(\w+)(?: +([^\n]*))?\n([\s\S]*?)^ *```$/gm
+  for (const {
+    0: whole,
+    1: indent = '',
+    2: language = '',
+    3: words = '',
+    4: body = '',
+    index,
+  } of text.matchAll(fence)) {
+    if (whole === '') continue
+    const [, reason] = /(?:^| )not-run: (.+)$/.exec(words) ?? []
+    const attributes = Object.fromEntries(
+      words
+        .replace(/(?:^| )not-run: .*$/, '')
+        .split(' ')
+        .filter((word) => word !== '')
+        .map((word) => {
+          const [name = '', value = ''] = word.split(/=(.*)/s)
+          return [name, value]
+        }),
+    )
+    blocks.push({
+      page,
+      line: text.slice(0, index).split('\n').length,
+      language,
+      text: body.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
+      attributes,
+      notRun: reason ?? null,
+    })
+  }
+  return blocks
+}
+
+export interface Link {
+  readonly line: number
+  readonly target: string
+}
+
+/** The links of a page to files and headings of the repository. */
+export function linksOf(text: string): readonly Link[] {
+  const prose = text.replaceAll(/^ *```[\s\S]*?^ *```$/gm, (block) => block.replaceAll(/[^\n]/g, ''))
+  return [...prose.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(({ 1: target = '', index }) => ({
+    line: prose.slice(0, index).split('\n').length,
+    target,
+  }))
+}
+
+/** Links of a page that lead nowhere. */
+export function brokenLinks({ path, text }: Page): readonly string[] {
+  return linksOf(text).flatMap(({ line, target }) => {
+    const [file = '', anchor] = target.split('#')
+    const to = file === '' ? path : normalize(join(dirname(path), file))
+    if (!existsSync(join(ROOT, to))) return [`${path}:${line} ${target}`]
+    if (anchor === undefined) return []
+    return anchorsOf(readFileSync(join(ROOT, to), 'utf8')).includes(anchor)
+      ? []
+      : [`${path}:${line} ${target}`]
+  })
+}
+
+/** Anchors of the headings, as GitHub makes them. */
+function anchorsOf(text: string): readonly string[] {
+  return [...text.matchAll(/^#+ +(.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/\[([^\]]*)\]\([^)]*\)/g, '$1')
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .trim()
+      .replaceAll(' ', '-'),
+  )
+}

@@ -1,0 +1,69 @@
+import { once } from 'node:events'
+import { createServer, type IncomingHttpHeaders } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
+
+// The hosts that the documents name, such as https://shop.example, on one port of this machine.
+
+export interface Received {
+  readonly method: string
+  readonly host: string
+  readonly path: string
+  readonly headers: IncomingHttpHeaders
+  readonly body: string
+}
+
+export interface World {
+  /** Everything that was sent to a host of the documents, in order. */
+  readonly received: readonly Received[]
+  /** Text of a document, with the addresses of this run. */
+  here(text: string): string
+  /** Output of this run, with the addresses of the documents. */
+  there(text: string): string
+  close(): Promise<void>
+}
+
+/** The address of Curfew in the documents. */
+const CURFEW = 'http://127.0.0.1:8480'
+/** Hosts that answer otherwise than with 204. */
+const ANSWERS: Readonly<Record<string, { readonly status: number; readonly body: string }>> = {
+  'gone.example': { status: 410, body: '' },
+  'down.example': { status: 503, body: '' },
+  'refusing.example': {
+    status: 400,
+    body: JSON.stringify({
+      error: 'invalid_request',
+      error_description: 'the key of the token is not known',
+    }),
+  },
+}
+
+/** @param curfewUrl where Curfew listens. @param key the admin key: `cfw_…` in the documents. */
+export async function openWorld({ curfewUrl, key }: { curfewUrl: string; key: string }): Promise<World> {
+  const received: Received[] = []
+  const server = createServer(async (request, response) => {
+    const [, host = '', path = ''] = /^\/([^/]+)(.*)$/.exec(request.url ?? '') ?? []
+    const body = await text(request)
+    received.push({ method: request.method ?? '', host, path, headers: request.headers, body })
+    const { status, body: answer } = ANSWERS[host] ?? { status: 204, body: '' }
+    response.writeHead(status, answer === '' ? {} : { 'content-type': 'application/json' }).end(answer)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return {
+    received,
+    here: (source) =>
+      source
+        .replaceAll(CURFEW, curfewUrl)
+        .replaceAll('cfw_…', key)
+        // The issuer of the demo is a name only: nothing is sent there.
+        .replaceAll(/https:\/\/((?!idp\.)[a-z0-9.-]+\.example)(?=[/"'\s])/g, `${origin}/$1`),
+    there: (output) =>
+      output.replaceAll(curfewUrl, CURFEW).replaceAll(key, 'cfw_…').replaceAll(`${origin}/`, 'https://'),
+    async close() {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
+}
