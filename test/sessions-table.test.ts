@@ -14,15 +14,15 @@ import {
 } from '@curfew/domain'
 import { describe, expect, test } from 'vitest'
 
-// Goal: the table in the README of which sessions a logout ends is what Curfew does. Method: each cell of the table is a test.
+// Goal: docs/concepts/session-index.md says which sessions a logout ends as Curfew does it. Method: each cell of its table is a test.
 
-const README = readFileSync(join(import.meta.dirname, '..', 'README.md'), 'utf8')
+const PAGE = readFileSync(join(import.meta.dirname, '../docs/concepts/session-index.md'), 'utf8')
 const digest = (text: string) => hash('sha256', text)
 const at = (minute: number) => new Date(Date.UTC(2026, 10, 21, 12, minute))
 
 /** The rows of the table whose first header is `session_index`, as cells without their markup. */
 function readTable(): readonly (readonly string[])[] {
-  const lines = README.split('\n')
+  const lines = PAGE.split('\n')
   const head = lines.findIndex((line) => /^\| `session_index` \| `scope`/.test(line))
   const end = lines.findIndex((line, index) => index > head && !line.startsWith('|'))
   return lines.slice(head, end).map((line) =>
@@ -92,7 +92,7 @@ const CELLS = ROWS.flatMap((row) =>
   }),
 )
 
-describe('the README says which sessions a logout ends', () => {
+describe('the page says which sessions a logout ends', () => {
   test('for every mode, scope and kind of relying party', () => {
     const kinds = TAKES.any?.length
     for (const use of ['partial', 'complete', 'off'])

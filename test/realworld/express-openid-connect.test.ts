@@ -99,7 +99,7 @@ test('express-openid-connect takes a token with sid and sub for every session of
   const [sid] = [await both.logIn(laptop, 'erin'), await both.logIn(phone, 'erin')]
   const deliveries = await deliveriesOf(idp, () => idp.logOut(laptop))
   expect(deliveries).toMatchObject([{ client_id: both.clientId, sid, state: 'acknowledged' }])
-  // Where this fails because the phone is still in, README need no longer advise "subject_claims": "sid".
+  // Where this fails because the phone is still in, docs/rp/register.md need no longer advise "subject_claims": "sid".
   expect([await both.userOf(laptop), await both.userOf(phone)]).toEqual([null, null])
 })
 

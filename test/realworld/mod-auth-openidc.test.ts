@@ -109,7 +109,7 @@ function define(files: ApacheFiles): void {
       clients: [apache.clientId],
     })
     expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
-    // Where this fails because they are out, README need no longer advise to post sessions.
+    // Where this fails because they are out, docs/rp/register.md need no longer advise to post sessions.
     expect([await userOf(apache, laptop), await userOf(apache, phone)]).toEqual(['bob', 'bob'])
   })
 

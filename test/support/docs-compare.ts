@@ -7,6 +7,8 @@ const VARIABLE: readonly (readonly [RegExp, string])[] = [
   [/\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z/g, '<time>'],
   [/cfw_[\w-]{43}/g, '<key>'],
   [/\b\d+(?:\.\d+)? ms\b/g, '<duration>'],
+  // The last column of a table.
+  [/(?<= )\d+$/gm, '<number>'],
   // Columns are as wide as their longest cell.
   [/[ \t]+/g, ' '],
 ]
@@ -25,22 +27,31 @@ function isLike(expected: string, actual: string): boolean {
   return new RegExp(`^${parts.join('.*')}$`, 's').test(normalized(actual))
 }
 
-/** Differences between lines; a line `…` stands for any number of lines. Null where there are none. */
+/** Difference between texts by line; a line `…` stands for any number of lines. Null where there is none. */
 export function differenceOfText(expected: string, actual: string): string | null {
-  const lines = actual.split('\n').filter((line) => line.trim() !== '')
-  let at = 0
-  let skips = false
-  for (const line of expected.split('\n').filter((each) => each.trim() !== '')) {
-    if (line.trim() === '…') {
-      skips = true
-      continue
-    }
-    const found = lines.findIndex((candidate, index) => index >= at && isLike(line, candidate))
-    if (found === -1 || (!skips && found > at)) return `no line like "${line.trim()}" at line ${at + 1}`
-    at = found + 1
-    skips = false
+  const filled = (text: string) => text.split('\n').filter((line) => line.trim() !== '')
+  const lines = filled(actual)
+  // Neighbouring lines stay neighbours: each run of them is looked for as a whole.
+  const runs: string[][] = [[]]
+  for (const line of filled(expected)) {
+    if (line.trim() === '…') runs.push([])
+    else runs.at(-1)?.push(line)
   }
-  return skips || at >= lines.length ? null : `an unexpected line "${lines[at]}"`
+  let at = 0
+  for (const [index, run] of runs.entries()) {
+    const fits = (start: number) => run.every((line, offset) => isLike(line, lines[start + offset] ?? ''))
+    const starts = Array.from({ length: lines.length - at + 1 }, (_, offset) => at + offset)
+    const isLast = index === runs.length - 1
+    const start = starts.find(
+      (each) =>
+        fits(each) &&
+        (index > 0 || each === 0) &&
+        (!isLast || run.length === 0 || each + run.length === lines.length),
+    )
+    if (start === undefined) return `no lines like:\n${run.join('\n')}`
+    at = start + run.length
+  }
+  return at >= lines.length || runs.at(-1)?.length === 0 ? null : `an unexpected line "${lines[at]}"`
 }
 
 /** Where JSON is not as it is shown; the members that are not shown do not count. Null where all is. */

@@ -1,12 +1,15 @@
 import { globSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { DEAD_LETTER_REASONS, NETWORK } from '@curfew/domain'
 import { expect, test } from 'vitest'
 
-// Goal: who runs Curfew finds every setting and every metric in README, and none there that is no more.
-// Method: the names that the sources read and make, beside those that README's tables have.
+// Goal: an operator finds every setting, every metric and every reason of a dead letter in the documents, and none that does not exist.
+// Method: compares the names in the sources with the first cells of the tables.
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const README = readFileSync(`${ROOT}/README.md`, 'utf8')
+const DOCUMENTS = globSync('docs/**/*.md', { cwd: ROOT })
+  .map((path) => readFileSync(`${ROOT}/${path}`, 'utf8'))
+  .join('\n\n')
 const SOURCES = globSync('{services,libs}/*/src/**/*.ts', { cwd: ROOT })
   .filter((path) => !/\.(?:test|fixture)\.ts$/.test(path))
   .map((path) => readFileSync(`${ROOT}/${path}`, 'utf8'))
@@ -17,15 +20,17 @@ function captured(text: string, pattern: RegExp): readonly string[] {
   return [...new Set([...text.matchAll(pattern)].map(([, name = '']) => name))].sort()
 }
 
-/** The first cells of the table whose head begins so, as one text. */
+/** The first cells of the table whose head begins with these words, as one text. */
 function firstCells(head: string): string {
-  const [table = ''] = README.slice(README.indexOf(`\n| ${head}`) + 1).split('\n\n')
+  // The formatter aligns the columns.
+  const pattern = new RegExp(`^\\| ${head.replaceAll(' | ', ' *\\| ')}\\b`, 'm')
+  const [table = ''] = DOCUMENTS.slice(DOCUMENTS.search(pattern)).split('\n\n')
   return table.replaceAll(/^(\|[^|]*\|).*$/gm, '$1')
 }
 
 test('settings', () => {
   const read = captured(SOURCES, /'((?:CURFEW|KAFKA)_[A-Z_]+|DATABASE_URL|HOST|LOG_LEVEL)'/g)
-  // These two are of the command line, and told of where that is.
+  // The command line alone reads these two.
   const ofServices = read.filter((name) => !['CURFEW_URL', 'CURFEW_KEY'].includes(name))
   expect(ofServices).toContain('CURFEW_RETENTION_DAYS')
   expect(captured(firstCells('variable'), /`([A-Z_]+)`/g)).toEqual(ofServices)
@@ -46,4 +51,12 @@ test('every metric that an alert asks about exists', () => {
   expect(asked).toContain('oldest_lease_seconds')
   const made = captured(SOURCES, /\bmetrics\.(?:counter|gauges?|histogram)\(\s*'([a-z_]+)'/g)
   expect(made).toEqual(expect.arrayContaining([...asked]))
+})
+
+test('reasons of dead letters', () => {
+  expect(captured(firstCells('reason | means'), /`([a-z_]+)`/g)).toEqual([...DEAD_LETTER_REASONS].sort())
+})
+
+test('failures of the network', () => {
+  expect(captured(firstCells('class | means'), /`([a-z_]+)`/g)).toEqual(Object.keys(NETWORK).sort())
 })
