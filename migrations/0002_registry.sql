@@ -85,6 +85,8 @@ create table bindings (
   registered        boolean not null default true,
   -- Why deliveries to it stop, in words; null when enabled.
   disabled_reason   text,
+  -- The registry's revision that first registered it. The SLA compares it with events.registry_revision.
+  revision          bigint not null default 0,
   unique (relying_party_id, kind, endpoint)
 );
 -- Finds another client with the same URI.

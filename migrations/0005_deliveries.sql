@@ -33,6 +33,8 @@ create table events (
   erased_at          timestamptz,
   lane               text not null check (lane in ('interactive', 'bulk')),
   plan_basis         text not null check (plan_basis in ('sessions', 'registered', 'index_away', 'unknown_issuer')),
+  -- The registry's revision when the event was planned. It decides how the SLA counts the logout: see told-bindings.ts.
+  registry_revision  bigint not null default 0,
   traceparent        text,
   -- SHA-256 of the event as posted. It tells a repeated post from another event with the same id. An erasure removes it: the other
   -- hashed fields are in this row, so a guess of the subject, such as a mail address, could be tested against it. Without a digest,
@@ -56,6 +58,8 @@ create index events_of_session on events (iss, sid) where sid is not null;
 create index events_of_issuer_logouts on events (iss, occurred_at) where scope = 'issuer';
 -- Finds the events of an erased subject that name only a session.
 create index events_of_session_sub on events (iss, session_sub) where session_sub is not null;
+-- Finds those of them whose session no index knew, by the subject's email address.
+create index events_of_email on events (iss, lower(email)) where email is not null and sub is null;
 
 -- The life of a delivery, as settle() in libs/domain decides it. The checks repeat the state machine.
 --

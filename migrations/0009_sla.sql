@@ -24,6 +24,7 @@ create table sla_rollups (
 );
 
 -- The logouts at relying parties that have several channels, as far as they count: each as planned once, and as kept or broken once.
+-- Logouts that were planned while the relying party had one channel have no row: their deliveries count each.
 -- A row goes with its event.
 create table sla_logouts (
   event_id     uuid not null,

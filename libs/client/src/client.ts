@@ -200,7 +200,11 @@ export interface Client {
    *
    * @param abandon gives up, too, what a person could still act on. Default false.
    */
-  eraseSubject(issuer: string, sub: string, options?: { readonly abandon?: boolean }): Promise<Erasure>
+  eraseSubject(
+    issuer: string,
+    sub: string,
+    options?: { readonly abandon?: boolean; readonly email?: string },
+  ): Promise<Erasure>
   /** How such a request stands. */
   getErasure(id: string): Promise<Erasure>
   putIssuer(name: string, issuer: IssuerInput): Promise<Issuer>
@@ -345,10 +349,10 @@ export function createClient({ url, key }: ClientOptions): Client {
     getQuarantined: (id) => call('GET', quarantinePath(id)),
     requeueQuarantined: (id) => call('POST', `${quarantinePath(id)}/requeue`, {}),
     dismissQuarantined: (id) => call('DELETE', quarantinePath(id)),
-    eraseSubject: (issuer, sub, { abandon = false } = {}) =>
+    eraseSubject: (issuer, sub, options = {}) =>
       call(
         'DELETE',
-        `/v1/subjects/${encodeURIComponent(issuer)}/${encodeURIComponent(sub)}${abandon ? '?abandon=true' : ''}`,
+        `/v1/subjects/${encodeURIComponent(issuer)}/${encodeURIComponent(sub)}?${query(options)}`,
       ),
     getErasure: (id) => call('GET', `/v1/erasures/${encodeURIComponent(id)}`),
     putIssuer: (name, issuer) => call('PUT', issuerPath(name), issuer),

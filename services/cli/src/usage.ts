@@ -109,6 +109,7 @@ const PARTS: Readonly<Record<string, string>> = {
 `,
   subjects: `  subjects erase SUB  forget a subject for good: whom events, deliveries, sessions and receipts are about
                 --issuer NAME, where there are several
+                --email ADDRESS   an address of theirs: also logouts that name only it and a session that no index knew
                 --abandon         also what a person could still act on, such as dead letters
                 --yes             do not ask
                 exit status 0: nothing is left; 1: something waits, for its end or for a person

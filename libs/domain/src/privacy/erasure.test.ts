@@ -7,7 +7,10 @@ import { type Erased, keysOf, nextErasureLook, recordConcerns } from './erasure.
 // where it says whose it is. What waits is looked for soon, and never given up.
 
 const ISS = 'https://idp.example' as Issuer
-const WHO: Erased = { iss: ISS, sub: 'ålice "a"' as Subject, sids: new Set(['sid-1', 'sid-2']) }
+const WHO: Erased = {
+  ...{ iss: ISS, sub: 'ålice "a"' as Subject },
+  ...{ sids: new Set(['sid-1', 'sid-2']), emails: new Set(['alice@mail.example']) },
+}
 const inAscii = (text: string) =>
   text.replace(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
 
@@ -17,6 +20,7 @@ describe('a record that was not understood', () => {
   test.each([
     ['by its subject', json({ iss: ISS, sub: WHO.sub, more: 1 })],
     ['by its session', json({ iss: ISS, sid: 'sid-2' })],
+    ['by its email address', json({ iss: ISS, sid: 'sid-3', email: 'alice@mail.example' })],
     ['deep within another shape', json({ event: { issuer: ISS, subject: [WHO.sub] } })],
     [
       'escaped, as PHP writes it',
@@ -31,6 +35,10 @@ describe('a record that was not understood', () => {
 
   test.each([
     ['another subject, with the same session', json({ iss: ISS, sub: 'bob', sid: 'sid-1' })],
+    [
+      'another subject, with the same email address',
+      json({ iss: ISS, sub: 'bob', email: 'alice@mail.example' }),
+    ],
     ['another subject, whose client is called so', json({ iss: ISS, sub: 'bob', initiator: WHO.sub })],
     ['the same name at another issuer', json({ iss: 'https://other.example', sub: WHO.sub })],
     ['one whose name begins so', json({ iss: ISS, sub: `${WHO.sub} junior` })],

@@ -1,11 +1,12 @@
 import type { Issuer, Subject } from '../ids.ts'
 import { logKey } from '../logout/event.ts'
 
-/** Who is to be forgotten, and the sessions that are known to be theirs. */
+/** A subject to forget, with the sessions and email addresses that are known to be theirs. */
 export interface Erased {
   readonly iss: Issuer
   readonly sub: Subject
   readonly sids: ReadonlySet<string>
+  readonly emails: ReadonlySet<string>
 }
 
 /** A record of the event log that could not be understood. */
@@ -55,23 +56,24 @@ export function nextErasureLook({
  * where nothing is plain, being named anywhere is enough.
  */
 export function recordConcerns({ key, text }: UnreadRecord, who: Erased): boolean {
-  const { iss, sub, sids } = who
+  const { iss, sub } = who
+  const names = [sub, ...who.sids, ...who.emails]
   if (keysOf(who).includes(key)) return true
   let parsed: unknown
   try {
     parsed = JSON.parse(text)
   } catch {
-    return text.includes(JSON.stringify(sub)) || [...sids].some((sid) => text.includes(JSON.stringify(sid)))
+    return names.some((name) => text.includes(JSON.stringify(name)))
   }
   const { iss: itsIss, sub: itsSub } = Object(parsed) as { readonly iss?: unknown; readonly sub?: unknown }
   const said = textsIn(parsed)
   if (typeof itsIss === 'string' ? itsIss !== iss : !said.has(iss)) return false
   if (typeof itsSub === 'string') return itsSub === sub
-  return said.has(sub) || [...sids].some((sid) => said.has(sid))
+  return names.some((name) => said.has(name))
 }
 
 /** The log's keys of records about the subject. */
-export function keysOf({ iss, sub, sids }: Erased): readonly string[] {
+export function keysOf({ iss, sub, sids }: Omit<Erased, 'emails'>): readonly string[] {
   return [logKey({ iss, sub, sid: null }), ...[...sids].map((sid) => logKey({ iss, sub: null, sid }))]
 }
 

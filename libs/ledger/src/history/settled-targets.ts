@@ -83,7 +83,7 @@ export function toTargets(
 }
 
 /** A row of a binding stays as long as deliveries name it. */
-const UNKNOWN_BINDING: Omit<BindingFacts, 'id' | 'clientId' | 'countsAt'> & { readonly clientId: string } = {
+const UNKNOWN_BINDING: Omit<BindingFacts, 'id' | 'clientId' | 'several'> & { readonly clientId: string } = {
   ...{ clientId: '', channel: '', fallbackFor: null, endpoint: '' },
   ...{ withinMs: 0, counts: 'done' },
 }
