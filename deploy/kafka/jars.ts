@@ -134,8 +134,8 @@ async function fetchJars(jars: string, version: string, log: (line: string) => v
     },
   )
   if (fetched.code !== 0) {
-    const said = fetched.output.split('\n').filter((line) => line.startsWith('[ERROR]'))
-    throw new Error(`Maven could not fetch Kafka ${version}:\n${said.slice(0, 10).join('\n')}`)
+    const errors = fetched.output.split('\n').filter((line) => line.startsWith('[ERROR]'))
+    throw new Error(`Maven could not fetch Kafka ${version}:\n${errors.slice(0, 10).join('\n')}`)
   }
 }
 

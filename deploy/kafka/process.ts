@@ -24,10 +24,10 @@ export async function run(
   })
   return new Promise((resolve) => {
     const finish = (code: number | null, fallback: string) => {
-      const said = lines.filter((line) => line.trim() !== '')
+      const printed = lines.filter((line) => line.trim() !== '')
       const summary = (
-        said.find((line) => /error|cannot|denied/i.test(line)) ??
-        said.at(-1) ??
+        printed.find((line) => /error|cannot|denied/i.test(line)) ??
+        printed.at(-1) ??
         fallback
       ).trim()
       resolve({ code, output: lines.join('\n'), summary })

@@ -191,10 +191,10 @@ async function startServer(
     await logFile.close()
     const server = await takeOwnership(context, child, exited, port, signal)
     if (server !== null) return server
-    const said = (await readFile(logPath, 'utf8')).slice(logStart).trim().slice(-2_000)
-    const blocked = /already exists|already in use|still in use/.test(said)
+    const output = (await readFile(logPath, 'utf8')).slice(logStart).trim().slice(-2_000)
+    const blocked = /already exists|already in use|still in use/.test(output)
     if (!blocked || Date.now() > blockedUntil || signal.aborted) {
-      throw new EmbeddedPostgresFailedError(`PostgreSQL did not start in ${folder}: ${said}`)
+      throw new EmbeddedPostgresFailedError(`PostgreSQL did not start in ${folder}: ${output}`)
     }
     await sleep(200)
   }

@@ -42,14 +42,14 @@ const POINTER = 'moved-to'
  * access one of them, it goes to a place that the user can access. Permissions of existing folders stay unchanged.
  */
 export async function findPlace(dataDir: string, log: (line: string) => void): Promise<Place> {
-  const asked = resolve(dataDir)
+  const requested = resolve(dataDir)
   const binaries = await findBinaries()
   const runAs = process.getuid?.() === 0 ? await readUnprivilegedUser() : null
   if (runAs === null) {
-    await mkdir(asked, { recursive: true, mode: 0o700 })
-    return { folder: asked, ...binaries, runAs }
+    await mkdir(requested, { recursive: true, mode: 0o700 })
+    return { folder: requested, ...binaries, runAs }
   }
-  const folder = await findFolder(asked, runAs, log)
+  const folder = await findFolder(requested, runAs, log)
   if (await isReachable(dirname(binaries.postgres), runAs)) return { folder, ...binaries, runAs }
   const copy = await copyBinaries(dirname(dirname(binaries.postgres)), binaries.version)
   log(
@@ -58,9 +58,9 @@ export async function findPlace(dataDir: string, log: (line: string) => void): P
   return { folder, initdb: join(copy, 'bin', 'initdb'), postgres: join(copy, 'bin', 'postgres'), runAs }
 }
 
-async function findFolder(asked: string, runAs: RunAs, log: (line: string) => void): Promise<string> {
-  const made = await mkdir(asked, { recursive: true, mode: 0o711 })
-  const pointer = join(asked, POINTER)
+async function findFolder(requested: string, runAs: RunAs, log: (line: string) => void): Promise<string> {
+  const made = await mkdir(requested, { recursive: true, mode: 0o711 })
+  const pointer = join(requested, POINTER)
   const moved = await readIfThere(pointer)
   if (moved !== null) {
     const folder = moved.trim()
@@ -70,18 +70,18 @@ async function findFolder(asked: string, runAs: RunAs, log: (line: string) => vo
       `${pointer} says that the database is in ${folder}, which is gone; restore that folder, or delete ${pointer} to begin with an empty database`,
     )
   }
-  if (await isReachable(asked, runAs)) return asked
-  if (await exists(join(asked, 'cluster'))) {
+  if (await isReachable(requested, runAs)) return requested
+  if (await exists(join(requested, 'cluster'))) {
     throw new Error(
-      `user ${runAs.name}, which runs PostgreSQL, cannot access ${asked}, which holds its data; let that user traverse every folder of this path`,
+      `user ${runAs.name}, which runs PostgreSQL, cannot access ${requested}, which holds its data; let that user traverse every folder of this path`,
     )
   }
-  const hash = createHash('sha256').update(asked).digest('hex').slice(0, 12)
+  const hash = createHash('sha256').update(requested).digest('hex').slice(0, 12)
   // The random part gives a new database to a folder that was deleted and made again, as its owner expects.
   const folder = join(SYSTEM_FOLDER, `${hash}-${randomBytes(4).toString('hex')}`)
   await mkdir(folder, { recursive: true, mode: 0o711 })
   await replaceFile(pointer, `${folder}\n`)
-  const why = `user ${runAs.name}, which runs PostgreSQL, cannot access ${asked}`
+  const why = `user ${runAs.name}, which runs PostgreSQL, cannot access ${requested}`
   log(`the database is kept in ${folder}: ${why}${made === undefined ? '' : ' (made just now)'}`)
   return folder
 }

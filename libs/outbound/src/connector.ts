@@ -51,7 +51,7 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
     const refuse = (why: string) => callback(new AddressNotAllowedError(why), null)
     const port = portOf(target)
     if (!portAllowed(port, allowedPorts)) return refuse(`port ${port} is not an allowed port`)
-    // Node looks up no literal address, so the guarded lookup does not see it.
+    // Node does not look up a literal address, so it is checked here.
     const literal = target.hostname.replace(/^\[|\]$/g, '')
     if (isIP(literal) !== 0 && !mayDial(literal, { allowed, tls })) return refuse(notAllowed(literal, tls))
     const connect = tls ? overTls : plain
@@ -77,7 +77,7 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
   }
 }
 
-/** Whether a host leads to this deployment. The name is looked up before the dial, so that we do not even receive a handshake. */
+/** Whether a host leads to this deployment. The name is looked up first, so that not even a handshake reaches our listeners. */
 async function isOwnAddress(
   host: string,
   port: number,
@@ -139,5 +139,5 @@ function guardedLookup(lookup: Lookup, allowed: AllowedNetworks, tls: boolean) {
 function notAllowed(address: string, tls: boolean): string {
   return tls
     ? `${address} is neither a public address nor in an allowed network`
-    : `${address} is in no allowed network, and a request without TLS may go only to one`
+    : `${address} is in no allowed network, and requests without TLS may go only to allowed networks`
 }

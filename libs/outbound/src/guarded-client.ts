@@ -16,7 +16,7 @@ import type { PortRange } from './ports.ts'
 import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
 export interface GuardedClientOptions {
-  /** CIDRs of private networks where RPs of this deployment may live. The networks of a single RP cannot exceed them. */
+  /** CIDRs of private networks where RPs of this deployment may live. Networks granted to a single RP are added to them. */
   readonly allowedNetworks: readonly string[]
   /** The addresses of this deployment itself, which are never dialled. Default: none. */
   readonly own?: OwnAddresses
@@ -87,8 +87,8 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   // The option `ca` replaces Node's own list, so the list is included.
   const ca = options.ca === undefined ? null : [...getCACertificates('default'), ...options.ca]
   const contextOfMost = secureContextOf(null, { ca })
-  // One RP's networks allowed a connection, or its certificate was shown on it. Such a connection must not serve another RP, so
-  // each pair of networks and TLS identity has its own connections.
+  // A connection that one RP's networks allowed, or that shows its certificate, must not serve another RP. So each pair of
+  // networks and TLS identity has its own connections.
   const agents = new Map<string, Connections>()
   const retired = new Set<Agent>()
   const ceiling = createAllowedNetworks(options.allowedNetworks)
@@ -153,7 +153,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     try {
       connections = connectionsFor(request)
     } catch (error) {
-      // OpenSSL refuses a certificate or key. It may have accepted it at registration, in an earlier version.
+      // OpenSSL refuses a certificate or key, perhaps one that an earlier version of it accepted.
       return Promise.resolve(failed(error))
     }
     return dispatch(connections, { ...request, method, body }, request.responseBytesMax ?? responseBytesMax)

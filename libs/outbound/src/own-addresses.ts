@@ -44,17 +44,17 @@ export function createOwnAddresses(options: OwnAddressesOptions = {}): OwnAddres
   const services = [...placesOf(databaseUrl, POSTGRES_PORT), ...brokers.flatMap(brokerPlace)]
   const names = [...services, ...placesOf(publicUrl, null)]
   const listeners: Place[] = []
-  const resolved = new Map<string, { addresses: readonly string[]; askedMs: number }>()
+  const resolved = new Map<string, { addresses: readonly string[]; lookedUpMs: number }>()
 
   function find(host: string): Promise<void> {
     const known = resolved.get(host)
-    if (isIP(host) !== 0 || (known !== undefined && monotonicMs() - known.askedMs < FRESH_MS))
+    if (isIP(host) !== 0 || (known !== undefined && monotonicMs() - known.lookedUpMs < FRESH_MS))
       return Promise.resolve()
     return new Promise((resolve) => {
       lookup(host, (error, found) => {
         // The last known addresses stay if the name server does not answer.
         const addresses = error === null ? found.map(({ address }) => address) : (known?.addresses ?? [])
-        resolved.set(host, { addresses, askedMs: monotonicMs() })
+        resolved.set(host, { addresses, lookedUpMs: monotonicMs() })
         resolve()
       })
     })

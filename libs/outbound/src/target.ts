@@ -49,7 +49,7 @@ export function targetFault(
   return addressFault(url, allowedNetworks) ?? portFault(url, allowedPorts) ?? ownFault(url, own)
 }
 
-/** Says what is wrong with the URI's address, as far as it is known before the dial. */
+/** Says what is wrong with the URI's address. Checks only the facts that are known before the dial. */
 function addressFault({ protocol, hostname }: URL, allowedNetworks: readonly string[]): string | null {
   const tls = protocol === 'https:'
   const allowed = createAllowedNetworks(allowedNetworks)

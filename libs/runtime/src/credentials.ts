@@ -110,7 +110,7 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
   let known: Known | null = null
   let refreshing: Promise<Known> | null = null
   let lookup: Promise<Known> | null = null
-  let askedAt = Number.NEGATIVE_INFINITY
+  let readAt = Number.NEGATIVE_INFINITY
 
   async function read(): Promise<Known> {
     // Without a change of the revision there is nothing to read.
@@ -122,7 +122,7 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
 
   /** Reads the current keys. Concurrent callers share one read. @throws {LedgerUnavailableError} */
   function catchUp(): Promise<Known> {
-    askedAt = now().getTime()
+    readAt = now().getTime()
     refreshing ??= read().finally(() => {
       refreshing = null
     })
@@ -133,7 +133,7 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
   function lookAgain(): Promise<Known> {
     lookup ??= (async () => {
       await refreshing?.catch(() => undefined)
-      await setTimeout(Math.max(0, askedAt + UNKNOWN_ASK_MS - now().getTime()))
+      await setTimeout(Math.max(0, readAt + UNKNOWN_ASK_MS - now().getTime()))
       lookup = null
       return catchUp()
     })()

@@ -156,7 +156,7 @@ test.each([
 })
 
 test.each(['admin', 'x'.repeat(31), `${'x'.repeat(40)} y`, 'ü'.repeat(40)])(
-  'an API key that is too short or no valid bearer token is refused and not shown: %s',
+  'an API key that is too short or not a valid bearer token is refused and not shown: %s',
   (key) => {
     const faults = faultsOf({ API_KEY: key }, (read) => ({ key: read.apiKey('API_KEY', { required: true }) }))
     expect(faults).toHaveLength(1)

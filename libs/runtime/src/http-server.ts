@@ -117,7 +117,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   server.setValidatorCompiler(({ schema, httpPart }) =>
     (httpPart === 'body' ? bodyAjv : textAjv).compile(schema as object),
   )
-  // The compiler checks answers against their schemas, so they are serialised without another check.
+  // The compiler checks answers against their schemas, so they are serialized without another check.
   server.setSerializerCompiler(() => (answer) => JSON.stringify(answer))
   readOnlyJson(server)
   server.decorateRequest('credential', null)

@@ -36,7 +36,7 @@ export interface BodyLine {
   /** The number of the line, from 1. */
   readonly line: number
   /**
-   * Parses the line: returns its value or its fault, and keeps neither. A body of thousands of lines is kept as bytes, because
+   * Parses the line again at each call and returns its value or its fault. A body of thousands of lines is kept as bytes, because
    * the parsed values may take ten times the memory.
    */
   read(): ReadLine

@@ -28,7 +28,7 @@ export interface LogOptions {
   readonly destination?: DestinationStream
 }
 
-/** Members that are never written, at any of the levels that are checked. */
+/** Members that are never written, at the top level or up to two levels deeper. */
 const SECRETS = ['authorization', 'logout_token', 'token', 'key', 'password', 'master_key', 'private_key']
 
 /**

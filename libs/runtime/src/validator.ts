@@ -20,7 +20,7 @@ export const bodyAjv = new Ajv(STRICT)
 export const textAjv = new Ajv({
   ...STRICT,
   coerceTypes: 'array',
-  // In strict mode ajv skips the bounds of a number that is not finite, and parses 1e309 as one. `bounded` makes sure of bounds.
+  // In strict mode ajv skips the bounds of a number that is not finite, and parses 1e309 as one. `bounded` requires bounds.
   strictNumbers: false,
 })
 

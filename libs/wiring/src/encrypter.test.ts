@@ -21,17 +21,17 @@ const MINUTE = 60_000
 function rig() {
   let nowMs = 0
   let answer: FetchedJson = { ok: false, detail: 'does not exist yet' }
-  let asked = 0
+  let fetches = 0
   const encrypter = createEncrypter({
     nowMs: () => nowMs,
     fetch: async () => {
-      asked += 1
+      fetches += 1
       return answer
     },
   })
   return {
     encrypter,
-    asked: () => asked,
+    fetches: () => fetches,
     pass: (ms: number) => {
       nowMs += ms
     },
@@ -42,7 +42,7 @@ function rig() {
     publishNothing: () => {
       answer = { ok: true, value: { keys: [] } }
     },
-    goAway: () => {
+    becomeUnavailable: () => {
       answer = { ok: false, detail: 'answered 503, not 200' }
     },
     /** The kid of the key that a token is encrypted to. */
@@ -55,25 +55,25 @@ function rig() {
 
 describe('the key set at a jwks_uri', () => {
   test('is fetched once for many tokens, and again after ten minutes', async () => {
-    const { publish, kid, asked, pass } = rig()
+    const { publish, kid, fetches, pass } = rig()
     publish('a')
     expect(await Promise.all([kid(), kid(), kid()])).toEqual(['a', 'a', 'a'])
     publish('b')
     pass(10 * MINUTE - 1)
-    expect([await kid(), asked()]).toEqual(['a', 1])
+    expect([await kid(), fetches()]).toEqual(['a', 1])
     pass(1)
-    expect([await kid(), asked()]).toEqual(['b', 2])
+    expect([await kid(), fetches()]).toEqual(['b', 2])
   })
 
   test('is used for a day while its owner is unavailable, and fetched at most twice a minute', async () => {
-    const { publish, goAway, kid, asked, pass } = rig()
+    const { publish, becomeUnavailable, kid, fetches, pass } = rig()
     publish('a')
     await kid()
-    goAway()
+    becomeUnavailable()
     pass(10 * MINUTE)
-    expect([await kid(), await kid(), asked()]).toEqual(['a', 'a', 2])
+    expect([await kid(), await kid(), fetches()]).toEqual(['a', 'a', 2])
     pass(MINUTE / 2)
-    expect([await kid(), asked()]).toEqual(['a', 3])
+    expect([await kid(), fetches()]).toEqual(['a', 3])
     pass(24 * 60 * MINUTE)
     await expect(kid()).rejects.toMatchObject({
       code: 'ERR_CLIENT_KEYS_UNAVAILABLE',
@@ -82,17 +82,17 @@ describe('the key set at a jwks_uri', () => {
   })
 
   test('is fetched again after the RP refuses a token, and when none of its keys fits', async () => {
-    const { publish, publishNothing, kid, asked, pass, encrypter } = rig()
+    const { publish, publishNothing, kid, fetches, pass, encrypter } = rig()
     publish('a')
     await kid()
     publish('b')
     pass(MINUTE)
     expect(await kid()).toBe('a')
     encrypter.refused(ENCRYPTION, PEER)
-    expect([await kid(), asked()]).toEqual(['b', 2])
+    expect([await kid(), fetches()]).toEqual(['b', 2])
     // An RP that answers 400 to everything does not cause a fetch for each token.
     encrypter.refused(ENCRYPTION, PEER)
-    expect([await kid(), asked()]).toEqual(['b', 2])
+    expect([await kid(), fetches()]).toEqual(['b', 2])
     publishNothing()
     pass(10 * MINUTE)
     await expect(kid()).rejects.toMatchObject({ code: 'ERR_NO_ENCRYPTION_KEY' })

@@ -39,7 +39,7 @@ interface Fetched {
   jwks: unknown
   /** When the key set was fetched; null if never. */
   fetchedMs: number | null
-  askedMs: number
+  triedMs: number
   /** Why the last fetch failed. */
   detail: string
   refused: boolean
@@ -68,13 +68,13 @@ export function createEncrypter({
   async function renew(name: string, uri: string, how: Parameters<typeof fetch>[1]): Promise<Fetched> {
     const before = kept.get(name)
     const answer = await fetch(uri, how)
-    const askedMs = nowMs()
+    const triedMs = nowMs()
     const entry: Fetched = answer.ok
-      ? { jwks: answer.value, fetchedMs: askedMs, askedMs, detail: '', refused: false }
+      ? { jwks: answer.value, fetchedMs: triedMs, triedMs, detail: '', refused: false }
       : {
           jwks: before?.jwks ?? null,
           fetchedMs: before?.fetchedMs ?? null,
-          askedMs,
+          triedMs,
           detail: answer.detail,
           refused: false,
         }
@@ -92,9 +92,9 @@ export function createEncrypter({
     const name = nameOf(uri, peer)
     const known = kept.get(name)
     if (known !== undefined) {
-      const justAsked = nowMs() - known.askedMs < PAUSE_MS
+      const justTried = nowMs() - known.triedMs < PAUSE_MS
       const fresh = known.fetchedMs !== null && nowMs() - known.fetchedMs < FRESH_MS && !known.refused
-      if (justAsked || (fresh && !again)) return known
+      if (justTried || (fresh && !again)) return known
     }
     const { allowedNetworks, grantedNetworks } = peer
     const how = {
