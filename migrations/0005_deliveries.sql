@@ -78,7 +78,7 @@ create table deliveries (
   session_ends_at     timestamptz,
   -- When the next attempt may start.
   due_at              timestamptz,
-  -- The worker that may settle the delivery, or that settled it. Its lease holds while the worker's heart beats.
+  -- The worker that may settle the delivery, or that settled it. The lease is valid while the worker sends heartbeats.
   leased_by           uuid,
   leased_at           timestamptz,
   settled_at          timestamptz,
@@ -92,7 +92,7 @@ create table deliveries (
   replay_id           uuid,
   -- When the subject was erased. A target can be guessed too, so it goes as well. An erased dead letter cannot be replayed.
   erased_at           timestamptz,
-  -- What a receipt needs of the attempts. It stays when the history of attempts is dropped.
+  -- The receipt needs this time after retention has dropped the history of attempts.
   first_attempt_at    timestamptz,
   -- POSTs, quick retries included. An integer: beyond 32,767 a smallint would fail the statement for every delivery of its
   -- batch. Statements that count stop at the end of an integer.
@@ -192,7 +192,7 @@ create table replays (
 -- Retention, in batches.
 create index replays_ended on replays (ended_at) where ended_at is not null;
 
--- Delivery workers whose heart beats. A worker that falls silent loses its leases and must return under a new id.
+-- Delivery workers that send heartbeats. A worker whose heartbeats stop loses its leases and must return under a new id.
 create table workers (
   id          uuid primary key,
   name        text not null,
@@ -216,7 +216,7 @@ create table leases (
   delivery_ids  uuid[] storage external not null,
   primary key (worker_id, number)
 ) with (
-  -- Every row dies young, as in the event log.
+  -- Rows are short-lived, as in the event log.
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 1000,
   autovacuum_vacuum_insert_threshold = -1,

@@ -6,7 +6,7 @@ create table erasures (
   sub                 text,
   sids                text[] not null default '{}',
   emails              text[] not null default '{}',
-  -- A keyed hash of iss and sub, in base64url. It is recognised with the name and the key.
+  -- A keyed hash of iss and sub, in base64url. Only a person who has both the name and the key can recognise the subject.
   subject_digest      text not null,
   -- Whether the request gives up dead letters that a person could still act on.
   abandon             boolean not null,

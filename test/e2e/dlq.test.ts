@@ -69,7 +69,7 @@ test('from a dead letter to its acknowledgement', async () => {
   const [first] = items
   const shown = await run(['show', first?.id ?? ''])
   expect(shown.code).toBe(0)
-  expect(shown.stdout).toMatch(/^fix +Find in its log/m)
+  expect(shown.stdout).toMatch(/^fix +Find the reason in its log/m)
   expect(shown.stdout).toMatch(/^3 +\S+Z +\d+ +503 +[0-9a-f-]{36} +maintenance$/m)
 
   const before = shop.received.length

@@ -55,7 +55,7 @@ test('records are listed, shown, requeued and dismissed', async () => {
 
   const shown = await run('show', '2')
   expect(shown.code).toBe(0)
-  expect(shown.stdout).toMatch(/^fix +Look at what wrote the record/m)
+  expect(shown.stdout).toMatch(/^fix +The reason says what is wrong with the record/m)
   expect(shown.stdout).toContain('a bell  for the terminal')
   const content = JSON.parse((await run('show', '3', '--json')).stdout) as QuarantinedContent
   expect(content).toMatchObject({ cut_short: true, value_bytes: 70_000, kept_bytes: 65_536 })
@@ -64,7 +64,7 @@ test('records are listed, shown, requeued and dismissed', async () => {
   const requeued = await run('requeue', '1')
   expect(requeued).toMatchObject({
     code: 0,
-    stdout: expect.stringContaining('A requeue comes back to quarantine'),
+    stdout: expect.stringContaining('A requeued record comes back to quarantine'),
   })
   const some = await run('requeue', '2', '3')
   expect(some).toMatchObject({

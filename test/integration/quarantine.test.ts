@@ -110,7 +110,7 @@ describe('a logout that is accepted under the id of another', () => {
       lane: 'interactive',
       kind: 'conflict',
       reason: `event ${idOf(first)} of ${ISS} is known with another content`,
-      fix: expect.stringContaining('A requeue comes back'),
+      fix: expect.stringContaining('A requeued record comes back'),
       state: 'waiting',
       cut_short: false,
       decided_by: null,
