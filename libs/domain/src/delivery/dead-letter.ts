@@ -12,7 +12,15 @@ export interface DeadLetterWords {
   readonly fix: string
 }
 
-type Words = (last: LastAttempt | null) => DeadLetterWords
+/** How a channel names its protocol, and the setting that has the address of its endpoint. */
+export interface ChannelNames {
+  readonly protocol: string
+  readonly address: string
+}
+
+const ANY_CHANNEL: ChannelNames = { protocol: 'logout', address: 'address of the endpoint' }
+
+type Words = (last: LastAttempt | null, channel: ChannelNames) => DeadLetterWords
 
 const REGISTER_AGAIN = 'register the relying party again'
 
@@ -25,13 +33,13 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: `The relying party refused the message, or failed to log out, each time${lastly(last)}.`,
     fix: 'Find in its log why it did so, and mend that. Then replay.',
   }),
-  misconfigured: (last) => ({
-    what: `The endpoint answers as none of its kind does${lastly(last)}.`,
-    fix: 'Register the right address of the endpoint, or deploy the endpoint there. Then replay.',
+  misconfigured: (last, { protocol, address }) => ({
+    what: `The endpoint answers as none for ${protocol} does${lastly(last)}.`,
+    fix: `Register the right ${address}, or deploy the endpoint there. Then replay.`,
   }),
-  endpoint_gone: () => ({
+  endpoint_gone: (_, { address }) => ({
     what: 'The endpoint answered 410 Gone, which says that it will not come back; it was disabled.',
-    fix: `With the right address of the endpoint, ${REGISTER_AGAIN}, which enables it. Then replay.`,
+    fix: `With the right ${address}, ${REGISTER_AGAIN}, which enables it. Then replay.`,
   }),
   unreachable: (last) => ({
     what: `The endpoint was down for as long as the whole schedule lasts, and was spared most attempts${lastly(last)}.`,
@@ -57,9 +65,9 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: 'The secret that its endpoint is shown cannot be opened with the master key of this deployment.',
     fix: `Give the workers the CURFEW_MASTER_KEY that it was stored under, or ${REGISTER_AGAIN} with the secret. Then replay.`,
   }),
-  client_removed: () => ({
-    what: 'The relying party, or this channel of it, was removed from the registry. Its other channels are owed the logout instead.',
-    fix: `If it still has sessions and no other channel, ${REGISTER_AGAIN} with the address of its endpoint, then replay. Otherwise nothing is left to do.`,
+  client_removed: (_, { protocol, address }) => ({
+    what: `The relying party, or its endpoint for ${protocol}, was removed from the registry. The logout goes to the other required channels of the relying party, if it has any.`,
+    fix: `If it still has sessions and no other channel, ${REGISTER_AGAIN} with the right ${address}, then replay. Otherwise nothing is left to do.`,
   }),
   no_encryption_key: (last) => ({
     what: `The relying party registered for encrypted tokens, and has no key that they can be encrypted to${said(last)}.`,
@@ -101,12 +109,14 @@ export const DEAD_LETTER_REASONS = Object.keys(WORDS) as readonly DeadLetterReas
  *
  * @param reason as the ledger has it: a newer release may have written one that this one does not know.
  * @param last the last attempt, or null where there was none or it is no longer kept.
+ * @param channel the names of its channel.
  */
 export function deadLetterWords(
   reason: DeadLetterReason | (string & {}),
   last: LastAttempt | null,
+  channel: ChannelNames = ANY_CHANNEL,
 ): DeadLetterWords {
-  if (isKnown(reason)) return WORDS[reason](last)
+  if (isKnown(reason)) return WORDS[reason](last, channel)
   return {
     what: `It was given up on as ${reason}, a reason that this release does not know${lastly(last)}.`,
     fix: 'Ask a console of the release that wrote it.',
@@ -118,7 +128,7 @@ function isKnown(reason: string): reason is DeadLetterReason {
 }
 
 /** How the last attempt ended, as the tail of a sentence. */
-export function lastly(last: LastAttempt | null): string {
+function lastly(last: LastAttempt | null): string {
   if (last === null) return ''
   const how = last.status === null ? NETWORK[last.errorClass ?? '']?.what : `it answered ${last.status}`
   return how === undefined ? said(last) : `; at last ${how}${said(last)}`
