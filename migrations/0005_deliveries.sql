@@ -94,9 +94,11 @@ create table deliveries (
   erased_at           timestamptz,
   -- The receipt needs this time after retention has dropped the history of attempts.
   first_attempt_at    timestamptz,
-  -- POSTs, quick retries included. An integer: beyond 32,767 a smallint would fail the statement for every delivery of its
-  -- batch. Statements that count stop at the end of an integer.
+  -- Rows in the table of attempts, quick retries included. An integer: beyond 32,767 a smallint would fail the statement for every
+  -- delivery of its batch. Statements that count stop at the end of an integer.
   attempts            integer not null default 0 check (attempts >= 0),
+  -- Those of them that sent nothing, for example because the endpoint was disabled. Answers and receipts count the others.
+  unsent              integer not null default 0 check (unsent >= 0),
   -- How often a person replayed the delivery. A replay continues the count of attempts and restarts the schedule.
   generation          integer not null default 0 check (generation >= 0),
   -- Steps of a retry schedule, which has at most 32.
@@ -134,7 +136,7 @@ create index deliveries_dead_of_binding on deliveries (binding_id, dead_lettered
 create index deliveries_unannounced on deliveries (dead_lettered_at) where dead_lettered_at is not null and announced_at is null;
 create index deliveries_replay on deliveries (replay_id) where replay_id is not null;
 
--- One row for each POST. Rows never change. The table has a partition for each day, so that retention drops partitions and does not
+-- One row for each POST, and one for each round that could send nothing. Rows never change. The table has a partition for each day, so that retention drops partitions and does not
 -- delete row by row.
 create table attempts (
   delivery_id        uuid not null,

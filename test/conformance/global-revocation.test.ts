@@ -378,6 +378,17 @@ describe('a probe', () => {
     expect(app.received.every(({ credential }) => !credential.includes('.'))).toBe(true)
   })
 
+  test('of an endpoint with a bearer token needs no signing key', async () => {
+    await using app = await openRevocationReceiver(curfew, { app: 'bearer', bearer: 'hush' })
+    await curfew.client.putIssuer('keyless', { iss: 'https://keyless.example' })
+    const own = { uri: app.uri, credential: 'bearer', secret: 'hush', subject: 'opaque' }
+    await curfew.client.putRelyingParty('keyless', 'bearer', {
+      curfew: { channels: { global_revocation: own } },
+    })
+    expect((await curfew.client.probe('keyless', 'bearer')).report).toMatchObject({ conformant: true })
+    expect(await curfew.client.listKeys('keyless')).toMatchObject({ items: [] })
+  })
+
   test('shows the secret to the registered endpoint alone', async () => {
     await using app = await register({ credential: 'bearer', secret: 'hush' }, { bearer: 'hush' })
     await using other = await openRevocationReceiver(curfew, { app: 'other', bearer: 'hush' })

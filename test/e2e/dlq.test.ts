@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { DeadLetter, Replay, ReplayPreview } from '@curfew/contract'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { pileUp } from '../integration/dead-letters-support.ts'
-import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
@@ -50,6 +50,18 @@ async function die(count: number): Promise<void> {
   })
   shop.behave(null)
 }
+
+test('a dead letter that was sent nothing says so', async () => {
+  await curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({ curfew: { enabled: false } }))
+  await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
+  const id = await eventually(async () => {
+    const { items } = await curfew.client.listDeadLetters()
+    expect(items).toHaveLength(1)
+    return items[0]?.id ?? ''
+  })
+  expect((await run(['show', id])).stdout).toMatch(/^given up on +\S+, after 0 attempts: nothing was sent$/m)
+  await curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({ curfew: { enabled: true } }))
+})
 
 test('from a dead letter to its acknowledgement', async () => {
   await die(3)

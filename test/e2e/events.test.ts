@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { ISS, openCurfew } from '../support/curfew.ts'
+import { ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
@@ -32,16 +32,51 @@ test('a logout is posted, and shown when it is settled', async () => {
     expect(shown.stdout).toMatch(line)
   expect([mail.received.length, wiki.received.length]).toEqual([1, 0])
 
-  const device = ['--scope', 'device', '--device', 'phone', '--sid', 's1', '--json']
+  const device = [
+    '--scope',
+    'device',
+    '--device',
+    'phone',
+    '--sid',
+    's1',
+    '--email',
+    'carol@example.com',
+    '--json',
+  ]
   const ofDevice = await run('post', '--iss', ISS, '--sub', 'carol', ...device)
   const shownOfDevice = await run('show', (JSON.parse(ofDevice.stdout) as { id: string }).id, '--wait', '20')
   expect(shownOfDevice.stdout).toMatch(/^scope +device: phone$/m)
+  expect(shownOfDevice.stdout).toMatch(/^email +carol@example\.com$/m)
 
   const own = '01938c2e-0000-7000-8000-000000000001'
   const again = await run('post', '--iss', ISS, '--sub', 'bob', '--id', own, '--json')
   expect(JSON.parse(again.stdout)).toMatchObject({ id: own, status: 'accepted' })
   const asJson = await run('show', own, '--wait', '20', '--json')
   expect(JSON.parse(asJson.stdout)).toMatchObject({ id: own, status: 'settled', acknowledged: 2, total: 2 })
+})
+
+test('of a relying party with several channels, it says what each stands in for and what counts', async () => {
+  await using curfew = await openCurfew()
+  const run = (...args: readonly string[]) =>
+    runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+  await curfew.client.putRelyingParty(ISSUER, 'two', {
+    backchannel_logout_uri: 'https://two.example/logout',
+    curfew: {
+      channels: {
+        backchannel: { enabled: false },
+        global_revocation: {
+          ...{ uri: 'https://two.example/revoke', fallback_for: 'backchannel', enabled: false },
+        },
+      },
+    },
+  })
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+  const { stdout } = await run('show', id, '--wait', '20')
+  expect(stdout).toMatch(
+    /^DELIVERY +CLIENT +CHANNEL +ENDPOINT +COUNTS +FALLBACK FOR +SESSION +STATE +LEVEL +ATTEMPTS +MS$/m,
+  )
+  expect(stdout).toMatch(/ two +backchannel +main +done +\(all\) +dead_lettered: binding_disabled +0 /)
+  expect(stdout).toMatch(/ two +global_revocation +main +begun +backchannel +\(all\) +dead_lettered: /)
 })
 
 test('of an id that several issuers use, --issuer says which event is shown', async () => {

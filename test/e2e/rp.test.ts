@@ -88,6 +88,35 @@ test('disable and enable, the whole or one endpoint', async () => {
   })
 })
 
+test('disable and enable, all channels or one', async () => {
+  await curfew.client.putRelyingParty(ISSUER, 'two', {
+    backchannel_logout_uri: 'https://two.example/logout',
+    curfew: {
+      channels: { global_revocation: { uri: 'https://two.example/revoke', fallback_for: 'backchannel' } },
+    },
+  })
+  const off = await run(['disable', 'two', '--channel', 'global_revocation'])
+  expect(off.stdout).toMatch(
+    /^CHANNEL +ENDPOINT +NAMES +COUNTS +FALLBACK FOR +ENABLED +URI\nbackchannel +main +either +done +yes .*\nglobal_revocation +main +subject +begun +backchannel +no: /m,
+  )
+  expect((await run(['list'])).stdout).toMatch(
+    /^two +yes +backchannel global_revocation \(disabled\) +https:/m,
+  )
+  const enabled = async (...args: string[]) =>
+    (await json<RelyingParty>(args)).status.endpoints.map((endpoint) => endpoint.enabled)
+  expect(await enabled('enable', 'two', '--channel', 'global_revocation')).toEqual([true, true])
+  expect(await enabled('disable', 'two')).toEqual([false, false])
+  expect(await enabled('enable', 'two', '--channel', 'global_revocation')).toEqual([false, true])
+  expect(await enabled('enable', 'two')).toEqual([true, true])
+  expect(await run(['disable', 'two', '--channel', 'saml'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(
+      /^two has no channel saml\. Its channels: backchannel, global_revocation\.\n/,
+    ),
+  })
+  expect((await run(['enable', 'two', '--channel', 'backchannel', '--endpoint', 'b'])).code).toBe(2)
+})
+
 test('health', async () => {
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
   await curfew.client.getLogoutEvent(id, { wait: 20 })

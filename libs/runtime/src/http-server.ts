@@ -88,6 +88,8 @@ const CHECK_MS_MAX = 2_000
 const READY_KEPT_MS = 1_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
+const BODY_LIMIT = `A request body has at most ${BODY_BYTES_MAX} bytes, unless its operation states another limit.`
+
 /**
  * Makes a server with everything except the service's own routes: strictly validated JSON, bearer authentication by the scope
  * of each route (RFC 6750), problems (RFC 9457), `/openapi.json`, `/healthz`, `/readyz` and `/metrics`. It throws when a route
@@ -134,7 +136,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   await server.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title, version: VERSION },
+      info: { title, version: VERSION, description: BODY_LIMIT },
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
     },
     transform: ({ schema, url, route }) => ({

@@ -12,7 +12,15 @@ export interface DeadLetterWords {
   readonly fix: string
 }
 
-type Words = (last: LastAttempt | null) => DeadLetterWords
+/** How a channel names its protocol, and the setting that has the address of its endpoint. */
+export interface ChannelNames {
+  readonly protocol: string
+  readonly address: string
+}
+
+const ANY_CHANNEL: ChannelNames = { protocol: 'logout', address: 'address of the endpoint' }
+
+type Words = (last: LastAttempt | null, channel: ChannelNames) => DeadLetterWords
 
 const REGISTER_AGAIN = 'register the relying party again'
 
@@ -25,13 +33,13 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: `The relying party refused the message, or failed to log out, at every attempt${lastly(last)}.`,
     fix: 'Find the reason in its log, and correct it. Then replay.',
   }),
-  misconfigured: (last) => ({
-    what: `The address does not answer like an endpoint of this channel${lastly(last)}.`,
-    fix: 'Register the right address of the endpoint, or deploy the endpoint at the registered address. Then replay.',
+  misconfigured: (last, { protocol, address }) => ({
+    what: `The address does not answer like an endpoint for ${protocol}${lastly(last)}.`,
+    fix: `Register the right ${address}, or deploy the endpoint at the registered address. Then replay.`,
   }),
-  endpoint_gone: () => ({
+  endpoint_gone: (_, { address }) => ({
     what: 'The endpoint answered 410 Gone, which means that it will not return, so Curfew disabled the binding.',
-    fix: `With the right address of the endpoint, ${REGISTER_AGAIN}, which enables the binding. Then replay.`,
+    fix: `With the right ${address}, ${REGISTER_AGAIN}, which enables the binding. Then replay.`,
   }),
   unreachable: (last) => ({
     what: `The endpoint was unavailable for the length of the whole schedule, so most attempts were skipped${lastly(last)}.`,
@@ -57,9 +65,9 @@ const WORDS: Readonly<Record<DeadLetterReason, Words>> = {
     what: "The workers' CURFEW_MASTER_KEY does not open the secret that they send to the endpoint.",
     fix: `Give the workers the CURFEW_MASTER_KEY with which the secret was stored, or ${REGISTER_AGAIN} with the secret. Then replay.`,
   }),
-  client_removed: () => ({
-    what: 'The relying party, or this channel of it, was removed from the registry. Its other channels are owed the logout instead.',
-    fix: `If it still has sessions and no other channel, ${REGISTER_AGAIN} with the address of its endpoint, then replay. Otherwise there is nothing to do.`,
+  client_removed: (_, { protocol, address }) => ({
+    what: `The relying party, or its endpoint for ${protocol}, was removed from the registry. The logout goes to the other required channels of the relying party, if it has any.`,
+    fix: `If it still has sessions and no other channel, ${REGISTER_AGAIN} with the right ${address}, then replay. Otherwise there is nothing to do.`,
   }),
   no_encryption_key: (last) => ({
     what: `The relying party registered for encrypted tokens, but has no suitable encryption key${said(last)}.`,
@@ -99,12 +107,14 @@ export const DEAD_LETTER_REASONS = Object.keys(WORDS) as readonly DeadLetterReas
  *
  * @param reason the reason in the ledger. A newer release may have written a reason that this release does not know.
  * @param last the last attempt; null if there was none, or if retention removed it.
+ * @param channel the names of its channel.
  */
 export function deadLetterWords(
   reason: DeadLetterReason | (string & {}),
   last: LastAttempt | null,
+  channel: ChannelNames = ANY_CHANNEL,
 ): DeadLetterWords {
-  if (isKnown(reason)) return WORDS[reason](last)
+  if (isKnown(reason)) return WORDS[reason](last, channel)
   return {
     what: `The delivery became a dead letter for the reason ${reason}, which this release does not know${lastly(last)}.`,
     fix: 'Look at the dead letter with the release that wrote it.',
@@ -116,7 +126,7 @@ function isKnown(reason: string): reason is DeadLetterReason {
 }
 
 /** How the last attempt ended, as the end of a sentence. */
-export function lastly(last: LastAttempt | null): string {
+function lastly(last: LastAttempt | null): string {
   if (last === null) return ''
   const how = last.status === null ? NETWORK[last.errorClass ?? '']?.what : `it answered ${last.status}`
   return how === undefined ? said(last) : `; at the last attempt ${how}${said(last)}`

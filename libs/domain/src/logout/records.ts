@@ -13,6 +13,8 @@ export interface EventRecord {
   /** The short name of the issuer; null if this `iss` was never registered. */
   readonly issuer: string | null
   readonly sub: string | null
+  /** The email address of the subject: the event's own, or that of a session. */
+  readonly email: string | null
   readonly sid: string | null
   readonly scope: string
   readonly device: string | null
@@ -56,6 +58,8 @@ export interface DeliveryRecord {
   readonly channel: string
   /** The kind of the channel that its channel is a fallback for; null if its channel is required. */
   readonly fallbackFor: string | null
+  /** The weakest level that keeps the promise. */
+  readonly counts: Level
   /** The name of the endpoint within the channel. */
   readonly endpoint: string
   readonly sid: string | null

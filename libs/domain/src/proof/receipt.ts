@@ -208,7 +208,7 @@ function targetOf(
   if (level !== null) claims.level = level
   if (reason !== null) claims.reason = reason
   if (generation > 0) claims.replays = generation
-  if (firstAttemptMs !== null) claims.first_attempt_at = instant(firstAttemptMs)
+  if (firstAttemptMs !== null && attempts > 0) claims.first_attempt_at = instant(firstAttemptMs)
   if (status !== null) claims.status = status
   if (state === 'acknowledged' && tokenDigest !== null) claims.token_sha256 = tokenDigest
   if (withinMs === null) return claims
