@@ -94,15 +94,15 @@ test('reports an issuer without a session index, and does nothing', async () => 
   const { code, stdout } = await run(['--issuer', 'silent', '--yes'])
   expect([code, stdout]).toEqual([
     1,
-    expect.stringContaining('Nobody can be told: the session index says nothing'),
+    expect.stringContaining('the session index says nothing about this issuer'),
   ])
   expect((await curfew.client.listIssuerLogouts()).items).toEqual([])
 })
 
 describe('exit statuses and error texts', () => {
   test.each([
-    { args: [], says: 'Of whom?' },
-    { args: ['--issuer', 'main', '--iss', ISS], says: 'Of whom?' },
+    { args: [], says: 'Give --issuer NAME, or --iss ISSUER' },
+    { args: ['--issuer', 'main', '--iss', ISS], says: 'Give --issuer NAME, or --iss ISSUER' },
     { args: ['--issuer', 'main'], says: 'give --yes' },
     { args: ['--issuer', 'main', '--yes', '--reason', 'none'], says: 'Curfew answered 400: /reason must be' },
   ])('a usage fault exits with 2: $args', async ({ args, says }) => {

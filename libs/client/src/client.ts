@@ -157,7 +157,7 @@ export interface Client {
   previewIssuerLogout(event: LogoutEventInput): Promise<IssuerLogoutPreview>
   listIssuerLogouts(filter?: PageFilter & { readonly iss?: string }): Promise<Page<IssuerLogout>>
   getIssuerLogout(id: string, options?: OfIssuer): Promise<IssuerLogout>
-  /** Stops an issuer logout. Deliveries that are planned already go on. */
+  /** Stops an issuer logout. No further subjects are logged out. Logouts that are handed over already are still delivered. */
   cancelIssuerLogout(id: string, options?: OfIssuer): Promise<IssuerLogout>
   /** @param wait the longest time to wait until every delivery is settled, in seconds, up to 30. */
   getLogoutEvent(id: string, options?: OfIssuer & { readonly wait?: number }): Promise<LogoutEventStatus>
@@ -267,7 +267,7 @@ export interface Client {
 }
 
 const NDJSON = 'application/x-ndjson'
-/** The number of attempts of a change while other changes come first. */
+/** The number of attempts to patch a relying party while other changes come first. */
 const CHANGE_TRIES = 10
 
 export function createClient({ url, key }: ClientOptions): Client {

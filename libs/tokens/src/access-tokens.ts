@@ -51,7 +51,7 @@ export interface AccessTokensDeps {
 const KEYS_FRESH_MS = 10 * 60_000
 /** The least time between two fetches of one JWK Set, in milliseconds. */
 const FETCH_PAUSE_MS = 30_000
-/** Claims of other kinds of token. Without a telling `typ`, a token with one of them is no access token (RFC 8725 3.11, 3.12). */
+/** Claims that mark other kinds of token. They are refused if `typ` does not identify an access token (RFC 8725 3.11, 3.12). */
 const CLAIMS_OF_OTHERS = ['nonce', 'at_hash', 'events']
 
 interface Keys {

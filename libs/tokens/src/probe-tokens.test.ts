@@ -12,8 +12,8 @@ import { createKeyMaker, type StoredKey } from './key-maker.ts'
 import { createKeyring } from './keyring.ts'
 import { createProbeTokens } from './probe-tokens.ts'
 
-// Goal: a probe's good token verifies, and each forged token has only its intended fault. A token with a second fault would prove
-// nothing about the relying party that refuses it.
+// Goal: a probe's good token verifies, and every forged token has only its intended fault. A token with a second fault would
+// prove nothing about the relying party that refuses it.
 // Method: real keys of each algorithm.
 
 const now = new Date()

@@ -1,9 +1,9 @@
 import { eventView, LogoutEventStatus, type Scope } from '@curfew/contract'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
-import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'
+import { EventParams, EventQuery, type RequestedEventDeps, requestedEvent } from './requested-event.ts'
 
 /** `GET /v1/logout-events/{id}`: the event with the states of its deliveries, at once or after a wait until all are settled. */
-export function registerGetEvent(server: HttpServer, deps: AskedEventDeps): void {
+export function registerGetEvent(server: HttpServer, deps: RequestedEventDeps): void {
   server.get(
     '/v1/logout-events/:id',
     {
@@ -17,7 +17,7 @@ export function registerGetEvent(server: HttpServer, deps: AskedEventDeps): void
       },
     },
     async (request, reply) => {
-      const { event, deliveries } = await askedEvent(request, reply, deps)
+      const { event, deliveries } = await requestedEvent(request, reply, deps)
       return eventView(event, deliveries)
     },
   )

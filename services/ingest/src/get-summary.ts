@@ -2,12 +2,12 @@ import { EventSummary, issuerLogoutPath, type Scope, summaryView } from '@curfew
 import { summarize } from '@curfew/domain'
 import { coveringDeliveries } from '@curfew/ledger'
 import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
-import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'
+import { EventParams, EventQuery, type RequestedEventDeps, requestedEvent } from './requested-event.ts'
 
 /** `GET /v1/logout-events/{id}/summary`: the result of a logout in words that an IdP can show to the user. */
 export function registerGetSummary(
   server: HttpServer,
-  deps: AskedEventDeps & { readonly now: () => Date },
+  deps: RequestedEventDeps & { readonly now: () => Date },
 ): void {
   server.get(
     '/v1/logout-events/:id/summary',
@@ -22,7 +22,7 @@ export function registerGetSummary(
       },
     },
     async (request, reply) => {
-      const { event, deliveries } = await askedEvent(request, reply, deps)
+      const { event, deliveries } = await requestedEvent(request, reply, deps)
       if (event.scope === 'issuer') {
         throw new ProblemError({
           status: 409,

@@ -57,9 +57,9 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   const names = createIssuerNames(db)
   registerPostEvents(server, { append, db, lanes, names, now, newId })
   registerPostSessions(server, { append, quotas, now, newId })
-  const asked = { waiters, reader: createEventReader(db), names, db }
-  registerGetEvent(server, asked)
-  registerGetSummary(server, { ...asked, now })
+  const eventDeps = { waiters, reader: createEventReader(db), names, db }
+  registerGetEvent(server, eventDeps)
+  registerGetSummary(server, { ...eventDeps, now })
   return [waiters.service, lanes.service, quotas.service]
 }
 

@@ -25,7 +25,7 @@ import { type Awaited, atAnyIssuer } from './waiting-list.ts'
 
 // The common part of the routes about one event: they find the event, wait until it is settled, and apply the access filter.
 
-export interface AskedEventDeps {
+export interface RequestedEventDeps {
   readonly waiters: Pick<Waiters, 'wait'>
   readonly reader: EventReader
   readonly db: Database
@@ -65,10 +65,10 @@ const digest: Digest = (text) => hash('sha256', text)
  * @throws {ProblemError} 404 if no event has the id or the caller may not see it; 408 if the connection closes; 409 if the event
  *   is in quarantine, or several issuers used the id.
  */
-export async function askedEvent(
+export async function requestedEvent(
   request: EventRequest & Parameters<typeof callerOf>[0],
   reply: { readonly raw: NodeJS.EventEmitter },
-  { waiters, reader, names, db }: AskedEventDeps,
+  { waiters, reader, names, db }: RequestedEventDeps,
 ): Promise<FoundEvent> {
   const givenId = request.params.id.toLowerCase()
   const { wait = 0, issuer } = request.query
