@@ -3,12 +3,12 @@ import { ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: an operator at a terminal, or a script, logs somebody out and sees what became of it.
+// Goal: an operator at a terminal, or a script, logs a user out and sees the result.
 // Method: the real command against all services, with real relying parties.
 
 const processes = useProcesses()
 
-test('a logout is posted, and shown when it is settled', async () => {
+test('a logout is posted, and its settled event is shown', async () => {
   await using curfew = await openCurfew()
   await using mail = await openRelyingParty(curfew, { clientId: 'mail', metadata: { client_name: 'Mail' } })
   await using wiki = await openRelyingParty(curfew, { clientId: 'wiki' })
@@ -79,7 +79,7 @@ test('of a relying party with several channels, it says what each stands in for 
   expect(stdout).toMatch(/ two +global_revocation +main +begun +backchannel +\(all\) +dead_lettered: /)
 })
 
-test('of an id that several issuers use, --issuer says which event is shown', async () => {
+test('--issuer selects the event of an id that several issuers use', async () => {
   await using curfew = await openCurfew()
   await curfew.client.putIssuer('other', { iss: 'https://other.example' })
   const run = (...args: readonly string[]) =>
@@ -90,17 +90,17 @@ test('of an id that several issuers use, --issuer says which event is shown', as
   const shown = await run('events', 'show', id, '--issuer', 'other', '--wait', '20')
   expect([shown.code, shown.stdout]).toEqual([0, expect.stringMatching(/^subject +bob$/m)])
   await run('events', 'show', id, '--issuer', 'main', '--wait', '20')
-  for (const which of [
+  for (const command of [
     ['events', 'show'],
     ['receipt', 'get'],
     ['issuer-logout', '--follow'],
   ]) {
-    const { code, stderr } = await run(...which, id)
-    expect([which, code, stderr]).toEqual([which, 1, expect.stringContaining(': main, other. Say which')])
+    const { code, stderr } = await run(...command, id)
+    expect([command, code, stderr]).toEqual([command, 1, expect.stringContaining(': main, other. Say which')])
   }
 })
 
-test('what is wrong is said', async () => {
+test('a wrong command is reported with its exit status', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   const run = (...args: readonly string[]) =>
     runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
 import { useProcesses } from '../support/processes.ts'
 
-// Goal: an operator at a terminal, or a script, sees which accepted logouts could not be planned, and decides about them.
+// Goal: an operator at a terminal, or a script, lists accepted records that could not be planned, and requeues or dismisses them.
 // Method: the real command against the real services.
 
 const processes = useProcesses()
@@ -81,10 +81,10 @@ test('records are listed, shown, requeued and dismissed', async () => {
   expect((await run()).code).toBe(2)
 })
 
-test('a record that was requeued before is not said to go to the event log again', async () => {
+test('requeue of a record that was requeued before reports that it did nothing', async () => {
   await hold('unreadable', 'x')
   await curfew.db.query(
-    "update quarantined_records set state = 'requeued', decided_by = 'somebody', decided_at = now()",
+    "update quarantined_records set state = 'requeued', decided_by = 'an operator', decided_at = now()",
   )
   expect(await run('requeue', '1')).toMatchObject({
     code: 0,

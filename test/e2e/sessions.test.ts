@@ -2,8 +2,8 @@ import { expect, test } from 'vitest'
 import { eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
-// Goal: support staff at a terminal, or a script, see who holds which session and which ought to be over. Method: the real
-// command against all services.
+// Goal: support staff at a terminal, or a script, see the sessions of a subject and the orphaned sessions.
+// Method: the real command against all services.
 
 const processes = useProcesses()
 const EVENT = '01938c2e-0000-7000-8000-000000000001'
@@ -15,7 +15,7 @@ async function open() {
   return { curfew, run, [Symbol.asyncDispose]: () => curfew.stop() }
 }
 
-test('who holds which session, and which ought to be over', async () => {
+test('the sessions of a subject and the orphaned sessions are listed', async () => {
   await using opened = await open()
   const { curfew, run } = opened
   const expires_at = new Date(Date.now() + 3_600_000).toISOString()
@@ -70,7 +70,7 @@ test('who holds which session, and which ought to be over', async () => {
   ])
 })
 
-test('where there is none, and where it is asked wrongly', async () => {
+test('an empty list and wrong arguments are reported', async () => {
   await using opened = await open()
   const { run } = opened
   const [none, orphans, refused, ...wrong] = await Promise.all([
