@@ -10,8 +10,8 @@ import {
 } from 'node:fs'
 import { join, resolve } from 'node:path'
 
-// Builds a library as it is published: `npm run build`, or `node deploy/build-package.ts FOLDER [OUT]`. In here every package
-// runs from its sources; OUT (default FOLDER/dist) is a package by itself, JavaScript and types: `npm publish FOLDER/dist`.
+// Builds a library for publishing: `npm run build`, or `node deploy/build-package.ts FOLDER [OUT]`. In this repository every
+// package runs from its sources. OUT (default FOLDER/dist) receives JavaScript, types and a manifest: `npm publish FOLDER/dist`.
 
 interface Manifest {
   readonly private?: boolean
@@ -22,7 +22,7 @@ interface Manifest {
 
 const root = resolve(import.meta.dirname, '..')
 
-/** The sources' manifest, in which every path is that of what was built from it. */
+/** The manifest of the published package: the manifest of the sources, whose paths lead to the built files instead. */
 function publishedManifest({ private: _private, exports, dependencies = {}, ...rest }: Manifest): object {
   const built = (path: string) => path.replace(/^\.\/src\//, './').replace(/\.ts$/, '')
   return {
@@ -34,7 +34,7 @@ function publishedManifest({ private: _private, exports, dependencies = {}, ...r
         { types: `${built(path)}.d.ts`, default: `${built(path)}.js` },
       ]),
     ),
-    // In here one version is tested; an app may have another one that is compatible.
+    // This repository tests one version; an app may have another compatible one.
     dependencies: Object.fromEntries(
       Object.entries(dependencies).map(([name, version]) => [name, `^${version}`]),
     ),
@@ -63,7 +63,7 @@ function compile(folder: string, out: string): void {
     stdio: 'inherit',
   })
   rmSync(config)
-  // The compiler does this in JavaScript only; older compilers do not find types under the sources' names.
+  // The compiler rewrites import extensions in JavaScript only. Older compilers do not find types under the `.ts` names.
   for (const name of readdirSync(out, { recursive: true, encoding: 'utf8' })) {
     if (!name.endsWith('.d.ts')) continue
     const types = readFileSync(join(out, name), 'utf8')

@@ -30,8 +30,8 @@ create table log_records (
   appended_at  timestamptz not null default now(),
   primary key (lane, partition, position)
 ) with (
-  -- Every row dies young, so autovacuum clears dead rows early and often. The index is why: a fetch starts at the lowest
-  -- position and steps over every dead entry there.
+  -- Rows are short-lived, so autovacuum clears dead rows early and often. Otherwise a fetch, which starts at the lowest position,
+  -- steps over many dead index entries.
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 5000,
   autovacuum_vacuum_insert_threshold = -1,
@@ -56,7 +56,7 @@ create table quarantined_records (
   headers         json not null,
   -- Whether value, key or headers are incomplete. Such a record cannot be requeued.
   cut_short       boolean not null,
-  -- Why the record is here, for programs; `reason` is for people.
+  -- Why the record is in quarantine, for programs; `reason` is for people.
   kind            text not null check (kind in ('unreadable', 'conflict', 'refused')),
   reason          text not null,
   -- The issuer and the event, if every part of the record that names one agrees; else null.

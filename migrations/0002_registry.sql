@@ -20,7 +20,7 @@ create table issuers (
   --   partial   RPs known to hold a session get a delivery by sid; the others get one as well
   --   complete  only RPs known to hold a session get a delivery
   session_index        text not null check (session_index in ('off', 'partial', 'complete')),
-  -- Settings of its relying parties, except where they have their own.
+  -- Default settings of its relying parties.
   defaults             jsonb not null,
   sla_within_ms        integer not null check (sla_within_ms > 0),
   sla_objective        double precision not null check (sla_objective > 0 and sla_objective < 1),
@@ -47,7 +47,7 @@ create table relying_parties (
   -- The whole OIDC client metadata as registered, with members that Curfew does not use.
   metadata          jsonb not null,
   settings          jsonb not null,
-  -- As the metadata has it. Products name the member differently.
+  -- The client's name from the metadata, where products name the member differently.
   client_name       text,
   -- As in `issuers`.
   network_rule      jsonb,
@@ -70,27 +70,31 @@ create table bindings (
   -- The name of the endpoint within the channel of the relying party. main is the first; the owner names the others.
   endpoint          text not null,
   uri               text not null,
-  -- Of the channel, which has the schema: what the registration says, over the issuer's defaults, over those of the channel.
+  -- Settings that only the channel reads, valid by its schema. The registration overrides the issuer's defaults, which override
+  -- the channel's.
   settings          jsonb not null,
-  -- What one message can name, and whether one for the subject may stand for a logout of one session. Both follow from the settings.
+  -- Whether a message names a session, the subject, or either, and whether a message for the subject may be used for a logout of
+  -- one session. Both follow from the settings.
   names             text not null check (names in ('session', 'subject', 'either')),
   widens            boolean not null,
-  -- The secret that the endpoint is shown, a compact JWE under the master key.
+  -- The secret that Curfew sends to the endpoint, a compact JWE under the master key.
   sealed_secret     text,
   -- The weakest acknowledgement that keeps the promise: see level.ts in libs/domain.
   counts            text not null check (counts in ('done', 'partial', 'received', 'begun', 'unconfirmable')),
-  -- The kind of the relying party's channel that this one stands in for; null: it is required.
+  -- The kind of the relying party's channel that this one is a fallback for; null if it is required.
   fallback_for      text,
   -- False once the owner removed the endpoint. Plans then skip it.
   registered        boolean not null default true,
   -- Why deliveries to it stop, in words; null when enabled.
   disabled_reason   text,
+  -- The registry's revision that first registered it. The SLA compares it with events.registry_revision.
+  revision          bigint not null default 0,
   unique (relying_party_id, kind, endpoint)
 );
 -- Finds another client with the same URI.
 create index bindings_uri on bindings (uri) where registered;
 
--- What an endpoint accepted and refused of tokens without a real subject. Belongs to a client, registered or not.
+-- Probes: tests of an endpoint with tokens that have no real subject. A probe belongs to a client, registered or not.
 create table probes (
   id          uuid primary key,
   issuer      text not null references issuers (name) on delete cascade,

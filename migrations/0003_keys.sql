@@ -13,7 +13,7 @@ create table signing_keys (
   published_at        timestamptz not null,
   -- The key signs from then on, until a key with a later time does.
   signs_from          timestamptz not null,
-  -- The key signs no more from then on, and follows no other key.
+  -- When the key was retired, so that it never signs again.
   retired_at          timestamptz,
   -- The key left the key set at once: its private key may be known to others.
   withdrawn_at        timestamptz,

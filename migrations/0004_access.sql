@@ -10,7 +10,7 @@ create table api_keys (
   -- The first characters of the key, so that its owner recognises it.
   hint                 text not null,
   scopes               text[] not null check (cardinality(scopes) > 0),
-  -- What the key is bound to: an issuer, or clients of one. Both null: everything.
+  -- The access filter: an issuer, or some of its clients. Both null: everything.
   issuer               text references issuers (name),
   clients              text[] check (cardinality(clients) > 0),
   requests_per_second  integer check (requests_per_second > 0),

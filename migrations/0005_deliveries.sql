@@ -33,6 +33,8 @@ create table events (
   erased_at          timestamptz,
   lane               text not null check (lane in ('interactive', 'bulk')),
   plan_basis         text not null check (plan_basis in ('sessions', 'registered', 'index_away', 'unknown_issuer')),
+  -- The registry's revision when the event was planned. It decides how the SLA counts the logout: see told-bindings.ts.
+  registry_revision  bigint not null default 0,
   traceparent        text,
   -- SHA-256 of the event as posted. It tells a repeated post from another event with the same id. An erasure removes it: the other
   -- hashed fields are in this row, so a guess of the subject, such as a mail address, could be tested against it. Without a digest,
@@ -56,6 +58,8 @@ create index events_of_session on events (iss, sid) where sid is not null;
 create index events_of_issuer_logouts on events (iss, occurred_at) where scope = 'issuer';
 -- Finds the events of an erased subject that name only a session.
 create index events_of_session_sub on events (iss, session_sub) where session_sub is not null;
+-- Finds those of them whose session no index knew, by the subject's email address.
+create index events_of_email on events (iss, lower(email)) where email is not null and sub is null;
 
 -- The life of a delivery, as settle() in libs/domain decides it. The checks repeat the state machine.
 --
@@ -74,7 +78,7 @@ create table deliveries (
   session_ends_at     timestamptz,
   -- When the next attempt may start.
   due_at              timestamptz,
-  -- The worker that may settle the delivery, or that settled it. Its lease holds while the worker's heart beats.
+  -- The worker that may settle the delivery, or that settled it. The lease is valid while the worker sends heartbeats.
   leased_by           uuid,
   leased_at           timestamptz,
   settled_at          timestamptz,
@@ -88,11 +92,13 @@ create table deliveries (
   replay_id           uuid,
   -- When the subject was erased. A target can be guessed too, so it goes as well. An erased dead letter cannot be replayed.
   erased_at           timestamptz,
-  -- What a receipt needs of the attempts. It stays when the history of attempts is dropped.
+  -- The receipt needs this time after retention has dropped the history of attempts.
   first_attempt_at    timestamptz,
-  -- POSTs, quick retries included. An integer: beyond 32,767 a smallint would fail the statement for every delivery of its
-  -- batch. Statements that count stop at the end of an integer.
+  -- Rows in the table of attempts, quick retries included. An integer: beyond 32,767 a smallint would fail the statement for every
+  -- delivery of its batch. Statements that count stop at the end of an integer.
   attempts            integer not null default 0 check (attempts >= 0),
+  -- Those of them that sent nothing, for example because the endpoint was disabled. Answers and receipts count the others.
+  unsent              integer not null default 0 check (unsent >= 0),
   -- How often a person replayed the delivery. A replay continues the count of attempts and restarts the schedule.
   generation          integer not null default 0 check (generation >= 0),
   -- Steps of a retry schedule, which has at most 32.
@@ -130,7 +136,7 @@ create index deliveries_dead_of_binding on deliveries (binding_id, dead_lettered
 create index deliveries_unannounced on deliveries (dead_lettered_at) where dead_lettered_at is not null and announced_at is null;
 create index deliveries_replay on deliveries (replay_id) where replay_id is not null;
 
--- One row for each POST. Rows never change. The table has a partition for each day, so that retention drops partitions and does not
+-- One row for each POST, and one for each round that could send nothing. Rows never change. The table has a partition for each day, so that retention drops partitions and does not
 -- delete row by row.
 create table attempts (
   delivery_id        uuid not null,
@@ -188,7 +194,7 @@ create table replays (
 -- Retention, in batches.
 create index replays_ended on replays (ended_at) where ended_at is not null;
 
--- Delivery workers whose heart beats. A worker that falls silent loses its leases and must return under a new id.
+-- Delivery workers that send heartbeats. A worker whose heartbeats stop loses its leases and must return under a new id.
 create table workers (
   id          uuid primary key,
   name        text not null,
@@ -212,7 +218,7 @@ create table leases (
   delivery_ids  uuid[] storage external not null,
   primary key (worker_id, number)
 ) with (
-  -- Every row dies young, as in the event log.
+  -- Rows are short-lived, as in the event log.
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 1000,
   autovacuum_vacuum_insert_threshold = -1,

@@ -28,14 +28,14 @@ create table journal (
     cardinality(states) = case kind when 'settled' then cardinality(delivery_ids) else 0 end
     and cardinality(levels) = cardinality(states) and cardinality(generations) = cardinality(states))
 ) with (
-  -- Every row dies young, as in the event log.
+  -- Rows are short-lived, as in the event log.
   autovacuum_vacuum_scale_factor = 0,
   autovacuum_vacuum_threshold = 1000,
   autovacuum_vacuum_insert_threshold = -1,
   autovacuum_vacuum_cost_delay = 0
 );
 
--- Entries at which one projector failed. The other projectors have them, and go on with later entries.
+-- Journal entries at which one projector failed. The other projectors have projected them and continue with later entries.
 create table journal_left (
   -- The projector.
   projector         text not null,

@@ -1,8 +1,8 @@
 -- Figures of the SLA: deliveries by binding and by the time at which their event was accepted.
 
--- Every delivery counts in one row of each span. A logout at a relying party that has several channels counts as one delivery of the
--- party's first binding. The bookkeeper projects the journal into them, so that no request counts the
--- ledger. A planned delivery that is neither kept nor broken is under way.
+-- Every delivery counts in one row of each span. A logout at a relying party with several channels counts as one delivery of the
+-- party's first binding. The bookkeeper projects the journal into the rollups, so that no request has to count deliveries. A
+-- planned delivery that is neither kept nor broken is under way.
 create table sla_rollups (
   -- A slot is five minutes long and is kept for two days. Slots show which deliveries are overdue, and how fast the budget burns.
   span        text not null check (span in ('slot', 'hour', 'day')),
@@ -23,8 +23,8 @@ create table sla_rollups (
   autovacuum_vacuum_threshold = 5000
 );
 
--- The logouts at relying parties that have several channels, as far as they count: each as planned once, and as kept or broken once.
--- A row goes with its event.
+-- Logouts at relying parties with several channels. A logout counts as planned once, and as kept or broken once. A logout that was
+-- planned while the relying party had one channel has no row: each of its deliveries counts. A row is deleted with its event.
 create table sla_logouts (
   event_id     uuid not null,
   -- The first binding of the relying party.

@@ -36,7 +36,7 @@ create table receipts (
   planned_at   timestamptz not null,
   settled_at   timestamptz not null,
   log_index    bigint not null check (log_index >= 0),
-  -- A keyed hash of the subject, which finds the receipt of an event that is gone.
+  -- A keyed hash of the subject, which finds the receipt after its event was deleted.
   subject_tag  uuid,
   -- The exact bytes of the claims, because the leaf is their hash. Null: erased.
   payload      text,

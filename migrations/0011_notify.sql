@@ -1,6 +1,6 @@
 -- Notifications for operators, and the webhooks that receive them.
 
--- An outbox. The transaction that learns of something writes the notification about it; bookkeepers pass it on.
+-- An outbox. The transaction that finds a condition writes the notification about it, and bookkeepers send it.
 create table notifications (
   -- Receivers see it as `webhook-id`, and as `ce_id` on Kafka.
   id             uuid primary key default gen_random_uuid(),

@@ -2,10 +2,11 @@
 create table erasures (
   id                  uuid primary key,
   issuer              text not null references issuers (name),
-  -- The subject, and its known sessions. Null and empty once the request is closed.
+  -- The subject, its known sessions and its known email addresses. Null and empty once the request is closed.
   sub                 text,
   sids                text[] not null default '{}',
-  -- A keyed hash of iss and sub, in base64url. It is recognised with the name and the key.
+  emails              text[] not null default '{}',
+  -- A keyed hash of iss and sub, in base64url. Only a person who has both the name and the key can recognise the subject.
   subject_digest      text not null,
   -- Whether the request gives up dead letters that a person could still act on.
   abandon             boolean not null,
@@ -32,6 +33,7 @@ create table erasures (
   erased_quarantined  bigint not null default 0,
   constraint nameless_exactly_when_closed check ((sub is null) = (closed_at is not null)),
   constraint no_sids_when_closed check (closed_at is null or sids = '{}'),
+  constraint no_emails_when_closed check (closed_at is null or emails = '{}'),
   constraint looked_for_until_closed_or_failed check ((next_look_at is null) = (closed_at is not null or failed_at is not null)),
   constraint closed_when_complete check (closed_at is null or completed_at is not null),
   constraint failure_exactly_when_failed check ((failed_at is null) = (failure is null)),

@@ -10,32 +10,32 @@ import type { NodePorts, Security } from './settings.ts'
 
 export type { KafkaNode, OwnKafka, RunningKafka } from './node.ts'
 
-/** Why no broker can be had: what was looked for and what was found instead, one sentence each. */
+/** No broker is available. One sentence for each place that was searched says what was found there instead. */
 export interface NoKafka {
   readonly how: 'none'
   readonly lookedFor: readonly string[]
 }
 
 export interface OpenKafkaOptions {
-  /** Told of progress, one line at a time. */
+  /** Receives progress messages, one line at a time. */
   readonly log: (line: string) => void
   readonly environment?: Readonly<Record<string, string | undefined>>
 }
 
 export interface OwnKafkaOptions extends OpenKafkaOptions {
-  /** So many nodes are started, whatever `KAFKA_BROKERS` names; each is broker and controller in one. */
+  /** The number of nodes to start, whatever `KAFKA_BROKERS` names. Each is broker and controller in one. */
   readonly brokers: number
   /** Settings of every broker, such as `compression.type`. */
   readonly settings?: Readonly<Record<string, string>>
-  /** Default: clients come in the clear, without a name. */
+  /** Default: plaintext connections without authentication. */
   readonly security?: Security
 }
 
 /**
- * Finds or starts real Apache Kafka: the cluster that `KAFKA_BROKERS` names, else one broker in Docker, else one under
- * Java with its jars fetched by Maven. Where `brokers` is given, starts a cluster of its own.
+ * Finds or starts a real Apache Kafka: the cluster that `KAFKA_BROKERS` names, otherwise one broker in Docker, otherwise one
+ * under Java with jars that Maven fetches. With `brokers`, starts a cluster of its own.
  *
- * @throws {Error} when a broker could have been had but did not start, with the end of its log.
+ * @throws {Error} when a broker is available but does not start. The message holds the end of its log.
  */
 export function openKafka(options: OwnKafkaOptions): Promise<OwnKafka | NoKafka>
 export function openKafka(options: OpenKafkaOptions): Promise<RunningKafka | NoKafka>
@@ -76,7 +76,7 @@ export async function openKafka({
 
 const JAVA_VERSION_MIN = 17
 
-/** What the third way lacks, or null when it has all. */
+/** Lists what is missing to run Kafka under Java; null if nothing is. */
 async function javaMissing(): Promise<readonly string[] | null> {
   const [java, maven] = await Promise.all([
     run('java', ['-version'], { timeoutMs: 20_000 }),

@@ -8,10 +8,10 @@ import { formatArguments, kafkaVersion, type Place, serverProperties } from './s
 const PULL_TIMEOUT_MS = 600_000
 const COMMAND_TIMEOUT_MS = 30_000
 const HEAP = '-Xms64m -Xmx320m'
-/** Inside the containers. */
+/** Paths inside the containers. */
 const PROPERTIES = '/tmp/server.properties'
 const DATA = '/tmp/kafka-data'
-/** Formats at the first start only. */
+/** Formats the data at the first start only. */
 const START = `/opt/kafka/bin/kafka-storage.sh format "$@" && exec /opt/kafka/bin/kafka-server-start.sh ${PROPERTIES}`
 
 /** Runs nodes in containers of the official image, with the same settings as under Java. */
@@ -22,8 +22,8 @@ export async function inDocker({ folder, plan, log }: Place): Promise<Way> {
     log(`pulling ${image} (once)`)
     await docker(['pull', image], PULL_TIMEOUT_MS, log)
   }
-  // One more container holds the network that all nodes share. 127.0.0.1 is then the same place for each of them and,
-  // by the published ports, for this machine.
+  // An extra container holds the network that all nodes share, so 127.0.0.1 is the same host for each of them. Its published
+  // ports make the nodes reachable from this machine at the same addresses.
   const network = `curfew-kafka-${plan.nodes[0]?.clients}`
   const containers = [network, ...plan.nodes.map((_, index) => `${network}-${index + 1}`)]
   const remove = ['rm', '--force', '--volumes', ...containers]
@@ -39,7 +39,7 @@ export async function inDocker({ folder, plan, log }: Place): Promise<Way> {
     ])
     await docker(['cp', properties, `${name}:${PROPERTIES}`])
     return {
-      // Attached, so that the log is ours to read; the container is another process than this one.
+      // Attached, so that we can read the log. The container itself runs outside this child process.
       spawn: () => spawn('docker', ['start', '--attach', name], { stdio: ['ignore', 'pipe', 'pipe'] }),
       signal: (signal) => docker(['kill', '--signal', signal, name]),
     }

@@ -13,15 +13,15 @@ import {
   serverProperties,
 } from './settings.ts'
 
-/** Kafka as Java runs it. */
+/** Kafka, ready to run under Java. */
 export interface KafkaJars {
-  /** How Java is told to run the class that comes next. */
+  /** The Java options. The class to run follows them. */
   readonly java: readonly string[]
-  /** An empty data folder of node 1, to be copied. */
+  /** A formatted, empty data folder of node 1, to be copied. */
   readonly formatted: string
 }
 
-/** Small and quick to start: no compiler beyond the first tier, one collector thread, no JMX. */
+/** For a small process and a quick start: only the first compiler tier, one collector thread, no JMX. */
 const JVM_OPTIONS: readonly string[] = [
   '-Xms64m',
   '-XX:+UseSerialGC',
@@ -36,7 +36,7 @@ const DOWNLOAD_TIMEOUT_MS = 600_000
 const FORMAT_TIMEOUT_MS = 60_000
 const START_TIMEOUT_MS = 90_000
 
-/** The jars of this version, a formatted, empty data folder, and what makes starts quick; made if they are not there. */
+/** Returns the jars of this version, a formatted empty data folder and a class data archive. Makes those that are missing. */
 export async function fetchKafka({
   environment,
   log,
@@ -46,7 +46,7 @@ export async function fetchKafka({
   const cache = join(parent, `kafka-${version}`)
   if (!(await exists(cache))) {
     await mkdir(parent, { recursive: true })
-    // Made aside and renamed when complete: two processes at once each make one, and the first to finish is kept.
+    // Made under a temporary name and renamed when complete. Two processes may each make one; the first to finish wins.
     const making = await mkdtemp(join(parent, `kafka-${version}.making-`))
     try {
       await fetchJars(join(making, 'jars'), version, log)
@@ -61,7 +61,7 @@ export async function fetchKafka({
   }
   const classes = join(cache, 'classes.jsa')
   if (!(await exists(classes))) {
-    log('noting which classes a broker loads (once)')
+    log('archiving the classes that a broker loads (once)')
     await archiveClasses(cache, classes)
   }
   return {
@@ -70,7 +70,7 @@ export async function fetchKafka({
   }
 }
 
-/** Makes a class data archive of a broker that serves: a start with it takes about half the work. */
+/** Makes a class data archive from a running broker. With the archive, a start takes about half the work. */
 async function archiveClasses(cache: string, path: string): Promise<void> {
   const making = await mkdtemp(join(cache, 'classes.making-'))
   const made = join(making, 'classes.jsa')
@@ -98,14 +98,14 @@ async function archiveClasses(cache: string, path: string): Promise<void> {
   }
 }
 
-/** Ports do not enter formatted data, but the tool insists on some. */
+/** The ports do not affect formatted data, but the tool requires some. */
 const ANY_PLAN: ClusterPlan = {
   nodes: [{ clients: 9092, brokers: 9093, controllers: 9094 }],
   settings: {},
   security: {},
 }
 
-/** Makes `data` a data folder of node 1 without records; the users of `plan` may log in with SCRAM. */
+/** Makes `data` an empty data folder of node 1. The users of `plan` may log in with SCRAM. */
 export async function formatData(java: KafkaJars['java'], data: string, plan: ClusterPlan): Promise<void> {
   const properties = `${data}.properties`
   await writeFile(properties, serverProperties(plan, { id: 1, data, listenAt: '127.0.0.1' }))
@@ -134,8 +134,8 @@ async function fetchJars(jars: string, version: string, log: (line: string) => v
     },
   )
   if (fetched.code !== 0) {
-    const said = fetched.output.split('\n').filter((line) => line.startsWith('[ERROR]'))
-    throw new Error(`Maven could not fetch Kafka ${version}:\n${said.slice(0, 10).join('\n')}`)
+    const errors = fetched.output.split('\n').filter((line) => line.startsWith('[ERROR]'))
+    throw new Error(`Maven could not fetch Kafka ${version}:\n${errors.slice(0, 10).join('\n')}`)
   }
 }
 

@@ -6,11 +6,11 @@ import { fetchKafka, formatData } from './jars.ts'
 import type { NodeProcess, Way } from './node.ts'
 import { CLUSTER_ID, type Place, serverProperties } from './settings.ts'
 
-/** Alone it serves a whole test run; three of them must fit beside tests. */
+/** A single node serves a whole test run. Three nodes must fit into memory beside the tests. */
 const HEAP_MIB_ALONE = 320
 const HEAP_MIB = 256
 
-/** Runs nodes under Java. Their jars are fetched once for each version, and kept outside the clone. */
+/** Runs nodes under Java. The jars are fetched once per version and kept outside the clone. */
 export async function withJava(place: Place): Promise<Way> {
   const { folder, plan } = place
   const kafka = await fetchKafka(place)
@@ -31,7 +31,7 @@ export async function withJava(place: Place): Promise<Way> {
     return {
       spawn() {
         const args = [`-Xmx${heapMib}m`, ...kafka.java, 'kafka.Kafka', properties]
-        // Kafka writes its own logs beside the working directory when it is told nothing.
+        // By default Kafka writes its own logs beside the working directory.
         const started = spawn('java', args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: home })
         child = started
         children.add(started)
@@ -55,7 +55,7 @@ export async function withJava(place: Place): Promise<Way> {
   }
 }
 
-/** Names the node that formatted data belong to. Nothing else in them differs between nodes. */
+/** Names the node that the formatted data belong to. Nothing else in them differs between nodes. */
 function metaProperties(id: number): string {
   const directory = randomBytes(16).toString('base64url')
   return `version=1\ncluster.id=${CLUSTER_ID}\nnode.id=${id}\ndirectory.id=${directory}\n`

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util'
 import { openKafka } from './broker.ts'
 
-/** `npm run kafka`: one broker, or as many as `--brokers` says, until Ctrl-C. */
+/** `npm run kafka`: runs one broker, or as many as `--brokers` asks for, until Ctrl-C. */
 const brokers = readBrokers()
 const stopping = new Promise<void>((resolve) => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve())
@@ -9,12 +9,12 @@ const stopping = new Promise<void>((resolve) => {
 const log = (line: string) => process.stderr.write(`${line}\n`)
 const kafka = await (brokers === undefined ? openKafka({ log }) : openKafka({ log, brokers }))
 if (kafka.how === 'none') {
-  log(`No Kafka broker can be had here:\n${kafka.lookedFor.join('\n')}`)
+  log(`No Kafka broker is available here:\n${kafka.lookedFor.join('\n')}`)
   process.exitCode = 1
 } else {
   log(
     kafka.how === 'environment'
-      ? 'KAFKA_BROKERS names a broker already.'
+      ? 'KAFKA_BROKERS already names a broker.'
       : 'Kafka is ready. Ctrl-C ends it and deletes its data. Paste this where you start Curfew:',
   )
   const copies = kafka.how === 'environment' ? '' : ` KAFKA_REPLICATION_FACTOR=${kafka.replicationFactor}`
@@ -28,14 +28,14 @@ if (kafka.how === 'none') {
   }
 }
 
-/** How many brokers `--brokers` asks for. Ends the process where the command line says anything else. */
+/** The number of brokers that `--brokers` asks for. Any other argument ends the process with the usage. */
 function readBrokers(): number | undefined {
   try {
     const { brokers } = parseArgs({ options: { brokers: { type: 'string' } } }).values
     if (brokers === undefined) return undefined
     if (/^[1-9]$/.test(brokers)) return Number(brokers)
   } catch (error) {
-    // What it does not know it throws as a TypeError of this kind.
+    // parseArgs throws this kind of TypeError for an unknown option.
     if (!(error instanceof TypeError && 'code' in error)) throw error
   }
   process.stderr.write('npm run kafka [-- --brokers N], where N is a number from 1 to 9\n')

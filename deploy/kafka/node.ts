@@ -1,48 +1,48 @@
 import type { ChildProcess } from 'node:child_process'
-import { isOver, untilReady } from './process.ts'
+import { hasEnded, untilReady } from './process.ts'
 import { addressOf, type Place, replicationFactor } from './settings.ts'
 
-/** A cluster that `KAFKA_BROKERS` names. It is used as it is, and none of its brokers is ended. */
+/** A cluster that `KAFKA_BROKERS` names. We use it as it is, and never end one of its brokers. */
 export interface NamedKafka extends Readonly<Partial<Record<keyof Power, undefined>>> {
   readonly how: 'environment'
   /** `host:port` of some of its brokers. */
   readonly brokers: readonly string[]
-  /** Leaves it alone. */
+  /** Leaves the cluster running. */
   stop(): Promise<void>
 }
 
-/** A cluster of our own. `kill` and its like are done to all of its brokers at once. */
+/** A cluster that we started. `kill`, `restart`, `suspend` and `resume` act on all of its brokers at once. */
 export interface OwnKafka extends Power {
   readonly how: 'docker' | 'maven'
   /** `host:port` of every broker. */
   readonly brokers: readonly string[]
-  /** What `KAFKA_REPLICATION_FACTOR` may be at most, up to 3. */
+  /** The highest valid `KAFKA_REPLICATION_FACTOR`: the number of brokers, at most 3. */
   readonly replicationFactor: number
   readonly nodes: readonly KafkaNode[]
   /** Ends the brokers and deletes their data. Idempotent. */
   stop(): Promise<void>
 }
 
-/** A cluster that tests and people at their desks may use. */
+/** A cluster for tests and development. */
 export type RunningKafka = NamedKafka | OwnKafka
 
-/** One broker of a cluster, which is one of its controllers too. */
+/** One node of a cluster: broker and controller in one. */
 export interface KafkaNode extends Power {
   /** Its `node.id`, from 1. */
   readonly id: number
   /** `host:port` for clients. */
   readonly address: string
-  /** Ends it gently (SIGTERM): it hands its partitions to the others first. Its data stay. */
+  /** Stops the broker gracefully (SIGTERM): it hands its partitions to the others first. Its data stay. */
   stop(): Promise<void>
 }
 
-/** What can befall a broker. */
+/** Kills, restarts and suspends a broker. */
 export interface Power {
-  /** Ends it at once, as a power failure would (SIGKILL). Its data stay. */
+  /** Ends the broker at once (SIGKILL), like a power failure. Its data stay. */
   kill(): Promise<void>
-  /** Starts it again on the same port with the same data, after a SIGKILL if it runs. Resolves when it serves. */
+  /** Starts the broker again on the same port with the same data; kills it first if it runs. Resolves when it serves. */
   restart(): Promise<void>
-  /** Makes it hang: connections stay, answers do not come. */
+  /** Makes the broker hang: its connections stay open, and its answers do not come. */
   suspend(): Promise<void>
   /** Ends a `suspend`. */
   resume(): Promise<void>
@@ -50,22 +50,22 @@ export interface Power {
 
 type Signal = 'SIGTERM' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'
 
-/** One node, as a way of running it runs it. */
+/** The process of one node, under Docker or Java. */
 export interface NodeProcess {
-  /** The child's output is the node's log, and its end the node's end. */
+  /** Starts the process. Its output is the node's log, and its exit ends the node. */
   spawn(): ChildProcess
-  /** Called while what was spawned lives. */
+  /** Sends a signal to the process. Called only while the process lives. */
   signal(name: Signal): Promise<void>
 }
 
-/** A way of running nodes. */
+/** A way to run nodes: Docker, or Java. */
 export interface Way {
   readonly how: OwnKafka['how']
-  /** Not started yet; the first is node 1. */
+  /** The nodes, not yet started. The first is node 1. */
   readonly nodes: readonly NodeProcess[]
-  /** Deletes what ended nodes leave behind. */
+  /** Deletes the files and containers that the ended nodes leave behind. */
   remove(): Promise<void>
-  /** Ends the nodes as far as an exiting process can. */
+  /** Ends the nodes while this process exits. It cannot wait for them. */
   endAtExit(): void
 }
 
@@ -73,9 +73,9 @@ const START_TIMEOUT_MS = 90_000
 const STOP_TIMEOUT_MS = 60_000
 
 /**
- * Starts all nodes, side by side.
+ * Starts all nodes at the same time.
  *
- * @throws {Error} with the end of a node's log when that does not start; then nothing is left running.
+ * @throws {Error} when a node does not start, with the end of its log. No node keeps running then.
  */
 export async function startNodes(way: Way, { plan, log }: Place): Promise<OwnKafka> {
   const brokers = plan.nodes.map(addressOf)
@@ -89,10 +89,10 @@ export async function startNodes(way: Way, { plan, log }: Place): Promise<OwnKaf
     suspend: all((node) => node.suspend()),
     resume: all((node) => node.resume()),
   }
-  // A broker must not outlive a test run that ends in a crash. SIGKILL of ours is beyond this.
+  // Brokers must not outlive a test run that crashes. This handler does not run when SIGKILL ends our process.
   process.once('exit', way.endAtExit)
   const stop = async () => {
-    // Its data go with it, so there is nothing that a gentle end would keep.
+    // The data are deleted, so a graceful stop would save nothing.
     await kafka.kill()
     process.removeListener('exit', way.endAtExit)
     await way.remove()
@@ -122,7 +122,7 @@ function createNode(id: number, address: string, { spawn, signal }: NodeProcess)
   let child: ChildProcess | null = null
 
   async function end(name: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    if (child === null || isOver(child)) return
+    if (child === null || hasEnded(child)) return
     const { promise: gone, resolve } = Promise.withResolvers<void>()
     child.once('exit', () => resolve())
     await signal(name)
@@ -134,7 +134,7 @@ function createNode(id: number, address: string, { spawn, signal }: NodeProcess)
     async stop() {
       const { promise: late, reject } = Promise.withResolvers<never>()
       const timer = setTimeout(
-        () => reject(new Error(`Kafka's node ${id} did not stop within ${STOP_TIMEOUT_MS} ms`)),
+        () => reject(new Error(`Kafka node ${id} did not stop within ${STOP_TIMEOUT_MS} ms`)),
         STOP_TIMEOUT_MS,
       )
       try {

@@ -2,13 +2,13 @@ import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 
-/** Below the ports that systems give to those who ask for any, among them to whoever connects to somewhere. */
+/** Below the range from which systems assign ports to outgoing connections and to servers that ask for any port. */
 const FROM = 20_000
 const TO = 32_000
 
 /**
- * A port of loopback that was free a moment ago, for those who must come back at the same address: nobody is given it by
- * chance meanwhile.
+ * Finds a free port of loopback for a server that must come back at the same address. The system does not assign ports of
+ * this range by itself, so no other process gets the port by chance while the server is stopped.
  */
 export async function freePort(): Promise<number> {
   for (;;) {

@@ -4,13 +4,13 @@ import { createInterface } from 'node:readline'
 export interface Finished {
   /** Exit status; null when it could not be started, was ended by a signal or took too long. */
   readonly code: number | null
-  /** Standard output and error, as they came. */
+  /** Standard output and error, in the order in which they arrived. */
   readonly output: string
-  /** The line that says most, for people. */
+  /** The most telling line, for people: the first error, otherwise the last line. */
   readonly summary: string
 }
 
-/** Runs a command to its end. Never throws: a command that is not there is a result like another. */
+/** Runs a command to its end. Never throws: a missing command is a result like any other. */
 export async function run(
   command: string,
   args: readonly string[],
@@ -24,10 +24,10 @@ export async function run(
   })
   return new Promise((resolve) => {
     const finish = (code: number | null, fallback: string) => {
-      const said = lines.filter((line) => line.trim() !== '')
+      const printed = lines.filter((line) => line.trim() !== '')
       const summary = (
-        said.find((line) => /error|cannot|denied/i.test(line)) ??
-        said.at(-1) ??
+        printed.find((line) => /error|cannot|denied/i.test(line)) ??
+        printed.at(-1) ??
         fallback
       ).trim()
       resolve({ code, output: lines.join('\n'), summary })
@@ -37,14 +37,14 @@ export async function run(
   })
 }
 
-/** What Kafka logs when it serves, in every way of running it. */
+/** Kafka logs this when it serves, under Docker and Java alike. */
 const READY = 'Kafka Server started'
 const TAIL_LINES = 40
 
 /**
- * Resolves when `child`'s log says that Kafka serves.
+ * Resolves when the log of `child` says that Kafka serves.
  *
- * @throws {Error} with the end of the log when it ends before that or takes longer than `timeoutMs`.
+ * @throws {Error} when `child` ends before that or takes longer than `timeoutMs`, with the end of its log.
  */
 export async function untilReady(child: ChildProcess, timeoutMs: number): Promise<void> {
   const tail: string[] = []
@@ -54,7 +54,7 @@ export async function untilReady(child: ChildProcess, timeoutMs: number): Promis
       reject(new Error(`Kafka ${why}. The end of its log:\n${tail.join('\n')}`))
     }
     const timer = setTimeout(() => fail(`did not start within ${timeoutMs} ms`), timeoutMs)
-    // The log is read on to the end: a full pipe would stop the broker.
+    // Keeps reading after Kafka serves: a full pipe would block the broker.
     readLines(child, (line) => {
       tail.push(line)
       if (tail.length > TAIL_LINES) tail.shift()
@@ -68,13 +68,13 @@ export async function untilReady(child: ChildProcess, timeoutMs: number): Promis
 }
 
 /** Whether `child` has ended. */
-export function isOver(child: ChildProcess): boolean {
+export function hasEnded(child: ChildProcess): boolean {
   return child.exitCode !== null || child.signalCode !== null
 }
 
-/** Ends `child` with `signal` and resolves when it is gone. */
+/** Ends `child` with `signal`. Resolves when it has ended. */
 export async function end(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-  if (isOver(child)) return
+  if (hasEnded(child)) return
   const gone = new Promise((resolve) => child.once('exit', resolve))
   child.kill(signal)
   await gone

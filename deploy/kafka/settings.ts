@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-// What a cluster is made of, whatever runs its nodes.
+// The settings of a cluster, under Docker and Java alike.
 
-/** How clients reach the brokers. Where it says nothing they come in the clear, without a name. */
+/** How clients connect to the brokers. Default: plaintext connections without authentication. */
 export interface Security {
   /** Passwords by user name. A user may log in with PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512. */
   readonly users?: Readonly<Record<string, string>>
@@ -11,7 +11,7 @@ export interface Security {
   readonly tls?: { readonly cert: string; readonly key: string }
 }
 
-/** Ports of one node on loopback, by who connects to them. */
+/** The ports of one node on loopback, by the kind of peer that connects to them. */
 export interface NodePorts {
   readonly clients: number
   readonly brokers: number
@@ -21,27 +21,27 @@ export interface NodePorts {
 export interface ClusterPlan {
   /** The first is node 1. */
   readonly nodes: readonly NodePorts[]
-  /** Broker settings, put over those below. */
+  /** Broker settings that override those below. */
   readonly settings: Readonly<Record<string, string>>
   readonly security: Security
 }
 
-/** What a way of running nodes is given to work with. */
+/** The input of every way to run nodes. */
 export interface Place {
   readonly log: (line: string) => void
   readonly environment: Readonly<Record<string, string | undefined>>
-  /** For data and configuration; deleted with the cluster. */
+  /** Holds data and configuration. Deleted with the cluster. */
   readonly folder: string
   readonly plan: ClusterPlan
 }
 
-/** Any 16 bytes in base64url: clusters never meet, so they may all have the same name. */
+/** Any 16 bytes in base64url. Clusters never meet, so all of them may have the same id. */
 export const CLUSTER_ID = 'Y3VyZmV3LXRlc3RzLTAwMQ'
 
 const COPIES_MAX = 3
 const SCRAM_MECHANISMS = ['SCRAM-SHA-256', 'SCRAM-SHA-512']
 
-/** Copies of each partition that so many brokers can hold, up to the three of a production cluster. */
+/** Copies of each partition: one for each broker, at most the three of a production cluster. */
 export function replicationFactor(brokers: number): number {
   return Math.min(brokers, COPIES_MAX)
 }
@@ -52,11 +52,11 @@ export function addressOf({ clients }: NodePorts): string {
 }
 
 /**
- * `server.properties` of one node, which is broker and controller in one. Clients have a listener of their own, so that
- * brokers need no password to reach each other. Groups form without delay and internal topics are small. Sessions may be
- * short: tests need not wait for a dead consumer, nor for a killed broker.
+ * The `server.properties` of one node, which is broker and controller in one. Clients have their own listener, so brokers
+ * need no password to reach each other. Groups form without delay, and internal topics are small. Sessions may be short, so
+ * that tests do not wait long for a dead consumer or a killed broker.
  *
- * @param listenAt address at which clients are served.
+ * @param listenAt the address of the listener for clients.
  */
 export function serverProperties(
   { nodes, settings, security }: ClusterPlan,
@@ -93,8 +93,8 @@ export function serverProperties(
     'num.io.threads': '2',
     'log.cleaner.dedupe.buffer.size': '2097152',
     'log.cleaner.threads': '1',
-    // A node that was killed waits at its start until its old session is over. Alone it has nothing to lose by a short one;
-    // beside others, a busy machine must not end the session of a broker that lives.
+    // A killed node cannot start again before its old session has ended, so a single node gets a short session. In a cluster, a
+    // longer session keeps a busy machine from ending the session of a broker that lives.
     'broker.heartbeat.interval.ms': '300',
     'broker.session.timeout.ms': nodes.length === 1 ? '1500' : '3000',
     ...securityProperties(security),
@@ -102,7 +102,7 @@ export function serverProperties(
   })
 }
 
-/** What `kafka-storage.sh format` is told beside the configuration: SCRAM passwords are kept in the cluster's own data. */
+/** Arguments of `kafka-storage.sh format` beside the configuration. The cluster keeps SCRAM passwords in its own data. */
 export function formatArguments({ users = {} }: Security): readonly string[] {
   const scram = SCRAM_MECHANISMS.flatMap((mechanism) =>
     Object.entries(users).flatMap(([name, password]) => [
@@ -145,10 +145,10 @@ function propertiesText(properties: Readonly<Record<string, string>>): string {
     .join('')
 }
 
-/** Names what is fetched, and its version. */
+/** The Maven project that names Kafka's jars and their version. */
 export const POM: string = join(import.meta.dirname, 'pom.xml')
 
-/** The version in pom.xml, the one place that names it. */
+/** Reads the Kafka version from pom.xml, the only place that names it. */
 export async function kafkaVersion(): Promise<string> {
   const version = /<kafka\.version>([^<]+)</.exec(await readFile(POM, 'utf8'))?.[1]
   if (version === undefined) throw new Error('deploy/kafka/pom.xml names no kafka.version')

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import type { KafkaNode } from '../../deploy/kafka/broker.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { readLoggedIds, untilInSync } from '../support/kafka-admin.ts'
+import { auditLog, untilInSync } from '../support/kafka-admin.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 import { useProcesses } from '../support/processes.ts'
 import { expectNothingLost } from './account.ts'
@@ -56,8 +56,7 @@ async function takeTurns(chaos: Chaos, nodes: readonly KafkaNode[], fault: Fault
   } finally {
     await load.stop()
   }
-  const logged = await readLoggedIds(brokers, cluster.topicPrefix)
-  await expectNothingLost(chaos, { load, logged, ...cluster })
+  await expectNothingLost(chaos, { load, log: await auditLog(brokers, cluster.topicPrefix), ...cluster })
   expect(cluster.members.map((member) => member.process.ended)).toEqual(ROLES.map(() => null))
 }
 

@@ -56,6 +56,7 @@ export interface Cluster extends AsyncDisposable {
   readonly key: string
   readonly client: Client
   /** Speaks with an ingest, which knows what became of an event. */
+  readonly events: Client
   readonly tallies: readonly [Tally, Tally]
   /** The way to PostgreSQL. */
   readonly gate: Gate
@@ -145,6 +146,7 @@ export async function openCluster(
   const members = await Promise.all(roles.map((role, index) => open(role, index + 1)))
   const urlOf = (role: Role) => members.filter((member) => member.role === role).map(({ url }) => url)
   const client = createClient({ url: urlOf('console')[0] ?? '', key })
+  const events = createClient({ url: urlOf('ingest')[0] ?? '', key })
   const tallies = [await openTally('mail'), await openTally('wiki')] as const
   await Promise.all(members.map((member) => member.ready()))
   await register(client, tallies)
@@ -153,6 +155,7 @@ export async function openCluster(
     ingestUrls: urlOf('ingest'),
     key,
     client,
+    events,
     tallies,
     gate,
     topicPrefix,

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
 import { uniquePrefix } from '../support/kafka.ts'
-import { createLanes, readLoggedIds } from '../support/kafka-admin.ts'
+import { auditLog, createLanes } from '../support/kafka-admin.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 import { useProcesses } from '../support/processes.ts'
 import { expectNothingLost } from './account.ts'
@@ -196,8 +196,7 @@ chaosTest(
     } finally {
       await load.stop()
     }
-    const logged = await readLoggedIds(brokers, topicPrefix)
-    await expectNothingLost(chaos, { load, logged, ...cluster })
+    await expectNothingLost(chaos, { load, log: await auditLog(brokers, topicPrefix), ...cluster })
     expect(cluster.members.map((member) => member.process.ended)).toEqual(roles.map(() => null))
   },
 )

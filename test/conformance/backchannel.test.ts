@@ -9,9 +9,9 @@ import {
   type RelyingPartyOptions,
 } from '../support/relying-party.ts'
 
-// Goal: what we send is what OpenID Connect Back-Channel Logout 1.0 demands, letter by letter. Each test names the row of
-// the requirements that it stands for (BCL-nn, with the section).
-// Method: the bytes that a relying party received, read by hand, with nothing of ours but the published keys.
+// Goal: Curfew's requests and tokens follow OpenID Connect Back-Channel Logout 1.0 to the letter. Each test names its requirement
+// (BCL-nn) and the section of the specification.
+// Method: the tests parse the received bytes themselves. Of Curfew's code they use only the published keys.
 
 let curfew: Curfew
 const rps: RelyingParty[] = []
@@ -32,7 +32,7 @@ async function register(options: Omit<RelyingPartyOptions, 'clientId'> = {}): Pr
   return rp
 }
 
-/** What of an event is other than usual; undefined takes a member away. */
+/** Changes of the usual event; undefined removes a member. */
 type Change = { readonly [Member in keyof LogoutEventInput]?: LogoutEventInput[Member] | undefined }
 
 async function logout(rp: RelyingParty, change: Change = {}) {
@@ -41,7 +41,7 @@ async function logout(rp: RelyingParty, change: Change = {}) {
   return curfew.client.getLogoutEvent(id, { wait: 20 })
 }
 
-/** The one request that a logout made. */
+/** The one request that a logout causes. */
 async function requestOf(rp: RelyingParty, event: Change = {}): Promise<Received> {
   const before = rp.received.length
   await logout(rp, event)
@@ -56,7 +56,7 @@ describe('the request', () => {
     expect(headers['content-type']).toBe('application/x-www-form-urlencoded')
     expect(headers['content-length']).toBe(String(body.length))
     expect(body).toMatch(/^logout_token=[\w-]+\.[\w-]+\.[\w-]+$/)
-    // Neither a cookie nor a credential of ours has any business there.
+    // The request must not contain cookies or credentials.
     for (const name of ['cookie', 'authorization', 'referer', 'origin', 'traceparent'])
       expect(headers).not.toHaveProperty(name)
   })
@@ -85,7 +85,7 @@ describe('the request', () => {
 })
 
 describe('the token', () => {
-  test('BCL-03, BCL-04, BCL-05 (2.4): has the claims that it must, for this issuer and this relying party, and no others', async () => {
+  test('BCL-03, BCL-04, BCL-05 (2.4): has exactly the required claims, for its issuer and relying party', async () => {
     const rp = await register()
     const { claims } = await requestOf(rp)
     expect(Object.keys(claims).toSorted()).toEqual([
@@ -103,7 +103,7 @@ describe('the token', () => {
     expect(claims.jti).toMatch(/^[0-9a-f-]{36}$/)
   })
 
-  test('BCL-05 (2.4): each relying party gets a token for itself alone', async () => {
+  test('BCL-05 (2.4): is different for each relying party', async () => {
     const [a, b] = [await register(), await register()]
     await logout(a, { clients: [a.clientId, b.clientId] })
     expect([a, b].map(({ received }) => received[0]?.claims.aud)).toEqual([a.clientId, b.clientId])
@@ -117,14 +117,14 @@ describe('the token', () => {
     expect(payload).toContain(`"events":{"${MEMBER}":{}}`)
   })
 
-  test('BCL-07 (2.4): a nonce is never there, and an event that brings one is refused', async () => {
+  test('BCL-07 (2.4): has no nonce, and an event with a nonce is refused', async () => {
     const { claims } = await requestOf(await register())
     expect(claims).not.toHaveProperty('nonce')
     const response = await curfew.call('POST', '/v1/logout-events', { iss: ISS, sub: 'alice', nonce: 'n-1' })
     expect(response.status).toBe(400)
   })
 
-  test('BCL-08 (4): is good for at most two minutes, from now', async () => {
+  test('BCL-08 (4): is valid for at most two minutes from now', async () => {
     const { claims } = await requestOf(await register())
     expect([Number.isInteger(claims.iat), Number.isInteger(claims.exp)]).toEqual([true, true])
     expect(claims.exp - claims.iat).toBeGreaterThan(0)
@@ -132,7 +132,7 @@ describe('the token', () => {
     expect(Math.abs(claims.iat - Date.now() / 1_000)).toBeLessThan(30)
   })
 
-  test('BCL-08 (4): so is every later one, made for what has been waiting for an hour', async () => {
+  test('BCL-08 (4): of a retry after an hour is valid for at most two minutes from the retry', async () => {
     const rp = await register()
     rp.behave((number) => (number === 1 ? { status: 404 } : null))
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [rp.clientId] })
@@ -152,7 +152,7 @@ describe('the token', () => {
     expect((second?.claims.exp ?? 0) - (second?.claims.iat ?? 0)).toBeLessThanOrEqual(120)
   })
 
-  test('BCL-12 (2.4): of a whole subject names sub, and no sid', async () => {
+  test('BCL-12 (2.4): for all sessions of a subject has sub and no sid', async () => {
     const rp = await register()
     const { claims } = await requestOf(rp, { scope: 'subject' })
     expect(claims.sub).toBe('alice')
@@ -163,14 +163,17 @@ describe('the token', () => {
     ['sid', { sid: 'sid-1' }],
     ['sub', { sub: 'alice' }],
     ['both', { sub: 'alice', sid: 'sid-1' }],
-  ])('BCL-03 (2.4): of one session names what the relying party takes: %s', async (claims, expected) => {
-    const rp = await register({ ...(claims !== undefined && { curfew: { subject_claims: claims } }) })
-    const { sub, sid } = (await requestOf(rp)).claims
-    expect(JSON.parse(JSON.stringify({ sub, sid }))).toEqual(expected)
-    // What it would like better is not known: it gets what there is, never nothing.
-    const { claims: only } = await requestOf(rp, { sub: undefined })
-    expect(only.sid).toBe('sid-1')
-  })
+  ])(
+    'BCL-03 (2.4): for one session has the claims of the subject_claims setting: %s',
+    async (claims, expected) => {
+      const rp = await register({ ...(claims !== undefined && { curfew: { subject_claims: claims } }) })
+      const { sub, sid } = (await requestOf(rp)).claims
+      expect(JSON.parse(JSON.stringify({ sub, sid }))).toEqual(expected)
+      // If the preferred claim is unknown, the token has the known one.
+      const { claims: only } = await requestOf(rp, { sub: undefined })
+      expect(only.sid).toBe('sid-1')
+    },
+  )
 })
 
 describe('the signature', () => {
@@ -182,7 +185,7 @@ describe('the signature', () => {
   } as const
 
   test.each(['RS256', 'ES256', 'PS256', 'EdDSA'] as const)(
-    'BCL-09, BCL-10 (2.4, 2.6): typ logout+jwt, a kid of the published keys, and %s as registered',
+    'BCL-09, BCL-10 (2.4, 2.6): has typ logout+jwt, a kid of the published keys, and the registered %s',
     async (algorithm) => {
       const { header, body } = await requestOf(await register({ algorithm }))
       expect(header).toEqual({ alg: algorithm, kid: expect.any(String), typ: 'logout+jwt' })
@@ -197,7 +200,7 @@ describe('the signature', () => {
     },
   )
 
-  test('BCL-10 (2.6): RS256 where nothing was registered', async () => {
+  test('BCL-10 (2.6): is RS256 if no algorithm is registered', async () => {
     const rp = await register({ algorithm: 'RS256' })
     await curfew.call('PUT', `/v1/issuers/${ISSUER}/relying-parties/${rp.clientId}`, {
       backchannel_logout_uri: rp.uri,
@@ -218,7 +221,7 @@ describe('the signature', () => {
 describe('BCL-11 (2.2): a relying party that requires a session', () => {
   const metadata = { backchannel_logout_session_required: true }
 
-  test('gets a sid, also where the others of its issuer get a sub alone', async () => {
+  test('gets a sid, even if the default of its issuer is a sub without a sid', async () => {
     await curfew.client.putIssuer(ISSUER, { iss: ISS, defaults: { subject_claims: 'sub' } })
     const rp = await register({ metadata })
     expect((await requestOf(rp)).claims.sid).toBe('sid-1')
@@ -226,7 +229,7 @@ describe('BCL-11 (2.2): a relying party that requires a session', () => {
   })
 
   test.each<Change>([{ sid: undefined }, { scope: 'subject' }])(
-    'is sent nothing where none is known, and the ledger says so: %o',
+    'gets no request if the sid is unknown, and the delivery is dead-lettered: %o',
     async (event) => {
       const rp = await register({ metadata })
       const { deliveries } = await logout(rp, event)
@@ -237,14 +240,14 @@ describe('BCL-11 (2.2): a relying party that requires a session', () => {
 })
 
 describe('the answer', () => {
-  test.each([200, 204])('BCL-14 (2.8): %i closes the delivery at level done', async (status) => {
+  test.each([200, 204])('BCL-14 (2.8): %i acknowledges the delivery at level done', async (status) => {
     const rp = await register()
     rp.behave({ status })
     const { deliveries } = await logout(rp)
     expect(deliveries).toMatchObject([{ state: 'acknowledged', level: 'done', attempt_count: 1 }])
   })
 
-  test('BCL-13 (2.6): two attempts of one delivery have two jtis, and one txn', async () => {
+  test('BCL-13 (2.6): every attempt of a delivery has a new jti and the same txn', async () => {
     const rp = await register()
     rp.behave((number) => (number < 3 ? { status: 503 } : null))
     const event = await logout(rp)
@@ -256,7 +259,7 @@ describe('the answer', () => {
   })
 
   test.each([503, 429])(
-    'BCL-15, BCL-16 (2.5; RFC 9110 10.2.3): %i with Retry-After is asked again when it says, not before',
+    'BCL-15, BCL-16 (2.5; RFC 9110 10.2.3): after %i the next attempt waits for Retry-After',
     async (status) => {
       const rp = await register({ curfew: { retry_schedule_ms: [1_000] } })
       rp.behave((number) => (number === 1 ? { status, headers: { 'retry-after': '2' } } : null))
@@ -266,7 +269,7 @@ describe('the answer', () => {
     },
   )
 
-  test('BCL-17 (2.8): the words of a refusal change nothing', async () => {
+  test('BCL-17 (2.8): the body of a 400 does not change the decision', async () => {
     const bodies = [
       '{"error":"invalid_request"}',
       '{"error":"logout_failed","error_description":"store is down"}',
@@ -275,7 +278,7 @@ describe('the answer', () => {
       'not json',
       '',
     ]
-    const became = await Promise.all(
+    const states = await Promise.all(
       bodies.map(async (body) => {
         const rp = await register()
         rp.behave({ status: 400, body })
@@ -290,6 +293,6 @@ describe('the answer', () => {
         })
       }),
     )
-    expect(became).toEqual(bodies.map(() => ({ state: 'pending', attempts: 1, retries: 0, refusals: 1 })))
+    expect(states).toEqual(bodies.map(() => ({ state: 'pending', attempts: 1, retries: 0, refusals: 1 })))
   })
 })

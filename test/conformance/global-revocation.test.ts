@@ -8,9 +8,10 @@ import {
   type RevocationReceiver,
 } from '../support/revocation-receiver.ts'
 
-// Goal: a logout ends all sessions of a user by Global Token Revocation (draft 04) and its profile Okta Universal Logout. Each test
-// names the row of the requirements that it stands for (GTR-nn). Method: a strict receiver that verifies credentials with jose and
-// the published keys; the whole pipeline over real HTTP and PostgreSQL.
+// Goal: a logout ends all sessions of a user by Global Token Revocation (draft 04) and its profile Okta Universal Logout. Each
+// test names its requirement (GTR-nn).
+// Method: a strict receiver that verifies credentials with jose and the published keys; the whole pipeline over real HTTP and
+// PostgreSQL.
 
 let curfew: Curfew
 beforeAll(async () => {
@@ -43,7 +44,7 @@ async function logout(
 }
 
 describe('the request', () => {
-  test('GTR-01, GTR-03: a POST of one JSON member with a credential for this endpoint, acknowledged as begun', async () => {
+  test('GTR-01, GTR-03: is a POST of one JSON member with a credential for this endpoint, acknowledged as begun', async () => {
     await using app = await register()
     const { deliveries } = await logout(app.clientId)
     expect(app.received).toMatchObject([
@@ -57,7 +58,7 @@ describe('the request', () => {
     ])
   })
 
-  test('GTR-03: each attempt has a new credential, signed for this endpoint alone', async () => {
+  test('GTR-03: has a new credential in each attempt, signed for this endpoint only', async () => {
     await using app = await register()
     await logout(app.clientId)
     await logout(app.clientId)
@@ -69,7 +70,7 @@ describe('the request', () => {
       expect([aud, sub, iss]).toEqual([app.uri.replace(/\?.*/, ''), app.clientId, ISS])
   })
 
-  test('a bearer token is kept sealed, is never returned, and stays as long as the endpoint stays where it is', async () => {
+  test('a bearer token is stored sealed, never returned, and kept while the URI of the endpoint stays the same', async () => {
     await using app = await register({ credential: 'bearer', secret: 'hush-1' }, { bearer: 'hush-1' })
     const party = await curfew.client.getRelyingParty(ISSUER, app.clientId)
     expect(JSON.stringify(party)).not.toContain('hush')
@@ -89,7 +90,7 @@ describe('the request', () => {
     ])
   })
 
-  test('a secret that the endpoint repeats in its answer is not stored, and none stays of a removed relying party', async () => {
+  test('a secret that the endpoint repeats in its answer is masked, and a removed relying party leaves no secret', async () => {
     await using app = await register(
       { credential: 'bearer', secret: 'hush-2' },
       { bearer: 'hush-2', echo: true },
@@ -109,7 +110,7 @@ describe('the request', () => {
     expect(rows).toEqual([])
   })
 
-  test('the body has the name and the format that the relying party knows', async () => {
+  test('the body has the registered member and subject format', async () => {
     await using app = await register({ member: 'subject', subject: 'opaque' }, { member: 'subject' })
     await logout(app.clientId)
     expect(app.received[0]?.body).toBe('{"subject":{"format":"opaque","id":"alice"}}')
@@ -117,11 +118,11 @@ describe('the request', () => {
   })
 })
 
-describe('GTR-05: a user who is known by an email address', () => {
+describe('GTR-05: a subject identified by email', () => {
   const EMAIL = 'alice@example.com'
   const body = JSON.stringify({ sub_id: { format: 'email', email: EMAIL } })
 
-  test('is named by the email that came with the logout, also when it is tried again', async () => {
+  test('has the email of the logout event, also in a retry', async () => {
     await using app = await register({ subject: 'email' })
     app.behave(503)
     const { id } = await curfew.client.postLogoutEvent({
@@ -138,7 +139,7 @@ describe('GTR-05: a user who is known by an email address', () => {
     expect(new Set(app.received.map((request) => request.body))).toEqual(new Set([body]))
   })
 
-  test('is named by the email that came with a session, where the logout has none', async () => {
+  test('has the email of a session if the logout event has none', async () => {
     await using app = await register({ subject: 'email' })
     const expires_at = new Date(Date.now() + 3_600_000).toISOString()
     await curfew.client.postSession({
@@ -152,7 +153,7 @@ describe('GTR-05: a user who is known by an email address', () => {
     expect(app.received.map((request) => request.body)).toEqual([body])
   })
 
-  test('is named by the email of the session that was posted last, also in a logout of one session', async () => {
+  test('has the email of the session that was posted last, also in the logout of one session', async () => {
     await using app = await register({ subject: 'email', widen: true })
     const expires_at = new Date(Date.now() + 3_600_000).toISOString()
     for (const [sid, email] of [
@@ -171,7 +172,7 @@ describe('GTR-05: a user who is known by an email address', () => {
     expect(app.received.map((request) => request.body)).toEqual([body, body])
   })
 
-  test('is told though a later logout that has no email comes while it waits', async () => {
+  test('keeps its email in a waiting delivery when a later logout without email arrives', async () => {
     await using app = await register({ subject: 'email' })
     app.behave(503)
     const first = await curfew.client.postLogoutEvent({
@@ -187,7 +188,7 @@ describe('GTR-05: a user who is known by an email address', () => {
     })
   })
 
-  test('is not told where none came: a dead letter says so, and nothing is guessed', async () => {
+  test('without a known email causes a dead letter, and the sub is not used as an email', async () => {
     await using app = await register({ subject: 'email' })
     const { deliveries } = await logout(app.clientId, { sub: 'bob@example.com' })
     expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: 'email_required' }])
@@ -195,8 +196,8 @@ describe('GTR-05: a user who is known by an email address', () => {
   })
 })
 
-describe('what it is sent for', () => {
-  test('GTR-04: a logout of one session is not sent, unless the relying party widens it', async () => {
+describe('a logout of one session', () => {
+  test('GTR-04: is sent only if the relying party sets widen', async () => {
     await using narrow = await register()
     await using wide = await register({ widen: true })
     expect((await logout(narrow.clientId, { sub: 'alice', sid: 's1' })).deliveries).toEqual([])
@@ -206,7 +207,7 @@ describe('what it is sent for', () => {
     expect([narrow.received.length, wide.received.length]).toEqual([0, 1])
   })
 
-  test('a session that is posted after its logout, and lives on, is a dead letter too', async () => {
+  test('becomes a dead letter when a session is posted after it that it cannot end', async () => {
     await using app = await register()
     const { id, deliveries } = await logout(app.clientId, { sub: 'lena', sid: 'lena-1' })
     expect(deliveries).toEqual([])
@@ -222,7 +223,7 @@ describe('what it is sent for', () => {
     expect(app.received).toEqual([])
   })
 
-  test('a session that is known to live on is a dead letter and an orphan, and the summary says so', async () => {
+  test('that it cannot end is a dead letter, an orphaned session, and incomplete in the summary', async () => {
     await using app = await register()
     const session = { iss: ISS, sub: 'olivia', sid: 'olivia-1', client_id: app.clientId }
     const [started_at, expires_at] = [-60_000, 3_600_000].map((ms) => new Date(Date.now() + ms).toISOString())
@@ -244,7 +245,7 @@ describe('what it is sent for', () => {
     })
   })
 
-  test('a logout that names only a session is a dead letter of a relying party that widens it', async () => {
+  test('without a sub is a dead letter even with widen', async () => {
     await using wide = await register({ widen: true })
     const { deliveries } = await logout(wide.clientId, { sid: 'only-a-session' })
     expect(deliveries).toMatchObject([{ state: 'dead_lettered', dead_letter_reason: 'sub_required' }])
@@ -253,7 +254,7 @@ describe('what it is sent for', () => {
 })
 
 describe('the answer', () => {
-  test('GTR-02: 404 says that the user is unknown there: begun, with a note', async () => {
+  test('GTR-02: 404 means an unknown user: acknowledged as begun, with a note', async () => {
     await using app = await register()
     const { deliveries } = await logout(app.clientId, { sub: 'mallory' })
     expect(deliveries).toMatchObject([{ state: 'acknowledged', level: 'begun' }])
@@ -262,7 +263,7 @@ describe('the answer', () => {
     expect(attempts).toMatchObject([{ status: 404, note: 'unknown_user' }])
   })
 
-  test('Auth0 answers 200, which counts where it is registered', async () => {
+  test('200, as Auth0 sends it, acknowledges if it is registered as success', async () => {
     await using app = await register({ success: [200] }, { success: 200 })
     expect((await logout(app.clientId)).deliveries).toMatchObject([{ state: 'acknowledged', level: 'begun' }])
   })
@@ -271,12 +272,12 @@ describe('the answer', () => {
     [403, 'misconfigured', /right to revoke/],
     [422, 'refused', /cannot log this user out/],
     [410, 'endpoint_gone', /curfew\.channels\.global_revocation\.uri/],
-  ] as const)('GTR-02: %i ends as a dead letter that says what to do', async (status, reason, fix) => {
+  ] as const)('GTR-02: %i ends in a dead letter whose fix says what to do', async (status, reason, fix) => {
     await using app = await register()
     app.behave(status)
     const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: [app.clientId] })
     if (status !== 410) {
-      // The three more attempts would take ten minutes.
+      // The three further attempts would take ten minutes.
       await eventually(async () => {
         const { rowCount } = await curfew.db.query(
           "update deliveries set refusals = 3, due_at = now() where state = 'pending' and attempts > 0 and event_id in (select id from events where given_id = $1)",
@@ -293,7 +294,7 @@ describe('the answer', () => {
 })
 
 describe('beside another channel', () => {
-  test('a fallback is used where back-channel logout has failed, and the summary counts the application once', async () => {
+  test('a fallback is used after back-channel logout failed, and the summary counts the application once', async () => {
     await using shop = await openRelyingParty(curfew, { clientId: 'shop' })
     await using revocation = await openRevocationReceiver(curfew, { app: 'shop' })
     await curfew.client.putRelyingParty(ISSUER, 'shop', {
@@ -314,7 +315,7 @@ describe('beside another channel', () => {
       total: 1,
       applications: [{ client_id: 'shop', level: 'begun' }],
     })
-    // The endpoint is known to be gone by now: the fallback is owed at once.
+    // The back-channel endpoint is disabled after its 410, so the fallback is owed at once.
     expect((await logout('shop')).deliveries).toContainEqual(
       expect.objectContaining({ channel: 'global_revocation', state: 'acknowledged' }),
     )
@@ -348,7 +349,7 @@ describe('a registration', () => {
     expect(await put(channels)).toEqual([400, `/curfew/channels/global_revocation/${member}`])
   })
 
-  test('of two channels that stand in for each other is refused', async () => {
+  test('with two channels that are fallbacks of each other is refused', async () => {
     const both = {
       backchannel: { fallback_for: 'global_revocation' },
       global_revocation: { uri, fallback_for: 'backchannel' },
@@ -364,31 +365,42 @@ describe('a probe', () => {
     return (report?.checks ?? []).filter(({ result }) => result === 'failed').map(({ id }) => id)
   }
 
-  test('of a strict endpoint finds no fault, and names no real user', async () => {
+  test('of a strict endpoint finds no fault, and uses no real user', async () => {
     await using app = await register()
     const { report } = await curfew.client.probe(ISSUER, app.clientId)
     expect(report).toMatchObject({ failed: 0, unknown: 0, conformant: true })
     for (const { body } of app.received) expect(body).not.toContain('alice')
   })
 
-  test('of an endpoint with a bearer token forges none', async () => {
+  test('of an endpoint with a bearer token sends no forged JWT', async () => {
     await using app = await register({ credential: 'bearer', secret: 'hush' }, { bearer: 'hush' })
     const { report } = await curfew.client.probe(ISSUER, app.clientId)
     expect(report).toMatchObject({ failed: 0, unknown: 0, conformant: true })
     expect(app.received.every(({ credential }) => !credential.includes('.'))).toBe(true)
   })
 
-  test('shows the secret to the registered endpoint alone', async () => {
+  test('of an endpoint with a bearer token needs no signing key', async () => {
+    await using app = await openRevocationReceiver(curfew, { app: 'bearer', bearer: 'hush' })
+    await curfew.client.putIssuer('keyless', { iss: 'https://keyless.example' })
+    const own = { uri: app.uri, credential: 'bearer', secret: 'hush', subject: 'opaque' }
+    await curfew.client.putRelyingParty('keyless', 'bearer', {
+      curfew: { channels: { global_revocation: own } },
+    })
+    expect((await curfew.client.probe('keyless', 'bearer')).report).toMatchObject({ conformant: true })
+    expect(await curfew.client.listKeys('keyless')).toMatchObject({ items: [] })
+  })
+
+  test('sends the secret only to the registered endpoint', async () => {
     await using app = await register({ credential: 'bearer', secret: 'hush' }, { bearer: 'hush' })
     await using other = await openRevocationReceiver(curfew, { app: 'other', bearer: 'hush' })
-    const named = { uri: other.uri, channel: 'global_revocation' }
-    await expect(curfew.client.probe(ISSUER, app.clientId, named)).rejects.toMatchObject({
+    const unregistered = { uri: other.uri, channel: 'global_revocation' }
+    await expect(curfew.client.probe(ISSUER, app.clientId, unregistered)).rejects.toMatchObject({
       problem: { status: 409, title: 'No secret' },
     })
     expect(other.received).toEqual([])
   })
 
-  test('of an address where nothing is says that it cannot tell', async () => {
+  test('of an address without an endpoint has neither passed nor failed checks', async () => {
     await using app = await register()
     app.behave(404)
     const { report } = await curfew.client.probe(ISSUER, app.clientId)
@@ -406,12 +418,12 @@ describe('a probe', () => {
     ['ignores exp', ['expired']],
     ['takes any body', ['no_json', 'no_subject']],
     ['takes GET', ['get']],
-  ])('of an endpoint that %s says so', async (fault, failed) => {
+  ])('of an endpoint that %s fails the checks for it', async (fault, failed) => {
     await using app = await register({}, { fault })
     expect(await failedOf(app.clientId)).toEqual(expect.arrayContaining([...failed]))
   })
 
-  test('of an endpoint that takes any request cannot tell it from an address where nothing is', async () => {
+  test('of an endpoint that accepts any request has an unknown result', async () => {
     await using app = await register({}, { fault: 'takes any request' })
     expect(await failedOf(app.clientId)).toEqual([])
     const { report } = await curfew.client.probe(ISSUER, app.clientId)

@@ -3,8 +3,8 @@ import { createTestDatabase } from '../support/database.ts'
 import { openGate } from '../support/gate.ts'
 import { useProcesses } from '../support/processes.ts'
 
-// Goal: who makes a mistake on the command line or in the environment is told each of them, once, in words; and
-// scripts can tell from the exit status. Method: the real command.
+// Goal: the command reports each mistake in its arguments or environment once, in words. Scripts recognise it by the exit status.
+// Method: the real command.
 
 const processes = useProcesses()
 
@@ -14,12 +14,12 @@ async function run(args: readonly string[], env: Readonly<Record<string, string>
   return { code, stdout: command.stdout, stderr: command.stderr, lines: command.stderr.trimEnd().split('\n') }
 }
 
-describe('usage', () => {
+describe('the command', () => {
   test.each([
     { what: 'no command', args: [], says: 'Which command?' },
     { what: 'an unknown command', args: ['upp'], says: 'There is no command upp.' },
     { what: 'a name that every object has', args: ['constructor'], says: 'There is no command constructor.' },
-  ])('$what: what is wrong, the usage, exit status 2', async ({ args, says }) => {
+  ])('for $what prints the fault and the usage, and exits with 2', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect(code).toBe(2)
     expect(stderr).toContain(says)
@@ -30,9 +30,9 @@ describe('usage', () => {
   test.each([
     { what: 'an unknown option', args: ['up', '--demi'], says: "Unknown option '--demi'" },
     { what: 'a word too much', args: ['migrate', 'now'], says: "Unexpected argument 'now'" },
-    { what: 'a command without its own', args: ['dlq'], says: 'dlq what? list, show, replay.' },
+    { what: 'a missing subcommand', args: ['dlq'], says: 'dlq what? list, show, replay.' },
     { what: 'no key', args: ['rp', 'list'], says: 'Give an API key: --key, or CURFEW_KEY.' },
-  ])('of a known command, $what: what is wrong and where to look, exit status 2', async ({ args, says }) => {
+  ])('for $what prints the fault and where to find help, and exits with 2', async ({ args, says }) => {
     const { code, stdout, lines } = await run(args)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
     expect(lines).toEqual([expect.stringContaining(says), `See curfew ${args[0]} --help`])
@@ -42,14 +42,14 @@ describe('usage', () => {
     ['rp', '--help'],
     ['rp', 'import', '-h'],
     ['help', 'rp'],
-  ])('of one command, asked for by %s %s: its own', async (...args) => {
+  ])('%s %s prints the help of one command', async (...args) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(stdout).toContain('rp import FILE')
     expect(stdout).not.toContain('webhooks')
   })
 
-  test('asked for: on standard output, exit status 0', async () => {
+  test('--help prints the usage to standard output, and exits with 0', async () => {
     const { code, stdout, stderr } = await run(['--help'])
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(stdout).toContain('up [--demo]')
@@ -86,7 +86,7 @@ describe('the environment', () => {
       says: [/^CURFEW_ALLOWED_PORTS: "9000-8000" is not a port/],
     },
     {
-      what: 'all at once',
+      what: 'all of these',
       env: {
         CURFEW_PORT: 'abc',
         CURFEW_MASTER_KEY: secret,
@@ -95,19 +95,22 @@ describe('the environment', () => {
       },
       says: [/^DATABASE_URL /, /^CURFEW_PORT /, /^CURFEW_MASTER_KEY /, /^LOG_LEVEL /],
     },
-  ])('with $what wrong: a line for each mistake, no secret in it, exit status 2', async ({ env, says }) => {
-    const { code, stdout, stderr, lines } = await run(['up'], env)
-    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
-    expect(lines).toEqual(says.map((line) => expect.stringMatching(line)))
-    expect(stderr).not.toContain(secret)
-  })
+  ])(
+    'with a fault in $what is reported in a line per fault without secrets, and exit status 2',
+    async ({ env, says }) => {
+      const { code, stdout, stderr, lines } = await run(['up'], env)
+      expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+      expect(lines).toEqual(says.map((line) => expect.stringMatching(line)))
+      expect(stderr).not.toContain(secret)
+    },
+  )
 
-  test('without what it needs: migrate names it', async () => {
+  test('without DATABASE_URL makes migrate name it', async () => {
     const { code, stderr } = await run(['migrate'])
     expect({ code, stderr }).toEqual({ code: 2, stderr: 'DATABASE_URL is not set\n' })
   })
 
-  test('naming a database that refuses us: a line without the password, exit status 1', async () => {
+  test('with a wrong database password is reported in a line without the password, and exit status 1', async () => {
     await using database = await createTestDatabase()
     expect(await run(['migrate'], { DATABASE_URL: database.url })).toMatchObject({
       code: 0,
@@ -121,7 +124,7 @@ describe('the environment', () => {
     expect(stderr).not.toContain(secret)
   })
 
-  test('naming a database that is away: says so, waits, and goes on when it is back', async () => {
+  test('with an unavailable database makes migrate wait for it, and continue when it is available', async () => {
     await using database = await createTestDatabase()
     const gate = await openGate(database.url)
     await gate.shut()

@@ -2,12 +2,13 @@ import { randomUUID } from 'node:crypto'
 import type { DeadLetter, Replay, ReplayPreview } from '@curfew/contract'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { pileUp } from '../integration/dead-letters-support.ts'
-import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
-// Goal: an SRE at a terminal, or a script, sees what is dead and why, replays it once the relying party is mended, and watches
-// it come back. Method: the real command against all services, with a relying party that was really down.
+// Goal: an SRE at a terminal, or a script, lists dead letters and their reasons, replays them after the relying party is
+// repaired, and watches the replay.
+// Method: the real command against all services, with a relying party that was really unavailable.
 
 const processes = useProcesses()
 let curfew: Curfew
@@ -38,7 +39,7 @@ async function run(args: readonly string[], env: Readonly<Record<string, string>
   return { code, stdout: command.stdout, stderr: command.stderr }
 }
 
-/** Logouts that the shop never took. */
+/** Posts logouts that the shop refuses until they are dead letters. */
 async function die(count: number): Promise<void> {
   shop.behave({ status: 503, body: '{"error":"maintenance"}' })
   await curfew.client.postLogoutEvents(
@@ -51,7 +52,19 @@ async function die(count: number): Promise<void> {
   shop.behave(null)
 }
 
-test('from a dead letter to its acknowledgement', async () => {
+test('a dead letter that was sent nothing says so', async () => {
+  await curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({ curfew: { enabled: false } }))
+  await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
+  const id = await eventually(async () => {
+    const { items } = await curfew.client.listDeadLetters()
+    expect(items).toHaveLength(1)
+    return items[0]?.id ?? ''
+  })
+  expect((await run(['show', id])).stdout).toMatch(/^given up on +\S+, after 0 attempts: nothing was sent$/m)
+  await curfew.client.changeRelyingParty(ISSUER, 'shop', () => ({ curfew: { enabled: true } }))
+})
+
+test('dead letters are listed, shown, replayed and acknowledged', async () => {
   await die(3)
   const bookkeeper = await curfew.startBookkeeper()
   const listed = await run(['list', '--client', 'shop'])
@@ -69,7 +82,7 @@ test('from a dead letter to its acknowledgement', async () => {
   const [first] = items
   const shown = await run(['show', first?.id ?? ''])
   expect(shown.code).toBe(0)
-  expect(shown.stdout).toMatch(/^fix +Find in its log/m)
+  expect(shown.stdout).toMatch(/^fix +Find the reason in its log/m)
   expect(shown.stdout).toMatch(/^3 +\S+Z +\d+ +503 +[0-9a-f-]{36} +maintenance$/m)
 
   const before = shop.received.length
@@ -84,7 +97,7 @@ test('from a dead letter to its acknowledgement', async () => {
   expect(replayed.stdout).toContain('A replay puts back 3.')
   expect(replayed.stdout).toMatch(/Replay \S+ is done: 3 of 3 put back\.\n +3 acknowledged\n$/)
   expect(replayed.stderr).toMatch(/\[#{30}\] 100 % {2}3 of 3 put back/)
-  // New tokens, each taken by the relying party.
+  // Each attempt has a new token, and the relying party accepts it.
   const tokens = shop.received.map(({ claims }) => claims.jti)
   expect(new Set(tokens).size).toBe(tokens.length)
   expect(shop.received.slice(before).map(({ verification }) => verification.ok)).toEqual([true, true, true])
@@ -93,7 +106,7 @@ test('from a dead letter to its acknowledgement', async () => {
   await bookkeeper.stop()
 })
 
-test('for scripts: what is asked for as JSON on standard output, and nothing else there', async () => {
+test('with --json the standard output has only the JSON', async () => {
   await pileUp(curfew.db, { clientId: 'wiki', count: 2, sessionEndsInS: -1 })
   const [, third] = [...(await pileUp(curfew.db, { clientId: 'wiki', count: 2 }))]
   const dry = await run(['replay', '--dry-run', '--json', '--include-lapsed'])
@@ -119,7 +132,7 @@ test('an id that names no dead letter is reported with exit status 1, and the ot
   await bookkeeper.stop()
 })
 
-test('a replay that fails says why, and the exit status is 1', async () => {
+test('a failed replay is reported with its reason, and exit status 1', async () => {
   const [bad] = await pileUp(curfew.db, { clientId: 'wiki', count: 2 })
   await curfew.db.query(
     `alter table deliveries add constraint refuses check (id <> '${bad}' or state <> 'pending') not valid`,
@@ -137,8 +150,8 @@ test('a replay that fails says why, and the exit status is 1', async () => {
   }
 })
 
-describe('a replay that is under way', () => {
-  test('goes on after Ctrl-C, is found again and is cancelled', async () => {
+describe('a running replay', () => {
+  test('continues after Ctrl-C, and can be followed and cancelled', async () => {
     await pileUp(curfew.db, { clientId: 'wiki', count: 5 })
     const command = start(['replay', '--yes'])
     await command.says(/0 of 5 put back/)
@@ -155,7 +168,7 @@ describe('a replay that is under way', () => {
   })
 })
 
-describe('exit statuses and words of what is wrong', () => {
+describe('exit statuses and error texts', () => {
   test.each([
     { args: [], says: 'dlq what? list, show, replay.' },
     { args: ['lst'], says: 'There is no command dlq lst.' },
@@ -168,7 +181,7 @@ describe('exit statuses and words of what is wrong', () => {
     { args: ['list', '--reason', 'lost'], says: 'Curfew answered 400: /reason must be' },
     { args: ['replay', '--yes', '--from', 'noon'], says: '/filter/from' },
     { args: ['list'], env: { CURFEW_KEY: 'cfw_two\nlines' }, says: 'no API key has' },
-  ])('usage: $args is 2', async ({ args, env = {}, says }) => {
+  ])('a usage fault exits with 2: $args', async ({ args, env = {}, says }) => {
     const { code, stdout, stderr } = await run(args, env)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
     expect(stderr).toContain(says)
@@ -180,7 +193,7 @@ describe('exit statuses and words of what is wrong', () => {
     { args: ['replay', '--follow', randomUUID()], says: 'Curfew answered 404' },
     { args: ['list'], env: { CURFEW_KEY: 'cfw_unknown' }, says: 'Curfew answered 401' },
     { args: ['list', '--url', 'http://127.0.0.1:1'], says: 'Curfew does not answer: ' },
-  ])('the answer is no: $args is 1', async ({ args, env = {}, says }) => {
+  ])('a refusal exits with 1: $args', async ({ args, env = {}, says }) => {
     const { code, stdout, stderr } = await run(args, env)
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
     expect(stderr).toContain(says)

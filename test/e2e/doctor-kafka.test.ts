@@ -6,8 +6,8 @@ import { openCurfew } from '../support/curfew.ts'
 import { describeWithKafka, smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
-// Goal: an operator at a terminal hears what is wrong in Kafka, and the command that mends it. Method: the real command against the
-// real API, over a real broker; no delivery worker.
+// Goal: an operator at a terminal sees the faults of Kafka, and the commands that fix them.
+// Method: the real command against the real API, over a real broker, without a delivery worker.
 
 const processes = useProcesses()
 
@@ -19,7 +19,7 @@ await describeWithKafka('doctor over Kafka', (brokers) => {
     return { doctor, keyFor: curfew.keyFor, [Symbol.asyncDispose]: () => curfew.stop() }
   }
 
-  test('says what differs, what waits, and what to do', async () => {
+  test('reports wrong topic settings and the backlog, and how to fix them', async () => {
     const prefix = uniquePrefix()
     const options = {
       brokers,
@@ -68,7 +68,7 @@ await describeWithKafka('doctor over Kafka', (brokers) => {
     )
   })
 
-  test('says that Kafka does not answer', async () => {
+  test('reports that Kafka does not answer', async () => {
     const monitor = createKafkaMonitor({ brokers: ['127.0.0.1:1'], clientId: 'test', groupId: 'curfew' })
     await using curfew = await openOver(monitor)
     const { code, stdout } = await curfew.doctor()
@@ -77,7 +77,7 @@ await describeWithKafka('doctor over Kafka', (brokers) => {
     expect(stdout).toContain('the same KAFKA_ settings')
   })
 
-  test('a key that may not look is told so; for one issuer that is no fault', async () => {
+  test('reports a key without access to the event log, which is only a note with --issuer', async () => {
     const monitor = createKafkaMonitor({ brokers, clientId: 'test', groupId: 'curfew' })
     await using curfew = await openOver(monitor)
     const key = curfew.keyFor('clients:read', 'deadletters:read')

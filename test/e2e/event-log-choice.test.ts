@@ -7,14 +7,17 @@ import { createTestDatabase } from '../support/database.ts'
 import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
-// Goal: an ingest whose settings name another event log than the workers' accepts nothing, operators see it, and the event log can be
-// changed on purpose. Method: the services as processes of their own over a real broker, beside an ingest with other settings.
+// Goal: an ingest with another event log than the workers accepts no logouts, operators see the fault, and the event log of a
+// deployment can be changed on purpose.
+// Method: the services as separate processes over a real broker, and ingests with other settings.
 
 const processes = useProcesses()
 const patiently = { timeout: 60_000, interval: 200 }
 
-await describeWithKafka('an ingest with other settings than the other services', (brokers) => {
-  test('accepts nothing until the event log is changed to its own', { timeout: 240_000 }, async () => {
+await describeWithKafka('an ingest with another event log than the other services', (brokers) => {
+  test('accepts no logouts until the deployment is changed to its event log', {
+    timeout: 240_000,
+  }, async () => {
     await using database = await createTestDatabase()
     const roles = ['delivery', 'console'] as const
     await using cluster = await openCluster(processes, { brokers, database, roles })
@@ -72,7 +75,7 @@ await describeWithKafka('an ingest with other settings than the other services',
       /^WRONG +choice of event log +is Kafka cluster \S+, topics test\.\S+, but ingest at \S+ uses .*PostgreSQL and accepts no logouts/m,
     )
 
-    // The others take the settings of the first.
+    // The operator changes the event log of the deployment to that of the first ingest.
     const use = (...args: string[]) => runCurfew(processes, ['event-log', 'use', ...args], settings)
     expect(await use()).toMatchObject({ code: 2, stderr: expect.stringContaining('--yes') })
     expect(await use('--yes')).toMatchObject({

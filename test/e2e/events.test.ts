@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest'
-import { ISS, openCurfew } from '../support/curfew.ts'
+import { ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: an operator at a terminal, or a script, logs somebody out and sees what became of it.
+// Goal: an operator at a terminal, or a script, logs a user out and sees the result.
 // Method: the real command against all services, with real relying parties.
 
 const processes = useProcesses()
 
-test('a logout is posted, and shown when it is settled', async () => {
+test('a logout is posted, and its settled event is shown', async () => {
   await using curfew = await openCurfew()
   await using mail = await openRelyingParty(curfew, { clientId: 'mail', metadata: { client_name: 'Mail' } })
   await using wiki = await openRelyingParty(curfew, { clientId: 'wiki' })
@@ -32,10 +32,21 @@ test('a logout is posted, and shown when it is settled', async () => {
     expect(shown.stdout).toMatch(line)
   expect([mail.received.length, wiki.received.length]).toEqual([1, 0])
 
-  const device = ['--scope', 'device', '--device', 'phone', '--sid', 's1', '--json']
+  const device = [
+    '--scope',
+    'device',
+    '--device',
+    'phone',
+    '--sid',
+    's1',
+    '--email',
+    'carol@example.com',
+    '--json',
+  ]
   const ofDevice = await run('post', '--iss', ISS, '--sub', 'carol', ...device)
   const shownOfDevice = await run('show', (JSON.parse(ofDevice.stdout) as { id: string }).id, '--wait', '20')
   expect(shownOfDevice.stdout).toMatch(/^scope +device: phone$/m)
+  expect(shownOfDevice.stdout).toMatch(/^email +carol@example\.com$/m)
 
   const own = '01938c2e-0000-7000-8000-000000000001'
   const again = await run('post', '--iss', ISS, '--sub', 'bob', '--id', own, '--json')
@@ -44,7 +55,31 @@ test('a logout is posted, and shown when it is settled', async () => {
   expect(JSON.parse(asJson.stdout)).toMatchObject({ id: own, status: 'settled', acknowledged: 2, total: 2 })
 })
 
-test('of an id that several issuers use, --issuer says which event is shown', async () => {
+test('of a relying party with several channels, it says what each stands in for and what counts', async () => {
+  await using curfew = await openCurfew()
+  const run = (...args: readonly string[]) =>
+    runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })
+  await curfew.client.putRelyingParty(ISSUER, 'two', {
+    backchannel_logout_uri: 'https://two.example/logout',
+    curfew: {
+      channels: {
+        backchannel: { enabled: false },
+        global_revocation: {
+          ...{ uri: 'https://two.example/revoke', fallback_for: 'backchannel', enabled: false },
+        },
+      },
+    },
+  })
+  const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
+  const { stdout } = await run('show', id, '--wait', '20')
+  expect(stdout).toMatch(
+    /^DELIVERY +CLIENT +CHANNEL +ENDPOINT +COUNTS +FALLBACK FOR +SESSION +STATE +LEVEL +ATTEMPTS +MS$/m,
+  )
+  expect(stdout).toMatch(/ two +backchannel +main +done +\(all\) +dead_lettered: binding_disabled +0 /)
+  expect(stdout).toMatch(/ two +global_revocation +main +begun +backchannel +\(all\) +dead_lettered: /)
+})
+
+test('--issuer selects the event of an id that several issuers use', async () => {
   await using curfew = await openCurfew()
   await curfew.client.putIssuer('other', { iss: 'https://other.example' })
   const run = (...args: readonly string[]) =>
@@ -55,17 +90,17 @@ test('of an id that several issuers use, --issuer says which event is shown', as
   const shown = await run('events', 'show', id, '--issuer', 'other', '--wait', '20')
   expect([shown.code, shown.stdout]).toEqual([0, expect.stringMatching(/^subject +bob$/m)])
   await run('events', 'show', id, '--issuer', 'main', '--wait', '20')
-  for (const which of [
+  for (const command of [
     ['events', 'show'],
     ['receipt', 'get'],
     ['issuer-logout', '--follow'],
   ]) {
-    const { code, stderr } = await run(...which, id)
-    expect([which, code, stderr]).toEqual([which, 1, expect.stringContaining(': main, other. Say which')])
+    const { code, stderr } = await run(...command, id)
+    expect([command, code, stderr]).toEqual([command, 1, expect.stringContaining(': main, other. Say which')])
   }
 })
 
-test('what is wrong is said', async () => {
+test('a wrong command is reported with its exit status', async () => {
   await using curfew = await openCurfew({ workers: 0 })
   const run = (...args: readonly string[]) =>
     runCurfew(processes, ['events', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey })

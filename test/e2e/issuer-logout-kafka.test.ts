@@ -9,28 +9,29 @@ import { describeWithKafka } from '../support/kafka.ts'
 import { useProcesses } from '../support/processes.ts'
 import { insertSessions } from '../support/session-rows.ts'
 
-// Goal: a logout of everyone comes by Kafka to all whom it is about, each told once at each relying party, though the bookkeeper
-// dies between handing people over and writing down that it did.
-// Method: the services as processes of their own over a real broker, and one row of the ledger held until the bookkeeper is killed.
+// Goal: over Kafka an issuer logout notifies each relying party exactly once about each subject, even if the bookkeeper dies
+// between the hand-over of subjects and the record of it.
+// Method: the services as separate processes over a real broker, and one row of the ledger locked until the bookkeeper is
+// killed.
 
 const processes = useProcesses()
-const PEOPLE = 900
+const SUBJECTS = 900
 const name = (number: number) => `user-${String(number).padStart(3, '0')}`
-const EVERYBODY = Array.from({ length: PEOPLE }, (_, number) => name(number))
-/** Everybody has a session of mail, every second one of wiki: more rows of the index than the bookkeeper takes at once. */
-const SESSIONS = EVERYBODY.flatMap((sub, number) =>
+const ALL_SUBJECTS = Array.from({ length: SUBJECTS }, (_, number) => name(number))
+/** Each subject has a session at mail, every second one at wiki too: more rows of the index than one page of the bookkeeper. */
+const SESSIONS = ALL_SUBJECTS.flatMap((sub, number) =>
   ['mail', 'wiki']
     .filter((_, place) => number % (place + 1) === 0)
     .map((clientId) => ({ sub, sid: `${clientId}-${number}`, clientId })),
 )
-/** Whoever has handed people over, and waits for the row to write it down. */
+/** The connections that have handed subjects over, and wait for the locked row to record it. */
 const HELD = `
   select from pg_stat_activity
    where datname = current_database() and wait_event_type = 'Lock' and query like '%set taken = taken + $2%'`
 const patiently = { timeout: 60_000, interval: 50 }
 
-await describeWithKafka('a logout of everyone, over Kafka', (brokers) => {
-  test('reaches each person once, though the bookkeeper is killed after it has handed some over', {
+await describeWithKafka('an issuer logout over Kafka', (brokers) => {
+  test('logs out each subject once, even if the bookkeeper is killed during the hand-over', {
     timeout: 150_000,
   }, async () => {
     await using database = await createTestDatabase()
@@ -47,8 +48,8 @@ await describeWithKafka('a logout of everyone, over Kafka', (brokers) => {
     const job = () => cluster.client.getIssuerLogout(id).catch(() => null)
     await expect.poll(job, patiently).toMatchObject({ state: 'running', total: null, done: 0 })
 
-    // Counted, and then kept from writing down whom it has handed over.
-    await database.db.query('update issuer_logouts set total = $1', [PEOPLE])
+    // The subjects are counted already. The locked row keeps the bookkeeper from recording the hand-over.
+    await database.db.query('update issuer_logouts set total = $1', [SUBJECTS])
     await withTransaction(database.db, async (transaction) => {
       await transaction.query('select from issuer_logouts for no key update')
       bookkeeper.start()
@@ -62,18 +63,18 @@ await describeWithKafka('a logout of everyone, over Kafka', (brokers) => {
     await bookkeeper.ready()
 
     await expect.poll(job, patiently).toMatchObject({
-      ...{ state: 'done', plan_basis: 'sessions', total: PEOPLE, done: PEOPLE, waiting: 0 },
+      ...{ state: 'done', plan_basis: 'sessions', total: SUBJECTS, done: SUBJECTS, waiting: 0 },
       ...{ acknowledged: SESSIONS.length, superseded: 0, lapsed: 0, dead: 0 },
     })
     const { rows: parts } = await database.db.query<{ id: string; sub: string }>(
       'select given_id as id, sub from events where parent_id = $1 order by sub',
       [storedId(id, ISS)],
     )
-    expect(parts.map(({ sub }) => sub)).toEqual(EVERYBODY)
+    expect(parts.map(({ sub }) => sub)).toEqual(ALL_SUBJECTS)
     const owed = (every: number) =>
       new Map(parts.filter((_, n) => n % every === 0).map((part) => [part.id, 1]))
     expect([mail.times, wiki.times]).toEqual([owed(1), owed(2)])
-    // None of it came by the log of the ledger.
+    // No record used the Postgres event log.
     expect((await database.db.query('select from log_records')).rows).toEqual([])
     expect(await ingest.getLogoutEvent(id)).toMatchObject({
       status: 'settled',

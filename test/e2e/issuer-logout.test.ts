@@ -6,8 +6,9 @@ import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 import { insertSessions } from '../support/session-rows.ts'
 
-// Goal: in an incident an SRE at a terminal, or a script, logs out everyone: sees first whom, is asked, watches it, and can stop it.
-// Method: the real command against all services, with a relying party that is really told.
+// Goal: in an incident an SRE at a terminal, or a script, starts an issuer logout: previews it, confirms it, watches it, and can
+// stop it.
+// Method: the real command against all services, with a real relying party.
 
 const processes = useProcesses()
 let curfew: Curfew
@@ -45,7 +46,7 @@ const start = (args: readonly string[]) =>
     env: environment({}),
   })
 
-test('shows whom it is about, then logs them out and says how far it is', async () => {
+test('previews the sessions, then logs out the subjects and shows progress', async () => {
   const dry = await run(['--issuer', 'main', '--dry-run'])
   expect(dry).toMatchObject({ code: 0, stderr: '' })
   expect(dry.stdout).toBe(
@@ -66,7 +67,7 @@ test('shows whom it is about, then logs them out and says how far it is', async 
   expect(shown.stdout).toMatch(/^in words +Everyone is logged out \(3 of 3 people\); /m)
 })
 
-test('for scripts: what is asked for as JSON on standard output, and nothing else there', async () => {
+test('with --json the standard output has only the JSON', async () => {
   const dry = await run(['--issuer', 'main', '--dry-run', '--json', '--client', 'shop'])
   expect(JSON.parse(dry.stdout) as IssuerLogoutPreview).toMatchObject({ subjects: 3, sessions: 4 })
   const bookkeeper = await curfew.startBookkeeper()
@@ -75,7 +76,7 @@ test('for scripts: what is asked for as JSON on standard output, and nothing els
   expect(JSON.parse(done.stdout) as IssuerLogout).toMatchObject({ state: 'done', total: 3, done: 3 })
 })
 
-test('goes on after Ctrl-C, is found again and is cancelled', async () => {
+test('continues after Ctrl-C, and can be followed and cancelled', async () => {
   const command = start(['--issuer', 'main', '--yes'])
   await command.says(/0 of 3 people|to be planned/)
   command.signal('SIGINT')
@@ -89,22 +90,22 @@ test('goes on after Ctrl-C, is found again and is cancelled', async () => {
   expect(following.stdout).toContain('is cancelled')
 })
 
-test('says that nobody can be told where nobody is known, and does nothing', async () => {
+test('reports an issuer without a session index, and does nothing', async () => {
   const { code, stdout } = await run(['--issuer', 'silent', '--yes'])
   expect([code, stdout]).toEqual([
     1,
-    expect.stringContaining('Nobody can be told: the session index says nothing'),
+    expect.stringContaining('the session index says nothing about this issuer'),
   ])
   expect((await curfew.client.listIssuerLogouts()).items).toEqual([])
 })
 
-describe('exit statuses and words of what is wrong', () => {
+describe('exit statuses and error texts', () => {
   test.each([
-    { args: [], says: 'Of whom?' },
-    { args: ['--issuer', 'main', '--iss', ISS], says: 'Of whom?' },
+    { args: [], says: 'Give --issuer NAME, or --iss ISSUER' },
+    { args: ['--issuer', 'main', '--iss', ISS], says: 'Give --issuer NAME, or --iss ISSUER' },
     { args: ['--issuer', 'main'], says: 'give --yes' },
     { args: ['--issuer', 'main', '--yes', '--reason', 'none'], says: 'Curfew answered 400: /reason must be' },
-  ])('usage: $args is 2', async ({ args, says }) => {
+  ])('a usage fault exits with 2: $args', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
     expect(stderr).toContain(says)
@@ -114,7 +115,7 @@ describe('exit statuses and words of what is wrong', () => {
     { args: ['--issuer', 'nowhere', '--dry-run'], says: 'Curfew answered 404' },
     { args: ['--follow', randomUUID()], says: 'Curfew answered 404' },
     { args: ['--cancel', randomUUID()], says: 'Curfew answered 404' },
-  ])('the answer is no: $args is 1', async ({ args, says }) => {
+  ])('a refusal exits with 1: $args', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
     expect(stderr).toContain(says)

@@ -11,8 +11,9 @@ import { describeWithKafka, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 import { useProcesses } from '../support/processes.ts'
 
-// Goal: Curfew works with brokers that demand TLS and a login. A wrong setting is named, the password is not, and nothing hangs.
-// Method: a real broker with SASL_SSL, and the services as processes of their own.
+// Goal: Curfew works with brokers that require TLS and a login. Errors name the wrong setting but not the password, and no
+// service hangs.
+// Method: a real broker with SASL_SSL, and the services as separate processes.
 
 const processes = useProcesses()
 const USERNAME = 'curfew'
@@ -33,7 +34,9 @@ const kafka = useOwnKafka(async () => {
 
 const login = (password: string) => ({ KAFKA_SASL_USERNAME: USERNAME, KAFKA_SASL_PASSWORD: password })
 
-test('a logout comes through Kafka over SASL_SSL with SCRAM-SHA-512', { timeout: 90_000 }, async () => {
+test('a logout is delivered through Kafka over SASL_SSL with SCRAM-SHA-512', {
+  timeout: 90_000,
+}, async () => {
   await using database = await createTestDatabase()
   await using cluster = await openCluster(processes, {
     brokers: kafka().brokers,
@@ -43,8 +46,8 @@ test('a logout comes through Kafka over SASL_SSL with SCRAM-SHA-512', { timeout:
   })
   const ingest = createClient({ url: cluster.ingestUrls[0] ?? '', key: cluster.key })
   const { id } = await ingest.postLogoutEvent({ iss: ISS, sub: 'alice' })
-  const heard = () => cluster.tallies.map(({ times }) => times.get(id))
-  await expect.poll(heard, patiently).toEqual([1, 1])
+  const deliveries = () => cluster.tallies.map(({ times }) => times.get(id))
+  await expect.poll(deliveries, patiently).toEqual([1, 1])
 })
 
 type Settings = Pick<KafkaEventLogOptions, 'ssl' | 'sasl' | 'appendTimeoutMs'>
@@ -56,7 +59,7 @@ function openLog(brokers: readonly string[], settings: Settings) {
     groupId: uniquePrefix(),
     topics: { ...DEFAULT_TOPICS, replicationFactor: 1, prefix: uniquePrefix() },
     quarantine: async () => undefined,
-    // Topics that were just created are a while without leaders.
+    // New topics have no leaders for a while.
     appendTimeoutMs: 30_000,
     ...settings,
   })
@@ -67,15 +70,15 @@ const RECORD: LogRecord = { lane: 'interactive', key: 'k', value: new Uint8Array
 test.each([
   { mechanism: 'plain', username: USERNAME, password: PASSWORD },
   { mechanism: 'scram-sha-256', username: USERNAME, password: PASSWORD },
-] as const)('the event log takes records over SASL_SSL with $mechanism', async (sasl) => {
-  // Frozen, as a configuration is that was read.
+] as const)('the event log appends records over SASL_SSL with $mechanism', async (sasl) => {
+  // Frozen, as the services freeze their configuration.
   const log = openLog(kafka().brokers, { ssl: { ca: [ca.cert] }, sasl: Object.freeze(sasl) })
   await log.append([RECORD])
   await log.check()
   await log.close()
 })
 
-test('with a wrong password appends reject in time, and consumers say why and stop when asked to', async () => {
+test('with a wrong password appends reject in time, and consumers report the cause and stop on request', async () => {
   const sasl = { mechanism: 'scram-sha-512', username: USERNAME, password: WRONG_PASSWORD } as const
   const log = openLog(kafka().brokers, { ssl: { ca: [ca.cert] }, sasl, appendTimeoutMs: 2_000 })
   const errors: string[] = []
@@ -94,14 +97,14 @@ test('with a wrong password appends reject in time, and consumers say why and st
   await log.close()
 })
 
-await describeWithKafka('with brokers in the clear', (brokers) => {
+await describeWithKafka('with brokers without TLS and login', (brokers) => {
   test.each([
     { setting: 'KAFKA_SSL', settings: { ssl: true } },
     {
       setting: 'KAFKA_SASL_USERNAME',
       settings: { sasl: { mechanism: 'plain', username: USERNAME, password: PASSWORD } },
     },
-  ] as const)('the event log names $setting, which they do not want', async ({ setting, settings }) => {
+  ] as const)('the error names $setting, which the brokers do not support', async ({ setting, settings }) => {
     const log = openLog(brokers, settings)
     await expect(log.check()).rejects.toThrow(setting)
     await log.close()
@@ -116,11 +119,11 @@ test.each([
   },
   {
     fault: 'a user that Kafka does not know',
-    env: () => ({ ...login(PASSWORD), KAFKA_SASL_USERNAME: 'nobody', KAFKA_SSL_CA: ca.cert }),
+    env: () => ({ ...login(PASSWORD), KAFKA_SASL_USERNAME: 'unknown', KAFKA_SSL_CA: ca.cert }),
     says: /Kafka refuses the login \(KAFKA_SASL_USERNAME, .*invalid credentials/,
   },
   {
-    fault: 'a CA that did not sign',
+    fault: 'the wrong CA',
     env: () => ({ ...login(PASSWORD), KAFKA_SSL_CA: otherCa.cert }),
     says: /the certificate of Kafka is not trusted \(KAFKA_SSL_CA\)/,
   },
@@ -135,7 +138,7 @@ test.each([
     says: /Kafka closes the connection: .*KAFKA_SSL/,
   },
 ])(
-  'with $fault every service says so, is not ready, and stops when asked to',
+  'with $fault every service logs the cause, is not ready, and stops on request',
   { timeout: 90_000 },
   async ({ env, says }) => {
     await using database = await createTestDatabase()

@@ -7,15 +7,15 @@ import { createTestDatabase } from '../support/database.ts'
 import { describeWithKafka } from '../support/kafka.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
-// Goal: who runs the services apart sees in metrics and doctor what is quarantined, what waits and for whom; topics that an operator
-// deletes are there again without a restart.
-// Method: the services as processes of their own over a real broker; the operator has Kafka's own tools.
+// Goal: metrics and doctor show an operator the quarantined records, the backlog and the unassigned partitions. Deleted topics
+// are created again without a restart.
+// Method: the services as separate processes over a real broker; the operator uses Kafka's own tools.
 
 const processes = useProcesses()
 const patiently = { timeout: 60_000, interval: 200 }
 
 await describeWithKafka('services over Kafka', (brokers) => {
-  test('say what is quarantined, what waits and for whom, and outlive the deletion of their topics', {
+  test('report quarantined records and the backlog, and work again after their topics were deleted', {
     timeout: 240_000,
   }, async () => {
     await using database = await createTestDatabase()

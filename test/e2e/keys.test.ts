@@ -15,8 +15,8 @@ import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { runCurfew, startStandalone, useProcesses } from '../support/processes.ts'
 
-// Goal: who runs Curfew turns keys, replaces the master key and finds out what is wrong, at a terminal. Method: the real
-// command against all services, and an IdP on loopback.
+// Goal: an operator rotates keys, replaces the master key and diagnoses faults at a terminal.
+// Method: the real command against all services, and an IdP on loopback.
 
 const processes = useProcesses()
 let curfew: Curfew
@@ -33,7 +33,7 @@ afterAll(async () => {
 const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
   runCurfew(processes, [...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env })
 
-test('keys are generated, imported, rotated and retired, and shown as they stand', async () => {
+test('keys are generated, imported, rotated and retired, and shown with their states', async () => {
   expect(await run(['keys', 'list'])).toMatchObject({
     code: 0,
     stdout: expect.stringContaining('No keys yet'),
@@ -56,15 +56,15 @@ test('keys are generated, imported, rotated and retired, and shown as they stand
     'ES256 next',
     'EdDSA current',
   ])
-  const under = await run(['keys', 'rotate'])
-  expect([under.code, under.stderr]).toEqual([1, expect.stringContaining('takes over at')])
+  const overlapping = await run(['keys', 'rotate'])
+  expect([overlapping.code, overlapping.stderr]).toEqual([1, expect.stringContaining('takes over at')])
   const next = items.find(({ state }) => state === 'next')?.kid ?? ''
   expect((await run(['keys', 'retire', next, '--compromised'])).stdout).not.toContain(next)
   expect((await run(['keys', 'list', '--all'])).stdout).toContain(next)
   expect((await run(['keys', 'rotate', '--every-days', '90'])).stdout).toContain('every 90 days')
 })
 
-test('what is wrong is said, without the key', async () => {
+test('a wrong command or key file is reported without the key', async () => {
   const jwk = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' })
   const file = join(folder, 'wrong.json')
   await writeFile(file, `not JSON, but a secret: ${jwk.d}`)
@@ -80,7 +80,7 @@ test('what is wrong is said, without the key', async () => {
   expect((await run(['keys', 'list', '--key', 'cfw_wrong'])).code).toBe(1)
 })
 
-test('doctor says what is wrong and what to do, and is content when it is done', async () => {
+test('doctor reports faults with their fixes, and exits with 0 after they are fixed', async () => {
   const published: Record<string, unknown> = {}
   const idp = createServer((request, response) => {
     response.end(JSON.stringify(published[request.url ?? ''] ?? null))
@@ -93,19 +93,19 @@ test('doctor says what is wrong and what to do, and is content when it is done',
     const { kid } = await curfew.client.addKey('loop', { alg: 'ES256' })
     published['/.well-known/openid-configuration'] = { issuer: iss, jwks_uri: `${iss}/certs` }
     published['/certs'] = { keys: [] }
-    const ill = await run(['doctor', '--issuer', 'loop'])
-    expect(ill.code).toBe(1)
-    expect(ill.stdout).toMatch(/^ok +database +answers$/m)
-    expect(ill.stdout).toMatch(/^ok +event log +answers$/m)
-    expect(ill.stdout).toMatch(/^ok +master key +answers$/m)
-    expect(ill.stdout).toMatch(/^ok +clock +agrees/m)
-    expect(ill.stdout).toContain(`WRONG  loop: ES256 current ${kid.slice(0, 16)}`)
-    expect(ill.stdout).toContain('Merge /issuers/loop/jwks.json')
+    const faulty = await run(['doctor', '--issuer', 'loop'])
+    expect(faulty.code).toBe(1)
+    expect(faulty.stdout).toMatch(/^ok +database +answers$/m)
+    expect(faulty.stdout).toMatch(/^ok +event log +answers$/m)
+    expect(faulty.stdout).toMatch(/^ok +master key +answers$/m)
+    expect(faulty.stdout).toMatch(/^ok +clock +agrees/m)
+    expect(faulty.stdout).toContain(`WRONG  loop: ES256 current ${kid.slice(0, 16)}`)
+    expect(faulty.stdout).toContain('Merge /issuers/loop/jwks.json')
 
     published['/certs'] = await curfew.client.getJwks('loop')
-    const well = await run(['doctor', '--issuer', 'loop', '--json'])
-    expect(well.code).toBe(0)
-    expect(JSON.parse(well.stdout)).toMatchObject({ ok: true })
+    const healthy = await run(['doctor', '--issuer', 'loop', '--json'])
+    expect(healthy.code).toBe(0)
+    expect(JSON.parse(healthy.stdout)).toMatchObject({ ok: true })
     const value = Buffer.from(JSON.stringify({ iss }))
     const record = { lane: 'interactive', position: '0/1', key: '', value, headers: {} } as const
     await quarantine(curfew.db, [{ record, kind: 'unreadable', reason: 'a test' }])
@@ -124,18 +124,18 @@ test('doctor says what is wrong and what to do, and is content when it is done',
       stdout: '',
       stderr: 'There is no issuer nope that this key may see.\nSee curfew doctor --help\n',
     })
-    // The other issuer's IdP is nowhere: without a name all are looked at.
+    // Without --issuer, doctor checks all issuers, and the IdP of the other one does not exist.
     const all = await run(['doctor'])
     expect([all.code, all.stdout]).toEqual([1, expect.stringMatching(/^WRONG +main: discovery /m)])
   } finally {
     idp.close()
     idp.closeAllConnections()
   }
-  const away = await run(['doctor', '--url', 'http://127.0.0.1:9'])
-  expect([away.code, away.stderr]).toEqual([1, expect.stringContaining('does not answer')])
+  const unreachable = await run(['doctor', '--url', 'http://127.0.0.1:9'])
+  expect([unreachable.code, unreachable.stderr]).toEqual([1, expect.stringContaining('does not answer')])
 })
 
-test('the master key is replaced, and who has both keys reads on', async () => {
+test('keys rewrap seals stored keys with the new master key', async () => {
   await using database = await createTestDatabase()
   const { db } = database
   const name = 'main' as IssuerName
@@ -164,7 +164,7 @@ test('the master key is replaced, and who has both keys reads on', async () => {
   expect(done.stdout + done.stderr + wrong.stderr).not.toContain(env.CURFEW_MASTER_KEY)
 })
 
-test('curfew up over its own database takes a new master key as it starts; with one that opens nothing, what comes waits', {
+test('curfew up seals its keys again with a new master key, and logouts wait while a wrong one is set', {
   timeout: 120_000,
 }, async () => {
   const dataFolder = await processes.dataFolder()
@@ -172,9 +172,9 @@ test('curfew up over its own database takes a new master key as it starts; with 
   const { adminKey } = first
   await first.client.putIssuer('main', { iss: 'https://idp.example' })
   const { kid } = await first.client.addKey('main', { alg: 'ES256' })
-  let told = 0
+  let requests = 0
   const shop = createServer((_request, response) => {
-    told += 1
+    requests += 1
     response.end()
   }).listen(0, '127.0.0.1')
   await once(shop, 'listening')
@@ -201,7 +201,7 @@ test('curfew up over its own database takes a new master key as it starts; with 
   const both = await start({ CURFEW_MASTER_KEY_OLD: made })
   expect(await both.client.readiness()).toMatchObject({ away: [] })
   const event = await both.client.getLogoutEvent(id, { wait: 20 })
-  expect([event.deliveries.map(({ state }) => state), told]).toEqual([['acknowledged'], 1])
+  expect([event.deliveries.map(({ state }) => state), requests]).toEqual([['acknowledged'], 1])
   shop.close()
   await stop(both)
   const last = await start({})

@@ -3,13 +3,13 @@ import { expect, test } from 'vitest'
 import { createTestDatabase } from '../support/database.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
-// Goal: services that are started before `curfew migrate` say so in one plain line, and work once it has run.
-// Method: the services as processes of their own over a database without tables.
+// Goal: services that start before `curfew migrate` log one line that says so, and work after the migration.
+// Method: the services as separate processes over a database without tables.
 
 const processes = useProcesses()
 const patiently = { timeout: 30_000, interval: 50 }
 
-test('services over a database without tables say what to run, and work after it', {
+test('services over a database without tables log the command to run, and work after it has run', {
   timeout: 120_000,
 }, async () => {
   await using database = await createTestDatabase()
@@ -32,7 +32,7 @@ test('services over a database without tables say what to run, and work after it
   await Promise.all(services.map((service) => service.says(/not-migrated/)))
   const statuses = () => Promise.all(urls.map(async (url) => (await fetch(`${url}/readyz`)).status))
   expect(await statuses()).not.toContain(200)
-  // While it runs, services see a part of the schema.
+  // During the migration the services see a part of the schema.
   const migratedAt = new Date().toISOString()
   expect(await runCurfew(processes, ['migrate'], { DATABASE_URL: database.url })).toMatchObject({ code: 0 })
   await expect.poll(statuses, patiently).toEqual([200, 200, 200, 200])

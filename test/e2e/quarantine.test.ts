@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Curfew, ISS, openCurfew } from '../support/curfew.ts'
 import { useProcesses } from '../support/processes.ts'
 
-// Goal: an operator at a terminal, or a script, sees which accepted logouts could not be planned, and decides about them.
+// Goal: an operator at a terminal, or a script, lists accepted records that could not be planned, and requeues or dismisses them.
 // Method: the real command against the real services.
 
 const processes = useProcesses()
@@ -55,7 +55,7 @@ test('records are listed, shown, requeued and dismissed', async () => {
 
   const shown = await run('show', '2')
   expect(shown.code).toBe(0)
-  expect(shown.stdout).toMatch(/^fix +Look at what wrote the record/m)
+  expect(shown.stdout).toMatch(/^fix +The reason says what is wrong with the record/m)
   expect(shown.stdout).toContain('a bell  for the terminal')
   const content = JSON.parse((await run('show', '3', '--json')).stdout) as QuarantinedContent
   expect(content).toMatchObject({ cut_short: true, value_bytes: 70_000, kept_bytes: 65_536 })
@@ -64,7 +64,7 @@ test('records are listed, shown, requeued and dismissed', async () => {
   const requeued = await run('requeue', '1')
   expect(requeued).toMatchObject({
     code: 0,
-    stdout: expect.stringContaining('A requeue comes back to quarantine'),
+    stdout: expect.stringContaining('A requeued record comes back to quarantine'),
   })
   const some = await run('requeue', '2', '3')
   expect(some).toMatchObject({
@@ -81,10 +81,10 @@ test('records are listed, shown, requeued and dismissed', async () => {
   expect((await run()).code).toBe(2)
 })
 
-test('a record that was requeued before is not said to go to the event log again', async () => {
+test('requeue of a record that was requeued before reports that it did nothing', async () => {
   await hold('unreadable', 'x')
   await curfew.db.query(
-    "update quarantined_records set state = 'requeued', decided_by = 'somebody', decided_at = now()",
+    "update quarantined_records set state = 'requeued', decided_by = 'an operator', decided_at = now()",
   )
   expect(await run('requeue', '1')).toMatchObject({
     code: 0,

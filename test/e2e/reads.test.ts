@@ -8,13 +8,13 @@ import { eventually } from '../support/curfew.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { startStandalone, useProcesses } from '../support/processes.ts'
 
-// Goal: reads that take for ever cost no logout, and no heartbeat.
-// Method: the real command over a database in which a lock keeps one table from all readers; 64 reads of it at once, by as
-// many keys as it takes to be within every limit of one key.
+// Goal: hanging reads delay neither logouts nor heartbeats.
+// Method: the real command over a database with one locked table, and 64 concurrent reads of this table. Several keys share the
+// reads, so that no key reaches its limits.
 
 const processes = useProcesses()
 const KEYS = 16
-const READS_OF_EACH = 4
+const READS_PER_KEY = 4
 const LEASE_MS = 2_000
 
 async function openRp() {
@@ -33,7 +33,7 @@ async function openRp() {
   return rp
 }
 
-test('64 reads that hang hold up neither logouts nor heartbeats', async () => {
+test('64 hanging reads delay neither logouts nor heartbeats', async () => {
   await using database = await createTestDatabase()
   const rp = await openRp()
   const { process, url, client } = await startStandalone(processes, {
@@ -64,7 +64,7 @@ test('64 reads that hang hold up neither logouts nor heartbeats', async () => {
   await database.db.withConnection(async (connection) => {
     await connection.query('begin')
     await connection.query('lock table replays in access exclusive mode')
-    // Each reader asks again as soon as it is answered: the reads are at their limit all the time.
+    // Each reader sends its next request after an answer, so the reads are at their limit all the time.
     const readOn = async (key: string) => {
       while (!ended.signal.aborted) {
         const response = await fetch(`${url}/v1/replays/${randomUUID()}`, {
@@ -75,7 +75,7 @@ test('64 reads that hang hold up neither logouts nor heartbeats', async () => {
         if (response?.status === 429) await sleep(100)
       }
     }
-    for (const key of keys) for (let n = 0; n < READS_OF_EACH; n++) reading.push(readOn(key))
+    for (const key of keys) for (let n = 0; n < READS_PER_KEY; n++) reading.push(readOn(key))
     await eventually(async () => {
       const { rows } = await connection.query(
         "select count(*)::int as count from pg_locks where relation = 'replays'::regclass and not granted",
@@ -88,7 +88,7 @@ test('64 reads that hang hold up neither logouts nor heartbeats', async () => {
     const took: number[] = []
     const silences: number[] = []
     for (let n = 0; n < 20; n++) {
-      took.push(await post(`someone-${n}`))
+      took.push(await post(`user-${n}`))
       const { rows } = await connection.query(
         'select extract(epoch from clock_timestamp() - max(seen_at)) * 1000 as ms from workers',
       )

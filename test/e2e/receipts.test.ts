@@ -7,15 +7,15 @@ import { type Curfew, eventually, ISS, openCurfew, storedId } from '../support/c
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
-// Goal: an auditor with a file and no network learns whether a logout came to what is said of it; and whoever suspects the
-// operator finds out what was altered. Method: the real command, what it fetched put into other words, and SQL.
+// Goal: an auditor verifies the result of a logout from a file, without a network, and detects alterations by the operator.
+// Method: the real command, with altered files, and a ledger that is altered by SQL.
 
 const processes = useProcesses()
 let folder: string
 let curfew: Curfew
 let rp: RelyingParty
 const path = (name: string) => join(folder, name)
-/** No way to any Curfew: what is offline stays so. */
+/** Runs a command without a reachable Curfew, so an online check would fail. */
 const offline = (...args: readonly string[]) =>
   runCurfew(processes, args, { CURFEW_URL: 'http://127.0.0.1:9' })
 const run = (...args: readonly string[]) =>
@@ -50,7 +50,7 @@ afterAll(async () => {
 
 const bundle = async () => JSON.parse(await readFile(path('receipt.json'), 'utf8')) as ReceiptBundle
 
-/** Verifies the bundle with something changed. */
+/** Verifies a changed bundle. */
 async function verifyWith(change: (whole: ReceiptBundle) => object, ...args: readonly string[]) {
   const whole = await bundle()
   await writeFile(path('changed.json'), JSON.stringify({ ...whole, ...change(whole) }))
@@ -58,7 +58,7 @@ async function verifyWith(change: (whole: ReceiptBundle) => object, ...args: rea
 }
 
 describe('receipt verify, offline', () => {
-  test('says in words that a receipt holds, and what it says', async () => {
+  test('prints that a receipt holds, and its contents in words', async () => {
     const args = ['receipt', 'verify', path('receipt.json'), '--key', path('vkey'), '--sub', 'alice']
     const { code, stdout } = await offline(...args)
     expect(code).toBe(0)
@@ -74,7 +74,7 @@ describe('receipt verify, offline', () => {
     expect(stdout).toMatch(/^mail +backchannel +main +acknowledged +done /m)
   })
 
-  test('does not say that a promise was broken where nothing was promised', async () => {
+  test('shows no SLA result for a delivery without an SLA', async () => {
     await using lone = await openCurfew({ bookkeepers: 1 })
     const party = await openRelyingParty(lone, { clientId: 'mail' })
     const { id } = await lone.client.postLogoutEvent({ iss: ISS, sub: 'alice', lane: 'bulk' })
@@ -84,7 +84,7 @@ describe('receipt verify, offline', () => {
     await party.close()
   })
 
-  test('holds the log against a checkpoint that was kept', async () => {
+  test('verifies that the log extends a kept checkpoint', async () => {
     const args = [
       'receipt',
       'verify',
@@ -101,7 +101,7 @@ describe('receipt verify, offline', () => {
     ])
   })
 
-  test('says whose key it is where none is given', async () => {
+  test('names the origin of the key if no key is given', async () => {
     const { code, stdout } = await offline('receipt', 'verify', path('receipt.json'))
     expect([code, stdout]).toEqual([
       0,
@@ -109,7 +109,7 @@ describe('receipt verify, offline', () => {
     ])
   })
 
-  test('checks of a receipt alone its signature, and nothing that it cannot', async () => {
+  test('checks only the signature of a receipt without proofs, and fails if a checkpoint is given', async () => {
     const alone = await offline('receipt', 'verify', path('receipt.jws'), '--key', path('vkey'))
     expect([alone.code, alone.stdout]).toEqual([0, expect.stringContaining('this is a receipt alone')])
     const args = ['--key', path('vkey'), '--checkpoint', path('kept')]
@@ -119,7 +119,7 @@ describe('receipt verify, offline', () => {
 
   test.each<[string, string, (whole: ReceiptBundle) => object]>([
     [
-      'what it says',
+      'its payload',
       'signature',
       ({ receipt }) => {
         const [header, payload = '', signature] = receipt.split('.')
@@ -132,35 +132,39 @@ describe('receipt verify, offline', () => {
       'inclusion',
       ({ inclusion_proof: [first = '', ...rest] }) => ({ inclusion_proof: [...rest, first] }),
     ],
-    ['its place', 'inclusion', () => ({ index: 0 })],
+    ['its index', 'inclusion', () => ({ index: 0 })],
     [
       'the checkpoint',
       'inclusion',
       ({ checkpoint }) => ({ checkpoint: checkpoint.replace('\n3\n', '\n4\n') }),
     ],
     [
-      'the proof that the log grew',
+      'the consistency proof',
       'consistency',
       ({ consistency_proof }) => ({
         consistency_proof: { from: 1, hashes: consistency_proof?.hashes.toReversed() },
       }),
     ],
-    ['the size that it grew from', 'consistency', () => ({ consistency_proof: { from: 2, hashes: [] } })],
-  ])('finds another in %s', async (_, check, change) => {
+    [
+      'the size in the consistency proof',
+      'consistency',
+      () => ({ consistency_proof: { from: 2, hashes: [] } }),
+    ],
+  ])('detects a change of %s', async (_, check, change) => {
     const { code, stdout } = await verifyWith(change, '--checkpoint', path('kept'), '--key', path('vkey'))
     const { ok, findings } = JSON.parse(stdout)
     expect([code, ok]).toEqual([1, false])
     expect(findings).toContainEqual(expect.objectContaining({ check, result: 'no' }))
   })
 
-  test('does not trust another key than the one that is given', async () => {
+  test('trusts only the given key', async () => {
     await using other = await openCurfew({ workers: 0, receipts: { origin: 'logout.example/receipts' } })
     const keys = (await (await other.call('GET', '/v1/log/keys')).json()) as LogKeys
     await writeFile(path('other'), keys.vkey)
     expect((await offline('receipt', 'verify', path('receipt.json'), '--key', path('other'))).code).toBe(1)
   })
 
-  test('says whom a receipt is of where that is hashed', async () => {
+  test('verifies the subject of a receipt with a hashed subject', async () => {
     const of = async (file: string, sub: string) =>
       (await offline('receipt', 'verify', path(file), '--sub', sub)).code
     expect(await of('receipt.json', 'bob')).toBe(1)
@@ -174,7 +178,7 @@ describe('receipt verify, offline', () => {
     expect([await of('opened.json', 'carol'), await of('opened.json', 'alice')]).toEqual([0, 1])
   })
 
-  test('says what cannot be read', async () => {
+  test('reports files that cannot be read', async () => {
     expect((await offline('receipt', 'verify', path('nothing'))).code).toBe(2)
     expect((await offline('receipt', 'verify', path('kept'))).code).toBe(2)
     expect((await offline('receipt', 'verify', path('receipt.json'), '--key', path('kept'))).code).toBe(2)
@@ -203,7 +207,7 @@ describe('receipt verify, offline', () => {
 describe('log verify', () => {
   const args = () => ['log', 'verify', '--checkpoint', path('kept'), '--log-key', path('vkey')]
 
-  test('finds nothing where nothing was altered', async () => {
+  test('finds no fault in an unaltered ledger', async () => {
     const { code, stdout } = await run(...args())
     expect(stdout).toMatch(/^Receipts: 3 intact, 0 altered, 0 erased, 0 not kept any more\.$/m)
     expect(stdout).toMatch(/^Ledger: 3 agree, 0 contradict, /m)
@@ -231,9 +235,9 @@ describe('log verify', () => {
     expect(stdout).toMatch(/^2 faults: something was altered\.$/m)
   })
 
-  test('finds a log that was rewritten from its beginning, by the checkpoint that was kept', async () => {
+  test('detects a log that was rewritten from its beginning with a kept checkpoint', async () => {
     await run('log', 'checkpoint', '--out', path('later'))
-    // Whoever has the database and the key can do all of this over again, but for what others have kept.
+    // An operator with the database and the key can rewrite the whole log, but not the checkpoints that others have kept.
     await curfew.db.query('delete from log_tiles')
     await curfew.db.query('delete from receipts')
     await curfew.db.query("update receipt_log set size = 0, root = sha256('')")

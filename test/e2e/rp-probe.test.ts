@@ -4,8 +4,9 @@ import { type Curfew, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty } from '../support/relying-party.ts'
 
-// Goal: the owner of a relying party reads at a terminal what is wrong with its endpoint and how to mend it, and a script
-// stops at its exit status. Method: the real command against all services and a real relying party.
+// Goal: the owner of a relying party sees the faults of the endpoint and their fixes at a terminal. A script sees the exit
+// status.
+// Method: the real command against all services and a real relying party.
 
 const processes = useProcesses()
 let curfew: Curfew
@@ -22,10 +23,10 @@ afterAll(async () => {
 const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
   runCurfew(processes, ['rp', ...args], { CURFEW_URL: curfew.url, CURFEW_KEY: curfew.adminKey, ...env })
 
-test('what is wrong, how to mend it, and what follows for our settings', async () => {
+test('a probe prints the checks, the fixes and suggested settings', async () => {
   shop.behave(null)
   const { code, stdout } = await run(['probe', '--issuer', 'main', 'shop'])
-  // It is plain http and stricter than it must be; but every must is passed.
+  // The endpoint uses plain http and is stricter than required, but passes every must.
   expect({ code, stdout }).toMatchObject({ code: 0 })
   expect(stdout).toContain(`shop at main: ${shop.uri}\n`)
   expect(stdout).toMatch(/^RESULT +LEVEL +CHECK +STATUS +MS +IT$/m)
@@ -38,19 +39,19 @@ test('what is wrong, how to mend it, and what follows for our settings', async (
   expect(stdout).toMatch(/\nEvery must is passed\. \d+ passed, 3 failed, 0 unknown\.\n$/)
 })
 
-test('a must that fails is exit status 1, and what it makes unknown is said once', async () => {
-  // Of the only issuer, which need not be named.
+test('a failed must exits with 1, and the reason for unknown checks is printed once', async () => {
+  // With only one issuer, --issuer is not needed.
   shop.behave({ status: 403, body: 'CSRF token missing \u001b[31m' })
   const { code, stdout } = await run(['probe', 'shop'])
   expect(code).toBe(1)
   expect(stdout).toMatch(/^FAILED +must +endpoint +403 /m)
-  // Of what a terminal would take for a command nothing is left.
+  // Control characters of the answer are removed, so the terminal does not execute them.
   expect(stdout).toMatch(/^ {2}It answered 403 \(CSRF token missing +\[31m\)\.$/m)
   expect(stdout.match(/^Unknown: .*$/gm)).toHaveLength(3)
   expect(stdout).toMatch(/\nNot every must is passed\. /)
 })
 
-test('for scripts: JSON on standard output, progress elsewhere; another endpoint by its URI', async () => {
+test('--json prints JSON to standard output and progress to standard error, and --uri probes another endpoint', async () => {
   await using other = await openRelyingParty(curfew, { clientId: 'other', target: '/other' })
   other.behave((number) => (number === 5 ? 'hang' : null))
   const { code, stdout, stderr } = await run([
@@ -62,7 +63,7 @@ test('for scripts: JSON on standard output, progress elsewhere; another endpoint
   expect(stderr).toMatch(/\[#+\.*\] +\d+ % {2}\d+ of \d+ requests answered/)
 })
 
-describe('exit statuses and words of what is wrong', () => {
+describe('exit statuses and error texts', () => {
   test.each([
     { args: [], says: 'rp what? list, show' },
     { args: ['prod'], says: 'There is no command rp prod.' },
@@ -70,16 +71,16 @@ describe('exit statuses and words of what is wrong', () => {
     { args: ['probe', 'shop', '--issuer', 'main', '--url', 'nowhere'], says: 'nowhere is no http(s) URL' },
     { args: ['probe', 'shop', '--issuer', 'main', '--uri', 'http://10.0.0.1/'], says: '/uri must be https' },
     { args: ['probe', 'shop', '--issuer', 'main', '--alg', 'none'], says: 'must be one of RS256' },
-  ])('usage: $args is 2', async ({ args, says }) => {
+  ])('a usage fault exits with 2: $args', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
     expect(stderr).toContain(says)
   })
 
   test.each([
-    { args: ['probe', 'nobody', '--issuer', 'main'], says: 'Name one: uri' },
+    { args: ['probe', 'unknown', '--issuer', 'main'], says: 'Name one: uri' },
     { args: ['probe', 'shop', '--issuer', 'none'], says: 'Curfew answered 404' },
-  ])('the answer is no: $args is 1', async ({ args, says }) => {
+  ])('a refusal exits with 1: $args', async ({ args, says }) => {
     const { code, stdout, stderr } = await run(args)
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
     expect(stderr).toContain(says)

@@ -7,7 +7,7 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/cur
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty, type RelyingParty as Receiver } from '../support/relying-party.ts'
 
-// Goal: an RP owner at a terminal, or a script, sees, changes, imports and exports relying parties, and knows how they do.
+// Goal: an RP owner at a terminal, or a script, lists, changes, imports and exports relying parties, and sees their health.
 // Method: the real command against all services.
 
 const processes = useProcesses()
@@ -36,7 +36,7 @@ async function file(name: string, content: unknown): Promise<string> {
   return path
 }
 
-test('list, show, put and delete', async () => {
+test('a relying party is listed, shown, put and deleted', async () => {
   const listed = await run(['list'])
   expect(listed).toMatchObject({ code: 0, stderr: '' })
   expect(listed.stdout).toMatch(/^shop +Web shop +yes +backchannel +http:/m)
@@ -64,7 +64,7 @@ test('list, show, put and delete', async () => {
   expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining('/backchannel_logout_uri must')])
 })
 
-test('disable and enable, the whole or one endpoint', async () => {
+test('a relying party or one of its endpoints is disabled and enabled', async () => {
   await curfew.client.putRelyingParty(ISSUER, 'pods', {
     curfew: {
       endpoints: ['a', 'b'].map((name) => ({ name, uri: `https://${name}.pods.example/` })),
@@ -88,7 +88,36 @@ test('disable and enable, the whole or one endpoint', async () => {
   })
 })
 
-test('health', async () => {
+test('disable and enable, all channels or one', async () => {
+  await curfew.client.putRelyingParty(ISSUER, 'two', {
+    backchannel_logout_uri: 'https://two.example/logout',
+    curfew: {
+      channels: { global_revocation: { uri: 'https://two.example/revoke', fallback_for: 'backchannel' } },
+    },
+  })
+  const off = await run(['disable', 'two', '--channel', 'global_revocation'])
+  expect(off.stdout).toMatch(
+    /^CHANNEL +ENDPOINT +NAMES +COUNTS +FALLBACK FOR +ENABLED +URI\nbackchannel +main +either +done +yes .*\nglobal_revocation +main +subject +begun +backchannel +no: /m,
+  )
+  expect((await run(['list'])).stdout).toMatch(
+    /^two +yes +backchannel global_revocation \(disabled\) +https:/m,
+  )
+  const enabled = async (...args: string[]) =>
+    (await json<RelyingParty>(args)).status.endpoints.map((endpoint) => endpoint.enabled)
+  expect(await enabled('enable', 'two', '--channel', 'global_revocation')).toEqual([true, true])
+  expect(await enabled('disable', 'two')).toEqual([false, false])
+  expect(await enabled('enable', 'two', '--channel', 'global_revocation')).toEqual([false, true])
+  expect(await enabled('enable', 'two')).toEqual([true, true])
+  expect(await run(['disable', 'two', '--channel', 'saml'])).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(
+      /^two has no channel saml\. Its channels: backchannel, global_revocation\.\n/,
+    ),
+  })
+  expect((await run(['enable', 'two', '--channel', 'backchannel', '--endpoint', 'b'])).code).toBe(2)
+})
+
+test('health shows the breaker, the backlog and the latencies of each endpoint', async () => {
   const { id } = await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
   await curfew.client.getLogoutEvent(id, { wait: 20 })
   await eventually(async () =>
@@ -114,7 +143,7 @@ test('health', async () => {
   expect((await run(['health', 'shop'])).stdout).toMatch(
     /^backchannel +main +yes +closed +0 +100\.0 % +\d{4}-/m,
   )
-  expect((await run(['health', 'nobody'])).code).toBe(1)
+  expect((await run(['health', 'unknown'])).code).toBe(1)
   await curfew.db.query(
     `insert into breakers (binding_id, worker_id)
      select b.id, w.id from bindings b, workers w where b.uri = $1 limit 1`,
@@ -130,7 +159,7 @@ describe('import and export', () => {
     redirect_uris: [`https://c${index}.example/callback`],
   }))
 
-  test('of thousands: a bar, a report, and the way back', async () => {
+  test('of thousands of clients show progress and a report, and an export can be imported again', async () => {
     await curfew.client.putIssuer('many', { iss: 'https://many.example' })
     const path = await file('clients.ndjson', clients.map((client) => `${JSON.stringify(client)}\n`).join(''))
     const dry = await run(['import', path, '--issuer', 'many', '--dry-run'])
@@ -151,7 +180,7 @@ describe('import and export', () => {
     await curfew.db.query("update issuers set deleted_at = now() where name = 'many'")
   })
 
-  test('with faults: a table by line, and exit status 2', async () => {
+  test('with faults print a table by line, and exit with 2', async () => {
     const path = await file('realm.json', {
       realm: 'acme',
       clients: [
@@ -173,7 +202,7 @@ describe('import and export', () => {
     expect((await run(['show', 'fine'])).code).toBe(1)
   })
 
-  test('that may not be, or of no file, say so', async () => {
+  test('without the scope, or with a missing file, are reported', async () => {
     const key = curfew.keyFor('clients:read')
     const path = await file(
       'large.ndjson',

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest'
 import { eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 
-// Goal: support staff at a terminal, or a script, see who holds which session and which ought to be over. Method: the real
-// command against all services.
+// Goal: support staff at a terminal, or a script, see the sessions of a subject and the orphaned sessions.
+// Method: the real command against all services.
 
 const processes = useProcesses()
 const EVENT = '01938c2e-0000-7000-8000-000000000001'
@@ -15,14 +15,14 @@ async function open() {
   return { curfew, run, [Symbol.asyncDispose]: () => curfew.stop() }
 }
 
-test('who holds which session, and which ought to be over', async () => {
+test('the sessions of a subject and the orphaned sessions are listed', async () => {
   await using opened = await open()
   const { curfew, run } = opened
   const expires_at = new Date(Date.now() + 3_600_000).toISOString()
   const session = { iss: ISS, sub: 'alice', sid: 's1', client_id: 'mail', expires_at }
   await curfew.client.postSessions([
-    { ...session, device: 'phone' },
-    { ...session, client_id: 'wiki' },
+    { ...session, device: 'phone', email: 'alice@example.com' },
+    { ...session, client_id: 'wiki', email: 'alice@example.com' },
     { ...session, sid: 's2' },
   ])
   await eventually(async () => {
@@ -45,9 +45,13 @@ test('who holds which session, and which ought to be over', async () => {
   ])
   expect(listed).toMatchObject({ code: 0, stderr: '' })
   expect(listed.stdout.split('\n')).toEqual([
-    expect.stringMatching(/^CLIENT +SUBJECT +SESSION +DEVICE +STARTED \(UTC\) +EXPIRES \(UTC\) +LOGOUT$/),
-    expect.stringMatching(/^mail +alice +s1 +phone +\d{4}-\d\d-\d\d \d\d:\d\d +\d{4}-\d\d-\d\d \d\d:\d\d$/),
-    expect.stringMatching(/^wiki +alice +s1 .* came to nothing at \S+ \S+: 01938c2e-/),
+    expect.stringMatching(
+      /^CLIENT +SUBJECT +EMAIL +SESSION +DEVICE +STARTED \(UTC\) +EXPIRES \(UTC\) +LOGOUT$/,
+    ),
+    expect.stringMatching(
+      /^mail +alice +alice@example\.com +s1 +phone +\d{4}-\d\d-\d\d \d\d:\d\d +\d{4}-\d\d-\d\d \d\d:\d\d$/,
+    ),
+    expect.stringMatching(/^wiki +alice +alice@example\.com +s1 .* came to nothing at \S+ \S+: 01938c2e-/),
     expect.stringMatching(/^mail +alice +s2 /),
     '',
   ])
@@ -58,13 +62,15 @@ test('who holds which session, and which ought to be over', async () => {
   ])
   expect(JSON.parse(json.stdout)).toMatchObject({ items: [{ client_id: 'mail' }, { client_id: 'wiki' }] })
   expect(orphans.stdout.split('\n')).toEqual([
-    expect.stringMatching(/^SINCE \(UTC\) +ISSUER +CLIENT +SUBJECT +SESSION +WHY +EVENT$/),
-    expect.stringMatching(/^\d{4}-\d\d-\d\d \d\d:\d\d +main +wiki +alice +s1 +never_planned +01938c2e-/),
+    expect.stringMatching(/^SINCE \(UTC\) +ISSUER +CLIENT +SUBJECT +EMAIL +SESSION +WHY +EVENT$/),
+    expect.stringMatching(
+      /^\d{4}-\d\d-\d\d \d\d:\d\d +main +wiki +alice +alice@example\.com +s1 +never_planned +01938c2e-/,
+    ),
     '',
   ])
 })
 
-test('where there is none, and where it is asked wrongly', async () => {
+test('an empty list and wrong arguments are reported', async () => {
   await using opened = await open()
   const { run } = opened
   const [none, orphans, refused, ...wrong] = await Promise.all([

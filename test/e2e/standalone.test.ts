@@ -8,15 +8,15 @@ import { promisify } from 'node:util'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { serversOf, spawnStandalone, startStandalone, useProcesses } from '../support/processes.ts'
 
-// Goal: what the README promises a newcomer of `curfew up`, from the first start to the last Ctrl-C.
-// Method: the real command in a real process, a real shell for what is to be pasted into one.
+// Goal: `curfew up` works for a new user as the README promises, from the first start to the last Ctrl-C.
+// Method: the real command in a real process, and a real shell for the commands that a user pastes.
 
 const processes = useProcesses()
 const ISS = 'https://idp.example'
-/** A start makes a database, and the machine may be busy. */
+/** The longest allowed stop, with time for a busy machine. */
 const STOP_MS = 8_000
 
-/** What a person would copy: the first curl command that has `text`, over as many lines as it takes. */
+/** Finds the first curl command with `text` in the output, over several lines if need be. */
 function curlWith(text: string, output: string): string {
   const commands = output.match(/^ *curl(?:.*\\\n)*.*$/gm) ?? []
   const found = commands.find((command) => command.includes(text))
@@ -30,7 +30,7 @@ async function paste(command: string): Promise<Record<string, unknown>> {
   return JSON.parse(stdout) as Record<string, unknown>
 }
 
-/** A relying party that takes requests, and answers as it is told. */
+/** Opens a relying party that counts requests, and answers or hangs. */
 async function openRp(answer: 'hang' | 'ok') {
   const rp = { answer, requests: 0, uri: '' }
   const server = createServer((_request, response) => {
@@ -48,7 +48,7 @@ async function openRp(answer: 'hang' | 'ok') {
 }
 
 describe('the first start', () => {
-  test('prints the URL, the admin key once, and a curl line that works as it is pasted', async () => {
+  test('prints the URL, the admin key once, and a curl command that works when pasted', async () => {
     const dataFolder = await processes.dataFolder()
     const { process, url, adminKey, client } = await startStandalone(processes, { dataFolder })
     expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
@@ -64,7 +64,7 @@ describe('the first start', () => {
     expect((await fetch(`${url}/readyz`)).status).toBe(200)
   })
 
-  test('keeps its secrets to the owner of the folder, and in no log', async () => {
+  test('makes its secrets readable only for the owner of the folder, and logs no admin key', async () => {
     const dataFolder = await processes.dataFolder()
     const { process, adminKey } = await startStandalone(processes, {
       dataFolder,
@@ -79,7 +79,7 @@ describe('the first start', () => {
     expect(process.stderr).not.toContain(adminKey)
   })
 
-  test('that finds its port in use says so in a line, leaves no database behind, and has not used up the admin key', async () => {
+  test('with a port in use fails with one line, leaves no database server, and keeps the admin key for the next start', async () => {
     const dataFolder = await processes.dataFolder()
     const other = await openRp('ok')
     const port = new URL(other.uri).port
@@ -98,7 +98,7 @@ describe('the first start', () => {
 })
 
 describe('the demo', () => {
-  test("fills its table, takes a logout of one's own, and ends with Ctrl-C", async () => {
+  test('fills its table, delivers a pasted logout, and ends with Ctrl-C', async () => {
     const dataFolder = await processes.dataFolder()
     const demo = spawnStandalone(processes, { dataFolder, args: ['--demo'] })
     await demo.says(/Ctrl-C stops everything/)
@@ -109,13 +109,13 @@ describe('the demo', () => {
       ['CRM', 'fails its first two tries', 'acknowledged', '3'],
     ])
     const { id } = await paste(curlWith('"sub":"bob"', demo.stdout))
-    const became = await paste(curlWith('?wait=10', demo.stdout).replace('/ID?', `/${String(id)}?`))
-    expect(became).toMatchObject({ sub: 'bob', status: 'settled', acknowledged: 3, total: 3 })
-    // The README registers its issuer as main: the demo has the same one, so that both can be tried together.
+    const result = await paste(curlWith('?wait=10', demo.stdout).replace('/ID?', `/${String(id)}?`))
+    expect(result).toMatchObject({ sub: 'bob', status: 'settled', acknowledged: 3, total: 3 })
+    // The demo and the README use the same issuer, main, so a user can try both together.
     const [, readme] = curlWith('"sub":"bob"', demo.stdout).match(/^(.*?) -d /s) ?? []
     const put = `${readme?.replace('/v1/logout-events', '/v1/issuers/main')} -X PUT -d '{ "iss": "https://idp.example", "session_index": "off" }'`
     expect(await paste(put)).toMatchObject({ name: 'main', iss: 'https://idp.example' })
-    // Its terminal belongs to its reader.
+    // The demo writes no log to the terminal.
     expect(demo.stderr).toBe('')
 
     demo.signal('SIGINT')
@@ -131,7 +131,7 @@ describe('the demo', () => {
     expect(await again.exit(STOP_MS)).toEqual({ code: 0, signal: null })
   })
 
-  test('ends at once and without complaint when it is stopped while the table fills', async () => {
+  test('ends at once and without an error when it is stopped while the table fills', async () => {
     const dataFolder = await processes.dataFolder()
     const demo = spawnStandalone(processes, { dataFolder, args: ['--demo'] })
     await demo.says(/Wiki .*in_flight/)
@@ -144,7 +144,7 @@ describe('the demo', () => {
 })
 
 describe('a stop', () => {
-  test('while a relying party hangs keeps its deadline, and what was owed is delivered by the next start', async () => {
+  test('keeps its deadline while a relying party hangs, and the next start delivers the logout', async () => {
     const dataFolder = await processes.dataFolder()
     const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8', CURFEW_STOP_DEADLINE_MS: '500' }
     const first = await startStandalone(processes, { dataFolder, env })
@@ -157,10 +157,10 @@ describe('a stop', () => {
     })
     const { id } = await first.client.postLogoutEvent({ iss: ISS, sub: 'alice' })
     await expect.poll(() => rp.requests, { timeout: 10_000 }).toBe(1)
-    const askedMs = performance.now()
+    const stoppedMs = performance.now()
     first.process.signal('SIGINT')
     expect(await first.process.exit(STOP_MS)).toEqual({ code: 0, signal: null })
-    expect(performance.now() - askedMs).toBeGreaterThan(400)
+    expect(performance.now() - stoppedMs).toBeGreaterThan(400)
     expect(serversOf(dataFolder)).toEqual([])
 
     rp.answer = 'ok'
@@ -168,7 +168,7 @@ describe('a stop', () => {
     expect(await second.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1, total: 1 })
   })
 
-  test('takes SIGTERM as service managers send it, also while it starts', async () => {
+  test('by SIGTERM works even during the start', async () => {
     const dataFolder = await processes.dataFolder()
     const early = spawnStandalone(processes, { dataFolder, env: { LOG_LEVEL: 'info' } })
     await early.says(/ledger\.migrated/)
@@ -179,7 +179,7 @@ describe('a stop', () => {
 })
 
 describe('a second start', () => {
-  test('finds events and relying parties, does not print the key again, and takes it', async () => {
+  test('has the events and relying parties of the first, does not print the key again, and accepts it', async () => {
     const dataFolder = await processes.dataFolder()
     const env = { CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8' }
     const first = await startStandalone(processes, { dataFolder, env })
@@ -202,7 +202,7 @@ describe('a second start', () => {
     expect(rp.requests).toBe(2)
   })
 
-  test('on a folder that another one uses is refused in a line, and the first goes on unharmed', async () => {
+  test('on a folder in use fails with one line, and does not disturb the first', async () => {
     const dataFolder = await processes.dataFolder()
     const first = await startStandalone(processes, { dataFolder })
     for (const args of [[], ['--demo']]) {

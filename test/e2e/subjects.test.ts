@@ -3,12 +3,12 @@ import { eventually, ISS, openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
-// Goal: who runs Curfew forgets a subject from a terminal or a script, and is told by the exit status whether it is done.
+// Goal: an operator erases a subject from a terminal or a script, and the exit status shows whether the erasure is complete.
 // Method: the real command against all services.
 
 const processes = useProcesses()
 
-test('from a request that waits to one that is complete', async () => {
+test('an erasure waits for dead letters, and completes with --abandon', async () => {
   await using curfew = await openCurfew({ bookkeepers: 1 })
   await using mail = await openRelyingParty(curfew, { clientId: 'mail', curfew: { retry_schedule_ms: [] } })
   mail.behave({ status: 503 })
@@ -27,7 +27,7 @@ test('from a request that waits to one that is complete', async () => {
   expect(unasked.stderr).toContain('--yes')
   expect(waiting).toMatchObject({ code: 1, stderr: '' })
   expect(waiting.stdout).toContain('Waiting:\n1  Dead letters: replay them (curfew dlq), or give them up')
-  // Nobody is told to wait for what only a person can do.
+  // The output does not ask the operator to wait for work that only a person can do.
   expect(waiting.stdout).not.toContain('by itself')
   const [, request = ''] = /curfew subjects show (\S+)\n$/.exec(waiting.stdout) ?? []
 

@@ -3,12 +3,12 @@ import { openCurfew } from '../support/curfew.ts'
 import { runCurfew, useProcesses } from '../support/processes.ts'
 import { openWebhookReceiver, signers } from '../support/webhook-receiver.ts'
 
-// Goal: an SRE at a terminal, or a script, registers a webhook, sees that it works, or why not, and takes it away.
+// Goal: an SRE at a terminal, or a script, registers a webhook, tests it and deletes it.
 // Method: the real command against all services, with a real receiver.
 
 const processes = useProcesses()
 
-test('from a registration to its end', async () => {
+test('a webhook is registered, tested, changed and deleted', async () => {
   await using curfew = await openCurfew({ workers: 0, bookkeepers: 1 })
   await using hook = await openWebhookReceiver()
   const run = (...args: readonly string[]) =>

@@ -110,7 +110,7 @@ test('a whole life is forgotten everywhere, that of all others nowhere, and in a
     iss: OTHER_ISS,
   })
   const own = [
-    await settled({ iss: ISS, sub: SUB }),
+    await settled({ iss: ISS, sub: SUB, email: 'alice@example.com' }),
     await settled({ iss: ISS, sub: SUB, sid: 'sid-of-alice-1' }),
     // Of these two only the index, and only another event, know whose they are.
     await settled({ iss: ISS, sid: 'sid-of-alice-2' }),
@@ -163,9 +163,17 @@ test('a whole life is forgotten everywhere, that of all others nowhere, and in a
   for (const sid of ['sid-of-alice-1', 'sid-of-alice-2'])
     expect(await tracesOf(curfew.db, sid)).toEqual(['erasures'])
 
+  expect(own[0]?.email).toBe('alice@example.com')
   for (const { id } of own) {
     const event = await curfew.client.getLogoutEvent(id)
-    expect(event).toMatchObject({ sub: null, sid: null, status: 'settled', acknowledged: 1, total: 1 })
+    expect(event).toMatchObject({
+      sub: null,
+      email: null,
+      sid: null,
+      status: 'settled',
+      acknowledged: 1,
+      total: 1,
+    })
     expect(event.erased_at).toEqual(expect.any(String))
     const [{ id: deliveryId = '' } = {}] = event.deliveries
     const delivery = await curfew.client.getDelivery(deliveryId)

@@ -170,8 +170,27 @@ describe('/openapi.json', () => {
     expect(document.info).toEqual({
       title: expect.any(String),
       version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      description: expect.stringContaining('1048576 bytes'),
     })
     expect(document.components.securitySchemes.bearer).toMatchObject({ type: 'http', scheme: 'bearer' })
+  })
+
+  test('states the limit of each text and list that a body may have', () => {
+    const unlimited: string[] = []
+    const walk = (schema: unknown, path: string): void => {
+      if (typeof schema !== 'object' || schema === null) return
+      const { type, enum: values, pattern, maxLength, maxItems } = schema as Readonly<Record<string, unknown>>
+      const limited =
+        type === 'string'
+          ? (values ?? pattern ?? maxLength) !== undefined
+          : type !== 'array' || maxItems !== undefined
+      if (!limited) unlimited.push(path)
+      for (const [name, member] of Object.entries(schema)) walk(member, `${path}/${name}`)
+    }
+    for (const [path, operations] of Object.entries(document.paths))
+      for (const [method, { requestBody }] of Object.entries(operations))
+        for (const { schema } of Object.values(requestBody?.content ?? {})) walk(schema, `${method} ${path}`)
+    expect(unlimited).toEqual([])
   })
 
   test('has every route, with its scope, its parameters and its answers', () => {

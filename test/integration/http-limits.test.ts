@@ -274,7 +274,7 @@ describe('an issuer over its quota of sessions', () => {
       expect(answer.status).toBe(429)
       return answer
     })
-    expect(((await refused.json()) as Problem).title).toBe('Quota of sessions')
+    expect(((await refused.json()) as Problem).title).toBe('Session quota exceeded')
     // The ledger knew of the gap before.
     const gaps = await curfew.db.query<{ gaps_until: Date }>('select gaps_until from session_issuers')
     expect(gaps.rows[0]?.gaps_until.getTime()).toBeGreaterThan(Date.now() + 3_600_000)

@@ -258,11 +258,7 @@ describe('what is altered', () => {
       "update deliveries set state = 'dead_lettered', level = null, dead_letter_reason = 'refused' where event_id = $1",
       'state was "acknowledged"',
     ],
-    [
-      'a delivery that is taken away',
-      'delete from deliveries where event_id = $1',
-      'settled no more, or gone',
-    ],
+    ['a delivery that is taken away', 'delete from deliveries where event_id = $1', 'missing or not settled'],
     [
       'the token of a delivery',
       "update deliveries set token_digest = sha256('another') where event_id = $1",

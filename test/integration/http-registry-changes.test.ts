@@ -51,6 +51,31 @@ async function auditOf(object: string): Promise<readonly Entry[]> {
   return items.filter((entry) => entry.object === object).toReversed()
 }
 
+test('settings as they take effect leave out what is not set', async () => {
+  const { body } = await register('plain', {
+    curfew: { channels: { global_revocation: { uri: 'https://plain.rp.example/revoke' } } },
+  })
+  const settings = body.status.endpoints.map((endpoint) => endpoint.settings)
+  expect(settings).toHaveLength(2)
+  expect(settings.flatMap((each) => Object.values(each))).not.toContain(null)
+})
+
+test('a patch that enables one channel enables what Curfew disabled of it, and of no other', async () => {
+  await register('two-gone', {
+    curfew: { channels: { global_revocation: { uri: 'https://two-gone.rp.example/revoke' } } },
+  })
+  await curfew.db.query(
+    `update bindings b set disabled_reason = 'answered 410'
+       from relying_parties p where p.id = b.relying_party_id and p.client_id = 'two-gone'`,
+  )
+  const enabled = async (kind: string) => {
+    const { body } = await patch('two-gone', { curfew: { channels: { [kind]: { enabled: true } } } })
+    return body.status.endpoints.map((endpoint) => endpoint.enabled)
+  }
+  expect(await enabled('backchannel')).toEqual([true, false])
+  expect(await enabled('global_revocation')).toEqual([true, true])
+})
+
 describe('an ETag', () => {
   test('is strong, and another after every change that shows, be it ours', async () => {
     const { etag } = await register('tagged')
@@ -71,10 +96,47 @@ describe('an ETag', () => {
     expect((await auditOf(pathOf('tagged'))).at(-1)).toMatchObject({
       credential: 'curfew',
       action: 'relying_party.endpoint_disabled',
-      detail: { endpoint: 'main', reason: 'answered 410' },
+      detail: { channel: 'backchannel', endpoint: 'main', reason: 'answered 410' },
     })
     await call('DELETE', pathOf('tagged'))
     expect((await register('tagged')).etag).not.toBe(etag)
+  })
+
+  test('stays as it is where the same secret is put again', async () => {
+    const put = (secret: string) =>
+      call('PUT', pathOf('bearer'), {
+        curfew: {
+          channels: {
+            global_revocation: { uri: 'https://bearer.rp.example/revoke', credential: 'bearer', secret },
+          },
+        },
+      })
+    const { status, etag, body } = await put('hush-3')
+    expect(status).toBe(201)
+    const again = await put('hush-3')
+    expect([again.etag, again.body.status.updated_at]).toEqual([etag, body.status.updated_at])
+    const line = JSON.stringify({
+      ...body,
+      curfew: {
+        channels: {
+          global_revocation: {
+            ...Object(body.curfew.channels).global_revocation,
+            secret: 'hush-3',
+          },
+        },
+      },
+    })
+    const imported = await call('POST', `${pathOf('import')}`, line, {
+      'content-type': 'application/x-ndjson',
+    })
+    expect(imported.body).toMatchObject({ unchanged: 1 })
+    const other = await put('hush-4')
+    expect(other.etag).not.toBe(etag)
+    await curfew.db.query(
+      "update bindings set sealed_secret = 'unreadable' where uri like 'https://bearer.%'",
+    )
+    expect((await put('hush-4')).etag).not.toBe(other.etag)
+    expect(await auditOf(pathOf('bearer'))).toHaveLength(3)
   })
 
   test('saves who has it already the body', async () => {

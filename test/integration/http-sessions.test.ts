@@ -89,9 +89,14 @@ describe('each member of a session', () => {
 
 test('from a post to what support staff read, and to its end', async () => {
   const started_at = hence(-1)
-  const answer = await curfew.client.postSession({ ...GOOD, started_at, device: 'phone' })
+  const answer = await curfew.client.postSession({
+    ...GOOD,
+    started_at,
+    device: 'phone',
+    email: 'alice@example.com',
+  })
   expect(answer).toEqual({ status: 'accepted', links: { session: expect.any(String) } })
-  const expected = { ...GOOD, device: 'phone', started_at, logout: null }
+  const expected = { ...GOOD, device: 'phone', email: 'alice@example.com', started_at, logout: null }
   await eventually(async () => expect(await list({ sub: 'alice' })).toEqual([expected]))
   const linked = await curfew.call('GET', answer.links.session)
   expect(await linked.json()).toEqual({ items: [expected], next_cursor: null })

@@ -61,6 +61,7 @@ const IMPOSSIBLE: readonly (readonly [
   [{ dead_letter_reason: 'refused' }, without(['dead_lettered']), 'reason_exactly_when_dead'],
   [{ attempts: 0 }, ['acknowledged'], 'acknowledged_after_an_attempt'],
   [{ attempts: -1 }, without(['acknowledged']), 'deliveries_attempts_check'],
+  [{ unsent: -1 }, STATES, 'deliveries_unsent_check'],
   [{ retries: -1 }, STATES, 'deliveries_retries_check'],
   [{ refusals: -1 }, STATES, 'deliveries_refusals_check'],
   [{ lane: 'fast' }, STATES, 'deliveries_lane_check'],

@@ -69,10 +69,10 @@ export async function register(db: Database, count: number): Promise<Registry> {
 
 /** A channel of a relying party that a test registers. */
 export type TestChannel = Pick<Binding, 'kind' | 'fallbackFor'> &
-  Partial<Pick<Binding, 'counts' | 'names' | 'widens'>>
+  Partial<Pick<Binding, 'counts' | 'names' | 'widens'>> & { readonly name?: string }
 export const BACKCHANNEL: TestChannel = { kind: 'backchannel', fallbackFor: null }
 
-/** @param channels each with one endpoint. */
+/** @param channels each with one endpoint; two of one kind differ by `name`. */
 export async function registerParty(
   db: Database,
   clientId: string,

@@ -106,6 +106,33 @@ describe('each endpoint', () => {
     expect(us.received.length).toBe(before)
   })
 
+  test('that was sent nothing has no attempts, however often it is replayed', async () => {
+    const before = us.received.length
+    await register({}, false)
+    const { id } = await post()
+    const [letter] = (await settled(id)).deliveries.filter(({ endpoint }) => endpoint === 'us')
+    const { id: replay } = await curfew.client.startReplay({ filter: { ids: [letter?.id ?? ''] } })
+    await eventually(async () => expect((await curfew.client.getReplay(replay)).state).toBe('done'))
+    const dead = async () => curfew.client.getDelivery(letter?.id ?? '')
+    await eventually(async () =>
+      expect(await dead()).toMatchObject({ generation: 1, state: 'dead_lettered' }),
+    )
+    expect(await dead()).toMatchObject({
+      attempt_count: 0,
+      attempts: [
+        { number: 1, outcome: 'undeliverable' },
+        { number: 2, outcome: 'undeliverable' },
+      ],
+    })
+    expect(await curfew.client.getDeadLetter(letter?.id ?? '')).toMatchObject({ attempt_count: 0 })
+    await register({})
+    await curfew.client.startReplay({ filter: { ids: [letter?.id ?? ''] } })
+    await eventually(async () =>
+      expect(await dead()).toMatchObject({ state: 'acknowledged', attempt_count: 1 }),
+    )
+    expect(us.received.length).toBe(before + 1)
+  })
+
   test('that answered 410 stays disabled until somebody enables it, whatever else is changed', async () => {
     us.behave({ status: 410 })
     expect(byEndpoint(await settled((await post()).id))).toContainEqual(['us', 'endpoint_gone'])

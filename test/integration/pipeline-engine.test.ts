@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { type Curfew, eventually, ISS, openCurfew } from '../support/curfew.ts'
+import { type Curfew, eventually, ISS, ISSUER, openCurfew } from '../support/curfew.ts'
 import { openRelyingParty } from '../support/relying-party.ts'
 
 // Goal: one sick relying party costs the others nothing, and is told all that it is still owed once it is well.
 // Method: real relying parties that go down and come back, and real workers.
 
+const OTHER_ISS = 'https://other.example'
 const logouts = (count: number, clients: readonly string[], lane?: 'bulk') =>
   Array.from({ length: count }, () => ({
     iss: ISS,
@@ -116,3 +117,45 @@ test('a mass logout is told whole, and a click in the midst of it at once', asyn
   expect(rp.received.length).toBeLessThan(1_001)
   await rp.told(1_001)
 }, 30_000)
+
+test('a tenant whose relying party hangs on both its channels does not delay a logout of another', async () => {
+  const timeoutMs = 10_000
+  await using curfew = await openCurfew({ workers: 0 })
+  await using sick = await openRelyingParty(curfew, { clientId: 'sick' })
+  await curfew.client.putRelyingParty(ISSUER, 'sick', {
+    backchannel_logout_uri: sick.uri,
+    id_token_signed_response_alg: 'ES256',
+    curfew: {
+      timeout_ms: timeoutMs,
+      retry_schedule_ms: [60_000],
+      channels: { global_revocation: { uri: `${new URL(sick.uri).origin}/revoke` } },
+    },
+  })
+  sick.behave('hang')
+  await curfew.client.putIssuer('other', { iss: OTHER_ISS })
+  await using well = await openRelyingParty(curfew, {
+    ...{ clientId: 'well', issuer: 'other', iss: OTHER_ISS },
+    curfew: { retry_schedule_ms: Array.from({ length: 9 }, () => 1_000) },
+  })
+  await startWorkers(curfew, 1)
+  for (let batch = 0; batch < 4; batch++) await curfew.client.postLogoutEvents(logouts(1_000, ['sick']))
+  await eventually(async () => {
+    const { in_flight = 0, pending = 0 } = await states(curfew, 'sick')
+    expect(in_flight + pending).toBe(8_000)
+  })
+  // Fresh logouts begin at once, long before an attempt at the relying party that hangs has timed out.
+  for (let click = 1; click <= 10; click++) {
+    const from = performance.now()
+    await curfew.client.postLogoutEvent({ iss: OTHER_ISS, sub: randomUUID() })
+    const received = await well.told(click)
+    expect((received[click - 1]?.atMs ?? Number.POSITIVE_INFINITY) - from).toBeLessThan(timeoutMs / 2)
+  }
+  // So does one that is claimed from the ledger, between thousands that are due as well.
+  well.behave({ status: 503 })
+  const { id } = await curfew.client.postLogoutEvent({ iss: OTHER_ISS, sub: randomUUID() })
+  await eventually(async () => expect(await states(curfew, 'well')).toEqual({ acknowledged: 10, pending: 1 }))
+  well.behave(null)
+  expect(await curfew.client.getLogoutEvent(id, { wait: 5 })).toMatchObject({ acknowledged: 1 })
+  const { in_flight = 0, pending = 0 } = await states(curfew, 'sick')
+  expect(in_flight + pending).toBe(8_000)
+}, 60_000)

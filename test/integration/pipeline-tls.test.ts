@@ -114,6 +114,12 @@ describe('an RP that asks who calls', () => {
     expect(rows).toEqual([{ settings: {} }])
   })
 
+  test('the same key put again changes nothing', async () => {
+    const first = await put('again', showing(mail))
+    const second = await put('again', showing(mail))
+    expect(second.headers.get('etag')).toBe(first.headers.get('etag'))
+  })
+
   test('a key that does not open is a dead letter that says so, and nothing is sent', async () => {
     await put('swapped', showing(wiki))
     await curfew.db.query(

@@ -90,6 +90,7 @@ const nullable = <Value>(value: fc.Arbitrary<Value>) => fc.option(value, { nil: 
 /** Any value of each column, as PostgreSQL reads it. Columns that say which delivery it is, and in which state, are not here. */
 const COLUMNS = {
   attempts: integer,
+  unsent: integer,
   retries: smallint,
   refusals: smallint,
   generation: integer,

@@ -99,7 +99,7 @@ describe('an endpoint that does not answer', () => {
     // That it is plain http is known all the same.
     expect(named('failed', probed)).toEqual(['endpoint', 'tls'])
     expect(fixOf(probed, 'endpoint')).toMatchObject({
-      what: expect.stringContaining('nothing listened there'),
+      what: expect.stringContaining('refused the connection'),
       fix: expect.stringContaining('Start the relying party'),
     })
     expect(probed).toMatchObject({ sent: 1, report: { passed: 0, conformant: false, suggestions: [] } })
@@ -118,7 +118,7 @@ describe('an endpoint that does not answer', () => {
       expect(named('failed', probed)).toEqual(['endpoint'])
       expect(fixOf(probed, 'endpoint')).toMatchObject({
         what: expect.stringMatching(/TLS failed \(certificate has expired\)/),
-        fix: expect.stringContaining('Mend its certificate'),
+        fix: expect.stringContaining('Replace its certificate'),
       })
     } finally {
       server.close()

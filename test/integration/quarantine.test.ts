@@ -110,7 +110,7 @@ describe('a logout that is accepted under the id of another', () => {
       lane: 'interactive',
       kind: 'conflict',
       reason: `event ${idOf(first)} of ${ISS} is known with another content`,
-      fix: expect.stringContaining('A requeue comes back'),
+      fix: expect.stringContaining('A requeued record comes back'),
       state: 'waiting',
       cut_short: false,
       decided_by: null,
@@ -282,7 +282,7 @@ describe('GET /v1/logout-events/{id}', () => {
       expect(response.status).toBe(409)
       expect(await response.json()).toMatchObject({
         title: 'In quarantine',
-        detail: expect.stringContaining(`a test A person has to decide about /v1/quarantine/${id}.`),
+        detail: expect.stringContaining(`a test An operator must requeue or dismiss /v1/quarantine/${id}.`),
       })
     }
     const unknown = await (await get(randomUUID(), curfew.keyBoundTo(other, 'events:read'))).json()

@@ -11,34 +11,36 @@ const MODULES = '/usr/lib/apache2/modules'
 const ASK_TIMEOUT_MS = 20_000
 const DOWNLOAD_TIMEOUT_MS = 90_000
 
-/** Where Apache and mod_auth_openidc lie, installed or unpacked. */
+/** The files of Apache and mod_auth_openidc, installed or unpacked. */
 export interface ApacheFiles {
   readonly binary: string
-  /** The path of a module, such as `mod_auth_openidc.so`. @throws {Error} where there is none. */
+  /** The path of a module, such as `mod_auth_openidc.so`. @throws {Error} if the module is missing. */
   module(file: string): string
-  /** What the process needs besides its own environment. */
+  /** Environment variables that the process needs in addition to its own. */
   readonly env: Readonly<Record<string, string>>
 }
 
 /**
- * Apache with mod_auth_openidc: what is installed, and what is not, unpacked from Debian's packages into the user's cache folder.
- * Nothing is installed, and nothing is asked for but by apt. Where that cannot be, the answer says why, in words.
+ * Finds Apache with mod_auth_openidc. It uses the installed files, or downloads the missing Debian packages with apt and unpacks
+ * them into the user's cache folder. It installs nothing.
+ *
+ * @returns the files, or the reason why they are missing.
  */
 export async function findApache(): Promise<ApacheFiles | { readonly missing: string }> {
   const module = `${MODULES}/mod_auth_openidc.so`
   if (existsSync(BINARY) && existsSync(module)) return filesIn('')
   if (process.platform !== 'linux')
-    return { missing: 'it is unpacked from Debian packages, which takes Linux' }
-  // A simulation, but for the list of what would be fetched: what is installed already is not on it.
-  const asked = await run(
+    return { missing: 'it is unpacked from Debian packages, which needs Linux' }
+  // apt-get only lists the packages that an installation would download. Installed packages are not listed.
+  const listed = await run(
     'apt-get',
     ['install', '--print-uris', '-qq', '--no-install-recommends', ...PACKAGES],
     {
       timeoutMs: ASK_TIMEOUT_MS,
     },
   )
-  if (asked.code !== 0) return { missing: `not installed, and apt-get says "${complaint(asked)}"` }
-  const archives = [...asked.output.matchAll(/^'[^']*' (\S+\.deb) /gm)]
+  if (listed.code !== 0) return { missing: `not installed, and apt-get failed: "${complaint(listed)}"` }
+  const archives = [...listed.output.matchAll(/^'[^']*' (\S+\.deb) /gm)]
     .map(([, file = '']) => file)
     .toSorted()
   const parent = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'curfew')
@@ -46,7 +48,7 @@ export async function findApache(): Promise<ApacheFiles | { readonly missing: st
   const cache = join(parent, `mod_auth_openidc-${digest}`)
   if (!existsSync(cache)) {
     await mkdir(parent, { recursive: true })
-    // Made aside and renamed when complete: of two runs at once the first to finish is kept.
+    // Unpack into a temporary folder and rename it when it is complete: of two concurrent runs, the first to finish wins.
     const making = await mkdtemp(join(parent, 'mod_auth_openidc.making-'))
     try {
       const fault = await unpack(making, archives)
@@ -61,19 +63,19 @@ export async function findApache(): Promise<ApacheFiles | { readonly missing: st
   return filesIn(cache)
 }
 
-/** Fetches these packages and unpacks them under `folder`. What kept it from that, in words, or null. */
+/** Downloads these packages and unpacks them under `folder`. @returns the reason for a failure, or null. */
 async function unpack(folder: string, archives: readonly string[]): Promise<string | null> {
   process.stderr.write(
     `fetching ${archives.length} Debian packages for Apache with mod_auth_openidc (2 MB, once)\n`,
   )
   const names = archives.map((file) => file.slice(0, file.indexOf('_')))
-  // apt-get saves where it runs, and has no option for another place. Without a network it is to give up soon.
-  const soon = ['-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=10']
-  const download = ['-c', 'cd "$0" && apt-get download -qq "$@"', folder, ...soon, ...names]
+  // apt-get saves to the working folder and has no option for another one. Without a network it must give up soon.
+  const limits = ['-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=10']
+  const download = ['-c', 'cd "$0" && apt-get download -qq "$@"', folder, ...limits, ...names]
   const fetched = await run('sh', download, {
     timeoutMs: DOWNLOAD_TIMEOUT_MS,
   })
-  if (fetched.code !== 0) return `apt-get could not fetch it: "${complaint(fetched)}"`
+  if (fetched.code !== 0) return `apt-get could not download it: "${complaint(fetched)}"`
   for (const file of (await readdir(folder)).filter((name) => name.endsWith('.deb'))) {
     const unpacked = await run('dpkg-deb', ['--extract', join(folder, file), folder], {
       timeoutMs: ASK_TIMEOUT_MS,
@@ -84,15 +86,15 @@ async function unpack(folder: string, archives: readonly string[]): Promise<stri
   return null
 }
 
-/** apt warns of much that is not why it failed. */
+/** The error line of apt-get's output, without its warnings. */
 function complaint({ output, summary }: Finished): string {
   return /^E: .*/m.exec(output)?.[0] ?? summary
 }
 
 function filesIn(root: string): ApacheFiles {
   const at = (path: string) => {
-    const found = [root + path, path].find((each) => existsSync(each))
-    if (found === undefined) throw new Error(`there is no ${path}, neither installed nor under ${root}`)
+    const found = [root + path, path].find((candidate) => existsSync(candidate))
+    if (found === undefined) throw new Error(`${path} is missing, both installed and under ${root}`)
     return found
   }
   const multiarch = { x64: 'x86_64', arm64: 'aarch64' }[process.arch as 'x64' | 'arm64'] ?? process.arch

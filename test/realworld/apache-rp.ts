@@ -11,15 +11,15 @@ import type { ApacheFiles } from './apache-files.ts'
 import type { Browser } from './browser.ts'
 import type { Idp } from './idp.ts'
 
-/** A real RP: Apache with mod_auth_openidc in front of everything that it serves. */
+/** A real RP: Apache that protects all of its pages with mod_auth_openidc. */
 export interface ApacheRp {
   readonly clientId: string
-  /** Where it takes logout tokens. */
+  /** The URI that accepts logout tokens. */
   readonly logoutUri: string
-  /** Everything that it logged so far. */
+  /** The log so far. */
   readonly log: string
   logIn(browser: Browser, user: string): Promise<void>
-  /** The claims of the ID token of this browser's session, or null where it has none. */
+  /** The claims of the ID token of this browser's session, or null if the browser has no session. */
   claimsOf(browser: Browser): Promise<{ readonly sub: string; readonly sid: string } | null>
   close(): Promise<void>
 }
@@ -49,10 +49,10 @@ export async function openApacheRp(
   )
 
   const folder = await mkdtemp(join(tmpdir(), 'curfew-apache-'))
-  // As root, Apache serves as another user, who has to get in here.
+  // If the test runs as root, Apache serves as another user, which must be able to read this folder.
   await chmod(folder, 0o755)
   await mkdir(join(folder, 'pages'))
-  await writeFile(join(folder, 'pages', 'index.html'), 'what only users see\n')
+  await writeFile(join(folder, 'pages', 'index.html'), 'protected page\n')
   const root = process.getuid?.() === 0
   const modules = ['mpm_event', 'authn_core', 'authz_core', 'authz_user', 'dir', 'auth_openidc']
   const configuration = [
@@ -73,7 +73,7 @@ export async function openApacheRp(
     `OIDCRedirectURI ${callback}`,
     `OIDCIDTokenSignedResponseAlg ${algorithm}`,
     'OIDCCryptoPassphrase one-more-secret-of-the-test',
-    // Sessions in cookies could not be ended from behind.
+    // A back-channel logout cannot end sessions that exist only in cookies.
     'OIDCSessionType server-cache',
     'OIDCInfoHook id_token',
     '<Location />',
@@ -91,7 +91,7 @@ export async function openApacheRp(
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaints += text
   })
-  // A pipe of ours is a socket, and Apache cannot open its own standard error again as a log where that is one.
+  // A pipe to Node is a socket, which Apache cannot reopen as its log. So Apache logs to a file, and only early errors come here.
   const log = () =>
     complaints + (existsSync(join(folder, 'log')) ? readFileSync(join(folder, 'log'), 'utf8') : '')
   const close = async () => {
@@ -113,8 +113,8 @@ export async function openApacheRp(
     },
     async logIn(browser, user) {
       const page = await idp.logIn(browser, await browser.open(`${url}/`), user)
-      if (page.status !== 200 || page.body !== 'what only users see\n')
-        throw new Error(`${user} did not get in: ${page.url} ${page.status}\n${log()}`)
+      if (page.status !== 200 || page.body !== 'protected page\n')
+        throw new Error(`${user} could not log in: ${page.url} ${page.status}\n${log()}`)
     },
     async claimsOf(browser) {
       const { status, body } = await browser.open(`${callback}?info=json`)
@@ -126,7 +126,7 @@ export async function openApacheRp(
   }
 }
 
-/** Waits for the first answer, whatever it is. @throws {Error} with the log when the process ends instead. */
+/** Waits for the first answer with any status. @throws {Error} with the log if the process ends instead. */
 async function untilServing(child: ChildProcess, url: string, log: () => string): Promise<void> {
   let ended = false
   child.once('exit', () => {

@@ -2,22 +2,22 @@ import { type IncomingHttpHeaders, request } from 'node:http'
 
 const HOPS_MAX = 20
 
-/** What a browser shows when no redirect is left. */
+/** The page that a browser shows after all redirects. */
 export interface Page {
-  /** Where it ended up. */
+  /** The URL after redirects. */
   readonly url: string
   readonly status: number
   readonly body: string
 }
 
-/** As much of a browser as a login takes: it follows redirects, keeps cookies and sends forms. */
+/** A minimal browser for logins: it follows redirects, keeps cookies and sends forms. */
 export interface Browser {
   open(url: string): Promise<Page>
-  /** Sends the one form of the page, with what it has hidden. */
+  /** Sends the only form of the page, with its hidden fields. */
   submit(page: Page, fields?: Readonly<Record<string, string>>): Promise<Page>
 }
 
-/** A new browser profile. Its cookies know hosts and paths but not ports, as in every browser (RFC 6265 8.5). */
+/** Opens a new browser profile. As in every browser, ports do not separate cookies (RFC 6265 8.5). */
 export function openBrowser(): Browser {
   const cookies = new Map<string, { readonly name: string; readonly value: string; readonly path: string }>()
 
@@ -25,7 +25,7 @@ export function openBrowser(): Browser {
     for (const line of lines) {
       const [pair = '', ...attributes] = line.split(';').map((part) => part.trim())
       const attribute = (name: string) =>
-        attributes.find((each) => each.toLowerCase().startsWith(`${name}=`))?.slice(name.length + 1)
+        attributes.find((text) => text.toLowerCase().startsWith(`${name}=`))?.slice(name.length + 1)
       const name = pair.slice(0, pair.indexOf('='))
       const path = attribute('path') ?? (url.pathname.replace(/\/[^/]*$/, '') || '/')
       const expires = attribute('expires')
@@ -53,10 +53,10 @@ export function openBrowser(): Browser {
       keep(url, headers['set-cookie'] ?? [])
       if (headers.location === undefined) return { url: url.href, status, body: text }
       url = new URL(headers.location, url)
-      // After a redirect by 303 and, by custom, 302, browsers go on with GET.
+      // After a 303, and in practice after a 302, browsers continue with GET.
       body = null
     }
-    throw new Error(`${target} was redirected more than ${HOPS_MAX} times, at last to ${url.href}`)
+    throw new Error(`${target} was redirected more than ${HOPS_MAX} times, the last time to ${url.href}`)
   }
 
   return {
@@ -75,7 +75,7 @@ export function openBrowser(): Browser {
   }
 }
 
-/** What a navigation sends, which is not what `fetch` would: RPs tell the two apart, and send only the former to log in. */
+/** Sends a request with the headers of a navigation. RPs redirect only navigations to the login, not requests of `fetch`. */
 function send(
   url: URL,
   form: URLSearchParams | null,

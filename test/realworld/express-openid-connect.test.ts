@@ -5,9 +5,9 @@ import { type ExpressRp, type ExpressRpOptions, openExpressRp } from './express-
 import { type Idp, openIdp } from './idp.ts'
 import { firstAttempt } from './ledger.ts'
 
-// Goal: what others wrote and run ends sessions when we say so, and only those that we said.
-// Method: oidc-provider as the IdP, whose own sending is replaced by a post to us and whose keys we sign with;
-// express-openid-connect as RPs that fetch the IdP's key set; browsers that log in by its forms.
+// Goal: third-party RPs end exactly the sessions that Curfew's logouts name.
+// Method: oidc-provider as the IdP, which posts its logouts to Curfew, and whose keys Curfew signs with; express-openid-connect
+// as RPs, which fetch the key set of the IdP; browsers that log in with the forms of the IdP.
 
 let curfew: Curfew
 let idp: Idp
@@ -33,13 +33,13 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await curfew.stop()
-  await Promise.all(opened.map((each) => each.close()))
+  await Promise.all(opened.map((resource) => resource.close()))
 })
 
-/** Who this browser is to the shop and to the wiki. */
+/** The users of this browser's sessions at the shop and the wiki. */
 const usersOf = async (browser: Browser) => [await shop.userOf(browser), await wiki.userOf(browser)]
 
-/** A new browser in which this user is logged in to both. */
+/** Opens a new browser and logs this user in to the shop and the wiki. */
 async function loggedIn(user: string) {
   const browser = openBrowser()
   const sids = [await shop.logIn(browser, user), await wiki.logIn(browser, user)]
@@ -47,7 +47,7 @@ async function loggedIn(user: string) {
   return { browser, sids }
 }
 
-/** Deliveries of what the IdP posted while this was done, all of them settled. */
+/** The settled deliveries of the events that the IdP posts during an action. */
 async function deliveriesOf(at: Idp, action: () => Promise<unknown>) {
   const before = at.posted.length
   await action()
@@ -58,7 +58,7 @@ async function deliveriesOf(at: Idp, action: () => Promise<unknown>) {
 }
 
 describe('a logout at the IdP', () => {
-  test('ends that session at every RP, each under the sid that it knows, and no other of the same user', async () => {
+  test('ends that session at every RP under the sid of the RP, and no other session of the user', async () => {
     const [laptop, phone] = [await loggedIn('alice'), await loggedIn('alice')]
     expect(new Set([...laptop.sids, ...phone.sids]).size).toBe(4)
 
@@ -71,7 +71,7 @@ describe('a logout at the IdP', () => {
     expect(await usersOf(phone.browser)).toEqual(['alice', 'alice'])
   })
 
-  test('that an RP started tells the others; that one has seen to itself', async () => {
+  test('that an RP started notifies the other RPs, and skips the initiator', async () => {
     const { browser } = await loggedIn('bob')
     const deliveries = await deliveriesOf(idp, async () => {
       const end = await browser.submit(await shop.logOut(browser), { logout: 'yes' })
@@ -84,7 +84,7 @@ describe('a logout at the IdP', () => {
   })
 })
 
-test('a logout of a subject ends every session of that user, and none of another', async () => {
+test('a logout of a subject ends every session of that user, and no session of another user', async () => {
   const carol = [await loggedIn('carol'), await loggedIn('carol')]
   const dave = await loggedIn('dave')
   const { id } = await curfew.client.postLogoutEvent({ iss: idp.iss, sub: 'carol', scope: 'subject' })
@@ -93,17 +93,17 @@ test('a logout of a subject ends every session of that user, and none of another
   expect(await usersOf(dave.browser)).toEqual(['dave', 'dave'])
 })
 
-test('express-openid-connect takes a token with sid and sub for every session of the user', async () => {
+test('express-openid-connect ends every session of the user for a token with sid and sub', async () => {
   const both = await rp(idp, { name: 'both', settings: { subject_claims: 'both' } })
   const [laptop, phone] = [openBrowser(), openBrowser()]
   const [sid] = [await both.logIn(laptop, 'erin'), await both.logIn(phone, 'erin')]
   const deliveries = await deliveriesOf(idp, () => idp.logOut(laptop))
   expect(deliveries).toMatchObject([{ client_id: both.clientId, sid, state: 'acknowledged' }])
-  // Where this fails because the phone is still in, docs/rp/register.md need no longer advise "subject_claims": "sid".
+  // If this fails because the phone is still logged in, remove the advice to set "subject_claims": "sid" from the README.
   expect([await both.userOf(laptop), await both.userOf(phone)]).toEqual([null, null])
 })
 
-test('a token by a key that is not in the key set of the IdP ends nothing, and the ledger has the words of the RP', async () => {
+test('a token of a key outside the key set of the IdP ends no session, and the ledger has the error of the RP', async () => {
   const stranger = await idpNamed('stranger', { importKeys: false })
   const strict = await rp(stranger, { name: 'strict' })
   const browser = openBrowser()

@@ -5,15 +5,15 @@ import type { Browser, Page } from './browser.ts'
 import type { Idp } from './idp.ts'
 import { listen } from './listener.ts'
 
-/** A real RP: an Express application behind express-openid-connect, with one page that takes a session. */
+/** A real RP: an Express application with express-openid-connect, and one page that requires a session. */
 export interface ExpressRp {
   readonly clientId: string
   readonly url: string
-  /** Logs in with the IdP, or by the session that the browser has there. Answers the sid of the ID token. */
+  /** Logs in at the IdP, or through the browser's session at the IdP. @returns the sid of the ID token. */
   logIn(browser: Browser, user: string): Promise<string>
-  /** The user that the RP takes this browser for, or null. */
+  /** The user of the browser's session at this RP, or null. */
   userOf(browser: Browser): Promise<string | null>
-  /** Logs out here, which goes on to the IdP (RP-Initiated Logout). */
+  /** Logs out at this RP, which redirects to the logout of the IdP (RP-Initiated Logout). */
   logOut(browser: Browser): Promise<Page>
   close(): Promise<void>
 }
@@ -41,7 +41,7 @@ export async function openExpressRp(
     settings,
   )
 
-  // What express-openid-connect keeps of each logout until the sessions that it ended would have ended anyway.
+  // The store of express-openid-connect: it keeps a logout until the ended sessions would have expired.
   const loggedOut = new Map<string, unknown>()
   const app = express()
   app.use(
@@ -55,7 +55,7 @@ export async function openExpressRp(
       idTokenSigningAlg: algorithm,
       idpLogout: true,
       authorizationParams: { response_type: 'code', scope: 'openid' },
-      // Ports do not part cookies, so names have to.
+      // Ports do not separate cookies, so each RP needs its own names.
       session: { name: `session-${name}` },
       transactionCookie: { name: `login-${name}` },
       backchannelLogout: {
@@ -87,7 +87,7 @@ export async function openExpressRp(
     async logIn(browser, user) {
       const page = await idp.logIn(browser, await browser.open(`${url}/profile`), user)
       if (page.url !== `${url}/profile` && page.url !== `${url}/`)
-        throw new Error(`${user} did not get in: ${page.url} ${page.body}`)
+        throw new Error(`${user} could not log in: ${page.url} ${page.body}`)
       const { body } = await browser.open(`${url}/profile`)
       return (JSON.parse(body) as { readonly sid: string }).sid
     },

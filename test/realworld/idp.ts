@@ -7,27 +7,27 @@ import type { Curfew } from '../support/curfew.ts'
 import type { Browser, Page } from './browser.ts'
 import { listen } from './listener.ts'
 
-/** Client metadata as the IdP answered a registration (RFC 7591). */
+/** The client metadata in the IdP's answer to a registration (RFC 7591). */
 export interface RegisteredClient {
   readonly client_id: string
   readonly client_secret: string
 }
 
-/** A real IdP, oidc-provider, whose logouts are Curfew's. */
+/** A real IdP: oidc-provider, which delegates its logouts to Curfew. */
 export interface Idp {
-  /** Its name at Curfew. */
+  /** The name of the issuer at Curfew. */
   readonly name: string
   readonly iss: string
-  /** Ids of the events that it posted, in order. */
+  /** The ids of the posted events, in order. */
   readonly posted: readonly string[]
-  /** Registers a client here (RFC 7591), and at Curfew with what the registration answered. */
+  /** Registers a client at the IdP (RFC 7591), and registers the answered metadata at Curfew. */
   register(
     metadata: Readonly<Record<string, unknown>>,
     settings?: RelyingPartySettings,
   ): Promise<RegisteredClient>
-  /** Goes through the forms that `page` leads to, as this user, until a page comes that is not the IdP's. */
+  /** Fills in the IdP's forms as this user, beginning at `page`. @returns the first page that is not the IdP's. */
   logIn(browser: Browser, page: Page, user: string): Promise<Page>
-  /** Ends the browser's session here. */
+  /** Ends the browser's session at the IdP. */
   logOut(browser: Browser): Promise<Page>
   close(): Promise<void>
 }
@@ -73,12 +73,12 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
     findAccount: (_ctx: unknown, accountId: string) => ({ accountId, claims: () => ({ sub: accountId }) }),
   })
-  const projector = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
+  const curfewClient = createClient({ url: curfew.url, key: curfew.keyFor('events:write') })
   const posted: string[] = []
-  // The one place where oidc-provider sends: for each client that is to be told, with the sid that this client knows.
+  // The only place where oidc-provider sends logouts. It calls this for each client of the session, with the sid of that client.
   provider.Client.prototype.backchannelLogout = async function (sub, sid) {
     const initiator = Provider.ctx?.oidc.session.state?.clientId
-    const { id } = await projector.postLogoutEvent({
+    const { id } = await curfewClient.postLogoutEvent({
       iss,
       sub,
       sid,
@@ -100,7 +100,7 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
       const response = await fetch(`${iss}/reg`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        // Without this oidc-provider puts no sid into ID tokens.
+        // Without this setting, oidc-provider puts no sid into ID tokens.
         body: JSON.stringify({ backchannel_logout_session_required: true, ...metadata }),
       })
       const client = (await response.json()) as RegisteredClient & Readonly<Record<string, unknown>>
@@ -109,7 +109,7 @@ export async function openIdp(curfew: Curfew, { name, importKeys = true }: IdpOp
       await curfew.client.putRelyingParty(name, client.client_id, {
         ...client,
         backchannel_logout_uri: String(uri),
-        // Left true, a logout of a subject, which has no sid, would not be sent.
+        // With true, Curfew would not send the logout of a subject, which has no sid.
         backchannel_logout_session_required: false,
         ...(settings !== undefined && { curfew: settings }),
       })

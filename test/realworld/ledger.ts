@@ -1,7 +1,7 @@
 import type { DeliveryWithAttempts } from '@curfew/contract'
 import { type Curfew, eventually } from '../support/curfew.ts'
 
-/** The first attempt of an event's one delivery, as soon as it is in the ledger; the delivery itself may go on. */
+/** Waits until the first attempt of an event's only delivery is in the ledger. The delivery may have further attempts. */
 export function firstAttempt(
   curfew: Curfew,
   eventId: string | undefined,

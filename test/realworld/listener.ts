@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-/** A port that is known before it is known what answers there: IdP and RPs have to know each other's addresses. */
+/** A server whose port is known before its handler, because the IdP and the RPs need each other's URLs. */
 export interface Listener {
-  /** Without a slash at the end. */
+  /** The URL without a trailing slash. */
   readonly url: string
   serve(handler: RequestListener): void
   close(): Promise<void>

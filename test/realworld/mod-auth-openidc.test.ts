@@ -8,14 +8,14 @@ import { type Idp, openIdp } from './idp.ts'
 import { firstAttempt } from './ledger.ts'
 import { listen } from './listener.ts'
 
-// Goal: an RP that many run and nobody here wrote ends the session that we name, and takes no token that is not the IdP's.
-// Method: Apache with mod_auth_openidc over shared memory, as Debian packages it; oidc-provider as the IdP; browsers that log in.
+// Goal: a widely used third-party RP ends the session that Curfew names, and refuses tokens that are not of its IdP.
+// Method: Debian's Apache with mod_auth_openidc and sessions in shared memory; oidc-provider as the IdP; browsers that log in.
 
 const files = await findApache()
 if ('missing' in files) {
-  const why = `no Apache with mod_auth_openidc: ${files.missing}`
-  process.stderr.write(`\nSKIPPED, ${why}\n\n`)
-  describe.skip(`mod_auth_openidc (${why})`, () => test('needs Apache', () => undefined))
+  const reason = `no Apache with mod_auth_openidc: ${files.missing}`
+  process.stderr.write(`\nSKIPPED, ${reason}\n\n`)
+  describe.skip(`mod_auth_openidc (${reason})`, () => test('needs Apache', () => undefined))
 } else {
   describe('mod_auth_openidc', () => define(files))
 }
@@ -36,10 +36,10 @@ function define(files: ApacheFiles): void {
   })
   afterAll(async () => {
     await curfew.stop()
-    await Promise.all(opened.map((each) => each.close()))
+    await Promise.all(opened.map((resource) => resource.close()))
   })
 
-  /** Two browsers in which the same user is logged in. */
+  /** Opens two browsers and logs the same user in to both. */
   async function twoSessions(apache: ApacheRp, user: string) {
     const browsers = [openBrowser(), openBrowser()] as const
     for (const browser of browsers) await apache.logIn(browser, user)
@@ -48,9 +48,9 @@ function define(files: ApacheFiles): void {
   const userOf = async (apache: ApacheRp, browser: ReturnType<typeof openBrowser>) =>
     (await apache.claimsOf(browser))?.sub ?? null
 
-  // Curfew's default is both, and this RP reads both as we do.
+  // Curfew's default is both. This RP understands both as Curfew does: one session of that user.
   test.each(['both', 'sid'] as const)(
-    'ends the session of the browser that logged out at the IdP, and no other, told %s',
+    'ends only the session of the browser that logged out at the IdP, with subject_claims %s',
     async (claims) => {
       const apache = await openAt(idp, { settings: { subject_claims: claims } })
       const [laptop, phone] = await twoSessions(apache, 'alice')
@@ -61,7 +61,7 @@ function define(files: ApacheFiles): void {
     },
   )
 
-  test('whose answer is lost is told again, and does not take that for a replay, though it refuses a jti twice', async () => {
+  test('accepts a second attempt after a lost answer, because the new token has another jti', async () => {
     const apache = await openAt(idp)
     const relay = await listen()
     opened.push(relay)
@@ -89,7 +89,7 @@ function define(files: ApacheFiles): void {
     expect(await userOf(apache, browser)).toBeNull()
   })
 
-  test('says yes to a logout of a session that it does not know', async () => {
+  test('acknowledges a logout of an unknown session', async () => {
     const apache = await openAt(idp)
     const { id } = await curfew.client.postLogoutEvent({
       iss: idp.iss,
@@ -99,7 +99,7 @@ function define(files: ApacheFiles): void {
     expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
   })
 
-  test('says yes to a logout of a subject, and ends nothing: it finds a session by the sid of its ID token', async () => {
+  test('acknowledges a logout of a subject but ends no session, because it finds sessions by sid only', async () => {
     const apache = await openAt(idp)
     const [laptop, phone] = await twoSessions(apache, 'bob')
     const { id } = await curfew.client.postLogoutEvent({
@@ -109,11 +109,11 @@ function define(files: ApacheFiles): void {
       clients: [apache.clientId],
     })
     expect(await curfew.client.getLogoutEvent(id, { wait: 20 })).toMatchObject({ acknowledged: 1 })
-    // Where this fails because they are out, docs/rp/register.md need no longer advise to post sessions.
+    // If this fails because both are logged out, remove the advice to post sessions from the README.
     expect([await userOf(apache, laptop), await userOf(apache, phone)]).toEqual(['bob', 'bob'])
   })
 
-  test('ends all posted sessions of a subject where it is registered as requiring a sid', async () => {
+  test('ends all posted sessions of a subject if it is registered with a required sid', async () => {
     const apache = await openAt(idp)
     await curfew.client.putRelyingParty(idp.name, apache.clientId, {
       backchannel_logout_uri: apache.logoutUri,
@@ -146,7 +146,7 @@ function define(files: ApacheFiles): void {
     expect(left).toEqual([null, null, 'grace'])
   })
 
-  test('refuses a token by a key that is not in the key set of the IdP', async () => {
+  test('refuses a token of a key outside the key set of the IdP', async () => {
     const stranger = await openIdp(curfew, { name: 'stranger', importKeys: false })
     opened.push(stranger)
     const apache = await openAt(stranger)
@@ -160,7 +160,7 @@ function define(files: ApacheFiles): void {
     expect(await userOf(apache, browser)).toBe('carol')
   })
 
-  test('refuses a token in another algorithm than that of its ID tokens', async () => {
+  test('refuses a token whose algorithm differs from that of its ID tokens', async () => {
     const apache = await openAt(idp, { algorithm: 'ES256' })
     await curfew.client.putRelyingParty(idp.name, apache.clientId, {
       backchannel_logout_uri: apache.logoutUri,

@@ -1,9 +1,9 @@
-/** What the tests use of oidc-provider, which brings no types. */
+/** The used part of oidc-provider, which has no types of its own. */
 declare module 'oidc-provider' {
   import type { IncomingMessage, ServerResponse } from 'node:http'
 
   export class Provider {
-    /** The request under way, wherever it is asked for. */
+    /** The current request (async context). */
     static readonly ctx:
       | {
           readonly oidc: {

@@ -1,4 +1,4 @@
-import { topicName } from '@curfew/broker'
+import { groupName, topicName } from '@curfew/broker'
 import kafkajs from 'kafkajs'
 import { expect } from 'vitest'
 
@@ -6,12 +6,12 @@ import { expect } from 'vitest'
 
 const IN_SYNC_TIMEOUT_MS = 60_000
 
-function openClient(brokers: readonly string[]) {
+function openClient(brokers: readonly string[], retries = 0) {
   return new kafkajs.Kafka({
     brokers: [...brokers],
     clientId: 'auditor',
     logLevel: kafkajs.logLevel.NOTHING,
-    retry: { retries: 0 },
+    retry: { retries },
   })
 }
 
@@ -63,12 +63,76 @@ export async function createLanes(
   }
 }
 
-/** Ids of the logout events in the topics of both lanes, read from their beginning to their end. */
-export async function readLoggedIds(
+/** Where a record lies in the event log. */
+export interface LogPlace {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: bigint
+}
+
+/** What the consumers of one lane have done, as Kafka knows it. */
+export interface LaneProgress {
+  readonly topic: string
+  /** The group's state and its members, in words. */
+  readonly group: string
+  /** The offset that each partition has committed; none for a partition without a commit. */
+  readonly commits: ReadonlyMap<number, bigint>
+}
+
+const LANES = ['interactive', 'bulk'] as const
+
+/** The topics of a cluster, read by an auditor. */
+export interface AuditedLog {
+  /** The first record of each logout event, by its id. */
+  readonly places: ReadonlyMap<string, LogPlace>
+  /** The progress of the consumers at the time of the call. */
+  progress(): Promise<readonly LaneProgress[]>
+}
+
+/** Reads the topics of both lanes to the end that they have at the time of the call. */
+export async function auditLog(brokers: readonly string[], prefix: string): Promise<AuditedLog> {
+  const places = await readLogged(brokers, prefix)
+  return { places, progress: () => readProgress(brokers, prefix) }
+}
+
+/** The progress of the consumers of both lanes of logouts. */
+async function readProgress(brokers: readonly string[], prefix: string): Promise<readonly LaneProgress[]> {
+  // kafkajs learns of the brokers by its first retry.
+  const admin = openClient(brokers, 5).admin()
+  await admin.connect()
+  try {
+    return await Promise.all(LANES.map((lane) => readLane(admin, lane, prefix)))
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+async function readLane(
+  admin: kafkajs.Admin,
+  lane: (typeof LANES)[number],
+  prefix: string,
+): Promise<LaneProgress> {
+  const topic = topicName(lane, { prefix })
+  const groupId = groupName(lane, `${prefix}curfew`)
+  try {
+    const { groups } = await admin.describeGroups([groupId])
+    const [found] = await admin.fetchOffsets({ groupId, topics: [topic] })
+    const commits = (found?.partitions ?? [])
+      .map(({ partition, offset }) => [partition, BigInt(offset)] as const)
+      .filter(([, offset]) => offset >= 0n)
+    const states = groups.map(({ state, members }) => `${state} with ${members.length} members`)
+    return { topic, group: `group ${groupId}: ${states.join(', ')}`, commits: new Map(commits) }
+  } catch (error) {
+    return { topic, group: `group ${groupId}: ${String(error)}`, commits: new Map() }
+  }
+}
+
+/** Reads the topics of both lanes from their beginning to their end. @returns the first record of each logout event, by its id. */
+async function readLogged(
   brokers: readonly string[],
   prefix: string,
-): Promise<ReadonlySet<string>> {
-  const topics = (['interactive', 'bulk'] as const).map((lane) => topicName(lane, { prefix }))
+): Promise<ReadonlyMap<string, LogPlace>> {
+  const topics = LANES.map((lane) => topicName(lane, { prefix }))
   const kafka = openClient(brokers)
   /** The end of each partition that has not been read so far. */
   const ends = new Map<string, bigint>()
@@ -81,8 +145,8 @@ export async function readLoggedIds(
   }
   await admin.disconnect()
 
-  const ids = new Set<string>()
-  if (ends.size === 0) return ids
+  const places = new Map<string, LogPlace>()
+  if (ends.size === 0) return places
   const done = Promise.withResolvers<void>()
   const consumer = kafka.consumer({ groupId: `${prefix}auditor`, retry: { retries: 5 } })
   consumer.on(consumer.events.CRASH, ({ payload }) => done.reject(payload.error))
@@ -92,9 +156,13 @@ export async function readLoggedIds(
     await consumer.run({
       autoCommit: false,
       eachBatch: async ({ batch }) => {
-        for (const { headers } of batch.messages) ids.add(String(headers?.ce_id))
-        const partition = `${batch.topic}/${batch.partition}`
-        if (BigInt(batch.lastOffset()) + 1n >= (ends.get(partition) ?? 0n)) ends.delete(partition)
+        const { topic, partition } = batch
+        for (const { headers, offset } of batch.messages) {
+          const id = String(headers?.ce_id)
+          if (!places.has(id)) places.set(id, { topic, partition, offset: BigInt(offset) })
+        }
+        const name = `${topic}/${partition}`
+        if (BigInt(batch.lastOffset()) + 1n >= (ends.get(name) ?? 0n)) ends.delete(name)
         if (ends.size === 0) done.resolve()
       },
     })
@@ -102,5 +170,5 @@ export async function readLoggedIds(
   } finally {
     await consumer.disconnect()
   }
-  return ids
+  return places
 }

@@ -9,6 +9,7 @@ import type { DueCommit, Read } from './backlog.ts'
 import { type ConnectionOptions, createClient, FEW_RETRIES, within } from './client.ts'
 import { registerCodecs } from './codecs.ts'
 import { type FetchListener, guardFetches } from './fetch-guard.ts'
+import { settleJoins } from './joins.ts'
 import { guardLeaders } from './leaderless.ts'
 import { decodeMark, type Entry, encodeCommit, type Place } from './mark.ts'
 import { checkRecordBatches } from './record-batches.ts'
@@ -75,11 +76,13 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
   const { connection, lane, topic, groupId, sessionTimeoutMs } = options
   registerCodecs()
   checkRecordBatches()
+  settleJoins()
   const client = createClient(connection, REQUEST_TIMEOUT_MS)
   const ended = Promise.withResolvers<never>()
   // Nobody may be listening at the moment when it is rejected.
   ended.promise.catch(() => undefined)
   let cluster: FoundCluster | null = null
+  let leaving = false
   const consumer = client.kafka.consumer({
     groupId,
     sessionTimeout: sessionTimeoutMs,
@@ -95,7 +98,10 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
         cluster = found
         guardFetches(found.cluster, listener)
         guardLeaders(found.cluster, topic, listener.leaderless)
-        return listener.beforeJoin
+        return async () => {
+          if (leaving) throw new kafkajs.KafkaJSNonRetriableError('this consumer leaves the group')
+          await listener.beforeJoin()
+        }
       }),
     ],
     // Its own restart is left off: it goes on after `stop` when that came at a bad moment, and not at all after errors
@@ -167,6 +173,7 @@ export function openMembership(options: MembershipOptions, listener: MembershipL
     pause: (partition) => tell(() => consumer.pause([{ topic, partitions: [partition] }])),
     resume: (partition) => tell(() => consumer.resume([{ topic, partitions: [partition] }])),
     async leave() {
+      leaving = true
       clearInterval(watchdog)
       try {
         // kafkajs cannot leave while it is joining, and the group would wait a session long for a member that went.

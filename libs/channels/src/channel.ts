@@ -3,10 +3,10 @@ import type {
   Answer,
   AttemptOutcome,
   Binding,
+  ChannelNames,
   ChannelSettings,
   ClientMetadata,
   DeadLetterReason,
-  DeadLetterWords,
   Digest,
   EncryptionAlgorithm,
   InFlightDelivery,
@@ -171,8 +171,10 @@ interface Base<Settings, Own> {
   endpoints(client: ClientMetadata, at: RegisterContext<Own>): Registered<Settings>
   /** What one message can name, and whether one for the subject may stand for a logout of one session. */
   names(settings: Settings): { readonly names: Names; readonly widens: boolean }
-  /** Its own words for a dead letter; null where the general ones say it. */
-  explain(reason: DeadLetterReason, last: LastAttempt | null): DeadLetterWords | null
+  /** Its names in the words for a dead letter. */
+  readonly called: ChannelNames
+  /** What mends a dead letter, where the channel knows better than the general words; null elsewhere. */
+  mend(reason: DeadLetterReason, last: LastAttempt | null): string | null
 }
 
 /** A channel by which we send. Leases, schedule, breaker and pace are the engine's. */

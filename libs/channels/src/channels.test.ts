@@ -43,6 +43,16 @@ describe.each(CHANNELS.map((channel) => [channel.kind, channel] as const))('%s',
   )
 })
 
+test('a channel names its endpoint in the words of every channel', () => {
+  expect(explain('global_revocation', 'endpoint_gone', null).fix).toMatch(
+    /the right curfew\.channels\.global_revocation\.uri/,
+  )
+  expect(explain('global_revocation', 'misconfigured', null).what).toMatch(
+    /an endpoint for global token revocation/,
+  )
+  expect(explain('backchannel', 'client_removed', null).what).toMatch(/its endpoint for back-channel logout/)
+})
+
 test('a kind that this release does not have is explained in general words, and has no channel', () => {
   expect(explain('carrier_pigeon', 'refused', answered(400)).what).toMatch(/refused/)
   expect(() => channelOf('carrier_pigeon')).toThrow(/no channel carrier_pigeon/)

@@ -45,13 +45,15 @@ export function channelOf(kind: string): Channel {
   return channel
 }
 
-/** Says what went wrong with a dead letter, and what would mend it: in the words of its channel where that has some. */
+/** Says what went wrong with a dead letter, and what would mend it. */
 export function explain(
   kind: string,
   reason: DeadLetterReason | (string & {}),
   last: LastAttempt | null,
 ): DeadLetterWords {
-  return BY_KIND.get(kind)?.explain(reason as DeadLetterReason, last) ?? deadLetterWords(reason, last)
+  const channel = BY_KIND.get(kind)
+  const words = deadLetterWords(reason, last, channel?.called)
+  return { ...words, fix: channel?.mend(reason as DeadLetterReason, last) ?? words.fix }
 }
 
 /** The members of `curfew.channels.<kind>` that every channel has. */

@@ -55,11 +55,11 @@ import type {
   WebhookTest,
 } from '@curfew/contract'
 
-/** Curfew answered, and the answer is no. */
+/** An answer that refuses the request. */
 export class ApiError extends Error {
   readonly status: number
   readonly problem: Problem
-  /** How long to wait before asking again, in milliseconds, where the answer says. */
+  /** The time to wait before another request, in milliseconds. Null if the answer has no `Retry-After` in seconds. */
   readonly retryAfterMs: number | null
 
   constructor(problem: Problem, retryAfterMs: number | null) {
@@ -73,15 +73,15 @@ export class ApiError extends Error {
 }
 
 export interface ClientOptions {
-  /** Where Curfew is, such as `http://127.0.0.1:8480`. */
+  /** The base URL of Curfew, such as `http://127.0.0.1:8480`. */
   readonly url: string
   /** An API key or a JWT access token. */
   readonly key: string
 }
 
-/** The issuer that gave an id. A key that is bound to an issuer does not need it. */
+/** The issuer that gave an event its id. A key that is bound to an issuer does not need it. */
 export interface OfIssuer {
-  /** Short name. */
+  /** The short name. */
   readonly issuer?: string
 }
 
@@ -98,7 +98,7 @@ export interface PageFilter {
 export interface DeliveriesFilter {
   readonly issuer?: string
   readonly client_id?: string
-  /** Kind of the channel. */
+  /** The kind of the channel. */
   readonly channel?: string
   readonly event_id?: string
   readonly state?: Delivery['state']
@@ -120,13 +120,13 @@ export interface QuarantineFilter extends PageFilter {
 export interface SlaFilter {
   readonly issuer?: string
   readonly client_id?: string
-  /** Accepted at or after, and before (RFC 3339), to full hours. */
+  /** Counts events that were accepted at or after `from` and before `to` (RFC 3339, full hours). */
   readonly from?: string
   readonly to?: string
   readonly group_by?: 'relying_party' | 'hour'
 }
 
-/** Whose sessions: of a subject, or what clients have of one session. */
+/** Selects the sessions of a subject, or one session at all of its clients. */
 export type SessionsFilter = PageFilter & { readonly iss: string } & (
     | { readonly sub: string; readonly sid?: never }
     | { readonly sid: string; readonly sub?: never }
@@ -137,71 +137,79 @@ export interface OrphansFilter extends PageFilter {
   readonly client_id?: string
 }
 
-/** Whether what a service needs answers. */
+/** The readiness of a service and of its dependencies. */
 export interface Readiness {
-  /** Names of all that it needs. */
+  /** The names of all checked dependencies. */
   readonly checks: readonly string[]
-  /** Of those: what does not answer. */
+  /** The dependencies that do not answer. */
   readonly away: readonly string[]
-  /** Of those: what works in part. The service is ready all the same. */
+  /** The dependencies that work in part. They do not make the service unready. */
   readonly degraded: readonly string[]
-  /** The service's clock, in whole seconds; null where the answer does not say. */
+  /** The clock of the service, in whole seconds. Null if the answer has no date. */
   readonly date: Date | null
 }
 
-/** A typed client of Curfew's HTTP API. Every call rejects with `ApiError` when the answer is no. */
+/** A typed client of Curfew's HTTP API. A call rejects with an `ApiError` if Curfew refuses it. */
 export interface Client {
   postLogoutEvent(event: LogoutEventInput): Promise<Accepted>
   postLogoutEvents(events: readonly LogoutEventInput[]): Promise<readonly AcceptedOrRejected[]>
-  /** What a logout of everyone would touch. Changes nothing. @param event of scope `issuer`. */
+  /** Previews the sessions that an issuer logout would end. Changes nothing. @param event an event of scope `issuer`. */
   previewIssuerLogout(event: LogoutEventInput): Promise<IssuerLogoutPreview>
   listIssuerLogouts(filter?: PageFilter & { readonly iss?: string }): Promise<Page<IssuerLogout>>
   getIssuerLogout(id: string, options?: OfIssuer): Promise<IssuerLogout>
-  /** Nobody else is logged out; whose logout is made is told. */
+  /** Stops an issuer logout. No further subjects are logged out. Logouts that are handed over already are still delivered. */
   cancelIssuerLogout(id: string, options?: OfIssuer): Promise<IssuerLogout>
-  /** @param wait seconds, up to 30, to hold the answer until every delivery is settled. */
+  /** @param wait the longest time to wait until every delivery is settled, in seconds, up to 30. */
   getLogoutEvent(id: string, options?: OfIssuer & { readonly wait?: number }): Promise<LogoutEventStatus>
-  /** The same for a person: how much is signed out, and what is left to do, in words. */
+  /** A summary for the user who logged out, in words: the applications that are signed out, and the ones that are not. */
   getEventSummary(id: string, options?: OfIssuer & { readonly wait?: number }): Promise<EventSummary>
   postSession(session: SessionInput): Promise<SessionAccepted>
   postSessions(sessions: readonly SessionInput[]): Promise<readonly SessionAcceptedOrRejected[]>
-  /** A session ended by itself, at one client or at all: nobody is told. */
+  /** Reports that a session ended by itself, at one client or at all. No relying party is notified. */
   endSession(end: SessionEndQuery): Promise<SessionAccepted>
   listSessions(filter: SessionsFilter): Promise<Page<Session>>
-  /** Sessions whose logout came to nothing. */
+  /** Sessions whose logout failed. */
   listOrphans(filter?: OrphansFilter): Promise<Page<OrphanedSession>>
-  /** The receipt of a settled event with all that it is checked by. @param from also proves that the log begins with the one of this size. */
+  /**
+   * The receipt of a settled event, with all data to verify it.
+   *
+   * @param from the size of an earlier checkpoint: the answer also proves that the log extends it.
+   */
   getReceipt(
     id: string,
     options?: OfIssuer & { readonly from?: number; readonly subject_key?: true },
   ): Promise<ReceiptBundle>
-  /** What the log is now, as C2SP tlog-checkpoint writes it. */
+  /** The current checkpoint of the receipt log, in the format of C2SP tlog-checkpoint. */
   getCheckpoint(): Promise<string>
   getLogKeys(): Promise<LogKeys>
-  /** Entries from `start` on, each held against what is stored of it. */
+  /** Compares the log entries from `start` on with the stored receipts and deliveries. */
   auditLog(page: { readonly start: number; readonly limit?: number }): Promise<LogAudit>
   listDeliveries(filter?: DeliveriesFilter): Promise<Page<Delivery>>
   getDelivery(id: string): Promise<DeliveryWithAttempts>
   listDeadLetters(filter?: DeadLettersFilter): Promise<Page<DeadLetter>>
   getDeadLetter(id: string): Promise<DeadLetterWithAttempts>
-  /** What a replay would touch. Changes nothing. */
+  /** Previews the dead letters that a replay would put back. Changes nothing. */
   previewReplay(replay: Omit<ReplayInput, 'dry_run'>): Promise<ReplayPreview>
   startReplay(replay: Omit<ReplayInput, 'dry_run'>): Promise<Replay>
   getReplay(id: string): Promise<Replay>
   cancelReplay(id: string): Promise<Replay>
-  /** Records that were accepted and could not be planned or applied. */
+  /** Accepted records that could not be planned or applied. */
   listQuarantined(filter?: QuarantineFilter): Promise<Page<QuarantinedRecord>>
   getQuarantined(id: string): Promise<QuarantinedContent>
-  /** Asks that the record be appended to the event log again. */
+  /** Requests that the record is appended to the event log again. */
   requeueQuarantined(id: string): Promise<QuarantinedRecord>
   dismissQuarantined(id: string): Promise<QuarantinedRecord>
   /**
-   * Asks that a subject be forgotten: at once where nothing of it is under way.
+   * Requests the erasure of a subject. It completes at once if no work for the subject is pending.
    *
-   * @param abandon gives up, too, what a person could still act on. Default false.
+   * @param abandon gives up dead letters and other work that a person could still act on. Default false.
    */
-  eraseSubject(issuer: string, sub: string, options?: { readonly abandon?: boolean }): Promise<Erasure>
-  /** How such a request stands. */
+  eraseSubject(
+    issuer: string,
+    sub: string,
+    options?: { readonly abandon?: boolean; readonly email?: string },
+  ): Promise<Erasure>
+  /** The state of an erasure request. */
   getErasure(id: string): Promise<Erasure>
   putIssuer(name: string, issuer: IssuerInput): Promise<Issuer>
   getIssuer(name: string): Promise<Issuer>
@@ -211,16 +219,16 @@ export interface Client {
     metadata: RelyingPartyInput & Readonly<Record<string, unknown>>,
   ): Promise<RelyingParty>
   getRelyingParty(issuer: string, clientId: string): Promise<RelyingParty>
-  /** Sends an endpoint the tokens that it must take and must refuse, none for a real session. Takes up to a minute. */
+  /** Sends an endpoint tokens that it must accept and must refuse, for no real session. Takes up to a minute. */
   probe(issuer: string, clientId: string, probe?: ProbeInput): Promise<Probe>
-  /** The last probe of this client, also one that is under way. */
+  /** The last probe of this client, which may be running. */
   getProbe(issuer: string, clientId: string): Promise<Probe>
   listIssuers(page?: PageFilter): Promise<Page<Issuer>>
   listRelyingParties(issuer: string, page?: PageFilter): Promise<Page<RelyingParty>>
   /**
-   * Patches a relying party (RFC 7396) as it is found, and again where somebody else came first.
+   * Reads a relying party and patches it (RFC 7396). It tries again if another change came first.
    *
-   * @param patch what shall be another; it may be asked more than once.
+   * @param patch returns the changes for the current registration. It may be called more than once.
    */
   changeRelyingParty(
     issuer: string,
@@ -229,32 +237,32 @@ export interface Client {
   ): Promise<RelyingParty>
   deleteRelyingParty(issuer: string, clientId: string): Promise<Removed>
   getRelyingPartyHealth(issuer: string, clientId: string): Promise<RelyingPartyHealth>
-  /** @param clients NDJSON, whole or as it comes. Faults are in the `faults` of the problem: see `ImportFault`. */
+  /** @param clients NDJSON as a text or a stream. The problem of a refusal has the faults in `faults`: see `ImportFault`. */
   importRelyingParties(
     issuer: string,
     clients: string | ReadableStream<Uint8Array>,
     options?: { readonly dryRun?: boolean },
   ): Promise<Imported>
-  /** Every relying party as NDJSON, as it comes. */
+  /** All relying parties of an issuer as a stream of NDJSON. */
   exportRelyingParties(issuer: string): Promise<ReadableStream<Uint8Array>>
-  /** Whether the promise is kept. */
+  /** The SLA report. */
   getSla(filter?: SlaFilter): Promise<Sla>
   getJwks(issuer: string): Promise<Jwks>
   listKeys(issuer: string): Promise<SigningKeys>
   addKey(issuer: string, key: SigningKeyInput): Promise<SigningKey>
   rotateKeys(issuer: string, rotation?: RotateInput): Promise<SigningKeys>
   retireKey(issuer: string, kid: string, retirement?: RetireInput): Promise<SigningKey>
-  /** Whether the IdP's own key set has our keys. */
+  /** Checks that the IdP's own key set contains Curfew's keys. */
   checkKeys(issuer: string): Promise<KeysCheck>
-  /** How far delivery is behind, and whether the topics are as they must be. */
+  /** The backlog of the event log, and the settings of its topics. */
   getEventLog(): Promise<EventLogView>
-  /** Whether what the service needs answers. Does not reject where something is away. */
+  /** The readiness of the service. Does not reject if a dependency is unavailable. */
   readiness(): Promise<Readiness>
-  /** The answer has the key itself, this once. */
+  /** Creates a key. Only this answer contains the key itself. */
   createApiKey(key: ApiKeyInput): Promise<NewApiKey>
   listApiKeys(page?: PageFilter): Promise<Page<ApiKey>>
   revokeApiKey(id: string): Promise<ApiKey>
-  /** The answer has the secret where the webhook is new. */
+  /** Creates or changes a webhook. The answer contains the secret only for a new webhook. */
   putWebhook(name: string, webhook: WebhookInput): Promise<Webhook>
   listWebhooks(page?: PageFilter): Promise<Page<Webhook>>
   deleteWebhook(name: string): Promise<void>
@@ -263,11 +271,11 @@ export interface Client {
 }
 
 const NDJSON = 'application/x-ndjson'
-/** How often a change is made anew because somebody else came first. */
+/** The number of attempts to patch a relying party while other changes come first. */
 const CHANGE_TRIES = 10
 
 export function createClient({ url, key }: ClientOptions): Client {
-  // Paths are put behind what `url` has, which may itself lie under a path of a proxy.
+  // `url` may have a path of its own, as behind a proxy.
   const base = url.replace(/\/+$/, '')
   async function send(
     method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
@@ -280,7 +288,7 @@ export function createClient({ url, key }: ClientOptions): Client {
     const response = await fetch(base + path, {
       method,
       headers: { authorization: `Bearer ${key}`, ...headers },
-      // What comes by and by can be sent in one direction at a time only.
+      // fetch requires this setting for a streamed body.
       ...(body !== undefined && { body, duplex: 'half' }),
     })
     if (response.ok) return response
@@ -298,11 +306,11 @@ export function createClient({ url, key }: ClientOptions): Client {
     const json = { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }
     const response = await send(method, path, body === undefined ? {} : json)
     const text = await response.text()
-    // 204 has nothing to say.
+    // A 204 has no body.
     return (text === '' ? undefined : JSON.parse(text)) as Answer
   }
-  const eventPathOf = (id: string, of: string, options: object) =>
-    withQuery(`/v1/logout-events/${encodeURIComponent(id)}${of}`, options)
+  const eventPathOf = (id: string, suffix: string, options: object) =>
+    withQuery(`/v1/logout-events/${encodeURIComponent(id)}${suffix}`, options)
   const issuerLogoutPathOf = (id: string, options: OfIssuer) =>
     withQuery(`/v1/issuer-logouts/${encodeURIComponent(id)}`, options)
   const issuerPath = (name: string) => `/v1/issuers/${encodeURIComponent(name)}`
@@ -345,10 +353,10 @@ export function createClient({ url, key }: ClientOptions): Client {
     getQuarantined: (id) => call('GET', quarantinePath(id)),
     requeueQuarantined: (id) => call('POST', `${quarantinePath(id)}/requeue`, {}),
     dismissQuarantined: (id) => call('DELETE', quarantinePath(id)),
-    eraseSubject: (issuer, sub, { abandon = false } = {}) =>
+    eraseSubject: (issuer, sub, options = {}) =>
       call(
         'DELETE',
-        `/v1/subjects/${encodeURIComponent(issuer)}/${encodeURIComponent(sub)}${abandon ? '?abandon=true' : ''}`,
+        `/v1/subjects/${encodeURIComponent(issuer)}/${encodeURIComponent(sub)}?${query(options)}`,
       ),
     getErasure: (id) => call('GET', `/v1/erasures/${encodeURIComponent(id)}`),
     putIssuer: (name, issuer) => call('PUT', issuerPath(name), issuer),
@@ -421,7 +429,7 @@ export function createClient({ url, key }: ClientOptions): Client {
   }
 }
 
-/** @throws {ApiError} where it is not Curfew that answered. */
+/** @throws {ApiError} if the answer is not Curfew's. */
 function readReadiness(text: string, status: number): Omit<Readiness, 'date'> {
   try {
     // A service of an earlier release has no `degraded`.
@@ -429,9 +437,12 @@ function readReadiness(text: string, status: number): Omit<Readiness, 'date'> {
     if (Array.isArray(checks) && Array.isArray(away) && Array.isArray(degraded))
       return { checks, away, degraded }
   } catch {
-    // A proxy's page, or another service's.
+    // The page of a proxy or of another service.
   }
-  throw new ApiError({ ...readProblem(text, status), detail: 'This is not the readiness of Curfew.' }, null)
+  throw new ApiError(
+    { ...readProblem(text, status), detail: 'The answer is not from Curfew. Check the URL.' },
+    null,
+  )
 }
 
 function withQuery(path: string, options: object): string {
@@ -458,7 +469,7 @@ function query(
 }
 
 function readProblem(text: string, status: number): Problem {
-  // Where the answer is not ours, but a proxy's page or JSON of its own, its status is all there is to tell.
+  // An answer of a proxy, whose page or JSON has only its status in common with Curfew's problems.
   const unknown = { type: 'about:blank', title: `HTTP ${status}`, status }
   try {
     const parsed: unknown = JSON.parse(text)

@@ -32,7 +32,7 @@ const givenIds = fc.uuid().map((id) => id as GivenEventId)
 const issuers = fc.webUrl().map((url) => url as Issuer)
 
 describe('eventIdOf', () => {
-  test('is a UUID of version 8 that begins as the given id does, whatever the hash', () => {
+  test('is a UUID of version 8 with the first 48 bits of the given id, for any hash', () => {
     const hashes = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 32, maxLength: 64 })
     fc.assert(
       fc.property(issuers, givenIds, hashes, (iss, given, hex) => {
@@ -46,7 +46,7 @@ describe('eventIdOf', () => {
     )
   })
 
-  test('is the same for the same issuer and given id, and another for any other', () => {
+  test('is equal for the same issuer and given id, and different for any other pair', () => {
     const pairs = fc.tuple(issuers, givenIds)
     fc.assert(
       fc.property(pairs, pairs, (one, other) => {
@@ -57,18 +57,18 @@ describe('eventIdOf', () => {
     )
   })
 
-  test('takes 74 bits of the hash, too many to search for a collision', () => {
+  test('uses 74 bits of the hash, too many to search for a collision', () => {
     const given = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
     const ids = new Set<string>()
     for (let bit = 0; bit < 128; bit++) {
       const hex = (1n << BigInt(bit)).toString(16).padStart(32, '0')
       ids.add(eventIdOf('https://idp.example' as Issuer, given, () => hex))
     }
-    // One for each bit that is used, and the one that is all zeros, for those that are not.
+    // One id for each used bit, and the all-zero id that every unused bit gives.
     expect(ids.size).toBe(75)
   })
 
-  test('never changes: events of an earlier release are recognised', () => {
+  test('stays the same across releases', () => {
     const given = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
     expect(eventIdOf('https://idp.example' as Issuer, given, digest)).toBe(
       '01938c2e-0000-8fd3-adac-6f32addb2d9d',
@@ -77,7 +77,7 @@ describe('eventIdOf', () => {
 })
 
 describe('deliveryId', () => {
-  test('is a UUID of version 8, within the range of its event, whatever the hash', () => {
+  test('is a UUID of version 8 within the range of its event, for any hash', () => {
     const hashes = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 32, maxLength: 64 })
     fc.assert(
       fc.property(owed, hashes, ([event, binding, sid], hex) => {
@@ -90,7 +90,7 @@ describe('deliveryId', () => {
     )
   })
 
-  test("an event's range holds no deliveries of another event but the few that share its first 60 bits", () => {
+  test('lies outside the ranges of other events, unless they share the first 60 bits', () => {
     fc.assert(
       fc.property(owed, eventIds, ([event, binding, sid], other) => {
         fc.pre(event.slice(0, 13) !== other.slice(0, 13) || event.slice(15, 18) !== other.slice(15, 18))
@@ -101,7 +101,7 @@ describe('deliveryId', () => {
     )
   })
 
-  test('has its key in common with its event, and with all deliveries of it', () => {
+  test('has the same event key as its event, and no other event has that key', () => {
     fc.assert(
       fc.property(owed, eventIds, ([event, binding, sid], other) => {
         const key = eventKeyOf(deliveryId(event, binding, sid, digest))
@@ -113,7 +113,7 @@ describe('deliveryId', () => {
     )
   })
 
-  test('is the same for the same event, binding and session, and another for any other', () => {
+  test('is equal for the same event, binding and session, and different for any other combination', () => {
     fc.assert(
       fc.property(owed, owed, (one, other) => {
         const same = JSON.stringify(one) === JSON.stringify(other)
@@ -123,7 +123,7 @@ describe('deliveryId', () => {
     )
   })
 
-  test('tells sessions apart, and the session "null" from the subject', () => {
+  test('differs between sessions, and between the session "null" and the subject', () => {
     const [event, binding] = ['01938c2e-0000-7000-8000-000000000001' as EventId, 7 as BindingId]
     const ids = [null, 'null', '', 'a', 'b'].map((sid) =>
       deliveryId(event, binding, sid as Sid | null, digest),
@@ -131,7 +131,7 @@ describe('deliveryId', () => {
     expect(new Set(ids).size).toBe(5)
   })
 
-  test('never changes: ids made by an earlier release are recognised', () => {
+  test('stays the same across releases', () => {
     expect(deliveryId('01938c2e-0000-7000-8000-000000000001' as EventId, 7 as BindingId, null, digest)).toBe(
       '01938c2e-0000-8000-bb2d-6c901e8b6631',
     )
@@ -139,7 +139,7 @@ describe('deliveryId', () => {
 })
 
 describe('uuidV7', () => {
-  test('has its version, its variant and its time', () => {
+  test('contains its version, variant and time', () => {
     fc.assert(
       fc.property(instants, tenBytes, (now, random) => {
         const id = uuidV7(now, random)
@@ -149,7 +149,7 @@ describe('uuidV7', () => {
     )
   })
 
-  test('sorts by time, whatever the random part', () => {
+  test('sorts by time, for any random part', () => {
     fc.assert(
       fc.property(instants, instants, tenBytes, tenBytes, (a, b, randomA, randomB) => {
         fc.pre(a.getTime() < b.getTime())
@@ -158,7 +158,7 @@ describe('uuidV7', () => {
     )
   })
 
-  test('differs in the random part: 74 bits of it count', () => {
+  test('uses 74 bits of the random part', () => {
     const now = new Date('2026-11-21T12:00:00Z')
     const ids = new Set<string>()
     for (let bit = 0; bit < 80; bit++) {
@@ -166,7 +166,7 @@ describe('uuidV7', () => {
       random[bit >> 3] = 1 << (bit & 7)
       ids.add(uuidV7(now, random))
     }
-    // One for each bit that is used, and the one that is all zeros, for those that are not.
+    // One id for each used bit, and the all-zero id that every unused bit gives.
     expect(ids.size).toBe(75)
   })
 })

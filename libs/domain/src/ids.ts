@@ -1,16 +1,16 @@
 declare const brand: unique symbol
-/** A primitive obtainable only where its tag is checked. Costs nothing at run time. */
+/** A primitive with a tag that only a check or a cast can give it. Costs nothing at run time. */
 export type Branded<Value, Tag extends string> = Value & { readonly [brand]: Tag }
 
 /** OpenID Connect `iss`: compared byte for byte, never normalised (OIDC Core 2). */
 export type Issuer = Branded<string, 'Issuer'>
-/** An `iss` that no event has: `iss` is a URL. */
+/** A placeholder that equals the `iss` of no event, because an `iss` is a URL. */
 export const NO_ISSUER = '' as Issuer
 /** The short name of an issuer in our own URLs, such as `main`. */
 export type IssuerName = Branded<string, 'IssuerName'>
-/** OAuth 2.0 `client_id`. Names a relying party to one issuer only; never unique on its own. */
+/** OAuth 2.0 `client_id`. Unique only within one issuer. */
 export type ClientId = Branded<string, 'ClientId'>
-/** OpenID Connect `sub`: who is logged out, unique within one issuer. */
+/** OpenID Connect `sub`: the logged-out user, unique within one issuer. */
 export type Subject = Branded<string, 'Subject'>
 /** OpenID Connect `sid`: one session, unique within one issuer (Back-Channel Logout 2.1). */
 export type Sid = Branded<string, 'Sid'>
@@ -18,29 +18,29 @@ export type Sid = Branded<string, 'Sid'>
 export type GivenEventId = Branded<string, 'GivenEventId'>
 /** UUID of a logout event inside Curfew, derived from issuer and given id by `eventIdOf`. Never leaves Curfew. */
 export type EventId = Branded<string, 'EventId'>
-/** UUID of a delivery, derived from event and binding: planning the same event twice gives the same ids. */
+/** UUID of a delivery, derived from event, binding and sid. Planning the same event twice gives the same ids. */
 export type DeliveryId = Branded<string, 'DeliveryId'>
-/** One way of telling one relying party. Assigned by the ledger. */
+/** Number of a binding, which is one way to notify one relying party. Assigned by the ledger. */
 export type BindingId = Branded<number, 'BindingId'>
-/** One incarnation of one delivery worker: a worker that lost its leases goes on under a new id. */
+/** UUID of one run of a delivery worker. A worker that lost its leases continues under a new id. */
 export type WorkerId = Branded<string, 'WorkerId'>
 
-/** The first 48 bits of an event's id, which are those of its given id too: 12 hexadecimal digits. */
+/** The first 48 bits of an event's id, as 12 hexadecimal digits. They equal those of its given id. */
 export type GivenIdKey = Branded<string, 'GivenIdKey'>
 
-/** What the ids of an event and of its deliveries have in common. A few events may share one: it is a hint, never a proof. */
+/** The bits that the ids of an event and of its deliveries share. A few events may share a key, so a match is only a hint. */
 export type EventKey = Branded<string, 'EventKey'>
 
-/** Who is logged out, as a UUID made of a hash: deliveries to one binding that have the same target say the same. */
+/** A hash of the logged-out session or subject, as a UUID. Deliveries to one binding with the same target are equivalent. */
 export type Target = Branded<string, 'Target'>
 
-/** A collision-resistant hash of `text`, in hexadecimal: 32 digits or more. Handed in, for the domain has no crypto. */
+/** A collision-resistant hash of `text`, as 32 hexadecimal digits or more. A parameter, because the domain has no crypto. */
 export type Digest = (text: string) => string
 
 /**
- * Derives the identity of an event from its issuer and the id that the issuer gave it: a UUIDv8 (RFC 9562 section 5.8).
- * The first 48 bits are those of the given id, which keeps ids ordered by time where the given ones are. The other 74 are
- * a hash: an issuer cannot search for an id that collides with an id of another issuer.
+ * Derives the id of an event from its issuer and given id: a UUIDv8 (RFC 9562 section 5.8). The first 48 bits are those of the
+ * given id, so ids are ordered by time if the given ids are. The other 74 bits are a hash, so that an issuer cannot construct a
+ * collision with another issuer's event.
  */
 export function eventIdOf(iss: Issuer, givenId: GivenEventId, digest: Digest): EventId {
   const hex = digest(JSON.stringify([iss, givenId]))
@@ -48,9 +48,9 @@ export function eventIdOf(iss: Issuer, givenId: GivenEventId, digest: Digest): E
 }
 
 /**
- * Derives the id of the delivery that `eventId` owes to `bindingId`, for one session (`sid`) or the subject (null): a
- * UUIDv8 (RFC 9562 section 5.8). Its first 64 bits are the event's but for the version, so that the deliveries of one
- * event lie side by side and are found by `deliveryIdRange`; the rest is a hash.
+ * Derives the id of the delivery that `eventId` owes to `bindingId`, for one session (`sid`) or the subject (null): a UUIDv8 (RFC
+ * 9562 section 5.8). The first 64 bits equal the event's, except the version. Deliveries of one event are therefore adjacent, and
+ * `deliveryIdRange` finds them. The remaining bits are a hash.
  */
 export function deliveryId(
   eventId: EventId,
@@ -62,7 +62,7 @@ export function deliveryId(
   return `${deliveryPrefix(eventId)}-${variant(hex)}${hex.slice(1, 4)}-${hex.slice(4, 16)}` as DeliveryId
 }
 
-/** The target of a delivery that names `sid` of `sub`, or `sub` alone where `sid` is null, at one issuer. */
+/** The target of a delivery at one issuer: the session `sid` of `sub`, or all of `sub` if `sid` is null. */
 export function targetOf(
   { iss, sub }: { readonly iss: Issuer; readonly sub: Subject | null },
   sid: Sid | null,
@@ -72,29 +72,31 @@ export function targetOf(
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}` as Target
 }
 
-/** The lowest and highest id that a delivery of `eventId` may have. A few events may share a range: ask for the event too. */
+/**
+ * The lowest and highest id of the deliveries of `eventId`. A few events may share a range, so queries compare the event as well.
+ */
 export function deliveryIdRange(eventId: string): readonly [low: string, high: string] {
   const prefix = deliveryPrefix(eventId)
   return [`${prefix}-0000-000000000000`, `${prefix}-ffff-ffffffffffff`]
 }
 
-/** The event that an id of it, or of one of its deliveries, belongs to: 15 hexadecimal digits. */
+/** The key that an event and its deliveries share, from the id of any of them: 15 hexadecimal digits. */
 export function eventKeyOf(id: EventId | DeliveryId): EventKey {
   return (id.slice(0, 8) + id.slice(9, 13) + id.slice(15, 18)) as EventKey
 }
 
-/** The part that a given id shares with its event at any issuer. Other events may share it: it is a hint. */
+/** The digits that a given id shares with its event id at any issuer. Other events may share them, so a match is only a hint. */
 export function givenIdKeyOf(id: GivenEventId | EventKey): GivenIdKey {
   return id.replaceAll('-', '').slice(0, 12) as GivenIdKey
 }
 
-/** The lowest and highest id that the event of a given id may have, at any issuer. Other events lie between: compare the given id too. */
+/** The lowest and highest event id for a given id, at any issuer. Other events share the range: queries compare the given id. */
 export function givenIdRange(id: string): readonly [low: string, high: string] {
   const prefix = id.slice(0, 13)
   return [`${prefix}-0000-0000-000000000000`, `${prefix}-ffff-ffff-ffffffffffff`]
 }
 
-/** The digit that says the variant of a UUID; two bits of it are the hash's. */
+/** The digit with the variant of a UUID. Its other two bits come from the hash. */
 function variant(hex: string): string {
   return '89ab'.charAt(Number.parseInt(hex.charAt(0), 16) & 0x3)
 }

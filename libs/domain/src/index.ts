@@ -1,10 +1,10 @@
 export { allowedBy, type Breaker, breakerAfter, breakerStarted, CLOSED } from './delivery/breaker.ts'
 export {
+  type ChannelNames,
   DEAD_LETTER_REASONS,
   type DeadLetterWords,
   deadLetterWords,
   type LastAttempt,
-  lastly,
   NETWORK,
 } from './delivery/dead-letter.ts'
 export {

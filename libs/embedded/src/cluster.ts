@@ -8,14 +8,14 @@ import { type Place, renameUnlessThere, replaceFile } from './place.ts'
 
 /** The role that owns the cluster. */
 export const OWNER_ROLE = 'curfew'
-/** In the cluster's own folder, so that cluster and password always come and go together. */
+/** Lies in the cluster's own folder, so that cluster and password always stay together. */
 const PASSWORD_FILE = 'curfew-password'
 const POSTGRES_MAJOR = '18'
 
 const UNFINISHED = /^cluster\.[0-9a-f]+\.unfinished/
 const UNFINISHED_AGE_MS = 120_000
 
-/** Makes a cluster under another name first: one that was interrupted halfway is never taken for whole. */
+/** Makes a cluster under a temporary name and renames it at the end. An interrupted one is never taken for complete. */
 export async function makeCluster(
   { folder, initdb, runAs }: Place,
   cluster: string,
@@ -35,7 +35,7 @@ export async function makeCluster(
       `--pwfile=${passwordFile}`,
       '--auth=scram-sha-256',
       '--encoding=UTF8',
-      // Sorts by code point on every machine alike, whatever locales it has.
+      // Sorts by code point on every machine, whatever locales it has.
       '--locale=C',
       '--locale-provider=builtin',
       '--builtin-locale=C.UTF-8',
@@ -56,18 +56,18 @@ export async function makeCluster(
   await renameUnlessThere(unfinished, cluster)
 }
 
-/** Removes what interrupted attempts left. */
+/** Removes the folders that interrupted attempts left behind. */
 export async function clearUnfinished(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     if (!UNFINISHED.test(name)) continue
     const path = join(folder, name)
-    // A young one may be another process's that makes it right now.
+    // Another process may still be making a young one.
     const { mtimeMs } = await stat(path)
     if (Date.now() - mtimeMs > UNFINISHED_AGE_MS) await rm(path, { recursive: true, force: true })
   }
 }
 
-/** The password of a cluster that this release can run. */
+/** Reads the cluster's password. @throws {EmbeddedPostgresFailedError} when another PostgreSQL version made the cluster. */
 export async function readPassword(cluster: string): Promise<string> {
   const version = (await readFile(join(cluster, 'PG_VERSION'), 'utf8')).trim()
   if (version !== POSTGRES_MAJOR) {
@@ -78,12 +78,12 @@ export async function readPassword(cluster: string): Promise<string> {
   return (await readFile(join(cluster, PASSWORD_FILE), 'utf8')).trim()
 }
 
-/** For spawn: the user to run as. */
+/** Options of `spawn` that set the user to run as. */
 export function credentials(runAs: Place['runAs']): { uid: number; gid: number } | Record<string, never> {
   return runAs === null ? {} : { uid: runAs.uid, gid: runAs.gid }
 }
 
-/** Nothing of ours that is secret, and nothing that would change PostgreSQL's own defaults (`PG…`). */
+/** The environment of PostgreSQL: no secret of ours, and no variable that changes PostgreSQL's own defaults (`PG…`). */
 export function environment(): NodeJS.ProcessEnv {
   const kept = ['PATH', 'HOME', 'TMPDIR', 'TEMP', 'TMP', 'SystemRoot', 'USERPROFILE']
   const entries = kept.map((name) => [name, process.env[name]] as const)

@@ -20,7 +20,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type EmbeddedPostgres, EmbeddedPostgresInUseError, openEmbeddedPostgres } from './embedded.ts'
 import { exists, readIfThere } from './place.ts'
 
-// Goal: whatever happened to the last owner or to the server, the next start has the data, or says who is in the way.
+// Goal: after any crash of the last owner or the server, the next start has the data or names the process that uses them.
 // Method: real servers, real kills.
 
 let base: string
@@ -62,7 +62,7 @@ async function ask(url: string, sql: string): Promise<unknown[]> {
   }
 }
 
-/** Opens the folder in a process of its own, which then does nothing. */
+/** Opens the folder in another process, which then does nothing. */
 async function openElsewhere(): Promise<{ child: ChildProcess; url: string; pid: number }> {
   const code = `
     const { openEmbeddedPostgres } = await import(${JSON.stringify(import.meta.resolve('./embedded.ts'))})
@@ -85,12 +85,12 @@ async function killed(child: ChildProcess): Promise<void> {
 }
 
 async function waitUntilGone(pid: number): Promise<void> {
-  // A dead process that nobody has waited for is still listed, with an empty command line.
+  // A dead process stays listed, with an empty command line, until its parent waits for it.
   const commandLine = async () => (await readIfThere(`/proc/${pid}/cmdline`)) ?? ''
   await expect.poll(commandLine, { timeout: 5_000 }).toBe('')
 }
 
-test('a second start finds the data of the first, and stop() may be called twice', async () => {
+test('a second start finds the data of the first, and stop() is idempotent', async () => {
   const first = await openHere()
   await ask(first.url, 'create table kept as select 1 as n')
   await Promise.all([first.stop(), first.stop()])
@@ -102,31 +102,31 @@ test('a second start finds the data of the first, and stop() may be called twice
   expect(await ask(second.url, 'select n from kept')).toEqual([{ n: 1 }])
 }, 60_000)
 
-test('sorts by code point and stores UTF-8, on every machine alike', async () => {
+test('the database sorts by code point and stores UTF-8 on every machine', async () => {
   const { url } = await openHere()
   const rows = await ask(url, `select n from unnest(array['ä', 'b', 'B', 'a']) n order by n`)
   expect(rows).toEqual([{ n: 'B' }, { n: 'a' }, { n: 'b' }, { n: 'ä' }])
   expect(await ask(url, 'show server_encoding')).toEqual([{ server_encoding: 'UTF8' }])
 })
 
-test('writes down what went wrong, and not in whose row', async () => {
+test('the log holds a failed constraint and not the row that failed it', async () => {
   const { url } = await openHere()
   await ask(url, 'create table kept as select null as sub where false')
-  await ask(url, 'alter table kept add constraint nobody check (sub is null)')
-  await expect(ask(url, "insert into kept values ('alice')")).rejects.toThrow('nobody')
+  await ask(url, 'alter table kept add constraint no_subject check (sub is null)')
+  await expect(ask(url, "insert into kept values ('alice')")).rejects.toThrow('no_subject')
   const folder = (await readIfThere(join(dataDir, 'moved-to')))?.trim() ?? dataDir
   const log = await readFile(join(folder, 'postgres.log'), 'utf8')
-  expect(log).toContain('violates check constraint "nobody"')
+  expect(log).toContain('violates check constraint "no_subject"')
   expect(log).not.toContain('alice')
 })
 
-test('a folder that a living process uses is refused, and its server goes on', async () => {
+test('a folder that a living process uses is refused, and its server keeps running', async () => {
   const other = await openElsewhere()
   await expect(openHere()).rejects.toBeInstanceOf(EmbeddedPostgresInUseError)
   expect(await ask(other.url, 'select 1 as n')).toEqual([{ n: 1 }])
 })
 
-test('a server whose owner was killed is taken over, with what was committed', async () => {
+test('a start takes over a server whose owner was killed, with all committed data', async () => {
   const other = await openElsewhere()
   await ask(other.url, 'create table kept as select 1 as n')
   await killed(other.child)
@@ -136,7 +136,7 @@ test('a server whose owner was killed is taken over, with what was committed', a
   expect(lines.join()).toContain('whose owner was killed')
 })
 
-test('starts after a crash of both, though another process has the number of the dead server', async () => {
+test('a start succeeds after owner and server crashed and another process got the pid of the server', async () => {
   const other = await openElsewhere()
   await ask(other.url, 'create table kept as select 1 as n')
   await killed(other.child)
@@ -144,7 +144,7 @@ test('starts after a crash of both, though another process has the number of the
   await waitUntilGone(other.pid)
   const lockFile = join(dataDir, 'cluster', 'postmaster.pid')
   const [, ...rest] = (await readFile(lockFile, 'utf8')).split('\n')
-  // Of the same user as the server: the number of any other's PostgreSQL itself knows to be reused.
+  // The same user as the server's: PostgreSQL itself recognises a reused pid of any other user.
   const { uid, gid } = await stat(lockFile)
   const innocent = spawn('sleep', ['600'], process.getuid?.() === 0 ? { uid, gid, cwd: '/' } : {})
   children.push(innocent)
@@ -153,13 +153,13 @@ test('starts after a crash of both, though another process has the number of the
   const server = await openHere()
   expect(await ask(server.url, 'select n from kept')).toEqual([{ n: 1 }])
   expect(innocent.exitCode ?? innocent.signalCode).toBeNull()
-  // Nor does a crash leave a socket behind for ever.
+  // The crashed server's sockets are removed as well.
   const sockets = (await readdir(join(dataDir, 'cluster'))).filter((name) => name.startsWith('.s.PGSQL.'))
   expect(sockets).toHaveLength(2)
 })
 
 test.runIf(process.platform === 'linux')(
-  'Ctrl-C, which goes to our whole process group, does not reach the server',
+  'Ctrl-C reaches our whole process group and not the server',
   async () => {
     const { pid } = await openHere()
     const words = (await readFile(`/proc/${pid}/stat`, 'utf8')).replace(/\(.*\)/, 'name').split(' ')
@@ -167,7 +167,7 @@ test.runIf(process.platform === 'linux')(
   },
 )
 
-test('a server that is killed under us comes back by itself, at the same address', async () => {
+test('a server that is killed under us restarts at the same address', async () => {
   const server = await openHere()
   const db = createDatabase(server.url)
   await db.query('create table kept as select 1 as n')
@@ -177,11 +177,11 @@ test('a server that is killed under us comes back by itself, at the same address
   await expect(ask(server.url, 'select n from kept')).resolves.toEqual([{ n: 1 }])
   expect((await db.query('select n from kept')).rows).toEqual([{ n: 1 }])
   await db.end()
-  // It is owned again too: nobody else can have it.
+  // This process owns the new server too, so a second open is refused.
   await expect(openHere()).rejects.toBeInstanceOf(EmbeddedPostgresInUseError)
 })
 
-test('is still ours after an administrator ended every connection', async () => {
+test('the server stays ours after an administrator ends every connection', async () => {
   const server = await openHere()
   const locks = `select pid from pg_locks where locktype = 'advisory' and classid = 1129665102`
   const [before] = await ask(server.url, locks)
@@ -193,7 +193,7 @@ test('is still ours after an administrator ended every connection', async () => 
   expect(await ask(server.url, locks)).not.toEqual([before])
 })
 
-test('a cluster that was left half made is made anew', async () => {
+test('a half-made cluster is removed and made again', async () => {
   const unfinished = join(dataDir, 'cluster.0badc0de.unfinished')
   await mkdir(unfinished, { recursive: true })
   await chmod(dataDir, 0o755)
@@ -205,7 +205,7 @@ test('a cluster that was left half made is made anew', async () => {
   expect(await exists(unfinished)).toBe(false)
 })
 
-test('two that start at the same moment: one has it, the other is refused', async () => {
+test('of two starts at the same time, one succeeds and the other is refused', async () => {
   const results = await Promise.allSettled([openHere(), openHere()])
   expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
   const refused = results.find((result) => result.status === 'rejected')
@@ -213,7 +213,7 @@ test('two that start at the same moment: one has it, the other is refused', asyn
 })
 
 test.runIf(process.getuid?.() === 0)(
-  'as root, below a folder that only root may enter, the database lies elsewhere and is found again',
+  'as root, below a folder that only root may enter, the database is kept elsewhere and found again',
   async () => {
     await chmod(base, 0o700)
     const first = await openHere()

@@ -23,23 +23,23 @@ import { exists, findPlace } from './place.ts'
 export { EmbeddedPostgresFailedError, EmbeddedPostgresInUseError } from './errors.ts'
 
 export interface EmbeddedPostgresOptions {
-  /** Folder for the database and its log; made if need be. Nothing else should lie in it. */
+  /** Folder for the database and its log, made if it is missing. Nothing else should lie in it. */
   readonly dataDir: string
-  /** Told in a sentence of what an operator should know. */
+  /** Receives messages for the operator, one sentence each. */
   readonly log: (line: string) => void
-  /** Server settings beside ours, as in `postgresql.conf`. */
+  /** Server settings that override ours, as in `postgresql.conf`. */
   readonly settings?: Readonly<Record<string, string>>
-  /** False only in tests: nothing is flushed to disk. It survives a kill of the server, not a crash of the machine. */
+  /** False only in tests: nothing is flushed to disk. The data survive a kill of the server, not a crash of the machine. */
   readonly durable?: boolean
 }
 
 /** A running PostgreSQL that belongs to this process. */
 export interface EmbeddedPostgres {
-  /** Connects to its database `curfew`, password and all: a secret. Stays the same for as long as we run. */
+  /** Connects to the database `curfew`, with its password: a secret. Stays the same while this process runs. */
   readonly url: string
-  /** Process id of the server. Another one after the server crashed and was restarted. */
+  /** Process id of the server. It changes when the server crashes and is restarted. */
   readonly pid: number
-  /** Stops the server: fast, and at once if that takes too long. Idempotent. */
+  /** Stops the server with a fast shutdown, and with an immediate one if that takes too long. Idempotent. */
   stop(): Promise<void>
 }
 
@@ -50,21 +50,21 @@ const SETTINGS: Readonly<Record<string, string>> = {
   shared_buffers: '128MB',
   effective_cache_size: '512MB',
   random_page_cost: '1.1',
-  // Nobody replicates from it.
+  // The database has no replicas.
   wal_level: 'minimal',
   max_wal_senders: '0',
   max_wal_size: '1GB',
   synchronous_commit: 'on',
-  // Our statements are short: compiling or spreading them costs more than it saves.
+  // Our statements are short: JIT compilation and parallel workers cost more than they save.
   jit: 'off',
   max_parallel_workers_per_gather: '0',
-  // The event log's rows die young.
+  // Rows of the event log live only briefly.
   autovacuum_naptime: '5s',
   timezone: 'UTC',
   log_timezone: 'UTC',
   log_line_prefix: '%m [%p] ',
   log_checkpoints: 'off',
-  // A failed statement may hold a subject, and so does its detail: the row that it would have written.
+  // A failed statement may hold a subject. So may its detail, which shows the row.
   log_min_error_statement: 'panic',
   log_error_verbosity: 'terse',
 }
@@ -81,9 +81,9 @@ const BLOCKED_START_TIMEOUT_MS = 15_000
 const HAS_DATABASE = 'select from pg_database where datname = $1'
 
 /**
- * Opens the PostgreSQL in `dataDir`, making it on first use. It listens on loopback and on a socket
- * of its own only, with a random password. It is
- * restarted when it crashes, found again on the next start, and taken over from an owner that was killed.
+ * Opens the PostgreSQL in `dataDir` and makes it on first use. It listens only on loopback and on its own socket, with a
+ * random password. A crashed server is restarted, and a later start finds the data again. A server whose owner was killed is
+ * taken over.
  *
  * @throws {EmbeddedPostgresInUseError} when another living process has it open.
  * @throws {EmbeddedPostgresFailedError} when it does not start.
@@ -111,7 +111,7 @@ export async function openEmbeddedPostgres({
     for (;;) {
       await server.exited
       if (stopping.signal.aborted) return
-      log('PostgreSQL ended unexpectedly; starting it again')
+      log('PostgreSQL ended unexpectedly; restarting it')
       server = await restart()
     }
   }
@@ -121,13 +121,13 @@ export async function openEmbeddedPostgres({
         return await startServer(context, async () => port, stopping.signal)
       } catch (error) {
         if (stopping.signal.aborted) return server
-        log(`PostgreSQL could not be started again: ${describe(error)}`)
+        log(`PostgreSQL could not be restarted: ${describe(error)}`)
       }
       await sleep(pauseMs, undefined, { signal: stopping.signal }).catch(ignore)
     }
   }
   const supervised = supervise()
-  // The last thing that a process can do which ends without stop(): it spares the next start the take-over.
+  // The last act of a process that ends without stop(). It spares the next start the takeover.
   const onExit = () => server.interrupt()
   process.once('exit', onExit)
 
@@ -159,7 +159,7 @@ interface Server {
   stop(): Promise<void>
 }
 
-/** Starts the server, once nobody else has it, and returns when it answers and we own it. */
+/** Starts the server when no other process has it. Resolves when the server answers and we own it. */
 async function startServer(
   context: Cluster,
   choosePort: () => Promise<number>,
@@ -182,7 +182,7 @@ async function startServer(
         cwd: place.folder,
         env: environment(),
         stdio: ['ignore', logFile.fd, logFile.fd],
-        // Out of our process group: Ctrl-C in a terminal goes to the whole group, and we need the server to drain.
+        // Outside our process group: Ctrl-C in a terminal signals the whole group, and we need the server while we drain.
         detached: process.platform !== 'win32',
         ...credentials(place.runAs),
       },
@@ -191,22 +191,22 @@ async function startServer(
     await logFile.close()
     const server = await takeOwnership(context, child, exited, port, signal)
     if (server !== null) return server
-    const said = (await readFile(logPath, 'utf8')).slice(logStart).trim().slice(-2_000)
-    const blocked = /already exists|already in use|still in use/.test(said)
+    const output = (await readFile(logPath, 'utf8')).slice(logStart).trim().slice(-2_000)
+    const blocked = /already exists|already in use|still in use/.test(output)
     if (!blocked || Date.now() > blockedUntil || signal.aborted) {
-      throw new EmbeddedPostgresFailedError(`PostgreSQL did not start in ${folder}: ${said}`)
+      throw new EmbeddedPostgresFailedError(`PostgreSQL did not start in ${folder}: ${output}`)
     }
     await sleep(200)
   }
 }
 
-/** Removes what a server that was killed left of its sockets: nobody listens there, and its number may be another's by now. */
+/** Removes the sockets that a killed server left. Another process may have its pid, which their lock files name. */
 async function clearSockets(cluster: string): Promise<void> {
   const left = (await readdir(cluster)).filter((name) => name.startsWith('.s.PGSQL.'))
   await Promise.all(left.map((name) => rm(join(cluster, name), { force: true })))
 }
 
-/** Waits until the server answers, and takes its ownership lock for the life of this process. Null when it ended instead. */
+/** Waits until the server answers, then takes its ownership lock for the life of this process. Null if the server ended. */
 async function takeOwnership(
   context: Cluster,
   child: ChildProcess,
@@ -242,7 +242,7 @@ async function takeOwnership(
       if (client !== null && (await lockOwnership(client))) {
         owner = client
         client.once('end', () => {
-          // An administrator may end the connection, or a crashed backend all of them: the server is still ours.
+          // An administrator may end this connection, and a crashed backend ends all of them. The server is still ours.
           if (running && !signal.aborted) own(Number.POSITIVE_INFINITY).catch(ignore)
         })
         return true
@@ -257,7 +257,9 @@ async function takeOwnership(
   try {
     if (!(await own(Date.now() + START_TIMEOUT_MS))) {
       if (!running) return null
-      throw new EmbeddedPostgresFailedError(`PostgreSQL in ${context.folder} could not be owned in time`)
+      throw new EmbeddedPostgresFailedError(
+        `PostgreSQL in ${context.folder} does not answer, or another process has its ownership lock; stop that process and start again`,
+      )
     }
     await makeDatabase(context.password, port)
     return server

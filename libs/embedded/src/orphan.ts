@@ -9,7 +9,7 @@ import { OWNER_ROLE } from './cluster.ts'
 import { EmbeddedPostgresFailedError, EmbeddedPostgresInUseError } from './errors.ts'
 import { exists, type Place, readIfThere, replaceFile } from './place.ts'
 
-/** One cluster, and what is needed to run it. */
+/** One cluster, and the settings to run it. */
 export interface Cluster {
   readonly place: Place
   readonly folder: string
@@ -18,23 +18,23 @@ export interface Cluster {
   readonly log: (line: string) => void
 }
 
-/** Recovery after a crash reads the log since the last checkpoint: seconds, on a slow disk a minute. */
+/** Crash recovery replays the WAL since the last checkpoint. That takes seconds, or a minute on a slow disk. */
 export const START_TIMEOUT_MS = 120_000
 const FAST_STOP_TIMEOUT_MS = 10_000
 const IMMEDIATE_STOP_TIMEOUT_MS = 5_000
-/** How long another's ownership must last before we believe it: the server needs a moment to see that an owner was killed. */
+/** How long another process must own the server before we believe it: the server needs a moment to notice a killed owner. */
 const OWNED_PROOF_MS = 2_000
 
-// Whoever holds this lock owns the server. A server whose lock is free lost its owner.
+// The process that has this lock owns the server. A server whose lock is free lost its owner.
 const LOCK_OWNERSHIP = 'select pg_try_advisory_lock(1129665102, 1) as locked'
 const READ_SERVER = `
   select current_setting('data_directory') as data_directory,
          pg_postmaster_start_time() > clock_timestamp() - interval '2 seconds' as young`
 
 /**
- * Sees to it that no server runs in `cluster`: ends one whose owner is gone.
+ * Makes sure that no server runs in `cluster`. Stops a server whose owner is gone.
  *
- * @throws {EmbeddedPostgresInUseError} when its owner lives.
+ * @throws {EmbeddedPostgresInUseError} when the owner lives.
  */
 export async function endOrphan({ place, folder: cluster, password, log }: Cluster): Promise<void> {
   const deadline = Date.now() + START_TIMEOUT_MS
@@ -50,7 +50,7 @@ export async function endOrphan({ place, folder: cluster, password, log }: Clust
         const verdict = await judge(client, cluster)
         if (verdict === 'owned' && Date.now() > provenAt) {
           throw new EmbeddedPostgresInUseError(
-            `the database in ${cluster} is in use by another process (its server has pid ${pid}); stop that one first, or name another folder by CURFEW_DATA`,
+            `the database in ${cluster} is in use by another process (its server has pid ${pid}); stop that process first, or set CURFEW_DATA to another folder`,
           )
         }
         if (verdict === 'orphan') {
@@ -69,25 +69,27 @@ export async function endOrphan({ place, folder: cluster, password, log }: Clust
         await client.end().catch(ignore)
       }
     } else if (await isServerOf(pid, cluster)) {
-      // Starting, recovering or shutting down.
+      // The server is starting, recovering or shutting down.
       await sleep(100)
       continue
     }
-    // The lock file is stale. PostgreSQL sees so by itself unless another process got the number since, as happens in
-    // containers, whose numbers start anew. Then the file is made to name a process that cannot be; the rest of it stays, by
-    // which PostgreSQL still finds out whether parts of the old server are alive.
+    // The lock file is stale. PostgreSQL notices that itself, unless another process has the pid by now. That happens in
+    // containers, where pids restart from 1. Then we write an impossible pid into the file. The other lines stay: by them
+    // PostgreSQL finds out whether parts of the old server are alive.
     if (isAlive(pid)) {
       const [, ...rest] = lockFile.split('\n')
       await replaceFile(join(cluster, 'postmaster.pid'), [IMPOSSIBLE_PID, ...rest].join('\n'), place.runAs)
     }
     return
   }
-  throw new EmbeddedPostgresFailedError(`a PostgreSQL that runs in ${cluster} neither answers nor ends`)
+  throw new EmbeddedPostgresFailedError(
+    `a PostgreSQL that runs in ${cluster} neither answers nor ends; end its processes and start again`,
+  )
 }
 
 const IMPOSSIBLE_PID = 2_147_483_646
 
-/** What a server is to us that answers where the lock file of `cluster` says. Holds its ownership lock if it is an orphan. */
+/** Classifies the server that answers at the port in `cluster`'s lock file. Takes its ownership lock if it is an orphan. */
 async function judge(
   client: pg.Client,
   cluster: string,
@@ -106,7 +108,7 @@ async function judge(
   }
 }
 
-/** Fast shutdown (SIGINT), then immediate (SIGQUIT: it recovers at the next start), then the end. */
+/** Sends SIGINT (fast shutdown), then SIGQUIT (immediate shutdown, with recovery at the next start), then SIGKILL. */
 export async function endServer(
   isRunning: () => Promise<boolean>,
   kill: (signal: NodeJS.Signals) => void,
@@ -129,7 +131,7 @@ export async function endServer(
     }
     if (!(await isRunning())) return
   }
-  throw new EmbeddedPostgresFailedError('PostgreSQL cannot be ended')
+  throw new EmbeddedPostgresFailedError('PostgreSQL did not end, not even by SIGKILL')
 }
 
 function isAlive(pid: number): boolean {
@@ -137,14 +139,14 @@ function isAlive(pid: number): boolean {
     process.kill(pid, 0)
     return true
   } catch (error) {
-    // EPERM: there is such a process, of another user.
+    // EPERM: the process exists and belongs to another user.
     return (error as { code?: unknown }).code === 'EPERM'
   }
 }
 
 /**
- * Whether process `pid` is a server that runs in `cluster`, by its command line, which anybody may read. A dead process that
- * nobody has waited for, as is common in containers, has none.
+ * Whether process `pid` is a server of `cluster`, by its command line, which every user may read. A dead process has an empty
+ * one until its parent waits for it. Such processes are common in containers.
  */
 async function isServerOf(pid: number, cluster: string): Promise<boolean> {
   if (!isAlive(pid)) return false
@@ -156,7 +158,7 @@ async function isServerOf(pid: number, cluster: string): Promise<boolean> {
 
 async function readCommandLine(pid: number): Promise<readonly string[]> {
   if (process.platform === 'linux') return ((await readIfThere(`/proc/${pid}/cmdline`)) ?? '').split('\0')
-  // On Windows PostgreSQL looks for its own kind under the number, so a reused one does not fool it.
+  // On Windows PostgreSQL itself checks whether the pid belongs to a PostgreSQL, so a reused pid does not mislead it.
   if (process.platform === 'win32') return []
   const run = promisify(execFile)
   const { stdout } = await run('ps', ['-ww', '-o', 'command=', '-p', String(pid)]).catch(() => ({
@@ -172,25 +174,25 @@ async function isSameFolder(one: string, other: string): Promise<boolean> {
   return a.dev === b.dev && a.ino === b.ino
 }
 
-/** Longest path of a socket that every system takes, in bytes. */
+/** Longest socket path that every system accepts, in bytes. */
 const SOCKET_PATH_MAX = 103
 
 /**
- * The folder for the server's socket: its own, which nobody else may enter. A statement costs a tenth less through it than
- * over loopback. Null where sockets are not to be had, or the path is more than one may have.
+ * The folder of the server's socket: the cluster's own folder, which no other user may enter. A statement costs a tenth less
+ * over the socket than over loopback. Null where the system has no such sockets, or the path does not suit one.
  */
 export function socketFolder(cluster: string): string | null {
   const fits = Buffer.byteLength(join(cluster, '.s.PGSQL.65535')) <= SOCKET_PATH_MAX
   return process.platform !== 'win32' && fits && /^[\w./-]+$/.test(cluster) ? cluster : null
 }
 
-/** A secret. By the socket in `socket` where there is one. */
+/** The connection URL, a secret. It leads to the socket in the folder `socket` unless that is null. */
 export function urlOf(password: string, port: number, database: string, socket: string | null): string {
   const url = `postgres://${OWNER_ROLE}:${password}@127.0.0.1:${port}/${database}`
   return socket === null ? url : `${url}?host=${encodeURIComponent(socket)}`
 }
 
-/** A connection to the maintenance database, where the ownership lock is. */
+/** Connects to the maintenance database, which has the ownership lock. */
 export async function connect(password: string, port: number): Promise<pg.Client> {
   const client = new pg.Client({
     connectionString: urlOf(password, port, 'postgres', null),
@@ -202,18 +204,18 @@ export async function connect(password: string, port: number): Promise<pg.Client
   return client
 }
 
-/** Null where nobody answers, or a stranger does. */
+/** Null when no server answers, or the server refuses our password. */
 export async function tryConnect(password: string, port: number): Promise<pg.Client | null> {
   try {
     return await connect(password, port)
   } catch (error) {
-    // A server that refuses the password is another cluster's, and has the port now.
+    // A server that refuses the password belongs to another cluster, which now has the port.
     if (isUnavailable(error) || isWrongPassword(error)) return null
     throw error
   }
 }
 
-/** Tries to become the owner of the server behind `client`, for as long as that is connected. */
+/** Tries to own the server behind `client`. The ownership lasts as long as the connection. */
 export async function lockOwnership(client: pg.Client): Promise<boolean> {
   const { rows } = await client.query<{ locked: boolean }>(LOCK_OWNERSHIP)
   return rows[0]?.locked === true

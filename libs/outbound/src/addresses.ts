@@ -1,15 +1,15 @@
 import { BlockList, isIP } from 'node:net'
 
 /**
- * Addresses that are not globally reachable unicast, and so never a relying party's unless a network is allowed by name:
- * the IANA special-purpose registry (RFC 6890 and what has joined it since), and what clouds answer their own machines from.
+ * Addresses that are not globally reachable unicast: the IANA special-purpose registry (RFC 6890 and its later entries), and
+ * the addresses at which clouds answer their own machines. No relying party lives there unless an allowed network names it.
  */
 const SPECIAL_V4 = [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
   ['100.64.0.0', 10],
   ['127.0.0.0', 8],
-  ['168.63.129.16', 32], // Azure's metadata and DNS: of public range, but each machine's own
+  ['168.63.129.16', 32], // Azure's metadata and DNS: in a public range, but local to each machine
   ['169.254.0.0', 16],
   ['172.16.0.0', 12],
   ['192.0.0.0', 24],
@@ -23,7 +23,7 @@ const SPECIAL_V4 = [
   ['240.0.0.0', 4],
 ] as const
 
-/** Within 2000::/3, which alone is global unicast: protocol assignments with Teredo, documentation, 6to4. */
+/** The exceptions within 2000::/3, the only global unicast range: protocol assignments with Teredo, documentation, 6to4. */
 const SPECIAL_V6 = [
   ['2001::', 23],
   ['2001:db8::', 32],
@@ -37,12 +37,12 @@ for (const [network, prefix] of SPECIAL_V6) special.addSubnet(network, prefix, '
 const globalV6 = new BlockList()
 globalV6.addSubnet('2000::', 3, 'ipv6')
 
-/** Networks that are allowed although they are private. */
+/** Private networks that are allowed. */
 export interface AllowedNetworks {
   has(address: string): boolean
 }
 
-/** @param cidrs such as `10.0.0.0/8` or `fd00::/8`, checked where they came in. */
+/** @param cidrs such as `10.0.0.0/8` or `fd00::/8`; the caller has validated them. */
 export function createAllowedNetworks(cidrs: readonly string[]): AllowedNetworks {
   const list = new BlockList()
   for (const cidr of cidrs) {
@@ -51,15 +51,15 @@ export function createAllowedNetworks(cidrs: readonly string[]): AllowedNetworks
   }
   return {
     has(address) {
-      // A zone says through which interface, not whose the address is.
+      // A zone names the interface and is not part of the address.
       const [plain = ''] = address.split('%', 1)
-      // The list knows an IPv4 address by its IPv4-mapped name too.
+      // The list finds an IPv4 address by its IPv4-mapped form too.
       return list.check(plain, isIP(plain) === 6 ? 'ipv6' : 'ipv4')
     },
   }
 }
 
-/** Whether an address may be dialled: allowed by name, or, over TLS, globally reachable. */
+/** Whether an address may be dialled: an allowed network contains it, or it is globally reachable and the connection uses TLS. */
 export function mayDial(
   address: string,
   { allowed, tls }: { allowed: AllowedNetworks; tls: boolean },
@@ -70,7 +70,7 @@ export function mayDial(
     case 4:
       return !special.check(address, 'ipv4')
     case 6:
-      // IPv4-mapped addresses and NAT64 lie outside 2000::/3, so that no IPv4 address is reached by a second name.
+      // IPv4-mapped addresses and NAT64 lie outside 2000::/3, so a second spelling of an IPv4 address reaches nothing.
       return globalV6.check(address, 'ipv6') && !special.check(address, 'ipv6')
     default:
       return false

@@ -7,8 +7,8 @@ import { createOwnAddresses } from './own-addresses.ts'
 import type { PortRange } from './ports.ts'
 import { cleanUp, client, http, https, LOOPBACK, send, tcp } from './relying-parties.fixture.ts'
 
-// Goal: nothing that a relying party or a name server says can turn the client against the network it runs in, or let it
-// talk to somebody else. (STANDARDS S1 to S6, NET-01, NET-02, NET-05.)
+// Goal: no answer of a relying party or a name server turns the client against its own network or leads it to another host.
+// (STANDARDS S1 to S6, NET-01, NET-02, NET-05.)
 // Method: real servers on loopback, certificates made for the run, and a resolver that lies.
 
 afterEach(cleanUp)
@@ -22,7 +22,7 @@ describe('addresses (NET-01, NET-02)', () => {
     'http://127.0.0.1:1@rp.example/',
     'http://user@127.0.0.1:1/',
     'http://user:secret@127.0.0.1:1/',
-  ])('%s is no target, and no reason to try again', async (uri) => {
+  ])('%s is refused, which ends the attempts', async (uri) => {
     const answer = await send(client(), 0, { uri })
     expect(answer).toMatchObject({ kind: 'not_allowed', detail: expect.not.stringContaining('secret') })
   })
@@ -41,7 +41,7 @@ describe('addresses (NET-01, NET-02)', () => {
     ['https://rp.example/', [80, 80], 'not_allowed'],
     ['http://rp.example/', [80, 80], 'dns'],
     ['http://rp.example/', [443, 443], 'not_allowed'],
-  ] as const)('%s has the port of its scheme', async (uri, range, expected) => {
+  ] as const)('%s has the default port of its scheme', async (uri, range, expected) => {
     const guarded = client({
       allowedPorts: [range],
       lookup: (_name, callback) => callback(Object.assign(new Error('none'), { code: 'ENOTFOUND' }), []),
@@ -50,10 +50,10 @@ describe('addresses (NET-01, NET-02)', () => {
     expect(answer.kind === 'failure' ? answer.failure : answer.kind).toBe(expected)
   })
 
-  test('no proxy of the environment is asked', async () => {
-    let asked = 0
+  test('a proxy that the environment names is not used', async () => {
+    let requests = 0
     const proxy = await tcp((socket) => {
-      asked += 1
+      requests += 1
       socket.destroy()
     })
     const port = await http((_request, response) => response.end())
@@ -67,10 +67,10 @@ describe('addresses (NET-01, NET-02)', () => {
     } finally {
       vi.unstubAllEnvs()
     }
-    expect(asked).toBe(0)
+    expect(requests).toBe(0)
   })
 
-  test('more sets of networks than are kept open: the oldest ends what it has under way', async () => {
+  test('the least recently used set of networks beyond the limit finishes its request before it closes', async () => {
     const slow = Promise.withResolvers<void>()
     const arrived = Promise.withResolvers<void>()
     const open = new Set<unknown>()
@@ -93,13 +93,13 @@ describe('addresses (NET-01, NET-02)', () => {
     for (let n = 1; n <= 300; n++) {
       expect(await send(guarded, port, { grantedNetworks: networks(n) })).toMatchObject({ status: 200 })
     }
-    // The one that is slow, and those that are kept.
+    // The slow connection, and the kept ones.
     await vi.waitFor(() => expect(open.size).toBeLessThanOrEqual(1 + 256))
     slow.resolve()
     expect(await first).toMatchObject({ status: 200 })
   })
 
-  test('a set of networks that is used keeps its connection, however many come after it', async () => {
+  test('a set of networks in use keeps its connection, however many others follow', async () => {
     const common = new Set<unknown>()
     const port = await http((request, response) => {
       if (request.url === '/common') common.add(request.socket)
@@ -137,25 +137,25 @@ describe('addresses (NET-01, NET-02)', () => {
     expect(await send(guarded, 0, { uri })).toMatchObject({ kind: 'not_allowed' })
   })
 
-  test('a name that is rebound between check and dial leads nowhere: what was judged is what is dialled', async () => {
+  test('a name that is rebound between check and dial reaches nothing: the checked address is the dialled one', async () => {
     let reached = 0
     const port = await tcp(() => {
       reached += 1
     })
-    let asked = 0
+    let lookups = 0
     const guarded = client({
-      // The only address that may be dialled, where nobody listens; 127.0.0.1 stands for what is private.
+      // The only allowed address, where no server listens. 127.0.0.1 stands for a private address.
       allowedNetworks: ['127.0.0.2/32'],
       lookup: (_name, callback) =>
-        callback(null, [{ address: asked++ === 0 ? '127.0.0.2' : '127.0.0.1', family: 4 }]),
+        callback(null, [{ address: lookups++ === 0 ? '127.0.0.2' : '127.0.0.1', family: 4 }]),
       connectTimeoutMs: 500,
     })
     const uri = `http://rebind.example:${port}/`
-    // Asked once for both: the second answer, which the resolver has ready, comes too late for this connection.
+    // One lookup serves both check and dial. The resolver's second answer comes too late for this connection.
     expect(await send(guarded, port, { uri })).toMatchObject({ kind: 'failure' })
-    expect(asked).toBe(1)
+    expect(lookups).toBe(1)
     expect(await send(guarded, port, { uri })).toMatchObject({ kind: 'not_allowed' })
-    expect(asked).toBe(2)
+    expect(lookups).toBe(2)
     expect(reached).toBe(0)
   })
 
@@ -200,7 +200,7 @@ describe('addresses (NET-01, NET-02)', () => {
     ['link-local', 'fe80::1'],
     ['site-local', 'fec0::1'],
     ['multicast', 'ff02::1'],
-  ])('%s: a name that leads to %s is not dialled', async (_range, address) => {
+  ])('a name that resolves to an address of %s (%s) is not dialled', async (_range, address) => {
     const guarded = client({
       allowedNetworks: [],
       lookup: (_name, callback) => callback(null, [{ address, family: isIP(address) }]),
@@ -209,7 +209,7 @@ describe('addresses (NET-01, NET-02)', () => {
     expect(answer).toMatchObject({ kind: 'not_allowed', detail: expect.stringContaining(address) })
   })
 
-  test('of several addresses those that may not be dialled are left out', async () => {
+  test('of several addresses only the allowed ones are dialled', async () => {
     const port = await http((_request, response) => response.end())
     const guarded = client({
       allowedNetworks: ['127.0.0.1/32'],
@@ -222,7 +222,7 @@ describe('addresses (NET-01, NET-02)', () => {
     expect(await send(guarded, port, { uri: `http://rp.internal:${port}/` })).toMatchObject({ status: 200 })
   })
 
-  test("one RP's networks are not another's, also over a connection that is open", async () => {
+  test('the networks of one RP do not serve another, not even over an open connection', async () => {
     const port = await http((_request, response) => response.end())
     const guarded = client({ allowedNetworks: [] })
     expect(await send(guarded, port, { grantedNetworks: LOOPBACK })).toMatchObject({ status: 200 })
@@ -231,7 +231,7 @@ describe('addresses (NET-01, NET-02)', () => {
     expect(await send(client(), port, { allowedNetworks: [] })).toMatchObject({ kind: 'not_allowed' })
   })
 
-  test('without TLS only an allowed network is dialled, be the address public', async () => {
+  test('without TLS even a public address is dialled only in an allowed network', async () => {
     expect(await send(client({ allowedNetworks: [] }), 0, { uri: 'http://93.184.215.14/' })).toMatchObject({
       kind: 'not_allowed',
     })
@@ -253,12 +253,12 @@ describe('TLS (NET-05)', () => {
   const certificate = (name: string) => pem.get(name)?.cert ?? ''
   const at = (port: number) => ({ uri: `https://127.0.0.1:${port}/` })
 
-  test('a certificate that is trusted is served', async () => {
+  test('a request to a server with a trusted certificate succeeds', async () => {
     const port = await server('good')
     expect(await send(client({ ca: [certificate('good')] }), port, at(port))).toMatchObject({ status: 200 })
   })
 
-  test('a name is sent along and checked, whatever address it was resolved to', async () => {
+  test('the host name is sent (SNI) and checked, whatever address it resolved to', async () => {
     const names: unknown[] = []
     const port = await server('named', {
       SNICallback: (name: string, done: (error: null) => void) => {
@@ -276,12 +276,12 @@ describe('TLS (NET-05)', () => {
     expect(names).toEqual(['rp.example', 'other.example'])
   })
 
-  test('one that nobody vouches for is refused', async () => {
+  test('a certificate that no CA signed is refused', async () => {
     const port = await server('good')
     expect(await send(client(), port, at(port))).toMatchObject({ kind: 'failure', failure: 'tls' })
   })
 
-  test.each(['wrong host', 'expired'])('one that is %s is refused', async (name) => {
+  test.each(['wrong host', 'expired'])('a certificate with the fault "%s" is refused', async (name) => {
     const port = await server(name)
     const answer = await send(client({ ca: [certificate(name)] }), port, at(port))
     expect(answer).toMatchObject({ kind: 'failure', failure: 'tls' })
@@ -297,21 +297,21 @@ describe('TLS (NET-05)', () => {
     expect(answer.kind).toBe('failure')
   })
 
-  test('what answers without TLS is refused', async () => {
+  test('a server that answers without TLS is refused', async () => {
     const port = await http((_request, response) => response.end())
     expect(await send(client(), port, at(port))).toMatchObject({ kind: 'failure', failure: 'tls' })
   })
 })
 
-test('the other end is looked at again when the connection stands, and nothing is sent to a wrong one', async () => {
+test('the peer address is checked again once connected, and a wrong peer receives nothing', async () => {
   const received = Promise.withResolvers<number>()
   const port = await tcp((socket) => {
     socket.resume().on('close', () => received.resolve(socket.bytesRead))
   })
-  let asked = 0
+  let checks = 0
   const connect = createGuardedConnector({
-    // Allowed when it was resolved, and no more when it answers.
-    allowed: { has: () => asked++ === 0 },
+    // The address is allowed when it is resolved, and not when it answers.
+    allowed: { has: () => checks++ === 0 },
     lookup: (_name, callback) => callback(null, [{ address: '127.0.0.1', family: 4 }]),
     secureContext: createSecureContext(),
     connectTimeoutMs: 3_000,
@@ -327,21 +327,21 @@ test('the other end is looked at again when the connection stands, and nothing i
   expect(await received.promise).toBe(0)
 })
 
-test('a name is looked up once for all who want to know it at the same time', async () => {
-  const asked: ((address: string) => void)[] = []
+test('concurrent lookups of one name share one query', async () => {
+  const queries: ((address: string) => void)[] = []
   const lookup = createSharedLookup((_name, callback) => {
-    asked.push((address) => callback(null, [{ address, family: 4 }]))
+    queries.push((address) => callback(null, [{ address, family: 4 }]))
   })
   const ask = () =>
     new Promise<unknown>((resolve) =>
       lookup('rp.example', (_error, addresses) => resolve(addresses[0]?.address)),
     )
   const both = [ask(), ask()]
-  expect(asked).toHaveLength(1)
-  asked[0]?.('192.0.2.1')
+  expect(queries).toHaveLength(1)
+  queries[0]?.('192.0.2.1')
   expect(await Promise.all(both)).toEqual(['192.0.2.1', '192.0.2.1'])
   const later = ask()
-  expect(asked).toHaveLength(2)
-  asked[1]?.('192.0.2.2')
+  expect(queries).toHaveLength(2)
+  queries[1]?.('192.0.2.2')
   expect(await later).toBe('192.0.2.2')
 })

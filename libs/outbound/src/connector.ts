@@ -7,29 +7,29 @@ import type { Lookup } from './lookup.ts'
 import type { OwnAddresses } from './own-addresses.ts'
 import { type PortRange, portAllowed, portOf } from './ports.ts'
 
-/** The address is none that may be dialled. The message says why, for people. */
+/** The address may not be dialled. The message says why, for people. */
 export class AddressNotAllowedError extends Error {}
 
 export interface ConnectorOptions {
   readonly allowed: AllowedNetworks
   readonly lookup: Lookup
   readonly secureContext: SecureContext
-  /** For name, connection and TLS handshake together, in milliseconds. */
+  /** For lookup, connection and TLS handshake together, in milliseconds. */
   readonly connectTimeoutMs: number
-  /** Null: every port. */
+  /** Null allows every port. */
   readonly allowedPorts: readonly PortRange[] | null
-  /** The addresses of this deployment, which are dialled never. */
+  /** The addresses of this deployment, which are never dialled. */
   readonly own: OwnAddresses
-  /** Told of each connection that stands: its origin, and the address at its other end. */
+  /** Called after each connection with its origin and the address of its peer. */
   readonly onConnected?: (origin: string, address: string) => void
 }
 
 /**
- * A connector for undici that dials only what may be dialled. It judges the addresses that a name was resolved to, hands
- * exactly those that passed to the socket, and looks at the other end once more when the connection stands: there is no
- * second resolution that could say otherwise (DNS rebinding).
+ * A connector for undici that dials only allowed addresses. It checks the addresses that a name resolves to, and hands only the
+ * allowed ones to the socket. Once connected, it checks the peer's address again. No second resolution can give another answer
+ * (DNS rebinding).
  *
- * @throws nothing; its callback gets an {@link AddressNotAllowedError} for what may not be dialled.
+ * @throws nothing; its callback gets an {@link AddressNotAllowedError} for an address that may not be dialled.
  */
 export function createGuardedConnector(options: ConnectorOptions): buildConnector.connector {
   const { allowed, lookup, secureContext, connectTimeoutMs, allowedPorts, own, onConnected } = options
@@ -40,7 +40,7 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
       secureContext,
       lookup: guardedLookup(lookup, allowed, tls),
     }
-    // undici's types leave out what it hands on to node:tls and node:net.
+    // undici's types omit the options that it passes on to node:tls and node:net.
     return buildConnector(settings as buildConnector.BuildOptions)
   }
   const overTls = connectorWith(true)
@@ -48,10 +48,10 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
 
   return (target, callback) => {
     const tls = target.protocol === 'https:'
-    const refuse = (what: string) => callback(new AddressNotAllowedError(what), null)
+    const refuse = (why: string) => callback(new AddressNotAllowedError(why), null)
     const port = portOf(target)
     if (!portAllowed(port, allowedPorts)) return refuse(`port ${port} is not an allowed port`)
-    // No lookup happens for a literal address.
+    // Node does not look up a literal address, so it is checked here.
     const literal = target.hostname.replace(/^\[|\]$/g, '')
     if (isIP(literal) !== 0 && !mayDial(literal, { allowed, tls })) return refuse(notAllowed(literal, tls))
     const connect = tls ? overTls : plain
@@ -77,7 +77,7 @@ export function createGuardedConnector(options: ConnectorOptions): buildConnecto
   }
 }
 
-/** Whether a host leads to this deployment. The name is looked up before it is dialled, so that not even a handshake reaches it. */
+/** Whether a host leads to this deployment. The name is looked up first, so that not even a handshake reaches our listeners. */
 async function isOwnAddress(
   host: string,
   port: number,
@@ -86,18 +86,18 @@ async function isOwnAddress(
   await own.refresh(port)
   if (isIP(host) !== 0) return own.has(host, port)
   const { promise, resolve } = Promise.withResolvers<readonly LookupAddress[]>()
-  // A name that cannot be resolved fails again as it is dialled, and with its reason.
+  // A name that does not resolve fails again when it is dialled, with its reason.
   lookup(host, (error, addresses) => resolve(error === null ? addresses : []))
   return (await promise).some(({ address }) => own.has(address, port))
 }
 
 function ownAddress(host: string, port: number): string {
-  return `${host}:${port} is an address of Curfew's own, which is no relying party`
+  return `${host}:${port} is an address of Curfew's own, where no relying party lives`
 }
 
 /**
- * A lookup asked once for what several want to know at the same time: the system's has few threads, and a name server
- * that does not answer for one name would hold one of them for each who asks.
+ * Shares one lookup among concurrent requests for the same name. The system's resolver has few threads. A name server that
+ * does not answer would block one of them for each request.
  */
 export function createSharedLookup(lookup: Lookup): Lookup {
   const waiting = new Map<string, Parameters<Lookup>[1][]>()
@@ -116,7 +116,7 @@ export function createSharedLookup(lookup: Lookup): Lookup {
   }
 }
 
-/** A `lookup` for node:net that leaves out what may not be dialled. */
+/** A `lookup` for node:net that drops the addresses that may not be dialled. */
 function guardedLookup(lookup: Lookup, allowed: AllowedNetworks, tls: boolean) {
   return (
     hostname: string,
@@ -138,6 +138,6 @@ function guardedLookup(lookup: Lookup, allowed: AllowedNetworks, tls: boolean) {
 
 function notAllowed(address: string, tls: boolean): string {
   return tls
-    ? `${address} is not a public address and in no allowed network`
-    : `${address} is in no allowed network, and only there may a token be sent without TLS`
+    ? `${address} is neither a public address nor in an allowed network`
+    : `${address} is in no allowed network, and requests without TLS may go only to allowed networks`
 }

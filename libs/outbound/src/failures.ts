@@ -23,11 +23,11 @@ const FAILURES: Readonly<Record<string, TransportFailure>> = {
   HOSTNAME_MISMATCH: 'tls',
 }
 
-/** Node has some forty codes for a certificate that does not verify, and OpenSSL's own for a handshake that fails. */
+/** Node has some forty codes for a certificate that does not verify. OpenSSL has its own for a handshake that fails. */
 const TLS_CODE =
   /^(?:ERR_TLS_|ERR_SSL_|ERR_OSSL_|CERT_|CRL_|ERROR_IN_C|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_)/
 
-/** Says what an error from undici, node:net, node:tls or node:dns means. What is unknown counts as a broken connection. */
+/** Maps an error from undici, node:net, node:tls or node:dns to an answer. An unknown error counts as a broken connection. */
 export function failed(error: unknown): Answer {
   const cause = decisive(error)
   if (cause instanceof AddressNotAllowedError) return { kind: 'not_allowed', detail: cause.message }
@@ -35,21 +35,21 @@ export function failed(error: unknown): Answer {
     return { kind: 'failure', failure: 'connection_reset', detail: String(cause) }
   }
   const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
-  // undici refused the request itself: no time makes it better.
+  // undici refused the request itself, so another attempt cannot succeed.
   if (code === 'UND_ERR_INVALID_ARG')
     return { kind: 'not_allowed', detail: `cannot be sent: ${cause.message}` }
   return { kind: 'failure', failure: failureOf(cause, code), detail: cause.message }
 }
 
 function failureOf({ name, message }: Error, code: string): TransportFailure {
-  // By name: the parser gives its error a code only at times.
+  // By name, because the parser does not always set a code.
   if (name === 'HTTPParserError') return 'invalid_response'
-  // `bad response`, `bad upgrade`: 100 and 101, which nobody asked for.
+  // `bad response`, `bad upgrade`: a 100 or 101 that we did not ask for.
   if (code === 'UND_ERR_SOCKET' && message.startsWith('bad ')) return 'invalid_response'
   return FAILURES[code] ?? (TLS_CODE.test(code) ? 'tls' : 'connection_reset')
 }
 
-/** Of several addresses tried the first one's fault. */
+/** The error that counts. When several addresses were tried, that is the error of the first one. */
 function decisive(error: unknown): unknown {
   return error instanceof AggregateError && error.errors.length > 0 ? decisive(error.errors[0]) : error
 }

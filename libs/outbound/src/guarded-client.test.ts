@@ -5,14 +5,14 @@ import type { Answer } from '@curfew/domain'
 import { afterEach, describe, expect, test } from 'vitest'
 import { cleanUp, client, http, listening, send, tcp } from './relying-parties.fixture.ts'
 
-// Goal: nothing that a relying party does can hold the client longer or make it read more than it said, and every fault
-// is told apart. (STANDARDS S7, S8, NET-03, NET-04.)
-// Method: real servers on loopback, raw sockets where HTTP libraries are too well-behaved.
+// Goal: no relying party makes the client wait longer or read more than its limits, and each kind of fault has its own answer.
+// (STANDARDS S7, S8, NET-03, NET-04.)
+// Method: real servers on loopback, and raw sockets where HTTP libraries behave too well.
 
 afterEach(cleanUp)
 
-describe('what is sent (BCL-01, BCL-02)', () => {
-  test('a form of one field, and the query byte for byte', async () => {
+describe('a request (BCL-01, BCL-02)', () => {
+  test('has a form of one field, and the query byte for byte', async () => {
     const seen: { method?: string; url?: string; type?: string; body: string }[] = []
     const port = await http(async (request, response) => {
       let body = ''
@@ -38,7 +38,7 @@ describe('what is sent (BCL-01, BCL-02)', () => {
     ])
   })
 
-  test('over one connection, as long as it is kept', async () => {
+  test('reuses the kept connection', async () => {
     const sockets = new Set<unknown>()
     const port = await http((request, response) => {
       sockets.add(request.socket)
@@ -46,14 +46,14 @@ describe('what is sent (BCL-01, BCL-02)', () => {
     })
     const guarded = client()
     for (let n = 0; n < 50; n++) await send(guarded, port)
-    // The next may be sent while the last one's connection is being put back.
+    // A request may start while the previous connection is still being returned to the pool.
     expect(sockets.size).toBeLessThanOrEqual(2)
   })
 })
 
-describe('what is answered', () => {
+describe('an answer', () => {
   test.each(['99999', '1000', '65536', '-1', '0x200', '2'])(
-    'a status of %s is none: no number comes that the ledger has no room for',
+    'with the invalid status %s never yields a number that the ledger cannot store',
     async (status) => {
       const port = await tcp((socket) =>
         socket.once('data', () => socket.end(`HTTP/1.1 ${status} Odd\r\ncontent-length: 0\r\n\r\n`)),
@@ -63,7 +63,7 @@ describe('what is answered', () => {
     },
   )
 
-  test.each([200, 204, 400, 500, 503])('status %i, with body and Retry-After', async (status) => {
+  test.each([200, 204, 400, 500, 503])('of status %i keeps body and Retry-After', async (status) => {
     const port = await http((_request, response) => {
       response.writeHead(status, { 'retry-after': '7' })
       response.end(status === 204 ? undefined : '{"error":"x"}')
@@ -77,7 +77,7 @@ describe('what is answered', () => {
   })
 
   test.each([301, 302, 303, 307, 308])(
-    'a redirect (%i) to a private address is not followed (NET-03)',
+    'that redirects (%i) to a private address is not followed (NET-03)',
     async (status) => {
       let reached = 0
       const target = await http((_request, response) => {
@@ -92,7 +92,7 @@ describe('what is answered', () => {
     },
   )
 
-  test('a body that breaks off does not undo the status', async () => {
+  test('keeps its status when its body breaks off', async () => {
     const port = await tcp((socket) =>
       socket.once('data', () => {
         socket.write('HTTP/1.1 503 Service Unavailable\r\ncontent-length: 1000\r\n\r\nso far', () =>
@@ -103,7 +103,7 @@ describe('what is answered', () => {
     expect(await send(client(), port)).toMatchObject({ kind: 'response', status: 503 })
   })
 
-  test('an interim answer is not the answer', async () => {
+  test('may follow an interim answer', async () => {
     const port = await http((_request, response) => {
       response.writeProcessing()
       response.writeHead(204).end()
@@ -127,11 +127,11 @@ describe('bodies (NET-04)', () => {
     const answer = await send(client({ responseBytesMax: 1_000 }), port)
     expect(answer).toMatchObject({ kind: 'response', status: 200 })
     expect(answer.kind === 'response' && answer.body.length).toBe(1_000)
-    // What the buffers of two sockets hold, and not what the server had to give.
+    // The buffers of two sockets hold less than this; the server has more to send.
     expect(await closed.promise).toBeLessThan(16 * 1024 * 1024)
   })
 
-  test('a body of 10 GB is not read, though its length was said beforehand', async () => {
+  test('a body with a Content-Length of 10 GB is cut at the cap', async () => {
     const closed = Promise.withResolvers<number>()
     const port = await http((request, response) => {
       response.writeHead(400, { 'content-length': 10 * 1024 ** 3 })
@@ -166,7 +166,7 @@ describe('bodies (NET-04)', () => {
   })
 
   test('a decompression bomb is not inflated', async () => {
-    // A thousandfold: it would be 10 MiB.
+    // It would inflate a thousandfold, to 10 MiB.
     const bomb = gzipSync(Buffer.alloc(10 * 1024 * 1024))
     const port = await http((_request, response) => {
       response.writeHead(400, { 'content-encoding': 'gzip', 'content-length': bomb.length }).end(bomb)
@@ -180,11 +180,11 @@ describe('bodies (NET-04)', () => {
   })
 })
 
-describe('no answer', () => {
+describe('a failure', () => {
   const expectFailure = (answer: Answer, failure: string) =>
     expect(answer).toMatchObject({ kind: 'failure', failure })
 
-  test('headers that trickle end at the deadline', async () => {
+  test('is a timeout when headers trickle beyond the deadline', async () => {
     const port = await tcp((socket) => {
       socket.write('HTTP/1.1 200 OK\r\nx: ')
       const timer = setInterval(() => socket.write('y'), 20)
@@ -193,49 +193,49 @@ describe('no answer', () => {
     expectFailure(await send(client(), port, { timeoutMs: 200 }), 'timeout')
   })
 
-  test('silence ends at the deadline', async () => {
+  test('is a timeout when the server is silent until the deadline', async () => {
     const closed = Promise.withResolvers<void>()
     const port = await tcp((socket) => socket.resume().on('close', () => closed.resolve()))
     expectFailure(await send(client(), port, { timeoutMs: 100 }), 'timeout')
     await closed.promise
   })
 
-  test('garbage', async () => {
+  test('is invalid_response when the server does not speak HTTP', async () => {
     const port = await tcp((socket) => socket.end('SSH-2.0-OpenSSH_9.9\r\n'))
     expectFailure(await send(client(), port), 'invalid_response')
   })
 
   test.each(['100 Continue', '101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x'])(
-    'an interim answer that nobody asked for (%s)',
+    'is invalid_response on an unrequested interim answer (%s)',
     async (head) => {
       const port = await tcp((socket) => socket.once('data', () => socket.write(`HTTP/1.1 ${head}\r\n\r\n`)))
       expectFailure(await send(client(), port), 'invalid_response')
     },
   )
 
-  test('headers without end', async () => {
+  test('is invalid_response when the headers are endless', async () => {
     const port = await tcp((socket) => socket.write(`HTTP/1.1 200 OK\r\nx: ${'y'.repeat(100_000)}\r\n\r\n`))
     expectFailure(await send(client(), port), 'invalid_response')
   })
 
-  test('a reset', async () => {
+  test('is connection_reset on a reset', async () => {
     const port = await tcp((socket) => socket.once('data', () => socket.resetAndDestroy()))
     expectFailure(await send(client(), port), 'connection_reset')
   })
 
-  test('an interim answer, and no other', async () => {
+  test('is connection_reset when only an interim answer comes', async () => {
     const port = await tcp((socket) =>
       socket.once('data', () => socket.end('HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n')),
     )
     expectFailure(await send(client(), port), 'connection_reset')
   })
 
-  test('a connection closed without a word', async () => {
+  test('is connection_reset when the server closes without an answer', async () => {
     const port = await tcp((socket) => socket.once('data', () => socket.end()))
     expectFailure(await send(client(), port), 'connection_reset')
   })
 
-  test('a kept connection that the server closes just as it is used, without a second try', async () => {
+  test('is connection_reset when the server closes a reused connection, without a second try', async () => {
     let requests = 0
     const port = await tcp((socket) =>
       socket.on('data', () => {
@@ -250,12 +250,12 @@ describe('no answer', () => {
     expect(requests).toBe(2)
   })
 
-  test('a name server that does not answer', async () => {
+  test('is connect_timeout when the name server does not answer', async () => {
     const guarded = client({ lookup: () => undefined, connectTimeoutMs: 50 })
     expectFailure(await send(guarded, 0, { uri: 'https://rp.example/' }), 'connect_timeout')
   })
 
-  test('a connection that comes after the deadline sends nothing any more', async () => {
+  test('is a timeout when the lookup ends after the deadline, and the late connection sends nothing', async () => {
     const closed = Promise.withResolvers<number>()
     const port = await tcp((socket) => {
       socket.resume().on('close', () => closed.resolve(socket.bytesRead))
@@ -270,7 +270,7 @@ describe('no answer', () => {
     expect(await closed.promise).toBe(0)
   })
 
-  test('nobody listens', async () => {
+  test('is connection_refused when no server listens', async () => {
     const server = createTcp()
     const port = await listening(server)
     server.close()
@@ -278,7 +278,7 @@ describe('no answer', () => {
     expectFailure(await send(client(), port), 'connection_refused')
   })
 
-  test('no such name', async () => {
+  test('is dns when the name does not exist', async () => {
     const guarded = client({
       lookup: (_name, callback) => callback(Object.assign(new Error('not found'), { code: 'ENOTFOUND' }), []),
     })

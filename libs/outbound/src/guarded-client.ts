@@ -16,24 +16,24 @@ import type { PortRange } from './ports.ts'
 import { fingerprintOf, secureContextOf, type TlsIdentity } from './tls-identity.ts'
 
 export interface GuardedClientOptions {
-  /** CIDRs of private addresses that RPs of this deployment may live at: the ceiling of what each of them may. */
+  /** CIDRs of private networks where RPs of this deployment may live. Networks granted to a single RP are added to them. */
   readonly allowedNetworks: readonly string[]
-  /** The addresses of this deployment itself, which are never dialled. Default none. */
+  /** The addresses of this deployment itself, which are never dialled. Default: none. */
   readonly own?: OwnAddresses
-  /** Longest that a connection may take with name, TCP and TLS, in milliseconds. Default 3,000. */
+  /** Longest time for lookup, TCP and TLS of a connection together, in milliseconds. Default 3,000. */
   readonly connectTimeoutMs?: number
-  /** Most of an answer's body that is read, in bytes. Default 16 KiB. */
+  /** Most bytes that are read of an answer's body. Default 16 KiB. */
   readonly responseBytesMax?: number
-  /** Most of an answer's headers that is read, in bytes. Default 16 KiB. */
+  /** Most bytes that are read of an answer's headers. Default 16 KiB. */
   readonly headersBytesMax?: number
-  /** Most connections to one origin. Default 256: the limit that counts is the RP's own concurrency. */
+  /** Most connections to one origin. Default 256: usually the RP's own concurrency limit is reached first. */
   readonly connectionsPerOrigin?: number
-  /** How long an idle connection is kept where the RP does not say, in milliseconds. Default 4,000: less than most servers do. */
+  /** How long an idle connection is kept if the RP does not say, in milliseconds. Default 4,000: less than most servers. */
   readonly keepAliveMs?: number
-  /** Ports that may be dialled. Default null: every one. */
+  /** Ports that may be dialled. Default null: every port. */
   readonly allowedPorts?: readonly PortRange[] | null
   readonly lookup?: Lookup
-  /** Certificates (PEM) that are trusted beside Node's own. */
+  /** Certificates (PEM) that are trusted in addition to Node's own. */
   readonly ca?: readonly string[]
 }
 
@@ -45,9 +45,9 @@ export interface GetRequest extends NetworkAccess {
   readonly timeoutMs: number
   /** The RP's own CA and our certificate for it. Default null: Node's own CAs, and no certificate. */
   readonly tls?: TlsIdentity | null
-  /** Most of the answer's body that is read, in bytes. Default the client's. */
+  /** Most bytes that are read of the answer's body. Default: the client's limit. */
   readonly responseBytesMax?: number
-  /** Whether the answer shall have its headers. Default false. */
+  /** Whether the answer includes its headers. Default false. */
   readonly captureHeaders?: boolean
 }
 
@@ -56,27 +56,27 @@ export interface PostRequest extends GetRequest {
 }
 
 /**
- * The only way out. It dials public addresses over verified TLS, and others only where a network is allowed by name; the
- * address is checked as it is dialled, so that a name which changes its mind gains nothing. It follows no redirect, asks
- * no proxy, decompresses nothing, repeats nothing, and reads no more than it must.
+ * Makes all outgoing HTTP requests. It dials public addresses over verified TLS, and other addresses only in allowed networks.
+ * Each address is checked when it is dialled, so a name that resolves differently later gains nothing. The client follows no
+ * redirect, uses no proxy, decompresses nothing, repeats nothing, and reads no more than its limits.
  */
 export interface GuardedClient {
   /**
-   * Never rejects for what the network or the peer did. Once a status has come it is the answer, whatever becomes of the
-   * body: cut at the cap, at the deadline or by the peer, with what was read of it.
+   * Never rejects because of the network or the peer. Once a status has arrived, it is the answer. The body may be incomplete:
+   * cut at the cap, at the deadline, or by the peer.
    */
   post(request: PostRequest): Promise<Answer>
-  /** As `post`. */
+  /** Same as `post`, without a body. */
   get(request: GetRequest): Promise<Answer>
-  /** Connects without a request. @returns null where no verified TLS connection came about. */
+  /** Connects without a request. @returns null if no verified TLS connection was made. */
   inspectTls(request: Pick<GetRequest, 'uri' | 'tls'> & NetworkAccess): Promise<InspectedTls | null>
-  /** Ends every connection; what is under way comes to `connection_reset`. */
+  /** Ends every connection. Requests under way end with `connection_reset`. */
   close(): Promise<void>
 }
 
-/** Most sets of networks and TLS identity that have connections open; what was unused the longest gives way. */
+/** Most pairs of networks and TLS identity with open connections. The least recently used one is closed first. */
 const AGENTS_MAX = 256
-/** Longest that an idle connection is kept, whatever the RP says, in milliseconds. */
+/** Longest time that an idle connection is kept, whatever the RP says, in milliseconds. */
 const KEEP_ALIVE_MS_MAX = 60_000
 
 export function createGuardedClient(options: GuardedClientOptions): GuardedClient {
@@ -84,11 +84,11 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   const { connectionsPerOrigin = 256, keepAliveMs = 4_000, allowedPorts = null } = options
   const { own = createOwnAddresses() } = options
   const lookup = createSharedLookup(options.lookup ?? systemLookup)
-  // A list replaces Node's own, so that is named too.
+  // The option `ca` replaces Node's own list, so the list is included.
   const ca = options.ca === undefined ? null : [...getCACertificates('default'), ...options.ca]
   const contextOfMost = secureContextOf(null, { ca })
-  // A connection that one RP's networks allow, or that was made in its name, must not serve another's, so each such set
-  // has connections of its own.
+  // A connection that one RP's networks allowed, or that shows its certificate, must not serve another RP. So each pair of
+  // networks and TLS identity has its own connections.
   const agents = new Map<string, Connections>()
   const retired = new Set<Agent>()
   const ceiling = createAllowedNetworks(options.allowedNetworks)
@@ -124,12 +124,12 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       connect,
       connections: connectionsPerOrigin,
       pipelining: 1,
-      // With HTTP/2 possible, a pool would wait for its first connection before it opens a second.
+      // With HTTP/2 allowed, a pool waits for its first connection before it opens a second.
       allowH2: false,
       keepAliveTimeout: keepAliveMs,
       keepAliveMaxTimeout: KEEP_ALIVE_MS_MAX,
       maxHeaderSize: headersBytesMax,
-      // The deadline is each request's own.
+      // Each request has its own deadline.
       headersTimeout: 0,
       bodyTimeout: 0,
     })
@@ -142,7 +142,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     for (const [name, { agent }] of agents) {
       agents.delete(name)
       retired.add(agent)
-      // What it has under way ends first.
+      // Its requests under way end first.
       agent.close(() => retired.delete(agent))
       return
     }
@@ -153,7 +153,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
     try {
       connections = connectionsFor(request)
     } catch (error) {
-      // A certificate or key that OpenSSL does not take, or takes no more.
+      // OpenSSL refuses a certificate or key, perhaps one that an earlier version of it accepted.
       return Promise.resolve(failed(error))
     }
     return dispatch(connections, { ...request, method, body }, request.responseBytesMax ?? responseBytesMax)
@@ -168,7 +168,7 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
       try {
         return await inspect(connectorFor(request), url)
       } catch {
-        // A certificate or key of ours that OpenSSL does not take: no connection, either.
+        // OpenSSL refuses our certificate or key, so there is no connection either.
         return null
       }
     },
@@ -180,20 +180,20 @@ export function createGuardedClient(options: GuardedClientOptions): GuardedClien
   }
 }
 
-/** The connections that one set of networks and TLS identity has open. */
+/** The open connections of one pair of networks and TLS identity. */
 interface Connections {
   readonly agent: Agent
-  /** Origins that were reached at a private address beyond the deployment's networks. */
+  /** Origins that were reached at a private address outside the deployment's networks. */
   readonly restricted: Set<string>
 }
 
-/** What TLS a connection has. */
+/** Reports the TLS version and the certificate's end of a new connection. */
 function inspect(
   connect: ReturnType<typeof createGuardedConnector>,
   { hostname, host, port, protocol }: URL,
 ): Promise<InspectedTls | null> {
   const { promise, resolve } = Promise.withResolvers<InspectedTls | null>()
-  // As undici hands it to a connector: an IPv6 address without its brackets.
+  // undici passes an IPv6 address to a connector without its brackets.
   const name = hostname.replace(/^\[|\]$/g, '')
   connect({ hostname: name, host, port, protocol }, (_error, socket) => {
     if (!(socket instanceof TLSSocket)) return resolve(null)
@@ -247,7 +247,7 @@ function dispatch(
     cut({ kind: 'failure', failure: 'timeout', detail: `no ${missing} within ${request.timeoutMs} ms` })
   }, request.timeoutMs)
 
-  // Straight to the dispatcher: `request()` would make a stream and a promise for a body that mostly is empty.
+  // Dispatches directly: `request()` would make a stream and a promise for a body that is mostly empty.
   agent.dispatch(
     { ...target, method: request.method, headers: request.headers, body: request.body },
     {
@@ -256,7 +256,7 @@ function dispatch(
         if (ended) started.abort(new Error('too late'))
       },
       onResponseStart(_controller, statusCode, headers) {
-        // An interim answer (RFC 9110 15.2) is not yet one.
+        // An interim answer (RFC 9110 15.2) precedes the final one.
         if (statusCode < 200) return
         status = statusCode
         const after = headers['retry-after']
@@ -276,7 +276,7 @@ function dispatch(
   return promise
 }
 
-/** Each header in one text, as RFC 9110 5.3 joins those that come several times. */
+/** Each header as one text. Repeated headers are joined as in RFC 9110 5.3. */
 function textsOf(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
   return Object.fromEntries(
     Object.entries(headers).map(([name, value = '']) => [
@@ -288,7 +288,7 @@ function textsOf(headers: Readonly<Record<string, string | string[] | undefined>
 
 const NO_STATUS: Answer = { kind: 'failure', failure: 'invalid_response', detail: 'the answer had no status' }
 
-/** Origin and path of a URI. The path with its query is taken as it was registered, not as a parser writes it. */
+/** Origin and path of a URI. The path with its query is sent as it was registered, not as a parser normalises it. */
 function targetOf(uri: string): { origin: string; path: string } | null {
   const [, rest] = /^https?:\/\/[^/?#\\]+([^#]*)/i.exec(uri) ?? []
   const url = URL.parse(uri)

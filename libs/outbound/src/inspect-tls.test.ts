@@ -3,8 +3,8 @@ import { afterEach, beforeAll, expect, test } from 'vitest'
 import { type Certificate, openCertificateMaker } from '../../../test/support/certificates.ts'
 import { cleanUp, client, http, https, LOOPBACK } from './relying-parties.fixture.ts'
 
-// Goal: what TLS an endpoint has, and what headers it answers with, are had from where requests may go, and from nowhere
-// else. Method: real servers on loopback.
+// Goal: TLS facts and headers of an endpoint are read where requests may go, and nowhere else.
+// Method: real servers on loopback.
 
 afterEach(cleanUp)
 let good: Certificate
@@ -16,7 +16,7 @@ beforeAll(async () => {
 })
 const trusting = ({ cert }: Certificate) => ({ ca: cert, client: null })
 
-test('version and end of the certificate', async () => {
+test('the TLS version and the end of the certificate are reported', async () => {
   const port = await https(good)
   const facts = await client().inspectTls({
     uri: `https://127.0.0.1:${port}/logout?x=1`,
@@ -26,7 +26,7 @@ test('version and end of the certificate', async () => {
   expect(facts).toEqual({ protocol: 'TLSv1.3', validTo: new Date(new X509Certificate(good.cert).validTo) })
 })
 
-test('nothing where it may not go, is not believed, or there is none', async () => {
+test('an address that is not allowed, an untrusted certificate and a server without TLS yield null', async () => {
   const port = await https(good)
   const old = await https(expired)
   const plain = await http((_request, response) => void response.end())
@@ -50,7 +50,7 @@ test('nothing where it may not go, is not believed, or there is none', async () 
   expect(await guarded.inspectTls({ uri: 'nowhere', allowedNetworks: null })).toBeNull()
 })
 
-test('headers are had where they are asked for, several of a name as one', async () => {
+test('an answer has its headers on request, and repeated headers are joined', async () => {
   const port = await http((_request, response) => {
     response.setHeader('Cache-Control', ['no-store', 'private'])
     response.end()

@@ -2,17 +2,17 @@ import type { Answer, NetworkAccess } from '@curfew/domain'
 import type { GuardedClient } from './guarded-client.ts'
 import type { TlsIdentity } from './tls-identity.ts'
 
-/** A JSON document that somebody publishes; or why it could not be had, in words for whoever named it. */
+/** A published JSON document, or why it could not be fetched. The reason is written for the person who gave the URI. */
 export type FetchedJson =
   | {
       readonly ok: true
       readonly value: unknown
-      /** Only an unbound admin could name where it is, so nothing of it is shown to tenants. */
+      /** Only an unbound admin may give such an address, so tenants see no part of the document. */
       readonly restricted?: boolean
     }
   | { readonly ok: false; readonly detail: string }
 
-/** Where it may live. Default: in the deployment's networks. */
+/** The networks that may be reached default to the deployment's. */
 export interface FetchJsonOptions extends Partial<NetworkAccess> {
   /** From this call to the end of the answer, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number
@@ -20,10 +20,10 @@ export interface FetchJsonOptions extends Partial<NetworkAccess> {
   readonly tls?: TlsIdentity | null
 }
 
-/** Larger than any discovery document or key set that is meant in earnest. */
+/** Larger than any real discovery document or key set. */
 const BYTES_MAX = 512 * 1024
 
-/** Fetches a discovery document or a key set. Never rejects for what the network or the peer did. */
+/** Fetches a discovery document or a key set. Never rejects because of the network or the peer. */
 export async function fetchJson(
   client: Pick<GuardedClient, 'get'>,
   uri: string,
@@ -41,17 +41,17 @@ export async function fetchJson(
   return read(answer)
 }
 
-/** Where the service may live. Default: in the deployment's networks. */
+/** The networks that may be reached default to the deployment's. */
 export interface PostJsonRequest extends Partial<NetworkAccess> {
   readonly uri: string
-  /** Beside those that say what is sent. */
+  /** Added to the headers that describe the body. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
   /** From this call to the end of the answer, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number
 }
 
-/** POSTs JSON to a service, and reads what it answers. Never rejects. */
+/** POSTs JSON to a service and reads its answer. Never rejects. */
 async function postJson(
   client: Pick<GuardedClient, 'post'>,
   { uri, headers, body, timeoutMs = 5_000, allowedNetworks = null, grantedNetworks }: PostJsonRequest,
@@ -72,7 +72,7 @@ async function postJson(
   return read(answer)
 }
 
-/** A `postJson` for services of issuers: each may live where its issuer may. @param accessOf rejects while that is not known. */
+/** A `postJson` for the services of issuers, each in its issuer's networks. @param accessOf rejects if they are unknown. */
 export function createIssuerPost<Issuer>(
   client: Pick<GuardedClient, 'post'>,
   accessOf: (issuer: Issuer) => Promise<NetworkAccess>,

@@ -4,8 +4,8 @@ import { createOwnAddresses, type OwnAddressesOptions } from './own-addresses.ts
 import { cleanUp, client, http, send, tcp } from './relying-parties.fixture.ts'
 import { targetFault } from './target.ts'
 
-// Goal: nothing is ever sent to this deployment itself, whatever networks are allowed.
-// Method: real listeners on loopback in the place of Curfew's own, a resolver that says what a test wants, and all spellings.
+// Goal: no request goes to this deployment itself, whatever networks are allowed.
+// Method: real listeners on loopback stand for Curfew's own; the test sets the resolver; addresses come in all spellings.
 
 afterEach(cleanUp)
 
@@ -42,7 +42,7 @@ describe('a listener of this process', () => {
     expect(reached).toBe(0)
   })
 
-  test('keeps no relying party from another port or address of the same machine', async () => {
+  test('leaves other ports and addresses of the same machine to relying parties', async () => {
     const port = await http((_request, response) => response.end())
     const own = createOwnAddresses()
     own.listens({ address: '0.0.0.0', port: port + 1 })
@@ -50,7 +50,7 @@ describe('a listener of this process', () => {
     expect(await send(client({ own }), port)).toMatchObject({ status: 200 })
   })
 
-  test('at every address is each address of the machine', () => {
+  test('at the unspecified address covers each address of the machine', () => {
     const own = createOwnAddresses({ localAddresses: () => ['10.7.0.5', 'fe80::7%eth0'] })
     own.listens({ address: '0.0.0.0', port: 8_480 })
     for (const address of ['10.7.0.5', 'fe80::7', '127.0.0.1', '::1', '0.0.0.0', '::'])
@@ -59,7 +59,7 @@ describe('a listener of this process', () => {
     expect(own.has('10.7.0.5', 8_481)).toBe(false)
   })
 
-  test('is not dialled where a name is rebound to it after the look', async () => {
+  test('is not dialled when a name is rebound to it after the check', async () => {
     let reached = 0
     const port = await tcp((socket) => {
       socket.on('data', () => {
@@ -68,11 +68,11 @@ describe('a listener of this process', () => {
     })
     const own = createOwnAddresses()
     own.listens({ address: '127.0.0.1', port })
-    let asked = 0
+    let lookups = 0
     const guarded = client({
       own,
       lookup: (_name, callback) =>
-        callback(null, [{ address: asked++ === 0 ? '127.0.0.2' : '127.0.0.1', family: 4 }]),
+        callback(null, [{ address: lookups++ === 0 ? '127.0.0.2' : '127.0.0.1', family: 4 }]),
     })
     const answer = await send(guarded, 0, { uri: `http://rp.example:${port}/` })
     expect(answer).toMatchObject({ kind: 'not_allowed' })
@@ -109,14 +109,14 @@ describe('a service of the deployment', () => {
   test.each<[OwnAddressesOptions, string]>([
     [{ databaseUrl: 'postgres://db.internal:6432/curfew' }, 'http://db.internal:6433/'],
     [{ databaseUrl: 'postgres:///curfew?host=/var/run/postgresql' }, 'http://10.0.0.9:5432/'],
-    // A proxy before Curfew may serve relying parties at the same address.
+    // A proxy in front of Curfew may serve relying parties at the same address.
     [{ publicUrl: 'https://curfew.example/' }, 'https://rp.example/'],
-  ])('%j keeps nothing from %s', async (own, uri) => {
+  ])('%j does not block %s', async (own, uri) => {
     expect(await dialled(own, uri)).toBe(true)
   })
 })
 
-test('an address of its own is refused as it is registered', () => {
+test('an address of this deployment is refused at registration', () => {
   const own = createOwnAddresses({ publicUrl: 'https://curfew.example' })
   own.listens({ address: '127.0.0.1', port: 8_480 })
   const fault = (uri: string) => targetFault(uri, EVERYWHERE, null, own)
@@ -125,7 +125,7 @@ test('an address of its own is refused as it is registered', () => {
   expect(fault('http://127.0.0.1:8481/')).toBeNull()
 })
 
-test('the words of an answer from beyond the deployment are marked, and no others', async () => {
+test("only an answer from outside the deployment's networks is marked as restricted", async () => {
   const port = await http((_request, response) => response.writeHead(400).end('{"error":"x"}'))
   const granted = { allowedNetworks: ['127.0.0.0/8'], grantedNetworks: ['127.0.0.0/8'] }
   expect(await send(client({ allowedNetworks: [] }), port, granted)).toMatchObject({ restricted: true })

@@ -2,23 +2,23 @@ import { BlockList, isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { type Lookup, systemLookup } from './lookup.ts'
 
-/** A host and a port of this deployment. */
+/** A host and port of this deployment. */
 interface Place {
   readonly host: string
   readonly port: number
 }
 
-/** The addresses of this deployment itself. Nothing is ever sent to them, whatever networks are allowed. */
+/** The addresses of this deployment itself. They never receive a request, whatever networks are allowed. */
 export interface OwnAddresses {
-  /** A socket of this process listens there. */
+  /** Adds a listening socket of this process. */
   listens(place: { readonly address: string; readonly port: number }): void
-  /** Whether a host, as a URI names it, and a port are this deployment's. A name of another spelling is seen by its addresses alone. */
+  /** Whether a URI's host and port name this deployment. A name of another spelling is recognised only by its addresses. */
   named(host: string, port: number): boolean
-  /** Whether something of this deployment has this port, so that addresses must be looked at. */
+  /** Whether this deployment uses the port somewhere, so that addresses must be checked. */
   guards(port: number): boolean
-  /** Looks up the addresses of services with this port, where they are older than half a minute. Never rejects. */
+  /** Looks up the addresses of the services with this port if they are older than half a minute. Never rejects. */
   refresh(port: number): Promise<void>
-  /** Whether an address and a port are this deployment's. */
+  /** Whether an address and port belong to this deployment. */
   has(address: string, port: number): boolean
 }
 
@@ -26,10 +26,10 @@ export interface OwnAddressesOptions {
   readonly databaseUrl?: string | null
   /** Kafka brokers, each `host:port`. */
   readonly brokers?: readonly string[]
-  /** Compared by name alone: a proxy before this deployment may well serve relying parties at the same address. */
+  /** Compared only by name: a proxy in front of this deployment may serve relying parties at the same address. */
   readonly publicUrl?: string | null
   readonly lookup?: Lookup
-  /** The addresses of this machine. Default: those that it has now. */
+  /** The addresses of this machine. Default: its current ones. */
   readonly localAddresses?: () => readonly string[]
   readonly monotonicMs?: () => number
 }
@@ -44,17 +44,17 @@ export function createOwnAddresses(options: OwnAddressesOptions = {}): OwnAddres
   const services = [...placesOf(databaseUrl, POSTGRES_PORT), ...brokers.flatMap(brokerPlace)]
   const names = [...services, ...placesOf(publicUrl, null)]
   const listeners: Place[] = []
-  const resolved = new Map<string, { addresses: readonly string[]; askedMs: number }>()
+  const resolved = new Map<string, { addresses: readonly string[]; lookedUpMs: number }>()
 
   function find(host: string): Promise<void> {
     const known = resolved.get(host)
-    if (isIP(host) !== 0 || (known !== undefined && monotonicMs() - known.askedMs < FRESH_MS))
+    if (isIP(host) !== 0 || (known !== undefined && monotonicMs() - known.lookedUpMs < FRESH_MS))
       return Promise.resolve()
     return new Promise((resolve) => {
       lookup(host, (error, found) => {
-        // What was known stays where the name server does not answer.
+        // The last known addresses stay if the name server does not answer.
         const addresses = error === null ? found.map(({ address }) => address) : (known?.addresses ?? [])
-        resolved.set(host, { addresses, askedMs: monotonicMs() })
+        resolved.set(host, { addresses, lookedUpMs: monotonicMs() })
         resolve()
       })
     })
@@ -83,7 +83,7 @@ export function createOwnAddresses(options: OwnAddressesOptions = {}): OwnAddres
         services
           .filter((own) => own.port === port)
           .flatMap(({ host }) => (isIP(host) === 0 ? (resolved.get(host)?.addresses ?? []) : [host]))
-          // A service of this machine mostly listens at each of the machine's addresses.
+          // A service on this machine usually listens at each of the machine's addresses.
           .some((own) => isAt(own, address) || (isLocal(own) && isLocal(address)))
       )
     },
@@ -92,7 +92,7 @@ export function createOwnAddresses(options: OwnAddressesOptions = {}): OwnAddres
 
 const UNSPECIFIED = ['0.0.0.0', '::']
 
-/** Whether an address is one of others, IPv4-mapped names included. @param others addresses and CIDRs. */
+/** Whether an address equals or lies in one of `others`, IPv4-mapped forms included. @param others addresses and CIDRs. */
 function isOneOf(address: string, others: readonly string[]): boolean {
   const blocks = new BlockList()
   for (const other of others) {
@@ -113,10 +113,10 @@ function addressesOfThisMachine(): readonly string[] {
   return Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address))
 }
 
-/** @param port where the URL names none; null: its scheme's. */
+/** @param port the port of a URL without one; null: the default of its scheme. */
 function placesOf(text: string | null, port: number | null): readonly Place[] {
   const url = text === null ? null : URL.parse(text)
-  // A database that is reached by a socket of the file system has no host.
+  // A database URL that leads to a Unix socket has no host.
   if (url === null || url.hostname === '') return []
   const byScheme = url.protocol === 'http:' ? 80 : 443
   return [{ host: plain(url.hostname), port: url.port === '' ? (port ?? byScheme) : Number(url.port) }]
@@ -127,7 +127,7 @@ function brokerPlace(broker: string): readonly Place[] {
   return at <= 0 ? [] : [{ host: plain(broker.slice(0, at)), port: Number(broker.slice(at + 1)) }]
 }
 
-/** A host as all of its spellings come to: in lower case, without brackets and without the dot at its end. */
+/** Normalises a host: lower case, no brackets, and no trailing dot. */
 function plain(host: string): string {
   return host.toLowerCase().replace(/^\[|\]$|\.$/g, '')
 }

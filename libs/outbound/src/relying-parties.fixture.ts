@@ -6,7 +6,7 @@ import type { Answer } from '@curfew/domain'
 import { createGuardedClient, type GuardedClient, type GuardedClientOptions } from './guarded-client.ts'
 import type { TlsIdentity } from './tls-identity.ts'
 
-// Relying parties of every kind, on loopback, and clients that may go there. Each test ends with `cleanUp`.
+// Relying parties of every kind on loopback, and clients that may reach them. Each test ends with `cleanUp`.
 
 export const LOOPBACK = ['127.0.0.0/8']
 
@@ -72,7 +72,7 @@ export interface Overrides {
   readonly tls?: TlsIdentity | null
 }
 
-/** Posts a token to `http://127.0.0.1:port/logout`, unless told otherwise. */
+/** Posts a token to `http://127.0.0.1:port/logout`, unless overridden. */
 export function send(
   guarded: GuardedClient,
   port: number,

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest'
 import { createAllowedNetworks, mayDial } from './addresses.ts'
 import { targetFault } from './target.ts'
 
-// Goal: what may be registered and what may be dialled, address by address (RFC 6890 and its successors; NET-01, S3, S6).
+// Goal: exactly the right addresses may be registered and dialled (RFC 6890 and its successors; NET-01, S3, S6).
+// Method: each kind of address, by example.
 
 const none = createAllowedNetworks([])
 
@@ -55,7 +56,7 @@ describe('mayDial', () => {
     '4000::1',
     'not an address',
     '',
-  ])('never %s by itself', (address) => {
+  ])('refuses %s unless a network allows it', (address) => {
     expect(mayDial(address, { allowed: none, tls: true })).toBe(false)
   })
 
@@ -76,12 +77,12 @@ describe('mayDial', () => {
     '2a00::1',
     '2003::1',
     '2001:4860::1',
-  ])('%s over TLS, and not without', (address) => {
+  ])('takes %s over TLS, and not without', (address) => {
     expect(mayDial(address, { allowed: none, tls: true })).toBe(true)
     expect(mayDial(address, { allowed: none, tls: false })).toBe(false)
   })
 
-  test('what an allowed network has, in any spelling', () => {
+  test('takes the addresses of an allowed network, in any spelling', () => {
     const allowed = createAllowedNetworks(['10.0.0.0/8', 'fd00::/8'])
     for (const address of ['10.1.2.3', '::ffff:10.1.2.3', '0:0:0:0:0:FFFF:a01:203', 'fd12::1%eth0']) {
       expect(mayDial(address, { allowed, tls: false })).toBe(true)
@@ -141,7 +142,7 @@ describe('targetFault', () => {
     expect(targetFault('http://192.168.0.1/', ['10.0.0.0/8'])).toMatch(/https/)
   })
 
-  test('takes the ports that are allowed, and says which they are', () => {
+  test('takes the allowed ports, and lists them in a refusal', () => {
     const ports = [
       [443, 443],
       [8_000, 8_999],

@@ -4,10 +4,10 @@ import { createAllowedNetworks, mayDial } from './addresses.ts'
 import type { OwnAddresses } from './own-addresses.ts'
 import { type PortRange, portAllowed, portOf } from './ports.ts'
 
-/** Longest endpoint URI, in characters: what proxies and servers commonly take. */
+/** Longest endpoint URI, in characters: the usual limit of proxies and servers. */
 const URI_LENGTH_MAX = 2_048
 
-/** Says what is wrong with an endpoint's URI in one deployment, given the networks that it may live at; null when nothing is. */
+/** Returns a check of endpoint URIs for one deployment. The check says what is wrong with a URI; null if nothing is. */
 export function createTargetCheck({
   allowedNetworks,
   allowedPorts,
@@ -21,11 +21,11 @@ export function createTargetCheck({
 }
 
 /**
- * What is wrong with an endpoint's URI, in words that say what to change; null when nothing is. Looked at when it is
- * registered; the address is looked at again each time it is dialled (Back-Channel Logout 2.2).
+ * Says what is wrong with an endpoint's URI and what to change; null if nothing is wrong. This is the check at registration. The
+ * address is checked again at each dial (Back-Channel Logout 2.2).
  *
- * @param allowedNetworks CIDRs of private addresses that this RP may live at.
- * @param allowedPorts of the deployment; null: every port.
+ * @param allowedNetworks CIDRs of private networks where this RP may live.
+ * @param allowedPorts of the deployment; null allows every port.
  * @param own the addresses of the deployment itself.
  */
 export function targetFault(
@@ -37,7 +37,7 @@ export function targetFault(
   const url = URL.parse(uri)
   if (url === null) return 'must be an absolute URI'
   if (uri.length > URI_LENGTH_MAX) return `must be at most ${URI_LENGTH_MAX} characters long`
-  // What a parser of browsers' URLs would mend, such as `https:/host`, is not sent as it was mended.
+  // A browser's URL parser repairs URIs such as `https:/host`, but we send a URI as it was registered.
   if (!/^https?:\/\//i.test(uri)) return 'must be an https URI'
   if (uri.includes('#')) return 'must not have a fragment (Back-Channel Logout 2.2)'
   if (url.username !== '' || url.password !== '') return 'must not have a user name or password'
@@ -49,7 +49,7 @@ export function targetFault(
   return addressFault(url, allowedNetworks) ?? portFault(url, allowedPorts) ?? ownFault(url, own)
 }
 
-/** What is wrong with where it leads, as far as that is known before it is dialled. */
+/** Says what is wrong with the URI's address. Checks only the facts that are known before the dial. */
 function addressFault({ protocol, hostname }: URL, allowedNetworks: readonly string[]): string | null {
   const tls = protocol === 'https:'
   const allowed = createAllowedNetworks(allowedNetworks)
@@ -63,21 +63,22 @@ function addressFault({ protocol, hostname }: URL, allowedNetworks: readonly str
   if (/(?:^|\.)localhost\.?$/.test(hostname) && !allowed.has('127.0.0.1') && !allowed.has('::1')) {
     return 'must not be this machine (localhost), unless allowed_networks names its network'
   }
-  // The same host by a second name, which TLS has no form of (RFC 6066 3).
+  // A trailing dot gives the same host a second name, which TLS cannot express (RFC 6066 3).
   if (hostname.endsWith('.')) return 'must not have a host name that ends in a dot'
-  // Where another name leads is known when it is dialled; without any allowed network it could lead nowhere without TLS.
+  // The dial shows where any other name leads. Without an allowed network, it could lead nowhere without TLS.
   if (!tls && allowedNetworks.length === 0) {
-    return 'must be https, unless allowed_networks names the network it lives in'
+    return 'must be https, unless allowed_networks names the network of this host'
   }
   return null
 }
 
-/** What is known without a lookup; the rest is seen as it is dialled. */
+/** Checks the addresses that need no lookup. The dial checks the others. */
 function ownFault(url: URL, own: Pick<OwnAddresses, 'named' | 'has'> | null): string | null {
   const host = url.hostname.replace(/^\[|\]$/g, '')
   const port = portOf(url)
   const addresses = /(?:^|\.)localhost$/.test(host) ? ['127.0.0.1', '::1'] : [host]
-  if (own === null || !(own.named(host, port) || addresses.some((each) => own.has(each, port)))) return null
+  const isOwn = own !== null && (own.named(host, port) || addresses.some((address) => own.has(address, port)))
+  if (!isOwn) return null
   return `must not lead to ${host}:${port}, an address of Curfew's own`
 }
 

@@ -6,8 +6,8 @@ import { type Certificate, openCertificateMaker } from '../../../test/support/ce
 import { cleanUp, client, https, LOOPBACK, type Overrides, send } from './relying-parties.fixture.ts'
 import { type TlsIdentity, tlsFaults } from './tls-identity.ts'
 
-// Goal: an RP with a CA of its own is believed by that CA alone, one that asks who calls is shown its own certificate and
-// nobody else's, and what cannot work is refused when it is registered. (STANDARDS S2.)
+// Goal: an RP with its own CA is trusted by that CA alone. An RP that requests a client certificate sees only its own. Unusable
+// settings are refused at registration. (STANDARDS S2.)
 // Method: real TLS servers on loopback, certificates made for the run.
 
 afterEach(cleanUp)
@@ -43,7 +43,7 @@ const to = (port: number, overrides: Overrides = {}) => ({ uri: `https://127.0.0
 const REFUSED = { kind: 'failure', failure: 'tls' }
 
 describe('a private CA', () => {
-  test('vouches for the RP that names it, and for no other', async () => {
+  test('is trusted for the RP that names it, and for no other', async () => {
     const port = await https(certificate('rp'))
     const guarded = client()
     expect(await send(guarded, port, to(port, { tls: trusting('ca') }))).toMatchObject({ status: 200 })
@@ -51,7 +51,7 @@ describe('a private CA', () => {
     expect(await send(guarded, port, to(port, { tls: trusting('other ca') }))).toMatchObject(REFUSED)
   })
 
-  test('alone: what vouches for everybody else does not', async () => {
+  test('replaces the CAs that are trusted for other RPs', async () => {
     const port = await https(certificate('rp'))
     const guarded = client({ ca: [pem('ca')] })
     expect(await send(guarded, port, to(port))).toMatchObject({ status: 200 })
@@ -82,7 +82,7 @@ describe('a client certificate', () => {
     ca: [pem('ca')],
   })
 
-  test('is shown to the RP that asks; without it, or with one of another CA, the RP hangs up', async () => {
+  test('is shown to the RP that requests it; the RP refuses none and one of another CA', async () => {
     const shown: unknown[] = []
     const port = await https(asking(), (request) => {
       shown.push((request.socket as TLSSocket).getPeerCertificate().subjectaltname)
@@ -96,7 +96,7 @@ describe('a client certificate', () => {
     expect(shown).toEqual(['DNS:mail.curfew.example'])
   })
 
-  test('is that of the RP, also over connections that are kept to the same origin', async () => {
+  test('is the one of the RP, even when kept connections lead to the same origin', async () => {
     const shown: unknown[] = []
     const sockets = new Set<unknown>()
     const port = await https({ ...asking(), rejectUnauthorized: false }, (request) => {
@@ -106,7 +106,7 @@ describe('a client certificate', () => {
     const guarded = client({ connectionsPerOrigin: 1 })
     for (const tls of [showing('mail'), showing('wiki'), trusting('ca')]) {
       await send(guarded, port, to(port, { tls }))
-      // Another object with the same content, as after the registry was read again.
+      // A new object with the same content, like the one after the registry is read again.
       await send(guarded, port, to(port, { tls: { ...tls } }))
     }
     const [mail, wiki] = ['DNS:mail.curfew.example', 'DNS:wiki.curfew.example']
@@ -114,7 +114,7 @@ describe('a client certificate', () => {
     expect(sockets.size).toBe(3)
   })
 
-  test("gives no RP another's networks", async () => {
+  test('does not open the networks of one RP to another', async () => {
     const port = await https(asking())
     const guarded = client({ allowedNetworks: [] })
     const tls = showing('mail')
@@ -124,7 +124,7 @@ describe('a client certificate', () => {
     expect(await send(guarded, port, to(port, { tls }))).toMatchObject({ kind: 'not_allowed' })
   })
 
-  test('that cannot be used is a failure of TLS, and nothing worse', async () => {
+  test('that is unusable causes a TLS failure and no exception', async () => {
     const port = await https(asking())
     const tls: TlsIdentity = { ca: null, client: { certificate: pem('mail'), key: key('wiki') } }
     expect(await send(client(), port, to(port, { tls }))).toMatchObject(REFUSED)
@@ -132,7 +132,7 @@ describe('a client certificate', () => {
 })
 
 describe('tlsFaults', () => {
-  test('takes what works', () => {
+  test('takes valid settings', () => {
     expect(tlsFaults({})).toEqual([])
     expect(tlsFaults({ ca: `${pem('ca')}\r\n${pem('other ca')}` })).toEqual([])
     expect(tlsFaults({ client_certificate: pem('mail') })).toEqual([])
@@ -143,8 +143,8 @@ describe('tlsFaults', () => {
   test.each<[string, () => Parameters<typeof tlsFaults>[0], string, RegExp]>([
     ['a CA that is no PEM', () => ({ ca: 'ca.pem' }), 'ca', /PEM/],
     ['an empty CA', () => ({ ca: ' ' }), 'ca', /PEM/],
-    ['a CA that is cut', () => ({ ca: pem('ca').replace(/\n.{20}/, '\n') }), 'ca', /PEM/],
-    ['a CA with a key beside', () => ({ ca: pem('ca') + key('ca') }), 'ca', /nothing else/],
+    ['a truncated CA', () => ({ ca: pem('ca').replace(/\n.{20}/, '\n') }), 'ca', /PEM/],
+    ['a CA with a key beside it', () => ({ ca: pem('ca') + key('ca') }), 'ca', /nothing else/],
     [
       'a chain with a key in it',
       () => ({ client_certificate: pem('mail') + key('mail') }),
@@ -152,13 +152,13 @@ describe('tlsFaults', () => {
       /nothing else/,
     ],
     [
-      'a key without certificate',
+      'a key without a certificate',
       () => ({ client_key: key('mail') }),
       'client_key',
       /with the client_certificate/,
     ],
     [
-      'the key of another',
+      'the key of another certificate',
       () => ({ client_certificate: pem('mail'), client_key: key('wiki') }),
       'client_key',
       /not the key/,
@@ -170,7 +170,7 @@ describe('tlsFaults', () => {
       /first certificate/,
     ],
     [
-      'a certificate for a key',
+      'a certificate in place of a key',
       () => ({ client_certificate: pem('mail'), client_key: pem('mail') }),
       'client_key',
       /private key/,

@@ -1,28 +1,28 @@
 import { createPrivateKey, hash, X509Certificate } from 'node:crypto'
 import { createSecureContext, type SecureContext } from 'node:tls'
 
-/** Whom an RP is believed by, and what it is shown, where that is its own affair. All in PEM. */
+/** An RP's own TLS settings: the CAs that it is trusted by, and the client certificate that we show to it. All in PEM. */
 export interface TlsIdentity {
-  /** Certificates that alone vouch for the RP. Null: the ones that vouch for everybody. */
+  /** The only CAs that are trusted for the RP. Null: the default CAs. */
   readonly ca: string | null
-  /** What the RP is shown when it asks who calls (mTLS): a chain, ours first, and the private key of the first. */
+  /** Shown to an RP that requests a client certificate (mTLS): a chain, ours first, and the private key of the first. */
   readonly client: { readonly certificate: string; readonly key: string } | null
 }
 
-/** The members of TLS settings as an RP's owner gives them, and what is wrong with one, in words without any secret. */
+/** A fault in the TLS settings of an RP: the member to change, and what is wrong with it. The text holds no secret. */
 export interface TlsFault {
   readonly member: 'ca' | 'client_certificate' | 'client_key'
   readonly detail: string
 }
 
-/** TLS settings to be looked at; what is undefined was not given. All in PEM. */
+/** TLS settings to check, all in PEM. A member is undefined if it was not given. */
 export interface GivenTls {
   readonly ca?: string | undefined
   readonly client_certificate?: string | undefined
   readonly client_key?: string | undefined
 }
 
-/** At least TLS 1.2 (RFC 9325 3.1.1). @throws what node:tls does for certificates or keys that cannot be used. */
+/** Requires at least TLS 1.2 (RFC 9325 3.1.1). @throws the error of node:tls for unusable certificates or keys. */
 export function secureContextOf(
   identity: TlsIdentity | null,
   { ca }: { ca: readonly string[] | null },
@@ -38,7 +38,7 @@ export function secureContextOf(
 
 const fingerprints = new WeakMap<TlsIdentity, string>()
 
-/** The same for identities with the same content, and for no others. */
+/** Equal for identities with the same content, and different for all others. */
 export function fingerprintOf(identity: TlsIdentity): string {
   const known = fingerprints.get(identity)
   if (known !== undefined) return known
@@ -48,7 +48,7 @@ export function fingerprintOf(identity: TlsIdentity): string {
   return fingerprint
 }
 
-/** What is wrong with TLS settings, each with the member to change. A certificate may be given without its key, not the key without it. */
+/** Lists the faults of TLS settings. A certificate may come without its key, but not a key without its certificate. */
 export function tlsFaults({ ca, client_certificate: certificate, client_key: key }: GivenTls): TlsFault[] {
   const faults: TlsFault[] = []
   const chain = certificate === undefined ? null : readCertificates(certificate)
@@ -72,7 +72,7 @@ export function tlsFaults({ ca, client_certificate: certificate, client_key: key
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g
 const NO_CERTIFICATES = 'must be one or more certificates in PEM, and nothing else'
 
-/** Null where there is none, or anything else beside: a private key pasted along must not end up among what is public. */
+/** Null if there is no certificate, or any other text. A private key pasted beside it must not enter public data. */
 function readCertificates(pem: string): readonly X509Certificate[] | null {
   if (pem.replaceAll(CERTIFICATE, '').trim() !== '') return null
   try {
@@ -91,7 +91,7 @@ function keyFault(pem: string, chain: readonly X509Certificate[] | null): string
     if (own === undefined) return 'must come with the client_certificate that it belongs to'
     return own.checkPrivateKey(key) ? null : 'is not the key of the first certificate in client_certificate'
   } catch {
-    // What OpenSSL says of it may say something of the key.
+    // OpenSSL's message may reveal part of the key.
     return 'must be a private key in PEM'
   }
 }

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { PostRequest } from './guarded-client.ts'
 import { parseWebhookSecret, postWebhook } from './webhook.ts'
 
-// Goal: any library for Standard Webhooks can verify what we send. Method: the specification's own example, to the byte.
+// Goal: any library for Standard Webhooks verifies our messages. Method: the specification's own example, to the byte.
 
 const EXAMPLE = {
   url: 'https://siem.example/hook',
@@ -19,8 +19,8 @@ const SIGNATURE = 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='
 async function sent(request: typeof EXAMPLE): Promise<PostRequest> {
   const posted: PostRequest[] = []
   const ok: Answer = { kind: 'response', status: 200, retryAfter: null, body: '' }
-  const post = async (each: PostRequest) => {
-    posted.push(each)
+  const post = async (posting: PostRequest) => {
+    posted.push(posting)
     return ok
   }
   expect(await postWebhook({ post }, request)).toBe(ok)
@@ -29,7 +29,7 @@ async function sent(request: typeof EXAMPLE): Promise<PostRequest> {
   return first
 }
 
-test("the specification's example", async () => {
+test("the specification's example is reproduced to the byte", async () => {
   expect(await sent(EXAMPLE)).toEqual({
     uri: EXAMPLE.url,
     body: EXAMPLE.body,
@@ -46,7 +46,7 @@ test("the specification's example", async () => {
   })
 })
 
-test('a signature by each secret, divided by a space, while one is being replaced', async () => {
+test('with several secrets the signatures of all are sent, separated by spaces', async () => {
   const other = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
   const { headers } = await sent({ ...EXAMPLE, secrets: [other, ...EXAMPLE.secrets] })
   const [first, second, ...more] = headers['webhook-signature']?.split(' ') ?? []
@@ -64,6 +64,6 @@ test.each([
   ['no prefix', Buffer.alloc(32).toString('base64'), null],
   ['base64url', `whsec_${Buffer.alloc(32, 255).toString('base64url')}`, null],
   ['with a line end', `whsec_${Buffer.alloc(24).toString('base64')}\n`, null],
-])('a secret of %s', (_what, text, bytes) => {
+])('a secret of %s is parsed or refused', (_what, text, bytes) => {
   expect(parseWebhookSecret(text)?.length ?? null).toBe(bytes)
 })

@@ -2,12 +2,12 @@ import { createHmac } from 'node:crypto'
 import type { Answer } from '@curfew/domain'
 import type { GuardedClient } from './guarded-client.ts'
 
-/** The least and most bytes of a secret (Standard Webhooks, "Signature scheme"). */
+/** The fewest and most bytes of a secret (Standard Webhooks, "Signature scheme"). */
 const SECRET_BYTES_MIN = 24
 const SECRET_BYTES_MAX = 64
 const SECRET = /^whsec_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$/
 
-/** The bytes of a secret as it is written (`whsec_` and base64), or null when it is none. */
+/** The bytes of a written secret (`whsec_` and base64); null if the text is not a secret. */
 export function parseWebhookSecret(text: string): Uint8Array | null {
   const [, base64] = SECRET.exec(text) ?? []
   if (base64 === undefined) return null
@@ -17,23 +17,23 @@ export function parseWebhookSecret(text: string): Uint8Array | null {
 
 export interface WebhookRequest {
   readonly url: string
-  /** CIDRs that it may live at, beside the deployment's: an unbound admin registered it. */
+  /** CIDRs where the receiver may live, beside the deployment's. Only an unbound admin sets them. */
   readonly allowedNetworks: readonly string[]
-  /** The same each time that the same is sent, so that a receiver can tell. */
+  /** Equal in every attempt to send the same message, so that a receiver recognises a repetition. */
   readonly id: string
-  /** Of this attempt. */
+  /** The time of this attempt. */
   readonly sentAt: Date
   /** JSON. */
   readonly body: string
-  /** As they are written; the receiver takes it when it knows one of them. */
+  /** In their written form. A receiver accepts the message if it knows one of them. */
   readonly secrets: readonly string[]
   /** From this call to the end of the answer, in milliseconds. */
   readonly timeoutMs: number
 }
 
 /**
- * Sends a webhook as Standard Webhooks has it: JSON, and in headers its id, the time, and a signature by each secret. Never
- * rejects for what the receiver did.
+ * Sends a webhook in the form of Standard Webhooks: JSON, with its id, the time, and a signature by each secret in headers. Never
+ * rejects because of the receiver.
  */
 export function postWebhook(client: Pick<GuardedClient, 'post'>, request: WebhookRequest): Promise<Answer> {
   const { id, body, timeoutMs, allowedNetworks } = request
@@ -56,6 +56,6 @@ export function postWebhook(client: Pick<GuardedClient, 'post'>, request: Webhoo
 
 function signature(secret: string, id: string, timestamp: number, body: string): string {
   const key = parseWebhookSecret(secret)
-  if (key === null) throw new Error('a stored webhook secret is none')
+  if (key === null) throw new Error('a stored webhook secret is malformed; replace the secret')
   return `v1,${createHmac('sha256', key).update(`${id}.${timestamp}.${body}`).digest('base64')}`
 }

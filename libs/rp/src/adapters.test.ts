@@ -15,8 +15,8 @@ import { CLIENT_ID, createKey, ISSUER, jwksOf, NOW, type SigningKey } from './is
 import { nodeLogoutHandler } from './node.ts'
 import { createLogoutReceiver, type Logout, type LogoutReceiver } from './receiver.ts'
 
-// Goal: the endpoint answers the same in every framework, whatever has parsed the body before. Method: the frameworks
-// themselves on real ports; each way of setting one up gets the same requests.
+// Goal: the endpoint answers the same in every framework, after any body parser.
+// Method: real frameworks on real ports; each setup gets the same requests.
 
 const PATH = '/backchannel-logout'
 const FORM = 'application/x-www-form-urlencoded'
@@ -72,7 +72,7 @@ async function listenFastify(set: (app: FastifyInstance) => void = () => undefin
   return `http://127.0.0.1:${(app.server.address() as AddressInfo).port}${PATH}`
 }
 
-/** Hono on a real port; what a server for Node.js does for it. */
+/** Serves Hono on a real port, as its server for Node.js does. */
 async function listenHono(set: (app: Hono) => void = () => undefined): Promise<string> {
   const app = new Hono()
   set(app)
@@ -105,7 +105,7 @@ const SETUPS: [string, () => Promise<string>][] = [
   ['Express after raw', () => listenExpress((app) => app.use(express.raw({ type: '*/*' })))],
   ['Fastify', () => listenFastify()],
   [
-    'Fastify with a parser of forms',
+    'Fastify with a form parser',
     () =>
       listenFastify((app) =>
         app.addContentTypeParser(FORM, { parseAs: 'string' }, (_request, body, done) =>
@@ -140,19 +140,19 @@ const post = (url: string, body: string, type = FORM) =>
   fetch(url, { method: 'POST', headers: { 'content-type': type }, body })
 
 describe.each(SETUPS)('%s', (_name, open) => {
-  test('a logout is told to the app and answered 200, empty, not to be stored', async () => {
+  test('a logout reaches the app, and the answer is an empty 200 with no-store', async () => {
     const response = await post(await open(), `other=1&logout_token=${await key.sign()}`)
     expect([response.status, await response.text()]).toEqual([200, ''])
     expect(response.headers.get('cache-control')).toBe('no-store')
     expect(logouts).toMatchObject([{ subject: 'alice', sessionId: 'session-1' }])
   })
 
-  test('what is wrong is a 400 that says what', async () => {
+  test('a wrong request is a 400 that describes the fault', async () => {
     const url = await open()
     const token = await key.sign()
     for (const [body, type, description] of [
       ['logout_token=a.b.c', FORM, 'the token is malformed'],
-      [`logout_token=${token}&logout_token=${token}`, FORM, 'logout_token is there more than once'],
+      [`logout_token=${token}&logout_token=${token}`, FORM, 'logout_token is present more than once'],
       ['', FORM, 'logout_token is missing'],
       [JSON.stringify({ logout_token: token }), 'application/json', `the body is not ${FORM}`],
       [`logout_token=${token}`, 'text/plain', `the body is not ${FORM}`],
@@ -175,9 +175,9 @@ describe.each(SETUPS)('%s', (_name, open) => {
   })
 })
 
-// Parsers that were there before have limits of their own.
+// A parser of the app has its own limits, so setups with one are left out.
 test.each(SETUPS.filter(([name]) => !/after|Hono/.test(name)))(
-  '%s: a body that never ends is refused before it ends',
+  '%s: a body that never ends is refused',
   async (_name, open) => {
     const request = send(await open(), { method: 'POST', headers: { 'content-type': FORM } })
     const answered = once(request, 'response')
@@ -196,27 +196,30 @@ test.each(SETUPS.filter(([name]) => !/after|Hono/.test(name)))(
   },
 )
 
-test.each(['before', 'while'])('a request that is cut off %s it is read has an end', async (when) => {
-  let ended = false
-  const handle = nodeLogoutHandler(receiver)
-  const server = createServer(async (request, response) => {
-    if (when === 'before') await once(request, 'close').catch(() => undefined)
-    await handle(request, response)
-    ended = true
-  })
-  const url = new URL(await listen(server))
-  const socket = connect(Number(url.port), url.hostname)
-  await once(socket, 'connect')
-  socket.write(
-    `POST ${PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: ${FORM}\r\ncontent-length: 100\r\n\r\nlogout_`,
-  )
-  await once(server, 'request')
-  socket.resetAndDestroy()
-  await expect.poll(() => ended).toBe(true)
-  expect(logouts).toEqual([])
-})
+test.each(['before', 'while'])(
+  'the handler returns if the request is cut off %s it is read',
+  async (when) => {
+    let ended = false
+    const handle = nodeLogoutHandler(receiver)
+    const server = createServer(async (request, response) => {
+      if (when === 'before') await once(request, 'close').catch(() => undefined)
+      await handle(request, response)
+      ended = true
+    })
+    const url = new URL(await listen(server))
+    const socket = connect(Number(url.port), url.hostname)
+    await once(socket, 'connect')
+    socket.write(
+      `POST ${PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: ${FORM}\r\ncontent-length: 100\r\n\r\nlogout_`,
+    )
+    await once(server, 'request')
+    socket.resetAndDestroy()
+    await expect.poll(() => ended).toBe(true)
+    expect(logouts).toEqual([])
+  },
+)
 
-test('Fastify: parsers outside the plugin stay as they were', async () => {
+test('Fastify: the plugin does not change the parsers of other routes', async () => {
   const url = await listenFastify()
   const response = await post(url.replace(PATH, '/json'), '{"a":1}', 'application/json')
   expect(await response.json()).toEqual({ a: 1 })

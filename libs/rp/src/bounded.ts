@@ -1,12 +1,12 @@
-/** What is over `bytesMax` is not read to its end. */
+/** The input has more bytes than the limit. The rest of it was not read. */
 export class TooLargeError extends Error {
   override name = 'TooLargeError'
 }
 
 /**
- * Reads bytes as UTF-8 text, and no further than `bytesMax`.
+ * Reads chunks as UTF-8 text, up to `bytesMax` bytes.
  *
- * @throws {TooLargeError} when there are more.
+ * @throws {TooLargeError} if there are more bytes.
  */
 export async function readText(
   chunks: AsyncIterable<Uint8Array | string>,
@@ -23,7 +23,7 @@ export async function readText(
   return text + decoder.decode()
 }
 
-/** A body's chunks. Not every runtime can iterate a stream by itself. */
+/** Iterates over the chunks of a body. Not every runtime makes a `ReadableStream` iterable. */
 export async function* chunksOf(body: ReadableStream<Uint8Array> | null): AsyncGenerator<Uint8Array> {
   const reader = body?.getReader()
   if (reader === undefined) return
@@ -34,7 +34,7 @@ export async function* chunksOf(body: ReadableStream<Uint8Array> | null): AsyncG
       yield value
     }
   } finally {
-    // What is left unread is of no use to anybody; that it cannot be cancelled any more changes nothing.
+    // Release the unread rest. A stream that has failed already cannot be cancelled, which does no harm.
     reader.cancel().catch(() => undefined)
   }
 }

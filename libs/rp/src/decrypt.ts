@@ -1,7 +1,7 @@
 import { compactDecrypt, errors, importJWK, type JWK } from 'jose'
 import { headerOf } from './header.ts'
 
-/** Asymmetric ones only; a password (PBES2) could cost as much work as its sender likes. */
+/** Asymmetric algorithms only. With a password (PBES2), the sender would choose how much work decryption costs. */
 const KEY_MANAGEMENT = [
   'RSA-OAEP',
   'RSA-OAEP-256',
@@ -22,14 +22,14 @@ const CONTENT_ENCRYPTION = [
 ]
 
 /**
- * Opens a token that was encrypted for the RP (Back-Channel Logout 2.6 step 1), with the key that its header names, or the
- * only one there is.
+ * Decrypts a token that was encrypted to the RP (Back-Channel Logout 2.6 step 1). It uses the key that the header names or,
+ * without a `kid`, the only key.
  *
- * @returns what is inside.
- * @throws {errors.JOSEError} when none of the keys opens it.
+ * @returns the inner token.
+ * @throws {errors.JOSEError} if no key decrypts it.
  */
 export async function decryptToken(jwe: string, keys: readonly JWK[]): Promise<string> {
-  // A few bytes can unpack to gigabytes.
+  // A few compressed bytes can expand to gigabytes.
   if (headerOf(jwe).zip !== undefined) throw new errors.JOSENotSupported('zip is not supported')
   const { plaintext } = await compactDecrypt(
     jwe,

@@ -1,2 +1,2 @@
-/** A handler for Express 4 and 5: `app.all(path, expressLogoutHandler(receiver))`, before or after any body parser. */
+/** Creates a handler for Express 4 and 5: `app.all(path, expressLogoutHandler(receiver))`, before or after any body parser. */
 export { nodeLogoutHandler as expressLogoutHandler } from './node.ts'

@@ -1,7 +1,7 @@
 import { type NodeHeaders, type NodeReadable, webRequest } from './node.ts'
 import type { LogoutReceiver } from './receiver.ts'
 
-/** As `FastifyRequest`. */
+/** The used members of `FastifyRequest`. */
 export interface FastifyRequestLike {
   readonly method: string
   readonly headers: NodeHeaders
@@ -9,14 +9,14 @@ export interface FastifyRequestLike {
   readonly body: unknown
 }
 
-/** As `FastifyReply`. */
+/** The used members of `FastifyReply`. */
 export interface FastifyReplyLike {
   code(status: number): unknown
   headers(values: Record<string, string>): unknown
   send(payload?: string): unknown
 }
 
-/** As `FastifyInstance`. */
+/** The used members of `FastifyInstance`. */
 export interface FastifyInstanceLike {
   removeAllContentTypeParsers(): unknown
   addContentTypeParser(
@@ -35,16 +35,18 @@ export interface FastifyInstanceLike {
 
 export interface FastifyLogoutOptions {
   readonly receiver: LogoutReceiver
-  /** Path of the `backchannel_logout_uri`. Default `/backchannel-logout`. */
+  /** The path of the `backchannel_logout_uri`. Default `/backchannel-logout`. */
   readonly path?: string
 }
 
-/** A plugin for Fastify 4 and 5: `app.register(fastifyLogout, { receiver })`. Parsers of bodies outside it stay as they are. */
+/**
+ * A plugin for Fastify 4 and 5: `app.register(fastifyLogout, { receiver })`. It does not change the body parsers of other routes.
+ */
 export async function fastifyLogout(
   instance: FastifyInstanceLike,
   { receiver, path = '/backchannel-logout' }: FastifyLogoutOptions,
 ): Promise<void> {
-  // The receiver itself reads the body and says what is wrong with it, in the words of the specification.
+  // The receiver reads the body itself, and answers faults in the format of the specification.
   instance.removeAllContentTypeParsers()
   instance.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
   instance.all(path, async ({ method, headers, raw, body }, reply) => {

@@ -2,7 +2,7 @@ import { chunksOf, readText } from './bounded.ts'
 
 export interface FetchJsonOptions {
   readonly fetch: typeof fetch
-  /** Default false: only `https:` is asked. */
+  /** Whether `http:` URLs may be fetched, too. */
   readonly allowHttp: boolean
 }
 
@@ -10,16 +10,16 @@ const BYTES_MAX = 256 * 1024
 const TIMEOUT_MS = 5_000
 
 /**
- * GETs a JSON object. Redirects are not followed: they could lead from https to http, or anywhere else.
+ * Fetches a JSON object. It does not follow redirects, because they could lead from https to http or to another host.
  *
- * @throws {Error} that names the URL and says what is wrong with it or its answer.
+ * @throws {Error} that names the URL, and the fault of the URL or of its answer.
  */
 export async function fetchJson(
   url: string,
   { fetch, allowHttp }: FetchJsonOptions,
 ): Promise<Record<string, unknown>> {
   try {
-    assertAskable(url, allowHttp)
+    assertFetchable(url, allowHttp)
     const response = await fetch(url, {
       headers: { accept: 'application/json' },
       redirect: 'manual',
@@ -31,20 +31,20 @@ export async function fetchJson(
     }
     const value: unknown = JSON.parse(await readText(chunksOf(response.body), BYTES_MAX))
     if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw new Error('it is no JSON object')
+      throw new Error('its answer is not a JSON object')
     return value as Record<string, unknown>
   } catch (error) {
     throw new Error(`${url}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
   }
 }
 
-/** @throws {TypeError} when it is no absolute URL, or one that may not be asked. */
-export function assertAskable(url: string, allowHttp: boolean): void {
+/** @throws {TypeError} if the text is not an absolute URL, or a URL that must not be fetched. */
+export function assertFetchable(url: string, allowHttp: boolean): void {
   const protocol = URL.canParse(url) ? new URL(url).protocol : ''
   if (protocol === 'https:' || (allowHttp && protocol === 'http:')) return
   throw new TypeError(
     protocol === 'http:'
-      ? `${url} is not https (allowInsecureHttp is for development)`
-      : `${url} is no https URL`,
+      ? `${url} is not an https URL; set allowInsecureHttp to use http in development`
+      : `${url} is not an https URL`,
   )
 }

@@ -1,9 +1,9 @@
 import { decodeProtectedHeader, errors } from 'jose'
 
 /**
- * What a token's header says, before anything of it is verified.
+ * Decodes the header of a token without verifying anything.
  *
- * @throws {errors.JOSEError} when it has none.
+ * @throws {errors.JOSEError} if the token has no readable header.
  */
 export function headerOf(token: string): Record<string, unknown> {
   try {

@@ -1,7 +1,7 @@
 import { formOf } from './node.ts'
 import type { LogoutReceiver } from './receiver.ts'
 
-/** As Hono's `Context`. */
+/** The used members of Hono's `Context`. */
 export interface HonoContextLike {
   readonly req: {
     readonly raw: Request
@@ -9,11 +9,11 @@ export interface HonoContextLike {
   }
 }
 
-/** A handler for Hono, on any runtime: `app.all(path, honoLogoutHandler(receiver))`. */
+/** Creates a handler for Hono, on any runtime: `app.all(path, honoLogoutHandler(receiver))`. */
 export function honoLogoutHandler(receiver: LogoutReceiver): (context: HonoContextLike) => Promise<Response> {
   return async ({ req }) => {
     if (!req.raw.bodyUsed) return receiver.handle(req.raw)
-    // A middleware was there before: Hono has kept what it read.
+    // A middleware has read the body already. Hono keeps the content.
     const { method, url, headers } = req.raw
     const type = headers.get('content-type') ?? ''
     const body = formOf(await req.parseBody({ all: true }))

@@ -4,14 +4,14 @@ import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, type JSONWebKeySet, type JWK, SignJWT } from 'jose'
 import { LOGOUT_EVENT } from './claims.ts'
 
-// An issuer for the tests: it signs what it is told to, and serves discovery and keys on a real port.
+// An issuer for the tests: it signs any claims, and serves discovery and keys on a real port.
 
 export const ISSUER = 'https://idp.example'
 export const CLIENT_ID = 'web-shop'
 export const NOW = new Date('2026-11-21T09:00:00Z')
 export const NOW_S = NOW.getTime() / 1_000
 
-/** Claims of a proper token, or of one that differs in a member; undefined takes it away. */
+/** The claims of a good token, with changes; undefined removes a claim. */
 export function claimsWith(change: Record<string, unknown> = {}): Record<string, unknown> {
   return {
     iss: ISSUER,
@@ -28,7 +28,7 @@ export function claimsWith(change: Record<string, unknown> = {}): Record<string,
 
 export interface SigningKey {
   readonly publicJwk: JWK
-  /** A token, signed whatever it says. A header of undefined is left out. */
+  /** Signs any claims. An undefined header member is left out. */
   sign(claims?: Record<string, unknown>, header?: Record<string, unknown>): Promise<string>
 }
 
@@ -53,26 +53,29 @@ export interface Answer {
   readonly status?: number
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: unknown
-  /** Says nothing before this. */
+  /** The answer waits for this promise. */
   readonly after?: Promise<void>
 }
 
 export interface IssuerServer extends AsyncDisposable {
-  /** Its own issuer identifier, plain http on loopback. */
+  /** The issuer identifier, with plain http on loopback. */
   readonly issuer: string
   readonly jwksUri: string
-  /** Paths that were asked for, in order. */
-  readonly asked: readonly string[]
-  /** What the discovery document and the keys are from now on; a string is sent as it is. The first keys are at `/moved`, too. */
+  /** The paths of all requests, in order. */
+  readonly requested: readonly string[]
+  /**
+   * The answers for discovery and keys, which a test may replace. A string body is sent unchanged. `/moved` serves the first
+   * keys, too.
+   */
   discovery: Answer
   jwks: Answer
 }
 
 export async function openIssuer(keys: JSONWebKeySet): Promise<IssuerServer> {
-  const asked: string[] = []
+  const requested: string[] = []
   const server = createServer(async (request, response) => {
     const path = request.url ?? ''
-    asked.push(path)
+    requested.push(path)
     const answer = path === '/keys' ? issuer.jwks : path === '/moved' ? { body: keys } : issuer.discovery
     const { status = 200, headers = {}, body, after } = answer
     await after
@@ -85,7 +88,7 @@ export async function openIssuer(keys: JSONWebKeySet): Promise<IssuerServer> {
   const issuer: IssuerServer = {
     issuer: base,
     jwksUri: `${base}/keys`,
-    asked,
+    requested,
     discovery: { body: { issuer: base, jwks_uri: `${base}/keys` } },
     jwks: { body: keys },
     async [Symbol.asyncDispose]() {
@@ -98,7 +101,7 @@ export async function openIssuer(keys: JSONWebKeySet): Promise<IssuerServer> {
   return issuer
 }
 
-/** The request that carries a token, or a body of any other kind. */
+/** A logout request with form fields, or with any other body. */
 export function logoutRequest(
   body: string | Readonly<Record<string, string>>,
   { type = 'application/x-www-form-urlencoded', headers = {} }: { type?: string; headers?: object } = {},

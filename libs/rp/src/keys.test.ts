@@ -10,8 +10,9 @@ import {
 } from './issuer.fixture.ts'
 import { createLogoutTokenVerifier, type LogoutTokenVerifierOptions } from './verifier.ts'
 
-// Goal: keys come from the issuer and nobody else, follow its rotation, outlive its absence, and nobody without a signature
-// can make us ask much. Method: a real HTTP server for the issuer that counts, and a clock that is set by hand.
+// Goal: keys come only from the issuer, follow its rotation, and stay usable while it is unavailable. A stranger cannot cause
+// many fetches.
+// Method: a real HTTP server for the issuer that records requests, and a clock that is set by hand.
 
 let key: SigningKey
 let next: SigningKey
@@ -42,35 +43,43 @@ const tokenOf = ({ issuer }: { issuer: string }, signer: SigningKey) => {
   return signer.sign(claimsWith({ iss: issuer, iat, exp: iat + 120 }))
 }
 const DISCOVERY = '/.well-known/openid-configuration'
-const unavailable = { ok: false, error: 'logout_failed', description: 'the keys of the issuer cannot be had' }
-const unknown = { ok: false, error: 'invalid_request', description: 'no key of the issuer fits kid and alg' }
+const unavailable = {
+  ok: false,
+  error: 'logout_failed',
+  description: 'the keys of the issuer are unavailable',
+}
+const unknown = {
+  ok: false,
+  error: 'invalid_request',
+  description: 'no key of the issuer matches kid and alg',
+}
 
-describe('where keys come from', () => {
-  test('discovery and keys are fetched once, however many tokens come at the same time', async () => {
+describe('the source of keys', () => {
+  test('discovery and keys are fetched once for many concurrent tokens', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     const verifier = verifierFor(issuer)
-    expect(issuer.asked).toEqual([])
+    expect(issuer.requested).toEqual([])
     const token = await tokenOf(issuer, key)
     const all = await Promise.all(Array.from({ length: 20 }, () => verifier.verify(token)))
     expect(all.filter(({ ok }) => ok)).toHaveLength(20)
-    expect(issuer.asked).toEqual([DISCOVERY, '/keys'])
+    expect(issuer.requested).toEqual([DISCOVERY, '/keys'])
   })
 
-  test('with a jwksUri discovery is left out', async () => {
+  test('discovery is not fetched if a jwksUri is set', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     const verifier = verifierFor(issuer, { issuer: 'urn:idp', jwksUri: issuer.jwksUri })
     expect(await verifier.verify(await tokenOf({ issuer: 'urn:idp' }, key))).toMatchObject({ ok: true })
-    expect(issuer.asked).toEqual(['/keys'])
+    expect(issuer.requested).toEqual(['/keys'])
   })
 
-  test('an issuer with a path, or a slash at its end, has discovery under it', async () => {
+  test('discovery of an issuer with a path is below that path, without a double slash', async () => {
     await using server = await openIssuer(jwksOf(key))
     for (const path of ['/realms/a', '/realms/a/']) {
       const issuer = server.issuer + path
       server.discovery = { body: { issuer, jwks_uri: server.jwksUri } }
       const verifier = verifierFor(server, { issuer })
       expect(await verifier.verify(await tokenOf({ issuer }, key))).toMatchObject({ ok: true })
-      expect(server.asked.at(-2)).toBe(`/realms/a${DISCOVERY}`)
+      expect(server.requested.at(-2)).toBe(`/realms/a${DISCOVERY}`)
     }
   })
 
@@ -80,32 +89,29 @@ describe('where keys come from', () => {
       (it) => (it.discovery = { body: { issuer: 'https://x', jwks_uri: it.jwksUri } }),
     ],
     [
-      'discovery differs in a slash',
+      'discovery names the issuer with an extra slash',
       (it) => (it.discovery = { body: { issuer: `${it.issuer}/`, jwks_uri: it.jwksUri } }),
     ],
     ['discovery has no jwks_uri', (it) => (it.discovery = { body: { issuer: it.issuer } })],
     [
-      'jwks_uri is no web address',
+      'jwks_uri is a file URL',
       (it) => (it.discovery = { body: { issuer: it.issuer, jwks_uri: 'file:///etc/passwd' } }),
     ],
     ['discovery is not found', (it) => (it.discovery = { status: 404, body: {} })],
     [
-      'discovery leads elsewhere',
+      'discovery redirects',
       (it) => (it.discovery = { status: 302, headers: { location: `${it.issuer}/x` }, body: '' }),
     ],
-    ['discovery is no JSON', (it) => (it.discovery = { body: '<html>' })],
+    ['discovery is not JSON', (it) => (it.discovery = { body: '<html>' })],
     ['discovery is a list', (it) => (it.discovery = { body: [] })],
     [
       'discovery is far too large',
       (it) => (it.discovery = { body: { issuer: it.issuer, jwks_uri: it.jwksUri, x: 'x'.repeat(300_000) } }),
     ],
-    [
-      'the keys lead elsewhere',
-      (it) => (it.jwks = { status: 302, headers: { location: '/moved' }, body: '' }),
-    ],
-    ['the keys are none', (it) => (it.jwks = { body: { keys: 'none' } })],
+    ['the keys redirect', (it) => (it.jwks = { status: 302, headers: { location: '/moved' }, body: '' })],
+    ['the keys are not a JWK Set', (it) => (it.jwks = { body: { keys: 'none' } })],
     ['the issuer fails', (it) => (it.jwks = { status: 500, body: {} })],
-  ])('%s: nothing is verified, and why is in the cause', async (_name, change) => {
+  ])('%s: no token is verified, and the cause has the reason', async (_name, change) => {
     await using issuer = await openIssuer(jwksOf(key))
     change(issuer)
     const result = await verifierFor(issuer).verify(await tokenOf(issuer, key))
@@ -124,22 +130,22 @@ describe('where keys come from', () => {
     })
     expect(await verifier.verify(await tokenOf({ issuer: 'https://idp.example' }, key))).toMatchObject({
       ...unavailable,
-      cause: { cause: { message: expect.stringMatching(/not https/) } },
+      cause: { cause: { message: expect.stringMatching(/not an https URL/) } },
     })
-    expect(issuer.asked).toEqual([])
+    expect(issuer.requested).toEqual([])
   })
 
-  test('a token that cannot be good makes nobody ask for keys', async () => {
+  test('a token that is malformed, mistyped or too long causes no fetch', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     const verifier = verifierFor(issuer)
     for (const token of ['a.b.c', await key.sign(undefined, { typ: 'at+jwt' }), 'x'.repeat(20_000)])
       expect(await verifier.verify(token)).toMatchObject({ error: 'invalid_request' })
-    expect(issuer.asked).toEqual([])
+    expect(issuer.requested).toEqual([])
   })
 })
 
 describe('rotation', () => {
-  test('an unknown kid fetches the keys anew, once', async () => {
+  test('an unknown kid fetches the keys again, once', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     const verifier = verifierFor(issuer)
     expect(await verifier.verify(await tokenOf(issuer, key))).toMatchObject({ ok: true })
@@ -148,24 +154,24 @@ describe('rotation', () => {
     const token = await tokenOf(issuer, next)
     const all = await Promise.all(Array.from({ length: 20 }, () => verifier.verify(token)))
     expect(all.filter(({ ok }) => ok)).toHaveLength(20)
-    expect(issuer.asked.filter((path) => path === '/keys')).toHaveLength(2)
+    expect(issuer.requested.filter((path) => path === '/keys')).toHaveLength(2)
   })
 
-  test('made-up kids fetch at most every half minute', async () => {
+  test('invented kids cause at most one fetch per 30 seconds', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     const verifier = verifierFor(issuer)
     const forged = await tokenOf(issuer, next)
     for (let n = 0; n < 20; n++) expect(await verifier.verify(forged)).toMatchObject(unknown)
-    expect(issuer.asked).toHaveLength(2)
+    expect(issuer.requested).toHaveLength(2)
     nowMs += 29_999
     await verifier.verify(forged)
-    expect(issuer.asked).toHaveLength(2)
+    expect(issuer.requested).toHaveLength(2)
     nowMs += 1
     for (let n = 0; n < 20; n++) expect(await verifier.verify(forged)).toMatchObject(unknown)
-    expect(issuer.asked).toHaveLength(4)
+    expect(issuer.requested).toHaveLength(4)
   })
 
-  test('a key that the issuer withdrew is not taken for longer than ten minutes', async () => {
+  test('a key that the issuer withdrew is accepted for at most ten minutes', async () => {
     await using issuer = await openIssuer(jwksOf(key, next))
     const verifier = verifierFor(issuer)
     await verifier.verify(await tokenOf(issuer, key))
@@ -177,21 +183,21 @@ describe('rotation', () => {
   })
 })
 
-describe('an issuer that is away', () => {
-  test('before any key is known: asked again after a second, not with every token', async () => {
+describe('an unavailable issuer', () => {
+  test('is asked again after a second, not for every token, while no key is known', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     const { jwks } = issuer
     issuer.jwks = { status: 503, body: {} }
     const verifier = verifierFor(issuer)
     const token = await tokenOf(issuer, key)
     for (let n = 0; n < 20; n++) expect(await verifier.verify(token)).toMatchObject(unavailable)
-    expect(issuer.asked).toHaveLength(2)
+    expect(issuer.requested).toHaveLength(2)
     issuer.jwks = jwks
     nowMs += 1_000
     expect(await verifier.verify(token)).toMatchObject({ ok: true })
   })
 
-  test('once keys are known, these serve for a day, and the failure is told', async () => {
+  test('leaves its known keys usable for a day, and onError gets the failure', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     const verifier = verifierFor(issuer)
     await verifier.verify(await tokenOf(issuer, key))
@@ -200,9 +206,9 @@ describe('an issuer that is away', () => {
     nowMs += 10 * 60_000
     for (let n = 0; n < 20; n++)
       expect(await verifier.verify(await tokenOf(issuer, key))).toMatchObject({ ok: true })
-    expect(issuer.asked).toHaveLength(4)
+    expect(issuer.requested).toHaveLength(4)
     expect(errors).toEqual([expect.objectContaining({ message: expect.stringContaining('503') })])
-    // What only a new key could verify is not called wrong.
+    // A new key might verify this token, so it is not called invalid.
     expect(await verifier.verify(await tokenOf(issuer, next))).toMatchObject(unavailable)
     nowMs += 24 * 3_600_000
     expect(await verifier.verify(await tokenOf(issuer, key))).toMatchObject(unavailable)
@@ -211,7 +217,7 @@ describe('an issuer that is away', () => {
     expect(await verifier.verify(await tokenOf(issuer, key))).toMatchObject({ ok: true })
   })
 
-  test('an issuer that never answers is given up', async () => {
+  test('that never answers causes a timeout', async () => {
     await using issuer = await openIssuer(jwksOf(key))
     const released = Promise.withResolvers<void>()
     issuer.jwks = { ...issuer.jwks, after: released.promise }

@@ -1,32 +1,35 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
-import { assertAskable, fetchJson } from './fetch-json.ts'
+import { assertFetchable, fetchJson } from './fetch-json.ts'
 
 export interface IssuerKeysOptions {
   readonly issuer: string
-  /** The keys themselves: nothing is fetched. */
+  /** The issuer's keys. If they are given, nothing is fetched. */
   readonly jwks?: JSONWebKeySet | undefined
-  /** Where the keys are: discovery is left out. */
+  /** The URL of the keys. If it is given, discovery is not fetched. */
   readonly jwksUri?: string | undefined
   readonly allowInsecureHttp: boolean
   readonly fetch: typeof fetch
   readonly now: () => Date
-  /** A refresh that failed while older keys could still serve. */
+  /** Gets the failure of a refresh while older keys stay usable. */
   readonly onError: (error: unknown) => void
 }
 
-/** The issuer's keys could not be had: nothing can be said about a token. */
+/** The issuer's keys are unavailable, so a token can be neither accepted nor refused. */
 export class KeysUnavailableError extends Error {
   override name = 'KeysUnavailableError'
 }
 
-/** So long keys are taken as they are, so that a key which the issuer withdrew is not trusted for longer. */
+/** The age at which keys are refreshed. It limits how long a withdrawn key is trusted. */
 const FRESH_MS = 10 * 60_000
-/** So long they serve if the issuer does not answer: sessions must end while its discovery is away, too. */
+/**
+ * The age up to which keys stay usable if the issuer does not answer: sessions must end while its discovery is unavailable, too.
+ */
 const STALE_MS = 24 * 3_600_000
-/** Between two refreshes that only an unknown key asks for: anybody can make one up. */
+/** The least time between two refreshes for unknown keys, because a stranger can invent a `kid`. */
 const COOLDOWN_MS = 30_000
-/** Between a fetch that failed and the next, while there are no keys at all, and while older ones serve. */
+/** The pause after a failed fetch while no keys are known. */
 const RETRY_WITHOUT_KEYS_MS = 1_000
+/** The pause after a failed fetch while older keys are usable. */
 const RETRY_WITH_KEYS_MS = 30_000
 
 interface Known {
@@ -35,18 +38,18 @@ interface Known {
 }
 
 /**
- * Finds the public key that a token's header names among the issuer's keys. They come from discovery (OpenID Connect
- * Discovery 4) at the first token, are kept for ten minutes, and are fetched anew, once, when a token names another key. At
- * most one fetch is under way, and all who need it share it.
+ * Creates a function that finds the public key for a token's header among the issuer's keys. The first token fetches the keys
+ * through discovery (OpenID Connect Discovery 4). They are refreshed after ten minutes, and once for a token that names an
+ * unknown key. Concurrent callers share one fetch.
  *
- * @returns a function for jose, which rejects with a {@link KeysUnavailableError} when there are no keys.
- * @throws {TypeError} when an option is no key set or no URL that may be asked.
+ * @returns a function for jose, which rejects with a {@link KeysUnavailableError} if there are no usable keys.
+ * @throws {TypeError} if `jwks` is not a JWK Set, or a URL must not be fetched.
  */
 export function createIssuerKeys(options: IssuerKeysOptions): JWTVerifyGetKey {
   if (options.jwks !== undefined) return createLocalJWKSet(options.jwks)
   const { issuer, jwksUri, allowInsecureHttp, fetch, now, onError } = options
-  const asked = { fetch, allowHttp: allowInsecureHttp }
-  assertAskable(jwksUri ?? issuer, allowInsecureHttp)
+  const fetchOptions = { fetch, allowHttp: allowInsecureHttp }
+  assertFetchable(jwksUri ?? issuer, allowInsecureHttp)
   let known: Known | null = null
   let failedMs = Number.NEGATIVE_INFINITY
   let failure: unknown
@@ -59,7 +62,7 @@ export function createIssuerKeys(options: IssuerKeysOptions): JWTVerifyGetKey {
       return await select(header, token)
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey) || nowMs() - atMs < COOLDOWN_MS) throw error
-      // Who named an unknown key while a refresh was under way is served by that one.
+      // If a refresh has finished since, use its keys without another fetch.
       if (known?.atMs === atMs) await refresh()
       if (known?.atMs === atMs) throw unavailable()
       return usable().select(header, token)
@@ -74,7 +77,7 @@ export function createIssuerKeys(options: IssuerKeysOptions): JWTVerifyGetKey {
     if (known === null || nowMs() - known.atMs >= FRESH_MS) await refresh()
   }
 
-  /** Never rejects: what came of it is in `known` and `failure`. */
+  /** Never rejects. The result is in `known` or `failure`. */
   async function refresh(): Promise<void> {
     const pauseMs = known === null ? RETRY_WITHOUT_KEYS_MS : RETRY_WITH_KEYS_MS
     if (pending === null && nowMs() - failedMs < pauseMs) return
@@ -86,7 +89,7 @@ export function createIssuerKeys(options: IssuerKeysOptions): JWTVerifyGetKey {
 
   async function load(): Promise<void> {
     try {
-      const { keys } = await fetchJson(jwksUri ?? (await discover()), asked)
+      const { keys } = await fetchJson(jwksUri ?? (await discover()), fetchOptions)
       known = { select: createLocalJWKSet({ keys } as JSONWebKeySet), atMs: nowMs() }
       failedMs = Number.NEGATIVE_INFINITY
     } catch (error) {
@@ -98,9 +101,9 @@ export function createIssuerKeys(options: IssuerKeysOptions): JWTVerifyGetKey {
 
   async function discover(): Promise<string> {
     const url = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`
-    const metadata = await fetchJson(url, asked)
+    const metadata = await fetchJson(url, fetchOptions)
     if (metadata.issuer !== issuer) throw new Error(`${url}: its issuer is not ${issuer}, byte for byte`)
-    if (typeof metadata.jwks_uri !== 'string') throw new Error(`${url}: it has no jwks_uri`)
+    if (typeof metadata.jwks_uri !== 'string') throw new Error(`${url}: its jwks_uri is missing`)
     return metadata.jwks_uri
   }
 
@@ -110,6 +113,6 @@ export function createIssuerKeys(options: IssuerKeysOptions): JWTVerifyGetKey {
   }
 
   function unavailable(): KeysUnavailableError {
-    return new KeysUnavailableError(`the keys of ${issuer} cannot be had`, { cause: failure })
+    return new KeysUnavailableError(`the keys of ${issuer} are unavailable`, { cause: failure })
   }
 }

@@ -12,8 +12,8 @@ import {
 } from './issuer.fixture.ts'
 import { createLogoutReceiver, type Logout } from './receiver.ts'
 
-// Goal: nothing but what the issuer signed reaches the app, and every request has an answer. Method: valid tokens and
-// requests, changed at random; bytes at random; claims at random under a valid signature.
+// Goal: only tokens that the issuer signed reach the app, and every request gets an answer.
+// Method: randomly changed tokens; random bytes; random claims with a valid signature.
 
 let key: SigningKey
 let token: string
@@ -43,8 +43,11 @@ const edit = fc.record({
   insert: fc.string({ unit: fc.constantFrom(...CHARACTERS), maxLength: 3 }),
 })
 
-/** Whether it is the same header, payload and signature: the last character of base64url has bits to spare. */
-function means(one: string, other: string): boolean {
+/**
+ * Whether two tokens have the same header, payload and signature. Their texts may differ, as base64url has unused bits at its
+ * end.
+ */
+function areEqual(one: string, other: string): boolean {
   const [a, b] = [one, other].map((text) => {
     const [header, payload, signature = '', ...more] = text.split('.')
     return [header, payload, Buffer.from(signature, 'base64url').toString('hex'), ...more].join('.')
@@ -52,7 +55,7 @@ function means(one: string, other: string): boolean {
   return a === b
 }
 
-test('a token that was changed never reaches the app', async () => {
+test('a changed token never reaches the app', async () => {
   const { receiver, logouts } = open()
   await fc.assert(
     fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 3 }), async (edits) => {
@@ -61,7 +64,7 @@ test('a token that was changed never reaches the app', async () => {
         const place = at % changed.length
         changed = changed.slice(0, place) + insert + changed.slice(place + remove)
       }
-      fc.pre(!means(changed, token))
+      fc.pre(!areEqual(changed, token))
       const response = await receiver.handle(logoutRequest({ logout_token: changed }))
       expect(response.status).toBe(400)
       expect(logouts).toEqual([])
@@ -70,7 +73,7 @@ test('a token that was changed never reaches the app', async () => {
   )
 })
 
-test('any bytes as a body have an answer', async () => {
+test('a body of random bytes gets a 400', async () => {
   const { receiver, logouts } = open()
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (bytes) => {
@@ -83,7 +86,7 @@ test('any bytes as a body have an answer', async () => {
   expect(logouts).toEqual([])
 })
 
-test('whatever the claims are, the app hears only of a logout for it, with somebody to log out', async () => {
+test('with random claims, the app gets only logouts for its client that name a subject or session', async () => {
   const odd = fc.oneof(fc.jsonValue(), fc.constantFrom(undefined, '', 0, -1, 1e300, null, [], {}))
   const change = fc.dictionary(
     fc.constantFrom(

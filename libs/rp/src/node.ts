@@ -1,16 +1,16 @@
 import type { LogoutReceiver } from './receiver.ts'
 
-// The shapes of what Node.js and the frameworks on it hand over, as far as they are used: an app needs no types of a
-// framework that it does not have.
+// Adapters for Node.js and its frameworks. The interfaces declare only the used members, so an app needs no types of frameworks
+// that it does not use.
 
-/** As `stream.Readable`. */
+/** The used members of `stream.Readable`. */
 export interface NodeReadable {
   readonly readableEnded?: boolean
   readonly destroyed?: boolean
   on(event: string, listener: (value: unknown) => void): unknown
 }
 
-/** As `http.IncomingMessage`; `body` is what a parser before us may have made of it. */
+/** The used members of `http.IncomingMessage`. `body` is the result of an earlier body parser, if there is one. */
 export interface NodeRequest extends NodeReadable {
   readonly method?: string | undefined
   readonly headers: NodeHeaders
@@ -22,13 +22,13 @@ export interface NodeHeaders {
   readonly 'content-length'?: string | undefined
 }
 
-/** As `http.ServerResponse`. */
+/** The used members of `http.ServerResponse`. */
 export interface NodeResponse {
   writeHead(status: number, headers: Record<string, string>): unknown
   end(body?: string): unknown
 }
 
-/** A handler for `http.createServer`, and for every framework whose handlers take Node's own request and response. */
+/** Creates a handler for `http.createServer`, and for every framework whose handlers take Node's request and response. */
 export function nodeLogoutHandler(
   receiver: LogoutReceiver,
 ): (request: NodeRequest, response: NodeResponse) => Promise<void> {
@@ -45,9 +45,9 @@ export function nodeLogoutHandler(
 }
 
 /**
- * The request as the receiver takes it. Its path says nothing there, and of another method than POST nothing else counts.
+ * Converts a request of Node.js for the receiver. The path is not used there. For a method other than POST nothing else is used.
  *
- * @param parsed what became of the body if a parser has read the stream.
+ * @param parsed the result of a body parser, if one has read the stream.
  */
 export function webRequest({
   method,
@@ -63,7 +63,7 @@ export function webRequest({
   const url = 'http://localhost/'
   if (method !== 'POST') return new Request(url)
   const { 'content-type': type = '', 'content-length': length } = headers
-  // Of a stream that has ended, or was cut off, nothing will be heard any more.
+  // A stream that has ended or was cut off emits no more events.
   const wasRead = stream.readableEnded || stream.destroyed || hasToken(parsed)
   return new Request(url, {
     method,
@@ -77,17 +77,20 @@ function hasToken(body: unknown): boolean {
   return typeof body === 'object' && body !== null && Object.hasOwn(body, 'logout_token')
 }
 
-/** A form as it may have been before somebody parsed it: text, bytes, or fields of which some came more than once. */
+/** Converts the result of a body parser back to a form: a text, bytes, or fields, of which some may be repeated. */
 export function formOf(parsed: unknown): string {
   if (typeof parsed === 'string') return parsed
   if (parsed instanceof Uint8Array) return new TextDecoder().decode(parsed)
   const form = new URLSearchParams()
   for (const [name, value] of Object.entries(parsed ?? {}))
-    for (const one of [value].flat()) if (typeof one === 'string') form.append(name, one)
+    for (const item of [value].flat()) if (typeof item === 'string') form.append(name, item)
   return form.toString()
 }
 
-/** Nothing is read before it is asked for, and what is not wanted is let pass: to destroy it would cut off the answer, too. */
+/**
+ * Converts a Node stream to a web stream that reads only on demand. After a cancel it drops further chunks and does not destroy
+ * the stream, because that would cut off the answer, too.
+ */
 function webStream(stream: NodeReadable): ReadableStream<Uint8Array> {
   let state: 'unread' | 'read' | 'over' = 'unread'
   const end = (finish: () => void) => {

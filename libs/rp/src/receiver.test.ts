@@ -12,8 +12,9 @@ import {
 import { createLogoutReceiver, type Logout, type LogoutReceiverOptions, type Refusal } from './receiver.ts'
 import { memoryReplayStore, type ReplayStore } from './replay-store.ts'
 
-// Goal: a request is answered as Back-Channel Logout 2.8 says, the app is called for what is right and for nothing else, and
-// a logout that failed can be repeated. Method: real tokens in web-standard requests; each answer is read whole.
+// Goal: a request is answered as Back-Channel Logout 2.8 says. The app is called for valid logouts only, and a failed logout can
+// be repeated.
+// Method: real tokens in web-standard requests; tests compare the whole answer.
 
 let key: SigningKey
 beforeAll(async () => {
@@ -46,7 +47,7 @@ const post = async (
   claims?: Record<string, unknown>,
 ) => receiver.handle(logoutRequest({ logout_token: await key.sign(claims) }))
 
-/** The whole answer. */
+/** Reads the whole answer. */
 async function read(response: Response) {
   return {
     status: response.status,
@@ -62,7 +63,7 @@ const answered = (status: number, error: string, description: string, headers = 
 const OK = { status: 200, headers: { 'cache-control': 'no-store' }, body: '' }
 
 describe('a logout', () => {
-  test('is told to the app, and answered with exactly 200, nothing in it, not to be stored', async () => {
+  test('reaches the app, and the answer is an empty 200 with no-store', async () => {
     const claims = claimsWith({ txn: 'event-1', extra: 1 })
     expect(await read(await post(receiverWith(), claims))).toEqual(OK)
     expect(logouts).toEqual([
@@ -73,17 +74,17 @@ describe('a logout', () => {
   test.each([
     [{ sid: undefined }, { subject: 'alice', sessionId: null, eventId: null }],
     [{ sub: undefined }, { subject: null, sessionId: 'session-1', eventId: null }],
-  ])('names what the token names: without %o', async (change, expected) => {
+  ])('names only the subject or session of its token: claims changed by %o', async (change, expected) => {
     await post(receiverWith(), claimsWith(change))
     expect(logouts).toMatchObject([expected])
   })
 
-  test('is waited for', async () => {
+  test('is answered only after onLogout has finished', async () => {
     const ended = Promise.withResolvers<void>()
     let answered = false
-    const response = post(receiverWith({ onLogout: () => ended.promise })).then((it) => {
+    const response = post(receiverWith({ onLogout: () => ended.promise })).then((value) => {
       answered = true
-      return it
+      return value
     })
     await new Promise((resolve) => setImmediate(resolve))
     expect(answered).toBe(false)
@@ -92,7 +93,7 @@ describe('a logout', () => {
   })
 })
 
-describe('what is no logout', () => {
+describe('a request that is not a valid logout', () => {
   const token = () => key.sign()
   const missing = answered(400, 'invalid_request', 'logout_token is missing')
   const notForm = answered(400, 'invalid_request', 'the body is not application/x-www-form-urlencoded')
@@ -105,7 +106,7 @@ describe('what is no logout', () => {
     [
       'the same token twice',
       async () => logoutRequest(`logout_token=${await token()}&logout_token=${await token()}`),
-      answered(400, 'invalid_request', 'logout_token is there more than once'),
+      answered(400, 'invalid_request', 'logout_token is present more than once'),
     ],
     [
       'JSON',
@@ -130,16 +131,16 @@ describe('what is no logout', () => {
       tooLarge,
     ],
     [
-      'a body that says that it is larger',
+      'a content-length above 64 KiB',
       async () => logoutRequest({ logout_token: await token() }, { headers: { 'content-length': '65537' } }),
       answered(400, 'invalid_request', 'the body is too large'),
     ],
     [
-      'a token that is wrong',
+      'a token for another client',
       async () => logoutRequest({ logout_token: await key.sign(claimsWith({ aud: 'other' })) }),
-      answered(400, 'invalid_request', `aud does not hold ${CLIENT_ID}`),
+      answered(400, 'invalid_request', `aud does not contain ${CLIENT_ID}`),
     ],
-  ])('%s is a 400 that says so', async (_name, request, expected) => {
+  ])('with %s gets a 400 that describes the fault', async (_name, request, expected) => {
     expect(await read(await receiverWith().handle(await request()))).toEqual(expected)
     expect(logouts).toEqual([])
     expect(refusals).toMatchObject([{ status: 400, error: 'invalid_request' }])
@@ -147,7 +148,7 @@ describe('what is no logout', () => {
   })
 
   test.each(['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PATCH'])(
-    '%s is a 405 that names POST',
+    'with method %s gets a 405 that names POST',
     async (method) => {
       const response = await receiverWith().handle(new Request('https://shop.example/', { method }))
       expect(await read(response)).toEqual(
@@ -156,7 +157,7 @@ describe('what is no logout', () => {
     },
   )
 
-  test('a body without end is not read to its end', async () => {
+  test('with an endless body is refused after the limit', async () => {
     let chunks = 0
     const endless = new ReadableStream<Uint8Array>({
       pull(controller) {
@@ -174,7 +175,7 @@ describe('what is no logout', () => {
     expect(chunks).toBeLessThan(10)
   })
 
-  test('a body that breaks off is a 400', async () => {
+  test('with a body that breaks off gets a 400', async () => {
     const body = new ReadableStream({ pull: (controller) => controller.error(new Error('gone')) })
     const headers = { 'content-type': 'application/x-www-form-urlencoded' }
     const request = new Request('https://shop.example/', { method: 'POST', headers, body, duplex: 'half' })
@@ -182,14 +183,14 @@ describe('what is no logout', () => {
     expect(refusals).toMatchObject([{ cause: { message: 'gone' } }])
   })
 
-  test('more fields, a charset, and capitals in the media type are no reason to refuse', async () => {
+  test('extra fields, a charset and capitals in the media type do no harm', async () => {
     const body = `a=1&logout_token=${await token()}&b=%E0%A4%A`
     const request = logoutRequest(body, { type: 'Application/X-WWW-Form-Urlencoded; charset=UTF-8' })
     expect(await read(await receiverWith().handle(request))).toEqual(OK)
   })
 })
 
-describe('an app that fails', () => {
+describe('a failure', () => {
   const SECRET = 'the password is hunter2'
   const failed = answered(400, 'logout_failed', 'the session could not be ended')
 
@@ -206,23 +207,26 @@ describe('an app that fails', () => {
         throw new Error(SECRET)
       },
     ],
-    ['throws what is no error', () => Promise.reject(SECRET)],
-  ])('and %s is a 400 that does not repeat what it said; the log hears it', async (_name, onLogout) => {
-    expect(await read(await post(receiverWith({ onLogout })))).toEqual(failed)
-    expect(String(errors[0])).toContain(SECRET)
-    expect(refusals).toMatchObject([{ status: 400, error: 'logout_failed' }])
-  })
+    ['rejects with a string', () => Promise.reject(SECRET)],
+  ])(
+    'of an onLogout that %s is a 400 without the message, which goes to onError',
+    async (_name, onLogout) => {
+      expect(await read(await post(receiverWith({ onLogout })))).toEqual(failed)
+      expect(String(errors[0])).toContain(SECRET)
+      expect(refusals).toMatchObject([{ status: 400, error: 'logout_failed' }])
+    },
+  )
 
-  test('an issuer whose keys cannot be had is a 400 logout_failed, told to the log', async () => {
+  test('to fetch the keys of the issuer is a 400 logout_failed, and goes to onError', async () => {
     const fetch = async () => Response.json({}, { status: 503 })
     const response = await post(receiverWith({ jwks: undefined, fetch }))
     expect(await read(response)).toEqual(
-      answered(400, 'logout_failed', 'the keys of the issuer cannot be had'),
+      answered(400, 'logout_failed', 'the keys of the issuer are unavailable'),
     )
     expect(errors).toMatchObject([{ name: 'KeysUnavailableError' }])
   })
 
-  test('hooks that throw change no answer', async () => {
+  test('of the onRefusal hook does not change the answer', async () => {
     const broken = () => {
       throw new Error('broken')
     }
@@ -235,7 +239,7 @@ describe('an app that fails', () => {
 describe('replay (Back-Channel Logout 2.6 step 8)', () => {
   const used = answered(400, 'invalid_request', 'jti was used before')
 
-  test('a token that was used is refused; another one for the same session is not', async () => {
+  test('a used token is refused; another token for the same session is not', async () => {
     const receiver = receiverWith()
     expect(await read(await post(receiver))).toEqual(OK)
     expect(await read(await post(receiver))).toEqual(used)
@@ -243,11 +247,11 @@ describe('replay (Back-Channel Logout 2.6 step 8)', () => {
     expect(logouts).toHaveLength(2)
   })
 
-  test('a token whose logout failed may come again', async () => {
+  test('a token whose logout failed is accepted again', async () => {
     let fails = true
     const receiver = receiverWith({
       onLogout: (logout) => {
-        if (fails) throw new Error('away')
+        if (fails) throw new Error('unavailable')
         logouts.push(logout)
       },
     })
@@ -259,7 +263,7 @@ describe('replay (Back-Channel Logout 2.6 step 8)', () => {
   })
 
   test.each([true, false])(
-    'the same token while the first is under way shares its outcome (fails: %s)',
+    'concurrent requests with the same token share one outcome (fails: %s)',
     async (fails) => {
       let calls = 0
       const ended = Promise.withResolvers<void>()
@@ -267,7 +271,7 @@ describe('replay (Back-Channel Logout 2.6 step 8)', () => {
         onLogout: async () => {
           calls += 1
           await ended.promise
-          if (fails) throw new Error('away')
+          if (fails) throw new Error('unavailable')
         },
       })
       const [one, other] = [post(receiver), post(receiver)]
@@ -280,7 +284,7 @@ describe('replay (Back-Channel Logout 2.6 step 8)', () => {
     },
   )
 
-  test('receivers that share a store share what was used, each issuer and client for itself', async () => {
+  test('receivers that share a store refuse tokens that another of the same client used', async () => {
     const replayStore = memoryReplayStore({ now: () => NOW })
     const receivers = [{}, {}, { clientId: 'other' }].map((more) => receiverWith({ replayStore, ...more }))
     const claims = claimsWith({ aud: [CLIENT_ID, 'other'] })
@@ -289,7 +293,7 @@ describe('replay (Back-Channel Logout 2.6 step 8)', () => {
     expect(statuses).toEqual([200, 400, 200])
   })
 
-  test('the store gets a short key, for as long as the token would pass, after the app was done', async () => {
+  test('the store gets a short key after onLogout, for as long as the token stays valid', async () => {
     const added: [string, number, number][] = []
     const replayStore: ReplayStore = {
       has: () => false,
@@ -299,11 +303,11 @@ describe('replay (Back-Channel Logout 2.6 step 8)', () => {
     expect(added).toEqual([[expect.stringMatching(/^[0-9a-f]{64}$/), 180, 1]])
   })
 
-  test('a store that is away keeps nobody signed in, and is told to the log', async () => {
-    const away = async () => {
-      throw new Error('the store is away')
+  test('an unavailable store does not stop a logout, and its failures go to onError', async () => {
+    const fail = async () => {
+      throw new Error('the store is unavailable')
     }
-    expect(await read(await post(receiverWith({ replayStore: { has: away, add: away } })))).toEqual(OK)
+    expect(await read(await post(receiverWith({ replayStore: { has: fail, add: fail } })))).toEqual(OK)
     expect(logouts).toHaveLength(1)
     expect(errors).toHaveLength(2)
   })

@@ -3,21 +3,21 @@ import { readLogoutToken } from './form.ts'
 import { memoryReplayStore, type ReplayStore } from './replay-store.ts'
 import { createLogoutTokenVerifier, type LogoutTokenVerifierOptions } from './verifier.ts'
 
-/** A logout that the issuer has signed: end these sessions. At least one of `subject` and `sessionId` is there. */
+/** A verified logout: the app must end these sessions. At least one of `subject` and `sessionId` is not null. */
 export interface Logout {
   readonly issuer: string
-  /** `sub`: whose sessions end; where `sessionId` is there too, only that session of theirs. */
+  /** `sub`: the subject whose sessions end. If `sessionId` is not null, only that session of the subject ends. */
   readonly subject: string | null
-  /** `sid`: the session at the issuer, as in the ID token that began the session here. */
+  /** `sid`: the session at the issuer, as in the ID token of the app's session. */
   readonly sessionId: string | null
-  /** `txn`: the issuer's id of the logout, the same each time that it is tried. */
+  /** `txn`: the issuer's id of the logout, which is the same in each attempt. */
   readonly eventId: string | null
-  /** The token's own id. */
+  /** The id of the token. */
   readonly jti: string
   readonly claims: LogoutTokenClaims
 }
 
-/** Why a request was refused, and what was answered. */
+/** A refused request: the answer that it got, and the cause. */
 export interface Refusal {
   readonly status: number
   readonly error: 'invalid_request' | 'logout_failed'
@@ -27,15 +27,15 @@ export interface Refusal {
 
 export interface LogoutReceiverOptions extends LogoutTokenVerifierOptions {
   /**
-   * Ends the sessions. May be called again for the same logout, and for one that is over already: both are a success. When
-   * it throws, the answer is a 400 `logout_failed`, and the same token may come again.
+   * Ends the sessions. It may be called again for the same logout, or for a session that is over already: both are a success. If
+   * it throws, the answer is a 400 `logout_failed`, and the OP may send the same token again.
    */
   readonly onLogout: (logout: Logout) => unknown
-  /** Default in memory, which is enough for a single process. */
+  /** The store of used tokens. The default store is in memory, which is enough for a single process. */
   readonly replayStore?: ReplayStore | undefined
-  /** Hears what `onLogout` and the replay store threw, and that keys could not be had. Default `console.error`. */
+  /** Gets errors of `onLogout` and the replay store, and failures to fetch the issuer's keys. Default `console.error`. */
   readonly onError?: ((error: unknown) => void) | undefined
-  /** Hears of each request that was not answered with 200, for the log; anybody can cause one. Default nothing. */
+  /** Gets each request that was not answered with 200, for logging. A stranger can cause such requests. Default: not called. */
   readonly onRefusal?: ((refusal: Refusal) => void) | undefined
 }
 
@@ -47,19 +47,19 @@ export interface LogoutReceiver {
 type Outcome = Refusal | null
 
 /**
- * The back-channel logout endpoint of a relying party (Back-Channel Logout 2.5 to 2.8): takes the token off the request,
- * verifies it, guards against replay, calls `onLogout` and answers.
+ * Creates the back-channel logout endpoint of a relying party (Back-Channel Logout 2.5 to 2.8). It reads the token from the
+ * request, verifies it, guards against replay, calls `onLogout` and answers.
  *
- * @throws {TypeError} when an option is wrong.
+ * @throws {TypeError} if an option is wrong.
  */
 export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutReceiver {
   const { issuer, clientId, onLogout, onRefusal } = options
   const { onError = (error) => console.error(error) } = options
-  if (typeof onLogout !== 'function') throw new TypeError('onLogout is missing')
+  if (typeof onLogout !== 'function') throw new TypeError('onLogout must be a function')
   const verifier = createLogoutTokenVerifier(options)
   const replays = options.replayStore ?? memoryReplayStore(options.now && { now: options.now })
-  /** Logouts that are under way, by replay key: the same token meanwhile shares what comes of the first. */
-  const underWay = new Map<string, Promise<Outcome>>()
+  /** Running logouts by replay key. A concurrent request with the same token shares the outcome. */
+  const running = new Map<string, Promise<Outcome>>()
 
   return {
     async handle(request) {
@@ -82,15 +82,15 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
     }
     const { claims, usableForS } = verification
     const key = await replayKey(issuer, clientId, claims.jti)
-    const shared = underWay.get(key)
+    const shared = running.get(key)
     if (shared !== undefined) return shared
-    const outcome = logOut(claims, key, usableForS).finally(() => underWay.delete(key))
-    underWay.set(key, outcome)
+    const outcome = logOut(claims, key, usableForS).finally(() => running.delete(key))
+    running.set(key, outcome)
     return outcome
   }
 
   async function logOut(claims: LogoutTokenClaims, key: string, ttlS: number): Promise<Outcome> {
-    // A store that is away does not keep anybody signed in: the guard is optional, and a logout twice does no harm.
+    // An unavailable store must not prevent the logout: the guard is optional, and ending a session twice does no harm.
     const used = await attempt(() => replays.has(key))
     if (used === true) return invalid('jti was used before')
     const { iss, sub = null, sid = null, txn = null, jti } = claims
@@ -98,14 +98,14 @@ export function createLogoutReceiver(options: LogoutReceiverOptions): LogoutRece
       await onLogout({ issuer: iss, subject: sub, sessionId: sid, eventId: txn, jti, claims })
     } catch (cause) {
       report(cause)
-      // What the app threw may hold what is nobody else's business.
+      // The app's error may contain secrets, so the answer does not repeat it.
       return { status: 400, error: 'logout_failed', description: 'the session could not be ended', cause }
     }
     await attempt(() => replays.add(key, ttlS))
     return null
   }
 
-  /** @returns undefined when it failed, which was reported. */
+  /** Runs an action, and reports its failure to `onError`. @returns undefined if it failed. */
   async function attempt<Value>(action: () => Value | Promise<Value>): Promise<Value | undefined> {
     try {
       return await action()
@@ -128,7 +128,7 @@ function invalid(description: string, more: { status?: number; cause?: unknown }
   return { status: 400, error: 'invalid_request', description, ...more }
 }
 
-/** Back-Channel Logout 2.8: exactly 200 or 400, never cached. */
+/** Answers 200 or 400, never cached (Back-Channel Logout 2.8), or 405 for another method. */
 function answer(status: number, refusal?: Refusal): Response {
   const headers = new Headers({ 'cache-control': 'no-store' })
   if (status === 405) headers.set('allow', 'POST')
@@ -138,7 +138,7 @@ function answer(status: number, refusal?: Refusal): Response {
   return new Response(JSON.stringify({ error, error_description }), { status, headers })
 }
 
-/** Of one length whatever the issuer puts into a `jti`, and never the same for two issuers or clients. */
+/** Hashes issuer, client and `jti`, so that a key has a fixed length and differs between issuers and clients. */
 async function replayKey(...parts: readonly string[]): Promise<string> {
   const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(JSON.stringify(parts)))
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('')

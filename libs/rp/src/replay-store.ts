@@ -1,25 +1,25 @@
 /**
- * Remembers which tokens were used (Back-Channel Logout 2.6 step 8). A key is opaque, short, and names issuer, client and
- * `jti`; it is added only once the app has ended the session, for a logout that failed must be repeatable.
+ * Remembers used tokens (Back-Channel Logout 2.6 step 8). A key is an opaque hash of issuer, client and `jti`. The receiver adds
+ * it after the app has ended the session, because a failed logout must be repeatable.
  */
 export interface ReplayStore {
   has(key: string): boolean | Promise<boolean>
-  /** @param ttlS for how long the key must be remembered, in whole seconds. */
+  /** @param ttlS the time for which the key must be remembered, in whole seconds. */
   add(key: string, ttlS: number): void | Promise<void>
 }
 
 export interface MemoryReplayStoreOptions {
-  /** How many keys are kept; over it the oldest goes. Default 100,000. */
+  /** The greatest number of keys. Above it, the oldest key is dropped. Default 100,000. */
   readonly keysMax?: number
   readonly now?: () => Date
 }
 
-/** For one process; after a restart, what it has seen is forgotten. */
+/** Creates a replay store in memory, for one process. A restart empties it. */
 export function memoryReplayStore({
   keysMax = 100_000,
   now = () => new Date(),
 }: MemoryReplayStoreOptions = {}): ReplayStore {
-  /** Each key's end, in milliseconds; in the order in which they were added. */
+  /** The end of each key in milliseconds, in the order of addition. */
   const ends = new Map<string, number>()
   return {
     has: (key) => (ends.get(key) ?? 0) > now().getTime(),
@@ -35,13 +35,13 @@ export function memoryReplayStore({
   }
 }
 
-/** What is needed of a Redis client, as `redis` (node-redis) has it, and as `ioredis` and `@upstash/redis` have it. */
+/** The used members of a Redis client: `setEx` of `redis` (node-redis), or `setex` of `ioredis` and `@upstash/redis`. */
 export type RedisLike = { exists(key: string): Promise<number> } & (
   | { setEx(key: string, seconds: number, value: string): Promise<unknown> }
   | { setex(key: string, seconds: number, value: string): Promise<unknown> }
 )
 
-/** For several processes. Works with Redis, Valkey and whatever else has EXISTS and SETEX. */
+/** Creates a replay store for several processes. It works with Redis, Valkey and any server with EXISTS and SETEX. */
 export function redisReplayStore(
   client: RedisLike,
   { prefix = 'curfew:rp:' }: { readonly prefix?: string } = {},

@@ -13,8 +13,8 @@ import {
 } from './issuer.fixture.ts'
 import { createLogoutTokenVerifier, type LogoutTokenVerifierOptions } from './verifier.ts'
 
-// Goal: a token passes if, and only if, the rules of Back-Channel Logout 2.6 hold. Method: real keys; each rule is broken by
-// a token that breaks nothing else; what other OPs send is taken from what they were seen to send.
+// Goal: a token passes if, and only if, it keeps the rules of Back-Channel Logout 2.6.
+// Method: real keys; tokens that each break one rule; tokens with the headers and claims that other OPs were seen to send.
 
 let key: SigningKey
 beforeAll(async () => {
@@ -33,8 +33,8 @@ const verify = (token: string, overrides: Overrides = {}) =>
 
 const refused = (description: string) => ({ ok: false, error: 'invalid_request', description })
 
-describe('a proper token', () => {
-  test('passes with all its claims, and is good until it expires and clocks have differed', async () => {
+describe('a valid token', () => {
+  test('passes with all its claims, and stays usable until its exp plus the clock skew', async () => {
     const claims = claimsWith({ txn: 'event-1', extra: { a: 1 } })
     expect(await verify(await key.sign(claims))).toEqual({ ok: true, claims, usableForS: 180 })
   })
@@ -44,7 +44,7 @@ describe('a proper token', () => {
     expect(await verify(await other.sign(), { jwks: jwksOf(key, other) })).toMatchObject({ ok: true })
   })
 
-  test('of the worked example passes, until it expires', async () => {
+  test('from the worked example passes until it expires', async () => {
     const jwk = {
       kty: 'RSA',
       n: 'xPplEWQNNL8DVq1Sj0xyc-GzDttbOYbFm4Yfw69VmPNDrU1nCGwooF-4Z42w5EX-2NVJNMdvtqwg1MRUnf0aENcdlIXYrfJRCEwiefvVLTCJBaHVT7suIb_LeryxsJgrEDgHhIGMVnkIHIEPLlAjtfqdyjN3AMtPL2KzjuRKAC731hH2qQBSzyXSMohcGcWWLs23VElUy4puc80wJ5OujyRdTLSy9SNUIIb02Ck5lNSU_VR_thWWHgxUvIK8pvxE_0kSBZ069Xy1iHK6_qYr_zFfYwWZ1T92AZZmFYl0V67XuNxSxiLHkHEZFiWal206NwxVSIAaAWzsMn7p8ckCuw',
@@ -67,47 +67,47 @@ test.each([
   ['issued in the future', { iat: NOW_S + 60 }],
   ['not yet valid', { nbf: NOW_S + 60 }],
   ['issued almost a day ago', { iat: NOW_S - 86_459 }],
-])('clocks may differ by a minute: %s', async (_name, change) => {
+])('a clock difference of a minute is tolerated: %s', async (_name, change) => {
   const token = await key.sign(claimsWith(change))
   expect(await verify(token)).toMatchObject({ ok: true })
   expect(await verify(token, { clockSkewS: 0 })).toMatchObject({ ok: false })
 })
 
-test('a token is refused for its length alone', async () => {
+test('a token that is too long is refused', async () => {
   const lengthOf = async (extra: number) => key.sign(claimsWith({ extra: 'x'.repeat(extra) }))
   const [long, tooLong] = [await lengthOf(11_500), await lengthOf(12_000)]
   expect(await verify(long)).toMatchObject({ ok: true })
   expect(await verify(tooLong)).toMatchObject(refused('the token is too long'))
 })
 
-describe('each rule, broken alone (BCL-20, BCL-22)', () => {
+describe('a token that breaks one rule is refused (BCL-20, BCL-22)', () => {
   test.each<[string, Record<string, unknown>, string]>([
     ['another issuer', { iss: 'https://other.example' }, `iss is not ${ISSUER}`],
-    ['an issuer with a slash more', { iss: `${ISSUER}/` }, `iss is not ${ISSUER}`],
+    ['an issuer with an extra slash', { iss: `${ISSUER}/` }, `iss is not ${ISSUER}`],
     ['no issuer', { iss: undefined }, 'iss is missing'],
-    ['another audience', { aud: 'other' }, `aud does not hold ${CLIENT_ID}`],
-    ['other audiences', { aud: ['a', 'b'] }, `aud does not hold ${CLIENT_ID}`],
+    ['another audience', { aud: 'other' }, `aud does not contain ${CLIENT_ID}`],
+    ['other audiences', { aud: ['a', 'b'] }, `aud does not contain ${CLIENT_ID}`],
     ['no audience', { aud: undefined }, 'aud is missing'],
     ['expired', { iat: NOW_S - 180, exp: NOW_S - 60 }, 'exp is in the past'],
     ['no exp', { exp: undefined }, 'exp is missing'],
-    ['an exp that is no number', { exp: '2026' }, 'exp is not valid'],
+    ['an exp that is a string', { exp: '2026' }, 'exp is not valid'],
     ['not yet valid', { nbf: NOW_S + 61 }, 'nbf is not valid'],
     ['no iat', { iat: undefined }, 'iat is missing'],
     ['issued in the future', { iat: NOW_S + 61, exp: NOW_S + 120 }, 'iat is in the future'],
     ['issued yesterday', { iat: NOW_S - 86_460, exp: NOW_S + 120 }, 'iat is too long ago'],
-    ['no jti', { jti: undefined }, 'jti is not a text'],
-    ['an empty jti', { jti: '' }, 'jti is not a text'],
+    ['no jti', { jti: undefined }, 'jti is not a non-empty string'],
+    ['an empty jti', { jti: '' }, 'jti is not a non-empty string'],
     ['neither sub nor sid', { sub: undefined, sid: undefined }, 'neither sub nor sid is present'],
-    ['a sub that is no text', { sub: 7 }, 'sub is not a text'],
-    ['an empty sid', { sid: '' }, 'sid is not a text'],
-    ['a sid of null', { sid: null }, 'sid is not a text'],
-    ['a txn that is no text', { txn: 1 }, 'txn is not a text'],
+    ['a sub that is a number', { sub: 7 }, 'sub is not a non-empty string'],
+    ['an empty sid', { sid: '' }, 'sid is not a non-empty string'],
+    ['a sid of null', { sid: null }, 'sid is not a non-empty string'],
+    ['a txn that is a number', { txn: 1 }, 'txn is not a string'],
     ['no events', { events: undefined }, 'events is not an object'],
     ['events as a list', { events: [LOGOUT_EVENT] }, 'events is not an object'],
     ['events of null', { events: null }, 'events is not an object'],
     ['another event', { events: { 'https://other.example': {} } }, `events has no object ${LOGOUT_EVENT}`],
     [
-      'https in it',
+      'the logout event with https',
       { events: { [LOGOUT_EVENT.replace('http:', 'https:')]: {} } },
       `events has no object ${LOGOUT_EVENT}`,
     ],
@@ -117,7 +117,7 @@ describe('each rule, broken alone (BCL-20, BCL-22)', () => {
   ])('%s', async (_name, change, description) => {
     const token = await key.sign(claimsWith(change))
     expect(await verify(token)).toMatchObject(refused(description))
-    // Whatever leniency is for, it is not for this.
+    // `lenient` allows only a missing exp.
     if (description !== 'exp is missing')
       expect(await verify(token, { lenient: true })).toMatchObject(refused(description))
   })
@@ -126,16 +126,13 @@ describe('each rule, broken alone (BCL-20, BCL-22)', () => {
     expect(await verify(await key.sign(undefined, { typ }))).toMatchObject(refused('typ is not logout+jwt'))
   })
 
-  test.each(['logout+jwt', 'Logout+JWT', 'application/logout+jwt'])(
-    'typ %s is one and the same',
-    async (typ) => {
-      expect(await verify(await key.sign(undefined, { typ }))).toMatchObject({ ok: true })
-    },
-  )
+  test.each(['logout+jwt', 'Logout+JWT', 'application/logout+jwt'])('typ %s is accepted', async (typ) => {
+    expect(await verify(await key.sign(undefined, { typ }))).toMatchObject({ ok: true })
+  })
 
   test('an algorithm that was not registered', async () => {
     expect(await verify(await key.sign(), { algorithms: ['RS256'] })).toMatchObject(
-      refused('alg is none of RS256'),
+      refused('alg is not one of RS256'),
     )
   })
 
@@ -149,7 +146,7 @@ describe('each rule, broken alone (BCL-20, BCL-22)', () => {
     expect(await verify(token, { lenient: true })).toMatchObject({ ok: false, error: 'invalid_request' })
   })
 
-  test('HS256, signed with what everybody can read of the key (RFC 8725 2.1)', async () => {
+  test('HS256 with the public key as the secret (RFC 8725 2.1)', async () => {
     const rsa = await createKey('k1', 'RS256')
     for (const secret of [JSON.stringify(rsa.publicJwk), String(rsa.publicJwk.n)]) {
       const token = await new SignJWT(claimsWith())
@@ -162,7 +159,7 @@ describe('each rule, broken alone (BCL-20, BCL-22)', () => {
     }
   })
 
-  test('a signature of another key under the same name, a changed payload, no signature', async () => {
+  test('a signature of another key with the same kid, a changed payload, no signature', async () => {
     const [header = '', payload = '', signature = ''] = (await key.sign()).split('.')
     const other = Buffer.from(JSON.stringify(claimsWith({ sub: 'mallory' }))).toString('base64url')
     const forged = await (await createKey('k1')).sign()
@@ -170,15 +167,15 @@ describe('each rule, broken alone (BCL-20, BCL-22)', () => {
       expect(await verify(token)).toMatchObject(refused('the signature does not verify'))
   })
 
-  test('a key that the token brings along itself', async () => {
+  test('a key in the header of the token', async () => {
     const mine = await createKey('mine')
     const header = { jwk: mine.publicJwk, jku: 'https://evil.example/keys' }
     expect(await verify(await mine.sign(undefined, header))).toMatchObject(
-      refused('no key of the issuer fits kid and alg'),
+      refused('no key of the issuer matches kid and alg'),
     )
   })
 
-  test('a critical header that nobody knows (RFC 7515 4.1.11)', async () => {
+  test('an unknown critical header (RFC 7515 4.1.11)', async () => {
     const token = await key.sign()
     const header = { alg: 'ES256', kid: 'k1', typ: 'logout+jwt', crit: ['x'], x: 1 }
     const changed = [Buffer.from(JSON.stringify(header)).toString('base64url'), ...token.split('.').slice(1)]
@@ -186,20 +183,20 @@ describe('each rule, broken alone (BCL-20, BCL-22)', () => {
   })
 
   test.each(['', 'a', '..', 'a.b.c', '{}', '\u0000', `${'a'.repeat(20_000)}.b.c`, 'a.b.c.d.e'])(
-    'what is no token: %j',
+    'a malformed token: %j',
     async (token) => {
       expect(await verify(token)).toMatchObject({ ok: false, error: 'invalid_request' })
     },
   )
 
-  test('no kid while several keys fit; with one it passes', async () => {
+  test('no kid while several keys match', async () => {
     const token = await key.sign(undefined, { kid: undefined })
     expect(await verify(token)).toMatchObject({ ok: true })
     const jwks = jwksOf(key, await createKey('k2'))
-    expect(await verify(token, { jwks })).toMatchObject(refused('kid is missing, and several keys fit'))
+    expect(await verify(token, { jwks })).toMatchObject(refused('kid is missing, and several keys match'))
   })
 
-  test("a key of the issuer's that is broken is not the token's fault", async () => {
+  test('with a broken key of the issuer, which is a logout_failed', async () => {
     const jwks = { keys: [{ ...key.publicJwk, x: 'AAAA' }] }
     expect(await verify(await key.sign(), { jwks })).toMatchObject({ ok: false, error: 'logout_failed' })
   })
@@ -210,7 +207,7 @@ describe('other JWTs of the same issuer and client', () => {
   test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
     ['an ID token', { ...common, nonce: 'n', auth_time: NOW_S }, { typ: 'JWT' }],
     ['an ID token without a nonce', common, { typ: undefined }],
-    ['an ID token that says events', { ...claimsWith(), nonce: 'n' }, { typ: 'JWT' }],
+    ['an ID token with events', { ...claimsWith(), nonce: 'n' }, { typ: 'JWT' }],
     [
       'an access token (RFC 9068)',
       { ...common, jti: 'j', client_id: CLIENT_ID, scope: 'a' },
@@ -228,8 +225,8 @@ describe('other JWTs of the same issuer and client', () => {
   })
 })
 
-// Header and claims as their sources have them; times moved to now.
-describe('what other OPs send', () => {
+// Headers and claims follow the source code of the OPs, with times moved to now.
+describe('a token as other OPs send it passes, if need be with lenient:', () => {
   const keycloak = {
     iat: NOW_S,
     jti: 'c0ffee00-0000-4000-8000-000000000001',
@@ -266,7 +263,7 @@ describe('what other OPs send', () => {
     expect(await verify(token, { lenient: true })).toMatchObject({ ok: true })
   })
 
-  test('a token without exp is good for four minutes, and the difference of clocks', async () => {
+  test('without exp, for four minutes plus the clock skew', async () => {
     const token = await key.sign(hydra, { typ: undefined })
     const at = (afterS: number) =>
       verify(token, { lenient: true, now: () => new Date(NOW.getTime() + afterS * 1_000) })
@@ -293,7 +290,7 @@ describe('an encrypted token (Back-Channel Logout 2.6 step 1)', () => {
       .setProtectedHeader({ alg: 'ECDH-ES+A256KW', enc: 'A256GCM', kid: 'enc', cty: 'JWT', ...header })
       .encrypt(publicKey)
 
-  test('passes with the right key, and what is inside is verified as ever', async () => {
+  test('passes with the right key, and its inner token is verified', async () => {
     const jwe = await encrypt(await key.sign(), { iss: ISSUER })
     expect(await verify(jwe, { decryptionKeys, requireEncryption: true })).toMatchObject({ ok: true })
     const forged = await encrypt(await (await createKey('k1')).sign())
@@ -302,26 +299,26 @@ describe('an encrypted token (Back-Channel Logout 2.6 step 1)', () => {
     expect(await verify(twice, { decryptionKeys })).toMatchObject({ ok: false, error: 'invalid_request' })
   })
 
-  test('is refused without a key, with other keys, and when it was touched', async () => {
+  test('is refused without a key, with other keys, and after a change', async () => {
     const jwe = await encrypt(await key.sign())
-    expect(await verify(jwe)).toMatchObject(refused('the token is encrypted, and no key can open it'))
+    expect(await verify(jwe)).toMatchObject(refused('the token is encrypted, and no decryption key is set'))
     const failed = refused('the token cannot be decrypted')
     expect(await verify(jwe, { decryptionKeys: decryptionKeys.slice(0, 1) })).toMatchObject(failed)
-    const touched = jwe.replace(
+    const changed = jwe.replace(
       /\.(.)([^.]*\.[^.]*)$/,
       (_, first, rest) => `.${first === 'A' ? 'B' : 'A'}${rest}`,
     )
-    expect(await verify(touched, { decryptionKeys })).toMatchObject(failed)
+    expect(await verify(changed, { decryptionKeys })).toMatchObject(failed)
   })
 
-  test('is refused where its header names another issuer, or it is compressed', async () => {
+  test('is refused if its header names another issuer, or it is compressed', async () => {
     const other = await encrypt(await key.sign(), { iss: 'https://other.example' })
     expect(await verify(other, { decryptionKeys })).toMatchObject(refused(`iss is not ${ISSUER}`))
     const zipped = await encrypt(await key.sign(), { zip: 'DEF' })
     expect(await verify(zipped, { decryptionKeys })).toMatchObject(refused('the token is malformed'))
   })
 
-  test('is refused where the key is shared, or a password (RFC 8725 3.2)', async () => {
+  test('is refused if it uses a shared key or a password (RFC 8725 3.2)', async () => {
     const secret = new Uint8Array(32).fill(7)
     const keys = [{ kty: 'oct', k: Buffer.from(secret).toString('base64url') }]
     for (const alg of ['dir', 'A256KW', 'A256GCMKW', 'PBES2-HS256+A128KW']) {
@@ -335,26 +332,26 @@ describe('an encrypted token (Back-Channel Logout 2.6 step 1)', () => {
     }
   })
 
-  test('plain ones are refused only where encryption is demanded', async () => {
+  test('is required only with requireEncryption', async () => {
     const token = await key.sign()
     expect(await verify(token, { decryptionKeys })).toMatchObject({ ok: true })
-    const demanded = { decryptionKeys, requireEncryption: true }
-    expect(await verify(token, demanded)).toMatchObject(refused('the token is not encrypted'))
+    const required = { decryptionKeys, requireEncryption: true }
+    expect(await verify(token, required)).toMatchObject(refused('the token is not encrypted'))
   })
 })
 
 test.each<[string, Overrides, RegExp]>([
   ['no issuer', { issuer: '' }, /issuer/],
-  ['no client', { clientId: '' }, /clientId/],
+  ['no clientId', { clientId: '' }, /clientId/],
   ['a symmetric algorithm', { algorithms: ['HS256'] }, /HS256/],
   ['alg none', { algorithms: ['none'] }, /none/],
   ['no algorithm', { algorithms: [] }, /algorithms/],
   ['encryption without a key', { requireEncryption: true }, /decryptionKeys/],
   ['an issuer over http', { issuer: 'http://idp.example', jwks: undefined }, /https/],
-  ['an issuer that is no URL', { issuer: 'idp', jwks: undefined }, /https/],
+  ['an issuer that is not a URL', { issuer: 'idp', jwks: undefined }, /https/],
   ['keys over http', { jwksUri: 'http://idp.example/keys', jwks: undefined }, /https/],
-  ['keys that are none', { jwks: {} as never }, /Key Set/],
-])('%s is refused when it is made', (_name, overrides, message) => {
+  ['keys that are not a JWK Set', { jwks: {} as never }, /Key Set/],
+])('a verifier cannot be created with %s', (_name, overrides, message) => {
   const options = { issuer: ISSUER, clientId: CLIENT_ID, jwks: jwksOf(key), ...overrides }
   expect(() => createLogoutTokenVerifier(options)).toThrow(message)
 })

@@ -5,48 +5,50 @@ import type { BodyType } from './json-body.ts'
 import { ProblemError } from './problem.ts'
 import { type RequestLimits, sizeUnits, unitsOfBytes, unitsOfElements } from './request-limits.ts'
 
-/** The scope of what everybody may call. */
+/** The scope of routes that need no credential. */
 export const PUBLIC = 'public'
 
-/** What a route asks of its callers. */
+/** The access rules of a route. */
 export interface RouteAccess<Scope extends string = string> {
-  /** The scope that a caller needs, or `public`. Every route says one. */
+  /** The scope that a caller needs, or `public`. Every route declares one. */
   readonly scope: Scope
   /**
-   * How a credential that is bound to an issuer or to clients is confined; every route that is not public says one way.
-   * `path`: what `:issuer` and `:client_id` name must lie within its reach, or it is a 404, there or not.
-   * `handler`: the route itself answers with nothing else.
-   * `unbound`: such a credential is refused.
+   * How a credential that is bound to an issuer or to clients is limited. Every route that is not public declares one way.
+   * `path`: the credential must cover `:issuer` and `:client_id`. Otherwise the answer is 404, whether they exist or not.
+   * `handler`: the route itself answers only with what the credential may see.
+   * `unbound`: the route refuses such a credential.
    */
   readonly access: 'path' | 'handler' | 'unbound'
   /**
-   * How much of its work is done at once. Default `read` where it is a GET that is not public, else `own`.
-   * `read`: as `ReadLimits` have it. `own`: the route sees to it.
+   * How the route's concurrent work is limited. Default `read` for a GET that is not public, otherwise `own`.
+   * `read`: by `ReadLimits`. `own`: by the route itself.
    */
   readonly load?: 'read' | 'own'
-  /** What a body may be sent as. Default `application/json` alone. */
+  /** The media types that a body may have. Default `application/json` alone. */
   readonly accepts?: readonly BodyType[]
-  /** Most elements of a body that is an array. A longer array is refused before it is parsed. Default: no limit of its own. */
+  /** Most elements of a body that is an array. A longer array is refused before it is parsed. Default: no limit. */
   readonly elementsMax?: number
-  /** The budget that requests are paid from. Default `reads` for GET and HEAD, else `changes`. */
+  /** The budget that pays for a request. Default `reads` for GET and HEAD, otherwise `changes`. */
   readonly budget?: string
   /**
-   * What a request costs. `body`, the default: by the size and elements of its body, and 1 at least. `late`: the same, but 1 until
-   * the body is read, for a route that refuses some requests before. `handler`: 1, what the route itself charges for, and the
-   * size of the body beyond 1 KiB and 32 members for each element. A number: that much, for work that no body shows.
+   * The cost of a request, in units.
+   * `body` (the default): by the size and the elements of its body, at least 1.
+   * `late`: the same, but 1 until the body is read. For a route that refuses some requests before that.
+   * `handler`: 1, the charges of the route itself, and the size of the body beyond 1 KiB and 32 members for each element.
+   * A number: this cost, for work that the body does not show.
    */
   readonly cost?: 'body' | 'late' | 'handler' | number
 }
 
-/** What a caller may spend. */
+/** Spends the budgets of one caller. */
 export interface Spending {
-  /** See `RequestLimits.pay`. @throws a 429 problem where the budget is overdrawn. */
+  /** See `RequestLimits.pay`. @throws a 429 problem when the budget is overdrawn. */
   pay(budget: string, units: number): void
   /** See `RequestLimits.charge`. */
   charge(budget: string, units: number, owedS?: number): void
 }
 
-/** The budgets of one credential. */
+/** Spends the budgets of one credential. */
 export function spendingOf(credential: Credential, limits: RequestLimits): Spending {
   return {
     pay(budget, units) {
@@ -67,20 +69,20 @@ function overdrawn(budget: string, units: number, waitMs: number): ProblemError 
   })
 }
 
-/** Pays at the door for what a request says of itself. @throws a 429 problem. */
-export function payAtTheDoor(request: FastifyRequest, spending: Spending): void {
-  spending.pay(budgetOf(request), atTheDoor(request))
+/** Pays before the body is read, by the size that the request declares. @throws a 429 problem. */
+export function payUpFront(request: FastifyRequest, spending: Spending): void {
+  spending.pay(budgetOf(request), upFrontUnits(request))
 }
 
-/** What each element of a body has free where the route charges for its elements. */
+/** The free size of each element, for a route that charges for elements itself. */
 const FREE = { bytes: 1_024, values: 32 }
-/** Longest that a body beyond that holds up the next requests of a credential, in seconds. */
+/** Longest time that the charge beyond it delays the next requests of a credential, in seconds. */
 const OWED_S = 5
 
 /**
- * Charges for a body by its size before it is parsed, beyond what was paid at the door.
+ * Charges for the size of a body before it is parsed, beyond the amount paid up front.
  *
- * @param size `elements` is how many the route will charge for: 0 if the body is refused.
+ * @param size `elements` is the number that the route will charge for: 0 if the body is refused.
  */
 export function chargeForSize(
   request: FastifyRequest,
@@ -92,21 +94,21 @@ export function chargeForSize(
     if (beyond > 0) spending?.charge(budgetOf(request), beyond, OWED_S)
     return
   }
-  const door = atTheDoor(request)
-  request.bodyUnits = Math.max(door, sizeUnits(bodyBytes, values))
-  if (request.bodyUnits > door) spending?.charge(budgetOf(request), request.bodyUnits - door)
+  const upFront = upFrontUnits(request)
+  request.bodyUnits = Math.max(upFront, sizeUnits(bodyBytes, values))
+  if (request.bodyUnits > upFront) spending?.charge(budgetOf(request), request.bodyUnits - upFront)
 }
 
-/** Charges for the elements of a body, beyond what was paid for its size. */
+/** Charges for the elements of a body, beyond the amount paid for its size. */
 export function chargeForElements(request: FastifyRequest): void {
   const { cost = 'body' } = request.routeOptions.config
   if ((cost !== 'body' && cost !== 'late') || request.spending === null) return
   const elements = Array.isArray(request.body) ? request.body.length : 1
-  const more = unitsOfElements(elements) - Math.max(atTheDoor(request), request.bodyUnits)
+  const more = unitsOfElements(elements) - Math.max(upFrontUnits(request), request.bodyUnits)
   if (more > 0) request.spending.charge(budgetOf(request), more)
 }
 
-function atTheDoor({ headers, routeOptions: { config } }: FastifyRequest): number {
+function upFrontUnits({ headers, routeOptions: { config } }: FastifyRequest): number {
   const { cost = 'body' } = config
   if (typeof cost === 'number') return cost
   const bytes = Number(headers['content-length'] ?? 0)
@@ -117,7 +119,12 @@ function budgetOf({ method, routeOptions: { config } }: FastifyRequest): string 
   return config.budget ?? (method === 'GET' || method === 'HEAD' ? 'reads' : 'changes')
 }
 
-/** Who calls, if they may do what the route needs. @param pay is called once it is known who calls. @throws a 401, 403 or 429 problem. */
+/**
+ * Identifies the caller and checks its scope.
+ *
+ * @param pay charges the caller before its scope is checked.
+ * @throws a 401, 403 or 429 problem.
+ */
 export async function authorize(
   request: FastifyRequest,
   scope: string,
@@ -140,8 +147,8 @@ export async function authorize(
   return credential
 }
 
-/** Keeps a bound credential from all that is not its own. @throws a 403 or 404 problem. */
-export function confine(request: FastifyRequest, { access }: Credential): void {
+/** Refuses a bound credential outside its access filter. @throws a 403 or 404 problem. */
+export function enforceAccess(request: FastifyRequest, { access }: Credential): void {
   const { access: how } = request.routeOptions.config
   if (access.kind === 'everything' || how === 'handler') return
   if (how !== 'path') {
@@ -152,6 +159,6 @@ export function confine(request: FastifyRequest, { access }: Credential): void {
   }
   const { issuer = '', client_id: clientId = null } = request.params as Record<string, string | undefined>
   if (admits(access, { issuer, clientId })) return
-  // The same whether it is there or not.
+  // The same answer whether the resource exists or not.
   throw new ProblemError({ status: 404, detail: 'There is nothing here that this credential may see.' })
 }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createAddressLimits, ownerOf } from './address-limits.ts'
 
-test('an address has a burst and then a rate, whatever others do', () => {
+test('an address has a burst and then a rate, independent of other addresses', () => {
   let nowMs = 0
   const limits = createAddressLimits({ monotonicMs: () => nowMs })
   const taken = (address: string, requests: number) =>

@@ -1,12 +1,12 @@
 import { isIPv6 } from 'node:net'
 import { createRequestLimits } from './request-limits.ts'
 
-/** Requests that one address may make in a second of what needs no credential and costs something. Twenty may come at once. */
+/** Requests per second of one address to routes that need no credential and cost something. A burst of twenty is allowed. */
 const PER_SECOND = 10
 
-/** Keeps each address to a rate, in this process. */
+/** Limits the request rate of each address, in this process. */
 export interface AddressLimits {
-  /** Counts one request. @returns milliseconds to wait first where it is one too many; else 0. */
+  /** Counts one request. @returns the milliseconds to wait if it exceeds the rate; otherwise 0. */
   take(address: string): number
 }
 
@@ -19,7 +19,7 @@ export function createAddressLimits({
   return { take: (address) => limits.pay({ name: ownerOf(address), requestsPerSecond: null }, 'public', 1) }
 }
 
-/** What one owner has of addresses: of IPv6 a whole /64. */
+/** The range of addresses that one owner has: an IPv6 address stands for its whole /64. */
 export function ownerOf(address: string): string {
   if (!isIPv6(address) || address.toLowerCase().startsWith('::ffff:')) return address
   const [head = '', tail = ''] = address.split('::')

@@ -1,12 +1,12 @@
 import { ProblemError } from './problem.ts'
 
-/** A 409 for an id that several issuers use, all visible to the caller. @param issuers short names; null for one that is not registered. */
+/** A 409 problem for an event id of several issuers, all visible to the caller. @param issuers names; null if unregistered. */
 export function ambiguousEvent(id: string, issuers: readonly (string | null)[]): ProblemError {
   const names = issuers.filter((name) => name !== null).toSorted()
   return new ProblemError({
     status: 409,
-    title: 'Id of several issuers',
-    detail: `Several issuers have an event ${id}: ${names.join(', ')}. Say which with issuer=NAME (on the command line, --issuer NAME).`,
+    title: 'Ambiguous event id',
+    detail: `Several issuers have an event ${id}: ${names.join(', ')}. Name one with issuer=NAME (on the command line, --issuer NAME).`,
     extensions: { issuers: names },
   })
 }

@@ -2,7 +2,8 @@ import { expect, test } from 'vitest'
 import { readAccess } from './authorization-servers.ts'
 import { ConfigurationError, readEnvironment } from './environment.ts'
 
-// Goal: what is wrong in the list of authorization servers stops the start and is named.
+// Goal: a mistake in the list of authorization servers stops the start and is named.
+// Method: the list, read from an environment.
 
 const read = (servers: unknown) =>
   readEnvironment(
@@ -12,11 +13,11 @@ const read = (servers: unknown) =>
 
 const LEAST = { issuer: 'https://as.example', audience: 'curfew', jwks_uri: 'https://as.example/jwks' }
 
-test('none where nothing is said', () => {
+test('without the variable there are no servers', () => {
   expect(readEnvironment({}, readAccess)).toEqual({ authorizationServers: [], requestsPerSecond: 1_000 })
 })
 
-test('the least that must be said, and what it then means', () => {
+test('a server with only the required members has the defaults', () => {
   expect(read([LEAST])).toEqual([
     {
       issuer: 'https://as.example',
@@ -35,16 +36,16 @@ test('the least that must be said, and what it then means', () => {
 })
 
 test.each<[string, unknown, string]>([
-  ['no JSON', '[{', 'is not JSON'],
-  ['no list', LEAST, 'CURFEW_AUTHORIZATION_SERVERS: '],
-  ['no audience', [{ ...LEAST, audience: undefined }], '/0/audience'],
+  ['text that is not JSON', '[{', 'is not JSON'],
+  ['a value that is not a list', LEAST, 'CURFEW_AUTHORIZATION_SERVERS: '],
+  ['a missing audience', [{ ...LEAST, audience: undefined }], '/0/audience'],
   ['a misspelt member', [{ ...LEAST, jwks_url: 'x' }], '/0/jwks_url'],
-  ['a shared secret', [{ ...LEAST, algorithms: ['HS256'] }], '/0/algorithms/0'],
-  ['no signature', [{ ...LEAST, algorithms: ['none'] }], '/0/algorithms/0'],
-  ['keys at no URL', [{ ...LEAST, jwks_uri: 'jwks.json' }], '/0/jwks_uri is not a URL'],
-  ['the same twice', [LEAST, LEAST], '/1/issuer is there twice'],
-  ['clients of no issuer', [{ ...LEAST, clients_claim: 'clients' }], '/0/clients_claim needs'],
-])('%s', (_what, servers, words) => {
+  ['an algorithm with a shared secret', [{ ...LEAST, algorithms: ['HS256'] }], '/0/algorithms/0'],
+  ['the algorithm none', [{ ...LEAST, algorithms: ['none'] }], '/0/algorithms/0'],
+  ['a jwks_uri that is not a URL', [{ ...LEAST, jwks_uri: 'jwks.json' }], '/0/jwks_uri is not a URL'],
+  ['a duplicate issuer', [LEAST, LEAST], '/1/issuer is a duplicate'],
+  ['clients without an issuer', [{ ...LEAST, clients_claim: 'clients' }], '/0/clients_claim needs'],
+])('%s is refused', (_what, servers, words) => {
   expect(() => read(servers)).toThrow(ConfigurationError)
   expect(() => read(servers)).toThrow(words)
 })

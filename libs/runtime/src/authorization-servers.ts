@@ -4,7 +4,7 @@ import { createValidator } from './validator.ts'
 
 const Text = Type.String({ minLength: 1 })
 const Texts = Type.Array(Text, { minItems: 1 })
-/** Those of asymmetric keys: whoever has our configuration must not be able to make a token (RFC 8725 3.2). */
+/** Only algorithms with asymmetric keys: our configuration must not be enough to make a token (RFC 8725 3.2). */
 const ALGORITHMS = [
   ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
   ...['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
@@ -36,7 +36,7 @@ const faultsOf = createValidator(Servers)
 
 export type AccessConfig = ReturnType<typeof readAccess>
 
-/** Who may call besides API keys, and how often. */
+/** Reads which access tokens are accepted, and how many requests a credential may make. */
 export function readAccess(read: Pick<EnvironmentReader, 'optional' | 'fault' | 'integer'>) {
   return {
     authorizationServers: readAuthorizationServers(read),
@@ -48,7 +48,7 @@ export function readAccess(read: Pick<EnvironmentReader, 'optional' | 'fault' | 
   }
 }
 
-/** `CURFEW_AUTHORIZATION_SERVERS`: a JSON array; absent, there are none. */
+/** `CURFEW_AUTHORIZATION_SERVERS`: a JSON array. Default: no servers. */
 function readAuthorizationServers(read: Pick<EnvironmentReader, 'optional' | 'fault'>) {
   const name = 'CURFEW_AUTHORIZATION_SERVERS'
   const text = read.optional(name)
@@ -66,9 +66,11 @@ function readAuthorizationServers(read: Pick<EnvironmentReader, 'optional' | 'fa
     if (URL.parse(server.jwks_uri)?.protocol.startsWith('http') !== true)
       read.fault(`${name}: /${index}/jwks_uri is not a URL`)
     if (servers.findIndex(({ issuer }) => issuer === server.issuer) !== index)
-      read.fault(`${name}: /${index}/issuer is there twice`)
+      read.fault(`${name}: /${index}/issuer is a duplicate; list each issuer once`)
     if (server.clients_claim !== undefined && (server.issuer_claim ?? server.bound_to) === undefined)
-      read.fault(`${name}: /${index}/clients_claim needs issuer_claim or bound_to: clients are an issuer's`)
+      read.fault(
+        `${name}: /${index}/clients_claim needs issuer_claim or bound_to, because clients belong to an issuer`,
+      )
   }
   return servers.map((server) => ({
     issuer: server.issuer,
@@ -92,7 +94,7 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    // Said by whoever asked.
+    // The caller reports the fault.
     return undefined
   }
 }

@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest'
 import { createBatcher, LATER, QueueFullError } from './batcher.ts'
 
-/** A batcher whose batches end when the test says so. */
+/** A batcher whose batches end when the test opens their gates. */
 function gated({ batchSize = 100, concurrency = 1, queueMax = 1_000 } = {}) {
   const batches: number[][] = []
   const gates: { open(): void; fail(error: Error): void }[] = []
@@ -28,7 +28,7 @@ function gated({ batchSize = 100, concurrency = 1, queueMax = 1_000 } = {}) {
   return { batcher, batches, untilBatches, gate: (index: number) => gates[index] ?? expect.unreachable() }
 }
 
-test('calls of one turn share a batch, and what comes while it runs makes up the next, in order', async () => {
+test('calls of one event loop tick share a batch, and calls during that batch form the next, in order', async () => {
   const { batcher, batches, untilBatches, gate } = gated()
   const first = [batcher.add(1), batcher.add(2)]
   await untilBatches(1)
@@ -45,7 +45,7 @@ test('calls of one turn share a batch, and what comes while it runs makes up the
   ])
 })
 
-test('no batch is larger than it may be, and no more run at once', async () => {
+test('the size of a batch and the number of concurrent batches have limits', async () => {
   const { batcher, batches, untilBatches, gate } = gated({ batchSize: 2, concurrency: 2 })
   const all = batcher.addAll([1, 2, 3, 4, 5])
   await untilBatches(2)
@@ -61,25 +61,25 @@ test('no batch is larger than it may be, and no more run at once', async () => {
   expect(await all).toEqual(['r1', 'r2', 'r3', 'r4', 'r5'])
 })
 
-test('a batch that fails rejects its own items and no others', async () => {
+test('a failed batch rejects its own items and no others', async () => {
   const { batcher, untilBatches, gate } = gated({ batchSize: 2 })
   const outcomes = Promise.allSettled([batcher.addAll([1, 2]), batcher.add(3)])
   await untilBatches(1)
-  gate(0).fail(new Error('log away'))
+  gate(0).fail(new Error('log unavailable'))
   await untilBatches(2)
   gate(1).open()
   expect(await outcomes).toMatchObject([
-    { status: 'rejected', reason: { message: 'log away' } },
+    { status: 'rejected', reason: { message: 'log unavailable' } },
     { status: 'fulfilled', value: 'r3' },
   ])
 })
 
-test('a batch answered with too few results is a failure, not a wrong pairing', async () => {
+test('a batch with too few results fails, and no result goes to a wrong item', async () => {
   const batcher = createBatcher<number, number>({ batchSize: 10, queueMax: 10, run: async () => [1] })
-  await expect(batcher.addAll([1, 2])).rejects.toThrow('a batch of 2 was answered with 1 results')
+  await expect(batcher.addAll([1, 2])).rejects.toThrow('a batch of 2 items returned 1 results')
 })
 
-test('too many waits are refused at once, all of a call or none, and taken again when there is room', async () => {
+test('a call beyond the queue limit is refused at once as a whole, and accepted when there is room', async () => {
   const { batcher, untilBatches, gate } = gated({ queueMax: 3 })
   const first = batcher.add(0)
   await untilBatches(1)
@@ -97,7 +97,7 @@ test('too many waits are refused at once, all of a call or none, and taken again
   expect(await again).toEqual(['r3', 'r4'])
 })
 
-test('drain waits for what runs and for what waits', async () => {
+test('drain waits for running and for waiting items', async () => {
   const { batcher, untilBatches, gate } = gated({ batchSize: 1 })
   await batcher.drain()
   const added = batcher.addAll([1, 2])
@@ -114,16 +114,16 @@ test('drain waits for what runs and for what waits', async () => {
   expect(await added).toEqual(['r1', 'r2'])
 })
 
-test('nothing is done for nothing', async () => {
+test('an empty call starts no batch', async () => {
   const { batcher, batches } = gated()
   expect(await batcher.addAll([])).toEqual([])
   expect(batches).toEqual([])
 })
 
-test('callers lead batches in turn, and what a batch has no room for leads the next', async () => {
+test('callers take turns to lead batches, and an item that a batch has no room for leads the next', async () => {
   const batches: string[] = []
   let end = Promise.withResolvers<void>()
-  // The first of a batch is done, and nothing else of it.
+  // Each batch completes only its first item.
   const batcher = createBatcher<string, string>({
     batchSize: 3,
     queueMax: 100,
@@ -136,7 +136,7 @@ test('callers lead batches in turn, and what a batch has no room for leads the n
     },
   })
   const done: string[] = []
-  const add = (item: string) => batcher.add(item).then((each) => done.push(each))
+  const add = (item: string) => batcher.add(item).then((result) => done.push(result))
   const all = ['b1', 'b2', 'b3', 'b4'].map(add)
   await vi.waitFor(() => expect(batches).toHaveLength(1))
   all.push(...['b5', 'b6', 'b7', 'a1', 'c1', 'a2'].map(add))

@@ -1,10 +1,10 @@
 import { CurfewError } from '@curfew/domain'
 import { createFairQueue } from './fair-queue.ts'
 
-/** More waits than may, of one caller or of all. The caller says so to whoever asked, and tries later. */
+/** Too many items wait, of one caller or of all. Refuse the request, and have it sent again later. */
 export class QueueFullError extends CurfewError {
   override readonly code = 'ERR_QUEUE_FULL'
-  /** Whether one caller has too many, and others may still add. */
+  /** Whether one caller has reached its limit while others may still add items. */
   readonly ofCaller: boolean
 
   constructor(message: string, { ofCaller = false }: { readonly ofCaller?: boolean } = {}) {
@@ -13,11 +13,11 @@ export class QueueFullError extends CurfewError {
   }
 }
 
-/** The result of an item that has to go into another batch, where callers are told apart. The first of a batch never has it. */
+/** The result of an item that belongs in a later batch. Only with `callerOf`. The first item of a batch never has it. */
 export const LATER = Symbol('later')
 
 export interface BatcherOptions<Item, Result> {
-  /** Does the work for a batch; answers with one result for each item, in order. */
+  /** Does the work of a batch. Returns one result for each item, in order. */
   run(items: readonly Item[]): Promise<readonly (Result | typeof LATER)[]>
   /** Most items in a batch. */
   readonly batchSize: number
@@ -25,20 +25,23 @@ export interface BatcherOptions<Item, Result> {
   readonly concurrency?: number
   /** Most items that may wait. */
   readonly queueMax: number
-  /** Whose an item is: then callers lead batches in turn, and each has one item in a batch before any has two. Default: all are of one. */
+  /**
+   * The caller of an item. Callers take turns to lead batches, and each has one item in a batch before any has two. Default: all
+   * items have the same caller.
+   */
   callerOf?(item: Item): string
-  /** Most items of one caller that may wait. Default: as many as may wait. */
+  /** Most items of one caller that may wait. Default `queueMax`. */
   readonly queueMaxOfCaller?: number
 }
 
 export interface Batcher<Item, Result> {
-  /** @throws {QueueFullError} at once when too many wait; else what `run` threw for its batch. */
+  /** @throws {QueueFullError} at once when too many items wait; otherwise the error of `run` for the batch. */
   add(item: Item): Promise<Result>
-  /** The same for several, of which the order is kept. All or none are queued. */
+  /** Adds several items, in order. Queues all of them or none. */
   addAll(items: readonly Item[]): Promise<readonly Result[]>
-  /** Resolves when nothing waits and nothing runs. */
+  /** Resolves when no item waits or runs. */
   drain(): Promise<void>
-  /** Items that wait for a batch. */
+  /** The number of items that wait for a batch. */
   readonly waiting: number
 }
 
@@ -50,8 +53,8 @@ interface Entry<Item, Result> {
 }
 
 /**
- * Lets calls that arrive together be done together: what comes while a batch runs makes up the next one. No timer, so a
- * lone call is not delayed.
+ * Combines calls that arrive together: the calls that arrive while a batch runs form the next one. There is no timer, so a lone
+ * call is not delayed.
  */
 export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result>): Batcher<Item, Result> {
   const { run, batchSize, concurrency = 1, queueMax } = options
@@ -61,7 +64,7 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
   let scheduled = false
   const drainers: (() => void)[] = []
 
-  /** One turn later, so that calls of the same turn share a batch. */
+  /** Starts batches one event loop tick later, so that calls of the same tick share a batch. */
   function schedule(): void {
     if (scheduled || running >= concurrency || queue.size === 0) return
     scheduled = true
@@ -77,9 +80,9 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
     try {
       const results = await run(batch.map(({ item }) => item))
       if (results.length !== batch.length) {
-        throw new Error(`a batch of ${batch.length} was answered with ${results.length} results`)
+        throw new Error(`a batch of ${batch.length} items returned ${results.length} results`)
       }
-      if (options.callerOf !== undefined) takeTurns(batch, results)
+      if (options.callerOf !== undefined) requeueLater(batch, results)
       for (const [index, { resolve }] of batch.entries()) {
         const result = results[index] as Result | typeof LATER
         if (result !== LATER) resolve(result)
@@ -94,7 +97,7 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
     }
   }
 
-  function takeTurns(batch: readonly Entry<Item, Result>[], results: readonly unknown[]): void {
+  function requeueLater(batch: readonly Entry<Item, Result>[], results: readonly unknown[]): void {
     const later = batch.filter((_, at) => results[at] === LATER)
     const served = batch.filter((_, at) => results[at] !== LATER)
     queue.putBack(
@@ -112,13 +115,13 @@ export function createBatcher<Item, Result>(options: BatcherOptions<Item, Result
 
   function roomFor(items: readonly Item[]): void {
     if (queue.size > 0 && queue.size + items.length > queueMax) {
-      throw new QueueFullError(`${queue.size} items wait already, of ${queueMax} that may`)
+      throw new QueueFullError(`${queue.size} items already wait, and at most ${queueMax} may`)
     }
     if (queueMaxOfCaller >= queueMax) return
     for (const [caller, { length }] of Map.groupBy(items, callerOf)) {
       const waiting = queue.sizeOf(caller)
       if (waiting === 0 || waiting + length <= queueMaxOfCaller) continue
-      const message = `${waiting} items of one caller wait already, of ${queueMaxOfCaller} that may`
+      const message = `${waiting} items of one caller already wait, and at most ${queueMaxOfCaller} may`
       throw new QueueFullError(message, { ofCaller: true })
     }
   }

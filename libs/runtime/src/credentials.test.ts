@@ -20,7 +20,7 @@ const authenticate = createApiKeyAuthenticator([
   },
 ])
 
-test('a key stands for its credential, and nothing else does', async () => {
+test('a key authenticates its credential, and no other token does', async () => {
   expect(await authenticate('cfw_one')).toMatchObject({ name: 'idp' })
   expect(await authenticate('cfw_two')).toMatchObject({ name: 'sre' })
   for (const token of [
@@ -35,7 +35,7 @@ test('a key stands for its credential, and nothing else does', async () => {
   expect(await createApiKeyAuthenticator([])('cfw_one')).toBeNull()
 })
 
-test('a credential does not carry the hash of its key about', async () => {
+test('a credential does not contain the hash of its key', async () => {
   expect(Object.keys((await authenticate('cfw_one')) ?? {})).toEqual([
     'name',
     'scopes',
@@ -44,19 +44,19 @@ test('a credential does not carry the hash of its key about', async () => {
   ])
 })
 
-test('a credential may do what its scopes say; admin everything', async () => {
+test('a credential has the rights of its scopes, and admin has every right', async () => {
   const idp = { name: 'idp', scopes: new Set(['events:write']), access: EVERYTHING, requestsPerSecond: null }
   expect(hasScope(idp, 'events:write')).toBe(true)
   expect(hasScope(idp, 'events:read')).toBe(false)
   expect(hasScope({ scopes: new Set(['admin']) }, 'events:read')).toBe(true)
 })
 
-test('when a key was used is noted later where the store was away', async () => {
+test('the last use of a key is stored later when the store was unavailable', async () => {
   vi.useFakeTimers()
   try {
     const key = `cfw_${'a'.repeat(43)}`
     const noted: ReadonlyMap<string, Date>[] = []
-    let away = true
+    let unavailable = true
     const credentials = createCredentials({
       fixed: [],
       store: {
@@ -77,7 +77,7 @@ test('when a key was used is noted later where the store was away', async () => 
           issuers: new Map(),
         }),
         async used(uses) {
-          if (away) throw new Error('away')
+          if (unavailable) throw new Error('unavailable')
           noted.push(uses)
         },
       },
@@ -94,9 +94,9 @@ test('when a key was used is noted later where the store was away', async () => 
     })
     await vi.advanceTimersByTimeAsync(15_000)
     expect(noted).toEqual([])
-    away = false
+    unavailable = false
     await vi.advanceTimersByTimeAsync(30_000)
-    // Once: what was noted is not noted again.
+    // Only once: a stored use is not stored again.
     expect(noted).toEqual([new Map([['k1', usedAt]])])
     stopping.abort()
     await run

@@ -11,40 +11,40 @@ import {
 import { type Service, sleep } from './lifecycle.ts'
 import type { Log } from './log.ts'
 
-/** Who calls. */
+/** An authenticated caller. */
 export interface Credential {
-  /** For logs and audit; never the key. */
+  /** For logs and the audit; never the key. */
   readonly name: string
   readonly scopes: ReadonlySet<string>
   readonly access: AccessFilter
-  /** Requests that it may make of one process in a second; null: as many as any. */
+  /** Requests per second that it may make to one process. Null uses the default of the process. */
   readonly requestsPerSecond: number | null
 }
 
-/** Says whom a bearer token stands for, or null. */
+/** Returns the credential of a bearer token; null if the token is not valid. */
 export type Authenticate = (token: string) => Promise<Credential | null>
 
 export interface ApiKey extends Credential {
-  /** What `hashApiKey` gave: the key itself is kept nowhere. */
+  /** The result of `hashApiKey`. The key itself is not stored. */
   readonly hash: Uint8Array
 }
 
-/** What a JWT access token of a configured authorization server grants. */
+/** The rights that an access token (a JWT) of a configured authorization server grants. */
 export interface AccessGrant {
   readonly name: string
   readonly scopes: ReadonlySet<string>
-  /** Short name of the issuer that it is bound to; null: to none. */
+  /** Short name of the issuer that it is bound to; null if it is bound to none. */
   readonly issuer: string | null
-  /** The clients of that issuer that it is bound to; null: to none in particular. */
+  /** The clients of that issuer that it is bound to; null if it is bound to none. */
   readonly clients: readonly string[] | null
 }
 
-/** Whether a credential may do what needs `scope`. `admin` may do everything. */
+/** Whether a credential has the rights of `scope`. `admin` has every right. */
 export function hasScope({ scopes }: Pick<Credential, 'scopes'>, scope: string): boolean {
   return scopes.has(scope) || scopes.has('admin')
 }
 
-/** Knows a fixed set of API keys. Their hashes are compared, all of them and in constant time. */
+/** Authenticates a fixed set of API keys. Compares the hashes of all keys, in constant time. */
 export function createApiKeyAuthenticator(keys: readonly ApiKey[]): Authenticate {
   const known = keys.map(({ hash, ...credential }) => ({ hash, credential }))
   return async (token) => {
@@ -55,27 +55,28 @@ export function createApiKeyAuthenticator(keys: readonly ApiKey[]): Authenticate
   }
 }
 
-/** A key that may do everything. @param hash what `hashApiKey` gave. */
+/** A key with every right. @param hash the result of `hashApiKey`. */
 export function adminKey(name: string, hash: Uint8Array): ApiKey {
   return { name, hash, scopes: new Set(['admin']), access: EVERYTHING, requestsPerSecond: null }
 }
 
-/** Who calls a route that is not public: for the audit, and for what a route confines itself to. */
+/** The caller of a route that is not public, for the audit and for the access filter. */
 export function callerOf({ credential }: { readonly credential: Credential | null }): Credential {
-  if (credential === null) throw new Error('a route that asks who calls is public')
+  if (credential === null)
+    throw new Error('the caller of a public route is unknown; declare a scope for the route')
   return credential
 }
 
-/** SHA-256 of a key: keys are 32 random bytes, so that no slower hash is needed. */
+/** SHA-256 of a key. Keys are 32 random bytes, so no slower hash is needed. */
 export function hashApiKey(key: string): Uint8Array {
   return createHash('sha256').update(key, 'utf8').digest()
 }
 
 export interface CredentialsDeps {
-  /** Keys of the environment. They need no store. */
+  /** Keys from the environment. They need no store. */
   readonly fixed: readonly ApiKey[]
   readonly store: CredentialStore
-  /** What an access token grants; null where it is none that may be believed. Absent: none is taken. */
+  /** Returns the grant of an access token; null if the token is not valid. Absent: no access token is accepted. */
   readonly verifyAccessToken?: ((token: string) => Promise<AccessGrant | null>) | null
   readonly log: Log
   readonly now: () => Date
@@ -83,13 +84,13 @@ export interface CredentialsDeps {
 
 export interface Credentials {
   readonly authenticate: Authenticate
-  /** Keeps up with what is created and revoked elsewhere, and notes when keys were used. */
+  /** Follows keys that other processes create and revoke, and stores when keys were used. */
   readonly service: Service
 }
 
-/** How long a revoked key may go on in another process, in milliseconds. */
+/** How long another process may still accept a revoked key, in milliseconds. */
 const POLL_MS = 1_000
-/** What a key that was created looks like. One that is not known may be a moment old; then it is asked for, but no more often than this. */
+/** The form of a created key. An unknown key of this form may be new, so the ledger is read again, at most this often. */
 const CREATED_KEY = /^cfw_[\w-]{43}$/
 const UNKNOWN_ASK_MS = 200
 const NOTE_USE_MS = 10_000
@@ -99,44 +100,44 @@ interface Known extends StoredCredentials {
 }
 
 /**
- * Knows API keys and access tokens. All keys are held in memory and followed by their revision, so that a request costs
- * no statement, and what was accepted before is accepted still while the ledger is away.
+ * Authenticates API keys and access tokens. All keys are held in memory and read again when their revision changes, so a
+ * request costs no statement. While the ledger is unavailable, known keys stay valid.
  */
 export function createCredentials(deps: CredentialsDeps): Credentials {
   const { store, log, now, verifyAccessToken = null } = deps
   const fixed = createApiKeyAuthenticator(deps.fixed)
   const used = new Map<string, Date>()
   let known: Known | null = null
-  let asking: Promise<Known> | null = null
-  let looking: Promise<Known> | null = null
-  let askedAt = Number.NEGATIVE_INFINITY
+  let refreshing: Promise<Known> | null = null
+  let lookup: Promise<Known> | null = null
+  let readAt = Number.NEGATIVE_INFINITY
 
   async function read(): Promise<Known> {
-    // Nothing is read where nothing has changed.
+    // Without a change of the revision there is nothing to read.
     if (known !== null && (await store.revision()) === known.revision) return known
     const stored = await store.read()
     known = { ...stored, byHash: new Map(stored.keys.map((key) => [hex(key.hash), key])) }
     return known
   }
 
-  /** What the ledger has now. Those who ask at once share an answer. @throws {LedgerUnavailableError} */
+  /** Reads the current keys. Concurrent callers share one read. @throws {LedgerUnavailableError} */
   function catchUp(): Promise<Known> {
-    askedAt = now().getTime()
-    asking ??= read().finally(() => {
-      asking = null
+    readAt = now().getTime()
+    refreshing ??= read().finally(() => {
+      refreshing = null
     })
-    return asking
+    return refreshing
   }
 
-  /** What the ledger has as of a moment from now. Whoever guesses keys waits, and all who wait share the answer. */
+  /** Reads the keys again, after a pause. Callers that guess keys must wait, and all waiting callers share the result. */
   function lookAgain(): Promise<Known> {
-    looking ??= (async () => {
-      await asking?.catch(() => undefined)
-      await setTimeout(Math.max(0, askedAt + UNKNOWN_ASK_MS - now().getTime()))
-      looking = null
+    lookup ??= (async () => {
+      await refreshing?.catch(() => undefined)
+      await setTimeout(Math.max(0, readAt + UNKNOWN_ASK_MS - now().getTime()))
+      lookup = null
       return catchUp()
     })()
-    return looking
+    return lookup
   }
 
   async function ofApiKey(token: string): Promise<Credential | null> {
@@ -147,7 +148,7 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
     }
     let key = find(known ?? (await catchUp()))
     if (key === null && CREATED_KEY.test(token)) {
-      key = find(await lookAgain().catch((error: unknown) => remembered(error)))
+      key = find(await lookAgain().catch((error: unknown) => lastKnown(error)))
     }
     if (key === null || (key.expiresAt !== null && key.expiresAt <= now())) return null
     used.set(key.id, now())
@@ -155,8 +156,8 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
     return { name, scopes, access, requestsPerSecond }
   }
 
-  /** While the ledger is away, who was known is known. */
-  function remembered(error: unknown): Known {
+  /** The last keys that were read, for the time while the ledger is unavailable. */
+  function lastKnown(error: unknown): Known {
     if (known === null) throw error
     return known
   }
@@ -173,9 +174,9 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
   async function accessOf({ issuer, clients }: AccessGrant): Promise<AccessFilter | null> {
     if (issuer === null) return clients === null ? EVERYTHING : null
     const find = ({ issuers }: Known) => issuers.get(issuer as IssuerName)
-    // It may have been registered a moment ago.
+    // The issuer may have been registered a moment ago.
     const iss =
-      find(known ?? (await catchUp())) ?? find(await lookAgain().catch((error: unknown) => remembered(error)))
+      find(known ?? (await catchUp())) ?? find(await lookAgain().catch((error: unknown) => lastKnown(error)))
     if (iss === undefined) return null
     const bound = { issuer: issuer as IssuerName, iss }
     return clients === null
@@ -187,7 +188,7 @@ export function createCredentials(deps: CredentialsDeps): Credentials {
     const uses = new Map(used)
     if (uses.size === 0) return
     await store.used(uses)
-    // What was used meanwhile is noted the next time, and so is everything where the store is away.
+    // A key that was used meanwhile stays for the next time. If the store is unavailable, all keys stay.
     for (const [id, at] of uses) if (used.get(id) === at) used.delete(id)
   }
 

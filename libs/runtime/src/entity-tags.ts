@@ -1,4 +1,4 @@
-/** Whether If-None-Match names this entity tag; it compares weakly (RFC 9110 13.1.2). */
+/** Whether If-None-Match contains this entity tag. The comparison is weak (RFC 9110 13.1.2). */
 export function namesTag(ifNoneMatch: string | undefined, etag: string): boolean {
   return (ifNoneMatch ?? '')
     .split(',')

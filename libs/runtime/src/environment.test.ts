@@ -34,7 +34,7 @@ const readAll = (read: EnvironmentReader) => ({
   other: read.optional('OTHER'),
 })
 
-test('what is absent, or empty, gets its default', () => {
+test('an absent or empty variable gets its default', () => {
   const defaults = {
     name: 'curfew',
     url: null,
@@ -51,7 +51,7 @@ test('what is absent, or empty, gets its default', () => {
   expect(readEnvironment({ NAME: '', PORT: ' ', KEY: '', DATABASE_URL: '' }, readAll)).toEqual(defaults)
 })
 
-test('what is given is read as its type', () => {
+test('a variable is parsed to its type', () => {
   const env = {
     DATABASE_URL: 'postgres://u:p@db/curfew',
     PORT: '0',
@@ -78,7 +78,7 @@ test('what is given is read as its type', () => {
   })
 })
 
-test('all mistakes are told together, each in a line that names its variable', () => {
+test('all mistakes are reported together, each in a line that names its variable', () => {
   const env = {
     DATABASE_URL: 'mysql://u:hunter2@db',
     PORT: '8080x',
@@ -108,7 +108,7 @@ test.each(['65536', '-1', '1e3', '0x10', '3.5', ''.padEnd(400, '9')])('%s is not
 })
 
 test.each(['0', '65536', '-1', '1-', '9-8', '1-65536', '1-2-3', '443.0', '0x10', '*', '4 43'])(
-  '%s is no range of ports',
+  '%s is not a range of ports',
   (PORTS) => {
     expect(faultsOf({ PORTS }, readAll)).toEqual([expect.stringMatching(/^PORTS: .*is not a port/)])
   },
@@ -121,11 +121,11 @@ test.each([KEY.slice(1), `${KEY}AA`, Buffer.alloc(32, 255).toString('base64'), '
   },
 )
 
-test('a reader that trips over what was wrong does not hide it', () => {
+test('a reader that throws because of a mistake does not hide the mistake', () => {
   expect(faultsOf({}, (read) => ({ host: new URL(read.string('URL')).host }))).toEqual(['URL is not set'])
 })
 
-test('the port of the metrics is none where it is not given, and 0 is any', () => {
+test('the metrics port is null by default, and 0 stands for any port', () => {
   const portOf = (env: Record<string, string>) =>
     readEnvironment(env, (read) => ({ port: readMetricsPort(read) })).port
   expect([portOf({}), portOf({ CURFEW_METRICS_PORT: '0' }), portOf({ CURFEW_METRICS_PORT: '9464' })]).toEqual(
@@ -134,7 +134,7 @@ test('the port of the metrics is none where it is not given, and 0 is any', () =
   expect(faultsOf({ CURFEW_METRICS_PORT: 'x' }, (read) => ({ port: readMetricsPort(read) }))).toHaveLength(1)
 })
 
-test('what was read cannot be changed, however deep', () => {
+test('the configuration is frozen at every depth', () => {
   const config = readEnvironment({ BROKERS: 'a' }, (read) => ({
     kafka: { brokers: read.list('BROKERS') },
     key: read.secret32('KEY', { required: false }),
@@ -151,12 +151,12 @@ test.each([
   ['10.0.0.0/8/8', false],
   ['example.com/8', false],
   ['::1/129', false],
-])('%s as a network: %s', (text, is) => {
+])('isCidr(%s) is %s', (text, is) => {
   expect(isCidr(text)).toBe(is)
 })
 
 test.each(['admin', 'x'.repeat(31), `${'x'.repeat(40)} y`, 'ü'.repeat(40)])(
-  'an API key that is short, or that no bearer token can be, is refused without being shown: %s',
+  'an API key that is too short or not a valid bearer token is refused and not shown: %s',
   (key) => {
     const faults = faultsOf({ API_KEY: key }, (read) => ({ key: read.apiKey('API_KEY', { required: true }) }))
     expect(faults).toHaveLength(1)

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { CurfewError, isLogName } from '@curfew/domain'
 
-/** The environment is wrong. One line for each mistake; a secret's value is never among the words. */
+/** The environment is wrong. The message has one line for each mistake, and never the value of a secret. */
 export class ConfigurationError extends CurfewError {
   override readonly code = 'ERR_CONFIGURATION'
   readonly faults: readonly string[]
@@ -12,7 +12,7 @@ export class ConfigurationError extends CurfewError {
   }
 }
 
-/** Reads variables one by one. A fault is noted and a stand-in returned, so that all faults are found in one go. */
+/** Reads variables one by one. A mistake is noted and a placeholder returned, so that one run finds all mistakes. */
 export interface EnvironmentReader {
   /** Throws nothing: a missing variable without `fallback` is a fault. */
   string(name: string, fallback?: string): string
@@ -31,19 +31,19 @@ export interface EnvironmentReader {
   /** 32 bytes in base64url. Null when absent and not required. */
   secret32(name: string, options: { required: true }): Uint8Array
   secret32(name: string, options: { required: false }): Uint8Array | null
-  /** An API key of at least 32 characters, all of them such as a bearer token may have (RFC 6750 2.1). */
+  /** An API key of at least 32 characters, all of them valid in a bearer token (RFC 6750 2.1). */
   apiKey(name: string, options: { required: true }): string
   apiKey(name: string, options: { required: false }): string | null
-  /** Notes a fault that only the reader of several variables can see. */
+  /** Notes a mistake that shows only when several variables are compared. */
   fault(line: string): void
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * Reads the environment once, into an object that is frozen throughout.
+ * Reads the environment once, into an object that is frozen at every depth.
  *
- * @throws {ConfigurationError} with every fault, when there is any.
+ * @throws {ConfigurationError} with every mistake, if there are any.
  */
 export function readEnvironment<Config extends object>(
   env: Environment,
@@ -54,7 +54,7 @@ export function readEnvironment<Config extends object>(
   try {
     config = read(createReader(env, faults))
   } catch (error) {
-    // A reader may trip over the stand-in for what was wrong; what was wrong is then what matters.
+    // The reader may fail because of a placeholder. Then the noted mistake is the cause.
     if (faults.length > 0) throw new ConfigurationError(faults)
     throw error
   }
@@ -62,7 +62,7 @@ export function readEnvironment<Config extends object>(
   return deepFreeze(config)
 }
 
-/** Bytes cannot be frozen; everything else is. */
+/** Freezes a value at every depth, except bytes, which cannot be frozen. */
 function deepFreeze<Value>(value: Value): Value {
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || Object.isFrozen(value))
     return value
@@ -188,30 +188,32 @@ function createReader(env: Environment, faults: string[]): EnvironmentReader {
   }
 }
 
-/** Stands in for a range that was wrong. */
+/** The placeholder for an invalid range. */
 const NO_PORT = [0, 0] as const
 
-/** One port or a range of them, as the first and the last; null when it is none. */
+/** Parses one port or a range of ports to the first and the last; null if the text is neither. */
 function readPorts(text: string): readonly [first: number, last: number] | null {
   const [, from, to = from] = /^(\d{1,5})(?:\s*-\s*(\d{1,5}))?$/.exec(text) ?? []
   const [first, last] = [Number(from), Number(to)]
   return first >= 1 && first <= last && last <= 65_535 ? [first, last] : null
 }
 
-/** `CURFEW_LOG_ORIGIN`: what the log of receipts is called where it is begun. Null: it names itself. */
+/** `CURFEW_LOG_ORIGIN`: the name of the log of receipts when it is created. Null: the log names itself. */
 export function readLogOrigin(read: Pick<EnvironmentReader, 'optional' | 'fault'>): string | null {
   const origin = read.optional('CURFEW_LOG_ORIGIN')
   if (origin !== null && !isLogName(origin))
-    read.fault('CURFEW_LOG_ORIGIN must have neither spaces nor plus, such as logout.example.com/receipts')
+    read.fault(
+      'CURFEW_LOG_ORIGIN must contain neither spaces nor a plus sign; an example is logout.example.com/receipts',
+    )
   return origin
 }
 
-/** `CURFEW_READ_TIMEOUT_MS`: after this PostgreSQL gives a read up. */
+/** `CURFEW_READ_TIMEOUT_MS`: PostgreSQL cancels a read after this time. */
 export function readReadTimeout(read: Pick<EnvironmentReader, 'integer'>): number {
   return read.integer('CURFEW_READ_TIMEOUT_MS', { fallback: 5_000, min: 100, max: 30_000 })
 }
 
-/** `CURFEW_METRICS_PORT`: a listener of its own for `/metrics`. Null: it is served beside the rest. */
+/** `CURFEW_METRICS_PORT`: a separate port for `/metrics`. Null: the service's own port serves it. */
 export function readMetricsPort(read: Pick<EnvironmentReader, 'optional' | 'integer'>): number | null {
   if (read.optional('CURFEW_METRICS_PORT') === null) return null
   return read.integer('CURFEW_METRICS_PORT', { fallback: 0, min: 0, max: 65_535 })
@@ -223,7 +225,7 @@ export function isCidr(text: string): boolean {
   const family = isIP(address)
   return (
     family !== 0 &&
-    // A zone names an interface of one machine, and is part of no network.
+    // A zone names an interface of one machine and belongs to no network.
     !address.includes('%') &&
     rest.length === 0 &&
     /^\d{1,3}$/.test(prefix) &&
@@ -231,7 +233,7 @@ export function isCidr(text: string): boolean {
   )
 }
 
-/** Reads a service's configuration, or ends the process: one line on standard error for each mistake, exit status 2. */
+/** Reads a service's configuration. Mistakes end the process with status 2 and one line each on standard error. */
 export function readOrExit<Config>(read: (env: Environment) => Config): Config {
   try {
     return read(process.env)

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createExposition } from './exposition.ts'
 
-test('metrics are rendered once for all that ask within a second', async () => {
+test('all requests within a second share one rendering of the metrics', async () => {
   let nowMs = 0
   let renderings = 0
   const expose = createExposition(

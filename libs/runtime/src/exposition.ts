@@ -1,12 +1,12 @@
 import type { Metrics } from './metrics.ts'
 
-/** All metrics as Prometheus reads them, as they were at most a moment ago. */
+/** Returns all metrics in the format of Prometheus, at most a second old. */
 export type Exposition = Metrics['expose']
 
-/** How long one rendering is given to all that ask, in milliseconds. */
+/** How long a rendering is reused, in milliseconds. */
 const KEPT_MS = 1_000
 
-/** Renders metrics once for all that ask at once, or within a second of it. */
+/** Renders metrics at most once a second, for all requests. */
 export function createExposition(
   metrics: Pick<Metrics, 'expose'>,
   { monotonicMs = () => performance.now() }: { readonly monotonicMs?: () => number } = {},

@@ -1,17 +1,17 @@
 /** A queue that is first in, first out for each caller, and fair between callers. */
 export interface FairQueue<Item> {
   readonly size: number
-  /** Items of one caller. */
+  /** The number of items of one caller. */
   sizeOf(caller: string): number
   add(caller: string, item: Item): void
-  /** Takes up to `count` items: one of each caller, then a second of each, and so on. The callers then go to the end. */
+  /** Takes up to `count` items: one of each caller, then a second of each, and so on. These callers then move to the end. */
   take(count: number): readonly Item[]
-  /** Puts items back that were taken, in the same order. Callers in `served` have the last turns; the other callers the first. */
+  /** Puts taken items back in their order. Callers in `served` move to the end; the others move to the front. */
   putBack(items: readonly (readonly [caller: string, item: Item])[], served: ReadonlySet<string>): void
 }
 
 export function createFairQueue<Item>(): FairQueue<Item> {
-  /** Those with items, in the order of their turns. */
+  /** The callers with items, in the order of their turns. */
   let callers = new Map<string, Item[]>()
   let size = 0
 
@@ -63,7 +63,7 @@ export function createFairQueue<Item>(): FairQueue<Item> {
   }
 }
 
-/** How many items each caller may give, of those that it has, so that they are `count` together. */
+/** How many of its items each caller gives, so that together they give `count`. */
 function sharesOf(lengths: readonly number[], count: number): readonly number[] {
   if (lengths.length === 1) return [Math.min(count, lengths[0] ?? 0)]
   const shares = lengths.map(() => 0)

@@ -1,6 +1,6 @@
 import { FAULTS_MAX, type Fault } from './problem.ts'
 
-/** What of ajv's errors is used. Fastify hands them on with the same members. */
+/** The members of ajv's errors that we use. Fastify passes errors on with the same members. */
 export interface AjvError {
   readonly keyword: string
   readonly instancePath: string
@@ -9,33 +9,33 @@ export interface AjvError {
   readonly message?: string | undefined
 }
 
-/** Most errors that are looked at: a hostile body may have a hundred thousand. */
+/** Most errors that are examined: a hostile body may cause a hundred thousand. */
 const ERRORS_MAX = 1_000
-/** Longest member name that is said back. */
+/** Longest member name that an answer repeats. */
 const NAME_LENGTH_MAX = 128
 
 interface Finding {
   readonly error: AjvError
   readonly fault: Fault
-  /** What the value may be instead, where the value as a whole is of the wrong kind. */
+  /** The allowed kinds or values, if the value as a whole is of the wrong kind. */
   readonly alternatives: readonly string[]
 }
 
-/** Ajv's errors in plain words, at most 50, each with a pointer to the member that is to be changed. */
+/** Translates ajv's errors into plain words: at most 50, each with a pointer to the member to change. */
 export function faultsOf(errors: readonly AjvError[]): readonly Fault[] {
   let findings: Finding[] = []
   for (const error of errors.slice(0, ERRORS_MAX)) {
     if (error.keyword === 'anyOf' || error.keyword === 'oneOf') findings = [...collapse(error, findings)]
-    // Of a value that may only be "a", it need not be said that it must be a string as well.
-    else if (says(error, findings.at(-1)?.error)) findings[findings.length - 1] = findingOf(error)
+    // A list of allowed values makes the fault of a wrong type superfluous.
+    else if (supersedes(error, findings.at(-1)?.error)) findings[findings.length - 1] = findingOf(error)
     else findings.push(findingOf(error))
   }
   const faults = new Map(findings.map(({ fault }) => [`${fault.pointer} ${fault.detail}`, fault]))
   return [...faults.values()].slice(0, FAULTS_MAX)
 }
 
-/** Whether `error` names the values that there may be, where `type` of the same schema says only their type. */
-function says(error: AjvError, type: AjvError | undefined): boolean {
+/** Whether `error` lists the allowed values where `type`, of the same schema, names only their type. */
+function supersedes(error: AjvError, type: AjvError | undefined): boolean {
   return (
     (error.keyword === 'const' || error.keyword === 'enum') &&
     type?.keyword === 'type' &&
@@ -45,14 +45,14 @@ function says(error: AjvError, type: AjvError | undefined): boolean {
 }
 
 /**
- * Of a union each branch complains, though only one was meant. Keeps the complaints of the branch that the value comes
- * nearest to; or, where it is of the wrong kind for all, says which kinds there are.
+ * Reduces the errors of a union, which come from every branch. Keeps the errors of the branch that the value is nearest to. If
+ * the value is of the wrong kind for all branches, lists the allowed kinds.
  */
 function collapse(union: AjvError, findings: readonly Finding[]): readonly Finding[] {
   const prefix = `${union.schemaPath}/`
   const isPart = ({ error }: Finding) =>
     error.schemaPath.startsWith(prefix) && error.instancePath.startsWith(union.instancePath)
-  // A union's complaints lie together; those before are of other members, or of other items by the same schema.
+  // The errors of a union are adjacent. Earlier ones belong to other members, or to other items with the same schema.
   const start = findings.findLastIndex((finding) => !isPart(finding)) + 1
   if (start === findings.length) return [...findings, findingOf(union)]
   const branches = Map.groupBy(findings.slice(start), ({ error }) =>
@@ -108,15 +108,15 @@ function atMember(error: AjvError, member: unknown, detail: string): Finding {
     name.length > NAME_LENGTH_MAX
       ? {
           pointer: error.instancePath,
-          detail: `has a member of ${name.length} characters, which is not a known one`,
+          detail: `has an unknown member, whose name has ${name.length} characters`,
         }
       : { pointer: `${error.instancePath}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`, detail }
   return { error, alternatives: [], fault }
 }
 
-/** What a pattern that begins like this stands for: few people read them as they are. */
+/** Descriptions of patterns, by their beginning: few people read patterns. */
 const PATTERNS: readonly (readonly [begins: string, words: string])[] = [
-  ['^\\d{4}-\\d{2}-\\d{2}T', 'a time as RFC 3339 writes it, such as 2026-01-31T12:00:00Z'],
+  ['^\\d{4}-\\d{2}-\\d{2}T', 'an RFC 3339 time such as 2026-01-31T12:00:00Z'],
   ['^https?://', 'an http or https URL without query, fragment or spaces'],
   ['^[a-z0-9]([a-z0-9-]{0,61}', 'at most 63 of a-z, 0-9 and hyphens, with no hyphen at either end'],
   ['^[0-9a-fA-F]{8}-', 'a UUID'],
@@ -135,7 +135,7 @@ function wordsOf({ keyword, params, message }: AjvError): string {
   switch (keyword) {
     case 'anyOf':
     case 'oneOf':
-      return 'does not have one of the forms that it may have'
+      return 'matches none of the allowed forms'
     case 'pattern':
       return patternWords(String(params.pattern))
     case 'minLength':

@@ -11,7 +11,7 @@ function collect() {
   return { lines, log: { isLevelEnabled: () => true, debug: write, info: write, warn: write, error: write } }
 }
 
-test('a check that hangs counts as away, does not hold up the answer, and is asked anew', async () => {
+test('a check that hangs counts as unavailable, does not delay the answer, and is run again', async () => {
   const { lines, log } = collect()
   const answers = [Promise.withResolvers<void>().promise, Promise.resolve()]
   const ready = createReadiness(
@@ -26,7 +26,7 @@ test('a check that hangs counts as away, does not hold up the answer, and is ask
   ])
 })
 
-test('probes at the same time share one asking', async () => {
+test('concurrent probes share one run of a check', async () => {
   const { log } = collect()
   const { promise, resolve } = Promise.withResolvers<void>()
   const check = vi.fn(() => promise)
@@ -39,16 +39,16 @@ test('probes at the same time share one asking', async () => {
   expect(check).toHaveBeenCalledTimes(2)
 })
 
-test('a check that works in part is degraded, and the log says so once', async () => {
+test('a check that works in part is degraded, and the log has one line about it', async () => {
   const { lines, log } = collect()
-  let error: Error | null = new EventLogDegradedError('bulk takes no records')
+  let error: Error | null = new EventLogDegradedError('bulk accepts no records')
   const check = async () => {
     if (error !== null) throw error
   }
   const ready = createReadiness({ 'event-log': check }, { log, deadlineMs: 1_000 })
   expect(await ready()).toEqual({ away: [], degraded: ['event-log'] })
   expect(await ready()).toEqual({ away: [], degraded: ['event-log'] })
-  error = new EventLogUnavailableError('nothing is taken')
+  error = new EventLogUnavailableError('no lane accepts records')
   expect(await ready()).toEqual({ away: ['event-log'], degraded: [] })
   error = null
   expect(await ready()).toEqual({ away: [], degraded: [] })

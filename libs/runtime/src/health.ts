@@ -1,39 +1,42 @@
 import { CurfewError } from '@curfew/domain'
 import type { Log } from './log.ts'
 
-/** What must answer for a process to be ready, by name. Each resolves when it does. One that works in part rejects with a code of `…_DEGRADED`. */
+/**
+ * The checks of a process's readiness, by name. Each resolves when it passes. If it passes only in part, it rejects with a code
+ * of `…_DEGRADED`.
+ */
 export type Checks = Readonly<Record<string, () => Promise<void>>>
 
 /** The names of checks that failed. */
 export interface Readiness {
-  /** The process is not ready while there are any. */
+  /** Checks that fail. The process is not ready while there are any. */
   readonly away: readonly string[]
-  /** These work in part. */
+  /** Checks that work in part. */
   readonly degraded: readonly string[]
 }
 
 /**
- * Gives a function that asks every check and names those that failed. Probes at the same time share one asking;
- * one that takes longer than `deadlineMs` counts as away. That all
- * is well is believed for `keptMs`; what is not well is asked anew each time. The log is told when one begins to fail, and when it is well again.
+ * Returns a function that runs every check and names those that failed. Concurrent probes share one run. A check that takes
+ * longer than `deadlineMs` counts as failed. A result without failures is reused for `keptMs`; failed checks run again each
+ * time. The log has one line when a check begins to fail, and one when it recovers.
  */
 export function createReadiness(
   checks: Checks,
   { log, deadlineMs, keptMs = 0 }: { log: Log; deadlineMs: number; keptMs?: number },
 ): () => Promise<Readiness> {
-  const asked = new Map<string, Promise<void>>()
+  const running = new Map<string, Promise<void>>()
   const failed = new Map<string, keyof Readiness>()
 
-  async function ask(name: string, check: () => Promise<void>): Promise<void> {
+  async function run(name: string, check: () => Promise<void>): Promise<void> {
     const { promise: late, reject } = Promise.withResolvers<never>()
     const timer = setTimeout(() => {
-      // Its connection may be dead, so the next probe asks anew.
-      asked.delete(name)
+      // The check's connection may be dead, so the next probe runs the check again.
+      running.delete(name)
       reject(new Error(`no answer in ${deadlineMs} ms`))
     }, deadlineMs)
     try {
-      const answer = asked.get(name) ?? check().finally(() => asked.delete(name))
-      asked.set(name, answer)
+      const answer = running.get(name) ?? check().finally(() => running.delete(name))
+      running.set(name, answer)
       await Promise.race([answer, late])
       if (failed.delete(name)) log.info({ event: 'check.recovered', check: name })
     } catch (error) {
@@ -46,13 +49,13 @@ export function createReadiness(
     }
   }
 
-  let wellMs = Number.NEGATIVE_INFINITY
+  let passedMs = Number.NEGATIVE_INFINITY
   return async () => {
-    const askedMs = performance.now()
-    if (askedMs - wellMs < keptMs) return { away: [], degraded: [] }
-    await Promise.all(Object.entries(checks).map(([name, check]) => ask(name, check)))
-    if (failed.size === 0) wellMs = askedMs
-    const those = (how: keyof Readiness) => Object.keys(checks).filter((name) => failed.get(name) === how)
-    return { away: those('away'), degraded: those('degraded') }
+    const startedMs = performance.now()
+    if (startedMs - passedMs < keptMs) return { away: [], degraded: [] }
+    await Promise.all(Object.entries(checks).map(([name, check]) => run(name, check)))
+    if (failed.size === 0) passedMs = startedMs
+    const namesOf = (how: keyof Readiness) => Object.keys(checks).filter((name) => failed.get(name) === how)
+    return { away: namesOf('away'), degraded: namesOf('degraded') }
   }
 }

@@ -7,15 +7,15 @@ import type { Log } from './log.ts'
 import { PROBLEM_MEDIA_TYPE, type Problem, ProblemError, type ProblemFacts, problemBody } from './problem.ts'
 import { newTraceparent, parseTraceparent, traceIdOf } from './traceparent.ts'
 
-/** Largest body that is read. */
+/** Largest body that is read, in bytes. */
 export const BODY_BYTES_MAX = 1024 * 1024
-/** When to ask again after a 503, in seconds. */
+/** The Retry-After of a 503, in seconds. */
 const RETRY_AFTER_S = 2
 
-/** On every answer, unless its route says otherwise: answers are for their caller alone, and are what they say they are. */
+/** On every answer, unless its route overrides them: an answer is private to its caller and has exactly its media type. */
 export const SAFE_HEADERS = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' } as const
 
-/** What is thrown while a request is handled: by us, by Fastify, or by mistake. */
+/** An error while a request is handled: thrown by us, by Fastify, or because of a bug. */
 interface Thrown {
   readonly code?: unknown
   readonly statusCode?: unknown
@@ -24,7 +24,7 @@ interface Thrown {
   readonly validationContext?: unknown
 }
 
-/** Answers `error` as a problem. What is our fault goes to the log with its cause, and to the caller without. */
+/** Answers `error` as a problem. The cause of an internal error goes to the log, and not to the caller. */
 export function answerError(
   error: unknown,
   request: FastifyRequest,
@@ -54,12 +54,12 @@ export function sendProblem(facts: ProblemFacts, request: FastifyRequest, reply:
     .send(problemBody(facts, pathOf(request), traceIdOf(traceparentOf(request))))
 }
 
-/** The body that `error` would be answered with, for where one element of many is refused. */
+/** The problem body for `error`, when one element of many is refused. */
 export function problemOf(error: ProblemError, request: FastifyRequest): Problem {
   return problemBody(error.problem, pathOf(request), traceIdOf(traceparentOf(request)))
 }
 
-/** The W3C trace context that work begun by this request carries on: the caller's, or one of ours. */
+/** The W3C trace context for work that this request starts: the caller's, or a new one. */
 export function traceparentOf(request: FastifyRequest): string {
   request.traceparent ??= parseTraceparent(request.headers.traceparent) ?? newTraceparent()
   return request.traceparent
@@ -69,9 +69,9 @@ export function pathOf(request: FastifyRequest): string {
   return request.url.split('?', 1)[0] ?? ''
 }
 
-/** Answers what is not HTTP, or came too slowly or too large to become a request. */
+/** Answers bytes that are not HTTP, or that came too slowly or too large to become a request. */
 export function answerClientError(error: Error & { readonly code?: string }, socket: Socket): void {
-  // Over a connection that is gone there is nobody to tell.
+  // The connection is gone, so there is nothing to answer on.
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()
     return
@@ -86,7 +86,7 @@ export function answerClientError(error: Error & { readonly code?: string }, soc
 }
 
 type ClientError = readonly [status: number, phrase: string, detail: string]
-const NOT_HTTP: ClientError = [400, 'Bad Request', 'This is not an HTTP request that can be read.']
+const NOT_HTTP: ClientError = [400, 'Bad Request', 'The bytes are not a valid HTTP request.']
 const CLIENT_ERRORS: Readonly<Record<string, ClientError>> = {
   HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large', 'The header fields are larger than 16 KiB.'],
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'The request did not arrive in time.'],
@@ -107,13 +107,13 @@ function factsOf(error: unknown, request: FastifyRequest): ProblemFacts {
       status: 504,
       title: 'Query took too long',
       detail:
-        'The ledger needs longer for this than a read may take. Narrow it: name the issuer and the client, a shorter time, or a smaller limit.',
+        'The ledger needs more time for this query than a read may take. Narrow it: name the issuer and the client, a shorter time, or a smaller limit.',
     }
   }
   if (error instanceof CurfewError && error.code.endsWith('_UNAVAILABLE')) {
     return {
       status: 503,
-      detail: 'Something that this needs does not answer just now. Ask again in a moment.',
+      detail: 'A service that this request needs does not answer. Send the request again in a moment.',
       headers: { 'retry-after': String(RETRY_AFTER_S) },
     }
   }
@@ -122,25 +122,25 @@ function factsOf(error: unknown, request: FastifyRequest): ProblemFacts {
     return {
       status: 400,
       title: `Invalid ${PLACES[String(validationContext)] ?? 'request'}`,
-      detail: 'Mend what errors names and send it again.',
+      detail: 'Correct the faults in errors and send the request again.',
       errors: faultsOf(validation),
     }
   }
   switch (code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return { status: 413, detail: `A body may have ${request.routeOptions.bodyLimit} bytes.` }
+      return { status: 413, detail: `A body may have at most ${request.routeOptions.bodyLimit} bytes.` }
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return unsupported(request).problem
     case 'FST_ERR_BAD_URL':
       return { status: 400, title: 'Invalid path', detail: 'The path is not percent-encoded UTF-8.' }
     case 'FST_ERR_MAX_PARAM_LENGTH':
-      return { status: 414, detail: 'A part of the path is longer than any that there is.' }
+      return { status: 414, detail: 'A segment of the path is too long.' }
     case 'ECONNRESET':
-      // Nobody reads this answer.
+      // The client is gone and does not read this answer.
       return { status: 400, detail: 'The connection ended before the body did.' }
   }
   const status = Number(statusCode)
   if (String(code).startsWith('FST_') && status >= 400 && status < 500)
     return { status, detail: `${message}.` }
-  return { status: 500, detail: 'This is a fault of ours. The log has the cause under trace_id.' }
+  return { status: 500, detail: 'This is an error in Curfew. Its log has the cause under trace_id.' }
 }

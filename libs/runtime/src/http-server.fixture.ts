@@ -15,7 +15,7 @@ import { createLog } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { type Problem, ProblemError } from './problem.ts'
 
-// A server with a few routes, for the tests of what every server does.
+// A server with a few routes, for tests of the behaviour that all servers share.
 
 const BOUND: AccessFilter = {
   kind: 'clients',
@@ -41,10 +41,10 @@ const KEYS = createApiKeyAuthenticator([
   },
 ])
 export const READER = { authorization: 'Bearer reader-key' }
-/** Something that no answer may hold. */
+/** A text that no answer may contain. */
 export const SECRET = 'the password is hunter2'
 
-/** What was logged; emptied by `splice`. */
+/** The lines of the log. Tests empty it with `splice`. */
 export const lines: Record<string, unknown>[] = []
 export const log = createLog({
   service: 'test',
@@ -104,7 +104,7 @@ export async function open(
   server.get('/broken', { config: { scope: 'public' } }, async () => {
     throw Object.assign(new Error(SECRET), { statusCode: 404 })
   })
-  server.get('/away', { config: { scope: 'public' } }, async () => {
+  server.get('/unavailable', { config: { scope: 'public' } }, async () => {
     throw new LedgerUnavailableError(SECRET)
   })
   server.get('/busy', { config: { scope: 'public' } }, async () => {
@@ -123,7 +123,7 @@ export async function open(
   return server
 }
 
-/** The problem that an answer carries. @throws when it carries none. */
+/** The problem in an answer. @throws when the answer is not a problem. */
 export async function problemFrom(response: Response): Promise<Problem> {
   const type = response.headers.get('content-type')
   if (type !== 'application/problem+json') throw new Error(`answered with ${type}, not with a problem`)

@@ -4,7 +4,7 @@ import { lines, open, problemFrom, READER, SECRET } from './http-server.fixture.
 import type { HttpServer } from './http-server.ts'
 import type { Problem } from './problem.ts'
 
-// Goal: what every service's HTTP does for its callers, whatever its routes.
+// Goal: the HTTP servers of all services behave alike, whatever their routes.
 // Method: a server with a few routes on a real socket; fetch, and bare sockets where fetch is too polite.
 
 let server: HttpServer
@@ -15,7 +15,7 @@ beforeAll(async () => {
 })
 afterAll(() => server.close())
 
-/** What comes back for bytes that fetch would not send. */
+/** Sends bytes that fetch would not send. @returns the answer. */
 async function raw(text: string): Promise<string> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   socket.end(text)
@@ -25,7 +25,7 @@ async function raw(text: string): Promise<string> {
 }
 
 describe('paths and queries', () => {
-  test('a query is made of the types that its schema says', async () => {
+  test('query parameters are converted to the types of their schema', async () => {
     const response = await fetch(`${url}/things/1?limit=7&tags=a`, { headers: READER })
     expect(await response.json()).toEqual({ id: '1', limit: 7, tags: ['a'], caller: 'reader' })
     const plain = await fetch(`${url}/things/1`, { headers: READER })
@@ -49,18 +49,18 @@ describe('paths and queries', () => {
     })
   })
 
-  test('a route whose schema names no parameters takes none', async () => {
+  test('a route whose schema names no parameters accepts none', async () => {
     const headers = { authorization: 'Bearer admin-key' }
     expect((await fetch(`${url}/things/1`, { method: 'DELETE', headers })).status).toBe(204)
     expect((await fetch(`${url}/things/1?dry_run=true`, { method: 'DELETE', headers })).status).toBe(400)
   })
 
-  test('a DELETE that names the type of a body that it has not got is taken, for many clients send it so', async () => {
+  test('a DELETE with a Content-Type and no body is accepted, because many clients send one', async () => {
     const headers = { authorization: 'Bearer admin-key', 'content-type': 'application/json' }
     expect((await fetch(`${url}/things/1`, { method: 'DELETE', headers })).status).toBe(204)
   })
 
-  test('an unknown path is 404; a known one by another method 405, and says which there are', async () => {
+  test('an unknown path is 404; a known path with another method is 405 and lists the allowed methods', async () => {
     expect(await problemFrom(await fetch(`${url}/nothing?x=1`))).toMatchObject({
       status: 404,
       instance: '/nothing',
@@ -70,7 +70,7 @@ describe('paths and queries', () => {
     expect((await problemFrom(response)).status).toBe(405)
   })
 
-  test('paths that are no text are refused', async () => {
+  test('paths that are not valid text are refused', async () => {
     for (const path of ['/things/%ff', '/things/%zz', '/things/a%00', '/things/1?tags=%00']) {
       const response = await fetch(url + path, { headers: READER })
       expect(await problemFrom(response), path).toMatchObject({ status: 400, title: 'Invalid path' })
@@ -81,7 +81,7 @@ describe('paths and queries', () => {
     ).toBe(414)
   })
 
-  test('what is not HTTP is answered as a problem too', async () => {
+  test('bytes that are not HTTP are answered with a problem too', async () => {
     expect(await raw('NONSENSE\r\n\r\n')).toMatch(
       /^HTTP\/1.1 400 .*application\/problem\+json.*"status":400/s,
     )
@@ -98,13 +98,13 @@ describe('authentication', () => {
     return [response.status, response.headers.get('www-authenticate')]
   }
 
-  test('no header, or one that is not of the scheme, is 401 without an error code', async () => {
+  test('a missing header, or one with another scheme, is 401 without an error code', async () => {
     expect(await challenge('/things/1', {})).toEqual([401, 'Bearer'])
     expect(await challenge('/things/1', { authorization: 'Basic cmVhZGVyLWtleQ==' })).toEqual([401, 'Bearer'])
     expect(await challenge('/things/1', { authorization: 'Bearer two words' })).toEqual([401, 'Bearer'])
   })
 
-  test('an unknown key is 401 invalid_token, a scope too few 403 and says which', async () => {
+  test('an unknown key is 401 invalid_token; a missing scope is 403 and is named', async () => {
     expect(await challenge('/things/1', { authorization: 'Bearer reader-kez' })).toEqual([
       401,
       'Bearer error="invalid_token"',
@@ -115,16 +115,16 @@ describe('authentication', () => {
     ])
   })
 
-  test('the scheme is written in any case, and admin may do everything', async () => {
+  test('the scheme is case-insensitive, and admin may do everything', async () => {
     expect(await challenge('/things/1', { authorization: 'bearer admin-key' })).toEqual([200, null])
     expect(await challenge('/things/2', { authorization: 'Bearer admin-key' })).toEqual([204, null])
   })
 
-  test('who may not, learns nothing of what the request would have been answered with', async () => {
+  test('an unauthenticated caller does not learn whether the request is valid', async () => {
     expect(await challenge('/things/1?limit=nonsense', {})).toEqual([401, 'Bearer'])
   })
 
-  test('a route that declares no scope cannot be registered', async () => {
+  test('a route without a scope, without access rules, or without an issuer in its path cannot be registered', async () => {
     const other = await open()
     expect(() => other.get('/open-by-mistake', async () => 'x')).toThrow('/open-by-mistake declares no scope')
     expect(() => other.get('/unconfined', { config: { scope: 'x' } }, async () => 'x')).toThrow('no access')
@@ -133,7 +133,7 @@ describe('authentication', () => {
     await other.close()
   })
 
-  test('a bound credential reaches what is its own, and cannot tell what else is there', async () => {
+  test('a bound credential reaches its own resources, and cannot tell whether others exist', async () => {
     const answer = async (path: string, method = 'GET') => {
       const response = await fetch(url + path, { method, headers: { authorization: 'Bearer bound-key' } })
       return [response.status, response.ok ? null : ((await response.json()) as { detail: string }).detail]
@@ -143,14 +143,14 @@ describe('authentication', () => {
     expect(await answer('/of/main/things/wiki')).toEqual(hidden)
     expect(await answer('/of/other/things/mail')).toEqual(hidden)
     expect(await answer('/of/main')).toEqual(hidden)
-    // Where the route says that it answers with nothing else, it is asked; where it says nothing of the kind, not.
+    // A route with access `handler` runs; one with access `unbound` refuses the credential.
     expect(await answer('/things/1?limit=1')).toEqual([200, null])
     expect(await answer('/things/1', 'DELETE')).toMatchObject([403, expect.stringContaining('bound')])
   })
 })
 
 describe('failures', () => {
-  test('a mistake of ours is 500, its cause only in the log, under the same trace id', async () => {
+  test('an internal error is 500, and only the log has its cause, under the same trace id', async () => {
     lines.splice(0)
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     const response = await fetch(`${url}/broken`, { headers: { traceparent } })
@@ -163,8 +163,8 @@ describe('failures', () => {
     ])
   })
 
-  test('what is away just now is 503 with Retry-After', async () => {
-    const response = await fetch(`${url}/away`)
+  test('an unavailable dependency is 503 with Retry-After', async () => {
+    const response = await fetch(`${url}/unavailable`)
     expect(response.headers.get('retry-after')).toBe('2')
     const problem = await problemFrom(response)
     expect(problem.status).toBe(503)
@@ -172,7 +172,7 @@ describe('failures', () => {
     expect(JSON.stringify(problem)).not.toContain('hunter2')
   })
 
-  test('a refusal by a handler is answered as it says', async () => {
+  test('a problem that a handler throws is the answer', async () => {
     const response = await fetch(`${url}/busy`)
     expect(response.headers.get('retry-after')).toBe('7')
     expect(await problemFrom(response)).toEqual({
@@ -184,7 +184,7 @@ describe('failures', () => {
     })
   })
 
-  test('the trace context is the caller’s where that is valid, else one of ours; one for each request', async () => {
+  test('a request has one trace context: the caller’s if that is valid, otherwise a new one', async () => {
     const trace = async (traceparent: string) =>
       (await (await fetch(`${url}/trace`, { headers: { traceparent } })).json()) as {
         traceparent: string
@@ -204,8 +204,8 @@ describe('failures', () => {
   })
 })
 
-describe('what every service serves', () => {
-  test('OpenAPI 3.1 of its own routes, with scopes and problems', async () => {
+describe('the routes of every service', () => {
+  test('OpenAPI 3.1 describes the service’s routes, with scopes and problems', async () => {
     const document = (await (await fetch(`${url}/openapi.json`)).json()) as Record<string, unknown>
     expect(document).toMatchObject({
       openapi: '3.1.0',
@@ -226,7 +226,7 @@ describe('what every service serves', () => {
             summary: 'A thing.',
             security: [{ bearer: ['things:read'] }],
             parameters: expect.arrayContaining([
-              // It has a default, so nobody has to give it.
+              // The parameter has a default, so it is optional.
               {
                 in: 'query',
                 name: 'limit',
@@ -245,7 +245,7 @@ describe('what every service serves', () => {
     expect(Object.keys(document.paths as object)).not.toContain('/metrics')
   })
 
-  test('metrics, by route and not by path', async () => {
+  test('metrics are labelled by route and not by path', async () => {
     await fetch(`${url}/things/1`, { headers: READER })
     const response = await fetch(`${url}/metrics`)
     expect(response.headers.get('content-type')).toContain('text/plain')
@@ -256,7 +256,7 @@ describe('what every service serves', () => {
     expect(text).toContain('curfew_process_cpu_seconds_total')
   })
 
-  test('readiness names what does not answer, and the log says so once', async () => {
+  test('readiness names the checks that fail, and the log has one line about each', async () => {
     lines.splice(0)
     let well = false
     const other = await open({

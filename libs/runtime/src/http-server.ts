@@ -14,9 +14,9 @@ import {
 import {
   authorize,
   chargeForElements,
-  confine,
+  enforceAccess,
   PUBLIC,
-  payAtTheDoor,
+  payUpFront,
   type RouteAccess,
   type Spending,
   spendingOf,
@@ -41,15 +41,15 @@ import { VERSION } from './version.ts'
 declare module 'fastify' {
   interface FastifyContextConfig extends Partial<RouteAccess> {}
   interface FastifyRequest {
-    /** Who calls; null on public routes. */
+    /** The caller; null on public routes. */
     credential: Credential | null
-    /** What the caller may spend; null on public routes. */
+    /** The budgets of the caller; null on public routes. */
     spending: Spending | null
-    /** How many bytes of a body were read. */
+    /** The number of bytes of the body that were read. */
     bodyBytes: number
-    /** What was paid for the size of the body. */
+    /** The units that were paid for the size of the body. */
     bodyUnits: number
-    /** Made when first asked for: see `traceparentOf`. */
+    /** Set on first use: see `traceparentOf`. */
     traceparent: string | null
   }
 }
@@ -68,15 +68,15 @@ export interface HttpServerOptions {
   readonly log: Log
   readonly metrics: Metrics
   readonly authenticate: Authenticate
-  /** What must answer for this process to be ready, by name. */
+  /** The checks of this process's readiness, by name. */
   readonly checks: Checks
-  /** Requests in a second for credentials that have no rate of their own. Default null: as many as they like. */
+  /** Requests per second for credentials without their own rate. Default null: no limit. */
   readonly requestsPerSecond?: number | null
-  /** How much is read at once. */
+  /** The limits of concurrent reads. */
   readonly reads?: ReadLimitsOptions
-  /** Whether `/metrics` has a listener of its own (`metricsService`), and is not served here. Default false. */
+  /** Whether `/metrics` has its own listener (`metricsServices`) and is not served here. Default false. */
   readonly metricsApart?: boolean
-  /** Proxies whose `X-Forwarded-*` headers are believed: addresses or CIDRs, comma-separated. Default none. */
+  /** Proxies whose `X-Forwarded-*` headers are trusted: addresses or CIDRs, comma-separated. Default none. */
   readonly trustProxy?: string
 }
 
@@ -84,18 +84,20 @@ export interface HttpServerOptions {
 const REQUEST_MS_MAX = 30_000
 /** Longest that a check may take, in milliseconds. */
 const CHECK_MS_MAX = 2_000
-/** How long it is believed that all is well, in milliseconds: probes cost no statement each. */
+/** How long a result without failures is reused, in milliseconds, so that not every probe costs statements. */
 const READY_KEPT_MS = 1_000
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
+const BODY_LIMIT = `A request body has at most ${BODY_BYTES_MAX} bytes, unless its operation states another limit.`
+
 /**
- * A server with everything but routes of its own: JSON that is checked strictly, bearer authentication by the scope that
- * each route declares (RFC 6750), problems (RFC 9457), `/openapi.json`, `/healthz`, `/readyz`, `/metrics`. To register a
- * route without `config: { scope }` throws.
+ * Makes a server with everything except the service's own routes: strictly validated JSON, bearer authentication by the scope
+ * of each route (RFC 6750), problems (RFC 9457), `/openapi.json`, `/healthz`, `/readyz` and `/metrics`. It throws when a route
+ * is registered without `config: { scope }`.
  */
 export async function createHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { title, log, metrics, authenticate, checks, trustProxy, requestsPerSecond = null } = options
-  // Floods of public pages never fill the places that credentials share.
+  // A flood of requests to public pages must not fill the places of credentials.
   const reads = { ofCredentials: createReadLimits(options.reads), ofPublic: createReadLimits(options.reads) }
   const limits = createRequestLimits({
     perSecond: requestsPerSecond,
@@ -104,7 +106,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   const server: HttpServer = fastify({
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MS_MAX,
-    // What comes over an open connection while we stop is still served: its service ends after the server.
+    // Requests on open connections are still served while we stop: the service behind them ends after the server.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 2_048 },
@@ -117,7 +119,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   server.setValidatorCompiler(({ schema, httpPart }) =>
     (httpPart === 'body' ? bodyAjv : textAjv).compile(schema as object),
   )
-  // Answers are typed by their schemas where they are made; they are written as they are.
+  // The compiler checks answers against their schemas, so they are serialized without another check.
   server.setSerializerCompiler(() => (answer) => JSON.stringify(answer))
   readOnlyJson(server)
   server.decorateRequest('credential', null)
@@ -134,7 +136,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   await server.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title, version: VERSION },
+      info: { title, version: VERSION, description: BODY_LIMIT },
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
     },
     transform: ({ schema, url, route }) => ({
@@ -151,7 +153,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Http
   return server
 }
 
-/** A 404, or a 405 with the methods that the path takes. */
+/** A 404, or a 405 with the methods of the path. */
 function noRoute(server: HttpServer, request: FastifyRequest): ProblemError {
   const path = pathOf(request)
   const allowed = METHODS.filter((method) => server.findRoute({ method, url: path }) !== null)
@@ -189,7 +191,7 @@ function addHooks(
     if (scope === undefined) throw new Error(`route ${route.url} declares no scope`)
     if (scope !== PUBLIC && access === undefined) throw new Error(`route ${route.url} declares no access`)
     if (access === 'path' && !route.url.includes('/:issuer'))
-      throw new Error(`route ${route.url} is confined by its path, which names no issuer`)
+      throw new Error(`route ${route.url} has access 'path', but its path names no issuer`)
     if (route.schema !== undefined) route.schema = strict(route.schema)
     limitReads(route, reads)
   })
@@ -199,10 +201,10 @@ function addHooks(
       throw new ProblemError({
         status: 400,
         title: 'Invalid path',
-        detail: 'The path or query holds U+0000.',
+        detail: 'The path or query contains U+0000.',
       })
     }
-    // Fastify would read and parse the body before its handler of unknown routes answers.
+    // Checked here, because Fastify reads and parses the body before it calls its handler of unknown routes.
     if (request.is404) throw noRoute(server, request)
     const { scope } = request.routeOptions.config
     if (scope === undefined || scope === PUBLIC) return
@@ -210,14 +212,14 @@ function addHooks(
       authenticate,
       pay(credential) {
         request.spending = spendingOf(credential, limits)
-        payAtTheDoor(request, request.spending)
+        payUpFront(request, request.spending)
       },
     })
-    confine(request, request.credential)
+    enforceAccess(request, request.credential)
   })
   server.addHook('preValidation', async (request) => chargeForElements(request))
   server.addHook('onSend', (_request, reply, payload, done) => {
-    // Else a connection that was busy when we began to stop would stay open until its client tires of it.
+    // Otherwise a connection that was busy when we began to stop would stay open until its client closes it.
     if (life.closing) reply.header('connection', 'close')
     done(null, payload)
   })
@@ -250,7 +252,7 @@ function addOwnRoutes(
     const { etag, body } = document()
     reply.headers({ etag, 'cache-control': 'no-cache' })
     if (namesTag(request.headers['if-none-match'], etag)) return reply.code(304).send()
-    return reply.type('application/json; charset=utf-8').serializer(asItIs).send(body)
+    return reply.type('application/json; charset=utf-8').serializer(unchanged).send(body)
   })
   server.get('/healthz', hidden, async () => ({ status: 'alive' }))
   server.get('/readyz', hidden, async (_request, reply) => {
@@ -263,13 +265,13 @@ function addOwnRoutes(
   if (expose === null) return
   server.get('/metrics', limited, async (_request, reply) => {
     const { contentType, body } = await expose()
-    return reply.type(contentType).serializer(asItIs).send(body)
+    return reply.type(contentType).serializer(unchanged).send(body)
   })
 }
 
-const asItIs = (text: string) => text
+const unchanged = (text: string) => text
 
-/** @throws a 429 problem where there is something to wait for. */
+/** @throws a 429 problem if `waitMs` is not 0. */
 function refuseTooMany(waitMs: number): void {
   if (waitMs === 0) return
   throw new ProblemError({
@@ -279,7 +281,7 @@ function refuseTooMany(waitMs: number): void {
   })
 }
 
-/** Serves until the process stops; then takes no more connections and lets requests in flight finish. */
+/** Serves until the process stops. Then it accepts no more connections and lets requests in flight finish. */
 export function httpService(
   server: HttpServer,
   {
@@ -293,7 +295,7 @@ export function httpService(
     port: number
     log: Log
     onListening?: (url: string) => void
-    /** Told of each socket that listens. */
+    /** Called for each listening socket. */
     onBound?: (place: { readonly address: string; readonly port: number }) => void
   },
 ): Service {
@@ -317,10 +319,10 @@ interface RouteReads {
   readonly ofPublic: ReadLimits
 }
 
-/** Handlers that are limited: that of a GET comes once more, as the one of its HEAD. */
+/** Handlers that are already limited: the handler of a GET comes a second time, for its HEAD. */
 const limited = new WeakSet<RouteOptions['handler']>()
 
-/** Lets a route that reads do so as `reads` have it. */
+/** Applies the limits of concurrent reads to a route that reads. */
 function limitReads(route: RouteOptions, reads: RouteReads): void {
   const { handler, config, method } = route
   const isRead = config?.scope !== PUBLIC && (method === 'GET' || method === 'HEAD')
@@ -331,7 +333,7 @@ function limitReads(route: RouteOptions, reads: RouteReads): void {
         ? [reads.ofPublic, ownerOf(request.ip)]
         : [reads.ofCredentials, request.credential.name]
     return limits.run(caller, async (freeShared) => {
-      // A stream goes as fast as its reader takes it, and reads page by page.
+      // A stream is as fast as its client, and reads page by page, so it need not keep a shared place.
       reply.raw.once('pipe', freeShared)
       return handler.call(this, request, reply)
     })
@@ -339,7 +341,7 @@ function limitReads(route: RouteOptions, reads: RouteReads): void {
   limited.add(route.handler)
 }
 
-/** What a request is checked against: unknown members are refused, and so are parameters where a route names none. */
+/** Makes a schema strict: unknown members are refused. A route without a query schema accepts no parameters. */
 function strict(schema: FastifySchema): FastifySchema {
   const { body, querystring, hide } = schema
   const query = querystring ?? (hide === true ? undefined : { type: 'object', properties: {} })

@@ -5,10 +5,10 @@ import { expect, test } from 'vitest'
 import { log, open } from './http-server.fixture.ts'
 import { httpService } from './http-server.ts'
 
-// Goal: a server ends without cutting anybody off, and without waiting for those who say nothing.
+// Goal: a server stops without cutting off a request, and without waiting for idle connections.
 // Method: real connections: one that idles, one with a request in flight.
 
-test('finishes what is in flight, serves what comes over open connections, and closes those that idle', async () => {
+test('a stopping server finishes requests in flight and closes idle connections', async () => {
   const other = await open()
   const held = Promise.withResolvers<void>()
   const entered = Promise.withResolvers<void>()
@@ -47,7 +47,7 @@ test('finishes what is in flight, serves what comes over open connections, and c
   agent.destroy()
 })
 
-test('lets go of what is in flight when told to abandon it', async () => {
+test('an abandoning server cuts requests in flight', async () => {
   const other = await open()
   const entered = Promise.withResolvers<void>()
   other.get('/stuck', { config: { scope: 'public' } }, () => {
@@ -75,7 +75,7 @@ test('lets go of what is in flight when told to abandon it', async () => {
   await running
 })
 
-test('rejects when its port is taken', async () => {
+test('a server whose port is in use rejects', async () => {
   const taken = await open()
   const other = await open()
   const port = Number(new URL(await taken.listen({ host: '127.0.0.1', port: 0 })).port)

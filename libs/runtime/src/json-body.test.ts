@@ -4,8 +4,8 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { lines, open, problemFrom } from './http-server.fixture.ts'
 import type { HttpServer } from './http-server.ts'
 
-// Goal: a body is what its schema says, or is refused with what to change.
-// Method: a real server, fetch, and a bare socket for what fetch is too polite for.
+// Goal: a body conforms to its schema, or is refused with the changes that it needs.
+// Method: a real server, fetch, and a bare socket for requests that fetch would not send.
 
 let server: HttpServer
 let url = ''
@@ -27,7 +27,7 @@ const faultsFor = async (body: unknown) => {
   return (await problemFrom(response)).errors
 }
 
-test('what the schema says is taken as it is', async () => {
+test('a valid body is passed on unchanged', async () => {
   const thing = { name: 'zoë 🎲', size: 3, kind: 'flat', inner: { 'a/b': true } }
   const response = await post(JSON.stringify(thing))
   expect(response.status).toBe(200)
@@ -46,7 +46,7 @@ test('every fault is named, with a pointer to the member to change', async () =>
   ])
 })
 
-test('text is not made a number, nor a member that nobody knows passed over', async () => {
+test('text is not converted to a number, and an unknown member is not ignored', async () => {
   expect(await faultsFor({ name: 'x', size: '3' })).toEqual([
     { pointer: '/size', detail: 'must be a whole number' },
   ])
@@ -56,17 +56,17 @@ test('text is not made a number, nor a member that nobody knows passed over', as
   expect(await faultsFor(null)).toEqual([{ pointer: '', detail: 'must be an object' }])
 })
 
-test('a body with very many faults costs little and is answered briefly', async () => {
+test('a body with very many faults gets a short answer', async () => {
   const members = Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`member${index}`, 0]))
   expect(await faultsFor({ name: 'x', ...members })).toHaveLength(50)
   const [fault] = (await faultsFor({ name: 'x', ['n'.repeat(500_000)]: 0 })) ?? []
-  expect(fault?.detail).toBe('has a member of 500000 characters, which is not a known one')
+  expect(fault?.detail).toBe('has an unknown member, whose name has 500000 characters')
 })
 
 test.each([
-  ['not JSON', '{"name":', 'is not JSON'],
-  ['nothing', '', 'is empty'],
-  ['__proto__', '{"name":"x","__proto__":{"admin":true}}', 'has a member named __proto__'],
+  ['text that is not JSON', '{"name":', 'is not JSON'],
+  ['an empty body', '', 'is empty'],
+  ['a member named __proto__', '{"name":"x","__proto__":{"admin":true}}', 'has a member named __proto__'],
   [
     'a constructor with a prototype',
     '{"name":"x","constructor":{"prototype":{}}}',
@@ -87,7 +87,7 @@ test.each([
     '{"name":"x","__proto\\u005f_":{"admin":true}}',
     'has a member named __proto__',
   ],
-  ['nesting without end', '['.repeat(400_000) + ']'.repeat(400_000), 'nested deeper than 64 levels'],
+  ['very deep nesting', '['.repeat(400_000) + ']'.repeat(400_000), 'nested deeper than 64 levels'],
 ])('%s is refused', async (_what, body, detail) => {
   const problem = await problemFrom(await post(body))
   expect(problem).toMatchObject({ status: 400, title: 'Invalid body', instance: '/things' })
@@ -95,14 +95,14 @@ test.each([
   expect(problem.errors?.[0]?.detail).toContain(detail)
 })
 
-test('commas and brackets within a text are no members', async () => {
+test('commas and brackets within a string do not count as members', async () => {
   const text = '\\"[{,'.repeat(40_000)
   expect(await faultsFor({ name: text })).toEqual([
     { pointer: '/name', detail: 'must have at most 10 characters' },
   ])
 })
 
-test('large bodies are parsed one at a time, and other requests get in between', async () => {
+test('large bodies are parsed one per event loop tick, so that other requests run in between', async () => {
   const payload = JSON.stringify({ name: 'x', kind: 'flat', inner: { 'a/b': true } }) + ' '.repeat(100_000)
   let round = 0
   let ticking = true
@@ -125,7 +125,7 @@ test('large bodies are parsed one at a time, and other requests get in between',
   expect(new Set(rounds).size).toBe(8)
 })
 
-test('strings that a database could not keep are refused where they stand', async () => {
+test('strings that a database cannot store are refused, with a pointer to them', async () => {
   for (const text of ['a\\u0000', '\\ud800', '\\udc00\\ud800']) {
     const { errors } = await problemFrom(await post(`{"name":"x","inner":{"a/b":["${text}"]}}`))
     expect(errors).toEqual([{ pointer: '/inner/a~1b/0', detail: 'is not Unicode text without U+0000' }])
@@ -133,7 +133,7 @@ test('strings that a database could not keep are refused where they stand', asyn
   expect((await post('{"name":"\\ud83c\\udfb2"}')).status).toBe(200)
 })
 
-test('over 1 MiB is 413, another media type or coding 415', async () => {
+test('a body over 1 MiB is 413; another media type or content coding is 415', async () => {
   expect((await problemFrom(await post(' '.repeat(1024 * 1024 + 1)))).status).toBe(413)
   expect(
     (await problemFrom(await post('name=x', { 'content-type': 'application/x-www-form-urlencoded' }))).status,
@@ -141,7 +141,7 @@ test('over 1 MiB is 413, another media type or coding 415', async () => {
   expect((await problemFrom(await post('{}', { 'content-encoding': 'gzip' }))).status).toBe(415)
 })
 
-test('a client that goes away in the middle of its body is no failure of ours', async () => {
+test('a client that disconnects in the middle of its body causes no error in the log', async () => {
   lines.splice(0)
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   await once(socket, 'connect')

@@ -6,63 +6,65 @@ import { chargeForSize } from './access.ts'
 import { type Outline, outlineOf } from './json-outline.ts'
 import { type Fault, ProblemError } from './problem.ts'
 
-/** Deepest nesting of arrays and objects in a body. What is deeper could not be written into a database, or out again. */
+/** Deepest nesting of arrays and objects in a body. Deeper values cannot be written to a database or read from it. */
 const DEPTH_MAX = 64
-/** Escapes that may stand for what is no text: U+0000, and one half of a surrogate pair. */
+/** Escapes that may stand for invalid text: U+0000, and one half of a surrogate pair. */
 const SUSPICIOUS = /\\u(?:0000|[dD][89a-fA-F])/
 
-/** What bodies are read as. A route takes `application/json` alone unless it `accepts` others. */
+/** The media types of bodies. A route accepts only `application/json` unless its `accepts` names others. */
 export type BodyType = 'application/json' | 'application/merge-patch+json' | 'application/x-ndjson'
 
-/** Those that are read once they are there as a whole. */
+/** The types that are parsed once the whole body has arrived. */
 const WHOLE_TYPES = ['application/json', 'application/merge-patch+json'] as const
 
-/** Most lines of an NDJSON body; those that are empty count too, ten to one. */
+/** Most lines of an NDJSON body. Up to ten times as many are allowed if the rest are empty. */
 export const NDJSON_LINES_MAX = 20_000
-/** Lines that are cut off at a stretch: others, in the same process, get in between. */
-const BREATH = 500
-/** Most members and elements of a body, or of a line: work for the processor grows with them. */
+/** Lines that are split without a pause. After that, other requests in the process get a turn. */
+const LINES_PER_TICK = 500
+/** Most members and elements of a body, or of a line. The processing time grows with them. */
 const VALUES_MAX = 30_000
 /** Most bytes of a line. */
 const LINE_BYTES_MAX = 1024 * 1024
-/** Smaller bodies are parsed without a look at their bytes first: they cannot hold many values. */
+/** Smaller bodies are parsed without an outline: they cannot hold many values. */
 const SMALL_BYTES = 1_024
-/** Larger bodies are parsed one at a time: requests of others, in the same process, get in between. */
+/** Larger bodies are parsed one at a time, so that other requests in the process run in between. */
 const LARGE_BYTES = 64 * 1024
 const NEWLINE = 0x0a
 
 /** One line of an NDJSON body that is not empty. */
 export interface BodyLine {
-  /** From 1. */
+  /** The number of the line, from 1. */
   readonly line: number
   /**
-   * What it says, or what is wrong with it: parsed anew with each call. A body of thousands of lines is kept as the bytes that
-   * came, for what they are parsed into may take ten times the memory.
+   * Parses the line again at each call and returns its value or its fault. A body of thousands of lines is kept as bytes, because
+   * the parsed values may take ten times the memory.
    */
   read(): ReadLine
 }
 
 export type ReadLine = { readonly value: unknown } | { readonly fault: Fault }
 
-/** What a route takes as a body. */
+/** The media types that a route accepts for a body. */
 export function acceptedBy({ routeOptions: { config } }: FastifyRequest): readonly BodyType[] {
   return config.accepts ?? ['application/json']
 }
 
 /**
- * Makes JSON in UTF-8 the only body that is read (RFC 8259 8.1); as NDJSON, where a route takes that, it comes as an array of
- * `BodyLine`. Refused with 400 are bytes that are not UTF-8, for a replaced character would be another subject; `__proto__`;
- * and strings that are not Unicode text or hold U+0000 (RFC 7493 2.1), which PostgreSQL could not keep.
+ * Makes JSON in UTF-8 the only body that is read (RFC 8259 8.1). An NDJSON body, on a route that accepts it, becomes an array of
+ * `BodyLine`. These are refused with 400:
+ * - bytes that are not UTF-8, because a replaced character would name another subject;
+ * - `__proto__`;
+ * - strings that are not Unicode text or contain U+0000 (RFC 7493 2.1), which PostgreSQL cannot store.
  */
 export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance>): void {
   const utf8 = new TextDecoder('utf-8', { fatal: true })
   server.removeAllContentTypeParsers()
 
-  let turn: Promise<unknown> = Promise.resolve()
-  /** Waits until the large bodies before this one are parsed, and all that arrived meanwhile was looked at. */
+  let lastTurn: Promise<unknown> = Promise.resolve()
+  /** Waits until the large bodies before this one are parsed. Other events are handled in between. */
   async function ownTurn(): Promise<void> {
-    turn = turn.then(() => setImmediate())
-    await turn
+    lastTurn = lastTurn.then(() => setImmediate())
+    await lastTurn
   }
 
   function lineOf(line: number, bytes: Buffer): BodyLine {
@@ -77,7 +79,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
     }
   }
 
-  /** Cuts a body into lines as it comes. */
+  /** Splits a body into lines while it arrives. */
   async function readLines(request: FastifyRequest, payload: Readable): Promise<readonly BodyLine[]> {
     const { bodyLimit } = request.routeOptions
     const lines: BodyLine[] = []
@@ -90,7 +92,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
       lines.push(lineOf(line, bytes))
     }
     let rest: Buffer[] = []
-    // It is not destroyed where we stop reading: the answer goes over the same connection.
+    // The stream stays open when we stop reading, because the answer needs its connection.
     for await (const chunk of payload.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       request.bodyBytes += chunk.length
       if (request.bodyBytes > bodyLimit) throw tooLong(bodyLimit)
@@ -99,7 +101,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
         add(Buffer.concat([...rest, chunk.subarray(start, end)]))
         rest = []
         start = end + 1
-        if (line % BREATH === 0) await setImmediate()
+        if (line % LINES_PER_TICK === 0) await setImmediate()
       }
       if (start < chunk.length) rest.push(chunk.subarray(start))
     }
@@ -120,7 +122,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
     if (encoding !== 'identity') {
       throw new ProblemError({
         status: 415,
-        detail: `Send the body as it is, not in the coding ${JSON.stringify(encoding.slice(0, 64))}.`,
+        detail: `Send the body without the content coding ${JSON.stringify(encoding.slice(0, 64))}.`,
         headers: { 'accept-encoding': 'identity' },
       })
     }
@@ -130,7 +132,7 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
   async function readBody(request: FastifyRequest, type: BodyType, bytes: Buffer): Promise<unknown> {
     request.bodyBytes = bytes.length
     refuseType(request, type)
-    // Many clients name the type of a body with a DELETE too, where they send none and none is asked for.
+    // Many clients send a Content-Type with a DELETE that has no body and needs none.
     if (bytes.length === 0 && request.routeOptions.schema?.body === undefined) return undefined
     const outline = outlined(bytes)
     const refusal = refusalOf(request, outline)
@@ -161,19 +163,19 @@ export function readOnlyJson(server: Pick<FastifyInstance, keyof FastifyInstance
   }
 }
 
-/** The refusal of a body of another type than the route takes. */
+/** The refusal of a body whose type the route does not accept. */
 export function unsupported(request: FastifyRequest): ProblemError {
   return new ProblemError({ status: 415, detail: `Send the body as ${acceptedBy(request).join(' or ')}.` })
 }
 
 function tooLong(bytes: number): ProblemError {
-  return new ProblemError({ status: 413, detail: `A body may have ${bytes} bytes.` })
+  return new ProblemError({ status: 413, detail: `A body may have at most ${bytes} bytes.` })
 }
 
 function tooManyLines(): ProblemError {
   return new ProblemError({
     status: 413,
-    detail: `A body may have ${NDJSON_LINES_MAX} lines. Send several.`,
+    detail: `A body may have at most ${NDJSON_LINES_MAX} lines. Send several bodies.`,
   })
 }
 
@@ -189,7 +191,7 @@ function outlined(bytes: Buffer): Outline {
   return bytes.length > SMALL_BYTES ? outlineOf(bytes, DEPTH_MAX) : { values: 1, elements: 1, depth: 1 }
 }
 
-/** Why a body is refused before it is parsed, or null. */
+/** The refusal of a body before it is parsed; null if it may be parsed. */
 function refusalOf({ routeOptions: { config } }: FastifyRequest, outline: Outline): ProblemError | null {
   const { elementsMax = Number.POSITIVE_INFINITY } = config
   if (outline.elements > elementsMax) {
@@ -210,7 +212,7 @@ function tooMuch({ values, depth }: Outline): Fault | null {
   return { pointer: '', detail: `has more than ${VALUES_MAX} members and elements` }
 }
 
-/** The value of a text, or the fault in it with its cause. */
+/** The value of a JSON text, or its fault with the cause. */
 function read(text: string): { value: unknown } | { fault: Fault; cause?: unknown } {
   if (text === '') return { fault: { pointer: '', detail: 'is empty' } }
   let value: unknown
@@ -224,15 +226,15 @@ function read(text: string): { value: unknown } | { fault: Fault; cause?: unknow
 }
 
 /**
- * The first thing in `value` that JSON allows and we do not: a database could not keep it, or JavaScript would take it for a
- * prototype. @param strings whether to look at strings too.
+ * Finds the first part of `value` that JSON allows and we do not. A database could not store it, or JavaScript would take it for
+ * a prototype. @param strings whether to check strings too.
  */
 function unstorable(value: unknown, strings: boolean, depth: number): Fault | null {
   if (typeof value === 'string') return strings && !isText(value) ? NO_TEXT : null
   if (typeof value !== 'object' || value === null) return null
   if (depth === DEPTH_MAX) return TOO_DEEP
   const members = value as Readonly<Record<string, unknown>>
-  // Of what was parsed every member is its own. Object.entries would make an array for each.
+  // Every member of a parsed value is its own, so `in` finds no inherited one. Object.entries would allocate an array per member.
   for (const name in members) {
     const member = members[name]
     if (name === '__proto__' || (name === 'constructor' && hasPrototype(member))) return PROTOTYPE

@@ -1,8 +1,8 @@
-/** How much a text of JSON holds, as its bytes show without parsing. */
+/** The size of a JSON text, counted from its bytes without parsing. */
 export interface Outline {
   /** Members and elements at all levels. An empty object or array counts as one more. */
   readonly values: number
-  /** Elements of the array that the text is, else 1. */
+  /** Elements of the outermost array; 1 if the text is not an array. */
   readonly elements: number
   /** Deepest nesting of arrays and objects. */
   readonly depth: number
@@ -17,8 +17,8 @@ const OBJECT = 0x7b
 const OBJECT_END = 0x7d
 
 /**
- * Counts what a text of JSON in UTF-8 holds: a few milliseconds for a megabyte, where a parser may need a hundred times as long.
- * A text that is not JSON has an outline too, of no meaning. Stops at the first nesting deeper than `depthMax`.
+ * Counts the members, elements and levels of a JSON text in UTF-8. A megabyte takes a few milliseconds; a parser may need a
+ * hundred times as long. A text that is not JSON has a meaningless outline. Stops at the first nesting deeper than `depthMax`.
  */
 export function outlineOf(bytes: Uint8Array, depthMax: number): Outline {
   let values = 1

@@ -3,8 +3,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { aborted, type ProcessOptions, runProcess, type Scope, type Service, sleep } from './lifecycle.ts'
 import type { Log, LogLine } from './log.ts'
 
-// Goal: a process ends when it is told to, in order, and for ever holds up nobody.
-// Method: a stand-in for the signals and the clock; what happened, in the order in which it did.
+// Goal: a process ends in order when it is stopped, and nothing delays its end for ever.
+// Method: stand-ins for signals and clock; a list of all that happened, in order.
 
 let signals: EventEmitter
 let happened: string[]
@@ -55,7 +55,7 @@ const service = (name: string, run?: Service['run']): Service => ({
   },
 })
 
-test('runs until a signal, then ends the services, then releases in the reverse order', async () => {
+test('a process runs until a signal, then ends its services, then releases resources in reverse order', async () => {
   const { ended, ready } = start(async (scope) => {
     scope.defer('database', () => note('database released'))
     scope.defer('log', async () => note('log released'))
@@ -75,7 +75,7 @@ test('runs until a signal, then ends the services, then releases in the reverse 
   ])
 })
 
-test('is ready when every service is, not before', async () => {
+test('a process is ready only when all its services are', async () => {
   const late = Promise.withResolvers<void>()
   const { ended, ready } = start(async () => [
     service('http'),
@@ -97,7 +97,7 @@ test('is ready when every service is, not before', async () => {
 })
 
 describe('failures', () => {
-  test('a service that dies takes the process with it', async () => {
+  test('a service that fails ends the process', async () => {
     const { ended } = start(async (scope) => {
       scope.defer('database', () => note('database released'))
       return [service('http'), service('intake', () => Promise.reject(new Error('schema is newer')))]
@@ -106,7 +106,7 @@ describe('failures', () => {
     expect(happened.slice(-3)).toEqual(['failed intake: schema is newer', 'http ended', 'database released'])
   })
 
-  test('a service that ends by itself is a failure, and one that throws at once too', async () => {
+  test('a service that ends unasked or throws at once is a failure', async () => {
     expect(await start(async () => [service('intake', async () => undefined)]).ended).toBe(1)
     expect(happened.at(-1)).toBe('failed intake: intake ended without being asked to stop')
     const thrower: Service = {
@@ -119,7 +119,7 @@ describe('failures', () => {
     expect(happened.at(-1)).toBe('failed thrower: at once')
   })
 
-  test('what was opened is released when the rest cannot be', async () => {
+  test('a failed composition releases the resources that it opened', async () => {
     const { ended } = start(async (scope) => {
       scope.defer('database', () => note('database released'))
       throw new Error('no event log')
@@ -128,7 +128,7 @@ describe('failures', () => {
     expect(happened).toEqual(['failed compose: no event log', 'database released'])
   })
 
-  test('a release that fails is told, and the others go on', async () => {
+  test('a failed release is logged, and the other releases still run', async () => {
     const { ended, ready } = start(async (scope) => {
       scope.defer('database', () => note('database released'))
       scope.defer('log', () => Promise.reject(new Error('gone')))
@@ -140,7 +140,7 @@ describe('failures', () => {
     expect(happened.slice(-2)).toEqual(['failed release log: gone', 'database released'])
   })
 
-  test('a stop during composition is no failure', async () => {
+  test('a stop during composition is not a failure', async () => {
     const { ended } = start(async (scope) => {
       await aborted(scope.stopping)
       throw new Error('gave up connecting')
@@ -150,7 +150,7 @@ describe('failures', () => {
   })
 })
 
-describe('letting go', () => {
+describe('deadlines', () => {
   const draining = () =>
     service('delivery', async ({ stopping, abandoning }) => {
       await aborted(stopping)
@@ -159,7 +159,7 @@ describe('letting go', () => {
       note('abandoned')
     })
 
-  test('a second signal abandons what is in flight, and releases all the same', async () => {
+  test('a second signal abandons work in flight, and resources are still released', async () => {
     const { ended, ready } = start(async (scope) => {
       scope.defer('database', () => note('database released'))
       return [draining()]
@@ -176,7 +176,7 @@ describe('letting go', () => {
     expect(happened.slice(-4)).toEqual(['draining', 'abandoned', 'delivery ended', 'database released'])
   })
 
-  test('the stop deadline abandons without a word', async () => {
+  test('the stop deadline abandons work in flight without an error', async () => {
     const { ended, ready } = start(async () => [draining()], { stopDeadlineMs: 5 })
     await ready
     signals.emit('SIGTERM')
@@ -184,7 +184,7 @@ describe('letting go', () => {
     expect(happened).toContain('abandoned')
   })
 
-  test('neither a service nor a release that hangs holds up the end', async () => {
+  test('neither a service nor a release that hangs delays the end', async () => {
     const forever = () => Promise.withResolvers<never>().promise
     const options = { stopDeadlineMs: 5, releaseDeadlineMs: 10 }
     const { ended, ready, exit } = start(async (scope) => {
@@ -197,14 +197,14 @@ describe('letting go', () => {
     expect(await ended).toBe(1)
     expect(happened.slice(-4)).toEqual([
       'http ended',
-      'failed intake: did not let go in 10 ms',
+      'failed intake: did not end within 10 ms of being abandoned',
       'failed release log: took longer than 10 ms',
       'database released',
     ])
     await vi.waitFor(() => expect(exit).toHaveBeenCalledWith(1), { timeout: 5_000 })
   })
 
-  test('nor does a composition that hears nothing', async () => {
+  test('a composition that ignores the stop does not delay the end', async () => {
     const { ended } = start(() => Promise.withResolvers<never>().promise, {
       stopDeadlineMs: 5,
       releaseDeadlineMs: 5,
@@ -215,7 +215,7 @@ describe('letting go', () => {
   })
 })
 
-test('sleep ends with its time, or with the signal', async () => {
+test('sleep ends after its time or at the signal', async () => {
   await sleep(1, new AbortController().signal)
   const controller = new AbortController()
   const long = sleep(3_600_000, controller.signal)
@@ -224,7 +224,7 @@ test('sleep ends with its time, or with the signal', async () => {
   await sleep(3_600_000, controller.signal)
 })
 
-// The real thing: a process of its own and real signals.
+// The real thing: a separate process and real signals.
 describe('a process', () => {
   const node = process.execPath
   const script = `
@@ -264,24 +264,24 @@ describe('a process', () => {
     return { child, printed, exited }
   }
 
-  test.each(['SIGINT', 'SIGTERM'] as const)('ends with 0 on %s', async (signal) => {
+  test.each(['SIGINT', 'SIGTERM'] as const)('ends with status 0 on %s', async (signal) => {
     const { child, exited } = await spawned('nothing')
     child.kill(signal)
     expect(await exited).toMatchObject({ status: 0, signal: null, out: 'ready\nstopping\nafter\n' })
   })
 
-  test('lets go on the second Ctrl-C', async () => {
+  test('abandons work in flight on the second Ctrl-C', async () => {
     const { child, printed, exited } = await spawned('service')
     child.kill('SIGINT')
     await printed('stopping')
-    // A person's second keypress, not the echo of the first.
+    // A person's second keypress, not the repetition of the first.
     const again = setInterval(() => child.kill('SIGINT'), 100)
     const { status, out } = await exited
     clearInterval(again)
     expect([status, out]).toEqual([0, 'ready\nstopping\nafter\n'])
   })
 
-  test('ends although a release hangs and holds a socket, and says which', async () => {
+  test('ends although a release hangs and keeps a socket open, and names that release', async () => {
     const { child, exited } = await spawned('release')
     child.kill('SIGTERM')
     const { status, out, errors } = await exited

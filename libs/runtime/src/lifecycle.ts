@@ -1,57 +1,57 @@
 import type { Log } from './log.ts'
 
-/** What the process tells a running service. */
+/** The signals between the process and a running service. */
 export interface RunContext {
-  /** Aborts when the process begins to stop: take no new work, finish what is in flight. */
+  /** Aborts when the process begins to stop. The service accepts no new work and finishes its work in flight. */
   readonly stopping: AbortSignal
-  /** Aborts when the stop deadline passes, or at a second signal: let go of what is in flight. Its lease or offset makes it safe. */
+  /** Aborts at the stop deadline or at a second signal. The service drops its work in flight, kept safe by a lease or offset. */
   readonly abandoning: AbortSignal
-  /** To be called once, when the service accepts work. The process is ready when all its services are. */
+  /** The service calls this once, when it accepts work. The process is ready when all its services are. */
   ready(): void
 }
 
 /** A long-running part of a process. */
 export interface Service {
   readonly name: string
-  /** Works until `stopping` aborts, drains, resolves. Rejects, or resolves early, only if it cannot go on. */
+  /** Works until `stopping` aborts, then drains and resolves. Rejects, or resolves earlier, only if it cannot continue. */
   run(context: RunContext): Promise<void>
 }
 
 export interface Scope {
   readonly stopping: AbortSignal
-  /** Registers the release of a resource. Releases run after every service has ended, last in, first out. */
+  /** Registers the release of a resource. Releases run in reverse order, after every service has ended. */
   defer(name: string, release: () => unknown): void
 }
 
 export interface ProcessOptions {
-  /** Time from the first signal to abandoning in-flight work, in milliseconds. */
+  /** Time from the first signal until work in flight is abandoned, in milliseconds. */
   readonly stopDeadlineMs: number
-  /** Longest that services may take to let go once abandoning, and then each release, in milliseconds. Default 15,000. */
+  /** Longest time for services to end once abandoned, and then for each release, in milliseconds. Default 15,000. */
   readonly releaseDeadlineMs?: number
   readonly log: Log
   onReady?(): void
-  /** The process, or a stand-in for it in tests. */
+  /** The process; a stand-in in tests. */
   readonly signals?: Pick<NodeJS.EventEmitter, 'on' | 'off'>
-  /** A clock that only goes forward, in milliseconds. */
+  /** A clock that only moves forward, in milliseconds. */
   readonly monotonicMs?: () => number
-  /** Ends the process when something that overran its deadline would keep it alive. */
+  /** Ends the process if a service or release that overran its deadline keeps it alive. */
   readonly exit?: (status: number) => void
 }
 
 /**
- * A terminal sends Ctrl-C to every process in the foreground and npm passes its own on, so one keypress arrives twice.
- * What comes within this time of the first signal, in milliseconds, is the same word said again.
+ * A terminal sends Ctrl-C to every process in the foreground, and npm passes its own signal on, so one keypress arrives twice.
+ * A signal within this time of the first one, in milliseconds, belongs to the same keypress.
  */
 const SAME_KEYPRESS_MS = 500
-/** Pause before what overran its deadline is cut off, in milliseconds: the caller may still have something to print. */
+/** Pause before the process is ended in spite of an overrun, in milliseconds: the caller may still have output to print. */
 const LINGER_MS = 1_000
 
 /**
- * Runs one process. `compose` builds its services; SIGINT, SIGTERM or the end of any service stops them all. A second
- * signal abandons what is in flight; resources are released all the same. Nothing can hold up the end for ever: what
- * overruns its deadline is named in the log and left behind.
+ * Runs one process. `compose` builds its services. SIGINT, SIGTERM or the end of any service stops all of them. A second signal
+ * abandons work in flight; resources are still released. Nothing delays the end for ever: a service or release that overruns
+ * its deadline is named in the log and left behind.
  *
- * @returns the exit status: 0 after a stop that was asked for and clean, otherwise 1.
+ * @returns the exit status: 0 after a requested stop without errors, otherwise 1.
  */
 export async function runProcess(
   compose: (scope: Scope) => Promise<readonly Service[]>,
@@ -85,7 +85,7 @@ export async function runProcess(
 
   signals.on('SIGINT', end.onSignal)
   signals.on('SIGTERM', end.onSignal)
-  // A closed terminal: without a listener the process would end at once and leave its database running.
+  // The terminal was closed. Without a listener the process would end at once and leave its database running.
   signals.on('SIGHUP', end.onSignal)
   try {
     const defer: Scope['defer'] = (name, release) => releases.push([name, release])
@@ -99,9 +99,10 @@ export async function runProcess(
       Promise.all(services.map((service) => run(service, () => ready(service)))),
       end.overdue,
     ])
-    for (const { name } of running) fail(name, new OverrunError(`did not let go in ${releaseDeadlineMs} ms`))
+    for (const { name } of running)
+      fail(name, new OverrunError(`did not end within ${releaseDeadlineMs} ms of being abandoned`))
   } catch (error) {
-    // A stop during composition makes it fail; that is no fault.
+    // A stop during composition makes it fail, which is not an error.
     if (!end.stopping.aborted || error instanceof OverrunError) fail('compose', error)
     else log.info({ event: 'process.stopped-early', err: error })
   }
@@ -118,12 +119,12 @@ export async function runProcess(
   signals.off('SIGINT', end.onSignal)
   signals.off('SIGTERM', end.onSignal)
   signals.off('SIGHUP', end.onSignal)
-  // What hangs may hold a socket, and with it the process. Nothing happens here if the process ends by itself.
+  // A hanging service or release may hold a socket and keep the process alive. The timer itself does not keep it alive.
   if (overran) setTimeout(() => exit(status), LINGER_MS).unref()
   return status
 }
 
-/** The steps of a process's end: stopping, then abandoning, then overdue. Each begins the clock of the next. */
+/** The steps of a process's end: stopping, then abandoning, then overdue. Each step starts the timer of the next. */
 function createEnd({
   stopDeadlineMs,
   releaseDeadlineMs,
@@ -162,7 +163,7 @@ function createEnd({
   }
 }
 
-/** Something took longer than it may, and is still at it. */
+/** A service, a release or the composition exceeded its deadline and still runs. */
 class OverrunError extends Error {}
 
 async function within(release: () => unknown, deadlineMs: number): Promise<void> {
@@ -175,7 +176,7 @@ async function within(release: () => unknown, deadlineMs: number): Promise<void>
   }
 }
 
-/** Resolves after `ms`, or at once when `signal` aborts. */
+/** Resolves after `ms`, or as soon as `signal` aborts. */
 export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
   const { promise, resolve } = Promise.withResolvers<void>()

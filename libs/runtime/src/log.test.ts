@@ -26,7 +26,7 @@ test('a line is one JSON object with level, time, service and the event’s own 
   ])
 })
 
-test('a database that was not migrated is one plain line, whatever fails because of it', () => {
+test('a database without its migrations causes one plain line, whatever fails because of it', () => {
   const { lines, log } = open()
   const message = 'The database lacks migrations of this release. Run: npx curfew migrate'
   const err = new LedgerSchemaError(message, { cause: new Error('relation "events" does not exist') })
@@ -43,7 +43,7 @@ test('a database that was not migrated is one plain line, whatever fails because
   expect(fine.lines.map(({ event }) => event)).toEqual(['ledger.not-migrated', 'credentials.refresh-failed'])
 })
 
-test('secrets are never written, neither at the top nor further in', () => {
+test('secrets are never written, neither at the top level nor deeper', () => {
   const { lines, log } = open()
   log.info({
     event: 'request.sent',
@@ -55,7 +55,7 @@ test('secrets are never written, neither at the top nor further in', () => {
   expect(lines).toMatchObject([{ logout_token: '[secret]', headers: { authorization: '[secret]' } }])
 })
 
-test('an error is described with its causes, and without members that nobody vouches for', () => {
+test('an error is described with its causes, and without unknown members', () => {
   const { lines, log } = open()
   const database = Object.assign(new Error('duplicate key'), {
     code: '23505',
@@ -75,7 +75,7 @@ test('an error is described with its causes, and without members that nobody vou
   expect(JSON.stringify(lines)).not.toContain('alice')
 })
 
-test('errors without end, or that are none, are described too', () => {
+test('endless chains of causes, and thrown values that are not errors, are described too', () => {
   const endless = new Error('again')
   endless.cause = endless
   expect(JSON.stringify(describeError(endless)).match(/"again"/g)).toHaveLength(6)
@@ -85,7 +85,7 @@ test('errors without end, or that are none, are described too', () => {
   ).toMatchObject([{ message: 'v4' }, { message: 'v6' }])
 })
 
-test('a log file is made with its folder, and has each line at once', () => {
+test('a log file is made with its folder, and each line is written at once', () => {
   const folder = mkdtempSync(join(tmpdir(), 'curfew-log-'))
   try {
     const path = join(folder, 'deeper', 'curfew.log')

@@ -2,7 +2,7 @@ import { LedgerSchemaError } from '@curfew/domain'
 import { type DestinationStream, pino } from 'pino'
 import { createSeldom } from './seldom.ts'
 
-/** One event: its name is `noun.verb-ed`, its other members are called as columns are. An error goes under `err`. */
+/** One event, named `noun.verb-ed`. Its other members have the names of columns. An error goes under `err`. */
 export interface LogLine {
   readonly event: string
   readonly [member: string]: unknown
@@ -14,7 +14,7 @@ export interface Log {
   info(line: LogLine): void
   warn(line: LogLine): void
   error(line: LogLine): void
-  /** Whether lines of this level are written: a line for each of very many things is not worth making otherwise. */
+  /** Whether lines of this level are written. Callers skip costly lines, such as one for each of very many items, if not. */
   isLevelEnabled(level: 'debug'): boolean
 }
 
@@ -24,16 +24,16 @@ export type LogLevel = (typeof LOG_LEVELS)[number]
 export interface LogOptions {
   readonly service: string
   readonly level: LogLevel
-  /** Default: standard error, which leaves standard output to what a person asked for. */
+  /** Default: standard error, which leaves standard output to requested output. */
   readonly destination?: DestinationStream
 }
 
-/** Members that are never written, wherever in a line they stand. */
+/** Members that are never written, at the top level or up to two levels deeper. */
 const SECRETS = ['authorization', 'logout_token', 'token', 'key', 'password', 'master_key', 'private_key']
 
 /**
- * A log that writes lines of JSON. Members that hold secrets are replaced, up to two levels deep. Failures of a database that was not
- * migrated are one plain line a minute, because every part of a service has them; `debug` has each.
+ * Makes a log that writes lines of JSON. Members with secrets are replaced, up to two levels deep. Every part of a service fails
+ * if the database lacks migrations, so these failures become one plain line a minute; `debug` has each of them.
  */
 export function createLog({ service, level, destination = pino.destination(2) }: LogOptions): Log {
   const lines = pino(
@@ -70,26 +70,26 @@ export function createLog({ service, level, destination = pino.destination(2) }:
   }
 }
 
-/** The error, or a cause of it, that says that the database was not migrated; null where there is none. */
+/** The error, or the cause of it, that reports missing migrations; null if there is none. */
 function schemaErrorIn(error: unknown): LedgerSchemaError | null {
   if (error instanceof LedgerSchemaError) return error
   return error instanceof Error && error.cause !== undefined ? schemaErrorIn(error.cause) : null
 }
 
-/** A file that log lines are added to. It and its folder are made if need be. */
+/** Opens a file for log lines to be appended. Makes the file and its folder if they are missing. */
 export function openLogFile(path: string): DestinationStream {
-  // Synchronous, for the last line before a crash is the one that somebody will look for.
+  // Synchronous, because the last line before a crash is the one that people look for.
   return pino.destination({ dest: path, mkdir: true, sync: true })
 }
 
-/** What a log says of an error. */
+/** An error as the log shows it. */
 export interface ErrorDescription {
   readonly type: string
   readonly message: string
   readonly code?: string
   readonly stack?: string
   readonly cause?: ErrorDescription
-  /** Of an AggregateError, such as the addresses of a host that were tried in vain. */
+  /** The errors of an AggregateError, such as those of a host's addresses that were all tried. */
   readonly errors?: readonly ErrorDescription[]
 }
 
@@ -97,8 +97,8 @@ const CAUSES_MAX = 5
 const ERRORS_MAX = 10
 
 /**
- * Describes an error and its causes. Only what is known is taken: other members are not for logs, such as PostgreSQL's
- * `detail`, which holds the values of the row.
+ * Describes an error and its causes. Only known members are included. Others are unfit for logs, such as PostgreSQL's `detail`,
+ * which holds the values of the row.
  */
 export function describeError(error: unknown, causesMax: number = CAUSES_MAX): ErrorDescription {
   if (!(error instanceof Error)) return { type: typeof error, message: String(error) }
@@ -112,7 +112,9 @@ export function describeError(error: unknown, causesMax: number = CAUSES_MAX): E
     ...(deeper && cause !== undefined && { cause: describeError(cause, causesMax - 1) }),
     ...(deeper &&
       error instanceof AggregateError && {
-        errors: error.errors.slice(0, ERRORS_MAX).map((each: unknown) => describeError(each, causesMax - 1)),
+        errors: error.errors
+          .slice(0, ERRORS_MAX)
+          .map((inner: unknown) => describeError(inner, causesMax - 1)),
       }),
   }
 }

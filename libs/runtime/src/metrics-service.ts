@@ -15,11 +15,11 @@ export interface MetricsServiceOptions {
   readonly port: number
   readonly log: Log
   readonly onListening?: (url: string) => void
-  /** Told of the socket that listens. */
+  /** Called when the socket listens. */
   readonly onBound?: (place: { readonly address: string; readonly port: number }) => void
 }
 
-/** The listener that `/metrics` has for itself, where it has one. @param port null: it has none. */
+/** The separate listener for `/metrics`, if there is one. @param port null if there is none. */
 export function metricsServices({
   port,
   ...options
@@ -27,7 +27,7 @@ export function metricsServices({
   return port === null ? [] : [metricsService({ ...options, port })]
 }
 
-/** Serves `/metrics` at a port of its own, and nothing else, until the process stops. */
+/** Serves only `/metrics`, on its own port, until the process stops. */
 export function metricsService({
   metrics,
   host,
@@ -43,7 +43,7 @@ export function metricsService({
       const limits = createAddressLimits()
       const server = createServer((request, response) => void answer(request, response, expose, limits))
       server.listen(port, host)
-      // Rejects where the port is in use.
+      // Rejects if the port is in use.
       await once(server, 'listening')
       const { address, port: bound, family } = server.address() as AddressInfo
       const url = `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}`
@@ -73,16 +73,16 @@ async function answer(
       .end(JSON.stringify({ type: 'about:blank', title, status, detail }))
   const [path] = (request.url ?? '').split('?', 1)
   if (path !== '/metrics') {
-    refuse(404, 'Not Found', 'Here is /metrics, and nothing else.')
+    refuse(404, 'Not Found', 'This port serves only /metrics.')
     return
   }
   if (request.method !== 'GET' && request.method !== 'HEAD') {
-    refuse(405, 'Method Not Allowed', '/metrics is read.', { allow: 'GET, HEAD' })
+    refuse(405, 'Method Not Allowed', 'Read /metrics with GET or HEAD.', { allow: 'GET, HEAD' })
     return
   }
   const waitMs = limits.take(request.socket.remoteAddress ?? '')
   if (waitMs > 0) {
-    refuse(429, 'Too Many Requests', 'This address asks too often.', {
+    refuse(429, 'Too Many Requests', 'This address has made too many requests in the last seconds.', {
       'retry-after': String(Math.ceil(waitMs / 1_000)),
     })
     return

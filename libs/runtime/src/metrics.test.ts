@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createMetrics } from './metrics.ts'
 
-test('each process has its own metrics, under one prefix', async () => {
+test('each process has its own metrics, all with one prefix', async () => {
   const [one, other] = [createMetrics(), createMetrics()]
   let held = 2
   one.counter('settled_total', 'Settled.', ['state']).inc({ state: 'acknowledged' }, 3)

@@ -3,9 +3,9 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 /** The process's metrics, in one registry. Names get the prefix `curfew_`. */
 export interface Metrics {
   counter(name: string, help: string, labels?: readonly string[]): Counter
-  /** @param collect gives the value when it is asked for. */
+  /** @param collect returns the current value. Called at each scrape. */
   gauge(name: string, help: string, collect: () => number): Gauge
-  /** One value for each combination of `labels` that there is. @param collect gives them when they are asked for. */
+  /** One value for each existing combination of `labels`. @param collect returns them. Called at each scrape. */
   gauges(
     name: string,
     help: string,
@@ -14,7 +14,7 @@ export interface Metrics {
   ): Gauge
   /** @param buckets upper bounds, in seconds where the name says so. */
   histogram(name: string, help: string, buckets: readonly number[], labels?: readonly string[]): Histogram
-  /** All of it, as Prometheus reads it. */
+  /** All metrics, in the format of Prometheus. */
   expose(): Promise<{ readonly contentType: string; readonly body: string }>
 }
 
@@ -41,9 +41,9 @@ export function createMetrics(): Metrics {
         labelNames: [...labels],
         registers,
         collect() {
-          // What is not there any more is not shown any more.
+          // Removes the combinations that do not exist any more.
           this.reset()
-          for (const { labels: each, value } of collect()) this.set(each, value)
+          for (const { labels: combination, value } of collect()) this.set(combination, value)
         },
       }),
     histogram: (name, help, buckets, labels = []) =>

@@ -3,7 +3,7 @@ import type { FastifySchema } from 'fastify'
 import { PUBLIC, type RouteAccess } from './access.ts'
 import { PROBLEM_MEDIA_TYPE } from './problem.ts'
 
-/** The OpenAPI document as it is served, written when it is first asked for: the routes are all there then, for good. */
+/** Returns the OpenAPI document. It is rendered at the first request, when all routes are registered, and then kept. */
 export function createDocument(render: () => object): () => { readonly etag: string; readonly body: string } {
   let written: { readonly etag: string; readonly body: string } | null = null
   return () => {
@@ -15,26 +15,26 @@ export function createDocument(render: () => object): () => { readonly etag: str
   }
 }
 
-/** What the OpenAPI document says of a route beside its schema. */
+/** Adds to a route's schema what the OpenAPI document needs beside it: scope, media types and problems. */
 export function documented(
   schema: FastifySchema,
   { scope = PUBLIC, accepts = ['application/json'] }: Partial<RouteAccess>,
 ): FastifySchema {
   const problem = {
-    description: 'What is wrong, and what to change (RFC 9457).',
+    description: 'A problem (RFC 9457): what is wrong and what to change.',
     content: { [PROBLEM_MEDIA_TYPE]: { schema: PROBLEM_SCHEMA } },
   }
   return {
     ...schema,
-    ...(schema.querystring !== undefined && { querystring: asCallersSeeIt(schema.querystring) }),
+    ...(schema.querystring !== undefined && { querystring: asCallersSend(schema.querystring) }),
     ...(schema.body !== undefined && { consumes: [...accepts] }),
     security: scope === PUBLIC ? [] : [{ bearer: [scope] }],
     response: { ...Object(schema.response), default: problem },
   }
 }
 
-/** The query parameters without demanding those that have a default: a route always has them, its callers need not give them. */
-function asCallersSeeIt(querystring: unknown): object {
+/** Makes parameters with a default optional: the route always has a value, so its callers need not send one. */
+function asCallersSend(querystring: unknown): object {
   const { required = [], ...rest }: QuerySchema = Object(querystring)
   const hasDefault = (name: string) => rest.properties?.[name]?.default !== undefined
   return { ...rest, required: required.filter((name) => !hasDefault(name)) }

@@ -1,9 +1,9 @@
 import { STATUS_CODES } from 'node:http'
 import { CurfewError } from '@curfew/domain'
 
-/** One fault of a request, and where. */
+/** One fault of a request, with its place. */
 export interface Fault {
-  /** JSON pointer (RFC 6901) to the member; empty for the whole. */
+  /** JSON pointer (RFC 6901) to the member; empty for the whole value. */
   readonly pointer: string
   readonly detail: string
 }
@@ -21,18 +21,18 @@ export interface Problem {
 
 export interface ProblemFacts {
   readonly status: number
-  /** Default: the words of the status. */
+  /** Default: the phrase of the status. */
   readonly title?: string
-  /** What happened, and what to change. Never internals. */
+  /** Says what happened and what to change. Never shows internals. */
   readonly detail: string
   readonly errors?: readonly Fault[]
-  /** Members of the body beside those that every problem has (RFC 9457 3.2). */
+  /** Members of the body beside the standard ones (RFC 9457 3.2). */
   readonly extensions?: Readonly<Record<string, unknown>>
-  /** Such as `retry-after`. */
+  /** Headers of the answer, such as `retry-after`. */
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** A refusal that a handler throws and the server answers with. */
+/** A refusal that a handler throws. The server answers with its problem. */
 export class ProblemError extends CurfewError {
   override readonly code = 'ERR_PROBLEM'
   readonly problem: ProblemFacts
@@ -47,7 +47,7 @@ export class ProblemError extends CurfewError {
 export const FAULTS_MAX = 50
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json'
 
-/** The body for a refusal of the request at `instance`. A 5xx carries the trace id, for the log has the cause under it. */
+/** The body of a refusal of the request at `instance`. A 5xx has the trace id, by which the log shows the cause. */
 export function problemBody(
   { status, title, detail, errors, extensions }: ProblemFacts,
   instance: string,

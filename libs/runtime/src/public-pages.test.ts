@@ -3,7 +3,8 @@ import { log, open, problemFrom, READER } from './http-server.fixture.ts'
 import { createMetrics } from './metrics.ts'
 import { metricsServices } from './metrics-service.ts'
 
-// Goal: what needs no credential costs next to nothing, however often it is asked for.
+// Goal: routes that need no credential cost next to nothing, however often they are called.
+// Method: a real server, and floods of requests.
 
 async function listen(...given: Parameters<typeof open>) {
   const server = await open(...given)
@@ -11,7 +12,7 @@ async function listen(...given: Parameters<typeof open>) {
   return server.listen({ host: '127.0.0.1', port: 0 })
 }
 
-test('the OpenAPI document has an ETag, and is not sent again to a caller that has it', async () => {
+test('the OpenAPI document has an ETag, and a caller that has it gets 304', async () => {
   const url = await listen()
   const first = await fetch(`${url}/openapi.json`)
   const etag = first.headers.get('etag') ?? ''
@@ -22,7 +23,7 @@ test('the OpenAPI document has an ETag, and is not sent again to a caller that h
   expect([again.status, await again.text()]).toEqual([304, ''])
 })
 
-test.each(['/openapi.json', '/metrics'])('%s refuses an address that asks too often', async (path) => {
+test.each(['/openapi.json', '/metrics'])('%s refuses an address with too many requests', async (path) => {
   const url = await listen()
   const answers = await Promise.all(Array.from({ length: 40 }, () => fetch(`${url}${path}`)))
   const refused = answers.filter(({ status }) => status === 429)
@@ -34,14 +35,14 @@ test.each(['/openapi.json', '/metrics'])('%s refuses an address that asks too of
   expect((await fetch(`${url}/healthz`)).status).toBe(200)
 })
 
-test('readiness that was found a moment ago is not asked for again', async () => {
-  let asked = 0
-  const url = await listen({ ledger: async () => void asked++ })
+test('a positive readiness is reused for a moment', async () => {
+  let runs = 0
+  const url = await listen({ ledger: async () => void runs++ })
   for (let n = 0; n < 5; n++) expect((await fetch(`${url}/readyz`)).status).toBe(200)
-  expect(asked).toBe(1)
+  expect(runs).toBe(1)
 })
 
-test('metrics with a listener of their own are served there, and there alone', async () => {
+test('metrics with a separate listener are served only there', async () => {
   const url = await listen({}, { metricsApart: true })
   expect((await fetch(`${url}/metrics`)).status).toBe(404)
 
@@ -69,7 +70,7 @@ test('metrics with a listener of their own are served there, and there alone', a
   expect(metricsServices({ metrics, host: '127.0.0.1', port: null, log })).toEqual([])
 })
 
-test('a flood of public reads, one /64 of addresses or many, takes no place of credentials', async () => {
+test('a flood of public reads, from one /64 or from many addresses, takes no place of credentials', async () => {
   const server = await open()
   onTestFinished(() => server.close())
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
@@ -83,7 +84,7 @@ test('a flood of public reads, one /64 of addresses or many, takes no place of c
   const flood = (remoteAddress: (n: number) => string, count: number) =>
     Array.from({ length: count }, (_, n) => server.inject({ url: '/pages', remoteAddress: remoteAddress(n) }))
   const ofOne = flood((n) => `2001:db8::${(n + 1).toString(16)}`, 19)
-  // Two run and sixteen wait, whichever address of theirs it is.
+  // Two run and sixteen wait for the whole /64, whichever of its addresses they come from.
   expect((await Promise.race(ofOne)).statusCode).toBe(429)
   const ofMany = flood((n) => `203.0.113.${n}`, 20)
   await vi.waitFor(() => expect(begun).toBe(3))

@@ -2,7 +2,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { ProblemError } from './problem.ts'
 import { createReadLimits } from './read-limits.ts'
 
-/** Reads that run until they are ended, each by the name of its caller. */
+/** Reads that run until the test ends them, each with the name of its caller. */
 function openReads(options: Parameters<typeof createReadLimits>[0]) {
   const limits = createReadLimits({ restMs: () => 0, ...options })
   const running: { caller: string; end: () => void; freeShared: () => void }[] = []
@@ -15,24 +15,24 @@ function openReads(options: Parameters<typeof createReadLimits>[0]) {
         return 'read'
       })
       .catch((error: unknown) => (error instanceof ProblemError ? error.problem.status : error))
-  const turn = () => new Promise((resolve) => setImmediate(resolve))
+  const tick = () => new Promise((resolve) => setImmediate(resolve))
   return {
     read,
-    /** Callers whose reads were let in so far, in order. */
+    /** The callers whose reads have started so far, in order. */
     async entered() {
-      await turn()
+      await tick()
       return running.map(({ caller }) => caller).join('')
     },
     async end(index: number) {
       running[index]?.end()
-      await turn()
+      await tick()
     },
     freeShared: (index: number) => running[index]?.freeShared(),
   }
 }
 
-describe('reads', () => {
-  test('of one caller run so many at once, as many wait, and one more is a 429', async () => {
+describe('createReadLimits', () => {
+  test('limits the running and the waiting reads of one caller, and refuses one more with 429', async () => {
     const reads = openReads({ ofCaller: 2, waitingOfCaller: 1, atOnce: 10 })
     const answers = ['a', 'a', 'a', 'a'].map(reads.read)
     expect(await answers[3]).toBe(429)
@@ -44,7 +44,7 @@ describe('reads', () => {
     expect(await reads.entered()).toBe('aaab')
   })
 
-  test('of many callers take turns for the places that there are', async () => {
+  test('gives free places to the callers in turn', async () => {
     const reads = openReads({ ofCaller: 2, waitingOfCaller: 8, atOnce: 2 })
     for (const caller of ['a', 'a', 'a', 'a', 'b', 'c']) void reads.read(caller)
     expect(await reads.entered()).toBe('aa')
@@ -55,7 +55,7 @@ describe('reads', () => {
     expect(entered).toHaveLength(6)
   })
 
-  test('that wait too long, or are too many together, are a 503', async () => {
+  test('refuses reads with 503 when they wait too long or too many callers wait', async () => {
     const reads = openReads({ ofCaller: 1, waitingOfCaller: 8, atOnce: 1, waiting: 1, waitMs: 20 })
     void reads.read('a')
     const second = reads.read('b')
@@ -66,7 +66,7 @@ describe('reads', () => {
     expect(await reads.entered()).toBe('ad')
   })
 
-  test('that were slow leave their place free for a while, and their caller at once', async () => {
+  test('keeps the place of a slow read empty for a while, but answers its caller at once', async () => {
     const reads = openReads({ ofCaller: 1, atOnce: 1, restMs: (tookMs) => (tookMs > 0 ? 50 : 0) })
     const first = reads.read('a')
     void reads.read('a')
@@ -77,7 +77,7 @@ describe('reads', () => {
     await vi.waitFor(async () => expect(await reads.entered()).toBe('aa'))
   })
 
-  test('that stream free the place of all, and keep that of their caller', async () => {
+  test('lets a streamed read free its shared place and keep the place of its caller', async () => {
     const reads = openReads({ ofCaller: 1, waitingOfCaller: 8, atOnce: 1 })
     void reads.read('a')
     void reads.read('a')

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createRequestLimits } from './request-limits.ts'
 
-// Goal: nobody keeps a process busy for himself, and whoever asks too often is told when to come back.
+// Goal: no caller keeps a process busy, and a refused caller learns how long to wait. Method: a clock that the test sets.
 
 function setUp(perSecond: number | null) {
   let nowMs = 0
@@ -13,14 +13,14 @@ function setUp(perSecond: number | null) {
   return { limits, taken, pass: (ms: number) => (nowMs += ms) }
 }
 
-test('lets a burst through, then the rate', () => {
+test('a burst passes, then the rate applies', () => {
   const { taken, pass } = setUp(100)
   expect(taken(1_000)).toBe(200)
   pass(1_000)
   expect(taken(1_000)).toBe(100)
 })
 
-test('says how long to wait, and then it may', () => {
+test('a refusal says how long to wait, and after that time a request passes', () => {
   const { limits, taken, pass } = setUp(10)
   taken(1_000)
   const waitMs = limits.pay({ name: 'idp', requestsPerSecond: null }, 'reads', 1)
@@ -29,7 +29,7 @@ test('says how long to wait, and then it may', () => {
   expect(taken(1)).toBe(1)
 })
 
-test("a credential has a rate of its own, or that of all; one does not use up another's", () => {
+test("a credential has its own rate or the default rate, and does not use up another's", () => {
   const { taken, pass } = setUp(1_000)
   expect(taken(1_000, 'slow', 1)).toBe(20)
   expect(taken(1_000, 'idp')).toBe(1_000)
@@ -38,7 +38,7 @@ test("a credential has a rate of its own, or that of all; one does not use up an
   expect(setUp(null).taken(100_000)).toBe(100_000)
 })
 
-test('what one kind of work spends is not missing from another', () => {
+test('each kind of work has its own budget', () => {
   const { limits, taken } = setUp(10)
   const idp = { name: 'idp', requestsPerSecond: null }
   limits.charge(idp, 'sessions', 1_000)
@@ -46,17 +46,17 @@ test('what one kind of work spends is not missing from another', () => {
   expect(taken(1)).toBe(1)
 })
 
-test('a request that is dearer than the budget goes through, and those after it wait until it is paid off', () => {
+test('a request that costs more than the budget passes, and later ones wait until it is paid off', () => {
   const { limits, pass } = setUp(100)
   const idp = { name: 'idp', requestsPerSecond: null }
   expect(limits.pay(idp, 'sessions', 1_000)).toBe(0)
-  // 200 were there.
+  // The budget held 200.
   expect(limits.pay(idp, 'sessions', 1)).toBe(8_010)
   pass(8_010)
   expect(limits.pay(idp, 'sessions', 1)).toBe(0)
 })
 
-test('a charge overdraws a budget no further than it may', () => {
+test('a charge overdraws a budget at most by its limit', () => {
   const { limits } = setUp(100)
   const idp = { name: 'idp', requestsPerSecond: null }
   limits.charge(idp, 'logouts', 100_000, 5)

@@ -4,53 +4,53 @@ import type { Credential } from './credentials.ts'
 type Payer = Pick<Credential, 'name' | 'requestsPerSecond'>
 
 /**
- * Keeps each credential to its rate, in this process. Work is paid from budgets of different names: what one kind of work
- * spends is not missing from another.
+ * Limits the request rate of each credential, in this process. Work is paid from named budgets, so that one kind of work does
+ * not use up the budget of another.
  */
 export interface RequestLimits {
   /**
-   * Pays for one request, unless the budget is overdrawn. A request that is dearer than what is left overdraws it: the cost is
-   * often known only when the request is being answered, and one request always goes through.
+   * Pays for one request unless the budget is overdrawn. A request may cost more than the budget holds and then overdraws it: the
+   * cost is often known only while the request is answered, and a single request always passes.
    *
-   * @returns milliseconds to wait first where nothing was paid; else 0.
+   * @returns the milliseconds to wait if nothing was paid; otherwise 0.
    */
   pay(credential: Payer, budget: string, units: number): number
   /**
-   * Charges for a request that was let in, whatever is left.
+   * Charges for a request that already passed, whatever the budget holds.
    *
-   * @param owedS most that the budget may be overdrawn by, in seconds of its rate. Default: no limit.
+   * @param owedS the largest overdraft, in seconds of the budget's rate. Default: no limit.
    */
   charge(credential: Payer, budget: string, units: number, owedS?: number): void
 }
 
-/** What a budget holds, in seconds of the rate, and the least: a page of the console asks for a dozen things together. */
+/** The size of a budget, in seconds of its rate, and its minimum: a page of the console sends a dozen requests together. */
 const BURST_S = 2
 const BURST_MIN = 20
-/** Most budgets that are remembered. One that is forgotten begins full. */
+/** Most budgets that are kept in memory. A dropped one starts full again. */
 const REMEMBERED_MAX = 10_000
 
-/** Elements of an array that cost as much as one request: they save the request itself, not the work behind it. */
+/** Elements of an array that cost one unit. Together they save requests, but not the work of each element. */
 const ELEMENTS_PER_UNIT = 4
 const BYTES_PER_UNIT = 8_192
-/** Members and elements of a body: each takes the processor longer than its bytes do. */
+/** Members and elements of a body that cost one unit. They take more processor time than their bytes. */
 const VALUES_PER_UNIT = 100
 
-/** What an array of so many elements costs. A request that is no array costs 1. */
+/** The cost of an array with this number of elements. A request without an array costs 1. */
 export function unitsOfElements(elements: number): number {
   return Math.max(1, elements / ELEMENTS_PER_UNIT)
 }
 
-/** What a body of so many bytes costs. */
+/** The cost of a body with this number of bytes. */
 export function unitsOfBytes(bytes: number): number {
   return Math.max(1, bytes / BYTES_PER_UNIT)
 }
 
-/** What so many bytes that hold so many members and elements cost, or a part of it. */
+/** The cost of this number of bytes with this number of members and elements. It may be less than 1. */
 export function sizeUnits(bytes: number, values: number): number {
   return Math.max(bytes / BYTES_PER_UNIT, values / VALUES_PER_UNIT)
 }
 
-/** @param perSecond for credentials that have no rate of their own; null: as many as they like. */
+/** @param perSecond the rate of credentials without their own; null means no limit. */
 export function createRequestLimits({
   perSecond,
   monotonicMs,
@@ -61,7 +61,7 @@ export function createRequestLimits({
   const buckets = new Map<string, Bucket>()
 
   function write(key: string, bucket: Bucket): void {
-    // Put back at the end, so that the first is the one that was silent the longest.
+    // Moved to the end, so that the first one is the least recently used.
     buckets.delete(key)
     buckets.set(key, bucket)
     const [oldest] = buckets.keys()
@@ -94,8 +94,8 @@ export function createRequestLimits({
       const opened = open(credential, budget)
       if (opened === null) return
       const { key, bucket, rate } = opened
-      const least = owedS === undefined ? Number.NEGATIVE_INFINITY : -owedS * rate
-      write(key, { ...bucket, tokens: Math.max(bucket.tokens - units, Math.min(bucket.tokens, least)) })
+      const lowest = owedS === undefined ? Number.NEGATIVE_INFINITY : -owedS * rate
+      write(key, { ...bucket, tokens: Math.max(bucket.tokens - units, Math.min(bucket.tokens, lowest)) })
     },
   }
 }

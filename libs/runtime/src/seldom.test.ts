@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createSeldom } from './seldom.ts'
 
-test('each key has its time at once, and again after the interval', () => {
+test('a key passes at once, and again after the interval', () => {
   let nowMs = 0
   const isTime = createSeldom({ everyMs: 60_000, monotonicMs: () => nowMs })
   expect([isTime('a'), isTime('a'), isTime('b')]).toEqual([true, false, true])

@@ -1,10 +1,11 @@
-/** Keys that are remembered. */
+/** Most keys that are kept in memory. */
 const KNOWN_MAX = 1_000
 
 /**
- * Says of a key whether it is time again: at once, then once in `everyMs`. For log lines of what fails again and again.
+ * Limits how often something happens per key: the returned function is true at the first call, then once per `everyMs`. It
+ * throttles log lines about repeated failures.
  *
- * @param monotonicMs time that only goes forward, in milliseconds.
+ * @param monotonicMs a clock that only moves forward, in milliseconds.
  */
 export function createSeldom({
   everyMs = 60_000,

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 
-/** Version 00, or a later one, of which the beginning is read as 00 (Trace Context 3.2, versioning). */
+/** Version 00, or a later version whose beginning is parsed as 00 (Trace Context 3.2, versioning). */
 const TRACEPARENT =
   /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/
 
-/** Reads a W3C `traceparent`, as version 00; null when it is absent or not valid, and then to be treated as absent. */
+/** Parses a W3C `traceparent` as version 00. Null if it is absent or invalid; an invalid one is treated as absent. */
 export function parseTraceparent(header: unknown): string | null {
   if (typeof header !== 'string') return null
   const [whole, traceId, parentId, flags] = TRACEPARENT.exec(header) ?? []
@@ -12,7 +12,7 @@ export function parseTraceparent(header: unknown): string | null {
   return `00-${traceId}-${parentId}-${flags}`
 }
 
-/** A trace context of our own: random, not sampled. */
+/** Makes a new trace context: random, not sampled. */
 export function newTraceparent(): string {
   const hex = randomBytes(24).toString('hex')
   return `00-${hex.slice(0, 32)}-${hex.slice(32)}-00`

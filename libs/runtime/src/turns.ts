@@ -1,21 +1,21 @@
 import type { ProblemError } from './problem.ts'
 
-/** Lets little work of one kind run at once in this process, fairly by caller. The rest waits in memory, a while. */
+/** Limits concurrent work of one kind in this process, fairly among callers. More work waits in memory, for a while. */
 export interface Turns {
   /**
    * Takes a place for the caller, or waits for one.
    *
-   * @throws {ProblemError} what `refusal` says where the caller, or all callers together, have too many.
+   * @throws {ProblemError} the `refusal`, when the caller, or all callers together, have too much work.
    */
   enter(caller: string): Promise<Turn>
-  /** Does the work of one caller in a turn. `work` gets a function that frees its place among all callers early. */
+  /** Does work of one caller within one place. `work` receives a function that frees the shared place early. */
   run<Result>(caller: string, work: (freeShared: () => void) => Promise<Result>): Promise<Result>
 }
 
 export interface Turn {
-  /** Frees the place among all callers, and keeps the one of its own caller. Idempotent. */
+  /** Frees the place among all callers and keeps the place with its own caller. Idempotent. */
   freeShared(): void
-  /** Frees both. Idempotent. */
+  /** Frees both places. Idempotent. */
   end(): void
 }
 
@@ -30,9 +30,9 @@ export interface TurnsOptions {
   readonly waiting?: number
   /** Longest wait, in milliseconds. Default 5,000. */
   readonly waitMs?: number
-  /** How long a place among all rests after work that took so long. Default: not at all. */
+  /** How long a shared place stays empty after work of this duration. Default: not at all. */
   readonly restMs?: (tookMs: number) => number
-  /** What refused work is answered: where its caller has too much, or all callers together have. */
+  /** The problem that refused work gets. `why` says whose limit was reached: the caller's, or that of all callers. */
   refusal(why: 'caller' | 'all'): ProblemError
 }
 
@@ -48,7 +48,7 @@ export function createTurns(options: TurnsOptions): Turns {
   let running = 0
   let waiting = 0
 
-  /** The caller whose turn it is: of those that wait and may, the one that runs the fewest. */
+  /** The next caller: among the waiting callers below their limit, the one with the least running work. */
   function nextCaller(): readonly [string, Caller] | null {
     let next: readonly [string, Caller] | null = null
     for (const entry of callers) {
@@ -59,13 +59,13 @@ export function createTurns(options: TurnsOptions): Turns {
     return next
   }
 
-  /** Lets work run as long as there is room. */
+  /** Starts waiting work while there is room. */
   function admit(): void {
     while (running < atOnce) {
       const next = nextCaller()
       if (next === null) return
       const [name, caller] = next
-      // Put back at the end: of equals, another is the next.
+      // Moved to the end, so that among equals the next caller is another one.
       callers.delete(name)
       callers.set(name, caller)
       for (const enter of caller.waiting) {
@@ -75,7 +75,7 @@ export function createTurns(options: TurnsOptions): Turns {
     }
   }
 
-  /** Waits for a place. @throws {ProblemError} when none is free in time. */
+  /** Waits for a place. @throws {ProblemError} when no place is free in time. */
   async function wait(caller: Caller): Promise<void> {
     const mayRun = caller.running < ofCaller && running < atOnce
     if (caller.waiting.size >= waitingOfCaller && !mayRun)
@@ -122,7 +122,7 @@ export function createTurns(options: TurnsOptions): Turns {
         admit()
       }
       const rest = restMs(performance.now() - startedMs)
-      // Slow work, one after the other, would leave logouts no processor.
+      // Slow work without pauses would leave no processor to logouts.
       if (rest > 0) setTimeout(free, rest)
       else free()
     })

@@ -13,7 +13,7 @@ test.each([
   [
     Type.String({ pattern: '^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}:\\d{2}Z$' }),
     'yesterday',
-    'must be a time as RFC 3339 writes it, such as 2026-01-31T12:00:00Z',
+    'must be an RFC 3339 time such as 2026-01-31T12:00:00Z',
   ],
   [Type.String({ pattern: '^[^\\s@]+@[^\\s@]+$' }), 'ann', 'must be an email address'],
   [
@@ -39,11 +39,11 @@ test.each([
     true,
     'must be 1, 2 or a string',
   ],
-])('%# words are plain', (schema, value, detail) => {
+])('a fault of schema %# is described in plain words', (schema, value, detail) => {
   expect(faults(schema, value)).toEqual([`: ${detail}`])
 })
 
-test('of a union, what is wrong with the branch that was meant', () => {
+test('the faults of a union are those of the nearest branch', () => {
   const Event = Type.Object({
     id: Type.String(),
     lane: Type.Optional(Type.Union([Type.Literal('a'), Type.Literal('b')])),
@@ -58,7 +58,7 @@ test('of a union, what is wrong with the branch that was meant', () => {
   expect(faults(OneOrMany, [])).toEqual([])
 })
 
-test('of several unions, what is wrong with each', () => {
+test('each of several unions has its own faults', () => {
   const required = (...names: string[]) => ({ required: names })
   const both = Type.Unsafe<object>({
     type: 'object',
@@ -67,7 +67,7 @@ test('of several unions, what is wrong with each', () => {
   expect(faults(both, {})).toEqual(['/a: is missing', '/d: is missing'])
 })
 
-test('the same fault in each of many items is told for each', () => {
+test('a fault that many items share is reported for each of them', () => {
   const schema = Type.Array(Type.Union([Type.Literal('a'), Type.Literal('b')]))
   const value = Array.from({ length: 12 }, (_, index) => (index === 5 ? 'a' : 'c'))
   expect(faults(schema, value)).toHaveLength(11)
@@ -75,7 +75,7 @@ test('the same fault in each of many items is told for each', () => {
 })
 
 describe('unknown members', () => {
-  test('are refused at every depth, without the schema having to say so', () => {
+  test('are refused at every depth by default', () => {
     const schema = Type.Object({ list: Type.Array(Type.Object({ a: Type.Optional(Type.String()) })) })
     expect(faults(schema, { list: [{ a: 'x' }, { b: 1 }], more: 1 })).toEqual([
       '/more: is not a known member',
@@ -83,7 +83,7 @@ describe('unknown members', () => {
     ])
   })
 
-  test('are taken where the schema allows them, or names them by pattern or by parts', () => {
+  test('are accepted where the schema allows them, or names them by pattern or in parts', () => {
     expect(
       faults(Type.Object({ a: Type.String() }, { additionalProperties: true }), { a: '', b: 1 }),
     ).toEqual([])
@@ -95,18 +95,18 @@ describe('unknown members', () => {
   })
 })
 
-test('a value is never changed to fit', () => {
+test('a value is never converted to the expected type', () => {
   const value = { size: '3' }
   expect(faults(Type.Object({ size: Type.Integer() }), value)).toEqual(['/size: must be a whole number'])
   expect(value).toEqual({ size: '3' })
 })
 
-test('a schema that a large body could make slow is refused when it is made', () => {
+test('a schema that would be slow on a large body is refused when it is compiled', () => {
   const schema = Type.Array(Type.Object({ a: Type.String() }), { uniqueItems: true })
   expect(() => createValidator(schema)).toThrow('uniqueItems needs items of one scalar type')
 })
 
-test('a value with very many faults has at most 50 told', () => {
+test('at most 50 faults of a value are reported', () => {
   const schema = Type.Array(Type.Union([Type.String({ pattern: '^a$' }), Type.Null()]))
   expect(
     faults(

@@ -14,19 +14,19 @@ const STRICT: Options = {
   unicodeRegExp: true,
 }
 
-/** For bodies and log records: what is given counts as it is. */
+/** For bodies and log records, whose values are not converted. */
 export const bodyAjv = new Ajv(STRICT)
-/** For query strings and paths, where everything is text, and a list of one looks like the one. */
+/** For query strings and paths: all values are text, and a list with one element looks like a single value. */
 export const textAjv = new Ajv({
   ...STRICT,
   coerceTypes: 'array',
-  // Ajv skips the bounds of a number that is not finite where it is strict, and reads 1e309 as one. `bounded` is the other half.
+  // In strict mode ajv skips the bounds of a number that is not finite, and parses 1e309 as one. `bounded` requires bounds.
   strictNumbers: false,
 })
 
 /**
- * Gives the faults of a value, at most 50: none when it is what `schema` says. Settings and words are those of request
- * bodies: unknown members are faults unless the schema allows them.
+ * Returns a function that lists the faults of a value, at most 50; none if it conforms to `schema`. Settings and words are those
+ * of request bodies: unknown members are faults unless the schema allows them.
  */
 export function createValidator(schema: object): (value: unknown) => readonly Fault[] {
   const validate = bodyAjv.compile(closed(schema))
@@ -36,8 +36,8 @@ export function createValidator(schema: object): (value: unknown) => readonly Fa
 type Schema = Readonly<Record<string, unknown>>
 
 /**
- * The schema, in which every object that does not speak of `additionalProperties` refuses them: a misspelt member must not
- * pass for one left out. Parts of an `allOf` are left alone, for each would refuse the members of the others.
+ * Copies a schema so that every object refuses unknown members, unless it sets `additionalProperties`: a misspelt member must
+ * not be taken for an absent one. The parts of an `allOf` stay open, because each would refuse the members of the others.
  */
 export function closed(schema: object): object {
   return close(schema as Schema)
@@ -64,7 +64,7 @@ function close(schema: Schema): Schema {
   return copy
 }
 
-/** A schema of texts, of which every number has bounds: what is read as Infinity (1e309) is found by them alone. */
+/** Requires bounds for every number in a schema of texts: only bounds catch a text such as 1e309, which is parsed as Infinity. */
 export function bounded(schema: object): object {
   const { properties = {} } = schema as { readonly properties?: Readonly<Record<string, Schema>> }
   for (const [name, { type, minimum, maximum }] of Object.entries(properties)) {
@@ -74,7 +74,7 @@ export function bounded(schema: object): object {
   return schema
 }
 
-/** `uniqueItems` compares each item with each other unless all are of one scalar type: a large body would take minutes. */
+/** Refuses `uniqueItems` for items that are not of one scalar type: all pairs are compared, for minutes if the body is large. */
 function refuseSlow({ uniqueItems, items }: Schema): void {
   const type = isSchema(items) ? items.type : undefined
   if (uniqueItems === true && (typeof type !== 'string' || type === 'object' || type === 'array')) {

@@ -1,4 +1,4 @@
 import manifest from '../package.json' with { type: 'json' }
 
-/** The release: one version for the whole repository. */
+/** The release: the whole repository has one version. */
 export const VERSION: string = manifest.version

@@ -3,8 +3,9 @@ import { exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from '
 import { beforeAll, describe, expect, test } from 'vitest'
 import { type AuthorizationServer, createAccessTokenVerifier } from './access-tokens.ts'
 
-// Goal: an access token is believed when its authorization server made it for us, now, as an access token; and never else.
-// Method: one good token, and each rule broken by itself (RFC 9068 4, RFC 8725 3).
+// Goal: an access token is accepted only if its authorization server issued it to Curfew, as an access token, and it is valid
+// now.
+// Method: one good token, and tokens that each break one rule (RFC 9068 4, RFC 8725 3).
 
 const NOW = new Date('2026-11-21T12:00:00Z')
 const SERVER: AuthorizationServer = {
@@ -70,7 +71,7 @@ function verifier(
     async fetchJwks() {
       fetches++
       const found = keys()
-      return found === null ? { ok: false, detail: 'away' } : { ok: true, value: { keys: found } }
+      return found === null ? { ok: false, detail: 'unavailable' } : { ok: true, value: { keys: found } }
     },
     scopes: SCOPES,
     now: () => new Date(nowMs),
@@ -79,7 +80,7 @@ function verifier(
 }
 
 describe('a token', () => {
-  test('grants those of its scopes that there are', async () => {
+  test('grants the scopes that exist, and drops unknown ones', async () => {
     expect(await verifier().verify(await make())).toEqual({
       name: 'idp-1@https://as.example',
       scopes: new Set(['events:write', 'clients:read']),
@@ -97,25 +98,25 @@ describe('a token', () => {
     ['expired beyond the skew', { claims: { exp: nowS - 31 } }],
     ['not valid yet', { claims: { nbf: nowS + 31 } }],
     ['issued in the future beyond the skew', { claims: { iat: nowS + 31 } }],
-    ['a subject that is no text', { claims: { sub: 7 } as unknown as JWTPayload }],
+    ['a subject that is a number', { claims: { sub: 7 } as unknown as JWTPayload }],
     ['a subject that is an object', { claims: { sub: { admin: true } } as unknown as JWTPayload }],
-    ['a subject without a name', { claims: { sub: '' } }],
-    ['not an access token', { header: { typ: 'JWT' } }],
+    ['an empty subject', { claims: { sub: '' } }],
+    ['a plain JWT', { header: { typ: 'JWT' } }],
     ['a logout token', { header: { typ: 'logout+jwt' } }],
-  ])('is nothing: %s', async (_what, made) => {
+  ])('is rejected: %s', async (_case, made) => {
     expect(await verifier().verify(await make(made))).toBeNull()
   })
 
-  test('is believed when its clock is ahead within the skew', async () => {
+  test('is accepted when the server clock is ahead by less than the skew', async () => {
     expect(await verifier().verify(await make({ claims: { iat: nowS + 29 } }))).not.toBeNull()
   })
 
-  test('is nothing when another key signed it, under whatever name', async () => {
+  test('is rejected when another key signed it, even under a known kid', async () => {
     expect(await verifier().verify(await make({ by: other }))).toBeNull()
     expect(await verifier().verify(await make({ by: other, header: { kid: 'one' } }))).toBeNull()
   })
 
-  test('is nothing unsigned, or in an algorithm that is not allowed', async () => {
+  test('is rejected when it is unsigned or its algorithm is not allowed', async () => {
     const [, payload] = (await make()).split('.')
     const none = Buffer.from('{"alg":"none","typ":"at+jwt"}').toString('base64url')
     expect(await verifier().verify(`${none}.${payload}.`)).toBeNull()
@@ -136,14 +137,14 @@ describe('a token', () => {
     expect(await verifier({ algorithms: ['RS256'] }, () => [rsa.jwk]).verify(signed)).not.toBeNull()
   })
 
-  test.each(['', '.', '..', 'a.b.c', 'e30.e30.e30', 'e30.bnVsbA.e30'])('is nothing: %j', async (text) => {
+  test.each(['', '.', '..', 'a.b.c', 'e30.e30.e30', 'e30.bnVsbA.e30'])('is rejected: %j', async (text) => {
     const { verify, fetches } = verifier()
     expect(await verify(text)).toBeNull()
-    // Nobody is asked for keys by whoever likes.
+    // A stranger cannot make Curfew fetch keys.
     expect(fetches()).toBe(0)
   })
 
-  test('without a type is taken where that is configured, unless it is of another kind', async () => {
+  test('without the type is accepted where anyType is set, unless its claims mark another kind of token', async () => {
     const { verify } = verifier({ anyType: true })
     expect(await verify(await make({ header: { typ: 'JWT' } }))).not.toBeNull()
     for (const claim of ['nonce', 'events', 'at_hash'])
@@ -151,8 +152,8 @@ describe('a token', () => {
   })
 })
 
-describe('what it grants', () => {
-  test('roles, as they are mapped', async () => {
+describe('the grant', () => {
+  test('maps roles to scopes', async () => {
     const scopeOf = { 'curfew-sre': ['admin'], 'curfew-idp': ['events:write'] }
     const { verify } = verifier({ scopeClaim: 'realm_access.roles', scopeOf })
     const roles = ['curfew-idp', 'offline_access', 'constructor', 'admin']
@@ -160,12 +161,12 @@ describe('what it grants', () => {
     expect(granted?.scopes).toEqual(new Set(['events:write']))
   })
 
-  test('what all of the server’s tokens are bound to', async () => {
+  test('is bound to the issuer and clients that are set for the server', async () => {
     const { verify } = verifier({ boundTo: { issuer: 'main', clients: ['mail'] } })
     expect(await verify(await make())).toMatchObject({ issuer: 'main', clients: ['mail'] })
   })
 
-  test('what its claims bind it to; nothing at all where they are not there', async () => {
+  test('is bound by the configured claims, and a token without these claims is rejected', async () => {
     const { verify } = verifier({ issuerClaim: 'curfew_issuer', clientsClaim: 'https://curfew/clients' })
     const claims = { curfew_issuer: 'main', 'https://curfew/clients': ['mail', 'wiki'] }
     expect(await verify(await make({ claims }))).toMatchObject({ issuer: 'main', clients: ['mail', 'wiki'] })
@@ -176,14 +177,14 @@ describe('what it grants', () => {
 })
 
 describe('keys', () => {
-  test('are fetched once, by however many at once', async () => {
+  test('are fetched once for many concurrent tokens', async () => {
     const { verify, fetches } = verifier()
     const token = await make()
     await Promise.all(Array.from({ length: 20 }, () => verify(token)))
     expect(fetches()).toBe(1)
   })
 
-  test('are fetched anew for one that is unknown, but not for everybody who invents one', async () => {
+  test('are fetched again for an unknown kid, but at most once per pause', async () => {
     let keys = [key.jwk]
     const { verify, fetches, pass } = verifier({}, () => keys)
     await verify(await make())
@@ -196,11 +197,11 @@ describe('keys', () => {
     expect(fetches()).toBe(2)
   })
 
-  test('that are known go on while their server is away; one that never was is a fault of neither side', async () => {
-    let away = false
-    const { verify, pass } = verifier({}, () => (away ? null : [key.jwk]))
+  test('stay in use while their server is unavailable; without any key the verifier throws', async () => {
+    let unavailable = false
+    const { verify, pass } = verifier({}, () => (unavailable ? null : [key.jwk]))
     await verify(await make())
-    away = true
+    unavailable = true
     pass(60_000)
     expect(await verify(await make())).not.toBeNull()
     const never = verifier({}, () => null)

@@ -1,30 +1,33 @@
 import { AuthorizationServerUnavailableError } from '@curfew/domain'
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose'
 
-/** An authorization server whose JWT access tokens are taken (RFC 9068), and what they grant. */
+/** An authorization server whose JWT access tokens Curfew accepts (RFC 9068), and the rules for what they grant. */
 export interface AuthorizationServer {
   /** Its `iss`, compared byte for byte. */
   readonly issuer: string
-  /** What `aud` must name. */
+  /** The value that `aud` must contain. */
   readonly audience: string
   readonly jwksUri: string
-  /** JWS algorithms that it signs with; asymmetric ones only. */
+  /** JWS algorithms that it may sign with; asymmetric ones only. */
   readonly algorithms: readonly string[]
-  /** By how much clocks may differ, in seconds. */
+  /** The clock difference to tolerate, in seconds. */
   readonly clockSkewS: number
-  /** Take a token whose `typ` is not `at+jwt`, as older servers send them (RFC 9068 4 would refuse it). */
+  /** Accepts a token whose `typ` is not `at+jwt`, as older servers send it. RFC 9068 4 would reject it. */
   readonly anyType: boolean
-  /** The claim that says what its bearer may do: a list, or a text with spaces, as `scope` is (RFC 8693 4.2). */
+  /** The claim that lists what the bearer may do: an array, or a string separated by spaces as `scope` is (RFC 8693 4.2). */
   readonly scopeClaim: string
-  /** What values of that claim mean, as scopes of ours; null: they are our scopes as they stand. */
+  /** Maps values of that claim to Curfew's scopes. Null: the values are Curfew's scopes. */
   readonly scopeOf: Readonly<Record<string, readonly string[]>> | null
-  /** What every token of this server is bound to; `issuerClaim` and `clientsClaim` name claims that say so for each. */
+  /**
+   * The issuer and clients that every token of this server is bound to. `issuerClaim` and `clientsClaim` read them from the token
+   * instead.
+   */
   readonly boundTo: { readonly issuer: string; readonly clients: readonly string[] | null } | null
   readonly issuerClaim: string | null
   readonly clientsClaim: string | null
 }
 
-/** What a token grants. */
+/** The access that a token grants. */
 export interface AccessTokenGrant {
   /** For logs and audit. */
   readonly name: string
@@ -35,19 +38,20 @@ export interface AccessTokenGrant {
 
 export interface AccessTokensDeps {
   readonly servers: readonly AuthorizationServer[]
-  /** Fetches a key set, through the guarded client. */
+  /** Fetches a JWK Set through the guarded HTTP client. */
   fetchJwks(
     uri: string,
   ): Promise<{ readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly detail: string }>
-  /** Scopes that there are; others are left out of what a token grants. */
+  /** The scopes that exist. A grant drops all others. */
   readonly scopes: ReadonlySet<string>
   readonly now: () => Date
 }
 
-/** How long a key set is good for, and the least time between two fetches, in milliseconds. */
+/** The age at which a JWK Set is refreshed, in milliseconds. */
 const KEYS_FRESH_MS = 10 * 60_000
+/** The least time between two fetches of one JWK Set, in milliseconds. */
 const FETCH_PAUSE_MS = 30_000
-/** Claims of other kinds of token, which must not pass as an access token where `typ` does not tell (RFC 8725 3.11, 3.12). */
+/** Claims that mark other kinds of token. They are refused if `typ` does not identify an access token (RFC 8725 3.11, 3.12). */
 const CLAIMS_OF_OTHERS = ['nonce', 'at_hash', 'events']
 
 interface Keys {
@@ -56,10 +60,10 @@ interface Keys {
 }
 
 /**
- * Checks JWT access tokens: signature, issuer, audience, time, type, algorithm (RFC 9068 4, RFC 8725).
+ * Creates a verifier of JWT access tokens: signature, issuer, audience, times, type and algorithm (RFC 9068 4, RFC 8725).
  *
- * @returns for each token what it grants, or null where it is none that may be believed.
- * @throws {AuthorizationServerUnavailableError} where its server's keys were never had.
+ * @returns a function that resolves to the token's grant, or to null if the token is not valid. It rejects with an
+ *   `AuthorizationServerUnavailableError` if the keys of the token's server have never been fetched.
  */
 export function createAccessTokenVerifier({
   servers,
@@ -71,10 +75,10 @@ export function createAccessTokenVerifier({
   const fetching = new Map<string, Promise<Keys | null>>()
   const askedAtMs = new Map<string, number>()
 
-  /** Fetches anew, but not too often; what was known stays where nothing better comes. */
+  /** Fetches the keys, at most once per pause. If the fetch fails, the known keys stay. */
   function refresh({ jwksUri }: AuthorizationServer): Promise<Keys | null> {
-    const under = fetching.get(jwksUri)
-    if (under !== undefined) return under
+    const running = fetching.get(jwksUri)
+    if (running !== undefined) return running
     const nowMs = now().getTime()
     if (nowMs - (askedAtMs.get(jwksUri) ?? Number.NEGATIVE_INFINITY) < FETCH_PAUSE_MS)
       return Promise.resolve(known.get(jwksUri) ?? null)
@@ -92,7 +96,7 @@ export function createAccessTokenVerifier({
   async function keysOf(server: AuthorizationServer): Promise<Keys> {
     const keys = known.get(server.jwksUri)
     if (keys !== undefined) {
-      // Nobody waits for what is only getting old.
+      // Old keys are refreshed in the background: no caller waits.
       if (now().getTime() - keys.fetchedAtMs >= KEYS_FRESH_MS) void refresh(server)
       return keys
     }
@@ -113,7 +117,7 @@ export function createAccessTokenVerifier({
         currentDate: now(),
       })
       if (typeof payload.sub !== 'string' || payload.sub === '') return null
-      // Issued in the future: its clock, or its issuer, cannot be relied on.
+      // A token from the future: either the server's clock or the token is wrong.
       if (Number(payload.iat) > now().getTime() / 1_000 + server.clockSkewS) return null
       return isAccessToken(payload, protectedHeader.typ, server) ? payload : null
     }
@@ -124,7 +128,7 @@ export function createAccessTokenVerifier({
       if (!(error instanceof errors.JOSEError)) throw error
       if (!(error instanceof errors.JWKSNoMatchingKey)) return null
     }
-    // Its keys may have been rotated since.
+    // The server may have rotated its keys since the last fetch.
     const newer = await refresh(server)
     if (newer === null || newer === keys) return null
     try {
@@ -152,14 +156,14 @@ function keySetOf(value: unknown): Keys['set'] | null {
   }
 }
 
-/** Who says to have signed it: only to know whose keys to check it with. */
+/** Reads `iss` from a token that is not verified yet, only to choose the keys to verify it with. */
 function issuerOf(token: string): string | null {
   try {
     const payload: unknown = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8'))
     const { iss }: { iss?: unknown } = Object(payload)
     return typeof iss === 'string' ? iss : null
   } catch {
-    // No JSON, no issuer.
+    // The payload is not JSON.
     return null
   }
 }
@@ -183,12 +187,12 @@ function grantOf(
   const scopes = values.flatMap((value) =>
     scopeOf === null ? [value] : Object.hasOwn(scopeOf, value) ? (scopeOf[value] ?? []) : [],
   )
-  // Where a claim is to say what a token is bound to and is not there, it is bound to nothing that we know: it is refused.
+  // If a configured claim is missing, the token's bounds are unknown: reject it.
   const issuer = issuerClaim === null ? (boundTo?.issuer ?? null) : textOf(claimOf(payload, issuerClaim))
   if (issuerClaim !== null && issuer === null) return null
   const clients = clientsClaim === null ? (boundTo?.clients ?? null) : textsOf(claimOf(payload, clientsClaim))
   if (clientsClaim !== null && clients === null) return null
-  // Whoever may see some clients of everybody: there is no such thing.
+  // A client belongs to one issuer, so clients without an issuer mean nothing.
   if (clients !== null && issuer === null) return null
   return {
     name: `${payload.sub}@${server.issuer}`,
@@ -198,7 +202,7 @@ function grantOf(
   }
 }
 
-/** A claim by its name, or by a path with dots where there is none of that name, as in `realm_access.roles`. */
+/** Finds a claim by its name or, if no claim has that name, by a dotted path such as `realm_access.roles`. */
 function claimOf(payload: JWTPayload, name: string): unknown {
   if (Object.hasOwn(payload, name)) return payload[name]
   let value: unknown = payload
@@ -215,5 +219,5 @@ function textOf(value: unknown): string | null {
 
 function textsOf(value: unknown): readonly string[] | null {
   if (typeof value === 'string') return value.split(' ').filter((part) => part !== '')
-  return Array.isArray(value) && value.every((each) => typeof each === 'string') ? value : null
+  return Array.isArray(value) && value.every((item) => typeof item === 'string') ? value : null
 }

@@ -11,11 +11,11 @@ import { promisify } from 'node:util'
 import type { SigningAlgorithm } from '@curfew/domain'
 import type { JWK } from 'jose'
 
-/** A JWS algorithm in the words of node:crypto, and what kind of key it takes (RFC 7518 3.1, RFC 8037 3.1). */
-interface Words {
+/** The parameters of a JWS algorithm for node:crypto, and the kind of key it takes (RFC 7518 3.1, RFC 8037 3.1). */
+interface AlgorithmParameters {
   readonly kty: 'RSA' | 'EC' | 'OKP'
   readonly crv?: string
-  /** Null: the algorithm has its own (EdDSA). */
+  /** Null for EdDSA, which fixes its own hash. */
   readonly hash: string | null
   readonly options: Readonly<Record<string, unknown>>
 }
@@ -24,7 +24,7 @@ const PKCS1 = { padding: constants.RSA_PKCS1_PADDING }
 const PSS = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_DIGEST }
 const JOSE_ECDSA = { dsaEncoding: 'ieee-p1363' }
 
-export const ALGORITHMS: Readonly<Record<SigningAlgorithm, Words>> = {
+export const ALGORITHMS: Readonly<Record<SigningAlgorithm, AlgorithmParameters>> = {
   RS256: { kty: 'RSA', hash: 'sha256', options: PKCS1 },
   RS384: { kty: 'RSA', hash: 'sha384', options: PKCS1 },
   RS512: { kty: 'RSA', hash: 'sha512', options: PKCS1 },
@@ -37,7 +37,7 @@ export const ALGORITHMS: Readonly<Record<SigningAlgorithm, Words>> = {
   EdDSA: { kty: 'OKP', crv: 'Ed25519', hash: null, options: {} },
 }
 
-/** Least length of an RSA key (RFC 7518 3.3). */
+/** The least length of an RSA modulus, in bits (RFC 7518 3.3). */
 export const MODULUS_BITS_MIN = 2_048
 
 export type SignInput = (input: Buffer) => Buffer | Promise<Buffer>
@@ -45,10 +45,10 @@ export type SignInput = (input: Buffer) => Buffer | Promise<Buffer>
 const signInThreadPool = promisify(sign)
 
 /**
- * An elliptic curve's signature takes less time than handing it to another thread and back, so it is made at once; RSA's
- * takes ten times that, and must not hold up everything else.
+ * Creates a function that signs with a private key. It signs with elliptic curves on the calling thread, which is faster than a
+ * round trip to another thread. RSA takes ten times as long, so it runs in the thread pool and does not block the event loop.
  *
- * @throws what node:crypto throws for a JWK that is no private key.
+ * @throws the error of node:crypto if the JWK is not a private key.
  */
 export function signWith(privateJwk: JWK, algorithm: SigningAlgorithm): SignInput {
   const key = createPrivateKey({ key: privateJwk as JsonWebKeyInput['key'], format: 'jwk' })
@@ -57,7 +57,11 @@ export function signWith(privateJwk: JWK, algorithm: SigningAlgorithm): SignInpu
   return kty === 'RSA' ? (input) => signInThreadPool(hash, input, keyed) : (input) => sign(hash, input, keyed)
 }
 
-/** Whether a signature is good. @throws what node:crypto throws for a JWK that is no public key. */
+/**
+ * Creates a function that verifies signatures with a public key.
+ *
+ * @throws the error of node:crypto if the JWK is not a public key.
+ */
 export function verifyWith(
   publicJwk: JWK,
   algorithm: SigningAlgorithm,

@@ -5,15 +5,16 @@ import { expect, test } from 'vitest'
 import { createClientKeySealer } from './client-keys.ts'
 import { createKeyMaker } from './key-maker.ts'
 
-// Goal: a client's private key lies nowhere but sealed, and opens for the relying party that it was sealed for, with the
-// master key that it was sealed with, and not otherwise.
+// Goal: a client's private key is stored only sealed. It opens only for the relying party and with the master key that it was
+// sealed with.
+// Method: real keys; other owners, other master keys and changed texts.
 
 const MASTER_KEY = randomBytes(32)
 const MAIL = { issuer: 'main' as IssuerName, clientId: 'mail' as ClientId }
 const PEM = '-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n'
 const sealer = createClientKeySealer(MASTER_KEY)
 
-test('opens as it was sealed, and does not show what it holds', async () => {
+test('a sealed key opens to the same text, and does not reveal it', async () => {
   const sealed = await sealer.seal(PEM, MAIL)
   expect(sealed).not.toContain(Buffer.from('hunter2').toString('base64url').slice(1, -2))
   expect(await sealer.seal(PEM, MAIL)).not.toBe(sealed)
@@ -23,11 +24,11 @@ test('opens as it was sealed, and does not show what it holds', async () => {
 test.each([
   ['another client', { ...MAIL, clientId: 'wiki' as ClientId }],
   ['another issuer', { ...MAIL, issuer: 'two' as IssuerName }],
-])('does not open for %s', async (_what, owner) => {
+])('a sealed key does not open for %s', async (_case, owner) => {
   await expect(sealer.open(await sealer.seal(PEM, MAIL), owner)).rejects.toThrow(ClientKeyError)
 })
 
-test('does not open with another master key, nor changed, and the message has no secret', async () => {
+test('a key that another master key sealed, or that was changed, does not open, and the error contains no secret', async () => {
   const sealed = await sealer.seal(PEM, MAIL)
   const changed = sealed.replace(/.(?=.{4}$)/, (letter) => (letter === 'A' ? 'B' : 'A'))
   const attempts = [
@@ -44,7 +45,7 @@ test('does not open with another master key, nor changed, and the message has no
   }
 })
 
-test('nothing else under the master key is a client key, nor the other way round', async () => {
+test('a client key and another secret under the same master key do not open as each other', async () => {
   const { issuer: iss, clientId: sub } = MAIL
   const other = await new CompactEncrypt(Buffer.from('other'))
     .setProtectedHeader({ alg: 'dir', enc: 'A256GCM', iss, sub })

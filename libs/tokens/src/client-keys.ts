@@ -1,27 +1,29 @@
 import { type ClientId, ClientKeyError, type IssuerName } from '@curfew/domain'
 import { createSealer } from './sealing.ts'
 
-/** The relying party that a private key is shown to. */
+/** The relying party that Curfew presents the client certificate to. */
 export interface ClientKeyOwner {
   readonly issuer: IssuerName
   readonly clientId: ClientId
 }
 
-/** Keeps the private keys of client certificates (mTLS) at rest: under the master key, bound to the relying party. */
+/** Encrypts the private keys of client certificates (mTLS) for storage, with the master key and bound to the relying party. */
 export interface ClientKeySealer {
   /** @returns a compact JWE (RFC 7516), direct encryption with A256GCM. */
   seal(pem: string, owner: ClientKeyOwner): Promise<string>
-  /** @throws {ClientKeyError} when the master key is another, or the text was tampered with or belongs to another. */
+  /**
+   * @throws {ClientKeyError} if another master key or another relying party's binding sealed the text, or the text was changed.
+   */
   open(sealed: string, owner: ClientKeyOwner): Promise<string>
 }
 
-/** Tells a client key from a signing key, which lies under the same master key. */
+/** The `typ` that tells a client key from other secrets under the same master key. */
 const TYPE = 'curfew-client-key'
 
 /**
  * @param masterKey 32 bytes.
- * @param oldMasterKey 32 bytes: opens too, while one master key replaces another.
- * @throws {ClientKeyError} when one is longer or shorter.
+ * @param oldMasterKey 32 bytes. It opens keys, but seals none, during a rotation of the master key.
+ * @throws {ClientKeyError} if a master key is not 32 bytes long.
  */
 export function createClientKeySealer(
   masterKey: Uint8Array,

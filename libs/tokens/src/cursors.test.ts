@@ -2,12 +2,13 @@ import { randomBytes } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { createCursorSealer } from './cursors.ts'
 
-// Goal: a cursor gives nothing away, and works for its own list and caller only, in every process of the deployment.
+// Goal: a cursor reveals nothing, and works only for its own list and caller, in every process of the deployment.
+// Method: cursors opened by other sealers, for other scopes, and after changes.
 
 const MASTER_KEY = randomBytes(32)
 const sealer = createCursorSealer(MASTER_KEY)
 
-test('a cursor opens in another process, and shows neither its text nor the exact length of it', () => {
+test('a cursor opens in another process, and reveals neither its text nor the exact length of the text', () => {
   const cursor = sealer.seal('["älice","s 1"]', 'list a')
   expect(createCursorSealer(MASTER_KEY).open(cursor, 'list a')).toBe('["älice","s 1"]')
   expect(Buffer.from(cursor, 'base64url').toString('latin1')).not.toMatch(/lice|s 1/)
@@ -15,13 +16,13 @@ test('a cursor opens in another process, and shows neither its text nor the exac
   expect(sealer.seal('["älice","s 1"]', 'list a')).not.toBe(cursor)
 })
 
-test('a cursor opens while one master key replaces another', () => {
+test('a cursor that the old master key sealed opens during a rotation', () => {
   const cursor = sealer.seal('1', 'list a')
   expect(createCursorSealer(randomBytes(32), MASTER_KEY).open(cursor, 'list a')).toBe('1')
   expect(createCursorSealer(randomBytes(32)).open(cursor, 'list a')).toBeNull()
 })
 
-test('a cursor of another scope, a changed one and what is no cursor open to nothing', () => {
+test('a cursor of another scope, a changed cursor and arbitrary text open to null', () => {
   const cursor = sealer.seal('1', 'list a')
   expect(sealer.open(cursor, 'list b')).toBeNull()
   const bytes = Buffer.from(cursor, 'base64url')
@@ -30,6 +31,6 @@ test('a cursor of another scope, a changed one and what is no cursor open to not
     changed.writeUInt8(changed.readUInt8(place) ^ 1, place)
     expect(sealer.open(changed.toString('base64url'), 'list a')).toBeNull()
   }
-  for (const none of ['', 'x', `${cursor}!`, cursor.slice(4), bytes.subarray(0, 32).toString('base64url')])
-    expect(sealer.open(none, 'list a')).toBeNull()
+  for (const text of ['', 'x', `${cursor}!`, cursor.slice(4), bytes.subarray(0, 32).toString('base64url')])
+    expect(sealer.open(text, 'list a')).toBeNull()
 })

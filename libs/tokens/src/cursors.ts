@@ -1,10 +1,10 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
 
-/** Seals the cursors of lists, so that a caller reads nothing in them and cannot use one elsewhere. */
+/** Encrypts the cursors of lists: a caller can neither read a cursor nor use it for another list. */
 export interface CursorSealer {
-  /** @param scope the list, and what its caller may see. */
+  /** @param scope names the list and the caller's access. */
   seal(text: string, scope: string): string
-  /** @returns null where the cursor was not sealed so: of another scope, changed, or under another master key. */
+  /** @returns null if the cursor has another scope, was changed, or another master key sealed it. */
   open(cursor: string, scope: string): string | null
 }
 
@@ -13,14 +13,14 @@ const SALT_BYTES = 16
 const TAG_BYTES = 16
 const KEY_BYTES = 32
 const IV_BYTES = 12
-/** The text is padded to a multiple of it: its length would tell something of a name in it. */
+/** The text is padded to a multiple of this, because its exact length would reveal something about a name in it. */
 const BLOCK_BYTES = 128
 
 /**
- * Each cursor lies under a key and a nonce of its own, derived from the master key and a random salt (HKDF, RFC 5869): so every
- * process that has the master key opens it, and no number of cursors wears a key out.
+ * Derives a key and a nonce per cursor from the master key and a random salt (HKDF, RFC 5869). Every process with the master key
+ * can open the cursor, and the number of cursors is not limited by AES-GCM's nonce.
  *
- * @param oldMasterKey opens too, while one master key replaces another.
+ * @param oldMasterKey opens cursors, but seals none, during a rotation of the master key.
  */
 export function createCursorSealer(
   masterKey: Uint8Array,
@@ -37,7 +37,7 @@ export function createCursorSealer(
     },
     open(cursor, scope) {
       const bytes = Buffer.from(cursor, 'base64url')
-      // Buffer skips what is no base64url.
+      // Buffer skips characters that are not base64url, so the round trip detects them.
       if (bytes.toString('base64url') !== cursor || bytes.length < SALT_BYTES + TAG_BYTES) return null
       for (const candidate of masterKeys) {
         const { key, iv } = derive(candidate, bytes.subarray(0, SALT_BYTES))
@@ -48,7 +48,7 @@ export function createCursorSealer(
         try {
           return unpad(Buffer.concat([padded, decipher.final()]))
         } catch {
-          // It lies under the other master key, or under none of ours.
+          // Another master key sealed it, or it was changed.
         }
       }
       return null
@@ -61,7 +61,7 @@ function derive(masterKey: Uint8Array, salt: Uint8Array) {
   return { key: bytes.subarray(0, KEY_BYTES), iv: bytes.subarray(KEY_BYTES) }
 }
 
-/** The length in four bytes, the text, and zeros. */
+/** Writes the length in four bytes, then the text, then zeros. */
 function pad(text: string): Buffer {
   const bytes = Buffer.from(text, 'utf8')
   const padded = Buffer.alloc(Math.ceil((bytes.length + 4) / BLOCK_BYTES) * BLOCK_BYTES)

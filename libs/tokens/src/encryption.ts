@@ -3,58 +3,61 @@ import { type EncryptionAlgorithm, NoEncryptionKeyError, type TokenEncryption } 
 import { CompactEncrypt, importJWK, type JWK } from 'jose'
 
 const MODULUS_BYTES_MIN = 256
-/** A key set of thousands would take time from everybody else's tokens. */
+/** A limit, because checking thousands of keys would delay the tokens of other RPs. */
 const KEYS_TRIED_MAX = 16
 const CURVES: readonly unknown[] = ['P-256', 'P-384', 'P-521', 'X25519']
-/** What a key may be used for, in the words of RFC 7517 4.3, if it is to be encrypted to. */
+/** The `key_ops` values that allow encryption to a key (RFC 7517 4.3). */
 const OPERATIONS = ['encrypt', 'wrapKey', 'deriveKey', 'deriveBits']
 
 /**
- * The key of a JWK Set that tokens for its owner are encrypted to; null where none fits. Of several, the first that says
- * it is for this (OIDC Core 10.2).
+ * Finds the key of an RP's JWK Set to encrypt its tokens to. It prefers the first key whose `use` or `alg` names encryption
+ * (OIDC Core 10.2).
+ *
+ * @returns null if no key fits.
  */
 export function findEncryptionKey(jwks: unknown, alg: EncryptionAlgorithm): JWK | null {
   const { keys } = Object(jwks) as { readonly keys?: unknown }
   if (!Array.isArray(keys)) return null
   const fitting = keys.filter((key): key is JWK => isFitting(key, alg))
-  const saysSo = Map.groupBy(fitting, ({ use, alg: of }) => use === 'enc' || of === alg)
-  const inOrder = [...(saysSo.get(true) ?? []), ...(saysSo.get(false) ?? [])]
+  const byPurpose = Map.groupBy(fitting, ({ use, alg: keyAlg }) => use === 'enc' || keyAlg === alg)
+  const inOrder = [...(byPurpose.get(true) ?? []), ...(byPurpose.get(false) ?? [])]
   return inOrder.slice(0, KEYS_TRIED_MAX).find(isPublicKey) ?? null
 }
 
 function isFitting(key: unknown, alg: EncryptionAlgorithm): boolean {
-  const { kty, crv, n, use, alg: of, key_ops: operations } = Object(key) as Record<string, unknown>
+  const { kty, crv, n, use, alg: keyAlg, key_ops: operations } = Object(key) as Record<string, unknown>
   if (use !== undefined && use !== 'enc') return false
-  if (of !== undefined && of !== alg) return false
-  if (Array.isArray(operations) && !operations.some((each) => OPERATIONS.includes(each))) return false
+  if (keyAlg !== undefined && keyAlg !== alg) return false
+  if (Array.isArray(operations) && !operations.some((operation) => OPERATIONS.includes(operation)))
+    return false
   return alg.startsWith('RSA')
     ? kty === 'RSA' && typeof n === 'string' && Buffer.from(n, 'base64url').length >= MODULUS_BYTES_MIN
     : (kty === 'EC' || kty === 'OKP') && CURVES.includes(crv)
 }
 
-/** Whether its numbers are a key: a point that is not on its curve is found out when it is registered, not at the first logout. */
+/** Whether the JWK's numbers form a key. This finds a point off its curve at registration, not at the first logout. */
 function isPublicKey(key: JWK): boolean {
   try {
     createPublicKey({ key: bareOf(key) as JsonWebKeyInput['key'], format: 'jwk' })
     return true
   } catch {
-    // None that could be encrypted to.
+    // The numbers do not form a key.
     return false
   }
 }
 
-/** Only what the key is: what it says besides is looked at elsewhere. */
+/** Keeps only the members that define the key. `isFitting` checks the others. */
 function bareOf({ kty, crv, x, y, n, e }: JWK): JWK {
   return (kty === 'RSA' ? { kty, n, e } : { kty, crv, x, ...(y !== undefined && { y }) }) as JWK
 }
 
 /**
- * Encrypts a signed token to one RP: a nested JWT (RFC 7519 5.2, 5.3), its issuer told in the header too, so that who
- * decrypts knows whose keys to verify with (Back-Channel Logout 2.4).
+ * Encrypts a signed token to one RP as a nested JWT (RFC 7519 5.2, 5.3). The outer header repeats `iss`, which tells the RP whose
+ * keys verify the inner token (Back-Channel Logout 2.4).
  *
- * @param jwks keys of the RP. @param typ the `typ` of both headers.
+ * @param jwks the RP's JWK Set. @param typ the `typ` of both headers.
  * @returns a compact JWE (RFC 7516).
- * @throws {NoEncryptionKeyError} when none of the keys fits, or the one that says so does not.
+ * @throws {NoEncryptionKeyError} if no key fits the algorithm, or the chosen key cannot encrypt with it.
  */
 export async function encryptToken(
   token: string,
@@ -67,7 +70,7 @@ export async function encryptToken(
   }: Pick<TokenEncryption, 'alg' | 'enc' | 'jwks'> & { readonly iss: string; readonly typ: string },
 ): Promise<string> {
   const key = findEncryptionKey(jwks, alg)
-  if (key === null) throw new NoEncryptionKeyError(`none of its keys is for ${alg}`)
+  if (key === null) throw new NoEncryptionKeyError(`the JWK Set of the RP has no key for ${alg}`)
   const { kty, kid } = key
   try {
     return await new CompactEncrypt(new TextEncoder().encode(token))
@@ -81,8 +84,8 @@ export async function encryptToken(
       })
       .encrypt(await importJWK(bareOf(key), alg))
   } catch (error) {
-    const named = typeof kid === 'string' ? ` ${kid}` : ''
-    throw new NoEncryptionKeyError(`its key${named} is no ${kty} key that ${alg} can encrypt to`, {
+    const name = typeof kid === 'string' ? ` ${kid}` : ''
+    throw new NoEncryptionKeyError(`the ${kty} key${name} of the RP cannot be used with ${alg}`, {
       cause: error,
     })
   }

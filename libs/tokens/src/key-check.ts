@@ -2,17 +2,17 @@ import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '@curfew/domain'
 import { calculateJwkThumbprint, type JWK } from 'jose'
 import { ALGORITHMS, MODULUS_BITS_MIN, signWith, verifyWith } from './algorithms.ts'
 
-/** What is wrong with one member of a JWK; the empty name is the whole. Never a value of it. */
+/** A fault of one member of a JWK. The empty name means the whole JWK. `detail` never contains a value of the key. */
 export interface JwkFault {
   readonly member: string
   readonly detail: string
 }
 
-/** A JWK that may be used, without what it has besides. */
+/** The result of a check: a usable key without its other members, or the faults. */
 export type CheckedJwk =
   | {
       readonly ok: true
-      /** Its own, or its RFC 7638 thumbprint where it has none. */
+      /** The `kid` of the JWK or, if it has none, the RFC 7638 thumbprint. */
       readonly kid: string
       readonly algorithm: SigningAlgorithm
       readonly publicJwk: JWK
@@ -25,24 +25,24 @@ const PUBLIC_MEMBERS = { RSA: ['n', 'e'], EC: ['crv', 'x', 'y'], OKP: ['crv', 'x
 const PRIVATE_MEMBERS = { RSA: ['d', 'p', 'q', 'dp', 'dq', 'qi'], EC: ['d'], OKP: ['d'] } as const
 const BASE64URL = /^[\w-]+$/
 const KID_LENGTH_MAX = 255
-/** Those of 3, the least exponent of an RSA key (RFC 8017 3.1). */
+/** The bits of 3, which is the least exponent of an RSA key (RFC 8017 3.1). */
 const EXPONENT_BITS_MIN = 2
 
 /**
- * Checks a JWK (RFC 7517) that somebody hands us to sign with, or that is said to verify what a signer elsewhere signs.
+ * Checks a JWK (RFC 7517): a private key that an operator imports, or the public key of a remote signer.
  *
- * @param algorithm what it is for, where the JWK itself has no `alg`.
+ * @param algorithm the algorithm of the key, if the JWK has no `alg`.
  */
 export async function checkSigningJwk(
   jwk: Readonly<Record<string, unknown>>,
   { algorithm: given, part }: { algorithm?: string | undefined; part: 'private' | 'public' },
 ): Promise<CheckedJwk> {
-  const algorithm = SIGNING_ALGORITHMS.find((each) => each === (jwk.alg ?? given))
+  const algorithm = SIGNING_ALGORITHMS.find((name) => name === (jwk.alg ?? given))
   if (algorithm === undefined) {
-    return refused('alg', `must be one of ${SIGNING_ALGORITHMS.join(', ')}, here or as alg beside the key`)
+    return refused('alg', `must be one of ${SIGNING_ALGORITHMS.join(', ')}, in the JWK or beside it`)
   }
   if (given !== undefined && jwk.alg !== undefined && jwk.alg !== given)
-    return refused('alg', 'is another than the alg beside the key')
+    return refused('alg', `must be ${given}, the alg beside the JWK`)
   const { kty, crv } = ALGORITHMS[algorithm]
   if (jwk.kty !== kty) return refused('kty', `must be ${kty} for ${algorithm}`)
   if (crv !== undefined && jwk.crv !== crv) return refused('crv', `must be ${crv} for ${algorithm}`)
@@ -56,7 +56,7 @@ export async function checkSigningJwk(
   return { ok: true, kid, algorithm, publicJwk, privateJwk }
 }
 
-/** RFC 7638. @throws for what is no JWK. */
+/** The RFC 7638 thumbprint. @throws if the value is not a JWK. */
 export function thumbprintOf(jwk: Readonly<Record<string, unknown>>): Promise<string> {
   return calculateJwkThumbprint(jwk as JWK)
 }
@@ -74,15 +74,19 @@ function memberFaults(
     const missing = value === undefined
     faults.push({
       member,
-      detail: missing ? `is missing from this ${part} key` : 'must be text in base64url',
+      detail: missing ? `is missing; a ${part} key needs it` : 'must be a base64url string',
     })
   }
   if (part === 'public' && jwk.d !== undefined)
-    faults.push({ member: 'd', detail: 'is a private member; the private part stays with the signer' })
-  if (jwk.oth !== undefined) faults.push({ member: 'oth', detail: 'more than two primes are not supported' })
+    faults.push({ member: 'd', detail: 'is private; leave it out, the private key stays with the signer' })
+  if (jwk.oth !== undefined)
+    faults.push({
+      member: 'oth',
+      detail: 'must be left out: keys with more than two primes are not supported',
+    })
   if (kty === 'RSA' && typeof jwk.n === 'string' && BASE64URL.test(jwk.n) && bitsOf(jwk.n) < MODULUS_BITS_MIN)
     faults.push({ member: 'n', detail: `must have at least ${MODULUS_BITS_MIN} bits` })
-  // With 1 the signature is the digest: anybody could make it.
+  // With exponent 1 the signature equals the padded digest, so anyone could forge it.
   if (
     kty === 'RSA' &&
     typeof jwk.e === 'string' &&
@@ -93,7 +97,7 @@ function memberFaults(
   return faults
 }
 
-/** RFC 7517 4.2 and 4.3. */
+/** Checks `use` and `key_ops` (RFC 7517 4.2, 4.3). */
 function purposeFaults(
   { use, key_ops: operations }: Readonly<Record<string, unknown>>,
   part: 'private' | 'public',
@@ -110,10 +114,10 @@ function purposeFaults(
 function kidFaults({ kid }: Readonly<Record<string, unknown>>): JwkFault[] {
   if (kid === undefined || (typeof kid === 'string' && kid.length > 0 && kid.length <= KID_LENGTH_MAX))
     return []
-  return [{ member: 'kid', detail: `must be text of 1 to ${KID_LENGTH_MAX} characters, or be left out` }]
+  return [{ member: 'kid', detail: `must be a string of 1 to ${KID_LENGTH_MAX} characters, or be left out` }]
 }
 
-/** What is wrong with a key as a whole: it is none, or its halves do not belong together. */
+/** The fault of the key as a whole: its numbers form no key, or its two halves do not match. Null if there is none. */
 async function pairFault(
   publicJwk: JWK,
   privateJwk: JWK | null,
@@ -125,10 +129,10 @@ async function pairFault(
     const input = Buffer.from('curfew')
     return good(input, await signWith(privateJwk, algorithm)(input))
       ? null
-      : 'the private part belongs to another public part'
+      : 'its private part does not match its public part'
   } catch {
-    // What the library says may quote the key.
-    return `is no ${algorithm} key: its numbers do not fit together`
+    // The library's own message may quote the key.
+    return `is not a valid ${algorithm} key: its numbers do not fit together`
   }
 }
 

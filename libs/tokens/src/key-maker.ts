@@ -5,27 +5,27 @@ import { type PostJson, type RemoteSigner, signRemotely } from './remote-signer.
 import { createSealer } from './sealing.ts'
 import { createSigner, type Signer, signerOf } from './signer.ts'
 
-/** Where the private part of a key is. */
+/** The origin of a key's private part: made by Curfew, imported, or held by a remote signer. */
 export type KeySource = 'generated' | 'imported' | 'remote'
 
-/** A signing key before anybody has said when it signs. */
+/** A signing key without the times of its life. */
 export interface SealedKey {
-  /** Its own name at the IdP, or its RFC 7638 thumbprint. */
+  /** The `kid` that the IdP uses, or the RFC 7638 thumbprint. */
   readonly kid: string
   readonly issuer: IssuerName
   readonly algorithm: SigningAlgorithm
   readonly publicJwk: Readonly<Record<string, unknown>>
   readonly source: KeySource
-  /** A compact JWE under the master key: the private JWK, or of a remote key how its signer is reached. */
+  /** A compact JWE under the master key. It contains the private JWK or, for a remote key, the `RemoteSigner`. */
   readonly sealedPrivateKey: string
 }
 
-/** A signing key as it is stored: the private part only sealed. */
+/** A signing key as it is stored, with its private part sealed. */
 export interface StoredKey extends SealedKey, KeyLife {
   readonly createdAt: Date
 }
 
-/** A key of somebody else's, checked. */
+/** A checked key that Curfew did not make. */
 interface GivenKey {
   readonly kid: string
   readonly issuer: IssuerName
@@ -33,31 +33,35 @@ interface GivenKey {
   readonly publicJwk: JWK
 }
 
-/** Makes keys that can be stored, and opens them again. */
+/** Makes sealed keys for storage, and opens them. */
 export interface KeyMaker {
   generate(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<SealedKey>
   sealImported(key: GivenKey & { readonly privateJwk: JWK }): Promise<SealedKey>
   sealRemote(key: GivenKey & { readonly remote: RemoteSigner }): Promise<SealedKey>
-  /** @throws {SigningKeyError} when no master key of ours opens it, or it was tampered with or belongs to another key. */
+  /** @throws {SigningKeyError} if no master key opens it, it was changed, or it belongs to another key. */
   open(key: SealedKey): Promise<Signer>
 }
 
 export interface KeyMakerOptions {
   /** 32 bytes. */
   readonly masterKey: Uint8Array
-  /** 32 bytes: opens too, while one master key replaces another. Default null. */
+  /** 32 bytes. It opens keys, but seals none, during a rotation of the master key. Default null. */
   readonly oldMasterKey?: Uint8Array | null
-  /** Reaches signers elsewhere. Default: there is no way to any. */
+  /** Sends requests to remote signers. By default every remote signature fails. */
   readonly post?: PostJson
 }
 
-const NO_WAY: PostJson = async () => ({
+const NO_REMOTE: PostJson = async () => ({
   ok: false,
-  detail: 'this process has no way to signers elsewhere',
+  detail: 'this process has no client for remote signers',
 })
 
-/** @throws {SigningKeyError} for a master key that is not of 32 bytes. */
-export function createKeyMaker({ masterKey, oldMasterKey = null, post = NO_WAY }: KeyMakerOptions): KeyMaker {
+/** @throws {SigningKeyError} if a master key is not 32 bytes long. */
+export function createKeyMaker({
+  masterKey,
+  oldMasterKey = null,
+  post = NO_REMOTE,
+}: KeyMakerOptions): KeyMaker {
   const sealer = createSealer({ current: masterKey, old: oldMasterKey }, SigningKeyError, 'another key')
   const seal = async (
     { kid, issuer, algorithm, publicJwk }: GivenKey,
@@ -77,8 +81,8 @@ export function createKeyMaker({ masterKey, oldMasterKey = null, post = NO_WAY }
     sealImported: ({ privateJwk, ...key }) => seal(key, 'imported', privateJwk),
     sealRemote: ({ remote, ...key }) => seal(key, 'remote', remote),
     async open({ kid, issuer, algorithm, publicJwk, source, sealedPrivateKey }) {
-      const what = `signing key ${kid} of ${issuer}`
-      const secret: unknown = JSON.parse(await sealer.open(sealedPrivateKey, { kid, iss: issuer }, what))
+      const name = `signing key ${kid} of ${issuer}`
+      const secret: unknown = JSON.parse(await sealer.open(sealedPrivateKey, { kid, iss: issuer }, name))
       if (source !== 'remote') return createSigner(secret as JWK, { kid, algorithm })
       const facts = { issuer, kid, algorithm, publicJwk: publicJwk as JWK, post }
       return signerOf(signRemotely(secret as RemoteSigner, facts), { kid, algorithm })

@@ -12,12 +12,12 @@ import {
 import type { KeyMaker, SealedKey, StoredKey } from './key-maker.ts'
 import type { Signer } from './signer.ts'
 
-/** Where keys are stored. */
+/** The store of signing keys. */
 export interface KeyStore {
   find(issuer: IssuerName): Promise<readonly StoredKey[]>
-  /** Stores `key` as one that signs at once, unless the issuer has one for its algorithm. @returns all that the issuer has. */
+  /** Stores `key`, which signs at once, unless the issuer has a key for its algorithm. @returns all keys of the issuer. */
   insertFirst(key: SealedKey, now: Date): Promise<readonly StoredKey[]>
-  /** Some keys of any issuer, the youngest first, none whose private part is erased. */
+  /** Some keys of any issuer, the youngest first, without keys whose private part is erased. */
   sample(limit: number): Promise<readonly StoredKey[]>
 }
 
@@ -25,15 +25,15 @@ export interface PublicKeySet {
   readonly keys: ({ readonly kid: string } & Record<string, unknown>)[]
 }
 
-/** The signing keys of every issuer, made when they are first needed. */
+/** The signing keys of every issuer. A key is made when it is first needed. */
 export interface Keyring {
-  /** The one that signs now. @throws {SigningKeyError} when the key cannot be opened with our master key. */
+  /** The key that signs now. @throws {SigningKeyError} if no master key opens it. */
   signer(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<Signer>
-  /** Makes sure that there is a key, so that it can be published before it signs. @throws {SigningKeyError} as `signer`. */
+  /** Makes a key if none exists, so that it is published before it signs. @throws {SigningKeyError} as `signer` does. */
   ensure(issuer: IssuerName, algorithm: SigningAlgorithm): Promise<void>
-  /** The public halves (RFC 7517) of all that are published now. */
+  /** The JWK Set (RFC 7517) of the keys that are published now. */
   jwks(issuer: IssuerName): Promise<PublicKeySet>
-  /** Resolves unless our master key opens none of the keys that there are. @throws {SigningKeyError} */
+  /** Resolves if a master key opens at least one stored key, or no key exists. @throws {SigningKeyError} if it opens none. */
   check(): Promise<void>
 }
 
@@ -41,31 +41,33 @@ export interface KeyringOptions {
   readonly store: KeyStore
   readonly maker: KeyMaker
   readonly now: () => Date
-  /** How old a copy of an issuer's keys may be before the store is asked again, in milliseconds. Default 60,000. */
+  /** The age at which a copy of an issuer's keys is refreshed from the store, in milliseconds. Default 60,000. */
   readonly refreshMs?: number
 }
 
-/** An issuer's keys as the store last gave them. */
+/** The last copy of an issuer's keys from the store. */
 interface Copy {
   readonly keys: readonly StoredKey[]
   readonly fetchedMs: number
-  /** What failed counts as asked, so that a store that is away is not pressed. */
+  /** The time of the last read. A failed read counts too, so that an unavailable store is not flooded. */
   askedMs: number
 }
 
+/** The number of keys that `check` tries. */
 const SAMPLE = 5
-/** A copy that nobody has needed for so many times as long as it is fresh is renewed before it is used. */
+/** A copy that was not used for this many refresh intervals is renewed before its next use. */
 const IDLE_TIMES = 2
-/** How long that is waited for, in milliseconds. */
+/** The longest wait for this renewal, in milliseconds. */
 const RENEWAL_WAIT_MS = 2_000
 
 /**
- * Keeps a copy of each issuer's keys; which of them signs, the clock says, not the moment of the copy: a key whose turn
- * comes is taken up on time, also while the store is away.
+ * Creates a keyring that keeps a copy of each issuer's keys. The clock selects the signing key from the copy, so a new key signs
+ * on time even while the store is unavailable.
  *
- * Whether there are other keys by now is asked in the background: after `refreshMs` the next need still signs by the copy,
- * and no attempt waits, nor fails while the store is away. Only after twice as long without any need it is asked first, and
- * only a copy so old that its key may have left the key set (`KEYRING_TRUST_MS`) is not signed by any more.
+ * The keyring refreshes a copy that is older than `refreshMs` in the background. Attempts go on with the old copy: they neither
+ * wait, nor fail while the store is unavailable. There are two exceptions:
+ * - After two such intervals without use, the copy is renewed before its next use.
+ * - A copy older than `KEYRING_TRUST_MS` is not used, because its key may have left the published key set.
  */
 export function createKeyring({
   store,
@@ -87,7 +89,7 @@ export function createKeyring({
     return copy
   }
 
-  /** Asks the store; those who ask at the same time share the answer. */
+  /** Reads the store. Concurrent callers share one read. */
   function ask(issuer: IssuerName): Promise<Copy> {
     const askedMs = now().getTime()
     const answer =
@@ -100,8 +102,8 @@ export function createKeyring({
     return answer
   }
 
-  /** As `ask`, but not what was asked before. */
-  async function askAnew(issuer: IssuerName): Promise<Copy> {
+  /** Reads the store as `ask` does, but never shares a read that started earlier. */
+  async function askAgain(issuer: IssuerName): Promise<Copy> {
     await asking.get(issuer)?.catch(() => undefined)
     return ask(issuer)
   }
@@ -113,15 +115,15 @@ export function createKeyring({
     const unaskedMs = nowMs - copy.askedMs
     if (unaskedMs >= refreshMs) {
       copy.askedMs = nowMs
-      // Nobody has needed it for long: what it says may be long over, as after a key was withdrawn.
+      // An idle copy may be badly outdated: one of its keys may have been withdrawn.
       if (unaskedMs >= refreshMs * IDLE_TIMES) return renewed(copy, issuer)
-      // The store is away: the copy goes on to serve.
+      // If the store is unavailable, the copy stays in use.
       ask(issuer).catch(() => undefined)
     }
     return copy
   }
 
-  /** What the store has now; or, where it is away, the copy. */
+  /** The keys in the store or, if the store does not answer in time, the copy. */
   async function renewed(copy: Copy, issuer: IssuerName): Promise<Copy> {
     await Promise.race([
       ask(issuer).catch(() => undefined),
@@ -130,13 +132,13 @@ export function createKeyring({
     return copies.get(issuer) ?? copy
   }
 
-  /** The first need of an algorithm. A failure is not kept: the store may be back at the next. */
+  /** Makes the first key of an algorithm. A failure is not kept, so the next call tries again. */
   async function make({ keys }: Copy, issuer: IssuerName, algorithm: SigningAlgorithm): Promise<Copy> {
-    const theirs = keys.filter(({ source, retiredAt }) => source !== 'generated' && retiredAt === null)
-    if (theirs.length > 0) {
-      const has = [...new Set(theirs.map((key) => key.algorithm))].join(', ')
+    const provided = keys.filter(({ source, retiredAt }) => source !== 'generated' && retiredAt === null)
+    if (provided.length > 0) {
+      const algorithms = [...new Set(provided.map((key) => key.algorithm))].join(', ')
       throw new NoSigningKeyError(
-        `${issuer} signs with keys of its own (${has}); import or generate one for ${algorithm} first`,
+        `${issuer} has keys of its own (${algorithms}) and none for ${algorithm}; import or generate one for ${algorithm}`,
       )
     }
     const name = `${issuer} ${algorithm}`
@@ -156,7 +158,7 @@ export function createKeyring({
     if (known !== undefined) return known
     const signer = maker.open(key)
     opened.set(name, signer)
-    // What does not open now may when its key was sealed anew.
+    // Try again next time: the key may have been sealed again by then.
     signer.catch(() => opened.delete(name))
     return signer
   }
@@ -166,11 +168,11 @@ export function createKeyring({
     const known = await copyOf(issuer)
     const key = current(known, algorithm)
     if (key !== null) return open(key)
-    // Another process may have stored one since.
-    const copy = known.fetchedMs >= neededMs ? known : await askAnew(issuer)
+    // Another process may have stored a key since the last read.
+    const copy = known.fetchedMs >= neededMs ? known : await askAgain(issuer)
     const first = current(copy, algorithm) ?? current(await make(copy, issuer, algorithm), algorithm)
     if (first !== null) return open(first)
-    throw new SigningKeyError(`${issuer} has no ${algorithm} key that signs now`)
+    throw new SigningKeyError(`${issuer} has no ${algorithm} key that may sign now; generate or import one`)
   }
 
   function current({ keys }: Copy, algorithm: SigningAlgorithm): StoredKey | null {
@@ -191,7 +193,7 @@ export function createKeyring({
       try {
         keys = await store.sample(SAMPLE)
       } catch {
-        // That the store is away is another's to say.
+        // Another health check reports an unavailable store.
         return
       }
       let last: unknown = null
@@ -208,7 +210,7 @@ export function createKeyring({
   }
 }
 
-/** Those of an issuer's keys that are in its key set at `now`. */
+/** Selects the keys of one issuer that are in its published key set at `now`. */
 export function publishedKeys<Key extends StoredKey>(keys: readonly Key[], now: Date): readonly Key[] {
   return keys.filter((key) =>
     isPublished(
@@ -223,7 +225,7 @@ function publicView({ kid, algorithm, publicJwk }: StoredKey): PublicKeySet['key
   return { ...publicJwk, kid, alg: algorithm, use: 'sig' }
 }
 
-/** A key that was sealed anew is opened anew. */
+/** The name of a key in the cache of opened keys. */
 function nameOf({ issuer, kid }: StoredKey): string {
   return `${issuer} ${kid}`
 }

@@ -4,8 +4,9 @@ import { describe, expect, test } from 'vitest'
 import { createLogKeeper, hashedWith, sha256 } from './log-keys.ts'
 import { isConsistent, isIncluded, readLogKey, verifyCheckpoint, verifyReceipt } from './log-verify.ts'
 
-// Goal: what the log signs, others' tools check, and what they sign is no hindrance; its keys are nobody's without the
-// master key. Method: the example of C2SP signed-note, and keys of our own, rightly and wrongly used.
+// Goal: other tools can verify the log's signatures, and signatures of witnesses do no harm. The log's keys open only with the
+// master key.
+// Method: the example of C2SP signed-note, and real keys, used rightly and wrongly.
 
 const VKEY = 'example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k'
 const NOTE = `This is an example message.
@@ -22,11 +23,11 @@ async function aLog(masterKey: Uint8Array = randomBytes(32), origin: string | nu
   const log = await keeper.newLog(origin)
   const signer = await keeper.signer(log)
   const key = await readLogKey(signer.vkey)
-  if (key === null) throw new Error('our own verifier key is none')
+  if (key === null) throw new Error('the verifier key of the log cannot be read')
   return { keeper, log, signer, key }
 }
 
-test('a verifier key of somebody else’s is read, and checks what that somebody signed', async () => {
+test('a verifier key of another log is read, and verifies a signature of that log', async () => {
   const key = await readLogKey(VKEY)
   expect(key?.origin).toBe('example.com/foo')
   const note = parseNote(NOTE)
@@ -40,15 +41,15 @@ test.each([
   ['another key id', VKEY.replace('530d903a', '530d903b')],
   ['another name', VKEY.replace('/foo', '/bar')],
   ['another kind of signature', VKEY.replace('+Aeky', '+Beky')],
-  ['more than a key', `${VKEY}=`],
-  ['no key at all', 'hello'],
+  ['a character more', `${VKEY}=`],
+  ['no key', 'hello'],
   ['a key of another curve', '{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}'],
-])('what has %s is no verifier key', async (_, text) => {
+])('a text with %s is not read as a verifier key', async (_, text) => {
   expect(await readLogKey(text)).toBeNull()
 })
 
 describe('a checkpoint', () => {
-  test('is signed for its log, the same each time, and taken with what witnesses add', async () => {
+  test('has the same signature each time, and verifies with added witness signatures', async () => {
     const { signer, key } = await aLog()
     const note = signer.signCheckpoint(CHECKPOINT)
     expect(signer.signCheckpoint(CHECKPOINT)).toBe(note)
@@ -56,7 +57,7 @@ describe('a checkpoint', () => {
     expect(verifyCheckpoint(`${note}— witness.example.com/w1 ${WITNESS}\n`, key)).toEqual(CHECKPOINT)
   })
 
-  test('is not taken of another key, for another log, without a signature of the log, or changed', async () => {
+  test('is rejected with another key, for another log, without the signature of the log, or after a change', async () => {
     const { signer, key } = await aLog()
     const other = await aLog()
     const note = signer.signCheckpoint(CHECKPOINT)
@@ -67,13 +68,13 @@ describe('a checkpoint', () => {
     expect(verifyCheckpoint(note.replace('\n0\n', '\n1\n'), key)).toBeNull()
   })
 
-  test('of another log is no older one of this', () => {
+  test('of another log is not consistent with a checkpoint of this log', () => {
     expect(isConsistent({ ...CHECKPOINT, origin: 'another' }, CHECKPOINT, [])).toBe(false)
     expect(isConsistent(CHECKPOINT, CHECKPOINT, [])).toBe(true)
   })
 })
 
-test('a receipt is taken of the key that signed it, as the receipt that it is', async () => {
+test('a receipt verifies only with the key that signed it, and only if it has the claims of a receipt', async () => {
   const { signer, key, log } = await aLog()
   const jws = signer.signReceipt('{"event":{},"targets":[],"log":{}}')
   expect((await verifyReceipt(jws, key))?.claims).toEqual({ event: {}, targets: [], log: {} })
@@ -84,13 +85,13 @@ test('a receipt is taken of the key that signed it, as the receipt that it is', 
   expect(jwks).toEqual(key)
 })
 
-describe('what is handed on as proof is taken in one way of writing only:', () => {
+describe('a proof verifies in its canonical encoding only:', () => {
   const base64url = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 
   test('a receipt', async () => {
     const { signer, key } = await aLog()
     const jws = signer.signReceipt('{"event":{},"targets":[],"log":{}}')
-    // Bits that say nothing.
+    // The last character of base64url has unused bits.
     const last = base64url.charAt(base64url.indexOf(jws.at(-1) ?? '') + 1)
     for (const other of [`${jws}\n`, `${jws}==`, jws.replace('.', '. '), jws.slice(0, -1) + last, `${jws}.`])
       expect(await verifyReceipt(other, key)).toBeNull()
@@ -104,7 +105,7 @@ describe('what is handed on as proof is taken in one way of writing only:', () =
     expect(verifyCheckpoint(`${note}— witness.example.com/w1 ${WITNESS.slice(0, -1)}\n`, key)).toBeNull()
   })
 
-  test('a proof', () => {
+  test('an inclusion proof', () => {
     const tree = createGrowingTree(sha256)
     const [first, second] = ['one', 'other'].map((text) => leafHash(sha256(Buffer.from(text)), sha256))
     for (const leaf of [first, second]) tree.add(leaf ?? Buffer.of())
@@ -119,7 +120,7 @@ describe('what is handed on as proof is taken in one way of writing only:', () =
 })
 
 describe('the keys of a log', () => {
-  test('open with the master key, or the one before it, and with no other', async () => {
+  test('open only with the current or the old master key', async () => {
     const masterKey = randomBytes(32)
     const { log } = await aLog(masterKey)
     await createLogKeeper(randomBytes(32), masterKey).signer(log)
@@ -127,19 +128,19 @@ describe('the keys of a log', () => {
     await expect(createLogKeeper(randomBytes(32)).subjectHash(log)).rejects.toThrow(LogKeyError)
   })
 
-  test('do not stand in for one another', async () => {
+  test('do not open as one another', async () => {
     const { keeper, log } = await aLog()
     const swapped = { ...log, sealedSubjectKey: log.sealedPrivateKey }
     await expect(keeper.subjectHash(swapped)).rejects.toThrow(LogKeyError)
   })
 
-  test('name a log that nobody named', async () => {
+  test('give a log without a configured origin a unique one', async () => {
     const [one, other] = [await aLog(undefined, null), await aLog(undefined, null)]
     expect(one.log.origin).toMatch(/^curfew\.internal\/[0-9a-f]{16}$/)
     expect(one.log.origin).not.toBe(other.log.origin)
   })
 
-  test('hash the same of one event alike, and of another otherwise', async () => {
+  test('hash a value the same within one event, and differently for another event', async () => {
     const { keeper, log } = await aLog()
     const hash = await keeper.subjectHash(log)
     expect(hash.of('event')('alice')).toBe(hash.of('event')('alice'))

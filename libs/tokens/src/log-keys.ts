@@ -11,68 +11,70 @@ import { type Checkpoint, checkpointText, LogKeyError, noteText, RECEIPT_TYPE } 
 import { calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose'
 import { createSealer } from './sealing.ts'
 
-/** The keys of the log of receipts, as they are stored: what is secret only sealed. */
+/** The keys of the receipt log as they are stored, with their secret parts sealed. */
 export interface SealedLogKeys {
   /** RFC 7638 thumbprint. */
   readonly kid: string
   readonly publicJwk: Readonly<Record<string, unknown>>
-  /** A compact JWE under the master key, like the other. */
+  /** The private signing key: a compact JWE under the master key. */
   readonly sealedPrivateKey: string
+  /** The key that hashes subjects: a compact JWE under the master key. */
   readonly sealedSubjectKey: string
 }
 
-/** A log that is to be begun. */
+/** The name and the keys of a new log. */
 export interface NewLog extends SealedLogKeys {
   readonly origin: string
 }
 
-/** Signs for the log, in its one key. The same text gets the same signature each time (RFC 8032). */
+/** Signs with the log's key. A text gets the same signature each time (RFC 8032). */
 export interface LogSigner {
-  /** The public key as C2SP signed-note writes it. */
+  /** The public key in the format of C2SP signed-note. */
   readonly vkey: string
-  /** @param payload the claims, to the byte. @returns a compact JWS (RFC 7515), EdDSA. */
+  /** @param payload the JSON of the claims, which is signed byte for byte. @returns a compact JWS (RFC 7515) with EdDSA. */
   signReceipt(payload: string): string
-  /** @returns a checkpoint as C2SP tlog-checkpoint has it. */
+  /** @returns a signed checkpoint in the format of C2SP tlog-checkpoint. */
   signCheckpoint(checkpoint: Checkpoint): string
 }
 
-/** Hashes what names people, in a key of each event's own: what one of them gives away, it gives away of no other. */
+/** Hashes values that name people, with a key per event. A disclosed key reveals nothing about other events. */
 export interface SubjectHash {
-  /** The key of one event, in base64url: whoever has it can tell whether a receipt of that event is of somebody. */
+  /** The key of one event, in base64url. With it, an auditor can check whether the event's receipt is about a given subject. */
   keyOf(eventId: string): string
-  /** HMAC-SHA256 in that key, in base64url. */
+  /** HMAC-SHA256 with the key of the event, in base64url. */
   of(eventId: string): (value: string) => string
-  /** By which all that is of one subject, or of one session alone, is found: 16 bytes in hexadecimal, in a key of their own. */
+  /** A tag that finds all entries of one subject or one session: 16 bytes in hexadecimal, hashed with a key for tags. */
   tag(value: string): string
 }
 
-/** Makes the keys of a log, and opens them again; each is opened once. */
+/** Makes the keys of a log, and opens them. It caches the opened keys. */
 export interface LogKeeper {
-  /** @param origin null: a name of its own, which nobody else has. */
+  /** @param origin the name of the log. Null: a unique name is made. */
   newLog(origin: string | null): Promise<NewLog>
-  /** @throws {LogKeyError} when no master key of ours opens it, or it was tampered with; so does the other. */
+  /** @throws {LogKeyError} if no master key opens the key, or it was changed. */
   signer(log: NewLog): Promise<LogSigner>
+  /** @throws {LogKeyError} as `signer` does. */
   subjectHash(log: SealedLogKeys): Promise<SubjectHash>
 }
 
 const PRIVATE_KEY_TYPE = 'curfew-log-key'
 const SUBJECT_KEY_TYPE = 'curfew-subject-key'
-/** C2SP signed-note: an Ed25519 signature. */
+/** The signature type of Ed25519 in C2SP signed-note. */
 const ED25519 = 1
-/** Names that are nobody's on the Internet. */
+/** A domain that does not exist on the Internet (`.internal` is reserved for private use). */
 const OWN_NAMES = 'curfew.internal'
 
 /**
  * @param masterKey 32 bytes.
- * @param oldMasterKey 32 bytes: opens too, while one master key replaces another.
- * @throws {LogKeyError} when one is longer or shorter.
+ * @param oldMasterKey 32 bytes. It opens keys, but seals none, during a rotation of the master key.
+ * @throws {LogKeyError} if a master key is not 32 bytes long.
  */
 export function createLogKeeper(masterKey: Uint8Array, oldMasterKey: Uint8Array | null = null): LogKeeper {
   const sealer = createSealer({ current: masterKey, old: oldMasterKey }, LogKeyError, 'another key')
 
   async function openSigner({ kid, publicJwk, sealedPrivateKey, origin }: NewLog): Promise<LogSigner> {
-    const what = `key ${kid} of the log of receipts`
-    const jwk: unknown = JSON.parse(await sealer.open(sealedPrivateKey, { typ: PRIVATE_KEY_TYPE, kid }, what))
+    const name = `key ${kid} of the receipt log`
+    const jwk: unknown = JSON.parse(await sealer.open(sealedPrivateKey, { typ: PRIVATE_KEY_TYPE, kid }, name))
     const privateKey = createPrivateKey({ key: jwk as Record<string, unknown>, format: 'jwk' })
     const publicKey = rawPublicKey(publicJwk)
     const keyId = noteKeyId(origin, publicKey)
@@ -92,11 +94,11 @@ export function createLogKeeper(masterKey: Uint8Array, oldMasterKey: Uint8Array 
   }
 
   async function openSubjectHash({ kid, sealedSubjectKey }: SealedLogKeys): Promise<SubjectHash> {
-    const what = `the key that hashes subjects, beside key ${kid} of the log of receipts`
-    const secret = await sealer.open(sealedSubjectKey, { typ: SUBJECT_KEY_TYPE, kid }, what)
+    const name = `the subject-hash key of the receipt log with key ${kid}`
+    const secret = await sealer.open(sealedSubjectKey, { typ: SUBJECT_KEY_TYPE, kid }, name)
     const key = Buffer.from(secret, 'base64url')
     const keyOf = (eventId: string) => createHmac('sha256', key).update(eventId).digest('base64url')
-    // No event has this id.
+    // Event ids are UUIDs, so no event has this id.
     const tagKey = keyOf('subjects')
     return {
       keyOf,
@@ -128,13 +130,13 @@ export function createLogKeeper(masterKey: Uint8Array, oldMasterKey: Uint8Array 
   }
 }
 
-/** Hashes with the key of one event. */
+/** Creates the hash function of one event from its key. */
 export function hashedWith(eventKey: string): (value: string) => string {
   const key = Buffer.from(eventKey, 'base64url')
   return (value) => createHmac('sha256', key).update(value).digest('base64url')
 }
 
-/** C2SP signed-note: what names a key in signature lines. */
+/** The key ID that names a key in the signature lines of a C2SP signed-note. */
 export function noteKeyId(name: string, publicKey: Uint8Array): Buffer {
   return createHash('sha256')
     .update(`${name}\n`)
@@ -150,7 +152,7 @@ export function rawPublicKey(jwk: Readonly<Record<string, unknown>>): Buffer {
   return Buffer.from(x ?? '', 'base64url')
 }
 
-/** SHA-256, as the Merkle tree takes it. */
+/** SHA-256, for the functions of the Merkle tree. */
 export function sha256(data: Uint8Array): Uint8Array {
   return hash('sha256', data, 'buffer')
 }
@@ -159,7 +161,7 @@ function encoded(text: string): string {
   return Buffer.from(text).toString('base64url')
 }
 
-/** Opens what is asked for once, as long as it is the same. What fails is tried again. */
+/** Caches the last opened log by its `kid`. A failure is not cached. */
 function once<Log extends SealedLogKeys, Opened>(
   open: (log: Log) => Promise<Opened>,
 ): (log: Log) => Promise<Opened> {

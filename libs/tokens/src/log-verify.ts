@@ -12,21 +12,21 @@ import {
 import { calculateJwkThumbprint, compactVerify } from 'jose'
 import { noteKeyId, rawPublicKey, sha256 } from './log-keys.ts'
 
-// What an auditor does with a receipt, offline: nothing here asks anybody anything.
+// An auditor's checks of a receipt. They work offline: nothing here uses the network.
 
-/** A public key of a log, as whoever trusts it has it. */
+/** A public key of a log that the auditor trusts. */
 export interface TrustedLogKey {
-  /** RFC 7638 thumbprint: what it is recognised by. */
+  /** The RFC 7638 thumbprint, which identifies the key. */
   readonly kid: string
   readonly jwk: { readonly kty: 'OKP'; readonly crv: 'Ed25519'; readonly x: string }
-  /** The log that it is for; null where that was not said. */
+  /** The log that the key belongs to. Null if the key's text did not name it. */
   readonly origin: string | null
 }
 
 const ED25519_TYPE = 1
 const VKEY = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/
 
-/** Reads a key: a verifier key of C2SP signed-note, a JWK, or a JWK Set whose first key it is. Null: it is none of them. */
+/** Reads a verifier key of C2SP signed-note, a JWK, or the first key of a JWK Set. @returns null for any other text. */
 export async function readLogKey(text: string): Promise<TrustedLogKey | null> {
   const [, name, id, encoded] = VKEY.exec(text.trim()) ?? []
   if (name !== undefined && encoded !== undefined) {
@@ -53,8 +53,10 @@ async function keyOf(publicKey: Uint8Array, origin: string | null): Promise<Trus
 }
 
 /**
- * What a receipt says, where its signature is of this key; else null, and where it is not written as RFC 7515 section 2 has it: of
- * what is handed on as proof there is one way of writing.
+ * Verifies a receipt with the key of the log. Each part must be the canonical base64url of RFC 7515 section 2, so that a receipt
+ * has exactly one encoding.
+ *
+ * @returns null if the signature, the type or the encoding is wrong.
  */
 export async function verifyReceipt(
   jws: string,
@@ -72,13 +74,17 @@ export async function verifyReceipt(
   }
 }
 
-/** Whether something says what all receipts say. More is not looked into: the log's key vouches for it. */
+/** Whether the claims have the members of a receipt. Their contents are not checked: the log's signature vouches for them. */
 function isReceipt(claims: unknown): claims is ReceiptClaims {
   const { event, targets, log } = Object(claims) as { readonly [Name in keyof ReceiptClaims]?: unknown }
   return Object(event) === event && Object(log) === log && Array.isArray(targets)
 }
 
-/** A checkpoint that is signed by this key in the name of its log; else null. Other signatures are left alone. */
+/**
+ * Verifies a checkpoint with the key of its log, and ignores other signatures.
+ *
+ * @returns null if the log's signature is missing or wrong.
+ */
 export function verifyCheckpoint(note: string, { jwk, origin }: TrustedLogKey): Checkpoint | null {
   const parsed = parseNote(note)
   const checkpoint = parsed && parseCheckpointText(parsed.text)
@@ -96,7 +102,7 @@ export function verifyCheckpoint(note: string, { jwk, origin }: TrustedLogKey): 
   return own.length > 0 && good ? checkpoint : null
 }
 
-/** Whether a receipt is the leaf at a place of the log that a checkpoint is of. Hashes in base64. */
+/** Whether a receipt is the leaf at `index` of the log that the checkpoint describes. Hashes are in base64. */
 export function isIncluded(
   payload: Uint8Array,
   { size, root }: Checkpoint,
@@ -109,7 +115,7 @@ export function isIncluded(
   )
 }
 
-/** Whether a later checkpoint is of the same log, only longer. Hashes in base64. */
+/** Whether `newer` extends the log of `older`. Hashes are in base64. */
 export function isConsistent(older: Checkpoint, newer: Checkpoint, proof: readonly string[]): boolean {
   const [from, to] = [older.size, newer.size]
   if (older.origin !== newer.origin) return false
@@ -118,12 +124,12 @@ export function isConsistent(older: Checkpoint, newer: Checkpoint, proof: readon
   return verifyConsistency({ from, to, ...roots, proof: proof.map(hashIn) }, sha256)
 }
 
-/** A hash; of what is not written as one, no bytes, which no hash is. */
+/** Decodes a hash. An invalid text yields no bytes, which equal no hash. */
 function hashIn(base64: string): Uint8Array {
   return new Uint8Array(decoded(base64, 'base64') ?? [])
 }
 
-/** What is written so; null where it is not, to the last bit (RFC 4648 sections 3.2, 3.3 and 3.5). */
+/** Decodes canonical base64. @returns null if padding, alphabet or unused bits differ (RFC 4648 sections 3.2, 3.3 and 3.5). */
 function decoded(text: string, encoding: 'base64' | 'base64url'): Buffer | null {
   const bytes = Buffer.from(text, encoding)
   return bytes.toString(encoding) === text ? bytes : null

@@ -12,8 +12,9 @@ import { createKeyMaker, type StoredKey } from './key-maker.ts'
 import { createKeyring } from './keyring.ts'
 import { createProbeTokens } from './probe-tokens.ts'
 
-// Goal: a good token of a probe is as good as any, and a forged one is wrong in just what it is meant to be wrong in; or a
-// relying party would be praised for refusing what nobody could take. Method: real keys of each algorithm.
+// Goal: a probe's good token verifies, and every forged token has only its intended fault. A token with a second fault would
+// prove nothing about the relying party that refuses it.
+// Method: real keys of each algorithm.
 
 const now = new Date()
 const iat = Math.floor(now.getTime() / 1_000)
@@ -55,7 +56,7 @@ async function tokensFor(algorithm: SigningAlgorithm) {
 }
 
 describe.each(SIGNING_ALGORITHMS)('%s', (algorithm) => {
-  test('a good token is taken, also with another header', async () => {
+  test('a good token verifies, and so does one with a changed header', async () => {
     const { tokens, verified } = await tokensFor(algorithm)
     expect(await verified(await tokens.make('logout+jwt', good))).toMatchObject({ ok: true })
     const other = await tokens.make('logout+jwt', good, { header: { typ: null, extra: 'x' } })
@@ -63,21 +64,21 @@ describe.each(SIGNING_ALGORITHMS)('%s', (algorithm) => {
     expect(await verified(other)).toMatchObject({ ok: true })
   })
 
-  test.each<[TokenSignature, alg: string, says: string]>([
+  test.each<[TokenSignature, alg: string, fault: string]>([
     ['corrupted', algorithm, 'signature does not verify'],
     ['other_key', algorithm, 'signature does not verify'],
     ['none', 'none', 'alg'],
     ['public_key_pem', 'HS256', 'alg'],
     ['public_key_jwk', 'HS256', 'alg'],
-  ])('%s is refused for its signature, and for nothing else', async (signature, alg, says) => {
+  ])('a token with signature %s is refused for its signature only', async (signature, alg, fault) => {
     const { tokens, verified, signer } = await tokensFor(algorithm)
     const token = await tokens.make('logout+jwt', good, { signature })
     expect(decodeProtectedHeader(token)).toEqual({ alg, kid: signer.kid, typ: 'logout+jwt' })
     expect(decodeJwt(token)).toEqual(good)
-    expect(await verified(token)).toMatchObject({ ok: false, description: expect.stringContaining(says) })
+    expect(await verified(token)).toMatchObject({ ok: false, description: expect.stringContaining(fault) })
   })
 
-  test('HMAC is keyed with what a confused relying party would use', async () => {
+  test('the HMAC secret is the public key in the form that a confused relying party would use', async () => {
     const { tokens, publicJwk } = await tokensFor(algorithm)
     const key = createPublicKey({ key: publicJwk as JsonWebKeyInput['key'], format: 'jwk' })
     const secrets = {

@@ -5,12 +5,12 @@ import { createSigner, encode, encodeHeader, type Signer } from './signer.ts'
 
 type Claims = Readonly<Record<string, unknown>>
 
-/** Makes the tokens of a probe: good ones, and such as a relying party must refuse. */
+/** Makes the tokens of a probe: good tokens, and tokens that a relying party must refuse. */
 export interface ProbeTokens {
   /**
-   * @param header what is different about the header; null takes a member away.
-   * @returns a compact JWS; without a signature for `none`.
-   * @throws as `Signer.sign`.
+   * @param header changes of the header; null removes a member.
+   * @returns a compact JWS; for `none` its signature is empty.
+   * @throws as `Signer.sign` does.
    */
   make(
     typ: string,
@@ -22,7 +22,7 @@ export interface ProbeTokens {
   ): Promise<string>
 }
 
-/** @param publicJwk the public half of the signer's key, as it is published. */
+/** @param publicJwk the published public key of the signer. */
 export function createProbeTokens(signer: Signer, publicJwk: Readonly<Record<string, unknown>>): ProbeTokens {
   let stranger: Promise<Signer> | null = null
   const unsigned = (alg: string, typ: string, claims: Claims, header: Claims) =>
@@ -54,13 +54,13 @@ export function createProbeTokens(signer: Signer, publicJwk: Readonly<Record<str
   }
 }
 
-/** The same to look at, with another key: made for this probe, and known to nobody. */
+/** A signer with the same `kid` and algorithm, but a fresh key that is published nowhere. */
 async function strangerTo({ kid, algorithm }: Signer): Promise<Signer> {
   const { privateKey } = await generateKeyPair(algorithm, { extractable: true })
   return createSigner(await exportJWK(privateKey), { kid, algorithm })
 }
 
-/** One bit of the signature is another: the length and the form stay. */
+/** Flips one bit of the signature. Its length and form stay the same. */
 function corrupted(token: string): string {
   const [header, claims, signature = ''] = token.split('.')
   const bytes = Buffer.from(signature, 'base64url')

@@ -2,19 +2,19 @@ import { type IssuerName, SignerUnavailableError, type SigningAlgorithm } from '
 import type { JWK } from 'jose'
 import { type SignInput, verifyWith } from './algorithms.ts'
 
-/** Where a private key is that we do not have, and how it is asked to sign. */
+/** The address of a service that holds a private key and signs with it. */
 export interface RemoteSigner {
-  /** `curfew`: the small protocol of our own, which a KMS proxy can speak. `vault`: the transit engine of HashiCorp Vault or OpenBao. */
+  /** `curfew`: Curfew's own small protocol, for KMS proxies. `vault`: the transit engine of HashiCorp Vault or OpenBao. */
   readonly flavour: 'curfew' | 'vault'
-  /** Absolute. For Vault: with the path `/v1/transit/sign/{name}`. */
+  /** An absolute URL. For Vault, its path is `/v1/transit/sign/{name}`. */
   readonly url: string
   /** `curfew`: a bearer token. `vault`: a Vault token. */
   readonly credential: string
 }
 
-/** POSTs JSON to a signer, and reads the JSON of a 200. Never rejects. */
+/** POSTs JSON to a remote signer, and reads the JSON of a 200. Never rejects. */
 export type PostJson = (request: {
-  /** The issuer that the signer signs for: it may live where its issuer may. */
+  /** The issuer that the signer signs for. The network rules of the issuer apply to the signer. */
   readonly issuer: IssuerName
   readonly uri: string
   readonly headers: Readonly<Record<string, string>>
@@ -24,10 +24,10 @@ export type PostJson = (request: {
 >
 
 /**
- * Signs elsewhere. What comes back is verified with the public key before anything is made of it: a signer that has
- * another key, or answers in another encoding, must not be found out by relying parties.
+ * Creates a function that signs with a remote key. It verifies each signature with the public key before use, so a signer with a
+ * wrong key or encoding fails here and not at the relying parties.
  *
- * @throws {SignerUnavailableError} from the function that it returns, in words without the credential.
+ * @returns a function that rejects with a `SignerUnavailableError`, whose message does not contain the credential.
  */
 export function signRemotely(
   remote: RemoteSigner,
@@ -42,20 +42,20 @@ export function signRemotely(
   const good = verifyWith(publicJwk, algorithm)
   return async (input) => {
     const answer = await post({ issuer, ...requestTo(remote, { kid, algorithm, input }) })
-    if (!answer.ok) throw new SignerUnavailableError(`the signer of ${kid}: ${answer.detail}`)
+    if (!answer.ok) throw new SignerUnavailableError(`the remote signer of ${kid} failed: ${answer.detail}`)
     const signature = signatureOf(remote, answer.value)
     if (signature === null)
-      throw new SignerUnavailableError(`the signer of ${kid} answered without a signature`)
+      throw new SignerUnavailableError(`the remote signer of ${kid} answered without a signature`)
     if (!isGood(good, input, signature)) {
       throw new SignerUnavailableError(
-        `the signer of ${kid} answered with a signature that its public key does not verify as ${algorithm}`,
+        `the remote signer of ${kid} answered with a signature that is not valid for ${algorithm} and the key's public part`,
       )
     }
     return signature
   }
 }
 
-/** What Vault calls a hash. */
+/** Vault's names of hashes, by the digits of the algorithm. */
 const VAULT_HASHES: Readonly<Record<string, string>> = {
   '256': 'sha2-256',
   '384': 'sha2-384',
@@ -79,11 +79,11 @@ function requestTo(
     headers: { 'x-vault-token': credential },
     body: JSON.stringify({
       input: input.toString('base64'),
-      // As JWS has it: R and S side by side, in base64url.
+      // The encoding of JWS: R and S concatenated, in base64url.
       marshaling_algorithm: 'jws',
       ...(algorithm !== 'EdDSA' && { hash_algorithm: VAULT_HASHES[algorithm.slice(2)] }),
       ...(family === 'RS' && { signature_algorithm: 'pkcs1v15' }),
-      // Left to itself Vault takes the longest salt, where JWS has that of the hash (RFC 7518 3.5).
+      // Vault's default is the longest salt. JWS requires a salt as long as the hash (RFC 7518 3.5).
       ...(family === 'PS' && { signature_algorithm: 'pss', salt_length: 'hash' }),
     }),
   }
@@ -93,7 +93,7 @@ function signatureOf({ flavour }: RemoteSigner, answer: unknown): Buffer | null 
   const { signature, data } = Object(answer) as { signature?: unknown; data?: unknown }
   const text = flavour === 'curfew' ? signature : Object(data).signature
   if (typeof text !== 'string') return null
-  // Either alphabet of base64 is read.
+  // Buffer decodes both base64 and base64url.
   const encoded = flavour === 'curfew' ? text : (/^vault:v\d+:([\w+/=-]+)$/.exec(text)?.[1] ?? '')
   const bytes = Buffer.from(encoded, 'base64')
   return bytes.length === 0 ? null : bytes
@@ -103,7 +103,7 @@ function isGood(good: ReturnType<typeof verifyWith>, input: Buffer, signature: B
   try {
     return good(input, signature)
   } catch {
-    // Of another length than any signature of this algorithm.
+    // node:crypto throws if the length fits no signature of this algorithm.
     return false
   }
 }

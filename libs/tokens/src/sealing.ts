@@ -1,41 +1,44 @@
 import { createHash } from 'node:crypto'
 import { CompactEncrypt, type CompactJWEHeaderParameters, compactDecrypt, decodeProtectedHeader } from 'jose'
 
-/** The master key that seals, and one beside it that opens too, for as long as one is replaced by the other. */
+/** The master keys of a deployment. There are two of them only during a rotation. */
 export interface MasterKeys {
-  /** 32 bytes. */
+  /** Seals and opens secrets. 32 bytes. */
   readonly current: Uint8Array
-  /** 32 bytes, or null. */
+  /** Opens secrets that are not sealed again yet. 32 bytes, or null. */
   readonly old: Uint8Array | null
 }
 
-/** What is sealed is bound to these header members, so that one secret cannot stand in for another. */
+/** The header members that a sealed secret is bound to, so that one secret cannot replace another. */
 export type Binding = Readonly<Record<'kid' | 'iss' | 'sub' | 'typ', string | undefined>>
 
-/** Keeps secrets at rest, each a compact JWE (RFC 7516), direct encryption with A256GCM. */
+/** Encrypts secrets for storage, each as a compact JWE (RFC 7516) with direct encryption and A256GCM. */
 export interface Vault {
   seal(secret: string, binding: Partial<Binding>): Promise<string>
-  /** @returns null when neither master key opens it, or it was tampered with. Whose it is, `header` says. */
+  /** @returns the secret and, in `header`, its binding. Null if neither master key opens it, or it was changed. */
   open(sealed: string): Promise<{ readonly secret: string; readonly header: Partial<Binding> } | null>
   /**
-   * The same secret under the current master key. @returns `kept` when it lies under that already, null when neither opens it.
+   * Seals the same secret with the current master key.
+   *
+   * @returns `kept` if the current master key sealed it already, null if neither master key opens it.
    */
   rewrap(sealed: string): Promise<'kept' | { readonly sealed: string } | null>
 }
 
-/** Members that say how something is sealed, rather than what it is. */
+/** The header of a sealed secret. */
 interface SealHeader extends Partial<Binding> {
-  /** Which master key it lies under. What was sealed by releases before does not say. */
+  /** The name of the master key that sealed it. Secrets that earlier releases sealed do not have it. */
   readonly mk?: string
 }
 
-/** @throws {RangeError} for a key that is not of 32 bytes. */
+/** @throws {RangeError} if a key is not 32 bytes long. */
 export function createVault({ current, old }: MasterKeys): Vault {
   for (const [name, key] of [
     ['CURFEW_MASTER_KEY', current],
     ['CURFEW_MASTER_KEY_OLD', old],
   ] as const) {
-    if (key !== null && key.length !== 32) throw new RangeError(`${name} is not of 32 bytes`)
+    if (key !== null && key.length !== 32)
+      throw new RangeError(`${name} must be 32 bytes long, but has ${key.length}`)
   }
   const keys = [current, ...(old === null ? [] : [old])].map((key) => ({ key, mk: nameOf(key) }))
   const mk = nameOf(current)
@@ -45,10 +48,10 @@ export function createVault({ current, old }: MasterKeys): Vault {
     try {
       named = decodeProtectedHeader(sealed).mk
     } catch {
-      // What is no JWE opens with no key.
+      // The text is not a JWE.
       return null
     }
-    for (const candidate of keys.filter((each) => named === undefined || each.mk === named)) {
+    for (const candidate of keys.filter((key) => named === undefined || key.mk === named)) {
       try {
         const { plaintext, protectedHeader } = await compactDecrypt(sealed, candidate.key, {
           keyManagementAlgorithms: ['dir'],
@@ -60,7 +63,7 @@ export function createVault({ current, old }: MasterKeys): Vault {
           by: candidate.mk,
         }
       } catch {
-        // It lies under the other one, or under none of ours.
+        // Another master key sealed it, or it was changed.
       }
     }
     return null
@@ -84,46 +87,54 @@ export function createVault({ current, old }: MasterKeys): Vault {
   }
 }
 
-/** A name for a master key that gives nothing of it away. */
+/** A name for a master key: a hash that reveals nothing about the key. */
 function nameOf(masterKey: Uint8Array): string {
   return createHash('sha256').update('curfew master key\0').update(masterKey).digest('base64url').slice(0, 11)
 }
 
-/** A vault for one kind of secret. What cannot be opened is said in that kind's own words. */
+/** A vault for one kind of secret, with the error class of that kind. */
 export interface Sealer {
   seal: Vault['seal']
-  /** @param what the secret in words. @throws where no master key of ours opens it, or it was sealed with another binding. */
-  open(sealed: string, binding: Partial<Binding>, what: string): Promise<string>
+  /** @param name the secret in words, for the error. @throws if no master key opens it, or it was sealed with another binding. */
+  open(sealed: string, binding: Partial<Binding>, name: string): Promise<string>
 }
 
 /**
- * @param Refused what is thrown: for a master key that is not of 32 bytes here, and by `open`.
- * @param another what it then was sealed as.
+ * Creates a sealer.
+ *
+ * @param SealError the class of errors that this function throws for a master key that is not 32 bytes long, and that `open`
+ *   throws.
+ * @param another words for a secret of the same kind with another binding, for the error.
  */
 export function createSealer(
   masterKeys: MasterKeys,
-  Refused: new (message: string, options?: ErrorOptions) => Error,
+  SealError: new (message: string, options?: ErrorOptions) => Error,
   another: string,
 ): Sealer {
-  const vault = openVault(masterKeys, Refused)
+  const vault = openVault(masterKeys, SealError)
   return {
     seal: vault.seal,
-    async open(sealed, binding, what) {
+    async open(sealed, binding, name) {
       const opened = await vault.open(sealed)
       if (opened === null)
-        throw new Refused(`${what} cannot be opened: CURFEW_MASTER_KEY is not the one it was sealed with`)
+        throw new SealError(
+          `${name} cannot be opened: set CURFEW_MASTER_KEY or CURFEW_MASTER_KEY_OLD to the key that sealed it`,
+        )
       const { header, secret } = opened
-      const names = Object.keys(binding) as (keyof Binding)[]
-      if (names.every((name) => header[name] === binding[name])) return secret
-      throw new Refused(`${what} cannot be opened: it was sealed as ${another}`)
+      const members = Object.keys(binding) as (keyof Binding)[]
+      if (members.every((member) => header[member] === binding[member])) return secret
+      throw new SealError(`${name} cannot be opened: it was sealed as ${another}`)
     },
   }
 }
 
-function openVault(masterKeys: MasterKeys, Refused: new (message: string, options?: ErrorOptions) => Error) {
+function openVault(
+  masterKeys: MasterKeys,
+  SealError: new (message: string, options?: ErrorOptions) => Error,
+) {
   try {
     return createVault(masterKeys)
   } catch (error) {
-    throw new Refused(error instanceof Error ? error.message : String(error), { cause: error })
+    throw new SealError(error instanceof Error ? error.message : String(error), { cause: error })
   }
 }

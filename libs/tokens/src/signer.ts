@@ -8,17 +8,17 @@ export interface Signer {
   readonly algorithm: SigningAlgorithm
   /**
    * @param typ the `typ` of the header (RFC 7515 4.1.9).
-   * @param header what is different about the header, for a token that is not meant to be good; null takes a member away.
-   * @returns the token as a compact JWS (RFC 7515), `typ` and `kid` in its header.
-   * @throws {SignerUnavailableError} when the key is elsewhere and does not sign.
+   * @param header changes of the header, for a token that is wrong on purpose; null removes a member.
+   * @returns the token as a compact JWS (RFC 7515), with `typ` and `kid` in its header.
+   * @throws {SignerUnavailableError} if the signer is remote and does not sign.
    */
   sign(typ: string, claims: object, header?: Readonly<Record<string, unknown>>): Promise<string>
 }
 
 /**
- * Every attempt signs, so this is done by node:crypto itself, with the header encoded once.
+ * Creates a signer from a private key. It uses node:crypto directly and encodes each header once, because every attempt signs.
  *
- * @param privateJwk a private key that is good for `algorithm`.
+ * @param privateJwk a private key for `algorithm`.
  */
 export function createSigner(
   privateJwk: JWK,
@@ -27,12 +27,12 @@ export function createSigner(
   return signerOf(signWith(privateJwk, algorithm), { kid, algorithm })
 }
 
-/** @param signInput signs the signing input of a JWS (RFC 7515 5.1). */
+/** Creates a signer from a function. @param signInput signs the signing input of a JWS (RFC 7515 5.1). */
 export function signerOf(
   signInput: SignInput,
   { kid, algorithm }: { kid: string; algorithm: SigningAlgorithm },
 ): Signer {
-  /** By `typ`: a handful, for each channel has one or two. */
+  /** Encoded headers by `typ`. They are few: a channel uses one or two types. */
   const goodHeaders = new Map<string, string>()
   const headerOf = (typ: string) => {
     const known = goodHeaders.get(typ) ?? encode({ alg: algorithm, kid, typ })
@@ -52,7 +52,7 @@ export function signerOf(
   }
 }
 
-/** A header with some members changed, or taken away where they are null. */
+/** Encodes a header with some members changed. Null removes a member. */
 export function encodeHeader(
   good: Readonly<Record<string, unknown>>,
   changes: Readonly<Record<string, unknown>>,

@@ -7,14 +7,14 @@ import { describe, expect, test, vi } from 'vitest'
 import { createKeyMaker, type SealedKey, type StoredKey } from './key-maker.ts'
 import { createKeyring, type KeyStore } from './keyring.ts'
 
-// Goal: tokens are signed as the specification says, verify with the published keys, and private keys lie nowhere but
-// sealed. Method: real keys, and the verifier that RPs have.
+// Goal: tokens are signed as the specification says and verify with the published keys. Private keys are stored only sealed.
+// Method: real keys, and the verifier of the RP SDK.
 
 const ISSUER = 'main' as IssuerName
 const now = new Date('2026-11-21T09:00:00Z')
 const iat = now.getTime() / 1_000
 
-/** As the ledger's: keys by issuer and algorithm, the first one stays. */
+/** A store like the ledger's: the first key of an issuer and algorithm stays. */
 function memoryStore(): KeyStore & { readonly keys: StoredKey[] } {
   const keys: StoredKey[] = []
   return {
@@ -24,7 +24,7 @@ function memoryStore(): KeyStore & { readonly keys: StoredKey[] } {
       const first = keys.find(({ issuer, algorithm }) => issuer === key.issuer && algorithm === key.algorithm)
       const life = { publishedAt: createdAt, signsFrom: createdAt, retiredAt: null, withdrawnAt: null }
       if (first === undefined) keys.push({ ...key, ...life, createdAt })
-      return keys.filter((each) => each.issuer === key.issuer)
+      return keys.filter(({ issuer }) => issuer === key.issuer)
     },
     sample: async (limit) => keys.slice(0, limit),
   }
@@ -60,14 +60,14 @@ describe('keyring', () => {
     expect(await verify(token, { jwks, algorithms: [algorithm] })).toMatchObject({ ok: true, claims })
   })
 
-  test.each(SIGNING_ALGORITHMS)('%s: characters beyond ASCII are signed as they are', async (algorithm) => {
+  test.each(SIGNING_ALGORITHMS)('%s: characters beyond ASCII are signed unchanged', async (algorithm) => {
     const keyring = open(memoryStore())
     const odd = { ...claims, sub: 'Zoë 🐘', sid: '\u2028"' }
     const token = await (await keyring.signer(ISSUER, algorithm)).sign(LOGOUT_TOKEN_TYPE, odd)
     expect(await verify(token, { jwks: await keyring.jwks(ISSUER) })).toMatchObject({ ok: true, claims: odd })
   })
 
-  test('publishes no private member, stores none in clear', async () => {
+  test('publishes no private member, and stores no private key in clear text', async () => {
     const store = memoryStore()
     const keyring = open(store, randomBytes(32))
     for (const algorithm of SIGNING_ALGORITHMS) await keyring.ensure(ISSUER, algorithm)
@@ -81,7 +81,7 @@ describe('keyring', () => {
     }
   })
 
-  test('concurrent first needs make one key, and two processes sign with the same', async () => {
+  test('concurrent first calls in two processes store one key, and both processes sign with it', async () => {
     const store = memoryStore()
     const made: SealedKey[] = []
     const insertFirst = (key: SealedKey) => {
@@ -97,7 +97,7 @@ describe('keyring', () => {
     expect(made).toHaveLength(2)
   })
 
-  test('a key sealed under another master key is refused in words, without the key', async () => {
+  test('a key that another master key sealed is refused with an error that names the setting', async () => {
     const store = memoryStore()
     await open(store, randomBytes(32)).ensure(ISSUER, 'ES256')
     const opening = open(store, randomBytes(32)).signer(ISSUER, 'ES256')
@@ -111,7 +111,7 @@ describe('keyring', () => {
     expect(() => open(memoryStore(), randomBytes(16))).toThrow(/32 bytes/)
   })
 
-  test("a key cannot be passed off as another issuer's", async () => {
+  test('a key that was sealed for one issuer does not open for another', async () => {
     const store = memoryStore()
     await open(store).ensure(ISSUER, 'ES256')
     const [key] = store.keys
@@ -121,18 +121,18 @@ describe('keyring', () => {
     })
   })
 
-  test('a store that was away is asked again', async () => {
+  test('a store that was unavailable is read again', async () => {
     const store = memoryStore()
-    let away = true
+    let unavailable = true
     const keyring = open({
       ...store,
       find: async (issuer) => {
-        if (away) throw new Error('away')
+        if (unavailable) throw new Error('unavailable')
         return store.find(issuer)
       },
     })
-    await expect(keyring.signer(ISSUER, 'ES256')).rejects.toThrow('away')
-    away = false
+    await expect(keyring.signer(ISSUER, 'ES256')).rejects.toThrow('unavailable')
+    unavailable = false
     await expect(keyring.signer(ISSUER, 'ES256')).resolves.toMatchObject({ algorithm: 'ES256' })
   })
 })
@@ -140,16 +140,16 @@ describe('keyring', () => {
 describe('a key that changes in the store', () => {
   const minuteLater = new Date(now.getTime() + 60_000)
 
-  /** A keyring with one signer open, a clock to set, and a store whose next answer is held until `release`. */
+  /** A keyring with one opened signer, a clock to set, and a store whose answers wait for the promise given to `hold`. */
   async function opened() {
     const store = memoryStore()
     let time = now
     let held: Promise<void> = Promise.resolve()
-    let asked = 0
+    let reads = 0
     const watched: KeyStore = {
       ...store,
       async find(issuer) {
-        asked += 1
+        reads += 1
         await held
         return store.find(issuer)
       },
@@ -160,7 +160,7 @@ describe('a key that changes in the store', () => {
       store,
       keyring,
       first,
-      asked: () => asked,
+      reads: () => reads,
       setTime: (to: Date) => {
         time = to
       },
@@ -177,24 +177,24 @@ describe('a key that changes in the store', () => {
     return kid
   }
 
-  test('is taken up after a minute, and no attempt waits for that', async () => {
-    const { store, keyring, first, asked, setTime, hold } = await opened()
+  test('is used after a minute, and no attempt waits for the refresh', async () => {
+    const { store, keyring, first, reads, setTime, hold } = await opened()
     const kid = await replaced(store)
     const released = Promise.withResolvers<void>()
     hold(released.promise)
     setTime(new Date(minuteLater.getTime() - 1))
     await keyring.signer(ISSUER, 'ES256')
-    expect(asked()).toBe(1)
+    expect(reads()).toBe(1)
     setTime(minuteLater)
-    // The store hangs, and still there is a signer; it is asked once, not by each need.
+    // The store hangs. The keyring still returns a signer, and reads the store once for all calls.
     expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(first.kid)
     expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(first.kid)
-    expect(asked()).toBe(2)
+    expect(reads()).toBe(2)
     released.resolve()
     await vi.waitFor(async () => expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(kid))
   })
 
-  test('is taken up at once after nothing was signed for long, and is not waited for without end', async () => {
+  test('is used at once after a long idle time, but the wait for the store is limited', async () => {
     const { store, keyring, first, setTime, hold } = await opened()
     const kid = await replaced(store)
     setTime(new Date(minuteLater.getTime() + 3_600_000))
@@ -207,17 +207,17 @@ describe('a key that changes in the store', () => {
     expect([first.kid, kid]).not.toContain(other)
   })
 
-  test('the known one signs on while the store is away', async () => {
-    const { keyring, first, asked, setTime, hold } = await opened()
-    const away = Promise.reject(new Error('away'))
-    away.catch(() => undefined)
-    hold(away)
+  test('the known key keeps signing while the store is unavailable', async () => {
+    const { keyring, first, reads, setTime, hold } = await opened()
+    const failure = Promise.reject(new Error('unavailable'))
+    failure.catch(() => undefined)
+    hold(failure)
     setTime(minuteLater)
     for (let n = 0; n < 3; n++) expect((await keyring.signer(ISSUER, 'ES256')).kid).toBe(first.kid)
-    expect(asked()).toBe(2)
+    expect(reads()).toBe(2)
   })
 
-  test('one that is gone is replaced at the next need', async () => {
+  test('a key that left the store is replaced when a key is next needed', async () => {
     const { store, keyring, first, setTime } = await opened()
     store.keys.length = 0
     setTime(minuteLater)

@@ -1,24 +1,24 @@
 import { type KafkaConnection, readKafkaConnection } from '@curfew/broker'
 import { type EnvironmentReader, LOG_LEVELS, type LogLevel, readMetricsPort } from '@curfew/runtime'
 
-/** Which relying parties may be reached. */
+/** Which relying parties Curfew may reach. */
 export interface OutboundConfig {
-  /** Private addresses that may be reached, in CIDR notation. */
+  /** Private networks that Curfew may reach, in CIDR notation. */
   readonly allowedNetworks: readonly string[]
-  /** Null: every port. */
+  /** Null allows every port. */
   readonly allowedPorts: readonly (readonly [first: number, last: number])[] | null
-  /** By which the outside reaches this deployment: no relying party lives there. */
+  /** The URL by which the outside reaches this deployment. No relying party lives there. */
   readonly publicUrl: string | null
 }
 
 /** The settings that every process has. */
 export interface CommonConfig extends OutboundConfig {
   readonly databaseUrl: string
-  /** Null: the event log is PostgreSQL, and nothing is published. */
+  /** Null if PostgreSQL is the event log. Nothing is published then. */
   readonly kafka: KafkaConnection | null
   readonly host: string
   readonly port: number
-  /** Null: `/metrics` is served beside the rest. */
+  /** Null if the service's own port serves `/metrics` too. */
   readonly metricsPort: number | null
   readonly logLevel: LogLevel
   readonly stopDeadlineMs: number
@@ -32,7 +32,7 @@ export function readOutboundConfig(read: Pick<EnvironmentReader, 'cidrs' | 'port
   }
 }
 
-/** @param port where the service listens when `PORT` says nothing. */
+/** @param port the default of `PORT`. */
 export function readCommonConfig(read: EnvironmentReader, { port }: { readonly port: number }): CommonConfig {
   return {
     databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'], required: true }),
@@ -45,7 +45,7 @@ export function readCommonConfig(read: EnvironmentReader, { port }: { readonly p
   }
 }
 
-/** What the process itself needs to know. */
+/** Reads the settings of the process itself. */
 export function readProcessConfig(
   read: Pick<EnvironmentReader, 'oneOf' | 'integer'>,
 ): Pick<CommonConfig, 'logLevel' | 'stopDeadlineMs'> {
@@ -55,7 +55,7 @@ export function readProcessConfig(
   }
 }
 
-/** The master key, and the one before, which opens too while the new one replaces it. */
+/** The master key and its predecessor, which still opens old values while the new key replaces it. */
 export interface MasterKeys {
   readonly masterKey: Uint8Array
   readonly oldMasterKey: Uint8Array | null

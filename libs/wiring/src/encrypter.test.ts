@@ -4,8 +4,8 @@ import type { FetchedJson } from '@curfew/outbound'
 import { describe, expect, test } from 'vitest'
 import { createEncrypter, type Peer } from './encrypter.ts'
 
-// Goal: an RP may change its keys, and be away, without us asking for them all the time or using them for ever. Method: the
-// fetch is handed in, and a clock that the test sets; keys and encryption are real.
+// Goal: an RP may change its keys or be unavailable. We neither fetch them all the time nor use old ones for ever.
+// Method: the test supplies the fetch and the clock; keys and encryption are real.
 
 const PEER: Peer = {
   iss: 'https://idp.example' as Peer['iss'],
@@ -20,18 +20,18 @@ const MINUTE = 60_000
 
 function rig() {
   let nowMs = 0
-  let answer: FetchedJson = { ok: false, detail: 'is not there yet' }
-  let asked = 0
+  let answer: FetchedJson = { ok: false, detail: 'does not exist yet' }
+  let fetches = 0
   const encrypter = createEncrypter({
     nowMs: () => nowMs,
     fetch: async () => {
-      asked += 1
+      fetches += 1
       return answer
     },
   })
   return {
     encrypter,
-    asked: () => asked,
+    fetches: () => fetches,
     pass: (ms: number) => {
       nowMs += ms
     },
@@ -42,7 +42,7 @@ function rig() {
     publishNothing: () => {
       answer = { ok: true, value: { keys: [] } }
     },
-    goAway: () => {
+    becomeUnavailable: () => {
       answer = { ok: false, detail: 'answered 503, not 200' }
     },
     /** The kid of the key that a token is encrypted to. */
@@ -54,26 +54,26 @@ function rig() {
 }
 
 describe('the key set at a jwks_uri', () => {
-  test('is fetched once for many tokens, and anew after ten minutes', async () => {
-    const { publish, kid, asked, pass } = rig()
+  test('is fetched once for many tokens, and again after ten minutes', async () => {
+    const { publish, kid, fetches, pass } = rig()
     publish('a')
     expect(await Promise.all([kid(), kid(), kid()])).toEqual(['a', 'a', 'a'])
     publish('b')
     pass(10 * MINUTE - 1)
-    expect([await kid(), asked()]).toEqual(['a', 1])
+    expect([await kid(), fetches()]).toEqual(['a', 1])
     pass(1)
-    expect([await kid(), asked()]).toEqual(['b', 2])
+    expect([await kid(), fetches()]).toEqual(['b', 2])
   })
 
-  test('serves on for a day while its owner is away, and is asked for twice a minute at most', async () => {
-    const { publish, goAway, kid, asked, pass } = rig()
+  test('is used for a day while its owner is unavailable, and fetched at most twice a minute', async () => {
+    const { publish, becomeUnavailable, kid, fetches, pass } = rig()
     publish('a')
     await kid()
-    goAway()
+    becomeUnavailable()
     pass(10 * MINUTE)
-    expect([await kid(), await kid(), asked()]).toEqual(['a', 'a', 2])
+    expect([await kid(), await kid(), fetches()]).toEqual(['a', 'a', 2])
     pass(MINUTE / 2)
-    expect([await kid(), asked()]).toEqual(['a', 3])
+    expect([await kid(), fetches()]).toEqual(['a', 3])
     pass(24 * 60 * MINUTE)
     await expect(kid()).rejects.toMatchObject({
       code: 'ERR_CLIENT_KEYS_UNAVAILABLE',
@@ -81,18 +81,18 @@ describe('the key set at a jwks_uri', () => {
     })
   })
 
-  test('is fetched anew after the RP refused a token, and where it had no key that fits', async () => {
-    const { publish, publishNothing, kid, asked, pass, encrypter } = rig()
+  test('is fetched again after the RP refuses a token, and when none of its keys fits', async () => {
+    const { publish, publishNothing, kid, fetches, pass, encrypter } = rig()
     publish('a')
     await kid()
     publish('b')
     pass(MINUTE)
     expect(await kid()).toBe('a')
     encrypter.refused(ENCRYPTION, PEER)
-    expect([await kid(), asked()]).toEqual(['b', 2])
-    // What answers 400 to everything does not make us fetch for each.
+    expect([await kid(), fetches()]).toEqual(['b', 2])
+    // An RP that answers 400 to everything does not cause a fetch for each token.
     encrypter.refused(ENCRYPTION, PEER)
-    expect([await kid(), asked()]).toEqual(['b', 2])
+    expect([await kid(), fetches()]).toEqual(['b', 2])
     publishNothing()
     pass(10 * MINUTE)
     await expect(kid()).rejects.toMatchObject({ code: 'ERR_NO_ENCRYPTION_KEY' })
@@ -102,7 +102,7 @@ describe('the key set at a jwks_uri', () => {
   })
 })
 
-test('of several keys one that cannot be used is passed over', async () => {
+test('an unusable key among several is skipped', async () => {
   const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' })
   const broken = { kty: 'EC', crv: 'P-256', x: 'AA', y: 'AA', use: 'enc', kid: 'broken' }
   const encrypter = createEncrypter({
@@ -113,7 +113,7 @@ test('of several keys one that cannot be used is passed over', async () => {
   expect(JSON.parse(Buffer.from(header, 'base64url').toString('utf8'))).toMatchObject({ kid: 'good' })
 })
 
-test('what one relying party trusts and shows is not used for another', async () => {
+test('a fetch with the TLS settings of one relying party is not used for another', async () => {
   const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' })
   const encrypter = createEncrypter({
     nowMs: () => 0,

@@ -11,13 +11,15 @@ import {
 import type { FetchedJson, TlsIdentity } from '@curfew/outbound'
 import { encryptToken } from '@curfew/tokens'
 
-/** What receives a token: whose it is, where it is, and how it may be reached. */
+/** The receiver of a token: its issuer, its address, and the access to its network. */
 export type Peer = Pick<Binding, 'iss' | 'uri' | 'tls'> & NetworkAccess
 
-/** Encrypts tokens to the RPs that registered for it. */
+/** Encrypts tokens for the RPs that registered for it. */
 export interface Encrypter {
   /**
-   * Encrypts a signed token to a key of its receiver. @param tls the receiver's own, open.
+   * Encrypts a signed token to a key of its receiver.
+   *
+   * @param tls the receiver's own TLS identity, with its private key open.
    * @throws {ClientKeysUnavailableError} when the RP's keys cannot be fetched.
    * @throws {NoEncryptionKeyError} when none of them fits.
    */
@@ -28,31 +30,31 @@ export interface Encrypter {
     peer: Peer,
     tls: TlsIdentity | null,
   ): Promise<string>
-  /** The RP refused a token: its keys may be others by now, and are fetched anew for the next. */
+  /** The RP refused a token. Its keys may have changed, so the next token fetches them again. */
   refused(encryption: TokenEncryption, peer: Peer): void
 }
 
-/** A key set as it was last fetched from a `jwks_uri`. */
+/** The last result of fetching a key set from a `jwks_uri`. */
 interface Fetched {
   jwks: unknown
-  /** When it came; null when it never did. */
+  /** When the key set was fetched; null if never. */
   fetchedMs: number | null
-  askedMs: number
-  /** Why the last try failed. */
+  triedMs: number
+  /** Why the last fetch failed. */
   detail: string
   refused: boolean
 }
 
-/** How long a key set is used without asking again, in milliseconds. */
+/** How long a key set is used without another fetch, in milliseconds. */
 const FRESH_MS = 600_000
-/** How long while its owner does not answer, in milliseconds. */
+/** How long a key set is used while its owner does not answer, in milliseconds. */
 const STALE_MS = 24 * 3_600_000
-/** Least time between two fetches of one key set, in milliseconds: whoever answers 400 to everything is not flooded. */
+/** Least time between two fetches of one key set, in milliseconds. It spares an RP that answers 400 to everything. */
 const PAUSE_MS = 30_000
-/** Most key sets kept; what was unused the longest gives way. */
+/** Most key sets kept. The one that was fetched longest ago is dropped first. */
 const KEPT_MAX = 10_000
 
-/** @param fetch the JSON at a `jwks_uri`; never rejects. */
+/** @param fetch fetches the JSON at a `jwks_uri`; never rejects. */
 export function createEncrypter({
   fetch,
   nowMs,
@@ -66,13 +68,13 @@ export function createEncrypter({
   async function renew(name: string, uri: string, how: Parameters<typeof fetch>[1]): Promise<Fetched> {
     const before = kept.get(name)
     const answer = await fetch(uri, how)
-    const askedMs = nowMs()
+    const triedMs = nowMs()
     const entry: Fetched = answer.ok
-      ? { jwks: answer.value, fetchedMs: askedMs, askedMs, detail: '', refused: false }
+      ? { jwks: answer.value, fetchedMs: triedMs, triedMs, detail: '', refused: false }
       : {
           jwks: before?.jwks ?? null,
           fetchedMs: before?.fetchedMs ?? null,
-          askedMs,
+          triedMs,
           detail: answer.detail,
           refused: false,
         }
@@ -85,14 +87,14 @@ export function createEncrypter({
     return entry
   }
 
-  /** @param anew asks unless that was just done, though what is known is fresh. */
-  async function keysAt(uri: string, peer: Peer, tls: TlsIdentity | null, anew: boolean): Promise<Fetched> {
+  /** @param again fetches even a fresh key set, unless the last fetch is too recent. */
+  async function keysAt(uri: string, peer: Peer, tls: TlsIdentity | null, again: boolean): Promise<Fetched> {
     const name = nameOf(uri, peer)
     const known = kept.get(name)
     if (known !== undefined) {
-      const justAsked = nowMs() - known.askedMs < PAUSE_MS
+      const justTried = nowMs() - known.triedMs < PAUSE_MS
       const fresh = known.fetchedMs !== null && nowMs() - known.fetchedMs < FRESH_MS && !known.refused
-      if (justAsked || (fresh && !anew)) return known
+      if (justTried || (fresh && !again)) return known
     }
     const { allowedNetworks, grantedNetworks } = peer
     const how = {
@@ -105,8 +107,8 @@ export function createEncrypter({
     return answer
   }
 
-  async function jwksAt(uri: string, peer: Peer, tls: TlsIdentity | null, anew = false): Promise<unknown> {
-    const { jwks, fetchedMs, detail } = await keysAt(uri, peer, tls, anew)
+  async function jwksAt(uri: string, peer: Peer, tls: TlsIdentity | null, again = false): Promise<unknown> {
+    const { jwks, fetchedMs, detail } = await keysAt(uri, peer, tls, again)
     if (fetchedMs !== null && nowMs() - fetchedMs < STALE_MS) return jwks
     throw new ClientKeysUnavailableError(`its jwks_uri ${detail}`)
   }
@@ -121,7 +123,7 @@ export function createEncrypter({
         return await encryptToken(token, { ...encryption, jwks, iss, typ })
       } catch (error) {
         if (!(error instanceof NoEncryptionKeyError)) throw error
-        // It may have published one since.
+        // The RP may have published a new key since the last fetch.
         return encryptToken(token, { ...encryption, jwks: await jwksAt(uri, peer, tls, true), iss, typ })
       }
     },
@@ -132,12 +134,12 @@ export function createEncrypter({
   }
 }
 
-/** Whether a key set is where the endpoint is, so that the RP's own TLS is for it too. */
+/** Whether a key set and the endpoint have the same origin, so that the RP's own TLS settings apply to both. */
 function isItsOwn(uri: string, peer: Peer): boolean {
   return URL.parse(uri)?.origin === URL.parse(peer.uri)?.origin
 }
 
-/** What one RP's networks and TLS let us fetch, or keep us from fetching, is not another's. */
+/** Names a key set and the access that fetched it: RPs with other networks or TLS settings do not share it. */
 function nameOf(uri: string, peer: Peer): string {
   const tls = peer.tls !== null && isItsOwn(uri, peer) ? fingerprintOf(peer.tls) : ''
   return `${uri} ${accessName(peer)} ${tls}`

@@ -42,17 +42,17 @@ import { createAccessTokenVerifier, createKeyMaker, createKeyring } from '@curfe
 import type { CommonConfig, MasterKeys } from './config.ts'
 
 export interface OpeningOptions {
-  /** The name of the process, such as `ingest`: in logs, and as the client of PostgreSQL and Kafka. */
+  /** The name of the process, such as `ingest`. Logs, PostgreSQL and Kafka show it. */
   readonly name: string
   readonly config: Omit<CommonConfig, 'logLevel' | 'stopDeadlineMs'>
   readonly scope: Pick<Scope, 'defer'>
   readonly log: Log
 }
 
-/** Opens what a service asks for. Each thing is closed when the process ends, the last one first. */
+/** Opens the resources that a service asks for. They close when the process ends, in reverse order. */
 export type Opening = ReturnType<typeof createOpening>
 
-/** What readiness asks of an event log. */
+/** The readiness checks of an event log. */
 export function eventLogChecks(eventLog: Pick<GuardedEventLog, 'check' | 'checkChoice'>) {
   return {
     'event-log': () => eventLog.check(),
@@ -77,11 +77,11 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
   return {
     log,
     metrics,
-    /** Makes every call to the outside. */
+    /** The HTTP client for every outgoing call. */
     client,
     /** The addresses of this deployment, where no relying party lives. */
     own,
-    /** A pool of connections of its own. */
+    /** Opens a separate pool of connections. */
     database(options: DatabaseOptions = {}): Database {
       const db = createDatabase(databaseUrl, { applicationName: `curfew ${name}`, ...options })
       scope.defer('postgres', () => db.end())
@@ -112,7 +112,7 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       kafka === null
         ? createPostgresMonitor(db)
         : createKafkaMonitor({ ...kafka, ledger: () => readOwnLedger(db, false) }),
-    /** Null where the event log is PostgreSQL: then there are no topics to publish to. */
+    /** Null if PostgreSQL is the event log: it has no topics to publish to. */
     publisher() {
       const publisher = kafka && createKafkaPublisher(kafka)
       scope.defer('publisher', () => publisher?.close())
@@ -122,7 +122,7 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       createKeyMaker({ ...keys, post: createIssuerPost(client, openIssuerNetworks(db)) }),
     keyring: (db: Database, maker: ReturnType<typeof createKeyMaker>) =>
       createKeyring({ store: openKeyStore(db), maker, now }),
-    /** @param fixed keys that are no rows of the ledger. */
+    /** @param fixed keys that are not rows of the ledger. */
     credentials: (db: Database, { fixed, access }: { fixed: readonly ApiKey[]; access: AccessConfig }) =>
       createCredentials({
         fixed,
@@ -138,7 +138,7 @@ export function createOpening({ name, config, scope, log }: OpeningOptions) {
       }),
     server: (options: Pick<HttpServerOptions, 'title' | 'authenticate' | 'requestsPerSecond' | 'checks'>) =>
       createHttpServer({ ...options, log, metrics, metricsApart: metricsPort !== null }),
-    /** What listens: the server, and `/metrics` by itself where it has a port of its own. */
+    /** The listeners: the server, and `/metrics` if it has its own port. */
     listeners(
       server: HttpServer,
       { onListening }: { readonly onListening?: (url: string) => void } = {},

@@ -3,8 +3,8 @@ import type { CommonConfig } from './config.ts'
 import { createOpening, type Opening } from './opening.ts'
 
 /**
- * Runs one service as a process: reads its settings, opens what it asks for, and runs it until it is told to stop. Settings that are
- * wrong end the process with status 2, and a line for each.
+ * Runs one service as a process: reads its settings, opens its resources, and runs it until a signal stops it. Invalid
+ * settings end the process with status 2 and one line for each.
  *
  * @returns the exit status.
  */

@@ -2,12 +2,12 @@ import type { Binding, BindingTls } from '@curfew/domain'
 import type { TlsIdentity } from '@curfew/outbound'
 import type { ClientKeySealer } from '@curfew/tokens'
 
-/** TLS as a binding has it of its own, its private key open; null where it has none. @throws {ClientKeyError} as `open`. */
+/** Returns a binding's own TLS identity, its private key open; null if it has none. @throws {ClientKeyError} as `open`. */
 export type TlsIdentities = (
   binding: Pick<Binding, 'issuer' | 'clientId' | 'tls'>,
 ) => Promise<TlsIdentity | null>
 
-/** Opens each key once for as long as the registry stays as it was read. */
+/** Opens each key once until the registry is read again. */
 export function createTlsIdentities({ open }: Pick<ClientKeySealer, 'open'>): TlsIdentities {
   const identities = new WeakMap<BindingTls, Promise<TlsIdentity>>()
 

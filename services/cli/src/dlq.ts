@@ -76,7 +76,7 @@ function inWords(letter: DeadLetterWithAttempts): string {
     ['session', letter.sid ?? 'all of the subject'],
     [
       'given up on',
-      `${letter.dead_lettered_at}, after ${letter.attempt_count} ${letter.attempt_count === 1 ? 'attempt' : 'attempts'}`,
+      `${letter.dead_lettered_at}, after ${letter.attempt_count} ${letter.attempt_count === 1 ? 'attempt' : 'attempts'}${letter.attempt_count === 0 ? ': nothing was sent' : ''}`,
     ],
     ['reason', letter.reason],
     ...(letter.lapsed

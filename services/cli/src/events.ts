@@ -15,6 +15,7 @@ async function post(args: readonly string[]): Promise<number> {
     iss: { type: 'string' },
     sub: { type: 'string' },
     sid: { type: 'string' },
+    email: { type: 'string' },
     scope: { type: 'string' },
     device: { type: 'string' },
     reason: { type: 'string' },
@@ -69,8 +70,6 @@ async function show(args: readonly string[]): Promise<number> {
   return 0
 }
 
-const HEAD = ['DELIVERY', 'CLIENT', 'CHANNEL', 'ENDPOINT', 'SESSION', 'STATE', 'LEVEL', 'ATTEMPTS', 'MS']
-
 /** What is out of the ordinary in how it was planned. */
 const BASIS: Readonly<Record<LogoutEventStatus['plan_basis'], string>> = {
   sessions: '',
@@ -91,6 +90,7 @@ function inWords(event: LogoutEventStatus, text: string): string {
     ['event', event.id],
     ['issuer', event.iss + BASIS[event.plan_basis]],
     ...(event.sub === null ? [] : [['subject', event.sub] as const]),
+    ...(event.email === null ? [] : [['email', event.email] as const]),
     ...(event.sid === null ? [] : [['session', event.sid] as const]),
     ['scope', event.scope + (event.device === null ? '' : `: ${event.device}`)],
     ...(event.reason === null ? [] : [['reason', event.reason] as const]),
@@ -99,19 +99,35 @@ function inWords(event: LogoutEventStatus, text: string): string {
     ['status', `${event.status}${took}: ${event.acknowledged} of ${event.total} acknowledged`],
     ['in words', text],
   ]
+  const several = hasSeveralChannels(event)
+  const roleOf = (counts: string, fallback: string) => (several ? [counts, fallback] : [])
   const rows = event.deliveries.map((delivery) => [
     delivery.id,
     delivery.client_id,
     delivery.channel,
     delivery.endpoint,
+    ...roleOf(delivery.counts, delivery.fallback_for ?? ''),
     delivery.names === 'session' ? (delivery.sid ?? '') : '(all)',
     delivery.state + (delivery.dead_letter_reason === null ? '' : `: ${delivery.dead_letter_reason}`),
     delivery.level ?? '',
     delivery.attempt_count,
     delivery.elapsed_ms ?? '',
   ])
+  const head = [
+    ...['DELIVERY', 'CLIENT', 'CHANNEL', 'ENDPOINT', ...roleOf('COUNTS', 'FALLBACK FOR')],
+    ...['SESSION', 'STATE', 'LEVEL', 'ATTEMPTS', 'MS'],
+  ]
   return (
     facts.map(([name, value]) => `${name.padEnd(10)}${plain(value)}\n`).join('') +
-    (rows.length === 0 ? '' : `\n${table([HEAD, ...rows])}`)
+    (rows.length === 0 ? '' : `\n${table([head, ...rows])}`)
   )
+}
+
+/** Whether one relying party has deliveries by several channels. */
+function hasSeveralChannels({ deliveries }: LogoutEventStatus): boolean {
+  const first = new Map<string, string>()
+  return deliveries.some(({ client_id, channel, fallback_for }) => {
+    if (!first.has(client_id)) first.set(client_id, channel)
+    return fallback_for !== null || first.get(client_id) !== channel
+  })
 }

@@ -7,11 +7,18 @@ export function partyTable(parties: readonly RelyingParty[]): string {
     client_id,
     status.client_name ?? '',
     status.enabled ? 'yes' : `no: ${status.disabled_reason ?? 'disabled'}`,
-    [...new Set(status.endpoints.map(({ channel }) => channel))].join(' '),
+    channelsText(status.endpoints),
     status.endpoints.map(({ name, uri }) => (name === 'main' ? uri : `${name}=${uri}`)).join(' ') ||
       'none: it is told nothing',
   ])
   return table([['CLIENT', 'NAME', 'ENABLED', 'CHANNELS', 'ENDPOINTS'], ...rows])
+}
+
+/** The channels of a relying party, each with "(disabled)" where nothing is sent by it. */
+function channelsText(endpoints: RelyingParty['status']['endpoints']): string {
+  return [...Map.groupBy(endpoints, ({ channel }) => channel)]
+    .map(([channel, those]) => (those.some(({ enabled }) => enabled) ? channel : `${channel} (disabled)`))
+    .join(' ')
 }
 
 /** One relying party in words. */
@@ -30,24 +37,27 @@ export function partyText({ client_id, issuer, curfew, status }: RelyingParty): 
       ? []
       : [['waiting', `${status.waiting} deliveries`] as const]),
   ]
-  const endpoints = status.endpoints.map(({ channel, name, uri, names, enabled, disabled_reason }) => [
-    channel,
-    name,
-    names,
-    enabled ? 'yes' : `no: ${disabled_reason}`,
-    uri,
+  const several = new Set(status.endpoints.map(({ channel }) => channel)).size > 1
+  const roleOf = (counts: string, fallback: string) => (several ? [counts, fallback] : [])
+  const endpoints = status.endpoints.map((endpoint) => [
+    endpoint.channel,
+    endpoint.name,
+    endpoint.names,
+    ...roleOf(endpoint.counts, endpoint.fallback_for ?? ''),
+    endpoint.enabled ? 'yes' : `no: ${endpoint.disabled_reason}`,
+    endpoint.uri,
   ])
+  const head = ['CHANNEL', 'ENDPOINT', 'NAMES', ...roleOf('COUNTS', 'FALLBACK FOR'), 'ENABLED', 'URI']
   return (
     facts.map(([name, value]) => `${name.padEnd(18)}${plain(value)}\n`).join('') +
     (endpoints.length === 0
       ? 'It has no endpoint, and is told nothing.\n'
-      : `\n${table([['CHANNEL', 'ENDPOINT', 'NAMES', 'ENABLED', 'URI'], ...endpoints])}`)
+      : `\n${table([head, ...endpoints])}`)
   )
 }
 
 function settingsText(settings: Readonly<Record<string, unknown>>): string {
-  const said = Object.entries(settings).filter(([, value]) => value !== null)
-  return said
+  return Object.entries(settings)
     .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
     .join(', ')
 }

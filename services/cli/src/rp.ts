@@ -6,6 +6,7 @@ import { clientIdIn, type RelyingParty, type RelyingPartyInput } from '@curfew/c
 import { type Command, group, parse, UsageError } from './arguments.ts'
 import { answered, CONNECTION_OPTIONS, connect } from './connect.ts'
 import { issuerOf } from './issuer.ts'
+import { channelPatch, endpointPatch, partyPatch } from './rp-enable.ts'
 import { importClients } from './rp-import.ts'
 import { probe } from './rp-probe.ts'
 import { healthText, partyTable, partyText } from './rp-text.ts'
@@ -92,19 +93,20 @@ async function remove(args: readonly string[]): Promise<number> {
 }
 
 async function enable(args: readonly string[], enabled: boolean): Promise<number> {
-  const { values, positionals } = parse(args, { ...OPTIONS, endpoint: { type: 'string' } }, 1)
+  const { values, positionals } = parse(
+    args,
+    { ...OPTIONS, endpoint: { type: 'string' }, channel: { type: 'string' } },
+    1,
+  )
+  const { endpoint, channel } = values
+  if (endpoint !== undefined && channel !== undefined)
+    throw new UsageError('Give --endpoint or --channel, not both.')
   const client = connect(values)
   const issuer = await issuerOf(client, values.issuer)
-  const { endpoint: name } = values
   const party = await answered(
-    client.changeRelyingParty(issuer, positionals[0] ?? '', ({ curfew: { endpoints = [] } }) => {
-      if (name === undefined) return { curfew: { enabled } }
-      if (!endpoints.some((endpoint) => endpoint.name === name))
-        throw new UsageError(`It has no endpoint ${name} among its curfew.endpoints.`)
-      const changed = endpoints.map((endpoint) =>
-        endpoint.name === name ? { ...endpoint, enabled } : endpoint,
-      )
-      return { curfew: { endpoints: changed } }
+    client.changeRelyingParty(issuer, positionals[0] ?? '', (before) => {
+      if (endpoint !== undefined) return endpointPatch(before, endpoint, enabled)
+      return channel === undefined ? partyPatch(before, enabled) : channelPatch(before, channel, enabled)
     }),
   )
   print(values.json, party, () => partyText(party))

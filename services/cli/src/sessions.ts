@@ -28,10 +28,11 @@ async function list(args: readonly string[]): Promise<number> {
   const client = connect(values)
   const page = await upTo<Session>(limit, (part) => answered(client.listSessions({ ...filter, ...part })))
   return show(values.json, page, 'No sessions.\n', [
-    ['CLIENT', 'SUBJECT', 'SESSION', 'DEVICE', 'STARTED (UTC)', 'EXPIRES (UTC)', 'LOGOUT'],
+    ['CLIENT', 'SUBJECT', 'EMAIL', 'SESSION', 'DEVICE', 'STARTED (UTC)', 'EXPIRES (UTC)', 'LOGOUT'],
     ...page.items.map((item) => [
       item.client_id,
       item.sub,
+      item.email ?? '',
       item.sid,
       item.device ?? '',
       minute(item.started_at),
@@ -63,12 +64,13 @@ async function orphans(args: readonly string[]): Promise<number> {
     answered(client.listOrphans({ ...filter, ...part })),
   )
   return show(values.json, page, 'No orphaned sessions.\n', [
-    ['SINCE (UTC)', 'ISSUER', 'CLIENT', 'SUBJECT', 'SESSION', 'WHY', 'EVENT'],
+    ['SINCE (UTC)', 'ISSUER', 'CLIENT', 'SUBJECT', 'EMAIL', 'SESSION', 'WHY', 'EVENT'],
     ...page.items.map((item) => [
       minute(item.orphaned_at),
       item.issuer ?? item.iss,
       item.client_id,
       item.sub,
+      item.email ?? '',
       item.sid,
       item.why ?? NOT_KEPT,
       item.event_id ?? '',

@@ -90,7 +90,7 @@ function groupTable(groups: readonly SlaGroup[]): string {
     group.broken,
     group.overdue,
     group.waiting,
-    percent(group.error_budget.share_left),
+    budgetLeft(group.error_budget.share_left),
     group.elapsed_ms?.p50 ?? '',
     group.elapsed_ms?.p95 ?? '',
     group.elapsed_ms?.p99 ?? '',
@@ -100,6 +100,13 @@ function groupTable(groups: readonly SlaGroup[]): string {
 
 function percent(share: number | null): string {
   return share === null ? 'nothing yet' : `${+(share * 100).toFixed(3)} %`
+}
+
+/** The share, or how many times as much is spent as there was: a share far below zero is hard to read. */
+function budgetLeft(share: number): string {
+  if (share >= 0) return percent(share)
+  const times = 1 - share
+  return `overspent ${times < 10 ? Math.ceil(times * 100) / 100 : Math.round(times)} times`
 }
 
 function time(instant: string): string {

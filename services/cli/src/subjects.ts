@@ -13,7 +13,13 @@ export const subjects = group('subjects', { erase, show })
 async function erase(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(
     args,
-    { ...OPTIONS, issuer: { type: 'string' }, abandon: { type: 'boolean' }, yes: { type: 'boolean' } },
+    {
+      ...OPTIONS,
+      issuer: { type: 'string' },
+      email: { type: 'string' },
+      abandon: { type: 'boolean' },
+      yes: { type: 'boolean' },
+    },
     1,
   )
   const [sub = ''] = positionals
@@ -27,7 +33,9 @@ async function erase(args: readonly string[]): Promise<number> {
     process.stderr.write('Nothing was erased.\n')
     return 1
   }
-  return told(await answered(client.eraseSubject(issuer, sub, { abandon })), values.json === true)
+  const { email } = values
+  const erasure = client.eraseSubject(issuer, sub, { abandon, ...(email !== undefined && { email }) })
+  return told(await answered(erasure), values.json === true)
 }
 
 async function show(args: readonly string[]): Promise<number> {

@@ -12,7 +12,7 @@ const PARTS: Readonly<Record<string, string>> = {
   migrate: `  migrate       bring the ledger of DATABASE_URL to this release's schema
 `,
   events: `  events post   log somebody out: --iss ISSUER, and --sub SUBJECT or --sid SESSION or both
-                --scope session|subject|device --device DEVICE --reason REASON
+                --scope session|subject|device --device DEVICE --reason REASON --email EMAIL
                 --client CLIENT_ID (may be repeated) --initiator CLIENT_ID --include-initiator
                 --lane bulk --id UUID
   events show ID
@@ -55,6 +55,7 @@ const PARTS: Readonly<Record<string, string>> = {
                 --client CLIENT_ID  where the file names none
   rp delete ID  remove one; its history stays
   rp enable ID, rp disable ID
+                --channel KIND    just one of its channels; default all
                 --endpoint NAME   just one of its curfew.endpoints
   rp import FILE
                 many at once, all or none: NDJSON, a JSON list, or a Keycloak realm
@@ -109,6 +110,7 @@ const PARTS: Readonly<Record<string, string>> = {
 `,
   subjects: `  subjects erase SUB  forget a subject for good: whom events, deliveries, sessions and receipts are about
                 --issuer NAME, where there are several
+                --email ADDRESS   an address of theirs: also logouts that name only it and a session that no index knew
                 --abandon         also what a person could still act on, such as dead letters
                 --yes             do not ask
                 exit status 0: nothing is left; 1: something waits, for its end or for a person

@@ -90,7 +90,7 @@ export function createConsole(deps: ConsoleDeps): void {
     targetFault,
     ceiling: deps.allowedNetworks,
     relyingPartiesMax: deps.relyingPartiesMax,
-    sealClientKey: (key, owner) => clientKeys.seal(key, owner),
+    clientKeys,
     ensureKey: (issuer, algorithm) => ensureKey(keyring, issuer, algorithm),
   }
   registerRelyingParties(server, { ...registration, pages })

@@ -2,22 +2,25 @@ import { parseInstant, type SessionInput } from '@curfew/contract'
 import type { ClientId, Issuer, Session, Sid, Subject } from '@curfew/domain'
 import { type Fault, readPast } from './fault.ts'
 
-/** Most days that a session may last from now on: as long as browsers keep a cookie (RFC 6265bis section 5.5). */
+/** The greatest remaining life of a session, in days: the limit that browsers have for cookies (RFC 6265bis section 5.5). */
 const DAYS_MAX = 400
 const DAY_MS = 86_400_000
 
 /**
- * Makes a session of what an IdP posted, which starts now where it did not say when; or says what to change. One that is over
- * already is a session like another here: it may have waited somewhere.
+ * Makes a session from an IdP's post. Without `started_at`, the session starts now. A session that is over already is accepted,
+ * too: the post may have been delayed.
+ *
+ * @returns the session, or the faults to correct.
  */
 export function acceptSession(input: SessionInput, now: Date): Session | readonly Fault[] {
   const startedAt = input.started_at === undefined ? now : readPast(input.started_at, '/started_at', now)
   const expiresAt = readEnd(input.expires_at, now)
-  const faults = [startedAt, expiresAt].filter((each) => 'detail' in each)
+  const faults = [startedAt, expiresAt].filter((read) => 'detail' in read)
   if ('detail' in startedAt || 'detail' in expiresAt) return faults
   if (expiresAt <= startedAt) {
-    const start = input.started_at === undefined ? 'now, when it starts without started_at' : 'started_at'
-    return [{ pointer: '/expires_at', detail: `is not after ${start}` }]
+    const start =
+      input.started_at === undefined ? 'now, the start of a session without started_at' : 'started_at'
+    return [{ pointer: '/expires_at', detail: `must be after ${start}` }]
   }
   return {
     iss: input.iss as Issuer,
@@ -38,6 +41,9 @@ function readEnd(text: string, now: Date): Date | Fault {
   const instant = parseInstant(text)
   if (instant === null) return { pointer, detail: 'is not a time that exists' }
   if (instant.getTime() > now.getTime() + DAYS_MAX * DAY_MS)
-    return { pointer, detail: `lies more than ${DAYS_MAX} days ahead: post it again when it is extended` }
+    return {
+      pointer,
+      detail: `must be at most ${DAYS_MAX} days ahead: post the session again when it is extended`,
+    }
   return instant
 }

@@ -15,8 +15,11 @@ const accepted = (input: Partial<LogoutEventInput>, now = NOW): LogoutEvent => {
   throw new Error(`refused: ${JSON.stringify(event)}`)
 }
 
-describe('acceptEvent fills in what the IdP left out', () => {
-  test('of a session', () => {
+// Goal: a posted logout event is completed with defaults, or rejected with a fault per wrong member.
+// Method: the pure function, with a fixed clock and id.
+
+describe('acceptEvent', () => {
+  test('fills in the members that the IdP left out', () => {
     expect(accept({ sid: 's1' })).toEqual({
       id: eventIdOf(ISS as Issuer, ID as GivenEventId, (text) => hash('sha256', text)),
       givenId: ID,
@@ -53,11 +56,11 @@ describe('acceptEvent fills in what the IdP left out', () => {
       { sid: 's1', scope: 'session' },
       { scope: 'session', sub: null, sid: 's1' },
     ],
-  ])('%j has the scope that its members mean', (input, expected) => {
+  ])('derives the scope of %j', (input, expected) => {
     expect(accept(input)).toMatchObject(expected)
   })
 
-  test('keeps what was given', () => {
+  test('keeps the members that were given', () => {
     expect(
       accept({
         id: 'ABCDEF01-0000-4000-8000-00000000000A',
@@ -71,7 +74,7 @@ describe('acceptEvent fills in what the IdP left out', () => {
         occurred_at: '2026-11-21T13:59:59.123456+02:00',
       }),
     ).toMatchObject({
-      // A UUID is the same in either case; one of them is kept, so that a repeated post is recognised.
+      // UUIDs are case-insensitive. Lower case is kept, so that a repeated post is recognised.
       givenId: 'abcdef01-0000-4000-8000-00000000000a',
       email: 'u1@example.com',
       reason: 'admin',
@@ -84,10 +87,10 @@ describe('acceptEvent fills in what the IdP left out', () => {
   })
 })
 
-describe('acceptEvent says what to change', () => {
+describe('acceptEvent names the member to correct:', () => {
   test.each<[string, Partial<LogoutEventInput>, string]>([
     ['neither sub nor sid', {}, '/sub'],
-    ['scope session and nobody', { scope: 'session' }, '/sid'],
+    ['scope session without sub and sid', { scope: 'session' }, '/sid'],
     ['scope session without a sid', { sub: 'u1', scope: 'session' }, '/sid'],
     ['scope subject without a sub', { sid: 's1', scope: 'subject' }, '/sub'],
     ['scope device without a sub', { sid: 's1', scope: 'device', device: 'phone' }, '/sub'],
@@ -112,7 +115,7 @@ describe('acceptEvent says what to change', () => {
     expect(accept(input)).toEqual([{ pointer, detail: expect.stringMatching(/\w/) }])
   })
 
-  test('all of it at once', () => {
+  test('all faults at once', () => {
     expect(accept({ occurred_at: '2026-02-30T00:00:00Z' })).toMatchObject([
       { pointer: '/sub' },
       { pointer: '/occurred_at' },
@@ -125,22 +128,22 @@ test.each([
   '1970-01-01T00:00:00Z',
   '2026-11-21T12:05:00.000Z',
   '2026-11-22T00:00:00+14:00',
-])('takes a time that exists and is not ahead of a clock that is a little wrong: %s', (occurred_at) => {
+])('accepts an existing time up to five minutes ahead: %s', (occurred_at) => {
   expect(accepted({ sub: 'u1', occurred_at }).occurredAt).toEqual(new Date(occurred_at))
 })
 
-describe('the same post again is the same content', () => {
+describe('a repeated post has the same content', () => {
   const LATER = new Date(NOW.getTime() + 60_000)
 
   test.each([undefined, '2026-11-21T11:00:00Z', NOW.toISOString(), LATER.toISOString()])(
-    'with occurred_at %s, also where it is the very millisecond of its arrival',
+    'with occurred_at %s, even if that is the time of its arrival',
     (occurred_at) => {
       const input = { sub: 'u1', ...(occurred_at !== undefined && { occurred_at }) }
       expect(sameContent(accepted(input, LATER))).toBe(sameContent(accepted(input)))
     },
   )
 
-  test('and a time given is not the same as none', () => {
+  test('but a post with occurred_at differs from a post without it', () => {
     expect(sameContent(accepted({ sub: 'u1', occurred_at: NOW.toISOString() }))).not.toBe(
       sameContent(accepted({ sub: 'u1' })),
     )

@@ -6,10 +6,11 @@ import { type Fault, readPast } from './fault.ts'
 const digest: Digest = (text) => hash('sha256', text)
 
 /**
- * Makes a logout event of what an IdP posted, with what it left out filled in; or says what to change. The members have
- * been checked against the schema; here are the rules between them.
+ * Makes a logout event from an IdP's post, and fills in defaults. The schema has checked each member. This function checks the
+ * rules between members.
  *
- * @param requestedBy name of the credential.
+ * @param requestedBy the name of the credential.
+ * @returns the event, or the faults to correct.
  */
 export function acceptEvent(
   input: LogoutEventInput,
@@ -21,9 +22,11 @@ export function acceptEvent(
 
   if (scope === 'issuer') {
     for (const member of ['sub', 'sid', 'email'] as const) {
-      if (input[member] !== undefined) fault(`/${member}`, 'must be absent: scope issuer is everybody')
+      if (input[member] !== undefined)
+        fault(`/${member}`, 'must be absent: scope issuer covers every subject')
     }
-    if (input.lane === 'interactive') fault('/lane', 'must be bulk, or absent: nobody waits for scope issuer')
+    if (input.lane === 'interactive')
+      fault('/lane', 'must be bulk or absent: scope issuer uses the bulk lane')
   } else if (input.scope === undefined && input.sub === undefined && input.sid === undefined) {
     fault('/sub', 'is missing: give sub, sid or both')
   } else if (scope === 'session' && input.sid === undefined) {
@@ -34,7 +37,7 @@ export function acceptEvent(
   if (scope === 'device' && input.device === undefined) {
     fault('/device', 'is missing: scope device needs the device whose sessions ended')
   } else if (scope !== 'device' && input.device !== undefined) {
-    fault('/device', `is for scope device, and the scope is ${scope}`)
+    fault('/device', `must be absent: it is for scope device, and the scope is ${scope}`)
   }
 
   const occurredAt = input.occurred_at === undefined ? null : readPast(input.occurred_at, '/occurred_at', now)

@@ -9,18 +9,21 @@ import {
 import { type Batcher, createBatcher, ProblemError, QueueFullError } from '@curfew/runtime'
 import { ELEMENTS_MAX } from './elements.ts'
 
-/** Makes the records of one post durable. @param one what a record is, for people. @throws a 503 problem where that cannot be. */
+/** Makes the records of one post durable. @param one the noun for a record in errors. @throws a 503 problem if it fails. */
 export type Append = (records: readonly LogRecord[], one: string) => Promise<void>
 
 const QUEUE_MAX = 20_000
 const RETRY_AFTER_S = 2
-/** Where an operator must change a setting first. */
+/** The `Retry-After` of faults that an operator must correct first. */
 const OPERATOR_S = 60
 
-/** Null: it is durable. */
+/** The result for one record. Null: it is durable. */
 type Appended = RecordTooLargeError | null
 
-/** Appends the records of posts that come at once together. Each lane has its own queue: a full one fills no other. */
+/**
+ * Creates an append that batches the records of concurrent posts. Each lane has its own queue, so a full lane does not block
+ * another.
+ */
 export function createAppend(eventLog: Pick<EventLog, 'append'>): Append {
   const queue = (): Batcher<LogRecord, Appended> =>
     createBatcher({
@@ -37,7 +40,7 @@ export function createAppend(eventLog: Pick<EventLog, 'append'>): Append {
     try {
       const byLane = Map.groupBy(records, ({ lane }) => lane)
       const appended = await Promise.all([...byLane].map(([lane, some]) => queues[lane].addAll(some)))
-      const refused = appended.flat().find((each) => each !== null)
+      const refused = appended.flat().find((result) => result !== null)
       if (refused !== undefined) throw refused
     } catch (error) {
       if (!(error instanceof EventLogUnavailableError || error instanceof QueueFullError)) throw error
@@ -46,7 +49,7 @@ export function createAppend(eventLog: Pick<EventLog, 'append'>): Append {
   }
 }
 
-/** Appends records of several posts together. One that is too large costs the others nothing. */
+/** Appends the records of several posts. If one record is too large, it appends each record by itself. */
 async function appendAll(
   eventLog: Pick<EventLog, 'append'>,
   records: readonly LogRecord[],
@@ -61,13 +64,13 @@ async function appendAll(
   }
 }
 
-/** The answer where the event log did not take what was posted. */
+/** The answer if the event log did not take a post. */
 function notAppended(cause: EventLogUnavailableError | QueueFullError, one: string): ProblemError {
   const facts = (detail: string, retryAfterS: number) =>
     new ProblemError(
       {
         status: 503,
-        title: 'Event log not available',
+        title: 'Event log unavailable',
         detail,
         headers: { 'retry-after': String(retryAfterS) },
       },
@@ -75,16 +78,16 @@ function notAppended(cause: EventLogUnavailableError | QueueFullError, one: stri
     )
   if (cause instanceof WrongEventLogError)
     return facts(
-      `This service uses another event log than the rest of Curfew, and no worker would read it. The ${one} was not accepted. The operator finds more in /readyz and curfew doctor.`,
+      `This service uses another event log than the rest of Curfew, so no worker would read the ${one}. It was not accepted. The operator finds the cause in /readyz and with curfew doctor.`,
       OPERATOR_S,
     )
   if (cause instanceof RecordTooLargeError)
     return facts(
-      `${cause.message}. The ${one} was not accepted. Send it again when the operator has done so.`,
+      `${cause.message}. The ${one} was not accepted. Send it again after the operator has changed this.`,
       OPERATOR_S,
     )
   return facts(
-    `The ${one} could not be made durable and was not accepted. Send it again as it was.`,
+    `The event log did not store the ${one}, so it was not accepted. Send it again unchanged.`,
     RETRY_AFTER_S,
   )
 }

@@ -18,7 +18,7 @@ export function readIngestConfig(env: Environment) {
   }))
 }
 
-/** How many records may wait in the bulk lane of the event log, and as many in that of sessions. */
+/** The greatest backlog of the bulk lane and of the sessions lane, in records per lane. */
 export function readBacklogMax(read: Pick<EnvironmentReader, 'integer'>): number {
   return read.integer('CURFEW_BACKLOG_MAX', { fallback: 2_000_000, min: 1_000, max: 1_000_000_000 })
 }

@@ -3,35 +3,35 @@ import type { LogoutEvent } from '@curfew/domain'
 import type { IssuerLogoutPreview as Counted } from '@curfew/ledger'
 import { createTurns, ProblemError } from '@curfew/runtime'
 
-/** Most clients that are listed. */
+/** The greatest number of clients in the answer. */
 const CLIENTS_MAX = 1_000
 
-/** Previews that run at once, of one issuer and of all: each reads all sessions of an issuer. */
+/** Limits on concurrent previews, because a preview reads all sessions of an issuer. A caller is an issuer here. */
 const PREVIEWS = { ofCaller: 1, waitingOfCaller: 2, atOnce: 2, waiting: 100, waitMs: 20_000 }
 
-/** The same preview, but few at once, and issuers in turn. @throws {ProblemError} 429 when too many wait. */
-export function fewAtOnce(
+/** Limits a preview to few concurrent runs, with issuers in turn. The result throws a 429 problem if too many previews wait. */
+export function limitPreviews(
   preview: (event: LogoutEvent) => Promise<Counted>,
 ): (event: LogoutEvent) => Promise<Counted> {
   const turns = createTurns({
     ...PREVIEWS,
-    refusal: (why) =>
+    refusal: (full) =>
       new ProblemError({
         status: 429,
         title: 'Too many previews at once',
-        detail: `${why === 'caller' ? 'Other previews of this issuer' : 'Previews of other issuers'} are counting already. Ask again in a moment. Nothing was accepted.`,
+        detail: `${full === 'caller' ? 'Other previews of this issuer' : 'Previews of other issuers'} are running. Ask again shortly. Nothing was accepted.`,
         headers: { 'retry-after': '2' },
       }),
   })
   return (event) => turns.run(event.iss, () => preview(event))
 }
 
-/** What a logout of everyone would touch. @throws {ProblemError} 400 for any other event. */
+/** Previews the sessions that an issuer logout would end. @throws {ProblemError} 400 for an event of another scope. */
 export async function dryRun(
   event: LogoutEvent,
   preview: (event: LogoutEvent) => Promise<Counted>,
 ): Promise<IssuerLogoutPreview> {
-  if (event.scope !== 'issuer') throw notPossible('dry_run is for scope issuer alone.')
+  if (event.scope !== 'issuer') throw invalidDryRun('dry_run is only for scope issuer.')
   const { basis, subjects, sessions, byClient } = await preview(event)
   return {
     dry_run: true,
@@ -48,11 +48,11 @@ export async function dryRun(
   }
 }
 
-export function notPossible(detail: string): ProblemError {
+export function invalidDryRun(detail: string): ProblemError {
   return new ProblemError({
     status: 400,
-    title: 'Nothing to try',
+    title: 'Dry run not possible',
     detail: `${detail} Nothing was accepted.`,
-    errors: [{ pointer: '/dry_run', detail: 'is for one event of scope issuer' }],
+    errors: [{ pointer: '/dry_run', detail: 'must be absent, or come with one event of scope issuer' }],
   })
 }

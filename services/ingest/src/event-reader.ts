@@ -8,11 +8,16 @@ import {
 } from '@curfew/ledger'
 import { createBatcher, LATER, ProblemError, QueueFullError } from '@curfew/runtime'
 
-/** Reads events with their deliveries, many who ask at once by two statements. Callers, which are credentials, take turns. */
+/**
+ * Reads events with their deliveries. It batches concurrent reads into few statements, and serves callers (credentials) in turn.
+ */
 export interface EventReader {
-  /** Null where it is not (yet) planned. @throws {ProblemError} 429 when too many reads of the caller wait, 503 when too many of all do. */
+  /**
+   * @returns null if no event has the id, or it is not planned yet.
+   * @throws {ProblemError} 429 if too many reads of the caller wait, 503 if too many reads of all callers wait.
+   */
   find(id: string, caller: string): Promise<FoundEvent | null>
-  /** Looks up the events of a given id, at `iss` or, if that is null, at every issuer. @throws {ProblemError} as `find`. */
+  /** Finds the events with a given id, at `iss` or, if `iss` is null, at every issuer. @throws {ProblemError} as `find` does. */
   identify(asked: {
     readonly givenId: GivenEventId
     readonly iss: Issuer | null
@@ -20,14 +25,18 @@ export interface EventReader {
   }): Promise<readonly EventIdentity[]>
 }
 
-/** Most events read together, and most deliveries of them: what is in memory at once, beside an event that has more by itself. */
+/** The greatest number of events in one batch. */
 const EVENTS_MAX = 200
+/** The greatest number of deliveries in one batch, which limits memory. A single event with more is read by itself. */
 const DELIVERIES_MAX = 5_000
-/** While one batch is made into answers the database reads the next. */
+/** While the process converts one batch to answers, the database reads the next one. */
 const BATCHES = 2
-/** Most who may wait for their turn. Each costs less than the connection that it asks over. */
+/** The greatest number of waiting reads. A waiting read costs less memory than its connection. */
 const QUEUE_MAX = 50_000
-/** Most of them of one credential. An IdP whose users all log out has thousands that end their waits together. */
+/**
+ * The greatest number of waiting reads of one credential. At an issuer logout, thousands of waits of one IdP end at the same
+ * time.
+ */
 const QUEUE_MAX_OF_CALLER = 10_000
 const RETRY_AFTER_S = 2
 
@@ -59,14 +68,14 @@ export function createEventReader(db: Database): EventReader {
   }
 }
 
-/** @throws a 429 or 503 problem if the queue is full, else the error as it came. */
+/** @throws a 429 or 503 problem if the queue is full, else the error itself. */
 function rejectFull(error: unknown): never {
   if (!(error instanceof QueueFullError)) throw error
   throw new ProblemError(
     {
       status: error.ofCaller ? 429 : 503,
-      title: 'Too many ask at once',
-      detail: `More events are asked for${error.ofCaller ? ' with this credential' : ''} than can be read. The logout goes on: ask again.`,
+      title: 'Too many reads of events',
+      detail: `Too many reads of events${error.ofCaller ? ' with this credential' : ''} are waiting. The logout goes on. Ask again shortly.`,
       headers: { 'retry-after': String(RETRY_AFTER_S) },
     },
     { cause: error },

@@ -1,23 +1,23 @@
 import { eventView, LogoutEventStatus, type Scope } from '@curfew/contract'
 import type { HttpServer, RouteAccess } from '@curfew/runtime'
-import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'
+import { EventParams, EventQuery, type RequestedEventDeps, requestedEvent } from './requested-event.ts'
 
-/** `GET /v1/logout-events/{id}`: the event and how each delivery stands, at once or when all are settled. */
-export function registerGetEvent(server: HttpServer, deps: AskedEventDeps): void {
+/** `GET /v1/logout-events/{id}`: the event with the states of its deliveries, at once or after a wait until all are settled. */
+export function registerGetEvent(server: HttpServer, deps: RequestedEventDeps): void {
   server.get(
     '/v1/logout-events/:id',
     {
-      // Thousands may wait at once: what they ask for is read by few statements together.
+      // Thousands of requests may wait at once. The event reader limits their load on the database.
       config: { scope: 'events:read', access: 'handler', load: 'own' } satisfies RouteAccess<Scope>,
       schema: {
-        summary: 'A logout event, its deliveries and how each stands.',
+        summary: 'Get a logout event and the states of its deliveries.',
         params: EventParams,
         querystring: EventQuery,
         response: { 200: LogoutEventStatus },
       },
     },
     async (request, reply) => {
-      const { event, deliveries } = await askedEvent(request, reply, deps)
+      const { event, deliveries } = await requestedEvent(request, reply, deps)
       return eventView(event, deliveries)
     },
   )

@@ -2,32 +2,32 @@ import { EventSummary, issuerLogoutPath, type Scope, summaryView } from '@curfew
 import { summarize } from '@curfew/domain'
 import { coveringDeliveries } from '@curfew/ledger'
 import { type HttpServer, ProblemError, type RouteAccess } from '@curfew/runtime'
-import { type AskedEventDeps, askedEvent, EventParams, EventQuery } from './asked-event.ts'
+import { EventParams, EventQuery, type RequestedEventDeps, requestedEvent } from './requested-event.ts'
 
-/** `GET /v1/logout-events/{id}/summary`: what an IdP tells the person who logged out. */
+/** `GET /v1/logout-events/{id}/summary`: the result of a logout in words that an IdP can show to the user. */
 export function registerGetSummary(
   server: HttpServer,
-  deps: AskedEventDeps & { readonly now: () => Date },
+  deps: RequestedEventDeps & { readonly now: () => Date },
 ): void {
   server.get(
     '/v1/logout-events/:id/summary',
     {
-      // Thousands may wait at once: what they ask for is read by few statements together.
+      // Thousands of requests may wait at once. The event reader limits their load on the database.
       config: { scope: 'events:read', access: 'handler', load: 'own' } satisfies RouteAccess<Scope>,
       schema: {
-        summary: 'A logout event in words for the person who logged out.',
+        summary: 'Get a summary of a logout event in words for the user who logged out.',
         params: EventParams,
         querystring: EventQuery,
         response: { 200: EventSummary },
       },
     },
     async (request, reply) => {
-      const { event, deliveries } = await askedEvent(request, reply, deps)
+      const { event, deliveries } = await requestedEvent(request, reply, deps)
       if (event.scope === 'issuer') {
         throw new ProblemError({
           status: 409,
-          title: 'Not one person’s logout',
-          detail: `Everyone was logged out, and there is nobody to say it to: ${issuerLogoutPath(event)} says how far it is.`,
+          title: 'No summary of an issuer logout',
+          detail: `An issuer logout covers every subject, so it has no summary for one user. See its progress at ${issuerLogoutPath(event)}.`,
         })
       }
       const superseded = deliveries.filter(({ state }) => state === 'superseded').map(({ id }) => id)

@@ -2,7 +2,7 @@ import type { LogLane } from '@curfew/domain'
 import { type Database, fullLanes } from '@curfew/ledger'
 import { aborted, type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
 
-/** Which lanes of the event log are too full. Interactive logouts are taken for as long as the log takes them. */
+/** Knows which limited lanes of the event log are full. The interactive lane has no limit. */
 export interface LaneLimits {
   isFull(lane: LogLane): boolean
   readonly service: Service
@@ -13,9 +13,9 @@ const RETRY_AFTER_S = 30
 const LIMITED: readonly LogLane[] = ['bulk', 'sessions']
 
 /**
- * Keeps up with how much waits in the event log.
+ * Follows the backlog of the event log.
  *
- * @param backlogMax most records that may wait in a limited lane; null: the log has no limit of ours.
+ * @param backlogMax the greatest backlog of a limited lane, in records. Null: Curfew sets no limit.
  */
 export function createLaneLimits({
   db,
@@ -28,13 +28,13 @@ export function createLaneLimits({
 }): LaneLimits {
   let full: ReadonlySet<LogLane> = new Set()
 
-  async function look(max: number): Promise<void> {
+  async function refresh(max: number): Promise<void> {
     try {
-      const now = await fullLanes(db, { lanes: LIMITED, max })
-      for (const lane of now) if (!full.has(lane)) log.error({ event: 'event-log.full', lane })
-      full = now
+      const current = await fullLanes(db, { lanes: LIMITED, max })
+      for (const lane of current) if (!full.has(lane)) log.error({ event: 'event-log.full', lane })
+      full = current
     } catch (error) {
-      // What cannot be asked is not refused: an append says so itself where the log is away.
+      // With an unknown backlog nothing is refused. If the event log is unavailable, the append fails by itself.
       full = new Set()
       log.warn({ event: 'event-log.backlog-unknown', err: error })
     }
@@ -46,10 +46,10 @@ export function createLaneLimits({
       name: 'lane limits',
       async run({ stopping, ready }) {
         ready()
-        // A service that ends before it is told to ends the process.
+        // A service that ends before `stopping` aborts would end the process.
         if (backlogMax === null) return aborted(stopping)
         while (!stopping.aborted) {
-          await look(backlogMax)
+          await refresh(backlogMax)
           await sleep(POLL_MS, stopping)
         }
       },
@@ -57,12 +57,12 @@ export function createLaneLimits({
   }
 }
 
-/** The refusal of what would go into a full lane. */
-export function laneFull(lane: LogLane, what: string): ProblemError {
+/** The refusal of records for a full lane. @param records the noun for them. */
+export function laneFull(lane: LogLane, records: string): ProblemError {
   return new ProblemError({
     status: 429,
-    title: 'Backlog',
-    detail: `Too many ${what} wait in the event log. Send these again later. Interactive logouts are taken meanwhile.`,
+    title: 'Backlog too large',
+    detail: `Too many ${records} wait in the event log. Send these again later. Interactive logouts are still accepted.`,
     headers: { 'retry-after': String(RETRY_AFTER_S) },
     extensions: { lane },
   })

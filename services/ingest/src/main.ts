@@ -2,12 +2,12 @@ import { adminKey, hashApiKey } from '@curfew/runtime'
 import { eventLogChecks, runService } from '@curfew/wiring'
 import { createIngest, readIngestConfig } from './service.ts'
 
-// The ingest process: configuration, connections, and nothing else.
+// The ingest process. This file reads the configuration and opens connections; service.ts does the rest.
 
 process.exitCode = await runService('ingest', readIngestConfig, async (config, open) => {
   const { log, metrics } = open
   const db = open.database()
-  // Of its own, so that reads at their limit leave appends their connections.
+  // Reads have their own pool, so that many reads do not take the connections of appends.
   const reads = open.database({
     applicationName: 'curfew ingest reads',
     statementTimeoutMs: config.readTimeoutMs,

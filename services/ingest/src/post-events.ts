@@ -22,7 +22,7 @@ import {
 import { Type } from 'typebox'
 import { acceptEvent } from './accept.ts'
 import type { Append } from './append.ts'
-import { dryRun, fewAtOnce, notPossible } from './dry-run.ts'
+import { dryRun, invalidDryRun, limitPreviews } from './dry-run.ts'
 import {
   acceptedOf,
   answerTo,
@@ -32,8 +32,8 @@ import {
   elementsOf,
   foreignIssuer,
   invalidElement,
-  type PosterAccess,
-  posterAccess,
+  type WriteAccess,
+  writeAccess,
 } from './elements.ts'
 import type { LaneLimits } from './lane-limits.ts'
 import { payForLogouts } from './pay-for-logouts.ts'
@@ -41,7 +41,7 @@ import { createRecentIds, type RecentIds } from './recent-ids.ts'
 
 export interface PostEventsDeps {
   readonly append: Append
-  /** Asked only for what a logout of everyone would touch. */
+  /** Used only to preview issuer logouts. */
   readonly db: Database
   readonly lanes: Pick<LaneLimits, 'isFull'>
   readonly names: Pick<IssuerNames, 'nameOf'>
@@ -52,7 +52,7 @@ export interface PostEventsDeps {
 const RECENT_IDS = 50_000
 const LOGOUT_EVENTS = { one: 'logout event', many: 'logout events' }
 
-/** Compiled once for a process, for it takes milliseconds. */
+/** Compiled once per process, because that takes milliseconds. */
 const check = createValidator(LogoutEventInput)
 
 const ROUTE = {
@@ -72,7 +72,8 @@ const ROUTE = {
     querystring: Type.Object({
       dry_run: Type.Boolean({
         default: false,
-        description: 'Of one event of scope issuer: say what it would touch, and accept nothing.',
+        description:
+          'For one event of scope issuer: preview the sessions that it would end, and accept nothing.',
       }),
     }),
     response: {
@@ -84,22 +85,22 @@ const ROUTE = {
 }
 
 /**
- * `POST /v1/logout-events`: the one write of ingest is the append to the event log, and nothing is answered before it is
- * durable. Of an array the valid elements are appended together; each has its own status in the answer.
+ * `POST /v1/logout-events`: appends logout events to the event log, and answers after they are durable. It appends the valid
+ * elements of an array together. The answer has a status for every element.
  */
 export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): void {
   const { append, db, lanes, names, now, newId } = deps
   const recent = createRecentIds(RECENT_IDS)
-  const preview = fewAtOnce((event) => previewIssuerLogout(db, event))
+  const preview = limitPreviews((event) => previewIssuerLogout(db, event))
   server.post(
     '/v1/logout-events',
     { ...ROUTE, validatorCompiler: checkAllButBody(server) },
     async (request, reply) => {
       const { body, query } = request
       if (query.dry_run && Array.isArray(body))
-        throw notPossible('dry_run is for one event, not for an array.')
+        throw invalidDryRun('dry_run is for one event, not for an array.')
       const elements = elementsOf(body, LOGOUT_EVENTS)
-      const access = posterAccess(request, LOGOUT_EVENTS)
+      const access = writeAccess(request, LOGOUT_EVENTS)
       const post: Post = {
         ...{ access, recent, now, newId },
         caller: callerOf(request),
@@ -131,18 +132,18 @@ export function registerPostEvents(server: HttpServer, deps: PostEventsDeps): vo
   )
 }
 
-/** One request: what each of its elements is checked against. */
+/** The context of one request, which all of its elements are checked against. */
 interface Post extends Pick<PostEventsDeps, 'now' | 'newId'> {
-  readonly access: PosterAccess
+  readonly access: WriteAccess
   readonly caller: Credential
-  /** Why events of the bulk lane are refused; or null. */
+  /** The refusal of bulk events, or null. */
   readonly bulkRefusal: ProblemError | null
   readonly recent: RecentIds
-  /** The contents of the elements that were accepted before, by id. */
+  /** The contents of the accepted elements of this request, by id. */
   readonly contents: Map<EventId, string>
 }
 
-/** The event that one element of a body asserts; or why it is rejected. */
+/** Checks one element of a body. @returns its event, or the reason for its rejection. */
 function accept({ value, pointer }: Element, post: Post): LogoutEvent | ProblemError {
   const { access, caller, bulkRefusal } = post
   const faults = check(value)
@@ -154,7 +155,7 @@ function accept({ value, pointer }: Element, post: Post): LogoutEvent | ProblemE
   const foreign = foreignIssuer(access, event.iss, pointer)
   if (foreign !== null) return foreign
   if (event.scope === 'issuer' && !hasScope(caller, 'admin')) return notAdmin(pointer)
-  // One record, however many people it is about: a breach does not wait for a backlog.
+  // An issuer logout is one record and may be urgent after a breach, so a full bulk lane does not refuse it.
   if (bulkRefusal !== null && event.lane === 'bulk' && event.scope !== 'issuer') return bulkRefusal
   const content = createHash('sha256').update(sameContent(event)).digest('base64url')
   const known = post.contents.get(event.id) ?? post.recent.find(event.id)
@@ -166,9 +167,12 @@ function accept({ value, pointer }: Element, post: Post): LogoutEvent | ProblemE
 function notAdmin(pointer: string): ProblemError {
   return new ProblemError({
     status: 403,
-    detail: 'Logging everyone out needs the scope admin. The event was not accepted.',
+    detail:
+      'An issuer logout needs the scope admin, which this credential does not have. The event was not accepted.',
     headers: { 'www-authenticate': 'Bearer error="insufficient_scope", scope="admin"' },
-    errors: [{ pointer: `${pointer}/scope`, detail: 'is issuer, which needs the scope admin' }],
+    errors: [
+      { pointer: `${pointer}/scope`, detail: 'is issuer, which needs a credential with the scope admin' },
+    ],
   })
 }
 
@@ -176,7 +180,7 @@ function idInUse({ givenId }: LogoutEvent, pointer: string): ProblemError {
   return new ProblemError({
     status: 409,
     title: 'Id in use',
-    detail: `An event with id ${givenId} was accepted with another content. Give a new event a new id.`,
+    detail: `An event with id ${givenId} was accepted with other content. Give a new event a new id.`,
     errors: [{ pointer: `${pointer}/id`, detail: 'is the id of another event' }],
   })
 }

@@ -28,9 +28,9 @@ import {
   elementsOf,
   foreignIssuer,
   invalidElement,
-  type PosterAccess,
   type PostRequest,
-  posterAccess,
+  type WriteAccess,
+  writeAccess,
 } from './elements.ts'
 import type { SessionQuotas } from './session-quotas.ts'
 
@@ -49,12 +49,12 @@ const WRITE = {
   elementsMax: ELEMENTS_MAX,
 } satisfies RouteAccess<Scope>
 
-/** Compiled once for a process, for it takes milliseconds. */
+/** Compiled once per process, because that takes milliseconds. */
 const check = createValidator(SessionInput)
 
 /**
- * `POST` and `DELETE /v1/sessions`: what an IdP says of its sessions goes into the event log, as logouts do, in a lane of its own.
- * Neither waits for PostgreSQL, nor a logout for either.
+ * `POST` and `DELETE /v1/sessions`: append starts and ends of sessions to the event log, in a lane of their own. So they do not
+ * need PostgreSQL, and they do not delay logouts.
  */
 export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps): void {
   const { append, now, newId } = deps
@@ -70,7 +70,7 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
       validatorCompiler: checkAllButBody(server),
       schema: {
         summary:
-          'Post a session that a client has, or an array of up to 1,000; and again when it is extended.',
+          'Post a session of a client, or an array of up to 1,000. Post a session again when it is extended.',
         body: Type.Union([SessionInput, Type.Array(SessionInput, { minItems: 1, maxItems: ELEMENTS_MAX })]),
         response: {
           202: Type.Union([SessionAcceptedOrRejected, Type.Array(SessionAcceptedOrRejected)]),
@@ -80,7 +80,7 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
     },
     async (request, reply) => {
       const elements = elementsOf(request.body, SESSIONS)
-      const access = posterAccess(request, SESSIONS)
+      const access = writeAccess(request, SESSIONS)
       const results = elements.map((element) => accept(element, access, deps))
       const sessions = acceptedOf(results, request.body, SESSIONS)
       await append(
@@ -97,14 +97,15 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
     {
       config: WRITE,
       schema: {
-        summary: 'A session ended by itself, at one client or at all: nobody is told.',
+        summary:
+          'Report that a session ended by itself, at one client or at all. No relying party is notified.',
         querystring: SessionEndQuery,
         response: { 202: SessionAccepted },
       },
     },
     async (request, reply) => {
       const { iss, sid, client_id } = request.query
-      const foreign = foreignIssuer(posterAccess(request, SESSIONS), iss, '')
+      const foreign = foreignIssuer(writeAccess(request, SESSIONS), iss, '')
       if (foreign !== null) throw foreign
       const end = { iss: iss as Issuer, sid: sid as Sid, clientId: (client_id ?? null) as ClientId | null }
       await append([encodeSessionEnd(end, stamp(request))], SESSIONS.one)
@@ -113,10 +114,10 @@ export function registerPostSessions(server: HttpServer, deps: PostSessionsDeps)
   )
 }
 
-/** The session that one element of a body asserts; or why it is rejected. */
+/** Checks one element of a body. @returns its session, or the reason for its rejection. */
 function accept(
   { value, pointer }: Element,
-  access: PosterAccess,
+  access: WriteAccess,
   { now, quotas }: PostSessionsDeps,
 ): Session | ProblemError {
   const faults = check(value)

@@ -1,13 +1,13 @@
 import type { EventId } from '@curfew/domain'
 
-/** The ids accepted lately, with what they stood for: enough to answer a repeated post without asking anybody. */
+/** The recently accepted ids with their contents. They detect most id conflicts without a query. */
 export interface RecentIds {
-  /** What the id was last accepted with, or undefined when it is not among the recent. */
+  /** The last accepted content of the id, or undefined if the id is not among the recent ones. */
   find(id: EventId): string | undefined
   add(id: EventId, content: string): void
 }
 
-/** Remembers the last `size` ids. A conflict that is older is found by intake, and quarantined. */
+/** Creates a memory of the last `size` ids. Intake finds older conflicts and quarantines them. */
 export function createRecentIds(size: number): RecentIds {
   const recent = new Map<EventId, string>()
   return {

@@ -21,23 +21,25 @@ import { type Awaited, givenIdOf } from './waiting-list.ts'
 
 export { readBacklogMax, readIngestConfig } from './config.ts'
 
-/** What ingest works with, already open. */
+/** The opened dependencies of ingest. */
 export interface IngestDeps {
   readonly server: HttpServer
   readonly eventLog: EventLog
-  /** Asked only for what became of an event, in a pool that nothing else needs. Accepting needs no database. */
+  /** A pool for reads of events. Accepting a logout needs no database. */
   readonly db: Database
-  /** Of the same database, for a connection that hears what is settled. */
+  /** The URL of the same database, for the connection that listens for settled deliveries. */
   readonly databaseUrl: string
   readonly log: Log
   readonly metrics: Metrics
-  /** Most records that may wait in the bulk lane, and as many in that of sessions; null where the event log is not in `db`. */
+  /**
+   * The greatest backlog of the bulk lane and of the sessions lane, in records per lane. Null if the event log is not in `db`.
+   */
   readonly backlogMax: number | null
-  /** How often what is waited for is asked for though nothing was heard of it, in milliseconds. Default 1,000. */
+  /** The interval at which all awaited events are checked without an announcement, in milliseconds. Default 1,000. */
   readonly waitPollMs?: number
 }
 
-/** Wires ingest: takes in what IdPs say, and tells what became of logouts. Opens nothing, starts nothing. */
+/** Wires ingest, which accepts posts of IdPs and reports the state of logouts. Opens and starts nothing. */
 export function createIngest(deps: IngestDeps): readonly Service[] {
   const { server, eventLog, db, databaseUrl, log, metrics, backlogMax, waitPollMs = 1_000 } = deps
   const waiters = createWaiters({
@@ -55,24 +57,24 @@ export function createIngest(deps: IngestDeps): readonly Service[] {
   const names = createIssuerNames(db)
   registerPostEvents(server, { append, db, lanes, names, now, newId })
   registerPostSessions(server, { append, quotas, now, newId })
-  const asked = { waiters, reader: createEventReader(db), names, db }
-  registerGetEvent(server, asked)
-  registerGetSummary(server, { ...asked, now })
+  const eventDeps = { waiters, reader: createEventReader(db), names, db }
+  registerGetEvent(server, eventDeps)
+  registerGetSummary(server, { ...eventDeps, now })
   return [waiters.service, lanes.service, quotas.service]
 }
 
-/** Which of these are settled. An id that is awaited at any issuer is settled once one of its events is. */
+/** The awaited events that are settled. An id that is awaited at any issuer is settled once one of its events is settled. */
 async function settledAmong(db: Database, awaited: readonly Awaited[]): Promise<ReadonlySet<string>> {
-  const anywhere = awaited.flatMap((each) => {
-    const givenId = givenIdOf(each)
-    return givenId === null ? [] : [{ each, givenId, iss: null }]
+  const anywhere = awaited.flatMap((id) => {
+    const givenId = givenIdOf(id)
+    return givenId === null ? [] : [{ awaited: id, givenId, iss: null }]
   })
   const found = anywhere.length === 0 ? [] : await identifyEvents(db, anywhere)
   const ids = new Map<Awaited, readonly EventId[]>(
-    anywhere.map(({ each }, at) => [each, (found[at] ?? []).map(({ id }) => id)]),
+    anywhere.map((one, at) => [one.awaited, (found[at] ?? []).map(({ id }) => id)]),
   )
-  const idsOf = (each: Awaited) => ids.get(each) ?? [each as EventId]
+  const idsOf = (id: Awaited) => ids.get(id) ?? [id as EventId]
   const asked = [...new Set(awaited.flatMap(idsOf))]
   const settled = asked.length === 0 ? new Set() : await settledEvents(db, asked)
-  return new Set(awaited.filter((each) => idsOf(each).some((id) => settled.has(id))))
+  return new Set(awaited.filter((id) => idsOf(id).some((eventId) => settled.has(eventId))))
 }

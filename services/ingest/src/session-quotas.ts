@@ -3,24 +3,26 @@ import { type Database, listOverQuota, noteBacklogGaps, noteGaps } from '@curfew
 import { type Log, ProblemError, type Service, sleep } from '@curfew/runtime'
 import { type LaneLimits, laneFull } from './lane-limits.ts'
 
-/** Refuses sessions of issuers that have too many, and sessions of any issuer while the event log is full. */
+/** Refuses sessions of issuers over their quota, and sessions of all issuers while the event log is full. */
 export interface SessionQuotas {
-  /** Why this session is not taken, or null. */
+  /** The refusal of a session, or null. */
   refusal(session: Pick<Session, 'iss' | 'expiresAt'>): ProblemError | null
   readonly service: Service
 }
 
 const POLL_MS = 3_000
 const RETRY_AFTER_S = 60
-/** How much further than a session lives its gap is noted: so that few notes do for many sessions. */
+/** A gap is noted this much beyond the end of a session, so that one note covers many sessions. */
 const AHEAD_MS = 86_400_000
 
 /**
- * Keeps up with the issuers that the ledger has marked as over their quota. A session of theirs is refused only once the ledger
- * knows that the index may lack it, for plans rely on that; one that outlives what the ledger knows is taken, and has it noted for
- * those that follow. While the ledger is away nothing new is noted, and so nothing more is refused.
+ * Follows the issuers that the ledger marks as over their quota. The ledger notes per issuer until when the session index may
+ * have gaps, and plans rely on that note. So a session is refused only if it ends within the noted time. A session that ends
+ * later is accepted, and extends the note for the sessions after it. While the ledger is unavailable no note is extended, so no
+ * further sessions are refused.
  *
- * A full event log refuses sessions in the same way: the backlog may be another issuer's, and must not hide a session from a logout.
+ * A full event log refuses sessions by the same rule. The backlog may be another issuer's, and must not hide a session from a
+ * logout.
  */
 export function createSessionQuotas({
   db,
@@ -35,7 +37,7 @@ export function createSessionQuotas({
   const backlogGaps = new Map<Issuer, Date>()
   const note = createNoting(log)
 
-  async function look(): Promise<void> {
+  async function refresh(): Promise<void> {
     try {
       over = new Map((await listOverQuota(db)).map(({ iss, gapsUntil }) => [iss, gapsUntil]))
     } catch (error) {
@@ -51,7 +53,7 @@ export function createSessionQuotas({
     over = next
   }
 
-  /** A session that the ledger may not lack yet is accepted, however full the event log is. */
+  /** The refusal while the event log is full. A session beyond the noted gap is accepted even then. */
   function backlogRefusal({ iss, expiresAt }: Pick<Session, 'iss' | 'expiresAt'>): ProblemError | null {
     if (!lanes.isFull('sessions')) {
       backlogGaps.clear()
@@ -81,7 +83,7 @@ export function createSessionQuotas({
       async run({ stopping, ready }) {
         ready()
         while (!stopping.aborted) {
-          await look()
+          await refresh()
           await sleep(POLL_MS, stopping)
         }
       },
@@ -89,7 +91,7 @@ export function createSessionQuotas({
   }
 }
 
-/** Runs `work` unless some for the same issuer is under way. What fails is logged. */
+/** Creates a function that runs `work`, unless other work for the same issuer is running. It logs failures. */
 function createNoting(log: Log): (iss: Issuer, work: () => Promise<void>) => Promise<void> {
   const noting = new Set<Issuer>()
   return async (iss, work) => {
@@ -108,8 +110,8 @@ function createNoting(log: Log): (iss: Issuer, work: () => Promise<void>) => Pro
 function overQuota(iss: Issuer): ProblemError {
   return new ProblemError({
     status: 429,
-    title: 'Quota of sessions',
-    detail: `${iss} has as many sessions in the index as it may. This one was not accepted. Logouts are accepted, and go to every relying party that may hold a session. Post sessions with their real expires_at, and their ends, or have the quota raised.`,
+    title: 'Session quota exceeded',
+    detail: `${iss} has reached its quota of sessions in the index. The session was not accepted. Logouts are still accepted, and go to every relying party that may hold a session. Post sessions with their real expires_at and post their ends, or ask the operator for a higher quota.`,
     headers: { 'retry-after': String(RETRY_AFTER_S) },
     extensions: { quota: 'sessions' },
   })

@@ -6,8 +6,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createWaiters } from './waiters.ts'
 import { type Awaited, atAnyIssuer } from './waiting-list.ts'
 
-// Goal: nobody who waits is missed, whatever comes between what, and the ledger is asked for nothing that nobody needs.
-// Method: the test says what the ledger tells, and holds back each of its answers.
+// Goal: every waiter is woken, in every order of events, and the ledger is asked only for awaited events.
+// Method: the test makes the announcements of the ledger, and gives its answers by hand.
 
 const POLL_MS = 60_000
 const [A, B] = ['a', 'b'].map((letter) => `${letter.repeat(8)}-0000-7000-8000-000000000000` as EventId) as [
@@ -17,7 +17,7 @@ const [A, B] = ['a', 'b'].map((letter) => `${letter.repeat(8)}-0000-7000-8000-00
 
 interface Question {
   readonly ids: readonly Awaited[]
-  /** Which of them are settled. */
+  /** Answers that these events are settled. */
   answer(...settled: readonly Awaited[]): Promise<void>
   fail(): Promise<void>
 }
@@ -33,11 +33,11 @@ function rig() {
         ids,
         answer(...settled) {
           resolve(new Set(settled))
-          return turn()
+          return flush()
         },
         fail() {
-          reject(new Error('away'))
-          return turn()
+          reject(new Error('unavailable'))
+          return flush()
         },
       })
       return promise
@@ -51,29 +51,29 @@ function rig() {
   })
   const { signal } = stopping
   const ended = waiters.service.run({ stopping: signal, abandoning: signal, ready: () => undefined })
-  const told = (): SettledFollower => {
-    if (follower === null) throw new Error('nobody follows')
+  const currentFollower = (): SettledFollower => {
+    if (follower === null) throw new Error('the waiters do not follow the ledger')
     return follower
   }
   return {
     waiters,
     questions,
     connected() {
-      told().onConnected()
-      return turn()
+      currentFollower().onConnected()
+      return flush()
     },
     settled(...ids: readonly EventId[]) {
-      told().onSettled(ids.map(eventKeyOf))
-      return turn()
+      currentFollower().onSettled(ids.map(eventKeyOf))
+      return flush()
     },
-    /** Waits for an event. @returns what says whether the wait is over. */
+    /** Waits for an event. @returns the state of the wait. */
     async wait(id: Awaited, ms = 1_000_000) {
       const { over, end } = waiters.wait(id, ms)
       const state = { over: false, end }
       void over.then(() => {
         state.over = true
       })
-      await turn()
+      await flush()
       return state
     },
     async stop() {
@@ -83,8 +83,8 @@ function rig() {
   }
 }
 
-/** Lets everything go on that can. */
-async function turn(): Promise<void> {
+/** Runs all pending callbacks. */
+async function flush(): Promise<void> {
   await vi.advanceTimersByTimeAsync(0)
 }
 const asked = ({ questions }: ReturnType<typeof rig>) => questions.map(({ ids }) => ids)
@@ -92,7 +92,7 @@ const asked = ({ questions }: ReturnType<typeof rig>) => questions.map(({ ids })
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
-test('what was settled before anybody waited is found by asking once', async () => {
+test('an event that was settled before the wait is found with one question', async () => {
   const own = rig()
   const waiter = await own.wait(A)
   await own.questions[0]?.answer(A)
@@ -102,10 +102,10 @@ test('what was settled before anybody waited is found by asking once', async () 
   await own.stop()
 })
 
-test('what is settled while the first question is under way is asked for again, and the waiter is woken', async () => {
+test('an event that settles during the first question is asked for again, and its waiter is woken', async () => {
   const own = rig()
   const waiter = await own.wait(A)
-  // The question has been carried out; now the acknowledgement is committed and said, and only then comes the answer: no.
+  // The ledger has run the query. Then the settlement is committed and announced. Only then the negative answer arrives.
   await own.settled(A)
   expect(asked(own)).toEqual([[A]])
   await own.questions[0]?.answer()
@@ -116,7 +116,7 @@ test('what is settled while the first question is under way is asked for again, 
   await own.stop()
 })
 
-test('only what is waited for and was named is asked for; what is not all settled waits on', async () => {
+test('only awaited and announced events are asked for, and the waiters of unsettled events wait on', async () => {
   const own = rig()
   const [a, alsoA] = [await own.wait(A), await own.wait(A)]
   const b = await own.wait(B)
@@ -134,7 +134,7 @@ test('only what is waited for and was named is asked for; what is not all settle
   await own.stop()
 })
 
-test('an id at any issuer is asked for when an event settles that may have that id', async () => {
+test('an id at any issuer is asked for when an event that may have this id settles', async () => {
   const own = rig()
   const given = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
   const awaited = atAnyIssuer(given)
@@ -149,7 +149,7 @@ test('an id at any issuer is asked for when an event settles that may have that 
   await own.stop()
 })
 
-test('while nobody listened anything may have been settled: all are asked for once it is listened, and now and then', async () => {
+test('all awaited events are asked for after each connect, and at each poll', async () => {
   const own = rig()
   const [a, b] = [await own.wait(A), await own.wait(B)]
   await own.questions[0]?.answer()
@@ -164,7 +164,7 @@ test('while nobody listened anything may have been settled: all are asked for on
   await own.stop()
 })
 
-test('a question that is not answered is asked again, and so soon that it is not noticed', async () => {
+test('a failed question is asked again within a second', async () => {
   const own = rig()
   const waiter = await own.wait(A)
   await own.questions[0]?.fail()
@@ -174,7 +174,7 @@ test('a question that is not answered is asked again, and so soon that it is not
   await own.stop()
 })
 
-test('who is gone is forgotten, as is whose time is up; nobody asks for them any more', async () => {
+test('an ended wait and a timed-out wait are forgotten, and their events are not asked for', async () => {
   const own = rig()
   const leaving = await own.wait(A)
   const hasty = await own.wait(B, 1_000)
@@ -192,13 +192,13 @@ test('who is gone is forgotten, as is whose time is up; nobody asks for them any
   await own.stop()
 })
 
-test('a stop lets everybody go, also who comes after it', async () => {
+test('a stop ends all waits, and waits that begin after it', async () => {
   const own = rig()
   const waiter = await own.wait(A)
   const stopped = own.stop()
   await own.questions[0]?.answer()
   await stopped
-  await turn()
+  await flush()
   expect(waiter.over).toBe(true)
   expect((await own.wait(B)).over).toBe(true)
 })

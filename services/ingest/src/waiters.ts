@@ -2,45 +2,48 @@ import type { SettledFollower } from '@curfew/ledger'
 import { type Log, type Service, sleep } from '@curfew/runtime'
 import { type Awaited, WaitingList } from './waiting-list.ts'
 
-/** Those who wait for an event to be settled. */
+/** The requests that wait until an event is settled. */
 export interface Waiters {
-  /** Waits until the event is settled, but no longer than `ms`. At any issuer: until one of the events is. */
+  /** Waits until the event is settled, for at most `ms`. For an id at any issuer, one settled event is enough. */
   wait(awaited: Awaited, ms: number): Wait
-  /** How many wait now. */
+  /** The number of current waits. */
   readonly count: number
   readonly service: Service
 }
 
-/** Somebody who waits. */
+/** One wait of a request. */
 export interface Wait {
-  /** Resolves when it is settled, when time is up, or when it was ended. */
+  /** Resolves when the event is settled, the time is up, or `end` is called. */
   readonly over: Promise<void>
-  /** Ends it, for nobody is there any more. Idempotent. */
+  /** Ends the wait, for example because the connection was closed. Idempotent. */
   end(): void
 }
 
 export interface WaitersDeps {
-  /** Which of these are settled. */
+  /** Returns the events that are settled. */
   settledEvents(ids: readonly Awaited[]): Promise<ReadonlySet<string>>
-  /** Tells of what is settled, in whichever process, until `stopping` aborts. Never rejects. */
+  /** Reports announcements of settled events, from any process, until `stopping` aborts. Never rejects. */
   follow(follower: SettledFollower, stopping: AbortSignal): Promise<void>
   readonly log: Log
-  /** How often everything that is waited for is asked for without having been told of, in milliseconds. */
+  /** The interval at which all awaited events are asked for without an announcement, in milliseconds. */
   readonly pollMs: number
 }
 
-/** Pause after a question that was not answered, in milliseconds. */
-const AWAY_PAUSE_MS = 500
+/** The pause after a failed question, in milliseconds. */
+const FAILURE_PAUSE_MS = 500
 
 /**
- * Wakes those who wait when the ledger says that something of their event was settled. It is asked once for all of them
- * together, about those alone that it named; and not at all while nobody waits.
+ * Wakes the waiters of an event after the ledger announces a settlement of that event. One question to the ledger covers all
+ * awaited events with an announcement. Without waiters there are no questions.
  *
- * Nobody is missed. A worker says what it settled after that is committed. An event is asked for after its waiter was
- * written down, so that whatever was committed before the question is in its answer. What is committed after it is said later
- * still, when the waiter is known by name; so it is asked for again, also where the first question is still under way.
- * What is said while nobody listens is lost, so all are asked for once it is listened (again); and what is said by nobody
- * (a worker was killed between the two, or covered a delivery by a newer one) is found by asking for all every `pollMs`.
+ * No waiter is missed:
+ * - A worker announces a settlement after its commit.
+ * - A waiter enters the list before its event is asked for. So the answer includes everything that was committed before the
+ *   question.
+ * - A later commit is announced while the waiter is in the list. So the event is asked for again, even during the first question.
+ * - Announcements are lost without a connection. So all awaited events are asked for after each connect.
+ * - Some settlements are never announced: a worker was killed between commit and announcement, or a newer delivery superseded the
+ *   delivery. So all awaited events are asked for every `pollMs`.
  */
 export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDeps): Waiters {
   const list = new WaitingList()
@@ -64,7 +67,7 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
         for (const id of await settledEvents(asked)) list.release(id as Awaited)
       } catch (error) {
         log.warn({ event: 'ledger.wait-failed', err: error })
-        await sleep(AWAY_PAUSE_MS, stopping)
+        await sleep(FAILURE_PAUSE_MS, stopping)
         list.askFor(asked)
       }
     }
@@ -83,7 +86,7 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
     },
     wait(id, ms) {
       const { promise: over, resolve } = Promise.withResolvers<void>()
-      // It may be released, too late and ended, in any order.
+      // Release, timeout and end may happen in any order.
       const end = () => {
         clearTimeout(timer)
         list.leave(id, end)
@@ -100,7 +103,7 @@ export function createWaiters({ settledEvents, follow, log, pollMs }: WaitersDep
         ready()
         const following = follow(follower, stopping)
         await Promise.all([answerUntil(stopping), pollUntil(stopping)])
-        // Whoever still waits gets the answer as it stands, so that the server can close.
+        // The remaining waiters answer with the current state, so that the server can close.
         stopped = true
         list.releaseAll()
         await following

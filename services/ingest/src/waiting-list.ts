@@ -8,31 +8,32 @@ import {
 } from '@curfew/domain'
 
 const AT_ANY_ISSUER = 'any '
-/** A given id for which the caller named no issuer: an event of any issuer that used it. */
+/** A given id without an issuer: an event of any issuer that used the id. */
 export type AtAnyIssuer = `${typeof AT_ANY_ISSUER}${string}`
 /** An event to wait for. */
 export type Awaited = EventId | AtAnyIssuer
 
 export const atAnyIssuer = (givenId: GivenEventId): AtAnyIssuer => `${AT_ANY_ISSUER}${givenId}`
 
-/** The given id, if the event is awaited at any issuer; else null. */
+/** The given id if the event is awaited at any issuer, else null. */
 export function givenIdOf(awaited: Awaited): GivenEventId | null {
   return awaited.startsWith(AT_ANY_ISSUER) ? (awaited.slice(AT_ANY_ISSUER.length) as GivenEventId) : null
 }
 
-/** Most events in one question. */
+/** The greatest number of events in one question to the ledger. */
 const ASKED_MAX = 1_000
 
-/** The events that are waited for, and which of them to ask for next. */
+/** The awaited events, and the queue of events to ask the ledger for. */
 export class WaitingList {
   readonly #waiting = new Map<Awaited, Set<() => void>>()
   readonly #byKey = new Map<EventKey | GivenIdKey, Set<Awaited>>()
-  /** To be asked for: what may be settled by now, and, after these, what is looked at to be sure. */
+  /** Events to ask for first: they are new, or a settlement was announced. */
   readonly #named = new Set<Awaited>()
+  /** Events to ask for after these, without an announcement. */
   readonly #unnamed = new Set<Awaited>()
   #woken = Promise.withResolvers<void>()
 
-  /** How many wait. */
+  /** The number of waits. */
   get count(): number {
     return [...this.#waiting.values()].reduce((sum, { size }) => sum + size, 0)
   }
@@ -63,7 +64,7 @@ export class WaitingList {
     for (const id of [...this.#waiting.keys()]) this.release(id)
   }
 
-  /** Asks for the events that were announced as settled. */
+  /** Queues the awaited events with these keys, which were announced as settled. */
   name(keys: Iterable<EventKey>): void {
     for (const key of keys) {
       for (const id of this.#byKey.get(key) ?? []) this.#named.add(id)
@@ -72,13 +73,13 @@ export class WaitingList {
     if (this.#named.size > 0) this.wake()
   }
 
-  /** Asks for these, or for all, though nothing was heard of them. */
+  /** Queues these events, or all, without an announcement. */
   askFor(ids: Iterable<Awaited> = this.#waiting.keys()): void {
     for (const id of ids) if (this.#waiting.has(id)) this.#unnamed.add(id)
     if (this.#unnamed.size > 0) this.wake()
   }
 
-  /** What to ask for next. It is asked for again only where it is named again from here on. */
+  /** Takes the next events to ask for from the queue. An event that is announced later is queued again. */
   takeAsked(): readonly Awaited[] {
     const asked = new Set([...this.#named, ...this.#unnamed].slice(0, ASKED_MAX))
     for (const id of asked) {
@@ -92,7 +93,7 @@ export class WaitingList {
     this.#woken.resolve()
   }
 
-  /** Resolves when there is something to ask for, or `wake` was called. */
+  /** Resolves when an event is queued or `wake` is called. */
   async untilWoken(): Promise<void> {
     await this.#woken.promise
     this.#woken = Promise.withResolvers()

@@ -5,7 +5,7 @@ import { runProbe } from './probe/run.ts'
 import { readRegistration } from './registration.ts'
 import { BackchannelSettings, namesOf, toEncryption } from './settings.ts'
 import { LOGOUT_TOKEN_TYPE, logoutTokenClaims } from './token.ts'
-import { explain } from './words.ts'
+import { CALLED, mend } from './words.ts'
 
 const HEADERS = {
   'content-type': 'application/x-www-form-urlencoded',
@@ -22,7 +22,8 @@ export const backchannel: PushChannel<BackchannelSettings> = {
   settings: BackchannelSettings,
   endpoints: readRegistration,
   names: namesOf,
-  explain,
+  called: CALLED,
+  mend,
   async send({ delivery, binding, settings, startedAt }, tools) {
     const jti = tools.newId()
     const claims = logoutTokenClaims(

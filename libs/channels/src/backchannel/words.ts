@@ -1,39 +1,22 @@
-import { type DeadLetterReason, type DeadLetterWords, type LastAttempt, lastly } from '@curfew/domain'
+import type { ChannelNames, DeadLetterReason, LastAttempt } from '@curfew/domain'
 
-const AGAIN = 'register the relying party again'
+export const CALLED: ChannelNames = { protocol: 'back-channel logout', address: 'backchannel_logout_uri' }
 
-/** The words of back-channel logout for a dead letter; null where the general ones say it. */
-export function explain(reason: DeadLetterReason, last: LastAttempt | null): DeadLetterWords | null {
+/** See `Channel.mend`. */
+export function mend(reason: DeadLetterReason, last: LastAttempt | null): string | null {
   switch (reason) {
     case 'refused':
-      return {
-        what: `The relying party refused the logout token, or failed to log out, each time${lastly(last)}.`,
-        fix:
-          "Look at its log for the token's jti. Mostly its copy of the issuer's keys is old, its clock is off, or it expects" +
-          ' another issuer, audience or algorithm. Mend that, then replay.',
-      }
+      return (
+        "Look at its log for the token's jti. Mostly its copy of the issuer's keys is old, its clock is off, or it expects" +
+        ' another issuer, audience or algorithm. Mend that, then replay.'
+      )
     case 'misconfigured':
-      return {
-        what: `The endpoint answers as none for back-channel logout does${lastly(last)}.`,
-        fix: `${misconfiguredFix(last?.status ?? null)} Then replay.`,
-      }
-    case 'endpoint_gone':
-      return {
-        what: 'The endpoint answered 410 Gone, which says that it will not come back; it was disabled.',
-        fix: `With the right backchannel_logout_uri, ${AGAIN}, which enables it. Then replay.`,
-      }
-    case 'client_removed':
-      return {
-        what: 'The relying party is registered no more, or has no logout endpoint any more.',
-        fix: `If it still has sessions, ${AGAIN} with its backchannel_logout_uri, then replay. Otherwise nothing is left to do.`,
-      }
+      return `${misconfiguredFix(last?.status ?? null)} Then replay.`
     case 'sid_required':
-      return {
-        what: 'The relying party must be told the session (sid), and the logout event named none.',
-        fix:
-          'Have the identity provider post a logout with the sid, for each session; or register the relying party with' +
-          ' backchannel_logout_session_required false if it can end all sessions of a subject, then replay.',
-      }
+      return (
+        'Have the identity provider post a logout with the sid, for each session; or register the relying party with' +
+        ' backchannel_logout_session_required false if it can end all sessions of a subject, then replay.'
+      )
     default:
       return null
   }

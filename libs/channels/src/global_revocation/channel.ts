@@ -10,7 +10,7 @@ import {
   withoutCredential,
 } from './request.ts'
 import { GlobalRevocationSettings, namesOf, readRegistration, registration } from './settings.ts'
-import { explain } from './words.ts'
+import { CALLED, mend } from './words.ts'
 
 /** Global Token Revocation (draft 04), of which Okta Universal Logout is a profile. It ends all sessions and refresh tokens of a user. */
 export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
@@ -21,7 +21,8 @@ export const globalRevocation: PushChannel<GlobalRevocationSettings> = {
   settings: GlobalRevocationSettings,
   endpoints: readRegistration,
   names: namesOf,
-  explain,
+  called: CALLED,
+  mend,
   async send({ delivery, binding, settings, startedAt }, tools) {
     const identifier = subjectOf(delivery.event, settings)
     if (typeof identifier === 'string') {

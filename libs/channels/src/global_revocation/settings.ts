@@ -19,7 +19,7 @@ export const registration = {
   uri: Type.Optional(
     Type.String({
       minLength: 1,
-      maxLength: 1_024,
+      maxLength: 2_048,
       description: `The endpoint. Default the client's ${ENDPOINT}.`,
     }),
   ),
@@ -44,6 +44,7 @@ export const registration = {
   success: Type.Optional(
     Type.Array(Type.Unsafe<(typeof SUCCESSES)[number]>({ type: 'integer', enum: [...SUCCESSES] }), {
       minItems: 1,
+      maxItems: SUCCESSES.length,
       uniqueItems: true,
       description: 'Statuses that say that the revocation has begun. Default 204.',
     }),

@@ -1,36 +1,17 @@
-import { type DeadLetterReason, type DeadLetterWords, type LastAttempt, lastly } from '@curfew/domain'
+import type { ChannelNames, DeadLetterReason, LastAttempt } from '@curfew/domain'
 
 const ADDRESS = 'curfew.channels.global_revocation.uri'
-const AGAIN = 'register the relying party again'
+export const CALLED: ChannelNames = { protocol: 'global token revocation', address: ADDRESS }
 
-/** The words of global token revocation for a dead letter; null where the general ones say it. */
-export function explain(reason: DeadLetterReason, last: LastAttempt | null): DeadLetterWords | null {
+/** See `Channel.mend`. */
+export function mend(reason: DeadLetterReason, last: LastAttempt | null): string | null {
   switch (reason) {
     case 'refused':
-      return {
-        what: `The relying party refused to revoke the user's tokens each time${lastly(last)}.`,
-        fix: `${refusedFix(last?.status ?? null)} Then replay.`,
-      }
+      return `${refusedFix(last?.status ?? null)} Then replay.`
     case 'misconfigured':
-      return {
-        what: `The endpoint answers as none for global token revocation does${lastly(last)}.`,
-        fix: `${misconfiguredFix(last?.status ?? null)} Then replay.`,
-      }
-    case 'endpoint_gone':
-      return {
-        what: 'The endpoint answered 410 Gone, which says that it will not come back; it was disabled.',
-        fix: `With the right ${ADDRESS}, ${AGAIN}, which enables it. Then replay.`,
-      }
-    case 'client_removed':
-      return {
-        what: 'The relying party is registered no more, or has no endpoint for global token revocation any more.',
-        fix: `If it still has sessions, ${AGAIN} with ${ADDRESS}, then replay. Otherwise nothing is left to do.`,
-      }
+      return `${misconfiguredFix(last?.status ?? null)} Then replay.`
     case 'email_required':
-      return {
-        what: 'The relying party knows its users by their email address, and the logout event came without one.',
-        fix: 'Have the identity provider post the email with its logouts, or set curfew.channels.global_revocation.subject to iss_sub if the relying party knows its users by iss and sub. A replay cannot add an email: post the logout again with a new id.',
-      }
+      return 'Have the identity provider post the email with its logouts, or set curfew.channels.global_revocation.subject to iss_sub if the relying party knows its users by iss and sub. A replay cannot add an email: post the logout again with a new id.'
     default:
       return null
   }

@@ -14,7 +14,11 @@ export const ApiKeyInput = Type.Object(
       pattern: '^[A-Za-z0-9][A-Za-z0-9._ @-]{0,99}$',
       description: 'For logs and audit: who holds it.',
     }),
-    scopes: Type.Array(ScopeName, { minItems: 1, description: 'What it may do; admin is everything.' }),
+    scopes: Type.Array(ScopeName, {
+      minItems: 1,
+      maxItems: SCOPES.length,
+      description: 'What it may do; admin is everything.',
+    }),
     issuer: Type.Optional(
       Type.String({
         minLength: 1,

@@ -76,6 +76,12 @@ const ErasedAt = Type.Union([Time, Type.Null()], {
   description: 'When whom it was about was erased; null: it was not.',
 })
 
+export const AttemptCount = Type.Integer({
+  minimum: 0,
+  description:
+    'POSTs to the relying party. 0: nothing was sent, for example because the endpoint is disabled.',
+})
+
 /** One delivery, without its attempts. */
 export const Delivery = Type.Object({
   id: Text,
@@ -96,7 +102,8 @@ export const Delivery = Type.Object({
   lane: Text,
   state: Text,
   level: levelOf('What the acknowledgement asserts; null without one.'),
-  attempt_count: Count,
+  counts: Type.String({ description: 'The weakest acknowledgement that keeps the promise (SLA).' }),
+  attempt_count: AttemptCount,
   dead_letter_reason: nullable(Text),
   superseded_by: nullable(Uuid),
   generation: Type.Integer(),
@@ -111,9 +118,9 @@ export const Delivery = Type.Object({
 })
 export type Delivery = Static<typeof Delivery>
 
-/** One POST to the RP, and what it said. */
+/** One POST to the RP, and what it said; or a round that could send nothing. */
 export const Attempt = Type.Object({
-  number: Type.Integer({ minimum: 1 }),
+  number: Type.Integer({ minimum: 1, description: 'Rounds that could send nothing are numbered too.' }),
   started_at: Time,
   duration_ms: Count,
   outcome: Text,
@@ -157,6 +164,9 @@ export const LogoutEventStatus = Type.Object({
   id: Text,
   iss: Text,
   sub: nullable(Text),
+  email: Type.Union([Text, Type.Null()], {
+    description: 'Email address of the subject, as the event or its latest session has it.',
+  }),
   sid: nullable(Text),
   scope: Text,
   device: nullable(Text),

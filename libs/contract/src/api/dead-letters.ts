@@ -1,6 +1,6 @@
 import { DEAD_LETTER_REASONS } from '@curfew/domain'
 import { type Static, Type } from 'typebox'
-import { Attempt, Channel, Count, nullable, PageQuery, Text, Time } from './common.ts'
+import { Attempt, AttemptCount, Channel, Count, nullable, PageQuery, Text, Time } from './common.ts'
 import { ClientIdText, Uuid } from './logout-event.ts'
 
 // Dead letters, their replay, and the audit log, as they cross the API.
@@ -51,7 +51,7 @@ export const DeadLetter = Type.Object({
   }),
   error: nullable(Text),
   error_description: Type.Union([Text, Type.Null()], { description: "The relying party's own words." }),
-  attempt_count: Count,
+  attempt_count: AttemptCount,
   generation: Type.Integer({ minimum: 0, description: 'How often it has been replayed.' }),
   replay_id: Type.Union([Text, Type.Null()], { description: 'The job that replayed it last.' }),
   planned_at: Time,

@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { Count, nullable, Text, Time } from './common.ts'
-import { SubjectText } from './logout-event.ts'
+import { EmailText, SubjectText } from './logout-event.ts'
 
 // Requests to forget a subject, as they cross the API. Nothing that is answered names one.
 
@@ -18,6 +18,12 @@ export const ErasureQuery = Type.Object(
           'quarantined records never be looked into, and open sessions no longer be found by a logout.',
       }),
     ),
+    email: Type.Optional({
+      ...EmailText,
+      description:
+        'An email address of the subject, in upper or lower case. It finds logout events that name only an address and a session that ' +
+        'no session index knew. Addresses in sessions and events of the subject are used without it. A repeated request may add another.',
+    }),
   },
   { additionalProperties: false },
 )

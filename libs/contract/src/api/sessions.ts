@@ -81,6 +81,7 @@ export const SessionsQuery = Type.Object(
 export const Session = Type.Object({
   iss: Text,
   sub: Text,
+  email: nullable(Text),
   sid: Text,
   client_id: Text,
   device: nullable(Text),
@@ -115,6 +116,7 @@ export const OrphanedSession = Type.Object({
   }),
   iss: Text,
   sub: Text,
+  email: nullable(Text),
   sid: Text,
   client_id: Text,
   device: nullable(Text),

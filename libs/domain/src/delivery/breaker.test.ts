@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { allowedBy, BREAKER_POLICY, type Breaker, breakerAfter, breakerStarted, CLOSED } from './breaker.ts'
 import type { AttemptOutcome } from './outcome.ts'
 
-// Goal: a dead RP is left alone but never forgotten; one that is back is told all it is owed, gently.
-// Method: the stories that an SRE would tell, then properties over any sequence of outcomes.
+// Goal: an unavailable RP gets only probes, and a recovered RP gets its backlog at a growing pace.
+// Method: examples of outages, then properties over any sequence of outcomes.
 
 const ACKNOWLEDGED: AttemptOutcome = { kind: 'acknowledged', level: 'done', status: 200 }
 const DOWN: AttemptOutcome = {
@@ -27,11 +27,11 @@ const OPEN = after(
 )
 
 describe('closed', () => {
-  test('lets through as many as the binding may have', () => {
+  test('allows as many attempts as the binding may have', () => {
     expect(allowedBy(CLOSED, 16, 0)).toBe(16)
   })
 
-  test('opens on consecutive failures, no sooner', () => {
+  test('opens at the limit of consecutive failures, not before', () => {
     expect(
       after(
         CLOSED,
@@ -43,13 +43,13 @@ describe('closed', () => {
 
   test.each([
     ['an acknowledgement', ACKNOWLEDGED],
-    ['a refusal, which is an answer', REFUSED],
-  ])('%s in between begins the count anew', (_, outcome) => {
+    ['a refusal', REFUSED],
+  ])('restarts the count after %s', (_, outcome) => {
     const nearly = Array.from({ length: failures - 1 }, () => DOWN)
     expect(after(CLOSED, [...nearly, outcome, ...nearly]).state).toBe('closed')
   })
 
-  test('what could not be sent for a reason of ours counts neither way', () => {
+  test('ignores attempts that Curfew could not send', () => {
     const nearly = Array.from({ length: failures - 1 }, () => DOWN)
     const signer: AttemptOutcome = { ...DOWN, failure: 'signer' }
     expect(after(CLOSED, [...nearly, NOT_OURS, signer, null, DOWN]).state).toBe('open')
@@ -63,14 +63,14 @@ describe('closed', () => {
 })
 
 describe('open', () => {
-  test('lets nothing through until its time is up, then one probe', () => {
+  test('allows no attempt until its time has passed, then one probe', () => {
     expect([0, openMs - 1, openMs].map((nowMs) => allowedBy(OPEN, 16, nowMs))).toEqual([0, 0, 1])
     const probing = breakerStarted(OPEN)
     expect(probing.state).toBe('half_open')
     expect(allowedBy(probing, 16, openMs)).toBe(1)
   })
 
-  test('stays open twice as long after each probe that fails, up to a few minutes', () => {
+  test('stays open twice as long after every failed probe, up to a few minutes', () => {
     const waits: number[] = []
     let breaker = OPEN
     for (let probes = 0; probes < 10; probes++) {
@@ -81,11 +81,11 @@ describe('open', () => {
     expect(waits.at(-1)).toBe(openMsMax)
   })
 
-  test('what was under way as it opened does not keep it open longer', () => {
+  test('ignores failures of attempts that were under way when it opened', () => {
     expect(after(OPEN, [DOWN, DOWN, DOWN], openMs - 1)).toEqual(OPEN)
   })
 
-  test('closes on any answer, and lets through a little more with each that follows', () => {
+  test('closes on any answer, and allows one more attempt after every further answer', () => {
     const closed = after(breakerStarted(OPEN), [ACKNOWLEDGED])
     expect(allowedBy(closed, 16, 0)).toBe(2)
     expect(allowedBy(after(closed, [ACKNOWLEDGED, REFUSED]), 16, 0)).toBe(4)
@@ -97,7 +97,7 @@ describe('open', () => {
     ).toEqual(CLOSED)
   })
 
-  test('a probe that told nothing is followed by another at once', () => {
+  test('allows another probe at once after a probe without a result', () => {
     const again = after(breakerStarted(OPEN), [null], 7_000)
     expect(allowedBy(again, 16, 7_000)).toBe(1)
   })
@@ -105,17 +105,21 @@ describe('open', () => {
 
 const outcomes = fc.array(fc.constantFrom(ACKNOWLEDGED, DOWN, REFUSED, NOT_OURS, null), { maxLength: 60 })
 
-test('whatever happened, it lets something through again within a few minutes, and all once answers come', () => {
+test('after any outcomes, it allows an attempt within a few minutes, and all attempts once answers come', () => {
   fc.assert(
-    fc.property(outcomes, fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (story, random) => {
-      let breaker = CLOSED
-      for (const outcome of story) {
-        breaker = breakerAfter(breakerStarted(breaker), outcome, { nowMs: 0, random })
-      }
-      const laterMs = openMsMax * (1 + BREAKER_POLICY.jitter)
-      expect(allowedBy(breaker, 16, laterMs)).toBeGreaterThan(0)
-      const answers = Array.from({ length: provenAt + 1 }, () => ACKNOWLEDGED)
-      expect(allowedBy(after(breakerStarted(breaker), answers), 16, 0)).toBe(16)
-    }),
+    fc.property(
+      outcomes,
+      fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+      (history, random) => {
+        let breaker = CLOSED
+        for (const outcome of history) {
+          breaker = breakerAfter(breakerStarted(breaker), outcome, { nowMs: 0, random })
+        }
+        const laterMs = openMsMax * (1 + BREAKER_POLICY.jitter)
+        expect(allowedBy(breaker, 16, laterMs)).toBeGreaterThan(0)
+        const answers = Array.from({ length: provenAt + 1 }, () => ACKNOWLEDGED)
+        expect(allowedBy(after(breakerStarted(breaker), answers), 16, 0)).toBe(16)
+      },
+    ),
   )
 })

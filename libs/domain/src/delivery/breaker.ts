@@ -2,18 +2,18 @@ import type { AttemptOutcome } from './outcome.ts'
 import { jittered } from './retry.ts'
 
 /**
- * Whether a binding is worth an attempt. It opens on consecutive failures that may pass, so that a dead relying party
- * costs nobody time; half-open it lets one probe through; after it has closed, attempts at once grow by one with each that
- * succeeds, so that what has waited does not fall upon an endpoint that has just come back.
+ * The circuit breaker of a binding. It opens after consecutive `unavailable` outcomes, so that an unavailable relying party takes
+ * no time from others. Half open, it allows one probe. After it closes, every success allows one more concurrent attempt, so that
+ * the backlog does not overload an endpoint that has just recovered.
  */
 export type Breaker =
   | {
       readonly state: 'closed'
       /** Failures since the last success. */
       readonly failures: number
-      /** Most attempts at once; null when it is as many as the binding may have. */
+      /** The most concurrent attempts; null if only the binding's own limit applies. */
       readonly allowed: number | null
-      /** How often it has opened, until it has proven itself. */
+      /** How often the breaker opened since the endpoint last counted as recovered. */
       readonly openings: number
     }
   | { readonly state: 'open'; readonly openings: number; readonly untilMs: number }
@@ -21,14 +21,14 @@ export type Breaker =
   | { readonly state: 'half_open'; readonly openings: number }
 
 export interface BreakerPolicy {
-  /** Consecutive failures that open it. */
+  /** Consecutive failures that open the breaker. */
   readonly failures: number
-  /** How long it stays open at first, in milliseconds; twice as long each time that the probe fails. */
+  /** How long it stays open the first time, in milliseconds. Every failed probe doubles the time. */
   readonly openMs: number
   readonly openMsMax: number
-  /** Fraction by which that is shortened or lengthened at random: workers do not probe all at once. */
+  /** The largest random change of that time, as a fraction of it, so that workers do not probe all at once. */
   readonly jitter: number
-  /** Attempts at once from which an endpoint that came back counts as proven. */
+  /** The number of concurrent attempts from which an endpoint counts as recovered. */
   readonly provenAt: number
 }
 
@@ -42,7 +42,9 @@ export const BREAKER_POLICY: BreakerPolicy = {
 
 export const CLOSED: Breaker = { state: 'closed', failures: 0, allowed: null, openings: 0 }
 
-/** Most attempts at once that the breaker lets through, of `limit`. An open one whose time is up lets the probe. */
+/**
+ * The most concurrent attempts that the breaker allows, up to `limit`. An open breaker whose time has passed allows the probe.
+ */
 export function allowedBy(breaker: Breaker, limit: number, nowMs: number): number {
   switch (breaker.state) {
     case 'closed':
@@ -54,15 +56,16 @@ export function allowedBy(breaker: Breaker, limit: number, nowMs: number): numbe
   }
 }
 
-/** The breaker once an attempt has been started that it allowed. */
+/** The breaker after an allowed attempt has started. */
 export function breakerStarted(breaker: Breaker): Breaker {
   return breaker.state === 'open' ? { state: 'half_open', openings: breaker.openings } : breaker
 }
 
 /**
- * The breaker after an attempt came to `outcome`. An answer, whatever it says, is proof of life; what could not even be
- * sent, for a reason of ours, is proof of nothing.
+ * The breaker after an attempt. Any answer counts as a success, because the endpoint is available. An attempt that Curfew could
+ * not send counts neither as a success nor as a failure.
  *
+ * @param outcome the outcome; null if the attempt had none.
  * @param random uniform in [0, 1); drives the jitter and nothing else.
  */
 export function breakerAfter(
@@ -70,22 +73,23 @@ export function breakerAfter(
   outcome: AttemptOutcome | null,
   { nowMs, random, policy = BREAKER_POLICY }: { nowMs: number; random: number; policy?: BreakerPolicy },
 ): Breaker {
-  switch (proofOf(outcome)) {
+  switch (evidenceOf(outcome)) {
     case 'none':
-      // The probe told nothing: the next one may.
+      // The probe showed nothing, so the next one may start at once.
       return breaker.state === 'half_open'
         ? { state: 'open', openings: breaker.openings, untilMs: nowMs }
         : breaker
-    case 'life':
+    case 'success':
       return succeeded(breaker, policy)
     case 'failure':
       return failed(breaker, { nowMs, random, policy })
   }
 }
 
-function proofOf(outcome: AttemptOutcome | null): 'life' | 'failure' | 'none' {
+/** The evidence of an outcome about the endpoint's availability. */
+function evidenceOf(outcome: AttemptOutcome | null): 'success' | 'failure' | 'none' {
   if (outcome === null || outcome.kind === 'undeliverable') return 'none'
-  if (outcome.kind !== 'unavailable') return 'life'
+  if (outcome.kind !== 'unavailable') return 'success'
   return outcome.failure === 'signer' ? 'none' : 'failure'
 }
 
@@ -102,7 +106,7 @@ function failed(
   breaker: Breaker,
   { nowMs, random, policy }: { nowMs: number; random: number; policy: BreakerPolicy },
 ): Breaker {
-  // What was under way as it opened says nothing new.
+  // Attempts that were under way when the breaker opened are no new evidence.
   if (breaker.state === 'open') return breaker
   const failures = breaker.state === 'closed' ? breaker.failures + 1 : policy.failures
   if (breaker.state === 'closed' && failures < policy.failures) return { ...breaker, failures }

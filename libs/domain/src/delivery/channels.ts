@@ -1,52 +1,52 @@
-/** A delivery of one logout to one relying party, by its channel. */
+/** The parts of a delivery that decide whether it is required or a fallback. */
 export interface ChannelDelivery {
   /** The kind of its channel. */
   readonly channel: string
-  /** The kind of the channel that it stands in for; null: it is required. */
+  /** The kind of the channel that its channel is a fallback for; null if its channel is required. */
   readonly fallbackFor: string | null
   /** The session that it names; null for the subject. */
   readonly sid: string | null
 }
 
 /**
- * How one logout stands at a relying party: its weakest required delivery decides. Where a delivery has failed, the deliveries of
- * the fallback to the same session stand in for it, unless they have failed too. A fallback that stands in for no delivery of
- * the logout counts as required: its channel was used at once.
+ * The status of one logout at a relying party, which is that of its weakest required delivery. If a delivery failed, the fallback
+ * deliveries for the same session count instead, unless they failed too. A fallback that replaces no delivery of the logout
+ * counts as required, because its channel was used at once.
  *
- * @param deliveries of one logout to one relying party, at least one.
+ * @param deliveries the deliveries of one logout to one relying party, at least one.
  */
-export function weakestRequired<Delivery extends ChannelDelivery, Standing>(
+export function weakestRequired<Delivery extends ChannelDelivery, Status>(
   deliveries: readonly Delivery[],
   {
-    standingOf,
+    statusOf,
     worse,
     failed,
   }: {
-    readonly standingOf: (delivery: Delivery) => Standing
-    readonly worse: (one: Standing, other: Standing) => Standing
-    readonly failed: (standing: Standing) => boolean
+    readonly statusOf: (delivery: Delivery) => Status
+    readonly worse: (one: Status, other: Status) => Status
+    readonly failed: (status: Status) => boolean
   },
-): Standing {
+): Status {
   const fallbacks = deliveries.filter(({ fallbackFor }) => fallbackFor !== null)
-  const standing = (delivery: Delivery, before: readonly string[]): Standing => {
-    const own = standingOf(delivery)
+  const effectiveStatus = (delivery: Delivery, before: readonly string[]): Status => {
+    const own = statusOf(delivery)
     if (!failed(own)) return own
-    const passed = [...before, delivery.channel]
-    const standIns = fallbacks
-      .filter((other) => !passed.includes(other.channel) && standsIn(other, delivery))
-      .map((other) => standing(other, passed))
-    if (standIns.length === 0) return own
-    const other = standIns.reduce((one, next) => worse(one, next))
+    const visited = [...before, delivery.channel]
+    const replacements = fallbacks
+      .filter((other) => !visited.includes(other.channel) && replaces(other, delivery))
+      .map((other) => effectiveStatus(other, visited))
+    if (replacements.length === 0) return own
+    const other = replacements.reduce((one, next) => worse(one, next))
     return failed(other) ? own : other
   }
   const required = deliveries.filter(
-    (delivery) => delivery.fallbackFor === null || !deliveries.some((other) => standsIn(delivery, other)),
+    (delivery) => delivery.fallbackFor === null || !deliveries.some((other) => replaces(delivery, other)),
   )
-  // Channels that stand in for each other in a circle are all required.
+  // If all channels are fallbacks for each other in a circle, all are required.
   const counted = required.length === 0 ? deliveries : required
-  return counted.map((delivery) => standing(delivery, [])).reduce((one, other) => worse(one, other))
+  return counted.map((delivery) => effectiveStatus(delivery, [])).reduce((one, other) => worse(one, other))
 }
 
-function standsIn(fallback: ChannelDelivery, { channel, sid }: ChannelDelivery): boolean {
+function replaces(fallback: ChannelDelivery, { channel, sid }: ChannelDelivery): boolean {
   return fallback.fallbackFor === channel && (fallback.sid === null || sid === null || fallback.sid === sid)
 }

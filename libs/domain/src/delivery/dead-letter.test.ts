@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { DEAD_LETTER_REASONS, deadLetterWords, type LastAttempt } from './dead-letter.ts'
 
-// Goal: whoever finds a dead letter reads what happened and what to do, in whole sentences, whatever the reason and however
-// little is known of the last attempt. Method: every reason with every kind of attempt; then the cases that differ.
+// Goal: a dead letter explains in whole sentences what happened and what to do, for every reason and every last attempt.
+// Method: every reason with every kind of attempt; then the cases that differ.
 
 const answered = (status: number, error: string | null = null, errorDescription: string | null = null) => ({
   status,
@@ -31,9 +31,9 @@ const ATTEMPTS: readonly (LastAttempt | null)[] = [
   failed('unheard_of', 'something'),
 ]
 
-describe('words', () => {
+describe('deadLetterWords', () => {
   test.each([...DEAD_LETTER_REASONS, 'a_reason_of_tomorrow', 'constructor'])(
-    'of %s are whole sentences',
+    'explains %s in whole sentences',
     (reason) => {
       for (const last of ATTEMPTS) {
         const { what, fix } = deadLetterWords(reason, last)
@@ -46,7 +46,7 @@ describe('words', () => {
   )
 
   test.each([
-    ['attempts_exhausted', failed('dns'), /its name was not found/, /Mend its DNS name/],
+    ['attempts_exhausted', failed('dns'), /its name was not found/, /Correct its DNS name/],
     [
       'attempts_exhausted',
       failed('tls', 'self-signed certificate'),
@@ -56,15 +56,23 @@ describe('words', () => {
     ['attempts_exhausted', failed('timeout'), /did not answer in time/, /curfew\.timeout_ms/],
     ['attempts_exhausted', answered(503), /answered 503/, /in its log/],
     ['attempts_exhausted', answered(429), /answered 429/, /rate_per_second/],
-    ['unreachable', failed('connection_refused'), /nothing listened there/, /Start the relying party/],
+    ['unreachable', failed('connection_refused'), /it refused the connection/, /Start the relying party/],
     ['misconfigured', answered(404), /answered 404/, /right address/],
     ['refused', answered(400, 'no', 'clock skew'), /400 \(no: clock skew\)/, /in its log/],
     ['endpoint_gone', answered(410), /410 Gone/, /register the relying party again/],
-    ['binding_disabled', failed('binding_disabled', 'on holiday'), /disabled.*\(on holiday\)/, /Enable it/],
+    [
+      'binding_disabled',
+      failed('binding_disabled', 'on holiday'),
+      /disabled.*\(on holiday\)/,
+      /Enable the relying party/,
+    ],
     ['a_reason_of_tomorrow', null, /a_reason_of_tomorrow/, /release/],
-  ] as const)('of %s name what was seen, and who can mend it', (reason, last, what, fix) => {
-    const words = deadLetterWords(reason, last)
-    expect(words.what).toMatch(what)
-    expect(words.fix).toMatch(fix)
-  })
+  ] as const)(
+    'names the result of the last attempt and the fix for %s after %j',
+    (reason, last, what, fix) => {
+      const words = deadLetterWords(reason, last)
+      expect(words.what).toMatch(what)
+      expect(words.fix).toMatch(fix)
+    },
+  )
 })

@@ -13,8 +13,8 @@ import {
 import type { AttemptOutcome, Said } from './outcome.ts'
 import { DEFAULT_RETRY_POLICY, type RetryPolicy } from './retry.ts'
 
-// Goal: every row of the answer table ends as it says, and no policy, answer or chance makes a delivery that never ends.
-// Method: one example for each row, then properties over policies and outcomes that nobody would think of.
+// Goal: every outcome settles as the table of answers says, and every delivery ends, for any policy, answer and random number.
+// Method: one example for each row of the table, then properties over random policies and outcomes.
 
 const NOW = new Date('2026-11-21T12:00:00Z')
 const SECOND = 1_000
@@ -26,7 +26,7 @@ const UNTRIED: Tries & Pick<InFlightDelivery, 'sessionEndsAt'> = {
   refusals: 0,
   sessionEndsAt: null,
 }
-const NOTHING_SAID: Said = { error: null, errorDescription: null }
+const NO_TEXT: Said = { error: null, errorDescription: null }
 
 type Unavailable = Extract<AttemptOutcome, { kind: 'unavailable' }>
 
@@ -35,15 +35,15 @@ const unavailable = (over: Partial<Unavailable> = {}): AttemptOutcome => ({
   status: 503,
   failure: null,
   retryAfterMs: null,
-  ...NOTHING_SAID,
+  ...NO_TEXT,
   ...over,
 })
-const refused = (status: number, said: Said = NOTHING_SAID): AttemptOutcome => ({
+const refused = (status: number, said: Said = NO_TEXT): AttemptOutcome => ({
   kind: 'refused',
   status,
   ...said,
 })
-const misconfigured = (status: number, said: Said = NOTHING_SAID): AttemptOutcome => ({
+const misconfigured = (status: number, said: Said = NO_TEXT): AttemptOutcome => ({
   kind: 'misconfigured',
   status,
   ...said,
@@ -58,7 +58,7 @@ describe('settle', () => {
     expect(settle(UNTRIED, outcome, NO_JITTER, NOW, 0.5)).toEqual({ state: 'acknowledged', level: 'done' })
   })
 
-  test('BCL-15: what is unavailable waits each step of the schedule in turn, then is given up on', () => {
+  test('BCL-15: an unavailable delivery waits every step of the schedule in order, then is a dead letter', () => {
     const waits = NO_JITTER.scheduleMs.map((_, retries) =>
       waitMs(settle({ ...UNTRIED, retries }, unavailable(), NO_JITTER, NOW, 0.5)),
     )
@@ -75,7 +75,7 @@ describe('settle', () => {
     { kind: 'misconfigured' as const, outcome: misconfigured(302) },
     { kind: 'no_encryption_key' as const, outcome: NO_KEY },
   ])(
-    '$outcome.kind $outcome.status gets three more attempts within about ten minutes, then is dead as $kind',
+    '$outcome.kind $outcome.status gets three more attempts within about ten minutes, then is a dead letter with reason $kind',
     ({ kind, outcome }) => {
       const waits = [0, 1, 2].map((refusals) =>
         waitMs(settle({ ...UNTRIED, refusals }, outcome, NO_JITTER, NOW, 0.5)),
@@ -88,7 +88,7 @@ describe('settle', () => {
     },
   )
 
-  test('410 is dead at once, and disables the binding; no other answer does', () => {
+  test('410 makes a dead letter at once and disables the binding; no other answer does', () => {
     expect(settle(UNTRIED, misconfigured(410), NO_JITTER, NOW, 0.5)).toEqual({
       state: 'dead_lettered',
       reason: 'endpoint_gone',
@@ -105,7 +105,7 @@ describe('settle', () => {
     'client_removed',
     'no_signing_key',
     'sid_required',
-  ] as const)('what is undeliverable is dead at once, with its reason: %s', (reason) => {
+  ] as const)('an undeliverable delivery is a dead letter at once: %s', (reason) => {
     const outcome: AttemptOutcome = { kind: 'undeliverable', reason, detail: 'in words' }
     expect(settle(UNTRIED, outcome, NO_JITTER, NOW, 0.5)).toEqual({ state: 'dead_lettered', reason })
   })
@@ -114,11 +114,11 @@ describe('settle', () => {
     { asked: 'less than the schedule', retryAfterMs: 2 * SECOND, expected: 5 * SECOND },
     { asked: 'more than the schedule', retryAfterMs: 90 * SECOND, expected: 90 * SECOND },
     { asked: 'more than the cap', retryAfterMs: 48 * HOUR, expected: HOUR },
-  ])('BCL-16: a Retry-After of $asked', ({ retryAfterMs, expected }) => {
+  ])('BCL-16: a Retry-After of $asked waits $expected ms', ({ retryAfterMs, expected }) => {
     expect(waitMs(settle(UNTRIED, unavailable({ retryAfterMs }), NO_JITTER, NOW, 0.5))).toBe(expected)
   })
 
-  test('each kind of failure uses up its own schedule and leaves the other as it was', () => {
+  test('a kind of failure uses its own schedule and leaves the other unchanged', () => {
     const tries = { ...UNTRIED, attempts: 5, retries: 2, refusals: 1 }
     expect(settle(tries, unavailable(), NO_JITTER, NOW, 0.5)).toMatchObject({ retries: 3, refusals: 1 })
     expect(settle(tries, refused(400), NO_JITTER, NOW, 0.5)).toMatchObject({ retries: 2, refusals: 2 })
@@ -154,17 +154,17 @@ const failing: fc.Arbitrary<AttemptOutcome> = fc.oneof(
     .map(([status, words]) => misconfigured(status, words)),
 )
 
-describe('a session that ends by itself', () => {
+describe('a delivery for a session that ends by itself', () => {
   const [first = Number.NaN] = NO_JITTER.scheduleMs
 
-  test('lapses rather than wait beyond its end', () => {
+  test('lapses if the next attempt would start after the end', () => {
     const endingIn = (ms: number) => ({ ...UNTRIED, sessionEndsAt: new Date(NOW.getTime() + ms) })
     expect(settle(endingIn(first), unavailable(), NO_JITTER, NOW, 0.5)).toEqual({ state: 'lapsed' })
     expect(settle(endingIn(first), refused(400), NO_JITTER, NOW, 0.5)).toEqual({ state: 'lapsed' })
     expect(waitMs(settle(endingIn(first + 1), unavailable(), NO_JITTER, NOW, 0.5))).toBe(first)
   })
 
-  test('is acknowledged or given up on all the same, when that is what the answer says', () => {
+  test('is acknowledged or dead-lettered after the end if the answer says so', () => {
     const ended = { ...UNTRIED, sessionEndsAt: NOW }
     expect(
       settle(ended, { kind: 'acknowledged', level: 'done', status: 200 }, NO_JITTER, NOW, 0.5),
@@ -173,8 +173,8 @@ describe('a session that ends by itself', () => {
   })
 })
 
-describe('settle, whatever comes', () => {
-  test('every path ends, after no more attempts than the schedules have steps, and never in an acknowledgement', () => {
+describe('settle, for any failures', () => {
+  test('ends in a dead letter, after no more retries than the schedules have steps', () => {
     fc.assert(
       fc.property(
         policies,
@@ -193,13 +193,13 @@ describe('settle, whatever comes', () => {
             if (settlement.state !== 'pending') return expect.fail(`${settlement.state} without a reason`)
             tries = { ...tries, attempts: tries.attempts + 1, ...settlement }
           }
-          expect.fail('thirty failures, and it still goes on')
+          expect.fail('the delivery is pending after thirty failures')
         },
       ),
     )
   })
 
-  test('BCL-15: a retry is never due before its delay less the jitter, nor after delay and jitter or the Retry-After cap', () => {
+  test('BCL-15: the wait lies within the jitter around its delay, unless Retry-After extends it up to the cap', () => {
     fc.assert(
       fc.property(policies, failing, randoms, (policy, outcome, random) => {
         const settlement = settle(UNTRIED, outcome, policy, NOW, random)
@@ -215,13 +215,13 @@ describe('settle, whatever comes', () => {
     )
   })
 
-  test('BCL-17: what the RP says of its refusal changes nothing', () => {
+  test("BCL-17: the RP's error text does not change the decision", () => {
     fc.assert(
       fc.property(failing, said, policies, randoms, (outcome, words, policy, random) => {
-        const silent = { ...outcome, ...NOTHING_SAID } as AttemptOutcome
-        const talking = { ...outcome, ...words } as AttemptOutcome
-        expect(settle(UNTRIED, talking, policy, NOW, random)).toEqual(
-          settle(UNTRIED, silent, policy, NOW, random),
+        const withoutText = { ...outcome, ...NO_TEXT } as AttemptOutcome
+        const withText = { ...outcome, ...words } as AttemptOutcome
+        expect(settle(UNTRIED, withText, policy, NOW, random)).toEqual(
+          settle(UNTRIED, withoutText, policy, NOW, random),
         )
       }),
     )
@@ -234,19 +234,19 @@ describe('undeliverable', () => {
   const named = { sid: 's1' as Sid, event }
   const nameless = { sid: null, event }
 
-  test('nothing stands in the way of a binding that is enabled', () => {
+  test('is null for an enabled binding', () => {
     expect(undeliverable(binding, named)).toBeNull()
     expect(undeliverable(binding, nameless)).toBeNull()
     expect(undeliverable({ ...binding, names: 'session' }, named)).toBeNull()
   })
 
-  test('BCL-11: an RP that requires a sid is sent nothing that names none', () => {
+  test('BCL-11: an RP that requires a sid gets no delivery without a sid', () => {
     expect(undeliverable({ ...binding, names: 'session' }, nameless)).toMatchObject({
       reason: 'sid_required',
     })
   })
 
-  test('GTR-04: a channel that names the subject only is not used for one session, unless it widens', () => {
+  test('GTR-04: a channel that names only the subject is not used for one session, unless it widens', () => {
     const subjectOnly = { ...binding, names: 'subject', widens: false } as Binding
     const ofSession = { ...named, event: { scope: 'session' } as const }
     expect(undeliverable(subjectOnly, named)).toBeNull()
@@ -254,7 +254,7 @@ describe('undeliverable', () => {
     expect(undeliverable({ ...subjectOnly, widens: true }, ofSession)).toBeNull()
   })
 
-  test('a disabled binding says why, a removed one that it is', () => {
+  test('contains the reason of a disabled binding', () => {
     expect(undeliverable({ ...binding, disabledReason: 'answered 410' }, named)).toEqual({
       kind: 'undeliverable',
       reason: 'binding_disabled',

@@ -6,7 +6,7 @@ import type { Level } from './level.ts'
 import type { AttemptOutcome, UndeliverableReason } from './outcome.ts'
 import { jittered, type RetryPolicy, retryDelayMs } from './retry.ts'
 
-/** All states. `superseded` and `lapsed` are terminal like `acknowledged`; the ledger's CHECKs say the same. */
+/** All states. `superseded` and `lapsed` are final like `acknowledged`. The ledger's CHECK constraints enforce the same rules. */
 export const DELIVERY_STATES = [
   'pending',
   'in_flight',
@@ -17,31 +17,33 @@ export const DELIVERY_STATES = [
 ] as const
 export type DeliveryState = (typeof DELIVERY_STATES)[number]
 
-/** Why a delivery was given up on. Each has something a person can do about it. */
+/** Why a delivery became a dead letter. A person can act on every reason. */
 export type DeadLetterReason =
   | UndeliverableReason
   | 'attempts_exhausted'
   | 'refused'
   | 'misconfigured'
   | 'endpoint_gone'
-  /** The endpoint was down for as long as the whole schedule lasts; most of that time nobody even tried. */
+  /** The breaker was open for the length of the whole schedule, so that most attempts were skipped. */
   | 'unreachable'
-  /** The ledger refused to record anything else of it. */
+  /** The ledger refused to record any other result. */
   | 'unrecordable'
-  /** The relying party holds a session that began later, which a token for the subject would end, and no older one is known to name. */
+  /**
+   * A token for the subject would end a later session of the relying party, and no older session is known that could be named.
+   */
   | 'later_session'
 
-/** How often a delivery has been tried. */
+/** The attempts of a delivery so far. */
 export interface Tries {
-  /** POSTs made, quick retries among them. */
+  /** POSTs, including quick retries. */
   readonly attempts: number
-  /** Steps used of `scheduleMs`. */
+  /** Used steps of `scheduleMs`. */
   readonly retries: number
-  /** Steps used of `refusedScheduleMs`. */
+  /** Used steps of `refusedScheduleMs`. */
   readonly refusals: number
 }
 
-/** A delivery under a lease: what a worker needs to attempt and to settle it. */
+/** A leased delivery, with the data that a worker needs to attempt and settle it. */
 export interface InFlightDelivery extends Tries {
   readonly state: 'in_flight'
   readonly id: DeliveryId
@@ -49,22 +51,21 @@ export interface InFlightDelivery extends Tries {
   readonly eventId: EventId
   /** The session to name, or null for the subject. */
   readonly sid: Sid | null
-  /** When that session ends by itself; null where nobody has said. */
+  /** When that session ends by itself; null if unknown. */
   readonly sessionEndsAt: Date | null
   readonly event: Pick<LogoutEvent, 'iss' | 'givenId' | 'sub' | 'email' | 'scope' | 'lane' | 'acceptedAt'>
 }
 
-/** What becomes of a delivery. */
+/** The next state of a delivery. */
 export type Settlement =
   | { readonly state: 'acknowledged'; readonly level: Level }
   | { readonly state: 'pending'; readonly dueAt: Date; readonly retries: number; readonly refusals: number }
   | { readonly state: 'dead_lettered'; readonly reason: DeadLetterReason }
-  /** The session is over anyway: there is nothing left to log out of. */
+  /** The session has ended by itself, so that no logout is needed. */
   | { readonly state: 'lapsed' }
 
 /**
- * Decides what becomes of a delivery after an attempt came to `outcome`. The whole machine: pure, total, and the
- * only place that knows it.
+ * Decides the next state of a delivery after an attempt. This pure function is the whole state machine; no other code decides it.
  *
  * @param random uniform in [0, 1); drives the jitter and nothing else.
  */
@@ -76,13 +77,13 @@ export function settle(
   random: number,
 ): Settlement {
   const settlement = settleByOutcome(delivery, outcome, policy, now, random)
-  // To wait beyond the session's own end would be to wait for nothing.
+  // A delivery that would wait until after the session's end lapses at once.
   return settlement.state === 'pending' && hasLapsed(delivery, settlement.dueAt)
     ? { state: 'lapsed' }
     : settlement
 }
 
-/** Whether the session that a delivery would end is over by itself. */
+/** Whether the session of a delivery has ended by itself. */
 export function hasLapsed({ sessionEndsAt }: Pick<InFlightDelivery, 'sessionEndsAt'>, now: Date): boolean {
   return sessionEndsAt !== null && sessionEndsAt <= now
 }
@@ -104,9 +105,9 @@ function settleByOutcome(
     case 'acknowledged':
       return { state: 'acknowledged', level: outcome.level }
     case 'undeliverable': {
-      // What an RP publishes passes like its refusals do: a deployment of its may show an empty key set for a moment.
-      const ofThePeer = outcome.reason === 'no_encryption_key'
-      return ofThePeer ? refused(outcome.reason) : { state: 'dead_lettered', reason: outcome.reason }
+      // A missing encryption key may pass like a refusal: during its deployment, an RP may briefly publish an empty key set.
+      const mayPass = outcome.reason === 'no_encryption_key'
+      return mayPass ? refused(outcome.reason) : { state: 'dead_lettered', reason: outcome.reason }
     }
     case 'unavailable': {
       const waitMs = retryDelayMs(policy, { retries, askedMs: outcome.retryAfterMs, random })
@@ -121,19 +122,19 @@ function settleByOutcome(
   }
 }
 
-/** 410 Gone: the endpoint says that it will not come back, so nothing more is sent to it until its owner says otherwise. */
+/** Whether an outcome disables the binding: 410 Gone says that the endpoint will not return. The owner can enable it again. */
 export function disablesBinding(outcome: AttemptOutcome): boolean {
   return outcome.kind === 'misconfigured' && outcome.status === 410
 }
 
-/** What telling a binding comes to that is there no more. */
+/** The outcome of a delivery to a removed binding. */
 export const CLIENT_REMOVED: AttemptOutcome = {
   kind: 'undeliverable',
   reason: 'client_removed',
-  detail: 'the relying party is no longer registered',
+  detail: 'the relying party is not registered',
 }
 
-/** Why a delivery to `binding` cannot be made, if that is so, before any attempt. */
+/** The outcome of a delivery that cannot be attempted; null if it can. */
 export function undeliverable(
   binding: Binding,
   { sid, event }: { readonly sid: Sid | null; readonly event: Pick<LogoutEvent, 'scope'> },
@@ -145,11 +146,11 @@ export function undeliverable(
     return {
       kind: 'undeliverable',
       reason: 'sid_required',
-      detail: 'the relying party requires a sid and the event names none',
+      detail: 'the relying party requires a sid, and the event names none',
     }
   }
   if (!mayName(event, binding)) {
-    const detail = 'the channel names users only, and the logout is not of all sessions of the user'
+    const detail = 'the channel ends all sessions of a user, and the logout is not for all of them'
     return { kind: 'undeliverable', reason: 'widen_required', detail }
   }
   return null

@@ -2,10 +2,10 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { createFairTurns, interleave, shareLeft } from './fair-share.ts'
 
-// Goal: no taker gets all, and none waits for longer than the others' turns. Method: examples, and random takers against a
-// plain model.
+// Goal: no consumer takes all of a stock, and no group waits longer than one round.
+// Method: examples, and properties over random consumers and groups.
 
-describe('the share of one taker', () => {
+describe('the share of one consumer', () => {
   test.each([
     // has, free, part, left
     [0, 100, 3 / 4, 75],
@@ -15,11 +15,11 @@ describe('the share of one taker', () => {
     [0, 1, 1 / 16, 1],
     [5, 0, 3 / 4, 0],
     [5, -3, 3 / 4, 0],
-  ])('who has %d of which %d are free may have, with the part %d, %d more', (has, free, part, left) => {
+  ])('with %d units, %d free units and the part %d, is %d more', (has, free, part, left) => {
     expect(shareLeft(has, free, part)).toBe(left)
   })
 
-  test('a newcomer gets something as long as anything is free, and no more than is free', () => {
+  test('is more than nothing for a new consumer if units are free, and never more than the free units', () => {
     fc.assert(
       fc.property(
         fc.nat(10_000),
@@ -34,65 +34,69 @@ describe('the share of one taker', () => {
     )
   })
 
-  test('takers that take all they may, one after the other, each find something, until there are many', () => {
+  test('is more than nothing for several consumers that take their full shares one after the other', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 100, max: 10_000 }), fc.integer({ min: 2, max: 4 }), (stock, takers) => {
-        let free = stock
-        const has: number[] = []
-        for (let taker = 0; taker < takers; taker++) {
-          has.push(shareLeft(0, free, 3 / 4))
-          free -= has[taker] ?? 0
-        }
-        expect(Math.min(...has)).toBeGreaterThan(0)
-        // A taker that has its share may take no more until others give back.
-        for (const taken of has) expect(shareLeft(taken, free, 3 / 4)).toBe(0)
-      }),
+      fc.property(
+        fc.integer({ min: 100, max: 10_000 }),
+        fc.integer({ min: 2, max: 4 }),
+        (stock, consumers) => {
+          let free = stock
+          const shares: number[] = []
+          for (let consumer = 0; consumer < consumers; consumer++) {
+            shares.push(shareLeft(0, free, 3 / 4))
+            free -= shares[consumer] ?? 0
+          }
+          expect(Math.min(...shares)).toBeGreaterThan(0)
+          // A consumer that holds its share may take no more until others give units back.
+          for (const share of shares) expect(shareLeft(share, free, 3 / 4)).toBe(0)
+        },
+      ),
     )
   })
 })
 
-describe('turns', () => {
-  const anyone = () => true
+describe('the round-robin queue', () => {
+  const anyGroup = () => true
   function drain<Group, Member>(turns: ReturnType<typeof createFairTurns<Group, Member>>, most = 1_000) {
     const taken: Member[] = []
-    for (let next = turns.next(anyone); next !== null && taken.length < most; next = turns.next(anyone))
+    for (let next = turns.next(anyGroup); next !== null && taken.length < most; next = turns.next(anyGroup))
       taken.push(next)
     return taken
   }
 
-  test('groups take turns, however many members one has; members come in order', () => {
+  test('alternates between groups of any size, and keeps the order within a group', () => {
     const turns = createFairTurns<string, string>()
     for (const member of ['a1', 'a2', 'a3', 'a4']) turns.add('a', member)
     for (const member of ['b1', 'b2']) turns.add('b', member)
     expect(drain(turns)).toEqual(['a1', 'b1', 'a2', 'b2', 'a3', 'a4'])
   })
 
-  test('a group that comes while another has thousands is next but one', () => {
+  test('serves a new group within two steps, although another group has thousands of members', () => {
     const turns = createFairTurns<string, number>()
     for (let member = 0; member < 10_000; member++) turns.add('a', member)
-    turns.next(anyone)
+    turns.next(anyGroup)
     turns.add('b', -1)
-    expect([turns.next(anyone), turns.next(anyone)]).toContain(-1)
+    expect([turns.next(anyGroup), turns.next(anyGroup)]).toContain(-1)
   })
 
-  test('a member that waits is not put in twice', () => {
+  test('contains a member once', () => {
     const turns = createFairTurns<string, string>()
     for (const member of ['a1', 'a2', 'a1']) turns.add('a', member)
     expect(drain(turns)).toEqual(['a1', 'a2'])
   })
 
-  test('a group that may not is set aside, holds up no other, and keeps its members until it is recalled', () => {
+  test('sets a refused group aside with its members until it is recalled, and serves the other groups', () => {
     const turns = createFairTurns<string, string>()
     turns.add('a', 'a1')
     turns.add('b', 'b1')
     const notA = (group: string) => group !== 'a'
-    expect([turns.next(notA), turns.next(notA), turns.next(anyone)]).toEqual(['b1', null, null])
+    expect([turns.next(notA), turns.next(notA), turns.next(anyGroup)]).toEqual(['b1', null, null])
     turns.recall('c')
     turns.recall('a')
     expect(drain(turns)).toEqual(['a1'])
   })
 
-  test('between two turns of a group that waits, every other that waits has at most one', () => {
+  test('serves no waiting group twice before every other waiting group', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(4), fc.nat(20)), { maxLength: 200 }), (offers) => {
         const turns = createFairTurns<number, string>()
@@ -115,7 +119,7 @@ describe('turns', () => {
   })
 })
 
-test('interleaved groups each come with their first before any comes with its second', () => {
+test('interleaved items come round by round', () => {
   expect(interleave([['a1', 'a2', 'a3'], [], ['b1'], ['c1', 'c2']])).toEqual([
     'a1',
     'b1',

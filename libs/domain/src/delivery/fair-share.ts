@@ -1,6 +1,6 @@
 /**
- * How many more units one taker may have of a stock that several take from: at most the part `part` of what it has and what is
- * free together. However many takers there are, some of the stock stays free, so that the next one starts at once.
+ * How many more units one consumer may take from a shared stock. A consumer may hold at most the fraction `part` of its own units
+ * and the free units together. Some of the stock therefore stays free, so that a new consumer can start at once.
  *
  * @param part more than 0, less than 1.
  */
@@ -8,20 +8,20 @@ export function shareLeft(has: number, free: number, part: number): number {
   return free <= 0 ? 0 : Math.max(0, Math.ceil((has + free) * part) - has)
 }
 
-/** A queue in which groups take turns, and within a group its members do. Each step takes constant time. */
+/** A round-robin queue of groups; within a group, members leave in order. Every operation takes constant time. */
 export interface FairTurns<Group, Member> {
-  /** Puts a member at the end of its group. One that waits keeps its place. */
+  /** Appends a member to its group. A member that is already queued keeps its place. */
   add(group: Group, member: Member): void
   /**
-   * Takes out the next member. A group that `may` refuses is set aside with all its members, until `add` or `recall` names it.
-   * Null where no group may.
+   * Removes and returns the next member; null if there is none. A group that `may` refuses is set aside with its members until
+   * `add` or `recall` names it.
    */
   next(may: (group: Group) => boolean): Member | null
-  /** Lets a group that was set aside take turns again. */
+  /** Puts a group that was set aside back into the round. */
   recall(group: Group): void
 }
 
-/** First in, first out, each item once. */
+/** A FIFO queue that contains an item at most once. */
 interface Queue<Item> {
   push(item: Item): void
   shift(): Item | undefined
@@ -60,7 +60,7 @@ export function createFairTurns<Group, Member>(): FairTurns<Group, Member> {
   }
 }
 
-/** An array with a moving head: `shift` of an array takes time in proportion to its length. */
+/** An array with a moving head, because `Array.prototype.shift` takes linear time. */
 function createQueue<Item>(): Queue<Item> {
   const known = new Set<Item>()
   let items: Item[] = []
@@ -88,7 +88,7 @@ function createQueue<Item>(): Queue<Item> {
   }
 }
 
-/** One item of each group, then another of each, until all are there. */
+/** Merges groups round by round: the first item of every group, then the second of every group, and so on. */
 export function interleave<Item>(groups: readonly (readonly Item[])[]): readonly Item[] {
   if (groups.length <= 1) return groups[0] ?? []
   const items: Item[] = []

@@ -1,13 +1,14 @@
-/** What an acknowledgement asserts, from the strongest to the weakest. */
+/** The levels of an acknowledgement, from the strongest to the weakest. */
 export const LEVELS = ['done', 'partial', 'received', 'begun', 'unconfirmable'] as const
 export type Level = (typeof LEVELS)[number]
 
 export const LEVEL_MEANINGS: Readonly<Record<Level, string>> = {
   done: 'The session is over.',
-  partial: "The relying party's own sessions are over, and not all of those that it passed the logout on to.",
-  received: 'The relying party has the message.',
+  partial:
+    "The relying party's own sessions are over, but not all sessions at the parties that it passed the logout on to.",
+  received: 'The relying party has received the message.',
   begun: 'The relying party has begun to end the sessions.',
-  unconfirmable: 'The message went out by a way that has no answer.',
+  unconfirmable: 'The message was sent by a channel that has no answer.',
 }
 
 /** Whether an acknowledgement of `level` asserts at least as much as `least`. */
@@ -15,7 +16,7 @@ export function atLeast(level: Level, least: Level): boolean {
   return LEVELS.indexOf(level) <= LEVELS.indexOf(least)
 }
 
-/** The one of two levels that asserts less. */
+/** The weaker of two levels. */
 export function weaker(one: Level, other: Level): Level {
   return atLeast(one, other) ? other : one
 }

@@ -1,7 +1,7 @@
 import type { Level } from './level.ts'
 import { parseRetryAfter } from './retry.ts'
 
-/** Why no answer came. Each is the network's or the peer's doing, and may pass. */
+/** Why an attempt got no answer. All of these may pass. */
 export type TransportFailure =
   | 'dns'
   | 'connection_refused'
@@ -10,12 +10,12 @@ export type TransportFailure =
   | 'timeout'
   | 'tls'
   | 'invalid_response'
-  /** Ours: the signing key could not be had just now. */
+  /** Curfew's own fault: the signing key was unavailable. */
   | 'signer'
-  /** The RP's keys, which its tokens are encrypted to, could not be fetched. */
+  /** Curfew could not fetch the RP's encryption keys. */
   | 'client_keys'
 
-/** Why a delivery cannot even be tried. */
+/** Why a delivery cannot be attempted. */
 export type UndeliverableReason =
   | 'address_not_allowed'
   | 'binding_disabled'
@@ -29,38 +29,41 @@ export type UndeliverableReason =
   | 'widen_required'
   | 'email_required'
 
-/** What came back from one POST. */
+/** The answer to one POST, or why there is none. */
 export type Answer =
   | {
       readonly kind: 'response'
       readonly status: number
       readonly retryAfter: string | null
       readonly body: string
-      /** In lower case; only where they were asked for. */
+      /** The requested headers, with names in lower case. */
       readonly headers?: Readonly<Record<string, string>>
       /**
-       * It came from a private address beyond the deployment's own networks. Only an unbound admin could send anything there,
-       * so its words are recorded nowhere that a tenant reads.
+       * True if the answer came from a private address outside the deployment's networks. Only an unbound admin can allow such an
+       * address, so the answer's text is recorded nowhere that a tenant can read.
        */
       readonly restricted?: boolean
     }
   | { readonly kind: 'failure'; readonly failure: TransportFailure; readonly detail: string }
   | { readonly kind: 'not_allowed'; readonly detail: string }
 
-/** What the RP said of a refusal, capped and without control characters. For people: it never changes a decision (Back-Channel Logout 2.8). */
+/**
+ * The RP's error text, shortened and without control characters. It is for people and never changes a decision (Back-Channel
+ * Logout 2.8).
+ */
 export interface Said {
   readonly error: string | null
   readonly errorDescription: string | null
 }
 
-/** What one attempt came to. A value, not an error: every member is expected. */
+/** The outcome of one attempt. A value, not an error, because every kind is expected. */
 export type AttemptOutcome =
   | {
       readonly kind: 'acknowledged'
       readonly level: Level
-      /** HTTP status; null where the channel has none. */
+      /** HTTP status; null if the channel has none. */
       readonly status: number | null
-      /** One machine word for what else the answer said, such as `unknown_user`. */
+      /** A code for what else the answer said, such as `unknown_user`. */
       readonly note?: string
     }
   | (Said & {
@@ -72,7 +75,7 @@ export type AttemptOutcome =
   | (Said & { readonly kind: 'refused' | 'misconfigured'; readonly status: number })
   | { readonly kind: 'undeliverable'; readonly reason: UndeliverableReason; readonly detail: string }
 
-/** What it means that no response came, whatever the channel. */
+/** The outcome of an attempt without a response. It is the same for all channels. */
 export function unanswered(answer: Exclude<Answer, { kind: 'response' }>): AttemptOutcome {
   if (answer.kind === 'not_allowed')
     return { kind: 'undeliverable', reason: 'address_not_allowed', detail: cleanText(answer.detail) ?? '' }
@@ -86,46 +89,47 @@ export function unanswered(answer: Exclude<Answer, { kind: 'response' }>): Attem
   }
 }
 
-/** Whether a status says "not now" (RFC 9110, RFC 8470, RFC 6585): 408, 425, 429, and every 5xx but 501. */
+/** Whether a status means "not now" (RFC 9110, RFC 8470, RFC 6585): 408, 425, 429, and every 5xx except 501. */
 export function saysNotNow(status: number): boolean {
   return status === 408 || status === 425 || status === 429 || (status >= 500 && status !== 501)
 }
 
-/** The outcome of a response that says "not now". */
+/** The outcome of a response with a "not now" status. */
 export function unavailable(answer: Extract<Answer, { kind: 'response' }>, now: Date): AttemptOutcome {
   const retryAfterMs = parseRetryAfter(answer.retryAfter, now)
   return { kind: 'unavailable', status: answer.status, failure: null, retryAfterMs, ...saidOf(answer) }
 }
 
-/** Whether an outcome is worth one of the two quick retries: transport failures and 5xx, unless the RP named its own time. */
+/** Whether an outcome gets one of the two quick retries: transport failures and 5xx, unless the RP sent a `Retry-After`. */
 export function quicklyRetryable(outcome: AttemptOutcome): boolean {
   if (outcome.kind !== 'unavailable' || outcome.retryAfterMs !== null) return false
   return outcome.status === null || outcome.status >= 500
 }
 
-/** The words of an answer, for people; or that they are withheld. */
+/** The error text of an answer for people, or a note that it is withheld. */
 export function saidOf({ body, restricted = false }: { body: string; restricted?: boolean }): Said {
   return restricted ? WITHHELD : readSaid(body)
 }
 
 const WITHHELD: Said = {
   error: null,
-  errorDescription: 'its words are withheld: it answered from a network beyond CURFEW_ALLOWED_NETWORKS',
+  errorDescription:
+    'the text of the answer is withheld, because it came from a network outside CURFEW_ALLOWED_NETWORKS',
 }
 const SAID_LENGTH_MAX = 500
 
-/** What an answer's body says, for people. */
+/** The error text in the body of an answer. */
 function readSaid(body: string): Said {
   let parsed: unknown
   try {
     parsed = JSON.parse(body)
   } catch {
-    // Not JSON, as most proxies' error pages: its first words are still what an owner wants to see.
+    // Not JSON, such as a proxy's error page. Its first characters still help the owner.
     return { error: null, errorDescription: cleanText(body) }
   }
   if (typeof parsed !== 'object' || parsed === null) return { error: null, errorDescription: cleanText(body) }
   const { error, error_description } = parsed as Record<string, unknown>
-  // JSON of another make, as frameworks' own error bodies are: shown as it is.
+  // JSON without OAuth's members, such as a framework's error body, is shown as it is.
   if (typeof error !== 'string' && typeof error_description !== 'string') {
     return { error: null, errorDescription: cleanText(body) }
   }
@@ -135,7 +139,7 @@ function readSaid(body: string): Said {
   }
 }
 
-/** Text from outside, made safe to keep and to show: well formed, without control characters, short. Null when nothing is left. */
+/** Makes external text safe to store and to show: well formed, without control characters, short. Null if nothing is left. */
 export function cleanText(text: string): string | null {
   const cleaned = text
     .slice(0, SAID_LENGTH_MAX * 2)

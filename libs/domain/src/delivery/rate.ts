@@ -1,22 +1,22 @@
-/** A token bucket: what is left of a rate, and as of when. */
+/** A token bucket: the tokens left, and when they were counted. */
 export interface Bucket {
   readonly tokens: number
   readonly atMs: number
 }
 
-/** What is saved up at most, in seconds of the rate: little, for an RP that asks for a rate wants no bursts. */
+/** The capacity of a bucket, in seconds of its rate. It is small, because an RP that sets a rate wants no bursts. */
 const BURST_S = 0.25
 
-/** Most that a rate lets through at once. One at least, or nothing ever went. */
+/** The capacity of a bucket in tokens. At least one, because a smaller bucket would never let an attempt through. */
 export function burstOf(perSecond: number): number {
   return Math.max(1, perSecond * BURST_S)
 }
 
 /**
- * The bucket as it stands at `nowMs`. A new one is full.
+ * Refills a bucket up to `nowMs`. A new bucket is full.
  *
- * @param perSecond tokens that come in a second.
- * @param most tokens that it holds.
+ * @param perSecond tokens added in a second.
+ * @param most the capacity of the bucket.
  */
 export function refilled(
   bucket: Bucket | null,
@@ -30,11 +30,11 @@ export function refilled(
 }
 
 /**
- * What one of several workers may have of a limit that is for all of them, so that the parts make up the whole: whole
- * units where it is many, and who gets the odd ones differs from one binding to the next.
+ * One worker's share of a limit that all workers share. The shares are whole numbers and add up to the limit. The salt decides
+ * which workers get the remainder, so that they differ between bindings.
  *
  * @param rank the worker's place among `workers`, from 0.
- * @param salt differs between limits, such as the binding's number.
+ * @param salt a number that differs between limits, such as the binding's id.
  */
 export function shareOf(
   limit: number,

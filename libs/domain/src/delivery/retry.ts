@@ -1,12 +1,12 @@
-/** When an attempt is repeated. Each relying party may have its own. */
+/** The delays between attempts. A relying party may have its own policy. */
 export interface RetryPolicy {
-  /** Delays after which what was unavailable is tried again, in milliseconds. At the end of it the delivery dies. */
+  /** Delays after `unavailable` outcomes, in milliseconds. At the end of the schedule the delivery becomes a dead letter. */
   readonly scheduleMs: readonly number[]
-  /** Delays after a refusal, in milliseconds: few, for the answer may be a fault that passes (a stale JWKS, a store down). */
+  /** Delays after refusals, in milliseconds. A few, because a refusal may pass (a stale JWKS, an unavailable session store). */
   readonly refusedScheduleMs: readonly number[]
-  /** Most of a `Retry-After` that is obeyed, in milliseconds. */
+  /** The longest `Retry-After` that is obeyed, in milliseconds. */
   readonly retryAfterMsMax: number
-  /** Fraction of a delay by which it is shortened or lengthened at random, 0 to 1. */
+  /** The largest random change of a delay, as a fraction of it, 0 to 1. */
   readonly jitter: number
 }
 
@@ -31,7 +31,7 @@ export const DEFAULT_RETRY_POLICY: RetryPolicy = {
   jitter: 0.1,
 }
 
-/** How long the whole schedule lasts, in milliseconds: after it a delivery that nobody could even try is given up on. */
+/** The length of the whole schedule, in milliseconds. After it, a delivery that was never attempted becomes a dead letter. */
 export function horizonMs({ scheduleMs }: RetryPolicy): number {
   return Math.max(
     HORIZON_MS_MIN,
@@ -41,18 +41,18 @@ export function horizonMs({ scheduleMs }: RetryPolicy): number {
 
 const HORIZON_MS_MIN = HOUR
 
-/** Delays of the two quick retries that follow a first attempt in the same process, in milliseconds, before jitter. */
+/** Delays of the two quick retries after a first attempt, in the same process, in milliseconds, before jitter. */
 export const QUICK_RETRIES_MS = [250, 1_000] as const
 
-/** `delayMs`, shortened or lengthened by up to `jitter` of itself. @param random uniform in [0, 1). */
+/** Changes `delayMs` by a random fraction of up to `jitter`. @param random uniform in [0, 1). */
 export function jittered(delayMs: number, jitter: number, random: number): number {
   return Math.round(delayMs * (1 + jitter * (2 * random - 1)))
 }
 
 /**
- * How long what was unavailable waits for its next attempt, in milliseconds; null at the end of the schedule.
+ * The delay before the next attempt after an `unavailable` outcome, in milliseconds; null at the end of the schedule.
  *
- * @param retries waits before this one. @param askedMs the peer's `Retry-After`. @param random uniform in [0, 1).
+ * @param retries steps of the schedule used before. @param askedMs the peer's `Retry-After`. @param random uniform in [0, 1).
  */
 export function retryDelayMs(
   { scheduleMs, jitter, retryAfterMsMax }: RetryPolicy,
@@ -65,7 +65,7 @@ export function retryDelayMs(
 
 const HTTP_DATE = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
 
-/** Reads `Retry-After` in both its forms (RFC 9110 10.2.3). Null when absent, unreadable or in the past. */
+/** Parses both forms of `Retry-After` (RFC 9110 10.2.3) to milliseconds. Null if it is absent, invalid or in the past. */
 export function parseRetryAfter(value: string | null, now: Date): number | null {
   if (value === null) return null
   if (/^\d{1,12}$/.test(value)) return Number(value) * SECOND

@@ -1,6 +1,7 @@
 /**
- * The signature of a token that a relying party should take or refuse. `other_key` has the issuer's `kid` and another key. The `public_key`
- * ones are HS256, keyed with what everybody can read of the issuer's key, in the form named (RFC 8725 2.1).
+ * The signature of a probe's token, which a relying party should accept (`issuer`) or refuse (the others). `other_key` has the
+ * issuer's `kid` and another key. The `public_key` kinds are HS256 with the issuer's public key as the secret, in the named form
+ * (RFC 8725 2.1).
  */
 export type TokenSignature =
   | 'issuer'

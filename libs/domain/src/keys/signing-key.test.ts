@@ -19,9 +19,9 @@ import {
   TOKEN_LIFETIME_S,
 } from './signing-key.ts'
 
-// Goal: at every moment exactly one key signs, and no token names a key that those who keep a key set for as long as it
-// says do not find. Method: random lives of keys, made by the same decisions that the console makes; workers that ask for
-// the keys seldom, and whose clocks are off; then every moment of it is looked at.
+// Goal: exactly one key signs at any time, and an RP that caches the key set for its `max-age` finds the key of every token.
+// Method: random histories of keys, made by the console's own decisions, seen by workers with old copies of the keys and inexact
+// clocks.
 
 const START = Date.UTC(2026, 10, 21)
 const HOUR = 3_600_000
@@ -46,8 +46,8 @@ const careful = fc.oneof(
   fc.integer({ min: KEY_LEAD_MS_MIN, max: 100 * HOUR }),
 )
 
-/** The keys as they were known at each change, the first change first. */
-function lives(
+/** The known keys after every change, in order. */
+function historyOf(
   list: readonly Command[],
 ): readonly { readonly sinceMs: number; readonly keys: readonly KeyLife[] }[] {
   let nowMs = 0
@@ -76,36 +76,36 @@ function newKey(kid: string, publishedAt: Date, signsFrom: Date): KeyLife {
   return { kid, publishedAt, signsFrom, retiredAt: null, withdrawnAt: null }
 }
 
-/** A moment, mostly close to one at which something turns: seldom is anything amiss elsewhere. */
-const moment = fc.record({
-  turn: fc.nat(20),
+/** An instant, mostly close to a change, where faults are most likely. */
+const instant = fc.record({
+  change: fc.nat(20),
   offsetMs: fc.oneof(fc.integer({ min: -900_000, max: 900_000 }), fc.integer({ min: 0, max: 200 * HOUR })),
 })
 
 function msOf(
-  { turn, offsetMs }: { turn: number; offsetMs: number },
-  history: ReturnType<typeof lives>,
+  { change, offsetMs }: { change: number; offsetMs: number },
+  history: ReturnType<typeof historyOf>,
 ): number {
-  const turns = history.flatMap(({ sinceMs, keys }) => [
+  const changes = history.flatMap(({ sinceMs, keys }) => [
     sinceMs,
     ...keys.map(({ signsFrom }) => signsFrom.getTime() - START),
   ])
-  return Math.max((turns[turn % turns.length] ?? 0) + offsetMs, 0)
+  return Math.max((changes[change % changes.length] ?? 0) + offsetMs, 0)
 }
 
-/** What somebody who asked at `ms` was told. */
-function asOf(history: ReturnType<typeof lives>, ms: number): readonly KeyLife[] {
+/** The keys known at `ms`. */
+function asOf(history: ReturnType<typeof historyOf>, ms: number): readonly KeyLife[] {
   return history.findLast(({ sinceMs }) => sinceMs <= ms)?.keys ?? []
 }
 
 const published = (keys: readonly KeyLife[], ms: number) =>
   keys.filter((key) => isPublished(key, keys, at(ms))).map(({ kid }) => kid)
 
-describe('whatever is done to the keys of an issuer and algorithm', () => {
-  test('exactly one signs at every moment, and it is published', () => {
+describe('after any rotations and retirements of the keys of an issuer and algorithm', () => {
+  test('exactly one key signs at any time, and it is published', () => {
     fc.assert(
-      fc.property(commands(fc.oneof(careful, fc.constant(0))), moment, (list, when) => {
-        const history = lives(list)
+      fc.property(commands(fc.oneof(careful, fc.constant(0))), instant, (list, when) => {
+        const history = historyOf(list)
         const ms = msOf(when, history)
         for (const { sinceMs, keys } of history) {
           for (const each of [sinceMs, sinceMs + ms]) {
@@ -119,21 +119,21 @@ describe('whatever is done to the keys of an issuer and algorithm', () => {
     )
   })
 
-  test('a worker whose copy is as old as may be signs with a key that stays published until the token is over', () => {
+  test('a worker with the oldest allowed copy signs with a key that stays published until the token expires', () => {
     fc.assert(
       fc.property(
         commands(fc.oneof(careful, fc.constant(0))),
-        moment,
+        instant,
         fc.integer({ min: 0, max: KEYRING_TRUST_MS - 1 }),
         fc.integer({ min: -CLOCK_SKEW_MS, max: CLOCK_SKEW_MS }),
         (list, when, age, skew) => {
-          const history = lives(list)
+          const history = historyOf(list)
           const ms = msOf(when, history)
           const copy = asOf(history, Math.max(ms - age, 0))
           const kid = signingKey(copy, at(Math.max(ms + skew, 0)))?.kid
           const lifetime = TOKEN_LIFETIME_S * 1_000 + CLOCK_SKEW_MS
           for (const later of [ms, ms + lifetime]) {
-            // A key of the copy may be so young that this clock, being fast, takes it up before the others know of it.
+            // A fast clock may use a new key of the copy before other workers know the key.
             expect(published(asOf(history, later), later)).toContain(kid)
           }
         },
@@ -142,16 +142,16 @@ describe('whatever is done to the keys of an issuer and algorithm', () => {
     )
   })
 
-  test('where nobody asked for a rotation at once, it is also in every copy of the key set that may still be kept', () => {
+  test('without a rotation at once, the signing key is in every copy of the key set that may still be cached', () => {
     fc.assert(
       fc.property(
         commands(careful),
-        moment,
+        instant,
         fc.integer({ min: 0, max: 2 * JWKS_MAX_AGE_MS }),
         fc.integer({ min: 0, max: KEYRING_TRUST_MS - 1 }),
         fc.integer({ min: -CLOCK_SKEW_MS, max: CLOCK_SKEW_MS }),
         (list, when, cacheAge, age, skew) => {
-          const history = lives(list)
+          const history = historyOf(list)
           const ms = msOf(when, history)
           const kid = signingKey(asOf(history, Math.max(ms - age, 0)), at(Math.max(ms + skew, 0)))?.kid
           const cachedMs = Math.max(ms - cacheAge, 0)
@@ -166,7 +166,7 @@ describe('whatever is done to the keys of an issuer and algorithm', () => {
 describe('a rotation', () => {
   const first = newKey('a', at(0), at(0))
 
-  test('of nothing makes a key that signs at once: nobody has a key set without it', () => {
+  test('makes a first key that signs at once, because no cached key set lacks it', () => {
     expect(rotation([], { now: at(0), leadMs: KEY_LEAD_MS })).toEqual({
       kind: 'new',
       publishedAt: at(0),
@@ -174,7 +174,7 @@ describe('a rotation', () => {
     })
   })
 
-  test('is not needed by a worker whose clock is behind: the first key signs for it, too', () => {
+  test('is not needed for a worker whose clock is behind: the first key signs before its time', () => {
     expect(signingKey([first], at(-5_000))).toBe(first)
     expect(keyState(first, [first], at(-5_000))).toBe('current')
     expect(isPublished(first, [first], at(-5_000))).toBe(true)
@@ -183,7 +183,7 @@ describe('a rotation', () => {
     expect([signingKey(both, at(-1))?.kid, nextKey(both, at(-1))?.kid]).toEqual(['a', 'b'])
   })
 
-  test('publishes the next, and the one before says when it stops', () => {
+  test('publishes the next key, and the current key gets its end', () => {
     const decided = rotation([first], { now: at(HOUR), leadMs: 2 * HOUR })
     expect(decided).toEqual({ kind: 'new', publishedAt: at(HOUR), signsFrom: at(3 * HOUR) })
     const keys = [first, newKey('b', at(HOUR), at(3 * HOUR))]
@@ -197,7 +197,7 @@ describe('a rotation', () => {
     expect(states(3 * HOUR + KEY_OVERLAP_MS)).toEqual(['retired', 'current'])
   })
 
-  test('waits for the one that is under way, unless it must be now: then that one is brought forward', () => {
+  test('leaves an existing next key as it is, unless the rotation is immediate: then that key signs at once', () => {
     const keys = [first, newKey('b', at(0), at(9 * HOUR))]
     expect(rotation(keys, { now: at(HOUR), leadMs: HOUR })).toMatchObject({ kind: 'under_way', kid: 'b' })
     expect(rotation(keys, { now: at(HOUR), leadMs: 0 })).toEqual({
@@ -207,7 +207,7 @@ describe('a rotation', () => {
     })
   })
 
-  test('by schedule is due so early that the next signs when the days are over', () => {
+  test('by schedule is due early enough for the next key to sign at the end of the interval', () => {
     const schedule = { everyMs: 30 * 24 * HOUR, leadMs: 24 * HOUR }
     expect(rotationDue([first], { now: at(0), ...schedule })).toEqual(at(29 * 24 * HOUR))
     expect(rotationDue([first, newKey('b', at(0), at(9))], { now: at(0), ...schedule })).toBeNull()
@@ -215,7 +215,7 @@ describe('a rotation', () => {
   })
 })
 
-describe('a key is retired', () => {
+describe('a retirement', () => {
   const keys = [
     newKey('old', at(0), at(0)),
     newKey('now', at(0), at(HOUR)),
@@ -224,13 +224,13 @@ describe('a key is retired', () => {
   const fault = (index: number, compromised = false) =>
     retirementFault(keys[index] as KeyLife, keys, { now: at(2 * HOUR), compromised })
 
-  test('before its turn; not while it signs; after its time only when somebody else may have it', () => {
+  test('is allowed for the next key, refused for the current key, and allowed for a previous key only if compromised', () => {
     expect([fault(0), fault(0, true)]).toEqual(['previous', null])
     expect([fault(1), fault(1, true)]).toEqual(['current', 'current'])
     expect([fault(2), fault(2, true)]).toEqual([null, null])
   })
 
-  test('then never signs, and leaves the key set when no copy says any more that it does; withdrawn, at once', () => {
+  test('stops a key from signing, and removes it from the key set after the overlap, or at once if withdrawn', () => {
     const retired = { ...(keys[2] as KeyLife), retiredAt: at(2 * HOUR) }
     const all = [...keys.slice(0, 2), retired]
     expect(signingKey(all, at(10 * HOUR))?.kid).toBe('now')

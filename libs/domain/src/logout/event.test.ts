@@ -25,12 +25,12 @@ describe('logKey', () => {
   const keyOf = (sub: string | null, sid: string | null, issuer = iss) =>
     logKey({ iss: issuer, sub: sub as Subject, sid: sid as Sid | null })
 
-  test("a subject's own logout and those of its sessions share a key, so they stay in order", () => {
+  test('logouts of a subject and of its sessions share a key, so they stay in order', () => {
     expect(keyOf('u1', 's1')).toBe(keyOf('u1', null))
     expect(keyOf('u1', 's2')).toBe(keyOf('u1', 's1'))
   })
 
-  test('issuers, subjects and sessions are kept apart, also where texts run together', () => {
+  test('different issuers, subjects and sessions have different keys, even with quotes in their names', () => {
     const keys = [
       keyOf('u1', null),
       keyOf('u2', null),
@@ -66,20 +66,20 @@ describe('sameContent', () => {
     expect(sameContent({ ...BASE, ...other } as LogoutEvent)).not.toBe(sameContent(BASE))
   })
 
-  test('the same post accepted later is the same, whether the IdP gave a time or not', () => {
+  test('the same post accepted later has the same content, with or without a stated time', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 1e10 }), (laterMs) => {
         const acceptedAt = new Date(ACCEPTED_AT.getTime() + laterMs)
         expect(sameContent({ ...BASE, acceptedAt })).toBe(sameContent(BASE))
         const unstated = sameContent({ ...BASE, acceptedAt, occurredAt: null })
         expect(unstated).toBe(sameContent({ ...BASE, occurredAt: null }))
-        // One that it gave is another content, also where it is the very time at which the post was accepted.
+        // A stated time makes a different content, even if it equals the time of acceptance.
         expect(sameContent({ ...BASE, acceptedAt, occurredAt: acceptedAt })).not.toBe(unstated)
       }),
     )
   })
 
-  test('is one text for the same members in any order, and another for other members', () => {
+  test('is equal for the same members in any order, and different for other members', () => {
     const arbitrary = fc.record({
       sub: fc.constantFrom('a', 'b', null),
       sid: fc.constantFrom('a', 'b'),

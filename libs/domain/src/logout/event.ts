@@ -1,74 +1,74 @@
 import type { ClientId, EventId, GivenEventId, Issuer, Sid, Subject } from '../ids.ts'
 
-/** Interactive: a person waits for it. Bulk: a mass logout, never in a person's way. */
+/** `interactive`: a person waits for the logout. `bulk`: a mass logout, which never delays an interactive one. */
 export type Lane = 'interactive' | 'bulk'
-/** Why the session ended, in the IdP's words. */
+/** Why the session ended, as the IdP stated it. */
 export type LogoutReason = 'user' | 'admin' | 'policy' | 'compromise' | 'expiry' | 'deletion'
 
-interface Asserted {
-  /** Derived from `iss` and `givenId`: the same id at two issuers is two events. */
+interface LogoutBase {
+  /** Derived from `iss` and `givenId`, because two issuers may give the same id. */
   readonly id: EventId
-  /** The id that the issuer gave it: the one that leaves Curfew. */
+  /** The id that the issuer gave the event. Only this id leaves Curfew. */
   readonly givenId: GivenEventId
   readonly iss: Issuer
-  /** Null where the IdP did not say. */
+  /** Null if the IdP stated none. */
   readonly reason: LogoutReason | null
-  /** The client that started the logout. It knows already, so it is not told unless `includeInitiator`. */
+  /** The client that started the logout. It gets no delivery unless `includeInitiator` is true. */
   readonly initiator: ClientId | null
   readonly includeInitiator: boolean
-  /** The subject's email address, for relying parties that know their users by it. Absent where the IdP did not say. */
+  /** The subject's email address, for relying parties that identify users by it. Absent if the IdP stated none. */
   readonly email?: string
-  /** Narrows the targets to these clients; null means every client that may hold a session. */
+  /** The only clients that the event is about. Null: every client that may hold a session. */
   readonly clients: readonly ClientId[] | null
   readonly lane: Lane
-  /** When the session ended, as the IdP stated it, by its clock. Null where the IdP did not say: `occurrenceOf`. */
+  /** When the session ended, by the IdP's clock. Null if the IdP stated no time; see `occurrenceOf`. */
   readonly occurredAt: Date | null
-  /** When we took responsibility (202), by our clock. The SLA counts from here. */
+  /** When Curfew accepted the event (202), by its own clock. The SLA counts from this time. */
   readonly acceptedAt: Date
-  /** Of an event that we made ourselves: the logout of everyone that it is a part of. Absent where an IdP posted it. */
+  /** The issuer logout that the event is a part of. Absent if an IdP posted the event. */
   readonly parentId?: EventId
-  /** Beside `parentId`: when that logout of everyone was accepted, by our clock. */
+  /** When Curfew accepted the issuer logout `parentId`, by its own clock. */
   readonly parentAcceptedAt?: Date
 }
 
-/** One session ended: `sid` at `iss`. */
-export interface SessionLogout extends Asserted {
+/** The session `sid` at `iss` ended. */
+export interface SessionLogout extends LogoutBase {
   readonly scope: 'session'
   readonly sid: Sid
   readonly sub: Subject | null
 }
 
-/** Every session of `sub` ended. `sid`, if given, is the one it started from: for the record only. */
-export interface SubjectLogout extends Asserted {
+/** Every session of `sub` ended. `sid` is the session in which the logout was started, if known. */
+export interface SubjectLogout extends LogoutBase {
   readonly scope: 'subject'
   readonly sub: Subject
   readonly sid: Sid | null
 }
 
-/** Every session of `sub` on one device ended. `sid`, if given, is the one it started from: for the record only. */
-export interface DeviceLogout extends Asserted {
+/** Every session of `sub` on one device ended. `sid` is the session in which the logout was started, if known. */
+export interface DeviceLogout extends LogoutBase {
   readonly scope: 'device'
   readonly sub: Subject
   readonly sid: Sid | null
-  /** In the IdP's words, as it gave them with the sessions. */
+  /** The device as the IdP names it in the sessions that it posts. */
   readonly device: string
 }
 
-/** Every session of every subject ended. Nobody is told of it as such: for each subject an event of its own is made of it. */
-export interface IssuerLogout extends Asserted {
+/** Every session of every subject ended. Curfew makes one event for each subject; the issuer logout itself owes no delivery. */
+export interface IssuerLogout extends LogoutBase {
   readonly scope: 'issuer'
   readonly sub: null
   readonly sid: null
-  /** Name of the credential that asked for it. */
+  /** The name of the credential that requested it. */
   readonly requestedBy: string
 }
 
-/** What an issuer asserts: this session, this subject, the subject on this device, or everyone is logged out. */
+/** An issuer's statement that a session, a subject, a subject on one device, or every subject is logged out. */
 export type LogoutEvent = SessionLogout | SubjectLogout | DeviceLogout | IssuerLogout
 
 /**
- * The event log's key: records of one key stay in order. The subject where it is known, so that a session's and
- * its subject's logouts do not overtake each other; else the session.
+ * The event log's key of a logout. Records with one key stay in order. The key is the subject if it is known, so that logouts of
+ * a session and of its subject stay in order; otherwise the key is the session.
  */
 export function logKey(event: {
   readonly iss: string
@@ -78,22 +78,24 @@ export function logKey(event: {
   return JSON.stringify(event.sub !== null ? [event.iss, event.sub] : [event.iss, null, event.sid])
 }
 
-/** When the logout was asked of us, by our clock: what is made of an issuer logout was asked for with that. */
+/** When the logout was requested, by our clock. For a part of an issuer logout, this is when the issuer logout was accepted. */
 export function askedAtOf({
   acceptedAt,
   parentAcceptedAt,
-}: Pick<Asserted, 'acceptedAt' | 'parentAcceptedAt'>): Date {
+}: Pick<LogoutBase, 'acceptedAt' | 'parentAcceptedAt'>): Date {
   return parentAcceptedAt ?? acceptedAt
 }
 
-/** When the session ended: as the IdP stated it, else when the logout was asked of us. */
-export function occurrenceOf(event: Pick<Asserted, 'occurredAt' | 'acceptedAt' | 'parentAcceptedAt'>): Date {
+/** When the session ended: the time that the IdP stated, or else when the logout was requested. */
+export function occurrenceOf(
+  event: Pick<LogoutBase, 'occurredAt' | 'acceptedAt' | 'parentAcceptedAt'>,
+): Date {
   return event.occurredAt ?? askedAtOf(event)
 }
 
 /**
- * What two posts of one id must agree in. Our own stamps are left out: they differ each time. So is who asked. `givenId` is left
- * out: `id` follows from it.
+ * The content that two posts of one id must share, as text. It contains neither our own timestamps nor the requester, which
+ * differ between posts. It does not contain `givenId`, because `id` is derived from it.
  */
 export function sameContent(event: LogoutEvent): string {
   const { acceptedAt, parentAcceptedAt, occurredAt, givenId: _, ...content } = event

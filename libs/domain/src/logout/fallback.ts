@@ -4,19 +4,18 @@ import type { Binding } from '../registry/binding.ts'
 import { canName } from './names.ts'
 import { type Named, type OwedDelivery, type OwingEvent, owed } from './owed.ts'
 
-// A relying party may have several channels. A required one is owed every logout. A fallback stands in for the channel that it
-// names: it is owed a logout where that channel is known to be unusable when the logout is planned, or when the delivery to that
-// channel ends as a dead letter. Where a channel was removed from the registration, the required channels that the relying party has
-// now are owed what the removed one was owed.
+// A relying party may have several channels. A required channel is owed every logout. A fallback replaces the channel that it
+// names in two cases: that channel is unusable when the logout is planned, or its delivery becomes a dead letter. If a channel is
+// removed from the registration, the relying party's current required channels are owed the logouts of the removed channel.
 
-/** Dead letters that owe no other channel: the message would end a later session. */
+/** Dead-letter reasons for which no other channel is owed the logout, because its message would end a later session. */
 export const REASONS_WITHOUT_FALLBACK: readonly DeadLetterReason[] = ['later_session']
-/** Dead letters whose channel is no longer registered. */
+/** Dead-letter reasons that mean that the channel was removed from the registration. */
 export const REASONS_OF_REMOVAL: readonly DeadLetterReason[] = ['client_removed']
 
 type Channel = Pick<Binding, 'kind' | 'fallbackFor'>
 
-/** The bindings among those of one relying party that stand in for `binding`. */
+/** The bindings of one relying party that are fallbacks for `binding`. */
 export function fallbacksFor<Each extends Channel>(
   { kind }: Pick<Binding, 'kind'>,
   party: readonly Each[],
@@ -25,10 +24,10 @@ export function fallbacksFor<Each extends Channel>(
 }
 
 /**
- * The bindings that a dead letter owes its logout.
+ * The bindings that are owed the logout of a dead letter.
  *
  * @param dead the binding of the dead letter.
- * @param party the bindings that its relying party has now.
+ * @param party the current bindings of its relying party.
  */
 export function successorsOf<Each extends Channel>(
   dead: Pick<Binding, 'kind'>,
@@ -42,8 +41,8 @@ export function successorsOf<Each extends Channel>(
 }
 
 /**
- * Whether a binding is owed a logout by now: it is required, or one binding of the channel before it is owed and unusable. A
- * fallback for a channel that its relying party does not have counts as required.
+ * Whether a binding is owed a logout. A required binding is. A fallback is owed if a binding of the channel that it replaces is
+ * owed and unusable. A fallback for a channel that its relying party does not have counts as required.
  *
  * @param party all bindings of the relying party.
  */
@@ -53,16 +52,19 @@ export function isDue<Each extends Channel>(
   isUsable: (binding: Each) => boolean,
 ): boolean {
   if (fallbackFor === null) return true
-  const before = party.filter((each) => each.kind === fallbackFor)
-  // Without its own kind, so that this ends whatever the registration says.
-  const others = party.filter((each) => each.kind !== kind)
-  return before.length === 0 || before.some((each) => !isUsable(each) && isDue(each, others, isUsable))
+  const replaced = party.filter((binding) => binding.kind === fallbackFor)
+  // The recursion leaves out this kind, so that it ends even if fallbacks form a circle.
+  const others = party.filter((binding) => binding.kind !== kind)
+  return (
+    replaced.length === 0 ||
+    replaced.some((binding) => !isUsable(binding) && isDue(binding, others, isUsable))
+  )
 }
 
 /**
- * What a fallback is owed for a delivery that ended as a dead letter; null where its messages cannot name it.
+ * The delivery that a fallback is owed for a dead letter; null if the fallback cannot name the session or subject.
  *
- * @param dead what that delivery named.
+ * @param dead the session or subject that the dead letter named.
  */
 export function fallbackOf(
   event: OwingEvent,

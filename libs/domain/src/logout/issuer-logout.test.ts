@@ -17,22 +17,22 @@ const PARENT: IssuerLogout = {
 const child = (sub: string, acceptedAt = at(9), parent = PARENT, salt = 'salt') =>
   childOf(parent, sub as Subject, { acceptedAt, salt, digest })
 
-test('the part of one subject is the same event however often and whenever it is made', () => {
+test('the part for one subject is the same event whenever it is made', () => {
   expect(child('u1').id).toBe(child('u1', at(30)).id)
   expect(sameContent(child('u1'))).toBe(sameContent(child('u1', at(30))))
   expect(sameContent(child('u1', PARENT.acceptedAt))).toBe(sameContent(child('u1')))
 })
 
-test('each subject, and each logout of everyone, has parts of its own', () => {
+test('different subjects and different issuer logouts have different parts', () => {
   const other = { ...PARENT, id: '01938c2e-0000-7000-8000-000000000002' as IssuerLogout['id'] }
   expect(new Set([child('u1').id, child('u2').id, child('u1', at(9), other).id]).size).toBe(3)
-  // Whoever knows both cannot tell the id.
+  // The parent and the subject alone do not determine the id.
   expect(child('u1', at(9), PARENT, 'another').id).not.toBe(child('u1').id)
   expect(child('u1').givenId).not.toBe(child('u1', at(9), PARENT, 'another').givenId)
   expect(child('u1').givenId).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
 })
 
-test('a part says what the whole said, and whose part it is', () => {
+test('a part has the content of the issuer logout, and names it as its parent', () => {
   expect(child('u1')).toEqual({
     ...{
       id: eventIdOf(PARENT.iss, child('u1').givenId, digest),
@@ -48,6 +48,6 @@ test('a part says what the whole said, and whose part it is', () => {
   })
 })
 
-test('who asked for a logout of everyone does not make it another', () => {
-  expect(sameContent({ ...PARENT, requestedBy: 'somebody else' })).toBe(sameContent(PARENT))
+test('another requester does not change the content of an issuer logout', () => {
+  expect(sameContent({ ...PARENT, requestedBy: 'another' })).toBe(sameContent(PARENT))
 })

@@ -2,11 +2,12 @@ import { type Digest, type EventId, eventIdOf, type GivenEventId, type Subject }
 import type { IssuerLogout, SubjectLogout } from './event.ts'
 
 /**
- * The part of a logout of everyone that is about one subject: an event of its own, planned and told as any other. Made of the same
- * two again it is the same event.
+ * Makes the part of an issuer logout that is about one subject: a separate event, planned and delivered like any other. The same
+ * parent and subject always give the same event.
  *
- * @param salt of the logout of everyone, random: without it nobody can tell from the id of a part whose it is, or take it beforehand.
- * @param acceptedAt when it is made: its deliveries are promised from then on, for a logout of everyone goes at a pace.
+ * @param salt the random salt of the issuer logout. Without it, an id cannot be tested against guessed subjects, and no other
+ * event can take the id first.
+ * @param acceptedAt when the part is made. Its SLA counts from this time, because an issuer logout is paced.
  */
 export function childOf(
   parent: IssuerLogout,
@@ -23,7 +24,7 @@ export function childOf(
   }
 }
 
-/** A UUIDv8 (RFC 9562 section 5.8), all of it a hash: deliveries are found by how the id of their event begins. */
+/** A UUIDv8 (RFC 9562 section 5.8) that is all hash, so that parts differ in the prefix by which deliveries are found. */
 function childId(
   parent: EventId,
   sub: Subject,

@@ -5,8 +5,10 @@ import { type OwedDelivery, owed } from './owed.ts'
 import { type LiveSession, matchesSession } from './session-match.ts'
 
 /**
- * What becomes of a delivery that names the subject, before it is attempted. `sent`: it goes out. `narrowed`: it would end a
- * session that the event is not about, so `owed` names the older ones instead; without any it is withheld, a dead letter.
+ * The decision about a delivery that names the subject, before an attempt.
+ * - `sent`: the delivery is sent.
+ * - `narrowed`: the delivery would end a session that the event is not about. The deliveries in `owed` name the matching sessions
+ *   instead. If `owed` is empty, the delivery is withheld and becomes a dead letter.
  */
 export type Narrowing =
   | { readonly kind: 'sent' }
@@ -15,11 +17,11 @@ export type Narrowing =
 /**
  * Decides whether a delivery that names the subject may still be sent.
  *
- * A token for the subject ends every session of the user at the relying party, also one that began after the logout. Such a
- * session may be posted between two attempts, so this is asked again before each. A relying party that takes the subject only is
- * told all the same where it is known to hold an older session: that one must end, and cannot be named otherwise.
+ * A token for the subject ends every session of the user at the relying party, including sessions that began after the logout. A
+ * later session may be posted between two attempts, so the decision is repeated before every attempt. If the binding takes only
+ * the subject and its client holds an older session, the token is sent: no other message could end that session.
  *
- * @param held the sessions of the subject that the binding's client is known to hold.
+ * @param held the known sessions of the subject at the binding's client.
  */
 export function narrowingOf(
   event: LogoutEvent,
@@ -27,18 +29,19 @@ export function narrowingOf(
   held: readonly LiveSession[],
   digest: Digest,
 ): Narrowing {
-  const covered = held.filter((session) => matchesSession(event, session))
-  if (covered.length === held.length) return { kind: 'sent' }
-  if (covered.length > 0 && binding.names === 'subject') return { kind: 'sent' }
-  const named = covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
-  return { kind: 'narrowed', owed: named.map((each) => owed(event, binding, each, digest)) }
+  const matching = held.filter((session) => matchesSession(event, session))
+  if (matching.length === held.length) return { kind: 'sent' }
+  if (matching.length > 0 && binding.names === 'subject') return { kind: 'sent' }
+  const named = matching.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
+  return { kind: 'narrowed', owed: named.map((session) => owed(event, binding, session, digest)) }
 }
 
 /**
- * Decides the same where the client holds more sessions than Curfew names one by one, and a later one is known among them. Names
- * none: the rest would not be told, while the delivery counted as done. It is withheld instead, a dead letter that people see.
+ * Decides the same for a client with more sessions than Curfew names one by one, at least one of them a later session. It names
+ * no session: the unnamed rest would stay logged in although the delivery counted as done. Instead the delivery is withheld and
+ * becomes a visible dead letter.
  *
- * @param some of the sessions.
+ * @param some a part of the sessions.
  */
 export function narrowingOfMany(
   event: LogoutEvent,

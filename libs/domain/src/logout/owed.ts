@@ -3,22 +3,24 @@ import { type Digest, deliveryId, type Target, targetOf } from '../ids.ts'
 import type { Binding } from '../registry/binding.ts'
 import type { LogoutEvent } from './event.ts'
 
-/** A delivery that is owed. */
+/** A delivery that an event owes to a binding. */
 export interface OwedDelivery {
   readonly delivery: InFlightDelivery
-  /** Whom it logs out. A waiting delivery of the same target to the same binding is covered by it. */
+  /** The logged-out session or subject. The delivery supersedes a pending one with the same target and binding. */
   readonly target: Target
-  /** True: its relying party is known to hold a later session, which it would end. It is born pending: `narrowingOf` decides. */
+  /**
+   * True if it would end a later session that its relying party holds. It is then created as pending, and `narrowingOf` decides.
+   */
   readonly doubtful?: true
 }
 
-/** An event, as far as its deliveries carry it. */
+/** The parts of an event that its deliveries carry. */
 export type OwingEvent = Pick<LogoutEvent, 'id'> & InFlightDelivery['event']
 
-/** The session that a delivery names, and when it ends by itself. `sid` is null where the delivery names the subject. */
+/** The session that a delivery names, and when that session ends by itself. `sid` is null if the delivery names the subject. */
 export type Named = Pick<InFlightDelivery, 'sid' | 'sessionEndsAt'>
 
-/** What `binding` is owed of `event`: a delivery that has not been tried. */
+/** Makes the delivery that `event` owes to a binding, with no attempt yet. */
 export function owed(
   event: OwingEvent,
   { id: bindingId }: Pick<Binding, 'id'>,

@@ -7,8 +7,8 @@ import type { LogoutEvent } from './event.ts'
 import { type KnownSessions, plan } from './plan.ts'
 import type { LiveSession } from './session-match.ts'
 
-// Goal: whom the session index makes a logout name. Clients are letters: a, b and c take sids, s takes the subject only, r requires a
-// session.
+// Goal: the session index decides which sessions and subjects a logout names.
+// Method: examples. Clients are letters: a and b take sids, s takes only the subject, r requires a sid.
 
 const digest: Digest = (text) => hash('sha256', text)
 const at = (minute: number) => new Date(Date.UTC(2026, 10, 21, 12, minute))
@@ -54,7 +54,7 @@ function sessionOf(text: string): LiveSession {
   return session as unknown as LiveSession
 }
 
-/** What is owed, as `client:sid`, `client:*` for the subject, or `client:?` where a later session is known; and on what knowledge. */
+/** The basis of a plan and its deliveries, as `client:sid`, `client:*` for the subject, or `client:?` for a doubtful subject. */
 function planned(
   known: string | Exclude<KnownSessions['kind'], 'known'>,
   { use = 'partial', ...over }: { use?: SessionIndexUse } & Readonly<Record<string, unknown>> = {},
@@ -76,27 +76,23 @@ function planned(
 
 describe('a logout of the subject', () => {
   test.each([
-    [
-      'names the subject, because a client may hold sessions that were never posted',
-      'a:1 a:2 b:1',
-      'a:* b:* s:*',
-    ],
-    ['names each session that began before, where one that began after is known', 'a:1 a:2+', 'a:1 b:* s:*'],
-    ['is in doubt where all known sessions of a client began after', 'a:2+ s:3+', 'a:? b:* s:?'],
-    ['names the subject to who takes that only, whatever is known', 's:1 s:2+', 'a:* b:* s:*'],
-    ['names each known session to who requires one', 'r:1 r:2', 'a:* b:* s:* r:1 r:2'],
+    ['names the subject, because a client may hold unposted sessions', 'a:1 a:2 b:1', 'a:* b:* s:*'],
+    ['names each earlier session if a later one is known', 'a:1 a:2+', 'a:1 b:* s:*'],
+    ['is doubtful if all known sessions of a client are later', 'a:2+ s:3+', 'a:? b:* s:?'],
+    ['names the subject to a client that takes only the subject', 's:1 s:2+', 'a:* b:* s:*'],
+    ['names each known session to a client that requires a sid', 'r:1 r:2', 'a:* b:* s:* r:1 r:2'],
     ['owes nothing for an unposted session to a client that requires a sid', 'a:1', 'a:* b:* s:*'],
   ])('%s (%s)', (_, known, owed) => {
     expect(planned(known)).toEqual(['sessions', owed])
   })
 
-  test('tells only who is known to hold one, where the index is complete', () => {
+  test('goes only to clients with a known session if the index is complete', () => {
     expect(planned('a:1 s:1', { use: 'complete' })).toEqual(['sessions', 'a:1 s:*'])
     expect(planned('a:1+', { use: 'complete' })).toEqual(['sessions', ''])
   })
 
   test.each<SessionIndexUse>(['off', 'partial', 'complete'])(
-    'tells everybody where the index knows nothing of the subject (%s)',
+    'goes to every client if the index does not know the subject (%s)',
     (use) => {
       expect(planned('', { use })).toEqual(['registered', 'a:* b:* s:* r:*'])
       expect(planned('silent', { use })).toEqual(['registered', 'a:* b:* s:* r:*'])
@@ -104,26 +100,31 @@ describe('a logout of the subject', () => {
     },
   )
 
-  test('tells everybody where the index is not to be used, whatever it knows', () => {
+  test('goes to every client if the index is switched off', () => {
     expect(planned('a:1', { use: 'off' })).toEqual(['registered', 'a:* b:* s:* r:*'])
   })
 
-  test('leaves out the initiator with all its sessions, and whoever is not meant', () => {
+  test('skips the initiator with all its sessions, and clients that the event leaves out', () => {
     expect(planned('a:1 b:1', { initiator: 'a' })).toEqual(['sessions', 'b:* s:*'])
     expect(planned('a:1 b:1', { clients: ['a'] })).toEqual(['sessions', 'a:*'])
-    // It is told of sessions that it is known to hold beside the one that the event names, and of no others.
+    // The initiator still gets a delivery for its known sessions other than the one that the event names.
     expect(planned('a:1 a:2', { initiator: 'a', sid: '1', clients: ['a'] })).toEqual(['sessions', 'a:2'])
-    // The index knows the subject, so nobody else holds a session: not told for want of another reason.
+    // The complete index knows only a session of the initiator, so no other client holds one.
     expect(planned('a:1', { initiator: 'a', use: 'complete' })).toEqual(['sessions', ''])
   })
 })
 
-describe('a logout that was started in a session of the initiator', () => {
+describe('a logout started in a session of the initiator', () => {
   test.each<[string, Readonly<Record<string, unknown>>, string, string]>([
-    ['tells it of its others, where all of the subject end', {}, 'a:1 a:2 b:1', 'a:2 b:1'],
-    ['not of those that began after, nor where it has no other', {}, 'a:1 a:2+ b:1', 'b:1'],
-    ['tells it of those on the device', { scope: 'device', device: 'tv' }, 'a:1@tv a:2@tv a:3@pc', 'a:2'],
-    ['leaves it out where that alone ends', { scope: 'session' }, 'a:1 b:1', 'b:1'],
+    ["names the initiator's other sessions if it is for the subject", {}, 'a:1 a:2 b:1', 'a:2 b:1'],
+    ["skips the initiator's later sessions", {}, 'a:1 a:2+ b:1', 'b:1'],
+    [
+      "names the initiator's other sessions on the device",
+      { scope: 'device', device: 'tv' },
+      'a:1@tv a:2@tv a:3@pc',
+      'a:2',
+    ],
+    ['skips the initiator if it is for that session', { scope: 'session' }, 'a:1 b:1', 'b:1'],
   ])('%s', (_, change, known, owed) => {
     expect(planned(known, { initiator: 'a', sid: '1', use: 'complete', ...change })).toEqual([
       'sessions',
@@ -135,11 +136,11 @@ describe('a logout that was started in a session of the initiator', () => {
 describe('a logout of one session', () => {
   const session = { scope: 'session', sid: '1' }
 
-  test('is told to all, for they may hold it', () => {
+  test('goes to every client, because each may hold it', () => {
     expect(planned('a:1', session)).toEqual(['sessions', 'a:1 b:1 s:1 r:1'])
   })
 
-  test('is told only to who is known to hold it, where the index is complete and knows it', () => {
+  test('goes only to clients that hold it if a complete index knows it', () => {
     expect(planned('a:1 s:1', { ...session, use: 'complete' })).toEqual(['sessions', 'a:1 s:1'])
     expect(planned('', { ...session, use: 'complete' })).toEqual(['registered', 'a:1 b:1 s:1 r:1'])
   })
@@ -148,21 +149,21 @@ describe('a logout of one session', () => {
 describe('a logout of one device', () => {
   const phone = { scope: 'device', device: 'phone' }
 
-  test('names sessions on it, and those of which nobody has said where they are', () => {
+  test('names sessions on the device, and sessions with an unknown device', () => {
     expect(planned('a:1@phone a:2@laptop a:3 b:1@laptop', phone)).toEqual(['sessions', 'a:1 a:3 s:*'])
   })
 
-  test('ends nothing on other devices at who takes the subject only, but where it has one on this', () => {
+  test('goes to a client that takes only the subject if the client has a session on the device', () => {
     expect(planned('s:1@laptop', phone)).toEqual(['sessions', 'a:* b:*'])
     expect(planned('s:1@laptop s:2@phone', phone)).toEqual(['sessions', 'a:* b:* s:*'])
   })
 
-  test('is as one of the subject where the index does not say', () => {
+  test('names the subject if the index does not answer', () => {
     expect(planned('away', phone)).toEqual(['index_away', 'a:* b:* s:* r:*'])
   })
 })
 
-test('a delivery ends with its session, and each session is a target of its own', () => {
+test('a delivery ends with its session, and every session is a separate target', () => {
   const sessions = [sessionOf('a:1'), { ...sessionOf('a:2'), expiresAt: at(30) }]
   const issuer = { bindings: BINDINGS.slice(0, 1), sessionIndex: 'complete' as const }
   const { deliveries } = plan(EVENT, issuer, { kind: 'known', sessions }, digest)

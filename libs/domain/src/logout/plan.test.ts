@@ -32,48 +32,52 @@ const issuerOf = (bindings: readonly Binding[], sessionIndex: SessionIndexUse = 
   bindings,
   sessionIndex,
 })
-/** What a plan owes where the index knows nothing. */
+/** The deliveries of a plan without knowledge of the session index. */
 const planned = (event: LogoutEvent, bindings: readonly Binding[] = BINDINGS) =>
   plan(event, issuerOf(bindings), SILENT, digest).deliveries.map(({ delivery }) => delivery)
-const told = (over: Partial<LogoutEvent>) =>
+const plannedClients = (over: Partial<LogoutEvent>) =>
   planned({ ...EVENT, ...over } as LogoutEvent).map(
     ({ bindingId }) => BINDINGS.find(({ id }) => id === bindingId)?.clientId,
   )
 
 describe('plan', () => {
   test.each<[string, Partial<LogoutEvent>, string[]]>([
-    ['everybody registered', {}, ['shop', 'mail', 'wiki']],
-    ['not the initiator', { initiator: 'shop' as ClientId }, ['mail', 'wiki']],
+    ['every registered client', {}, ['shop', 'mail', 'wiki']],
+    ['every client except the initiator', { initiator: 'shop' as ClientId }, ['mail', 'wiki']],
     [
-      'the initiator too, where the event asks for it',
+      'the initiator as well if the event includes it',
       { initiator: 'shop' as ClientId, includeInitiator: true },
       ['shop', 'mail', 'wiki'],
     ],
-    ['everybody, where the initiator is not ours', { initiator: 'x' as ClientId }, ['shop', 'mail', 'wiki']],
-    ['only the clients named', { clients: clients('wiki', 'shop') }, ['shop', 'wiki']],
-    ['of the clients named only those registered', { clients: clients('wiki', 'gone') }, ['wiki']],
     [
-      'not the initiator, even where it is named',
+      'every client if the initiator is unregistered',
+      { initiator: 'x' as ClientId },
+      ['shop', 'mail', 'wiki'],
+    ],
+    ['only the named clients', { clients: clients('wiki', 'shop') }, ['shop', 'wiki']],
+    ['only the registered ones of the named clients', { clients: clients('wiki', 'gone') }, ['wiki']],
+    [
+      'the named clients except the initiator',
       { clients: clients('wiki', 'shop'), initiator: 'shop' as ClientId },
       ['wiki'],
     ],
-    ['nobody, where none of the clients named is registered', { clients: clients('gone') }, []],
-  ])('tells %s', (_, over, expected) => {
-    expect(told(over)).toEqual(expected)
+    ['no client if none of the named ones is registered', { clients: clients('gone') }, []],
+  ])('owes %s', (_, over, expected) => {
+    expect(plannedClients(over)).toEqual(expected)
   })
 
-  test('an issuer that nobody knows is told apart from one without relying parties', () => {
+  test('distinguishes an unknown issuer from an issuer without relying parties', () => {
     expect(plan(EVENT, null, SILENT, digest)).toMatchObject({ basis: 'unknown_issuer', deliveries: [] })
     expect(plan(EVENT, issuerOf([]), SILENT, digest)).toMatchObject({ basis: 'registered', deliveries: [] })
   })
 
-  test('BCL-12: a session logout names the session, a logout of the subject none, not even the one it started from', () => {
+  test('BCL-12: a session logout names the session; a subject logout names none, not even its own sid', () => {
     expect(planned(EVENT).map(({ sid }) => sid)).toEqual(['s1', 's1', 's1'])
     const subjectWide = { ...EVENT, scope: 'subject' } as LogoutEvent
     expect(planned(subjectWide).map(({ sid }) => sid)).toEqual([null, null, null])
   })
 
-  test('a fresh delivery has not been tried', () => {
+  test('a new delivery has no attempts', () => {
     expect(planned(EVENT)[0]).toMatchObject({
       state: 'in_flight',
       attempts: 0,
@@ -83,7 +87,7 @@ describe('plan', () => {
     })
   })
 
-  test('planning twice gives the same ids, one for each binding, and others for another event', () => {
+  test('planning twice gives the same ids, one for each binding; another event gives other ids', () => {
     const many = fc.uniqueArray(fc.integer({ min: 1 }), { maxLength: 40 })
     fc.assert(
       fc.property(many, fc.uuid(), fc.uuid(), (ids, one, other) => {
@@ -97,7 +101,7 @@ describe('plan', () => {
     )
   })
 
-  test('over-notify: whoever is neither the initiator nor left out by name is told', () => {
+  test('owes every client that is neither the initiator nor left out by name', () => {
     fc.assert(
       fc.property(
         fc.uniqueArray(fc.constantFrom(...'abcdef')),
@@ -117,7 +121,7 @@ describe('plan', () => {
   })
 })
 
-test('binding ids do not depend on the order of registration', () => {
+test('delivery ids do not depend on the order of registration', () => {
   const forwards = planned(EVENT)
   const backwards = planned(EVENT, [...BINDINGS].reverse())
   const byBinding = (id: BindingId) => backwards.find(({ bindingId }) => bindingId === id)

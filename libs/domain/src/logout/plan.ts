@@ -7,36 +7,38 @@ import { isDue } from './fallback.ts'
 import { canName, mayName } from './names.ts'
 import { type Named, type OwedDelivery, owed } from './owed.ts'
 import {
+  concernsClient,
   isEndedByInitiator,
   isInitiator,
-  isMeant,
   type LiveSession,
   matchesSession,
 } from './session-match.ts'
 
-/** An issuer as planning needs to know it. */
+/** The parts of an issuer's registration that planning needs. */
 export interface RegisteredIssuer {
   readonly bindings: readonly Binding[]
-  /** What its sessions in the index are good for. */
+  /** How its indexed sessions narrow a logout. */
   readonly sessionIndex: SessionIndexUse
 }
 
-/** What the session index says of whom an event logs out: those of its subject, or of its `sid` where that is its scope. */
+/** The session index's answer about an event: the sessions of its subject, or of its `sid` if its scope is `session`. */
 export type KnownSessions =
-  /** It knows nothing of this issuer's sessions, or is not to be asked. */
+  /** The index has no sessions of this issuer, or is switched off for it. */
   | { readonly kind: 'silent' }
-  /** It was asked, and did not answer. */
+  /** The index did not answer. */
   | { readonly kind: 'away' }
   | { readonly kind: 'known'; readonly sessions: readonly LiveSession[] }
 
 /**
- * On what knowledge an event was planned. `sessions`: of the index. `registered`: the index knew of no session, and every relying
- * party of the issuer was considered. `index_away`: likewise, for the index did not answer. `unknown_issuer`: nobody is registered
- * for this `iss`. Of a logout of everyone: `sessions` where the index speaks about its issuer, `registered` where nobody is known.
+ * The knowledge that an event was planned with.
+ * - `sessions`: the session index. For an issuer logout: the index has sessions of the issuer.
+ * - `registered`: the index knew no session, so the plan considered every relying party of the issuer.
+ * - `index_away`: the index did not answer, so the plan considered every relying party of the issuer.
+ * - `unknown_issuer`: no issuer is registered with this `iss`.
  */
 export type PlanBasis = 'sessions' | 'registered' | 'index_away' | 'unknown_issuer'
 
-/** Whom an event was planned for, and on what knowledge. */
+/** The deliveries that an event owes, and the knowledge behind them. */
 export interface Plan {
   readonly basis: PlanBasis
   readonly deliveries: readonly OwedDelivery[]
@@ -46,15 +48,18 @@ const SUBJECT: Named = { sid: null, sessionEndsAt: null }
 const DOUBTFUL_SUBJECT: Named & Pick<OwedDelivery, 'doubtful'> = { ...SUBJECT, doubtful: true }
 
 /**
- * Decides which bindings are owed what. Over-notify, never under-notify: whoever could hold a session is told; left out are the
- * client that started the logout, but for sessions that it is known to hold beside the one that the event names, where the event names its clients all others, and whoever the index knows to hold none. Where the
- * index is `complete`, a logout of the subject names each session that began before: told late, it ends no other. Where it is
- * `partial`, a relying party may hold sessions that it does not know, and is told of the subject.
+ * Decides which deliveries an event owes. The rule is to over-notify, never to under-notify: every client that may hold a session
+ * gets a delivery. The plan skips:
+ * - the initiator, except for its other sessions;
+ * - clients that the event leaves out by naming others;
+ * - clients that hold no session according to a `complete` index;
+ * - a fallback, unless the channel that it replaces is unusable.
  *
- * Skips a fallback unless the channel that it stands in for is unusable.
+ * With a `complete` index, a logout of the subject names each session that began before it, so that a late delivery ends no other
+ * session. With a `partial` index, a relying party may hold unknown sessions, so its delivery names the subject.
  *
- * @param issuer the event's, or null when no issuer has this `iss`.
- * @param isUnavailable whether a binding is known not to answer. Default: none is.
+ * @param issuer the event's issuer; null if none is registered with this `iss`.
+ * @param isUnavailable whether a binding's breaker is open. Default: no breaker is open.
  */
 export function plan(
   event: LogoutEvent,
@@ -65,15 +70,15 @@ export function plan(
 ): Plan {
   if (issuer === null) return { basis: 'unknown_issuer', deliveries: [] }
   if (event.scope === 'issuer') {
-    // A token must name a session or a subject (Back-Channel Logout 2.4), and only the index knows whom there are.
-    const speaks = known.kind === 'known' && issuer.sessionIndex !== 'off'
-    return { basis: speaks ? 'sessions' : 'registered', deliveries: [] }
+    // A token must name a session or a subject (Back-Channel Logout 2.4), and only the index knows the issuer's subjects.
+    const isIndexed = known.kind === 'known' && issuer.sessionIndex !== 'off'
+    return { basis: isIndexed ? 'sessions' : 'registered', deliveries: [] }
   }
   const sessions = known.kind === 'known' && issuer.sessionIndex !== 'off' ? known.sessions : []
   const complete = issuer.sessionIndex === 'complete' && sessions.length > 0
   const byClient = Map.groupBy(sessions, ({ clientId }) => clientId)
   const deliveries = issuer.bindings
-    .filter((binding) => isMeant(event, binding.clientId))
+    .filter((binding) => concernsClient(event, binding.clientId))
     .flatMap((binding) => {
       const held = byClient.get(binding.clientId) ?? []
       const left = held.filter((session) => !isEndedByInitiator(event, session))
@@ -91,8 +96,8 @@ export function plan(
 }
 
 /**
- * Whether a session would live on unnoticed: the client is known to hold it, and has no channel that may name it. It is owed all the
- * same, and becomes a dead letter that people see.
+ * Whether the client holds a session that the event ends, but has no channel that may name it. The session would stay logged in
+ * unnoticed. Its delivery is therefore owed and becomes a visible dead letter.
  */
 function isLeftBehind(
   event: LogoutEvent,
@@ -101,10 +106,10 @@ function isLeftBehind(
   bindings: readonly Binding[],
 ): boolean {
   if (fallbackFor !== null || !held.some((session) => matchesSession(event, session))) return false
-  return !bindings.some((each) => each.clientId === clientId && mayName(event, each))
+  return !bindings.some((other) => other.clientId === clientId && mayName(event, other))
 }
 
-/** Whether a binding is required, or stands in for one that is unusable. @param held the sessions of its client. */
+/** Whether a binding is required, or is the fallback for an unusable channel. @param held the sessions of its client. */
 function isDueNow(
   event: LogoutEvent,
   binding: Binding,
@@ -114,7 +119,7 @@ function isDueNow(
     isUnavailable,
   }: Pick<RegisteredIssuer, 'bindings'> & { isUnavailable: (id: BindingId) => boolean },
 ): boolean {
-  // Nearly all are required: the others of their relying parties are not looked for.
+  // Nearly all bindings are required, so this skips the search for the relying party's other bindings.
   if (binding.fallbackFor === null) return true
   const sid = event.scope === 'session' ? event.sid : (held[0]?.sid ?? null)
   const party = bindings.filter(({ clientId }) => clientId === binding.clientId)
@@ -122,14 +127,17 @@ function isDueNow(
   return canName(event, binding, sid) && isDue(binding, party, isUsable)
 }
 
-/** What the index says of a client: the sessions it holds; whether it holds no others; whether the index knows any of the subject. */
+/** The index's knowledge of one client. */
 interface Holding {
+  /** The client's sessions. */
   readonly held: readonly LiveSession[]
+  /** Whether the client holds no other sessions. */
   readonly complete: boolean
+  /** Whether the index knows a session at any client. */
   readonly known: boolean
 }
 
-/** What one binding is to be told. */
+/** The sessions or the subject that the deliveries to one binding name. */
 function namedFor(
   event: LogoutEvent,
   binding: Binding,
@@ -137,20 +145,20 @@ function namedFor(
 ): readonly (Named & Pick<OwedDelivery, 'doubtful'>)[] {
   if (held.length === 0 && complete) return []
   if (event.scope === 'session') return [{ sid: event.sid, sessionEndsAt: lastEnd(held) }]
-  // A token could not name an unposted session. One that is posted later is named then.
+  // A token cannot name an unposted session. If the session is posted later, it is logged out then.
   if (held.length === 0) return known && binding.names === 'session' ? [] : [SUBJECT]
-  // What began after the event, or is on another device, is not to be ended, not even by the way.
-  const covered = held.filter((session) => matchesSession(event, session))
-  const later = covered.length < held.length
-  // It may hold unposted sessions. The scope device never widens to a subject whose sessions are known.
+  // A delivery must not end sessions that began after the event or are on another device.
+  const matching = held.filter((session) => matchesSession(event, session))
+  const later = matching.length < held.length
+  // The client may hold unposted sessions. A device logout never widens to a subject whose sessions are known.
   const others = !complete && event.scope === 'subject' && !isInitiator(event, binding.clientId)
   if (others && binding.names !== 'session') {
     if (!later) return [SUBJECT]
-    if (covered.length === 0) return [DOUBTFUL_SUBJECT]
+    if (matching.length === 0) return [DOUBTFUL_SUBJECT]
   }
   if (binding.names !== 'subject')
-    return covered.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
-  return covered.length > 0 ? [SUBJECT] : []
+    return matching.map(({ sid, expiresAt }) => ({ sid, sessionEndsAt: expiresAt }))
+  return matching.length > 0 ? [SUBJECT] : []
 }
 
 function lastEnd(sessions: readonly LiveSession[]): Date | null {

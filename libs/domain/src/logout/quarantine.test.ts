@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { originOf, quarantineFix, type RawRecord } from './quarantine.ts'
 
-// Goal: a quarantined record is shown to the issuer that it is about, and to no other.
+// Goal: a quarantined record belongs to the issuer that all of its parts name, and to no other issuer.
 
 const ISS = 'https://idp.example'
 const ID = '01938c2e-0000-7000-8000-000000000001'
@@ -15,7 +15,7 @@ const record = (change: Partial<RawRecord> = {}): RawRecord => ({
 })
 
 describe('the origin of a record', () => {
-  test('is its issuer and its event', () => {
+  test('is its issuer and event', () => {
     expect(originOf(record())).toEqual({ iss: ISS, eventId: ID })
   })
 
@@ -34,26 +34,26 @@ describe('the origin of a record', () => {
     ['the value', { text: JSON.stringify({ iss: 'https://other.example' }) }],
     ['a header', { headers: { ce_source: 'https://other.example' } }],
     ['the key', { key: JSON.stringify(['https://other.example', 'alice']) }],
-  ])('has no issuer where %s names another one', (_, change) => {
+  ])('has no issuer if %s names another issuer', (_, change) => {
     expect(originOf(record(change)).iss).toBeNull()
   })
 
-  test('has no event where header and value name two', () => {
+  test('has no event if header and value name different events', () => {
     const headers = { ce_id: '01938c2e-0000-7000-8000-000000000002', ce_source: ISS }
     expect(originOf(record({ headers }))).toEqual({ iss: ISS, eventId: null })
   })
 
-  test('is no event for a record of sessions, whose ids are their own', () => {
+  test('has no event in the sessions lane, where an id names no logout', () => {
     expect(originOf(record({ lane: 'sessions' }))).toEqual({ iss: ISS, eventId: null })
   })
 
-  test('leaves out an issuer that no column can hold', () => {
+  test('has no issuer if the database cannot store its name', () => {
     for (const iss of ['a\0b', '\ud800', 'x'.repeat(513), '', 7, null])
       expect(originOf(record({ headers: {}, key: '', text: JSON.stringify({ iss }) })).iss).toBeNull()
   })
 })
 
-test('every kind says what to do, and a record that was cut short says that it cannot be requeued', () => {
+test('the advice covers every kind, and says that an incomplete record cannot be requeued', () => {
   for (const kind of ['unreadable', 'conflict', 'refused'] as const) {
     expect(quarantineFix({ kind, lane: 'bulk', cutShort: false })).toMatch(/dismiss/)
     expect(quarantineFix({ kind, lane: 'sessions', cutShort: true })).toMatch(/cannot be requeued/)

@@ -1,39 +1,46 @@
 import type { EventId, Issuer } from '../ids.ts'
 import type { LogLane } from '../ports/event-log.ts'
 
-// Quarantine: records of the event log that were accepted and could not be planned or applied. A person decides about each.
+// Quarantine: accepted records of the event log that could not be planned or applied. A person decides about every record.
 
 /**
- * Why a record is in quarantine. `unreadable`: it is no logout event, or no session change. `conflict`: another logout has its id.
- * `refused`: the ledger cannot hold what it says.
+ * Why a record is in quarantine.
+ * - `unreadable`: the record is no valid logout event or session change.
+ * - `conflict`: another logout has the same id.
+ * - `refused`: the ledger cannot store a value of the record.
  */
 export type QuarantineKind = 'unreadable' | 'conflict' | 'refused'
 
-/** `waiting` for a person; `requeue_requested`, until it is in the event log again; `requeued`; `dismissed`. */
+/**
+ * The state of a quarantined record. `waiting`: a person has to decide. `requeue_requested`: the record is not yet in the event
+ * log again.
+ */
 export type QuarantineState = 'waiting' | 'requeue_requested' | 'requeued' | 'dismissed'
 
-/** A record as far as its origin is looked for. */
+/** The parts of a record that may name its origin. */
 export interface RawRecord {
   readonly lane: LogLane
   readonly key: string
-  /** Its value as text; bytes that are no UTF-8 are replaced. */
+  /** The value as text. Invalid UTF-8 is replaced. */
   readonly text: string
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** What a quarantined record is about; null where its parts do not name it, or disagree. */
+/**
+ * The issuer and the event of a quarantined record. A member is null if no part of the record names it, or if the parts disagree.
+ */
 export interface RecordOrigin {
   readonly iss: Issuer | null
   readonly eventId: EventId | null
 }
 
-/** As long as the API takes it. */
+/** The API's limit. */
 const ISS_LENGTH_MAX = 512
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 /**
- * The issuer and the event that a record names. A credential that is bound to an issuer sees the records of its issuer, so a record
- * whose value, headers and key name different issuers belongs to none.
+ * Finds the issuer and the event that a record names. A credential bound to an issuer sees the records of that issuer. A record
+ * whose value, headers and key name different issuers therefore belongs to none.
  */
 export function originOf({ lane, key, text, headers }: RawRecord): RecordOrigin {
   const { iss, id } = Object(parsed(text)) as { readonly iss?: unknown; readonly id?: unknown }
@@ -46,7 +53,7 @@ export function originOf({ lane, key, text, headers }: RawRecord): RecordOrigin 
   }
 }
 
-/** What a person can do about a quarantined record, in whole sentences. */
+/** Says in whole sentences how a person can resolve a quarantined record. */
 export function quarantineFix({
   kind,
   lane,
@@ -62,20 +69,20 @@ export function quarantineFix({
   switch (kind) {
     case 'conflict':
       return (
-        'Another logout has this id. A requeue comes back to quarantine as long as the ledger has that logout. ' +
-        'Post this one again under a new id, then dismiss the record.'
+        'Another logout has this id. A requeued record comes back to quarantine while the ledger has that logout. ' +
+        'Have the issuer post this logout again under a new id, then dismiss the record.'
       )
     case 'unreadable':
       return (
-        'Look at what wrote the record: the reason says what is wrong with it. Requeue it once a release that can read it runs. ' +
-        `Otherwise have the issuer post ${again} again, and dismiss the record.`
+        'The reason says what is wrong with the record; find the program that wrote it. Requeue the record once a release runs that ' +
+        `can read it. Otherwise have the issuer post ${again} again, and dismiss the record.`
       )
     case 'refused':
-      return `Look at the log of the delivery service for the reason. Mend that, then requeue the record, or have the issuer post ${again} again and dismiss the record.`
+      return `Find the cause in the log of the delivery service. Correct it, then requeue the record; or have the issuer post ${again} again, and dismiss the record.`
   }
 }
 
-/** The one value that all of them are; null where there is none, or more than one. */
+/** The value, if all values are equal; null if they differ or there is none. */
 function agreed(values: readonly string[]): string | null {
   const [first, ...others] = new Set(values)
   return first === undefined || others.length > 0 ? null : first
@@ -85,7 +92,7 @@ function isIss(value: unknown): value is string {
   return typeof value === 'string' && value !== '' && value.length <= ISS_LENGTH_MAX && isStorable(value)
 }
 
-/** PostgreSQL holds no NUL and no half of a surrogate pair in text. */
+/** PostgreSQL stores neither a NUL nor half of a surrogate pair as text. */
 function isStorable(value: string): boolean {
   return value.isWellFormed() && !value.includes('\0')
 }

@@ -3,20 +3,22 @@ import type { Level } from '../delivery/level.ts'
 import type { BindingId } from '../ids.ts'
 import type { PlanBasis } from './plan.ts'
 
-// How the ledger reads: what it returns of events, deliveries and attempts, and what the API and the topics are written from.
+// The records that the ledger returns for events, deliveries and attempts. The API and the topics are written from them.
 
 export interface EventRecord {
   readonly id: string
-  /** The id that its issuer gave it. */
+  /** The id that the issuer gave the event. */
   readonly givenId: string
   readonly iss: string
-  /** Short name of the issuer; null if this `iss` was never registered. */
+  /** The short name of the issuer; null if this `iss` was never registered. */
   readonly issuer: string | null
   readonly sub: string | null
+  /** The email address of the subject: the event's own, or that of a session. */
+  readonly email: string | null
   readonly sid: string | null
   readonly scope: string
   readonly device: string | null
-  /** Why the session ended, as the IdP said. */
+  /** Why the session ended, as the IdP stated it. */
   readonly reason: string | null
   readonly initiator: string | null
   readonly lane: string
@@ -24,29 +26,29 @@ export interface EventRecord {
   readonly acceptedAt: Date
   readonly plannedAt: Date
   readonly planBasis: PlanBasis
-  /** The given id of the logout of everyone that it is a part of; null if there is none, or it is no longer kept. */
+  /** The given id of the issuer logout that the event is a part of; null if there is none, or if retention removed it. */
   readonly givenParentId: string | null
-  /** Of a logout of everyone: how its job stands. */
+  /** The progress of an issuer logout; null for other events. */
   readonly issuerLogout: IssuerLogoutProgress | null
   readonly erasedAt: Date | null
 }
 
-/** How the job of a logout of everyone stands. */
+/** The progress of an issuer logout's job. */
 export interface IssuerLogoutProgress {
-  /** `failed`: it ended because of a fault. */
+  /** `failed`: the job ended because of a fault. */
   readonly state: 'running' | 'done' | 'cancelled' | 'failed'
   readonly endedAt: Date | null
-  /** Subjects to be logged out, as counted when the job began; null until then. */
+  /** Subjects to log out, counted when the job begins; null before that. */
   readonly total: number | null
-  /** Subjects whose own event is planned. */
+  /** Subjects whose event is planned. */
   readonly done: number
 }
 
-/** A delivery as the ledger has it. Times by our clock; `acceptedAt` is the event's. */
+/** A delivery as the ledger stores it. Times are by our clock; `acceptedAt` is the event's. */
 export interface DeliveryRecord {
   readonly id: string
   readonly eventId: string
-  /** The id that its issuer gave the event. */
+  /** The id that the issuer gave the event. */
   readonly givenEventId: string
   readonly bindingId: BindingId
   readonly issuer: string
@@ -54,51 +56,53 @@ export interface DeliveryRecord {
   readonly clientName: string | null
   /** The kind of its channel. */
   readonly channel: string
-  /** The kind of the channel that it stands in for; null: it is required. */
+  /** The kind of the channel that its channel is a fallback for; null if its channel is required. */
   readonly fallbackFor: string | null
-  /** Which of its endpoints. */
+  /** The weakest level that keeps the promise. */
+  readonly counts: Level
+  /** The name of the endpoint within the channel. */
   readonly endpoint: string
   readonly sid: string | null
-  /** Whom the RP takes it to be about, with its settings of now. */
+  /** Whether the message names a session or the subject, by the RP's current settings. */
   readonly names: 'session' | 'subject'
   readonly lane: string
   readonly state: DeliveryState
   readonly level: Level | null
   readonly attemptCount: number
   readonly deadLetterReason: string | null
-  /** The newer delivery that says all that this one would have said. */
+  /** The newer delivery that covers this one. */
   readonly supersededBy: string | null
-  /** How often it was replayed. */
+  /** The number of replays. */
   readonly generation: number
   readonly plannedAt: Date
   readonly dueAt: Date | null
   readonly settledAt: Date | null
-  /** When the session that it ends would end by itself. */
+  /** When the named session ends by itself. */
   readonly sessionEndsAt: Date | null
   readonly acceptedAt: Date
-  /** When whom it was about was erased. */
+  /** When the subject was erased; null if not. */
   readonly erasedAt: Date | null
 }
 
-/** An attempt as the ledger has it. */
+/** An attempt as the ledger stores it. */
 export interface StoredAttempt {
   readonly number: number
   readonly startedAt: Date
   readonly durationMs: number
   readonly outcome: string
-  /** HTTP status; null when no answer came. */
+  /** HTTP status; null without an answer. */
   readonly status: number | null
   /** The failure in one word, such as `dns` or `http_400`. */
   readonly errorClass: string | null
-  /** The relying party's own words, or the network's. */
+  /** The error that the relying party or the network reported. */
   readonly error: string | null
   readonly errorDescription: string | null
   readonly jti: string | null
-  /** A machine word for what else an acknowledgement said. */
+  /** A code for what else an acknowledgement said, such as `unknown_user`. */
   readonly note: string | null
 }
 
-/** A settled delivery, as listeners of the topic get it. */
+/** A settled delivery, as published to the outcomes topic. */
 export interface OutcomeRecord
   extends Pick<EventRecord, 'iss' | 'sub' | 'scope' | 'reason'>,
     Pick<
@@ -113,7 +117,7 @@ export interface OutcomeRecord
   readonly traceparent: string | null
 }
 
-/** A delivery that was given up on. */
+/** A dead-lettered delivery. */
 export interface DeadLetterRecord
   extends Pick<DeliveryRecord, 'id' | 'eventId' | 'givenEventId' | 'bindingId' | 'issuer' | 'clientId'>,
     Pick<
@@ -124,20 +128,20 @@ export interface DeadLetterRecord
   readonly reason: string
   readonly replayId: string | null
   readonly deadLetteredAt: Date
-  /** Whether the session has ended by itself: there is nothing left to log out of. */
+  /** Whether the session has ended by itself, so that no logout is needed. */
   readonly lapsed: boolean
-  /** Null where it was never attempted, or the attempt is no longer kept. */
+  /** Null if there was no attempt, or if retention removed it. */
   readonly lastAttempt: Omit<StoredAttempt, 'number' | 'durationMs' | 'note'> | null
 }
 
-/** What operators are notified of. */
+/** A notification for operators. */
 export interface NotificationRecord {
   readonly id: string
   /** Such as `relying_party.breaker_opened`. */
   readonly type: string
-  /** Short name of the issuer that it is about; null where it is about none. */
+  /** The short name of the issuer that the notification is about; null if it is about none. */
   readonly issuer: string | null
   readonly occurredAt: Date
-  /** As receivers get it. */
+  /** The data as receivers get it. */
   readonly data: Readonly<Record<string, unknown>>
 }

@@ -2,25 +2,26 @@ import type { ClientId } from '../ids.ts'
 import type { Beginning, Session } from '../session/session.ts'
 import { askedAtOf, type LogoutEvent, occurrenceOf } from './event.ts'
 
-/** A session in the index, as far as a logout asks about it. */
+/** The parts of an indexed session that a logout depends on. */
 export type LiveSession = Beginning &
   Pick<Session, 'sub' | 'sid' | 'clientId' | 'device' | 'expiresAt'> & {
-    /** Null where the IdP has not said; absent where it was not asked for. */
+    /** Null if the IdP stated none; absent if the query did not ask for it. */
     readonly email?: string | null
   }
 
-/** Most that an IdP's clock may be ahead of ours, in milliseconds: a time that lies further ahead is refused with a 400. */
+/** How far an IdP's clock may be ahead of ours, in milliseconds. Ingest refuses a later time with a 400. */
 export const CLOCKS_APART_MS_MAX = 5 * 60_000
 
-/** An event, as far as it says when it happened. */
+/** The parts of an event that say when it happened. */
 export type Occurrence = Pick<LogoutEvent, 'occurredAt' | 'acceptedAt' | 'parentAcceptedAt'>
 
 /**
- * Whether a session began after an event, and so is not ended by it. The ledger's SQL says the same (`beganBy`).
+ * Whether a session began after an event, so that the event does not end it. The ledger's SQL implements the same rule
+ * (`beganBy`).
  *
- * Where the IdP stated both times, they are of one clock. Otherwise one is the IdP's and one is ours, which may differ by up to
- * five minutes, and our order of acceptance decides: what was posted before the logout began before it. A session that is posted
- * after the logout began after it, unless its IdP states an earlier start: a session that is posted late is logged out too.
+ * If the IdP stated both times, they come from one clock and are compared. Otherwise one time is the IdP's and one is ours. The
+ * two clocks may differ by up to five minutes, so our order of acceptance decides. A session posted before the logout began
+ * before it. A session posted after the logout began after it, unless its IdP states an earlier start.
  */
 export function beganAfter(session: Beginning, event: Occurrence): boolean {
   const { startedAt, startedStated, acceptedAt } = session
@@ -31,18 +32,18 @@ export function beganAfter(session: Beginning, event: Occurrence): boolean {
 }
 
 /** Whether an event is about a client's sessions. */
-export function isMeant({ clients }: LogoutEvent, clientId: ClientId): boolean {
+export function concernsClient({ clients }: LogoutEvent, clientId: ClientId): boolean {
   return clients === null || clients.includes(clientId)
 }
 
-/** Whether a client knows of an event already, for it started the logout. */
+/** Whether a client started the logout and so already knows of the event. */
 export function isInitiator(event: LogoutEvent, clientId: ClientId): boolean {
   return clientId === event.initiator && !event.includeInitiator
 }
 
 /**
- * Whether a client has ended a session by itself, for it started the logout. Where the event names the session that it was started
- * in, the client's others are not over by that: those on the user's other devices, say.
+ * Whether a client ended a session itself when it started the logout. If the event names the session in which the logout was
+ * started, the client's other sessions are not over, for example those on other devices.
  */
 export function isEndedByInitiator(
   event: LogoutEvent,
@@ -52,8 +53,8 @@ export function isEndedByInitiator(
 }
 
 /**
- * Whether an event is about a session that began before it. One of which nobody has said the device may be on the one that is
- * logged out.
+ * Whether an event ends a session: the session is in the event's scope and began before the event. A session with an unknown
+ * device may be on the logged-out device, so a device logout ends it.
  */
 export function matchesSession(event: LogoutEvent, session: LiveSession): boolean {
   if (beganAfter(session, event)) return false

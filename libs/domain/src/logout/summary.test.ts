@@ -4,14 +4,15 @@ import { DELIVERY_STATES } from '../delivery/delivery.ts'
 import { LEVELS, type Level } from '../delivery/level.ts'
 import { type DeliveryProgress, type SummarizedDelivery, summarize } from './summary.ts'
 
-// Goal: the person who logs out is told the truth in their own words: never that more is over than is, never what cannot be
-// kept, and what is left for them to do.
+// Goal: the summary is true and plain. It never counts a session as ended that is not, never promises too much, and says where
+// the person has to sign out.
+// Method: examples of every sentence, then properties over random deliveries.
 
 const NOW = new Date('2026-11-21T12:00:00Z')
 const MINUTE_MS = 60_000
 const inMinutes = (minutes: number) => new Date(NOW.getTime() + minutes * MINUTE_MS)
 
-/** Acknowledged at level done, unless `over` has another state. */
+/** A delivery acknowledged at level done, unless `over` has another state. */
 const delivery = (name: string, over: Partial<SummarizedDelivery> = {}): SummarizedDelivery => ({
   clientId: name.toLowerCase(),
   clientName: name,
@@ -35,49 +36,49 @@ const DEAD = { state: 'dead_lettered' } as const
 const summary = (...deliveries: readonly SummarizedDelivery[]) =>
   summarize(deliveries, { now: NOW, knownIssuer: true })
 const at = (name: string, level: Level) => delivery(name, { level })
-/** By another channel than the back channel, for which it may stand in. */
+/** A delivery by another channel, which may be the fallback for the back channel. */
 const other = (name: string, over: Partial<SummarizedDelivery>) =>
   delivery(name, { channel: 'global_revocation', ...over })
 const FALLBACK = { fallbackFor: 'backchannel' } as const
 const five = ['Chat', 'Files', 'Mail', 'News', 'Shop'].map((name) => delivery(name))
 
-describe('what is said', () => {
+describe('the text covers', () => {
   test.each<[string, readonly SummarizedDelivery[], string, string]>([
-    ['of all', five, 'complete', 'Signed out of all 5 applications.'],
-    ['of the only one', [delivery('Wiki')], 'complete', 'Signed out of Wiki.'],
-    ['of none', [], 'complete', 'There was no application to sign out of.'],
+    ['several signed-out applications', five, 'complete', 'Signed out of all 5 applications.'],
+    ['a single signed-out application', [delivery('Wiki')], 'complete', 'Signed out of Wiki.'],
+    ['a logout without applications', [], 'complete', 'There was no application to sign out of.'],
     [
-      'of one whose session was over',
+      'a session that had already ended',
       [delivery('Wiki', { state: 'lapsed' })],
       'complete',
       'Signed out of Wiki.',
     ],
     [
-      'of one given up on whose session has ended by itself since',
+      'a dead letter whose session has since ended by itself',
       [delivery('Wiki', { ...DEAD, sessionEndsAt: inMinutes(-1) })],
       'complete',
       'Signed out of Wiki.',
     ],
     [
-      'of one that is tried again',
+      'one application with a retry',
       [...five, delivery('Wiki', pending(8))],
       'in_progress',
       'Signed out of 5 of 6 applications. Wiki has not confirmed yet: it is tried again within 10 minutes.',
     ],
     [
-      'of several that are tried again: by when all are',
+      'several applications with retries, by the latest time',
       [...five, delivery('Wiki', pending(8)), delivery('Time', pending(0.1))],
       'in_progress',
       'Signed out of 5 of 7 applications. Wiki and Time have not confirmed yet: they are tried again within 10 minutes.',
     ],
     [
-      'of the only one, which is tried again',
+      'a single application with a retry',
       [delivery('Wiki', pending(50))],
       'in_progress',
       'Wiki has not confirmed yet: it is tried again within an hour.',
     ],
     [
-      'of what is being tried',
+      'attempts under way',
       [
         delivery('Wiki', { state: 'in_flight', attemptCount: 0 }),
         delivery('Mail', { ...pending(0), attemptCount: 0 }),
@@ -86,31 +87,31 @@ describe('what is said', () => {
       'Signed out of none of 2 applications yet. Signing out of Wiki and Mail is under way.',
     ],
     [
-      'of one that has been due for long, for it is down',
+      'an unavailable application that has been due for long',
       [delivery('Wiki', pending(-5)), delivery('Mail')],
       'in_progress',
       'Signed out of 1 of 2 applications. Wiki has not confirmed yet: it is tried again as soon as possible.',
     ],
     [
-      'of one whose session ends sooner',
+      'a session that ends before the next attempt',
       [delivery('Wiki', { ...pending(30), sessionEndsAt: inMinutes(4) }), delivery('Mail')],
       'in_progress',
       'Signed out of 1 of 2 applications. Wiki ends by itself within 5 minutes.',
     ],
     [
-      'of one whose session ends later than it is tried: not that it ends by then',
+      'a session that ends after the next attempt, by the attempt',
       [delivery('Wiki', { ...pending(4), sessionEndsAt: inMinutes(30) })],
       'in_progress',
       'Wiki has not confirmed yet: it is tried again within 5 minutes.',
     ],
     [
-      'of one that was given up on',
+      'one dead letter',
       [...five, delivery('Wiki', DEAD)],
       'incomplete',
       'Signed out of 5 of 6 applications. Signing out of Wiki did not work: please sign out there, or close it.',
     ],
     [
-      'of several that were given up on, some of which end by themselves',
+      'several dead letters, some with sessions that end by themselves',
       [
         ...['Wiki', 'Mail', 'Chat', 'News'].map((name) => delivery(name, DEAD)),
         ...[90, 40].map((minutes) =>
@@ -122,33 +123,33 @@ describe('what is said', () => {
         'within 2 hours. Signing out of Wiki, Mail and 2 more did not work: please sign out there, or close them.',
     ],
     [
-      'while one is tried again and another was given up on',
+      'one retry and one dead letter',
       [delivery('Wiki', DEAD), delivery('Mail', pending(90))],
       'in_progress',
       'Signed out of none of 2 applications yet. Mail has not confirmed yet: it is tried again within 2 hours. ' +
         'Signing out of Wiki did not work: please sign out there, or close it.',
     ],
     [
-      'of one that has signed out itself, and not all behind it',
+      'an application that ended its own sessions only',
       [...five, at('Hub', 'partial')],
       'complete',
       'Signed out of all 6 applications. Signed out of Hub, but not of everything that it has signed you in to.',
     ],
     [
-      'of those that have confirmed, and not that they are done',
+      'applications that have acknowledged but not finished',
       [...five, at('Wiki', 'begun'), at('Time', 'begun'), at('News feed', 'received')],
       'in_progress',
       'Signed out of 5 of 8 applications. News feed has received the request to sign you out. ' +
         'Wiki and Time have begun to sign you out.',
     ],
     [
-      'of the only one, which has begun',
+      'a single application that has begun',
       [at('Wiki', 'begun')],
       'in_progress',
       'Wiki has begun to sign you out.',
     ],
     [
-      'of one that cannot confirm',
+      'an application that cannot confirm',
       [delivery('Mail'), at('Wiki', 'unconfirmable')],
       'incomplete',
       'Signed out of 1 of 2 applications. You may still be signed in at Wiki: please sign out there, or close it.',
@@ -157,7 +158,7 @@ describe('what is said', () => {
     expect(summary(...deliveries)).toMatchObject({ status, text })
   })
 
-  test('where nobody is registered for the issuer: not that all is well', () => {
+  test('an unregistered issuer, without success', () => {
     expect(summarize([], { now: NOW, knownIssuer: false })).toMatchObject({
       status: 'incomplete',
       total: 0,
@@ -173,7 +174,7 @@ describe('what is said', () => {
     [['01938c2e-0000-7000-8000-000000000001'], '1 application'],
     [['Wi\u0000ki\n\u202e'], 'Wi ki'],
     [['x'.repeat(100)], `${'x'.repeat(59)}…`],
-  ])('of %j by name', (clientIds, named) => {
+  ])('the applications %j by name', (clientIds, named) => {
     const { text } = summary(
       ...clientIds.map((id) => ({ ...delivery('', DEAD), clientId: id, clientName: null })),
     )
@@ -184,7 +185,7 @@ describe('what is said', () => {
 describe('an application', () => {
   const only = (...deliveries: readonly SummarizedDelivery[]) => summary(...deliveries).applications[0]
 
-  test('with several endpoints and sessions is one, as far as the last of them', () => {
+  test('counts once for several endpoints and sessions, with the progress of the last', () => {
     const [signedOut, ending, dead] = [delivery('Wiki'), delivery('Wiki', pending(1)), delivery('Wiki', DEAD)]
     const later = delivery('Wiki', pending(100))
     expect(summary(signedOut, ending, later)).toMatchObject({ signedOut: 0, total: 1, status: 'in_progress' })
@@ -193,7 +194,7 @@ describe('an application', () => {
     expect(only(signedOut, signedOut)).toMatchObject({ state: 'signed_out', withinS: null })
   })
 
-  test('of which a newer logout says it all stands as that one does', () => {
+  test('with a superseded delivery has the progress of the newer one', () => {
     const covered = (coveredBy: DeliveryProgress | null) =>
       only(delivery('Wiki', { state: 'superseded', coveredBy }))
     expect(covered(delivery(''))).toMatchObject({ state: 'signed_out' })
@@ -202,7 +203,7 @@ describe('an application', () => {
     expect(covered(null)).toMatchObject({ state: 'ending', withinS: null })
   })
 
-  test('with several channels is as far as the weakest that is required', () => {
+  test('with several channels has the progress of its weakest required channel', () => {
     expect(only(delivery('Wiki'), other('Wiki', { level: 'begun' }))).toMatchObject({
       ...{ state: 'ending', level: 'begun', withinS: null },
     })
@@ -218,7 +219,7 @@ describe('an application', () => {
     })
   })
 
-  test('of which a channel was given up on is as far as the fallback of that channel', () => {
+  test('with a dead letter has the progress of the fallback', () => {
     const dead = delivery('Wiki', DEAD)
     expect(only(dead, other('Wiki', { ...FALLBACK, level: 'begun' }))).toMatchObject({
       ...{ state: 'ending', level: 'begun' },
@@ -233,18 +234,18 @@ describe('an application', () => {
     })
   })
 
-  test('whose fallback ended one session is not signed out of another that was given up on', () => {
+  test('is not signed out while its fallback has ended only one of two sessions', () => {
     const sessions = ['one', 'two'].map((sid) => ({ sid, ...DEAD }))
     const dead = sessions.map((session) => delivery('Wiki', session))
-    const standIn = (sid: string) => other('Wiki', { ...FALLBACK, sid })
-    expect(only(...dead, standIn('one'))).toMatchObject({ state: 'not_signed_out', level: null })
-    expect(only(...dead, standIn('one'), standIn('two'))).toMatchObject({
+    const fallback = (sid: string) => other('Wiki', { ...FALLBACK, sid })
+    expect(only(...dead, fallback('one'))).toMatchObject({ state: 'not_signed_out', level: null })
+    expect(only(...dead, fallback('one'), fallback('two'))).toMatchObject({
       state: 'signed_out',
       level: 'done',
     })
   })
 
-  test('is named as it names itself, else by its client_id, and told of by itself', () => {
+  test('without a registered name has its client_id as name, and a text without it', () => {
     const unnamed = { ...delivery('', pending(1)), clientId: 'https://rp.example/', clientName: null }
     expect(only(unnamed)).toEqual({
       clientId: 'https://rp.example/',
@@ -266,7 +267,7 @@ const times = fc.record({
   attemptCount: fc.nat(20),
   sessionEndsAt: fc.option(fc.integer({ min: -10, max: 50_000 }).map(inMinutes)),
 })
-const standings = fc.tuple(ends, times).map(([end, time]) => ({ ...end, ...time }))
+const progresses = fc.tuple(ends, times).map(([end, time]) => ({ ...end, ...time }))
 const channels = fc.record({
   channel: fc.constantFrom('backchannel', 'global_revocation', 'saml'),
   fallbackFor: fc.option(fc.constantFrom('backchannel', 'global_revocation')),
@@ -274,12 +275,12 @@ const channels = fc.record({
 })
 const names = fc.oneof(fc.webUrl(), fc.uuid(), fc.string(), fc.constantFrom('Wiki', 'Mail', 'Chat'))
 const summarized: fc.Arbitrary<SummarizedDelivery> = fc
-  .tuple(standings, channels, names, fc.option(names), fc.option(standings))
-  .map(([standing, channel, clientId, clientName, coveredBy]) => ({
-    ...{ ...standing, ...channel, clientId, clientName, coveredBy },
+  .tuple(progresses, channels, names, fc.option(names), fc.option(progresses))
+  .map(([progress, channel, clientId, clientName, coveredBy]) => ({
+    ...{ ...progress, ...channel, clientId, clientName, coveredBy },
   }))
 
-test('whatever there is: no more is over than is, nothing goes uncounted, and no address or id is in the text', () => {
+test('no summary overstates the progress, leaves out an application, or contains an address or an id', () => {
   fc.assert(
     fc.property(fc.array(summarized, { maxLength: 12 }), fc.boolean(), (deliveries, knownIssuer) => {
       const { status, signedOut, total, text, applications } = summarize(deliveries, {
@@ -297,7 +298,7 @@ test('whatever there is: no more is over than is, nothing goes uncounted, and no
       for (const { clientId, state } of applications) {
         const own = clients.get(clientId) ?? []
         if (own.every(isOver)) expect(state).toBe('signed_out')
-        // Of one that stands for nothing else, and that nothing stands in for, nothing is glossed over.
+        // Without fallbacks, an application is signed out exactly if all its deliveries are over.
         if (own.every(({ fallbackFor }) => fallbackFor === null))
           expect(state === 'signed_out').toBe(own.every(isOver))
         if (!own.some(isOver)) expect(state).not.toBe('signed_out')
@@ -305,10 +306,10 @@ test('whatever there is: no more is over than is, nothing goes uncounted, and no
       expect(signedOut).toBe(applications.filter(({ state }) => state === 'signed_out').length)
       expect(total).toBe(clients.size)
       if (total > 0) expect(status === 'complete').toBe(signedOut === total)
-      for (const said of [text, ...applications.map((application) => application.text)]) {
-        expect(said).not.toMatch(/:\/\/|[0-9a-f]{8}-[0-9a-f]{4}-/i)
-        expect(said).toMatch(/^\S.*\.$/)
-        expect(said).not.toMatch(/undefined|null|NaN|Infinity/)
+      for (const sentences of [text, ...applications.map((application) => application.text)]) {
+        expect(sentences).not.toMatch(/:\/\/|[0-9a-f]{8}-[0-9a-f]{4}-/i)
+        expect(sentences).toMatch(/^\S.*\.$/)
+        expect(sentences).not.toMatch(/undefined|null|NaN|Infinity/)
       }
     }),
     { numRuns: 1_000 },

@@ -3,49 +3,51 @@ import { hasLapsed } from '../delivery/delivery.ts'
 import { type Level, weaker } from '../delivery/level.ts'
 import type { DeliveryRecord } from './records.ts'
 
-// What a person is shown who logs out: how far it is, and what is left to do. In words of the person, not of ours.
+// The summary of a logout for the person who logs out: the progress, and the applications left to sign out of. It avoids terms
+// that the person does not know.
 
-/** How a delivery stands, as far as a person is concerned. */
+/** The parts of a delivery that the summary depends on. */
 export type DeliveryProgress = Pick<
   DeliveryRecord,
   'state' | 'level' | 'dueAt' | 'attemptCount' | 'sessionEndsAt'
 >
 
-/** A delivery of the event, and whose it is. */
+/** A delivery of the event, with its client. */
 export interface SummarizedDelivery extends DeliveryProgress, ChannelDelivery {
   readonly clientId: string
   readonly clientName: string | null
-  /** Of a superseded one: how the newest delivery stands that says all that it would have said; null where that is not known. */
+  /** The newest delivery that covers a superseded one; null if it is unknown. */
   readonly coveredBy: DeliveryProgress | null
 }
 
 /**
- * `ending`: it goes on by itself, or the application has confirmed that it is to sign out. `not_signed_out`: it was given up on, or
- * there is no way to know.
+ * The progress of one application.
+ * - `ending`: the delivery continues, or the application confirmed that it will sign out.
+ * - `not_signed_out`: the delivery is a dead letter, or the channel cannot confirm.
  */
 export type ApplicationState = 'signed_out' | 'ending' | 'not_signed_out'
 
-/** One relying party, whatever the number of its channels, endpoints and sessions: its weakest required channel decides. */
+/** One relying party with all its channels, endpoints and sessions. Its weakest required channel decides. */
 export interface ApplicationSummary {
   readonly clientId: string
-  /** What it calls itself, else its client_id. */
+  /** The registered name, or else the client_id. */
   readonly name: string
   readonly state: ApplicationState
-  /** The weakest acknowledgement that counts; null until everything that counts is acknowledged, and where nothing had to be. */
+  /** The weakest acknowledgement that counts; null while one is missing, or if none was needed. */
   readonly level: Level | null
   /**
-   * Seconds, a round number: within these it is tried next, or, where `byItself`, its session ends. Null where it is signed
-   * out, and where neither can be said.
+   * A round number of seconds within which the next attempt starts; if `byItself`, within which the session ends. Null if the
+   * application is signed out, or if neither time is known.
    */
   readonly withinS: number | null
-  /** Whether its session ends by itself before it is tried again, or though it was given up on. */
+  /** Whether the session ends by itself, before the next attempt or after the delivery became a dead letter. */
   readonly byItself: boolean
   /** One sentence. */
   readonly text: string
 }
 
 export interface EventSummary {
-  /** `complete`: signed out of all. `in_progress`: something goes on by itself. `incomplete`: what is left is left to the person. */
+  /** `complete`: signed out of all. `in_progress`: some sign-out continues. `incomplete`: the person has to act on the rest. */
   readonly status: 'complete' | 'in_progress' | 'incomplete'
   readonly signedOut: number
   readonly total: number
@@ -54,24 +56,30 @@ export interface EventSummary {
 }
 
 /**
- * What is left to happen to an application. `partial`, `received`, `begun` and `unconfirmable`: it has acknowledged at that level.
- * `now`: at this moment, `retry`: at a time that is known or not, `down`: some time.
+ * The next step for an application.
+ * - `over`: none is left.
+ * - `partial`, `received`, `begun`, `unconfirmable`: the application acknowledged at that level.
+ * - `now`: the first attempt runs or is due.
+ * - `retry`: the next attempt starts within a known time.
+ * - `unavailable`: the next attempt starts at an unknown time.
+ * - `by_itself`: the session ends before the next attempt.
+ * - `failed`, `failed_by_itself`: the delivery is a dead letter; in the second case the session ends by itself.
  */
 type Outlook =
   | 'over'
   | Exclude<Level, 'done'>
   | 'now'
   | 'retry'
-  | 'down'
+  | 'unavailable'
   | 'by_itself'
   | 'failed'
   | 'failed_by_itself'
 
 interface Prospect {
   readonly outlook: Outlook
-  /** Of the acknowledgement that it comes from. */
+  /** The level of the acknowledgement; null without one. */
   readonly level: Level | null
-  /** Milliseconds from now to the end of it; 0 where there is none. */
+  /** Milliseconds until the next attempt or the session's end; 0 if the outlook has no time. */
   readonly inMs: number
 }
 
@@ -79,20 +87,20 @@ const SECOND_MS = 1_000
 const MINUTE_S = 60
 const HOUR_S = 3_600
 const DAY_S = 86_400
-/** Round times, in seconds; beyond them whole days. */
+/** Round times in seconds. Longer times are rounded to whole days. */
 const ROUND_S = [1, 2, 5, 10, 15, 20, 30, 45].map((minutes) => minutes * MINUTE_S)
 const ROUND_LONG_S = [1, 2, 3, 4, 6, 8, 12, 18, 24].map((hours) => hours * HOUR_S)
-/** From being due to being tried, where nothing is in the way. */
+/** The usual delay between the due time and the attempt. */
 const SLACK_MS = 5_000
-/** What has been due for longer is not tried because its endpoint is down, or much else is due: nobody can say when it will be. */
+/** A delivery overdue for longer waits for an unavailable endpoint or behind a backlog, so its next attempt has no known time. */
 const OVERDUE_MS = 60_000
 
 /**
- * Sums up an event for the person who logged out. What is said to happen is what the retry schedule provides for: it is
- * tried within that time, which is not to say that it succeeds.
+ * Summarises an event for the person who logged out. Times come from the retry schedule: they say when the next attempt starts,
+ * not that it succeeds.
  *
- * @param deliveries of one event, in the order in which applications are to be named.
- * @param knownIssuer false: nobody is registered for it, so that nobody could be told.
+ * @param deliveries the deliveries of one event, in the order in which the text names the applications.
+ * @param knownIssuer false if the issuer is not registered, so that no relying party is known.
  */
 export function summarize(
   deliveries: readonly SummarizedDelivery[],
@@ -100,7 +108,7 @@ export function summarize(
 ): EventSummary {
   const applications = [...Map.groupBy(deliveries, ({ clientId }) => clientId)].map(([clientId, own]) => {
     const prospect = weakestRequired(own, {
-      standingOf: (delivery) => prospectOf(delivery, now),
+      statusOf: (delivery) => prospectOf(delivery, now),
       worse,
       failed: hasFailed,
     })
@@ -144,20 +152,22 @@ export function summarize(
   }
 }
 
-/** What is told of, in this order; from the best to the worst. */
+/** The outlooks in the order of the text, from the best to the worst. */
 const OUTLOOKS: readonly Outlook[] = [
-  ...(['partial', 'received', 'begun', 'now', 'by_itself', 'retry', 'down'] as const),
+  ...(['partial', 'received', 'begun', 'now', 'by_itself', 'retry', 'unavailable'] as const),
   ...(['unconfirmable', 'failed_by_itself', 'failed'] as const),
 ]
 
-/** Of several deliveries to one application: that which keeps it the longest from being signed out. */
+/** The prospect that delays an application's sign-out the most. */
 function worse(one: Prospect, other: Prospect): Prospect {
   const rank = ({ outlook }: Prospect) => OUTLOOKS.indexOf(outlook)
   const difference = rank(one) - rank(other) || one.inMs - other.inMs
   return { ...(difference >= 0 ? one : other), level: levelOfBoth(one, other) }
 }
 
-/** Null while one of them is not acknowledged. What was over anyway has no level, and does not matter. */
+/**
+ * The weaker level; null while one of them is not acknowledged. A session that ended by itself has no level and does not count.
+ */
 function levelOfBoth(one: Prospect, other: Prospect): Level | null {
   if ([one, other].some(({ level, outlook }) => level === null && outlook !== 'over')) return null
   if (one.level === null || other.level === null) return one.level ?? other.level
@@ -166,30 +176,30 @@ function levelOfBoth(one: Prospect, other: Prospect): Level | null {
 
 function prospectOf(delivery: SummarizedDelivery, now: Date): Prospect {
   const { sessionEndsAt } = delivery
-  const standing = delivery.state === 'superseded' ? delivery.coveredBy : delivery
-  if (standing?.state === 'lapsed' || hasLapsed(delivery, now))
+  const effective = delivery.state === 'superseded' ? delivery.coveredBy : delivery
+  if (effective?.state === 'lapsed' || hasLapsed(delivery, now))
     return { outlook: 'over', level: null, inMs: 0 }
-  if (standing?.state === 'acknowledged') {
-    const { level } = standing
+  if (effective?.state === 'acknowledged') {
+    const { level } = effective
     return { outlook: level === null || level === 'done' ? 'over' : level, level, inMs: 0 }
   }
   const endsInMs = sessionEndsAt === null ? Number.POSITIVE_INFINITY : sessionEndsAt.getTime() - now.getTime()
   const endsByItself = Number.isFinite(endsInMs)
-  if (standing?.state === 'dead_lettered') {
+  if (effective?.state === 'dead_lettered') {
     return endsByItself
       ? { outlook: 'failed_by_itself', level: null, inMs: endsInMs }
       : { outlook: 'failed', level: null, inMs: 0 }
   }
-  const triedInMs = standing === null ? null : triedIn(standing, now)
+  const triedInMs = effective === null ? null : triedIn(effective, now)
   if (endsByItself && (triedInMs === null || endsInMs <= triedInMs)) {
     return { outlook: 'by_itself', level: null, inMs: endsInMs }
   }
-  if (standing === null || triedInMs === null) return { outlook: 'down', level: null, inMs: 0 }
-  const fresh = standing.dueAt === null || standing.attemptCount === 0
+  if (effective === null || triedInMs === null) return { outlook: 'unavailable', level: null, inMs: 0 }
+  const fresh = effective.dueAt === null || effective.attemptCount === 0
   return { outlook: fresh ? 'now' : 'retry', level: null, inMs: triedInMs }
 }
 
-/** Milliseconds within which it is tried; null where nobody can say. */
+/** Milliseconds within which the next attempt starts; null if unknown. */
 function triedIn({ dueAt }: DeliveryProgress, now: Date): number | null {
   const dueInMs = dueAt === null ? 0 : dueAt.getTime() - now.getTime()
   return dueInMs < -OVERDUE_MS ? null : Math.max(0, dueInMs) + SLACK_MS
@@ -205,14 +215,14 @@ function stateOf(prospect: Prospect): ApplicationState {
   return outlook === 'unconfirmable' || hasFailed(prospect) ? 'not_signed_out' : 'ending'
 }
 
-/** Outlooks of which a time is known. */
+/** Outlooks with a known time. */
 const TIMED: ReadonlySet<Outlook> = new Set(['now', 'retry', 'by_itself', 'failed_by_itself'])
 
 function withinS({ outlook, inMs }: Prospect): number | null {
   return TIMED.has(outlook) ? roundUp(inMs) : null
 }
 
-/** In seconds: the next round time. */
+/** The next longer round time, in seconds. */
 function roundUp(ms: number): number {
   const seconds = ms / SECOND_MS
   const round = [...ROUND_S, ...ROUND_LONG_S].find((step) => step >= seconds)
@@ -229,7 +239,7 @@ function counted(count: number, one: string, many: string): string {
   return count === 1 ? one : `${count} ${many}`
 }
 
-/** What is said first: nothing where there is but one, of which the next sentence says it all. */
+/** The first sentence, with the counts. A single application needs none: its own sentence says everything. */
 function countText({
   signedOut,
   total,
@@ -245,7 +255,7 @@ function countText({
   return [`Signed out of ${signedOut} of ${total} applications.`]
 }
 
-/** @param count how many `names` stands for. */
+/** @param count the number of applications in `names`. */
 function sentence({ outlook, inMs }: Omit<Prospect, 'level'>, names: string, count: number): string {
   const within = `within ${inWords(roundUp(inMs))}`
   const one = count === 1
@@ -268,7 +278,7 @@ function sentence({ outlook, inMs }: Omit<Prospect, 'level'>, names: string, cou
       return `${names} ${one ? 'ends' : 'end'} ${byItself} ${within}.`
     case 'retry':
       return `${have} ${within}.`
-    case 'down':
+    case 'unavailable':
       return `${have} as soon as possible.`
     case 'failed_by_itself':
       return `Signing out of ${names} did not work: ${one ? 'its session ends' : 'their sessions end'} ${byItself} ${within}.`
@@ -285,7 +295,7 @@ const NAMED_MAX = 3
 const NAMED_BESIDE_MORE = 2
 const NAME_LENGTH_MAX = 60
 
-/** "Wiki", "Wiki and Mail", "Wiki, Mail and Chat", "Wiki, Mail and 3 more". */
+/** The applications by name: "Wiki", "Wiki and Mail", "Wiki, Mail and Chat", "Wiki, Mail and 3 more". */
 function namesOf(applications: readonly { readonly name: string | null }[]): string {
   const names = applications.flatMap(({ name }) => (name === null ? [] : [name]))
   const { length } = applications
@@ -300,7 +310,7 @@ function namesOf(applications: readonly { readonly name: string | null }[]): str
 const ADDRESS = /:\/\/|^\s*[a-z][a-z0-9+.-]*:\S/i
 const UUID = /[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}/i
 
-/** What it may be called in a sentence; null where that would be an address or an id that says nothing to a person. */
+/** The name for use in a sentence; null if it is an address or an id, which means nothing to a person. */
 function plainName(name: string): string | null {
   const plain = name.replace(/[\p{C}\p{Zl}\p{Zp}\s]+/gu, ' ').trim()
   if (plain === '' || ADDRESS.test(plain) || UUID.test(plain)) return null

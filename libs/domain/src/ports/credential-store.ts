@@ -1,11 +1,11 @@
 import type { Issuer, IssuerName } from '../ids.ts'
 import type { AccessFilter } from '../registry/access-filter.ts'
 
-/** An API key as it is kept: only its hash. */
+/** A stored API key. The store has only the hash of the key. */
 export interface StoredApiKey {
   readonly id: string
   readonly name: string
-  /** SHA-256. */
+  /** SHA-256 of the key. */
   readonly hash: Uint8Array
   readonly scopes: ReadonlySet<string>
   readonly access: AccessFilter
@@ -16,16 +16,16 @@ export interface StoredApiKey {
 
 export interface StoredCredentials {
   readonly revision: number
-  /** Those that are not revoked. */
+  /** The API keys that are not revoked. */
   readonly keys: readonly StoredApiKey[]
   readonly issuers: ReadonlyMap<IssuerName, Issuer>
 }
 
-/** Where credentials are kept. Every call rejects with `LedgerUnavailableError` while it is away. */
+/** The store of credentials. Every call rejects with `LedgerUnavailableError` while the store is unavailable. */
 export interface CredentialStore {
-  /** Changes with every change of a key or an issuer, and is cheap to ask for. */
+  /** Returns a number that changes with every change of a key or an issuer. A cheap call. */
   revision(): Promise<number>
   read(): Promise<StoredCredentials>
-  /** Notes when keys were last used, by id. */
+  /** Records when keys were last used, by id. */
   used(uses: ReadonlyMap<string, Date>): Promise<void>
 }

@@ -1,8 +1,8 @@
 import type { LogLane } from './event-log.ts'
 
-// How the event log stands, for operators: how far its consumers are behind, and whether its topics are as they must be.
+// The state of the event log, for operators: the lag of its consumers, and the settings of its topics.
 
-/** How far the consumers of one lane are behind; `unknown` says why it cannot be told. */
+/** The lag of one lane's consumers. If it is unknown, `unknown` says why. */
 export type LaneState =
   | { readonly lane: LogLane; readonly unknown: string }
   | {
@@ -10,29 +10,29 @@ export type LaneState =
       readonly unknown: null
       /** Records that wait for a consumer. The log in PostgreSQL counts to `WAITING_MAX`. */
       readonly waiting: number
-      /** How long the oldest of them has waited, in seconds; 0 where none waits. Kafka tells it to about a tenth. */
+      /** How long the oldest of them has waited, in seconds; 0 if none waits. For Kafka it is accurate to about a tenth. */
       readonly oldestSeconds: number
-      /** Partitions that belong to no consumer. Null where consumers own no partitions. */
+      /** Partitions without a consumer. Null if consumers own no partitions. */
       readonly unassigned: readonly number[] | null
-      /** Records that the log removed before a consumer had read them. */
+      /** Records that retention removed before a consumer had read them. */
       readonly removed: number
     }
 
-/** A setting of a topic that is not as it must be. */
+/** A wrong setting of a topic. */
 export interface TopicFault {
-  /** Such as `retention.ms`, or `partitions`. */
+  /** The name of the setting, such as `retention.ms` or `partitions`. */
   readonly setting: string
   readonly actual: string
   readonly wanted: string
-  /** What comes of it, in one clause. */
+  /** The consequence, in one clause. */
   readonly why: string
-  /** How it is mended: a command where there is one. Several faults of a topic can have the same. */
+  /** How to correct it, as a command if there is one. Several faults of a topic may have the same fix. */
   readonly fix: string
-  /** Whether accepted records can be lost by it, or records be refused. */
+  /** Whether the fault can lose accepted records or make the log refuse records. */
   readonly severe: boolean
 }
 
-/** A fault in words. */
+/** Describes a fault in one sentence, without its fix. */
 export function topicFaultText({ setting, actual, wanted, why, severe }: Omit<TopicFault, 'fix'>): string {
   return `${setting} is ${actual} and ${severe ? 'must' : 'should'} be ${wanted}: ${why}`
 }
@@ -43,21 +43,21 @@ export interface TopicState {
 }
 
 export interface EventLogState {
-  /** The name of the event log, the same for all that use it. */
+  /** The name of the event log, which is the same for all services that use it. */
   readonly name: string
-  /** The ids of brokers that have copies of the topics and are unavailable. None where the log is in PostgreSQL. */
+  /** The ids of unavailable brokers with copies of the topics. Empty for the log in PostgreSQL. */
   readonly brokersGone: readonly number[]
   readonly lanes: readonly LaneState[]
-  /** None where the log is in PostgreSQL. */
+  /** Empty for the log in PostgreSQL. */
   readonly topics: readonly TopicState[]
 }
 
-/** Looks at the event log from outside. Two implementations, as of `EventLog`. */
+/** Observes the event log without consuming it. It has the same two implementations as `EventLog`. */
 export interface EventLogMonitor {
   readonly store: 'kafka' | 'postgresql'
-  /** Looks that are asked for at the same time are one. @throws {EventLogUnavailableError} */
+  /** Reads the state of the log. Concurrent calls share one read. @throws {EventLogUnavailableError} */
   look(): Promise<EventLogState>
 }
 
-/** Most records of a lane that the log in PostgreSQL counts. */
+/** The most waiting records of a lane that the log in PostgreSQL counts. */
 export const WAITING_MAX = 100_000

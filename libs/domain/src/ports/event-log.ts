@@ -2,136 +2,137 @@ import type { Lane } from '../logout/event.ts'
 import type { QuarantineKind } from '../logout/quarantine.ts'
 
 /**
- * A lane of the event log: those of logouts, and one for what IdPs say of sessions, so that a storm of logins never delays
- * a logout.
+ * A lane of the event log: the lanes of logouts, and one for session starts and ends. The separate lane keeps a storm of logins
+ * from delaying a logout.
  */
 export type LogLane = Lane | 'sessions'
 
-/** A ledger, as commits in an event log name it that several ledgers can reach. */
+/** The name of a ledger in the commits of an event log. Several ledgers may be able to reach one event log. */
 export interface LedgerId {
   readonly id: string
-  /** The database, which tells a copy of the ledger from the ledger; null where that is not known. */
+  /** The database, which distinguishes a ledger from its copy; null if unknown. */
   readonly database: string | null
 }
 
 /** The ledger of this process. */
 export interface OwnLedger extends LedgerId {
-  /** Since then the event log is of this ledger, whichever ledger used it before; in milliseconds. Null: an operator never said so. */
+  /** When an operator took the event log over for this ledger from other ledgers, in milliseconds since 1970; null if never. */
   readonly takenMs: number | null
 }
 
-/** One record on its way into the event log. */
+/** A record to append to the event log. */
 export interface LogRecord {
   readonly lane: LogLane
-  /** Records of one key are consumed in the order in which their appends were called. */
+  /** Records with one key are consumed in the order of their appends. */
   readonly key: string
   readonly value: Uint8Array
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** One record on its way out. */
+/** A record consumed from the event log. */
 export interface ConsumedRecord extends LogRecord {
-  /** Where it lies in the log, for people to read: partition and offset. */
+  /** The place in the log, for people: partition and offset. */
   readonly position: string
 }
 
-/** A record that could not be planned or applied. No relying party is owed anything for it yet. */
+/** A record that could not be planned or applied. It owes no delivery yet. */
 export interface Quarantined {
   readonly record: ConsumedRecord
   readonly kind: QuarantineKind
-  /** In words. */
+  /** The reason for people. */
   readonly reason: string
 }
 
 /**
- * Stores records in quarantine. A record that is given twice is stored once. No content of a record makes it reject.
+ * Stores records in quarantine. A repeated record is stored once. The content of a record never makes a call reject.
  *
  * @throws {LedgerUnavailableError}
  */
 export type Quarantine = (records: readonly Quarantined[]) => Promise<void>
 
 /**
- * Handles one batch. When it resolves, the records it returned are put into quarantine and the whole batch is
- * committed; when it rejects, nothing is committed and the same records come again, after a pause, in the same order.
+ * Handles one batch. When the handler resolves, the returned records go into quarantine and the whole batch is committed. When it
+ * rejects, nothing is committed, and the same records come again in the same order after a pause.
  *
- * @param slow to be called where the rest of the batch takes long. A log that can hands out other batches meanwhile, of the same
- * partitions too, but with none of its keys. Without effect where `SLOW_BATCHES_MAX` are slow already.
+ * @param slow the handler calls it if the rest of the batch takes long. The log may then hand out other batches meanwhile, even
+ * of the same partitions, but never with the same keys. The call has no effect while `SLOW_BATCHES_MAX` batches are slow.
  */
 export type BatchHandler = (
   batch: readonly ConsumedRecord[],
   slow: () => void,
 ) => Promise<readonly Quarantined[]>
 
-/** Most batches of one consumer that are slow at once: what they hold is in memory. */
+/** The most slow batches of one consumer at a time. It is limited because their records stay in memory. */
 export const SLOW_BATCHES_MAX = 16
 
 export interface ConsumeOptions {
   readonly lane: LogLane
-  /** Most records in one batch. */
+  /** The most records in one batch. */
   readonly batchSize: number
-  /** Most batches being handled at once in this consumer, beside slow ones. Two batches at once never hold the same key. */
+  /** The most batches handled at a time by this consumer, not counting slow ones. Concurrent batches never share a key. */
   readonly batchesInFlight: number
-  /** Told of every failure that the consumer recovers from by itself: a rejected batch, a lost connection. */
+  /** Called with every failure that the consumer recovers from by itself, such as a rejected batch or a lost connection. */
   onError(error: unknown): void
   /**
-   * False while this process cannot work. A log that deals records out to its consumers then gives this one's to the others, until it
-   * can work again. Default: it always can.
+   * False while this process cannot work. A log that assigns records to consumers then assigns them to the others. Default:
+   * always true.
    */
   readonly able?: () => boolean
-  /** Told of a fault of the log, before the partition is read on. The fault is told again where this rejects. */
+  /** Called with a fault of the log before the log reads the partition further. If it rejects, it is called again. */
   readonly onFault?: (fault: LogFault) => Promise<void>
 }
 
 /**
- * The log and the place up to which it was handled do not fit together. `removed`: retention removed records before anything read them.
- * `rewound`: the log lost its end, or was made anew; records are read again, so that none is skipped.
+ * A mismatch between the log and the committed position.
+ * - `removed`: retention removed records before any consumer read them.
+ * - `rewound`: the log lost its end, or was created again. Records are read again, so that none is skipped.
  */
 export interface LogFault {
   readonly kind: 'removed' | 'rewound'
   readonly lane: LogLane
-  /** For people to read, such as `logout.events/3`. */
+  /** The partition, for people, such as `logout.events/3`. */
   readonly partition: string
-  /** The position that was to be read next; null where no commit says it. */
+  /** The expected next position; null without a commit. */
   readonly from: number | null
-  /** The position that is read next instead. */
+  /** The actual next position. */
   readonly to: number
 }
 
-/** What a consumer is doing. `left`: it takes no part, for it was stopped or its process cannot work. */
+/** The status of a consumer. `left`: the consumer was stopped, or its process cannot work. */
 export type ConsumerStatus =
   | { readonly state: 'consuming' | 'joining' | 'left' }
-  /** The log has records that this consumer cannot read, or may not read. */
+  /** The log has records that this consumer cannot or may not read. */
   | { readonly state: 'unreadable'; readonly error: Error }
 
-/** A running consumption. All consumers of a lane, in all processes, share its records: each comes to one of them. */
+/** A running consumer. All consumers of a lane, in all processes, share its records; a record goes to one of them. */
 export interface Consumer {
-  /** Stops handing out batches. What is being handled goes on and is committed. Partitions are kept. */
+  /** Stops handing out batches. Batches under way are finished and committed. The consumer keeps its partitions. */
   pause(): void
   resume(): void
   status(): ConsumerStatus
-  /** Hands out no more, waits until what is being handled is committed, and leaves. Idempotent. */
+  /** Stops handing out batches, waits until the batches under way are committed, and leaves. Idempotent. */
   stop(): Promise<void>
 }
 
 /**
- * The durable, ordered way in. Two real implementations (Kafka in the broker library, PostgreSQL in the ledger
- * library) and a memory one for simulation; one contract test holds them to these words.
+ * The durable, ordered log of accepted events. It has two real implementations (Kafka in libs/broker, PostgreSQL in libs/ledger)
+ * and one in memory for the simulation. One contract test checks all of them against these comments.
  */
 export interface EventLog {
   /**
-   * Resolves when every record is durable: it survives the loss of any one process. On rejection some may have
-   * been appended all the same; the caller appends again, and consumers see at least once.
+   * Resolves when every record is durable, so that it survives the loss of any one process. If it rejects, some records may be
+   * appended nevertheless. The caller appends all again, and consumers see a record at least once.
    *
-   * @throws {EventLogUnavailableError} when durability could not be confirmed in time.
-   * @throws {RecordTooLargeError} when the log refuses one of the records for its size.
+   * @throws {EventLogUnavailableError} if durability was not confirmed in time.
+   * @throws {RecordTooLargeError} if the log refuses a record because of its size.
    */
   append(records: readonly LogRecord[]): Promise<void>
-  /** Begins to consume. Connection losses are reported to `onError` and recovered from, however long they last. */
+  /** Starts a consumer. It reports connection losses to `onError` and recovers from losses of any length. */
   consume(options: ConsumeOptions, handle: BatchHandler): Consumer
   /**
-   * Resolves when every lane takes records.
+   * Resolves if every lane accepts records.
    *
-   * @throws {EventLogDegradedError} when the interactive lane does, and another does not.
+   * @throws {EventLogDegradedError} if the interactive lane accepts records, but another lane does not.
    * @throws {EventLogUnavailableError}
    */
   check(): Promise<void>

@@ -1,24 +1,24 @@
-/** One record for those who listen to what became of logouts. */
+/** A record for other systems about the outcome of logouts. */
 export interface OutgoingRecord {
-  /** Records of one key keep their order. */
+  /** Records with one key stay in order. */
   readonly key: string
   readonly value: Uint8Array
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** What there is to listen to: deliveries that were given up on; what became of deliveries, and notifications. */
+/** The topics of the publisher. `outcomes` has the settled deliveries and the notifications. */
 export type OutgoingTopic = 'deadLetters' | 'outcomes'
 
-/** The way out: word of what became of logouts to those who listen. Nobody has to. */
+/** Publishes the outcome of logouts to other systems. */
 export interface Publisher {
   /**
-   * Resolves when every record is durable. On rejection some may have been published all the same; the caller publishes
-   * again, and listeners see at least once.
+   * Resolves when every record is durable. If it rejects, some records may be published nevertheless. The caller publishes all
+   * again, and consumers see a record at least once.
    *
-   * @throws {EventLogUnavailableError} when durability could not be confirmed in time.
+   * @throws {EventLogUnavailableError} if durability was not confirmed in time.
    */
   publish(topic: OutgoingTopic, records: readonly OutgoingRecord[]): Promise<void>
-  /** Resolves when it answers. @throws {EventLogUnavailableError} */
+  /** Resolves if the publisher is available. @throws {EventLogUnavailableError} */
   check(): Promise<void>
   /** Releases connections. */
   close(): Promise<void>

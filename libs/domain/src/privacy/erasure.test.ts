@@ -3,54 +3,69 @@ import { describe, expect, test } from 'vitest'
 import type { Issuer, Subject } from '../ids.ts'
 import { type Erased, keysOf, nextErasureLook, recordConcerns } from './erasure.ts'
 
-// Goal: of records that nobody understood, those about a subject are found however they are written, and another's never
-// where it says whose it is. What waits is looked for soon, and never given up.
+// Goal: an erasure finds every invalid record about its subject, and none that names another subject. It looks for remaining data
+// soon and does not give up.
+// Method: records in many forms, and properties of the pauses.
 
 const ISS = 'https://idp.example' as Issuer
-const WHO: Erased = { iss: ISS, sub: 'ålice "a"' as Subject, sids: new Set(['sid-1', 'sid-2']) }
+const SUBJECT: Erased = {
+  ...{ iss: ISS, sub: 'ålice "a"' as Subject },
+  ...{ sids: new Set(['sid-1', 'sid-2']), emails: new Set(['alice@mail.example']) },
+}
 const inAscii = (text: string) =>
   text.replace(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
 
-describe('a record that was not understood', () => {
+describe('an invalid record', () => {
   const json = (value: unknown) => ({ key: 'foreign', text: JSON.stringify(value) })
 
   test.each([
-    ['by its subject', json({ iss: ISS, sub: WHO.sub, more: 1 })],
-    ['by its session', json({ iss: ISS, sid: 'sid-2' })],
-    ['deep within another shape', json({ event: { issuer: ISS, subject: [WHO.sub] } })],
+    ['its subject', json({ iss: ISS, sub: SUBJECT.sub, more: 1 })],
+    ['its session', json({ iss: ISS, sid: 'sid-2' })],
+    ['its email address', json({ iss: ISS, sid: 'sid-3', email: 'alice@mail.example' })],
+    ['a nested member of another shape', json({ event: { issuer: ISS, subject: [SUBJECT.sub] } })],
     [
-      'escaped, as PHP writes it',
-      { key: '', text: inAscii(JSON.stringify({ iss: ISS, sub: WHO.sub })).replaceAll('/', '\\/') },
+      'its subject with escapes, as PHP writes them',
+      { key: '', text: inAscii(JSON.stringify({ iss: ISS, sub: SUBJECT.sub })).replaceAll('/', '\\/') },
     ],
-    ['by its key, where its value is nothing', { key: JSON.stringify([ISS, WHO.sub]), text: '' }],
-    ['by its key of a session', { key: JSON.stringify([ISS, null, 'sid-1']), text: '' }],
-    ['cut off in its middle', { key: '', text: `{"iss":"${ISS}","sub":${JSON.stringify(WHO.sub)},"oc` }],
-  ])('is about the subject: %s', (_how, record) => {
-    expect(recordConcerns(record, WHO)).toBe(true)
+    ['its key alone', { key: JSON.stringify([ISS, SUBJECT.sub]), text: '' }],
+    ["its session's key alone", { key: JSON.stringify([ISS, null, 'sid-1']), text: '' }],
+    [
+      'its subject before a cut',
+      { key: '', text: `{"iss":"${ISS}","sub":${JSON.stringify(SUBJECT.sub)},"oc` },
+    ],
+  ])('is about the subject by %s', (_how, record) => {
+    expect(recordConcerns(record, SUBJECT)).toBe(true)
   })
 
   test.each([
-    ['another subject, with the same session', json({ iss: ISS, sub: 'bob', sid: 'sid-1' })],
-    ['another subject, whose client is called so', json({ iss: ISS, sub: 'bob', initiator: WHO.sub })],
-    ['the same name at another issuer', json({ iss: 'https://other.example', sub: WHO.sub })],
-    ['one whose name begins so', json({ iss: ISS, sub: `${WHO.sub} junior` })],
-    ['nobody', json({ iss: ISS })],
-    ['nothing at all', json(null)],
-    ['one whose name begins so, cut off', { key: '', text: `{"iss":"${ISS}","sub":"ålice","oc` }],
-  ])('is not: %s', (_how, record) => {
-    expect(recordConcerns(record, WHO)).toBe(false)
+    ['another subject with the same session', json({ iss: ISS, sub: 'bob', sid: 'sid-1' })],
+    [
+      'another subject with the same email address',
+      json({ iss: ISS, sub: 'bob', email: 'alice@mail.example' }),
+    ],
+    [
+      'another subject with a client of the same name',
+      json({ iss: ISS, sub: 'bob', initiator: SUBJECT.sub }),
+    ],
+    ['the same name at another issuer', json({ iss: 'https://other.example', sub: SUBJECT.sub })],
+    ['a subject with a longer name', json({ iss: ISS, sub: `${SUBJECT.sub} junior` })],
+    ['no subject', json({ iss: ISS })],
+    ['no value', json(null)],
+    ['a subject with a similar name before a cut', { key: '', text: `{"iss":"${ISS}","sub":"ålice","oc` }],
+  ])('is not about the subject with %s', (_how, record) => {
+    expect(recordConcerns(record, SUBJECT)).toBe(false)
   })
 
-  test('is looked for by the keys that ingest gives', () => {
-    expect(keysOf(WHO)).toEqual([
-      JSON.stringify([ISS, WHO.sub]),
+  test('is found by the keys that ingest gives', () => {
+    expect(keysOf(SUBJECT)).toEqual([
+      JSON.stringify([ISS, SUBJECT.sub]),
       JSON.stringify([ISS, null, 'sid-1']),
       JSON.stringify([ISS, null, 'sid-2']),
     ])
   })
 })
 
-test('what waits is looked for within seconds at first, and always within an hour', () => {
+test('an erasure looks for remaining data within seconds at first, and always within an hour', () => {
   const requestedAt = new Date('2026-11-21T00:00:00Z')
   const pause = (ageMs: number, waits: boolean) => {
     const now = new Date(requestedAt.getTime() + ageMs)

@@ -1,29 +1,30 @@
 import type { Issuer, Subject } from '../ids.ts'
 import { logKey } from '../logout/event.ts'
 
-/** Who is to be forgotten, and the sessions that are known to be theirs. */
+/** A subject to erase, and its known sessions and email addresses. */
 export interface Erased {
   readonly iss: Issuer
   readonly sub: Subject
   readonly sids: ReadonlySet<string>
+  readonly emails: ReadonlySet<string>
 }
 
-/** A record of the event log that could not be understood. */
-export interface UnreadRecord {
+/** A record of the event log that is no valid event. */
+export interface InvalidRecord {
   readonly key: string
-  /** Its value as text; what is no UTF-8 is replaced. */
+  /** The value as text. Invalid UTF-8 is replaced. */
   readonly text: string
 }
 
 /**
- * For how long after a request what comes is erased as well, in milliseconds: a logout that was accepted before may lie in the
- * event log through an outage of a night, and the one that ends the account may follow.
+ * How long after a request new data of the subject is erased as well, in milliseconds. A logout accepted before the request may
+ * wait in the event log through an outage, and the logout that ends the account may follow the request.
  */
 export const ERASURE_WATCH_MS = 86_400_000
 
 /**
- * How long a logout keeps its subject where the issuer's sessions are known, in milliseconds: a session that began before it may
- * be posted after it, and is then owed that logout still.
+ * How long a logout keeps its subject if the issuer posts sessions, in milliseconds. A session that began before the logout may
+ * be posted after it, and still needs the logout.
  */
 export const LATE_START_MS = 3_600_000
 
@@ -31,10 +32,10 @@ const SECOND_MS = 1_000
 const MINUTE_MS = 60_000
 
 /**
- * When to look again for what is left of a subject. Soon at first, for a logout that is under way ends in seconds; then ever
- * more rarely, the longer it takes.
+ * When to look again for remaining data of a subject. The pause is short at first, because a logout under way settles in seconds,
+ * and grows with the age of the request.
  *
- * @param waits whether anything is known to be left.
+ * @param waits whether data is known to be left.
  */
 export function nextErasureLook({
   requestedAt,
@@ -51,31 +52,32 @@ export function nextErasureLook({
 }
 
 /**
- * Whether a record that could not be understood is about the subject. What says plainly that it is about another is not;
- * where nothing is plain, being named anywhere is enough.
+ * Whether an invalid record is about the subject. A record whose `iss` or `sub` differs is not. If these members are missing, the
+ * subject's name anywhere in the record is enough.
  */
-export function recordConcerns({ key, text }: UnreadRecord, who: Erased): boolean {
-  const { iss, sub, sids } = who
-  if (keysOf(who).includes(key)) return true
+export function recordConcerns({ key, text }: InvalidRecord, subject: Erased): boolean {
+  const { iss, sub } = subject
+  const names = [sub, ...subject.sids, ...subject.emails]
+  if (keysOf(subject).includes(key)) return true
   let parsed: unknown
   try {
     parsed = JSON.parse(text)
   } catch {
-    return text.includes(JSON.stringify(sub)) || [...sids].some((sid) => text.includes(JSON.stringify(sid)))
+    return names.some((name) => text.includes(JSON.stringify(name)))
   }
   const { iss: itsIss, sub: itsSub } = Object(parsed) as { readonly iss?: unknown; readonly sub?: unknown }
-  const said = textsIn(parsed)
-  if (typeof itsIss === 'string' ? itsIss !== iss : !said.has(iss)) return false
+  const texts = textsIn(parsed)
+  if (typeof itsIss === 'string' ? itsIss !== iss : !texts.has(iss)) return false
   if (typeof itsSub === 'string') return itsSub === sub
-  return said.has(sub) || [...sids].some((sid) => said.has(sid))
+  return names.some((name) => texts.has(name))
 }
 
-/** The log's keys of records about the subject. */
-export function keysOf({ iss, sub, sids }: Erased): readonly string[] {
+/** The event log's keys of records about the subject. */
+export function keysOf({ iss, sub, sids }: Omit<Erased, 'emails'>): readonly string[] {
   return [logKey({ iss, sub, sid: null }), ...[...sids].map((sid) => logKey({ iss, sub: null, sid }))]
 }
 
-/** Every string in a value of JSON. */
+/** Every string in a JSON value, except names of members. */
 function textsIn(value: unknown): ReadonlySet<string> {
   const texts = new Set<string>()
   const left: unknown[] = [value]

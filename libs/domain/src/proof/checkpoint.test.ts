@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { checkpointText, isLogName, noteText, parseCheckpointText, parseNote } from './checkpoint.ts'
 
-// Goal: our checkpoints are what witnesses read, and what is no checkpoint is not taken for one.
-// Method: the examples of C2SP tlog-checkpoint and tlog-cosignature, and what they forbid.
+// Goal: witnesses can read our checkpoints, and Curfew refuses text that is no checkpoint.
+// Method: the examples of C2SP tlog-checkpoint and tlog-cosignature, and the forms that they forbid.
 
 const TEXT = 'example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n'
 const LOG = 'Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8='
@@ -11,7 +11,7 @@ const WITNESS =
 const NOTE = `${TEXT}\n— example.com/behind-the-sofa ${LOG}\n— witness.example.com/w1 ${WITNESS}\n`
 
 describe('a checkpoint', () => {
-  test('is read with the signatures of its log and of witnesses, and written the same', () => {
+  test('is parsed with the signatures of its log and of witnesses, and written as the same text', () => {
     const note = parseNote(NOTE)
     expect(note).toEqual({
       text: TEXT,
@@ -30,7 +30,7 @@ describe('a checkpoint', () => {
     expect(note && noteText(note)).toBe(NOTE)
   })
 
-  test('of others may have lines of their own', () => {
+  test('may have extension lines', () => {
     expect(parseCheckpointText(`${TEXT}anything\n`)?.size).toBe(20_852_163)
   })
 
@@ -41,11 +41,11 @@ describe('a checkpoint', () => {
     ['a size that is no number', `${origin}\n-1\n${root}\n`],
     ['a size that no number holds', `${origin}\n9007199254740993\n${root}\n`],
     ['a root that is too short', `${origin}\n${size}\n${root.slice(4)}\n`],
-    ['a root written in another way', `${origin}\n${size}\n${root.replace('2I=', '2J=')}\n`],
+    ['a root in non-canonical base64', `${origin}\n${size}\n${root.replace('2I=', '2J=')}\n`],
     ['an empty line', `${TEXT}\nmore\n`],
     ['no line feed at its end', TEXT.slice(0, -1)],
-    ['nothing but a name', `${origin}\n`],
-  ])('with %s is none', (_, text) => {
+    ['only a name', `${origin}\n`],
+  ])('with %s is refused', (_, text) => {
     expect(parseCheckpointText(text)).toBeNull()
   })
 
@@ -56,13 +56,13 @@ describe('a checkpoint', () => {
     ['a signature that is no base64', NOTE.replace(LOG, `${LOG.slice(0, -4)}!!!!`)],
     ['a name with a plus', NOTE.replace('— example.com/', '— example.com+')],
     ['a control character', NOTE.replace('20852163', '20852163\r')],
-    ['something after it', `${NOTE}x`],
-  ])('in a note with %s is not read', (_, note) => {
+    ['text after the last line', `${NOTE}x`],
+  ])('in a note with %s is refused', (_, note) => {
     expect(parseNote(note)).toBeNull()
   })
 })
 
-test('the name of a log is such as signature lines can have', () => {
+test('a log name is valid if signature lines can contain it', () => {
   expect(['curfew.example/log', 'a'].every(isLogName)).toBe(true)
   expect(['', 'two words', 'a+b', 'a\nb', 'x'.repeat(256)].some(isLogName)).toBe(false)
 })

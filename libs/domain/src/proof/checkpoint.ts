@@ -1,50 +1,50 @@
-// What a log says of itself, signed: the checkpoint of C2SP tlog-checkpoint in the signed note of C2SP signed-note, both
-// as text. Bytes are in base64 here, for signing and verifying are done elsewhere.
+// The checkpoint of a log (C2SP tlog-checkpoint) and the signed note around it (C2SP signed-note), both as text. Bytes are in
+// base64, because signing and verifying happen in libs/tokens.
 
-/** A log at one size. */
+/** The size and root hash of a log at one point. */
 export interface Checkpoint {
-  /** The log's name, a URL without its scheme. */
+  /** The name of the log: a URL without its scheme. */
   readonly origin: string
-  /** Leaves in its tree. */
+  /** The number of leaves in the tree. */
   readonly size: number
-  /** The tree's root hash, in base64. */
+  /** The root hash of the tree, in base64. */
   readonly root: string
 }
 
 /** One signature line of a note. */
 export interface NoteSignature {
-  /** Of the key. A log's is its origin. */
+  /** The name of the key. For a log, it is the origin. */
   readonly name: string
-  /** Four bytes that name the key and the signature after them, in base64. */
+  /** The key id of four bytes and the signature after it, in base64. */
   readonly signature: string
 }
 
-/** A text, and who signed it. */
+/** A text with its signatures. */
 export interface SignedNote {
-  /** Ends with a line feed. This is what is signed. */
+  /** The signed text, which ends with a line feed. */
   readonly text: string
   readonly signatures: readonly NoteSignature[]
 }
 
-/** A SHA-256 in base64, of which there is one way of writing only. */
+/** A SHA-256 in canonical base64. */
 const HASH = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/
-/** Four bytes at least, in base64 that is padded. */
+/** A signature line with at least four bytes, in padded base64. */
 const SIGNATURE_LINE =
   /^\u2014 ([^\s+]+) ((?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==))$/u
-/** More than a note of every witness in the world. */
+/** Far more than a note with many witnesses needs. */
 const NOTE_CHARACTERS_MAX = 1_048_576
 
-/** What may be the name of a log or a key: no spaces, no plus, no control characters. */
+/** Whether `name` is a valid name of a log or a key: it has no spaces, no plus and no control characters. */
 export function isLogName(name: string): boolean {
   return /^[^\s+\p{Cc}]{1,255}$/u.test(name)
 }
 
-/** The text of a checkpoint, to be signed. */
+/** The text of a checkpoint, for signing. */
 export function checkpointText({ origin, size, root }: Checkpoint): string {
   return `${origin}\n${size}\n${root}\n`
 }
 
-/** The checkpoint that `text` is; null when it is none. Lines that follow are extensions, and of no meaning to us. */
+/** Parses a checkpoint; null if `text` is none. Further lines are extensions, which Curfew ignores. */
 export function parseCheckpointText(text: string): Checkpoint | null {
   const [origin = '', size = '', root = '', ...rest] = text.split('\n')
   const extensions = rest.slice(0, -1)
@@ -58,10 +58,10 @@ export function noteText({ text, signatures }: SignedNote): string {
   return `${text}\n${lines.join('')}`
 }
 
-/** The note that `note` is; null when it is none. Who signed it is not looked into: witnesses that are not known are welcome. */
+/** Parses a signed note; null if `note` is none. It accepts signatures of any key, because a log may have unknown witnesses. */
 export function parseNote(note: string): SignedNote | null {
   if (note.length > NOTE_CHARACTERS_MAX) return null
-  // What is below a space is no part of a note, but for the line feed.
+  // A note has no control characters except line feeds.
   if (Array.from(note).some((character) => character < ' ' && character !== '\n')) return null
   const end = note.lastIndexOf('\n\n')
   if (end < 0 || !note.endsWith('\n')) return null

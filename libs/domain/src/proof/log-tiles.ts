@@ -9,29 +9,29 @@ import {
   subtreesOf,
 } from './merkle.ts'
 
-// A Merkle log kept as tiles, as C2SP tlog-tiles has them: at level 0 the hashes of 256 leaves each, at the level above
-// the hashes of 256 full tiles each, and so on. The last tile of a level may be partial; only it ever grows. The leaves
-// themselves are hashes as well, and lie in tiles of their own below.
+// A Merkle log stored as tiles (C2SP tlog-tiles). A tile of level 0 has the hashes of 256 leaves. A tile of a higher level has
+// the hashes of 256 full tiles of the level below. Only the last tile of a level may be partial, and only it grows. The entries
+// behind the leaves are hashes as well, in tiles of level -1.
 
 /** Hashes in a full tile. */
 export const TILE_WIDTH = 256
-/** The level at which the leaves themselves are kept. */
+/** The level of the tiles with the entries. */
 export const ENTRY_LEVEL = -1
-/** Levels of the tree between a tile's hashes and the one that stands for all of them. */
+/** Levels of the tree from the hashes of a tile to the hash of the whole tile. */
 const TILE_LEVELS = 8
 
-/** Which tile: the `number`-th of its level. */
+/** The place of a tile: its level, and its number within the level. */
 export interface TilePlace {
   readonly level: number
   readonly number: number
 }
 
 export interface Tile extends TilePlace {
-  /** One hash after the other, at most `TILE_WIDTH` of them. */
+  /** The concatenated hashes, at most `TILE_WIDTH` of them. */
   readonly hashes: Uint8Array
 }
 
-/** The tiles that are still growing in a log of `size`: one for each level that has a partial one. */
+/** The partial tiles of a log of `size`, at most one for each level. */
 export function growingTiles(size: number): readonly TilePlace[] {
   const places: TilePlace[] = []
   for (let [level, hashes] = [0, size]; hashes > 0; level++) {
@@ -46,10 +46,10 @@ export function growingTiles(size: number): readonly TilePlace[] {
 /**
  * Appends entries to a log of `size`.
  *
- * @param growing the tiles that `growingTiles` names, as they are.
- * @param entries what the leaves are of, 32 bytes each.
+ * @param growing the tiles that `growingTiles` names, as stored.
+ * @param entries the new entries, 32 bytes each.
  * @returns every tile that is new or has more hashes than before.
- * @throws {RangeError} when one of `growing` is missing, or not as long as it ought to be.
+ * @throws {RangeError} if one of `growing` is missing or has the wrong length.
  */
 export function appendEntries(
   { size, growing, entries }: { size: number; growing: readonly Tile[]; entries: readonly Uint8Array[] },
@@ -62,13 +62,13 @@ export function appendEntries(
     changed.push(...tiles)
     hashes = tiles
       .map(hashesOf)
-      .flatMap((held) => (held.length === TILE_WIDTH ? [wholeHash(held, sha256)] : []))
+      .flatMap((full) => (full.length === TILE_WIDTH ? [wholeHash(full, sha256)] : []))
     before = Math.floor(before / TILE_WIDTH)
   }
   return changed
 }
 
-/** The tiles that `hashes` come to lie in, at a level that has `before` of them. */
+/** The tiles that change when `hashes` are appended to a level with `before` hashes. */
 function grown(
   level: number,
   before: number,
@@ -79,7 +79,9 @@ function grown(
   let number = Math.floor(before / TILE_WIDTH)
   let held = hashesOf(growing.find((tile) => tile.level === level && tile.number === number))
   if (held.length !== before % TILE_WIDTH)
-    throw new RangeError(`tile ${level}/${number} is not as it was left`)
+    throw new RangeError(
+      `tile ${level}/${number} has ${held.length} hashes, and must have ${before % TILE_WIDTH}`,
+    )
   for (let at = 0; at < hashes.length; ) {
     const taken = hashes.slice(at, at + TILE_WIDTH - held.length)
     tiles.push({ level, number, hashes: joined([...held, ...taken]) })
@@ -90,7 +92,7 @@ function grown(
   return tiles
 }
 
-/** Where the hashes are that a subtree's hash is made of: `count` of them in one tile, beginning with the `first`. */
+/** The place of the hashes that make up a subtree's hash: `count` hashes of one tile, starting with the `first`. */
 function placeOf({ level, index }: Subtree): TilePlace & { readonly first: number; readonly count: number } {
   const tileLevel = Math.floor(level / TILE_LEVELS)
   const count = 2 ** (level % TILE_LEVELS)
@@ -98,7 +100,7 @@ function placeOf({ level, index }: Subtree): TilePlace & { readonly first: numbe
   return { level: tileLevel, number: Math.floor(start / TILE_WIDTH), first: start % TILE_WIDTH, count }
 }
 
-/** Every tile that the hashes of `spans` are read from, each once. */
+/** The distinct tiles that contain the hashes of `spans`. */
 export function tilesOfSpans(spans: readonly Span[]): readonly TilePlace[] {
   const places = new Map<string, TilePlace>()
   for (const subtree of spans.flatMap(subtreesOf)) {
@@ -109,9 +111,9 @@ export function tilesOfSpans(spans: readonly Span[]): readonly TilePlace[] {
 }
 
 /**
- * The hashes of `spans`, read from tiles.
+ * Reads the hashes of `spans` from tiles.
  *
- * @throws {RangeError} when a tile is missing or too short: then it was tampered with, or the span is not in the log yet.
+ * @throws {RangeError} if a tile is missing or too short, because it was altered or the span is not yet in the log.
  */
 export function hashesOfSpans(
   spans: readonly Span[],
@@ -128,17 +130,17 @@ export function hashesOfSpans(
   return spans.map((span) => hashOfSubtrees(subtreesOf(span).map(hashOf), sha256))
 }
 
-/** The hashes that a tile holds; of none, none. */
+/** The hashes of a tile; empty without a tile. */
 export function hashesOf(tile: Pick<Tile, 'hashes'> | undefined): readonly Uint8Array[] {
   const { hashes } = tile ?? { hashes: new Uint8Array(0) }
   const count = Math.floor(hashes.length / HASH_BYTES)
   return Array.from({ length: count }, (_, at) => hashes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES))
 }
 
-/** The hash above a power of two of hashes. */
+/** The root hash of a full subtree, from its hashes, whose number is a power of two. */
 function wholeHash(hashes: readonly Uint8Array[], sha256: Sha256): Uint8Array {
   const [first, ...rest] = hashes
-  if (first === undefined) throw new RangeError('there is nothing to hash')
+  if (first === undefined) throw new RangeError('a subtree needs at least one hash')
   if (rest.length === 0) return first
   const middle = hashes.length / 2
   return nodeHash(wholeHash(hashes.slice(0, middle), sha256), wholeHash(hashes.slice(middle), sha256), sha256)

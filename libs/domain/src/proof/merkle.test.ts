@@ -24,9 +24,8 @@ import {
   verifyInclusion,
 } from './merkle.ts'
 
-// Goal: our log is a Merkle tree as everybody else's, so that anybody's verifier takes our proofs, and ours takes no other.
-// Method: the vectors that Certificate Transparency's implementations share, and beyond them the definitions of RFC 9162
-// section 2.1, written down as they stand there, as the model.
+// Goal: our log is a standard Merkle tree. Any verifier accepts our proofs, and ours accepts no wrong proof.
+// Method: the shared test vectors of Certificate Transparency, and the definitions of RFC 9162 section 2.1 as a model.
 
 const sha256: Sha256 = (data) => createHash('sha256').update(data).digest()
 const hex = (text: string) => Buffer.from(text, 'hex')
@@ -148,12 +147,12 @@ const CONSISTENCY = [
   },
 ]
 
-/** The hashes of spans, straight from the leaves. */
+/** The hashes of spans, computed from the leaves. */
 function hashesOf(spans: readonly Span[], leaves: readonly Uint8Array[]): Uint8Array[] {
   return spans.map(({ begin, end }) => treeHash(leaves.slice(begin, end)))
 }
 
-describe('the shared vectors of Certificate Transparency', () => {
+describe('the shared vectors of Certificate Transparency are met by', () => {
   const leaves = LEAVES.map(hex)
 
   test.each(ROOTS.map((root, size) => ({ root, size })))('the root of $size leaves', ({ root, size }) => {
@@ -163,7 +162,7 @@ describe('the shared vectors of Certificate Transparency', () => {
     expect(Buffer.from(hashOfSubtrees(hashes, sha256)).toString('hex')).toBe(root)
   })
 
-  test.each(INCLUSION)('leaf $index is in the tree of $size', ({ index, size, proof }) => {
+  test.each(INCLUSION)('the proof of leaf $index in the tree of $size', ({ index, size, proof }) => {
     const made = hashesOf(inclusionPath(index, size), leaves.slice(0, size))
     expect(made.map((hash) => Buffer.from(hash).toString('hex'))).toEqual(proof)
     const leaf = leafHash(hex(LEAVES[index] ?? ''), sha256)
@@ -171,12 +170,15 @@ describe('the shared vectors of Certificate Transparency', () => {
     expect(verifyInclusion(claim, sha256)).toBe(true)
   })
 
-  test.each(CONSISTENCY)('the tree of $to begins with that of $from', ({ from, to, proof }) => {
-    const made = hashesOf(consistencyPath(from, to), leaves.slice(0, to))
-    expect(made.map((hash) => Buffer.from(hash).toString('hex'))).toEqual(proof)
-    const [fromRoot, toRoot] = [hex(ROOTS[from] ?? ''), hex(ROOTS[to] ?? '')]
-    expect(verifyConsistency({ from, fromRoot, to, toRoot, proof: proof.map(hex) }, sha256)).toBe(true)
-  })
+  test.each(CONSISTENCY)(
+    'the proof that the tree of $to begins with the tree of $from',
+    ({ from, to, proof }) => {
+      const made = hashesOf(consistencyPath(from, to), leaves.slice(0, to))
+      expect(made.map((hash) => Buffer.from(hash).toString('hex'))).toEqual(proof)
+      const [fromRoot, toRoot] = [hex(ROOTS[from] ?? ''), hex(ROOTS[to] ?? '')]
+      expect(verifyConsistency({ from, fromRoot, to, toRoot, proof: proof.map(hex) }, sha256)).toBe(true)
+    },
+  )
 })
 
 const tree = fc
@@ -184,7 +186,7 @@ const tree = fc
   .chain((leaves) => fc.record({ leaves: fc.constant(leaves), at: fc.nat({ max: leaves.length - 1 }) }))
 
 describe('proofs', () => {
-  test('of inclusion are those of the definition, and are taken', () => {
+  test('of inclusion match the definition and are accepted', () => {
     fc.assert(
       fc.property(tree, ({ leaves, at }) => {
         const proof = hashesOf(inclusionPath(at, leaves.length), leaves)
@@ -196,7 +198,7 @@ describe('proofs', () => {
     )
   })
 
-  test('of consistency are those of the definition, and are taken', () => {
+  test('of consistency match the definition and are accepted', () => {
     fc.assert(
       fc.property(tree, ({ leaves, at }) => {
         const from = at + 1
@@ -208,7 +210,7 @@ describe('proofs', () => {
     )
   })
 
-  test('of inclusion are refused when any of it is another', () => {
+  test('of inclusion are refused if any part differs', () => {
     fc.assert(
       fc.property(tree, fc.nat(), fc.nat({ max: 255 }), ({ leaves, at }, which, bit) => {
         const proof = inclusionProof(at, leaves)
@@ -231,7 +233,7 @@ describe('proofs', () => {
     )
   })
 
-  test('of consistency are refused when any of it is another', () => {
+  test('of consistency are refused if any part differs', () => {
     fc.assert(
       fc.property(tree, fc.nat(), fc.nat({ max: 255 }), ({ leaves, at }, which, bit) => {
         const [from, to] = [at + 1, leaves.length]
@@ -249,7 +251,7 @@ describe('proofs', () => {
     )
   })
 
-  test('a tree that grows leaf by leaf has the root of the definition at each size', () => {
+  test('a tree that grows leaf by leaf has the defined root at every size', () => {
     fc.assert(
       fc.property(tree, ({ leaves }) => {
         const growing = createGrowingTree(sha256)
@@ -262,21 +264,21 @@ describe('proofs', () => {
     expect(createGrowingTree(sha256).root()).toEqual(treeHash([]))
   })
 
-  test('a tree begins with the empty one, and with no other of no size', () => {
+  test('a tree begins with the empty tree, and with no other tree of size 0', () => {
     const toRoot = treeHash([hex('00')])
     const claim = { from: 0, to: 1, toRoot, proof: [] }
     expect(verifyConsistency({ ...claim, fromRoot: treeHash([]) }, sha256)).toBe(true)
     expect(verifyConsistency({ ...claim, fromRoot: toRoot }, sha256)).toBe(false)
   })
 
-  test('of a log of 2^52 leaves are as short as its logarithm', () => {
+  test('of a log with 2^52 leaves have 52 hashes', () => {
     expect(inclusionPath(2 ** 52 - 2, 2 ** 52)).toHaveLength(52)
     expect(subtreesOf({ begin: 0, end: 2 ** 52 - 1 })).toHaveLength(52)
   })
 })
 
 describe('tiles', () => {
-  test('give the roots and proofs of the leaves that were appended, in whatever batches', () => {
+  test('give the roots and proofs of the appended leaves, for batches of any size', () => {
     const batches = fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 5 })
     fc.assert(
       fc.property(batches, fc.nat(), (sizes, which) => {
@@ -312,7 +314,7 @@ describe('tiles', () => {
     )
   })
 
-  test('are not guessed where one is missing', () => {
+  test('are refused if one is missing', () => {
     const entries = [sha256(hex('00'))]
     expect(() => appendEntries({ size: 3, growing: [], entries }, sha256)).toThrow(RangeError)
     expect(() => hashesOfSpans([{ begin: 0, end: 3 }], [], sha256)).toThrow(RangeError)

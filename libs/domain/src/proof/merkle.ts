@@ -1,16 +1,16 @@
-// Merkle trees as Certificate Transparency has them (RFC 9162 section 2.1). Sizes and indexes are below 2^53, so that they
-// are halved by arithmetic: the bit operators of the language end at 32.
+// Merkle trees of Certificate Transparency (RFC 9162 section 2.1). Sizes and indexes are below 2^53. They are halved by
+// arithmetic, because JavaScript's bit operators handle only 32 bits.
 
-/** SHA-256, handed in, for the domain has no crypto. */
+/** SHA-256. A parameter, because the domain has no crypto. */
 export type Sha256 = (data: Uint8Array) => Uint8Array
 
-/** The leaves from `begin` up to but without `end`. */
+/** The leaves from `begin` to `end`, excluding `end`. */
 export interface Span {
   readonly begin: number
   readonly end: number
 }
 
-/** A subtree of 2^level leaves, all of them there: its leaves begin at `index` times 2^level. Level 0 is a leaf. */
+/** A full subtree of 2^level leaves, which starts at leaf `index` times 2^level. Level 0 is a leaf. */
 export interface Subtree {
   readonly level: number
   readonly index: number
@@ -18,14 +18,14 @@ export interface Subtree {
 
 export const HASH_BYTES = 32
 
-/** RFC 9162 section 2.1.1: the hash of a leaf, told from a node's by its first byte. */
+/** The hash of a leaf (RFC 9162 section 2.1.1). Its first input byte distinguishes it from the hash of a node. */
 export function leafHash(data: Uint8Array, sha256: Sha256): Uint8Array {
   const bytes = new Uint8Array(1 + data.length)
   bytes.set(data, 1)
   return sha256(bytes)
 }
 
-/** RFC 9162 section 2.1.1: the hash of the node above two. */
+/** The hash of a node with two children (RFC 9162 section 2.1.1). */
 export function nodeHash(left: Uint8Array, right: Uint8Array, sha256: Sha256): Uint8Array {
   const bytes = new Uint8Array(1 + left.length + right.length)
   bytes[0] = 1
@@ -34,12 +34,12 @@ export function nodeHash(left: Uint8Array, right: Uint8Array, sha256: Sha256): U
   return sha256(bytes)
 }
 
-/** The whole subtrees that the hash of a span is made of, from the left. Only spans that are a node of some tree have one. */
+/** The full subtrees that make up a span, from the left. The span must be a node of some tree. */
 export function subtreesOf({ begin, end }: Span): readonly Subtree[] {
   const subtrees: Subtree[] = []
   for (let at = begin; at < end; ) {
     const level = Math.floor(Math.log2(end - at))
-    // The logarithm of a great number that is just below a power of two may be rounded up to it.
+    // The logarithm of a large number just below a power of two may be rounded up.
     const fitting = 2 ** level > end - at ? level - 1 : level
     subtrees.push({ level: fitting, index: at / 2 ** fitting })
     at += 2 ** fitting
@@ -47,7 +47,7 @@ export function subtreesOf({ begin, end }: Span): readonly Subtree[] {
   return subtrees
 }
 
-/** The hash of a span from those of its whole subtrees, in their order; of none, the hash of the empty tree. */
+/** The hash of a span, from the hashes of its full subtrees in order. Without subtrees, it is the hash of the empty tree. */
 export function hashOfSubtrees(hashes: readonly Uint8Array[], sha256: Sha256): Uint8Array {
   const last = hashes.at(-1)
   if (last === undefined) return sha256(new Uint8Array(0))
@@ -55,9 +55,9 @@ export function hashOfSubtrees(hashes: readonly Uint8Array[], sha256: Sha256): U
 }
 
 /**
- * RFC 9162 section 2.1.3.1: of what the proof is made that leaf `index` is in a tree of `size`, from the leaf up.
+ * The spans whose hashes prove that leaf `index` is in a tree of `size`, from the leaf up (RFC 9162 section 2.1.3.1).
  *
- * @throws {RangeError} when it is not.
+ * @throws {RangeError} if the leaf is not in the tree.
  */
 export function inclusionPath(index: number, size: number): readonly Span[] {
   if (!(index >= 0 && index < size)) throw new RangeError(`leaf ${index} is not in a tree of ${size}`)
@@ -77,10 +77,10 @@ export function inclusionPath(index: number, size: number): readonly Span[] {
 }
 
 /**
- * RFC 9162 section 2.1.4.1: of what the proof is made that the tree of `to` begins with the whole tree of `from`. Empty
- * where that needs no proof: of the empty tree, and of the same.
+ * The spans whose hashes prove that the tree of `to` begins with the tree of `from` (RFC 9162 section 2.1.4.1). Empty if `from`
+ * is 0 or equals `to`, which need no proof.
  *
- * @throws {RangeError} when `from` is greater.
+ * @throws {RangeError} if `from` is greater than `to`.
  */
 export function consistencyPath(from: number, to: number): readonly Span[] {
   if (!(from >= 0 && from <= to)) throw new RangeError(`a tree of ${to} does not begin with one of ${from}`)
@@ -101,15 +101,15 @@ export function consistencyPath(from: number, to: number): readonly Span[] {
   return known ? path : [{ begin, end }, ...path]
 }
 
-/** A tree that grows leaf by leaf, of which only as much is kept as its root needs. */
+/** A tree that grows leaf by leaf and keeps only the hashes that its root needs. */
 export interface GrowingTree {
-  /** @param hash of the next leaf. */
+  /** @param hash the hash of the next leaf. */
   add(hash: Uint8Array): void
   root(): Uint8Array
 }
 
 export function createGrowingTree(sha256: Sha256): GrowingTree {
-  /** Whole subtrees, the largest first; no two are of the same level. */
+  /** Full subtrees of different levels, the largest first. */
   const subtrees: { readonly level: number; readonly hash: Uint8Array }[] = []
   return {
     add(leaf) {
@@ -129,7 +129,7 @@ export function createGrowingTree(sha256: Sha256): GrowingTree {
   }
 }
 
-/** RFC 9162 section 2.1.3.2: whether `proof` shows that the leaf is at `index` of the tree of `size` that has this root. */
+/** Whether `proof` shows that a leaf is at `index` in the tree of `size` with this root (RFC 9162 section 2.1.3.2). */
 export function verifyInclusion(
   {
     index,
@@ -155,7 +155,7 @@ export function verifyInclusion(
   return last === 0 && sameBytes(result, root)
 }
 
-/** RFC 9162 section 2.1.4.2: whether `proof` shows that the tree of `to` leaves begins with the tree of `from`. */
+/** Whether `proof` shows that the tree of `to` leaves begins with the tree of `from` leaves (RFC 9162 section 2.1.4.2). */
 export function verifyConsistency(
   {
     from,
@@ -174,7 +174,7 @@ export function verifyConsistency(
 ): boolean {
   if (!isSize(from) || !isSize(to) || from > to || ![fromRoot, toRoot, ...proof].every(isHash)) return false
   if (from === to) return proof.length === 0 && sameBytes(fromRoot, toRoot)
-  // Every tree begins with the empty one.
+  // Every tree begins with the empty tree.
   if (from === 0) return proof.length === 0 && sameBytes(fromRoot, sha256(new Uint8Array(0)))
   const [first, ...rest] = isPowerOfTwo(from) ? [fromRoot, ...proof] : proof
   if (first === undefined || proof.length === 0) return false
@@ -195,12 +195,12 @@ export function verifyConsistency(
   return last === 0 && sameBytes(older, fromRoot) && sameBytes(newer, toRoot)
 }
 
-/** Whether two hashes are the same. None of them is a secret. */
+/** Whether two hashes are equal. The comparison takes no constant time, because hashes of the log are public. */
 export function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
   return one.length === other.length && one.every((byte, at) => byte === other[at])
 }
 
-/** The largest power of two that is smaller than `count`, which is at least 2. */
+/** The largest power of two below `count`, for a `count` of at least 2. */
 function splitOf(count: number): number {
   let power = 1
   while (power * 2 < count) power *= 2

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest'
 import type { ReceiptClaims } from './receipt.ts'
 import { contradictions } from './receipt-audit.ts'
 
-// Goal: an altered row contradicts its receipt, and what was forgotten in due time does not.
+// Goal: the audit finds every alteration of a receipt's rows, and accepts the changes that a replay makes.
+// Method: one altered member at a time.
 
 const receipt: ReceiptClaims = {
   iss: 'log',
@@ -43,60 +44,60 @@ const withTarget = (change: object): ReceiptClaims => ({
 })
 
 test.each([
-  ['nothing', receipt, []],
+  ['no change', receipt, []],
   [
-    'the person',
+    'a changed subject',
     { ...receipt, event: { ...receipt.event, sub: 'bob' } },
     ['event: sub was "alice", and is "bob"'],
   ],
   [
-    'how it ended',
+    'a changed state',
     withTarget({ state: 'dead_lettered' }),
     ['target mail/backchannel/main: state was "acknowledged", and is "dead_lettered"'],
   ],
   [
-    'the token',
+    'a changed token',
     withTarget({ token_sha256: 'y' }),
     ['target mail/backchannel/main: token_sha256 was "x", and is "y"'],
   ],
   [
-    'a delivery taken away',
+    'a removed delivery',
     { ...receipt, targets: [] },
-    ['target mail/backchannel/main is settled no more, or gone'],
+    ['target mail/backchannel/main is missing or not settled'],
   ],
   [
-    'another one',
+    'an added delivery',
     { ...receipt, targets: [...receipt.targets, ...withTarget({ client_id: 'wiki' }).targets] },
     ['target wiki/backchannel/main is not on the receipt'],
   ],
   [
-    'the first attempt taken away',
+    'a removed first attempt',
     withTarget({ first_attempt_at: undefined }),
     ['target mail/backchannel/main: first_attempt_at was "t0", and is not given'],
   ],
-])('%s', (_, today, found) => {
-  // As it comes out of JSON: what is undefined is not there.
+])('the audit of a receipt reports %s', (_, today, found) => {
+  // Through JSON, which removes undefined members.
   expect(contradictions(receipt, JSON.parse(JSON.stringify(today)))).toEqual(found)
 })
 
-describe('a receipt that a newer one stands for', () => {
+describe('a receipt that a newer one replaces', () => {
   const dead = withTarget({ state: 'dead_lettered', level: undefined, reason: 'refused' })
   const late = withTarget({ client_id: 'late' }).targets
-  const told = (then: ReceiptClaims, today: ReceiptClaims) =>
+  const found = (then: ReceiptClaims, today: ReceiptClaims) =>
     contradictions(then, JSON.parse(JSON.stringify(today)) as ReceiptClaims, true)
 
-  test('leaves open what became of a dead letter that was replayed, and who else was told', () => {
-    expect(told(dead, { ...receipt, targets: [] })).toEqual([])
-    expect(told(dead, withTarget({ replays: 1 }))).toEqual([])
-    expect(told(receipt, { ...receipt, targets: [...receipt.targets, ...late] })).toEqual([])
+  test('does not contradict replayed dead letters and added deliveries', () => {
+    expect(found(dead, { ...receipt, targets: [] })).toEqual([])
+    expect(found(dead, withTarget({ replays: 1 }))).toEqual([])
+    expect(found(receipt, { ...receipt, targets: [...receipt.targets, ...late] })).toEqual([])
   })
 
-  test('holds for all else', () => {
-    expect(told(receipt, { ...receipt, event: { ...receipt.event, sub: 'bob' } })).toHaveLength(1)
-    expect(told(receipt, { ...receipt, targets: [] })).toEqual([
-      'target mail/backchannel/main is settled no more, or gone',
+  test('contradicts any other change', () => {
+    expect(found(receipt, { ...receipt, event: { ...receipt.event, sub: 'bob' } })).toHaveLength(1)
+    expect(found(receipt, { ...receipt, targets: [] })).toEqual([
+      'target mail/backchannel/main is missing or not settled',
     ])
-    expect(told(receipt, withTarget({ replays: 1 }))).toHaveLength(1)
-    expect(told(dead, receipt)).not.toEqual([])
+    expect(found(receipt, withTarget({ replays: 1 }))).toHaveLength(1)
+    expect(found(dead, receipt)).not.toEqual([])
   })
 })

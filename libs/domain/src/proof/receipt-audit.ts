@@ -1,13 +1,14 @@
 import type { ReceiptClaims, ReceiptTarget } from './receipt.ts'
 
-/** What follows from the rest, and from what was promised and registered then. */
+/** Members that are derived from the others and from the registration at the time. */
 const DERIVED: ReadonlySet<string> = new Set(['kept', 'elapsed_ms', 'within_ms', 'counts', 'fallback_for'])
 
 /**
- * In what the ledger contradicts a receipt: each as a path and what stands in both.
+ * Lists the contradictions between the ledger and a receipt, with both values of the member.
  *
- * @param today what a receipt of the same event would say now.
- * @param outdated whether the event was to be told to more, or dead letters of it were replayed since. Nothing else changes.
+ * @param today the claims of a receipt of the same event, made from the ledger today.
+ * @param outdated whether a newer receipt replaces this one, because the event owed more deliveries or dead letters were
+ * replayed.
  */
 export function contradictions(
   receipt: ReceiptClaims,
@@ -22,13 +23,13 @@ export function contradictions(
     targets.delete(name)
     if (outdated && isReplayed(target, now)) continue
     found.push(
-      ...(now === undefined ? [`${name} is settled no more, or gone`] : differences(name, target, now)),
+      ...(now === undefined ? [`${name} is missing or not settled`] : differences(name, target, now)),
     )
   }
   return outdated ? found : [...found, ...[...targets.keys()].map((name) => `${name} is not on the receipt`)]
 }
 
-/** Only a dead letter ever is. */
+/** Whether the delivery of a target was replayed. Only a dead letter can be. */
 function isReplayed(then: ReceiptTarget, now: ReceiptTarget | undefined): boolean {
   const more = now === undefined || (now.replays ?? 0) > (then.replays ?? 0)
   return then.state === 'dead_lettered' && more

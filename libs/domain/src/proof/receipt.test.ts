@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest'
 import { LEVELS } from '../delivery/level.ts'
 import { receiptClaims, type SettledEvent, type SettledTarget } from './receipt.ts'
 
-// Goal: a receipt says what was asked, how it ended for everybody and whether it was in time, and of the person no more
-// than the operator wants. Method: the claims of single events.
+// Goal: a receipt says what was requested, how every delivery ended, and whether the SLA was kept. It reveals no more of the
+// subject than the operator wants.
+// Method: the claims of single events.
 
 const at = (seconds: number) => new Date(Date.UTC(2026, 10, 21, 5, 0, seconds))
 const event: SettledEvent = {
@@ -54,7 +55,7 @@ const place = { origin: 'curfew.example/log', index: 7, replaces: null, issuedAt
 const plain = { place, withinMs: 5_000, keyedHash: null }
 
 describe('a receipt', () => {
-  test('says all of an event and its targets, in an order of its own', () => {
+  test('contains an event and its targets, in a fixed order', () => {
     expect(receiptClaims(event, [mail, dead], plain)).toEqual({
       iss: 'curfew.example/log',
       iat: at(2).getTime() / 1_000,
@@ -107,57 +108,68 @@ describe('a receipt', () => {
     })
   })
 
-  test('names nobody where subjects are hashed, not in the targets either', () => {
+  test('contains no plain name if subjects are hashed, not even in the targets', () => {
     const claims = receiptClaims(event, [mail], { ...plain, keyedHash: (value) => `hash of ${value.length}` })
     expect(claims.event).toMatchObject({ sub_hmac: 'hash of 5', sid_hmac: 'hash of 3' })
     expect(JSON.stringify(claims)).not.toMatch(/alice|s-1/)
   })
 
   test.each([
-    ['in time', [mail], true],
-    ['at the last moment', [{ ...mail, settledMs: at(5).getTime() }], true],
-    ['too late', [{ ...mail, settledMs: at(6).getTime() }], false],
-    ['covered by a newer logout', [{ ...mail, state: 'superseded' as const, level: null }], true],
-    ['only after a replay', [{ ...mail, generation: 1 }], false],
+    ['a delivery in time', [mail], true],
+    ['a delivery at the time limit', [{ ...mail, settledMs: at(5).getTime() }], true],
+    ['a late delivery', [{ ...mail, settledMs: at(6).getTime() }], false],
+    ['a superseded delivery', [{ ...mail, state: 'superseded' as const, level: null }], true],
+    ['a replayed delivery', [{ ...mail, generation: 1 }], false],
     [
-      'later than others, as was promised for it',
+      'a delivery within its own longer limit',
       [{ ...mail, settledMs: at(6).getTime(), withinMs: 6_000 }],
       true,
     ],
-    ['in time for others, not for one', [mail, { ...mail, withinMs: 500 }], false],
-    ['by owing nothing', [], true],
-    ['by an acknowledgement that says too little', [{ ...mail, level: 'begun' as const }], false],
-    ['by as much as was asked', [{ ...mail, level: 'begun' as const, counts: 'begun' as const }], true],
-    ['by one channel of two', [mail, { ...dead, ...OTHER, clientId: 'mail' }], false],
+    ['one delivery of two beyond its own limit', [mail, { ...mail, withinMs: 500 }], false],
+    ['no delivery', [], true],
+    ['an acknowledgement below the required level', [{ ...mail, level: 'begun' as const }], false],
     [
-      'by a fallback',
+      'an acknowledgement at the required level',
+      [{ ...mail, level: 'begun' as const, counts: 'begun' as const }],
+      true,
+    ],
+    [
+      'an acknowledgement by one of two required channels',
+      [mail, { ...dead, ...OTHER, clientId: 'mail' }],
+      false,
+    ],
+    [
+      'an acknowledgement by a fallback',
       [
         { ...dead, clientId: 'mail' },
         { ...mail, ...OTHER, ...STANDS_IN },
       ],
       true,
     ],
-    ['by the fallback of another', [dead, { ...mail, ...OTHER, ...STANDS_IN }], false],
-  ])('says whether the promise was kept: %s', (_, targets, kept) => {
+    ["an acknowledgement by another client's fallback", [dead, { ...mail, ...OTHER, ...STANDS_IN }], false],
+  ])('says whether the SLA was kept, for %s', (_, targets, kept) => {
     expect(receiptClaims(event, targets, plain).sla).toEqual({ within_ms: 5_000, kept })
   })
 
-  test('promises nothing where nobody did', () => {
+  test('has no SLA if the issuer has none', () => {
     expect(receiptClaims(event, [], { ...plain, withinMs: null })).not.toHaveProperty('sla')
   })
 
-  test('says of a target what was promised for it where that is something else', () => {
+  test("contains a target's own time limit if it differs from the issuer's", () => {
     const { targets } = receiptClaims(event, [mail, { ...dead, withinMs: 500 }], plain)
     expect(targets.map(({ within_ms }) => within_ms)).toEqual([500, undefined])
   })
 
-  test.each(LEVELS)('says of an acknowledgement that it is %s, and what would have counted', (level) => {
-    const { targets } = receiptClaims(event, [{ ...mail, level }], plain)
-    expect(targets[0]).toMatchObject({ level, channel: 'backchannel', kept: level === 'done' })
-    expect(targets[0]?.counts).toBe(level === 'done' ? undefined : 'done')
-  })
+  test.each(LEVELS)(
+    'contains the level %s of an acknowledgement, and the required level if it differs',
+    (level) => {
+      const { targets } = receiptClaims(event, [{ ...mail, level }], plain)
+      expect(targets[0]).toMatchObject({ level, channel: 'backchannel', kept: level === 'done' })
+      expect(targets[0]?.counts).toBe(level === 'done' ? undefined : 'done')
+    },
+  )
 
-  test('names the channel, and the one that it stands in for', () => {
+  test('names the channel, and the channel that it is a fallback for', () => {
     const { targets } = receiptClaims(event, [mail, { ...mail, ...OTHER, ...STANDS_IN }], plain)
     expect(targets.map(({ channel, fallback_for }) => [channel, fallback_for])).toEqual([
       ['backchannel', undefined],
@@ -165,7 +177,7 @@ describe('a receipt', () => {
     ])
   })
 
-  test('names the one that it replaces', () => {
+  test('names the receipt that it replaces', () => {
     const claims = receiptClaims(event, [mail], { ...plain, place: { ...place, replaces: 0 } })
     expect(claims.replaces).toBe(0)
   })

@@ -2,17 +2,17 @@ import { type ChannelDelivery, weakestRequired } from '../delivery/channels.ts'
 import type { Level } from '../delivery/level.ts'
 import { type BindingPromise, type DeliveryEnd, withinPromise } from '../sla/sla.ts'
 
-/** `typ` of a receipt: what a JWT is meant for is said by it (RFC 8725 section 3.11). */
+/** The `typ` of a receipt, which states the purpose of the JWT (RFC 8725 section 3.11). */
 export const RECEIPT_TYPE = 'curfew-receipt+jwt'
 
-/** How a receipt names whom it is about: as the IdP does, or by a keyed hash of that. */
+/** How a receipt names the subject: as plain text, or by a keyed hash. */
 export const RECEIPT_SUBJECTS = ['hash', 'plain'] as const
 export type ReceiptSubject = (typeof RECEIPT_SUBJECTS)[number]
 
-/** A settled event, as the ledger has it. */
+/** A settled event from the ledger. */
 export interface SettledEvent {
   readonly id: string
-  /** The id that its issuer gave it. */
+  /** The id that the issuer gave the event. */
   readonly givenId: string
   readonly iss: string
   readonly sub: string | null
@@ -28,36 +28,36 @@ export interface SettledEvent {
   readonly planBasis: string
 }
 
-/** One delivery of it. */
+/** A settled delivery of the event. */
 export interface SettledTarget extends ChannelDelivery, DeliveryEnd, BindingPromise {
   readonly clientId: string
   readonly endpoint: string
   readonly reason: string | null
   readonly attempts: number
-  /** How often it was replayed. */
+  /** The number of replays. */
   readonly generation: number
-  /** Times in milliseconds since 1970: tens of thousands of targets a second need no object for each. */
+  /** In milliseconds since 1970. Not a Date, because tens of thousands of targets a second would need an object each. */
   readonly settledMs: number
-  /** Null when nothing was attempted; so are those that follow. */
+  /** Null without an attempt, like the members below. */
   readonly firstAttemptMs: number | null
-  /** Of the last attempt. */
+  /** The HTTP status of the last attempt. */
   readonly status: number | null
-  /** SHA-256 of the token that was sent with the last attempt, in base64url. */
+  /** SHA-256 of the token sent with the last attempt, in base64url. */
   readonly tokenDigest: string | null
 }
 
-/** The place that a receipt has in the log, and what it is issued with. */
+/** The place of a receipt in the log, and the values for its issuance. */
 export interface ReceiptPlace {
   readonly origin: string
   readonly index: number
-  /** The place of the receipt that this one stands for: something of the event was replayed since. */
+  /** The index of the older receipt that this one replaces after a replay; null without one. */
   readonly replaces: number | null
   readonly issuedAt: Date
-  /** Random: without it, whoever has the digest alone cannot try out what it may be of. */
+  /** A random value, so that the digest of a receipt cannot be tested against guessed claims. */
   readonly jti: string
 }
 
-/** What a receipt says: JWT claims. Times are RFC 3339 in UTC but for `iat`; what is not so is left out. */
+/** The JWT claims of a receipt. All times except `iat` are RFC 3339 in UTC. Members that do not apply are absent. */
 export interface ReceiptClaims {
   /** The log's origin. */
   readonly iss: string
@@ -67,7 +67,7 @@ export interface ReceiptClaims {
     readonly id: string
     readonly iss: string
     readonly sub?: string
-    /** HMAC-SHA256, in base64url, where the operator does not name subjects. */
+    /** HMAC-SHA256 of the subject in base64url, if the operator hashes subjects. */
     readonly sub_hmac?: string
     readonly sid?: string
     readonly sid_hmac?: string
@@ -83,7 +83,7 @@ export interface ReceiptClaims {
     readonly plan_basis: string
   }
   readonly targets: readonly ReceiptTarget[]
-  /** Left out where nothing was promised: the issuer is not registered, or the event is of the bulk lane. */
+  /** Absent if the event has no SLA, because the issuer is not registered or the event is in the bulk lane. */
   readonly sla?: { readonly within_ms: number; readonly kept: boolean }
   readonly log: { readonly origin: string; readonly index: number }
   readonly replaces?: number
@@ -93,37 +93,37 @@ export interface ReceiptTarget {
   readonly client_id: string
   /** The kind of its channel. */
   readonly channel: string
-  /** The kind of the channel that it stands in for. */
+  /** The kind of the channel that its channel is a fallback for. */
   readonly fallback_for?: string
   readonly endpoint: string
   readonly sid?: string
   readonly sid_hmac?: string
   readonly state: DeliveryEnd['state']
-  /** What the acknowledgement asserts. */
+  /** The level of the acknowledgement. */
   readonly level?: Level
   readonly reason?: string
   readonly attempts: number
   readonly replays?: number
   readonly first_attempt_at?: string
   readonly settled_at: string
-  /** From when the event was accepted. */
+  /** The time since the event was accepted. */
   readonly elapsed_ms: number
   readonly status?: number
-  /** SHA-256 of the token that was accepted, in base64url. */
+  /** SHA-256 of the accepted token, in base64url. */
   readonly token_sha256?: string
-  /** What was promised for it, where that is another than for its issuer. */
+  /** The time limit of its SLA, if it differs from the issuer's. */
   readonly within_ms?: number
-  /** The weakest level that keeps the promise, where the acknowledgement has another. */
+  /** The weakest level that satisfies the SLA, if the acknowledgement has another level. */
   readonly counts?: Level
-  /** Whether it ended as promised, the first time; left out where nothing was promised. */
+  /** Whether the delivery kept the SLA when it first settled; absent without an SLA. */
   readonly kept?: boolean
 }
 
 /**
- * What a receipt of a settled event says.
+ * Makes the claims of a settled event's receipt.
  *
- * @param withinMs what its issuer promises; null where it promises nothing.
- * @param keyedHash hashes what names a subject, session or device of this event; null where they are named as they are.
+ * @param withinMs the time limit of the issuer's SLA; null without an SLA.
+ * @param keyedHash hashes the names of the subject, session and device; null if the receipt has them as plain text.
  */
 export function receiptClaims(
   event: SettledEvent,
@@ -164,21 +164,21 @@ export function receiptClaims(
   }
 }
 
-/** Whether the promise was kept for every relying party, of which each counts once. */
+/** Whether the SLA was kept for every relying party. A relying party with several channels counts once. */
 function allKept(targets: readonly SettledTarget[], entries: readonly ReceiptTarget[]): boolean {
   if (targets.every(({ fallbackFor }) => fallbackFor === null))
     return entries.every(({ kept }) => kept === true)
   const keptBy = new Map(targets.map((target, index) => [target, entries[index]?.kept === true]))
   return [...Map.groupBy(targets, ({ clientId }) => clientId).values()].every((own) =>
     weakestRequired(own, {
-      standingOf: (target) => keptBy.get(target) === true,
+      statusOf: (target) => keptBy.get(target) === true,
       worse: (one, other) => one && other,
       failed: (kept) => !kept,
     }),
   )
 }
 
-/** While it is being made. */
+/** Claims under construction. */
 type Mutable<Claims> = { -readonly [Name in keyof Claims]: Claims[Name] }
 
 function targetOf(
@@ -190,7 +190,7 @@ function targetOf(
   const { state, level, reason, attempts, generation, settledMs, firstAttemptMs, status, tokenDigest } =
     target
   const elapsedMs = settledMs - acceptedAt.getTime()
-  // Member by member, for there are tens of thousands a second: spreading what may be absent takes several times as long.
+  // Member by member, because there are tens of thousands a second, and spreading optional members takes several times as long.
   const claims: Mutable<ReceiptTarget> = {
     client_id: target.clientId,
     channel: target.channel,
@@ -208,27 +208,29 @@ function targetOf(
   if (level !== null) claims.level = level
   if (reason !== null) claims.reason = reason
   if (generation > 0) claims.replays = generation
-  if (firstAttemptMs !== null) claims.first_attempt_at = instant(firstAttemptMs)
+  if (firstAttemptMs !== null && attempts > 0) claims.first_attempt_at = instant(firstAttemptMs)
   if (status !== null) claims.status = status
   if (state === 'acknowledged' && tokenDigest !== null) claims.token_sha256 = tokenDigest
   if (withinMs === null) return claims
   if (withinMs !== target.withinMs) claims.within_ms = target.withinMs
   if (level !== null && level !== target.counts) claims.counts = target.counts
-  // What had to be replayed had been given up on before.
+  // A replayed delivery was a dead letter before, which breaks the SLA.
   claims.kept = generation === 0 && withinPromise(target, elapsedMs, target)
   return claims
 }
 
-/** The latest instants that were written. What is settled together ends at the same one, so that nearly all are among them. */
-const written = new Map<number, string>()
-const WRITTEN_MAX = 1_000
+/**
+ * A cache of the latest instants as text. It nearly always hits, because deliveries that settle together have the same instant.
+ */
+const instantTexts = new Map<number, string>()
+const INSTANT_TEXTS_MAX = 1_000
 
 function instant(ms: number): string {
-  const known = written.get(ms)
+  const known = instantTexts.get(ms)
   if (known !== undefined) return known
-  if (written.size >= WRITTEN_MAX) written.clear()
+  if (instantTexts.size >= INSTANT_TEXTS_MAX) instantTexts.clear()
   const text = new Date(ms).toISOString()
-  written.set(ms, text)
+  instantTexts.set(ms, text)
   return text
 }
 
@@ -241,7 +243,7 @@ function named(
   return keyedHash === null ? { [member]: value } : { [`${member}_hmac`]: keyedHash(value) }
 }
 
-/** In an order that is the same on every machine. */
+/** Orders targets by code units, so that the order is the same on every machine. */
 function byName(one: ReceiptTarget, other: ReceiptTarget): number {
   return (
     compare(one.client_id, other.client_id) ||

@@ -2,34 +2,38 @@ import { describe, expect, test } from 'vitest'
 import type { ClientId, Issuer, IssuerName } from '../ids.ts'
 import { type AccessFilter, admits, admitsAll, conditionsOf, EVERYTHING } from './access-filter.ts'
 
-// Goal: whoever is bound to something reaches that and nothing beside it.
+// Goal: an access filter admits the objects that its credential is bound to, and no others.
+// Method: a filter of every kind, against objects of its own and of another issuer and client.
 
 const main = { issuer: 'main' as IssuerName, iss: 'https://idp.example' as Issuer }
 const idp: AccessFilter = { kind: 'issuer', ...main }
 const owner: AccessFilter = { kind: 'clients', ...main, clients: new Set(['mail', 'wiki'] as ClientId[]) }
 
-describe('reaches', () => {
+describe('the filter of', () => {
   test.each([
     ['everything', EVERYTHING, true, true, true, true],
     ['one issuer', idp, true, true, true, false],
     ['some clients', owner, false, true, false, false],
-  ] as const)('%s', (_name, access, ownIssuer, ownClient, otherClient, otherIssuer) => {
-    expect(admits(access, { issuer: 'main', clientId: null })).toBe(ownIssuer)
-    expect(admits(access, { issuer: 'main', clientId: 'mail' })).toBe(ownClient)
-    expect(admits(access, { issuer: 'main', clientId: 'crm' })).toBe(otherClient)
-    expect(admits(access, { issuer: 'other', clientId: 'mail' })).toBe(otherIssuer)
-    expect(admits(access, { issuer: 'other', clientId: null })).toBe(otherIssuer)
-  })
+  ] as const)(
+    '%s admits only its objects',
+    (_name, access, ownIssuer, ownClient, otherClient, otherIssuer) => {
+      expect(admits(access, { issuer: 'main', clientId: null })).toBe(ownIssuer)
+      expect(admits(access, { issuer: 'main', clientId: 'mail' })).toBe(ownClient)
+      expect(admits(access, { issuer: 'main', clientId: 'crm' })).toBe(otherClient)
+      expect(admits(access, { issuer: 'other', clientId: 'mail' })).toBe(otherIssuer)
+      expect(admits(access, { issuer: 'other', clientId: null })).toBe(otherIssuer)
+    },
+  )
 })
 
 describe('conditionsOf', () => {
-  test('the whole reach, where nothing in particular is asked for', () => {
+  test('are those of the filter if the request has none', () => {
     expect(conditionsOf(EVERYTHING)).toEqual({ issuer: null, clientIds: null })
     expect(conditionsOf(idp)).toEqual({ issuer: 'main', clientIds: null })
     expect(conditionsOf(owner)).toEqual({ issuer: 'main', clientIds: ['mail', 'wiki'] })
   })
 
-  test('what is asked for, as far as it lies within reach', () => {
+  test('combine the request with the filter', () => {
     expect(conditionsOf(EVERYTHING, { issuer: 'main', clientId: 'crm' })).toEqual({
       issuer: 'main',
       clientIds: ['crm'],
@@ -45,7 +49,7 @@ describe('conditionsOf', () => {
   })
 })
 
-test('admitsAll what was confined to it or to less, and nothing wider', () => {
+test('admitsAll is true for conditions within the filter, and false for wider ones', () => {
   const all = { issuer: null, clientIds: null }
   const main_ = { issuer: 'main', clientIds: null }
   expect(admitsAll(EVERYTHING, all)).toBe(true)

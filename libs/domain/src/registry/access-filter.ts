@@ -1,11 +1,11 @@
 import type { ClientId, Issuer, IssuerName } from '../ids.ts'
 
-/** What a credential may see and touch at all; its scopes say what it may do there. */
+/** The objects that a credential may read and change. Its scopes limit the operations on them. */
 export type AccessFilter =
   | { readonly kind: 'everything' }
-  /** An IdP, or its administrator. */
+  /** The credential of an IdP or of its administrator. */
   | { readonly kind: 'issuer'; readonly issuer: IssuerName; readonly iss: Issuer }
-  /** An owner of relying parties: these clients of one issuer. */
+  /** The credential of an owner of relying parties: these clients of one issuer. */
   | {
       readonly kind: 'clients'
       readonly issuer: IssuerName
@@ -15,7 +15,7 @@ export type AccessFilter =
 
 export const EVERYTHING: AccessFilter = { kind: 'everything' }
 
-/** Whether an object lies within reach. @param clientId null where the object is the issuer's as a whole. */
+/** Whether the filter admits an object. @param clientId null if the object belongs to the issuer as a whole. */
 export function admits(
   access: AccessFilter,
   { issuer, clientId }: { issuer: string; clientId: string | null },
@@ -30,13 +30,15 @@ export function admits(
   }
 }
 
-/** What a list is confined to. Null: not at all. */
+/** The conditions of a list query. Null means no condition. */
 export interface AccessConditions {
   readonly issuer: string | null
   readonly clientIds: readonly string[] | null
 }
 
-/** What is asked for, as far as it lies within reach, as conditions of a query. What does not has no clients at all. */
+/**
+ * Combines a request with the filter into the conditions of a query. A request outside the filter gets an empty list of clients.
+ */
 export function conditionsOf(
   access: AccessFilter,
   { issuer, clientId }: { issuer: string | null; clientId: string | null } = { issuer: null, clientId: null },
@@ -49,7 +51,7 @@ export function conditionsOf(
   return { issuer: access.issuer, clientIds }
 }
 
-/** Whether what was confined so lies within reach as a whole. */
+/** Whether the filter admits every object that matches the conditions. */
 export function admitsAll(access: AccessFilter, { issuer, clientIds }: AccessConditions): boolean {
   if (access.kind === 'everything') return true
   if (issuer !== access.issuer) return false

@@ -3,7 +3,7 @@ import type { RetryPolicy } from '../delivery/retry.ts'
 import type { BindingId, ClientId, Issuer, IssuerName } from '../ids.ts'
 import type { NetworkAccess } from './networks.ts'
 
-/** JWS algorithms that logout tokens are signed with: those of ID tokens, never `none` (Back-Channel Logout 2.6). */
+/** JWS algorithms for logout tokens: those of ID tokens, but never `none` (Back-Channel Logout 2.6). */
 export const SIGNING_ALGORITHMS = [
   'RS256',
   'RS384',
@@ -18,53 +18,53 @@ export const SIGNING_ALGORITHMS = [
 ] as const
 export type SigningAlgorithm = (typeof SIGNING_ALGORITHMS)[number]
 
-/** What one message of a binding can name. `session`: a session, and nothing else. `subject`: the subject only. */
+/** Whether a message of a binding can name only a session, only the subject, or either. */
 export type Names = 'session' | 'subject' | 'either'
 
-/** The settings of a binding that its channel alone reads. JSON, valid by the schema of the channel. */
+/** The settings of a binding that only its channel reads: JSON that is valid by the channel's schema. */
 export type ChannelSettings = Readonly<Record<string, unknown>>
 
-/** TLS of an RP's own, in PEM. */
+/** The TLS settings of an RP, in PEM. */
 export interface BindingTls {
-  /** Certificates that alone vouch for it; null: those that vouch for everybody. */
+  /** The only CAs that Curfew trusts for the RP; null for the default CAs. */
   readonly ca: string | null
-  /** What it is shown when it asks who calls (mTLS): a chain, ours first, and our private key, a compact JWE under the master key. */
+  /** Our client certificate for mTLS: the chain, ours first, and our private key as a compact JWE under the master key. */
   readonly client: { readonly certificate: string; readonly sealedKey: string } | null
 }
 
 /** The name of the first endpoint of a channel. */
 export const MAIN_ENDPOINT = 'main'
 
-/** One way to notify one relying party: an endpoint of one channel, with all that an attempt needs. */
+/** One way to notify one relying party: an endpoint of one channel, with the settings that an attempt needs. */
 export interface Binding extends NetworkAccess {
   readonly id: BindingId
-  /** Its channel. */
+  /** The kind of its channel. */
   readonly kind: string
   readonly issuer: IssuerName
   readonly iss: Issuer
   readonly clientId: ClientId
-  /** Its name among those of the relying party's channel. */
+  /** The name of the endpoint within the channel. */
   readonly endpoint: string
-  /** Absolute, without fragment; its query is kept byte for byte. */
+  /** Absolute, without a fragment. The query is kept byte for byte. */
   readonly uri: string
   readonly settings: ChannelSettings
   readonly names: Names
-  /** Whether a message for the subject may stand for a logout of one session. Counts where `names` is `subject`. */
+  /** Whether a message for the subject may be used for a logout of one session. Only relevant if `names` is `subject`. */
   readonly widens: boolean
-  /** The secret that its channel shows the endpoint, a compact JWE under the master key; null without one. */
+  /** The secret that the channel sends to the endpoint, as a compact JWE under the master key; null without one. */
   readonly sealedSecret: string | null
   /** From the start of the connection to the end of the answer, in milliseconds. */
   readonly timeoutMs: number
-  /** Most attempts at once, from all workers together; null where the owner has not said. */
+  /** The most concurrent attempts of all workers together; null if the owner set none. */
   readonly concurrency: number | null
-  /** Most attempts started in a second, by all workers together; null without a limit. */
+  /** The most attempts started per second by all workers together; null without a limit. */
   readonly ratePerSecond: number | null
   readonly retry: RetryPolicy
   readonly tls: BindingTls | null
-  /** The weakest acknowledgement that keeps the promise (SLA). */
+  /** The weakest acknowledgement that satisfies the SLA. */
   readonly counts: Level
-  /** The kind of the relying party's channel that this one stands in for; null: it is required. */
+  /** The kind of the channel that this one is a fallback for; null if it is required. */
   readonly fallbackFor: string | null
-  /** Null when enabled; otherwise why not, in words. */
+  /** Why the binding is disabled, as text; null if it is enabled. */
   readonly disabledReason: string | null
 }

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { readClient, withoutSecrets } from './client-metadata.ts'
 
-// Goal: a client is read as its IdP exports it, and what is secret stays with the IdP.
-// Method: a client of each product with the members that its documentation has; a table of what is read out of it.
+// Goal: Curfew reads a client as its IdP exports it, and does not keep its secrets.
+// Method: a client of every product with the documented members, and a table of the values read from it.
 
 const URI = 'https://shop.example/backchannel-logout'
 
@@ -115,13 +115,13 @@ const OKTA = {
   _links: { self: { href: 'https://acme.okta.com/api/v1/apps/0oa1' } },
 }
 
-describe('what is read', () => {
+describe('readClient', () => {
   test.each([
     ['Keycloak', KEYCLOAK, 'keycloak', '/clientId', '/name'],
     ['Ory', ORY, 'oidc', '/client_id', '/client_name'],
     ['Auth0', AUTH0, 'auth0', '/client_id', '/name'],
     ['Okta', OKTA, 'okta', '/credentials/oauthClient/client_id', '/label'],
-  ])('of a client of %s', (_product, document, format, clientId, clientName) => {
+  ])('reads a client of %s', (_product, document, format, clientId, clientName) => {
     expect(readClient(document)).toMatchObject({
       ...{ format, document },
       clientId: { value: 'shop', pointer: clientId },
@@ -130,31 +130,31 @@ describe('what is read', () => {
   })
 
   test.each([
-    ['nothing', {}],
-    ['nulls', { client_id: null }],
-    ['text where there should be objects', { settings: 'x', attributes: [1], oidc_logout: 7 }],
-  ])('of %s is nothing', (_, document) => {
+    ['an empty document', {}],
+    ['null members', { client_id: null }],
+    ['members of the wrong type', { settings: 'x', attributes: [1], oidc_logout: 7 }],
+  ])('finds nothing in %s', (_, document) => {
     expect(readClient(document)).toMatchObject({ format: 'oidc', clientId: null, clientName: null })
   })
 
   const paths = { oidc: 'uri', keycloak: [['attributes', 'uri']] }
   test.each([
-    ["the standard's words count before a product's own", { uri: 'a', attributes: { uri: 'b' } }, '/uri'],
-    ['a product writes what is not set as empty', { attributes: { uri: '' } }, undefined],
-    ["an empty member in the standard's words is a mistake", { uri: '' }, '/uri'],
-    ['a path is escaped', { attributes: { uri: 'b' } }, '/attributes/uri'],
+    ["prefers the standard's member to a product's own", { uri: 'a', attributes: { uri: 'b' } }, '/uri'],
+    ["treats a product's empty member as unset", { attributes: { uri: '' } }, undefined],
+    ["reports an empty member in the standard's format", { uri: '' }, '/uri'],
+    ['returns the JSON pointer of a nested member', { attributes: { uri: 'b' } }, '/attributes/uri'],
   ])('%s', (_, document, pointer) => {
     expect(readClient({ clientId: 'shop', ...document }).member(paths)?.pointer).toBe(pointer)
   })
 })
 
-describe('what is secret', () => {
+describe('withoutSecrets', () => {
   test.each([
     ['Keycloak', KEYCLOAK, ['secret', 'registrationAccessToken', 'client.secret.rotated']],
     ['Ory', ORY, ['client_secret', 'client_secret_expires_at', 'registration_access_token', 'd']],
     ['Auth0', AUTH0, ['client_secret', 'private_key', 'storageAccessKey', 'masterkey']],
     ['Okta', OKTA, ['client_secret']],
-  ])('is left out of a client of %s, and nothing else is', (_product, client, left) => {
+  ])('removes only the secrets of a client of %s', (_product, client, left) => {
     const kept = withoutSecrets(client)
     expect(JSON.stringify(kept)).not.toContain('hush')
     const withMembers = (value: unknown): unknown =>
@@ -162,7 +162,7 @@ describe('what is secret', () => {
     expect(kept).toEqual(withMembers(client))
   })
 
-  test('are neither flags nor names that only speak of secrets', () => {
+  test('keeps flags and members that only mention secrets', () => {
     const flags = {
       require_client_secret: true,
       token_endpoint_auth_method: 'client_secret_post',

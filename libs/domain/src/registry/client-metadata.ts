@@ -1,7 +1,7 @@
-/** Whose words a client is written in. `oidc`: the standard's, which are Ory's too. */
+/** The format of a client's metadata. `oidc`: the standard's, which Ory uses as well. */
 export type ClientFormat = 'oidc' | 'keycloak' | 'auth0' | 'okta'
 
-/** One member of a client's metadata that we use: what it says, and where (a JSON pointer). */
+/** A member of a client's metadata that Curfew uses: its value, and its place as a JSON pointer. */
 export interface KnownMember {
   readonly value: unknown
   readonly pointer: string
@@ -10,7 +10,7 @@ export interface KnownMember {
 type Metadata = Readonly<Record<string, unknown>>
 type Path = readonly (string | number)[]
 
-/** Where a member is, in the standard's words (`oidc`, a name) and in those of products. The first that says something counts. */
+/** The places of a member: its name in the standard's format (`oidc`) and its paths in products' formats. The first set counts. */
 export interface MemberPaths {
   readonly oidc: string
   readonly keycloak?: readonly Path[]
@@ -18,13 +18,13 @@ export interface MemberPaths {
   readonly okta?: readonly Path[]
 }
 
-/** A client as its IdP has it: OIDC client metadata, or the export of a product that we know. */
+/** A client as its IdP describes it: OIDC client metadata, or the export of a known product. */
 export interface ClientMetadata {
   readonly format: ClientFormat
   readonly document: Metadata
   readonly clientId: KnownMember | null
   readonly clientName: KnownMember | null
-  /** What it says of one member, in the standard's words before a product's own; null where it says nothing. */
+  /** Finds a member, in the standard's format before the product's own; null if neither sets it. */
   member(paths: MemberPaths): KnownMember | null
 }
 
@@ -44,7 +44,7 @@ const FORMATS: readonly {
   readonly format: Exclude<ClientFormat, 'oidc'>
   readonly is: (metadata: Metadata) => boolean
 }[] = [
-  // ClientRepresentation, of a realm's export or the admin API. Attributes are text, and empty where they are not set.
+  // ClientRepresentation, from a realm's export or the admin API. Attributes are text, and unset ones are empty.
   { format: 'keycloak', is: ({ clientId }) => typeof clientId === 'string' },
   // An application of the Apps API.
   {
@@ -60,14 +60,14 @@ const FORMATS: readonly {
   },
 ]
 
-/** Reads a client once. What each channel needs of it, the channel asks for. */
+/** Reads a client's metadata. The channels ask the result for the members that they need. */
 export function readClient(document: Metadata): ClientMetadata {
   const found = FORMATS.find(({ is }) => is(document))
   const member = (paths: MemberPaths): KnownMember | null => {
     const own = found === undefined ? [] : (paths[found.format] ?? [])
     for (const path of [[paths.oidc], ...own]) {
       const value = path.reduce<unknown>(at, document)
-      // Products write what is not set as empty; in the standard's own members it is a mistake, and told.
+      // Products write an unset member as empty text. In the standard's format, empty text is a mistake that the channel reports.
       const unset = value === undefined || value === null || (value === '' && path.length > 1)
       if (!unset) return { value, pointer: pointerTo(path) }
     }
@@ -82,15 +82,15 @@ export function readClient(document: Metadata): ClientMetadata {
   }
 }
 
-/** Names that end so hold secrets, in all products' spelling. */
+/** Endings of the names of secret members, in the spelling of all products. */
 const SECRET_NAME =
   /(?:secret|secretrotated|secretexpiresat|registrationaccesstoken|(?:private|secret|master|access|api|sas)key|password|passphrase)$/
 /** Private members of a JWK (RFC 7518 6). */
 const JWK_PRIVATE = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
 
 /**
- * The metadata without what is secret between a client and its IdP, at any depth: we have no use for it, so it is not kept.
- * Booleans under such a name are no secrets.
+ * Removes the secrets between a client and its IdP, at any depth. Curfew does not need them, so it does not store them. Booleans
+ * with such a name are no secrets.
  */
 export function withoutSecrets<Value>(value: Value): Value
 export function withoutSecrets(value: unknown): unknown {

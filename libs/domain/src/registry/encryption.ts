@@ -1,4 +1,6 @@
-/** JWE algorithms that tokens may be encrypted with (RFC 7518 4.1). RSA1_5 is broken, and `dir` would share a secret. */
+/**
+ * JWE algorithms for tokens (RFC 7518 4.1). RSA1_5 is missing because it is broken, and `dir` because it needs a shared secret.
+ */
 export const ENCRYPTION_ALGORITHMS = [
   'RSA-OAEP',
   'RSA-OAEP-256',
@@ -9,7 +11,7 @@ export const ENCRYPTION_ALGORITHMS = [
 ] as const
 export type EncryptionAlgorithm = (typeof ENCRYPTION_ALGORITHMS)[number]
 
-/** What the content is encrypted with (RFC 7518 5.1). */
+/** Content encryption algorithms (RFC 7518 5.1). */
 export const CONTENT_ENCRYPTIONS = [
   'A128CBC-HS256',
   'A192CBC-HS384',
@@ -20,14 +22,14 @@ export const CONTENT_ENCRYPTIONS = [
 ] as const
 export type ContentEncryption = (typeof CONTENT_ENCRYPTIONS)[number]
 
-/** `id_token_encrypted_response_enc` where only the algorithm was registered (OIDC Dynamic Registration 2). */
+/** The default of `id_token_encrypted_response_enc` (OIDC Dynamic Registration 2). */
 export const DEFAULT_CONTENT_ENCRYPTION: ContentEncryption = 'A128CBC-HS256'
 
-/** An RP wants its tokens encrypted, logout tokens like ID tokens (Back-Channel Logout 2.4). */
+/** The encryption that an RP registered for ID tokens, which applies to logout tokens as well (Back-Channel Logout 2.4). */
 export interface TokenEncryption {
   readonly alg: EncryptionAlgorithm
   readonly enc: ContentEncryption
-  /** Its keys, as it registered them; null where they are at `jwksUri`. */
+  /** The registered keys; null if they are at `jwksUri`. */
   readonly jwks: unknown
   readonly jwksUri: string | null
 }

@@ -1,6 +1,6 @@
-/** TLS as it was when an endpoint was asked; that its certificate was verified goes without saying. */
+/** The TLS connection to an endpoint, whose certificate was verified. */
 export interface InspectedTls {
-  /** Such as `TLSv1.3`. */
+  /** The protocol version, such as `TLSv1.3`. */
   readonly protocol: string
   readonly validTo: Date
 }

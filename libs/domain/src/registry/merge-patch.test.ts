@@ -2,7 +2,8 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { mergePatch } from './merge-patch.ts'
 
-// Goal: a patch does what RFC 7396 says, to any document. Method: the examples of its appendix A, and properties.
+// Goal: a patch follows RFC 7396, for any document.
+// Method: the examples of its appendix A, and properties.
 
 test.each([
   [{ a: 'b' }, { a: 'c' }, { a: 'c' }],
@@ -30,7 +31,7 @@ test.each([
 
 const object = fc.dictionary(fc.string({ maxLength: 4 }), fc.jsonValue({ maxDepth: 2 }))
 
-test('an empty patch changes nothing, and the same patch again nothing more', () => {
+test('an empty patch changes nothing, and a repeated patch changes nothing more', () => {
   fc.assert(
     fc.property(object, object, (target, patch) => {
       expect(mergePatch(target, {})).toEqual(target)
@@ -40,7 +41,7 @@ test('an empty patch changes nothing, and the same patch again nothing more', ()
   )
 })
 
-test('neither argument is changed, and __proto__ is a member like any other', () => {
+test('a patch changes neither argument, and treats __proto__ as an ordinary member', () => {
   const target = { a: { b: 1 } }
   const patch = JSON.parse('{ "__proto__": { "polluted": true }, "a": { "c": 2 } }') as object
   const merged = mergePatch(target, patch) as Record<string, unknown>

@@ -1,6 +1,6 @@
 /**
- * What a JSON Merge Patch makes of a document (RFC 7396 2): members are put in, null takes one away, objects are patched
- * in turn and everything else, lists too, is replaced. Neither argument is changed.
+ * Applies a JSON Merge Patch to a document (RFC 7396 2): a null removes a member, objects are patched recursively, and any other
+ * value replaces the old one, even a list. Neither argument is changed.
  */
 export function mergePatch(target: unknown, patch: unknown): unknown {
   if (!isObject(patch)) return patch
@@ -9,7 +9,7 @@ export function mergePatch(target: unknown, patch: unknown): unknown {
     if (value === null) merged.delete(name)
     else merged.set(name, mergePatch(merged.get(name), value))
   }
-  // Unlike an assignment this makes a member of `__proto__` too.
+  // Unlike an assignment, this makes `__proto__` an ordinary member.
   return Object.fromEntries(merged)
 }
 

@@ -13,8 +13,8 @@ import {
   ruleAfterRemoval,
 } from './networks.ts'
 
-// Goal: no registration reaches a network that neither the deployment nor an unbound admin allowed.
-// Method: tables, and node:net's own BlockList as the judge of which address lies in which network.
+// Goal: Curfew connects to no network for a registration, unless the deployment or an unbound admin allowed it.
+// Method: tables, and node:net's BlockList as the reference for addresses in networks.
 
 const TEN = ['10.0.0.0/8']
 const NOTHING: NetworkSettings = { chosen: undefined, rule: null }
@@ -34,7 +34,7 @@ test.each([
   ['fd00:1::/32', 'fd00::/8', true],
   ['fe80::/10', 'fd00::/8', false],
   ['::1/128', '::/127', true],
-])('%s lies within %s: %s', (inner, outer, expected) => {
+])('liesWithin(%s, [%s]) is %s', (inner, outer, expected) => {
   expect(liesWithin(inner, [outer])).toBe(expected)
 })
 
@@ -62,35 +62,65 @@ test('an address lies in the intersection if and only if it lies in both lists',
   )
 })
 
-describe('the networks of a relying party', () => {
+describe('the networks of a relying party that chose', () => {
   const dialled = (party: NetworkSettings, issuer: NetworkSettings, ceiling: readonly string[]) =>
     effectiveNetworks(networkAccess(party, issuer), ceiling)
 
   test.each([
-    ['left to others: the deployment', NOTHING, NOTHING, TEN, TEN],
+    ['none are those of the deployment', NOTHING, NOTHING, TEN, TEN],
     [
-      'its own, within the deployment',
+      'a part of the deployment are that part',
       { chosen: ['10.1.0.0/16'], rule: null },
       NOTHING,
       TEN,
       ['10.1.0.0/16'],
     ],
-    ['none at all', { chosen: [], rule: null }, NOTHING, TEN, []],
-    ['beyond the deployment, by a tenant', { chosen: TEN, rule: null }, NOTHING, [], []],
-    ['wider than the deployment', { chosen: ['0.0.0.0/0'], rule: null }, NOTHING, TEN, TEN],
-    ['beyond the deployment, by an admin', { chosen: TEN, rule: byAdmin(...TEN) }, NOTHING, [], TEN],
-    ['wider than the admin said', { chosen: ['0.0.0.0/0'], rule: byAdmin(...TEN) }, NOTHING, [], TEN],
-    ['its issuer by an admin', NOTHING, { chosen: TEN, rule: byAdmin(...TEN) }, [], TEN],
-    ['wider than its issuer', { chosen: TEN, rule: null }, { chosen: [], rule: byAdmin() }, TEN, []],
+    ['an empty list are none', { chosen: [], rule: null }, NOTHING, TEN, []],
+    ['others than the deployment are none', { chosen: TEN, rule: null }, NOTHING, [], []],
     [
-      'by an admin, beyond what an admin left its issuer',
+      'more than the deployment are those of the deployment',
+      { chosen: ['0.0.0.0/0'], rule: null },
+      NOTHING,
+      TEN,
+      TEN,
+    ],
+    [
+      'others than the deployment, by an admin, are these',
+      { chosen: TEN, rule: byAdmin(...TEN) },
+      NOTHING,
+      [],
+      TEN,
+    ],
+    [
+      "more than the admin's rule are those of the rule",
+      { chosen: ['0.0.0.0/0'], rule: byAdmin(...TEN) },
+      NOTHING,
+      [],
+      TEN,
+    ],
+    [
+      "none are those of its issuer's rule by an admin",
+      NOTHING,
+      { chosen: TEN, rule: byAdmin(...TEN) },
+      [],
+      TEN,
+    ],
+    [
+      "more than the admin's rule for its issuer are those of the rule",
+      { chosen: TEN, rule: null },
+      { chosen: [], rule: byAdmin() },
+      TEN,
+      [],
+    ],
+    [
+      "more than the admin's rule for its issuer, by an admin, are these",
       { chosen: TEN, rule: byAdmin(...TEN) },
       { chosen: [], rule: byAdmin() },
       TEN,
       TEN,
     ],
     [
-      'by its issuer, beyond what an admin left the issuer',
+      "more than the admin's rule for its issuer, by the issuer, are those of the rule",
       { chosen: TEN, rule: { networks: TEN, by: 'issuer' } },
       { chosen: [], rule: byAdmin() },
       TEN,
@@ -101,7 +131,7 @@ describe('the networks of a relying party', () => {
   })
 })
 
-test('a credential registers networks within what stands above it, and an unbound admin any', () => {
+test('a credential registers networks within the rules of higher ranks, and an unbound admin any', () => {
   const issuer: NetworkSettings = { chosen: ['10.1.0.0/16'], rule: null }
   const limit = (rank: 'admin' | 'issuer' | 'clients', rule: NetworkRule | null = null) =>
     networkLimit(rank, { rule, issuer, ceiling: TEN })
@@ -113,7 +143,7 @@ test('a credential registers networks within what stands above it, and an unboun
   expect(limit('issuer', { networks: [], by: 'issuer' })).toEqual(TEN)
 })
 
-test('a rule is changed by an equal or a higher rank, and lifted by leaving the networks out', () => {
+test('a credential of an equal or higher rank changes a rule, and removes it by leaving the networks out', () => {
   const after = (rule: NetworkRule | null, rank: 'admin' | 'issuer' | 'clients', asked?: readonly string[]) =>
     ruleAfter(rule, { rank, asked })
   expect(after(null, 'admin', [])).toEqual(byAdmin())
@@ -125,7 +155,7 @@ test('a rule is changed by an equal or a higher rank, and lifted by leaving the 
   expect(after(null, 'clients', TEN)).toBeNull()
 })
 
-test('an admin who removes a registration withdraws its grant and keeps it narrow', () => {
+test('an admin who removes a registration withdraws granted networks and keeps a narrowing rule', () => {
   const after = (rule: NetworkRule | null, ceiling: readonly string[], rank: 'admin' | 'issuer' = 'admin') =>
     ruleAfterRemoval(rule, { rank, ceiling })
   expect(after(byAdmin(...TEN), [])).toBeNull()

@@ -1,33 +1,33 @@
-/** A CIDR, such as `10.0.0.0/8` or `fd00::/8`. Its text was checked where it came in. */
+/** A valid CIDR, such as `10.0.0.0/8` or `fd00::/8`. */
 export type Network = string
 
-/** Who set the networks of a registration, where a lesser credential may not widen them. */
+/** The rank of a credential, from the highest to the lowest. A lower rank may not widen the networks that a higher rank set. */
 export type NetworkRank = 'admin' | 'issuer' | 'clients'
 
-/** The networks that a credential of some rank set for a registration. A credential of a lesser rank stays within them. */
+/** The networks that a credential set for a registration. A credential of a lower rank must stay within them. */
 export interface NetworkRule {
   readonly networks: readonly Network[]
-  /** `admin`: an unbound admin, the only one that may go beyond the deployment's networks. */
+  /** The rank of the credential. Only an unbound admin (`admin`) may go beyond the deployment's networks. */
   readonly by: 'admin' | 'issuer'
 }
 
-/** The private networks that one registration may live at. The guarded client applies the deployment's ceiling to it. */
+/** The private networks that the endpoints of one registration may be in. The guarded client adds the deployment's limit. */
 export interface NetworkAccess {
-  /** Of the deployment's networks, those parts that lie within these. Null: all of them. */
+  /** The allowed part of the deployment's networks. Null: all of them. */
   readonly allowedNetworks: readonly Network[] | null
-  /** Networks that an unbound admin allowed, be they the deployment's or not. Default none. */
+  /** Networks that an unbound admin allowed, even outside the deployment's. Default: none. */
   readonly grantedNetworks?: readonly Network[]
 }
 
-/** What a registration says of networks, and the rule that binds it. */
+/** The networks that a registration chose, and the rule that limits them. */
 export interface NetworkSettings {
   readonly chosen: readonly Network[] | undefined
   readonly rule: NetworkRule | null
 }
 
 /**
- * The networks that a relying party may live at: those of its registration, else its issuer's defaults, within the rules of
- * both. A rule of an unbound admin for the relying party itself stands above its issuer's.
+ * The networks that a relying party's endpoints may be in: those of its registration, or else its issuer's defaults, within the
+ * rules of both. An unbound admin's rule for the relying party overrides the issuer's rule.
  */
 export function networkAccess(party: NetworkSettings, issuer: NetworkSettings): NetworkAccess {
   const rules = [party.rule, party.rule?.by === 'admin' ? null : issuer.rule].filter((rule) => rule !== null)
@@ -42,12 +42,12 @@ export function networkAccess(party: NetworkSettings, issuer: NetworkSettings): 
   return { allowedNetworks, ...(granted && { grantedNetworks: allowedNetworks }) }
 }
 
-/** The networks that an issuer's own endpoints may live at: its key set, its signer. */
+/** The networks that an issuer's own endpoints, such as its key set and its signer, may be in. */
 export function issuerNetworkAccess(issuer: NetworkSettings): NetworkAccess {
   return networkAccess({ chosen: undefined, rule: null }, issuer)
 }
 
-/** The same, and within these networks too. */
+/** Limits an access to `networks`. */
 export function narrowedAccess(access: NetworkAccess, networks: readonly Network[]): NetworkAccess {
   const { allowedNetworks, grantedNetworks = [] } = access
   return {
@@ -56,13 +56,13 @@ export function narrowedAccess(access: NetworkAccess, networks: readonly Network
   }
 }
 
-/** No two sets of networks have one name. */
+/** A unique name for an access, such as the key of a cache. */
 export function accessName({ allowedNetworks, grantedNetworks }: NetworkAccess): string {
   const within = allowedNetworks === null ? 'all' : allowedNetworks.join(',')
   return grantedNetworks === undefined ? within : `${within} ${grantedNetworks.join(',')}`
 }
 
-/** The networks that may be dialled. @param ceiling the deployment's. */
+/** The networks that Curfew may connect to. @param ceiling the deployment's networks. */
 export function effectiveNetworks(
   { allowedNetworks, grantedNetworks = [] }: NetworkAccess,
   ceiling: readonly Network[],
@@ -86,12 +86,12 @@ export function networkLimit(
   return effectiveNetworks(networkAccess({ chosen: rule?.networks, rule }, issuer), ceiling)
 }
 
-/** Whether a credential may set a rule anew, or lift it. */
+/** Whether a credential may change or remove a rule. */
 export function mayChangeRule(rank: NetworkRank, rule: NetworkRule | null): boolean {
   return rank === 'admin' || (rank === 'issuer' && rule?.by !== 'admin')
 }
 
-/** The rule after a change of a registration. @param asked undefined: the registration leaves its networks to others. */
+/** The rule after a change of a registration. @param asked the networks in the registration; undefined if it sets none. */
 export function ruleAfter(
   rule: NetworkRule | null,
   { rank, asked }: { rank: NetworkRank; asked: readonly Network[] | undefined },
@@ -101,8 +101,8 @@ export function ruleAfter(
 }
 
 /**
- * The rule after an unbound admin removed the registration: what the admin narrowed stays narrowed, and what the admin granted
- * beyond the ceiling is withdrawn.
+ * The rule after an unbound admin removed the registration. A rule that narrowed the networks stays; networks granted beyond the
+ * ceiling are withdrawn.
  */
 export function ruleAfterRemoval(
   rule: NetworkRule | null,
@@ -113,13 +113,13 @@ export function ruleAfterRemoval(
   return { ...rule, networks: intersectNetworks(rule.networks, ceiling) }
 }
 
-/** Whether a network lies within one of others. */
+/** Whether a network lies within one of the others. */
 export function liesWithin(network: Network, others: readonly Network[]): boolean {
   const inner = parse(network)
   return others.some((other) => contains(parse(other), inner))
 }
 
-/** The networks that lie within one of each list. Of two CIDRs one holds the other, or they are apart. */
+/** The intersection of two lists of networks. Two CIDRs are either nested or disjoint, so it consists of members of the lists. */
 export function intersectNetworks(some: readonly Network[], others: readonly Network[]): readonly Network[] {
   const inSome = some.filter((network) => liesWithin(network, others))
   const inOthers = others.filter((network) => liesWithin(network, some) && !inSome.includes(network))
@@ -136,7 +136,9 @@ function contains(outer: Parsed, inner: Parsed): boolean {
   return outer.prefix <= inner.prefix && outer.bits >> shift === inner.bits >> shift
 }
 
-/** An IPv4 network by its IPv4-mapped name, as connections know it too (RFC 4291 2.5.5.2). */
+/**
+ * Parses a network. An IPv4 network gets its IPv4-mapped IPv6 prefix, because sockets may report that form (RFC 4291 2.5.5.2).
+ */
 function parse(network: Network): Parsed {
   const [address = '', prefix = ''] = network.split('/')
   if (!address.includes(':')) return { bits: MAPPED | bitsOfV4(address), prefix: 96 + Number(prefix) }

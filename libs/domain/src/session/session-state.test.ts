@@ -7,7 +7,8 @@ import type { LogoutEvent } from '../logout/event.ts'
 import type { LiveSession } from '../logout/session-match.ts'
 import { type SessionBinding, type SessionDelivery, standingOf } from './session-state.ts'
 
-// Goal: a session is over when every required channel of its relying party, or a fallback in its place, acknowledged the logout.
+// Goal: a session is over when every required channel of its relying party, or its fallback, has acknowledged the logout as done.
+// Method: tables of deliveries and their states.
 
 const digest: Digest = (text) => hash('sha256', text)
 const AT = new Date('2026-11-21T12:00:00Z')
@@ -29,7 +30,7 @@ const SESSION = {
   expiresAt: new Date('2026-11-21T20:00:00Z'),
 } as unknown as LiveSession
 
-/** `b` stands in for `a`, and `c` for `b`; `z` is another required channel. */
+/** `b` is the fallback for `a`, and `c` for `b`; `z` is another required channel. */
 const FALLBACK_FOR = { a: null, b: 'a', c: 'b', z: null }
 type Name = keyof typeof FALLBACK_FOR
 const bindingOf = (name: Name, more: Partial<SessionBinding> = {}) =>
@@ -39,15 +40,15 @@ const bindingOf = (name: Name, more: Partial<SessionBinding> = {}) =>
   }) as unknown as SessionBinding
 
 /**
- * @param states of the delivery to each channel, as `a:dead_lettered`; only the name where nothing is owed. A level is the state
+ * @param states the delivery to each channel, as `a:dead_lettered`; only the name if nothing is owed. A level means the state
  *   `acknowledged` with that level.
  * @param narrow a channel whose messages would end more than the session.
  */
-function standing(states: string, narrow?: Name, removed?: Name): string {
-  const channels = states.split(' ').map((each) => each.split(':') as [Name, (DeliveryState | Level)?])
+function stateAfter(states: string, narrow?: Name, removed?: Name): string {
+  const channels = states.split(' ').map((entry) => entry.split(':') as [Name, (DeliveryState | Level)?])
   const told = channels.flatMap(([name, state]): readonly SessionDelivery[] => {
     if (state === undefined) return []
-    const level = state === 'acknowledged' ? 'done' : LEVELS.find((each) => each === state)
+    const level = state === 'acknowledged' ? 'done' : LEVELS.find((one) => one === state)
     const waits = state === 'pending' || state === 'in_flight'
     const named = {
       bindingId: bindingOf(name).id,
@@ -70,29 +71,29 @@ function standing(states: string, narrow?: Name, removed?: Name): string {
 }
 
 test.each([
-  ['is owed, for people to see it as a dead letter', 'a', 'owed to a'],
-  ['is an orphan once that is a dead letter', 'a:dead_lettered', 'orphaned'],
-])('a session posted late that no channel may name %s', (_, states, expected) => {
-  expect(standing(states, 'a')).toBe(expected)
+  ['is owed a delivery, which becomes a visible dead letter', 'a', 'owed to a'],
+  ['is orphaned once that delivery is a dead letter', 'a:dead_lettered', 'orphaned'],
+])('a session posted late that no channel may name %s (%s): %s', (_, states, expected) => {
+  expect(stateAfter(states, 'a')).toBe(expected)
 })
 
-describe('a session whose relying party has a fallback', () => {
+describe('a session at a relying party with a fallback', () => {
   test.each([
     ['the required channel acknowledged', 'a:acknowledged b', 'over'],
-    ['the required channel acknowledged, and the fallback waits', 'a:acknowledged b:pending', 'over'],
+    ['the required channel acknowledged, and the fallback is pending', 'a:acknowledged b:pending', 'over'],
     ['the required channel acknowledged, and the fallback is dead', 'a:acknowledged b:dead_lettered', 'over'],
-    ['the required channel waits, and the fallback acknowledged', 'a:pending b:acknowledged', 'covered'],
-    ['the required channel waits', 'a:in_flight b', 'covered'],
-    ['the fallback of a dead letter waits', 'a:dead_lettered b:pending', 'covered'],
+    ['the required channel is pending, and the fallback acknowledged', 'a:pending b:acknowledged', 'covered'],
+    ['the required channel is in flight', 'a:in_flight b', 'covered'],
+    ['the fallback of a dead letter is pending', 'a:dead_lettered b:pending', 'covered'],
     ['the fallback of a dead letter acknowledged', 'a:dead_lettered b:acknowledged', 'over'],
     ['the fallback of a dead letter is dead', 'a:dead_lettered b:dead_lettered', 'orphaned'],
     ['the next fallback acknowledged', 'a:dead_lettered b:dead_lettered c:acknowledged', 'over'],
-    ['the next fallback waits', 'a:dead_lettered b:dead_lettered c:pending', 'covered'],
-    ['its logout lapsed', 'a:lapsed b', 'orphaned'],
+    ['the next fallback is pending', 'a:dead_lettered b:dead_lettered c:pending', 'covered'],
+    ['the logout lapsed', 'a:lapsed b', 'orphaned'],
     ['nothing is owed to the required channel', 'a b', 'owed to a'],
     ['a fallback was registered after the dead letter', 'a:dead_lettered b', 'owed to b'],
   ])('%s (%s): %s', (_, states, expected) => {
-    expect(standing(states)).toBe(expected)
+    expect(stateAfter(states)).toBe(expected)
   })
 })
 
@@ -104,22 +105,25 @@ test.each([
   ['a:dead_lettered b:acknowledged z:pending', 'covered'],
   ['a:dead_lettered b:pending z:dead_lettered', 'covered'],
   ['a:acknowledged z', 'owed to z'],
-])('a session is over when each required channel did its part (%s): %s', (states, expected) => {
-  expect(standing(states)).toBe(expected)
-})
+])(
+  'a session is over when every required channel or its fallback acknowledged (%s): %s',
+  (states, expected) => {
+    expect(stateAfter(states)).toBe(expected)
+  },
+)
 
 test.each([
   ['a b:acknowledged', 'over'],
   ['a b:pending', 'covered'],
   ['a b', 'owed to b'],
 ])(
-  'a fallback counts where a message of the channel before it would end more (%s): %s',
+  'a fallback counts if a message of the replaced channel would end more than the session (%s): %s',
   (states, expected) => {
-    expect(standing(states, 'a')).toBe(expected)
+    expect(stateAfter(states, 'a')).toBe(expected)
   },
 )
 
-describe('an acknowledgement that does not say that the session is over keeps the session in the index', () => {
+describe('an acknowledgement below the level done keeps the session in the index', () => {
   test.each([
     ['a:begun', 'covered'],
     ['a:received', 'covered'],
@@ -130,11 +134,11 @@ describe('an acknowledgement that does not say that the session is over keeps th
     ['a:begun z:dead_lettered', 'orphaned'],
     ['a:done z:done', 'over'],
   ])('%s: %s', (states, expected) => {
-    expect(standing(states)).toBe(expected)
+    expect(stateAfter(states)).toBe(expected)
   })
 })
 
-describe('a session whose relying party removed a channel from its registration', () => {
+describe('a session at a relying party that removed a channel from its registration', () => {
   test.each([
     ['a:pending z', 'owed to z'],
     ['a:pending z:done', 'covered'],
@@ -143,6 +147,6 @@ describe('a session whose relying party removed a channel from its registration'
     ['a:dead_lettered', 'orphaned'],
     ['a:done', 'over'],
   ])('%s: %s', (states, expected) => {
-    expect(standing(states, undefined, 'a')).toBe(expected)
+    expect(stateAfter(states, undefined, 'a')).toBe(expected)
   })
 })

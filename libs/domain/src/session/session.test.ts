@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import type { ClientId, Issuer, Sid, Subject } from '../ids.ts'
 import { mergeStarts, netOf, type Session, type SessionChange, type SessionStart } from './session.ts'
 
-// Goal: a batch that is applied as ends and then starts leaves the index as if each change had been applied by itself.
-// Method: a model that applies them one by one, beside what netOf makes of them, over an index that is not empty.
+// Goal: a batch applied as ends and then starts has the same effect as its changes one by one.
+// Method: a model applies the changes one by one and is compared with netOf, over an index that is not empty.
 
 const few = <Text extends string>(...names: string[]) => fc.constantFrom(...(names as Text[]))
 const iss = few<Issuer>('https://a.example', 'https://b.example')
@@ -42,28 +42,28 @@ function apply(index: Index, one: SessionChange): void {
   }
   const { end } = one
   for (const [key, held] of index) {
-    const meant = held.iss === end.iss && held.sid === end.sid
-    if (meant && (end.clientId === null || end.clientId === held.clientId)) index.delete(key)
+    const matches = held.iss === end.iss && held.sid === end.sid
+    if (matches && (end.clientId === null || end.clientId === held.clientId)) index.delete(key)
   }
 }
 
-test('ends and then starts come to the same as every change in its turn', () => {
+test('ends followed by starts have the same effect as the changes one by one', () => {
   fc.assert(
     fc.property(fc.array(session), fc.array(change), (before, changes) => {
-      const inTurn: Index = new Map()
+      const oneByOne: Index = new Map()
       const net: Index = new Map()
-      for (const index of [inTurn, net]) for (const each of before) start(index, each)
-      for (const one of changes) apply(inTurn, one)
+      for (const index of [oneByOne, net]) for (const each of before) start(index, each)
+      for (const one of changes) apply(oneByOne, one)
       const { ends, starts } = netOf(changes)
       for (const end of ends) apply(net, { kind: 'ended', end })
       for (const each of starts) start(net, each)
-      expect(net).toEqual(inTurn)
+      expect(net).toEqual(oneByOne)
     }),
     { numRuns: 1_000 },
   )
 })
 
-test('each session of a client is started once: a statement takes no row twice', () => {
+test('the starts contain every session of a client once, because a statement cannot write a row twice', () => {
   fc.assert(
     fc.property(fc.array(change), (changes) => {
       const { starts } = netOf(changes)
@@ -73,7 +73,7 @@ test('each session of a client is started once: a statement takes no row twice',
   )
 })
 
-test('posted again it began when it first did, has begun anew when it last did, ends when it last does, and keeps the device that it had', () => {
+test('a session posted again keeps its first start, its latest restart, its latest end, and its device', () => {
   const one: Session = {
     ...{ iss: 'https://a.example' as Issuer, sub: 'alice' as Subject, sid: 's' as Sid },
     ...{ clientId: 'mail' as ClientId, device: 'phone' },

@@ -9,90 +9,93 @@ export interface Beginning {
   readonly acceptedAt: Date
 }
 
-/** A session that one client has at one issuer, as its IdP posted it. */
+/** A session of one client at one issuer, as the IdP posted it. */
 export interface Session extends Beginning {
   readonly iss: Issuer
   readonly sub: Subject
   readonly sid: Sid
   readonly clientId: ClientId
-  /** Which device it is on; null where the IdP has not said. */
+  /** The device of the session; null if the IdP stated none. */
   readonly device: string | null
-  /** The subject's email address. Absent where the IdP has not said. */
+  /** The subject's email address. Absent if the IdP stated none. */
   readonly email?: string
   /** When it ends by itself. */
   readonly expiresAt: Date
 }
 
-/** The same, perhaps said several times. */
+/** A session, merged from one or more posts of it. */
 export interface SessionStart extends Session {
-  /** The latest that it was said to begin; absent where that is when it began. */
+  /** The latest stated start; absent if it equals the first. */
   readonly restarted?: Beginning
 }
 
-/** A session that ended by itself, as its IdP posted it: nobody is to be told. */
+/** The end of a session, as the IdP posted it. It owes no delivery. */
 export interface SessionEnd {
   readonly iss: Issuer
   readonly sid: Sid
-  /** Null: of every client that has part in it. */
+  /** Null: the session ended at every client. */
   readonly clientId: ClientId | null
 }
 
 /**
- * What the sessions of an issuer in the index are good for. `off`: nothing. `partial`: who is known to hold one is told by
- * sid, and the others are told all the same, for they may hold one. `complete`: only who is known to hold one is told.
+ * How an issuer's indexed sessions narrow its logouts.
+ * - `off`: not at all.
+ * - `partial`: clients with a known session get a delivery by sid. The other clients get a delivery as well, because they may
+ *   hold an unposted session.
+ * - `complete`: only clients with a known session get a delivery.
  */
 export type SessionIndexUse = 'off' | 'partial' | 'complete'
 
-/** What an IdP said of a session. */
+/** A start or an end of a session that an IdP posted. */
 export type SessionChange =
   | { readonly kind: 'started'; readonly session: Session }
   | { readonly kind: 'ended'; readonly end: SessionEnd }
 
-/** What a series of changes comes to. */
+/** The net effect of a series of changes. */
 export interface SessionChanges {
-  /** To be applied first. */
+  /** The ends, to be applied first. */
   readonly ends: readonly SessionEnd[]
-  /** What began, or was posted again, after the last of its ends; each session of a client once. */
+  /** The sessions that were posted after their last end. Every session of a client occurs once. */
   readonly starts: readonly SessionStart[]
 }
 
-/** The event log's key of what is said about a session: its start and its end stay in order. */
+/** The event log's key of a session's changes, so that its starts and ends stay in order. */
 export function sessionLogKey({ iss, sid }: Pick<SessionEnd, 'iss' | 'sid'>): string {
   return JSON.stringify([iss, sid])
 }
 
-/** A session that was posted again: it began when it was first said to, and ends when it was last said to. */
+/** Merges two posts of one session: the earliest start and the latest end count. */
 export function mergeStarts(earlier: SessionStart, again: SessionStart): SessionStart {
   const { restarted: _, ...session } = again
-  const said = [earlier, again].flatMap((start) => [start, ...(start.restarted ? [start.restarted] : [])])
-  const times = said.map(({ startedAt }) => startedAt.getTime())
-  const [first, last] = [beginningAt(said, Math.min(...times)), beginningAt(said, Math.max(...times))]
+  const starts = [earlier, again].flatMap((start) => [start, ...(start.restarted ? [start.restarted] : [])])
+  const times = starts.map(({ startedAt }) => startedAt.getTime())
+  const [first, last] = [beginningAt(starts, Math.min(...times)), beginningAt(starts, Math.max(...times))]
   return {
     ...session,
     device: again.device ?? earlier.device,
     ...(again.email === undefined && earlier.email !== undefined && { email: earlier.email }),
     ...first,
-    acceptedAt: earliestAcceptance(said),
+    acceptedAt: earliestAcceptance(starts),
     ...(last.startedAt > first.startedAt && { restarted: last }),
     expiresAt: new Date(Math.max(earlier.expiresAt.getTime(), again.expiresAt.getTime())),
   }
 }
 
-/** The beginning at a time, of several that were said. */
-function beginningAt(said: readonly Beginning[], ms: number): Beginning {
-  const then = said.filter(({ startedAt }) => startedAt.getTime() === ms)
-  const startedStated = then.some((each) => each.startedStated)
-  return { startedAt: new Date(ms), startedStated, acceptedAt: earliestAcceptance(then) }
+/** Merges the starts at one time. */
+function beginningAt(starts: readonly Beginning[], ms: number): Beginning {
+  const simultaneous = starts.filter(({ startedAt }) => startedAt.getTime() === ms)
+  const startedStated = simultaneous.some((start) => start.startedStated)
+  return { startedAt: new Date(ms), startedStated, acceptedAt: earliestAcceptance(simultaneous) }
 }
 
-function earliestAcceptance(said: readonly Beginning[]): Date {
-  return new Date(Math.min(...said.map(({ acceptedAt }) => acceptedAt.getTime())))
+function earliestAcceptance(starts: readonly Beginning[]): Date {
+  return new Date(Math.min(...starts.map(({ acceptedAt }) => acceptedAt.getTime())))
 }
 
-/** Changes in their order, as ends and then starts, which come to the same. */
+/** Reduces ordered changes to ends followed by starts, with the same effect. */
 export function netOf(changes: readonly SessionChange[]): SessionChanges {
   const ends = new Map<string, SessionEnd>()
-  // By session of the IdP, for it may end for all its clients at once.
+  // Grouped by session of the IdP, because one end may apply to all its clients.
   const starts = new Map<string, Map<string, SessionStart>>()
   for (const change of changes) {
     if (change.kind === 'started') {

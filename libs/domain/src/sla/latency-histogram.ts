@@ -1,25 +1,25 @@
-/** How often something took how long: counts by bucket, each bucket a fixed ratio wider than the one before (as DDSketch has it). */
+/** A latency histogram: counts by bucket. A bucket is wider than the one before by a fixed ratio, as in DDSketch. */
 export type LatencyHistogram = ReadonlyMap<number, number>
 
-/** How far a percentile may lie from the true one, as a share of it. */
+/** The largest relative error of a percentile. */
 export const LATENCY_ERROR = 0.02
 
 const RATIO = (1 + LATENCY_ERROR) / (1 - LATENCY_ERROR)
 const LOG_RATIO = Math.log(RATIO)
-/** Varints are of seven bits to a byte; the eighth says that more follow. */
+/** A varint has seven bits in a byte. The eighth bit says that more bytes follow. */
 const VARINT_BASE = 0x80
 
-/** The bucket of a latency in milliseconds. What took less than one is in the first. */
+/** The bucket of a latency in milliseconds. Latencies up to 1 ms are in the first bucket. */
 export function latencyBucket(ms: number): number {
   return ms <= 1 ? 0 : Math.ceil(Math.log(ms) / LOG_RATIO)
 }
 
-/** What stands for all of a bucket, in milliseconds: within `LATENCY_ERROR` of each that is above 1 ms. */
+/** The representative latency of a bucket, in milliseconds: within `LATENCY_ERROR` of all its latencies above 1 ms. */
 function latencyOf(bucket: number): number {
   return bucket === 0 ? 1 : (2 * RATIO ** bucket) / (RATIO + 1)
 }
 
-/** The sum of several. */
+/** The sum of several histograms. */
 export function mergeLatencies(histograms: Iterable<LatencyHistogram>): LatencyHistogram {
   const merged = new Map<number, number>()
   for (const histogram of histograms)
@@ -28,8 +28,8 @@ export function mergeLatencies(histograms: Iterable<LatencyHistogram>): LatencyH
 }
 
 /**
- * The latency in milliseconds that the share `q` (0 to 1) of all does not exceed, by the nearest rank; within
- * `LATENCY_ERROR` of the true one, or 1 ms where that is less. Null without any.
+ * The `q` quantile (0 to 1) in milliseconds, by the nearest rank; null without latencies. It is within `LATENCY_ERROR` of the
+ * true value. A true value below 1 ms gives 1 ms.
  */
 export function latencyQuantile(histogram: LatencyHistogram, q: number): number | null {
   let left = Math.max(1, Math.ceil(q * [...histogram.values()].reduce((sum, count) => sum + count, 0)))
@@ -40,7 +40,7 @@ export function latencyQuantile(histogram: LatencyHistogram, q: number): number 
   return null
 }
 
-/** A histogram in a few bytes: pairs of bucket and count as varints. Several, one after the other, are their sum. */
+/** Encodes a histogram as varint pairs of bucket and count. Concatenated encodings decode to the sum of their histograms. */
 export function encodeLatencies(histogram: LatencyHistogram): Uint8Array {
   const bytes: number[] = []
   for (const [bucket, count] of histogram) {
@@ -53,9 +53,9 @@ export function encodeLatencies(histogram: LatencyHistogram): Uint8Array {
   return Uint8Array.from(bytes)
 }
 
-/** Reads what `encodeLatencies` wrote, or several of these one after the other. */
+/** Decodes one or more concatenated results of `encodeLatencies`. */
 export function decodeLatencies(bytes: Uint8Array): LatencyHistogram {
-  // There may be hundreds of thousands of pairs, of a few hundred buckets: an array is many times faster than a map.
+  // There may be hundreds of thousands of pairs for a few hundred buckets, for which an array is many times faster than a map.
   const counts: number[] = []
   let at = 0
   const next = () => {
@@ -72,7 +72,7 @@ export function decodeLatencies(bytes: Uint8Array): LatencyHistogram {
     counts[bucket] = (counts[bucket] ?? 0) + next()
   }
   const histogram = new Map<number, number>()
-  // Holes are passed over.
+  // forEach skips holes of the array.
   counts.forEach((count, bucket) => void histogram.set(bucket, count))
   return histogram
 }

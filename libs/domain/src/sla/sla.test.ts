@@ -17,20 +17,21 @@ import {
 } from './sla.ts'
 import { burnIntervals, intervalsOf, SLA_SPANS, type SlaInterval, spanStart } from './spans.ts'
 
-// Goal: the promise means what it says; a budget is spent exactly when as much is broken as may be; and a time is read as
-// rollups that together are just that time. Method: properties, and the SRE Workbook's own figures for alerts.
+// Goal: deliveries are kept or broken as promised, budgets and alerts follow from the counts, and the chosen rollups cover an
+// interval exactly.
+// Method: properties, and the SRE Workbook's figures for alerts.
 
 const { hour: HOUR_MS, day: DAY_MS } = SLA_SPANS
 const STATES = ['acknowledged', 'superseded', 'lapsed', 'dead_lettered'] as const
 
-test('a promise is kept to the millisecond, and never by giving up', () => {
+test('a promise is kept up to its last millisecond, and never by a dead letter', () => {
   const promise = { withinMs: 5_000, counts: 'done' } as const
   const ends = STATES.map((state) => ({ state, level: state === 'acknowledged' ? ('done' as const) : null }))
   expect(ends.map((end) => withinPromise(end, 5_000, promise))).toEqual([true, true, true, false])
   expect(ends.some((end) => withinPromise(end, 5_001, promise))).toBe(false)
 })
 
-test('a promise is kept by an acknowledgement that is strong enough', () => {
+test('a promise is kept by an acknowledgement of at least the required level', () => {
   for (const [place, level] of LEVELS.entries()) {
     const kept = LEVELS.map((counts) =>
       withinPromise({ state: 'acknowledged', level }, 1, { withinMs: 1, counts }),
@@ -39,7 +40,7 @@ test('a promise is kept by an acknowledgement that is strong enough', () => {
   }
 })
 
-describe('a logout at a relying party that has several channels', () => {
+describe('a logout at a relying party with several channels', () => {
   const delivery = (change: Partial<PartyDelivery> = {}): PartyDelivery => ({
     ...{ channel: 'backchannel', fallbackFor: null, sid: null, counts: 'done', withinMs: 100 },
     ...{ state: 'acknowledged', level: 'done', elapsedMs: 50, generation: 0 },
@@ -49,51 +50,55 @@ describe('a logout at a relying party that has several channels', () => {
     delivery({ channel: 'global_revocation', counts: 'begun', level: 'begun', ...change })
   const OPEN = { state: 'in_flight', level: null, elapsedMs: null } as const
   const DEAD = { state: 'dead_lettered', level: null } as const
-  const standsIn = { fallbackFor: 'backchannel' }
+  const asFallback = { fallbackFor: 'backchannel' }
 
   test.each<[string, readonly PartyDelivery[], ReturnType<typeof partyVerdict>]>([
     ['all are kept', [delivery(), begun({ elapsedMs: 80 })], { verdict: 'kept', elapsedMs: 80 }],
     ['one is open', [delivery(), begun(OPEN)], { verdict: 'open', elapsedMs: null }],
     ['one is dead and another open', [delivery(DEAD), begun(OPEN)], { verdict: 'open', elapsedMs: null }],
     ['one is late', [delivery(), begun({ elapsedMs: 101 })], { verdict: 'broken', elapsedMs: 101 }],
-    ['one says too little', [delivery(), begun({ counts: 'done' })], { verdict: 'broken', elapsedMs: 50 }],
+    [
+      'one is below the required level',
+      [delivery(), begun({ counts: 'done' })],
+      { verdict: 'broken', elapsedMs: 50 },
+    ],
     ['one is dead', [delivery(), begun(DEAD)], { verdict: 'broken', elapsedMs: null }],
-    ['a fallback is kept', [delivery(DEAD), begun(standsIn)], { verdict: 'kept', elapsedMs: 50 }],
+    ['a fallback is kept', [delivery(DEAD), begun(asFallback)], { verdict: 'kept', elapsedMs: 50 }],
     [
       'a fallback is open',
-      [delivery(DEAD), begun({ ...standsIn, ...OPEN })],
+      [delivery(DEAD), begun({ ...asFallback, ...OPEN })],
       { verdict: 'open', elapsedMs: null },
     ],
     [
       'both are dead',
-      [delivery(DEAD), begun({ ...standsIn, ...DEAD })],
+      [delivery(DEAD), begun({ ...asFallback, ...DEAD })],
       { verdict: 'broken', elapsedMs: null },
     ],
     [
       'a fallback is not needed',
-      [delivery(), begun({ ...standsIn, ...DEAD })],
+      [delivery(), begun({ ...asFallback, ...DEAD })],
       { verdict: 'kept', elapsedMs: 50 },
     ],
     ['a dead letter was replayed', [delivery({ generation: 1 })], { verdict: 'broken', elapsedMs: null }],
     [
-      'its session was over',
+      'the session had ended',
       [delivery({ state: 'lapsed', level: null })],
       { verdict: 'kept', elapsedMs: null },
     ],
-  ])('counts once where %s', (_, deliveries, verdict) => {
+  ])('counts once if %s', (_, deliveries, verdict) => {
     expect(partyVerdict(deliveries)).toEqual(verdict)
     expect(partyVerdict(deliveries.toReversed())).toEqual(verdict)
   })
 })
 
-/** As many, of which so many are broken or overdue, at an objective. */
+/** Counts of `decided` deliveries, `spent` of them broken or overdue, at an objective. */
 function counts(decided: number, spent: number, objective: number, overdue = 0): SlaCounts {
   const kept = decided - spent
   return { planned: decided, kept, broken: spent - overdue, overdue, allowed: decided * (1 - objective) }
 }
 
 describe('an error budget', () => {
-  test('is spent when the share that is kept falls to the objective, and burns at one when it lasts just for the window', () => {
+  test('is spent when the kept share falls to the objective, and its burn rate is the spent share', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 1e6 }),
@@ -111,19 +116,19 @@ describe('an error budget', () => {
     )
   })
 
-  test('is whole where nothing is decided', () => {
+  test('is whole if no delivery is decided', () => {
     const idle = { ...NO_COUNTS, planned: 3 }
     expect(errorBudget(idle)).toEqual({ allowed: 0, spent: 0, left: 0, shareLeft: 1 })
     expect([shareKept(idle), burnRate(idle), waitingOf(idle)]).toEqual([null, null, 3])
   })
 
-  test('counts what is overdue as broken', () => {
+  test('counts overdue deliveries as broken', () => {
     expect(errorBudget(counts(1_000, 5, 0.99, 3)).spent).toBe(5)
     expect(shareKept(counts(1_000, 5, 0.99, 3))).toBe(0.995)
   })
 })
 
-describe('who is told that it burns', () => {
+describe('a burn alert', () => {
   const QUIET = counts(100_000, 0, 0.999)
   const at = (rates: Readonly<Partial<Record<'5m' | '30m' | '1h' | '6h', number>>>) =>
     burning({
@@ -139,7 +144,7 @@ describe('who is told that it burns', () => {
       ),
     }).map(({ severity }) => severity)
 
-  test('the long window and the short one must both burn', () => {
+  test('holds if both the long and the short window burn', () => {
     expect(at({ '1h': 14.41, '5m': 14.41 })).toEqual(['page'])
     expect(at({ '1h': 14.39, '5m': 100 })).toEqual([])
     expect(at({ '1h': 100, '5m': 14.39 })).toEqual([])
@@ -149,19 +154,19 @@ describe('who is told that it burns', () => {
   })
 
   test.each([0.5, 0.8, 0.9])(
-    'where %d is promised, nearly all must be broken: no more than all can be',
+    'holds at the low objective %d if nearly all deliveries are broken',
     (objective) => {
-      const told = (share: number) => {
+      const severities = (share: number) => {
         const all = counts(1_000, share * 1_000, objective)
         return burning({ '5m': all, '30m': all, '1h': all, '6h': all }).map(({ severity }) => severity)
       }
-      expect(told(1)).toEqual(['page', 'ticket'])
-      expect(told(0.89)).not.toContain('page')
-      expect(told(1 - objective)).toEqual([])
+      expect(severities(1)).toEqual(['page', 'ticket'])
+      expect(severities(0.89)).not.toContain('page')
+      expect(severities(1 - objective)).toEqual([])
     },
   )
 
-  test('a few failures where there is little traffic wake nobody', () => {
+  test('does not hold for a few failures with little traffic', () => {
     const few = (spent: number) => {
       const all = counts(spent, spent, 0.999)
       return burning({ '5m': all, '30m': all, '1h': all, '6h': all }).length
@@ -185,7 +190,7 @@ describe('intervals', () => {
     hours: fc.integer({ min: 1, max: 900 }),
   })
 
-  /** That these lie end to end, from and to. */
+  /** Expects that the intervals cover the time from `fromMs` to `toMs` without gap or overlap. */
   function expectWhole(intervals: readonly SlaInterval[], fromMs: number, toMs: number): void {
     const sorted = intervals.toSorted((a, b) => a.fromMs - b.fromMs)
     let reachedMs = fromMs
@@ -198,7 +203,7 @@ describe('intervals', () => {
     expect(reachedMs).toBe(toMs)
   }
 
-  test('count every moment of a time once, and as overdue just what the promise is past for, to the slot', () => {
+  test('count every slot of a time once, and as overdue only the slots past the time limit', () => {
     fc.assert(
       fc.property(times, fc.boolean(), ({ nowMs, withinMs, agoHours, hours }, byHour) => {
         const fromMs = spanStart('hour', nowMs) - agoHours * HOUR_MS
@@ -216,24 +221,24 @@ describe('intervals', () => {
           decidedMs,
         )
         expect(intervals.some(({ span }) => byHour && span === 'day')).toBe(false)
-        // What is read of slots is an hour at most.
+        // Slots cover less than an hour.
         for (const { span, ...interval } of intervals)
           if (span === 'slot') expect(interval.toMs - interval.fromMs).toBeLessThan(HOUR_MS)
       }),
     )
   })
 
-  test('of burn rates are the windows, cut where each begins', () => {
+  test('of burn rates cover the windows, split at the start of every window', () => {
     fc.assert(
       fc.property(times, ({ nowMs, withinMs }) => {
         const parts = burnIntervals({ nowMs, withinMs })
         const all = [...parts.values()].flat()
-        // What was accepted later cannot be late yet.
+        // Later logouts cannot be overdue yet.
         const endMs = nowMs - withinMs
         const toMs = spanStart('slot', endMs)
         expectWhole(all, toMs - 6 * HOUR_MS, toMs)
         expectWhole(parts.get('5m') ?? [], toMs - 5 * 60_000, toMs)
-        // Else what is kept already would be held against what cannot be broken yet.
+        // Undecided intervals would count kept deliveries, but no broken ones.
         expect(all.every(({ counted, past }) => counted && past)).toBe(true)
       }),
     )

@@ -3,27 +3,27 @@ import type { DeliveryState } from '../delivery/delivery.ts'
 import { atLeast, type Level } from '../delivery/level.ts'
 import type { BurnWindow } from './spans.ts'
 
-/** What is promised: so large a share of logouts is settled within so many milliseconds of their acceptance. */
+/** The promise of an SLA: the share `objective` of all deliveries settles within `withinMs` after acceptance. */
 export interface SlaPromise {
   readonly withinMs: number
-  /** Above 0, below 1. */
+  /** Between 0 and 1, exclusive. */
   readonly objective: number
 }
 
 /** How a delivery ended. */
 export interface DeliveryEnd {
   readonly state: Exclude<DeliveryState, 'pending' | 'in_flight'>
-  /** What its acknowledgement asserts; null where it ended otherwise. */
+  /** The level of the acknowledgement; null without one. */
   readonly level: Level | null
 }
 
-/** What is promised for the deliveries of one binding. */
+/** The promise for the deliveries to one binding. */
 export interface BindingPromise extends Pick<SlaPromise, 'withinMs'> {
-  /** The weakest acknowledgement that keeps the promise. */
+  /** The weakest level that keeps the promise. */
   readonly counts: Level
 }
 
-/** Whether a delivery that ended so, so many milliseconds after its event was accepted, was settled as promised. */
+/** Whether a delivery kept its promise. @param elapsedMs the time from the acceptance of its event to its end. */
 export function withinPromise(
   { state, level }: DeliveryEnd,
   elapsedMs: number,
@@ -37,29 +37,29 @@ export function withinPromise(
 export interface PartyDelivery extends ChannelDelivery, BindingPromise {
   readonly state: DeliveryState
   readonly level: Level | null
-  /** From the acceptance of its event to its end; null where it has not ended. */
+  /** The time from the acceptance of its event to its end; null if it has not ended. */
   readonly elapsedMs: number | null
-  /** How often it was replayed. */
+  /** The number of replays. */
   readonly generation: number
 }
 
-/** How the promise stands with one logout at one relying party. */
+/** Whether one logout at one relying party kept the promise. */
 export interface PartyVerdict {
   readonly verdict: 'kept' | 'broken' | 'open'
-  /** From acceptance to the last acknowledgement that decided it; null where there is none. */
+  /** The time from acceptance to the acknowledgement that decided the verdict; null without one. */
   readonly elapsedMs: number | null
 }
 
-/** How the promise stands with one logout at a relying party that has several channels. It counts once. */
+/** Decides whether one logout at a relying party with several channels kept the promise. The logout counts once. */
 export function partyVerdict(deliveries: readonly PartyDelivery[]): PartyVerdict {
   return weakestRequired(deliveries, {
-    standingOf: deliveryVerdict,
+    statusOf: deliveryVerdict,
     worse: worseVerdict,
     failed: ({ verdict }) => verdict === 'broken',
   })
 }
 
-/** From the best to the worst: nothing is decided while a delivery that counts is open. */
+/** The verdicts from best to worst. `open` is the worst, because an open required delivery leaves the logout undecided. */
 const VERDICTS: readonly PartyVerdict['verdict'][] = ['kept', 'broken', 'open']
 
 function worseVerdict(one: PartyVerdict, other: PartyVerdict): PartyVerdict {
@@ -69,7 +69,7 @@ function worseVerdict(one: PartyVerdict, other: PartyVerdict): PartyVerdict {
 
 function deliveryVerdict(delivery: PartyDelivery): PartyVerdict {
   const { state, level, elapsedMs, generation } = delivery
-  // A dead letter counts as it ended the first time, whatever its replay came to.
+  // A replayed delivery counts by its first end, which was a dead letter.
   if (generation > 0) return { verdict: 'broken', elapsedMs: null }
   if (state === 'pending' || state === 'in_flight' || elapsedMs === null)
     return { verdict: 'open', elapsedMs: null }
@@ -78,18 +78,18 @@ function deliveryVerdict(delivery: PartyDelivery): PartyVerdict {
 }
 
 /**
- * Deliveries by how the promise stands with them; a logout at a relying party that has several channels counts as one. Each counts
- * once, as it ended the first time, whenever it was replayed.
+ * Counts of deliveries for the SLA. A logout at a relying party with several channels counts as one delivery. A replayed delivery
+ * counts once, by its first end.
  */
 export interface SlaCounts {
   readonly planned: number
   /** Settled within the promise. */
   readonly kept: number
-  /** Settled, but too late, or given up on. */
+  /** Settled too late, below the required level, or as a dead letter. */
   readonly broken: number
-  /** Not settled, and the promise is past. */
+  /** Not settled within the time limit. */
   readonly overdue: number
-  /** How many of these may break it by what is promised: of each relying party's, the share that its objective leaves. */
+  /** The error budget: how many deliveries may break the promise, by the objectives of their relying parties. */
   readonly allowed: number
 }
 
@@ -105,22 +105,25 @@ export function addCounts(a: SlaCounts, b: SlaCounts): SlaCounts {
   }
 }
 
-/** Not settled, and there is time left. */
+/** The number of unsettled deliveries within the time limit. */
 export function waitingOf({ planned, kept, broken, overdue }: SlaCounts): number {
   return Math.max(0, planned - kept - broken - overdue)
 }
 
-/** The share of what is decided that was kept; null where nothing is. */
+/** The kept share of the decided deliveries; null if none is decided. */
 export function shareKept({ kept, broken, overdue }: SlaCounts): number | null {
   const decided = kept + broken + overdue
   return decided === 0 ? null : kept / decided
 }
 
-/** How many may be broken, were, and may be yet (less than none where it is spent), and that as a share of the whole. */
+/** An error budget, in deliveries. */
 export interface ErrorBudget {
+  /** The whole budget. */
   readonly allowed: number
   readonly spent: number
+  /** The rest of the budget; negative if more than the budget is spent. */
   readonly left: number
+  /** `left` as a share of `allowed`. */
   readonly shareLeft: number
 }
 
@@ -129,14 +132,17 @@ export function errorBudget({ broken, overdue, allowed }: SlaCounts): ErrorBudge
   return { allowed, spent, left: allowed - spent, shareLeft: allowed === 0 ? 1 : 1 - spent / allowed }
 }
 
-/** How many times as fast as it may last for the whole window the budget is spent (SRE Workbook, chapter 5); null without traffic. */
+/** The burn rate (SRE Workbook, chapter 5); null without traffic. At 1, the budget lasts exactly for the SLA window. */
 export function burnRate({ broken, overdue, allowed }: SlaCounts): number | null {
   return allowed === 0 ? null : (broken + overdue) / allowed
 }
 
 export type BurnSeverity = 'page' | 'ticket'
 
-/** Burns that somebody is told of: over the long window, and yet so over the short one, or it is over already (SRE Workbook, chapter 5, table 5-8). */
+/**
+ * Alerts on burn rates (SRE Workbook, chapter 5, table 5-8). The short window must burn too, so that an alert ends with its
+ * cause.
+ */
 export const BURN_ALERTS = [
   { severity: 'page', long: '1h', short: '5m', rate: 14.4 },
   { severity: 'ticket', long: '6h', short: '30m', rate: 6 },
@@ -147,16 +153,16 @@ export const BURN_ALERTS = [
   rate: number
 }[]
 
-/** Fewer broken ones than this over the long window wake nobody: where there is little traffic, one would be a whole budget. */
+/** The fewest broken deliveries in the long window for an alert. With little traffic, one alone would spend the whole budget. */
 export const BURN_LEAST = 10
 
 /**
- * Where so little is promised that no budget can burn as fast as an alert asks, though all be broken, it holds when this share of all
- * is.
+ * The broken share at which an alert holds if its burn rate is out of reach. With a low objective, the burn rate stays below the
+ * threshold even if all deliveries break the promise.
  */
 const NEARLY_ALL = 0.9
 
-/** Which of the alerts hold. */
+/** The alerts that hold. */
 export function burning(
   counts: Readonly<Record<BurnWindow, SlaCounts>>,
 ): readonly (typeof BURN_ALERTS)[number][] {

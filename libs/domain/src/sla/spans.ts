@@ -1,44 +1,44 @@
-// Which rollups are to be read for a time. All times are milliseconds of the epoch, all spans of UTC.
+// Selects the rollups to read for an interval. All times are milliseconds since 1970, and all spans are aligned to UTC.
 
-/** Lengths of the spans that deliveries are filed under, by when their event was accepted. The finest is called a slot. */
+/** The lengths of the rollups' spans, in milliseconds. A delivery belongs to the spans in which its event was accepted. */
 export const SLA_SPANS = { slot: 300_000, hour: 3_600_000, day: 86_400_000 } as const
 export type SlaSpan = keyof typeof SLA_SPANS
 
-/** How far back burn rates look, in milliseconds, the shortest first. */
+/** The windows of burn rates, in milliseconds, the shortest first. */
 export const BURN_WINDOWS = { '5m': 300_000, '30m': 1_800_000, '1h': 3_600_000, '6h': 21_600_000 } as const
 export type BurnWindow = keyof typeof BURN_WINDOWS
 
-/** The beginning of the span that a time lies in. */
+/** The start of the span that contains a time. */
 export function spanStart(span: SlaSpan, atMs: number): number {
   return Math.floor(atMs / SLA_SPANS[span]) * SLA_SPANS[span]
 }
 
-/** The beginning of the span after the one that a time lies in; of one that begins then, that. */
+/** The first start of a span at or after a time. */
 export function spanEnd(span: SlaSpan, atMs: number): number {
   return spanStart(span, atMs - 1) + SLA_SPANS[span]
 }
 
-/** Rollups of one span one after the other, and what of them is asked for. */
+/** Consecutive rollups of one span, and the counts that are needed of them. */
 export interface SlaInterval {
   readonly span: SlaSpan
   readonly fromMs: number
   readonly toMs: number
-  /** Whether what was planned and settled is counted here. */
+  /** Whether planned, kept and broken deliveries are counted from these rollups. */
   readonly counted: boolean
-  /** Whether the promise is past for all of it: what is not settled is overdue. */
+  /** Whether the time limit has passed for the whole interval, so that unsettled deliveries are overdue. */
   readonly past: boolean
 }
 
-/** Until when whatever was accepted is kept, broken or overdue; to the slot. */
+/** The start of the slot up to which every accepted logout is kept, broken or overdue. */
 function decidedUntil(nowMs: number, withinMs: number): number {
   return spanStart('slot', nowMs - withinMs)
 }
 
 /**
- * The few rollups that say of a time how the promise stands: days, and hours at its ends; of the one hour in which what is
- * overdue meets what has time left, the slots too.
+ * The fewest rollups that cover an interval: days, and hours at both ends. The hour in which deliveries begin to be overdue is
+ * also read in slots.
  *
- * @param range from and to the full hour. @param byHour no days, so that each hour can be told apart.
+ * @param range the interval, between full hours. @param byHour true to use no days, so that every hour is separate.
  */
 export function intervalsOf(
   { fromMs, toMs }: { fromMs: number; toMs: number },
@@ -57,9 +57,10 @@ export function intervalsOf(
 }
 
 /**
- * The same for what burn rates look at, cut where each window begins: the part of a window is what no shorter one has. They look back
- * from the time until when it is decided what was kept. Of what was accepted since, nothing can be late yet, however slow it is; what of
- * it was kept would thin out what is broken, the more the longer the slot has lasted.
+ * The rollups for burn rates. The part of a window excludes the shorter windows.
+ *
+ * All windows end at the time up to which every logout is decided. Later logouts cannot be overdue yet, but some of them are kept
+ * already, so they would lower the burn rate.
  */
 export function burnIntervals({
   nowMs,
@@ -78,20 +79,24 @@ export function burnIntervals({
   return parts
 }
 
-/** A time cut into whole spans, the longest that fit. @param spans which there are, the longest first; both ends lie between the last. */
+/**
+ * Cuts an interval into the longest spans that fit.
+ *
+ * @param spans the available spans, the longest first; the ends align to the last.
+ */
 function cut(
   fromMs: number,
   toMs: number,
   spans: readonly SlaSpan[],
-  what: Pick<SlaInterval, 'counted' | 'past'>,
+  flags: Pick<SlaInterval, 'counted' | 'past'>,
 ): readonly SlaInterval[] {
   const [span, ...shorter] = spans
   if (span === undefined || fromMs >= toMs) return []
   const [first, last] = [spanEnd(span, fromMs), spanStart(span, toMs)]
-  if (first >= last) return cut(fromMs, toMs, shorter, what)
+  if (first >= last) return cut(fromMs, toMs, shorter, flags)
   return [
-    ...cut(fromMs, first, shorter, what),
-    { span, fromMs: first, toMs: last, ...what },
-    ...cut(last, toMs, shorter, what),
+    ...cut(fromMs, first, shorter, flags),
+    { span, fromMs: first, toMs: last, ...flags },
+    ...cut(last, toMs, shorter, flags),
   ]
 }

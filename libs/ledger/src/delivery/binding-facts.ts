@@ -12,18 +12,39 @@ export interface BindingFacts extends BindingPromise {
   /** The kind of the channel that it stands in for; null: it is required. */
   readonly fallbackFor: string | null
   readonly endpoint: string
-  /** The first binding of its relying party, where that has bindings of several channels; null where it has not. */
-  readonly countsAt: BindingId | null
+  /** Null where its relying party has had one channel only. */
+  readonly several: SeveralChannels | null
+}
+
+/**
+ * How the SLA counts the logouts of a relying party that has, or once had, several channels.
+ *
+ * The rule of a logout never changes. Bindings stay for good, a binding keeps the revision that first registered it, and an event
+ * keeps the revision that it was planned at.
+ */
+export interface SeveralChannels {
+  /** The relying party's first binding. A logout that counts as a whole counts there. */
+  readonly countsAt: BindingId
+  /** The channel of that binding: the only one of the relying party before `since`. */
+  readonly channel: string
+  /** The registry's revision that brought the second channel. Logouts planned before it count by delivery. */
+  readonly since: number
 }
 
 const BINDING_FACTS = `
   select b.id, b.kind as channel, b.fallback_for as "fallbackFor", b.endpoint, b.counts, p.client_id as "clientId",
          ${WITHIN_MS} as "withinMs",
-         (select min(s.id) from bindings s where s.relying_party_id = b.relying_party_id
-          having min(s.kind) <> max(s.kind)) as "countsAt"
+         case when second.since is not null
+              then json_build_object('countsAt', first.id, 'channel', first.kind, 'since', second.since) end as several
     from bindings b
     join relying_parties p on p.id = b.relying_party_id
     join issuers i on i.name = p.issuer
+    cross join lateral (
+      select s.id, s.kind from bindings s where s.relying_party_id = p.id order by s.id limit 1
+    ) first
+    cross join lateral (
+      select min(s.revision) as since from bindings s where s.relying_party_id = p.id and s.kind <> first.kind
+    ) second
    where b.id = any($1::bigint[])`
 
 /** These bindings, as far as they are there: also those that are registered no more, as long as deliveries name them. */

@@ -107,17 +107,17 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
 // A logout of everyone becomes a job, or is over at once where nobody is known; who asked for it is noted with it.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = ${$.worker} for key share),
-  current as (select from registry_revision where ${$.revision} is null or revision = ${$.revision}),
+  current as (select revision from registry_revision where ${$.revision} is null or revision = ${$.revision}),
   given as (
     select * from ${EVENTS.as('e')}
   ),
   planned as (
     insert into events (id, digest, iss, sub, sid, scope, reason, initiator, include_initiator, clients, lane,
-      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, asked_at, given_id, planned_at)
+      occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, asked_at, given_id, planned_at, registry_revision)
     select g.id, decode(g.digest, 'hex'), iss, sub, sid, scope, reason, initiator, include_initiator,
       case when g.clients is not null then array(select jsonb_array_elements_text(g.clients)) end, lane,
       occurred_at, accepted_at, plan_basis, traceparent, device, email, parent_id, occurred_stated, asked_at, given_id,
-      ${$.now}
+      ${$.now}, current.revision
       from given g, me, current order by g.id
     on conflict (id) do nothing
     returning id, lane, scope

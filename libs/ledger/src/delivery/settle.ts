@@ -17,7 +17,7 @@ import { endsAllOf } from '../sessions/order.ts'
 import { oweFallbacks } from './fallbacks.ts'
 import { giveUpRefused } from './unrecordable.ts'
 
-/** One POST, as it is kept. */
+/** One POST, or one round that could send nothing, as it is kept. */
 export interface AttemptRecord {
   /** 1 for the delivery's first. */
   readonly number: number
@@ -58,6 +58,7 @@ const SETTLED = rowParameters<SettledRow>(
     id: ['uuid', ({ id }) => id],
     state: ['word', ({ settlement }) => settlement.state],
     attempts: ['int', ({ attempts }) => attempts.length],
+    unsent: ['int', ({ attempts }) => attempts.filter(sentNothing).length],
     retries: ['smallint', (row) => integer(triesOf(row).retries, SMALLINT_MAX)],
     refusals: ['smallint', (row) => integer(triesOf(row).refusals, SMALLINT_MAX)],
     due_at: ['timestamptz', ({ settlement }) => (settlement.state === 'pending' ? settlement.dueAt : null)],
@@ -109,7 +110,7 @@ const SETTLE_DELIVERIES = `
   settled as (
     update deliveries d
        set state = case when ${EXTENDED} then 'pending' else s.state end,
-           attempts = ${counted('d.attempts', 's.attempts')}, retries = s.retries, refusals = s.refusals,
+           attempts = ${counted('d.attempts', 's.attempts')}, unsent = ${counted('d.unsent', 's.unsent')}, retries = s.retries, refusals = s.refusals,
            due_at = case when ${EXTENDED} then ${$.now} else s.due_at end,
            settled_at = case when s.state = 'pending' or ${EXTENDED} then null else ${$.now} end,
            level = s.level, dead_letter_reason = s.reason,
@@ -213,6 +214,10 @@ async function writeSettled(
 
 function triesOf({ settlement, leased }: Settled): Pick<Tries, 'retries' | 'refusals'> {
   return settlement.state === 'pending' ? settlement : leased
+}
+
+function sentNothing({ jti, outcome }: AttemptRecord): boolean {
+  return jti === null || outcome.kind === 'undeliverable'
 }
 
 function statusOf(attempt: AttemptRecord | undefined): number | null {

@@ -24,7 +24,7 @@ export async function findQuarantined(
     text: SUSPECTS,
     values: [
       keysOf(who).map((key) => Buffer.from(key)),
-      [who.sub, ...who.sids].flatMap(spellings),
+      [who.sub, ...who.sids, ...who.emails].flatMap(spellings),
       before,
       who.iss,
     ],

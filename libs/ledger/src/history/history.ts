@@ -22,11 +22,11 @@ import { eventRanges } from './event-ranges.ts'
 // What a token names is said by logoutTokenClaims; where no session is known, or the RP takes the subject only, the subject.
 const DELIVERY = `
   select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
-         p.client_name as "clientName", b.kind as channel, b.fallback_for as "fallbackFor", b.endpoint,
+         p.client_name as "clientName", b.kind as channel, b.fallback_for as "fallbackFor", b.counts, b.endpoint,
          d.sid, d.lane, d.state, d.level,
          case when d.erased_at is not null then case e.scope when 'subject' then 'subject' else 'session' end
               when d.sid is null or e.sub is not null and b.names = 'subject' then 'subject' else 'session' end as names,
-         d.attempts as "attemptCount", d.dead_letter_reason as "deadLetterReason",
+         d.attempts - d.unsent as "attemptCount", d.dead_letter_reason as "deadLetterReason",
          d.superseded_by as "supersededBy", d.generation, d.planned_at as "plannedAt",
          d.due_at as "dueAt", d.settled_at as "settledAt", d.session_ends_at as "sessionEndsAt", e.accepted_at as "acceptedAt",
          d.erased_at as "erasedAt"
@@ -36,7 +36,7 @@ const DELIVERY = `
     join relying_parties p on p.id = b.relying_party_id`
 
 const FIND_EVENTS = `
-  select e.id, e.given_id as "givenId", e.iss, i.name as issuer, e.sub, e.sid, e.scope, e.device, e.reason, e.initiator, e.lane,
+  select e.id, e.given_id as "givenId", e.iss, i.name as issuer, e.sub, e.email, e.sid, e.scope, e.device, e.reason, e.initiator, e.lane,
          e.occurred_at as "occurredAt", e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
          e.erased_at as "erasedAt", owed.count as "owed", (select p.given_id from events p where p.id = e.parent_id) as "givenParentId", l.state, l.ended_at as "endedAt",
          l.total, l.planned as done
@@ -141,7 +141,7 @@ const COVERING_DELIVERIES = `
      union
     select chain.id, d.superseded_by from chain join deliveries d on d.id = chain.by and d.state = 'superseded'
   )
-  select chain.id as "coveredId", d.state, d.due_at as "dueAt", d.attempts as "attemptCount", d.level,
+  select chain.id as "coveredId", d.state, d.due_at as "dueAt", d.attempts - d.unsent as "attemptCount", d.level,
          d.session_ends_at as "sessionEndsAt"
     from chain join deliveries d on d.id = chain.by
    where d.state <> 'superseded'`

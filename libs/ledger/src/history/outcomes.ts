@@ -4,7 +4,7 @@ import { tryLock } from '../postgres/locks.ts'
 
 const COLUMNS = `d.id, d.event_id as "eventId", e.given_id as "givenEventId", p.issuer, e.iss, p.client_id as "clientId", b.kind as channel, e.sub,
          coalesce(d.sid, e.sid) as sid, e.scope, e.reason, d.lane, d.state, d.level,
-         d.dead_letter_reason as "deadLetterReason", d.attempts as "attemptCount", d.generation,
+         d.dead_letter_reason as "deadLetterReason", d.attempts - d.unsent as "attemptCount", d.generation,
          e.accepted_at as "acceptedAt", d.settled_at as "settledAt", e.traceparent`
 
 const PARTIES = `

@@ -29,7 +29,7 @@ const milliseconds = (time: string) =>
 /** SQL: the settled deliveries of the event `given`, whose id it has, and the range of theirs. */
 export const SETTLED_TARGETS = `
   select ${list('w.binding_id::text')} as "bindingIds", ${list('w.state')} as states, ${list('w.level')} as levels,
-         ${list('w.dead_letter_reason')} as reasons, ${list('w.attempts::text')} as attempts,
+         ${list('w.dead_letter_reason')} as reasons, ${list('(w.attempts - w.unsent)::text')} as attempts,
          ${list('w.generation::text')} as generations, ${list(milliseconds('w.settled_at'))} as "settledMs",
          ${list(milliseconds('w.first_attempt_at'))} as "firstAttemptMs", ${list('w.status::text')} as statuses,
          ${list("encode(w.token_digest, 'base64')")} as digests,
@@ -83,7 +83,7 @@ export function toTargets(
 }
 
 /** A row of a binding stays as long as deliveries name it. */
-const UNKNOWN_BINDING: Omit<BindingFacts, 'id' | 'clientId' | 'countsAt'> & { readonly clientId: string } = {
+const UNKNOWN_BINDING: Omit<BindingFacts, 'id' | 'clientId' | 'several'> & { readonly clientId: string } = {
   ...{ clientId: '', channel: '', fallbackFor: null, endpoint: '' },
   ...{ withinMs: 0, counts: 'done' },
 }

@@ -27,7 +27,8 @@ const NOTHING: WaitingCounts = {
 }
 const FIRST_ID = '00000000-0000-0000-0000-000000000000'
 
-// An event that names a session alone is the subject's where the session is known to be theirs.
+// An event that names a session and no subject is the subject's where the session or its email address is known to be theirs. An
+// address is compared without regard to case, because people write it both ways.
 const EVENTS_OF_SUBJECT = `
   select id from (
     select id from events where iss = $1 and sub = $2 and accepted_at < $4
@@ -36,6 +37,10 @@ const EVENTS_OF_SUBJECT = `
     union
     select id from events
      where iss = $1 and sid = any($3::text[]) and sub is null and coalesce(session_sub, $2) = $2 and accepted_at < $4
+    union
+    select id from events
+     where iss = $1 and lower(email) = any(array(select lower(unnest($7::text[])))) and email is not null
+       and sub is null and coalesce(session_sub, $2) = $2 and accepted_at < $4
   ) theirs
    where id > $5 order by id limit $6`
 
@@ -45,10 +50,10 @@ const DELIVERIES_OF_GIVEN = `
       select * from deliveries w
        where w.id between given.low and given.high and w.event_id = given.id offset 0) d`
 
-const SIDS_OF_EVENTS = `
-  select sid from events where id = any($1::uuid[]) and sid is not null
+const NAMES_OF_EVENTS = `
+  select sid, email from events where id = any($1::uuid[]) and num_nonnulls(sid, email) > 0
   union
-  select d.sid
+  select d.sid, null
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)${DELIVERIES_OF_GIVEN}
    where d.sid is not null`
 
@@ -100,7 +105,7 @@ const COUNT_LEFT = `
     ) d`
 
 const SESSIONS_OF_SUBJECT = `
-  select distinct s.sid
+  select distinct s.sid, s.email
     from session_issuers i join sessions s on s.issuer = i.id
    where i.iss = $1 and s.sub = $2 and s.started_at < $3`
 
@@ -149,10 +154,11 @@ export async function eraseSubject(
   await locked(noteSessions)
   let left = NOTHING
   let known = 0
+  const namesOf = ({ sids, emails }: OpenErasure) => sids.length + emails.length
   let after = FIRST_ID
   for (let page = 0; page < pages; page++) {
     const turned = await locked((transaction, erasure) => {
-      if (after === FIRST_ID) known = erasure.sids.length
+      if (after === FIRST_ID) known = namesOf(erasure)
       return turnPage(transaction, erasure, { after, now: now() })
     })
     if (turned === null) break
@@ -160,8 +166,8 @@ export async function eraseSubject(
     after = turned.next ?? FIRST_ID
     if (turned.next !== null) continue
     const ended = await locked(async (transaction, erasure) => {
-      // Events of sessions that were found on the way to be theirs may have been passed by.
-      if (erasure.sids.length > known) return false
+      // The walk may have passed events of sessions and addresses that it found to be theirs later.
+      if (namesOf(erasure) > known) return false
       const found = await tags(keysOf({ ...erasure, sids: new Set(erasure.sids) }))
       const beside = await eraseBeside(transaction, erasure, { tags: found, now: now() })
       await finish(transaction, id, { waiting: sum(left, beside), now: now() })
@@ -173,37 +179,49 @@ export async function eraseSubject(
   return findErasure(db, id)
 }
 
-/** Notes which sessions are theirs, before any is forgotten. */
+/** Notes which sessions and addresses are theirs, before any is forgotten. */
 async function noteSessions(
   transaction: Queryable,
   { id, iss, sub, watchedUntil }: OpenErasure,
 ): Promise<void> {
-  const { rows } = await transaction.query<{ sid: string }>({
+  const { rows } = await transaction.query<NamesRow>({
     name: 'sessions_to_erase',
     text: SESSIONS_OF_SUBJECT,
     values: [iss, sub, watchedUntil],
   })
-  await addErased(transaction, id, { sids: rows.map(({ sid }) => sid), erased: {} })
+  await addErased(transaction, id, namesIn(rows))
+}
+
+interface NamesRow {
+  readonly sid: string | null
+  readonly email: string | null
+}
+
+function namesIn(rows: readonly NamesRow[]) {
+  return {
+    sids: rows.flatMap(({ sid }) => sid ?? []),
+    emails: rows.flatMap(({ email }) => email ?? []),
+  }
 }
 
 /** Erases what may be erased of the next events. `next`: where to go on; null when these were the last. */
 async function turnPage(
   transaction: Queryable,
-  { id, iss, sub, sids, indexed, watchedUntil, abandon }: OpenErasure,
+  { id, iss, sub, sids, emails, indexed, watchedUntil, abandon }: OpenErasure,
   { after, now }: { after: string; now: Date },
 ): Promise<{ readonly left: WaitingCounts; readonly next: string | null }> {
   const { rows: theirs } = await transaction.query<{ id: string }>({
     name: 'events_to_erase',
     text: EVENTS_OF_SUBJECT,
-    values: [iss, sub, sids, watchedUntil, after, PAGE],
+    values: [iss, sub, sids, watchedUntil, after, PAGE, emails],
   })
   if (theirs.length === 0) return { left: NOTHING, next: null }
   const ids = theirs.map((event) => event.id)
   const recentSince = indexed ? new Date(now.getTime() - LATE_START_MS) : null
   const given = eventRanges(ids)
-  const { rows: found } = await transaction.query<{ sid: string }>({
-    name: 'sids_of_events',
-    text: SIDS_OF_EVENTS,
+  const { rows: found } = await transaction.query<NamesRow>({
+    name: 'names_of_events',
+    text: NAMES_OF_EVENTS,
     values: given,
   })
   await lockHistory(transaction, given)
@@ -220,7 +238,7 @@ async function turnPage(
   })
   const receipts = await eraseReceipts(transaction, events)
   await addErased(transaction, id, {
-    sids: found.map(({ sid }) => sid),
+    ...namesIn(found),
     erased: {
       events: events.length,
       deliveries: deliveries.length,
@@ -245,7 +263,7 @@ async function eraseBeside(
   erasure: OpenErasure,
   { tags, now }: { tags: readonly string[]; now: Date },
 ): Promise<Pick<WaitingCounts, 'sessions' | 'quarantined'>> {
-  const { id, iss, sub, sids, watchedUntil, abandon } = erasure
+  const { id, iss, sub, sids, emails, watchedUntil, abandon } = erasure
   const { rows: over } = await transaction.query<{ count: number }>({
     name: 'delete_sessions_of_subject',
     text: DELETE_SESSIONS,
@@ -256,7 +274,7 @@ async function eraseBeside(
     text: OPEN_SESSIONS,
     values: [iss, sub, watchedUntil],
   })
-  const who = { iss, sub, sids: new Set(sids) }
+  const who = { iss, sub, sids: new Set(sids), emails: new Set(emails) }
   const quarantined = await findQuarantined(transaction, who, { before: watchedUntil })
   // A record that was requeued or dismissed is of no more use to anybody.
   const dropped = quarantined.filter(({ over }) => over || abandon)
@@ -266,7 +284,6 @@ async function eraseBeside(
   )
   const receipts = await eraseOldReceipts(transaction, { tags, before: watchedUntil })
   await addErased(transaction, id, {
-    sids: [],
     erased: {
       sessions: over[0]?.count ?? 0,
       receipts,

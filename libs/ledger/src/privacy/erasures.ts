@@ -55,6 +55,8 @@ export interface OpenErasure extends ErasureRecord {
   readonly iss: Issuer
   readonly sub: Subject
   readonly sids: readonly string[]
+  /** Email addresses of the subject, as the request, sessions and events had them. */
+  readonly emails: readonly string[]
   /** Whether logouts of this issuer are planned by the sessions that the index knows. */
   readonly indexed: boolean
 }
@@ -79,6 +81,7 @@ const REQUEST = namedParameters({
   id: 'uuid',
   issuer: 'text',
   sub: 'text',
+  emails: 'text[]',
   subject_digest: 'text',
   abandon: 'boolean',
   requested_by: 'text',
@@ -89,7 +92,7 @@ const REQUEST = namedParameters({
 const REQUEST_ERASURE = `
   insert into erasures as r (${REQUEST.names}) values (${REQUEST.list})
   on conflict (issuer, sub) where sub is not null do update
-     set abandon = r.abandon or excluded.abandon, watched_until = excluded.watched_until,
+     set abandon = r.abandon or excluded.abandon, emails = array(select distinct unnest(r.emails || excluded.emails)), watched_until = excluded.watched_until,
          next_look_at = excluded.next_look_at, waiting = null, completed_at = null, failed_at = null, failure = null
   returning r.id`
 
@@ -104,7 +107,12 @@ export async function requestErasure(
   request: Pick<
     ErasureRecord,
     'id' | 'issuer' | 'subjectDigest' | 'abandon' | 'requestedBy' | 'requestedAt' | 'watchedUntil'
-  > & { readonly sub: string; readonly nextLookAt: Date },
+  > & {
+    readonly sub: string
+    /** Addresses of the subject that only the caller knows. Those of their sessions and events are found. */
+    readonly emails: readonly string[]
+    readonly nextLookAt: Date
+  },
 ): Promise<string> {
   const { id, issuer, subjectDigest, abandon, requestedBy } = request
   return withTransaction(db, async (transaction) => {
@@ -158,7 +166,7 @@ export async function claimErasure(
 }
 
 const LOCK_ERASURE = `
-  select ${COLUMNS}, r.sub, r.sids, i.iss,
+  select ${COLUMNS}, r.sub, r.sids, r.emails, i.iss,
          i.session_index <> 'off' and exists (select from session_issuers x where x.iss = i.iss) as indexed
     from erasures r join issuers i on i.name = r.issuer
    where r.id = $1 and r.closed_at is null for update of r`
@@ -178,20 +186,25 @@ const ADD_ERASED = `
      set sids = array(select distinct unnest(sids || $2::text[])),
          erased_events = erased_events + $3, erased_deliveries = erased_deliveries + $4,
          erased_attempts = erased_attempts + $5, erased_sessions = erased_sessions + $6,
-         erased_receipts = erased_receipts + $7, erased_quarantined = erased_quarantined + $8
+         erased_receipts = erased_receipts + $7, erased_quarantined = erased_quarantined + $8,
+         emails = array(select distinct unnest(emails || $9::text[]))
    where id = $1`
 
-/** Notes what was erased, and which sessions were found to be the subject's, in the same transaction. */
+/** Notes what was erased, and which sessions and addresses were found to be the subject's, in the same transaction. */
 export async function addErased(
   transaction: Queryable,
   id: string,
-  { sids, erased }: { sids: readonly string[]; erased: Partial<ErasedCounts> },
+  {
+    sids = [],
+    emails = [],
+    erased = {},
+  }: { sids?: readonly string[]; emails?: readonly string[]; erased?: Partial<ErasedCounts> },
 ): Promise<void> {
   const { events = 0, deliveries = 0, attempts = 0, sessions = 0, receipts = 0, quarantined = 0 } = erased
   await transaction.query({
     name: 'add_erased',
     text: ADD_ERASED,
-    values: [id, sids, events, deliveries, attempts, sessions, receipts, quarantined],
+    values: [id, sids, events, deliveries, attempts, sessions, receipts, quarantined, emails],
   })
 }
 
@@ -203,6 +216,7 @@ const END_LOOK = `
          closed_at = case when $6::boolean then $2::timestamptz end,
          sub = case when $6::boolean then null else sub end,
          sids = case when $6::boolean then '{}' else sids end,
+         emails = case when $6::boolean then '{}' else emails end,
          next_look_at = case when $6::boolean then null else $4::timestamptz end,
          failed_at = null, failure = null
    where id = $1 and closed_at is null`

@@ -127,15 +127,16 @@ const PUT_BINDINGS = `
          select from given g where g.relying_party_id = p.id and g.kind = b.kind and g.name = b.endpoint)
   )
   insert into bindings (relying_party_id, kind, endpoint, uri, settings, names, widens, sealed_secret, counts,
-    fallback_for, disabled_reason)
-  select relying_party_id, kind, name, uri, settings, names, widens, "sealedSecret", counts, "fallbackFor", "disabledReason"
+    fallback_for, disabled_reason, revision)
+  select relying_party_id, kind, name, uri, settings, names, widens, "sealedSecret", counts, "fallbackFor", "disabledReason",
+         (select revision + 1 from registry_revision)
     from given
   on conflict (relying_party_id, kind, endpoint) do update
      set uri = excluded.uri, settings = excluded.settings, names = excluded.names, widens = excluded.widens,
          sealed_secret = excluded.sealed_secret, counts = excluded.counts, fallback_for = excluded.fallback_for,
          registered = true, disabled_reason = excluded.disabled_reason`
 
-/** Gives relying parties these endpoints and no others. */
+/** Gives relying parties these endpoints and no others. The transaction holds the registry's lock, and bumps its revision later. */
 export async function writeEndpoints(
   transaction: Queryable,
   issuer: IssuerName,

@@ -80,7 +80,7 @@ const DISABLE_BINDING = `
   update bindings b set disabled_reason = $2
     from relying_parties p
    where b.id = $1 and b.uri = $3 and b.disabled_reason is null and p.id = b.relying_party_id
-  returning p.id, p.issuer, p.client_id as "clientId", b.endpoint`
+  returning p.id, p.issuer, p.client_id as "clientId", b.kind as channel, b.endpoint`
 const TOUCH_RELYING_PARTY = 'update relying_parties set revision = $2, updated_at = now() where id = $1'
 
 /**
@@ -100,6 +100,7 @@ export async function disableBinding(
       id: number
       issuer: IssuerName
       clientId: ClientId
+      channel: string
       endpoint: string
     }>({ name: 'disable_binding', text: DISABLE_BINDING, values: [id, reason, uri] })
     const [party] = rows
@@ -114,7 +115,7 @@ export async function disableBinding(
       credential: 'curfew',
       action: 'relying_party.endpoint_disabled',
       object: `/v1/issuers/${party.issuer}/relying-parties/${encodeURIComponent(party.clientId)}`,
-      detail: { endpoint: party.endpoint, reason },
+      detail: { channel: party.channel, endpoint: party.endpoint, reason },
     })
   })
 }

@@ -76,7 +76,7 @@ const FIRST: OrphanPosition = { micros: 0, issuer: 0, sub: '', sid: '', clientId
 
 // One lookup by primary key for each.
 const ORPHANS = `
-  select n.iss, i.name as issuer, s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
+  select n.iss, i.name as issuer, s.sub, s.email, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
          s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId", e.given_id as "givenEventId",
          e.id is not null as "eventKept", s.issuer as number,
          ${microsOf('s.orphaned_at')} as micros

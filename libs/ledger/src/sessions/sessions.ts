@@ -6,6 +6,7 @@ export interface SessionRecord {
   /** Short name of the issuer; null if this `iss` was never registered. */
   readonly issuer: string | null
   readonly sub: string
+  readonly email: string | null
   readonly sid: string
   readonly clientId: string
   readonly device: string | null
@@ -38,7 +39,7 @@ export interface SessionsRequest {
 const FIND_ISSUER = `
   select n.id, i.name from session_issuers n left join issuers i on i.iss = n.iss where n.iss = $1`
 
-const SESSION = `s.sub, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
+const SESSION = `s.sub, s.email, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
          s.expires_at as "expiresAt", s.logout_event_id as "logoutEventId", (select e.given_id from events e where e.id = s.logout_event_id) as "givenEventId", s.orphaned_at as "orphanedAt"`
 
 const SESSIONS_OF_SUBJECT = `

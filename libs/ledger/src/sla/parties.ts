@@ -25,6 +25,32 @@ export interface PartyLogout {
   readonly acceptedMs: number
 }
 
+// `offset 0` keeps each a lookup: joined freely, large tables are read as a whole.
+const PLANNED_BEFORE = `
+  select given.id
+    from unnest($1::uuid[], $2::bigint[]) as given(id, since)
+    cross join lateral (select event_id from deliveries where id = given.id offset 0) d
+    cross join lateral (select registry_revision from events where id = d.event_id offset 0) e
+   where e.registry_revision < given.since`
+
+/**
+ * Finds the deliveries of logouts that were planned before the relying party had its second channel.
+ *
+ * @param deliveries with the revision that brought it.
+ */
+export async function plannedBefore(
+  transaction: Queryable,
+  deliveries: readonly { readonly id: DeliveryId; readonly since: number }[],
+): Promise<ReadonlySet<DeliveryId>> {
+  if (deliveries.length === 0) return new Set()
+  const { rows } = await transaction.query<{ id: DeliveryId }>({
+    name: 'sla_planned_before',
+    text: PLANNED_BEFORE,
+    values: [plainArray(deliveries.map(({ id }) => id)), plainArray(deliveries.map(({ since }) => since))],
+  })
+  return new Set(rows.map(({ id }) => id))
+}
+
 const PLANNED = `
   insert into sla_logouts as l (event_id, binding_id, accepted_ms, planned)
   select distinct on (1, 2) d.event_id, given.counts_at, given.accepted_ms, true

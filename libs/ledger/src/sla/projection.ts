@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import {
   type BindingId,
+  type DeliveryId,
   decodeLatencies,
   encodeLatencies,
   type LatencyHistogram,
@@ -15,7 +16,7 @@ import { type BindingFacts, readBindingFacts } from '../delivery/binding-facts.t
 import type { JournalDelivery, JournalEntry } from '../history/journal.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { type Columns, rowParameters } from '../postgres/parameters.ts'
-import { decideSettled, notePlanned, type PartyEntry } from './parties.ts'
+import { decideSettled, notePlanned, type PartyEntry, plannedBefore } from './parties.ts'
 
 // The SLA's rollups, as the journal feeds them.
 
@@ -35,16 +36,17 @@ type Additions = Map<BindingId, Map<number, Addition>>
  * accepted. Nothing is promised of the bulk lane, which gives way to the other.
  *
  * A relying party with one channel counts by delivery, and the journal says it all: no delivery is looked up. A relying party with
- * several channels counts once for each logout: `parties.ts` looks its deliveries up.
+ * several channels counts once for each logout: `parties.ts` looks its deliveries up. The registry's revision at which a logout was
+ * planned decides how it counts, so a channel that is registered or removed meanwhile changes nothing.
  */
 export async function projectSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
-  const promised = await readBindingFacts(transaction, bindingsOf(entries))
+  const rules = await readRules(transaction, entries)
   const additions: Additions = new Map()
   for (const entry of entries) {
-    if (entry.kind === 'planned') addPlanned(additions, entry.owed, promised)
-    else addSettled(additions, entry, promised)
+    if (entry.kind === 'planned') addPlanned(additions, entry.owed, rules)
+    else addSettled(additions, entry, rules)
   }
-  await addParties(transaction, additions, entries, promised)
+  await addParties(transaction, additions, entries, rules)
   const rows = rowsOf(additions)
   for (let from = 0; from < rows.length; from += ROWS_AT_ONCE) {
     if (from > 0) await setImmediate()
@@ -52,8 +54,40 @@ export async function projectSla(transaction: Queryable, entries: readonly Journ
   }
 }
 
-/** What is promised for which binding. One that is no more is not in it. */
-type Promised = ReadonlyMap<BindingId, BindingFacts>
+/** By what rule deliveries count. */
+interface Rules {
+  /** Without bindings that no longer exist: their deliveries do not count. */
+  readonly promised: ReadonlyMap<BindingId, BindingFacts>
+  /** Deliveries of logouts that were planned while a relying party, which has several channels by now, had one. */
+  readonly early: ReadonlySet<DeliveryId>
+}
+
+async function readRules(transaction: Queryable, entries: readonly JournalEntry[]): Promise<Rules> {
+  const promised = await readBindingFacts(transaction, bindingsOf(entries))
+  if ([...promised.values()].every(({ several }) => several === null)) return { promised, early: new Set() }
+  const deliveries = entries.flatMap((entry): readonly JournalDelivery[] =>
+    entry.kind === 'planned' ? entry.owed : entry.settled,
+  )
+  const early = await plannedBefore(
+    transaction,
+    deliveries.flatMap(({ id, bindingId, acceptedMs }) => {
+      const several = promised.get(bindingId)?.several
+      return several == null || acceptedMs === null ? [] : [{ id, since: several.since }]
+    }),
+  )
+  return { promised, early }
+}
+
+/**
+ * @returns the promise for a delivery that counts by itself, or null. An early logout counts by the deliveries of the channel that the
+ * relying party had then. A fallback that was registered later would count it again.
+ */
+function promiseOf({ id, bindingId }: JournalDelivery, { promised, early }: Rules): BindingFacts | null {
+  const binding = promised.get(bindingId)
+  if (binding === undefined) return null
+  const { several, channel } = binding
+  return several === null || (early.has(id) && channel === several.channel) ? binding : null
+}
 
 function bindingsOf(entries: readonly JournalEntry[]): ReadonlySet<BindingId> {
   const bindings = new Set<BindingId>()
@@ -63,9 +97,10 @@ function bindingsOf(entries: readonly JournalEntry[]): ReadonlySet<BindingId> {
   return bindings
 }
 
-function addPlanned(additions: Additions, owed: readonly JournalDelivery[], promised: Promised): void {
-  for (const { bindingId, acceptedMs } of owed) {
-    if (acceptedMs !== null && promised.get(bindingId)?.countsAt === null)
+function addPlanned(additions: Additions, owed: readonly JournalDelivery[], rules: Rules): void {
+  for (const delivery of owed) {
+    const { bindingId, acceptedMs } = delivery
+    if (acceptedMs !== null && promiseOf(delivery, rules) !== null)
       additionTo(additions, bindingId, acceptedMs).planned += 1
   }
 }
@@ -73,14 +108,14 @@ function addPlanned(additions: Additions, owed: readonly JournalDelivery[], prom
 function addSettled(
   additions: Additions,
   { at, settled }: Extract<JournalEntry, { kind: 'settled' }>,
-  promised: Promised,
+  rules: Rules,
 ): void {
   const atMs = at.getTime()
   for (const delivery of settled) {
     const { bindingId, acceptedMs, state, generation } = delivery
-    const promise = promised.get(bindingId)
+    const promise = promiseOf(delivery, rules)
     // What was replayed has been counted when it was given up on.
-    if (acceptedMs === null || generation > 0 || promise?.countsAt !== null) continue
+    if (acceptedMs === null || generation > 0 || promise === null) continue
     const addition = additionTo(additions, bindingId, acceptedMs)
     const elapsedMs = atMs - acceptedMs
     if (withinPromise(delivery, elapsedMs, promise)) addition.kept += 1
@@ -89,22 +124,22 @@ function addSettled(
   }
 }
 
-/** Adds the logouts at relying parties that have several channels. */
+/** Adds the logouts that count as a whole. */
 async function addParties(
   transaction: Queryable,
   additions: Additions,
   entries: readonly JournalEntry[],
-  promised: Promised,
+  { promised, early }: Rules,
 ): Promise<void> {
   const withinMs = new Map<BindingId, number>()
   const ofParties = (deliveries: readonly JournalDelivery[]): readonly PartyEntry[] =>
     deliveries.flatMap(({ id, bindingId, acceptedMs }) => {
       const promise = promised.get(bindingId)
-      if (promise?.countsAt == null || acceptedMs === null) return []
-      withinMs.set(promise.countsAt, promise.withinMs)
-      return [{ id, countsAt: promise.countsAt, acceptedMs }]
+      if (promise?.several == null || acceptedMs === null || early.has(id)) return []
+      const { countsAt } = promise.several
+      withinMs.set(countsAt, promise.withinMs)
+      return [{ id, countsAt, acceptedMs }]
     })
-  if ([...promised.values()].every(({ countsAt }) => countsAt === null)) return
   const planned = ofParties(entries.flatMap((entry) => (entry.kind === 'planned' ? entry.owed : [])))
   const settled = ofParties(entries.flatMap((entry) => (entry.kind === 'settled' ? entry.settled : [])))
   if (planned.length > 0) {

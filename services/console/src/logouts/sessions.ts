@@ -134,6 +134,7 @@ function heldView(record: SessionRecord | OrphanRecord) {
   return {
     iss: record.iss,
     sub: record.sub,
+    email: record.email,
     sid: record.sid,
     client_id: record.clientId,
     device: record.device,

@@ -55,6 +55,7 @@ export function registerErasures(server: HttpServer, deps: ErasuresDeps): void {
         id: newId(),
         issuer: issuer as IssuerName,
         sub,
+        emails: request.query.email === undefined ? [] : [request.query.email],
         // No event has this id, so the key is that of erasures alone.
         subjectDigest: hash.of('erasures')(JSON.stringify([iss, sub])),
         abandon: request.query.abandon === true,

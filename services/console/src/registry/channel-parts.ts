@@ -137,7 +137,7 @@ export function endpointsOf(
     .map(({ name, uri, enabled }): EndpointRecord => {
       const known = knownEndpoint(kind, name, before)
       // What answered 410 stays disabled as long as it is the same, unless somebody says otherwise.
-      const kept = enableAgain || known?.uri !== uri || known.disabledReason === BY_OWNER
+      const kept = enableAgain(kind) || known?.uri !== uri || known.disabledReason === BY_OWNER
       const off = !enabled || common.enabled === false || body.curfew?.enabled === false
       return {
         ...{ kind, name, uri, settings, ...channel.names(settings) },
@@ -170,14 +170,15 @@ export const endpointsUnder: EndpointsOf = (party, issuer) => {
   })
 }
 
-/** The settings that an endpoint of a client would have, be the client registered or not. */
-export function settingsFor(
+/** What a client says to one channel under the defaults of its issuer, be the client registered or not. */
+export function registeredUnder(
   kind: string,
   party: Pick<RelyingPartyRecord, 'metadata' | 'settings'> | null,
   issuer: IssuerRecord,
-): EndpointRecord['settings'] {
-  const parts = partsUnder(party ?? { metadata: {}, settings: {} }, issuer)
-  return parts.get(kind)?.registered.settings ?? {}
+): ChannelPart['registered'] {
+  const part = partsUnder(party ?? { metadata: {}, settings: {} }, issuer).get(kind)
+  if (part === undefined) throw new Error(`this release has no channel ${kind}`)
+  return part.registered
 }
 
 function byName({ name: a }: EndpointRecord, { name: b }: EndpointRecord): number {

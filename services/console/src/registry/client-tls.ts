@@ -31,13 +31,22 @@ export function clientTlsFaults(
   return faults
 }
 
-/** What is stored of TLS settings without faults. @param seal seals a private key for this relying party. */
+/**
+ * What is stored of TLS settings without faults.
+ *
+ * @param seal seals a private key for this relying party, unless `kept` holds the same one.
+ */
 export async function storedClientTls(
   { ca, client_certificate, client_key }: ClientTls,
-  { stored, seal }: { stored: StoredTls | undefined; seal: (key: string) => Promise<string> },
+  {
+    stored,
+    seal,
+  }: { stored: StoredTls | undefined; seal: (key: string, kept: string | null) => Promise<string> },
 ): Promise<StoredTls> {
   const sealed_client_key =
-    client_key === undefined ? keptKey({ client_certificate }, stored) : await seal(client_key)
+    client_key === undefined
+      ? keptKey({ client_certificate }, stored)
+      : await seal(client_key, stored?.sealed_client_key ?? null)
   return {
     ...(ca !== undefined && { ca }),
     ...(client_certificate !== undefined && { client_certificate }),

@@ -183,7 +183,7 @@ async function registrationsOf(
     const before = known.get(clientId) ?? null
     const rule = before?.networkRule ?? rulesLeft.get(clientId) ?? null
     const networks = { rank, rule, named: true }
-    return { line, registration: { issuer, clientId, body, before, networks, enableAgain: false } }
+    return { line, registration: { issuer, clientId, body, before, networks, enableAgain: () => false } }
   })
 }
 

@@ -54,7 +54,9 @@ export function partyView(party: RelyingPartyRecord, waiting?: number): RelyingP
 function endpointView(endpoint: EndpointRecord): RelyingParty['status']['endpoints'][number] {
   const { kind, name, uri, names, counts, fallbackFor, settings, disabledReason } = endpoint
   return {
-    ...{ channel: kind, name, uri, names, counts, settings },
+    ...{ channel: kind, name, uri, names, counts },
+    // A channel stores null for what is not set.
+    settings: Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== null)),
     enabled: disabledReason === null,
     disabled_reason: disabledReason,
     fallback_for: fallbackFor,

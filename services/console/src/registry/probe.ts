@@ -44,7 +44,7 @@ import { callerOf, createTurns, type HttpServer, ProblemError, type RouteAccess 
 import { type ClientKeySealer, createProbeTokens, type Keyring } from '@curfew/tokens'
 import type { Encrypter, Peer, TlsIdentities } from '@curfew/wiring'
 import { invalid } from '../http/query.ts'
-import { settingsFor } from './channel-parts.ts'
+import { registeredUnder } from './channel-parts.ts'
 import { issuerOr404 } from './issuers.ts'
 import { networksOf } from './networks.ts'
 import { PartyParams } from './relying-parties.ts'
@@ -135,7 +135,8 @@ interface Target extends ProbeTarget<EndpointRecord['settings']> {
   readonly peer: Peer
   /** Its own TLS, open. */
   readonly tls: TlsIdentity | null
-  readonly algorithm: SigningAlgorithm
+  /** What its messages are signed in; null where none is signed. */
+  readonly algorithm: SigningAlgorithm | null
   /** What it is shown; null where it is shown nothing. */
   readonly sealedSecret: string | null
 }
@@ -176,7 +177,8 @@ async function targetOf(
       : networkAccess({ chosen: own.settings.allowed_networks, rule: own.networkRule }, networksOf(issuer))
   const fault = named === undefined ? null : targetFault(uri, access)
   if (fault !== null) throw invalid('/uri', fault, 'body')
-  const settings = endpoint?.settings ?? settingsFor(kind, party, issuer)
+  const registered = registeredUnder(kind, party, issuer)
+  const settings = endpoint?.settings ?? registered.settings
   const algorithm = givenAlgorithm ?? settings.algorithm
   if (!isSupported(algorithm)) {
     throw invalid('/id_token_signed_response_alg', `must be one of ${SIGNING_ALGORITHMS.join(', ')}`, 'body')
@@ -184,7 +186,8 @@ async function targetOf(
   const { iss } = issuer
   const peer = { iss, uri, tls: toTls(own?.settings.tls), ...access }
   return {
-    ...{ issuer: issuer.name, iss, clientId, kind, uri, algorithm, settings, peer },
+    ...{ issuer: issuer.name, iss, clientId, kind, uri, settings, peer },
+    algorithm: registered.signs === null ? null : algorithm,
     sealedSecret: endpoint?.sealedSecret ?? null,
     tls: await tlsIdentity({ issuer: issuer.name, clientId, tls: peer.tls }, tls),
     timeoutMs: timeout_ms ?? effective.timeout_ms,
@@ -253,16 +256,22 @@ async function readable<Value>(
   }
 }
 
+/** Makes tokens with the key of the issuer. A channel that signs nothing needs no key. */
+async function forgeFor({ issuer, algorithm }: Target, keyring: Keyring): Promise<ProbeTools['forge']> {
+  if (algorithm === null) return () => Promise.reject(new Error('this channel signs nothing'))
+  const signer = await keyring.signer(issuer, algorithm)
+  const { keys } = await keyring.jwks(issuer)
+  return createProbeTokens(signer, keys.find(({ kid }) => kid === signer.kid) ?? {}).make
+}
+
 /** How often the progress is written down, in milliseconds. */
 const PROGRESS_MS = 400
 
 /** @throws a 409 problem where one is under way. */
 async function probe(target: Target, credential: string, deps: ProbesDeps): Promise<ProbeRecord> {
   const { db, keyring, client, clientKeys } = deps
-  const { issuer, clientId, uri, algorithm } = target
-  const signer = await keyring.signer(issuer, algorithm)
-  const { keys } = await keyring.jwks(issuer)
-  const publicJwk = keys.find(({ kid }) => kid === signer.kid) ?? {}
+  const { issuer, clientId, uri } = target
+  const forge = await forgeFor(target, keyring)
   const id = randomUUID()
   const { probe: ofChannel } = channelOf(target.kind)
   const { total } = ofChannel
@@ -279,10 +288,9 @@ async function probe(target: Target, credential: string, deps: ProbesDeps): Prom
     if (answered > 0) progressProbe(db, id, answered).catch(() => undefined)
   }, PROGRESS_MS)
   try {
-    const tokens = createProbeTokens(signer, publicJwk)
     const how = { ...accessOf(target.peer), tls: target.tls }
     const { sent, ...report } = await ofChannel.run(target, {
-      forge: tokens.make,
+      forge,
       encrypt: encryptFor(target, deps),
       secret: () => secretOf(target, clientKeys),
       http: {

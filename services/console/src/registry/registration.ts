@@ -1,7 +1,9 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
 import { ChannelRegistrations, type Registered } from '@curfew/channels'
 import { RelyingPartyInput, RelyingPartySettings } from '@curfew/contract'
 import {
   type ClientId,
+  ClientKeyError,
   type ClientMetadata,
   type NetworkAccess,
   type NetworkRank,
@@ -21,6 +23,7 @@ import type {
   TakenUri,
 } from '@curfew/ledger'
 import { createValidator, type Fault } from '@curfew/runtime'
+import type { ClientKeySealer } from '@curfew/tokens'
 import { Type } from 'typebox'
 import {
   type ChannelPart,
@@ -42,7 +45,7 @@ export interface RegistrationDeps {
   /** Makes sure that a key exists, so that the IdP can publish it before the first logout. @throws {NoSigningKeyError} */
   ensureKey(issuer: IssuerRecord['name'], algorithm: SigningAlgorithm): Promise<void>
   /** Seals what is shown to a relying party, a private key or a secret, so that it can be stored. */
-  sealClientKey(key: string, owner: Pick<RelyingPartyRecord, 'issuer' | 'clientId'>): Promise<string>
+  readonly clientKeys: Pick<ClientKeySealer, 'seal' | 'open'>
   /** What is wrong with an endpoint's URI, in words, or null. */
   targetFault(uri: string, access: NetworkAccess): string | null
   /** CIDRs of this deployment: no registration goes beyond them but by an unbound admin. */
@@ -77,8 +80,8 @@ export interface Registration {
     readonly rule: NetworkRule | null
     readonly named: boolean
   }
-  /** Whether what we disabled ourselves is tried again, though nothing of it has changed. */
-  readonly enableAgain: boolean
+  /** Whether endpoints of a channel that Curfew disabled are enabled again, though nothing of them has changed. */
+  enableAgain(kind: string): boolean
 }
 
 /** A registration, read once. */
@@ -199,17 +202,19 @@ function accessAfter({ issuer, ...registration }: Pick<Registration, 'issuer' | 
 /** What is stored of a registration without faults. */
 export async function draftOf(
   registration: ReadRegistration,
-  { sealClientKey }: Pick<RegistrationDeps, 'sealClientKey'>,
+  { clientKeys }: Pick<RegistrationDeps, 'clientKeys'>,
 ): Promise<SignedDraft> {
   const { issuer, clientId, body, before, client, parts } = registration
   const { curfew: { tls, channels, ...settings } = {}, ...metadata } = body
   const owner = { issuer: issuer.name, clientId }
-  const seal = (secret: string) => sealClientKey(secret, owner)
+  const seal = (secret: string, kept: string | null) => sealOnce(secret, kept, { owner, clientKeys })
   const { chosen, rule } = networksAfter(registration)
   const owned = (name: string, value: unknown) => OURS.includes(name) && (name === 'issuer' || isOurs(value))
   const sealed = new Map<string, string>()
   for (const { channel, common } of parts) {
-    if (common.secret !== undefined) sealed.set(channel.kind, await seal(common.secret))
+    const known = before?.endpoints.find(({ kind }) => kind === channel.kind)
+    if (common.secret !== undefined)
+      sealed.set(channel.kind, await seal(common.secret, known?.sealedSecret ?? null))
   }
   return {
     ...owner,
@@ -229,6 +234,35 @@ export async function draftOf(
       endpoints.length === 0 || signs === null ? [] : [signs],
     ),
   }
+}
+
+/**
+ * Seals a secret, or returns `kept` where that holds the same one: a repeated registration then changes nothing. A stored secret that
+ * cannot be opened is replaced.
+ */
+async function sealOnce(
+  secret: string,
+  kept: string | null,
+  {
+    owner,
+    clientKeys,
+  }: Pick<RegistrationDeps, 'clientKeys'> & {
+    readonly owner: Pick<RelyingPartyRecord, 'issuer' | 'clientId'>
+  },
+): Promise<string> {
+  if (kept !== null) {
+    const stored = await clientKeys.open(kept, owner).catch((error) => {
+      if (!(error instanceof ClientKeyError)) throw error
+      return null
+    })
+    if (stored !== null && timingSafeEqual(digestOf(stored), digestOf(secret))) return kept
+  }
+  return clientKeys.seal(secret, owner)
+}
+
+/** All digests have the same length, which `timingSafeEqual` requires. */
+function digestOf(text: string): Uint8Array {
+  return createHash('sha256').update(text).digest()
 }
 
 /** What we show as `status` or `links` is an object; a product may have a text of its own there. */

@@ -85,7 +85,7 @@ export function registerRelyingParties(
       const { created, party, waiting } = await change(deps, request, () => ({
         body: request.body as Registration['body'],
         namesNetworks: true,
-        enableAgain: true,
+        enableAgain: () => true,
       }))
       return reply
         .code(created ? 201 : 200)
@@ -115,7 +115,7 @@ export function registerRelyingParties(
           body: body as Registration['body'],
           namesNetworks:
             request.body.curfew === null || Object.hasOwn(Object(request.body.curfew), 'allowed_networks'),
-          enableAgain: Object(request.body.curfew).enabled === true,
+          enableAgain: (kind) => enables(request.body.curfew, kind),
         }
       })
       return reply.header('etag', etagOf(party)).send(partyView(party, waiting))
@@ -273,6 +273,12 @@ async function change(
     detail: 'Others change this relying party all the time. Ask again in a moment.',
     headers: { 'retry-after': '1' },
   })
+}
+
+/** Whether a patch of `curfew` enables a channel: by itself, or with all others. */
+function enables(patch: unknown, kind: string): boolean {
+  const { enabled, channels } = Object(patch)
+  return enabled === true || Object(Object(channels)[kind]).enabled === true
 }
 
 /** The refusal of relying parties that are more than their issuer may have. */

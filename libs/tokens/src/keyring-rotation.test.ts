@@ -9,8 +9,9 @@ import { createKeyMaker, type KeyMaker, type SealedKey, type StoredKey } from '.
 import { createKeyring, type KeyStore } from './keyring.ts'
 import type { PostJson } from './remote-signer.ts'
 
-// Goal: a worker changes keys when their turn comes, whether or not its store answers, and never signs with a key that may
-// have left the key set; what signs elsewhere is believed only when it verifies. Method: real keys, and a clock set by hand.
+// Goal: a worker changes keys on time even if the store is unavailable, and never signs with a key that may have left the key
+// set. A remote signature is used only if it verifies.
+// Method: real keys, and a clock set by hand.
 
 const ISSUER = 'main' as IssuerName
 const START = Date.UTC(2026, 10, 21)
@@ -34,12 +35,12 @@ function live(key: SealedKey, signsFromMs: number): StoredKey {
 
 async function rig(maker: KeyMaker = createKeyMaker({ masterKey: randomBytes(32) })) {
   let nowMs = START
-  let away = false
-  let asked = 0
+  let available = true
+  let reads = 0
   const keys = [live(await maker.generate(ISSUER, 'ES256'), START)]
   const answer = async () => {
-    asked += 1
-    if (away) throw new Error('away')
+    reads += 1
+    if (!available) throw new Error('unavailable')
     return [...keys]
   }
   const store: KeyStore = { find: answer, insertFirst: answer, sample: answer }
@@ -49,12 +50,9 @@ async function rig(maker: KeyMaker = createKeyMaker({ masterKey: randomBytes(32)
     maker,
     keyring,
     kid: async () => (await keyring.signer(ISSUER, 'ES256')).kid,
-    asked: () => asked,
-    goAway: () => {
-      away = true
-    },
-    comeBack: () => {
-      away = false
+    reads: () => reads,
+    setAvailable: (value: boolean) => {
+      available = value
     },
     at: (ms: number) => {
       nowMs = START + ms
@@ -63,52 +61,52 @@ async function rig(maker: KeyMaker = createKeyMaker({ masterKey: randomBytes(32)
 }
 
 describe('a worker', () => {
-  test('whose clock is behind signs with the first key all the same', async () => {
+  test('with a slow clock signs with the first key', async () => {
     const { keys, kid, at } = await rig()
     at(-3_000)
     expect(await kid()).toBe(keys[0]?.kid)
   })
 
-  test('takes up the next key to the millisecond, also while its store is away', async () => {
-    const { keys, maker, kid, at, goAway } = await rig()
+  test('changes to the next key to the millisecond, even while its store is unavailable', async () => {
+    const { keys, maker, kid, at, setAvailable } = await rig()
     keys.push(live(await maker.generate(ISSUER, 'ES256'), START + 10 * HOUR))
     const [first, second] = keys.map((key) => key.kid)
     expect(await kid()).toBe(first)
-    goAway()
+    setAvailable(false)
     at(10 * HOUR - 1)
     expect(await kid()).toBe(first)
     at(10 * HOUR)
     expect(await kid()).toBe(second)
   })
 
-  test('signs on with what it knows while the store is away, until that may be published no more; and then not at all', async () => {
-    const { keys, kid, at, goAway, comeBack } = await rig()
+  test('signs with its known keys while the store is unavailable, until they may have left the key set', async () => {
+    const { keys, kid, at, setAvailable } = await rig()
     const first = keys[0]?.kid
     await kid()
-    goAway()
+    setAvailable(false)
     at(KEYRING_TRUST_MS - 1)
     expect(await kid()).toBe(first)
     at(KEYRING_TRUST_MS)
-    await expect(kid()).rejects.toThrow('away')
-    comeBack()
+    await expect(kid()).rejects.toThrow('unavailable')
+    setAvailable(true)
     expect(await kid()).toBe(first)
     expect(KEYRING_TRUST_MS).toBeLessThan(KEY_OVERLAP_MS)
   })
 
-  test('that was idle for days asks before it signs', async () => {
-    const { keys, maker, kid, at, asked } = await rig()
+  test('that was idle for days reads the store before it signs', async () => {
+    const { keys, maker, kid, at, reads } = await rig()
     await kid()
     keys.push(live(await maker.generate(ISSUER, 'ES256'), START + 25 * HOUR))
     at(72 * HOUR)
-    const before = asked()
+    const before = reads()
     expect(await Promise.all([kid(), kid(), kid()])).toEqual(Array(3).fill(keys[1]?.kid))
-    expect(asked()).toBe(before + 1)
+    expect(reads()).toBe(before + 1)
   })
 
-  test('opens a key again that it could not open, once that is sealed anew', async () => {
+  test('retries a key that it could not open, and opens it after the key is sealed again', async () => {
     const { keys, kid, at } = await rig()
     const [good] = keys
-    if (good === undefined) throw new Error('there is no key')
+    if (good === undefined) throw new Error('no key was made')
     keys[0] = { ...good, sealedPrivateKey: `${good.sealedPrivateKey.slice(0, -4)}AAAA` }
     await expect(kid()).rejects.toMatchObject({ code: 'ERR_SIGNING_KEY' })
     keys[0] = good
@@ -121,7 +119,7 @@ describe('a worker', () => {
 describe('the master key', () => {
   const [old, current] = [randomBytes(32), randomBytes(32)]
 
-  test('that replaces another opens what lies under either, and seals under itself', async () => {
+  test('opens keys that it or the old master key sealed, and seals with itself, during a rotation', async () => {
     const before = await createKeyMaker({ masterKey: old }).generate(ISSUER, 'ES256')
     const both = createKeyMaker({ masterKey: current, oldMasterKey: old })
     await both.open(before)
@@ -134,7 +132,7 @@ describe('the master key', () => {
     await expect(createKeyMaker({ masterKey: current }).open(before)).rejects.toThrow('CURFEW_MASTER_KEY')
   })
 
-  test('that opens nothing is named by the check; one that opens something, or where there is nothing, is not', async () => {
+  test('fails the check only if it opens none of the existing keys', async () => {
     const { keys, maker, keyring } = await rig()
     await keyring.check()
     const sample = async () => keys
@@ -152,7 +150,7 @@ describe('the master key', () => {
   })
 })
 
-describe('a signer elsewhere', () => {
+describe('a remote signer', () => {
   async function remote(algorithm: (typeof SIGNING_ALGORITHMS)[number], post: PostJson) {
     const maker = createKeyMaker({ masterKey: randomBytes(32), post })
     const { publicKey } =
@@ -166,16 +164,16 @@ describe('a signer elsewhere', () => {
   }
 
   test.each<[string, Awaited<ReturnType<PostJson>>]>([
-    ['away', { ok: false, detail: 'no answer within 5000 ms' }],
-    ['one that answers without a signature', { ok: true, value: {} }],
-    ['one that answers null', { ok: true, value: null }],
-    ['one that answers a number', { ok: true, value: { signature: 7 } }],
-    ['one that answers rubbish', { ok: true, value: { signature: 'AAAA' } }],
+    ['does not answer', { ok: false, detail: 'no answer within 5000 ms' }],
+    ['answers without a signature', { ok: true, value: {} }],
+    ['answers null', { ok: true, value: null }],
+    ['answers a number', { ok: true, value: { signature: 7 } }],
+    ['answers too few bytes', { ok: true, value: { signature: 'AAAA' } }],
     [
-      'one that answers another signature',
+      'answers another signature',
       { ok: true, value: { signature: Buffer.alloc(64, 1).toString('base64url') } },
     ],
-  ])('%s has nothing signed, and may be there again later', async (_what, answer) => {
+  ])('that %s is unavailable, and the error names the key but not the credential', async (_case, answer) => {
     for (const algorithm of ['ES256', 'RS256'] as const) {
       const signer = await remote(algorithm, async () => answer)
       const failed = await signer.sign(LOGOUT_TOKEN_TYPE, CLAIMS).catch((error: unknown) => error)
@@ -189,7 +187,7 @@ describe('a signer elsewhere', () => {
 })
 
 test.each(SIGNING_ALGORITHMS)(
-  '%s: a generated key is one that could be imported, and then signs the same',
+  '%s: a generated key passes the check of imported keys, and its tokens verify',
   async (algorithm) => {
     const sealed = await createKeyMaker({ masterKey: randomBytes(32) }).generate(ISSUER, algorithm)
     const checked = await checkSigningJwk(sealed.publicJwk, { algorithm, part: 'public' })

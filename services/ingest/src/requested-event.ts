@@ -23,9 +23,9 @@ import type { EventReader } from './event-reader.ts'
 import type { Waiters } from './waiters.ts'
 import { type Awaited, atAnyIssuer } from './waiting-list.ts'
 
-// What the routes about one event have in common: which, how long to wait for it, and what a credential may see of it.
+// The common part of the routes about one event: they find the event, wait until it is settled, and apply the access filter.
 
-export interface AskedEventDeps {
+export interface RequestedEventDeps {
   readonly waiters: Pick<Waiters, 'wait'>
   readonly reader: EventReader
   readonly db: Database
@@ -33,7 +33,7 @@ export interface AskedEventDeps {
 }
 
 export const EventParams = Type.Object({
-  id: Type.String({ maxLength: 64, description: 'As the issuer gave it.' }),
+  id: Type.String({ maxLength: 64, description: 'The id that the issuer gave the event.' }),
 })
 export const EventQuery = Type.Object(
   {
@@ -42,14 +42,14 @@ export const EventQuery = Type.Object(
       Type.Integer({
         minimum: 0,
         maximum: 30,
-        description: 'Seconds to hold the answer until every delivery is settled.',
+        description: 'The longest time to wait until every delivery is settled, in seconds.',
       }),
     ),
   },
   { additionalProperties: false },
 )
 
-/** A request for an event, as far as it is looked at here. */
+/** The used members of a request for an event. */
 export interface EventRequest {
   readonly params: { readonly id: string }
   readonly query: { readonly wait?: number; readonly issuer?: string }
@@ -58,17 +58,17 @@ export interface EventRequest {
 const digest: Digest = (text) => hash('sha256', text)
 
 /**
- * The event that is asked for, as far as the caller may see it: at once, or when all of it is settled, or time is up. An
- * event that the caller may not see is answered as one that does not exist, and as late.
+ * Finds the requested event, reduced to the deliveries that the caller may see. With `wait`, it first waits until every delivery
+ * is settled or the time is up. A hidden event gets the same answer, after the same wait, as an event that does not exist.
  *
- * @param reply of which the connection may be closed meanwhile: then nobody waits any more.
- * @throws {ProblemError} 404 where there is none, or none that the caller may see; 409 where it waits in quarantine, or several are
- * meant.
+ * @param reply its connection ends the wait when it closes.
+ * @throws {ProblemError} 404 if no event has the id or the caller may not see it; 408 if the connection closes; 409 if the event
+ *   is in quarantine, or several issuers used the id.
  */
-export async function askedEvent(
+export async function requestedEvent(
   request: EventRequest & Parameters<typeof callerOf>[0],
   reply: { readonly raw: NodeJS.EventEmitter },
-  { waiters, reader, names, db }: AskedEventDeps,
+  { waiters, reader, names, db }: RequestedEventDeps,
 ): Promise<FoundEvent> {
   const givenId = request.params.id.toLowerCase()
   const { wait = 0, issuer } = request.query
@@ -81,12 +81,12 @@ export async function askedEvent(
   const id = iss === null ? await identified() : eventIdOf(iss, givenId, digest)
   const waitFor = patience(reply, waiters, wait * 1_000)
   await waitFor(id ?? atAnyIssuer(givenId))
-  // An event that was stored before ids were derived has another id: the given id finds it.
+  // An event from before ids were derived has a different id. Its given id finds it.
   const found = (await find(id)) ?? (await find(await identified()))
   const own = found === null ? null : ifAdmitted(found, access)
   if (own !== null) return own
   await waitFor(eventIdOf(NO_ISSUER, givenId, digest))
-  // Records in quarantine name no client, so an owner of clients learns of none.
+  // Records in quarantine name no client, so a credential that is bound to clients sees none.
   const quarantined =
     access.kind === 'clients' || iss === NO_ISSUER
       ? null
@@ -94,7 +94,9 @@ export async function askedEvent(
   throw quarantined === null ? notFound(givenId, true, issuer) : inQuarantine(givenId, quarantined)
 }
 
-/** Returns a function that waits for one event after the other, for `ms` in all. It throws a 408 problem when the connection closes. */
+/**
+ * Creates a function that waits for events in turn, for at most `ms` in total. It throws a 408 problem if the connection closes.
+ */
 function patience(
   reply: { readonly raw: NodeJS.EventEmitter },
   waiters: Pick<Waiters, 'wait'>,
@@ -113,12 +115,11 @@ function patience(
     reply.raw.once('close', onClose)
     await waiting.over
     reply.raw.off('close', onClose)
-    // Nobody reads it.
     if (gone) throw new ProblemError({ status: 408, detail: 'The connection was closed.' })
   }
 }
 
-/** The only event of a list; null if the list is empty. @throws a 409 problem if it has several. */
+/** The only event of a list, or null if the list is empty. @throws a 409 problem if the list has several events. */
 function only(id: GivenEventId, events: readonly EventIdentity[]): EventId | null {
   if (events.length <= 1) return events[0]?.id ?? null
   throw ambiguousEvent(
@@ -127,7 +128,9 @@ function only(id: GivenEventId, events: readonly EventIdentity[]): EventId | nul
   )
 }
 
-/** What a credential may see of an event: an issuer its own, an owner of clients what they are owed of it. */
+/**
+ * Applies an access filter: an issuer sees its own events, and a credential of clients sees only the deliveries of these clients.
+ */
 function ifAdmitted(found: FoundEvent, access: AccessFilter): FoundEvent | null {
   if (access.kind === 'everything') return found
   if (found.event.iss !== access.iss) return null
@@ -148,17 +151,17 @@ function inQuarantine(
   return new ProblemError({
     status: 409,
     title: 'In quarantine',
-    detail: `Event ${id} was accepted and cannot be planned: ${reason} A person has to decide about /v1/quarantine/${recordId}.`,
+    detail: `Event ${id} was accepted and cannot be planned: ${reason} An operator must requeue or dismiss /v1/quarantine/${recordId}.`,
   })
 }
 
 function notFound(id: string, perhapsSoon: boolean, issuer?: string): ProblemError {
-  const place = issuer === undefined ? 'in the ledger' : `known of an issuer named ${issuer.slice(0, 64)}`
+  const place = issuer === undefined ? '' : ` of issuer ${issuer.slice(0, 64)}`
   return new ProblemError({
     status: 404,
     title: 'No such event',
     detail: perhapsSoon
-      ? `No event ${id} is ${place}. If it was accepted a moment ago it will be: ask again, or with wait.`
+      ? `Event ${id}${place} is not in the ledger. If it was just accepted, ask again shortly, or ask with wait.`
       : `${id.slice(0, 64)} is not the id of an event: ids are UUIDs.`,
     ...(perhapsSoon && { headers: { 'retry-after': '1' } }),
   })
