@@ -11,16 +11,16 @@ import { namedParameters } from '../postgres/parameters.ts'
 import { readRegistryRevision } from '../registry/registry.ts'
 import { writeAudit } from './audit.ts'
 
-/** An API key, without the key. */
+/** An API key without its secret. */
 export interface ApiKeyRecord {
   readonly id: string
   readonly name: string
-  /** Its first characters. */
+  /** The first characters of the key. */
   readonly hint: string
   readonly scopes: readonly string[]
-  /** Short name of the issuer that it is bound to; null: to none. */
+  /** Short name of the issuer that the key is bound to; null: not bound. */
   readonly issuer: string | null
-  /** Clients of that issuer that it is bound to; null: to none in particular. */
+  /** Clients of that issuer that the key is bound to; null: not bound to clients. */
   readonly clients: readonly string[] | null
   readonly requestsPerSecond: number | null
   readonly createdAt: Date
@@ -28,7 +28,7 @@ export interface ApiKeyRecord {
   readonly expiresAt: Date | null
   readonly revokedAt: Date | null
   readonly revokedBy: string | null
-  /** To within some ten seconds; null: never. */
+  /** Accurate to about ten seconds; null: never. */
   readonly lastUsedAt: Date | null
 }
 
@@ -53,10 +53,10 @@ const INSERT_API_KEY = `
   on conflict (name) where revoked_at is null do nothing
   returning ${COLUMNS}`
 
-// What is known of credentials is followed by this number.
+// Services read credentials again when this number changes.
 const NEXT_REVISION = 'update registry_revision set revision = revision + 1'
 
-/** @returns null where another key that is not revoked has this name. The issuer must exist. */
+/** Creates an API key. Its issuer must exist. @returns null if another key with this name is not revoked. */
 export async function createApiKey(
   db: Database,
   key: Pick<
@@ -86,7 +86,7 @@ export async function createApiKey(
 const REVOKE_API_KEY = `
   update api_keys set revoked_at = now(), revoked_by = $2 where id = $1 and revoked_at is null returning ${COLUMNS}`
 
-/** Revokes a key. One that is revoked stays as it is. @returns null where there is none of this id. */
+/** Revokes a key. A revoked key stays unchanged. @returns null if there is no key with this id. */
 export async function revokeApiKey(
   db: Database,
   { id, revokedBy }: { id: string; revokedBy: string },
@@ -129,11 +129,11 @@ export async function findApiKey(db: Queryable, id: string): Promise<ApiKeyRecor
   return rows[0] ?? null
 }
 
-// Ids are made of the time, so that this is the order of creation.
+// Ids are UUIDv7, so that their order is the order of creation.
 const LIST_API_KEYS = `
   select ${COLUMNS} from api_keys where id <= coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') and id is distinct from $1 order by id desc limit $2`
 
-/** Keys, revoked ones too, the latest first. @param before the last id of the page before. */
+/** Lists keys, including revoked ones, the latest first. @param before the last id of the page before. */
 export async function listApiKeys(
   db: Database,
   { before, limit }: { before: string | null; limit: number },
@@ -167,12 +167,12 @@ const NOTE_USE = `
     from unnest($1::uuid[], $2::timestamptz[]) as used(id, at)
    where k.id = used.id`
 
-/** API keys as what authenticates asks for them. */
+/** Opens the store from which services authenticate API keys. */
 export function openCredentialStore(db: Database): CredentialStore {
   return {
     revision: () => readRegistryRevision(db),
     async read() {
-      // The number first: what changes in between is then read once more, and never missed.
+      // Reads the revision first, so that a change meanwhile is read again and not missed.
       const revision = await readRegistryRevision(db)
       const keys = await db.query<CredentialRow>({ name: 'read_api_keys', text: READ_API_KEYS })
       const issuers = await db.query<{ name: IssuerName; iss: Issuer }>({
@@ -193,7 +193,8 @@ export function openCredentialStore(db: Database): CredentialStore {
 
 function accessOf({ issuer, iss, clients }: CredentialRow): AccessFilter {
   if (issuer === null) return EVERYTHING
-  if (iss === null) throw new Error(`a key is bound to ${issuer}, which is not there`)
+  if (iss === null)
+    throw new Error(`an API key is bound to the issuer ${issuer}, which does not exist; revoke the key`)
   return clients === null
     ? { kind: 'issuer', issuer, iss }
     : { kind: 'clients', issuer, iss, clients: new Set(clients) }

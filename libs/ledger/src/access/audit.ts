@@ -1,15 +1,15 @@
 import type { Database, Queryable } from '../postgres/database.ts'
 
-/** Who did it, where the bookkeeper did it by itself. */
+/** The credential of actions that the bookkeeper does by itself. */
 export const BOOKKEEPER = 'bookkeeper'
 
-/** One thing that somebody did. */
+/** One action of a credential. */
 export interface AuditEntry {
-  /** Name of the credential that did it; never the key. */
+  /** Name of the credential; never the key. */
   readonly credential: string
-  /** What was done, such as `replay.requested`. */
+  /** The action, such as `replay.requested`. */
   readonly action: string
-  /** To what, as the API names it: a path. */
+  /** The changed object, as a path of the API. */
   readonly object: string
   readonly detail: Readonly<Record<string, unknown>>
 }
@@ -18,14 +18,14 @@ export interface AuditRecord extends AuditEntry {
   /** Grows with time, but not without gaps. */
   readonly id: number
   readonly at: Date
-  /** Id of the API key that acted; null where none did. */
+  /** Id of the API key that acted; null if no API key did. */
   readonly credentialId: string | null
 }
 
-/** What is noted of a change from `before` (null: created) to `after` (null: removed). */
+/** Makes the audit entry of a change. `before` is null for a creation, `after` is null for a removal. */
 export type Change<Record> = (before: Record | null, after: Record | null) => AuditEntry
 
-// A key that was revoked a moment ago may still act in another process. Where two keys may be meant, none is named.
+// A key that was revoked in the last ten seconds may still act in another process. If two keys match, the id stays null.
 const WRITE_AUDIT = `
   with keys as (
     select name, case when count(*) = 1 then (array_agg(id))[1] end as id from api_keys
@@ -39,7 +39,7 @@ const WRITE_AUDIT = `
     left join keys on keys.name = given.credential
    order by given.position`
 
-/** Notes what is done in the same transaction: neither is there without the other. */
+/** Writes audit entries in the transaction of the action, so that both commit or neither. */
 export async function writeAudit(transaction: Queryable, ...entries: readonly AuditEntry[]): Promise<void> {
   await transaction.query({
     name: 'write_audit',
@@ -57,7 +57,7 @@ const LIST_AUDIT = `
   select id, at, credential, credential_id as "credentialId", action, object, detail from audit
    where id < coalesce($1::bigint, ${Number.MAX_SAFE_INTEGER}) order by id desc limit $2`
 
-/** What was done, the latest first. @param before the last id of the page before. */
+/** Lists the audit trail, the latest entry first. @param before the last id of the page before. */
 export async function listAudit(
   db: Database,
   { before, limit }: { before: number | null; limit: number },

@@ -2,8 +2,8 @@ import type { LogLane } from '@curfew/domain'
 import type { Database } from '../postgres/database.ts'
 import { PARTITIONS } from './event-log.ts'
 
-// All lanes share one sequence of positions, so the span from the oldest record of a lane to its newest is at least as long as the
-// lane. It takes one look at either end of each partition, and may be asked often. Only a long span makes us count.
+// All lanes share one sequence of positions. So the span from a lane's oldest record to its newest is at least the number of its
+// records. The span is cheap to read at both ends of each partition. Only a lane with a long span is counted.
 const SPANS = `
   with ends as (
     select lanes.lane, partition, low.position as low, high.position as high
@@ -23,7 +23,7 @@ const SPANS = `
 const COUNT = `
   select count(*) as records from (select from log_records where lane = $1 limit $2) waiting`
 
-/** Lanes of the event log in which more than `max` records wait. The event log is the one in PostgreSQL. */
+/** Finds the lanes of the event log in PostgreSQL in which more than `max` records wait. */
 export async function fullLanes(
   db: Database,
   { lanes, max }: { lanes: readonly LogLane[]; max: number },

@@ -2,7 +2,7 @@ import { type OwnLedger, WAITING_MAX } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { isDataFault, isRefusal } from '../postgres/faults.ts'
 
-/** The name of the event log in PostgreSQL. It lies beside the ledger, so that there is one for each ledger. */
+/** The name of the event log in PostgreSQL. It is in the ledger's database, so that every ledger has one. */
 export const POSTGRES_LOG = 'PostgreSQL'
 
 /** A service, and the event log that its settings name. */
@@ -12,7 +12,7 @@ export interface EventLogUser {
   readonly name: string
 }
 
-// The first service chooses. A service with another event log is noted, so that operators see it.
+// The first service chooses. A service with another event log is recorded for the operators.
 const NOTE = `
   with chosen as (select name from event_logs where chosen),
   noted as (
@@ -22,13 +22,13 @@ const NOTE = `
     on conflict (name) do update set used_by = excluded.used_by, used_at = now()
   )
   select coalesce((select name from chosen), $1) as name`
-/** Longest wait for the answer: a service that starts waits for it. */
+/** Longest wait for the answer, in milliseconds, because a starting service waits for it. */
 const NOTE_TIMEOUT_MS = 2_000
 
 /**
- * Notes which event log a service uses.
+ * Records which event log a service uses. The first service chooses the event log of the ledger.
  *
- * @returns the name of the event log that all services are to use.
+ * @returns the name of the event log that all services must use.
  */
 export async function noteEventLog(db: Queryable, { user, name }: EventLogUser): Promise<string> {
   const note = () =>
@@ -46,21 +46,21 @@ export async function noteEventLog(db: Queryable, { user, name }: EventLogUser):
   return rows[0]?.name ?? name
 }
 
-/** For so long a service counts as one that uses another event log, in seconds. Services note theirs every 15 s. */
+/** A record of another event log counts for this time, in seconds. Services renew theirs every 15 s. */
 const STRAY_S = 120
 const CHOICE = `
   select name, chosen, used_by as user from event_logs
    where chosen or used_at > now() - make_interval(secs => ${STRAY_S}) order by name`
 
-/** The event log that all services are to use, and the others that came up. */
+/** The event log that all services must use, and the others that services use. */
 export interface EventLogChoice {
-  /** Null while no service has used one. */
+  /** Null before the first service has chosen. */
   readonly chosen: string | null
-  /** Services that came with another event log in the last two minutes; one for each event log. */
+  /** Services that used another event log in the last two minutes, one for each event log. */
   readonly strays: readonly EventLogUser[]
 }
 
-/** Unlike `noteEventLog` it neither chooses nor notes: for those that only look. */
+/** Reads the choice. Unlike `noteEventLog` it changes nothing. */
 export async function readEventLogChoice(db: Queryable): Promise<EventLogChoice> {
   const { rows } = await db.query<EventLogUser & { chosen: boolean }>({
     name: 'event_log_choice',
@@ -72,7 +72,7 @@ export async function readEventLogChoice(db: Queryable): Promise<EventLogChoice>
   }
 }
 
-/** Records in the event log in PostgreSQL that no worker has read, up to 100,000. */
+/** Counts the records of the event log in PostgreSQL that no worker has read, up to 100,000. */
 export async function countUnread(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ records: number }>(
     `select count(*)::int as records from (select from log_records limit ${WAITING_MAX}) counted`,
@@ -82,16 +82,16 @@ export async function countUnread(db: Queryable): Promise<number> {
 
 const CHOSEN = 'select name, ledger from event_logs where chosen for update'
 const FORGET = 'delete from event_logs'
-// The question to the operator may have taken long.
+// `clock_timestamp`, because the transaction began before the operator was asked.
 const CHOOSE = `
   insert into event_logs (name, chosen, used_by, ledger, taken_at)
   values ($1, true, $2, coalesce($3, gen_random_uuid()), case when $4 then clock_timestamp() end)`
 
 /**
- * Changes the event log that all services are to use.
+ * Changes the event log that all services must use.
  *
- * @param takesTopics whether the event log is of this ledger from now on, though another ledger used it before.
- * @param accept is told the one before, or null, and says whether to change. The one before can be the same.
+ * @param takesTopics whether this ledger takes over the event log from another ledger.
+ * @param accept gets the current event log, or null, which may equal the new one, and decides whether to change.
  * @returns whether it was changed.
  */
 export function chooseEventLog(
@@ -116,10 +116,11 @@ const DATABASE = `
     from pg_control_system()`
 
 /**
- * The ledger, as the commits in Kafka name it.
+ * Reads the identity of the ledger, which commits in Kafka carry.
  *
- * @param alone whether no other service can use the ledger. Then the database is left out: an upgrade by dump and restore changes it.
- * @returns null where no event log was chosen yet. Then no worker reads one.
+ * @param alone whether no other service can use the ledger. The database is then left out, because an upgrade by dump and restore
+ * changes it.
+ * @returns null if no event log was chosen yet. Then no worker reads one.
  */
 export async function readOwnLedger(db: Queryable, alone: boolean): Promise<OwnLedger | null> {
   const { rows } = await db.query<Omit<OwnLedger, 'database'>>({ name: 'own_ledger', text: LEDGER })
@@ -128,7 +129,7 @@ export async function readOwnLedger(db: Queryable, alone: boolean): Promise<OwnL
   return { ...own, database: alone ? null : await readDatabase(db) }
 }
 
-/** @returns null where the role may not ask. */
+/** @returns null if the database role lacks the permission. */
 async function readDatabase(db: Queryable): Promise<string | null> {
   try {
     const { rows } = await db.query<{ database: string }>({ name: 'own_database', text: DATABASE })

@@ -20,27 +20,27 @@ export interface PostgresConsumerSettings {
   readonly sessionTimeoutMs: number
 }
 
-/** A partition that this connection holds the lock of. */
+/** A partition that this connection has locked. */
 interface Owned {
   readonly partition: number
   readonly floor: Floor
-  /** To be given to another consumer once nothing of it is being handled. */
+  /** Whether another consumer gets the partition as soon as no batch of it is being handled. */
   leaving: boolean
 }
 
-/** What goes with one connection. */
+/** The state of one connection. */
 interface Tenure {
   readonly session: LogSession
   readonly owned: Map<number, Owned>
   ended: boolean
   fetching: boolean
-  /** Something may have come since the fetch under way began. */
+  /** Whether records may have arrived since the current fetch began. */
   again: boolean
 }
 
 const HANDLER_PAUSE_MS = { first: 100, max: 2_000 }
 const RECONNECT_PAUSE_MS = { first: 100, max: 2_000 }
-/** A sweep may have to step over all that vacuum could not clear away while a backup ran. */
+/** Longest time of a sweep. It may have to skip many dead rows, because vacuum cannot remove rows while a backup runs. */
 const SWEEP_TIMEOUT_MS = 60_000
 
 /** Consumes one lane on one dedicated connection until it is stopped. */
@@ -49,10 +49,10 @@ export function createPostgresConsumer(
   { lane, batchSize, batchesInFlight, onError }: ConsumeOptions,
   handle: BatchHandler,
 ): Consumer {
-  // Of this consumer, not of a connection: a handler may outlive the connection that its records came by, and while it
-  // runs nothing of its partitions is handed out here again.
+  // Partitions whose batches are being handled. A handler may outlive the connection of its records, so that this set belongs to
+  // the consumer. While a handler runs, its partitions are not handed out again.
   const handling = new Set<number>()
-  // Of slow batches only the keys are kept back, and the partitions are kept from others.
+  // For a slow batch only its keys are withheld here. Its partitions stay locked against other consumers.
   const slowBatches = new Set<readonly LogRow[]>()
   const failures = new Map<number, { readonly count: number; readonly until: number }>()
   const stopping = new AbortController()
@@ -71,7 +71,7 @@ export function createPostgresConsumer(
       } catch (error) {
         onError(asEventLogError(error))
       }
-      // A connection that lasted was a good one: its loss says nothing of how long the server will be away.
+      // A connection that lasted was good. Its loss does not mean that the server stays unavailable.
       if (Date.now() - beganAt > sessionTimeoutMs) pauseMs = RECONNECT_PAUSE_MS.first
       await sleep(pauseMs, undefined, { signal: stopping.signal }).catch(ignore)
       pauseMs = Math.min(pauseMs * 2, RECONNECT_PAUSE_MS.max)
@@ -79,7 +79,7 @@ export function createPostgresConsumer(
     await drained.promise
   }
 
-  /** From connecting to the loss of the connection (rejects), or to the end of a stop (resolves). */
+  /** Consumes over one connection. Rejects when the connection is lost, and resolves after a stop. */
   async function live(): Promise<void> {
     const session = await openLogSession({
       url,
@@ -99,7 +99,7 @@ export function createPostgresConsumer(
         fetchMore(tenure)
         await heartbeat(session, membersChanged.promise)
       }
-      // Its locks are kept until what is being handled is committed, so the heart goes on beating.
+      // The locks are needed until the running batches are committed, so that the heartbeat continues.
       while (batches + slowBatches.size > 0) {
         await heartbeat(session, drained.promise)
         await session.beat()
@@ -112,7 +112,7 @@ export function createPostgresConsumer(
     }
   }
 
-  /** Waits for the next beat, for `event`, or for the loss of the connection, which rejects. */
+  /** Waits for the next heartbeat or for `event`. Rejects when the connection is lost. */
   async function heartbeat(session: LogSession, event: Promise<void>): Promise<void> {
     const timer = new AbortController()
     const beat = sleep(heartbeatMs, undefined, { signal: timer.signal }).catch(ignore)
@@ -126,13 +126,13 @@ export function createPostgresConsumer(
     }
   }
 
-  /** Takes free partitions up to the fair share, and gives away what is above it. */
+  /** Takes free partitions up to the fair share, and gives away the partitions above it. */
   async function balance(tenure: Tenure): Promise<void> {
     const { members, locked } = await tenure.session.readLocks()
     const share = Math.ceil(partitions / Math.max(members, 1))
     const staying = [...tenure.owned.values()].filter(({ leaving }) => !leaving)
     if (staying.length < share) {
-      // Those that share out the same free partitions at the same time better begin at different ones.
+      // Consumers that take free partitions at the same time should begin at different ones.
       const first = randomInt(partitions)
       const all = Array.from({ length: partitions }, (_, index) => (first + index) % partitions)
       const free = all.filter((partition) => !locked.has(partition)).slice(0, share - staying.length)
@@ -154,12 +154,12 @@ export function createPostgresConsumer(
     const isIdle = (partition: number) => !handling.has(partition) && !slow.has(partition)
     const leaving = [...owned.values()].filter((one) => one.leaving && isIdle(one.partition))
     if (leaving.length === 0) return
-    // Forgotten before it is unlocked: a fetch under way may still bring records of it, which then are dropped.
+    // Removes the partition before it is unlocked, so that records of a running fetch are dropped.
     for (const { partition } of leaving) owned.delete(partition)
     await session.give(leaving.map(({ partition }) => partition))
   }
 
-  /** Hands out batches while there are records, free partitions and room. Never two fetches at once. */
+  /** Hands out batches while there are records, free partitions and free batches in flight. Only one fetch runs at a time. */
   function fetchMore(tenure: Tenure): void {
     tenure.again = true
     if (tenure.fetching) return
@@ -222,7 +222,7 @@ export function createPostgresConsumer(
       for (const partition of touched) failures.delete(partition)
     } catch (error) {
       onError(error)
-      // The connection may be another one by now.
+      // The connection may have changed meanwhile.
       for (const [floor, positions] of byFloor(current, rows)) floor.failed(positions)
       rest(touched)
     } finally {
@@ -244,7 +244,9 @@ export function createPostgresConsumer(
     refused: readonly Quarantined[],
   ): Promise<void> {
     if (tenure.ended)
-      throw new EventLogUnavailableError('the connection was lost before a batch was committed')
+      throw new EventLogUnavailableError(
+        'the connection was lost before a batch was committed; its records are handled again',
+      )
     try {
       await tenure.session.commit(rows, refused)
     } catch (error) {
@@ -253,7 +255,7 @@ export function createPostgresConsumer(
     for (const [floor, positions] of byFloor(tenure, rows)) floor.committed(positions)
   }
 
-  /** After a failure the partitions rest; then their records are fetched again, in order. */
+  /** Pauses partitions after a failure. Then their records are fetched again, in order. */
   function rest(touched: readonly number[]): void {
     let longestMs = 0
     for (const partition of touched) {
@@ -287,7 +289,7 @@ export function createPostgresConsumer(
   }
 }
 
-/** The positions of records in each partition that is still owned, with its floor. */
+/** Groups the positions of records by the floor of their partition, for partitions that are still owned. */
 function* byFloor(tenure: Tenure | null, rows: readonly LogRow[]): Iterable<readonly [Floor, number[]]> {
   for (const [partition, ofPartition] of Map.groupBy(rows, (row) => row.partition)) {
     const floor = tenure?.owned.get(partition)?.floor

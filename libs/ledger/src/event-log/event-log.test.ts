@@ -8,8 +8,8 @@ import { openGate } from '../../../../test/support/gate.ts'
 import { createDatabase } from '../postgres/database.ts'
 import { createPostgresEventLog, type PostgresEventLogOptions, partitionOf } from './event-log.ts'
 
-// Goal: what only PostgreSQL can get wrong: locks of dead and frozen owners, late commits, networks that fall silent.
-// What every event log must do is in test/contract/event-log.contract.ts.
+// Goal: the event log survives faults specific to PostgreSQL: locks of dead and frozen owners, late commits, silent networks.
+// The tests for every event log are in test/contract/event-log.contract.ts.
 
 const TIMES = { timeoutMs: 1_000, heartbeatMs: 200, sessionTimeoutMs: 2_000 }
 const PATIENTLY = { timeout: 15_000, interval: 10 }
@@ -55,7 +55,7 @@ function record(key: string, value = key): LogRecord {
   return { lane: 'interactive', key, value: Buffer.from(value), headers: {} }
 }
 
-/** How many partitions each living consumer owns, fewest first. */
+/** The number of partitions that each living consumer owns, in ascending order. */
 async function readShares(): Promise<number[]> {
   const { rows } = await own.db.query<{ owned: number }>(
     `select count(*) as owned from pg_locks join pg_database on pg_database.oid = database
@@ -70,12 +70,12 @@ async function readDepth(): Promise<number> {
   return rows[0]?.depth ?? -1
 }
 
-test('a key keeps its partition from release to release', () => {
+test('a key has the same partition in every release', () => {
   const keys = ['', 'a', '["https://idp.example","248289761001"]', '["https://idp.example",null,"ü"]']
   expect(keys.map((key) => partitionOf(key, 8))).toEqual([1, 7, 7, 3])
 })
 
-test('subjects of one issuer spread over all partitions evenly', () => {
+test('subjects of one issuer spread evenly over all partitions', () => {
   const counts = Array.from({ length: 8 }, () => 0)
   for (let n = 0; n < 8_000; n++) {
     const partition = partitionOf(JSON.stringify(['https://idp.example', String(n)]), 8)
@@ -85,7 +85,7 @@ test('subjects of one issuer spread over all partitions evenly', () => {
   expect(Math.max(...counts)).toBeLessThan(1_150)
 })
 
-test('a record whose transaction commits late, below others that were consumed, is not skipped', async () => {
+test('a record that commits late, below consumed records, is not skipped', async () => {
   const { values } = consume(openLog())
   const late = new pg.Client(own.url)
   await late.connect()
@@ -103,7 +103,7 @@ test('a record whose transaction commits late, below others that were consumed, 
   await expect.poll(() => values, PATIENTLY).toEqual(['early', 'late'])
 })
 
-test('consumers share the partitions fairly as they come and go', async () => {
+test('consumers share the partitions evenly as they join and leave', async () => {
   const first = consume(openLog())
   await expect.poll(readShares, PATIENTLY).toEqual([8])
   const second = consume(openLog())
@@ -116,7 +116,7 @@ test('consumers share the partitions fairly as they come and go', async () => {
   await expect.poll(readShares, PATIENTLY).toEqual([8])
 })
 
-test('a frozen process loses its partitions to another, and what it held comes again', async () => {
+test('a frozen process loses its partitions to another, which handles its records again', async () => {
   const frozen = await consumeElsewhere()
   await openLog().append([record('a'), record('b')])
   await once(frozen.stdout ?? frozen, 'data')
@@ -126,7 +126,7 @@ test('a frozen process loses its partitions to another, and what it held comes a
   await expect.poll(readShares, PATIENTLY).toEqual([8])
 })
 
-test('when the network falls silent an append rejects in time, and a consumer recovers when it speaks again', async () => {
+test('in a silent network an append rejects in time, and a consumer recovers with the network', async () => {
   const gate = await openGate(own.url)
   closers.push(() => gate.close())
   const log = openLog({ url: gate.url })
@@ -138,7 +138,7 @@ test('when the network falls silent an append rejects in time, and a consumer re
   await expect(log.append([record('a', 'during')])).rejects.toBeInstanceOf(EventLogUnavailableError)
   await expect(log.check()).rejects.toBeInstanceOf(EventLogUnavailableError)
   expect(Date.now() - since).toBeLessThan(4_000)
-  // Long enough for the server to have given its partitions away.
+  // Waits until the server has freed the consumer's partitions.
   await expect.poll(() => errors.length, PATIENTLY).toBeGreaterThan(0)
   await expect.poll(readShares, PATIENTLY).toEqual([])
   await gate.open()
@@ -148,7 +148,7 @@ test('when the network falls silent an append rejects in time, and a consumer re
   await expect.poll(() => values, PATIENTLY).toContain('after')
 })
 
-test('connections ended by an administrator are made again, and nothing is lost', async () => {
+test('connections ended by an administrator are opened again, and no record is lost', async () => {
   const log = openLog()
   const { values, errors } = consume(log)
   const sent: string[] = []
@@ -177,7 +177,7 @@ test('a record that PostgreSQL refuses fails its own append only', async () => {
   await expect.poll(() => values.sort(), PATIENTLY).toEqual(['after', 'before', 'first'])
 })
 
-test('a handler that outlives its connection does not get company: no key is handled twice at once here', async () => {
+test('while a handler outlives its connection, its consumer does not handle the same key again', async () => {
   const log = openLog()
   const gate = Promise.withResolvers<void>()
   closers.push(() => gate.resolve())

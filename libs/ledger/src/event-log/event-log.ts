@@ -4,25 +4,27 @@ import { createPostgresConsumer } from './consumer.ts'
 import { asEventLogError, isBadData } from './session.ts'
 
 export interface PostgresEventLogOptions {
-  /** Takes the appends. Ended by its owner, after the log was closed. */
+  /** Runs the appends. Its owner ends it after closing the log. */
   readonly db: Database
   /**
-   * For a connection of its own for each consumer. It must reach PostgreSQL itself, or a pooler in session mode: the
-   * connection holds locks and listens.
+   * Every consumer opens a connection of its own to this URL. It must lead to PostgreSQL itself or to a pooler in session mode,
+   * because the connection holds locks and listens.
    */
   readonly url: string
-  /** Most consumers of a lane that can work at once. The same in all processes; changed only while the log is empty. Default 8. */
+  /**
+   * Most consumers of a lane that can work at once. All processes must agree. Change it only while the log is empty. Default 8.
+   */
   readonly partitions?: number
   /** Longest wait for an append or a check, in milliseconds. Default 5,000. */
   readonly timeoutMs?: number
-  /** How often a consumer shows that it lives, and looks for partitions that became free, in milliseconds. Default 1,000. */
+  /** Interval of a consumer's heartbeat and of its search for free partitions, in milliseconds. Default 1,000. */
   readonly heartbeatMs?: number
-  /** Silence after which PostgreSQL takes its partitions from a consumer, in milliseconds. Default 10,000. */
+  /** A consumer that is silent for this time loses its partitions, in milliseconds. Default 10,000. */
   readonly sessionTimeoutMs?: number
 }
 
-// One statement is one transaction: records, then one wake-up for each lane, sent when it commits. The identity counts up
-// in the order of the arrays.
+// One statement is one transaction: it inserts the records and notifies each lane when it commits. The identity column grows in
+// the order of the arrays.
 const APPEND = `
   with appended as (
     insert into log_records (lane, partition, key, value, headers)
@@ -40,7 +42,7 @@ const BYTES_MAX = 8 * 1_024 * 1_024
 const RETRY_PAUSE_MS = 100
 export const PARTITIONS = 8
 
-/** One call of append, waiting for its turn. */
+/** One call of `append` that waits in the queue. */
 interface Waiting {
   readonly records: readonly LogRecord[]
   readonly deadline: number
@@ -49,8 +51,8 @@ interface Waiting {
 }
 
 /**
- * The event log in PostgreSQL: a table in which a record lives from its append to its commit. One consumer owns a
- * partition at a time, by a lock that PostgreSQL holds for the consumer's connection and frees when that ends.
+ * Creates the event log in PostgreSQL: a table in which a record lives from its append to its commit. Only one consumer at a time
+ * owns a partition. It holds an advisory lock, which PostgreSQL frees when the consumer's connection ends.
  */
 export function createPostgresEventLog({
   db,
@@ -65,8 +67,8 @@ export function createPostgresEventLog({
   let closed = false
 
   /**
-   * Sends what waits, one statement after the other: what comes while one is under way goes together in the next. So
-   * records of one process lie in the order in which append was called, and a busy process needs few commits.
+   * Sends the queued calls, one statement after the other. Calls that arrive during a statement share the next one. So the
+   * records of one process are in the order of its calls, and a busy process needs few commits.
    */
   async function send(): Promise<void> {
     for (let group = takeGroup(waiting); group.length > 0; group = takeGroup(waiting)) {
@@ -83,7 +85,7 @@ export function createPostgresEventLog({
     }
   }
 
-  /** One of several calls had a record that PostgreSQL refuses: the others must not suffer for it. */
+  /** Sends every call in a statement of its own, so that a record that PostgreSQL refuses fails only its own call. */
   async function sendApart(group: readonly Waiting[]): Promise<void> {
     for (const one of group)
       await insert([one]).then(one.resolve, (error) => one.reject(asEventLogError(error)))
@@ -109,7 +111,7 @@ export function createPostgresEventLog({
         })
         return
       } catch (error) {
-        // Whether it was committed is not known after a lost connection. Once more is allowed, lost is not.
+        // After a lost connection it is unknown whether PostgreSQL committed. A duplicate is allowed, a loss is not.
         if (!isUnavailable(error) || Date.now() + RETRY_PAUSE_MS >= deadline) throw error
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_PAUSE_MS))
@@ -166,7 +168,7 @@ function takeGroup(waiting: Waiting[]): Waiting[] {
   return waiting.splice(0, count)
 }
 
-/** The partition of a key: FNV-1a over its UTF-8, then mixed, for its low bits alone are poor. Never to be changed. */
+/** The partition of a key: FNV-1a over its UTF-8, then mixed, because the low bits of FNV-1a are poor. Never change it. */
 export function partitionOf(key: string, partitions: number): number {
   let hash = 0x811c9dc5
   for (const byte of Buffer.from(key)) hash = Math.imul(hash ^ byte, 0x01000193)

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createFloor } from './floor.ts'
 
-test('starts behind what was committed some seconds ago, never behind what was committed just now', () => {
+test('fetches start behind records that were committed some seconds ago, never behind the latest', () => {
   const floor = createFloor(0)
   floor.fetched()
   floor.committed([100])
@@ -16,7 +16,7 @@ test('starts behind what was committed some seconds ago, never behind what was c
   expect(floor.start).toBe(200)
 })
 
-test('begins at the beginning first and now and then, for one fetch', () => {
+test('the first fetch, and one fetch from time to time, starts at the beginning', () => {
   const floor = createFloor(0)
   expect(floor.sweeping).toBe(true)
   floor.fetched()
@@ -31,13 +31,13 @@ test('begins at the beginning first and now and then, for one fetch', () => {
   expect(floor.start).toBe(100)
 })
 
-test('starts before what failed until that is committed, though more was committed meanwhile', () => {
+test('fetches start before failed records until they are committed, even if later ones are committed', () => {
   const floor = createFloor(0)
   floor.fetched()
   floor.committed([100, 101])
   floor.advance(3_000)
   floor.advance(6_000)
-  // From an append that took long to commit: it lies behind the floor already.
+  // Records 40 and 41 are below the floor, as after an append that committed late.
   floor.failed([40, 41, 120])
   expect(floor.start).toBe(39)
   floor.committed([40, 130])

@@ -1,28 +1,28 @@
-// Every record consumed leaves a dead index entry until vacuum comes, at the low end where fetches start, and a transaction
-// that someone holds open keeps them all. So fetches start behind what was committed some seconds ago. What appears below
-// that, from an append that took so long to commit, is found by a sweep from the beginning. What a batch could not do is found
-// again by the next fetch, wherever it lies: until it is committed, fetches start before it.
+// Every consumed record leaves a dead index entry until vacuum runs, at the low end where fetches would start. A long open
+// transaction keeps all of these entries. So fetches start at a floor: behind the records that were committed some seconds ago.
+// An append that commits late may add a record below the floor. A sweep from the beginning finds it. Fetches start before the
+// records of a failed batch until they are committed.
 
-/** How far behind the last commit the floor stays, in milliseconds: once to twice this. */
+/** The floor stays behind the last commit by one to two times this, in milliseconds. */
 const LAG_MS = 3_000
 const SWEEP_MS = 20_000
 
-/** Where fetches start in one partition. */
+/** The position where fetches start in one partition. */
 export interface Floor {
-  /** Where the next fetch starts: behind this position. 0 while a sweep is due. */
+  /** The next fetch reads behind this position. 0 if a sweep is due. */
   readonly start: number
   readonly sweeping: boolean
-  /** Records that were committed. Others before them may be in batches that are still handled. */
+  /** Notes committed records. Earlier records may still be in running batches. */
   committed(positions: readonly number[]): void
-  /** Records of a batch that failed: they come again, and before what follows them. */
+  /** Notes the records of a failed batch. They are fetched again, before the records behind them. */
   failed(positions: readonly number[]): void
-  /** To be called after a fetch that started where `start` said. */
+  /** Notes that a fetch from `start` has ended. */
   fetched(): void
-  /** To be called often. */
+  /** Raises the floor and schedules sweeps. Call it often. */
   advance(now: number): void
 }
 
-/** The first fetch of a partition is a sweep. */
+/** Creates the floor of one partition. The first fetch is a sweep. */
 export function createFloor(now: number): Floor {
   let floor = 0
   let highest = 0

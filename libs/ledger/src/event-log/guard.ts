@@ -7,52 +7,52 @@ export interface EventLogGuardOptions {
   readonly db: Database
   /** The service, for people, such as `ingest at host-1`. */
   readonly user: string
-  /** The name of the event log. It may need the log to answer, and it changes where another log takes the place of the one before. */
+  /** Returns the name of the event log. It may ask the log. The name changes if another log replaces the current one. */
   readonly identify: () => Promise<string>
-  /** Called when the event log turns out to be a wrong one, once for as long as it stays so. */
+  /** Called once when the event log turns out to be wrong, and again only after it was right. */
   readonly onWrong: (error: WrongEventLogError) => void
-  /** Called when this service changed the event log of the ledger, by its settings alone. */
+  /** Called when this service changed the event log of the ledger because of its settings. */
   readonly onChanged: (name: string) => void
   /**
-   * Whether no other service can use the ledger. A change of the settings then changes the event log, unless the one before has records
-   * in the ledger that were not read. Default: false.
+   * Whether no other service can use the ledger. Changed settings then change the event log of the ledger, unless the event log
+   * in PostgreSQL still has unread records. Default: false.
    */
   readonly alone?: boolean
-  /** Pause between two comparisons, in milliseconds. Default 15,000. */
+  /** Pause between two checks of the choice, in milliseconds. Default 15,000. */
   readonly againMs?: number
 }
 
-/** Pause after a comparison that failed, in milliseconds. */
+/** Pause after a failed check, in milliseconds. */
 const RETRY_MS = 1_000
 /**
- * Longest that appends and checks wait for the first comparison, and for one after a time without any, in milliseconds. The others
- * hold nothing up.
+ * Longest wait of appends and `checkChoice` for the first check of the choice, and for one that is long overdue, in milliseconds.
+ * Other checks run in the background.
  */
 const WAIT_MS_MAX = 1_500
 
-/** An event log, and whether it is the one that the ledger names. */
+/** An event log that knows whether the ledger names it. */
 export interface GuardedEventLog extends EventLog {
   /**
-   * Rejects while it is another one.
+   * Rejects unless the event log is the one that the ledger names.
    *
-   * @throws {WrongEventLogError}
-   * @throws {EventLogDegradedError} while the ledger refuses to say which one it is. Consumers then take no part.
+   * @throws {WrongEventLogError} while the ledger names another event log.
+   * @throws {EventLogDegradedError} while the ledger refuses the query for its event log. Consumers then do not read.
    */
   checkChoice(): Promise<void>
 }
 
 /**
- * An event log that is used only while the ledger names it as the event log of all services: another one has no workers that
- * read it, or workers of another ledger. Appends then reject, and the consumers take no part.
+ * Wraps an event log so that it is used only while the ledger names it as the event log of all services. Any other event log is
+ * read by no worker, or by workers of another ledger. Its appends reject, and its consumers do not read.
  *
- * While the ledger cannot be asked, appends go through: accepting a logout needs no database.
+ * While the ledger is unavailable, appends succeed, because accepting a logout needs no database.
  */
 export function guardEventLog(real: EventLog, options: EventLogGuardOptions): GuardedEventLog {
   const { db, user, identify, onWrong, onChanged, alone = false, againMs = 15_000 } = options
   let name: string | null = null
   let state: 'unknown' | 'right' | WrongEventLogError = 'unknown'
   let refusal: Error | null = null
-  /** Records appended since the event log was last known to be the right one. */
+  /** The number of records appended since the last check that found the event log right. */
   let unsure = 0
   let dueAt = Number.NEGATIVE_INFINITY
   let compared: Promise<void> = Promise.resolve()
@@ -60,7 +60,7 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
 
   async function compare(): Promise<void> {
     try {
-      // All services change their minds together. A log that does not answer keeps the name that it had.
+      // An event log that does not answer keeps its name, so that all services change at the same time.
       const mine = await identify().catch((error: unknown) => name ?? Promise.reject(error))
       name = mine
       const before = unsure
@@ -74,21 +74,21 @@ export function guardEventLog(real: EventLog, options: EventLogGuardOptions): Gu
       refusal = null
       dueAt = performance.now() + againMs
     } catch (error) {
-      // That the log or the ledger is unavailable, or not migrated, their own checks report. What is known stays known.
+      // Other checks report an unavailable log or ledger, and a missing migration. The last result stays valid.
       refusal =
         error instanceof Error && isRefusal(error) && !(error instanceof LedgerSchemaError) ? error : null
       dueAt = performance.now() + RETRY_MS
     }
   }
 
-  /** Compares in the background when it is time. */
+  /** Starts a check in the background if one is due. */
   function refresh(): void {
     const lateMs = performance.now() - dueAt
     if (comparing !== null || lateMs < 0) return
     comparing = compare().finally(() => {
       comparing = null
     })
-    // A service that did nothing for a while may have missed a change.
+    // An idle service may have missed a change, so that appends wait for this check.
     if (lateMs > againMs) compared = Promise.race([comparing, pause(WAIT_MS_MAX)])
   }
 
@@ -138,7 +138,7 @@ function pause(ms: number): Promise<void> {
   })
 }
 
-/** @returns whether the event log was changed: records in the ledger that were not read would be lost. */
+/** Makes ours the event log of the ledger. @returns false if unread records in PostgreSQL would be lost. */
 function takeOver(db: Database, mine: EventLogUser): Promise<boolean> {
   return chooseEventLog(
     db,
@@ -151,14 +151,14 @@ function wrong(name: string, chosen: string, alone: boolean): WrongEventLogError
   const differ = `KAFKA_BROKERS and KAFKA_TOPIC_PREFIX of this service name the event log "${name}", and this ledger has "${chosen}".`
   return new WrongEventLogError(
     alone
-      ? `${differ} Records wait there. Start without KAFKA_BROKERS until curfew doctor says that no record waits.`
+      ? `${differ} Unread records wait in the latter. Start without KAFKA_BROKERS until curfew doctor says that no record waits.`
       : `${differ} Give all services the same settings, or change the event log by: npx curfew event-log use`,
   )
 }
 
-/** The same, with the number of records that were appended before it was known. */
+/** The same error, with the number of records that were appended before the fault was known. */
 function stranded({ message }: WrongEventLogError, name: string, records: number): WrongEventLogError {
   return new WrongEventLogError(
-    `${message} Before this was known, up to ${records} records were appended to ${name} that no worker may read: have the issuers post again what they posted in the last minutes, or have a worker read them with the settings of this service.`,
+    `${message} Before this was known, up to ${records} records were appended to ${name}, and it may be that no worker reads them. Have the issuers repeat their posts of the last minutes, or start a worker with the settings of this service.`,
   )
 }

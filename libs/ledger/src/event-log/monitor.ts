@@ -3,7 +3,7 @@ import type { Database } from '../postgres/database.ts'
 import { POSTGRES_LOG } from './choice.ts'
 import { PARTITIONS } from './event-log.ts'
 
-// One look at the low end of each partition, and a count that ends.
+// Reads the oldest record of each partition, and counts records up to a limit.
 const LANES = `
   select lanes.lane, oldest.age::float8 as age, waiting.records
     from (values ('interactive'), ('bulk'), ('sessions')) as lanes(lane)
@@ -21,7 +21,7 @@ const LANES = `
        from (select from log_records r where r.lane = lanes.lane limit ${WAITING_MAX}) counted
    ) waiting`
 
-/** Looks at the event log in PostgreSQL. Any worker takes any record, so that no partition can be without a consumer. */
+/** Creates the monitor of the event log in PostgreSQL. Any worker can own any partition, so that none is unassigned. */
 export function createPostgresMonitor(db: Database): EventLogMonitor {
   let looking: ReturnType<EventLogMonitor['look']> | null = null
 

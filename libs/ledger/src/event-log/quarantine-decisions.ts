@@ -8,19 +8,19 @@ import {
 import { writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 
-// What people see of quarantine and decide about it, and how a requeue is carried out.
+// Lists of quarantined records, the decisions of people about them, and the requeue.
 
-/** A record in quarantine, as lists have it. */
+/** A quarantined record without its content, as lists show it. */
 export interface QuarantinedRecord {
   readonly id: number
   readonly lane: LogLane
-  /** Where it lay in the event log. */
+  /** Its position in the event log. */
   readonly position: string
   readonly kind: QuarantineKind
   readonly reason: string
-  /** The issuer that the record names; null where none can be read. */
+  /** The issuer that the record names; null if it cannot be read. */
   readonly iss: string | null
-  /** Its short name; null where it is not registered. */
+  /** The issuer's short name; null if it is not registered. */
   readonly issuer: string | null
   readonly eventId: string | null
   /** Length and SHA-256 (hexadecimal) of the whole value. */
@@ -34,18 +34,18 @@ export interface QuarantinedRecord {
   readonly requeueError: string | null
 }
 
-/** The same with its content, or the beginning of it. */
+/** A quarantined record with its content, which may be cut short. */
 export interface QuarantinedContent extends QuarantinedRecord {
   readonly key: Uint8Array
   readonly value: Uint8Array
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** Which records. What is null does not narrow. */
+/** Selects records. Null members do not filter. */
 export interface QuarantineFilter {
   /** The issuer that a credential is bound to. */
   readonly iss: string | null
-  /** Short name. */
+  /** Short name of the issuer. */
   readonly issuer: string | null
   readonly lane: string | null
   readonly kind: string | null
@@ -65,13 +65,13 @@ const LIST_QUARANTINED = `
      and ($6::bigint is null or q.id < $6)
    order by q.id desc limit $7`
 
-/** Records in quarantine that match, the latest first. @param before the last id of the page before. */
+/** Lists the quarantined records that match, the latest first. @param before the last id of the page before. */
 export async function listQuarantined(
   db: Database,
   { filter, before, limit }: { filter: QuarantineFilter; before: number | null; limit: number },
 ): Promise<readonly QuarantinedRecord[]> {
   const { iss, issuer, lane, kind, state } = filter
-  // Not prepared by name: a plan that is good for one set of filters is bad for another.
+  // Not prepared by name: a plan that suits one set of filters is bad for another.
   const { rows } = await db.query<QuarantinedRecord>({
     text: LIST_QUARANTINED,
     values: [iss, issuer, lane, kind, state, before, limit],
@@ -82,13 +82,13 @@ export async function listQuarantined(
 const FIND_RECORD = `
   select ${COLUMNS}, q.key, q.value, q.headers from ${TABLES} where q.id = $1 and ($2::text is null or q.iss = $2)`
 
-/** Which record, and the issuer of the credential that asks; null where the credential is not bound. */
+/** A record's id, and the issuer that the credential is bound to; null if the credential is not bound. */
 export interface QuarantineKey {
   readonly id: number
   readonly iss: string | null
 }
 
-/** A record in quarantine with its content; null where there is none, or it is another issuer's. */
+/** Finds a quarantined record with its content; null if there is none, or it belongs to another issuer. */
 export async function findQuarantinedRecord(
   db: Queryable,
   { id, iss }: QuarantineKey,
@@ -106,7 +106,7 @@ const FIND_WAITING_EVENT = `
    where event_id = $1 and state in ('waiting', 'requeue_requested') and ($2::text is null or iss = $2)
    order by id desc limit 1`
 
-/** The record in quarantine that carries this event; null where none waits, or it is another issuer's. */
+/** Finds the waiting quarantined record of an event; null if there is none, or it belongs to another issuer. */
 export async function findQuarantinedEvent(
   db: Queryable,
   { eventId, iss }: { eventId: string; iss: string | null },
@@ -130,12 +130,14 @@ const DISMISS = `
    where id = $1 and ($2::text is null or iss = $2) and state = 'waiting'
   returning id`
 
-/** Who decides about which record. */
+/** A decision about a record. `decidedBy` is the name of the credential. */
 export type QuarantineDecision = QuarantineKey & { readonly decidedBy: string }
 
 /**
- * Asks that a record be appended to the event log again; the bookkeeper does it. Changes nothing where that was asked for or done
- * already, or the record was cut short. @returns the record as it stands; null where there is none, or it is another issuer's.
+ * Requests the requeue of a record; the bookkeeper appends it to the event log. Changes nothing if the requeue was requested or
+ * done already, or if the record was cut short.
+ *
+ * @returns the record after the call; null if there is none, or it belongs to another issuer.
  */
 export function requestRequeue(
   db: Database,
@@ -149,8 +151,9 @@ export function requestRequeue(
 }
 
 /**
- * Gives up a record that waits. It is kept as dismissed until retention deletes it. Changes nothing where it does not wait.
- * @returns the record as it stands; null where there is none, or it is another issuer's.
+ * Dismisses a waiting record, which stays until retention deletes it. Changes nothing if the record does not wait.
+ *
+ * @returns the record after the call; null if there is none, or it belongs to another issuer.
  */
 export function dismissQuarantined(
   db: Database,
@@ -196,7 +199,7 @@ const TAKE_REQUEUES = `
 
 const MARK_REQUEUED = `update quarantined_records set state = 'requeued' where id = any($1::bigint[])`
 
-// To the end of the queue, so that a record which the event log does not take holds up no other.
+// Moves records to the end of the queue, so that a record that the event log does not take holds up no other.
 const PUT_BACK = `update quarantined_records set decided_at = clock_timestamp() where id = any($1::bigint[])`
 
 const REFUSED = `
@@ -205,19 +208,19 @@ const REFUSED = `
     from unnest($1::bigint[], $2::text[]) as refused (id, error)
    where q.id = refused.id`
 
-/** What became of requeues that were asked for. */
+/** The outcome of requested requeues, by the ids of records. */
 export interface Requeued {
-  /** In the event log again. */
+  /** Appended to the event log. */
   readonly requeued: readonly number[]
-  /** Refused by the event log; they wait for a person again. */
+  /** Refused by the event log. These records wait for a person again. */
   readonly refused: readonly number[]
-  /** Not appended, for the event log is not available. They are tried again. */
+  /** Not appended, because the event log is unavailable. The next round tries again. */
   readonly unavailable: readonly number[]
 }
 
 /**
- * Appends the records whose requeue was asked for to the event log. A process that dies in between appends them twice, which the
- * intake takes for the repetition that it is. Two bookkeepers never take the same record.
+ * Appends records with a requested requeue to the event log. Two bookkeepers never take the same record. A process that crashes
+ * before the commit appends its records twice, and intake recognises the duplicates.
  */
 export function takeRequeues(
   db: Database,

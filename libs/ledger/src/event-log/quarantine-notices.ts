@@ -2,7 +2,7 @@ import { mergedNotifications, NAMED_MAX } from '../notify/merged.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
 
-// How operators learn of quarantined records.
+// Notifications and counts of quarantined records, for operators.
 
 const NOTICE_QUARANTINED = `
   with noticed as (
@@ -24,11 +24,11 @@ const NOTICE_QUARANTINED = `
   select lane, count(*) as count from noticed group by lane`
 
 /**
- * Writes a notification of the quarantined records that have none, one for each issuer, kind and window. Bookkeepers that look at the
- * same time find nothing to do.
+ * Writes notifications of new quarantined records, one for each issuer, kind and window. Only one bookkeeper at a time does so.
  *
- * @param limit most records. @param windowMs how long a notification waits for more of its kind before it is sent.
- * @returns how many records it was, by lane.
+ * @param limit most records.
+ * @param windowMs how long a notification waits for more records before it is sent.
+ * @returns the number of noticed records by lane.
  */
 export function noticeQuarantined(
   db: Database,
@@ -48,7 +48,7 @@ export function noticeQuarantined(
 const COUNT_QUARANTINED = `
   select lane, count(*) as count from quarantined_records where state = 'waiting' group by lane`
 
-/** How many records wait for a person, by lane. Lanes without any are left out. */
+/** Counts the records that wait for a person, by lane. Lanes without any are left out. */
 export async function countQuarantined(db: Database): Promise<ReadonlyMap<string, number>> {
   const { rows } = await db.query<{ lane: string; count: number }>({
     name: 'count_quarantined',

@@ -3,15 +3,15 @@ import { originOf, type Quarantine, type Quarantined } from '@curfew/domain'
 import { isUnavailable, type Queryable } from '../postgres/database.ts'
 import { rowParameters } from '../postgres/parameters.ts'
 
-// How records come into quarantine, from every event log. A record that cannot be stored as it is must not hold up its partition, so
-// what is stored has bounds, and texts go as bytes or without what PostgreSQL's text refuses.
+// Stores records of every event log in quarantine. A record must not hold up its partition because it cannot be stored. So its
+// parts have size limits, and texts are stored as bytes or without the characters that PostgreSQL refuses.
 
 const VALUE_BYTES_MAX = 65_536
 const KEY_BYTES_MAX = 8_192
-/** As JSON. */
+/** Of the headers as JSON. */
 const HEADERS_BYTES_MAX = 16_384
 const REASON_LENGTH_MAX = 1_000
-/** Records of one statement: 6 MiB of values at most. */
+/** Most records of one statement: their values have at most 6 MiB. */
 const BATCH = 100
 
 interface Row {
@@ -49,14 +49,14 @@ const QUARANTINE = `
   select * from ${RECORDS.as('given')}
       on conflict (lane, log_position, value_sha256) do nothing`
 
-/** The quarantine of a database, as event logs take it. */
+/** Creates the quarantine that event logs use. */
 export function createQuarantine(db: Queryable): Quarantine {
   return (records) => quarantine(db, records)
 }
 
 /**
- * Stores records in quarantine; one that is there already stays as it is. Where PostgreSQL refuses a record all the same, its
- * position, length and digest are stored without its content.
+ * Stores records in quarantine. Stored records stay unchanged. If PostgreSQL refuses a record, its position, length and digest
+ * are stored without its content.
  *
  * @throws {LedgerUnavailableError}
  */
@@ -110,7 +110,7 @@ function toRow({ record, kind, reason }: Quarantined): Row {
   }
 }
 
-/** All that no content can spoil. */
+/** The row without the members that PostgreSQL could refuse. */
 function withoutContent(row: Row, error: unknown): Row {
   const why = error instanceof Error ? error.message : String(error)
   const reason = storable(`${row.reason} Its content could not be stored: ${why}`)
@@ -126,7 +126,7 @@ function withoutContent(row: Row, error: unknown): Row {
   }
 }
 
-/** Headers as JSON, in their order, all that there is room for. The type json takes every escape, that of a NUL too. */
+/** The headers that fit, as JSON, in order. The type `json` accepts every escape, even that of a NUL. */
 function keptHeaders(headers: Readonly<Record<string, string>>): {
   readonly json: string
   readonly count: number
@@ -146,7 +146,7 @@ function count(headers: Readonly<Record<string, string>>): number {
   return Object.keys(headers).length
 }
 
-/** Text without what PostgreSQL's text refuses. */
+/** Replaces the characters that PostgreSQL's `text` refuses. */
 function storable(text: string): string {
   return text.toWellFormed().replaceAll('\0', '\ufffd')
 }

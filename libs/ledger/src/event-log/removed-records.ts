@@ -1,7 +1,7 @@
 import type { LogFault } from '@curfew/domain'
 import type { Queryable } from '../postgres/database.ts'
 
-// A fault that is told twice, because the process ended before it read on, counts once.
+// A fault is reported twice if the process ends before it reads on. It counts once.
 const NOTICE_REMOVED = `
   with given (lane, partition, first, next) as (values ($1::text, $2::text, $3::bigint, $4::bigint)),
   added as (
@@ -19,11 +19,11 @@ const NOTICE_REMOVED = `
          jsonb_build_object('lane', lane, 'partition', partition, 'records', next - first, 'first', first, 'next', next)
     from given where not exists (select from added)`
 
-/** How long a notification waits for more of the same partition, in milliseconds. */
+/** How long a notification waits for more records of its partition, in milliseconds. */
 const WINDOW_MS = 60_000
 
 /**
- * Writes a notification of records that the event log removed before anything read them, one for each partition and minute.
+ * Writes notifications of records that the event log removed unread, one for each partition and minute.
  *
  * @throws {LedgerUnavailableError}
  */

@@ -4,34 +4,35 @@ import pg from 'pg'
 import { connectionOptions, type Queryable } from '../postgres/database.ts'
 import { quarantine } from './quarantine.ts'
 
-/** A record as it lies in the table. */
+/** A row of the table of records. */
 export interface LogRow {
   readonly partition: number
-  /** Unique in the whole log, counting up in the order of appends. */
+  /** Unique in the whole log. It grows in the order of appends. */
   readonly position: number
   readonly key: string
   readonly value: Uint8Array
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** Where a fetch starts in one partition: behind this position. */
+/** The start of a fetch in one partition. */
 export interface Start {
   readonly partition: number
+  /** The fetch reads behind this position. */
   readonly floor: number
 }
 
-/** One life of a consumer's dedicated connection. With it end its locks, and so its ownership of partitions. */
+/** A consumer's dedicated connection. Its locks, and so its ownership of partitions, end with it. */
 export interface LogSession {
-  /** Rejects when the connection is lost, or anything on it failed. Never resolves. */
+  /** Rejects when the connection is lost or a statement on it failed. Never resolves. */
   readonly lost: Promise<never>
   fail(error: unknown): void
-  /** How many consumers the lane has, and which partitions are taken, by us or others. */
+  /** Reads the number of consumers of the lane, and the partitions that any consumer has locked. */
   readLocks(): Promise<{ readonly members: number; readonly locked: ReadonlySet<number> }>
-  /** Tries to lock partitions. Returns those that are ours now. */
+  /** Tries to lock partitions. @returns those that it locked. */
   take(partitions: readonly number[]): Promise<readonly number[]>
-  /** Unlocks partitions and tells the other consumers. */
+  /** Unlocks partitions and notifies the other consumers. */
   give(partitions: readonly number[]): Promise<void>
-  /** Records behind each start, in order within their partition. @param without keys that are kept back. */
+  /** Reads records behind each start, in order within their partition. `without`: keys to leave out. */
   fetch(
     starts: readonly Start[],
     options: {
@@ -40,11 +41,11 @@ export interface LogSession {
       readonly timeoutMs?: number | undefined
     },
   ): Promise<readonly LogRow[]>
-  /** Stores what was refused in quarantine, then deletes what was handled. May be repeated. */
+  /** Stores refused records in quarantine, then deletes the handled records. Idempotent. */
   commit(rows: readonly LogRow[], refused: readonly Quarantined[]): Promise<void>
-  /** Shows the server that we live. */
+  /** Sends a heartbeat to the server. */
   beat(): Promise<void>
-  /** Unlocks everything, tells the others and ends. */
+  /** Unlocks all partitions, notifies the other consumers and ends the session. */
   leave(): Promise<void>
   end(): Promise<void>
 }
@@ -52,18 +53,18 @@ export interface LogSession {
 export interface LogSessionOptions {
   readonly url: string
   readonly lane: LogLane
-  /** Silence after which PostgreSQL ends the session, in milliseconds. */
+  /** PostgreSQL ends a session that is silent for this time, in milliseconds. */
   readonly sessionTimeoutMs: number
-  /** Told when records were appended. */
+  /** Called when records were appended. */
   onRecords(): void
-  /** Told when a consumer came or went, or gave partitions away. */
+  /** Called when a consumer joined, left or gave partitions away. */
   onMembers(): void
 }
 
 const RECORDS_CHANNEL = 'curfew_log_records'
 const MEMBERS_CHANNEL = 'curfew_log_members'
 
-// Advisory locks in the form of two numbers: the first says what for, the second which.
+// Advisory locks with two numbers: the first is the purpose, the second the partition or member.
 const PARTITION_LOCK: Record<LogLane, number> = {
   interactive: 1_129_664_001,
   bulk: 1_129_664_002,
@@ -86,11 +87,11 @@ const TAKE = `
 const GIVE = `
   select pg_advisory_unlock($1::int, partition) from unnest($2::int[]) as given (partition)`
 const GIVE_ALL = 'select pg_advisory_unlock_all()'
-const TELL_MEMBERS = `select pg_notify('${MEMBERS_CHANNEL}', $1)`
+const NOTIFY_MEMBERS = `select pg_notify('${MEMBERS_CHANNEL}', $1)`
 const BEAT = 'select'
 
-// Partition by partition, the one whose first record waits longest first, until the batch is full. So under load a batch
-// is made of few partitions and leaves the others to the batches beside it.
+// Fills the batch partition by partition, beginning with the oldest record. So under load a batch has few partitions and leaves
+// the others to parallel batches.
 const FETCH = `
   select record.partition, record.position, record.key, record.value, record.headers
     from (
@@ -109,13 +110,13 @@ const FETCH = `
     ) as record
    limit $4`
 
-// Exactly the records that were handled are deleted, by position. Positions are given before commits, so a record may
-// appear below others that were consumed already; as nothing is skipped by number, it is simply read later.
+// Deletes exactly the handled records, by position. PostgreSQL assigns positions before the commit, so that a record may appear
+// below consumed ones. It is read later, because consumers do not skip positions.
 const COMMIT = `
   delete from log_records
    where lane = $1 and partition = any ($2::smallint[]) and position = any ($3::bigint[])`
 
-/** Connects, joins the lane's consumers and listens. */
+/** Connects, joins the consumers of the lane and listens. */
 export async function openLogSession({
   url,
   lane,
@@ -123,18 +124,18 @@ export async function openLogSession({
   onRecords,
   onMembers,
 }: LogSessionOptions): Promise<LogSession> {
-  // Shorter than the server's patience: who cannot reach the server stops before his locks go to another.
-  const patienceMs = Math.ceil(sessionTimeoutMs / 2)
+  // Shorter than the server's timeout, so that a consumer without a server stops before its partitions go to another consumer.
+  const answerTimeoutMs = Math.ceil(sessionTimeoutMs / 2)
   const client = new pg.Client({
     ...connectionOptions(url, {
       applicationName: `curfew ${lane} consumer`,
       statementTimeoutMs: 60_000,
-      connectTimeoutMs: patienceMs,
+      connectTimeoutMs: answerTimeoutMs,
     }),
-    query_timeout: patienceMs,
+    query_timeout: answerTimeoutMs,
   })
   const lost = Promise.withResolvers<never>()
-  // Whoever waits for it at the time is told; nobody has to.
+  // Avoids an unhandled rejection if nothing waits for the promise.
   lost.promise.catch(ignore)
   client.on('error', lost.reject)
   client.on('end', () => lost.reject(new Error('Connection terminated')))
@@ -164,17 +165,17 @@ export async function openLogSession({
       return { rows, rowCount: null }
     },
   }
-  const tellMembers = () => query({ text: TELL_MEMBERS, values: [lane] })
+  const notifyMembers = () => query({ text: NOTIFY_MEMBERS, values: [lane] })
   const end = () => client.end().catch(ignore)
 
   try {
     await client.connect()
-    // A frozen or unreachable owner is silent: the server then ends its session and frees its locks. And the table's size
-    // swings so much that a plan made while it was small must not be a scan of the whole.
+    // The server ends the session of a silent owner, which is frozen or unreachable, and frees its locks. Sequential scans are
+    // off because the table's size varies, and a plan made for a small table would scan a large one.
     await query({ text: `set idle_session_timeout = ${sessionTimeoutMs}; set enable_seqscan = off` })
     await query({ text: `listen ${RECORDS_CHANNEL}; listen ${MEMBERS_CHANNEL}` })
     await query({ text: JOIN, values: [MEMBER_LOCK[lane], randomInt(2 ** 31 - 1)] })
-    await tellMembers()
+    await notifyMembers()
   } catch (error) {
     await end()
     throw error
@@ -202,9 +203,9 @@ export async function openLogSession({
     },
     async give(partitions) {
       await query({ text: GIVE, values: [PARTITION_LOCK[lane], [...partitions]] })
-      await tellMembers()
+      await notifyMembers()
     },
-    fetch: (starts, { limit, without = [], timeoutMs = patienceMs }) =>
+    fetch: (starts, { limit, without = [], timeoutMs = answerTimeoutMs }) =>
       query<LogRow>({
         name: 'fetch_log_records',
         text: FETCH,
@@ -218,7 +219,7 @@ export async function openLogSession({
         query_timeout: timeoutMs,
       }),
     async commit(rows, refused) {
-      // First: after a crash in between the records come again, and are quarantined once.
+      // Quarantines first: after a crash before the delete, the records are read and quarantined again, with the same result.
       if (refused.length > 0) await quarantine(queryable, refused)
       await query({
         name: 'commit_log_records',
@@ -235,22 +236,22 @@ export async function openLogSession({
     },
     async leave() {
       await query({ text: GIVE_ALL })
-      await tellMembers()
+      await notifyMembers()
       await end()
     },
     end,
   }
 }
 
-/** Anything that failed, as the port's error. */
+/** Maps an error to EventLogUnavailableError, except an error about the data of a record. */
 export function asEventLogError(error: unknown): unknown {
-  // A record that PostgreSQL would never take: trying again is no use.
+  // PostgreSQL would refuse the record again.
   if (error instanceof EventLogUnavailableError || isBadData(error)) return error
   const reason = error instanceof Error ? error.message : String(error)
   return new EventLogUnavailableError(`the event log is not available: ${reason}`, { cause: error })
 }
 
-/** SQLSTATE class 22, data exception. */
+/** Whether PostgreSQL refused a value: SQLSTATE class 22, data exception. */
 export function isBadData(error: unknown): boolean {
   const { code } = error as { code?: unknown }
   return typeof code === 'string' && /^22...$/.test(code)

@@ -3,43 +3,48 @@ import type { Queryable } from '../postgres/database.ts'
 import { beganBy } from '../sessions/order.ts'
 import { knowsAll } from '../sessions/quotas.ts'
 
-// What a logout of everyone is about is counted one partition of the index after the other: each statement is short, and whoever
-// is in one partition is in no other.
+// The subjects of an issuer logout are counted one partition of the index after the other. So every statement is short, and no
+// subject is counted twice, because all rows of a subject are in one partition.
 
 const PARTITIONS = Array.from({ length: 16 }, (_, number) => `sessions_${number}`)
 
-/** SQL: an issuer logout as `e`, by the parameters that `timesOf` gives. */
-export const EVERYONE_AT =
+/** SQL: the times of an issuer logout as `e`, from the parameters of `timesOf`. */
+export const LOGOUT_TIMES =
   '(select $2::timestamptz as occurred_at, $5::boolean as occurred_stated, $6::timestamptz as asked_at) e'
-/** What `EVERYONE_AT` needs: $2, $5 and $6. */
+/** The parameters $2, $5 and $6 of `LOGOUT_TIMES`. */
 export const timesOf = (event: Occurrence) =>
   [occurrenceOf(event), event.occurredAt !== null, askedAtOf(event)] as const
-/** The subjects of which each gets an event of its own: $1 is the issuer's number. */
+/** SQL: whether the issuer logout ends a session `s`. $1 is the issuer's number in the index. */
 const BEGAN = `s.issuer = $1 and ${beganBy()} and s.expires_at > now()`
-// Where the index is not complete, a client that is named may hold a session of which it does not know.
-/** Of a session `s`: whether the clients that the event names, $n, leave it out for certain; `complete`: $n + 1. */
-export const meant = (clients: number, complete: number) =>
+/**
+ * SQL: whether the subject of a session `s` may have a session at a client that the event names. If the index is not complete,
+ * any subject may, because named clients may have sessions that the index does not know.
+ *
+ * @param clients the number of the parameter with the named clients.
+ * @param complete the number of the parameter that says whether the index is complete.
+ */
+export const mayConcern = (clients: number, complete: number) =>
   `($${clients}::text[] is null or not $${complete}::boolean or s.client_id = any($${clients}::text[]))`
 
 const countSubjects = (partition: string) => `
-  select count(*) as subjects from (select s.sub from ${partition} s, ${EVERYONE_AT} where ${BEGAN} and ${meant(3, 4)} group by s.sub) subjects`
+  select count(*) as subjects from (select s.sub from ${partition} s, ${LOGOUT_TIMES} where ${BEGAN} and ${mayConcern(3, 4)} group by s.sub) subjects`
 const COUNT_SUBJECTS = PARTITIONS.map(countSubjects)
 
 const countByClient = (partition: string) => `
-  select s.client_id as "clientId", count(*) as sessions, count(distinct s.sub) as subjects from ${partition} s, ${EVERYONE_AT}
+  select s.client_id as "clientId", count(*) as sessions, count(distinct s.sub) as subjects from ${partition} s, ${LOGOUT_TIMES}
    where ${BEGAN} and ($3::text[] is null or s.client_id = any($3)) and ($4::text is null or s.client_id <> $4)
    group by s.client_id`
 const COUNT_BY_CLIENT = PARTITIONS.map(countByClient)
 
-/** An issuer whose sessions the index knows. */
+/** An issuer that the session index knows. */
 export interface IndexedIssuer {
   /** Its number in the index. */
   readonly index: number
-  /** Whether the index knows all its sessions. */
+  /** Whether the index knows all sessions of the issuer. */
   readonly complete: boolean
 }
 
-/** How many subjects a logout of everyone is about. */
+/** Counts the subjects of an issuer logout. */
 export async function countSubjectsOf(
   db: Queryable,
   event: Occurrence & Pick<LogoutEvent, 'clients'>,
@@ -66,24 +71,24 @@ export interface ClientCount {
 }
 
 export interface IssuerLogoutPreview {
-  /** On what knowledge it would be planned. */
+  /** The basis of its plan. */
   readonly basis: 'sessions' | 'registered' | 'unknown_issuer'
   readonly subjects: number
   readonly sessions: number
-  /** The most sessions first. */
+  /** The client with the most sessions first. */
   readonly byClient: readonly ClientCount[]
 }
 
-/** What a logout of everyone would touch now. */
+/** Counts what an issuer logout would end now. */
 export async function previewIssuerLogout(db: Queryable, event: LogoutEvent): Promise<IssuerLogoutPreview> {
   const { rows } = await db.query<{ index: number | null; use: string; complete: boolean }>(INDEXED_ISSUER, [
     event.iss,
   ])
   const [issuer] = rows
-  const nobody = { subjects: 0, sessions: 0, byClient: [] }
-  if (issuer === undefined) return { basis: 'unknown_issuer', ...nobody }
+  const none = { subjects: 0, sessions: 0, byClient: [] }
+  if (issuer === undefined) return { basis: 'unknown_issuer', ...none }
   const { index, use, complete } = issuer
-  if (index === null || use === 'off') return { basis: 'registered', ...nobody }
+  if (index === null || use === 'off') return { basis: 'registered', ...none }
   const subjects = await countSubjectsOf(db, event, { index, complete })
   const counts = new Map<ClientId, ClientCount>()
   const initiator = event.includeInitiator ? null : event.initiator

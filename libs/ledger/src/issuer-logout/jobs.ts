@@ -3,11 +3,11 @@ import { BOOKKEEPER, writeAudit } from '../access/audit.ts'
 import { journalPlanned } from '../history/journal.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 
-/** A logout of everyone of an issuer, and what became of it. */
+/** An issuer logout and its progress. */
 export interface IssuerLogoutRecord extends IssuerLogoutProgress {
-  /** Of its event. */
+  /** The id of its event. */
   readonly id: string
-  /** The id that its issuer gave the event. */
+  /** The event id that the issuer gave. */
   readonly givenId: string
   readonly iss: string
   /** Short name of the issuer; null if this `iss` was never registered. */
@@ -17,12 +17,12 @@ export interface IssuerLogoutRecord extends IssuerLogoutProgress {
   readonly clients: readonly string[] | null
   readonly planBasis: string
   readonly occurredAt: Date
-  /** Name of the credential that asked for it. */
+  /** Name of the credential that requested it. */
   readonly requestedBy: string
   readonly requestedAt: Date
-  /** Why it failed, in words; null unless it did. */
+  /** Why it failed, for people; null unless it did. */
   readonly failure: string | null
-  /** Deliveries of these: not settled yet. */
+  /** The number of deliveries that are not settled. */
   readonly waiting: number
   readonly acknowledged: number
   readonly superseded: number
@@ -30,11 +30,11 @@ export interface IssuerLogoutRecord extends IssuerLogoutProgress {
   readonly dead: number
 }
 
-/** SQL: the path of a logout of everyone, for the audit. @param of a row with its `given_id` and `iss`. */
+/** SQL: the API path of an issuer logout, for the audit trail. @param of alias of a row with `given_id` and `iss`. */
 export const issuerLogoutObject = (of: string) =>
   `'/v1/issuer-logouts/' || ${of}.given_id || coalesce('?issuer=' || (select i.name from issuers i where i.iss = ${of}.iss), '')`
 
-/** How a job stands, of a row `l` of `issuer_logouts`. */
+/** SQL: the progress columns of a row `l` of `issuer_logouts`. */
 export const PROGRESS = `l.requested_by as "requestedBy", l.requested_at as "requestedAt", l.state, l.ended_at as "endedAt",
   l.failure, l.total, l.planned as done, greatest(l.owed - l.acknowledged - l.superseded - l.lapsed - l.dead, 0) as waiting,
   l.acknowledged, l.superseded, l.lapsed, l.dead`
@@ -46,7 +46,7 @@ const RECORD = `
 
 const FIND_ISSUER_LOGOUT = `${RECORD} where l.event_id = $1`
 
-/** Null when there is none of this id, or its event is not planned yet. */
+/** Finds an issuer logout by the id of its event; null if there is none, or its event is not planned yet. */
 export async function findIssuerLogout(db: Queryable, id: string): Promise<IssuerLogoutRecord | null> {
   const { rows } = await db.query<IssuerLogoutRecord>({
     name: 'find_issuer_logout',
@@ -62,10 +62,10 @@ const LIST_ISSUER_LOGOUTS = `${RECORD}
    order by l.requested_at desc, l.event_id desc limit $4`
 
 /**
- * The latest first.
+ * Lists issuer logouts, the latest first.
  *
  * @param iss null: of every issuer.
- * @param before the last of the page before.
+ * @param before the last issuer logout of the page before.
  */
 export async function listIssuerLogouts(
   db: Database,
@@ -90,22 +90,23 @@ const CANCEL_ISSUER_LOGOUT = `
   update issuer_logouts set state = 'cancelled', ended_at = now(), reached = ''
    where event_id = $1 and state = 'running' returning planned`
 
-// Whoever was handed to the event log and is not planned yet goes on as well; those who were late do not.
+// Subjects that are in the event log already are still logged out, even if they are not planned yet. Late subjects are not.
 const FORGET_LATE = 'delete from issuer_logouts_late where event_id = $1'
 
-// As if it had been planned a moment ago: who reads the journal looks at it again, now that it has ended.
+// Journals the event as if it were just planned, so that projectors look at the ended logout again.
 const JOURNAL_END = journalPlanned({ at: 'now()', eventIds: 'array[$1::uuid]' })
 
-/** Says in the journal that a logout of everyone has ended, in the transaction in which it does. */
+/** Writes the end of an issuer logout to the journal, in the transaction that ends it. */
 export async function journalEnd(transaction: Queryable, id: string): Promise<void> {
   await transaction.query({ name: 'journal_end', text: JOURNAL_END, values: [id] })
 }
 
 /**
- * Stops a job: nobody else is logged out. Whose logout is made goes on. One that has ended already is left as it is.
+ * Cancels an issuer logout. It takes no more subjects; the logouts of subjects that it already took continue. An issuer logout
+ * that has ended stays unchanged.
  *
  * @param cancelledBy name of the credential.
- * @returns how it stands then, or null when there is none of this id.
+ * @returns the issuer logout after the call, or null if there is none with this id.
  */
 export async function cancelIssuerLogout(
   db: Database,
@@ -141,8 +142,8 @@ const FAIL_ISSUER_LOGOUT = `
    where event_id = $1 and state = 'running' returning planned`
 
 /**
- * Ends a job that cannot go on. Subjects whose session is posted late are still logged out, others are not. One that has ended
- * already is left as it is.
+ * Fails an issuer logout that cannot continue. Subjects whose session is posted late are still logged out; other remaining
+ * subjects are not. An issuer logout that has ended stays unchanged.
  */
 export async function failIssuerLogout(
   db: Database,

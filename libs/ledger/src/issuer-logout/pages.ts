@@ -12,22 +12,22 @@ import { type Database, type Queryable, withTransaction } from '../postgres/data
 import { tryLock } from '../postgres/locks.ts'
 import { beganBy } from '../sessions/order.ts'
 import { knowsAll } from '../sessions/quotas.ts'
-import { countSubjectsOf, EVERYONE_AT, type IndexedIssuer, meant, timesOf } from './counts.ts'
+import { countSubjectsOf, type IndexedIssuer, LOGOUT_TIMES, mayConcern, timesOf } from './counts.ts'
 import { journalEnd } from './jobs.ts'
 
-/** A logout of everyone, as it was accepted, that has something left to do. */
+/** An unfinished issuer logout, with its event as it was accepted. */
 export interface IssuerLogoutJob {
   readonly event: IssuerLogout
-  /** What the ids of its parts are mixed with: see `childOf`. */
+  /** The salt of the ids of its parts: see `childOf`. */
   readonly salt: string
   readonly traceparent: string | null
-  /** Null where the index has lost sight of its issuer since: then nobody is left to be found. */
+  /** Null if the index does not know the issuer. Then there are no subjects to find. */
   readonly issuer: IndexedIssuer | null
-  /** Null until it was counted, and where that took too long. */
+  /** The number of subjects; null before the count, or if the count took too long. */
   readonly total: number | null
-  /** Whether anybody was taken. */
+  /** Whether a page of subjects was taken. */
   readonly begun: boolean
-  /** How many subjects were taken. */
+  /** The number of subjects that were taken. */
   readonly taken: number
 }
 
@@ -64,7 +64,7 @@ const JOBS = `
 
 const RUNNING = `${JOBS} where l.state = 'running' order by l.requested_at, l.event_id`
 
-/** Logouts of everyone that are under way, the oldest first. */
+/** Lists running issuer logouts, the oldest first. */
 export async function runningIssuerLogouts(db: Database): Promise<readonly IssuerLogoutJob[]> {
   const { rows } = await db.query<JobRow>({ name: 'running_issuer_logouts', text: RUNNING })
   return rows.map(toJob)
@@ -85,10 +85,10 @@ function toJob({ salt, traceparent, index, complete, total, begun, taken, ...row
 
 const SET_TOTAL = 'update issuer_logouts set total = $2 where event_id = $1 and total is null'
 
-// By the database's clock and not a bookkeeper's. Of what waits to be planned there is never much more than a page: the event
-// log does not fill, and planning decides how fast it goes. Where nothing is planned for long, for workers are away or one
-// subject's event cannot be, it goes on, slowly. A time in the future is one of before the clock was set back: the job does not wait
-// until then.
+// Uses the database's clock, which all bookkeepers share. At most about `unplannedMax` subjects wait to be planned. So the event
+// log does not fill, and planning sets the pace. If no page was taken for `patienceMs`, because workers are unavailable or one
+// subject's event cannot be planned, the job continues slowly. A `taken_at` in the future means that the clock was set back: the
+// job does not wait for it.
 const READY = `
   select l.reached, l.exhausted, l.taken - l.planned < $3 as room, greatest(l.taken - l.planned, 0) as unplanned, late.late
     from issuer_logouts l
@@ -98,8 +98,8 @@ const READY = `
        or l.taken_at > clock_timestamp())
      and (l.exhausted or l.taken - l.planned < $3 or late.late)`
 
-// Rows of the index in the order of its key. A subject of whom not all rows are on the page begins the next one, unless the page
-// is theirs alone. Not prepared by name: planned for the tables as large as they are by now.
+// Reads rows of the index in the order of its key. The last subject's rows may continue behind a full page. That subject is left
+// for the next page, unless the page has no other. Not prepared by name, so that the plan fits the current size of the tables.
 const PAGE = `
   with page as (select s.sub from sessions s where s.issuer = $1 and s.sub > $7 order by s.sub limit $8),
   edge as (select min(sub) as first, max(sub) as last, count(*) as rows from page),
@@ -107,8 +107,8 @@ const PAGE = `
     select distinct p.sub from page p, edge e where e.rows < $8 or e.first = e.last or p.sub < e.last
   )
   select w.sub, exists (
-      select from sessions s, ${EVERYONE_AT}
-       where s.issuer = $1 and s.sub = w.sub and ${beganBy()} and s.expires_at > now() and ${meant(3, 4)}
+      select from sessions s, ${LOGOUT_TIMES}
+       where s.issuer = $1 and s.sub = w.sub and ${beganBy()} and s.expires_at > now() and ${mayConcern(3, 4)}
     ) as held
     from whole w order by w.sub`
 
@@ -120,32 +120,33 @@ const EXHAUSTED = `update issuer_logouts set exhausted = true, reached = '' wher
 const DONE = `
   update issuer_logouts set state = 'done', ended_at = now() where event_id = $1 and state = 'running' returning event_id`
 
-/** Puts the logouts of these subjects, parts of `job`, where they are durable. Called again for the same ones after a crash. */
+/** Stores the logouts of subjects, which are parts of `job`, durably. After a crash it is called again for the same subjects. */
 export type HandOver = (job: IssuerLogoutJob, subjects: readonly Subject[]) => Promise<void>
 
 export interface TakeSubjects {
-  /** Most sessions that are looked at. */
+  /** Most sessions that one page reads. */
   readonly limit: number
-  /** Least time between two pages of a job, whoever takes them. */
+  /** Least time between two pages of a job, in milliseconds, for all bookkeepers together. */
   readonly pauseMs: number
-  /** Where as many subjects wait to be planned, no more are taken for now. */
+  /** No more subjects are taken while this many wait to be planned. */
   readonly unplannedMax: number
-  /** After so long they are waited for no more. */
+  /** Longest wait for taken subjects to be planned, in milliseconds. */
   readonly patienceMs: number
   readonly handOver: HandOver
 }
 
-/** `busy`: another bookkeeper is at it. `waiting`: it is not time yet. Else how many subjects were handed over. */
+/** `busy`: another bookkeeper has the lock. `waiting`: the next page is not due. Otherwise the number of subjects handed over. */
 export type TakenSubjects =
   | 'busy'
   | 'waiting'
   | { readonly subjects: number; readonly state: 'running' }
-  /** Every subject was handed over; `unplanned` of them were waited for in vain. */
+  /** Every subject was handed over. `unplanned` of them were not planned within `patienceMs`. */
   | { readonly subjects: 0; readonly state: 'done'; readonly unplanned: number }
 
 /**
- * Takes the next subjects of a job who have a session that began before it, and hands them over. One bookkeeper at a time does so;
- * one that dies after it has handed over is followed by one that hands over the same once more. No row is locked meanwhile.
+ * Takes the next page of a job and hands over its subjects that have a session which began before the logout. Only one bookkeeper
+ * at a time does so. After a crash between the hand-over and the commit, the same subjects are handed over again. No row is
+ * locked during the hand-over.
  */
 export async function takeSubjects(
   db: Database,
@@ -183,7 +184,7 @@ export async function takeSubjects(
   })
 }
 
-/** Counts whom the job is about, as far as that is done in time. @returns false where another bookkeeper is at it. */
+/** Counts the subjects of a job, unless that takes too long. @returns false if another bookkeeper has the lock. */
 async function count(db: Database, { event, issuer }: IssuerLogoutJob): Promise<boolean> {
   try {
     return await withTransaction(db, async (transaction) => {
@@ -193,7 +194,7 @@ async function count(db: Database, { event, issuer }: IssuerLogoutJob): Promise<
       return true
     })
   } catch (error) {
-    // How many they are is for people to know. In an index of which PostgreSQL cannot say it in time, they are logged out all the same.
+    // The total is only for people. If the index is too large to count in time, the job continues without it.
     if (error instanceof LedgerUnavailableError) return true
     throw error
   }
@@ -238,7 +239,7 @@ const FORGET_LATE = `
   delete from issuer_logouts_late l
    using unnest($1::uuid[], $2::text[]) as g(event_id, sub) where l.event_id = g.event_id and l.sub = g.sub`
 
-/** Hands over those whose session was posted after its logout of everyone had come by. @returns how many there were. */
+/** Hands over subjects whose session was posted after the issuer logout had passed them. @returns the number of subjects. */
 export async function takeLateSubjects(
   db: Database,
   { limit, handOver }: Pick<TakeSubjects, 'limit' | 'handOver'>,

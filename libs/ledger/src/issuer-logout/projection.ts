@@ -4,7 +4,7 @@ import type { Queryable } from '../postgres/database.ts'
 
 const ANY = 'select exists (select from issuer_logouts) as any'
 
-// `offset 0` keeps each a lookup by the primary key, never a join of whole tables.
+// `offset 0` keeps each one a lookup by primary key, never a join of whole tables.
 const COUNT_PLANNED = `
   with events_of as (
     select e.parent_id from unnest($1::uuid[]) as g(id)
@@ -20,7 +20,7 @@ const COUNT_PLANNED = `
          owed = l.owed + (select count(*) from deliveries_of o where o.parent_id = l.event_id)
    where l.event_id in (select parent_id from events_of union select parent_id from deliveries_of)`
 
-// What was replayed had been dead: it is counted as what it has come to since.
+// A replayed delivery was counted as dead. It counts by its new state instead.
 const COUNT_SETTLED = `
   update issuer_logouts l
      set acknowledged = l.acknowledged + c.acknowledged, superseded = l.superseded + c.superseded,
@@ -38,7 +38,7 @@ const COUNT_SETTLED = `
     ) c
    where l.event_id = c.parent_id`
 
-/** Enters into the logouts of everyone how far their parts are. */
+/** Projects the progress of their parts into issuer logouts. */
 export async function projectIssuerLogouts(
   transaction: Queryable,
   entries: readonly JournalEntry[],

@@ -1,7 +1,7 @@
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
 
-// Which key signs, and which takes over, is as signingKey and nextKey in the domain have it.
+// The same rules as `signingKey` and `nextKey` in the domain decide which key signs and which follows.
 const NOTICE_EXPIRING = `
   with following as (
     select distinct on (issuer, algorithm) * from signing_keys
@@ -26,11 +26,11 @@ const NOTICE_EXPIRING = `
         and n.data ->> 'next_kid' = e.next_kid)`
 
 /**
- * Writes a notification for each signing key that will give way to another soon: by then the IdP must publish that one.
- * Each is told of once, however many bookkeepers look.
+ * Writes a notification for each signing key that another key will soon replace, because the IdP must publish that key before.
+ * Each replacement has one notification, regardless of the number of bookkeepers.
  *
  * @param withinMs how soon, in milliseconds.
- * @returns how many were written.
+ * @returns the number of notifications.
  */
 export async function noticeExpiringKeys(
   db: Database,

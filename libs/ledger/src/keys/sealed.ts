@@ -1,8 +1,8 @@
 import type { Database } from '../postgres/database.ts'
 
-/** A secret that is stored sealed, wherever it is. */
+/** A sealed secret in any table. */
 export interface SealedSecret {
-  /** Where it is, and after what the next ones come. */
+  /** The kind of the secret, which decides its table. Lists are sorted by it. */
   readonly kind:
     | 'client_key'
     | 'endpoint_secret'
@@ -11,13 +11,13 @@ export interface SealedSecret {
     | 'previous_webhook_secret'
     | 'signing_key'
     | 'webhook_secret'
-  /** Empty for webhooks and the log of receipts, which are nobody's. */
+  /** Empty for webhooks and the receipt log, which belong to no issuer. */
   readonly issuer: string
-  /** The `client_id`, the number of the binding, the `kid`, or the webhook's name. */
+  /** The `client_id`, the number of the binding, the `kid` or the name of the webhook. */
   readonly id: string
   /** A compact JWE. */
   readonly sealed: string
-  /** What it belongs to, as the API names it: a path. */
+  /** The object of the secret, as a path of the API. */
   readonly object: string
 }
 
@@ -46,7 +46,7 @@ const LIST_SEALED = `
   where $1::text is null or (kind, issuer, id) > ($1, $2, $3)
   order by kind, issuer, id limit $4`
 
-/** Everything that is stored sealed, in one order. @param after the last of the batch before. */
+/** Lists sealed secrets by kind, issuer and id. @param after the last secret of the batch before. */
 export async function listSealed(
   db: Database,
   { after, limit }: { after: SealedSecret | null; limit: number },
@@ -58,7 +58,7 @@ export async function listSealed(
   return rows
 }
 
-// A change of the registry: who read the registration before, and keeps its key, must not bring the old text back.
+// Changes the revision too, so that an update that read the registration earlier cannot restore the old sealed text.
 const REPLACE_CLIENT_KEY = `
   with changed as (update registry_revision set revision = revision + 1 returning revision)
   update relying_parties
@@ -77,7 +77,7 @@ const REPLACE_ENDPOINT_SECRET = `
 const REPLACE_SIGNING_KEY = `
   update signing_keys set sealed_private_key = $4 where issuer = $1 and kid = $2 and sealed_private_key = $3`
 
-// Webhooks are of no issuer; it is named so that every statement takes the same.
+// Webhooks have no issuer. $1 occurs because all these statements get the same parameters.
 const REPLACE_WEBHOOK_SECRET =
   "update webhooks set sealed_secret = $4 where name = $2 and sealed_secret = $3 and $1::text = ''"
 const REPLACE_PREVIOUS_WEBHOOK_SECRET =
@@ -98,12 +98,12 @@ const REPLACE: Readonly<Record<SealedSecret['kind'], string>> = {
   previous_webhook_secret: REPLACE_PREVIOUS_WEBHOOK_SECRET,
 }
 
-/** Stores the same secret sealed anew. @returns false when it was changed since it was read; then nothing is done. */
+/** Stores a secret under its new seal. @returns false, and changes nothing, if the secret changed since it was read. */
 export async function replaceSealed(
   db: Database,
   { kind, issuer, id, sealed }: SealedSecret,
-  anew: string,
+  resealed: string,
 ): Promise<boolean> {
-  const { rowCount } = await db.query({ text: REPLACE[kind], values: [issuer, id, sealed, anew] })
+  const { rowCount } = await db.query({ text: REPLACE[kind], values: [issuer, id, sealed, resealed] })
   return rowCount === 1
 }

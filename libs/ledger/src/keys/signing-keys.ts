@@ -2,37 +2,37 @@ import type { IssuerName, KeyLife, SigningAlgorithm } from '@curfew/domain'
 import { type AuditEntry, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 
-/** A signing key before anybody has said when it signs. */
+/** A signing key before its life is decided. */
 export interface NewSigningKey {
   readonly kid: string
   readonly issuer: IssuerName
   readonly algorithm: SigningAlgorithm
   readonly publicJwk: Readonly<Record<string, unknown>>
   readonly source: 'generated' | 'imported' | 'remote'
-  /** A compact JWE under the master key; empty once it was erased, long after the key's end. */
+  /** A compact JWE under the master key. Empty after erasure, long after the key's end. */
   readonly sealedPrivateKey: string
 }
 
-/** A signing key as it is stored: the private part only sealed. */
+/** A stored signing key. Its private part is sealed. */
 export interface SigningKeyRecord extends NewSigningKey, KeyLife {
   readonly createdAt: Date
 }
 
-/** What may be done to an issuer's keys while nobody else does anything to them. */
+/** The changes of an issuer's keys inside one transaction, which has locked the issuer. */
 export interface SigningKeyChanges {
-  /** All that there are, the oldest first. */
+  /** All keys of the issuer, the oldest first. */
   readonly keys: readonly SigningKeyRecord[]
-  /** How often generated keys are replaced by themselves, in days; null: never. */
+  /** Interval of automatic rotation of generated keys, in days; null: never. */
   readonly everyDays: number | null
-  /** @returns false when the issuer has, or had, a key of this kid. */
+  /** Inserts a key. @returns false if the issuer has, or had, a key with this `kid`. */
   insert(key: NewSigningKey, life: { publishedAt: Date; signsFrom: Date }): Promise<boolean>
-  /** Lets a key sign sooner than it was to. */
+  /** Moves the start of a key's signing to an earlier time. */
   bringForward(kid: string, signsFrom: Date): Promise<void>
-  /** Takes a key's turn from it. */
+  /** Retires a key: it stops signing at `at`. */
   retire(kid: string, at: Date): Promise<void>
-  /** Takes a key out of the key set at once. */
+  /** Removes a key from the key set at once. */
   withdraw(kid: string, at: Date): Promise<void>
-  /** Throws away what only the private part is good for. */
+  /** Erases a key's private part. */
   erase(kid: string): Promise<void>
   schedule(everyDays: number | null): Promise<void>
   audit(entry: AuditEntry): Promise<void>
@@ -44,7 +44,7 @@ const COLUMNS = `kid, issuer, algorithm, public_jwk as "publicJwk", source,
 
 const FIND_SIGNING_KEYS = `select ${COLUMNS} from signing_keys where issuer = $1 order by created_at, signs_from, kid`
 
-/** Every signing key that an issuer has or had, the oldest first. */
+/** Finds every signing key that an issuer has or had, the oldest first. */
 export async function findSigningKeys(
   db: Queryable,
   issuer: IssuerName,
@@ -59,7 +59,7 @@ export async function findSigningKeys(
 
 const FIND_ROTATION = 'select every_days as "everyDays" from key_rotations where issuer = $1'
 
-/** How often an issuer's generated keys are replaced by themselves, in days; null: never. */
+/** Reads the interval of automatic rotation of an issuer's generated keys, in days; null: never. */
 export async function findKeyRotation(db: Queryable, issuer: IssuerName): Promise<number | null> {
   const { rows } = await db.query<{ everyDays: number }>({
     name: 'find_key_rotation',
@@ -71,7 +71,7 @@ export async function findKeyRotation(db: Queryable, issuer: IssuerName): Promis
 
 const LIST_KEY_ISSUERS = 'select distinct issuer from signing_keys order by issuer'
 
-/** Issuers that have keys. */
+/** Lists the issuers that have keys. */
 export async function listKeyIssuers(db: Database): Promise<readonly IssuerName[]> {
   const { rows } = await db.query<{ issuer: IssuerName }>({ text: LIST_KEY_ISSUERS })
   return rows.map(({ issuer }) => issuer)
@@ -80,7 +80,7 @@ export async function listKeyIssuers(db: Database): Promise<readonly IssuerName[
 const SAMPLE_SIGNING_KEYS = `
   select ${COLUMNS} from signing_keys where sealed_private_key <> '' order by created_at desc, kid limit $1`
 
-// Keys of one issuer are changed by one at a time: whoever decides must see what the one before did.
+// Serialises changes of an issuer's keys, so that every decision sees the changes before it.
 const LOCK_ISSUER = 'select from issuers where name = $1 for no key update'
 
 const INSERT_SIGNING_KEY = `
@@ -100,7 +100,7 @@ const SCHEDULE = `
   on conflict (issuer) do update set every_days = excluded.every_days`
 const UNSCHEDULE = 'delete from key_rotations where issuer = $1'
 
-/** Changes an issuer's keys in one transaction, with nobody else at it. What `change` throws undoes all of it. */
+/** Changes an issuer's keys in one transaction, one caller at a time. An error thrown by `change` rolls back all changes. */
 export function changeSigningKeys<Result>(
   db: Database,
   issuer: IssuerName,
@@ -148,7 +148,7 @@ async function insertKey(
   return rowCount === 1
 }
 
-/** The signing keys as a store that the keyring asks. */
+/** Opens the store of signing keys for the keyring. */
 export function openKeyStore(db: Database): {
   find(issuer: IssuerName): Promise<readonly SigningKeyRecord[]>
   insertFirst(key: NewSigningKey, now: Date): Promise<readonly SigningKeyRecord[]>
@@ -160,7 +160,7 @@ export function openKeyStore(db: Database): {
       changeSigningKeys(db, key.issuer, async ({ keys, insert, audit }) => {
         if (keys.some(({ algorithm }) => algorithm === key.algorithm)) return keys
         await insert(key, { publishedAt: now, signsFrom: now })
-        // Nobody asked for it by name: a registration, a probe or a logout needed it.
+        // No operator asked for the key: a registration, a probe or a logout needed it.
         await audit({
           credential: 'curfew',
           action: 'key.generated',

@@ -1,15 +1,15 @@
-/** Ids, or clients, that a notification names, of all that it counts. */
+/** Most ids or clients that a notification names of all that it counts. */
 export const NAMED_MAX = 5
 
 /**
- * SQL: the parts of a `with` that write notifications from rows of `fresh`, one for each of its `members` and window: a million
- * dead letters are no million messages. A notification that still waits for more takes up what is new of its kind.
+ * SQL: the parts of a `with` that write notifications from the rows of `fresh`, one for each value of `members` and window. So a
+ * million dead letters make few messages. A notification that still waits in its window absorbs the new rows with its `members`.
  *
- * `fresh` has the columns issuer, binding_id, members (jsonb: what the notification is about), count, oldest, newest and named
- * (text[]).
+ * The columns of `fresh`: issuer, binding_id, members (jsonb: the part of its data that identifies it), count, oldest, newest and
+ * named (text[]).
  *
- * @param list the member of the notification's data that has the named ones.
- * @param windowMs a parameter: how long a notification waits for more before it is sent.
+ * @param list the member of the notification's data that lists the names.
+ * @param windowMs the SQL parameter with the length of the window, in milliseconds.
  */
 export function mergedNotifications({
   type,

@@ -2,7 +2,7 @@ import type { NotificationRecord } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
 
-// A webhook that is registered meanwhile hears of what comes after it.
+// A webhook gets the notifications that are fanned out after its registration.
 const FAN_OUT = `
   with ready as (
     select id, type, issuer from notifications
@@ -19,13 +19,13 @@ const FAN_OUT = `
   )
   update notifications n set fanned_out_at = now() from ready where n.id = ready.id`
 
-/** Hands what is ready to the webhooks that want it. @returns how many notifications were handed on. */
+/** Owes each ready notification to the webhooks that want it. @returns the number of notifications. */
 export async function fanOutNotifications(db: Database, { limit }: { limit: number }): Promise<number> {
   const { rowCount } = await db.query({ name: 'fan_out', text: FAN_OUT, values: [limit] })
   return rowCount ?? 0
 }
 
-// Once it was handed on it does not change any more.
+// A notification is published after the fan-out, because it cannot change after that.
 const UNPUBLISHED = `
   select id, type, issuer, occurred_at as "occurredAt", data from notifications
    where published_at is null and fanned_out_at is not null
@@ -34,10 +34,10 @@ const UNPUBLISHED = `
 const MARK_PUBLISHED = 'update notifications set published_at = now() where id = any($1::uuid[])'
 
 /**
- * Hands the oldest notifications that were not published to `publish`, and remembers that it was done: at least once.
- * Others that publish meanwhile find nothing to do.
+ * Passes the oldest unpublished notifications to `publish`, at least once, and marks them as published. Only one bookkeeper at a
+ * time does so.
  *
- * @returns how many were published.
+ * @returns the number of published notifications.
  */
 export async function publishNotifications(
   db: Database,
@@ -65,7 +65,11 @@ const DELETE_NOTIFICATIONS = `
   delete from notifications where id = any(array(
     select id from notifications where occurred_at < $1 order by occurred_at limit $2))`
 
-/** Deletes what is older than `before`, one batch, with what became of it. @returns how many notifications. */
+/**
+ * Deletes one batch of notifications older than `before`, with their webhook deliveries.
+ *
+ * @returns the number of notifications.
+ */
 export async function deleteNotifications(
   db: Database,
   { before, limit }: { before: Date; limit: number },
@@ -85,7 +89,7 @@ const WRITE_TEST = `
   )
   insert into webhook_deliveries (webhook, notification_id) select $1, id from written returning notification_id as id`
 
-/** Owes a webhook a test, which goes to it alone. @returns the id of the notification. */
+/** Owes a test notification to one webhook. @returns the id of the notification. */
 export async function writeTestNotification(transaction: Queryable, webhook: string): Promise<string> {
   const { rows } = await transaction.query<{ id: string }>({
     name: 'write_test',

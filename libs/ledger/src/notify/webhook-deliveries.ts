@@ -4,22 +4,22 @@ import { counted, integer, SMALLINT_MAX } from '../postgres/counters.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
 
-/** A notification on its way to one webhook, claimed. */
+/** A claimed delivery of a notification to one webhook. */
 export interface ClaimedWebhookDelivery {
   readonly position: number
-  /** Which attempt this is, from 1. It is the fence: one that was claimed again since has a higher one. */
+  /** The number of the attempt, from 1. It is also the fencing token: a later claim has a higher number. */
   readonly attempt: number
   readonly webhook: string
   readonly url: string
   readonly allowedNetworks: readonly string[]
   readonly sealedSecret: string
-  /** The secret before, while it signs too. */
+  /** The secret before the last rotation, while it also signs; null otherwise. */
   readonly sealedPreviousSecret: string | null
   readonly notification: Omit<NotificationRecord, 'issuer'>
 }
 
-// Of each webhook by itself, so that what one has waiting is not read on the way to another's. A claim makes it due again
-// after the lease, by the database's clock: who is killed in between has to give nothing back.
+// Claims for each webhook separately, so that the backlog of one is not read for another. A claimed delivery becomes due again
+// after its lease, by the database's clock, so that a killed process has nothing to release.
 const CLAIM = `
   with due as (
     select d.position
@@ -51,10 +51,10 @@ const CLAIM = `
 type ClaimedRow = Omit<ClaimedWebhookDelivery, 'notification'> & ClaimedWebhookDelivery['notification']
 
 /**
- * Claims what is due, for `leaseMs`.
+ * Claims the due webhook deliveries for `leaseMs`.
  *
- * @param busy how many of each webhook the caller is sending already.
- * @param most of one webhook at once.
+ * @param busy the number of deliveries that the caller is sending, by webhook.
+ * @param most the most deliveries that the caller may send to one webhook at once.
  */
 export async function claimWebhookDeliveries(
   db: Database,
@@ -71,17 +71,17 @@ export async function claimWebhookDeliveries(
   }))
 }
 
-/** What becomes of one that was sent. */
+/** The outcome of an attempt, and the next state of the delivery. */
 export type WebhookSettlement = {
-  /** HTTP status; null when no answer came. */
+  /** HTTP status; null without an answer. */
   readonly status: number | null
-  /** What went wrong, in words. */
+  /** The error, for people; null without one. */
   readonly error: string | null
 } & (
   | { readonly state: 'delivered' }
-  /** It is sent again after `retryMs`. */
+  /** The next attempt follows after `retryMs`. */
   | { readonly state: 'pending'; readonly retryMs: number }
-  /** `disable`: why nothing more is sent to the webhook; null mostly. */
+  /** `disable`: why the webhook is disabled; null if it is not. */
   | { readonly state: 'failed'; readonly disable: string | null }
 )
 
@@ -91,11 +91,11 @@ const SETTLE = `
          due_at = case when $3 = 'pending' then now() + make_interval(secs => $4::float8 / 1000) end
    where position = $1 and attempts = $2 and state = 'pending'`
 
-// Where its owner gave it another address meanwhile, that one did not say so.
+// Only if the URL is unchanged: after a change, the failure says nothing about the new URL.
 const DISABLE = `
   update webhooks set disabled_reason = $3, updated_at = now() where name = $1 and url = $2 and disabled_reason is null`
 
-/** Records what an attempt came to. @returns false when it was claimed again since, or is gone: then nothing was. */
+/** Records the outcome of an attempt. @returns false, and records nothing, if the delivery was claimed again or deleted. */
 export async function settleWebhookDelivery(
   db: Database,
   { claimed, settlement }: { claimed: ClaimedWebhookDelivery; settlement: WebhookSettlement },
@@ -128,10 +128,10 @@ export async function settleWebhookDelivery(
   })
 }
 
-/** What became of a notification at one webhook. */
+/** The delivery of a notification to one webhook. */
 export interface WebhookDeliveryRecord {
   readonly position: number
-  /** The notification's id: what the receiver knows as `webhook-id`. */
+  /** The notification's id, which the receiver gets as `webhook-id`. */
   readonly id: string
   readonly type: string
   readonly state: 'pending' | 'delivered' | 'failed'
@@ -164,7 +164,7 @@ const RECORDS = `
    where d.position = any($1::bigint[])
    order by d.position desc`
 
-/** What a webhook was sent, and is owed, the latest first. @param before the last position of the page before. */
+/** Lists the deliveries of a webhook, the latest first. @param before the last position of the page before. */
 export async function listWebhookDeliveries(
   db: Database,
   {

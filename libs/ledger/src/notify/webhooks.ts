@@ -2,24 +2,24 @@ import { writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { writeTestNotification } from './notifications.ts'
 
-/** What the owner of a webhook says of it. */
+/** The settings of a webhook, which its owner makes. */
 export interface WebhookSettings {
   readonly url: string
-  /** Types of notifications that it gets; null is every one. */
+  /** Types of notifications that the webhook gets; null: all types. */
   readonly types: readonly string[] | null
-  /** Short name of the issuer that it hears of; null is every one, and what is about none. */
+  /** Short name of the issuer whose notifications it gets; null: those of every issuer and of none. */
   readonly issuer: string | null
-  /** CIDRs that it may live at, beside the deployment's. */
+  /** CIDRs that its URL may lead to, in addition to those of the deployment. */
   readonly allowedNetworks: readonly string[]
   readonly enabled: boolean
 }
 
-/** Where notifications go. */
+/** A registered webhook. */
 export interface WebhookRecord extends WebhookSettings {
   readonly name: string
-  /** Why nothing is sent to it although it is enabled; null mostly. */
+  /** Why deliveries stopped although it is enabled; null if they did not. */
   readonly disabledReason: string | null
-  /** Until when the secret before the last rotation signs too. */
+  /** The secret before the last rotation also signs until this time; null if it does not sign. */
   readonly previousSecretUntil: Date | null
   readonly createdAt: Date
   readonly updatedAt: Date
@@ -38,7 +38,7 @@ export async function findWebhook(db: Queryable, name: string): Promise<WebhookR
 
 const LIST_WEBHOOKS = `select ${COLUMNS} from webhooks where name > $1 order by name limit $2`
 
-/** Webhooks by name. @param after the last name of the page before. */
+/** Lists webhooks by name. @param after the last name of the page before. */
 export async function listWebhooks(
   db: Database,
   { after, limit }: { after: string; limit: number },
@@ -47,7 +47,7 @@ export async function listWebhooks(
   return rows
 }
 
-/** Every webhook costs places for what is being sent, so there is an end to them. */
+/** Most webhooks. The number is limited because every webhook has its own limit of concurrent deliveries. */
 export const WEBHOOKS_MAX = 100
 
 const CREATE_WEBHOOK = `
@@ -57,10 +57,10 @@ const CREATE_WEBHOOK = `
   returning ${COLUMNS}`
 
 /**
- * Registers a webhook, and notes who did.
+ * Registers a webhook and writes the audit entry.
  *
- * @param sealedSecret what signs for it, under the master key.
- * @returns null when there is one of this name, or there are as many as there may be.
+ * @param sealedSecret its signing secret, sealed under the master key.
+ * @returns null if the name is taken, or there are already `WEBHOOKS_MAX` webhooks.
  */
 export async function createWebhook(
   db: Database,
@@ -84,14 +84,14 @@ export async function createWebhook(
   })
 }
 
-// Its owner has looked at it: whatever stood in the way is taken to be mended.
+// A change by the owner enables deliveries again: it is taken to have removed the cause of the failure.
 const CHANGE_WEBHOOK = `
   update webhooks set url = $2, types = $3, issuer = $4, allowed_networks = $5, enabled = $6, disabled_reason = null,
     updated_at = now()
    where name = $1
   returning ${COLUMNS}`
 
-/** Changes a webhook's settings, not its secret, and notes who did. @returns null when there is none of this name. */
+/** Changes a webhook's settings, not its secret, and writes the audit entry. @returns null if the webhook does not exist. */
 export async function changeWebhook(
   db: Database,
   { name, settings, by }: { name: string; settings: WebhookSettings; by: string },
@@ -111,7 +111,7 @@ export async function changeWebhook(
 
 const DELETE_WEBHOOK = 'delete from webhooks where name = $1'
 
-/** Deletes a webhook with all that it is owed. @returns whether there was one. */
+/** Deletes a webhook with its deliveries and writes the audit entry. @returns whether it existed. */
 export async function deleteWebhook(
   db: Database,
   { name, by }: { name: string; by: string },
@@ -128,7 +128,7 @@ export async function deleteWebhook(
   })
 }
 
-// One that still ran out from the rotation before is dropped: two sign at most.
+// At most two secrets sign. A secret that still signs since an earlier rotation is dropped.
 const ROTATE_SECRET = `
   update webhooks
      set sealed_previous_secret = sealed_secret, previous_secret_until = now() + make_interval(secs => $3::float8 / 1000),
@@ -137,9 +137,9 @@ const ROTATE_SECRET = `
   returning ${COLUMNS}`
 
 /**
- * Gives a webhook another secret, and notes who did. The one before signs too for `overlapMs`.
+ * Gives a webhook a new secret and writes the audit entry. The previous secret also signs for `overlapMs`.
  *
- * @returns null when there is none of this name.
+ * @returns null if the webhook does not exist.
  */
 export async function rotateWebhookSecret(
   db: Database,
@@ -167,9 +167,9 @@ const LOCK_WEBHOOK =
   'select enabled and disabled_reason is null as sends from webhooks where name = $1 for key share'
 
 /**
- * Owes a webhook a test notification, and notes who asked.
+ * Owes a webhook a test notification and writes the audit entry.
  *
- * @returns its id; `disabled` where nothing is sent to it, null when there is none of this name.
+ * @returns the id of the notification, `disabled` if the webhook gets no deliveries, or null if it does not exist.
  */
 export async function testWebhook(
   db: Database,
@@ -194,7 +194,7 @@ function valuesOf({ url, types, issuer, allowedNetworks, enabled }: WebhookSetti
   return [url, types, issuer, allowedNetworks, enabled]
 }
 
-/** What is noted of a URL is where it leads: path and query may be a secret of their own. */
+/** The settings for the audit trail. Of the URL it has only the origin, because path and query may contain a secret. */
 function detailOf({
   url,
   types,

@@ -12,14 +12,14 @@ beforeAll(async () => {
 })
 afterAll(() => own.drop())
 
-test('bigint comes as a number, and a prepared statement works on every connection', async () => {
+test('a bigint is returned as a number, and a prepared statement works on every connection', async () => {
   const ask = () =>
     own.db.query<{ n: number }>({ name: 'plus_one', text: 'select $1::bigint + 1 as n', values: [41] })
   const answers = await Promise.all([ask(), ask(), ask()])
   expect(answers.map(({ rows }) => rows)).toEqual([[{ n: 42 }], [{ n: 42 }], [{ n: 42 }]])
 })
 
-test('a transaction whose work rejects leaves nothing behind and gives its connection back', async () => {
+test('a transaction whose work rejects is rolled back and returns its connection', async () => {
   for (let round = 0; round < 3; round++) {
     const failed = withTransaction(own.db, async (transaction) => {
       await transaction.query('insert into numbers values (1)')
@@ -30,14 +30,14 @@ test('a transaction whose work rejects leaves nothing behind and gives its conne
   expect((await own.db.query('select * from numbers')).rows).toEqual([])
 })
 
-test('what PostgreSQL says against a statement is thrown as it comes', async () => {
+test('an error in the statement itself is thrown unchanged', async () => {
   await expect(own.db.query('select 1 / 0')).rejects.toMatchObject({ code: '22012' })
 })
 
-test('a prepared statement works again after a migration changed what it returns', async () => {
+test('a prepared statement works again after a migration changed its result', async () => {
   await own.db.query('create table changing (n integer)')
   const ask = () => own.db.query({ name: 'changing', text: 'select * from changing' })
-  // Each connection of the pool has it prepared.
+  // Prepares it on every connection of the pool.
   await Promise.all(Array.from({ length: 20 }, ask))
   await own.db.query('alter table changing add column m integer')
   await expect
@@ -45,13 +45,13 @@ test('a prepared statement works again after a migration changed what it returns
     .toBe('all')
 })
 
-test('a connection ended by the server is a LedgerUnavailableError, and the next call has a new one', async () => {
+test('a connection ended by the server rejects with LedgerUnavailableError, and the next call opens a new one', async () => {
   const cut = own.db.query('select pg_terminate_backend(pg_backend_pid())')
   await expect(cut).rejects.toBeInstanceOf(LedgerUnavailableError)
   expect((await own.db.query('select 1 as n')).rows).toEqual([{ n: 1 }])
 })
 
-test('an idle connection that breaks is reported and ends nothing', async () => {
+test('a broken idle connection is reported and does not end the process', async () => {
   const errors: unknown[] = []
   const reported = Promise.withResolvers<void>()
   const db = createDatabase(own.url, {
@@ -67,7 +67,7 @@ test('an idle connection that breaks is reported and ends nothing', async () => 
   await db.end()
 })
 
-test('a server that is gone in the same breath in which it was ready ends nothing', async () => {
+test('a server that shuts down in the packet that says it is ready does not end the process', async () => {
   const message = (type: string, ...parts: readonly (string | number)[]) => {
     const body = Buffer.concat(
       parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : int32(part))),
@@ -79,11 +79,11 @@ test('a server that is gone in the same breath in which it was ready ends nothin
     bytes.writeInt32BE(value)
     return bytes
   }
-  const gone = message('E', 'SFATAL\0C57P01\0Mterminating connection\0\0')
+  const shutdown = message('E', 'SFATAL\0C57P01\0Mterminating connection\0\0')
   const server = createServer((socket) => {
     socket.on('error', () => undefined)
-    // AuthenticationOk, ReadyForQuery, and the end, in one piece.
-    socket.once('data', () => socket.end(Buffer.concat([message('R', 0), message('Z', 'I'), gone])))
+    // AuthenticationOk, ReadyForQuery and the shutdown, in one packet.
+    socket.once('data', () => socket.end(Buffer.concat([message('R', 0), message('Z', 'I'), shutdown])))
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
@@ -93,13 +93,13 @@ test('a server that is gone in the same breath in which it was ready ends nothin
   server.close()
 })
 
-test('a statement that takes too long is given up by the server', async () => {
+test('the server cancels a statement that takes too long', async () => {
   const db = createDatabase(own.url, { statementTimeoutMs: 50 })
   await expect(db.query('select pg_sleep(20)')).rejects.toBeInstanceOf(LedgerUnavailableError)
   await db.end()
 })
 
-test('of two transactions that wait for each other, one is told that it may try again', async () => {
+test('of two transactions in a deadlock, one rejects with an error that permits another attempt', async () => {
   await own.db.query('create table pair as select n from generate_series(1, 2) n')
   const bothHaveOne = Promise.withResolvers<void>()
   let first = 0
@@ -116,10 +116,12 @@ test('of two transactions that wait for each other, one is told that it may try 
   expect(failed).toEqual([expect.any(LedgerUnavailableError)])
 })
 
-test('opening waits for a server that is away no longer than it was told, and no longer than wanted', async () => {
-  const nobody = 'postgres://nobody@127.0.0.1:1/none'
-  await expect(openDatabase(nobody, { openTimeoutMs: 100 })).rejects.toBeInstanceOf(LedgerUnavailableError)
-  const opening = openDatabase(nobody, { signal: AbortSignal.timeout(100) })
+test('opening waits for an unavailable server until the timeout or the abort', async () => {
+  const unreachable = 'postgres://curfew@127.0.0.1:1/none'
+  await expect(openDatabase(unreachable, { openTimeoutMs: 100 })).rejects.toBeInstanceOf(
+    LedgerUnavailableError,
+  )
+  const opening = openDatabase(unreachable, { signal: AbortSignal.timeout(100) })
   await expect(opening).rejects.toBeInstanceOf(LedgerUnavailableError)
   const wrong = openDatabase(own.url.replace(/\/[^/]*$/, '/no_such_database'))
   await expect(wrong).rejects.toMatchObject({ code: '3D000' })

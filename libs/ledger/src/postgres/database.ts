@@ -3,29 +3,29 @@ import { LedgerSchemaError, LedgerUnavailableError, QueryTimeoutError } from '@c
 import pg from 'pg'
 import { toTime } from './times.ts'
 
-/** One SQL statement. With a `name` it is prepared once for each connection and then called by that name. */
+/** One SQL statement. A statement with a `name` is prepared once for each connection. */
 export interface Statement {
   readonly name?: string
   readonly text: string
   readonly values?: readonly unknown[]
-  /** Longest wait for the answer, in milliseconds, where it is not the pool's. */
+  /** Longest wait for the answer, in milliseconds. Default: that of the pool. */
   readonly timeoutMs?: number
 }
 
 export interface Rows<Row> {
   readonly rows: Row[]
-  /** Rows returned or touched; null for statements that have no such number. */
+  /** Rows returned or changed; null for statements without such a number. */
   readonly rowCount: number | null
 }
 
-/** What takes statements: the database itself, or one transaction in it. */
+/** The database itself, or one transaction in it. Both run statements. */
 export interface Queryable {
   /**
-   * Runs one statement. `bigint` comes as a number, `timestamptz` as a Date.
+   * Runs one statement. It returns `bigint` as a number and `timestamptz` as a Date.
    *
-   * @throws {LedgerUnavailableError} when PostgreSQL cannot be reached or ended the connection. What PostgreSQL says
-   * against the statement itself is thrown as it comes, with its SQLSTATE in `code`.
-   * @throws {LedgerSchemaError} when a table, column or function of this release is not there.
+   * @throws {LedgerUnavailableError} when PostgreSQL cannot be reached or ended the connection.
+   * @throws {LedgerSchemaError} when a table, column or function of this release is missing.
+   * @throws {Error} of `pg`, with the SQLSTATE in `code`, when PostgreSQL refuses the statement itself.
    */
   query<Row extends object = Record<string, unknown>>(
     statement: Statement | string,
@@ -35,11 +35,11 @@ export interface Queryable {
 
 /** A pool of connections to one PostgreSQL database. */
 export interface Database extends Queryable {
-  /** Connections open now, and calls that wait for one. */
+  /** Counts of open connections, of idle ones, and of calls that wait for a connection. */
   readonly connections: { readonly open: number; readonly idle: number; readonly waiting: number }
-  /** Runs `work` on one connection of its own, which goes back to the pool, or is closed where it is broken. */
+  /** Runs `work` on a connection of its own. Afterwards the connection returns to the pool, or is closed if it is broken. */
   withConnection<Result>(work: (connection: pg.PoolClient) => Promise<Result>): Promise<Result>
-  /** Closes every connection once what runs on it has ended. Idempotent. */
+  /** Waits until the running statements have ended, then closes every connection. Idempotent. */
   end(): Promise<void>
 }
 
@@ -48,36 +48,36 @@ export interface DatabaseOptions {
   readonly poolMax?: number
   /** Shown in `pg_stat_activity`. Default `curfew`. */
   readonly applicationName?: string
-  /** After this PostgreSQL gives a statement up, in milliseconds; 0 is never. Default 30,000. */
+  /** PostgreSQL cancels a statement after this time, in milliseconds; 0: never. Default 30,000. */
   readonly statementTimeoutMs?: number
-  /** Longest wait for a connection, be it a free one or a new one, in milliseconds. Default 5,000. */
+  /** Longest wait for a free or new connection, in milliseconds. Default 5,000. */
   readonly connectTimeoutMs?: number
-  /** Told when a connection breaks that nobody is using. The pool replaces it by itself. */
+  /** Called when an idle connection breaks. The pool replaces it by itself. */
   readonly onIdleError?: (error: unknown) => void
 }
 
 export interface OpenDatabaseOptions extends DatabaseOptions {
-  /** Ends the attempts to connect. */
+  /** Aborts the attempts to connect. */
   readonly signal?: AbortSignal
-  /** How long the first connection is tried for, in milliseconds. Default 30,000. */
+  /** Longest time for the first connection to succeed, in milliseconds. Default 30,000. */
   readonly openTimeoutMs?: number
-  /** Told once, when the first try was in vain and another follows. */
+  /** Called once, when the first attempt failed and another follows. */
   readonly onWait?: (error: LedgerUnavailableError) => void
 }
 
-/** Where and how to connect, in the words of `pg`. */
+/** Where and how to connect, as `pg` takes it. */
 export type ConnectionOptions = pg.ClientConfig
 
 /**
- * SQLSTATE classes and codes of a server that is away, going away, or out of resources, and of a transaction that was undone for
- * another's sake: the same call may succeed later.
+ * SQLSTATE classes and codes of a server that is unavailable, shutting down or out of resources, and of a transaction that was
+ * rolled back because of another one. The same call may succeed later.
  */
 const UNAVAILABLE_STATES = /^(?:08...|40001|40P01|53...|57P0[1235]|57014|25006|25P0[34]|58030)$/
-/** A table, a column or a function that this release has is not there. */
+/** A table, column or function of this release is missing. */
 const UNDEFINED = new Set<unknown>(['42P01', '42703', '42883'])
-/** The statement timeout ended the statement. */
+/** The statement timeout cancelled the statement. */
 const QUERY_CANCELED = '57014'
-/** A migration changed what a statement returns that the connection has prepared. It fails for as long as the connection lives. */
+/** A migration changed the result type of a prepared statement. The statement fails until its connection is closed. */
 const STALE_PLAN = '0A000'
 const UNAVAILABLE_ERRNOS = new Set([
   'ECONNREFUSED',
@@ -93,11 +93,11 @@ const UNAVAILABLE_ERRNOS = new Set([
   'ENETDOWN',
   'ENOENT',
 ])
-/** What `pg` throws without a code when a connection is lost or none is to be had. */
+/** Messages of the errors that `pg` throws without a code when a connection is lost or cannot be opened. */
 const UNAVAILABLE_MESSAGES =
   /^(?:Connection terminated|timeout expired|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed|The server does not support SSL)/
 
-/** Whether `error` says that PostgreSQL is away, or ended the connection, rather than that the statement is wrong. */
+/** Whether `error` says that PostgreSQL is unavailable or ended the connection, rather than that the statement is wrong. */
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof LedgerUnavailableError) return true
   if (!(error instanceof Error)) return false
@@ -115,7 +115,7 @@ function isStalePlan(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === STALE_PLAN
 }
 
-/** `error` as a LedgerUnavailableError or LedgerSchemaError where it is one by nature; anything else comes back as it is. */
+/** Maps errors of PostgreSQL to a LedgerUnavailableError or LedgerSchemaError. Returns other errors unchanged. */
 export function asLedgerError(error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : null
   if (UNDEFINED.has(code))
@@ -125,7 +125,9 @@ export function asLedgerError(error: unknown): unknown {
   if (error instanceof LedgerUnavailableError || !isUnavailable(error)) return error
   const reason = error instanceof Error ? error.message || String(code) : ''
   if (code === QUERY_CANCELED)
-    return new QueryTimeoutError(`PostgreSQL gave a statement up: ${reason}`, { cause: error })
+    return new QueryTimeoutError(`PostgreSQL cancelled a statement that took too long: ${reason}`, {
+      cause: error,
+    })
   return new LedgerUnavailableError(`PostgreSQL is not available: ${reason}`, { cause: error })
 }
 
@@ -133,8 +135,8 @@ const INT8_OID = 20
 const TIMESTAMPTZ_OID = 1184
 const parseTime: (text: string) => unknown = pg.types.getTypeParser(TIMESTAMPTZ_OID, 'text')
 /**
- * Text in, values out, for our connections only: `pg` has one global table which others may rely on.
- * Our bigints are identities and counters, far below 2^53. Every time is a valid Date: see times.ts.
+ * The parsers of values, for our connections only: other code may rely on the global parsers of `pg`.
+ * Our bigints are identities and counters, far below 2^53. Every time becomes a valid Date: see times.ts.
  */
 const types: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format?: 'text' | 'binary') => {
@@ -145,7 +147,7 @@ const types: pg.CustomTypesConfig = {
   }) as pg.CustomTypesConfig['getTypeParser'],
 }
 
-/** A pool for `url` that opens its connections when they are first needed, so that a service can start while PostgreSQL is away. */
+/** Creates a pool that connects when it is first used, so that a service can start while PostgreSQL is unavailable. */
 export function createDatabase(
   url: string,
   {
@@ -160,13 +162,13 @@ export function createDatabase(
     ...connectionOptions(url, { applicationName, statementTimeoutMs, connectTimeoutMs }),
     max: poolMax,
     idleTimeoutMillis: 60_000,
-    // A connection that lives for ever never finds the new primary after a failover, nor the rebalanced pooler.
+    // A connection without an age limit would never move to the new primary after a failover, or to a rebalanced pooler.
     maxLifetimeSeconds: 1_800,
   })
-  // Without a listener the loss of an idle connection would end the process; the pool has replaced it already.
+  // Without a listener the loss of an idle connection would end the process. The pool has replaced the connection already.
   pool.on('error', (error) => onIdleError?.(error))
-  // Between the pool's listener and ours there is a moment in which a connection has none, and what says that it is ready may
-  // come together with what says that the server is gone. Whoever uses it next is told that it is broken.
+  // A connection has no listener between the pool's and that of `withConnection`. The server's shutdown message may arrive just
+  // then, in one packet with "ready". This listener keeps the process alive. The next statement on the connection fails.
   pool.on('connect', (connection) => connection.on('error', ignore))
 
   async function withConnection<Result>(
@@ -186,7 +188,7 @@ export function createDatabase(
     try {
       return await work(connection)
     } catch (error) {
-      // Its state is unknown after a lost answer: another caller must not read that answer as its own.
+      // After a lost answer the state of the connection is unknown: another caller could read that answer as its own.
       if (isUnavailable(error) || isStalePlan(error)) broken = true
       throw asLedgerError(error)
     } finally {
@@ -211,8 +213,8 @@ export function createDatabase(
 }
 
 /**
- * A pool for `url` of which one connection has been seen to work. A server that is away is waited for; a wrong password
- * or database is thrown at once.
+ * Creates a pool and waits until one connection works. It retries while the server is unavailable. A wrong password or database
+ * is thrown at once.
  *
  * @throws {LedgerUnavailableError} when PostgreSQL does not answer within `openTimeoutMs`, or `signal` aborts.
  */
@@ -234,16 +236,16 @@ export async function openDatabase(
       }
       if (pauseMs === 50) onWait?.(error)
     }
-    // An abort ends the pause early; the attempt after it is then the last.
+    // An abort ends the pause early. The next attempt is then the last.
     await sleep(pauseMs, undefined, signal === undefined ? {} : { signal }).catch(ignore)
   }
 }
 
 /**
- * Runs `work` in one transaction: committed when it resolves, rolled back when it rejects.
+ * Runs `work` in one transaction, which commits when `work` resolves and rolls back when it rejects.
  *
- * @throws {LedgerUnavailableError} when the connection was lost. If that was during the commit, nobody knows whether
- * it took place: `work` has to be such that it can be done again.
+ * @throws {LedgerUnavailableError} when the connection was lost. If it was lost during the commit, the transaction may have been
+ * committed. Therefore `work` must be repeatable.
  */
 export function withTransaction<Result>(
   db: Database,
@@ -256,14 +258,14 @@ export function withTransaction<Result>(
       await connection.query('commit')
       return result
     } catch (error) {
-      // When the rollback cannot be sent the connection is gone, and the transaction with it; the first error says more.
+      // If the rollback cannot be sent, the connection is lost and PostgreSQL rolls back. The first error says more.
       if (!isUnavailable(error)) await connection.query('rollback').catch(ignore)
       throw error
     }
   })
 }
 
-/** Options for one connection to `url`, with keepalive so that a peer which vanished is noticed. */
+/** Options of one connection to `url`. Keepalive detects a peer that vanished. */
 export function connectionOptions(
   url: string,
   {
@@ -277,7 +279,7 @@ export function connectionOptions(
     application_name: applicationName,
     connectionTimeoutMillis: connectTimeoutMs,
     statement_timeout: statementTimeoutMs,
-    // The server's own timeout cannot answer through a dead network; this one then does.
+    // The server's cancellation cannot arrive through a dead network. This timeout of ours ends the wait then.
     ...(statementTimeoutMs > 0 ? { query_timeout: statementTimeoutMs + 2_000 } : {}),
     keepAlive: true,
     keepAliveInitialDelayMillis: 5_000,

@@ -1,28 +1,28 @@
 import { CurfewError, LedgerSchemaError, LedgerUnavailableError } from '@curfew/domain'
 
-// What PostgreSQL refuses because of a value, and how the rest of a batch gets past it.
+// Errors of PostgreSQL about a value, and how a batch continues without the value.
 
-/** A value that no text of PostgreSQL's can express. */
+/** A value that PostgreSQL cannot represent. */
 export class UnwritableValueError extends CurfewError {
   override readonly code = 'ERR_UNWRITABLE_VALUE'
 }
 
 /**
  * Whether PostgreSQL refused a value: SQLSTATE classes 22 (data exception) and 23 (constraint violation). The same statement with
- * the same values fails again, however often it is repeated.
+ * the same values would always fail again.
  */
 export function isDataFault(error: unknown): error is Error {
   if (error instanceof UnwritableValueError) return true
   return error instanceof Error && 'code' in error && /^2[23]...$/.test(String(error.code))
 }
 
-/** Whether PostgreSQL is there and cannot answer this: any SQLSTATE, or a table that is missing. */
+/** Whether PostgreSQL is available but refuses the statement: any SQLSTATE, or a missing table. */
 export function isRefusal(error: unknown): boolean {
   if (error instanceof LedgerSchemaError) return true
   return error instanceof Error && 'code' in error && /^[0-9A-Z]{5}$/.test(String(error.code))
 }
 
-/** Whether PostgreSQL gave the statement up for its time, and undid it. */
+/** Whether PostgreSQL cancelled the statement because of its timeout. */
 export function isStatementTimeout(error: unknown): boolean {
   return (
     error instanceof LedgerUnavailableError &&
@@ -32,17 +32,18 @@ export function isStatementTimeout(error: unknown): boolean {
   )
 }
 
-/** An item that the ledger refused by itself, and why. */
+/** An item that the ledger refuses even when it is written alone, and why. */
 export interface Refused<Item> {
   readonly item: Item
   readonly error: Error
 }
 
 /**
- * Does `work` for all items at once. Where a value is refused, does it for each half, down to single items: one bad item costs
- * about 2 log₂ n statements, and no good item is held up by it. Without a fault it is one call.
+ * Does `work` for all items at once. If PostgreSQL refuses a value, repeats `work` for each half, down to single items. One bad
+ * item costs about 2 log₂ n calls and does not hold up the good items.
  *
- * @returns the items that were refused alone. @throws what is no data fault; then some items may have been worked on.
+ * @returns the items that were refused alone.
+ * @throws any error that is not a data fault. Some items may be done by then.
  */
 export async function splitAround<Item>(
   items: readonly Item[],
@@ -64,18 +65,19 @@ export async function splitAround<Item>(
   }
 }
 
-/** Deliveries of which the ledger refused a value, and what became of them. */
+/** A delivery with a value that the ledger refused, and its state afterwards. */
 export interface DeliveryFault {
-  /** The statement, as a verb: `settle`, `claim`. */
+  /** The statement, as a verb. */
   readonly doing: 'settle' | 'claim' | 'narrow' | 'release' | 'supersede' | 'give_up' | 'announce'
   readonly deliveryId: string
   /**
-   * `bare`: settled as it should be, without what its attempts said. `dead_lettered`: it ends with the reason `unrecordable`.
-   * `left`: it stays as it was.
+   * - `bare`: settled as intended, but without the texts of its attempts.
+   * - `dead_lettered`: ended with the reason `unrecordable`.
+   * - `left`: unchanged.
    */
   readonly became: 'bare' | 'dead_lettered' | 'left'
   readonly error: Error
 }
 
-/** Told of each delivery whose values the ledger refused. */
+/** Called for each delivery with a value that the ledger refused. */
 export type OnDeliveryFault = (fault: DeliveryFault) => void

@@ -1,6 +1,6 @@
 import type { Queryable } from './database.ts'
 
-/** What one process at a time does, each under a number of its own that nothing else locks. */
+/** Advisory locks for jobs that only one process at a time may do. Nothing else locks these numbers. */
 const LOCKS = {
   partitions: 4_872_364_192,
   announcing: 4_872_364_193,
@@ -18,8 +18,8 @@ const LOCKS = {
 
 const TRY_LOCK = 'select pg_try_advisory_xact_lock($1) as locked'
 
-/** Takes a lock until the transaction ends. @returns false where somebody else has it: then there is nothing to do here. */
-export async function tryLock(transaction: Queryable, what: keyof typeof LOCKS): Promise<boolean> {
-  const { rows } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [LOCKS[what]])
+/** Takes a lock until the transaction ends. @returns false if another process has it and does the job. */
+export async function tryLock(transaction: Queryable, job: keyof typeof LOCKS): Promise<boolean> {
+  const { rows } = await transaction.query<{ locked: boolean }>(TRY_LOCK, [LOCKS[job]])
   return rows[0]?.locked === true
 }

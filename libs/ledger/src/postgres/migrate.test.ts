@@ -18,7 +18,7 @@ let own: TestDatabase
 let folder: string
 beforeEach(async () => {
   own = await createTestDatabase()
-  // The template has the product's own; these tests bring theirs.
+  // Removes the product's schema, because these tests have their own migrations.
   await own.db.query('drop schema public cascade; create schema public')
   folder = await mkdtemp(join(tmpdir(), 'curfew-migrations-'))
   await write('0001_one.sql', 'create table one (n integer); insert into one values (1)')
@@ -30,7 +30,7 @@ afterEach(async () => {
 })
 const write = (name: string, sql: string) => writeFile(join(folder, name), sql)
 
-test('applies what is pending, in order, once', async () => {
+test('pending migrations are applied in order, once', async () => {
   expect(await pendingMigrations(own.db, { folder })).toEqual(['0001_one.sql', '0002_two.sql'])
   expect(await migrate(own.db, { folder })).toEqual(['0001_one.sql', '0002_two.sql'])
   expect(await migrate(own.db, { folder })).toEqual([])
@@ -39,7 +39,7 @@ test('applies what is pending, in order, once', async () => {
   expect(await migrate(own.db, { folder })).toEqual(['0003_three.sql'])
 })
 
-test('a service is not ready before the schema of its release is there, and says what to run', async () => {
+test('a service is not ready before the schema of its release exists, and says what to run', async () => {
   const check = createLedgerCheck(own.db)
   const error = await check().catch((thrown: unknown) => thrown)
   expect(error).toBeInstanceOf(LedgerSchemaError)
@@ -47,13 +47,13 @@ test('a service is not ready before the schema of its release is there, and says
   await expect(own.db.query('select 1 from events')).rejects.toThrow(LedgerSchemaError)
   await migrate(own.db)
   await check()
-  // The next release has migrated it while this one runs.
+  // The next release migrates the database while this one runs.
   await own.db.query("insert into migrations values (9999, '9999_next.sql', 'x')")
   await check()
   await createLedgerCheck(own.db)()
 })
 
-test('a server that is too old is refused before anything is written', async () => {
+test('a server that is too old is refused before any migration', async () => {
   const old = new Proxy(own.db, {
     get: (db, name) =>
       name === 'query' ? async () => ({ rows: [{ number: 150_005, text: '15.5' }] }) : Reflect.get(db, name),
@@ -62,7 +62,7 @@ test('a server that is too old is refused before anything is written', async () 
   expect(await pendingMigrations(own.db, { folder })).toHaveLength(2)
 })
 
-test('of concurrent migrators each migration is applied by one', async () => {
+test('concurrent migrators apply each migration once', async () => {
   const databases = Array.from({ length: 4 }, () => createDatabase(own.url))
   const applied = await Promise.all(databases.map((db) => migrate(db, { folder })))
   expect(applied.flat().sort()).toEqual(['0001_one.sql', '0002_two.sql'])
@@ -70,7 +70,7 @@ test('of concurrent migrators each migration is applied by one', async () => {
   await Promise.all(databases.map((db) => db.end()))
 })
 
-test('a migration that fails is rolled back whole, its number too, and those before it stay', async () => {
+test('a failing migration is rolled back with its number, and the migrations before it stay', async () => {
   await write('0002_two.sql', 'create table two (n integer); select nonsense')
   const failed = migrate(own.db, { folder })
   await expect(failed).rejects.toBeInstanceOf(MigrationError)
@@ -79,14 +79,14 @@ test('a migration that fails is rolled back whole, its number too, and those bef
   expect(await migrate(own.db, { folder })).toEqual(['0002_two.sql'])
 })
 
-test('a file changed after it was applied is refused by name', async () => {
+test('a file that was changed after it was applied is refused, and the error names it', async () => {
   await migrate(own.db, { folder })
   await write('0001_one.sql', 'create table one (n bigint)')
   await expect(migrate(own.db, { folder })).rejects.toThrow(/0001_one\.sql was changed/)
   await expect(pendingMigrations(own.db, { folder })).rejects.toBeInstanceOf(MigrationError)
 })
 
-test('a database that a newer release migrated is refused', async () => {
+test('a database migrated by a newer release is refused', async () => {
   await migrate(own.db, { folder })
   await rm(join(folder, '0002_two.sql'))
   await expect(migrate(own.db, { folder })).rejects.toBeInstanceOf(SchemaTooNewError)

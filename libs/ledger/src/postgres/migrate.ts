@@ -5,25 +5,25 @@ import { fileURLToPath } from 'node:url'
 import { CurfewError, LedgerSchemaError } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from './database.ts'
 
-/** The migrations that belong to this code. */
+/** The migrations of this release. */
 const MIGRATIONS_FOLDER: string = fileURLToPath(new URL('../../../../migrations/', import.meta.url))
 
 export interface MigrateOptions {
-  /** Folder of the numbered files. Default: those of this code. */
+  /** Folder of the numbered files. Default: that of this release. */
   readonly folder?: string
 }
 
-/** The database and the migration files contradict each other; the message names the file and says what to do. */
+/** The database and the migration files contradict each other. The message names the file and says what to do. */
 export class MigrationError extends CurfewError {
   override readonly code = 'ERR_MIGRATION'
 }
 
-/** The server is older than any that this code was written for. */
+/** The server is older than PostgreSQL 16. */
 export class PostgresTooOldError extends CurfewError {
   override readonly code = 'ERR_POSTGRES_TOO_OLD'
 }
 
-/** The database was migrated by a newer release than this one, which must not touch it. */
+/** A newer release migrated the database. This release must not change the schema. */
 export class SchemaTooNewError extends CurfewError {
   override readonly code = 'ERR_SCHEMA_TOO_NEW'
 }
@@ -39,7 +39,7 @@ interface Migration {
 
 type Applied = Omit<Migration, 'sql'>
 
-/** Any number that nothing else locks: one migrator works at a time. */
+/** The advisory lock of the migrator: only one works at a time. Nothing else locks this number. */
 const MIGRATION_LOCK = 4_872_364_191
 const DAY_MS = 86_400_000
 
@@ -59,12 +59,12 @@ const READ_APPLIED = 'select number, name, checksum from migrations order by num
 const INSERT_APPLIED = 'insert into migrations (number, name, checksum) values ($1, $2, $3)'
 
 /**
- * Brings the schema forward to what this code needs. Each migration is one transaction, which records it before it runs;
- * of several migrators one works and the others wait, then find nothing left to do.
+ * Applies the pending migrations. Each migration runs in one transaction, which also records it. If several migrators run, one
+ * works; the others wait and then find nothing to do.
  *
- * @returns names of the files applied by this call.
- * @throws {MigrationError} when a file is misnamed or missing, or was changed after it had been applied.
- * @throws {SchemaTooNewError} when the database knows a migration that this code does not.
+ * @returns the names of the files that this call applied.
+ * @throws {MigrationError} when a file is misnamed or missing, fails, or was changed after it was applied.
+ * @throws {SchemaTooNewError} when the database has a migration that this release does not know.
  * @throws {PostgresTooOldError} when the server is older than PostgreSQL 16.
  */
 export async function migrate(
@@ -86,12 +86,12 @@ async function checkVersion(db: Queryable): Promise<void> {
   const [version] = rows
   if (version === undefined || version.number >= VERSION_MIN * 10_000) return
   throw new PostgresTooOldError(
-    `The server is PostgreSQL ${version.text}. Curfew needs ${VERSION_MIN} or newer.`,
+    `The server is PostgreSQL ${version.text}. Curfew needs ${VERSION_MIN} or newer: upgrade the server.`,
   )
 }
 
 /**
- * Resolves when the ledger answers and has the schema of this release.
+ * Creates a readiness check, which resolves if the ledger answers and has the schema of this release.
  *
  * @throws {LedgerSchemaError} when migrations are missing.
  */
@@ -103,7 +103,7 @@ export function createLedgerCheck(db: Queryable): () => Promise<void> {
       return
     }
     const pending = await pendingMigrations(db).catch((error: unknown) => {
-      // While an upgrade is under way, the older services go on.
+      // Services of the older release keep working during an upgrade.
       if (error instanceof SchemaTooNewError) return []
       throw error
     })
@@ -115,9 +115,7 @@ export function createLedgerCheck(db: Queryable): () => Promise<void> {
   }
 }
 
-/**
- * Names of the files that `migrate` would apply. Throws what it would throw, and changes nothing.
- */
+/** Names of the files that `migrate` would apply. It changes nothing, and throws the same errors. */
 export async function pendingMigrations(
   db: Queryable,
   { folder = MIGRATIONS_FOLDER }: MigrateOptions = {},
@@ -129,7 +127,7 @@ export async function pendingMigrations(
 }
 
 async function applyNext(transaction: Queryable, migrations: readonly Migration[]): Promise<string | null> {
-  // A long migration, or a long wait for another migrator, is no fault.
+  // A migration, or the wait for another migrator, may take long.
   await transaction.query('set local statement_timeout = 0')
   await transaction.query({ text: LOCK, values: [MIGRATION_LOCK], timeoutMs: DAY_MS })
   await transaction.query(CREATE_TABLE)
@@ -152,22 +150,24 @@ async function readApplied(db: Queryable): Promise<Applied[]> {
   return rows
 }
 
-/** What is left to apply, after a check that what was applied is what the files say. */
+/** The migrations left to apply. Checks first that the applied migrations equal the files. */
 function pending(migrations: readonly Migration[], applied: readonly Applied[]): readonly Migration[] {
   const newer = applied[migrations.length]
   if (newer !== undefined) {
     throw new SchemaTooNewError(
-      `the database has migration ${newer.name}, which this release does not know; run the release that brought it, or a newer one`,
+      `the database has migration ${newer.name}, which this release does not know; run the release that applied it, or a newer one`,
     )
   }
   for (const [index, { name, checksum }] of applied.entries()) {
     const file = migrations[index]
     if (file?.name !== name) {
-      throw new MigrationError(`${name} was applied to the database but is missing from the migrations`)
+      throw new MigrationError(
+        `${name} was applied to the database but is missing from the migrations; restore the file`,
+      )
     }
     if (file.checksum !== checksum) {
       throw new MigrationError(
-        `${name} was changed after it had been applied; restore it and put the change into a new migration`,
+        `${name} was changed after it was applied; restore it and put the change into a new migration`,
       )
     }
   }
@@ -184,7 +184,7 @@ async function readMigrations(folder: string): Promise<readonly Migration[]> {
         throw new MigrationError(`${name}: expected a file named ${expected}_….sql; numbers have no gaps`)
       }
       const sql = await readFile(join(folder, name), 'utf8')
-      // A checkout with other line ends holds the same migration.
+      // A checkout may convert line ends. The migration is the same.
       const checksum = createHash('sha256').update(sql.replaceAll('\r\n', '\n')).digest('hex')
       return { number, name, checksum, sql }
     }),

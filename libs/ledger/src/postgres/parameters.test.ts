@@ -18,13 +18,13 @@ const ROWS = rowParameters<Row>(
   { after: ONE },
 )
 
-test('single values are numbered in the order of their names, whatever the order in which they are given', () => {
+test('single values are numbered in the order of their types, regardless of the order of the values', () => {
   expect(ONE.$).toEqual({ now: '$1::timestamptz', worker: '$2::uuid' })
   expect(ONE.list).toBe('$1::timestamptz, $2::uuid')
   expect(ONE.values({ worker: 'w', now: 'n' })).toEqual(['n', 'w'])
 })
 
-test('the columns of rows are numbered after the parameters before them', () => {
+test('the columns of rows are numbered after the preceding parameters', () => {
   expect(ROWS.as('r')).toBe(
     'unnest($3::uuid[], $4::text[], $5::text[], $6::timestamptz[]) as r(id, state, name, at)',
   )
@@ -34,7 +34,7 @@ test('the columns of rows are numbered after the parameters before them', () => 
   expect(ROWS.last).toBe(6)
 })
 
-test('texts are left to pg to quote, other values are not, and a column without a value is empty', () => {
+test('pg quotes only texts, and a column without any value is empty', () => {
   const rows = [
     { id: 'a', name: 'x,"y', at: null },
     { id: 'b', name: null, at: null },

@@ -1,12 +1,12 @@
 import { type Plain, plainColumn, textColumn } from './arrays.ts'
 
-// The parameters of a statement that has many. The columns are named once, and the statement's text and its values both come
-// from that list, so that their order cannot slip.
+// Parameters of statements that have many. The columns are named once. The statement's text and its values both come from that
+// list, so that their order always agrees.
 
-/** Columns whose values need no quoting in an array. A `word` is a `text` without spaces and quotes, such as a state. */
+/** Types whose values need no quoting in an array. A `word` is a `text` without spaces and quotes, such as a state. */
 type PlainType = 'uuid' | 'int' | 'smallint' | 'bigint' | 'boolean' | 'timestamptz' | 'word'
 
-/** The type of a column, and how its value is read from a row. */
+/** The type of a column, and the function that reads its value from a row. */
 type Column<Row> =
   | readonly [type: PlainType, read: (row: Row) => Plain]
   | readonly [type: 'text' | 'json' | 'jsonb', read: (row: Row) => string | null]
@@ -14,13 +14,13 @@ type Column<Row> =
 
 export type Columns<Row> = Readonly<Record<string, Column<Row>>>
 
-/** Something that takes parameters: what follows it takes those after `last`. */
+/** A part of a statement that takes parameters. The next part takes the parameters after `last`. */
 export interface Numbered {
   /** The number of its last parameter. */
   readonly last: number
 }
 
-/** Rows as parameters: an array for each column. */
+/** Rows as parameters: one array for each column. */
 export interface RowParameters<Row> extends Numbered {
   /** `a, b` */
   readonly names: string
@@ -28,17 +28,17 @@ export interface RowParameters<Row> extends Numbered {
   readonly unnest: string
   /** `unnest($1::…[], $2::…[]) as alias(a, b)` */
   as(alias: string): string
-  /** The same with each row's number, from 1, as `place`. */
+  /** Like `as`, with the number of the row, from 1, as `place`. */
   placedAs(alias: string): string
   values(rows: readonly Row[]): readonly unknown[]
 }
 
 /**
- * Rows as the parameters of a statement.
+ * Makes parameters from rows.
  *
- * @param columns by name. The first has a value in every row; a column without any value is sent as an empty array, which
- * `unnest` fills with nulls.
- * @param after the parameters before these. Default: none.
+ * @param columns by name. The first column must have a value in every row. A column without any value is sent as an empty array,
+ * which `unnest` fills with nulls.
+ * @param after the part of the statement before this one. Default: none.
  */
 export function rowParameters<Row>(
   columns: Columns<Row>,
@@ -81,16 +81,16 @@ export interface NamedParameters<Name extends string> extends Numbered {
   readonly names: string
   /** `$1::…, $2::…` */
   readonly list: string
-  /** Each with its type: `$.a` is `$1::…` */
+  /** The parameters with their types, by name: `$.a` is `$1::…` */
   readonly $: Readonly<Record<Name, string>>
   values(of: Readonly<Record<Name, unknown>>): readonly unknown[]
 }
 
 /**
- * Single values as the parameters of a statement.
+ * Makes parameters from single values.
  *
  * @param types PostgreSQL types, by name.
- * @param after the parameters before these. Default: none.
+ * @param after the part of the statement before this one. Default: none.
  */
 export function namedParameters<Name extends string>(
   types: Readonly<Record<Name, string>>,

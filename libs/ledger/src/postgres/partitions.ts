@@ -1,16 +1,19 @@
 import { type Database, type Queryable, withTransaction } from './database.ts'
 import { tryLock } from './locks.ts'
 
-// History by the day or month: partitions are made ahead, and dropped when they are too old.
+// Tables partitioned by day or month. Partitions are created ahead of time, and dropped when they are too old.
 
-/** Longest that a change of partitions may stand in the way of others, in milliseconds; it is tried again later. */
+/**
+ * Longest wait of a partition change for its lock, in milliseconds. It blocks other statements meanwhile. A later round tries
+ * again.
+ */
 const LOCK_TIMEOUT_MS = 2_000
 const DAY_MS = 86_400_000
 
-/** A table that is partitioned by time. Its names are of our own making, and no parameters. */
+/** A table that is partitioned by time. The names are our own constants, because a name cannot be a parameter. */
 interface Partitioned {
   readonly table: 'attempts' | 'audit' | 'receipts'
-  /** What says to which partition a row belongs. */
+  /** The column that decides the partition of a row. */
   readonly column: string
   readonly period: 'day' | 'month'
 }
@@ -33,16 +36,16 @@ interface PartitionRow {
   readonly attached: boolean
 }
 
-/** Some rows of that day are in the default partition already. */
+/** SQLSTATE: the default partition already has rows of the new partition's period. */
 const OVERLAPS = '23514'
 
 /**
- * A period gets no partition once it is as near as this, in milliseconds. A row that is on its way into the default
- * partition when that of its own period is attached is refused by PostgreSQL, for it would lie in the wrong one.
+ * A period that starts sooner than this, in milliseconds, gets no partition. PostgreSQL refuses a row that is being written to
+ * the default partition while the partition of its period is attached.
  */
 const TOO_NEAR_MS = 3_600_000
 
-/** A span of time that has a partition of its own, in UTC. */
+/** A day or month with a partition of its own, in UTC. */
 interface Period {
   readonly name: string
   readonly from: Date
@@ -50,10 +53,10 @@ interface Period {
 }
 
 /**
- * Makes the partitions for the `days` after that of `now` (UTC), as far as they are missing. One is made apart and then
+ * Creates the missing partitions for the `days` days after `now` (UTC). A partition is created as a separate table and then
  * attached, which hardly locks the others. A period that has begun gets none: its rows go to the default partition.
  *
- * @returns the names of those that were made.
+ * @returns the names of the created partitions.
  */
 export async function createPartitions(
   db: Database,
@@ -83,10 +86,10 @@ async function createPartition(
   try {
     return await withTransaction(db, async (transaction) => {
       if (!(await tryLock(transaction, 'partitions'))) return false
-      // Another bookkeeper may have made it between our look and our lock.
+      // Another bookkeeper may have created it before we took the lock.
       const found = await listPartitions(transaction, partitioned)
       if (found.some((partition) => partition.name === name && partition.attached)) return false
-      // Names and bounds are made of what is ours and digits only; neither can be a parameter.
+      // Names and bounds cannot be parameters. They consist of our own constants and digits.
       await transaction.query(
         `create table if not exists ${name} (like ${table} including defaults including constraints including indexes)`,
       )
@@ -102,36 +105,36 @@ async function createPartition(
   }
 }
 
-/** What is too old to be kept. */
 export interface DropRequest {
+  /** Rows older than this are deleted. */
   readonly before: Date
   /** Most rows deleted from the default partition at once. */
   readonly limit: number
 }
 
 export interface Dropped {
-  /** Names of partitions. */
+  /** Names of the dropped partitions. */
   readonly dropped: readonly string[]
-  /** Whether there may be more to delete. */
+  /** Whether more rows may be left to delete. */
   readonly more: boolean
 }
 
-/** Forgets attempts that were made before. */
+/** Deletes attempts that started before `before`. */
 export function dropAttempts(db: Database, request: DropRequest): Promise<Dropped> {
   return dropOld(db, ATTEMPTS, request)
 }
 
-/** Forgets receipts of events that were planned before. What the log has of them stays. */
+/** Deletes receipts of events that were planned before `before`. Their entries in the receipt log stay. */
 export function dropReceipts(db: Database, request: DropRequest): Promise<Dropped> {
   return dropOld(db, RECEIPTS, request)
 }
 
-/** Forgets what was done before. Only whole months go; nothing that is younger is ever touched. */
+/** Deletes the months of the audit trail that ended before `before`. Younger records stay. */
 export function dropAudit(db: Database, request: DropRequest): Promise<Dropped> {
   return dropOld(db, AUDIT, request)
 }
 
-/** Drops the partitions that ended before, and deletes what is older where a partition was not made in time. */
+/** Drops the partitions that ended before `before`, and deletes older rows from the default partition. */
 async function dropOld(
   db: Database,
   partitioned: Partitioned,
@@ -140,7 +143,7 @@ async function dropOld(
   const { table, column } = partitioned
   const dropped: string[] = []
   for (const { name, attached } of await listPartitions(db, partitioned)) {
-    // What is no partition is not ours, whatever its name: a copy that somebody has made.
+    // A table that is not attached is not ours, whatever its name: an operator may have made a copy.
     if (!attached || endOf(name) > before) continue
     await withTransaction(db, async (transaction) => {
       await transaction.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`)
@@ -166,7 +169,7 @@ async function listPartitions(db: Queryable, { table }: Partitioned): Promise<re
   return rows
 }
 
-/** The period that `time` lies in. */
+/** The period that contains `time`. */
 function periodOf({ table, period }: Partitioned, time: Date): Period {
   const [year, month, day] = [time.getUTCFullYear(), time.getUTCMonth(), time.getUTCDate()]
   const ofDay = period === 'day'
@@ -179,7 +182,7 @@ function periodOf({ table, period }: Partitioned, time: Date): Period {
   return { name, from, to: endOf(name) }
 }
 
-/** When the period of a partition ends, by its name. */
+/** The end of a partition's period, read from its name. */
 function endOf(name: string): Date {
   const [, year, month, day] = /_(\d{4})(\d{2})(\d{2})?$/.exec(name) ?? []
   return day === undefined

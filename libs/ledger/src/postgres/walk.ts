@@ -1,37 +1,38 @@
 import type { Database } from './database.ts'
 
-// Lists are pages along an index. Filters that no index serves are checked row by row, and how many rows a page looks at is
-// bounded: a page may have fewer rows than were asked for, even none, and say where the next one begins.
+// Walks read a list page by page along an index. Filters without an index are checked row by row, and the number of rows that a
+// page reads is bounded. So a page may have fewer rows than requested, even none. It then says where the next page begins.
 
-/** Most rows that one page looks at. */
+/** Most rows that one page reads. */
 const WALK_ROWS = 5_000
-/** Most parts that one statement walks side by side. */
+/** Most parts that one statement walks separately. */
 const WALK_PARTS = 500
-/** Most parts that several statements walk. With more, the list is walked as a whole. */
+/** Most parts that are walked separately. With more, the list is walked as a whole. */
 const WALK_PARTS_MAX = 5_000
 
-/** The parameters of a walk itself. Those of the list come after them. */
+/** The walk's own parameters. The list's parameters follow them. */
 export const WALK_PARAMETERS = { last: 3 }
 
-/** How a list is walked. `$1` are the parts, `$2` how many rows are looked at in each, `$3` how many are wanted. */
+/** How a list is walked. `$1`: the parts. `$2`: most rows read in each part. `$3`: most rows returned. */
 export interface WalkPlan {
-  /** The table, as `t`. */
+  /** The table; its alias is `t`. */
   readonly table: string
-  /** By what the list is sorted: columns of an index, after those that `where` compares with one value. */
+  /** The sort key: columns of an index. In the index they follow the columns that `where` compares with one value. */
   readonly key: readonly string[]
   readonly order: 'asc' | 'desc'
-  /** What the index serves, of `t`; in a walk by parts, with a comparison to `part.id`. */
+  /** The condition on `t` that the index serves. In a walk by parts it compares a column with `part.id`. */
   readonly where: string
-  /** What is checked of each row, of `w`; and the columns that it needs beside the key. */
+  /** The condition on `w` that is checked row by row. */
   readonly filter: string
+  /** The columns that `filter` needs in addition to the key. */
   readonly columns?: readonly string[]
-  /** The key as it is returned. */
+  /** The select list that returns the key. */
   readonly returned: string
-  /** Whether `$1` has the values of a column, each of them walked by itself. */
+  /** Whether every value of `$1` is walked separately. */
   readonly byParts: boolean
 }
 
-/** SQL that finds the keys of a page, and, where it is not full, the key that it looked at last. */
+/** SQL that finds the keys of a page and, if the page is not full, the last key that it read. */
 export function walkSql(plan: WalkPlan): string {
   const { table, key, order, where, filter, columns = [], returned, byParts } = plan
   const parts = byParts ? 'unnest($1::bigint[])' : '(select null::bigint from (select $1::bigint[]) given)'
@@ -70,9 +71,11 @@ export function walkSql(plan: WalkPlan): string {
   select true, ${returned} from edge w where (select count(*) from page) < $3::int`
 }
 
-/** What a walk found: the keys of a page in any order, and where the next one begins if this one is not full. */
+/** The result of a walk. */
 export interface Walked<Key> {
+  /** The keys of a page, in any order. */
   readonly keys: readonly Key[]
+  /** The last key read, where the next page continues; null if this page is full or the list has ended. */
   readonly reached: Key | null
 }
 
@@ -81,7 +84,7 @@ export interface WalkStatement {
   readonly text: string
 }
 
-/** Walks by a statement whose plan is as good for any values as for these. @param values from `$4` on. */
+/** Walks one page. The statement is prepared by name, so that its plan must suit all values. @param values from `$4` on. */
 export async function walk<Key extends object>(
   db: Database,
   { name, text }: WalkStatement,
@@ -92,7 +95,7 @@ export async function walk<Key extends object>(
     values,
   }: {
     parts: readonly number[] | null
-    /** Whether `text` walks each of them by itself. */
+    /** Whether the statement walks every part separately. */
     apart?: boolean
     limit: number
     values: readonly unknown[]
@@ -110,10 +113,10 @@ export async function walk<Key extends object>(
 }
 
 /**
- * Walks many parts. One walk of the whole list fills a page where the parts have most of its rows. Otherwise each part is walked by
- * itself, in groups that are merged into one page: rows of other parts are not looked at again.
+ * Walks many parts. If the parts have most rows of the list, one walk of the whole list fills a page. Otherwise every part is
+ * walked separately, in groups that are merged into one page. This never reads rows of other parts.
  *
- * @param compare orders keys as the list does.
+ * @param compare sorts keys in the order of the list.
  */
 export async function walkParts<Key extends object>(
   db: Database,
@@ -135,7 +138,7 @@ export async function walkParts<Key extends object>(
     const group = parts.slice(from, from + WALK_PARTS)
     groups.push(await walk<Key>(db, statements.apart, { parts: group, apart: true, limit, values }))
   }
-  // A group may have rows behind its edge that it has not looked at.
+  // A group has not read its rows behind its edge.
   const [edge = null] = groups.flatMap(({ reached }) => reached ?? []).toSorted(compare)
   const keys = groups
     .flatMap((group) => group.keys)
@@ -148,11 +151,11 @@ export async function walkParts<Key extends object>(
 /** One page of a list that is walked. */
 export interface WalkedPage<Row, Position> {
   readonly rows: readonly Row[]
-  /** Where the next page begins although this one is not full; null where it is, or nothing is left. */
+  /** Where the next page continues after a page that is not full; null if this page is full or the list has ended. */
   readonly reached: Position | null
 }
 
-/** SQL: the bindings of an issuer, of some clients and of one kind of channel; a null parameter does not narrow. */
+/** SQL: the bindings of an issuer, of some clients and of one kind of channel. A null parameter does not filter. */
 export const bindingsSql = ({
   issuer,
   clientIds,
@@ -168,7 +171,7 @@ export const bindingsSql = ({
      ${channel === undefined ? '' : `and (${channel} is null or b.kind = ${channel})`}`
 const BINDINGS = bindingsSql({ issuer: '$1::text', clientIds: '$2::text[]', channel: '$3::text' })
 
-/** The bindings that a list is confined to; null: all. */
+/** The bindings whose rows a list may show; null: all bindings. */
 export async function confinedBindings(
   db: Database,
   {
@@ -178,7 +181,7 @@ export async function confinedBindings(
   }: { issuer: string | null; clientIds: readonly string[] | null; channel?: string | null },
 ): Promise<readonly number[] | null> {
   if (issuer === null && clientIds === null && channel === null) return null
-  // Not prepared by name: a plan that is good for one set of filters is bad for another.
+  // Not prepared by name: a plan that suits one set of filters is bad for another.
   const { rows } = await db.query<{ id: number }>({ text: BINDINGS, values: [issuer, clientIds, channel] })
   return rows.map(({ id }) => id)
 }

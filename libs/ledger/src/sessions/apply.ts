@@ -4,9 +4,9 @@ import { type Database, withTransaction } from '../postgres/database.ts'
 import { rowParameters } from '../postgres/parameters.ts'
 import { bumpRegistry, lockRegistry } from '../registry/registry.ts'
 
-// Both statements lock rows of `sessions` in one order, and a row of `session_ids` only once they have its row there: so no two
-// of them can wait for each other, whoever else changes the same sessions at the time. Neither is prepared by name: planned anew
-// for each batch it knows how large the tables are, which grow from nothing to a hundred million rows.
+// Both statements lock rows of `sessions` in one order, and lock a row of `session_ids` only after its row of `sessions`. So
+// concurrent changes of the same sessions cannot deadlock. Neither statement is prepared by name: a new plan for each batch fits
+// the size of the tables, which grow from nothing to a hundred million rows.
 
 const FIND_ISSUERS = 'select id, iss from session_issuers where iss = any($1::text[])'
 
@@ -30,8 +30,8 @@ const STARTS = rowParameters<SessionChanges['starts'][number] & { readonly issue
   restarted_accepted_at: ['timestamptz', ({ restarted }) => restarted?.acceptedAt ?? null],
 })
 
-// What is over by the clock that lookups go by is not entered. What says nothing new, as a batch that comes again, writes nothing.
-// The second insert takes over what the first made of a row, so that both tables say the same.
+// Sessions that have expired by the database's clock, which lookups use, are not inserted. Repeated starts write nothing. The
+// second insert copies the rows as the first one stored them, so that both tables agree.
 const START = `
   with started as (
     insert into sessions as s (${STARTS.names})
@@ -68,8 +68,8 @@ const START = `
   on conflict (issuer, sid, client_id, sub) do update
      set email = excluded.email, started_at = excluded.started_at, expires_at = excluded.expires_at`
 
-// The lateral lookups keep each session apart from the others: one index scan of one partition for each, never a join of whole
-// tables. Row by row in the order of what they are called for, so that is the order of the locks.
+// The lateral lookups make one index scan of one partition for each session, never a join of whole tables. They run row by row in
+// the order of `found`, which is therefore the order of the locks.
 const END = `
   with given as (select * from unnest($1::int[], $2::text[], $3::text[]) as g(issuer, sid, client_id)),
   found as (
@@ -99,12 +99,13 @@ const END = `
    where i.issuer = e.issuer and i.sid = e.sid and i.client_id = e.client_id and i.sub = e.sub`
 
 /**
- * Applies what IdPs said of sessions, ends first; may be repeated. A session posted again began when it was first said to and
- * ends when it was last said to; what is known of its logout stays, until that is done: then it began when it was last said to.
- * The first session of an issuer adds it to the index, which is a change of the registry; otherwise the registry's lock is left
- * alone.
+ * Applies the session ends and then the session starts that IdPs posted. Idempotent.
  *
- * @param changes as `netOf` gives them: each session of a client is started once.
+ * A session that is posted again keeps its earliest start and gets its latest expiry. It also keeps the state of its logout. Once
+ * that logout is done, its latest start counts. The first session of an issuer adds the issuer to the index. That changes the
+ * registry; otherwise the registry is not locked.
+ *
+ * @param changes as `netOf` returns them, with at most one start for each session of a client.
  */
 export async function applySessions(db: Database, { ends, starts }: SessionChanges): Promise<void> {
   const issuers = await findIssuers(db, [...ends, ...starts])
@@ -114,7 +115,7 @@ export async function applySessions(db: Database, { ends, starts }: SessionChang
     for (const [iss, id] of await findIssuers(db, starts)) issuers.set(iss, id)
   }
   const idOf = ({ iss }: { iss: Issuer }) => issuers.get(iss) ?? null
-  // Of an issuer without any session none can end.
+  // An issuer that the index does not know has no sessions to end.
   const known = ends.filter((end) => idOf(end) !== null)
   if (known.length > 0) {
     await db.query({
@@ -131,7 +132,7 @@ export async function applySessions(db: Database, { ends, starts }: SessionChang
   await db.query({ text: START, values: STARTS.values(rows) })
 }
 
-/** The index's own number of each of these issuers that it knows. */
+/** The index's numbers of those issuers that it knows. */
 async function findIssuers(
   db: Database,
   sessions: readonly { readonly iss: Issuer }[],
@@ -144,7 +145,7 @@ async function findIssuers(
   return new Map(rows.map(({ id, iss }) => [iss, id]))
 }
 
-/** From now on the index speaks about these issuers. No plan is written that was made without knowing so. */
+/** Adds issuers to the index. The changed registry makes workers plan again if they planned without these issuers. */
 async function addIssuers(db: Database, issuers: readonly Issuer[]): Promise<void> {
   await withTransaction(db, async (transaction) => {
     await lockRegistry(transaction)

@@ -2,7 +2,7 @@ import type { ClientId, EventId, Sid, Subject } from '@curfew/domain'
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 
-/** What names a row of the index. */
+/** The key of a row of the index. */
 export interface SessionKey {
   readonly issuer: number
   readonly sub: Subject
@@ -10,19 +10,20 @@ export interface SessionKey {
   readonly clientId: ClientId
 }
 
-/** A session that a logout sees to, `by` its event; `orphaned` where that came to nothing. */
+/** A session that the event `by` covers. `orphaned`: the deliveries of that event have failed. */
 export interface CoveredSession extends SessionKey {
   readonly by: EventId
   readonly orphaned: boolean
 }
 
-/** A session that is over as it was, and has begun anew. `stillCovered`: the logout that is noted with it is of after that. */
+/** A session that ended and began again. `stillCovered`: the logout that covers it came after the new beginning. */
 export interface RestartedSession extends SessionKey {
   readonly stillCovered: boolean
 }
 
-// All who change sessions lock them in this order, rows of `sessions` before those of `session_ids`: no two wait for each other.
-// Not prepared by name: planned for so many, and for tables as large as they are by now, and so as lookups, one partition each.
+// All changes of sessions lock rows in this order, and rows of `sessions` before those of `session_ids`, so that they cannot
+// deadlock. Not prepared by name: a plan for this number of rows and the current size of the tables uses lookups in one partition
+// each.
 export const LOCKED = `
   locked as (
     select g.* from (select * from given order by issuer, sub, sid, client_id) g
@@ -72,7 +73,7 @@ const RESTART_SESSIONS = `
       as g(issuer, sub, sid, client_id, covered)
   ),
   ${LOCKED},
-  anew as (
+  begun_again as (
     update sessions s
        set started_at = s.restarted_at, started_stated = s.restarted_stated, accepted_at = s.restarted_accepted_at,
            restarted_at = null, restarted_stated = null, restarted_accepted_at = null,
@@ -82,9 +83,9 @@ const RESTART_SESSIONS = `
      where ${SAME} and s.restarted_at is not null
     returning s.issuer, s.sub, s.sid, s.client_id, s.started_at
   )
-  update session_ids s set started_at = l.started_at from anew l where ${SAME}`
+  update session_ids s set started_at = l.started_at from begun_again l where ${SAME}`
 
-/** Notes in the index which sessions a logout sees to, and forgets those that are over, or what they were before they began anew. */
+/** Records in the index which sessions a logout covers and which began again, and deletes those that are over. */
 export async function changeSessions(
   transaction: Queryable,
   {
@@ -111,7 +112,7 @@ export async function changeSessions(
   if (over.length > 0) await transaction.query({ text: FORGET_SESSIONS, values: keysOf(over) })
 }
 
-/** The columns of `SessionKey`, for `unnest`. */
+/** The columns of session keys, for `unnest`. */
 export function keysOf(sessions: readonly SessionKey[]): readonly unknown[] {
   return [
     plainArray(sessions.map(({ issuer }) => issuer)),

@@ -1,9 +1,9 @@
 import type { Database } from '../postgres/database.ts'
 
-// What has expired is deleted partition by partition, from the oldest on, and never waits for anybody: a row that is just
-// being changed is left for the next time.
+// Expired sessions are deleted partition by partition, oldest first. The deletion never waits for a lock: a row that another
+// transaction is changing is left for the next time.
 
-/** A partition of either table. */
+/** The name of a partition of `sessions` or `session_ids`. */
 export type SessionPartition = string & { readonly partition: unique symbol }
 
 const LIST_PARTITIONS = `
@@ -19,9 +19,9 @@ export async function listSessionPartitions(db: Database): Promise<readonly Sess
   return rows.map(({ name }) => name)
 }
 
-// By the database's clock too, as lookups have it: what a bookkeeper deletes whose clock is ahead is told nobody of any more.
-// What the batch before deleted lies dead at the low end of the index until vacuum comes: each batch begins where that ended.
-// Its name comes from the catalogue, quoted, and cannot be a parameter.
+// A session must also have expired by the database's clock, which lookups use. A bookkeeper whose clock is ahead would otherwise
+// delete live sessions, which then get no logout. Every batch begins where the one before ended, because until vacuum runs the
+// index begins with dead entries. The partition's name comes quoted from the catalogue and cannot be a parameter.
 const expireFrom = (partition: SessionPartition) => `
   with gone as (
     delete from ${partition} where ctid = any(array(
@@ -34,10 +34,10 @@ const expireFrom = (partition: SessionPartition) => `
   select count(*) as deleted, max(expires_at) as until from gone`
 
 /**
- * Deletes sessions of one partition that ended by themselves at or before `before`, one batch.
+ * Deletes one batch of sessions of one partition that expired at or before `before`.
  *
- * @param from the `until` of the batch before; null begins.
- * @param limit most rows.
+ * @param from the `until` of the batch before; null for the first batch.
+ * @param limit most rows of the batch.
  */
 export async function expireSessions(
   db: Database,

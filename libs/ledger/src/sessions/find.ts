@@ -3,23 +3,23 @@ import { plainArray } from '../postgres/arrays.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { beginningOf } from './order.ts'
 
-/** An event, and the number that its issuer has in the session index. */
+/** An event, and its issuer's number in the session index. */
 export interface SessionQuestion {
   readonly event: LogoutEvent
   readonly issuer: number
 }
 
-/** Most sessions of one subject, or of one sid, that are planned one by one. */
+/** Most sessions of one subject, or of one sid, that are planned separately. */
 export const SESSIONS_MAX = 10_000
-/** A logout does not wait for the index: without an answer everybody is told. In milliseconds. */
+/** Longest wait for the index, in milliseconds. Without an answer, the logout is delivered to every registered RP. */
 const TIMEOUT_MS = 1_000
-// By the server's clock: what only we had given up on would go on there, one more connection for each batch.
+// The server cancels the statement. If only we gave up, it would keep running and hold one more connection for each batch.
 const LIMIT_TIME = `set local statement_timeout = ${TIMEOUT_MS}`
-/** The same where the server does not answer at all. */
-const PATIENCE_MS = 2 * TIMEOUT_MS
+/** Longest wait for a server that does not answer at all, in milliseconds. */
+const SILENCE_MS = 2 * TIMEOUT_MS
 
-// A lateral lookup with both columns that the table is partitioned by: one index scan in one partition for each. What has
-// expired, and is not deleted yet, is nobody's any more.
+// The lateral lookup has both columns of the partition key, so that it is one index scan in one partition for each subject.
+// Expired sessions that are not deleted yet do not count.
 const SESSIONS_OF_SUBJECTS = `
   select g.place, s.*
     from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sub, place)
@@ -30,7 +30,7 @@ const SESSIONS_OF_SUBJECTS = `
        limit ${SESSIONS_MAX + 1}
     ) s`
 
-// Of a sid it is asked only who holds it: the device, and when we accepted it, are in the other table alone.
+// A logout of a sid needs only the clients and subjects of the session. Device and time of acceptance are only in `sessions`.
 const SESSIONS_OF_SIDS = `
   select g.place, s.*
     from unnest($1::int[], $2::text[]) with ordinality as g(issuer, sid, place)
@@ -43,16 +43,16 @@ const SESSIONS_OF_SIDS = `
     ) s`
 
 interface SessionRow extends LiveSession {
-  /** Of the question, from 1. */
+  /** The number of the question, from 1. */
   readonly place: number
 }
 
 /**
- * What the index knows of whom each event logs out: sessions of its `sid` where that is its scope, else of its subject. Whoever
- * has more than 10,000 is not in the answer.
+ * Finds the indexed sessions that each event may end: those of its `sid` if its scope is a session, otherwise those of its
+ * subject. An event with more than 10,000 sessions is left out.
  *
- * @throws {LedgerUnavailableError} when PostgreSQL is away.
- * @throws {Error} with `code`, an SQLSTATE, when it cannot answer, or not within a second.
+ * @throws {LedgerUnavailableError} when PostgreSQL is unavailable, or does not answer in time.
+ * @throws {Error} with the SQLSTATE in `code`, when PostgreSQL refuses the statement.
  */
 export async function findSessions(
   db: Database,
@@ -61,7 +61,7 @@ export async function findSessions(
   const bySid = questions.filter(({ event }) => event.scope === 'session')
   const bySub = questions.filter(({ event }) => event.scope !== 'session')
   return withTransaction(db, async (transaction) => {
-    await transaction.query({ text: LIMIT_TIME, timeoutMs: PATIENCE_MS })
+    await transaction.query({ text: LIMIT_TIME, timeoutMs: SILENCE_MS })
     const ask = asker(transaction)
     return new Map([
       ...(await ask({ name: 'sessions_of_sids', text: SESSIONS_OF_SIDS }, bySid, ({ sid }) => sid)),
@@ -77,14 +77,14 @@ const asker =
   async (
     statement: { readonly name: string; readonly text: string },
     questions: readonly SessionQuestion[],
-    whom: (event: LogoutEvent) => string | null,
+    nameOf: (event: LogoutEvent) => string | null,
   ): Promise<Answers> => {
     if (questions.length === 0) return []
     const values = [
       plainArray(questions.map(({ issuer }) => issuer)),
-      questions.map(({ event }) => whom(event)),
+      questions.map(({ event }) => nameOf(event)),
     ]
-    const { rows } = await transaction.query<SessionRow>({ ...statement, values, timeoutMs: PATIENCE_MS })
+    const { rows } = await transaction.query<SessionRow>({ ...statement, values, timeoutMs: SILENCE_MS })
     const byPlace = Map.groupBy(rows, ({ place }) => place)
     return questions.flatMap(({ event }, index) => {
       const sessions = (byPlace.get(index + 1) ?? []).map(({ place, ...session }): LiveSession => session)

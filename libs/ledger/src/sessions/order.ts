@@ -1,13 +1,14 @@
 import { CLOCKS_APART_MS_MAX } from '@curfew/domain'
 
-/** SQL: the longest that two clocks may be apart. */
+/** SQL: the largest difference between two clocks that we allow for. */
 export const CLOCKS_APART = `interval '${CLOCKS_APART_MS_MAX} milliseconds'`
 
 /**
- * SQL: whether a session began before an event, or with it. The domain's `beganAfter` says the opposite, and why.
+ * SQL: whether a session began before an event, or at the same time. It is the opposite of the domain's `beganAfter`, which
+ * explains why.
  *
- * @param session alias of a row with started_at, started_stated and accepted_at.
- * @param event alias of a row with occurred_at, occurred_stated and asked_at.
+ * @param session alias of a row with `started_at`, `started_stated` and `accepted_at`.
+ * @param event alias of a row with `occurred_at`, `occurred_stated` and `asked_at`.
  */
 export function beganBy(session = 's', event = 'e'): string {
   return `(case when ${session}.started_stated and ${event}.occurred_stated then ${session}.started_at <= ${event}.occurred_at
@@ -15,14 +16,19 @@ export function beganBy(session = 's', event = 'e'): string {
       and (${session}.accepted_at <= ${event}.asked_at or ${session}.started_at <= ${event}.asked_at) end)`
 }
 
-/** SQL: the columns of a session `s` that make `Beginning` in the domain. */
+/** SQL: the columns of a session that make a `Beginning` in the domain. */
 export const beginningOf = (alias: string) =>
   `${alias}.started_at as "startedAt", ${alias}.started_stated as "startedStated", ${alias}.accepted_at as "acceptedAt"`
 
 /**
- * SQL: whether a logout of a subject ends all that another one of the same subject does: it is later by every clock, and not of a
- * device alone. A stated time supersedes no logout without one: it is of the IdP's clock, by which a session may have begun between
- * the two. Aliases of rows of events.
+ * SQL: whether the logout `newer` ends all sessions that the logout `older` of the same subject ends. It must be later by both
+ * clocks and have the scope `subject`, or both must be logouts of one device.
+ *
+ * A logout with a stated time covers no logout without one. A stated time comes from the IdP's clock, by which a session may have
+ * begun between the two logouts.
+ *
+ * @param newer alias of a row of `events`.
+ * @param older alias of a row of `events`.
  */
 export const endsAllOf = (newer: string, older: string) =>
   `${older}.asked_at <= ${newer}.asked_at and ${older}.occurred_at <= ${newer}.occurred_at

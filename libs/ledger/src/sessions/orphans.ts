@@ -9,17 +9,16 @@ import { microsOf } from '../postgres/times.ts'
 import { WALK_PARAMETERS, type WalkedPage, walk, walkSql } from '../postgres/walk.ts'
 import type { SessionRecord } from './sessions.ts'
 
-// Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.
+// Orphans: sessions whose logout failed, so that they may still be live.
 
-/** One of them. */
 export interface OrphanRecord extends Omit<SessionRecord, 'logoutEventId' | 'orphanedAt'> {
-  /** Short name of the issuer; null where none is registered with this `iss`. */
+  /** Short name of the issuer; null if none is registered with this `iss`. */
   readonly issuer: string | null
   readonly orphanedAt: Date
   readonly eventId: string
-  /** Whether the ledger still has the event. */
+  /** Whether the ledger still has the logout event. */
   readonly eventKept: boolean
-  /** What was owed to the client for it; null where nothing was, or it is no longer kept. */
+  /** The delivery owed to the client for that event; null if none was owed, or it was deleted. */
   readonly delivery: {
     readonly id: string
     readonly state: DeliveryState
@@ -28,7 +27,7 @@ export interface OrphanRecord extends Omit<SessionRecord, 'logoutEventId' | 'orp
   readonly position: OrphanPosition
 }
 
-/** Where one stands in the list: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and whose it is. */
+/** The place of an orphan in the list. The time is in microseconds since the epoch, because a Date has only milliseconds. */
 export interface OrphanPosition {
   readonly micros: number
   readonly issuer: number
@@ -53,7 +52,7 @@ const ASKED = namedParameters(
 )
 const { $ } = ASKED
 
-// Expired sessions do not count: they will be deleted.
+// Expired sessions do not count: they are about to be deleted.
 const listOf = (ofIssuer: boolean) => ({
   name: ofIssuer ? 'list_orphans_of_issuer' : 'list_orphans',
   text: walkSql({
@@ -74,7 +73,7 @@ const LIST_ORPHANS_OF_ISSUER = listOf(true)
 
 const FIRST: OrphanPosition = { micros: 0, issuer: 0, sub: '', sid: '', clientId: '' }
 
-// One lookup by primary key for each.
+// One lookup by primary key for each orphan.
 const ORPHANS = `
   select n.iss, i.name as issuer, s.sub, s.email, s.sid, s.client_id as "clientId", s.device, s.started_at as "startedAt",
          s.expires_at as "expiresAt", s.orphaned_at as "orphanedAt", s.logout_event_id as "eventId", e.given_id as "givenEventId",
@@ -93,8 +92,8 @@ const ORPHANS = `
 const NUMBER_OF_ISSUER = `
   select n.id from issuers i join session_issuers n on n.iss = i.iss where i.name = $1 and i.deleted_at is null`
 
-// What was owed for each event to each client, whichever session it names: one range of the index of each binding. `offset 0` keeps
-// it so: joined freely, a large table is read as a whole.
+// The deliveries of each event to each client, for any session. It reads one range of the index of each binding. `offset 0` keeps
+// PostgreSQL from choosing a join that reads the whole table.
 const OWED = `
   select d.id, d.event_id as "eventId", d.sid, d.state, d.dead_letter_reason as "deadLetterReason",
          p.client_id as "clientId"
@@ -118,7 +117,7 @@ interface OwedRow extends NonNullable<OrphanRecord['delivery']> {
   readonly clientId: string
 }
 
-/** Orphans that have not expired, the latest first, each with what became of its logout and where the page after it begins. */
+/** Lists orphans that have not expired, the latest first, with the deliveries of their logouts. */
 export async function listOrphans(
   db: Database,
   {
@@ -127,9 +126,9 @@ export async function listOrphans(
     before,
     limit,
   }: {
-    /** Short name; null does not narrow. */
+    /** Short name; null: every issuer. */
     issuer: string | null
-    /** Any of these; null does not narrow. */
+    /** Null: every client. */
     clientIds: readonly string[] | null
     before: OrphanPosition | null
     limit: number
@@ -167,7 +166,7 @@ export async function listOrphans(
   }
 }
 
-/** The number of a registered issuer in the session index; undefined where it has none. */
+/** The number of a registered issuer in the session index; undefined if the index does not know it. */
 async function numberOf(db: Database, issuer: string): Promise<number | undefined> {
   const { rows } = await db.query<{ id: number }>({ text: NUMBER_OF_ISSUER, values: [issuer] })
   return rows[0]?.id
@@ -192,7 +191,7 @@ async function listOwed(
   return Map.groupBy(rows, ({ eventId }) => eventId)
 }
 
-/** Of several endpoints: the one that came to nothing. */
+/** The order in which one of several deliveries is chosen: a failed one first. */
 const WORST_FIRST: readonly DeliveryState[] = [
   'dead_lettered',
   'lapsed',
@@ -206,7 +205,7 @@ function owedFor(
   { clientId, sid }: Pick<OrphanRow, 'clientId' | 'sid'>,
   owed: readonly OwedRow[],
 ): OrphanRecord['delivery'] {
-  const own = owed.filter((each) => each.clientId === clientId && (each.sid === null || each.sid === sid))
+  const own = owed.filter((one) => one.clientId === clientId && (one.sid === null || one.sid === sid))
   const [worst] = own.toSorted((a, b) => WORST_FIRST.indexOf(a.state) - WORST_FIRST.indexOf(b.state))
   return worst === undefined
     ? null
@@ -222,7 +221,7 @@ const COUNT_ORPHANS = `
     join session_issuers n on n.id = counted.issuer
     left join issuers i on i.iss = n.iss and i.deleted_at is null`
 
-/** How many there are now, by the short name of the issuer, or its `iss` where it is not registered. Issuers without any are left out. */
+/** Counts orphans by the issuer's short name, or by its `iss` if it is not registered. Issuers without orphans are left out. */
 export async function countOrphans(db: Database): Promise<ReadonlyMap<string, number>> {
   const { rows } = await db.query<{ issuer: string; count: number }>({
     name: 'count_orphans',
@@ -231,37 +230,39 @@ export async function countOrphans(db: Database): Promise<ReadonlyMap<string, nu
   return new Map(rows.map(({ issuer, count }) => [issuer, count]))
 }
 
-// What is locked by somebody is just being changed, perhaps to be orphaned no more: it is looked at again the next time.
+// A locked session is just being changed and may cease to be an orphan. The next round looks at it again.
 const NOTICE_ORPHANS = `
-  with told as (
+  with noticed as (
     update sessions s set orphan_notified_at = s.orphaned_at
       from (
         select issuer, sub, sid, client_id from sessions
          where orphaned_at is not null and orphan_notified_at is distinct from orphaned_at
          order by orphaned_at limit $1
            for update skip locked
-      ) untold
-     where s.issuer = untold.issuer and s.sub = untold.sub and s.sid = untold.sid and s.client_id = untold.client_id
+      ) fresh_orphans
+     where s.issuer = fresh_orphans.issuer and s.sub = fresh_orphans.sub and s.sid = fresh_orphans.sid
+       and s.client_id = fresh_orphans.client_id
     returning s.issuer, s.client_id, s.orphaned_at as at
   ),
   fresh as (
-    select i.name as issuer, null::bigint as binding_id, count(*) as count, min(t.at) as oldest, max(t.at) as newest,
-           (array_agg(distinct t.client_id))[1:${NAMED_MAX}] as named,
+    select i.name as issuer, null::bigint as binding_id, count(*) as count, min(o.at) as oldest, max(o.at) as newest,
+           (array_agg(distinct o.client_id))[1:${NAMED_MAX}] as named,
            jsonb_build_object('issuer', i.name, 'iss', n.iss) as members
-      from told t
-      join session_issuers n on n.id = t.issuer
+      from noticed o
+      join session_issuers n on n.id = o.issuer
       left join issuers i on i.iss = n.iss and i.deleted_at is null
      group by n.iss, i.name
   ),
   ${mergedNotifications({ type: 'session.orphaned', list: 'client_ids', windowMs: '$2' })}
-  select count(*) as told from told`
+  select count(*) as noticed from noticed`
 
 /**
- * Writes a notification of orphans that nobody was told of, one for each issuer and window: a million of them are no million
- * messages. Others that look meanwhile find nothing to do.
+ * Writes notifications of new orphans, one for each issuer and window, so that many orphans make few messages. Only one
+ * bookkeeper at a time does so.
  *
- * @param limit most orphans. @param windowMs how long a notification waits for more of its kind before it is sent.
- * @returns how many orphans were told of.
+ * @param limit most orphans.
+ * @param windowMs how long a notification waits for more orphans before it is sent.
+ * @returns the number of orphans that were noticed.
  */
 export async function noticeOrphans(
   db: Database,
@@ -269,11 +270,11 @@ export async function noticeOrphans(
 ): Promise<number> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'orphans'))) return 0
-    const { rows } = await transaction.query<{ told: number }>({
+    const { rows } = await transaction.query<{ noticed: number }>({
       name: 'notice_orphans',
       text: NOTICE_ORPHANS,
       values: [limit, windowMs],
     })
-    return rows[0]?.told ?? 0
+    return rows[0]?.noticed ?? 0
   })
 }

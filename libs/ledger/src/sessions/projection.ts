@@ -8,8 +8,8 @@ import { beganBy, CLOCKS_APART } from './order.ts'
 import { knowsAll } from './quotas.ts'
 import { settleSessionStates, TOUCHED, type TouchedRow } from './session-states.ts'
 
-// Each lookup is kept apart from the rest of its statement (offset 0): one index scan of one partition, never a join of tables
-// that may have a hundred million rows. An issuer whose index is off is left out.
+// `offset 0` keeps every lookup one index scan of one partition, never a join of tables that may have a hundred million rows.
+// Issuers whose session index is off are left out.
 
 const ANY_SESSIONS = 'select exists (select from session_issuers) as any'
 
@@ -19,7 +19,7 @@ const ISSUER = `
 const COLUMNS = `s.issuer, s.sub, s.sid, s.client_id, s.device, s.started_at, s.started_stated, s.accepted_at,
             s.logout_event_id`
 const NOT_OFF = "coalesce(i.session_index, 'partial') <> 'off'"
-/** Whoever has more sessions is told of the subject (`findSessions`): what becomes of each of them is not followed. */
+/** With more sessions the delivery names the subject (`findSessions`), and the states of the single sessions are not tracked. */
 const NOT_TOO_MANY = `n <= ${SESSIONS_MAX}`
 const bySubject = (which: string) => `
         select f.* from (
@@ -33,7 +33,7 @@ const BY_SID = `
            select ${COLUMNS} from sessions s
             where s.issuer = k.issuer and s.sub = k.sub and s.sid = k.sid and s.client_id = k.client_id offset 0) f`
 
-// Of each session the latest event that covers it: that one sees to it, however often a subject was logged out meanwhile.
+// The latest event that covers each session. It decides the session's state, even if earlier events cover the session too.
 const SESSIONS_OF_EVENTS = `
   select distinct on (s.issuer, s.sub, s.sid, s.client_id) ${TOUCHED}
     from unnest($1::uuid[]) as g(id)
@@ -64,8 +64,9 @@ const SESSIONS_OF_DELIVERIES = `
    where ${NOT_OFF} and (${beganBy()} or s.logout_event_id = e.id)`
 
 /**
- * Enters into the session index what was planned and settled: which logout sees to a session, which came to nothing, and what
- * is over. What a logout did not know of when it was planned is owed now. Notes whose session a logout names, where it does not say so.
+ * Projects planned events and settled deliveries into the session index: which logout covers a session, which logout failed, and
+ * which sessions are over. It also owes deliveries for sessions that were unknown when their logout was planned. For logouts that
+ * name only a sid, it records the subject.
  */
 export async function projectSessions(
   transaction: Queryable,
@@ -89,14 +90,14 @@ export async function projectSessions(
     if (rows.length > ROWS) many.push(lookup)
     else few.push(...rows)
   }
-  // All at once, for it locks them in an order, and who locks some after others may wait for one who waits for these.
+  // In one call if possible: a call locks its sessions in order, but several calls may deadlock with another transaction.
   await settleSessionStates(transaction, few)
   for (const lookup of many) await settleInParts(transaction, lookup)
-  // Last, for who waits for an event may have sessions locked.
+  // Last: it locks events, and a transaction that waits for an event may hold locks on these sessions.
   await noteKnownSubjects(transaction, events)
 }
 
-/** Rows in memory at once: a subject may have thousands of sessions, and be logged out again and again. */
+/** Most rows in memory at once. A subject may have thousands of sessions and many logouts. */
 const ROWS = 5_000
 
 interface Lookup {
@@ -105,7 +106,7 @@ interface Lookup {
   readonly ids: readonly string[]
 }
 
-/** What is found, or more than `ROWS` of it. */
+/** Runs a lookup. More than `ROWS` rows mean that the lookup is too large for one call. */
 async function find(transaction: Queryable, { name, text, ids }: Lookup): Promise<readonly TouchedRow[]> {
   if (ids.length === 0) return []
   const statement = { name, text: `${text} limit ${ROWS + 1}`, values: [plainArray([...new Set(ids)])] }
@@ -123,14 +124,14 @@ async function settleInParts(transaction: Queryable, { text, ids }: Lookup): Pro
   await transaction.query('close touched')
 }
 
-// The latest event that covers a session: that one sees to it, whatever earlier ones came to. Found by the indexes of events;
-// of a session that has just begun there is nothing to be found.
+// The latest event that covers a session decides its state, whatever the outcome of earlier events. The indexes of `events` find
+// it. For most sessions that have just begun they find nothing.
 const COVERING = `${beganBy()} and (e.clients is null or s.client_id = any(e.clients))`
 const LATEST = 'order by e.asked_at desc, e.id desc limit 1'
 
-/** What names the sessions that have started. */
+/** The keys of the sessions that have started. */
 const STARTED = 'unnest($1::text[], $2::text[], $3::text[], $4::text[]) as g(iss, sub, sid, client_id)'
-/** What the index has of each, unless it is over. */
+/** The indexed session of each key, unless it has expired. */
 const SESSION = `
     join session_issuers x on x.iss = g.iss
     cross join lateral (
@@ -140,9 +141,10 @@ const SESSION = `
     ) s
     left join issuers i on i.iss = g.iss and i.deleted_at is null`
 
-// Hardly any session that has just begun is covered by an event. So the cheapest is asked first, and what follows only of those that
-// are left: when its subject or its sid was logged out last; whether it began before that, or by a clock that is ahead; which event covers it. Each question is
-// kept apart (materialized): joined to the next, each row would make that ready to run, which takes longer than a lookup does.
+// Events cover hardly any session that has just begun. So the cheapest question comes first, and the next one only for the
+// sessions that are left: was its subject or its sid ever logged out; did it begin before the latest of those logouts, within the
+// difference of two clocks; which event covers it. Each step is materialized. A join would initialise the next step's plan for
+// every row, which takes longer than a lookup.
 const EVENTS_OF_SESSIONS = `
   with ever as materialized (
     select g.*, newest.at
@@ -178,9 +180,9 @@ const EVENTS_OF_SESSIONS = `
       ${LATEST}
     ) e`
 
-// Of a logout of everyone, bookkeepers make the part of this subject. Where it is made already, the session is found to be covered
-// by that. One is enough, unless an earlier one was about clients that it is not about.
-const EVERYONE = `
+// Bookkeepers make this subject's part of an issuer logout. If the part exists already, the statement above finds it. Only the
+// latest issuer logout is noted, unless an earlier one is about clients that the latest one leaves out.
+const ISSUER_LOGOUTS = `
       events e join issuer_logouts l on l.event_id = e.id and l.state <> 'cancelled'
        where e.iss = g.iss and e.scope = 'issuer'`
 const NOTE_LATE = `
@@ -188,23 +190,22 @@ const NOTE_LATE = `
   select distinct e.id, g.sub
     from ${STARTED} ${SESSION}
     cross join lateral (
-      select e.id, e.asked_at, e.clients from ${EVERYONE} and ${beganBy()}
+      select e.id, e.asked_at, e.clients from ${ISSUER_LOGOUTS} and ${beganBy()}
          and (e.clients is null or s.client_id = any(e.clients) or not ${knowsAll('i', 'x')})
     ) e
    where ${NOT_OFF}
      and exists (select from issuer_logouts)
      and not exists (select from events c where c.iss = g.iss and c.sub = g.sub and c.parent_id = e.id)
      and not exists (
-       select from (select e.id, e.asked_at, e.clients from ${EVERYONE} and ${beganBy()}) later
+       select from (select e.id, e.asked_at, e.clients from ${ISSUER_LOGOUTS} and ${beganBy()}) later
         where (later.asked_at, later.id) > (e.asked_at, e.id) and (later.clients is null or e.clients <@ later.clients)
      )
    order by 1, 2
   on conflict do nothing`
 
 /**
- * Owes what was missed: of sessions whose start was applied to the index a moment ago, those that an event covers which was
- * planned without knowing of them. To be called after the start was committed; then either this finds the event, or whoever
- * planned it finds the session (`projectSessions`). May be repeated.
+ * Owes the deliveries for sessions that were just added to the index and that an already planned event covers. Call it after the
+ * starts are committed. If the event is planned only after this call, `projectSessions` finds the session. Idempotent.
  */
 export async function oweLateLogouts(
   db: Database,

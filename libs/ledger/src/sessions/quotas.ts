@@ -3,25 +3,30 @@ import { type Database, type Queryable, withTransaction } from '../postgres/data
 import { tryLock } from '../postgres/locks.ts'
 import { bumpRegistry, lockRegistry } from '../registry/registry.ts'
 
-// How many sessions each issuer has in the index, and what follows where those are too many. An issuer over its quota is marked
-// first, which is a change of the registry, and sessions are refused afterwards: every plan that is made after a refusal is made
-// by a registry that says so. Sessions that are refused because the event log is full leave gaps in the index too, noted likewise.
+// The number of indexed sessions of each issuer, and the refusal of sessions over the quota. An issuer over its quota is first
+// marked in the registry; only then are its sessions refused. So every plan after a refusal knows that sessions may be missing
+// from the index. A full event log also refuses sessions. Those gaps are recorded in the same way.
 
-/** SQL: whether the index has every session of an issuer. @param issuers alias of `issuers`. @param index alias of `session_issuers`. */
+/**
+ * SQL: whether the index has every session of an issuer.
+ *
+ * @param issuers alias of `issuers`.
+ * @param index alias of `session_issuers`.
+ */
 export const knowsAll = (issuers: string, index: string) =>
   `coalesce(${issuers}.session_index = 'complete' and ${index}.gaps_until is null, false)`
 
 /** An issuer whose new sessions are refused. */
 export interface OverQuota {
   readonly iss: Issuer
-  /** The ledger knows that sessions which end until then may be missing from the index. */
+  /** Sessions that expire up to this time may be missing from the index, and the ledger says so. */
   readonly gapsUntil: Date
 }
 
 const LIST_OVER_QUOTA = `
   select iss, gaps_until as "gapsUntil" from session_issuers where over_quota_since is not null`
 
-/** Issuers over their quota of sessions. */
+/** Lists the issuers over their quota of sessions. */
 export async function listOverQuota(db: Database): Promise<readonly OverQuota[]> {
   const { rows } = await db.query<OverQuota>({ name: 'list_over_quota', text: LIST_OVER_QUOTA })
   return rows
@@ -33,9 +38,9 @@ const NOTE_GAPS = `
   returning gaps_until as "gapsUntil"`
 
 /**
- * Notes that sessions of an issuer which end until `until` may be refused from now on.
+ * Records that sessions of an issuer over its quota, which expire up to `until`, may be refused.
  *
- * @returns until when they may, or null where the issuer is within its quota: then none may be refused.
+ * @returns the latest recorded time, or null if the issuer is within its quota. Then its sessions must not be refused.
  */
 export async function noteGaps(
   db: Database,
@@ -59,10 +64,10 @@ const OPEN_GAPS = `
   returning gaps_until as "gapsUntil"`
 
 /**
- * Notes that sessions of any issuer which end until `until` may be refused from now on, because the event log is full. The first
- * gap of an issuer changes the registry: every plan that is made after a refusal is made by a registry that has the gap.
+ * Records that sessions of an issuer, which expire up to `until`, may be refused because the event log is full. The first gap of
+ * an issuer changes the registry, so that every plan after a refusal knows of the gap.
  *
- * @returns until when sessions of the issuer may be refused.
+ * @returns the latest recorded time.
  */
 export async function noteBacklogGaps(
   db: Database,
@@ -72,7 +77,7 @@ export async function noteBacklogGaps(
   const extended = await db.query<{ gapsUntil: Date }>({ name: 'extend_gaps', text: EXTEND_GAPS, values })
   if (extended.rows[0] !== undefined) return extended.rows[0].gapsUntil
   return withTransaction(db, async (transaction) => {
-    // The row first, then the registry: the bookkeeper locks them in the same order.
+    // Locks the row before the registry, in the same order as the bookkeeper.
     const { rows } = await transaction.query<{ gapsUntil: Date }>({ text: OPEN_GAPS, values })
     await lockRegistry(transaction)
     await bumpRegistry(transaction)
@@ -80,37 +85,39 @@ export async function noteBacklogGaps(
   })
 }
 
-/** What the index holds of one issuer. */
+/** The number of indexed sessions of one issuer. */
 export interface SessionCount {
   readonly iss: Issuer
-  /** Short name; null where no issuer is registered with this `iss`. */
+  /** Short name; null if no issuer is registered with this `iss`. */
   readonly issuer: string | null
-  /** From a sample where the index is large. */
+  /** Estimated from a sample if the index is large. */
   readonly sessions: number
   readonly quota: number
 }
 
-/** `over`, `within`: issuers that came to be so at this count. */
+/** The result of one count. `over`, `within`: issuers that went over their quota, or came back within it, at this count. */
 export interface QuotaRound {
   readonly counts: readonly SessionCount[]
   readonly over: readonly SessionCount[]
   readonly within: readonly SessionCount[]
 }
 
-/** Pages of each partition that are read for a count. A smaller partition is counted row by row. */
+/** Pages of each partition that a count reads. A smaller partition is counted exactly. */
 const SAMPLE_PAGES = 128
-/** An issuer is within its quota again below this share of it: a count from a sample is a few percent off. */
+/**
+ * An issuer comes back within its quota below this share of it. The margin covers the error of a sample, which is a few percent.
+ */
 const WITHIN = 0.95
 
 const PARTITION_PAGES = `
   select inhrelid::regclass::text as name, pg_relation_size(inhrelid) / current_setting('block_size')::bigint as pages
     from pg_inherits where inhparent = 'sessions'::regclass order by inhrelid`
 
-// Its name comes from the catalogue, quoted, and cannot be a parameter.
+// The partition's name comes quoted from the catalogue and cannot be a parameter.
 const sampleOf = (partition: string) =>
   `select issuer, count(*) as rows from ${partition} tablesample system ($1) group by issuer`
 
-/** Rows of the index by the number of their issuer. */
+/** Counts the rows of the index by the number of their issuer. */
 async function countSessions(db: Database): Promise<ReadonlyMap<number, number>> {
   const counts = new Map<number, number>()
   const { rows: partitions } = await db.query<{ name: string; pages: number }>(PARTITION_PAGES)
@@ -126,7 +133,7 @@ async function countSessions(db: Database): Promise<ReadonlyMap<number, number>>
   return counts
 }
 
-// A count that is nearly what it was is not written: with thousands of issuers that would be thousands of rows each time.
+// Counts that hardly changed are not written. With thousands of issuers they would be thousands of rows each time.
 const WRITE_COUNTS = `
   update session_issuers x set sessions_counted = given.sessions
     from (
@@ -149,7 +156,7 @@ const COUNTED = `
 const MARK = `
   update session_issuers set over_quota_since = now(), gaps_until = greatest(gaps_until, now()) where iss = any($1::text[])`
 const UNMARK = 'update session_issuers set over_quota_since = null where iss = any($1::text[])'
-// Checked again at the update: ingest may have noted a later gap since the issuers were read.
+// Checks the time again, because ingest may have recorded a later gap since the issuers were read.
 const HEAL = `
   update session_issuers set gaps_until = null
    where iss = any($1::text[]) and over_quota_since is null and gaps_until < now() - interval '1 minute'`
@@ -162,11 +169,11 @@ const NOTIFY = `
       as over(issuer, iss, sessions, quota, what, fix)`
 
 /**
- * Counts the sessions of each issuer; marks those that came to be over their quota, and tells operators; takes the mark from those
- * that are within it again. One bookkeeper at a time.
+ * Counts the sessions of each issuer. Marks issuers that went over their quota and notifies operators. Unmarks issuers that are
+ * within their quota again. Only one bookkeeper at a time does so.
  *
- * @param quota of issuers that have none of their own.
- * @returns null where another bookkeeper is at it. Of `counts`, issuers with less than half of their quota are left out.
+ * @param quota the quota of issuers without one of their own.
+ * @returns null if another bookkeeper is counting. `counts` leaves out issuers below half of their quota.
  */
 export async function enforceSessionQuotas(
   db: Database,
@@ -177,18 +184,18 @@ export async function enforceSessionQuotas(
     if (!(await tryLock(transaction, 'sessionQuotas'))) return null
     await transaction.query({
       text: WRITE_COUNTS,
-      values: [[...sessions.keys()], [...sessions.values()].map((each) => Math.round(each))],
+      values: [[...sessions.keys()], [...sessions.values()].map((number) => Math.round(number))],
     })
     const found = await readCounts(transaction, quota)
-    const over = found.filter((each) => !each.over && each.sessions > each.quota)
-    const within = found.filter((each) => each.over && each.sessions <= each.quota * WITHIN)
-    const healed = found.filter((each) => each.healed)
+    const over = found.filter((count) => !count.over && count.sessions > count.quota)
+    const within = found.filter((count) => count.over && count.sessions <= count.quota * WITHIN)
+    const healed = found.filter((count) => count.healed)
     if (over.length + within.length + healed.length > 0) {
       await lockRegistry(transaction)
       const issOf = (some: readonly SessionCount[]) => [some.map(({ iss }) => iss)]
       await transaction.query(MARK, issOf(over))
       await transaction.query(UNMARK, issOf(within))
-      await transaction.query(HEAL, issOf(healed.filter((each) => !over.includes(each))))
+      await transaction.query(HEAL, issOf(healed.filter((count) => !over.includes(count))))
       await bumpRegistry(transaction)
       await notify(transaction, over)
     }
@@ -217,11 +224,11 @@ async function notify(transaction: Queryable, over: readonly SessionCount[]): Pr
       over.map(({ quota }) => quota),
       over.map(
         ({ iss, sessions, quota }) =>
-          `The session index has about ${sessions} sessions of ${iss}; its quota is ${quota}. New ones are refused with 429, and its logouts are planned as if session_index were partial.`,
+          `The session index has about ${sessions} sessions of ${iss}; its quota is ${quota}. New sessions are refused with 429, and logouts of the issuer are planned as if its session_index were partial.`,
       ),
       over.map(
         () =>
-          'See that the IdP posts sessions with their real expires_at, and their ends. Where it needs more, raise quotas.sessions of the issuer.',
+          'Make sure that the IdP posts sessions with their real expires_at, and posts session ends. If the issuer needs more sessions, raise its quotas.sessions.',
       ),
     ],
   })

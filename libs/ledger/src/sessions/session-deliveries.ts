@@ -8,7 +8,8 @@ const SESSION_DELIVERIES = `
          d.sid is null and coalesce(d.dead_letter_reason = 'later_session', false) as withheld
     from deliveries d where d.id = any($1::uuid[])`
 
-// What covers one may be covered itself. Only what waits is covered, so no walk comes back to where it was.
+// A covering delivery may itself be covered by a newer one. Only an unsettled delivery can be covered, so that the chain has no
+// loop.
 const LAST_OF = `
   select g.id as own, l.*
     from unnest($1::uuid[]) as g(id)
@@ -28,11 +29,11 @@ const LAST_OF = `
     ) l`
 
 interface SessionDeliveryRow extends SessionDelivery {
-  /** Of the delivery itself, whichever says it by now. */
+  /** The id of the delivery that was asked for. The other fields may be those of the newest covering delivery. */
   readonly own: DeliveryId
 }
 
-/** What these deliveries tell, as far as there are such, by their ids. */
+/** Reads deliveries by their ids. A superseded delivery has the state of the newest delivery that covers it. */
 export async function readSessionDeliveries(
   transaction: Queryable,
   ids: readonly DeliveryId[],

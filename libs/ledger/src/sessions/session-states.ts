@@ -25,7 +25,7 @@ import { changeSessions, keysOf, LOCKED, type RestartedSession, type SessionKey 
 import { beginningOf } from './order.ts'
 import { readSessionDeliveries } from './session-deliveries.ts'
 
-/** Columns of a session `s`, by what names it, and of an event `e` that may cover it. */
+/** The key columns of a session `s`, and the columns of an event `e` that may cover it. */
 export const TOUCHED = `
   s.issuer, s.sub, s.sid, s.client_id as "clientId", i.name as "issuerName",
   e.id as "eventId", e.given_id as "givenId", e.iss, e.sub as "eventSub", e.sid as "eventSid", e.scope,
@@ -33,9 +33,9 @@ export const TOUCHED = `
   e.include_initiator as "includeInitiator", e.lane, e.accepted_at as "eventAcceptedAt",
   case when e.occurred_stated then e.occurred_at end as "occurredAt", e.asked_at as "askedAt"`
 
-/** A session in the index, and an event that may cover it. Of an event that names its clients, this one is among them. */
+/** An indexed session, and an event that may cover it. If the event names clients, the session's client is one of them. */
 export interface TouchedRow extends SessionKey {
-  /** Null where no issuer has this `iss`. */
+  /** Null if no issuer is registered with this `iss`. */
   readonly issuerName: string | null
   readonly eventId: EventId
   readonly givenId: GivenEventId
@@ -47,19 +47,19 @@ export interface TouchedRow extends SessionKey {
   readonly initiator: ClientId | null
   readonly includeInitiator: boolean
   readonly lane: LogoutEvent['lane']
-  /** As the IdP stated it; null where it did not. */
+  /** As the IdP stated it; null if it did not. */
   readonly occurredAt: Date | null
   readonly askedAt: Date
   readonly eventAcceptedAt: Date
 }
 
-/** The same, as the session stands once nobody else can change it. */
+/** The same, with the session as read under a lock. */
 interface LockedRow extends TouchedRow, LiveSession {
-  /** The logout that the index says sees to it; null where none does, or it is no longer kept. */
+  /** The logout that covers the session according to the index; null if there is none, or it was deleted. */
   readonly currentId: EventId | null
   readonly currentOccurredAt: Date | null
   readonly currentAskedAt: Date | null
-  /** When it was last said to begin, where it had been said before to begin earlier. */
+  /** The latest posted start, if an earlier one was posted before; null otherwise. */
   readonly restartedAt: Date | null
   readonly restartedStated: boolean | null
   readonly restartedAcceptedAt: Date | null
@@ -68,62 +68,62 @@ interface LockedRow extends TouchedRow, LiveSession {
 interface BindingRow extends SessionBinding {
   readonly issuer: string
   readonly clientId: ClientId
-  /** Whether it is to be told of what is planned now. */
+  /** Whether new events owe it a delivery. */
   readonly current: boolean
 }
 
 const digest = (text: string) => hash('sha256', text)
 
 /**
- * Brings what the index says of sessions up to what the ledger says of events that may cover them: tells whoever was not known
- * when an event was planned, notes which logout sees to a session, or came to nothing, and forgets what is over.
+ * Updates sessions in the index from events that may cover them. Owes deliveries for sessions that were unknown when an event was
+ * planned. Records which logout covers a session, and whether that logout failed. Deletes sessions that are over.
  */
 export async function settleSessionStates(
   transaction: Queryable,
   found: readonly TouchedRow[],
 ): Promise<void> {
   if (found.length === 0) return
-  // Before it is read what became of deliveries: else what is known to one who writes late undoes what is known by then.
+  // Locks before reading the deliveries: a slow writer would otherwise overwrite newer state.
   const touched = await lockSessions(transaction, found)
   const bindings = await bindingsOf(transaction, touched)
-  const told = await toldOf(transaction, touched, bindings)
+  const deliveriesOf = await readDeliveries(transaction, touched, bindings)
   const over: LockedRow[] = []
   const restarted: RestartedSession[] = []
-  const covered: { row: LockedRow; standing: Extract<SessionState, { kind: 'covered' }> }[] = []
+  const covered: { row: LockedRow; state: Extract<SessionState, { kind: 'covered' }> }[] = []
   for (const rows of Map.groupBy(touched, keyOf).values()) {
-    const standings = rows.map((row) => {
+    const states = rows.map((row) => {
       const ofClient = bindings.get(clientKey(row)) ?? []
-      const standing = standingOf(toEvent(row), row, {
+      const state = standingOf(toEvent(row), row, {
         taken: row.currentId === row.eventId,
         bindings: ofClient.filter(({ current }) => current),
-        told: told(row, ofClient),
+        told: deliveriesOf(row, ofClient),
         digest,
       })
-      return { row, standing }
+      return { row, state }
     })
-    const ended = standings.flatMap(({ row, standing }) => (standing.kind === 'over' ? [row] : []))
+    const ended = states.flatMap(({ row, state }) => (state.kind === 'over' ? [row] : []))
     const [last] = ended
-    const [latest] = standings
-      .flatMap(({ row, standing }) => (standing.kind === 'covered' ? [{ row, standing }] : []))
+    const [latest] = states
+      .flatMap(({ row, state }) => (state.kind === 'covered' ? [{ row, state }] : []))
       .toSorted((a, b) => byAcceptance(b.row, a.row))
-    const anew = last !== undefined && ended.every((row) => isBeforeRestart(row, row))
-    if (anew) restarted.push({ ...last, stillCovered: !isBeforeRestart(last, currentOf(last)) })
-    if (last !== undefined && !anew) over.push(last)
-    else if (anew && isBeforeRestart(last, latest?.row ?? null)) continue
+    const beganAgain = last !== undefined && ended.every((row) => isBeforeRestart(row, row))
+    if (beganAgain) restarted.push({ ...last, stillCovered: !isBeforeRestart(last, currentOf(last)) })
+    if (last !== undefined && !beganAgain) over.push(last)
+    else if (beganAgain && isBeforeRestart(last, latest?.row ?? null)) continue
     else if (latest !== undefined && !isOutdated(latest.row)) covered.push(latest)
   }
   await oweDeliveries(
     transaction,
-    covered.flatMap(({ standing }) => standing.owed),
+    covered.flatMap(({ state }) => state.owed),
   )
   await prolong(
     transaction,
-    covered.flatMap(({ row, standing }) => standing.prolonged.map((id) => ({ id, endsAt: row.expiresAt }))),
+    covered.flatMap(({ row, state }) => state.prolonged.map((id) => ({ id, endsAt: row.expiresAt }))),
   )
   await changeSessions(transaction, {
     over,
     restarted,
-    covered: covered.map(({ row, standing: { by, orphaned } }) => ({ ...row, by, orphaned })),
+    covered: covered.map(({ row, state: { by, orphaned } }) => ({ ...row, by, orphaned })),
   })
   await noteSubjects(transaction, touched)
 }
@@ -135,7 +135,7 @@ const LOCK_SESSIONS = `
   ${LOCKED}
   select count(*) from locked`
 
-// A statement of its own: what was committed while the one above waited is not in that one's snapshot.
+// A separate statement, because the snapshot of the statement above lacks changes that were committed while it waited.
 const READ_LOCKED = `
   select g.place, s.device, ${beginningOf('s')}, s.expires_at as "expiresAt",
          s.restarted_at as "restartedAt", s.restarted_stated as "restartedStated",
@@ -148,7 +148,7 @@ const READ_LOCKED = `
     ) s
     left join events c on c.id = s.logout_event_id`
 
-/** Keeps others from these sessions until the transaction ends. @returns those that the index still has. */
+/** Locks sessions until the transaction ends. @returns those that the index still has. */
 async function lockSessions(
   transaction: Queryable,
   found: readonly TouchedRow[],
@@ -169,12 +169,12 @@ const keyOf = ({ issuer, sub, sid, clientId }: TouchedRow) => JSON.stringify([is
 const clientKey = ({ issuerName, clientId }: Pick<TouchedRow, 'issuerName' | 'clientId'>) =>
   JSON.stringify([issuerName, clientId])
 
-/** By our clock, which is one for all events. */
+/** Sorts by our clock, which is the same for all events. */
 function byAcceptance(a: LockedRow, b: LockedRow): number {
   return a.askedAt.getTime() - b.askedAt.getTime() || (a.eventId < b.eventId ? -1 : 1)
 }
 
-/** Whether a session began anew, and did so after a logout, if there is any. */
+/** Whether a session began again, and after `logout`, if there is one. */
 function isBeforeRestart(
   { restartedAt, restartedStated, restartedAcceptedAt }: LockedRow,
   logout: Pick<TouchedRow, 'occurredAt' | 'askedAt'> | null,
@@ -184,12 +184,12 @@ function isBeforeRestart(
   return logout === null || beganAfter(restart, { occurredAt: logout.occurredAt, acceptedAt: logout.askedAt })
 }
 
-/** The logout that the index says sees to a session. */
+/** The logout that covers a session according to the index. */
 function currentOf({ currentAskedAt, currentOccurredAt }: LockedRow) {
   return currentAskedAt === null ? null : { occurredAt: currentOccurredAt, askedAt: currentAskedAt }
 }
 
-/** Whether a later logout than this one sees to the session by now. */
+/** Whether the index has a later logout that covers the session. */
 function isOutdated({ eventId, askedAt, currentId, currentAskedAt }: LockedRow): boolean {
   if (currentId === null || currentAskedAt === null || currentId === eventId) return false
   return currentAskedAt > askedAt || (+currentAskedAt === +askedAt && currentId > eventId)
@@ -203,7 +203,8 @@ function toEvent(row: TouchedRow): LogoutEvent {
     parentAcceptedAt: row.askedAt,
   }
   const asserted = { ...{ id, givenId, iss, initiator, includeInitiator, lane, reason: null }, ...times }
-  // Which clients it names was asked of the database: a list of a thousand would come with each session.
+  // The lookup has already checked the clients that the event names. Up to a thousand of them would otherwise come with each
+  // session.
   const event = { ...asserted, clients: null, scope: row.scope, sub: row.eventSub, sid: row.eventSid }
   return { ...event, ...(row.scope === 'device' && { device: row.eventDevice }) } as LogoutEvent
 }
@@ -216,7 +217,7 @@ const BINDINGS_OF = `
     join bindings b on b.relying_party_id = p.id
    order by b.id`
 
-/** All bindings that the clients have, or had, by client. */
+/** All current and former bindings of the clients, by client. */
 async function bindingsOf(
   transaction: Queryable,
   touched: readonly TouchedRow[],
@@ -230,8 +231,8 @@ async function bindingsOf(
   return Map.groupBy(rows, ({ issuer, clientId }) => clientKey({ issuerName: issuer, clientId }))
 }
 
-/** What each event owes, or owed, to a client for a session: found by the ids that such deliveries have. */
-async function toldOf(
+/** Finds the deliveries that each event owes, or owed, to a client for a session. Their ids are deterministic. */
+async function readDeliveries(
   transaction: Queryable,
   touched: readonly TouchedRow[],
   bindings: ReadonlyMap<string, readonly BindingRow[]>,
@@ -246,8 +247,8 @@ async function toldOf(
   return (row, ofClient) => idsOf(row, ofClient).flatMap((id) => byId.get(id) ?? [])
 }
 
-// In the order of the ids, so that no two who owe the same wait for each other. An event that is being forgotten in this moment is
-// waited for, and owes nothing then; one that owes is not forgotten (`lockHistory`).
+// Inserts in the order of the ids, so that two transactions cannot deadlock. The share lock waits for an event that is just being
+// deleted, which then owes nothing. It also keeps an event that owes deliveries from being deleted (`lockHistory`).
 const OWE_DELIVERIES = `
   with owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, planned_at)
@@ -265,7 +266,7 @@ const OWE_DELIVERIES = `
   )
   select from owed limit 0`
 
-/** Owes deliveries of events that were planned before. One that is owed already stays as it is. */
+/** Adds deliveries of events that were planned earlier. Existing deliveries stay unchanged. */
 export async function oweDeliveries(transaction: Queryable, owed: readonly OwedDelivery[]): Promise<void> {
   if (owed.length === 0) return
   await transaction.query({
@@ -282,7 +283,7 @@ export async function oweDeliveries(transaction: Queryable, owed: readonly OwedD
   })
 }
 
-// Nobody is waited for: what is being settled or claimed at this moment is left as it is.
+// Waits for no lock: deliveries that are just being settled or claimed stay unchanged.
 const PROLONG = `
   with given as (
     select d.id, g.ends_at

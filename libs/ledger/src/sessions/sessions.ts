@@ -1,6 +1,6 @@
 import type { Database } from '../postgres/database.ts'
 
-/** A session that a client has, as far as the index knows. */
+/** A session of a client, as the index has it. */
 export interface SessionRecord {
   readonly iss: string
   /** Short name of the issuer; null if this `iss` was never registered. */
@@ -12,15 +12,15 @@ export interface SessionRecord {
   readonly device: string | null
   readonly startedAt: Date
   readonly expiresAt: Date
-  /** The latest logout that covers it, and is not done there. */
+  /** The latest logout that covers the session and is not done at the client. */
   readonly logoutEventId: string | null
   /** The id that the issuer gave that event; null if the event is no longer kept. */
   readonly givenEventId: string | null
-  /** Since when it ought to be over, and is not as far as anybody knows. */
+  /** When its logout failed; null unless the session is an orphan. */
   readonly orphanedAt: Date | null
 }
 
-/** Where a session stands among those of one subject, or of one session of the IdP. */
+/** The place of a session in a list. */
 export interface SessionPosition {
   readonly sub: string
   readonly sid: string
@@ -29,9 +29,9 @@ export interface SessionPosition {
 
 export interface SessionsRequest {
   readonly iss: string
-  /** Any of these; null does not narrow. */
+  /** Null: every client. */
   readonly clientIds: readonly string[] | null
-  /** The last of the page before. */
+  /** The last session of the page before; null for the first page. */
   readonly after: SessionPosition | null
   readonly limit: number
 }
@@ -50,7 +50,7 @@ const SESSIONS_OF_SUBJECT = `
      and (s.sid, s.client_id) > (coalesce($4::text, ''), coalesce($5::text, ''))
    order by s.sid, s.client_id limit $6`
 
-// Which of them there are is in one table, what is known of each in the other: a lookup by primary key for each.
+// `session_ids` finds the sessions of a sid, and `sessions` has their details: one lookup by primary key for each.
 const SESSIONS_OF_SID = `
   select ${SESSION}
     from session_ids i
@@ -63,7 +63,7 @@ const SESSIONS_OF_SID = `
      and (i.client_id, i.sub) > (coalesce($4::text, ''), coalesce($5::text, ''))
    order by i.client_id, i.sub limit $6`
 
-/** Sessions of one subject that have not expired, by sid and client. */
+/** Lists the sessions of one subject that have not expired, sorted by sid and client. */
 export async function listSessionsOfSubject(
   db: Database,
   { sub, ...request }: SessionsRequest & { readonly sub: string },
@@ -77,7 +77,7 @@ export async function listSessionsOfSubject(
   })
 }
 
-/** What clients have of one session of the IdP, where it has not expired, by client and subject. */
+/** Lists the clients' sessions of one sid that have not expired, sorted by client and subject. */
 export async function listSessionsOfSid(
   db: Database,
   { sid, ...request }: SessionsRequest & { readonly sid: string },
