@@ -3,16 +3,16 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { WITHIN_MS } from '../sla/sla.ts'
 
-/** What deliveries go to, and what is promised for them. */
+/** A binding as the SLA and receipts describe it: its channel, and the promise for its deliveries. */
 export interface BindingFacts extends BindingPromise {
   readonly id: BindingId
   readonly clientId: ClientId
   /** The kind of its channel. */
   readonly channel: string
-  /** The kind of the channel that it stands in for; null: it is required. */
+  /** The kind of the channel that it is a fallback for; null if it is required. */
   readonly fallbackFor: string | null
   readonly endpoint: string
-  /** Null where its relying party has had one channel only. */
+  /** Null if its relying party has only ever had one channel. */
   readonly several: SeveralChannels | null
 }
 
@@ -47,7 +47,7 @@ const BINDING_FACTS = `
     ) second
    where b.id = any($1::bigint[])`
 
-/** These bindings, as far as they are there: also those that are registered no more, as long as deliveries name them. */
+/** Reads the bindings that exist among `ids`. A binding that is not registered any more exists as long as deliveries name it. */
 export async function readBindingFacts(
   db: Queryable,
   ids: ReadonlySet<BindingId>,

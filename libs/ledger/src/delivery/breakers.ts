@@ -3,8 +3,8 @@ import { plainArray } from '../postgres/arrays.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
 
-// An answer that one worker got is proof of life to all of them: the others' word that it is down goes too, and comes back
-// with their next probe where it does not hold for them.
+// If one worker got an answer, the binding counts as available for all workers: the reports of the others are deleted, too. A
+// worker that still cannot reach the binding reports it again at its next probe.
 const NOTE_BREAKERS = `
   with me as (select id from workers where id = $1 for key share),
   answered as (delete from breakers where binding_id = any($3::bigint[])),
@@ -19,8 +19,8 @@ const NOTE_BREAKERS = `
   on conflict do nothing`
 
 /**
- * Notes which bindings a worker has found to be down, and at which it got an answer again. No binding may be in both.
- * Of a worker that was declared dead only the answers count.
+ * Records the bindings that a worker found unavailable, and those that answered it again. No binding may be in both lists.
+ * If the worker was declared dead, only the answers are recorded.
  */
 export async function noteBreakers(
   db: Database,
@@ -42,21 +42,21 @@ const PARTY = `
     join relying_parties p on p.id = b.relying_party_id`
 
 const NOTICE_OPENED = `
-  with down as (select binding_id, min(opened_at) as since from breakers group by binding_id),
+  with unavailable as (select binding_id, min(opened_at) as since from breakers group by binding_id),
   noticed as (
     insert into breaker_notices as n (binding_id, opened_at)
-    select down.binding_id, now() from down
+    select unavailable.binding_id, now() from unavailable
      where not exists (
        select from breaker_notices o
-        where o.binding_id = down.binding_id
+        where o.binding_id = unavailable.binding_id
           and (o.closed_at is null or o.opened_at > now() - make_interval(secs => $1::float8 / 1000)))
     on conflict (binding_id) do update set opened_at = now(), closed_at = null, answered_at = null, left_at = null
     returning binding_id
   )
   insert into notifications (type, issuer, binding_id, occurred_at, data)
-  select 'relying_party.breaker_opened', p.issuer, n.binding_id, down.since,
+  select 'relying_party.breaker_opened', p.issuer, n.binding_id, unavailable.since,
          jsonb_build_object('issuer', p.issuer, 'client_id', p.client_id, 'channel', b.kind, 'endpoint', b.endpoint)
-    from noticed n join down using (binding_id) ${PARTY}`
+    from noticed n join unavailable using (binding_id) ${PARTY}`
 
 const NOTE_LEFT = `
   update breaker_notices n set left_at = case when n.left_at is null then now() end
@@ -77,11 +77,11 @@ const NOTICE_CLOSED = `
     from noticed n ${PARTY}`
 
 /**
- * Compares what the workers say with what operators were told, and writes the notifications that are missing.
+ * Compares the workers' breakers with the notifications that operators have got, and writes the missing notifications.
  *
- * @param quietMs a binding is said to be open once in so long at most; what opens and closes in between is told once that
- * time is up, if it still holds. And one that no worker minds any more, without an answer, is closed only after so long.
- * @returns how many were written.
+ * @param quietMs least time between two notifications that the breaker of a binding opened. A change within that time is notified
+ * afterwards, if it still holds. A breaker that no worker has open any more, without an answer, counts as closed after this time.
+ * @returns the number of notifications written.
  */
 export async function noticeBreakers(db: Database, { quietMs }: { quietMs: number }): Promise<number> {
   return withTransaction(db, async (transaction) => {

@@ -37,10 +37,11 @@ const KNOWN = rowParameters<readonly [BindingId, Slots]>(
 )
 const LEASE = namedParameters({ number: 'bigint' }, { after: KNOWN })
 
-// First the lanes of bindings that have anything waiting, by skipping from one to the next in the index; then of each as
-// many as it has slots for, beginning behind the binding `after`: where the limit cuts, those of high numbers have their turn too. What a dead relying party or a mass logout has waiting is never read on the way to another's.
-// Leases are dated by the database's clock, like the heart's beats: one worker's own may be wrong. Rows are updated by an
-// array of ids: a join would be planned for a tenth of the table, and so as a scan of it.
+// Finds the bindings and lanes that have waiting deliveries first, by skipping through the index from one to the next. Then takes
+// as many deliveries from each as it has slots. So the backlog of a dead RP or of a mass logout is never read on the way to
+// another binding. Begins behind the binding `after`: if `most` cuts the list, bindings with high ids come first in another
+// round. Leases are dated by the database's clock, like heartbeats: the clock of one worker may be wrong. Updates rows by an
+// array of ids: the planner estimates that a join returns a tenth of the table, and scans all of it.
 const DUE = `
   with recursive waiting as (
     (select binding_id, lane from deliveries where due_at is not null order by binding_id, lane limit 1)
@@ -68,7 +69,7 @@ const DUE = `
       ) d
      limit ${$.most}
   )`
-/** @param at when the lease was given. @param number of the lease. */
+/** SQL that leases the rows of `due`. @param at when the lease was given. @param number of the lease. */
 const claim = (at: string, number: string) => `
   claimed as (
     update deliveries d
@@ -86,8 +87,8 @@ const claim = (at: string, number: string) => `
     from claimed c join events e on e.id = c.event_id`
 const CLAIM_DUE = `${DUE},${claim('now()', LEASE.$.number)}`
 
-// What would be claimed, and the same claim of what is named: to find the one that makes a claim fail. The parts of one claim are
-// one lease: all of its deliveries have its time.
+// Find the delivery that makes a claim fail: FIND_DUE returns the ids that CLAIM_DUE would claim, CLAIM_NAMED claims some of
+// them. The parts of one claim share one lease, so all of its deliveries have the same `leased_at`.
 const FIND_DUE = `${DUE} select id from due`
 const CLAIM_NAMED = `
   with me as (select id from workers where id = $1 for key share),
@@ -114,17 +115,17 @@ interface ClaimedRow {
   readonly email: string | null
   readonly scope: LogoutEvent['scope']
   readonly accepted_at: Date
-  /** Whether it names the subject, and the session index may know sessions of theirs. */
+  /** Whether it names the subject, and the session index may have sessions of that subject. */
   readonly indexed: boolean
 }
 
-/** What a statement leases deliveries under: the worker, and a number which that worker has not used before. */
+/** A lease on deliveries: the worker, and a number that this worker has not used before. */
 export interface Lease {
   readonly workerId: WorkerId
   readonly number: number
 }
 
-/** How many of a binding's deliveries a worker can take now. */
+/** The number of a binding's deliveries that a worker can take now, by lane. */
 export interface Slots {
   readonly interactive: number
   readonly bulk: number
@@ -133,20 +134,22 @@ export interface Slots {
 export interface ClaimRequest {
   readonly lease: Lease
   readonly now: Date
-  /** For the bindings that the worker knows of. */
+  /** The slots of the bindings that the worker knows. */
   readonly slots: ReadonlyMap<BindingId, Slots>
-  /** For each of the others. */
+  /** The slots of every other binding. */
   readonly slotsElse: Slots
-  /** Most in all. */
+  /** Most deliveries in all. */
   readonly limit: number
-  /** Begins with the bindings behind this one. Default: with the first. */
+  /** The binding behind which the claim begins. Default: it begins with the first binding. */
   readonly after?: number
 }
 
 /**
- * Leases to a worker what is due, the interactive lane before the other, and oldest first for each binding. Nothing when
- * the worker was declared dead. What names the subject, and would end a session that began later, is settled instead. A delivery
- * that PostgreSQL refuses to lease ends as a dead letter, `unrecordable`; the others are leased.
+ * Leases due deliveries to a worker: the interactive lane before the bulk lane, and the oldest first for each binding. Leases
+ * none if the worker was declared dead.
+ *
+ * A delivery that names the subject, and would end a session that began later, is settled instead. A delivery that PostgreSQL
+ * refuses to lease becomes a dead letter, `unrecordable`; the others are leased.
  */
 export async function claimDue(
   db: Database,
@@ -161,7 +164,7 @@ export async function claimDue(
       if (isDataFault(error)) return null
       throw error
     })
-  if (leased !== null) return toBeSent(db, leased.rows, lease.workerId, onFault)
+  if (leased !== null) return withoutNarrowed(db, leased.rows, lease.workerId, onFault)
   const { rows: due } = await db.query<{ id: DeliveryId }>({ text: FIND_DUE, values })
   const claimed: InFlightDelivery[] = []
   const refused = await splitAround(
@@ -171,7 +174,7 @@ export async function claimDue(
         text: CLAIM_NAMED,
         values: [lease.workerId, now, plainArray(ids), lease.number],
       })
-      claimed.push(...(await toBeSent(db, rows, lease.workerId, onFault)))
+      claimed.push(...(await withoutNarrowed(db, rows, lease.workerId, onFault)))
     },
   )
   await giveUpRefused(db, refused, { workerId: null, now, doing: 'claim', onFault })
@@ -186,10 +189,10 @@ function valuesOf({ lease, now, slots, slotsElse, limit, after = 0 }: ClaimReque
 }
 
 /**
- * What was claimed, without what is settled instead, for it would end a later session. A delivery that PostgreSQL refuses to settle so
- * ends as a dead letter: attempted, it would end that session.
+ * Settles the claimed deliveries that would end a later session, and returns the others. If PostgreSQL refuses to settle one, it
+ * becomes a dead letter: an attempt would end that session.
  */
-async function toBeSent(
+async function withoutNarrowed(
   db: Database,
   rows: readonly ClaimedRow[],
   workerId: WorkerId,
@@ -197,13 +200,13 @@ async function toBeSent(
 ): Promise<readonly InFlightDelivery[]> {
   const indexed = rows.flatMap(({ id, indexed }) => (indexed ? [id] : []))
   if (indexed.length === 0) return rows.map(toDelivery)
-  const narrowed = new Set<DeliveryId>()
+  const settled = new Set<DeliveryId>()
   const refused = await splitAround(indexed, async (ids) => {
-    for (const id of await narrowClaimed(db, { ids, workerId })) narrowed.add(id)
+    for (const id of await narrowClaimed(db, { ids, workerId })) settled.add(id)
   })
   await giveUpRefused(db, refused, { workerId, now: new Date(), doing: 'narrow', onFault })
-  for (const { item: id } of refused) narrowed.add(id)
-  return rows.filter(({ id }) => !narrowed.has(id)).map(toDelivery)
+  for (const { item: id } of refused) settled.add(id)
+  return rows.filter(({ id }) => !settled.has(id)).map(toDelivery)
 }
 
 function toDelivery(row: ClaimedRow): InFlightDelivery {
@@ -225,13 +228,16 @@ function toDelivery(row: ClaimedRow): InFlightDelivery {
   }
 }
 
-// What came first stays first, and is known to have waited: since it was planned, where nobody has tried it yet. Never later than
-// now, for PostgreSQL's clock may have been set back since.
+// Keeps the order: a released delivery is due since it was leased, or since it was planned if it was never attempted. Never later
+// than now: PostgreSQL's clock may have been set back since.
 const RELEASE_DELIVERIES = `
   update deliveries set state = 'pending', due_at = least(case when attempts = 0 then planned_at else leased_at end, now())
    where id = any($2::uuid[]) and state = 'in_flight' and leased_by = $1`
 
-/** Gives back what a worker holds but will not attempt now. Costs no attempt. What PostgreSQL refuses to give back ends as a dead letter. */
+/**
+ * Gives back deliveries that a worker holds but will not attempt now. This costs no attempt. A delivery that PostgreSQL refuses
+ * to give back becomes a dead letter.
+ */
 export async function releaseDeliveries(
   db: Database,
   { ids, workerId }: { ids: readonly DeliveryId[]; workerId: WorkerId },

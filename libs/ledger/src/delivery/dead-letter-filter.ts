@@ -1,23 +1,23 @@
 import type { AccessConditions } from '@curfew/domain'
 import { type Numbered, namedParameters } from '../postgres/parameters.ts'
 
-/** Selects dead letters. A null member does not narrow. */
+/** Selects dead letters. A null member does not restrict the selection. */
 export interface DeadLetterFilter extends AccessConditions {
   /** The kind of the channel. */
   readonly channel: string | null
   readonly reason: string | null
-  /** Dead-lettered at or after. */
+  /** Selects deliveries that became dead letters at or after this time. */
   readonly from: Date | null
-  /** Dead-lettered before. */
+  /** Selects deliveries that became dead letters before this time. */
   readonly to: Date | null
   readonly ids: readonly string[] | null
 }
 
-/** A filter as JSON has it: in the `replays` table, in the audit log and in the API. It has the members that narrow. */
+/** A filter in JSON, as in the `replays` table, the audit log and the API. A member that does not restrict is absent. */
 export interface DeadLetterFilterJson {
   issuer?: string
   client_id?: string
-  /** Where there is not exactly one. */
+  /** Present instead of `client_id` if the number of clients is not one. */
   client_ids?: string[]
   channel?: string
   reason?: string
@@ -63,7 +63,7 @@ export function fromFilterJson(json: DeadLetterFilterJson): DeadLetterFilter {
   }
 }
 
-/** The parameters and conditions of a filter, except its issuer, clients and channel, which `bindingsSql` resolves. */
+/** The parameters and conditions of a filter, without its issuer, clients and channel, which `bindingsSql` resolves. */
 export function filterParameters(after?: Numbered) {
   const { $, values, last } = namedParameters(
     { from: 'timestamptz', to: 'timestamptz', reason: 'text', ids: 'uuid[]' },
@@ -73,14 +73,14 @@ export function filterParameters(after?: Numbered) {
     last,
     values: ({ from, to, reason, ids }: DeadLetterFilter) =>
       values({ from: from ?? '-infinity', to: to ?? 'infinity', reason, ids }),
-    /** SQL: the condition that an index serves. */
+    /** SQL: the condition on the time, which an index serves. */
     died: (row: string) => `${row}.dead_lettered_at is not null
       and ${row}.dead_lettered_at >= ${$.from} and ${row}.dead_lettered_at < ${$.to}`,
-    /** SQL: the others. */
+    /** SQL: the other conditions. */
     matches: (row: string) => `${row}.erased_at is null
       and (${$.reason} is null or ${row}.dead_letter_reason = ${$.reason}) and (${$.ids} is null or ${row}.id = any(${$.ids}))`,
   }
 }
 
-/** SQL: whether the session is over, by the database's clock. */
+/** SQL: whether the session has expired, by the database's clock. */
 export const HAS_LAPSED = '(d.session_ends_at is not null and d.session_ends_at <= now())'

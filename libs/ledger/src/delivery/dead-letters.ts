@@ -17,7 +17,7 @@ import {
 } from '../postgres/walk.ts'
 import { type DeadLetterFilter, filterParameters, HAS_LAPSED } from './dead-letter-filter.ts'
 
-/** Where a dead letter stands in the list: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and its id. */
+/** Position of a dead letter in the list: microseconds since 1970, because a Date is less precise than PostgreSQL, and its id. */
 export interface DeadLetterPosition {
   readonly micros: number
   readonly id: string
@@ -26,7 +26,7 @@ export interface DeadLetterPosition {
 const CONFINED = namedParameters({ issuer: 'text', clientIds: 'text[]', channel: 'text' })
 const ALONE = filterParameters(CONFINED)
 
-/** The parameters of a filter, and the condition that it makes of a delivery `d`. */
+/** The parameters of a filter, and its condition on a delivery `d`. */
 export const FILTER = {
   last: ALONE.last,
   values: (filter: DeadLetterFilter) => [...CONFINED.values({ ...filter }), ...ALONE.values(filter)],
@@ -35,7 +35,7 @@ export const FILTER = {
        or d.binding_id = any(array(${bindingsSql(CONFINED.$)})))`,
 }
 
-// The last attempt is known by its number. Its time is said as well, so that only partitions are looked into that may hold it.
+// The number identifies the last attempt. Its time is a condition as well, so that only partitions that may have it are read.
 const DEAD_LETTER = `
   select d.id, d.event_id as "eventId", (select e.given_id from events e where e.id = d.event_id) as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.kind as channel, b.endpoint, d.sid, d.lane, d.dead_letter_reason as reason,
@@ -87,8 +87,8 @@ const latestFirst = (a: DeadLetterPosition, b: DeadLetterPosition) =>
   b.micros - a.micros || (a.id === b.id ? 0 : a.id > b.id ? -1 : 1)
 
 /**
- * Dead letters that match, the latest first, each with where the page after it begins. Where a filter leaves few of them, a page
- * ends after so many rows and says where the next begins.
+ * Lists the dead letters that match, the latest first, each with its position. If a filter matches few rows, a page ends after a
+ * fixed number of rows that were read, and `reached` is where the next page begins.
  */
 export async function listDeadLetters(
   db: Database,
@@ -116,7 +116,7 @@ const FIRST_ID = '00000000-0000-0000-0000-000000000000'
 
 const FIND_DEAD_LETTER = `${DEAD_LETTER} where d.id = $1 and d.dead_lettered_at is not null and d.erased_at is null`
 
-/** A dead letter, or null when there is none of this id: it may have been replayed, or erased. */
+/** Finds a dead letter; null if there is none with this id. It may have been replayed or erased. */
 export async function findDeadLetter(db: Database, id: string): Promise<DeadLetterRecord | null> {
   const { rows } = await db.query<DeadLetterRow>({
     name: 'find_dead_letter',
@@ -130,7 +130,7 @@ const UNANNOUNCED = `${DEAD_LETTER}
    where d.dead_lettered_at is not null and d.announced_at is null
    order by d.dead_lettered_at limit $1`
 
-// To find the one that makes announcing fail.
+// Used to find the dead letter that makes an announcement fail.
 const UNANNOUNCED_IDS = `
   select id from deliveries
    where dead_lettered_at is not null and announced_at is null
@@ -140,12 +140,12 @@ const UNANNOUNCED_NAMED = `${DEAD_LETTER}
    order by d.dead_lettered_at`
 const PASS_OVER = 'update deliveries set announced_at = now() where id = $1 and announced_at is null'
 
-// One that was replayed meanwhile, and died again, is another dead letter.
+// The generation must match: a dead letter that was replayed meanwhile and died again has not been announced.
 const MARK_ANNOUNCED = `
   with marked as (
     update deliveries d set announced_at = now()
-      from unnest($1::uuid[], $2::int[]) as told(id, generation)
-     where d.id = told.id and d.generation = told.generation and d.dead_lettered_at is not null
+      from unnest($1::uuid[], $2::int[]) as announced(id, generation)
+     where d.id = announced.id and d.generation = announced.generation and d.dead_lettered_at is not null
     returning d.id, d.binding_id, d.dead_letter_reason as reason, d.dead_lettered_at as at
   ),
   fresh as (
@@ -163,14 +163,13 @@ const MARK_ANNOUNCED = `
   select from marked limit 0`
 
 /**
- * Hands the oldest dead letters that nobody was told of to `publish`, and remembers that it was done, with a notification
- * of them. When something fails in between they are handed out again: at least once. Others that announce meanwhile find
- * nothing to do.
+ * Passes the oldest unannounced dead letters to `publish`, marks them as announced, and writes a notification of them. After a
+ * failure in between, the next call passes them again. A concurrent call does nothing.
  *
- * Where PostgreSQL refuses a value, the dead letter that has it is passed over: it is listed, and its operators are not notified.
+ * If PostgreSQL refuses a value, the dead letter that has it is skipped: it stays in the list, but operators are not notified.
  *
- * @param windowMs how long a notification waits for more of its kind before it is sent.
- * @returns how many were announced.
+ * @param windowMs how long a notification waits for more dead letters of its kind before it is sent.
+ * @returns the number of dead letters announced.
  */
 export async function announceDeadLetters(
   db: Database,
@@ -190,7 +189,7 @@ export async function announceDeadLetters(
     },
   )
   for (const { item, error } of refused) {
-    // It may be refused, too: then it comes again, and so do the others, and it holds up none of them.
+    // PostgreSQL may refuse this, too. Then the dead letter is tried again at the next call. It never blocks the others.
     const passed = await splitAround([item], async () => void (await db.query(PASS_OVER, [item])))
     onFault({ doing: 'announce', deliveryId: item, error, became: passed.length === 0 ? 'bare' : 'left' })
   }
@@ -237,14 +236,14 @@ function toRecord(row: DeadLetterRow): DeadLetterRecord & { readonly position: D
   return { ...record, lastAttempt, position: { micros, id: record.id } }
 }
 
-/** Dead letters of one relying party and reason, counted. */
+/** The number of dead letters of one relying party and reason. */
 export interface DeadLetterGroup {
   readonly issuer: string
   readonly clientId: string
   readonly clientName: string | null
   readonly reason: string
   readonly count: number
-  /** How many of them are of a session that is over by itself. */
+  /** Number of those whose session has expired. */
   readonly lapsed: number
   readonly oldest: Date
   readonly newest: Date
@@ -265,7 +264,7 @@ const SUMMARIZE = `
     join relying_parties p on p.id = b.relying_party_id
    order by g.count desc, p.issuer, p.client_id, g.reason`
 
-/** Dead letters that match, counted by relying party and reason, the most first. */
+/** Counts the dead letters that match by relying party and reason, the largest group first. */
 export async function summarizeDeadLetters(
   db: Database,
   filter: DeadLetterFilter,

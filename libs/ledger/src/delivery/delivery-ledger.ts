@@ -32,9 +32,8 @@ import {
 } from './workers.ts'
 
 /**
- * What delivery asks of the ledger: the functions of this library that it uses, under one roof, so that a simulation can
- * put another in its place. Each rejects with LedgerUnavailableError when PostgreSQL is away; whether it was carried out is
- * not known then.
+ * The ledger as the delivery service uses it: one interface, so that a simulation can replace it. Each method rejects with
+ * LedgerUnavailableError if PostgreSQL is unavailable. The statement may have been carried out all the same.
  */
 export interface DeliveryLedger {
   readRegistry(): Promise<Registry>
@@ -59,8 +58,8 @@ export interface DeliveryLedger {
     limit: number
   }): Promise<number>
   /**
-   * Wakes those who wait for these events, or for the events of these deliveries, to be settled. Whoever is not woken finds
-   * out by himself, only later: it need not be tried again.
+   * Wakes the callers that wait for these events, or for the events of these deliveries, to be settled. A failure need not be
+   * retried: a caller that is not woken finds out by polling.
    */
   announceSettled(ids: readonly (EventId | DeliveryId)[]): Promise<void>
   noteBreakers(request: {
@@ -73,15 +72,15 @@ export interface DeliveryLedger {
   reclaimLeases(request: { leaseMs: number }): Promise<number>
   releaseUnheld(request: HeldLeases): Promise<number>
   retireWorker(id: WorkerId): Promise<number>
-  /** Owes operators a notification of records that the event log removed before anything read them. */
+  /** Writes a notification of records that the event log removed before they were read. */
   noticeRemoved(fault: Omit<LogFault, 'kind'>): Promise<void>
 }
 
 /**
  * The ledger in PostgreSQL.
  *
- * @param beats for what says that a worker lives. Connections of its own: no other statement is waited for. Default `db`.
- * @param onFault told of each delivery whose values PostgreSQL refused. Default: it is not reported.
+ * @param beats connections for heartbeats alone, so that they wait for no other statement. Default `db`.
+ * @param onFault called for each delivery whose values PostgreSQL refused. Default: faults are not reported.
  */
 export function createDeliveryLedger(
   db: Database,

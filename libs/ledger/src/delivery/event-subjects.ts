@@ -3,7 +3,8 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 
 /**
- * Nobody is waited for: who has the event locked at this moment enters the same, or forgets it.
+ * SQL that stores the subject of events that name only a `sid`. Skips locked events: the transaction that has the lock stores the
+ * same subject, or erases it.
  *
  * @param found SQL: ids of events, and a sub for each.
  */
@@ -22,8 +23,8 @@ const noting = (found: string) => `
 const NOTE_SUBJECTS = noting('select id, sub from unnest($1::uuid[], $2::text[]) as g(id, sub)')
 
 /**
- * Notes whose session it is that an event names, where the event does not say so itself: the index will forget the session, and the
- * event is to be found when its subject asks to be forgotten.
+ * Stores the subject of events that name only a `sid`. The index will delete the session, and an erasure of the subject must
+ * still find the event.
  *
  * @param found sessions of the index, each with an event that may cover it.
  */
@@ -37,16 +38,17 @@ export async function noteSubjects(
   }[],
 ): Promise<void> {
   const unnamed = found.filter(({ eventSub, eventSid }) => eventSub === null && eventSid !== null)
-  const holders = [...new Map(unnamed.map(({ eventId, sub }) => [eventId, sub]))]
-  if (holders.length === 0) return
+  const subjects = [...new Map(unnamed.map(({ eventId, sub }) => [eventId, sub]))]
+  if (subjects.length === 0) return
   await transaction.query({
     name: 'note_subjects',
     text: NOTE_SUBJECTS,
-    values: [plainArray(holders.map(([id]) => id)), holders.map(([, sub]) => sub)],
+    values: [plainArray(subjects.map(([id]) => id)), subjects.map(([, sub]) => sub)],
   })
 }
 
-// Of any client, whether or not the event is about it: each is a lookup (offset 0), and most events name a subject.
+// A session at any client gives the subject, whether or not the event covers it. `offset 0` keeps each a lookup. Most events name
+// a subject and need none.
 const NOTE_KNOWN_SUBJECTS = noting(`
     select g.id, k.sub
       from unnest($1::uuid[]) as g(id)
@@ -57,7 +59,9 @@ const NOTE_KNOWN_SUBJECTS = noting(`
       join session_issuers x on x.iss = e.iss
       cross join lateral (select k.sub from session_ids k where k.issuer = x.id and k.sid = e.sid limit 1) k`)
 
-/** The same for events that have just been planned, whether or not they cover what their subject has: the index may know it by then. */
+/**
+ * Stores the subject of events that were just planned, if the session index has their `sid`. The event need not cover a session.
+ */
 export async function noteKnownSubjects(transaction: Queryable, eventIds: readonly EventId[]): Promise<void> {
   if (eventIds.length === 0) return
   await transaction.query({

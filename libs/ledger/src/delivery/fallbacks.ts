@@ -12,7 +12,7 @@ import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 import { oweDeliveries } from '../sessions/session-states.ts'
 
-// `successorsOf` in SQL. `offset 0` keeps each a lookup: joined freely, large tables are read as a whole.
+// `successorsOf` in SQL. `offset 0` keeps each subquery a lookup: without it, the planner reads large tables as a whole.
 const FALLBACKS_OF = `
   select e.id as "eventId", e.iss, e.given_id as "givenId", e.sub, e.scope, e.lane, e.accepted_at as "acceptedAt",
          d.sid, d.session_ends_at as "sessionEndsAt", f.id as "bindingId", f.names, f.widens
@@ -37,9 +37,11 @@ interface FallbackRow
 const digest = (text: string) => hash('sha256', text)
 
 /**
- * Owes each dead letter among these deliveries to the fallbacks of its channel; to the channels that its client has now, where its own
- * was removed. The transaction is the one in which they ended: no
- * reader finds the event settled in between, and a crash loses no fallback.
+ * Owes each dead letter among these deliveries to the fallbacks of its channel. If its channel was removed, owes it to the
+ * required channels that its client has now.
+ *
+ * @param transaction the one that ended the deliveries: no reader finds the event settled in between, and a crash loses no
+ * fallback.
  */
 export async function oweFallbacks(transaction: Queryable, ids: readonly DeliveryId[]): Promise<void> {
   if (ids.length === 0) return

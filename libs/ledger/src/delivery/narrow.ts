@@ -18,15 +18,15 @@ import { SESSIONS_MAX } from '../sessions/find.ts'
 import { beganBy, beginningOf } from '../sessions/order.ts'
 import { oweDeliveries } from '../sessions/session-states.ts'
 
-// A delivery that names the subject is looked at again each time it is claimed: by then the session index may know a session that
-// began after its logout. A statement of its own, and not part of the claim: that waits for no table of the index.
+// A delivery that names the subject is checked at every claim: a session that began after the logout may have been posted since.
+// The check is not part of the claim's statement, so that the claim waits for no table of the index.
 
-/** A claim does not wait for the index: without an answer the subject is told. In milliseconds. */
+/** How long a claim waits for the index, in milliseconds. Without an answer, the token for the subject is sent. */
 const TIMEOUT_MS = 1_000
 const LIMIT_TIME = `set local statement_timeout = ${TIMEOUT_MS}`
 const PATIENCE_MS = 2 * TIMEOUT_MS
 
-/** SQL: deliveries of `$1` that name the subject, with all that says which sessions of theirs their client holds. */
+/** SQL: deliveries of `$1` that name the subject, with the rows that lead to the sessions of that subject at the client. */
 const CLAIMED = `
     from unnest($1::uuid[]) as g(id)
     join deliveries d on d.id = g.id and d.sid is null
@@ -42,7 +42,7 @@ const FIND_SPARED = `
   select d.id ${CLAIMED}
    where exists (select from sessions s where ${HELD} and not (${COVERED}))`
 
-/** Which of these deliveries would end a session that their event is not about. None where the index does not answer in time. */
+/** Finds the deliveries that would end a session which their event does not cover. None if the index does not answer in time. */
 async function findSpared(db: Database, ids: readonly DeliveryId[]): Promise<readonly DeliveryId[]> {
   try {
     return await withTransaction(db, async (transaction) => {
@@ -61,8 +61,8 @@ async function findSpared(db: Database, ids: readonly DeliveryId[]): Promise<rea
   }
 }
 
-// One more than are named one by one, `$2`, so that a list which is cut is known as such. A delivery whose later session ended a
-// moment ago is left out, and sent: of a list that is cut, the later session may not be among what is read.
+// Reads one session more than `$2`, so that a truncated list is recognised. Leaves out a delivery whose later session has just
+// ended: it is sent. This is checked by itself, because a truncated list may lack the later session.
 const READ_SPARED = `
   select d.id, e.id as "eventId", e.given_id as "givenId", e.iss, e.sub, e.sid, e.scope, e.device, e.lane, e.initiator,
          e.include_initiator as "includeInitiator", e.accepted_at as "eventAcceptedAt", e.asked_at as "askedAt",
@@ -95,8 +95,8 @@ interface SparedRow extends Omit<LiveSession, 'sub' | 'sid' | 'device'> {
   readonly sessionDevice: string | null
 }
 
-// What names the older sessions says it all: then the delivery is superseded. Without any it is a dead letter: the person may still
-// be signed in with an unposted session, so neither lapsed nor acknowledged would be true.
+// Deliveries that name the older sessions replace this one, so it is superseded. Without any it becomes a dead letter: the person
+// may still be signed in with a session that was never posted, so neither lapsed nor acknowledged would be true.
 const NARROW = `
   with given as (select * from unnest($2::uuid[], $3::uuid[]) as g(id, named_by)),
   narrowed as (
@@ -115,13 +115,13 @@ const NARROW = `
 const digest = (text: string) => hash('sha256', text)
 
 /**
- * Settles those deliveries that name the subject and would end a session that began after their logout, and owes one for each older
- * session in their place. A crash in between leaves them leased and unheld: they are claimed, and looked at, again.
+ * Settles the deliveries that name the subject and would end a session that began after their logout. Owes a delivery for each
+ * older session instead. After a crash between the claim and this, the deliveries are claimed and checked again.
  *
- * Above `sessionsMax` sessions at one client it names none, as planning does (`findSessions`): such a delivery is withheld.
+ * If a client has more than `sessionsMax` sessions, none is named, as in planning (`findSessions`): see `narrowingOfMany`.
  *
- * @param ids claimed by `workerId`.
- * @returns those that are not to be attempted.
+ * @param ids deliveries claimed by `workerId`.
+ * @returns the deliveries that must not be attempted.
  */
 export async function narrowClaimed(
   db: Database,
@@ -151,7 +151,7 @@ export async function narrowClaimed(
   })
 }
 
-/** What a delivery is narrowed to; null where it is to be sent. */
+/** The deliveries that replace this one; null if it is to be sent. */
 function narrowedBy(rows: readonly SparedRow[], sessionsMax: number): readonly OwedDelivery[] | null {
   const [row] = rows
   if (row === undefined) return null

@@ -14,7 +14,7 @@ import { namedParameters, rowParameters } from '../postgres/parameters.ts'
 import { endsAllOf } from '../sessions/order.ts'
 import type { Lease } from './claim.ts'
 
-/** One event on its way into the ledger. */
+/** An event to write, with the deliveries that it owes. */
 export interface PlannedEvent {
   readonly event: LogoutEvent
   /** SHA-256 of `sameContent(event)`, in hexadecimal. */
@@ -22,33 +22,33 @@ export interface PlannedEvent {
   readonly basis: PlanBasis
   readonly traceparent: string | null
   readonly deliveries: readonly (OwedDelivery & {
-    /** True: born leased to the worker, which attempts it at once. False: born pending, due. */
+    /** True: born leased to the worker, which attempts it at once. False: born pending and due. */
     readonly leased: boolean
   })[]
 }
 
 export interface PlanRequest {
   readonly batch: readonly PlannedEvent[]
-  /** What is born leased, is under this. */
+  /** The lease of the deliveries that are born leased. */
   readonly lease: Lease
   /**
-   * Of the registry that the plan was made from; nothing is written where it has changed since. Null: it was read after the
-   * batch came, and has everybody whom the batch can be owed to.
+   * Revision of the registry that the plan was made from. If the registry has changed since, nothing is written. Null: the
+   * registry was read after the batch arrived, so it has every binding that the batch can be owed to.
    */
   readonly registryRevision: number | null
   readonly now: Date
 }
 
-/** What came of planning a batch. */
+/** The result of planning a batch. */
 export type PlanResult =
   | {
       readonly ok: true
-      /** Events that the ledger did not have. Only of these are deliveries leased. */
+      /** Events that the ledger did not have. Only their deliveries are leased. */
       readonly planned: ReadonlySet<EventId>
-      /** Events whose id the ledger has with another content. Nothing was written of them. */
+      /** Events whose id the ledger has with another content. Nothing was written for them. */
       readonly conflicts: ReadonlySet<EventId>
     }
-  /** Nothing was written: the worker was declared dead, or the plan was made from a registry that has changed since. */
+  /** Nothing was written: the worker was declared dead, or the registry has changed since the plan was made. */
   | { readonly ok: false; readonly why: 'worker_lost' | 'registry_changed' }
 
 const ONE = namedParameters({ worker: 'uuid', now: 'timestamptz', revision: 'bigint', lease: 'bigint' })
@@ -95,16 +95,16 @@ const OWED = rowParameters<PlannedEvent['deliveries'][number]>(
   { after: EVENTS },
 )
 
-// The worker's row is locked first: while this runs it cannot be declared dead, so no lease is given to a ghost.
-// The registry's number is compared in the same snapshot: who was registered before the event was posted is planned for,
-// however old the worker's copy of the registry is. Leases are dated by the database's clock, like the heart's beats.
-// What waits for the same target at the same binding is covered by what is planned here: an RP that was down for an hour
-// gets one logout for each session. One that is being claimed at this moment goes out as well, which does no harm.
-// A delivery that names the subject is covered by a later logout only, and not by one of a device: those may be held back for a
-// session that it is to end. One of which the email is known is not covered by one without.
-// What is born pending is due when its event was accepted, if that is earlier: `now` is PostgreSQL's clock, and once that is set
-// back, what was planned while it was ahead would wait for as long.
-// A logout of everyone becomes a job, or is over at once where nobody is known; who asked for it is noted with it.
+// Locks the worker's row first: the worker cannot be declared dead while this runs, so no lease goes to a dead worker.
+// Compares the registry's revision in the same snapshot: a binding registered before the event was posted is in the plan, even
+// if the worker's copy of the registry is old. Leases are dated by the database's clock, like heartbeats.
+// A planned delivery supersedes those that wait for the same target at the same binding: an RP that was unavailable for an hour
+// gets one logout for each session. A delivery that is being claimed meanwhile is sent as well, which does no harm.
+// A delivery that names the subject is superseded only by a later logout that ends all the same sessions (`endsAllOf`): the
+// newer one may be withheld to spare a session that the older one has to end. A logout without an email supersedes none with one.
+// A delivery that is born pending is due when its event was accepted, or at `now` if that is earlier. `now` is PostgreSQL's
+// clock: if the clock is set back, a delivery planned while it was ahead would otherwise wait for as long.
+// An issuer logout becomes a job, which is done at once if the plan's basis is not `sessions`. The audit log names its requester.
 const PLAN_EVENTS = `
   with me as (select id from workers where id = ${$.worker} for key share),
   current as (select revision from registry_revision where ${$.revision} is null or revision = ${$.revision}),
@@ -122,7 +122,7 @@ const PLAN_EVENTS = `
     on conflict (id) do nothing
     returning id, lane, scope
   ),
-  everyone as (
+  issuer_logout as (
     insert into issuer_logouts (event_id, iss, requested_by, requested_at, state, ended_at, total, exhausted)
     select g.id, g.iss, g.requested_by, g.accepted_at, known.state, known.ended_at, known.total, known.state = 'done'
       from planned
@@ -137,8 +137,8 @@ const PLAN_EVENTS = `
   ),
   audited as (
     insert into audit (credential, action, object, detail)
-    select requested_by, 'issuer_logout.requested', ${issuerLogoutObject('everyone')}, jsonb_build_object('iss', iss)
-      from everyone
+    select requested_by, 'issuer_logout.requested', ${issuerLogoutObject('issuer_logout')}, jsonb_build_object('iss', iss)
+      from issuer_logout
   ),
   owed as (
     insert into deliveries (id, event_id, binding_id, sid, lane, target, session_ends_at, state, due_at, leased_by,
@@ -188,7 +188,7 @@ const PLAN_EVENTS = `
   select me.id as worker, exists (select from current) as current, (select array_agg(id) from planned) as planned
     from (select 1) one left join me on true`
 
-// A statement of its own: what another worker committed while the one above waited for it is not in that one's snapshot.
+// A separate statement: the snapshot of PLAN_EVENTS lacks rows that another worker committed while PLAN_EVENTS waited for them.
 const FIND_CONFLICTS = `
   select e.id
     from unnest($1::uuid[], $2::text[]) as given(id, digest)
@@ -201,8 +201,8 @@ interface PlanRow {
 }
 
 /**
- * Writes a batch of events and the deliveries they owe, in one statement and so in one transaction. However often the
- * same record comes, it is written once. Event ids must be unique within `batch`.
+ * Writes a batch of events and the deliveries they owe, in one statement and so in one transaction. A record that comes several
+ * times is written once. Event ids must be unique within `batch`.
  */
 export async function planEvents(
   db: Database,
@@ -225,7 +225,7 @@ export async function planEvents(
   return { ok: true, planned, conflicts: known.length === 0 ? new Set() : await findConflicts(db, known) }
 }
 
-/** Which of `batch` the ledger has with another content. */
+/** The ids of events in `batch` that the ledger has with another content. */
 async function findConflicts(db: Database, batch: readonly PlannedEvent[]): Promise<ReadonlySet<EventId>> {
   const { rows } = await db.query<{ id: EventId }>({
     name: 'find_conflicts',

@@ -12,30 +12,30 @@ import {
 } from './dead-letter-filter.ts'
 import { FILTER } from './dead-letters.ts'
 
-/** `failed`: it ended because of a fault, and `failure` says which. */
+/** `failed`: the job ended because of a fault, which `failure` describes. */
 export type ReplayState = 'running' | 'done' | 'cancelled' | 'failed'
 
-/** Dead letters being put back, at a pace. */
+/** A job that puts dead letters back to pending, at a limited pace. */
 export interface ReplayJob {
   readonly id: string
   readonly filter: DeadLetterFilter
   readonly includeLapsed: boolean
-  /** Name of the credential that asked for it. */
+  /** Name of the credential that requested it. */
   readonly requestedBy: string
   readonly requestedAt: Date
   readonly state: ReplayState
   readonly endedAt: Date | null
-  /** Dead letters that matched when it was asked for. */
+  /** Number of dead letters that matched when it was requested. */
   readonly total: number
-  /** How many have been put back. */
+  /** Number of dead letters put back so far. */
   readonly done: number
-  /** How many the ledger refused to put back. They stay dead letters. */
+  /** Number of dead letters that the ledger refused to put back. They stay dead letters. */
   readonly refused: number
-  /** Why it failed, in words; null unless it did. */
+  /** Why the job failed, for people; null if it did not. */
   readonly failure: string | null
 }
 
-/** A job with what became of what it put back. What a later job put back again counts there. */
+/** A job, and the states of the deliveries that it put back. A delivery that a later job put back again counts for that job. */
 export interface ReplayProgress extends ReplayJob {
   /** Pending or in flight. */
   readonly waiting: number
@@ -59,7 +59,7 @@ const JOB = namedParameters(
   { after: FILTER },
 )
 
-// What is counted is what the job will take: see TAKE_BATCH.
+// Counts the dead letters that TAKE_BATCH will take.
 const CREATE_REPLAY = `
   insert into replays as r (${JOB.names}, requested_at, total, state)
   select ${JOB.list}, now(), count(*), 'running'
@@ -68,7 +68,7 @@ const CREATE_REPLAY = `
   returning ${COLUMNS}`
 
 /**
- * Asks for dead letters to be put back. The job and the note of who asked are written together; bookkeepers carry it out.
+ * Creates a job that puts dead letters back, with its audit record, in one transaction. Bookkeepers carry it out.
  *
  * @param id a new UUID.
  */
@@ -120,7 +120,7 @@ const FIND_REPLAY = `
     ) counts
    where r.id = $1`
 
-/** How a job stands, or null when there is none of this id. */
+/** Finds a job and its progress; null if there is no job with this id. */
 export async function findReplay(db: Queryable, id: string): Promise<ReplayProgress | null> {
   const { rows } = await db.query<ReplayRow & Omit<ReplayProgress, keyof ReplayJob>>({
     name: 'find_replay',
@@ -137,10 +137,10 @@ const CANCEL_REPLAY = `
   update replays set state = 'cancelled', ended_at = now() where id = $1 and state = 'running' returning done`
 
 /**
- * Stops a job: it puts nothing more back. What it has put back stays so. One that has ended already is left as it is.
+ * Stops a job. Deliveries that it has put back stay pending. A job that has ended is left as it is.
  *
  * @param cancelledBy name of the credential.
- * @returns how it stands then, or null when there is none of this id.
+ * @returns the job afterwards, or null if there is no job with this id.
  */
 export async function cancelReplay(
   db: Database,
@@ -167,14 +167,14 @@ export async function cancelReplay(
 
 const RUNNING_REPLAYS = `select ${COLUMNS} from replays r where r.state = 'running' order by r.requested_at, r.id`
 
-/** Jobs that have something left to do, the oldest first. */
+/** The running jobs, the oldest first. */
 export async function runningReplays(db: Database): Promise<readonly ReplayJob[]> {
   const { rows } = await db.query<ReplayRow>({ name: 'running_replays', text: RUNNING_REPLAYS })
   return rows.map(toJob)
 }
 
-// By the database's clock and not a bookkeeper's: the pace is the same for all of them. A time in the future is one of before the
-// clock was set back: the job does not wait until then.
+// Uses the database's clock, so that the pace is the same for all bookkeepers. A `taken_at` in the future was written before the
+// clock was set back: the job does not wait for it.
 const LOCK_REPLAY = `
   select id from replays
    where id = $1 and state = 'running'
@@ -186,7 +186,7 @@ const FAIL_REPLAY = `
   update replays set state = 'failed', ended_at = now(), failure = $2
    where id = $1 and state = 'running' returning done, cardinality(refused) as refused`
 
-/** Ends a job that cannot go on. What it has not put back stays as it is. One that has ended already is left as it is. */
+/** Ends a job that cannot go on. The remaining dead letters stay dead letters. A job that has ended is left as it is. */
 export async function failReplay(
   db: Database,
   { id, failure }: { id: string; failure: string },
@@ -215,9 +215,10 @@ async function auditFailure(
   await writeAudit(transaction, { ...entry, detail: { ...detail } })
 }
 
-// Taken is what was dead when the job was asked for, in the order of dying. What dies again is not taken again: its time is
-// later, and should a worker's clock say otherwise, it bears the job's id. Once nothing is found, the job looks from the
-// beginning once more, for what was being settled or taken by another job when it came by; then it is done.
+// Takes the deliveries that were dead letters when the job was requested, in the order in which they died. One that dies again is
+// not taken again: it died after the request, and it has the job's id in case a worker's clock says otherwise. When nothing is
+// found, the job starts from the beginning once more, for those that were being settled, or taken by another job, when it passed.
+// Then it is done.
 const TAKEN = namedParameters({ id: 'uuid', limit: 'int' }, { after: FILTER })
 const PICKED = `
   with job as (
@@ -252,43 +253,45 @@ const TAKE_BATCH = `${PICKED},
          reached_at = (select dead_lettered_at from reached), reached_id = (select id from reached),
          state = case when not over.over then 'running' when r.refused = '{}' then 'done' else 'failed' end,
          ended_at = case when over.over then now() end,
-         failure = case when over.over and r.refused <> '{}' then ${refusedWords('cardinality(r.refused)', 'r.refused[1]')} end
+         failure = case when over.over and r.refused <> '{}' then ${refusalText('cardinality(r.refused)', 'r.refused[1]')} end
     from replays j
    cross join lateral (select j.reached_at is null and not exists (select from picked) as over) over
    where r.id = ${TAKEN.$.id} and j.id = r.id
   returning (select count(*) from taken) as taken, r.state, r.done, cardinality(r.refused) as refused, r.failure`
 
-/** Dead letters that a job passes over before it fails: where so many are refused, all may be. */
+/** Number of skipped dead letters at which a job fails: if so many are refused, all may be. */
 const REFUSED_MAX = 100
 
-// The next that it would take is passed over: it stays a dead letter, and the job remembers it.
+// Skips the next dead letter that the job would take: it stays a dead letter, and the job keeps its id.
 const PASS_OVER = `${PICKED}
   update replays r
      set taken_at = clock_timestamp(), refused = r.refused || picked.id,
          reached_at = picked.dead_lettered_at, reached_id = picked.id,
          state = case when many.many then 'failed' else 'running' end,
          ended_at = case when many.many then now() end,
-         failure = case when many.many then ${refusedWords('cardinality(r.refused) + 1', 'picked.id')} end
+         failure = case when many.many then ${refusalText('cardinality(r.refused) + 1', 'picked.id')} end
     from picked
    cross join lateral (select cardinality(refused) + 1 >= ${REFUSED_MAX} as many from job) many
    where r.id = ${TAKEN.$.id}
   returning 0 as taken, r.state, r.done, cardinality(r.refused) as refused, r.failure`
 
-/** SQL: why a job failed that was refused so many dead letters. */
-function refusedWords(count: string, example: string): string {
-  return `'the ledger refused to put back ' || ${count} || ' of the dead letters, such as ' || ${example} || '; they stay as they are'`
+/** SQL: the failure of a job for which PostgreSQL refused `count` dead letters. */
+function refusalText(count: string, example: string): string {
+  return `'the ledger refused to put back ' || ${count} || ' of the dead letters, such as ' || ${example} || '; they stay dead letters'`
 }
 
-/** `busy`: another bookkeeper has the job in hand, its pause is not over, or it has ended. */
+/** `busy`: another bookkeeper works on the job, its pause is not over, or it has ended. */
 export type ReplayBatch = 'busy' | { readonly taken: number; readonly state: ReplayState }
 
 /**
- * Puts the next dead letters of a job back: pending, due now, their schedule begun anew. One transaction under the job's
- * lock, so that a crash at any point, or another bookkeeper at the same time, takes nothing twice. Where PostgreSQL refuses a
- * value, fewer are put back at once, and the dead letter that has the value is passed over; the job then ends as failed.
+ * Puts the next dead letters of a job back: pending, due now, at the start of their retry schedule. Runs in one transaction under
+ * the job's lock, so a crash or a concurrent bookkeeper takes no dead letter twice.
  *
- * @param limit most that are put back.
- * @param pauseMs least time between two batches of a job, whoever takes them.
+ * If PostgreSQL refuses a value, smaller batches follow, and the dead letter that has the value is skipped. The job then ends as
+ * failed.
+ *
+ * @param limit most dead letters that are put back.
+ * @param pauseMs least time between two batches of a job, across all bookkeepers.
  */
 export async function takeReplayBatch(
   db: Database,
@@ -297,14 +300,14 @@ export async function takeReplayBatch(
   for (let most = limit; ; most = Math.floor(most / 2)) {
     const text = most === 0 ? PASS_OVER : TAKE_BATCH
     try {
-      return await turnBatch(db, { job, text, limit: Math.max(1, most), pauseMs })
+      return await takeBatch(db, { job, text, limit: Math.max(1, most), pauseMs })
     } catch (error) {
       if (most === 0 || !isDataFault(error)) throw error
     }
   }
 }
 
-async function turnBatch(
+async function takeBatch(
   db: Database,
   {
     job,
@@ -320,7 +323,7 @@ async function turnBatch(
       values: [job.id, pauseMs],
     })
     if (locked.rows.length === 0) return 'busy'
-    // A statement of its own: it sees all that was committed before the lock was had.
+    // A separate statement: its snapshot has all that was committed before the lock was acquired.
     const { rows } = await transaction.query<TakenRow>({
       text,
       values: [...FILTER.values(job.filter), ...TAKEN.values({ id: job.id, limit })],

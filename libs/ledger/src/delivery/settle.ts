@@ -17,9 +17,9 @@ import { endsAllOf } from '../sessions/order.ts'
 import { oweFallbacks } from './fallbacks.ts'
 import { giveUpRefused } from './unrecordable.ts'
 
-/** One POST, or one round that could send nothing, as it is kept. */
+/** One attempt, or one round that could send nothing, as the ledger keeps it. */
 export interface AttemptRecord {
-  /** 1 for the delivery's first. */
+  /** 1 for the first attempt of the delivery. */
   readonly number: number
   readonly startedAt: Date
   readonly durationMs: number
@@ -30,18 +30,18 @@ export interface AttemptRecord {
   readonly tokenDigest: string | null
 }
 
-/** What a worker did to a delivery it held: the attempts it made, and what becomes of it. */
+/** A delivery that a worker has settled: the attempts that it made, and the next state. */
 export interface Settled {
   readonly id: DeliveryId
   readonly attempts: readonly AttemptRecord[]
   readonly settlement: Settlement
-  /** The delivery as it was leased: `attempts` is part of the fence, the other counts count as far as `settlement` does not say them. */
+  /** The delivery as it was leased. `attempts` is part of the fence. `settlement` may replace the other counts. */
   readonly leased: Pick<InFlightDelivery, keyof Tries | 'event' | 'sessionEndsAt'>
 }
 
-/** A delivery on its way into the ledger. */
+/** A settled delivery, and the attempts that are written with it. */
 interface SettledRow extends Settled {
-  /** The attempts whose answers are written: all, or none where PostgreSQL refused what they said. */
+  /** The attempts that are written: all, or none if PostgreSQL refused a value of them. */
   readonly kept: readonly AttemptRecord[]
 }
 
@@ -89,20 +89,20 @@ const ATTEMPTS = rowParameters<AttemptRow>(
     outcome: ['word', ({ outcome }) => outcome.kind],
     status: ['smallint', statusOf],
     error_class: ['word', ({ outcome }) => errorClass(outcome)],
-    error: ['text', ({ outcome }) => words('error' in outcome ? outcome.error : null)],
-    error_description: ['text', ({ outcome }) => words(description(outcome))],
+    error: ['text', ({ outcome }) => withoutNul('error' in outcome ? outcome.error : null)],
+    error_description: ['text', ({ outcome }) => withoutNul(description(outcome))],
     jti: ['uuid', ({ jti }) => jti],
     note: ['text', ({ outcome }) => (outcome.kind === 'acknowledged' ? (outcome.note ?? null) : null)],
   },
   { after: SETTLED },
 )
 
-// Lapsed by an end that its session no longer has, for that was extended meanwhile: it is tried again at once.
+// The delivery lapsed at an expiry of its session that was extended meanwhile: it becomes due at once.
 const EXTENDED = 'd.session_ends_at > s.lapsed_by'
 
-// The lease is the fence: what another worker has claimed since, or settled, is left as it is. So is what this worker has
-// settled by the same statement, of which the answer was lost, and claimed again since: it has more attempts now. Nearly all
-// are settled, so the answer names the others.
+// The lease is the fence: a delivery that another worker has claimed or settled since is left as it is. The attempt count is part
+// of the fence: if this worker repeats the statement because the answer was lost, and has claimed the delivery again meanwhile,
+// the delivery has more attempts. Nearly all deliveries are settled, so the statement returns the ids of the others.
 const SETTLE_DELIVERIES = `
   with given as (
     select * from ${SETTLED.placedAs('s')}
@@ -141,12 +141,13 @@ export interface SettleRequest {
 }
 
 /**
- * Records a batch of attempts and turns each delivery to its next state, in one statement. Owes the fallbacks of dead letters. Where PostgreSQL refuses a value, the
- * batch is split, and the delivery that has the value is settled without what its attempts said; where it refuses even that, the
- * delivery ends as a dead letter, `unrecordable`.
+ * Records a batch of attempts and moves each delivery to its next state, in one statement. Owes the fallbacks of dead letters.
  *
- * @returns the ids that were not settled, mostly none: of these the lease was lost, or they were settled before, and
- * nothing was recorded.
+ * If PostgreSQL refuses a value, the batch is split, and its delivery is settled without the records of its attempts. If
+ * PostgreSQL refuses even that, the delivery becomes a dead letter, `unrecordable`.
+ *
+ * @returns the ids that were not settled, mostly none: their lease was lost, or they were settled before. Nothing was recorded
+ * for them.
  */
 export async function settleDeliveries(
   db: Database,
@@ -172,12 +173,12 @@ export async function settleDeliveries(
   return lost
 }
 
-/** Whether the values of the attempts are left out: states, times and counts are the ledger's own. */
+/** `bare`: writes no values of the attempts. States, times and counts are the ledger's own. */
 interface Bareness {
   readonly bare?: boolean
 }
 
-/** Settles a batch in one statement; where some end as dead letters, owes their fallbacks in the same transaction. */
+/** Settles a batch in one statement. Owes the fallbacks of its dead letters in the same transaction. */
 async function settleAtOnce(
   db: Database,
   request: SettleRequest,
@@ -225,12 +226,12 @@ function statusOf(attempt: AttemptRecord | undefined): number | null {
   return status === null ? null : integer(status, SMALLINT_MAX)
 }
 
-/** Words from outside, as PostgreSQL can keep them: it has no NUL in a text. */
-function words(text: string | null): string | null {
+/** A text from outside, as PostgreSQL can store it: without NUL characters. */
+function withoutNul(text: string | null): string | null {
   return text?.includes('\0') === true ? text.replaceAll('\0', ' ') : text
 }
 
-/** What kind of fault it was, in one word: of the network, of the answer, or ours. */
+/** The kind of the failure, in one word: of the network, of the answer, or our own. */
 function errorClass(outcome: AttemptOutcome): string | null {
   switch (outcome.kind) {
     case 'acknowledged':
@@ -245,14 +246,15 @@ function errorClass(outcome: AttemptOutcome): string | null {
   }
 }
 
-/** The relying party's words, or ours where it was not asked. */
+/** The relying party's error description, or our own if nothing was sent. */
 function description(outcome: AttemptOutcome): string | null {
   if (outcome.kind === 'undeliverable') return outcome.detail
   return outcome.kind === 'acknowledged' ? null : outcome.errorDescription
 }
 
-// Of all that wait for the same, the youngest stays. Of those that name the subject that is the one of the latest logout, and only
-// those are covered of which it ends all: it may be held back for a session that another one is to end.
+// Of all deliveries that wait for the same target, the youngest stays. Among those that name the subject, that is the one of the
+// latest logout. It supersedes an older one only if it ends all the same sessions (`endsAllOf`): it may be withheld to spare a
+// session that the older one has to end.
 const SUPERSEDE_OLDER = `
   with covered as (
     update deliveries d
@@ -285,10 +287,10 @@ const SUPERSEDE_OLDER = `
   select count(*) as covered from covered`
 
 /**
- * Of each of `ids` that waits, and all that wait for the same, leaves only the youngest waiting: the others were being
- * attempted when it was planned, else they had been covered then.
+ * Supersedes all but the youngest of the deliveries that wait for the same target as one of `ids`. They were being attempted when
+ * the youngest was planned; otherwise planning would have superseded them.
  *
- * @returns how many were covered.
+ * @returns the number of superseded deliveries.
  */
 export async function supersedeOlder(
   db: Database,
@@ -304,19 +306,19 @@ export async function supersedeOlder(
     })
     covered += rows[0]?.covered ?? 0
   })
-  // They go on waiting: a relying party may be told twice.
+  // They keep waiting: a relying party may be notified twice.
   for (const { item, error } of refused)
     onFault({ doing: 'supersede', deliveryId: item, error, became: 'left' })
   return covered
 }
 
-// Only what failed for a reason that may pass waited for the endpoint to come back; a refusal has a reason of its own. Due now at the
-// latest, for PostgreSQL's clock may have been set back since a delivery was planned.
+// Skips refused deliveries: only a delivery whose failures were all `unavailable` has waited for the endpoint to recover. Due now
+// at the latest: PostgreSQL's clock may have been set back since the delivery was planned.
 const BRING_FORWARD = `
   update deliveries set due_at = least(planned_at, $2)
    where binding_id = $1 and lane in ('interactive', 'bulk') and due_at > $2 and retries > 0 and refusals = 0`
 
-/** Makes due what waits for its next attempt at an endpoint that was down and has come back. @returns how many were. */
+/** Makes due the deliveries that wait to retry at an endpoint which is available again. @returns their number. */
 export async function bringForward(
   db: Database,
   { bindingId, now }: { bindingId: BindingId; now: Date },
@@ -329,7 +331,7 @@ export async function bringForward(
   return rowCount ?? 0
 }
 
-// A delivery is due since its event was accepted, but nobody could try it before it was planned.
+// A delivery is due since its event was accepted, but no worker could attempt it before it was planned: both times must be old.
 const GIVE_UP = `
   with given_up as (
     update deliveries d
@@ -353,11 +355,11 @@ const GIVE_UP = `
   select id from given_up`
 
 /**
- * Gives up on what has been due for too long while nobody tried, for its endpoint was known to be down.
+ * Gives up on deliveries that have been due for too long without an attempt, because their endpoint was known to be unavailable.
  *
- * @param dueBefore by binding: what has been due since before then is given up on.
- * @param limit most for each binding and lane.
- * @returns how many were.
+ * @param dueBefore for each binding: deliveries that were due before this time are given up on.
+ * @param limit most deliveries for each binding and lane.
+ * @returns the number of deliveries given up on.
  */
 export async function giveUpUnreachable(
   db: Database,
@@ -384,7 +386,7 @@ export async function giveUpUnreachable(
     })
   })
   const [first] = refused
-  // One binding has a delivery that cannot be given up on. The others are done with.
+  // PostgreSQL refuses to update a delivery of one binding. The other bindings are done.
   if (first !== undefined) throw first.error
   return givenUp
 }

@@ -4,7 +4,7 @@ import { type Database, withTransaction } from '../postgres/database.ts'
 import { type DeliveryFault, isDataFault, type OnDeliveryFault, type Refused } from '../postgres/faults.ts'
 import { oweFallbacks } from './fallbacks.ts'
 
-// Nothing of it comes from outside or is counted. Where a value in the row makes a better statement fail, this one passes.
+// Writes no value from outside and changes no counter. So it succeeds if a value in the row makes the regular statement fail.
 const GIVE_UP_UNRECORDABLE = `
   with given_up as (
     update deliveries d
@@ -20,15 +20,16 @@ const GIVE_UP_UNRECORDABLE = `
 
 interface GiveUpRequest {
   readonly id: DeliveryId
-  /** The worker that holds it; null where it is pending. */
+  /** The worker that holds the delivery; null if it is pending. */
   readonly workerId: WorkerId | null
   readonly now: Date
 }
 
 /**
- * Makes a dead letter of each delivery of which the ledger refused everything else. One of which it refuses even that is left.
+ * Makes a dead letter of each delivery for which PostgreSQL refused every other statement. If PostgreSQL refuses this, too, the
+ * delivery is left as it is.
  *
- * @returns the ids that are left, or no longer held in this state.
+ * @returns the ids of deliveries that are left as they are, or are not held in this state any more.
  */
 export async function giveUpRefused(
   db: Database,

@@ -4,7 +4,7 @@ import type { Database } from '../postgres/database.ts'
 
 const REGISTER_WORKER = 'insert into workers (id, name) values ($1, $2) on conflict (id) do nothing'
 
-/** Makes a worker known, alive as of now. @param name where it runs, for people. */
+/** Registers a worker as alive now. @param name where it runs, for people. */
 export async function registerWorker(
   db: Database,
   { id, name }: { id: WorkerId; name: string },
@@ -12,7 +12,7 @@ export async function registerWorker(
   await db.query({ name: 'register_worker', text: REGISTER_WORKER, values: [id, name] })
 }
 
-// The database's clock, not the worker's: it is the one that all workers share.
+// Uses the database's clock, which all workers share.
 const BEAT = `
   with me as (update workers set seen_at = now(), working = $2 where id = $1 returning id)
   select exists (select from me) as alive, count(*) as workers, count(*) filter (where id < $1) as rank,
@@ -20,25 +20,25 @@ const BEAT = `
     from workers
    where working or id = $1`
 
-/** A worker among those that live and may attempt deliveries. It counts itself in any case. */
+/** Membership of a worker among the live workers that may attempt deliveries. The worker itself always counts. */
 export interface Standing {
-  /** False when it was declared dead: its leases are gone. */
+  /** False if the worker was declared dead: it has lost its leases. */
   readonly alive: boolean
   readonly workers: number
-  /** Its place among them, from 0. */
+  /** Its position among the workers, from 0. */
   readonly rank: number
 }
 
-/** What the ledger answers to a heartbeat. */
+/** The ledger's answer to a heartbeat. */
 export interface Beat extends Standing {
   /** The ledger's clock, read while it answered. */
   readonly now: Date
 }
 
 /**
- * Says that a worker is alive.
+ * Records a heartbeat of a worker.
  *
- * @param working false: it may make no attempts, so that the shares of others are as if it were not there. Default: true.
+ * @param working false: the worker may make no attempts, so the other workers share the limits without it. Default: true.
  */
 export async function beat(
   db: Database,
@@ -47,12 +47,12 @@ export async function beat(
 ): Promise<Beat> {
   const { rows } = await db.query<Beat>({ name: 'beat', text: BEAT, values: [id, working] })
   const [row] = rows
-  if (row === undefined) throw new Error('the heartbeat got no answer row')
+  if (row === undefined) throw new Error(`the heartbeat of worker ${id} returned no row`)
   return row
 }
 
-// Also a worker that was seen in what is the future by now: PostgreSQL's clock was ahead then, and a dead worker would stay until
-// that time has come. A living one that has not beaten since registers again.
+// Also deletes a worker that was seen in the future: PostgreSQL's clock was ahead then, and a dead worker would stay until that
+// time. A live worker without a heartbeat since then registers again.
 const BURY_SILENT = `
   delete from workers
    where seen_at <= now() - make_interval(secs => $1) or seen_at > now() + make_interval(secs => $1)`
@@ -61,8 +61,8 @@ const BURY_ONE = 'delete from workers where id = $1'
 /**
  * SQL that gives back deliveries and counts them as `given_back`.
  *
- * A delivery belongs to a lease where worker and time agree: it may have been released and leased again since. The candidates
- * are looked up one by one, then updated by an array of their ids: a join would be planned as a scan of the table.
+ * A delivery belongs to a lease if worker and time agree: it may have been released and leased again since. The candidates are
+ * looked up one by one, then updated by an array of their ids: the planner would scan the table for a join.
  *
  * @param from rows (worker_id, leased_at, delivery_id), each a delivery that its worker does not hold.
  */
@@ -81,8 +81,8 @@ const giveBack = (from: string) => `
     returning id
   )`
 
-// By what is so, never by age: whatever is leased to a worker that does not exist. No lease is given to one, for the statements
-// that lease lock the worker's row.
+// Gives back every lease of a worker that does not exist. The age of a lease does not matter. No lease goes to such a worker,
+// because the statements that lease lock the worker's row.
 const RECLAIM = `
   with ended as (
     delete from leases l
@@ -93,17 +93,18 @@ const RECLAIM = `
   select count(*) as deliveries from given_back`
 
 /**
- * Declares dead every worker that has been silent for `leaseMs`, or was seen that far in the future, and gives back all that is leased to workers which do not
- * exist: it is due at once and has cost no attempt (whether the last one reached the RP is not known).
+ * Declares dead every worker that has been silent for `leaseMs`, or was seen that far in the future. Then gives back all
+ * deliveries leased to workers that do not exist. They are due at once, and their last attempt is not counted: whether it reached
+ * the RP is unknown.
  *
- * @returns how many deliveries were given back.
+ * @returns the number of deliveries given back.
  */
 export async function reclaimLeases(db: Database, { leaseMs }: { leaseMs: number }): Promise<number> {
   await db.query({ name: 'bury_silent', text: BURY_SILENT, values: [leaseMs / 1_000] })
   return reclaim(db)
 }
 
-/** Takes leave: what the worker still holds is given back. @returns how many deliveries were. */
+/** Deletes a worker that stops, and gives back the deliveries that it holds. @returns the number of deliveries given back. */
 export async function retireWorker(db: Database, id: WorkerId): Promise<number> {
   await db.query({ name: 'bury_one', text: BURY_ONE, values: [id] })
   return reclaim(db)
@@ -114,8 +115,8 @@ async function reclaim(db: Database): Promise<number> {
   return rows[0]?.deliveries ?? 0
 }
 
-// Deletes the leases that the worker knows to have ended, and looks up none of their deliveries. A lease of which something is held
-// stays, with that alone: what has ended is looked up once.
+// Deletes the leases that the worker knows to have ended, without a lookup of their deliveries. A lease with deliveries that are
+// still held stays, with these alone: an ended delivery is looked up once.
 const RELEASE_UNHELD = `
   with finished as (
     delete from leases l
@@ -147,30 +148,30 @@ const RELEASE_UNHELD = `
   ${giveBack('(select worker_id, leased_at, delivery_id from listed where not held)')}
   select count(*) as deliveries from given_back`
 
-/** What a worker knows of its leases. */
+/** The leases of a worker, as the worker knows them. */
 export interface HeldLeases {
   readonly workerId: WorkerId
-  /** Numbers of the leases that the worker is waiting to be given, or holds whole: they are left alone. */
+  /** Numbers of the leases that the worker has requested without an answer yet, or holds whole. They are left alone. */
   readonly asking: readonly number[]
-  /** Deliveries that the worker knows it holds under other leases, as of before the call. */
+  /** Deliveries that the worker held under other leases before the call. */
   readonly held: readonly DeliveryId[]
   /**
-   * Leases of which the worker knows every delivery to be settled or given back. One that lists another number of deliveries stays, and
-   * is looked up at the next call that does not name it. Default: none.
+   * Leases whose deliveries are all settled or given back, as the worker knows. If the ledger has another number of deliveries
+   * for a lease, it stays, and is looked up at the next call that does not name it. Default: none.
    */
   readonly ended?: readonly { readonly number: number; readonly deliveries: number }[]
   /**
-   * The highest number of a lease that the worker had asked for by then. Later ones are left alone: the statement may wait for a
-   * connection while they are given.
+   * The highest number of a lease that the worker had requested before the call. Later leases are left alone: they may be given
+   * while this statement waits for a connection.
    */
   readonly upTo: number
 }
 
 /**
- * Gives back what is leased to a living worker without its knowing (the statement that leased it was carried out, and its answer
- * was lost), and forgets leases that have ended.
+ * Gives back deliveries that are leased to a live worker without its knowledge, and deletes leases that have ended. A worker does
+ * not know of a lease if the answer of the statement was lost.
  *
- * @returns how many deliveries were given back.
+ * @returns the number of deliveries given back.
  */
 export async function releaseUnheld(
   db: Database,
@@ -191,18 +192,18 @@ export async function releaseUnheld(
   return rows[0]?.deliveries ?? 0
 }
 
-/** The ledger's clock. */
+/** Reads the ledger's clock. */
 export async function readClock(db: Database): Promise<Date> {
   const { rows } = await db.query<{ now: Date }>('select clock_timestamp() as now')
   const [row] = rows
-  if (row === undefined) throw new Error('the ledger did not say its time')
+  if (row === undefined) throw new Error('reading the clock of the ledger returned no row')
   return row.now
 }
 
 const OLDEST_LEASE =
   'select coalesce(extract(epoch from now() - min(leased_at)), 0)::float8 as age from leases'
 
-/** How long the oldest lease has been held, in seconds; 0 where there is none. */
+/** The age of the oldest lease, in seconds; 0 if there is none. */
 export async function oldestLeaseSeconds(db: Database): Promise<number> {
   const { rows } = await db.query<{ age: number }>({ name: 'oldest_lease', text: OLDEST_LEASE })
   return Math.max(0, rows[0]?.age ?? 0)

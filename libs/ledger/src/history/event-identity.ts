@@ -2,15 +2,15 @@ import type { EventId, GivenEventId, Issuer } from '@curfew/domain'
 import { plainArray, textColumn } from '../postgres/arrays.ts'
 import type { Database } from '../postgres/database.ts'
 
-// Outside, an event is known by its issuer and the id that the issuer gave it; in the ledger by one id.
+// The API names an event by its issuer and the id that the issuer gave it. The ledger names it by one id.
 
-/** An event as it is asked for. `iss` null: at any issuer. */
+/** An event as the caller names it. `iss` null: at any issuer. */
 export interface AskedEvent {
   readonly givenId: GivenEventId
   readonly iss: Issuer | null
 }
 
-/** An event that the ledger has. */
+/** The identity of an event in the ledger. */
 export interface EventIdentity {
   readonly id: EventId
   readonly iss: Issuer
@@ -18,7 +18,7 @@ export interface EventIdentity {
   readonly issuer: string | null
 }
 
-// `offset 0` keeps this an index lookup for each id: joined freely, the planner reads a large table as a whole.
+// `offset 0` keeps this an index lookup for each id: without it, the planner reads large tables as a whole.
 const IDENTIFY_EVENTS = `
   select asked.place::int, found.id, found.iss, i.name as issuer
     from unnest($1::uuid[], $2::text[]) with ordinality as asked(given_id, iss, place)
@@ -29,7 +29,7 @@ const IDENTIFY_EVENTS = `
     left join issuers i on i.iss = found.iss
    order by i.name, found.iss`
 
-/** Looks up the events of each given id, in the order asked: one event for each issuer that used the id. */
+/** Looks up the events of each given id, in the order of `asked`: one event for each issuer that used the id. */
 export async function identifyEvents(
   db: Database,
   asked: readonly AskedEvent[],

@@ -19,7 +19,7 @@ import {
 } from '../postgres/walk.ts'
 import { eventRanges } from './event-ranges.ts'
 
-// What a token names is said by logoutTokenClaims; where no session is known, or the RP takes the subject only, the subject.
+// `names` must agree with `logoutTokenClaims`: the subject, if no session is known or the RP takes only the subject.
 const DELIVERY = `
   select d.id, d.event_id as "eventId", e.given_id as "givenEventId", d.binding_id as "bindingId", p.issuer, p.client_id as "clientId",
          p.client_name as "clientName", b.kind as channel, b.fallback_for as "fallbackFor", b.counts, b.endpoint,
@@ -50,7 +50,7 @@ const FIND_EVENTS = `
     left join issuers i on i.iss = e.iss
    order by asked.place`
 
-// `offset 0` keeps it a walk through the index for each event: joined freely, a large table is read as a whole.
+// `offset 0` keeps this an index scan for each event: without it, the planner reads large tables as a whole.
 const DELIVERIES_OF_EVENTS = `${DELIVERY}
    where d.id = any(array(
      select owed.id
@@ -62,9 +62,9 @@ const DELIVERIES_OF_EVENTS = `${DELIVERY}
    order by p.client_id, b.kind, b.endpoint, d.sid`
 
 interface EventRow extends Omit<EventRecord, 'issuerLogout'> {
-  /** How many deliveries. */
+  /** Number of its deliveries. */
   readonly owed: number
-  /** Of a logout of everyone; null of any other. */
+  /** State of an issuer logout; null for any other event. */
   readonly state: IssuerLogoutProgress['state'] | null
   readonly endedAt: Date | null
   readonly total: number | null
@@ -78,10 +78,10 @@ export interface FoundEvent {
 }
 
 /**
- * Events with their deliveries, by id, those that ask for many in two statements: as many of them, in their order, as have
- * `deliveriesMax` deliveries together, but one at least. Of each of the others it says `later`: ask again.
+ * Finds events with their deliveries by id, in two statements. Returns events in the order of `ids` until they have
+ * `deliveriesMax` deliveries together, but at least one event. Each of the others is `later`: ask again.
  *
- * @returns null for an event that is not (yet) planned.
+ * @returns null for an event that is not planned (yet).
  */
 export async function findEvents(
   db: Database,
@@ -114,7 +114,7 @@ function toEvent({ owed: _, state, endedAt, total, done, ...event }: EventRow): 
   return { ...event, issuerLogout: state === null ? null : { state, endedAt, total, done } }
 }
 
-// `offset 0`: as above.
+// `offset 0`: see DELIVERIES_OF_EVENTS.
 const SETTLED_EVENTS = `
   select e.id
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked(id, low, high)
@@ -124,7 +124,7 @@ const SETTLED_EVENTS = `
       where d.id between asked.low and asked.high and d.event_id = e.id and d.settled_at is null offset 0)
      and not exists (select from issuer_logouts l where l.event_id = e.id and l.state = 'running')`
 
-/** Which of `ids` are planned and wholly settled: one question for everybody who waits. */
+/** Finds the events that are planned and have all their deliveries settled. One statement serves all waiting callers. */
 export async function settledEvents(db: Database, ids: readonly string[]): Promise<ReadonlySet<string>> {
   const { rows } = await db.query<{ id: string }>({
     name: 'settled_events',
@@ -134,7 +134,7 @@ export async function settledEvents(db: Database, ids: readonly string[]): Promi
   return new Set(rows.map(({ id }) => id))
 }
 
-// What covered it may itself be covered by now. `union`, for what has been seen is not followed again.
+// A superseding delivery may itself be superseded. `union` drops repeated rows, so a cycle ends.
 const COVERING_DELIVERIES = `
   with recursive chain(id, by) as (
     select d.id, d.superseded_by from deliveries d where d.id = any($1::uuid[]) and d.state = 'superseded'
@@ -146,7 +146,7 @@ const COVERING_DELIVERIES = `
     from chain join deliveries d on d.id = chain.by
    where d.state <> 'superseded'`
 
-/** Of each of these that is superseded: how the delivery stands that says it all in the end. */
+/** For each superseded delivery among `ids`, the progress of the delivery that supersedes it in the end. */
 export async function coveringDeliveries(
   db: Database,
   ids: readonly string[],
@@ -156,7 +156,7 @@ export async function coveringDeliveries(
     text: COVERING_DELIVERIES,
     values: [plainArray(ids)],
   })
-  return new Map(rows.map(({ coveredId, ...standing }) => [coveredId, standing]))
+  return new Map(rows.map(({ coveredId, ...progress }) => [coveredId, progress]))
 }
 
 const FIND_DELIVERY = `${DELIVERY} where d.id = $1`
@@ -166,7 +166,7 @@ const ATTEMPTS_OF_DELIVERY = `
          error_class as "errorClass", error, error_description as "errorDescription", jti, note
     from attempts where delivery_id = $1 order by number`
 
-/** A delivery with every attempt. */
+/** Finds a delivery with all its attempts. */
 export async function findDelivery(
   db: Database,
   id: string,
@@ -224,7 +224,7 @@ const LAST_ID = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
 export interface DeliveryFilter {
   readonly issuer: string | null
-  /** Any of these. */
+  /** Selects deliveries of any of these clients. */
   readonly clientIds: readonly string[] | null
   /** Kind of the channel. */
   readonly channel: string | null
@@ -237,13 +237,13 @@ export interface DeliveryFilter {
   readonly limit: number
 }
 
-/** PostgreSQL orders UUIDs as their texts. */
+/** Compares ids, the latest first. PostgreSQL orders UUIDs like their texts. */
 const latestId = (a: { readonly id: string }, b: { readonly id: string }) =>
   a.id === b.id ? 0 : a.id > b.id ? -1 : 1
 
 /**
- * Deliveries by id, the latest first. Where filters leave few of them, a page ends after so many rows and says where the next
- * begins.
+ * Lists deliveries by id, the latest first. If the filter matches few rows, a page ends after a fixed number of rows that were
+ * read, and `reached` is where the next page begins.
  */
 export async function listDeliveries(
   db: Database,
@@ -254,7 +254,7 @@ export async function listDeliveries(
   if (bindings?.length === 0) return { rows: [], reached: null }
   const [low, high] = eventId === null ? [FIRST_ID, LAST_ID] : deliveryIdRange(eventId)
   const values = ASKED.values({ low, high, before: before ?? LAST_ID, eventId, state, since, until })
-  // Deliveries of one event lie side by side already.
+  // The ids of one event's deliveries are adjacent, so these need no walk by binding.
   const { keys, reached } =
     bindings === null || eventId !== null
       ? await walk<{ id: string }>(db, LIST_DELIVERIES, { parts: bindings, limit, values })

@@ -16,14 +16,14 @@ import { reckonable } from '../postgres/times.ts'
 /** A state in which a delivery is settled. */
 export type SettledState = Exclude<DeliveryState, 'pending' | 'in_flight'>
 
-/** What one statement planned or settled, as it stood when that was committed. */
+/** The events and deliveries that one statement planned, or the deliveries that it settled, as they were at its commit. */
 export type JournalEntry =
   | {
       readonly kind: 'planned'
       readonly at: Date
-      /** Events that the ledger did not have before; some may owe nothing. */
+      /** Events that the ledger did not have before. Some may owe no delivery. */
       readonly eventIds: readonly EventId[]
-      /** What is owed since. */
+      /** The deliveries that the statement planned. */
       readonly owed: readonly JournalDelivery[]
     }
   | { readonly kind: 'settled'; readonly at: Date; readonly settled: readonly SettledDelivery[] }
@@ -31,15 +31,15 @@ export type JournalEntry =
 export interface JournalDelivery {
   readonly id: DeliveryId
   readonly bindingId: BindingId
-  /** When its event was accepted, in milliseconds since 1970; null in the bulk lane, of which nothing is promised. */
+  /** When its event was accepted, in milliseconds since 1970; null in the bulk lane, which has no SLA. */
   readonly acceptedMs: number | null
 }
 
 export interface SettledDelivery extends JournalDelivery {
   readonly state: SettledState
-  /** Of an acknowledgement. */
+  /** Level of the acknowledgement; null without one. */
   readonly level: Level | null
-  /** How often it had been replayed before it ended so: 0 the first time. By now it may be under way again. */
+  /** How often it had been replayed before: 0 if it was settled for the first time. It may have been replayed again since. */
   readonly generation: number
 }
 
@@ -48,7 +48,7 @@ const COLUMNS = 'kind, at, event_ids, delivery_ids, binding_ids, accepted_ms, st
 /** SQL: `accepted_ms` of an event `e`. */
 export const ACCEPTED_MS = `case e.lane when 'interactive' then (extract(epoch from ${reckonable('e.accepted_at')}) * 1000)::bigint end as accepted_ms`
 
-/** SQL: deliveries as `d`, each with when its event was accepted. `offset 0` keeps it a lookup for each. */
+/** SQL: deliveries as `d`, with the acceptance time of their events. `offset 0` keeps this a lookup for each delivery. */
 export function withAcceptance(deliveries: string): string {
   return `(select d.*, e.accepted_ms from ${deliveries} d
     left join lateral (select ${ACCEPTED_MS} from events e where e.id = d.event_id offset 0) e on true) d`
@@ -58,7 +58,7 @@ const NO_DELIVERIES =
   '(select null::uuid as id, null::bigint as binding_id, null::bigint as accepted_ms where false) d'
 
 /**
- * SQL that enters into the journal what a statement planned: one row, or none.
+ * SQL that enters planned events and deliveries into the journal: one row, or none.
  *
  * @param eventIds an array, or null.
  * @param from deliveries as `d`: id, binding_id, accepted_ms. Default: none.
@@ -79,10 +79,10 @@ export function journalPlanned({
 }
 
 /**
- * SQL that enters into the journal what a statement settled: one row, or none.
+ * SQL that enters settled deliveries into the journal: one row, or none.
  *
  * @param from deliveries as `d`: id, binding_id, accepted_ms, state, generation.
- * @param level SQL: the level of `d`. Default: none of them is acknowledged.
+ * @param level SQL: the level of `d`. Default: null, for deliveries that are not acknowledged.
  */
 export function journalSettled(from: string, at: string, level = 'null::text'): string {
   return `insert into journal (${COLUMNS})
@@ -91,14 +91,14 @@ export function journalSettled(from: string, at: string, level = 'null::text'): 
       from ${from} having count(*) > 0`
 }
 
-/** Enters what happened into books of its own, in the transaction in which it is struck out of the journal: once, or not at all. */
+/** Applies entries to a projection, in the transaction that deletes them from the journal: exactly once, or not at all. */
 export type Projector = (transaction: Queryable, entries: readonly JournalEntry[]) => Promise<void>
 
 interface JournalRow {
   readonly id: number
   readonly kind: 'planned' | 'settled'
   readonly at: Date
-  /** As text, with commas between: an array of thousands is read several times as fast so. */
+  /** Lists are texts separated by commas: thousands of elements are read several times as fast as from an array. */
   readonly eventIds: string
   readonly deliveryIds: string
   readonly bindingIds: string
@@ -108,18 +108,18 @@ interface JournalRow {
   readonly generations: string
 }
 
-// Some that were written earlier may be committed later; they are found then, for each is deleted by its own number.
+// An entry with a lower id may be committed later. It is found then, because each entry is deleted by its id.
 const ENTRY = `id, kind, at, array_to_string(event_ids, ',') as "eventIds", array_to_string(delivery_ids, ',') as "deliveryIds",
   array_to_string(binding_ids, ',') as "bindingIds", array_to_string(accepted_ms, ',', '') as "acceptedMs",
   array_to_string(states, ',') as states, array_to_string(levels, ',', '') as levels, array_to_string(generations, ',') as generations`
-// The first, and what follows as long as it is not too much at once: an entry may have one delivery, or ten thousand.
+// Takes the first entry, and the next ones up to a number of deliveries: an entry may have one delivery, or ten thousand.
 const TAKE_ENTRIES = `
   select ${ENTRY} from (
     select *, sum(cardinality(delivery_ids)) over (order by id) - cardinality(delivery_ids) as before
       from (select * from journal order by id limit $1) oldest
   ) counted
    where before < $2 order by id`
-/** Deliveries that are posted at once, about: the process does nothing else meanwhile. */
+/** About how many deliveries are projected at once. The process does nothing else meanwhile. */
 const DELIVERIES_AT_ONCE = 8_000
 
 const STRIKE_ENTRIES = 'delete from journal where id = any($1::bigint[])'
@@ -129,16 +129,17 @@ const LEAVE_ENTRIES = `
   select p.name, j.id, j.kind, j.at, j.event_ids, j.delivery_ids, j.binding_ids, j.accepted_ms, j.states, j.levels, j.generations
     from journal j cross join unnest($2::text[]) as p(name) where j.id = any($1::bigint[])`
 
-/** Told of a poster that failed. */
+/** Called for a projector that failed. */
 export type OnProjectorFailed = (name: string, error: unknown) => void
 
 /**
- * Hands the oldest entries of the journal to every poster, and deletes them: all of it in one transaction, and by one
- * bookkeeper at a time.
+ * Passes the oldest entries of the journal to every projector, and deletes them. Runs in one transaction, and in one bookkeeper
+ * at a time.
  *
- * @param limit most entries; each is a whole batch of plans or settlements.
- * @param names of posters that hold up no other: what one of them fails at is left for `postLeft`. Whoever has none, does.
- * @returns how many entries; null when another bookkeeper is at it.
+ * @param limit most entries. Each is a whole batch of plans or settlements.
+ * @param names the names of projectors that must not block the others: entries that one of them fails at are left for
+ * `projectLeft`. If a projector without a name fails, the call fails.
+ * @returns the number of entries; null if another bookkeeper is projecting.
  */
 export async function projectJournal(
   db: Database,
@@ -164,13 +165,13 @@ export async function projectJournal(
     if (rows.length === 0) return 0
     const entries = rows.map(toEntry)
     const left: string[] = []
-    for (const post of projectors) {
-      const name = names.get(post)
+    for (const project of projectors) {
+      const name = names.get(project)
       if (name === undefined) {
-        await post(transaction, entries)
+        await project(transaction, entries)
         continue
       }
-      const failure = await failureOf(transaction, () => post(transaction, entries))
+      const failure = await failureOf(transaction, () => project(transaction, entries))
       if (failure === null) continue
       onFailed?.(name, failure.error)
       left.push(name)
@@ -188,7 +189,7 @@ const TAKE_LEFT = `
   select ${ENTRY} from journal_left where projector = $1 order by failed_at, id limit $2`
 const COUNT_LEFT = 'select projector, count(*) as count from journal_left group by projector'
 
-/** How many entries each poster failed at so far. Those without any are left out. */
+/** The number of entries that each projector has failed at. Projectors without such entries are absent. */
 export async function countJournalLeft(db: Database): Promise<ReadonlyMap<string, number>> {
   const { rows } = await db.query<{ projector: string; count: number }>({
     name: 'count_journal_left',
@@ -213,11 +214,11 @@ const HALF = namedParameters({
   levels: 'text[]',
   generations: 'int[]',
 })
-// A new number from the journal's own sequence: a half is an entry like any other.
+// A new id from the journal's own sequence: a half is an entry like any other.
 const LEAVE_HALF = `
   insert into journal_left (id, ${HALF.names}) values (nextval(pg_get_serial_sequence('journal', 'id')), ${HALF.list})`
 
-/** Puts two halves in the place of an entry. @returns false where it is of one delivery or event, and has no halves. */
+/** Replaces an entry by two halves. @returns false if the entry has one delivery or event, and cannot be halved. */
 async function splitLeft(transaction: Queryable, name: string, row: JournalRow): Promise<boolean> {
   const halves = halvesOf(toEntry(row))
   if (halves === null) return false
@@ -246,7 +247,9 @@ async function splitLeft(transaction: Queryable, name: string, row: JournalRow):
   return true
 }
 
-/** An entry in two: half of its deliveries, or half of its events with what these owe. Null where there is one only. */
+/**
+ * Halves an entry: by its deliveries, or by its events with the deliveries that these owe. Null if there is only one.
+ */
 function halvesOf(entry: JournalEntry): readonly [JournalEntry, JournalEntry] | null {
   if (entry.kind === 'settled') {
     const half = Math.ceil(entry.settled.length / 2)
@@ -273,18 +276,19 @@ function halvesOf(entry: JournalEntry): readonly [JournalEntry, JournalEntry] | 
 }
 
 /**
- * Hands to a poster what it failed at before, as `postJournal` does. One that it fails at alone goes behind the others; where a
- * value of one delivery is at fault, the entry is split, so that the others of it are posted.
+ * Passes to a projector the entries that it failed at before, as `projectJournal` does. A single entry that fails again moves
+ * behind the others. If the value of one delivery may be at fault, the entry is split instead, so that the rest of it is
+ * projected.
  *
- * @param limit most entries. Where it failed at several, try one: the others may be good.
- * @returns how many entries there were, whether they were posted, and whether the one was split; null when another bookkeeper is
- * at it.
+ * @param limit most entries. If several fail together, try one: the others may be good.
+ * @returns the number of entries, whether they were projected, and whether the single entry was split; null if another bookkeeper
+ * is projecting.
  */
 export async function projectLeft(
   db: Database,
   {
     name,
-    post,
+    post: project,
     limit,
     onFailed,
   }: { name: string; post: Projector; limit: number; onFailed: OnProjectorFailed },
@@ -298,7 +302,7 @@ export async function projectLeft(
     })
     const entries = rows.length
     if (entries === 0) return { entries, posted: true, split: false }
-    const failure = await failureOf(transaction, () => post(transaction, rows.map(toEntry)))
+    const failure = await failureOf(transaction, () => project(transaction, rows.map(toEntry)))
     const values = [name, plainArray(rows.map(({ id }) => id))]
     if (failure === null) {
       await transaction.query({ name: 'strike_left', text: STRIKE_LEFT, values })
@@ -313,31 +317,31 @@ export async function projectLeft(
   })
 }
 
-/** Whether one value may be at fault: PostgreSQL refused it, or we could not reckon with it. */
+/** Whether one value may be at fault: PostgreSQL refused it, or the projector could not calculate with it. */
 function isOfValue(error: unknown): boolean {
   return isDataFault(error) || error instanceof RangeError || error instanceof TypeError
 }
 
-/** What `work` failed at, undone; null where it did not. @throws what says that the connection is lost. */
+/** Runs `work`, undoes it if it fails, and returns the failure; null if it succeeds. @throws an error of a lost connection. */
 async function failureOf(
   transaction: Queryable,
   work: () => Promise<void>,
 ): Promise<{ readonly error: unknown } | null> {
-  await transaction.query('savepoint posting')
+  await transaction.query('savepoint projecting')
   try {
     await work()
-    await transaction.query('release savepoint posting')
+    await transaction.query('release savepoint projecting')
     return null
   } catch (error) {
     if (isUnavailable(error) && !isStatementTimeout(error)) throw error
-    await transaction.query('rollback to savepoint posting')
+    await transaction.query('rollback to savepoint projecting')
     return { error }
   }
 }
 
 function toEntry({ kind, at, ...row }: JournalRow): JournalEntry {
   const ids = split<DeliveryId>(row.deliveryIds)
-  // As many of each as there are deliveries: the schema sees to it.
+  // Each list has one element for each delivery: the schema enforces it.
   const [bindingIds, accepted] = [split(row.bindingIds), row.acceptedMs.split(',')]
   const bindingOf = (index: number) => Number(bindingIds[index]) as BindingId
   const acceptedOf = (index: number) => (accepted[index] ? Number(accepted[index]) : null)

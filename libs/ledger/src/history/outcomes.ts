@@ -16,18 +16,18 @@ const OUTCOMES_OF = `
   select ${COLUMNS} from deliveries d ${PARTIES}
    where d.id = any($1::uuid[]) and d.settled_at is not null`
 
-/** Those of `ids` that are settled, in no order. */
+/** Reads the outcomes of those deliveries that are settled, in any order. */
 export async function outcomesOf(db: Database, ids: readonly string[]): Promise<readonly OutcomeRecord[]> {
   const { rows } = await db.query<OutcomeRecord>({ name: 'outcomes_of', text: OUTCOMES_OF, values: [ids] })
   return rows
 }
 
-// Whoever begins to listen hears of what comes, and not of all history.
+// Publishing begins with the present, not with all of history.
 const BEGIN = `
   insert into outcomes_published (until_at)
   select now() - make_interval(secs => $1::float8 / 1000) where not exists (select from outcomes_published)`
 
-// As text, for a Date has not all that PostgreSQL keeps.
+// Times as text: a Date is less precise than PostgreSQL.
 const NEXT_SPAN = `
   select until_at::text as "from", next::text as until, next < settled as more
     from (
@@ -36,8 +36,8 @@ const NEXT_SPAN = `
     ) span
    where next > until_at`
 
-// The time of the attempt is said as well, so that only partitions are looked into that may hold it. What was acknowledged
-// is never changed again.
+// The start of the attempt is a condition as well, so that only the partitions that may have it are read. An acknowledged
+// delivery never changes again.
 const ACKNOWLEDGED = `
   select ${COLUMNS}
     from attempts a
@@ -50,13 +50,12 @@ const ACKNOWLEDGED = `
 const MARK_PUBLISHED = 'update outcomes_published set until_at = $1::timestamptz'
 
 /**
- * Hands the acknowledgements that were recorded within the next `spanMs` after the last time to `publish`, and remembers
- * that it was done: at least once. The first call begins with now. Nothing is written where deliveries are settled, and
- * nothing waits for it.
+ * Passes the acknowledgements of the next `spanMs` to `publish`, and then records how far it has published. An acknowledgement is
+ * published at least once. The first call begins with the present. Settling writes nothing for this and does not wait for it.
  *
- * @param lagMs what is younger is left for later: longer than a statement may take, so that whatever was recorded before has
- * been committed by then, or never will be.
- * @returns how many were published, and whether there is more to look at now; null when somebody else is at it.
+ * @param lagMs leaves younger acknowledgements for later. Longer than a statement may take, so that every older acknowledgement
+ * is committed, or never will be.
+ * @returns the number published, and whether more can be published now; null if another bookkeeper is publishing.
  */
 export async function publishAcknowledgements(
   db: Database,
@@ -80,7 +79,7 @@ export async function publishAcknowledgements(
     })
     const [span] = spans
     if (span === undefined) return { published: 0, more: false }
-    // Not prepared by name: what a plan costs depends on the span, and a generic one would read everything.
+    // Not prepared by name: the cost of a plan depends on the span, and a generic plan would read everything.
     const { rows } = await transaction.query<OutcomeRecord>({
       text: ACKNOWLEDGED,
       values: [span.from, span.until],

@@ -2,17 +2,18 @@ import { type Database, type Queryable, withTransaction } from '../postgres/data
 import { microsOf } from '../postgres/times.ts'
 import { eventRanges } from './event-ranges.ts'
 
-/** Where a sweep over the events has got to: microseconds of the epoch, for a Date has not all that PostgreSQL keeps, and the id. */
+/** Position of a sweep over the events: microseconds since 1970, because a Date is less precise than PostgreSQL, and the id. */
 export interface SweepPosition {
   readonly micros: number
   readonly id: string
 }
 
 export interface Sweep {
-  /** How many were deleted. */
+  /** Number of deleted events. */
   readonly events: number
+  /** Number of deleted deliveries. */
   readonly deliveries: number
-  /** Where to go on; null when nothing older is left. */
+  /** Where the next sweep begins; null if no older event is left. */
   readonly next: SweepPosition | null
 }
 
@@ -22,14 +23,15 @@ const OLD_EVENTS = `
      and (planned_at, id) > (timestamptz 'epoch' + $2::bigint * interval '1 microsecond', $3::uuid)
    order by planned_at, id limit $4`
 
-/** Before all that there is. */
+/** The position before the first event. */
 const BEGINNING: SweepPosition = { micros: 0, id: '00000000-0000-0000-0000-000000000000' }
 
-// A session that is posted late may be owed what is long settled. Statements of their own, so that the next one sees what was owed
-// until then.
+// Locks the events: a session that is posted late may owe deliveries for an event that has long been settled. A separate
+// statement, so that the next one sees the deliveries that were owed until then.
 const LOCK_EVENTS = 'select id from events where id = any($1::uuid[]) order by id for update'
 
-// Of what is settled, only a dead letter can ever change again, by a replay: that waits until this is over, or this for it.
+// Locks the dead letters: they are the only settled deliveries that can change again, by a replay. A replay and this transaction
+// wait for each other.
 const LOCK_DEAD_LETTERS = `
   select d.id
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)
@@ -39,9 +41,9 @@ const LOCK_DEAD_LETTERS = `
      for update of d`
 
 /**
- * Keeps events from owing anything more, and their dead letters from being replayed, until the transaction ends.
+ * Locks events until the transaction ends: they owe no further deliveries, and their dead letters cannot be replayed.
  *
- * @param given their ids, and the ranges of their deliveries'.
+ * @param given the ids of the events, and the ranges of their deliveries' ids: see `eventRanges`.
  */
 export async function lockHistory(
   transaction: Queryable,
@@ -51,7 +53,7 @@ export async function lockHistory(
   await transaction.query({ name: 'lock_dead_letters', text: LOCK_DEAD_LETTERS, values: given })
 }
 
-// An event goes with all its deliveries or stays with all of them: what it says of "acknowledged of total" stays true.
+// Deletes an event with all its deliveries, or not at all: its count "acknowledged of total" stays true.
 const DELETE_EVENTS = `
   with given as (select * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)),
   gone as (
@@ -74,11 +76,11 @@ const DELETE_EVENTS = `
   select (select count(*) from gone) as events, (select count(*) from deleted) as deliveries`
 
 /**
- * Deletes what is over and older than it is kept for, one batch: events planned before `before`, all of whose deliveries
- * were settled before then, and with them these deliveries. Where one is a dead letter, not before `deadBefore`.
+ * Deletes one batch of events at the end of their retention, with their deliveries. An event qualifies if it was planned before
+ * `before`, and all its deliveries were settled before then. Its dead letters must have been settled before `deadBefore`.
  *
- * @param after where the batch before ended; null begins.
- * @param limit most events that are looked at.
+ * @param after the end of the batch before; null for the first batch.
+ * @param limit most events that are read.
  */
 export async function sweepHistory(
   db: Database,
@@ -108,7 +110,7 @@ export async function sweepHistory(
   })
 }
 
-/** One batch of what is too old. */
+/** One batch of rows that are too old. */
 export interface DeleteRequest {
   readonly before: Date
   /** Most rows. */
@@ -119,7 +121,7 @@ const DELETE_REPLAYS = `
   delete from replays where id = any(array(
     select id from replays where ended_at < $1 order by ended_at limit $2))`
 
-/** Forgets replays that ended before. What they put back has their ids still. @returns how many. */
+/** Deletes replays that ended before a time. The deliveries that they put back keep their ids. @returns the number deleted. */
 export function deleteReplays(db: Database, request: DeleteRequest): Promise<number> {
   return deleteBatch(db, { name: 'delete_replays', text: DELETE_REPLAYS }, request)
 }
@@ -128,12 +130,12 @@ const DELETE_PROBES = `
   delete from probes where id = any(array(
     select id from probes where ended_at < $1 order by ended_at limit $2))`
 
-/** Forgets probes that ended before. @returns how many. */
+/** Deletes probes that ended before a time. @returns the number deleted. */
 export function deleteProbes(db: Database, request: DeleteRequest): Promise<number> {
   return deleteBatch(db, { name: 'delete_probes', text: DELETE_PROBES }, request)
 }
 
-// A logout that waits for a person is never too old. A session ends by itself, and its record is of use no longer than that.
+// A quarantined logout waits for a person and is never too old. A session expires, and its record is of no use after that.
 const DELETE_QUARANTINED = `
   delete from quarantined_records where id = any(array(
     (select id from quarantined_records
@@ -145,8 +147,10 @@ const DELETE_QUARANTINED = `
     limit $2))`
 
 /**
- * Forgets records that were requeued or dismissed before, and records of sessions that operators were notified of and that have waited
- * since before. @returns how many.
+ * Deletes records that were requeued or dismissed before a time. Also deletes records of sessions that have waited since before
+ * it, if operators were notified of them.
+ *
+ * @returns the number deleted.
  */
 export function deleteQuarantined(db: Database, request: DeleteRequest): Promise<number> {
   return deleteBatch(db, { name: 'delete_quarantined', text: DELETE_QUARANTINED }, request)

@@ -2,9 +2,9 @@ import type { BindingId, SettledTarget } from '@curfew/domain'
 import type { BindingFacts } from '../delivery/binding-facts.ts'
 import { reckonable } from '../postgres/times.ts'
 
-// Settled deliveries as receipts name them, read with their events.
+// Settled deliveries in the form that receipts name them, read together with their events.
 
-/** The settled deliveries of an event, each in its place of every list; all null where there are none. */
+/** The settled deliveries of an event: one list for each column, in the same order. All null if there are none. */
 export interface TargetColumns {
   readonly bindingIds: string | null
   readonly states: string
@@ -16,17 +16,17 @@ export interface TargetColumns {
   readonly firstAttemptMs: string
   readonly statuses: string
   readonly digests: string
-  /** Null where none has any. */
+  /** Null if no delivery has a `sid`. */
   readonly sids: readonly (string | null)[] | null
 }
 
-// One text for each column, with commas between: of tens of thousands a second, a row or an array for each delivery takes
-// several times as long on both sides. None of these has a comma in it. What an identity provider calls a session may have:
-// those are given as JSON. Half a microsecond is more than the error of the product, and less than what a time is kept to.
+// One text for each column, separated by commas: for tens of thousands of deliveries a second, a row or an array for each takes
+// several times as long on both sides. No value of these columns has a comma. A `sid` may have one, so sids are JSON. Half a
+// microsecond is added before rounding down: more than the error of the multiplication, less than the precision of a time.
 const list = (text: string) => `string_agg(coalesce(${text}, ''), ',')`
 const milliseconds = (time: string) =>
   `floor(date_part('epoch', ${reckonable(time)}) * 1000 + 0.0005)::bigint::text`
-/** SQL: the settled deliveries of the event `given`, whose id it has, and the range of theirs. */
+/** SQL: the settled deliveries of the event `given`, a row with the event's id and the range of its deliveries' ids. */
 export const SETTLED_TARGETS = `
   select ${list('w.binding_id::text')} as "bindingIds", ${list('w.state')} as states, ${list('w.level')} as levels,
          ${list('w.dead_letter_reason')} as reasons, ${list('(w.attempts - w.unsent)::text')} as attempts,
@@ -37,13 +37,13 @@ export const SETTLED_TARGETS = `
     from deliveries w
    where w.id between given.low and given.high and w.event_id = given.id and w.settled_at is not null`
 
-/** What the deliveries of these rows went to. */
+/** The bindings of the deliveries in these rows. */
 export function bindingsOf(rows: readonly TargetColumns[]): ReadonlySet<BindingId> {
   const ids = new Set(rows.flatMap(({ bindingIds }) => bindingIds?.split(',') ?? []))
   return new Set([...ids].map((id) => Number(id) as BindingId))
 }
 
-/** The deliveries of a row. */
+/** Parses the deliveries of a row. */
 export function toTargets(
   { bindingIds, sids, ...columns }: TargetColumns,
   bindings: ReadonlyMap<BindingId, BindingFacts>,
@@ -82,7 +82,7 @@ export function toTargets(
   })
 }
 
-/** A row of a binding stays as long as deliveries name it. */
+/** Stands in for a missing binding. A binding is kept while deliveries name it, so none should be missing. */
 const UNKNOWN_BINDING: Omit<BindingFacts, 'id' | 'clientId' | 'several'> & { readonly clientId: string } = {
   ...{ clientId: '', channel: '', fallbackFor: null, endpoint: '' },
   ...{ withinMs: 0, counts: 'done' },

@@ -3,8 +3,8 @@ import { type DeliveryId, type EventId, type EventKey, eventKeyOf } from '@curfe
 import pg from 'pg'
 import { asLedgerError, connectionOptions, type Database } from '../postgres/database.ts'
 
-// Who waits for an event to be settled is woken by what was settled: by NOTIFY, which reaches everybody who listens in the
-// same database. It is a wake-up and nothing more. It may be lost, come twice, or come for another event with the same key.
+// Wakes the callers that wait for an event to be settled, by NOTIFY, which reaches every listener of the same database. It is
+// only a wake-up: it may be lost, come twice, or come for another event with the same key.
 
 const CHANNEL = 'curfew_settled'
 const KEY_LENGTH = 15
@@ -16,17 +16,17 @@ const LISTEN = `listen ${CHANNEL}`
 const BEAT = 'select'
 
 const RECONNECT_PAUSE_MS = { first: 100, max: 2_000 }
-/** A connection that lasted so long was a good one: its loss says nothing of how long the server will be away. */
+/** A connection that lasted this long resets the pause: its loss does not show how long the server will be unavailable. */
 const GOOD_AFTER_MS = 10_000
-/** How often the connection is seen to live: one that broke without a word would stay silent for ever. */
+/** How often the connection is checked: a connection that broke without an error would stay silent for ever. */
 const BEAT_MS = 5_000
 const ANSWER_MS_MAX = 5_000
 
 /**
- * Tells all who follow what may be settled: events by deliveries of theirs, or by their own ids.
+ * Notifies all followers of events that may be settled. `ids` are events, or deliveries of theirs.
  *
- * To be called after the transaction that settled has committed, never within: a transaction that notifies holds a lock of
- * the whole server from before its commit is flushed until after. This one writes nothing, so it does not flush.
+ * Call this after the settling transaction has committed, never in it: a transaction with NOTIFY holds a lock of the whole server
+ * while its commit is flushed. This one writes nothing, so it flushes nothing.
  */
 export async function announceSettled(db: Database, ids: readonly (EventId | DeliveryId)[]): Promise<void> {
   const keys = [...new Set(ids.map(eventKeyOf))]
@@ -38,21 +38,21 @@ export async function announceSettled(db: Database, ids: readonly (EventId | Del
   await db.query({ name: 'announce_settled', text: ANNOUNCE, values: [payloads] })
 }
 
-/** Who is told of what may be settled. */
+/** Callbacks for events that may be settled. */
 export interface SettledFollower {
-  /** Something of these events was settled. Each event whose key it is may be settled now. */
+  /** Deliveries of these events were settled. Each event with one of these keys may be settled now. */
   onSettled(keys: readonly EventKey[]): void
-  /** From now on it is heard; of what was settled before nothing may have been. Called again after each loss. */
+  /** The follower listens from now on. It may have missed what was settled before. Called again after each lost connection. */
   onConnected(): void
-  /** The connection was lost, or none can be had. It is tried again. */
+  /** The connection was lost, or could not be opened. It is tried again. */
   onError(error: unknown): void
 }
 
 /**
- * Follows what is announced, on a connection of its own, until `stopping` aborts. Never rejects: a server that is away is
- * tried again and again.
+ * Follows the announcements on a separate connection until `stopping` aborts. Never rejects: it reconnects until the server is
+ * available.
  *
- * @param url must reach PostgreSQL itself, or a pooler in session mode. Through another nothing is heard.
+ * @param url must reach PostgreSQL itself, or a pooler in session mode. Other poolers forward no notifications.
  */
 export async function followSettled(
   url: string,
@@ -72,7 +72,7 @@ export async function followSettled(
   }
 }
 
-/** From connecting to the loss of the connection (rejects), or to a stop (resolves). */
+/** Connects and listens. Rejects when the connection is lost; resolves when `stopping` aborts. */
 async function listen(url: string, follower: SettledFollower, stopping: AbortSignal): Promise<void> {
   const client = new pg.Client({
     ...connectionOptions(url, {

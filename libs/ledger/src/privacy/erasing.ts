@@ -15,7 +15,7 @@ import {
   type WaitingCounts,
 } from './erasures.ts'
 
-/** Events that are looked at in one transaction. */
+/** Number of events that one transaction handles. */
 const PAGE = 500
 const NOTHING: WaitingCounts = {
   events: 0,
@@ -27,8 +27,8 @@ const NOTHING: WaitingCounts = {
 }
 const FIRST_ID = '00000000-0000-0000-0000-000000000000'
 
-// An event that names a session and no subject is the subject's where the session or its email address is known to be theirs. An
-// address is compared without regard to case, because people write it both ways.
+// Includes an event that names no subject, if its session or its email address is known to be the subject's. Email addresses are
+// compared without case, because people write them both ways.
 const EVENTS_OF_SUBJECT = `
   select id from (
     select id from events where iss = $1 and sub = $2 and accepted_at < $4
@@ -44,7 +44,7 @@ const EVENTS_OF_SUBJECT = `
   ) theirs
    where id > $5 order by id limit $6`
 
-// `offset 0` keeps it a walk through the index for each event: joined freely, the table is read as a whole.
+// `offset 0` keeps this an index scan for each event: without it, the planner reads the table as a whole.
 const DELIVERIES_OF_GIVEN = `
     cross join lateral (
       select * from deliveries w
@@ -57,11 +57,11 @@ const NAMES_OF_EVENTS = `
     from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)${DELIVERIES_OF_GIVEN}
    where d.sid is not null`
 
-// An event goes as a whole or not at all: what is under way needs to know of whom. What the journal has is still to be
-// entered into books that name the subject, such as receipts.
+// Erases an event with all its deliveries, or not at all: unsettled deliveries still need the subject. Skips events with entries
+// in the journal: projections that name the subject, such as receipts, have yet to read them.
 const ERASE_EVENTS = `
   with given as (select * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as given(id, low, high)),
-  unposted as (
+  unprojected as (
     select event_ids, delivery_ids from journal union all select event_ids, delivery_ids from journal_left
   ),
   gone as (
@@ -72,8 +72,8 @@ const ERASE_EVENTS = `
          select from deliveries d
           where d.id between given.low and given.high and d.event_id = given.id
             and (d.settled_at is null or d.state = 'dead_lettered' and not $5::boolean
-                 or d.id in (select unnest(delivery_ids) from unposted)))
-       and e.id not in (select unnest(event_ids) from unposted)
+                 or d.id in (select unnest(delivery_ids) from unprojected)))
+       and e.id not in (select unnest(event_ids) from unprojected)
     returning given.id, given.low, given.high
   ),
   erased as (
@@ -84,8 +84,8 @@ const ERASE_EVENTS = `
   )
   select array(select id from gone) as events, array(select id from erased) as deliveries`
 
-// By an array of ids: a join would be planned for a tenth of the table, and so as a scan of it.
-const ERASE_WORDS = `
+// Takes an array of ids: the planner estimates that a join returns a tenth of the table, and scans all of it.
+const ERASE_ERRORS = `
   update attempts set error = null, error_description = null
    where delivery_id = any($1::uuid[]) and (error is not null or error_description is not null)`
 
@@ -109,7 +109,7 @@ const SESSIONS_OF_SUBJECT = `
     from session_issuers i join sessions s on s.issuer = i.id
    where i.iss = $1 and s.sub = $2 and s.started_at < $3`
 
-// A session that is open stays in the index: by it a logout finds whom to tell.
+// An open session stays in the index: a logout needs it to find the relying parties to notify.
 const DELETE_SESSIONS = `
   with over as (
     delete from sessions s using session_issuers i
@@ -130,17 +130,17 @@ const OPEN_SESSIONS = `
 export interface EraseRequest {
   readonly id: string
   readonly now: () => Date
-  /** The tags by which receipts of these names are found: see `keysOf`. */
+  /** The tags that find the receipts of these names: see `keysOf`. */
   readonly tags: (names: readonly string[]) => Promise<readonly string[]>
-  /** Most transactions over events; where that is not enough, the rest is for whoever looks next. Default: as many as it takes. */
+  /** Most pages of events in this call. The next look does the rest. Default: no limit. */
   readonly pages?: number
 }
 
 /**
- * Looks for all that a subject left, erases what may be erased, and notes what is left and why: once, with every event,
- * session and record, in transactions of a few hundred events each. To be interrupted, or done twice at once, does no harm.
+ * Looks once for all events, sessions and records of a subject, erases those that may be erased, and counts the others by reason.
+ * Each transaction handles a few hundred events. The look may be interrupted, and may run twice at once.
  *
- * @returns how the request stands then; null when there is none of this id.
+ * @returns the request afterwards; null if there is none with this id.
  */
 export async function eraseSubject(
   db: Database,
@@ -157,20 +157,20 @@ export async function eraseSubject(
   const namesOf = ({ sids, emails }: OpenErasure) => sids.length + emails.length
   let after = FIRST_ID
   for (let page = 0; page < pages; page++) {
-    const turned = await locked((transaction, erasure) => {
+    const erased = await locked((transaction, erasure) => {
       if (after === FIRST_ID) known = namesOf(erasure)
-      return turnPage(transaction, erasure, { after, now: now() })
+      return erasePage(transaction, erasure, { after, now: now() })
     })
-    if (turned === null) break
-    left = sum(left, turned.left)
-    after = turned.next ?? FIRST_ID
-    if (turned.next !== null) continue
+    if (erased === null) break
+    left = sum(left, erased.left)
+    after = erased.next ?? FIRST_ID
+    if (erased.next !== null) continue
     const ended = await locked(async (transaction, erasure) => {
-      // The walk may have passed events of sessions and addresses that it found to be theirs later.
+      // Sessions and addresses that were found late may have events on the pages before: start again.
       if (namesOf(erasure) > known) return false
       const found = await tags(keysOf({ ...erasure, sids: new Set(erasure.sids) }))
-      const beside = await eraseBeside(transaction, erasure, { tags: found, now: now() })
-      await finish(transaction, id, { waiting: sum(left, beside), now: now() })
+      const leftBeside = await eraseBesideEvents(transaction, erasure, { tags: found, now: now() })
+      await finish(transaction, id, { waiting: sum(left, leftBeside), now: now() })
       return true
     })
     if (ended !== false) break
@@ -179,7 +179,7 @@ export async function eraseSubject(
   return findErasure(db, id)
 }
 
-/** Notes which sessions and addresses are theirs, before any is forgotten. */
+/** Records the sessions and email addresses of the subject before any session is deleted. */
 async function noteSessions(
   transaction: Queryable,
   { id, iss, sub, watchedUntil }: OpenErasure,
@@ -204,8 +204,8 @@ function namesIn(rows: readonly NamesRow[]) {
   }
 }
 
-/** Erases what may be erased of the next events. `next`: where to go on; null when these were the last. */
-async function turnPage(
+/** Erases those of the next events that may be erased. `next`: where the next page begins; null after the last page. */
+async function erasePage(
   transaction: Queryable,
   { id, iss, sub, sids, emails, indexed, watchedUntil, abandon }: OpenErasure,
   { after, now }: { after: string; now: Date },
@@ -232,8 +232,8 @@ async function turnPage(
   })
   const { events = [], deliveries = [] } = rows[0] ?? {}
   const { rowCount: attempts } = await transaction.query({
-    name: 'erase_words',
-    text: ERASE_WORDS,
+    name: 'erase_errors',
+    text: ERASE_ERRORS,
     values: [plainArray(deliveries)],
   })
   const receipts = await eraseReceipts(transaction, events)
@@ -257,8 +257,8 @@ async function turnPage(
   }
 }
 
-/** Erases what may be erased beside events. @returns what is left of it. */
-async function eraseBeside(
+/** Erases the sessions, quarantined records and receipts that may be erased. @returns the counts of those that are left. */
+async function eraseBesideEvents(
   transaction: Queryable,
   erasure: OpenErasure,
   { tags, now }: { tags: readonly string[]; now: Date },
@@ -274,9 +274,9 @@ async function eraseBeside(
     text: OPEN_SESSIONS,
     values: [iss, sub, watchedUntil],
   })
-  const who = { iss, sub, sids: new Set(sids), emails: new Set(emails) }
-  const quarantined = await findQuarantined(transaction, who, { before: watchedUntil })
-  // A record that was requeued or dismissed is of no more use to anybody.
+  const subject = { iss, sub, sids: new Set(sids), emails: new Set(emails) }
+  const quarantined = await findQuarantined(transaction, subject, { before: watchedUntil })
+  // `over`: the record was requeued or dismissed, and is of no further use.
   const dropped = quarantined.filter(({ over }) => over || abandon)
   await dropQuarantined(
     transaction,
@@ -298,7 +298,7 @@ async function finish(
   id: string,
   { waiting, now }: { waiting: WaitingCounts; now: Date },
 ): Promise<void> {
-  // With what was erased in this transaction.
+  // Read again: it has the counts of this transaction.
   const erasure = await lockErasure(transaction, id)
   if (erasure === null) return
   const requestedAt = new Date(erasure.watchedUntil.getTime() - ERASURE_WATCH_MS)

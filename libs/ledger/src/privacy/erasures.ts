@@ -3,61 +3,61 @@ import { BOOKKEEPER, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { namedParameters } from '../postgres/parameters.ts'
 
-/** What was erased so far. */
+/** Numbers of the rows erased so far. */
 export interface ErasedCounts {
   readonly events: number
   readonly deliveries: number
-  /** Attempts that had words of the relying party. */
+  /** Attempts that had an error text of the relying party. */
   readonly attempts: number
   readonly sessions: number
   readonly receipts: number
   readonly quarantined: number
 }
 
-/** What is left for later. */
+/** Numbers of the rows that cannot be erased yet. */
 export interface WaitingCounts {
-  /** Events that keep their subject; the others say why. */
+  /** Events that keep their subject. The other counts are the reasons. */
   readonly events: number
-  /** Not settled yet. */
+  /** Deliveries that are not settled. */
   readonly deliveries: number
   readonly deadLetters: number
-  /** Events that a session which is posted late may still be covered by. */
+  /** Events that may still cover a session which is posted late. */
   readonly recent: number
-  /** Open, as far as the index knows. */
+  /** Open sessions in the index. */
   readonly sessions: number
   readonly quarantined: number
 }
 
-/** A request to forget a subject, and how it stands. */
+/** A request to erase a subject, and its progress. */
 export interface ErasureRecord {
   readonly id: string
   readonly issuer: IssuerName
   readonly subjectDigest: string
-  /** Whether what a person could still act on is given up: dead letters, quarantined records, open sessions. */
+  /** Whether rows that a person could still act on are erased, too: dead letters, quarantined records, open sessions. */
   readonly abandon: boolean
   readonly requestedBy: string
   readonly requestedAt: Date
-  /** What was accepted before then is meant. */
+  /** The request covers everything that was accepted before this time. */
   readonly watchedUntil: Date
   readonly completedAt: Date | null
   readonly closedAt: Date | null
-  /** When the bookkeeper stopped looking, because it failed at the same place again and again; null unless it did. */
+  /** When the bookkeeper gave up, because it failed at the same place again and again; null if it did not. */
   readonly failedAt: Date | null
-  /** Why, in words; null unless it failed. */
+  /** Why it failed, for people; null if it did not. */
   readonly failure: string | null
   readonly erased: ErasedCounts
-  /** Null until everything was looked at once. */
+  /** Null until the first look at everything is complete. */
   readonly waiting: WaitingCounts | null
 }
 
-/** One that stands, with what to look for. */
+/** A request that is not closed, with the names to look for. */
 export interface OpenErasure extends ErasureRecord {
   readonly iss: Issuer
   readonly sub: Subject
   readonly sids: readonly string[]
   /** Email addresses of the subject, as the request, sessions and events had them. */
   readonly emails: readonly string[]
-  /** Whether logouts of this issuer are planned by the sessions that the index knows. */
+  /** Whether logouts of this issuer are planned by the session index. */
   readonly indexed: boolean
 }
 
@@ -67,16 +67,16 @@ const COLUMNS = `r.id, r.issuer, r.subject_digest as "subjectDigest", r.abandon,
   jsonb_build_object('events', r.erased_events, 'deliveries', r.erased_deliveries, 'attempts', r.erased_attempts,
     'sessions', r.erased_sessions, 'receipts', r.erased_receipts, 'quarantined', r.erased_quarantined) as erased`
 
-// An issuer that was removed has its history still.
+// Includes removed issuers, which keep their history.
 const ISSUER_EVER = 'select iss from issuers where name = $1'
 
-/** The `iss` of an issuer, be it removed by now; null where there never was one of this name. */
+/** Finds the `iss` of an issuer, registered or removed; null if this name was never registered. */
 export async function findIssEver(db: Queryable, name: string): Promise<Issuer | null> {
   const { rows } = await db.query<{ iss: Issuer }>({ text: ISSUER_EVER, values: [name] })
   return rows[0]?.iss ?? null
 }
 
-// Asked again, it stands as long as if it were new. What was given up once stays given up.
+// A repeated request watches for as long as a new one. `abandon` stays true once it was requested.
 const REQUEST = namedParameters({
   id: 'uuid',
   issuer: 'text',
@@ -97,10 +97,10 @@ const REQUEST_ERASURE = `
   returning r.id`
 
 /**
- * Asks that a subject be forgotten; nothing is erased yet. Where a request for the same stands, that one goes on.
+ * Records a request to erase a subject. Erases nothing yet. An open request for the same subject is continued.
  *
- * @param request with a new UUID for its `id`, and when it is to be looked at by somebody else at the soonest.
- * @returns the id of the request that stands.
+ * @param request with a new UUID as its `id`. `nextLookAt` is the earliest time at which a bookkeeper takes it.
+ * @returns the id of the open request.
  */
 export async function requestErasure(
   db: Database,
@@ -109,7 +109,7 @@ export async function requestErasure(
     'id' | 'issuer' | 'subjectDigest' | 'abandon' | 'requestedBy' | 'requestedAt' | 'watchedUntil'
   > & {
     readonly sub: string
-    /** Addresses of the subject that only the caller knows. Those of their sessions and events are found. */
+    /** Email addresses of the subject that only the caller knows. Those in sessions and events are found. */
     readonly emails: readonly string[]
     readonly nextLookAt: Date
   },
@@ -127,21 +127,21 @@ export async function requestErasure(
         next_look_at: request.nextLookAt,
       }),
     })
-    const stands = rows[0]?.id ?? id
-    // Whom it is about is for nobody to read, here where nothing is erased.
+    const openId = rows[0]?.id ?? id
+    // Names the subject by digest only, because the audit log is never erased.
     await writeAudit(transaction, {
       credential: requestedBy,
       action: 'subject.erasure_requested',
-      object: `/v1/erasures/${stands}`,
+      object: `/v1/erasures/${openId}`,
       detail: { issuer, subject_digest: subjectDigest, abandon },
     })
-    return stands
+    return openId
   })
 }
 
 const FIND_ERASURE = `select ${COLUMNS} from erasures r where r.id = $1`
 
-/** How a request stands, or null when there is none of this id, or none any more. */
+/** Finds a request; null if there is none with this id (any more). */
 export async function findErasure(db: Queryable, id: string): Promise<ErasureRecord | null> {
   const { rows } = await db.query<ErasureRecord>({ text: FIND_ERASURE, values: [id] })
   return rows[0] ?? null
@@ -152,7 +152,9 @@ const CLAIM_ERASURE = `
    where r.id = (select id from erasures where next_look_at <= $1 order by next_look_at limit 1 for update skip locked)
   returning r.id`
 
-/** The request that is to be looked at first, if any is; nobody else gets it before `leaseUntil`. */
+/**
+ * Claims the request that is due first. No other bookkeeper gets it before `leaseUntil`. @returns its id, or null if none is due.
+ */
 export async function claimErasure(
   db: Database,
   { now, leaseUntil }: { now: Date; leaseUntil: Date },
@@ -171,7 +173,7 @@ const LOCK_ERASURE = `
     from erasures r join issuers i on i.name = r.issuer
    where r.id = $1 and r.closed_at is null for update of r`
 
-/** A request that stands, kept from others until the transaction ends; null once it is closed. */
+/** Locks a request until the transaction ends, and reads it; null if it is closed. */
 export async function lockErasure(transaction: Queryable, id: string): Promise<OpenErasure | null> {
   const { rows } = await transaction.query<OpenErasure>({
     name: 'lock_erasure',
@@ -190,7 +192,7 @@ const ADD_ERASED = `
          emails = array(select distinct unnest(emails || $9::text[]))
    where id = $1`
 
-/** Notes what was erased, and which sessions and addresses were found to be the subject's, in the same transaction. */
+/** Adds counts of erased rows, and the sessions and addresses found to be the subject's, in the transaction that erases. */
 export async function addErased(
   transaction: Queryable,
   id: string,
@@ -208,7 +210,7 @@ export async function addErased(
   })
 }
 
-// Its name goes with the last that could come: from here on nobody can look for it.
+// A closed request loses the names of the subject: no further look is possible.
 const END_LOOK = `
   update erasures
      set waiting = $3::jsonb,
@@ -222,8 +224,8 @@ const END_LOOK = `
    where id = $1 and closed_at is null`
 
 /**
- * Notes what a whole look found to be left. Nothing: it is complete, which is noted once; and closed, once nothing more is
- * waited for.
+ * Records the counts that a complete look left. If nothing is left, the request is completed, which is audited once. If its watch
+ * is over as well, it is closed.
  */
 export async function endLook(
   transaction: Queryable,
@@ -251,7 +253,7 @@ const FAIL_ERASURE = `
    where id = $1 and closed_at is null and failed_at is null
   returning issuer, subject_digest as "subjectDigest"`
 
-/** Ends the search of a request that cannot go on. Nothing more is erased until the same is asked for again. */
+/** Marks a request as failed. Nothing more is erased until the same request is made again. */
 export async function failErasure(
   db: Database,
   { id, failure }: { id: string; failure: string },
@@ -277,7 +279,7 @@ const DELETE_ERASURES = `
   delete from erasures where id = any(array(
     select id from erasures where closed_at < $1 order by closed_at limit $2))`
 
-/** Forgets requests that were closed before, one batch. @returns how many. */
+/** Deletes one batch of requests that were closed before a time. @returns the number deleted. */
 export async function deleteErasures(
   db: Database,
   { before, limit }: { before: Date; limit: number },

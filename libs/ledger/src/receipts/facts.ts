@@ -8,26 +8,26 @@ import { plainArray } from '../postgres/arrays.ts'
 import { integerSum } from '../postgres/counters.ts'
 import type { Queryable } from '../postgres/database.ts'
 
-/** Targets that are made before all else that waits for the processor gets its turn. */
-const TARGETS_IN_A_BREATH = 2_000
+/** Number of targets that are built at once, before the event loop runs other work. */
+const TARGETS_AT_ONCE = 2_000
 
-/** An event all of whose deliveries are settled, and of which there is no receipt that says so. */
+/** An event whose deliveries are all settled, and that has no receipt of this state. */
 export interface Unreceipted {
   readonly event: SettledEvent
-  /** Whose session it is, where it names nobody, as far as the session index knew. */
+  /** Subject of an event that names only a `sid`, from the session index; null if the index did not have the session. */
   readonly session_sub: string | null
   readonly targets: readonly SettledTarget[]
-  /** Its deliveries, and how often they were replayed: it only grows, and says the same only of what is the same. */
+  /** Number of its deliveries plus the number of their replays. It grows with every change. */
   readonly revision: number
-  /** When the last of them was settled; of an event that owes nothing, when it was planned, or its logout of everyone ended. */
+  /** When the last delivery was settled. If there is none: when the issuer logout ended, or when the event was planned. */
   readonly settledAt: Date
-  /** What its issuer promises; null where it promises nothing: it is not registered, or the event is of the bulk lane. */
+  /** The issuer's promise, in milliseconds; null if the issuer is not registered, or the event is in the bulk lane. */
   readonly withinMs: number | null
-  /** Place of its latest receipt, which is of an earlier revision. */
+  /** Index in the log of its latest receipt, which has an earlier revision; null without one. */
   readonly replaces: number | null
 }
 
-/** An event, as its row has it. */
+/** The row of an event. */
 interface EventRow extends SettledEvent, TargetColumns, Omit<Unreceipted, 'event' | 'targets'> {}
 
 const EVENT_COLUMNS = `
@@ -35,10 +35,10 @@ const EVENT_COLUMNS = `
   e.accepted_at as "acceptedAt", e.planned_at as "plannedAt", e.plan_basis as "planBasis",
   case e.lane when 'interactive' then i.sla_within_ms end as "withinMs"`
 
-// All deliveries of an event lie side by side, so what is in one range is read at once. What is settled changes by a replay
-// alone, which raises its generation; and a session that was posted late is owed a delivery more. Receipts are dated as we
-// read the time, to the millisecond. A logout of everyone is found again when it has ended. `offset 0` keeps it a walk through
-// the index for each event: joined freely, large tables are read as a whole.
+// The ids of an event's deliveries are adjacent, so each range is read at once. The revision grows with every change: a replay
+// raises the generation of a settled delivery, and a session that is posted late adds a delivery. Receipts have times to the
+// millisecond, as JavaScript reads them. An issuer logout is found again when it has ended. `offset 0` keeps this an index scan
+// for each event: without it, the planner reads large tables as a whole.
 const UNRECEIPTED_EVENTS = `
   with settled as (
     select d.event_id, given.low, given.high, d.revision, d.settled_at
@@ -76,16 +76,16 @@ const UNRECEIPTED_EVENTS = `
    order by "settledAt", id`
 
 /**
- * The events that entries of the journal settled wholly: those whose last delivery is among them, and those that owe
- * nothing. Two statements, however many events.
+ * Finds the events that journal entries settled completely: those whose last delivery is in an entry, and those that owe no
+ * delivery. Runs two statements for any number of events.
  */
 export async function findUnreceipted(
   transaction: Queryable,
   entries: readonly JournalEntry[],
 ): Promise<readonly Unreceipted[]> {
   const ranges = new Map<string, string>()
-  // A logout of everyone comes twice, and both may be in one batch: when it is planned, and when it has ended.
-  const perhapsNothing = new Set<string>()
+  // An issuer logout comes twice: when it is planned, and when it has ended. One batch may have both.
+  const maybeOwingNothing = new Set<string>()
   for (const entry of entries) {
     if (entry.kind === 'planned') {
       const owing = new Set(entry.owed.map(({ id }) => deliveryIdRange(id)[0]))
@@ -94,17 +94,17 @@ export async function findUnreceipted(
         const [low] = deliveryIdRange(id)
         sharing.set(low, (sharing.get(low) ?? 0) + 1)
       }
-      // Where ids of events begin alike, the delivery may be another's: the statement looks.
-      const perhaps = (low: string) => !owing.has(low) || sharing.get(low) !== 1
-      for (const id of entry.eventIds) if (perhaps(deliveryIdRange(id)[0])) perhapsNothing.add(id)
+      // If ids of several events begin alike, the delivery may belong to another event. The statement checks.
+      const mayOweNothing = (low: string) => !owing.has(low) || sharing.get(low) !== 1
+      for (const id of entry.eventIds) if (mayOweNothing(deliveryIdRange(id)[0])) maybeOwingNothing.add(id)
     } else {
       for (const { id } of entry.settled) {
-        // A delivery's id begins as its event's does, so they have the same range.
+        // A delivery's id begins like its event's id, so both have the same range.
         ranges.set(...deliveryIdRange(id))
       }
     }
   }
-  const owingNothing = [...perhapsNothing]
+  const owingNothing = [...maybeOwingNothing]
   if (ranges.size === 0 && owingNothing.length === 0) return []
   const { rows } = await transaction.query<EventRow>({
     name: 'unreceipted_events',
@@ -118,7 +118,7 @@ export async function findUnreceipted(
     const one = toUnreceipted(row, bindings)
     found.push(one)
     targets += one.targets.length
-    if (targets < TARGETS_IN_A_BREATH) continue
+    if (targets < TARGETS_AT_ONCE) continue
     targets = 0
     await setImmediate()
   }
@@ -138,19 +138,19 @@ function toUnreceipted(row: EventRow, bindings: ReadonlyMap<BindingId, BindingFa
   }
 }
 
-/** An event and its deliveries as they are today, to hold its receipts against. */
+/** The present state of an event and its deliveries, to compare its receipts with. */
 export interface EventToday extends Unreceipted {
-  /** Of its latest receipt; null where there is none any more. */
+  /** Revision of its latest receipt; null if no receipt is left. */
   readonly latestRevision: number | null
-  /** Whether something of it is under way again, or was until a moment ago: another receipt will say so. */
+  /** Whether one of its deliveries is unsettled, or was until a minute ago: another receipt will follow. */
   readonly changing: boolean
-  /** Whether its subject was forgotten. */
+  /** Whether its subject was erased. */
   readonly erased: boolean
-  /** Whether attempts of it, as far as they are kept, say otherwise than their deliveries. */
+  /** Whether attempts that are still kept contradict their deliveries. */
   readonly attemptsDiffer: boolean
 }
 
-// A minute is more than the bookkeeper needs for a receipt, and more than clocks may differ by.
+// A minute is longer than the bookkeeper needs for a receipt, and than clocks may differ by.
 const EVENTS_TODAY = `
   select ${EVENT_COLUMNS}, coalesce(d.revision, 0) as revision, coalesce(d.settled_at, l.ended_at, e.planned_at) as "settledAt",
          null as replaces, e.erased_at is not null as erased, coalesce(d.changing, l.state = 'running' or l.ended_at > now() - interval '1 minute', false) as changing,
@@ -176,9 +176,9 @@ const EVENTS_TODAY = `
     cross join lateral (${SETTLED_TARGETS} offset 0) owed`
 
 /**
- * What the ledger has today of events, as far as it has them still, and of their settled deliveries.
+ * Reads the present state of events and their settled deliveries. Events that the ledger has deleted are absent.
  *
- * @param size of the log: what lies beyond is no receipt.
+ * @param size the size of the receipt log: receipts beyond it are ignored.
  */
 export async function findToday(
   db: Queryable,

@@ -12,9 +12,9 @@ import {
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 
-/** A log of receipts that is to be begun. */
+/** A receipt log to create. */
 export interface NewReceiptLog {
-  /** Its name, for good. */
+  /** The name of the log, which never changes. */
   readonly origin: string
   readonly kid: string
   readonly publicJwk: Readonly<Record<string, unknown>>
@@ -23,11 +23,11 @@ export interface NewReceiptLog {
   readonly sealedSubjectKey: string
 }
 
-/** The log as it stands. */
+/** The receipt log: a Merkle tree over the receipts. */
 export interface ReceiptLog extends NewReceiptLog {
-  /** Leaves. */
+  /** Number of leaves. */
   readonly size: number
-  /** Root of their tree, as it was when the last of them was appended. */
+  /** Root of the tree, as of the last append. */
   readonly root: Uint8Array
 }
 
@@ -39,7 +39,7 @@ const BEGIN_LOG = `
   insert into receipt_log (origin, root, kid, public_jwk, sealed_private_key, sealed_subject_key)
   values ($1, $2, $3, $4, $5, $6) on conflict (only_row) do nothing`
 
-/** The log, begun by the first who needs it. @param begin makes its keys. */
+/** Reads the receipt log, and creates it if there is none. @param begin makes its keys. */
 export async function openReceiptLog(
   db: Queryable,
   begin: () => Promise<NewReceiptLog>,
@@ -47,7 +47,7 @@ export async function openReceiptLog(
   return (await read(db, FIND_LOG)) ?? (await beginLog(db, begin, FIND_LOG))
 }
 
-/** The same, and nobody else appends to it until the transaction ends. */
+/** Reads or creates the receipt log, and locks it against other appends until the transaction ends. */
 export async function lockReceiptLog(
   transaction: Queryable,
   begin: () => Promise<NewReceiptLog>,
@@ -64,7 +64,7 @@ async function beginLog(
   const emptyRoot = sha256(new Uint8Array(0))
   await db.query(BEGIN_LOG, [origin, emptyRoot, kid, publicJwk, sealedPrivateKey, sealedSubjectKey])
   const log = await read(db, statement)
-  if (log === null) throw new Error('the log of receipts was not begun')
+  if (log === null) throw new Error('the receipt log could not be created: the table receipt_log has no row')
   return log
 }
 
@@ -73,13 +73,13 @@ async function read(db: Queryable, text: string): Promise<ReceiptLog | null> {
   return rows[0] ?? null
 }
 
-// Joined, so that what is not there is not returned: whoever needs it will say so.
+// The join leaves out missing tiles: the caller that needs one fails.
 const READ_TILES = `
   select t.level, t.number, t.hashes
     from unnest($1::smallint[], $2::bigint[]) as wanted(level, number)
     join log_tiles t using (level, number)`
 
-/** Tiles of the log, as far as they are there, in any order. */
+/** Reads the tiles at `places` that exist, in any order. */
 export async function readTiles(db: Queryable, places: readonly TilePlace[]): Promise<readonly Tile[]> {
   if (places.length === 0) return []
   const { rows } = await db.query<Tile>({
@@ -98,10 +98,10 @@ const WRITE_TILES = `
 const ADVANCE_LOG = 'update receipt_log set size = $1, root = $2'
 
 /**
- * Appends entries to the log, which the transaction has locked.
+ * Appends entries to the receipt log, which the transaction has locked.
  *
- * @param entries 32 bytes each.
- * @throws {LedgerAlteredError} when its tiles are not what was written last: to go on from there would be to vouch for it.
+ * @param entries hashes of 32 bytes.
+ * @throws {LedgerAlteredError} if the stored tiles do not have the stored root. To append would vouch for altered tiles.
  */
 export async function appendToLog(
   transaction: Queryable,
@@ -110,7 +110,8 @@ export async function appendToLog(
 ): Promise<void> {
   const growing = await readTiles(transaction, growingTiles(size))
   try {
-    if (!sameBytes(rootOf(size, growing), root)) throw new RangeError('their root is another')
+    if (!sameBytes(rootOf(size, growing), root))
+      throw new RangeError('their root differs from the stored root')
     const tiles = appendEntries({ size, growing, entries }, sha256)
     const after = size + entries.length
     const values = [
@@ -126,19 +127,18 @@ export async function appendToLog(
     })
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
-    throw new LedgerAlteredError(`the tiles of the log of receipts were altered: ${error.message}`, {
-      cause: error,
-    })
+    const message = `the tiles of the receipt log were altered: ${error.message}; check the log with curfew log verify`
+    throw new LedgerAlteredError(message, { cause: error })
   }
 }
 
-/** The root of a log, from the tiles that are still growing. */
+/** Computes the root of a log from the tiles that are still growing. */
 function rootOf(size: number, growing: readonly Tile[]): Uint8Array {
   const [root = sha256(new Uint8Array(0))] = hashesOfSpans([{ begin: 0, end: size }], growing, sha256)
   return root
 }
 
-/** The tiles that grow in a log of `size`, of those before and those changed since. */
+/** Picks the growing tiles of a log of `size`: the changed tile if there is one, otherwise the tile before. */
 function newest(size: number, before: readonly Tile[], changed: readonly Tile[]): readonly Tile[] {
   return growingTiles(size).flatMap(({ level, number }) => {
     const same = (tile: TilePlace) => tile.level === level && tile.number === number

@@ -6,18 +6,18 @@ import { namedParameters, rowParameters } from '../postgres/parameters.ts'
 import type { Unreceipted } from './facts.ts'
 import { appendToLog, type ReceiptLog } from './log.ts'
 
-/** A receipt on its way into the ledger. */
+/** A receipt to store. */
 export interface NewReceipt extends Pick<Unreceipted, 'revision' | 'settledAt'> {
   readonly event: Pick<SettledEvent, 'id' | 'givenId' | 'plannedAt'>
-  /** The claims, to the byte. */
+  /** The claims, byte for byte. */
   readonly payload: string
-  /** By which it is found when its subject is to be forgotten, though the event is no more. */
+  /** Finds the receipt when its subject is erased after the event was deleted. */
   readonly subjectTag: string
 }
 
 /**
- * Stands between payloads, for an array of texts with so many quotes is costly to write and to read. There is none in any of
- * them: JSON writes it as an escape.
+ * Separates payloads in one text: an array of texts with many quotes is costly to write and to read. No payload has this
+ * character: JSON escapes it.
  */
 const SEPARATOR = '\u001f'
 
@@ -41,7 +41,7 @@ const INSERT_RECEIPTS = `
     from rows from (${RECEIPTS.unnest}, string_to_table(${$.payloads}, ${$.separator})) with ordinality
            as r(${RECEIPTS.names}, payload, place)`
 
-/** Stores receipts, and appends the digest of each to the log, which the transaction has locked, from its size on. */
+/** Stores receipts, and appends their digests to the receipt log, which the transaction has locked. */
 export async function insertReceipts(
   transaction: Queryable,
   log: Pick<ReceiptLog, 'size' | 'root'>,
@@ -67,7 +67,7 @@ export async function insertReceipts(
   )
 }
 
-/** A receipt as it is stored. */
+/** A stored receipt. */
 export interface StoredReceipt {
   readonly eventId: string
   /** The id that its issuer gave the event. */
@@ -76,19 +76,19 @@ export interface StoredReceipt {
   readonly logIndex: number
   readonly plannedAt: Date
   readonly settledAt: Date
-  /** Null: erased. */
+  /** Null if erased. */
   readonly payload: string | null
 }
 
 const RECEIPT_COLUMNS = `event_id as "eventId", given_id as "givenId", revision, log_index as "logIndex", planned_at as "plannedAt", settled_at as "settledAt", payload`
-// By place and not by revision: an id that was forgotten may have been posted again, and then begins anew.
+// Ordered by index and not by revision: a deleted event may have been posted again, and its revisions start again.
 const FIND_RECEIPT = `
   select ${RECEIPT_COLUMNS} from receipts
    where event_id = $1 and ($2::bigint is null or log_index = $2) order by log_index desc limit 1`
 const LIST_RECEIPTS = `
   select ${RECEIPT_COLUMNS} from receipts where log_index >= $1 and log_index < $2 order by log_index`
 
-/** The receipt of an event: the latest, or the one at a place in the log. Null where there is none, or none any more. */
+/** Finds the receipt of an event: the latest, or the one at an index of the log. Null if there is none (any more). */
 export async function findReceipt(
   db: Queryable,
   { eventId, logIndex }: { eventId: string; logIndex: number | null },
@@ -101,7 +101,7 @@ const RECEIPTS_OF_GIVEN_ID = `
   select distinct on (event_id) ${RECEIPT_COLUMNS} from receipts
    where event_id between $2 and $3 and given_id = $1 order by event_id, log_index desc`
 
-/** The latest receipt of each event that any issuer gave this id, be the event kept or not. */
+/** Finds the latest receipt of each event to which an issuer gave this id. The event itself may have been deleted. */
 export async function findReceiptsOfGivenId(
   db: Queryable,
   givenId: string,
@@ -110,12 +110,15 @@ export async function findReceiptsOfGivenId(
   return (await db.query<StoredReceipt>({ text: RECEIPTS_OF_GIVEN_ID, values })).rows
 }
 
-// The entry of what was settled last, or of what was planned and owes nothing.
+// Looks for the journal entry that settled the last delivery, or that planned an event without deliveries.
 const AWAITED = `
   select exists (select from journal where date_trunc('milliseconds', at) <= $1)
       or exists (select from journal_left where projector = 'receipts' and date_trunc('milliseconds', at) <= $1) as awaited`
 
-/** Whether the receipt of what was settled then may be issued yet. Else it was: whoever asked for it before this, asks again. */
+/**
+ * Whether the receipt of an event that was settled at this time may still be issued. If not, it has been issued: a caller that
+ * looked for the receipt before must look again.
+ */
 export async function isReceiptAwaited(db: Database, settledAt: Date): Promise<boolean> {
   const { rows } = await db.query<{ awaited: boolean }>({
     name: 'receipt_awaited',
@@ -125,7 +128,7 @@ export async function isReceiptAwaited(db: Database, settledAt: Date): Promise<b
   return rows[0]?.awaited === true
 }
 
-/** Receipts by their place in the log, from `from` up to but without `to`, as far as they are kept. */
+/** Lists the stored receipts at the indexes of the log from `from`, inclusive, to `to`, exclusive. */
 export async function listReceipts(
   db: Queryable,
   { from, to }: { from: number; to: number },
@@ -134,15 +137,15 @@ export async function listReceipts(
   return rows
 }
 
-// What the log has of them stays, and still verifies: a digest of something random besides says nothing of anybody.
-// An id that was forgotten may have been posted again, about somebody else: each receipt goes by the planning it is of.
+// The digests in the log stay and still verify. They reveal nothing about a subject, because each payload has a random part.
+// A deleted event may have been posted again, about another subject: the time of planning says which receipt belongs to which.
 const OF_ITS_EVENT = "e.id = r.event_id and date_trunc('milliseconds', e.planned_at) = r.planned_at"
 
 const ERASE_RECEIPTS = `
   update receipts r set payload = null, subject_tag = null from events e
    where e.id = any($1::uuid[]) and ${OF_ITS_EVENT} and r.payload is not null`
 
-/** Erases what receipts of these events say. @returns how many. */
+/** Erases the payloads of the receipts of these events. @returns the number of erased receipts. */
 export async function eraseReceipts(transaction: Queryable, eventIds: readonly string[]): Promise<number> {
   const { rowCount } = await transaction.query({
     name: 'erase_receipts',
@@ -157,8 +160,10 @@ const ERASE_OLD_RECEIPTS = `
    where subject_tag = any($1::uuid[]) and planned_at < $2 and not exists (select from events e where ${OF_ITS_EVENT})`
 
 /**
- * The same for receipts that have one of these tags and outlived their events. Where the event is kept, its receipt goes when
- * that does.
+ * Erases the payloads of receipts that have one of these tags and whose events were deleted. The receipt of a kept event is
+ * erased with the event.
+ *
+ * @returns the number of erased receipts.
  */
 export async function eraseOldReceipts(
   transaction: Queryable,

@@ -2,19 +2,19 @@ import { MAIN_ENDPOINT } from '@curfew/domain'
 import type { Database } from '../postgres/database.ts'
 import { WAITING_MAX } from './relying-parties.ts'
 
-/** How one endpoint of a relying party has done lately. */
+/** The recent health of one endpoint of a relying party. */
 export interface EndpointHealthRecord {
-  /** Its channel. */
+  /** The kind of its channel. */
   readonly kind: string
   readonly name: string
   readonly uri: string
   readonly disabledReason: string | null
-  /** Since when a worker knows it to be down and spares it; null where none does. */
+  /** When the first of the open breakers opened; null if no worker has an open breaker for it. */
   readonly openedAt: Date | null
-  /** Deliveries that wait for it, at most `WAITING_MAX`, and when the oldest of them was planned. */
+  /** Number of deliveries that wait for it, at most `WAITING_MAX`. `waitingSince`: when the oldest of them was planned. */
   readonly waiting: number
   readonly waitingSince: Date | null
-  /** Of its latest deliveries: acknowledged or given up on, and just acknowledged. */
+  /** Number of its latest deliveries that were acknowledged or dead-lettered. `acknowledged`: number of those acknowledged. */
   readonly settled: number
   readonly acknowledged: number
   readonly lastAcknowledgedAt: Date | null
@@ -22,7 +22,7 @@ export interface EndpointHealthRecord {
   readonly elapsedMs: readonly [number, number, number] | null
 }
 
-/** Deliveries that are looked at. */
+/** Number of latest deliveries that are read. */
 const LATEST = 1_000
 
 const ENDPOINTS_HEALTH = `
@@ -52,7 +52,7 @@ const ENDPOINTS_HEALTH = `
    where p.issuer = $1 and p.client_id = $2 and p.deleted_at is null
    order by b.kind, b.endpoint <> '${MAIN_ENDPOINT}', b.endpoint collate "C"`
 
-/** How the endpoints of a relying party have done lately. What is read for it is bounded. */
+/** Reads the recent health of the endpoints of a relying party. The number of rows that it reads is bounded. */
 export async function endpointsHealth(
   db: Database,
   { issuer, clientId }: { issuer: string; clientId: string },

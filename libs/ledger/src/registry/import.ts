@@ -14,24 +14,24 @@ import {
 import { bumpRegistry, lockRegistry } from './registry.ts'
 import { findRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
-/** One of many to be registered, as far as they are looked at together. */
+/** A relying party to import, with the members that are checked for all of them together. */
 export type RelyingPartyOutline = Pick<RelyingPartyDraft, 'clientId' | 'endpoints'> & {
-  /** The revision that it was made from; null where there was none. */
+  /** The revision that the draft was made from; null if the client was not registered. */
   readonly expected: number | null
 }
 
 export interface ImportRelyingParties {
   readonly issuer: IssuerName
-  /** The revision of the issuer whose defaults the drafts are made with. */
+  /** The revision of the issuer whose defaults are in the drafts. */
   readonly issuerRevision: number
-  /** All of them, each client once. */
+  /** All relying parties. No client comes twice. */
   readonly outlines: readonly RelyingPartyOutline[]
-  /** The same in their order, whole, some at a time. */
+  /** The full drafts in the order of the outlines, a few at a time. */
   readonly drafts: () => AsyncIterable<readonly RelyingPartyDraft[]>
   readonly audit: Change<RelyingPartyRecord>
-  /** Most relying parties of an issuer that has no quota of its own. */
+  /** Most relying parties of an issuer without its own quota. */
   readonly quota: number
-  /** Finds out what would come of it, and changes nothing. */
+  /** True: finds the outcome and changes nothing. */
   readonly dryRun: boolean
 }
 
@@ -44,8 +44,8 @@ const REVISIONS = `
    where issuer = $1 and client_id = any($2::text[]) and deleted_at is null`
 
 /**
- * Registers thousands of relying parties of one issuer, as `putRelyingParties` does: all or none, as one change of the registry. No
- * more of them are held in memory than `drafts` gives at a time.
+ * Registers thousands of relying parties of one issuer, like `putRelyingParties`: all or none, as one change of the registry.
+ * Holds only as many drafts in memory as `drafts` yields at a time.
  */
 export async function importRelyingParties(
   db: Database,
@@ -63,7 +63,7 @@ export async function importRelyingParties(
     const { rows } = await transaction.query<{ count: number }>(COUNT_REGISTERED, [issuer])
     const registered = rows[0]?.count ?? 0
     const most = held.rows[0].quota ?? quota
-    // What is there already may be changed, though it be more than there may be.
+    // Existing relying parties may be changed even if they exceed the quota.
     if (created > 0 && registered + created > most)
       return { ok: false, conflict: 'quota', registered, created, quota: most }
     const taken = await takenUris(transaction, issuer, outlines)

@@ -2,7 +2,7 @@ import { type AccessFilter, type Issuer, NO_ISSUER } from '@curfew/domain'
 import type { Database } from '../postgres/database.ts'
 import { findIssEver } from '../privacy/erasures.ts'
 
-/** Short names of issuers, and the `iss` of each. A removed issuer keeps both, so an answer stays true. */
+/** Looks up issuers by short name and by `iss`. A removed issuer keeps both, so an answer stays true. */
 export interface IssuerNames {
   /** Null if this name was never registered. */
   issOf(name: string): Promise<Issuer | null>
@@ -10,11 +10,11 @@ export interface IssuerNames {
   nameOf(iss: Issuer): Promise<string | null>
 }
 
-/** Most names that are kept. */
+/** Most names in the cache. */
 const NAMES_MAX = 10_000
 /** Longest wait for a name, in milliseconds. */
 const PATIENCE_MS = 200
-/** Pause before the ledger is asked again for a name that it did not give, in milliseconds. */
+/** Pause before the ledger is queried again for a name that it did not return, in milliseconds. */
 const PAUSE_MS = 1_000
 
 const NAME_OF = 'select name from issuers where iss = $1'
@@ -23,9 +23,10 @@ export function createIssuerNames(db: Database): IssuerNames {
   const known = new Map<Issuer, string>()
   const isses = new Map<string, Issuer>()
   const asking = new Map<Issuer, Promise<string | null>>()
-  /** No question before this time: the `iss` was not registered a moment ago. */
+  /** No query before these times: the `iss` was not registered a moment ago. */
   const unknownUntil = new Map<Issuer, number>()
-  let awayUntil = 0
+  /** No query before this time: the ledger was unavailable. */
+  let unavailableUntil = 0
 
   function keep(iss: Issuer, name: string): void {
     if (known.size >= NAMES_MAX) {
@@ -47,8 +48,8 @@ export function createIssuerNames(db: Database): IssuerNames {
       }
       return name
     } catch {
-      // A link without a name leads to the event as long as one issuer alone uses the id.
-      awayUntil = Date.now() + PAUSE_MS
+      // A link without a name still leads to the event, if only one issuer uses the id.
+      unavailableUntil = Date.now() + PAUSE_MS
       return null
     } finally {
       asking.delete(iss)
@@ -65,7 +66,7 @@ export function createIssuerNames(db: Database): IssuerNames {
       const name = known.get(iss)
       if (name !== undefined) return name
       const now = Date.now()
-      if (awayUntil > now || (unknownUntil.get(iss) ?? 0) > now) return null
+      if (unavailableUntil > now || (unknownUntil.get(iss) ?? 0) > now) return null
       const asked = asking.get(iss) ?? ask(iss)
       asking.set(iss, asked)
       return within(asked)
@@ -75,7 +76,7 @@ export function createIssuerNames(db: Database): IssuerNames {
   async function within(asked: Promise<string | null>): Promise<string | null> {
     const { promise, resolve } = Promise.withResolvers<null>()
     const timer = setTimeout(() => {
-      awayUntil = Date.now() + PAUSE_MS
+      unavailableUntil = Date.now() + PAUSE_MS
       resolve(null)
     }, PATIENCE_MS)
     const name = await Promise.race([asked, promise])
@@ -85,9 +86,10 @@ export function createIssuerNames(db: Database): IssuerNames {
 }
 
 /**
- * Finds the `iss` that a caller asks at. For a bound credential, every issuer but its own is one that no event has.
+ * Finds the `iss` at which a caller looks for an event. A bound credential that names another issuer gets an `iss` without
+ * events.
  *
- * @param name as the caller gave it.
+ * @param name the short name that the caller gave.
  * @returns null if the caller may see every issuer and named none.
  */
 export async function askedIssuer(

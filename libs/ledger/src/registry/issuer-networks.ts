@@ -2,17 +2,17 @@ import { type IssuerName, issuerNetworkAccess, type NetworkAccess, type NetworkR
 import type { Database } from '../postgres/database.ts'
 import type { StoredSettings } from './registry.ts'
 
-/** How long what is known of an issuer is used, in milliseconds. */
+/** How long the networks of an issuer are cached, in milliseconds. */
 const FRESH_MS = 5_000
 
 const READ_ISSUER_NETWORKS = `
   select defaults, network_rule as "networkRule" from issuers where name = $1 and deleted_at is null`
 
 /**
- * Says where endpoints of an issuer's own may live, such as its signer; at most some seconds late. While the ledger is away,
- * what was known is used on. An issuer that is not registered has no private address.
+ * Creates a function that finds the networks which an issuer's own endpoints may be in, such as its signer. The answer is a few
+ * seconds old at most. If the ledger is unavailable, the last answer is used. An unregistered issuer may use no private address.
  *
- * @throws {LedgerUnavailableError} where nothing was ever known.
+ * @returns the function. It rejects with LedgerUnavailableError if it has no earlier answer.
  */
 export function openIssuerNetworks(
   db: Database,

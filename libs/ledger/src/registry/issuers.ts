@@ -7,19 +7,19 @@ import { writeEndpoints } from './put.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
 import { type EndpointRecord, listRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
-/** Quotas of one issuer alone; null: as the deployment has them. */
+/** Quotas of one issuer; null: the quota of the deployment. */
 export interface IssuerQuotas {
   readonly sessions: number | null
   readonly relyingParties: number | null
 }
 
-/** An issuer to be registered. Quotas that are left out stay as they are. */
+/** An issuer to register. Quotas that are left out stay as they are. */
 export type IssuerDraft = Omit<
   IssuerRecord,
   'quotas' | 'networkRule' | 'revision' | 'createdAt' | 'updatedAt'
 > & {
   readonly quotas?: Partial<IssuerQuotas>
-  /** Left out: the rule stays as it is. */
+  /** If left out, the rule stays as it is. */
   readonly networkRule?: NetworkRule | null
 }
 
@@ -28,17 +28,17 @@ export interface IssuerRecord {
   readonly iss: Issuer
   readonly slaWithinMs: number
   readonly slaObjective: number
-  /** Days that the error budget is for. */
+  /** Window of the error budget, in days. */
   readonly slaWindowDays: number
   /** Whether its sessions have a sid. */
   readonly sidSupported: boolean
-  /** What its sessions in the index are good for. */
+  /** How planning uses the issuer's sessions in the index. */
   readonly sessionIndex: SessionIndexUse
   readonly quotas: IssuerQuotas
   readonly defaults: StoredSettings
-  /** The networks that an unbound admin set; null: none did. */
+  /** The networks that an unbound admin set; null if none did. */
   readonly networkRule: NetworkRule | null
-  /** Another after each change. */
+  /** Changes with every change of the issuer. */
   readonly revision: number
   readonly createdAt: Date
   readonly updatedAt: Date
@@ -58,7 +58,7 @@ export async function findIssuer(db: Queryable, name: string): Promise<IssuerRec
 
 const FIND_ISSUER_RULE = 'select network_rule as "networkRule" from issuers where name = $1'
 
-/** The network rule of an issuer, be it registered or removed. */
+/** Finds the network rule of an issuer, registered or removed. */
 export async function findIssuerNetworkRule(db: Queryable, name: string): Promise<NetworkRule | null> {
   const { rows } = await db.query<{ networkRule: NetworkRule | null }>({
     name: 'find_issuer_network_rule',
@@ -74,8 +74,10 @@ const LIST_ISSUERS = `
    order by name limit $2`
 
 /**
- * Issuers by name. @param after the last name of the page before, or the empty string. @param only the one that the asker may
- * see; null: all.
+ * Lists issuers by name.
+ *
+ * @param after the last name of the page before, or the empty string.
+ * @param only the issuer that the caller may see; null: all.
  */
 export async function listIssuers(
   db: Database,
@@ -102,12 +104,12 @@ const ISSUER = namedParameters({
   relying_parties_max: 'integer',
   network_rule: 'jsonb',
 })
-/** Whether the draft says something of a member that stays as it is otherwise. */
+/** Whether the draft has a member that stays as it is if left out. */
 const GIVEN = namedParameters({ sessions: 'boolean', parties: 'boolean', rule: 'boolean' }, { after: ISSUER })
 const REVISION = namedParameters({ revision: 'bigint' }, { after: GIVEN })
 const { $ } = ISSUER
 
-// One that was removed begins anew under its name, and only there: its history and keys hang on the name.
+// A removed issuer may be registered again, only under its old name: its history and keys are stored under that name.
 const PUT_ISSUER = `
   insert into issuers (${ISSUER.names}, ${REVISION.names}) values (${ISSUER.list}, ${REVISION.list})
   on conflict (name) do update
@@ -135,15 +137,16 @@ const SAME_ISSUER = `
 export type PutIssuerResult =
   | { readonly ok: true; readonly created: boolean; readonly issuer: IssuerRecord }
   /**
-   * `stale`: it is not what `expected` says. `iss_changed`: the name has another `iss`. `iss_taken`: another name has this
-   * `iss`, or had it.
+   * `stale`: `expected` does not accept its present state. `iss_changed`: the name has another `iss`. `iss_taken`: another name
+   * has this `iss`, or had it.
    */
   | { readonly ok: false; readonly conflict: 'stale' | 'iss_changed' | 'iss_taken' }
 
 /**
- * Registers an issuer, or changes all of it but its `iss`, which its history hangs on. What changes nothing leaves no trace.
+ * Registers an issuer, or replaces all of it except its `iss`: its history is stored under the `iss`. A call that changes nothing
+ * writes no revision and no audit record.
  *
- * @param expected whether it may be changed as it stands (null: there is none).
+ * @param expected whether the present state of the issuer may be changed (null: it is not registered).
  * @param endpointsOf the endpoints of its relying parties under its new defaults.
  */
 export async function putIssuer(
@@ -206,16 +209,16 @@ export async function putIssuer(
   }
 }
 
-/** What the endpoints of a relying party are under the defaults of its issuer. */
+/** Computes the endpoints of a relying party under the defaults of its issuer. */
 export type EndpointsOf = (party: RelyingPartyRecord, issuer: IssuerRecord) => readonly EndpointRecord[]
 
 const TOUCH_RELYING_PARTIES =
   'update relying_parties set revision = $3 where issuer = $1 and client_id = any($2::text[])'
 
-/** Relying parties whose endpoints are looked at together. */
+/** Number of relying parties whose endpoints are handled together. */
 const PARTIES_AT_ONCE = 500
 
-/** Brings the settings of all endpoints of an issuer in line with its defaults. */
+/** Applies the defaults of an issuer to the endpoints of all its relying parties. */
 async function applyDefaults(
   transaction: Queryable,
   issuer: IssuerRecord,
@@ -249,7 +252,7 @@ export type RemoveIssuerResult =
   | { readonly ok: false; readonly conflict: 'stale' }
   | { readonly ok: false; readonly conflict: 'in_use'; readonly relyingParties: number }
 
-/** Removes an issuer that no relying party is registered with. Its history stays, and its keys, should it come back. */
+/** Removes an issuer without relying parties. Its history and keys stay, in case it is registered again. */
 export async function removeIssuer(
   db: Database,
   name: string,
@@ -259,7 +262,7 @@ export async function removeIssuer(
     audit,
   }: {
     expected: (before: IssuerRecord | null) => boolean
-    /** The network rule that stays behind. */
+    /** Computes the network rule that stays after the removal. */
     ruleLeft: (rule: NetworkRule | null) => NetworkRule | null
     audit: Change<IssuerRecord>
   },

@@ -2,34 +2,34 @@ import type { ClientId, IssuerName } from '@curfew/domain'
 import { writeAudit } from '../access/audit.ts'
 import { type Database, withTransaction } from '../postgres/database.ts'
 
-/** A probe of a client's endpoint, under way or ended. */
+/** A probe of a client's endpoint, running or ended. */
 export interface ProbeRecord {
   readonly id: string
   readonly issuer: IssuerName
   readonly clientId: ClientId
-  /** The channel of the endpoint. */
+  /** The kind of the endpoint's channel. */
   readonly kind: string
   readonly uri: string
-  /** Name of the credential that asked for it. */
+  /** Name of the credential that requested it. */
   readonly credential: string
   readonly startedAt: Date
   readonly endedAt: Date | null
-  /** Requests that are answered, of `total`. */
+  /** Number of answered requests, of `total`. */
   readonly sent: number
   readonly total: number
-  /** Null as long as it is under way. */
+  /** Null while the probe is running. */
   readonly report: Readonly<Record<string, unknown>> | null
 }
 
-/** A probe that has not ended by then was left by a process that is no more, in seconds. */
+/** A probe without an end after this time was left by a process that has ended. In seconds. */
 const LEFT_AFTER_S = 120
-/** Probes that are kept of each client. */
+/** Number of probes that are kept for each client. */
 const KEPT = 10
 
 const COLUMNS = `id, issuer, client_id as "clientId", kind, uri, credential, started_at as "startedAt",
   ended_at as "endedAt", sent, total, report`
 
-const FORGET_LEFT = `
+const DELETE_LEFT = `
   delete from probes
    where issuer = $1 and client_id = $2 and ended_at is null and started_at < now() - make_interval(secs => $3)`
 
@@ -39,10 +39,10 @@ const START_PROBE = `
   returning ${COLUMNS}`
 
 /**
- * Notes that a probe begins, and who asked for it: of one client there is one at a time.
+ * Records the start of a probe, and an audit record. A client has one running probe at a time.
  *
- * @param probe with a new UUID for its `id`.
- * @returns null where one is under way.
+ * @param probe with a new UUID as its `id`.
+ * @returns null if a probe of the client is running.
  */
 export async function startProbe(
   db: Database,
@@ -50,7 +50,7 @@ export async function startProbe(
 ): Promise<ProbeRecord | null> {
   const { id, issuer, clientId, kind, uri, credential, total } = probe
   return withTransaction(db, async (transaction) => {
-    await transaction.query({ text: FORGET_LEFT, values: [issuer, clientId, LEFT_AFTER_S] })
+    await transaction.query({ text: DELETE_LEFT, values: [issuer, clientId, LEFT_AFTER_S] })
     const { rows } = await transaction.query<ProbeRecord>({
       text: START_PROBE,
       values: [id, issuer, clientId, kind, uri, credential, total],
@@ -69,7 +69,7 @@ export async function startProbe(
 
 const PROGRESS_PROBE = 'update probes set sent = $2 where id = $1 and ended_at is null'
 
-/** Notes how far a probe has got, for those who watch. */
+/** Records the progress of a probe. */
 export async function progressProbe(db: Database, id: string, sent: number): Promise<void> {
   await db.query({ text: PROGRESS_PROBE, values: [id, sent] })
 }
@@ -78,7 +78,7 @@ const END_PROBE = `
   with ended as (
     update probes set ended_at = now(), sent = $2, report = $3 where id = $1 and ended_at is null returning *
   ),
-  forgotten as (
+  deleted as (
     delete from probes
      where id in (
        select p.id from probes p, ended e
@@ -88,7 +88,7 @@ const END_PROBE = `
   )
   select ${COLUMNS} from ended`
 
-/** Keeps the report of a probe, and the last ones before it. @returns null where the probe is no more. */
+/** Stores the report of a probe, and deletes the oldest probes of the client. @returns null if the probe was deleted. */
 export async function endProbe(
   db: Database,
   { id, sent, report }: Pick<ProbeRecord, 'id' | 'sent'> & { report: Readonly<Record<string, unknown>> },
@@ -102,7 +102,7 @@ export async function endProbe(
 
 const DROP_PROBE = 'delete from probes where id = $1 and ended_at is null'
 
-/** Forgets a probe that came to no report, so that another can begin. */
+/** Deletes a probe that ended without a report, so that another can start. */
 export async function dropProbe(db: Database, id: string): Promise<void> {
   await db.query({ text: DROP_PROBE, values: [id] })
 }
@@ -113,7 +113,7 @@ const FIND_LAST_PROBE = `
      and (ended_at is not null or started_at >= now() - make_interval(secs => $3))
    order by started_at desc limit 1`
 
-/** The last probe of a client, also one that is under way. */
+/** Finds the last probe of a client, running or ended. */
 export async function findLastProbe(
   db: Database,
   { issuer, clientId }: { issuer: string; clientId: string },

@@ -6,16 +6,16 @@ import { rowParameters } from '../postgres/parameters.ts'
 import { bumpRegistry, lockRegistry } from './registry.ts'
 import { findRelyingParties, type RelyingPartyRecord } from './relying-parties.ts'
 
-/** What shall be registered, whole. */
+/** A relying party to register, complete. */
 export type RelyingPartyDraft = Omit<
   RelyingPartyRecord,
   'networkRule' | 'revision' | 'createdAt' | 'updatedAt'
 > & {
-  /** Default none. */
+  /** Default: none. */
   readonly networkRule?: RelyingPartyRecord['networkRule']
 }
 
-/** A URI that would be two clients'. */
+/** A URI that two clients would share. */
 export interface TakenUri {
   readonly clientId: ClientId
   readonly kind: string
@@ -31,7 +31,7 @@ const TAKEN_URIS = `
    where not exists (select from unnest($5::text[]) as own(client_id) where own.client_id = p.client_id)
    group by given.client_id, given.kind, given.endpoint`
 
-/** URIs of `drafts` that another client of the issuer has, be it registered or among them. */
+/** Finds the URIs of `drafts` that another client of the issuer has, registered or in `drafts`. */
 export async function takenUris(
   db: Queryable,
   issuer: IssuerName,
@@ -41,7 +41,7 @@ export async function takenUris(
     endpoints.map(({ kind, name, uri }) => ({ clientId, kind, endpoint: name, uri })),
   )
   const first = new Map<string, ClientId>()
-  const amongThem = asked.flatMap(({ clientId, kind, endpoint, uri }) => {
+  const withinDrafts = asked.flatMap(({ clientId, kind, endpoint, uri }) => {
     const takenBy = first.get(uri) ?? clientId
     first.set(uri, takenBy)
     return takenBy === clientId ? [] : [{ clientId, kind, endpoint, takenBy }]
@@ -58,7 +58,7 @@ export async function takenUris(
       asked.map(({ kind }) => kind),
     ],
   })
-  return [...amongThem, ...rows]
+  return [...withinDrafts, ...rows]
 }
 
 export type PutOutcome = 'created' | 'changed' | 'unchanged'
@@ -68,13 +68,13 @@ export type PutRelyingPartiesResult =
       readonly ok: true
       /** In the order of the drafts. */
       readonly outcomes: readonly PutOutcome[]
-      /** As they are then, by client. */
+      /** The relying parties after the call, by client. */
       readonly parties: ReadonlyMap<string, RelyingPartyRecord>
     }
-  /** `stale`: one of them is not as `expected` says. */
+  /** `stale`: a relying party or the issuer has another revision than expected. */
   | { readonly ok: false; readonly conflict: 'stale' | 'no_issuer' }
   | { readonly ok: false; readonly conflict: 'uri_taken'; readonly taken: readonly TakenUri[] }
-  /** The issuer would have more relying parties than it may. */
+  /** The issuer would exceed its quota of relying parties. */
   | {
       readonly ok: false
       readonly conflict: 'quota'
@@ -88,7 +88,7 @@ export const HOLD_ISSUER =
 export const COUNT_REGISTERED =
   'select count(*) as count from relying_parties where issuer = $1 and deleted_at is null'
 
-// One that was removed begins anew.
+// A removed relying party that is registered again gets a new creation time.
 const PARTIES = rowParameters<RelyingPartyDraft>(
   {
     client_id: ['text', ({ clientId }) => clientId],
@@ -136,7 +136,7 @@ const PUT_BINDINGS = `
          sealed_secret = excluded.sealed_secret, counts = excluded.counts, fallback_for = excluded.fallback_for,
          registered = true, disabled_reason = excluded.disabled_reason`
 
-/** Gives relying parties these endpoints and no others. The transaction holds the registry's lock, and bumps its revision later. */
+/** Replaces the endpoints of relying parties. The transaction holds the registry's lock, and increments its revision later. */
 export async function writeEndpoints(
   transaction: Queryable,
   issuer: IssuerName,
@@ -153,15 +153,15 @@ export async function writeEndpoints(
 }
 
 /**
- * Registers relying parties of one issuer, or replaces what was registered: all of them or none, as one change of the
- * registry. What changes nothing leaves no trace. An endpoint that is not given any more is owed nothing new.
+ * Registers or replaces relying parties of one issuer: all or none, as one change of the registry. A draft that changes nothing
+ * writes no revision and no audit record. An endpoint that is absent from its draft is owed no new deliveries.
  *
- * @param drafts of different clients.
- * @param expected by client: the revision that the draft was made from, or null where there was none; whatever has another is
- * stale. Left out, it does not matter.
- * @param issuerRevision of the issuer whose defaults the drafts were made with: with another one all of them are stale. Left out,
- * it does not matter.
- * @param quota most relying parties of an issuer that has no quota of its own.
+ * @param drafts no client comes twice.
+ * @param expected by client: the revision that the draft was made from, or null if the client was not registered. A client with
+ * another revision is stale. A client that is left out is not checked.
+ * @param issuerRevision the revision of the issuer whose defaults are in the drafts. If the issuer has another, all drafts are
+ * stale. If left out, it is not checked.
+ * @param quota most relying parties of an issuer without its own quota.
  */
 export async function putRelyingParties(
   db: Database,
@@ -201,7 +201,7 @@ export async function putRelyingParties(
     if (created > 0) {
       const { rows } = await transaction.query<{ count: number }>(COUNT_REGISTERED, [issuer])
       const registered = rows[0]?.count ?? 0
-      // What is there already may be changed, though it be more than there may be.
+      // Existing relying parties may be changed even if they exceed the quota.
       if (registered + created > most)
         return { ok: false, conflict: 'quota', registered, created, quota: most }
     }
@@ -232,7 +232,7 @@ export async function writeRelyingParties(
   await writeEndpoints(transaction, issuer, drafts)
 }
 
-/** What comes of a draft, compared as JSON has it. Whether its document repeats the `client_id`, as an export does, is no change. */
+/** The outcome of a draft, compared as JSON. A `client_id` that is repeated in the metadata, as in an export, is no change. */
 export function outcomeOf(draft: RelyingPartyDraft, before: RelyingPartyRecord | undefined): PutOutcome {
   if (before === undefined) return 'created'
   const { revision: _, createdAt: __, updatedAt: ___, ...known } = before

@@ -17,7 +17,7 @@ import { writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { type StoredTls, toTls } from './stored-tls.ts'
 
-/** Our settings of a relying party as stored; what is absent comes from its issuer, then from the defaults below. */
+/** The stored settings of a relying party. An absent member comes from its issuer, and then from the defaults below. */
 export interface StoredSettings {
   readonly subject_claims?: 'sid' | 'sub' | 'both'
   readonly timeout_ms?: number
@@ -26,16 +26,16 @@ export interface StoredSettings {
   readonly retry_schedule_ms?: readonly number[]
   readonly allowed_networks?: readonly string[]
   readonly enabled?: boolean
-  /** Beside the one that its metadata names. */
+  /** Endpoints in addition to the one in its metadata. */
   readonly endpoints?: readonly { readonly name: string; readonly uri: string; readonly enabled?: boolean }[]
   readonly tls?: StoredTls
-  /** What concerns one channel, by its kind; without secrets. */
+  /** Settings of each channel, by its kind; without secrets. */
   readonly channels?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
-  /** What of its issuer's promise is another for it. */
+  /** The members of the SLA that differ from its issuer's. */
   readonly sla?: { readonly within_ms?: number; readonly objective?: number }
 }
 
-/** The settings of a relying party as they take effect: its own, else its issuer's, else these. */
+/** Returns the effective settings of a relying party: its own before its issuer's before the defaults here. */
 export function effectiveSettings(own: StoredSettings, defaults: StoredSettings) {
   return {
     timeout_ms: 10_000,
@@ -46,21 +46,21 @@ export function effectiveSettings(own: StoredSettings, defaults: StoredSettings)
 }
 
 export interface KnownIssuer extends RegisteredIssuer {
-  /** Its number in the session index; null where no session of its was ever posted. */
+  /** Its number in the session index; null if none of its sessions was ever posted. */
   readonly sessionIssuer: number | null
 }
 
-/** What planning and attempting need to know of who is registered. */
+/** The registered issuers and bindings, for planning and attempts. */
 export interface Registry {
   readonly revision: number
-  /** By `iss`. An unknown issuer is not there. */
+  /** Registered issuers by `iss`. */
   readonly issuers: ReadonlyMap<Issuer, KnownIssuer>
   readonly bindings: ReadonlyMap<BindingId, Binding>
 }
 
 const LOCK_REGISTRY = 'select revision from registry_revision for update'
 
-/** Makes this the only transaction that changes the registry, until it ends. @returns the number of the last change. */
+/** Locks the registry against other changes until the transaction ends. @returns the revision of the last change. */
 export async function lockRegistry(transaction: Queryable): Promise<number> {
   const { rows } = await transaction.query<{ revision: number }>({
     name: 'lock_registry',
@@ -71,7 +71,7 @@ export async function lockRegistry(transaction: Queryable): Promise<number> {
 
 const BUMP_REGISTRY = 'update registry_revision set revision = revision + 1'
 
-/** Numbers the change that a transaction has made under the lock. */
+/** Increments the registry's revision, for a change that the transaction has made under the lock. */
 export async function bumpRegistry(transaction: Queryable): Promise<void> {
   await transaction.query({ name: 'bump_registry', text: BUMP_REGISTRY })
 }
@@ -84,10 +84,11 @@ const DISABLE_BINDING = `
 const TOUCH_RELYING_PARTY = 'update relying_parties set revision = $2, updated_at = now() where id = $1'
 
 /**
- * Stops sending to a binding until its owner registers it again; audited as our own doing. Where its owner gave it another
- * address meanwhile nothing is done: that one did not say so.
+ * Disables a binding until its owner registers it again. The audit record names `curfew` as the credential. Does nothing if the
+ * owner has changed the URI meanwhile: the new address did not answer that it is gone.
  *
- * @param uri where it was told that it is gone. @param reason in words, for its owner.
+ * @param uri the address that answered 410 Gone.
+ * @param reason a text for the owner.
  */
 export async function disableBinding(
   db: Database,
@@ -122,13 +123,13 @@ export async function disableBinding(
 
 const READ_REVISION = 'select revision from registry_revision'
 
-/** The number of the registry's last change: cheap to ask, to know whether to read it anew. */
+/** Reads the registry's revision: a cheap query that shows whether the registry must be read again. */
 export async function readRegistryRevision(db: Database): Promise<number> {
   const { rows } = await db.query<{ revision: number }>({ name: 'read_revision', text: READ_REVISION })
   return rows[0]?.revision ?? 0
 }
 
-// An index that is known to lack sessions does not know all of them, whatever its issuer says.
+// An index that is known to lack sessions counts as partial, even if its issuer is registered as complete.
 const SESSION_INDEX_USE = `
   case when i.session_index = 'complete' and s.gaps_until is not null then 'partial' else i.session_index end`
 
@@ -146,7 +147,7 @@ const READ_REGISTRY = `
 
 interface RegistryRow {
   readonly revision: number
-  /** Null where there is no issuer at all. */
+  /** Null in the only row of a registry without issuers. */
   readonly name: IssuerName | null
   readonly iss: Issuer
   readonly defaults: StoredSettings
@@ -169,7 +170,7 @@ interface RegistryRow {
   readonly network_rule: NetworkRule | null
 }
 
-/** Everybody who is registered, in one statement and so as of one moment. */
+/** Reads all registered issuers and bindings in one statement, and so from one snapshot. */
 export async function readRegistry(db: Database): Promise<Registry> {
   const { rows } = await db.query<RegistryRow>({ name: 'read_registry', text: READ_REGISTRY })
   const issuers = new Map<Issuer, KnownIssuer & { readonly bindings: Binding[] }>()
@@ -197,7 +198,7 @@ function toBinding(row: RegistryRow & { readonly name: IssuerName; readonly id: 
     clientId: row.client_id,
     endpoint: row.endpoint,
     uri: row.uri,
-    // Checked when it was registered.
+    // Validated when the binding was registered.
     settings: row.channel_settings,
     names: row.names,
     widens: row.widens,

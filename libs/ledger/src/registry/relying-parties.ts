@@ -11,26 +11,26 @@ import { type Change, writeAudit } from '../access/audit.ts'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { bumpRegistry, lockRegistry, type StoredSettings } from './registry.ts'
 
-/** Client metadata as its owner gave it, known to us or not. */
+/** Client metadata as its owner gave it, including members that Curfew does not know. */
 export type StoredMetadata = Readonly<Record<string, unknown>>
 
 /** One endpoint of a relying party. */
 export interface EndpointRecord {
-  /** Its channel. */
+  /** The kind of its channel. */
   readonly kind: string
   readonly name: string
   readonly uri: string
-  /** Of its channel. */
+  /** Settings of its channel. */
   readonly settings: ChannelSettings
   readonly names: Names
   readonly widens: boolean
-  /** The secret that it is shown, a compact JWE under the master key. */
+  /** The secret that Curfew sends to it, a compact JWE under the master key; null without one. */
   readonly sealedSecret: string | null
-  /** The weakest acknowledgement that keeps the promise. */
+  /** The lowest level of acknowledgement that keeps the promise. */
   readonly counts: Level
-  /** The kind of channel that it stands in for; null: it is required. */
+  /** The kind of the channel that it is a fallback for; null if it is required. */
   readonly fallbackFor: string | null
-  /** Why nothing is sent to it, in words; null when enabled. */
+  /** Why it is disabled, for people; null if it is enabled. */
   readonly disabledReason: string | null
 }
 
@@ -39,12 +39,12 @@ export interface RelyingPartyRecord {
   readonly clientId: ClientId
   readonly metadata: StoredMetadata
   readonly settings: StoredSettings
-  /** The networks that a credential above its owner set; null: none did. */
+  /** The networks that a credential of a higher rank than its owner's set; null if none did. */
   readonly networkRule: NetworkRule | null
   readonly clientName: string | null
-  /** By channel and name, `main` first. */
+  /** Sorted by channel and name, `main` first. */
   readonly endpoints: readonly EndpointRecord[]
-  /** Another after each change. */
+  /** Changes with every change of the relying party. */
   readonly revision: number
   readonly createdAt: Date
   readonly updatedAt: Date
@@ -62,7 +62,7 @@ const FIND_RELYING_PARTIES = `
   select ${COLUMNS} from relying_parties p
    where p.issuer = $1 and p.client_id = any($2::text[]) and p.deleted_at is null`
 
-/** Those of `clientIds` that are registered. */
+/** Finds the registered relying parties among `clientIds`. */
 export async function findRelyingParties(
   db: Queryable,
   { issuer, clientIds }: { issuer: string; clientIds: readonly string[] },
@@ -86,7 +86,7 @@ const FIND_RULES_LEFT = `
   select client_id as "clientId", network_rule as "networkRule" from relying_parties
    where issuer = $1 and client_id = any($2::text[]) and deleted_at is not null and network_rule is not null`
 
-/** The network rules of relying parties that were removed: they bind the credential that registers the clients again. */
+/** Finds the network rules of removed relying parties. They bind the credential that registers the clients again. */
 export async function findNetworkRulesLeft(
   db: Queryable,
   { issuer, clientIds }: { issuer: string; clientIds: readonly string[] },
@@ -106,8 +106,10 @@ const LIST_RELYING_PARTIES = `
    order by p.client_id limit $3`
 
 /**
- * Relying parties of an issuer by `client_id`. @param after the last of the page before, or the empty string. @param only those
- * that the asker may see; null: all.
+ * Lists relying parties of an issuer by `client_id`.
+ *
+ * @param after the last `client_id` of the page before, or the empty string.
+ * @param only the clients that the caller may see; null: all.
  */
 export async function listRelyingParties(
   db: Queryable,
@@ -139,7 +141,10 @@ export type RemoveRelyingPartyResult =
   | { readonly ok: true; readonly waiting: number }
   | { readonly ok: false; readonly conflict: 'none' | 'stale' }
 
-/** Removes a relying party: nothing new is owed to it, and what waits dies as `client_removed`. Its history stays, and its name. */
+/**
+ * Removes a relying party. It is owed no new deliveries, and waiting ones become dead letters with the reason `client_removed`.
+ * Its history and name stay.
+ */
 export async function removeRelyingParty(
   db: Database,
   { issuer, clientId }: { issuer: string; clientId: string },
@@ -149,7 +154,7 @@ export async function removeRelyingParty(
     audit,
   }: {
     expected: (before: RelyingPartyRecord | null) => boolean
-    /** The network rule that stays behind. */
+    /** Computes the network rule that stays after the removal. */
     ruleLeft: (rule: NetworkRule | null) => NetworkRule | null
     audit: Change<RelyingPartyRecord>
   },
@@ -167,7 +172,7 @@ export async function removeRelyingParty(
   })
 }
 
-/** What waits for one relying party is counted so far. */
+/** Most waiting deliveries that are counted for one relying party or endpoint. */
 export const WAITING_MAX = 100_000
 
 const COUNT_WAITING = `
@@ -179,7 +184,7 @@ const COUNT_WAITING = `
      limit $3
   ) waiting`
 
-/** How many deliveries wait for a relying party, at most `WAITING_MAX`. */
+/** Counts the deliveries that wait for a relying party, up to `WAITING_MAX`. */
 export async function countWaiting(
   db: Queryable,
   { issuer, clientId }: { issuer: string; clientId: string },

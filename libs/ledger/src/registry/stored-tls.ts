@@ -1,13 +1,13 @@
 import type { BindingTls } from '@curfew/domain'
 
-/** TLS of an RP's own, in PEM but for the private key, which is a compact JWE under the master key and nothing else. */
+/** TLS settings of an RP, in PEM. The private key is stored only as a compact JWE under the master key. */
 export interface StoredTls {
   readonly ca?: string
   readonly client_certificate?: string
   readonly sealed_client_key?: string
 }
 
-/** Null where there is nothing of its own. */
+/** Returns null if the RP has no TLS settings of its own. */
 export function toTls({
   ca,
   client_certificate: certificate,

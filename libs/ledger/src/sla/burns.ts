@@ -2,7 +2,7 @@ import type { BurnSeverity } from '@curfew/domain'
 import { type Database, type Queryable, withTransaction } from '../postgres/database.ts'
 import { tryLock } from '../postgres/locks.ts'
 
-/** Works on the burns of all issuers, unless another bookkeeper is at it. @returns whether this one was. */
+/** Runs `work` on the burns of all issuers, unless another bookkeeper does. @returns whether `work` ran. */
 export function watchBurns(db: Database, work: (transaction: Queryable) => Promise<void>): Promise<boolean> {
   return withTransaction(db, async (transaction) => {
     if (!(await tryLock(transaction, 'burns'))) return false
@@ -11,7 +11,7 @@ export function watchBurns(db: Database, work: (transaction: Queryable) => Promi
   })
 }
 
-// One that was seen to burn a moment ago burns on, and is told already.
+// A burn that was last seen within the quiet time still goes on, and operators were notified of it.
 const NOTE_BURN = `
   with before as (select burning_at from sla_burns where issuer = $1 and severity = $2),
   noted as (
@@ -23,10 +23,10 @@ const NOTE_BURN = `
    where not exists (select from before where burning_at > $3::timestamptz - make_interval(secs => $4::float8 / 1000))`
 
 /**
- * Notes that an issuer's error budget burns, and writes a notification where it is news.
+ * Records that an issuer's error budget burns, and writes a notification if the burn is new.
  *
- * @param quietMs it is news once it was well for so long, in milliseconds.
- * @returns whether it was.
+ * @param quietMs how long the budget must not have burnt before a burn is new, in milliseconds.
+ * @returns whether the burn is new.
  */
 export async function noteBurn(
   transaction: Queryable,

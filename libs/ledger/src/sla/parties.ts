@@ -8,10 +8,10 @@ import {
 import { plainArray } from '../postgres/arrays.ts'
 import type { Queryable } from '../postgres/database.ts'
 
-// Logouts at relying parties that have several channels. Each counts once, in the rollups of the party's first binding, and once
-// decided it stays so.
+// Logouts at relying parties with several channels. Each counts once, in the rollups of the relying party's first binding. A
+// decided logout is never decided again.
 
-/** A delivery to such a relying party, as the journal has it. */
+/** A delivery to such a relying party, from the journal. */
 export interface PartyEntry {
   readonly id: DeliveryId
   /** The first binding of its relying party. */
@@ -25,7 +25,7 @@ export interface PartyLogout {
   readonly acceptedMs: number
 }
 
-// `offset 0` keeps each a lookup: joined freely, large tables are read as a whole.
+// `offset 0` keeps each subquery a lookup: without it, the planner reads large tables as a whole.
 const PLANNED_BEFORE = `
   select given.id
     from unnest($1::uuid[], $2::bigint[]) as given(id, since)
@@ -36,7 +36,7 @@ const PLANNED_BEFORE = `
 /**
  * Finds the deliveries of logouts that were planned before the relying party had its second channel.
  *
- * @param deliveries with the revision that brought it.
+ * @param deliveries `since`: the registry's revision that brought the second channel.
  */
 export async function plannedBefore(
   transaction: Queryable,
@@ -59,7 +59,7 @@ const PLANNED = `
   on conflict (event_id, binding_id) do update set planned = true where not l.planned
   returning binding_id as "bindingId", accepted_ms as "acceptedMs"`
 
-/** Notes that deliveries were planned. @returns the logouts of which none was before. */
+/** Records planned deliveries. @returns the logouts that had no planned delivery before. */
 export async function notePlanned(
   transaction: Queryable,
   entries: readonly PartyEntry[],
@@ -68,7 +68,7 @@ export async function notePlanned(
   return (await transaction.query<PartyLogout>({ name: 'sla_logouts_planned', text: PLANNED, values })).rows
 }
 
-// The bindings of the party are read, and not its deliveries by their event alone: an event may owe thousands to other parties.
+// Reads the deliveries by binding of the relying party, not by event alone: an event may owe thousands to other relying parties.
 const UNDECIDED = `
   select l.event_id as "eventId", l.counts_at as "bindingId", l.accepted_ms as "acceptedMs", b.kind as channel,
          b.fallback_for as "fallbackFor", b.counts, d.sid, d.state, d.level, d.generation,
@@ -93,10 +93,10 @@ const DECIDED = `
   select *, true from unnest($1::uuid[], $2::bigint[], $3::bigint[])
   on conflict (event_id, binding_id) do update set decided = true`
 
-/** A logout of which it is decided whether the promise was kept. */
+/** A logout with the decision whether the promise was kept. */
 export interface DecidedLogout extends PartyLogout {
   readonly kept: boolean
-  /** From acceptance to the last acknowledgement that decided it; null where there is none. */
+  /** From acceptance to the last acknowledgement that decided it, in milliseconds; null without one. */
   readonly elapsedMs: number | null
 }
 
@@ -105,11 +105,11 @@ interface UndecidedRow extends Omit<PartyDelivery, 'withinMs'>, PartyLogout {
 }
 
 /**
- * Decides the logouts of deliveries that were settled, by how all deliveries of each stand: the settlement that ends one as a dead
- * letter has planned its fallback too.
+ * Decides the logouts of settled deliveries by the states of all their deliveries. Fallbacks are among these: the settlement that
+ * makes a dead letter plans its fallback as well.
  *
- * @param withinMs what is promised, by the first binding of the party.
- * @returns those that were not decided before, and are.
+ * @param withinMs the promise, by the first binding of the relying party.
+ * @returns the logouts that this call decides.
  */
 export async function decideSettled(
   transaction: Queryable,

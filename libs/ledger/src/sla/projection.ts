@@ -18,9 +18,9 @@ import type { Queryable } from '../postgres/database.ts'
 import { type Columns, rowParameters } from '../postgres/parameters.ts'
 import { decideSettled, notePlanned, type PartyEntry, plannedBefore } from './parties.ts'
 
-// The SLA's rollups, as the journal feeds them.
+// The projection of the journal into the SLA's rollups.
 
-/** What is added to one rollup. */
+/** The counts to add to one rollup. */
 interface Addition {
   planned: number
   kept: number
@@ -28,16 +28,16 @@ interface Addition {
   readonly latencies: Map<number, number>
 }
 
-/** By binding, and the beginning of the slot. */
+/** Additions by binding, and by the start of the slot in milliseconds since 1970. */
 type Additions = Map<BindingId, Map<number, Addition>>
 
 /**
- * Files what was planned, and what was settled for the first time, under the slot, hour and day in which its event was
- * accepted. Nothing is promised of the bulk lane, which gives way to the other.
+ * Counts planned deliveries, and deliveries settled for the first time, in the slot, hour and day in which their event was
+ * accepted. The bulk lane has no SLA, because it yields to the interactive lane.
  *
- * A relying party with one channel counts by delivery, and the journal says it all: no delivery is looked up. A relying party with
- * several channels counts once for each logout: `parties.ts` looks its deliveries up. The registry's revision at which a logout was
- * planned decides how it counts, so a channel that is registered or removed meanwhile changes nothing.
+ * A relying party with one channel counts by delivery: the journal has all that is needed. A relying party with several channels
+ * counts once for each logout: `parties.ts` looks up its deliveries. The registry's revision at which a logout was planned
+ * decides how it counts, so a channel that is registered or removed meanwhile changes nothing.
  */
 export async function projectSla(transaction: Queryable, entries: readonly JournalEntry[]): Promise<void> {
   const rules = await readRules(transaction, entries)
@@ -54,11 +54,11 @@ export async function projectSla(transaction: Queryable, entries: readonly Journ
   }
 }
 
-/** By what rule deliveries count. */
+/** The rules by which deliveries count. */
 interface Rules {
-  /** Without bindings that no longer exist: their deliveries do not count. */
+  /** Lacks bindings that have been deleted: their deliveries do not count. */
   readonly promised: ReadonlyMap<BindingId, BindingFacts>
-  /** Deliveries of logouts that were planned while a relying party, which has several channels by now, had one. */
+  /** Deliveries of logouts that were planned before the second channel of their relying party. */
   readonly early: ReadonlySet<DeliveryId>
 }
 
@@ -79,8 +79,8 @@ async function readRules(transaction: Queryable, entries: readonly JournalEntry[
 }
 
 /**
- * @returns the promise for a delivery that counts by itself, or null. An early logout counts by the deliveries of the channel that the
- * relying party had then. A fallback that was registered later would count it again.
+ * Finds the promise for a delivery that counts by itself; null for any other. An early logout counts by the deliveries of the
+ * channel that the relying party had then. A fallback that was registered later would count it again.
  */
 function promiseOf({ id, bindingId }: JournalDelivery, { promised, early }: Rules): BindingFacts | null {
   const binding = promised.get(bindingId)
@@ -114,7 +114,7 @@ function addSettled(
   for (const delivery of settled) {
     const { bindingId, acceptedMs, state, generation } = delivery
     const promise = promiseOf(delivery, rules)
-    // What was replayed has been counted when it was given up on.
+    // A replayed delivery was counted when it became a dead letter.
     if (acceptedMs === null || generation > 0 || promise === null) continue
     const addition = additionTo(additions, bindingId, acceptedMs)
     const elapsedMs = atMs - acceptedMs
@@ -156,7 +156,7 @@ async function addParties(
   }
 }
 
-/** What is added for a binding in the slot of an instant. */
+/** Returns the addition for a binding in the slot of a time. */
 function additionTo(additions: Additions, bindingId: BindingId, ms: number): Addition {
   const slotMs = spanStart('slot', ms)
   const known = additions.get(bindingId)
@@ -178,14 +178,14 @@ function count(latencies: Map<number, number>, bucket: number, by = 1): void {
   latencies.set(bucket, (latencies.get(bucket) ?? 0) + by)
 }
 
-/** One rollup that is added to. */
+/** A rollup, with the counts to add to it. */
 interface Row extends Addition {
   readonly span: SlaSpan
   readonly bindingId: BindingId
   readonly startMs: number
 }
 
-/** The rollups of every span. Percentiles are of hours and days only. */
+/** Sums up the additions for the rollups of every span. Only hours and days have latencies. */
 function rowsOf(additions: Additions): readonly Row[] {
   const rows: Row[] = []
   for (const [bindingId, slots] of additions) {
@@ -204,7 +204,7 @@ function rowsOf(additions: Additions): readonly Row[] {
   return rows
 }
 
-/** Rollups in one statement. An event for ten thousand relying parties adds to thirty thousand. */
+/** Most rollups in one statement. An event for ten thousand relying parties changes thirty thousand rollups. */
 const ROWS_AT_ONCE = 3_000
 
 const KEY: Columns<Row> = {
@@ -248,7 +248,7 @@ async function write(transaction: Queryable, rows: readonly Row[]): Promise<void
   })
 }
 
-/** What the rollups have already; of one that has nothing, nothing. */
+/** Reads the latencies that the rollups already have, in the order of `rows`. */
 async function readLatencies(
   transaction: Queryable,
   rows: readonly Row[],

@@ -13,14 +13,14 @@ import {
 import type { Queryable } from '../postgres/database.ts'
 import { rowParameters } from '../postgres/parameters.ts'
 
-/** What is promised for a relying party (`p`) of an issuer (`i`). */
+/** SQL: the promise for a relying party `p` of an issuer `i`, in milliseconds. */
 export const WITHIN_MS = "coalesce((p.settings #>> '{sla,within_ms}')::integer, i.sla_within_ms)"
 
-/** Whose promises. */
+/** The relying parties whose SLA is read. */
 export interface SlaScope {
   /** Short name of the issuer. */
   readonly issuer: string
-  /** Only these; null: all of its relying parties, also those that were removed. */
+  /** Only these clients; null: all relying parties of the issuer, including removed ones. */
   readonly clientIds: readonly string[] | null
 }
 
@@ -36,7 +36,7 @@ const PARTIES = `
 const READ_PROMISES = `
   select distinct client_id as "clientId", within_ms as "withinMs", objective from (${PARTIES}) parties order by 1`
 
-/** What is promised to each relying party that was ever told of anything, by its own settings or its issuer's. */
+/** Reads the promise for each relying party that ever had a binding, from its own settings or its issuer's. */
 export async function readPromises(
   db: Queryable,
   { issuer, clientIds }: SlaScope,
@@ -64,16 +64,16 @@ const INTERVALS = rowParameters<PartInterval>(
   { after: { last: 2 } },
 )
 
-// Which rollups there are to read depends on the promise alone, so it is said once for each that there is.
-const STRETCHES = `
+// The intervals to read depend on the promise alone, so they are given once for each distinct promise.
+const PARTY_INTERVALS = `
   from (${PARTIES}) parties
   join ${INTERVALS.as('s')} using (within_ms)`
 
-const OF_STRETCH = `
+const ROLLUPS_OF_INTERVAL = `
   from sla_rollups r
  where r.span = s.span and r.binding_id = parties.binding_id and r.starts_at >= s.from_at and r.starts_at < s.to_at`
 
-// Summed up by stretch first: there are many rows to a stretch, and few stretches.
+// Sums up by interval first: an interval has many rows, and there are few intervals.
 const SUMS = `sum(planned) as planned, sum(kept) as kept, sum(broken) as broken,
   sum(greatest(planned - kept - broken, 0)) as unsettled`
 
@@ -89,36 +89,36 @@ const LATENCIES = `string_agg(latencies, ''::bytea) filter (where counted) as la
 
 const READ_BY_PARTY = `
   select client_id as "group", ${COUNTS}, ${LATENCIES}
-  ${STRETCHES}
-  cross join lateral (select ${SUMS}, string_agg(latencies, ''::bytea) as latencies ${OF_STRETCH}) sums
+  ${PARTY_INTERVALS}
+  cross join lateral (select ${SUMS}, string_agg(latencies, ''::bytea) as latencies ${ROLLUPS_OF_INTERVAL}) sums
    group by client_id having sum(planned) > 0 order by client_id collate "C"`
 
 const READ_BY_HOUR = `
   select (extract(epoch from hour) * 1000)::bigint as "group", ${COUNTS}, ${LATENCIES}
-  ${STRETCHES}
+  ${PARTY_INTERVALS}
   cross join lateral (
     select date_bin('1 hour', starts_at, timestamptz 'epoch') as hour, ${SUMS}, string_agg(latencies, ''::bytea) as latencies
-    ${OF_STRETCH} group by 1) sums
+    ${ROLLUPS_OF_INTERVAL} group by 1) sums
    group by hour order by hour`
 
 const READ_BY_PART = `
   select part as "group", ${COUNTS}
-  ${STRETCHES}
-  cross join lateral (select ${SUMS} ${OF_STRETCH}) sums
+  ${PARTY_INTERVALS}
+  cross join lateral (select ${SUMS} ${ROLLUPS_OF_INTERVAL}) sums
    group by part`
 
-/** How the promise stands with some of the deliveries. */
+/** SLA counts and latencies of a group of deliveries. */
 export interface SlaFigures extends SlaCounts {
-  /** From acceptance to acknowledgement. */
+  /** Times from acceptance to acknowledgement. */
   readonly latencies: LatencyHistogram
 }
 
-/** `client_id`, or the beginning of the hour in milliseconds of the epoch. */
+/** Figures by `client_id`, or by the start of the hour in milliseconds since 1970. */
 export type SlaGroups<Key> = ReadonlyMap<Key, SlaFigures>
 
 type Row<Key> = SlaCounts & { readonly group: Key; readonly latencies: Uint8Array | null }
 
-/** What the rollups say of a time, from and to the full hour, by relying party. Reads some rows for each, never the ledger. */
+/** Reads the figures of a range of full hours, by relying party. Reads a few rollups for each, and no deliveries. */
 export async function slaByParty(
   db: Queryable,
   scope: SlaScope,
@@ -128,7 +128,7 @@ export async function slaByParty(
   return read<string>(db, READ_BY_PARTY, scope, intervals)
 }
 
-/** The same by hour. */
+/** Reads the figures of a range of full hours, by hour. */
 export async function slaByHour(
   db: Queryable,
   scope: SlaScope,
@@ -142,19 +142,19 @@ export async function slaByHour(
 
 export interface SlaRequest {
   readonly promises: ReadonlyMap<string, SlaPromise>
-  /** Milliseconds of the epoch. */
+  /** In milliseconds since 1970. */
   readonly range: { readonly fromMs: number; readonly toMs: number }
-  /** What is overdue then; see `slaFiledUntil`. */
+  /** The time at which unsettled deliveries are judged overdue; see `slaFiledUntil`. In milliseconds since 1970. */
   readonly nowMs: number
 }
 
-/** How the promise stands lately, by how far one looks back; and over the whole time that there is a budget for. */
+/** Recent SLA counts by burn window, and the counts of the whole window of the error budget. */
 export interface SlaNow {
   readonly windows: Readonly<Record<BurnWindow, SlaCounts>>
   readonly all: SlaCounts
 }
 
-/** @param range the whole time that there is a budget for; null where that is known already. */
+/** Reads the recent SLA counts. @param range the window of the error budget; null if its counts are not needed. */
 export async function slaNow(
   db: Queryable,
   scope: SlaScope,
@@ -194,7 +194,7 @@ async function read<Key>(
   { issuer, clientIds }: SlaScope,
   intervals: readonly PartInterval[],
 ): Promise<SlaGroups<Key>> {
-  // Not prepared by name: one plan would not do for one relying party and for thousands.
+  // Not prepared by name: one relying party and thousands of them need different plans.
   const { rows } = await db.query<Row<Key>>({
     text,
     values: [issuer, clientIds, ...INTERVALS.values(intervals)],
@@ -210,15 +210,15 @@ async function read<Key>(
   )
 }
 
-// What the rollups' own poster failed at is not in them either.
+// Entries that the SLA's projector failed at are not in the rollups either.
 const OLDEST_ENTRY = `
   select min(at) as at
     from ((select at from journal order by id limit 1)
           union all (select at from journal_left where projector = 'sla' order by id limit 1)) entries`
 
 /**
- * Until when all that was planned and settled is in the rollups: the time to judge them by. What is settled since may look as
- * if it were not.
+ * Returns the time up to which the rollups have every planned and settled delivery. Judge them by this time: a delivery that was
+ * settled later may still count as unsettled.
  */
 export async function slaFiledUntil(db: Queryable, now: Date): Promise<Date> {
   const { rows } = await db.query<{ at: Date | null }>({ name: 'sla_filed_until', text: OLDEST_ENTRY })
@@ -234,7 +234,7 @@ const DELETE_ROLLUPS = `
       join sla_rollups r on r.span = kept.span and r.binding_id = b.id and r.starts_at < kept.since
      limit $3))`
 
-/** Deletes rollups that begin before they are kept for, one batch. @returns how many. */
+/** Deletes one batch of rollups at the end of their retention. @returns the number deleted. */
 export async function deleteSlaRollups(
   db: Queryable,
   { slotsBefore, before, limit }: { slotsBefore: Date; before: Date; limit: number },
