@@ -9,7 +9,7 @@ import { EPOCH_MS } from './virtual-time.ts'
 const HELD_MS_MAX = 75_000
 
 /**
- * Finds violations of two rules that hold at every instant. An accepted logout is in the event log until the ledger has it. Its
+ * Finds violations of rules that hold at every instant. An accepted logout is in the event log until the ledger has it. Its
  * deliveries are settled, due or listed in a lease. No lease outlasts the time that a worker may hold a delivery, except during
  * an outage of the ledger.
  */

@@ -27,7 +27,7 @@ const INVARIANTS: Readonly<Record<string, Invariant>> = {
   'a breaker closes when its RP recovers': breakersClosed,
   'exactly the unreadable records are quarantined': quarantineRight,
   'no worker decides by its own clock': clocksIgnored,
-  'processes end when told to, without an error': ({ faults }) => faults,
+  'processes end at the signal to stop, without an error': ({ faults }) => faults,
 }
 
 /** All violations in words, prefixed with the name of their invariant. Empty if there is none. */

@@ -103,7 +103,7 @@ async function perform(stage: Stage): Promise<Run> {
 
   const unaccounted = new Set<string>()
   const finished = await time.run(
-    // Only every 100 ms: the check takes longer than the run.
+    // Every 100 ms only, because the check is slow.
     everyMs(time, 100, () => {
       for (const what of findUnaccounted({ scenario, ledger, memoryLog, accepted, nowMs: time.nowMs() }))
         unaccounted.add(what)

@@ -152,7 +152,7 @@ export function createScenario(seed: number): Scenario {
   )
   const workers = [...healthy, ...createIdleWorkers(createRandom(seed ^ 0x1d1e), calm ? 100 : activeMs)]
   const troubled = (odds: number) => !calm && random.chance(odds)
-  // A separate source, so that existing seeds keep their scenarios.
+  // A separate source, so that outages do not change the rest of a seed's scenario.
   const outages = createRandom(seed ^ 0xa3a7)
   const outage = !calm && !long && outages.chance(0.08) ? [createOutage(outages, activeMs)] : []
   const ledgerOutages = [...(troubled(0.35) ? [createPeriod(random, activeMs)] : []), ...outage]
@@ -173,7 +173,7 @@ export function createScenario(seed: number): Scenario {
   const channels = createSecondChannels(createRandom(seed ^ 0xfa11), own, activeMs)
   const relyingParties = [...own, ...channels, ...twin.relyingParties]
   const posts = [...ownPosts, ...twin.posts]
-  // A separate source, so that seeds from before there were sessions keep their scenarios.
+  // A separate source, so that sessions do not change the rest of a seed's scenario.
   const later = createRandom(seed ^ 0x1dea)
   const sessionIndex = later.pick(['off', 'partial', 'partial', 'complete', 'complete'] as const)
   const sessions = later.chance(0.7)

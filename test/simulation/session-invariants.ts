@@ -5,8 +5,8 @@ import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
-// Invariants of sessions in the index: a logout ends no session that began after it, and every session that began before it.
-// Stated independently of the domain.
+// Invariants of sessions in the index: a logout ends every session that began before it, and no later one. Stated independently
+// of the domain.
 
 export const SESSION_INVARIANTS: Readonly<Record<string, Invariant>> = {
   'no logout ends a session that began after it': laterSessionsKept,

@@ -4,7 +4,7 @@ import type { DeliveryId } from '@curfew/domain'
 export interface LeaseState {
   /** Leases whose deliveries have all ended in the ledger, and the number of those deliveries. */
   readonly ended: readonly { readonly number: number; readonly deliveries: number }[]
-  /** Leases of which the worker holds every delivery that has not ended. */
+  /** Leases whose open deliveries the worker all holds. */
   readonly held: readonly number[]
   /** Deliveries that the worker holds under any other lease. */
   readonly others: readonly DeliveryId[]
