@@ -12,7 +12,7 @@ const SEEDS_PER_TEST = 100
 
 describe('every seed', () => {
   test.each(Array.from({ length: SEEDS / SEEDS_PER_TEST }, (_, index) => index * SEEDS_PER_TEST + 1))(
-    `satisfies the invariants, from %i to ${SEEDS_PER_TEST - 1} later`,
+    `satisfies the invariants: seed %i and the ${SEEDS_PER_TEST - 1} after it`,
     // An outage lasts up to an hour of virtual time, which takes seconds of real time for some seeds.
     { timeout: 180_000 },
     async (first) => {
