@@ -4,21 +4,21 @@ import type { GivenEventId, Issuer, IssuerName, SigningAlgorithm, Subject } from
 import { createGuardedClient } from '@curfew/outbound'
 import { createKeyMaker, createKeyring, type StoredKey } from '@curfew/tokens'
 
-// The bare limit: a process that does nothing but sign and post, with the very signer and the very client that Curfew
-// uses, over the same kind of connections. No event log, no plan, no ledger.
+// The bare limit: a process that only signs and posts, with Curfew's own signer and HTTP client, over the same kind of
+// connections. It has no event log, no plan and no ledger.
 
-/** What the bare loop is asked to do: to post for so long, or so often. */
+/** A request to the bare loop: post for some seconds, or a number of times. */
 export type BareQuestion = {
   readonly uri: string
   readonly algorithm: SigningAlgorithm
-  /** Posts at once. */
+  /** Concurrent POSTs. */
   readonly concurrency: number
 } & ({ readonly seconds: number } | { readonly posts: number })
 
 export interface BareAnswer {
-  /** Posts in a second. */
+  /** POSTs per second. */
   readonly rate: number
-  /** Processor time of one post, in milliseconds. */
+  /** Processor time of one POST, in milliseconds. */
   readonly cpuMs: number
 }
 
@@ -78,8 +78,8 @@ async function run({ uri, algorithm, concurrency, ...limit }: BareQuestion): Pro
   return { rate: posts / ((performance.now() - startedMs) / 1_000), cpuMs: (user + system) / 1_000 / posts }
 }
 
-process.on('message', (asked: BareQuestion) => {
-  void run(asked).then((result) => process.send?.(result))
+process.on('message', (question: BareQuestion) => {
+  void run(question).then((result) => process.send?.(result))
 })
 process.on('disconnect', () => process.exit(0))
 process.send?.({ ready: true })

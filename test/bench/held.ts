@@ -2,15 +2,15 @@ import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-// The bare limit of waiting: a server that holds every request, and answers them all when it is told to. No ledger, no
-// wake-up from elsewhere, nothing to look up.
+// The bare limit of waiting: a server that holds every request until it is asked to answer all of them. It has no ledger, no
+// notifications and nothing to look up.
 
-/** How many it holds, or: answer all with a body of so many bytes. */
+/** Asks for the number of held requests, or for answers to all of them with a body of `bytes` bytes. */
 export type HeldQuestion = { readonly ask: 'held' } | { readonly ask: 'release'; readonly bytes: number }
 
 export interface HeldAnswer {
   readonly held: number
-  /** When it was told to answer them, in nanoseconds by the system's monotonic clock. */
+  /** When the question arrived, in nanoseconds of the system's monotonic clock. */
   readonly atNs: string
 }
 

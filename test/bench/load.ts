@@ -5,49 +5,49 @@ import { quantile } from './figures.ts'
 import type { Subject } from './processes.ts'
 import type { RelyingParties } from './relying-parties.ts'
 
-// What an IdP does to Curfew, and how long its relying parties wait for it.
+// The load of an IdP on Curfew, and the latency at its relying parties.
 
 export const ISS = 'https://idp.example'
-/** Deliveries that are kept under way: enough that nothing runs dry, few enough that nothing piles up. */
+/** Deliveries kept under way: enough to keep Curfew busy, too few to pile up. */
 const UNDER_WAY = 3_000
 const POST_EVENTS = 100
-/** When nothing has come for so long, what is missing will not come. */
-const UNTOLD_AFTER_MS = 30_000
+/** A delivery is missing if none arrived for this time, in milliseconds. */
+const MISSING_AFTER_MS = 30_000
 
 /** Events of one kind. */
 export interface Stream {
   readonly event?: Pick<LogoutEventInput, 'clients' | 'lane'> & Partial<Pick<LogoutEventInput, 'iss'>>
-  /** Relying parties that each event is owed to. */
+  /** The number of relying parties that an event owes a delivery. */
   readonly owedTo: number
 }
 
 export interface Latency {
   readonly p50: number
   readonly p99: number
-  /** Deliveries that never came; each counts as an endless wait. */
+  /** Deliveries that never arrived. The latency of each is infinite. */
   readonly untold: number
 }
 
-/** All load on one Curfew: it must come from here, for what is under way is what was posted less what was answered. */
+/** All load on one Curfew. Deliveries under way are computed as posted minus answered, so no load may come from elsewhere. */
 export interface Load {
-  /** Deliveries owed for what was accepted so far. */
+  /** Deliveries owed by the events accepted so far. */
   readonly owed: number
-  /** Keeps `UNDER_WAY` deliveries under way until `ended` aborts; resolves when all are answered. */
+  /** Keeps `UNDER_WAY` deliveries under way until `ended` aborts. Resolves when all are answered. */
   keepFull(stream: Stream, ended: AbortSignal): Promise<void>
   /**
-   * Posts evenly spread over time until `ended` aborts.
+   * Posts evenly over time until `ended` aborts.
    *
-   * @param perPost events in one post. Default 1.
-   * @returns when each event was accepted, as the IdP sees it: in nanoseconds, by id.
+   * @param perPost events in one post. Default: 1.
+   * @returns when the IdP saw the acceptance of every event, in nanoseconds, by event id.
    */
   steady(
     stream: Stream,
     options: { readonly eventsPerSecond: number; readonly perPost?: number; readonly ended: AbortSignal },
   ): Promise<ReadonlyMap<string, bigint>>
   /**
-   * From the 202, as the IdP sees it, to the first byte at each RP; single posts, evenly spread over time.
+   * Measures the time from the 202 at the IdP to the first byte at the RPs, with single posts evenly over time.
    *
-   * @param of the relying parties that are asked about: how many are owed each event, and the group they are in. Default all.
+   * @param of the relying parties to measure: their group, and how many of them an event owes a delivery. Default: all.
    */
   latency(
     stream: Stream,
@@ -57,15 +57,18 @@ export interface Load {
       readonly of?: { readonly group: string; readonly owedTo: number }
     },
   ): Promise<Latency>
-  /** Posts `events` at once, in one array. */
+  /** Posts `events` events in one array. */
   burst(stream: Stream, events: number): Promise<void>
-  /** Posts one event. @returns from its 202 to the first byte at the last RP, in milliseconds; endless when one is never told. */
-  untilAllTold(stream: Stream): Promise<number>
-  /** Waits until the ledger has everything as acknowledged. @returns false when it does not within `withinMs`. */
+  /**
+   * Posts one event. @returns the time from its 202 to the first byte at the last RP, in milliseconds; infinite if an RP gets
+   * none.
+   */
+  untilAllReached(stream: Stream): Promise<number>
+  /** Waits until the ledger has acknowledged all deliveries. @returns false if it has not within `withinMs`. */
   settled(withinMs: number): Promise<boolean>
 }
 
-/** @param relyingParties those that keep stamps, and whose answers are counted. */
+/** Creates the load. @param relyingParties the relying parties that keep stamps and count answers. */
 export function createLoad(subject: Subject, relyingParties: RelyingParties): Load {
   let owed = 0
 
@@ -76,7 +79,7 @@ export function createLoad(subject: Subject, relyingParties: RelyingParties): Lo
     ...event,
   })
 
-  /** @throws {Error} unless all are accepted: a benchmark that loses some of its load measures another load. */
+  /** Posts events. @throws {Error} if one is not accepted: the benchmark would measure less load than it states. */
   async function post(stream: Stream, events: number): Promise<readonly string[]> {
     const { client } = subject
     const answers =
@@ -114,7 +117,7 @@ export function createLoad(subject: Subject, relyingParties: RelyingParties): Lo
     return acceptedNs
   }
 
-  /** How long each delivery took, in milliseconds; endless for those that have not come when nothing comes any more. */
+  /** The latency of every delivery, in milliseconds; infinite for deliveries that do not arrive. */
   async function collect(
     acceptedNs: ReadonlyMap<string, bigint>,
     expected: number,
@@ -123,20 +126,20 @@ export function createLoad(subject: Subject, relyingParties: RelyingParties): Lo
     const within = group === undefined ? '/' : `/${group}/`
     const waits = new Map<string, number>()
     let sinceMs = performance.now()
-    while (waits.size < expected && performance.now() - sinceMs < UNTOLD_AFTER_MS) {
+    while (waits.size < expected && performance.now() - sinceMs < MISSING_AFTER_MS) {
       for (const { txn, path, atNs } of await relyingParties.stamps()) {
         const accepted = acceptedNs.get(txn)
         const key = `${txn} ${path}`
         if (accepted === undefined || waits.has(key) || !path.startsWith(within)) continue
-        // An RP may be told before the IdP has read its 202.
+        // An RP may get the token before the IdP has read its 202.
         waits.set(key, Math.max(0, Number(BigInt(atNs) - accepted) / 1e6))
         sinceMs = performance.now()
       }
       await sleep(50)
     }
     await relyingParties.stamp(false)
-    const untold = Array.from({ length: expected - waits.size }, () => Number.POSITIVE_INFINITY)
-    return [...waits.values(), ...untold]
+    const missing = Array.from({ length: expected - waits.size }, () => Number.POSITIVE_INFINITY)
+    return [...waits.values(), ...missing]
   }
 
   return {
@@ -154,8 +157,8 @@ export function createLoad(subject: Subject, relyingParties: RelyingParties): Lo
         await sleep(20)
         const now = await relyingParties.count()
         if (now > answered) [answered, sinceMs] = [now, performance.now()]
-        else if (performance.now() - sinceMs > UNTOLD_AFTER_MS) {
-          throw new Error(`${owed - now} of ${owed} deliveries do not come`)
+        else if (performance.now() - sinceMs > MISSING_AFTER_MS) {
+          throw new Error(`${owed - now} of ${owed} deliveries did not arrive`)
         }
       }
     },
@@ -176,7 +179,7 @@ export function createLoad(subject: Subject, relyingParties: RelyingParties): Lo
     async burst(stream, events) {
       await post(stream, events)
     },
-    async untilAllTold(stream) {
+    async untilAllReached(stream) {
       await relyingParties.stamp(true)
       const ids = await post(stream, 1)
       const acceptedNs = new Map(ids.map((id) => [id, process.hrtime.bigint()]))

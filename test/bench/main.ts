@@ -5,23 +5,23 @@ import { measurePipeline, type PipelineReport, pipelineTable } from './pipeline.
 import { measureScenario, SCENARIOS, type ScenarioReport, scenarioTable } from './scenarios.ts'
 import type { Settings } from './turns.ts'
 
-// npm run bench: what Curfew costs beside what cannot be avoided. Absolute figures mean nothing on a shared machine; the
-// ratio of a pair of turns does.
+// npm run bench: measures the cost of Curfew beside the cost that cannot be avoided. On a shared machine absolute figures mean
+// nothing, but the ratio of a pair of turns does.
 
 const { values: flags } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
-    /** Length of one turn. */
+    /** Length of one turn, in seconds. */
     seconds: { type: 'string', default: '6' },
     rounds: { type: 'string', default: '3' },
     rps: { type: 'string', default: '10' },
     algorithm: { type: 'string', default: 'ES256' },
     'no-kafka': { type: 'boolean', default: false },
-    /** Every scenario, beside what is measured without. */
+    /** Runs all scenarios, in addition to the pipeline. */
     all: { type: 'boolean', default: false },
-    /** This one, and nothing else. May be given several times. */
+    /** Runs only this scenario. May be given several times. */
     scenario: { type: 'string', multiple: true, default: [] },
-    /** Shrinks the million and the ten thousand, to try them. */
+    /** Scales down the large numbers of the scenarios, to try them. */
     scale: { type: 'string', default: '1' },
   },
 })
@@ -39,7 +39,7 @@ async function measurePipelines(): Promise<readonly PipelineReport[]> {
   if (flags['no-kafka']) return reports
   const kafka = await openKafka({ log: settings.progress })
   if (kafka.how === 'none') {
-    settings.progress(`Not measured over Kafka, for no broker can be had:\n${kafka.lookedFor.join('\n')}`)
+    settings.progress(`Not measured over Kafka, because no broker was found:\n${kafka.lookedFor.join('\n')}`)
     return reports
   }
   try {
@@ -57,10 +57,12 @@ async function measurePipelines(): Promise<readonly PipelineReport[]> {
 
 const unknown = flags.scenario.filter((name) => SCENARIOS[name] === undefined)
 if (unknown.length > 0) {
-  process.stderr.write(`no scenario ${unknown.join(', ')}; there are ${Object.keys(SCENARIOS).join(', ')}\n`)
+  process.stderr.write(
+    `unknown scenario ${unknown.join(', ')}; the scenarios are ${Object.keys(SCENARIOS).join(', ')}\n`,
+  )
   process.exit(2)
 }
-// Ended by a signal, Node would leave behind what it started; by exit, it takes it along.
+// A signal would end Node without its child processes. An exit ends them too.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => process.exit(1))
 
 const reports = flags.scenario.length > 0 && !flags.all ? [] : await measurePipelines()

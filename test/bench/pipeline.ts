@@ -4,10 +4,10 @@ import { openSubject, peakMemoryOf } from './processes.ts'
 import { openRelyingParties } from './relying-parties.ts'
 import { fullTurn, openBare, type Settings, type Turn } from './turns.ts'
 
-// Curfew end to end (accepted, planned, delivered, acknowledged in the ledger) against the bare loop that signs and posts, in
-// turns on the same machine to the same receiver.
+// Compares Curfew end to end (accepted, planned, delivered, acknowledged in the ledger) with the bare loop that signs and posts.
+// They take turns on the same machine, with the same receiver.
 
-/** Where Curfew listens while it is measured. */
+/** The port of the measured Curfew. */
 export const PORT = 18_480
 
 export interface PipelineReport {
@@ -33,7 +33,7 @@ export async function measurePipeline(
   const subject = await openSubject(PORT, env)
   try {
     const load = createLoad(subject, relyingParties)
-    const everybody = { owedTo: rps }
+    const all = { owedTo: rps }
     await subject.client.putIssuer('main', { iss: ISS })
     for (let n = 0; n < rps; n++) {
       await subject.client.putRelyingParty('main', `rp-${n}`, {
@@ -41,7 +41,7 @@ export async function measurePipeline(
         id_token_signed_response_alg: algorithm,
       })
     }
-    const curfewTurn = () => fullTurn({ subject, load }, everybody, seconds)
+    const curfewTurn = () => fullTurn({ subject, load }, all, seconds)
     await curfewTurn()
     const turns: { bare: Turn; curfew: Turn }[] = []
     for (let round = 1; round <= rounds; round++) {
@@ -53,7 +53,7 @@ export async function measurePipeline(
     }
     const atRate = median(turns.map(({ curfew }) => curfew.rate)) / 2
     progress(`${arrangement}: latency at half that rate`)
-    const latency = await load.latency(everybody, { eventsPerSecond: atRate / rps, seconds })
+    const latency = await load.latency(all, { eventsPerSecond: atRate / rps, seconds })
     return {
       arrangement,
       bare: turns.map((turn) => turn.bare),
@@ -69,7 +69,7 @@ export async function measurePipeline(
   }
 }
 
-/** A column for each arrangement. */
+/** Formats the reports, with a column for every arrangement. */
 export function pipelineTable(reports: readonly PipelineReport[]): string {
   const rates = (turns: readonly Turn[]) =>
     range(

@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openEmbeddedPostgres } from '@curfew/embedded'
 
-/** A PostgreSQL of the benchmark's own, new and empty, gone when it is over. */
+/** Starts a new, empty PostgreSQL, which is removed when it is disposed. */
 export async function openPostgres(
   progress: (text: string) => void,
 ): Promise<{ readonly url: string } & AsyncDisposable> {
   await using opening = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'curfew-bench-postgres-'))
-  // As root the database runs as another user, who must be able to come by.
+  // Under root the database runs as another user, which must be able to enter the folder.
   await chmod(folder, 0o711)
   opening.defer(() => rm(folder, { recursive: true, force: true }))
   const postgres = await openEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log: progress })

@@ -9,27 +9,28 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type Client, createClient } from '@curfew/client'
 
-/** A child of the benchmark that is asked one thing at a time; who asks meanwhile waits. */
+/** A child process of the benchmark that answers one question at a time. Further questions wait. */
 export interface Asker {
-  /** @throws {Error} when the child has ended. */
+  /** @throws {Error} if the child has ended. */
   ask<Answer>(question: unknown): Promise<Answer>
   stop(): void
 }
 
-/** Forks a file beside this one; its first message says that it is ready. */
+/** Forks a file of this folder. Its first message tells that it is ready. */
 export async function openAsker<Hello>(
   file: string,
   args: readonly string[] = [],
 ): Promise<Asker & { readonly hello: Hello }> {
   const child = fork(fileURLToPath(new URL(file, import.meta.url)), args, { serialization: 'advanced' })
   const gone = once(child, 'exit').then(() => Promise.reject(new Error(`${file} has ended`)))
-  // Whoever asks hears of it; at the end nobody has to.
+  // A question reports the end of the child. After the last question, the end is not an error.
   gone.catch(() => undefined)
-  const said = async <Message>() => ((await Promise.race([once(child, 'message'), gone])) as [Message])[0]
-  const hello = await said<Hello>()
+  const nextMessage = async <Message>() =>
+    ((await Promise.race([once(child, 'message'), gone])) as [Message])[0]
+  const hello = await nextMessage<Hello>()
   let before: Promise<unknown> = Promise.resolve()
   async function askNow<Answer>(question: unknown): Promise<Answer> {
-    const answer = said<Answer>()
+    const answer = nextMessage<Answer>()
     child.send(question as never)
     return answer
   }
@@ -46,24 +47,24 @@ export async function openAsker<Hello>(
   }
 }
 
-/** Curfew as it is shipped, in a process of its own over an embedded PostgreSQL that is as durable as it is shipped. */
+/** Curfew as shipped, in its own process, over an embedded PostgreSQL with the shipped durability. */
 export interface Subject {
   readonly client: Client
   readonly url: string
-  /** Its admin key. */
+  /** The admin key of this Curfew. */
   readonly key: string
   readonly process: ChildProcess
-  /** Deliveries that the ledger has as acknowledged. */
+  /** The number of deliveries that the ledger has acknowledged. */
   acknowledged(): Promise<number>
   stop(): Promise<void>
 }
 
-/** Metrics of one second are the same for all that ask, in milliseconds, and some. */
+/** Curfew keeps collected metrics for one second. A little longer than that, in milliseconds. */
 const METRICS_KEPT_MS = 1_050
 
 export async function openSubject(port: number, env: Readonly<Record<string, string>>): Promise<Subject> {
   const dataDir = await mkdtemp(join(tmpdir(), 'curfew-bench-'))
-  // As root the database runs as another user, who must be able to come by.
+  // Under root the database runs as another user, which must be able to enter the folder.
   await chmod(dataDir, 0o711)
   const key = `cfw_${randomBytes(32).toString('base64url')}`
   const logPath = join(dataDir, 'stderr.log')
@@ -72,7 +73,7 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
     process.execPath,
     [fileURLToPath(new URL('../../services/standalone/src/main.ts', import.meta.url))],
     {
-      // Its log is written as it would be, but nobody reads a line for each of ten thousand failed attempts.
+      // The log is written as in production, but to a file: a failed attempt writes a line, and there are many.
       stdio: ['ignore', 'ignore', log.fd],
       env: {
         ...process.env,
@@ -81,13 +82,13 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
         CURFEW_PORT: String(port),
         CURFEW_ALLOWED_NETWORKS: '127.0.0.0/8',
         LOG_LEVEL: 'warn',
-        // One credential posts as fast as Curfew takes it.
+        // One credential may post as fast as Curfew accepts.
         CURFEW_REQUESTS_PER_SECOND: '1000000',
         ...env,
       },
     },
   )
-  // However the benchmark ends, Curfew does not outlive it.
+  // Curfew ends with the benchmark, however that ends.
   const onExit = () => child.kill('SIGINT')
   process.once('exit', onExit)
   const url = `http://127.0.0.1:${port}`
@@ -108,7 +109,7 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
     key,
     process: child,
     async acknowledged() {
-      // Within a second of it, Curfew would give the same metrics again.
+      // Within one second Curfew would return the same metrics again.
       await sleep(Math.max(0, askedMs + METRICS_KEPT_MS - performance.now()))
       askedMs = performance.now()
       const text = await (await fetch(`${url}/metrics`)).text()
@@ -127,7 +128,7 @@ export async function openSubject(port: number, env: Readonly<Record<string, str
   }
 }
 
-/** Processor time of a process and of everything it started, in milliseconds by group; null where /proc is not. */
+/** Processor time of a process and its descendants, in milliseconds, by group; null if /proc does not exist. */
 export function cpuOf(root: number): { node: number; postgres: number } | null {
   try {
     const all = readdirSync('/proc')
@@ -146,7 +147,10 @@ export function cpuOf(root: number): { node: number; postgres: number } | null {
   }
 }
 
-/** Lets `peakMemoryOf` begin anew from what the process has now. Where that cannot be done the old peak stands: never too low. */
+/**
+ * Resets the value of `peakMemoryOf` to the current memory. If that is not possible, the old peak remains, which is never too
+ * low.
+ */
 export function forgetPeakMemoryOf(pid: number): void {
   try {
     writeFileSync(`/proc/${pid}/clear_refs`, '5')
@@ -155,7 +159,7 @@ export function forgetPeakMemoryOf(pid: number): void {
   }
 }
 
-/** Most memory that a process has had, in MiB; null where /proc is not. */
+/** The peak memory of a process, in MiB; null if /proc does not exist. */
 export function peakMemoryOf(pid: number): number | null {
   try {
     const kib = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
@@ -176,7 +180,7 @@ function readStat(pid: number): { pid: number; parent: number; cpuMs: number } |
       .split(' ')
     return { pid, parent: Number(fields[1]), cpuMs: (Number(fields[11]) + Number(fields[12])) * TICK_MS }
   } catch {
-    // It has ended meanwhile.
+    // The process has ended meanwhile.
     return null
   }
 }

@@ -2,43 +2,43 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-// The relying parties of the benchmark, in one process: answers 200 to everything and counts. It checks nothing, so that
-// it costs little. Asked to, it notes when the first byte of each logout arrived, or misbehaves: a group of relying parties
-// is the first segment of their paths.
+// The relying parties of the benchmark, in one process. It answers 200 to everything and counts. To cost little, it checks
+// nothing. On request it notes when the first byte of a logout arrived, or makes a group of relying parties misbehave. The group
+// is the first segment of the path.
 
-/** How a group answers: 200, never, or 503. */
-export type Manner = 'answer' | 'hang' | 'unavailable'
+/** The behaviour of a group: answers 200, never answers, or answers 503. */
+export type Behaviour = 'answer' | 'hang' | 'unavailable'
 
 /** A logout that was answered with 200. */
 export interface Stamp {
   /** The event that the token names. */
   readonly txn: string
-  /** Whom it was for: group and client. */
+  /** The path of the endpoint: group and client. */
   readonly path: string
-  /** When its first byte came, in nanoseconds by the system's monotonic clock, the same in all processes of a machine. */
+  /** When the first byte arrived, in nanoseconds of the system's monotonic clock, which all processes of a machine share. */
   readonly atNs: string
-  /** When it was answered. */
+  /** When the logout was answered, by the same clock. */
   readonly answeredNs: string
 }
 
 export type Question =
   | { readonly ask: 'count' | 'refuse' | 'listen' | 'stamps' }
-  /** Begins to keep stamps, or ends it. */
+  /** Starts or stops keeping stamps. */
   | { readonly ask: 'stamp'; readonly on: boolean }
-  | { readonly ask: 'behave'; readonly group: string; readonly manner: Manner }
+  | { readonly ask: 'behave'; readonly group: string; readonly behaviour: Behaviour }
 
-/** What every question is answered with. */
+/** The answer to every question. */
 export interface Answer {
   /** Logouts answered with 200, by group. */
   readonly counts: Readonly<Record<string, number>>
-  /** Since they were last asked for; empty where they were not. */
+  /** Stamps since the last question for stamps; empty for other questions. */
   readonly stamps: readonly Stamp[]
 }
 
 const counts: Record<string, number> = {}
 let stamping = false
 let stamps: Stamp[] = []
-const manners = new Map<string, Manner>()
+const behaviours = new Map<string, Behaviour>()
 
 const server = createServer((request, response) => {
   const atNs = stamping ? process.hrtime.bigint() : 0n
@@ -49,9 +49,9 @@ const server = createServer((request, response) => {
   })
   request.on('end', () => {
     const group = path.slice(1, path.indexOf('/', 1))
-    const manner = manners.get(group) ?? 'answer'
-    if (manner === 'hang') return
-    if (manner === 'unavailable') {
+    const behaviour = behaviours.get(group) ?? 'answer'
+    if (behaviour === 'hang') return
+    if (behaviour === 'unavailable') {
       response.writeHead(503, { 'content-length': '0' }).end()
       return
     }
@@ -72,7 +72,7 @@ async function listen(port: number): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-/** As a host that is up whose process is down: no one listens, and nothing that was open stays so. */
+/** Behaves like a running host without the server process: refuses new connections and closes the open ones. */
 async function refuse(): Promise<void> {
   const closed = once(server, 'close')
   server.close()
@@ -102,8 +102,8 @@ async function carryOut(question: Question): Promise<Answer> {
       stamps = []
       break
     case 'behave':
-      if (question.manner === 'answer') manners.delete(question.group)
-      else manners.set(question.group, question.manner)
+      if (question.behaviour === 'answer') behaviours.delete(question.group)
+      else behaviours.set(question.group, question.behaviour)
       break
   }
   return { counts, stamps: given }

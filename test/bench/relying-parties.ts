@@ -1,20 +1,20 @@
 import { openAsker } from './processes.ts'
-import type { Answer, Manner, Question, Stamp } from './receiver.ts'
+import type { Answer, Behaviour, Question, Stamp } from './receiver.ts'
 
-/** The relying parties of the benchmark, in a process of their own. */
+/** The relying parties of the benchmark, in their own process. */
 export interface RelyingParties {
-  /** The endpoint of a client. Its group is what misbehaves together. */
+  /** The endpoint of a client. The clients of a group misbehave together. */
   uriOf(group: string, clientId: string): string
-  /** Where the bare loop posts to: the same receiver, but nobody's endpoint. */
+  /** The URI that the bare loop posts to: the same receiver, but no relying party. */
   readonly bareUri: string
-  /** Logouts answered with 200 so far, by all of them; those of the bare loop are none. */
+  /** The number of logouts answered with 200 so far, without those of the bare loop. */
   count(): Promise<number>
-  /** Begins to keep stamps, or forgets them and keeps no more. */
+  /** Starts keeping stamps, or forgets them and stops. */
   stamp(on: boolean): Promise<void>
-  /** What was stamped since this was last asked. */
+  /** The stamps since the last call. */
   stamps(): Promise<readonly Stamp[]>
-  behave(group: string, manner: Manner): Promise<void>
-  /** Refuses connections, and cuts those that are open, until `listen`. */
+  behave(group: string, behaviour: Behaviour): Promise<void>
+  /** Refuses connections and closes the open ones, until `listen`. */
   refuse(): Promise<void>
   listen(): Promise<void>
   stop(): void
@@ -22,7 +22,10 @@ export interface RelyingParties {
 
 const BARE = 'bare'
 
-/** @param port one outside of what the system gives away, for those that are to come back there. Default any. */
+/**
+ * Starts the relying parties. @param port a port outside the ephemeral range, needed to listen on it again after `refuse`.
+ * Default: any.
+ */
 export async function openRelyingParties(port = 0): Promise<RelyingParties> {
   const receiver = await openAsker<{ port: number }>('./receiver.ts', [String(port)])
   const ask = (question: Question) => receiver.ask<Answer>(question)
@@ -37,7 +40,7 @@ export async function openRelyingParties(port = 0): Promise<RelyingParties> {
     },
     stamp: async (on) => void (await ask({ ask: 'stamp', on })),
     stamps: async () => (await ask({ ask: 'stamps' })).stamps,
-    behave: async (group, manner) => void (await ask({ ask: 'behave', group, manner })),
+    behave: async (group, behaviour) => void (await ask({ ask: 'behave', group, behaviour })),
     refuse: async () => void (await ask({ ask: 'refuse' })),
     listen: async () => void (await ask({ ask: 'listen' })),
     stop: receiver.stop,

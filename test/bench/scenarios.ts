@@ -14,19 +14,19 @@ import { sla } from './scenarios/sla.ts'
 import { waiters } from './scenarios/waiters.ts'
 import type { Settings } from './turns.ts'
 
-/** One figure of a scenario, with what it must be compared to. */
+/** One figure of a scenario, with the value to compare it to. */
 export interface Row {
-  /** What was measured, and its unit. */
+  /** The measured quantity and its unit. */
   readonly measured: string
-  /** One for each round. */
+  /** One value per round. */
   readonly values: readonly number[]
-  /** The bare limit, or the same without what the scenario adds; from the same run, round by round. */
+  /** The bare limit, or the same without the load of the scenario. Measured in the same run, round by round. */
   readonly beside: { readonly what: string; readonly values: readonly number[] } | null
-  /** What the ratio, or the figure, is to be. */
+  /** The target of the ratio, or of the figure. */
   readonly target?: string
 }
 
-/** Opens what it needs, measures, and closes it. */
+/** Opens its resources, measures and closes them. */
 export type Scenario = (settings: Settings) => Promise<readonly Row[]>
 
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
@@ -48,14 +48,15 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
 export interface ScenarioReport {
   readonly scenario: string
   readonly rows: readonly Row[]
-  /** Why it has no figures; null when it ran to its end. */
+  /** Why there are no figures; null if the scenario completed. */
   readonly failed: string | null
 }
 
-/** Measures one scenario. One that fails says so in its report, so that the others are still measured. */
+/** Measures one scenario. The report contains a failure, so that the other scenarios are still measured. */
 export async function measureScenario(name: string, settings: Settings): Promise<ScenarioReport> {
   const measure = SCENARIOS[name]
-  if (measure === undefined) throw new Error(`no scenario ${name}; there are ${Object.keys(SCENARIOS)}`)
+  if (measure === undefined)
+    throw new Error(`unknown scenario ${name}; the scenarios are ${Object.keys(SCENARIOS)}`)
   const progress = (text: string) => settings.progress(`${name}: ${text}`)
   try {
     return { scenario: name, rows: await measure({ ...settings, progress }), failed: null }
@@ -66,7 +67,7 @@ export async function measureScenario(name: string, settings: Settings): Promise
   }
 }
 
-/** A row for each figure. */
+/** Formats the reports, with a row for every figure. */
 export function scenarioTable(reports: readonly ScenarioReport[]): string {
   return formatTable([
     ['scenario', 'measured', 'Curfew', 'beside it', '', 'ratio', 'target'],
@@ -84,7 +85,7 @@ function cells({ measured, values, beside, target = '' }: Row): readonly string[
   return [measured, figure(values), figure(beside.values), beside.what, figure(ratios), target]
 }
 
-/** With about three digits that say something. */
+/** Formats values with about three significant digits. */
 function figure(values: readonly number[]): string {
   const middle = median(values)
   const digits = Number.isInteger(middle) || middle >= 100 ? 0 : middle >= 10 ? 1 : 2

@@ -7,7 +7,7 @@ import { forgetPeakMemoryOf, openSubject, peakMemoryOf, type Subject } from './p
 import { openRelyingParties, type RelyingParties } from './relying-parties.ts'
 import { type Bare, fullTurn, openBare, type Settings } from './turns.ts'
 
-/** One Curfew, new and empty, over a database that can be looked into; with relying parties and the bare loop beside it. */
+/** A new, empty Curfew with an accessible database, relying parties and the bare loop. */
 export interface Stage extends AsyncDisposable {
   readonly subject: Subject
   readonly db: Database
@@ -21,21 +21,21 @@ export interface Stage extends AsyncDisposable {
     options?: {
       readonly curfew?: RelyingPartySettings
       readonly at?: RelyingParties
-      /** The name of their issuer. Default `main`. */
+      /** The name of their issuer. Default: `main`. */
       readonly issuer?: string
     },
   ): Promise<readonly string[]>
-  /** The highest rate of deliveries, found after a turn to get warm. */
+  /** The highest rate of deliveries, measured after a warm-up turn. */
   highestRate(stream: Stream): Promise<number>
-  /** Most memory that Curfew's process has had since this was last asked, in MiB; null where it cannot be known. */
+  /** The peak memory of Curfew's process since the last call, in MiB; null if it is unknown. */
   takePeakMemoryMib(): number | null
 }
 
-/** Outside of what the system gives away: relying parties that go down must find it free when they come back. */
+/** A port outside the ephemeral range: relying parties that stop listening must find it free when they listen again. */
 const RELYING_PARTIES_PORT = PORT + 1
 const REGISTER_AT_ONCE = 8
 
-/** Opens a stage. What could be opened before something failed is closed again. @param env more of Curfew's settings. */
+/** Opens a stage. If a step fails, the earlier ones are closed again. @param env additional settings of Curfew. */
 export async function openStage(
   settings: Settings,
   env: Readonly<Record<string, string>> = {},
@@ -48,7 +48,7 @@ export async function openStage(
   opening.defer(() => bare.stop())
   const subject = await openSubject(PORT, { ...env, DATABASE_URL: postgres.url })
   opening.defer(() => subject.stop())
-  // Counting a million rows may take its time.
+  // Counting a million rows may take long.
   const db = createDatabase(postgres.url, { poolMax: 2, statementTimeoutMs: 0 })
   opening.defer(() => db.end())
   await subject.client.putIssuer('main', { iss: ISS })

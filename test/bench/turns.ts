@@ -4,25 +4,25 @@ import type { BareAnswer, BareQuestion } from './bare.ts'
 import type { Load, Stream } from './load.ts'
 import { type Asker, cpuOf, openAsker, type Subject } from './processes.ts'
 
-// A turn at full speed, of the bare loop and of Curfew: what is compared.
+// A turn at full speed, of the bare loop or of Curfew. The benchmark compares their rates.
 
-/** What a run of the benchmark was asked for. */
+/** The settings of a benchmark run. */
 export interface Settings {
-  /** Length of one turn. */
+  /** Length of one turn, in seconds. */
   readonly seconds: number
   /** Pairs of turns. */
   readonly rounds: number
-  /** Relying parties, where a scenario does not say otherwise. */
+  /** Relying parties, unless a scenario says otherwise. */
   readonly rps: number
   readonly algorithm: SigningAlgorithm
-  /** Shrinks what is big, to try it. */
+  /** Scales down large numbers, to try a scenario. */
   readonly scale: number
-  /** Tells somebody who waits. */
+  /** Reports progress to the user. */
   readonly progress: (text: string) => void
 }
 
 export interface Turn {
-  /** Deliveries in a second. */
+  /** Deliveries per second. */
   readonly rate: number
   /** Processor time per 1,000 deliveries, in milliseconds. */
   readonly nodeCpuMs: number | null
@@ -32,14 +32,14 @@ export interface Turn {
 /** The loop that only signs and posts. */
 export interface Bare {
   turn(concurrency: number, limit?: { readonly seconds: number } | { readonly posts: number }): Promise<Turn>
-  /** The concurrency at which it is fastest. Asked again, it remembers. */
+  /** The fastest concurrency, measured once and remembered. */
   bestConcurrency(): Promise<number>
   stop(): void
 }
 
 const CONCURRENCIES = [16, 64, 160]
 
-/** @param uri where it posts to. */
+/** Starts the bare loop. @param uri the URI that it posts to. */
 export async function openBare(uri: string, { seconds, algorithm }: Settings): Promise<Bare> {
   const bare: Asker = await openAsker('./bare.ts')
   let best: number | null = null
@@ -64,7 +64,7 @@ export async function openBare(uri: string, { seconds, algorithm }: Settings): P
   }
 }
 
-/** Curfew with as much to do as it can. */
+/** Measures Curfew at full load. */
 export async function fullTurn(
   { subject, load }: { subject: Subject; load: Load },
   stream: Stream,
@@ -72,7 +72,7 @@ export async function fullTurn(
 ): Promise<Turn> {
   const ended = new AbortController()
   const filling = load.keepFull(stream, ended.signal)
-  // Heard below; it may fail before.
+  // An early failure is reported where it is awaited below.
   filling.catch(() => undefined)
   await sleep(1_000)
   const pid = subject.process.pid ?? 0

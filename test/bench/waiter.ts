@@ -1,27 +1,27 @@
 import { Agent, get } from 'node:http'
 
-// Those who wait, in a process of their own: each request over its own connection, all at once, until all are answered.
+// A process of waiting clients. Every request has its own connection, and all wait at the same time until they are answered.
 
 export type WaiterQuestion =
-  /** Sends a request for each path, and answers once all are sent. */
+  /** Sends a request for every path, and answers once all are sent. */
   | {
       readonly ask: 'wait'
       readonly url: string
       readonly paths: readonly string[]
       readonly headers: Readonly<Record<string, string>>
     }
-  /** Waits for what is still to come of them. */
+  /** Waits for the remaining answers. */
   | { readonly ask: 'answers' }
 
-/** One that was answered. */
+/** A request that was answered with 200. */
 export interface Awaited200 {
   readonly path: string
-  /** When the last byte of its answer came, in nanoseconds by the clock of the receiver's stamps. */
+  /** When the last byte of the answer arrived, in nanoseconds of the clock of the receiver's stamps. */
   readonly atNs: string
   readonly bytes: number
 }
 
-/** Connections that are being opened at the same time: more than a server lets queue would be opened a second later. */
+/** Connections opened at the same time. Connections beyond the server's backlog would open a second later. */
 const OPENING_MAX = 100
 
 let answers: Promise<Awaited200>[] = []
@@ -33,7 +33,7 @@ async function send({
   headers,
 }: Extract<WaiterQuestion, { ask: 'wait' }>): Promise<readonly Awaited200[]> {
   agent = new Agent({ keepAlive: true })
-  // In their order: who waits first is first to be answered, before time is up.
+  // In order, because the first requests are the first to be answered, before their time is up.
   const left = paths.values()
   const sendNext = async () => {
     for (const path of left) {
@@ -48,7 +48,7 @@ async function send({
 
 function one(url: URL, headers: Readonly<Record<string, string>>, onSent: () => void): Promise<Awaited200> {
   const { promise, resolve, reject } = Promise.withResolvers<Awaited200>()
-  // Whoever asks for the answers hears of it.
+  // `collect` reports the failure.
   promise.catch(onSent)
   const request = get(url, { agent, headers }, (response) => {
     let bytes = 0
@@ -67,10 +67,10 @@ function one(url: URL, headers: Readonly<Record<string, string>>, onSent: () => 
 }
 
 async function collect(): Promise<readonly Awaited200[]> {
-  const given = await Promise.all(answers)
+  const collected = await Promise.all(answers)
   answers = []
   agent.destroy()
-  return given
+  return collected
 }
 
 process.on('message', (question: WaiterQuestion) => {

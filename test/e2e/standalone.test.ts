@@ -86,7 +86,7 @@ describe('the first start', () => {
     const refused = spawnStandalone(processes, { dataFolder, env: { CURFEW_PORT: port } })
     expect(await refused.exit()).toEqual({ code: 1, signal: null })
     expect(refused.stderr.trimEnd().split('\n').at(-1)).toBe(
-      `127.0.0.1:${port} is in use by another process; stop that one first, or name another port by CURFEW_PORT`,
+      `127.0.0.1:${port} is in use by another process; stop that process, or set another port with CURFEW_PORT`,
     )
     expect(refused.stdout).toBe('')
     expect(serversOf(dataFolder)).toEqual([])

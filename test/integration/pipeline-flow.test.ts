@@ -191,7 +191,7 @@ describe('a record that nobody can read', () => {
       }
       expect(rows[0]?.value).toEqual(Buffer.of(0xff, 0xfe, 0))
       expect(rows.find(({ kind }) => kind === 'conflict')).toMatchObject({
-        reason: `event ${id} of ${ISS} is known with another content`,
+        reason: `event ${id} of ${ISS} was already accepted with different content`,
       })
     })
     expect(rp.received).toHaveLength(1)

@@ -109,7 +109,7 @@ describe('a logout that is accepted under the id of another', () => {
       event_id: idOf(first),
       lane: 'interactive',
       kind: 'conflict',
-      reason: `event ${idOf(first)} of ${ISS} is known with another content`,
+      reason: `event ${idOf(first)} of ${ISS} was already accepted with different content`,
       fix: expect.stringContaining('A requeued record comes back'),
       state: 'waiting',
       cut_short: false,

@@ -5,13 +5,13 @@ import type { Run } from './run.ts'
 import type { Scenario } from './scenario.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
-/** Longest that a delivery waits in a worker's memory, and is attempted, while nothing is wrong, in milliseconds. */
+/** The longest time that a worker holds a delivery, waiting and attempted, while nothing is wrong, in milliseconds. */
 const HELD_MS_MAX = 75_000
 
 /**
- * What must hold at every instant: an accepted logout is in the event log until the ledger has it, and each of its deliveries is
- * settled, due, or listed in a lease. No lease lasts longer than a worker may hold a delivery, apart from the time in which the
- * ledger was unavailable.
+ * Finds violations of rules that hold at every instant. An accepted logout is in the event log until the ledger has it. Its
+ * deliveries are settled, due or listed in a lease. No lease outlasts the time that a worker may hold a delivery, except during
+ * an outage of the ledger.
  */
 export function* findUnaccounted({
   scenario,
@@ -33,10 +33,12 @@ export function* findUnaccounted({
   )
   for (const [id, { event }] of accepted) {
     if (!ledger.events.has(id) && !logged.has(`${event.iss} ${event.givenId}`))
-      yield `event ${id} is neither in the log nor in the ledger`
+      yield `event ${id} is neither in the event log nor in the ledger`
   }
   const longest = HELD_MS_MAX + 2 * scenario.leaseMs
-  const available = scenario.ledgerAway.every(({ fromMs, toMs }) => nowMs < fromMs || nowMs - toMs > longest)
+  const available = scenario.ledgerOutages.every(
+    ({ fromMs, toMs }) => nowMs < fromMs || nowMs - toMs > longest,
+  )
   for (const row of ledger.deliveries.values()) {
     if (row.state !== 'in_flight') continue
     const { leasedAt } = row
@@ -46,8 +48,8 @@ export function* findUnaccounted({
         lease.leasedAt.getTime() === leasedAt?.getTime() &&
         lease.ids.includes(row.id),
     )
-    if (!listed) yield `${describe(row)} is leased, and no lease lists it`
+    if (!listed) yield `${describe(row)} is leased, but no lease lists it`
     const sinceMs = (leasedAt?.getTime() ?? 0) - EPOCH_MS
-    if (available && nowMs - sinceMs > longest) yield `${describe(row)} is leased since ${sinceMs} ms`
+    if (available && nowMs - sinceMs > longest) yield `${describe(row)} has been leased since ${sinceMs} ms`
   }
 }

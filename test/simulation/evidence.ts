@@ -4,12 +4,12 @@ import type { Received } from './relying-parties.ts'
 import type { Run } from './run.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
 
-/** A run, and what several invariants look up in it. */
+/** A run, with indexes that several invariants use. */
 export interface Evidence extends Run {
   readonly planByBinding: ReadonlyMap<BindingId, RelyingPartyPlan>
-  /** Recorded attempts, by delivery. */
+  /** Recorded attempts by delivery. */
   readonly attemptsOf: ReadonlyMap<string, readonly MemoryAttempt[]>
-  /** What RPs received, by `jti`. */
+  /** Tokens that RPs received, by `jti`. */
   readonly byJti: ReadonlyMap<string, readonly Received[]>
 }
 
@@ -18,13 +18,16 @@ export type Invariant = (evidence: Evidence) => Iterable<string>
 export const describe = (row: MemoryDelivery) =>
   `delivery ${row.id} of event ${row.eventId} to binding ${row.bindingId} (${row.state}, ${row.attempts} attempts)`
 
-/** Whom an event must be told to: who was registered before it was posted, and stayed. Said again here, in other words than `plan`. */
+/**
+ * Whether an event owes a delivery to a binding that was registered before it and stayed. States the rule independently of
+ * `plan`.
+ */
 export function owedFor(
   { event }: { event: Run['scenario']['posts'][number]['event'] },
   { iss, clientId, names, widens }: Binding,
 ): boolean {
   if (event.iss !== iss) return false
-  // Its messages would end every session of the user.
+  // A message to this binding would end every session of the user.
   if (names === 'subject' && !widens && event.scope !== 'subject') return false
   if (event.clients !== null && !event.clients.includes(clientId)) return false
   return event.initiator !== clientId || event.includeInitiator

@@ -3,17 +3,17 @@ import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
-// What must hold of relying parties with several channels: a fallback is owed a logout where the channel before it did not do, and
-// in no other case. Said in other words than the domain has them.
+// Invariants of relying parties with several channels: a fallback is owed a logout exactly when the channel before it fails.
+// Stated independently of the domain.
 
 export const FALLBACK_INVARIANTS: Readonly<Record<string, Invariant>> = {
-  'a dead letter has its fallback': deadLettersStoodInFor,
-  'no fallback is owed while the channel before it does': fallbacksJustified,
+  'a dead letter is replaced by its fallback': deadLettersReplaced,
+  'no fallback is owed while the channel before it works': fallbacksJustified,
 }
 
 const takesNoSids = ({ binding }: RelyingPartyPlan) => binding.names === 'subject'
 
-function* deadLettersStoodInFor({ ledger, scenario, planByBinding }: Evidence): Iterable<string> {
+function* deadLettersReplaced({ ledger, scenario, planByBinding }: Evidence): Iterable<string> {
   for (const row of ledger.deliveries.values()) {
     const plan = planByBinding.get(row.bindingId)
     const event = ledger.events.get(row.eventId)?.event
@@ -33,15 +33,15 @@ function* deadLettersStoodInFor({ ledger, scenario, planByBinding }: Evidence): 
           other.delivery.sid === named,
       )
       if (!owed && !nameless)
-        yield `${describe(row)}: binding ${fallback.binding.id} stands in for it, and is owed nothing`
+        yield `${describe(row)}: binding ${fallback.binding.id} is its fallback, but is owed no delivery`
     }
   }
 }
 
-/** By how much the clock that a plan was made by may be behind, in milliseconds. */
+/** The most that the clock of a plan may be behind, in milliseconds. */
 const BEHIND_MS = 20_000
 
-/** Whether the RP at a binding ever answered otherwise than well, until a delivery was planned. */
+/** Whether the RP at a binding ever gave a bad answer before a delivery was planned. */
 function hadTrouble({ received }: Evidence, { binding }: RelyingPartyPlan, until: Date): boolean {
   const untilMs = until.getTime() - EPOCH_MS + BEHIND_MS
   return received.some(
@@ -69,6 +69,6 @@ function* fallbacksJustified(evidence: Evidence): Iterable<string> {
         (other) => other.eventId === row.eventId && other.bindingId === each.binding.id && died(other),
       )
     })
-    if (!justified) yield `${describe(row)} is owed, and nothing was wrong with the channel before it`
+    if (!justified) yield `${describe(row)} is owed, but the channel before it had no trouble`
   }
 }

@@ -8,29 +8,29 @@ import type { RelyingPartyPlan } from './scenario.ts'
 import { mayBeLeftOut, mayBeWithheld, SESSION_INVARIANTS } from './session-invariants.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
-// What must hold after every run. Each invariant gives a line for each way in which it does not, and looks at what the world
-// saw: what the IdP was told, what relying parties received and answered, and what the ledger says of it.
+// The invariants of every run. An invariant yields a line for every violation. It compares what the IdP was answered, what
+// relying parties received and answered, and what the ledger contains.
 
 const INVARIANTS: Readonly<Record<string, Invariant>> = {
-  'each accepted event is settled': eventsSettled,
-  'at every instant each accepted logout is settled, due, or held': ({ unaccounted }) => unaccounted,
-  'every RP that should be told was told, or has its dead letter': everybodyTold,
-  'nobody else is told': nobodyElseTold,
+  'every accepted event is settled': eventsSettled,
+  'at every instant every accepted logout is settled, due or leased': ({ unaccounted }) => unaccounted,
+  'every RP that is owed a delivery gets it, or there is a dead letter': owedNotified,
+  'no other RP gets a delivery': noOtherNotified,
   ...SESSION_INVARIANTS,
   ...FALLBACK_INVARIANTS,
   'attempts are within limits': attemptsWithinLimits,
-  'nothing is acknowledged that no RP acknowledged': acknowledgementsReal,
-  'no RP is delayed by another': nobodyDelayed,
-  'a dead letter has its reason': deadLettersJustified,
-  'each attempt is recorded': attemptsRecorded,
-  'what is superseded is covered': supersessionsCovered,
-  'a breaker closes when its RP is back': breakersClosed,
-  'what cannot be read is in quarantine, and nothing else': quarantineRight,
-  'no worker decides by a clock of its own': clocksIgnored,
-  'processes end as they should': ({ faults }) => faults,
+  'no delivery is acknowledged without the RP': acknowledgementsReal,
+  'no RP delays another': noneDelayed,
+  'a dead letter is justified': deadLettersJustified,
+  'every attempt is recorded': attemptsRecorded,
+  'a superseded delivery is covered by a newer one': supersessionsJustified,
+  'a breaker closes when its RP recovers': breakersClosed,
+  'exactly the unreadable records are quarantined': quarantineRight,
+  'no worker decides by its own clock': clocksIgnored,
+  'processes end at the signal to stop, without an error': ({ faults }) => faults,
 }
 
-/** Every violation, in words, each beginning with the name of its invariant. None when all is well. */
+/** All violations in words, prefixed with the name of their invariant. Empty if there is none. */
 export function findViolations(run: Run): readonly string[] {
   const evidence: Evidence = {
     ...run,
@@ -48,22 +48,22 @@ function* eventsSettled({ accepted, ledger, memoryLog, finished, scenario }: Evi
     if (!ledger.events.has(id)) yield `event ${id}, accepted at ${acceptedMs} ms, is not in the ledger`
   }
   for (const row of ledger.deliveries.values()) {
-    if (row.settledAt === null) yield `${describe(row)} is not settled after ${scenario.boundMs} ms`
+    if (row.settledAt === null) yield `${describe(row)} was not settled within ${scenario.boundMs} ms`
   }
   const left = memoryLog.depth('interactive') + memoryLog.depth('bulk')
-  if (left > 0) yield `${left} records are left in the log`
-  if (accepted.size < scenario.posts.length) yield 'not every post was accepted'
-  if (!finished) yield 'the run did not come to its end'
+  if (left > 0) yield `${left} records are left in the event log`
+  if (accepted.size < scenario.posts.length) yield 'some posts were not accepted'
+  if (!finished) yield 'the run did not end in time'
 }
 
-/** A call may be slow on its way, by eight seconds at most; so may each way of the heartbeat that the time was taken from. */
+/** A call may be delayed by at most eight seconds, and so may both ways of the heartbeat that set the clock. */
 const SLOW_MS_MAX = 20_000
 
 function* clocksIgnored({ ledger: { skewMs } }: Evidence): Iterable<string> {
-  if (skewMs > SLOW_MS_MAX) yield `a worker decided by a time that is ${skewMs} ms off the ledger's`
+  if (skewMs > SLOW_MS_MAX) yield `a worker decided by a time that differs from the ledger's by ${skewMs} ms`
 }
 
-function* everybodyTold(evidence: Evidence): Iterable<string> {
+function* owedNotified(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, received } = evidence
   const rows = Map.groupBy(ledger.deliveries.values(), ({ eventId }) => String(eventId))
   for (const post of scenario.posts) {
@@ -77,29 +77,29 @@ function* everybodyTold(evidence: Evidence): Iterable<string> {
         const last = lastOf(row, ledger.deliveries)
         if (last.deadLetterReason === 'later_session') continue
         if (last.state === 'lapsed' && last.delivery.sessionEndsAt !== null) continue
-        const told = received.some(
+        const notified = received.some(
           ({ bindingId, eventId, status }) =>
             bindingId === binding.id && eventId === last.eventId && (status === 200 || status === 204),
         )
-        if (!told && last.state !== 'dead_lettered') yield `${describe(last)}: the RP was never told`
-        // It answers whatever comes, so nothing excuses a dead letter.
-        if (steady && !told) yield `${describe(last)}: the RP was well all the time and was not told`
+        if (!notified && last.state !== 'dead_lettered') yield `${describe(last)}: the RP was never notified`
+        // The RP always answers, so nothing excuses a dead letter.
+        if (steady && !notified) yield `${describe(last)}: the RP was always available but was not notified`
       }
     }
   }
 }
 
-function* nobodyElseTold({ scenario, received, planByBinding, ledger }: Evidence): Iterable<string> {
+function* noOtherNotified({ scenario, received, planByBinding, ledger }: Evidence): Iterable<string> {
   const posts = new Map(scenario.posts.map((post) => [post.event.id, post]))
   for (const { bindingId, claims, eventId, atMs } of received) {
     const post = posts.get(eventId)
     const plan = planByBinding.get(bindingId)
     if (post === undefined || plan === undefined || !owedFor(post, plan.binding)) {
-      yield `binding ${bindingId} was told of event ${claims.txn} at ${atMs} ms, which is none of its business`
+      yield `binding ${bindingId} was notified of event ${claims.txn} at ${atMs} ms, but was owed no delivery`
       continue
     }
     const { event } = post
-    if (claims.aud !== plan.binding.clientId) yield `${claims.jti} names ${claims.aud} as its audience`
+    if (claims.aud !== plan.binding.clientId) yield `${claims.jti} has the wrong audience ${claims.aud}`
     const wrongSub = claims.sub !== undefined && claims.sub !== event.sub
     const own = ledger.sessionRows.some(
       ({ session }) =>
@@ -109,7 +109,7 @@ function* nobodyElseTold({ scenario, received, planByBinding, ledger }: Evidence
         !beganAfter(session, event),
     )
     if (wrongSub || (claims.sid !== undefined && claims.sid !== event.sid && !own)) {
-      yield `${claims.jti} logs out ${claims.sub} ${claims.sid}, and the event ${event.sub} ${event.sid}`
+      yield `${claims.jti} logs out ${claims.sub} ${claims.sid}, but the event names ${event.sub} ${event.sid}`
     }
   }
 }
@@ -121,23 +121,24 @@ function* attemptsWithinLimits(evidence: Evidence): Iterable<string> {
   }
   for (const row of ledger.deliveries.values()) {
     const plan = planByBinding.get(row.bindingId)
-    // Who was removed has the default policy for what was under way.
+    // A removed binding has the default retry policy for its open deliveries.
     if (plan === undefined || plan.removedMs !== null) continue
     const { scheduleMs, refusedScheduleMs } = plan.binding.retry
     const attempts = attemptsOf.get(row.id) ?? []
     const each = 1 + QUICK_RETRIES_MS.length + scheduleMs.length + refusedScheduleMs.length
     const most = each * (1 + row.generation)
     const numbers = attempts.map(({ number }) => number)
-    if (numbers.length > most) yield `${describe(row)}: ${numbers.length} attempts, of ${most} at most`
+    if (numbers.length > most)
+      yield `${describe(row)}: ${numbers.length} attempts, but at most ${most} are allowed`
     if (numbers.some((number, index) => number !== index + 1) || numbers.length !== row.attempts)
       yield `${describe(row)}: its attempts are numbered ${numbers.join()}`
     if (row.retries > scheduleMs.length) yield `${describe(row)}: ${row.retries} retries`
     if (row.refusals > refusedScheduleMs.length) yield `${describe(row)}: ${row.refusals} refusals`
   }
-  // Where nobody crashes, what was sent and what is recorded is the same.
+  // If no process crashes, every sent token is recorded.
   if (!scenario.calm) return
   const recorded = new Set(ledger.attempts.map(({ jti }) => jti))
-  for (const jti of byJti.keys()) if (!recorded.has(jti)) yield `token ${jti} was sent and is not recorded`
+  for (const jti of byJti.keys()) if (!recorded.has(jti)) yield `token ${jti} was sent but is not recorded`
   yield* limitViolations(evidence)
 }
 
@@ -150,21 +151,24 @@ function* acknowledgementsReal({ ledger, attemptsOf, byJti }: Evidence): Iterabl
         answered?.bindingId === row.bindingId &&
         answered.eventId === row.eventId &&
         (answered.status === 200 || answered.status === 204)
-      if (!real) yield `${describe(row)}: attempt ${number} is recorded as acknowledged, and no RP said so`
+      if (!real)
+        yield `${describe(row)}: attempt ${number} is recorded as acknowledged, but no RP acknowledged it`
     }
     const last = attemptsOf.get(row.id)?.at(-1)
     if ((row.state === 'acknowledged') !== (last?.outcome.kind === 'acknowledged')) {
-      yield `${describe(row)}: its last attempt came to ${last?.outcome.kind}`
+      yield `${describe(row)}: the outcome of its last attempt is ${last?.outcome.kind}`
     }
   }
 }
 
-/** Of a calm run: to the first POST at an RP that is well, whatever the others do, in milliseconds. */
+/** In a calm run, the longest delay of the first POST to an available RP, whatever other RPs do, in milliseconds. */
 const DELAY_MS = { interactive: 500, bulk: 1_500 }
-/** Of any run, once all is quiet: leases have run out by then, and what they held has gone on. */
+/**
+ * In any run, the longest delay after the quiet time begins. By then old leases have expired and their deliveries have continued.
+ */
 const recoveryMs = (leaseMs: number) => 2 * leaseMs + 5_000
 
-function* nobodyDelayed({ scenario, ledger, received, accepted, planByBinding }: Evidence): Iterable<string> {
+function* noneDelayed({ scenario, ledger, received, accepted, planByBinding }: Evidence): Iterable<string> {
   const { calm, quietMs, leaseMs } = scenario
   const first = new Map<string, number>()
   for (const { bindingId, eventId, atMs } of received) {
@@ -175,17 +179,17 @@ function* nobodyDelayed({ scenario, ledger, received, accepted, planByBinding }:
     if (planByBinding.get(row.bindingId)?.steady !== true) continue
     const last = lastOf(row, ledger.deliveries)
     if (last.state === 'lapsed' || last.deadLetterReason === 'later_session') continue
-    // What was missed is owed from when that was found.
+    // A delivery that the plan missed is owed from the time when that was found.
     const missed = row.plannedAt > (ledger.events.get(row.eventId)?.plannedAt ?? row.plannedAt)
     const acceptedMs = missed
       ? row.plannedAt.getTime() - EPOCH_MS
       : (accepted.get(row.eventId)?.acceptedMs ?? 0)
-    const toldMs = first.get(`${last.eventId} ${last.bindingId}`) ?? Number.POSITIVE_INFINITY
+    const firstMs = first.get(`${last.eventId} ${last.bindingId}`) ?? Number.POSITIVE_INFINITY
     const boundMs = calm
       ? acceptedMs + DELAY_MS[row.lane]
       : Math.max(acceptedMs, quietMs) + recoveryMs(leaseMs)
-    if (toldMs > boundMs) {
-      yield `${describe(row)}: accepted at ${acceptedMs} ms, and its RP, which was well, was first told at ${toldMs} ms, not by ${boundMs} ms`
+    if (firstMs > boundMs) {
+      yield `${describe(row)}: accepted at ${acceptedMs} ms, but its RP, which was available, was first notified at ${firstMs} ms, after the limit of ${boundMs} ms`
     }
   }
 }
@@ -199,7 +203,7 @@ function* deadLettersJustified(evidence: Evidence): Iterable<string> {
     const withheld = row.deadLetterReason === 'later_session' && plan !== undefined
     if (withheld && mayBeWithheld(evidence, row, plan.binding)) continue
     if (plan === undefined || !isJustified(row, plan, last)) {
-      yield `${describe(row)} is dead for ${row.deadLetterReason}, after ${JSON.stringify(last)}`
+      yield `${describe(row)} is a dead letter for ${row.deadLetterReason}, after ${JSON.stringify(last)}`
     }
   }
 }
@@ -207,7 +211,8 @@ function* deadLettersJustified(evidence: Evidence): Iterable<string> {
 function* attemptsRecorded({ ledger, attemptsOf }: Evidence): Iterable<string> {
   for (const row of ledger.deliveries.values()) {
     const recorded = attemptsOf.get(row.id)?.length ?? 0
-    if (recorded !== row.attempts) yield `${describe(row)} has ${row.attempts} attempts, ${recorded} recorded`
+    if (recorded !== row.attempts)
+      yield `${describe(row)} has ${row.attempts} attempts, but ${recorded} are recorded`
   }
 }
 
@@ -240,17 +245,18 @@ function isJustified(
   }
 }
 
-function* supersessionsCovered({ ledger }: Evidence): Iterable<string> {
+function* supersessionsJustified({ ledger }: Evidence): Iterable<string> {
   for (const row of ledger.deliveries.values()) {
     if (row.supersededBy === null) continue
     const newer = ledger.deliveries.get(row.supersededBy)
     const same = newer?.bindingId === row.bindingId && newer.id !== row.id
-    // A delivery of the subject that would end a later session is superseded by those of the older ones.
+    // A delivery of the subject that would end a later session is superseded by deliveries of the earlier sessions.
     const narrowed =
       row.delivery.sid === null && newer?.delivery.sid !== null && newer?.eventId === row.eventId
     const covers = same && (newer.target === row.target || narrowed)
-    if (!covers) yield `${describe(row)} is covered by ${row.supersededBy}, which is not about the same`
-    if (lastOf(row, ledger.deliveries).state === 'superseded') yield `${describe(row)} is covered in a circle`
+    if (!covers) yield `${describe(row)} is superseded by ${row.supersededBy}, which has another target`
+    if (lastOf(row, ledger.deliveries).state === 'superseded')
+      yield `${describe(row)} is superseded in a circle`
   }
 }
 
@@ -260,17 +266,17 @@ function* breakersClosed({ received, breakersOpen }: Evidence): Iterable<string>
       .filter((one) => one.process === process && one.endedMs !== null)
       .toSorted((a, b) => (a.endedMs ?? 0) - (b.endedMs ?? 0))
     const last = new Map(ended.map(({ bindingId, status }) => [bindingId, status]))
-    const down = [...last.values()].filter((status) => status === null || status >= 429 || status === 408)
-    if (open > down.length) {
-      yield `process ${process} takes ${open} for down, and ${down.length} were when it last asked`
+    const failed = [...last.values()].filter((status) => status === null || status >= 429 || status === 408)
+    if (open > failed.length) {
+      yield `process ${process} has ${open} open breakers, but ${failed.length} RPs failed its last attempt`
     }
   }
 }
 
 function* quarantineRight({ memoryLog, scenario }: Evidence): Iterable<string> {
   const others = memoryLog.quarantined.filter(({ record }) => record.key !== 'poison')
-  for (const { record, reason } of others) yield `${record.headers.ce_id} is in quarantine: ${reason}`
+  for (const { record, reason } of others) yield `${record.headers.ce_id} is quarantined: ${reason}`
   const calm = scenario.calm && memoryLog.quarantined.length !== scenario.poisonMs.length
   if (calm)
-    yield `${memoryLog.quarantined.length} records, of ${scenario.poisonMs.length} that nobody can read`
+    yield `${memoryLog.quarantined.length} records are quarantined, but ${scenario.poisonMs.length} are unreadable`
 }

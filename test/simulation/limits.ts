@@ -3,23 +3,23 @@ import type { Evidence } from './evidence.ts'
 import type { Received } from './relying-parties.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
-/** Until the last worker of a calm run has started, and has said so, in milliseconds. */
+/** The time until the last worker of a calm run has started and sent a heartbeat, in milliseconds. */
 const STARTED_MS = 200
-/** Beats of the heart in a lease; with the next one each worker knows of the others. */
+/** Heartbeats per lease. With its next heartbeat a worker learns of the others. */
 const BEATS_PER_LEASE = 5
-/** Until every worker has read of an RP that was registered meanwhile, and with it the limits, in milliseconds. */
+/** The time until every worker has read a new registration, with its limits, in milliseconds. */
 const REGISTRY_MS = 600
-/** What the RP counts as one second of its rate. */
+/** The window in which the RP counts its rate, in milliseconds. */
 const RATE_WINDOW_MS = 1_000
 
 /**
- * An RP's own limits, which all workers share. Of calm runs alone: where workers come and go, each learns of it with its
- * next beat, and so it is once they all know each other.
+ * Finds violations of an RP's own limits, which all workers share. Only calm runs are checked. Where workers come and go, they
+ * learn of each other with their next heartbeat, so the limits hold only after that.
  */
 export function* limitViolations({ scenario, received, ledger, planByBinding }: Evidence): Iterable<string> {
   const { leaseMs, workers } = scenario
   const knownMs = STARTED_MS + leaseMs / BEATS_PER_LEASE
-  // Of what was begun before that, a quick retry may come any time later.
+  // Deliveries that began earlier do not count: their quick retries may come at any later time.
   const counted = new Set<string>()
   for (const row of ledger.deliveries.values()) {
     const registeredMs = planByBinding.get(row.bindingId)?.registeredMs ?? 0
@@ -47,7 +47,7 @@ function* concurrencyViolations(binding: Binding, posts: readonly Received[]): I
   for (const { atMs, change } of edges) {
     running += change
     if (running > binding.concurrency) {
-      yield `binding ${binding.id} had ${running} POSTs at once at ${atMs} ms, of ${binding.concurrency}`
+      yield `binding ${binding.id} had ${running} concurrent POSTs at ${atMs} ms, with a limit of ${binding.concurrency}`
       return
     }
   }
@@ -60,7 +60,7 @@ function* rateViolations(binding: Binding, posts: readonly Received[], workers: 
   for (const [index, { atMs }] of posts.entries()) {
     const within = posts.slice(index).filter((post) => post.atMs < atMs + RATE_WINDOW_MS).length
     if (within > most) {
-      yield `binding ${binding.id} had ${within} POSTs in the second from ${atMs} ms, of ${ratePerSecond}`
+      yield `binding ${binding.id} had ${within} POSTs in the second from ${atMs} ms, with a limit of ${ratePerSecond} a second`
       return
     }
   }

@@ -14,37 +14,40 @@ import type { RelyingParties } from './relying-parties.ts'
 import type { Scenario } from './scenario.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
-/** What all processes of a run share. */
+/** The parts of a run that all processes share. */
 export interface World {
   readonly scenario: Scenario
   readonly time: VirtualTime
   readonly ledger: DeliveryLedger
   readonly memoryLog: MemoryLog
   readonly relyingParties: RelyingParties
-  /** Notes what happened, for the digest and for whoever reads along. */
+  /** Records an occurrence for the digest and for readers. */
   trace(line: string): void
 }
 
-/** One process: its ports to the world, which a crash cuts off. */
+/** One process, with its connections to the world. A crash cuts them off. */
 export interface SimulatedProcess {
   readonly number: number
   readonly ledger: DeliveryLedger
   readonly eventLog: EventLog
   readonly client: Pick<GuardedClient, 'get' | 'post'>
   readonly dead: boolean
-  /** The log takes its partitions away; whatever it is handling is handed to others as well. */
+  /** The event log revokes the partitions of the process. The records in progress are also handed to other processes. */
   rebalance(): void
 }
 
-/** What the ledger did in so long before it became unavailable is not answered: the network fails before anybody notices. */
+/**
+ * Calls that ended this long before an outage of the ledger get no answer, because the network fails before the outage is
+ * noticed.
+ */
 const CUT_MS = 500
 
-/** How long the log and the database take to notice that a process is gone, at most, in milliseconds. */
+/** The longest time until the event log and the database notice that a process is gone, in milliseconds. */
 const SESSION_MS_MAX = 2_000
 
 /**
- * Makes the ports of one process. Every call through them is two steps, before its effect and after; at the step it is to
- * crash at, the process has vanished: nothing of it goes on, but what was sent may still arrive.
+ * Creates the connections of one process. Every call has two steps, one before its effect and one after. At its crash step the
+ * process vanishes: it does nothing more, but requests that it sent may still arrive.
  */
 export function createProcess(
   world: World,
@@ -57,11 +60,11 @@ export function createProcess(
   const disturbed = () => !scenario.calm && time.nowMs() < scenario.quietMs
   const happens = (odds: number) => odds > 0 && disturbed() && random.chance(odds)
 
-  /** One step. @returns whether the process is still there. */
+  /** Counts one step. @returns whether the process is still alive. */
   function step(): boolean {
     if (dead) return false
     steps += 1
-    // What has got to a quiet time lives on.
+    // A process that reaches the quiet time survives.
     if (crashStep === null || steps < crashStep || !disturbed()) return true
     dead = true
     trace(`process ${number} crashed at step ${steps}`)
@@ -70,19 +73,20 @@ export function createProcess(
   }
 
   async function call<Result>(name: string, effect: () => Promise<Result>): Promise<Result> {
-    const away = () => scenario.ledgerAway.some(({ fromMs, toMs }) => isWithin(time.nowMs(), fromMs, toMs))
+    const isUnavailable = () =>
+      scenario.ledgerOutages.some(({ fromMs, toMs }) => isWithin(time.nowMs(), fromMs, toMs))
     if (!step() && random.chance(0.5)) return never
     await time.sleep(happens(scenario.odds.slow) ? random.between(1, scenario.odds.slowMsMax) : 1)
-    if (away()) {
-      trace(`${number} ${name}: away`)
+    if (isUnavailable()) {
+      trace(`${number} ${name}: unavailable`)
       await time.sleep(random.between(1, 50))
       if (dead) return never
-      throw new LedgerUnavailableError('the simulated ledger is away')
+      throw new LedgerUnavailableError('the simulated ledger is unavailable')
     }
     const result = await effect()
     trace(`${number} ${name}: ${summary(result)}`)
     if (!step()) return never
-    const cut = scenario.ledgerAway.find(({ fromMs }) => isWithin(time.nowMs(), fromMs - CUT_MS, fromMs))
+    const cut = scenario.ledgerOutages.find(({ fromMs }) => isWithin(time.nowMs(), fromMs - CUT_MS, fromMs))
     if (cut !== undefined || happens(scenario.odds.answerLost)) {
       await time.sleep(cut === undefined ? random.between(1, 50) : cut.fromMs - time.nowMs() + 1)
       if (dead) return never
@@ -95,7 +99,7 @@ export function createProcess(
 
   const { ledger } = world
   const gated: DeliveryLedger = {
-    readRegistry: () => call('readRegistry', async () => speakingBackchannel(await ledger.readRegistry())),
+    readRegistry: () => call('readRegistry', async () => asBackchannel(await ledger.readRegistry())),
     readRegistryRevision: () => call('readRegistryRevision', () => ledger.readRegistryRevision()),
     disableBinding: (id, gone) => call('disableBinding', () => ledger.disableBinding(id, gone)),
     findSessions: (questions) => call('findSessions', () => ledger.findSessions(questions)),
@@ -158,11 +162,13 @@ export function createProcess(
       close: async () => undefined,
     },
     client: {
-      get: () => Promise.reject(new Error('no RP has its tokens encrypted')),
+      get: () => Promise.reject(new Error('no RP of the simulation has encrypted tokens')),
       async post(request) {
         if (!step()) return never
         const answer = await world.relyingParties.post(request, number)
-        trace(`${number} told ${request.uri}: ${answer.kind === 'response' ? answer.status : answer.kind}`)
+        trace(
+          `${number} posted to ${request.uri}: ${answer.kind === 'response' ? answer.status : answer.kind}`,
+        )
         return step() ? answer : never
       },
     },
@@ -183,13 +189,16 @@ function isWithin(ms: number, fromMs: number, toMs: number): boolean {
   return fromMs <= ms && ms < toMs
 }
 
-/** Whatever the kind of a binding is when it is planned for, its attempts are those of the back-channel: this process has no other. */
-function speakingBackchannel(registry: Registry): Registry {
+/**
+ * Presents all bindings as back-channel bindings. Plans use their real kinds, but this process can only attempt back-channel
+ * logouts.
+ */
+function asBackchannel(registry: Registry): Registry {
   const bindings = [...registry.bindings.values()].map((binding) => ({ ...binding, kind: 'backchannel' }))
   return { ...registry, bindings: new Map(bindings.map((binding) => [binding.id, binding])) }
 }
 
-/** Enough of a result to tell two runs apart. */
+/** A summary of a result that distinguishes two runs. */
 function summary(result: unknown): string {
   if (Array.isArray(result)) return String(result.length)
   if (result instanceof Set) return [...result].join()

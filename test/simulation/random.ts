@@ -1,19 +1,19 @@
-/** All chance of a run, from its seed: the same seed, the same chance. */
+/** The randomness of a run. The same seed gives the same values. */
 export interface Random {
   /** Uniform in [0, 1). */
   next(): number
-  /** A whole number from `least` to `most`, both among them. */
+  /** A whole number from `least` to `most`, both included. */
   between(least: number, most: number): number
-  /** Whether something of this probability happens. */
+  /** True with this probability. */
   chance(probability: number): boolean
   pick<Item>(items: readonly Item[]): Item
-  /** A UUID that looks like version 4. */
+  /** A UUID in the form of version 4. */
   uuid(): string
-  /** Another source, that does not depend on how much is asked of this one from now on. */
+  /** A source whose values do not depend on later calls of this one. */
   fork(): Random
 }
 
-/** sfc32 by Chris Doty-Humphrey: small, fast, good enough for scenarios. */
+/** sfc32 by Chris Doty-Humphrey: small, fast and good enough for scenarios. */
 export function createRandom(seed: number): Random {
   let a = seed | 0
   let b = (seed / 2 ** 32) | 0
@@ -27,7 +27,7 @@ export function createRandom(seed: number): Random {
     c = (((c << 21) | (c >>> 11)) + sum) | 0
     return sum >>> 0
   }
-  // Seeds that are neighbours have nothing in common after some turns.
+  // The first values of neighbouring seeds are similar, so they are skipped.
   for (let turn = 0; turn < 15; turn++) next32()
 
   const next = () => next32() / 2 ** 32

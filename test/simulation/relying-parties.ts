@@ -11,13 +11,13 @@ import type { Random } from './random.ts'
 import type { Behaviour, RelyingPartyPlan } from './scenario.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
-/** A logout token as it reached an RP, with what the RP said to it. */
+/** A logout token that an RP received, with its answer. */
 export interface Received {
   readonly bindingId: BindingId
-  /** Which of the run's processes sent it. */
+  /** The number of the process that sent it. */
   readonly process: number
   readonly atMs: number
-  /** The event that it belongs to, by the issuer and the given id in its claims. */
+  /** The event of the token, by the issuer and the given id in its claims. */
   readonly eventId: EventId
   readonly claims: {
     readonly iss: Issuer
@@ -27,15 +27,15 @@ export interface Received {
     readonly sub?: string
     readonly sid?: string
   }
-  /** The status that was sent in time for the sender to read it; null where none was. */
+  /** The status, if it was sent in time for the sender to read it; otherwise null. */
   status: number | null
-  /** When the sender had its answer, or gave up on it. */
+  /** When the sender had the answer or gave up. */
   endedMs: number | null
 }
 
 export interface RelyingParties {
   readonly received: readonly Received[]
-  /** @param uri as registered. */
+  /** Receives a POST. @param uri a registered URI. */
   post(request: { uri: string; body: string; timeoutMs: number }, process: number): Promise<Answer>
 }
 
@@ -43,7 +43,7 @@ const REFUSED: Answer = { kind: 'failure', failure: 'connection_refused', detail
 const RESET: Answer = { kind: 'failure', failure: 'connection_reset', detail: 'read ECONNRESET' }
 const TOO_LATE: Answer = { kind: 'failure', failure: 'timeout', detail: 'no answer in time' }
 
-/** Relying parties that behave as their plans say, and remember what they were told. */
+/** Relying parties that behave as their plans say, and remember the tokens they received. */
 export function createRelyingParties(
   plans: readonly RelyingPartyPlan[],
   { time, random }: { time: VirtualTime; random: Random },
@@ -53,7 +53,7 @@ export function createRelyingParties(
 
   async function answer(behaviour: Behaviour, timeoutMs: number): Promise<Answer> {
     switch (behaviour.kind) {
-      case 'down':
+      case 'unavailable':
         await time.sleep(2)
         return REFUSED
       case 'hangs':
@@ -74,9 +74,11 @@ export function createRelyingParties(
     received,
     async post({ uri, body, timeoutMs }, process) {
       const plan = byUri.get(uri)
-      if (plan === undefined) throw new Error(`nobody is at ${uri}`)
+      if (plan === undefined) throw new Error(`no relying party has the URI ${uri}`)
       const nowMs = time.nowMs()
-      const behaviour = plan.phases.find(({ untilMs }) => nowMs < untilMs)?.behaviour ?? { kind: 'down' }
+      const behaviour = plan.phases.find(({ untilMs }) => nowMs < untilMs)?.behaviour ?? {
+        kind: 'unavailable',
+      }
       const claims = JSON.parse(body.slice('logout_token='.length)) as Received['claims']
       const one: Received = {
         ...{ bindingId: plan.binding.id, process, atMs: nowMs, claims },

@@ -14,48 +14,48 @@ import { createRelyingParties, type Received } from './relying-parties.ts'
 import { createScenario, ISS, type Scenario, type WorkerPlan } from './scenario.ts'
 import { inVirtualTime, type VirtualTime } from './virtual-time.ts'
 
-/** What a run came to: all that invariants look at. */
+/** The result of a run, which the invariants check. */
 export interface Run {
   readonly scenario: Scenario
   readonly ledger: MemoryLedger
   readonly memoryLog: MemoryLog
   readonly received: readonly Received[]
-  /** Events that the IdP was told were accepted, and when. */
+  /** Events that the IdP knows to be accepted, with the time of acceptance. */
   readonly accepted: ReadonlyMap<EventId, { readonly event: LogoutEvent; readonly acceptedMs: number }>
-  /** Whether all was settled before the bound. */
+  /** Whether everything was settled within the bound. */
   readonly finished: boolean
-  /** By process: how many bindings it still takes for down at the end. */
+  /** The open breakers of every process at the end. */
   readonly breakersOpen: ReadonlyMap<number, number>
-  /** What was, at some instant, neither settled nor due nor sure to be found by the worker it is leased to. */
+  /** Deliveries that were, at some instant, neither settled, due nor listed in a lease. */
   readonly unaccounted: readonly string[]
-  /** What ended, or did not end, as it should have. */
+  /** Processes that did not end as they should. */
   readonly faults: readonly string[]
 }
 
 export interface Verdict {
   readonly seed: number
-  /** None when all is well. */
+  /** Empty if all invariants hold. */
   readonly violations: readonly string[]
-  /** Of everything that happened, in its order. */
+  /** A digest of the ordered trace. */
   readonly digest: string
   readonly deliveries: number
   readonly posts: number
-  /** Virtual, in milliseconds. */
+  /** The virtual duration, in milliseconds. */
   readonly lastedMs: number
 }
 
 export interface SimulateOptions {
-  /** Told of everything that happens. */
+  /** Receives every line of the trace. */
   readonly onTrace?: (line: string) => void
 }
 
-/** After everything is settled: what is sent now is one too many. */
-const AFTERMATH_MS = 3_000
-/** From the word to stop to abandoning what is in flight. */
+/** The time after everything is settled in which any further POST is a violation, in milliseconds. */
+const AFTER_END_MS = 3_000
+/** The time from the signal to stop until running attempts are abandoned, in milliseconds. */
 const STOP_MS = 5_000
 const APPEND_AGAIN_MS = 100
 
-/** Runs the scenario of a seed, and says whether what must hold held. The same seed gives the same run. */
+/** Runs the scenario of a seed and checks the invariants. The same seed gives the same run. */
 export async function simulate(seed: number, { onTrace }: SimulateOptions = {}): Promise<Verdict> {
   const scenario = createScenario(seed)
   const random = createRandom(seed ^ 0x5eed)
@@ -93,8 +93,8 @@ async function perform(stage: Stage): Promise<Run> {
   const world: World = { scenario, time, ledger, memoryLog, relyingParties, trace }
 
   registerRelyingParties(stage, ledger)
-  keepIndex(stage, ledger)
-  for (const { fromMs, toMs } of scenario.logAway) {
+  runIndex(stage, ledger)
+  for (const { fromMs, toMs } of scenario.logOutages) {
     time.at(fromMs, () => memoryLog.setAway(true))
     time.at(toMs, () => memoryLog.setAway(false))
   }
@@ -103,7 +103,7 @@ async function perform(stage: Stage): Promise<Run> {
 
   const unaccounted = new Set<string>()
   const finished = await time.run(
-    // Once in a while, for it takes longer to find out than to go on.
+    // Every 100 ms only, because the check is slow.
     everyMs(time, 100, () => {
       for (const what of findUnaccounted({ scenario, ledger, memoryLog, accepted, nowMs: time.nowMs() }))
         unaccounted.add(what)
@@ -112,7 +112,7 @@ async function perform(stage: Stage): Promise<Run> {
     }),
     scenario.boundMs,
   )
-  await time.run(() => false, AFTERMATH_MS)
+  await time.run(() => false, AFTER_END_MS)
   const breakersOpen = new Map(
     hosts.filter((host) => host.alive()).map((host) => [host.number, host.breakersOpen()]),
   )
@@ -128,19 +128,19 @@ const isSettled = (ledger: MemoryLedger) => ledger.settled === ledger.deliveries
 
 const POST_EVERY_MS = 200
 
-/** Sessions begin, a bookkeeper follows what is planned and settled, and an operator has dead letters put back. */
-function keepIndex({ scenario, time, trace }: Stage, ledger: MemoryLedger): void {
+/** Runs the session index: sessions begin, a bookkeeper projects plans and settlements, and an operator replays dead letters. */
+function runIndex({ scenario, time, trace }: Stage, ledger: MemoryLedger): void {
   const own = createRandom(scenario.seed ^ 0x0bed)
   for (const { atMs, session } of scenario.sessions) {
     time.at(atMs, () => {
       trace(`${session.clientId} has ${session.sid}`)
       ledger.startSession(session)
-      // Whoever applied it looks for its logout a moment later.
+      // The worker that applied the session looks for late logouts a little later.
       time.at(atMs + own.between(0, 300), () => void ledger.oweLateLogouts([session]))
     })
   }
   for (const atMs of scenario.replaysMs)
-    time.at(atMs, () => trace(`${ledger.replay()} dead letters put back`))
+    time.at(atMs, () => trace(`${ledger.replay()} dead letters replayed`))
   const post = () => {
     ledger.postSessions()
     time.at(time.nowMs() + POST_EVERY_MS, post)
@@ -175,7 +175,7 @@ function registerRelyingParties({ scenario, time, trace }: Stage, ledger: Memory
   }
 }
 
-/** The IdP posts, and posts again until it is told that the event was accepted. */
+/** Lets the IdP post events. It repeats a post until the event is accepted. */
 function postEvents(
   { scenario, random, time, trace }: Stage,
   memoryLog: MemoryLog,
@@ -210,9 +210,9 @@ function postEvents(
     if (againMs !== null) time.at(againMs, () => void append(event))
   }
   for (const atMs of scenario.poisonMs) {
-    const value = new TextEncoder().encode('no logout event')
+    const value = new TextEncoder().encode('not a logout event')
     time.at(atMs, () => {
-      // It counts as lost where the log is away: nobody was promised anything.
+      // The IdP does not repeat this record if the event log is unavailable, because it was not accepted.
       log
         .append([{ lane: 'interactive', key: 'poison', value, headers: {} }])
         .catch(() => trace('poison lost'))
@@ -221,14 +221,14 @@ function postEvents(
   return accepted
 }
 
-/** Where a worker runs. */
+/** The host of a worker. */
 interface Host {
   readonly number: number
   alive(): boolean
   breakersOpen(): number
   stop(): void
   abandon(): void
-  /** Null as long as it runs. */
+  /** Null while the worker runs. */
   ended(): { readonly error: unknown } | null
 }
 
@@ -272,7 +272,7 @@ function startWorker(world: World, plan: WorkerPlan, number: number, random: Ran
   }
 
   const stop = () => {
-    trace(`process ${number} is told to stop`)
+    trace(`process ${number} gets the signal to stop`)
     stopping.abort()
     time.at(time.nowMs() + STOP_MS, () => abandoning.abort())
   }
@@ -291,14 +291,14 @@ function startWorker(world: World, plan: WorkerPlan, number: number, random: Ran
   }
 }
 
-/** Ends every process as an operator would. @returns which did not end as they should have. */
+/** Ends every process as an operator would. @returns the processes that did not end as they should. */
 async function stopAll(time: VirtualTime, hosts: readonly Host[]): Promise<readonly string[]> {
   const early = hosts.filter((host) => host.alive() && host.ended() !== null)
   for (const host of hosts) host.stop()
   const allEnded = () => hosts.every((host) => host.ended() !== null)
   await time.run(allEnded, STOP_MS * 4)
   return [
-    ...early.map(({ number }) => `process ${number} ended without being told to`),
+    ...early.map(({ number }) => `process ${number} ended without the signal to stop`),
     ...hosts.filter((host) => host.ended() === null).map(({ number }) => `process ${number} did not stop`),
     ...hosts.flatMap((host) => {
       const error = host.ended()?.error ?? null
@@ -308,7 +308,7 @@ async function stopAll(time: VirtualTime, hosts: readonly Host[]): Promise<reado
 }
 
 const KEYRING: Keyring = {
-  // What the token says is what counts here; that it is signed well, other tests say.
+  // Only the claims of a token matter here. Other tests check the signature.
   signer: async (_issuer, algorithm) => ({
     kid: 'k',
     algorithm,
@@ -327,7 +327,7 @@ const SILENT: Log = {
   error: () => undefined,
 }
 
-/** Metrics that nobody reads but for the gauges, of which `onGauge` is told. */
+/** Metrics that are discarded, except that `onGauge` receives the gauges. */
 function createMetrics(onGauge: (name: string, collect: () => number) => void): Metrics {
   return {
     counter: () => ({ inc: () => undefined }) as unknown as ReturnType<Metrics['counter']>,

@@ -20,7 +20,7 @@ import {
 import { createRandom, type Random } from './random.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
-/** What an RP does with a POST that arrives at it. */
+/** The behaviour of an RP at a POST. */
 export type Behaviour =
   | {
       readonly kind: 'answers'
@@ -28,50 +28,53 @@ export type Behaviour =
       readonly latencyMs: number
       readonly retryAfterS?: number
     }
-  /** Some at random fail, with 503 or a connection reset. */
+  /** Fails at random, with 503 or a connection reset. */
   | { readonly kind: 'flaky'; readonly failing: number; readonly latencyMs: number }
   /** Takes the POST and never answers. */
   | { readonly kind: 'hangs' }
-  /** Does what it is told, and says so when nobody listens any more. */
+  /** Logs the user out, but answers after the sender has given up. */
   | { readonly kind: 'late' }
-  | { readonly kind: 'down' }
+  | { readonly kind: 'unavailable' }
 
 export interface RelyingPartyPlan {
   readonly binding: Binding
-  /** What it does until then; the last phase has no end. Times are of the run, in milliseconds. */
+  /** The behaviour until `untilMs`. The last phase has no end. Times are milliseconds of the run. */
   readonly phases: readonly { readonly untilMs: number; readonly behaviour: Behaviour }[]
   readonly registeredMs: number
   readonly removedMs: number | null
-  /** When its owner registers it again as it was, which enables it where it was disabled. */
+  /** The time when its owner registers it again unchanged, which enables it if it was disabled. */
   readonly againMs: number | null
-  /** Well and registered all the time, and without limits: nothing that others do may hold up its logouts. */
+  /** Always available and registered, and without limits: nothing may delay its logouts. */
   readonly steady: boolean
 }
 
 export interface WorkerPlan {
   readonly startMs: number
-  /** How it ends: told to stop, or cut off at its n-th step, between any two. Null: it lives until the run is over. */
+  /**
+   * The end of the worker: a signal to stop, or a crash at its n-th step, between any two. Null if it lives until the end of the
+   * run.
+   */
   readonly end:
     | { readonly kind: 'stop'; readonly atMs: number }
     | { readonly kind: 'crash'; readonly step: number }
     | null
-  /** Moments when the log takes its partitions away, and gives it others. */
+  /** The times when the event log revokes its partitions and assigns others. */
   readonly rebalancesMs: readonly number[]
-  /** By how much its machine's clock is ahead, in milliseconds. */
+  /** How far the clock of its machine is ahead, in milliseconds. */
   readonly aheadMs: number
 }
 
 export interface Post {
   readonly atMs: number
   readonly event: LogoutEvent
-  /** When the IdP posts the same again, as after a lost answer. */
+  /** When the IdP posts the event again, as after a lost answer. */
   readonly againMs: number | null
 }
 
 /** The start of a session, as the IdP posts it. */
 export interface SessionStart {
   readonly session: Session
-  /** When the index has it: at times long after it began, or after its logout. */
+  /** When the index gets it, which may be long after its start or after its logout. */
   readonly atMs: number
 }
 
@@ -80,23 +83,23 @@ export interface Period {
   readonly toMs: number
 }
 
-/** How likely what happens to one call, from 0 to 1, while there are disturbances at all. */
+/** The probabilities of disturbances of one call, from 0 to 1, while there are any. */
 export interface Odds {
-  /** A commit that is done, and the answer lost. */
+  /** A commit that succeeds but whose answer is lost. */
   readonly answerLost: number
   readonly slow: number
   readonly slowMsMax: number
   /** A record that is handed out late. */
   readonly delayed: number
-  /** A batch that was handled and is not committed, or is and nobody is told. */
+  /** A handled batch whose commit fails, or whose successful commit is not reported. */
   readonly redelivered: number
-  /** An append that fails, with or without having been done. */
+  /** An append that fails, with or without effect. */
   readonly appendFails: number
 }
 
 export interface Scenario {
   readonly seed: number
-  /** Nothing is out of order but relying parties: bounds are tight then. */
+  /** True if only relying parties cause trouble. The bounds are tight then. */
   readonly calm: boolean
   readonly leaseMs: number
   readonly relyingParties: readonly RelyingPartyPlan[]
@@ -104,38 +107,38 @@ export interface Scenario {
   readonly posts: readonly Post[]
   readonly sessionIndex: SessionIndexUse
   readonly sessions: readonly SessionStart[]
-  /** When an operator has all dead letters put back. */
+  /** When an operator replays all dead letters. */
   readonly replaysMs: readonly number[]
-  /** Records that nobody can read. */
+  /** When unreadable records are appended. */
   readonly poisonMs: readonly number[]
-  readonly ledgerAway: readonly Period[]
-  readonly logAway: readonly Period[]
+  readonly ledgerOutages: readonly Period[]
+  readonly logOutages: readonly Period[]
   readonly odds: Odds
-  /** From then on everything works, and whoever was down is back, in milliseconds. */
+  /** From this time on everything works and every RP has recovered, in milliseconds. */
   readonly quietMs: number
-  /** Until then all must be settled. */
+  /** Everything must be settled at this time, in milliseconds. */
   readonly boundMs: number
 }
 
 export const ISS = 'https://idp.example' as Issuer
 const NAME = 'main' as IssuerName
-/** A second issuer, whose IdP uses ids of the first. */
+/** A second issuer, whose IdP reuses ids of the first. */
 const TWIN_ISS = 'https://twin.example' as Issuer
 const TWIN_NAME = 'twin' as IssuerName
 const digest: Digest = (text) => hash('sha256', text)
 const NO_ODDS: Odds = { answerLost: 0, slow: 0, slowMsMax: 0, delayed: 0, redelivered: 0, appendFails: 0 }
-/** Longest that a breaker stays open after its RP is back, and then some for what has waited. */
+/** The longest time that a breaker stays open after its RP has recovered, plus time for the deliveries that waited. */
 const SETTLE_MS = 300_000
-/** Where an RP is removed: what waited for it by its own schedule may wait by the default one once more, half an hour at most. */
+/** The same if an RP is removed: its waiting deliveries may wait again by the default schedule, half an hour at most. */
 const REMOVED_MS = 2_400_000
-/** Of the few scenarios in which an RP never comes back: until each delivery has had its whole schedule, one probe after the other. */
+/** The same for the few scenarios with an RP that never recovers: every delivery uses its whole schedule, one probe at a time. */
 const LONG_MS = 10 * 3_600_000
 const LONG_EVERY = 1_000
-/** By so much the bindings of second channels have higher numbers than those of first ones. */
+/** The offset between the binding ids of second and first channels. */
 const SECOND_CHANNELS = 100
 const MINUTE_MS = 60_000
 
-/** Everything that will happen to a run from outside, from its seed alone. */
+/** Creates all external occurrences of a run from its seed. */
 export function createScenario(seed: number): Scenario {
   const random = createRandom(seed)
   const calm = random.chance(0.3)
@@ -149,11 +152,11 @@ export function createScenario(seed: number): Scenario {
   )
   const workers = [...healthy, ...createIdleWorkers(createRandom(seed ^ 0x1d1e), calm ? 100 : activeMs)]
   const troubled = (odds: number) => !calm && random.chance(odds)
-  // Of their own, so that a seed goes on to be about what it was about.
+  // A separate source, so that outages do not change the rest of a seed's scenario.
   const outages = createRandom(seed ^ 0xa3a7)
   const outage = !calm && !long && outages.chance(0.08) ? [createOutage(outages, activeMs)] : []
-  const ledgerAway = [...(troubled(0.35) ? [createPeriod(random, activeMs)] : []), ...outage]
-  const logAway = troubled(0.25) ? [createPeriod(random, activeMs)] : []
+  const ledgerOutages = [...(troubled(0.35) ? [createPeriod(random, activeMs)] : []), ...outage]
+  const logOutages = troubled(0.25) ? [createPeriod(random, activeMs)] : []
   const odds: Odds = {
     answerLost: troubled(0.5) ? random.pick([0.01, 0.05, 0.2]) : 0,
     slow: troubled(0.4) ? random.pick([0.02, 0.1]) : 0,
@@ -162,7 +165,7 @@ export function createScenario(seed: number): Scenario {
     redelivered: troubled(0.5) ? random.pick([0.1, 0.4]) : 0,
     appendFails: troubled(0.4) ? random.pick([0.1, 0.4]) : 0,
   }
-  // Of its own as well: how far the clock of the IdP is ahead of ours, and what it says by it.
+  // A separate source too: the offset of the IdP's clock, and the times that the IdP states.
   const clock = createRandom(seed ^ 0xc10c)
   const aheadMs = calm ? 0 : clock.pick([0, 0, 2_000, 20_000, -20_000])
   const ownPosts = createPosts(random, own, activeMs).map((post) => byClockOf(clock, post, aheadMs))
@@ -170,7 +173,7 @@ export function createScenario(seed: number): Scenario {
   const channels = createSecondChannels(createRandom(seed ^ 0xfa11), own, activeMs)
   const relyingParties = [...own, ...channels, ...twin.relyingParties]
   const posts = [...ownPosts, ...twin.posts]
-  // Of its own, so that what a seed was about before there were sessions it is about still.
+  // A separate source, so that sessions do not change the rest of a seed's scenario.
   const later = createRandom(seed ^ 0x1dea)
   const sessionIndex = later.pick(['off', 'partial', 'partial', 'complete', 'complete'] as const)
   const sessions = later.chance(0.7)
@@ -187,7 +190,7 @@ export function createScenario(seed: number): Scenario {
       end?.kind === 'stop' ? end.atMs : 0,
       ...rebalancesMs,
     ]),
-    ...[...ledgerAway, ...logAway].map(({ toMs }) => toMs),
+    ...[...ledgerOutages, ...logOutages].map(({ toMs }) => toMs),
     ...relyingParties.flatMap(({ phases }) => phases.map(({ untilMs }) => untilMs)).filter(Number.isFinite),
     activeMs,
   )
@@ -205,8 +208,8 @@ export function createScenario(seed: number): Scenario {
       sessions,
       replaysMs,
       poisonMs,
-      ledgerAway,
-      logAway,
+      ledgerOutages,
+      logOutages,
       quietMs,
     },
     odds: calm ? NO_ODDS : odds,
@@ -219,13 +222,15 @@ function createPeriod(random: Random, activeMs: number): Period {
   return { fromMs, toMs: fromMs + random.between(100, random.pick([500, 4_000])) }
 }
 
-/** Longer than any time that the code waits for, or looks back: a lease, a statement, the shortest search there ever was. */
+/** An outage longer than any time that the code waits or looks back, such as a lease or a statement timeout. */
 function createOutage(random: Random, activeMs: number): Period {
   const fromMs = random.between(0, activeMs)
   return { fromMs, toMs: fromMs + random.between(16, random.chance(0.1) ? 60 : 18) * MINUTE_MS }
 }
 
-/** The clocks of some machines are wrong, by seconds or by hours. One that lives to the end has one that it may work by. */
+/**
+ * Sets some machines' clocks wrong, by seconds or hours. The clock of a worker that lives to the end stays within the tolerance.
+ */
 function setClocks(random: Random, workers: readonly WorkerPlan[]): readonly WorkerPlan[] {
   return workers.map((worker) => {
     const wrong = random.chance(0.2)
@@ -235,7 +240,7 @@ function setClocks(random: Random, workers: readonly WorkerPlan[]): readonly Wor
   })
 }
 
-/** At times there are some more, whose clocks are so wrong that they may make no attempts, to the end. */
+/** Sometimes adds workers whose clocks are so wrong that they may never make attempts. */
 function createIdleWorkers(random: Random, startMsMax: number): readonly WorkerPlan[] {
   if (!random.chance(0.15)) return []
   return Array.from({ length: random.between(1, 4) }, () => {
@@ -259,7 +264,7 @@ function createRelyingParties(
       } as const
       return {
         binding,
-        phases: [forEver(behaviour)],
+        phases: [forever(behaviour)],
         registeredMs: 0,
         removedMs: null,
         againMs: null,
@@ -270,12 +275,13 @@ function createRelyingParties(
     const removedMs = random.chance(0.07) ? random.between(registeredMs + 1, activeMs * 1.5) : null
     const againMs =
       removedMs === null && random.chance(0.1) ? random.between(registeredMs + 1, activeMs) : null
-    const phases = long && index === 0 ? [forEver({ kind: 'down' })] : createPhases(random, binding, activeMs)
+    const phases =
+      long && index === 0 ? [forever({ kind: 'unavailable' })] : createPhases(random, binding, activeMs)
     return { binding, phases, registeredMs, removedMs, againMs, steady }
   })
 }
 
-const forEver = (behaviour: Behaviour) => ({ untilMs: Number.POSITIVE_INFINITY, behaviour })
+const forever = (behaviour: Behaviour) => ({ untilMs: Number.POSITIVE_INFINITY, behaviour })
 
 function createPhases(random: Random, binding: Binding, activeMs: number): RelyingPartyPlan['phases'] {
   const phases: { untilMs: number; behaviour: Behaviour }[] = []
@@ -283,11 +289,11 @@ function createPhases(random: Random, binding: Binding, activeMs: number): Relyi
     untilMs += random.between(200, activeMs)
     phases.push({ untilMs, behaviour: createBehaviour(random, binding) })
   }
-  // Who refuses may do so to the end: that makes dead letters. Who cannot be reached comes back.
+  // An RP that refuses may do so to the end, which makes dead letters. An unavailable RP recovers.
   const last = random.chance(0.2)
     ? { kind: 'answers' as const, status: random.pick([400, 404, 410, 302]), latencyMs: 10 }
     : { kind: 'answers' as const, status: 200, latencyMs: random.between(1, 50) }
-  return [...phases, forEver(last)]
+  return [...phases, forever(last)]
 }
 
 function createBehaviour(random: Random, { timeoutMs }: Binding): Behaviour {
@@ -301,7 +307,7 @@ function createBehaviour(random: Random, { timeoutMs }: Binding): Behaviour {
       return { kind: 'late' }
     case 3:
     case 4:
-      return { kind: 'down' }
+      return { kind: 'unavailable' }
     case 5:
       return { kind: 'flaky', failing: random.pick([0.1, 0.5, 0.9]), latencyMs }
     case 6:
@@ -347,7 +353,7 @@ function createBinding(random: Random, id: number, steady: boolean): Binding {
   }
 }
 
-/** What its tokens name, as its registration would have it. */
+/** The claims of an RP's tokens, as registered. */
 function channelSettings(random: Random, steady: boolean): Pick<Binding, 'settings' | 'names' | 'widens'> {
   const session_required = !steady && random.chance(0.1)
   const subject_claims = random.pick(['both', 'sid', 'sub'])
@@ -355,7 +361,7 @@ function channelSettings(random: Random, steady: boolean): Pick<Binding, 'settin
   return { settings, ...channelOf('backchannel').names(settings) }
 }
 
-/** Some relying parties have a second channel: required as well, or a fallback for the first. Some have a third. */
+/** Gives some relying parties a second channel, either required or a fallback for the first. Some have a third. */
 function createSecondChannels(
   random: Random,
   own: readonly RelyingPartyPlan[],
@@ -373,8 +379,8 @@ function createSecondChannels(
       }
       const widens = own.names !== 'subject' || random.chance(0.5)
       const binding = { ...own, ...channel, clientId, widens }
-      const well = { kind: 'answers', status: 200, latencyMs: random.between(1, 30) } as const
-      const phases = steady ? [forEver(well)] : createPhases(random, binding, activeMs)
+      const healthyAnswer = { kind: 'answers', status: 200, latencyMs: random.between(1, 30) } as const
+      const phases = steady ? [forever(healthyAnswer)] : createPhases(random, binding, activeMs)
       return { binding, phases, registeredMs, removedMs, againMs, steady }
     })
   })
@@ -382,7 +388,7 @@ function createSecondChannels(
 
 const lastingWorker = (startMs: number): WorkerPlan => ({ startMs, end: null, rebalancesMs: [], aheadMs: 0 })
 
-/** One of them lives to the end; the others come and go, and may go in any way. */
+/** Creates workers. One lives to the end; the others come and go, and may end in any way. */
 function createWorkers(
   random: Random,
   { activeMs, calm }: { activeMs: number; calm: boolean },
@@ -396,7 +402,7 @@ function createWorkers(
     const end = random.chance(0.7) ? crash : stop
     return { startMs, end, rebalancesMs: rebalances(random, activeMs), aheadMs: 0 }
   })
-  // At times the last one only comes when all others have gone.
+  // Sometimes the lasting worker starts after all others have gone.
   const startMs = random.chance(0.7) ? 0 : random.between(0, activeMs)
   return [...mortal, { startMs, end: null, rebalancesMs: rebalances(random, activeMs), aheadMs: 0 }]
 }
@@ -441,7 +447,7 @@ function createPosts(
   })
 }
 
-/** A post whose IdP states when the logout happened, by its own clock; or does not. */
+/** Sets the time of the logout that the IdP states by its own clock, or leaves it out. */
 function byClockOf(clock: Random, post: Post, aheadMs: number): Post {
   const { acceptedAt } = post.event
   const occurredAt = clock.chance(0.5) ? new Date(acceptedAt.getTime() + aheadMs) : null
@@ -454,7 +460,7 @@ const identity = (iss: Issuer, givenId: GivenEventId) => ({
   iss,
 })
 
-/** In some runs a second issuer posts logouts of its own under ids of the first issuer, before or after the first does. */
+/** In some runs a second issuer posts its own logouts under ids of the first issuer, before or after the first. */
 function createTwin(
   random: Random,
   id: number,
@@ -482,7 +488,7 @@ function createTwin(
   return {
     relyingParties: [
       {
-        ...{ binding, phases: [forEver(behaviour)], registeredMs: 0, removedMs: null, againMs: null },
+        ...{ binding, phases: [forever(behaviour)], registeredMs: 0, removedMs: null, againMs: null },
         steady: true,
       },
     ],
@@ -490,7 +496,7 @@ function createTwin(
   }
 }
 
-/** Sessions of the people who log out, some begun before the run, some after, each of a client once. */
+/** Creates sessions of the users who log out. Some start before the run, some during it. Every client has a session once. */
 function createSessions(
   random: Random,
   {
@@ -507,7 +513,7 @@ function createSessions(
     const lastsMs = random.chance(0.05) ? random.between(500, 20_000) : 86_400_000
     const device = random.pick([null, 'phone', 'laptop'])
     const atMs = Math.max(0, startMs) + (random.chance(0.3) ? random.between(1, 6_000) : 1)
-    // It is posted when it begins, or a moment before the index has it.
+    // The IdP posts the session at its start, or just before the index has it.
     const acceptedMs = clock.chance(0.7) ? startMs : atMs
     const startedStated = clock.chance(0.7)
     return {

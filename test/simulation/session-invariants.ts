@@ -5,19 +5,22 @@ import { describe, type Evidence, type Invariant, owedFor } from './evidence.ts'
 import type { RelyingPartyPlan } from './scenario.ts'
 import { EPOCH_MS } from './virtual-time.ts'
 
-// What must hold of sessions that the index knows: none that began after a logout is ended by it, and none that began before
-// is forgotten. Said in other words than the domain has them.
+// Invariants of sessions in the index: a logout ends every session that began before it, and no later one. Stated independently
+// of the domain.
 
 export const SESSION_INVARIANTS: Readonly<Record<string, Invariant>> = {
   'no logout ends a session that began after it': laterSessionsKept,
   'every session that began before a logout is ended by it': earlierSessionsEnded,
   'an unposted session is ended, unless a later one is known': unpostedSessionsEnded,
-  'the index says how it stands': indexRight,
+  'the session index is correct': indexCorrect,
 }
 
 const APART_MS = 300_000
 
-/** Whether a session began before an event, as far as the IdP says so by one clock, or anything says so within what clocks may be apart. */
+/**
+ * Whether a session began before an event. If the IdP states both times, one clock decides. Otherwise the clocks may differ by
+ * APART_MS.
+ */
 function isBefore({ startedAt, startedStated, acceptedAt }: Session, event: LogoutEvent): boolean {
   if (startedStated && event.occurredAt !== null) return startedAt.getTime() <= event.occurredAt.getTime()
   const occurredMs = (event.occurredAt ?? event.acceptedAt).getTime()
@@ -25,7 +28,7 @@ function isBefore({ startedAt, startedStated, acceptedAt }: Session, event: Logo
   return Math.min(startedAt.getTime(), acceptedAt.getTime()) <= event.acceptedAt.getTime()
 }
 
-/** Whether an event says that a session is over, which began before it. */
+/** Whether an event ends a session that began before it. */
 function isAbout(event: LogoutEvent, session: Session): boolean {
   if (!isBefore(session, event)) return false
   const { sub, sid, device } = session
@@ -34,7 +37,10 @@ function isAbout(event: LogoutEvent, session: Session): boolean {
   return sub === event.sub && !elsewhere
 }
 
-/** What of a client's sessions the index had from the first post of an event to its plan: `surely` throughout, else at any time. */
+/**
+ * A client's sessions that the index had between the first post of an event and its plan: all the time if `surely`, otherwise at
+ * any time.
+ */
 function knownOf(
   { ledger }: Evidence,
   event: LogoutEvent,
@@ -54,7 +60,7 @@ function knownOf(
   })
 }
 
-/** Whether the index may have said that a relying party need not be told of an event. */
+/** Whether the index could justify that an event owes a binding no delivery. */
 export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, binding: Binding): boolean {
   const { clientId } = binding
   if (evidence.ledger.events.get(event.id)?.basis !== 'sessions') return false
@@ -69,7 +75,7 @@ export function mayBeLeftOut(evidence: Evidence, event: LogoutEvent, binding: Bi
   )
 }
 
-/** Whether a delivery of the subject would have ended a session that its event is not about. */
+/** Whether a delivery of the subject would have ended a session that its event does not end. */
 export function mayBeWithheld(
   { ledger, accepted }: Evidence,
   { delivery: { sid }, eventId }: MemoryDelivery,
@@ -92,30 +98,30 @@ function* laterSessionsKept(evidence: Evidence): Iterable<string> {
     const binding = planByBinding.get(bindingId)?.binding
     const event = accepted.get(eventId)?.event
     if (binding === undefined || event === undefined || event.scope === 'session') continue
-    const of = `binding ${bindingId} was told of event ${event.id} at ${atMs} ms`
+    const of = `binding ${bindingId} was notified of event ${event.id} at ${atMs} ms`
     const basis = ledger.events.get(event.id)?.basis
     const unnamed = claims.sid === undefined && basis !== 'index_away'
-    const spared = spareable(evidence, { event, binding, atMs })
+    const spared = sparedSessions(evidence, { event, binding, atMs })
     const ofClient = ledger.sessionRows.filter(({ session }) => session.clientId === binding.clientId)
-    // Who takes the subject only has to be told where any session of its is to be over, known then or found later.
+    // A binding that takes only the subject is owed a delivery if any session of the client must end, known then or found later.
     const owesSubject = takesNoSids(binding) && ofClient.some(({ session }) => isAbout(event, session))
     if (unnamed && spared.length > 0 && !owesSubject)
-      yield `${of} without a sid, and the index knew ${spared.map(({ session }) => session.sid)}`
+      yield `${of} without a sid, but the index knew ${spared.map(({ session }) => session.sid)}`
     const ended = ofClient.find(({ session }) => session.sid === claims.sid)
     if (ended !== undefined && !isAbout(event, ended.session))
-      yield `${of} and of ${claims.sid}, which it is not about`
+      yield `${of} and of ${claims.sid}, which the event does not end`
     const others = knownOf(evidence, event, null, true).length
     const anyOfClient = ofClient.some(({ session }) => session.sub === event.sub)
     if (scenario.sessionIndex === 'complete' && basis === 'sessions' && others > 0 && !anyOfClient)
-      yield `${of}, and never held a session of ${event.sub}`
+      yield `${of}, but never had a session of ${event.sub}`
   }
 }
 
 /**
- * What a POST of the subject must not end: sessions that the index had when its delivery was claimed, or before the logout was
- * posted. Where the index is complete, or the scope is a device, a known session is named by itself in any case.
+ * The sessions that a POST of the subject must not end: those that the index had when the delivery was claimed, or before the
+ * logout was posted. If the index is complete or the scope is a device, known sessions are named individually anyway.
  */
-function spareable(
+function sparedSessions(
   evidence: Evidence,
   { event, binding, atMs }: { event: LogoutEvent; binding: Binding; atMs: number },
 ): readonly MemorySession[] {
@@ -138,7 +144,10 @@ function spareable(
   })
 }
 
-/** A relying party that takes the subject may hold an unposted session: a logout of the subject names no known one to it. */
+/**
+ * Checks that a logout of the subject reaches relying parties that may hold an unposted session. Such a logout names no known
+ * session.
+ */
 function* unpostedSessionsEnded(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, accepted, received, finished } = evidence
   if (scenario.sessionIndex !== 'partial' || !finished) return
@@ -155,19 +164,19 @@ function* unpostedSessionsEnded(evidence: Evidence): Iterable<string> {
         (row) => row.eventId === event.id && row.bindingId === binding.id && row.delivery.sid === null,
       )
       const what = `event ${event.id} at binding ${binding.id}`
-      if (own === undefined) yield `${what} names known sessions, and no others`
+      if (own === undefined) yield `${what} names known sessions only`
       else if (steady) {
         const { eventId } = lastOf(own, ledger.deliveries)
-        const told = received.some(({ bindingId, claims, eventId: told }) => {
-          return bindingId === binding.id && told === eventId && claims.sid === undefined
+        const notified = received.some(({ bindingId, claims, eventId: receivedId }) => {
+          return bindingId === binding.id && receivedId === eventId && claims.sid === undefined
         })
-        if (!told) yield `${what}: its RP was well all the time, and was not told of the subject`
+        if (!notified) yield `${what}: its RP was always available but was not notified of the subject`
       }
     }
   }
 }
 
-/** Deliveries to a binding that name a session, of whichever logout is about it. */
+/** The deliveries to a binding that name a session, of any logout that ends it. */
 function naming(
   { ledger, accepted }: Evidence,
   binding: Binding,
@@ -184,7 +193,7 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, accepted, received, finished } = evidence
   if (scenario.sessionIndex === 'off' || !finished) return
   for (const { session } of ledger.sessionRows) {
-    // Over by itself before all is settled: what is owed then may lapse.
+    // The session expires before everything is settled, so its deliveries may lapse.
     if (session.expiresAt.getTime() < EPOCH_MS + scenario.boundMs) continue
     for (const plan of scenario.relyingParties) {
       const { binding, registeredMs, removedMs, steady } = plan
@@ -193,30 +202,31 @@ function* earlierSessionsEnded(evidence: Evidence): Iterable<string> {
         .map(({ event }) => event)
         .filter((event) => isAbout(event, session))
       if (!events.some((event) => owedFor({ event }, binding))) continue
-      // The client that started one of them has ended it itself.
+      // The initiator of one of the events has ended its own session.
       if (events.some((event) => event.initiator === session.clientId && !event.includeInitiator)) continue
       const last = naming(evidence, binding, session).map((row) => lastOf(row, ledger.deliveries))
       if (last.length === 0 && binding.fallbackFor !== null) continue
       const what = `${session.sid} of ${session.sub} at binding ${binding.id}`
-      if (last.length === 0) yield `${what} was to be over, and nothing says so to it`
-      const told = last.some(({ eventId, state }) =>
+      if (last.length === 0) yield `${what} must end, but no delivery names it`
+      const notified = last.some(({ eventId, state }) =>
         received.some(
-          ({ bindingId, claims, eventId: told, status }) =>
+          ({ bindingId, claims, eventId: receivedId, status }) =>
             state === 'acknowledged' &&
             bindingId === binding.id &&
-            told === eventId &&
+            receivedId === eventId &&
             (claims.sid === session.sid || claims.sub === session.sub) &&
             (status === 200 || status === 204),
         ),
       )
-      if (!told && last.every(({ state }) => state !== 'dead_lettered'))
+      if (!notified && last.every(({ state }) => state !== 'dead_lettered'))
         yield `${what}: ${last.map(describe).join('; ')}`
-      if (steady && !told) yield `${what} was to be over, its RP was well all the time, and was not told`
+      if (steady && !notified)
+        yield `${what} must end, but its RP was not notified, although it was always available`
     }
   }
 }
 
-function* indexRight(evidence: Evidence): Iterable<string> {
+function* indexCorrect(evidence: Evidence): Iterable<string> {
   const { scenario, ledger, accepted, finished, planByBinding } = evidence
   if (scenario.sessionIndex === 'off' || !finished) return
   for (const { session, goneAt, logoutEventId, orphanedAt } of ledger.sessionRows) {
@@ -224,41 +234,43 @@ function* indexRight(evidence: Evidence): Iterable<string> {
     const events = [...accepted.values()]
       .map(({ event }) => event)
       .filter((event) => isAbout(event, session) && (event.clients?.includes(session.clientId) ?? true))
-    // Over by itself: a bookkeeper deletes it, whoever looked at it last.
+    // An expired session is deleted by a bookkeeper, independently of logouts.
     const lasts = session.expiresAt.getTime() > EPOCH_MS + scenario.boundMs
     if (goneAt === null && lasts) {
       if (events.length > 0 && (logoutEventId === null || orphanedAt === null))
-        yield `${what} is covered by ${events.map(({ id }) => id)}, and is neither over nor an orphan`
+        yield `${what} must end by ${events.map(({ id }) => id)}, but is neither over nor orphaned`
       const required = [...planByBinding.values()].filter(
         ({ binding, removedMs }) =>
           binding.clientId === session.clientId && binding.fallbackFor === null && removedMs === null,
       )
-      const told = required.map(({ binding }) =>
+      const outcomes = required.map(({ binding }) =>
         naming(evidence, binding, session).map((row) => lastOf(row, ledger.deliveries).state),
       )
       if (
-        told.length > 0 &&
-        told.every((states) => states.length > 0 && states.every((state) => state === 'acknowledged'))
+        outcomes.length > 0 &&
+        outcomes.every((states) => states.length > 0 && states.every((state) => state === 'acknowledged'))
       )
-        yield `${what} is kept, and every required channel acknowledged that it is over`
-      if (events.length === 0 && logoutEventId !== null) yield `${what} is said to be covered, and is not`
+        yield `${what} is kept, but every required channel acknowledged its end`
+      if (events.length === 0 && logoutEventId !== null)
+        yield `${what} is marked as logged out, but no event ends it`
     }
     if (goneAt === null) continue
     const initiated = events.some((event) => event.initiator === session.clientId && !event.includeInitiator)
     const plans = [...planByBinding.values()].filter(({ binding }) => binding.clientId === session.clientId)
-    const said = ({ binding }: RelyingPartyPlan) =>
+    const acknowledged = ({ binding }: RelyingPartyPlan) =>
       naming(evidence, binding, session).some(
         (row) => lastOf(row, ledger.deliveries).state === 'acknowledged',
       )
-    // A later logout that is not for a channel, for it names the subject only, decides without it.
+    // A later logout that names only the subject does not concern every channel. Channels that it skips do not count.
     const counts = ({ binding }: RelyingPartyPlan) => events.every((event) => owedFor({ event }, binding))
-    const byFallback = plans.some((plan) => plan.binding.fallbackFor !== null && said(plan))
+    const byFallback = plans.some((plan) => plan.binding.fallbackFor !== null && acknowledged(plan))
     const required = plans.filter(
       ({ binding, registeredMs, removedMs }) =>
         binding.fallbackFor === null && registeredMs === 0 && removedMs === null,
     )
-    if (!initiated && !plans.some(said)) yield `${what} was forgotten, and nobody said that it is over`
-    else if (!initiated && !byFallback && !required.every((plan) => said(plan) || !counts(plan)))
-      yield `${what} was forgotten, and not every required channel said that it is over`
+    if (!initiated && !plans.some(acknowledged))
+      yield `${what} was deleted, but no channel acknowledged its end`
+    else if (!initiated && !byFallback && !required.every((plan) => acknowledged(plan) || !counts(plan)))
+      yield `${what} was deleted, but some required channel did not acknowledge its end`
   }
 }

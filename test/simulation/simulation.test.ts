@@ -3,19 +3,20 @@ import { createRandom } from './random.ts'
 import { simulate } from './run.ts'
 import { inVirtualTime } from './virtual-time.ts'
 
-// Goal: whatever goes wrong around it, and whenever, delivery keeps its promises (see invariants.ts).
-// Method: the real service on a memory event log and a memory ledger, in virtual time, from seeds. More: npm run simulate.
+// Goal: delivery keeps its promises (see invariants.ts) whatever fails around it, and whenever.
+// Method: the real service with an event log and a ledger in memory, in virtual time, from seeds. For more seeds: npm run
+// simulate.
 
 const SEEDS = 1_200
-const AT_ONCE = 100
+const SEEDS_PER_TEST = 100
 
 describe('every seed', () => {
-  test.each(Array.from({ length: SEEDS / AT_ONCE }, (_, index) => index * AT_ONCE + 1))(
-    `holds what must hold, %i and the ${AT_ONCE - 1} after it`,
-    // Outages last for an hour of virtual time, which takes seconds of real time for some seeds.
+  test.each(Array.from({ length: SEEDS / SEEDS_PER_TEST }, (_, index) => index * SEEDS_PER_TEST + 1))(
+    `satisfies the invariants: seed %i and the ${SEEDS_PER_TEST - 1} after it`,
+    // An outage lasts up to an hour of virtual time, which takes seconds of real time for some seeds.
     { timeout: 180_000 },
     async (first) => {
-      for (let seed = first; seed < first + AT_ONCE; seed++) {
+      for (let seed = first; seed < first + SEEDS_PER_TEST; seed++) {
         const { violations } = await simulate(seed)
         expect(violations, `npm run simulate -- --seed ${seed} --verbose`).toEqual([])
       }
@@ -24,7 +25,7 @@ describe('every seed', () => {
 })
 
 describe('a run', () => {
-  test('is the same each time that its seed is run, and no other', async () => {
+  test('is the same for the same seed, and different for another seed', async () => {
     const digests = new Set<string>()
     const seeds = Array.from({ length: 40 }, (_, index) => 7_000 + index)
     for (const seed of seeds) {
@@ -35,14 +36,14 @@ describe('a run', () => {
     expect(digests.size).toBe(seeds.length)
   })
 
-  test('leaves time as it was', async () => {
+  test('restores real time', async () => {
     const before = [globalThis.setTimeout, globalThis.Date, performance.now, Math.random]
     await simulate(1)
     expect([globalThis.setTimeout, globalThis.Date, performance.now, Math.random]).toEqual(before)
   })
 })
 
-test('virtual time runs timers in their order, and hours in no time', async () => {
+test('virtual time runs timers in order, and skips waiting time', async () => {
   const seen: string[] = []
   await inVirtualTime(createRandom(1).next, async (time) => {
     const startedMs = Date.now()

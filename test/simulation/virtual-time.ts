@@ -1,4 +1,4 @@
-// Time that passes only when nobody has anything to do: what waits an hour waits no longer than what waits a millisecond.
+// Virtual time passes only when there is no other work, so waiting an hour takes as long as waiting a millisecond.
 
 interface Timer {
   readonly atMs: number
@@ -7,20 +7,20 @@ interface Timer {
   cancelled: boolean
 }
 
-/** The clock of a run, and the only reason that anything happens in it. */
+/** The clock of a run. Its timers drive the whole run. */
 export interface VirtualTime {
-  /** Since the run began, in milliseconds. */
+  /** Milliseconds since the start of the run. */
   nowMs(): number
-  /** The date that goes with it. */
+  /** The date of the current virtual time. */
   now(): Date
   sleep(ms: number): Promise<void>
-  /** Runs `work` at a moment of the run; in the past means now. */
+  /** Runs `work` at a time of the run. A past time means now. */
   at(ms: number, work: () => void): void
-  /** Lets time pass until `until` says so, or for so long. @returns whether it did. */
+  /** Advances time until `until` holds, or for `forMs`. @returns whether `until` held. */
   run(until: () => boolean, forMs: number): Promise<boolean>
 }
 
-/** When every run begins. */
+/** The date at which every run begins. */
 export const EPOCH_MS = Date.UTC(2026, 0, 1)
 
 const real = {
@@ -33,12 +33,12 @@ const real = {
   random: Math.random,
 }
 
-/** One turn of the real event loop: after it every promise that could go on has. */
+/** One turn of the real event loop. All promises that can continue have done so afterwards. */
 const turn = () => new Promise<void>((resolve) => real.setImmediate(resolve))
 
 /**
- * Puts virtual time, and chance from `random`, in the place of this process's own for as long as `work` lasts: setTimeout,
- * setImmediate, Date, performance.now and Math.random. Nothing else may run in the process meanwhile.
+ * Replaces the process's time and randomness while `work` runs: setTimeout, setImmediate, Date, performance.now and Math.random.
+ * No other work may run in the process meanwhile.
  */
 export async function inVirtualTime<Result>(
   random: () => number,
@@ -59,7 +59,7 @@ export async function inVirtualTime<Result>(
     if (typeof timer === 'object' && timer !== null && 'cancelled' in timer) timer.cancelled = true
   }
 
-  /** Runs what is to run at once; then the clock jumps to the next timer, and that one runs. @returns whether there was any. */
+  /** Runs the immediates. If there are none, advances the clock to the next timer and runs it. @returns whether anything ran. */
   function step(untilMs: number): boolean {
     if (immediates.length > 0) {
       const batch = immediates
@@ -128,7 +128,10 @@ export async function inVirtualTime<Result>(
   }
 }
 
-/** Timers by when they are due; of those due at once, as they were made. A heap, for there are many and most are cancelled. */
+/**
+ * Creates a queue of timers, ordered by due time and then by creation. It is a heap because there are many timers and most are
+ * cancelled.
+ */
 function createQueue() {
   const heap: Timer[] = []
   const before = (a: Timer | undefined, b: Timer | undefined) =>

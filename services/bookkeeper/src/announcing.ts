@@ -11,19 +11,19 @@ const PAUSE_MS = 1_000
 
 export interface AnnouncingDeps {
   readonly db: Database
-  /** Null where there are no topics to publish to. */
+  /** Null if there is no topic to publish to. */
   readonly publisher: Publisher | null
-  /** Dead letters of one relying party within so long are one notification, in milliseconds. */
+  /** Dead letters of one relying party within this time make one notification, in milliseconds. */
   readonly windowMs: number
   readonly log: Log
   readonly metrics: Pick<Metrics, 'counter'>
 }
 
-/** Tells operators and listeners of new dead letters. */
+/** Creates the job that notifies operators of new dead letters and publishes them. */
 export function createAnnouncingJob({ db, publisher, windowMs, log, metrics }: AnnouncingDeps): Job {
   const published = metrics.counter(
     'dead_letters_published_total',
-    'Dead letters published, repetitions too.',
+    'Dead letters published, including repetitions.',
   )
   const isTime = createSeldom()
   return {

@@ -15,20 +15,23 @@ export function readBookkeeperConfig(env: Environment) {
   }))
 }
 
-/** More than the event log keeps its records: what it hands out once more must be known still, or it would be a new logout. */
+/**
+ * The minimum is longer than the event log keeps its records. A redelivered record of a deleted event would count as a new
+ * logout.
+ */
 const DAYS_MIN = 8
 const DAYS_MAX = 3_650
-/** What the longest error budget is for, and a day. */
+/** The longest window of an error budget, plus one day. */
 const SLA_DAYS_MIN = 91
-/** A slip of the hand must not cost what auditors ask for. */
+/** The minimum protects the audit log from a mistyped retention. */
 const AUDIT_DAYS_MIN = 90
 
-/** How long what is kept is kept. */
+/** Reads the retention of every kind of data. @throws {ConfigurationError} */
 export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>): Retention {
   const days = (name: string, fallback: number, min: number = DAYS_MIN) =>
     read.integer(name, { fallback, min, max: DAYS_MAX })
   const retentionDays = days('CURFEW_RETENTION_DAYS', 30)
-  // Beyond their events they could not be found when a subject is to be forgotten.
+  // Attempts must not outlive their events: the erasure of a subject finds them through the events.
   const attemptRetentionDays = days('CURFEW_ATTEMPT_RETENTION_DAYS', retentionDays)
   if (attemptRetentionDays > retentionDays)
     read.fault('CURFEW_ATTEMPT_RETENTION_DAYS must not be more than CURFEW_RETENTION_DAYS')
@@ -53,7 +56,7 @@ export function readRetention(read: Pick<EnvironmentReader, 'integer' | 'fault'>
   }
 }
 
-/** How many sessions an issuer may have that has no quota of its own. */
+/** Reads the maximum number of sessions of an issuer that has no quota of its own. */
 export function readSessionsMax(read: Pick<EnvironmentReader, 'integer'>): number {
   return read.integer('CURFEW_SESSIONS_MAX_PER_ISSUER', {
     fallback: 20_000_000,
@@ -62,7 +65,7 @@ export function readSessionsMax(read: Pick<EnvironmentReader, 'integer'>): numbe
   })
 }
 
-/** How receipts are issued. Subjects are hashed unless the operator says otherwise: receipts are handed to third parties. */
+/** Reads how receipts are issued. Subjects are hashed by default because receipts are given to third parties. */
 export function readReceiptSettings(
   read: Pick<EnvironmentReader, 'oneOf' | 'optional' | 'fault'>,
 ): ReceiptSettings {

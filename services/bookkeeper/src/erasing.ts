@@ -13,7 +13,7 @@ import type { ReceiptSettings } from './receipts.ts'
 import type { Job } from './repeat.ts'
 
 const PAUSE_MS = 1_000
-/** Longer than a look takes; one that took longer is taken up again by another, which does no harm. */
+/** Longer than a search takes. Another bookkeeper repeats a search that takes longer, which does no harm. */
 const LEASE_MS = 60_000
 
 export interface ErasingDeps {
@@ -24,7 +24,7 @@ export interface ErasingDeps {
   readonly log: Log
 }
 
-/** Looks for what is left of subjects that are to be forgotten, of one of them in a round. */
+/** Creates the job that searches for remaining data of subjects to erase, one subject per round. */
 export function createErasingJob({ db, logKeeper, receipts, now, log }: ErasingDeps): Job {
   const guard = createJobGuard({
     ...{ log, name: 'erasure', idMember: 'erasure_id' },
@@ -45,7 +45,7 @@ export function createErasingJob({ db, logKeeper, receipts, now, log }: ErasingD
       try {
         erasure = await eraseSubject(db, { id, now, tags })
       } catch (error) {
-        // It is looked at again once its lease is over. The others are not held up by it.
+        // The search is repeated when the lease expires. A failure does not block the other erasures.
         const end = (failure: string) => failErasure(db, { id, failure })
         await guard.failed({ id, place: '', end }, error)
         return true

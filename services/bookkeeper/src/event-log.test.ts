@@ -3,7 +3,7 @@ import { createMetrics } from '@curfew/runtime'
 import { expect, test } from 'vitest'
 import { createEventLogJob } from './event-log.ts'
 
-// Goal: metrics say of the event log what is known of it now, and nothing that was known before.
+// Goal: the metrics show the current state of the event log, and never an outdated one.
 
 const FAULT = { actual: 'compact', wanted: 'delete', why: 'it removes records', fix: 'a command' }
 
@@ -31,7 +31,7 @@ function openJob() {
   }
 }
 
-test('what cannot be told, or could not be asked, has no value', async () => {
+test('an unknown lane and a failed check report no value', async () => {
   const { round, shown } = openJob()
   expect(await shown()).toEqual([])
   await round({

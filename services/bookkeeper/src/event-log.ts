@@ -7,8 +7,8 @@ const PAUSE_MS = 15_000
 type KnownLane = Extract<LaneState, { readonly unknown: null }>
 
 /**
- * Reports how far the workers are behind with what was accepted: the ledger does not know of it before it is planned. A value that
- * cannot be had is left out, so that an alert can miss it.
+ * Creates the job that reports how far the workers are behind the event log. The ledger does not know an event before it is
+ * planned. A value that cannot be read is left out, so that an alert can detect its absence.
  */
 export function createEventLogJob({ monitor, metrics }: { monitor: EventLogMonitor; metrics: Metrics }): Job {
   let state: EventLogState | null = null
@@ -19,7 +19,7 @@ export function createEventLogJob({ monitor, metrics }: { monitor: EventLogMonit
     })
   metrics.gauges(
     'event_log_oldest_seconds',
-    'How long the oldest record in the event log has waited to be planned or applied.',
+    'Age of the oldest record in the event log that waits to be planned or applied.',
     ['lane'],
     byLane(({ oldestSeconds }) => oldestSeconds),
   )
@@ -31,13 +31,13 @@ export function createEventLogJob({ monitor, metrics }: { monitor: EventLogMonit
   )
   metrics.gauges(
     'event_log_unassigned_partitions',
-    'Partitions of the Kafka topic that belong to no delivery worker.',
+    'Partitions of the Kafka topic that no delivery worker consumes.',
     ['lane'],
     byLane(({ unassigned }) => unassigned?.length ?? null),
   )
   metrics.gauges(
     'event_log_topic_faults',
-    'Settings of the Kafka topic by which records can be lost or refused.',
+    'Settings of the Kafka topic that can cause records to be lost or refused.',
     ['topic'],
     () =>
       (state?.topics ?? []).map(({ topic, faults }) => ({

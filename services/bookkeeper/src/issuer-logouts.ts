@@ -17,13 +17,13 @@ import { createJobGuard } from './job-guard.ts'
 import type { Job } from './repeat.ts'
 
 /**
- * Sessions that are looked at in a page, the least time between two pages in milliseconds, and how many subjects may wait to be
- * planned. How fast these are planned the workers decide, who let people's own logouts go first.
+ * The sessions read in a page, the minimum time between two pages in milliseconds, and the most subjects that may wait to be
+ * planned. The workers decide how fast subjects are planned, and plan interactive logouts first.
  */
 const BATCH = 1_000
 const PACE = { limit: BATCH, pauseMs: 200, unplannedMax: 2_000, patienceMs: 60_000 }
 const FAILURE_PAUSE_MS = 1_000
-/** Stands for the subjects that were late, of all jobs. */
+/** The key of the late subjects of all jobs in the guard. */
 const LATE = 'late subjects'
 
 export interface IssuerLogoutDeps {
@@ -32,13 +32,13 @@ export interface IssuerLogoutDeps {
   readonly handOver: HandOver
   readonly log: Log
   readonly metrics: Pick<Metrics, 'counter'>
-  /** Time that only goes forward, in milliseconds. Default: this process's. */
+  /** Monotonic time in milliseconds. Default: `performance.now`. */
   readonly monotonicMs?: () => number
 }
 
 /**
- * Carries on logouts of everyone: those who were late, and a page of each job in a round. Whether it is time for one, and whether
- * another bookkeeper is at it, the ledger says.
+ * Creates the job that continues issuer logouts. A round takes the late subjects, and one page of every issuer logout. The ledger
+ * decides whether a page is due, and keeps other bookkeepers from taking it too.
  */
 export function createIssuerLogoutJob({
   db,
@@ -49,7 +49,7 @@ export function createIssuerLogoutJob({
 }: IssuerLogoutDeps): Job {
   const subjects = metrics.counter(
     'issuer_logout_subjects_total',
-    'Subjects for whom logouts of everyone made a logout.',
+    'Subjects for which issuer logouts created a logout event.',
   )
   const guard = createJobGuard({ ...{ log, name: 'issuer-logout', idMember: 'event_id' }, monotonicMs })
 
@@ -59,7 +59,7 @@ export function createIssuerLogoutJob({
       subjects.inc(await takeLateSubjects(db, { limit: BATCH, handOver }))
       guard.succeeded(LATE)
     } catch (error) {
-      // They wait. The jobs go on.
+      // The late subjects are tried again later. The issuer logouts continue.
       await guard.failed({ id: LATE, place: '', end: async () => undefined }, error)
     }
   }
@@ -71,7 +71,7 @@ export function createIssuerLogoutJob({
     try {
       taken = await takeSubjects(db, job, { ...PACE, handOver })
     } catch (error) {
-      // Whatever is wrong with one, the others are not held up by it.
+      // A failure of one issuer logout does not block the others.
       const end = async (failure: string) => {
         await failIssuerLogout(db, { id, failure })
         await announceSettled(db, [id])
@@ -103,7 +103,7 @@ export function createIssuerLogoutJob({
 
 const digest: Digest = (text) => hash('sha256', text)
 
-/** Hands subjects over to planning, on the way that every logout takes: an event for each, in the event log. */
+/** Creates a function that hands subjects over to planning: it appends a logout event for every subject to the event log. */
 export function toEventLog(eventLog: EventLog, now: () => Date): HandOver {
   return async ({ event, salt, traceparent }, subjects) => {
     const acceptedAt = now()

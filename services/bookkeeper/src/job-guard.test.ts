@@ -2,8 +2,8 @@ import { LedgerUnavailableError } from '@curfew/domain'
 import { expect, test, vi } from 'vitest'
 import { createJobGuard } from './job-guard.ts'
 
-// Goal: a job that fails for good ends, one that fails for a while does not, and the log stays readable.
-// Method: failures of the test's own, tried as often as the guard lets them, on a clock of the test's own.
+// Goal: a job with a permanent failure ends, one with a temporary failure does not, and the log stays readable.
+// Method: given failures, tried as often as the guard allows, on a clock that the test drives.
 
 function openGuard() {
   let nowMs = 0
@@ -14,7 +14,7 @@ function openGuard() {
   const end = async (failure: string) => void ended.push(failure)
   return {
     ...{ guard, ended, warn, error },
-    /** Fails again and again for so long, looking five times a second. @returns how often. */
+    /** Fails for `ms`, checking five times a second. @returns the number of tries. */
     async failFor(ms: number, failure: () => unknown, place = () => 'the same', ending = end) {
       let tries = 0
       for (const untilMs = nowMs + ms; nowMs < untilMs && ended.length === 0; nowMs += 200) {
@@ -29,7 +29,7 @@ function openGuard() {
 
 const refused = () => Object.assign(new Error('value "alice" is out of range'), { code: '22003' })
 
-test('a job that a value fails ends within minutes, after few tries, and its reason repeats no value', async () => {
+test('a job that fails because of a value ends within minutes, and its reason does not repeat the value', async () => {
   const { failFor, ended, error } = openGuard()
   expect(await failFor(600_000, refused)).toBeLessThan(10)
   expect(ended).toEqual([expect.stringContaining('(22003)')])
@@ -41,31 +41,31 @@ test('a job that a value fails ends within minutes, after few tries, and its rea
 
 test('a job never ends while the ledger is unavailable, and is logged once a minute', async () => {
   const { failFor, ended, warn } = openGuard()
-  await failFor(3 * 3_600_000, () => new LedgerUnavailableError('away'))
+  await failFor(3 * 3_600_000, () => new LedgerUnavailableError('unavailable'))
   expect(ended).toEqual([])
   expect(warn).toHaveBeenCalledTimes(180)
 })
 
-test('an outage before a fault is not counted as tries of it', async () => {
+test('tries during an outage do not count for a later fault', async () => {
   const { failFor, ended } = openGuard()
-  await failFor(3_600_000, () => new LedgerUnavailableError('away'))
+  await failFor(3_600_000, () => new LedgerUnavailableError('unavailable'))
   await failFor(30_000, refused)
   expect(ended).toEqual([])
 })
 
-test('a job that gets further between its failures does not end', async () => {
+test('a job that makes progress between its failures does not end', async () => {
   const { failFor, ended } = openGuard()
   let done = 0
   await failFor(3_600_000, refused, () => `${done++}`)
   expect(ended).toEqual([])
 })
 
-test('where the end cannot be written, it is tried again', async () => {
+test('a failed write of the end is repeated', async () => {
   const { failFor, ended } = openGuard()
   let times = 0
   await failFor(600_000, refused, undefined, async (failure) => {
     times += 1
-    if (times === 1) throw new LedgerUnavailableError('away')
+    if (times === 1) throw new LedgerUnavailableError('unavailable')
     ended.push(failure)
   })
   expect([times, ended.length]).toEqual([2, 1])

@@ -2,17 +2,17 @@ import { CurfewError, endsAsFailed, type JobFault, retryPauseMs } from '@curfew/
 import { isDataFault } from '@curfew/ledger'
 import { createSeldom, type Log } from '@curfew/runtime'
 
-/** Jobs that fail, and what becomes of each: no other job waits for it, and it does not fail for ever. */
+/** Tracks failing jobs. A failing job does not delay the others, and does not fail forever. */
 export interface JobGuard {
-  /** Whether it is time to try a job. Between two tries that failed it is not. */
+  /** Whether to try a job now. False during the pause after a failed try. */
   isDue(id: string): boolean
-  /** To be called after a try that did not fail. */
+  /** Call this after a successful try. */
   succeeded(id: string): void
   /**
-   * To be called after a try that failed. Logs it, once a minute at most. Where the job fails at the same place again and again,
-   * ends it by `end`, with the reason in words.
+   * Call this after a failed try. Logs the failure, at most once a minute. Calls `end` with the reason when the job keeps failing
+   * at the same place.
    *
-   * @param place how far the job is. The count begins again where it gets further, or fails for another kind of reason.
+   * @param place the progress of the job. The count starts again when it changes, or when the kind of failure changes.
    */
   failed(
     job: { readonly id: string; readonly place: string; end(failure: string): Promise<unknown> },
@@ -22,11 +22,11 @@ export interface JobGuard {
 
 export interface JobGuardDeps {
   readonly log: Log
-  /** What fails, for the log: `replay` logs `replay.failed`. */
+  /** The prefix of the log events: `replay` logs `replay.failed`. */
   readonly name: string
-  /** Member of the log line that the job's id is in. */
+  /** The member of a log line that contains the job's id. */
   readonly idMember: string
-  /** Time that only goes forward, in milliseconds. */
+  /** Monotonic time in milliseconds. */
   readonly monotonicMs: () => number
 }
 
@@ -69,7 +69,7 @@ export function createJobGuard({ log, name, idMember, monotonicMs }: JobGuardDep
     },
   }
 
-  /** Whether that was written. If not, it is tried again after the next failure: no other job waits for it. */
+  /** Calls `end`. @returns whether it succeeded. If not, it is called again after the next failure. */
   async function ended(end: () => Promise<unknown>): Promise<boolean> {
     try {
       await end()
@@ -83,16 +83,19 @@ export function createJobGuard({ log, name, idMember, monotonicMs }: JobGuardDep
 
 function faultOf(error: unknown): JobFault {
   if (isDataFault(error)) return 'data'
-  // Errors of ours are of what is unavailable, or of a key that a person has to mend.
+  // A CurfewError means that something is unavailable, or that a person must correct a key.
   return error instanceof CurfewError ? 'passing' : 'other'
 }
 
-/** Without the error's message: it may repeat a value of the ledger, such as a subject. The log has it. */
+/**
+ * Describes a failure without the error's message, which may contain a value of the ledger such as a subject. The log has the
+ * message.
+ */
 function inWords(
   error: unknown,
   { fault, tries, forMs }: { fault: JobFault; tries: number; forMs: number },
 ): string {
   const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : ''
-  const what = fault === 'data' ? `the ledger refused a value${code}` : `it failed${code}`
-  return `${what} at the same place ${tries} times within ${Math.ceil(forMs / 60_000)} min; the log of the bookkeeper has the error`
+  const what = fault === 'data' ? `the ledger refused a value${code}` : `the job failed${code}`
+  return `${what} at the same place ${tries} times within ${Math.ceil(forMs / 60_000)} min; see the log of the bookkeeper`
 }

@@ -27,32 +27,29 @@ import { createSessionQuotaJob } from './session-quotas.ts'
 import { createSessionJobs } from './sessions.ts'
 import { createSlaJob } from './sla.ts'
 
-// What the bookkeeper does again and again, each at its pace.
+// The jobs of the bookkeeper. Each has its own pace.
 
 export interface JobDeps {
   readonly db: Database
-  /** Where the logouts go that a logout of everyone is made of. */
+  /** The event log that receives the logouts created by issuer logouts. */
   readonly eventLog: EventLog
   readonly monitor: EventLogMonitor
-  /** Null where nobody can listen: then what becomes of logouts is in the ledger alone. */
+  /** Null if there is no topic to publish to. Outcomes are then in the ledger only. */
   readonly publisher: Publisher | null
   readonly retention: Retention
   readonly receipts: ReceiptSettings
-  /** Sessions that an issuer may have that has no quota of its own. */
+  /** The maximum number of sessions of an issuer that has no quota of its own. */
   readonly sessionsMax: number
   readonly logKeeper: Pick<LogKeeper, 'newLog' | 'subjectHash'>
-  /** Makes a signing key. */
+  /** Creates a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
-  /**
-   * When keys turn, what is overdue, and when what is to be erased is looked for again, is decided by it. Default: the clock of
-   * this machine.
-   */
+  /** The clock for key rotations, overdue deliveries and repeated erasures. Default: the clock of this machine. */
   readonly now?: () => Date
   readonly log: Log
   readonly metrics: Metrics
 }
 
-/** All of it. */
+/** Creates all jobs. */
 export function jobsOf(
   {
     db,

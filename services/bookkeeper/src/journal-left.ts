@@ -5,14 +5,14 @@ import type { Job } from './repeat.ts'
 const PAUSE_MS = 15_000
 
 /**
- * Counts the journal entries that a projector failed at. Until they are projected, a receipt, an orphaned session or a figure of the
- * SLA may be missing.
+ * Creates the job that counts the journal entries at which a projector failed. A receipt, an orphaned session or an SLA figure
+ * may be missing until they are projected.
  */
 export function createJournalLeftJob({ db, metrics }: { db: Database; metrics: Metrics }): Job {
   let left: ReadonlyMap<string, number> = new Map()
   metrics.gauges(
     'journal_left_entries',
-    'Journal entries that a projector failed at. They are tried again; the log says why.',
+    'Journal entries at which a projector failed. They are tried again; the log has the reason.',
     ['projector'],
     () => [...left].map(([projector, value]) => ({ labels: { projector }, value })),
   )

@@ -2,17 +2,18 @@ import { type Database, type Projector, projectJournal, projectLeft } from '@cur
 import type { Log } from '@curfew/runtime'
 import type { Job } from './repeat.ts'
 
-/** Entries of the journal in one transaction; each is a batch of plans or settlements. */
+/** Journal entries projected in one transaction. An entry is a batch of plans or settlements. */
 const BATCH = 40
 const PAUSE_MS = 200
 const FAILURE_PAUSE_MS = 1_000
-/** Between two looks at what a poster failed at, and the longest that this grows to while it fails, in milliseconds. */
+/** The pause before a failed entry is tried again, and its maximum after repeated failures, in milliseconds. */
 const LEFT_PAUSE_MS = { first: 1_000, max: 60_000 }
 
 /**
- * Posts the journal, and beside it what one of the posters failed at: whatever is wrong with one book, the others are kept.
+ * Creates the jobs that project the journal, and one job per projector for the entries at which it failed. A failing projector
+ * does not delay the others.
  *
- * @param posters by the name of their book.
+ * @param projectors the projectors by the name of their projection.
  */
 export function createJournalJobs({
   db,
@@ -24,29 +25,29 @@ export function createJournalJobs({
   projectors: Readonly<Record<string, Projector>>
 }): readonly Job[] {
   const named = Object.entries(projectors)
-  const names = new Map(named.map(([name, post]) => [post, name]))
+  const names = new Map(named.map(([name, project]) => [project, name]))
   const onFailed = (projector: string, error: unknown) =>
     log.error({ event: 'journal.projector-failed', projector, err: error })
   let limit = BATCH
-  const posting: Job = {
+  const projecting: Job = {
     name: 'journal',
     pauseMs: PAUSE_MS,
     failurePauseMs: FAILURE_PAUSE_MS,
     async round() {
       const taken = limit
-      // What is too much for one transaction may be little enough in two.
+      // A batch that is too large for one transaction may fit in two.
       limit = Math.max(1, Math.floor(taken / 2))
-      const posted = await projectJournal(db, {
+      const projected = await projectJournal(db, {
         limit: taken,
         projectors: Object.values(projectors),
         names,
         onFailed,
       })
       limit = Math.min(BATCH, taken * 2)
-      return posted === taken
+      return projected === taken
     },
   }
-  return [posting, ...named.map(([name, post]) => leftJob({ db, name, post, onFailed }))]
+  return [projecting, ...named.map(([name, project]) => leftJob({ db, name, post: project, onFailed }))]
 }
 
 function leftJob(left: Omit<Parameters<typeof projectLeft>[1], 'limit'> & { db: Database }): Job {

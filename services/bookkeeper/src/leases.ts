@@ -5,12 +5,12 @@ import type { Job } from './repeat.ts'
 const PAUSE_MS = 15_000
 
 /**
- * Reports the age of the oldest lease. A worker gives back a delivery that waits for a minute, and an attempt ends by its timeout:
- * a lease that is much older is one that no worker attends to.
+ * Creates the job that reports the age of the oldest lease. A worker gives back a waiting delivery after a minute, and an attempt
+ * ends by its timeout. No worker attends to a much older lease.
  */
 export function createLeaseJob({ db, metrics }: { db: Database; metrics: Metrics }): Job {
   let age = 0
-  metrics.gauge('oldest_lease_seconds', 'How long the oldest lease on deliveries has been held.', () => age)
+  metrics.gauge('oldest_lease_seconds', 'Age of the oldest lease on deliveries.', () => age)
   return {
     name: 'leases',
     pauseMs: PAUSE_MS,

@@ -4,7 +4,7 @@ import { createKeyMaker, createLogKeeper, createWebhookSecretSealer } from '@cur
 import { eventLogChecks, runService } from '@curfew/wiring'
 import { createBookkeeper, readBookkeeperConfig } from './service.ts'
 
-// The bookkeeper process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
+// The bookkeeper process: reads its configuration, opens connections and runs. Its HTTP server has health and metrics only.
 
 process.exitCode = await runService('bookkeeper', readBookkeeperConfig, async (config, open) => {
   const { log, metrics, client } = open

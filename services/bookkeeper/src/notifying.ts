@@ -14,15 +14,18 @@ import { createOutcomesRound, OUTCOMES_LAG_MS } from './outcomes.ts'
 import type { Job } from './repeat.ts'
 import { createWebhookSender, WEBHOOK_SCHEDULE_MS, type WebhookSender } from './webhooks.ts'
 
-/** How operators are told. */
+/** The times that decide when operators are notified. */
 export interface Notifying {
   /** Delays after failed attempts at a webhook, in milliseconds. */
   readonly webhookScheduleMs: readonly number[]
-  /** How long a notification of dead letters, orphaned sessions or quarantined records waits for more of them, in milliseconds. */
+  /**
+   * The time that a notification of dead letters, orphaned sessions or quarantined records waits for more of them, in
+   * milliseconds.
+   */
   readonly deadLetterWindowMs: number
-  /** A relying party is said to be down once in so long at most, in milliseconds. */
+  /** The minimum time between two notifications that a relying party is unavailable, in milliseconds. */
   readonly breakerQuietMs: number
-  /** How much later than it was recorded an acknowledgement is published at least, in milliseconds. */
+  /** The minimum delay between recording and publishing an acknowledgement, in milliseconds. */
   readonly outcomesLagMs: number
 }
 
@@ -48,7 +51,7 @@ const PAUSE_MS = 1_000
 const SEND_PAUSE_MS = 500
 const EXPIRY_PAUSE_MS = 10_000
 
-/** What it takes to tell operators: to learn of what the ledger alone knows, to hand it on, and to send it. */
+/** Creates the jobs that notify operators: they create notifications from the ledger, fan them out, publish and send them. */
 export function createNotifying(deps: NotifyingDeps): {
   readonly jobs: readonly Job[]
   readonly sender: WebhookSender
@@ -56,7 +59,7 @@ export function createNotifying(deps: NotifyingDeps): {
   const { db, publisher, client, webhookSecrets, notifying, log, metrics } = deps
   const attempts = metrics.counter(
     'webhook_attempts_total',
-    'Notifications sent to webhooks, by what became of them.',
+    'Attempts to send a notification to a webhook, by the resulting state.',
     ['state'],
   )
   const sender = createWebhookSender({

@@ -2,18 +2,18 @@ import { encodeOutcome } from '@curfew/contract'
 import type { OutcomeRecord, Publisher } from '@curfew/domain'
 import { type Database, publishAcknowledgements } from '@curfew/ledger'
 
-/** Longer than any statement may take: PostgreSQL gives those up after 30 s. */
+/** Longer than any statement may take: PostgreSQL cancels statements after 30 s. */
 export const OUTCOMES_LAG_MS = 40_000
-/** What is read at once, in milliseconds of the ledger's time; more where nothing happened. */
+/** The interval of the ledger's time that one round reads, in milliseconds. It grows while nothing happened. */
 const SPAN_MS = 1_000
 const SPAN_MS_MAX = 3_600_000
-/** Records handed over at once: few enough for the publisher's queue. */
+/** Records published at once. The publisher's queue has room for them. */
 const CHUNK = 1_000
 
-/** One round of following the ledger: publishes the next span. @returns whether there is more to look at now. */
+/** A round that publishes the next interval of the ledger. @returns whether more can be published at once. */
 export type OutcomesRound = () => Promise<boolean>
 
-/** @param lagMs as `publishAcknowledgements` takes it. */
+/** Creates the round that publishes acknowledgements. @param lagMs as for `publishAcknowledgements`. */
 export function createOutcomesRound({
   db,
   publisher,
@@ -35,7 +35,7 @@ export function createOutcomesRound({
   }
 }
 
-/** Publishes settled deliveries, in their order. */
+/** Publishes settled deliveries in order. */
 export async function publishOutcomes(
   publisher: Pick<Publisher, 'publish'>,
   records: readonly OutcomeRecord[],

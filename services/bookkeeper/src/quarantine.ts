@@ -5,22 +5,22 @@ import type { Job } from './repeat.ts'
 
 export interface QuarantineJobsDeps {
   readonly db: Database
-  /** Where requeued records go. */
+  /** The event log that receives requeued records. */
   readonly eventLog: Pick<EventLog, 'append'>
   readonly log: Log
   readonly metrics: Metrics
-  /** How long a notification of quarantined records waits for more of them, in milliseconds. */
+  /** The time that a notification of quarantined records waits for more of them, in milliseconds. */
   readonly windowMs: number
 }
 
 const NOTICE_BATCH = 1_000
-/** Records of 64 KiB each, which go together. */
+/** Records appended together, of at most 64 KiB each. */
 const REQUEUE_BATCH = 100
 const PAUSE_MS = 1_000
 const COUNT_PAUSE_MS = 15_000
 const FAILURE_PAUSE_MS = 5_000
 
-/** Tells operators of quarantined records, counts them, and appends those again whose requeue a person asked for. */
+/** Creates the jobs that notify operators of quarantined records, count them, and append requeued records again. */
 export function createQuarantineJobs(deps: QuarantineJobsDeps): readonly Job[] {
   const { db, eventLog, log, metrics, windowMs } = deps
   const job = (name: string, pauseMs: number, round: Job['round']): Job => ({
@@ -32,13 +32,11 @@ export function createQuarantineJobs(deps: QuarantineJobsDeps): readonly Job[] {
   let waiting: ReadonlyMap<string, number> = new Map()
   metrics.gauges(
     'quarantined_records',
-    'Records in quarantine that wait for a person. Accepted logouts and session changes that came to nothing so far.',
+    'Quarantined records without a decision. Each is an accepted logout or session change without effect so far.',
     ['lane'],
     () => [...waiting].map(([lane, value]) => ({ labels: { lane }, value })),
   )
-  const quarantined = metrics.counter('records_quarantined_total', 'Records that were put into quarantine.', [
-    'lane',
-  ])
+  const quarantined = metrics.counter('records_quarantined_total', 'Records that were quarantined.', ['lane'])
   const requeues = metrics.counter('records_requeued_total', 'Quarantined records that were appended again.')
   return [
     job('quarantine notices', PAUSE_MS, async () => {

@@ -6,7 +6,7 @@ import type { LogKeeper } from '@curfew/tokens'
 /** How receipts are issued. */
 export interface ReceiptSettings {
   readonly subject: ReceiptSubject
-  /** What the log is called from its beginning on; null: a name of its own. */
+  /** The name that the log gets when it is created; null for a generated name. */
   readonly origin: string | null
 }
 
@@ -15,13 +15,13 @@ export interface ReceiptDeps extends ReceiptSettings {
   readonly now: () => Date
   readonly newJti: () => string
   readonly log: Log
-  /** Told how many were issued. */
+  /** Receives the number of issued receipts. */
   readonly onIssued: (receipts: number) => void
 }
 
 /**
- * Gives every event that is settled its receipt, and the receipt its place in the log. Nothing is signed here: what the
- * log has it vouches for by its checkpoints, and a signature is the same whenever it is made.
+ * Creates the projector that issues a receipt for every settled event and appends it to the log. It signs nothing: the log's
+ * checkpoints vouch for its entries, and a receipt can be signed at any later time.
  */
 export function createReceiptProjector(deps: ReceiptDeps): Projector {
   let warned = false

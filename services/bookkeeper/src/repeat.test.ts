@@ -2,15 +2,15 @@ import { createLog } from '@curfew/runtime'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { repeatUntil } from './repeat.ts'
 
-// Goal: a chore is done at the pace that it asks for, which may grow while there is no use in it. Method: a clock that is moved.
+// Goal: a job runs at its own pace, which may slow down while the job is idle. Method: a clock that the test drives.
 
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
-test('the pause is that of the job by now', async () => {
+test('the pause between rounds follows changes of the job’s pause', async () => {
   const stopping = new AbortController()
   const rounds: number[] = []
-  const began = Date.now()
+  const startedMs = Date.now()
   let pauseMs = 500
   const job = {
     name: 'waiting',
@@ -19,7 +19,7 @@ test('the pause is that of the job by now', async () => {
     },
     failurePauseMs: 1,
     async round() {
-      rounds.push(Date.now() - began)
+      rounds.push(Date.now() - startedMs)
       pauseMs *= 2
       return false
     },

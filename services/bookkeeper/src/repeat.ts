@@ -1,17 +1,17 @@
 import { type Log, sleep } from '@curfew/runtime'
 
 export interface Job {
-  /** For the log, as a noun. */
+  /** The name in log events, a noun. */
   readonly name: string
-  /** Between the end of one round and the next, in milliseconds. Asked for after each. */
+  /** The pause after a round, in milliseconds. Read after every round. */
   readonly pauseMs: number
-  /** After a round that failed, in milliseconds. */
+  /** The pause after a failed round, in milliseconds. */
   readonly failurePauseMs: number
-  /** @returns true when there is more to do at once. */
+  /** @returns true if more can be done at once. */
   round(): Promise<boolean>
 }
 
-/** Does a chore again and again until `stopping` aborts; the round that is under way is ended first. What fails is tried again. */
+/** Repeats a job until `stopping` aborts, and completes the running round first. A failed round is repeated. */
 export async function repeatUntil(stopping: AbortSignal, job: Job, log: Log): Promise<void> {
   while (!stopping.aborted) {
     try {

@@ -3,14 +3,17 @@ import type { Log, Metrics } from '@curfew/runtime'
 import { createJobGuard } from './job-guard.ts'
 import type { Job } from './repeat.ts'
 
-/** Deliveries that a job puts back at once, and the least time between, in milliseconds: 1,000 a second, so that logouts of now get in between. */
+/**
+ * Deliveries that a replay puts back at once, and the minimum time between two batches in milliseconds. At 1,000 deliveries a
+ * second, current logouts still get through.
+ */
 const BATCH = 200
 const PAUSE_MS = 200
 const FAILURE_PAUSE_MS = 1_000
 
 /**
- * Replays dead letters: a batch of each job in a round. Whether it is time for one, and whether another bookkeeper is at it, the
- * ledger says.
+ * Creates the job that replays dead letters, one batch of every replay per round. The ledger decides whether a batch is due, and
+ * keeps other bookkeepers from taking it too.
  */
 export function createReplayJob({
   db,
@@ -38,7 +41,7 @@ export function createReplayJob({
         try {
           batch = await takeReplayBatch(db, { job, limit: BATCH, pauseMs: PAUSE_MS })
         } catch (error) {
-          // Whatever is wrong with one, the others are not held up by it.
+          // A failure of one replay does not block the others.
           const end = (failure: string) => failReplay(db, { id, failure })
           await guard.failed({ id, place: `${done} ${refused}`, end }, error)
           continue

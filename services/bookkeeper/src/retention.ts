@@ -17,28 +17,28 @@ import {
 import { type Log, sleep } from '@curfew/runtime'
 import type { Job } from './repeat.ts'
 
-/** How long history is kept, in days. */
+/** The retention of data, in days. */
 export interface Retention {
   readonly retentionDays: number
-  /** Of attempts, with the relying party's own words. */
+  /** Attempts, which contain the relying party's answers. */
   readonly attemptRetentionDays: number
-  /** Of dead letters, and of the events that they belong to. */
+  /** Dead letters and their events. */
   readonly deadLetterRetentionDays: number
-  /** Of how the promise was kept. */
+  /** SLA rollups. */
   readonly slaRetentionDays: number
-  /** Of receipts: proof outlives what it is of. */
+  /** Receipts. A proof outlives the event that it proves. */
   readonly receiptRetentionDays: number
-  /** Of who changed or replayed what. */
+  /** Audit records. */
   readonly auditRetentionDays: number
-  /** Of log records that could not be understood. */
+  /** Quarantined log records. */
   readonly quarantineRetentionDays: number
-  /** Of notifications, and what became of them at webhooks. */
+  /** Notifications, with the results of their webhooks. */
   readonly notificationRetentionDays: number
-  /** Of replays that have ended. */
+  /** Replays that have ended. */
   readonly replayRetentionDays: number
-  /** Of probes. */
+  /** Probes. */
   readonly probeRetentionDays: number
-  /** Of requests to forget a subject that are closed, which name nobody. */
+  /** Closed erasures of subjects, which do not name the subject. */
   readonly erasureRetentionDays: number
 }
 
@@ -46,25 +46,25 @@ export interface RetentionDeps extends Retention {
   readonly db: Database
   readonly now: () => Date
   readonly log: Log
-  /** Leaves the rest for another round. */
+  /** Aborts a round. The next round does the rest. */
   readonly stopping: AbortSignal
 }
 
 const DAY_MS = 86_400_000
-/** Days that partitions are made for ahead: so long nobody need be there to make them. */
+/** Days for which partitions are created ahead. The bookkeeper may be absent for this long. */
 const DAYS_AHEAD = 7
-/** Rows that are looked at in one statement. */
+/** Rows examined in one statement. */
 const SWEEP_BATCH = 500
-/** Rollups that are deleted at once: there is nothing to look at. */
+/** Rollups deleted at once. A rollup needs no examination. */
 const ROLLUP_BATCH = 5_000
-/** A promise is of a day at most, and burn rates look back a few hours. */
+/** The longest promise is one day, and burn rates look back a few hours. */
 const SLA_SLOTS_DAYS = 2
 const PAUSE_MS = 3_600_000
 const FAILURE_PAUSE_MS = 60_000
-/** Between two batches of what is deleted, in milliseconds: others need the disk too. */
+/** The pause between two batches of deletions, in milliseconds, so that other work gets the disk too. */
 const DELETE_PAUSE_MS = 50
 
-/** Makes partitions for the days to come, and deletes what is too old. */
+/** Creates the job that creates partitions ahead and deletes expired data. */
 export function createRetentionJob(deps: RetentionDeps): Job {
   return {
     name: 'retention',

@@ -20,22 +20,22 @@ import type { Job } from './repeat.ts'
 
 export interface RotationDeps {
   readonly db: Database
-  /** Makes a signing key. */
+  /** Creates a signing key. */
   readonly generateKey: (issuer: IssuerName, algorithm: SigningAlgorithm) => Promise<NewSigningKey>
   readonly now: () => Date
   readonly log: Log
   readonly stopping: AbortSignal
 }
 
-/** A key is published a day before it signs: a minute is soon enough. */
+/** A key is published a day before it signs, so a check every minute is enough. */
 const PAUSE_MS = 60_000
 const DAY_MS = 86_400_000
-/** Who does it, for the audit. */
+/** The credential in the audit records. */
 const CREDENTIAL = 'bookkeeper'
 
 /**
- * Looks after the signing keys: what a schedule wants replaced gets its next key, and private parts are thrown away that nobody can
- * sign with any more. Of several bookkeepers one does it.
+ * Creates the job that rotates signing keys by their schedule and erases private keys that can no longer sign. Only one of
+ * several bookkeepers does it at a time.
  */
 export function createRotationJob({ db, generateKey, now, log, stopping }: RotationDeps): Job {
   return {
@@ -50,7 +50,7 @@ export function createRotationJob({ db, generateKey, now, log, stopping }: Rotat
           return dueOf(changes, now())
         })
         for (const algorithm of due) {
-          // Made before anything is locked: an RSA key takes a while.
+          // The key is created before anything is locked, because an RSA key takes a while.
           const key = await generateKey(issuer, algorithm)
           const rotated = await changeSigningKeys(db, issuer, (changes) => follow(changes, key, now()))
           if (rotated.length > 0) log.info({ event: 'keys.rotated', issuer, algorithm, kid: key.kid })
@@ -61,7 +61,7 @@ export function createRotationJob({ db, generateKey, now, log, stopping }: Rotat
   }
 }
 
-/** Algorithms whose key the schedule wants followed now. What came from elsewhere is followed from there. */
+/** The algorithms whose signing key is due for rotation. Keys that Curfew did not generate are rotated at their source. */
 function dueOf({ keys, everyDays }: SigningKeyChanges, now: Date): readonly SigningAlgorithm[] {
   if (everyDays === null) return []
   return algorithmsOf(keys).filter((algorithm) => {
@@ -72,7 +72,7 @@ function dueOf({ keys, everyDays }: SigningKeyChanges, now: Date): readonly Sign
   })
 }
 
-/** Unless another did it meanwhile, or a person decided otherwise. */
+/** Adds the new key, unless another bookkeeper has rotated meanwhile or an operator has decided otherwise. */
 async function follow(
   changes: SigningKeyChanges,
   key: NewSigningKey,
@@ -94,7 +94,9 @@ async function follow(
   return [key.algorithm]
 }
 
-/** A key that left the key set can sign nothing that anybody takes: its private part is only good for being stolen. */
+/**
+ * Erases the private part of keys that have left the key set. No RP accepts their signatures, so a private part is only a risk.
+ */
 async function eraseEnded({ keys, erase }: SigningKeyChanges, now: Date): Promise<void> {
   for (const key of keys) {
     const ended = !isPublished(key, ofAlgorithm(keys, key.algorithm), now)

@@ -15,18 +15,18 @@ export { createSessionQuotaJob } from './session-quotas.ts'
 export { createSessionJobs, expiryRound } from './sessions.ts'
 export { createSlaJob } from './sla.ts'
 
-/** What the bookkeeper works with, already open. */
+/** The dependencies of the bookkeeper, already open. */
 export interface BookkeeperDeps extends JobDeps {
-  /** The way to webhooks. */
+  /** The HTTP client for webhooks. */
   readonly client: Pick<GuardedClient, 'post'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
-  /** Default `NOTIFYING`. */
+  /** Default: `NOTIFYING`. */
   readonly notifying?: Notifying
 }
 
 /**
- * Wires the bookkeeper: what the ledger must do by itself. Opens nothing, starts nothing. As many as one likes may run
- * at once; what must not be done twice, the ledger lets one of them do.
+ * Wires the bookkeeper, which runs the jobs of the ledger. Opens nothing, starts nothing. Any number of bookkeepers may run: the
+ * ledger lets only one of them do a job that must not be done twice.
  */
 export function createBookkeeper(deps: BookkeeperDeps): Service {
   return {

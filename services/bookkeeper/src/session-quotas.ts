@@ -4,23 +4,23 @@ import type { Job } from './repeat.ts'
 
 const PAUSE_MS = 15_000
 const FAILURE_PAUSE_MS = 5_000
-/** Most issuers in the metric. */
+/** The most issuers in the metric. */
 const WORST = 20
 
 export interface SessionQuotasDeps {
   readonly db: Database
-  /** Sessions that an issuer may have that has no quota of its own. */
+  /** The maximum number of sessions of an issuer that has no quota of its own. */
   readonly sessionsMax: number
   readonly log: Log
   readonly metrics: Metrics
 }
 
-/** Counts the sessions of each issuer, and marks those that have too many. */
+/** Creates the job that counts the sessions of every issuer and marks the issuers that exceed their quota. */
 export function createSessionQuotaJob({ db, sessionsMax, log, metrics }: SessionQuotasDeps): Job {
   let worst: readonly SessionCount[] = []
   metrics.gauges(
     'session_quota_ratio',
-    'Sessions of an issuer as a share of its quota. Issuers below one half are not there, nor any but the worst.',
+    'Sessions of an issuer as a share of its quota. Only the issuers with the highest shares of at least one half.',
     ['issuer'],
     () => worst.map((count) => ({ labels: { issuer: count.issuer ?? count.iss }, value: ratio(count) })),
   )
@@ -30,7 +30,7 @@ export function createSessionQuotaJob({ db, sessionsMax, log, metrics }: Session
     failurePauseMs: FAILURE_PAUSE_MS,
     async round() {
       const round = await enforceSessionQuotas(db, { quota: sessionsMax })
-      // Another bookkeeper is at it, and has the metric.
+      // Null means that another bookkeeper counts and reports the metric.
       worst = (round?.counts ?? []).toSorted((a, b) => ratio(b) - ratio(a)).slice(0, WORST)
       for (const { iss, sessions, quota } of round?.over ?? [])
         log.error({ event: 'sessions.over-quota', iss, sessions, quota })

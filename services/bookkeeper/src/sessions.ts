@@ -13,12 +13,12 @@ export interface SessionJobsDeps {
   readonly db: Database
   readonly log: Log
   readonly metrics: Metrics
-  /** How long a notification of orphans waits for more of them, in milliseconds. */
+  /** The time that a notification of orphaned sessions waits for more of them, in milliseconds. */
   readonly windowMs: number
   readonly stopping: AbortSignal
 }
 
-/** Rows deleted in one statement, and the pause after it, in milliseconds: some 15,000 a second at most. */
+/** Rows deleted in one statement, and the pause after it in milliseconds. At most about 15,000 rows are deleted a second. */
 const EXPIRE_BATCH = 1_000
 const EXPIRE_PAUSE_MS = 50
 const EXPIRY_PAUSE_MS = 10_000
@@ -27,7 +27,7 @@ const NOTICE_PAUSE_MS = 1_000
 const COUNT_PAUSE_MS = 15_000
 const FAILURE_PAUSE_MS = 5_000
 
-/** What becomes of sessions by themselves: they expire; and of those whose logout came to nothing somebody is told. */
+/** Creates the jobs that delete expired sessions and notify operators of orphaned ones, whose logout failed. */
 export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
   const { db, log, metrics, windowMs, stopping } = deps
   const job = (name: string, pauseMs: number, round: Job['round']): Job => ({
@@ -39,13 +39,13 @@ export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
   let orphans: ReadonlyMap<string, number> = new Map()
   metrics.gauges(
     'sessions_orphaned',
-    'Sessions that ought to be over and are not, as far as anybody knows: their logout came to nothing.',
+    'Sessions that should be over but probably are not, because their logout failed.',
     ['issuer'],
     () => [...orphans].map(([issuer, value]) => ({ labels: { issuer }, value })),
   )
   const expired = metrics.counter(
     'sessions_expired_total',
-    'Rows of the session index that were deleted because their session ended by itself.',
+    'Rows of the session index that were deleted because their session expired.',
   )
   return [
     job('session expiry', EXPIRY_PAUSE_MS, async () => {
@@ -61,9 +61,9 @@ export function createSessionJobs(deps: SessionJobsDeps): readonly Job[] {
       return false
     }),
     job('orphaned sessions', NOTICE_PAUSE_MS, async () => {
-      const told = await noticeOrphans(db, { limit: NOTICE_BATCH, windowMs })
-      if (told > 0) log.error({ event: 'sessions.orphaned', sessions: told })
-      return told === NOTICE_BATCH
+      const noticed = await noticeOrphans(db, { limit: NOTICE_BATCH, windowMs })
+      if (noticed > 0) log.error({ event: 'sessions.orphaned', sessions: noticed })
+      return noticed === NOTICE_BATCH
     }),
     job('count of orphaned sessions', COUNT_PAUSE_MS, async () => {
       orphans = await countOrphans(db)
@@ -80,16 +80,16 @@ export interface ExpiryRound {
     from: Date | null
   }) => Promise<{ readonly deleted: number; readonly until: Date | null }>
   readonly before: Date
-  /** As many as one call deletes at most. */
+  /** The most rows that one call deletes. */
   readonly limit: number
   readonly onDeleted: (rows: number) => void
-  /** Whether to leave the rest for another round. */
+  /** Whether to leave the rest to the next round. */
   readonly stopped: () => boolean
-  /** After each batch: others need the disk too. */
+  /** Pauses after a batch, so that other work gets the disk too. */
   readonly pause: () => Promise<void>
 }
 
-/** Deletes what has expired, partition by partition, in batches. */
+/** Deletes expired sessions, partition by partition, in batches. */
 export async function expiryRound(round: ExpiryRound): Promise<void> {
   for (const partition of round.partitions) {
     let from: Date | null = null

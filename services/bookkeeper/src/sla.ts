@@ -28,9 +28,9 @@ import type { Log, Metrics } from '@curfew/runtime'
 import type { Job } from './repeat.ts'
 
 const PAUSE_MS = 60_000
-/** That a budget burns is told again once it was well for so long. */
+/** A burning budget is notified again only after it was not burning for this time, in milliseconds. */
 const QUIET_MS = 3_600_000
-/** Relying parties that a notification names. */
+/** The most relying parties that a notification names. */
 const WORST = 5
 const ISSUERS_AT_ONCE = 500
 
@@ -41,23 +41,31 @@ interface SlaDeps {
   readonly metrics: Metrics
 }
 
-/** Says each minute how each issuer's promise stands, as metrics, and tells operators where its error budget burns. */
+/**
+ * Creates the job that reports the SLA of every issuer as metrics each minute, and notifies operators when an error budget burns.
+ */
 export function createSlaJob({ db, now, log, metrics }: SlaDeps): Job {
-  let standing: readonly Standing[] = []
-  const values = (value: (lately: SlaNow) => number | null) =>
-    standing.flatMap(({ issuer, lately }) => {
-      const found = value(lately)
+  let statuses: readonly IssuerStatus[] = []
+  const values = (value: (recent: SlaNow) => number | null) =>
+    statuses.flatMap(({ issuer, recent }) => {
+      const found = value(recent)
       return found === null ? [] : [{ labels: { issuer: issuer.name }, value: found }]
     })
-  metrics.gauges('sla_share_kept', 'Of deliveries, within the window of the error budget.', ['issuer'], () =>
-    values(({ all }) => shareKept(all)),
+  metrics.gauges(
+    'sla_share_kept',
+    'Share of deliveries that kept the SLA, within the window of the error budget.',
+    ['issuer'],
+    () => values(({ all }) => shareKept(all)),
   )
-  metrics.gauges('sla_error_budget_left', 'As a share of it: 1 none is spent, 0 all.', ['issuer'], () =>
-    values(({ all }) => errorBudget(all).shareLeft),
+  metrics.gauges(
+    'sla_error_budget_left',
+    'Share of the error budget that is left: 1 if none is spent, 0 if all is.',
+    ['issuer'],
+    () => values(({ all }) => errorBudget(all).shareLeft),
   )
   metrics.gauges(
     'sla_burn_rate',
-    'How many times as fast as it may last the error budget is spent.',
+    'Speed at which the error budget is spent. At 1 it lasts exactly for its window.',
     ['issuer', 'window'],
     () =>
       (Object.keys(BURN_WINDOWS) as BurnWindow[]).flatMap((window) =>
@@ -72,23 +80,23 @@ export function createSlaJob({ db, now, log, metrics }: SlaDeps): Job {
     pauseMs: PAUSE_MS,
     failurePauseMs: PAUSE_MS,
     async round() {
-      standing = await measure(db, now())
-      await tell(db, standing, { now: now(), log })
+      statuses = await measure(db, now())
+      await notify(db, statuses, { now: now(), log })
       return false
     },
   }
 }
 
-interface Standing {
+interface IssuerStatus {
   readonly issuer: IssuerRecord
   readonly scope: SlaScope
-  readonly asked: SlaRequest
-  readonly lately: SlaNow
+  readonly request: SlaRequest
+  readonly recent: SlaNow
 }
 
-async function measure(db: Database, now: Date): Promise<readonly Standing[]> {
-  const standing: Standing[] = []
-  // What a bookkeeper that was away has yet to file would look as if it were overdue.
+async function measure(db: Database, now: Date): Promise<readonly IssuerStatus[]> {
+  const statuses: IssuerStatus[] = []
+  // Deliveries that a bookkeeper has yet to project would seem overdue. The measurement therefore ends where the projection ends.
   const nowMs = (await slaFiledUntil(db, now)).getTime()
   for (let after: string | null = ''; after !== null; ) {
     const issuers: readonly IssuerRecord[] = await listIssuers(db, {
@@ -98,32 +106,32 @@ async function measure(db: Database, now: Date): Promise<readonly Standing[]> {
     })
     for (const issuer of issuers) {
       const scope = { issuer: issuer.name, clientIds: null }
-      const asked = {
+      const request = {
         promises: await readPromises(db, scope),
         range: lastHours(nowMs, issuer.slaWindowDays * SLA_SPANS.day),
         nowMs,
       }
-      standing.push({ issuer, scope, asked, lately: await slaNow(db, scope, asked) })
+      statuses.push({ issuer, scope, request, recent: await slaNow(db, scope, request) })
     }
     after = issuers.length === ISSUERS_AT_ONCE ? (issuers.at(-1)?.name ?? null) : null
   }
-  return standing
+  return statuses
 }
 
-async function tell(
+async function notify(
   db: Database,
-  standing: readonly Standing[],
+  statuses: readonly IssuerStatus[],
   { now, log }: { now: Date; log: Log },
 ): Promise<void> {
-  const alerts = standing.flatMap((each) => burning(each.lately.windows).map((alert) => ({ ...each, alert })))
+  const alerts = statuses.flatMap((each) => burning(each.recent.windows).map((alert) => ({ ...each, alert })))
   if (alerts.length === 0) return
   await watchBurns(db, async (transaction) => {
-    for (const { issuer, scope, asked, lately, alert } of alerts) {
+    for (const { issuer, scope, request, recent, alert } of alerts) {
       const { severity, long } = alert
-      const slowestMs = Math.max(0, ...[...asked.promises.values()].map(({ withinMs }) => withinMs))
+      const slowestMs = Math.max(0, ...[...request.promises.values()].map(({ withinMs }) => withinMs))
       const range = lastHours(now.getTime(), slowestMs + BURN_WINDOWS[long])
-      const parties = await slaByParty(transaction, scope, { ...asked, range })
-      const data = burnData({ issuer, lately, parties }, alert)
+      const parties = await slaByParty(transaction, scope, { ...request, range })
+      const data = burnData({ issuer, recent, parties }, alert)
       const isNews = await noteBurn(transaction, {
         issuer: issuer.name,
         severity,
@@ -136,13 +144,13 @@ async function tell(
   })
 }
 
-/** What a notification says: how fast, what is left, who breaks the promise most, and where to look. */
+/** The content of a notification: the burn rate, the budget left, the relying parties that break the promise most, and a link. */
 function burnData(
   {
     issuer,
-    lately: { windows, all },
+    recent: { windows, all },
     parties,
-  }: Pick<Standing, 'issuer' | 'lately'> & { readonly parties: ReadonlyMap<string, SlaCounts> },
+  }: Pick<IssuerStatus, 'issuer' | 'recent'> & { readonly parties: ReadonlyMap<string, SlaCounts> },
   { severity, long, short }: ReturnType<typeof burning>[number],
 ): Readonly<Record<string, unknown>> {
   const rate = (window: BurnWindow) => rounded(burnRate(windows[window]) ?? 0)
@@ -161,13 +169,13 @@ function burnData(
     budget_left: left,
     overdue: all.overdue,
     worst: broken.slice(0, WORST).map((party) => ({ ...party, share: rounded(party.broken / total) })),
-    what: `Over the last ${long} the error budget of ${issuer.name} was spent ${rate(long)} times as fast as it may last for ${issuer.slaWindowDays} days; ${left > 0 ? `${Math.round(left * 100)} %` : 'nothing'} of it is left.`,
-    fix: 'See how the relying parties named in worst are doing (curfew rp health), and their dead letters (curfew dlq list).',
+    what: `Over the last ${long} the error budget of ${issuer.name} was spent ${rate(long)} times as fast as allowed over ${issuer.slaWindowDays} days; ${left > 0 ? `${Math.round(left * 100)} %` : 'nothing'} of it is left.`,
+    fix: 'Check the health of the relying parties in `worst` (curfew rp health) and their dead letters (curfew dlq list).',
     links: { sla: `/v1/sla?issuer=${issuer.name}&group_by=relying_party` },
   }
 }
 
-/** So long until now, to full hours. */
+/** The range of `lengthMs` until now, extended to full hours. */
 function lastHours(nowMs: number, lengthMs: number): SlaRequest['range'] {
   return { fromMs: spanStart('hour', nowMs - lengthMs), toMs: spanEnd('hour', nowMs + 1) }
 }

@@ -22,35 +22,38 @@ export interface WebhookSenderDeps {
   readonly db: Database
   readonly client: Pick<GuardedClient, 'post'>
   readonly webhookSecrets: Pick<WebhookSecretSealer, 'open'>
-  /** At the end of its schedule a notification has failed. */
+  /** A notification fails at the end of this schedule. */
   readonly policy: RetryPolicy
   readonly log: Log
-  /** Told what an attempt came to. */
+  /** Receives the result of every attempt. */
   readonly onAttempted: (state: WebhookSettlement['state']) => void
 }
 
 export interface WebhookSender {
-  /** Claims what is due, and begins to send it. Waits for no receiver. */
+  /** Claims due notifications and starts to send them. Does not wait for the receivers. */
   round(): Promise<void>
   /** Resolves when nothing is being sent. */
   idle(): Promise<void>
 }
 
 /**
- * Delays between attempts, as Standard Webhooks proposes them: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h; more
- * than three days in all.
+ * Delays between attempts, as proposed by Standard Webhooks: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h. In total more
+ * than three days.
  */
 export const WEBHOOK_SCHEDULE_MS: readonly number[] = [
   5_000,
   ...[5, 30, 120, 300, 600, 840, 1_200, 1_440].map((minutes) => minutes * 60_000),
 ]
-/** Sent at once to one webhook, by one bookkeeper. Webhooks do not share: none waits for another. */
+/** Concurrent notifications of one bookkeeper to one webhook. Every webhook has its own slots, so that none waits for another. */
 const AT_ONCE = 4
 const TIMEOUT_MS = 10_000
-/** Longer than an attempt can take with all that it waits for. */
+/** Longer than an attempt can take, including its waits. */
 const LEASE_MS = 60_000
 
-/** Sends notifications to webhooks, each in places of its own. What is under way when the process is killed comes back with its lease. */
+/**
+ * Creates the sender of notifications to webhooks. When the process is killed, its notifications are sent again after their
+ * lease.
+ */
 export function createWebhookSender(deps: WebhookSenderDeps): WebhookSender {
   const sending = new Map<string, Set<Promise<void>>>()
 
@@ -59,7 +62,7 @@ export function createWebhookSender(deps: WebhookSenderDeps): WebhookSender {
     sending.set(claimed.webhook, ofWebhook)
     const ended = send(deps, claimed)
       .catch((error: unknown) => {
-        // It is not known whether the ledger has it: the lease runs out, and it is sent again under the same id.
+        // The ledger may or may not have the result. The lease expires, and the notification is sent again under the same id.
         deps.log.warn({ event: 'webhook.settle-failed', webhook: claimed.webhook, err: error })
       })
       .then(() => {
@@ -99,7 +102,7 @@ async function send(deps: WebhookSenderDeps, claimed: ClaimedWebhookDelivery): P
   })
 }
 
-/** @returns what came of it: an answer, or in words why it could not be signed. */
+/** Makes one attempt. @returns the answer, or the reason why the notification could not be signed. */
 async function attemptOnce(
   { client, webhookSecrets }: WebhookSenderDeps,
   claimed: ClaimedWebhookDelivery,
@@ -124,13 +127,13 @@ async function attemptOnce(
   })
 }
 
-/** Any 2xx takes it, and 410 disables the webhook. Everything else may pass. */
+/** Decides the next state: any 2xx is a success, 410 disables the webhook, and everything else is retried. */
 function settlementOf(answer: Answer | string, attempt: number, policy: RetryPolicy): WebhookSettlement {
   const response = typeof answer !== 'string' && answer.kind === 'response' ? answer : null
   const status = response?.status ?? null
   if (status !== null && status >= 200 && status < 300) return { state: 'delivered', status, error: null }
   if (status === 410) {
-    const disable = 'the receiver answered 410 Gone; put the webhook again to enable it'
+    const disable = 'the receiver answered 410 Gone; register the webhook again to enable it'
     return { state: 'failed', status, error: disable, disable }
   }
   const error = cleanText(inWords(answer))
@@ -141,7 +144,7 @@ function settlementOf(answer: Answer | string, attempt: number, policy: RetryPol
     : { state: 'pending', retryMs, status, error }
 }
 
-/** Of an answer only its status is told: whatever else it says is the receiver's own affair. */
+/** Describes an answer by its status only: its body is not stored. */
 function inWords(answer: Answer | string): string {
   if (typeof answer === 'string') return answer
   return answer.kind === 'response' ? `answered ${answer.status}` : answer.detail

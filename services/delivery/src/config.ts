@@ -12,15 +12,15 @@ export function readDeliveryConfig(env: Environment) {
 }
 
 /**
- * The one connection that heartbeats have for themselves: however busy the others are, a worker that lives says so in time.
- * A beat that is not answered for half a lease is given up, and the next is tried.
+ * The options of the one connection that only heartbeats use. With its own connection, a live worker is never declared dead
+ * because the other connections are busy. An unanswered heartbeat is abandoned after half a lease, and the next one is sent.
  */
 export function heartbeatOptions({ leaseMs }: { readonly leaseMs: number }): DatabaseOptions {
-  const patienceMs = Math.ceil(leaseMs / 2)
+  const timeoutMs = Math.ceil(leaseMs / 2)
   return {
     applicationName: 'curfew heartbeat',
     poolMax: 1,
-    statementTimeoutMs: patienceMs,
-    connectTimeoutMs: patienceMs,
+    statementTimeoutMs: timeoutMs,
+    connectTimeoutMs: timeoutMs,
   }
 }

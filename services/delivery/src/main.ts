@@ -11,7 +11,7 @@ import {
   readDeliveryConfig,
 } from './service.ts'
 
-// The delivery process: configuration, connections, and nothing else. Its HTTP server is for health and metrics.
+// The delivery process: reads its configuration, opens connections and runs. Its HTTP server has health and metrics only.
 
 process.exitCode = await runService('delivery', readDeliveryConfig, async (config, open) => {
   const { log, metrics, client } = open

@@ -25,7 +25,7 @@ export { heartbeatOptions, readDeliveryConfig } from './config.ts'
 export { logDeliveryFaults } from './worker/faults.ts'
 export { checkClock } from './worker/ledger-clock.ts'
 
-/** What delivery works with, already open. */
+/** The dependencies of delivery, already open. */
 export interface DeliveryDeps {
   readonly eventLog: EventLog
   readonly ledger: DeliveryLedger
@@ -34,44 +34,44 @@ export interface DeliveryDeps {
   readonly client: Pick<GuardedClient, 'get' | 'post'>
   readonly log: Log
   readonly metrics: Metrics
-  /** Where this worker runs, for people. */
+  /** The host and process of this worker, for people to read. */
   readonly workerName: string
-  /** After so long a silence a worker is declared dead, in milliseconds. */
+  /** A worker that sends no heartbeat for this long is declared dead, in milliseconds. */
   readonly leaseMs: number
   readonly chance?: Chance
   /** This machine's clock, in milliseconds since 1970. Default: `Date.now`. */
   readonly wallMs?: () => number
-  /** How busy this process has been since the last call, 0 to 1. Default: its event loop. */
+  /** The busy part of this process's time since the last call, 0 to 1. Default: its event loop. */
   readonly utilization?: () => number
 }
 
-/** Where randomness comes from. */
+/** The source of randomness. */
 export interface Chance {
   /** Uniform in [0, 1). */
   random(): number
   uuid(): string
 }
 
-/** Most deliveries in memory. Some 2 KiB each. */
+/** The most deliveries in memory. A delivery takes about 2 KiB. */
 const HELD_MAX = 10_000
 /**
- * Most attempts under way. It bounds sockets, and how many may wait for relying parties that hang; it is no measure of what the
- * processor takes, for most of an attempt is waiting.
+ * The most attempts under way. It bounds the sockets, and the attempts that wait for unresponsive relying parties. It does not
+ * bound the processor time: an attempt mostly waits.
  */
 const ATTEMPTS_MAX = 4_096
 /**
- * Attempts that begin in one turn of the event loop. Each takes about a third of a millisecond. Fewer would hold up ordinary load, which
- * then waits in the ledger: a second write for each delivery.
+ * Attempts that begin in one turn of the event loop. An attempt takes about 0.3 ms of it. A lower number delays ordinary load:
+ * its deliveries return to the ledger, at the cost of a second write.
  */
 const STARTS_PER_TURN = 64
 const IDLE_MS = 200
 const REGISTRY_POLL_MS = 500
-/** Pause between two looks whether there is a database, and keys that can be opened, in milliseconds. */
+/** The pause between two checks of the database and the keys at the start, in milliseconds. */
 const ABLE_PAUSE_MS = 1_000
 
-/** The delivery service, and whether it can read the event log. */
+/** The delivery service, with a check that it can read the event log. */
 export interface Delivery extends Service {
-  /** Rejects while a lane has records that cannot be read, with the reason. */
+  /** Rejects with the reason while a lane has records that cannot be read. */
   checkLanes(): Promise<void>
 }
 
@@ -95,14 +95,14 @@ async function runDelivery(
 ): Promise<void> {
   const { keyring, log } = deps
   const { stopping } = context
-  // Beats, and words about breakers, go on until everything else has ended: what is being finished is still held.
+  // Heartbeats and breaker reports continue until everything else has ended: deliveries that are being finished are still leased.
   const ended = new AbortController()
   const parts = createParts(deps, context, ended.signal)
   const { registry, worker, dispatcher } = parts
   await untilAble(
     async () => {
       await registry.refresh()
-      // With a master key that opens nothing, all that is owed would be given up on within minutes.
+      // With a wrong master key every delivery would become a dead letter within minutes.
       await keyring.check()
       await worker.register()
     },
@@ -125,12 +125,12 @@ async function runDelivery(
     const released = await worker.retire()
     if (released > 0) log.info({ event: 'deliveries.released', deliveries: released })
   } catch (error) {
-    // The leases run out by themselves.
+    // The leases expire by themselves.
     log.warn({ event: 'worker.retire-failed', err: error })
   }
 }
 
-/** Everything that a running delivery consists of: each part is passed where it is used. */
+/** Creates the parts of a running delivery service and passes each to its users. */
 function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, ended: AbortSignal) {
   const { eventLog, ledger, keyring, client, log, metrics, workerName: name, leaseMs } = deps
   const { random, uuid } = deps.chance ?? { random: Math.random, uuid: randomUUID }
@@ -170,7 +170,10 @@ function createParts(deps: DeliveryDeps, { stopping, abandoning }: RunContext, e
   }
 }
 
-/** Ends what has been started, unless it is abandoned. What has not been goes back as the worker takes leave. */
+/**
+ * Ends the attempts under way, unless they are abandoned. Deliveries not yet attempted return to the ledger when the worker
+ * retires.
+ */
 async function finish(
   { holdings, settler, announcer }: ReturnType<typeof createParts>,
   abandoning: AbortSignal,
@@ -190,10 +193,13 @@ function showHoldings(holdings: Holdings, metrics: Metrics): void {
     'Attempts under way of the issuer that has the most.',
     () => shares.mostRunning,
   )
-  metrics.gauge('breakers_open', 'Relying parties that are known to be down.', () => holdings.open)
+  metrics.gauge('breakers_open', 'Bindings with an open circuit breaker.', () => holdings.open)
 }
 
-/** Repeats `work` until it succeeds: a service may be started before its database, and with a master key that must be mended first. */
+/**
+ * Repeats `work` until it succeeds. The service may start before its database, or with a wrong master key that an operator must
+ * correct.
+ */
 async function untilAble(
   work: () => Promise<void>,
   { log, stopping }: { log: Log; stopping: AbortSignal },

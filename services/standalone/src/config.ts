@@ -14,24 +14,24 @@ import { readOutboundConfig, readProcessConfig } from '@curfew/wiring'
 
 export type StandaloneConfig = ReturnType<typeof readStandaloneConfig>
 
-/** Reads the environment of everything in one process. @throws {ConfigurationError} */
+/** Reads the environment of the standalone process. @throws {ConfigurationError} */
 export function readStandaloneConfig(env: Environment) {
   return readEnvironment(env, (read) => ({
-    /** Null: an embedded PostgreSQL under `dataDir`. */
+    /** Null for an embedded PostgreSQL under `dataDir`. */
     databaseUrl: read.url('DATABASE_URL', { protocols: ['postgres:', 'postgresql:'] }),
-    /** Null: the event log is PostgreSQL. */
+    /** Null if PostgreSQL is the event log. */
     kafka: readKafkaConnection(read),
     dataDir: resolve(read.string('CURFEW_DATA', './.curfew')),
     host: read.string('HOST', '127.0.0.1'),
     port: read.integer('CURFEW_PORT', { fallback: 8480, min: 0, max: 65_535 }),
-    /** Null: `/metrics` is served beside the rest. */
+    /** Null if `/metrics` is served on the main port. */
     metricsPort: readMetricsPort(read),
     readTimeoutMs: readReadTimeout(read),
-    /** Null: generated into `dataDir`. */
+    /** Null if a key is generated into `dataDir`. */
     masterKey: read.secret32('CURFEW_MASTER_KEY', { required: false }),
-    /** Opens too, while one master key replaces another. */
+    /** Opens secrets too, while one master key replaces another. */
     oldMasterKey: read.secret32('CURFEW_MASTER_KEY_OLD', { required: false }),
-    /** Null: generated, its hash kept in `dataDir`. */
+    /** Null if a key is generated and its hash stored in `dataDir`. */
     adminKey: read.apiKey('CURFEW_ADMIN_KEY', { required: false }),
     access: readAccess(read),
     ...readOutboundConfig(read),

@@ -4,42 +4,42 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createLogoutReceiver, type LogoutReceiver } from '@curfew/rp'
 import { nodeLogoutHandler } from '@curfew/rp/node'
 
-/** A small relying party on loopback that receives logouts as a real one would. */
+/** A small relying party on loopback that receives logouts like a real one. */
 export interface DemoRp {
   readonly clientId: string
   readonly name: string
   readonly algorithm: string
-  /** How it behaves, for the reader. */
-  readonly manner: string
+  /** Its behaviour, described for the reader. */
+  readonly behaviour: string
   readonly uri: string
   close(): Promise<void>
 }
 
-interface Manner {
+interface Behaviour {
   readonly clientId: string
   readonly name: string
   readonly algorithm: string
-  readonly manner: string
-  /** Time it takes to end a session, in milliseconds. */
+  readonly behaviour: string
+  /** The time to end a session, in milliseconds. */
   readonly delayMs: number
-  /** How many of an event's first tries it fails. */
+  /** The number of failing tries at the start of an event. */
   readonly failures: number
 }
 
-const MANNERS: readonly Manner[] = [
-  { clientId: 'mail', name: 'Mail', algorithm: 'ES256', manner: 'healthy', delayMs: 5, failures: 0 },
-  { clientId: 'wiki', name: 'Wiki', algorithm: 'RS256', manner: 'slow', delayMs: 1_500, failures: 0 },
+const BEHAVIOURS: readonly Behaviour[] = [
+  { clientId: 'mail', name: 'Mail', algorithm: 'ES256', behaviour: 'healthy', delayMs: 5, failures: 0 },
+  { clientId: 'wiki', name: 'Wiki', algorithm: 'RS256', behaviour: 'slow', delayMs: 1_500, failures: 0 },
   {
     clientId: 'crm',
     name: 'CRM',
     algorithm: 'EdDSA',
-    manner: 'fails its first two tries',
+    behaviour: 'fails its first two tries',
     delayMs: 5,
     failures: 2,
   },
 ]
 
-/** @param jwksUri where the issuer's public keys are; over plain http, on loopback. */
+/** Starts the demo relying parties. @param jwksUri the URI of the issuer's public keys, over plain HTTP on loopback. */
 export async function openDemoRps({
   issuer,
   jwksUri,
@@ -48,23 +48,23 @@ export async function openDemoRps({
   jwksUri: string
 }): Promise<DemoRp[]> {
   return Promise.all(
-    MANNERS.map(async (manner) => {
-      const server = createServer(nodeLogoutHandler(createDemoReceiver({ issuer, jwksUri }, manner)))
+    BEHAVIOURS.map(async (behaviour) => {
+      const server = createServer(nodeLogoutHandler(createDemoReceiver({ issuer, jwksUri }, behaviour)))
       server.listen(0, '127.0.0.1')
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       server.once('listening', resolve).once('error', reject)
       await promise
       const { port } = server.address() as AddressInfo
-      const { clientId, name, algorithm } = manner
+      const { clientId, name, algorithm } = behaviour
       const uri = `http://127.0.0.1:${port}/backchannel-logout`
-      return { clientId, name, algorithm, manner: manner.manner, uri, close: () => close(server) }
+      return { clientId, name, algorithm, behaviour: behaviour.behaviour, uri, close: () => close(server) }
     }),
   )
 }
 
 function createDemoReceiver(
   { issuer, jwksUri }: { issuer: string; jwksUri: string },
-  { clientId, algorithm, delayMs, failures }: Manner,
+  { clientId, algorithm, delayMs, failures }: Behaviour,
 ): LogoutReceiver {
   const tries = new Map<string | null, number>()
   const receiver = createLogoutReceiver({
@@ -77,13 +77,13 @@ function createDemoReceiver(
       await sleep(delayMs)
       const tried = (tries.get(eventId) ?? 0) + 1
       tries.set(eventId, tried)
-      if (tried <= failures) throw new Error('the demo has this one fail')
+      if (tried <= failures) throw new Error('the demo makes this try fail')
     },
-    // The table shows what fails.
+    // The table shows failures.
     onError: () => undefined,
   })
   return {
-    // As a gateway before an app that is away: after a 503 Curfew tries again at once.
+    // Answers like a gateway in front of an unavailable application: Curfew retries quickly after a 503.
     async handle(request) {
       const response = await receiver.handle(request)
       const failed = response.status === 400 && (await response.clone().text()).includes('logout_failed')

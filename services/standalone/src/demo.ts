@@ -17,7 +17,10 @@ const ISS = 'https://idp.example'
 const POLL_MS = 100
 const SHOW_MS_MAX = 60_000
 
-/** Three relying parties, an issuer and one logout, so that a newcomer sees the whole flow; then it waits for theirs. */
+/**
+ * Creates the demo: three relying parties, an issuer and one logout show the whole flow. Afterwards it waits for logouts of the
+ * user.
+ */
 export function createDemo({ listening, key, welcome, print }: DemoDeps): Service {
   return {
     name: 'demo',
@@ -29,7 +32,7 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
       const { issuer, registered } = await issuerName(client)
       const rps = await openDemoRps({ issuer: ISS, jwksUri: `${url}/issuers/${issuer}/jwks.json` })
       try {
-        // What somebody has set since is theirs.
+        // A registered issuer keeps its settings: the user may have changed them.
         if (!registered) await client.putIssuer(issuer, { iss: ISS })
         for (const rp of rps) {
           await client.putRelyingParty(issuer, rp.clientId, {
@@ -41,7 +44,9 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
         }
         await welcome(url)
         const { id } = await client.postLogoutEvent({ iss: ISS, sub: 'alice', reason: 'user' })
-        print(`  The demo posted one itself: subject alice at ${ISS}, three relying parties on loopback.\n\n`)
+        print(
+          `  The demo has posted a logout of subject alice at ${ISS} to three relying parties on loopback.\n\n`,
+        )
         const show = createTable(rps, print)
         const startedMs = performance.now()
         while (!stopping.aborted && performance.now() - startedMs < SHOW_MS_MAX) {
@@ -51,12 +56,14 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
           await sleep(POLL_MS, stopping)
         }
         if (stopping.aborted) return
-        print(`\n  Now yours, as it can be pasted:\n\n${howToPost({ url, key, iss: ISS, sub: 'bob' })}`)
-        print(`\n  and what became of it (ID: from the answer):\n\n${howToLookUp({ url, key })}`)
-        print('\n  Ctrl-C stops everything, the database too.\n\n')
+        print(`\n  Post your own logout:\n\n${howToPost({ url, key, iss: ISS, sub: 'bob' })}`)
+        print(
+          `\n  Look up its outcome (replace ID with the id in the answer):\n\n${howToLookUp({ url, key })}`,
+        )
+        print('\n  Ctrl-C stops everything, including the database.\n\n')
         await aborted(stopping)
       } catch (error) {
-        // Asked to stop, our own API closes, and a call to it that comes too late fails.
+        // Our own API closes when the process stops, and a late call to it fails.
         if (!stopping.aborted) throw error
       } finally {
         await Promise.all(rps.map((rp) => rp.close()))
@@ -65,7 +72,10 @@ export function createDemo({ listening, key, welcome, print }: DemoDeps): Servic
   }
 }
 
-/** The name that the issuer has; without one, that of the README, so that its commands work beside the demo, if it is free. */
+/**
+ * The name of the demo's issuer. An unregistered issuer gets the name in the README if it is free, so that the README's commands
+ * work with the demo.
+ */
 async function issuerName(client: Client): Promise<{ issuer: string; registered: boolean }> {
   const { items } = await client.listIssuers({ limit: 500 })
   const known = items.find(({ iss }) => iss === ISS)
@@ -73,19 +83,21 @@ async function issuerName(client: Client): Promise<{ issuer: string; registered:
   return { issuer: items.some(({ name }) => name === 'main') ? 'demo' : 'main', registered: false }
 }
 
-/** A table that fills as acknowledgements come in: redrawn on a terminal, and elsewhere printed once for each change. */
+/**
+ * Creates a table that shows acknowledgements as they arrive. A terminal redraws it; other outputs get a copy for every change.
+ */
 function createTable(
   rps: readonly DemoRp[],
   print: (text: string) => void,
 ): (event: LogoutEventStatus) => void {
   let drawn = ''
   return (event) => {
-    const rows = rps.map(({ clientId, name, manner }) => {
+    const rows = rps.map(({ clientId, name, behaviour }) => {
       const delivery = event.deliveries.find((candidate) => candidate.client_id === clientId)
       const took = delivery?.elapsed_ms == null ? '' : `${delivery.elapsed_ms} ms`
-      return [name, manner, delivery?.state ?? 'unplanned', String(delivery?.attempt_count ?? 0), took]
+      return [name, behaviour, delivery?.state ?? 'unplanned', String(delivery?.attempt_count ?? 0), took]
     })
-    const table = format([['relying party', 'manner', 'state', 'attempts', 'after'], ...rows])
+    const table = format([['relying party', 'behaviour', 'state', 'attempts', 'after'], ...rows])
     if (table === drawn) return
     const up = drawn !== '' && process.stdout.isTTY ? `\u001b[${drawn.split('\n').length - 1}A\u001b[J` : ''
     drawn = table

@@ -1,7 +1,7 @@
 import { readOrExit } from '@curfew/runtime'
 import { readStandaloneConfig, runStandalone } from './standalone.ts'
 
-// Everything in one process, for images and service managers; people type `curfew up`.
+// The standalone process, for images and service managers. People run `curfew up`.
 
 process.exitCode = await runStandalone(readOrExit(readStandaloneConfig), {
   demo: false,

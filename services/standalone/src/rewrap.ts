@@ -1,22 +1,22 @@
 import { listSealed, openDatabase, replaceSealed, type SealedSecret } from '@curfew/ledger'
 import { createVault, type MasterKeys } from '@curfew/tokens'
 
-/** How far a rewrapping is. */
+/** The progress of a rewrapping. */
 export interface RewrapProgress {
-  /** Secrets looked at. */
+  /** Secrets examined. */
   readonly seen: number
-  /** Of those: put under the new master key by this run. */
+  /** Secrets that this run sealed with the new master key. */
   readonly rewrapped: number
-  /** Of those: opened by neither master key, as the API names what they belong to. */
+  /** Secrets that neither master key opens, by the API path of their owner. */
   readonly unreadable: readonly string[]
 }
 
 const BATCH = 100
 
 /**
- * Puts everything that lies under the old master key under the new one: signing keys, credentials of remote signers, client
- * keys of relying parties, secrets of webhooks, the keys of the log of receipts. May be stopped at any moment and run again: what is done is done, each secret by itself; services
- * that have both master keys read on all the while.
+ * Seals all secrets with the new master key: signing keys, credentials of remote signers, client keys of relying parties, webhook
+ * secrets and the keys of the receipt log. It may be interrupted and run again, because it replaces every secret by itself.
+ * Services that have both master keys keep working.
  */
 export async function rewrapSecrets(
   databaseUrl: string,
@@ -31,7 +31,7 @@ export async function rewrapSecrets(
       const batch: readonly SealedSecret[] = await listSealed(db, { after, limit: BATCH })
       for (const secret of batch) {
         const result = await vault.rewrap(secret.sealed)
-        // What was stored anew meanwhile lies under the new one already.
+        // A secret that was replaced meanwhile is already sealed with the new master key.
         const replaced =
           result !== null && result !== 'kept' && (await replaceSealed(db, secret, result.sealed))
         progress = {

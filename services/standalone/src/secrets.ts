@@ -3,14 +3,20 @@ import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hashApiKey } from '@curfew/runtime'
 
-/** What standalone makes for itself where the environment gives none, kept in the data folder for its owner alone. */
+/**
+ * The secrets of standalone. Secrets that the environment does not give are generated, and stored in the data folder for its
+ * owner only.
+ */
 export interface Secrets {
   /** 32 bytes. */
   readonly masterKey: Uint8Array
   readonly adminKeyHash: Uint8Array
-  /** The admin key itself where there was none yet: to be shown, and then kept. */
+  /** The generated admin key if there was none. Show it before storing its hash. */
   readonly newAdminKey: string | null
-  /** Keeps the hash of a new admin key, so that it stays the key. Before that the next start makes another: a key that was never shown locks nobody out. */
+  /**
+   * Stores the hash of a new admin key. Without this call the next start generates another key: a key that was never shown must
+   * not lock the operator out.
+   */
   keepAdminKey(): Promise<void>
 }
 
@@ -20,7 +26,7 @@ export interface GivenSecrets {
   readonly adminKey: string | null
 }
 
-/** To be called by whoever has the data folder to itself: two at once would each make their own. */
+/** Opens the secrets. The caller must own the data folder exclusively: two processes would generate different secrets. */
 export async function openSecrets({ dataDir, masterKey, adminKey }: GivenSecrets): Promise<Secrets> {
   await mkdir(dataDir, { recursive: true })
   const path = join(dataDir, 'admin-key.sha256')
@@ -38,7 +44,7 @@ export async function openSecrets({ dataDir, masterKey, adminKey }: GivenSecrets
   }
 }
 
-/** A new API key: 256 random bits behind a prefix that secret scanners can look for. */
+/** Generates an API key: 256 random bits behind a prefix that secret scanners can find. */
 export function newApiKey(): string {
   return `cfw_${randomBytes(32).toString('base64url')}`
 }
@@ -52,7 +58,7 @@ async function openMasterKey(dataDir: string): Promise<Uint8Array> {
   return made
 }
 
-/** Whole or not at all, and for its owner only. */
+/** Writes a file atomically, readable by its owner only. */
 async function keep(path: string, text: string): Promise<void> {
   const draft = `${path}.new`
   await writeFile(draft, `${text}\n`, { mode: 0o600 })

@@ -44,8 +44,8 @@ export { type RewrapProgress, rewrapSecrets } from './rewrap.ts'
 const LOOPBACK = ['127.0.0.0/8', '::1/128']
 
 /**
- * Runs all services in one process and port: over an embedded PostgreSQL, or the one of `DATABASE_URL`; with the
- * PostgreSQL event log, or Kafka where `KAFKA_BROKERS` names one. What is needed is opened once and wired thrice.
+ * Runs all services in one process and on one port. The database is an embedded PostgreSQL, or that of `DATABASE_URL`. The event
+ * log is PostgreSQL, or Kafka if `KAFKA_BROKERS` is set. The services share their connections and keys.
  *
  * @returns the exit status.
  */
@@ -54,7 +54,7 @@ export async function runStandalone(
   { demo, print }: { demo: boolean; print: (text: string) => void },
 ): Promise<0 | 1> {
   mkdirSync(config.dataDir, { recursive: true })
-  // The demo's terminal belongs to its reader.
+  // The demo uses the terminal for its own output, so its log goes to a file.
   const logPath = demo ? join(config.dataDir, 'curfew.log') : null
   const log = createLog({
     service: 'standalone',
@@ -65,7 +65,7 @@ export async function runStandalone(
   const status = await runProcess(
     async (scope) => {
       const databaseUrl = config.databaseUrl ?? (await embedded())
-      // Not before the database is ours, and with it the folder.
+      // The secrets are opened only after the database: it locks the data folder.
       const secrets = await openSecrets(config)
       const db = await openDatabase(databaseUrl, {
         applicationName: 'curfew',
@@ -75,9 +75,9 @@ export async function runStandalone(
       scope.defer('postgres', () => db.end())
       const applied = await migrate(db)
       if (applied.length > 0) log.info({ event: 'ledger.migrated', migrations: applied })
-      // Nobody else can be alive in a database of our own: what a killed run left leased is free at once.
+      // No other process uses an embedded database, so leases of a killed run are free at once.
       if (config.databaseUrl === null) await reclaimLeases(db, { leaseMs: 0 })
-      // The demo's relying parties listen at loopback, wherever a port is free.
+      // The demo's relying parties listen on loopback, on any free port.
       const allowedNetworks = [...config.allowedNetworks, ...(demo ? LOOPBACK : [])]
       const allowedPorts = demo ? null : config.allowedPorts
       const open = createOpening({
@@ -93,7 +93,7 @@ export async function runStandalone(
       const monitor = open.monitor(reads)
       const { masterKey } = secrets
       const { oldMasterKey } = config
-      // Nobody else reads a database of our own, and nobody else can: there is no better moment.
+      // No other process uses an embedded database, so its secrets can be rewrapped at the start.
       if (config.databaseUrl === null && oldMasterKey !== null) {
         const { seen, rewrapped, unreadable } = await rewrapSecrets(databaseUrl, {
           current: masterKey,
@@ -203,17 +203,17 @@ export async function runStandalone(
     },
     {
       stopDeadlineMs: config.stopDeadlineMs,
-      log: noting(log, (error) => failures.push(inPlainWords(error, config))),
+      log: withFailures(log, (error) => failures.push(explainFailure(error, config))),
     },
   )
   for (const failure of failures) process.stderr.write(`${failure}\n`)
-  if (failures.length > 0 && logPath !== null) process.stderr.write(`${logPath} has more.\n`)
+  if (failures.length > 0 && logPath !== null) process.stderr.write(`See ${logPath} for details.\n`)
   return status
 }
 
 /**
- * The connections of all but the way in and delivery, which have a pool of their own: other work that takes all of its own connections
- * holds up no logout.
+ * Opens the connections of all services except ingest and delivery, which have their own pool. Other work that uses all of its
+ * connections therefore delays no logout.
  */
 function openPools(open: Pick<Opening, 'database'>, { leaseMs, readTimeoutMs }: StandaloneConfig) {
   return {
@@ -224,7 +224,7 @@ function openPools(open: Pick<Opening, 'database'>, { leaseMs, readTimeoutMs }: 
   }
 }
 
-/** Says how to post a logout, once there is somewhere to post it to. */
+/** Creates the service that prints how to post a logout, once the server listens. */
 function createGuide({
   listening,
   key,
@@ -250,19 +250,19 @@ function createGuide({
   }
 }
 
-/** For a person at the terminal, who may be able to do something about it. */
-function inPlainWords(error: unknown, { host, port, metricsPort }: StandaloneConfig): string {
+/** Describes an error for a person at the terminal, with the way to correct it if there is one. */
+function explainFailure(error: unknown, { host, port, metricsPort }: StandaloneConfig): string {
   if (!(error instanceof Error)) return String(error)
   if ('code' in error && error.code === 'EADDRINUSE') {
     const taken = 'port' in error ? error.port : port
     const setting = taken === metricsPort ? 'CURFEW_METRICS_PORT' : 'CURFEW_PORT'
-    return `${host}:${taken} is in use by another process; stop that one first, or name another port by ${setting}`
+    return `${host}:${taken} is in use by another process; stop that process, or set another port with ${setting}`
   }
   return error.message
 }
 
-/** The same log, of which `onFailed` is told what ends the process. */
-function noting(log: Log, onFailed: (error: unknown) => void): Log {
+/** Creates a log that also passes the error that ends the process to `onFailed`. */
+function withFailures(log: Log, onFailed: (error: unknown) => void): Log {
   return {
     isLevelEnabled: (level) => log.isLevelEnabled(level),
     debug: (line) => log.debug(line),

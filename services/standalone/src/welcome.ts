@@ -1,22 +1,22 @@
-// What a person reads on the terminal.
+// The texts that standalone prints on the terminal.
 
 interface Greeting {
   readonly url: string
-  /** There only at the start that made it. */
+  /** The generated admin key; null except at the first start. */
   readonly newAdminKey: string | null
   readonly dataDir: string
-  /** Where the log goes when not to standard error. */
+  /** The path of the log; null if it goes to standard error. */
   readonly logPath: string | null
 }
 
-/** What is shown once Curfew listens. */
+/** The greeting, printed once Curfew listens. */
 export function greeting({ url, newAdminKey, dataDir, logPath }: Greeting): string {
   const lines = [
     `Curfew is up at ${url}  (API: ${url}/openapi.json, data: ${dataDir})`,
     ...(logPath === null ? [] : [`Log: ${logPath}`]),
     ...(newAdminKey === null
       ? []
-      : ['', 'Admin key, shown this once; only its hash is kept:', '', `  ${newAdminKey}`]),
+      : ['', 'Admin key, shown only once (Curfew stores only its hash):', '', `  ${newAdminKey}`]),
   ]
   return `\n${indented(lines)}\n`
 }
@@ -28,7 +28,7 @@ interface Call {
   readonly sub: string
 }
 
-/** A curl command that posts a logout, as it can be pasted into a shell. */
+/** A curl command that posts a logout, ready to paste into a shell. */
 export function howToPost({ url, key, iss, sub }: Call): string {
   return indented([
     `  curl -sS ${url}/v1/logout-events \\`,
@@ -37,7 +37,7 @@ export function howToPost({ url, key, iss, sub }: Call): string {
   ])
 }
 
-/** A curl command that tells what became of a logout. */
+/** A curl command that shows the outcome of a logout. */
 export function howToLookUp({ url, key }: Pick<Call, 'url' | 'key'>): string {
   return indented([`  curl -sS "${url}/v1/logout-events/ID?wait=10" -H "Authorization: Bearer ${key}"`])
 }

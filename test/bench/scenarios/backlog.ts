@@ -9,35 +9,35 @@ import { openStage, type Stage } from '../stage.ts'
 import type { Settings } from '../turns.ts'
 
 const DELIVERIES = 1_000_000
-/** Outside of what the system gives away, and beside the port of those that stay up. */
-const DOWN_PORT = PORT + 2
+/** Outside the ephemeral range, and different from the port of the available relying parties. */
+const UNAVAILABLE_PORT = PORT + 2
 const CONCURRENCY = 16
-/** Often, so that the few that were attempted meanwhile do not make the end wait. */
+/** Short, so that the few deliveries that were attempted do not delay the end. */
 const RETRIES_MS = Array.from({ length: 32 }, () => 5_000)
 const POST_EVENTS = 1_000
 const POSTS_AT_ONCE = 4
-/** Of the highest rate: what the other relying party is told meanwhile. */
+/** The load on the other relying party, as a part of the highest rate. */
 const OTHER_SHARE = 0.1
 /** Longer than any breaker stays open. */
 const STUCK_AFTER_MS = 600_000
-const SAY_EVERY_MS = 5_000
+const PROGRESS_MS = 5_000
 
 const COUNT_LOG = 'select count(*) as count from log_records'
 const COUNT_WAITING = `select count(*) as count from deliveries where state in ('pending', 'in_flight')`
 
-/** A relying party is down while a million deliveries come to wait for it; then it comes back. */
+/** Lets a million deliveries wait for an unavailable relying party, which then recovers. */
 export async function backlog(settings: Settings): Promise<readonly Row[]> {
   const { scale, rounds, seconds, progress } = settings
   const size = Math.max(1_000, Math.round(DELIVERIES * scale))
   await using stage = await openStage(settings)
   const { load, bare } = stage
   await using closing = new AsyncDisposableStack()
-  const down = await openRelyingParties(DOWN_PORT)
-  closing.defer(() => down.stop())
-  await down.refuse()
+  const unavailable = await openRelyingParties(UNAVAILABLE_PORT)
+  closing.defer(() => unavailable.stop())
+  await unavailable.refuse()
   const other = await stage.register('other', 1)
-  const gone = await stage.register('gone', 1, {
-    at: down,
+  const recovering = await stage.register('recovering', 1, {
+    at: unavailable,
     curfew: { concurrency: CONCURRENCY, retry_schedule_ms: RETRIES_MS },
   })
   const toOther = { event: { clients: [...other] }, owedTo: 1 }
@@ -51,14 +51,14 @@ export async function backlog(settings: Settings): Promise<readonly Row[]> {
   const aloneP99 = await latencies()
   const memoryBefore = stage.takePeakMemoryMib()
 
-  await pileUp(stage, { clients: gone, size, progress })
-  const memoryComing = stage.takePeakMemoryMib()
+  await pileUp(stage, { clients: recovering, size, progress })
+  const memoryArriving = stage.takePeakMemoryMib()
   const waiting = await count(stage, COUNT_WAITING)
-  progress(`${waiting} wait; looking at the other RP meanwhile`)
+  progress(`${waiting} wait; measuring the other RP`)
   const meanwhileP99 = await latencies()
   const memoryWaiting = stage.takePeakMemoryMib()
   const bareBefore = (await bare.turn(CONCURRENCY)).rate
-  const drained = await drain(stage, down, { size: waiting, progress })
+  const drained = await drain(stage, unavailable, { size: waiting, progress })
   const memoryDrained = stage.takePeakMemoryMib()
   const bareRate = median([bareBefore, (await bare.turn(CONCURRENCY)).rate])
 
@@ -74,21 +74,21 @@ export async function backlog(settings: Settings): Promise<readonly Row[]> {
           },
         ]
   return [
-    ...memory('come', memoryComing),
+    ...memory('arrive', memoryArriving),
     ...memory('wait', memoryWaiting),
-    ...memory('are told', memoryDrained),
+    ...memory('are delivered', memoryDrained),
     {
-      measured: '  another RP meanwhile: 202 to first byte, p99 ms',
+      measured: '  another RP at the same time: 202 to first byte, p99 ms',
       values: meanwhileP99,
       beside: { what: 'before them', values: aloneP99 },
     },
     {
-      measured: '  it is back: s until all acknowledged',
+      measured: '  after recovery: s until all acknowledged',
       values: [drained.seconds],
       beside: { what: `bare loop posts ${waiting}`, values: [waiting / bareRate] },
     },
     {
-      measured: `  told at, deliveries/s, ${CONCURRENCY} at once`,
+      measured: `  delivered, deliveries/s, ${CONCURRENCY} at once`,
       values: [drained.rate],
       beside: { what: `bare loop, ${CONCURRENCY} at once`, values: [bareRate] },
     },
@@ -108,10 +108,10 @@ async function pileUp(
   const startedMs = performance.now()
   let left = size
   let accepted = 0
-  let saidMs = startedMs
-  const say = (text: string) => {
-    if (performance.now() - saidMs < SAY_EVERY_MS) return
-    saidMs = performance.now()
+  let reportedMs = startedMs
+  const report = (text: string) => {
+    if (performance.now() - reportedMs < PROGRESS_MS) return
+    reportedMs = performance.now()
     progress(text)
   }
   const postOn = async () => {
@@ -122,51 +122,51 @@ async function pileUp(
         Array.from({ length: events }, () => ({ iss: ISS, sub: randomUUID(), clients: [...clients] })),
       )
       accepted += answers.filter(({ status }) => status === 'accepted').length
-      say(`${accepted} of ${size} accepted`)
+      report(`${accepted} of ${size} accepted`)
     }
   }
   await Promise.all(Array.from({ length: POSTS_AT_ONCE }, postOn))
   for (let unplanned = accepted; unplanned > 0; ) {
     await sleep(500)
     unplanned = await count(stage, COUNT_LOG)
-    say(`${accepted} accepted, ${unplanned} of them not planned yet`)
+    report(`${accepted} accepted, ${unplanned} of them not planned yet`)
   }
   const rate = accepted / ((performance.now() - startedMs) / 1_000)
   progress(`${accepted} accepted and planned, ${rate.toFixed(0)}/s`)
 }
 
 /**
- * Lets the relying party come back, and waits until the ledger has everything as acknowledged.
+ * Lets the relying party recover, and waits until the ledger has acknowledged all deliveries.
  *
- * @returns seconds from its return to the last acknowledgement, endless when they stopped coming; and the rate from the
- * first answer to the 95th of 100: what was attempted just before waits for its turn.
+ * @returns the seconds from the recovery to the last acknowledgement, infinite if they stopped arriving. The rate is that of the
+ * first 95 % of the answers: the last deliveries wait for their retry.
  */
 async function drain(
   { subject }: Stage,
-  down: RelyingParties,
+  unavailable: RelyingParties,
   { size, progress }: { size: number; progress: (text: string) => void },
 ): Promise<{ readonly seconds: number; readonly rate: number }> {
   const before = await subject.acknowledged()
-  await down.listen()
-  const upMs = performance.now()
-  let first: { atMs: number; told: number } | null = null
+  await unavailable.listen()
+  const recoveredMs = performance.now()
+  let first: { atMs: number; delivered: number } | null = null
   let rate = Number.NaN
-  let [told, movedMs, saidMs] = [0, upMs, upMs]
+  let [delivered, progressMs, reportedMs] = [0, recoveredMs, recoveredMs]
   for (;;) {
     await sleep(50)
-    const [now, nowMs] = [await down.count(), performance.now()]
-    if (now > told) [told, movedMs] = [now, nowMs]
-    if (first === null && told > 0) first = { atMs: nowMs, told }
-    if (first !== null && Number.isNaN(rate) && told >= size * 0.95) {
-      rate = ((told - first.told) / (nowMs - first.atMs)) * 1_000
+    const [now, nowMs] = [await unavailable.count(), performance.now()]
+    if (now > delivered) [delivered, progressMs] = [now, nowMs]
+    if (first === null && delivered > 0) first = { atMs: nowMs, delivered }
+    if (first !== null && Number.isNaN(rate) && delivered >= size * 0.95) {
+      rate = ((delivered - first.delivered) / (nowMs - first.atMs)) * 1_000
     }
-    if (nowMs - saidMs > SAY_EVERY_MS) {
-      saidMs = nowMs
-      progress(`${told} of ${size} told`)
+    if (nowMs - reportedMs > PROGRESS_MS) {
+      reportedMs = nowMs
+      progress(`${delivered} of ${size} delivered`)
     }
-    if (told >= size && (await subject.acknowledged()) - before >= size) {
-      return { seconds: (performance.now() - upMs) / 1_000, rate }
+    if (delivered >= size && (await subject.acknowledged()) - before >= size) {
+      return { seconds: (performance.now() - recoveredMs) / 1_000, rate }
     }
-    if (nowMs - movedMs > STUCK_AFTER_MS) return { seconds: Number.POSITIVE_INFINITY, rate }
+    if (nowMs - progressMs > STUCK_AFTER_MS) return { seconds: Number.POSITIVE_INFINITY, rate }
   }
 }

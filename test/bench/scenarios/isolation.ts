@@ -5,13 +5,13 @@ import type { Settings } from '../turns.ts'
 
 const HANGING_SHARE = 0.1
 const TIMEOUT_MS = 2_000
-/** Soon again, so that what the hanging ones are owed is told between two turns. */
+/** Short, so that the deliveries to the unresponsive relying parties complete between two turns. */
 const RETRIES_MS = Array.from({ length: 32 }, () => 2_000)
 const SETTLE_MS = 180_000
 
 /**
- * A tenth of the relying parties take the connection and never answer. What that costs the others, at half of the highest
- * rate: turns in which events name only the healthy ones, and turns in which they name all.
+ * A tenth of the relying parties take the connection and never answer. Measures the latency of the others at half of the highest
+ * rate, in turns whose events name only the healthy ones and turns whose events name all.
  */
 export async function isolation(settings: Settings): Promise<readonly Row[]> {
   const { rounds, seconds, progress } = settings
@@ -26,24 +26,24 @@ export async function isolation(settings: Settings): Promise<readonly Row[]> {
   const together = { event: { clients: [...healthy, ...hanging] }, owedTo: parties }
   progress('looking for the highest rate')
   const eventsPerSecond = (await stage.highestRate(together)) / 2 / parties
-  const asked = { eventsPerSecond, seconds, of: { group: 'healthy', owedTo: healthy.length } }
+  const options = { eventsPerSecond, seconds, of: { group: 'healthy', owedTo: healthy.length } }
 
   const turns: { alone: Latency; together: Latency }[] = []
   for (let round = 1; round <= rounds; round++) {
-    const before = await load.latency(alone, asked)
+    const before = await load.latency(alone, options)
     await relyingParties.behave('hanging', 'hang')
-    turns.push({ alone: before, together: await load.latency(together, asked) })
+    turns.push({ alone: before, together: await load.latency(together, options) })
     await relyingParties.behave('hanging', 'answer')
     progress(`round ${round} of ${rounds} at ${(eventsPerSecond * parties).toFixed(0)} deliveries/s`)
     if (round < rounds && !(await load.settled(SETTLE_MS))) {
-      progress(`the hanging ones have not been told everything after ${SETTLE_MS} ms: no more rounds`)
+      progress(`the unresponsive RPs did not get all deliveries within ${SETTLE_MS} ms: no more rounds`)
       break
     }
   }
   const row = (quantile: 'p50' | 'p99'): Row => ({
-    measured: `healthy RPs, ${hanging.length} of ${parties} hang: 202 to first byte, ${quantile} ms`,
+    measured: `healthy RPs while ${hanging.length} of ${parties} do not answer: 202 to first byte, ${quantile} ms`,
     values: turns.map((turn) => turn.together[quantile]),
-    beside: { what: 'none hangs', values: turns.map((turn) => turn.alone[quantile]) },
+    beside: { what: 'all answer', values: turns.map((turn) => turn.alone[quantile]) },
     ...(quantile === 'p99' && { target: 'ratio below 1.10' }),
   })
   return [row('p50'), row('p99')]

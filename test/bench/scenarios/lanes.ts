@@ -3,32 +3,32 @@ import type { Row } from '../scenarios.ts'
 import { openStage } from '../stage.ts'
 import type { Settings } from '../turns.ts'
 
-/** Of the highest rate: people who click, beside a mass logout. */
+/** The interactive load beside a mass logout, as a part of the highest rate. */
 const INTERACTIVE_SHARE = 0.1
 const SETTLE_MS = 120_000
 
-/** A mass logout in the bulk lane, as fast as it goes, while people log out of the same relying parties. */
+/** Runs a mass logout in the bulk lane at full speed, while people log out of the same relying parties. */
 export async function lanes(settings: Settings): Promise<readonly Row[]> {
   const { rps, rounds, seconds, progress } = settings
   await using stage = await openStage(settings)
   const { load, subject } = stage
   await stage.register('rps', rps)
-  progress("looking for the bare loop's best concurrency, and for the highest rate")
+  progress("looking for the bare loop's best concurrency and the highest rate")
   const concurrency = await stage.bare.bestConcurrency()
   const highest = await stage.highestRate({ owedTo: rps })
-  const asked = { eventsPerSecond: (highest * INTERACTIVE_SHARE) / rps, seconds }
+  const options = { eventsPerSecond: (highest * INTERACTIVE_SHARE) / rps, seconds }
 
   const turns: { alone: Latency; beside: Latency; bulkRate: number; bareRate: number }[] = []
   for (let round = 1; round <= rounds; round++) {
     const bareRate = (await stage.bare.turn(concurrency)).rate
-    const alone = await load.latency({ owedTo: rps }, asked)
+    const alone = await load.latency({ owedTo: rps }, options)
     const ended = new AbortController()
     const bulk = load.keepFull({ event: { lane: 'bulk' }, owedTo: rps }, ended.signal)
-    // Heard below; it may fail before.
+    // An early failure is reported where it is awaited below.
     bulk.catch(() => undefined)
     const [before, startedMs] = [await subject.acknowledged(), performance.now()]
-    const beside = await load.latency({ owedTo: rps }, asked)
-    const done = (await subject.acknowledged()) - before - asked.eventsPerSecond * seconds * rps
+    const beside = await load.latency({ owedTo: rps }, options)
+    const done = (await subject.acknowledged()) - before - options.eventsPerSecond * seconds * rps
     const bulkRate = done / ((performance.now() - startedMs) / 1_000)
     ended.abort()
     await bulk

@@ -34,7 +34,7 @@ const NAME = 'main' as IssuerName
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 const audit = () => ({ credential: 'bench', action: 'bench', object: '/', detail: {} })
 
-/** The ledger alone: plans and settlements written as fast as they can be, beside as many rows that are merely inserted. */
+/** Measures the ledger alone: plans and settlements at full speed, compared with plain inserts of as many rows. */
 export async function ledger({ seconds, rounds, rps, progress }: Settings): Promise<readonly Row[]> {
   await using postgres = await openPostgres(progress)
   await using stack = new AsyncDisposableStack()
@@ -48,7 +48,7 @@ export async function ledger({ seconds, rounds, rps, progress }: Settings): Prom
 
   let leases = 0
 
-  /** One batch from its plan to its settlement, as a worker writes it. @returns deliveries. */
+  /** Writes one batch from plan to settlement, as a worker does. @returns the number of deliveries. */
   async function write(): Promise<number> {
     const now = new Date()
     const batch = Array.from({ length: EVENTS }, () => planned(bindings, now))
@@ -80,7 +80,7 @@ export async function ledger({ seconds, rounds, rps, progress }: Settings): Prom
     return deliveries.length
   }
 
-  /** The rows that end up in the ledger for such a batch, inserted whole into tables that only have a key. */
+  /** Inserts the rows that such a batch leaves in the ledger, once, into tables that have only a primary key. */
   async function insert(): Promise<number> {
     const batch = Array.from({ length: EVENTS }, () => planned(bindings, new Date()))
     const deliveries = batch.flatMap((event) => event.deliveries.map(({ delivery }) => delivery))
@@ -100,7 +100,7 @@ export async function ledger({ seconds, rounds, rps, progress }: Settings): Prom
     return deliveries.length
   }
 
-  /** Two at a time: while one is committed the other is made. @returns deliveries a second. */
+  /** Runs two loops, so that one batch is prepared while the other commits. @returns deliveries per second. */
   async function turn(work: () => Promise<number>): Promise<number> {
     const startedMs = performance.now()
     let done = 0
@@ -196,7 +196,7 @@ async function registerParties(
   return { bindings: registry.issuers.get(ISS as Issuer)?.bindings ?? [], revision: registry.revision }
 }
 
-/** A logout of somebody new, as intake plans it. */
+/** A logout of a new user, as intake plans it. */
 function planned(bindings: readonly Binding[], now: Date): PlannedEvent {
   const [iss, givenId] = [ISS as Issuer, uuidV7(now, randomBytes(10)) as LogoutEvent['givenId']]
   const event: LogoutEvent = {

@@ -5,13 +5,15 @@ import { openStage, type Stage } from '../stage.ts'
 import type { Settings } from '../turns.ts'
 
 const DELIVERIES = 1_000_000
-/** Each asks for twice as many reads at once as a credential may have under way. */
+/** Each reader keeps twice as many reads under way as a credential may. */
 const READERS = 4
 const READS_OF_EACH = 4
-/** Of the highest rate: what is measured is the wait for each other, and not for a machine that is full. */
+/**
+ * The load, as a part of the highest rate. The reads should delay the logouts by waiting for each other, not by a full machine.
+ */
 const LOAD = 0.25
 
-/** The heaviest reads that there are: filters that no row matches, the largest pages, and what is counted. */
+/** The heaviest reads: filters without a match, the largest pages, and counted results. */
 const HEAVIEST = [
   '/v1/deliveries?until=2020-01-01T00:00:00Z',
   '/v1/deliveries?issuer=main&until=2020-01-01T00:00:00Z&limit=500',
@@ -21,8 +23,8 @@ const HEAVIEST = [
 ]
 
 /**
- * What reads at their limit cost logouts: turns with and turns without readers that ask for the heaviest again and again, each
- * over as many connections as it may use.
+ * Measures the effect of reads at their limit on logouts. Compares turns with and without readers that repeat the heaviest reads,
+ * over as many connections as they may use.
  */
 export async function reads(settings: Settings): Promise<readonly Row[]> {
   const { rounds, seconds, rps, scale, progress } = settings
@@ -57,23 +59,23 @@ export async function reads(settings: Settings): Promise<readonly Row[]> {
     )
   }
   const row = (quantile: 'p50' | 'p99'): Row => ({
-    measured: `logouts beside ${READERS * READS_OF_EACH} heavy reads at once: 202 to first byte, ${quantile} ms`,
+    measured: `logouts beside ${READERS * READS_OF_EACH} concurrent heavy reads: 202 to first byte, ${quantile} ms`,
     values: turns.map(({ together }) => together[quantile]),
-    beside: { what: 'nothing is read', values: turns.map(({ alone }) => alone[quantile]) },
+    beside: { what: 'no reads', values: turns.map(({ alone }) => alone[quantile]) },
     ...(quantile === 'p99' && { target: 'ratio below 1.25' }),
   })
   return [
     row('p50'),
     row('p99'),
     {
-      measured: 'heavy reads answered, each second',
+      measured: 'heavy reads answered per second',
       values: turns.map(({ readsPerSecond }) => readsPerSecond),
       beside: null,
     },
   ]
 }
 
-/** Reads until `ended` aborts. @returns how many were answered. */
+/** Reads until `ended` aborts. @returns the number of successful reads. */
 async function readOn({ subject }: Stage, key: string, ended: AbortSignal): Promise<number> {
   let answered = 0
   for (let n = 0; !ended.aborted; n++) {
@@ -99,7 +101,7 @@ const ADD_DELIVERIES = `
          case when n % 10 = 0 then null else 'done' end, case when n % 10 = 0 then 'refused' end
     from generate_series(0, $1::int - 1) n cross join (select count(*) from bindings) b`
 
-/** A ledger with a past: a tenth of it is dead. */
+/** Fills the ledger with settled deliveries, a tenth of them dead letters. */
 async function fill({ db }: Stage, deliveries: number): Promise<void> {
   const events = Math.max(1, Math.round(deliveries / 10))
   await db.query(ADD_EVENTS, [events])

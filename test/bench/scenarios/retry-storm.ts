@@ -4,11 +4,11 @@ import type { Row } from '../scenarios.ts'
 import { openStage, type Stage } from '../stage.ts'
 import type { Settings } from '../turns.ts'
 
-/** The default schedule has an attempt after half a minute; a breaker may take its time to close. */
+/** The default schedule has an attempt after 30 s, and a breaker may close late. */
 const SETTLE_MS = 300_000
 const WINDOW_MS = 1_000
 
-/** A way of being down, for all relying parties at once. */
+/** A kind of outage of all relying parties at once. */
 interface Outage {
   readonly name: string
   begin(relyingParties: RelyingParties): Promise<void>
@@ -17,7 +17,7 @@ interface Outage {
 
 const OUTAGES: readonly Outage[] = [
   {
-    name: 'no one listens',
+    name: 'connection refused',
     begin: (relyingParties) => relyingParties.refuse(),
     end: (relyingParties) => relyingParties.listen(),
   },
@@ -28,26 +28,31 @@ const OUTAGES: readonly Outage[] = [
   },
 ]
 
-/** All relying parties are down for one turn under load at half of the highest rate, then all are up, and the load ends. */
+/**
+ * Makes all relying parties unavailable for one turn, under load at half of the highest rate. Then all recover, and the load
+ * ends.
+ */
 export async function retryStorm(settings: Settings): Promise<readonly Row[]> {
   const { rps, progress } = settings
   await using stage = await openStage(settings)
   await stage.register('rps', rps)
-  progress("looking for the bare loop's best concurrency, and for the highest rate")
+  progress("looking for the bare loop's best concurrency and the highest rate")
   const concurrency = await stage.bare.bestConcurrency()
   const highest = await stage.highestRate({ owedTo: rps })
   const rows: Row[] = []
   for (const outage of OUTAGES) {
     const bare = (await stage.bare.turn(concurrency)).rate
-    progress(`${outage.name}: down for ${settings.seconds} s at ${(highest / 2).toFixed(0)} deliveries/s`)
-    const { owed, seconds, peakRate, lost, again } = await weather(stage, outage, {
+    progress(
+      `${outage.name}: unavailable for ${settings.seconds} s at ${(highest / 2).toFixed(0)} deliveries/s`,
+    )
+    const { owed, seconds, peakRate, lost, repeated } = await runOutage(stage, outage, {
       ...settings,
       eventsPerSecond: highest / 2 / rps,
     })
     progress(`${outage.name}: ${seconds.toFixed(1)} s until ${owed} were acknowledged`)
     rows.push(
       {
-        measured: `all RPs down (${outage.name}), then up: s until all acknowledged`,
+        measured: `all RPs unavailable (${outage.name}), then recovered: s until all acknowledged`,
         values: [seconds],
         beside: { what: `bare loop posts ${owed}`, values: [owed / bare] },
       },
@@ -57,24 +62,24 @@ export async function retryStorm(settings: Settings): Promise<readonly Row[]> {
         beside: { what: 'bare loop', values: [bare] },
       },
       { measured: '  deliveries lost', values: [lost], beside: null, target: '0' },
-      { measured: '  told more than once', values: [again], beside: null },
+      { measured: '  delivered more than once', values: [repeated], beside: null },
     )
   }
   return rows
 }
 
 interface Aftermath {
-  /** Deliveries that were not acknowledged when the relying parties came back. */
+  /** Deliveries not yet acknowledged when the relying parties recovered. */
   readonly owed: number
-  /** Until the ledger had all as acknowledged; endless when it never did. */
+  /** The time until the ledger had acknowledged all of them; infinite if it never did. */
   readonly seconds: number
   readonly peakRate: number
   readonly lost: number
-  /** Answered with 200 more than once. */
-  readonly again: number
+  /** Deliveries answered with 200 more than once. */
+  readonly repeated: number
 }
 
-async function weather(
+async function runOutage(
   { load, relyingParties, subject }: Stage,
   outage: Outage,
   { rps, seconds, eventsPerSecond }: { rps: number; seconds: number; eventsPerSecond: number },
@@ -89,24 +94,24 @@ async function weather(
   const accepted = await loading
   const owed = load.owed - (await subject.acknowledged())
   await outage.end(relyingParties)
-  const upMs = performance.now()
+  const recoveredMs = performance.now()
   const rate = watchRate(relyingParties)
   const settled = await load.settled(SETTLE_MS)
-  const took = (performance.now() - upMs) / 1_000
+  const took = (performance.now() - recoveredMs) / 1_000
   const peakRate = await rate.peak()
   const stamps = (await relyingParties.stamps()).filter(({ txn }) => accepted.has(txn))
   await relyingParties.stamp(false)
-  const told = new Set(stamps.map(({ txn, path }) => `${txn} ${path}`))
+  const delivered = new Set(stamps.map(({ txn, path }) => `${txn} ${path}`))
   return {
     owed,
     seconds: settled ? took : Number.POSITIVE_INFINITY,
     peakRate,
-    lost: accepted.size * rps - told.size,
-    again: stamps.length - told.size,
+    lost: accepted.size * rps - delivered.size,
+    repeated: stamps.length - delivered.size,
   }
 }
 
-/** Looks at how many are told, until the highest rate over a window is asked for. */
+/** Samples the number of deliveries until the highest rate over a window is requested. */
 function watchRate(relyingParties: RelyingParties): { peak(): Promise<number> } {
   const ended = new AbortController()
   const samples: { atMs: number; count: number }[] = []

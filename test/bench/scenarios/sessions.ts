@@ -19,9 +19,9 @@ import type { Settings } from '../turns.ts'
 
 const SESSIONS = 10_000_000
 const LOAD_CHUNK = 500_000
-/** Sessions of each user: one of the IdP's, that so many clients have part in. */
+/** The clients that take part in a user's session at the IdP. Each client has its own row. */
 const CLIENTS = 3
-/** As the delivery service applies them. */
+/** The batch size of the delivery service. */
 const BATCH = 500
 const ISS = 'https://idp.example' as Issuer
 const LIST = { iss: ISS, clientIds: null, after: null, limit: 51 }
@@ -31,7 +31,7 @@ const PLAIN = `
     id bigint primary key, sub text not null, sid text not null, client_id text not null, device text,
     started_at timestamptz not null, expires_at timestamptz not null
   )`
-// Hashes, as real names lie all over an index; live for longer than any run.
+// The names are hashes, because real names are spread over the whole index. The sessions outlive any run.
 const ROWS = `
   select n, md5('user ' || n / ${CLIENTS}) as sub, md5('session ' || n / ${CLIENTS}) as sid,
          'client-' || n % ${CLIENTS} as client_id, now() as started_at, now() + interval '30 days' as expires_at
@@ -43,7 +43,7 @@ const LOADS: Readonly<Record<string, string>> = {
     select 1, sid, client_id, sub, started_at, expires_at from (${ROWS}) r`,
   plain_rows: `insert into plain_rows (id, sub, sid, client_id, started_at, expires_at) ${ROWS}`,
 }
-// Made when the rows are there, for that is quicker; with the room that an index has in which rows came one by one.
+// Created after the rows, which is faster. The fill factor leaves the free space of an index that grew row by row.
 const KEYS = [
   'create index plain_by_sub on plain_rows (sub, sid, client_id) with (fillfactor = 70)',
   'create index plain_by_sid on plain_rows (sid, client_id, sub) with (fillfactor = 70)',
@@ -53,10 +53,10 @@ const INSERT_PLAIN = `
   insert into plain_rows (id, sub, sid, client_id, started_at, expires_at)
   select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])`
 
-/** The session index with ten million sessions in it: how long a lookup takes, and how many starts it takes in. */
+/** Measures the session index with ten million sessions: the time of a lookup, and the rate of applied starts. */
 export async function sessions(settings: Settings): Promise<readonly Row[]> {
   const size = Math.max(3_000, Math.round(SESSIONS * settings.scale))
-  await using opened = await openDatabaseOfItsOwn(settings)
+  await using opened = await openOwnDatabase(settings)
   const { db } = opened
   await load(db, size, settings.progress)
   await showPlans(db, settings.progress)
@@ -94,19 +94,17 @@ export async function sessions(settings: Settings): Promise<readonly Row[]> {
       measured: `  starts applied, ${BATCH} at once, rows/s`,
       values: starts.applied,
       beside: {
-        what: 'inserts into a plain table that is found by sub and by sid, as many at once',
+        what: 'inserts into a plain table with indexes by sub and by sid, as many at once',
         values: starts.plain,
       },
     },
   ]
 }
 
-async function openDatabaseOfItsOwn({
-  progress,
-}: Settings): Promise<AsyncDisposable & { readonly db: Database }> {
+async function openOwnDatabase({ progress }: Settings): Promise<AsyncDisposable & { readonly db: Database }> {
   await using opening = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'curfew-bench-sessions-'))
-  // As root the database runs as another user, who must be able to come by.
+  // Under root the database runs as another user, which must be able to enter the folder.
   await chmod(folder, 0o711)
   opening.defer(() => rm(folder, { recursive: true, force: true }))
   const postgres = await openEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log: progress })
@@ -129,21 +127,21 @@ async function load(db: Database, size: number, progress: (text: string) => void
     await db.query(`vacuum analyze ${table}`)
   }
   for (const key of KEYS) await db.query(key)
-  // What loading left to be written is not part of what is measured.
+  // A checkpoint keeps the pending writes of the load out of the measurement.
   await db.query('checkpoint')
 }
 
-/** Says what each lookup looks into, planned for its values and planned for any. */
+/** Prints the scans of every lookup, with its custom and its generic plan. */
 async function showPlans(db: Database, progress: (text: string) => void): Promise<void> {
   const [user] = await someUsers(db, CLIENTS)
-  const asked = recording(db)
+  const recorder = recording(db)
   const lookups: readonly (readonly [string, () => Promise<unknown>])[] = [
-    ['of a subject', () => listSessionsOfSubject(asked, { ...LIST, sub: user?.sub ?? '' })],
-    ['of a sid', () => listSessionsOfSid(asked, { ...LIST, sid: user?.sid ?? '' })],
+    ['of a subject', () => listSessionsOfSubject(recorder, { ...LIST, sub: user?.sub ?? '' })],
+    ['of a sid', () => listSessionsOfSid(recorder, { ...LIST, sid: user?.sid ?? '' })],
   ]
   for (const [what, run] of lookups) {
     await run()
-    const statement = asked.statements.at(-1)
+    const statement = recorder.statements.at(-1)
     if (statement === undefined) continue
     for (const how of ['custom', 'generic'] as const) {
       const scans = await scansOf(db, statement, how)
@@ -158,7 +156,7 @@ interface User {
   readonly sid: string
 }
 
-/** Names of users all over the table. */
+/** Random users of the table. */
 async function someUsers(db: Database, size: number): Promise<readonly User[]> {
   const { rows } = await db.query<User>(
     `select md5('user ' || n) as sub, md5('session ' || n) as sid
@@ -178,7 +176,7 @@ async function findPlain(db: Database, id: number): Promise<void> {
   await db.query({ name: 'find_plain', text: FIND_PLAIN, values: [id] })
 }
 
-/** Sessions that nobody had, of every place in the index. */
+/** New sessions, spread over the whole index. */
 function startsOf(round: number, batch: number): readonly Session[] {
   const startedAt = new Date()
   const expiresAt = new Date(startedAt.getTime() + 8 * 3_600_000)
@@ -207,7 +205,7 @@ async function insertPlain(db: Database, rows: readonly Session[]): Promise<void
   })
 }
 
-/** Calls one after the other for so long. @returns how long each took, in milliseconds. */
+/** Repeats a call for `forMs`. @returns the duration of every call, in milliseconds. */
 async function time(forMs: number, call: (n: number) => Promise<unknown>): Promise<number[]> {
   const times: number[] = []
   const endsMs = performance.now() + forMs
@@ -219,7 +217,7 @@ async function time(forMs: number, call: (n: number) => Promise<unknown>): Promi
   return times
 }
 
-/** The same for batches. @returns rows in a second. */
+/** Repeats a call with a batch for `forMs`. @returns rows per second. */
 async function rateOf(forMs: number, call: (n: number) => Promise<unknown>): Promise<number> {
   const times = await time(forMs, call)
   return (times.length * BATCH) / (times.reduce((sum, each) => sum + each, 0) / 1_000)

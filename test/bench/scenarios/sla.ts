@@ -17,20 +17,20 @@ import type { Settings } from '../turns.ts'
 
 const PARTIES = 200
 const DAYS = 30
-/** Of each relying party. With 200 of them, ten million in all. */
+/** Deliveries per hour of a relying party. With 200 relying parties they make ten million in total. */
 const PER_HOUR = Math.round(10_000_000 / PARTIES / DAYS / 24)
 const PER_SLOT = Math.round(PER_HOUR / 12)
 const SLOT_DAYS = 2
 const BROKEN = 0.001
-/** So many that the rollups differ. */
+/** The number of different latency samples. Enough that the rollups differ. */
 const SAMPLES = 64
-const ASKED = 100
+const REQUESTS = 100
 
-/** What a round of the journal has at full speed. */
+/** The entries of a round of the journal at full speed. */
 const ENTRIES = 20
 const PER_ENTRY = 500
 
-/** How long GET /v1/sla takes over ten million deliveries, and what it costs to file them. */
+/** Measures GET /v1/sla over ten million deliveries, and the time to project deliveries into the SLA rollups. */
 export async function sla(settings: Settings): Promise<readonly Row[]> {
   const { rounds, scale, progress } = settings
   const parties = Math.max(2, Math.round(PARTIES * scale))
@@ -39,31 +39,31 @@ export async function sla(settings: Settings): Promise<readonly Row[]> {
   await stage.register('rps', parties)
   progress('filling the rollups')
   await fill(stage)
-  const filing: number[] = []
-  for (let round = 0; round < rounds; round++) filing.push(...(await file(stage, progress)))
+  const projecting: number[] = []
+  for (let round = 0; round < rounds; round++) projecting.push(...(await project(stage, progress)))
 
   const { client } = stage.subject
   const { planned } = await client.getSla({ issuer: 'main' })
   const deliveries = `${(planned / 1e6).toFixed(1)} million deliveries`
   const rows: Row[] = [
     {
-      measured: `filing ${ENTRIES * PER_ENTRY} planned and settled deliveries, ms`,
-      values: filing,
+      measured: `projecting ${ENTRIES * PER_ENTRY} planned and settled deliveries, ms`,
+      values: projecting,
       beside: null,
       target: '< 200',
     },
   ]
-  const asked = [
+  const requests = [
     ['all of it', () => client.getSla({ issuer: 'main' })],
     ['by relying party', () => client.getSla({ issuer: 'main', group_by: 'relying_party' })],
     ['a day by hour', () => client.getSla({ issuer: 'main', group_by: 'hour' })],
     ['one relying party', () => client.getSla({ issuer: 'main', client_id: 'rps-0' })],
   ] as const
-  for (const [what, ask] of asked) {
+  for (const [what, request] of requests) {
     const [medians, p99s, bare]: [number[], number[], number[]] = [[], [], []]
     for (let round = 0; round < rounds; round++) {
       bare.push(median(await timesOf(() => client.getIssuer('main'))))
-      const times = await timesOf(ask)
+      const times = await timesOf(request)
       medians.push(median(times))
       p99s.push(quantile(times, 0.99))
       progress(`${what}: median ${medians.at(-1)?.toFixed(1)} ms`)
@@ -80,11 +80,11 @@ export async function sla(settings: Settings): Promise<readonly Row[]> {
   return rows
 }
 
-async function timesOf(ask: () => Promise<unknown>): Promise<readonly number[]> {
+async function timesOf(request: () => Promise<unknown>): Promise<readonly number[]> {
   const times: number[] = []
-  while (times.length < ASKED) {
+  while (times.length < REQUESTS) {
     const startedMs = performance.now()
-    await ask()
+    await request()
     times.push(performance.now() - startedMs)
   }
   return times
@@ -99,7 +99,7 @@ const FILL = `
     cross join lateral (select least($2::bigint, (random() * 2 * $2 * $5::float8)::bigint) as broken) of_it
   on conflict do nothing`
 
-/** Rollups as the bookkeeper would have left them: the same relying parties, hour after hour. */
+/** Inserts rollups as the bookkeeper would: the same relying parties, hour after hour. */
 async function fill({ db }: Stage): Promise<void> {
   const now = new Date()
   const daysAgo = (days: number) => new Date(now.getTime() - days * 86_400_000)
@@ -114,7 +114,7 @@ async function fill({ db }: Stage): Promise<void> {
   await db.query('analyze')
 }
 
-/** So many latencies: most some ten milliseconds, a few much longer. */
+/** Random latencies: most of some ten milliseconds, a few much longer. */
 function sampleOf(count: number): string {
   const latencies = Array.from({ length: count }, () => {
     const ms = Math.random() < 0.01 ? 5_000 * Math.random() : 10 + 40 * Math.random() ** 3
@@ -133,8 +133,8 @@ const ADD_DELIVERIES = `
     from unnest($1::uuid[]) as event_id cross join (select id from bindings order by id limit $4) b
   returning id, binding_id as "bindingId"`
 
-/** One round of the journal at full speed, planned and then settled; gives back how long filing took, in milliseconds. */
-async function file({ db }: Stage, progress: (text: string) => void): Promise<readonly number[]> {
+/** Projects one round of the journal at full speed, planned and then settled. @returns the duration in milliseconds. */
+async function project({ db }: Stage, progress: (text: string) => void): Promise<readonly number[]> {
   const deliveries = ENTRIES * PER_ENTRY
   const { rows: bindings } = await db.query<{ count: number }>('select count(*) as count from bindings')
   const parties = Math.min(bindings[0]?.count ?? 1, deliveries)
@@ -167,6 +167,6 @@ async function file({ db }: Stage, progress: (text: string) => void): Promise<re
   for (const entries of [planned, settled])
     await withTransaction(db, (transaction) => projectSla(transaction, entries))
   const tookMs = performance.now() - startedMs
-  progress(`filed ${owed.length} in ${tookMs.toFixed(0)} ms`)
+  progress(`projected ${owed.length} deliveries in ${tookMs.toFixed(0)} ms`)
   return [tookMs]
 }

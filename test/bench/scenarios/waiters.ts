@@ -10,10 +10,10 @@ import type { Settings } from '../turns.ts'
 import type { Awaited200, WaiterQuestion } from '../waiter.ts'
 
 const WAITERS = 10_000
-/** Processes that they wait in, so that what is measured is not the time that one client takes to read ten thousand answers. */
+/** The number of client processes. One client alone would take too long to read ten thousand answers. */
 const CLIENTS = 2
 const FEW_SHARE = 0.01
-/** Events posted together, and posts in a second: well below what is delivered, and all of them within the wait. */
+/** Events per post, and posts per second. The rate is far below the delivery rate, and all events fit into the wait. */
 const POST_EVENTS = 10
 const POSTS_PER_SECOND = 60
 const WAIT_S = 30
@@ -25,15 +25,15 @@ interface Waits {
 }
 
 /**
- * Ten thousand requests held open by one process: how long after the relying party's 200 each is answered. All for one event,
- * beside a bare server that holds as many and answers them at a word; and each for an event of its own, while these are
- * delivered at an even pace, beside the same with a hundredth of the waiters.
+ * Holds ten thousand requests open at one process, and measures the time from the RP's 200 to the answer of the waiter. In one
+ * turn all wait for one event, compared with a bare server that holds as many. In the other turn each waits for its own event, at
+ * an even pace, compared with a hundredth of the waiters.
  */
 export async function waiters(settings: Settings): Promise<readonly Row[]> {
   const { rounds, scale, progress } = settings
   const count = Math.max(100, Math.round(WAITERS * scale))
   const few = Math.ceil(count * FEW_SHARE)
-  // They come within a second, by one key.
+  // All requests arrive within a second, with one key.
   await using stage = await openStage(settings, { CURFEW_REQUESTS_PER_SECOND: '1000000' })
   const { subject, relyingParties } = stage
   await stage.register('rps', 1)
@@ -45,7 +45,7 @@ export async function waiters(settings: Settings): Promise<readonly Row[]> {
     for (const client of clients) client.stop()
   })
 
-  /** Sends the requests, and waits until `inPlace` says that the server has them all. */
+  /** Sends the requests, and waits until `inPlace` reports that the server has them all. */
   async function wait(
     paths: readonly string[],
     {
@@ -80,7 +80,7 @@ export async function waiters(settings: Settings): Promise<readonly Row[]> {
     return waitsOf((await answers()).map((answer) => msBetween(atNs, answer.atNs)))
   }
 
-  /** @param ids of the events that are posted; @param waiting of those that are waited for, each as often as it is in it. */
+  /** Measures the waits at Curfew. @param ids the events to post. @param waiting the events to wait for, once per occurrence. */
   async function curfew(
     ids: readonly string[],
     waiting: readonly string[],
@@ -101,19 +101,21 @@ export async function waiters(settings: Settings): Promise<readonly Row[]> {
       await posted
     }
     const answered = await answers()
-    const toldNs = new Map((await relyingParties.stamps()).map(({ txn, answeredNs }) => [txn, answeredNs]))
+    const deliveredNs = new Map(
+      (await relyingParties.stamps()).map(({ txn, answeredNs }) => [txn, answeredNs]),
+    )
     await relyingParties.stamp(false)
     const waits = answered.map(({ path, atNs }) => {
-      const told = toldNs.get(path.slice(path.lastIndexOf('/') + 1))
-      if (told === undefined) throw new Error(`${path} was answered and nobody was told`)
-      return msBetween(told, atNs)
+      const deliveredAtNs = deliveredNs.get(path.slice(path.lastIndexOf('/') + 1))
+      if (deliveredAtNs === undefined) throw new Error(`${path} was answered, but no RP got a delivery`)
+      return msBetween(deliveredAtNs, atNs)
     })
     return { ...waitsOf(waits), bytes: answered[0]?.bytes ?? 0 }
   }
 
   const newIds = (length: number) => Array.from({ length }, () => randomUUID())
   const turns: { one: Waits; bare: Waits; own: Waits; few: Waits }[] = []
-  // One to get warm.
+  // The first round warms up.
   for (let round = 0; round <= rounds; round++) {
     const [id = ''] = newIds(1)
     const one = await curfew([id], Array(count).fill(id))
@@ -129,7 +131,7 @@ export async function waiters(settings: Settings): Promise<readonly Row[]> {
       own: await curfew(ids, ids),
     }
     if (round > 0) turns.push(turn)
-    progress(`round ${round} of ${rounds}: ${count} waiters for one event and for one each`)
+    progress(`round ${round} of ${rounds}: ${count} waiters for one event, and for one event each`)
   }
   const row = (
     measured: string,

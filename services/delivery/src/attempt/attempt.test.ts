@@ -11,8 +11,8 @@ import type { Registry } from '@curfew/ledger'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type AttemptDeps, createAttempt } from './attempt.ts'
 
-// Goal: what is POSTed, how often, and what it comes to. Method: the two functions that reach the outside are handed in;
-// p-retry is the real one, over a clock that the test drives.
+// Goal: attempts send the right POSTs, the right number of times, and report the right outcome. Method: the test passes in the
+// functions that reach the outside. p-retry is real, over a clock that the test drives.
 
 const NOW = new Date('2026-11-21T12:00:00.000Z')
 const NEVER = new AbortController().signal
@@ -69,7 +69,7 @@ interface RigOptions {
   readonly post?: AttemptDeps['client']['post']
 }
 
-/** An attempt whose RP gives one answer after the other, the last of them for ever. */
+/** An attempt whose RP gives the answers in order and then repeats the last one. */
 function rig(answers: readonly Answer[], over: RigOptions = {}) {
   const posted: { readonly token: string; readonly atMs: number }[] = []
   const signed: LogoutTokenClaims[] = []
@@ -87,7 +87,7 @@ function rig(answers: readonly Answer[], over: RigOptions = {}) {
       const token = String(body).replace('logout_token=', '')
       const answer = answers[Math.min(posted.length, answers.length - 1)]
       posted.push({ token, atMs: Date.now() - NOW.getTime() })
-      if (answer === undefined) throw new Error('the test has no answer for this')
+      if (answer === undefined) throw new Error('the test has no answer for this POST')
       return answer
     },
   } = over
@@ -106,7 +106,7 @@ function rig(answers: readonly Answer[], over: RigOptions = {}) {
     random: () => 0.5,
     newId: () => `j${++jtis}`,
   })
-  /** To its end, as fast as the clock can be driven. */
+  /** Runs an attempt to its end, as fast as the clock can be driven. */
   async function run(delivery: InFlightDelivery = FRESH, stopping: AbortSignal = NEVER) {
     const ended = attempt(delivery, stopping)
     ended.catch(() => undefined)
@@ -123,14 +123,14 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-describe('what our own tools fail with', () => {
-  test('is kept without characters that nothing can store, and short', async () => {
+describe('an error of our own tools', () => {
+  test('is stored short, and without characters that PostgreSQL cannot store', async () => {
     const words = `answered "\0\ud800${'x'.repeat(5_000)}"`
     const { run } = rig([], { sign: () => Promise.reject(new Error(words)) })
     const [attempt] = (await run()).attempts
-    const said = attempt?.outcome.kind === 'unavailable' ? attempt.outcome.errorDescription : null
-    expect(said).toMatch(/^answered " ?\ufffdx+$/)
-    expect(said?.length).toBeLessThanOrEqual(500)
+    const description = attempt?.outcome.kind === 'unavailable' ? attempt.outcome.errorDescription : null
+    expect(description).toMatch(/^answered " ?\ufffdx+$/)
+    expect(description?.length).toBeLessThanOrEqual(500)
   })
 })
 
@@ -146,7 +146,7 @@ describe('one answer', () => {
     expect(posted).toHaveLength(1)
   })
 
-  test("BCL-04, BCL-05, BCL-10: is signed for the issuer, in the RP's algorithm, for the RP", async () => {
+  test("BCL-04, BCL-05, BCL-10: the token is signed for the issuer with the RP's algorithm and addressed to the RP", async () => {
     const sign = vi.fn<NonNullable<RigOptions['sign']>>(async () => 'token')
     await rig([response(200)], { sign }).run()
     expect(sign).toHaveBeenCalledExactlyOnceWith(
@@ -161,7 +161,7 @@ describe('one answer', () => {
     ['429', response(429), 5],
     ['503 with Retry-After', response(503, '60'), 60],
     ['302', response(302), 30],
-  ])('%s is not retried quickly: it waits in the ledger', async (_, answer, seconds) => {
+  ])('%s is not retried quickly, and the delivery waits in the ledger', async (_, answer, seconds) => {
     const { run, posted } = rig([answer])
     expect((await run()).settlement).toMatchObject({
       state: 'pending',
@@ -175,7 +175,7 @@ describe('quick retries', () => {
   test.each([
     ['a transport failure', RESET],
     ['a 5xx', response(503)],
-  ])('BCL-15: %s on a first attempt is tried twice more, after about 250 ms and 1 s', async (_, answer) => {
+  ])('BCL-15: %s on a first attempt gets two more tries, after about 250 ms and 1 s', async (_, answer) => {
     const { run, posted } = rig([answer])
     const round = await run()
     const [first = Number.NaN, second = Number.NaN, third = Number.NaN] = posted.map(({ atMs }) => atMs)
@@ -186,7 +186,7 @@ describe('quick retries', () => {
     expect(third - second).toBeGreaterThanOrEqual(1_000)
     expect(third - second).toBeLessThanOrEqual(2_000)
     expect(round.attempts.map(({ number }) => number)).toEqual([1, 2, 3])
-    // The three count as one step of the schedule, which begins with the last of them.
+    // The three tries count as one step of the schedule, which starts with the last of them.
     expect(round.settlement).toEqual({
       state: 'pending',
       dueAt: new Date(NOW.getTime() + third + 5_000),
@@ -195,7 +195,7 @@ describe('quick retries', () => {
     })
   })
 
-  test('what names the subject is not retried quickly after a slow failure: a later session may be known by then', async () => {
+  test('a message that names the subject is not retried quickly after a slow failure, because a later session may have begun', async () => {
     const slow = async () => {
       await new Promise((resolve) => setTimeout(resolve, 3_000))
       return RESET
@@ -207,7 +207,7 @@ describe('quick retries', () => {
     expect(post).toHaveBeenCalledTimes(4)
   })
 
-  test('BCL-13, BCL-08: each POST has a token of its own, minted as it goes out', async () => {
+  test('BCL-13, BCL-08: every POST has its own token, minted just before it is sent', async () => {
     const { run, posted, signed } = rig([RESET])
     const round = await run()
     expect(posted.map(({ token }) => token)).toEqual(['token of j1', 'token of j2', 'token of j3'])
@@ -218,7 +218,7 @@ describe('quick retries', () => {
     expect(new Set(signed.map(({ txn }) => txn)).size).toBe(1)
   })
 
-  test('end with the first answer that is not worth another', async () => {
+  test('end with the first answer that must not be retried quickly', async () => {
     const acknowledged = await rig([RESET, response(200)]).run()
     expect(acknowledged.settlement.state).toBe('acknowledged')
     expect(acknowledged.attempts.map(({ outcome }) => outcome.kind)).toEqual(['unavailable', 'acknowledged'])
@@ -227,7 +227,7 @@ describe('quick retries', () => {
     expect(refused.attempts).toHaveLength(2)
   })
 
-  test('are for a first attempt only; later ones go on with the numbers and the schedule', async () => {
+  test('follow only a first attempt; later attempts continue the numbers and the schedule', async () => {
     const { run, posted } = rig([RESET])
     const round = await run({ ...FRESH, attempts: 3, retries: 1 })
     expect(posted).toHaveLength(1)
@@ -235,7 +235,7 @@ describe('quick retries', () => {
     expect(round.settlement).toMatchObject({ retries: 2, dueAt: new Date(NOW.getTime() + 30_000) })
   })
 
-  test('are not for who has a rate: it counts every POST', async () => {
+  test('are not made to an RP with a rate limit, because it counts every POST', async () => {
     const { run, posted } = rig([RESET], { binding: () => ({ ...BINDING, ratePerSecond: 2 }) })
     expect(await run()).toMatchObject({
       attempts: [{ number: 1 }],
@@ -244,7 +244,7 @@ describe('quick retries', () => {
     expect(posted).toHaveLength(1)
   })
 
-  test('a fault of ours is no reason to POST again', async () => {
+  test('an exception in our own code does not cause another POST', async () => {
     const post = vi.fn<AttemptDeps['client']['post']>()
     post.mockResolvedValueOnce(RESET).mockRejectedValue(new Error('a bug'))
     await expect(rig([], { post }).run()).rejects.toThrow('a bug')
@@ -252,8 +252,8 @@ describe('quick retries', () => {
   })
 })
 
-describe('told to let go', () => {
-  test('between two quick retries it ends at once, and what was done is settled', async () => {
+describe('an attempt that is stopped', () => {
+  test('ends at once between two quick retries, and settles the tries made', async () => {
     const letGo = new AbortController()
     const { attempt, posted } = rig([RESET])
     const ended = attempt(FRESH, letGo.signal)
@@ -264,7 +264,7 @@ describe('told to let go', () => {
     expect(round).toMatchObject({ attempts: [{ number: 1 }], settlement: { state: 'pending', retries: 1 } })
   })
 
-  test('during a quick retry, the answer that comes all the same counts', async () => {
+  test('counts an answer that arrives during a quick retry', async () => {
     const letGo = new AbortController()
     const post = vi.fn<AttemptDeps['client']['post']>()
     post.mockResolvedValueOnce(RESET).mockImplementationOnce(async () => {
@@ -277,8 +277,8 @@ describe('told to let go', () => {
   })
 })
 
-describe('a session that is over by itself', () => {
-  test('is not logged out of: no token, no POST, no attempt', async () => {
+describe('a session that has already ended', () => {
+  test('gets no token, no POST and no attempt', async () => {
     const { run, posted, signed } = rig([response(200)])
     expect(await run({ ...FRESH, sessionEndsAt: NOW })).toMatchObject({
       settlement: { state: 'lapsed' },
@@ -287,7 +287,7 @@ describe('a session that is over by itself', () => {
     expect([posted, signed]).toEqual([[], []])
   })
 
-  test('during the schedule ends the delivery', async () => {
+  test('lets the delivery lapse when it ends during the schedule', async () => {
     const { run } = rig([response(400)])
     const sessionEndsAt = new Date(NOW.getTime() + 20_000)
     expect(await run({ ...FRESH, sessionEndsAt })).toMatchObject({
@@ -297,15 +297,15 @@ describe('a session that is over by itself', () => {
   })
 })
 
-test('once the service stops, what failed is not retried here', async () => {
+test('a failed attempt is not retried quickly once the service stops', async () => {
   const { run, posted } = rig([RESET])
   const round = await run(FRESH, AbortSignal.abort())
   expect(posted).toHaveLength(1)
   expect(round.settlement).toMatchObject({ state: 'pending', retries: 1 })
 })
 
-describe('what cannot be sent', () => {
-  test('a signing key that cannot be opened is a dead letter: nothing is POSTed', async () => {
+describe('a message that cannot be sent', () => {
+  test('is a dead letter if the signing key cannot be opened, and nothing is POSTed', async () => {
     const { run, posted } = rig([response(200)], {
       sign: async () => {
         throw new SigningKeyError('no ES256 key of main opens with this master key')
@@ -319,7 +319,7 @@ describe('what cannot be sent', () => {
     })
   })
 
-  test('a client key that cannot be opened is a dead letter: nothing is POSTed, nor anything without it', async () => {
+  test('is a dead letter if the client key cannot be opened, and nothing is POSTed without the key', async () => {
     const { run, posted } = rig([response(200)], {
       tls: async () => {
         throw new ClientKeyError('the client key for mail at main cannot be opened')
@@ -333,7 +333,7 @@ describe('what cannot be sent', () => {
     })
   })
 
-  test('a key store that is away is retried like an RP that is', async () => {
+  test('is retried if the key store is unavailable, as if the RP were unavailable', async () => {
     const sign = vi.fn<NonNullable<RigOptions['sign']>>()
     sign.mockRejectedValueOnce(new Error('connection terminated')).mockResolvedValue('token')
     const round = await rig([response(200)], { sign }).run()
@@ -347,13 +347,13 @@ describe('what cannot be sent', () => {
   test.each<[string, Binding | undefined, string]>([
     ['removed', undefined, 'client_removed'],
     ['disabled', { ...BINDING, disabledReason: 'answered 410' }, 'binding_disabled'],
-  ])('a binding that was %s is a dead letter, without a token', async (_, binding, reason) => {
+  ])('is a dead letter without a token if the binding was %s', async (_, binding, reason) => {
     const { run, posted, signed } = rig([response(200)], { binding: () => binding })
     expect((await run()).settlement).toEqual({ state: 'dead_lettered', reason })
     expect([posted, signed]).toEqual([[], []])
   })
 
-  test('BCL-11: an RP that requires a sid gets no token without one', async () => {
+  test('BCL-11: is a dead letter without a token if the RP requires a sid and there is none', async () => {
     const { run, posted } = rig([response(200)], { binding: () => ({ ...BINDING, names: 'session' }) })
     const round = await run({ ...FRESH, sid: null })
     expect(round.settlement).toEqual({ state: 'dead_lettered', reason: 'sid_required' })
@@ -361,9 +361,9 @@ describe('what cannot be sent', () => {
   })
 
   test.each<[string, Binding | undefined]>([
-    ['is not in our copy', undefined],
-    ['is disabled in our copy', { ...BINDING, disabledReason: 'gone' }],
-  ])('what %s is looked up before it is given up on', async (_, known) => {
+    ['is missing from', undefined],
+    ['is disabled in', { ...BINDING, disabledReason: 'gone' }],
+  ])('is sent if the binding %s only this worker’s copy of the registry', async (_, known) => {
     let binding = known
     const { run, posted } = rig([response(200)], {
       binding: () => binding,
@@ -376,9 +376,9 @@ describe('what cannot be sent', () => {
   })
 
   test.each<[string, Answer]>([
-    ['is gone (410)', response(410)],
-    ['may not be dialled', { kind: 'not_allowed', detail: 'private' }],
-  ])('an endpoint that %s is given up on only if it is what is registered now', async (_, last) => {
+    ['answers 410', response(410)],
+    ['has a forbidden address', { kind: 'not_allowed', detail: 'private' }],
+  ])('is a dead letter if the endpoint %s, unless the RP has registered another', async (_, last) => {
     const moved = { ...BINDING, uri: 'https://moved.example/logout' }
     let binding = BINDING
     const asked: string[] = []
@@ -394,22 +394,25 @@ describe('what cannot be sent', () => {
     })
     expect(await run()).toMatchObject({ settlement: { state: 'acknowledged' }, uri: moved.uri })
     expect(asked).toEqual([BINDING.uri, moved.uri])
-    // Registered anew without a change, it has said its last word once.
+    // The endpoint was registered again without a change: it is not asked twice.
     binding = moved
     const same = rig([last], { binding: () => structuredClone(moved) })
     expect(await same.run()).toMatchObject({ settlement: { state: 'dead_lettered' }, uri: moved.uri })
     expect(same.posted).toHaveLength(1)
   })
 
-  test('while nobody can look it up it is not given up on', async () => {
+  test('waits in the ledger while the registry cannot be read', async () => {
     const round = await rig([], {
       binding: () => undefined,
-      catchUp: () => Promise.reject(new Error('away')),
+      catchUp: () => Promise.reject(new Error('unavailable')),
     }).run()
-    expect(round).toMatchObject({ settlement: { state: 'pending' }, outcome: { errorDescription: 'away' } })
+    expect(round).toMatchObject({
+      settlement: { state: 'pending' },
+      outcome: { errorDescription: 'unavailable' },
+    })
   })
 
-  test('a binding removed while its RP answers: the yes of the RP counts', async () => {
+  test('is acknowledged if the RP acknowledges while its binding is removed', async () => {
     let binding: Binding | undefined = BINDING
     const round = await rig([], {
       binding: () => binding,
@@ -421,7 +424,7 @@ describe('what cannot be sent', () => {
     expect(round.settlement).toEqual({ state: 'acknowledged', level: 'done' })
   })
 
-  test('a binding removed between two quick retries is a dead letter', async () => {
+  test('is a dead letter if its binding is removed between two quick retries', async () => {
     let binding: Binding | undefined = BINDING
     const round = await rig([], {
       binding: () => binding,

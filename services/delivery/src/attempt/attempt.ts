@@ -16,35 +16,35 @@ export interface AttemptDeps extends DeliverDeps {
   random(): number
 }
 
-/** What one round of attempts came to: what to record, and what the last of them meant; null when there was no need for any. */
+/** The result of one round of attempts: the records to store and the last outcome, which is null when no attempt was needed. */
 export interface Round extends Settled {
   readonly outcome: AttemptOutcome | null
-  /** The kind of its channel; empty where the binding is not registered any more. */
+  /** The kind of the channel; empty if the binding is not registered. */
   readonly channel: string
-  /** Where the last of them went; null when it went nowhere. */
+  /** The URI of the last attempt; null if nothing was sent. */
   readonly uri: string | null
 }
 
 type Try = AttemptRecord & Delivered
 
 /**
- * Attempts one delivery: mints a token, POSTs it, and decides what follows. A fresh delivery has two quick retries, until
- * `stopping` aborts: what is left then follows by the schedule, in another process. None where the binding has a rate.
+ * Attempts one delivery: mints a token, POSTs it, and decides the next state. A fresh delivery gets two quick retries, unless the
+ * binding has a rate limit. When `stopping` aborts, the remaining retries follow by the schedule, in another process.
  */
 export type Attempt = (delivery: InFlightDelivery, stopping: AbortSignal) => Promise<Round>
 
 /**
- * So long after its first attempt a delivery that names the subject begins to wait for no quick retry, in milliseconds. It is asked
- * before the wait: a failure that was reported only after it would open the breaker of an RP that has answered meanwhile.
+ * A delivery that names the subject makes no quick retry later than this after its first attempt, in milliseconds. The limit is
+ * checked before the wait. A failure reported after the wait could open the breaker of an RP that has answered meanwhile.
  */
 const SUBJECT_MS_MAX = 2_000
 
-/** Says to p-retry, whose language is exceptions, that an outcome is worth a quick retry. */
+/** Signals to p-retry, which works by exceptions, that an outcome deserves a quick retry. */
 class TryAgain extends Error {}
 
 export function createAttempt(deps: AttemptDeps): Attempt {
   const { now, random } = deps
-  /** As far as this worker's copy of the registry knows. */
+  /** The binding in this worker's copy of the registry. */
   const bindingOf = ({ bindingId }: InFlightDelivery) => deps.registry.current().bindings.get(bindingId)
 
   return async (delivery, stopping) => {
@@ -61,19 +61,20 @@ export function createAttempt(deps: AttemptDeps): Attempt {
       }
     }
     const first = await once(deps, delivery, delivery.attempts + 1)
-    // Whoever has a rate counts every POST, and is most likely to fail when there are too many: the schedule it is, at its pace.
+    // An RP with a rate limit counts every POST, and often fails because there are too many. Its retries follow by the schedule.
     const paced = (bindingOf(delivery)?.ratePerSecond ?? null) !== null
     const attempts =
       delivery.attempts === 0 && quicklyRetryable(first.outcome) && !paced && !stopping.aborted
         ? await withQuickRetries(first, {
             attempt: (number) => once(deps, delivery, number),
-            // What names the subject is to be looked at again: a later session may be known by now (`narrowingOf`).
+            // A later session may have begun meanwhile, so a message that names the subject must be checked again
+            // (`narrowingOf`).
             timely: () => delivery.sid !== null || +now() - +first.startedAt <= SUBJECT_MS_MAX,
             stopping,
           })
         : [first]
     const { outcome, uri } = attempts.at(-1) ?? first
-    // A binding removed while its RP answered has no policy any more; what the RP said counts all the same.
+    // A binding removed during the attempt has no retry policy. The RP's answer still counts.
     const policy = bindingOf(delivery)?.retry ?? DEFAULT_RETRY_POLICY
     const settlement = settle(delivery, outcome, policy, now(), random())
     return { id: delivery.id, attempts, outcome, channel, uri, settlement, leased: delivery }
@@ -87,7 +88,10 @@ async function once(deps: AttemptDeps, delivery: InFlightDelivery, number: numbe
   return { number, startedAt, durationMs: performance.now() - startedMs, ...delivered }
 }
 
-/** What followed a first attempt that failed for a reason which may pass in a second; the first is among it. */
+/**
+ * Makes quick retries after a first attempt that failed for a reason that may pass in a second. Returns all tries, the first
+ * included.
+ */
 async function withQuickRetries(
   first: Try,
   {
@@ -96,7 +100,7 @@ async function withQuickRetries(
     stopping,
   }: {
     readonly attempt: (number: number) => Promise<Try>
-    /** Whether there is time for another one. */
+    /** Whether there is time for another try. */
     readonly timely: () => boolean
     readonly stopping: AbortSignal
   },
@@ -105,7 +109,7 @@ async function withQuickRetries(
   try {
     await pRetry(
       async (number) => {
-        // The first try has been made: nearly all end there, without the machinery.
+        // The first try is already made. Most deliveries end there, without p-retry.
         if (number > 1) attempts.push(await attempt(number))
         if (quicklyRetryable((attempts.at(-1) ?? first).outcome)) throw new TryAgain('worth another try')
       },
@@ -114,13 +118,13 @@ async function withQuickRetries(
         minTimeout: QUICK_RETRIES_MS[0],
         factor: QUICK_RETRIES_MS[1] / QUICK_RETRIES_MS[0],
         randomize: true,
-        // Whatever else is thrown is a fault of ours, which another POST would not mend.
+        // Any other exception is a bug of ours, which another POST would not fix.
         shouldRetry: ({ error }) => error instanceof TryAgain && timely(),
         signal: stopping,
       },
     )
   } catch (error) {
-    // The last try failed too, or we are told to stop: what was done counts all the same.
+    // The last try failed too, or the service stops. The tries made still count.
     if (!(error instanceof TryAgain) && error !== stopping.reason) throw error
   }
   return attempts

@@ -16,13 +16,16 @@ export interface DeliverDeps extends ToolsDeps {
   readonly registry: Pick<RegistryCache, 'current' | 'catchUp'>
 }
 
-/** What came of one message: `jti` and `tokenDigest` of what was sent, if anything was, and where it went. */
+/** The result of one message: its outcome, the `jti` and `tokenDigest` of the token if one was sent, and its URI. */
 export interface Delivered extends Pick<AttemptRecord, 'outcome' | 'jti' | 'tokenDigest'> {
-  /** Null where nothing could be sent. */
+  /** Null if nothing could be sent. */
   readonly uri: string | null
 }
 
-/** Sends one message of a delivery to its binding, as this worker's copy of the registry has it, or as it is by now. */
+/**
+ * Sends one message of a delivery to its binding. Uses this worker's copy of the registry, and refreshes the copy before giving
+ * up.
+ */
 export async function deliver(
   deps: DeliverDeps,
   delivery: InFlightDelivery,
@@ -30,7 +33,7 @@ export async function deliver(
 ): Promise<Delivered> {
   let endpoint = endpointOf(deps, delivery)
   if ('kind' in endpoint) {
-    // Another worker may have planned it for an RP that was registered, or enabled again, since our copy was read.
+    // The RP may have been registered or enabled since our copy was read, and another worker planned the delivery.
     try {
       await deps.registry.catchUp()
     } catch (error) {
@@ -42,12 +45,13 @@ export async function deliver(
   const { binding } = endpoint
   const delivered = await sendTo(deps, binding, delivery, startedAt)
   if (delivered.outcome.kind !== 'undeliverable' && !disablesBinding(delivered.outcome)) return delivered
-  // A last word, but perhaps of an endpoint that its owner has registered anew since our copy was read: then that one is told.
+  // The outcome is final, but the owner may have registered another endpoint since our copy was read. Then that endpoint gets the
+  // message.
   const newer = await newerThan(deps, binding, delivery)
   return newer === null ? delivered : sendTo(deps, newer, delivery, startedAt)
 }
 
-/** Where to send it; or why there is nowhere, as far as is known. */
+/** The binding to send to, or the reason why there is none, by this worker's copy of the registry. */
 function endpointOf(
   { registry }: DeliverDeps,
   delivery: InFlightDelivery,
@@ -57,7 +61,7 @@ function endpointOf(
   return undeliverable(binding, delivery) ?? { binding }
 }
 
-/** The binding as it is by now, if that is another and can be told. */
+/** The current binding, if it differs from `binding` and can receive the message. */
 async function newerThan(
   deps: DeliverDeps,
   binding: Binding,
@@ -66,7 +70,7 @@ async function newerThan(
   try {
     await deps.registry.catchUp()
   } catch {
-    // What is known has to do.
+    // The registry cannot be read, so the first outcome stands.
     return null
   }
   const endpoint = endpointOf(deps, delivery)

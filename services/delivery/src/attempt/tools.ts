@@ -5,11 +5,11 @@ import type { GuardedClient } from '@curfew/outbound'
 import type { ClientKeySealer, Keyring } from '@curfew/tokens'
 import type { Encrypter, TlsIdentities } from '@curfew/wiring'
 
-/** What the tools of a channel are made of. Time and randomness are handed in. */
+/** The dependencies of a channel's tools. Time and randomness are passed in. */
 export interface ToolsDeps {
   readonly keyring: Pick<Keyring, 'signer'>
   readonly encrypter: Encrypter
-  /** TLS of the binding's own. @throws {ClientKeyError} when its key cannot be opened. */
+  /** The TLS identity of a binding. @throws {ClientKeyError} if its key cannot be opened. */
   readonly tls: TlsIdentities
   /** Opens the secrets of endpoints. */
   readonly clientKeys: Pick<ClientKeySealer, 'open'>
@@ -18,7 +18,7 @@ export interface ToolsDeps {
   newId(): string
 }
 
-/** A tool of ours could not be had, so nothing was sent. `outcome` says what follows. */
+/** A tool failed, so nothing was sent. `outcome` decides the next state of the delivery. */
 export class NotReadyError extends Error {
   readonly outcome: AttemptOutcome
 
@@ -31,7 +31,8 @@ export class NotReadyError extends Error {
 const digest = (text: string) => hash('sha256', text, 'hex')
 
 /**
- * What the channel of a binding works with, and how it encrypted what it sent. The binding's TLS is open.
+ * Creates the tools for the channel of a binding, with its TLS identity open. `encrypted` returns the encryption that the channel
+ * used.
  *
  * @throws {NotReadyError} as the tools do.
  */
@@ -71,12 +72,17 @@ function secretUnreadable(error: unknown): AttemptOutcome {
   return { kind: 'undeliverable', reason: 'secret_unreadable', detail: detailOf(error) }
 }
 
-/** An error repeats what a signer or an RP's jwks_uri answered, be it text that nothing can keep. */
+/**
+ * The message of an error, cleaned. It may repeat the answer of a signer or of an RP's jwks_uri, with characters that cannot be
+ * stored.
+ */
 function detailOf(error: unknown): string {
   return cleanText(error instanceof Error ? error.message : String(error)) ?? ''
 }
 
-/** Nothing could be sent: a key that does not open is a person's to mend; a store that is away comes back. */
+/**
+ * The outcome when a tool failed and nothing was sent. A key that does not open needs a person. An unavailable store is retried.
+ */
 export function unready(error: unknown): AttemptOutcome {
   const detail = detailOf(error)
   const code = error instanceof Error && 'code' in error ? error.code : null

@@ -1,27 +1,38 @@
 import type { BindingQueue } from './binding-queue.ts'
 import type { IssuerShares } from './issuer-shares.ts'
 
-// How many deliveries of one binding this worker wants in memory.
+// Decides how many deliveries of one binding this worker wants in memory.
 
-/** Most that a binding may have waiting in memory, so that one RP does not fill it. */
+/** The most deliveries of one binding that wait in memory, so that one RP does not fill it. */
 const WAITING_MAX = 1_024
-/** The part of its issuer's free memory that one binding may take, so that however many RPs hang, some is left for the next. */
+/**
+ * The part of its issuer's free memory that one binding may take. Memory remains for the next binding, however many RPs do not
+ * respond.
+ */
 export const SHARE = 1 / 4
-/** The part of its issuer's memory that is kept for bindings with little in hand, and the part of what is free that one may take of it. */
+/** The part of its issuer's memory that is reserved for bindings with few deliveries in hand. */
 const RESERVE = 1 / 4
+/** The part of the free memory that a binding may take from the reserve. */
 export const RESERVE_SHARE = 1 / 32
-/** Claimed ahead of need, in multiples of the attempts at once: enough to keep a slow RP busy for one round trip to the ledger. */
+/**
+ * The deliveries to claim ahead, as a multiple of the concurrent attempts. It keeps a slow RP busy for one round trip to the
+ * ledger.
+ */
 const CLAIM_AHEAD = 4
-/** The same in multiples of what ended since the last claim: a fast RP's backlog soon fits in memory, and is over. */
+/**
+ * The deliveries to claim ahead, as a multiple of the attempts that ended since the last claim. A fast RP's backlog soon fits in
+ * memory and is done.
+ */
 const CLAIM_AHEAD_OF_ENDED = 2
-/** A binding with a rate has no more in memory than it takes in so long. */
+/** A binding with a rate limit has at most the deliveries of this interval in memory, in milliseconds. */
 const AHEAD_MS = 5_000
-/** Of its part of the memory: an issuer with less room than that does not hurry the next claim. */
-const HUNGRY_PART = 1 / 8
+/** The part of its memory that must be free before an issuer causes an immediate claim. */
+const ROOM_PART_MIN = 1 / 8
 
-export const isDown = ({ breaker }: BindingQueue): boolean => breaker.state !== 'closed'
+/** Whether the breaker of a binding is not closed. */
+export const isUnavailable = ({ breaker }: BindingQueue): boolean => breaker.state !== 'closed'
 
-/** Most that a binding may have in hand, when `free` are free for its issuer. */
+/** The most deliveries that a binding may have in hand when its issuer has room for `free`. */
 export function allowance(queue: BindingQueue, shares: IssuerShares, free: number): number {
   if (queue.limit === 0) return 0
   const reserve = shares.partOf(queue.issuer) * RESERVE
@@ -29,19 +40,19 @@ export function allowance(queue: BindingQueue, shares: IssuerShares, free: numbe
   return Math.floor(Math.min(WAITING_MAX, most, queue.startableWithin(AHEAD_MS)))
 }
 
-/** What it should have in hand while the ledger has more. */
+/** The number of deliveries that a binding should have in hand while the ledger has more. */
 export function wanted(queue: BindingQueue, shares: IssuerShares, free: number): number {
-  if (isDown(queue)) return queue.limit
+  if (isUnavailable(queue)) return queue.limit
   const ahead = Math.max(queue.limit * CLAIM_AHEAD, queue.ended * CLAIM_AHEAD_OF_ENDED)
   return Math.min(ahead, allowance(queue, shares, free))
 }
 
-/** Whether the ledger should be asked for more of it at once. */
-export function isHungry(queue: BindingQueue, shares: IssuerShares): boolean {
+/** Whether to claim more deliveries of this binding at once. */
+export function wantsMore(queue: BindingQueue, shares: IssuerShares): boolean {
   if (!queue.backlog.interactive && !queue.backlog.bulk) return false
   const room = shares.roomOf(queue.issuer)
-  // A claim costs as much for one delivery as for many: an issuer that has nearly its part waits until there is room for some.
-  if (room < shares.partOf(queue.issuer) * HUNGRY_PART) return false
+  // A claim costs the same for one delivery as for many, so an issuer with little room waits until there is more.
+  if (room < shares.partOf(queue.issuer) * ROOM_PART_MIN) return false
   const want = wanted(queue, shares, room)
   return want > 0 && queue.inHand <= want / 2
 }

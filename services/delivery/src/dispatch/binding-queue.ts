@@ -20,16 +20,16 @@ export interface Held {
   readonly sinceMs: number
 }
 
-/** What this worker may do to one binding: its share of what the binding takes. */
+/** The limits of one binding for this worker: its share of what the binding allows. */
 export interface Limits {
-  /** Attempts at once; 0 where all of it is other workers'. */
+  /** Concurrent attempts; 0 if other workers have the whole share. */
   readonly concurrency: number
-  /** Attempts started in a second; null without a limit. */
+  /** Attempts started per second; null without a limit. */
   readonly perSecond: number | null
 }
 
 export interface BindingQueueDeps {
-  /** Whose relying party it is. */
+  /** The issuer that the relying party is registered at. */
   readonly issuer: Issuer
   readonly limits: () => Limits
   readonly monotonicMs: () => number
@@ -37,15 +37,18 @@ export interface BindingQueueDeps {
   readonly random: () => number
 }
 
-/** The part of a binding's slots that the bulk lane may fill, so that a person's click always finds one. */
+/** The part of a binding's slots that the bulk lane may fill, so that an interactive logout always finds one. */
 const BULK_PART = 1 / 2
 
-/** The deliveries of one binding that this worker holds: what waits, what runs, and whether it is worth trying. */
+/**
+ * The deliveries of one binding that this worker holds: waiting, running and being settled. Also decides whether an attempt may
+ * start.
+ */
 export class BindingQueue {
   readonly issuer: Issuer
-  /** Whether the ledger has more that is due, by lane. What is new then goes there too, behind it. */
+  /** Whether the ledger has more due deliveries, by lane. New deliveries then go to the ledger too, behind them. */
   readonly backlog: Record<Lane, boolean> = { interactive: false, bulk: false }
-  /** Attempts that have ended since the ledger was last asked for more. */
+  /** Attempts that ended since the last claim. */
   ended = 0
   readonly #deps: BindingQueueDeps
   readonly #waiting: Record<Lane, Held[]> = { interactive: [], bulk: [] }
@@ -60,7 +63,7 @@ export class BindingQueue {
     this.#deps = deps
   }
 
-  /** Attempts that may be under way at once, as things stand. */
+  /** Attempts that may run at present. */
   get limit(): number {
     return allowedBy(this.#breaker, this.#deps.limits().concurrency, this.#deps.monotonicMs())
   }
@@ -69,34 +72,34 @@ export class BindingQueue {
     return this.#breaker
   }
 
-  /** Attempts under way. */
+  /** Running attempts. */
   get running(): number {
     return this.#running.interactive + this.#running.bulk
   }
 
-  /** Waiting, running and being settled. */
+  /** Deliveries that wait, run or are being settled. */
   get inHand(): number {
     return this.#waiting.interactive.length + this.#waiting.bulk.length + this.running + this.#settling
   }
 
-  /** When an attempt last ended. */
+  /** The time when an attempt last ended. */
   get endedMs(): number {
     return this.#endedMs
   }
 
-  /** Nothing of it needs to be remembered. */
+  /** Whether the queue has no state to remember. */
   get quiet(): boolean {
     const { interactive, bulk } = this.backlog
     return this.inHand === 0 && this.#breaker === CLOSED && this.#bucket === null && !interactive && !bulk
   }
 
-  /** Whether one waits that has a free slot. Its rate may still hold it. */
+  /** Whether a waiting delivery has a free slot. The rate limit may still delay it. */
   get startable(): boolean {
     if (this.#waiting.interactive.length === 0 && this.#waiting.bulk.length === 0) return false
     return this.#nextLane() !== null
   }
 
-  /** Attempts that may start within `ms`, by the rate alone. */
+  /** Attempts that the rate limit allows to start within `ms`. */
   startableWithin(ms: number): number {
     const { perSecond } = this.#deps.limits()
     return perSecond === null ? Number.POSITIVE_INFINITY : Math.ceil((perSecond * ms) / 1_000)
@@ -106,7 +109,7 @@ export class BindingQueue {
     this.#waiting[held.delivery.event.lane].push(held)
   }
 
-  /** The next that may start now, interactive ones first; it counts as running from then on. Null where none may. */
+  /** Removes the next delivery that may start, interactive ones first, and counts it as running. Null if none may start. */
   next(): Held | null {
     const lane = this.#nextLane()
     if (lane === null || !this.#mayStart()) return null
@@ -115,7 +118,7 @@ export class BindingQueue {
     return this.#waiting[lane].shift() ?? null
   }
 
-  /** Takes out what has waited since before `beforeMs`. */
+  /** Removes and returns the deliveries that have waited since before `beforeMs`. */
   takeOlder(beforeMs: number): readonly Held[] {
     const older: Held[] = []
     for (const queue of [this.#waiting.interactive, this.#waiting.bulk]) {
@@ -124,12 +127,12 @@ export class BindingQueue {
     return older
   }
 
-  /** Takes out all that waits. */
+  /** Removes and returns all waiting deliveries. */
   takeWaiting(): readonly Held[] {
     return [...this.#waiting.interactive.splice(0), ...this.#waiting.bulk.splice(0)]
   }
 
-  /** An attempt has ended: its slot is free, and the ledger is being told. */
+  /** Notes that an attempt has ended: its slot is free, and its outcome is being written. */
   attempted(lane: Lane, outcome: AttemptOutcome | null): void {
     const { monotonicMs, random } = this.#deps
     this.#running[lane] -= 1
@@ -139,7 +142,7 @@ export class BindingQueue {
     this.#breaker = breakerAfter(this.#breaker, outcome, { nowMs: this.#endedMs, random: random() })
   }
 
-  /** The ledger has it. */
+  /** Notes that the ledger has stored the outcome of an attempt. */
   settled(): void {
     this.#settling -= 1
   }
@@ -152,7 +155,7 @@ export class BindingQueue {
     return this.#waiting.bulk.length > 0 && this.#running.bulk < bulkMost ? 'bulk' : null
   }
 
-  /** Takes a token, where there is a rate. */
+  /** Takes a token of the rate limit, if there is one. */
   #mayStart(): boolean {
     const { perSecond } = this.#deps.limits()
     if (perSecond === null) return true

@@ -3,8 +3,8 @@ import { createLog } from '@curfew/runtime'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createBreakerReports } from './breaker-reports.ts'
 
-// Goal: the ledger hears the last word of each binding, in few statements, whatever fails; and nobody waits for it.
-// Method: a ledger that answers when it is told to, and a clock driven by hand.
+// Goal: the ledger learns the last state of every breaker in few statements, despite failures, and no caller waits.
+// Method: a ledger that answers when the test says so, and a clock that the test drives.
 
 beforeEach(() => vi.useFakeTimers())
 afterEach(() => vi.useRealTimers())
@@ -31,7 +31,7 @@ function rig() {
   return { notes, reports, ended, last: () => answers.at(-1) }
 }
 
-test('what comes up while one statement is under way makes up the next, with the last word of each', async () => {
+test('reports that arrive during a statement form the next one, with the last state of every binding', async () => {
   const { notes, reports, last } = rig()
   reports.note(ONE, 'opened')
   reports.note(ONE, 'closed')
@@ -43,14 +43,14 @@ test('what comes up while one statement is under way makes up the next, with the
   expect(notes.slice(1)).toEqual([{ opened: [ONE, TWO], closed: [] }])
 })
 
-test('what failed is said again, unless something newer is known', async () => {
+test('a failed report is repeated unless there is a newer one', async () => {
   const { notes, reports, last } = rig()
   reports.note(ONE, 'opened')
   reports.note(TWO, 'opened')
   last()?.resolve()
   await vi.advanceTimersByTimeAsync(0)
   reports.note(TWO, 'closed')
-  last()?.reject(new Error('the ledger is away'))
+  last()?.reject(new Error('the ledger is unavailable'))
   await vi.advanceTimersByTimeAsync(999)
   expect(notes).toHaveLength(2)
   reports.note(ONE, 'closed')
@@ -58,11 +58,11 @@ test('what failed is said again, unless something newer is known', async () => {
   expect(notes.slice(2)).toEqual([{ opened: [], closed: [TWO, ONE] }])
 })
 
-test('nothing more is said once all has ended', async () => {
+test('nothing is reported after the end', async () => {
   const { notes, reports, ended, last } = rig()
   reports.note(ONE, 'opened')
   ended.abort()
-  last()?.reject(new Error('the ledger is away'))
+  last()?.reject(new Error('the ledger is unavailable'))
   await vi.advanceTimersByTimeAsync(60_000)
   expect(notes).toHaveLength(1)
 })

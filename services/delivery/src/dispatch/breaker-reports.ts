@@ -7,11 +7,13 @@ export interface BreakerReportsDeps {
   readonly ledger: Pick<DeliveryLedger, 'noteBreakers'>
   readonly worker: Pick<Worker, 'id'>
   readonly log: Log
-  /** Aborts when nothing more is to be reported. */
+  /** Aborts when nothing more must be reported. */
   readonly ended: AbortSignal
 }
 
-/** Tells the ledger which bindings are down. Nobody waits for it, and nothing fails with it. */
+/**
+ * Reports to the ledger which bindings have an open breaker. No caller waits for a report, and a failed one fails nothing else.
+ */
 export interface BreakerReports {
   note(id: BindingId, state: 'opened' | 'closed'): void
 }
@@ -19,8 +21,8 @@ export interface BreakerReports {
 const PAUSE_MS = 1_000
 
 /**
- * Keeps the last word of each binding until the ledger has it, so that what waits is never more than there are bindings.
- * One statement at a time, for all that has come up meanwhile.
+ * Keeps the last state of every binding until the ledger has it, so at most one report per binding waits. Sends one statement at
+ * a time, with all reports that arrived during the last one.
  */
 export function createBreakerReports({ ledger, worker, log, ended }: BreakerReportsDeps): BreakerReports {
   const waiting = new Map<BindingId, 'opened' | 'closed'>()

@@ -1,2 +1,2 @@
-/** Resolves once all else that waits for the processor has had its turn. */
+/** Yields to the event loop. Resolves after other waiting work has had a turn. */
 export const breathe = () => new Promise<void>((resolve) => void setImmediate(resolve))

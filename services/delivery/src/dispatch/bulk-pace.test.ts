@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { type BulkKind, createBulkPace } from './bulk-pace.ts'
 
-// Goal: a mass logout gets what is to spare, and gives way at once. Method: a clock that the test drives, and a process that
-// is as busy as it says.
+// Goal: a mass logout uses spare processor time and gives way at once. Method: a clock that the test drives, and a process with a
+// given utilization.
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 0 })
@@ -11,7 +11,7 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** What gets through in `seconds` when all is taken that there is. */
+/** The deliveries per second when all that is available is spent for `seconds`. */
 async function throughput(
   pace: ReturnType<typeof createBulkPace>,
   seconds: number,
@@ -40,19 +40,19 @@ test('speeds up while the process is idle, slows down when it is busy, and never
   expect(slow).toBeGreaterThan(10)
 })
 
-test('does not begin at its most after a day in which nobody needed it', async () => {
+test('does not start at its highest rate after a long idle time', async () => {
   const pace = createBulkPace({ utilization: () => 0.1, monotonicMs: () => Date.now() })
   const first = await throughput(pace, 1)
   const again = createBulkPace({ utilization: () => 0.1, monotonicMs: () => Date.now() })
   for (let n = 0; n < 1_000; n++) {
-    // Looked at now and then, and never used up.
+    // The pace is polled now and then, and never used up.
     again.available('fresh')
     await vi.advanceTimersByTimeAsync(200)
   }
   expect(await throughput(again, 1)).toBeLessThan(first * 1.5)
 })
 
-test('what was spent beyond it is waited for', async () => {
+test('waits for deliveries that were spent in excess', async () => {
   const pace = createBulkPace({ utilization: () => 0.9, monotonicMs: () => Date.now() })
   pace.spend('fresh', 2_000)
   let readyMs = Number.NaN
@@ -65,13 +65,13 @@ test('what was spent beyond it is waited for', async () => {
   expect(readyMs).toBeGreaterThan(2_000)
 })
 
-test('what is due again is not kept waiting by what is new, however much that is', async () => {
+test('fresh deliveries do not delay due ones, however many there are', async () => {
   const pace = createBulkPace({ utilization: () => 0.1, monotonicMs: () => Date.now() })
   pace.spend('fresh', 1_000_000)
   expect(await throughput(pace, 2, 'due')).toBeGreaterThan(100)
 })
 
-test('whoever waits is let go when the service stops', async () => {
+test('the wait ends when the service stops', async () => {
   const stop = new AbortController()
   const pace = createBulkPace({ utilization: () => 1, monotonicMs: () => 0 })
   const waiting = pace.ready(stop.signal)

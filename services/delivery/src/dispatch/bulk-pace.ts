@@ -1,37 +1,37 @@
 import { sleep } from '@curfew/runtime'
 
-/** Planned for the first time, or claimed from the ledger. */
+/** `fresh` deliveries are planned for the first time, `due` ones are claimed from the ledger. */
 export type BulkKind = 'fresh' | 'due'
 
-/** How fast the bulk lane may go. */
+/** The rate at which the bulk lane may proceed. */
 export interface BulkPace {
-  /** Deliveries of that kind that may be planned or claimed now. */
+  /** The deliveries of this kind that may be planned or claimed now. */
   available(kind: BulkKind): number
-  /** Says that so many were. More than were available is made up for by waiting. */
+  /** Spends deliveries of a kind. An excess over the available number must be waited for. */
   spend(kind: BulkKind, deliveries: number): void
-  /** Resolves when some fresh ones are available, or `stopping` aborts. */
+  /** Resolves when fresh deliveries are available, or when `stopping` aborts. */
   ready(stopping: AbortSignal): Promise<void>
 }
 
 export interface BulkPaceOptions {
-  /** How busy this process has been since the last call, 0 to 1. */
+  /** The busy part of this process's time since the last call, 0 to 1. */
   readonly utilization: () => number
   readonly monotonicMs: () => number
 }
 
-/** Busier than this, the bulk lane slows down: what is left is for people who wait. */
+/** Above this utilization the bulk lane slows down, to leave time for interactive logouts. */
 const BUSY = 0.5
 const ADJUST_MS = 100
 const PER_SECOND = { first: 500, least: 50, most: 20_000 }
 const SLOWER = 0.7
 const FASTER = 1.15
 const PAUSE_MS = 20
-/** Each kind has a part of its own: retries must not wait for the end of a mass logout that goes on for hours. */
+/** Every kind has its own part, so that retries do not wait for the end of a mass logout that takes hours. */
 const PARTS: Readonly<Record<BulkKind, number>> = { fresh: 0.7, due: 0.3 }
 
 /**
- * Lets a mass logout have what this process has to spare, and no more: it speeds up little by little while there is
- * time left, and slows down at once when there is not. Whoever clicks meanwhile should not notice.
+ * Gives a mass logout the spare time of this process. The pace grows slowly while time is left, and drops at once when it is not.
+ * Interactive logouts should not be delayed noticeably.
  */
 export function createBulkPace({ utilization, monotonicMs }: BulkPaceOptions): BulkPace {
   let perSecond = PER_SECOND.first
@@ -43,9 +43,10 @@ export function createBulkPace({ utilization, monotonicMs }: BulkPaceOptions): B
     const nowMs = monotonicMs()
     if (nowMs - adjustedMs >= ADJUST_MS) {
       adjustedMs = nowMs
-      // Faster only while it holds something back: unused for a day, it must not begin the next mass logout at its most.
-      const heldBack = tokens.fresh < 1 || tokens.due < 1
-      const factor = utilization() > BUSY ? SLOWER : heldBack ? FASTER : 1
+      // The pace grows only while it limits the bulk lane. After an idle day the next mass logout must not start at the highest
+      // rate.
+      const limiting = tokens.fresh < 1 || tokens.due < 1
+      const factor = utilization() > BUSY ? SLOWER : limiting ? FASTER : 1
       perSecond = Math.min(Math.max(perSecond * factor, PER_SECOND.least), PER_SECOND.most)
     }
     for (const kind of ['fresh', 'due'] as const) {
@@ -71,7 +72,7 @@ export function createBulkPace({ utilization, monotonicMs }: BulkPaceOptions): B
   }
 }
 
-/** How busy this process's event loop has been since the last call, 0 to 1. */
+/** Creates a function that returns the busy part of the event loop's time since its last call, 0 to 1. */
 export function createUtilization(): () => number {
   let last = performance.eventLoopUtilization()
   return () => {

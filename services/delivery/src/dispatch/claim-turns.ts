@@ -4,26 +4,26 @@ import type { BindingQueue } from './binding-queue.ts'
 
 type Place = readonly [BindingId, BindingQueue]
 
-/** Whose turn it is when the ledger is asked for more: issuers take turns, and the bindings of each. */
+/** The order of bindings in a claim. Issuers take turns, and so do the bindings of every issuer. */
 export interface ClaimTurns {
-  /** The lines in the order in which they are asked for. Those that came too short the last time come first. */
+  /** The binding queues in the order of the claim. Queues that the last claim left short come first. */
   inOrder(queues: Iterable<Place>): readonly Place[]
-  /** Notes that a line had its fill. */
+  /** Notes that a binding queue got all that it asked for. */
   filled(id: BindingId, queue: BindingQueue): void
-  /** Among bindings that have no line here, the claim begins behind this one. 0: with the first. */
+  /** Among bindings without a queue here, the claim starts after this binding. 0 starts with the first. */
   readonly after: number
-  /** Bindings that a claim must leave out where they have no line: their issuers had their turn. */
+  /** Bindings without a queue that a claim must leave out because their issuers had their turn. */
   resting(): Iterable<BindingId>
   /**
-   * Notes what was claimed for bindings that had no line.
+   * Notes the deliveries claimed for bindings without a queue.
    *
-   * @param full whether there may be more than what came.
+   * @param full whether the ledger may have more of them.
    */
   claimed(unknown: readonly InFlightDelivery[], full: boolean): void
 }
 
 export function createClaimTurns(registry: Pick<RegistryCache, 'current'>): ClaimTurns {
-  /** The last binding of each issuer that had its fill. */
+  /** The last fully served binding of every issuer. */
   const lastOf = new Map<Issuer, BindingId>()
   let lastIssuer: Issuer | null = null
   const served = new Set<Issuer>()
@@ -57,13 +57,13 @@ export function createClaimTurns(registry: Pick<RegistryCache, 'current'>): Clai
   }
 }
 
-/** The list, beginning with the first item for which `begins` holds. */
+/** The list, rotated to start with the first item for which `begins` holds. */
 function from<Item>(items: readonly Item[], begins: (item: Item) => boolean): readonly Item[] {
   const place = items.findIndex(begins)
   return place <= 0 ? items : [...items.slice(place), ...items.slice(0, place)]
 }
 
-/** The binding that came last in a claim that went upwards from behind `after`, and then from the beginning. */
+/** The last binding of a claim that went upwards from `after` and then continued from the lowest id. */
 function lastOfRound(unknown: readonly InFlightDelivery[], after: number): number {
   const interactive = unknown.filter(({ event }) => event.lane === 'interactive')
   const ids = (interactive.length > 0 ? interactive : unknown).map(({ bindingId }) => bindingId as number)

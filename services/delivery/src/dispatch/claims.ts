@@ -10,7 +10,7 @@ import type { ClaimRequest, DeliveryLedger, Lease, Slots } from '@curfew/ledger'
 import { type Log, sleep } from '@curfew/runtime'
 import type { RegistryCache } from '../intake/registry-cache.ts'
 import type { Worker } from '../worker/worker.ts'
-import { isDown, isHungry, RESERVE_SHARE, SHARE, wanted } from './appetite.ts'
+import { isUnavailable, RESERVE_SHARE, SHARE, wanted, wantsMore } from './appetite.ts'
 import type { BindingLimits } from './binding-limits.ts'
 import { breathe } from './breathe.ts'
 import type { BulkPace } from './bulk-pace.ts'
@@ -21,7 +21,7 @@ import type { Starter } from './starter.ts'
 export interface ClaimDeps {
   readonly ledger: Pick<DeliveryLedger, 'claimDue' | 'giveUpUnreachable'>
   readonly registry: Pick<RegistryCache, 'current'>
-  /** The worker that leases are taken for, and whether they may be trusted now. */
+  /** The worker that takes the leases. It also tells whether the leases can be trusted now. */
   readonly worker: Pick<Worker, 'alive' | 'leasing' | 'took'>
   readonly holdings: Holdings
   readonly starter: Pick<Starter, 'accept' | 'start'>
@@ -30,7 +30,7 @@ export interface ClaimDeps {
   readonly bulkPace: Pick<BulkPace, 'available' | 'spend'>
   readonly bell: Pick<Bell, 'listen'>
   readonly log: Log
-  /** Pause between two looks at what is due, in milliseconds. */
+  /** The pause between two claims, in milliseconds. */
   readonly idleMs: number
   readonly now: () => Date
   readonly monotonicMs: () => number
@@ -39,15 +39,15 @@ export interface ClaimDeps {
 const LANES: readonly Lane[] = ['interactive', 'bulk']
 const CLAIM_LIMIT = 1_000
 const NONE: Slots = { interactive: 0, bulk: 0 }
-/** Of each lane of a binding that nothing is known of here. */
+/** The slots of each lane for a binding without a queue here. */
 const SLOTS_ELSE = 16
 const GIVE_UP_EVERY_MS = 30_000
-/** Most that are given up on at once, for each binding and lane. */
+/** The most deliveries of a binding and lane that are given up at once. */
 const GIVE_UP_BATCH = 500
-/** Bindings that are looked at before all else that waits for the processor gets its turn. */
+/** The binding queues started before other work gets a turn on the event loop. */
 const SWEEP_SLICE = 250
 
-/** Ends the pause before the next claim: there is room for more, or more is due. */
+/** Ends the pause before the next claim when there is room for more deliveries, or more are due. */
 export class Bell {
   #woken = new AbortController()
 
@@ -55,14 +55,14 @@ export class Bell {
     this.#woken.abort()
   }
 
-  /** A signal that the next ring aborts. */
+  /** Returns a signal that the next ring aborts. */
   listen(): AbortSignal {
     this.#woken = new AbortController()
     return this.#woken.signal
   }
 }
 
-/** Claims what is due until `stopping` aborts, and gives up on what nobody could try for too long. */
+/** Claims due deliveries until `stopping` aborts, and gives up deliveries to bindings that were unavailable for too long. */
 export async function claimUntil(deps: ClaimDeps, stopping: AbortSignal): Promise<void> {
   const { holdings, bell, log, idleMs, monotonicMs } = deps
   let gaveUpMs = monotonicMs()
@@ -79,13 +79,13 @@ export async function claimUntil(deps: ClaimDeps, stopping: AbortSignal): Promis
     } catch (error) {
       log.warn({ event: 'ledger.claim-failed', err: error })
     }
-    const busy = [...holdings.queues.values()].some((queue) => isHungry(queue, holdings.shares))
-    // Without a pause only after progress: a ledger that is away or a lost lease must not make this spin.
+    const busy = [...holdings.queues.values()].some((queue) => wantsMore(queue, holdings.shares))
+    // Skips the pause only after progress: an unavailable ledger or a lost lease must not cause a busy loop.
     if (!busy || claimed === 0) await sleep(idleMs, AbortSignal.any([stopping, woken]))
   }
 }
 
-/** Goes on with what waited for a beat of the heart, or for its rate. */
+/** Starts deliveries that waited for a heartbeat or for their rate limit. */
 async function sweep({ holdings: { queues }, starter }: ClaimDeps): Promise<void> {
   let seen = 0
   for (const [id, queue] of [...queues]) {
@@ -95,14 +95,14 @@ async function sweep({ holdings: { queues }, starter }: ClaimDeps): Promise<void
   }
 }
 
-/** @returns how many were claimed. */
+/** Claims once. @returns the number of claimed deliveries. */
 async function claimOnce(deps: ClaimDeps): Promise<number> {
   const { ledger, worker, holdings, turns, bulkPace, now } = deps
-  // Never all that is free: what turns up next must not find memory full of what hangs.
+  // Never claims all free memory: it must not fill with deliveries to unresponsive RPs.
   const limit = Math.min(CLAIM_LIMIT, Math.floor(holdings.free / 2))
   if (limit <= 0 || !worker.alive()) return 0
   const bulk = bulkPace.available('due')
-  // A quarter is left to bindings that nothing is known of here.
+  // Leaves a quarter to bindings without a queue here.
   const slots = slotsWithin(deps, Math.ceil(limit * (1 - SHARE)), Math.ceil(bulk * (1 - SHARE)))
   const most = Math.min(SLOTS_ELSE, Math.ceil(limit * RESERVE_SHARE))
   const slotsElse = { interactive: most, bulk: Math.min(most, bulk) }
@@ -120,7 +120,7 @@ async function claimOnce(deps: ClaimDeps): Promise<number> {
   })
 }
 
-/** How many to claim of each binding that is known here, at most `budget` in all, and `bulk` of the bulk lane. */
+/** The slots to claim for bindings with a queue here: at most `budget` in total and `bulk` of the bulk lane. */
 function slotsWithin(deps: ClaimDeps, budget: number, bulk: number): ReadonlyMap<BindingId, Slots> {
   const { holdings, limits, turns } = deps
   const { queues, shares, free } = holdings
@@ -140,8 +140,9 @@ function slotsWithin(deps: ClaimDeps, budget: number, bulk: number): ReadonlyMap
     const missing =
       wanted(queue, shares, Math.min(free - asked, shares.roomOf(issuer) - before)) - queue.inHand
     const ask = (lane: Lane, most: number) => {
-      // One at least of those not known to have more: what a full line sent to the ledger must not wait there unseen.
-      const least = queue.backlog[lane] || isDown(queue) ? 0 : 1
+      // Asks for at least one delivery of a binding without a known backlog. Otherwise deliveries that a full queue sent to the
+      // ledger would stay there unnoticed.
+      const least = queue.backlog[lane] || isUnavailable(queue) ? 0 : 1
       return Math.max(0, Math.min(Math.max(missing, least), most))
     }
     const interactive = ask('interactive', budget - asked)
@@ -158,7 +159,7 @@ function slotsWithin(deps: ClaimDeps, budget: number, bulk: number): ReadonlyMap
 
 type Asked = Pick<ClaimRequest, 'slots' | 'slotsElse' | 'limit'>
 
-/** Takes what was claimed, and learns from it which bindings have more. */
+/** Starts the claimed deliveries, and notes which bindings have a backlog. */
 function takeClaimed(
   { worker, holdings, starter, bulkPace }: ClaimDeps,
   claimed: readonly InFlightDelivery[],
@@ -174,7 +175,7 @@ function takeClaimed(
   for (const delivery of claimed) starter.accept(delivery, lease)
 }
 
-/** Learns from a claim which bindings have more: those of which all came that were asked for. */
+/** Notes which bindings have a backlog: the claim returned as many of their deliveries as it asked for. */
 function noteBacklog(
   holdings: Holdings,
   lane: Lane,
@@ -197,13 +198,13 @@ function noteBacklog(
   }
 }
 
-/** Of what is known to be down, what has been due for longer than its schedule lasts. */
+/** Gives up deliveries of unavailable bindings that have been due for longer than their whole retry schedule. */
 async function giveUp({ ledger, registry, holdings, log, now }: ClaimDeps): Promise<void> {
   const nowMs = now().getTime()
   const { bindings } = registry.current()
   const dueBefore = new Map(
     [...holdings.queues]
-      .filter(([, queue]) => isDown(queue))
+      .filter(([, queue]) => isUnavailable(queue))
       .map(([id]) => [id, new Date(nowMs - horizonMs(bindings.get(id)?.retry ?? DEFAULT_RETRY_POLICY))]),
   )
   if (dueBefore.size === 0) return

@@ -2,12 +2,12 @@ import type { Issuer } from '@curfew/domain'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { claim, deliveriesTo, IDLE_MS, id, issuerOf, rig, until } from './dispatcher.fixture.ts'
 
-// Goal: what one issuer has to do, however much it is, delays no other issuer's logouts. Method: as in dispatcher.test.ts.
+// Goal: the work of one issuer, however much, delays no other issuer's logouts. Method: as in dispatcher.test.ts.
 
 const BIG = 1
 const SMALL = 1_001
 const THIRD = 2_001
-/** Of the same issuer, from `first` on. */
+/** Consecutive bindings of the same issuer, from `first` on. */
 const bindings = (first: number, count: number) => Array.from({ length: count }, (_, n) => first + n)
 const oneEach = (first: number, count: number) =>
   bindings(first, count).flatMap((binding) => deliveriesTo(binding, 1))
@@ -19,8 +19,8 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-describe('attempts that come together', () => {
-  test('begin a few at a time, so that the process gets to do other things in between', async () => {
+describe('simultaneous attempts', () => {
+  test('begin a few at a time, so that other work runs in between', async () => {
     const { accept, attempted } = rig({ startsPerTurn: 4, heldMax: 10_000 })
     accept(oneEach(BIG, 500))
     expect(attempted).toHaveLength(4)
@@ -32,7 +32,7 @@ describe('attempts that come together', () => {
     await until(() => attempted.length === 500)
   })
 
-  test('begin fewer at a time while several issuers have them, and as many as before once one is alone', async () => {
+  test('begin fewer at a time while several issuers have deliveries, and more again when one is alone', async () => {
     const { accept, attempted } = rig({ startsPerTurn: 100, heldMax: 10_000 })
     const begunIn = async (turn: () => void) => {
       const before = attempted.length
@@ -50,19 +50,19 @@ describe('attempts that come together', () => {
     expect(await begunIn(() => vi.advanceTimersByTime(3_000))).toBeGreaterThanOrEqual(100)
   })
 
-  test('for one issuer give another its turn at once', async () => {
+  test('for one issuer give another issuer its turn at once', async () => {
     const { accept, attempted, attemptedOf } = rig({ startsPerTurn: 4, heldMax: 10_000 })
     accept(oneEach(BIG, 500))
     accept(deliveriesTo(SMALL, 3))
     await until(() => attemptedOf(SMALL).length === 3)
-    // The first four were under way, and then the two issuers take turns.
+    // Four attempts were under way. After that the two issuers take turns.
     expect(attempted.length).toBeLessThanOrEqual(4 + 2 * 4)
     await until(() => attempted.length === 503)
   })
 })
 
 describe('attempts under way', () => {
-  test('never fill up for one issuer whose relying parties hang: others begin at once, and so do those after them', () => {
+  test('of an issuer with unresponsive relying parties leave slots for a second and a third issuer', () => {
     const { accept, attempted, attemptedOf, holdings } = rig({ attemptsMax: 40, heldMax: 10_000 })
     accept(oneEach(BIG, 500))
     expect([attempted.length, holdings.shares.running, holdings.shares.mostRunning]).toEqual([30, 30, 30])
@@ -73,14 +73,14 @@ describe('attempts under way', () => {
     expect(attemptedOf(THIRD)).toHaveLength(1)
   })
 
-  test('go on for an issuer as soon as one of its own has ended', async () => {
+  test('continue for an issuer as soon as one of its own has ended', async () => {
     const { accept, attempted, finish } = rig({ attemptsMax: 40, heldMax: 10_000 })
     accept(oneEach(BIG, 500))
     await finish(...attempted.slice(0, 5))
     expect(attempted).toHaveLength(35)
   })
 
-  test('go on for an issuer once others have ended theirs', async () => {
+  test('continue for an issuer once those of others have ended', async () => {
     const { accept, attempted, attemptedOf, finish, dispatcher, holdings } = rig({
       attemptsMax: 40,
       heldMax: 10_000,
@@ -97,7 +97,7 @@ describe('attempts under way', () => {
     expect(attempted.length).toBeGreaterThan(before + 10)
   })
 
-  test('of hanging relying parties leave slots to the others of the same issuer', () => {
+  test('at unresponsive relying parties leave slots to the others of the same issuer', () => {
     const { accept, attemptedOf } = rig({ attemptsMax: 400, heldMax: 100_000 })
     accept(bindings(BIG, 50).flatMap((binding) => deliveriesTo(binding, 16)))
     accept(deliveriesTo(BIG + 50, 1))
@@ -106,7 +106,7 @@ describe('attempts under way', () => {
 })
 
 describe('memory', () => {
-  test('is never all of one issuer', () => {
+  test('never fills with the deliveries of one issuer', () => {
     const { accept, dispatcher, holdings, fill } = rig({ heldMax: 400 })
     for (const binding of bindings(BIG, 500)) fill(binding)
     expect(holdings.shares.held).toBeLessThanOrEqual(300)
@@ -116,20 +116,20 @@ describe('memory', () => {
     expect(dispatcher.room(id(THIRD), 'interactive', issuerOf(THIRD))).toBeGreaterThan(0)
   })
 
-  test('that one issuer fills does not hold up what comes in for another', async () => {
+  test('that one issuer has filled does not delay the intake for another', async () => {
     const { accept, holdings } = rig({ attemptMs: () => 10, concurrencyOf: () => 1 })
     accept(deliveriesTo(BIG, 300))
     await vi.advanceTimersByTimeAsync(10)
-    const began = Date.now()
+    const startedMs = Date.now()
     await holdings.waitForRoom(50, new Set<Issuer>([issuerOf(SMALL)]))
-    expect(Date.now()).toBe(began)
+    expect(Date.now()).toBe(startedMs)
     await Promise.all([holdings.waitForRoom(50, new Set([issuerOf(BIG)])), vi.advanceTimersByTimeAsync(50)])
-    expect(Date.now()).toBe(began + 50)
+    expect(Date.now()).toBe(startedMs + 50)
   })
 })
 
 describe('claims', () => {
-  test('come to an issuer of few bindings soon, after a start before a backlog of another with thousands', async () => {
+  test('reach an issuer of few bindings soon, even when another has a backlog for thousands', async () => {
     const { ledger, dispatcher, attemptedOf } = rig({ attemptMs: () => 5, heldMax: 2_000 })
     for (const binding of bindings(BIG, 990)) ledger.due.push(...deliveriesTo(binding, 20))
     ledger.due.push(...deliveriesTo(SMALL, 1), ...deliveriesTo(THIRD, 1))
@@ -138,7 +138,7 @@ describe('claims', () => {
     expect(ledger.claims.length).toBeLessThanOrEqual(4)
   })
 
-  test('let an issuer of one binding go on as fast as its RP takes it, beside a backlog of hundreds of another', async () => {
+  test('serve an issuer of one binding as fast as its RP answers, beside a backlog for hundreds of another', async () => {
     const { ledger, dispatcher, attempted, attemptedOf } = rig({
       attemptMs: (binding) => (binding < SMALL ? 50 : 5),
       heldMax: 800,
@@ -147,9 +147,9 @@ describe('claims', () => {
     claim(dispatcher)
     await until(() => attempted.length > 1_000)
     ledger.due.push(...deliveriesTo(SMALL, 600))
-    const began = Date.now()
+    const startedMs = Date.now()
     await until(() => attemptedOf(SMALL).length === 600)
-    // 16 at once for 5 ms each is 188 ms.
-    expect(Date.now() - began).toBeLessThan(300)
+    // 16 at a time for 5 ms each takes 188 ms.
+    expect(Date.now() - startedMs).toBeLessThan(300)
   })
 })

@@ -11,7 +11,7 @@ import {
   until,
 } from './dispatcher.fixture.ts'
 
-// Goal: a binding's breaker, rate, share and lanes are kept, and keep nobody else waiting. Method: as in dispatcher.test.ts.
+// Goal: the breaker, rate, share and lanes of a binding hold, and delay no other binding. Method: as in dispatcher.test.ts.
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 0 })
@@ -20,22 +20,22 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-describe('a binding that is down', () => {
-  /** A rig whose binding 1 is down until it is told otherwise. */
-  function downAtFirst() {
-    let down = true
+describe('an unavailable binding', () => {
+  /** A rig whose binding 1 is unavailable until `recover` is called. */
+  function unavailableAtFirst() {
+    let unavailable = true
     const state = rig({
       attemptMs: (binding) => (binding === 9 ? null : 2),
-      outcomeOf: (binding) => (binding === 1 && down ? UNAVAILABLE : ACKNOWLEDGED),
+      outcomeOf: (binding) => (binding === 1 && unavailable ? UNAVAILABLE : ACKNOWLEDGED),
     })
-    const back = () => {
-      down = false
+    const recover = () => {
+      unavailable = false
     }
-    return { ...state, back }
+    return { ...state, recover }
   }
 
-  test('has what waits for it given back after a few failures, and is hardly tried after that', async () => {
-    const { accept, attemptedOf, ledger, dispatcher, holdings } = downAtFirst()
+  test('gives its waiting deliveries back after a few failures, and gets few attempts after that', async () => {
+    const { accept, attemptedOf, ledger, dispatcher, holdings } = unavailableAtFirst()
     accept(deliveriesTo(1, 100))
     await vi.advanceTimersByTimeAsync(2)
     expect(attemptedOf(1)).toHaveLength(16 + 4)
@@ -44,8 +44,8 @@ describe('a binding that is down', () => {
     expect([1, 2].map((binding) => holdings.isUnavailable(id(binding)))).toEqual([true, false])
   })
 
-  test('costs the others nothing, however much waits for it in the ledger', async () => {
-    const { accept, ledger, attemptedOf, dispatcher } = downAtFirst()
+  test('does not delay others, however many deliveries wait for it in the ledger', async () => {
+    const { accept, ledger, attemptedOf, dispatcher } = unavailableAtFirst()
     accept(deliveriesTo(1, 20))
     await vi.advanceTimersByTimeAsync(10)
     ledger.due.push(...deliveriesTo(1, 10_000), ...deliveriesTo(2, 500))
@@ -55,8 +55,8 @@ describe('a binding that is down', () => {
     expect(dispatcher.room(id(2), 'interactive', issuerOf(2))).toBeGreaterThan(0)
   })
 
-  test('is probed one at a time, further and further apart, and all that waits goes out once it answers', async () => {
-    const { accept, ledger, attempted, attemptedOf, dispatcher, holdings, back } = downAtFirst()
+  test('gets single probes at growing intervals, and all waiting deliveries once it answers', async () => {
+    const { accept, ledger, attempted, attemptedOf, dispatcher, holdings, recover } = unavailableAtFirst()
     accept(deliveriesTo(1, 20))
     await vi.advanceTimersByTimeAsync(10)
     ledger.due.push(...deliveriesTo(1, 300))
@@ -64,21 +64,21 @@ describe('a binding that is down', () => {
     const before = attempted.length
     await vi.advanceTimersByTimeAsync(60_000)
     const probes = attempted.length - before
-    // After 1, 2, 4, 8, 16 and 32 seconds.
+    // The probes come after 1, 2, 4, 8, 16 and 32 seconds.
     expect(probes).toBeGreaterThanOrEqual(4)
     expect(probes).toBeLessThanOrEqual(7)
     expect(ledger.recovered).toEqual([])
-    // Said again with each probe in vain.
+    // Every failed probe reports the open breaker again.
     expect(new Set(ledger.breakers.map(([, state]) => state))).toEqual(new Set(['opened']))
-    back()
+    recover()
     await until(() => attemptedOf(1).length === 320)
     expect([ledger.due.length, holdings.open, holdings.isUnavailable(id(1))]).toEqual([0, 0, false])
     expect(ledger.recovered).toEqual([id(1)])
     expect(ledger.breakers.at(-1)).toEqual([id(1), 'closed'])
   })
 
-  test('and then for too long: what waits for it is given up on', async () => {
-    const { accept, ledger, dispatcher } = downAtFirst()
+  test('has its waiting deliveries given up after too long a time', async () => {
+    const { accept, ledger, dispatcher } = unavailableAtFirst()
     accept([...deliveriesTo(1, 20), ...deliveriesTo(9, 1)])
     claim(dispatcher)
     await vi.advanceTimersByTimeAsync(61_000)
@@ -87,7 +87,7 @@ describe('a binding that is down', () => {
 })
 
 describe('a rate', () => {
-  test('is kept over time, and does not fill memory with what must wait', async () => {
+  test('is kept over time, and does not fill memory with waiting deliveries', async () => {
     const { ledger, attempted, dispatcher, holdings } = rig({ attemptMs: () => 1, perSecondOf: () => 10 })
     ledger.due.push(...deliveriesTo(1, 1_000))
     claim(dispatcher)
@@ -98,7 +98,7 @@ describe('a rate', () => {
   })
 })
 
-describe('a share of nothing', () => {
+describe('a share of 0', () => {
   test('leaves a binding to the other workers', async () => {
     const { ledger, attempted, dispatcher } = rig({ concurrencyOf: () => 0, barred: () => [id(1)] })
     ledger.due.push(...deliveriesTo(1, 5))
@@ -110,7 +110,7 @@ describe('a share of nothing', () => {
 })
 
 describe('the bulk lane', () => {
-  test('comes after the interactive one, and always leaves it slots', async () => {
+  test('comes after the interactive lane, and always leaves it slots', async () => {
     const { accept, attempted, finish } = rig({ concurrencyOf: () => 4 })
     accept(deliveriesTo(1, 10, 'bulk'))
     expect(attempted).toHaveLength(2)
@@ -120,7 +120,7 @@ describe('the bulk lane', () => {
     expect(attempted.at(-1)?.event.lane).toBe('interactive')
   })
 
-  test('has a backlog of its own, which sends nothing interactive to the ledger', async () => {
+  test('has its own backlog, which sends no interactive delivery to the ledger', async () => {
     const { ledger, dispatcher, attempted } = rig({ attemptMs: () => 50 })
     ledger.due.push(...deliveriesTo(1, 5_000, 'bulk'))
     claim(dispatcher)

@@ -18,7 +18,7 @@ import { Holdings, type HoldingsDeps } from './holdings.ts'
 
 export const HOUR = 3_600_000
 
-/** Claims until the test is over. */
+/** Claims until the test ends. */
 export function claim(dispatcher: Dispatcher): {
   readonly stop: AbortController
   readonly ended: Promise<void>
@@ -28,10 +28,10 @@ export function claim(dispatcher: Dispatcher): {
   return { stop, ended: dispatcher.claimUntil(stop.signal) }
 }
 
-/** Drives the clock until something is so. */
-export async function until(so: () => boolean): Promise<void> {
-  while (!so()) {
-    if (Date.now() > HOUR) throw new Error('not within an hour')
+/** Advances the clock until the condition holds. */
+export async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) {
+    if (Date.now() > HOUR) throw new Error('the condition did not hold within an hour')
     await vi.advanceTimersByTimeAsync(1)
   }
 }
@@ -39,7 +39,7 @@ export async function until(so: () => boolean): Promise<void> {
 export const IDLE_MS = 200
 export const id = (value: number) => value as BindingId
 export const W1 = 'w1' as WorkerId
-/** The issuer of the bindings from 1 to 999; from 1,000 to 1,999 it is another, and so on. */
+/** The issuer of a binding. Bindings 1 to 999 have one issuer, 1,000 to 1,999 the next, and so on. */
 export const issuerOf = (bindingId: number) =>
   `https://idp-${Math.floor(bindingId / 1_000)}.example` as Issuer
 const bindingsOf = (n: number) =>
@@ -65,11 +65,11 @@ export interface RigOptions
     Partial<Pick<HoldingsDeps, 'heldMax' | 'attemptsMax'>>,
     Partial<Pick<BindingLimits, 'barred'>> {
   readonly releaseDeliveries?: DeliveryLedger['releaseDeliveries']
-  /** How long an attempt at a binding lasts, in milliseconds. Default: for ever. */
+  /** The duration of an attempt at a binding, in milliseconds; null for an attempt that does not end. Default: null. */
   readonly attemptMs?: (bindingId: BindingId) => number | null
-  /** What an attempt comes to. Default: acknowledged. */
+  /** The outcome of an attempt. Default: acknowledged. */
   readonly outcomeOf?: (bindingId: BindingId) => AttemptOutcome
-  /** Attempts at once. Default 16. */
+  /** Concurrent attempts. Default: 16. */
   readonly concurrencyOf?: (bindingId: BindingId) => number
   readonly perSecondOf?: (bindingId: BindingId) => number | null
 }
@@ -84,7 +84,7 @@ export const UNAVAILABLE: AttemptOutcome = {
   errorDescription: null,
 }
 
-/** A dispatcher over a ledger in memory, which claims as the real one does, and attempts that end when they are told to. */
+/** A dispatcher over a ledger in memory that claims like the real one, with attempts that end when the test says so. */
 export function rig({
   attemptMs = () => null,
   outcomeOf = () => ACKNOWLEDGED,
@@ -104,7 +104,7 @@ export function rig({
     givenUp: [] as BindingId[],
     recovered: [] as BindingId[],
     breakers: [] as (readonly [BindingId, 'opened' | 'closed'])[],
-    away: false,
+    unavailable: false,
   }
   const running = new Map<InFlightDelivery, () => void>()
   const attempted: InFlightDelivery[] = []
@@ -137,7 +137,7 @@ export function rig({
     ledger: {
       async claimDue({ slots, slotsElse, limit, after = 0 }) {
         ledger.claims.push({ atMs: Date.now(), limit })
-        if (ledger.away) throw new Error('the ledger is away')
+        if (ledger.unavailable) throw new Error('the ledger is unavailable')
         const byBinding = Map.groupBy(ledger.due, ({ bindingId }) => bindingId)
         const claimed = [...byBinding]
           .sort(([a], [b]) => Number(a <= after) - Number(b <= after) || a - b)
@@ -151,7 +151,7 @@ export function rig({
           .slice(0, limit)
         const taken = new Set(claimed)
         ledger.due = ledger.due.filter((delivery) => !taken.has(delivery))
-        // A round trip.
+        // The duration of a round trip.
         await new Promise((resolve) => setTimeout(resolve, 1))
         return claimed
       },
@@ -196,7 +196,7 @@ export function rig({
     accept(deliveries: readonly InFlightDelivery[], workerId = W1) {
       for (const delivery of deliveries) dispatcher.accept(delivery, { workerId, number: 1 })
     },
-    /** Accepts as much of a binding as it has room for, as intake does. */
+    /** Accepts as many deliveries of a binding as it has room for, as intake does. */
     fill(bindingId: number) {
       const room = dispatcher.room(id(bindingId), 'interactive', issuerOf(bindingId))
       for (const delivery of deliveriesTo(bindingId, room))

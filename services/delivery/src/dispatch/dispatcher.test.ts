@@ -4,9 +4,8 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { claim, deliveriesTo, HOUR, IDLE_MS, id, issuerOf, rig, until, W1 } from './dispatcher.fixture.ts'
 import type { DispatcherDeps } from './dispatcher.ts'
 
-// Goal: nobody waits for another's RP, nothing is forgotten, memory has an end.
-// Method: a ledger in memory that claims as the real one does, attempts that last as long as a test says, and a clock
-// that the test drives.
+// Goal: no delivery waits for another's RP, no delivery is forgotten, and memory is bounded.
+// Method: a ledger in memory that claims like the real one, attempts of a given duration, and a clock that the test drives.
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 0 })
@@ -16,7 +15,7 @@ afterEach(() => {
 })
 
 describe('concurrency', () => {
-  test('no binding has more running than it may, whatever is accepted; all are attempted once, in order', async () => {
+  test('no binding exceeds its limit, and all its deliveries are attempted once, in order', async () => {
     const limits = new Map([
       [1, 3],
       [2, 1],
@@ -33,7 +32,7 @@ describe('concurrency', () => {
     expect(holdings.shares.held).toBe(0)
   })
 
-  test('a limit that its owner lowers or raises counts from the next attempt on', async () => {
+  test('a changed limit applies from the next attempt on', async () => {
     let limit = 4
     const { accept, attempted, finish } = rig({ concurrencyOf: () => limit })
     accept(deliveriesTo(1, 20))
@@ -45,7 +44,7 @@ describe('concurrency', () => {
     expect(attempted).toHaveLength(9)
   })
 
-  test('an attempt that fails for a fault of ours frees its slot', async () => {
+  test('an attempt that throws frees its slot', async () => {
     const attempt = vi.fn<DispatcherDeps['attempt']>().mockRejectedValue(new Error('a bug'))
     const { accept, holdings } = rig({ attempt, concurrencyOf: () => 1 })
     accept(deliveriesTo(1, 3))
@@ -54,7 +53,7 @@ describe('concurrency', () => {
   })
 })
 
-test('while the ledger is told of one attempt the next goes out; until it has both, both are held', async () => {
+test('the next attempt starts while an outcome is written, and both deliveries are held until the ledger has them', async () => {
   const recorded = Promise.withResolvers<void>()
   const { accept, attempted, finishAll, holdings } = rig({
     settleRound: () => recorded.promise,
@@ -71,7 +70,7 @@ test('while the ledger is told of one attempt the next goes out; until it has bo
 })
 
 describe('BCL-18: an RP that hangs does not delay the others', () => {
-  test('what waits for it holds up nobody', async () => {
+  test('its waiting deliveries delay no other RP', async () => {
     const { accept, attemptedOf, holdings } = rig({ attemptMs: (binding) => (binding === 1 ? null : 5) })
     accept(deliveriesTo(1, 100))
     accept(deliveriesTo(2, 100))
@@ -80,7 +79,7 @@ describe('BCL-18: an RP that hangs does not delay the others', () => {
     expect(holdings.shares.held).toBe(100)
   })
 
-  test('a hundred of them, each sent more than it takes, leave room for the next RP', () => {
+  test('a hundred of them, all with more deliveries than they take, leave room for the next RP', () => {
     const { fill, attemptedOf, holdings } = rig({ heldMax: 4_000 })
     for (let round = 0; round < 20; round++) for (let binding = 1; binding <= 100; binding++) fill(binding)
     expect(holdings.shares.held).toBeLessThan(4_000)
@@ -89,7 +88,7 @@ describe('BCL-18: an RP that hangs does not delay the others', () => {
     expect(attemptedOf(101)).toHaveLength(Math.min(room, 16))
   })
 
-  test('a hundred of them with a backlog do not keep what is due for another in the ledger', async () => {
+  test('a hundred of them with a backlog do not delay the claim of a delivery to another RP', async () => {
     const { ledger, attemptedOf, dispatcher, holdings } = rig({ concurrencyOf: () => 2 })
     for (let binding = 1; binding <= 100; binding++) ledger.due.push(...deliveriesTo(binding, 50))
     claim(dispatcher)
@@ -100,7 +99,7 @@ describe('BCL-18: an RP that hangs does not delay the others', () => {
     expect(attemptedOf(101)).toHaveLength(1)
   })
 
-  test('what waits for it is not waited for on the way in', async () => {
+  test('intake does not wait for its deliveries', async () => {
     const { fill, holdings } = rig()
     for (let binding = 1; binding <= 20; binding++) fill(binding)
     expect(holdings.shares.held).toBeGreaterThan(200)
@@ -113,7 +112,7 @@ describe('BCL-18: an RP that hangs does not delay the others', () => {
   })
 })
 
-test('no binding starves while others have long backlogs and fast RPs, whatever its id', async () => {
+test('no binding starves while others have long backlogs and fast RPs', async () => {
   const { dispatcher, ledger, attempted } = rig({ attemptMs: () => 20 })
   const bindings = Array.from({ length: 60 }, (_, index) => index + 1)
   for (const binding of bindings) ledger.due.push(...deliveriesTo(binding, 200))
@@ -125,7 +124,7 @@ test('no binding starves while others have long backlogs and fast RPs, whatever 
 })
 
 describe('room', () => {
-  test('is less the more waits, and never more than is left in memory', () => {
+  test('shrinks as more deliveries wait, and never exceeds the free memory', () => {
     const { fill, holdings } = rig()
     const rooms = Array.from({ length: 30 }, (_, index) => fill(index + 1))
     expect(rooms.toSorted((a, b) => b - a)).toEqual(rooms)
@@ -133,20 +132,20 @@ describe('room', () => {
     expect(holdings.shares.held).toBeLessThanOrEqual(400)
   })
 
-  test('a binding has at most 1,024 waiting, however large the memory', () => {
+  test('is at most 1,024 for a binding, however large the memory', () => {
     const { fill, holdings } = rig({ heldMax: 1e6 })
     fill(1)
     fill(1)
     expect(holdings.shares.held).toBeLessThanOrEqual(1_024 + 16)
   })
 
-  test('what exceeded it is behind in the ledger, so that what is new goes there too, until a claim comes back short', async () => {
+  test('stays 0 after an excess went to the ledger, until a claim returns fewer deliveries than it asked for', async () => {
     const { fill, dispatcher, ledger, finishAll } = rig()
     fill(1)
     expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
     ledger.due.push(...deliveriesTo(1, 10))
     await finishAll()
-    // Everything in memory is done, but ten are behind: what is new must not overtake them.
+    // Everything in memory is done, but ten deliveries are in the ledger. New ones must not overtake them.
     expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
     expect(dispatcher.room(id(2), 'interactive', issuerOf(2))).toBeGreaterThan(0)
     claim(dispatcher)
@@ -155,7 +154,7 @@ describe('room', () => {
     expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBeGreaterThan(0)
   })
 
-  test('a claim that brings as many as were asked for says that there are more', async () => {
+  test('is 0 after a claim that returned as many deliveries as it asked for', async () => {
     const { dispatcher, holdings, ledger } = rig()
     ledger.due.push(...deliveriesTo(1, 500))
     claim(dispatcher)
@@ -164,7 +163,7 @@ describe('room', () => {
     expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
   })
 
-  test('what intake sent to the ledger is noticed while the queue in memory never empties', async () => {
+  test('lets claims find deliveries that intake sent to the ledger, even if the queue in memory is never empty', async () => {
     const { dispatcher, holdings, ledger, accept, attemptedOf } = rig({
       attemptMs: () => 10,
       concurrencyOf: () => 4,
@@ -173,7 +172,7 @@ describe('room', () => {
     const behind = deliveriesTo(1, 5)
     ledger.due.push(...behind)
     claim(dispatcher)
-    // New ones come as fast as the RP takes them: without a look at the ledger the five would wait for ever.
+    // New deliveries arrive as fast as the RP takes them. Without a claim, the five in the ledger would wait forever.
     for (let ms = 0; ms < 10 * IDLE_MS; ms += 10) {
       accept(
         deliveriesTo(
@@ -186,7 +185,7 @@ describe('room', () => {
     expect(behind.filter((delivery) => !attemptedOf(1).includes(delivery))).toEqual([])
   })
 
-  test('there is none while the leases cannot be trusted', () => {
+  test('is 0 while the leases cannot be trusted', () => {
     const { dispatcher, worker } = rig()
     worker.alive = false
     expect(dispatcher.room(id(1), 'interactive', issuerOf(1))).toBe(0)
@@ -196,16 +195,16 @@ describe('room', () => {
 })
 
 describe('claiming', () => {
-  test('a backlog is worked off as fast as the RP takes it, not by the beat of the polls', async () => {
+  test('delivers a backlog as fast as the RP takes it, not at the pace of the polls', async () => {
     const { dispatcher, ledger, attempted } = rig({ attemptMs: () => 2 })
     ledger.due.push(...deliveriesTo(1, 2_000))
     claim(dispatcher)
     await until(() => attempted.length === 2_000)
-    // 16 at once for 2 ms each is 250 ms; half as fast again allows for the first look and the round trips.
+    // 16 at a time for 2 ms each takes 250 ms. The limit allows for the first poll and the round trips.
     expect(Date.now()).toBeLessThan(IDLE_MS + 500)
   })
 
-  test('memory has an end, however much is due', async () => {
+  test('keeps memory bounded, however many deliveries are due', async () => {
     const { ledger, dispatcher, holdings } = rig()
     for (let binding = 1; binding <= 500; binding++) ledger.due.push(...deliveriesTo(binding, 20))
     claim(dispatcher)
@@ -215,9 +214,9 @@ describe('claiming', () => {
 
   test.each<[string, (state: ReturnType<typeof rig>) => void]>([
     [
-      'the ledger is away',
+      'the ledger is unavailable',
       ({ ledger }) => {
-        ledger.away = true
+        ledger.unavailable = true
       },
     ],
     [
@@ -232,7 +231,7 @@ describe('claiming', () => {
         for (let binding = 50; binding < 450; binding++) accept(deliveriesTo(binding, 1))
       },
     ],
-  ])('does not spin while a backlog waits and %s, and goes on afterwards', async (_, trouble) => {
+  ])('causes no busy loop while a backlog waits and %s, and continues afterwards', async (_, trouble) => {
     const state = rig()
     const { fill, ledger, worker, dispatcher, holdings, attemptedOf, finishAll } = state
     while (fill(1) > 0);
@@ -246,7 +245,7 @@ describe('claiming', () => {
     expect(ledger.claims.length - asked).toBeLessThanOrEqual(21)
     expect(attemptedOf(1)).not.toContain(behind[0])
 
-    ledger.away = false
+    ledger.unavailable = false
     worker.alive = true
     await finishAll()
     await vi.advanceTimersByTimeAsync(2 * IDLE_MS)
@@ -255,7 +254,7 @@ describe('claiming', () => {
     expect(holdings.shares.held).toBe(0)
   })
 
-  test('ends at once when stopping, also in the middle of a pause', async () => {
+  test('ends at once when the service stops, even during a pause', async () => {
     const { dispatcher } = rig()
     const { stop, ended } = claim(dispatcher)
     await vi.advanceTimersByTimeAsync(IDLE_MS / 2)
@@ -267,7 +266,7 @@ describe('claiming', () => {
 })
 
 describe('leases', () => {
-  test('nothing starts while they cannot be trusted; what is held goes on when they can', async () => {
+  test('start no attempt while they cannot be trusted, and start the held deliveries once they can', async () => {
     const { dispatcher, accept, worker, attempted } = rig()
     worker.alive = false
     claim(dispatcher)
@@ -279,7 +278,7 @@ describe('leases', () => {
     expect(attempted).toHaveLength(3)
   })
 
-  test('what was held for longer than a minute is given back, not attempted; the ledger has it now', async () => {
+  test('are given back without an attempt when their deliveries were held for over a minute', async () => {
     const { accept, attempted, finish, ledger, dispatcher, holdings } = rig({ concurrencyOf: () => 1 })
     const [running, old1, old2, young] = deliveriesTo(1, 4) as [
       InFlightDelivery,
@@ -300,10 +299,10 @@ describe('leases', () => {
     await holdings.idle()
   })
 
-  test('a ledger that cannot take them back costs nothing here: the leases run out by themselves', async () => {
+  test('that the ledger cannot take back are dropped here and expire by themselves', async () => {
     const release = vi
       .fn<DeliveryLedger['releaseDeliveries']>()
-      .mockRejectedValue(new Error('the ledger is away'))
+      .mockRejectedValue(new Error('the ledger is unavailable'))
     const { accept, attempted, finish, holdings } = rig({
       concurrencyOf: () => 1,
       releaseDeliveries: release,
@@ -315,7 +314,7 @@ describe('leases', () => {
     expect(holdings.shares.held).toBe(0)
   })
 
-  test('clear drops what has not been started, and lets what has been end', async () => {
+  test('of deliveries not yet started are dropped by `clear`, and running attempts end', async () => {
     const { accept, attempted, finishAll, holdings } = rig({ concurrencyOf: () => 2 })
     accept(deliveriesTo(1, 10))
     accept(deliveriesTo(2, 1))
@@ -333,7 +332,7 @@ describe('leases', () => {
     expect(holdings.shares.held).toBe(0)
   })
 
-  test('what was on its way here as its leases were lost is not attempted under them', async () => {
+  test('that were lost cause no attempt when their deliveries arrive later', async () => {
     const { accept, attempted, worker, holdings } = rig()
     worker.id = 'w2' as WorkerId
     holdings.clear()
@@ -343,7 +342,7 @@ describe('leases', () => {
     expect(attempted).toHaveLength(2)
   })
 
-  test('each is settled, and given back, under the incarnation that leased it', async () => {
+  test('end under the worker id that took them', async () => {
     const workers: WorkerId[] = []
     const { accept, worker, finishAll } = rig({
       settleRound: async ({ lease }) => {
@@ -358,8 +357,8 @@ describe('leases', () => {
   })
 })
 
-describe('waiting for room', () => {
-  test('ends at once where there is room, and where nothing is held', async () => {
+describe('the wait for room', () => {
+  test('ends at once if there is room or nothing is held', async () => {
     const { holdings, accept } = rig()
     await holdings.waitForRoom(HOUR)
     accept(deliveriesTo(1, 10))
@@ -377,7 +376,7 @@ describe('waiting for room', () => {
     expect(holdings.shares.held).toBe(200)
   })
 
-  test('never lasts longer than asked', async () => {
+  test('never lasts longer than the given time', async () => {
     const { holdings, accept } = rig({ attemptMs: () => 10, concurrencyOf: () => 1 })
     accept(deliveriesTo(1, 300))
     await vi.advanceTimersByTimeAsync(10)

@@ -1,6 +1,6 @@
 import type { BindingId, InFlightDelivery, Issuer, Lane } from '@curfew/domain'
 import type { Lease } from '@curfew/ledger'
-import { allowance, isDown } from './appetite.ts'
+import { allowance, isUnavailable } from './appetite.ts'
 import { breathe } from './breathe.ts'
 import { createClaimTurns } from './claim-turns.ts'
 import { Bell, type ClaimDeps, claimUntil } from './claims.ts'
@@ -11,8 +11,8 @@ export type DispatcherDeps = Omit<StarterDeps, 'bell'> & Omit<ClaimDeps, 'bell' 
 const ACCEPT_SLICE = 50
 
 /**
- * Attempts what this worker holds, and claims from the ledger what is due. While a binding has more due in the ledger than this
- * worker can hold, or is down, what is new goes there too, behind it.
+ * Attempts the deliveries that this worker holds, and claims due ones from the ledger. New deliveries go to the ledger, behind
+ * the others, while their binding is unavailable or has more due there than this worker can hold.
  */
 export class Dispatcher {
   readonly #deps: DispatcherDeps
@@ -24,24 +24,27 @@ export class Dispatcher {
     this.#starter = new Starter({ ...deps, bell: this.#bell })
   }
 
-  /** How many fresh deliveries a binding may be leased now. What is above goes to the ledger as pending. */
+  /** The number of fresh deliveries of a binding that may be leased now. The others go to the ledger as pending. */
   room(id: BindingId, lane: Lane, issuer: Issuer): number {
     const { worker, holdings } = this.#deps
     if (!worker.alive()) return 0
     const queue = holdings.queueOf(id, issuer)
     if (queue.backlog[lane]) return 0
     const { shares } = holdings
-    const room = isDown(queue) ? 0 : allowance(queue, shares, shares.roomOf(issuer)) - queue.inHand
+    const room = isUnavailable(queue) ? 0 : allowance(queue, shares, shares.roomOf(issuer)) - queue.inHand
     if (room <= 0) queue.backlog[lane] = true
     return Math.max(0, room)
   }
 
-  /** Takes a delivery that is leased to this worker. Drops it when the worker's leases were lost meanwhile. */
+  /** Takes a delivery that is leased to this worker. Drops it if the worker has lost its leases meanwhile. */
   accept(delivery: InFlightDelivery, lease: Lease): void {
     this.#starter.accept(delivery, lease)
   }
 
-  /** Takes all that a lease gave, as `accept` does each. Of thousands, a few are taken at a time, while all count as held from the call on. */
+  /**
+   * Takes all deliveries of a lease, as `accept` does for one. All count as held from the call on. Of thousands, it starts a few
+   * at a time.
+   */
   async acceptAll(deliveries: readonly InFlightDelivery[], lease: Lease): Promise<void> {
     const { worker, holdings } = this.#deps
     if (lease.workerId !== worker.id()) return
@@ -50,13 +53,13 @@ export class Dispatcher {
     for (const delivery of deliveries) holdings.hold(delivery)
     for (const [index, delivery] of deliveries.entries()) {
       if (index > 0 && index % ACCEPT_SLICE === 0) await breathe()
-      // Its lease may have been lost meanwhile.
+      // The lease may have been lost meanwhile.
       if (lease.workerId === worker.id()) this.#starter.take(delivery, lease)
       else holdings.drop(delivery.event.iss, [delivery.id])
     }
   }
 
-  /** Claims what is due until `stopping` aborts. */
+  /** Claims due deliveries until `stopping` aborts. */
   claimUntil(stopping: AbortSignal): Promise<void> {
     const turns = createClaimTurns(this.#deps.registry)
     return claimUntil({ ...this.#deps, bell: this.#bell, starter: this.#starter, turns }, stopping)

@@ -1,10 +1,10 @@
 import type { BindingId, DeliveryId, InFlightDelivery, Issuer } from '@curfew/domain'
-import { isDown } from './appetite.ts'
+import { isUnavailable } from './appetite.ts'
 import type { BindingLimits } from './binding-limits.ts'
 import { BindingQueue } from './binding-queue.ts'
 import { type Bounds, IssuerShares } from './issuer-shares.ts'
 
-/** Longest that the way in waits for attempts to catch up, in milliseconds: it shares the processor with them. */
+/** The longest time that intake waits for attempts to catch up, in milliseconds. Intake and attempts share the processor. */
 export const ROOM_WAIT_MS = 50
 
 export interface HoldingsDeps extends Bounds {
@@ -13,11 +13,14 @@ export interface HoldingsDeps extends Bounds {
   readonly random: () => number
 }
 
-/** What this worker has leased, from the lease to the ledger's having the outcome: one line for each binding, so that no RP waits for another. */
+/**
+ * The deliveries leased to this worker, from the lease until the ledger has stored the outcome. Every binding has its own queue,
+ * so that no RP waits for another.
+ */
 export class Holdings {
   readonly queues = new Map<BindingId, BindingQueue>()
   readonly shares: IssuerShares
-  /** Deliveries of which the ledger is being told that they are given back. */
+  /** Deliveries whose release is being written to the ledger. */
   readonly releasing = new Set<DeliveryId>()
   readonly #deps: HoldingsDeps
   readonly #ids = new Set<DeliveryId>()
@@ -28,28 +31,28 @@ export class Holdings {
     this.shares = new IssuerShares(deps)
   }
 
-  /** How many more may be held, of all bindings together. */
+  /** The number of deliveries, of all bindings, that may still be held. */
   get free(): number {
     return Math.max(0, this.#deps.heldMax - this.shares.held)
   }
 
-  /** How many bindings are known to be down. */
+  /** The number of bindings that are known to be unavailable. */
   get open(): number {
-    return [...this.queues.values()].filter(isDown).length
+    return [...this.queues.values()].filter(isUnavailable).length
   }
 
   /** Whether a binding is known to be unavailable. */
   isUnavailable(id: BindingId): boolean {
     const queue = this.queues.get(id)
-    return queue !== undefined && isDown(queue)
+    return queue !== undefined && isUnavailable(queue)
   }
 
-  /** What is held, or being given back. */
+  /** The deliveries that are held or being given back. */
   ids(): readonly DeliveryId[] {
     return [...this.#ids, ...this.releasing]
   }
 
-  /** The line of a binding, which begins with the first delivery. */
+  /** The queue of a binding, created at its first delivery. */
   queueOf(id: BindingId, issuer: Issuer): BindingQueue {
     const known = this.queues.get(id)
     if (known !== undefined) return known
@@ -59,7 +62,7 @@ export class Holdings {
     return queue
   }
 
-  /** Forgets a line of which nothing needs to be remembered. */
+  /** Forgets a binding queue that has no state to remember. */
   forgetQuiet(id: BindingId, queue: BindingQueue): void {
     if (queue.quiet) this.queues.delete(id)
   }
@@ -69,14 +72,14 @@ export class Holdings {
     this.#ids.add(id)
   }
 
-  /** These deliveries of one issuer are not held any more. */
+  /** Removes deliveries of one issuer that are not held any more. */
   drop(issuer: Issuer, ids: readonly DeliveryId[]): void {
     for (const id of ids) this.#ids.delete(id)
     this.shares.hold(issuer, -ids.length)
     for (const waiter of this.#waiters) if (this.shares.held <= waiter.atHeld) waiter.resolve()
   }
 
-  /** Drops what has not been started: its lease is lost, or given back by others. */
+  /** Drops deliveries that have not started: their leases are lost or given back. */
   clear(): void {
     for (const [id, queue] of this.queues) {
       const dropped = queue.takeWaiting().map(({ delivery }) => delivery.id)
@@ -86,10 +89,10 @@ export class Holdings {
   }
 
   /**
-   * Resolves when there is room for a batch, or after `ms`: never longer, for the way in waits for no RP. What is held for
-   * RPs that have not ended an attempt within the last `ms` is not counted: waiting would not make room.
+   * Resolves when there is room for a batch, but after `ms` at the latest: intake does not wait for an RP. Deliveries to RPs that
+   * ended no attempt within the last `ms` do not count, because waiting would not make room.
    *
-   * @param issuers whose deliveries count. Default: all.
+   * @param issuers the issuers whose deliveries count. Default: all.
    */
   async waitForRoom(ms: number, issuers?: ReadonlySet<Issuer>): Promise<void> {
     const nowMs = this.#deps.monotonicMs()
@@ -100,12 +103,12 @@ export class Holdings {
     if (excess > 0) await this.#until(this.shares.held - excess, ms)
   }
 
-  /** Resolves when no attempt is running. */
+  /** Resolves when no delivery is held. */
   async idle(): Promise<void> {
     if (this.shares.held > 0) await this.#until(0)
   }
 
-  /** Resolves when no more than `atHeld` are held, or after `ms`. */
+  /** Resolves when at most `atHeld` deliveries are held, or after `ms`. */
   async #until(atHeld: number, ms?: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     const timer = ms === undefined ? undefined : setTimeout(resolve, ms)

@@ -1,29 +1,32 @@
 import { type Issuer, shareLeft } from '@curfew/domain'
 
-/** What the bindings of one issuer have together. */
+/** The deliveries and attempts of all bindings of one issuer. */
 interface Taken {
   inHand: number
   running: number
 }
 
 export interface Bounds {
-  /** Most deliveries in memory. */
+  /** The most deliveries in memory. */
   readonly heldMax: number
-  /** Most attempts under way. */
+  /** The most attempts under way. */
   readonly attemptsMax: number
   readonly monotonicMs: () => number
 }
 
-/** The part that one issuer may have of what it has and what is free. The rest is for an issuer that has nothing yet. */
+/**
+ * The most that one issuer may have, as a part of its own and the free amount together. The rest is for an issuer that has
+ * nothing yet.
+ */
 const ISSUER_PART = 3 / 4
-/** So long an issuer counts as one of several after its last delivery came, in milliseconds. */
+/** Issuers count as sharing the worker for this time after a delivery of a second issuer, in milliseconds. */
 const LATELY_MS = 2_000
 
-/** What each issuer has of this worker's memory and attempts, so that none takes all. */
+/** Counts every issuer's part of this worker's memory and attempts, so that no issuer takes all. */
 export class IssuerShares {
   readonly #bounds: Bounds
   readonly #issuers = new Map<Issuer, Taken>()
-  /** Which issuer had the last delivery, and when another had one. */
+  /** The issuer of the last delivery, and the time of the last change of issuer. */
   #last: Issuer | null = null
   #otherMs = Number.NEGATIVE_INFINITY
   #held = 0
@@ -43,17 +46,17 @@ export class IssuerShares {
     return this.#running
   }
 
-  /** The most attempts that one issuer has under way. */
+  /** The attempts under way of the issuer that has the most. */
   get mostRunning(): number {
     return [...this.#issuers.values()].reduce((most, taken) => Math.max(most, taken.running), 0)
   }
 
-  /** Whether more than one issuer has had deliveries in hand lately. */
+  /** Whether more than one issuer had new deliveries lately. */
   get shared(): boolean {
     return this.#bounds.monotonicMs() - this.#otherMs < LATELY_MS
   }
 
-  /** Counts deliveries in hand; negative when they leave. */
+  /** Adds to the deliveries in hand. Negative when they leave. */
   hold(issuer: Issuer, deliveries: number): void {
     if (deliveries > 0 && issuer !== this.#last) {
       if (this.#last !== null) this.#otherMs = this.#bounds.monotonicMs()
@@ -62,23 +65,23 @@ export class IssuerShares {
     this.#change(issuer, deliveries, 0)
   }
 
-  /** Counts attempts under way; negative when they end. */
+  /** Adds to the attempts under way. Negative when they end. */
   run(issuer: Issuer, attempts: number): void {
     this.#change(issuer, 0, attempts)
   }
 
-  /** How many more deliveries an issuer may have in hand. */
+  /** The number of deliveries that an issuer may take in addition. */
   roomOf(issuer: Issuer): number {
     const inHand = this.#issuers.get(issuer)?.inHand ?? 0
     return shareLeft(inHand, this.#bounds.heldMax - this.#held, ISSUER_PART)
   }
 
-  /** How many deliveries an issuer may have in hand, with those that it has. */
+  /** The number of deliveries that an issuer may have in hand, including those that it has. */
   partOf(issuer: Issuer): number {
     return (this.#issuers.get(issuer)?.inHand ?? 0) + this.roomOf(issuer)
   }
 
-  /** How many more attempts an issuer may have under way. */
+  /** The number of attempts that an issuer may start in addition. */
   attemptsOf(issuer: Issuer): number {
     const running = this.#issuers.get(issuer)?.running ?? 0
     return shareLeft(running, this.#bounds.attemptsMax - this.#running, ISSUER_PART)

@@ -12,7 +12,7 @@ import type { Log } from '@curfew/runtime'
 import type { Attempt, Round } from '../attempt/attempt.ts'
 import type { SettleRound } from '../settle/settle-round.ts'
 import type { Worker } from '../worker/worker.ts'
-import { isHungry } from './appetite.ts'
+import { wantsMore } from './appetite.ts'
 import type { BindingQueue, Held } from './binding-queue.ts'
 import type { BreakerReports } from './breaker-reports.ts'
 import type { Bell } from './claims.ts'
@@ -30,22 +30,25 @@ export interface StarterDeps {
   /** Ends the quick retries of attempts. */
   readonly stopping: AbortSignal
   /**
-   * Attempts begun before all else that waits for the processor gets its turn. An attempt signs and posts at once: without this,
-   * ten thousand that come together would run one after the other, and the process would do nothing else meanwhile.
+   * The attempts that start before other work gets a turn on the event loop. An attempt signs and posts synchronously. Without
+   * this limit, ten thousand simultaneous attempts would block the process.
    */
   readonly startsPerTurn: number
   readonly now: () => Date
   readonly monotonicMs: () => number
 }
 
-/** A delivery that waits longer than this in memory is given back: another worker may have a free slot for it. */
+/** A delivery that waits in memory for longer than this is given back, because another worker may have a free slot for it. */
 const HELD_MS_MAX = 60_000
-/** Attempts that begin in one turn while several issuers have deliveries: shorter turns, so that the logouts of one wait less for those of another. */
+/**
+ * The attempts that start in one turn while several issuers have deliveries. Shorter turns let the logouts of one issuer wait
+ * less for those of another.
+ */
 const STARTS_OF_SEVERAL = 16
-/** The part that one binding may have of the attempts that it has under way and of those that its issuer may begin. */
+/** The most attempts of one binding, as a part of its running ones and those that its issuer may start together. */
 const BINDING_PART = 1 / 16
 
-/** Begins attempts: issuer by issuer, and in each of them binding by binding. */
+/** Starts attempts. Issuers take turns, and so do the bindings of every issuer. */
 export class Starter {
   readonly #deps: StarterDeps
   readonly #turns = createFairTurns<Issuer, BindingId>()
@@ -56,21 +59,21 @@ export class Starter {
     this.#startsLeft = deps.startsPerTurn
   }
 
-  /** Takes a delivery that is leased to this worker. Drops it when the worker's leases were lost meanwhile. */
+  /** Takes a delivery that is leased to this worker. Drops it if the worker has lost its leases meanwhile. */
   accept(delivery: InFlightDelivery, lease: Lease): void {
     if (lease.workerId !== this.#deps.worker.id()) return
     this.#deps.holdings.hold(delivery)
     this.take(delivery, lease)
   }
 
-  /** Puts a delivery that is held into its line, and attempts it when its binding has a free slot. */
+  /** Puts a held delivery into its binding queue, and attempts it when the binding has a free slot. */
   take(delivery: InFlightDelivery, lease: Lease): void {
     const queue = this.#deps.holdings.queueOf(delivery.bindingId, delivery.event.iss)
     queue.push({ delivery, lease, sinceMs: this.#deps.monotonicMs() })
     this.start(delivery.bindingId, queue)
   }
 
-  /** Goes on with a line. */
+  /** Gives back deliveries that waited too long, and starts those that may start. */
   start(id: BindingId, queue: BindingQueue): void {
     const { holdings, monotonicMs } = this.#deps
     this.#giveBack(queue, queue.takeOlder(monotonicMs() - HELD_MS_MAX))
@@ -91,7 +94,7 @@ export class Starter {
       if (id === null) return
       const queue = queues.get(id)
       const next = queue === undefined || !this.#hasSlot(queue) ? null : queue.next()
-      // It comes again when one of its own has ended, and with each look at the ledger.
+      // The binding gets its next turn when one of its attempts ends, and with every claim.
       if (queue === undefined || next === null) continue
       this.#startsLeft -= 1
       if (this.#startsLeft === 0) setImmediate(() => this.#nextTurn())
@@ -100,7 +103,7 @@ export class Starter {
     }
   }
 
-  /** Where many relying parties of an issuer hang, none of them takes what is left to the others. */
+  /** Whether a binding may start another attempt. Unresponsive relying parties of an issuer must leave slots to its others. */
   #hasSlot({ running, issuer }: BindingQueue): boolean {
     return shareLeft(running, this.#deps.holdings.shares.attemptsOf(issuer), BINDING_PART) > 0
   }
@@ -111,12 +114,15 @@ export class Starter {
     this.#startNext()
   }
 
-  /** One delivery, from the attempt to the ledger's having what it came to. */
+  /** Attempts one delivery, and waits until the ledger has stored the outcome. */
   async #run(queue: BindingQueue, held: Held): Promise<void> {
     const { holdings, attempt, settleRound, bell, stopping, log } = this.#deps
     const { delivery } = held
     const { issuer } = queue
-    /** A fault of ours, or the ledger gone while stopping: it is not held any more, and so is attempted again. */
+    /**
+     * Logs an error of our own code, or a ledger that is unavailable while stopping. The delivery is no longer held, so it is
+     * attempted again.
+     */
     const failed = (error: unknown) =>
       log.error({ event: 'delivery.attempt-failed', delivery_id: delivery.id, err: error })
     let round: Round | null = null
@@ -128,7 +134,7 @@ export class Starter {
     } catch (error) {
       failed(error)
     }
-    // The RP is done with it: the next may go out while the ledger is told of this one.
+    // The RP is done, so its next delivery may start while this outcome is written.
     const { breaker } = queue
     queue.attempted(delivery.event.lane, round?.outcome ?? null)
     holdings.shares.run(issuer, -1)
@@ -143,10 +149,10 @@ export class Starter {
     queue.settled()
     holdings.drop(issuer, [delivery.id])
     holdings.forgetQuiet(delivery.bindingId, queue)
-    if (isHungry(queue, holdings.shares)) bell.ring()
+    if (wantsMore(queue, holdings.shares)) bell.ring()
   }
 
-  /** Acts on what an attempt made of the breaker of its binding. */
+  /** Acts on a change of the binding's breaker after an attempt. */
   #followBreaker(queue: BindingQueue, id: BindingId, { state: before }: Breaker): void {
     const { state } = queue.breaker
     if (state === 'open') this.#giveBack(queue, queue.takeWaiting())
@@ -155,7 +161,7 @@ export class Starter {
       this.#deps.breakers.note(id, state === 'open' ? 'opened' : 'closed')
   }
 
-  /** Makes due what waits for its next attempt at a binding that was down and has come back. */
+  /** Makes the waiting retries of a recovered binding due now. */
   async #bringForward(queue: BindingQueue, id: BindingId): Promise<void> {
     const { ledger, bell, log, now } = this.#deps
     queue.backlog.interactive = true
@@ -165,12 +171,12 @@ export class Starter {
       log.info({ event: 'binding.recovered', binding_id: id, deliveries })
       bell.ring()
     } catch (error) {
-      // What waits is due by its schedule, later.
+      // The waiting deliveries become due later, by their schedule.
       log.warn({ event: 'deliveries.bring-forward-failed', binding_id: id, err: error })
     }
   }
 
-  /** To the ledger, where it waits behind what waits there; it has cost no attempt. */
+  /** Gives deliveries back to the ledger, behind those that wait there. This costs no attempt. */
   #giveBack(queue: BindingQueue, back: readonly Held[]): void {
     if (back.length === 0) return
     for (const { delivery } of back) queue.backlog[delivery.event.lane] = true
@@ -180,7 +186,7 @@ export class Starter {
       void this.#release(workerId, held)
   }
 
-  /** Gives back what was leased to one incarnation of the worker. */
+  /** Gives back deliveries that were leased to one worker id. */
   async #release(workerId: WorkerId, held: readonly Held[]): Promise<void> {
     const { holdings, ledger, worker, log } = this.#deps
     const ids = held.map(({ delivery }) => delivery.id)
@@ -189,7 +195,7 @@ export class Starter {
       await ledger.releaseDeliveries({ ids, workerId })
       for (const { delivery, lease } of held) worker.ended(lease, [delivery.id])
     } catch (error) {
-      // It is not held any more: the worker's next heartbeat finds it.
+      // The deliveries are not held any more, so the worker's next heartbeat gives them back.
       log.warn({ event: 'deliveries.release-failed', deliveries: held.length, err: error })
     } finally {
       for (const id of ids) holdings.releasing.delete(id)

@@ -20,8 +20,8 @@ import { createBulkPace } from '../dispatch/bulk-pace.ts'
 import type { IssuerShares } from '../dispatch/issuer-shares.ts'
 import { createIntake } from './intake.ts'
 
-// Goal: a mass logout of one issuer delays no person's logout at another. Method: the intakes of both lanes over one pace that
-// never lets the bulk lane go on, so that what waits for it waits for ever.
+// Goal: a mass logout at one issuer does not delay logouts of people at another. Method: the intakes of both lanes share one
+// pace, which never lets the bulk lane continue.
 
 const MASS = 'https://mass.example' as Issuer
 const PEOPLE = 'https://people.example' as Issuer
@@ -48,7 +48,7 @@ function issuerWith(iss: Issuer, count: number): KnownIssuer {
   return { bindings, sessionIndex: 'partial', sessionIssuer: null }
 }
 
-test('a batch of people’s logouts does not wait for the pace of a mass logout', async () => {
+test('a batch of interactive logouts does not wait for the pace of a mass logout', async () => {
   const registry: Registry = {
     revision: 1,
     issuers: new Map([
@@ -58,10 +58,10 @@ test('a batch of people’s logouts does not wait for the pace of a mass logout'
     bindings: new Map(),
   }
   const planned: Issuer[] = []
-  // The clock stands still: a debt is never paid.
+  // The clock stands still, so the pace never allows more.
   const pace = createBulkPace({ utilization: () => 0, monotonicMs: () => 0 })
   const stop = new AbortController()
-  let asked = 0
+  let paceWaits = 0
   const intakeOf = (lane: Lane) =>
     createIntake({
       ledger: {
@@ -87,7 +87,7 @@ test('a batch of people’s logouts does not wait for the pace of a mass logout'
       },
       bulkPace: {
         ready(stopping) {
-          asked += 1
+          paceWaits += 1
           return pace.ready(stopping)
         },
         spend: () => undefined,
@@ -99,11 +99,11 @@ test('a batch of people’s logouts does not wait for the pace of a mass logout'
   let slow = 0
   const bulk = intakeOf('bulk')
   const mass = Promise.all(
-    // As many as the log hands out beside one another.
+    // The number of batches that the event log hands out at a time.
     Array.from({ length: 18 }, () => bulk([record(MASS, 'bulk'), record(MASS, 'bulk')], () => slow++)),
   )
-  await vi.waitFor(() => expect([slow, asked]).toEqual([18, 1]))
-  // With 20 deliveries to each they are two statements.
+  await vi.waitFor(() => expect([slow, paceWaits]).toEqual([18, 1]))
+  // 150 events with 20 deliveries make two statements.
   const people = Array.from({ length: 150 }, () => record(PEOPLE, 'interactive'))
   await intakeOf('interactive')(people, () => undefined)
   expect(planned).toEqual(people.map(() => PEOPLE))

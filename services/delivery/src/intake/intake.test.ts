@@ -23,8 +23,8 @@ import type { IssuerShares } from '../dispatch/issuer-shares.ts'
 import { createIntake } from './intake.ts'
 import { createRegistryCache } from './registry-cache.ts'
 
-// Goal: whoever changes the registry all the time delays nobody's logout. Method: a registry that is another as soon as it
-// was read, before a ledger that takes no plan from one that has changed.
+// Goal: constant changes of the registry delay no logout. Method: a registry that changes with every read, and a ledger that
+// refuses a plan from an outdated registry.
 
 const ISS = 'https://idp.example' as Issuer
 const GIVEN = '01938c2e-0000-7000-8000-000000000001' as GivenEventId
@@ -46,13 +46,15 @@ const EVENT = {
   sessionEndsAt: null,
 } as unknown as LogoutEvent
 const WORKER = 'w1' as WorkerId
-/** The binding of which the dispatcher knows that it is unavailable. */
+/** The binding that the dispatcher knows to be unavailable. */
 const UNAVAILABLE = 200
 
 /**
- * @param most events that the ledger can write before its time is up.
- * @param conflicts ids that the ledger has with another content.
- * @param bindingAt the n-th binding of an issuer.
+ * Creates an intake over a ledger in memory.
+ *
+ * @param most the number of events that the ledger can write within its statement timeout.
+ * @param conflicts ids that the ledger has with different content.
+ * @param bindingAt returns the n-th binding of an issuer.
  */
 function rig({
   most = Number.POSITIVE_INFINITY,
@@ -85,9 +87,9 @@ function rig({
     readRegistry: async () => read(),
     readRegistryRevision: async () => revision,
     findSessions: () =>
-      Promise.reject(new Error('of this issuer no session is known: nobody is to be asked')),
+      Promise.reject(new Error('the session index is off for this issuer and must not be queried')),
     async planEvents(request) {
-      if (plans.push(request) > 10) throw new Error('nobody would wait for so long')
+      if (plans.push(request) > 10) throw new Error('the plan was tried more than 10 times')
       const { registryRevision, batch } = request
       if (batch.length > most) {
         const cause = Object.assign(new Error('canceling statement due to statement timeout'), {
@@ -136,27 +138,27 @@ function rig({
   return { intake, plans, registry, lines, unknown }
 }
 
-test('what was read after an event came is new enough to plan it by, whatever has changed since', async () => {
+test('an event is planned by any registry that was read after the event arrived', async () => {
   const { intake, plans, registry } = rig()
   await registry.refresh()
   const record = { ...encodeLogoutEvent(EVENT, ''), position: '0' }
   expect(await intake([record], () => undefined)).toEqual([])
   expect(plans.map(({ registryRevision }) => registryRevision)).toEqual([0, null])
-  // Each event anew: a copy from before it came may lack who was registered by then.
+  // Every event needs its own read: an older copy may lack a client that was registered before the event.
   await intake([record], () => undefined)
   expect(plans[2]?.registryRevision).toBe(1)
 })
 
-test('a logout that was accepted under the id of another is set aside, and the log says so', async () => {
+test('a logout with the id of another logout is quarantined and logged', async () => {
   const { intake, registry, lines } = rig({ conflicts: new Set([EVENT.id]) })
   await registry.refresh()
-  const reason = `event ${GIVEN} of ${ISS} is known with another content`
+  const reason = `event ${GIVEN} of ${ISS} was already accepted with different content`
   const record = { ...encodeLogoutEvent(EVENT, ''), position: '7' }
   expect(await intake([record], () => undefined)).toEqual([{ record, kind: 'conflict', reason }])
   expect(lines).toMatchObject([{ event: 'event.quarantined', position: '7', reason }])
 })
 
-test('a logout of an issuer that is not registered is logged and counted, once', async () => {
+test('a logout of an unregistered issuer is logged and counted once', async () => {
   const { intake, registry, lines, unknown } = rig()
   await registry.refresh()
   const iss = 'https://slip.example' as Issuer
@@ -168,7 +170,7 @@ test('a logout of an issuer that is not registered is logged and counted, once',
   expect(unknown).toEqual([1])
 })
 
-test('another issuer is planned for before a fan-out to thousands, which is one statement and lets other batches go on', async () => {
+test('a fan-out to thousands is one statement, comes after other issuers and lets other batches continue', async () => {
   const other = 'https://other.example' as Issuer
   const { intake, plans, registry } = rig({
     bindings: new Map([
@@ -192,8 +194,8 @@ test('another issuer is planned for before a fan-out to thousands, which is one 
   expect(large?.batch[0]?.basis).toBe('registered')
 })
 
-test('a fallback is planned with the channel before it, however many bindings its issuer has', async () => {
-  // Relying party n has the bindings 2n and 2n + 1. Such an issuer is planned for in parts of about 100 bindings.
+test('a fallback is planned together with the channel before it, even at an issuer with many bindings', async () => {
+  // Relying party n has the bindings 2n and 2n + 1. An issuer of this size is planned in slices of about 100 bindings.
   const bindingAt = (n: number): Partial<Binding> => ({
     ...{ id: (n + 1) as BindingId, clientId: `client-${Math.ceil(n / 2)}` as ClientId, disabledReason: null },
     ...(n % 2 === 1 ? { kind: 'first', fallbackFor: null } : { kind: 'second', fallbackFor: 'first' }),
@@ -203,11 +205,11 @@ test('a fallback is planned with the channel before it, however many bindings it
   await intake([{ ...encodeLogoutEvent(EVENT, ''), position: '0' }], () => undefined)
   const owed = plans[0]?.batch[0]?.deliveries.map(({ delivery }) => delivery.bindingId)
   const required = Array.from({ length: 200 }, (_, n) => 2 * n + 2)
-  // The first is a fallback for a channel that its relying party does not have.
+  // Binding 1 is a fallback for a channel that its relying party does not have.
   expect(owed?.toSorted((a, b) => a - b)).toEqual([1, ...required, UNAVAILABLE + 1].toSorted((a, b) => a - b))
 })
 
-test('the same id at two issuers is two events, also in one batch', async () => {
+test('the same id at two issuers is two events, even in one batch', async () => {
   const { intake, plans, registry } = rig()
   await registry.refresh()
   const twin = { ...EVENT, iss: 'https://twin.example' as Issuer, sub: 'bob' as Subject } as LogoutEvent
@@ -220,7 +222,7 @@ test('the same id at two issuers is two events, also in one batch', async () => 
   ])
 })
 
-test('more than can be written in the time of a statement is written in parts', async () => {
+test('a batch that exceeds the statement timeout is written in parts', async () => {
   const { intake, plans, registry } = rig({ most: 1 })
   await registry.refresh()
   const records = [1, 2, 3].map((n) => {
@@ -234,7 +236,7 @@ test('more than can be written in the time of a statement is written in parts', 
   expect([...new Set(written)]).toEqual(['1', '2', '3'])
 })
 
-test('a registry that was read earlier, and comes later, does not take the place of a newer one', async () => {
+test('an earlier read of the registry that answers later does not replace a newer one', async () => {
   const reads: ((registry: Registry) => void)[] = []
   const registry = createRegistryCache({
     ledger: {
@@ -250,7 +252,7 @@ test('a registry that was read earlier, and comes later, does not take the place
   expect(registry.current().revision).toBe(2)
 })
 
-test('a database that was restored, and counts from less, is believed', async () => {
+test('a restored database with a lower registry revision is accepted', async () => {
   let revision = 9
   const registry = createRegistryCache({
     ledger: {

@@ -30,17 +30,17 @@ export interface IntakeDeps extends PlanBatchDeps {
   readonly dispatcher: Pick<Dispatcher, 'room' | 'acceptAll'>
   readonly holdings: Pick<Holdings, 'free' | 'shares' | 'waitForRoom' | 'isUnavailable'>
   readonly bulkPace: Pick<BulkPace, 'ready' | 'spend'>
-  /** Counts events that were planned whose issuer is not registered, so that no delivery is owed. */
+  /** Counts planned events that owe no delivery because their issuer is not registered. */
   readonly unknownIssuers: Pick<ReturnType<Metrics['counter']>, 'inc'>
-  /** Ends the wait for the pace of the bulk lane. */
+  /** Aborts the wait for the pace of the bulk lane. */
   readonly stopping: AbortSignal
   readonly now: () => Date
 }
 
 const LANES: readonly Lane[] = ['interactive', 'bulk']
-/** Events planned in one statement. Few of the bulk lane, so that people's get in between. */
+/** Events planned in one statement. The bulk lane plans few, so that interactive statements run in between. */
 const BATCH: Readonly<Record<Lane, number>> = { interactive: 200, bulk: 10 }
-/** Issuers that a log line names, of all that it counts. */
+/** The most issuers that a log line names. */
 const ISSUERS_IN_LOG = 5
 
 export interface LogoutConsumerDeps extends Omit<IntakeDeps, 'lane' | 'unknownIssuers'> {
@@ -58,7 +58,7 @@ export function consumeLogouts({
 }: LogoutConsumerDeps): readonly Consumer[] {
   const unknownIssuers = metrics.counter(
     'events_of_unknown_issuers_total',
-    'Accepted logout events that owed no delivery, because their iss is not registered.',
+    'Accepted logout events that owed no delivery because their iss is not registered.',
   )
   return LANES.map((lane) =>
     eventLog.consume(
@@ -69,11 +69,11 @@ export function consumeLogouts({
 }
 
 /**
- * Turns log records of one lane into the ledger's plan: events and the deliveries they owe in one transaction for the whole
- * batch. What this worker has room for is born leased to it and attempted at once; the rest is born pending.
+ * Turns log records of one lane into the ledger's plan. One transaction writes the events of a batch and the deliveries they owe.
+ * Deliveries that this worker has room for are leased to it and attempted at once. The others are pending.
  */
 export function createIntake(deps: IntakeDeps): BatchHandler {
-  // Of this lane alone: a large plan of the bulk lane has its turn for as long as the pace makes it wait, which may be minutes.
+  // Every lane has its own turns: a large plan of the bulk lane keeps its turn while it waits for the pace, perhaps for minutes.
   const turns = createPlanTurns()
   return async (records, slow) => {
     const { events, quarantined } = readBatch(records)
@@ -98,13 +98,17 @@ async function writePart(deps: IntakeDeps, { events }: Part<Incoming>): Promise<
   return writeAround(deps, events)
 }
 
-/** The batch as a whole, or, when PostgreSQL refuses something in it, each event by itself: one that cannot be written must not hold up the rest. */
+/**
+ * Writes a batch as a whole. When PostgreSQL refuses a value in it, writes every event by itself, so that an unwritable event
+ * does not block the rest.
+ */
 async function writeAround(deps: IntakeDeps, batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
   try {
     return await write(deps, batch)
   } catch (error) {
     if (isStatementTimeout(error) && batch.length > 1) {
-      // More is owed than one statement can write in its time: again and again it would hold up all that follows.
+      // The batch owes more deliveries than one statement can write before its timeout. Repeated whole, it would block all later
+      // events.
       const half = Math.ceil(batch.length / 2)
       deps.log.warn({ event: 'intake.halved', events: batch.length, err: error })
       return [
@@ -113,7 +117,8 @@ async function writeAround(deps: IntakeDeps, batch: readonly Incoming[]): Promis
       ]
     }
     if (error instanceof LedgerUnavailableError || !isDataFault(error)) {
-      // It may have been carried out: the batch comes again, and is then known. The worker finds what was leased for it.
+      // The statement may have been carried out. The log redelivers the batch, and the ledger then knows its events. The worker
+      // gives back the leases it does not know.
       throw error
     }
     const [only, ...others] = batch
@@ -132,19 +137,22 @@ async function writeAround(deps: IntakeDeps, batch: readonly Incoming[]): Promis
   }
 }
 
-/** Writes the plan of a batch, and begins what was born leased. @returns events that the ledger has with another content. */
+/**
+ * Writes the plan of a batch and starts its leased deliveries. @returns the events that the ledger already has with different
+ * content.
+ */
 async function write(deps: IntakeDeps, batch: readonly Incoming[]): Promise<readonly Quarantined[]> {
   const { ledger, registry, worker, now } = deps
-  // Whether our copy of the registry was read after the batch came. Then it has everybody who was registered before, and goes
-  // on to serve: changes that follow one another faster than it is read would hold up every logout.
-  let readSince = false
+  // True once our copy of the registry was read after the batch arrived. The copy then has every client registered before, and
+  // needs no newer read: otherwise frequent registry changes would block every logout.
+  let isFresh = false
   for (;;) {
     const known = registry.current()
     const plans = await planBatch(deps, batch, known)
     const result = await worker.leasing(async (lease) => {
-      const registryRevision = readSince ? null : known.revision
+      const registryRevision = isFresh ? null : known.revision
       const written = await ledger.planEvents({ batch: plans, lease, registryRevision, now: now() })
-      // Of an event that the ledger had before, nothing was born leased.
+      // Deliveries of events that the ledger already had are not leased.
       if (written.ok) await deps.dispatcher.acceptAll(leasedOf(plans, written.planned), lease)
       return written
     })
@@ -155,7 +163,7 @@ async function write(deps: IntakeDeps, batch: readonly Incoming[]): Promise<read
     if (result.why === 'worker_lost') await worker.register()
     else {
       await registry.refresh()
-      readSince = true
+      isFresh = true
     }
   }
 }
@@ -166,16 +174,16 @@ function leasedOf(plans: readonly PlannedEvent[], planned: ReadonlySet<EventId>)
     .flatMap(({ deliveries }) => deliveries.filter((one) => one.leased).map(({ delivery }) => delivery))
 }
 
-/** Announces, counts and logs what was planned. */
+/** Announces, counts and logs the planned events. */
 function noteWritten(
   { lane, bulkPace, announcer, unknownIssuers, log }: IntakeDeps,
   plans: readonly PlannedEvent[],
   ids: ReadonlySet<EventId>,
 ): void {
   const planned = plans.filter(({ event }) => ids.has(event.id))
-  // What is owed to nobody is settled by being planned.
+  // An event that owes no delivery is settled once it is planned.
   announcer.announce(planned.filter(({ deliveries }) => deliveries.length === 0).map(({ event }) => event.id))
-  // No issuer has their `iss`: a registration is missing, or has a slip in it.
+  // The issuer of these events is not registered, or its registration has a typing error.
   const unknown = planned.filter(({ basis }) => basis === 'unknown_issuer')
   if (unknown.length > 0) {
     const issuers = [...new Set(unknown.map(({ event }) => event.iss))].slice(0, ISSUERS_IN_LOG)

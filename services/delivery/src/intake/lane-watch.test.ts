@@ -4,7 +4,8 @@ import { createLog, createMetrics } from '@curfew/runtime'
 import { expect, test } from 'vitest'
 import { checkLanes, createLaneWatch } from './lane-watch.ts'
 
-// Goal: what goes wrong with a lane is known once, and is known. Method: faults as logs tell them, and a ledger that may be away.
+// Goal: a fault of a lane is counted, logged and recorded in the ledger, once. Method: faults as event logs report them, and a
+// ledger that may be unavailable.
 
 const FAULT: LogFault = { kind: 'removed', lane: 'bulk', partition: 'logout.events.bulk/3', from: 5, to: 9 }
 
@@ -12,11 +13,11 @@ function rig() {
   const lines: Record<string, unknown>[] = []
   const noticed: unknown[] = []
   const metrics = createMetrics()
-  let away = false
+  let unavailable = false
   const watched = createLaneWatch({
     ledger: {
       async noticeRemoved(fault) {
-        if (away) throw new LedgerUnavailableError('PostgreSQL is not available')
+        if (unavailable) throw new LedgerUnavailableError('PostgreSQL is not available')
         noticed.push(fault)
       },
     },
@@ -34,13 +35,13 @@ function rig() {
     metrics,
   })
   const exposed = async () => (await metrics.expose()).body
-  const goAway = (value: boolean) => {
-    away = value
+  const setUnavailable = (value: boolean) => {
+    unavailable = value
   }
-  return { watched, lines, noticed, exposed, goAway }
+  return { watched, lines, noticed, exposed, setUnavailable }
 }
 
-test('removed records are notified, counted and logged', async () => {
+test('removed records are recorded, counted and logged', async () => {
   const { watched, lines, noticed, exposed } = rig()
   await watched('bulk').onFault(FAULT)
   await watched('bulk').onFault({ ...FAULT, from: null })
@@ -52,9 +53,9 @@ test('removed records are notified, counted and logged', async () => {
   expect(await exposed()).toContain('curfew_event_log_records_removed_total{lane="bulk"} 5')
 })
 
-test('while the ledger is away a fault is not taken for told', async () => {
-  const { watched, lines, goAway, exposed } = rig()
-  goAway(true)
+test('a fault is not reported as handled while the ledger is unavailable', async () => {
+  const { watched, lines, setUnavailable, exposed } = rig()
+  setUnavailable(true)
   await expect(watched('bulk').onFault(FAULT)).rejects.toBeInstanceOf(LedgerUnavailableError)
   expect(lines).toEqual([])
   expect(await exposed()).not.toContain('removed_total{')
@@ -68,7 +69,7 @@ test('a rewind is counted and logged', async () => {
   expect(await exposed()).toContain('curfew_event_log_rewinds_total{lane="sessions"} 1')
 })
 
-test('a failure that comes again and again is logged once a minute for each lane', () => {
+test('a repeated failure is logged once a minute for each lane', () => {
   const { watched, lines } = rig()
   for (let count = 0; count < 100; count++) {
     watched('bulk').onError(new Error('incorrect header check'))
@@ -78,7 +79,7 @@ test('a failure that comes again and again is logged once a minute for each lane
   expect(lines.map(({ lane }) => lane)).toEqual(['bulk', 'sessions', 'bulk'])
 })
 
-test('a lane that cannot be read is not ready, with the reason', () => {
+test('a lane that cannot be read fails the readiness check with the reason', () => {
   const consumer = (status: ReturnType<Consumer['status']>) => ({ status: () => status }) as Consumer
   const error = new Error('incorrect header check')
   checkLanes([consumer({ state: 'consuming' }), consumer({ state: 'joining' }), consumer({ state: 'left' })])

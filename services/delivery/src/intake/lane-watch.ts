@@ -10,7 +10,7 @@ export interface LaneWatchDeps {
   readonly metrics: Metrics
 }
 
-/** What every lane is consumed with: who is told of faults, and whether this worker takes part. */
+/** The options common to the consumers of all lanes: they report faults, and tell whether this worker may consume. */
 export type LaneWatch = (
   lane: LogLane,
 ) => Pick<ConsumeOptions, 'lane' | 'able' | 'onError'> & Required<Pick<ConsumeOptions, 'onFault'>>
@@ -18,12 +18,12 @@ export type LaneWatch = (
 export function createLaneWatch({ ledger, worker, log, metrics }: LaneWatchDeps): LaneWatch {
   const removed = metrics.counter(
     'event_log_records_removed_total',
-    'Records that retention removed from the event log before a worker read them. One where their number is not known.',
+    'Records that retention removed from the event log before a worker read them. Counts 1 if the number is unknown.',
     ['lane'],
   )
   const rewinds = metrics.counter(
     'event_log_rewinds_total',
-    'How often a partition of the event log was read again, for it had lost its end or was made anew.',
+    'Rewinds of event log partitions that lost their newest records or were recreated.',
     ['lane'],
   )
   const isTime = createSeldom()
@@ -31,7 +31,7 @@ export function createLaneWatch({ ledger, worker, log, metrics }: LaneWatchDeps)
     lane,
     able: () => worker.able(),
     onError(error) {
-      // It comes again with every try, which may be several times a second.
+      // The error repeats with every try, which may be several times a second.
       const message = error instanceof Error ? error.message : String(error)
       if (isTime(`${lane} ${message}`)) log.warn({ event: 'event-log.consume-failed', lane, err: error })
     },
@@ -50,7 +50,7 @@ export function createLaneWatch({ ledger, worker, log, metrics }: LaneWatchDeps)
   })
 }
 
-/** Rejects while a lane has records that this worker cannot read. */
+/** Throws while a lane has records that this worker cannot read. */
 export function checkLanes(consumers: readonly Consumer[]): void {
   for (const consumer of consumers) {
     const status = consumer.status()

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { PLAN_DELIVERIES, partsOf } from './parts.ts'
 import { createPlanTurns } from './plan-turns.ts'
 
-// Goal: a fan-out to thousands holds up no other issuer's logout on the way in. Method: batches of events of issuers of many sizes.
+// Goal: at intake, a fan-out to thousands delays no other issuer's logout. Method: batches of events of small and large issuers.
 
 const BIG = 'https://big.example' as Issuer
 const SMALL = 'https://small.example' as Issuer
@@ -20,7 +20,7 @@ const incoming = (iss: Issuer, key: string, clients: readonly string[] | null = 
   record: { key },
 })
 
-test('events that owe little come first, together; each that owes thousands has a statement of its own', () => {
+test('events that owe few deliveries come first and share a statement; an event that owes thousands has its own', () => {
   const [a, b, c, d] = [
     incoming(BIG, 'a'),
     incoming(SMALL, 'b'),
@@ -32,7 +32,7 @@ test('events that owe little come first, together; each that owes thousands has 
   expect(parts.map(({ size }) => size)).toEqual([11, 10_000, 10_000])
 })
 
-test('events of one key stay in order, none is lost, and none but a single event exceeds the size of a statement', () => {
+test('no event is lost, events of one key stay in order, and only a single event exceeds the size of a statement', () => {
   const event = fc.tuple(fc.constantFrom(BIG, SMALL), fc.nat(5), fc.option(fc.nat(9)))
   fc.assert(
     fc.property(fc.array(event, { maxLength: 60 }), (given) => {
@@ -50,7 +50,7 @@ test('events of one key stay in order, none is lost, and none but a single event
   )
 })
 
-test('large plans are written one at a time, and issuers take turns at it', async () => {
+test('large plans are written one at a time, and issuers take turns', async () => {
   const turns = createPlanTurns()
   const order: string[] = []
   let running = 0
@@ -60,7 +60,7 @@ test('large plans are written one at a time, and issuers take turns at it', asyn
       await Promise.resolve()
       order.push(name)
       running -= 1
-      if (name === 'a2') throw new Error('the ledger is away')
+      if (name === 'a2') throw new Error('the ledger is unavailable')
     })
   const all = [write(BIG, 'a1'), write(BIG, 'a2'), write(BIG, 'a3'), write(SMALL, 'b1')]
   const outcomes = await Promise.allSettled(all)

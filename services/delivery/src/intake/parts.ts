@@ -1,21 +1,21 @@
 import type { Issuer, LogoutEvent } from '@curfew/domain'
 import type { Registry } from '@curfew/ledger'
 
-/** Deliveries planned in one statement, where several events share it. An event with more has a statement of its own. */
+/** The most deliveries planned in one statement for several events. An event that owes more has its own statement. */
 export const PLAN_DELIVERIES = 2_000
 
-/** Events that are planned in one statement. */
+/** The events that one statement plans. */
 export interface Part<Incoming> {
   readonly events: readonly Incoming[]
-  /** Of the first. */
+  /** The issuer of the first event. */
   readonly issuer: Issuer
-  /** Deliveries that they owe, about. */
+  /** An estimate of the deliveries that the events owe. */
   readonly size: number
 }
 
 /**
- * Splits a batch by the deliveries that its events owe, those that owe the least first: another issuer's logout does not wait for
- * a fan-out to thousands. Events of one key stay in order.
+ * Splits a batch by the number of deliveries that its events owe, smallest first. A fan-out to thousands therefore does not delay
+ * another issuer's logout. Events of one key stay in order.
  */
 export function partsOf<
   Incoming extends { readonly event: LogoutEvent; readonly record: { readonly key: string } },
@@ -39,7 +39,9 @@ export function partsOf<
   return parts
 }
 
-/** How many bindings an event is for at most. Where the session index names several sessions of a client, it owes more. */
+/**
+ * The number of bindings that an event concerns at most. It owes more deliveries if a client has several sessions in the index.
+ */
 function owedBy({ iss, scope, clients }: LogoutEvent, { issuers }: Registry): number {
   if (scope === 'issuer') return 0
   const registered = issuers.get(iss)?.bindings.length ?? 0

@@ -31,14 +31,17 @@ export interface PlanBatchDeps {
 }
 
 const SILENT: KnownSessions = { kind: 'silent' }
-const SPEAKS: KnownSessions = { kind: 'known', sessions: [] }
-const AWAY: KnownSessions = { kind: 'away' }
+const LISTED_LATER: KnownSessions = { kind: 'known', sessions: [] }
+const UNAVAILABLE: KnownSessions = { kind: 'away' }
 
-/** Sessions by the event that is about them. */
+/** Live sessions by the id of the event that ends them. */
 type Found = ReadonlyMap<EventId, readonly LiveSession[]>
-const NOTHING: Found = new Map()
+const NO_SESSIONS: Found = new Map()
 
-/** Plans what the events of a batch owe, by this copy of the registry. What this worker has room for is to be born leased to it. */
+/**
+ * Plans the deliveries that the events of a batch owe, by this copy of the registry. Deliveries that this worker has room for are
+ * leased to it.
+ */
 export async function planBatch(
   deps: PlanBatchDeps,
   batch: readonly Incoming[],
@@ -47,23 +50,23 @@ export async function planBatch(
   const sessionsOf = await findSessions(deps, batch, known)
   const lease = createLeases(deps)
   const planned: PlannedEvent[] = []
-  let sinceBreath = 0
-  for (const { event: posted, digest: content, record } of batch) {
-    const sessions = sessionsOf(posted)
-    const event = withEmail(posted, sessions)
+  let sinceBreathe = 0
+  for (const { event: received, digest: content, record } of batch) {
+    const sessions = sessionsOf(received)
+    const event = withEmail(received, sessions)
     const deliveries: PlannedEvent['deliveries'][number][] = []
     let basis: PlanBasis = 'unknown_issuer'
     for (const issuer of slicesOf(known.issuers.get(event.iss) ?? null)) {
       const owed = plan(event, issuer, sessions, digest, (id) => deps.holdings.isUnavailable(id))
       basis = owed.basis
       for (const { delivery, target, doubtful } of owed.deliveries) {
-        // What is in doubt is looked at when it is claimed.
+        // A doubtful delivery is checked when it is claimed, so it is not leased now.
         const leased = doubtful !== true && lease(delivery.bindingId, event)
         deliveries.push({ delivery, target, leased })
       }
-      sinceBreath += owed.deliveries.length
-      if (sinceBreath < SLICE) continue
-      sinceBreath = 0
+      sinceBreathe += owed.deliveries.length
+      if (sinceBreathe < SLICE) continue
+      sinceBreathe = 0
       await breathe()
     }
     const traceparent = record.headers.traceparent ?? null
@@ -72,7 +75,10 @@ export async function planBatch(
   return planned
 }
 
-/** The event with the email address of its subject: its own, or else that of the session of the subject that was posted last. */
+/**
+ * Returns the event with the email address of its subject. The event's own address comes first, then that of the subject's
+ * session posted last.
+ */
 function withEmail(event: LogoutEvent, known: KnownSessions): LogoutEvent {
   if (event.email !== undefined || known.kind !== 'known') return event
   let latest: LiveSession | null = null
@@ -83,7 +89,7 @@ function withEmail(event: LogoutEvent, known: KnownSessions): LogoutEvent {
   return latest?.email == null ? event : { ...event, email: latest.email }
 }
 
-/** What the session index knows of each event's. Nobody is asked where it knows nothing of the issuer. */
+/** Finds the sessions of every event in the session index. Skips issuers whose sessions are not indexed. */
 async function findSessions(
   deps: PlanBatchDeps,
   batch: readonly Incoming[],
@@ -95,20 +101,20 @@ async function findSessions(
   }
   const questions = batch.flatMap(({ event }) => {
     const issuer = indexOf(event)
-    // Whom a logout of everyone is about is asked page by page, by the bookkeeper.
+    // For an issuer logout the bookkeeper pages through the session index.
     return issuer === null || event.scope === 'issuer' ? [] : [{ event, issuer }]
   })
-  const found = questions.length === 0 ? NOTHING : await ask(deps, questions)
+  const found = questions.length === 0 ? NO_SESSIONS : await ask(deps, questions)
   return (event) => {
     if (indexOf(event) === null) return SILENT
-    if (event.scope === 'issuer') return SPEAKS
-    if (found === null) return AWAY
+    if (event.scope === 'issuer') return LISTED_LATER
+    if (found === null) return UNAVAILABLE
     const sessions = found.get(event.id)
     return sessions === undefined ? SILENT : { kind: 'known', sessions }
   }
 }
 
-/** The sessions of each event's; null where the index does not answer. */
+/** The sessions of the events; null if the index does not answer. */
 async function ask(
   { ledger, log }: PlanBatchDeps,
   questions: readonly SessionQuestion[],
@@ -122,12 +128,12 @@ async function ask(
   }
 }
 
-/** Bindings that one event is planned for before all else that waits for the processor gets its turn. */
+/** The bindings planned for one event before other work gets a turn on the event loop. */
 const SLICE = 100
 
 /**
- * An issuer with a few of its bindings, then with the next few. The bindings of one relying party stand side by side in the registry
- * and stay together, for what a fallback is owed depends on the others.
+ * Splits an issuer into copies with a few of its bindings at a time. The bindings of one relying party are adjacent in the
+ * registry and stay together: the deliveries of a fallback depend on the other channels.
  */
 function* slicesOf(issuer: KnownIssuer | null): Iterable<KnownIssuer | null> {
   const bindings = issuer?.bindings ?? []
@@ -140,7 +146,9 @@ function* slicesOf(issuer: KnownIssuer | null): Iterable<KnownIssuer | null> {
   }
 }
 
-/** Says of each delivery of a statement whether it is born leased: as long as there is room for its binding, its issuer and at all. */
+/**
+ * Decides whether a delivery of a statement is leased: there must be room for its binding, its issuer and in the worker's memory.
+ */
 function createLeases({
   dispatcher,
   holdings,

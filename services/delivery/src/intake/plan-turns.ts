@@ -1,6 +1,6 @@
 import { createFairTurns, type Issuer } from '@curfew/domain'
 
-/** Lets large plans of one lane be written one at a time, the issuers in turn. */
+/** Writes the large plans of one lane one at a time. Issuers take turns. */
 export interface PlanTurns {
   /** Runs `work` when it is this issuer's turn. */
   run<Result>(issuer: Issuer, work: () => Promise<Result>): Promise<Result>

@@ -10,21 +10,21 @@ import {
 } from '@curfew/domain'
 import { createValidator } from '@curfew/runtime'
 
-/** One event of a batch, and the record it came in. */
+/** One event of a batch, with its record. */
 export interface Incoming {
   readonly event: LogoutEvent
-  /** Of its content. */
+  /** The digest of the event's content. */
   readonly digest: string
   readonly record: ConsumedRecord
 }
 
-/** Compiled once for a process, for it takes milliseconds. */
+/** Compiled once per process: compiling takes milliseconds. */
 const check = createValidator(AcceptedLogoutEvent)
 
 /** SHA-256, in hexadecimal. */
 export const digest: Digest = (text) => hash('sha256', text)
 
-/** Reads a batch: each event once, however often it came, and apart what cannot be read. */
+/** Reads a batch. Returns every event once, however often it occurs, and the records to quarantine. */
 export function readBatch(records: readonly ConsumedRecord[]): {
   readonly events: readonly Incoming[]
   readonly quarantined: readonly Quarantined[]
@@ -47,5 +47,5 @@ export function readBatch(records: readonly ConsumedRecord[]): {
 }
 
 export function conflict({ iss, givenId }: LogoutEvent): string {
-  return `event ${givenId} of ${iss} is known with another content`
+  return `event ${givenId} of ${iss} was already accepted with different content`
 }

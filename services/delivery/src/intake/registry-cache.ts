@@ -3,19 +3,19 @@ import { type Log, sleep } from '@curfew/runtime'
 
 /** The registry in memory. */
 export interface RegistryCache {
-  /** As last read. */
+  /** The registry as last read. */
   current(): Registry
-  /** Reads it now. */
+  /** Reads the registry. */
   refresh(): Promise<void>
-  /** Reads it now if it has changed since. @throws {LedgerUnavailableError} */
+  /** Reads the registry if it has changed. @throws {LedgerUnavailableError} */
   catchUp(): Promise<void>
-  /** Reads it again whenever it has changed, until `ended` aborts. */
+  /** Reads the registry whenever it has changed, until `ended` aborts. */
   followUntil(ended: AbortSignal): Promise<void>
 }
 
 /**
- * Keeps a copy of the registry, at most about `pollMs` behind. Attempts use it as it is, unless it says that there is nobody
- * to tell; a plan is checked against the ledger's own revision as it is written, so a copy from before an event came never plans it.
+ * Keeps a copy of the registry that is at most about `pollMs` old. An attempt refreshes it only before it gives up on a binding.
+ * The ledger checks a plan against the registry's revision, so an outdated copy never plans an event.
  */
 export function createRegistryCache({
   ledger,
@@ -27,15 +27,15 @@ export function createRegistryCache({
   pollMs: number
 }): RegistryCache {
   let registry: Registry = { revision: -1, issuers: new Map(), bindings: new Map() }
-  let asked = 0
+  let started = 0
   let answered = 0
 
   async function refresh(): Promise<void> {
-    const asking = ++asked
+    const number = ++started
     const read = await ledger.readRegistry()
-    // One that was asked for earlier may come later. By its number it could not be told: a restored database counts anew.
-    if (asking < answered) return
-    answered = asking
+    // An earlier read may answer later. Revisions cannot show this: a restored database has lower ones.
+    if (number < answered) return
+    answered = number
     registry = read
   }
 
@@ -53,7 +53,7 @@ export function createRegistryCache({
         try {
           await catchUp()
         } catch (error) {
-          // The copy goes on to serve; what was registered meanwhile is read when the ledger is back.
+          // The copy stays in use. Changes are read when the ledger is available again.
           log.warn({ event: 'registry.stale', err: error })
         }
       }

@@ -13,8 +13,8 @@ import { createLog } from '@curfew/runtime'
 import { expect, test } from 'vitest'
 import { createSessionIntake } from './sessions.ts'
 
-// Goal: a batch of what IdPs said counts as handled only once the index has it and late logouts are owed; and no record
-// that is good is ever put aside. Method: the intake over an index that refuses, and late logouts that cannot be owed, as a test wishes.
+// Goal: a batch of session changes counts as handled only once the index has it and late logouts are owed. No good record is
+// quarantined. Method: a ledger that refuses session changes or late logouts as the test says.
 
 const NOW = new Date('2026-11-21T12:00:00.000Z')
 const HOUR_MS = 3_600_000
@@ -29,13 +29,13 @@ const session = (sub: string, change: Partial<Session> = {}): Session => ({
 const start = (sub: string, change?: Partial<Session>) => encodeSessionStart(session(sub, change), STAMP)
 const END = encodeSessionEnd({ ...session('any'), clientId: null }, STAMP)
 
-interface Wish {
-  /** Subjects that PostgreSQL refuses. */
+interface RigOptions {
+  /** Subjects whose sessions PostgreSQL refuses. */
   readonly refuse?: readonly string[]
   readonly follow?: (subjects: readonly string[]) => Promise<void>
 }
 
-function rig({ refuse = [], follow = async () => undefined }: Wish = {}) {
+function rig({ refuse = [], follow = async () => undefined }: RigOptions = {}) {
   const applied: SessionChanges[] = []
   const steps: string[] = []
   const counts: object[] = []
@@ -65,7 +65,7 @@ function rig({ refuse = [], follow = async () => undefined }: Wish = {}) {
   return { handle, applied, steps, counts }
 }
 
-test('what started is applied in one go, and then late logouts are owed', async () => {
+test('sessions are applied together, and then late logouts are owed', async () => {
   const { handle, steps, counts } = rig()
   expect(await handle(start('alice'), END, start('bob'), start('carol'))).toEqual([])
   expect(steps).toEqual(['admitted', 'applied bob carol', 'owed to bob carol'])
@@ -75,18 +75,18 @@ test('what started is applied in one go, and then late logouts are owed', async 
   ])
 })
 
-test('what is long over when it comes is neither applied nor asked about; its end is', async () => {
+test('a session that expired long ago is neither applied nor owed a late logout, but a session end is applied', async () => {
   const { handle, steps, applied } = rig()
   const ago = (hours: number) => new Date(NOW.getTime() - hours * 3_600_000)
   const over = start('alice', { startedAt: ago(30), expiresAt: ago(24) })
-  // By our clock, which may be ahead of the ledger's.
-  const perhaps = start('bob', { startedAt: ago(30), expiresAt: ago(1) })
-  expect(await handle(END, over, perhaps)).toEqual([])
+  // Expired by our clock, which may be ahead of the ledger's.
+  const barelyOver = start('bob', { startedAt: ago(30), expiresAt: ago(1) })
+  expect(await handle(END, over, barelyOver)).toEqual([])
   expect(steps).toEqual(['admitted', 'applied bob', 'owed to bob'])
   expect(applied[0]?.ends).toHaveLength(1)
 })
 
-test('a session to which no late logout can be owed is quarantined alone, and holds up no other', async () => {
+test('a session whose late logout cannot be written is quarantined alone and blocks no other', async () => {
   const failure = Object.assign(new Error('smallint out of range'), { code: '22003' })
   const { handle, steps } = rig({
     follow: async (subjects) => {
@@ -100,7 +100,7 @@ test('a session to which no late logout can be owed is quarantined alone, and ho
   expect(steps.slice(2)).toEqual(['owed to alice bad bob', 'owed to alice', 'owed to bad', 'owed to bob'])
 })
 
-test('a fault that passes when a session is tried by itself quarantines nothing', async () => {
+test('a fault that does not recur for a single session quarantines nothing', async () => {
   const failure = Object.assign(new Error('duplicate key'), { code: '23505' })
   const { handle } = rig({
     follow: async (subjects) => {
@@ -110,14 +110,14 @@ test('a fault that passes when a session is tried by itself quarantines nothing'
   expect(await handle(start('alice'), start('bob'))).toEqual([])
 })
 
-test('where late logouts cannot be owed for another reason, the batch comes again and nothing is quarantined', async () => {
+test('a failure of late logouts for another reason rejects the batch and quarantines nothing', async () => {
   const failure = Object.assign(new Error('no such table'), { code: '42P01' })
   const { handle, steps } = rig({ follow: () => Promise.reject(failure) })
   await expect(handle(start('alice'), start('bob'))).rejects.toBe(failure)
   expect(steps).toEqual(['admitted', 'applied alice bob', 'owed to alice bob'])
 })
 
-test('one that PostgreSQL refuses is put aside alone, and the others are asked about together', async () => {
+test('a session that PostgreSQL refuses is quarantined alone, and the others are checked for late logouts together', async () => {
   const { handle, steps } = rig({ refuse: ['bad'] })
   const quarantined = await handle(start('alice'), start('bad'), start('bob'))
   expect(quarantined.map(({ record, reason }) => [record.position, reason])).toEqual([
@@ -126,7 +126,7 @@ test('one that PostgreSQL refuses is put aside alone, and the others are asked a
   expect(steps).toEqual(['admitted', 'applied alice', 'applied bob', 'owed to alice bob'])
 })
 
-test('a batch that nothing can be read of asks nobody', async () => {
+test('a batch without a readable record does not use the ledger', async () => {
   const { handle, steps } = rig()
   expect(await handle({ ...END, value: new Uint8Array([0xff]) })).toHaveLength(1)
   expect(steps).toEqual([])

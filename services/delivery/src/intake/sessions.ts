@@ -18,43 +18,45 @@ import type { LaneWatch } from './lane-watch.ts'
 export interface SessionIntakeDeps {
   readonly ledger: Pick<DeliveryLedger, 'applySessions' | 'oweLateLogouts'>
   readonly log: Log
-  /** The next batch waits for room: logouts come first. */
+  /** The next batch waits until there is room for deliveries: logouts come first. */
   readonly holdings: Pick<Holdings, 'waitForRoom'>
-  /** Counts what was applied, by kind. */
+  /** Counts applied changes by kind. */
   readonly applied: Pick<ReturnType<Metrics['counter']>, 'inc'>
   readonly now: () => Date
 }
 
-/** Changes applied at once, one batch at a time: a storm of logins must leave room for logouts. */
+/** Changes applied in one statement, one batch at a time. A storm of logins must leave room for logouts. */
 const BATCH = 500
 
-/** A clock that is ahead must not make a session over that lives: nobody would be told of its logout. */
+/**
+ * The tolerance for a clock that is ahead of the ledger's. Without it a live session could count as expired and miss its logout.
+ */
 const CLOCKS_DIFFER_MS_MAX = 86_400_000
 
-/** Compiled once for a process, for it takes milliseconds. */
+/** Compiled once per process: compiling takes milliseconds. */
 const checks = { start: createValidator(AcceptedSession), end: createValidator(AcceptedSessionEnd) }
 
-/** One change of a batch, and the record it came in. */
+/** One change of a batch, with its record. */
 interface Incoming {
   readonly change: SessionChange
   readonly record: ConsumedRecord
 }
 
-/** What became of a batch. */
+/** The result of applying a batch. */
 interface Applied {
   readonly started: readonly Session[]
   readonly refused: readonly Quarantined[]
 }
 
-/** Brings the session index up to what IdPs say: a batch of starts and ends at a time, in their order. */
+/** Applies session starts and ends to the session index, a batch at a time, in order. */
 export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
   const { ledger, log, holdings, applied, now } = deps
 
-  /** @returns what started, and is not over yet. */
+  /** Applies a batch. @returns the sessions that started and have not expired. */
   async function apply(batch: readonly Incoming[]): Promise<Applied> {
     const { ends, starts } = netOf(batch.map(({ change }) => change))
-    // What came too late is over: there is nothing left to log out of. Where that is a matter of whose clock is right, the
-    // ledger's is: it enters nothing that is over.
+    // A session that expired long ago needs no logout. The ledger decides by its own clock about sessions that expired recently:
+    // it stores no expired session.
     const longOver = now().getTime() - CLOCKS_DIFFER_MS_MAX
     const current = starts.filter(({ expiresAt }) => expiresAt.getTime() > longOver)
     await ledger.applySessions({ ends, starts: current })
@@ -63,7 +65,10 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
     return { started: current, refused: [] }
   }
 
-  /** The batch as a whole, or, when PostgreSQL refuses something in it, each by itself: one that cannot be written must not hold up the rest. */
+  /**
+   * Applies a batch as a whole. When PostgreSQL refuses a value in it, applies every change by itself, so that an unwritable
+   * change does not block the rest.
+   */
   async function applyAround(batch: readonly Incoming[]): Promise<Applied> {
     try {
       return await apply(batch)
@@ -94,7 +99,7 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
     if (changes.length > 0) await holdings.waitForRoom(ROOM_WAIT_MS)
     const { started, refused } =
       changes.length > 0 ? await applyAround(changes) : { started: [], refused: [] }
-    // A logout of theirs may have been planned before they were known.
+    // A logout of these sessions may have been planned before the index knew them.
     const unowed = started.length > 0 ? await oweAround(ledger, started, changes) : []
     const quarantined = [...unreadable, ...refused, ...unowed]
     for (const { record, reason } of quarantined) {
@@ -105,8 +110,9 @@ export function createSessionIntake(deps: SessionIntakeDeps): BatchHandler {
 }
 
 /**
- * Owes late logouts to the sessions that started: to all at once or, where PostgreSQL refuses something, to each by itself. A record
- * whose logout cannot be owed is quarantined, for a person to requeue: redelivered for ever, it would hold up every session behind it.
+ * Owes late logouts to all started sessions at once. When PostgreSQL refuses a value, does it for every session by itself. A
+ * record whose logout cannot be owed is quarantined for an operator to requeue. Redelivered forever, it would block every session
+ * behind it.
  */
 async function oweAround(
   ledger: Pick<DeliveryLedger, 'oweLateLogouts'>,
@@ -126,7 +132,7 @@ async function oweAround(
     }
     const incoming = batch.findLast(({ change }) => change.kind === 'started' && isSame(change.session, only))
     if (incoming === undefined) throw error
-    const reason = `a logout that came before the session could not be owed to it: ${error.message}`
+    const reason = `the ledger could not plan a logout that arrived before the session: ${error.message}`
     return [{ record: incoming.record, kind: 'refused', reason }]
   }
 }
@@ -143,11 +149,11 @@ export interface SessionConsumerDeps extends Omit<SessionIntakeDeps, 'applied'> 
   readonly watched: LaneWatch
 }
 
-/** Consumes the sessions' lane, beside those of logouts and in the way of neither. */
+/** Consumes the lane of sessions, independently of the lanes of logouts. */
 export function consumeSessions({ eventLog, metrics, watched, ...deps }: SessionConsumerDeps): Consumer {
   const applied = metrics.counter(
     'session_changes_applied_total',
-    'Starts and ends of sessions that the session index was told of, repetitions too.',
+    'Session starts and ends applied to the session index, including repetitions.',
     ['kind'],
   )
   return eventLog.consume(

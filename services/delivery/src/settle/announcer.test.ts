@@ -4,51 +4,51 @@ import { expect, test } from 'vitest'
 import { createAnnouncer } from './announcer.ts'
 import { createSettler } from './settler.ts'
 
-// Goal: to wake those who wait never holds up who settles. Method: a ledger that answers when the test says so.
+// Goal: waking waiting callers never delays settling. Method: a ledger that answers when the test says so.
 
 const log = createLog({ service: 'test', level: 'silent' })
 const id = (number: number) => `${number}` as DeliveryId
 
 function rig() {
-  const said: { readonly ids: readonly string[]; done: (error?: Error) => void }[] = []
+  const statements: { readonly ids: readonly string[]; done: (error?: Error) => void }[] = []
   const ledger = {
     announceSettled(ids: readonly string[]) {
       const { promise, resolve, reject } = Promise.withResolvers<void>()
-      said.push({ ids, done: (error) => (error === undefined ? resolve() : reject(error)) })
+      statements.push({ ids, done: (error) => (error === undefined ? resolve() : reject(error)) })
       return promise
     },
   }
-  return { said, announcer: createAnnouncer({ ledger, log }) }
+  return { statements, announcer: createAnnouncer({ ledger, log }) }
 }
 
-test('what comes while one statement is under way is said together by the next', async () => {
-  const { said, announcer } = rig()
+test('the next statement announces together everything that arrived during the last one', async () => {
+  const { statements, announcer } = rig()
   for (const number of [1, 2, 3]) announcer.announce([id(number)])
-  expect(said.map(({ ids }) => ids)).toEqual([['1']])
-  said[0]?.done()
-  await expect.poll(() => said.map(({ ids }) => ids)).toEqual([['1'], ['2', '3']])
+  expect(statements.map(({ ids }) => ids)).toEqual([['1']])
+  statements[0]?.done()
+  await expect.poll(() => statements.map(({ ids }) => ids)).toEqual([['1'], ['2', '3']])
   const idle = announcer.idle()
-  said[1]?.done()
+  statements[1]?.done()
   await idle
   announcer.announce([])
-  expect(said).toHaveLength(2)
+  expect(statements).toHaveLength(2)
 })
 
-test('what cannot be said is dropped, and so is what is too much; what follows is said again', async () => {
-  const { said, announcer } = rig()
+test('a failed announcement and an excess of ids are dropped, and later ids are announced', async () => {
+  const { statements, announcer } = rig()
   announcer.announce([id(0)])
   for (let batch = 0; batch < 100; batch++) announcer.announce(Array.from({ length: 500 }, (_, n) => id(n)))
-  said[0]?.done(new Error('away'))
-  await expect.poll(() => said.length).toBe(2)
-  expect(said[1]?.ids).toHaveLength(20_000)
-  said[1]?.done()
+  statements[0]?.done(new Error('unavailable'))
+  await expect.poll(() => statements.length).toBe(2)
+  expect(statements[1]?.ids).toHaveLength(20_000)
+  statements[1]?.done()
   await announcer.idle()
   announcer.announce([id(7)])
-  expect(said[2]?.ids).toEqual(['7'])
+  expect(statements[2]?.ids).toEqual(['7'])
 })
 
-test('settling does not wait for it, and names what ended only', async () => {
-  const { said, announcer } = rig()
+test('settling does not wait for the announcement, and announces only deliveries that ended', async () => {
+  const { statements, announcer } = rig()
   const settler = createSettler({
     ledger: { settleDeliveries: async () => new Set(), supersedeOlder: async () => 0 },
     announcer,
@@ -65,7 +65,7 @@ test('settling does not wait for it, and names what ended only', async () => {
     settle(4, 'dead_lettered'),
   ]
   expect(await Promise.all(all)).toEqual([true, true, true, true])
-  expect(said.map(({ ids }) => ids)).toEqual([['1', '3', '4']])
+  expect(statements.map(({ ids }) => ids)).toEqual([['1', '3', '4']])
   expect(await settle(5, 'acknowledged')).toBe(true)
   await settler.drain()
 })

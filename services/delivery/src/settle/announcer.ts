@@ -7,23 +7,26 @@ export interface AnnouncerDeps {
   readonly log: Log
 }
 
-/** Wakes those who wait for events to be settled. Nobody waits for it, and nothing fails with it. */
+/** Wakes callers that wait for events to settle. No caller waits for an announcement, and a failed one fails nothing else. */
 export interface Announcer {
-  /** To be called after the ledger has it: of deliveries that were settled, or of events that owe none. */
+  /** Announces settled deliveries, or events that owe no delivery. Call it after the ledger has stored them. */
   announce(ids: readonly (EventId | DeliveryId)[]): void
-  /** Resolves when everything was said, or could not be. */
+  /** Resolves when every announcement was sent or has failed. */
   idle(): Promise<void>
 }
 
-/** Most that is remembered while one statement is under way. What is too much is found out without us, a little later. */
+/** The most ids kept while one statement runs. The excess is dropped: waiting callers also poll, and find it a little later. */
 const WAITING_MAX = 20_000
 
-/** One statement at a time, for all that has come up meanwhile. What cannot be said is forgotten: waiters look by themselves too. */
+/**
+ * Sends one statement at a time, with all ids that arrived during the last one. A failed announcement is dropped: waiting callers
+ * also poll.
+ */
 export function createAnnouncer({ ledger, log }: AnnouncerDeps): Announcer {
   let waiting: (EventId | DeliveryId)[] = []
-  let saying: Promise<void> | null = null
+  let announcing: Promise<void> | null = null
 
-  async function say(): Promise<void> {
+  async function announceWaiting(): Promise<void> {
     while (waiting.length > 0) {
       const ids = waiting
       waiting = []
@@ -33,15 +36,15 @@ export function createAnnouncer({ ledger, log }: AnnouncerDeps): Announcer {
         log.warn({ event: 'settled.announce-failed', ids: ids.length, err: error })
       }
     }
-    saying = null
+    announcing = null
   }
 
   return {
     announce(ids) {
       if (ids.length === 0 || waiting.length >= WAITING_MAX) return
       waiting.push(...ids)
-      saying ??= say()
+      announcing ??= announceWaiting()
     },
-    idle: async () => void (await saying),
+    idle: async () => void (await announcing),
   }
 }

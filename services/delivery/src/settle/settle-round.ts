@@ -6,7 +6,10 @@ import type { Held } from '../dispatch/binding-queue.ts'
 import type { Worker } from '../worker/worker.ts'
 import type { Settler } from './settler.ts'
 
-/** Settles what an attempt came to. Resolves when the ledger has it, or will never take it from this worker. */
+/**
+ * Settles the outcome of a round of attempts. Resolves when the ledger has stored it, or has refused it because the lease is
+ * lost.
+ */
 export type SettleRound = (held: Pick<Held, 'delivery' | 'lease'>, round: Round) => Promise<void>
 
 export interface SettleRoundDeps {
@@ -15,7 +18,7 @@ export interface SettleRoundDeps {
   readonly worker: Pick<Worker, 'ended'>
   readonly log: Log
   readonly metrics: Metrics
-  /** Aborts when attempts are cut off. */
+  /** Aborts when running attempts are cut off. */
   readonly abandoning: AbortSignal
 }
 
@@ -24,7 +27,7 @@ export function createSettleRound(deps: SettleRoundDeps): SettleRound {
   const observe = createObserver(deps.metrics)
   return async ({ delivery, lease }, round) => {
     const { outcome, uri } = round
-    // Cut off by our own end, not by the RP's doing: it goes back as it was.
+    // Our shutdown cut the attempt off, not the RP: the delivery returns to the ledger unchanged.
     if (abandoning.aborted && outcome?.kind === 'unavailable') return
     const recorded = await settler.settle(lease.workerId, round)
     if (recorded) worker.ended(lease, [delivery.id])
@@ -41,12 +44,12 @@ export function createSettleRound(deps: SettleRoundDeps): SettleRound {
 function createObserver(metrics: Metrics): (round: Round) => void {
   const settled = metrics.counter(
     'deliveries_settled_total',
-    'What became of deliveries, by state, reason and channel.',
+    'Settled deliveries, by state, reason and channel.',
     ['state', 'reason', 'channel'],
   )
   const durations = metrics.histogram(
     'attempt_duration_seconds',
-    'Time from making a message to the end of the answer.',
+    'Time from creating a message to the end of the answer.',
     [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
     ['outcome', 'channel'],
   )
@@ -61,7 +64,7 @@ function createObserver(metrics: Metrics): (round: Round) => void {
   }
 }
 
-/** One line for each delivery attempted, after it was settled. Successes are many, so they are for debugging. */
+/** Logs one line for an attempted delivery after it was settled. Acknowledgements are frequent, so their level is debug. */
 function logRound(log: Log, delivery: InFlightDelivery, round: Round, recorded: boolean): void {
   const { settlement, outcome, attempts } = round
   const line = {

@@ -3,15 +3,16 @@ import type { DeliveryLedger, Settled } from '@curfew/ledger'
 import { createBatcher, type Log, sleep } from '@curfew/runtime'
 import type { Announcer } from './announcer.ts'
 
-/** What was leased to one incarnation of the worker, and what it did. */
+/** A settled delivery, and the worker id that its lease was given to. */
 interface Claimed {
   readonly workerId: WorkerId
   readonly settled: Settled
 }
 
 export interface Settler {
-  /** Resolves when it is in the ledger: true, or false when the lease was lost and nothing was recorded. */
+  /** Resolves when the ledger has answered: true if it stored the outcome, false if the lease was lost and nothing was stored. */
   settle(workerId: WorkerId, settled: Settled): Promise<boolean>
+  /** Resolves when all outcomes given so far are written. */
   drain(): Promise<void>
 }
 
@@ -20,18 +21,18 @@ export interface SettlerDeps {
   readonly announcer: Pick<Announcer, 'announce'>
   readonly log: Log
   readonly now: () => Date
-  /** Ends the waiting for a ledger that is away. */
+  /** Aborts the wait for an unavailable ledger. */
   readonly abandoning: AbortSignal
 }
 
 const BATCH = 500
-/** Most outcomes that wait for the ledger. A worker holds fewer deliveries. */
+/** The most outcomes that wait for the ledger. A worker holds fewer deliveries. */
 const QUEUE_MAX = 20_000
 const PAUSE_MS_MAX = 2_000
 
 /**
- * Writes outcomes to the ledger, those that arrive together in one statement. While the ledger is away they wait here: an
- * acknowledgement that an RP gave is not asked for twice as long as the lease holds.
+ * Writes outcomes to the ledger; those that arrive together share a statement. Outcomes wait here while the ledger is
+ * unavailable. An RP that acknowledged is therefore not notified again while the lease holds.
  */
 export function createSettler({ ledger, announcer, log, now, abandoning }: SettlerDeps): Settler {
   async function write(workerId: WorkerId, batch: readonly Settled[]): Promise<ReadonlySet<DeliveryId>> {
@@ -46,7 +47,10 @@ export function createSettler({ ledger, announcer, log, now, abandoning }: Settl
     }
   }
 
-  /** What waits now may be covered by a newer logout, planned while it was attempted. If not, one is told twice: no harm. */
+  /**
+   * Supersedes pending deliveries that a newer logout covers, planned during their attempt. If this fails, the RP is notified
+   * twice, which does no harm.
+   */
   async function supersede(batch: readonly Settled[]): Promise<void> {
     const ids = batch.filter(({ settlement }) => settlement.state === 'pending').map(({ id }) => id)
     if (ids.length === 0) return
@@ -60,7 +64,7 @@ export function createSettler({ ledger, announcer, log, now, abandoning }: Settl
   const batcher = createBatcher<Claimed, boolean>({
     batchSize: BATCH,
     queueMax: QUEUE_MAX,
-    // One at a time: while it is committed the next is gathered, and a large batch costs little more than a small one.
+    // One batch at a time: the next fills while this one commits, and a large batch costs little more than a small one.
     concurrency: 1,
     async run(items) {
       const ids = new Set(items.map(({ workerId }) => workerId))
@@ -68,7 +72,7 @@ export function createSettler({ ledger, announcer, log, now, abandoning }: Settl
       for (const id of ids) {
         const batch = items.filter(({ workerId }) => workerId === id).map(({ settled }) => settled)
         lost.set(id, await write(id, batch))
-        // Those too of which it says that they were not settled now: they may have been by a try of which the answer was lost.
+        // Includes deliveries that this statement did not settle: an earlier try may have settled them and lost its answer.
         const ended = batch.filter(({ settlement }) => settlement.state !== 'pending')
         announcer.announce(ended.map((settled) => settled.id))
       }

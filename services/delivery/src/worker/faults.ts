@@ -1,7 +1,10 @@
 import type { OnDeliveryFault } from '@curfew/ledger'
 import { createSeldom, type Log } from '@curfew/runtime'
 
-/** Logs each delivery whose values the ledger refused, and what became of it. One that stays as it is fails as often as it is tried. */
+/**
+ * Logs a delivery with values that the ledger refused, and what it did with the delivery. Repetitions are logged seldom: such a
+ * delivery fails at every try.
+ */
 export function logDeliveryFaults(log: Log): OnDeliveryFault {
   const isTime = createSeldom()
   return ({ doing, deliveryId, became, error }) => {

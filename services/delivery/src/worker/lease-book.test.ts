@@ -5,7 +5,7 @@ import { createLeaseBook } from './lease-book.ts'
 
 const ids = (...names: string[]) => names as DeliveryId[]
 
-test('a lease has ended when the ledger confirmed the end of each of its deliveries', () => {
+test('a lease ends when the ledger has confirmed the end of all its deliveries', () => {
   const book = createLeaseBook()
   book.took(1, ids('a', 'b'))
   book.took(2, ids('c'))
@@ -14,13 +14,13 @@ test('a lease has ended when the ledger confirmed the end of each of its deliver
   book.ended(1, ids('b'))
   const state = book.look(ids('c'))
   expect(state).toEqual({ ended: [{ number: 1, deliveries: 2 }], held: [2], others: [] })
-  // Until the ledger has deleted it, it is named again.
+  // The book names the lease until the ledger has deleted it.
   expect(book.look(ids('c'))).toEqual(state)
   book.deleted(state.ended)
   expect(book.look(ids('c'))).toEqual({ ended: [], held: [2], others: [] })
 })
 
-test('a lease of which a delivery is neither held nor ended is for the ledger to look at', () => {
+test('the ledger must check a lease with a delivery that is neither held nor ended', () => {
   const book = createLeaseBook()
   book.took(1, ids('dropped', 'running'))
   expect(book.look(ids('running'))).toEqual({ ended: [], held: [], others: ids('running') })
@@ -28,16 +28,16 @@ test('a lease of which a delivery is neither held nor ended is for the ledger to
   expect(book.look([])).toEqual({ ended: [], held: [], others: [] })
 })
 
-test('the late answer about an earlier lease of a delivery ends nothing of its lease today', () => {
+test('a late answer about an earlier lease of a delivery does not end its current lease', () => {
   const book = createLeaseBook()
   book.took(1, ids('a'))
-  // Given back, and leased again, before the answer to the giving back came.
+  // The delivery was given back and leased again before the answer to the release arrived.
   book.took(2, ids('a'))
   book.ended(1, ids('a'))
   expect(book.look(ids('a'))).toEqual({ ended: [{ number: 1, deliveries: 1 }], held: [2], others: [] })
 })
 
-test('the lease of a delivery that is held is never named as ended, and of one that was let go is looked at', () => {
+test('the lease of a held delivery is never named as ended, and the lease of a dropped one is checked', () => {
   const name = fc.constantFrom('a', 'b', 'c', 'd', 'e')
   const step = fc.record({ id: name, what: fc.constantFrom('take', 'settle', 'give back', 'answer', 'drop') })
   fc.assert(
@@ -54,7 +54,7 @@ test('the lease of a delivery that is held is never named as ended, and of one t
           leaseOf.set(id, last).set(`beside ${id} ${last}`, last)
         }
         if (what === 'settle' && number !== undefined) book.ended(number, ids(id))
-        // The ledger has it, and may lease it again at once; the answer comes later.
+        // The ledger has stored the release and may lease the delivery again at once. The answer arrives later.
         if (what === 'give back' && number !== undefined) answers.push([number, id])
         if (what === 'answer')
           for (const [earlier, given] of answers.splice(0, 1)) book.ended(earlier, ids(given))

@@ -1,27 +1,33 @@
 import type { DeliveryId } from '@curfew/domain'
 
-/** What a worker knows of its leases, as of one instant. */
+/** A worker's knowledge of its leases at one instant. */
 export interface LeaseState {
-  /** Leases of which the ledger has an end of each delivery, and how many deliveries that were. */
+  /** Leases whose deliveries have all ended in the ledger, and the number of those deliveries. */
   readonly ended: readonly { readonly number: number; readonly deliveries: number }[]
-  /** Leases of which the worker holds every delivery that has no end yet. */
+  /** Leases whose open deliveries the worker all holds. */
   readonly held: readonly number[]
   /** Deliveries that the worker holds under any other lease. */
   readonly others: readonly DeliveryId[]
 }
 
 /**
- * Counts which deliveries of a lease are still open. The ledger then looks up none of the many that ended as they should: it looks
- * only where the worker's knowledge and the lease differ.
+ * Counts the open deliveries of every lease. The ledger then checks only leases that may differ from the worker's knowledge, not
+ * the many that ended as expected.
  */
 export interface LeaseBook {
-  /** The answer to a lease has come, with these deliveries. */
+  /** Notes the deliveries that the answer to a lease contained. */
   took(number: number, ids: readonly DeliveryId[]): void
-  /** The ledger confirmed that these are settled, or given back, under this lease. By then another lease may have them. */
+  /**
+   * Notes that the ledger confirmed these deliveries as settled, or given back, under this lease. Another lease may already
+   * contain them.
+   */
   ended(number: number, ids: readonly DeliveryId[]): void
-  /** Forgets each lease of which a delivery is neither held nor ended. @param held what the worker holds. */
+  /**
+   * Returns the state of the leases. Forgets a lease with a delivery that is neither held nor ended. @param held the deliveries
+   * that the worker holds.
+   */
   look(held: readonly DeliveryId[]): LeaseState
-  /** The ledger has deleted these leases. */
+  /** Forgets leases that the ledger has deleted. */
   deleted(ended: LeaseState['ended']): void
   clear(): void
 }

@@ -2,7 +2,7 @@ import { createLog } from '@curfew/runtime'
 import { describe, expect, test } from 'vitest'
 import { createLedgerClock } from './ledger-clock.ts'
 
-// Goal: a machine whose clock is wrong decides nothing by it. Method: both clocks are the test's.
+// Goal: a wrong clock on one machine decides nothing. Method: the test drives both clocks.
 
 const NOW_MS = Date.UTC(2026, 10, 29)
 const HOUR_MS = 3_600_000
@@ -27,7 +27,7 @@ function open(aheadMs: number) {
     machine,
     written,
     ledgerMs,
-    /** A heartbeat that is `tripMs` on its way, and is answered in the middle. */
+    /** A heartbeat with a round trip of `tripMs`, answered in the middle. */
     beat(tripMs = 2) {
       const sentMs = machine.monotonicMs
       machine.monotonicMs += tripMs / 2
@@ -39,14 +39,17 @@ function open(aheadMs: number) {
 }
 
 describe('the ledger clock', () => {
-  test.each([0, 2 * HOUR_MS, -2 * HOUR_MS])('is the ledger’s on a machine %i ms ahead', (aheadMs) => {
-    const { clock, machine, beat, ledgerMs } = open(aheadMs)
-    beat()
-    machine.monotonicMs += 10_000
-    expect(clock.now().getTime()).toBe(ledgerMs())
-  })
+  test.each([0, 2 * HOUR_MS, -2 * HOUR_MS])(
+    'shows the ledger’s time on a machine that is %i ms ahead',
+    (aheadMs) => {
+      const { clock, machine, beat, ledgerMs } = open(aheadMs)
+      beat()
+      machine.monotonicMs += 10_000
+      expect(clock.now().getTime()).toBe(ledgerMs())
+    },
+  )
 
-  test('goes on evenly when the machine’s clock is set', () => {
+  test('does not jump when the machine’s clock is set', () => {
     const { clock, machine, beat, ledgerMs } = open(0)
     beat()
     machine.aheadMs = HOUR_MS
@@ -60,13 +63,13 @@ describe('the ledger clock', () => {
     [-59_000, true],
     [-61_000, false],
     [2 * HOUR_MS, false],
-  ])('of a machine %i ms ahead agrees: %s', (aheadMs, agrees) => {
+  ])('on a machine that is %i ms ahead, agrees is %s', (aheadMs, agrees) => {
     const { clock, beat } = open(aheadMs)
     beat()
     expect(clock.agrees()).toBe(agrees)
   })
 
-  test('agrees again as soon as the machine’s clock was set right', () => {
+  test('agrees again as soon as the machine’s clock is corrected', () => {
     const { clock, machine, beat, written } = open(HOUR_MS)
     beat()
     machine.aheadMs = 0
@@ -78,13 +81,13 @@ describe('the ledger clock', () => {
     ])
   })
 
-  test('says once that the clocks differ by seconds', () => {
+  test('logs once that the clocks differ by seconds', () => {
     const { beat, written } = open(6_000)
     for (let beats = 0; beats < 3; beats++) beat()
     expect(written).toMatchObject([{ event: 'clock.differs', level: 'warn', ahead_ms: 5_999 }])
   })
 
-  test('takes a long round trip for no difference', () => {
+  test('does not mistake a long round trip for a difference', () => {
     const { clock, beat, written } = open(0)
     beat(120_000)
     expect(clock.agrees()).toBe(true)

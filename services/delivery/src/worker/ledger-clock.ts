@@ -1,26 +1,31 @@
 import type { Log } from '@curfew/runtime'
 
-/** From this difference on the log says that the clocks differ, in milliseconds. */
+/** The log reports a difference between the clocks above this value, in milliseconds. */
 const DIFFERS_MS = 5_000
-/** From this difference on the worker makes no attempts, in milliseconds. */
+/** The worker makes no attempts while the clocks differ by more than this, in milliseconds. */
 const DISAGREES_MS = 60_000
 
-/** When a heartbeat was sent and answered, by the clock that only goes forward, in milliseconds. */
+/** The send and receive times of a heartbeat, by the monotonic clock, in milliseconds. */
 export interface RoundTrip {
   readonly sentMs: number
   readonly receivedMs: number
 }
 
 /**
- * The ledger's clock, carried on from each heartbeat. All workers decide by it when a delivery is due, and whether a session has
- * ended: one machine's clock may be wrong by hours.
+ * The ledger's clock, extrapolated from the last heartbeat. All workers use it to decide whether a delivery is due and whether a
+ * session has ended: the clock of one machine may be wrong by hours.
  */
 export interface LedgerClock {
-  /** The ledger's time; this machine's before the first heartbeat. */
+  /** The ledger's time. Before the first heartbeat, this machine's time. */
   now(): Date
-  /** False while this machine's clock differs from the ledger's by more than a minute: nothing tells which of them is right. */
+  /**
+   * False while this machine's clock differs from the ledger's by more than a minute. The worker cannot know which of the two is
+   * right.
+   */
   agrees(): boolean
-  /** By how much this machine's clock is ahead of the ledger's, in milliseconds; what a round trip explains is left out. */
+  /**
+   * How far this machine's clock is ahead of the ledger's, in milliseconds, less the difference that the round trip may explain.
+   */
   readonly aheadMs: number
   /** Takes the ledger's time from the answer to a heartbeat. */
   set(ledgerNow: Date, trip: RoundTrip): void
@@ -30,14 +35,14 @@ export interface LedgerClockDeps {
   readonly log: Log
   /** This machine's clock, in milliseconds since 1970. */
   readonly wallMs: () => number
-  /** Time that only goes forward, in milliseconds. */
+  /** Monotonic time in milliseconds. */
   readonly monotonicMs: () => number
 }
 
 /**
- * Rejects while this machine's clock differs from the ledger's by more than a worker may work by.
+ * Rejects while this machine's clock and the ledger's differ by more than a minute.
  *
- * @param readClock answers the ledger's time.
+ * @param readClock returns the ledger's time.
  */
 export async function checkClock(readClock: () => Promise<Date>): Promise<void> {
   const sentMs = Date.now()
@@ -70,7 +75,7 @@ export function createLedgerClock({ log, wallMs, monotonicMs }: LedgerClockDeps)
       return aheadMs
     },
     set(ledgerNow, { sentMs, receivedMs }) {
-      // The ledger read its clock at some time between the two: the middle is off by half the round trip at most.
+      // The ledger read its clock between the two times, so the middle is wrong by at most half the round trip.
       const halfTripMs = (receivedMs - sentMs) / 2
       anchor = { ledgerMs: ledgerNow.getTime(), atMs: sentMs + halfTripMs }
       const wallThenMs = wallMs() - (monotonicMs() - anchor.atMs)

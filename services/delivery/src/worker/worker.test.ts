@@ -4,7 +4,7 @@ import { expect, test, vi } from 'vitest'
 import { createLedgerClock } from './ledger-clock.ts'
 import { Worker, type WorkerDeps } from './worker.ts'
 
-/** A worker beside a ledger that answers at once, unless the test says otherwise. */
+/** A worker with a ledger that answers at once, unless the test says otherwise. */
 function open(
   ledger: Partial<WorkerDeps['ledger']>,
   {
@@ -35,7 +35,7 @@ function open(
   })
 }
 
-test('the heart beats on while what it gives back takes for ever', async () => {
+test('heartbeats continue while a reclaim of leases hangs', async () => {
   const ended = new AbortController()
   const hanging = Promise.withResolvers<number>()
   let beats = 0
@@ -59,14 +59,14 @@ test('the heart beats on while what it gives back takes for ever', async () => {
   await beating
 })
 
-test('a worker whose clock is wrong says that it does not work, and lets go of what it has not started', async () => {
-  const said: (boolean | undefined)[] = []
+test('a worker with a wrong clock reports that it does not work, and drops deliveries that it has not started', async () => {
+  const reported: (boolean | undefined)[] = []
   let aheadMs = 120_000
   let lost = 0
   const worker = open(
     {
       async beat(_id, { working } = {}) {
-        said.push(working)
+        reported.push(working)
         return { alive: true, workers: 1, rank: 0, now: new Date() }
       },
     },
@@ -74,31 +74,31 @@ test('a worker whose clock is wrong says that it does not work, and lets go of w
   )
   await worker.register()
   await worker.register()
-  // The answer to the first says that the clocks differ: others hear of it at once.
-  expect([said, worker.alive(), lost]).toEqual([[true, false, false], false, 1])
+  // The first answer shows that the clocks differ. The worker reports this to the others at once.
+  expect([reported, worker.alive(), lost]).toEqual([[true, false, false], false, 1])
   aheadMs = 0
   await worker.register()
   await worker.register()
-  expect([said.slice(3), worker.alive(), lost]).toEqual([[false, true, true], true, 1])
+  expect([reported.slice(3), worker.alive(), lost]).toEqual([[false, true, true], true, 1])
 })
 
-test('a lease that is asked for while the ledger is told what is held is not among those looked at', async () => {
+test('the check of unheld leases leaves out a lease whose answer is outstanding', async () => {
   const ended = new AbortController()
-  const looked: { readonly asking: readonly number[]; readonly upTo: number }[] = []
+  const checks: { readonly asking: readonly number[]; readonly upTo: number }[] = []
   const worker = open({
     async releaseUnheld({ asking, upTo }) {
-      looked.push({ asking, upTo })
+      checks.push({ asking, upTo })
       return 0
     },
   })
   const given = await worker.leasing(async ({ number }) => number)
   const answer = Promise.withResolvers<number>()
-  const asked = worker.leasing(async ({ number }) => number + (await answer.promise))
+  const outstanding = worker.leasing(async ({ number }) => number + (await answer.promise))
   const beating = worker.beatUntil(ended.signal)
-  await vi.waitFor(() => expect(looked).not.toEqual([]))
+  await vi.waitFor(() => expect(checks).not.toEqual([]))
   answer.resolve(0)
-  const latest = await asked
-  expect(looked[0]).toEqual({ asking: [latest], upTo: latest })
+  const latest = await outstanding
+  expect(checks[0]).toEqual({ asking: [latest], upTo: latest })
   expect(latest).toBeGreaterThan(given)
   ended.abort()
   await beating

@@ -12,32 +12,35 @@ export interface WorkerDeps {
     'registerWorker' | 'beat' | 'reclaimLeases' | 'releaseUnheld' | 'retireWorker'
   >
   readonly log: Log
-  /** Where this worker runs, for people. */
+  /** The host and process of this worker, for people to read. */
   readonly name: string
   readonly newWorkerId: () => WorkerId
-  /** After so long a silence the worker is declared dead and loses its leases, in milliseconds. */
+  /** A worker that sends no heartbeat for this long is declared dead and loses its leases, in milliseconds. */
   readonly leaseMs: number
-  /** Time that only goes forward, in milliseconds. */
+  /** Monotonic time in milliseconds. */
   readonly monotonicMs: () => number
-  /** Set by every heartbeat. */
+  /** Every heartbeat sets it. */
   readonly clock: LedgerClock
-  /** Shared among the workers as every heartbeat finds them. */
+  /** Every heartbeat shares the limits among the workers that it found. */
   readonly limits: Pick<BindingLimits, 'shareAmong'>
-  /** What this process holds under leases. Cleared when they are lost: what has not been started is for others to attempt. */
+  /**
+   * The deliveries that this process has leased. Cleared when the leases are lost: other workers attempt the deliveries that have
+   * not started.
+   */
   readonly holdings: Pick<Holdings, 'ids' | 'clear'>
 }
 
 const BEATS_PER_LEASE = 5
-/** As long as a session of the event log is by default, in milliseconds. */
+/** The default session timeout of a consumer of the event log, in milliseconds. */
 const SILENT_MS_MIN = 6_000
 
-/** This process as the ledger knows it: the holder of leases, as long as its heart beats. */
+/** This process as a worker in the ledger. It owns leases while its heartbeats arrive. */
 export class Worker {
   readonly #deps: WorkerDeps
   #id: WorkerId
   #lastBeatMs: number | null = null
   #leases = 0
-  /** Leases of which the answer has not come. */
+  /** Numbers of the leases whose answer has not arrived. */
   readonly #asking = new Set<number>()
   readonly #book = createLeaseBook()
 
@@ -50,17 +53,14 @@ export class Worker {
     return this.#id
   }
 
-  /**
-   * Whether this worker may attempt deliveries: the last heartbeat that the ledger took is younger than a lease, and the clocks
-   * agree.
-   */
+  /** Whether this worker may attempt deliveries: its last accepted heartbeat is younger than a lease, and the clocks agree. */
   alive(): boolean {
     return this.#heardWithin(this.#deps.leaseMs) && this.#deps.clock.agrees()
   }
 
   /**
-   * Whether this worker should plan what comes in: as `alive`, but a short lease does not count. Partitions take a session of the event
-   * log to change hands, so a worker gives them away only if it has been silent for longer.
+   * Whether this worker should plan incoming events. Like `alive`, but a short lease is extended to the session timeout of the
+   * event log. Partitions change workers no faster than that, so a shorter silence is no reason to give them up.
    */
   able(): boolean {
     return this.#heardWithin(Math.max(this.#deps.leaseMs, SILENT_MS_MIN)) && this.#deps.clock.agrees()
@@ -68,7 +68,7 @@ export class Worker {
 
   /**
    * Runs a statement that leases deliveries to this worker. `work` calls `took` with the deliveries of the answer before it
-   * resolves: a lease that is not asked for and not held is given back at the next heartbeat.
+   * resolves. The next heartbeat gives back a lease that is neither outstanding nor held.
    */
   async leasing<Result>(work: (lease: Lease) => Promise<Result>): Promise<Result> {
     this.#leases += 1
@@ -81,20 +81,20 @@ export class Worker {
     }
   }
 
-  /** Notes which deliveries a lease gave. The worker must hold them from this call on. */
+  /** Notes the deliveries that a lease contains. The worker must hold them from this call on. */
   took({ workerId, number }: Lease, ids: readonly DeliveryId[]): void {
     if (workerId === this.#id) this.#book.took(number, ids)
   }
 
-  /** Notes that the ledger has the end of these deliveries under a lease: settled, or given back. */
+  /** Notes that the ledger has stored the end of these deliveries under a lease: they are settled or given back. */
   ended({ workerId, number }: Lease, ids: readonly DeliveryId[]): void {
     if (workerId === this.#id) this.#book.ended(number, ids)
   }
 
-  /** Makes the worker known, or says that it lives; under a new id if it was declared dead meanwhile. */
+  /** Registers the worker, or sends a heartbeat. A worker that was declared dead registers under a new id. */
   async register(): Promise<void> {
     const { ledger, log, name, newWorkerId, monotonicMs, limits, holdings } = this.#deps
-    // Counted from before the call: a heartbeat that was long on its way is as old as its start.
+    // The age counts from before the call: a slow heartbeat is as old as its start.
     const startedMs = monotonicMs()
     const found = this.#lastBeatMs === null ? null : await this.#beat()
     if (found?.alive === true) {
@@ -112,12 +112,12 @@ export class Worker {
     this.#lastBeatMs = startedMs
   }
 
-  /** Keeps the heart beating, and declares dead those whose heart does not, until `ended` aborts. */
+  /** Sends heartbeats and reclaims the leases of dead workers until `ended` aborts. */
   async beatUntil(ended: AbortSignal): Promise<void> {
     let upkeeping: Promise<void> | null = null
     while (!ended.aborted) {
       await this.#attempt(() => this.register())
-      // Not waited for: however long it takes, the heart beats on.
+      // Not awaited: heartbeats continue however long the upkeep takes.
       upkeeping ??= this.#attempt(() => this.#upkeep()).finally(() => {
         upkeeping = null
       })
@@ -126,7 +126,7 @@ export class Worker {
     await upkeeping
   }
 
-  /** Takes leave: what is still held is given back at once. @returns how much that was. */
+  /** Retires the worker and gives back its leases at once. @returns the number of deliveries given back. */
   retire(): Promise<number> {
     return this.#deps.ledger.retireWorker(this.#id)
   }
@@ -137,12 +137,13 @@ export class Worker {
 
   async #beat(): Promise<Beat> {
     const { clock, holdings } = this.#deps
-    const said = clock.agrees()
-    const found = await this.#sendBeat(said)
-    if (clock.agrees() === said) return found
-    // It is the answer that says so. Others share the limits by it from their next heartbeat on, not from the one after.
-    if (said) holdings.clear()
-    return this.#sendBeat(!said)
+    const agreed = clock.agrees()
+    const found = await this.#sendBeat(agreed)
+    if (clock.agrees() === agreed) return found
+    // The answer changed the agreement of the clocks. A second heartbeat reports it, so other workers share the limits without
+    // this one at their next heartbeat.
+    if (agreed) holdings.clear()
+    return this.#sendBeat(!agreed)
   }
 
   async #sendBeat(working: boolean): Promise<Beat> {
@@ -154,8 +155,8 @@ export class Worker {
   }
 
   /**
-   * Gives back what no worker attends to: the leases of the dead, and what is leased to this worker without its knowing, for an
-   * answer may have been lost at any time.
+   * Gives back deliveries that no worker attends to: the leases of dead workers, and leases of this worker that it does not know.
+   * It does not know a lease whose answer was lost.
    */
   async #upkeep(): Promise<void> {
     const { ledger, holdings, leaseMs, log } = this.#deps
