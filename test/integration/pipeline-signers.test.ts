@@ -18,7 +18,7 @@ test('an imported key signs with the kid of the IdP', async () => {
   await curfew.client.addKey(ISSUER, { alg: 'ES384', jwk: { ...jwk, kid: 'idp-2026' } })
   await using shop = await openRelyingParty(curfew, { clientId: 'shop', algorithm: 'ES384' })
   await curfew.client.postLogoutEvent({ iss: ISS, sub: 'alice', clients: ['shop'] })
-  const [received] = await shop.received(1)
+  const [received] = await shop.told(1)
   expect(received?.header).toEqual({ alg: 'ES384', kid: 'idp-2026', typ: 'logout+jwt' })
   expect(received?.verification.ok).toBe(true)
 })
@@ -74,7 +74,7 @@ test.each(['curfew', 'vault'] as const)(
     const calls = signer.calls.length
     await eventually(() => expect(signer.calls.length).toBeGreaterThan(calls))
     signer.use(pair.privateKey.export({ format: 'jwk' }))
-    const [received] = await rp.received(1)
+    const [received] = await rp.told(1)
     expect(received).toMatchObject({
       header: { kid: `kms-${flavour}`, alg: algorithm },
       verification: { ok: true },
