@@ -232,7 +232,7 @@ describe('events and deliveries', () => {
     expect(await sweep()).toEqual({ events: 0, deliveries: 0 })
   })
 
-  test('include an event without deliveries', async () => {
+  test('are deleted if the event has no deliveries', async () => {
     await history(31, [['acknowledged', 31]])
     await db().query('delete from deliveries')
     expect(await sweep()).toEqual({ events: 1, deliveries: 0 })

@@ -163,7 +163,7 @@ describe('attempts', () => {
     expect(rows).toEqual([{ worker_id: workerId }])
   })
 
-  test('are numbered on across claims', async () => {
+  test('are numbered continuously across claims', async () => {
     const delivery = await one()
     await settle([
       settledAs(delivery, { state: 'pending', dueAt: NOW, retries: 1, refusals: 0 }, [RESET, RESET, BUSY]),

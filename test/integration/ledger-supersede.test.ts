@@ -81,7 +81,7 @@ describe('a newer logout', () => {
     }
   })
 
-  test('supersedes no other subject or session, and no subject by its session or session by its subject', async () => {
+  test('supersedes no delivery for another subject, for another session or of another scope', async () => {
     const waiting = await Promise.all([
       logout('alice'),
       logout('alice', { sid: 's1' }),
@@ -95,7 +95,7 @@ describe('a newer logout', () => {
     expect(states).toEqual(['pending', 'pending', 'superseded', 'pending', 'pending'])
   })
 
-  test('leaves deliveries alone that are in flight or settled', async () => {
+  test('does not change deliveries that are in flight or settled', async () => {
     const running = await logout('alice', { leased: true })
     const notified = await logout('bob', { leased: true })
     await settleDeliveries(database.db, {

@@ -42,7 +42,7 @@ const BIG =
 let database: TestDatabase
 
 /**
- * One delivery in a hundred belongs to `small`, which has two endpoints. Dead letters, pending deliveries and old
+ * One delivery in a hundred belongs to `small`, which has two relying parties. Dead letters, pending deliveries and old
  * deliveries lie far from the start.
  */
 const FILL = [

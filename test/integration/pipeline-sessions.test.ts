@@ -5,8 +5,8 @@ import { type Curfew, eventually, ISS, ISSUER, openCurfew, storedId } from '../s
 import { openRelyingParty, type RelyingParty, type RelyingPartyOptions } from '../support/relying-party.ts'
 import { sessionsOf } from '../support/session-rows.ts'
 
-// Goal: a logout that is delivered late, or again, ends exactly the sessions that it means. A session whose start arrives after
-// its logout is ended too. Without the session index every relying party is notified.
+// Goal: a logout that is delivered late, or again, ends exactly the sessions that it applies to. A session whose start arrives
+// after its logout is ended too. Without the session index every relying party is notified.
 // Method: all of Curfew over HTTP, with relying parties that become unavailable and available again, and record what they receive.
 
 let curfew: Curfew
@@ -179,7 +179,7 @@ describe('an IdP whose clock is 20 seconds ahead', () => {
   const idpTime = () => new Date(Date.now() + 20_000).toISOString()
 
   test.each(['partial', 'complete'] as const)(
-    'has a login ended by the logout that follows it, with the session index %s',
+    'ends a login with the logout that follows it, with the session index %s',
     async (use) => {
       await curfew.client.putIssuer(ISSUER, { iss: ISS, session_index: use })
       await using rp = await open('mail')
@@ -279,7 +279,7 @@ describe('a logout of a subject with sessions', () => {
     }
   })
 
-  test('planned without the index later reaches the sessions of a relying party that requires a sid', async () => {
+  test('planned without the index reaches a relying party that requires a sid when the index is available again', async () => {
     await using strict = await open('strict', { metadata: { backchannel_logout_session_required: true } })
     await start(strict, 's3')
     await curfew.db.query('alter table sessions rename to sessions_hidden')

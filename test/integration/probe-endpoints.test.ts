@@ -35,7 +35,7 @@ describe('an endpoint named in the request', () => {
       uri: party.uri,
       id_token_signed_response_alg: algorithm,
     })
-    // The endpoint is plain HTTP, and skips the optional checks.
+    // The endpoint is plain HTTP, and does not implement the optional checks.
     expect(named('failed', probed)).toEqual(['tls', 'replayed', 'two_tokens'])
     expect(named('unknown', probed)).toEqual([])
     expect(party.mostAtOnce).toBeLessThanOrEqual(2)
@@ -126,7 +126,7 @@ describe('an endpoint that does not answer', () => {
     }
   })
 
-  test('is reported if its address is not allowed since a change of the registration', async () => {
+  test('is reported if a change of its issuer forbids its address', async () => {
     await using strict = await openCurfew({ workers: 0, allowedNetworks: [] })
     await strict.client.putIssuer(ISSUER, { iss: ISS, defaults: { allowed_networks: ['127.0.0.0/8'] } })
     await using party = await openRelyingParty(strict, { clientId: 'shop' })
@@ -153,7 +153,7 @@ describe('a probe report', () => {
     }
   })
 
-  test('is kept with the nine before it for its client, and the audit log names the requester', async () => {
+  test('is kept with the nine previous reports of its client, and the audit log names the requester', async () => {
     const party = await openRelyingParty(curfew, { clientId: 'kept' })
     await party.close()
     let last: Probe | null = null

@@ -180,7 +180,7 @@ const FAULTS: readonly (readonly [fault: ReceiverFault, failed: readonly string[
   ['nonce', ['nonce']],
   ['subject', ['no_subject']],
   ['replay', ['replayed']],
-  // This fault is safe: the check passes with a remark.
+  // To demand a typ is safe: the probe reports it without a failure.
   ['demands typ', []],
   ['demands aud as a text', ['audience_list']],
   ['refuses unknown claims', ['more_claims']],
@@ -218,7 +218,7 @@ test.each<[ReceiverFault, failed: readonly string[], says: string, sent: 'one' |
   ['answers 202', ['endpoint'], 'it answers 200 or 204', 'one'],
   ['answers 503 always', ['endpoint'], 'probe again', 'one'],
   ['answers 400 always', ['good_token', 'sid_only', 'sub_only'], 'expects another issuer', 'all'],
-  ['knows nobody', ['unknown_subject'], 'Answer 200 where there is no such session', 'all'],
+  ['knows no session', ['unknown_subject'], 'Answer 200 where there is no such session', 'all'],
 ])(
   'an endpoint that accepts no good token passes no check of a refusal: %s',
   async (fault, failed, says, sent) => {

@@ -297,7 +297,7 @@ describe('GET /v1/logout-events/{id}', () => {
   })
 })
 
-describe('the list', () => {
+describe('the list of quarantined records', () => {
   test('applies every filter, the latest record first, in pages', async () => {
     const mine = await hold()
     const others = await hold(accepted({ iss: OTHER }), { kind: 'conflict' })
@@ -322,7 +322,7 @@ describe('the list', () => {
   })
 })
 
-describe('a credential', () => {
+describe('a credential for quarantined records', () => {
   const call = (key: string, method: string, path: string) =>
     curfew.call(method, path, method === 'POST' ? {} : undefined, { authorization: `Bearer ${key}` })
   const issuer = ISSUER as IssuerName
@@ -381,7 +381,7 @@ describe('a credential', () => {
   })
 })
 
-describe('a notification', () => {
+describe('a notification of quarantined records', () => {
   const notifications = async () => {
     const { rows } = await curfew.db.query<{ issuer: string | null; data: Record<string, unknown> }>(
       "select issuer, data from notifications where type = 'record.quarantined' order by data ->> 'kind', issuer",
@@ -436,7 +436,7 @@ describe('quarantine', () => {
     expect((await curfew.client.listQuarantined()).items).toHaveLength(2)
   })
 
-  test('stores the position and size of a record whose content PostgreSQL refuses', async () => {
+  test('stores the position and digest of a record whose content PostgreSQL refuses', async () => {
     await curfew.db.query(
       'alter table quarantined_records add constraint test check (octet_length(value) < 10)',
     )

@@ -40,7 +40,7 @@ async function drain(job: Awaited<ReturnType<typeof create>>, limit = 10): Promi
   }
 }
 
-describe('a batch', () => {
+describe('a replay batch', () => {
   test('puts deliveries back as new, except that the attempts are kept and the generation rises', async () => {
     const [id] = await pileUp(curfew.db, {
       clientId: 'shop',
@@ -107,7 +107,7 @@ describe('a batch', () => {
   })
 })
 
-describe('a job', () => {
+describe('a replay job', () => {
   test('takes exactly the dead letters that match its filter', async () => {
     const shop = await pileUp(curfew.db, { clientId: 'shop', count: 4, secondsAgo: 100 })
     const refused = await pileUp(curfew.db, { clientId: 'shop', count: 2, reason: 'refused', secondsAgo: 50 })
@@ -289,7 +289,7 @@ describe('a dead letter that the ledger refuses to put back', () => {
     expect(await standing(curfew.db)).toEqual({ 'dead_lettered 0': 1, 'pending 1': 5 })
   })
 
-  test('and ninety-nine others end the job before it has tried the rest', async () => {
+  test('is the last that the job tries if ninety-nine others were refused before it', async () => {
     const ids = await pileUp(curfew.db, { clientId: 'shop', count: 120 })
     await refuse(ids)
     const job = await create()

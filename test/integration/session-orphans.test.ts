@@ -212,7 +212,7 @@ describe('the notification of orphans', () => {
     expect((await notifications()).map(({ data }) => data.count)).toEqual([10])
   })
 
-  test('reaches a webhook with its type', async () => {
+  test('reaches a webhook that subscribes to its type', async () => {
     const hook = await openWebhookReceiver()
     onTestFinished(() => hook[Symbol.asyncDispose]())
     const wanted = { url: hook.url, types: ['session.orphaned'], issuer: ISSUER }

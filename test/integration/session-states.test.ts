@@ -294,7 +294,7 @@ describe('a session that a logout ends', () => {
   })
 })
 
-describe('a session that starts in the index after its logout', () => {
+describe('a session that reaches the index after its logout', () => {
   test.each<[string, Change]>([
     ['subject', {}],
     ['session', { scope: 'session', sid: 's2' }],
@@ -355,7 +355,7 @@ describe('a session that starts in the index after its logout', () => {
     expect(late?.logoutEventId ?? null).toBeNull()
   })
 
-  test('gets the delivery of an earlier logout if no later logout means it', async () => {
+  test('gets the delivery of an earlier logout if no later logout applies to it', async () => {
     await db.query("update issuers set session_index = 'complete'")
     await startSession(db, alice('rp-0', 's1', { startedAt: ago(120), device: 'phone' }))
     await logout({ scope: 'session', sub: null, sid: 's2', occurredAt: ago(90) })

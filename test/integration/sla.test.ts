@@ -219,7 +219,7 @@ describe('a burning budget', () => {
 
   beforeEach(() => curfew.client.putIssuer(ISSUER, { iss: ISS, sla: { within_ms: 5_000, objective: 0.99 } }))
 
-  test('is notified once while it lasts, with any number of bookkeepers, and again after a recovery', async () => {
+  test('causes one notification while it lasts, with any number of bookkeepers, and another after a recovery', async () => {
     const two = [bookkeeper(), bookkeeper()]
     const rounds = () => Promise.all(two.map(({ round }) => round()))
     await logouts(20, { minutesAgo: 200, mail: 10, wiki: 10 })
@@ -279,7 +279,7 @@ describe('a burning budget', () => {
     expect((await curfew.client.getSla()).burn_rate).toMatchObject({ '5m': 50, '1h': 50 })
   })
 
-  test.each([15, 24 * 60])('is notified with a promise of %i minutes, too', async (minutes) => {
+  test.each([15, 24 * 60])('causes a notification with a promise of %i minutes, too', async (minutes) => {
     await curfew.client.putIssuer(ISSUER, {
       iss: ISS,
       sla: { within_ms: minutes * MINUTE_MS, objective: 0.99 },
@@ -302,7 +302,7 @@ describe('a burning budget', () => {
     ])
   })
 
-  test('is a metric of every bookkeeper', async () => {
+  test('shows in the metrics of every bookkeeper', async () => {
     const one = bookkeeper()
     expect(await one.exposed()).not.toContain('issuer="main"')
     await logouts(10, { minutesAgo: 3, mail: 10, wiki: 'dead' })
