@@ -5,7 +5,7 @@ import { afterEach, expect, it } from 'vitest'
 import { smallTopics, uniquePrefix } from '../support/kafka.ts'
 import { useOwnKafka } from '../support/own-kafka.ts'
 
-// Goal: a partition without a leader is named, does not keep a consumer from other partitions, and is read when it has a leader again.
+// Goal: a partition without a leader is reported, blocks no other partition, and is read when it has a leader again.
 // Method: three brokers, a lane with one replica of every partition, and a broker that is killed.
 
 const kafka = useOwnKafka(() => ({ brokers: 3 }))

@@ -92,7 +92,7 @@ test('attempts have their own retention, which may not exceed that of their even
   )
 })
 
-/** The tables with a retention, their settings and defaults, and an insert with the id and the end of a row ($2; null: unfinished). */
+/** The tables with a retention, and their settings. `insert` takes the id ($1) and the end of a row ($2; null: unfinished). */
 const TABLES: readonly {
   readonly table: string
   readonly setting: string

@@ -165,7 +165,7 @@ test.each(['force_custom_plan', 'force_generic_plan'])(
       const settled = batch.flatMap(({ deliveries }) => deliveries.map(({ delivery }) => settledAs(delivery)))
       await settleDeliveries(db, { batch: settled, workerId, now })
       const project = () => projectJournal(db, { limit: 100, projectors: [projectSessions] })
-      // One or two lookups for every event and delivery. Every session that is found is locked, changed and locked again in both tables.
+      // One or two lookups for every event and delivery. In both tables every session is locked, changed and locked again.
       expect(await lookupsOf(project)).toBeLessThan(40)
 
       const key = (n: number) => ({ iss: ISS, sub: `sub-${n}`, sid: `sid-${n}`, clientId: 'rp-0' }) as never
